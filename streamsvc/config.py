@@ -1,0 +1,228 @@
+"""All settings, validated once at start; rooms get their group as an argument and read nothing themselves.
+
+Sources, the later wins: defaults here, a TOML file (`--config`, or STREAMSVC_CONFIG), the environment
+(`STREAMSVC_SERVER__PORT=9000`), flags of the command line.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+
+from streamsvc.errors import ConfigError
+
+
+class Group(BaseModel):
+    """A group of settings: unchangeable, and a misspelt name is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Server(Group):
+    """The doors."""
+
+    host: str = "127.0.0.1"
+    port: int = Field(8080, ge=0, le=65535)
+    api_key: str | None = Field(None, min_length=16, repr=False)  # also signs tokens; required unless the bind is loopback
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+    tls_self_signed: bool = False
+    sources: tuple[Path, ...] = ()  # security limit: `file:` sources must lie below one of these folders
+    private_urls: bool = False  # security limit: whether sources may name hosts of private networks
+    origins: tuple[str, ...] = ()  # browser origins that may connect besides our own
+    data_dir: Path | None = None  # sessions' folders; default: below the cache folder
+
+
+class Limits(Group):
+    """Sizes and times that protect the service."""
+
+    sessions: int = Field(4, ge=1)  # admitted at once; the rest get 503 + Retry-After
+    sdp_bytes: int = 128 * 1024
+    sdp_media: int = 4  # m-lines
+    sdp_candidates: int = 64
+    sdp_seconds: float = 2.0  # to parse and answer
+    message_bytes: int = 64 * 1024  # one client message on the event socket
+    question_chars: int = 2000
+    image_bytes: int = 2 * 1024 * 1024
+    questions_waiting: int = 8  # per session
+    subscribers: int = 64  # per session
+    subscriber_events: int = 256
+    subscriber_bytes: int = 1024 * 1024
+    subscriber_seconds: float = 10.0
+    requests_per_minute: int = 120  # creating sessions and tokens, per client address
+
+
+class Ingest(Group):
+    """How media comes in."""
+
+    ice_servers: tuple[str, ...] = ()  # stun:… or turn:…; none: host candidates only
+    loopback: bool = True  # offer 127.0.0.1 too: tests, containers
+    handshake_seconds: float = 10.0
+    stall_seconds: float = 3.0  # no media, no RTCP, no consent for so long: session.stalled
+    close_seconds: float = 10.0  # ... the peer is closed
+    resume_seconds: float = 30.0  # ... the context is kept for so long after that
+    start_kbps: int = 1500  # x-google-start-bitrate in the answer
+    reorder_packets: int = 3  # audio packets waited for before a hole is given up
+    open_seconds: float = 8.0  # until a URL must have answered
+    reconnects: int = 5  # tries, for live URLs, with backoff
+    audio_ring: int = 250  # encoded frames waiting to be decoded (5 s of Opus)
+    video_ring: int = 120  # encoded frames (4 s at 30 a second)
+
+
+class Sample(Group):
+    """Which pictures are looked at."""
+
+    min_interval: float = 0.5  # seconds between keyframes (2 a second at most)
+    max_interval: float = 10.0  # a picture that changes a little all the time is looked at this often
+    scene_threshold: float = 0.08  # share of the picture that must change
+    probe_fps: float = 5.0  # pictures compared per second
+
+
+class Hear(Group):
+    """Speech recognition."""
+
+    model: str = "whisper-tiny.en"  # a name of engines/registry.toml with role "asr"
+    language: str | None = None  # None: English for *.en models, else detected
+    step: float = 0.5  # seconds between decode steps
+    hangover: float = 0.5  # seconds of silence that end an utterance
+    workers: int = 2  # decode steps at once, one thread each
+    backlog_seconds: float = 20.0  # audio waiting for the worker; more is skipped and said (caption.gap)
+
+
+class See(Group):
+    """Vision and screen text."""
+
+    tagger: str = "efficientnet-lite3"
+    detector: str = "ssd-mobilenet-v2-coco"
+    tag_threshold: float = 0.3
+    box_threshold: float = 0.4
+    ocr: bool = True
+
+
+class Think(Group):
+    """The language model and the window it is shown."""
+
+    model: str = "smollm2-135m-instruct"
+    window_tokens: int = 400
+    deadline: float = 3.0  # seconds for a whole answer
+
+
+class Budget(Group):
+    """The contract, p95 ages in seconds."""
+
+    stable: float = 1.2
+    final: float = 1.6
+    partial: float = 0.8
+    scene: float = 2.0
+    screen: float = 4.0
+    first_clause: float = 1.5
+    answer: float = 3.0
+
+
+class Store(Group):
+    """What is kept."""
+
+    retention: float = 3600.0  # seconds after the end of a session
+    frames: int = 2000  # thumbnails per session; the oldest go first
+    events: int = 100_000  # durable events per session; the oldest go first
+
+
+class Models(Group):
+    """Where weights lie."""
+
+    profile: Literal["embedded"] = "embedded"
+    dir: Path = Field(default_factory=lambda: Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "streamsvc")
+    fake: bool = False  # deterministic stand-ins instead of models (tests)
+
+
+class Settings(BaseSettings):
+    """Everything that can be set."""
+
+    model_config = SettingsConfigDict(env_prefix="STREAMSVC_", env_nested_delimiter="__", frozen=True, extra="forbid")
+
+    server: Server = Server()
+    limits: Limits = Limits()
+    ingest: Ingest = Ingest()
+    sample: Sample = Sample()
+    hear: Hear = Hear()
+    see: See = See()
+    think: Think = Think()
+    budget: Budget = Budget()
+    store: Store = Store()
+    models: Models = Models()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Flags, then the environment, then the file."""
+        path = _config_file.get("path")
+        file = (TomlConfigSettingsSource(settings_cls, toml_file=path),) if path else ()
+        return (init_settings, env_settings, *file)
+
+    @model_validator(mode="after")
+    def _bind_is_guarded(self) -> Settings:
+        if not is_loopback(self.server.host) and self.server.api_key is None:
+            raise ValueError(
+                f"refusing to listen on {self.server.host} without a key: everybody who reaches this machine could "
+                "publish and listen. Set STREAMSVC_SERVER__API_KEY to 16 characters or more, or bind 127.0.0.1"
+            )
+        if (self.server.tls_cert is None) != (self.server.tls_key is None):
+            raise ValueError("tls_cert and tls_key go together")
+        return self
+
+    @property
+    def data_dir(self) -> Path:
+        """The folder of the sessions' folders."""
+        return self.server.data_dir or self.models.dir / "sessions"
+
+
+_config_file: dict[str, Path] = {}  # handed to the settings source of one `load`
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach an address."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def load(path: Path | None = None, **flags: dict[str, Any]) -> Settings:
+    """Read and validate the settings.
+
+    Args:
+        path: a TOML file, or None.
+        flags: groups of settings given on the command line, e.g. `server={"port": 9000}`.
+
+    Raises:
+        ConfigError: a setting is wrong; the message names it.
+    """
+    if path is not None and not path.is_file():
+        raise ConfigError(f"the configuration file {path} does not exist")
+    if path is not None:
+        _config_file["path"] = path
+    try:
+        return Settings(**flags)  # type: ignore[arg-type]
+    except ValidationError as error:
+        raise ConfigError("; ".join(_told(item["loc"], item["msg"]) for item in error.errors())) from None
+    except ValueError as error:  # a TOML file that is none
+        raise ConfigError(f"{path or 'settings'}: {error}") from None
+    finally:
+        _config_file.clear()
+
+
+def _told(place: tuple[int | str, ...], message: str) -> str:
+    return f"{'.'.join(map(str, place)) or 'settings'}: {message.removeprefix('Value error, ')}"

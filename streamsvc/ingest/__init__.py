@@ -1,0 +1,1 @@
+"""The doors that media comes in by."""
