@@ -1,0 +1,562 @@
+"""Roles, and the supervised processes that serve them.
+
+A role ("hear", "see", "think") is what a room asks for; a worker is a process that serves one or more roles on a Unix
+socket. The contract is two calls, `call` and `stream`, with relative deadlines; batching across sessions happens inside
+the worker and nowhere else. A worker holds only caches: its death costs time, never content. The supervisor pings it,
+kills it when it hangs, and starts it again with backoff.
+
+Wire: `!II` (header bytes, blob bytes), a JSON header, then the arrays named in the header, one after the other.
+
+    to the worker     {"id", "kind": "call" | "stream" | "cancel" | "ping", "op", "deadline_in_s", "payload", "arrays"}
+    from the worker   {"id", "kind": "result" | "item" | "end" | "error" | "pong", "payload" | "error", "arrays"}
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib
+import itertools
+import json
+import os
+import queue
+import signal
+import socket
+import struct
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import structlog
+
+from streamsvc import clock, metrics
+from streamsvc.errors import CapacityError, DeadlineMissed, ModelMissing, StreamsvcError, WorkerError
+
+Payload = dict[str, Any]
+
+log = structlog.get_logger()
+_FRAME = struct.Struct("!II")
+_MAX_FRAME = 64 * 1024 * 1024  # bytes; security limit: a broken peer must not make us allocate more
+_WAITING = 64  # requests per op; more are refused with CapacityError
+_STREAM_ITEMS = 256  # items of one stream not yet taken by the asker; more end the stream
+
+LOAD_SECONDS = 120.0  # until a worker must have loaded its models
+PING_SECONDS = 2.0  # between pings
+HANG_SECONDS = 20.0  # a batch that runs longer, or a ping unanswered for so long: the worker is killed
+BACKOFF = (0.2, 10.0)  # seconds before a restart, first and most
+
+
+class Role(Protocol):
+    """What a room sees of a model."""
+
+    async def call(self, op: str, payload: Payload, *, deadline_in_s: float, affinity: str = "") -> Payload:
+        """Run one op.
+
+        Args:
+            op: name of the op.
+            payload: JSON values and numpy arrays, flat.
+            deadline_in_s: seconds from now until the result is of no use; work not started by then is not done.
+            affinity: key that keeps a session's calls at one worker where there are several.
+
+        Raises:
+            DeadlineMissed: the deadline passed. WorkerError: the worker died or failed. CapacityError: its queue is full.
+        """
+        ...
+
+    def stream(self, op: str, payload: Payload, *, deadline_in_s: float, affinity: str = "") -> AsyncIterator[Payload]:
+        """Run one op that yields payloads as they come. Raises as `call` does; leaving the loop cancels the work."""
+        ...
+
+
+# --- framing, used by both sides ------------------------------------------------------------------------------------
+
+
+def pack(header: Mapping[str, Any], payload: Payload) -> bytes:
+    """One frame: the payload's arrays travel as raw bytes behind the JSON header."""
+    arrays = {key: np.ascontiguousarray(value) for key, value in payload.items() if isinstance(value, np.ndarray)}
+    plain = {key: value for key, value in payload.items() if key not in arrays}
+    described = [[key, value.dtype.str, value.shape, value.nbytes] for key, value in arrays.items()]
+    head = json.dumps({**header, "payload": plain, "arrays": described}, separators=(",", ":")).encode()
+    blob = b"".join(value.tobytes() for value in arrays.values())
+    return _FRAME.pack(len(head), len(blob)) + head + blob
+
+
+def unpack(head: bytes, blob: bytes) -> tuple[dict[str, Any], Payload]:
+    """Header and payload of one frame. The arrays are read-only views of `blob`."""
+    header = json.loads(head)
+    payload: Payload = header.pop("payload", {})
+    offset = 0
+    for key, dtype, shape, size in header.pop("arrays", ()):
+        payload[key] = np.frombuffer(blob, dtype=dtype, count=size // np.dtype(dtype).itemsize, offset=offset).reshape(shape)
+        offset += size
+    return header, payload
+
+
+def _sizes(prefix: bytes) -> tuple[int, int]:
+    head, blob = _FRAME.unpack(prefix)
+    if head + blob > _MAX_FRAME:
+        raise WorkerError(f"a frame of {head + blob} bytes is over the limit of {_MAX_FRAME}")
+    return head, blob
+
+
+_ERRORS: dict[str, type[StreamsvcError]] = {cls.__name__: cls for cls in (CapacityError, DeadlineMissed, ModelMissing, WorkerError)}
+
+
+def _error(told: Mapping[str, str]) -> StreamsvcError:
+    return _ERRORS.get(told["class"], WorkerError)(told["message"])
+
+
+def _told(error: BaseException) -> dict[str, str]:
+    """An error as the wire carries it. A foreign error's text is left out: it may quote what was said or shown."""
+    if isinstance(error, StreamsvcError):
+        return {"class": type(error).__name__, "message": error.message}
+    return {"class": "WorkerError", "message": f"the engine failed with {type(error).__name__}"}
+
+
+# --- the asking side ------------------------------------------------------------------------------------------------
+
+
+class Worker:
+    """One supervised process.
+
+    Args:
+        name: of the process, for logs.
+        roles: the dotted engine module of each role served, e.g. {"hear": "engines.asr"}.
+        options: handed to every module's `load`.
+        nice: added to the process's niceness.
+        lazy: start at the first call instead of at once.
+    """
+
+    def __init__(self, name: str, roles: Mapping[str, str], options: Mapping[str, Any], *, nice: int = 0, lazy: bool = False) -> None:
+        self.name = name
+        self.roles = dict(roles)
+        self.pid: int | None = None
+        self.failure: StreamsvcError | None = None  # why the last start failed
+        self._options = dict(options)
+        self._nice = nice
+        self._wanted = asyncio.Event()
+        if not lazy:
+            self._wanted.set()
+        self._up = asyncio.Event()
+        self._tried = asyncio.Event()  # at least one start has ended, well or not
+        self._ids = 0
+        self._writer: asyncio.StreamWriter | None = None
+        self._pending: dict[int, asyncio.Queue[tuple[str, Any]]] = {}
+        self._pong = 0.0
+        self._busy = 0.0  # seconds that the longest running batch had run at the last pong
+
+    def role(self, name: str) -> Role:
+        """The asking end of one role."""
+        if name not in self.roles:
+            raise ValueError(f"worker {self.name} serves {sorted(self.roles)}, not {name}")
+        return _Asker(self, name)
+
+    @property
+    def ready(self) -> bool:
+        """Whether the process is up."""
+        return self._up.is_set()
+
+    async def wait_ready(self) -> None:
+        """Wait until the process is up.
+
+        Raises:
+            StreamsvcError: its first start failed (ModelMissing, WorkerError).
+        """
+        await self._tried.wait()
+        if not self._up.is_set() and self.failure is not None:
+            raise self.failure
+
+    async def run(self) -> None:
+        """Keep the process alive until cancelled."""
+        await self._wanted.wait()
+        pause = BACKOFF[0]
+        with tempfile.TemporaryDirectory(prefix="streamsvc-") as folder:
+            for life in itertools.count():
+                if life:
+                    metrics.worker_restarts.labels(self.name).inc()
+                started = clock.now()
+                try:
+                    await self._live(Path(folder) / f"{self.name}-{life}.sock")
+                except StreamsvcError as error:
+                    self.failure = error
+                    log.warning("worker ended", worker=self.name, reason=error.message)
+                finally:
+                    self._tried.set()
+                pause = BACKOFF[0] if clock.now() - started > 30 else min(pause * 2, BACKOFF[1])
+                await clock.sleep(pause)
+
+    async def _live(self, path: Path) -> None:
+        """One life of the process: start, serve, and be gone when this returns or raises."""
+        env = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "2", "HF_HUB_OFFLINE": "1"}
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "streamsvc.worker", stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, env=env
+        )
+        self.pid = process.pid
+        reading: asyncio.Task[None] | None = None
+        try:
+            assert process.stdin is not None and process.stdout is not None
+            job = {"socket": str(path), "roles": self.roles, "options": self._options, "nice": self._nice}
+            process.stdin.write(json.dumps(job, default=str).encode() + b"\n")  # stdin stays open: its end tells the child that we are gone
+            try:
+                async with asyncio.timeout(LOAD_SECONDS):
+                    line = await process.stdout.readline()
+            except TimeoutError:
+                raise WorkerError(f"the {self.name} worker had not loaded its models after {LOAD_SECONDS:.0f} s") from None
+            if not line:
+                raise WorkerError(f"the {self.name} worker died while it loaded its models")
+            told = json.loads(line)
+            if "error" in told:
+                raise _error(told["error"])
+            reader, self._writer = await asyncio.open_unix_connection(path)
+            self._pong, self._busy, self.failure = clock.now(), 0.0, None
+            reading = asyncio.create_task(self._read(reader))
+            self._up.set()
+            self._tried.set()
+            log.info("worker ready", worker=self.name, pid=process.pid)
+            await self._watch(process, reading)
+        finally:
+            self._up.clear()
+            self.pid = None
+            if self._writer is not None:
+                self._writer.close()
+                self._writer = None
+            if reading is not None:
+                reading.cancel()
+                await asyncio.gather(reading, return_exceptions=True)
+            self._fail_pending()
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+            await asyncio.shield(_reaped(process))
+
+    async def _watch(self, process: asyncio.subprocess.Process, reading: asyncio.Task[None]) -> None:
+        """Ping until the process ends or hangs."""
+        exited = asyncio.create_task(process.wait())
+        try:
+            while True:
+                self._send({"id": 0, "kind": "ping"}, {})
+                await asyncio.wait({exited, reading}, timeout=PING_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+                if exited.done():
+                    raise WorkerError(f"the {self.name} worker ended with status {exited.result()}")
+                if reading.done():
+                    raise WorkerError(f"the {self.name} worker closed its socket")
+                if self._busy > HANG_SECONDS or clock.now() - self._pong > HANG_SECONDS:
+                    raise WorkerError(f"the {self.name} worker hung and was killed")
+        finally:
+            exited.cancel()
+            await asyncio.gather(exited, return_exceptions=True)
+
+    async def _read(self, reader: asyncio.StreamReader) -> None:
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+            while True:
+                head_size, blob_size = _sizes(await reader.readexactly(_FRAME.size))
+                header, payload = unpack(await reader.readexactly(head_size), await reader.readexactly(blob_size))
+                if header["kind"] == "pong":
+                    self._pong, self._busy = clock.now(), payload["busy_s"]
+                    continue
+                box = self._pending.get(header["id"])
+                if box is None:
+                    continue  # the asker has left
+                if "batch" in header:
+                    metrics.batch_size.labels(header["role"]).observe(header["batch"])
+                try:
+                    box.put_nowait((header["kind"], header.get("error") or payload))
+                except asyncio.QueueFull:  # an asker that does not take its stream loses it
+                    self._drop(header["id"])
+                    box.get_nowait()
+                    box.put_nowait(("error", {"class": "CapacityError", "message": "the stream was not read in time"}))
+
+    def _send(self, header: dict[str, Any], payload: Payload) -> None:
+        if self._writer is not None and not self._writer.is_closing():
+            self._writer.write(pack(header, payload))
+
+    def _fail_pending(self) -> None:
+        for box in self._pending.values():
+            while box.full():
+                box.get_nowait()
+            box.put_nowait(("error", {"class": "WorkerError", "message": f"the {self.name} worker died"}))
+
+    def _drop(self, number: int) -> None:
+        if self._pending.pop(number, None) is not None:
+            self._send({"id": number, "kind": "cancel"}, {})
+
+    async def ask(self, kind: str, role: str, op: str, payload: Payload, deadline_in_s: float) -> AsyncIterator[Payload]:
+        """Send one request and yield what comes back; leaving early cancels the work."""
+        self._wanted.set()
+        deadline = clock.now() + deadline_in_s
+        self._ids += 1
+        number = self._ids
+        try:
+            async with asyncio.timeout_at(deadline):
+                await self._up.wait()
+                box: asyncio.Queue[tuple[str, Any]] = asyncio.Queue(_STREAM_ITEMS)
+                self._pending[number] = box
+                header = {"id": number, "kind": kind, "role": role, "op": op, "deadline_in_s": max(0.0, deadline - clock.now())}
+                self._send(header, payload)
+        except TimeoutError:
+            if self.failure is not None:
+                raise WorkerError(f"the {self.name} worker is not up: {self.failure.message}") from None
+            raise DeadlineMissed(f"the {self.name} worker was not up in time") from None
+        try:
+            while True:
+                try:
+                    async with asyncio.timeout_at(deadline):
+                        kind_back, body = await box.get()
+                except TimeoutError:
+                    raise DeadlineMissed(f"{role}.{op} did not answer in time") from None
+                if kind_back == "error":
+                    self._pending.pop(number, None)
+                    raise _error(body)
+                if kind_back != "end":
+                    yield body
+                if kind_back in ("end", "result"):
+                    self._pending.pop(number, None)
+                    return
+        finally:
+            self._drop(number)
+
+
+@dataclass(frozen=True, slots=True)
+class _Asker:
+    """The asking end of one role of one worker."""
+
+    worker: Worker
+    name: str
+
+    async def call(self, op: str, payload: Payload, *, deadline_in_s: float, affinity: str = "") -> Payload:
+        """See Role."""
+        async with contextlib.aclosing(self._ask("call", op, payload, deadline_in_s)) as items:
+            async for item in items:
+                return dict(item)
+        raise WorkerError(f"{self.name}.{op} gave no result")
+
+    async def stream(self, op: str, payload: Payload, *, deadline_in_s: float, affinity: str = "") -> AsyncIterator[Payload]:
+        """See Role."""
+        async with contextlib.aclosing(self._ask("stream", op, payload, deadline_in_s)) as items:
+            async for item in items:
+                yield item
+
+    def _ask(self, kind: str, op: str, payload: Payload, deadline_in_s: float) -> Any:
+        return self.worker.ask(kind, self.name, op, payload, deadline_in_s)
+
+
+async def _reaped(process: asyncio.subprocess.Process) -> None:
+    """Wait for a killed process, and close its pipes."""
+    await process.wait()
+    if process.stdin is not None:
+        process.stdin.close()
+    transport = getattr(process, "_transport", None)  # the only way to close the stdout pipe before it is garbage
+    if transport is not None:
+        transport.close()
+
+
+class Local:
+    """An engine in this process, for tests: the same contract without a process. Ops run in a thread each call."""
+
+    def __init__(self, engine: Any) -> None:
+        self.ops = engine.ops
+
+    async def call(self, op: str, payload: Payload, *, deadline_in_s: float, affinity: str = "") -> Payload:
+        """See Role."""
+        try:
+            async with asyncio.timeout(deadline_in_s):
+                (result,) = await asyncio.to_thread(self.ops[op].run, [payload])
+        except TimeoutError:
+            raise DeadlineMissed(f"{op} did not answer in time") from None
+        if isinstance(result, Exception):
+            raise _error(_told(result))
+        return dict(result)
+
+    async def stream(self, op: str, payload: Payload, *, deadline_in_s: float, affinity: str = "") -> AsyncIterator[Payload]:
+        """See Role."""
+        deadline = clock.now() + deadline_in_s
+        items = self.ops[op].run(payload)
+        while (item := await asyncio.to_thread(next, items, None)) is not None:
+            if clock.now() > deadline:
+                raise DeadlineMissed(f"{op} did not answer in time")
+            yield item
+
+
+# --- the child ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class _Request:
+    """One request inside the child."""
+
+    connection: _Connection
+    number: int
+    deadline: float  # monotonic seconds
+    payload: Payload
+    cancelled: bool = False
+
+
+class _Connection:
+    """One serve process that is connected to the child."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.sock = sock
+        self.requests: dict[int, _Request] = {}
+        self._lock = threading.Lock()
+
+    def send(self, header: Mapping[str, Any], payload: Payload) -> None:
+        """Write one frame; a peer that is gone is no error."""
+        with self._lock, contextlib.suppress(OSError):
+            self.sock.sendall(pack(header, payload))
+
+    def fail(self, request: _Request, error: BaseException) -> None:
+        """Answer a request with an error."""
+        self.requests.pop(request.number, None)
+        self.send({"id": request.number, "kind": "error", "error": _told(error)}, {})
+
+    def frames(self) -> Iterator[tuple[dict[str, Any], Payload]]:
+        """Frames until the peer is gone."""
+        with self.sock, self.sock.makefile("rb") as file, contextlib.suppress(OSError):
+            while prefix := file.read(_FRAME.size):
+                head, blob = _sizes(prefix)
+                yield unpack(file.read(head), file.read(blob))
+
+
+class _Lane:
+    """One op of one role: its bounded queue and its threads."""
+
+    def __init__(self, role: str, op: Any) -> None:
+        self.role, self.op = role, op
+        self.waiting: queue.Queue[_Request] = queue.Queue(_WAITING)
+        self.running: dict[int, float] = {}  # thread id -> monotonic start of its batch
+        target = self._batches if hasattr(op, "batch") else self._streams
+        for _ in range(op.threads):
+            threading.Thread(target=target, daemon=True).start()
+
+    def _next(self) -> _Request:
+        while True:
+            request = self.waiting.get()
+            if self._alive(request):
+                return request
+
+    def _alive(self, request: _Request) -> bool:
+        if request.cancelled:
+            request.connection.requests.pop(request.number, None)
+            return False
+        if time.monotonic() > request.deadline:
+            request.connection.fail(request, DeadlineMissed("the deadline passed before the work began"))
+            return False
+        return True
+
+    def _batches(self) -> None:
+        me = threading.get_ident()
+        while True:
+            batch = [self._next()]
+            while len(batch) < self.op.batch:
+                try:
+                    request = self.waiting.get_nowait()
+                except queue.Empty:
+                    break
+                if self._alive(request):
+                    batch.append(request)
+            self.running[me] = time.monotonic()
+            results: Sequence[Payload | Exception]
+            try:
+                results = self.op.run([request.payload for request in batch])
+            except Exception as error:  # an engine may fail in any way: the request fails, not the worker
+                results = [error] * len(batch)
+            self.running.pop(me, None)
+            for request, result in zip(batch, results, strict=True):
+                if isinstance(result, Exception):
+                    request.connection.fail(request, result)
+                else:
+                    request.connection.requests.pop(request.number, None)
+                    header = {"id": request.number, "kind": "result", "role": self.role, "batch": len(batch)}
+                    request.connection.send(header, result)
+
+    def _streams(self) -> None:
+        me = threading.get_ident()
+        while True:
+            request = self._next()
+            items = self.op.run(request.payload)
+            try:
+                while True:
+                    self.running[me] = time.monotonic()
+                    item = next(items, None)
+                    if item is None or request.cancelled:
+                        break
+                    if time.monotonic() > request.deadline:
+                        raise DeadlineMissed("the deadline passed before the stream ended")
+                    request.connection.send({"id": request.number, "kind": "item"}, item)
+                request.connection.requests.pop(request.number, None)
+                request.connection.send({"id": request.number, "kind": "end"}, {})
+            except Exception as error:  # as above
+                request.connection.fail(request, error)
+            finally:
+                self.running.pop(me, None)
+                items.close()
+
+
+def _serve(connection: _Connection, lanes: Mapping[tuple[str, str], _Lane]) -> None:
+    """Hand the requests of one connection to their lanes."""
+    for header, payload in connection.frames():
+        kind, number = header["kind"], header["id"]
+        if kind == "ping":
+            starts = [start for lane in lanes.values() for start in list(lane.running.values())]
+            connection.send({"id": number, "kind": "pong"}, {"busy_s": time.monotonic() - min(starts) if starts else 0.0})
+        elif kind == "cancel":
+            if (request := connection.requests.get(number)) is not None:
+                request.cancelled = True
+        else:
+            request = _Request(connection, number, time.monotonic() + header["deadline_in_s"], payload)
+            connection.requests[number] = request
+            lane = lanes.get((header["role"], header["op"]))
+            try:
+                if lane is None:
+                    raise WorkerError(f"no op {header['role']}.{header['op']} here")
+                lane.waiting.put_nowait(request)
+            except queue.Full:
+                connection.fail(request, CapacityError(f"{_WAITING} requests wait for {header['role']}.{header['op']} already"))
+            except WorkerError as error:
+                connection.fail(request, error)
+    for request in list(connection.requests.values()):
+        request.cancelled = True
+
+
+def _child() -> None:
+    """Entry of the worker process: load the engines, then serve until the parent is gone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    job = json.loads(sys.stdin.readline())
+    out = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what a library prints must not reach the contract line
+    os.nice(job["nice"])
+    try:
+        lanes = {}
+        for role, module in job["roles"].items():
+            engine = importlib.import_module(module).load(job["options"])
+            lanes.update({(role, name): _Lane(role, op) for name, op in engine.ops.items()})
+        listener = socket.socket(socket.AF_UNIX)
+        listener.bind(job["socket"])
+        Path(job["socket"]).chmod(0o600)
+        listener.listen(16)
+    except Exception as error:  # told to the parent, whatever it is
+        out.write(json.dumps({"error": _told(error)}) + "\n")
+        out.flush()
+        if not isinstance(error, StreamsvcError):
+            raise
+        return
+    out.write('{"ready":true}\n')
+    out.flush()
+
+    def accept() -> None:
+        while True:
+            sock, _ = listener.accept()
+            threading.Thread(target=_serve, args=(_Connection(sock), lanes), daemon=True).start()
+
+    threading.Thread(target=accept, daemon=True).start()
+    sys.stdin.read()  # returns when the parent closes the pipe or dies
+    os._exit(0)  # engines' own threads must not hold us
+
+
+if __name__ == "__main__":
+    _child()
