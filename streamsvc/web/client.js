@@ -1,0 +1,256 @@
+/**
+ * The browser client of a session's event socket. No dependencies; may be used from any page:
+ *
+ *   import { Session } from "/web/client.js";
+ *   const session = new Session("a.3f9c", { token });          // token: only where the server asks for one
+ *   session.on("caption.partial", (e) => show(e.text, e.stable));
+ *   session.on("caption.final", (e) => append(e.start, e.text));
+ *   session.on("answer.delta", (e) => type(e.question_id, e.text));
+ *   session.on("answer.done", (e) => finish(e.question_id, e.text, e.supported, e.evidence));
+ *   session.on("state", (s) => console.log(s.state, s.message)); // connecting, open, waiting, closed, refused
+ *   session.open();
+ *   const id = session.ask("What does the slide say?");        // only while the state is "open"
+ *   session.close();
+ *
+ * Other names to listen for: every event type of the server; "*" (each event); "gap" {from, to} when durable events
+ * were missed; "epoch" {epoch} when the server's log began anew, so that what is shown must be thrown away.
+ * What arrives is text, never markup: put it on a page with textContent.
+ */
+
+const FIRST_RETRY_MS = 500;
+const LAST_RETRY_MS = 10_000;
+const PING_MS = 20_000;
+const SILENCE_MS = 45_000; // nothing at all for so long: the connection is dead, whatever the socket says
+const FATAL = new Set([4400, 4401, 4403, 4404]); // close codes after which asking again cannot help
+const REASONS = {
+  400: "The server did not accept the request.",
+  401: "This session needs a token.",
+  403: "The token does not allow this.",
+  404: "There is no such session.",
+};
+
+/** A short random id. (crypto.randomUUID is missing on pages without TLS.) */
+export function randomId() {
+  const bytes = crypto.getRandomValues(new Uint8Array(8));
+  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
+/** Headers for the server's HTTP doors. */
+export function bearer(token) {
+  return token ? { Authorization: `Bearer ${token}` } : {};
+}
+
+/** What a failed answer of an HTTP door says, as one sentence. */
+export async function problem(response) {
+  let message = "";
+  try {
+    const body = await response.json();
+    message = body?.error?.message ?? (typeof body?.detail === "string" ? body.detail : "");
+  } catch {
+    // no JSON body: the status has to do
+  }
+  return message || REASONS[response.status] || `The server answered ${response.status}.`;
+}
+
+export class Session extends EventTarget {
+  /**
+   * @param {string} id the session's id
+   * @param {object} options
+   *   token    a JWT, sent as a subprotocol, never in the address
+   *   origin   "https://host" of the server; default: this page's
+   *   types    e.g. "caption.*,answer.*"; default: everything
+   *   history  true: begin with all that the server still holds; default: begin now
+   *   forever  true: keep trying even where the session is unknown (an overlay may be opened before the stream)
+   */
+  constructor(id, { token = "", origin = location.origin, types = "", history = false, forever = false } = {}) {
+    super();
+    this.id = id;
+    this.token = token;
+    this.origin = origin;
+    this.types = types;
+    this.forever = forever;
+    this.epoch = null;
+    this.seq = history ? 0 : null; // the last durable event seen; null: never saw one, begin now
+    this.state = "closed";
+    this.ended = false; // the session itself has ended
+    this._socket = null;
+    this._tries = 0;
+    this._timers = new Set();
+    this._wake = () => this._retryNow();
+  }
+
+  /** Listen: fn gets the event itself. Returns a function that stops listening. */
+  on(type, fn) {
+    const listener = (event) => fn(event.detail);
+    this.addEventListener(type, listener);
+    return () => this.removeEventListener(type, listener);
+  }
+
+  /** Connect, and stay connected until close(). */
+  open() {
+    if (this._socket || this._wanted) return;
+    this._wanted = true;
+    window.addEventListener("online", this._wake);
+    this._connect();
+  }
+
+  /** Disconnect for good. */
+  close() {
+    this._wanted = false;
+    window.removeEventListener("online", this._wake);
+    this._clearTimers();
+    const socket = this._socket;
+    this._socket = null;
+    socket?.close(1000);
+    this._setState("closed", "");
+  }
+
+  /** Ask a question. Returns the id that answer.delta and answer.done will carry as question_id. */
+  ask(text, { id = randomId(), deadlineMs } = {}) {
+    this.send({ type: "question.ask", id, text, ...(deadlineMs ? { deadline_ms: deadlineMs } : {}) });
+    return id;
+  }
+
+  /** Give a question up. */
+  cancel(id) {
+    this.send({ type: "question.cancel", id });
+  }
+
+  /** Send any client message. Throws while not connected. */
+  send(message) {
+    if (this._socket?.readyState !== WebSocket.OPEN) throw new Error("Not connected to the session.");
+    this._socket.send(JSON.stringify(message));
+  }
+
+  // --- inside ---------------------------------------------------------------------------------------------------
+
+  _address() {
+    const url = new URL(`/v1/sessions/${encodeURIComponent(this.id)}/events`, this.origin);
+    url.protocol = url.protocol === "https:" ? "wss:" : "ws:";
+    if (this.types) url.searchParams.set("types", this.types);
+    if (this.epoch !== null) url.searchParams.set("epoch", this.epoch);
+    if (this.seq !== null) url.searchParams.set("after", String(this.seq));
+    return url;
+  }
+
+  _connect() {
+    this._setState("connecting", "");
+    // The server selects "streamsvc.v1"; the token rides beside it. Without a token nothing need be negotiated.
+    const protocols = this.token ? ["streamsvc.v1", `streamsvc.token.${this.token}`] : [];
+    const socket = new WebSocket(this._address(), protocols);
+    this._socket = socket;
+    let opened = false;
+    let heard = performance.now();
+    let ping = 0;
+    socket.onopen = () => {
+      opened = true;
+      heard = performance.now();
+      this._tries = 0;
+      this._setState("open", "");
+      ping = setInterval(() => {
+        if (performance.now() - heard > SILENCE_MS) socket.close(4000);
+        else if (socket.readyState === WebSocket.OPEN) socket.send('{"type":"ping"}');
+      }, PING_MS);
+    };
+    socket.onmessage = (message) => {
+      heard = performance.now();
+      if (this._socket === socket) this._take(message.data);
+    };
+    socket.onclose = (close) => {
+      clearInterval(ping);
+      if (this._socket !== socket) return;
+      this._socket = null;
+      this._lost(close, opened);
+    };
+  }
+
+  async _lost(close, opened) {
+    if (!this._wanted) return;
+    if (this.ended && close.code === 1000 && !this.forever) {
+      this._wanted = false;
+      this._setState("closed", "The session has ended.");
+      return;
+    }
+    let status = close.code >= 4400 && FATAL.has(close.code) ? close.code - 4000 : 0;
+    if (!opened && !status) status = await this._whyRefused();
+    if (!this._wanted || this._socket) return;
+    if (status && !this.forever) {
+      this._wanted = false;
+      this._setState("refused", close.reason || REASONS[status], { status });
+      return;
+    }
+    // A subscriber that fell behind (4008) may resume at once; others wait, a little apart from each other.
+    const wait = close.code === 4008 ? 50 : Math.min(LAST_RETRY_MS, FIRST_RETRY_MS * 2 ** this._tries) * (0.75 + Math.random() / 2);
+    this._tries += 1;
+    this._setState("waiting", "The connection was lost. Connecting again…");
+    this._later(wait, () => this._connect());
+  }
+
+  /** A refused handshake tells a page nothing, so ask the plain door. 0: a passing trouble. */
+  async _whyRefused() {
+    try {
+      const url = new URL(`/v1/sessions/${encodeURIComponent(this.id)}`, this.origin);
+      const response = await fetch(url, { headers: bearer(this.token) });
+      return REASONS[response.status] ? response.status : 0;
+    } catch {
+      return 0;
+    }
+  }
+
+  _retryNow() {
+    if (this.state !== "waiting") return;
+    this._clearTimers();
+    this._connect();
+  }
+
+  _take(data) {
+    let event;
+    try {
+      event = JSON.parse(data);
+    } catch {
+      return;
+    }
+    if (typeof event?.type !== "string") return;
+    if (event.epoch && event.epoch !== this.epoch) {
+      const first = this.epoch === null;
+      this.epoch = event.epoch;
+      if (!first) {
+        this.seq = 0;
+        this._emit("epoch", { epoch: event.epoch });
+      }
+    }
+    if (typeof event.seq === "number") {
+      if (this.seq !== null && event.seq <= this.seq) return; // sent again after a reconnect
+      if (this.seq !== null && typeof event.prev === "number" && event.prev > this.seq) this._emit("gap", { from: this.seq, to: event.prev });
+      this.seq = event.seq;
+    } else if (this.seq === null && typeof event.after === "number") {
+      this.seq = event.after;
+    }
+    if (event.type === "session.closed") this.ended = true;
+    this._emit(event.type, event);
+    this._emit("*", event);
+  }
+
+  _emit(type, detail) {
+    this.dispatchEvent(new CustomEvent(type, { detail }));
+  }
+
+  _setState(state, message, more = {}) {
+    if (this.state === state && !message) return;
+    this.state = state;
+    this._emit("state", { state, message, ...more });
+  }
+
+  _later(ms, fn) {
+    const timer = setTimeout(() => {
+      this._timers.delete(timer);
+      fn();
+    }, ms);
+    this._timers.add(timer);
+  }
+
+  _clearTimers() {
+    this._timers.forEach(clearTimeout);
+    this._timers.clear();
+  }
+}
