@@ -8,38 +8,26 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ipaddress
-import socket
-import stat
 import threading
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
-from urllib.parse import unquote, urlsplit
+from typing import Any
 
 import av
 import av.error
-from av.stream import Disposition
 
 from streamsvc import clock
 from streamsvc.config import Ingest
-from streamsvc.errors import Forbidden, SourceError, StreamsvcError
+from streamsvc.errors import SourceError, StreamsvcError
+from streamsvc.ingest.container import check_decodable, choose, open_file, open_url, packets, with_headers
+from streamsvc.ingest.place import Place, check_file, find, shown
 from streamsvc.types import EncodedFrame, Kind, MediaTrack
 
-FILE_SCHEMES = ("", "file")
-URL_SCHEMES = ("http", "https", "rtsp", "rtsps")
-PROTOCOLS = {  # security limit: what libav may open for a URL of each scheme; a file may open nothing else at all
-    "http": "http,https,tcp,tls,crypto,data",
-    "https": "https,tcp,tls,crypto,data",
-    "rtsp": "rtsp,rtp,udp,tcp",
-    "rtsps": "rtsps,rtp,udp,tcp,tls",
-}
 AHEAD = 256  # packets read ahead of the event loop
 MERGE = 512  # packets looked at to put a badly interleaved file into the order of time
 JUMP = 10.0  # seconds: a step between packets of one track that is no pause but a new time line
-PROBE = 300  # packets tried until one of a file's tracks gives a decoded frame
 FIRST_WAIT, LONGEST_WAIT = 0.5, 8.0  # seconds between tries to reach a live URL again
 
 
@@ -126,8 +114,7 @@ class Source:
         Raises:
             SourceError: a URL stopped answering ("no_answer", retryable), or the file cannot be read further ("corrupt").
         """
-        packets = self._live_packets(zero) if self.live else self._merged_packets()
-        async for packet in packets:
+        async for packet in self._live_packets(zero) if self.live else self._merged_packets():
             arrived = packet.arrived
             if self.live and not self._reader.bursts:
                 pass  # as it comes
@@ -198,7 +185,7 @@ async def open_source(
     """
     if speed is not None and not speed > 0:
         raise SourceError(f"the speed must be above 0, not {speed}", code="bad_speed")
-    place = _place(url, roots)
+    place = find(url, roots)
     reader = _Reader(place, settings, private_urls, asyncio.get_running_loop())
     reader.start()
     try:
@@ -212,51 +199,6 @@ async def open_source(
             await asyncio.to_thread(reader.join)
         raise
     return Source(reader, session, speed)
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where a source lies: a file's real path, or a URL. `name` is what messages call it, without credentials."""
-
-    scheme: str
-    name: str
-    path: Path | None = None
-    url: str = ""
-    host: str = ""
-    port: int = 0
-
-
-def shown(url: str) -> str:
-    """A URL as it may stand in messages and logs: without user, password and query."""
-    parts = urlsplit(url)
-    if parts.scheme not in URL_SCHEMES:
-        return url
-    return f"{parts.scheme}://{parts.hostname or ''}{f':{parts.port}' if parts.port else ''}{parts.path}"
-
-
-def _place(url: str, roots: Sequence[Path] | None) -> Place:
-    try:
-        parts = urlsplit(url)
-        port = parts.port
-    except ValueError:
-        raise SourceError(f"{url!r} is not a URL", code="bad_scheme") from None
-    scheme = parts.scheme.lower()
-    if scheme in URL_SCHEMES:
-        if not parts.hostname:
-            raise SourceError(f"{url!r} names no host", code="bad_scheme")
-        default = {"http": 80, "https": 443, "rtsp": 554, "rtsps": 322}[scheme]
-        return Place(scheme, shown(url), url=url, host=parts.hostname, port=port or default)
-    if scheme not in FILE_SCHEMES:
-        raise SourceError(f"sources begin with file:, http:, https:, rtsp: or rtsps:, not {scheme}:", code="bad_scheme")
-    if parts.netloc not in ("", "localhost"):
-        raise SourceError(f"a file: URL names no host, this one names {parts.netloc}", code="bad_scheme")
-    named = unquote(parts.path) if scheme == "file" else url
-    if "\0" in named or not named:
-        raise SourceError("the source has no usable path", code="bad_scheme")
-    path = Path(named).resolve()
-    if roots is not None and not any(path.is_relative_to(Path(root).resolve()) for root in roots):
-        raise Forbidden(f"{named} does not lie below a folder that was opened for sources (--sources)", code="outside_sources")
-    return Place("file", named, path=path)
 
 
 class _Reader(threading.Thread):
@@ -280,6 +222,9 @@ class _Reader(threading.Thread):
         self._packets: deque[Packet | BaseException | None] = deque()
         self._filled = asyncio.Event()
         self._clocks: dict[Kind, TrackClock] = {}
+        self._streams: list[Any] = []
+        self._start: float | None = None  # pts, in seconds, that is media time 0
+        self._ends = False  # whether the container has a known end
 
     # --- called on the event loop ---
 
@@ -332,13 +277,13 @@ class _Reader(threading.Thread):
         """Open the container, choose its tracks, fill `tracks` and `duration`."""
         place = self._place
         if place.path is not None:
-            _check_file(place.path, place.name)
-            container = _open_file(place, stack)
+            check_file(place.path, place.name)
+            container = open_file(place, stack)
         else:
-            container = self._open_url(stack)
-        streams, tracks = _tracks(container, place.name)
+            container = open_url(place, self._settings.open_seconds, self._private_urls, stack)
+        streams, tracks = choose(container, place.name)
         if place.path is not None:
-            _check_decodable(place, {stream.index for stream in streams})
+            check_decodable(place, {stream.index for stream in streams})
         duration = container.duration / av.time_base if container.duration and container.duration > 0 else None
         if place.path is not None and duration is None:
             duration = 0.0  # a file always has an end, even where its header does not tell it
@@ -354,64 +299,52 @@ class _Reader(threading.Thread):
         self._start = min(known) if known else None
         return container
 
-    def _open_url(self, stack: contextlib.ExitStack) -> Any:
-        place, limit = self._place, self._settings.open_seconds
-        _check_host(place, self._private_urls)
-        options = {"protocol_whitelist": PROTOCOLS[place.scheme]}
-        if place.scheme.startswith("rtsp"):
-            options["rtsp_transport"] = "tcp"
-        if place.scheme.startswith("http") and not self._private_urls:
-            options["max_redirects"] = "0"  # a redirect would go round the check of the host
-        try:
-            return stack.enter_context(av.open(place.url, options=options, timeout=(limit, limit)))
-        except av.error.HTTPNotFoundError:
-            raise SourceError(f"{place.name} does not exist there (404)", code="not_found") from None
-        except av.error.HTTPError as error:
-            raise SourceError(f"{place.name} was refused: {error.strerror}", code="refused") from None
-        except (av.error.InvalidDataError, av.error.DemuxerNotFoundError):
-            raise SourceError(f"{place.name} answers, but with nothing that is audio or video", code="corrupt") from None
-        except (av.error.FFmpegError, OSError) as error:
-            reason = "no answer in time" if isinstance(error, av.error.ExitError) else error.strerror
-            raise SourceError(f"{place.name} does not answer ({reason})", code="no_answer", retryable=True) from None
-
     def _read_on(self, container: Any, stack: contextlib.ExitStack) -> None:
         """Demux to the end; a live URL that breaks off is opened again, and the time goes on."""
-        tries, lost_at = 0, None
-        while not self._stopped.is_set():
+        tries = 0
+        lost_at: float | None = None
+        while True:
             error: SourceError | None = None
+            before = self._clock_end()
             try:
-                before = self._clock_end()
                 self._demux(container, lost_at)
-                if self._clock_end() != before:
-                    tries = 0
-            except (av.error.FFmpegError, OSError) as broke:
-                error = self._said(broke)
-                if self._clock_end() != before:
-                    tries = 0
-            if self.duration is not None or self._ends or self._stopped.is_set():
+            except (av.error.FFmpegError, OSError):
+                error = self._said()
+            if self._clock_end() != before:  # media flowed: what failed before is forgiven
+                tries, lost_at = 0, None
+            if self.duration is not None or self._ended() or self._stopped.is_set():
                 if error is not None:
                     raise error
                 return
-            lost_at = clock.now() if lost_at is None or tries == 0 else lost_at
-            while not self._stopped.is_set():
-                if tries >= self._settings.reconnects:
-                    if error is None:
-                        return  # it ended, and did not come back
+            lost_at = clock.now() if lost_at is None else lost_at
+            found, tries, error = self._again(stack, tries, error)
+            if found is None or self._ended():  # gone, or the live stream is over and its recording is there instead
+                if error is not None:
                     raise error
-                self._stopped.wait(min(LONGEST_WAIT, FIRST_WAIT * 2**tries))
-                tries += 1
-                stack.close()
-                try:
-                    container = self._open(stack)
-                except SourceError as again:
-                    error = again
-                    continue
-                if self._ends:  # the live stream is over; what is there now is its recording
-                    return
-                self.reconnects += 1
-                break
+                return
+            container = found
+            self.reconnects += 1
 
-    def _said(self, broke: Exception) -> SourceError:
+    def _again(self, stack: contextlib.ExitStack, tries: int, error: SourceError | None) -> tuple[Any, int, SourceError | None]:
+        """Open a live URL once more: container or None, tries, the last error. To have ended and not come back is no error."""
+        stack.close()
+        clean = error is None
+        while tries < self._settings.reconnects and not self._stopped.wait(min(LONGEST_WAIT, FIRST_WAIT * 2**tries)):
+            tries += 1
+            try:
+                return self._open(stack), tries, None
+            except SourceError as again:
+                stack.close()
+                error = again
+        return None, tries, None if clean or self._stopped.is_set() else error
+
+    def _damaged(self) -> None:
+        self.broken += 1
+
+    def _ended(self) -> bool:
+        return self._ends
+
+    def _said(self) -> SourceError:
         if self._place.path is not None:
             return SourceError(f"{self._place.name} is damaged and cannot be read further", code="corrupt")
         return SourceError(f"{self._place.name} stopped answering", code="no_answer", retryable=True)
@@ -426,7 +359,7 @@ class _Reader(threading.Thread):
             resumed = {}
         fresh = {stream.type for stream in self._streams}  # tracks whose first packet of this connection has not come
         base: float | None = None
-        for packet in _packets(container, self._streams, self):
+        for packet in packets(container, self._streams, self._place.name, self._damaged):
             if self._stopped.is_set():
                 return
             stream, kind = packet.stream, packet.stream.type
@@ -445,7 +378,7 @@ class _Reader(threading.Thread):
                 track_clock = self._clocks.setdefault(kind, TrackClock(self._start))
                 gap = max(0.0, base - (track_clock.end or 0.0))
                 track_clock.go_on_at(base, self._start)
-                payload = _with_headers(payload, stream)
+                payload = with_headers(payload, stream)
             fresh.discard(kind)
             track_clock = self._clocks.setdefault(kind, TrackClock(self._start))
             at = track_clock.place(seconds, duration)
@@ -454,103 +387,3 @@ class _Reader(threading.Thread):
             if self._stopped.is_set():
                 return
             self._tell(self._put, Packet(kind, payload, bool(packet.is_keyframe), at, track_clock.due, clock.now(), gap))
-
-
-def _packets(container: Any, streams: list[Any], reader: _Reader) -> Any:
-    """The container's packets with a payload; damaged ones are skipped and counted, unless nothing else comes."""
-    failures = 0
-    demuxed = container.demux(streams)
-    while failures < 20:
-        try:
-            packet = next(demuxed, None)
-        except av.error.InvalidDataError:
-            failures += 1
-            reader.broken += 1
-            demuxed = container.demux(streams)
-            continue
-        if packet is None:
-            return
-        if packet.is_corrupt:
-            reader.broken += 1
-        if packet.size:
-            failures = 0
-            yield packet
-    raise SourceError(f"{reader._place.name} is damaged and cannot be read further", code="corrupt")
-
-
-def _with_headers(payload: bytes, stream: Any) -> bytes:
-    """The first payload of a new connection, with the parameter sets that a new SDP may have brought, where they fit in band."""
-    extra = stream.codec_context.extradata
-    if stream.type == "video" and extra and extra.startswith((b"\0\0\1", b"\0\0\0\1")) and not payload.startswith(extra):
-        return bytes(extra) + payload
-    return payload
-
-
-def _check_file(path: Path, name: str) -> None:
-    try:
-        status = path.stat()
-    except PermissionError:
-        raise SourceError(f"{name} may not be read", code="not_found") from None
-    except OSError:
-        raise SourceError(f"{name} does not exist", code="not_found") from None
-    if not stat.S_ISREG(status.st_mode):
-        raise SourceError(f"{name} is not a file", code="not_found")
-    if status.st_size == 0:
-        raise SourceError(f"{name} is empty (0 bytes)", code="empty")
-
-
-def _open_file(place: Place, stack: contextlib.ExitStack) -> Any:
-    """Open a file through Python, so that libav needs no protocol at all and a playlist inside can name nothing else."""
-    assert place.path is not None
-    try:
-        handle = stack.enter_context(place.path.open("rb"))
-        return stack.enter_context(av.open(handle, options={"protocol_whitelist": "none"}))
-    except PermissionError:
-        raise SourceError(f"{place.name} may not be read", code="not_found") from None
-    except (av.error.FFmpegError, ValueError):
-        raise SourceError(f"{place.name} is damaged, or no audio or video file", code="corrupt") from None
-
-
-def _tracks(container: Any, name: str) -> tuple[list[Any], tuple[MediaTrack, ...]]:
-    """The first audio and the first video stream that can be decoded; cover pictures are no video."""
-    streams: list[Any] = []
-    unknown: list[str] = []
-    kinds: tuple[Literal["audio", "video"], ...] = ("audio", "video")
-    for kind in kinds:
-        for stream in container.streams:
-            if stream.type != kind or stream.disposition & (Disposition.attached_pic | Disposition.still_image):
-                continue
-            if stream.codec_context is None:
-                unknown.append(kind)
-                continue
-            streams.append(stream)
-            break
-    if not streams and unknown:
-        raise SourceError(f"{name} uses a codec that is not known here ({' and '.join(unknown)})", code="no_decoder")
-    if not streams:
-        raise SourceError(f"{name} holds neither audio nor video", code="no_media")
-    return streams, tuple(MediaTrack(stream.type, stream.codec_context.codec.name, stream.codec_context) for stream in streams)
-
-
-def _check_decodable(place: Place, indexes: set[int]) -> None:
-    """Decode until one frame comes out: a file of the right shape may still hold rubbish."""
-    with contextlib.ExitStack() as stack:
-        container = _open_file(place, stack)
-        for tried, packet in enumerate(container.demux([stream for stream in container.streams if stream.index in indexes])):
-            with contextlib.suppress(av.error.FFmpegError):
-                if packet.decode():
-                    return
-            if tried > PROBE:
-                break
-    raise SourceError(f"{place.name} holds nothing that can be decoded", code="corrupt")
-
-
-def _check_host(place: Place, private_urls: bool) -> None:
-    """Refuse hosts of private networks, by every address that the name has."""
-    try:
-        found = socket.getaddrinfo(place.host, place.port, type=socket.SOCK_STREAM)
-    except OSError:
-        raise SourceError(f"the host {place.host} is not known", code="no_answer", retryable=True) from None
-    for *_, address in found:
-        if not private_urls and not ipaddress.ip_address(str(address[0]).split("%")[0]).is_global:
-            raise Forbidden(f"{place.host} lies in a private network (server.private_urls allows it)", code="private_url")
