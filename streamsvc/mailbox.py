@@ -57,10 +57,14 @@ class Ring(Generic[T]):
 
     async def put_when_room(self, item: T) -> None:
         """Add an item once there is room: for sources that can wait (a file read as fast as possible)."""
+        await self.room()
+        self.put(item)
+
+    async def room(self) -> None:
+        """Wait until one more item fits."""
         while len(self._items) >= self.size and not self._closed:
             self._room.clear()
             await self._room.wait()
-        self.put(item)
 
     async def take(self, most: int | None = None) -> list[T]:
         """All waiting items (at most `most`), at least one.

@@ -1,0 +1,119 @@
+"""The JSON Schema of every event: what `/v1/schema` serves and the tests hold every event against."""
+
+from __future__ import annotations
+
+from typing import Any
+
+Schema = dict[str, Any]
+
+VERSION = 1
+
+_NUMBER: Schema = {"type": "number"}
+_TEXT: Schema = {"type": "string"}
+_COUNT: Schema = {"type": "integer", "minimum": 0}
+_SHARE: Schema = {"type": "number", "minimum": 0, "maximum": 1}
+
+
+def _object(required: dict[str, Schema], optional: dict[str, Schema] | None = None) -> Schema:
+    properties = required | (optional or {})
+    return {"type": "object", "properties": properties, "required": list(required), "additionalProperties": False}
+
+
+def _list(item: Schema) -> Schema:
+    return {"type": "array", "items": item}
+
+
+def _maybe(schema: Schema) -> Schema:
+    return {"anyOf": [schema, {"type": "null"}]}
+
+
+_WORD = _object({"text": _TEXT, "start": _NUMBER, "end": _NUMBER, "probability": _SHARE})
+_PLACE = {"x": _NUMBER, "y": _NUMBER, "w": _NUMBER, "h": _NUMBER}  # fractions of the picture
+_EVIDENCE = _object(
+    {"start": _NUMBER, "end": _NUMBER, "kind": {"enum": ["speech", "screen", "sight", "timeline", "image"]}, "quote": _TEXT}, {"url": _TEXT}
+)
+_ERROR = _object({"type": _TEXT, "code": _TEXT, "message": _TEXT, "retryable": {"type": "boolean"}})
+_AGES = _object({"p50": _NUMBER, "p95": _NUMBER, "count": _COUNT})
+_REASON = {"reason": _TEXT}
+_SPAN = {"start": _NUMBER, "end": _NUMBER}
+_CAPTION = {"text": _TEXT, "words": _list(_WORD), **_SPAN, "language": _TEXT}
+
+# type -> (durable, required fields of the body, optional ones)
+EVENTS: dict[str, tuple[bool, dict[str, Schema], dict[str, Schema]]] = {
+    "session.created": (True, {"started_utc": _TEXT, "tracks": _list(_TEXT)}, {}),
+    "session.updated": (True, {"tracks": _list(_TEXT), "started_utc": _TEXT}, _REASON),
+    "session.stalled": (True, _REASON, {}),
+    "session.resumed": (True, _REASON, {}),
+    "session.degraded": (True, {"level": _COUNT, **_REASON}, {}),
+    "session.going_away": (True, _REASON, {"time_left_ms": _NUMBER}),
+    "session.closed": (True, _REASON, {"error": _ERROR}),
+    "speech.started": (True, {}, {}),
+    "speech.stopped": (True, {}, {}),
+    "caption.partial": (False, {**_CAPTION, "stable": _COUNT}, {}),
+    "caption.final": (True, _CAPTION, {}),
+    "caption.translation": (True, {"of": _TEXT, "text": _TEXT, "language": _TEXT}, {}),
+    "caption.speaker": (True, {"of": _TEXT, "label": _TEXT}, {}),
+    "caption.gap": (True, {**_SPAN, **_REASON}, {}),
+    "keyframe.sampled": (True, {**_REASON, "url": _TEXT}, {}),
+    "sight.ready": (
+        True,
+        {
+            "of": _TEXT,
+            "tags": _list(_object({"label": _TEXT, "score": _SHARE})),
+            "boxes": _list(_object({"label": _TEXT, "score": _SHARE, **_PLACE})),
+        },
+        {},
+    ),
+    "screen.text": (
+        True,
+        {"of": _TEXT, "title": _maybe(_TEXT), "lines": _list(_object({"text": _TEXT, **_PLACE})), "first_seen": _NUMBER},
+        {},
+    ),
+    "scene.caption": (True, {"text": _TEXT, **_SPAN, "evidence": _list(_EVIDENCE)}, {}),
+    "answer.delta": (False, {"question_id": _TEXT, "text": _TEXT}, {}),
+    "answer.done": (
+        True,
+        {"question_id": _TEXT, "text": _TEXT, "supported": {"type": "boolean"}, "evidence": _list(_EVIDENCE)},
+        {"error": _ERROR},
+    ),
+    "alert.fired": (True, {"watch_id": _TEXT, "text": _TEXT, "evidence": _list(_EVIDENCE)}, {}),
+    "latency.report": (
+        False,
+        {"ages": {"type": "object", "additionalProperties": _AGES}, "coverage": _maybe(_SHARE), "backlog": _NUMBER, "level": _COUNT},
+        {},
+    ),
+    "log.gap": (False, {"first": _COUNT, "last": _COUNT, **_REASON}, {}),
+    "error": (False, {"error": _ERROR}, {"question_id": _TEXT}),
+    "pong": (False, {}, {"id": _TEXT}),
+}
+
+DURABLE = frozenset(kind for kind, (durable, _, _) in EVENTS.items() if durable)
+
+
+def event(kind: str) -> Schema:
+    """The schema of one type of event as it is sent."""
+    durable, required, optional = EVENTS[kind]
+    head: dict[str, Schema] = {
+        "v": {"const": VERSION},
+        "type": {"const": kind},
+        "session": _TEXT,
+        "track": _TEXT,
+        "epoch": _TEXT,
+        "id": _TEXT,
+        "at": _NUMBER,
+        "age_ms": _NUMBER,
+        "stages": {"type": "object", "additionalProperties": _NUMBER, "description": "milliseconds per stage"},
+    }
+    head |= {"seq": _COUNT, "prev": _COUNT} if durable else {"after": _COUNT}
+    return _object(head | required, optional) | {"title": kind}
+
+
+def document() -> Schema:
+    """One schema for all events, told apart by `type`."""
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "streamsvc event",
+        "discriminator": {"propertyName": "type"},
+        "oneOf": [{"$ref": f"#/$defs/{kind}"} for kind in EVENTS],
+        "$defs": {kind: event(kind) for kind in EVENTS},
+    }

@@ -1,0 +1,536 @@
+"""The HTTP and WebSocket doors in front of the service. Every error has the same body, and no token is ever logged."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import contextlib
+import json
+from collections.abc import AsyncIterator, Callable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import structlog
+from fastapi import APIRouter, Depends, FastAPI, Query, Request, Response, WebSocket, WebSocketDisconnect
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse, StreamingResponse
+from fastapi.staticfiles import StaticFiles
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.exceptions import HTTPException
+from starlette.middleware.base import RequestResponseEndpoint
+from starlette.websockets import WebSocketState
+
+import streamsvc
+from streamsvc import captions, clock, metrics, schema
+from streamsvc.auth import SUBPROTOCOL, need
+from streamsvc.config import Settings
+from streamsvc.errors import CapacityError, InvalidRequest, NotFound, StreamsvcError, TooLarge, Unauthorized
+from streamsvc.ingest import whip
+from streamsvc.rate import Rate
+from streamsvc.publish import Subscription
+from streamsvc.search import search as search_timeline
+from streamsvc.service import Publication, Service
+from streamsvc.session import Session, State
+from streamsvc.types import Grants
+
+log = structlog.get_logger()
+WEB = Path(__file__).parent / "web"
+SUBPROTOCOL_PLAIN = "streamsvc.v1"
+_JSON_BODY = 4 * 1024 * 1024  # bytes; security limit (an image sent with a question is base64)
+_KEEPALIVE = 15.0  # seconds between comments on a quiet SSE stream
+_HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'self'; connect-src 'self' ws: wss:; img-src 'self' blob: data:; media-src 'self' blob:; "
+        "style-src 'self'; script-src 'self'; object-src 'none'; base-uri 'none'; frame-ancestors 'self'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+}
+
+
+class NewSession(BaseModel):
+    """Body of POST /v1/sessions."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    source: str | None = Field(None, max_length=4096, description="rtsp://…, http(s)://…, file:/…; none: publish by WHIP")
+    speed: float | Literal["max"] = 1.0
+    language: str | None = Field(None, max_length=16)
+    vocabulary: list[str] = Field(default_factory=list, max_length=200)
+    no_store: bool = False
+
+
+class NewQuestion(BaseModel):
+    """Body of POST /v1/sessions/{id}/questions."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    text: str
+    deadline_ms: float | None = None
+    audience: Literal["asker", "session"] | None = None
+    image: str | None = Field(None, description="JPEG or PNG, base64 or a data URL")
+
+
+class NewToken(BaseModel):
+    """Body of POST /v1/tokens."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    session: str = "*"
+    may: list[str] = Field(default_factory=lambda: ["subscribe"])
+    expires_in: float = 3600  # seconds
+
+
+def build(service: Service) -> FastAPI:
+    """The application in front of a running service."""
+    app = FastAPI(title="streamsvc", version=streamsvc.__version__, description=streamsvc.__doc__ or "", redoc_url=None)
+    app.state.service = service
+    app.include_router(_sessions(service))
+    app.include_router(_operations(service))
+    app.include_router(whip.router(_Whip(service)))
+    _faces(app)
+    _errors(app)
+
+    @app.middleware("http")
+    async def dress(request: Request, call_next: RequestResponseEndpoint) -> Response:
+        """Add the security headers; refuse foreign hosts and origins before anything is done."""
+        if not request.url.path.startswith("/whip"):  # WHIP has CORS rules of its own
+            try:
+                service.auth.check_origin(request.headers)
+            except StreamsvcError as error:
+                return _failed(error)
+        response = await call_next(request)
+        for name, value in _HEADERS.items():
+            if name != "Content-Security-Policy" or request.url.path not in ("/docs", "/docs/oauth2-redirect"):
+                response.headers.setdefault(name, value)
+        return response
+
+    return app
+
+
+# --- errors ---------------------------------------------------------------------------------------------------------
+
+
+def _failed(error: StreamsvcError) -> JSONResponse:
+    headers = {"Cache-Control": "no-store"}
+    if isinstance(error, CapacityError):
+        headers["Retry-After"] = str(max(1, round(error.retry_after)))
+    if isinstance(error, Unauthorized):
+        headers["WWW-Authenticate"] = "Bearer"
+    return JSONResponse(error.body(), error.status, headers)
+
+
+def _errors(app: FastAPI) -> None:
+    @app.exception_handler(StreamsvcError)
+    async def ours(request: Request, error: StreamsvcError) -> Response:
+        return _failed(error)
+
+    @app.exception_handler(RequestValidationError)
+    async def unreadable(request: Request, error: RequestValidationError) -> Response:
+        told = "; ".join(f"{'.'.join(str(part) for part in item['loc'][1:]) or 'body'}: {item['msg']}" for item in error.errors())
+        return _failed(InvalidRequest(told))
+
+    @app.exception_handler(HTTPException)
+    async def routing(request: Request, error: HTTPException) -> Response:
+        code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "http_error")
+        body = {"error": {"type": "invalid_request_error", "code": code, "message": str(error.detail), "retryable": False}}
+        return JSONResponse(body, error.status_code, error.headers)
+
+    @app.exception_handler(Exception)
+    async def unexpected(request: Request, error: Exception) -> Response:
+        log.error("request failed", path=request.url.path, error=type(error).__name__)
+        return _failed(StreamsvcError("something went wrong here; the log names it by class only"))
+
+
+# --- sessions, questions, captions ----------------------------------------------------------------------------------
+
+
+def _allowed(service: Service, permission: str) -> Callable[[Request], Grants]:
+    """A dependency: the bearer's grants, checked for the session in the path; GETs also by a signed URL."""
+
+    def check(request: Request) -> Grants:
+        session = request.path_params.get("session_id")
+        query = request.query_params
+        if request.method == "GET" and service.auth.check_signed(request.url.path, query.get("exp"), query.get("sig")):
+            return Grants("signed", str(session), publish=False, subscribe=True, ask=False, expires=None)
+        grants = service.auth.grants(request.headers)
+        need(grants, session, permission)
+        return grants
+
+    return check
+
+
+def _sessions(service: Service) -> APIRouter:
+    router = APIRouter(prefix="/v1/sessions", tags=["sessions"])
+    publish, subscribe, ask = (Depends(_allowed(service, name)) for name in ("publish", "subscribe", "ask"))
+    rate = Rate(service.settings.limits.requests_per_minute)
+
+    @router.post("", status_code=201, dependencies=[publish])
+    async def create(body: NewSession, request: Request, response: Response) -> dict[str, Any]:
+        """Open a session: with a source it plays at once, without one it waits for a publisher."""
+        rate.take(request.client.host if request.client else "")
+        if body.speed != "max" and not 0.1 <= body.speed <= 100:
+            raise InvalidRequest('speed is a number from 0.1 to 100, or "max"', code="bad_speed")
+        session = await service.create(
+            body.source,
+            speed=None if body.speed == "max" else float(body.speed),
+            language=body.language,
+            vocabulary=body.vocabulary,
+            no_store=body.no_store,
+            roots=service.settings.server.sources,
+        )
+        response.headers["Location"] = f"/v1/sessions/{session.id}"
+        return session.describe()
+
+    @router.get("/{session_id}", dependencies=[subscribe])
+    async def show(session_id: str) -> dict[str, Any]:
+        """State, tracks and addresses of a session."""
+        return service.find(session_id).describe()
+
+    @router.delete("/{session_id}", dependencies=[publish])
+    async def delete(session_id: str, purge: bool = False) -> dict[str, Any]:
+        """End a session; with `purge=1` it is erased at once."""
+        await service.delete(session_id, purge=purge)
+        return {"id": session_id, "purged": purge}
+
+    @router.get("/{session_id}/stats", dependencies=[subscribe])
+    async def stats(session_id: str) -> dict[str, Any]:
+        """Ages by kind, coverage, backlog, and what the transport counted."""
+        session = service.find(session_id)
+        told = getattr(session.publisher, "stats", None)
+        return {**session.report.body(0.0), "state": session.state.value, "ingest": told() if told else {}}
+
+    @router.get("/{session_id}/search", dependencies=[subscribe])
+    async def find(
+        session_id: str, q: Annotated[str, Query(min_length=1, max_length=500)], limit: Annotated[int, Query(ge=1, le=50)] = 10
+    ) -> Any:
+        """What was said and shown that fits the words of `q`, best first."""
+        return search_timeline(service.find(session_id).timeline, q, limit)
+
+    @router.get("/{session_id}/captions.{form}", dependencies=[subscribe])
+    async def subtitles(session_id: str, form: Literal["vtt", "srt", "json"]) -> Response:
+        """All closed captions so far: a whole, valid file at every instant."""
+        cues = service.find(session_id).cues
+        if form == "json":
+            return JSONResponse(captions.to_json(cues))
+        text = captions.to_vtt(cues) if form == "vtt" else captions.to_srt(cues)
+        return PlainTextResponse(
+            text, media_type="text/vtt" if form == "vtt" else "application/x-subrip", headers={"Cache-Control": "no-cache"}
+        )
+
+    @router.get("/{session_id}/frames/{at}.jpg", dependencies=[subscribe])
+    async def frame(session_id: str, at: float) -> Response:
+        """The keyframe at or before session second `at`."""
+        jpeg = await asyncio.to_thread(service.find(session_id).store.frame, at)
+        if jpeg is None:
+            raise NotFound("there is no picture at that time", code="no_frame")
+        return Response(jpeg, media_type="image/jpeg", headers={"Cache-Control": "private, max-age=3600"})
+
+    @router.post("/{session_id}/questions", status_code=202)
+    async def question(session_id: str, body: NewQuestion, request: Request, grants: Annotated[Grants, ask]) -> Response:
+        """Ask; 202 with the question's id, or the answer streamed with `Accept: text/event-stream`."""
+        session = service.find(session_id)
+        image = _image(body.image)
+        if "text/event-stream" not in request.headers.get("accept", ""):
+            asked = session.ask(body.text, deadline_ms=body.deadline_ms, audience=body.audience or "session", image=image)
+            return JSONResponse({"question_id": asked.id}, 202)
+        subscription = session.log.subscribe(["answer.*"])
+        try:
+            asked = session.ask(
+                body.text, deadline_ms=body.deadline_ms, audience=body.audience or "asker", client=subscription.client, image=image
+            )
+        except BaseException:
+            session.log.unsubscribe(subscription)
+            raise
+        return StreamingResponse(_answer_stream(session, subscription, asked.id), media_type="text/event-stream", headers=_SSE_HEADERS)
+
+    @router.get("/{session_id}/events")
+    async def follow(
+        request: Request, session_id: str, types: str = "", epoch: str | None = None, after: int | None = None, client: str = ""
+    ) -> Response:
+        """The session's events as Server-Sent Events; upgraded to a WebSocket it is the event socket."""
+        _allowed(service, "subscribe")(request)
+        session = service.find(session_id)
+        last = request.headers.get("last-event-id", "")
+        if last and after is None:
+            named, _, number = last.partition(".")
+            if number.isdigit():
+                epoch, after = named, int(number)
+        subscription = session.log.subscribe(_patterns(types), client[:64])
+        return StreamingResponse(_event_stream(session, subscription, epoch, after), media_type="text/event-stream", headers=_SSE_HEADERS)
+
+    @router.websocket("/{session_id}/events")
+    async def events(
+        socket: WebSocket, session_id: str, types: str = "", epoch: str | None = None, after: int | None = None, client: str = ""
+    ) -> None:
+        await _event_socket(service, socket, session_id, _patterns(types), epoch, after, client[:64])
+
+    return router
+
+
+_SSE_HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+
+
+def _patterns(types: str) -> list[str]:
+    return [pattern.strip() for pattern in types.split(",") if pattern.strip()][:32]
+
+
+def _image(text: str | None) -> bytes | None:
+    if text is None:
+        return None
+    if text.startswith("data:"):
+        text = text.partition(",")[2]
+    try:
+        image = base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        raise InvalidRequest("the image is not base64", code="bad_image") from None
+    if not image.startswith((b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n")):
+        raise InvalidRequest("the image is neither JPEG nor PNG", code="bad_image")
+    return image
+
+
+async def _past(session: Session, subscription: Subscription, epoch: str | None, after: int | None) -> list[tuple[int | None, str]]:
+    """What a resuming subscriber has missed."""
+    if after is None:
+        return []
+    entries, gap = await session.log.since(after, epoch, session.log.seq)
+    replayed = subscription.replay(entries)
+    subscription.skip_to(entries[-1].seq or 0 if entries else after)
+    return ([(None, gap.text + "}")] if gap is not None else []) + replayed
+
+
+async def _event_stream(session: Session, subscription: Subscription, epoch: str | None, after: int | None) -> AsyncIterator[str]:
+    try:
+        batch: list[tuple[int | None, str]] | None = await _past(session, subscription, epoch, after)
+        while batch is not None:
+            for seq, text in batch:
+                kind = json.loads(text)["type"]
+                yield (f"id: {session.log.epoch}.{seq}\n" if seq is not None else "") + f"event: {kind}\ndata: {text}\n\n"
+            try:
+                async with asyncio.timeout(_KEEPALIVE):
+                    batch = await subscription.next()
+            except TimeoutError:
+                batch = []
+                yield ": still here\n\n"
+            except StreamsvcError:
+                return  # too slow: an EventSource comes back by itself with Last-Event-ID
+    finally:
+        session.log.unsubscribe(subscription)
+
+
+async def _answer_stream(session: Session, subscription: Subscription, question: str) -> AsyncIterator[str]:
+    try:
+        while (batch := await subscription.next()) is not None:
+            for _, text in batch:
+                event = json.loads(text)
+                if event["question_id"] != question:
+                    continue
+                yield f"event: {event['type']}\ndata: {text}\n\n"
+                if event["type"] == "answer.done":
+                    return
+    finally:
+        session.log.unsubscribe(subscription)
+
+
+# --- the event socket -----------------------------------------------------------------------------------------------
+
+
+async def _event_socket(
+    service: Service, socket: WebSocket, session_id: str, types: list[str], epoch: str | None, after: int | None, client: str
+) -> None:
+    offered = tuple(socket.scope.get("subprotocols", ()))
+    chosen = next((name for name in offered if name.startswith(SUBPROTOCOL) or name == SUBPROTOCOL_PLAIN), None)
+    session: Session | None = None
+    subscription: Subscription | None = None
+    failure: StreamsvcError | None = None
+    try:
+        grants = service.auth.grants(socket.headers, offered)
+        need(grants, session_id, "subscribe")
+        session = service.find(session_id)
+        subscription = session.log.subscribe(types, client)
+    except StreamsvcError as error:
+        failure = error
+    await socket.accept(chosen)
+    if session is None or subscription is None:
+        assert failure is not None
+        await _refuse(socket, failure)
+        return
+    try:
+        async with asyncio.TaskGroup() as both:
+            sending = both.create_task(_send_events(socket, session, subscription, epoch, after))
+            receiving = both.create_task(_receive(socket, session, subscription, grants))
+            sending.add_done_callback(lambda _: receiving.cancel())
+            receiving.add_done_callback(lambda _: sending.cancel())
+    except* (WebSocketDisconnect, RuntimeError, OSError):
+        pass  # the subscriber left
+    finally:
+        session.log.unsubscribe(subscription)
+
+
+async def _refuse(socket: WebSocket, error: StreamsvcError) -> None:
+    with contextlib.suppress(RuntimeError, OSError):
+        await socket.send_text(json.dumps({"v": schema.VERSION, "type": "error", **error.body()}))
+        await socket.close(error.close_code, error.code)
+
+
+async def _send_events(socket: WebSocket, session: Session, subscription: Subscription, epoch: str | None, after: int | None) -> None:
+    try:
+        for _, text in await _past(session, subscription, epoch, after):
+            await socket.send_text(text)
+        while (batch := await subscription.next()) is not None:
+            for _, text in batch:
+                async with asyncio.timeout(session.settings.limits.subscriber_seconds):
+                    await socket.send_text(text)
+        await socket.close(1000, "session_closed")
+    except TimeoutError:
+        await socket.close(4008, "too_slow")
+    except StreamsvcError as error:
+        await socket.close(error.close_code, error.code)
+
+
+async def _receive(socket: WebSocket, session: Session, subscription: Subscription, grants: Grants) -> None:
+    """Client messages; a bad one is answered with an error event and changes nothing else."""
+    while socket.client_state is WebSocketState.CONNECTED:
+        text = await socket.receive_text()
+        try:
+            _message(text, session, subscription, grants)
+        except StreamsvcError as error:
+            _tell(subscription, session, "error", error.body())
+
+
+def _message(text: str, session: Session, subscription: Subscription, grants: Grants) -> None:
+    if len(text) > session.settings.limits.message_bytes:
+        raise TooLarge(f"a message has at most {session.settings.limits.message_bytes} bytes")
+    try:
+        message = json.loads(text)
+    except ValueError:
+        raise InvalidRequest("a message is one JSON object", code="bad_json") from None
+    if not isinstance(message, Mapping):
+        raise InvalidRequest("a message is one JSON object", code="bad_json")
+    match message.get("type"):
+        case "ping":
+            _tell(subscription, session, "pong", {"id": str(message["id"])[:64]} if "id" in message else {})
+        case "question.ask":
+            need(grants, session.id, "ask")
+            number, deadline = message.get("id"), message.get("deadline_ms")
+            if not isinstance(message.get("text"), str):
+                raise InvalidRequest("question.ask needs a text", code="empty_question")
+            if deadline is not None and not isinstance(deadline, int | float):
+                raise InvalidRequest("deadline_ms is a number", code="bad_deadline")
+            session.ask(
+                message["text"],
+                number=str(number)[:64] if number is not None else None,
+                deadline_ms=deadline,
+                audience=str(message.get("audience", "asker")),
+                client=subscription.client,
+                image=_image(message.get("image")) if isinstance(message.get("image"), str) else None,
+            )
+        case kind:
+            raise InvalidRequest(f"{str(kind)[:64]!r} is no message type; there are question.ask and ping", code="unknown_type")
+
+
+def _tell(subscription: Subscription, session: Session, kind: str, body: Mapping[str, Any]) -> None:
+    """An event for this subscriber alone, whatever it filters."""
+    session.log.whisper(subscription, kind, body)
+
+
+# --- operations, faces, WHIP ----------------------------------------------------------------------------------------
+
+
+def _operations(service: Service) -> APIRouter:
+    router = APIRouter(tags=["operations"])
+
+    @router.get("/healthz")
+    async def alive() -> dict[str, str]:
+        """The process answers."""
+        return {"status": "ok"}
+
+    @router.get("/readyz")
+    async def ready() -> Response:
+        """Whether sessions can be served now."""
+        up = {role: worker.ready for role, worker in service.workers.items()}
+        good = up["hear"] and up["see"] and not service.draining
+        return JSONResponse({"ready": good, "workers": up, "draining": service.draining}, 200 if good else 503)
+
+    @router.get("/metrics")
+    async def exposition(request: Request) -> Response:
+        """Prometheus metrics."""
+        service.auth.grants(request.headers)
+        return Response(metrics.render(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    @router.get("/v1/capacity")
+    async def capacity(request: Request) -> dict[str, Any]:
+        """How many sessions are live, and how many may be."""
+        service.auth.grants(request.headers)
+        live = sum(session.state is not State.ENDED for session in service.sessions.values())
+        return {"sessions": live, "limit": service.settings.limits.sessions, "draining": service.draining}
+
+    @router.get("/v1/schema")
+    async def events_schema() -> dict[str, Any]:
+        """JSON Schema of every event."""
+        return schema.document()
+
+    rate = Rate(service.settings.limits.requests_per_minute)
+
+    @router.post("/v1/tokens", status_code=201)
+    async def token(body: NewToken, request: Request) -> dict[str, Any]:
+        """A short-lived token with no more rights than one's own."""
+        rate.take(request.client.host if request.client else "")
+        grants = service.auth.grants(request.headers)
+        text = service.auth.token(grants, session=body.session, may=tuple(body.may), seconds=body.expires_in)
+        return {"token": text, "expires_in": body.expires_in}
+
+    return router
+
+
+def _faces(app: FastAPI) -> None:
+    @app.get("/", include_in_schema=False)
+    async def page() -> Response:
+        return FileResponse(WEB / "index.html")
+
+    @app.get("/overlay/{session_id}", include_in_schema=False)
+    async def overlay(session_id: str) -> Response:
+        return FileResponse(WEB / "overlay.html")
+
+    app.mount("/web", StaticFiles(directory=WEB), name="web")
+
+
+class _Whip:
+    """What the WHIP door asks of the service."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._rate = Rate(service.settings.limits.requests_per_minute)
+
+    async def authorise(self, request: Request, session: str | None, permission: str) -> Grants:
+        """The bearer's grants for publishing to a session."""
+        grants = self._service.auth.grants(request.headers)
+        need(grants, session, permission)
+        return grants
+
+    async def publish(self, session: str | None, offer: str, grants: Grants) -> Publication:
+        """Answer an offer."""
+        self._rate.take(grants.tenant)
+        return await self._service.publish(session, offer)
+
+    def find(self, resource: str) -> Publication:
+        """A publication by the name in its Location."""
+        publication = self._service.publications.get(resource)
+        if publication is None:
+            raise NotFound("there is no such publication", code="no_publication")
+        return publication
+
+    async def end(self, resource: str) -> None:
+        """End a publication."""
+        await self._service.unpublish(resource)
+
+
+@contextlib.asynccontextmanager
+async def running(settings: Settings) -> AsyncIterator[tuple[Service, FastAPI]]:
+    """A service with its doors; the models load meanwhile."""
+    async with Service(settings) as service:
+        started = clock.now()
+        log.info("service started", workers=sorted(service.workers))
+        yield service, build(service)
+        log.info("service stopped", seconds=round(clock.now() - started, 1))

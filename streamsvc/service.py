@@ -1,0 +1,305 @@
+"""The running service: its workers, its sessions, and who gets in.
+
+One object for one process; `server` puts doors in front of it, the command line uses it without any.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import secrets
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import structlog
+
+import streamsvc
+from streamsvc import clock, metrics
+from streamsvc.auth import Auth
+from streamsvc.config import Settings
+from streamsvc.errors import CapacityError, Conflict, InvalidRequest, NotFound, StreamsvcError
+from streamsvc.ingest import peer as webrtc
+from streamsvc.ingest.source import open_source
+from streamsvc.session import Roles, Session, State
+from streamsvc.store import Store, sweep
+from streamsvc.worker import Worker
+
+log = structlog.get_logger()
+_ENGINES = {"hear": "engines.asr", "see": "engines.vision", "think": "engines.llm"}
+_NICE = {"hear": 0, "see": 5, "think": 10}
+_JANITOR = 5.0  # seconds between looks for sessions whose retention has passed
+_DECODERS = 2  # threads that decode media, all sessions together
+_ENDED = 200  # ended sessions kept readable at once; the oldest go first
+
+
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """One WHIP publication: the resource that its Location names."""
+
+    session: str
+    resource: str  # unguessable
+    peer: webrtc.Peer
+
+
+class Service:
+    """The running service: `async with Service(settings) as service`.
+
+    Args:
+        settings: validated.
+        at_once: roles whose workers start now; the others start at their first call.
+    """
+
+    def __init__(self, settings: Settings, at_once: Sequence[str] = ("hear", "see")) -> None:
+        self.settings = settings
+        self.auth = Auth(settings.server)
+        self.sessions: dict[str, Session] = {}
+        self.publications: dict[str, Publication] = {}
+        self.draining = False
+        self._at_once = tuple(at_once)
+        self._opening = 0  # sessions that are being opened and count against the limit already
+        self._media = ThreadPoolExecutor(_DECODERS, thread_name_prefix="media")
+        self._tasks: set[asyncio.Task[None]] = set()
+        options = {
+            "models": str(settings.models.dir / "models"),
+            "hear": settings.hear.model_dump(),
+            "see": settings.see.model_dump(),
+            "think": settings.think.model_dump(),
+        }
+        module = dict.fromkeys(_ENGINES, "engines.fake") if settings.models.fake else _ENGINES
+        self.workers = {
+            role: Worker(role, {role: module[role]}, {**options, **options[role]}, nice=_NICE[role], lazy=role not in at_once)  # type: ignore[dict-item]
+            for role in _ENGINES
+        }
+        self.roles = Roles(**{role: worker.role(role) for role, worker in self.workers.items()})
+        metrics.build_info.info({"version": streamsvc.__version__, "engine": "fake" if settings.models.fake else settings.models.profile})
+
+    async def __aenter__(self) -> Self:
+        removed = await asyncio.to_thread(sweep, self.settings.data_dir, self.settings.store.retention)
+        if removed:
+            log.info("old sessions removed", count=removed)
+        for worker in self.workers.values():
+            self._spawn(worker.run())
+        self._spawn(self._janitor())
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        await self.drain()
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for session in self.sessions.values():
+            await asyncio.to_thread(session.store.close, purge=False)
+        self._media.shutdown(wait=True)
+
+    async def ready(self) -> None:
+        """Wait until the models that every session needs are loaded.
+
+        Raises:
+            StreamsvcError: they cannot be (ModelMissing, WorkerError).
+        """
+        await asyncio.gather(*(self.workers[role].wait_ready() for role in self._at_once))
+
+    async def drain(self, reason: str = "shutdown", seconds: float = 5.0) -> None:
+        """Admit nobody more, tell all subscribers, and let the live sessions end."""
+        self.draining = True
+        live = [session for session in self.sessions.values() if session.state is not State.ENDED]
+        for session in live:
+            session.log.emit("session.going_away", {"reason": reason, "time_left_ms": seconds * 1000})
+            session.end(reason)
+        deadline = clock.now() + seconds
+        while clock.now() < deadline and any(session.state is not State.ENDED for session in live):
+            await clock.sleep(0.05)
+
+    def _spawn(self, work: Any) -> asyncio.Task[None]:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    # --- sessions ---
+
+    async def create(
+        self,
+        source: str | None = None,
+        *,
+        speed: float | None = 1.0,
+        language: str | None = None,
+        vocabulary: Sequence[str] = (),
+        no_store: bool = False,
+        roots: Sequence[Path] | None = (),
+        sees: bool = True,
+    ) -> Session:
+        """Open a session: with a source it plays at once, without one it waits for a publisher.
+
+        Args:
+            source: a URL or path, or None.
+            speed: of a file; None: as fast as possible.
+            language: of the speech.
+            vocabulary: names and terms to expect.
+            no_store: nothing is written to the disk.
+            roots: folders below which files may lie; None: anywhere.
+            sees: False: pictures are not looked at.
+
+        Raises:
+            CapacityError: as many sessions as may be are live. SourceError, Forbidden: the source cannot be had.
+        """
+        self._admit()
+        name = f"0.{secrets.token_urlsafe(12)}"
+        opened = None
+        if source is not None:
+            self._opening += 1
+            try:
+                opened = await open_source(
+                    source, self.settings.ingest, session=name, speed=speed, roots=roots, private_urls=self.settings.server.private_urls
+                )
+            except StreamsvcError as error:
+                metrics.sessions_rejected.labels(error.code).inc()
+                raise
+            finally:
+                self._opening -= 1
+        session = self._session(name, lossless=speed is None, language=language, vocabulary=vocabulary, no_store=no_store, sees=sees)
+        if opened is not None:
+            self._spawn(self._play(session, opened, speed))
+        return session
+
+    def _admit(self) -> None:
+        limit = self.settings.limits.sessions
+        live = sum(session.state is not State.ENDED for session in self.sessions.values()) + self._opening
+        if self.draining or live >= limit:
+            metrics.sessions_rejected.labels("draining" if self.draining else "capacity").inc()
+            raise CapacityError("this server is going away" if self.draining else f"{live} of {limit} sessions are live; try again later")
+
+    def _session(self, name: str, *, no_store: bool = False, **options: Any) -> Session:
+        keep = self.settings.store
+        store = Store(None if no_store else self.settings.data_dir / name, events=keep.events, frames=keep.frames)
+        sign = functools.partial(self.auth.sign, seconds=keep.retention + 3600)
+        session = Session(name, self.settings, self.roles, store, self._media, sign, **options)
+        self.sessions[name] = session
+        self._spawn(self._live(session))
+        return session
+
+    async def _live(self, session: Session) -> None:
+        """Run a session; its failure is its own, and is told without what was said or shown."""
+        try:
+            await session.run()
+        except Exception as error:
+            log.error("session failed", session=session.id, error=_names(error), exc_info=True)
+        log.info("session ended", session=session.id)
+
+    async def _play(self, session: Session, source: Any, speed: float | None) -> None:
+        try:
+            await session.play(source, speed)
+        except Exception as error:
+            log.error("source failed", session=session.id, error=_names(error), exc_info=True)
+            session.end("source_failed")
+
+    def find(self, name: str) -> Session:
+        """A live or ended session.
+
+        Raises:
+            NotFound: there is none of that id.
+        """
+        session = self.sessions.get(name)
+        if session is None:
+            raise NotFound(f"there is no session {name!r}", code="no_session")
+        return session
+
+    async def delete(self, name: str, *, purge: bool = False) -> None:
+        """End a session; `purge` erases it at once, else it stays readable for its retention."""
+        session = self.find(name)
+        session.end("deleted")
+        if purge:
+            while session.state is not State.ENDED:
+                await clock.sleep(0.02)
+            await self._forget(session, purge=True)
+
+    async def _forget(self, session: Session, *, purge: bool) -> None:
+        self.sessions.pop(session.id, None)
+        await asyncio.to_thread(session.store.close, purge=purge)
+
+    async def _janitor(self) -> None:
+        while True:
+            await clock.sleep(_JANITOR)
+            ended = [session for session in self.sessions.values() if session.ended_at is not None]
+            surplus = len(ended) - _ENDED
+            for number, session in enumerate(ended):
+                if number < surplus or clock.now() - (session.ended_at or 0) > self.settings.store.retention:
+                    await self._forget(session, purge=True)
+
+    # --- WHIP (the door is ingest/whip.py) ---
+
+    async def publish(self, name: str | None, offer: str) -> Publication:
+        """Answer an offer and publish its media to a session, which is made where there is none of that id.
+
+        Raises:
+            Conflict: somebody publishes there already. CapacityError, InvalidRequest, Unprocessable: no answer is possible.
+        """
+        session = self.sessions.get(name) if name is not None else None
+        made = session is None
+        if session is None:
+            if name is not None and not _is_id(name):
+                raise InvalidRequest("a session id has 1 to 64 letters, digits, '.', '_' or '-'", code="bad_session_id")
+            self._admit()
+            session = self._session(name or f"0.{secrets.token_urlsafe(12)}")
+        elif session.publisher is not None:
+            raise Conflict("somebody publishes to this session already", code="already_publishing")
+        elif session.state is State.ENDED:
+            raise Conflict("this session has ended", code="session_ended")
+        told: list[webrtc.Peer] = []
+        resource = secrets.token_urlsafe(18)
+
+        def on_state(state: str, why: str) -> None:
+            if state == "failed":
+                metrics.ice_failures.labels(why if why in ("handshake", "ice", "dtls") else "media").inc()
+            if told:
+                session.publisher_state(told[0], state, why)
+            if state in ("closed", "failed"):
+                self.publications.pop(resource, None)
+
+        try:
+            peer = await webrtc.answer(
+                offer, self.settings.ingest, self.settings.limits, session=session.id, zero=session.zero, tap=session.tap, on_state=on_state
+            )
+            told.append(peer)
+            try:
+                session.attach(peer)
+            except BaseException:
+                await peer.close()
+                raise
+        except BaseException:
+            if made:
+                session.end("never_published")
+                self.sessions.pop(session.id, None)
+            raise
+        publication = Publication(session.id, resource, peer)
+        self.publications[resource] = publication
+        return publication
+
+    async def unpublish(self, resource: str) -> None:
+        """End a publication; its session waits for the next one.
+
+        Raises:
+            NotFound: there is none.
+        """
+        publication = self.publications.pop(resource, None)
+        if publication is None:
+            raise NotFound("there is no such publication", code="no_publication")
+        session = self.sessions.get(publication.session)
+        if session is not None and session.publisher is publication.peer:
+            session.detach("unpublished")
+        await publication.peer.close()
+
+
+def _is_id(name: str) -> bool:
+    return 0 < len(name) <= 64 and all(char.isascii() and (char.isalnum() or char in "._-") for char in name) and name.strip(".") != ""
+
+
+def _names(error: BaseException) -> str:
+    """The classes of an error, without its text: that may quote what was said."""
+    if isinstance(error, BaseExceptionGroup):
+        return ", ".join(_names(inner) for inner in error.exceptions)
+    return type(error).__name__
