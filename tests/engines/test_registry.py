@@ -1,0 +1,43 @@
+"""The registry of models: complete, pinned, and unable to name a path outside the cache."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from engines import fetch, registry
+from streamsvc.errors import ConfigError
+
+
+def test_an_unknown_model_is_named_with_the_ones_there_are(index: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no model 'gpt-9'; the registry has toy"):
+        fetch.pull(["gpt-9"], tmp_path)
+
+
+@pytest.mark.parametrize("name", ["../model.bin", "/etc/passwd", ".hidden", ""])
+def test_a_registry_cannot_name_a_path_outside_the_model_folder(index: Path, name: str) -> None:
+    registry.REGISTRY.write_text(registry.REGISTRY.read_text().replace('"labels.txt", size', f'"{name}", size'))
+    with pytest.raises(ConfigError, match="no name for a file"):
+        registry.registry()
+
+
+def test_every_entry_of_the_registry_is_complete() -> None:
+    entries = registry.registry()
+    assert set(registry.defaults()) == {"whisper-tiny.en", "smollm2-135m-instruct", "ssd-mobilenet-v2-coco", "efficientnet-lite3"}
+    for entry in entries.values():
+        assert entry.role in {"asr", "llm", "detector", "tagger", "embed"}
+        assert entry.licence in {"MIT", "Apache-2.0"}
+        names = {file.name for file in entry.files}
+        for source in entry.sources:
+            if source.hub:
+                assert re.fullmatch(r"[0-9a-f]{40}", source.revision), "a hub source is pinned to a commit"
+            else:
+                assert source.members is not None
+                assert set(source.members) == names, "wheels hold every file of the model"
+                tops = {wheel.name.replace("-", "_") for wheel in source.wheels}
+                assert {path.split("/")[0] for paths in source.members.values() for path in paths} == tops
+                assert all(re.fullmatch(r"[0-9a-f]{64}", wheel.sha256) for wheel in source.wheels)
+        assert entry.sources[-1].wheels, f"{entry.name} can be had without the hub"
+        assert all(re.fullmatch(r"[0-9a-f]{64}", file.sha256) and file.size > 0 for file in entry.files)
