@@ -1,0 +1,69 @@
+/**
+ * The overlay for an OBS browser source: /overlay/SESSION?lines=2&lang=&delay=&font=&size=&color=&background=&clear=#token=JWT
+ *
+ *   lines       how many lines at most (1 to 6)            lang        only captions in this language, translated ones too
+ *   delay       seconds to wait, to match a delayed picture  clear     seconds of silence after which nothing is shown
+ *   font, size (px), color, background                     how it looks; colours as in CSS
+ *   demo=1      sample text, for choosing the looks
+ */
+
+import { CaptionView } from "./captions.js";
+import { Session } from "./client.js";
+
+const query = new URLSearchParams(location.search);
+const box = document.getElementById("captions");
+
+function number(name, fallback, low, high) {
+  const value = Number.parseFloat(query.get(name) ?? "");
+  return Number.isFinite(value) ? Math.min(high, Math.max(low, value)) : fallback;
+}
+
+function look() {
+  const root = document.documentElement.style;
+  root.setProperty("--lines", String(Math.round(number("lines", 2, 1, 6))));
+  root.setProperty("--size", `${number("size", 44, 8, 300)}px`);
+  for (const name of ["color", "background"]) {
+    const asked = query.get(name) ?? "";
+    const colour = [asked, `#${asked}`].find((value) => value && CSS.supports("color", value)); // "ffcc00" saves writing %23
+    if (colour) root.setProperty(`--${name}`, colour);
+  }
+  const font = query.get("font");
+  if (font && CSS.supports("font-family", font)) root.setProperty("--font", font);
+}
+
+function listen(id) {
+  const view = new CaptionView(box, { clearAfter: number("clear", 6, 1, 120) });
+  const token = new URLSearchParams(location.hash.slice(1)).get("token") ?? "";
+  const language = query.get("lang") ?? "";
+  const delay = number("delay", 0, 0, 60) * 1000;
+  const session = new Session(id, { token, types: "caption.*,session.closed", forever: true });
+  const later = (fn) => (delay ? setTimeout(fn, delay) : fn());
+  const meant = (event) => !language || !event.language || event.language.split("-")[0] === language.split("-")[0];
+  session.on("caption.partial", (event) => meant(event) && later(() => view.partial(event)));
+  session.on("caption.final", (event) => meant(event) && later(() => view.final(event)));
+  session.on("caption.translation", (event) => language && meant(event) && later(() => view.final(event)));
+  session.on("epoch", () => later(() => view.clear()));
+  session.open();
+}
+
+function demo() {
+  const view = new CaptionView(box, { clearAfter: 60 });
+  const lines = ["This is how captions will look here.", "Settled words are solid,", "and words that may still change are lighter."];
+  let words = 0;
+  let index = 0;
+  setInterval(() => {
+    const all = lines[index].split(" ");
+    words += 1;
+    if (words <= all.length) {
+      view.partial({ text: all.slice(0, words).join(" "), stable: Math.max(0, words - 2) });
+    } else {
+      view.final({ text: lines[index] });
+      index = (index + 1) % lines.length;
+      words = 0;
+    }
+  }, 320);
+}
+
+look();
+if (query.get("demo")) demo();
+else listen(decodeURIComponent(location.pathname.split("/").filter(Boolean).pop() ?? ""));
