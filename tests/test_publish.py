@@ -1,0 +1,215 @@
+"""The log counts, replays and filters; a slow subscriber loses ephemeral events first, then its subscription."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import jsonschema
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streamsvc import clock, schema
+from streamsvc.config import Limits
+from streamsvc.errors import CapacityError
+from streamsvc.publish import Log, SlowSubscriber, Subscription
+from streamsvc.store import Store
+
+CAPTION = {"text": "hallo", "words": [], "start": 0.0, "end": 1.0, "language": "en"}
+
+
+def a_log(limits: Limits | None = None, **kept: int) -> Log:
+    store = Store(None, events=kept.get("events", 1000), frames=10)
+    return Log("0.s", clock.now(), limits or Limits(), store)
+
+
+async def received(subscription: Subscription) -> list[dict[str, Any]]:
+    return [json.loads(text) for _, text in await subscription.next() or []]
+
+
+async def test_durable_events_count_by_one_and_ephemeral_ones_carry_the_last_seq() -> None:
+    log = a_log()
+    subscription = log.subscribe()
+    log.emit("speech.started", {})
+    log.emit("caption.partial", {**CAPTION, "stable": 0})
+    log.emit("caption.final", CAPTION)
+    first, partial, final = await received(subscription)
+    assert (first["seq"], first["prev"]) == (1, 0)
+    assert partial["after"] == 1
+    assert "seq" not in partial
+    assert (final["seq"], final["prev"]) == (2, 1)
+    assert len({event["id"] for event in (first, partial, final)}) == 3
+    for event in (first, partial, final):
+        jsonschema.validate(event, schema.document())
+
+
+async def test_prev_tells_a_filter_from_a_loss() -> None:
+    log = a_log()
+    subscription = log.subscribe(["caption.*"])
+    log.emit("speech.started", {})
+    log.emit("caption.final", CAPTION)
+    log.emit("speech.stopped", {})
+    log.emit("caption.final", CAPTION)
+    assert [(event["seq"], event["prev"]) for event in await received(subscription)] == [(2, 0), (4, 2)]
+
+
+def test_age_is_the_time_between_arrival_and_publication(virtual: asyncio.Runner) -> None:
+    async def main() -> None:
+        log = a_log()
+        subscription = log.subscribe()
+        arrived = clock.now()
+        await clock.sleep(0.75)
+        log.emit("caption.final", CAPTION, at=3.0, arrived=arrived, stages={"asr": 0.2})
+        (event,) = await received(subscription)
+        assert event["age_ms"] == pytest.approx(750, abs=1)
+        assert event["stages"] == {"asr": 200.0}
+        assert event["at"] == 3.0
+
+    virtual.run(main())
+
+
+async def test_an_unknown_type_is_refused() -> None:
+    with pytest.raises(ValueError, match="no event type"):
+        a_log().emit("caption.maybe", {})
+
+
+async def test_private_events_reach_their_client_alone() -> None:
+    log = a_log()
+    mine, other = log.subscribe(client="me"), log.subscribe(client="you")
+    log.emit("answer.delta", {"question_id": "q", "text": "x"}, audience="me")
+    log.emit("speech.started", {})
+    assert [event["type"] for event in await received(mine)] == ["answer.delta", "speech.started"]
+    assert [event["type"] for event in await received(other)] == ["speech.started"]
+
+
+async def test_a_resume_brings_what_was_missed_and_nothing_twice() -> None:
+    log = a_log()
+    for _ in range(5):
+        log.emit("caption.final", CAPTION)
+    entries, gap = await log.since(2, log.epoch, log.seq)
+    assert gap is None
+    assert [entry.seq for entry in entries] == [3, 4, 5]
+
+
+async def test_a_resume_reads_the_store_for_what_is_no_longer_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("streamsvc.publish._TAIL", 4)
+    log = a_log()
+    for _ in range(20):
+        log.emit("caption.final", CAPTION)
+    await log.flush()
+    entries, gap = await log.since(0, log.epoch, 18)
+    assert gap is None
+    assert [entry.seq for entry in entries] == list(range(1, 19))
+
+
+async def test_a_resume_says_what_the_log_no_longer_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("streamsvc.publish._TAIL", 4)
+    log = a_log(events=10)
+    for _ in range(20):
+        log.emit("caption.final", CAPTION)
+    await log.flush()
+    entries, gap = await log.since(2, log.epoch, log.seq)
+    assert [entry.seq for entry in entries] == list(range(11, 21))
+    assert gap is not None
+    told = json.loads(gap.text + "}")
+    assert (told["type"], told["first"], told["last"]) == ("log.gap", 3, 10)
+    jsonschema.validate(told, schema.document())
+
+
+async def test_a_resume_in_another_epoch_starts_over_and_says_so() -> None:
+    log = a_log()
+    log.emit("caption.final", CAPTION)
+    entries, gap = await log.since(7, "an-old-epoch", log.seq)
+    assert [entry.seq for entry in entries] == [1]
+    assert gap is not None
+    assert "new_epoch" in gap.text
+
+
+async def test_an_event_between_subscribing_and_replaying_comes_once() -> None:
+    log = a_log()
+    log.emit("caption.final", CAPTION)
+    subscription = log.subscribe()
+    log.emit("caption.final", CAPTION)
+    entries, _ = await log.since(0, log.epoch, log.seq)
+    replayed = subscription.replay(entries)
+    subscription.skip_to(log.seq)
+    log.emit("caption.final", CAPTION)
+    live = await subscription.next()
+    assert live is not None
+    assert [seq for seq, _ in replayed + live] == [1, 2, 3]
+
+
+async def test_a_slow_subscriber_loses_ephemeral_events_first() -> None:
+    log = a_log(Limits(subscriber_events=10))
+    subscription = log.subscribe()
+    for _ in range(6):
+        log.emit("caption.final", CAPTION)
+        log.emit("caption.partial", {**CAPTION, "stable": 0})
+    events = await received(subscription)
+    assert [event["seq"] for event in events if "seq" in event] == [1, 2, 3, 4, 5, 6]
+    assert subscription.dropped > 0
+
+
+async def test_a_subscriber_that_falls_further_behind_is_cut_off_and_counted() -> None:
+    log = a_log(Limits(subscriber_events=10))
+    subscription = log.subscribe()
+    for _ in range(11):
+        log.emit("caption.final", CAPTION)
+    with pytest.raises(SlowSubscriber) as caught:
+        await subscription.next()
+    assert caught.value.close_code == 4008
+    assert subscription.dropped == 11
+
+
+def test_a_subscriber_that_reads_nothing_for_ten_seconds_is_cut_off(virtual: asyncio.Runner) -> None:
+    async def main() -> None:
+        log = a_log()
+        subscription = log.subscribe()
+        log.emit("caption.final", CAPTION)
+        await clock.sleep(10.5)
+        log.emit("caption.final", CAPTION)
+        with pytest.raises(SlowSubscriber):
+            await subscription.next()
+
+    virtual.run(main())
+
+
+async def test_subscribers_are_limited_and_a_place_is_free_again() -> None:
+    log = a_log(Limits(subscribers=1))
+    subscription = log.subscribe()
+    with pytest.raises(CapacityError):
+        log.subscribe()
+    log.unsubscribe(subscription)
+    log.subscribe()
+
+
+async def test_the_end_of_the_log_lets_every_subscriber_run_dry() -> None:
+    log = a_log()
+    before = log.subscribe()
+    log.emit("session.closed", {"reason": "source_ended"})
+    await log.end()
+    assert [event["type"] for event in await received(before)] == ["session.closed"]
+    assert await before.next() is None
+    assert await log.subscribe().next() is None
+
+
+@given(st.lists(st.sampled_from(["caption.final", "caption.partial", "speech.started", "take"]), max_size=80))
+def test_whoever_keeps_up_gets_every_durable_event_in_order(steps: list[str]) -> None:
+    async def main() -> None:
+        log = a_log(Limits(subscriber_events=200))
+        subscription = log.subscribe()
+        got: list[int] = []
+        for step in steps:
+            if step == "take":
+                if log.seq > len(got):
+                    got += [event["seq"] for event in await received(subscription) if "seq" in event]
+            else:
+                log.emit(step, CAPTION)
+        await log.end()
+        while batch := await subscription.next():
+            got += [seq for seq, _ in batch if seq is not None]
+        assert got == list(range(1, log.seq + 1))
+
+    asyncio.run(main())

@@ -1,0 +1,70 @@
+"""The store keeps, trims, reads pages and purges."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from streamsvc import clock
+from streamsvc.store import Store, sweep
+
+
+def rows(first: int, last: int) -> list[tuple[int, str, str | None, str]]:
+    return [(seq, "caption.final", None, f'{{"n":{seq}') for seq in range(first, last + 1)]
+
+
+@pytest.mark.parametrize("on_disk", [True, False])
+def test_events_come_back_in_order_and_in_pages(tmp_path: Path, on_disk: bool) -> None:
+    store = Store(tmp_path / "s" if on_disk else None, events=100, frames=5)
+    store.append(rows(1, 10))
+    assert [row[0] for row in store.read(3, 9, 100)] == [4, 5, 6, 7, 8]
+    assert [row[0] for row in store.read(0, 99, 3)] == [1, 2, 3]
+    assert store.oldest() == 1
+    store.close(purge=True)
+    assert not (tmp_path / "s").exists()
+
+
+def test_the_oldest_events_go_first() -> None:
+    store = Store(None, events=10, frames=5)
+    store.append(rows(1, 8))
+    store.append(rows(9, 25))
+    assert store.oldest() == 16
+    assert len(store.read(0, 1000, 1000)) == 10
+    store.close(purge=True)
+
+
+def test_a_frame_is_found_by_the_time_it_was_shown() -> None:
+    store = Store(None, events=10, frames=3)
+    for at in (1.0, 2.5, 4.0, 5.25):
+        store.put_frame(at, f"jpeg {at}".encode())
+    assert store.frame(5.25) == b"jpeg 5.25"
+    assert store.frame(4.9) == b"jpeg 4.0"
+    assert store.frame(1.5) is None, "the oldest frame was trimmed"
+    store.close(purge=True)
+
+
+def test_an_interrupted_write_leaves_the_store_as_it_was() -> None:
+    store = Store(None, events=10, frames=3)
+    store.append(rows(1, 2))
+    with pytest.raises(sqlite3.Error):
+        store.append([(3, "caption.final", None, "{}"), ("not a number", "x", None, "{}")])  # type: ignore[list-item]
+    assert [row[0] for row in store.read(0, 99, 99)] == [1, 2]
+    store.append(rows(3, 3))
+    store.close(purge=True)
+
+
+def test_what_an_earlier_run_left_is_swept_after_its_retention(tmp_path: Path) -> None:
+    for name, age in (("old", 7200), ("new", 10)):
+        store = Store(tmp_path / name, events=10, frames=3)
+        store.append(rows(1, 1))
+        store.close(purge=False)
+        for file in (tmp_path / name).iterdir():
+            stamp = clock.utc().timestamp() - age
+            os.utime(file, (stamp, stamp))
+    (tmp_path / "not-ours").mkdir()
+    assert sweep(tmp_path, 3600) == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["new", "not-ours"]
+    assert sweep(tmp_path / "absent", 3600) == 0
