@@ -1,0 +1,239 @@
+"""The WHIP door (RFC 9725): an SDP offer comes by POST, candidates by PATCH, the end by DELETE.
+
+    POST   /whip, /whip/{session}     201 + answer, Location, ETag, Accept-Patch, Link
+    PATCH  /whip/{session}/{resource} 204
+    DELETE /whip/{session}/{resource} 200
+    OPTIONS on all of them            204 + CORS, Accept-Post
+
+What a session is, who may publish, and how many: that is the Host's business.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import JSONResponse
+
+from streamsvc.config import Limits
+from streamsvc.errors import (
+    CapacityError,
+    InvalidRequest,
+    NotFound,
+    PreconditionFailed,
+    PreconditionRequired,
+    StreamsvcError,
+    TooLarge,
+    UnsupportedMediaType,
+)
+from streamsvc.types import Grants
+
+SDP = "application/sdp"
+FRAGMENT = "application/trickle-ice-sdpfrag"
+EVENTS_REL = "urn:ietf:params:whip:ext:streamsvc:events"
+MAX_AGE = "86400"  # seconds that a browser may remember a preflight
+
+CORS = {
+    "Access-Control-Allow-Origin": "*",  # the token is in a header, never in a cookie, so that any origin may try
+    "Access-Control-Expose-Headers": "Location, Link, ETag, Accept-Patch, Retry-After",
+}
+PREFLIGHT = CORS | {
+    "Access-Control-Allow-Methods": "POST, PATCH, DELETE, OPTIONS",
+    "Access-Control-Allow-Headers": "Authorization, Content-Type, If-Match",
+    "Access-Control-Max-Age": MAX_AGE,
+    "Accept-Post": SDP,
+}
+
+
+class Publisher(Protocol):
+    """What the door needs of a `peer.Peer`."""
+
+    sdp: str
+    etag: str
+
+    async def add_candidates(self, fragment: str) -> None:
+        """Add trickled candidates."""
+
+
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """A publisher that was let in. `resource`: an unguessable id."""
+
+    session: str
+    resource: str
+    peer: Publisher
+
+
+class Host(Protocol):
+    """What the door needs of the service."""
+
+    limits: Limits
+
+    async def authorise(self, request: Request, session: str | None, right: str) -> Grants:
+        """The grants behind a request for the right "publish"; Unauthorized, Forbidden or RateLimited otherwise."""
+
+    async def publish(self, session: str | None, offer: str, grants: Grants) -> Publication:
+        """Let a publisher in; session None: a new one. Conflict for a second publisher, CapacityError, NotFound, and what `peer.answer` raises."""
+
+    def find(self, resource: str) -> Publication | None:
+        """A publication that goes on."""
+
+    async def end(self, resource: str) -> None:
+        """End a publication."""
+
+    def ice_links(self, grants: Grants) -> Sequence[str]:
+        """One Link header value per ICE server, e.g. `<stun:host:3478>; rel="ice-server"`."""
+
+
+Handler = Callable[[], Awaitable[Response]]
+
+
+def router(host: Host) -> APIRouter:
+    """The routes of the door."""
+    routes = APIRouter(tags=["whip"])
+
+    @routes.post("/whip", status_code=201, response_class=Response)
+    async def publish_new(request: Request) -> Response:
+        """Publish into a new session: the body is an SDP offer."""
+        return await _answered(lambda: _publish(host, request, None))
+
+    @routes.post("/whip/{session}", status_code=201, response_class=Response)
+    async def publish(request: Request, session: str) -> Response:
+        """Publish into a session: the body is an SDP offer."""
+        return await _answered(lambda: _publish(host, request, session))
+
+    @routes.patch("/whip/{session}/{resource}", status_code=204, response_class=Response)
+    async def trickle(request: Request, session: str, resource: str) -> Response:
+        """Add candidates: the body is a trickle ICE fragment (RFC 8840)."""
+        return await _answered(lambda: _trickle(host, request, session, resource))
+
+    @routes.delete("/whip/{session}/{resource}", response_class=Response)
+    async def end(request: Request, session: str, resource: str) -> Response:
+        """End a publication."""
+        return await _answered(lambda: _end(host, request, session, resource))
+
+    @routes.options("/whip", status_code=204, response_class=Response)
+    async def options_new() -> Response:
+        """CORS preflight, and what the door takes."""
+        return Response(status_code=204, headers=PREFLIGHT)
+
+    @routes.options("/whip/{session}", status_code=204, response_class=Response)
+    async def options(session: str) -> Response:
+        """CORS preflight, and what the door takes."""
+        return Response(status_code=204, headers=PREFLIGHT)
+
+    @routes.options("/whip/{session}/{resource}", status_code=204, response_class=Response)
+    async def options_resource(session: str, resource: str) -> Response:
+        """CORS preflight, and what the door takes."""
+        return Response(status_code=204, headers=PREFLIGHT | {"Accept-Patch": FRAGMENT})
+
+    # RFC 9725 section 4.1: other methods are refused in words of this door (and with CORS, so that a browser can read them).
+    for path, allowed in (
+        ("/whip", "POST, OPTIONS"),
+        ("/whip/{session}", "POST, OPTIONS"),
+        ("/whip/{session}/{resource}", "PATCH, DELETE, OPTIONS"),
+    ):
+        routes.add_api_route(
+            path,
+            _refuse(allowed),
+            methods=[m for m in ("GET", "HEAD", "PUT", "PATCH", "POST", "DELETE") if m not in allowed],
+            include_in_schema=False,
+        )
+    return routes
+
+
+async def _publish(host: Host, request: Request, session: str | None) -> Response:
+    grants = await host.authorise(request, session, "publish")
+    _expect_type(request, SDP)
+    offer = await _body(request, host.limits.sdp_bytes)
+    publication = await host.publish(session, offer, grants)
+    # Relative references (RFC 3986), resolved by the client against the URL that it posted to: they hold behind any proxy.
+    base = "" if session is not None else "whip/"
+    location = f"{base}{publication.session}/{publication.resource}"
+    root = "../" if session is not None else ""
+    response = Response(publication.peer.sdp, status_code=201, media_type=SDP)
+    response.headers.update(CORS | {"Location": location, "ETag": publication.peer.etag, "Accept-Patch": FRAGMENT})
+    response.headers.append("Link", f'<{root}v1/sessions/{publication.session}/events>; rel="{EVENTS_REL}"')
+    for link in host.ice_links(grants):
+        response.headers.append("Link", link)
+    return response
+
+
+async def _trickle(host: Host, request: Request, session: str, resource: str) -> Response:
+    await host.authorise(request, session, "publish")
+    publication = _found(host, session, resource)
+    _expect_type(request, FRAGMENT)
+    tag = request.headers.get("if-match")
+    if tag is None:
+        raise PreconditionRequired("PATCH needs If-Match with the ETag of the answer (RFC 9725 section 4.3)")
+    fragment = await _body(request, host.limits.sdp_bytes)
+    if tag.strip() not in ("*", publication.peer.etag):
+        raise PreconditionFailed("If-Match names another ICE session")
+    await publication.peer.add_candidates(fragment)
+    return Response(status_code=204, headers=CORS | {"ETag": publication.peer.etag})
+
+
+async def _end(host: Host, request: Request, session: str, resource: str) -> Response:
+    await host.authorise(request, session, "publish")
+    await host.end(_found(host, session, resource).resource)
+    return Response(status_code=200, headers=CORS)
+
+
+def _found(host: Host, session: str, resource: str) -> Publication:
+    publication = host.find(resource)
+    if publication is None or publication.session != session:
+        raise NotFound("there is no such publication (any more)")
+    return publication
+
+
+def _expect_type(request: Request, wanted: str) -> None:
+    given = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if given != wanted:
+        raise UnsupportedMediaType(f"Content-Type must be {wanted}")
+
+
+async def _body(request: Request, limit: int) -> str:
+    """The body as text; never more than `limit` bytes (and one chunk) are held.
+
+    Raises:
+        TooLarge: it is longer.
+        InvalidRequest: it is not UTF-8.
+    """
+    length = request.headers.get("content-length", "")
+    if length.isdigit() and len(length) < 20 and int(length) > limit:
+        raise TooLarge(f"the body is over {limit} bytes")
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > limit:
+            raise TooLarge(f"the body is over {limit} bytes")
+    try:
+        return body.decode()
+    except UnicodeDecodeError:
+        raise InvalidRequest("the body is not UTF-8", code="malformed_sdp") from None
+
+
+async def _answered(handle: Handler) -> Response:
+    """The handler's response, or the error's."""
+    try:
+        return await handle()
+    except StreamsvcError as error:
+        headers = dict(CORS)
+        if isinstance(error, CapacityError):
+            headers["Retry-After"] = str(max(1, round(error.retry_after)))
+        elif error.status == 429:
+            headers["Retry-After"] = str(max(1, round(getattr(error, "retry_after", 5.0))))
+        elif error.status == 401:
+            headers["WWW-Authenticate"] = "Bearer"
+        return JSONResponse(error.body(), status_code=error.status, headers=headers)
+
+
+def _refuse(allowed: str) -> Callable[[], Any]:
+    body = {"error": {"type": "invalid_request_error", "code": "method_not_allowed", "message": f"allowed: {allowed}", "retryable": False}}
+
+    async def refuse() -> Response:
+        return JSONResponse(body, status_code=405, headers=CORS | {"Allow": allowed})
+
+    return refuse
