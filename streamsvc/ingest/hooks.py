@@ -103,7 +103,7 @@ def start_without_thread(receiver: RTCRtpReceiver) -> None:
         for encoding in parameters.encodings:
             if encoding.rtx:
                 getattr(receiver, _RECEIVER + "rtx_ssrc")[encoding.rtx.ssrc] = encoding.ssrc
-        receiver.transport._register_rtp_receiver(receiver, parameters)  # type: ignore[arg-type]
+        receiver.transport._register_rtp_receiver(receiver, parameters)
         setattr(receiver, _RECEIVER + "rtcp_task", asyncio.ensure_future(receiver._run_rtcp()))
         setattr(receiver, _RECEIVER + "started", True)
 
@@ -165,7 +165,7 @@ def guard_sources(connection: Connection, refused: Callable[[], None]) -> None:
     the handshake (FIELD_NOTES 3). To be called after gathering.
     """
     for protocol in connection._protocols:
-        protocol.datagram_received = _guard(connection, protocol, refused)  # type: ignore[method-assign]
+        protocol.datagram_received = _guard(connection, protocol, refused)  # type: ignore[method-assign, assignment]
 
 
 def _guard(connection: Connection, protocol: StunProtocol, refused: Callable[[], None]) -> Callable[[Any, tuple[Any, ...]], None]:

@@ -178,10 +178,7 @@ def opus_seconds(payload: bytes) -> float:
         frame = (0.01, 0.02)[config & 1]
     else:  # CELT
         frame = (0.0025, 0.005, 0.01, 0.02)[config & 3]
-    if code < 3:
-        count = (1, 2, 2)[code]
-    else:
-        count = payload[1] & 0x3F if len(payload) > 1 else 1
+    count = (1, 2, 2, payload[1] & 0x3F if len(payload) > 1 else 1)[code]
     return min(frame * count, MAX_OPUS_SECONDS)
 
 

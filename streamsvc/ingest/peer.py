@@ -119,7 +119,7 @@ class Peer:
         peer = self._pc
         await peer.setRemoteDescription(RTCSessionDescription(self._offer.text, "offer"))
         tracks = []
-        rates = {}
+        rates: dict[str, int] = {}
         for transceiver in peer.getTransceivers():
             kind: Kind = "audio" if transceiver.kind == "audio" else "video"
             codec = _choose_codec(transceiver, self._settings.start_kbps)
@@ -130,7 +130,7 @@ class Peer:
             rates[kind] = codec.clockRate
             self._inputs[kind] = (_Audio if kind == "audio" else _Video)(self, transceiver.receiver, name, codec.clockRate)
             hooks.start_without_thread(transceiver.receiver)
-        self._sync = Sync(self._zero, dict(rates))
+        self._sync = Sync(self._zero, rates)
         self.tracks = tuple(tracks)
         self._connections = hooks.connections(peer)
         for connection in self._connections:

@@ -80,6 +80,7 @@ def read_offer(text: str, limits: Limits) -> Offer:
     except Exception as error:  # the parser asserts, indexes, converts; whatever it raises, the text is at fault
         raise _malformed(f"it cannot be parsed ({type(error).__name__})") from None
     ice = description.media[0].ice
+    assert ice is not None  # `_kinds` has looked
     return Offer(text, kinds, str(ice.usernameFragment), str(ice.password), candidates)
 
 
@@ -168,7 +169,8 @@ def _kinds(description: SessionDescription) -> tuple[Kind, ...]:
     if bundles and not set(bundles[0].items) <= set(mids):
         raise _malformed("BUNDLE names a section that is not there")
     for section in media:
-        if not _UFRAG.fullmatch(section.ice.usernameFragment or "") or not _PASSWORD.fullmatch(section.ice.password or ""):
+        ice = section.ice
+        if ice is None or not _UFRAG.fullmatch(ice.usernameFragment or "") or not _PASSWORD.fullmatch(ice.password or ""):
             raise _malformed("a=ice-ufrag or a=ice-pwd is missing or too short")
         if section.dtls is None or not any(f.algorithm.lower() in _FINGERPRINTS for f in section.dtls.fingerprints):
             raise _malformed("a=setup or a=fingerprint (sha-256) is missing")

@@ -75,7 +75,11 @@ class Host(Protocol):
         """The grants behind a request for the right "publish"; Unauthorized, Forbidden or RateLimited otherwise."""
 
     async def publish(self, session: str | None, offer: str, grants: Grants) -> Publication:
-        """Let a publisher in; session None: a new one. Conflict for a second publisher, CapacityError, NotFound, and what `peer.answer` raises."""
+        """Let a publisher in; session None: a new one.
+
+        Raises:
+            Conflict: a second publisher. CapacityError, NotFound, and what `peer.answer` raises.
+        """
 
     def find(self, resource: str) -> Publication | None:
         """A publication that goes on."""
@@ -149,13 +153,13 @@ async def _publish(host: Host, request: Request, session: str | None) -> Respons
     _expect_type(request, SDP)
     offer = await _body(request, host.limits.sdp_bytes)
     publication = await host.publish(session, offer, grants)
-    # Relative references (RFC 3986), resolved by the client against the URL that it posted to: they hold behind any proxy.
+    # A relative reference (RFC 3986), resolved by the client against the URL that it posted to: it holds behind any proxy.
     base = "" if session is not None else "whip/"
     location = f"{base}{publication.session}/{publication.resource}"
-    root = "../" if session is not None else ""
+    root = request.scope.get("root_path", "")
     response = Response(publication.peer.sdp, status_code=201, media_type=SDP)
     response.headers.update(CORS | {"Location": location, "ETag": publication.peer.etag, "Accept-Patch": FRAGMENT})
-    response.headers.append("Link", f'<{root}v1/sessions/{publication.session}/events>; rel="{EVENTS_REL}"')
+    response.headers.append("Link", f'<{root}/v1/sessions/{publication.session}/events>; rel="{EVENTS_REL}"')
     for link in host.ice_links(grants):
         response.headers.append("Link", link)
     return response

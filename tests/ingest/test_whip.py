@@ -1,0 +1,198 @@
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+
+import httpx
+import pytest
+from fastapi import FastAPI, Request
+
+from streamsvc.config import Limits
+from streamsvc.errors import CapacityError, Conflict, Forbidden, InvalidRequest, RateLimited, StreamsvcError, Unauthorized, Unprocessable
+from streamsvc.ingest.whip import EVENTS_REL, FRAGMENT, Publication, router
+from streamsvc.types import Grants
+
+SDP = {"Content-Type": "application/sdp"}
+
+
+class FakePeer:
+    def __init__(self) -> None:
+        self.sdp, self.etag = "v=0 answer", '"one"'
+        self.fragments: list[str] = []
+        self.fails: StreamsvcError | None = None
+
+    async def add_candidates(self, fragment: str) -> None:
+        if self.fails:
+            raise self.fails
+        self.fragments.append(fragment)
+
+
+class FakeHost:
+    limits = Limits()
+
+    def __init__(self) -> None:
+        self.peer = FakePeer()
+        self.fails: StreamsvcError | None = None
+        self.refuses: StreamsvcError | None = None
+        self.live: dict[str, Publication] = {}
+        self.offers: list[str] = []
+
+    async def authorise(self, request: Request, session: str | None, right: str) -> Grants:
+        if self.refuses:
+            raise self.refuses
+        return Grants("t", session or "*", publish=True, subscribe=True, ask=True, expires=None)
+
+    async def publish(self, session: str | None, offer: str, grants: Grants) -> Publication:
+        if self.fails:
+            raise self.fails
+        self.offers.append(offer)
+        self.live["secret"] = Publication(session or "0.new", "secret", self.peer)
+        return self.live["secret"]
+
+    def find(self, resource: str) -> Publication | None:
+        return self.live.get(resource)
+
+    async def end(self, resource: str) -> None:
+        del self.live[resource]
+
+    def ice_links(self, grants: Grants) -> Sequence[str]:
+        return ['<stun:stun.example.org:3478>; rel="ice-server"', '<turn:turn.example.org>; rel="ice-server"; username="u"']
+
+
+@pytest.fixture
+def host() -> FakeHost:
+    return FakeHost()
+
+
+@pytest.fixture
+async def client(host: FakeHost) -> AsyncIterator[httpx.AsyncClient]:
+    app = FastAPI()
+    app.include_router(router(host))
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as client:
+        yield client
+
+
+@pytest.mark.parametrize(("path", "session"), [("/whip", "0.new"), ("/whip/0.abc", "0.abc")])
+async def test_an_offer_is_answered_with_201_and_all_headers(client: httpx.AsyncClient, host: FakeHost, path: str, session: str) -> None:
+    response = await client.post(path, content="v=0 offer", headers=SDP)
+    assert response.status_code == 201
+    assert response.text == "v=0 answer"
+    assert response.headers["content-type"].startswith("application/sdp")
+    assert response.headers["etag"] == '"one"'
+    assert response.headers["accept-patch"] == FRAGMENT
+    assert str(response.url.join(response.headers["location"])) == f"http://localhost/whip/{session}/secret"
+    links = response.headers.get_list("link")
+    assert f'</v1/sessions/{session}/events>; rel="{EVENTS_REL}"' in links
+    assert sum('rel="ice-server"' in link for link in links) == 2
+    assert {"Location", "Link", "ETag"} <= set(response.headers["access-control-expose-headers"].split(", "))
+    assert host.offers == ["v=0 offer"]
+
+
+async def test_the_location_holds_behind_a_proxy_with_a_path_of_its_own(client: httpx.AsyncClient) -> None:
+    location = (await client.post("/whip/0.abc", content="v=0", headers=SDP)).headers["location"]
+    assert str(httpx.URL("https://example.org/live/whip/0.abc").join(location)) == "https://example.org/live/whip/0.abc/secret"
+
+
+async def resource(client: httpx.AsyncClient) -> str:
+    response = await client.post("/whip/0.abc", content="v=0", headers=SDP)
+    return str(response.url.join(response.headers["location"]))
+
+
+async def test_candidates_are_trickled_with_the_right_etag_only(client: httpx.AsyncClient, host: FakeHost) -> None:
+    url = await resource(client)
+    kind = {"Content-Type": FRAGMENT}
+    assert (await client.patch(url, content="a=x", headers=kind)).status_code == 428
+    assert (await client.patch(url, content="a=x", headers=kind | {"If-Match": '"old"'})).status_code == 412
+    assert (await client.patch(url, content="a=x", headers=SDP | {"If-Match": '"one"'})).status_code == 415
+    assert host.peer.fragments == []
+    assert (await client.patch(url, content="a=x", headers=kind | {"If-Match": '"one"'})).status_code == 204
+    assert host.peer.fragments == ["a=x"]
+
+
+async def test_an_ice_restart_is_422_and_the_session_goes_on(client: httpx.AsyncClient, host: FakeHost) -> None:
+    url = await resource(client)
+    host.peer.fails = Unprocessable("no restart", code="ice_restart")
+    response = await client.patch(url, content="a=x", headers={"Content-Type": FRAGMENT, "If-Match": "*"})
+    assert (response.status_code, response.json()["error"]["code"]) == (422, "ice_restart")
+    assert "secret" in host.live
+
+
+async def test_delete_ends_it_once(client: httpx.AsyncClient) -> None:
+    url = await resource(client)
+    assert (await client.delete(url)).status_code == 200
+    assert (await client.delete(url)).status_code == 404
+
+
+async def test_a_resource_of_another_session_is_not_found(client: httpx.AsyncClient) -> None:
+    await resource(client)
+    assert (await client.delete("/whip/0.other/secret")).status_code == 404
+
+
+@pytest.mark.parametrize("path", ["/whip", "/whip/0.abc", "/whip/0.abc/secret"])
+async def test_options_needs_no_token_and_says_what_is_taken(client: httpx.AsyncClient, host: FakeHost, path: str) -> None:
+    host.refuses = Unauthorized("no token")
+    response = await client.options(path)
+    assert response.status_code in (200, 204)
+    assert response.headers["accept-post"] == "application/sdp"
+    assert "authorization" in response.headers["access-control-allow-headers"].lower()
+
+
+@pytest.mark.parametrize(("method", "path"), [("GET", "/whip"), ("PUT", "/whip/0.abc"), ("GET", "/whip/0.abc/secret"), ("POST", "/whip/0.abc/secret")])
+async def test_other_methods_are_405_with_what_is_allowed(client: httpx.AsyncClient, method: str, path: str) -> None:
+    response = await client.request(method, path)
+    assert response.status_code == 405
+    assert "OPTIONS" in response.headers["allow"]
+    assert response.json()["error"]["code"] == "method_not_allowed"
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (InvalidRequest("x", code="malformed_sdp"), 400),
+        (Unprocessable("x", code="no_media"), 422),
+        (Conflict("x", code="second_publisher"), 409),
+        (RateLimited("x"), 429),
+        (CapacityError("x", retry_after=7), 503),
+    ],
+)
+async def test_errors_of_the_service_keep_their_status_and_body(client: httpx.AsyncClient, host: FakeHost, error: StreamsvcError, status: int) -> None:
+    host.fails = error
+    response = await client.post("/whip", content="v=0", headers=SDP)
+    assert response.status_code == status
+    assert response.json() == error.body()
+    if status == 503:
+        assert response.headers["retry-after"] == "7"
+    assert response.headers["access-control-allow-origin"] == "*"
+
+
+@pytest.mark.parametrize(("error", "status"), [(Unauthorized("x"), 401), (Forbidden("x"), 403)])
+async def test_each_verb_needs_a_token(client: httpx.AsyncClient, host: FakeHost, error: StreamsvcError, status: int) -> None:
+    url = await resource(client)
+    host.refuses = error
+    for method in ("POST", "PATCH", "DELETE"):
+        response = await client.request(method, "/whip" if method == "POST" else url, content="v=0", headers=SDP)
+        assert response.status_code == status
+
+
+async def test_another_content_type_is_415(client: httpx.AsyncClient) -> None:
+    assert (await client.post("/whip", content="{}", headers={"Content-Type": "application/json"})).status_code == 415
+    assert (await client.post("/whip", content="v=0", headers={"Content-Type": "Application/SDP; charset=utf-8"})).status_code == 201
+
+
+async def test_a_large_body_is_413_and_is_not_read_to_its_end(client: httpx.AsyncClient) -> None:
+    sent = 0
+
+    async def endless() -> AsyncIterator[bytes]:
+        nonlocal sent
+        for _ in range(1000):
+            sent += 16_384
+            yield bytes(16_384)
+
+    response = await client.post("/whip", content=endless(), headers=SDP)
+    assert response.status_code == 413
+    assert sent <= Limits().sdp_bytes + 2 * 16_384
+    assert (await client.post("/whip", content=bytes(200_000), headers=SDP)).status_code == 413
+
+
+async def test_a_body_that_is_no_text_is_malformed(client: httpx.AsyncClient) -> None:
+    response = await client.post("/whip", content=b"\xff\xfe", headers=SDP)
+    assert (response.status_code, response.json()["error"]["code"]) == (400, "malformed_sdp")
