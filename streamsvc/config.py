@@ -99,7 +99,7 @@ class See(Group):
 
     tagger: str = "efficientnet-lite3"
     detector: str = "ssd-mobilenet-v2-coco"
-    tag_threshold: float = 0.3
+    tag_threshold: float = 0.4  # below, the tagger names what is not there
     box_threshold: float = 0.4
     ocr: bool = True
 
