@@ -152,6 +152,8 @@ def _kinds(description: SessionDescription) -> tuple[Kind, ...]:
     """The kinds of media that will come."""
     media = description.media
     kinds: list[Kind] = []
+    if not media:
+        raise Unprocessable("the offer has no media", code="no_media")
     for section in media:
         if section.kind not in ("audio", "video"):
             if section.kind == "application":

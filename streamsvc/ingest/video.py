@@ -51,6 +51,8 @@ class Assembler:
     def push(self, packet: Any, now: float) -> tuple[list[Picture], bool]:
         """Take a packet (its `_data` depacketised); return the pictures that are complete, and whether to send a PLI."""
         sequence = packet.sequence_number
+        if self._asked is None:  # the first packets belong to a keyframe most likely: do not ask at once
+            self._asked = now
         if self._newest is None or (sequence - self._newest) & 0xFFFF < 0x8000:
             self._newest = sequence
         overrun, first = self._buffer.add(packet)
@@ -91,9 +93,7 @@ class Assembler:
             self._whole, self._broken_since = False, now
 
     def _ask(self, now: float) -> bool:
-        if self._asked is None:  # the first packets belong to a keyframe most likely
-            self._asked = now
-        if now - self._asked < PLI_SECONDS:
+        if self._asked is None or now - self._asked < PLI_SECONDS:
             return False
         self._asked = now
         return True

@@ -59,7 +59,11 @@ def test_what_comes_after_it_was_given_up_is_late_and_a_repetition_is_dropped() 
 
 def test_sequence_numbers_and_timestamps_wrap() -> None:
     jitter = Jitter()
-    frames = [f for n in range(65530, 65545) for f in jitter.push(Packet(n & 0xFFFF, (n * 960 + (1 << 32) - 65536 * 960) % (1 << 32), OPUS_20MS, n * 0.02))]
+    frames = [
+        f
+        for n in range(65530, 65545)
+        for f in jitter.push(Packet(n & 0xFFFF, (n * 960 + (1 << 32) - 65536 * 960) % (1 << 32), OPUS_20MS, n * 0.02))
+    ]
     assert len(frames) == 15
     assert all(frame.lost == 0 for frame in frames)
 
@@ -126,7 +130,11 @@ def test_whatever_is_lost_or_near_misordered_the_rest_comes_once_and_in_order(ba
         if chance.random() < 0.5:
             numbers[place], numbers[place + 1] = numbers[place + 1], numbers[place]
     jitter = Jitter()
-    out = [f for place, n in enumerate(numbers) for f in jitter.push(Packet((base + n) & 0xFFFF, (base + n * 960) & 0xFFFFFFFF, OPUS_20MS, place * 0.02))]
+    out = [
+        f
+        for place, n in enumerate(numbers)
+        for f in jitter.push(Packet((base + n) & 0xFFFF, (base + n * 960) & 0xFFFFFFFF, OPUS_20MS, place * 0.02))
+    ]
     out += jitter.poll(1e9)
     places = [((frame.timestamp - base) & 0xFFFFFFFF) // 960 for frame in out]
     assert places == sorted(set(places))
@@ -145,7 +153,17 @@ def test_loss_costs_what_was_lost_and_adds_no_latency(loss: float) -> None:
 
 @pytest.mark.parametrize(
     ("payload", "seconds"),
-    [(b"", 0), (b"\x00", 0.01), (b"\x08", 0.02), (b"\x18", 0.06), (b"\x78", 0.02), (b"\x79", 0.04), (b"\x83\x04", 0.01), (b"\xff\xff", 0.12), (b"\xfb", 0.02)],
+    [
+        (b"", 0),
+        (b"\x00", 0.01),
+        (b"\x08", 0.02),
+        (b"\x18", 0.06),
+        (b"\x78", 0.02),
+        (b"\x79", 0.04),
+        (b"\x83\x04", 0.01),
+        (b"\xff\xff", 0.12),
+        (b"\xfb", 0.02),
+    ],
 )
 def test_the_duration_of_an_opus_packet_is_read_from_its_head(payload: bytes, seconds: float) -> None:
     assert opus_seconds(payload) == pytest.approx(seconds)

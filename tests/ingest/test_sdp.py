@@ -35,7 +35,10 @@ def test_their_broken_twins_are_malformed(name: str) -> None:
 
 
 def test_what_aiortc_would_wait_for_does_not_reach_it() -> None:
-    text = offer("obs") + "a=candidate:2 1 UDP 2122317823 1b2c.local 42513 typ host\na=candidate:3 1 TCP 1 10.0.0.1 9 typ host tcptype active\n"
+    text = (
+        offer("obs")
+        + "a=candidate:2 1 UDP 2122317823 1b2c.local 42513 typ host\na=candidate:3 1 TCP 1 10.0.0.1 9 typ host tcptype active\n"
+    )
     kept = read_offer(text, LIMITS).text
     assert "192.168.1.20 42513 typ host" in kept
     assert ".local" not in kept
@@ -51,7 +54,12 @@ def test_simulcast_is_taken_out() -> None:
 @pytest.mark.parametrize(
     ("change", "code"),
     [
-        (lambda s: re.sub(r"m=video.*", "", s, flags=re.S) + "m=audio" + s.split("m=audio")[1].split("m=video")[0].replace("mid:0", "mid:7"), "too_many_tracks"),
+        (
+            lambda s: (
+                re.sub(r"m=video.*", "", s, flags=re.S) + "m=audio" + s.split("m=audio")[1].split("m=video")[0].replace("mid:0", "mid:7")
+            ),
+            "too_many_tracks",
+        ),
         (lambda s: s.replace("opus/48000/2", "speex/16000").replace("H264/90000", "AV1/90000"), "no_supported_codec"),
         (lambda s: s.replace("H264/90000", "AV1/90000"), "no_supported_codec"),
         (lambda s: s.replace("a=sendonly", "a=recvonly"), "no_media"),
@@ -137,7 +145,9 @@ def test_a_trickle_fragment_is_read() -> None:
     assert [(c.ip, c.port, c.sdpMid) for c in found.candidates] == [("192.0.2.1", 61764, "0")]
 
 
-@pytest.mark.parametrize("text", ["a", "hello", "a=candidate:1 1 udp 1 10.0.0.1 9 typ host\n" * 65, "a=candidate:1 x udp y 10.0.0.1 9 typ host"])
+@pytest.mark.parametrize(
+    "text", ["a", "hello", "a=candidate:1 1 udp 1 10.0.0.1 9 typ host\n" * 65, "a=candidate:1 x udp y 10.0.0.1 9 typ host"]
+)
 def test_a_malformed_fragment_is_refused(text: str) -> None:
     with pytest.raises(InvalidRequest):
         read_fragment(text, LIMITS)

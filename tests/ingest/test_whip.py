@@ -136,7 +136,9 @@ async def test_options_needs_no_token_and_says_what_is_taken(client: httpx.Async
     assert "authorization" in response.headers["access-control-allow-headers"].lower()
 
 
-@pytest.mark.parametrize(("method", "path"), [("GET", "/whip"), ("PUT", "/whip/0.abc"), ("GET", "/whip/0.abc/secret"), ("POST", "/whip/0.abc/secret")])
+@pytest.mark.parametrize(
+    ("method", "path"), [("GET", "/whip"), ("PUT", "/whip/0.abc"), ("GET", "/whip/0.abc/secret"), ("POST", "/whip/0.abc/secret")]
+)
 async def test_other_methods_are_405_with_what_is_allowed(client: httpx.AsyncClient, method: str, path: str) -> None:
     response = await client.request(method, path)
     assert response.status_code == 405
@@ -154,7 +156,9 @@ async def test_other_methods_are_405_with_what_is_allowed(client: httpx.AsyncCli
         (CapacityError("x", retry_after=7), 503),
     ],
 )
-async def test_errors_of_the_service_keep_their_status_and_body(client: httpx.AsyncClient, host: FakeHost, error: StreamsvcError, status: int) -> None:
+async def test_errors_of_the_service_keep_their_status_and_body(
+    client: httpx.AsyncClient, host: FakeHost, error: StreamsvcError, status: int
+) -> None:
     host.fails = error
     response = await client.post("/whip", content="v=0", headers=SDP)
     assert response.status_code == status
