@@ -9,6 +9,7 @@ and lost with the given probability. Exit status 1 if our buffer misses a goal.
 from __future__ import annotations
 
 import argparse
+import itertools
 import random
 import sys
 from dataclasses import dataclass
@@ -70,7 +71,7 @@ def _plain(kept: list[tuple[int, float]]) -> list[tuple[int, float]]:
 
 def _result(name: str, sent: int, lost: int, out: list[tuple[int, float]], arrived: dict[int, float]) -> Result:
     delays = [at - arrived[n] for n, at in out]
-    stalls = [later[1] - earlier[1] - PACKET_SECONDS for earlier, later in zip(out, out[1:], strict=False)]
+    stalls = [later[1] - earlier[1] - PACKET_SECONDS for earlier, later in itertools.pairwise(out)]
     tenth = max(1, len(delays) // 10)
     # What still waits when the stream ends is no loss.
     last = max(n for n, _ in out)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import re
 import time
 from pathlib import Path
@@ -127,10 +128,8 @@ def test_a_mutated_offer_is_read_or_refused_and_nothing_else(name: str, data: st
         else:
             lines[place] = re.sub(r"\d+", lambda _: str(data.draw(st.integers(-(2**40), 2**40))), line, count=1)
     began = time.process_time()
-    try:
+    with contextlib.suppress(InvalidRequest, Unprocessable, TooLarge):
         assert read_offer("\r\n".join(lines), LIMITS).kinds
-    except (InvalidRequest, Unprocessable, TooLarge):
-        pass
     assert time.process_time() - began < PARSE_CPU_SECONDS
 
 

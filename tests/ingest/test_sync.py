@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import random
 
 import pytest
@@ -15,7 +16,7 @@ def test_a_track_follows_its_own_clock_and_not_the_jitter_of_arrival() -> None:
     chance = random.Random(1)
     sync = Sync(100.0, {"audio": 48_000})
     times = [sync.at("audio", n * 960, 100.0 + n * 0.02 + chance.uniform(0, 0.03)) for n in range(500)]
-    steps = [later - earlier for earlier, later in zip(times, times[1:], strict=False)]
+    steps = [later - earlier for earlier, later in itertools.pairwise(times)]
     assert all(0.017 < step < 0.021 for step in steps)
     assert times[-1] == pytest.approx(499 * 0.02, abs=0.02)
 

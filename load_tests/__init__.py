@@ -1,0 +1,1 @@
+"""Load tests: run as modules, `python -m load_tests.packet_loss`."""
