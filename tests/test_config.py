@@ -1,0 +1,95 @@
+"""Settings: four sources, the later wins; what is wrong is named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from streamsvc.config import is_loopback, load
+from streamsvc.errors import ConfigError
+
+KEY = "a-key-of-sixteen-or-more"
+
+
+@pytest.fixture(autouse=True)
+def no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    import os
+
+    for name in [name for name in os.environ if name.startswith("STREAMSVC_")]:
+        monkeypatch.delenv(name)
+
+
+def test_the_defaults_are_valid_and_open_to_this_machine_alone() -> None:
+    settings = load()
+    assert is_loopback(settings.server.host)
+    assert settings.server.api_key is None
+    assert settings.server.sources == ()
+
+
+def test_a_file_is_overruled_by_the_environment_and_that_by_flags(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "streamsvc.toml"
+    path.write_text('[server]\nport = 1001\nhost = "127.0.0.2"\n[limits]\nsessions = 9\n')
+    monkeypatch.setenv("STREAMSVC_SERVER__PORT", "1002")
+    settings = load(path)
+    assert (settings.server.port, settings.server.host, settings.limits.sessions) == (1002, "127.0.0.2", 9)
+    assert load(path, server={"port": 1003}).server.port == 1003
+    assert load().server.port == 1002, "the file of one load does not stay for the next"
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("[server]\nport = 99999\n", r"server\.port"),
+        ("[server]\nprot = 80\n", r"server\.prot"),
+        ("[limits]\nsessions = 0\n", r"limits\.sessions"),
+        ("[nonsense]\nx = 1\n", "nonsense"),
+        ("[server\n", "server|Expected|TOML"),
+    ],
+)
+def test_what_is_wrong_in_a_file_is_named(tmp_path: Path, text: str, named: str) -> None:
+    path = tmp_path / "streamsvc.toml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=named):
+        load(path)
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"nowhere\.toml does not exist"):
+        load(tmp_path / "nowhere.toml")
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.7", "example.org"])
+def test_a_public_bind_needs_a_key_and_the_error_says_how(host: str) -> None:
+    with pytest.raises(ConfigError, match="STREAMSVC_SERVER__API_KEY"):
+        load(server={"host": host})
+    assert load(server={"host": host, "api_key": KEY}).server.host == host
+
+
+def test_a_short_key_is_refused_and_a_key_is_never_shown() -> None:
+    with pytest.raises(ConfigError, match=r"server\.api_key"):
+        load(server={"api_key": "short"})
+    assert KEY not in repr(load(server={"api_key": KEY}))
+
+
+def test_a_certificate_without_its_key_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="go together"):
+        load(server={"tls_cert": tmp_path / "cert.pem"})
+
+
+@pytest.mark.parametrize(
+    ("host", "loopback"), [("127.0.0.1", True), ("127.9.9.9", True), ("::1", True), ("localhost", True), ("10.0.0.1", False)]
+)
+def test_loopback_is_told_from_the_rest(host: str, loopback: bool) -> None:
+    assert is_loopback(host) is loopback
+
+
+def test_sessions_lie_below_the_cache_unless_told_otherwise(tmp_path: Path) -> None:
+    assert load(models={"dir": tmp_path}).data_dir == tmp_path / "sessions"
+    assert load(server={"data_dir": tmp_path / "here"}).data_dir == tmp_path / "here"
+
+
+def test_settings_cannot_be_changed_after_they_were_read() -> None:
+    settings = load()
+    with pytest.raises(ValueError, match="frozen"):
+        settings.server.port = 1  # type: ignore[misc]

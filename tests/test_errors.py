@@ -1,0 +1,85 @@
+"""The error tree: what each error looks like at the doors."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from streamsvc import errors
+
+
+def every_error() -> list[type[errors.StreamsvcError]]:
+    found = [errors.StreamsvcError]
+    for known in found:
+        found += known.__subclasses__()
+    return [known for known in found if known.__module__ == errors.__name__]
+
+
+def test_an_error_says_type_code_message_and_whether_a_retry_can_help() -> None:
+    error = errors.NotFound("there is no session x")
+    assert error.body() == {
+        "error": {"type": "invalid_request_error", "code": "not_found", "message": "there is no session x", "retryable": False}
+    }
+    assert str(error) == "there is no session x [not_found]"
+
+
+def test_a_code_given_at_birth_replaces_the_class_default_of_that_error_alone() -> None:
+    assert errors.InvalidRequest("no", code="bad_sdp").code == "bad_sdp"
+    assert errors.InvalidRequest("no").code == "bad_request"
+
+
+@pytest.mark.parametrize(
+    ("name", "status", "close_code"),
+    [
+        ("InvalidRequest", 400, 4400),
+        ("Unauthorized", 401, 4401),
+        ("Forbidden", 403, 4403),
+        ("NotFound", 404, 4404),
+        ("Conflict", 409, 4400),
+        ("PreconditionFailed", 412, 4400),
+        ("TooLarge", 413, 4400),
+        ("UnsupportedMediaType", 415, 4400),
+        ("Unprocessable", 422, 4400),
+        ("PreconditionRequired", 428, 4400),
+        ("RateLimited", 429, 4400),
+        ("SourceError", 422, 4400),
+        ("CapacityError", 503, 1013),
+        ("ModelMissing", 503, 1011),
+        ("WorkerError", 503, 1011),
+        ("DeadlineMissed", 504, 1011),
+    ],
+)
+def test_each_error_has_its_http_status_and_close_code(name: str, status: int, close_code: int) -> None:
+    error = getattr(errors, name)
+    assert (error.status, error.close_code) == (status, close_code)
+
+
+def test_retryable_are_those_that_time_can_heal() -> None:
+    assert {error.__name__ for error in every_error() if error.retryable} == {
+        "RateLimited",
+        "CapacityError",
+        "WorkerError",
+        "DeadlineMissed",
+    }
+
+
+def test_a_source_that_does_not_answer_is_a_bad_gateway_and_worth_a_retry() -> None:
+    silent = errors.SourceError("no answer", retryable=True)
+    assert (silent.status, silent.retryable, silent.body()["error"]["retryable"]) == (502, True, True)
+    assert (errors.SourceError.status, errors.SourceError("x").status) == (422, 422), "the class is left as it was"
+
+
+def test_a_full_machine_says_when_to_come_back() -> None:
+    assert errors.CapacityError("full", retry_after=9).retry_after == 9
+
+
+def test_every_error_stands_in_the_tree_of_the_docstring() -> None:
+    drawn = set(re.findall(r"(?:^|-- )(\w+)", errors.__doc__ or "", re.M)) | set(re.findall(r"^\s*(\w+)$", errors.__doc__ or "", re.M))
+    assert {error.__name__ for error in every_error()} <= drawn
+
+
+def test_codes_are_words_that_a_machine_can_read() -> None:
+    for error in every_error():
+        assert re.fullmatch(r"[a-z][a-z_]+", error.code), error
+        assert re.fullmatch(r"[a-z][a-z_]+", error.type), error
