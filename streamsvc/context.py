@@ -1,0 +1,319 @@
+"""Everything seen and heard of one session on one time line, and the sliding window of it that a model is shown. Pure.
+
+Nothing here waits or reads a clock. The line is bounded: beyond each limit the oldest goes, and is counted in `dropped`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from streamsvc.types import Cue, Evidence, Gap, Keyframe, Scene, ScreenText, Sight, Speech, Window, Word
+
+PAUSE = 1.5  # seconds between words that end a sentence without a full stop
+LONGEST = 40  # words of one sentence, for readers who never stop
+SAME_SCREEN = 0.9  # share of equal text from which two readings are of the same screen
+SENTENCES, SHOWN, SCREENS, SPEECHES, GAPS, SCENES = 6000, 4000, 1500, 4000, 1000, 1000  # limits: hours of talk
+OPEN_WORDS = 400  # words of an open sentence and an open caption; a cue has about 14
+OVERHEAD = 8  # tokens of a line's time stamp and line break
+CHARS_PER_TOKEN = 3.0  # English runs at 4 and more; names and figures at less
+
+_STOP_MARK = re.compile(r"[.?!…][\"'”’»)\]]*$")
+_ABBREVIATION = re.compile(r"^(?:[A-Za-z]\.)+$|^(?:mr|mrs|ms|dr|st|prof|vs|etc|no)\.$", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Sentence:
+    """What was said from one full stop to the next, with its words' times."""
+
+    words: tuple[Word, ...]
+
+    @property
+    def start(self) -> float:
+        """Session seconds of the first word's start."""
+        return self.words[0].start
+
+    @property
+    def end(self) -> float:
+        """Session seconds of the last word's end."""
+        return self.words[-1].end
+
+    @property
+    def text(self) -> str:
+        """The words with blanks between."""
+        return " ".join(word.text for word in self.words)
+
+    def evidence(self) -> Evidence:
+        """The sentence as evidence."""
+        return Evidence(self.start, self.end, "speech", self.text)
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What one keyframe showed, from its time until the next one. `sight` None: not looked at (yet). `end` None: it is shown now."""
+
+    start: float
+    end: float | None
+    sight: Sight | None
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Screen:
+    """One screen of text, from when it was first seen until it differed. `end` None: it is shown now."""
+
+    start: float
+    end: float | None
+    title: str | None
+    lines: tuple[str, ...]
+    frame: float  # `at` of the keyframe it was read from
+
+    @property
+    def text(self) -> str:
+        """All lines, one below the other."""
+        return "\n".join(self.lines)
+
+
+class Timeline:
+    """The time line of one session.
+
+    Args:
+        limits: of how many of each kind are kept, by name ("sentences", "shown", "screens", "speeches", "gaps", "scenes").
+    """
+
+    def __init__(self, **limits: int) -> None:
+        self._limits = {"sentences": SENTENCES, "shown": SHOWN, "screens": SCREENS, "speeches": SPEECHES, "gaps": GAPS, "scenes": SCENES, **limits}
+        self.dropped: Counter[str] = Counter()
+        self.shown: list[Shown] = []  # by time
+        self.screens: list[Screen] = []
+        self.speeches: list[Speech] = []
+        self.gaps: list[Gap] = []
+        self.scenes: list[Scene] = []
+        self.latest = 0.0  # session seconds of the newest thing known
+        self.heard_any = False
+        self._closed: list[Sentence] = []
+        self._pending: list[Word] = []  # of closed captions, after the last full stop
+        self._open: tuple[Word, ...] = ()  # stable words of the open caption
+
+    # --- what comes in ---
+
+    def add(self, unit: Cue | Sight | Keyframe | ScreenText | Speech | Gap | Scene) -> None:
+        """Put a unit on the line. Units of one kind come in order of time; kinds may come in any order."""
+        self.latest = max(self.latest, unit.at)
+        match unit:
+            case Cue():
+                self._hear(unit)
+            case Keyframe():
+                self._picture(Shown(unit.at, None, None, unit.reason))
+            case Sight():
+                self._see(unit)
+            case ScreenText():
+                self._read(unit)
+            case Speech():
+                self.speeches.append(unit)
+                self._trim(self.speeches, "speeches")
+            case Gap():
+                self.latest = max(self.latest, unit.end)
+                self.gaps.append(unit)
+                self._trim(self.gaps, "gaps")
+            case Scene():
+                self.scenes.append(unit)
+                self._trim(self.scenes, "scenes")
+
+    def tail(self, words: Sequence[Word]) -> None:
+        """The stable words of the caption that is still open, from its start: they replace those told before."""
+        fresh = tuple(words)[-OPEN_WORDS:]
+        last = self._pending[-1] if self._pending else self._closed[-1].words[-1] if self._closed else None
+        self._open = tuple(word for word in fresh if last is None or word.end > last.end)
+        if self._open:
+            self.heard_any = True
+            self.latest = max(self.latest, self._open[-1].end)
+
+    def _hear(self, cue: Cue) -> None:
+        if not cue.words:
+            return
+        if not cue.final:
+            self.tail(cue.words[: cue.stable])
+            return
+        self.heard_any = True
+        self.latest = max(self.latest, cue.end)
+        self._open = tuple(word for word in self._open if word.start >= cue.end)
+        self._pending.extend(cue.words)
+        *whole, rest = sentences(self._pending)
+        self._closed.extend(whole)
+        self._pending = list(rest.words)
+        self._trim(self._closed, "sentences")
+
+    def _picture(self, shown: Shown) -> None:
+        if self.shown and shown.start <= self.shown[-1].start:
+            return  # the same picture again, or one that came too late
+        if self.shown:
+            self.shown[-1] = replace(self.shown[-1], end=shown.start)
+        self.shown.append(shown)
+        self._trim(self.shown, "shown")
+
+    def _see(self, sight: Sight) -> None:
+        for index in range(len(self.shown) - 1, -1, -1):
+            if abs(self.shown[index].start - sight.at) < 1e-3:
+                self.shown[index] = replace(self.shown[index], sight=sight)
+                break
+            if self.shown[index].start < sight.at:
+                self._picture(Shown(sight.at, None, sight))
+                break
+        else:
+            if not self.shown:
+                self._picture(Shown(sight.at, None, sight))
+        if sight.blank and self.screens and self.screens[-1].end is None and self.screens[-1].start < sight.at:
+            self.screens[-1] = replace(self.screens[-1], end=sight.at)
+
+    def _read(self, read: ScreenText) -> None:
+        seen = min(read.first_seen, read.at)
+        lines = tuple(line.text for line in read.lines if line.text.strip())
+        last = self.screens[-1] if self.screens else None
+        if last is not None and last.end is None and lines and _same(last.lines, lines):
+            better = lines if len("".join(lines)) > len(last.text) else last.lines
+            self.screens[-1] = replace(last, lines=better, title=last.title or read.title)
+            return
+        if last is not None and last.end is None:
+            if seen <= last.start:  # the same screen, read again after it was complete
+                self.screens[-1] = Screen(last.start, None, read.title, lines, read.at)
+                return
+            self.screens[-1] = replace(last, end=seen)
+        if lines:
+            self.screens.append(Screen(seen, None, read.title, lines, read.at))
+            self._trim(self.screens, "screens")
+
+    def _trim(self, items: list, name: str) -> None:  # type: ignore[type-arg]
+        over = len(items) - self._limits[name]
+        if over > 0:
+            del items[:over]
+            self.dropped[name] += over
+
+    # --- what is asked of it ---
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing at all has been seen or heard."""
+        return not (self.heard_any or any(item.sight for item in self.shown) or self.screens)
+
+    @property
+    def said(self) -> list[Sentence]:
+        """All sentences by time, the unfinished last one included."""
+        return self._closed + sentences([*self._pending, *self._open])
+
+    @property
+    def talks(self) -> list[list[Sentence]]:
+        """The sentences in stretches of talk, cut at pauses of 5 s and more."""
+        found: list[list[Sentence]] = []
+        for sentence in self.said:
+            if found and sentence.start - found[-1][-1].end < 5.0:
+                found[-1].append(sentence)
+            else:
+                found.append([sentence])
+        return found
+
+    def words_between(self, start: float, end: float) -> list[Word]:
+        """The words of which more than a tenth of a second was spoken between two times."""
+        return [word for sentence in self.said if sentence.end > start and sentence.start < end for word in sentence.words if min(word.end, end) - max(word.start, start) > 0.1]
+
+    def end_of(self, item: Shown | Screen) -> float:
+        """When something ceased to be shown; of what is shown now: the newest time known."""
+        return max(item.start, self.latest) if item.end is None else item.end
+
+    def at(self, when: float) -> Shown | None:
+        """What was shown at a time."""
+        return next((item for item in reversed(self.shown) if item.start <= when), None)
+
+    def screen_at(self, when: float) -> Screen | None:
+        """The screen of text that was shown at a time."""
+        return next((item for item in reversed(self.screens) if item.start <= when and (item.end is None or when < item.end)), None)
+
+    def lines(self) -> list[Evidence]:
+        """Speech and screen lines by time, as `search.search` takes them."""
+        found = [sentence.evidence() for sentence in self.said]
+        found += [Evidence(screen.start, self.end_of(screen), "screen", line, screen.frame) for screen in self.screens for line in screen.lines]
+        return sorted(found, key=lambda line: line.start)
+
+    def window(self, now: float, tokens: int, names: Iterable[str] | None = None) -> Window:
+        """The newest of all that is known before `now` and fits a budget, in order of time, without a hole.
+
+        Args:
+            now: session seconds; nothing that begins later is shown.
+            tokens: budget, by `estimate`.
+            names: kinds to show ("speech", "screen", "sight"); None: all.
+        """
+        kinds = set(names) if names is not None else {"speech", "screen", "sight"}
+        found: list[tuple[float, Evidence, Sight | None]] = []
+        if "speech" in kinds:
+            for sentence in self.said:
+                words = tuple(word for word in sentence.words if word.end <= now)
+                if words:
+                    found.append((words[-1].end, Sentence(words).evidence(), None))
+        if "screen" in kinds:
+            found += [
+                (min(now, self.end_of(screen)), Evidence(screen.start, min(now, self.end_of(screen)), "screen", " / ".join(screen.lines), screen.frame), None)
+                for screen in self.screens
+                if screen.start <= now
+            ]
+        if "sight" in kinds:
+            for item in self.shown:
+                told = labels_of(item.sight) if item.sight is not None else ""
+                if told and item.start <= now:
+                    end = min(now, self.end_of(item))
+                    found.append((end, Evidence(item.start, end, "sight", told, item.start), item.sight))
+        chosen: list[tuple[Evidence, Sight | None]] = []
+        left = tokens
+        for _, line, sight in sorted(found, key=lambda entry: (entry[0], entry[1].start), reverse=True):
+            cost = estimate(line.quote)
+            if cost > left:
+                if not chosen and left > OVERHEAD + 1:  # even the newest is too long: its end
+                    chosen.append((replace(line, quote=line.quote[-int((left - OVERHEAD - 1) * CHARS_PER_TOKEN) :]), None))
+                    left -= estimate(chosen[0][0].quote)
+                break
+            chosen.append((line, sight))
+            left -= cost
+        chosen.sort(key=lambda entry: (entry[0].start, entry[0].end))
+        start = min((line.start for line, _ in chosen), default=now)
+        return Window(tuple(line for line, _ in chosen), tuple(sight for _, sight in chosen if sight is not None), start, now, tokens - left)
+
+
+def estimate(text: str) -> int:
+    """Tokens that a line will cost a model, its time stamp included; never too few for plain text."""
+    return OVERHEAD + int(len(text) / CHARS_PER_TOKEN) + 1
+
+
+def labels_of(sight: Sight) -> str:
+    """The labels of one picture, as a line of text."""
+    if sight.blank:
+        return "blank picture"
+    counts = Counter(box.label for box in sight.boxes)
+    told = [f"{count} {label}" if count > 1 else label for label, count in counts.items()]
+    return ", ".join(told + [tag.label for tag in sight.tags if tag.label not in counts])
+
+
+def sentences(words: Sequence[Word]) -> list[Sentence]:
+    """Cut words into sentences: at full stops, at pauses, and at the last comma of an overlong one. The last may be unfinished."""
+    found: list[Sentence] = []
+    run: list[Word] = []
+    for index, word in enumerate(words):
+        run.append(word)
+        following = words[index + 1] if index + 1 < len(words) else None
+        stops = _STOP_MARK.search(word.text) is not None and not _ABBREVIATION.match(word.text)
+        if following is not None and (stops or following.start - word.end > PAUSE):
+            found.append(Sentence(tuple(run)))
+            run = []
+        elif len(run) >= LONGEST:
+            cut = next((n for n in range(len(run), LONGEST // 2, -1) if run[n - 1].text[-1:] in ",;:"), len(run))
+            found.append(Sentence(tuple(run[:cut])))
+            run = run[cut:]
+    if run:
+        found.append(Sentence(tuple(run)))
+    return found
+
+
+def _same(one: Sequence[str], other: Sequence[str]) -> bool:
+    a, b = (re.sub(r"\W+", "", "".join(lines)).lower() for lines in (one, other))
+    return a == b or difflib.SequenceMatcher(None, a, b, autojunk=False).ratio() >= SAME_SCREEN

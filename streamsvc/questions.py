@@ -1,0 +1,185 @@
+"""What a question asks for, read by rule: its form, the times, ordinals and quotes in it, and what it is about. Pure.
+
+English only. Nothing here knows what the session holds.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from streamsvc import things
+from streamsvc.search import STOP, stem, terms, tokens
+
+_AUX = "is are was were has have had did does do can could will would should am isn't wasn't didn't hasn't".split()
+_ORDINALS = {
+    word: number
+    for number, words in enumerate(("first 1st opening initial", "second 2nd", "third 3rd", "fourth 4th", "fifth 5th", "sixth 6th", "seventh 7th", "eighth 8th"), 1)
+    for word in words.split()
+} | {"ninth": 9, "tenth": 10, "last": -1, "final": -1, "latest": -1}
+_NUMBERS = {word: n for n, word in enumerate("zero one two three four five six seven eight nine ten eleven twelve".split())}
+
+# Words about the stream itself: they say where to look, not what for.
+META = frozenset(
+    stem(word)
+    for word in (
+        "say said speaker speakers speak spoken talk talking mention mentioned reader narrator presenter lecturer host voiceover name named call called tell told slide slides screen "
+        "show shown display displayed picture image photo video stream scene frame clip camera visible lecture presentation title titled heading headline text written write "
+        "read word words sentence phrase speech appear appeared see seen view viewer page line question answer kind sort type thing things time times moment point currently now yet ever "
+        "ago far second seconds minute minutes audience recording transcript caption captions mean happen there according anybody anyone anything somebody someone something everything nothing nobody"
+    ).split()
+)
+SCREEN = re.compile(r"\b(slides?|screen|title[ds]?|heading|headline|written|text|pages?|reads|bullet)\b")
+SPOKEN = re.compile(r"\b(sa(?:y|ys|id|ying)|speak\w*|spoken?|talk(?:s|ed|ing)?|mention\w*|narrat\w+|t(?:ell|old|ells)|heard|speech|utter\w*|refer(?:s|red)? to|discuss\w*|nam(?:e|ed) by)\b")
+SIGHT = re.compile(
+    r"\b(shown|shows?|showed|visible|displayed|pictures?|pictured|images?|photos?|appear(?:s|ed|ing)?|on camera|on (?:the )?screen|in (?:the )?(?:frame|shot|video|scene|view)|"
+    r"(?:you|we|i|one|viewers?) (?:\w+ )?(?:see|saw|seen)|(?:be|been|is|are|was|were) (?:\w+ ){0,3}?(?:seen|in sight|in view)|look(?:ing)? at)\b"
+)
+NOW = re.compile(r"\b(now|currently|at the moment|at present|this moment|presently|this (?:picture|image|slide|screen))\b")
+
+_CLOCK = re.compile(r"\b(?:(\d+):)?(\d{1,2}):(\d{2}(?:\.\d+)?)\b")
+_SECONDS = re.compile(r"\b(\d+(?:\.\d+)?)\s*(s|secs?|seconds?|min|mins|minutes?)\b|\b(?:second|minute) (\d+)\b")
+_RANGE = re.compile(r"\b(?:between|from) (\d+(?:\.\d+)?)\s*(?:s|secs?|seconds?)? (?:and|to|until|till) (\d+(?:\.\d+)?)\s*(?:s|secs?|seconds?)\b")
+_QUOTED = re.compile(r"[\"“”]([^\"“”]+)[\"“”]|(?:^|(?<=\s))['‘]([^'‘’]{3,}?)['’](?=[\s?.,!]|$)|«([^»]+)»")
+
+
+@dataclass(frozen=True)
+class Ask:
+    """A question, taken apart. `text`: lower case, straight quotes, one blank between words, no question mark."""
+
+    raw: str
+    text: str
+    words: list[str]
+    form: str  # "yes/no", "when", "how long", "how many" or "open"
+    quoted: str | None
+    times: tuple[float, ...] = field(default=())  # session seconds named, in order of the text
+    last: float | None = None  # "in the last 20 seconds"
+    ago: float | None = None  # "20 seconds ago"
+
+    @cached_property
+    def about(self) -> list[str]:
+        """Stems of the content words that the answer must be about, in order, each once."""
+        body = _RANGE.sub(" ", _CLOCK.sub(" ", _SECONDS.sub(" ", self.text)))
+        return list(dict.fromkeys(term for term in terms(body) if term not in META and not term.isdigit() and term != self.focus))
+
+    @cached_property
+    def focus(self) -> str | None:
+        """Stem of the noun right after "what" or "which": what the answer is, so the text need not name it ("which dish ...")."""
+        found = re.match(r"(?:in |on |at |of |by |for |to |from |with )?(?:what|which) ([a-z]+)(?: ([a-z]+))?", self.text)
+        if found is None or found[1] in _AUX or found[1] in STOP:
+            return None
+        if found[1] in ("kind", "kinds", "sort", "sorts", "type", "types") or found[2] == "of":
+            return None
+        return stem(found[1]) if found[2] is None or found[2] in _AUX or found[2] in STOP else None
+
+    @cached_property
+    def subject(self) -> str | None:
+        """Stem of the noun that acts: "why did the KING stay", "had the STONE-CUTTER ever ...". None for pronouns and the speaker."""
+        found = re.search(r"\b(?:did|does|do|had|has|have|was|were|is|are|could|would|can|will) (?:the|a|an|this|that|his|her|their|its|any|some) ([a-z0-9'-]+)", self.text)
+        if found is None:
+            return None
+        joined = terms(found[1])
+        return joined[0] if joined and joined[0] not in META else None
+
+    @cached_property
+    def names(self) -> list[str]:
+        """Stems of words written as names (a capital inside the question): they must be found."""
+        return [t for word in re.findall(r"(?<=[a-z,] )([A-Z][a-zA-Z'-]+)", self.raw) for t in terms(word)[:1] if t not in META]
+
+    @cached_property
+    def ordinal(self) -> int | None:
+        """1 for first, -1 for last, None where no ordinal is used ("30 seconds" is none)."""
+        body = re.sub(r"\d+(?:\.\d+)? seconds?|in the last|last \d+", " ", self.text)
+        return next((_ORDINALS[word] for word in tokens(body) if word in _ORDINALS), None)
+
+    @cached_property
+    def thing(self) -> tuple[str, list[str]] | None:
+        """The first thing that a vision model could name, and the content words beside it (colours, places, actions)."""
+        return thing_in(self.text)
+
+    @property
+    def on_screen(self) -> bool:
+        """Whether it is about text on the screen."""
+        return SCREEN.search(self.text.replace("on the screen", "").replace("on screen", "")) is not None or bool(re.search(r"\b(written|text) on\b", self.text))
+
+    @property
+    def spoken(self) -> bool:
+        """Whether it is about what was said."""
+        return SPOKEN.search(self.text) is not None
+
+    @property
+    def seen(self) -> bool:
+        """Whether it is about what the picture shows."""
+        return SIGHT.search(self.text) is not None
+
+    @property
+    def now(self) -> bool:
+        """Whether it is about this moment."""
+        return NOW.search(self.text) is not None
+
+
+def parse(raw: str) -> Ask:
+    """Take a question apart.
+
+    Args:
+        raw: the question as typed, any length, any text.
+    """
+    quoted = next((next(group for group in found if group) for found in _QUOTED.findall(raw)), None)
+    straight = raw.replace("’", "'").replace("‘", "'").replace("“", '"').replace("”", '"')
+    text = " ".join(re.sub(r"[?!]+|[.](?=\s|$)", " ", straight.lower()).split())
+    text = re.sub(r"^(?:please|so|and|ok|okay|hey|well|tell me|can you tell me|could you tell me|do you know|i want to know)[, ]+", "", text).removeprefix("if ").removeprefix("whether ")
+    words = tokens(text)
+    last = re.search(r"\b(?:last|past|previous) (\d+|[a-z]+)?\s*(seconds?|minutes?|s|min)\b", text)
+    ago = re.search(r"\b(\d+|[a-z]+) (seconds?|minutes?|s|min) ago\b", text)
+    return Ask(
+        raw,
+        text,
+        words,
+        _form(text, words),
+        quoted,
+        () if last or ago else _times(text),
+        _span(last[1], last[2]) if last else None,
+        _span(ago[1], ago[2]) if ago else None,
+    )
+
+
+def thing_in(text: str) -> tuple[str, list[str]] | None:
+    """The longest, first phrase that names a thing of the models, and the other content words."""
+    words = tokens(text.replace("-", " "))
+    for length in (3, 2, 1):
+        for index in range(len(words) - length + 1):
+            phrase = " ".join(words[index : index + length])
+            if length == 1 and (phrase in STOP or stem(phrase) in META and phrase not in ("anybody", "anyone", "somebody", "someone")):
+                continue
+            if things.known(phrase):
+                others = words[:index] + words[index + length :]
+                return phrase, [word for word in others if word not in STOP and stem(word) not in META and word not in _ORDINALS and not word.isdigit()]
+    return None
+
+
+def _form(text: str, words: list[str]) -> str:
+    first = words[0] if words else ""
+    if re.match(r"(?:since |until |by |from )?when\b|(?:at |around |about )?(?:what|which) (?:time|moment|second|point in time)\b|how (?:far|late) (?:in|into)\b", text):
+        return "when"
+    if first == "how" and words[1:2] == ["long"]:
+        return "how long"
+    if re.match(r"how many\b|how often\b|what (?:is the )?number of\b", text):
+        return "how many"
+    return "yes/no" if first in _AUX else "open"
+
+
+def _times(text: str) -> tuple[float, ...]:
+    spans = _RANGE.search(text)
+    if spans:
+        return float(spans[1]), float(spans[2])
+    found = [(m.start(), float(m[1] or 0) * 3600 + float(m[2]) * 60 + float(m[3])) for m in _CLOCK.finditer(text)]
+    for m in _SECONDS.finditer(text):
+        value = float(m[1] or m[3])
+        found.append((m.start(), value * 60 if (m[2] or m[0]).startswith("min") else value))
+    return tuple(value for _, value in sorted(found))
+
+
+def _span(number: str | None, unit: str) -> float:
+    count = float(number) if number and number.isdigit() else float(_NUMBERS.get(number or "one", 1))
+    return count * (60.0 if unit.startswith("min") else 1.0)
