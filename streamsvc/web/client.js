@@ -71,6 +71,7 @@ export class Session extends EventTarget {
     this.forever = forever;
     this.epoch = null;
     this.seq = history ? 0 : null; // the last durable event seen; null: never saw one, begin now
+    this.client = randomId(); // answers to own questions find their asker by it, also after a reconnect
     this.state = "closed";
     this.ended = false; // the session itself has ended
     this._socket = null;
@@ -111,11 +112,6 @@ export class Session extends EventTarget {
     return id;
   }
 
-  /** Give a question up. */
-  cancel(id) {
-    this.send({ type: "question.cancel", id });
-  }
-
   /** Send any client message. Throws while not connected. */
   send(message) {
     if (this._socket?.readyState !== WebSocket.OPEN) throw new Error("Not connected to the session.");
@@ -127,6 +123,7 @@ export class Session extends EventTarget {
   _address() {
     const url = new URL(`/v1/sessions/${encodeURIComponent(this.id)}/events`, this.origin);
     url.protocol = url.protocol === "https:" ? "wss:" : "ws:";
+    url.searchParams.set("client", this.client);
     if (this.types) url.searchParams.set("types", this.types);
     if (this.epoch !== null) url.searchParams.set("epoch", this.epoch);
     if (this.seq !== null) url.searchParams.set("after", String(this.seq));
@@ -145,7 +142,6 @@ export class Session extends EventTarget {
     socket.onopen = () => {
       opened = true;
       heard = performance.now();
-      this._tries = 0;
       this._setState("open", "");
       ping = setInterval(() => {
         if (performance.now() - heard > SILENCE_MS) socket.close(4000);
@@ -211,6 +207,7 @@ export class Session extends EventTarget {
       return;
     }
     if (typeof event?.type !== "string") return;
+    if (event.type !== "error") this._tries = 0; // a refusal comes as an error and a close code
     if (event.epoch && event.epoch !== this.epoch) {
       const first = this.epoch === null;
       this.epoch = event.epoch;

@@ -13,7 +13,7 @@ const TAIL_MS = 1500; // a file that has ended stays connected for so long, so t
 const captions = new CaptionView($("captions"));
 const transcript = new Transcript($("transcript"), $("said"));
 const scenes = new Scenes($("scenes"), { load: pictureAddress, onPicture: showStill });
-const answers = new Answers($("answers"), { onEvidence: showEvidence, onCancel: cancelQuestion, onRepeat: ask });
+const answers = new Answers($("answers"), { onEvidence: showEvidence, onRepeat: ask });
 
 let session = null; // the event socket
 let publication = null; // WHIP, when this page is the publisher
@@ -186,7 +186,6 @@ function listen(to) {
     if (to !== session) return;
     if (state === "waiting") {
       status("warn", message);
-      answers.interrupted("The connection was interrupted.");
     } else if (state === "refused") {
       stop();
       fail(message);
@@ -215,10 +214,7 @@ function listen(to) {
   to.on("screen.text", (event) => scenes.screenText(event));
   to.on("scene.caption", (event) => scenes.caption(event));
   to.on("answer.delta", (event) => answers.delta(event));
-  to.on("answer.done", (event) => {
-    answers.done(event);
-    $("answer-said").textContent = event.text;
-  });
+  to.on("answer.done", answered);
   to.on("alert.fired", ({ text }) => hint(text));
   to.on("error", ({ error, question_id: id }) => (id ? answers.fail(id, error.message) : fail(error.message)));
   to.on("latency.report", (event) => {
@@ -239,7 +235,7 @@ function ended({ reason, error }) {
   $("stop").className = "primary";
   owned = false; // nothing is left to stop on the server
   show($("level"), false);
-  if (reason && !$("hint").textContent) hint("The session has ended. You can still read it and ask about it.");
+  if (reason && !$("hint").textContent) hint("The session has ended. You can still read and download what was said.");
 }
 
 /** Stop sending; keep what was said on the page until something else is started. */
@@ -330,9 +326,10 @@ function showEvidence(start, end) {
 function ask(text) {
   if (!text) return;
   if (!session) return fail("Start or watch a stream first; then ask about it.");
+  if (session.ended) return fail("This session has ended. Questions are answered while it runs.");
   const id = randomId();
+  answers.asked(id, text);
   try {
-    answers.asked(id, text);
     session.ask(text, { id });
     fail("");
   } catch {
@@ -340,12 +337,9 @@ function ask(text) {
   }
 }
 
-function cancelQuestion(id) {
-  try {
-    session?.cancel(id);
-  } catch {
-    // not connected: there is nothing to cancel
-  }
+function answered(event) {
+  answers.done(event);
+  $("answer-said").textContent = event.text;
 }
 
 // --- the rest of the page ---------------------------------------------------------------------------------------
@@ -386,8 +380,8 @@ function keys(event) {
   } else if (event.key === "Escape") {
     if (!$("error").hidden) fail("");
     if (typing) event.target.blur();
-    transcript.mark(1, 0);
-    scenes.mark(1, 0);
+    transcript.mark(1, -1); // an empty stretch: nothing is marked
+    scenes.mark(1, -1);
   }
 }
 

@@ -88,7 +88,8 @@ export class Transcript {
 
 function markWithin(list, start, end) {
   for (const row of list.children) row.classList.remove("marked");
-  const rows = [...list.children].filter((row) => Number(row.dataset.start) <= end && Number(row.dataset.end) >= start);
+  const within = ({ dataset }) => Number(dataset.start) <= end && (Number(dataset.end) > start || Number(dataset.start) >= start);
+  const rows = [...list.children].filter(within);
   for (const row of rows) row.classList.add("marked");
   return rows;
 }
@@ -173,9 +174,9 @@ export class Scenes {
 const KINDS = { speech: "heard", screen: "read on screen", sight: "seen", timeline: "from the timeline", image: "in your picture" };
 
 export class Answers {
-  /** onEvidence(start, end): show that stretch. */
-  constructor(list, { onEvidence, onCancel, onRepeat }) {
-    Object.assign(this, { list, onEvidence, onCancel, onRepeat });
+  /** onEvidence(start, end): show that stretch. onRepeat(text): ask again. */
+  constructor(list, { onEvidence, onRepeat }) {
+    Object.assign(this, { list, onEvidence, onRepeat });
     this.open = new Map(); // question id -> { row, timer }
   }
 
@@ -189,10 +190,7 @@ export class Answers {
       make("div", { className: "answer-foot" }, cancel),
     );
     Object.assign(row.dataset, { id, text });
-    cancel.onclick = () => {
-      this.onCancel(id);
-      this.fail(id, "Cancelled.");
-    };
+    cancel.onclick = () => this.fail(id, "Cancelled.");
     this.list.prepend(row);
     while (this.list.childElementCount > 30) this.list.lastElementChild.remove();
     this.open.set(id, { row, timer: this._patience(id), text: "" });
@@ -230,13 +228,8 @@ export class Answers {
     row.querySelector(".answer-foot").append(again);
   }
 
-  /** The connection has gone: answers that were under way will not come any more. */
-  interrupted(message) {
-    for (const id of [...this.open.keys()]) this.fail(id, message);
-  }
-
   clear() {
-    this.interrupted("");
+    for (const id of [...this.open.keys()]) this._finish(id);
     this.list.replaceChildren();
   }
 
@@ -254,6 +247,7 @@ export class Answers {
     return pending.row;
   }
 
+  /** A row for an answer that nobody here waits for: given up, or asked by somebody else for all. */
   _foreign(event) {
     const known = this.list.querySelector(`[data-id="${CSS.escape(event.question_id)}"]`);
     known?.remove();
@@ -273,16 +267,13 @@ export class Answers {
   }
 }
 
-const BUDGET_S = { "caption.partial": 0.8, "caption.final": 1.6, "scene.caption": 2.0, "screen.text": 4.0, "answer.delta": 1.5, "answer.done": 3.0 };
-const NAMES = {
-  "caption.partial": "Words as they are spoken",
-  "caption.stable": "Settled words",
-  "caption.final": "Closed captions",
-  "sight.ready": "Pictures looked at",
-  "scene.caption": "Scene captions",
-  "screen.text": "Text on screen",
-  "answer.delta": "First words of an answer",
-  "answer.done": "Whole answers",
+const FIGURES = { // kind -> [name, budget in seconds at the 95th percentile]
+  partial: ["Words as they are spoken", 0.8],
+  stable: ["Settled words", 1.2],
+  final: ["Closed captions", 1.6],
+  sight: ["Pictures looked at", null],
+  scene: ["Scene captions", 2.0],
+  screen: ["Text on screen", 4.0],
 };
 
 function aged(value) {
@@ -291,14 +282,16 @@ function aged(value) {
 
 /** latency.report -> rows of a table. Ages are in milliseconds. */
 export function drawFigures(body, event) {
-  const rows = Object.entries(event.ages ?? {}).map(([kind, { p50, p95 }]) => {
-    const budget = BUDGET_S[kind];
-    const late = budget !== undefined && p95 > budget * 1000;
-    const verdict = budget === undefined ? "" : `${late ? "over" : "within"} ${budget.toFixed(1)} s`;
+  const known = Object.keys(FIGURES).filter((kind) => event.ages?.[kind]);
+  const rows = known.map((kind) => {
+    const { p50, p95 } = event.ages[kind];
+    const [name, budget] = FIGURES[kind];
+    const late = budget !== null && p95 > budget * 1000;
+    const verdict = budget === null ? "" : `${late ? "over" : "within"} ${budget.toFixed(1)} s`;
     return make(
       "tr",
       { className: late ? "late" : "" },
-      make("th", { scope: "row" }, NAMES[kind] ?? kind),
+      make("th", { scope: "row" }, name),
       make("td", {}, aged(p50)),
       make("td", {}, aged(p95)),
       make("td", {}, verdict),

@@ -1,0 +1,501 @@
+"""The page, the overlay and the browser client in a real browser, against a small server that speaks the event protocol."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import uvicorn
+from axe_playwright_python.base import AXE_FILE_PATH
+from playwright.sync_api import Browser, Page, Playwright, expect, sync_playwright
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.routing import Mount, Route, WebSocketRoute
+from starlette.staticfiles import StaticFiles
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+WEB = Path(__file__).resolve().parents[1] / "streamsvc" / "web"
+CHROMIUM = Path("/usr/bin/chromium")
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
+FLAGS += ["--disable-component-update", "--disable-sync", "--disable-features=SpareRendererForSitePerProcess"]
+CSP = (
+    "default-src 'self'; connect-src 'self' ws: wss:; img-src 'self' blob: data:; media-src 'self' blob:; "
+    "style-src 'self'; script-src 'self'; object-src 'none'; base-uri 'none'; frame-ancestors 'self'"
+)
+PICTURE = (WEB / "icon.svg").read_bytes()
+SESSION = "0.abc"
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(not CHROMIUM.exists(), reason=f"{CHROMIUM} is not there: install Debian's package chromium"),
+]
+
+
+class Fake:
+    """One session's event socket without a session behind it: durable events are kept and replayed, as publish.Log does."""
+
+    def __init__(self) -> None:
+        self.log: list[dict[str, Any]] = []
+        self.sockets: dict[WebSocket, asyncio.Queue[dict[str, Any] | None]] = {}
+        self.asked: list[dict[str, Any]] = []
+        self.connections: list[dict[str, Any]] = []
+        self.requests: list[tuple[str, str, str]] = []
+        self.created: list[dict[str, Any]] = []
+        self.token = ""
+        self.epoch = "e1"
+        self.loop: asyncio.AbstractEventLoop | None = None
+        self.origin = ""
+
+    # --- called from the test's thread ---
+
+    def send(self, kind: str, *, durable: bool = True, **body: Any) -> str:
+        """Publish an event; returns its id."""
+        assert self.loop is not None
+        done = asyncio.run_coroutine_threadsafe(self._send(kind, durable, body), self.loop)
+        return done.result(5)
+
+    def drop(self) -> None:
+        """Break every connection."""
+        assert self.loop is not None
+        for queue in list(self.sockets.values()):
+            self.loop.call_soon_threadsafe(queue.put_nowait, None)
+
+    # --- on the server's thread ---
+
+    async def _send(self, kind: str, durable: bool, body: dict[str, Any]) -> str:
+        number = len(self.log) + 1
+        event = {"v": 1, "type": kind, "session": SESSION, "track": "main", "epoch": self.epoch, "id": f"{self.epoch}.{number}"}
+        event |= {"at": body.get("start", 0.0), "age_ms": 300.0, "stages": {}, **body}
+        if durable:
+            event |= {"seq": number, "prev": number - 1}
+            self.log.append(event)
+        else:
+            event |= {"after": len(self.log)}
+        for queue in self.sockets.values():
+            queue.put_nowait(event)
+        return str(event["id"])
+
+    async def events(self, websocket: WebSocket) -> None:
+        offered = websocket.scope["subprotocols"]
+        self.connections.append({"query": dict(websocket.query_params), "offered": offered})
+        await websocket.accept(offered[0] if offered else None)
+        if self.token and f"streamsvc.token.{self.token}" not in offered:
+            await websocket.send_json({"v": 1, "type": "error", "error": {"code": "unauthorized", "message": "a token is needed"}})
+            await websocket.close(4401)
+            return
+        queue: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
+        after = websocket.query_params.get("after")
+        if after is not None:
+            for event in self.log[int(after) :]:
+                queue.put_nowait(event)
+        self.sockets[websocket] = queue
+        reading = asyncio.create_task(self._read(websocket, queue))
+        try:
+            while (event := await queue.get()) is not None:
+                await websocket.send_json(event)
+            await websocket.close(1011)
+        except (WebSocketDisconnect, RuntimeError):
+            pass
+        finally:
+            del self.sockets[websocket]
+            reading.cancel()
+
+    async def _read(self, websocket: WebSocket, queue: asyncio.Queue[dict[str, Any] | None]) -> None:
+        try:
+            while True:
+                message = json.loads(await websocket.receive_text())
+                if message["type"] == "question.ask":
+                    self.asked.append(message)
+        except WebSocketDisconnect:
+            queue.put_nowait(None)
+
+    async def create(self, request: Request) -> Response:
+        body = await request.json()
+        self.created.append(body)
+        if body.get("source") == "file:/outside.mp4":
+            return JSONResponse({"error": {"type": "permission_error", "code": "forbidden", "message": "that file may not be read"}}, 403)
+        return JSONResponse({"id": SESSION}, 201)
+
+    async def whip(self, request: Request) -> Response:
+        self.requests.append((request.method, request.url.path, (await request.body()).decode()))
+        error = {"type": "overloaded_error", "code": "capacity", "message": "4 of 4 sessions are live"}
+        return JSONResponse({"error": error}, 503, {"Retry-After": "7"})
+
+    def app(self) -> Starlette:
+        async def page(request: Request) -> Response:
+            return FileResponse(WEB / ("overlay.html" if "overlay" in request.url.path else "index.html"), headers={"Content-Security-Policy": CSP})
+
+        async def picture(request: Request) -> Response:
+            return Response(PICTURE, media_type="image/svg+xml")
+
+        async def describe(request: Request) -> Response:
+            return JSONResponse({"id": SESSION})
+
+        async def vtt(request: Request) -> Response:
+            return Response("WEBVTT\n\n", media_type="text/vtt")
+
+        return Starlette(
+            routes=[
+                Route("/", page),
+                Route("/overlay/{session}", page),
+                Mount("/web", StaticFiles(directory=WEB)),
+                Route("/v1/sessions", self.create, methods=["POST"]),
+                Route("/v1/sessions/{session}", describe, methods=["GET", "DELETE"]),
+                Route("/v1/sessions/{session}/frames/{at}.jpg", picture),
+                Route("/v1/sessions/{session}/captions.vtt", vtt),
+                WebSocketRoute("/v1/sessions/{session}/events", self.events),
+                Route("/whip", self.whip, methods=["POST"]),
+            ]
+        )
+
+
+@pytest.fixture(scope="module")
+def playwright() -> Iterator[Playwright]:
+    with sync_playwright() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def browser(playwright: Playwright) -> Iterator[Browser]:
+    running = playwright.chromium.launch(executable_path=str(CHROMIUM), args=FLAGS)
+    yield running
+    running.close()
+
+
+@pytest.fixture
+def fake() -> Iterator[Fake]:
+    fake = Fake()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        fake.origin = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        config = uvicorn.Config(fake.app(), ws="websockets-sansio", lifespan="off", log_config=None, timeout_graceful_shutdown=1)
+        server = uvicorn.Server(config)
+        server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign,assignment]
+
+        async def serve() -> None:
+            fake.loop = asyncio.get_running_loop()
+            await server.serve(sockets=[listener])
+
+        thread = threading.Thread(target=asyncio.run, args=(serve(),), name="fake server")
+        thread.start()
+        yield fake
+        fake.drop()
+        server.should_exit = True
+        thread.join(10)
+
+
+@pytest.fixture
+def browser_with_camera(playwright: Playwright) -> Iterator[Browser]:
+    """A browser of its own: capture starts helper processes that stay until the browser ends."""
+    flags = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
+    running = playwright.chromium.launch(executable_path=str(CHROMIUM), args=[*FLAGS, *flags])
+    yield running
+    running.close()
+
+
+Open = Callable[..., Page]
+
+
+@pytest.fixture
+def open_page(browser: Browser, fake: Fake) -> Iterator[Open]:
+    """Open an address of the fake server; at the end nothing may have gone wrong in the console or left the origin."""
+    contexts = []
+    faults: list[str] = []
+
+    def open_(path: str = "/", allowed: tuple[str, ...] = (), using: Browser | None = None, **options: Any) -> Page:
+        context = (using or browser).new_context(bypass_csp=False, **options)
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(8000)
+        page.on("console", lambda m: m.type in ("error", "warning") and not any(a in m.text for a in allowed) and faults.append(m.text))
+        page.on("pageerror", lambda error: faults.append(str(error)))
+        page.on("request", lambda r: r.url.startswith((fake.origin, "blob:", "data:")) or faults.append(f"left the origin: {r.url}"))
+        page.goto(fake.origin + path)
+        return page
+
+    yield open_
+    for context in contexts:
+        context.close()
+    assert faults == []
+
+
+def watching(open_page: Open, fake: Fake, **options: Any) -> Page:
+    page = open_page(f"/#session={SESSION}", **options)
+    wait_for(page, lambda: len(fake.sockets) > 0)
+    return page
+
+
+def wait_for(page: Page, condition: Callable[[], bool]) -> None:
+    for _ in range(160):
+        if condition():
+            return
+        page.wait_for_timeout(50)
+    pytest.fail("what was waited for did not happen within 8 s")
+
+
+def partial(fake: Fake, text: str, stable: int, start: float = 0.0) -> None:
+    words = [{"text": word, "start": start, "end": start + 1, "probability": 0.9} for word in text.split()]
+    fake.send("caption.partial", durable=False, text=text, words=words, stable=stable, start=start, end=start + 1, language="en")
+
+
+def final(fake: Fake, text: str, start: float = 0.0) -> None:
+    fake.send("caption.final", text=text, words=[], start=start, end=start + 2, language="en")
+
+
+def furnish(fake: Fake) -> None:
+    """A session with some of everything."""
+    fake.send("session.created", started_utc="2026-01-01T00:00:00Z", tracks=["main"])
+    stories = ["A man plays a guitar in front of a wall.", "A slide: Quarterly results.", "Two people at a table."]
+    for number, story in enumerate(stories):
+        at = 20.0 * number
+        of = fake.send("keyframe.sampled", start=at, reason="scene" if number else "first", url=f"/v1/sessions/{SESSION}/frames/{at}.jpg")
+        boxes = [{"label": "person", "score": 0.9, "x": 0, "y": 0, "w": 1, "h": 1}] * (number + 1)
+        fake.send("sight.ready", start=at, of=of, tags=[{"label": "acoustic guitar", "score": 0.8}], boxes=boxes)
+        fake.send("scene.caption", text=story, start=at, end=at + 5, evidence=[])
+        if number == 1:
+            lines = [{"text": "Quarterly results", "x": 0, "y": 0, "w": 1, "h": 1}]
+            fake.send("screen.text", start=at, of=of, title="Quarterly results", lines=lines, first_seen=at)
+        final(fake, f"This is sentence number {number},\nand it takes two lines on a screen.", at)
+    fake.send("caption.gap", start=46.0, end=48.0, reason="packet_loss")
+    ages = {"partial": {"p50": 350, "p95": 710, "count": 9}, "final": {"p50": 900, "p95": 1900, "count": 3}}
+    fake.send("latency.report", durable=False, ages=ages, coverage=0.97, backlog=0.0, level=0)
+    partial(fake, "settled words and then tentative ones", 4, 50.0)
+
+
+def answer(fake: Fake, question: str, text: str, supported: bool) -> None:
+    evidence = [{"start": 20.0, "end": 22.0, "kind": "speech", "quote": "sentence number 1"}] if supported else []
+    fake.send("answer.done", question_id=question, text=text, supported=supported, evidence=evidence)
+
+
+def test_a_caption_is_shown_while_it_is_spoken_and_kept_in_the_transcript_once_closed(open_page: Open, fake: Fake) -> None:
+    page = watching(open_page, fake)
+    partial(fake, "stone cutter lived near", 2)
+    expect(page.locator("#captions .caption-words")).to_have_text("stone cutter lived near")
+    expect(page.locator("#captions .tentative")).to_have_text(" lived near")
+    expect(page.locator("#transcript li")).to_have_count(0)
+    final(fake, "The stone cutter\nlived near a mountain.", 61.0)
+    expect(page.locator("#transcript li")).to_have_text("1:01The stone cutter lived near a mountain.")
+    expect(page.locator("#captions .tentative")).to_have_count(0)
+    expect(page.locator("#said")).to_have_text("The stone cutter lived near a mountain.")
+
+
+def test_markup_in_a_caption_a_scene_and_an_answer_is_shown_as_text(open_page: Open, fake: Fake) -> None:
+    page = watching(open_page, fake)
+    nasty = "<b>&amp;</b> <img src=x onerror=alert(1)>"
+    partial(fake, nasty, 1)
+    expect(page.locator("#captions")).to_have_text(nasty)
+    final(fake, nasty)
+    fake.send("keyframe.sampled", start=0.0, reason="first", url=f"/v1/sessions/{SESSION}/frames/0.jpg")
+    fake.send("scene.caption", text=nasty, start=0.0, end=1.0, evidence=[])
+    fake.send("answer.done", question_id="x", text=nasty, supported=True, evidence=[])
+    expect(page.locator("#transcript .words")).to_have_text(nasty)
+    expect(page.locator("#scenes .scene-text")).to_have_text(nasty)
+    expect(page.locator("#answers .reply")).to_have_text(nasty)
+    assert page.locator("#transcript b, #scenes .scene-text *, #answers .reply *, #captions b, #captions img").count() == 0
+
+
+def test_a_typed_question_is_answered_with_evidence_that_leads_to_its_place(open_page: Open, fake: Fake) -> None:
+    page = watching(open_page, fake)
+    furnish(fake)
+    page.locator("body").press("/")
+    expect(page.locator("#question")).to_be_focused()
+    page.keyboard.type("What is the sentence?")
+    page.keyboard.press("Enter")
+    wait_for(page, lambda: bool(fake.asked))
+    question = fake.asked[0]
+    assert question["text"] == "What is the sentence?"
+    expect(page.locator("#answers .pending")).to_have_count(1)
+    fake.send("answer.delta", durable=False, question_id=question["id"], text="It is ")
+    fake.send("answer.delta", durable=False, question_id=question["id"], text="number 1.")
+    expect(page.locator("#answers .reply")).to_have_text("It is number 1.")
+    answer(fake, question["id"], "It is number 1.", supported=True)
+    page.locator("#answers .supported .chip").click()
+    expect(page.locator("#transcript .marked")).to_contain_text("sentence number 1")
+    expect(page.locator("#scenes .marked")).to_contain_text("Quarterly results")
+    page.keyboard.press("Escape")
+    expect(page.locator(".marked")).to_have_count(0)
+
+
+def test_an_answer_without_support_looks_different_and_says_so(open_page: Open, fake: Fake) -> None:
+    page = watching(open_page, fake)
+    page.locator("#question").fill("What music is playing?")
+    page.locator("#ask-button").click()
+    wait_for(page, lambda: bool(fake.asked))
+    answer(fake, fake.asked[0]["id"], "I cannot tell from this stream.", supported=False)
+    expect(page.locator("#answers .unsupported .verdict")).to_have_text("No support found in this stream")
+    expect(page.locator("#answers .chip")).to_have_count(0)
+
+
+def test_after_a_broken_connection_nothing_is_missing_and_nothing_is_twice(open_page: Open, fake: Fake) -> None:
+    page = watching(open_page, fake)
+    for number in range(3):
+        final(fake, f"before {number}", number)
+    expect(page.locator("#transcript li")).to_have_count(3)
+    fake.drop()
+    wait_for(page, lambda: not fake.sockets)
+    final(fake, "meanwhile", 3)
+    wait_for(page, lambda: len(fake.sockets) == 1)
+    final(fake, "afterwards", 4)
+    expect(page.locator("#transcript .words")).to_have_text(["before 0", "before 1", "before 2", "meanwhile", "afterwards"])
+    first, second = fake.connections
+    assert second["query"] == {"client": first["query"]["client"], "epoch": "e1", "after": "3"}
+
+
+def test_what_was_shown_is_thrown_away_when_the_log_begins_anew(open_page: Open, fake: Fake) -> None:
+    page = watching(open_page, fake)
+    final(fake, "old")
+    expect(page.locator("#transcript .words")).to_have_text(["old"])
+    fake.log.clear()
+    fake.epoch = "e2"
+    final(fake, "new")
+    expect(page.locator("#transcript .words")).to_have_text(["new"])
+
+
+def test_a_stall_and_a_loss_of_quality_and_the_end_are_told(open_page: Open, fake: Fake) -> None:
+    page = watching(open_page, fake)
+    status = page.locator("#status-text")
+    fake.send("session.created", started_utc="2026-01-01T00:00:00Z", tracks=["main"])
+    fake.send("session.stalled", reason="no media")
+    expect(status).to_have_text("The stream has stalled")
+    fake.send("session.resumed", reason="media")
+    expect(status).to_have_text("Live")
+    fake.send("session.degraded", level=2, reason="overload")
+    expect(status).to_have_text("Live, reduced (level 2: overload)")
+    fake.send("session.closed", reason="ended")
+    expect(status).to_have_text("Ended")
+    expect(page.locator("#stop")).to_have_text("New session")
+    page.locator("#stop").click()
+    expect(page.locator("#source")).to_be_visible()
+
+
+def test_a_token_goes_as_a_subprotocol_and_never_in_an_address(open_page: Open, fake: Fake) -> None:
+    fake.token = "aaa.bbb.ccc"
+    page = open_page(f"/#session={SESSION}&token=aaa.bbb.ccc")
+    final(fake, "hello")
+    expect(page.locator("#transcript .words")).to_have_text(["hello"])
+    assert fake.connections[0]["offered"] == ["streamsvc.v1", "streamsvc.token.aaa.bbb.ccc"]
+    assert "aaa" not in json.dumps(fake.connections[0]["query"])
+    assert "aaa" not in page.url
+
+
+def test_a_missing_token_is_asked_for_and_not_tried_again_and_again(open_page: Open, fake: Fake) -> None:
+    fake.token = "aaa.bbb.ccc"
+    page = open_page(f"/#session={SESSION}")
+    expect(page.locator("#error-text")).to_have_text("This session needs a token.")
+    expect(page.locator("#token")).to_have_count(1)
+    page.wait_for_timeout(1200)
+    assert len(fake.connections) == 1
+
+
+def test_a_source_address_makes_a_session_and_a_refusal_is_shown(open_page: Open, fake: Fake) -> None:
+    page = open_page(allowed=("403",))
+    page.get_by_text("Address", exact=True).click()
+    page.locator("#address").fill("file:/outside.mp4")
+    page.locator("#start").click()
+    expect(page.locator("#error-text")).to_have_text("that file may not be read")
+    page.locator("#address").fill("rtsp://camera/1")
+    page.locator("#start").click()
+    wait_for(page, lambda: len(fake.sockets) == 1)
+    assert fake.created[-1] == {"source": "rtsp://camera/1"}
+    assert page.locator("#overlay-url").input_value() == f"{fake.origin}/overlay/{SESSION}?lines=2"
+    assert page.locator("#whip-url").input_value() == f"{fake.origin}/whip/{SESSION}"
+
+
+def test_a_full_server_is_told_with_the_time_to_wait_and_the_camera_is_let_go(browser_with_camera: Browser, open_page: Open, fake: Fake) -> None:
+    page = open_page(allowed=("503",), using=browser_with_camera)
+    page.locator("#start").click()
+    expect(page.locator("#error-text")).to_have_text("The server has no room for another stream now. Try again in 7 s.")
+    method, path, offer = fake.requests[0]
+    assert (method, path) == ("POST", "/whip")
+    assert offer.count("\nm=audio") == 1 and offer.count("\nm=video") == 1 and "opus" in offer and "a=sendonly" in offer
+    expect(page.locator("#source")).to_be_visible()
+    assert page.evaluate("document.getElementById('preview').srcObject") is None
+
+
+def test_the_overlay_shows_two_lines_then_nothing_after_silence(open_page: Open, fake: Fake) -> None:
+    page = open_page(f"/overlay/{SESSION}?lines=2&clear=1&color=ffcc00&size=30")
+    wait_for(page, lambda: len(fake.sockets) == 1)
+    for number in range(4):
+        final(fake, f"line {number}")
+    last = page.locator(".caption-line", has_text="line 3")
+    expect(last).to_be_visible()
+    box, row = page.locator("#captions").bounding_box(), last.bounding_box()
+    assert box and row and abs(box["height"] - 2 * row["height"]) < 2 and abs(box["y"] + box["height"] - row["y"] - row["height"]) < 2
+    assert page.evaluate("getComputedStyle(document.querySelector('.caption-words')).color") == "rgb(255, 204, 0)"
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgba(0, 0, 0, 0)"
+    expect(page.locator(".caption-line")).to_have_count(0)
+
+
+def test_the_overlay_comes_back_by_itself_and_takes_one_language_only(open_page: Open, fake: Fake) -> None:
+    page = open_page(f"/overlay/{SESSION}?lang=de&clear=30")
+    wait_for(page, lambda: len(fake.sockets) == 1)
+    fake.drop()
+    wait_for(page, lambda: len(fake.connections) == 2 and len(fake.sockets) == 1)
+    final(fake, "hello")
+    fake.send("caption.translation", of="e1.1", text="hallo", language="de")
+    expect(page.locator("#captions")).to_have_text("hallo")
+
+
+def test_the_demo_of_the_overlay_needs_no_session(open_page: Open, fake: Fake) -> None:
+    page = open_page("/overlay/none?demo=1")
+    expect(page.locator(".tentative")).to_have_count(1)
+    assert fake.connections == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_serious(open_page: Open, fake: Fake, scheme: str, tmp_path: Path) -> None:
+    page = watching(open_page, fake, color_scheme=scheme, viewport={"width": 1360, "height": 900})
+    furnish(fake)
+    page.locator("#question").fill("What was said?")
+    page.locator("#ask-button").click()
+    wait_for(page, lambda: bool(fake.asked))
+    answer(fake, fake.asked[0]["id"], "You said: sentence number 1.", supported=True)
+    answer(fake, "other", "I cannot tell from this stream.", supported=False)
+    expect(page.locator("#answers li")).to_have_count(2)
+    assert serious(page) == []
+    page.screenshot(path=tmp_path / f"watching_{scheme}.png", full_page=True)
+    idle = open_page(color_scheme=scheme, viewport={"width": 1360, "height": 900})
+    for choice in ("File", "Address", "OBS", "Watch", "Screen", "Camera"):
+        idle.get_by_text(choice, exact=True).first.click()
+        assert serious(idle) == []
+    idle.screenshot(path=tmp_path / f"idle_{scheme}.png", full_page=True)
+
+
+def serious(page: Page) -> list[str]:
+    """axe's violations of impact serious or critical. The page's own policy stays: the script runs by the debugger."""
+    page.evaluate(AXE_FILE_PATH.read_text())
+    found = page.evaluate("axe.run().then((result) => result.violations)")
+    return [f"{v['id']}: {n['html'][:120]} {n['failureSummary']}" for v in found if v["impact"] in ("serious", "critical") for n in v["nodes"]]
+
+
+@pytest.mark.parametrize("larger", [0, 5])
+def test_a_narrow_window_needs_no_sideways_scrolling(open_page: Open, fake: Fake, larger: int, tmp_path: Path) -> None:
+    page = watching(open_page, fake, viewport={"width": 360, "height": 740})
+    for _ in range(larger):
+        if page.locator("#larger").is_enabled():
+            page.locator("#larger").click()
+    furnish(fake)
+    expect(page.locator("#transcript li")).to_have_count(4)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    page.screenshot(path=tmp_path / f"narrow_{larger}.png", full_page=True)
+
+
+def test_every_control_is_reached_by_the_keyboard_in_order(open_page: Open) -> None:
+    page = open_page()
+    seen = []
+    for _ in range(40):
+        page.keyboard.press("Tab")
+        name = page.evaluate("document.activeElement.id || document.activeElement.value || document.activeElement.tagName")
+        if name == "BODY":
+            break
+        seen.append(name)
+    wanted = ["larger", "camera", "microphone", "SUMMARY", "start", "question", "ask-button", "transcript-box", "scenes-box"]
+    assert [name for name in seen if name in wanted][-len(wanted) + 2 :] == wanted[2:]
+    assert set(wanted) <= set(seen)
