@@ -61,7 +61,8 @@ class Ask:
     def about(self) -> list[str]:
         """Stems of the content words that the answer must be about, in order, each once."""
         body = _RANGE.sub(" ", _CLOCK.sub(" ", _SECONDS.sub(" ", self.text)))
-        return list(dict.fromkeys(term for term in terms(body) if term not in META and not term.isdigit() and term != self.focus))
+        found = (stem(token) for token in tokens(body) if token not in STOP and token not in _ORDINALS and not token[0].isdigit())
+        return list(dict.fromkeys(term for term in found if term not in META and term != self.focus))
 
     @cached_property
     def focus(self) -> str | None:

@@ -1,0 +1,279 @@
+"""What was shown, in words: scene captions, appearances of a thing, counts, what is there now. Composed by rule, pure.
+
+Only what the models saw with these certainties is named: a wrong name costs more than silence.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from streamsvc import things
+from streamsvc.context import Shown, Timeline
+from streamsvc.passages import Finding, clock, refusal
+from streamsvc.questions import Ask
+from streamsvc.search import terms
+from streamsvc.types import Evidence, Scene, Sight
+
+BOX_SURE = 0.5  # score from which a detected thing is named
+TAG_SURE = 0.5  # ... from which a whole picture's tag is named
+TAG_MAY = 0.3  # from which a tag may confirm what a question already names
+JOINED = 4.0  # seconds a thing may be lost from sight between two looks without a new appearance
+
+
+def names(sight: Sight) -> Counter[str]:
+    """What one picture surely shows, by plain name, with counts."""
+    if sight.blank:
+        return Counter()
+    found = Counter(things.plain(box.label) for box in sight.boxes if box.score >= BOX_SURE)
+    for tag in sight.tags:
+        if tag.score >= TAG_SURE and not any(things.is_a(tag.label, name) for name in found):
+            found[things.plain(tag.label)] += 1
+    return found
+
+
+def phrase(sight: Sight) -> str | None:
+    """A picture in words, no capital and no stop; None where nothing is known."""
+    if sight.blank:
+        black = any(tag.label == "black" for tag in sight.tags)
+        return "the picture is black" if black else "the picture is blank"
+    found = [things.counted(name, count) for name, count in sorted(names(sight).items(), key=lambda item: (item[0] != "person", -item[1]))][:5]
+    if not found:
+        return None
+    return found[0] if len(found) == 1 else f"{', '.join(found[:-1])} and {found[-1]}"
+
+
+def scene(timeline: Timeline, sight: Sight) -> Scene | None:
+    """The caption of a new scene, or None where nothing is known or nothing has changed.
+
+    Args:
+        timeline: what came before, its last Scene included.
+        sight: the newest picture; it may be on the time line already.
+    """
+    told = phrase(sight)
+    if told is None:
+        return None
+    text = f"{told[0].upper()}{told[1:]}."
+    if timeline.scenes and timeline.scenes[-1].text == text:
+        before = [item for item in timeline.shown if timeline.scenes[-1].start <= item.start < sight.at and item.sight is not None]
+        if not any(item.sight is not None and phrase(item.sight) not in (None, told) for item in before):
+            return None
+    evidence = Evidence(sight.at, sight.at, "sight", quote(sight), sight.at)
+    return Scene(sight.session, sight.track, sight.at, sight.arrived, text, sight.at, sight.at, (evidence,), dict(sight.stages))
+
+
+def quote(sight: Sight) -> str:
+    """The labels behind a picture's words, with scores."""
+    if sight.blank:
+        return "blank picture"
+    return ", ".join(f"{item.label} {item.score:.2f}" for item in (*sight.boxes, *sight.tags) if item.score >= TAG_MAY)
+
+
+def appearances(timeline: Timeline, thing: str) -> list[Evidence]:
+    """When a thing was shown, by time; looks that miss it for a moment do not end it."""
+    return _runs(timeline, lambda sight: _holds(sight, thing), thing)
+
+
+def blanks(timeline: Timeline) -> list[Evidence]:
+    """When the picture was a single flat colour."""
+    return _runs(timeline, lambda sight: sight.blank, "blank picture")
+
+
+def _holds(sight: Sight, thing: str) -> bool:
+    return not sight.blank and (
+        any(box.score >= BOX_SURE and things.is_a(box.label, thing) for box in sight.boxes) or any(tag.score >= TAG_SURE and things.is_a(tag.label, thing) for tag in sight.tags)
+    )
+
+
+def _runs(timeline: Timeline, holds, name: str) -> list[Evidence]:  # type: ignore[no-untyped-def]
+    found: list[Evidence] = []
+    for item in timeline.shown:
+        if item.sight is None or not holds(item.sight):
+            continue
+        end = timeline.end_of(item)
+        if found and item.start - found[-1].end <= JOINED:
+            found[-1] = Evidence(found[-1].start, end, "sight", found[-1].quote, found[-1].frame)
+        else:
+            found.append(Evidence(item.start, end, "sight", quote(item.sight) or name, item.start))
+    return found
+
+
+def pick(spans: list[Evidence], ordinal: int | None) -> Evidence | None:
+    """The n-th of some spans, the first by default."""
+    number = ordinal or 1
+    if not spans or number > len(spans):
+        return None
+    return spans[number if number < 0 else number - 1]
+
+
+def _as_evidence(timeline: Timeline, item: Shown) -> Evidence:
+    return Evidence(item.start, timeline.end_of(item), "sight", quote(item.sight) if item.sight else "", item.start)
+
+
+def at(timeline: Timeline, when: float, now: bool = False) -> Finding | None:
+    """What was shown at a time: the things, else the title on the screen."""
+    item = timeline.at(when)
+    screen = timeline.screen_at(when)
+    told = phrase(item.sight) if item is not None and item.sight is not None else None
+    if item is not None and item.sight is not None and item.sight.blank:
+        return Finding((f"Nothing, {told}.",), (_as_evidence(timeline, item),))
+    if screen is not None:
+        title = screen.title or screen.lines[0]
+        return Finding((f'A screen with the text "{" ".join(title.split()[:25])}".',), (Evidence(screen.start, timeline.end_of(screen), "screen", title, screen.frame),))
+    if told is None or item is None:
+        return None
+    return Finding((f"{told[0].upper()}{told[1:]}.",), (_as_evidence(timeline, item),))
+
+
+def beside(timeline: Timeline, span: Evidence, later: bool) -> Finding | None:
+    """What was shown right after, or right before, a stretch."""
+    if later:
+        if span.end >= timeline.latest:
+            return None
+        return at(timeline, span.end + 0.05)
+    return at(timeline, span.start - 0.05) if span.start > 0.05 else None
+
+
+def nth(timeline: Timeline, number: int) -> Finding | None:
+    """The n-th picture that differs from the one before it."""
+    changes: list[Shown] = []
+    for item in timeline.shown:
+        told = phrase(item.sight) if item.sight is not None else None
+        if told is not None and (not changes or changes[-1].sight is None or phrase(changes[-1].sight) != told):
+            changes.append(item)
+    if number > len(changes) or not changes:
+        return None
+    return at(timeline, changes[number if number < 0 else number - 1].start)
+
+
+def so_far(timeline: Timeline, now: float) -> Finding | None:
+    """Everything named so far, each once, by time."""
+    told: dict[str, Evidence] = {}
+    for item in timeline.shown:
+        for name in names(item.sight) if item.sight is not None else ():
+            told.setdefault(name, _as_evidence(timeline, item))
+    for screen in timeline.screens:
+        told.setdefault(f'"{screen.title or screen.lines[0]}"', Evidence(screen.start, timeline.end_of(screen), "screen", screen.title or screen.lines[0], screen.frame))
+    ordered = sorted(told.items(), key=lambda entry: entry[1].start)[:8]
+    if not ordered:
+        return None
+    text = ", ".join(name if name.startswith('"') else things.article(name) for name, _ in ordered)
+    while len(text.split()) > 34:
+        ordered = ordered[:-1]
+        text = ", ".join(name if name.startswith('"') else things.article(name) for name, _ in ordered)
+    return Finding(("So far: ", f"{text}."), tuple(span for _, span in ordered))
+
+
+def of_kind(timeline: Timeline, kind: str, now: float, present: bool, nth: int | None) -> Finding:
+    """Which things of a kind ("drink", "animal") are shown: now, else, for what was, ever."""
+    item = timeline.at(now)
+    if present and item is not None and item.sight is not None:
+        found = _of(item.sight, kind)
+        if found:
+            return Finding((f"{things.article(found[0]).capitalize()}.",), (_as_evidence(timeline, item),))
+        return refusal()
+    hits: dict[str, Evidence] = {}
+    for shown in timeline.shown:
+        for name in _of(shown.sight, kind) if shown.sight is not None else ():
+            hits.setdefault(name, _as_evidence(timeline, shown))
+    chosen = list(hits.items())[:6]
+    if nth is not None:
+        chosen = [] if nth > len(chosen) else [chosen[nth if nth < 0 else nth - 1]]
+    if not chosen:
+        return refusal()
+    text = ", ".join(things.article(name) for name, _ in chosen)
+    return Finding((f"{text[0].upper()}{text[1:]}.",), tuple(span for _, span in chosen))
+
+
+def _of(sight: Sight, kind: str) -> list[str]:
+    labels = [box.label for box in sight.boxes if box.score >= BOX_SURE] + [tag.label for tag in sight.tags if tag.score >= TAG_SURE]
+    return [] if sight.blank else list(dict.fromkeys(things.plain(label) for label in labels if things.is_a(label, kind)))
+
+
+def at_place(timeline: Timeline, place: str, now: float) -> Finding:
+    """What is on the road, the table: only where a thing of the picture fits such a place."""
+    item = timeline.at(now)
+    if item is None or item.sight is None:
+        return refusal()
+    expected = things.at_place(place)
+    found = [name for name in names(item.sight) if any(things.is_a(name, thing) or name == thing for thing in expected) and not things.is_a(name, place)]
+    if not found:
+        return refusal()
+    counts = names(item.sight)
+    text = " and ".join(things.counted(name, counts[name]) for name in found[:4])
+    return Finding((f"{text[0].upper()}{text[1:]}.",), (_as_evidence(timeline, item),))
+
+
+def count(timeline: Timeline, thing: str, now: float, present: bool) -> Finding | None:
+    """How many of a thing the detector counts now, or at most at one time."""
+    if not things.detectable(thing):
+        return None
+    items = [timeline.at(now)] if present else list(timeline.shown)
+    best: tuple[int, Shown] | None = None
+    for item in items:
+        if item is not None and item.sight is not None:
+            number = sum(box.score >= BOX_SURE and things.is_a(box.label, thing) for box in item.sight.boxes)
+            if number and (best is None or number > best[0]):
+                best = number, item
+    return None if best is None else Finding((f"{best[0]}, ", f"as far as I can see, at {clock(best[1].start)}."), (_as_evidence(timeline, best[1]),))
+
+
+def there_now(timeline: Timeline, thing: str, now: float) -> Finding:
+    """Whether a thing is in the picture now."""
+    item = timeline.at(now)
+    if item is None or item.sight is None:
+        return refusal()
+    span = _as_evidence(timeline, item)
+    if _holds(item.sight, thing):
+        return Finding(("Yes, ", f"{phrase(item.sight)} is shown since {clock(item.start)}."), (span,))
+    if any(tag.score >= TAG_MAY and things.is_a(tag.label, thing) for tag in item.sight.tags) or any(things.is_a(box.label, thing) for box in item.sight.boxes):
+        return refusal()  # perhaps
+    if item.sight.blank:
+        return Finding(("No, ", f"{phrase(item.sight)}."), (span,))
+    return Finding(("No, ", f"no {thing} is in the picture."), (span,)) if things.detectable(thing) else refusal()
+
+
+def there_between(timeline: Timeline, thing: str, start: float, end: float) -> Finding:
+    """Whether a thing was shown between two times."""
+    spans = [span for span in appearances(timeline, thing) if span.start < end and span.end > start]
+    if spans:
+        return Finding(("Yes, ", f"from {clock(spans[0].start)} to {clock(spans[0].end)}."), (spans[0],))
+    items = [item for item in timeline.shown if item.start < end and timeline.end_of(item) > start and item.sight is not None]
+    maybe = any(entry.score >= TAG_MAY and things.is_a(entry.label, thing) for item in items if item.sight is not None for entry in (*item.sight.tags, *item.sight.boxes))
+    if not items or maybe or not things.detectable(thing) or timeline.dropped["shown"]:
+        return refusal()
+    return Finding(("No, ", f"no {thing} has been in the picture."), (Evidence(start, end, "timeline", f"no {thing} between {clock(start)} and {clock(end)}"),))
+
+
+def anything(timeline: Timeline, now: float) -> Finding:
+    """Whether the picture shows anything at all now."""
+    item = timeline.at(now)
+    if item is None or item.sight is None:
+        return refusal()
+    found = at(timeline, now)
+    if item.sight.blank:
+        return Finding(("No, ", f"{phrase(item.sight)}."), (_as_evidence(timeline, item),))
+    return Finding(("Yes, ", f"{found.text[0].lower()}{found.text[1:]}"), found.evidence) if found is not None else Finding(("Yes, ", "the picture is not blank."), (_as_evidence(timeline, item),))
+
+
+def is_blank(ask: Ask, timeline: Timeline, now: float, present: bool) -> Finding:
+    """Whether the picture is, or was, one flat colour."""
+    item = timeline.at(now)
+    if item is None or item.sight is None or [t for t in ask.about if t not in ("black", "blank", "empty", "dark", "go", "complet", "turn", "whol")]:
+        return refusal()
+    if present:
+        span = _as_evidence(timeline, item)
+        return Finding(("Yes, ", f"{phrase(item.sight)}."), (span,)) if item.sight.blank else Finding(("No, ", "something is shown."), (span,))
+    spans = blanks(timeline)
+    return Finding(("Yes, ", f"from {clock(spans[0].start)} to {clock(spans[0].end)}."), (spans[0],)) if spans else Finding(("No, ", "the picture was never blank."), (Evidence(0.0, now, "timeline", "no blank picture"),))
+
+
+def text_shown(ask: Ask, timeline: Timeline, now: float) -> Finding:
+    """Whether a slide about something, or any text, is or was shown."""
+    wanted = [t for t in ask.about if t not in ("about", "new")]
+    screen = timeline.screen_at(now)
+    if not wanted:
+        return refusal() if screen is None else Finding(("Yes, ", f'"{screen.title or screen.lines[0]}".'), (Evidence(screen.start, timeline.end_of(screen), "screen", screen.lines[0], screen.frame),))
+    for candidate in timeline.screens:
+        if set(wanted) <= set(terms(candidate.text)):
+            return Finding(("Yes, ", f'"{candidate.title or candidate.lines[0]}", from {clock(candidate.start)}.'), (Evidence(candidate.start, timeline.end_of(candidate), "screen", candidate.lines[0], candidate.frame),))
+    return refusal()

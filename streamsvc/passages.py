@@ -1,0 +1,330 @@
+"""The lines of speech and screens that hold a question's words, and the part of them worth quoting. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+from streamsvc.context import Screen, Sentence, Timeline
+from streamsvc.questions import Ask
+from streamsvc.search import rarity, stem, terms, tokens
+from streamsvc.types import Evidence, Word
+
+ENOUGH = 0.55  # share of the question's words, weighed by rarity, that a line must hold
+STRICT = 0.75  # ... where a near miss would be a wrong answer
+NEIGHBOUR = 0.6  # worth of a word that stands in the line before or after
+_NUMERAL = re.compile(r"^(?:\d[\d,.]*|one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|twenty|thirty|forty|fifty|hundred|thousand|million|dozen|once|twice)$")
+_NOT = frozenset("not no never nobody nothing none neither nor without hardly noone cannot".split())
+_NONE_OF = {"anybody": "nobody none", "anyone": "nobody none", "anything": "nothing", "any": "no none", "ever": "never"}
+_MEMBERS = {
+    "season": "spring summer autumn fall winter", "month": "january february march april may june july august september october november december",
+    "day": "monday tuesday wednesday thursday friday saturday sunday today tomorrow yesterday", "color": "red blue green yellow orange purple pink brown grey gray golden silver white black",
+    "year": "", "number": "", "war": "war", "language": "english french german spanish italian latin greek chinese japanese russian",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """An answer by rule. `clauses` joined are its text; `lines`: what a language model may phrase further."""
+
+    clauses: tuple[str, ...]
+    evidence: tuple[Evidence, ...]
+    supported: bool = True
+    lines: tuple[Evidence, ...] = ()
+
+    @property
+    def text(self) -> str:
+        """The whole answer."""
+        return "".join(self.clauses)
+
+
+def refusal() -> Finding:
+    """What is said where nothing seen or heard answers."""
+    return Finding(("I have not seen or heard that.",), (), supported=False)
+
+
+def clock(seconds: float) -> str:
+    """Session seconds as m:ss, or h:mm:ss."""
+    whole = int(seconds)
+    hours, rest = divmod(whole, 3600)
+    return f"{hours}:{rest // 60:02}:{rest % 60:02}" if hours else f"{rest // 60}:{rest % 60:02}"
+
+
+def counted_words(count: int) -> str:
+    """ "Once", "Twice", "3 times"."""
+    return {1: "Once", 2: "Twice"}.get(count, f"{count} times")
+
+
+def quote_of(text: str, most: int, tail: bool = False) -> str:
+    """At most `most` words of a text, its beginning, or its end; double quotes become single ones."""
+    parts = text.replace('"', "'").replace("“", "'").replace("”", "'").split()
+    size = lambda words: len(tokens(" ".join(words).replace("-", " ")))  # noqa: E731
+    cut = list(parts)
+    while len(cut) > 1 and size(cut) > most:
+        cut = cut[1:] if tail else cut[:-1]
+    if len(cut) == len(parts):
+        return " ".join(parts)
+    return ("… " if tail else "") + " ".join(cut) + ("" if tail else " …")
+
+
+def as_evidence(screen: Screen, timeline: Timeline) -> Evidence:
+    """A screen as evidence, quoted by its title or first line."""
+    return Evidence(screen.start, timeline.end_of(screen), "screen", screen.title or screen.lines[0], screen.frame)
+
+
+@lru_cache(maxsize=32_768)
+def bag(text: str) -> frozenset[str]:
+    """The terms of a line, and of each two neighbours joined, so that "stone cutter" holds "stonecutter"."""
+    words = tokens(text)
+    joined = {stem(a + b) for a, b in zip(words, words[1:], strict=False)}
+    return frozenset(terms(text)) | joined | {stem(w) for w in words if w in _NOT}
+
+
+@dataclass(frozen=True, slots=True)
+class _Line:
+    terms: frozenset[str]
+    evidence: Evidence
+    sentence: Sentence | None  # None: a line of a screen
+    place: int  # in its list, for neighbours
+
+
+def _lines(timeline: Timeline) -> list[_Line]:
+    said = [_Line(bag(s.text), s.evidence(), s, i) for i, s in enumerate(timeline.said)]
+    read = [
+        _Line(bag(line), Evidence(screen.start, timeline.end_of(screen), "screen", line, screen.frame), None, index)
+        for index, screen in enumerate(timeline.screens)
+        for line in screen.lines
+    ]
+    return said + read
+
+
+def _weights(wanted: Iterable[str], lines: Sequence[_Line]) -> dict[str, float]:
+    return {term: rarity(sum(term in line.terms for line in lines), len(lines)) for term in wanted}
+
+
+def _around(line: _Line, lines: Sequence[_Line]) -> frozenset[str]:
+    if line.sentence is None:
+        near = [other for other in lines if other.sentence is None and other.place == line.place and other is not line]
+    else:
+        near = [
+            other for other in lines
+            if other.sentence is not None and abs(other.place - line.place) == 1 and max(other.evidence.start - line.evidence.end, line.evidence.start - other.evidence.end) < 5.0
+        ]  # fmt: skip
+    return frozenset().union(*(other.terms for other in near))
+
+
+def _ranked(wanted: Sequence[str], lines: Sequence[_Line]) -> list[tuple[float, float, _Line]]:
+    """(coverage with neighbours, own coverage, line), best first."""
+    weights = _weights(wanted, lines)
+    total = sum(weights.values()) or 1.0
+    found = []
+    for line in lines:
+        own = sum(weights[t] for t in wanted if t in line.terms)
+        if own > 0:
+            near = _around(line, lines)
+            found.append(((own + NEIGHBOUR * sum(weights[t] for t in wanted if t not in line.terms and t in near)) / total, own / total, line))
+    return sorted(found, key=lambda item: (-round(item[0], 3), -round(item[1], 3), item[2].sentence is None, -item[2].evidence.start))
+
+
+def extract(ask: Ask, timeline: Timeline, now: float, need: frozenset[str] | None = None, numbers: bool = False, strict: bool = False) -> Finding | None:
+    """The line that holds the question's words, quoted with its time; None where none holds enough of them.
+
+    Args:
+        need: stems of which the line must hold one.
+        numbers: the line must hold a number.
+        strict: demand more of the words.
+    """
+    lines = _lines(timeline)
+    wanted = ask.about
+    if not wanted or not lines:
+        return None
+    members = _MEMBERS.get(ask.focus or "")
+    if members is not None:
+        need = frozenset(stem(word) for word in members.split()) or None
+        numbers = numbers or not members
+    for cover, own, line in _ranked(wanted, lines)[:6]:
+        if cover < (STRICT if strict else ENOUGH) or own < 0.4:
+            break
+        near = line.terms | _around(line, lines)
+        if not _fits(ask, line, near, lines) or (need and not need & line.terms):
+            continue
+        if numbers and not any(_NUMERAL.match(word) for word in tokens(line.evidence.quote)):
+            continue
+        if ask.on_screen and line.sentence is not None and any(other.sentence is None and c >= cover - 0.15 for c, _, other in _ranked(wanted, lines)[:6]):
+            line = next(other for c, _, other in _ranked(wanted, lines)[:6] if other.sentence is None)
+        return _quoted(line, wanted, timeline)
+    return None
+
+
+def _fits(ask: Ask, line: _Line, near: frozenset[str], lines: Sequence[_Line]) -> bool:
+    """Whether who acts in the question, and every name in it, is spoken of here."""
+    if ask.subject is not None and ask.subject != ask.focus and ask.subject not in near and ask.subject not in _further(line, lines):
+        return False
+    return all(name in near for name in ask.names)
+
+
+def _further(line: _Line, lines: Sequence[_Line]) -> frozenset[str]:
+    return frozenset().union(*(o.terms for o in lines if o.sentence is not None and line.sentence is not None and abs(o.place - line.place) <= 2))
+
+
+def _quoted(line: _Line, wanted: Sequence[str], timeline: Timeline) -> Finding:
+    if line.sentence is None:
+        return Finding((f"On the screen at {clock(line.evidence.start)}: ", f'"{quote_of(line.evidence.quote, 30)}"'), (line.evidence,), lines=(line.evidence,))
+    part = _part(line.sentence, wanted, 28)
+    said = timeline.said
+    if len(part) == len(line.sentence.words) and len(part) <= 14 and line.place + 1 < len(said):
+        following = said[line.place + 1]
+        if following.start - line.sentence.end < 2.0 and len(part) + len(following.words) <= 26:
+            part = (*part, *following.words)
+    text = " ".join(word.text for word in part)
+    quoted = ("… " if part[0] is not line.sentence.words[0] else "") + quote_of(text, 28)
+    span = Evidence(part[0].start, part[-1].end, "speech", text)
+    return Finding((f"At {clock(span.start)}: ", f'"{quoted}"'), (span,), lines=(line.sentence.evidence(),))
+
+
+def _part(sentence: Sentence, wanted: Sequence[str], most: int) -> tuple[Word, ...]:
+    """The stretch of a long sentence that holds most of the wanted words, with more after them than before."""
+    words = sentence.words
+    if len(words) <= most:
+        return words
+    hits = [i for i, word in enumerate(words) if set(terms(word.text)) & set(wanted)]
+    if not hits:
+        return words[:most]
+    best = max(range(len(words) - most + 1), key=lambda s: (sum(s <= i < s + most for i in hits), -abs((hits[0] - s) - 6)))
+    return words[best : best + most]
+
+
+def locate(ask: Ask, timeline: Timeline, nth: int = 1) -> Evidence | None:
+    """Where words were spoken: from the first to the last of them that were asked for."""
+    places = mentions(ask, timeline, speech_only=True)
+    if places:
+        if nth > len(places):
+            return None
+        return places[nth if nth < 0 else nth - 1]
+    if nth != 1:
+        return None
+    wanted = [*terms(ask.quoted)] if ask.quoted else ask.about
+    lines = [line for line in _lines(timeline) if line.sentence is not None]
+    if len(wanted) < 2:
+        return None
+    for cover, own, line in _ranked(wanted, lines)[:3]:
+        if cover >= STRICT and own >= 0.6 and line.sentence is not None and _fits(ask, line, line.terms | _around(line, lines), lines):
+            return _span(line.sentence, wanted)
+    return None
+
+
+def _span(sentence: Sentence, wanted: Sequence[str]) -> Evidence:
+    hits = [word for word, holds in zip(sentence.words, _holds(sentence, wanted), strict=True) if holds]
+    return Evidence(hits[0].start, hits[-1].end, "speech", quote_of(sentence.text, 30)) if hits else sentence.evidence()
+
+
+def _holds(sentence: Sentence, wanted: Sequence[str]) -> list[bool]:
+    """Which words of a sentence are wanted ones, compounds written apart included."""
+    found = [bool(set(terms(word.text)) & set(wanted)) for word in sentence.words]
+    plain = [tokens(word.text) for word in sentence.words]
+    for i in range(len(plain) - 1):
+        if plain[i] and plain[i + 1] and stem(plain[i][-1] + plain[i + 1][0]) in wanted:
+            found[i] = found[i + 1] = True
+    return found
+
+
+def mentions(ask: Ask, timeline: Timeline, wanted: Sequence[str] | None = None, speech_only: bool = False) -> list[Evidence]:
+    """Every line that holds all the words asked for near together, by time; the evidence begins with the first of them."""
+    needed = list(wanted if wanted is not None else terms(ask.quoted) if ask.quoted else ask.about)
+    if not needed:
+        return []
+    found = []
+    for line in _lines(timeline):
+        if not all(term in line.terms for term in needed) or (speech_only and line.sentence is None) or (ask.on_screen and not speech_only and line.sentence is not None):
+            continue
+        if line.sentence is None:
+            found.append(line.evidence)
+            continue
+        holds = _holds(line.sentence, needed)
+        places = [i for i, held in enumerate(holds) if held]
+        if places and (len(needed) == 1 or places[-1] - places[0] <= 2 * len(needed) + 8):
+            if len(needed) == 1:
+                found += [Evidence(line.sentence.words[i].start, line.sentence.words[i].end if n else line.sentence.end, "speech", line.sentence.text) for n, i in enumerate(places)]
+            else:
+                found.append(Evidence(line.sentence.words[places[0]].start, line.sentence.words[places[-1]].end, "speech", line.sentence.text))
+    return sorted(found, key=lambda e: (e.kind == "screen", e.start))
+
+
+def claim(ask: Ask, timeline: Timeline) -> Finding | None:
+    """Yes or no to a claim about what was told. One line must hold every word of it, near together; its "not" decides."""
+    wanted = ask.about
+    if len(wanted) < 2 or set(ask.words) & _NOT:
+        return None
+    lines = _lines(timeline)
+    indefinite = [word for word in ask.words if word in _NONE_OF]
+    for line in lines:
+        if not all(term in line.terms for term in wanted) or not _fits(ask, line, line.terms, lines):
+            continue
+        words = tokens(line.evidence.quote)
+        places = [i for i, word in enumerate(words) if stem(word) in wanted or (i + 1 < len(words) and stem(word + words[i + 1]) in wanted)]
+        wide = places[-1] - places[0] + 1
+        denied = [i for i, word in enumerate(words) if word in _NOT or word.endswith("n't")]
+        quote = line.evidence if line.sentence is None else Evidence(line.evidence.start, line.evidence.end, "speech", line.evidence.quote)
+        said = f'at {clock(quote.start)}: "{quote_of(quote.quote, 28)}"'
+        if indefinite:
+            if any(words[i] in _NONE_OF[word].split() for word in indefinite for i in denied) and wide <= 3 * len(wanted) + 8:
+                return Finding(("No, ", said), (quote,), lines=(quote,))
+            if "ever" not in indefinite:
+                continue
+        if wide > 2 * len(wanted) + 3:
+            continue
+        inside = [i for i in denied if places[0] - 3 <= i <= places[-1]]
+        if inside:
+            return Finding(("No, ", said), (quote,), lines=(quote,))
+        order = [next(i for i, w in enumerate(words) if stem(w) == t or (i + 1 < len(words) and stem(w + words[i + 1]) == t)) for t in wanted]
+        if not denied and order == sorted(order) and not re.search(r"\b(if|would|could|wish|perhaps|maybe)\b", line.evidence.quote.lower()):
+            return Finding(("Yes, ", said), (quote,), lines=(quote,))
+    return None
+
+
+def screen_for(ask: Ask, timeline: Timeline) -> Screen | None:
+    """The screen of text that a question names: by quoted words, by number, or by the words of its title, else of its lines."""
+    wanted = [t for t in (terms(ask.quoted) if ask.quoted else ask.about) if t not in ("begin", "end", "long", "com", "go", "word", "disappear", "stay", "about", "op")]
+    if not wanted:
+        return numbered_screen(ask, timeline, timeline.latest) if re.search(r"\b(slide|page|screen)\b", ask.text) and (ask.ordinal or re.search(r"\d", ask.text)) else None
+    hits = [screen for screen in timeline.screens if screen.title and set(wanted) <= bag(screen.title)]
+    hits = hits or [screen for screen in timeline.screens if any(set(wanted) <= bag(line) for line in screen.lines)]
+    if ask.quoted and not hits:  # a word misread
+        hits = [s for s in timeline.screens if s.title and len(set(wanted) & bag(s.title)) >= max(1, len(set(wanted)) - 1) and len(set(wanted)) > 2]
+    return min(hits, key=lambda s: (abs(len(terms(s.title or "")) - len(wanted)), s.start)) if hits else None
+
+
+def numbered_screen(ask: Ask, timeline: Timeline, now: float) -> Screen | None:
+    """The n-th screen: by the number that it bears, else by order; without a number the one shown now."""
+    number = re.search(r"\b(?:slide|page|screen)(?: number| no)? (\d+)\b", ask.text)
+    order = int(number[1]) if number else ask.ordinal
+    if re.search(r"\b(previous|before this)\b", ask.text):
+        return timeline.screens[-2] if len(timeline.screens) > 1 else None
+    if ask.times:
+        return timeline.screen_at(ask.times[0])
+    if order is None:
+        return timeline.screen_at(now) or (timeline.screens[-1] if timeline.screens and timeline.screens[-1].end is None else None)
+    if order > 0:
+        for screen in timeline.screens:
+            if any(re.search(rf"\b(?:slide|page|sheet) ?{order}\b", line.lower()) for line in screen.lines):
+                return screen
+    if order == -1:
+        return timeline.screens[-1] if timeline.screens else None
+    return timeline.screens[order - 1] if 0 < order <= len(timeline.screens) else None
+
+
+def count_screens(ask: Ask, timeline: Timeline) -> Finding:
+    """How many slides: of all, where the slides say "3 of 8"; else how many so far."""
+    if not timeline.screens:
+        return refusal()
+    so_far = re.search(r"\b(so far|been|already|until now|were|was|shown|seen|yet)\b", ask.text)
+    if not so_far:
+        for screen in reversed(timeline.screens):
+            for line in screen.lines:
+                found = re.search(r"\b(\d{1,3})\s?(?:of|/)\s?(\d{1,3})\b", line)
+                if found and 0 < int(found[1]) <= int(found[2]):
+                    return Finding((f"{found[2]}: ", f'the screen says "{quote_of(line, 12)}".'), (Evidence(screen.start, timeline.end_of(screen), "screen", line, screen.frame),))
+    count = len({screen.title or screen.text for screen in timeline.screens})
+    return Finding((f"{count} so far.",), (Evidence(timeline.screens[0].start, timeline.end_of(timeline.screens[-1]), "timeline", f"{count} screens of text"),))

@@ -1,0 +1,110 @@
+"""Answers: the time line first, by rule; a language model only adds a phrase that the found lines support.
+
+An answer streams by checked clause: what was shown is never retracted, and the increments joined are the whole text.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from typing import Any, Protocol
+
+from streamsvc import clock
+from streamsvc.config import Think
+from streamsvc.context import Timeline
+from streamsvc.errors import StreamsvcError
+from streamsvc.findings import find
+from streamsvc.looks import scene
+from streamsvc.passages import Finding, bag
+from streamsvc.questions import META, parse
+from streamsvc.search import STOP, stem, tokens
+from streamsvc.types import Answer, Delta, Evidence, Question
+
+__all__ = ["answer", "prompt", "scene", "supported"]
+
+MOST_WORDS = 40  # of an answer
+PHRASE_TOKENS = 16  # of the model's phrase
+LEAST_SECONDS = 0.4  # before the deadline: with less left the model is not asked
+_EXAMPLES = (
+    "Text: The ferry leaves the island at seven, because of the tide.\nQuestion: Why does it leave at seven?\nAnswer: because of the tide\n\n"
+    "Text: Maria, who had sold her boat, walked to the old mill.\nQuestion: Where did Maria walk?\nAnswer: to the old mill\n\n"
+)
+
+
+class Asks(Protocol):
+    """The part of `worker.Role` that is needed."""
+
+    def stream(self, op: str, payload: dict[str, Any], *, deadline_in_s: float, affinity: str = "") -> AsyncIterator[dict[str, Any]]:
+        """Payloads as they come."""
+        ...
+
+
+async def answer(question: Question, timeline: Timeline, think: Asks | None, settings: Think) -> AsyncIterator[Delta | Answer]:
+    """Answer one question from what is known now: deltas, then the Answer.
+
+    Args:
+        question: `asked` in session seconds, `deadline` in monotonic seconds.
+        timeline: all that was seen and heard so far.
+        think: the language model, or None. Its failure or lateness costs only its phrase.
+        settings: the room's settings.
+    """
+    began = clock.now()
+    found = find(question.text, timeline, max(question.asked, 0.0))
+    told = ""
+    for clause in found.clauses:
+        told += clause
+        yield Delta(question.id, clause)
+    rules = clock.now() - began
+    if think is not None and found.supported and found.lines and parse(question.text).form == "open":
+        phrase = await _phrase(question, found.lines, think, settings, began)
+        if phrase is not None and len(tokens((told + phrase).replace("-", " ").replace(":", " "))) + 4 <= MOST_WORDS:
+            clause = f" In short: {phrase}."
+            told += clause
+            yield Delta(question.id, clause)
+    yield Answer(question.id, told, found.supported, found.evidence, {"rules": rules, "think": clock.now() - began - rules})
+
+
+async def _phrase(question: Question, lines: tuple[Evidence, ...], think: Asks, settings: Think, began: float) -> str | None:
+    left = min(question.deadline, began + settings.deadline) - clock.now()
+    if left < LEAST_SECONDS:
+        return None
+    text = ""
+    asked = {"prompt": prompt(question.text, lines), "max_tokens": PHRASE_TOKENS, "stop": ["\n"]}
+    try:
+        pieces = think.stream("generate", asked, deadline_in_s=left - 0.1)
+        async with aclosing(pieces) as stream:  # type: ignore[type-var]
+            async for piece in stream:
+                text += str(piece.get("text", ""))
+    except StreamsvcError:
+        return None
+    return supported(text, question.text, lines)
+
+
+def prompt(question: str, lines: tuple[Evidence, ...]) -> str:
+    """A few-shot completion over the found lines; at most about 400 tokens."""
+    told = " ".join(line.quote for line in lines)[:600]
+    asked = " ".join(question.split())[:200]
+    return f"{_EXAMPLES}Text: {told}\nQuestion: {asked}\nAnswer:"
+
+
+def supported(text: str, question: str, lines: tuple[Evidence, ...]) -> str | None:
+    """The model's phrase, if it says something new and the lines hold it word for word in a row; else None."""
+    phrase = " ".join(text.split()).strip(" .,;:\"'")
+    words = [word for word in tokens(phrase) if word not in ("a", "an", "the")]
+    content = [stem(word) for word in words if word not in STOP]
+    if not content or len(words) > 12:
+        return None
+    asked = set(bag(question)) | META
+    if all(term in asked for term in content):
+        return None
+    for line in lines:
+        held = " ".join(word for word in tokens(line.quote) if word not in ("a", "an", "the"))
+        if re.search(rf"(?:^| ){re.escape(' '.join(words))}(?: |$)", held):
+            return phrase
+    return None
+
+
+def refused() -> Finding:
+    """Kept for callers that must decline before a time line exists."""
+    return Finding(("I have not seen or heard anything yet.",), (), supported=False)
