@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 import uvicorn
 from axe_playwright_python.base import AXE_FILE_PATH
-from playwright.sync_api import Browser, Page, Playwright, expect, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, Playwright, expect, sync_playwright
+from playwright.sync_api import Request as BrowserRequest
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
@@ -99,8 +100,8 @@ class Fake:
         self.sockets[websocket] = queue
         reading = asyncio.create_task(self._read(websocket, queue))
         try:
-            while (event := await queue.get()) is not None:
-                await websocket.send_json(event)
+            while (following := await queue.get()) is not None:
+                await websocket.send_json(following)
             await websocket.close(1011)
         except (WebSocketDisconnect, RuntimeError):
             pass
@@ -131,7 +132,9 @@ class Fake:
 
     def app(self) -> Starlette:
         async def page(request: Request) -> Response:
-            return FileResponse(WEB / ("overlay.html" if "overlay" in request.url.path else "index.html"), headers={"Content-Security-Policy": CSP})
+            return FileResponse(
+                WEB / ("overlay.html" if "overlay" in request.url.path else "index.html"), headers={"Content-Security-Policy": CSP}
+            )
 
         async def picture(request: Request) -> Response:
             return Response(PICTURE, media_type="image/svg+xml")
@@ -163,7 +166,7 @@ def playwright() -> Iterator[Playwright]:
         yield running
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture  # one for each test: Chromium keeps processes of closed pages for seconds, which the leak guard would wait for
 def browser(playwright: Playwright) -> Iterator[Browser]:
     running = playwright.chromium.launch(executable_path=str(CHROMIUM), args=FLAGS)
     yield running
@@ -209,14 +212,22 @@ def open_page(browser: Browser, fake: Fake) -> Iterator[Open]:
     contexts = []
     faults: list[str] = []
 
+    def note(message: ConsoleMessage, allowed: tuple[str, ...]) -> None:
+        if message.type in ("error", "warning") and not any(part in message.text for part in allowed):
+            faults.append(message.text)
+
+    def stays(request: BrowserRequest) -> None:
+        if not request.url.startswith((fake.origin, "blob:", "data:")):
+            faults.append(f"left the origin: {request.url}")
+
     def open_(path: str = "/", allowed: tuple[str, ...] = (), using: Browser | None = None, **options: Any) -> Page:
         context = (using or browser).new_context(bypass_csp=False, **options)
         contexts.append(context)
         page = context.new_page()
         page.set_default_timeout(8000)
-        page.on("console", lambda m: m.type in ("error", "warning") and not any(a in m.text for a in allowed) and faults.append(m.text))
+        page.on("console", lambda message: note(message, allowed))
         page.on("pageerror", lambda error: faults.append(str(error)))
-        page.on("request", lambda r: r.url.startswith((fake.origin, "blob:", "data:")) or faults.append(f"left the origin: {r.url}"))
+        page.on("request", stays)
         page.goto(fake.origin + path)
         return page
 
@@ -408,7 +419,7 @@ def test_a_source_address_makes_a_session_and_a_refusal_is_shown(open_page: Open
     assert page.locator("#whip-url").input_value() == f"{fake.origin}/whip/{SESSION}"
 
 
-def test_a_full_server_is_told_with_the_time_to_wait_and_the_camera_is_let_go(browser_with_camera: Browser, open_page: Open, fake: Fake) -> None:
+def test_a_full_server_tells_when_to_come_back_and_the_camera_is_let_go(browser_with_camera: Browser, open_page: Open, fake: Fake) -> None:
     page = open_page(allowed=("503",), using=browser_with_camera)
     page.locator("#start").click()
     expect(page.locator("#error-text")).to_have_text("The server has no room for another stream now. Try again in 7 s.")
@@ -472,7 +483,9 @@ def serious(page: Page) -> list[str]:
     """axe's violations of impact serious or critical. The page's own policy stays: the script runs by the debugger."""
     page.evaluate(AXE_FILE_PATH.read_text())
     found = page.evaluate("axe.run().then((result) => result.violations)")
-    return [f"{v['id']}: {n['html'][:120]} {n['failureSummary']}" for v in found if v["impact"] in ("serious", "critical") for n in v["nodes"]]
+    return [
+        f"{v['id']}: {n['html'][:120]} {n['failureSummary']}" for v in found if v["impact"] in ("serious", "critical") for n in v["nodes"]
+    ]
 
 
 @pytest.mark.parametrize("larger", [0, 5])
