@@ -1,0 +1,540 @@
+"""AudioChunk -> Words: voice activity, decode steps, agreement, endpointing.
+
+`Transcriber` decides and does no I/O: it is fed audio, voice-activity probabilities and hypotheses, and says what to
+decode next. `run` is the edge that asks the hear worker. The rules:
+
+  - nothing is decoded without speech (Silero), so silence costs nothing and invents nothing;
+  - while somebody speaks, the window since the last trim is decoded every `step` seconds of audio; the words on which two
+    consecutive hypotheses agree are stable (LocalAgreement-2, Machacek et al. 2023);
+  - a pause settles: the window with the pause at its end is decoded once, and all its words are stable; if the pause lasts
+    for the hangover, the utterance ends there without further work;
+  - the window is trimmed at a stable word so that CONTEXT seconds of stable audio stay; what is stable already is cut off
+    the next hypothesis by text and time together.
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_left
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamsvc import clock
+from streamsvc.config import Hear
+from streamsvc.errors import DeadlineMissed, WorkerError
+from streamsvc.mailbox import Closed, Ring
+from streamsvc.types import SAMPLE_RATE, AudioChunk, Gap, Speech, Stages, Word, Words
+
+if TYPE_CHECKING:
+    from streamsvc.worker import Role
+
+Unit = Words | Speech | Gap
+
+VAD_WINDOW = 512  # samples per voice-activity probability: 32 ms
+TICK = 6 * VAD_WINDOW  # samples judged at a time: 0.19 s
+SPEECH_ON, SPEECH_OFF = 0.5, 0.35  # probabilities; Silero's own hysteresis
+ONSET_WINDOWS = 3  # consecutive windows of speech that open an utterance: 0.1 s; clicks are shorter
+PREROLL = 0.3  # seconds of audio decoded before the onset: plosives begin before the voice
+PAUSE = 0.3  # seconds of silence after which the window is settled
+CONTEXT = 2.25  # seconds of stable audio kept before the new
+TRIM_AT = 5.0  # seconds of window at which it is trimmed
+WINDOW_MAX = 12.0  # seconds in one decode, whatever happens
+FORCE_AFTER = 8.0  # seconds of window without agreement after which all but the last words are taken as they are
+FORCE_KEEP = 2.0  # ... seconds of them kept open
+UTTERANCE_MAX = 25.0  # seconds of speech without a pause after which an utterance ends between two words
+GAP_LEAST = 0.3  # seconds of lost audio worth telling
+LONG_HOLE = 2.0  # seconds of nothing that end any utterance
+JITTER = 0.05  # seconds that timestamps may differ from the count of samples
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """A window to decode. `settle`: it ends in a pause. `keep_before`: words ending before this session time need no agreement."""
+
+    samples: NDArray[np.float32]
+    start: float  # session seconds
+    end: float
+    settle: bool
+    keep_before: float
+
+
+def norm(text: str) -> str:
+    """What two spellings of a word have in common: letters and digits, lower case."""
+    return re.sub(r"[\W_]+", "", text.lower())
+
+
+def agreed(before: Sequence[Word], now: Sequence[Word]) -> int:
+    """How many first words two consecutive hypotheses share."""
+    count = 0
+    for old, new in zip(before, now, strict=False):
+        if norm(old.text) != norm(new.text):
+            break
+        count += 1
+    return count
+
+
+def known(stable: Sequence[Word], heard: Sequence[Word]) -> int:
+    """How many first words of a hypothesis are stable already.
+
+    Args:
+        stable: the stable words inside the window, oldest first; the first may be cut.
+        heard: the hypothesis.
+
+    Text and time decide together: the least edit distance to the stable words, plus the distance in time of the cut.
+    """
+    if not stable or not heard:
+        return 0
+    end = stable[-1].end
+    most = min(len(heard), len(stable) + 4)
+    row = [0.0] * (len(stable) + 1)  # a stable word that the window cuts off costs nothing
+    costs = [row[-1]]
+    texts = [norm(word.text) for word in stable]
+    # column i of `row`: the cost of matching stable[:i] with heard[:j]
+    for j in range(1, most + 1):
+        text = norm(heard[j - 1].text)
+        above = row
+        row = [above[0] + 1.0]
+        for i, other in enumerate(texts, 1):
+            row.append(min(above[i - 1] + (0.0 if text == other else 1.0), above[i] + 1.0, row[i - 1] + 1.0))
+        costs.append(row[-1])
+    costs[0] = float(len(stable))
+    ends = [stable[0].start, *(word.end for word in heard[:most])]
+    return min(range(most + 1), key=lambda j: (costs[j] + abs(ends[j] - end) / TIME_WEIGHT, j))
+
+
+TIME_WEIGHT = 0.5  # seconds of shift that weigh as much as one wrong word
+
+
+class Transcriber:
+    """The decisions of one audio track.
+
+    Args:
+        settings: the hear group.
+        session, track: stamped on every unit.
+    """
+
+    def __init__(self, settings: Hear, *, session: str, track: str = "main") -> None:
+        self.settings, self.session, self.track = settings, session, track
+        self.step = settings.step  # seconds between steps; may be changed at any time (degradation)
+        self.language: str | None = settings.language or ("en" if settings.model.endswith(".en") else None)
+        self.vad_state: NDArray[np.float32] | None = None  # opaque; travels with each request
+        self.speaking = False
+        self._base: float | None = None  # session time of _audio[0]
+        self._audio = np.zeros(0, np.float32)
+        self._judged = 0  # samples of _audio with a probability
+        self._speech: deque[tuple[float, float]] = deque(maxlen=2000)  # stretches of speech; 2000 hold several minutes
+        self._run = 0  # consecutive windows of speech
+        self._chunk_ends: list[float] = []
+        self._chunk_arrivals: list[float] = []
+        self._lost: float | None = None  # where the running gap began
+        self._told = 0.0  # session time up to which holes have been told
+        self._utterance = 0.0  # session time at which the utterance began
+        self._start = 0.0  # session time at which the window begins
+        self._asked = 0.0  # session time of the end of the last decode
+        self._settled = 0.0  # session time up to which everything is stable
+        self._stable: list[Word] = []  # stable words that may lie in the window
+        self._tail: tuple[Word, ...] = ()
+
+    # --- audio in
+
+    @property
+    def end(self) -> float:
+        """Session time of the end of the audio so far."""
+        return (self._base or 0.0) + len(self._audio) / SAMPLE_RATE
+
+    @property
+    def judged_end(self) -> float:
+        """Session time up to which voice activity is known."""
+        return (self._base or 0.0) + self._judged / SAMPLE_RATE
+
+    def hole(self, chunk: AudioChunk) -> float:
+        """Seconds of nothing between the audio so far and a chunk; negative where they overlap."""
+        return 0.0 if self._base is None else chunk.at - self.end
+
+    def feed(self, chunk: AudioChunk) -> list[Unit]:
+        """Take audio. Holes between chunks become silence; those worth telling come back as gaps."""
+        if self._base is None:
+            self._base = chunk.at
+        samples, hole = chunk.samples, self.hole(chunk)
+        units: list[Unit] = []
+        if hole < -JITTER:
+            samples = samples[min(len(samples), round(-hole * SAMPLE_RATE)) :]
+        elif hole > JITTER:
+            if hole >= GAP_LEAST and chunk.at - self._told > JITTER:
+                units.append(Gap(self.session, self.track, self.end, chunk.arrived, self.end, chunk.at, "packet_loss"))
+            if hole > LONG_HOLE and not self.speaking:  # nobody speaks: let time jump instead of building silence
+                self._base += hole - LONG_HOLE
+                hole = LONG_HOLE
+            samples = np.concatenate([np.zeros(round(hole * SAMPLE_RATE), np.float32), samples])
+        if chunk.gap and self._lost is None:
+            self._lost = chunk.at
+        elif not chunk.gap and self._lost is not None:
+            if chunk.at - self._lost >= GAP_LEAST:
+                units.append(Gap(self.session, self.track, self._lost, chunk.arrived, self._lost, chunk.at, "packet_loss"))
+            self._lost = None
+        self._audio = np.concatenate([self._audio, samples])
+        self._chunk_ends.append(self.end)
+        self._chunk_arrivals.append(chunk.arrived)
+        return units
+
+    def unjudged(self, least: int = TICK) -> NDArray[np.float32] | None:
+        """Whole voice-activity windows not judged yet, at most 10 s of them; None while there are fewer than `least` samples."""
+        count = min((len(self._audio) - self._judged) // VAD_WINDOW * VAD_WINDOW, 10 * SAMPLE_RATE // VAD_WINDOW * VAD_WINDOW)
+        return self._audio[self._judged : self._judged + count] if count >= max(least, VAD_WINDOW) else None
+
+    def judged(self, probabilities: Sequence[float] | NDArray[np.float32]) -> list[Unit]:
+        """Take the probabilities of the windows that `unjudged` gave."""
+        units: list[Unit] = []
+        for probability in probabilities:
+            start = self.judged_end
+            self._judged += VAD_WINDOW
+            end = self.judged_end
+            if probability < (SPEECH_OFF if self._run else SPEECH_ON):
+                self._run = 0
+                continue
+            self._run += 1
+            if self._run > 1 and self._speech:
+                self._speech[-1] = (self._speech[-1][0], end)
+            else:
+                self._speech.append((start, end))
+            if not self.speaking and self._run >= ONSET_WINDOWS:
+                self._begin(self._speech[-1][0])
+                units.append(Speech(self.session, self.track, self._speech[-1][0], self._arrived(end), True))
+        if not self.speaking:
+            self._forget(max(0.0, self.judged_end - PREROLL - ONSET_WINDOWS * VAD_WINDOW / SAMPLE_RATE))
+        return units
+
+    def _begin(self, onset: float) -> None:
+        self.speaking = True
+        self._utterance = onset
+        self._start = max(onset - PREROLL, self._settled, self._base or 0.0)
+        self._asked = onset
+        self._stable, self._tail = [], ()
+
+    # --- decisions
+
+    @property
+    def _speech_end(self) -> float:
+        return self._speech[-1][1] if self._speech else 0.0
+
+    def due(self, *, closing: bool = False) -> Ask | None:
+        """What is to be decoded now, or None. The same until `heard` or `missed` is called or audio comes."""
+        if not self.speaking:
+            return None
+        silence = self.judged_end - self._speech_end
+        if (silence >= PAUSE or closing) and self._settled < self._speech_end:
+            return self._ask(self.judged_end if not closing else self.end, settle=True)
+        if silence < PAUSE and self.judged_end - self._asked >= self.step - 1e-6:
+            return self._ask(self.judged_end, settle=False)
+        return None
+
+    def _ask(self, end: float, *, settle: bool) -> Ask:
+        base = self._base or 0.0
+        keep_before = float("inf") if settle else float("-inf")
+        if end - self._start > WINDOW_MAX:
+            end, settle = self._start + WINDOW_MAX, False
+        if not settle and end - self._start > FORCE_AFTER:
+            keep_before = end - FORCE_KEEP
+        first, last = round((self._start - base) * SAMPLE_RATE), round((end - base) * SAMPLE_RATE)
+        return Ask(self._audio[first:last], self._start, end, settle, keep_before)
+
+    def missed(self, ask: Ask) -> None:
+        """The decode was not done in time: the next step takes its audio too. A settling decode is asked for again."""
+        if not ask.settle:
+            self._asked = max(self._asked, ask.end)
+
+    def heard(self, ask: Ask, hypothesis: dict[str, Any], stages: Stages) -> list[Unit]:
+        """Take what the model heard in a window, and say what is new."""
+        self._asked = max(self._asked, ask.end)
+        words = self._placed(ask, hypothesis)
+        words = words[known([word for word in self._stable if word.end > ask.start + 0.1], words) :]
+        count = len(words) if ask.settle else agreed(self._tail, words)
+        while count < len(words) and words[count].end <= ask.keep_before:
+            count += 1
+        new, tail = tuple(words[:count]), tuple(words[count:])
+        changed = [word.text for word in (*new, *tail)] != [word.text for word in self._tail] or bool(new)
+        self._tail = tail
+        self._stable += new
+        if ask.settle:
+            self._settled = ask.end
+        self._trim()
+        units: list[Unit] = []
+        if changed:
+            units.append(self._words((*new, *tail), len(new), stages, final=False))
+        if self._stable and ask.end - self._utterance > UTTERANCE_MAX and new:
+            units.append(self._words((), 0, stages, final=True))
+            self._utterance = self._stable[-1].end
+        return units
+
+    def ended(self, *, closing: bool = False) -> list[Unit]:
+        """The end of the utterance, when its pause has lasted for the hangover and all of it is settled."""
+        if not self.speaking or self.due(closing=closing) is not None:
+            return []
+        if self.judged_end - self._speech_end < self.settings.hangover and not closing:
+            return []
+        self.speaking = False
+        self._run = 0
+        end, self._settled = self._speech_end, max(self._settled, self._speech_end)
+        units: list[Unit] = [self._words((), 0, {}, final=True)] if self._stable else []
+        units.append(Speech(self.session, self.track, end, self._arrived(end), False))
+        self._stable, self._tail = [], ()
+        return units
+
+    def skipped(self, end: float) -> None:
+        """Audio up to a session time will not come: that hole has been told."""
+        self._told = end
+
+    def abandoned(self, reason: str) -> list[Unit]:
+        """What is not decoded yet will never be: say so."""
+        start = max(self._settled, self._stable[-1].end if self._stable else self._utterance)
+        if not self.speaking or start >= self.end:
+            return []
+        units: list[Unit] = [Gap(self.session, self.track, start, self._chunk_arrivals[-1], start, self.end, reason)]
+        self._settled = self.end
+        return units + self.ended(closing=True)
+
+    # --- helpers
+
+    def _placed(self, ask: Ask, hypothesis: dict[str, Any]) -> list[Word]:
+        """The hypothesis in session time; nothing if it is no speech."""
+        raw = hypothesis["words"]
+        if not raw or hypothesis["no_speech"] > 0.6 and hypothesis["log_probability"] < -1.0:
+            return []
+        words: list[Word] = []
+        for text, start, end, probability in raw:
+            begin, finish = ask.start + start, min(ask.start + end, ask.end)
+            begin, finish = self._snapped(begin, finish)
+            begin = max(begin, words[-1].end if words else ask.start)
+            words.append(Word(text, round(begin, 3), round(max(finish, begin + 0.02), 3), probability))
+        return words
+
+    def _snapped(self, start: float, end: float) -> tuple[float, float]:
+        """A word's times without the silence before and after it: alignment gives pauses to a neighbour."""
+        inside = [(max(start, a), min(end, b)) for a, b in reversed(self._speech) if a < end and b > start]
+        if not inside:
+            return start, end
+        return max(start, inside[-1][0] - 0.1), min(end, inside[0][1] + 0.05)
+
+    def _words(self, words: tuple[Word, ...], stable: int, stages: Stages, *, final: bool) -> Words:
+        shown = words[:stable] or words or self._stable[-1:]
+        last = shown[-1].end if shown else self._asked  # a tail that was taken back before anything was stable
+        return Words(
+            self.session,
+            self.track,
+            words[0].start if words else last,
+            self._arrived(last),
+            words,
+            stable,
+            final,
+            self.language or "en",
+            stages,
+        )
+
+    def _arrived(self, at: float) -> float:
+        """When the chunk that holds a time arrived."""
+        place = min(bisect_left(self._chunk_ends, at - 1e-6), len(self._chunk_arrivals) - 1)
+        return self._chunk_arrivals[place]
+
+    def _trim(self) -> None:
+        """Let the window begin at a stable word that leaves CONTEXT seconds of stable audio before the new."""
+        if self._asked - self._start > TRIM_AT and self._stable:
+            target = self._stable[-1].end - CONTEXT
+            starts = [word.start for word in self._stable if word.start <= target]
+            if starts:
+                self._start = max(self._start, starts[-1])
+        self._stable = [word for word in self._stable if word.end > self._start] or self._stable[-1:]
+        self._forget(self._start)
+
+    def _forget(self, before: float) -> None:
+        """Drop audio before a session time."""
+        count = round((before - (self._base or 0.0)) * SAMPLE_RATE)
+        count = min(count, self._judged)
+        if count > 0 and self._base is not None:
+            self._audio = self._audio[count:]
+            self._judged -= count
+            self._base += count / SAMPLE_RATE
+            place = max(0, bisect_left(self._chunk_ends, self._base - 1.0) - 1)
+            del self._chunk_ends[:place], self._chunk_arrivals[:place]
+
+
+# --- the edge -----------------------------------------------------------------------------------------------------
+
+BEHIND = 0.3  # seconds of arrived audio beyond the next step at which a live source is behind
+VAD_DEADLINE, DECODE_DEADLINE = 2.0, 4.0  # seconds
+RETRY_FIRST, RETRY_MOST = 0.25, 2.0  # seconds between tries while the worker is away
+GIVE_UP = 15.0  # seconds of tries after the source has ended
+
+
+async def run(
+    chunks: Ring[AudioChunk],
+    hear: Role,
+    emit: Callable[[Unit], None],
+    settings: Hear,
+    *,
+    session: str,
+    track: str = "main",
+    vocabulary: Sequence[str] = (),
+    step: Callable[[], float] | None = None,
+) -> None:
+    """Transcribe a track until its ring is closed and everything is flushed.
+
+    At most one request is in flight. A live source that gets ahead of the worker is caught up with by longer steps; one that is
+    read faster than it was recorded is stepped through by audio time, so that the result does not depend on the machine.
+
+    Args:
+        chunks: the audio; it should hold at least `settings.backlog_seconds`, for it is the buffer while the worker is away.
+        hear: the worker role of engines/asr.py.
+        emit: takes every unit, in order; must not block.
+        vocabulary: names and terms to expect.
+        step: seconds between decode steps as the budget allows now; None: `settings.step`.
+    """
+    await _Run(chunks, hear, emit, settings, session, track, " ".join(vocabulary), step).go()
+
+
+class _Run:
+    """The state of one `run`."""
+
+    def __init__(
+        self,
+        chunks: Ring[AudioChunk],
+        hear: Role,
+        emit: Callable[[Unit], None],
+        settings: Hear,
+        session: str,
+        track: str,
+        hotwords: str,
+        step: Callable[[], float] | None,
+    ) -> None:
+        self.chunks, self.hear, self.emit, self.settings, self.session = chunks, hear, emit, settings, session
+        self.hotwords, self.step = hotwords, step
+        self.core = Transcriber(settings, session=session, track=track)
+        self.waiting: deque[AudioChunk] = deque()
+        self.ended = False
+        self.trouble = ""  # why audio waits: the reason of the gap if some must be skipped
+        self.pause = RETRY_FIRST
+        self.vad_seconds = 0.0  # since the last decode
+
+    async def go(self) -> None:
+        while await self._more():
+            self._bound()
+            whole = self._live() and self._seconds() > self.core.step + BEHIND
+            while self.waiting and (whole or self.core.unjudged() is None):
+                if self.core.speaking and self.core.hole(self.waiting[0]) > LONG_HOLE:
+                    await self._close()
+                self._tell(self.core.feed(self.waiting.popleft()))
+            if self.step is not None:
+                self.core.step = self.step()
+            while await self._judge():
+                pass
+            await self._decode()
+            self._tell(self.core.ended())
+        await self._close()
+
+    def _tell(self, units: Sequence[Unit]) -> None:
+        for unit in units:
+            self.emit(unit)
+
+    async def _more(self) -> bool:
+        """Wait for audio if there is none; take what there is if the source is live. False: the end."""
+        if self.core.unjudged() is not None and self.trouble:
+            await self._pause()
+        try:
+            if not self.waiting and self.core.unjudged() is None:
+                self.waiting.extend(await self.chunks.take())
+            elif len(self.chunks) and self._live():
+                self.waiting.extend(await self.chunks.take())
+        except Closed:
+            return False
+        return True
+
+    def _seconds(self) -> float:
+        return self.waiting[-1].end - self.waiting[0].at if self.waiting else 0.0
+
+    def _live(self) -> bool:
+        """Whether what waits came no faster than it was spoken."""
+        return not self.waiting or self._seconds() <= 1.5 * (self.waiting[-1].arrived - self.waiting[0].arrived) + 0.5
+
+    def _bound(self) -> None:
+        """Skip the oldest audio beyond the backlog of a live source."""
+        if not self._live() or self._seconds() <= self.settings.backlog_seconds:
+            return
+        start = self.waiting[0].at
+        while self._seconds() > self.settings.backlog_seconds:
+            last = self.waiting.popleft()
+        self.emit(Gap(self.session, self.core.track, start, last.arrived, start, last.end, self.trouble or "overload"))
+        self.core.skipped(last.end)
+
+    async def _pause(self) -> None:
+        await clock.sleep(self.pause)
+        self.pause = min(2 * self.pause, RETRY_MOST)
+
+    async def _call(self, op: str, payload: dict[str, Any], deadline: float) -> dict[str, Any] | None:
+        """One request; None: it could not be done, and `trouble` says why."""
+        try:
+            result = await self.hear.call(op, payload, deadline_in_s=deadline, affinity=self.session)
+        except WorkerError:
+            self.trouble = "worker_restart"
+            return None
+        except DeadlineMissed:
+            self.trouble = self.trouble or "overload"
+            return None
+        self.trouble, self.pause = "", RETRY_FIRST
+        return result
+
+    async def _judge(self) -> bool:
+        samples = self.core.unjudged()
+        if samples is None:
+            return False
+        began = clock.now()
+        payload: dict[str, Any] = {"samples": samples}
+        if self.core.vad_state is not None:
+            payload["state"] = self.core.vad_state
+        result = await self._call("vad", payload, VAD_DEADLINE)
+        if result is None:
+            return False
+        self.vad_seconds += clock.now() - began
+        self.core.vad_state = result["state"]
+        self._tell(self.core.judged(result["probability"]))
+        return True
+
+    async def _decode(self, *, closing: bool = False) -> bool:
+        """Do the decode that is due. False: nothing was due, or it failed."""
+        ask = self.core.due(closing=closing)
+        if ask is None:
+            return False
+        began = clock.now()
+        if self.core.language is None:
+            found = await self._call("detect_language", {"samples": ask.samples}, DECODE_DEADLINE)
+            if found is None:
+                return False
+            self.core.language = str(found["language"])
+        payload = {"samples": ask.samples, "language": self.core.language}
+        if self.hotwords:
+            payload["hotwords"] = self.hotwords
+        result = await self._call("transcribe", payload, DECODE_DEADLINE)
+        if result is None:
+            self.core.missed(ask)
+            return False
+        stages = {"vad": self.vad_seconds, "queue": max(0.0, clock.now() - began - result.get("seconds", 0.0)), "asr": result.get("seconds", 0.0)}
+        self.vad_seconds = 0.0
+        self._tell(self.core.heard(ask, result, stages))
+        return True
+
+    async def _close(self) -> None:
+        """Decode what is left and end the utterance."""
+        deadline = clock.now() + GIVE_UP
+        while True:
+            while await self._judge() or await self._decode(closing=True):
+                pass
+            if not self.trouble:
+                break
+            if clock.now() > deadline:
+                self._tell(self.core.abandoned(self.trouble))
+                return
+            await self._pause()
+        self._tell(self.core.ended(closing=True))

@@ -1,0 +1,136 @@
+"""Cues close early, hold every stable word once and in order, and make valid subtitles at every instant."""
+
+from __future__ import annotations
+
+import itertools
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streamsvc import captions
+from streamsvc.captions import Cues, timed, to_json, to_srt, to_vtt, wrap
+from streamsvc.types import Cue, Word, Words
+
+
+def spoken(text: str, start: float = 0.0, pace: float = 0.3) -> tuple[Word, ...]:
+    return tuple(Word(word, start + number * pace, start + (number + 1) * pace) for number, word in enumerate(text.split()))
+
+
+def words(said: tuple[Word, ...], stable: int | None = None, *, final: bool = False, arrived: float = 100.0) -> Words:
+    return Words("0.s", "main", said[0].start if said else 0.0, arrived, said, len(said) if stable is None else stable, final)
+
+
+def test_the_open_cue_shows_stable_words_and_the_tail() -> None:
+    (cue,) = Cues("0.s").push(words(spoken("so it goes"), 2))
+    assert (cue.text, cue.stable, cue.final) == ("so it goes", 2, False)
+
+
+def test_the_end_of_an_utterance_closes_the_cue_even_without_new_words() -> None:
+    cues = Cues("0.s")
+    cues.push(words(spoken("so it goes")))
+    (cue,) = cues.push(words((), final=True))
+    assert (cue.text, cue.final) == ("so it goes", True)
+    assert cues.push(words((), final=True)) == []
+
+
+def test_a_sentence_closes_at_once_and_what_follows_stays_open() -> None:
+    closed, still_open = Cues("0.s").push(words(spoken("The stale smell of old beer lingers. It takes")))
+    assert (closed.text, closed.final) == ("The stale smell of old beer lingers.", True)
+    assert (still_open.text, still_open.final) == ("It takes", False)
+
+
+@pytest.mark.parametrize("text", ["Yes. And then he went", "Then old Mr. Brown of Leeds", "It was J. Smith who went"])
+def test_a_short_sentence_or_an_abbreviation_closes_nothing(text: str) -> None:
+    (cue,) = Cues("0.s").push(words(spoken(text)))
+    assert not cue.final
+
+
+def test_a_full_cue_is_cut_behind_a_fresh_comma_only() -> None:
+    fresh = "a very long stream of words without any end in sight that goes on, and then on and on and on and on"
+    (closed, _) = Cues("0.s").push(words(spoken(fresh, pace=0.2)))
+    assert closed.text.endswith("goes on,")
+    stale = "well, " + "a very long stream of words without any end in sight that goes on and on and on and on and on"
+    (closed, _) = Cues("0.s").push(words(spoken(stale, pace=0.2)))
+    assert not closed.text.endswith("well,")
+    assert len(wrap(closed.text)) == 2
+
+
+def test_slow_speech_closes_after_seven_seconds() -> None:
+    closed, _ = Cues("0.s").push(words(spoken("one two three four five six", pace=1.5)))
+    assert closed.end - closed.start <= captions.LONGEST
+
+
+def test_a_closed_cue_knows_when_its_own_last_word_arrived() -> None:
+    said = spoken("The stale smell of old beer lingers. It takes heat")
+    closed, still_open = Cues("0.s").push(words(said, 9, arrived=100.0))
+    assert closed.arrived == pytest.approx(100.0 - (said[8].end - said[6].end))
+    assert still_open.arrived == pytest.approx(100.0 + said[-1].end - said[8].end)
+
+
+TEXTS = st.lists(st.text(st.characters(codec="utf-8"), min_size=1, max_size=12).map(lambda t: "".join(t.split()) or "x"), max_size=60)
+
+
+@given(st.data(), TEXTS)
+def test_every_stable_word_is_in_one_closed_cue_in_order_and_within_the_reading_rules(data: st.DataObject, texts: list[str]) -> None:
+    said = tuple(Word(text, 0.3 * number, 0.3 * number + 0.25) for number, text in enumerate(texts))
+    cues, closed, place = Cues("0.s"), list[Cue](), 0
+    while place < len(said):
+        step = data.draw(st.integers(0, 8))
+        tail = data.draw(st.integers(0, 4))
+        got = cues.push(words(said[place : place + step + tail], min(step, len(said) - place), final=False))
+        assert all(cue.final for cue in got[:-1])
+        closed += [cue for cue in got if cue.final]
+        place += step or 1 if step else 0
+        if not step:
+            closed += [cue for cue in cues.push(words(said[place : place + 1])) if cue.final]
+            place += 1
+    closed += cues.push(words((), final=True))
+    assert [word for cue in closed for word in cue.words] == list(said)
+    for cue in closed:
+        assert len(cue.words) == 1 or len(wrap(cue.text)) <= captions.LINES
+        assert len(cue.words) == 1 or cue.end - cue.start <= captions.LONGEST
+
+
+TIMES = st.lists(st.tuples(st.floats(0, 5000), st.floats(0.01, 9), st.text(min_size=1, max_size=120)), max_size=12)
+
+
+def made(times: list[tuple[float, float, str]]) -> list[Cue]:
+    return [Cue("0.s", "main", at, 0.0, text, (Word(text, at, at + length),), 1, True) for at, length, text in times]
+
+
+@given(TIMES)
+def test_subtitles_are_sorted_never_overlap_and_end_after_they_start(times: list[tuple[float, float, str]]) -> None:
+    shown = [(start, end) for start, end, _ in timed(made(times))]
+    assert all(start < end for start, end in shown)
+    assert all(first[1] <= second[0] + 1e-9 for first, second in itertools.pairwise(shown))
+
+
+@given(TIMES)
+def test_webvtt_and_subrip_are_valid_whatever_was_said(times: list[tuple[float, float, str]]) -> None:
+    cues = made(times)
+    vtt, srt = to_vtt(cues), to_srt(cues)
+    assert vtt.startswith("WEBVTT\n")
+    line = r"\d\d:\d\d:\d\d%s\d{3} --> \d\d:\d\d:\d\d%s\d{3}"
+    assert len(re.findall("^" + line % (r"\.", r"\.") + "$", vtt, re.M)) == len(cues) == vtt.count("-->")
+    assert len(re.findall("^" + line % (",", ",") + "$", srt, re.M)) == len(cues) == srt.count("-->")
+    payload = "\n".join(row for row in vtt.split("\n") if "-->" not in row)
+    assert "<" not in payload
+    assert ">" not in payload
+    assert [int(block.split("\n")[0]) for block in srt.split("\n\n") if block] == list(range(1, len(cues) + 1))
+
+
+def test_markup_is_shown_as_text() -> None:
+    assert "&lt;b&gt; &amp; --&gt;" in to_vtt(made([(0.0, 1.0, "<b> & -->")]))
+
+
+def test_a_short_cue_is_shown_for_a_second_and_a_long_text_long_enough_to_read() -> None:
+    (start, end, _), (start2, end2, _) = timed(made([(0.0, 0.2, "Yes"), (10.0, 1.0, "x" * 80)]))
+    assert end - start == captions.SHORTEST
+    assert end2 - start2 == 4.0
+
+
+def test_json_holds_the_words() -> None:
+    (cue,) = to_json(made([(1.0, 0.5, "Hallo")]))
+    assert cue["words"] == [{"text": "Hallo", "start": 1.0, "end": 1.5, "probability": 1.0}]
