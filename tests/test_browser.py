@@ -128,9 +128,14 @@ def events(origin: str, session: str) -> list[dict[str, Any]]:
     return received
 
 
-def test_a_camera_and_a_microphone_are_captioned_described_and_asked_about_through_the_page(
-    page: Page, origin: str, tmp_path: Path
-) -> None:
+def test_real_pictures_and_speech_are_captioned_described_and_asked_about_through_the_page(page: Page, origin: str, tmp_path: Path) -> None:
+    publish_camera(page, origin, tmp_path)
+    page.get_by_role("button", name="New session").click()
+    publish_file(page, tmp_path / "microphone.wav")
+
+
+def publish_camera(page: Page, origin: str, tmp_path: Path) -> None:
+    """Camera and microphone: captions here and at another subscriber, a described scene, an answered question, the end."""
     page.locator("#start").click()
     expect(page.locator("#status-text")).to_have_text("Live", timeout=20_000)
     expect(page.locator("#captions .caption-line").first).to_be_visible(timeout=30_000)
@@ -161,8 +166,8 @@ def test_a_camera_and_a_microphone_are_captioned_described_and_asked_about_throu
     page.screenshot(path=tmp_path / "ended.png", full_page=True)
 
 
-def test_a_dropped_file_plays_into_the_service_and_its_end_ends_the_session(page: Page, origin: str, media: Path, tmp_path: Path) -> None:
-    clip = tmp_path / "microphone.wav"  # 20 s of speech without pictures: a stream of sound only
+def publish_file(page: Page, clip: Path) -> None:
+    """20 s of speech without pictures: a stream of sound only, which ends by itself."""
     page.get_by_text("File", exact=True).click()
     page.locator("#file").set_input_files(clip)
     page.locator("#file-muted").check()
