@@ -11,14 +11,13 @@ import logging
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any
 
 import structlog
 import typer
-import uvicorn
 from rich.console import Console
 
 import streamsvc
@@ -26,6 +25,7 @@ from streamsvc import captions, clock, config, server
 from streamsvc.errors import ConfigError, StreamsvcError
 from streamsvc.service import Service
 from streamsvc.session import Session
+from streamsvc.types import Cue
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=streamsvc.__doc__, pretty_exceptions_enable=False)
 _SEND_BUFFER = 64 * 1024  # bytes; so that a subscriber that does not read is noticed here, not in the kernel
@@ -111,40 +111,15 @@ def serve(
 
 
 async def _serve(settings: config.Settings) -> None:
-    listener = _listen(settings.server.host, settings.server.port)
-    with contextlib.closing(listener):
-        tls = _certificate(settings)
-        async with server.running(settings) as (service, doors):
-            uvicorn_server = uvicorn.Server(
-                uvicorn.Config(
-                    doors,
-                    ws="websockets-sansio",  # the default one imports websockets.legacy, which warns
-                    ws_max_size=settings.limits.image_bytes * 2,
-                    ws_per_message_deflate=False,
-                    loop="asyncio",
-                    lifespan="off",
-                    log_config=None,
-                    access_log=False,  # it would log query strings
-                    timeout_graceful_shutdown=5,
-                    ssl_certfile=tls[0] if tls else None,
-                    ssl_keyfile=tls[1] if tls else None,
-                    server_header=False,
-                )
-            )
-            uvicorn_server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign,assignment]  # ours drain first
+    with contextlib.closing(_listen(settings.server.host, settings.server.port)) as listener:
+        async with server.listening(settings, listener, _certificate(settings)) as (service, serving):
             stop = asyncio.Event()
             for number in (signal.SIGINT, signal.SIGTERM):
                 asyncio.get_running_loop().add_signal_handler(number, stop.set)
-            serving = asyncio.create_task(uvicorn_server.serve(sockets=[listener]))
-            try:
-                await _first(service.ready(), stop.wait(), serving)
-                if not stop.is_set() and not serving.done():
-                    _announce(settings, listener)
-                    await _first(stop.wait(), serving)
-                await service.drain()
-            finally:
-                uvicorn_server.should_exit = True
-                await serving
+            await _first(service.ready(), stop.wait(), serving)
+            if not stop.is_set() and not serving.done():
+                _announce(settings, listener)
+                await _first(stop.wait(), serving)
 
 
 async def _first(*works: Any) -> None:
@@ -331,7 +306,11 @@ def transcribe(
 ) -> None:
     """Captions of a whole file, as fast as possible."""
     _logs(machine=False)
-    write = {".srt": captions.to_srt, ".vtt": captions.to_vtt, ".json": lambda cues: json.dumps(captions.to_json(cues), ensure_ascii=False)}
+    write: dict[str, Callable[[list[Cue]], str]] = {
+        ".srt": captions.to_srt,
+        ".vtt": captions.to_vtt,
+        ".json": lambda cues: json.dumps(captions.to_json(cues), ensure_ascii=False),
+    }
     if output.suffix not in write:
         raise ConfigError(f"{output}: the name must end with .srt, .vtt or .json")
     if not output.parent.is_dir():

@@ -254,9 +254,9 @@ def _audio_context(track: MediaTrack) -> Any:
     if track.codec in ("opus", "libopus"):  # libopus conceals better than FFmpeg's own decoder, for 1.4 ms a second
         codec = av.CodecContext.create("libopus", "r")
         codec.sample_rate = 48_000
-        codec.layout = track.context.layout if track.context is not None else "stereo"
-        if track.context is not None and track.context.extradata:
-            codec.extradata = track.context.extradata
+        codec.layout = "stereo"
+        if track.context is not None and len(track.context.layout.channels) > 2:  # the header tells how they are coupled; for fewer it
+            codec.layout, codec.extradata = track.context.layout, track.context.extradata  # would only cut the pre-skip, unsaid in the pts
         return codec
     context = track.context if track.context is not None else av.CodecContext.create(track.codec, "r")
     context.thread_count = 1

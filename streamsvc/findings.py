@@ -27,7 +27,7 @@ _IDENTITY = re.compile(
 )
 _LOOK = re.compile(r"\b(colou?rs?|colou?red|wear\w*|wore|dress(?:ed)?|cloth\w+|outfit|costume|hair\w*|beard|tall|heavy|weather|brand|logo|expensive|beautiful|pretty|ugly|bright\w*|blurry|resolution)\b")
 _FEELING = re.compile(r"\b(mood|emotions?|expression|smil\w+|laugh\w*|frown\w*|cry(?:ing)?|angry|sad|happy|bored|tired|nervous|excited|feel\w*|look like|how old|age)\b")
-_COLOURS = frozenset(stem(w) for w in "red blue green yellow orange purple pink brown grey gray golden silver white black crimson scarlet violet".split())
+_COLOURS = frozenset(stem(w) for w in ["red", "blue", "green", "yellow", "orange", "purple", "pink", "brown", "grey", "gray", "golden", "silver", "white", "black", "crimson", "scarlet", "violet"])
 _SEEN_PERSON = re.compile(r"\b(person|face|picture|image|speaker|reader|narrator|presenter|people|somebody|audience)\b")
 
 
@@ -130,7 +130,7 @@ def _while(ask: Ask, timeline: Timeline, now: float) -> Finding | None:
         shown = looks.at(timeline, (place.start + place.end) / 2)
         if shown is None:
             return refusal()
-        return Finding((f"{shown.text[0].upper()}{shown.text[1:]}.",), (*shown.evidence[:1], place))
+        return Finding(shown.clauses, (*shown.evidence[:1], place))
     span = _span_of(second, timeline, now)
     return _said_between(timeline, *span) if span is not None else None
 
@@ -174,7 +174,7 @@ def _order(ask: Ask, timeline: Timeline, now: float) -> Finding | None:
             return refusal()
         later = next_to[1] in ("after", "following")
         shown = looks.beside(timeline, anchor[1], later=later)
-        return refusal() if shown is None else Finding((f"{shown.text[0].upper()}{shown.text[1:]}, ", f"from {clock(shown.evidence[0].start)}."), shown.evidence)
+        return refusal() if shown is None else Finding((f"{shown.text.rstrip('.')}, ", f"from {clock(shown.evidence[0].start)}."), shown.evidence)
     return None
 
 
@@ -269,7 +269,7 @@ def _how_many(ask: Ask, timeline: Timeline, now: float) -> Finding | None:
 
 def _screen(ask: Ask, timeline: Timeline, now: float) -> Finding | None:
     """Titles of slides, and what is written on them."""
-    if ask.form != "open" or not ask.on_screen and not re.search(r"\b(title|headline|heading)\b", ask.text):
+    if ask.form != "open" or (not ask.on_screen and not re.search(r"\b(title|headline|heading)\b", ask.text)):
         return None
     rest = [t for t in ask.about if t not in ("current", "previous", "next", "whol", "right", "pleas", "giv", "whit", "topic", "big")]
     wants_title = re.search(r"\b(titles?|titled|heading|headline|called|name of)\b", ask.text)
@@ -341,7 +341,7 @@ def _human_sees(ask: Ask) -> bool:
 
 def _shown(ask: Ask, timeline: Timeline, now: float) -> Finding | None:
     """What is shown, now or at a time; what animal, drink, vehicle was shown."""
-    if ask.form != "open" or not (ask.seen or ask.now) or ask.spoken and ask.about:
+    if ask.form != "open" or not (ask.seen or ask.now) or (ask.spoken and ask.about):
         return None
     if not re.match(r"(?:what|which|describe|who|list)\b", ask.text) or re.match(r"(?:what|which).*\b(?:he|she|they)\b.*\b(?:see|saw|seen|shown)\b", ask.text):
         return None

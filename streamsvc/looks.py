@@ -12,7 +12,7 @@ from streamsvc.context import Shown, Timeline
 from streamsvc.passages import Finding, clock, refusal
 from streamsvc.questions import Ask
 from streamsvc.search import terms
-from streamsvc.types import Evidence, Scene, Sight
+from streamsvc.types import Box, Evidence, Scene, Sight, Tag
 
 BOX_SURE = 0.5  # score from which a detected thing is named
 TAG_SURE = 0.5  # ... from which a whole picture's tag is named
@@ -61,11 +61,16 @@ def scene(timeline: Timeline, sight: Sight) -> Scene | None:
     return Scene(sight.session, sight.track, sight.at, sight.arrived, text, sight.at, sight.at, (evidence,), dict(sight.stages))
 
 
+def labelled(sight: Sight) -> list[Box | Tag]:
+    """Everything that has a label and a score: boxes, then tags."""
+    return [*sight.boxes, *sight.tags]
+
+
 def quote(sight: Sight) -> str:
     """The labels behind a picture's words, with scores."""
     if sight.blank:
         return "blank picture"
-    return ", ".join(f"{item.label} {item.score:.2f}" for item in (*sight.boxes, *sight.tags) if item.score >= TAG_MAY)
+    return ", ".join(f"{item.label} {item.score:.2f}" for item in labelled(sight) if item.score >= TAG_MAY)
 
 
 def appearances(timeline: Timeline, thing: str) -> list[Evidence]:
@@ -238,7 +243,7 @@ def there_between(timeline: Timeline, thing: str, start: float, end: float) -> F
     if spans:
         return Finding(("Yes, ", f"from {clock(spans[0].start)} to {clock(spans[0].end)}."), (spans[0],))
     items = [item for item in timeline.shown if item.start < end and timeline.end_of(item) > start and item.sight is not None]
-    maybe = any(entry.score >= TAG_MAY and things.is_a(entry.label, thing) for item in items if item.sight is not None for entry in (*item.sight.tags, *item.sight.boxes))
+    maybe = any(entry.score >= TAG_MAY and things.is_a(entry.label, thing) for item in items if item.sight is not None for entry in labelled(item.sight))
     if not items or maybe or not things.detectable(thing) or timeline.dropped["shown"]:
         return refusal()
     return Finding(("No, ", f"no {thing} has been in the picture."), (Evidence(start, end, "timeline", f"no {thing} between {clock(start)} and {clock(end)}"),))

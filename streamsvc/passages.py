@@ -16,7 +16,7 @@ ENOUGH = 0.55  # share of the question's words, weighed by rarity, that a line m
 STRICT = 0.75  # ... where a near miss would be a wrong answer
 NEIGHBOUR = 0.6  # worth of a word that stands in the line before or after
 _NUMERAL = re.compile(r"^(?:\d[\d,.]*|one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|twenty|thirty|forty|fifty|hundred|thousand|million|dozen|once|twice)$")
-_NOT = frozenset("not no never nobody nothing none neither nor without hardly noone cannot".split())
+_NOT = frozenset(["not", "no", "never", "nobody", "nothing", "none", "neither", "nor", "without", "hardly", "noone", "cannot"])
 _NONE_OF = {"anybody": "nobody none", "anyone": "nobody none", "anything": "nothing", "any": "no none", "ever": "never"}
 _MEMBERS = {
     "season": "spring summer autumn fall winter", "month": "january february march april may june july august september october november december",
@@ -60,7 +60,10 @@ def counted_words(count: int) -> str:
 def quote_of(text: str, most: int, tail: bool = False) -> str:
     """At most `most` words of a text, its beginning, or its end; double quotes become single ones."""
     parts = text.replace('"', "'").replace("“", "'").replace("”", "'").split()
-    size = lambda words: len(tokens(" ".join(words).replace("-", " ")))  # noqa: E731
+
+    def size(words: list[str]) -> int:
+        return len(tokens(" ".join(words).replace("-", " ")))
+
     cut = list(parts)
     while len(cut) > 1 and size(cut) > most:
         cut = cut[1:] if tail else cut[:-1]
@@ -174,25 +177,35 @@ def _quoted(line: _Line, wanted: Sequence[str], timeline: Timeline) -> Finding:
         return Finding((f"On the screen at {clock(line.evidence.start)}: ", f'"{quote_of(line.evidence.quote, 30)}"'), (line.evidence,), lines=(line.evidence,))
     part = _part(line.sentence, wanted, 28)
     said = timeline.said
-    if len(part) == len(line.sentence.words) and len(part) <= 14 and line.place + 1 < len(said):
-        following = said[line.place + 1]
-        if following.start - line.sentence.end < 2.0 and len(part) + len(following.words) <= 26:
+    if len(part) == len(line.sentence.words) and len(part) <= 14:  # a short line is told with what comes after it, else with what came before
+        following = said[line.place + 1] if line.place + 1 < len(said) else None
+        before = said[line.place - 1] if line.place else None
+        if following is not None and following.start - line.sentence.end < 2.0 and len(part) + 3 < len(part) + len(following.words) <= 30:
             part = (*part, *following.words)
+        elif before is not None and line.sentence.start - before.end < 2.0 and len(part) + len(before.words) <= 34:
+            part = (*before.words, *part)
     text = " ".join(word.text for word in part)
-    quoted = ("… " if part[0] is not line.sentence.words[0] else "") + quote_of(text, 28)
+    quoted = ("… " if part[0] not in (line.sentence.words[0], said[line.place - 1].words[0]) else "") + quote_of(text, 34)
     span = Evidence(part[0].start, part[-1].end, "speech", text)
     return Finding((f"At {clock(span.start)}: ", f'"{quoted}"'), (span,), lines=(line.sentence.evidence(),))
 
 
 def _part(sentence: Sentence, wanted: Sequence[str], most: int) -> tuple[Word, ...]:
-    """The stretch of a long sentence that holds most of the wanted words, with more after them than before."""
+    """The stretch of a long sentence that holds most of the wanted words and what follows the last of them."""
     words = sentence.words
     if len(words) <= most:
         return words
-    hits = [i for i, word in enumerate(words) if set(terms(word.text)) & set(wanted)]
+    hits = [i for i, held in enumerate(_holds(sentence, wanted)) if held]
     if not hits:
         return words[:most]
-    best = max(range(len(words) - most + 1), key=lambda s: (sum(s <= i < s + most for i in hits), -abs((hits[0] - s) - 6)))
+
+    def worth(start: int) -> tuple[float, int]:
+        inside = [i for i in hits if start <= i < start + most]
+        after = start + most - 1 - inside[-1] if inside else 0
+        room = len(words) - 1 - inside[-1] if inside else 0
+        return len(inside) + (0.9 if after >= min(8, room) else 0.1 * after), -start
+
+    best = max(range(len(words) - most + 1), key=worth)
     return words[best : best + most]
 
 

@@ -12,23 +12,18 @@ from functools import cached_property
 from streamsvc import things
 from streamsvc.search import STOP, stem, terms, tokens
 
-_AUX = "is are was were has have had did does do can could will would should am isn't wasn't didn't hasn't".split()
+_AUX = ["is", "are", "was", "were", "has", "have", "had", "did", "does", "do", "can", "could", "will", "would", "should", "am", "isn't", "wasn't", "didn't", "hasn't"]
 _ORDINALS = {
     word: number
     for number, words in enumerate(("first 1st opening initial", "second 2nd", "third 3rd", "fourth 4th", "fifth 5th", "sixth 6th", "seventh 7th", "eighth 8th"), 1)
     for word in words.split()
 } | {"ninth": 9, "tenth": 10, "last": -1, "final": -1, "latest": -1}
-_NUMBERS = {word: n for n, word in enumerate("zero one two three four five six seven eight nine ten eleven twelve".split())}
+_NUMBERS = {word: n for n, word in enumerate(["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"])}
 
 # Words about the stream itself: they say where to look, not what for.
 META = frozenset(
     stem(word)
-    for word in (
-        "say said speaker speakers speak spoken talk talking mention mentioned reader narrator presenter lecturer host voiceover name named call called tell told slide slides screen "
-        "show shown display displayed picture image photo video stream scene frame clip camera visible lecture presentation title titled heading headline text written write "
-        "read word words sentence phrase speech appear appeared see seen view viewer page line question answer kind sort type thing things time times moment point currently now yet ever "
-        "ago far second seconds minute minutes audience recording transcript caption captions mean happen there according anybody anyone anything somebody someone something everything nothing nobody"
-    ).split()
+    for word in ["say", "said", "speaker", "speakers", "speak", "spoken", "talk", "talking", "mention", "mentioned", "reader", "narrator", "presenter", "lecturer", "host", "voiceover", "name", "named", "call", "called", "tell", "told", "slide", "slides", "screen", "show", "shown", "display", "displayed", "picture", "image", "photo", "video", "stream", "scene", "frame", "clip", "camera", "visible", "lecture", "presentation", "title", "titled", "heading", "headline", "text", "written", "write", "read", "word", "words", "sentence", "phrase", "speech", "appear", "appeared", "see", "seen", "view", "viewer", "page", "line", "question", "answer", "kind", "sort", "type", "thing", "things", "time", "times", "moment", "point", "currently", "now", "yet", "ever", "ago", "far", "second", "seconds", "minute", "minutes", "audience", "recording", "transcript", "caption", "captions", "mean", "happen", "there", "according", "anybody", "anyone", "anything", "somebody", "someone", "something", "everything", "nothing", "nobody"]
 )
 SCREEN = re.compile(r"\b(slides?|screen|title[ds]?|heading|headline|written|text|pages?|reads|bullet)\b")
 SPOKEN = re.compile(r"\b(sa(?:y|ys|id|ying)|speak\w*|spoken?|talk(?:s|ed|ing)?|mention\w*|narrat\w+|t(?:ell|old|ells)|heard|speech|utter\w*|refer(?:s|red)? to|discuss\w*|nam(?:e|ed) by)\b")
@@ -151,7 +146,7 @@ def thing_in(text: str) -> tuple[str, list[str]] | None:
     for length in (3, 2, 1):
         for index in range(len(words) - length + 1):
             phrase = " ".join(words[index : index + length])
-            if length == 1 and (phrase in STOP or stem(phrase) in META and phrase not in ("anybody", "anyone", "somebody", "someone")):
+            if length == 1 and (phrase in STOP or (stem(phrase) in META and phrase not in ("anybody", "anyone", "somebody", "someone"))):
                 continue
             if things.known(phrase):
                 others = words[:index] + words[index + length :]

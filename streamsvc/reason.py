@@ -6,7 +6,7 @@ An answer streams by checked clause: what was shown is never retracted, and the 
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from typing import Any, Protocol
 
@@ -40,7 +40,7 @@ class Asks(Protocol):
         ...
 
 
-async def answer(question: Question, timeline: Timeline, think: Asks | None, settings: Think) -> AsyncIterator[Delta | Answer]:
+async def answer(question: Question, timeline: Timeline, think: Asks | None, settings: Think) -> AsyncGenerator[Delta | Answer, None]:
     """Answer one question from what is known now: deltas, then the Answer.
 
     Args:

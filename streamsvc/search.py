@@ -22,11 +22,7 @@ _TOKEN = re.compile(r"[a-z0-9]+(?:['’][a-z]+)?(?:[.:]\d+)?", re.ASCII)
 _HYPHEN = re.compile(r"(?<=[a-z])[-‐‑](?=[a-z])")
 
 STOP = frozenset(
-    "a an the and or but nor so if then than that this these those there here it its he him his she her hers they them their theirs we us our "
-    "ours you your yours i me my mine who whom whose which what when where why how is are was were be been being am do does did done doing has "
-    "have had having will would shall should can could may might must of in on at to for from by with about into onto over under out up down off "
-    "as not no yes any some all each every ever just only also too very much more most such own same s t ll ve re d m don isn wasn didn doesn "
-    "hasn haven hadn couldn wouldn while during between until since far please now".split()
+    ["a", "an", "the", "and", "or", "but", "nor", "so", "if", "then", "than", "that", "this", "these", "those", "there", "here", "it", "its", "he", "him", "his", "she", "her", "hers", "they", "them", "their", "theirs", "we", "us", "our", "ours", "you", "your", "yours", "i", "me", "my", "mine", "who", "whom", "whose", "which", "what", "when", "where", "why", "how", "is", "are", "was", "were", "be", "been", "being", "am", "do", "does", "did", "done", "doing", "has", "have", "had", "having", "will", "would", "shall", "should", "can", "could", "may", "might", "must", "of", "in", "on", "at", "to", "for", "from", "by", "with", "about", "into", "onto", "over", "under", "out", "up", "down", "off", "as", "not", "no", "yes", "any", "some", "all", "each", "every", "ever", "just", "only", "also", "too", "very", "much", "more", "most", "such", "own", "same", "s", "t", "ll", "ve", "re", "d", "m", "don", "isn", "wasn", "didn", "doesn", "hasn", "haven", "hadn", "couldn", "wouldn", "while", "during", "between", "until", "since", "far", "please", "now"]
 )
 
 # Irregular forms that no suffix rule joins (a general list of common English verbs and nouns).

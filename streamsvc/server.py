@@ -6,12 +6,15 @@ import asyncio
 import base64
 import binascii
 import contextlib
+import dataclasses
 import json
+import socket
 from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import structlog
+import uvicorn
 from fastapi import APIRouter, Depends, FastAPI, Query, Request, Response, WebSocket, WebSocketDisconnect
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse, StreamingResponse
@@ -22,15 +25,15 @@ from starlette.middleware.base import RequestResponseEndpoint
 from starlette.websockets import WebSocketState
 
 import streamsvc
-from streamsvc import captions, clock, metrics, schema
+from streamsvc import captions, metrics, schema
 from streamsvc.auth import SUBPROTOCOL, need
 from streamsvc.config import Settings
 from streamsvc.errors import CapacityError, InvalidRequest, NotFound, StreamsvcError, TooLarge, Unauthorized
 from streamsvc.ingest import whip
-from streamsvc.rate import Rate
 from streamsvc.publish import Subscription
-from streamsvc.search import search as search_timeline
-from streamsvc.service import Publication, Service
+from streamsvc.rate import Rate
+from streamsvc.search import search as search_lines
+from streamsvc.service import Service
 from streamsvc.session import Session, State
 from streamsvc.types import Grants
 
@@ -206,7 +209,7 @@ def _sessions(service: Service) -> APIRouter:
         session_id: str, q: Annotated[str, Query(min_length=1, max_length=500)], limit: Annotated[int, Query(ge=1, le=50)] = 10
     ) -> Any:
         """What was said and shown that fits the words of `q`, best first."""
-        return search_timeline(service.find(session_id).timeline, q, limit)
+        return [dataclasses.asdict(hit) for hit in search_lines(service.find(session_id).timeline.lines(), q, limit)]
 
     @router.get("/{session_id}/captions.{form}", dependencies=[subscribe])
     async def subtitles(session_id: str, form: Literal["vtt", "srt", "json"]) -> Response:
@@ -500,37 +503,70 @@ class _Whip:
     """What the WHIP door asks of the service."""
 
     def __init__(self, service: Service) -> None:
+        self.limits = service.settings.limits
         self._service = service
         self._rate = Rate(service.settings.limits.requests_per_minute)
 
-    async def authorise(self, request: Request, session: str | None, permission: str) -> Grants:
+    async def authorise(self, request: Request, session: str | None, right: str) -> Grants:
         """The bearer's grants for publishing to a session."""
         grants = self._service.auth.grants(request.headers)
-        need(grants, session, permission)
+        need(grants, session, right)
         return grants
 
-    async def publish(self, session: str | None, offer: str, grants: Grants) -> Publication:
+    async def publish(self, session: str | None, offer: str, grants: Grants) -> whip.Publication:
         """Answer an offer."""
         self._rate.take(grants.tenant)
         return await self._service.publish(session, offer)
 
-    def find(self, resource: str) -> Publication:
+    def find(self, resource: str) -> whip.Publication | None:
         """A publication by the name in its Location."""
-        publication = self._service.publications.get(resource)
-        if publication is None:
-            raise NotFound("there is no such publication", code="no_publication")
-        return publication
+        return self._service.publications.get(resource)
 
     async def end(self, resource: str) -> None:
         """End a publication."""
         await self._service.unpublish(resource)
 
+    def ice_links(self, grants: Grants) -> list[str]:
+        """The ICE servers that a publisher may use."""
+        return [f'<{url}>; rel="ice-server"' for url in self._service.settings.ingest.ice_servers]
+
 
 @contextlib.asynccontextmanager
-async def running(settings: Settings) -> AsyncIterator[tuple[Service, FastAPI]]:
-    """A service with its doors; the models load meanwhile."""
+async def listening(
+    settings: Settings, listener: socket.socket, tls: tuple[str, str] | None = None
+) -> AsyncIterator[tuple[Service, asyncio.Task[None]]]:
+    """A service with its doors open at a bound socket; the models load meanwhile.
+
+    Args:
+        settings: validated.
+        listener: bound and listening; the caller closes it.
+        tls: certificate chain and key, PEM files.
+
+    Yields:
+        The service, and the task that serves: it ends only when something is wrong.
+    """
     async with Service(settings) as service:
-        started = clock.now()
-        log.info("service started", workers=sorted(service.workers))
-        yield service, build(service)
-        log.info("service stopped", seconds=round(clock.now() - started, 1))
+        doors = uvicorn.Server(
+            uvicorn.Config(
+                build(service),
+                ws="websockets-sansio",  # the default one imports websockets.legacy, which warns
+                ws_max_size=settings.limits.message_bytes + 2 * settings.limits.image_bytes,
+                ws_per_message_deflate=False,
+                loop="asyncio",
+                lifespan="off",
+                log_config=None,
+                access_log=False,  # it would log query strings
+                timeout_graceful_shutdown=5,
+                ssl_certfile=tls[0] if tls else None,
+                ssl_keyfile=tls[1] if tls else None,
+                server_header=False,
+            )
+        )
+        doors.capture_signals = contextlib.nullcontext  # type: ignore[method-assign,assignment]  # the caller drains first
+        serving = asyncio.create_task(doors.serve(sockets=[listener]))
+        try:
+            yield service, serving
+        finally:
+            await service.drain()
+            doors.should_exit = True
+            await serving

@@ -10,7 +10,6 @@ import functools
 import secrets
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -24,6 +23,7 @@ from streamsvc.config import Settings
 from streamsvc.errors import CapacityError, Conflict, InvalidRequest, NotFound, StreamsvcError
 from streamsvc.ingest import peer as webrtc
 from streamsvc.ingest.source import open_source
+from streamsvc.ingest.whip import Publication
 from streamsvc.session import Roles, Session, State
 from streamsvc.store import Store, sweep
 from streamsvc.worker import Worker
@@ -34,15 +34,6 @@ _NICE = {"hear": 0, "see": 5, "think": 10}
 _JANITOR = 5.0  # seconds between looks for sessions whose retention has passed
 _DECODERS = 2  # threads that decode media, all sessions together
 _ENDED = 200  # ended sessions kept readable at once; the oldest go first
-
-
-@dataclass(frozen=True, slots=True)
-class Publication:
-    """One WHIP publication: the resource that its Location names."""
-
-    session: str
-    resource: str  # unguessable
-    peer: webrtc.Peer
 
 
 class Service:
@@ -253,12 +244,12 @@ class Service:
         resource = secrets.token_urlsafe(18)
 
         def on_state(state: str, why: str) -> None:
-            if state == "failed":
-                metrics.ice_failures.labels(why if why in ("handshake", "ice", "dtls") else "media").inc()
+            if state == "closed":
+                self.publications.pop(resource, None)
+                if why in ("handshake", "failed"):
+                    metrics.ice_failures.labels(why).inc()
             if told:
                 session.publisher_state(told[0], state, why)
-            if state in ("closed", "failed"):
-                self.publications.pop(resource, None)
 
         try:
             peer = await webrtc.answer(
@@ -289,8 +280,8 @@ class Service:
         if publication is None:
             raise NotFound("there is no such publication", code="no_publication")
         session = self.sessions.get(publication.session)
-        if session is not None and session.publisher is publication.peer:
-            session.detach("unpublished")
+        if session is not None:
+            session.publisher_state(publication.peer, "closed", "unpublished")
         await publication.peer.close()
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import enum
+import functools
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -127,7 +128,7 @@ class Session:
         self.zero = clock.now()
         self.ended_at: float | None = None  # monotonic seconds
         self.publisher: Publisher | None = None
-        self.timeline = Timeline(name)
+        self.timeline = Timeline()
         self.cues: list[Cue] = []  # closed ones, oldest first; bounded by settings.store.events
         self.report = Report(settings.budget)
         self.log = Log(name, self.zero, settings.limits, store, self.report.note)
@@ -136,15 +137,16 @@ class Session:
         self._captions = Cues(name)
         self._tracks: dict[str, MediaTrack] = {}
         self._sees = sees
+        self._newest = 0.0  # session seconds of the newest frame that came in
+        self._scaled = False  # a file plays, and not at the speed of time
         self._wants = sample.Wants()
         self._audio: Ring[EncodedFrame] = Ring(settings.ingest.audio_ring, lambda frame: self._dropped("audio"))
         self._video: Ring[EncodedFrame] = Ring(settings.ingest.video_ring, self._video_dropped)
         self._video_hole = False
         self._chunks: Ring[AudioChunk] = Ring(_CHUNKS, lambda chunk: self._dropped("chunks"))
         self._keyframes: Ring[_Seen] = Ring(2, lambda seen: self._dropped("keyframe"))
-        self._texts: Ring[_Seen] = Ring(1, self._text_dropped)
-        self._text_hole = False
-        self._questions: Ring[tuple[Question, str | None]] = Ring(settings.limits.questions_waiting)
+        self._texts: Ring[_Seen] = Ring(1, lambda seen: self._dropped("text"))
+        self._questions: Ring[tuple[Question, float, str | None]] = Ring(settings.limits.questions_waiting)
         self._held: list[tuple[str, str]] = []  # questions to ask when all has been understood, and who asks
         self._ending = asyncio.Event()
         self._end_reason = "ended"
@@ -236,6 +238,7 @@ class Session:
         """Attach an opened source and feed it to the end; then the session ends."""
         self.attach(source)
         self.zero = self.log.zero = clock.now()
+        self._scaled = speed != 1.0 and source.duration is not None
         error: StreamsvcError | None = None
         try:
             await source.run(self.tap, self.room, lambda: self.zero)
@@ -247,6 +250,7 @@ class Session:
 
     def tap(self, frame: EncodedFrame) -> None:
         """Take one encoded frame, in a media task: nothing here waits."""
+        self._newest = max(self._newest, frame.at)
         if frame.kind == "audio":
             self._audio.put(frame)
         elif self._sees and sample.wants(frame, self._wants):
@@ -254,13 +258,17 @@ class Session:
         else:
             metrics.frames.labels("not_wanted").inc()
 
+    def position(self) -> float:
+        """Session seconds of now: for a file that plays faster than real time, the newest media time that came in."""
+        return self._newest if self._scaled else clock.now() - self.zero
+
     async def room(self) -> None:
         """Wait until the rings have room, for sources that can wait."""
         await self._audio.room()
         await self._video.room()
 
-    def publisher_state(self, publisher: Publisher, state: str, why: str) -> None:
-        """What a WebRTC peer tells about itself: "connected", "stalled", "resumed", "closed" or "failed"."""
+    def publisher_state(self, publisher: object, state: str, why: str) -> None:
+        """What a WebRTC peer tells about itself: "connected", "stalled", "resumed" or "closed"."""
         if self.publisher is not publisher or self._ending.is_set():
             return
         if state == "stalled" and self.state is State.LIVE:
@@ -269,7 +277,7 @@ class Session:
         elif state == "resumed" and self.state is State.STALLED:
             self.state = State.LIVE
             self.log.emit("session.resumed", {"reason": why})
-        elif state in ("closed", "failed"):
+        elif state == "closed":
             self.detach(why)
 
     def detach(self, why: str) -> None:
@@ -298,10 +306,6 @@ class Session:
         self._dropped("video")
         self._video_hole = True
 
-    def _text_dropped(self, seen: _Seen) -> None:
-        self._dropped("text")
-        self._text_hole = True  # the next read must cover the whole screen
-
     async def _on_thread(self, function: Callable[..., T], *args: Any) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._media, function, *args)
 
@@ -326,7 +330,7 @@ class Session:
         self._chunks.close()
 
     async def _transcribe(self) -> None:
-        await transcribe.run(self._chunks, self.roles.hear, self._heard, self._hear_settings, session=self.id, lossless=self._lossless)
+        await transcribe.run(self._chunks, self.roles.hear, self._heard, self._hear_settings, session=self.id, vocabulary=self.vocabulary)
 
     def _heard(self, unit: Words | Speech | Gap) -> None:
         """Publish what the transcriber found."""
@@ -349,7 +353,7 @@ class Session:
                 del self.cues[: -self.settings.store.events]
                 self.timeline.add(cue)
             else:
-                self.timeline.hearing(cue)
+                self.timeline.tail(cue.words[: cue.stable])
             kind = "caption.final" if cue.final else "caption.partial"
             self.log.emit(kind, bodies(cue), at=cue.start, arrived=cue.arrived, stages=cue.stages)
 
@@ -404,7 +408,9 @@ class Session:
             seen = batch[0]
             try:
                 sight = await self._retried(
-                    lambda seen=seen: encode.look(seen.keyframe, seen.jpeg, self.roles.see, self.settings.see, deadline_in_s=_LOOK_SECONDS),
+                    functools.partial(
+                        encode.look, seen.keyframe, seen.jpeg, self.roles.see, self.settings.see, deadline_in_s=_LOOK_SECONDS
+                    ),
                     lambda: len(self._keyframes) > 0,
                 )
             except StreamsvcError as error:
@@ -425,12 +431,9 @@ class Session:
         reader = encode.Reader(self.settings.see)
         async for batch in _batches(self._texts):
             seen = batch[-1]
-            if self._text_hole:
-                self._text_hole = False
-                seen = replace(seen, keyframe=replace(seen.keyframe, changed=(0.0, 0.0, 1.0, 1.0)))
             try:
                 text = await self._retried(
-                    lambda seen=seen: reader.read(seen.keyframe, seen.jpeg, seen.gray, self.roles.see, deadline_in_s=_READ_SECONDS),
+                    functools.partial(reader.read, seen.keyframe, seen.jpeg, seen.gray, self.roles.see, deadline_in_s=_READ_SECONDS),
                     lambda: len(self._texts) > 0,
                 )
             except StreamsvcError as error:
@@ -505,8 +508,8 @@ class Session:
             raise CapacityError(f"{limits.questions_waiting} questions wait already", retry_after=2.0, code="too_many_questions")
         now = clock.now()
         seconds = deadline_ms / 1000 if deadline_ms is not None else self.settings.think.deadline
-        question = Question(number or f"q_{secrets.token_hex(6)}", text, now - self.zero, now + seconds, audience, image)
-        self._questions.put((question, client if audience == "asker" else None))
+        question = Question(number or f"q_{secrets.token_hex(6)}", text, self.position(), now + seconds, audience, image)
+        self._questions.put((question, now, client if audience == "asker" else None))
         return question
 
     def hold(self, texts: Sequence[str], client: str) -> None:
@@ -521,8 +524,7 @@ class Session:
 
     async def _answer(self) -> None:
         async for batch in _batches(self._questions, 1):
-            question, client = batch[0]
-            asked = question.asked + self.zero  # monotonic seconds
+            question, asked, client = batch[0]
             first = True
             try:
                 async with contextlib.aclosing(reason.answer(question, self.timeline, self.roles.think, self.settings.think)) as parts:
@@ -532,16 +534,23 @@ class Session:
                                 metrics.answer_first_delta.observe(clock.now() - asked)
                                 self.report.age("first_delta", clock.now() - asked)
                                 first = False
-                            self.log.emit("answer.delta", {"question_id": question.id, "text": part.text}, arrived=asked, audience=client)
+                            self.log.emit(
+                                "answer.delta",
+                                {"question_id": question.id, "text": part.text},
+                                at=question.asked,
+                                arrived=asked,
+                                audience=client,
+                            )
                         else:
-                            self._answered(part, asked, client)
+                            self._answered(part, question, asked, client)
             except StreamsvcError as error:
                 told = {"question_id": question.id, "text": "", "supported": False, "evidence": [], "error": error.body()["error"]}
-                self.log.emit("answer.done", told, arrived=asked, audience=client)
+                self.log.emit("answer.done", told, at=question.asked, arrived=asked, audience=client)
 
-    def _answered(self, answer: Answer, asked: float, client: str | None) -> None:
+    def _answered(self, answer: Answer, question: Question, asked: float, client: str | None) -> None:
         self.report.age("answer", clock.now() - asked)
-        self.log.emit("answer.done", bodies(answer, self.frame_url), arrived=asked, stages=answer.stages, audience=client)
+        body = bodies(answer, self.frame_url)
+        self.log.emit("answer.done", body, at=question.asked, arrived=asked, stages=answer.stages, audience=client)
 
     # --- what others read ---
 

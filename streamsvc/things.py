@@ -148,9 +148,9 @@ _CALLED = {
 
 # Groups that are part of a wider one, and where a thing of the picture tells the place.
 _WIDER = {
-    **dict.fromkeys("dog cat bird fish frog turtle lizard snake spider bear insect monkey ape wolf fox elephant rabbit crab".split(), "animal"),
-    **dict.fromkeys("car truck bus train airplane boat ship motorcycle bicycle rocket".split(), "vehicle"),
-    **dict.fromkeys("fruit vegetable pizza".split(), "food"),
+    **dict.fromkeys(["dog", "cat", "bird", "fish", "frog", "turtle", "lizard", "snake", "spider", "bear", "insect", "monkey", "ape", "wolf", "fox", "elephant", "rabbit", "crab"], "animal"),
+    **dict.fromkeys(["car", "truck", "bus", "train", "airplane", "boat", "ship", "motorcycle", "bicycle", "rocket"], "vehicle"),
+    **dict.fromkeys(["fruit", "vegetable", "pizza"], "food"),
     "coffee": "drink",
     "laptop": "computer",
     "computer": "device",
@@ -159,10 +159,10 @@ _WIDER = {
     "piano": "instrument",
 }
 _PLACES = {
-    **dict.fromkeys("road street highway motorway lane".split(), ("car", "truck", "bus", "motorcycle", "bicycle", "traffic light", "stop sign")),
-    **dict.fromkeys("table desk counter".split(), ("cup", "bowl", "bottle", "wine glass", "laptop", "book", "drink", "food", "dish", "keyboard", "vase")),
-    **dict.fromkeys("sky air".split(), ("airplane", "bird", "kite", "rocket")),
-    **dict.fromkeys("water sea lake river".split(), ("boat", "ship")),
+    **dict.fromkeys(["road", "street", "highway", "motorway", "lane"], ("car", "truck", "bus", "motorcycle", "bicycle", "traffic light", "stop sign")),
+    **dict.fromkeys(["table", "desk", "counter"], ("cup", "bowl", "bottle", "wine glass", "laptop", "book", "drink", "food", "dish", "keyboard", "vase")),
+    **dict.fromkeys(["sky", "air"], ("airplane", "bird", "kite", "rocket")),
+    **dict.fromkeys(["water", "sea", "lake", "river"], ("boat", "ship")),
 }
 _PLACE_STEMS = {stem(place): members for place, members in _PLACES.items()}
 CATEGORIES = frozenset(stem(word) for word in (*_WIDER.values(), "furniture", "object", "thing", "dish", "dessert", "building"))
@@ -246,7 +246,7 @@ def detectable(phrase: str) -> bool:
 
 
 # Groups and names of which the detector knows only a few members or a wider kind: their absence tells nothing.
-_NARROW = frozenset(_key(word) for word in "thing object dish device food fruit vegetable furniture computer phone drink screen pet creature mobile plant ball puppy kitten kitty".split())
+_NARROW = frozenset(_key(word) for word in ["thing", "object", "dish", "device", "food", "fruit", "vegetable", "furniture", "computer", "phone", "drink", "screen", "pet", "creature", "mobile", "plant", "ball", "puppy", "kitten", "kitty"])
 _ALL = frozenset(key for name in (*_DETECTED, *_GROUPS, *(n for names in _GROUPS.values() for n in names.split("; "))) for key in kinds(name))
 
 

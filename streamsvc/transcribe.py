@@ -303,7 +303,7 @@ class Transcriber:
     def _placed(self, ask: Ask, hypothesis: dict[str, Any]) -> list[Word]:
         """The hypothesis in session time; nothing if it is no speech."""
         raw = hypothesis["words"]
-        if not raw or hypothesis["no_speech"] > 0.6 and hypothesis["log_probability"] < -1.0:
+        if not raw or (hypothesis["no_speech"] > 0.6 and hypothesis["log_probability"] < -1.0):
             return []
         words: list[Word] = []
         for text, start, end, probability in raw:
@@ -444,9 +444,7 @@ class _Run:
         if self.core.unjudged() is not None and self.trouble:
             await self._pause()
         try:
-            if not self.waiting and self.core.unjudged() is None:
-                self.waiting.extend(await self.chunks.take())
-            elif len(self.chunks) and self._live():
+            if (not self.waiting and self.core.unjudged() is None) or (len(self.chunks) and self._live()):
                 self.waiting.extend(await self.chunks.take())
         except Closed:
             return False

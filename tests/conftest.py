@@ -6,7 +6,7 @@ import asyncio
 import gc
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import psutil
@@ -15,6 +15,7 @@ import pytest
 from streamsvc.clock import VirtualLoop
 
 MEDIA = Path(__file__).resolve().parents[2] / "shared" / "media"
+TASK_PATIENCE = 0.5  # seconds that tasks get to end once their loop is closed on them
 LEAK_PATIENCE = 5.0  # seconds that threads, processes and descriptors get to go away
 # Threads that live as long as the process, started by libraries once.
 LASTING_THREADS = ("asyncio_", "AnyIO worker thread", "ThreadPoolExecutor", "media", "tqdm", "pytest_timeout", "_connection_worker")
@@ -41,10 +42,17 @@ def media() -> Path:
     return MEDIA
 
 
+def _runs(child: psutil.Process) -> bool:
+    try:
+        return child.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:  # it has ended since it was listed
+        return False
+
+
 def _open_things() -> tuple[set[int], set[int], int]:
     process = psutil.Process()
     threads = {t.ident or 0 for t in threading.enumerate() if not t.name.startswith(LASTING_THREADS)}
-    children = {child.pid for child in process.children(recursive=True) if child.status() != psutil.STATUS_ZOMBIE}
+    children = {child.pid for child in process.children(recursive=True) if _runs(child)}
     return threads, children, len(list(Path("/proc/self/fd").iterdir()))
 
 
@@ -69,3 +77,49 @@ def no_leaks(request: pytest.FixtureRequest) -> Iterator[None]:
             pytest.fail("left behind: " + "; ".join(left))
         gc.collect()
         time.sleep(0.02)
+
+
+# --- tasks and transports -------------------------------------------------------------------------------------------
+# Every loop of ours and of pytest-asyncio belongs to an asyncio.Runner, which cancels what is left when it closes, and
+# says nothing. So `close` is made to say it, whoever opened the loop: the test, a fixture, or code under test.
+
+_left_tasks: list[str] = []
+_in_call = False
+_close = asyncio.Runner.close
+
+
+def _close_and_tell(runner: asyncio.Runner) -> None:
+    loop = getattr(runner, "_loop", None)
+    if loop is not None and not loop.is_closed() and not loop.is_running():
+        deadline = time.monotonic() + TASK_PATIENCE
+        while (pending := asyncio.all_tasks(loop)) and time.monotonic() < deadline:
+            loop.run_until_complete(asyncio.sleep(0.01))
+            time.sleep(0.001)  # a virtual loop takes no time of its own
+        _left_tasks.extend(f"{task.get_name()} ({getattr(task.get_coro(), '__qualname__', '?')})" for task in pending)
+    _close(runner)
+    if not _in_call:
+        gc.collect()  # an unclosed transport or socket warns when it is collected: now, not in somebody else's test
+
+
+asyncio.Runner.close = _close_and_tell  # type: ignore[method-assign]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
+    """Know when a test itself runs: a full collection there, once per loop, would cost more than the tests."""
+    global _in_call
+    _in_call = True
+    try:
+        return (yield)
+    finally:
+        _in_call = False
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, object, object]:
+    """Fail a test whose loop was closed over tasks that were still at work."""
+    result = yield
+    left, _left_tasks[:] = sorted(set(_left_tasks)), []
+    if left:
+        pytest.fail("left behind: tasks " + ", ".join(left), pytrace=False)
+    return result

@@ -56,6 +56,9 @@ class Publisher(Protocol):
     async def add_candidates(self, fragment: str) -> None:
         """Add trickled candidates."""
 
+    async def close(self) -> None:
+        """Stop; never raises."""
+
 
 @dataclass(frozen=True, slots=True)
 class Publication:

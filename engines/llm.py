@@ -1,0 +1,69 @@
+"""The small language model on CTranslate2, one thread: op "generate" streams a greedy continuation, op "count" counts tokens."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from engines import Engine, Op, Payload, StreamOp
+from engines.build_llm import built
+from streamsvc.errors import InvalidRequest, ModelMissing
+
+LONGEST_PROMPT = 1000  # tokens; of a longer one the end is kept
+MOST_TOKENS = 256  # of one continuation
+_FILES = {"smollm2-135m-instruct": "SmolLM2-135M-Instruct.Q4_1.gguf"}
+
+
+def load(options: dict[str, Any]) -> Engine:
+    """Load the model, converting it first if that was not done yet (about half a minute, once).
+
+    Args:
+        options: "models" is the folder of models, "model" the model's name there.
+
+    Raises:
+        ModelMissing: the file is not there or is broken.
+    """
+    import ctranslate2
+    from tokenizers import Tokenizer
+
+    name = str(options.get("model", "smollm2-135m-instruct"))
+    folder = Path(options["models"]) / name
+    source = folder / _FILES[name] if name in _FILES else next(iter(sorted(folder.glob("*.gguf"))), folder / "*.gguf")
+    place = built(source)
+    try:
+        tokenizer = Tokenizer.from_file(str(place / "tokenizer.json"))
+        generator = ctranslate2.Generator(str(place), device="cpu", compute_type="int8", inter_threads=1, intra_threads=1)
+    except Exception as error:  # the library raises RuntimeError and plain Exception for broken files
+        raise ModelMissing(f"the converted language model in {place.name} is broken ({error}): remove that folder") from None
+
+    def generate(asked: Payload) -> Iterator[Payload]:
+        prompt = asked.get("prompt")
+        if not isinstance(prompt, str) or not prompt:
+            raise InvalidRequest("generate wants a prompt")
+        most = max(1, min(int(asked.get("max_tokens", 32)), MOST_TOKENS))
+        stops = [str(stop) for stop in asked.get("stop", []) if stop]
+        ids = tokenizer.encode(prompt).ids[-LONGEST_PROMPT:]
+        pieces = generator.generate_tokens([tokenizer.id_to_token(index) for index in ids], max_length=most, sampling_topk=1)
+        got: list[int] = []
+        told = ""
+        with contextlib.closing(pieces):
+            for step in pieces:
+                if step.token_id == 2 or step.is_last and tokenizer.id_to_token(step.token_id) == "<|im_end|>":
+                    break
+                got.append(step.token_id)
+                text = tokenizer.decode(got)
+                cut = min((place for place in (text.find(stop) for stop in stops) if place >= 0), default=-1)
+                if cut >= 0:
+                    text = text[:cut]
+                if not text.endswith("\ufffd") and len(text) > len(told):  # a character may need several tokens
+                    yield {"text": text[len(told) :]}
+                    told = text
+                if cut >= 0:
+                    break
+
+    def count(batch: list[Payload]) -> list[Payload | Exception]:
+        return [{"tokens": len(tokenizer.encode(str(asked.get("text", ""))).ids)} for asked in batch]
+
+    return Engine({"generate": StreamOp(generate), "count": Op(count, batch=16)}, {"llm": name, "runtime": f"ctranslate2 {ctranslate2.__version__} int8"})
