@@ -353,7 +353,11 @@ def load_whisper(folder: Path, workers: int) -> Whisper:
     import tokenizers
 
     try:
-        mels = int(json.loads((folder / "preprocessor_config.json").read_text())["feature_size"]) if (folder / "preprocessor_config.json").is_file() else 80
+        mels = (
+            int(json.loads((folder / "preprocessor_config.json").read_text())["feature_size"])
+            if (folder / "preprocessor_config.json").is_file()
+            else 80
+        )
         tokenizer = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
         model = ctranslate2.models.Whisper(str(folder), device="cpu", compute_type="int8", inter_threads=workers, intra_threads=1)
     except Exception as error:  # each library raises its own kind, down to a bare Exception

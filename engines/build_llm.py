@@ -80,7 +80,11 @@ def convert(source: Path, target: Path) -> None:
         raise ModelMissing(f"the language model {source.name} cannot be read ({error}): run `streamsvc models pull`") from None
     pieces = meta.texts("tokenizer.ggml.tokens")
     spec.register_vocabulary(pieces)
-    spec.config.bos_token, spec.config.eos_token, spec.config.unk_token = pieces[meta.whole("tokenizer.ggml.bos_token_id")], pieces[meta.whole("tokenizer.ggml.eos_token_id")], pieces[0]
+    spec.config.bos_token, spec.config.eos_token, spec.config.unk_token = (
+        pieces[meta.whole("tokenizer.ggml.bos_token_id")],
+        pieces[meta.whole("tokenizer.ggml.eos_token_id")],
+        pieces[0],
+    )
     spec.config.layer_norm_epsilon = meta.real("llama.attention.layer_norm_rms_epsilon")
     spec.validate()
     spec.optimize(quantization="int8")
@@ -150,7 +154,9 @@ def _tokenizer(meta: _Meta, pieces: list[str]) -> Any:
 
     merges = [(left, right) for left, right in (pair.split(" ", 1) for pair in meta.texts("tokenizer.ggml.merges"))]
     tokenizer = Tokenizer(models.BPE(vocab={piece: index for index, piece in enumerate(pieces)}, merges=merges))
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)])
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+    )
     tokenizer.decoder = decoders.ByteLevel()
     control = [piece for piece, kind in zip(pieces, meta.wholes("tokenizer.ggml.token_type"), strict=True) if kind == 3]
     tokenizer.add_special_tokens([AddedToken(piece, special=True, normalized=False) for piece in control])

@@ -13,7 +13,14 @@ from streamsvc.errors import InvalidRequest, ModelMissing
 
 LONGEST_PROMPT = 1000  # tokens; of a longer one the end is kept
 MOST_TOKENS = 256  # of one continuation
-_FILES = {"smollm2-135m-instruct": "SmolLM2-135M-Instruct.Q4_1.gguf"}
+DEFAULT = "smollm2-135m-instruct"
+_FILES = {DEFAULT: "SmolLM2-135M-Instruct.Q4_1.gguf"}
+
+
+def source(models_dir: Path, name: str = DEFAULT) -> Path:
+    """The GGUF file of a model; it need not be there."""
+    folder = models_dir / name
+    return folder / _FILES[name] if name in _FILES else next(iter(sorted(folder.glob("*.gguf"))), folder / "*.gguf")
 
 
 def load(options: dict[str, Any]) -> Engine:
@@ -28,10 +35,7 @@ def load(options: dict[str, Any]) -> Engine:
     import ctranslate2
     from tokenizers import Tokenizer
 
-    name = str(options.get("model", "smollm2-135m-instruct"))
-    folder = Path(options["models"]) / name
-    source = folder / _FILES[name] if name in _FILES else next(iter(sorted(folder.glob("*.gguf"))), folder / "*.gguf")
-    place = built(source)
+    place = built(source(Path(options["models"]), str(options.get("model", DEFAULT))))
     try:
         tokenizer = Tokenizer.from_file(str(place / "tokenizer.json"))
         generator = ctranslate2.Generator(str(place), device="cpu", compute_type="int8", inter_threads=1, intra_threads=1)
@@ -50,7 +54,7 @@ def load(options: dict[str, Any]) -> Engine:
         told = ""
         with contextlib.closing(pieces):
             for step in pieces:
-                if step.token_id == 2 or step.is_last and tokenizer.id_to_token(step.token_id) == "<|im_end|>":
+                if step.token_id == 2 or (step.is_last and tokenizer.id_to_token(step.token_id) == "<|im_end|>"):
                     break
                 got.append(step.token_id)
                 text = tokenizer.decode(got)
@@ -66,4 +70,7 @@ def load(options: dict[str, Any]) -> Engine:
     def count(batch: list[Payload]) -> list[Payload | Exception]:
         return [{"tokens": len(tokenizer.encode(str(asked.get("text", ""))).ids)} for asked in batch]
 
-    return Engine({"generate": StreamOp(generate), "count": Op(count, batch=16)}, {"llm": name, "runtime": f"ctranslate2 {ctranslate2.__version__} int8"})
+    return Engine(
+        {"generate": StreamOp(generate), "count": Op(count, batch=16)},
+        {"llm": str(options.get("model", DEFAULT)), "runtime": f"ctranslate2 {ctranslate2.__version__} int8"},
+    )

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from engines import Engine, Op, Payload
+from engines.build_vision import compiled
 from streamsvc.errors import ModelMissing, WorkerError
 
 TAGGER_SIDE, DETECTOR_SIDE = 280, 300  # pixels
@@ -109,13 +110,14 @@ class Tagger:
 
     def __init__(self, model: Path, labels: Path) -> None:
         self.labels = [line.split(",")[0].strip() for line in labels.read_text(encoding="utf-8").splitlines() if line.strip()]
-        core = _core()
-        graph = _read(core, model)
-        by_type = {op.get_type_name(): op for op in graph.get_ordered_ops()}  # the last of each type
-        if "AvgPool" not in by_type or "Softmax" not in by_type or len(self.labels) != 1000:
-            raise ModelMissing(f"the model file {model} is not the tagger that was expected: run `streamsvc models pull`")
-        graph.add_outputs([by_type["AvgPool"].output(0), by_type["Softmax"].output(0)])  # before they are rounded to 8 bits
-        self._compiled = _compile(core, graph)
+
+        def shape(graph: Any) -> None:
+            by_type = {op.get_type_name(): op for op in graph.get_ordered_ops()}  # the last of each type
+            if "AvgPool" not in by_type or "Softmax" not in by_type or len(self.labels) != 1000:
+                raise ModelMissing(f"the model file {model} is not the tagger that was expected: run `streamsvc models pull`")
+            graph.add_outputs([by_type["AvgPool"].output(0), by_type["Softmax"].output(0)])  # before they are rounded to 8 bits
+
+        self._compiled = compiled(model, shape)
         self._request = self._compiled.create_infer_request()
 
     def view(self, picture: Image.Image) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -139,10 +141,7 @@ class Detector:
     """80 COCO classes with boxes."""
 
     def __init__(self, model: Path) -> None:
-        core = _core()
-        graph = _read(core, model)
-        graph.reshape({0: [1, DETECTOR_SIDE, DETECTOR_SIDE, 3]})
-        self._compiled = _compile(core, graph)
+        self._compiled = compiled(model, lambda graph: graph.reshape({0: [1, DETECTOR_SIDE, DETECTOR_SIDE, 3]}))
         self._request = self._compiled.create_infer_request()
 
     def boxes(self, picture: Image.Image) -> list[tuple[str, float, tuple[float, float, float, float]]]:
@@ -225,20 +224,3 @@ def overlap(a: tuple[float, float, float, float], b: tuple[float, float, float, 
     height = min(a[1] + a[3], b[1] + b[3]) - max(a[1], b[1])
     shared = max(0.0, width) * max(0.0, height)
     return shared / max(a[2] * a[3] + b[2] * b[3] - shared, 1e-9)
-
-
-def _core() -> Any:
-    import openvino
-
-    return openvino.Core()
-
-
-def _read(core: Any, path: Path) -> Any:
-    try:
-        return core.read_model(str(path))
-    except RuntimeError:
-        raise ModelMissing(f"the model file {path} is broken: run `streamsvc models pull`") from None
-
-
-def _compile(core: Any, graph: Any) -> Any:
-    return core.compile_model(graph, "CPU", {"INFERENCE_NUM_THREADS": 1, "NUM_STREAMS": 1, "PERFORMANCE_HINT": "LATENCY"})

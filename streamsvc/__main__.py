@@ -347,7 +347,10 @@ def models(
     """List, fetch and check the models' weights."""
     folder = config.load(config_file).models.dir / "models"
     fetch: Any = importlib.import_module("engines.fetch")  # by dotted name: nothing here depends on engines
-    raise typer.Exit(fetch.main([do, *context.args, "--dir", str(folder)]))
+    status = fetch.main([do, *context.args, "--dir", str(folder)])
+    if do == "pull" and status == 0 and not fetch.missing(fetch.defaults(), folder):
+        importlib.import_module("engines.prepare").prepare(folder)
+    raise typer.Exit(status)
 
 
 if __name__ == "__main__":
