@@ -101,7 +101,7 @@ def _close_and_tell(runner: asyncio.Runner) -> None:
         gc.collect()  # an unclosed transport or socket warns when it is collected: now, not in somebody else's test
 
 
-asyncio.Runner.close = _close_and_tell  # type: ignore[method-assign]
+asyncio.Runner.close = _close_and_tell  # type: ignore[method-assign,assignment]
 
 
 @pytest.hookimpl(wrapper=True)
