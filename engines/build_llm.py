@@ -128,9 +128,17 @@ def _spec(meta: _Meta, tensors: dict[str, Any]) -> Any:
 
     layers = meta.whole("llama.block_count")
     spec = transformer_spec.TransformerDecoderModelSpec.from_config(
-        layers, meta.whole("llama.attention.head_count"), activation=common_spec.Activation.SWISH, pre_norm=True, ffn_glu=True, rms_norm=True, rotary_dim=0,
-        rotary_interleave=True, rotary_base=meta.real("llama.rope.freq_base"), num_heads_kv=meta.whole("llama.attention.head_count_kv"),
-    )  # fmt: skip
+        layers,
+        meta.whole("llama.attention.head_count"),
+        activation=common_spec.Activation.SWISH,
+        pre_norm=True,
+        ffn_glu=True,
+        rms_norm=True,
+        rotary_dim=0,
+        rotary_interleave=True,
+        rotary_base=meta.real("llama.rope.freq_base"),
+        num_heads_kv=meta.whole("llama.attention.head_count_kv"),
+    )
     decoder = spec.decoder
     decoder.scale_embeddings = False
     decoder.embeddings.weight = weight("token_embd.weight")
