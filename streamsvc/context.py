@@ -85,7 +85,15 @@ class Timeline:
     """
 
     def __init__(self, **limits: int) -> None:
-        self._limits = {"sentences": SENTENCES, "shown": SHOWN, "screens": SCREENS, "speeches": SPEECHES, "gaps": GAPS, "scenes": SCENES, **limits}
+        self._limits = {
+            "sentences": SENTENCES,
+            "shown": SHOWN,
+            "screens": SCREENS,
+            "speeches": SPEECHES,
+            "gaps": GAPS,
+            "scenes": SCENES,
+            **limits,
+        }
         self.dropped: Counter[str] = Counter()
         self.shown: list[Shown] = []  # by time
         self.screens: list[Screen] = []
@@ -217,7 +225,13 @@ class Timeline:
 
     def words_between(self, start: float, end: float) -> list[Word]:
         """The words of which more than a tenth of a second was spoken between two times."""
-        return [word for sentence in self.said if sentence.end > start and sentence.start < end for word in sentence.words if min(word.end, end) - max(word.start, start) > 0.1]
+        return [
+            word
+            for sentence in self.said
+            if sentence.end > start and sentence.start < end
+            for word in sentence.words
+            if min(word.end, end) - max(word.start, start) > 0.1
+        ]
 
     def end_of(self, item: Shown | Screen) -> float:
         """When something ceased to be shown; of what is shown now: the newest time known."""
@@ -234,7 +248,9 @@ class Timeline:
     def lines(self) -> list[Evidence]:
         """Speech and screen lines by time, as `search.search` takes them."""
         found = [sentence.evidence() for sentence in self.said]
-        found += [Evidence(screen.start, self.end_of(screen), "screen", line, screen.frame) for screen in self.screens for line in screen.lines]
+        found += [
+            Evidence(screen.start, self.end_of(screen), "screen", line, screen.frame) for screen in self.screens for line in screen.lines
+        ]
         return sorted(found, key=lambda line: line.start)
 
     def window(self, now: float, tokens: int, names: Iterable[str] | None = None) -> Window:
@@ -254,7 +270,11 @@ class Timeline:
                     found.append((words[-1].end, Sentence(words).evidence(), None))
         if "screen" in kinds:
             found += [
-                (min(now, self.end_of(screen)), Evidence(screen.start, min(now, self.end_of(screen)), "screen", " / ".join(screen.lines), screen.frame), None)
+                (
+                    min(now, self.end_of(screen)),
+                    Evidence(screen.start, min(now, self.end_of(screen)), "screen", " / ".join(screen.lines), screen.frame),
+                    None,
+                )
                 for screen in self.screens
                 if screen.start <= now
             ]
@@ -277,7 +297,9 @@ class Timeline:
             left -= cost
         chosen.sort(key=lambda entry: (entry[0].start, entry[0].end))
         start = min((line.start for line, _ in chosen), default=now)
-        return Window(tuple(line for line, _ in chosen), tuple(sight for _, sight in chosen if sight is not None), start, now, tokens - left)
+        return Window(
+            tuple(line for line, _ in chosen), tuple(sight for _, sight in chosen if sight is not None), start, now, tokens - left
+        )
 
 
 def estimate(text: str) -> int:

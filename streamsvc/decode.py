@@ -40,7 +40,7 @@ class AudioDecoder:
         self.errors = 0
         self._session, self._name = session, track_name
         self._codec = _audio_context(track)
-        self._resampler = _resampler()
+        self._resampler = _resampler(1)
         self._shape: tuple[Any, ...] | None = None  # rate, layout and format that the resampler was made for
         self._anchor: float | None = None  # session seconds of the first sample since the last break
         self._heard = 0.0  # seconds decoded since then
@@ -99,6 +99,8 @@ class AudioDecoder:
             at = at if self._anchor is None else self._anchor + self._heard
             self._break(fresh, chunks)
             self._anchor = None
+        if self._shape is None:
+            self._resampler = _resampler(len(piece.layout.channels))
         self._shape = shape
         if self._anchor is None:
             self._anchor, self._heard, self._given = at, 0.0, 0
@@ -108,16 +110,16 @@ class AudioDecoder:
     def _resample(self, piece: Any, fresh: list[NDArray[np.float32]]) -> None:
         self._heard += piece.samples / piece.sample_rate
         piece.pts = None  # a step in the pts would be passed on by the resampler; time is kept here
-        fresh.extend(out.to_ndarray()[0] for out in self._resampler.resample(piece))
+        fresh.extend(_mono(out) for out in self._resampler.resample(piece))
 
     def _break(self, fresh: list[NDArray[np.float32]], chunks: list[AudioChunk]) -> None:
         """Give all that the resampler holds: it keeps the last millisecond back for its filter."""
         if self._shape is not None:
             try:
-                fresh.extend(out.to_ndarray()[0] for out in self._resampler.resample(None))
+                fresh.extend(_mono(out) for out in self._resampler.resample(None))
             except (av.error.FFmpegError, ValueError):
                 self.errors += 1
-            self._resampler, self._shape = _resampler(), None
+            self._shape = None
         self._give(fresh, chunks)
         if self._anchor is not None:  # so that what follows without a step begins where this ended
             self._anchor, self._heard, self._given = self._anchor + self._given / SAMPLE_RATE, 0.0, 0
@@ -246,8 +248,14 @@ def _packet(frame: EncodedFrame) -> Any:
     return packet
 
 
-def _resampler() -> Any:
-    return av.AudioResampler(format="fltp", layout="mono", rate=SAMPLE_RATE)
+def _resampler(channels: int) -> Any:
+    return av.AudioResampler(format="fltp", layout="mono" if channels == 1 else "stereo", rate=SAMPLE_RATE)
+
+
+def _mono(piece: Any) -> NDArray[np.float32]:
+    """The mean of the channels: swresample's own stereo to mono adds 3 dB to what both hold, and so clips speech."""
+    samples: NDArray[np.float32] = piece.to_ndarray()
+    return samples[0] if len(samples) == 1 else samples.mean(axis=0, dtype=np.float32)
 
 
 def _audio_context(track: MediaTrack) -> Any:

@@ -25,9 +25,34 @@ _IDENTITY = re.compile(
     r"^(?:who|whom|whose) (?:is|was|are|were|do|did|can|has) ?(?:(?:the|this|that|these|those|we|you|i) ?)?(?:\w+ ){0,2}?(?:speaking|talking|reading|shown|visible|seen|see|speaker|reader|narrator|person|man|woman|voice|"
     r"persons|people|in the (?:picture|image|video|photo|scene)|on (?:the )?(?:screen|camera)|presenter|lecturer|it|this|that|singing|he|she)\b|^who (?:speaks|talks|reads|says|said this|sings)\b|whose voice"
 )
-_LOOK = re.compile(r"\b(colou?rs?|colou?red|wear\w*|wore|dress(?:ed)?|cloth\w+|outfit|costume|hair\w*|beard|tall|heavy|weather|brand|logo|expensive|beautiful|pretty|ugly|bright\w*|blurry|resolution)\b")
-_FEELING = re.compile(r"\b(mood|emotions?|expression|smil\w+|laugh\w*|frown\w*|cry(?:ing)?|angry|sad|happy|bored|tired|nervous|excited|feel\w*|look like|how old|age)\b")
-_COLOURS = frozenset(stem(w) for w in ["red", "blue", "green", "yellow", "orange", "purple", "pink", "brown", "grey", "gray", "golden", "silver", "white", "black", "crimson", "scarlet", "violet"])
+_LOOK = re.compile(
+    r"\b(colou?rs?|colou?red|wear\w*|wore|dress(?:ed)?|cloth\w+|outfit|costume|hair\w*|beard|tall|heavy|weather|brand|logo|expensive|beautiful|pretty|ugly|bright\w*|blurry|resolution)\b"
+)
+_FEELING = re.compile(
+    r"\b(mood|emotions?|expression|smil\w+|laugh\w*|frown\w*|cry(?:ing)?|angry|sad|happy|bored|tired|nervous|excited|feel\w*|look like|how old|age)\b"
+)
+_COLOURS = frozenset(
+    stem(w)
+    for w in [
+        "red",
+        "blue",
+        "green",
+        "yellow",
+        "orange",
+        "purple",
+        "pink",
+        "brown",
+        "grey",
+        "gray",
+        "golden",
+        "silver",
+        "white",
+        "black",
+        "crimson",
+        "scarlet",
+        "violet",
+    ]
+)
 _SEEN_PERSON = re.compile(r"\b(person|face|picture|image|speaker|reader|narrator|presenter|people|somebody|audience)\b")
 
 
@@ -53,7 +78,9 @@ def find(text: str, timeline: Timeline, now: float) -> Finding:
 
 def _unseeable(ask: Ask, timeline: Timeline, now: float) -> Finding | None:
     """Colours, clothes, music, feelings, who somebody is: no model here sees or hears them; only a text may tell."""
-    quoted_talk = bool(re.search(r"\b(mention\w*|said|say|says|talk(?:ed)? about|spoke of|speak of|according to|describe[sd]?|named?)\b", ask.text))
+    quoted_talk = bool(
+        re.search(r"\b(mention\w*|said|say|says|talk(?:ed)? about|spoke of|speak of|according to|describe[sd]?|named?)\b", ask.text)
+    )
     if _IDENTITY.search(ask.text):
         return refusal()
     if _SOUND.search(ask.text):
@@ -70,7 +97,11 @@ def _unseeable(ask: Ask, timeline: Timeline, now: float) -> Finding | None:
 
 def _activity(ask: Ask, timeline: Timeline, now: float) -> Finding | None:
     """Did anybody speak, in a stretch of time or now; was it silent."""
-    if ask.form != "yes/no" or ask.quoted or not re.search(r"\b(spoke|speak\w*|spoken|talk\w*|said|say|speech|silen\w+|quiet|heard|words?)\b", ask.text):
+    if (
+        ask.form != "yes/no"
+        or ask.quoted
+        or not re.search(r"\b(spoke|speak\w*|spoken|talk\w*|said|say|speech|silen\w+|quiet|heard|words?)\b", ask.text)
+    ):
         return None
     if [t for t in ask.about if t not in ("silent", "silenc", "quiet", "com", "during", "complet", "whol", "tim", "talk", "hear")]:
         return None
@@ -79,7 +110,9 @@ def _activity(ask: Ask, timeline: Timeline, now: float) -> Finding | None:
     words = timeline.words_between(start, end)
     yes, no = ("No, ", "Yes, ") if quiet else ("Yes, ", "No, ")
     if words:
-        first = Evidence(words[0].start, words[-1].end if len(words) < 30 else words[29].end, "speech", " ".join(w.text for w in words[:20]))
+        first = Evidence(
+            words[0].start, words[-1].end if len(words) < 30 else words[29].end, "speech", " ".join(w.text for w in words[:20])
+        )
         return Finding((f"{yes}at {clock(words[0].start)}: ", f'"{quote_of(first.quote, 20)}"'), (first,))
     lost = any(gap.start < end and gap.end > start for gap in timeline.gaps)
     if lost or end > max(now, timeline.latest) + 1.0 or _active(timeline, start, end) > 1.0:
@@ -118,7 +151,10 @@ def _stretch(ask: Ask, now: float) -> tuple[float, float]:
 def _while(ask: Ask, timeline: Timeline, now: float) -> Finding | None:
     """What was shown while something was said, and the other way round."""
     cut = re.match(r"(what|which \w+|what \w+)\b(.*?)\b(?:while|when|as|during|at the (?:time|moment))\b(.*)", ask.text)
-    if cut is None or not re.search(r"\b(shown|visible|seen|see|on screen|on the screen|displayed|picture|slide|shows?|said|say|talk\w*|spok\w*|speak\w*)\b", cut[2] + cut[1]):
+    if cut is None or not re.search(
+        r"\b(shown|visible|seen|see|on screen|on the screen|displayed|picture|slide|shows?|said|say|talk\w*|spok\w*|speak\w*)\b",
+        cut[2] + cut[1],
+    ):
         return None
     first, second = cut[1] + cut[2], cut[3]
     if re.search(r"\b(shown|visible|seen|see|screen|displayed|picture|slide|shows?)\b", first):
@@ -151,7 +187,9 @@ def _span_of(phrase: str, timeline: Timeline, now: float) -> tuple[float, float]
 
 def _order(ask: Ask, timeline: Timeline, now: float) -> Finding | None:
     """Which came first; was one before the other; what came after something."""
-    pair = re.search(r"\b(first|earlier|before|later|last|second)\b.*?[,:] ?(.+?) or (.+)", ask.text) or re.search(r"^(?:which|what) .*?\b(first|earlier|later|last)\b (.+?) or (.+)", ask.text)
+    pair = re.search(r"\b(first|earlier|before|later|last|second)\b.*?[,:] ?(.+?) or (.+)", ask.text) or re.search(
+        r"^(?:which|what) .*?\b(first|earlier|later|last)\b (.+?) or (.+)", ask.text
+    )
     if pair and re.match(r"(?:which|what|who)\b", ask.text):
         one, two = _named(pair[2], timeline), _named(pair[3], timeline)
         if one is None or two is None or abs(one[1].start - two[1].start) < 0.3:
@@ -159,22 +197,37 @@ def _order(ask: Ask, timeline: Timeline, now: float) -> Finding | None:
         early, late = sorted((one, two), key=lambda item: item[1].start)
         if pair[1] in ("later", "last", "second"):
             early, late = late, early
-        return Finding((f"The {early[0]}, at {clock(early[1].start)}; ", f"the {late[0]} came at {clock(late[1].start)}."), (early[1], late[1]))
-    both = re.match(r"(?:was|were|did|is|has|does) (.+?) (?:been )?(?:shown|seen|appear\w*|come|came|mentioned|said|displayed|on screen|visible)? ?(before|after|earlier than|later than) (.+)", ask.text)
+        return Finding(
+            (f"The {early[0]}, at {clock(early[1].start)}; ", f"the {late[0]} came at {clock(late[1].start)}."), (early[1], late[1])
+        )
+    both = re.match(
+        r"(?:was|were|did|is|has|does) (.+?) (?:been )?(?:shown|seen|appear\w*|come|came|mentioned|said|displayed|on screen|visible)? ?(before|after|earlier than|later than) (.+)",
+        ask.text,
+    )
     if both:
         one, two = _named(both[1], timeline), _named(re.sub(r"\b(was|were|did|appear\w*|shown|is|came)\b", "", both[3]), timeline)
         if one is None or two is None or abs(one[1].start - two[1].start) < 0.3:
             return refusal()
         right = (one[1].start < two[1].start) == (both[2] in ("before", "earlier than"))
-        return Finding((f"{'Yes' if right else 'No'}, ", f"the {one[0]} came at {clock(one[1].start)}, the {two[0]} at {clock(two[1].start)}."), (one[1], two[1]))
-    next_to = re.match(r"what (?:\w+ )?(?:was|is|came|comes|appeared|has been|did you see|could be seen)\b.*?\b(after|before|following|preceding|next to follow) (.+)", ask.text)
+        return Finding(
+            (f"{'Yes' if right else 'No'}, ", f"the {one[0]} came at {clock(one[1].start)}, the {two[0]} at {clock(two[1].start)}."),
+            (one[1], two[1]),
+        )
+    next_to = re.match(
+        r"what (?:\w+ )?(?:was|is|came|comes|appeared|has been|did you see|could be seen)\b.*?\b(after|before|following|preceding|next to follow) (.+)",
+        ask.text,
+    )
     if next_to and not ask.spoken:
         anchor = _named(re.sub(r"\b(was|were|is|shown|appeared|came|disappeared)\b", "", next_to[2]), timeline)
         if anchor is None:
             return refusal()
         later = next_to[1] in ("after", "following")
         shown = looks.beside(timeline, anchor[1], later=later)
-        return refusal() if shown is None else Finding((f"{shown.text.rstrip('.')}, ", f"from {clock(shown.evidence[0].start)}."), shown.evidence)
+        return (
+            refusal()
+            if shown is None
+            else Finding((f"{shown.text.rstrip('.')}, ", f"from {clock(shown.evidence[0].start)}."), shown.evidence)
+        )
     return None
 
 
@@ -200,9 +253,15 @@ def _when(ask: Ask, timeline: Timeline, now: float) -> Finding | None:
         return None
     long = ask.form == "how long"
     span: Evidence | None = None
-    ends = bool(re.search(r"\b(end|ended|stop\w*|finish\w*|disappear\w*|vanish\w*|conclude\w*|go away|went away|removed|leave|left)\b", ask.text))
+    ends = bool(
+        re.search(r"\b(end|ended|stop\w*|finish\w*|disappear\w*|vanish\w*|conclude\w*|go away|went away|removed|leave|left)\b", ask.text)
+    )
     talk = re.search(r"\b(speech|talk|talking|speaker|reader|reading|speaking|narrator|somebody|someone|anybody|anyone|person)\b", ask.text)
-    if talk and re.search(r"\b(begin|began|begun|start\w*|end|ended|stop\w*|finish\w*|first (?:speak|talk|say)|last)\b", ask.text) and not [t for t in ask.about if t not in ("begin", "end", "talk", "person")]:
+    if (
+        talk
+        and re.search(r"\b(begin|began|begun|start\w*|end|ended|stop\w*|finish\w*|first (?:speak|talk|say)|last)\b", ask.text)
+        and not [t for t in ask.about if t not in ("begin", "end", "talk", "person")]
+    ):
         chosen = _talk(ask, timeline)
         if chosen is None:
             return refusal()
@@ -216,7 +275,28 @@ def _when(ask: Ask, timeline: Timeline, now: float) -> Finding | None:
             return refusal()
     elif re.search(r"\b(black|blank|empty|dark)\b", ask.text) and (ask.seen or "go" in ask.about or "screen" in ask.text):
         span = looks.pick(looks.blanks(timeline), ask.ordinal)
-    elif ask.thing is not None and not [w for w in ask.thing[1] if w not in ("come", "came", "disappear", "disappeared", "go", "long", "stay", "enter", "vanish", "leave", "time", "stop", "start", "end", "arrive")]:
+    elif ask.thing is not None and not [
+        w
+        for w in ask.thing[1]
+        if w
+        not in (
+            "come",
+            "came",
+            "disappear",
+            "disappeared",
+            "go",
+            "long",
+            "stay",
+            "enter",
+            "vanish",
+            "leave",
+            "time",
+            "stop",
+            "start",
+            "end",
+            "arrive",
+        )
+    ]:
         span = looks.pick(looks.appearances(timeline, ask.thing[0]), ask.ordinal)
         if span is None and not ask.seen:
             span = passages.locate(ask, timeline)
@@ -261,9 +341,17 @@ def _how_many(ask: Ask, timeline: Timeline, now: float) -> Finding | None:
         return Finding((f"{counted_words(len(spans))}, ", f"first at {clock(spans[0].start)}."), tuple(spans[:3])) if spans else refusal()
     if re.search(r"\b(speeches|talks|stretches of (?:talk|speech))\b", ask.text):
         talks = timeline.talks
-        return Finding((f"{len(talks)} so far.",), tuple(Evidence(t[0].start, t[-1].end, "speech", quote_of(t[0].text, 8)) for t in talks[:6])) if talks else refusal()
+        return (
+            Finding((f"{len(talks)} so far.",), tuple(Evidence(t[0].start, t[-1].end, "speech", quote_of(t[0].text, 8)) for t in talks[:6]))
+            if talks
+            else refusal()
+        )
     if ask.thing is not None and (not ask.thing[1] or ask.seen):
-        return refusal() if ask.thing[1] else looks.count(timeline, ask.thing[0], now, ask.now or not re.search(r"\b(was|were|have|has|had)\b", ask.text)) or refusal()
+        return (
+            refusal()
+            if ask.thing[1]
+            else looks.count(timeline, ask.thing[0], now, ask.now or not re.search(r"\b(was|were|have|has|had)\b", ask.text)) or refusal()
+        )
     return refusal() if ask.seen else passages.extract(ask, timeline, now, numbers=True, strict=True) or refusal()
 
 
@@ -273,8 +361,15 @@ def _screen(ask: Ask, timeline: Timeline, now: float) -> Finding | None:
         return None
     rest = [t for t in ask.about if t not in ("current", "previous", "next", "whol", "right", "pleas", "giv", "whit", "topic", "big")]
     wants_title = re.search(r"\b(titles?|titled|heading|headline|called|name of)\b", ask.text)
-    wants_text = re.search(r"\b(say|says|said|read|reads|written|text|words|content\w*|stand|on it|show|shows|shown|display\w*|is on|was on|visible)\b", ask.text)
-    if rest or not timeline.screens or not (wants_title or wants_text or re.match(r"(?:which|what) (?:slide|page|screen)\b|what is on\b", ask.text)):
+    wants_text = re.search(
+        r"\b(say|says|said|read|reads|written|text|words|content\w*|stand|on it|show|shows|shown|display\w*|is on|was on|visible)\b",
+        ask.text,
+    )
+    if (
+        rest
+        or not timeline.screens
+        or not (wants_title or wants_text or re.match(r"(?:which|what) (?:slide|page|screen)\b|what is on\b", ask.text))
+    ):
         return None
     screen = passages.numbered_screen(ask, timeline, now)
     if screen is None:
@@ -288,11 +383,20 @@ def _screen(ask: Ask, timeline: Timeline, now: float) -> Finding | None:
 
 def _mentioned(ask: Ask, timeline: Timeline, now: float) -> Finding | None:
     """Was something said, or written on a slide."""
-    if ask.form != "yes/no" or not re.search(r"\b(mention\w*|said|say|says|named|talk\w* (?:about|of)|sp(?:oke|eak|oken) (?:about|of)|refer\w* to|discuss\w*|come up|came up|contain|heard the words?|use the words?|in the (?:story|speech|text|talk|lecture|tale))\b", ask.text):
+    if ask.form != "yes/no" or not re.search(
+        r"\b(mention\w*|said|say|says|named|talk\w* (?:about|of)|sp(?:oke|eak|oken) (?:about|of)|refer\w* to|discuss\w*|come up|came up|contain|heard the words?|use the words?|in the (?:story|speech|text|talk|lecture|tale))\b",
+        ask.text,
+    ):
         return None
-    if not ask.quoted and re.search(r"\b(say|says|said|mention\w*|talk\w* about|discuss\w*) (?:that|how|why|whether|what|where) ", ask.text):
+    if not ask.quoted and re.search(
+        r"\b(say|says|said|mention\w*|talk\w* about|discuss\w*) (?:that|how|why|whether|what|where) ", ask.text
+    ):
         return None  # "did he say that ...": a claim, not a word
-    wanted = [t for t in (terms(ask.quoted) if ask.quoted else ask.about) if t not in ("far", "com", "use", "contain", "refer", "discus", "story", "tal", "word", "ever", "at", "point")]
+    wanted = [
+        t
+        for t in (terms(ask.quoted) if ask.quoted else ask.about)
+        if t not in ("far", "com", "use", "contain", "refer", "discus", "story", "tal", "word", "ever", "at", "point")
+    ]
     if not wanted:
         return None
     hits = passages.mentions(ask, timeline, wanted)
@@ -333,26 +437,41 @@ def _shown_or_not(ask: Ask, timeline: Timeline, now: float) -> Finding | None:
 
 
 def _human_sees(ask: Ask) -> bool:
-    """ "Had the king ever seen the spirit": somebody in the story sees, not we."""
-    return bool(re.match(r"(?:did|had|has|have|does|could|can|do) (?!you\b|we\b|i\b|one\b|there\b|it\b|viewers?\b)(?:(?:the|a|an|his|her|their) )?[\w'-]+ (?:\w+ )?(?:see|seen|saw|shown?|look\w*)\b", ask.text)) and not re.search(
-        r"\bbeen (?:\w+ )?(?:shown|seen|visible|displayed)", ask.text
-    )
+    """As in "Had the king ever seen the spirit": somebody in the story sees, not we."""
+    return bool(
+        re.match(
+            r"(?:did|had|has|have|does|could|can|do) (?!you\b|we\b|i\b|one\b|there\b|it\b|viewers?\b)(?:(?:the|a|an|his|her|their) )?[\w'-]+ (?:\w+ )?(?:see|seen|saw|shown?|look\w*)\b",
+            ask.text,
+        )
+    ) and not re.search(r"\bbeen (?:\w+ )?(?:shown|seen|visible|displayed)", ask.text)
 
 
 def _shown(ask: Ask, timeline: Timeline, now: float) -> Finding | None:
     """What is shown, now or at a time; what animal, drink, vehicle was shown."""
     if ask.form != "open" or not (ask.seen or ask.now) or (ask.spoken and ask.about):
         return None
-    if not re.match(r"(?:what|which|describe|who|list)\b", ask.text) or re.match(r"(?:what|which).*\b(?:he|she|they)\b.*\b(?:see|saw|seen|shown)\b", ask.text):
+    if not re.match(r"(?:what|which|describe|who|list)\b", ask.text) or re.match(
+        r"(?:what|which).*\b(?:he|she|they)\b.*\b(?:see|saw|seen|shown)\b", ask.text
+    ):
         return None
-    asked_kind = re.match(r"(?:what|which) (?:kind of |sort of |type of )?([a-z]+) (?:is|are|was|were|has|have|can|could|do|did|appear\w*)\b", ask.text)
+    asked_kind = re.match(
+        r"(?:what|which) (?:kind of |sort of |type of )?([a-z]+) (?:is|are|was|were|has|have|can|could|do|did|appear\w*)\b", ask.text
+    )
     place = re.search(r"\b(?:on|in|at|along|under|above) (?:the|a) ([a-z]+)(?: now)?$", ask.text)
-    rest = [t for t in ask.about if t not in ("describ", "list", "far", "exact", "els", "happen", "go", "right", "present", "current", "moment", "far")]
+    rest = [
+        t
+        for t in ask.about
+        if t not in ("describ", "list", "far", "exact", "els", "happen", "go", "right", "present", "current", "moment", "far")
+    ]
     if place is not None and stem(place[1]) in rest:
         return looks.at_place(timeline, place[1], now) if len(rest) == 1 else refusal()
     if asked_kind is not None and stem(asked_kind[1]) not in META:
         others = [t for t in rest if t != stem(asked_kind[1])]
-        return refusal() if others else looks.of_kind(timeline, asked_kind[1], now, present=bool(re.search(r"\b(is|are)\b", ask.text)) or ask.now, nth=ask.ordinal)
+        return (
+            refusal()
+            if others
+            else looks.of_kind(timeline, asked_kind[1], now, present=bool(re.search(r"\b(is|are)\b", ask.text)) or ask.now, nth=ask.ordinal)
+        )
     if rest:
         return None if ask.thing is None and not re.search(r"\b(picture|image|video|photo|camera)\b", ask.text) else refusal()
     if ask.times or ask.ago is not None:
@@ -369,20 +488,56 @@ def _talked(ask: Ask, timeline: Timeline, now: float) -> Finding | None:
     """How a speech begins or ends; the first and last words; what was just said, or said at a time."""
     if ask.form != "open" or not timeline.said:
         return None
-    words = re.search(r"\b(begin|begins|beginning|began|start\w*|open\w*|end|ends|ended|ending|finish\w*|close\w*|conclu\w*|first|last|final)\b", ask.text)
-    talk = re.search(r"\b(speech|talk|speaker|reader|reading|lecture|narrator|story|text|said|say|spoken|words?|sentence|line|tale|recording|somebody|anybody|person|man|woman|he|she)\b", ask.text)
-    rest = [t for t in ask.about if t not in ("begin", "end", "open", "clos", "conclud", "first", "last", "final", "final", "story", "tal", "just", "right", "person", "man", "woman", "talk", "hear", "exact")]
+    words = re.search(
+        r"\b(begin|begins|beginning|began|start\w*|open\w*|end|ends|ended|ending|finish\w*|close\w*|conclu\w*|first|last|final)\b", ask.text
+    )
+    talk = re.search(
+        r"\b(speech|talk|speaker|reader|reading|lecture|narrator|story|text|said|say|spoken|words?|sentence|line|tale|recording|somebody|anybody|person|man|woman|he|she)\b",
+        ask.text,
+    )
+    rest = [
+        t
+        for t in ask.about
+        if t
+        not in (
+            "begin",
+            "end",
+            "open",
+            "clos",
+            "conclud",
+            "first",
+            "last",
+            "final",
+            "final",
+            "story",
+            "tal",
+            "just",
+            "right",
+            "person",
+            "man",
+            "woman",
+            "talk",
+            "hear",
+            "exact",
+        )
+    ]
     if rest or not talk:
         return None
     if (ask.times or ask.ago is not None or ask.last is not None) and ask.spoken:
         return _said_between(timeline, *_stretch(ask, now))
-    if re.search(r"\bjust (?:now |been )?(?:said|say|saying|heard|spoken|talked|mentioned)|(?:said|say|saying|heard) (?:just|right) now|being said|said (?:now|last)|last (?:thing|sentence|words?)(?: (?:that was|which was|to be|you))? ?(?:said|spoken|heard)?", ask.text):
+    if re.search(
+        r"\bjust (?:now |been )?(?:said|say|saying|heard|spoken|talked|mentioned)|(?:said|say|saying|heard) (?:just|right) now|being said|said (?:now|last)|last (?:thing|sentence|words?)(?: (?:that was|which was|to be|you))? ?(?:said|spoken|heard)?",
+        ask.text,
+    ):
         last = timeline.said[-1]
         return Finding((f"At {clock(last.start)}: ", f'"{quote_of(last.text, 30, tail=True)}"'), (last.evidence(),))
     if words is None:
         return None
     ends = bool(re.search(r"\b(end|ends|ended|ending|finish\w*|close\w*|conclu\w*|final|last (?:words?|sentence|line))\b", ask.text))
-    number = re.search(r"\b(first|second|third|fourth|fifth|sixth|last|latest|1st|2nd|3rd)\s+(?:\w+\s+)?(?:speech|talk|speaker|reader|reading|lecture|text|person|recording|stretch)", ask.text)
+    number = re.search(
+        r"\b(first|second|third|fourth|fifth|sixth|last|latest|1st|2nd|3rd)\s+(?:\w+\s+)?(?:speech|talk|speaker|reader|reading|lecture|text|person|recording|stretch)",
+        ask.text,
+    )
     chosen = _talk(parse(number[1]), timeline) if number else timeline.talks[0] if not ends else timeline.talks[-1]
     if chosen is None:
         return refusal()
@@ -403,11 +558,46 @@ def _said_between(timeline: Timeline, start: float, end: float) -> Finding:
 
 def _summary(ask: Ask, timeline: Timeline, now: float) -> Finding | None:
     """What it is all about: the slides' titles, else how the talk begins, and what is shown."""
-    if not re.match(r"(?:summar\w+|give .*summary|what (?:is|was|are|were|s) (?:this|it|the (?:talk|video|lecture|story|stream|speech|topic|subject|presentation|main \w+)|that)\b.*|what(?:'s| has| is| did) .*happen\w*.*|tl ?dr|what have i missed|what did i miss).*", ask.text):
+    if not re.match(
+        r"(?:summar\w+|give .*summary|what (?:is|was|are|were|s) (?:this|it|the (?:talk|video|lecture|story|stream|speech|topic|subject|presentation|main \w+)|that)\b.*|what(?:'s| has| is| did) .*happen\w*.*|tl ?dr|what have i missed|what did i miss).*",
+        ask.text,
+    ):
         return None
-    if [t for t in ask.about if t not in ("summariz", "summary", "topic", "subject", "main", "point", "idea", "gist", "story", "far", "happen", "giv", "short", "miss", "hav", "talk", "everyth", "go", "going", "all", "brief", "begin")]:
+    if [
+        t
+        for t in ask.about
+        if t
+        not in (
+            "summariz",
+            "summary",
+            "topic",
+            "subject",
+            "main",
+            "point",
+            "idea",
+            "gist",
+            "story",
+            "far",
+            "happen",
+            "giv",
+            "short",
+            "miss",
+            "hav",
+            "talk",
+            "everyth",
+            "go",
+            "going",
+            "all",
+            "brief",
+            "begin",
+        )
+    ]:
         return None
-    titles = [screen for index, screen in enumerate(timeline.screens) if screen.title and screen.title not in [s.title for s in timeline.screens[:index]]]
+    titles = [
+        screen
+        for index, screen in enumerate(timeline.screens)
+        if screen.title and screen.title not in [s.title for s in timeline.screens[:index]]
+    ]
     if titles:
         told, used = [], 4
         for screen in titles:
@@ -415,7 +605,9 @@ def _summary(ask: Ask, timeline: Timeline, now: float) -> Finding | None:
                 break
             used += len((screen.title or "").split())
             told.append(screen)
-        return Finding(("The slides so far: ", "; ".join(f'"{s.title}"' for s in told) + "."), tuple(passages.as_evidence(s, timeline) for s in told))
+        return Finding(
+            ("The slides so far: ", "; ".join(f'"{s.title}"' for s in told) + "."), tuple(passages.as_evidence(s, timeline) for s in told)
+        )
     if timeline.said:
         first = timeline.said[0]
         return Finding((f"It begins at {clock(first.start)}: ", f'"{quote_of(first.text, 28)}"'), (first.evidence(),))

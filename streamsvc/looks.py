@@ -36,7 +36,9 @@ def phrase(sight: Sight) -> str | None:
     if sight.blank:
         black = any(tag.label == "black" for tag in sight.tags)
         return "the picture is black" if black else "the picture is blank"
-    found = [things.counted(name, count) for name, count in sorted(names(sight).items(), key=lambda item: (item[0] != "person", -item[1]))][:5]
+    found = [things.counted(name, count) for name, count in sorted(names(sight).items(), key=lambda item: (item[0] != "person", -item[1]))][
+        :5
+    ]
     if not found:
         return None
     return found[0] if len(found) == 1 else f"{', '.join(found[:-1])} and {found[-1]}"
@@ -85,7 +87,8 @@ def blanks(timeline: Timeline) -> list[Evidence]:
 
 def _holds(sight: Sight, thing: str) -> bool:
     return not sight.blank and (
-        any(box.score >= BOX_SURE and things.is_a(box.label, thing) for box in sight.boxes) or any(tag.score >= TAG_SURE and things.is_a(tag.label, thing) for tag in sight.tags)
+        any(box.score >= BOX_SURE and things.is_a(box.label, thing) for box in sight.boxes)
+        or any(tag.score >= TAG_SURE and things.is_a(tag.label, thing) for tag in sight.tags)
     )
 
 
@@ -123,7 +126,10 @@ def at(timeline: Timeline, when: float, now: bool = False) -> Finding | None:
         return Finding((f"Nothing, {told}.",), (_as_evidence(timeline, item),))
     if screen is not None:
         title = screen.title or screen.lines[0]
-        return Finding((f'A screen with the text "{" ".join(title.split()[:25])}".',), (Evidence(screen.start, timeline.end_of(screen), "screen", title, screen.frame),))
+        return Finding(
+            (f'A screen with the text "{" ".join(title.split()[:25])}".',),
+            (Evidence(screen.start, timeline.end_of(screen), "screen", title, screen.frame),),
+        )
     if told is None or item is None:
         return None
     return Finding((f"{told[0].upper()}{told[1:]}.",), (_as_evidence(timeline, item),))
@@ -157,7 +163,10 @@ def so_far(timeline: Timeline, now: float) -> Finding | None:
         for name in names(item.sight) if item.sight is not None else ():
             told.setdefault(name, _as_evidence(timeline, item))
     for screen in timeline.screens:
-        told.setdefault(f'"{screen.title or screen.lines[0]}"', Evidence(screen.start, timeline.end_of(screen), "screen", screen.title or screen.lines[0], screen.frame))
+        told.setdefault(
+            f'"{screen.title or screen.lines[0]}"',
+            Evidence(screen.start, timeline.end_of(screen), "screen", screen.title or screen.lines[0], screen.frame),
+        )
     ordered = sorted(told.items(), key=lambda entry: entry[1].start)[:8]
     if not ordered:
         return None
@@ -200,7 +209,11 @@ def at_place(timeline: Timeline, place: str, now: float) -> Finding:
     if item is None or item.sight is None:
         return refusal()
     expected = things.at_place(place)
-    found = [name for name in names(item.sight) if any(things.is_a(name, thing) or name == thing for thing in expected) and not things.is_a(name, place)]
+    found = [
+        name
+        for name in names(item.sight)
+        if any(things.is_a(name, thing) or name == thing for thing in expected) and not things.is_a(name, place)
+    ]
     if not found:
         return refusal()
     counts = names(item.sight)
@@ -219,7 +232,11 @@ def count(timeline: Timeline, thing: str, now: float, present: bool) -> Finding 
             number = sum(box.score >= BOX_SURE and things.is_a(box.label, thing) for box in item.sight.boxes)
             if number and (best is None or number > best[0]):
                 best = number, item
-    return None if best is None else Finding((f"{best[0]}, ", f"as far as I can see, at {clock(best[1].start)}."), (_as_evidence(timeline, best[1]),))
+    return (
+        None
+        if best is None
+        else Finding((f"{best[0]}, ", f"as far as I can see, at {clock(best[1].start)}."), (_as_evidence(timeline, best[1]),))
+    )
 
 
 def there_now(timeline: Timeline, thing: str, now: float) -> Finding:
@@ -230,7 +247,9 @@ def there_now(timeline: Timeline, thing: str, now: float) -> Finding:
     span = _as_evidence(timeline, item)
     if _holds(item.sight, thing):
         return Finding(("Yes, ", f"{phrase(item.sight)} is shown since {clock(item.start)}."), (span,))
-    if any(tag.score >= TAG_MAY and things.is_a(tag.label, thing) for tag in item.sight.tags) or any(things.is_a(box.label, thing) for box in item.sight.boxes):
+    if any(tag.score >= TAG_MAY and things.is_a(tag.label, thing) for tag in item.sight.tags) or any(
+        things.is_a(box.label, thing) for box in item.sight.boxes
+    ):
         return refusal()  # perhaps
     if item.sight.blank:
         return Finding(("No, ", f"{phrase(item.sight)}."), (span,))
@@ -243,10 +262,18 @@ def there_between(timeline: Timeline, thing: str, start: float, end: float) -> F
     if spans:
         return Finding(("Yes, ", f"from {clock(spans[0].start)} to {clock(spans[0].end)}."), (spans[0],))
     items = [item for item in timeline.shown if item.start < end and timeline.end_of(item) > start and item.sight is not None]
-    maybe = any(entry.score >= TAG_MAY and things.is_a(entry.label, thing) for item in items if item.sight is not None for entry in labelled(item.sight))
+    maybe = any(
+        entry.score >= TAG_MAY and things.is_a(entry.label, thing)
+        for item in items
+        if item.sight is not None
+        for entry in labelled(item.sight)
+    )
     if not items or maybe or not things.detectable(thing) or timeline.dropped["shown"]:
         return refusal()
-    return Finding(("No, ", f"no {thing} has been in the picture."), (Evidence(start, end, "timeline", f"no {thing} between {clock(start)} and {clock(end)}"),))
+    return Finding(
+        ("No, ", f"no {thing} has been in the picture."),
+        (Evidence(start, end, "timeline", f"no {thing} between {clock(start)} and {clock(end)}"),),
+    )
 
 
 def anything(timeline: Timeline, now: float) -> Finding:
@@ -257,19 +284,33 @@ def anything(timeline: Timeline, now: float) -> Finding:
     found = at(timeline, now)
     if item.sight.blank:
         return Finding(("No, ", f"{phrase(item.sight)}."), (_as_evidence(timeline, item),))
-    return Finding(("Yes, ", f"{found.text[0].lower()}{found.text[1:]}"), found.evidence) if found is not None else Finding(("Yes, ", "the picture is not blank."), (_as_evidence(timeline, item),))
+    return (
+        Finding(("Yes, ", f"{found.text[0].lower()}{found.text[1:]}"), found.evidence)
+        if found is not None
+        else Finding(("Yes, ", "the picture is not blank."), (_as_evidence(timeline, item),))
+    )
 
 
 def is_blank(ask: Ask, timeline: Timeline, now: float, present: bool) -> Finding:
     """Whether the picture is, or was, one flat colour."""
     item = timeline.at(now)
-    if item is None or item.sight is None or [t for t in ask.about if t not in ("black", "blank", "empty", "dark", "go", "complet", "turn", "whol")]:
+    if (
+        item is None
+        or item.sight is None
+        or [t for t in ask.about if t not in ("black", "blank", "empty", "dark", "go", "complet", "turn", "whol")]
+    ):
         return refusal()
     if present:
         span = _as_evidence(timeline, item)
-        return Finding(("Yes, ", f"{phrase(item.sight)}."), (span,)) if item.sight.blank else Finding(("No, ", "something is shown."), (span,))
+        return (
+            Finding(("Yes, ", f"{phrase(item.sight)}."), (span,)) if item.sight.blank else Finding(("No, ", "something is shown."), (span,))
+        )
     spans = blanks(timeline)
-    return Finding(("Yes, ", f"from {clock(spans[0].start)} to {clock(spans[0].end)}."), (spans[0],)) if spans else Finding(("No, ", "the picture was never blank."), (Evidence(0.0, now, "timeline", "no blank picture"),))
+    return (
+        Finding(("Yes, ", f"from {clock(spans[0].start)} to {clock(spans[0].end)}."), (spans[0],))
+        if spans
+        else Finding(("No, ", "the picture was never blank."), (Evidence(0.0, now, "timeline", "no blank picture"),))
+    )
 
 
 def text_shown(ask: Ask, timeline: Timeline, now: float) -> Finding:
@@ -277,8 +318,18 @@ def text_shown(ask: Ask, timeline: Timeline, now: float) -> Finding:
     wanted = [t for t in ask.about if t not in ("about", "new")]
     screen = timeline.screen_at(now)
     if not wanted:
-        return refusal() if screen is None else Finding(("Yes, ", f'"{screen.title or screen.lines[0]}".'), (Evidence(screen.start, timeline.end_of(screen), "screen", screen.lines[0], screen.frame),))
+        return (
+            refusal()
+            if screen is None
+            else Finding(
+                ("Yes, ", f'"{screen.title or screen.lines[0]}".'),
+                (Evidence(screen.start, timeline.end_of(screen), "screen", screen.lines[0], screen.frame),),
+            )
+        )
     for candidate in timeline.screens:
         if set(wanted) <= set(terms(candidate.text)):
-            return Finding(("Yes, ", f'"{candidate.title or candidate.lines[0]}", from {clock(candidate.start)}.'), (Evidence(candidate.start, timeline.end_of(candidate), "screen", candidate.lines[0], candidate.frame),))
+            return Finding(
+                ("Yes, ", f'"{candidate.title or candidate.lines[0]}", from {clock(candidate.start)}.'),
+                (Evidence(candidate.start, timeline.end_of(candidate), "screen", candidate.lines[0], candidate.frame),),
+            )
     return refusal()

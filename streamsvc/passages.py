@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -15,7 +16,9 @@ from streamsvc.types import Evidence, Word
 ENOUGH = 0.55  # share of the question's words, weighed by rarity, that a line must hold
 STRICT = 0.75  # ... where a near miss would be a wrong answer
 NEIGHBOUR = 0.6  # worth of a word that stands in the line before or after
-_NUMERAL = re.compile(r"^(?:\d[\d,.]*|one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|twenty|thirty|forty|fifty|hundred|thousand|million|dozen|once|twice)$")
+_NUMERAL = re.compile(
+    r"^(?:\d[\d,.]*|one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|twenty|thirty|forty|fifty|hundred|thousand|million|dozen|once|twice)$"
+)
 _NOT = frozenset(["not", "no", "never", "nobody", "nothing", "none", "neither", "nor", "without", "hardly", "noone", "cannot"])
 _NONE_OF = {"anybody": "nobody none", "anyone": "nobody none", "anything": "nothing", "any": "no none", "ever": "never"}
 _MEMBERS = {
@@ -53,7 +56,7 @@ def clock(seconds: float) -> str:
 
 
 def counted_words(count: int) -> str:
-    """ "Once", "Twice", "3 times"."""
+    """As in "Once", "Twice", "3 times"."""
     return {1: "Once", 2: "Twice"}.get(count, f"{count} times")
 
 
@@ -81,7 +84,7 @@ def as_evidence(screen: Screen, timeline: Timeline) -> Evidence:
 def bag(text: str) -> frozenset[str]:
     """The terms of a line, and of each two neighbours joined, so that "stone cutter" holds "stonecutter"."""
     words = tokens(text)
-    joined = {stem(a + b) for a, b in zip(words, words[1:], strict=False)}
+    joined = {stem(a + b) for a, b in itertools.pairwise(words)}
     return frozenset(terms(text)) | joined | {stem(w) for w in words if w in _NOT}
 
 
@@ -127,14 +130,21 @@ def _ranked(wanted: Sequence[str], lines: Sequence[_Line]) -> list[tuple[float, 
         own = sum(weights[t] for t in wanted if t in line.terms)
         if own > 0:
             near = _around(line, lines)
-            found.append(((own + NEIGHBOUR * sum(weights[t] for t in wanted if t not in line.terms and t in near)) / total, own / total, line))
+            found.append(
+                ((own + NEIGHBOUR * sum(weights[t] for t in wanted if t not in line.terms and t in near)) / total, own / total, line)
+            )
     return sorted(found, key=lambda item: (-round(item[0], 3), -round(item[1], 3), item[2].sentence is None, -item[2].evidence.start))
 
 
-def extract(ask: Ask, timeline: Timeline, now: float, need: frozenset[str] | None = None, numbers: bool = False, strict: bool = False) -> Finding | None:
+def extract(
+    ask: Ask, timeline: Timeline, now: float, need: frozenset[str] | None = None, numbers: bool = False, strict: bool = False
+) -> Finding | None:
     """The line that holds the question's words, quoted with its time; None where none holds enough of them.
 
     Args:
+        ask: the question, taken apart.
+        timeline: all that is known.
+        now: session seconds.
         need: stems of which the line must hold one.
         numbers: the line must hold a number.
         strict: demand more of the words.
@@ -155,7 +165,11 @@ def extract(ask: Ask, timeline: Timeline, now: float, need: frozenset[str] | Non
             continue
         if numbers and not any(_NUMERAL.match(word) for word in tokens(line.evidence.quote)):
             continue
-        if ask.on_screen and line.sentence is not None and any(other.sentence is None and c >= cover - 0.15 for c, _, other in _ranked(wanted, lines)[:6]):
+        if (
+            ask.on_screen
+            and line.sentence is not None
+            and any(other.sentence is None and c >= cover - 0.15 for c, _, other in _ranked(wanted, lines)[:6])
+        ):
             line = next(other for c, _, other in _ranked(wanted, lines)[:6] if other.sentence is None)
         return _quoted(line, wanted, timeline)
     return None
@@ -169,23 +183,34 @@ def _fits(ask: Ask, line: _Line, near: frozenset[str], lines: Sequence[_Line]) -
 
 
 def _further(line: _Line, lines: Sequence[_Line]) -> frozenset[str]:
-    return frozenset().union(*(o.terms for o in lines if o.sentence is not None and line.sentence is not None and abs(o.place - line.place) <= 2))
+    return frozenset().union(
+        *(o.terms for o in lines if o.sentence is not None and line.sentence is not None and abs(o.place - line.place) <= 2)
+    )
 
 
 def _quoted(line: _Line, wanted: Sequence[str], timeline: Timeline) -> Finding:
     if line.sentence is None:
-        return Finding((f"On the screen at {clock(line.evidence.start)}: ", f'"{quote_of(line.evidence.quote, 30)}"'), (line.evidence,), lines=(line.evidence,))
+        return Finding(
+            (f"On the screen at {clock(line.evidence.start)}: ", f'"{quote_of(line.evidence.quote, 30)}"'),
+            (line.evidence,),
+            lines=(line.evidence,),
+        )
     part = _part(line.sentence, wanted, 28)
     said = timeline.said
-    if len(part) == len(line.sentence.words) and len(part) <= 14:  # a short line is told with what comes after it, else with what came before
+    if (
+        len(part) == len(line.sentence.words) and len(part) <= 14
+    ):  # a short line is told with what comes after it, else with what came before
         following = said[line.place + 1] if line.place + 1 < len(said) else None
-        before = said[line.place - 1] if line.place else None
         if following is not None and following.start - line.sentence.end < 2.0 and len(part) + 3 < len(part) + len(following.words) <= 30:
             part = (*part, *following.words)
-        elif before is not None and line.sentence.start - before.end < 2.0 and len(part) + len(before.words) <= 34:
-            part = (*before.words, *part)
+        else:
+            earlier = [word for sentence in said[max(0, line.place - 3) : line.place] for word in sentence.words]
+            if earlier and part[0].start - earlier[-1].end < 2.0:
+                part = (*earlier[-(32 - len(part)) :], *part)
     text = " ".join(word.text for word in part)
-    quoted = ("… " if part[0] not in (line.sentence.words[0], said[line.place - 1].words[0]) else "") + quote_of(text, 34)
+    quoted = (
+        "… " if all(part[0] is not sentence.words[0] for sentence in said[max(0, line.place - 3) : line.place + 1]) else ""
+    ) + quote_of(text, 34)
     span = Evidence(part[0].start, part[-1].end, "speech", text)
     return Finding((f"At {clock(span.start)}: ", f'"{quoted}"'), (span,), lines=(line.sentence.evidence(),))
 
@@ -250,7 +275,11 @@ def mentions(ask: Ask, timeline: Timeline, wanted: Sequence[str] | None = None, 
         return []
     found = []
     for line in _lines(timeline):
-        if not all(term in line.terms for term in needed) or (speech_only and line.sentence is None) or (ask.on_screen and not speech_only and line.sentence is not None):
+        if (
+            not all(term in line.terms for term in needed)
+            or (speech_only and line.sentence is None)
+            or (ask.on_screen and not speech_only and line.sentence is not None)
+        ):
             continue
         if line.sentence is None:
             found.append(line.evidence)
@@ -259,9 +288,16 @@ def mentions(ask: Ask, timeline: Timeline, wanted: Sequence[str] | None = None, 
         places = [i for i, held in enumerate(holds) if held]
         if places and (len(needed) == 1 or places[-1] - places[0] <= 2 * len(needed) + 8):
             if len(needed) == 1:
-                found += [Evidence(line.sentence.words[i].start, line.sentence.words[i].end if n else line.sentence.end, "speech", line.sentence.text) for n, i in enumerate(places)]
+                found += [
+                    Evidence(
+                        line.sentence.words[i].start, line.sentence.words[i].end if n else line.sentence.end, "speech", line.sentence.text
+                    )
+                    for n, i in enumerate(places)
+                ]
             else:
-                found.append(Evidence(line.sentence.words[places[0]].start, line.sentence.words[places[-1]].end, "speech", line.sentence.text))
+                found.append(
+                    Evidence(line.sentence.words[places[0]].start, line.sentence.words[places[-1]].end, "speech", line.sentence.text)
+                )
     return sorted(found, key=lambda e: (e.kind == "screen", e.start))
 
 
@@ -291,7 +327,9 @@ def claim(ask: Ask, timeline: Timeline) -> Finding | None:
         inside = [i for i in denied if places[0] - 3 <= i <= places[-1]]
         if inside:
             return Finding(("No, ", said), (quote,), lines=(quote,))
-        order = [next(i for i, w in enumerate(words) if stem(w) == t or (i + 1 < len(words) and stem(w + words[i + 1]) == t)) for t in wanted]
+        order = [
+            next(i for i, w in enumerate(words) if stem(w) == t or (i + 1 < len(words) and stem(w + words[i + 1]) == t)) for t in wanted
+        ]
         if not denied and order == sorted(order) and not re.search(r"\b(if|would|could|wish|perhaps|maybe)\b", line.evidence.quote.lower()):
             return Finding(("Yes, ", said), (quote,), lines=(quote,))
     return None
@@ -299,13 +337,25 @@ def claim(ask: Ask, timeline: Timeline) -> Finding | None:
 
 def screen_for(ask: Ask, timeline: Timeline) -> Screen | None:
     """The screen of text that a question names: by quoted words, by number, or by the words of its title, else of its lines."""
-    wanted = [t for t in (terms(ask.quoted) if ask.quoted else ask.about) if t not in ("begin", "end", "long", "com", "go", "word", "disappear", "stay", "about", "op")]
+    wanted = [
+        t
+        for t in (terms(ask.quoted) if ask.quoted else ask.about)
+        if t not in ("begin", "end", "long", "com", "go", "word", "disappear", "stay", "about", "op")
+    ]
     if not wanted:
-        return numbered_screen(ask, timeline, timeline.latest) if re.search(r"\b(slide|page|screen)\b", ask.text) and (ask.ordinal or re.search(r"\d", ask.text)) else None
+        return (
+            numbered_screen(ask, timeline, timeline.latest)
+            if re.search(r"\b(slide|page|screen)\b", ask.text) and (ask.ordinal or re.search(r"\d", ask.text))
+            else None
+        )
     hits = [screen for screen in timeline.screens if screen.title and set(wanted) <= bag(screen.title)]
     hits = hits or [screen for screen in timeline.screens if any(set(wanted) <= bag(line) for line in screen.lines)]
     if ask.quoted and not hits:  # a word misread
-        hits = [s for s in timeline.screens if s.title and len(set(wanted) & bag(s.title)) >= max(1, len(set(wanted)) - 1) and len(set(wanted)) > 2]
+        hits = [
+            s
+            for s in timeline.screens
+            if s.title and len(set(wanted) & bag(s.title)) >= max(1, len(set(wanted)) - 1) and len(set(wanted)) > 2
+        ]
     return min(hits, key=lambda s: (abs(len(terms(s.title or "")) - len(wanted)), s.start)) if hits else None
 
 
@@ -338,6 +388,12 @@ def count_screens(ask: Ask, timeline: Timeline) -> Finding:
             for line in screen.lines:
                 found = re.search(r"\b(\d{1,3})\s?(?:of|/)\s?(\d{1,3})\b", line)
                 if found and 0 < int(found[1]) <= int(found[2]):
-                    return Finding((f"{found[2]}: ", f'the screen says "{quote_of(line, 12)}".'), (Evidence(screen.start, timeline.end_of(screen), "screen", line, screen.frame),))
+                    return Finding(
+                        (f"{found[2]}: ", f'the screen says "{quote_of(line, 12)}".'),
+                        (Evidence(screen.start, timeline.end_of(screen), "screen", line, screen.frame),),
+                    )
     count = len({screen.title or screen.text for screen in timeline.screens})
-    return Finding((f"{count} so far.",), (Evidence(timeline.screens[0].start, timeline.end_of(timeline.screens[-1]), "timeline", f"{count} screens of text"),))
+    return Finding(
+        (f"{count} so far.",),
+        (Evidence(timeline.screens[0].start, timeline.end_of(timeline.screens[-1]), "timeline", f"{count} screens of text"),),
+    )

@@ -12,21 +12,151 @@ from functools import cached_property
 from streamsvc import things
 from streamsvc.search import STOP, stem, terms, tokens
 
-_AUX = ["is", "are", "was", "were", "has", "have", "had", "did", "does", "do", "can", "could", "will", "would", "should", "am", "isn't", "wasn't", "didn't", "hasn't"]
+_AUX = [
+    "is",
+    "are",
+    "was",
+    "were",
+    "has",
+    "have",
+    "had",
+    "did",
+    "does",
+    "do",
+    "can",
+    "could",
+    "will",
+    "would",
+    "should",
+    "am",
+    "isn't",
+    "wasn't",
+    "didn't",
+    "hasn't",
+]
 _ORDINALS = {
     word: number
-    for number, words in enumerate(("first 1st opening initial", "second 2nd", "third 3rd", "fourth 4th", "fifth 5th", "sixth 6th", "seventh 7th", "eighth 8th"), 1)
+    for number, words in enumerate(
+        ("first 1st opening initial", "second 2nd", "third 3rd", "fourth 4th", "fifth 5th", "sixth 6th", "seventh 7th", "eighth 8th"), 1
+    )
     for word in words.split()
 } | {"ninth": 9, "tenth": 10, "last": -1, "final": -1, "latest": -1}
-_NUMBERS = {word: n for n, word in enumerate(["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"])}
+_NUMBERS = {
+    word: n
+    for n, word in enumerate(["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"])
+}
 
 # Words about the stream itself: they say where to look, not what for.
 META = frozenset(
     stem(word)
-    for word in ["say", "said", "speaker", "speakers", "speak", "spoken", "talk", "talking", "mention", "mentioned", "reader", "narrator", "presenter", "lecturer", "host", "voiceover", "name", "named", "call", "called", "tell", "told", "slide", "slides", "screen", "show", "shown", "display", "displayed", "picture", "image", "photo", "video", "stream", "scene", "frame", "clip", "camera", "visible", "lecture", "presentation", "title", "titled", "heading", "headline", "text", "written", "write", "read", "word", "words", "sentence", "phrase", "speech", "appear", "appeared", "see", "seen", "view", "viewer", "page", "line", "question", "answer", "kind", "sort", "type", "thing", "things", "time", "times", "moment", "point", "currently", "now", "yet", "ever", "ago", "far", "second", "seconds", "minute", "minutes", "audience", "recording", "transcript", "caption", "captions", "mean", "happen", "there", "according", "anybody", "anyone", "anything", "somebody", "someone", "something", "everything", "nothing", "nobody"]
+    for word in [
+        "say",
+        "said",
+        "speaker",
+        "speakers",
+        "speak",
+        "spoken",
+        "talk",
+        "talking",
+        "mention",
+        "mentioned",
+        "reader",
+        "narrator",
+        "presenter",
+        "lecturer",
+        "host",
+        "voiceover",
+        "name",
+        "named",
+        "call",
+        "called",
+        "tell",
+        "told",
+        "slide",
+        "slides",
+        "screen",
+        "show",
+        "shown",
+        "display",
+        "displayed",
+        "picture",
+        "image",
+        "photo",
+        "video",
+        "stream",
+        "scene",
+        "frame",
+        "clip",
+        "camera",
+        "visible",
+        "lecture",
+        "presentation",
+        "title",
+        "titled",
+        "heading",
+        "headline",
+        "text",
+        "written",
+        "write",
+        "read",
+        "word",
+        "words",
+        "sentence",
+        "phrase",
+        "speech",
+        "appear",
+        "appeared",
+        "see",
+        "seen",
+        "view",
+        "viewer",
+        "page",
+        "line",
+        "question",
+        "answer",
+        "kind",
+        "sort",
+        "type",
+        "thing",
+        "things",
+        "time",
+        "times",
+        "moment",
+        "point",
+        "currently",
+        "now",
+        "yet",
+        "ever",
+        "ago",
+        "far",
+        "second",
+        "seconds",
+        "minute",
+        "minutes",
+        "audience",
+        "recording",
+        "transcript",
+        "caption",
+        "captions",
+        "mean",
+        "happen",
+        "there",
+        "according",
+        "anybody",
+        "anyone",
+        "anything",
+        "somebody",
+        "someone",
+        "something",
+        "everything",
+        "nothing",
+        "nobody",
+    ]
 )
 SCREEN = re.compile(r"\b(slides?|screen|title[ds]?|heading|headline|written|text|pages?|reads|bullet)\b")
-SPOKEN = re.compile(r"\b(sa(?:y|ys|id|ying)|speak\w*|spoken?|talk(?:s|ed|ing)?|mention\w*|narrat\w+|t(?:ell|old|ells)|heard|speech|utter\w*|refer(?:s|red)? to|discuss\w*|nam(?:e|ed) by)\b")
+SPOKEN = re.compile(
+    r"\b(sa(?:y|ys|id|ying)|speak\w*|spoken?|talk(?:s|ed|ing)?|mention\w*|narrat\w+|t(?:ell|old|ells)|heard|speech|utter\w*|refer(?:s|red)? to|discuss\w*|nam(?:e|ed) by)\b"
+)
 SIGHT = re.compile(
     r"\b(shown|shows?|showed|visible|displayed|pictures?|pictured|images?|photos?|appear(?:s|ed|ing)?|on camera|on (?:the )?screen|in (?:the )?(?:frame|shot|video|scene|view)|"
     r"(?:you|we|i|one|viewers?) (?:\w+ )?(?:see|saw|seen)|(?:be|been|is|are|was|were) (?:\w+ ){0,3}?(?:seen|in sight|in view)|look(?:ing)? at)\b"
@@ -35,7 +165,9 @@ NOW = re.compile(r"\b(now|currently|at the moment|at present|this moment|present
 
 _CLOCK = re.compile(r"\b(?:(\d+):)?(\d{1,2}):(\d{2}(?:\.\d+)?)\b")
 _SECONDS = re.compile(r"\b(\d+(?:\.\d+)?)\s*(s|secs?|seconds?|min|mins|minutes?)\b|\b(?:second|minute) (\d+)\b")
-_RANGE = re.compile(r"\b(?:between|from) (\d+(?:\.\d+)?)\s*(?:s|secs?|seconds?)? (?:and|to|until|till) (\d+(?:\.\d+)?)\s*(?:s|secs?|seconds?)\b")
+_RANGE = re.compile(
+    r"\b(?:between|from) (\d+(?:\.\d+)?)\s*(?:s|secs?|seconds?)? (?:and|to|until|till) (\d+(?:\.\d+)?)\s*(?:s|secs?|seconds?)\b"
+)
 _QUOTED = re.compile(r"[\"“”]([^\"“”]+)[\"“”]|(?:^|(?<=\s))['‘]([^'‘’]{3,}?)['’](?=[\s?.,!]|$)|«([^»]+)»")
 
 
@@ -72,7 +204,10 @@ class Ask:
     @cached_property
     def subject(self) -> str | None:
         """Stem of the noun that acts: "why did the KING stay", "had the STONE-CUTTER ever ...". None for pronouns and the speaker."""
-        found = re.search(r"\b(?:did|does|do|had|has|have|was|were|is|are|could|would|can|will) (?:the|a|an|this|that|his|her|their|its|any|some) ([a-z0-9'-]+)", self.text)
+        found = re.search(
+            r"\b(?:did|does|do|had|has|have|was|were|is|are|could|would|can|will) (?:the|a|an|this|that|his|her|their|its|any|some) ([a-z0-9'-]+)",
+            self.text,
+        )
         if found is None:
             return None
         joined = terms(found[1])
@@ -97,7 +232,9 @@ class Ask:
     @property
     def on_screen(self) -> bool:
         """Whether it is about text on the screen."""
-        return SCREEN.search(self.text.replace("on the screen", "").replace("on screen", "")) is not None or bool(re.search(r"\b(written|text) on\b", self.text))
+        return SCREEN.search(self.text.replace("on the screen", "").replace("on screen", "")) is not None or bool(
+            re.search(r"\b(written|text) on\b", self.text)
+        )
 
     @property
     def spoken(self) -> bool:
@@ -124,7 +261,11 @@ def parse(raw: str) -> Ask:
     quoted = next((next(group for group in found if group) for found in _QUOTED.findall(raw)), None)
     straight = raw.replace("’", "'").replace("‘", "'").replace("“", '"').replace("”", '"')
     text = " ".join(re.sub(r"[?!]+|[.](?=\s|$)", " ", straight.lower()).split())
-    text = re.sub(r"^(?:please|so|and|ok|okay|hey|well|tell me|can you tell me|could you tell me|do you know|i want to know)[, ]+", "", text).removeprefix("if ").removeprefix("whether ")
+    text = (
+        re.sub(r"^(?:please|so|and|ok|okay|hey|well|tell me|can you tell me|could you tell me|do you know|i want to know)[, ]+", "", text)
+        .removeprefix("if ")
+        .removeprefix("whether ")
+    )
     words = tokens(text)
     last = re.search(r"\b(?:last|past|previous) (\d+|[a-z]+)?\s*(seconds?|minutes?|s|min)\b", text)
     ago = re.search(r"\b(\d+|[a-z]+) (seconds?|minutes?|s|min) ago\b", text)
@@ -150,13 +291,18 @@ def thing_in(text: str) -> tuple[str, list[str]] | None:
                 continue
             if things.known(phrase):
                 others = words[:index] + words[index + length :]
-                return phrase, [word for word in others if word not in STOP and stem(word) not in META and word not in _ORDINALS and not word.isdigit()]
+                return phrase, [
+                    word for word in others if word not in STOP and stem(word) not in META and word not in _ORDINALS and not word.isdigit()
+                ]
     return None
 
 
 def _form(text: str, words: list[str]) -> str:
     first = words[0] if words else ""
-    if re.match(r"(?:since |until |by |from )?when\b|(?:at |around |about )?(?:what|which) (?:time|moment|second|point in time)\b|how (?:far|late) (?:in|into)\b", text):
+    if re.match(
+        r"(?:since |until |by |from )?when\b|(?:at |around |about )?(?:what|which) (?:time|moment|second|point in time)\b|how (?:far|late) (?:in|into)\b",
+        text,
+    ):
         return "when"
     if first == "how" and words[1:2] == ["long"]:
         return "how long"

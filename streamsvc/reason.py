@@ -27,7 +27,8 @@ MOST_WORDS = 40  # of an answer
 PHRASE_TOKENS = 16  # of the model's phrase
 LEAST_SECONDS = 0.4  # before the deadline: with less left the model is not asked
 _EXAMPLES = (
-    "Text: The ferry leaves the island at seven, because of the tide.\nQuestion: Why does it leave at seven?\nAnswer: because of the tide\n\n"
+    "Text: The ferry leaves the island at seven, because of the tide.\n"
+    "Question: Why does it leave at seven?\nAnswer: because of the tide\n\n"
     "Text: Maria, who had sold her boat, walked to the old mill.\nQuestion: Where did Maria walk?\nAnswer: to the old mill\n\n"
 )
 

@@ -230,8 +230,8 @@ def _sessions(service: Service) -> APIRouter:
             raise NotFound("there is no picture at that time", code="no_frame")
         return Response(jpeg, media_type="image/jpeg", headers={"Cache-Control": "private, max-age=3600"})
 
-    @router.post("/{session_id}/questions", status_code=202)
-    async def question(session_id: str, body: NewQuestion, request: Request, grants: Annotated[Grants, ask]) -> Response:
+    @router.post("/{session_id}/questions", status_code=202, dependencies=[ask])
+    async def question(session_id: str, body: NewQuestion, request: Request) -> Response:
         """Ask; 202 with the question's id, or the answer streamed with `Accept: text/event-stream`."""
         session = service.find(session_id)
         image = _image(body.image)

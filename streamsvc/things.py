@@ -148,7 +148,29 @@ _CALLED = {
 
 # Groups that are part of a wider one, and where a thing of the picture tells the place.
 _WIDER = {
-    **dict.fromkeys(["dog", "cat", "bird", "fish", "frog", "turtle", "lizard", "snake", "spider", "bear", "insect", "monkey", "ape", "wolf", "fox", "elephant", "rabbit", "crab"], "animal"),
+    **dict.fromkeys(
+        [
+            "dog",
+            "cat",
+            "bird",
+            "fish",
+            "frog",
+            "turtle",
+            "lizard",
+            "snake",
+            "spider",
+            "bear",
+            "insect",
+            "monkey",
+            "ape",
+            "wolf",
+            "fox",
+            "elephant",
+            "rabbit",
+            "crab",
+        ],
+        "animal",
+    ),
     **dict.fromkeys(["car", "truck", "bus", "train", "airplane", "boat", "ship", "motorcycle", "bicycle", "rocket"], "vehicle"),
     **dict.fromkeys(["fruit", "vegetable", "pizza"], "food"),
     "coffee": "drink",
@@ -159,8 +181,12 @@ _WIDER = {
     "piano": "instrument",
 }
 _PLACES = {
-    **dict.fromkeys(["road", "street", "highway", "motorway", "lane"], ("car", "truck", "bus", "motorcycle", "bicycle", "traffic light", "stop sign")),
-    **dict.fromkeys(["table", "desk", "counter"], ("cup", "bowl", "bottle", "wine glass", "laptop", "book", "drink", "food", "dish", "keyboard", "vase")),
+    **dict.fromkeys(
+        ["road", "street", "highway", "motorway", "lane"], ("car", "truck", "bus", "motorcycle", "bicycle", "traffic light", "stop sign")
+    ),
+    **dict.fromkeys(
+        ["table", "desk", "counter"], ("cup", "bowl", "bottle", "wine glass", "laptop", "book", "drink", "food", "dish", "keyboard", "vase")
+    ),
     **dict.fromkeys(["sky", "air"], ("airplane", "bird", "kite", "rocket")),
     **dict.fromkeys(["water", "sea", "lake", "river"], ("boat", "ship")),
 }
@@ -246,8 +272,34 @@ def detectable(phrase: str) -> bool:
 
 
 # Groups and names of which the detector knows only a few members or a wider kind: their absence tells nothing.
-_NARROW = frozenset(_key(word) for word in ["thing", "object", "dish", "device", "food", "fruit", "vegetable", "furniture", "computer", "phone", "drink", "screen", "pet", "creature", "mobile", "plant", "ball", "puppy", "kitten", "kitty"])
-_ALL = frozenset(key for name in (*_DETECTED, *_GROUPS, *(n for names in _GROUPS.values() for n in names.split("; "))) for key in kinds(name))
+_NARROW = frozenset(
+    _key(word)
+    for word in [
+        "thing",
+        "object",
+        "dish",
+        "device",
+        "food",
+        "fruit",
+        "vegetable",
+        "furniture",
+        "computer",
+        "phone",
+        "drink",
+        "screen",
+        "pet",
+        "creature",
+        "mobile",
+        "plant",
+        "ball",
+        "puppy",
+        "kitten",
+        "kitty",
+    ]
+)
+_ALL = frozenset(
+    key for name in (*_DETECTED, *_GROUPS, *(n for names in _GROUPS.values() for n in names.split("; "))) for key in kinds(name)
+)
 
 
 def at_place(place: str) -> tuple[str, ...]:
@@ -276,6 +328,6 @@ def plural(name: str) -> str:
 
 
 def counted(name: str, count: int) -> str:
-    """ "two persons", "a car"."""
+    """As in "two persons", "a car"."""
     words = ("no", "", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
     return article(name) if count == 1 else f"{words[count] if count < len(words) else count} {plural(name)}"

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from streamsvc import clock
 from streamsvc.config import Hear
-from streamsvc.errors import DeadlineMissed, WorkerError
+from streamsvc.errors import CapacityError, DeadlineMissed, WorkerError
 from streamsvc.mailbox import Closed, Ring
 from streamsvc.types import SAMPLE_RATE, AudioChunk, Gap, Speech, Stages, Word, Words
 
@@ -155,8 +155,8 @@ class Transcriber:
         """Seconds of nothing between the audio so far and a chunk; negative where they overlap."""
         return 0.0 if self._base is None else chunk.at - self.end
 
-    def feed(self, chunk: AudioChunk) -> list[Unit]:
-        """Take audio. Holes between chunks become silence; those worth telling come back as gaps."""
+    def feed(self, chunk: AudioChunk, *, blame: str = "packet_loss") -> list[Unit]:
+        """Take audio. Holes between chunks become silence; those worth telling come back as gaps, with the reason `blame`."""
         if self._base is None:
             self._base = chunk.at
         samples, hole = chunk.samples, self.hole(chunk)
@@ -165,7 +165,7 @@ class Transcriber:
             samples = samples[min(len(samples), round(-hole * SAMPLE_RATE)) :]
         elif hole > JITTER:
             if hole >= GAP_LEAST and chunk.at - self._told > JITTER:
-                units.append(Gap(self.session, self.track, self.end, chunk.arrived, self.end, chunk.at, "packet_loss"))
+                units.append(Gap(self.session, self.track, self.end, chunk.arrived, self.end, chunk.at, blame))
             if hole > LONG_HOLE and not self.speaking:  # nobody speaks: let time jump instead of building silence
                 self._base += hole - LONG_HOLE
                 hole = LONG_HOLE
@@ -289,11 +289,15 @@ class Transcriber:
         self._told = end
 
     def abandoned(self, reason: str) -> list[Unit]:
-        """What is not decoded yet will never be: say so."""
-        start = max(self._settled, self._stable[-1].end if self._stable else self._utterance)
-        if not self.speaking or start >= self.end:
+        """What is not decoded yet will never be: say so, and end the utterance."""
+        if self._base is None:
             return []
-        units: list[Unit] = [Gap(self.session, self.track, start, self._chunk_arrivals[-1], start, self.end, reason)]
+        start = self.judged_end
+        if self.speaking:
+            start = max(self._settled, self._stable[-1].end if self._stable else self._utterance)
+        units: list[Unit] = []
+        if self.end - start >= GAP_LEAST:
+            units.append(Gap(self.session, self.track, start, self._chunk_arrivals[-1], start, self.end, reason))
         self._settled = self.end
         return units + self.ended(closing=True)
 
@@ -346,6 +350,9 @@ class Transcriber:
             starts = [word.start for word in self._stable if word.start <= target]
             if starts:
                 self._start = max(self._start, starts[-1])
+        if self._asked - self._start > FORCE_AFTER:  # nothing to hold on to: speech that the model cannot hear must not hold the window
+            opens = self._tail[0].start - PREROLL if self._tail else self._asked
+            self._start = max(self._start, min(opens, self._asked - FORCE_KEEP))
         self._stable = [word for word in self._stable if word.end > self._start] or self._stable[-1:]
         self._forget(self._start)
 
@@ -366,7 +373,7 @@ class Transcriber:
 BEHIND = 0.3  # seconds of arrived audio beyond the next step at which a live source is behind
 VAD_DEADLINE, DECODE_DEADLINE = 2.0, 4.0  # seconds
 RETRY_FIRST, RETRY_MOST = 0.25, 2.0  # seconds between tries while the worker is away
-GIVE_UP = 15.0  # seconds of tries after the source has ended
+GIVE_UP = 15.0  # seconds of tries without new audio after which what is left is given up
 
 
 async def run(
@@ -389,6 +396,9 @@ async def run(
         chunks: the audio; it should hold at least `settings.backlog_seconds`, for it is the buffer while the worker is away.
         hear: the worker role of engines/asr.py.
         emit: takes every unit, in order; must not block.
+        settings: of the room.
+        session: id that the units carry.
+        track: name of the track that they carry.
         vocabulary: names and terms to expect.
         step: seconds between decode steps as the budget allows now; None: `settings.step`.
     """
@@ -413,8 +423,9 @@ class _Run:
         self.hotwords, self.step = hotwords, step
         self.core = Transcriber(settings, session=session, track=track)
         self.waiting: deque[AudioChunk] = deque()
-        self.ended = False
         self.trouble = ""  # why audio waits: the reason of the gap if some must be skipped
+        self.blame = ""  # the last trouble
+        self.since, self.until = 0.0, 0.0  # monotonic seconds at which it began, and at which it was last met
         self.pause = RETRY_FIRST
         self.vad_seconds = 0.0  # since the last decode
 
@@ -422,10 +433,11 @@ class _Run:
         while await self._more():
             self._bound()
             whole = self._live() and self._seconds() > self.core.step + BEHIND
-            while self.waiting and (whole or self.core.unjudged() is None):
+            while self.waiting and (self.core.unjudged() is None or (whole and not self.trouble)):
                 if self.core.speaking and self.core.hole(self.waiting[0]) > LONG_HOLE:
                     await self._close()
-                self._tell(self.core.feed(self.waiting.popleft()))
+                chunk = self.waiting.popleft()
+                self._tell(self.core.feed(chunk, blame=self.blame if self.blame and chunk.arrived <= self.until else "packet_loss"))
             if self.step is not None:
                 self.core.step = self.step()
             while await self._judge():
@@ -442,6 +454,8 @@ class _Run:
         """Wait for audio if there is none; take what there is if the source is live. False: the end."""
         if self.core.unjudged() is not None and self.trouble:
             await self._pause()
+            if not len(self.chunks) and self.until - self.since > GIVE_UP:
+                return False  # no worker and no audio: nobody will miss us
         try:
             if (not self.waiting and self.core.unjudged() is None) or (len(self.chunks) and self._live()):
                 self.waiting.extend(await self.chunks.take())
@@ -474,11 +488,11 @@ class _Run:
         """One request; None: it could not be done, and `trouble` says why."""
         try:
             result = await self.hear.call(op, payload, deadline_in_s=deadline, affinity=self.session)
-        except WorkerError:
-            self.trouble = "worker_restart"
-            return None
-        except DeadlineMissed:
-            self.trouble = self.trouble or "overload"
+        except (WorkerError, DeadlineMissed, CapacityError) as error:
+            self.until = clock.now()
+            if not self.trouble:
+                self.since = self.until
+            self.trouble = self.blame = "worker_restart" if isinstance(error, WorkerError) else self.trouble or "overload"
             return None
         self.trouble, self.pause = "", RETRY_FIRST
         return result
@@ -517,7 +531,11 @@ class _Run:
         if result is None:
             self.core.missed(ask)
             return False
-        stages = {"vad": self.vad_seconds, "queue": max(0.0, clock.now() - began - result.get("seconds", 0.0)), "asr": result.get("seconds", 0.0)}
+        stages = {
+            "vad": self.vad_seconds,
+            "queue": max(0.0, clock.now() - began - result.get("seconds", 0.0)),
+            "asr": result.get("seconds", 0.0),
+        }
         self.vad_seconds = 0.0
         self._tell(self.core.heard(ask, result, stages))
         return True
@@ -531,6 +549,8 @@ class _Run:
             if not self.trouble:
                 break
             if clock.now() > deadline:
+                while self.waiting:
+                    self._tell(self.core.feed(self.waiting.popleft(), blame=self.blame))
                 self._tell(self.core.abandoned(self.trouble))
                 return
             await self._pause()

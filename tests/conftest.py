@@ -44,7 +44,7 @@ def media() -> Path:
 
 def _runs(child: psutil.Process) -> bool:
     try:
-        return child.status() != psutil.STATUS_ZOMBIE
+        return bool(child.status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:  # it has ended since it was listed
         return False
 

@@ -81,7 +81,9 @@ def outcome(tmp_path_factory: pytest.TempPathFactory) -> str:
     assert patient != conftest
     (folder / "conftest.py").write_text(patient)
     (folder / "test_leaks.py").write_text(LEAKS)
-    (folder / "pytest.ini").write_text("[pytest]\nasyncio_mode = auto\nasyncio_default_fixture_loop_scope = function\nfilterwarnings = error\n")
+    (folder / "pytest.ini").write_text(
+        "[pytest]\nasyncio_mode = auto\nasyncio_default_fixture_loop_scope = function\nfilterwarnings = error\n"
+    )
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-q", "-rA", str(folder)]
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=60).stdout
 

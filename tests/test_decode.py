@@ -3,6 +3,8 @@ from __future__ import annotations
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
+from typing import Any, cast
 
 import av
 import numpy as np
@@ -15,10 +17,10 @@ from tests.clips import clip
 
 def frames(path: Path, kind: str) -> tuple[MediaTrack, list[EncodedFrame]]:
     with av.open(str(path)) as container:
-        stream = container.streams.get({kind: 0})[0]
+        stream: Any = container.streams.get({kind: 0})[0]
         found = [
             EncodedFrame("s", "main", float(p.pts * p.time_base), 100.0 + i, stream.type, bytes(p), "x", p.is_keyframe)
-            for i, p in enumerate(container.demux(stream))
+            for i, p in enumerate(cast(Any, container.demux(stream)))
             if p.size
         ]
         return MediaTrack(stream.type, stream.codec_context.codec.name, stream.codec_context), found

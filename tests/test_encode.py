@@ -88,7 +88,7 @@ async def test_text_is_read_once_and_only_where_it_changed() -> None:
     jpeg, gray = screen(*eyes.texts, "", "a line that is new here")
     eyes.texts = []
     assert await reader.read(keyframe(3.0), jpeg, gray, eyes.role(), deadline_in_s=1.0) is None
-    x, y, w, h = eyes.asked[-1]["region"]
+    _x, y, _w, h = eyes.asked[-1]["region"]
     assert y > 0.4 and h < 0.5, "only the new line is read"
 
 

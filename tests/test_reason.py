@@ -34,7 +34,16 @@ SEEN: dict[str, tuple[list[tuple[str, float]], list[tuple[str, float]]]] = {
 
 
 def sight(at: float, boxes: list[tuple[str, float]], tags: list[tuple[str, float]], blank: bool = False) -> Sight:
-    return Sight("s", "main", at, 0.0, EMPTY, tuple(Tag(*t) for t in tags), tuple(Box(label, score, 0.1, 0.1, 0.5, 0.5) for label, score in boxes), blank)
+    return Sight(
+        "s",
+        "main",
+        at,
+        0.0,
+        EMPTY,
+        tuple(Tag(*t) for t in tags),
+        tuple(Box(label, score, 0.1, 0.1, 0.5, 0.5) for label, score in boxes),
+        blank,
+    )
 
 
 def cues(words: list[Word], size: int = 12) -> list[Cue]:

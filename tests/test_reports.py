@@ -16,7 +16,7 @@ from streamsvc.types import Answer, Box, Cue, Event, Evidence, Scene, ScreenText
 HEAD: dict[str, Any] = {"session": "0.a", "track": "main", "at": 1.0, "arrived": 5.0}
 WORDS = (Word("Once", 0.5, 0.9, 1.0000002), Word("upon", 0.9, 1.3, 0.5))
 EVIDENCE = (Evidence(1.0, 2.0, "speech", "Once upon"), Evidence(1.0, 2.0, "sight", "cat", frame=1.5))
-UNITS = [
+UNITS: list[tuple[str, Any]] = [
     ("caption.final", Cue(**HEAD, text="Once upon", words=WORDS, stable=2, final=True)),
     ("caption.partial", Cue(**HEAD, text="Once upon", words=WORDS, stable=1, final=False)),
     ("scene.caption", Scene(**HEAD, text="A cat.", start=1.0, end=2.0, evidence=EVIDENCE)),

@@ -104,9 +104,9 @@ def test_every_change_of_a_real_recording_is_found_within_a_second(media: Path, 
     sampler, found, last = Sampler(Sample()), [], -1.0
     with av.open(str(media / "scenarios" / f"{name}.mp4")) as container:
         for picture in container.decode(video=0):
-            if picture.time - last >= 0.195:
+            if picture.time is not None and picture.time - last >= 0.195:
                 last = picture.time
-                gray = picture.reformat(width=160, height=90, format="gray", interpolation="AREA").to_ndarray()
+                gray = np.asarray(picture.reformat(width=160, height=90, format="gray", interpolation="AREA").to_ndarray(), np.uint8)
                 if sampler.look(gray, last):
                     found.append(last)
     for interval in truth:

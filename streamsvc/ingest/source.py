@@ -189,7 +189,8 @@ async def open_source(
     reader = _Reader(place, settings, private_urls, asyncio.get_running_loop())
     reader.start()
     try:
-        await asyncio.wait_for(asyncio.shield(reader.opened), 2 * settings.open_seconds + 2.0)
+        # libav has its own time limits; the look-up of a host's name has none
+        await asyncio.wait_for(asyncio.shield(reader.opened), None if place.path is not None else 2 * settings.open_seconds + 2.0)
     except TimeoutError:
         reader.stop()
         raise SourceError(f"{shown(url)} did not answer within {settings.open_seconds:g} s", code="no_answer", retryable=True) from None

@@ -19,8 +19,8 @@ from tests.engines.test_vision import shot
 
 @pytest.fixture(scope="module")
 def read() -> Iterator[Any]:
-    engine = load({})
-    yield lambda **payload: engine.ops["read"].run([payload])[0]  # type: ignore[arg-type,return-value]
+    engine: Any = load({})
+    yield lambda **payload: engine.ops["read"].run([payload])[0]
 
 
 def test_lines_come_top_to_bottom_and_left_to_right() -> None:
@@ -44,7 +44,7 @@ def test_only_the_region_is_read_and_placed_in_the_whole_picture(read: Any) -> N
     picture.save(buffer, "JPEG")
     found = read(jpeg=np.frombuffer(buffer.getvalue(), np.uint8), region=[0.0, 0.6, 1.0, 0.4])
     assert found["texts"] == ["Lower words"]
-    x, y, w, h = found["corners"][0]
+    x, y, _w, h = found["corners"][0]
     assert x == pytest.approx(80 / 1280, abs=0.02)
     assert y <= 510 / 720 <= 540 / 720 <= y + h + 0.02
 

@@ -20,7 +20,7 @@ OPTIONS = {"models": str(Models().dir / "models"), **See().model_dump(), "ocr": 
 def shot(path: Path, at: float) -> np.ndarray[Any, np.dtype[np.uint8]]:
     with av.open(str(path)) as container:
         container.seek(int(at * 1_000_000))
-        picture = next(frame for frame in container.decode(video=0) if frame.time >= at)
+        picture: Any = next(frame for frame in container.decode(video=0) if frame.time >= at)
         buffer = io.BytesIO()
         picture.to_image().save(buffer, "JPEG", quality=85)
     return np.frombuffer(buffer.getvalue(), np.uint8)
@@ -28,8 +28,8 @@ def shot(path: Path, at: float) -> np.ndarray[Any, np.dtype[np.uint8]]:
 
 @pytest.fixture(scope="module")
 def look() -> Iterator[Any]:
-    engine = load(OPTIONS)
-    yield lambda jpeg: engine.ops["look"].run([{"jpeg": jpeg}])[0]  # type: ignore[arg-type,return-value]
+    engine: Any = load(OPTIONS)
+    yield lambda jpeg: engine.ops["look"].run([{"jpeg": jpeg}])[0]
 
 
 def test_a_missing_model_file_is_named_with_the_way_to_get_it(tmp_path: Path) -> None:

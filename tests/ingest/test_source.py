@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -82,7 +83,8 @@ async def test_pictures_are_handed_over_no_earlier_than_they_could_be_coded(tmp_
 
 async def test_reading_as_fast_as_possible_waits_for_room(tmp_path: Path) -> None:
     source = await open_source(str(clip(tmp_path / "a.mp4")), SETTINGS, session="s", speed=None, roots=None)
-    asked, frames = [], []
+    asked: list[Any] = []
+    frames: list[Any] = []
 
     async def counting() -> None:
         asked.append(len(frames))

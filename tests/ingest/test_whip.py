@@ -25,6 +25,9 @@ class FakePeer:
             raise self.fails
         self.fragments.append(fragment)
 
+    async def close(self) -> None:
+        pass
+
 
 class FakeHost:
     limits = Limits()

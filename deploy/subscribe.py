@@ -1,0 +1,26 @@
+"""Follow a session and ask it a question: `python deploy/subscribe.py http://127.0.0.1:8080 SESSION "What is it about?"`."""
+
+import asyncio
+import json
+import os
+import sys
+
+from websockets.asyncio.client import connect
+
+
+async def follow(service: str, session: str, question: str) -> None:
+    """Print captions, scenes and the answer until the answer has come or the session ends."""
+    address = f"{service.replace('http', 'ws', 1)}/v1/sessions/{session}/events?types=caption.final,scene.*,answer.*,session.closed"
+    key = os.environ.get("STREAMSVC_SERVER__API_KEY")
+    async with connect(address, additional_headers={"Authorization": f"Bearer {key}"} if key else {}) as socket:
+        await socket.send(json.dumps({"type": "ask", "text": question}))
+        async for message in socket:
+            event = json.loads(message)
+            if "text" in event:
+                print(f"{event['at']:7.1f} {event['type']}: {event['text']}", flush=True)
+            if event["type"] in ("answer.done", "session.closed"):
+                break
+
+
+if __name__ == "__main__":
+    asyncio.run(follow(*sys.argv[1:4]))

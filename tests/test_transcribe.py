@@ -1,0 +1,386 @@
+"""Speech becomes words that never change, silence becomes nothing, and lost audio is said."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engines import asr
+from load_tests.offline_wer import Heard, listen, matches, norm, read, truth_of
+from streamsvc import clock, transcribe
+from streamsvc.config import Hear, Models
+from streamsvc.errors import CapacityError, DeadlineMissed, WorkerError
+from streamsvc.mailbox import Ring
+from streamsvc.transcribe import VAD_WINDOW, Transcriber, Unit, agreed, known
+from streamsvc.types import SAMPLE_RATE, AudioChunk, Gap, Speech, Word, Words
+
+SETTINGS = Hear(model="whisper-tiny.en", step=0.5, hangover=0.5, backlog_seconds=5.0)
+CHUNK = VAD_WINDOW  # samples
+CHUNK_SECONDS = CHUNK / SAMPLE_RATE
+
+
+@dataclass
+class Script:
+    """A hear role without a model. The audio is its own script: the value of a sample is the number of the word spoken, 0 is silence.
+
+    `fails`: what to raise at a monotonic time, or None. `mishears` : (word number, how many samples of it were heard) -> text or None.
+    """
+
+    fails: Callable[[str, float], Exception | None] = lambda op, now: None
+    mishears: Callable[[int, int], str | None] = lambda number, heard: None
+    seconds: float = 0.05  # that a decode takes
+    asked: list[tuple[float, str, float]] = field(default_factory=list)  # (monotonic, op, seconds of samples)
+    flying: int = 0
+
+    async def call(self, op: str, payload: dict[str, Any], *, deadline_in_s: float, affinity: str = "") -> dict[str, Any]:
+        assert not self.flying, "one request at a time"
+        self.flying += 1
+        try:
+            samples = payload["samples"]
+            self.asked.append((clock.now(), op, len(samples) / SAMPLE_RATE))
+            await clock.sleep(self.seconds if op == "transcribe" else 0.002)
+            if (error := self.fails(op, clock.now())) is not None:
+                raise error
+            if op == "vad":
+                windows = samples.reshape(-1, VAD_WINDOW)
+                return {"probability": (windows != 0).any(axis=1).astype(np.float32), "state": np.zeros(320, np.float32)}
+            if op == "detect_language":
+                return {"language": "de", "probability": 0.9}
+            return {"words": self.words(samples), "no_speech": 0.0, "log_probability": -0.1, "seconds": self.seconds}
+        finally:
+            self.flying -= 1
+
+    def words(self, samples: Any) -> list[list[Any]]:
+        words = []
+        for number in [n for n in dict.fromkeys(np.round(samples).astype(int).tolist()) if n]:
+            places = np.flatnonzero(np.round(samples) == number)
+            text = self.mishears(number, len(places)) or f"w{number}"
+            words.append([text, float(places[0]) / SAMPLE_RATE, float(places[-1] + 1) / SAMPLE_RATE, 0.9])
+        return words
+
+
+def spoken(*parts: tuple[int, float]) -> Any:
+    """Samples of words: (how many words, seconds of silence after them); each word lasts 0.32 s. Numbers go on."""
+    blocks, number = [], 0
+    for words, silence in parts:
+        for _ in range(words):
+            number += 1
+            blocks.append(np.full(10 * VAD_WINDOW, number, np.float32))
+        blocks.append(np.zeros(int(silence * SAMPLE_RATE / VAD_WINDOW) * VAD_WINDOW, np.float32))
+    return np.concatenate(blocks)
+
+
+def told(
+    virtual: asyncio.Runner,
+    samples: Any,
+    role: Any,
+    *,
+    settings: Hear = SETTINGS,
+    ring: int = 2000,
+    live: bool = True,
+    lose: Callable[[float], str] = lambda at: "",
+    **more: Any,
+) -> list[tuple[float, Unit]]:
+    """Every unit with the session time at which it came. lose(at): "" (keep), "marked" (silence put in) or "hole"."""
+    units: list[tuple[float, Unit]] = []
+
+    async def main() -> None:
+        box: Ring[AudioChunk] = Ring(ring)
+        zero = clock.now()
+
+        async def speak() -> None:
+            for start in range(0, len(samples), CHUNK):
+                at, piece = start / SAMPLE_RATE, samples[start : start + CHUNK]
+                if live:
+                    await clock.sleep(zero + at + CHUNK_SECONDS - clock.now())
+                how = lose(at)
+                if how != "hole":
+                    chunk = AudioChunk("s", "main", at, clock.now(), np.zeros_like(piece) if how else piece, bool(how))
+                    if live:
+                        box.put(chunk)
+                    else:
+                        await box.put_when_room(chunk)
+            box.close()
+
+        async with asyncio.TaskGroup() as group:
+            group.create_task(speak())
+            group.create_task(
+                transcribe.run(box, role, lambda unit: units.append((clock.now() - zero, unit)), settings, session="s", **more)
+            )
+
+    virtual.run(main())
+    return units
+
+
+def stable(units: Sequence[tuple[float, Unit]]) -> list[str]:
+    return [word.text for _, unit in units if isinstance(unit, Words) for word in unit.words[: unit.stable]]
+
+
+def numbers(count: int) -> list[str]:
+    return [f"w{number}" for number in range(1, count + 1)]
+
+
+# --- agreement ----------------------------------------------------------------------------------------------------
+
+texts = st.lists(st.sampled_from(["the", "stone", "cutter", "went", "home", "so", "far"]), max_size=12)
+
+
+def laid(words: Sequence[str], start: float = 0.0) -> list[Word]:
+    return [Word(text, start + 0.3 * place, start + 0.3 * place + 0.28) for place, text in enumerate(words)]
+
+
+@given(texts, texts)
+def test_agreement_is_the_common_beginning_whatever_the_case_and_punctuation(before: list[str], now: list[str]) -> None:
+    count = agreed(laid(before), laid([word.upper() + "," for word in now]))
+    assert before[:count] == now[:count]
+    assert count == min(len(before), len(now)) or before[count] != now[count]
+
+
+@given(texts, texts)
+def test_what_is_stable_is_cut_off_a_hypothesis_that_repeats_it(old: list[str], new: list[str]) -> None:
+    heard = laid([*old, *new])
+    assert known(heard[: len(old)], heard) == len(old)
+
+
+def test_a_changed_beginning_does_not_bring_stable_words_back() -> None:
+    old = laid(["We", "all", "go", "in", "direct", "to", "heaven."])
+    heard = laid(["We're", "all", "going"]) + laid(["direct", "to", "heaven.", "We're", "all"], start=1.2)
+    assert known(old, heard) == 6
+
+
+@given(st.lists(texts, min_size=1, max_size=12))
+def test_stable_words_are_never_revised_nor_repeated(hypotheses: list[list[str]]) -> None:
+    core = Transcriber(SETTINGS, session="s")
+    shown: list[Word] = []
+    for place, words in enumerate(hypotheses):
+        for start in range(0, SAMPLE_RATE // 2, CHUNK):
+            core.feed(AudioChunk("s", "main", core.end, 1.0, np.ones(min(CHUNK, SAMPLE_RATE // 2 - start), np.float32)))
+        while (samples := core.unjudged()) is not None:
+            core.judged(np.ones(len(samples) // VAD_WINDOW))
+        ask = core.due()
+        if ask is None:
+            continue
+        raw = [[w.text, w.start, min(w.end, ask.end - ask.start), 0.9] for w in laid(words) if w.end < ask.end - ask.start]
+        for unit in core.heard(ask, {"words": raw, "no_speech": 0.0, "log_probability": -0.1}, {}):
+            assert isinstance(unit, Words), place
+            shown += unit.words[: unit.stable]
+    assert all(a.end <= b.end + 0.3 for a, b in itertools.pairwise(shown)), "a stable word came twice"
+
+
+# --- steps and ends, on a virtual clock ---------------------------------------------------------------------------
+
+
+def test_every_word_comes_once_in_order_soon_after_it_was_said(virtual: asyncio.Runner) -> None:
+    units = told(virtual, spoken((12, 1.0), (5, 1.5)), Script())
+    assert stable(units) == numbers(17)
+    for came, unit in units:
+        if isinstance(unit, Words):
+            for word in unit.words[: unit.stable]:
+                assert came - word.end < 1.35
+            assert unit.arrived == pytest.approx(
+                1000.0 + (unit.words[unit.stable - 1] if unit.stable else unit.words[-1]).end, abs=0.05
+            ) or (not unit.words)
+
+
+def test_an_utterance_ends_after_the_hangover(virtual: asyncio.Runner) -> None:
+    units = told(virtual, spoken((6, 2.0)), Script())
+    end = 6 * 0.32
+    (final,) = [came for came, unit in units if isinstance(unit, Words) and unit.final]
+    assert end + SETTINGS.hangover <= final <= end + SETTINGS.hangover + 0.3
+    assert [(unit.active, round(unit.at, 2)) for _, unit in units if isinstance(unit, Speech)] == [(True, 0.0), (False, round(end, 2))]
+
+
+def test_a_pause_settles_the_words_before_the_utterance_ends(virtual: asyncio.Runner) -> None:
+    units = told(virtual, spoken((3, 0.42), (3, 2.0)), Script())
+    third = next(came for came, unit in units if isinstance(unit, Words) and "w3" in [w.text for w in unit.words[: unit.stable]])
+    assert third < 3 * 0.32 + 0.55
+    assert sum(isinstance(unit, Words) and unit.final for _, unit in units) == 1
+
+
+def test_who_never_pauses_is_ended_between_two_words(virtual: asyncio.Runner) -> None:
+    units = told(virtual, spoken((200, 1.0)), Script())
+    assert stable(units) == numbers(200)
+    assert sum(isinstance(unit, Words) and unit.final for _, unit in units) >= 3
+    assert sum(isinstance(unit, Speech) for _, unit in units) == 2
+
+
+def test_a_word_that_wavers_is_not_stable_until_it_is_whole(virtual: asyncio.Runner) -> None:
+    whole = 10 * VAD_WINDOW
+    units = told(virtual, spoken((20, 1.0)), Script(mishears=lambda number, heard: f"half{heard}" if heard < whole else None))
+    assert stable(units) == numbers(20)
+
+
+def test_silence_asks_no_decode_and_yields_nothing(virtual: asyncio.Runner) -> None:
+    role = Script()
+    assert told(virtual, spoken((0, 60.0)), role) == []
+    assert {op for _, op, _ in role.asked} == {"vad"}
+
+
+def test_a_click_is_no_speech(virtual: asyncio.Runner) -> None:
+    samples = spoken((0, 4.0))
+    samples[3 * VAD_WINDOW : 5 * VAD_WINDOW] = 1
+    assert told(virtual, samples, Script()) == []
+
+
+def test_a_source_without_end_leaves_the_window_short(virtual: asyncio.Runner) -> None:
+    role = Script()
+    told(virtual, spoken((300, 1.0)), role)
+    assert max(seconds for _, op, seconds in role.asked if op == "transcribe") < 7.0
+
+
+def test_speech_that_the_model_cannot_hear_does_not_hold_the_window(virtual: asyncio.Runner) -> None:
+    class Deaf(Script):
+        def words(self, samples: Any) -> list[list[Any]]:
+            return []
+
+    role = Deaf()
+    units = told(virtual, spoken((100, 1.0)), role)
+    assert stable(units) == []
+    assert max(seconds for _, op, seconds in role.asked if op == "transcribe") < 9.0
+
+
+def test_a_file_read_at_full_speed_gives_the_words_of_the_live_run(virtual: asyncio.Runner) -> None:
+    samples = spoken((40, 0.6), (30, 2.0), (3, 1.0))
+    assert stable(told(virtual, samples, Script(), live=False)) == numbers(73)
+
+
+def test_a_file_is_stepped_through_by_audio_time_however_slow_the_worker(virtual: asyncio.Runner) -> None:
+    quick, slow = Script(seconds=0.01), Script(seconds=3.0)
+    for role in (quick, slow):
+        told(virtual, spoken((60, 1.0)), role, live=False)
+    assert [what[1:] for what in quick.asked] == [what[1:] for what in slow.asked]
+
+
+def test_a_slow_worker_makes_longer_steps_not_a_growing_lag(virtual: asyncio.Runner) -> None:
+    role = Script(seconds=1.2)
+    units = told(virtual, spoken((150, 1.0)), role)
+    assert stable(units) == numbers(150)
+    lags = [came - unit.words[unit.stable - 1].end for came, unit in units if isinstance(unit, Words) and unit.stable]
+    assert max(lags[len(lags) // 2 :]) <= max(lags[: len(lags) // 2]) + 0.5
+
+
+def test_the_step_follows_the_budget(virtual: asyncio.Runner) -> None:
+    often, seldom = Script(), Script()
+    told(virtual, spoken((30, 1.0)), often, step=lambda: 0.5)
+    told(virtual, spoken((30, 1.0)), seldom, step=lambda: 1.0)
+    count = [sum(op == "transcribe" for _, op, _ in role.asked) for role in (often, seldom)]
+    assert count[1] <= 0.6 * count[0]
+
+
+def test_a_language_that_is_not_set_is_detected_once(virtual: asyncio.Runner) -> None:
+    role = Script()
+    units = told(virtual, spoken((9, 1.0), (3, 1.0)), role, settings=SETTINGS.model_copy(update={"model": "whisper-base"}))
+    assert [op for _, op, _ in role.asked].count("detect_language") == 1
+    assert {unit.language for _, unit in units if isinstance(unit, Words)} == {"de"}
+
+
+# --- gaps ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", ["marked", "hole"])
+def test_lost_audio_is_said_and_what_follows_keeps_its_time(virtual: asyncio.Runner, how: str) -> None:
+    units = told(virtual, spoken((20, 1.0)), Script(), lose=lambda at: how if 2.5 < at < 3.3 else "")
+    (gap,) = [unit for _, unit in units if isinstance(unit, Gap)]
+    assert (gap.reason, round(gap.start, 1), round(gap.end, 1)) == ("packet_loss", 2.5, 3.3)
+    words = {w.text: w for _, unit in units if isinstance(unit, Words) for w in unit.words[: unit.stable]}
+    assert words["w20"].end == pytest.approx(20 * 0.32, abs=0.1)
+
+
+def test_a_short_loss_is_not_worth_a_word(virtual: asyncio.Runner) -> None:
+    units = told(virtual, spoken((20, 1.0)), Script(), lose=lambda at: "marked" if 2.5 < at < 2.6 else "")
+    assert not [unit for _, unit in units if isinstance(unit, Gap)]
+
+
+def test_a_long_hole_ends_the_utterance_and_costs_no_memory() -> None:
+    core = Transcriber(SETTINGS, session="s")
+    core.feed(AudioChunk("s", "main", 0.0, 0.0, np.zeros(CHUNK, np.float32)))
+    (gap,) = core.feed(AudioChunk("s", "main", 7200.0, 7200.0, np.zeros(CHUNK, np.float32)))
+    assert isinstance(gap, Gap)
+    assert core.end == pytest.approx(7200.0 + CHUNK_SECONDS, abs=0.01)
+    samples = core.unjudged()
+    assert samples is not None
+    assert len(samples) < 3 * SAMPLE_RATE
+
+
+def test_a_long_hole_in_the_middle_of_speech_is_survived(virtual: asyncio.Runner) -> None:
+    units = told(virtual, spoken((40, 1.0)), Script(), lose=lambda at: "hole" if 3.2 <= at < 9.6 else "")
+    assert stable(units) == [word for word in numbers(40) if not 11 <= int(word[1:]) <= 30]
+    assert [unit.active for _, unit in units if isinstance(unit, Speech)] == [True, False, True, False]
+
+
+# --- a worker that fails ------------------------------------------------------------------------------------------
+
+
+def away(start: float, end: float, error: type[Exception]) -> Callable[[str, float], Exception | None]:
+    return lambda op, now: error("away") if 1000.0 + start <= now < 1000.0 + end else None
+
+
+@pytest.mark.parametrize("error", [WorkerError, DeadlineMissed, CapacityError])
+def test_a_worker_that_comes_back_costs_time_and_no_word(virtual: asyncio.Runner, error: type[Exception]) -> None:
+    units = told(virtual, spoken((30, 1.0)), Script(fails=away(3.0, 6.0, error)))
+    assert stable(units) == numbers(30)
+    assert not [unit for _, unit in units if isinstance(unit, Gap)]
+
+
+def test_a_worker_away_for_longer_than_the_backlog_costs_a_gap_and_captions_resume(virtual: asyncio.Runner) -> None:
+    units = told(virtual, spoken((80, 1.0)), Script(fails=away(3.0, 15.0, WorkerError)))
+    gaps = [unit for _, unit in units if isinstance(unit, Gap)]
+    assert gaps
+    assert {gap.reason for gap in gaps} == {"worker_restart"}
+    heard = stable(units)
+    assert heard[-30:] == numbers(80)[-30:]
+    missing = [0.32 * int(word[1:]) for word in numbers(80) if word not in heard]
+    assert all(any(gap.start - 0.7 <= end <= gap.end + 0.7 for gap in gaps) for end in missing), "a word was lost without a gap"
+
+
+def test_audio_dropped_by_a_small_ring_is_blamed_on_the_worker(virtual: asyncio.Runner) -> None:
+    units = told(virtual, spoken((80, 1.0)), Script(fails=away(3.0, 15.0, WorkerError), seconds=0.05), ring=30)
+    assert {unit.reason for _, unit in units if isinstance(unit, Gap)} == {"worker_restart"}
+    assert stable(units)[-1] == "w80"
+
+
+def test_a_worker_that_never_comes_back_is_given_up_with_a_gap(virtual: asyncio.Runner) -> None:
+    units = told(virtual, spoken((20, 1.0)), Script(fails=away(2.0, 1e9, WorkerError)))
+    last = [unit for _, unit in units if isinstance(unit, Gap)][-1]
+    assert last.reason == "worker_restart"
+    assert last.end == pytest.approx(20 * 0.32 + 1.0, abs=0.1)
+    assert [unit.active for _, unit in units if isinstance(unit, Speech)][-1] is False
+
+
+# --- real weights -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def engine() -> Any:
+    return asr.load({"models": Models().dir / "models", "model": "whisper-tiny.en", "workers": 1})
+
+
+def wer(heard: Heard, path: Path) -> float:
+    truth = norm(truth_of(path) or "")
+    return matches(truth, [w for word in heard.stable for w in norm(word.text)])[0] / len(truth)
+
+
+@pytest.mark.models
+@pytest.mark.media
+@pytest.mark.parametrize(("clip", "most"), [("jfk_inaugural_excerpt", 0.05), ("harvard", 0.08)])
+def test_real_speech_becomes_the_right_words(media: Path, engine: Any, clip: str, most: float) -> None:
+    path = media / "speech" / f"{clip}.flac"
+    heard = listen(read(path), engine, Hear())
+    assert wer(heard, path) <= most
+    assert not [unit for _, unit in heard.units if isinstance(unit, Gap)]
+
+
+@pytest.mark.models
+@pytest.mark.media
+@pytest.mark.parametrize("clip", ["noise2", "room_noise", "digital_silence_30s", "music_guitar"])
+def test_what_is_no_speech_becomes_no_word(media: Path, engine: Any, clip: str) -> None:
+    assert listen(read(media / "non_speech" / f"{clip}.flac"), engine, Hear()).stable == []
