@@ -254,15 +254,16 @@ def _resampler(channels: int) -> Any:
 
 def _mono(piece: Any) -> NDArray[np.float32]:
     """The mean of the channels: swresample's own stereo to mono adds 3 dB to what both hold, and so clips speech."""
-    samples: NDArray[np.float32] = piece.to_ndarray()
-    return samples[0] if len(samples) == 1 else samples.mean(axis=0, dtype=np.float32)
+    samples = piece.to_ndarray()
+    mono: NDArray[np.float32] = samples[0] if len(samples) == 1 else samples.mean(axis=0, dtype=np.float32)
+    return mono
 
 
 def _audio_context(track: MediaTrack) -> Any:
     if track.codec in ("opus", "libopus"):  # libopus conceals better than FFmpeg's own decoder, for 1.4 ms a second
         codec = av.CodecContext.create("libopus", "r")
         codec.sample_rate = 48_000
-        codec.layout = "stereo"
+        codec.layout = "mono"  # libopus mixes down itself, at the right level: libswresample would add both sides up
         if track.context is not None and len(track.context.layout.channels) > 2:  # the header tells how they are coupled; for fewer it
             codec.layout, codec.extradata = track.context.layout, track.context.extradata  # would only cut the pre-skip, unsaid in the pts
         return codec

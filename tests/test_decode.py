@@ -3,7 +3,6 @@ from __future__ import annotations
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 from typing import Any, cast
 
 import av
@@ -43,6 +42,24 @@ def test_any_codec_becomes_16_khz_mono_without_holes(tmp_path: Path, name: str, 
     middle = samples[4000:12000]
     assert np.abs(middle).max() == pytest.approx(0.5, abs=0.08)
     assert np.argmax(np.abs(np.fft.rfft(middle))) == 220, "440 Hz"
+
+
+@pytest.mark.parametrize("codec", ["pcm_s16le", "libopus"])
+def test_stereo_becomes_mono_at_the_same_level(tmp_path: Path, codec: str) -> None:
+    path = tmp_path / "a.mkv"
+    wave = (0.8 * np.sin(2 * np.pi * 440 * np.arange(48_000) / 48_000) * 32767).astype(np.int16)
+    writer: Any = av.open(str(path), "w")
+    with writer as container:
+        sound = container.add_stream(codec, rate=48_000, layout="stereo", format="s16")
+        for start in range(0, 48_000, 960):
+            piece = np.repeat(wave[start : start + 960], 2)[None]
+            frame = av.AudioFrame.from_ndarray(piece, format="s16", layout="stereo")
+            frame.sample_rate, frame.pts = 48_000, start
+            container.mux(sound.encode(frame))
+        container.mux(sound.encode(None))
+    track, packets = frames(path, "audio")
+    samples = np.concatenate([chunk.samples for chunk in AudioDecoder(track, "s").decode(packets)])
+    assert np.abs(samples[4000:12000]).max() == pytest.approx(0.8, abs=0.05)
 
 
 def test_lost_audio_becomes_marked_silence_of_its_length(tmp_path: Path) -> None:
