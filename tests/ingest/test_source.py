@@ -64,16 +64,14 @@ async def test_frames_of_both_tracks_come_in_the_order_of_time(tmp_path: Path) -
     assert any(frame.kind == "audio" for frame in frames[first_video:last_video])
 
 
-def test_a_file_in_real_time_is_paced_by_the_clock(tmp_path: Path, virtual: asyncio.Runner) -> None:
-    path = clip(tmp_path / "a.wav", video=None, audio="pcm_s16le", seconds=3.0)
-
-    async def timed() -> float:
-        start = clock.now()
-        frames = await read(path, speed=1.0)
-        assert all(frame.arrived - start >= frame.at for frame in frames)
-        return clock.now() - start
-
-    assert virtual.run(timed()) == pytest.approx(3.0, abs=0.05)
+async def test_a_file_in_real_time_is_paced_by_the_clock(tmp_path: Path) -> None:
+    """In real time, since the source reads on a thread that a jumping clock would outrun."""
+    path = clip(tmp_path / "a.wav", video=None, audio="pcm_s16le", seconds=0.5)
+    start = clock.now()
+    frames = await read(path, speed=1.0)
+    assert frames[-1].at > 0.3
+    assert all(frame.arrived - start >= frame.at for frame in frames)
+    assert clock.now() - start >= frames[-1].at
 
 
 async def test_pictures_are_handed_over_no_earlier_than_they_could_be_coded(tmp_path: Path) -> None:
