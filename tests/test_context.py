@@ -1,0 +1,117 @@
+"""The time line keeps everything seen and heard, bounded; the window never exceeds its budget."""
+
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streamsvc.context import Timeline, estimate, sentences
+from streamsvc.types import Box, Cue, Keyframe, ScreenText, Sight, TextLine, VideoFrame, Word
+
+NO_EMBEDDING = np.zeros(2, np.float32)
+
+
+def cue(text: str, start: float, final: bool = True, stable: int | None = None) -> Cue:
+    words = tuple(Word(word, start + n * 0.4, start + n * 0.4 + 0.3) for n, word in enumerate(text.split()))
+    return Cue("s", "main", start, 0.0, text, words, len(words) if stable is None else stable, final)
+
+
+def sight(at: float, label: str = "cat", blank: bool = False) -> Sight:
+    return Sight("s", "main", at, 0.0, NO_EMBEDDING, (), () if blank else (Box(label, 0.9, 0, 0, 1, 1),), blank)
+
+
+def screen(at: float, *lines: str, seen: float | None = None) -> ScreenText:
+    told = tuple(TextLine(line, 0.9, 0, 0, 1, 0.1) for line in lines)
+    return ScreenText("s", "main", at, 0.0, lines[0] if lines else None, told, at if seen is None else seen)
+
+
+def test_captions_are_joined_to_sentences_across_their_borders() -> None:
+    line = Timeline()
+    line.add(cue("He went to the", 0.0))
+    line.add(cue("old mill. Then he", 2.0))
+    assert [s.text for s in line.said] == ["He went to the old mill.", "Then he"]
+
+
+def test_only_the_stable_words_of_the_open_caption_count_and_are_not_said_twice() -> None:
+    line = Timeline()
+    line.add(cue("One two three", 0.0, final=False, stable=2))
+    assert line.said[0].text == "One two"
+    line.add(cue("One two three.", 0.0))
+    assert [s.text for s in line.said] == ["One two three."]
+
+
+def test_a_pause_ends_a_sentence_and_an_abbreviation_does_not() -> None:
+    words = [Word("Mr.", 0, 0.3), Word("Smith", 0.4, 0.8), Word("left", 0.9, 1.2), Word("Later", 5.0, 5.3)]
+    assert [s.text for s in sentences(words)] == ["Mr. Smith left", "Later"]
+
+
+def test_a_picture_is_shown_until_the_next_one() -> None:
+    line = Timeline()
+    picture = VideoFrame("s", "main", 2.0, 0.0, None, 4, 4)
+    line.add(sight(0.0))
+    line.add(Keyframe("s", "main", 2.0, 0.0, picture, "scene"))
+    line.add(sight(2.0, "dog"))
+    assert [(item.start, item.end) for item in line.shown] == [(0.0, 2.0), (2.0, None)]
+    assert line.shown[1].reason == "scene"
+
+
+def test_a_screen_lasts_until_another_is_seen_and_one_read_twice_is_one() -> None:
+    line = Timeline()
+    line.add(screen(1.0, "First wish", "A rich man"))
+    line.add(screen(5.0, "First wish", "A rich man."))
+    line.add(screen(9.0, "Palace", seen=8.0))
+    assert [(s.title, s.start, s.end) for s in line.screens] == [("First wish", 1.0, 8.0), ("Palace", 8.0, None)]
+
+
+def test_a_screen_that_returns_is_a_new_interval() -> None:
+    line = Timeline()
+    for at, title in ((1.0, "Alpha text"), (4.0, "Something else"), (7.0, "Alpha text")):
+        line.add(screen(at, title))
+    assert len(line.screens) == 3
+
+
+def test_a_blank_picture_ends_the_screen() -> None:
+    line = Timeline()
+    line.add(screen(1.0, "First wish"))
+    line.add(sight(4.0, blank=True))
+    assert line.screens[0].end == 4.0
+
+
+def test_beyond_a_limit_the_oldest_goes_and_is_counted() -> None:
+    line = Timeline(shown=3)
+    for at in range(10):
+        line.add(sight(float(at)))
+    assert [item.start for item in line.shown] == [7.0, 8.0, 9.0]
+    assert line.dropped["shown"] == 7
+
+
+def test_talk_is_cut_at_long_pauses() -> None:
+    line = Timeline()
+    line.add(cue("First talk.", 0.0))
+    line.add(cue("Second talk.", 20.0))
+    assert len(line.talks) == 2
+
+
+TEXT = st.text(alphabet="abc .", min_size=1, max_size=60).filter(lambda t: bool(t.split()))
+
+
+@given(st.lists(st.tuples(st.sampled_from(["cue", "sight", "screen"]), TEXT), max_size=25), st.integers(0, 500), st.floats(0, 120))
+def test_the_window_keeps_its_budget_and_the_order_of_time(parts: list[tuple[str, str]], budget: int, now: float) -> None:
+    line = Timeline()
+    for index, (kind, text) in enumerate(parts):
+        at = index * 5.0
+        line.add(cue(text, at) if kind == "cue" else sight(at) if kind == "sight" else screen(at, text))
+    window = line.window(now, budget)
+    assert sum(estimate(item.quote) for item in window.lines) == window.tokens <= budget
+    assert [item.start for item in window.lines] == sorted(item.start for item in window.lines)
+    assert all(item.start <= now and item.end <= now for item in window.lines)
+
+
+def test_the_window_mixes_kinds_and_prefers_the_newest() -> None:
+    line = Timeline()
+    line.add(cue("An old line of talk.", 0.0))
+    line.add(sight(5.0))
+    line.add(screen(6.0, "A title"))
+    assert [item.kind for item in line.window(10.0, 400).lines] == ["speech", "sight", "screen"]
+    assert "old line" not in " ".join(item.quote for item in line.window(10.0, 25).lines)

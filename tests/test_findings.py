@@ -1,0 +1,71 @@
+"""The time line answers what it can, and declines the rest."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streamsvc.context import Timeline
+from streamsvc.findings import find
+from streamsvc.types import Gap
+from tests.test_context import cue, screen, sight
+
+
+def line() -> Timeline:
+    found = Timeline()
+    found.add(sight(0.0, "cat"))
+    found.add(cue("Anna carried the lantern to the harbour.", 2.0))
+    found.add(sight(10.0, "car"))
+    found.add(screen(12.0, "The night ferry", "Slide 2 of 5"))
+    return found
+
+
+@pytest.mark.parametrize(
+    "question, begins",
+    [
+        ("Has a cat been shown?", "Yes"),
+        ("Has a dog been shown?", "No"),
+        ("When did the car appear?", "At 0:10 (10.0 s)."),
+        ("How many slides are there?", "5"),
+        ("What is the title of the slide?", '"The night ferry"'),
+        ("Was a lantern mentioned?", "Yes"),
+        ("Did Anna carry the lantern?", "Yes"),
+        ("Which came first, the cat or the car?", "The cat"),
+    ],
+)
+def test_what_is_known_is_answered_with_evidence(question: str, begins: str) -> None:
+    found = find(question, line(), 20.0)
+    assert found.text.startswith(begins)
+    assert found.supported and found.evidence
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        "What colour is the car?",
+        "Who is speaking?",
+        "Is music playing?",
+        "Did Anna marry the captain?",
+        "Is there an astronaut in the picture?",
+        "What did the king carry?",
+        "Is the car red?",
+    ],
+)
+def test_what_no_model_sees_or_hears_is_declined(question: str) -> None:
+    found = find(question, line(), 20.0)
+    assert (found.text, found.supported, found.evidence) == ("I have not seen or heard that.", False, ())
+
+
+def test_silence_is_not_claimed_over_a_gap() -> None:
+    lost = line()
+    lost.add(Gap("s", "main", 14.0, 0.0, 14.0, 16.0, "packet_loss"))
+    assert not find("Did anybody speak between 13 s and 17 s?", lost, 20.0).supported
+    assert find("Did anybody speak between 13 s and 17 s?", line(), 20.0).text.startswith("No")
+
+
+@given(st.text(max_size=120))
+def test_no_question_makes_it_fail_and_no_answer_comes_without_evidence(question: str) -> None:
+    found = find(question, line(), 20.0)
+    assert found.supported == bool(found.evidence)
+    assert found.text

@@ -1,0 +1,44 @@
+"""Lines are quoted with their times, near enough to what was asked."""
+
+from __future__ import annotations
+
+from streamsvc.context import Timeline
+from streamsvc.passages import clock, count_screens, extract, locate, mentions, quote_of
+from streamsvc.questions import parse
+from tests.test_context import cue, screen
+
+
+def line() -> Timeline:
+    found = Timeline()
+    found.add(cue("The stone cutter shook his head.", 2.0))
+    found.add(cue("Nobody saw the spirit.", 10.0))
+    return found
+
+
+def test_a_compound_written_apart_is_found() -> None:
+    assert locate(parse("the stone-cutter"), line()) is not None
+
+
+def test_the_evidence_of_a_mention_begins_with_the_word() -> None:
+    assert [round(e.start, 1) for e in mentions(parse("spirit"), line())] == [11.2]
+
+
+def test_too_few_shared_words_are_no_answer() -> None:
+    assert extract(parse("Where did the cutter bury the golden treasure?"), line(), 20.0) is None
+
+
+def test_quotes_are_cut_at_a_number_of_words() -> None:
+    assert quote_of("one two three four", 2) == "one two …"
+    assert quote_of("one two three four", 2, tail=True) == "… three four"
+
+
+def test_times_are_told_as_a_clock() -> None:
+    assert (clock(64.9), clock(3723.0)) == ("1:04", "1:02:03")
+
+
+def test_slides_are_counted_by_their_own_numbering_else_so_far() -> None:
+    numbered, plain = Timeline(), Timeline()
+    numbered.add(screen(1.0, "Title", "3 / 12"))
+    plain.add(screen(1.0, "Title"))
+    assert count_screens(parse("How many slides are there?"), numbered).text.startswith("12")
+    assert count_screens(parse("How many slides are there?"), plain).text == "1 so far."
