@@ -40,6 +40,7 @@ TICK = 4 * VAD_WINDOW  # samples judged at a time: 0.13 s
 SPEECH_ON, SPEECH_OFF = 0.5, 0.35  # probabilities; Silero's own hysteresis
 ONSET_WINDOWS = 3  # consecutive windows of speech that open an utterance: 0.1 s; clicks are shorter
 PREROLL = 0.3  # seconds of audio decoded before the onset: plosives begin before the voice
+CARRY = 2.0  # seconds of silence over which the words before it still are context
 PAUSE = 0.3  # seconds of silence after which the window is settled
 CONTEXT = 2.25  # seconds of stable audio kept before the new
 TRIM_AT = 5.0  # seconds of window at which it is trimmed
@@ -106,6 +107,14 @@ def known(stable: Sequence[Word], heard: Sequence[Word]) -> int:
     return min(range(most + 1), key=lambda j: (costs[j] + abs(ends[j] - end) / TIME_WEIGHT, j))
 
 
+def sound(starts: Sequence[float], end: float) -> int:
+    """How many first words were spoken: invented ones (a loop, a guess beyond the audio) find no sound and crowd into one moment."""
+    times = [*starts, end]
+    crowded = (place for place in range(len(starts) - CROWD + 1) if times[place + CROWD] - times[place] < CROWD_SECONDS)
+    return next(crowded, len(starts))
+
+
+CROWD, CROWD_SECONDS = 3, 0.14  # so many words in less than so many seconds were not spoken; fast talk has 6 a second
 TIME_WEIGHT = 0.5  # seconds of shift that weigh as much as one wrong word
 
 
@@ -204,16 +213,18 @@ class Transcriber:
             if not self.speaking and self._run >= ONSET_WINDOWS:
                 self._begin(self._speech[-1][0])
                 units.append(Speech(self.session, self.track, self._speech[-1][0], self._arrived(end), True))
-        if not self.speaking:
+        if not self.speaking and not (self._stable and self.judged_end - self._stable[-1].end <= CARRY + 0.5):
             self._forget(max(0.0, self.judged_end - PREROLL - ONSET_WINDOWS * VAD_WINDOW / SAMPLE_RATE))
         return units
 
     def _begin(self, onset: float) -> None:
         self.speaking = True
         self._utterance = onset
-        self._start = max(onset - PREROLL, self._settled, self._base or 0.0)
-        self._asked = onset
-        self._stable, self._tail = [], ()
+        self._asked, self._tail = onset, ()
+        if self._stable and onset - self._stable[-1].end <= CARRY:
+            self._trim(CONTEXT)
+        else:
+            self._start, self._stable = max(onset - PREROLL, self._settled, self._base or 0.0), []
 
     # --- decisions
 
@@ -279,9 +290,10 @@ class Transcriber:
         self.speaking = False
         self._run = 0
         end, self._settled = self._speech_end, max(self._settled, self._speech_end)
-        units: list[Unit] = [self._words((), 0, {}, final=True)] if self._stable else []
+        spoken = bool(self._stable) and self._stable[-1].end > self._utterance
+        units: list[Unit] = [self._words((), 0, {}, final=True)] if spoken else []
         units.append(Speech(self.session, self.track, end, self._arrived(end), False))
-        self._stable, self._tail = [], ()
+        self._tail = ()
         return units
 
     def skipped(self, end: float) -> None:
@@ -314,7 +326,7 @@ class Transcriber:
             begin, finish = self._snapped(begin, finish)
             begin = max(begin, words[-1].end if words else ask.start)
             words.append(Word(text, round(begin, 3), round(max(finish, begin + 0.02), 3), probability))
-        return words
+        return words[: sound([start for _, start, _, _ in raw], raw[-1][2])]
 
     def _snapped(self, start: float, end: float) -> tuple[float, float]:
         """A word's times without the silence before and after it: alignment gives pauses to a neighbour."""
@@ -343,9 +355,9 @@ class Transcriber:
         place = min(bisect_left(self._chunk_ends, at - 1e-6), len(self._chunk_arrivals) - 1)
         return self._chunk_arrivals[place]
 
-    def _trim(self) -> None:
+    def _trim(self, least: float = TRIM_AT) -> None:
         """Let the window begin at a stable word that leaves CONTEXT seconds of stable audio before the new."""
-        if self._asked - self._start > TRIM_AT and self._stable:
+        if self._asked - self._start > least and self._stable:
             target = self._stable[-1].end - CONTEXT
             starts = [word.start for word in self._stable if word.start <= target]
             if starts:
@@ -437,7 +449,7 @@ class _Run:
                 if self.core.speaking and self.core.hole(self.waiting[0]) > LONG_HOLE:
                     await self._close()
                 chunk = self.waiting.popleft()
-                self._tell(self.core.feed(chunk, blame=self.blame if self.blame and chunk.arrived <= self.until else "packet_loss"))
+                self._tell(self.core.feed(chunk, blame=self._reason(chunk, "packet_loss")))
             if self.step is not None:
                 self.core.step = self.step()
             while await self._judge():
@@ -474,11 +486,15 @@ class _Run:
         """Skip the oldest audio beyond the backlog of a live source."""
         if not self._live() or self._seconds() <= self.settings.backlog_seconds:
             return
-        start = self.waiting[0].at
+        start, reason = self.waiting[0].at, self._reason(self.waiting[0], "overload")
         while self._seconds() > self.settings.backlog_seconds:
             last = self.waiting.popleft()
-        self.emit(Gap(self.session, self.core.track, start, last.arrived, start, last.end, self.trouble or "overload"))
+        self.emit(Gap(self.session, self.core.track, start, last.arrived, start, last.end, reason))
         self.core.skipped(last.end)
+
+    def _reason(self, chunk: AudioChunk, usual: str) -> str:
+        """Why audio before a chunk is missing: the last trouble, if the chunk came in it."""
+        return self.blame if self.blame and chunk.arrived <= self.until else usual
 
     async def _pause(self) -> None:
         await clock.sleep(self.pause)
@@ -494,7 +510,8 @@ class _Run:
                 self.since = self.until
             self.trouble = self.blame = "worker_restart" if isinstance(error, WorkerError) else self.trouble or "overload"
             return None
-        self.trouble, self.pause = "", RETRY_FIRST
+        if self.trouble:
+            self.trouble, self.pause, self.until = "", RETRY_FIRST, clock.now()
         return result
 
     async def _judge(self) -> bool:
