@@ -258,10 +258,10 @@ def there_now(timeline: Timeline, thing: str, now: float) -> Finding:
 
 def there_between(timeline: Timeline, thing: str, start: float, end: float) -> Finding:
     """Whether a thing was shown between two times."""
-    spans = [span for span in appearances(timeline, thing) if span.start < end and span.end > start]
+    spans = [span for span in appearances(timeline, thing) if span.start < end and span.end >= start]
     if spans:
         return Finding(("Yes, ", f"from {clock(spans[0].start)} to {clock(spans[0].end)}."), (spans[0],))
-    items = [item for item in timeline.shown if item.start < end and timeline.end_of(item) > start and item.sight is not None]
+    items = [item for item in timeline.shown if item.start < end and (item.end is None or item.end > start) and item.sight is not None]
     maybe = any(
         entry.score >= TAG_MAY and things.is_a(entry.label, thing)
         for item in items
