@@ -16,7 +16,7 @@ from streamsvc.context import Timeline
 from streamsvc.errors import StreamsvcError
 from streamsvc.findings import find
 from streamsvc.looks import scene
-from streamsvc.passages import Finding, bag
+from streamsvc.passages import bag
 from streamsvc.questions import META, parse
 from streamsvc.search import STOP, stem, tokens
 from streamsvc.types import Answer, Delta, Evidence, Question
@@ -104,8 +104,3 @@ def supported(text: str, question: str, lines: tuple[Evidence, ...]) -> str | No
         if re.search(rf"(?:^| ){re.escape(' '.join(words))}(?: |$)", held):
             return phrase
     return None
-
-
-def refused() -> Finding:
-    """Kept for callers that must decline before a time line exists."""
-    return Finding(("I have not seen or heard anything yet.",), (), supported=False)
