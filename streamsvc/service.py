@@ -22,6 +22,7 @@ from streamsvc.auth import Auth
 from streamsvc.config import Settings
 from streamsvc.errors import CapacityError, Conflict, InvalidRequest, NotFound, StreamsvcError
 from streamsvc.ingest import peer as webrtc
+from streamsvc.ingest.hooks import check_hooks
 from streamsvc.ingest.source import open_source
 from streamsvc.ingest.whip import Publication
 from streamsvc.session import Roles, Session, State
@@ -69,6 +70,7 @@ class Service:
         metrics.build_info.info({"version": streamsvc.__version__, "engine": "fake" if settings.models.fake else settings.models.profile})
 
     async def __aenter__(self) -> Self:
+        check_hooks()  # a changed aiortc is told at start, not at the first publisher
         removed = await asyncio.to_thread(sweep, self.settings.data_dir, self.settings.store.retention)
         if removed:
             log.info("old sessions removed", count=removed)
@@ -250,6 +252,8 @@ class Service:
                     metrics.ice_failures.labels(why).inc()
             if told:
                 session.publisher_state(told[0], state, why)
+                if state == "closed":
+                    self._spawn(told[0].close())
 
         try:
             peer = await webrtc.answer(

@@ -29,6 +29,7 @@ from streamsvc.publish import Log
 from streamsvc.reports import Report, bodies
 from streamsvc.store import Store
 from streamsvc.types import (
+    SAMPLE_RATE,
     Answer,
     AudioChunk,
     Cue,
@@ -136,6 +137,7 @@ class Session:
         self._media, self._sign, self._lossless = media, sign, lossless
         self._captions = Cues(name)
         self._tracks: dict[str, MediaTrack] = {}
+        self._lost = 0  # audio packets that the present publisher's transport has lost, as last counted
         self._sees = sees
         self._newest = 0.0  # session seconds of the newest frame that came in
         self._scaled = False  # a file plays, and not at the speed of time
@@ -210,8 +212,16 @@ class Session:
             if ticks % 10 == 0:
                 backlog = sum(len(ring) for ring in (self._audio, self._video))
                 self.log.emit("latency.report", self.report.body(backlog))
+                self._count_losses()
                 metrics.queue_depth.labels("audio").set(len(self._audio))
                 metrics.queue_depth.labels("video").set(len(self._video))
+
+    def _count_losses(self) -> None:
+        """Take over what the transport has lost since the last look."""
+        stats = getattr(self.publisher, "stats", None)
+        lost = int(stats().get("audio_lost", 0)) if stats is not None else 0
+        metrics.rtp_lost.inc(max(0, lost - self._lost))
+        self._lost = lost
 
     # --- media in ---
 
@@ -322,6 +332,7 @@ class Session:
                 track = self._tracks["audio"]
                 decoder = decode.AudioDecoder(track, self.id)
             chunks += await self._on_thread(decoder.decode, frames)
+            metrics.audio_processed.inc(sum(len(chunk.samples) for chunk in chunks) / SAMPLE_RATE)
             for chunk in chunks:
                 await self._pass_on(self._chunks, chunk)
         if decoder is not None:
