@@ -137,7 +137,6 @@ class Models(Group):
 
     profile: Literal["embedded"] = "embedded"
     dir: Path = Field(default_factory=lambda: Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "streamsvc")
-    fake: bool = False  # deterministic stand-ins instead of models (tests)
 
 
 class Settings(BaseSettings):

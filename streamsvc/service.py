@@ -61,13 +61,12 @@ class Service:
             "see": settings.see.model_dump(),
             "think": settings.think.model_dump(),
         }
-        module = dict.fromkeys(_ENGINES, "engines.fake") if settings.models.fake else _ENGINES
         self.workers = {
-            role: Worker(role, {role: module[role]}, {**options, **options[role]}, nice=_NICE[role], lazy=role not in at_once)  # type: ignore[dict-item]
+            role: Worker(role, {role: _ENGINES[role]}, {**options, **options[role]}, nice=_NICE[role], lazy=role not in at_once)  # type: ignore[dict-item]
             for role in _ENGINES
         }
         self.roles = Roles(**{role: worker.role(role) for role, worker in self.workers.items()})
-        metrics.build_info.info({"version": streamsvc.__version__, "engine": "fake" if settings.models.fake else settings.models.profile})
+        metrics.build_info.info({"version": streamsvc.__version__, "engine": settings.models.profile})
 
     async def __aenter__(self) -> Self:
         check_hooks()  # a changed aiortc is told at start, not at the first publisher
