@@ -37,7 +37,7 @@ def known(stable: Sequence[Word], heard: Sequence[Word]) -> int:
     """
     if not stable or not heard:
         return 0
-    end = stable[-1].end
+    last = stable[-1].start  # starts: the end of a word before a pause wanders with each alignment
     most = min(len(heard), len(stable) + 4)
     row = [float(max(0, i - 1)) for i in range(len(stable) + 1)]  # the first may be cut off by the window: free
     costs = [float(len(stable))]
@@ -50,8 +50,8 @@ def known(stable: Sequence[Word], heard: Sequence[Word]) -> int:
         for i, other in enumerate(texts, 1):
             row.append(min(above[i - 1] + (0.0 if text == other else 1.0), above[i] + 1.0, row[i - 1] + 1.0))
         costs.append(row[-1])
-    ends = [stable[0].start, *(word.end for word in heard[:most])]
-    return min(range(most + 1), key=lambda j: (costs[j] + abs(ends[j] - end) / TIME_WEIGHT, j))
+    starts = [stable[0].start, *(word.start for word in heard[:most])]
+    return min(range(most + 1), key=lambda j: (costs[j] + abs(starts[j] - last) / TIME_WEIGHT, j))
 
 
 def sound(starts: Sequence[float], end: float) -> int:

@@ -276,10 +276,15 @@ class Transcriber:
 
     def _snapped(self, start: float, end: float) -> tuple[float, float]:
         """A word's times without the silence before and after it: alignment gives pauses to a neighbour."""
-        inside = [(max(start, a), min(end, b)) for a, b in reversed(self._speech) if a < end and b > start]
+        inside = [(max(start, a), min(end, b)) for a, b in self._speech if a < end and b > start]
         if not inside:
             return start, end
-        return max(start, inside[-1][0] - 0.1), min(end, inside[0][1] + 0.05)
+        first = last = max(range(len(inside)), key=lambda place: inside[place][1] - inside[place][0])
+        while first > 0 and inside[first][0] - inside[first - 1][1] < PAUSE:
+            first -= 1
+        while last + 1 < len(inside) and inside[last + 1][0] - inside[last][1] < PAUSE:
+            last += 1
+        return max(start, inside[first][0] - 0.1), min(end, inside[last][1] + 0.05)
 
     def _words(self, words: tuple[Word, ...], stable: int, stages: Stages, *, final: bool) -> Words:
         shown = words[:stable] or words or self._stable[-1:]
