@@ -95,6 +95,27 @@ async def test_the_session_outlives_a_killed_worker_and_its_events_resume(media:
         assert service.sessions[session].state is State.LIVE
 
 
+@pytest.mark.media
+@pytest.mark.models
+async def test_the_death_of_the_language_model_costs_no_answer(media: Path, tmp_path: Path) -> None:
+    async with serving(tmp_path, server={"sources": (media,)}) as (service, place, client):
+        session = await opened(client, source=f"file:{media}/speech/two_cities.flac")
+        async with socket_of(place, session) as events:
+            await until(events, "caption.final")
+            await service.roles.think.call("count", {"text": "a"}, deadline_in_s=60)
+            old = service.workers["think"].pid
+            assert old is not None
+            kill(old, signal.SIGKILL)
+            await events.send(json.dumps({"type": "question.ask", "id": "after", "text": "When did somebody say the best of times?"}))
+            done = (await until(events, "answer.done"))[-1]
+            assert done["question_id"] == "after"
+            assert done["supported"]
+            while service.workers["think"].pid in (None, old):  # noqa: ASYNC110  # the supervisor tells nobody
+                await asyncio.sleep(0.05)
+        assert (await service.roles.think.call("count", {"text": "a"}, deadline_in_s=60))["tokens"] >= 1
+        assert service.sessions[session].state is State.LIVE
+
+
 async def test_bad_sources_are_told_at_the_door_and_leave_nothing(tmp_path: Path) -> None:
     roots = tmp_path / "media"
     roots.mkdir()
