@@ -40,6 +40,7 @@ TICK = 4 * VAD_WINDOW  # samples judged at a time: 0.13 s
 SPEECH_ON, SPEECH_OFF = 0.5, 0.35  # probabilities; Silero's own hysteresis
 ONSET_WINDOWS = 3  # consecutive windows of speech that open an utterance: 0.1 s; clicks are shorter
 PREROLL = 0.3  # seconds of audio decoded before the onset: plosives begin before the voice
+PASSED_OVER = 0.8  # seconds of speech after the stable words without one word heard: the context is dropped
 CARRY = 2.0  # seconds of silence over which the words before it still are context
 PAUSE = 0.3  # seconds of silence after which the window is settled
 CONTEXT = 2.25  # seconds of stable audio kept before the new
@@ -219,6 +220,8 @@ class Transcriber:
         if ask.settle:
             self._settled = ask.end
         self._trim()
+        if not words:
+            self._drop_context()
         units: list[Unit] = []
         if changed:
             units.append(self._words((*new, *tail), len(new), stages, final=False))
@@ -318,6 +321,16 @@ class Transcriber:
             self._start = max(self._start, min(opens, self._asked - FORCE_KEEP))
         self._stable = [word for word in self._stable if word.end > self._start] or self._stable[-1:]
         self._forget(self._start)
+
+    def _drop_context(self) -> None:
+        """Let the window begin after the stable words if speech follows that the model passes over: it may stop at a sentence's end."""
+        if not self._stable:
+            return
+        end = self._stable[-1].end + 0.1
+        after = [(max(a, end), b) for a, b in self._speech if b > end]
+        if sum(b - a for a, b in after) >= PASSED_OVER:
+            self._start = max(self._start, end, after[0][0] - PREROLL)
+            self._forget(self._start)
 
     def _forget(self, before: float) -> None:
         """Drop audio before a session time."""

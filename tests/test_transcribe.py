@@ -228,6 +228,15 @@ def test_speech_that_the_model_cannot_hear_does_not_hold_the_window(virtual: asy
     assert max(seconds for _, op, seconds in role.asked if op == "transcribe") < 9.0
 
 
+def test_a_model_that_stops_at_the_context_gets_a_window_without_it(virtual: asyncio.Runner) -> None:
+    class Stops(Script):
+        def words(self, samples: Any) -> list[list[Any]]:
+            return super().words(samples)[:1] if (np.round(samples) == 10).any() else super().words(samples)
+
+    units = told(virtual, spoken((10, 0.4), (20, 1.0)), Stops(mishears=lambda number, heard: None))
+    assert stable(units)[-15:] == numbers(30)[-15:]
+
+
 def test_a_file_read_at_full_speed_gives_the_words_of_the_live_run(virtual: asyncio.Runner) -> None:
     samples = spoken((40, 0.6), (30, 2.0), (3, 1.0))
     assert stable(told(virtual, samples, Script(), live=False)) == numbers(73)
