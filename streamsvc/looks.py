@@ -15,8 +15,10 @@ from streamsvc.search import terms
 from streamsvc.types import Box, Evidence, Scene, Sight, Tag
 
 BOX_SURE = 0.5  # score from which a detected thing is named
+BOX_LONE = 0.75  # ... a small thing that no tag agrees with: the detector sees phones and clocks in plain patterns
 TAG_SURE = 0.5  # ... from which a whole picture's tag is named
 TAG_MAY = 0.3  # from which a tag may confirm what a question already names
+LARGE = ("person", "animal", "vehicle", "chair", "couch", "bed", "dining table", "cup", "bottle")  # boxes of these are right more often
 JOINED = 4.0  # seconds a thing may be lost from sight between two looks without a new appearance
 
 
@@ -24,11 +26,16 @@ def names(sight: Sight) -> Counter[str]:
     """What one picture surely shows, by plain name, with counts."""
     if sight.blank:
         return Counter()
-    found = Counter(things.plain(box.label) for box in sight.boxes if box.score >= BOX_SURE)
+    found = Counter(things.plain(box.label) for box in sight.boxes if _sure(box, sight))
     for tag in sight.tags:
         if tag.score >= TAG_SURE and not any(things.is_a(tag.label, name) for name in found):
             found[things.plain(tag.label)] += 1
     return found
+
+
+def _sure(box: Box, sight: Sight) -> bool:
+    agreed = any(things.is_a(box.label, kind) for kind in LARGE) or any(things.is_a(tag.label, box.label) for tag in sight.tags)
+    return box.score >= (BOX_SURE if agreed else BOX_LONE)
 
 
 def phrase(sight: Sight) -> str | None:
@@ -87,7 +94,7 @@ def blanks(timeline: Timeline) -> list[Evidence]:
 
 def _holds(sight: Sight, thing: str) -> bool:
     return not sight.blank and (
-        any(box.score >= BOX_SURE and things.is_a(box.label, thing) for box in sight.boxes)
+        any(_sure(box, sight) and things.is_a(box.label, thing) for box in sight.boxes)
         or any(tag.score >= TAG_SURE and things.is_a(tag.label, thing) for tag in sight.tags)
     )
 
@@ -199,7 +206,7 @@ def of_kind(timeline: Timeline, kind: str, now: float, present: bool, nth: int |
 
 
 def _of(sight: Sight, kind: str) -> list[str]:
-    labels = [box.label for box in sight.boxes if box.score >= BOX_SURE] + [tag.label for tag in sight.tags if tag.score >= TAG_SURE]
+    labels = [box.label for box in sight.boxes if _sure(box, sight)] + [tag.label for tag in sight.tags if tag.score >= TAG_SURE]
     return [] if sight.blank else list(dict.fromkeys(things.plain(label) for label in labels if things.is_a(label, kind)))
 
 
@@ -229,7 +236,7 @@ def count(timeline: Timeline, thing: str, now: float, present: bool) -> Finding 
     best: tuple[int, Shown] | None = None
     for item in items:
         if item is not None and item.sight is not None:
-            number = sum(box.score >= BOX_SURE and things.is_a(box.label, thing) for box in item.sight.boxes)
+            number = sum(_sure(box, item.sight) and things.is_a(box.label, thing) for box in item.sight.boxes)
             if number and (best is None or number > best[0]):
                 best = number, item
     return (

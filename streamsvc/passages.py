@@ -163,6 +163,8 @@ def extract(
         near = line.terms | _around(line, lines)
         if not _fits(ask, line, near, lines) or (need and not need & line.terms):
             continue
+        if line.sentence is None and ask.form == "open" and not (need or ask.on_screen or _tells(line, wanted)):
+            continue
         if numbers and not any(_NUMERAL.match(word) for word in tokens(line.evidence.quote)):
             continue
         if (
@@ -173,6 +175,12 @@ def extract(
             line = next(other for c, _, other in _ranked(wanted, lines)[:6] if other.sentence is None)
         return _quoted(line, wanted, timeline)
     return None
+
+
+def _tells(line: _Line, wanted: Sequence[str]) -> bool:
+    """Whether a line of a slide that nobody asked for says more than the question: a title repeats its words and answers nothing."""
+    said = set(terms(line.evidence.quote))
+    return len(said & set(wanted)) >= min(2, len(wanted)) and len(said - set(wanted)) >= 2
 
 
 def _fits(ask: Ask, line: _Line, near: frozenset[str], lines: Sequence[_Line]) -> bool:
