@@ -48,7 +48,7 @@ from streamsvc.worker import Role
 log = structlog.get_logger()
 T = TypeVar("T")
 _TICK = 0.5  # seconds between writes of the log
-_CHUNKS = 500  # decoded audio chunks that wait for the transcriber (about 10 s); it bounds its own backlog after that
+_CHUNKS = 1200  # audio chunks of 20 ms that wait for the transcriber: 24 s, its buffer while the worker is away
 _LOOK_SECONDS = 10.0  # a keyframe not looked at by then is skipped
 _READ_SECONDS = 30.0
 
