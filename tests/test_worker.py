@@ -62,9 +62,11 @@ async def test_requests_that_wait_are_batched() -> None:
     async with running() as process:
         role = process.role("test")
         await role.call("echo", {}, deadline_in_s=30)
-        first, *rest = await asyncio.gather(*(role.call("sleep", {"seconds": 0.2}, deadline_in_s=30) for _ in range(5)))
-        assert first["batch"] == 1
-        assert max(result["batch"] for result in rest) == 4
+        held = asyncio.create_task(role.call("sleep", {"seconds": 1.0}, deadline_in_s=30))
+        await asyncio.sleep(0.3)  # it runs: what comes now waits behind it
+        waiting = await asyncio.gather(*(role.call("sleep", {"seconds": 0.0}, deadline_in_s=30) for _ in range(4)))
+        assert (await held)["batch"] == 1
+        assert [result["batch"] for result in waiting] == [4, 4, 4, 4]
 
 
 async def test_a_stream_yields_as_it_goes_and_can_be_left() -> None:

@@ -1,0 +1,92 @@
+"""streamsvc as a worker of streambench: PCM s16le mono 16 kHz on stdin, what a viewer would see as JSON lines on stdout.
+
+    python -m load_tests.streambench_worker [--model tiny.en] [--step S] [--hear KEY=VALUE ...]
+
+`c`: all stable words so far; `t`: the words shown behind them. The models run in the hear worker process, as they do under
+`serve`; the harness counts the CPU and memory of both processes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+import os
+import sys
+import threading
+from typing import Any
+
+import numpy as np
+import structlog
+
+from streamsvc import clock, config
+from streamsvc.mailbox import Ring
+from streamsvc.transcribe import Unit, run
+from streamsvc.types import SAMPLE_RATE, AudioChunk, Words
+from streamsvc.worker import Worker
+
+NAMES = {"tiny.en": "whisper-tiny.en", "base": "whisper-base"}
+
+
+def say(**fields: Any) -> None:
+    print(json.dumps(fields), flush=True)
+
+
+class Shown:
+    """What a viewer sees: stable words never change, the tail may."""
+
+    def __init__(self) -> None:
+        self.stable: list[str] = []
+
+    def take(self, unit: Unit) -> None:
+        if isinstance(unit, Words):
+            self.stable += [word.text for word in unit.words[: unit.stable]]
+            say(c=" ".join(self.stable), t=" ".join(word.text for word in unit.words[unit.stable :]))
+
+
+def read_stdin(loop: asyncio.AbstractEventLoop, ring: Ring[AudioChunk]) -> None:
+    """Hand the audio over as it comes."""
+    position, rest = 0, b""
+    while data := os.read(0, 1 << 16):
+        rest += data
+        pcm, rest = rest[: len(rest) // 2 * 2], rest[len(rest) // 2 * 2 :]
+        samples = np.frombuffer(pcm, "<i2").astype(np.float32) / 32768
+        loop.call_soon_threadsafe(ring.put, AudioChunk("bench", "main", position / SAMPLE_RATE, clock.now(), samples))
+        position += len(samples)
+    loop.call_soon_threadsafe(ring.close)
+
+
+async def serve(settings: config.Settings) -> None:
+    hear = settings.hear
+    options = {"models": str(settings.models.dir / "models"), **hear.model_dump()}
+    worker = Worker("hear", {"hear": "engines.asr"}, options)
+    running = asyncio.create_task(worker.run())
+    try:
+        await worker.wait_ready()
+        ring: Ring[AudioChunk] = Ring(3000)
+        say(ready=True)
+        threading.Thread(target=read_stdin, args=(asyncio.get_running_loop(), ring), daemon=True).start()
+        await run(ring, worker.role("hear"), Shown().take, hear, session="bench")
+        say(done=True)
+        await asyncio.Event().wait()  # until the harness kills us
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="tiny.en", help="tiny.en, base, or a name of engines/registry.toml (%(default)s)")
+    parser.add_argument("--language", default="en")
+    parser.add_argument("--hear", action="append", default=[], metavar="KEY=VALUE", help="a setting of the group [hear] (repeatable)")
+    chosen = parser.parse_args()
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
+    hear: dict[str, Any] = dict(pair.split("=", 1) for pair in chosen.hear)
+    settings = config.load(None, hear={"model": NAMES.get(chosen.model, chosen.model), "language": chosen.language, **hear})
+    with contextlib.suppress(KeyboardInterrupt):
+        asyncio.run(serve(settings))
+
+
+if __name__ == "__main__":
+    main()
