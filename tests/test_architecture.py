@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 FOUNDATION = {"types", "errors", "clock"}
-SHARED = FOUNDATION | {"config", "mailbox", "metrics", "store", "worker"}  # what every room may import
+SHARED = FOUNDATION | {"config", "hosts", "mailbox", "metrics", "store", "worker"}  # what every room may import
 # Decisions without I/O, and the only files of ours that each may import.
 PURE = {
     "sample": {"types"},

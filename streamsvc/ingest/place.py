@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import ipaddress
-import socket
 import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from streamsvc import hosts
 from streamsvc.errors import Forbidden, SourceError
 
 FILE_SCHEMES = ("", "file")
@@ -76,12 +75,9 @@ def find(url: str, roots: Sequence[Path] | None) -> Place:
 def check_host(place: Place, private_urls: bool) -> None:
     """Refuse hosts of private networks, by every address that the name has."""
     try:
-        found = socket.getaddrinfo(place.host, place.port, type=socket.SOCK_STREAM)
+        hosts.addresses(place.host, place.port, private_urls)
     except OSError:
         raise SourceError(f"the host {place.host} is not known", code="no_answer", retryable=True) from None
-    for *_, address in found:
-        if not private_urls and not ipaddress.ip_address(str(address[0]).split("%")[0]).is_global:
-            raise Forbidden(f"{place.host} lies in a private network (server.private_urls allows it)", code="private_url")
 
 
 def check_file(path: Path, name: str) -> None:
