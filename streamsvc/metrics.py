@@ -36,6 +36,18 @@ degradation_level = Gauge("streamsvc_degradation_level", "Fidelity spent: 0 is n
 build_info = Info("streamsvc_build", "Version and engines.", registry=REGISTRY)
 
 
+class Share:
+    """One session's part of a gauge that all sessions share: each sets its own, and the gauge holds the sum."""
+
+    def __init__(self, gauge: Gauge) -> None:
+        self._gauge, self._value = gauge, 0.0
+
+    def set(self, value: float) -> None:
+        """Replace this session's part."""
+        self._gauge.inc(value - self._value)
+        self._value = value
+
+
 def render() -> bytes:
     """The text exposition of all metrics."""
     return generate_latest(REGISTRY)

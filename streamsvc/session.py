@@ -11,8 +11,8 @@ import asyncio
 import contextlib
 import enum
 import functools
-import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+import itertools
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, TypeVar
@@ -23,14 +23,14 @@ from streamsvc import clock, decode, encode, metrics, reason, sample, transcribe
 from streamsvc.captions import Cues
 from streamsvc.config import Settings
 from streamsvc.context import Timeline
-from streamsvc.errors import CapacityError, Conflict, InvalidRequest, NotFound, StreamsvcError, TooLarge, WorkerError
+from streamsvc.errors import Conflict, StreamsvcError, WorkerError
+from streamsvc.inbox import Asked, Inbox
 from streamsvc.mailbox import Closed, Ring
 from streamsvc.publish import Log
 from streamsvc.reports import Report, bodies
 from streamsvc.store import Store
 from streamsvc.types import (
     SAMPLE_RATE,
-    Answer,
     AudioChunk,
     Cue,
     Delta,
@@ -38,8 +38,8 @@ from streamsvc.types import (
     Gap,
     Keyframe,
     MediaTrack,
-    Question,
     Speech,
+    Stages,
     VideoFrame,
     Words,
 )
@@ -51,6 +51,7 @@ _TICK = 0.5  # seconds between writes of the log
 _CHUNKS = 1200  # audio chunks of 20 ms that wait for the transcriber: 24 s, its buffer while the worker is away
 _LOOK_SECONDS = 10.0  # a keyframe not looked at by then is skipped
 _READ_SECONDS = 30.0
+_UNUSED = 600.0  # seconds that a session waits for its first publisher; it holds one of few places meanwhile
 
 
 class State(enum.Enum):
@@ -91,6 +92,9 @@ class _Seen:
     event: str  # id of its keyframe.sampled
 
 
+_Sent = tuple[MediaTrack, EncodedFrame]  # a frame, and what must be known to decode it: the next publisher's tracks may differ
+
+
 class Session:
     """One stream and all that is known about it.
 
@@ -127,7 +131,8 @@ class Session:
         self.vocabulary = tuple(vocabulary)
         self.started_utc = clock.utc()
         self.zero = clock.now()
-        self.ended_at: float | None = None  # monotonic seconds
+        self.ended_at: float | None = None  # monotonic seconds; set once all is written
+        self.over = asyncio.Event()  # ... and so is this
         self.publisher: Publisher | None = None
         self.timeline = Timeline()
         self.cues: list[Cue] = []  # closed ones, oldest first; bounded by settings.store.events
@@ -142,18 +147,22 @@ class Session:
         self._newest = 0.0  # session seconds of the newest frame that came in
         self._scaled = False  # a file plays, and not at the speed of time
         self._wants = sample.Wants()
-        self._audio: Ring[EncodedFrame] = Ring(settings.ingest.audio_ring, lambda frame: self._dropped("audio"))
-        self._video: Ring[EncodedFrame] = Ring(settings.ingest.video_ring, self._video_dropped)
+        self._audio: Ring[_Sent] = Ring(settings.ingest.audio_ring, lambda sent: self._dropped("audio"))
+        self._video: Ring[_Sent] = Ring(settings.ingest.video_ring, self._video_dropped)
+        rings = (("audio", self._audio), ("video", self._video))
+        self._depths = [(metrics.Share(metrics.queue_depth.labels(name)), ring) for name, ring in rings]
         self._video_hole = False
         self._chunks: Ring[AudioChunk] = Ring(_CHUNKS, lambda chunk: self._dropped("chunks"))
         self._keyframes: Ring[_Seen] = Ring(2, lambda seen: self._dropped("keyframe"))
         self._texts: Ring[_Seen] = Ring(1, lambda seen: self._dropped("text"))
-        self._questions: Ring[tuple[Question, float, str | None]] = Ring(settings.limits.questions_waiting)
-        self._held: list[tuple[str, str]] = []  # questions to ask when all has been understood, and who asks
+        self._inbox = Inbox(settings.limits, settings.think.deadline, self.position)
+        self.ask, self.hold = self._inbox.ask, self._inbox.hold
         self._ending = asyncio.Event()
         self._end_reason = "ended"
         self._end_error: StreamsvcError | None = None
-        self._left = asyncio.Event()  # the publisher is gone; cleared by the next one
+        self._awaiting: asyncio.TimerHandle | None = None  # ends the session unless a publisher comes before
+        self._deaf = False  # all audio has been decoded
+        self._dry = asyncio.Event()  # all is understood and answered
 
     # --- the story ---
 
@@ -161,10 +170,12 @@ class Session:
         """Live until the stream has ended and all of it has been understood and published."""
         metrics.sessions_active.inc()
         self._emit_created()
+        if self.publisher is None:
+            self._await_publisher(_UNUSED, "never_published")
         result = "failed"
         try:
             async with asyncio.TaskGroup() as rooms:
-                tick = rooms.create_task(self._tick())
+                rooms.create_task(self._tick())
                 answering = rooms.create_task(self._answer())
                 async with asyncio.TaskGroup() as media:
                     media.create_task(self._decode_audio())
@@ -173,22 +184,31 @@ class Session:
                     media.create_task(self._look())
                     media.create_task(self._read())
                     media.create_task(self._until_over())
-                for text, client in self._held:
-                    self.ask(text, client=client)
-                self._questions.close()
+                await self._inbox.close_after_held()
                 await answering
-                tick.cancel()
+                self._dry.set()
             result = self._end_reason
+        except asyncio.CancelledError:
+            result = self._end_reason if self._ending.is_set() else "cancelled"
+            raise
+        except Exception:
+            self._end_error = self._end_error or StreamsvcError("this session failed here; the log names why, by class only")
+            raise
         finally:
             metrics.sessions_active.dec()
             metrics.sessions.labels(result).inc()
-            self.state, self.ended_at = State.ENDED, clock.now()
-            self._questions.close()
-            await asyncio.shield(self._closed(result))
+            self.state = State.ENDED
+            self._inbox.close()
+            await asyncio.shield(asyncio.ensure_future(self._closed(result)))
 
     async def _until_over(self) -> None:
         """Wait for the end of the stream, then let every room run dry."""
         await self._ending.wait()
+        await self._let_go()
+
+    async def _let_go(self) -> None:
+        """Take nothing more in."""
+        self._count_losses()
         if (publisher := self.publisher) is not None:
             self.publisher = None
             await publisher.close()
@@ -196,25 +216,36 @@ class Session:
         self._video.close()
 
     async def _closed(self, result: str) -> None:
+        """Tell the end, and write what is not written; a room that failed has left the publisher at work."""
+        self.end(result, self._end_error)
         body: dict[str, Any] = {"reason": result}
         if self._end_error is not None:
             body["error"] = self._end_error.body()["error"]
-        self.log.emit("session.closed", body)
-        await self.log.end()
+        try:
+            await self._let_go()
+            self.log.emit("session.closed", body)
+            await self.log.end()
+        finally:
+            for share, _ in self._depths:
+                share.set(0)
+            self.ended_at = clock.now()
+            self.over.set()
 
     async def _tick(self) -> None:
-        """Write the log, report latencies, and end the session when nobody comes back."""
+        """Write the log and report latencies, until all is understood. Never cancelled in the normal course: that could lose a write."""
         ticks = 0
-        while True:
-            await clock.sleep(_TICK)
+        while not self._dry.is_set():
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_TICK):
+                    await self._dry.wait()
             ticks += 1
             await self.log.flush()
             if ticks % 10 == 0:
                 backlog = sum(len(ring) for ring in (self._audio, self._video))
                 self.log.emit("latency.report", self.report.body(backlog))
                 self._count_losses()
-                metrics.queue_depth.labels("audio").set(len(self._audio))
-                metrics.queue_depth.labels("video").set(len(self._video))
+                for share, ring in self._depths:
+                    share.set(len(ring))
 
     def _count_losses(self) -> None:
         """Take over what the transport has lost since the last look."""
@@ -237,7 +268,9 @@ class Session:
             raise Conflict("somebody publishes to this session already", code="already_publishing")
         self.publisher = publisher
         self._tracks = {track.kind: track for track in publisher.tracks}
-        self._left.clear()
+        self._lost = 0
+        if self._awaiting is not None:
+            self._awaiting.cancel()
         resumed = self.state is State.STALLED
         self.state = State.LIVE
         self.log.emit("session.updated", {"tracks": sorted(self._tracks), "started_utc": _stamp(self.started_utc)})
@@ -245,8 +278,12 @@ class Session:
             self.log.emit("session.resumed", {"reason": "published again"})
 
     async def play(self, source: Any, speed: float | None) -> None:
-        """Attach an opened source and feed it to the end; then the session ends."""
-        self.attach(source)
+        """Attach an opened source and feed it to the end; then the session ends. The source is closed, whatever happens."""
+        try:
+            self.attach(source)
+        except StreamsvcError:
+            await source.close()
+            raise
         self.zero = self.log.zero = clock.now()
         self._scaled = speed != 1.0 and source.duration is not None
         error: StreamsvcError | None = None
@@ -261,10 +298,11 @@ class Session:
     def tap(self, frame: EncodedFrame) -> None:
         """Take one encoded frame, in a media task: nothing here waits."""
         self._newest = max(self._newest, frame.at)
-        if frame.kind == "audio":
-            self._audio.put(frame)
-        elif self._sees and sample.wants(frame, self._wants):
-            self._video.put(frame)
+        track = self._tracks.get(frame.kind)
+        if track is not None and frame.kind == "audio":
+            self._audio.put((track, frame))
+        elif track is not None and self._sees and sample.wants(frame, self._wants):
+            self._video.put((track, frame))
         else:
             metrics.frames.labels("not_wanted").inc()
 
@@ -292,27 +330,29 @@ class Session:
 
     def detach(self, why: str) -> None:
         """The publisher is gone: keep the context for the resume window."""
+        self._count_losses()
         self.publisher = None
         if self.state is State.LIVE:
             self.state = State.STALLED
             self.log.emit("session.stalled", {"reason": why})
-        self._left.set()
-        asyncio.get_running_loop().call_later(self.settings.ingest.resume_seconds, self._give_up)
+        self._await_publisher(self.settings.ingest.resume_seconds, "publisher_left")
 
-    def _give_up(self) -> None:
-        if self._left.is_set() and self.publisher is None:
-            self.end("publisher_left")
+    def _await_publisher(self, seconds: float, reason_: str) -> None:
+        """End the session for a reason unless somebody publishes within some seconds."""
+        self._awaiting = asyncio.get_running_loop().call_later(seconds, self.end, reason_)
 
     def end(self, reason_: str, error: StreamsvcError | None = None) -> None:
         """Begin the end: what has come in is still understood and published. Later calls change nothing."""
         if not self._ending.is_set():
             self._end_reason, self._end_error = reason_, error
             self._ending.set()
+            if self._awaiting is not None:
+                self._awaiting.cancel()
 
     def _dropped(self, queue: str) -> None:
         metrics.frames.labels(f"dropped_{queue}").inc()
 
-    def _video_dropped(self, frame: EncodedFrame) -> None:
+    def _video_dropped(self, sent: _Sent) -> None:
         self._dropped("video")
         self._video_hole = True
 
@@ -324,24 +364,29 @@ class Session:
     async def _decode_audio(self) -> None:
         decoder: decode.AudioDecoder | None = None
         track: MediaTrack | None = None
-        async for frames in _batches(self._audio):
-            chunks: list[AudioChunk] = []
-            if decoder is None or track is not self._tracks.get("audio"):
-                if decoder is not None:
-                    chunks += decoder.flush()
-                track = self._tracks["audio"]
-                decoder = decode.AudioDecoder(track, self.id)
-            chunks += await self._on_thread(decoder.decode, frames)
-            metrics.audio_processed.inc(sum(len(chunk.samples) for chunk in chunks) / SAMPLE_RATE)
-            for chunk in chunks:
-                await self._pass_on(self._chunks, chunk)
+        async for batch in _batches(self._audio):
+            for fresh, frames in _by_track(batch):
+                chunks: list[AudioChunk] = []
+                if decoder is None or fresh is not track:
+                    if decoder is not None:
+                        chunks += await self._on_thread(decoder.flush)
+                    track, decoder = fresh, decode.AudioDecoder(fresh, self.id)
+                chunks += await self._on_thread(decoder.decode, frames)
+                metrics.audio_processed.inc(sum(len(chunk.samples) for chunk in chunks) / SAMPLE_RATE)
+                for chunk in chunks:
+                    await self._pass_on(self._chunks, chunk)
         if decoder is not None:
-            for chunk in decoder.flush():
+            for chunk in await self._on_thread(decoder.flush):
                 await self._pass_on(self._chunks, chunk)
+        self._deaf = True
         self._chunks.close()
 
     async def _transcribe(self) -> None:
-        await transcribe.run(self._chunks, self.roles.hear, self._heard, self._hear_settings, session=self.id, vocabulary=self.vocabulary)
+        """The transcriber gives up when it has neither worker nor audio for long; whoever speaks after that is heard again."""
+        while not self._deaf or len(self._chunks):
+            await transcribe.run(
+                self._chunks, self.roles.hear, self._heard, self._hear_settings, session=self.id, vocabulary=self.vocabulary
+            )
 
     def _heard(self, unit: Words | Speech | Gap) -> None:
         """Publish what the transcriber found."""
@@ -376,24 +421,24 @@ class Session:
         sampler = sample.Sampler(self.settings.sample)
         next_probe = 0.0  # session seconds
         next_ask = 0.0  # monotonic seconds at which a keyframe may be asked for again
-        async for frames in _batches(self._video, 8):
-            if decoder is None or track is not self._tracks.get("video"):
-                track = self._tracks["video"]
-                decoder = decode.VideoDecoder(track, self.id)
+        async for batch in _batches(self._video, 8):
             if self._video_hole:
                 self._video_hole = False
-                frames[0] = replace(frames[0], gap=max(frames[0].gap, 0.001))
-            pictures = await self._on_thread(decoder.decode, frames)
-            if decoder.waiting and clock.now() >= next_ask and (ask := getattr(self.publisher, "request_keyframe", None)):
-                next_ask = clock.now() + 1.0
-                ask()
-            for frame in pictures:
-                metrics.frames.labels("decoded").inc()
-                if frame.at >= next_probe:
-                    next_probe = frame.at + 1 / self.settings.sample.probe_fps - 0.005
-                    await self._probe(sampler, frame)
+                batch[0] = (batch[0][0], replace(batch[0][1], gap=max(batch[0][1].gap, 0.001)))
+            for fresh, frames in _by_track(batch):
+                if decoder is None or fresh is not track:
+                    track, decoder = fresh, decode.VideoDecoder(fresh, self.id)
+                pictures = await self._on_thread(decoder.decode, frames)
+                if decoder.waiting and clock.now() >= next_ask and (ask := getattr(self.publisher, "request_keyframe", None)):
+                    next_ask = clock.now() + 1.0
+                    ask()
+                for frame in pictures:
+                    metrics.frames.labels("decoded").inc()
+                    if frame.at >= next_probe:
+                        next_probe = frame.at + 1 / self.settings.sample.probe_fps - 0.005
+                        await self._probe(sampler, frame)
         if decoder is not None:
-            for frame in decoder.flush()[-1:]:
+            for frame in (await self._on_thread(decoder.flush))[-1:]:
                 await self._probe(sampler, frame)
         self._keyframes.close()
 
@@ -477,91 +522,40 @@ class Session:
 
     # --- answering ---
 
-    def ask(
-        self,
-        text: str,
-        *,
-        number: str | None = None,
-        deadline_ms: float | None = None,
-        audience: str = "asker",
-        client: str | None = None,
-        image: bytes | None = None,
-    ) -> Question:
-        """Queue a question; its answer comes as events.
-
-        Args:
-            text: plain words.
-            number: the asker's id for it; None: one is made.
-            deadline_ms: milliseconds for the whole answer; None: the budget's.
-            audience: "asker" or "session".
-            client: the subscriber that asks (who alone gets the answer where the audience is "asker").
-            image: JPEG or PNG sent along.
-
-        Raises:
-            InvalidRequest: no text, or a deadline that is none. TooLarge: over the limits. CapacityError: too many wait.
-            NotFound: the session has ended.
-        """
-        limits = self.settings.limits
-        text = text.strip()
-        if not text:
-            raise InvalidRequest("the question has no text", code="empty_question")
-        if len(text) > limits.question_chars:
-            raise TooLarge(f"a question has at most {limits.question_chars} characters", code="question_too_long")
-        if image is not None and len(image) > limits.image_bytes:
-            raise TooLarge(f"an image has at most {limits.image_bytes} bytes", code="image_too_large")
-        if deadline_ms is not None and not 1 <= deadline_ms <= 120_000:
-            raise InvalidRequest("deadline_ms is between 1 and 120000", code="bad_deadline")
-        if audience not in ("asker", "session"):
-            raise InvalidRequest('audience is "asker" or "session"', code="bad_audience")
-        if self.state is State.ENDED:
-            raise NotFound("this session has ended", code="session_ended")
-        if len(self._questions) >= limits.questions_waiting:
-            raise CapacityError(f"{limits.questions_waiting} questions wait already", retry_after=2.0, code="too_many_questions")
-        now = clock.now()
-        seconds = deadline_ms / 1000 if deadline_ms is not None else self.settings.think.deadline
-        question = Question(number or f"q_{secrets.token_hex(6)}", text, self.position(), now + seconds, audience, image)
-        self._questions.put((question, now, client if audience == "asker" else None))
-        return question
-
-    def hold(self, texts: Sequence[str], client: str) -> None:
-        """Ask these when the stream has ended and all of it has been understood; at most as many as may wait."""
-        if len(texts) > self.settings.limits.questions_waiting:
-            raise InvalidRequest(f"at most {self.settings.limits.questions_waiting} questions at once", code="too_many_questions")
-        self._held = [(text, client) for text in texts]
-
     def failure(self) -> StreamsvcError | None:
         """Why the stream ended, where that was an error."""
         return self._end_error
 
     async def _answer(self) -> None:
-        async for batch in _batches(self._questions, 1):
-            question, asked, client = batch[0]
-            first = True
+        async for asked in self._inbox.questions():
             try:
-                async with contextlib.aclosing(reason.answer(question, self.timeline, self.roles.think, self.settings.think)) as parts:
-                    async for part in parts:
-                        if isinstance(part, Delta):
-                            if first:
-                                metrics.answer_first_delta.observe(clock.now() - asked)
-                                self.report.age("first_delta", clock.now() - asked)
-                                first = False
-                            self.log.emit(
-                                "answer.delta",
-                                {"question_id": question.id, "text": part.text},
-                                at=question.asked,
-                                arrived=asked,
-                                audience=client,
-                            )
-                        else:
-                            self._answered(part, question, asked, client)
-            except StreamsvcError as error:
-                told = {"question_id": question.id, "text": "", "supported": False, "evidence": [], "error": error.body()["error"]}
-                self.log.emit("answer.done", told, at=question.asked, arrived=asked, audience=client)
+                await self._answer_one(asked)
+            except Exception as error:  # whatever a question does to the rules, it costs its own answer alone
+                told = error if isinstance(error, StreamsvcError) else StreamsvcError("this question could not be answered")
+                if told is not error:
+                    log.error("question failed", session=self.id, error=type(error).__name__)
+                self._say(asked, "answer.done", {"text": "", "supported": False, "evidence": [], "error": told.body()["error"]})
 
-    def _answered(self, answer: Answer, question: Question, asked: float, client: str | None) -> None:
-        self.report.age("answer", clock.now() - asked)
-        body = bodies(answer, self.frame_url)
-        self.log.emit("answer.done", body, at=question.asked, arrived=asked, stages=answer.stages, audience=client)
+    async def _answer_one(self, asked: Asked) -> None:
+        first = True
+        parts = reason.answer(asked.question, self.timeline, self.roles.think, self.settings.think)
+        async with contextlib.aclosing(parts):
+            async for part in parts:
+                seconds = clock.now() - asked.at
+                if isinstance(part, Delta):
+                    if first:
+                        metrics.answer_first_delta.observe(seconds)
+                        self.report.age("first_delta", seconds)
+                        first = False
+                    self._say(asked, "answer.delta", {"text": part.text})
+                else:
+                    self.report.age("answer", seconds)
+                    self._say(asked, "answer.done", bodies(part, self.frame_url), part.stages)
+
+    def _say(self, asked: Asked, kind: str, body: dict[str, Any], stages: Stages | None = None) -> None:
+        """A part of an answer, to whom it is for."""
+        told = {"question_id": asked.question.id, **body}
+        self.log.emit(kind, told, at=asked.question.asked, arrived=asked.at, stages=stages, audience=asked.client)
 
     # --- what others read ---
 
@@ -596,3 +590,10 @@ async def _batches(ring: Ring[T], most: int | None = None) -> AsyncIterator[list
     with contextlib.suppress(Closed):
         while True:
             yield await ring.take(most)
+
+
+def _by_track(batch: Sequence[_Sent]) -> Iterator[tuple[MediaTrack, list[EncodedFrame]]]:
+    """Frames that follow each other with the same track, and the track."""
+    for _, group in itertools.groupby(batch, key=lambda sent: id(sent[0])):
+        same = list(group)
+        yield same[0][0], [frame for _, frame in same]

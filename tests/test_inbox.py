@@ -1,0 +1,97 @@
+"""Questions are checked at the door, wait in a bounded queue, and none that was taken is lost."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from streamsvc import clock
+from streamsvc.config import Limits
+from streamsvc.errors import CapacityError, InvalidRequest, NotFound, StreamsvcError, TooLarge
+from streamsvc.inbox import Asked, Inbox
+
+LIMITS = Limits(questions_waiting=2, question_chars=20, image_bytes=10)
+
+
+def inbox() -> Inbox:
+    return Inbox(LIMITS, 3.0, lambda: 7.5)
+
+
+async def emptied(box: Inbox) -> list[Asked]:
+    return [asked async for asked in box.questions()]
+
+
+def test_a_question_carries_its_times_its_deadline_and_its_asker(virtual: asyncio.Runner) -> None:
+    async def main() -> None:
+        box, now = inbox(), clock.now()
+        one = box.ask("  What is it? ", client="me")
+        other = box.ask("And that?", number="mine", deadline_ms=500, audience="session", client="me", image=b"jpeg")
+        box.close()
+        asked = await emptied(box)
+        assert [(entry.question, entry.at, entry.client) for entry in asked] == [(one, now, "me"), (other, now, None)]
+        assert (one.text, one.asked, one.deadline) == ("What is it?", 7.5, now + 3.0)
+        assert (other.id, other.deadline, other.image) == ("mine", now + 0.5, b"jpeg")
+        assert one.id != inbox().ask("What is it?").id
+
+    virtual.run(main())
+
+
+@pytest.mark.parametrize(
+    ("wrong", "error", "code"),
+    [
+        ({"text": " \n"}, InvalidRequest, "empty_question"),
+        ({"text": "x" * 21}, TooLarge, "question_too_long"),
+        ({"image": bytes(11)}, TooLarge, "image_too_large"),
+        ({"deadline_ms": 0}, InvalidRequest, "bad_deadline"),
+        ({"deadline_ms": float("nan")}, InvalidRequest, "bad_deadline"),
+        ({"audience": "nobody"}, InvalidRequest, "bad_audience"),
+    ],
+)
+def test_what_is_no_question_is_refused_and_takes_no_place(wrong: dict[str, Any], error: type[StreamsvcError], code: str) -> None:
+    box = inbox()
+    with pytest.raises(error) as caught:
+        box.ask(**{"text": "What?", **wrong})
+    assert caught.value.code == code
+    box.ask("One?")
+    box.ask("Two?")
+
+
+def test_more_than_may_wait_are_refused_with_a_time_to_come_back() -> None:
+    box = inbox()
+    box.ask("One?")
+    box.ask("Two?")
+    with pytest.raises(CapacityError) as caught:
+        box.ask("Three?")
+    assert (caught.value.code, caught.value.retry_after) == ("too_many_questions", 2.0)
+
+
+async def test_held_questions_wait_for_room_and_are_the_last() -> None:
+    box = inbox()
+    box.hold(["Three?", "Four?"], client="me")
+    box.ask("One?")
+    box.ask("Two?")
+    closing = asyncio.create_task(box.close_after_held())
+    assert [asked.question.text for asked in await emptied(box)] == ["One?", "Two?", "Three?", "Four?"]
+    await closing
+
+
+def test_held_questions_are_checked_when_they_are_handed_in() -> None:
+    box = inbox()
+    for texts, code in ((["a", "b", "c"], "too_many_questions"), (["a", " "], "empty_question"), (["x" * 21], "question_too_long")):
+        with pytest.raises(StreamsvcError) as caught:
+            box.hold(texts, client="me")
+        assert caught.value.code == code
+
+
+async def test_a_closed_inbox_gives_out_what_it_holds_and_takes_nothing() -> None:
+    box = inbox()
+    box.ask("One?")
+    box.close()
+    box.close()
+    for take in (lambda: box.ask("Two?"), lambda: box.hold(["Two?"], client="me")):
+        with pytest.raises(NotFound) as caught:
+            take()
+        assert caught.value.code == "session_ended"
+    assert [asked.question.text for asked in await emptied(box)] == ["One?"]

@@ -1,0 +1,85 @@
+"""The names, labels and units of the interface: a dashboard that was built on them goes on working."""
+
+from __future__ import annotations
+
+import pytest
+from prometheus_client import CollectorRegistry, Gauge
+from prometheus_client.parser import text_string_to_metric_families
+
+from streamsvc import metrics
+
+# INTERFACES.md, section Metrics: name as the parser gives it (counters without _total), type, labels.
+NAMES = {
+    "sessions_active": ("gauge", ()),
+    "sessions": ("counter", ("result",)),
+    "sessions_rejected": ("counter", ("reason",)),
+    "stage_latency_seconds": ("histogram", ("stage",)),
+    "caption_age_seconds": ("histogram", ("kind",)),
+    "answer_first_delta_seconds": ("histogram", ()),
+    "deadline_missed": ("counter", ("stage", "action")),
+    "frames": ("counter", ("outcome",)),
+    "queue_depth": ("gauge", ("queue",)),
+    "asr_backlog_seconds": ("gauge", ()),
+    "audio_processed_seconds": ("counter", ()),
+    "caption_gap_seconds": ("counter", ()),
+    "subscribers": ("gauge", ()),
+    "events_dropped": ("counter", ("type",)),
+    "ice_failures": ("counter", ("phase",)),
+    "rtp_packets_lost": ("counter", ()),
+    "batch_size": ("histogram", ("role",)),
+    "worker_restarts": ("counter", ("role",)),
+    "degradation_level": ("gauge", ()),
+}
+
+
+def rendered() -> dict[str, str]:
+    return {family.name: family.type for family in text_string_to_metric_families(metrics.render().decode())}
+
+
+def labels() -> dict[str, tuple[str, ...]]:
+    described = [thing for thing in vars(metrics).values() if hasattr(thing, "describe") and hasattr(thing, "_labelnames")]
+    return {thing._name: thing._labelnames for thing in described}
+
+
+@pytest.mark.parametrize("name", sorted(NAMES))
+def test_a_metric_has_the_type_and_the_labels_of_the_interface(name: str) -> None:
+    kind, names = NAMES[name]
+    assert rendered()[f"streamsvc_{name}"] == kind
+    assert labels()[f"streamsvc_{name}"] == names
+
+
+def test_no_metric_has_a_label_for_each_session() -> None:
+    assert not any({"session", "session_id", "id"} & set(names) for names in labels().values())
+
+
+def test_everything_rendered_is_ours() -> None:
+    assert {name for name in rendered() if not name.startswith("streamsvc_")} == set()
+
+
+def test_caption_ages_fall_into_the_buckets_of_the_interface() -> None:
+    metrics.caption_age.labels("test").observe(0.3)
+    families = {family.name: family for family in text_string_to_metric_families(metrics.render().decode())}
+    edges = {
+        sample.labels["le"]: sample.value
+        for sample in families["streamsvc_caption_age_seconds"].samples
+        if sample.name.endswith("_bucket") and sample.labels["kind"] == "test"
+    }
+    assert [float(edge) for edge in edges] == [0.1, 0.25, 0.5, 0.75, 1, 1.5, 2, 3, 5, 10, float("inf")]
+    assert (edges["0.25"], edges["0.5"]) == (0.0, 1.0)
+
+
+def test_the_build_tells_version_and_engine() -> None:
+    metrics.build_info.info({"version": "1", "engine": "test"})
+    assert 'streamsvc_build_info{engine="test",version="1"} 1.0' in metrics.render().decode()
+
+
+def test_a_shared_gauge_holds_the_sum_of_its_shares() -> None:
+    gauge = Gauge("test", "test", registry=CollectorRegistry())
+    one, other = metrics.Share(gauge), metrics.Share(gauge)
+    one.set(3)
+    other.set(4)
+    one.set(1)
+    assert gauge._value.get() == 5
+    one.set(0)
+    other.set(0)
+    assert gauge._value.get() == 0

@@ -1,0 +1,545 @@
+"""One session from its first publisher to its end: nothing is lost in silence, and nothing that fails takes the rest with it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from streamsvc import clock, metrics, reason, session
+from streamsvc.errors import Conflict, NotFound, SourceError, WorkerError
+from streamsvc.session import Session, State
+from streamsvc.types import Answer, EncodedFrame, MediaTrack
+from tests.stage import OPUS, VP8, Models, Playing, Sender, Threadless, kinds, make, packets, send
+
+Run = Callable[[Awaitable[None]], None]
+
+
+@pytest.fixture
+def stage() -> Iterator[asyncio.Runner]:
+    with asyncio.Runner(loop_factory=Threadless) as runner:
+        yield runner
+
+
+def at(live: Session, state: State) -> bool:
+    return live.state is state
+
+
+def counted(outcome: str) -> float:
+    return float(metrics.frames.labels(outcome)._value.get())
+
+
+def test_a_stream_becomes_captions_sights_and_answers_and_ends_when_all_is_understood(stage: asyncio.Runner, tmp_path: Path) -> None:
+    async def main() -> None:
+        async with Playing(make()) as played:
+            live = played.session
+            assert at(live, State.CREATED)
+            sender = Sender()
+            live.attach(sender)
+            assert at(live, State.LIVE)
+            await send(live, packets(tmp_path, 3.0))
+            question = live.ask("What was said?", client="me")
+            live.end("unpublished")
+            events = await played.ended()
+            assert at(live, State.ENDED)
+            assert sender.closed == 1
+        assert kinds(events)[:2] == ["session.created", "session.updated"]
+        assert kinds(events)[-1] == "session.closed"
+        for kind in ("speech.started", "caption.partial", "caption.final", "keyframe.sampled", "sight.ready", "scene.caption"):
+            assert kind in kinds(events), kind
+        final = next(event for event in events if event["type"] == "caption.final")
+        assert final["text"].startswith("la la")
+        done = next(event for event in events if event["type"] == "answer.done")
+        assert done["question_id"] == question.id
+        assert events[-1]["reason"] == "unpublished"
+        assert [event["seq"] for event in events if "seq" in event] == list(range(1, live.log.seq + 1))
+        assert len(live.cues) == kinds(events).count("caption.final")
+
+    stage.run(main())
+
+
+def test_sound_alone_and_pictures_alone_are_whole_sessions(stage: asyncio.Runner, tmp_path: Path) -> None:
+    async def main() -> None:
+        for track, wanted, absent in ((OPUS, "caption.final", "keyframe.sampled"), (VP8, "sight.ready", "caption.final")):
+            async with Playing(make()) as played:
+                played.session.attach(Sender(track))
+                await send(played.session, [frame for frame in packets(tmp_path, 1.5) if frame.kind == track.kind])
+                played.session.end("ended")
+                got = kinds(await played.ended())
+                assert wanted in got
+                assert absent not in got
+
+    stage.run(main())
+
+
+# --- states ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_second_publisher_is_refused_and_the_first_goes_on(stage: asyncio.Runner) -> None:
+    async def main() -> None:
+        async with Playing(make()) as played:
+            first = Sender()
+            played.session.attach(first)
+            with pytest.raises(Conflict) as caught:
+                played.session.attach(Sender())
+            assert caught.value.code == "already_publishing"
+            assert played.session.publisher is first
+            assert at(played.session, State.LIVE)
+
+    stage.run(main())
+
+
+def test_a_publisher_that_stalls_and_one_that_returns_are_told(stage: asyncio.Runner) -> None:
+    async def main() -> None:
+        async with Playing(make()) as played:
+            live, peer, again = played.session, Sender(), Sender(OPUS)
+            live.attach(peer)
+            live.publisher_state(peer, "connected", "")
+            live.publisher_state(peer, "resumed", "")  # it has not stalled
+            live.publisher_state(Sender(), "stalled", "a stranger")
+            assert at(live, State.LIVE)
+            live.publisher_state(peer, "stalled", "silence")
+            assert at(live, State.STALLED)
+            live.publisher_state(peer, "stalled", "silence")
+            live.publisher_state(peer, "resumed", "")
+            assert at(live, State.LIVE)
+            live.publisher_state(peer, "closed", "left")
+            assert at(live, State.STALLED)
+            live.publisher_state(peer, "resumed", "too late")
+            assert at(live, State.STALLED)
+            live.attach(again)
+            assert at(live, State.LIVE)
+            live.end("ended")
+            events = await played.ended()
+            assert kinds(events, "session.") == [
+                "session.created",
+                "session.updated",
+                "session.stalled",
+                "session.resumed",
+                "session.stalled",
+                "session.updated",
+                "session.resumed",
+                "session.closed",
+            ]
+            assert events[1]["tracks"] == ["audio", "video"]
+            assert events[5]["tracks"] == ["audio"]
+            assert live.describe()["tracks"] == ["audio"]
+
+    stage.run(main())
+
+
+def test_nothing_moves_an_ended_session(stage: asyncio.Runner) -> None:
+    async def main() -> None:
+        async with Playing(make()) as played:
+            live, peer = played.session, Sender()
+            live.attach(peer)
+            live.end("first")
+            live.end("second")
+            with pytest.raises(Conflict) as refused:
+                live.attach(Sender())
+            assert refused.value.code == "session_ended"
+            live.publisher_state(peer, "stalled", "late")
+            events = await played.ended()
+            assert events[-1]["reason"] == "first"
+            assert "session.stalled" not in kinds(events)
+            with pytest.raises(Conflict):
+                live.attach(Sender())
+            with pytest.raises(NotFound) as late:
+                live.ask("Anybody there?")
+            assert late.value.code == "session_ended"
+            assert at(live, State.ENDED)
+
+    stage.run(main())
+
+
+def test_a_session_waits_for_its_publisher_to_come_back_and_no_longer(stage: asyncio.Runner) -> None:
+    async def main() -> None:
+        async with Playing(make(ingest={"resume_seconds": 30.0})) as played:
+            live = played.session
+            for _ in range(3):  # each absence has a window of its own
+                live.attach(Sender())
+                live.detach("left")
+                await clock.sleep(29.0)
+                assert at(live, State.STALLED)
+            left = clock.now()
+            events = await played.ended()
+            assert clock.now() - left == pytest.approx(1.0, abs=0.1)
+            assert events[-1]["reason"] == "publisher_left"
+
+    stage.run(main())
+
+
+def test_a_session_that_nobody_publishes_to_gives_its_place_back(stage: asyncio.Runner) -> None:
+    async def main() -> None:
+        start = clock.now()
+        async with Playing(make()) as played:
+            assert (await played.ended())[-1]["reason"] == "never_published"
+        assert clock.now() - start == pytest.approx(session._UNUSED, abs=1.0)
+        async with Playing(make()) as played:
+            played.session.attach(Sender())
+            await clock.sleep(2 * session._UNUSED)
+            assert at(played.session, State.LIVE)
+
+    stage.run(main())
+
+
+# --- media ----------------------------------------------------------------------------------------------------------
+
+
+def test_full_rings_drop_the_oldest_and_count_it(stage: asyncio.Runner, tmp_path: Path) -> None:
+    async def main() -> None:
+        before = counted("dropped_audio"), counted("dropped_video")
+        async with Playing(make(ingest={"audio_ring": 10, "video_ring": 5})) as played:
+            played.session.attach(Sender())
+            frames = packets(tmp_path, 1.0)
+            for frame in frames:  # all at once: nobody can take them meanwhile
+                played.session.tap(frame)
+            audio = sum(frame.kind == "audio" for frame in frames)
+            assert counted("dropped_audio") - before[0] == audio - 10
+            assert counted("dropped_video") - before[1] == len(frames) - audio - 5
+
+    stage.run(main())
+
+
+def test_after_dropped_pictures_the_publisher_is_asked_for_a_keyframe(stage: asyncio.Runner, tmp_path: Path) -> None:
+    class Asked(Sender):
+        asked = 0
+
+        def request_keyframe(self) -> None:
+            self.asked += 1
+
+    async def main() -> None:
+        async with Playing(make(ingest={"video_ring": 5})) as played:
+            sender = Asked()
+            played.session.attach(sender)
+            for frame in packets(tmp_path, 1.0, audio=None)[:20]:  # the last five hold no keyframe
+                played.session.tap(frame)
+            await clock.sleep(1.0)
+            assert sender.asked == 1
+            assert "keyframe.sampled" not in kinds(played.events), "half a picture is none"
+
+    stage.run(main())
+
+
+def test_pictures_are_left_alone_where_nobody_is_to_see_them(stage: asyncio.Runner, tmp_path: Path) -> None:
+    async def main() -> None:
+        before = counted("not_wanted")
+        async with Playing(make(sees=False)) as played:
+            played.session.attach(Sender())
+            await send(played.session, packets(tmp_path, 0.4))
+            assert counted("not_wanted") - before == 10
+            played.session.end("ended")
+            assert "keyframe.sampled" not in kinds(await played.ended())
+
+    stage.run(main())
+
+
+def test_what_one_publisher_left_behind_is_decoded_as_its_own_whoever_comes_next(stage: asyncio.Runner, tmp_path: Path) -> None:
+    async def main() -> None:
+        frames = packets(tmp_path, 1.0)
+        async with Playing(make()) as played:
+            live = played.session
+            live.attach(Sender(OPUS, VP8))
+            for frame in frames:
+                live.tap(frame)
+            live.detach("left")
+            live.attach(Sender(MediaTrack("audio", "pcm_mulaw")))
+            live.end("ended")
+            got = kinds(await played.ended())
+            assert "sight.ready" in got
+            assert "caption.final" in got
+            assert live.failure() is None
+
+    stage.run(main())
+
+
+def test_packets_lost_on_the_way_are_counted_for_each_publisher(stage: asyncio.Runner) -> None:
+    async def main() -> None:
+        before = metrics.rtp_lost._value.get()
+        async with Playing(make()) as played:
+            for lost in (100, 50, 60):
+                sender = Sender()
+                played.session.attach(sender)
+                sender.lost = lost
+                played.session.detach("left")
+            assert metrics.rtp_lost._value.get() - before == 210
+
+    stage.run(main())
+
+
+def test_gauges_hold_the_sum_of_all_sessions_and_nothing_of_those_that_ended(
+    stage: asyncio.Runner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def stuck(self: Session) -> None:
+        await self._ending.wait()
+        self._keyframes.close()
+
+    monkeypatch.setattr(Session, "_decode_video", stuck)
+
+    def waiting() -> float:
+        return float(metrics.queue_depth.labels("video")._value.get())
+
+    async def main() -> None:
+        before, active = waiting(), metrics.sessions_active._value.get()
+        frames = packets(tmp_path, 0.4, audio=None)
+        async with Playing(make()) as one, Playing(make()) as other:
+            for played in (one, other):
+                played.session.attach(Sender(VP8))
+                for frame in frames:
+                    played.session.tap(frame)
+            await clock.sleep(6.0)
+            assert waiting() - before == 2 * len(frames)
+            assert metrics.sessions_active._value.get() - active == 2
+        assert waiting() == before
+        assert metrics.sessions_active._value.get() == active
+
+    stage.run(main())
+
+
+# --- workers that fail ----------------------------------------------------------------------------------------------
+
+
+def test_a_keyframe_that_no_worker_looks_at_is_skipped_and_counted_and_captions_go_on(stage: asyncio.Runner, tmp_path: Path) -> None:
+    async def main() -> None:
+        before = metrics.deadline_missed.labels("look", "skipped")._value.get()
+        models = Models(broken={"look": WorkerError("the see worker died")})
+        async with Playing(make(models)) as played:
+            played.session.attach(Sender())
+            await send(played.session, packets(tmp_path, 2.0))
+            played.session.end("ended")
+            events = await played.ended()
+        assert models.asked.count("look") >= 3, "a still picture comes only once: it is tried again"
+        assert metrics.deadline_missed.labels("look", "skipped")._value.get() > before
+        assert "keyframe.sampled" in kinds(events)
+        assert "sight.ready" not in kinds(events)
+        assert "caption.final" in kinds(events)
+        assert events[-1]["reason"] == "ended"
+        assert "error" not in events[-1]
+
+    stage.run(main())
+
+
+def test_a_worker_that_is_back_in_time_sees_the_picture_after_all(stage: asyncio.Runner, tmp_path: Path) -> None:
+    async def main() -> None:
+        models = Models(broken={"look": WorkerError("the see worker died")})
+        async with Playing(make(models)) as played:
+            played.session.attach(Sender(VP8))
+            for frame in packets(tmp_path, 0.2, audio=None):
+                played.session.tap(frame)
+            await clock.sleep(0.3)
+            assert "look" in models.asked
+            models.broken.clear()
+            await clock.sleep(1.0)
+            played.session.end("ended")
+            assert "sight.ready" in kinds(await played.ended())
+
+    stage.run(main())
+
+
+def test_who_speaks_again_after_a_long_absence_of_the_worker_is_heard(stage: asyncio.Runner, tmp_path: Path) -> None:
+    async def main() -> None:
+        models = Models()
+        frames = packets(tmp_path, 2.0, video=None)
+        async with Playing(make(models, ingest={"resume_seconds": 300.0})) as played:
+            live, peer = played.session, Sender(OPUS)
+            live.attach(peer)
+            models.broken = {"vad": WorkerError("the hear worker died")}
+            await send(live, frames)
+            await clock.sleep(120.0)  # neither worker nor audio
+            models.broken.clear()
+            await send(live, frames)
+            live.end("ended")
+            got = kinds(await played.ended())
+            assert "caption.gap" in got, "what was not heard is said"
+            assert "caption.final" in got
+            assert got.index("caption.gap") < got.index("caption.final")
+
+    stage.run(main())
+
+
+def test_a_room_that_fails_ends_its_session_with_an_error_and_lets_the_publisher_go(stage: asyncio.Runner, tmp_path: Path) -> None:
+    async def main() -> None:
+        models = Models()
+        live = make(models, lossless=True)
+
+        def broken(*_: object) -> Any:
+            raise RuntimeError("somebody said a secret")
+
+        live.timeline.add = broken  # type: ignore[method-assign,assignment]
+        async with Playing(live) as played:
+            sender = Sender()
+            live.attach(sender)
+            await send(live, packets(tmp_path, 1.0))
+            events = await played.ended()
+            assert sender.closed == 1
+            await live.room()  # a source that waits for room is let go too
+            failure = live.failure()
+        assert events[-1]["reason"] == "failed"
+        assert events[-1]["error"]["code"] == "internal"
+        assert "secret" not in str(events)
+        assert failure is not None
+        assert at(live, State.ENDED)
+
+    stage.run(main())
+
+
+def test_a_cancelled_session_still_tells_its_end_and_why(stage: asyncio.Runner) -> None:
+    async def main() -> None:
+        for ending, wanted in ((False, "cancelled"), (True, "shutdown")):
+            async with Playing(make()) as played:
+                played.session.attach(Sender())
+                if ending:
+                    played.session.end("shutdown")
+                played.task.cancel()
+                assert (await played.ended())[-1]["reason"] == wanted
+
+    stage.run(main())
+
+
+# --- sources --------------------------------------------------------------------------------------------------------
+
+
+class Tape(Sender):
+    """A source that is read as fast as possible, and then ends or fails."""
+
+    def __init__(self, frames: list[EncodedFrame], failure: Exception | None = None) -> None:
+        super().__init__()
+        self.frames, self.failure = frames, failure
+        self.duration = 1.0
+
+    async def run(self, tap: Callable[[EncodedFrame], None], room: Callable[[], Awaitable[None]], zero: Callable[[], float]) -> None:
+        for frame in self.frames:
+            await room()
+            tap(frame)
+        if self.failure is not None:
+            raise self.failure
+
+
+def test_a_source_read_as_fast_as_possible_loses_nothing(stage: asyncio.Runner, tmp_path: Path) -> None:
+    async def main() -> None:
+        outcomes = [f"dropped_{queue}" for queue in ("audio", "video", "chunks", "keyframe", "text")]
+        before = [counted(outcome) for outcome in outcomes]
+        async with Playing(make(lossless=True, ingest={"audio_ring": 2, "video_ring": 2})) as played:
+            tape = Tape(packets(tmp_path, 4.0))
+            await played.session.play(tape, None)
+            assert played.session.position() == pytest.approx(4.0, abs=0.1), "media time, not the clock's"
+            events = await played.ended()
+            assert tape.closed
+        assert [counted(outcome) for outcome in outcomes] == before
+        assert events[-1]["reason"] == "source_ended"
+        assert sum(len(event["words"]) for event in events if event["type"] == "caption.final") >= 8
+
+    stage.run(main())
+
+
+def test_a_source_that_fails_ends_the_session_with_its_error_and_what_came_is_kept(stage: asyncio.Runner, tmp_path: Path) -> None:
+    async def main() -> None:
+        async with Playing(make(lossless=True)) as played:
+            failure = SourceError("a.mp4 is damaged", code="corrupt")
+            await played.session.play(Tape(packets(tmp_path, 2.0), failure), None)
+            events = await played.ended()
+            assert played.session.failure() is failure
+        assert events[-1]["reason"] == "source_failed"
+        assert events[-1]["error"] == {"type": "source_error", "code": "corrupt", "message": "a.mp4 is damaged", "retryable": False}
+        assert "caption.final" in kinds(events)
+
+    stage.run(main())
+
+
+def test_a_source_for_a_session_that_has_ended_is_closed(stage: asyncio.Runner) -> None:
+    async def main() -> None:
+        async with Playing(make()) as played:
+            played.session.end("deleted")
+            tape = Tape([])
+            with pytest.raises(Conflict):
+                await played.session.play(tape, None)
+            assert tape.closed == 1
+
+    stage.run(main())
+
+
+# --- questions ------------------------------------------------------------------------------------------------------
+
+
+def test_held_questions_are_asked_when_all_is_understood(stage: asyncio.Runner, tmp_path: Path) -> None:
+    async def main() -> None:
+        async with Playing(make(lossless=True, limits={"questions_waiting": 2})) as played:
+            live = played.session
+            live.hold(["What is shown?", "What was said?"], client="me")
+            await live.play(Tape(packets(tmp_path, 2.0)), None)
+            live.ask("Now?", client="me")
+            live.ask("And now?", client="me")
+            events = await played.ended()
+        got = kinds(events)
+        assert got.count("answer.done") == 4
+        last = len(got) - 1 - got[::-1].index("caption.final")
+        assert [event["type"] for event in events[last:]].count("answer.done") >= 2
+        assert events[-1]["reason"] == "source_ended"
+
+    stage.run(main())
+
+
+def test_a_question_before_any_content_is_answered_as_unknown(stage: asyncio.Runner) -> None:
+    async def main() -> None:
+        async with Playing(make()) as played:
+            question = played.session.ask("What is shown?", client="me")
+            await clock.sleep(1.0)
+            played.session.end("ended")
+            (done,) = [event for event in await played.ended() if event["type"] == "answer.done"]
+            assert done["question_id"] == question.id
+            assert not done["supported"]
+            assert done["evidence"] == []
+            assert done["text"]
+
+    stage.run(main())
+
+
+def test_a_question_is_answered_or_refused_up_to_the_very_end(stage: asyncio.Runner, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def slow(*_: Any) -> Any:
+        await clock.sleep(2.0)
+        yield Answer("q", "It was.", True, ())
+
+    monkeypatch.setattr(reason, "answer", slow)
+
+    async def main() -> None:
+        async with Playing(make()) as played:
+            played.session.ask("First?", client="me")
+            played.session.end("ended")
+            await clock.sleep(1.0)  # the last answers are being given
+            with pytest.raises(NotFound) as caught:
+                played.session.ask("Too late?", client="me")
+            assert caught.value.code == "session_ended"
+            assert kinds(await played.ended()).count("answer.done") == 1
+
+    stage.run(main())
+
+
+def test_an_answer_that_fails_costs_no_other(stage: asyncio.Runner, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = reason.answer
+
+    def sometimes(question: Any, *rest: Any) -> Any:
+        if question.text == "Worse?":
+            raise ValueError("a secret")
+        if question.text == "Bad?":
+            raise WorkerError("the think worker died")
+        return whole(question, *rest)
+
+    monkeypatch.setattr(reason, "answer", sometimes)
+
+    async def main() -> None:
+        async with Playing(make()) as played:
+            for text in ("Worse?", "Bad?", "What is shown?"):
+                played.session.ask(text, client="me", number=text)
+            await clock.sleep(1.0)
+            played.session.end("ended")
+            done = {event["question_id"]: event for event in await played.ended() if event["type"] == "answer.done"}
+            assert done["Worse?"]["error"]["code"] == "internal"
+            assert "secret" not in str(done)
+            assert done["Bad?"]["error"] == WorkerError("the think worker died").body()["error"]
+            assert "error" not in done["What is shown?"]
+            assert played.session.failure() is None
+
+    stage.run(main())
