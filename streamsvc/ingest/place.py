@@ -38,7 +38,8 @@ def shown(url: str) -> str:
     parts = urlsplit(url)
     if parts.scheme not in URL_SCHEMES:
         return url
-    return f"{parts.scheme}://{parts.hostname or ''}{f':{parts.port}' if parts.port else ''}{parts.path}"
+    host = parts.netloc.rpartition("@")[2]  # with its port, and with the brackets of an IPv6 address
+    return f"{parts.scheme}://{host.lower()}{parts.path}"
 
 
 def find(url: str, roots: Sequence[Path] | None) -> Place:
@@ -49,24 +50,28 @@ def find(url: str, roots: Sequence[Path] | None) -> Place:
         Forbidden: "outside_sources", whether the file exists or not.
     """
     try:
+        url.encode()
         parts = urlsplit(url)
         port = parts.port
-    except ValueError:
-        raise SourceError(f"{url!r} is not a URL", code="bad_scheme") from None
+    except ValueError:  # the text is not repeated: it may hold a password
+        raise SourceError("the source is not a URL that can be read", code="bad_scheme") from None
     scheme = parts.scheme.lower()
     if scheme in URL_SCHEMES:
         if not parts.hostname:
-            raise SourceError(f"{url!r} names no host", code="bad_scheme")
+            raise SourceError(f"a URL names a host after {scheme}://, this one names none", code="bad_scheme")
         default = {"http": 80, "https": 443, "rtsp": 554, "rtsps": 322}[scheme]
         return Place(scheme, shown(url), url=url, host=parts.hostname, port=port or default)
     if scheme not in FILE_SCHEMES:
         raise SourceError(f"sources begin with file:, http:, https:, rtsp: or rtsps:, not {scheme}:", code="bad_scheme")
     if parts.netloc not in ("", "localhost"):
-        raise SourceError(f"a file: URL names no host, this one names {parts.netloc}", code="bad_scheme")
+        raise SourceError("a file: URL names no host, this one names one", code="bad_scheme")
     named = unquote(parts.path) if scheme == "file" else url
     if "\0" in named or not named:
         raise SourceError("the source has no usable path", code="bad_scheme")
-    path = Path(named).resolve()
+    try:
+        path = Path(named).resolve()
+    except (OSError, RuntimeError):
+        raise SourceError(f"{named} is a link that leads in a circle", code="bad_scheme") from None
     if roots is not None and not any(path.is_relative_to(Path(root).resolve()) for root in roots):
         raise Forbidden(f"{named} does not lie below a folder that was opened for sources (--sources)", code="outside_sources")
     return Place("file", named, path=path)

@@ -1,0 +1,147 @@
+"""What may be read is decided before it is touched, and no message holds a password or a key."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streamsvc.errors import Forbidden, SourceError, StreamsvcError
+from streamsvc.ingest.place import PROTOCOLS, URL_SCHEMES, Place, check_file, check_host, find, shown
+
+
+def refused(url: str, roots: tuple[Path, ...] | None = None) -> str:
+    with pytest.raises((SourceError, Forbidden)) as caught:
+        find(url, roots)
+    assert caught.value.message
+    return caught.value.code
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("concat:/etc/passwd", "ftp://x/y", "data:audio/wav;base64,AA", "gopher://x/y", "pipe:0"),
+        *(
+            "file://host/x",
+            "file:",
+            "file:/a%00b",
+            "/a\0b",
+            "",
+            "http://",
+            "https:///x",
+            "rtsp://:554/a",
+            "http://h:99999/a",
+            "http://[::1",
+        ),
+        *("file:/a\ud800b", "http://\ud800/a"),
+    ],
+)
+def test_what_is_no_place_of_ours_is_refused(url: str) -> None:
+    assert refused(url) == "bad_scheme"
+
+
+@pytest.mark.parametrize(
+    ("url", "port"), [("http://h/a", 80), ("https://h/a", 443), ("rtsp://h/a", 554), ("RTSPS://H/a", 322), ("http://h:81/a", 81)]
+)
+def test_a_url_has_the_port_of_its_scheme_unless_it_names_one(url: str, port: int) -> None:
+    place = find(url, ())
+    assert (place.host, place.port, place.url, place.path) == ("h", port, url, None)
+    assert place.scheme in PROTOCOLS
+
+
+def test_nothing_that_is_shown_holds_a_password_or_a_key() -> None:
+    url = "rtsp://user:secret@cam.example:8554/live?key=secret#secret"
+    assert find(url, ()).name == shown(url) == "rtsp://cam.example:8554/live"
+    assert shown("http://[::1]:80/a") == "http://[::1]:80/a"
+    assert shown("talk.mp4") == "talk.mp4"
+    for broken in ("http://user:secret@h:99999/a", "http://user:secret@/a", "http://user:secret@[::1", "file://user:secret@host/a"):
+        with pytest.raises(SourceError) as caught:
+            find(broken, ())
+        assert "secret" not in str(caught.value)
+
+
+def test_files_are_read_only_below_the_roots(tmp_path: Path) -> None:
+    inside, outside = tmp_path / "in", tmp_path / "out"
+    inside.mkdir()
+    outside.mkdir()
+    (outside / "a.wav").touch()
+    (inside / "link.wav").symlink_to(outside / "a.wav")
+    (inside / "folder").symlink_to(outside)
+    (tmp_path / "in2").mkdir()
+    for url in (
+        f"file:{outside}/a.wav",
+        f"file:{inside}/../out/a.wav",
+        f"file:{inside}/%2e%2e/out/a.wav",
+        f"file:{inside}/link.wav",
+        f"file:{inside}/folder/a.wav",
+        f"file:{outside}/not_there.wav",
+        f"file:{tmp_path}/in2/a.wav",
+        f"{outside}/a.wav",
+    ):
+        assert refused(url, (inside,)) == "outside_sources"
+    assert refused(f"file:{inside}/b.wav", ()) == "outside_sources"
+    place = find(f"file://{inside}/b%20c.wav", (outside, inside))
+    assert (place.scheme, place.path) == ("file", inside / "b c.wav")
+    assert find(f"file://localhost{inside}/b.wav", (inside,)).path == inside / "b.wav"
+    assert find("talk #1?.mp4", None).path == Path.cwd() / "talk #1?.mp4"
+
+
+def test_links_that_lead_in_a_circle_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "one").symlink_to(tmp_path / "other")
+    (tmp_path / "other").symlink_to(tmp_path / "one")
+    with pytest.raises(SourceError) as caught:
+        place = find(f"file:{tmp_path}/one", (tmp_path,))
+        assert place.path is not None  # newer Pythons resolve it as far as they can, and the look at the file fails
+        check_file(place.path, place.name)
+    assert caught.value.code in ("bad_scheme", "not_found")
+
+
+@given(st.text(max_size=60) | st.builds("{}://{}/{}".format, st.sampled_from(URL_SCHEMES), st.text(max_size=20), st.text(max_size=20)))
+def test_any_text_is_a_place_or_is_refused(text: str) -> None:
+    try:
+        place = find(text, ())
+    except StreamsvcError as error:
+        assert error.message
+    else:
+        assert place.scheme in URL_SCHEMES
+        assert place.host
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["127.0.0.1", "localhost", "10.1.2.3", "169.254.169.254", "0.0.0.0", "192.168.0.1", "::1", "::ffff:10.0.0.1", "fe80::1", "127.1"],
+)
+def test_private_hosts_are_refused_unless_allowed(host: str) -> None:
+    place = Place("http", "there", url=f"http://{host}/a", host=host, port=80)
+    with pytest.raises(Forbidden) as caught:
+        check_host(place, private_urls=False)
+    assert caught.value.code == "private_url"
+    check_host(place, private_urls=True)
+
+
+@pytest.mark.parametrize("host", ["x" * 64 + ".example", "no.such.host.invalid"])
+def test_a_host_that_nobody_knows_does_not_answer(host: str) -> None:
+    with pytest.raises(SourceError) as caught:
+        check_host(Place("http", "there", url=f"http://{host}/", host=host, port=80), private_urls=True)
+    assert (caught.value.code, caught.value.retryable) == ("no_answer", True)
+
+
+def test_a_file_must_be_there_and_hold_something(tmp_path: Path) -> None:
+    (tmp_path / "empty.mp4").touch()
+    (tmp_path / "good.mp4").write_bytes(b"x")
+    os.mkfifo(tmp_path / "pipe.mp4")  # to open it would wait for ever
+    for name, code in (
+        ("none.mp4", "not_found"),
+        ("", "not_found"),
+        ("pipe.mp4", "not_found"),
+        ("n" * 300, "not_found"),
+        ("empty.mp4", "empty"),
+    ):
+        with pytest.raises(SourceError) as caught:
+            check_file(tmp_path / name, name)
+        assert caught.value.code == code
+        assert not caught.value.retryable
+    check_file(tmp_path / "good.mp4", "good.mp4")
