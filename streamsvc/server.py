@@ -25,7 +25,7 @@ from starlette.middleware.base import RequestResponseEndpoint
 from starlette.websockets import WebSocketState
 
 import streamsvc
-from streamsvc import captions, metrics, schema
+from streamsvc import captions, metrics, push, schema
 from streamsvc.auth import SUBPROTOCOL, need
 from streamsvc.config import Settings
 from streamsvc.errors import CapacityError, InvalidRequest, NotFound, StreamsvcError, TooLarge, Unauthorized
@@ -92,6 +92,7 @@ def build(service: Service) -> FastAPI:
     app.include_router(_sessions(service))
     app.include_router(_operations(service))
     app.include_router(whip.router(_Whip(service)))
+    app.include_router(push.router(service, Depends(_allowed(service, "publish"))))
     _faces(app)
     _errors(app)
 

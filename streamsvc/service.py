@@ -25,6 +25,8 @@ from streamsvc.ingest import peer as webrtc
 from streamsvc.ingest.hooks import check_hooks
 from streamsvc.ingest.source import open_source
 from streamsvc.ingest.whip import Publication
+from streamsvc.publish import Subscription
+from streamsvc.push import Push, Target
 from streamsvc.session import Roles, Session, State
 from streamsvc.store import Store, sweep
 from streamsvc.worker import Worker
@@ -50,6 +52,7 @@ class Service:
         self.auth = Auth(settings.server)
         self.sessions: dict[str, Session] = {}
         self.publications: dict[str, Publication] = {}
+        self.pushes: dict[str, dict[str, Push]] = {}  # session -> id -> push; stopped ones too, until they are deleted
         self.draining = False
         self._at_once = tuple(at_once)
         self._opening = 0  # sessions that are being opened and count against the limit already
@@ -103,7 +106,10 @@ class Service:
             session.log.emit("session.going_away", {"reason": reason, "time_left_ms": seconds * 1000})
             session.end(reason)
         deadline = clock.now() + seconds
-        while clock.now() < deadline and any(session.state is not State.ENDED for session in live):
+        pushes = [each for of_one in self.pushes.values() for each in of_one.values()]
+        while clock.now() < deadline and (
+            any(session.state is not State.ENDED for session in live) or any(not each.over for each in pushes)
+        ):
             await clock.sleep(0.05)
 
     def _spawn(self, work: Any) -> asyncio.Task[None]:
@@ -211,6 +217,8 @@ class Service:
 
     async def _forget(self, session: Session, *, purge: bool) -> None:
         self.sessions.pop(session.id, None)
+        for each in self.pushes.pop(session.id, {}).values():
+            each.stop()
         await asyncio.to_thread(session.store.close, purge=purge)
 
     async def _janitor(self) -> None:
@@ -221,6 +229,57 @@ class Service:
             for number, session in enumerate(ended):
                 if number < surplus or clock.now() - (session.ended_at or 0) > self.settings.store.retention:
                     await self._forget(session, purge=True)
+
+    # --- captions pushed outward (the door is in push.py) ---
+
+    async def push(self, name: str, where: Target) -> Push:
+        """Push a session's closed captions to a target, from now on.
+
+        Raises:
+            NotFound: no such session. Conflict: it has ended, or pushes there already.
+            CapacityError: it has as many pushes as it may have. Forbidden, Unprocessable: the host may not be reached, or is not known.
+        """
+        session = self.find(name)
+        made = Push(
+            where,
+            self.settings.server.private_urls,
+            session.started_utc,
+            session.zero,
+            session.position,
+            lambda error: session.log.emit("error", error.body()),
+        )
+        await made.check()
+        if session.state is State.ENDED or name not in self.sessions:
+            raise Conflict("this session has ended", code="session_ended")
+        of_one = self.pushes.setdefault(name, {})
+        if any(each.where == where and not each.over for each in of_one.values()):
+            raise Conflict("this session pushes there already", code="already_pushed")
+        if len(of_one) >= self.settings.limits.pushes:
+            raise CapacityError(f"this session has {len(of_one)} pushes already; delete one", code="too_many_pushes")
+        captions = session.log.subscribe(["caption.final"], made.id)
+        of_one[made.id] = made
+        self._spawn(self._push(session, made, captions))
+        return made
+
+    async def _push(self, session: Session, made: Push, captions: Subscription) -> None:
+        try:
+            await made.run(captions.next)
+        finally:
+            session.log.unsubscribe(captions)
+
+    def pushed(self, name: str) -> list[Push]:
+        """The pushes of a session, stopped ones too. Raises NotFound: no such session."""
+        self.find(name)
+        return list(self.pushes.get(name, {}).values())
+
+    def unpush(self, name: str, number: str) -> Push:
+        """Stop a push and forget it. Raises NotFound: no such session or push."""
+        self.find(name)
+        made = self.pushes.get(name, {}).pop(number, None)
+        if made is None:
+            raise NotFound("there is no such push", code="no_push")
+        made.stop()
+        return made
 
     # --- WHIP (the door is ingest/whip.py) ---
 

@@ -18,6 +18,7 @@ PURE = {
     "sample": {"types"},
     "agreement": {"types"},
     "captions": {"types"},
+    "outbox": {"captions"},
     "context": {"types"},
     "search": {"types"},
     "things": {"search"},
@@ -40,6 +41,7 @@ ROOMS = {
     "reason": {"reason", "findings", "looks", "passages", "questions", "things", "search", "context"},
     "publish": {"publish", "schema"},
     "reports": {"reports"},
+    "push": {"push", "outbox", "captions"},
     "auth": {"auth", "rate"},
 }
 ABOVE = {"session", "service", "server", "__main__"}  # they wire the rooms
