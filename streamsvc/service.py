@@ -6,6 +6,7 @@ One object for one process; `server` puts doors in front of it, the command line
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import secrets
 from collections.abc import Sequence
@@ -105,12 +106,13 @@ class Service:
         for session in live:
             session.log.emit("session.going_away", {"reason": reason, "time_left_ms": seconds * 1000})
             session.end(reason)
-        deadline = clock.now() + seconds
         pushes = [each for of_one in self.pushes.values() for each in of_one.values()]
-        while clock.now() < deadline and (
-            any(session.state is not State.ENDED for session in live) or any(not each.over for each in pushes)
-        ):
-            await clock.sleep(0.05)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                for session in live:
+                    await session.over.wait()
+                while any(not each.over for each in pushes):
+                    await clock.sleep(0.05)
 
     def _spawn(self, work: Any) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
@@ -159,21 +161,36 @@ class Service:
                 raise
             finally:
                 self._opening -= 1
-        session = self._session(name, lossless=speed is None, language=language, vocabulary=vocabulary, no_store=no_store, sees=sees)
+        try:
+            self._refuse_if_draining()  # it may have begun while the source was opened
+            session = self._session(name, lossless=speed is None, language=language, vocabulary=vocabulary, no_store=no_store, sees=sees)
+        except BaseException:
+            if opened is not None:
+                await opened.close()
+            raise
         if opened is not None:
             self._spawn(self._play(session, opened, speed))
+            await asyncio.sleep(0)  # both tasks have begun: the tracks are known, and a cancelled player closes its source
         return session
 
+    def _refuse_if_draining(self) -> None:
+        if self.draining:
+            metrics.sessions_rejected.labels("draining").inc()
+            raise CapacityError("this server is going away")
+
     def _admit(self) -> None:
+        self._refuse_if_draining()
         limit = self.settings.limits.sessions
         live = sum(session.state is not State.ENDED for session in self.sessions.values()) + self._opening
-        if self.draining or live >= limit:
-            metrics.sessions_rejected.labels("draining" if self.draining else "capacity").inc()
-            raise CapacityError("this server is going away" if self.draining else f"{live} of {limit} sessions are live; try again later")
+        if live >= limit:
+            metrics.sessions_rejected.labels("capacity").inc()
+            raise CapacityError(f"{live} of {limit} sessions are live; try again later")
 
     def _session(self, name: str, *, no_store: bool = False, **options: Any) -> Session:
         keep = self.settings.store
-        store = Store(None if no_store else self.settings.data_dir / name, events=keep.events, frames=keep.frames)
+        folder = self.settings.data_dir / name
+        _check_free(folder)
+        store = Store(None if no_store else folder, events=keep.events, frames=keep.frames)
         sign = functools.partial(self.auth.sign, seconds=keep.retention + 3600)
         session = Session(name, self.settings, self.roles, store, self._media, sign, **options)
         self.sessions[name] = session
@@ -186,6 +203,9 @@ class Service:
             await session.run()
         except Exception as error:
             log.error("session failed", session=session.id, error=_names(error), exc_info=True)
+        finally:  # a publisher that lost its connection does not come back to end its publication
+            for resource in [publication.resource for publication in self.publications.values() if publication.session == session.id]:
+                del self.publications[resource]
         log.info("session ended", session=session.id)
 
     async def _play(self, session: Session, source: Any, speed: float | None) -> None:
@@ -211,15 +231,20 @@ class Service:
         session = self.find(name)
         session.end("deleted")
         if purge:
-            while session.state is not State.ENDED:
-                await clock.sleep(0.02)
+            await session.over.wait()  # not only ended, but written: what is closed cannot be written to
             await self._forget(session, purge=True)
 
     async def _forget(self, session: Session, *, purge: bool) -> None:
-        self.sessions.pop(session.id, None)
         for each in self.pushes.pop(session.id, {}).values():
             each.stop()
-        await asyncio.to_thread(session.store.close, purge=purge)
+        await asyncio.to_thread(session.store.close, purge=purge)  # first: a new session of that name has the same folder
+        if self.sessions.get(session.id) is session:
+            del self.sessions[session.id]
+
+    async def _discard(self, session: Session) -> None:
+        """Leave nothing of a session that never began."""
+        await session.over.wait()
+        await self._forget(session, purge=True)
 
     async def _janitor(self) -> None:
         while True:
@@ -324,9 +349,9 @@ class Service:
                 await peer.close()
                 raise
         except BaseException:
-            if made:
+            if made and session.state is State.CREATED:  # nobody else has begun to publish to it meanwhile
                 session.end("never_published")
-                self.sessions.pop(session.id, None)
+                await asyncio.shield(self._spawn(self._discard(session)))
             raise
         publication = Publication(session.id, resource, peer)
         self.publications[resource] = publication
@@ -345,6 +370,18 @@ class Service:
         if session is not None:
             session.publisher_state(publication.peer, "closed", "unpublished")
         await publication.peer.close()
+
+
+def _check_free(folder: Path) -> None:
+    """A publisher chooses its session's name: what an earlier run has kept under it goes, but nothing that is not ours.
+
+    Raises:
+        Conflict: "name_taken": there is something else of that name.
+    """
+    if folder.exists() and not (folder / "session.db").is_file():
+        raise Conflict(f"the name {folder.name!r} is taken by something else in the folder of sessions", code="name_taken")
+    for file in folder.glob("session.db*"):
+        file.unlink()
 
 
 def _is_id(name: str) -> bool:
