@@ -1,0 +1,219 @@
+"""What libav opens is opened within limits, and what it cannot make sense of is said in words."""
+
+from __future__ import annotations
+
+import contextlib
+import http.server
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import av.error
+import pytest
+from av.stream import Disposition
+
+from streamsvc.errors import SourceError
+from streamsvc.ingest import container
+from streamsvc.ingest.container import check_decodable, choose, open_file, open_url, packets, with_headers
+from streamsvc.ingest.place import Place, find
+from tests.clips import clip
+
+
+def failing(work: Callable[[], Any]) -> SourceError:
+    with pytest.raises(SourceError) as caught:
+        work()
+    assert caught.value.message
+    return caught.value
+
+
+def opened(path: Path) -> tuple[list[str], tuple[str, ...]]:
+    """Kinds of the streams and codecs of the tracks that are chosen of a file."""
+    with contextlib.ExitStack() as stack:
+        place = find(str(path), None)
+        streams, tracks = choose(open_file(place, stack), place.name)
+        check_decodable(place, {stream.index for stream in streams})
+        return [stream.type for stream in streams], tuple(track.codec for track in tracks)
+
+
+# --- files ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_first_track_of_each_kind_is_chosen_with_its_decoder(tmp_path: Path) -> None:
+    assert opened(clip(tmp_path / "a.mp4", video="libx264", audio="aac")) == (["audio", "video"], ("aac", "h264"))
+    assert opened(clip(tmp_path / "a.wav", video=None, audio="pcm_s16le")) == (["audio"], ("pcm_s16le",))
+    assert opened(clip(tmp_path / "a.mkv", video="mpeg4", audio=None)) == (["video"], ("mpeg4",))
+
+
+def test_each_bad_file_has_its_own_code(tmp_path: Path) -> None:
+    whole = clip(tmp_path / "whole.mp4").read_bytes()
+    rubbish = bytearray(clip(tmp_path / "pictures.mp4", audio=None).read_bytes())
+    start, end = rubbish.index(b"mdat") + 4, rubbish.index(b"moov") - 4
+    rubbish[start:end] = b"\x55" * (end - start)  # the right shape, with rubbish inside
+    clip(tmp_path / "a.ts", video="mpeg4", audio=None)
+    playlist = f"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\n{tmp_path}/a.ts\n#EXT-X-ENDLIST\n"
+    for name, content, code in (
+        ("noise.mp4", bytes(range(256)) * 40, "corrupt"),
+        ("cut.mp4", whole[: len(whole) // 2], "corrupt"),
+        ("rubbish.mp4", bytes(rubbish), "corrupt"),
+        ("list.m3u8", playlist.encode(), "corrupt"),  # it may name no other file
+        ("a.srt", b"1\n00:00:01,000 --> 00:00:02,000\nhello\n\n", "no_media"),
+    ):
+        (tmp_path / name).write_bytes(content)
+        error = failing(lambda name=name: opened(tmp_path / name))  # type: ignore[misc]
+        assert (error.code, error.status, error.retryable) == (code, 422, False), name
+        assert name in error.message
+
+
+def test_an_unreadable_file_is_said_and_its_handle_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: Path, mode: str) -> Any:
+        raise PermissionError
+
+    monkeypatch.setattr(Path, "open", refuse)
+    with contextlib.ExitStack() as stack:
+        assert failing(lambda: open_file(Place("file", "a.mp4", path=tmp_path / "a.mp4"), stack)).code == "not_found"
+
+
+def stream(kind: str, codec: str | None, disposition: Any = 0) -> Any:
+    context = SimpleNamespace(codec=SimpleNamespace(name=codec)) if codec else None
+    return SimpleNamespace(type=kind, codec_context=context, disposition=Disposition(disposition))
+
+
+def test_cover_pictures_are_no_video_and_a_codec_that_is_not_known_is_said() -> None:
+    cover = stream("video", "mjpeg", Disposition.attached_pic)
+    song, strange, data = stream("audio", "mp3"), stream("video", None), stream("subtitle", "srt")
+    film = stream("video", "h264")
+
+    def of(*streams: Any) -> list[Any]:
+        return choose(SimpleNamespace(streams=streams), "a.mp4")[0]
+
+    assert of(cover, song) == [song]
+    assert of(strange, song) == [song], "what can be heard is heard"
+    assert of(strange, film) == [film]
+    unknown = failing(lambda: of(strange, data))
+    assert (unknown.code, unknown.status) == ("no_decoder", 422)
+    assert "video" in unknown.message
+    assert failing(lambda: of(cover, data)).code == "no_media"
+    assert failing(of).code == "no_media"
+
+
+# --- packets --------------------------------------------------------------------------------------------------------
+
+
+class Reel:
+    """A container that gives packets, and raises where it is damaged."""
+
+    def __init__(self, *items: Any) -> None:
+        self.items = list(items)
+
+    def demux(self, streams: Any) -> Iterator[Any]:
+        while self.items:
+            item = self.items.pop(0)
+            if isinstance(item, Exception):
+                raise item
+            yield item
+
+
+def packet(size: int = 1, corrupt: bool = False) -> Any:
+    return SimpleNamespace(size=size, is_corrupt=corrupt)
+
+
+def damage() -> Exception:
+    return av.error.InvalidDataError(1, "damaged")
+
+
+def test_damaged_packets_are_skipped_and_counted_and_empty_ones_left_out() -> None:
+    counted: list[int] = []
+    good, bad = packet(), packet(corrupt=True)
+    reel = Reel(damage(), good, packet(size=0), damage(), bad)
+    assert list(packets(reel, [], "a.mp4", lambda: counted.append(1))) == [good, bad]
+    assert len(counted) == 3
+
+
+def test_a_source_of_nothing_but_damage_is_given_up() -> None:
+    reel = Reel(packet(), *(damage() for _ in range(20)), packet())
+    found = packets(reel, [], "a.mp4", lambda: None)
+    assert next(found)
+    assert failing(lambda: next(found)).code == "corrupt"
+
+
+def test_new_parameter_sets_are_put_in_front_where_they_fit_in_band() -> None:
+    def of(kind: str, extra: bytes | None) -> Any:
+        return SimpleNamespace(type=kind, codec_context=SimpleNamespace(extradata=extra))
+
+    headers = b"\0\0\0\1sps\0\0\0\1pps"
+    assert with_headers(b"\0\0\0\1idr", of("video", headers)) == headers + b"\0\0\0\1idr"
+    assert with_headers(headers + b"idr", of("video", headers)) == headers + b"idr"
+    assert with_headers(b"idr", of("video", b"\x01avcC")) == b"idr"
+    assert with_headers(b"pcm", of("audio", headers)) == b"pcm"
+    assert with_headers(b"idr", of("video", None)) == b"idr"
+
+
+# --- URLs -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def web(tmp_path: Path) -> Iterator[str]:
+    """A web server on loopback: /a.wav is a recording, /STATUS answers with that status, /noise with no media, /away redirects."""
+    recording = clip(tmp_path / "a.wav", video=None, audio="pcm_s16le").read_bytes()
+
+    class Answers(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            name = self.path.partition("?")[0].strip("/")
+            body = {"a.wav": recording, "noise": bytes(range(256)) * 40}.get(name, b"")
+            self.send_response(302 if name == "away" else int(name) if name.isdigit() else 200)
+            if name == "away":
+                self.send_header("Location", "/a.wav")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            with contextlib.suppress(OSError):  # libav has seen enough
+                self.wfile.write(body)
+
+        def log_message(self, *arguments: object) -> None:
+            return
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Answers) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+def reach(url: str, private_urls: bool = True) -> tuple[str, ...]:
+    with contextlib.ExitStack() as stack:
+        place = find(url, ())
+        return tuple(track.codec for track in choose(open_url(place, 1.0, private_urls, stack), place.name)[1])
+
+
+def test_a_url_that_answers_with_media_is_opened(web: str) -> None:
+    assert reach(f"{web}/a.wav") == ("pcm_s16le",)
+    assert reach(f"{web}/away") == ("pcm_s16le",)
+
+
+@pytest.mark.parametrize(
+    ("path", "code"), [("404", "not_found"), ("401", "refused"), ("403", "refused"), ("500", "refused"), ("noise", "corrupt")]
+)
+def test_what_a_server_says_instead_of_media_is_told(web: str, path: str, code: str) -> None:
+    error = failing(lambda: reach(f"{web}/{path}?key=secret"))
+    assert (error.code, error.retryable) == (code, False)
+    assert "secret" not in str(error)
+
+
+def test_a_redirect_does_not_lead_round_the_check_of_the_host(web: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(container, "check_host", lambda place, private_urls: None)  # the host passes, as a public one would
+    assert reach(f"{web}/a.wav", private_urls=False) == ("pcm_s16le",)
+    failing(lambda: reach(f"{web}/away", private_urls=False))
+
+
+@pytest.mark.parametrize("scheme", ["http", "rtsp"])
+def test_a_server_that_is_silent_or_not_there_does_not_answer(scheme: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:  # accepts, and is silent
+        port = server.getsockname()[1]
+        silent = failing(lambda: reach(f"{scheme}://user:secret@127.0.0.1:{port}/a?key=secret"))
+    gone = failing(lambda: reach(f"{scheme}://user:secret@127.0.0.1:{port}/a"))
+    for error in (silent, gone):
+        assert (error.code, error.status, error.retryable) == ("no_answer", 502, True)
+        assert "secret" not in str(error)
