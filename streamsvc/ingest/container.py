@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections import deque
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -10,10 +11,12 @@ import av
 import av.error
 from av.stream import Disposition
 
+from streamsvc import clock
 from streamsvc.errors import SourceError
 from streamsvc.ingest.place import PROTOCOLS, Place, check_host
 from streamsvc.types import MediaTrack
 
+RECENT = 8192  # packets remembered: some segments of a playlist
 PROBE = 300  # packets tried until one of a file's tracks gives a decoded frame
 
 
@@ -66,18 +69,23 @@ def check_decodable(place: Place, indexes: set[int]) -> None:
 def open_url(place: Place, limit: float, private_urls: bool, stack: contextlib.ExitStack) -> Any:
     """Open a URL; libav gives up after `limit` seconds without an answer, then and at each read."""
     check_host(place, private_urls)
-    options = {"protocol_whitelist": PROTOCOLS[place.scheme]}
+    # The frame rate is not needed, and libav would hold a second and a half of pictures back to guess it.
+    options = {"protocol_whitelist": PROTOCOLS[place.scheme], "fpsprobesize": "0"}
     if place.scheme.startswith("rtsp"):
-        options["rtsp_transport"] = "tcp"
+        # TCP loses nothing and opens no port; UDP, from the server's address only, where a camera offers nothing else.
+        options["rtsp_flags"] = "prefer_tcp+filter_src"
     if place.scheme.startswith("http") and not private_urls:
         options["max_redirects"] = "0"  # a redirect would go round the check of the host
+    began = clock.now()
     try:
         return stack.enter_context(av.open(place.url, options=options, timeout=(limit, limit)))
     except av.error.HTTPNotFoundError:
         raise SourceError(f"{place.name} does not exist there (404)", code="not_found") from None
-    except av.error.HTTPError as error:
+    except (av.error.HTTPError, av.error.HTTPClientError) as error:  # 5XX and 4XX: PyAV has no class for both
         raise SourceError(f"{place.name} was refused: {error.strerror}", code="refused") from None
     except (av.error.InvalidDataError, av.error.DemuxerNotFoundError):
+        if clock.now() - began >= limit:  # so RTSP calls a server that is silent
+            raise SourceError(f"{place.name} does not answer (no answer in time)", code="no_answer", retryable=True) from None
         raise SourceError(f"{place.name} answers, but with nothing that is audio or video", code="corrupt") from None
     except (av.error.FFmpegError, OSError) as error:
         reason = "no answer in time" if isinstance(error, av.error.ExitError) else error.strerror
@@ -104,6 +112,25 @@ def packets(container: Any, streams: list[Any], name: str, damaged: Callable[[],
             failures = 0
             yield packet
     raise SourceError(f"{name} is damaged and cannot be read further", code="corrupt")
+
+
+class Recent:
+    """The newest packets of a source, to know them again when they come a second time."""
+
+    def __init__(self) -> None:
+        self._known: set[int] = set()
+        self._order: deque[int] = deque()
+
+    def add(self, kind: str, stamp: int, payload: bytes) -> bool:
+        """Remember a packet; False if it is known already."""
+        mark = hash((kind, stamp, payload))
+        if mark in self._known:
+            return False
+        self._known.add(mark)
+        self._order.append(mark)
+        if len(self._order) > RECENT:
+            self._known.discard(self._order.popleft())
+        return True
 
 
 def with_headers(payload: bytes, stream: Any) -> bytes:

@@ -21,7 +21,7 @@ import av.error
 from streamsvc import clock
 from streamsvc.config import Ingest
 from streamsvc.errors import SourceError, StreamsvcError
-from streamsvc.ingest.container import check_decodable, choose, open_file, open_url, packets, with_headers
+from streamsvc.ingest.container import Recent, check_decodable, choose, open_file, open_url, packets, with_headers
 from streamsvc.ingest.place import Place, check_file, find, shown
 from streamsvc.types import EncodedFrame, Kind, MediaTrack
 
@@ -67,8 +67,12 @@ class TrackClock:
         return at
 
     def go_on_at(self, at: float, start: float) -> None:
-        """A new connection begins: its stamp `start` is media time `at`."""
-        self.start, self.offset, self.end = start, at, None
+        """A new connection begins: its stamp `start` is media time `at`, and so is a packet without one."""
+        self.start, self.offset, self.end = start, at, at
+
+    def goes_on(self, stamp: float | None) -> bool:
+        """Whether a stamp belongs to the time line so far."""
+        return stamp is not None and self.end is not None and abs(stamp - self.start + self.offset - self.end) <= JUMP
 
 
 class Source:
@@ -79,12 +83,14 @@ class Source:
         duration: seconds, None when it is live.
         reconnects: how often a live URL had to be opened again.
         broken: packets that libav called damaged, and skipped.
+        on_state: told of a live URL, on the event loop: ("stalled", why) after `stall_seconds` without media, and ("resumed", why).
     """
 
     def __init__(self, reader: _Reader, session: str, speed: float | None) -> None:
         self._reader = reader
         self._session = session
         self._speed = speed
+        self.on_state: Callable[[str, str], None] = lambda state, why: None
         self.tracks = reader.tracks
         self.duration = reader.duration
 
@@ -112,7 +118,8 @@ class Source:
             zero: `clock.now()` of session time 0.
 
         Raises:
-            SourceError: a URL stopped answering ("no_answer", retryable), or the file cannot be read further ("corrupt").
+            SourceError: a URL stopped answering and `reconnects` tries did not bring it back ("no_answer", retryable), or the
+                file cannot be read further ("corrupt").
         """
         async for packet in self._live_packets(zero) if self.live else self._merged_packets():
             arrived = packet.arrived
@@ -148,10 +155,23 @@ class Source:
     async def _live_packets(self, zero: Callable[[], float]) -> Any:
         """Packets of a live URL; media time 0 is the moment of the first one."""
         shift: float | None = None
-        while (packet := await self._reader.take()) is not None:
+        while (packet := await self._take()) is not None:
             if shift is None:
                 shift = max(0.0, packet.arrived - zero()) - packet.at
             yield Packet(packet.kind, packet.payload, packet.keyframe, packet.at + shift, packet.due + shift, packet.arrived, packet.gap)
+
+    async def _take(self) -> Packet | None:
+        """The next packet of a live URL; a silence is told when it is long, and when it ends."""
+        try:
+            async with asyncio.timeout(self._reader.settings.stall_seconds):
+                return await self._reader.take()
+        except TimeoutError:
+            self.on_state("stalled", "no media")
+        opened = self.reconnects
+        packet = await self._reader.take()
+        if packet is not None:
+            self.on_state("resumed", "opened again" if self.reconnects > opened else "media again")
+        return packet
 
     async def close(self) -> None:
         """Stop reading and join the thread. May be called twice; waits at most for the read time limit of a silent URL."""
@@ -215,7 +235,7 @@ class _Reader(threading.Thread):
         self.opened: asyncio.Future[None] = loop.create_future()
         self.opened.add_done_callback(lambda future: future.cancelled() or future.exception())  # never "was never retrieved"
         self._place = place
-        self._settings = settings
+        self.settings = settings
         self._private_urls = private_urls
         self._loop = loop
         self._stopped = threading.Event()
@@ -224,7 +244,9 @@ class _Reader(threading.Thread):
         self._filled = asyncio.Event()
         self._clocks: dict[Kind, TrackClock] = {}
         self._streams: list[Any] = []
-        self._start: float | None = None  # pts, in seconds, that is media time 0
+        self._recent = Recent()
+        self._start: float | None = None  # pts, in seconds, that is media time 0, or where the present connection goes on
+        self._origin: float | None = None  # monotonic seconds of media time 0
         self._ends = False  # whether the container has a known end
 
     # --- called on the event loop ---
@@ -281,7 +303,7 @@ class _Reader(threading.Thread):
             check_file(place.path, place.name)
             container = open_file(place, stack)
         else:
-            container = open_url(place, self._settings.open_seconds, self._private_urls, stack)
+            container = open_url(place, self.settings.open_seconds, self._private_urls, stack)
         streams, tracks = choose(container, place.name)
         if place.path is not None:
             check_decodable(place, {stream.index for stream in streams})
@@ -303,41 +325,45 @@ class _Reader(threading.Thread):
     def _read_on(self, container: Any, stack: contextlib.ExitStack) -> None:
         """Demux to the end; a live URL that breaks off is opened again, and the time goes on."""
         tries = 0
-        lost_at: float | None = None
         while True:
             error: SourceError | None = None
             before = self._clock_end()
             try:
-                self._demux(container, lost_at)
+                self._demux(container, again=self.reconnects > 0)
             except (av.error.FFmpegError, OSError):
                 error = self._said()
             if self._clock_end() != before:  # media flowed: what failed before is forgiven
-                tries, lost_at = 0, None
+                tries = 0
             if self.duration is not None or self._ended() or self._stopped.is_set():
                 if error is not None:
                     raise error
                 return
-            lost_at = clock.now() if lost_at is None else lost_at
-            found, tries, error = self._again(stack, tries, error)
-            if found is None or self._ended():  # gone, or the live stream is over and its recording is there instead
-                if error is not None:
-                    raise error
+            container, tries = self._again(stack, tries, error)
+            if container is None or self._ended():  # gone, or the live stream is over and its recording is there instead
                 return
-            container = found
             self.reconnects += 1
 
-    def _again(self, stack: contextlib.ExitStack, tries: int, error: SourceError | None) -> tuple[Any, int, SourceError | None]:
-        """Open a live URL once more: container or None, tries, the last error. To have ended and not come back is no error."""
+    def _again(self, stack: contextlib.ExitStack, tries: int, error: SourceError | None) -> tuple[Any, int]:
+        """Open a live URL once more: container, tries so far. None: `stop` was called, or it ended in order and does not exist any more.
+
+        Raises:
+            SourceError: of the last try.
+        """
         stack.close()
-        clean = error is None
-        while tries < self._settings.reconnects and not self._stopped.wait(min(LONGEST_WAIT, FIRST_WAIT * 2**tries)):
+        ended = error is None
+        error = error or self._said()
+        while tries < self.settings.reconnects:
+            if self._stopped.wait(min(LONGEST_WAIT, FIRST_WAIT * 2**tries)):
+                return None, tries
             tries += 1
             try:
-                return self._open(stack), tries, None
+                return self._open(stack), tries
             except SourceError as again:
                 stack.close()
                 error = again
-        return None, tries, None if clean or self._stopped.is_set() else error
+        if ended and error.code == "not_found":
+            return None, tries
+        raise error
 
     def _damaged(self) -> None:
         self.broken += 1
@@ -353,13 +379,11 @@ class _Reader(threading.Thread):
     def _clock_end(self) -> float:
         return max((clock_.end or 0.0 for clock_ in self._clocks.values()), default=0.0)
 
-    def _demux(self, container: Any, lost_at: float | None) -> None:
-        """Hand over every packet of one connection. `lost_at`: monotonic seconds at which the one before broke off."""
-        resumed: dict[Kind, float] | None = None
-        if lost_at is not None:
-            resumed = {}
-        fresh = {stream.type for stream in self._streams}  # tracks whose first packet of this connection has not come
-        base: float | None = None
+    def _demux(self, container: Any, again: bool) -> None:
+        """Hand over every packet of one connection. `again`: it is not the first one."""
+        fresh = {stream.type for stream in self._streams} if again else set()  # tracks of which it has given no new packet yet
+        base: float | None = None  # media time at which a new time line begins
+        known = False  # it repeats packets, so that its time line is the old one
         for packet in packets(container, self._streams, self._place.name, self._damaged):
             if self._stopped.is_set():
                 return
@@ -368,21 +392,26 @@ class _Reader(threading.Thread):
             stamp = packet.pts if packet.pts is not None else packet.dts
             seconds = None if stamp is None else float(stamp * unit)
             duration = float(packet.duration * unit) if packet.duration else 0.0
+            payload, gap = bytes(packet), 0.0
+            if self.bursts and stamp is not None and not self._recent.add(kind, stamp, payload):
+                known = True
+                continue  # a playlist opened again begins some segments back
             if self._start is None:
                 self._start = seconds or 0.0
-            payload, gap = bytes(packet), 0.0
-            if kind in fresh and resumed is not None and lost_at is not None:
-                if base is None:
-                    base = self._clock_end() + max(0.0, clock.now() - lost_at)
-                    first = seconds if seconds is not None else self._start
-                    self._start = first
-                track_clock = self._clocks.setdefault(kind, TrackClock(self._start))
-                gap = max(0.0, base - (track_clock.end or 0.0))
-                track_clock.go_on_at(base, self._start)
-                payload = with_headers(payload, stream)
-            fresh.discard(kind)
             track_clock = self._clocks.setdefault(kind, TrackClock(self._start))
+            before = track_clock.end or 0.0
+            if kind in fresh and not (known and track_clock.goes_on(seconds)):
+                if base is None:
+                    base = max(self._clock_end(), clock.now() - (self._origin or 0.0))
+                    self._start = seconds if seconds is not None else self._start
+                track_clock.go_on_at(base, self._start)
             at = track_clock.place(seconds, duration)
+            if kind in fresh:
+                fresh.discard(kind)
+                gap = max(0.0, at - before)
+                payload = with_headers(payload, stream)
+            if self._origin is None:
+                self._origin = clock.now() - at
             track_clock.due = max(track_clock.due, at + duration if kind == "audio" else at)
             self._slots.acquire()
             if self._stopped.is_set():

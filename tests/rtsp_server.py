@@ -1,0 +1,48 @@
+"""A real RTSP server on loopback: GStreamer's, which Debian packages for the system's Python alone.
+
+    /usr/bin/python3 rtsp_server.py FILE PORT tcp|udp     serves rtsp://127.0.0.1:PORT/live; prints the port when it is ready
+    /usr/bin/python3 rtsp_server.py --check               exits with 0 if everything that this needs is installed
+
+FILE is an MP4 with H.264 and AAC; it is sent as it is, at the speed of time, from its start to whoever comes first.
+"""
+
+# mypy: ignore-errors
+from __future__ import annotations
+
+import sys
+
+import gi
+
+gi.require_version("Gst", "1.0")
+gi.require_version("GstRtsp", "1.0")
+gi.require_version("GstRtspServer", "1.0")
+from gi.repository import GLib, Gst, GstRtsp, GstRtspServer  # noqa: E402
+
+LAUNCH = """( filesrc location="{file}" ! qtdemux name=tracks
+    tracks.video_0 ! queue ! rtph264pay name=pay0 pt=96 config-interval=-1
+    tracks.audio_0 ! queue ! rtpmp4gpay name=pay1 pt=97 )"""
+ELEMENTS = ("qtdemux", "rtph264pay", "rtpmp4gpay", "rtpbin", "udpsink")
+
+
+def main() -> int:
+    """Serve until killed."""
+    Gst.init(None)
+    missing = [name for name in ELEMENTS if Gst.ElementFactory.find(name) is None]
+    if missing or sys.argv[1] == "--check":
+        print("missing: " + " ".join(missing), file=sys.stderr)
+        return bool(missing)
+    file, port, transport = sys.argv[1:4]
+    factory = GstRtspServer.RTSPMediaFactory(shared=True)
+    factory.set_launch(LAUNCH.format(file=file))
+    factory.set_protocols(GstRtsp.RTSPLowerTrans.UDP if transport == "udp" else GstRtsp.RTSPLowerTrans.TCP)
+    server = GstRtspServer.RTSPServer(address="127.0.0.1", service=port)
+    server.get_mount_points().add_factory("/live", factory)
+    if not server.attach(None):
+        return 1
+    print(server.get_bound_port(), flush=True)
+    GLib.MainLoop().run()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
