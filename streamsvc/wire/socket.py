@@ -1,0 +1,141 @@
+"""What all doors of this room do with a WebSocket: credentials, refusal at the handshake, and two tasks that end together."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Coroutine, Mapping, Sequence
+from typing import Any
+
+from fastapi import WebSocket, WebSocketDisconnect
+from fastapi.responses import JSONResponse
+from starlette.websockets import WebSocketState
+
+from streamsvc.auth import need
+from streamsvc.errors import CapacityError, StreamsvcError, Unauthorized
+from streamsvc.rate import Rate
+from streamsvc.service import Service
+from streamsvc.types import Grants
+
+OPENAI_KEY = "openai-insecure-api-key."  # + the key, as a WebSocket subprotocol
+_SCHEMES = ("bearer", "token")
+_SEND_SECONDS = 10.0  # a client that takes no message for so long has gone
+
+
+class Idle(StreamsvcError):
+    """The client has sent nothing for too long."""
+
+    type, code, status, close_code = "invalid_request_error", "idle", 408, 1001
+
+
+def bearer(headers: Mapping[str, str], offered: Sequence[str] = ()) -> dict[str, str]:
+    """The headers that `Auth.grants` reads, whatever way the key came: Bearer, Deepgram's Token, or either subprotocol."""
+    plain = {name: headers[name] for name in ("host", "origin") if name in headers}
+    scheme, _, key = headers.get("authorization", "").partition(" ")
+    if scheme.lower() not in _SCHEMES:
+        key = next((name.removeprefix(OPENAI_KEY) for name in offered if name.startswith(OPENAI_KEY)), "")
+        if not key and len(offered) > 1 and offered[0].lower() in _SCHEMES:
+            key = offered[1]
+    return plain | ({"authorization": f"Bearer {key.strip()}"} if key.strip() else {})
+
+
+def admit(
+    service: Service, rate: Rate, connection: Any, offered: Sequence[str] = (), session: str | None = None, *, listen: bool = True
+) -> Grants:
+    """The grants of a client that wants to send audio, and (`listen`) to have the events.
+
+    Raises:
+        Unauthorized, Forbidden, RateLimited.
+    """
+    grants = service.auth.grants(bearer(connection.headers, offered))
+    need(grants, session, "publish")
+    if listen:
+        need(grants, session, "subscribe")
+    rate.take(connection.client.host if connection.client else "")
+    return grants
+
+
+def retry_headers(error: StreamsvcError) -> dict[str, str]:
+    """Headers that belong to an error's status."""
+    headers = {"Cache-Control": "no-store"}
+    if isinstance(error, CapacityError):
+        headers["Retry-After"] = str(max(1, round(error.retry_after)))
+    elif error.status == 429:
+        headers["Retry-After"] = "5"
+    if isinstance(error, Unauthorized):
+        headers["WWW-Authenticate"] = "Bearer"
+    return headers
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    return not record.getMessage().startswith("ASGI callable returned without completing handshake")
+
+
+async def deny(socket: WebSocket, error: StreamsvcError, body: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> None:
+    """Answer a handshake with an error instead of a WebSocket."""
+    # uvicorn 0.54 (websockets_sansio_impl.run_asgi) takes every such answer for a fault of ours, and logs it as an error
+    logging.getLogger("uvicorn.error").addFilter(_is_news)
+    await socket.send_denial_response(JSONResponse(dict(body), error.status, retry_headers(error) | dict(headers or {})))
+
+
+async def hear(socket: WebSocket, seconds: float) -> str | bytes:
+    """The client's next message.
+
+    Raises:
+        WebSocketDisconnect: it left. Idle: nothing came for `seconds`.
+    """
+    try:
+        async with asyncio.timeout(seconds):
+            message = await socket.receive()
+    except TimeoutError:
+        raise Idle(f"nothing came for {seconds:g} s") from None
+    if message["type"] == "websocket.disconnect":
+        raise WebSocketDisconnect(message.get("code", 1005))
+    data = message.get("bytes")
+    return data if data is not None else str(message.get("text") or "")
+
+
+async def say(socket: WebSocket, *messages: Mapping[str, Any]) -> None:
+    """Send messages, unless the client has gone.
+
+    Raises:
+        WebSocketDisconnect: it takes nothing any more.
+    """
+    for message in messages:
+        if socket.application_state is not WebSocketState.CONNECTED:
+            raise WebSocketDisconnect(1006)
+        try:
+            async with asyncio.timeout(_SEND_SECONDS):
+                await socket.send_text(json.dumps(message, ensure_ascii=False, separators=(",", ":")))
+        except TimeoutError:
+            raise WebSocketDisconnect(1006) from None
+
+
+async def farewell(socket: WebSocket, code: int, reason: str = "") -> None:
+    """Close the socket, if it is open."""
+    if socket.application_state is WebSocketState.CONNECTED and socket.client_state is WebSocketState.CONNECTED:
+        try:
+            await socket.close(code, reason)
+        except (OSError, WebSocketDisconnect):
+            return  # it has gone meanwhile
+
+
+async def together(*works: Coroutine[Any, Any, None]) -> StreamsvcError | None:
+    """Do all until the first has ended, then stop the others. The error that ended them, if it is one to tell."""
+    failures: list[StreamsvcError] = []
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(work) for work in works]
+
+            def stop(_: asyncio.Task[None]) -> None:
+                for task in tasks:
+                    task.cancel()
+
+            for task in tasks:
+                task.add_done_callback(stop)
+    except* WebSocketDisconnect:
+        pass  # the client left
+    except* StreamsvcError as errors:
+        failures += [error for error in errors.exceptions if isinstance(error, StreamsvcError)]
+    return failures[0] if failures else None

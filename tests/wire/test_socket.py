@@ -1,0 +1,94 @@
+"""Credentials in whatever way they come, silence that is noticed, and tasks that end together."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, cast
+
+import pytest
+from fastapi import WebSocket, WebSocketDisconnect
+
+from streamsvc.errors import CapacityError, InvalidRequest, RateLimited, Unauthorized
+from streamsvc.wire.socket import Idle, bearer, hear, retry_headers, together
+
+
+@pytest.mark.parametrize(
+    ("headers", "offered"),
+    [
+        ({"authorization": "Bearer KEY"}, ()),
+        ({"authorization": "bearer KEY"}, ()),
+        ({"authorization": "Token KEY"}, ()),
+        ({}, ("realtime", "openai-insecure-api-key.KEY")),
+        ({}, ("token", "KEY")),
+        ({}, ("bearer", "KEY")),
+    ],
+)
+def test_a_key_is_found_wherever_a_client_puts_it(headers: dict[str, str], offered: tuple[str, ...]) -> None:
+    assert bearer(headers, offered) == {"authorization": "Bearer KEY"}
+
+
+def test_what_is_no_key_is_no_credential_and_host_and_origin_are_kept() -> None:
+    headers = {"host": "h", "origin": "o", "authorization": "Basic eDp5", "cookie": "c"}
+    assert bearer(headers) == {"host": "h", "origin": "o"}
+    assert bearer({}, ("realtime",)) == {}
+    assert bearer({}, ("streamsvc.v1", "KEY")) == {}
+
+
+def test_errors_say_when_to_come_back_and_how_to_sign_in() -> None:
+    assert retry_headers(CapacityError("full", retry_after=7.0))["Retry-After"] == "7"
+    assert retry_headers(RateLimited("slow down"))["Retry-After"] == "5"
+    assert retry_headers(Unauthorized("who?"))["WWW-Authenticate"] == "Bearer"
+    assert retry_headers(InvalidRequest("no")) == {"Cache-Control": "no-store"}
+
+
+class Client:
+    """A socket whose messages are put in by the test."""
+
+    def __init__(self, *messages: dict[str, Any]) -> None:
+        self._messages = list(messages)
+
+    async def receive(self) -> dict[str, Any]:
+        if not self._messages:
+            await asyncio.Event().wait()
+        return self._messages.pop(0)
+
+
+def test_messages_are_text_or_bytes_and_silence_is_noticed(virtual: asyncio.Runner) -> None:
+    async def main() -> None:
+        gone = {"type": "websocket.disconnect", "code": 1001}
+        client = cast(WebSocket, Client({"type": "websocket.receive", "text": "a"}, {"type": "websocket.receive", "bytes": b""}, gone))
+        assert await hear(client, 5.0) == "a"
+        assert await hear(client, 5.0) == b""
+        with pytest.raises(WebSocketDisconnect):
+            await hear(client, 5.0)
+        with pytest.raises(Idle):
+            await hear(client, 5.0)
+
+    virtual.run(main())
+
+
+def test_tasks_end_together_and_the_error_of_the_first_is_told(virtual: asyncio.Runner) -> None:
+    ended: list[str] = []
+
+    async def forever() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.append("forever")
+
+    async def fails(error: Exception) -> None:
+        raise error
+
+    async def returns() -> None:
+        return
+
+    async def main() -> None:
+        error = InvalidRequest("no")
+        assert await together(forever(), fails(error)) is error
+        assert await together(forever(), returns()) is None
+        assert await together(forever(), fails(WebSocketDisconnect(1001))) is None
+        with pytest.raises(ExceptionGroup):
+            await together(forever(), fails(ValueError("a fault of ours is not swallowed")))
+
+    virtual.run(main())
+    assert ended == ["forever"] * 4
