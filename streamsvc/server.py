@@ -36,6 +36,7 @@ from streamsvc.search import search as search_lines
 from streamsvc.service import Service
 from streamsvc.session import Session, State
 from streamsvc.types import Grants
+from streamsvc.wire import doors as wire
 
 log = structlog.get_logger()
 WEB = Path(__file__).parent / "web"
@@ -92,6 +93,7 @@ def build(service: Service) -> FastAPI:
     app.include_router(_sessions(service))
     app.include_router(_operations(service))
     app.include_router(whip.router(_Whip(service)))
+    app.include_router(wire.router(service))
     app.include_router(push.router(service, Depends(_allowed(service, "publish"))))
     _faces(app)
     _errors(app)
