@@ -28,9 +28,11 @@ def main() -> int:
     """Serve until killed."""
     Gst.init(None)
     missing = [name for name in ELEMENTS if Gst.ElementFactory.find(name) is None]
-    if missing or sys.argv[1] == "--check":
+    if missing:
         print("missing: " + " ".join(missing), file=sys.stderr)
-        return bool(missing)
+        return 1
+    if sys.argv[1] == "--check":
+        return 0
     file, port, transport = sys.argv[1:4]
     factory = GstRtspServer.RTSPMediaFactory(shared=True)
     factory.set_launch(LAUNCH.format(file=file))

@@ -254,6 +254,9 @@ class Peer:
             now = clock.now()
             connection = self._pc.connectionState
             if connection in ("failed", "closed"):
+                if connection == "failed":  # "dtls" tells of a certificate or a cipher, "ice" of the network
+                    dtls = sorted({transceiver.receiver.transport.state for transceiver in self._pc.getTransceivers()})
+                    log.warning("peer.failed", session=self._session, ice=self._pc.iceConnectionState, dtls=dtls)
                 self._end("left" if connection == "closed" else "failed")
             elif self.state == "new":
                 if connection == "connected":

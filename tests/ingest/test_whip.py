@@ -1,15 +1,28 @@
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import datetime
+import socket
+import sys
 from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
 
+import av
 import httpx
 import pytest
+import uvicorn
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 from fastapi import FastAPI, Request
 
-from streamsvc.config import Limits
+from streamsvc import clock
+from streamsvc.config import Ingest, Limits
 from streamsvc.errors import CapacityError, Conflict, Forbidden, InvalidRequest, RateLimited, StreamsvcError, Unauthorized, Unprocessable
+from streamsvc.ingest.peer import Peer, answer
 from streamsvc.ingest.whip import EVENTS_REL, FRAGMENT, Publication, router
-from streamsvc.types import Grants
+from streamsvc.types import EncodedFrame, Grants
 
 SDP = {"Content-Type": "application/sdp"}
 
@@ -203,3 +216,103 @@ async def test_a_large_body_is_413_and_is_not_read_to_its_end(client: httpx.Asyn
 async def test_a_body_that_is_no_text_is_malformed(client: httpx.AsyncClient) -> None:
     response = await client.post("/whip", content=b"\xff\xfe", headers=SDP)
     assert (response.status_code, response.json()["error"]["code"]) == (400, "malformed_sdp")
+
+
+# --- a real client: FFmpeg's WHIP muxer, in a process of its own -------------------------------------------------------
+
+
+class RealHost(FakeHost):
+    """Answers with real peers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.frames: list[EncodedFrame] = []
+        self.states: list[tuple[str, str]] = []
+        self.numbers: dict[str, float] = {}
+        self.ended = asyncio.Event()
+        self.peers: list[Peer] = []
+
+    async def publish(self, session: str | None, offer: str, grants: Grants) -> Publication:
+        def told(state: str, why: str) -> None:
+            self.states.append((state, why))
+
+        peer = await answer(offer, Ingest(), self.limits, session=str(session), zero=clock.now(), tap=self.frames.append, on_state=told)
+        self.peers.append(peer)
+        self.live["secret"] = Publication(str(session), "secret", peer)
+        return self.live["secret"]
+
+    async def end(self, resource: str) -> None:
+        await super().end(resource)
+        self.numbers = self.peers[-1].stats()
+        self.ended.set()
+
+
+@contextlib.asynccontextmanager
+async def publishing(*arguments: str) -> AsyncIterator[tuple[RealHost, asyncio.subprocess.Process]]:
+    """The door on a loopback port, and `tests.whip_publisher` at it."""
+    host, app = RealHost(), FastAPI()
+    app.include_router(router(host))
+    with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as listener:
+        listener.setblocking(False)
+        doors = uvicorn.Server(uvicorn.Config(app, ws="none", lifespan="off", log_config=None, loop="asyncio"))
+        doors.capture_signals = contextlib.nullcontext  # type: ignore[method-assign,assignment]
+        serving = asyncio.create_task(doors.serve(sockets=[listener]))
+        program = await asyncio.create_subprocess_exec(
+            sys.executable,
+            *("-m", "tests.whip_publisher", f"http://127.0.0.1:{listener.getsockname()[1]}/whip/0.abc", *arguments),
+            cwd=Path(__file__).parents[2],
+            stderr=asyncio.subprocess.PIPE,
+        )
+        try:
+            yield host, program
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                program.kill()
+            await program.communicate()
+            for peer in host.peers:
+                await peer.close()
+            doors.should_exit = True
+            await serving
+
+
+def certificate(folder: Path, curve: ec.EllipticCurve) -> tuple[str, str]:
+    """Paths of a new certificate and its key."""
+    key = ec.generate_private_key(curve)
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "test")])
+    now = datetime.datetime.now(datetime.UTC)
+    made = x509.CertificateBuilder(name, name, key.public_key(), 1, now - datetime.timedelta(1), now + datetime.timedelta(1))
+    paths = folder / "certificate.pem", folder / "key.pem"
+    paths[0].write_bytes(made.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
+    paths[1].write_bytes(key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()))
+    return str(paths[0]), str(paths[1])
+
+
+needs_muxer = pytest.mark.skipif("whip" not in av.formats_available, reason="this PyAV has no WHIP muxer")
+
+
+@needs_muxer
+async def test_ffmpeg_publishes_sound_and_pictures_without_loss_and_says_goodbye(tmp_path: Path) -> None:
+    async with publishing("2", *certificate(tmp_path, ec.SECP256R1())) as (host, program):
+        async with asyncio.timeout(30):
+            await host.ended.wait()
+            assert await program.wait() == 0
+        assert host.states[0] == ("connected", "")
+        of = {kind: [frame for frame in host.frames if frame.kind == kind] for kind in ("audio", "video")}
+        assert (len(of["audio"]), len(of["video"])) == (100, 50)
+        assert {frame.codec for frame in host.frames} == {"opus", "h264"}
+        assert host.numbers["audio_lost"] == host.numbers["video_holes"] == host.numbers["refused"] == 0
+        assert sum(frame.keyframe for frame in of["video"]) == 2
+        assert of["video"][0].keyframe
+        assert abs(of["audio"][-1].at - of["video"][-1].at) < 0.2
+
+
+@needs_muxer
+async def test_a_certificate_with_a_curve_that_webrtc_does_not_know_fails_and_ends_the_peer(tmp_path: Path) -> None:
+    """What FFmpeg makes by itself where it is built with GnuTLS (deploy/decisions.md)."""
+    async with publishing("2", *certificate(tmp_path, ec.SECP224R1())) as (host, program):
+        async with asyncio.timeout(30):
+            assert await program.wait() != 0
+            while not host.states:  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
+    assert host.states == [("closed", "failed")]
+    assert host.frames == []
