@@ -67,7 +67,11 @@ def check_decodable(place: Place, indexes: set[int]) -> None:
 
 
 def open_url(place: Place, limit: float, private_urls: bool, stack: contextlib.ExitStack) -> Any:
-    """Open a URL; libav gives up after `limit` seconds without an answer, then and at each read."""
+    """Open a URL; libav gives up after `limit` seconds without an answer, then and at each read.
+
+    `private_urls` (security limit) holds for the host that is named. It does not hold for what libav opens from there: the hosts
+    that a playlist names, and an RTSP redirect, which libav follows and cannot be told not to.
+    """
     check_host(place, private_urls)
     # The frame rate is not needed, and libav would hold a second and a half of pictures back to guess it.
     options = {"protocol_whitelist": PROTOCOLS[place.scheme], "fpsprobesize": "0"}
