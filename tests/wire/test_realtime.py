@@ -185,9 +185,10 @@ async def test_the_official_client_has_its_speech_transcribed(media: Path, tmp_p
         for first in range(0, len(data), 9600):
             await connection.input_audio_buffer.append(audio=base64.b64encode(data[first : first + 9600]).decode())
         got: list[Any] = []
-        while "hot cross bun" not in (getattr(got[-1], "transcript", None) or "" if got else ""):  # the recording's last words
+        whole: dict[str, str] = {}
+        while "hot cross bun" not in heard(" ".join(whole.values())):  # the recording's last words
             got += await until(connection, TRANSCRIPTION + "completed")
-        whole = {event.item_id: event.transcript for event in got if event.type == TRANSCRIPTION + "completed"}
+            whole[got[-1].item_id] = got[-1].transcript
         assert len(heard(" ".join(whole.values()))) >= 4
         for item, transcript in whole.items():
             parts = [event.delta for event in got if event.type == TRANSCRIPTION + "delta" and event.item_id == item]
@@ -220,6 +221,7 @@ async def test_the_official_client_commits_clears_and_is_told_its_mistakes(media
         append = {"type": "input_audio_buffer.append", "event_id": "e1", "audio": audio}
         assert await mistake(append) == ("transcription_not_configured", "session.audio.input.transcription", "e1")
         assert await mistake("no json") == ("invalid_json", None, None)
+        assert (await mistake("x" * (2 * 1024 * 1024 + 1)))[0] == "message_too_large"
         assert await mistake("[1]") == ("missing_required_parameter", "type", None)
         assert await mistake('{"type": "response.create", "event_id": "e2"}') == ("invalid_value", "type", "e2")
         assert (await mistake('{"type": "session.update"}'))[0] == "missing_required_parameter"
