@@ -315,6 +315,9 @@ class Service:
             Conflict: somebody publishes there already. CapacityError, InvalidRequest, Unprocessable: no answer is possible.
         """
         session = self.sessions.get(name) if name is not None else None
+        if session is not None and session.state is State.ENDED:  # OBS comes back under the same address: its log starts anew
+            await self._forget(session, purge=True)
+            session = self.sessions.get(session.id)
         made = session is None
         if session is None:
             if name is not None and not _is_id(name):
@@ -323,8 +326,6 @@ class Service:
             session = self._session(name or f"0.{secrets.token_urlsafe(12)}")
         elif session.publisher is not None:
             raise Conflict("somebody publishes to this session already", code="already_publishing")
-        elif session.state is State.ENDED:
-            raise Conflict("this session has ended", code="session_ended")
         told: list[webrtc.Peer] = []
         resource = secrets.token_urlsafe(18)
 

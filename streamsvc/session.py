@@ -285,6 +285,7 @@ class Session:
             await source.close()
             raise
         self.zero = self.log.zero = clock.now()
+        source.on_state = functools.partial(self.publisher_state, source)
         self._scaled = speed != 1.0 and source.duration is not None
         error: StreamsvcError | None = None
         try:

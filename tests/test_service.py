@@ -410,7 +410,7 @@ def test_a_publisher_makes_its_session_and_a_second_one_is_refused(stage: asynci
     stage.run(main())
 
 
-def test_a_publisher_may_end_and_come_back_within_the_window_and_not_after(
+def test_a_publisher_that_comes_back_within_the_window_goes_on_and_after_it_begins_anew(
     stage: asyncio.Runner, tmp_path: Path, peers: list[Peer]
 ) -> None:
     async def main() -> None:
@@ -428,9 +428,11 @@ def test_a_publisher_may_end_and_come_back_within_the_window_and_not_after(
             peers[1].tell("closed", "left")
             await clock.sleep(31.0)
             assert at(session, State.ENDED)
-            with pytest.raises(Conflict) as late:
-                await running.publish("mine", "good")
-            assert late.value.code == "session_ended"
+            await running.publish("mine", "good")
+            anew = running.find("mine")
+            assert anew is not session
+            assert at(anew, State.LIVE)
+            assert anew.log.epoch != session.log.epoch
 
     stage.run(main())
 

@@ -409,6 +409,7 @@ class Tape(Sender):
         super().__init__()
         self.frames, self.failure = frames, failure
         self.duration = 1.0
+        self.on_state: Callable[[str, str], None] = lambda state, why: None
 
     async def run(self, tap: Callable[[EncodedFrame], None], room: Callable[[], Awaitable[None]], zero: Callable[[], float]) -> None:
         for frame in self.frames:
@@ -445,6 +446,25 @@ def test_a_source_that_fails_ends_the_session_with_its_error_and_what_came_is_ke
         assert events[-1]["reason"] == "source_failed"
         assert events[-1]["error"] == {"type": "source_error", "code": "corrupt", "message": "a.mp4 is damaged", "retryable": False}
         assert "caption.final" in kinds(events)
+
+    stage.run(main())
+
+
+def test_a_live_source_that_falls_silent_is_told_and_its_return_too(stage: asyncio.Runner, tmp_path: Path) -> None:
+    class Faltering(Tape):
+        """Media, silence, media."""
+
+        async def run(self, tap: Callable[[EncodedFrame], None], room: Any, zero: Any) -> None:
+            await super().run(tap, room, zero)
+            self.on_state("stalled", "no media")
+            self.on_state("resumed", "opened again")
+
+    async def main() -> None:
+        async with Playing(make(lossless=True)) as played:
+            await played.session.play(Faltering(packets(tmp_path, 1.0)), None)
+            events = await played.ended()
+        told = [(event["type"], event["reason"]) for event in events if event["type"] in ("session.stalled", "session.resumed")]
+        assert told == [("session.stalled", "no media"), ("session.resumed", "opened again")]
 
     stage.run(main())
 
