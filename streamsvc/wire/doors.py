@@ -11,9 +11,10 @@ from typing import Any
 from fastapi import APIRouter, Request, Response, WebSocket
 from fastapi.responses import JSONResponse
 from starlette.datastructures import QueryParams
+from starlette.requests import ClientDisconnect
 
 from streamsvc.auth import SUBPROTOCOL
-from streamsvc.errors import InvalidRequest, NotFound, StreamsvcError
+from streamsvc.errors import CapacityError, InvalidRequest, NotFound, StreamsvcError
 from streamsvc.rate import Rate
 from streamsvc.schema import VERSION
 from streamsvc.service import Service
@@ -28,6 +29,7 @@ def router(service: Service, bounds: Bounds | None = None) -> APIRouter:
     limits = bounds or Bounds()
     routes = APIRouter(tags=["other people's protocols"])
     rate = Rate(service.settings.limits.requests_per_minute)
+    uploads: set[str] = set()  # requests whose file is being taken or read
 
     @routes.websocket("/v1/realtime")
     async def transcription(socket: WebSocket) -> None:
@@ -54,10 +56,17 @@ def router(service: Service, bounds: Bounds | None = None) -> APIRouter:
         request = str(uuid.uuid4())
         try:
             admit(service, rate, http)
+            if len(uploads) >= service.settings.limits.sessions:
+                raise CapacityError("as many files are being transcribed as there may be; try again later")
+            uploads.add(request)
             answer = await prerecorded.answer(service, http, request, limits)
+        except ClientDisconnect:
+            return Response(status_code=400)  # to nobody
         except StreamsvcError as error:
             headers = retry_headers(error) | {"dg-request-id": request}
             return JSONResponse(deepgram.body(error, request), error.status, headers)
+        finally:
+            uploads.discard(request)
         return JSONResponse(answer, headers={"dg-request-id": request, "Cache-Control": "no-store"})
 
     @routes.websocket("/v1/sessions/{session_id}/audio")

@@ -222,15 +222,23 @@ class Line:
 
     async def _forget(self) -> None:
         """The session has ended, and all of its events have been taken."""
-        assert self._session is not None and self._feed is not None
-        session, self._session = self._session, None
+        assert self._feed is not None
+        await self._erase()
         self._opened.clear()
         self._offset += self._feed.seconds
         self._rest = self._feed.rest
         self._feed = None
+        self._drained.set()
+
+    async def _erase(self) -> None:
+        """Erase the session, if there is one; may be done again where it was cancelled."""
+        if (session := self._session) is None:
+            return
+        if self._subscription is not None:
+            session.log.unsubscribe(self._subscription)
         with contextlib.suppress(NotFound):
             await self._service.delete(session.id, purge=True)
-        self._drained.set()
+        self._session = None
 
     def over(self, event: Event) -> None:
         """Look at a session.closed that was taken.
@@ -245,13 +253,9 @@ class Line:
 
     async def close(self) -> None:
         """End the session, if there is one, and erase it. May be called at any time, and twice."""
-        if (session := self._session) is not None:
-            self._session = None
-            session.end("client_left")
-            if self._subscription is not None:
-                session.log.unsubscribe(self._subscription)
-            with contextlib.suppress(NotFound):
-                await self._service.delete(session.id, purge=True)
+        if self._session is not None:
+            self._session.end("client_left")
+        await self._erase()
 
 
 def shifted(event: dict[str, Any], seconds: float) -> dict[str, Any]:

@@ -95,7 +95,7 @@ async def test_tokens_without_the_right_are_refused(tmp_path: Path) -> None:
                 await socket.recv()
 
 
-async def test_what_is_not_served_is_refused_at_the_handshake(tmp_path: Path) -> None:
+async def test_what_is_not_served_is_refused_at_the_handshake(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     async with serving(tmp_path) as (service, place, _):
         status, body, _ = await refused(f"ws://{place}/v1/realtime?model=gpt-realtime")
         assert (status, body["error"]["code"]) == (400, "unsupported_intent")
@@ -106,6 +106,7 @@ async def test_what_is_not_served_is_refused_at_the_handshake(tmp_path: Path) ->
         assert "linear16, mulaw, alaw" in body["err_msg"]
         assert (await refused(f"ws://{place}{LISTEN}", additional_headers={"Origin": "https://evil.example"}))[0] == 403
         assert service.sessions == {}
+    assert not [record for record in caplog.records if record.levelname == "ERROR"], "a refusal is no fault of ours"
 
 
 async def test_a_full_server_and_a_hasty_client_are_told_when_to_come_back(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import pytest
 
+from streamsvc import metrics
 from streamsvc.errors import InvalidRequest, StreamsvcError, TooLarge
 from streamsvc.session import Session
 from streamsvc.types import EncodedFrame
@@ -152,6 +153,7 @@ async def test_a_flush_gives_all_that_was_said_and_the_times_go_on_in_the_next_s
         assert line.seconds == pytest.approx(len(data) / 32_000)
         assert service.sessions == {}
         assert not list((tmp_path / "data").glob("*")), "nothing was written"
+        assert "streamsvc_subscribers 0.0" in metrics.render().decode()
 
 
 async def test_a_session_that_the_service_ends_ends_the_line_and_too_much_audio_is_refused(tmp_path: Path) -> None:
@@ -172,3 +174,4 @@ async def test_a_session_that_the_service_ends_ends_the_line_and_too_much_audio_
         finally:
             await line.close()
         assert service.sessions == {}
+        assert "streamsvc_subscribers 0.0" in metrics.render().decode()

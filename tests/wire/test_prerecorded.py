@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -71,3 +73,23 @@ async def test_what_cannot_be_transcribed_is_told_in_their_words(tmp_path: Path)
             assert "streamsvc-" not in answer.text, "no path of this machine is told"
             assert answer.headers["dg-request-id"] == answer.json()["request_id"]
             assert service.sessions == {}
+
+
+async def test_no_more_files_are_taken_than_sessions_are_allowed(tmp_path: Path) -> None:
+    begun, go_on = asyncio.Event(), asyncio.Event()
+
+    async def slow() -> AsyncIterator[bytes]:
+        yield b"x"
+        begun.set()
+        await go_on.wait()
+        yield b"x"
+
+    async with serving(tmp_path, limits={"sessions": 1}) as (_, _, http):
+        first = asyncio.create_task(http.post("/v1/listen", content=slow(), headers={"Content-Type": "audio/wav"}))
+        await begun.wait()
+        async with asyncio.timeout(10):
+            while (answer := await http.post("/v1/listen", content=b"x")).status_code != 503:
+                assert answer.status_code == 400, "the first has not arrived yet"
+        assert answer.headers["Retry-After"]
+        go_on.set()
+        assert (await first).status_code == 400
