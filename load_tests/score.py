@@ -2,45 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from streamsvc.score import align, norm
+
 Events = Sequence[Mapping[str, Any]]  # as published, with "received": session seconds at which this client had it
 QUIET_MARGIN = 0.5  # seconds around the truth's speech that still count as speech
-TITLES = {"mr": "mister", "mrs": "missus", "dr": "doctor"}
-
-
-def norm(text: str) -> list[str]:
-    """Words as the bench compares them: lower case, no punctuation, titles spelt out."""
-    plain = text.lower().replace("\u2019", "'").replace("'", "")
-    return [TITLES.get(word, word) for word in re.sub(r"[^a-z0-9]+", " ", plain).split()]
-
-
-def align(truth: Sequence[str], heard: Sequence[str]) -> tuple[list[tuple[int, int]], int]:
-    """Equal words as (index in truth, index in heard), and the number of edits."""
-    table = np.zeros((len(heard) + 1, len(truth) + 1), dtype=np.int64)
-    table[0] = np.arange(len(truth) + 1)
-    for i, word in enumerate(heard, 1):
-        table[i, 0] = i
-        for j, other in enumerate(truth, 1):
-            table[i, j] = min(table[i - 1, j - 1] + (word != other), table[i - 1, j] + 1, table[i, j - 1] + 1)
-    pairs = []
-    i, j = len(heard), len(truth)
-    while i and j:
-        same = heard[i - 1] == truth[j - 1]
-        if table[i, j] == table[i - 1, j - 1] + (not same):
-            if same:
-                pairs.append((j - 1, i - 1))
-            i, j = i - 1, j - 1
-        elif table[i, j] == table[i - 1, j] + 1:
-            i -= 1
-        else:
-            j -= 1
-    return pairs[::-1], int(table[-1, -1])
 
 
 def spread(values: Sequence[float], digits: int = 0) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""The command line: serve, watch, transcribe, models."""
+"""The command line: serve, watch, transcribe, bench, models."""
 
 from __future__ import annotations
 
@@ -21,13 +21,15 @@ import typer
 from rich.console import Console
 
 import streamsvc
-from streamsvc import captions, clock, config, server
+from streamsvc import bench, captions, clock, config, server
 from streamsvc.errors import ConfigError, StreamsvcError
 from streamsvc.service import Service
 from streamsvc.session import Session
-from streamsvc.types import Cue
+from streamsvc.types import SAMPLE_RATE, Cue
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=streamsvc.__doc__, pretty_exceptions_enable=False)
+measures = typer.Typer(no_args_is_help=True, help="Measure models and machine on recordings of yours.")
+app.add_typer(measures, name="bench")
 _SEND_BUFFER = 64 * 1024  # bytes; so that a subscriber that does not read is noticed here, not in the kernel
 
 ConfigFile = Annotated[Path | None, typer.Option("--config", envvar="STREAMSVC_CONFIG", help="TOML file with settings.")]
@@ -333,6 +335,35 @@ def transcribe(
     partial.write_text(write[output.suffix](session.cues), encoding="utf-8")
     partial.replace(output)
     print(f"{len(session.cues)} captions in {output}")
+
+
+# --- bench ----------------------------------------------------------------------------------------------------------
+
+
+@measures.command("captions")
+def bench_captions(
+    recordings: Annotated[list[Path], typer.Argument(help="Media files with sound.")],
+    truth: Annotated[Path | None, typer.Option(help="*.txt or *.json with what is said; else the nearest manifest.json above.")] = None,
+    model: Annotated[str | None, typer.Option(help="A speech model, e.g. whisper-tiny.en.")] = None,
+    runs: Annotated[int, typer.Option(min=1, max=100, help="Of each recording.")] = 1,
+    speed: Annotated[str, typer.Option(help='1: in real time; "max": on a virtual clock that only the models\' CPU time moves.')] = "1",
+    offline: Annotated[bool, typer.Option("--offline", help="Compare with faster-whisper on the whole file, the same weights.")] = False,
+    seconds: Annotated[float | None, typer.Option(min=1, help="Only the first seconds of each recording.")] = None,
+    chunk_ms: Annotated[int, typer.Option(min=20, max=100, help="Length of the pieces in which the audio comes.")] = 100,
+    as_json: Annotated[bool, typer.Option("--json", help="JSON instead of a table.")] = False,
+    config_file: ConfigFile = None,
+) -> None:
+    """Word errors, latency, steadiness and cost of live captions."""
+    _logs(machine=False)
+    if speed not in ("1", "max"):
+        raise ConfigError(f'--speed is 1 or "max", not {speed!r}')
+    if truth is not None and len(recordings) > 1:
+        raise ConfigError("--truth belongs to one recording; for several, write a manifest.json beside them")
+    settings = config.load(config_file, **({"hear": {"model": model}} if model else {}))
+    plan = bench.Plan(tuple(recordings), truth, runs, seconds, chunk_ms * SAMPLE_RATE // 1000, speed == "1", offline)
+    progress = Console(stderr=True, highlight=False)
+    rows, compared = bench.captions(settings, plan, "engines.asr", lambda line: progress.print(line, markup=False, style="dim"))
+    print(json.dumps(bench.as_json(rows, compared, plan, settings.hear.model)) if as_json else bench.table(rows, compared, plan))
 
 
 # --- models ---------------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import subprocess
@@ -39,6 +40,9 @@ def test_a_missing_model_is_named_with_the_way_to_get_it(tmp_path: Path) -> None
         (("serve", "--tls", "maybe"), "self-signed"),
         (("transcribe", "x.wav", "-o", "x.doc"), ".srt, .vtt or .json"),
         (("watch", "x.wav", "--speed", "fast"), "--speed"),
+        (("bench", "captions", "x.wav", "--speed", "2"), "--speed"),
+        (("bench", "captions", "x.wav", "y.wav", "--truth", "x.txt"), "--truth"),
+        (("bench", "captions", "/no/such.wav"), "/no/such.wav cannot be read"),
     ],
 )
 def test_bad_arguments_are_told_in_one_line(arguments: tuple[str, ...], told: str) -> None:
@@ -62,3 +66,14 @@ def test_a_recording_becomes_subtitles(media: Path, tmp_path: Path) -> None:
     ended = run("transcribe", str(media / "speech" / "harvard.flac"), "-o", str(tmp_path / "out.srt"))
     assert ended.returncode == 0, ended.stderr
     assert "stale smell of old beer" in (tmp_path / "out.srt").read_text().lower()
+
+
+@pytest.mark.models
+@pytest.mark.media
+def test_a_recording_is_measured(media: Path) -> None:
+    ended = run("bench", "captions", str(media / "speech" / "jfk_inaugural_excerpt.flac"), "--speed", "max", "--json")
+    assert ended.returncode == 0, ended.stderr
+    told = json.loads(ended.stdout)
+    assert told["speed"] == "max"
+    assert told["runs"][0]["recording"] == "jfk_inaugural_excerpt"
+    assert told["all"]["wer"] <= 0.14
