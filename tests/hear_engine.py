@@ -5,6 +5,7 @@ A sample of n hundredths belongs to the word number n, 0 is silence. A word is h
 
 from __future__ import annotations
 
+import itertools
 import wave
 from collections.abc import Mapping
 from pathlib import Path
@@ -59,9 +60,10 @@ def _vad(payload: Payload) -> Payload:
 def _transcribe(payload: Payload) -> Payload:
     numbers = np.round(payload["samples"] * 100).astype(int)
     words: list[list[Any]] = []
-    for number in dict.fromkeys(numbers[numbers > 0].tolist()):
-        places = np.flatnonzero(numbers == number)
-        words.append([f"w{number}", float(places[0]) / SAMPLE_RATE, float(places[-1] + 1) / SAMPLE_RATE, 0.9])
+    edges = [0, *(np.flatnonzero(np.diff(numbers)) + 1).tolist(), len(numbers)]
+    for first, last in itertools.pairwise(edges):
+        if numbers[first]:
+            words.append([f"w{numbers[first]}", first / SAMPLE_RATE, last / SAMPLE_RATE, 0.9])
     return {
         "words": words,
         "text": " ".join(str(word[0]) for word in words),

@@ -109,7 +109,7 @@ def test_words_that_only_a_model_heard_give_no_word_error_rate() -> None:
 def test_several_runs_pool_words_and_keep_the_worst_gap() -> None:
     good = score([(1.2, "one", ""), (2.5, "one two three", "")], THREE)
     bad = score([(2.1, "one two", "")], THREE)
-    heard = score([(1.2, "one", "")], Reference(("one",), (1.0,), true=False))
+    heard = score([(1.2, "one more", "")], Reference(("one",), (1.0,), true=False))
     both = pool([good, bad, heard])
     assert figures(both)["wer"] == pytest.approx(1 / 6, abs=1e-4)
     assert len(both.commit) == 3 + 2 + 1
