@@ -6,9 +6,10 @@ speech plus PADDING frames, a cap on tokens by duration, refusal of loops, and o
 
 Ops:
     vad              {samples: float32 (n * 512,), state?: float32 (320,)} -> {probability: float32 (n,), state}
-    transcribe       {samples: float32 (n,), language?, hotwords?, beam?} -> {words: [[text, start, end, probability], ...],
+    transcribe       {samples: float32 (n,), language?, hotwords?, before?, beam?} -> {words: [[text, start, end, probability], ...],
                      text, no_speech, log_probability, padded, rejected, language, seconds}; times in seconds from the first sample
     detect_language  {samples} -> {language, probability}
+`before`: what was said before the samples; `hotwords`: names and terms to expect.
 All samples are mono at 16 kHz. Nothing of a session is kept: the voice activity's state travels with the request.
 """
 
@@ -39,6 +40,7 @@ FULL = 3000  # mel frames of Whisper's own window
 PADDING = 500  # mel frames after the speech; fewer than 500 loop (FIELD_NOTES, speech 3)
 LONGEST = 29.0  # seconds of samples in one request
 TOKENS_PER_SECOND, TOKENS_MORE = 7.0, 8  # the cap; fast readers reach 5.5 tokens a second
+PROMPT_TOKENS = 100  # at most, of each kind
 COMPRESSION = 2.4  # zlib ratio of a text that repeats itself (Whisper's own threshold)
 WINDOW = 512  # samples per voice-activity probability: 32 ms
 CONTEXT = 64  # samples before each window that Silero wants to see
@@ -157,18 +159,19 @@ class Whisper:
         frames = features.shape[1]
         cap = token_cap(len(samples) / RATE)
         language = payload.get("language") or "en"
+        start = [*self._prompt(payload), *self._start(language)]
         padded = False
         for total in (frames + PADDING, FULL):
             padded = total >= FULL
             encoded = self._encode(features, min(total, FULL))
-            ids, no_speech, log_probability = self._generate(encoded, language, cap, payload)
+            ids, no_speech, log_probability = self._generate(encoded, start, cap, int(payload.get("beam", 1)))
             text = self.tokenizer.decode(ids).strip()
             rejected = runs_away(text, len(ids), cap, strict=not padded)
             if not rejected:
                 break
         if rejected:
             ids, text = [], ""
-        words = self._words(encoded, ids, frames, language) if ids else []
+        words = self._words(encoded, start, ids, frames, language) if ids else []
         return {
             "words": words,
             "text": text,
@@ -203,15 +206,22 @@ class Whisper:
             raise InvalidRequest(f"the speech model does not know the language {language!r}", code="unknown_language")
         return ids
 
-    def _generate(self, encoded: Any, language: str, cap: int, payload: Payload) -> tuple[list[int], float, float]:
-        prompt = [*self._start(language), self.tokenizer.token_to_id("<|notimestamps|>")]
-        if payload.get("hotwords"):
-            hot = self.tokenizer.encode(" " + payload["hotwords"], add_special_tokens=False).ids
-            prompt = [self.tokenizer.token_to_id("<|startofprev|>"), *hot[:100], *prompt]
+    def _prompt(self, payload: Payload) -> list[int]:
+        """The text that the model takes for what came before: terms to expect, then the words before the samples."""
+        hot, before = (
+            self.tokenizer.encode(" " + payload[name], add_special_tokens=False).ids if payload.get(name) else []
+            for name in ("hotwords", "before")
+        )
+        if not hot and not before:
+            return []
+        return [self.tokenizer.token_to_id("<|startofprev|>"), *hot[:PROMPT_TOKENS], *before[-PROMPT_TOKENS:]]
+
+    def _generate(self, encoded: Any, start: list[int], cap: int, beam: int) -> tuple[list[int], float, float]:
+        prompt = [*start, self.tokenizer.token_to_id("<|notimestamps|>")]
         result = self.model.generate(
             encoded,
             [prompt],
-            beam_size=int(payload.get("beam", 1)),
+            beam_size=beam,
             max_length=len(prompt) + cap,
             return_scores=True,
             return_no_speech_prob=True,
@@ -219,9 +229,9 @@ class Whisper:
         ids = [i for i in result.sequences_ids[0] if i < self.tokenizer.token_to_id("<|endoftext|>")]
         return ids, float(result.no_speech_prob), float(result.scores[0])
 
-    def _words(self, encoded: Any, ids: list[int], frames: int, language: str) -> list[list[Any]]:
+    def _words(self, encoded: Any, start: list[int], ids: list[int], frames: int, language: str) -> list[list[Any]]:
         groups = self._groups(ids, language)
-        alignment = self.model.align(encoded, self._start(language), [ids], [frames])[0]
+        alignment = self.model.align(encoded, start, [ids], [frames])[0]
         text_at = np.array([pair[0] for pair in alignment.alignments])
         time_at = np.array([pair[1] for pair in alignment.alignments])
         starts = time_at[np.pad(np.diff(text_at), (1, 0), constant_values=1).astype(bool)] * 0.02  # the encoder's frames are 20 ms

@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 
 from streamsvc.types import Word
 
 CROWD, CROWD_SECONDS = 3, 0.14  # so many words in less than so many seconds were not spoken; fast talk has 6 a second
+LIKELY = 0.7  # probability below which a word wants one step more: a fifth of those are wrong, of the others one in fifty
+EVIDENT, EVIDENT_AGO = 0.97, 0.5  # a word this probable that ended so many seconds ago wants no second step
+SETTLED_AGO = 0.8  # seconds after a word's end at which agreement is enough, however improbable it is
+PLAIN, PLAIN_AGO = 0.5, 1.3  # ... and at which a single step is, for a word of this probability: nobody waits for ever
+ODD_AGO = 2.0  # ... and for any word
+SHOWN, SHOWN_EDGE, EDGE = 0.35, 0.65, 0.2  # probability of a word that is shown before it is certain; the higher one in the last seconds
 TIME_WEIGHT = 0.5  # seconds of shift that weigh as much as one wrong word
 
 
@@ -24,6 +31,58 @@ def agreed(before: Sequence[Word], now: Sequence[Word]) -> int:
             break
         count += 1
     return count
+
+
+def certain(words: Sequence[Word], steps: Sequence[int], end: float, *, pause: bool) -> int:
+    """How many first words of a hypothesis will never change.
+
+    Args:
+        words: the hypothesis, without what is certain already.
+        steps: of each word, how many steps before this one heard the same in its place.
+        end: session time of the end of the audio.
+        pause: the audio ends in a pause.
+
+    The last word waits: in running speech it may be cut ("answer" for "answered"), and its full stop is the model's guess at
+    why the audio ends. A pause makes likely words certain; the rest wait for the end of the utterance, or for what follows.
+    """
+    for place, (word, same) in enumerate(zip(words, steps, strict=True)):
+        ago = end - word.end
+        likely = word.probability >= LIKELY
+        sure = (
+            same >= (1 if likely else 2)
+            or (pause and likely)
+            or (word.probability >= EVIDENT and ago >= EVIDENT_AGO)
+            or (same >= 1 and ago >= SETTLED_AGO)
+            or (word.probability >= PLAIN and ago >= PLAIN_AGO)
+            or ago >= ODD_AGO
+        )
+        last = place == len(words) - 1 and (pause or not word.text[-1].isalnum())
+        if not sure or last:
+            return place
+    return len(words)
+
+
+def presentable(tail: Sequence[Word], end: float) -> int:
+    """How many first words of an uncertain tail are worth showing: one that is soon taken back disturbs more than it tells."""
+    for place, word in enumerate(tail):
+        if word.probability < (SHOWN_EDGE if end - word.end < EDGE else SHOWN):
+            return place
+    return len(tail)
+
+
+def sentence_case(words: Sequence[Word], before: str) -> list[Word]:
+    """The words with a capital after each full stop: a hypothesis that begins within a sentence goes on in small letters.
+
+    Args:
+        words: the hypothesis.
+        before: the word before it; "." where there is none.
+    """
+    cased = []
+    for word in words:
+        opens = before.rstrip("\"'”’)").endswith((".", "!", "?")) and not before.endswith("...")
+        cased.append(replace(word, text=word.text[0].upper() + word.text[1:]) if opens and word.text[0].islower() else word)
+        before = word.text
+    return cased
 
 
 def known(stable: Sequence[Word], heard: Sequence[Word]) -> int:

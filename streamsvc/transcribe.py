@@ -4,12 +4,12 @@
 decode next. `run` is the edge that asks the hear worker. The rules:
 
   - nothing is decoded without speech (Silero), so silence costs nothing and invents nothing;
-  - while somebody speaks, the window since the last trim is decoded every `step` seconds of audio; the words on which two
-    consecutive hypotheses agree are stable (LocalAgreement-2, Machacek et al. 2023);
-  - a pause settles: the window with the pause at its end is decoded once, and all its words are stable; if the pause lasts
-    for the hangover, the utterance ends there without further work;
-  - the window is trimmed at a stable word so that CONTEXT seconds of stable audio stay; what is stable already is cut off
-    the next hypothesis by text and time together.
+  - while somebody speaks, the window since the last trim is decoded every `step` seconds of audio; words on which consecutive
+    hypotheses agree are stable (LocalAgreement, Machacek et al. 2023), improbable ones later, evident ones at once (`certain`);
+  - a pause settles: the window with the pause at its end is decoded once, and its likely words are stable; if the pause lasts
+    for the hangover, the utterance ends there with all its words, without further work;
+  - the window is trimmed at a stable word so that CONTEXT seconds of stable audio stay; the words before it go along as text;
+    what is stable already is cut off the next hypothesis by text and time together.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamsvc import clock
-from streamsvc.agreement import agreed, known, sound
+from streamsvc.agreement import agreed, certain, known, presentable, sentence_case, sound
 from streamsvc.config import Hear
 from streamsvc.errors import CapacityError, DeadlineMissed, WorkerError
 from streamsvc.mailbox import Closed, Ring
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 Unit = Words | Speech | Gap
 
 VAD_WINDOW = 512  # samples per voice-activity probability: 32 ms
-TICK = 4 * VAD_WINDOW  # samples judged at a time: 0.13 s
+TICK = 4 * VAD_WINDOW  # samples judged at a time: 0.13 s; steps are whole ticks
 SPEECH_ON, SPEECH_OFF = 0.5, 0.35  # probabilities; Silero's own hysteresis
 ONSET_WINDOWS = 3  # consecutive windows of speech that open an utterance: 0.1 s; clicks are shorter
 PREROLL = 0.3  # seconds of audio decoded before the onset: plosives begin before the voice
@@ -44,6 +44,7 @@ PASSED_OVER = 0.8  # seconds of speech after the stable words without one word h
 CARRY = 2.0  # seconds of silence over which the words before it still are context
 PAUSE = 0.3  # seconds of silence after which the window is settled
 CONTEXT = 2.25  # seconds of stable audio kept before the new
+BEFORE_WORDS, BEFORE_SECONDS = 40, 60.0  # words spoken before the window that go along as text, and how old they may be
 TRIM_AT = 5.0  # seconds of window at which it is trimmed
 WINDOW_MAX = 12.0  # seconds in one decode, whatever happens
 FORCE_AFTER = 8.0  # seconds of window without agreement after which all but the last words are taken as they are
@@ -51,18 +52,24 @@ FORCE_KEEP = 2.0  # ... seconds of them kept open
 UTTERANCE_MAX = 25.0  # seconds of speech without a pause after which an utterance ends between two words
 GAP_LEAST = 0.3  # seconds of lost audio worth telling
 LONG_HOLE = 2.0  # seconds of nothing that end any utterance
+SHIFT = 0.3  # seconds by which the times of one word differ between hypotheses: what ends earlier than stable words is none after them
 JITTER = 0.05  # seconds that timestamps may differ from the count of samples
 
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """A window to decode. `settle`: it ends in a pause. `keep_before`: words ending before this session time need no agreement."""
+    """A window to decode.
+
+    `settle`: it ends in a pause. `keep_before`: words ending before this session time need no agreement. `before`: the words spoken
+    before it.
+    """
 
     samples: NDArray[np.float32]
     start: float  # session seconds
     end: float
     settle: bool
     keep_before: float
+    before: str
 
 
 class Transcriber:
@@ -93,7 +100,10 @@ class Transcriber:
         self._asked = 0.0  # session time of the end of the last decode
         self._settled = 0.0  # session time up to which everything is stable
         self._stable: list[Word] = []  # stable words that may lie in the window
+        self._past: deque[Word] = deque(maxlen=2 * BEFORE_WORDS)  # the last stable words, in the window or before it
         self._tail: tuple[Word, ...] = ()
+        self._steps: list[int] = []  # of each word of the tail, how many steps before had heard the same
+        self._shown: tuple[str, ...] = ()  # the tail as it was last told
 
     # --- audio in
 
@@ -167,7 +177,7 @@ class Transcriber:
     def _begin(self, onset: float) -> None:
         self.speaking = True
         self._utterance = onset
-        self._asked, self._tail = onset, ()
+        self._asked, self._tail, self._steps, self._shown = onset, (), [], ()
         if self._stable and onset - self._stable[-1].end <= CARRY:
             self._trim(CONTEXT)
         else:
@@ -192,13 +202,14 @@ class Transcriber:
 
     def _ask(self, end: float, *, settle: bool) -> Ask:
         base = self._base or 0.0
-        keep_before = float("inf") if settle else float("-inf")
+        keep_before = float("-inf")
         if end - self._start > WINDOW_MAX:
             end, settle = self._start + WINDOW_MAX, False
         if not settle and end - self._start > FORCE_AFTER:
             keep_before = end - FORCE_KEEP
         first, last = round((self._start - base) * SAMPLE_RATE), round((end - base) * SAMPLE_RATE)
-        return Ask(self._audio[first:last], self._start, end, settle, keep_before)
+        spoken = [word.text for word in self._past if self._start - BEFORE_SECONDS < word.end <= self._start + 0.1]
+        return Ask(self._audio[first:last], self._start, end, settle, keep_before, " ".join(spoken[-BEFORE_WORDS:]))
 
     def missed(self, ask: Ask) -> None:
         """The decode was not done in time: the next step takes its audio too. A settling decode is asked for again."""
@@ -210,21 +221,28 @@ class Transcriber:
         self._asked = max(self._asked, ask.end)
         words = self._placed(ask, hypothesis)
         words = words[known([word for word in self._stable if word.end > ask.start + 0.1], words) :]
-        count = len(words) if ask.settle else agreed(self._tail, words)
+        while words and self._stable and words[0].end < self._stable[-1].end - SHIFT:
+            del words[0]
+        words = sentence_case(words, self._past[-1].text if self._past else ".")
+        same = agreed(self._tail, words)
+        steps = [(self._steps[place] + 1 if place < same else 0) for place in range(len(words))]
+        count = certain(words, steps, ask.end, pause=ask.settle)
         while count < len(words) and words[count].end <= ask.keep_before:
             count += 1
         new, tail = tuple(words[:count]), tuple(words[count:])
-        changed = [word.text for word in (*new, *tail)] != [word.text for word in self._tail] or bool(new)
-        self._tail = tail
-        self._stable += new
+        self._tail, self._steps = tail, steps[count:]
+        self._keep(new)
         if ask.settle:
             self._settled = ask.end
         self._trim()
         if not words:
             self._drop_context()
         units: list[Unit] = []
-        if changed:
-            units.append(self._words((*new, *tail), len(new), stages, final=False))
+        told = tail if ask.settle else tail[: presentable(tail, ask.end)]
+        texts = tuple(word.text for word in told)
+        if new or texts != self._shown:
+            units.append(self._words((*new, *told), len(new), stages, final=False))
+        self._shown = texts
         if self._stable and ask.end - self._utterance > UTTERANCE_MAX and new:
             units.append(self._words((), 0, stages, final=True))
             self._utterance = self._stable[-1].end
@@ -239,10 +257,14 @@ class Transcriber:
         self.speaking = False
         self._run = 0
         end, self._settled = self._speech_end, max(self._settled, self._speech_end)
-        spoken = bool(self._stable) and self._stable[-1].end > self._utterance
-        units: list[Unit] = [self._words((), 0, {}, final=True)] if spoken else []
+        units: list[Unit] = []
+        if self._tail:
+            self._keep(self._tail)
+            units.append(self._words(self._tail, len(self._tail), {}, final=False))
+            self._tail = ()
+        if self._stable and self._stable[-1].end > self._utterance:
+            units.append(self._words((), 0, {}, final=True))
         units.append(Speech(self.session, self.track, end, self._arrived(end), False))
-        self._tail = ()
         return units
 
     def skipped(self, end: float) -> None:
@@ -263,6 +285,10 @@ class Transcriber:
         return units + self.ended(closing=True)
 
     # --- helpers
+
+    def _keep(self, words: tuple[Word, ...]) -> None:
+        self._stable += words
+        self._past.extend(words)
 
     def _placed(self, ask: Ask, hypothesis: dict[str, Any]) -> list[Word]:
         """The hypothesis in session time; nothing if it is no speech."""
@@ -505,7 +531,7 @@ class _Run:
             if found is None:
                 return False
             self.core.language = str(found["language"])
-        payload = {"samples": ask.samples, "language": self.core.language}
+        payload = {"samples": ask.samples, "language": self.core.language, "before": ask.before, "beam": self.settings.beam}
         if self.hotwords:
             payload["hotwords"] = self.hotwords
         result = await self._call("transcribe", payload, DECODE_DEADLINE)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamsvc.agreement import agreed, known, sound
+from streamsvc.agreement import agreed, certain, known, presentable, sentence_case, sound
 from streamsvc.types import Word
 
 texts = st.lists(st.sampled_from(["the", "stone", "cutter", "went", "home", "so", "far"]), max_size=12)
@@ -41,3 +41,58 @@ def test_words_that_crowd_into_one_moment_are_cut_off(spoken_words: int, invente
     end = 0.3 * spoken_words
     starts = [0.3 * place for place in range(spoken_words)] + [end + 0.01 * place for place in range(invented)]
     assert sound(starts, end + 0.02 * invented) in range(spoken_words, spoken_words + 1)
+
+
+# --- certainty ----------------------------------------------------------------------------------------------------
+
+
+def said(text: str, end: float, probability: float = 0.9) -> Word:
+    return Word(text, end - 0.2, end, probability)
+
+
+def count(words: list[Word], steps: list[int], end: float, *, pause: bool = False) -> int:
+    return certain(words, steps, end, pause=pause)
+
+
+def test_a_likely_word_is_certain_when_two_steps_agree_and_an_unlikely_one_a_step_later() -> None:
+    rest = said("home", 1.0, 0.1)
+    assert count([said("went", 0.7), rest], [0, 0], 1.1) == 0
+    assert count([said("went", 0.7), rest], [1, 0], 1.1) == 1
+    assert count([said("went", 0.7, 0.6), rest], [1, 0], 1.1) == 0
+    assert count([said("went", 0.7, 0.6), rest], [2, 0], 1.1) == 1
+
+
+def test_a_word_behind_an_uncertain_one_waits() -> None:
+    assert count([said("he", 0.5, 0.4), said("went", 0.7), said("home", 1.0)], [0, 5, 0], 1.1) == 0
+
+
+def test_an_evident_word_needs_one_step_once_it_is_half_a_second_old() -> None:
+    words = [said("went", 0.7, 0.99), said("home", 1.4, 0.1)]
+    assert count(words, [0, 0], 1.1) == 0
+    assert count(words, [0, 0], 1.5) == 1
+
+
+def test_no_word_waits_for_ever() -> None:
+    odd = [said("zyx", 1.0, 0.01), said("home", 3.0, 0.01)]
+    assert [count(odd, [0, 0], end) for end in (1.5, 2.9, 3.1)] == [0, 0, 1]
+    assert count([said("zyx", 1.0, 0.6), odd[1]], [0, 0], 2.4) == 1
+    assert count(odd, [1, 0], 1.9) == 1
+
+
+def test_the_last_word_waits_where_its_stop_is_a_guess_and_at_a_pause() -> None:
+    assert count([said("went", 0.7), said("home.", 1.0)], [3, 3], 1.1) == 1
+    assert count([said("went", 0.7), said("home", 1.0)], [3, 3], 1.1) == 2
+    assert count([said("went", 0.7), said("home", 1.0)], [0, 0], 1.4, pause=True) == 1
+    assert count([said("went", 0.7, 0.6), said("home", 1.0)], [0, 0], 1.1, pause=True) == 0
+
+
+def test_an_improbable_tail_is_not_shown_and_in_the_last_moment_less_is() -> None:
+    assert presentable([said("went", 0.5, 0.4), said("home", 0.95, 0.7)], 1.0) == 2
+    assert presentable([said("went", 0.5, 0.3), said("home", 0.95, 0.9)], 1.0) == 0
+    assert presentable([said("went", 0.95, 0.4)], 1.0) == 0
+
+
+def test_a_capital_follows_a_full_stop_and_nothing_else_is_changed() -> None:
+    words = [said(text, 1.0) for text in ('home."', "but", "then...", "the", "3rd", "ONE", "élan")]
+    assert [word.text for word in sentence_case(words, "for")] == ['home."', "But", "then...", "the", "3rd", "ONE", "élan"]
+    assert sentence_case([said("élan", 1.0)], ".")[0].text == "Élan"
