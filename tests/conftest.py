@@ -12,7 +12,10 @@ from pathlib import Path
 import psutil
 import pytest
 
+from engines import telemetry
 from streamsvc.clock import VirtualLoop
+
+telemetry.switch_off()  # before a test imports a runtime itself
 
 MEDIA = Path(__file__).resolve().parents[2] / "shared" / "media"
 TASK_PATIENCE = 0.5  # seconds that tasks get to end once their loop is closed on them
