@@ -28,6 +28,8 @@ audio_processed = Counter("streamsvc_audio_processed_seconds", "Audio heard.", r
 caption_gap = Counter("streamsvc_caption_gap_seconds", "Audio that will never be captioned.", registry=REGISTRY)
 subscribers = Gauge("streamsvc_subscribers", "Event subscribers.", registry=REGISTRY)
 events_dropped = Counter("streamsvc_events_dropped", "Events not delivered to a slow subscriber.", ["type"], registry=REGISTRY)
+store_failures = Counter("streamsvc_store_failures", "Writes of events and thumbnails that failed.", registry=REGISTRY)
+events_unwritten = Counter("streamsvc_events_unwritten", "Durable events that were never written.", registry=REGISTRY)
 ice_failures = Counter("streamsvc_ice_failures", "WebRTC connections that failed, by phase.", ["phase"], registry=REGISTRY)
 rtp_lost = Counter("streamsvc_rtp_packets_lost", "RTP packets that never came.", registry=REGISTRY)
 batch_size = Histogram("streamsvc_batch_size", "Requests per batch.", ["role"], buckets=(1, 2, 4, 8, 16, 32), registry=REGISTRY)

@@ -16,13 +16,16 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import structlog
+
 from streamsvc import clock, metrics
 from streamsvc.config import Limits
 from streamsvc.errors import CapacityError, StreamsvcError
 from streamsvc.schema import DURABLE, EVENTS, VERSION
-from streamsvc.store import Store
+from streamsvc.store import FAILURES, Store
 from streamsvc.types import Event, Stages
 
+log = structlog.get_logger()
 _TAIL = 2048  # durable events kept in memory, so that a resume seldom reads the disk
 _PAGE = 512  # events read from the disk at once
 _AGED = {  # what counts as a kind in streamsvc_caption_age_seconds
@@ -169,7 +172,8 @@ class Log:
         self.zero = zero
         self._session, self._limits, self._store, self._watch = session, limits, store, watch
         self._tail: deque[Entry] = deque(maxlen=_TAIL)
-        self._unwritten: list[Entry] = []
+        self._unwritten: deque[Entry] = deque()  # kept until it is written; never more than the store would keep
+        self._failing = False  # the last write failed
         self._ephemerals = 0
         self._subscribers: set[Subscription] = set()
         self._ended = False
@@ -265,30 +269,68 @@ class Log:
         else:
             gap = None
         entries: list[Entry] = []
-        first = self._tail[0].seq or 0 if self._tail else self.seq + 1
+        held, unwritten = list(self._tail), list(self._unwritten)  # as they stand before the disk is read: between them nothing is lost
+        first = held[0].seq or 0 if held else self.seq + 1
         if after + 1 < first:
             while page := await asyncio.to_thread(self._store.read, after, first, _PAGE):
                 if not entries and page[0][0] > after + 1:
                     gap = gap or self._gap(after + 1, page[0][0] - 1, "trimmed")
                 entries += [Entry(*row) for row in page]
                 after = page[-1][0]
-            if after + 1 < first and not entries:
-                gap = gap or self._gap(after + 1, first - 1, "trimmed")
-        entries += [entry for entry in list(self._tail) if entry.seq is not None and entry.seq > after]
+            waiting = [entry for entry in unwritten if entry.seq is not None and after < entry.seq < first]
+            missed = (waiting[0].seq or 0 if waiting else first) - 1
+            if after < missed:
+                gap = gap or self._gap(after + 1, missed, "trimmed")
+            entries += waiting
+        entries += [entry for entry in held if entry.seq is not None and entry.seq > after]
         return [entry for entry in entries if (entry.seq or 0) <= until], gap
 
     async def flush(self) -> None:
-        """Write what is not yet written; on a thread, so that a slow disk delays nobody."""
-        batch, self._unwritten = self._unwritten, []
-        if batch:
-            await asyncio.to_thread(self._store.append, [(entry.seq or 0, entry.type, entry.audience, entry.text) for entry in batch])
+        """Write what is not yet written; on a thread, so that a slow disk delays nobody. What cannot be written waits for the next time."""
+        batch = list(self._unwritten)
+        if not batch:
+            return
+        rows = ((entry.seq or 0, entry.type, entry.audience, entry.text) for entry in batch)
+        done = len(batch)
+        if not await self._write(self._store.append, rows):
+            done = max(0, done - self._store.events)  # the store would have trimmed them
+            metrics.events_unwritten.inc(done)
+        elif self._failing:
+            self._failing = False
+            log.info("events can be written again", session=self._session)
+        last = batch[done - 1].seq or 0 if done else 0
+        while self._unwritten and (self._unwritten[0].seq or 0) <= last:
+            self._unwritten.popleft()
+
+    async def put_frame(self, at: float, jpeg: bytes) -> None:
+        """Keep the thumbnail of session second `at`; where that fails it is told, and the stream goes on without."""
+        await self._write(self._store.put_frame, at, jpeg)
+
+    async def _write(self, write: Callable[..., None], *what: Any) -> bool:
+        """Write on a thread; whether that went well. The first failure of a row is told to all."""
+        try:
+            await asyncio.to_thread(write, *what)
+        except FAILURES as error:
+            metrics.store_failures.inc()
+            if not self._failing:
+                self._failing = True
+                log.error("events cannot be written", session=self._session, error=type(error).__name__)
+                told = StreamsvcError("what is published cannot be written to the disk now; it is tried again", code="store_failed")
+                self.emit("error", told.body())
+            return False
+        return True
 
     async def end(self) -> None:
-        """Write the rest, and let every subscriber run dry."""
-        await self.flush()
-        self._ended = True
-        for subscriber in self._subscribers:
-            subscriber.end()
+        """Write the rest, and let every subscriber run dry, whether it could be written or not."""
+        try:
+            await self.flush()
+            if self._unwritten:
+                metrics.events_unwritten.inc(len(self._unwritten))
+                log.error("events were never written", session=self._session, count=len(self._unwritten))
+        finally:
+            self._ended = True
+            for subscriber in self._subscribers:
+                subscriber.end()
 
     def _gap(self, first: int, last: int, reason: str) -> Entry:
         return self._aside("log.gap", {"first": first, "last": last, "reason": reason})

@@ -232,7 +232,7 @@ class Session:
             self.over.set()
 
     async def _tick(self) -> None:
-        """Write the log and report latencies, until all is understood. Never cancelled in the normal course: that could lose a write."""
+        """Write the log and report latencies, until all is understood. Not cancelled in the normal course: that could write twice."""
         ticks = 0
         while not self._dry.is_set():
             with contextlib.suppress(TimeoutError):
@@ -452,7 +452,7 @@ class Session:
         keyframe = Keyframe(self.id, frame.track, frame.at, frame.arrived, frame, found.reason, found.changed)
         jpeg = await self._on_thread(decode.jpeg, frame)
         metrics.frames.labels("keyframe").inc()
-        await asyncio.to_thread(self.store.put_frame, frame.at, jpeg)
+        await self.log.put_frame(frame.at, jpeg)
         self.timeline.add(keyframe)
         event = self.log.emit(
             "keyframe.sampled", {"reason": found.reason, "url": self.frame_url(frame.at)}, at=frame.at, arrived=frame.arrived

@@ -14,6 +14,8 @@ from pathlib import Path
 
 from streamsvc import clock
 
+FAILURES = (OSError, sqlite3.Error)  # what a write raises when the disk is full or gone
+
 _TABLES = """
 CREATE TABLE IF NOT EXISTS events (seq INTEGER PRIMARY KEY, type TEXT NOT NULL, audience TEXT, json TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS frames (at REAL PRIMARY KEY, jpeg BLOB NOT NULL);
@@ -30,8 +32,8 @@ class Store:
     """
 
     def __init__(self, folder: Path | None, *, events: int, frames: int) -> None:
-        self.folder = folder
-        self._most_events, self._most_frames = events, frames
+        self.folder, self.events = folder, events
+        self._most_frames = frames
         self._lock = threading.Lock()
         if folder is not None:
             folder.mkdir(parents=True, exist_ok=True)
@@ -42,10 +44,10 @@ class Store:
         self._db.executescript(_TABLES)
 
     def append(self, events: Iterable[tuple[int, str, str | None, str]]) -> None:
-        """Add durable events (seq, type, audience, JSON text) in one transaction, and trim."""
+        """Add durable events (seq, type, audience, JSON text) in one transaction, and trim; after any of FAILURES nothing was added."""
         with self._lock, self._transaction():
             self._db.executemany("INSERT OR REPLACE INTO events VALUES (?, ?, ?, ?)", events)
-            self._db.execute("DELETE FROM events WHERE seq <= (SELECT MAX(seq) FROM events) - ?", (self._most_events,))
+            self._db.execute("DELETE FROM events WHERE seq <= (SELECT MAX(seq) FROM events) - ?", (self.events,))
 
     def read(self, after: int, before: int, limit: int) -> list[tuple[int, str, str | None, str]]:
         """Events with after < seq < before, in order, at most `limit`."""
@@ -86,10 +88,11 @@ class Store:
         self._db.execute("BEGIN")
         try:
             yield
+            self._db.execute("COMMIT")
         except BaseException:
-            self._db.execute("ROLLBACK")
+            if self._db.in_transaction:  # SQLite has rolled back by itself where the disk was full
+                self._db.execute("ROLLBACK")
             raise
-        self._db.execute("COMMIT")
 
 
 def sweep(data_dir: Path, retention: float) -> int:

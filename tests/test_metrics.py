@@ -8,7 +8,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from streamsvc import metrics
 
-# INTERFACES.md, section Metrics: name as the parser gives it (counters without _total), type, labels.
+# INTERFACES.md, section Metrics, and two of the store: name as the parser gives it (counters without _total), type, labels.
 NAMES = {
     "sessions_active": ("gauge", ()),
     "sessions": ("counter", ("result",)),
@@ -24,6 +24,8 @@ NAMES = {
     "caption_gap_seconds": ("counter", ()),
     "subscribers": ("gauge", ()),
     "events_dropped": ("counter", ("type",)),
+    "store_failures": ("counter", ()),
+    "events_unwritten": ("counter", ()),
     "ice_failures": ("counter", ("phase",)),
     "rtp_packets_lost": ("counter", ()),
     "batch_size": ("histogram", ("role",)),

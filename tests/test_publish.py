@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sqlite3
+from collections.abc import Iterable
 from typing import Any
 
 import jsonschema
@@ -11,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamsvc import clock, schema
+from streamsvc import clock, metrics, schema
 from streamsvc.config import Limits
 from streamsvc.errors import CapacityError
 from streamsvc.publish import Log, SlowSubscriber, Subscription
@@ -193,6 +195,93 @@ async def test_the_end_of_the_log_lets_every_subscriber_run_dry() -> None:
     assert [event["type"] for event in await received(before)] == ["session.closed"]
     assert await before.next() is None
     assert await log.subscribe().next() is None
+
+
+class FullDisk(Store):
+    """A store whose writes fail while `full`, as those of SQLite on a full disk do."""
+
+    full = True
+
+    def append(self, events: Iterable[tuple[int, str, str | None, str]]) -> None:
+        if self.full:
+            raise sqlite3.OperationalError("database or disk is full")
+        super().append(events)
+
+    def put_frame(self, at: float, jpeg: bytes) -> None:
+        if self.full:
+            raise OSError(28, "No space left on device")
+        super().put_frame(at, jpeg)
+
+
+def on_a_full_disk(events: int = 1000) -> tuple[Log, FullDisk]:
+    store = FullDisk(None, events=events, frames=10)
+    return Log("0.s", clock.now(), Limits(), store), store
+
+
+async def test_what_cannot_be_written_is_told_once_and_written_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("streamsvc.publish._TAIL", 2)
+    log, store = on_a_full_disk()
+    subscription = log.subscribe(["error"])
+    failures = metrics.store_failures._value.get()
+    for _ in range(3):
+        log.emit("caption.final", CAPTION)
+        await log.flush()
+    await log.put_frame(0.0, b"jpeg")
+    (told,) = await received(subscription)
+    assert (told["type"], told["error"]["code"]) == ("error", "store_failed")
+    jsonschema.validate(told, schema.document())
+    assert metrics.store_failures._value.get() - failures == 4
+    log.emit("caption.final", CAPTION)
+    entries, gap = await log.since(0, log.epoch, log.seq)
+    assert ([entry.seq for entry in entries], gap) == ([1, 2, 3, 4], None)
+    store.full = False
+    await log.flush()
+    assert [row[0] for row in store.read(0, 99, 99)] == [1, 2, 3, 4]
+    store.full = True
+    log.emit("caption.final", CAPTION)
+    await log.flush()
+    assert len(await received(subscription)) == 1, "a new failure is told again"
+
+
+async def test_no_more_waits_for_the_disk_than_it_would_keep_and_the_rest_is_counted_and_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("streamsvc.publish._TAIL", 2)
+    log, store = on_a_full_disk(events=5)
+    store.full = False
+    log.emit("caption.final", CAPTION)
+    await log.flush()
+    store.full = True
+    lost = metrics.events_unwritten._value.get()
+    for _ in range(8):
+        log.emit("caption.final", CAPTION)
+        await log.flush()
+    assert metrics.events_unwritten._value.get() - lost == 3
+    entries, gap = await log.since(0, log.epoch, log.seq)
+    assert [entry.seq for entry in entries] == [1, 5, 6, 7, 8, 9]
+    assert gap is not None
+    assert (json.loads(gap.text + "}")["first"], json.loads(gap.text + "}")["last"]) == (2, 4)
+
+
+async def test_the_log_ends_for_its_subscribers_though_the_rest_cannot_be_written() -> None:
+    log, _ = on_a_full_disk()
+    subscription = log.subscribe(["session.closed"])
+    lost = metrics.events_unwritten._value.get()
+    log.emit("session.closed", {"reason": "source_ended"})
+    await log.end()
+    assert [event["type"] for event in await received(subscription)] == ["session.closed"]
+    assert await subscription.next() is None
+    assert metrics.events_unwritten._value.get() - lost == 1
+
+
+async def test_a_write_that_is_cut_short_is_done_again_and_nothing_is_there_twice() -> None:
+    log = a_log()
+    log.emit("caption.final", CAPTION)
+    cut = asyncio.create_task(log.flush())
+    await asyncio.sleep(0)  # it has begun, on its thread
+    cut.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await cut
+    await log.flush()
+    assert [row[0] for row in log._store.read(0, 99, 99)] == [1]
 
 
 @given(st.lists(st.sampled_from(["caption.final", "caption.partial", "speech.started", "take"]), max_size=80))

@@ -51,7 +51,7 @@ def test_a_stream_becomes_captions_sights_and_answers_and_ends_when_all_is_under
         for kind in ("speech.started", "caption.partial", "caption.final", "keyframe.sampled", "sight.ready", "scene.caption"):
             assert kind in kinds(events), kind
         final = next(event for event in events if event["type"] == "caption.final")
-        assert final["text"].startswith("la la")
+        assert final["text"].startswith("La la")
         done = next(event for event in events if event["type"] == "answer.done")
         assert done["question_id"] == question.id
         assert events[-1]["reason"] == "unpublished"
@@ -477,6 +477,23 @@ def test_a_source_for_a_session_that_has_ended_is_closed(stage: asyncio.Runner) 
             with pytest.raises(Conflict):
                 await played.session.play(tape, None)
             assert tape.closed == 1
+
+    stage.run(main())
+
+
+def test_a_full_disk_is_told_and_the_stream_goes_on_to_its_end(stage: asyncio.Runner, tmp_path: Path) -> None:
+    async def main() -> None:
+        async with Playing(make()) as played:
+            live = played.session
+            live.store._db.execute("PRAGMA max_page_count = 5")
+            live.attach(Sender())
+            await send(live, packets(tmp_path, 3.0))
+            live.end("ended")
+            events = await played.ended()
+        assert [event["error"]["code"] for event in events if event["type"] == "error"][:1] == ["store_failed"]
+        assert {"caption.final", "keyframe.sampled", "sight.ready"} <= set(kinds(events))
+        assert (events[-1]["type"], events[-1]["reason"]) == ("session.closed", "ended")
+        assert played.task.done() and played.task.exception() is None
 
     stage.run(main())
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from streamsvc import clock
-from streamsvc.store import Store, sweep
+from streamsvc.store import FAILURES, Store, sweep
 
 
 def rows(first: int, last: int) -> list[tuple[int, str, str | None, str]]:
@@ -53,6 +53,35 @@ def test_an_interrupted_write_leaves_the_store_as_it_was() -> None:
         store.append([(3, "caption.final", None, "{}"), ("not a number", "x", None, "{}")])  # type: ignore[list-item]
     assert [row[0] for row in store.read(0, 99, 99)] == [1, 2]
     store.append(rows(3, 3))
+    store.close(purge=True)
+
+
+def test_a_full_disk_refuses_a_write_whole_and_takes_it_when_there_is_room(tmp_path: Path) -> None:
+    store = Store(tmp_path / "s", events=1000, frames=3)
+    store.append(rows(1, 2))
+    (pages,) = store._db.execute("PRAGMA page_count").fetchone()
+    store._db.execute(f"PRAGMA max_page_count = {pages}")
+    long = [(seq, "caption.final", None, "x" * 50_000) for seq in (3, 4)]
+    for _ in range(2):
+        with pytest.raises(FAILURES, match="full"):
+            store.append(long)
+    assert [row[0] for row in store.read(0, 99, 99)] == [1, 2]
+    store._db.execute("PRAGMA max_page_count = 100000")
+    store.append(long)
+    assert [row[0] for row in store.read(0, 99, 99)] == [1, 2, 3, 4]
+    store.close(purge=True)
+
+
+def test_a_commit_that_fails_leaves_no_transaction_open(tmp_path: Path) -> None:
+    store = Store(tmp_path / "s", events=10, frames=3)
+    store.append(rows(1, 1))
+    store._db.execute("CREATE TABLE other (seq INTEGER REFERENCES events DEFERRABLE INITIALLY DEFERRED)")
+    store._db.execute("CREATE TRIGGER bad AFTER INSERT ON events WHEN NEW.seq = 2 BEGIN INSERT INTO other VALUES (99); END")
+    store._db.execute("PRAGMA foreign_keys = ON")
+    with pytest.raises(FAILURES):  # SQLite checks a deferred key at COMMIT
+        store.append(rows(2, 2))
+    store.append(rows(3, 3))
+    assert [row[0] for row in store.read(0, 99, 99)] == [1, 3]
     store.close(purge=True)
 
 
