@@ -35,6 +35,7 @@ class Store:
         self.folder, self.events = folder, events
         self._most_frames = frames
         self._lock = threading.Lock()
+        self._purged = False
         if folder is not None:
             folder.mkdir(parents=True, exist_ok=True)
         self._db = sqlite3.connect(folder / "session.db" if folder else ":memory:", check_same_thread=False, isolation_level=None)
@@ -77,11 +78,12 @@ class Store:
             return row[0] if row else None
 
     def close(self, *, purge: bool) -> None:
-        """Close; with `purge` nothing is left on the disk. May be called twice."""
+        """Close; with `purge` nothing is left on the disk. May be called twice, from two threads too."""
         with self._lock:
             self._db.close()
-        if purge and self.folder is not None:
-            shutil.rmtree(self.folder, ignore_errors=True)
+            if purge and self.folder is not None and not self._purged:
+                self._purged = True  # the next to purge would erase what a new session of that name keeps there by then
+                shutil.rmtree(self.folder, ignore_errors=True)
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[None]:

@@ -85,6 +85,17 @@ def test_a_commit_that_fails_leaves_no_transaction_open(tmp_path: Path) -> None:
     store.close(purge=True)
 
 
+def test_a_second_purge_leaves_the_folder_to_whoever_has_it_by_then(tmp_path: Path) -> None:
+    old = Store(tmp_path / "s", events=10, frames=3)
+    old.close(purge=False)
+    old.close(purge=True)
+    assert not (tmp_path / "s").exists()
+    new = Store(tmp_path / "s", events=10, frames=3)
+    old.close(purge=True)
+    assert (tmp_path / "s" / "session.db").is_file()
+    new.close(purge=True)
+
+
 def test_what_an_earlier_run_left_is_swept_after_its_retention(tmp_path: Path) -> None:
     for name, age in (("old", 7200), ("new", 10)):
         store = Store(tmp_path / name, events=10, frames=3)
