@@ -7,10 +7,19 @@ import socket
 
 from streamsvc.errors import Forbidden
 
+_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")  # RFC 6052: a gateway turns these into the IPv4 address in the last 32 bits
+_COMPATIBLE = ipaddress.IPv6Network("::/96")  # RFC 4291, 2.5.5.1, deprecated
+
 
 def is_public(address: str) -> bool:
-    """Whether an address (no name) is of the public internet: not of a private network, this machine or a group."""
+    """Whether an address (no name) is of the public internet: not of a private network, this machine or a group, nor a way to one."""
     found = ipaddress.ip_address(address.split("%")[0])
+    if isinstance(found, ipaddress.IPv6Address):
+        inner = found.ipv4_mapped or found.sixtofour
+        if found in _NAT64 or found in _COMPATIBLE:
+            inner = ipaddress.IPv4Address(int(found) & 0xFFFFFFFF)
+        if found.is_site_local or (inner is not None and not is_public(str(inner))):
+            return False
     return found.is_global and not found.is_multicast
 
 

@@ -18,7 +18,12 @@ def test_addresses_of_private_networks_this_machine_and_groups_are_not_public(ad
     assert not hosts.is_public(address)
 
 
-@pytest.mark.parametrize("address", ["8.8.8.8", "2001:4860:4860::8888"])
+@pytest.mark.parametrize("address", ["64:ff9b::7f00:1", "64:ff9b::a9fe:a9fe", "2002:a01:203::1", "::10.1.2.3", "::ffff:a01:203", "fec0::1"])
+def test_addresses_that_hold_a_private_one_for_a_gateway_to_take_out_are_not_public(address: str) -> None:
+    assert not hosts.is_public(address)
+
+
+@pytest.mark.parametrize("address", ["8.8.8.8", "2001:4860:4860::8888", "64:ff9b::808:808", "2002:808:808::1"])
 def test_addresses_of_the_internet_are_public(address: str) -> None:
     assert hosts.is_public(address)
 
