@@ -99,11 +99,24 @@ def truth_of(path: Path, given: Path | None = None) -> Truth | None:
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise ConfigError(f"--truth {given}: cannot be read ({type(error).__name__})") from None
     for folder in path.resolve().parents:
-        if (folder / "manifest.json").is_file():
-            for entry in json.loads((folder / "manifest.json").read_text(encoding="utf-8"))["files"]:
-                if folder / entry["path"] == path.resolve():
+        for entry in _entries(folder / "manifest.json"):
+            if folder / entry["path"] == path.resolve():
+                try:
                     return _from_json(entry) if entry.get("words") or entry.get("transcript") is not None else None
+                except (ValueError, KeyError, TypeError, AttributeError) as error:
+                    told = f"{folder / 'manifest.json'}: the entry of {entry['path']} cannot be read ({type(error).__name__})"
+                    raise ConfigError(told) from None
     return None
+
+
+def _entries(manifest: Path) -> list[dict[str, Any]]:
+    """What a manifest tells of recordings; nothing where there is none, or one of something else: the name is a common one."""
+    try:
+        files = json.loads(manifest.read_text(encoding="utf-8"))["files"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+    listed = files if isinstance(files, list) else []
+    return [entry for entry in listed if isinstance(entry, dict) and isinstance(entry.get("path"), str)]
 
 
 def _from_json(entry: dict[str, Any]) -> Truth:

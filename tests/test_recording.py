@@ -48,6 +48,22 @@ def test_a_file_that_cannot_be_measured_is_named(tmp_path: Path) -> None:
         read(clip(tmp_path / "silent.mp4", audio=None))
 
 
+@pytest.mark.parametrize(
+    "other", ['{"name": "a page", "icons": []}', '{"files": {"main.js": "x"}}', '{"files": ["a.wav"]}', "[]", "no JSON"]
+)
+def test_a_manifest_of_something_else_is_passed_over(tmp_path: Path, other: str) -> None:
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "deep" / "manifest.json").write_text(other)
+    (tmp_path / "manifest.json").write_text(json.dumps({"files": [{"path": "deep/a.wav", "transcript": "Yes."}]}))
+    assert truth_of(tmp_path / "deep" / "a.wav") == Truth(("yes",))
+
+
+def test_an_entry_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    (tmp_path / "manifest.json").write_text(json.dumps({"files": [{"path": "a.wav", "words": [{"w": "yes"}]}]}))
+    with pytest.raises(ConfigError, match=r"manifest\.json: the entry of a\.wav"):
+        truth_of(tmp_path / "a.wav")
+
+
 def test_the_nearest_manifest_that_knows_the_recording_tells_its_words(tmp_path: Path) -> None:
     folder = tmp_path / "speech" / "deep"
     folder.mkdir(parents=True)
