@@ -17,7 +17,7 @@ from streamsvc.wire.line import Format, spoken
 FORMATS = {"audio/pcm": Format("pcm_s16le", 24_000), "audio/pcmu": Format("pcm_mulaw", 8_000), "audio/pcma": Format("pcm_alaw", 8_000)}
 MODELS = ("whisper-1", "gpt-transcribe", "gpt-live-transcribe", "gpt-realtime-whisper", "gpt-4o-transcribe", "gpt-4o-mini-transcribe")
 PREFIX = 0.3  # seconds of audio before the onset that belong to the utterance (transcribe.PREROLL)
-_PROMPT = 1000  # characters
+_PROMPT, _KEYWORDS = 1000, 2000  # characters
 _DIARIZED = "gpt-4o-transcribe-diarize"
 
 
@@ -124,8 +124,10 @@ class Configuration:
     def _check(self, transcription: Mapping[str, Any]) -> None:
         param = "session.audio.input.transcription"
         self._check_model(transcription.get("model"))
-        if len(transcription.get("prompt") or "") > _PROMPT or len(transcription.get("keywords") or ()) > 100:
-            raise ClientError(f"the prompt has at most {_PROMPT} characters, and there are at most 100 keywords", "invalid_value", param)
+        words = transcription.get("keywords") or ()
+        if len(transcription.get("prompt") or "") > _PROMPT or len(words) > 100 or sum(map(len, words)) > _KEYWORDS:
+            told = f"the prompt has at most {_PROMPT} characters, and there are at most 100 keywords of {_KEYWORDS} characters together"
+            raise ClientError(told, "invalid_value", param)
         try:
             spoken(transcription.get("language"), self._hear.model)
         except InvalidRequest as error:

@@ -41,6 +41,8 @@ def test_only_what_is_given_changes() -> None:
         (update(transcription={"model": "gpt-4o-transcribe-diarize"}), "model_not_found", "session.audio.input.transcription.model"),
         (update(transcription={"language": "de"}), "unsupported_language", "session.audio.input.transcription.language"),
         (update(transcription={"prompt": "x" * 1001}), "invalid_value", "session.audio.input.transcription"),
+        (update(transcription={"keywords": ["x"] * 101}), "invalid_value", "session.audio.input.transcription"),
+        (update(transcription={"keywords": ["x" * 2001]}), "invalid_value", "session.audio.input.transcription"),
     ],
 )
 def test_what_is_wrong_is_named_and_changes_nothing(session: object, code: str, param: str) -> None:
