@@ -410,7 +410,7 @@ def _message(text: str, session: Session, subscription: Subscription, grants: Gr
         raise TooLarge(f"a message has at most {session.settings.limits.message_bytes} bytes")
     try:
         message = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise InvalidRequest("a message is one JSON object", code="bad_json") from None
     if not isinstance(message, Mapping):
         raise InvalidRequest("a message is one JSON object", code="bad_json")

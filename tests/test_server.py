@@ -153,6 +153,7 @@ async def test_a_silent_clip_is_no_error_and_a_question_before_any_content_is_re
             for message, code in (
                 ("no json", "bad_json"),
                 ("[]", "bad_json"),
+                ("[" * 60_000, "bad_json"),
                 ('{"type":"fly"}', "unknown_type"),
                 ('{"type":"question.ask"}', "empty_question"),
             ):

@@ -24,7 +24,7 @@ from streamsvc.config import Hear
 from streamsvc.errors import InvalidRequest, StreamsvcError
 from streamsvc.service import Service
 from streamsvc.wire.line import Bounds, Event, Format, Line, fits, spoken
-from streamsvc.wire.socket import Idle, farewell, hear, say, together
+from streamsvc.wire.socket import Idle, farewell, hear, opened, say, tell, together
 
 Message = dict[str, Any]
 
@@ -273,7 +273,7 @@ class _Live:
     async def run(self) -> None:
         """Talk until one side leaves. The socket is accepted, the line open."""
         try:
-            error = await together(self._listen(), self._tell())
+            error = await together(self._listen(), tell(self.line, self._socket, self.listener.take))
             if isinstance(error, Idle):
                 await farewell(self._socket, 1011, "NET-0001")
             elif error is not None:
@@ -281,13 +281,6 @@ class _Live:
                 await farewell(self._socket, error.close_code, error.code)
         finally:
             await self.line.close()
-
-    async def _tell(self) -> None:
-        while True:
-            for event in await self.line.next():
-                await say(self._socket, *self.listener.take(event))
-                if event["type"] == "session.closed":
-                    self.line.over(event)
 
     async def _listen(self) -> None:
         while True:
@@ -319,7 +312,7 @@ class _Live:
 def _kind(text: str) -> str | None:
     try:
         told = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return str(told.get("type")) if isinstance(told, dict) else None
 
@@ -332,12 +325,7 @@ async def serve(service: Service, socket: WebSocket, request: str, bounds: Bound
     """
     heard = service.settings.hear
     live = _Live(service, socket, options(socket.query_params, heard, live=True), Request(request, heard.model), bounds)
-    await live.line.open()
-    try:
-        offered = socket.scope.get("subprotocols", ())
-        chosen = offered[0] if offered and offered[0].lower() in ("token", "bearer") else None
-        await socket.accept(chosen, [(b"dg-request-id", request.encode())])
-    except BaseException:
-        await live.line.close()
-        raise
+    offered = socket.scope.get("subprotocols", ())
+    chosen = offered[0] if offered and offered[0].lower() in ("token", "bearer") else None
+    await opened(live.line, socket, chosen, [(b"dg-request-id", request.encode())])
     await live.run()

@@ -124,6 +124,6 @@ async def _samples(session: Session, feed: Feed, socket: WebSocket, bounds: Boun
             if kind != "input_audio_buffer.append":
                 raise InvalidRequest("messages are samples, input_audio_buffer.append and session.close", code="unknown_type")
             samples = base64.b64decode(event["audio"], validate=True)
-        except (binascii.Error, ValueError, KeyError, TypeError, AttributeError):
+        except (binascii.Error, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             raise InvalidRequest("input_audio_buffer.append has `audio`, base64", code="bad_audio") from None
         await feed.push(samples)

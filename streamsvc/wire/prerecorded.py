@@ -63,7 +63,7 @@ async def _limited(http: HttpRequest, most: int) -> Any:
 def _url(text: bytes) -> str:
     try:
         told = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise InvalidRequest("Content-type was application/json, but we could not process the JSON payload.", code="bad_json") from None
     url = told.get("url") if isinstance(told, dict) else None
     if not isinstance(url, str) or urlsplit(url).scheme not in ("http", "https"):

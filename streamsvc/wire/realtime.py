@@ -25,7 +25,7 @@ from streamsvc.errors import InvalidRequest, StreamsvcError
 from streamsvc.service import Service
 from streamsvc.wire.configuration import FORMATS, PREFIX, ClientError, Configuration
 from streamsvc.wire.line import Bounds, Event, Expired, Line, SessionOver
-from streamsvc.wire.socket import Idle, farewell, hear, say, together
+from streamsvc.wire.socket import Idle, farewell, hear, opened, say, tell, together
 
 Message = dict[str, Any]
 
@@ -189,19 +189,12 @@ class Conversation:
         """Talk until one side leaves. The socket is accepted, the line open."""
         try:
             await say(self._socket, message("session.created", session=self.configuration.shown(self._number, self._expires)))
-            error = await together(self._listen(), self._tell())
+            error = await together(self._listen(), tell(self.line, self._socket, self.turns.take))
             if error is not None:
                 await together(say(self._socket, failed(body(error))))
                 await farewell(self._socket, error.close_code, error.code)
         finally:
             await self.line.close()
-
-    async def _tell(self) -> None:
-        while True:
-            for event in await self.line.next():
-                await say(self._socket, *self.turns.take(event))
-                if event["type"] == "session.closed":
-                    self.line.over(event)
 
     async def _listen(self) -> None:
         while True:
@@ -221,7 +214,7 @@ class Conversation:
             raise ClientError(f"a message has at most {self._bounds.message_bytes} bytes", "message_too_large")
         try:
             event = json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             raise ClientError("the message is no valid JSON", "invalid_json") from None
         if not isinstance(event, dict) or not isinstance(event.get("type"), str):
             raise ClientError("a message is a JSON object with a 'type'", "missing_required_parameter", "type")
@@ -288,10 +281,5 @@ async def serve(service: Service, socket: WebSocket, model: str | None, bounds: 
         CapacityError, ClientError: before the socket is accepted.
     """
     conversation = Conversation(service, socket, model, bounds)
-    await conversation.line.open()
-    try:
-        await socket.accept("realtime" if "realtime" in socket.scope.get("subprotocols", ()) else None)
-    except BaseException:
-        await conversation.line.close()
-        raise
+    await opened(conversation.line, socket, "realtime" if "realtime" in socket.scope.get("subprotocols", ()) else None)
     await conversation.run()

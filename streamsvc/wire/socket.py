@@ -1,11 +1,11 @@
-"""What all doors of this room do with a WebSocket: credentials, refusal at the handshake, and two tasks that end together."""
+"""What all doors of this room do with a WebSocket: credentials, the handshake, events told, and tasks that end together."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import logging
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
 from fastapi import WebSocket, WebSocketDisconnect
@@ -17,6 +17,7 @@ from streamsvc.errors import CapacityError, StreamsvcError, Unauthorized
 from streamsvc.rate import Rate
 from streamsvc.service import Service
 from streamsvc.types import Grants
+from streamsvc.wire.line import Event, Line
 
 OPENAI_KEY = "openai-insecure-api-key."  # + the key, as a WebSocket subprotocol
 _SCHEMES = ("bearer", "token")
@@ -119,6 +120,33 @@ async def farewell(socket: WebSocket, code: int, reason: str = "") -> None:
             await socket.close(code, reason)
         except (OSError, WebSocketDisconnect):
             return  # it has gone meanwhile
+
+
+async def opened(line: Line, socket: WebSocket, subprotocol: str | None, headers: Sequence[tuple[bytes, bytes]] = ()) -> None:
+    """Take a session for a line, then accept the socket; whoever has gone by then leaves no session behind.
+
+    Raises:
+        CapacityError: there is none; the socket is not accepted.
+    """
+    await line.open()
+    try:
+        await socket.accept(subprotocol, headers)
+    except BaseException:
+        await line.close()
+        raise
+
+
+async def tell(line: Line, socket: WebSocket, translate: Callable[[Event], Sequence[Mapping[str, Any]]]) -> None:
+    """Send what a line's events are to the client, until the service ends the session.
+
+    Raises:
+        SessionOver, SlowSubscriber, WebSocketDisconnect.
+    """
+    while True:
+        for event in await line.next():
+            await say(socket, *translate(event))
+            if event["type"] == "session.closed":
+                line.over(event)
 
 
 async def together(*works: Coroutine[Any, Any, None]) -> StreamsvcError | None:

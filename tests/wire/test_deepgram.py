@@ -237,7 +237,7 @@ async def test_the_official_client_has_its_speech_transcribed(media: Path, tmp_p
 
 async def test_messages_that_are_none_are_told_and_the_stream_goes_on(tmp_path: Path) -> None:
     async with serving(tmp_path) as (_, place, _), connect(f"ws://{place}/v1/listen?{RAW}") as socket:
-        for wrong in ("no json", "[]", '{"type": "Fly"}'):
+        for wrong in ("no json", "[" * 100_000, "[]", '{"type": "Fly"}'):
             await socket.send(wrong)
             assert json.loads(await socket.recv())["variant"] == "SchemaError"
         await socket.send('{"type": "Configure", "keyterms": ["Anna"]}')

@@ -162,7 +162,7 @@ async def test_a_publisher_that_leaves_stalls_the_session_and_wrong_messages_end
             await until(events, "session.stalled", 10)
             async with connect(f"ws://{place}/v1/sessions/{session}/audio") as socket:
                 await until(events, "session.resumed", 10)
-                await socket.send('{"type": "input_audio_buffer.append", "audio": "!"}')
+                await socket.send('{"type": "input_audio_buffer.append", "audio": ' + "[" * 100_000)
                 assert json.loads(await socket.recv())["error"]["code"] == "bad_audio"
                 with pytest.raises(ConnectionClosed) as told:
                     await socket.recv()

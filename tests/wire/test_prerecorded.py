@@ -56,6 +56,7 @@ WRONG = (
     (b"no media at all", "audio/wav", "", 400, "corrupt or unsupported data"),
     (b"", "audio/wav", "", 400, "corrupt or unsupported data"),
     (b"no json", "application/json", "", 400, "could not process the JSON"),
+    (b"[" * 5_000, "application/json", "", 400, "could not process the JSON"),
     (b'{"url": "file:///etc/passwd"}', "application/json", "", 400, "http"),
     (b'{"url": "http://127.0.0.1:1/x.wav"}', "application/json", "", 403, "private network"),
     (b"x", "audio/wav", "?redact=pci", 400, "redact"),

@@ -221,6 +221,7 @@ async def test_the_official_client_commits_clears_and_is_told_its_mistakes(media
         append = {"type": "input_audio_buffer.append", "event_id": "e1", "audio": audio}
         assert await mistake(append) == ("transcription_not_configured", "session.audio.input.transcription", "e1")
         assert await mistake("no json") == ("invalid_json", None, None)
+        assert await mistake("[" * 100_000) == ("invalid_json", None, None), "too deep for the reader of JSON"
         assert (await mistake("x" * (2 * 1024 * 1024 + 1)))[0] == "message_too_large"
         assert await mistake("[1]") == ("missing_required_parameter", "type", None)
         assert await mistake('{"type": "response.create", "event_id": "e2"}') == ("invalid_value", "type", "e2")

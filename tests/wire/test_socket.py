@@ -1,15 +1,18 @@
-"""Credentials in whatever way they come, silence that is noticed, and tasks that end together."""
+"""Credentials in whatever way they come, silence that is noticed, events told, and tasks that end together."""
 
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import Any, cast
 
 import pytest
 from fastapi import WebSocket, WebSocketDisconnect
+from starlette.websockets import WebSocketState
 
 from streamsvc.errors import CapacityError, InvalidRequest, RateLimited, Unauthorized
-from streamsvc.wire.socket import Idle, bearer, hear, retry_headers, together
+from streamsvc.wire.line import Line, SessionOver
+from streamsvc.wire.socket import Idle, bearer, hear, opened, retry_headers, tell, together
 
 
 @pytest.mark.parametrize(
@@ -65,6 +68,55 @@ def test_messages_are_text_or_bytes_and_silence_is_noticed(virtual: asyncio.Runn
             await hear(client, 5.0)
 
     virtual.run(main())
+
+
+class Talk:
+    """A line of which the test says what comes."""
+
+    def __init__(self, *batches: list[dict[str, Any]]) -> None:
+        self._batches = list(batches)
+        self.held = 0
+
+    async def open(self) -> None:
+        self.held += 1
+
+    async def close(self) -> None:
+        self.held -= 1
+
+    async def next(self) -> list[dict[str, Any]]:
+        return self._batches.pop(0)
+
+    def over(self, event: dict[str, Any]) -> None:
+        if event["reason"] != "flushed":
+            raise SessionOver("over")
+
+
+async def test_a_client_that_has_gone_at_the_handshake_leaves_no_session_behind() -> None:
+    class Gone:
+        async def accept(self, *_: Any) -> None:
+            raise WebSocketDisconnect(1006)
+
+    line = Talk()
+    with pytest.raises(WebSocketDisconnect):
+        await opened(cast(Line, line), cast(WebSocket, Gone()), None)
+    assert line.held == 0
+
+
+async def test_events_are_told_until_the_service_ends_the_session() -> None:
+    class Open:
+        application_state = WebSocketState.CONNECTED
+
+        def __init__(self) -> None:
+            self.sent: list[Any] = []
+
+        async def send_text(self, text: str) -> None:
+            self.sent.append(json.loads(text))
+
+    flushed, going = {"type": "session.closed", "reason": "flushed"}, {"type": "session.closed", "reason": "shutdown"}
+    line, client = Talk([{"type": "a"}, flushed], [{"type": "b"}, going, {"type": "never"}]), Open()
+    with pytest.raises(SessionOver):
+        await tell(cast(Line, line), cast(WebSocket, client), lambda event: [{"kind": event["type"]}])
+    assert [message["kind"] for message in client.sent] == ["a", "session.closed", "b", "session.closed"]
 
 
 def test_tasks_end_together_and_the_error_of_the_first_is_told(virtual: asyncio.Runner) -> None:
