@@ -1,6 +1,6 @@
 """streamsvc as a worker of streambench: PCM s16le mono 16 kHz on stdin, what a viewer would see as JSON lines on stdout.
 
-    python -m load_tests.streambench_worker [--model tiny.en] [--step S] [--hear KEY=VALUE ...]
+    python -m load_tests.streambench_worker [--model tiny.en] [--language en] [--hear KEY=VALUE ...]
 
 `c`: all stable words so far; `t`: the words shown behind them. The models run in the hear worker process, as they do under
 `serve`; the harness counts the CPU and memory of both processes.
@@ -23,6 +23,7 @@ import structlog
 from streamsvc import clock, config
 from streamsvc.mailbox import Ring
 from streamsvc.transcribe import Unit, run
+from streamsvc.trial import Screen
 from streamsvc.types import SAMPLE_RATE, AudioChunk, Words
 from streamsvc.worker import Worker
 
@@ -33,25 +34,13 @@ def say(**fields: Any) -> None:
     print(json.dumps(fields), flush=True)
 
 
-class Shown:
-    """What a viewer sees: stable words never change, the tail may."""
-
-    def __init__(self) -> None:
-        self.stable: list[str] = []
-
-    def take(self, unit: Unit) -> None:
-        if isinstance(unit, Words):
-            self.stable += [word.text for word in unit.words[: unit.stable]]
-            say(c=" ".join(self.stable), t=" ".join(word.text for word in unit.words[unit.stable :]))
-
-
 def read_stdin(loop: asyncio.AbstractEventLoop, ring: Ring[AudioChunk]) -> None:
     """Hand the audio over as it comes."""
     position, rest = 0, b""
     while data := os.read(0, 1 << 16):
         rest += data
         pcm, rest = rest[: len(rest) // 2 * 2], rest[len(rest) // 2 * 2 :]
-        samples = np.frombuffer(pcm, "<i2").astype(np.float32) / 32768
+        samples = np.frombuffer(pcm, "<i2").astype(np.float32) / np.float32(32768)
         loop.call_soon_threadsafe(ring.put, AudioChunk("bench", "main", position / SAMPLE_RATE, clock.now(), samples))
         position += len(samples)
     loop.call_soon_threadsafe(ring.close)
@@ -67,7 +56,14 @@ async def serve(settings: config.Settings) -> None:
         ring: Ring[AudioChunk] = Ring(3000)
         say(ready=True)
         threading.Thread(target=read_stdin, args=(asyncio.get_running_loop(), ring), daemon=True).start()
-        await run(ring, worker.role("hear"), Shown().take, hear, session="bench")
+        screen = Screen()
+
+        def show(unit: Unit) -> None:
+            if isinstance(unit, Words):
+                committed, tentative = screen.take(unit)
+                say(c=committed, t=tentative)
+
+        await run(ring, worker.role("hear"), show, hear, session="bench")
         say(done=True)
         await asyncio.Event().wait()  # until the harness kills us
     finally:

@@ -24,6 +24,18 @@ RING = 3000  # pieces of audio: a minute of the shortest; the transcriber gives 
 WEIGH = 1.0  # seconds between two looks at the memory
 
 
+class Screen:
+    """What a viewer sees: stable words never change, the tail may."""
+
+    def __init__(self) -> None:
+        self._stable: list[str] = []
+
+    def take(self, unit: Words) -> tuple[str, str]:
+        """All stable words so far, and the words shown behind them."""
+        self._stable += [word.text for word in unit.words[: unit.stable]]
+        return " ".join(self._stable), " ".join(word.text for word in unit.words[unit.stable :])
+
+
 @dataclass(frozen=True, slots=True)
 class Heard:
     """What came out of one run.
@@ -47,14 +59,9 @@ class Heard:
 
     @property
     def shown(self) -> list[Snapshot]:
-        """What a viewer saw: stable words never change, the tail may."""
-        stable: list[str] = []
-        snapshots = []
-        for at, unit in self.units:
-            if isinstance(unit, Words):
-                stable += [word.text for word in unit.words[: unit.stable]]
-                snapshots.append((at, " ".join(stable), " ".join(word.text for word in unit.words[unit.stable :])))
-        return snapshots
+        """What a viewer saw, whenever it changed."""
+        screen = Screen()
+        return [(at, *screen.take(unit)) for at, unit in self.units if isinstance(unit, Words)]
 
 
 @dataclass
