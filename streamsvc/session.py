@@ -138,7 +138,7 @@ class Session:
         self.cues: list[Cue] = []  # closed ones, oldest first; bounded by settings.store.events
         self.report = Report(settings.budget)
         self.log = Log(name, self.zero, settings.limits, store, self.report.note)
-        self._hear_settings = settings.hear.model_copy(update={"language": language}) if language else settings.hear
+        self._hear = settings.hear.model_copy(update={"language": language}) if language else settings.hear
         self._media, self._sign, self._lossless = media, sign, lossless
         self._captions = Cues(name)
         self._tracks: dict[str, MediaTrack] = {}
@@ -386,7 +386,7 @@ class Session:
         """The transcriber gives up when it has neither worker nor audio for long; whoever speaks after that is heard again."""
         while not self._deaf or len(self._chunks):
             await transcribe.run(
-                self._chunks, self.roles.hear, self._heard, self._hear_settings, session=self.id, vocabulary=self.vocabulary
+                self._chunks, self.roles.hear, self._heard, self._hear, session=self.id, vocabulary=self.vocabulary, lossless=self._lossless
             )
 
     def _heard(self, unit: Words | Speech | Gap) -> None:

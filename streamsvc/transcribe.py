@@ -16,8 +16,8 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import deque
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -372,6 +372,7 @@ class Transcriber:
 
 # --- the edge -----------------------------------------------------------------------------------------------------
 
+LONG_STEP = 1.5  # seconds between steps where nobody waits: a third of the work, and more to go by
 BEHIND = 0.3  # seconds of arrived audio beyond the next step at which a live source is behind
 VAD_DEADLINE, DECODE_DEADLINE = 2.0, 4.0  # seconds
 RETRY_FIRST, RETRY_MOST = 0.25, 2.0  # seconds between tries while the worker is away
@@ -388,6 +389,7 @@ async def run(
     track: str = "main",
     vocabulary: Sequence[str] = (),
     step: Callable[[], float] | None = None,
+    lossless: bool = False,
 ) -> None:
     """Transcribe a track until its ring is closed and everything is flushed.
 
@@ -403,8 +405,9 @@ async def run(
         track: name of the track that they carry.
         vocabulary: names and terms to expect.
         step: seconds between decode steps as the budget allows now; None: `settings.step`.
+        lossless: the source waits for us and nobody waits for captions: nothing is skipped, and steps are long.
     """
-    await _Run(chunks, hear, emit, settings, session, track, " ".join(vocabulary), step).go()
+    await _Run(chunks, hear, emit, settings, session, track, " ".join(vocabulary), step, lossless).go()
 
 
 class _Run:
@@ -420,10 +423,13 @@ class _Run:
         track: str,
         hotwords: str,
         step: Callable[[], float] | None,
+        lossless: bool,
     ) -> None:
         self.chunks, self.hear, self.emit, self.settings, self.session = chunks, hear, emit, settings, session
-        self.hotwords, self.step = hotwords, step
+        self.hotwords, self.step, self.lossless = hotwords, step, lossless
         self.core = Transcriber(settings, session=session, track=track)
+        if lossless:
+            self.core.step = max(self.core.step, LONG_STEP)
         self.waiting: deque[AudioChunk] = deque()
         self.trouble = ""  # why audio waits: the reason of the gap if some must be skipped
         self.blame = ""  # the last trouble
@@ -460,7 +466,8 @@ class _Run:
                 return False  # no worker and no audio: nobody will miss us
         try:
             if (not self.waiting and self.core.unjudged() is None) or (len(self.chunks) and self._live()):
-                self.waiting.extend(await self.chunks.take())
+                for chunk in await self.chunks.take():
+                    self.waiting.extend(_pieces(chunk))
         except Closed:
             return False
         return True
@@ -470,6 +477,8 @@ class _Run:
 
     def _live(self) -> bool:
         """Whether what waits came no faster than it was spoken."""
+        if self.lossless:
+            return False
         return not self.waiting or self._seconds() <= 1.5 * (self.waiting[-1].arrived - self.waiting[0].arrived) + 0.5
 
     def _bound(self) -> None:
@@ -562,3 +571,9 @@ class _Run:
                 return
             await self._pause()
         self._tell(self.core.ended(closing=True))
+
+
+def _pieces(chunk: AudioChunk) -> Iterator[AudioChunk]:
+    """A chunk in pieces of at most a tick: whoever hands over seconds at once is stepped through as finely as anybody."""
+    for first in range(0, len(chunk.samples), TICK):
+        yield replace(chunk, at=chunk.at + first / SAMPLE_RATE, samples=chunk.samples[first : first + TICK])

@@ -87,6 +87,7 @@ def told(
     settings: Hear = SETTINGS,
     ring: int = 2000,
     live: bool = True,
+    chunk_samples: int = CHUNK,
     lose: Callable[[float], str] = lambda at: "",
     **more: Any,
 ) -> list[tuple[float, Unit]]:
@@ -98,10 +99,10 @@ def told(
         zero = clock.now()
 
         async def speak() -> None:
-            for start in range(0, len(samples), CHUNK):
-                at, piece = start / SAMPLE_RATE, samples[start : start + CHUNK]
+            for start in range(0, len(samples), chunk_samples):
+                at, piece = start / SAMPLE_RATE, samples[start : start + chunk_samples]
                 if live:
-                    await clock.sleep(zero + at + CHUNK_SECONDS - clock.now())
+                    await clock.sleep(zero + at + len(piece) / SAMPLE_RATE - clock.now())
                 how = lose(at)
                 if how != "hole":
                     chunk = AudioChunk("s", "main", at, clock.now(), np.zeros_like(piece) if how else piece, bool(how))
@@ -251,6 +252,23 @@ def test_a_file_is_stepped_through_by_audio_time_however_slow_the_worker(virtual
     for role in (quick, slow):
         told(virtual, spoken((60, 1.0)), role, live=False)
     assert [what[1:] for what in quick.asked] == [what[1:] for what in slow.asked]
+
+
+def test_a_file_is_stepped_through_in_the_same_way_however_long_its_chunks_are(virtual: asyncio.Runner) -> None:
+    samples = spoken((10, 0.6), (10, 0.6), (10, 2.0))
+    short, long = Script(), Script()
+    words = stable(told(virtual, samples, short, live=False))
+    assert stable(told(virtual, samples, long, live=False, chunk_samples=10 * SAMPLE_RATE)) == words == numbers(30)
+    assert len(long.asked) == len(short.asked)
+
+
+def test_a_source_that_waits_is_never_skipped_and_takes_longer_steps(virtual: asyncio.Runner) -> None:
+    samples, hasty, patient = spoken((150, 1.0)), Script(seconds=2.0), Script(seconds=2.0)
+    backlog = Hear(backlog_seconds=2.0)
+    assert any(isinstance(unit, Gap) for _, unit in told(virtual, samples, hasty, settings=backlog))
+    units = told(virtual, samples, patient, settings=backlog, lossless=True)
+    assert stable(units) == numbers(150)
+    assert not any(isinstance(unit, Gap) for _, unit in units)
 
 
 def test_a_slow_worker_makes_longer_steps_not_a_growing_lag(virtual: asyncio.Runner) -> None:

@@ -24,7 +24,7 @@ TALK = spoken(12, 1.5)
 
 
 def texts(heard: Heard) -> list[str]:
-    return [word.text for word in heard.stable]
+    return [word.text.lower() for word in heard.stable]
 
 
 def unit(words: str, stable: int) -> Words:
