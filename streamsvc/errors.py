@@ -52,6 +52,15 @@ class StreamsvcError(Exception):
     def __str__(self) -> str:
         return f"{self.message} [{self.code}]"
 
+    def headers(self) -> dict[str, str]:
+        """The headers that belong to the status, at every door that speaks HTTP."""
+        headers = {"Cache-Control": "no-store"}
+        if self.status == 401:
+            headers["WWW-Authenticate"] = "Bearer"
+        elif self.status == 429 or isinstance(self, CapacityError):
+            headers["Retry-After"] = str(max(1, round(getattr(self, "retry_after", 5.0))))
+        return headers
+
     def body(self) -> dict[str, Any]:
         """The JSON body at every door."""
         return {"error": {"type": self.type, "code": self.code, "message": self.message, "retryable": self.retryable}}

@@ -28,7 +28,7 @@ import streamsvc
 from streamsvc import captions, metrics, push, schema
 from streamsvc.auth import SUBPROTOCOL, need
 from streamsvc.config import Settings
-from streamsvc.errors import CapacityError, InvalidRequest, NotFound, StreamsvcError, TooLarge, Unauthorized
+from streamsvc.errors import InvalidRequest, NotFound, StreamsvcError, TooLarge
 from streamsvc.ingest import whip
 from streamsvc.publish import Subscription
 from streamsvc.rate import Rate
@@ -119,12 +119,7 @@ def build(service: Service) -> FastAPI:
 
 
 def _failed(error: StreamsvcError) -> JSONResponse:
-    headers = {"Cache-Control": "no-store"}
-    if isinstance(error, CapacityError):
-        headers["Retry-After"] = str(max(1, round(error.retry_after)))
-    if isinstance(error, Unauthorized):
-        headers["WWW-Authenticate"] = "Bearer"
-    return JSONResponse(error.body(), error.status, headers)
+    return JSONResponse(error.body(), error.status, error.headers())
 
 
 def _errors(app: FastAPI) -> None:

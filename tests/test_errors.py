@@ -24,6 +24,14 @@ def test_an_error_says_type_code_message_and_whether_a_retry_can_help() -> None:
     assert str(error) == "there is no session x [not_found]"
 
 
+def test_the_headers_say_when_to_come_back_and_how_to_sign_in() -> None:
+    assert errors.CapacityError("full", retry_after=7.4).headers()["Retry-After"] == "7"
+    assert errors.CapacityError("full", retry_after=0.1).headers()["Retry-After"] == "1"
+    assert errors.RateLimited("slow down").headers()["Retry-After"] == "5"
+    assert errors.Unauthorized("who?").headers()["WWW-Authenticate"] == "Bearer"
+    assert errors.InvalidRequest("no").headers() == {"Cache-Control": "no-store"}
+
+
 def test_a_code_given_at_birth_replaces_the_class_default_of_that_error_alone() -> None:
     assert errors.InvalidRequest("no", code="bad_sdp").code == "bad_sdp"
     assert errors.InvalidRequest("no").code == "bad_request"

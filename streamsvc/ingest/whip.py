@@ -19,7 +19,6 @@ from fastapi.responses import JSONResponse
 
 from streamsvc.config import Limits
 from streamsvc.errors import (
-    CapacityError,
     InvalidRequest,
     NotFound,
     PreconditionFailed,
@@ -227,14 +226,7 @@ async def _answered(handle: Handler) -> Response:
     try:
         return await handle()
     except StreamsvcError as error:
-        headers = dict(CORS)
-        if isinstance(error, CapacityError):
-            headers["Retry-After"] = str(max(1, round(error.retry_after)))
-        elif error.status == 429:
-            headers["Retry-After"] = str(max(1, round(getattr(error, "retry_after", 5.0))))
-        elif error.status == 401:
-            headers["WWW-Authenticate"] = "Bearer"
-        return JSONResponse(error.body(), status_code=error.status, headers=headers)
+        return JSONResponse(error.body(), status_code=error.status, headers=CORS | error.headers())
 
 
 def _refuse(allowed: str) -> Callable[[], Any]:

@@ -21,7 +21,7 @@ from streamsvc.service import Service
 from streamsvc.session import Session, State
 from streamsvc.wire import deepgram, prerecorded, realtime
 from streamsvc.wire.line import Bounds, Feed, SessionOver, fits
-from streamsvc.wire.socket import admit, deny, farewell, hear, retry_headers, say, together
+from streamsvc.wire.socket import admit, deny, farewell, hear, say, together
 
 
 def router(service: Service, bounds: Bounds | None = None) -> APIRouter:
@@ -63,7 +63,7 @@ def router(service: Service, bounds: Bounds | None = None) -> APIRouter:
         except ClientDisconnect:
             return Response(status_code=400)  # to nobody
         except StreamsvcError as error:
-            headers = retry_headers(error) | {"dg-request-id": request}
+            headers = error.headers() | {"dg-request-id": request}
             return JSONResponse(deepgram.body(error, request), error.status, headers)
         finally:
             uploads.discard(request)

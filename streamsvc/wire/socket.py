@@ -13,7 +13,7 @@ from fastapi.responses import JSONResponse
 from starlette.websockets import WebSocketState
 
 from streamsvc.auth import need
-from streamsvc.errors import CapacityError, StreamsvcError, Unauthorized
+from streamsvc.errors import StreamsvcError
 from streamsvc.rate import Rate
 from streamsvc.service import Service
 from streamsvc.types import Grants
@@ -57,18 +57,6 @@ def admit(
     return grants
 
 
-def retry_headers(error: StreamsvcError) -> dict[str, str]:
-    """Headers that belong to an error's status."""
-    headers = {"Cache-Control": "no-store"}
-    if isinstance(error, CapacityError):
-        headers["Retry-After"] = str(max(1, round(error.retry_after)))
-    elif error.status == 429:
-        headers["Retry-After"] = "5"
-    if isinstance(error, Unauthorized):
-        headers["WWW-Authenticate"] = "Bearer"
-    return headers
-
-
 def _is_news(record: logging.LogRecord) -> bool:
     return not record.getMessage().startswith("ASGI callable returned without completing handshake")
 
@@ -77,7 +65,7 @@ async def deny(socket: WebSocket, error: StreamsvcError, body: Mapping[str, Any]
     """Answer a handshake with an error instead of a WebSocket."""
     # uvicorn 0.54 (websockets_sansio_impl.run_asgi) takes every such answer for a fault of ours, and logs it as an error
     logging.getLogger("uvicorn.error").addFilter(_is_news)
-    await socket.send_denial_response(JSONResponse(dict(body), error.status, retry_headers(error) | dict(headers or {})))
+    await socket.send_denial_response(JSONResponse(dict(body), error.status, error.headers() | dict(headers or {})))
 
 
 async def hear(socket: WebSocket, seconds: float) -> str | bytes:

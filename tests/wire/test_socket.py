@@ -10,9 +10,9 @@ import pytest
 from fastapi import WebSocket, WebSocketDisconnect
 from starlette.websockets import WebSocketState
 
-from streamsvc.errors import CapacityError, InvalidRequest, RateLimited, Unauthorized
+from streamsvc.errors import InvalidRequest
 from streamsvc.wire.line import Line, SessionOver
-from streamsvc.wire.socket import Idle, bearer, hear, opened, retry_headers, tell, together
+from streamsvc.wire.socket import Idle, bearer, hear, opened, tell, together
 
 
 @pytest.mark.parametrize(
@@ -35,13 +35,6 @@ def test_what_is_no_key_is_no_credential_and_host_and_origin_are_kept() -> None:
     assert bearer(headers) == {"host": "h", "origin": "o"}
     assert bearer({}, ("realtime",)) == {}
     assert bearer({}, ("streamsvc.v1", "KEY")) == {}
-
-
-def test_errors_say_when_to_come_back_and_how_to_sign_in() -> None:
-    assert retry_headers(CapacityError("full", retry_after=7.0))["Retry-After"] == "7"
-    assert retry_headers(RateLimited("slow down"))["Retry-After"] == "5"
-    assert retry_headers(Unauthorized("who?"))["WWW-Authenticate"] == "Bearer"
-    assert retry_headers(InvalidRequest("no")) == {"Cache-Control": "no-store"}
 
 
 class Client:
