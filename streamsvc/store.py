@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from streamsvc import clock
+from streamsvc.errors import CapacityError
 
 FAILURES = (OSError, sqlite3.Error)  # what a write raises when the disk is full or gone
 
@@ -29,6 +30,9 @@ class Store:
         folder: made when absent; None: everything stays in memory and is gone after `close`.
         events: the most durable events kept; the oldest go first.
         frames: the most thumbnails kept; the oldest go first.
+
+    Raises:
+        CapacityError: the disk takes no more, or the folder cannot be made.
     """
 
     def __init__(self, folder: Path | None, *, events: int, frames: int) -> None:
@@ -36,13 +40,19 @@ class Store:
         self._most_frames = frames
         self._lock = threading.Lock()
         self._purged = False
-        if folder is not None:
-            folder.mkdir(parents=True, exist_ok=True)
-        self._db = sqlite3.connect(folder / "session.db" if folder else ":memory:", check_same_thread=False, isolation_level=None)
-        if folder is not None:
-            self._db.execute("PRAGMA journal_mode=WAL")
-            self._db.execute("PRAGMA synchronous=NORMAL")
-        self._db.executescript(_TABLES)
+        with contextlib.ExitStack() as failed:
+            try:
+                if folder is not None:
+                    folder.mkdir(parents=True, exist_ok=True)
+                self._db = sqlite3.connect(folder / "session.db" if folder else ":memory:", check_same_thread=False, isolation_level=None)
+                failed.callback(self._db.close)
+                if folder is not None:
+                    self._db.execute("PRAGMA journal_mode=WAL")
+                    self._db.execute("PRAGMA synchronous=NORMAL")
+                self._db.executescript(_TABLES)
+            except FAILURES:
+                raise CapacityError("sessions cannot be written to the disk of this server now", code="store_failed") from None
+            failed.pop_all()
 
     def append(self, events: Iterable[tuple[int, str, str | None, str]]) -> None:
         """Add durable events (seq, type, audience, JSON text) in one transaction, and trim; after any of FAILURES nothing was added."""

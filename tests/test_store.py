@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from streamsvc import clock
+from streamsvc.errors import CapacityError
 from streamsvc.store import FAILURES, Store, sweep
 
 
@@ -70,6 +71,16 @@ def test_a_full_disk_refuses_a_write_whole_and_takes_it_when_there_is_room(tmp_p
     store.append(long)
     assert [row[0] for row in store.read(0, 99, 99)] == [1, 2, 3, 4]
     store.close(purge=True)
+
+
+@pytest.mark.parametrize("place", ["file/s", "s"])
+def test_a_session_that_cannot_be_stored_is_refused_and_leaves_nothing_open(tmp_path: Path, place: str) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    (tmp_path / "s").mkdir()
+    (tmp_path / "s" / "session.db").write_bytes(b"no database " * 100)
+    with pytest.raises(CapacityError) as caught:
+        Store(tmp_path / place, events=10, frames=3)
+    assert (caught.value.code, caught.value.status) == ("store_failed", 503)
 
 
 def test_a_commit_that_fails_leaves_no_transaction_open(tmp_path: Path) -> None:
