@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from dataclasses import dataclass, field
 from typing import Any
@@ -154,10 +155,11 @@ class Meter:
         self._hear = max(self._hear, *sizes[1:], 0)
 
     async def watch(self) -> None:
-        """Weigh again and again until cancelled."""
-        while True:
-            await asyncio.to_thread(self.look)
-            await clock.sleep(WEIGH)
+        """Weigh again and again until cancelled, or until the worker is no more: what becomes of it is told elsewhere."""
+        with contextlib.suppress(psutil.NoSuchProcess):
+            while True:
+                await asyncio.to_thread(self.look)
+                await clock.sleep(WEIGH)
 
     def cost(self) -> Cost:
         """What was spent since the making."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import subprocess
 import time
 from types import SimpleNamespace
 from typing import Any
@@ -97,6 +98,15 @@ def test_cpu_and_memory_are_weighed_from_the_making_on() -> None:
     assert with_ballast.cpu > 0.05
     assert with_ballast.hear is None
     assert with_ballast.all > len(ballast)
+
+
+async def test_the_weighing_ends_with_the_worker() -> None:
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as worker:
+        meter = Meter(worker.pid)
+        meter.look()
+        worker.communicate()
+        async with asyncio.timeout(5.0):
+            await meter.watch()
 
 
 def test_a_worker_is_weighed_apart_and_together() -> None:
