@@ -100,13 +100,12 @@ def test_cpu_and_memory_are_weighed_from_the_making_on() -> None:
     assert with_ballast.all > len(ballast)
 
 
-async def test_the_weighing_ends_with_the_worker() -> None:
+def test_the_weighing_ends_with_the_worker() -> None:
     with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as worker:
         meter = Meter(worker.pid)
         meter.look()
         worker.communicate()
-        async with asyncio.timeout(5.0):
-            await meter.watch()
+        asyncio.run(asyncio.wait_for(meter.watch(), 5.0))
 
 
 def test_a_worker_is_weighed_apart_and_together() -> None:

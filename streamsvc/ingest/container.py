@@ -70,7 +70,8 @@ def open_url(place: Place, limit: float, private_urls: bool, stack: contextlib.E
     """Open a URL; libav gives up after `limit` seconds without an answer, then and at each read.
 
     `private_urls` (security limit) holds for the host that is named. It does not hold for what libav opens from there: the hosts
-    that a playlist names, and an RTSP redirect, which libav follows and cannot be told not to.
+    that a playlist names, and an RTSP redirect, which libav follows and cannot be told not to. Nor does it hold for a name whose
+    server gives another address a moment later, when libav asks for it again.
     """
     check_host(place, private_urls)
     # The frame rate is not needed, and libav would hold a second and a half of pictures back to guess it.
