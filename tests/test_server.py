@@ -8,12 +8,14 @@ import json
 import signal
 from os import kill
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import httpx
 import pytest
+from fastapi import WebSocket, WebSocketDisconnect
 from websockets.exceptions import ConnectionClosed
 
+from streamsvc import server
 from streamsvc.session import State
 from tests.clips import clip
 from tests.live import serving, socket_of, until
@@ -66,7 +68,7 @@ async def test_a_recording_becomes_captions_that_can_be_resumed_asked_about_and_
         assert (await client.get(f"/v1/sessions/{session}/captions.vtt")).text.startswith("WEBVTT\n")
         assert "00:00:01," in (await client.get(f"/v1/sessions/{session}/captions.srt")).text
         assert (await client.get(f"/v1/sessions/{session}/captions.json")).json()[0]["words"]
-        assert (await client.get(f"/v1/sessions/{session}/search", params={"q": "beer"})).json()[0]["kind"] == "speech"
+        assert (await client.get(f"/v1/sessions/{session}/search", params={"q": "smell"})).json()[0]["kind"] == "speech"
         assert (await client.get(f"/v1/sessions/{session}/stats")).json()["state"] == "ended"
         assert told(await client.post(f"/v1/sessions/{session}/questions", json={"text": "Late?"})) == (404, "session_ended")
         assert (await client.delete(f"/v1/sessions/{session}", params={"purge": 1})).status_code == 200
@@ -165,6 +167,27 @@ async def test_a_silent_clip_is_no_error_and_a_question_before_any_content_is_re
         assert "event: answer.done" in answer.text
         assert told(await client.post(f"/v1/sessions/{session}/questions", json={"text": " "})) == (400, "empty_question")
         assert not (tmp_path / "data" / session).exists(), "no_store writes nothing"
+
+
+class Gone:
+    """A socket whose client has left before it was let in."""
+
+    scope: dict[str, Any] = {"subprotocols": ()}  # noqa: RUF012
+
+    def __init__(self, place: str) -> None:
+        self.headers = {"host": place}
+
+    async def accept(self, _: str | None) -> None:
+        raise WebSocketDisconnect(1006)
+
+
+async def test_subscribers_who_leave_at_the_handshake_take_no_place(tmp_path: Path) -> None:
+    async with serving(tmp_path, limits={"subscribers": 2}) as (service, place, client):
+        session = await opened(client, no_store=True)
+        for _ in range(3):
+            await server._event_socket(service, cast(WebSocket, Gone(place)), session, [], None, None, "")
+        async with socket_of(place, session) as events:
+            await until(events, "session.created")
 
 
 async def test_a_full_server_says_when_to_come_back(tmp_path: Path) -> None:
