@@ -352,21 +352,22 @@ async def _event_socket(
         subscription = session.log.subscribe(types, client)
     except StreamsvcError as error:
         failure = error
-    await socket.accept(chosen)
-    if session is None or subscription is None:
-        assert failure is not None
-        await _refuse(socket, failure)
-        return
     try:
+        await socket.accept(chosen)
+        if session is None or subscription is None:
+            assert failure is not None
+            await _refuse(socket, failure)
+            return
         async with asyncio.TaskGroup() as both:
             sending = both.create_task(_send_events(socket, session, subscription, epoch, after))
             receiving = both.create_task(_receive(socket, session, subscription, grants))
             sending.add_done_callback(lambda _: receiving.cancel())
             receiving.add_done_callback(lambda _: sending.cancel())
     except* (WebSocketDisconnect, RuntimeError, OSError):
-        pass  # the subscriber left
+        pass  # the subscriber left, perhaps before it was let in
     finally:
-        session.log.unsubscribe(subscription)
+        if session is not None and subscription is not None:
+            session.log.unsubscribe(subscription)
 
 
 async def _refuse(socket: WebSocket, error: StreamsvcError) -> None:
