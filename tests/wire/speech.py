@@ -8,7 +8,7 @@ from typing import Any
 import av
 import numpy as np
 
-SAID = ("stale smell of old beer", "takes heat to bring out the odor", "cold dip restores health", "salt pickle", "tacos", "hot cross bun")
+SAID = ("stale smell of old", "takes heat to bring out the odor", "cold dip restores health", "salt pickle", "tacos", "hot cross bun")
 KEY = "a-key-of-enough-length"
 
 

@@ -242,6 +242,6 @@ async def test_the_official_client_commits_clears_and_is_told_its_mistakes(media
         await connection.input_audio_buffer.commit()
         got = await until(connection, TRANSCRIPTION + "completed")
         assert set(heard(got[-1].transcript)) >= {"salt pickle", "hot cross bun"}
-        assert not {"stale smell of old beer", "takes heat to bring out the odor"} & set(heard(got[-1].transcript))
+        assert not {"stale smell of old", "takes heat to bring out the odor"} & set(heard(got[-1].transcript))
         assert not [event for event in got if event.type.startswith("input_audio_buffer.speech")]
         assert [event.type for event in got].count("input_audio_buffer.committed") == 1
