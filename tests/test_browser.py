@@ -161,7 +161,7 @@ def publish_camera(page: Page, origin: str, tmp_path: Path) -> None:
     assert serious(page) == []
 
     page.locator("#stop").click()
-    expect(page.locator("#status-text")).to_have_text("Ended", timeout=15_000)
+    expect(page.locator("#status-text")).to_have_text("Ended", timeout=30_000)
     assert page.locator("#transcript li").count() >= 3
     page.screenshot(path=tmp_path / "ended.png", full_page=True)
 
