@@ -14,7 +14,8 @@ EVIDENT, EVIDENT_AGO = 0.97, 0.5  # a word this probable that ended so many seco
 SETTLED_AGO = 0.8  # seconds after a word's end at which agreement is enough, however improbable it is
 PLAIN, PLAIN_AGO = 0.5, 1.3  # ... and at which a single step is, for a word of this probability: nobody waits for ever
 ODD_AGO = 2.0  # ... and for any word
-SHOWN, SHOWN_EDGE, EDGE = 0.35, 0.65, 0.2  # probability of a word that is shown before it is certain; the higher one in the last seconds
+# Probability of a word that is shown before it is certain; the higher one where it ended less than EDGE seconds ago.
+SHOWN, SHOWN_EDGE, EDGE = 0.35, 0.65, 0.2
 TIME_WEIGHT = 0.5  # seconds of shift that weigh as much as one wrong word
 
 

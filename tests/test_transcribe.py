@@ -15,12 +15,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engines import asr
-from load_tests.offline_wer import Heard, listen, matches, norm, read, truth_of
 from streamsvc import clock, transcribe
 from streamsvc.config import Hear, Models
 from streamsvc.errors import CapacityError, DeadlineMissed, WorkerError
 from streamsvc.mailbox import Ring
+from streamsvc.recording import read, truth_of
+from streamsvc.score import align, norm
 from streamsvc.transcribe import VAD_WINDOW, Transcriber, Unit
+from streamsvc.trial import Heard, listen
 from streamsvc.types import SAMPLE_RATE, AudioChunk, Gap, Speech, Word, Words
 
 SETTINGS = Hear(model="whisper-tiny.en", step=0.5, hangover=0.5, backlog_seconds=5.0)
@@ -376,8 +378,9 @@ def engine() -> Any:
 
 
 def wer(heard: Heard, path: Path) -> float:
-    truth = norm(truth_of(path) or "")
-    return matches(truth, [w for word in heard.stable for w in norm(word.text)])[0] / len(truth)
+    truth = truth_of(path)
+    assert truth is not None
+    return align(truth.words, [w for word in heard.stable for w in norm(word.text)])[1] / len(truth.words)
 
 
 @pytest.mark.models

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from engines import Engine, Op, asr
 from streamsvc.config import Models
 from streamsvc.errors import InvalidRequest, ModelMissing
+from streamsvc.recording import read
 
 SECOND = np.zeros(asr.RATE, np.float32)
 END = 50
@@ -197,8 +198,6 @@ def test_a_bad_request_fails_alone_in_its_batch(engine: Engine) -> None:
 @pytest.mark.models
 @pytest.mark.media
 def test_real_speech_has_words_with_times_in_order(media: Path, engine: Engine) -> None:
-    from load_tests.offline_wer import read
-
     result = one(engine, "transcribe", samples=read(media / "speech" / "jfk_inaugural_excerpt.flac"))
     assert "what your country can do for you" in result["text"]
     words = result["words"]
