@@ -22,7 +22,8 @@ import structlog
 
 from streamsvc import clock, config
 from streamsvc.mailbox import Ring
-from streamsvc.transcribe import Unit, run
+from streamsvc.transcribe import run
+from streamsvc.transcriber import Unit
 from streamsvc.trial import Screen
 from streamsvc.types import SAMPLE_RATE, AudioChunk, Words
 from streamsvc.worker import Worker

@@ -16,7 +16,8 @@ from streamsvc.config import Hear
 from streamsvc.mailbox import Ring
 from streamsvc.recording import Samples
 from streamsvc.score import Snapshot
-from streamsvc.transcribe import Unit, run
+from streamsvc.transcribe import run
+from streamsvc.transcriber import Unit
 from streamsvc.types import SAMPLE_RATE, AudioChunk, Words
 from streamsvc.worker import Role
 

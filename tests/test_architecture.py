@@ -17,6 +17,7 @@ SHARED = FOUNDATION | {"config", "hosts", "mailbox", "metrics", "store", "worker
 PURE = {
     "sample": {"types"},
     "agreement": {"types"},
+    "transcriber": {"agreement", "config", "types"},
     "captions": {"types"},
     "outbox": {"captions"},
     "context": {"types"},
@@ -38,7 +39,7 @@ ROOMS = {
     | {"ingest.jitter", "ingest.sync", "ingest.video", "ingest"},
     "decode": {"decode"},
     "encode": {"encode"},
-    "transcribe": {"transcribe", "agreement"},
+    "transcribe": {"transcribe", "transcriber", "agreement"},
     "reason": {"reason", "findings", "looks", "passages", "questions", "things", "search", "context"},
     "publish": {"publish", "schema"},
     "reports": {"reports"},
@@ -54,7 +55,7 @@ TRULY_MIRRORLESS = {"streamsvc/__init__.py", "streamsvc/ingest/__init__.py", "st
 WHOLE = {"test_web.py", "test_browser.py", "test_kill.py", "test_architecture.py", "test_conftest.py"}  # they mirror no single source file
 LINES = 450
 # Longer than the rule allows, and by how much at most: these may shrink and may not grow. A new file does not go in here.
-LONG = {"session": 600, "worker": 575, "server": 600, "transcribe": 580, "findings": 650}
+LONG = {"session": 600, "worker": 575, "server": 600, "findings": 650}
 CLOCK_READERS = {"streamsvc/clock.py", "streamsvc/worker.py"}  # worker.py: its child side has no event loop
 
 

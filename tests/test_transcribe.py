@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,8 +10,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from engines import asr
 from streamsvc import clock, transcribe
@@ -21,9 +18,9 @@ from streamsvc.errors import CapacityError, DeadlineMissed, WorkerError
 from streamsvc.mailbox import Ring
 from streamsvc.recording import read, truth_of
 from streamsvc.score import align, norm
-from streamsvc.transcribe import VAD_WINDOW, Transcriber, Unit
+from streamsvc.transcriber import VAD_WINDOW, Unit
 from streamsvc.trial import Heard, listen
-from streamsvc.types import SAMPLE_RATE, AudioChunk, Gap, Speech, Word, Words
+from streamsvc.types import SAMPLE_RATE, AudioChunk, Gap, Speech, Words
 
 SETTINGS = Hear(model="whisper-tiny.en", step=0.5, hangover=0.5, backlog_seconds=5.0)
 CHUNK = VAD_WINDOW  # samples
@@ -130,34 +127,6 @@ def stable(units: Sequence[tuple[float, Unit]]) -> list[str]:
 
 def numbers(count: int) -> list[str]:
     return [f"w{number}" for number in range(1, count + 1)]
-
-
-# --- stable words -----------------------------------------------------------------------------------------------
-
-texts = st.lists(st.sampled_from(["the", "stone", "cutter", "went", "home", "so", "far"]), max_size=12)
-
-
-def laid(words: Sequence[str], start: float = 0.0) -> list[Word]:
-    return [Word(text, start + 0.3 * place, start + 0.3 * place + 0.28) for place, text in enumerate(words)]
-
-
-@given(st.lists(texts, min_size=1, max_size=12))
-def test_stable_words_are_never_revised_nor_repeated(hypotheses: list[list[str]]) -> None:
-    core = Transcriber(SETTINGS, session="s")
-    shown: list[Word] = []
-    for place, words in enumerate(hypotheses):
-        for start in range(0, SAMPLE_RATE // 2, CHUNK):
-            core.feed(AudioChunk("s", "main", core.end, 1.0, np.ones(min(CHUNK, SAMPLE_RATE // 2 - start), np.float32)))
-        while (samples := core.unjudged()) is not None:
-            core.judged(np.ones(len(samples) // VAD_WINDOW, np.float32))
-        ask = core.due()
-        if ask is None:
-            continue
-        raw = [[w.text, w.start, min(w.end, ask.end - ask.start), 0.9] for w in laid(words) if w.end < ask.end - ask.start]
-        for unit in core.heard(ask, {"words": raw, "no_speech": 0.0, "log_probability": -0.1}, {}):
-            assert isinstance(unit, Words), place
-            shown += unit.words[: unit.stable]
-    assert all(a.end <= b.end + 0.3 for a, b in itertools.pairwise(shown)), "a stable word came twice"
 
 
 # --- steps and ends, on a virtual clock ---------------------------------------------------------------------------
@@ -311,17 +280,6 @@ def test_lost_audio_is_said_and_what_follows_keeps_its_time(virtual: asyncio.Run
 def test_a_short_loss_is_not_worth_a_word(virtual: asyncio.Runner) -> None:
     units = told(virtual, spoken((20, 1.0)), Script(), lose=lambda at: "marked" if 2.5 < at < 2.6 else "")
     assert not [unit for _, unit in units if isinstance(unit, Gap)]
-
-
-def test_a_long_hole_ends_the_utterance_and_costs_no_memory() -> None:
-    core = Transcriber(SETTINGS, session="s")
-    core.feed(AudioChunk("s", "main", 0.0, 0.0, np.zeros(CHUNK, np.float32)))
-    (gap,) = core.feed(AudioChunk("s", "main", 7200.0, 7200.0, np.zeros(CHUNK, np.float32)))
-    assert isinstance(gap, Gap)
-    assert core.end == pytest.approx(7200.0 + CHUNK_SECONDS, abs=0.01)
-    samples = core.unjudged()
-    assert samples is not None
-    assert len(samples) < 3 * SAMPLE_RATE
 
 
 def test_a_long_hole_in_the_middle_of_speech_is_survived(virtual: asyncio.Runner) -> None:

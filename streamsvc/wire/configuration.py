@@ -16,7 +16,7 @@ from streamsvc.wire.line import Format, spoken
 
 FORMATS = {"audio/pcm": Format("pcm_s16le", 24_000), "audio/pcmu": Format("pcm_mulaw", 8_000), "audio/pcma": Format("pcm_alaw", 8_000)}
 MODELS = ("whisper-1", "gpt-transcribe", "gpt-live-transcribe", "gpt-realtime-whisper", "gpt-4o-transcribe", "gpt-4o-mini-transcribe")
-PREFIX = 0.3  # seconds of audio before the onset that belong to the utterance (transcribe.PREROLL)
+PREFIX = 0.3  # seconds of audio before the onset that belong to the utterance (transcriber.PREROLL)
 _PROMPT, _KEYWORDS = 1000, 2000  # characters
 _DIARIZED = "gpt-4o-transcribe-diarize"
 
