@@ -114,6 +114,12 @@ class Think(Group):
     deadline: float = 3.0  # seconds for a whole answer
 
 
+class Embed(Group):
+    """Sentence vectors, for search."""
+
+    model: str = "minilm-l6-v2"
+
+
 class Budget(Group):
     """The contract, p95 ages in seconds."""
 
@@ -153,6 +159,7 @@ class Settings(BaseSettings):
     hear: Hear = Hear()
     see: See = See()
     think: Think = Think()
+    embed: Embed = Embed()
     budget: Budget = Budget()
     store: Store = Store()
     models: Models = Models()

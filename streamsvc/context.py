@@ -5,6 +5,7 @@ Nothing here waits or reads a clock. The line is bounded: beyond each limit the 
 
 from __future__ import annotations
 
+import bisect
 import difflib
 import re
 from collections import Counter
@@ -246,11 +247,20 @@ class Timeline:
         return next((item for item in reversed(self.screens) if item.start <= when and (item.end is None or when < item.end)), None)
 
     def lines(self) -> list[Evidence]:
-        """Speech and screen lines by time, as `search.search` takes them."""
-        found = [sentence.evidence() for sentence in self.said]
+        """Speech, lines of screens and what pictures show, by time; `frame`: of the keyframe that was shown when it began, if any."""
+        frames = [item.start for item in self.shown]
+
+        def shown(when: float) -> float | None:
+            place = bisect.bisect_right(frames, when)
+            return frames[place - 1] if place else None
+
+        found = [replace(line, frame=shown(line.start)) for line in (sentence.evidence() for sentence in self.said)]
         found += [
             Evidence(screen.start, self.end_of(screen), "screen", line, screen.frame) for screen in self.screens for line in screen.lines
         ]
+        for item in self.shown:
+            if item.sight is not None and (told := labels_of(item.sight)):
+                found.append(Evidence(item.start, self.end_of(item), "sight", told, item.start))
         return sorted(found, key=lambda line: line.start)
 
     def window(self, now: float, tokens: int, names: Iterable[str] | None = None) -> Window:

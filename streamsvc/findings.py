@@ -13,8 +13,8 @@ from streamsvc import looks, passages
 from streamsvc.context import Screen, Timeline
 from streamsvc.passages import Finding, clock, counted_words, quote_of, refusal
 from streamsvc.questions import META, NOW, Ask, parse, thing_in
-from streamsvc.search import stem, terms
 from streamsvc.types import Evidence
+from streamsvc.words import stem, terms
 
 _SOUND = re.compile(
     r"\b(music|song|songs|melod\w+|tune|instruments?|applause|clapping|noises?|noisy|loud|background sounds?|accent|barking|sirens?|ringing)\b|\b(?:what|which|any) sounds?\b|\bsounds? like\b|"

@@ -11,8 +11,8 @@ from streamsvc import things
 from streamsvc.context import Shown, Timeline
 from streamsvc.passages import Finding, clock, refusal
 from streamsvc.questions import Ask
-from streamsvc.search import terms
 from streamsvc.types import Box, Evidence, Scene, Sight, Tag
+from streamsvc.words import terms
 
 BOX_SURE = 0.5  # score from which a detected thing is named
 BOX_LONE = 0.75  # ... a small thing that no tag agrees with: the detector sees phones and clocks in plain patterns

@@ -10,8 +10,9 @@ from functools import lru_cache
 
 from streamsvc.context import Screen, Sentence, Timeline
 from streamsvc.questions import Ask
-from streamsvc.search import rarity, stem, terms, tokens
+from streamsvc.search import rarity
 from streamsvc.types import Evidence, Word
+from streamsvc.words import stem, terms, tokens
 
 ENOUGH = 0.55  # share of the question's words, weighed by rarity, that a line must hold
 STRICT = 0.75  # ... where a near miss would be a wrong answer

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from streamsvc import things
-from streamsvc.search import STOP, stem, terms, tokens
+from streamsvc.words import STOP, stem, terms, tokens
 
 _AUX = [
     "is",

@@ -18,8 +18,8 @@ from streamsvc.findings import find
 from streamsvc.looks import scene
 from streamsvc.passages import bag
 from streamsvc.questions import META, parse
-from streamsvc.search import STOP, stem, tokens
 from streamsvc.types import Answer, Delta, Evidence, Question
+from streamsvc.words import STOP, stem, tokens
 
 __all__ = ["answer", "prompt", "scene", "supported"]
 

@@ -1,285 +1,112 @@
-"""Retrieval over what was said and shown: BM25 on stems. Pure.
+"""Retrieval over what was said and shown: BM25 on stems, beside the likeness of meaning where vectors are known. Pure.
 
 Source: S. Robertson and H. Zaragoza, "The Probabilistic Relevance Framework: BM25 and Beyond" (2009), with k1 = 1.2 and
-b = 0.5 (lines are short and of about one length). A document is an `Evidence`: a line of speech or of a screen.
+b = 0.5 (passages are short and of about one length). A document is an `Evidence`: a passage of speech, a line of a screen, what a
+picture shows.
 """
 
 from __future__ import annotations
 
 import math
-import re
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass
-from functools import lru_cache
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
 
 from streamsvc.types import Evidence
+from streamsvc.words import terms
 
 K1, B = 1.2, 0.5
 MOST_DOCUMENTS = 20_000  # the newest are searched; a search stays below about 0.1 s
-
-_TOKEN = re.compile(r"[a-z0-9]+(?:['’][a-z]+)?(?:[.:]\d+)?", re.ASCII)
-_HYPHEN = re.compile(r"(?<=[a-z])[-‐‑](?=[a-z])")
-
-STOP = frozenset(
-    [
-        "a",
-        "an",
-        "the",
-        "and",
-        "or",
-        "but",
-        "nor",
-        "so",
-        "if",
-        "then",
-        "than",
-        "that",
-        "this",
-        "these",
-        "those",
-        "there",
-        "here",
-        "it",
-        "its",
-        "he",
-        "him",
-        "his",
-        "she",
-        "her",
-        "hers",
-        "they",
-        "them",
-        "their",
-        "theirs",
-        "we",
-        "us",
-        "our",
-        "ours",
-        "you",
-        "your",
-        "yours",
-        "i",
-        "me",
-        "my",
-        "mine",
-        "who",
-        "whom",
-        "whose",
-        "which",
-        "what",
-        "when",
-        "where",
-        "why",
-        "how",
-        "is",
-        "are",
-        "was",
-        "were",
-        "be",
-        "been",
-        "being",
-        "am",
-        "do",
-        "does",
-        "did",
-        "done",
-        "doing",
-        "has",
-        "have",
-        "had",
-        "having",
-        "will",
-        "would",
-        "shall",
-        "should",
-        "can",
-        "could",
-        "may",
-        "might",
-        "must",
-        "of",
-        "in",
-        "on",
-        "at",
-        "to",
-        "for",
-        "from",
-        "by",
-        "with",
-        "about",
-        "into",
-        "onto",
-        "over",
-        "under",
-        "out",
-        "up",
-        "down",
-        "off",
-        "as",
-        "not",
-        "no",
-        "yes",
-        "any",
-        "some",
-        "all",
-        "each",
-        "every",
-        "ever",
-        "just",
-        "only",
-        "also",
-        "too",
-        "very",
-        "much",
-        "more",
-        "most",
-        "such",
-        "own",
-        "same",
-        "s",
-        "t",
-        "ll",
-        "ve",
-        "re",
-        "d",
-        "m",
-        "don",
-        "isn",
-        "wasn",
-        "didn",
-        "doesn",
-        "hasn",
-        "haven",
-        "hadn",
-        "couldn",
-        "wouldn",
-        "while",
-        "during",
-        "between",
-        "until",
-        "since",
-        "far",
-        "please",
-        "now",
-    ]
-)
-
-# Irregular forms that no suffix rule joins (a general list of common English verbs and nouns).
-_IRREGULAR = {
-    form: base
-    for base, forms in {
-        "see": "saw seen sees", "go": "went gone goes", "say": "said says", "tell": "told", "speak": "spoke spoken", "think": "thought", "come": "came",
-        "become": "became", "give": "gave given", "take": "took taken", "find": "found", "hear": "heard", "keep": "kept", "leave": "left", "know": "knew known",
-        "feel": "felt", "bring": "brought", "buy": "bought", "begin": "began begun beginning", "eat": "ate eaten", "drink": "drank drunk", "drive": "drove driven",
-        "write": "wrote written", "ride": "rode ridden", "rise": "rose risen", "run": "ran", "sing": "sang sung", "sit": "sat", "sleep": "slept", "stand": "stood",
-        "steal": "stole stolen", "swim": "swam swum", "teach": "taught", "throw": "threw thrown", "understand": "understood", "wear": "wore worn", "win": "won",
-        "fall": "fell fallen", "fight": "fought", "fly": "flew flown flies", "forget": "forgot forgotten", "get": "got gotten", "grow": "grew grown", "hold": "held",
-        "lose": "lost", "make": "made", "mean": "meant", "meet": "met", "pay": "paid", "sell": "sold", "send": "sent", "show": "shown", "shake": "shook shaken",
-        "build": "built", "catch": "caught", "choose": "chose chosen", "break": "broke broken", "draw": "drew drawn", "dwell": "dwelt", "learn": "learnt",
-        "dream": "dreamt", "die": "dying died", "lie": "lay lain lying", "lead": "led", "spend": "spent", "strike": "struck", "carry": "carried",
-        "man": "men", "woman": "women", "child": "children", "person": "people persons", "foot": "feet", "tooth": "teeth", "mouse": "mice", "life": "lives",
-        "knife": "knives", "wife": "wives", "favor": "favour favourite favorite favourites favorites", "color": "colour colours colors", "silk": "silken",
-        "wood": "wooden", "gold": "golden", "gray": "grey", "bus": "buses",
-    }.items()
-    for form in forms.split()
-}  # fmt: skip
-
-# Words so near to each other that a question may use one for another.
-_SYNONYMS = (
-    "begin start commence", "hear listen sound", "decide determine resolve", "end finish stop conclude", "big large great", "quick fast rapid",
-    "house home", "happen occur", "picture image photo photograph", "help assist", "answer reply", "wish desire", "buy purchase",
-    "carry bring", "reach arrive", "choose select", "hard difficult", "rich wealthy", "small little", "sick ill", "talk speech", "hot heat",
-)  # fmt: skip
+SHORT = 10  # words: a shorter sentence is joined with the next one, it seldom tells what it is about
+LONG = 45  # words of a passage at most, unless one sentence has more
+PAUSE = 3.0  # seconds of silence that no passage bridges
+# Chosen on one half of the queries of load_tests/search.py, held against the other.
+UNLIKE = 0.2  # cosine up to which two texts have nothing in common
+WEIGHT = 1.0  # of likeness, beside a coverage of 1
 
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """A line that was found. start, end: session seconds; score: BM25, comparable within one search only."""
+    """What was found. start, end: session seconds; score: comparable within one search only; frame: `at` of the keyframe shown then."""
 
     start: float
     end: float
     kind: str
     text: str
     score: float
+    frame: float | None = None
 
 
-def search(documents: Iterable[Evidence], query: str, limit: int = 10) -> list[Hit]:
-    """The lines that share the rarest words with a query, best first; of two equals the newer one.
+def passages(lines: Iterable[Evidence]) -> list[Evidence]:
+    """Documents of lines: short sentences are joined with their neighbours, and what is shown again at once is one document.
 
     Args:
-        documents: lines of speech and screens; beyond `MOST_DOCUMENTS` the first ones are left out.
+        lines: by time; the passages of what does not change do not change either.
+    """
+    found: list[Evidence] = []
+    last: dict[str, int] = {}  # kind -> place of its newest document
+    for line in lines:
+        place = last.get(line.kind)
+        if place is not None and _one(found[place], line):
+            before = found[place]
+            quote = f"{before.quote} {line.quote}" if line.kind == "speech" else before.quote
+            found[place] = replace(before, end=line.end, quote=quote)
+        else:
+            last[line.kind] = len(found)
+            found.append(line)
+    return found[-MOST_DOCUMENTS:]
+
+
+def _one(before: Evidence, line: Evidence) -> bool:
+    if line.kind != "speech":
+        return line.quote == before.quote
+    had, more = len(before.quote.split()), len(line.quote.split())
+    return min(had, more) < SHORT and had + more <= LONG and line.start - before.end < PAUSE
+
+
+def search(documents: Sequence[Evidence], query: str, likeness: NDArray[np.float32] | None = None, limit: int = 10) -> list[Hit]:
+    """The documents that fit a query, best first; of two equals the newer one.
+
+    Args:
+        documents: what may be found.
         query: plain words. Without a content word nothing is found.
+        likeness: the cosine of each document's vector with the query's, shape (n,), NaN where none is known; None: none is known.
         limit: how many hits at most.
     """
     wanted = list(dict.fromkeys(terms(query)))
-    lines = list(documents)[-MOST_DOCUMENTS:]
-    if not wanted or not lines:
+    if not wanted or not documents:
         return []
-    bags = [Counter(terms(line.quote)) for line in lines]
+    scores = ranked([document.quote for document in documents], wanted, likeness)
+    order = sorted(np.flatnonzero(scores > 0).tolist(), key=lambda n: (-scores[n], -documents[n].start))
+    found = ((documents[n], float(scores[n])) for n in order[:limit])
+    return [Hit(each.start, each.end, each.kind, each.quote, round(score, 4), each.frame) for each, score in found]
+
+
+def ranked(texts: Sequence[str], wanted: Sequence[str], likeness: NDArray[np.float32] | None = None) -> NDArray[np.float64]:
+    """A score of each text, shape (n,), 0: not found.
+
+    The words found, as BM25's share of what a text would have that held each wanted term without end; and the meaning shared, beyond what
+    any two texts share. A text that holds every term comes before all that do not: likeness never buries what was asked for by its words.
+    """
+    bags = [Counter(terms(text)) for text in texts]
     mean = sum(sum(bag.values()) for bag in bags) / len(bags) or 1.0
     weight = {term: rarity(sum(term in bag for bag in bags), len(bags)) for term in wanted}
-    hits = []
-    for line, bag in zip(lines, bags, strict=True):
+    most = sum(weight.values()) * (K1 + 1)
+
+    def words(bag: Counter[str]) -> float:
         norm = K1 * (1 - B + B * sum(bag.values()) / mean)
-        score = sum(weight[term] * bag[term] * (K1 + 1) / (bag[term] + norm) for term in wanted if term in bag)
-        if score > 0:
-            hits.append(Hit(line.start, line.end, line.kind, line.quote, score))
-    return sorted(hits, key=lambda hit: (-hit.score, -hit.start))[:limit]
+        share = sum(weight[term] * bag[term] * (K1 + 1) / (bag[term] + norm) for term in wanted if term in bag) / most
+        return share + all(term in bag for term in wanted) * (1 + WEIGHT)
+
+    scores = np.array([words(bag) for bag in bags])
+    if likeness is not None:
+        scores += WEIGHT * np.clip((np.nan_to_num(likeness.astype(np.float64)) - UNLIKE) / (1 - UNLIKE), 0, 1)
+    return scores
 
 
 def rarity(count: int, of: int) -> float:
     """Inverse document frequency of a term that `count` of `of` documents hold; always above 0."""
     return math.log(1 + (of - count + 0.5) / (count + 0.5))
-
-
-def tokens(text: str) -> list[str]:
-    """Words and numbers in lower case. A hyphen joins: "stone-cutter" gives "stonecutter"."""
-    return _TOKEN.findall(_HYPHEN.sub("", text.lower().replace("’", "'").replace("‘", " ")))
-
-
-@lru_cache(maxsize=32_768)
-def terms(text: str) -> tuple[str, ...]:
-    """The stems of the content words, in order. A compound with a hyphen gives its parts too, so that either spelling matches."""
-    parts = _HYPHEN.findall(text.lower())
-    found = [stem(token) for token in tokens(text) if token not in STOP]
-    if parts:
-        found += [stem(part) for part in re.findall(r"[a-z]+(?=[-‐‑][a-z])|(?<=[a-z][-‐‑])[a-z]+", text.lower()) if part not in STOP]
-    return tuple(found)
-
-
-@lru_cache(maxsize=32_768)
-def stem(word: str) -> str:
-    """A light stem: plural, -ing, -ed, -ly and common irregular forms; British and American spelling alike; near synonyms joined."""
-    base = _base(word.removesuffix("'s").replace("'", ""))
-    return _SAME.get(base, base)
-
-
-def _base(word: str) -> str:
-    word = _IRREGULAR.get(word, word)
-    return _suffix(word) if len(word) > 3 and not word[0].isdigit() else word
-
-
-def _suffix(word: str) -> str:
-    if word.endswith("ies") and len(word) > 4:
-        word = word[:-3] + "y"
-    elif word.endswith(("sses", "shes", "ches", "xes", "zes")):
-        word = word[:-2]
-    elif word.endswith("s") and not word.endswith(("ss", "us", "is")):
-        word = word[:-1]
-    for end in ("ing", "ed"):
-        root = word.removesuffix(end)
-        if root != word and len(root) > 2 and re.search("[aeiouy]", root):
-            if root[-1] == root[-2] and root[-1] not in "lsz":
-                root = root[:-1]  # stopped
-            word = root[:-1] + "y" if root.endswith("i") else root
-            break
-    if word.endswith("ly") and len(word) > 5:
-        word = word[:-2]
-    word = word.replace("our", "or") if word.endswith("our") and len(word) > 5 else word
-    word = re.sub("is(e|ation)?$", r"iz\1", word) if len(word) > 6 and word.endswith(("ise", "isation")) else word
-    word = _IRREGULAR.get(word, word)
-    return word[:-1] if len(word) > 3 and word.endswith("e") else word
-
-
-_SAME = {_base(word): _base(group.split()[0]) for group in _SYNONYMS for word in group.split()}

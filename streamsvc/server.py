@@ -6,7 +6,6 @@ import asyncio
 import base64
 import binascii
 import contextlib
-import dataclasses
 import json
 import socket
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -32,7 +31,6 @@ from streamsvc.errors import InvalidRequest, NotFound, StreamsvcError, TooLarge
 from streamsvc.ingest import whip
 from streamsvc.publish import Subscription
 from streamsvc.rate import Rate
-from streamsvc.search import search as search_lines
 from streamsvc.service import Service
 from streamsvc.session import Session, State
 from streamsvc.types import Grants
@@ -206,8 +204,14 @@ def _sessions(service: Service) -> APIRouter:
     async def find(
         session_id: str, q: Annotated[str, Query(min_length=1, max_length=500)], limit: Annotated[int, Query(ge=1, le=50)] = 10
     ) -> Any:
-        """What was said and shown that fits the words of `q`, best first."""
-        return [dataclasses.asdict(hit) for hit in search_lines(service.find(session_id).timeline.lines(), q, limit)]
+        """What was said and shown that fits `q`, by its words and by its meaning, best first; with the picture shown then, if any."""
+        session = service.find(session_id)
+        kept = {picture.start for picture in session.timeline.shown[-session.settings.store.frames :]}
+        found = []
+        for hit in await service.search(session_id, q, limit):
+            told = {"start": hit.start, "end": hit.end, "kind": hit.kind, "text": hit.text, "score": hit.score}
+            found.append(told | ({"frame_url": session.frame_url(hit.frame)} if hit.frame in kept and hit.frame is not None else {}))
+        return found
 
     @router.get("/{session_id}/captions.{form}", dependencies=[subscribe])
     async def subtitles(session_id: str, form: Literal["vtt", "srt", "json"]) -> Response:

@@ -28,12 +28,18 @@ from streamsvc.ingest.source import open_source
 from streamsvc.ingest.whip import Publication
 from streamsvc.publish import Subscription
 from streamsvc.push import Push, Target
+from streamsvc.search import Hit
 from streamsvc.session import Roles, Session, State
 from streamsvc.store import Store, sweep
 from streamsvc.worker import Worker
 
 log = structlog.get_logger()
-_ENGINES = {"hear": "engines.asr", "see": "engines.vision", "think": "engines.llm"}
+# worker -> role -> engine
+_ENGINES = {
+    "hear": {"hear": "engines.asr"},
+    "see": {"see": "engines.vision", "embed": "engines.embed"},
+    "think": {"think": "engines.llm"},
+}
 _NICE = {"hear": 0, "see": 5, "think": 10}
 _JANITOR = 5.0  # seconds between looks for sessions whose retention has passed
 _DECODERS = 2  # threads that decode media, all sessions together
@@ -64,12 +70,13 @@ class Service:
             "hear": settings.hear.model_dump(),
             "see": settings.see.model_dump(),
             "think": settings.think.model_dump(),
+            "embed": settings.embed.model_dump(),
         }
         self.workers = {
-            role: Worker(role, {role: _ENGINES[role]}, {**options, **options[role]}, nice=_NICE[role], lazy=role not in at_once)  # type: ignore[dict-item]
-            for role in _ENGINES
+            name: Worker(name, engines, {**options, **options[name]}, nice=_NICE[name], lazy=name not in at_once)  # type: ignore[dict-item]
+            for name, engines in _ENGINES.items()
         }
-        self.roles = Roles(**{role: worker.role(role) for role, worker in self.workers.items()})
+        self.roles = Roles(**{role: worker.role(role) for worker in self.workers.values() for role in worker.roles})
         metrics.build_info.info({"version": streamsvc.__version__, "engine": settings.models.profile})
 
     async def __aenter__(self) -> Self:
@@ -225,6 +232,11 @@ class Service:
         if session is None:
             raise NotFound(f"there is no session {name!r}", code="no_session")
         return session
+
+    async def search(self, name: str, query: str, limit: int = 10) -> list[Hit]:
+        """What was said and shown in a session that fits a query, best first. Raises NotFound: no such session."""
+        session = self.find(name)
+        return await session.index.search(session.timeline.lines(), query, limit, self._spawn)
 
     async def delete(self, name: str, *, purge: bool = False) -> None:
         """End a session; `purge` erases it at once, else it stays readable for its retention."""

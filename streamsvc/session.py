@@ -28,6 +28,7 @@ from streamsvc.inbox import Asked, Inbox
 from streamsvc.mailbox import Closed, Ring
 from streamsvc.publish import Log
 from streamsvc.reports import Report, bodies
+from streamsvc.retrieve import Index
 from streamsvc.store import Store
 from streamsvc.types import (
     SAMPLE_RATE,
@@ -70,6 +71,7 @@ class Roles:
     hear: Role
     see: Role
     think: Role
+    embed: Role | None = None  # without it, searches go by words alone
 
 
 class Publisher(Protocol):
@@ -129,21 +131,19 @@ class Session:
         self.state = State.CREATED
         self.settings, self.roles, self.store = settings, roles, store
         self.vocabulary = tuple(vocabulary)
-        self.started_utc = clock.utc()
-        self.zero = clock.now()
+        self.started_utc, self.zero = clock.utc(), clock.now()
         self.ended_at: float | None = None  # monotonic seconds; set once all is written
         self.over = asyncio.Event()  # ... and so is this
         self.publisher: Publisher | None = None
-        self.timeline = Timeline()
+        self.timeline, self.index = Timeline(), Index(roles.embed)
         self.cues: list[Cue] = []  # closed ones, oldest first; bounded by settings.store.events
         self.report = Report(settings.budget)
         self.log = Log(name, self.zero, settings.limits, store, self.report.note)
         self._hear = settings.hear.model_copy(update={"language": language}) if language else settings.hear
-        self._media, self._sign, self._lossless = media, sign, lossless
+        self._media, self._sign, self._lossless, self._sees = media, sign, lossless, sees
         self._captions = Cues(name)
         self._tracks: dict[str, MediaTrack] = {}
         self._lost = 0  # audio packets that the present publisher's transport has lost, as last counted
-        self._sees = sees
         self._newest = 0.0  # session seconds of the newest frame that came in
         self._scaled = False  # a file plays, and not at the speed of time
         self._wants = sample.Wants()

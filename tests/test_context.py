@@ -115,3 +115,19 @@ def test_the_window_mixes_kinds_and_prefers_the_newest() -> None:
     line.add(screen(6.0, "A title"))
     assert [item.kind for item in line.window(10.0, 400).lines] == ["speech", "sight", "screen"]
     assert "old line" not in " ".join(item.quote for item in line.window(10.0, 25).lines)
+
+
+def test_lines_are_what_was_said_read_and_seen_by_time_each_with_the_keyframe_shown_when_it_began() -> None:
+    line = Timeline()
+    line.add(cue("Too early.", 0.0))
+    line.add(sight(2.0))
+    line.add(sight(6.0, blank=True))
+    line.add(screen(2.0, "Title"))
+    line.add(cue("Later on.", 7.0))
+    assert [(each.kind, each.quote, each.frame) for each in line.lines()] == [
+        ("speech", "Too early.", None),
+        ("screen", "Title", 2.0),
+        ("sight", "cat", 2.0),
+        ("sight", "blank picture", 6.0),
+        ("speech", "Later on.", 6.0),
+    ]

@@ -19,6 +19,7 @@ from streamsvc import server
 from streamsvc.session import State
 from tests.clips import clip
 from tests.live import serving, socket_of, until
+from tests.test_context import cue, sight
 
 KEY = "a-key-of-enough-length"
 
@@ -38,7 +39,7 @@ def told(answer: httpx.Response) -> tuple[int, str]:
 @pytest.mark.media
 @pytest.mark.models
 async def test_a_recording_becomes_captions_that_can_be_resumed_asked_about_and_read_as_subtitles(media: Path, tmp_path: Path) -> None:
-    async with serving(tmp_path, server={"sources": (media,)}) as (_, place, client):
+    async with serving(tmp_path, server={"sources": (media,)}) as (service, place, client):
         session = await opened(client, source=f"file:{media}/speech/harvard.flac", speed=4)
         async with socket_of(place, session) as events:
             first = await until(events, "caption.final")
@@ -68,7 +69,12 @@ async def test_a_recording_becomes_captions_that_can_be_resumed_asked_about_and_
         assert (await client.get(f"/v1/sessions/{session}/captions.vtt")).text.startswith("WEBVTT\n")
         assert "00:00:01," in (await client.get(f"/v1/sessions/{session}/captions.srt")).text
         assert (await client.get(f"/v1/sessions/{session}/captions.json")).json()[0]["words"]
-        assert (await client.get(f"/v1/sessions/{session}/search", params={"q": "smell"})).json()[0]["kind"] == "speech"
+        await service.ready()
+        for query in ("smell", "a nasty stench"):  # by its word, by its meaning
+            hit = (await client.get(f"/v1/sessions/{session}/search", params={"q": query})).json()[0]
+            assert hit["kind"] == "speech"
+            assert "bring out the odor" in hit["text"]
+            assert "frame_url" not in hit
         assert (await client.get(f"/v1/sessions/{session}/stats")).json()["state"] == "ended"
         assert told(await client.post(f"/v1/sessions/{session}/questions", json={"text": "Late?"})) == (404, "session_ended")
         assert (await client.delete(f"/v1/sessions/{session}", params={"purge": 1})).status_code == 200
@@ -188,6 +194,21 @@ async def test_subscribers_who_leave_at_the_handshake_take_no_place(tmp_path: Pa
             await server._event_socket(service, cast(WebSocket, Gone(place)), session, [], None, None, "")
         async with socket_of(place, session) as events:
             await until(events, "session.created")
+
+
+async def test_a_hit_comes_with_the_picture_that_was_shown_then_as_long_as_it_is_kept(tmp_path: Path) -> None:
+    async with serving(tmp_path, store={"frames": 1}) as (service, _, client):
+        session = service.sessions[await opened(client)]
+        for at in (1.0, 9.0):
+            await session.log.put_frame(at, f"picture at {at}".encode())
+            session.timeline.add(sight(at, f"cat {at:.0f}"))
+            session.timeline.add(cue("A stone-cutter lived there.", at + 0.5))
+        new, old = (await client.get(f"/v1/sessions/{session.id}/search", params={"q": "stonecutter"})).json()
+        assert (new["start"], new["kind"], new["text"]) == (9.5, "speech", "A stone-cutter lived there.")
+        assert (await client.get(new["frame_url"])).content == b"picture at 9.0"
+        assert old["start"] == 1.5
+        assert "frame_url" not in old
+        assert told(await client.get("/v1/sessions/none/search", params={"q": "stone"})) == (404, "no_session")
 
 
 async def test_a_full_server_says_when_to_come_back(tmp_path: Path) -> None:
