@@ -185,7 +185,8 @@ def plain(text: str) -> str:
 def exact(documents: Sequence[Evidence], count: int, kind: str) -> list[tuple[str, list[int]]]:
     """Queries of a document's own words, with the places of all that hold each of them.
 
-    kind: "two words", content words; "two and a wrong one": one more that another document has; "a run of four": as they stand.
+    kind: "two words", content words; "two and an unknown one", which no document holds; "two and a wrong one", of another document;
+    "a run of four", as they stand.
     """
     chance = random.Random(7)
     found = []
@@ -198,8 +199,10 @@ def exact(documents: Sequence[Evidence], count: int, kind: str) -> list[tuple[st
         query = " ".join(words[first : first + 4] if kind == "a run of four" else chance.sample(content, 2))
         needed = set(terms(query))
         right = [n for n, document in enumerate(documents) if needed <= set(terms(document.quote))]
-        if kind == "two and a wrong one":
+        if kind == "two and an unknown one":
             query += " " + chance.choice(NONSENSE).split()[0]
+        elif kind == "two and a wrong one":
+            query += " " + chance.choice([word for word in tokens(chance.choice(documents).quote) if terms(word)] or ["tax"])
         if needed:
             found.append((query, right))
     return found
@@ -230,7 +233,7 @@ def main() -> None:
     vectors = encoder.vectors(texts).astype(np.float16).astype(np.float32)  # as a session keeps them
     print(f"{len(texts)} documents, {sum(len(text.split()) for text in texts)} words, embedded in {time.perf_counter() - began:.2f} s")
     queries = paraphrases(documents)
-    exacts = {kind: exact(documents, 120, kind) for kind in ("two words", "a run of four", "two and a wrong one")}
+    exacts = {kind: exact(documents, 120, kind) for kind in ("two words", "a run of four", "two and an unknown one", "two and a wrong one")}
     asked = [*(query for query, _ in [*queries, *itertools.chain(*exacts.values())]), *NONSENSE]
     known = {query: vectors @ encoder.vectors([query])[0] for query in asked}
 

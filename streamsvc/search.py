@@ -20,12 +20,12 @@ from streamsvc.words import terms
 
 K1, B = 1.2, 0.5
 MOST_DOCUMENTS = 20_000  # the newest are searched; a search stays below about 0.1 s
-SHORT = 10  # words: a shorter sentence is joined with the next one, it seldom tells what it is about
-LONG = 45  # words of a passage at most, unless one sentence has more
+SHORT = 6  # words: a shorter sentence is joined with its neighbour, alone it seldom tells what it is about
+LONG = 30  # words of a passage at most, unless one sentence has more: a hit is to be read at a glance
 PAUSE = 3.0  # seconds of silence that no passage bridges
 # Chosen on one half of the queries of load_tests/search.py, held against the other.
-UNLIKE = 0.2  # cosine up to which two texts have nothing in common
-WEIGHT = 1.0  # of likeness, beside a coverage of 1
+UNLIKE = 0.25  # cosine up to which two texts have nothing in common
+WEIGHT = 0.75  # of likeness, beside a coverage of 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,17 +89,21 @@ def ranked(texts: Sequence[str], wanted: Sequence[str], likeness: NDArray[np.flo
     """A score of each text, shape (n,), 0: not found.
 
     The words found, as BM25's share of what a text would have that held each wanted term without end; and the meaning shared, beyond what
-    any two texts share. A text that holds every term comes before all that do not: likeness never buries what was asked for by its words.
+    any two texts share. A text that holds every term comes before all that do not: likeness buries nothing that was asked for by its words;
+    terms that no text holds are not counted there, if two remain.
     """
     bags = [Counter(terms(text)) for text in texts]
     mean = sum(sum(bag.values()) for bag in bags) / len(bags) or 1.0
-    weight = {term: rarity(sum(term in bag for bag in bags), len(bags)) for term in wanted}
+    held = {term: sum(term in bag for bag in bags) for term in wanted}
+    weight = {term: rarity(count, len(bags)) for term, count in held.items()}
     most = sum(weight.values()) * (K1 + 1)
+    known = [term for term, count in held.items() if count]
+    named = known if len(known) >= min(2, len(wanted)) else wanted
 
     def words(bag: Counter[str]) -> float:
         norm = K1 * (1 - B + B * sum(bag.values()) / mean)
-        share = sum(weight[term] * bag[term] * (K1 + 1) / (bag[term] + norm) for term in wanted if term in bag) / most
-        return share + all(term in bag for term in wanted) * (1 + WEIGHT)
+        share = sum(weight[term] * bag[term] * (K1 + 1) / (bag[term] + norm) for term in known if term in bag) / most
+        return share + all(term in bag for term in named) * (1 + WEIGHT)
 
     scores = np.array([words(bag) for bag in bags])
     if likeness is not None:

@@ -61,10 +61,16 @@ def test_no_likeness_buries_the_document_that_holds_every_word_of_the_query(like
     assert search(LINES, "man tacos", np.array(likeness, np.float32))[0].text == "The man liked tacos."
 
 
-def test_more_of_the_words_is_a_higher_score() -> None:
-    scores = ranked([line.quote for line in LINES], terms("man tacos piano"))
-    assert scores[2] > scores[0] > scores[1] == 0
-    assert scores.max() < 1 + WEIGHT  # "piano" is missing everywhere
+@given(st.lists(st.floats(-1, 1, width=32), min_size=3, max_size=3))
+def test_a_word_that_nobody_said_does_not_bury_the_document_that_holds_the_others(likeness: list[float]) -> None:
+    assert search(LINES, "man tacos piano", np.array(likeness, np.float32))[0].text == "The man liked tacos."
+
+
+def test_more_of_the_words_is_a_higher_score_and_one_chance_word_is_not_the_whole_query() -> None:
+    texts = [line.quote for line in LINES]
+    scores = ranked(texts, terms("man tacos piano"))
+    assert scores[2] > 1 + WEIGHT > scores[0] > scores[1] == 0
+    assert 0 < ranked(texts, terms("tacos piano")).max() < 1
 
 
 def test_short_sentences_become_one_passage_with_the_time_of_both() -> None:
