@@ -8,7 +8,7 @@ are equal to a cosine of 0.99997). It is loaded by the first call, not with the 
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,16 +35,17 @@ def load(options: Mapping[str, Any]) -> Engine:
 
     def texts(batch: list[Payload]) -> list[Payload | Exception]:
         """{"texts": [str]} -> {"vectors": float32 (n, d)}, each row of unit length."""
-        return [_answered(encoder(), payload) for payload in batch]
+        return [answered(encoder().vectors, payload) for payload in batch]
 
     return Engine({"texts": Op(texts)}, {"embed": name})
 
 
-def _answered(encoder: Encoder, payload: Payload) -> Payload | Exception:
+def answered(vectors: Callable[[list[str]], NDArray[np.float32]], payload: Payload) -> Payload | Exception:
+    """The result of one call of an op `texts`, by a function that embeds."""
     wanted = payload.get("texts")
     if not isinstance(wanted, list) or not 0 < len(wanted) <= MOST or not all(isinstance(text, str) for text in wanted):
         return InvalidRequest(f"texts wants a list of 1 to {MOST} texts")
-    return {"vectors": encoder.vectors(wanted)}
+    return {"vectors": vectors(wanted)}
 
 
 class Encoder:
