@@ -8,6 +8,7 @@ Ops:
     vad              {samples: float32 (n * 512,), state?: float32 (320,)} -> {probability: float32 (n,), state}
     transcribe       {samples: float32 (n,), language?, hotwords?, before?, beam?} -> {words: [[text, start, end, probability], ...],
                      text, no_speech, log_probability, padded, rejected, language, seconds}; times in seconds from the first sample
+    translate        the same, `language` being that of the speech: the text is English, and there are no words; multilingual models only
     detect_language  {samples} -> {language, probability}
 `before`: what was said before the samples; `hotwords`: names and terms to expect.
 All samples are mono at 16 kHz. Nothing of a session is kept: the voice activity's state travels with the request.
@@ -42,6 +43,7 @@ GRAIN = 100  # mel frames: few different sizes let the allocator find its memory
 LONGEST = 29.0  # seconds of samples in one request
 TOKENS_PER_SECOND, TOKENS_MORE = 7.0, 8  # the cap; fast readers reach 5.5 tokens a second
 PROMPT_TOKENS = 100  # at most, of each kind
+ALIGN_PROMPT = 12  # tokens of them that alignment sees: it needs some to judge the first words, and each costs it 0.4 ms
 COMPRESSION = 2.4  # zlib ratio of a text that repeats itself (Whisper's own threshold)
 WINDOW = 512  # samples per voice-activity probability: 32 ms
 CONTEXT = 64  # samples before each window that Silero wants to see
@@ -152,15 +154,28 @@ class Whisper:
         """See the head of this file.
 
         Raises:
-            InvalidRequest: the samples are not mono float32, empty, or longer than LONGEST.
+            InvalidRequest: the samples are not mono float32, empty, or longer than LONGEST, or the model does not know the language.
         """
+        return self._hear(payload, "transcribe")
+
+    def translate(self, payload: Payload) -> Payload:
+        """See the head of this file.
+
+        Raises:
+            InvalidRequest: as for `transcribe`, or the model knows English alone.
+        """
+        if not self.multilingual:
+            raise InvalidRequest("a speech model that knows English alone cannot translate", code="cannot_translate")
+        return self._hear(payload, "translate")
+
+    def _hear(self, payload: Payload, task: str) -> Payload:
         began = time.perf_counter()
         samples = _samples(payload, LONGEST)
         features = log_mel(samples, self.mels)
         frames = features.shape[1]
         cap = token_cap(len(samples) / RATE)
         language = payload.get("language") or "en"
-        start = [*self._prompt(payload), *self._start(language)]
+        start = [*self._prompt(payload), *self._start(language, task)]
         padded = False
         for total in (-(-(frames + PADDING) // GRAIN) * GRAIN, FULL):
             padded = total >= FULL
@@ -172,7 +187,7 @@ class Whisper:
                 break
         if rejected:
             ids, text = [], ""
-        words = self._words(encoded, start, ids, frames, language) if ids else []
+        words = self._words(encoded, start, ids, frames, language) if ids and task == "transcribe" else []
         return {
             "words": words,
             "text": text,
@@ -198,10 +213,10 @@ class Whisper:
 
         return self.model.encode(ctranslate2.StorageView.from_array(pad(features, frames + frames % 2)[None]))
 
-    def _start(self, language: str) -> list[int]:
+    def _start(self, language: str, task: str) -> list[int]:
         names = ["<|startoftranscript|>"]
         if self.multilingual:
-            names += [f"<|{language}|>", "<|transcribe|>"]
+            names += [f"<|{language}|>", f"<|{task}|>"]
         ids = [self.tokenizer.token_to_id(name) for name in names]
         if None in ids:
             raise InvalidRequest(f"the speech model does not know the language {language!r}", code="unknown_language")
@@ -345,6 +360,7 @@ def load(options: Mapping[str, Any]) -> Engine:
         ops={
             "vad": Op(_each(silero.probability), threads=1, batch=16),
             "transcribe": Op(_each(whisper.transcribe), threads=workers, batch=1),
+            "translate": Op(_each(whisper.translate), threads=1, batch=1),
             "detect_language": Op(_each(whisper.detect_language), threads=1, batch=1),
         },
         describe={"asr": name, "ctranslate2": importlib.metadata.version("ctranslate2"), "vad": "silero-v6"},
@@ -370,7 +386,8 @@ def load_whisper(folder: Path, workers: int) -> Whisper:
             else 80
         )
         tokenizer = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
-        model = ctranslate2.models.Whisper(str(folder), device="cpu", compute_type="int8", inter_threads=workers, intra_threads=1)
+        copies = workers if folder.name.endswith(".en") else workers + 1  # one more for translation: transcription never waits for it
+        model = ctranslate2.models.Whisper(str(folder), device="cpu", compute_type="int8", inter_threads=copies, intra_threads=1)
     except Exception as error:  # each library raises its own kind, down to a bare Exception
         raise ModelMissing(f"the speech model {folder.name} is broken ({error}): run `streamsvc models pull {folder.name}`") from error
     return Whisper(model, tokenizer, multilingual=model.is_multilingual, mels=mels)

@@ -25,6 +25,8 @@ NAMES = {
     "<|startofprev|>": 62,
     "<|en|>": 63,
     "<|transcribe|>": 64,
+    "<|de|>": 65,
+    "<|translate|>": 66,
 }
 
 
@@ -117,6 +119,15 @@ def test_a_multilingual_model_is_told_the_language_and_an_unknown_one_is_refused
     assert model.prompts == [[60, 63, 64, 61]]
     with pytest.raises(InvalidRequest, match="'tlh'"):
         whisper(model, multilingual=True).transcribe({"samples": SECOND, "language": "tlh"})
+
+
+def test_translation_is_asked_for_by_the_model_s_own_task_and_has_no_words() -> None:
+    model = Loops([], [7, 4, 11])
+    result = whisper(model, multilingual=True).translate({"samples": SECOND, "language": "de"})
+    assert model.prompts == [[60, 65, 66, 61]]
+    assert (result["text"], result["words"]) == ("h e l", [])
+    with pytest.raises(InvalidRequest, match="English alone"):
+        whisper(model).translate({"samples": SECOND, "language": "de"})
 
 
 @pytest.mark.parametrize(
