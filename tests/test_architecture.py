@@ -19,6 +19,7 @@ PURE = {
     "agreement": {"types"},
     "transcriber": {"agreement", "config", "types"},
     "captions": {"types"},
+    "replace": {"types"},
     "outbox": {"captions"},
     "context": {"types"},
     "words": set(),
