@@ -33,6 +33,9 @@ events_unwritten = Counter("streamsvc_events_unwritten", "Durable events that we
 ice_failures = Counter("streamsvc_ice_failures", "WebRTC connections that failed, by phase.", ["phase"], registry=REGISTRY)
 rtp_lost = Counter("streamsvc_rtp_packets_lost", "RTP packets that never came.", registry=REGISTRY)
 batch_size = Histogram("streamsvc_batch_size", "Requests per batch.", ["role"], buckets=(1, 2, 4, 8, 16, 32), registry=REGISTRY)
+looks = Counter(
+    "streamsvc_looks", "Keyframes to look at: hit, known from before or from another session, or miss.", ["outcome"], registry=REGISTRY
+)
 worker_restarts = Counter("streamsvc_worker_restarts", "Workers started again after they died or hung.", ["role"], registry=REGISTRY)
 degradation_level = Gauge("streamsvc_degradation_level", "Fidelity spent: 0 is none, 7 the most.", registry=REGISTRY)
 build_info = Info("streamsvc_build", "Version and engines.", registry=REGISTRY)

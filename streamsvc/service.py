@@ -21,6 +21,7 @@ import streamsvc
 from streamsvc import clock, metrics
 from streamsvc.auth import Auth
 from streamsvc.config import Settings
+from streamsvc.encode import Glances
 from streamsvc.errors import CapacityError, Conflict, InvalidRequest, NotFound, StreamsvcError
 from streamsvc.ingest import peer as webrtc
 from streamsvc.ingest.hooks import check_hooks
@@ -76,7 +77,8 @@ class Service:
             name: Worker(name, engines, {**options, **options[name]}, nice=_NICE[name], lazy=name not in at_once)  # type: ignore[dict-item]
             for name, engines in _ENGINES.items()
         }
-        self.roles = Roles(**{role: worker.role(role) for worker in self.workers.values() for role in worker.roles})
+        roles = {role: worker.role(role) for worker in self.workers.values() for role in worker.roles}
+        self.roles = Roles(**{**roles, "see": Glances(roles["see"])})
         metrics.build_info.info({"version": streamsvc.__version__, "engine": settings.models.profile})
 
     async def __aenter__(self) -> Self:
