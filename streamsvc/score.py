@@ -17,6 +17,9 @@ from numpy.typing import NDArray
 Snapshot = tuple[float, str, str]  # seconds since the first sample, all committed text so far, the tentative text behind it
 Figures = Mapping[str, float | None]
 
+_WORD = re.compile(
+    r"[\u0e00-\u109f\u3040-\u30ff\u3400-\u9fff]|[^\W_\u0e00-\u109f\u3040-\u30ff\u3400-\u9fff]+"
+)  # Thai to Myanmar, kana, Han
 TITLES = {"mr": "mister", "mrs": "missus", "dr": "doctor"}
 AHEAD = 0.6  # seconds: a word of the truth may be shown so long before its marked end (marks are only so good)
 PAUSE = 1.5  # seconds between the ends of two words that lie in one stretch of speech
@@ -27,9 +30,9 @@ Counts = NDArray[np.int64]
 
 
 def norm(text: str) -> list[str]:
-    """The words of a text as they are compared: lower case, no punctuation, titles spelt out."""
+    """The words of a text as they are compared: lower case, no punctuation, titles spelt out; where none are parted, the characters."""
     plain = text.lower().replace("\u2019", "'").replace("'", "")
-    return [TITLES.get(word, word) for word in re.sub(r"[^a-z0-9]+", " ", plain).split()]
+    return [TITLES.get(word, word) for word in _WORD.findall(plain)]
 
 
 # --- alignment ----------------------------------------------------------------------------------------------------

@@ -10,9 +10,10 @@ from typing import Any
 from streamsvc import clock
 from streamsvc.config import Hear
 from streamsvc.errors import CapacityError, DeadlineMissed, WorkerError
+from streamsvc.language import Language
 from streamsvc.mailbox import Closed, Ring
-from streamsvc.transcriber import LONG_HOLE, TICK, Transcriber, Unit
-from streamsvc.types import SAMPLE_RATE, AudioChunk, Gap
+from streamsvc.transcriber import LONG_HOLE, TICK, Ask, Transcriber, Unit
+from streamsvc.types import SAMPLE_RATE, AudioChunk, Gap, Speech, Words
 from streamsvc.worker import Role
 
 LONG_STEP = 1.5  # seconds between steps where nobody waits: a third of the work, and more to go by
@@ -32,9 +33,12 @@ async def run(
     track: str = "main",
     vocabulary: Sequence[str] = (),
     step: Callable[[], float] | None = None,
+    language: Callable[[], str | None] | None = None,
     lossless: bool = False,
 ) -> None:
     """Transcribe a track until its ring is closed and everything is flushed.
+
+    The language, where none is fixed, is detected anew in each utterance, on its own first seconds: nothing is decoded before.
 
     At most one request is in flight. A live source that gets ahead of the worker is caught up with by longer steps; one that is
     read faster than it was recorded is stepped through by audio time, so that the result does not depend on the machine.
@@ -48,9 +52,10 @@ async def run(
         track: name of the track that they carry.
         vocabulary: names and terms to expect.
         step: seconds between decode steps as the budget allows now; None: `settings.step`.
+        language: of the speech, as fixed now, or None: it is detected. Without it: `settings.language`.
         lossless: the source waits for us and nobody waits for captions: nothing is skipped, and steps are long.
     """
-    await _Run(chunks, hear, emit, settings, session, track, " ".join(vocabulary), step, lossless).go()
+    await _Run(chunks, hear, emit, settings, session, track, " ".join(vocabulary), step, language, lossless).go()
 
 
 class _Run:
@@ -66,11 +71,14 @@ class _Run:
         track: str,
         hotwords: str,
         step: Callable[[], float] | None,
+        language: Callable[[], str | None] | None,
         lossless: bool,
     ) -> None:
         self.chunks, self.hear, self.emit, self.settings, self.session = chunks, hear, emit, settings, session
         self.hotwords, self.step, self.lossless = hotwords, step, lossless
         self.core = Transcriber(settings, session=session, track=track)
+        self.fixed = language or (lambda: self.settings.language)
+        self.language = Language(self.core.language)
         if lossless:
             self.core.step = max(self.core.step, LONG_STEP)
         self.waiting: deque[AudioChunk] = deque()
@@ -99,6 +107,10 @@ class _Run:
 
     def _tell(self, units: Sequence[Unit]) -> None:
         for unit in units:
+            if isinstance(unit, Speech) and unit.active:
+                self.language.began(unit.at)
+            elif isinstance(unit, Words):
+                self.language.said(unit.words[: unit.stable])
             self.emit(unit)
 
     async def _more(self) -> bool:
@@ -178,18 +190,21 @@ class _Run:
         if ask is None:
             return False
         began = clock.now()
-        if self.core.language is None:
-            found = await self._call("detect_language", {"samples": ask.samples}, DECODE_DEADLINE)
-            if found is None:
-                return False
-            self.core.language = str(found["language"])
-        payload = {"samples": ask.samples, "language": self.core.language, "before": ask.before, "beam": self.settings.beam}
+        if not await self._language(ask):
+            return False
+        cut = min(max(0.0, self.language.since - ask.start), (ask.end - ask.start) / 2)  # what another language spoke goes along with none
+        samples, before = ask.samples[round(cut * SAMPLE_RATE) :], self.language.before(ask.before, ask.start)
+        payload = {"samples": samples, "language": self.core.language, "before": before, "beam": self.settings.beam}
         if self.hotwords:
             payload["hotwords"] = self.hotwords
         result = await self._call("transcribe", payload, DECODE_DEADLINE)
         if result is None:
             self.core.missed(ask)
             return False
+        if result["words"]:
+            self.language.doubt(result["log_probability"], ask.end)
+        if cut:
+            result["words"] = [[text, start + cut, end + cut, probability] for text, start, end, probability in result["words"]]
         stages = {
             "vad": self.vad_seconds,
             "queue": max(0.0, clock.now() - began - result.get("seconds", 0.0)),
@@ -197,6 +212,25 @@ class _Run:
         }
         self.vad_seconds = 0.0
         self._tell(self.core.heard(ask, result, stages))
+        return True
+
+    async def _language(self, ask: Ask) -> bool:
+        """See to it that the language is known. False: it is not yet, or it could not be asked for."""
+        if not self.settings.model.endswith(".en"):
+            self.language.fix(self.fixed())
+        if self.language.waits:
+            first = self.language.asks(ask.end, settle=ask.settle)
+            if first is None:
+                self.core.missed(ask)
+                return False
+            samples = ask.samples[round(max(0.0, first - ask.start) * SAMPLE_RATE) :]
+            found = await self._call("detect_language", {"samples": samples}, DECODE_DEADLINE)
+            if found is None:
+                return False
+            if not self.language.found(str(found["language"]), float(found["probability"]), ask.end, settle=ask.settle):
+                self.core.missed(ask)
+                return False
+        self.core.language = self.language.code
         return True
 
     async def _close(self) -> None:

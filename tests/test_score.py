@@ -27,6 +27,7 @@ def distance(truth: Sequence[str], heard: Sequence[str]) -> int:
 
 def test_words_are_compared_without_case_punctuation_and_short_titles() -> None:
     assert norm("Mr. O’Neil's dog -- it's 7!") == ["mister", "oneils", "dog", "its", "7"]
+    assert norm("Für_die Ärztin, 東京は 7時。") == ["für", "die", "ärztin", "東", "京", "は", "7", "時"]
 
 
 @given(words, st.lists(words, min_size=1, max_size=4))

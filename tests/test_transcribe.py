@@ -31,11 +31,15 @@ CHUNK_SECONDS = CHUNK / SAMPLE_RATE
 class Script:
     """A hear role without a model. The audio is its own script: the value of a sample is the number of the word spoken, 0 is silence.
 
+    `speaks`: word number -> its language; decoded in another one (but English) it is heard as "x…".
     `fails`: what to raise at a monotonic time, or None. `mishears` : (word number, how many samples of it were heard) -> text or None.
     """
 
     fails: Callable[[str, float], Exception | None] = lambda op, now: None
     mishears: Callable[[int, int], str | None] = lambda number, heard: None
+    speaks: Callable[[int], str] = lambda number: "de"
+    probable: float = -0.1  # mean log probability of a decode
+    befores: list[str] = field(default_factory=list)
     seconds: float = 0.05  # that a decode takes
     asked: list[tuple[float, str, float]] = field(default_factory=list)  # (monotonic, op, seconds of samples)
     flying: int = 0
@@ -53,16 +57,20 @@ class Script:
                 windows = samples.reshape(-1, VAD_WINDOW)
                 return {"probability": (windows != 0).any(axis=1).astype(np.float32), "state": np.zeros(320, np.float32)}
             if op == "detect_language":
-                return {"language": "de", "probability": 0.9}
-            return {"words": self.words(samples), "no_speech": 0.0, "log_probability": -0.1, "seconds": self.seconds}
+                spoken = [self.speaks(int(number)) for number in np.round(samples[samples != 0])]
+                most = max(sorted(set(spoken)), key=spoken.count)
+                return {"language": most, "probability": spoken.count(most) / len(spoken) - 0.05}
+            self.befores.append(payload["before"])
+            words = self.words(samples, payload["language"])
+            return {"words": words, "no_speech": 0.0, "log_probability": self.probable, "seconds": self.seconds}
         finally:
             self.flying -= 1
 
-    def words(self, samples: Any) -> list[list[Any]]:
+    def words(self, samples: Any, language: str) -> list[list[Any]]:
         words = []
         for number in [n for n in dict.fromkeys(np.round(samples).astype(int).tolist()) if n]:
             places = np.flatnonzero(np.round(samples) == number)
-            text = self.mishears(number, len(places)) or f"w{number}"
+            text = self.mishears(number, len(places)) or f"{'w' if language in ('en', self.speaks(number)) else 'x'}{number}"
             words.append([text, float(places[0]) / SAMPLE_RATE, float(places[-1] + 1) / SAMPLE_RATE, 0.9])
         return words
 
@@ -195,7 +203,7 @@ def test_a_source_without_end_leaves_the_window_short(virtual: asyncio.Runner) -
 
 def test_speech_that_the_model_cannot_hear_does_not_hold_the_window(virtual: asyncio.Runner) -> None:
     class Deaf(Script):
-        def words(self, samples: Any) -> list[list[Any]]:
+        def words(self, samples: Any, language: str) -> list[list[Any]]:
             return []
 
     role = Deaf()
@@ -206,8 +214,9 @@ def test_speech_that_the_model_cannot_hear_does_not_hold_the_window(virtual: asy
 
 def test_a_model_that_stops_at_the_context_gets_a_window_without_it(virtual: asyncio.Runner) -> None:
     class Stops(Script):
-        def words(self, samples: Any) -> list[list[Any]]:
-            return super().words(samples)[:1] if (np.round(samples) == 10).any() else super().words(samples)
+        def words(self, samples: Any, language: str) -> list[list[Any]]:
+            heard = super().words(samples, language)
+            return heard[:1] if (np.round(samples) == 10).any() else heard
 
     units = told(virtual, spoken((10, 0.4), (20, 1.0)), Stops(mishears=lambda number, heard: None))
     assert stable(units)[-15:] == numbers(30)[-15:]
@@ -258,11 +267,61 @@ def test_the_step_follows_the_budget(virtual: asyncio.Runner) -> None:
     assert count[1] <= 0.6 * count[0]
 
 
-def test_a_language_that_is_not_set_is_detected_once(virtual: asyncio.Runner) -> None:
+MULTILINGUAL = SETTINGS.model_copy(update={"model": "whisper-base"})
+
+
+def languages(units: Sequence[tuple[float, Unit]]) -> list[tuple[str, str]]:
+    return [(word.text.lower(), unit.language) for _, unit in units if isinstance(unit, Words) for word in unit.words[: unit.stable]]
+
+
+def test_a_language_that_is_not_set_is_detected_once_in_an_utterance_and_before_any_decode(virtual: asyncio.Runner) -> None:
     role = Script()
-    units = told(virtual, spoken((9, 1.0), (3, 1.0)), role, settings=SETTINGS.model_copy(update={"model": "whisper-base"}))
-    assert [op for _, op, _ in role.asked].count("detect_language") == 1
-    assert {unit.language for _, unit in units if isinstance(unit, Words)} == {"de"}
+    units = told(virtual, spoken((9, 1.0), (5, 1.0)), role, settings=MULTILINGUAL)
+    assert languages(units) == [(word, "de") for word in numbers(14)]
+    ops = [op for _, op, _ in role.asked if op != "vad"]
+    assert ops.index("detect_language") < ops.index("transcribe")
+    assert ops.count("detect_language") == 2
+    assert min(seconds for _, op, seconds in role.asked if op == "detect_language") >= 0.7
+
+
+def test_two_languages_in_one_stream_come_out_each_in_its_own(virtual: asyncio.Runner) -> None:
+    role = Script(speaks=lambda number: "de" if number <= 9 or number > 18 else "fr")
+    units = told(virtual, spoken((9, 0.8), (9, 0.8), (9, 1.0)), role, settings=MULTILINGUAL)
+    assert languages(units) == [(f"w{number}", role.speaks(number)) for number in range(1, 28)]
+
+
+def test_words_of_another_language_are_no_prompt(virtual: asyncio.Runner) -> None:
+    role = Script(speaks=lambda number: "de" if number <= 20 else "fr")
+    told(virtual, spoken((20, 0.8), (30, 1.0)), role, settings=MULTILINGUAL)
+    german = [before for before in role.befores if "w1" in before.lower().split()]
+    french = [before for before in role.befores if "w21" in before.lower().split()]
+    assert german
+    assert french
+    assert all(int(word[1:]) > 20 for before in french for word in before.split())
+
+
+@pytest.mark.parametrize("model", ["whisper-base", "whisper-tiny.en"])
+def test_a_language_that_is_fixed_is_never_asked_for(virtual: asyncio.Runner, model: str) -> None:
+    role = Script()
+    units = told(virtual, spoken((9, 1.0)), role, settings=SETTINGS.model_copy(update={"model": model}), language=lambda: "de")
+    assert "detect_language" not in [op for _, op, _ in role.asked]
+    assert {code for _, code in languages(units)} == {"de" if model == "whisper-base" else "en"}
+
+
+def test_a_language_may_be_fixed_while_the_stream_runs(virtual: asyncio.Runner) -> None:
+    zero = virtual.get_loop().time()
+    role = Script()
+    units = told(
+        virtual, spoken((9, 1.0), (9, 1.0)), role, settings=MULTILINGUAL, language=lambda: "fr" if clock.now() - zero > 3.6 else None
+    )
+    assert {code for word, code in languages(units) if word in numbers(9)} == {"de"}
+    assert {code for word, code in languages(units) if word not in numbers(9)} == {"fr"}
+
+
+def test_improbable_words_make_the_language_doubtful_but_not_at_every_step(virtual: asyncio.Runner) -> None:
+    role = Script(probable=-1.2)
+    told(virtual, spoken((40, 1.0)), role, settings=MULTILINGUAL)
+    assert 2 <= [op for _, op, _ in role.asked].count("detect_language") <= 4
 
 
 # --- gaps ---------------------------------------------------------------------------------------------------------
