@@ -75,7 +75,8 @@ class Latency:
 def levels(samples: Samples) -> Samples:
     """The power of each whole frame in dB, shape (n // FRAME,)."""
     frames = samples[: len(samples) // FRAME * FRAME].reshape(-1, FRAME)
-    return 10 * np.log10((frames**2).mean(axis=1) + np.float32(1e-12))
+    decibels: Samples = (10 * np.log10((frames**2).mean(axis=1) + 1e-12)).astype(np.float32)
+    return decibels
 
 
 def spoken(samples: Samples) -> np.ndarray[Any, np.dtype[np.bool_]]:
@@ -128,7 +129,7 @@ def entries(media: Path, folder: str) -> list[dict[str, Any]]:
 
 def quieter(samples: Samples) -> Samples:
     """The same at QUIET dB, rounded to 16 bits as it would come from a microphone."""
-    return np.round(samples * np.float32(32768 * 10 ** (QUIET / 20))) / np.float32(32768)
+    return (np.round(samples * 10 ** (QUIET / 20) * 32768) / 32768).astype(np.float32)
 
 
 def noisier(samples: Samples) -> Samples:
