@@ -9,7 +9,7 @@ from __future__ import annotations
 import ipaddress
 import os
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
@@ -84,16 +84,34 @@ class Sample(Group):
     probe_fps: float = 5.0  # pictures compared per second
 
 
+_CODES = """
+en zh de es ru ko fr ja pt tr pl ca nl ar sv it id hi fi vi he uk el ms cs ro da hu ta no th ur hr bg lt la mi ml cy sk te fa lv
+bn sr az sl kn et mk br eu is hy ne mn bs kk sq sw gl mr pa si km sn yo so af oc ka be tg sd gu am yi lo uz fo ht ps tk nn mt sa
+lb my bo tl mg as tt haw ln ha ba jw su
+"""  # of Whisper's multilingual models (openai/whisper, tokenizer.py)
+LANGUAGES = frozenset(_CODES.split())
+Phrase = Annotated[str, Field(min_length=1, max_length=100)]
+Phrases = Annotated[dict[Phrase, Phrase], Field(max_length=200)]  # security limit; what is heard -> what is to be written
+
+
 class Hear(Group):
     """Speech recognition."""
 
     model: str = "whisper-tiny.en"  # a name of engines/registry.toml with role "asr"
     language: str | None = None  # None: English for *.en models, else detected
+    translate: bool = False  # a second track of captions in English; needs a model that is not *.en
+    replace: Phrases = {}  # phrases of captions written otherwise; a session's own come on top
     step: float = 0.38  # seconds between decode steps
     beam: int = Field(3, ge=1, le=10)  # hypotheses followed at once; 1 saves an eighth of the work and costs half a point of accuracy
     hangover: float = 0.5  # seconds of silence that end an utterance
     workers: int = 2  # decode steps at once, one thread each
     backlog_seconds: float = 20.0  # audio waiting for the worker; more is skipped and said (caption.gap)
+
+    @model_validator(mode="after")
+    def _can_translate(self) -> Hear:
+        if self.translate and self.model.endswith(".en"):
+            raise ValueError(f"translate needs a multilingual model, such as whisper-base: {self.model} knows English alone")
+        return self
 
 
 class See(Group):

@@ -7,7 +7,8 @@ The decoders are plain objects for one thread at a time; `decode` blocks, so cal
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from typing import Any, cast
 
@@ -278,3 +279,10 @@ def _video_context(track: MediaTrack) -> Any:
     codec = track.context if track.context is not None and track.codec == name else av.CodecContext.create(name, "r")
     codec.thread_count = 1
     return codec
+
+
+def by_track(batch: Sequence[tuple[MediaTrack, EncodedFrame]]) -> Iterator[tuple[MediaTrack, list[EncodedFrame]]]:
+    """Frames that follow each other with the same track, and the track."""
+    for _, group in itertools.groupby(batch, key=lambda sent: id(sent[0])):
+        same = list(group)
+        yield same[0][0], [frame for _, frame in same]

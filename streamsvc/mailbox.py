@@ -7,8 +7,9 @@ Neither ever blocks who puts. One taker each.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import deque
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -81,6 +82,12 @@ class Ring(Generic[T]):
         taken = [self._items.popleft() for _ in range(count)]
         self._room.set()
         return taken
+
+    async def batches(self, most: int | None = None) -> AsyncIterator[list[T]]:
+        """What `take` gives, until the ring is closed and empty."""
+        with contextlib.suppress(Closed):
+            while True:
+                yield await self.take(most)
 
     def close(self) -> None:
         """Let the taker have what is left, then `Closed`. Never fails, may be called twice."""

@@ -10,12 +10,13 @@ import numpy as np
 
 from streamsvc import metrics
 from streamsvc.config import Budget
-from streamsvc.types import Answer, Cue, Event, Evidence, Scene, ScreenText, Sight, Word
+from streamsvc.types import Answer, Cue, Event, Evidence, Scene, ScreenText, Sight, Translation, Word
 
 _KEPT = 200  # ages per kind behind a percentile
 _REPORTED = {
     "caption.partial": "partial",
     "caption.final": "final",
+    "caption.translation": "translation",
     "sight.ready": "sight",
     "screen.text": "screen",
     "scene.caption": "scene",
@@ -67,7 +68,7 @@ class Report:
         return {"ages": ages, "coverage": round(self._heard / total, 4) if total else None, "backlog": backlog, "level": self.level}
 
 
-def bodies(unit: Cue | Sight | ScreenText | Scene | Answer, url: Callable[[float], str] | None = None) -> dict[str, Any]:
+def bodies(unit: Cue | Translation | Sight | ScreenText | Scene | Answer, url: Callable[[float], str] | None = None) -> dict[str, Any]:
     """The event body of a unit; `url` gives the address of a keyframe."""
     match unit:
         case Cue():
@@ -79,6 +80,8 @@ def bodies(unit: Cue | Sight | ScreenText | Scene | Answer, url: Callable[[float
                 "language": unit.language,
             }
             return body if unit.final else body | {"stable": unit.stable}
+        case Translation():
+            return {"of": unit.of, "text": unit.text, "language": unit.language}
         case Sight():
             return {
                 "tags": [{"label": tag.label, "score": round(tag.score, 3)} for tag in unit.tags],

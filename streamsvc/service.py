@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import functools
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
@@ -20,7 +20,7 @@ import structlog
 import streamsvc
 from streamsvc import clock, metrics
 from streamsvc.auth import Auth
-from streamsvc.config import Settings
+from streamsvc.config import LANGUAGES, Settings
 from streamsvc.encode import Glances
 from streamsvc.errors import CapacityError, Conflict, InvalidRequest, NotFound, StreamsvcError
 from streamsvc.ingest import peer as webrtc
@@ -138,6 +138,8 @@ class Service:
         speed: float | None = 1.0,
         language: str | None = None,
         vocabulary: Sequence[str] = (),
+        translate: bool | None = None,
+        replace: Mapping[str, str] | None = None,
         no_store: bool = False,
         roots: Sequence[Path] | None = (),
         sees: bool = True,
@@ -149,13 +151,20 @@ class Service:
             speed: of a file; None: as fast as possible.
             language: of the speech.
             vocabulary: names and terms to expect.
+            translate: captions in English too; None: as the settings say.
+            replace: phrases of captions that are written otherwise; on top of those of the settings.
             no_store: nothing is written to the disk.
             roots: folders below which files may lie; None: anywhere.
             sees: False: pictures are not looked at.
 
         Raises:
             CapacityError: as many sessions as may be are live. SourceError, Forbidden: the source cannot be had.
+            InvalidRequest: the model does not know the language, or cannot translate.
         """
+        self._check_language(language)
+        if translate and self.settings.hear.model.endswith(".en"):
+            told = f"translation needs a multilingual model, such as whisper-base: {self.settings.hear.model} knows English alone"
+            raise InvalidRequest(told, code="cannot_translate")
         self._admit()
         name = f"0.{secrets.token_urlsafe(12)}"
         opened = None
@@ -172,7 +181,8 @@ class Service:
                 self._opening -= 1
         try:
             self._refuse_if_draining()  # it may have begun while the source was opened
-            session = self._session(name, lossless=speed is None, language=language, vocabulary=vocabulary, no_store=no_store, sees=sees)
+            heard: dict[str, Any] = {"language": language, "vocabulary": vocabulary, "translate": translate, "replace": replace}
+            session = self._session(name, lossless=speed is None, no_store=no_store, sees=sees, **heard)
         except BaseException:
             if opened is not None:
                 await opened.close()
@@ -195,8 +205,12 @@ class Service:
             metrics.sessions_rejected.labels("capacity").inc()
             raise CapacityError(f"{live} of {limit} sessions are live; try again later")
 
-    def _session(self, name: str, *, no_store: bool = False, **options: Any) -> Session:
-        keep = self.settings.store
+    def _session(
+        self, name: str, *, no_store: bool = False, translate: bool | None = None, replace: Mapping[str, str] | None = None, **options: Any
+    ) -> Session:
+        keep, hear = self.settings.store, self.settings.hear
+        options["translate"] = hear.translate if translate is None else translate
+        options["replace"] = {**hear.replace, **(replace or {})}
         folder = self.settings.data_dir / name
         _check_free(folder)
         store = Store(None if no_store else folder, events=keep.events, frames=keep.frames)
@@ -223,6 +237,25 @@ class Service:
         except Exception as error:
             log.error("source failed", session=session.id, error=_names(error), exc_info=True)
             session.end("source_failed")
+
+    def _check_language(self, code: str | None) -> None:
+        """Raises InvalidRequest: the model does not know the language."""
+        model = self.settings.hear.model
+        if code is not None and (code not in LANGUAGES or (model.endswith(".en") and code != "en")):
+            raise InvalidRequest(f'{code[:16]!r} is no language that {model} knows; they are named as in "en"', code="unknown_language")
+
+    def update(self, name: str, language: str | None) -> None:
+        """Fix the language of a session from now on; None: it is detected again.
+
+        Raises:
+            NotFound: no such session. Conflict: it has ended. InvalidRequest: the model does not know the language.
+        """
+        session = self.find(name)
+        self._check_language(language)
+        if session.state is State.ENDED:
+            raise Conflict("this session has ended", code="session_ended")
+        session.language = language
+        session.log.emit("session.updated", session.told() | {"reason": "language"})
 
     def find(self, name: str) -> Session:
         """A live or ended session.

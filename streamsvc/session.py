@@ -1,6 +1,6 @@
 """One session: the rooms of one stream, wired. `Session.run` tells the whole story.
 
-    tap -> audio ring -> decode -> chunks -> transcribe -> captions --\
+    tap -> audio ring -> decode -> chunks -> transcribe -> replace -> captions (-> translate) --\
     tap -> video ring -> decode -> sample -> keyframes -> look, read --> timeline -> publish
                                                        questions ----> reason --/
 """
@@ -11,11 +11,10 @@ import asyncio
 import contextlib
 import enum
 import functools
-import itertools
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import structlog
 
@@ -25,11 +24,13 @@ from streamsvc.config import Settings
 from streamsvc.context import Timeline
 from streamsvc.errors import Conflict, StreamsvcError, WorkerError
 from streamsvc.inbox import Asked, Inbox
-from streamsvc.mailbox import Closed, Ring
+from streamsvc.mailbox import Ring
 from streamsvc.publish import Log
+from streamsvc.replace import Replacer
 from streamsvc.reports import Report, bodies
 from streamsvc.retrieve import Index
 from streamsvc.store import Store
+from streamsvc.translate import Translator
 from streamsvc.types import (
     SAMPLE_RATE,
     AudioChunk,
@@ -39,8 +40,10 @@ from streamsvc.types import (
     Gap,
     Keyframe,
     MediaTrack,
+    Publisher,
     Speech,
     Stages,
+    Translation,
     VideoFrame,
     Words,
 )
@@ -74,16 +77,6 @@ class Roles:
     embed: Role | None = None  # without it, searches go by words alone
 
 
-class Publisher(Protocol):
-    """Whoever sends the media of a session: a WebRTC peer or a source."""
-
-    tracks: tuple[MediaTrack, ...]
-
-    async def close(self) -> None:
-        """Stop sending; never raises."""
-        ...
-
-
 @dataclass(frozen=True, slots=True)
 class _Seen:
     """A keyframe on its way through the see worker."""
@@ -110,6 +103,8 @@ class Session:
         lossless: the source can wait, so nothing is ever dropped (a file read as fast as possible).
         language: of the speech; None: as the model's settings say.
         vocabulary: names and terms to expect.
+        translate: captions in English too; the model is multilingual.
+        replace: phrases of captions that are written otherwise.
         sees: False: pictures are not looked at.
     """
 
@@ -125,6 +120,8 @@ class Session:
         lossless: bool = False,
         language: str | None = None,
         vocabulary: Sequence[str] = (),
+        translate: bool = False,
+        replace: Mapping[str, str] | None = None,
         sees: bool = True,
     ) -> None:
         self.id = name
@@ -139,9 +136,11 @@ class Session:
         self.cues: list[Cue] = []  # closed ones, oldest first; bounded by settings.store.events
         self.report = Report(settings.budget)
         self.log = Log(name, self.zero, settings.limits, store, self.report.note)
-        self._hear = settings.hear.model_copy(update={"language": language}) if language else settings.hear
+        self.language = language or settings.hear.language  # None: detected
         self._media, self._sign, self._lossless, self._sees = media, sign, lossless, sees
-        self._captions = Cues(name)
+        self._captions, self._replacer = Cues(name), Replacer(replace or {})
+        self.translations: list[Translation] = []  # oldest first; bounded as the cues
+        self._translator = Translator(roles.hear, self._translated, wanted=translate, beam=settings.hear.beam, lossless=lossless)
         self._tracks: dict[str, MediaTrack] = {}
         self._lost = 0  # audio packets that the present publisher's transport has lost, as last counted
         self._newest = 0.0  # session seconds of the newest frame that came in
@@ -169,7 +168,7 @@ class Session:
     async def run(self) -> None:
         """Live until the stream has ended and all of it has been understood and published."""
         metrics.sessions_active.inc()
-        self._emit_created()
+        self.log.emit("session.created", self.told())
         if self.publisher is None:
             self._await_publisher(_UNUSED, "never_published")
         result = "failed"
@@ -180,6 +179,7 @@ class Session:
                 async with asyncio.TaskGroup() as media:
                     media.create_task(self._decode_audio())
                     media.create_task(self._transcribe())
+                    media.create_task(self._translator.run())
                     media.create_task(self._decode_video())
                     media.create_task(self._look())
                     media.create_task(self._read())
@@ -273,7 +273,7 @@ class Session:
             self._awaiting.cancel()
         resumed = self.state is State.STALLED
         self.state = State.LIVE
-        self.log.emit("session.updated", {"tracks": sorted(self._tracks), "started_utc": _stamp(self.started_utc)})
+        self.log.emit("session.updated", self.told())
         if resumed:
             self.log.emit("session.resumed", {"reason": "published again"})
 
@@ -365,8 +365,8 @@ class Session:
     async def _decode_audio(self) -> None:
         decoder: decode.AudioDecoder | None = None
         track: MediaTrack | None = None
-        async for batch in _batches(self._audio):
-            for fresh, frames in _by_track(batch):
+        async for batch in self._audio.batches():
+            for fresh, frames in decode.by_track(batch):
                 chunks: list[AudioChunk] = []
                 if decoder is None or fresh is not track:
                     if decoder is not None:
@@ -374,20 +374,31 @@ class Session:
                     track, decoder = fresh, decode.AudioDecoder(fresh, self.id)
                 chunks += await self._on_thread(decoder.decode, frames)
                 metrics.audio_processed.inc(sum(len(chunk.samples) for chunk in chunks) / SAMPLE_RATE)
-                for chunk in chunks:
-                    await self._pass_on(self._chunks, chunk)
+                await self._hear(chunks)
         if decoder is not None:
-            for chunk in await self._on_thread(decoder.flush):
-                await self._pass_on(self._chunks, chunk)
+            await self._hear(await self._on_thread(decoder.flush))
         self._deaf = True
         self._chunks.close()
+
+    async def _hear(self, chunks: Sequence[AudioChunk]) -> None:
+        for chunk in chunks:
+            await self._translator.hear(chunk)
+            await self._pass_on(self._chunks, chunk)
 
     async def _transcribe(self) -> None:
         """The transcriber gives up when it has neither worker nor audio for long; whoever speaks after that is heard again."""
         while not self._deaf or len(self._chunks):
             await transcribe.run(
-                self._chunks, self.roles.hear, self._heard, self._hear, session=self.id, vocabulary=self.vocabulary, lossless=self._lossless
+                self._chunks,
+                self.roles.hear,
+                self._heard,
+                self.settings.hear,
+                session=self.id,
+                vocabulary=self.vocabulary,
+                language=lambda: self.language,
+                lossless=self._lossless,
             )
+        self._translator.close()
 
     def _heard(self, unit: Words | Speech | Gap) -> None:
         """Publish what the transcriber found."""
@@ -402,17 +413,24 @@ class Session:
             self.log.emit("caption.gap", {"start": round(unit.start, 3), "end": round(unit.end, 3), "reason": unit.reason}, at=unit.at)
 
     def _captioned(self, words: Words) -> None:
+        words = self._replacer.take(words)
         if words.stable:
             self.report.stable(clock.now() - words.arrived)
         for cue in self._captions.push(words):
+            kind = "caption.final" if cue.final else "caption.partial"
+            event = self.log.emit(kind, bodies(cue), at=cue.start, arrived=cue.arrived, stages=cue.stages)
             if cue.final:
                 self.cues.append(cue)
                 del self.cues[: -self.settings.store.events]
                 self.timeline.add(cue)
+                self._translator.put(cue, event.id)
             else:
                 self.timeline.tail(cue.words[: cue.stable])
-            kind = "caption.final" if cue.final else "caption.partial"
-            self.log.emit(kind, bodies(cue), at=cue.start, arrived=cue.arrived, stages=cue.stages)
+
+    def _translated(self, unit: Translation) -> None:
+        self.translations.append(unit)
+        del self.translations[: -self.settings.store.events]
+        self.log.emit("caption.translation", bodies(unit), at=unit.start, arrived=unit.arrived, stages=unit.stages)
 
     # --- seeing ---
 
@@ -422,11 +440,11 @@ class Session:
         sampler = sample.Sampler(self.settings.sample)
         next_probe = 0.0  # session seconds
         next_ask = 0.0  # monotonic seconds at which a keyframe may be asked for again
-        async for batch in _batches(self._video, 8):
+        async for batch in self._video.batches(8):
             if self._video_hole:
                 self._video_hole = False
                 batch[0] = (batch[0][0], replace(batch[0][1], gap=max(batch[0][1].gap, 0.001)))
-            for fresh, frames in _by_track(batch):
+            for fresh, frames in decode.by_track(batch):
                 if decoder is None or fresh is not track:
                     track, decoder = fresh, decode.VideoDecoder(fresh, self.id)
                 pictures = await self._on_thread(decoder.decode, frames)
@@ -461,7 +479,7 @@ class Session:
 
     async def _look(self) -> None:
         """Keyframes through the vision models; scene captions never wait for the reading of text."""
-        async for batch in _batches(self._keyframes, 1):
+        async for batch in self._keyframes.batches(1):
             seen = batch[0]
             try:
                 sight = await self._retried(
@@ -486,7 +504,7 @@ class Session:
     async def _read(self) -> None:
         """Text on keyframes, where there may be some and it has changed; the newest picture wins."""
         reader = encode.Reader(self.settings.see)
-        async for batch in _batches(self._texts):
+        async for batch in self._texts.batches():
             seen = batch[-1]
             try:
                 text = await self._retried(
@@ -564,37 +582,19 @@ class Session:
         """Where the keyframe of session second `at` can be loaded."""
         return self._sign(f"/v1/sessions/{self.id}/frames/{at:.3f}.jpg")
 
+    def told(self) -> dict[str, Any]:
+        """When it began, and what it hears and sees now."""
+        return {"started_utc": clock.stamp(self.started_utc), "tracks": sorted(self._tracks)}
+
     def describe(self) -> dict[str, Any]:
         """The session as the REST door shows it."""
         base = f"/v1/sessions/{self.id}"
         return {
             "id": self.id,
-            "started_utc": _stamp(self.started_utc),
             "state": self.state.value,
-            "tracks": sorted(self._tracks),
+            **self.told(),
             "events_url": f"{base}/events",
             "whip_url": f"/whip/{self.id}",
             "overlay_url": f"/overlay/{self.id}",
             "captions_url": f"{base}/captions.vtt",
         }
-
-    def _emit_created(self) -> None:
-        self.log.emit("session.created", {"started_utc": _stamp(self.started_utc), "tracks": sorted(self._tracks)})
-
-
-def _stamp(moment: Any) -> str:
-    return str(moment.isoformat(timespec="milliseconds").replace("+00:00", "Z"))
-
-
-async def _batches(ring: Ring[T], most: int | None = None) -> AsyncIterator[list[T]]:
-    """What comes out of a ring until it is closed and empty."""
-    with contextlib.suppress(Closed):
-        while True:
-            yield await ring.take(most)
-
-
-def _by_track(batch: Sequence[_Sent]) -> Iterator[tuple[MediaTrack, list[EncodedFrame]]]:
-    """Frames that follow each other with the same track, and the track."""
-    for _, group in itertools.groupby(batch, key=lambda sent: id(sent[0])):
-        same = list(group)
-        yield same[0][0], [frame for _, frame in same]

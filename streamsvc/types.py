@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,6 +55,16 @@ class EncodedFrame:
     codec: str
     keyframe: bool
     gap: float = 0.0  # seconds of media lost right before this frame (known loss only)
+
+
+class Publisher(Protocol):
+    """Whoever sends the media of a session: a WebRTC peer or a source."""
+
+    tracks: tuple[MediaTrack, ...]
+
+    async def close(self) -> None:
+        """Stop sending; never raises."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,6 +254,24 @@ class Cue:
     def end(self) -> float:
         """Session time of the last word's end, in seconds."""
         return self.words[-1].end
+
+
+@dataclass(frozen=True, slots=True)
+class Translation:
+    """A closed cue in another language: `of` is the id of its caption.final, and it is shown when that is."""
+
+    session: str
+    track: str
+    at: float
+    arrived: float
+    of: str
+    text: str
+    language: str
+    start: float  # session seconds
+    end: float
+    stages: Stages = field(default_factory=dict)
+    words: tuple[Word, ...] = ()  # nobody knows when a word was said that nobody said
+    final: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,6 +43,7 @@ ROOMS = {
     "decode": {"decode"},
     "encode": {"encode"},
     "transcribe": {"transcribe", "transcriber", "agreement", "language"},
+    "translate": {"translate"},
     "reason": {"reason", "findings", "looks", "passages", "questions", "things", "search", "words", "context"},
     "retrieve": {"retrieve", "search", "words"},
     "publish": {"publish", "schema"},
