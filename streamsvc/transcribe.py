@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from streamsvc import clock
@@ -12,7 +12,7 @@ from streamsvc.config import Hear
 from streamsvc.errors import CapacityError, DeadlineMissed, WorkerError
 from streamsvc.language import Language
 from streamsvc.mailbox import Closed, Ring
-from streamsvc.transcriber import LONG_HOLE, TICK, Ask, Transcriber, Unit
+from streamsvc.transcriber import LONG_HOLE, PAUSE, SPEECH_OFF, TICK, VAD_WINDOW, Ask, Transcriber, Unit
 from streamsvc.types import SAMPLE_RATE, AudioChunk, Gap, Speech, Words
 from streamsvc.worker import Role
 
@@ -23,8 +23,25 @@ RETRY_FIRST, RETRY_MOST = 0.25, 2.0  # seconds between tries while the worker is
 GIVE_UP = 15.0  # seconds of tries without new audio after which what is left is given up
 
 
+@dataclass(frozen=True, slots=True)
+class Flush:
+    """A seam in the audio: what came before it is understood and its utterance closed, then `done` is called; what follows goes on.
+
+    Without the worker, `done` is called after GIVE_UP seconds at most, and a gap says what was not understood.
+
+    Attributes:
+        done: called once, after the last unit before the seam was emitted; must not block.
+        vocabulary: names and terms to expect from here on.
+        hangover: seconds of silence that end an utterance from here on.
+    """
+
+    done: Callable[[], None]
+    vocabulary: Sequence[str]
+    hangover: float
+
+
 async def run(
-    chunks: Ring[AudioChunk],
+    chunks: Ring[AudioChunk] | Ring[AudioChunk | Flush],
     hear: Role,
     emit: Callable[[Unit], None],
     settings: Hear,
@@ -44,7 +61,8 @@ async def run(
     read faster than it was recorded is stepped through by audio time, so that the result does not depend on the machine.
 
     Args:
-        chunks: the audio; it should hold at least `settings.backlog_seconds`, for it is the buffer while the worker is away.
+        chunks: the audio, and flushes in it; it should hold at least `settings.backlog_seconds`, for it is the buffer while the worker
+            is away, and must not drop a flush.
         hear: the worker role of engines/asr.py.
         emit: takes every unit, in order; must not block.
         settings: of the room.
@@ -63,7 +81,7 @@ class _Run:
 
     def __init__(
         self,
-        chunks: Ring[AudioChunk],
+        chunks: Ring[AudioChunk] | Ring[AudioChunk | Flush],
         hear: Role,
         emit: Callable[[Unit], None],
         settings: Hear,
@@ -77,10 +95,16 @@ class _Run:
         self.chunks, self.hear, self.emit, self.settings, self.session = chunks, hear, emit, settings, session
         self.hotwords, self.step, self.lossless = hotwords, step, lossless
         self.core = Transcriber(settings, session=session, track=track)
+        self.quiet = 0  # voice-activity windows without speech, at the end of what is judged
+        self._listen(settings.hangover)
         self.fixed = language or (lambda: self.settings.language)
         self.language = Language(self.core.language)
         if lossless:
             self.core.step = max(self.core.step, LONG_STEP)
+        self.taken: deque[AudioChunk | Flush] = deque()  # from the ring, behind the flush that is to be done first
+        self.flush: Flush | None = None  # behind what waits
+        self.patience = 0.0  # monotonic seconds up to which it waits for the worker
+        self.forlorn = False  # something was given up in the present trouble
         self.waiting: deque[AudioChunk] = deque()
         self.trouble = ""  # why audio waits: the reason of the gap if some must be skipped
         self.blame = ""  # the last trouble
@@ -94,16 +118,34 @@ class _Run:
             whole = self._live() and self._seconds() > self.core.step + BEHIND
             while self.waiting and (self.core.unjudged() is None or (whole and not self.trouble)):
                 if self.core.speaking and self.core.hole(self.waiting[0]) > LONG_HOLE:
-                    await self._close()
+                    await self._close(clock.now() + GIVE_UP)
                 chunk = self.waiting.popleft()
                 self._tell(self.core.feed(chunk, blame=self._reason(chunk, "packet_loss")))
+            if self.flush is not None and (not self.waiting or (self.trouble and clock.now() >= self.patience)):
+                await self._flushed(self.flush)
+                continue
             if self.step is not None:
                 self.core.step = self.step()
             while await self._judge():
                 pass
+            if self.core.speaking and self.hangover < PAUSE and self.quiet * VAD_WINDOW >= self.hangover * SAMPLE_RATE:
+                await self._close(clock.now() + GIVE_UP)
             await self._decode()
             self._tell(self.core.ended())
-        await self._close()
+        await self._close(clock.now() + GIVE_UP)
+
+    async def _flushed(self, flush: Flush) -> None:
+        """Close the utterance at once: the decode that closes it takes the place of the step that may be due."""
+        await self._close(self.patience)
+        self.flush = None
+        self.hotwords = " ".join(flush.vocabulary)
+        self._listen(flush.hangover)
+        flush.done()
+
+    def _listen(self, hangover: float) -> None:
+        """Let so many seconds of silence end an utterance. The core ends none before its pause is settled: a shorter one is ended here."""
+        self.hangover = hangover
+        self.core.settings = self.settings.model_copy(update={"hangover": max(PAUSE, hangover)})
 
     def _tell(self, units: Sequence[Unit]) -> None:
         for unit in units:
@@ -117,14 +159,21 @@ class _Run:
         """Wait for audio if there is none; take what there is if the source is live. False: the end."""
         if self.core.unjudged() is not None and self.trouble:
             await self._pause()
-            if not len(self.chunks) and self.until - self.since > GIVE_UP:
+            if self.flush is None and not len(self.chunks) and self.until - self.since > GIVE_UP:
                 return False  # no worker and no audio: nobody will miss us
+        if self.flush is not None:
+            return True
         try:
-            if (not self.waiting and self.core.unjudged() is None) or (len(self.chunks) and self._live()):
-                for chunk in await self.chunks.take():
-                    self.waiting.extend(_pieces(chunk))
+            if not self.taken and ((not self.waiting and self.core.unjudged() is None) or (len(self.chunks) and self._live())):
+                self.taken.extend(await self.chunks.take())
         except Closed:
             return False
+        while self.taken and self.flush is None:
+            item = self.taken.popleft()
+            if isinstance(item, Flush):
+                self.flush, self.patience = item, clock.now() + (0.0 if self.forlorn else GIVE_UP)
+            else:
+                self.waiting.extend(_pieces(item))
         return True
 
     def _seconds(self) -> float:
@@ -165,7 +214,7 @@ class _Run:
             self.trouble = self.blame = "worker_restart" if isinstance(error, WorkerError) else self.trouble or "overload"
             return None
         if self.trouble:
-            self.trouble, self.pause, self.until = "", RETRY_FIRST, clock.now()
+            self.trouble, self.pause, self.until, self.forlorn = "", RETRY_FIRST, clock.now(), False
         return result
 
     async def _judge(self) -> bool:
@@ -181,6 +230,8 @@ class _Run:
             return False
         self.vad_seconds += clock.now() - began
         self.core.vad_state = result["state"]
+        for probability in result["probability"]:
+            self.quiet = self.quiet + 1 if probability < SPEECH_OFF else 0
         self._tell(self.core.judged(result["probability"]))
         return True
 
@@ -233,18 +284,20 @@ class _Run:
         self.core.language = self.language.code
         return True
 
-    async def _close(self) -> None:
-        """Decode what is left and end the utterance."""
-        deadline = clock.now() + GIVE_UP
+    async def _close(self, patience: float) -> None:
+        """Decode what is left and end the utterance; what no worker has taken by `patience` (monotonic seconds) is given up."""
         while True:
             while await self._judge() or await self._decode(closing=True):
                 pass
             if not self.trouble:
                 break
-            if clock.now() > deadline:
+            if clock.now() >= patience:
                 while self.waiting:
                     self._tell(self.core.feed(self.waiting.popleft(), blame=self.blame))
                 self._tell(self.core.abandoned(self.trouble))
+                while (rest := self.core.unjudged(VAD_WINDOW)) is not None:  # that it will not be heard has been told
+                    self.core.judged([0.0] * (len(rest) // VAD_WINDOW))
+                self.forlorn = True
                 return
             await self._pause()
         self._tell(self.core.ended(closing=True))

@@ -40,6 +40,7 @@ class Script:
     speaks: Callable[[int], str] = lambda number: "de"
     probable: float = -0.1  # mean log probability of a decode
     befores: list[str] = field(default_factory=list)
+    hotwords: list[str | None] = field(default_factory=list)
     seconds: float = 0.05  # that a decode takes
     asked: list[tuple[float, str, float]] = field(default_factory=list)  # (monotonic, op, seconds of samples)
     flying: int = 0
@@ -61,6 +62,7 @@ class Script:
                 most = max(sorted(set(spoken)), key=spoken.count)
                 return {"language": most, "probability": spoken.count(most) / len(spoken) - 0.05}
             self.befores.append(payload["before"])
+            self.hotwords.append(payload.get("hotwords"))
             words = self.words(samples, payload["language"])
             return {"words": words, "no_speech": 0.0, "log_probability": self.probable, "seconds": self.seconds}
         finally:
@@ -96,18 +98,26 @@ def told(
     live: bool = True,
     chunk_samples: int = CHUNK,
     lose: Callable[[float], str] = lambda at: "",
+    flushes: Sequence[tuple[float, transcribe.Flush]] = (),
+    watch: list[tuple[float, Unit]] | None = None,
     **more: Any,
 ) -> list[tuple[float, Unit]]:
-    """Every unit with the session time at which it came. lose(at): "" (keep), "marked" (silence put in) or "hole"."""
-    units: list[tuple[float, Unit]] = []
+    """Every unit with the session time at which it came. lose(at): "" (keep), "marked" (silence put in) or "hole".
+
+    flushes: by the session time of the first chunk behind them, in order. watch: takes the units as they come.
+    """
+    seams = list(flushes)
+    units: list[tuple[float, Unit]] = [] if watch is None else watch
 
     async def main() -> None:
-        box: Ring[AudioChunk] = Ring(ring)
+        box: Ring[AudioChunk | transcribe.Flush] = Ring(ring)
         zero = clock.now()
 
         async def speak() -> None:
             for start in range(0, len(samples), chunk_samples):
                 at, piece = start / SAMPLE_RATE, samples[start : start + chunk_samples]
+                while seams and at >= seams[0][0]:
+                    box.put(seams.pop(0)[1])
                 if live:
                     await clock.sleep(zero + at + len(piece) / SAMPLE_RATE - clock.now())
                 how = lose(at)
@@ -117,6 +127,8 @@ def told(
                         box.put(chunk)
                     else:
                         await box.put_when_room(chunk)
+            for _, seam in seams:
+                box.put(seam)
             box.close()
 
         async with asyncio.TaskGroup() as group:
@@ -384,6 +396,95 @@ def test_a_worker_that_never_comes_back_is_given_up_with_a_gap(virtual: asyncio.
     assert last.reason == "worker_restart"
     assert last.end == pytest.approx(20 * 0.32 + 1.0, abs=0.1)
     assert [unit.active for _, unit in units if isinstance(unit, Speech)][-1] is False
+
+
+# --- flushes ------------------------------------------------------------------------------------------------------
+
+
+class Seams:
+    """Flushes of a run; `done`: the session time at which each was done, and the stable words by then, of the `units` watched."""
+
+    def __init__(self, virtual: asyncio.Runner) -> None:
+        self.zero = virtual.get_loop().time()
+        self.done: list[tuple[float, list[str]]] = []
+        self.units: list[tuple[float, Unit]] = []
+
+    def at(
+        self, *seconds: float, hangover: float = SETTINGS.hangover, vocabulary: Sequence[str] = ()
+    ) -> list[tuple[float, transcribe.Flush]]:
+        return [(second, transcribe.Flush(self._done, vocabulary, hangover)) for second in seconds]
+
+    def _done(self) -> None:
+        self.done.append((clock.now() - self.zero, stable(self.units)))
+
+
+@pytest.mark.parametrize("live", [True, False])
+def test_a_flush_gives_every_word_before_it_and_the_time_line_goes_on(virtual: asyncio.Runner, live: bool) -> None:
+    seams = Seams(virtual)
+    end = 12 * 0.32  # in the middle of speech
+    units = told(virtual, spoken((30, 1.0)), Script(), flushes=seams.at(end), live=live, watch=seams.units)
+    ((came, words),) = seams.done
+    assert words == numbers(12)
+    assert not live or came - end <= 0.2, "one decode, without waiting for a step or a pause"
+    assert stable(units) == numbers(30)
+    heard = {word.text: word for _, unit in units if isinstance(unit, Words) for word in unit.words[: unit.stable]}
+    assert heard["w30"].end == pytest.approx(30 * 0.32, abs=0.1)
+    assert [unit.active for _, unit in units if isinstance(unit, Speech)] == [True, False, True, False]
+
+
+def test_flushes_of_nothing_of_silence_and_one_upon_the_other_are_done_at_once_and_ask_no_decode(virtual: asyncio.Runner) -> None:
+    seams, role = Seams(virtual), Script()
+    units = told(virtual, spoken((0, 5.0)), role, flushes=seams.at(0.0, 0.0, 3.2, 3.2, 3.2, 9.0))
+    assert [round(came, 1) for came, _ in seams.done] == [0.0, 0.0, 3.2, 3.2, 3.2, 5.0]
+    assert units == []
+    assert {op for _, op, _ in role.asked} == {"vad"}
+
+
+def test_a_flush_while_the_worker_is_away_is_done_with_a_gap_and_the_next_ones_do_not_wait_again(virtual: asyncio.Runner) -> None:
+    seams = Seams(virtual)
+    role = Script(fails=away(3.0, 30.0, WorkerError))
+    settings = SETTINGS.model_copy(update={"backlog_seconds": 60.0})
+    flushes = seams.at(6.4, 6.4, 7.04)
+    units = told(virtual, spoken((120, 1.0)), role, settings=settings, flushes=flushes, watch=seams.units)
+    times = [came for came, _ in seams.done]
+    assert times[0] == pytest.approx(6.4 + transcribe.GIVE_UP, abs=transcribe.RETRY_MOST + 0.1)
+    assert times[2] - times[0] <= 3 * transcribe.RETRY_MOST
+    gaps = [unit for _, unit in units if isinstance(unit, Gap)]
+    assert {gap.reason for gap in gaps} == {"worker_restart"}
+    heard = stable(units)
+    assert len(set(heard)) == len(heard), "what was given up does not come after all"
+    assert heard[-30:] == numbers(120)[-30:]
+    missing = [0.32 * int(word[1:]) for word in numbers(120) if word not in heard]
+    assert all(any(gap.start - 0.7 <= end <= gap.end + 0.7 for gap in gaps) for end in missing), "a word was lost without a gap"
+
+
+def test_a_flush_waits_for_a_worker_that_comes_back_and_loses_no_word(virtual: asyncio.Runner) -> None:
+    seams = Seams(virtual)
+    units = told(virtual, spoken((30, 1.0)), Script(fails=away(3.0, 8.0, WorkerError)), flushes=seams.at(6.4), watch=seams.units)
+    ((_, words),) = seams.done
+    assert words == numbers(20)
+    assert stable(units) == numbers(30)
+    assert not [unit for _, unit in units if isinstance(unit, Gap)]
+
+
+def test_what_holds_from_a_flush_on_is_what_it_says(virtual: asyncio.Runner) -> None:
+    seams, role = Seams(virtual), Script()
+    samples = spoken((6, 0.9), (6, 0.9), (6, 2.0))  # each 2.82 s
+    units = told(virtual, samples, role, flushes=seams.at(2.8, hangover=1.5, vocabulary=("Zürich", "Anna")))
+    assert [unit.active for _, unit in units if isinstance(unit, Speech)] == [True, False, True, False], "0.9 s end only the first"
+    assert stable(units) == numbers(18)
+    assert None in role.hotwords
+    assert role.hotwords[-1] == "Zürich Anna"
+
+
+@pytest.mark.parametrize("hangover", [0.1, 0.2])
+def test_a_short_hangover_ends_an_utterance_soon_with_all_its_words(virtual: asyncio.Runner, hangover: float) -> None:
+    settings = SETTINGS.model_copy(update={"hangover": hangover, "step": 1.3})
+    units = told(virtual, spoken((5, 0.6), (8, 0.6), (6, 2.0)), Script(), settings=settings)
+    assert stable(units) == numbers(19)
+    stopped = [came - unit.at for came, unit in units if isinstance(unit, Speech) and not unit.active]
+    assert len(stopped) == 3
+    assert max(stopped) <= hangover + 0.25
 
 
 # --- real weights -------------------------------------------------------------------------------------------------
