@@ -14,7 +14,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from streamsvc.types import Cue, Word, Words
+from streamsvc.types import SPACELESS, Cue, Translation, Word, Words
+
+Shown = Cue | Translation  # what the formats write
 
 WIDTH, LINES = 42, 2  # characters, lines
 SHORTEST, LONGEST = 1.0, 7.0  # seconds
@@ -22,6 +24,7 @@ SPEED = 20.0  # characters a second
 SENTENCE = 15  # characters: a shorter sentence waits for the next one, so that "Yes." is no cue of its own
 FRESH = 1.2  # seconds: a full cue is cut at punctuation only this far back, so that its last word is not old
 ENDS, CLAUSES = (".", "!", "?", "。", "！", "？"), (",", ";", ":", "—", "、", "，")
+_NO_BLANK = re.compile(rf"(?<=[{SPACELESS}]) | (?=[{SPACELESS}])")
 ABBREVIATIONS = frozenset({"mr.", "mrs.", "ms.", "dr.", "st.", "prof.", "no.", "vs.", "jr.", "sr."})
 
 
@@ -88,8 +91,8 @@ class Cues:
 
 
 def text_of(words: Sequence[Word]) -> str:
-    """The words as one line of text."""
-    return " ".join(word.text for word in words)
+    """The words as one line of text, with blanks where their script has some."""
+    return _NO_BLANK.sub("", " ".join(word.text for word in words))
 
 
 def fits(words: Sequence[Word]) -> bool:
@@ -125,7 +128,7 @@ def _clause(words: Sequence[Word]) -> int:
 # --- formats ------------------------------------------------------------------------------------------------------
 
 
-def timed(cues: Sequence[Cue]) -> Iterator[tuple[float, float, Cue]]:
+def timed(cues: Sequence[Shown]) -> Iterator[tuple[float, float, Shown]]:
     """Closed cues with the times at which they are shown: sorted, end after start, never overlapping. Seconds."""
     closed = sorted((cue for cue in cues if cue.final), key=lambda cue: cue.start)
     starts: list[float] = []
@@ -138,26 +141,55 @@ def timed(cues: Sequence[Cue]) -> Iterator[tuple[float, float, Cue]]:
         yield start, max(end, start + 0.001), cue
 
 
-def to_vtt(cues: Sequence[Cue]) -> str:
+def to_vtt(cues: Sequence[Shown]) -> str:
     """WebVTT (W3C): whole and valid at every instant."""
-    blocks = ["WEBVTT\n"]
-    for start, end, cue in timed(cues):
-        blocks.append(
-            f"{stamp(start, '.')} --> {stamp(end, '.')}\n" + "\n".join(html.escape(line, quote=False) for line in _shown(cue)) + "\n"
-        )
-    return "\n".join(blocks)
+    return "\n".join([VTT_HEAD, *(vtt_block(start, end, cue.text) for start, end, cue in timed(cues))])
 
 
-def to_srt(cues: Sequence[Cue]) -> str:
-    """SubRip. The format cannot escape: players take <b> for markup, so angle brackets become single quotation marks."""
-    blocks = []
-    for number, (start, end, cue) in enumerate(timed(cues), 1):
-        text = "\n".join(line.replace("<", "\u2039").replace(">", "\u203a") for line in _shown(cue))
-        blocks.append(f"{number}\n{stamp(start, ',')} --> {stamp(end, ',')}\n{text}\n")
-    return "\n".join(blocks)
+def to_srt(cues: Sequence[Shown]) -> str:
+    """SubRip: whole and valid at every instant."""
+    return "\n".join(srt_block(number, start, end, cue.text) for number, (start, end, cue) in enumerate(timed(cues), 1))
 
 
-def to_json(cues: Sequence[Cue]) -> list[dict[str, Any]]:
+class Following:
+    """The same formats cue by cue, as the cues close: what is written is never changed.
+
+    Nobody knows yet when the next cue begins, so a cue is shown for as long as it was spoken, at least SHORTEST, and the next one
+    after that. The pieces joined are a whole, valid file at every instant.
+
+    Args:
+        form: "vtt" or "srt".
+    """
+
+    def __init__(self, form: str) -> None:
+        self.head = VTT_HEAD if form == "vtt" else ""
+        self._vtt = form == "vtt"
+        self._count, self._end = 0, 0.0
+
+    def write(self, start: float, end: float, text: str) -> str:
+        """The next cue as text: spoken from `start` to `end`, in session seconds."""
+        start = max(round(start, 3), self._end)
+        self._end = end = max(round(end, 3), start + SHORTEST)
+        self._count += 1
+        block = vtt_block(start, end, text) if self._vtt else srt_block(self._count, start, end, text)
+        return f"\n{block}" if self._vtt or self._count > 1 else block
+
+
+VTT_HEAD = "WEBVTT\n"
+
+
+def vtt_block(start: float, end: float, text: str) -> str:
+    """One cue of a WebVTT file; times in seconds."""
+    return f"{stamp(start, '.')} --> {stamp(end, '.')}\n" + "\n".join(html.escape(line, quote=False) for line in _shown(text)) + "\n"
+
+
+def srt_block(number: int, start: float, end: float, text: str) -> str:
+    """One cue of a SubRip file. The format cannot escape: players take <b> for markup, so angle brackets become quotation marks."""
+    lines = "\n".join(line.replace("<", "\u2039").replace(">", "\u203a") for line in _shown(text))
+    return f"{number}\n{stamp(start, ',')} --> {stamp(end, ',')}\n{lines}\n"
+
+
+def to_json(cues: Sequence[Shown]) -> list[dict[str, Any]]:
     """Closed cues with their words, as JSON values; times in seconds."""
     return [
         {
@@ -182,6 +214,6 @@ def stamp(seconds: float, mark: str) -> str:
     return f"{hours:02}:{minutes:02}:{milliseconds // 1000:02}{mark}{milliseconds % 1000:03}"
 
 
-def _shown(cue: Cue) -> list[str]:
-    """The cue's lines, without the characters that no subtitle may hold; never empty."""
-    return wrap("".join(char if char.isprintable() else " " for char in cue.text)) or ["…"]
+def _shown(text: str) -> list[str]:
+    """A cue's lines, without the characters that no subtitle may hold; never empty."""
+    return wrap("".join(char if char.isprintable() else " " for char in text)) or ["…"]

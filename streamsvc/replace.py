@@ -11,11 +11,9 @@ import re
 from collections.abc import Mapping
 from dataclasses import replace
 
-from streamsvc.types import Word, Words
+from streamsvc.types import SPACELESS, Word, Words
 
-# Written without blanks, and every character is a word: Thai to Myanmar, kana, Han.
-_SPACELESS = "\u0e00-\u109f\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"
-_BLANKS = re.compile(rf"(?<=[{_SPACELESS}])\s+|\s+(?=[{_SPACELESS}])")
+_BLANKS = re.compile(rf"(?<=[{SPACELESS}])\s+|\s+(?=[{SPACELESS}])")
 _EDGES = re.compile(r"^(\W*)(.*?)([^\w+#]*)$", re.DOTALL)  # C++ and C# keep their signs
 
 
@@ -73,7 +71,7 @@ def _plain(text: str) -> str:
 
 def _cut(phrase: str, size: int) -> bool:
     """Whether a word may end behind the first `size` characters."""
-    return phrase[size] == " " or bool(re.match(rf"[{_SPACELESS}]", phrase[size])) or bool(re.match(rf"[{_SPACELESS}]", phrase[size - 1]))
+    return phrase[size] == " " or bool(re.match(rf"[{SPACELESS}]", phrase[size])) or bool(re.match(rf"[{SPACELESS}]", phrase[size - 1]))
 
 
 def _edges(text: str) -> tuple[str, str, str]:

@@ -16,7 +16,7 @@ import structlog
 import uvicorn
 from fastapi import APIRouter, Depends, FastAPI, Query, Request, Response, WebSocket, WebSocketDisconnect
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse, StreamingResponse
+from fastapi.responses import FileResponse, JSONResponse, StreamingResponse
 from fastapi.staticfiles import StaticFiles
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
@@ -24,9 +24,9 @@ from starlette.middleware.base import RequestResponseEndpoint
 from starlette.websockets import WebSocketState
 
 import streamsvc
-from streamsvc import captions, metrics, push, schema
+from streamsvc import metrics, push, schema, subtitles
 from streamsvc.auth import SUBPROTOCOL, need
-from streamsvc.config import Settings
+from streamsvc.config import Phrases, Settings
 from streamsvc.errors import InvalidRequest, NotFound, StreamsvcError, TooLarge
 from streamsvc.ingest import whip
 from streamsvc.publish import Subscription
@@ -60,6 +60,8 @@ class NewSession(BaseModel):
     speed: float | Literal["max"] = 1.0
     language: str | None = Field(None, max_length=16)
     vocabulary: list[str] = Field(default_factory=list, max_length=200)
+    translate: bool | None = Field(None, description="captions in English too; needs a multilingual model")
+    replace: Phrases = Field(default_factory=dict, description="phrases of captions -> how they are to be written")
     no_store: bool = False
 
 
@@ -89,6 +91,7 @@ def build(service: Service) -> FastAPI:
     app = FastAPI(title="streamsvc", version=streamsvc.__version__, description=streamsvc.__doc__ or "", redoc_url=None)
     app.state.service = service
     app.include_router(_sessions(service))
+    app.include_router(subtitles.router(service, Depends(_allowed(service, "subscribe"))))
     app.include_router(_operations(service))
     app.include_router(whip.router(_Whip(service)))
     app.include_router(wire.router(service))
@@ -176,6 +179,8 @@ def _sessions(service: Service) -> APIRouter:
             speed=None if body.speed == "max" else float(body.speed),
             language=body.language,
             vocabulary=body.vocabulary,
+            translate=body.translate,
+            replace=body.replace,
             no_store=body.no_store,
             roots=service.settings.server.sources,
         )
@@ -212,17 +217,6 @@ def _sessions(service: Service) -> APIRouter:
             told = {"start": hit.start, "end": hit.end, "kind": hit.kind, "text": hit.text, "score": hit.score}
             found.append(told | ({"frame_url": session.frame_url(hit.frame)} if hit.frame in kept and hit.frame is not None else {}))
         return found
-
-    @router.get("/{session_id}/captions.{form}", dependencies=[subscribe])
-    async def subtitles(session_id: str, form: Literal["vtt", "srt", "json"]) -> Response:
-        """All closed captions so far: a whole, valid file at every instant."""
-        cues = service.find(session_id).cues
-        if form == "json":
-            return JSONResponse(captions.to_json(cues))
-        text = captions.to_vtt(cues) if form == "vtt" else captions.to_srt(cues)
-        return PlainTextResponse(
-            text, media_type="text/vtt" if form == "vtt" else "application/x-subrip", headers={"Cache-Control": "no-cache"}
-        )
 
     @router.get("/{session_id}/frames/{at}.jpg", dependencies=[subscribe])
     async def frame(session_id: str, at: float) -> Response:
@@ -364,7 +358,7 @@ async def _event_socket(
             return
         async with asyncio.TaskGroup() as both:
             sending = both.create_task(_send_events(socket, session, subscription, epoch, after))
-            receiving = both.create_task(_receive(socket, session, subscription, grants))
+            receiving = both.create_task(_receive(service, socket, session, subscription, grants))
             sending.add_done_callback(lambda _: receiving.cancel())
             receiving.add_done_callback(lambda _: sending.cancel())
     except* (WebSocketDisconnect, RuntimeError, OSError):
@@ -395,17 +389,17 @@ async def _send_events(socket: WebSocket, session: Session, subscription: Subscr
         await socket.close(error.close_code, error.code)
 
 
-async def _receive(socket: WebSocket, session: Session, subscription: Subscription, grants: Grants) -> None:
+async def _receive(service: Service, socket: WebSocket, session: Session, subscription: Subscription, grants: Grants) -> None:
     """Client messages; a bad one is answered with an error event and changes nothing else."""
     while socket.client_state is WebSocketState.CONNECTED:
         text = await socket.receive_text()
         try:
-            _message(text, session, subscription, grants)
+            _message(service, text, session, subscription, grants)
         except StreamsvcError as error:
             _tell(subscription, session, "error", error.body())
 
 
-def _message(text: str, session: Session, subscription: Subscription, grants: Grants) -> None:
+def _message(service: Service, text: str, session: Session, subscription: Subscription, grants: Grants) -> None:
     if len(text) > session.settings.limits.message_bytes:
         raise TooLarge(f"a message has at most {session.settings.limits.message_bytes} bytes")
     try:
@@ -432,8 +426,15 @@ def _message(text: str, session: Session, subscription: Subscription, grants: Gr
                 client=subscription.client,
                 image=_image(message.get("image")) if isinstance(message.get("image"), str) else None,
             )
+        case "session.update":
+            need(grants, session.id, "publish")
+            language = message.get("language")
+            if set(message) != {"type", "language"} or not isinstance(language, str | None):
+                raise InvalidRequest("session.update has a language, or null: it is to be detected", code="bad_update")
+            service.update(session.id, language)
         case kind:
-            raise InvalidRequest(f"{str(kind)[:64]!r} is no message type; there are question.ask and ping", code="unknown_type")
+            told = f"{str(kind)[:64]!r} is no message type; there are question.ask, session.update and ping"
+            raise InvalidRequest(told, code="unknown_type")
 
 
 def _tell(subscription: Subscription, session: Session, kind: str, body: Mapping[str, Any]) -> None:

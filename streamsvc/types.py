@@ -22,6 +22,10 @@ from numpy.typing import NDArray
 
 SAMPLE_RATE = 16_000  # Hz, of every AudioChunk
 
+SPACELESS = (
+    "\u0e00-\u109f\u3001-\u30ff\u3400-\u9fff\uf900-\ufaff\uff01-\uff20"  # written without blanks: Thai to Myanmar, kana, Han (in a regex)
+)
+
 Kind = Literal["audio", "video"]
 Stages = Mapping[str, float]  # seconds spent per stage, e.g. {"decode": 0.004, "asr": 0.11}
 
