@@ -52,6 +52,10 @@ class Models:
 
     def roles(self) -> Roles:
         hear = {"vad": self._op("vad", self._vad), "transcribe": self._op("transcribe", self._transcribe)}
+        hear |= {
+            "detect_language": self._op("detect_language", lambda payload: {"language": "it", "probability": 1.0}),
+            "translate": self._op("translate", lambda payload: {"text": "The the.", "no_speech": 0.0, "log_probability": -0.1}),
+        }
         see = {"look": self._op("look", self._look), "read": self._op("read", self._read)}
         think = {"generate": StreamOp(self._generate)}
         return Roles(Local(Engine(hear)), Local(Engine(see)), Local(Engine(think)))
@@ -125,12 +129,19 @@ async def send(session: Session, frames: list[EncodedFrame]) -> None:
         session.tap(replace(frame, at=start - zero + frame.at, arrived=clock.now()))
 
 
-def make(models: Models | None = None, *, lossless: bool = False, sees: bool = True, **groups: dict[str, Any]) -> Session:
-    """A session that keeps everything in memory. On a `Threadless` loop."""
+def make(
+    models: Models | None = None,
+    *,
+    lossless: bool = False,
+    sees: bool = True,
+    speech: dict[str, Any] | None = None,
+    **groups: dict[str, Any],
+) -> Session:
+    """A session that keeps everything in memory. `speech`: its language, translate and replace. On a `Threadless` loop."""
     settings = config.load(None, **groups)
     store = Store(None, events=1000, frames=100)
     media = ThreadPoolExecutor(1)  # never used: it starts no thread before the first submit
-    return Session("s", settings, (models or Models()).roles(), store, media, lossless=lossless, sees=sees)
+    return Session("s", settings, (models or Models()).roles(), store, media, lossless=lossless, sees=sees, **(speech or {}))
 
 
 class Playing:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from streamsvc import captions
 from streamsvc.captions import Cues, timed, to_json, to_srt, to_vtt, wrap
-from streamsvc.types import Cue, Word, Words
+from streamsvc.types import Cue, Translation, Word, Words
 
 
 def spoken(text: str, start: float = 0.0, pace: float = 0.3) -> tuple[Word, ...]:
@@ -134,3 +134,44 @@ def test_a_short_cue_is_shown_for_a_second_and_a_long_text_long_enough_to_read()
 def test_json_holds_the_words() -> None:
     (cue,) = to_json(made([(1.0, 0.5, "Hallo")]))
     assert cue["words"] == [{"text": "Hallo", "start": 1.0, "end": 1.5, "probability": 1.0}]
+
+
+# --- cue by cue -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("form", ["vtt", "srt"])
+@given(st.lists(st.tuples(st.floats(0, 50), st.floats(0.01, 8), st.text(min_size=1, max_size=90)), max_size=12))
+def test_what_is_written_cue_by_cue_is_a_valid_file_at_every_instant(form: str, spoken: list[tuple[float, float, str]]) -> None:
+    following = captions.Following(form)
+    file, last = following.head, 0.0
+    for number, (start, seconds, text) in enumerate(spoken, 1):
+        file += following.write(start, start + seconds, text)
+        assert file.endswith("\n")
+        assert len(file.split("\n\n")) == number + (form == "vtt")
+        (first, second), *_ = re.findall(r"([\d:,.]+) --> ([\d:,.]+)", file.split("\n\n")[-1])
+        assert seconds_of(second) > seconds_of(first) >= last, "sorted, and never two at once"
+        last = seconds_of(second)
+    assert form != "vtt" or file.startswith("WEBVTT\n")
+
+
+def seconds_of(stamp: str) -> float:
+    hours, minutes, rest = stamp.replace(",", ".").split(":")
+    return 3600 * int(hours) + 60 * int(minutes) + float(rest)
+
+
+def test_cues_written_one_by_one_have_the_form_of_the_whole_file() -> None:
+    cues = [Cue("s", "main", at, 0.0, text, spoken("x", at, 1.5), 1, True) for at, text in ((1.0, "one <b>"), (4.0, "two"))]
+    for form, whole in (("vtt", to_vtt(cues)), ("srt", to_srt(cues))):
+        following = captions.Following(form)
+        assert following.head + "".join(following.write(cue.start, cue.end, cue.text) for cue in cues) == whole
+
+
+def test_scripts_without_blanks_get_none() -> None:
+    assert captions.text_of(spoken("東 京 は 7 時 です。 はい")) == "東京は7時です。はい"
+    assert captions.text_of(spoken("so it goes")) == "so it goes"
+
+
+def test_a_translation_is_written_like_a_cue_and_has_no_words() -> None:
+    unit = Translation("s", "main", 1.0, 0.0, "e.1", "Good day", "en", 1.0, 2.5)
+    assert to_vtt([unit]) == "WEBVTT\n\n00:00:01.000 --> 00:00:02.500\nGood day\n"
+    assert to_json([unit]) == [{"start": 1.0, "end": 2.5, "text": "Good day", "language": "en", "words": []}]

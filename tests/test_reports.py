@@ -11,7 +11,7 @@ import pytest
 from streamsvc import schema
 from streamsvc.config import Budget
 from streamsvc.reports import Report, bodies
-from streamsvc.types import Answer, Box, Cue, Event, Evidence, Scene, ScreenText, Sight, Tag, TextLine, Word
+from streamsvc.types import Answer, Box, Cue, Event, Evidence, Scene, ScreenText, Sight, Tag, TextLine, Translation, Word
 
 HEAD: dict[str, Any] = {"session": "0.a", "track": "main", "at": 1.0, "arrived": 5.0}
 WORDS = (Word("Once", 0.5, 0.9, 1.0000002), Word("upon", 0.9, 1.3, 0.5))
@@ -19,6 +19,7 @@ EVIDENCE = (Evidence(1.0, 2.0, "speech", "Once upon"), Evidence(1.0, 2.0, "sight
 UNITS: list[tuple[str, Any]] = [
     ("caption.final", Cue(**HEAD, text="Once upon", words=WORDS, stable=2, final=True)),
     ("caption.partial", Cue(**HEAD, text="Once upon", words=WORDS, stable=1, final=False)),
+    ("caption.translation", Translation(**HEAD, of="e.1", text="Once", language="en", start=1.0, end=2.0)),
     ("scene.caption", Scene(**HEAD, text="A cat.", start=1.0, end=2.0, evidence=EVIDENCE)),
     ("answer.done", Answer("q", "Yes.", supported=True, evidence=EVIDENCE)),
     ("sight.ready", Sight(**HEAD, embedding=np.ones(3, np.float32), tags=(Tag("cat", 0.9),), boxes=(Box("cat", 0.8, 0.1, 0.2, 0.3, 0.4),))),
@@ -36,7 +37,7 @@ def test_a_unit_becomes_a_body_that_the_schema_accepts(kind: str, unit: Any) -> 
 
 
 def test_evidence_with_a_frame_gets_its_address() -> None:
-    body = bodies(UNITS[2][1], lambda at: f"/frames/{at}.jpg")
+    body = bodies(UNITS[3][1], lambda at: f"/frames/{at}.jpg")
     assert [item.get("url") for item in body["evidence"]] == [None, "/frames/1.5.jpg"]
 
 

@@ -1,0 +1,168 @@
+"""Cues of other languages become English from their own audio; what cannot be done in time is counted and costs nothing else."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from engines import Engine, asr
+from streamsvc import clock, metrics, translate
+from streamsvc.config import Models
+from streamsvc.errors import DeadlineMissed, StreamsvcError, WorkerError
+from streamsvc.recording import read
+from streamsvc.translate import Translator
+from streamsvc.types import SAMPLE_RATE, AudioChunk, Cue, Translation, Word
+from streamsvc.worker import Local
+
+
+@dataclass
+class Interpreter:
+    """A hear role: the text is the seconds of audio that it was given, by the value of the samples."""
+
+    seconds: float = 0.5
+    error: StreamsvcError | None = None
+    unsure: bool = False
+    asked: list[dict[str, Any]] = field(default_factory=list)
+    flying: int = 0
+
+    async def call(self, op: str, payload: dict[str, Any], *, deadline_in_s: float, affinity: str = "") -> dict[str, Any]:
+        assert op == "translate"
+        self.flying += 1
+        assert self.flying == 1, "one request at a time"
+        self.asked.append(payload)
+        await clock.sleep(self.seconds)
+        self.flying -= 1
+        if self.error is not None:
+            raise self.error
+        heard = " ".join(str(int(second)) for second in np.unique(payload["samples"]))
+        doubt = {"no_speech": 0.9, "log_probability": -2.0} if self.unsure else {"no_speech": 0.1, "log_probability": -0.3}
+        return {"text": heard, **doubt}
+
+
+def second(number: int) -> AudioChunk:
+    """A second of audio whose samples are its number."""
+    return AudioChunk("s", "main", float(number), 100.0 + number, np.full(SAMPLE_RATE, number, np.float32))
+
+
+def cue(start: float, end: float, language: str = "de") -> Cue:
+    return Cue("s", "main", start, 100.0 + end, "etwas", (Word("etwas", start, end),), 1, True, language)
+
+
+def count(how: str) -> float:
+    return float(metrics.deadline_missed.labels("translate", how)._value.get())
+
+
+def played(virtual: asyncio.Runner, role: Any, story: Callable[[Translator], Any], **options: Any) -> list[Translation]:
+    """What comes out of a translator while the story is told."""
+    done: list[Translation] = []
+
+    async def main() -> None:
+        translator = Translator(role, done.append, **options)
+        async with asyncio.TaskGroup() as group:
+            running = group.create_task(translator.run())
+            await story(translator)
+            translator.close()
+            await running
+
+    virtual.run(main())
+    return done
+
+
+def test_a_cue_is_translated_from_its_own_audio_and_keeps_its_times(virtual: asyncio.Runner) -> None:
+    async def story(translator: Translator) -> None:
+        for number in range(10):
+            await translator.hear(second(number))
+        translator.put(cue(3.5, 5.5), "e.7")
+
+    role = Interpreter()
+    (unit,) = played(virtual, role, story, beam=3)
+    assert (unit.of, unit.text, unit.language, unit.start, unit.end) == ("e.7", "3 4 5", "en", 3.5, 5.5)
+    assert unit.arrived == 105.5
+    assert unit.stages["translate"] == pytest.approx(0.5)
+    assert (role.asked[0]["language"], role.asked[0]["beam"]) == ("de", 3)
+
+
+@pytest.mark.parametrize(("language", "wanted"), [("en", True), ("de", False)])
+def test_english_and_what_nobody_wants_is_not_translated(virtual: asyncio.Runner, language: str, wanted: bool) -> None:
+    async def story(translator: Translator) -> None:
+        await translator.hear(second(0))
+        translator.put(cue(0.1, 0.9, language), "e.1")
+
+    role = Interpreter()
+    assert played(virtual, role, story, wanted=wanted) == []
+    assert role.asked == []
+
+
+def test_of_too_many_cues_the_oldest_are_dropped_and_counted(virtual: asyncio.Runner) -> None:
+    async def story(translator: Translator) -> None:
+        await translator.hear(second(0))
+        for number in range(translate.WAITING + 3):
+            translator.put(cue(0.1, 0.9), f"e.{number}")
+
+    before = count("dropped")
+    units = played(virtual, Interpreter(), story)
+    assert [unit.of for unit in units] == [f"e.{number}" for number in range(3, translate.WAITING + 3)]
+    assert count("dropped") - before == 3
+
+
+def test_a_source_that_can_wait_waits_for_its_translations(virtual: asyncio.Runner) -> None:
+    async def story(translator: Translator) -> None:
+        for number in range(30):
+            await translator.hear(second(number))
+            translator.put(cue(number + 0.3, number + 0.7), f"e.{number}")
+
+    units = played(virtual, Interpreter(seconds=3.0), story, lossless=True)
+    assert [unit.text for unit in units] == [str(number) for number in range(30)]
+
+
+def test_old_audio_is_forgotten_and_its_cue_stays_as_it_is(virtual: asyncio.Runner) -> None:
+    async def story(translator: Translator) -> None:
+        for number in range(int(translate.KEPT) + 10):
+            await translator.hear(second(number))
+        assert len(translator._audio) <= translate.KEPT + 2
+        translator.put(cue(1.0, 2.0), "e.1")
+
+    before = count("forgotten")
+    assert played(virtual, Interpreter(), story) == []
+    assert count("forgotten") - before == 1
+
+
+@pytest.mark.parametrize(
+    ("role", "how"),
+    [
+        (Interpreter(error=WorkerError("gone")), "skipped"),
+        (Interpreter(error=DeadlineMissed("late")), "skipped"),
+        (Interpreter(unsure=True), "unheard"),
+    ],
+)
+def test_what_cannot_be_translated_is_counted_and_the_next_one_is_tried(virtual: asyncio.Runner, role: Interpreter, how: str) -> None:
+    async def story(translator: Translator) -> None:
+        await translator.hear(second(0))
+        translator.put(cue(0.1, 0.9), "e.1")
+        translator.put(cue(0.1, 0.9), "e.2")
+
+    before = count(how)
+    assert played(virtual, role, story) == []
+    assert (count(how) - before, len(role.asked)) == (2, 2)
+
+
+@pytest.mark.models
+@pytest.mark.media
+async def test_real_german_and_french_become_english(media: Path) -> None:
+    ops = asr.load({"models": Models().dir / "models", "model": "whisper-base", "workers": 1}).ops
+    for file, language, wanted in (("lp_de", "de", "room"), ("lp_fr", "fr", "consulate")):
+        samples = read(media / "multilingual" / f"{file}.flac")
+        done: list[Translation] = []
+        translator = Translator(Local(Engine(ops)), done.append, beam=3, lossless=True)
+        await translator.hear(AudioChunk("s", "main", 0.0, clock.now(), samples))
+        translator.put(cue(0.5, len(samples) / SAMPLE_RATE - 0.3, language), "e.1")
+        translator.close()
+        await translator.run()
+        (unit,) = done
+        assert wanted in unit.text.lower(), unit.text
