@@ -75,6 +75,43 @@ def test_sound_alone_and_pictures_alone_are_whole_sessions(stage: asyncio.Runner
     stage.run(main())
 
 
+# --- captions -------------------------------------------------------------------------------------------------------
+
+
+def test_captions_of_another_language_come_in_english_too_and_the_session_ends_after_them(stage: asyncio.Runner, tmp_path: Path) -> None:
+    async def main() -> None:
+        async with Playing(make(hear={"model": "whisper-base"}, speech={"translate": True})) as played:
+            played.session.attach(Sender(OPUS))
+            await send(played.session, [frame for frame in packets(tmp_path, 3.0) if frame.kind == "audio"])
+            played.session.end("ended")
+            events = await played.ended()
+        finals = [event for event in events if event["type"] == "caption.final"]
+        translations = [event for event in events if event["type"] == "caption.translation"]
+        assert {event["language"] for event in finals} == {"it"}
+        assert [(event["of"], event["text"], event["language"]) for event in translations] == [
+            (event["id"], "The the.", "en") for event in finals
+        ]
+        assert [unit.of for unit in played.session.translations] == [event["id"] for event in finals]
+        assert events[-1]["type"] == "session.closed"
+
+    stage.run(main())
+
+
+def test_phrases_are_replaced_wherever_captions_are_read(stage: asyncio.Runner, tmp_path: Path) -> None:
+    async def main() -> None:
+        async with Playing(make(speech={"replace": {"la la la": "trill"}})) as played:
+            played.session.attach(Sender(OPUS))
+            await send(played.session, [frame for frame in packets(tmp_path, 3.0) if frame.kind == "audio"])
+            played.session.end("ended")
+            events = await played.ended()
+        text = " ".join(event["text"] for event in events if event["type"] == "caption.final")
+        assert "trill" in text
+        assert "la la la" not in text.lower()
+        assert [cue.text for cue in played.session.cues] == [event["text"] for event in events if event["type"] == "caption.final"]
+
+    stage.run(main())
+
+
 # --- states ---------------------------------------------------------------------------------------------------------
 
 
