@@ -150,13 +150,15 @@ def memory(pid: int) -> list[int]:
 
 
 def end(process: subprocess.Popen[bytes]) -> None:
-    """End a process and all below it, if it still runs."""
+    """End a process and all below it, if it still runs; when this returns, they are gone."""
     if process.poll() is None:
-        for child in psutil.Process(process.pid).children(recursive=True):
+        below = psutil.Process(process.pid).children(recursive=True)
+        for each in below:
             with contextlib.suppress(psutil.Error):
-                child.kill()
+                each.kill()
         process.kill()
         process.wait()
+        psutil.wait_procs(below, timeout=5.0)
 
 
 # --- told ---------------------------------------------------------------------------------------------------------
