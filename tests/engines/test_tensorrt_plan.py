@@ -1,0 +1,277 @@
+"""A plan is built by calls that the real bindings would take, kept for one board and one set of versions, and never trusted beyond that.
+
+No GPU and no TensorRT here: everything runs against tests/engines/tensorrt_double.py, which knows the real signatures and enums.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import inspect
+import json
+import shutil
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import TensorProto, helper, numpy_helper
+
+from engines import tensorrt_context, tensorrt_plan
+from streamsvc.errors import ModelMissing, WorkerError
+from tests.engines.tensorrt_double import FIXTURE, Double, Torch, Wrong, on_gpu, specification
+
+
+def a_model(path: Path, factor: float = 2.0) -> Path:
+    """(n, 3, 4, 4) -> the mean of each channel times a factor, (n, 3)."""
+    given = helper.make_tensor_value_info("pixels", TensorProto.FLOAT, ["n", 3, 4, 4])
+    made = helper.make_tensor_value_info("means", TensorProto.FLOAT, ["n", 3])
+    nodes = [
+        helper.make_node("ReduceMean", ["pixels", "axes"], ["mean"], keepdims=0),
+        helper.make_node("Mul", ["mean", "factor"], ["means"]),
+    ]
+    constants = [
+        numpy_helper.from_array(np.array([2, 3], np.int64), "axes"),
+        numpy_helper.from_array(np.array(factor, np.float32), "factor"),
+    ]
+    graph = helper.make_graph(nodes, "means", [given], [made], constants)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10), str(path))
+    return path
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    return a_model(tmp_path / "model.onnx")
+
+
+@pytest.mark.skipif(
+    shutil.which("cc") is None or importlib.util.find_spec("tensorrt_bindings") is None, reason="needs a C compiler and the bindings"
+)
+def test_the_specification_is_what_the_bindings_say() -> None:
+    assert specification() == FIXTURE.read_text(), "write specification() into the fixture, and look at what has changed"
+
+
+def test_a_plan_is_built_once_and_kept(source: Path) -> None:
+    first, second = Double(), Double()
+    plan = tensorrt_plan.built(first, Torch(), source)
+    assert "Builder.build_serialized_network" in first.calls
+    assert tensorrt_plan.built(second, Torch(), source) == plan
+    assert second.calls == []
+    (folder,) = source.parent.glob("tensorrt-*")
+    told = json.loads((folder / "key.json").read_text())
+    assert (told["gpu"], told["capability"]) == ("NVIDIA Test", "9.0")
+    assert told["tensorrt"] == "11.4.0.106"
+    assert not list(source.parent.glob(".building-*"))
+
+
+@pytest.mark.parametrize("changed", ["gpu", "board", "driver", "release", "model", "recipe"])
+def test_a_plan_is_rebuilt_when_anything_differs(source: Path, changed: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    driver = tmp_path / "driver"
+    driver.write_text("NVRM version: 580\n")
+    monkeypatch.setattr(tensorrt_plan, "_DRIVER", driver)
+    before = tensorrt_plan.built(Double(), Torch(), source)
+    double, machine = Double(), Torch(gpu="NVIDIA Other") if changed == "gpu" else Torch(uuid="board-2") if changed == "board" else Torch()
+    if changed == "driver":
+        driver.write_text("NVRM version: 590\n")
+    elif changed == "release":
+        double.spec = {**double.spec, "version": "11.5.0.0"}
+    elif changed == "model":
+        a_model(source, factor=3.0)
+    elif changed == "recipe":
+        monkeypatch.setattr(tensorrt_plan, "RECIPE", "other")
+    after = tensorrt_plan.built(double, machine, source)
+    assert "Builder.build_serialized_network" in double.calls
+    assert (after == before) == (changed != "model")
+    assert len(list(source.parent.glob("tensorrt-*"))) == 1, "the old one is gone"
+
+
+@pytest.mark.parametrize("harm", ["other plan", "other key", "no key", "cut"])
+def test_a_plan_that_is_not_what_was_written_is_built_again(source: Path, harm: str) -> None:
+    plan = tensorrt_plan.built(Double(), Torch(), source)
+    (folder,) = source.parent.glob("tensorrt-*")
+    if harm == "other plan":
+        (folder / "plan").write_bytes(b"machine code of somebody else")
+    elif harm == "other key":
+        told = json.loads((folder / "key.json").read_text())
+        (folder / "key.json").write_text(json.dumps({**told, "uuid": "board-2"}))
+    elif harm == "no key":
+        (folder / "key.json").unlink()
+    else:
+        (folder / "plan").write_bytes(plan[:-1])
+    double = Double()
+    assert tensorrt_plan.built(double, Torch(), source) == plan
+    assert "Builder.build_serialized_network" in double.calls
+    assert tensorrt_plan.built(Double(), Torch(), source) == plan
+
+
+def test_timings_are_kept_for_the_next_build_and_those_of_another_board_are_not_used(source: Path) -> None:
+    plan, timings = tensorrt_plan.build(Double("a"), source, b"")
+    assert plan
+    same, other = Double("a"), Double("b")
+    assert tensorrt_plan.build(same, source, timings)[1] == timings
+    assert same.calls.count("IBuilderConfig.create_timing_cache") == 1
+    assert tensorrt_plan.build(other, source, timings)[1] != timings
+    assert other.calls.count("IBuilderConfig.create_timing_cache") == 2
+    tensorrt_plan.built(Double(), Torch(), source)
+    (kept,) = source.parent.glob("timings-*.cache")
+    assert kept.read_bytes() == b"timings of board"
+
+
+@pytest.mark.parametrize(("at", "told"), [("parse", "NonZero node_7: not supported"), ("profile", "batches"), ("build", "cannot build")])
+def test_what_tensorrt_refuses_is_told_and_leaves_nothing(source: Path, at: str, told: str) -> None:
+    double = Double()
+    double.refuses = at
+    with pytest.raises(WorkerError, match=told) as caught:
+        tensorrt_plan.built(double, Torch(), source)
+    assert caught.value.code == "plan_failed"
+    assert [path.name for path in source.parent.iterdir()] == ["model.onnx"]
+
+
+def test_without_a_gpu_that_is_what_is_said() -> None:
+    if torch.cuda.is_available():
+        pytest.skip("this machine has one")
+    with pytest.raises(ModelMissing, match="CUDA GPU") as caught:
+        tensorrt_plan.bindings()
+    assert caught.value.code == "no_gpu"
+
+
+def test_without_the_builder_library_that_is_what_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setitem(sys.modules, "tensorrt", None)
+    with pytest.raises(ModelMissing, match="builder library") as caught:
+        tensorrt_plan.bindings()
+    assert caught.value.code == "no_tensorrt"
+    lean, old = ModelType(), ModelType()
+    lean.__version__ = "11.4"  # the lean runtime has no Builder
+    old.__version__, old.Builder = "10.9", object
+    for module in (lean, old):
+        monkeypatch.setitem(sys.modules, "tensorrt", module)
+        with pytest.raises(ModelMissing, match="TensorRT 11 with its builder"):
+            tensorrt_plan.bindings()
+
+
+class ModelType(ModuleType):
+    """A module with attributes of ours."""
+
+    __version__: str
+    Builder: Any
+
+    def __init__(self) -> None:
+        super().__init__("tensorrt")
+
+
+# --- a wrong name, argument or enum fails -----------------------------------------------------------------------------
+
+
+def walk(plan: Any, context: Any, source: Path) -> None:
+    """Everything that both files ask of TensorRT, and what must come of it."""
+    double = Double("a")
+    built, timings = plan.build(double, source, b"")
+    assert timings == b"timings of a"
+    again = Double("b")
+    plan.build(again, source, timings)
+    assert again.calls.count("IBuilderConfig.set_timing_cache") == 2
+    double.refuses = "parse"
+    try:
+        plan.build(double, source, b"")
+    except WorkerError as error:
+        assert "NonZero node_7: not supported" in error.message
+    else:
+        raise AssertionError("a file that cannot be read was taken")
+    machine = Torch()
+    encoder = context.Context(Double("a"), machine, built)
+    for pictures in (torch.rand(32, 3, 4, 4), on_gpu(torch.rand(1, 3, 4, 4)), torch.rand(5, 3, 4, 4)):
+        told = encoder.host(encoder.encode(pictures))
+        assert torch.allclose(told.as_subclass(torch.Tensor), pictures.as_subclass(torch.Tensor).mean((2, 3)) * 2, atol=1e-5)
+
+
+def executed(module: ModuleType, tree: ast.Module, **given: Any) -> ModuleType:
+    """A module's source, changed, run as a module."""
+    made = ModuleType(module.__name__)
+    sys.modules[made.__name__], before = made, sys.modules[made.__name__]  # dataclasses look there
+    try:
+        exec(compile(ast.unparse(tree), "mutant", "exec"), made.__dict__)
+    finally:
+        sys.modules[made.__name__] = before
+    made.__dict__.update(given)
+    return made
+
+
+def _specified() -> tuple[set[str], set[str]]:
+    spec = json.loads(FIXTURE.read_text())
+    names = {name for kind in spec["classes"].values() for group in ("methods", "properties", "constants") for name in kind[group]}
+    enums = {*spec["enums"], *(name for members in spec["enums"].values() for name in members)}
+    return names | enums | set(spec["classes"]), {name for kind in spec["classes"].values() for name in kind["methods"]} | set(
+        spec["classes"]
+    )
+
+
+OURS = {"name", "shape", "dtype"}  # of torch's tensors and the board too, so that not every place of them is TensorRT's
+
+
+def mutants() -> list[Any]:
+    """(file, its changed tree): each name of TensorRT misspelt, each call with one argument more, and with one less."""
+    names, methods = _specified()
+    found = []
+    for module in (tensorrt_plan, tensorrt_context):
+        source = inspect.getsource(module)
+        for place, node in enumerate(ast.walk(ast.parse(source))):
+            changes: list[str] = []
+            if isinstance(node, ast.Attribute) and node.attr in names - OURS:
+                changes = ["name"]
+            elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in methods:
+                changes = ["more", "less"] if node.args else ["more"]
+            for change in changes:
+                tree = ast.parse(source)
+                spoilt: Any = list(ast.walk(tree))[place]
+                if change == "name":
+                    spoilt.attr += "s"
+                elif change == "more":
+                    spoilt.args.append(ast.Constant("one more"))
+                else:
+                    spoilt.args.pop()
+                what = ast.unparse(spoilt)[:60].replace("\n", " ")
+                found.append(pytest.param(module, tree, id=f"{module.__name__.rpartition('.')[2]}:{spoilt.lineno} {change} {what}"))
+    return found
+
+
+def test_the_walk_without_a_change_succeeds(source: Path) -> None:
+    walk(tensorrt_plan, tensorrt_context, source)
+
+
+@pytest.mark.parametrize(("module", "tree"), mutants())
+def test_a_wrong_name_or_argument_fails(module: ModuleType, tree: ast.Module, source: Path) -> None:
+    changed = executed(module, tree)
+    with pytest.raises((Wrong, AssertionError, WorkerError, TypeError, AttributeError, ValueError)):
+        walk(changed if module is tensorrt_plan else tensorrt_plan, changed if module is tensorrt_context else tensorrt_context, source)
+
+
+@pytest.mark.parametrize(
+    ("module", "right", "wrong"),
+    [
+        (tensorrt_plan, "MemoryPoolType.WORKSPACE", "MemoryPoolType.TACTIC_DRAM"),
+        (tensorrt_plan, "MemoryPoolType.WORKSPACE", "BuilderFlag.TF32"),
+        (tensorrt_plan, "(1, 8, 32)", "(8, 1, 32)"),
+        (tensorrt_plan, "(1, 8, 32)", "(1, 8, 16)"),
+        (tensorrt_plan, "(batch, *rest)", "rest"),
+        (tensorrt_plan, "set_timing_cache(cache, False)", "set_timing_cache(cache, True)"),
+        (tensorrt_plan, "str(source)", "source"),
+        (tensorrt_context, "DataType.FLOAT", "DataType.HALF"),
+        (tensorrt_context, "TensorIOMode.INPUT: []", "TensorIOMode.NONE: []"),
+        (tensorrt_context, "self._in, pixels.data_ptr()", "self._in, made.data_ptr()"),
+        (tensorrt_context, "self._out, made.data_ptr()", "self._out, pixels.data_ptr()"),
+        (tensorrt_context, "self._stream.cuda_stream", "asking.cuda_stream"),
+        (tensorrt_context, "self._stream.cuda_stream", "self._stream"),
+        (tensorrt_context, "tuple(pixels.shape)", "(1, *self.shape)"),
+    ],
+)
+def test_a_wrong_value_or_order_fails(module: ModuleType, right: str, wrong: str, source: Path) -> None:
+    text = inspect.getsource(module)
+    assert right in text
+    changed = executed(module, ast.parse(text.replace(right, wrong)))
+    with pytest.raises((Wrong, AssertionError, WorkerError, TypeError, ValueError, KeyError, RuntimeError)):
+        walk(changed if module is tensorrt_plan else tensorrt_plan, changed if module is tensorrt_context else tensorrt_context, source)
