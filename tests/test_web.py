@@ -454,6 +454,34 @@ def test_the_overlay_comes_back_by_itself_and_takes_one_language_only(open_page:
     expect(page.locator("#captions")).to_have_text("hallo")
 
 
+def test_the_overlay_shows_the_translation_alone_or_below_what_was_said_and_text_is_never_markup(open_page: Open, fake: Fake) -> None:
+    markup = "<img src=x onerror=alert(1)> & so on"
+
+    def say(sockets: int) -> None:
+        wait_for(page, lambda: len(fake.sockets) == sockets)
+        fake.send("caption.partial", durable=False, text="guten", words=[], stable=0, start=0.0, end=1.0, language="de")
+        of = fake.send("caption.final", text="guten Tag", words=[], start=0.0, end=1.0, language="de")
+        fake.send("caption.translation", of=of, text=markup, language="en")
+
+    page = open_page(f"/overlay/{SESSION}?lang=en&clear=60")
+    say(1)
+    expect(page.locator("#captions")).to_have_text(markup)
+    assert page.locator("#translations").count() == 0
+    page.close()
+    page = open_page(f"/overlay/{SESSION}?lang=both&clear=60")
+    wait_for(page, lambda: len(fake.connections) == 2)
+    say(1)
+    expect(page.locator("#captions")).to_have_text("guten Tag")
+    expect(page.locator("#translations")).to_have_text(markup)
+    assert page.locator("img").count() == 0
+    above, below = page.locator("#captions").bounding_box(), page.locator("#translations").bounding_box()
+    assert above and below and above["y"] + above["height"] <= below["y"]
+    assert below["y"] + below["height"] <= page.evaluate("innerHeight")
+    fake.send("caption.final", text="und auch", words=[], start=2.0, end=3.0, language="de")
+    expect(page.locator("#captions")).to_contain_text("und auch")
+    expect(page.locator("#translations")).to_have_text(markup)
+
+
 def test_the_demo_of_the_overlay_needs_no_session(open_page: Open, fake: Fake) -> None:
     page = open_page("/overlay/none?demo=1")
     expect(page.locator(".tentative")).to_have_count(1)

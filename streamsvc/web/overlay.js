@@ -1,7 +1,8 @@
 /**
  * The overlay for an OBS browser source: /overlay/SESSION?lines=2&lang=&delay=&font=&size=&color=&background=&clear=#token=JWT
  *
- *   lines       how many lines at most (1 to 6)            lang        only captions in this language, translated ones too
+ *   lines       how many lines at most (1 to 6)            lang        only captions in this language, translated ones too;
+ *                                                                      both: those that were said, and below them the translated ones
  *   delay       seconds to wait, to match a delayed picture  clear     seconds of silence after which nothing is shown
  *   font, size (px), color, background                     how it looks; colours as in CSS
  *   demo=1      sample text, for choosing the looks
@@ -31,18 +32,31 @@ function look() {
   if (font && CSS.supports("font-family", font)) root.setProperty("--font", font);
 }
 
+/** A second box for captions, below the first. */
+function below() {
+  const second = document.createElement("section");
+  second.className = "caption-box";
+  second.id = "translations";
+  second.setAttribute("aria-label", "Translated captions");
+  box.after(second);
+  return second;
+}
+
 function listen(id) {
-  const view = new CaptionView(box, { clearAfter: number("clear", 6, 1, 120) });
+  const look = { clearAfter: number("clear", 6, 1, 120) };
+  const view = new CaptionView(box, look);
   const token = new URLSearchParams(location.hash.slice(1)).get("token") ?? "";
   const language = query.get("lang") ?? "";
+  const both = language === "both";
+  const translated = both ? new CaptionView(below(), look) : view;
   const delay = number("delay", 0, 0, 60) * 1000;
   const session = new Session(id, { token, types: "caption.*,session.closed", forever: true });
   const later = (fn) => (delay ? setTimeout(fn, delay) : fn());
-  const meant = (event) => !language || !event.language || event.language.split("-")[0] === language.split("-")[0];
+  const meant = (event) => !language || both || !event.language || event.language.split("-")[0] === language.split("-")[0];
   session.on("caption.partial", (event) => meant(event) && later(() => view.partial(event)));
   session.on("caption.final", (event) => meant(event) && later(() => view.final(event)));
-  session.on("caption.translation", (event) => language && meant(event) && later(() => view.final(event)));
-  session.on("epoch", () => later(() => view.clear()));
+  session.on("caption.translation", (event) => language && meant(event) && later(() => translated.final(event)));
+  session.on("epoch", () => later(() => [view, translated].forEach((each) => each.clear())));
   session.open();
 }
 
