@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -233,6 +234,7 @@ def measure_hard(hear: Player, decode: Callable[[Samples], list[str]], media: Pa
             if truth is None or (truth.ends is None and entry["duration_s"] > seconds):
                 continue  # where it would have to be cut nobody knows
             truth = truth.until(seconds)
+            print(f"{entry['path']}: {len(samples) / SAMPLE_RATE:.0f} s", file=sys.stderr, flush=True)
             for condition, change in CONDITIONS.items() if folder == "speech" else {"recorded": CONDITIONS["as it is"]}.items():
                 changed = change(samples)
                 heard = hear(np.concatenate([changed, TAIL]))
