@@ -11,13 +11,17 @@ from pathlib import Path
 from typing import Any, cast
 
 import httpx
+import numpy as np
 import pytest
 from fastapi import WebSocket, WebSocketDisconnect
 from websockets.exceptions import ConnectionClosed
 
 from streamsvc import server
+from streamsvc.recording import read
 from streamsvc.session import State
+from streamsvc.types import SAMPLE_RATE
 from tests.clips import clip
+from tests.hear_engine import written
 from tests.live import serving, socket_of, until
 from tests.test_context import cue, sight
 
@@ -80,6 +84,27 @@ async def test_a_recording_becomes_captions_that_can_be_resumed_asked_about_and_
         assert (await client.delete(f"/v1/sessions/{session}", params={"purge": 1})).status_code == 200
         assert not (tmp_path / "data" / session).exists()
         assert told(await client.get(f"/v1/sessions/{session}")) == (404, "no_session")
+
+
+@pytest.mark.media
+@pytest.mark.models
+async def test_two_languages_in_one_stream_come_out_each_in_its_own_and_in_english(media: Path, tmp_path: Path) -> None:
+    parts = [read(media / path) for path in ("multilingual/lp_fr.flac", "speech/sb_spk1_snt1.flac", "multilingual/lp_de.flac")]
+    pause = np.zeros(SAMPLE_RATE, np.float32)
+    file = written(tmp_path / "three.wav", np.concatenate([sound for part in parts for sound in (part, pause)]))
+    async with serving(tmp_path, server={"sources": (tmp_path,)}, hear={"model": "whisper-base"}) as (_, place, client):
+        session = await opened(client, source=f"file:{file}", speed="max", translate=True, replace={"il devient": "il sera"})
+        async with socket_of(place, session, "?after=0&types=caption.final,caption.translation,session.closed") as events:
+            got = await until(events, "session.closed", 120)
+        finals = [event for event in got if event["type"] == "caption.final"]
+        languages = [event["language"] for event in finals]
+        assert sorted(set(languages), key=languages.index) == ["fr", "en", "de"]
+        assert "il sera conservateur" in " ".join(event["text"] for event in finals)
+        foreign = {event["id"] for event in finals if event["language"] != "en"}
+        assert {event["of"] for event in got if event["type"] == "caption.translation"} == foreign
+        english = (await client.get(f"/v1/sessions/{session}/captions.vtt", params={"lang": "en"})).text
+        assert english.count("-->") == len(finals)
+        assert "room" in english.lower()
 
 
 @pytest.mark.media
@@ -281,6 +306,39 @@ async def test_operations_answer_and_metrics_have_the_names_of_the_interface(tmp
         assert "script-src 'self'" in page.headers["Content-Security-Policy"]
         assert "caption.final" in (await client.get("/v1/schema")).json()["$defs"]
         assert (await client.get("/docs")).status_code == 200
+
+
+async def test_the_language_of_a_live_session_can_be_fixed_by_whoever_may_publish(tmp_path: Path) -> None:
+    async with serving(tmp_path, server={"api_key": KEY}, hear={"model": "whisper-base"}) as (service, place, client):
+        client.headers["Authorization"] = f"Bearer {KEY}"
+        session = await opened(client)
+        reader = service.auth.token(service.auth.grants(client.headers), session=session, may=("subscribe",), seconds=60)
+        async with socket_of(place, session, additional_headers={"Authorization": f"Bearer {KEY}"}) as events:
+            await until(events, "session.created")
+            for body, code in (({"language": "klingon"}, "unknown_language"), ({}, "bad_update"), ({"language": 7}, "bad_update")):
+                await events.send(json.dumps({"type": "session.update", **body}))
+                assert (await until(events, "error"))[-1]["error"]["code"] == code
+            await events.send(json.dumps({"type": "session.update", "language": "de"}))
+            assert (await until(events, "session.updated"))[-1]["reason"] == "language"
+        async with socket_of(place, session, additional_headers={"Authorization": f"Bearer {reader}"}) as events:
+            await events.send(json.dumps({"type": "session.update", "language": None}))
+            assert (await until(events, "error"))[-1]["error"]["type"] == "permission_error"
+
+
+async def test_what_the_model_cannot_do_with_speech_is_refused_when_a_session_is_made(tmp_path: Path) -> None:
+    async with serving(tmp_path) as (service, _, client):
+        for body, code in (
+            ({"translate": True}, "cannot_translate"),
+            ({"language": "de"}, "unknown_language"),
+            ({"language": "tlh"}, "unknown_language"),
+            ({"replace": {"a": ""}}, "bad_request"),
+            ({"replace": {"a" * 101: "b"}}, "bad_request"),
+            ({"replace": {str(number): "b" for number in range(201)}}, "bad_request"),
+        ):
+            assert told(await client.post("/v1/sessions", json=body))[0] in (400, 422), body
+            assert told(await client.post("/v1/sessions", json=body))[1] == code, body
+        assert service.sessions == {}
+        assert (await client.post("/v1/sessions", json={"language": "en", "translate": False, "replace": {"a b": "c"}})).status_code == 201
 
 
 async def test_the_end_of_the_service_is_told_to_subscribers(tmp_path: Path) -> None:
