@@ -261,6 +261,8 @@ class Whisper:
             first = last
             if any(letter.isalnum() for letter in text):
                 words.append([text, round(begin, 3), round(end, 3), round(probability, 4)])
+            elif words and language in SPACELESS:  # a full stop is a character of its own there
+                words[-1][0] += text
         return words
 
     def _groups(self, ids: list[int], language: str) -> list[list[int]]:

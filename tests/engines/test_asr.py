@@ -27,6 +27,7 @@ NAMES = {
     "<|transcribe|>": 64,
     "<|de|>": 65,
     "<|translate|>": 66,
+    "<|ja|>": 67,
 }
 
 
@@ -128,6 +129,16 @@ def test_translation_is_asked_for_by_the_model_s_own_task_and_has_no_words() -> 
     assert (result["text"], result["words"]) == ("h e l", [])
     with pytest.raises(InvalidRequest, match="English alone"):
         whisper(model).translate({"samples": SECOND, "language": "de"})
+
+
+def test_where_every_character_is_a_word_punctuation_belongs_to_the_one_before_it() -> None:
+    class Characters(Letters):
+        def decode(self, ids: list[int]) -> str:
+            return "".join("。東京"[i] for i in ids)
+
+    model = Loops([], [0, 1, 2, 0, 1])
+    result = asr.Whisper(model, Characters(), multilingual=True).transcribe({"samples": SECOND, "language": "ja"})
+    assert [word[0] for word in result["words"]] == ["東", "京。", "東"]
 
 
 @pytest.mark.parametrize(
