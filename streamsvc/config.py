@@ -71,7 +71,7 @@ class Ingest(Group):
     reorder_packets: int = 3  # audio packets waited for before a hole is given up
     open_seconds: float = 8.0  # until a URL must have answered
     reconnects: int = 5  # tries, for live URLs, with backoff
-    audio_ring: int = 250  # encoded frames waiting to be decoded (5 s of Opus)
+    audio_seconds: float = Field(5.0, gt=0)  # encoded audio waiting to be decoded
     video_ring: int = 120  # encoded frames (4 s at 30 a second)
 
 

@@ -23,17 +23,20 @@ class Ring(Generic[T]):
     """A bounded queue. Full: the oldest item is dropped, counted in `dropped` and told to `on_drop`.
 
     Args:
-        size: how many items fit.
+        size: how much fits: it is full when its items weigh as much, together.
         on_drop: called with each dropped item.
+        weigh: the weight of an item, asked once as it is put (seconds, say); without it each weighs 1. What weighs nothing is
+            never dropped: whoever puts it sees to it that there is not too much of it.
     """
 
-    def __init__(self, size: int, on_drop: Callable[[T], None] | None = None) -> None:
-        if size < 1:
-            raise ValueError(f"a ring needs room for at least 1 item, not {size}")
+    def __init__(self, size: float, on_drop: Callable[[T], None] | None = None, weigh: Callable[[T], float] = lambda item: 1) -> None:
+        if size <= 0:
+            raise ValueError(f"a ring needs room, not {size}")
         self.size = size
         self.dropped = 0
-        self._on_drop = on_drop
-        self._items: deque[T] = deque()
+        self.load = 0.0  # weight of what is in it
+        self._on_drop, self._weigh = on_drop, weigh
+        self._items: deque[tuple[T, float]] = deque()
         self._closed = False
         self._filled = asyncio.Event()
         self._room = asyncio.Event()
@@ -46,15 +49,24 @@ class Ring(Generic[T]):
         """Add an item; ignored after `close`."""
         if self._closed:
             return
-        if len(self._items) >= self.size:
-            oldest = self._items.popleft()
-            self.dropped += 1
-            if self._on_drop is not None:
-                self._on_drop(oldest)
-        self._items.append(item)
+        weight = self._weigh(item)
+        while weight and self.load >= self.size:
+            self._drop()
+        self._items.append((item, weight))
+        self.load += weight
         self._filled.set()
-        if len(self._items) >= self.size:
+        if self.load >= self.size:
             self._room.clear()
+
+    def _drop(self) -> None:
+        """Drop the oldest item that weighs something."""
+        place = next(place for place, (_, weight) in enumerate(self._items) if weight)
+        oldest, weight = self._items[place]
+        del self._items[place]
+        self.load -= weight
+        self.dropped += 1
+        if self._on_drop is not None:
+            self._on_drop(oldest)
 
     async def put_when_room(self, item: T) -> None:
         """Add an item once there is room: for sources that can wait (a file read as fast as possible)."""
@@ -62,8 +74,8 @@ class Ring(Generic[T]):
         self.put(item)
 
     async def room(self) -> None:
-        """Wait until one more item fits."""
-        while len(self._items) >= self.size and not self._closed:
+        """Wait until the ring is not full."""
+        while self.load >= self.size and not self._closed:
             self._room.clear()
             await self._room.wait()
 
@@ -80,8 +92,10 @@ class Ring(Generic[T]):
             await self._filled.wait()
         count = len(self._items) if most is None else min(most, len(self._items))
         taken = [self._items.popleft() for _ in range(count)]
-        self._room.set()
-        return taken
+        self.load = self.load - sum(weight for _, weight in taken) if self._items else 0.0
+        if self.load < self.size:
+            self._room.set()
+        return [item for item, _ in taken]
 
     async def batches(self, most: int | None = None) -> AsyncIterator[list[T]]:
         """What `take` gives, until the ring is closed and empty."""

@@ -45,6 +45,7 @@ EVENTS: dict[str, tuple[bool, dict[str, Schema], dict[str, Schema]]] = {
     "session.stalled": (True, _REASON, {}),
     "session.resumed": (True, _REASON, {}),
     "session.degraded": (True, {"level": _COUNT, **_REASON}, {}),
+    "session.flushed": (True, {}, {}),  # to whoever asked: all audio before it is understood, and its captions are closed
     "session.going_away": (True, _REASON, {"time_left_ms": _NUMBER}),
     "session.closed": (True, _REASON, {"error": _ERROR}),
     "speech.started": (True, {}, {}),

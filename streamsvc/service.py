@@ -21,6 +21,7 @@ import streamsvc
 from streamsvc import clock, metrics
 from streamsvc.auth import Auth
 from streamsvc.config import LANGUAGES, Settings
+from streamsvc.ear import hangover_of
 from streamsvc.encode import Glances
 from streamsvc.errors import CapacityError, Conflict, InvalidRequest, NotFound, StreamsvcError
 from streamsvc.ingest import peer as webrtc
@@ -140,6 +141,7 @@ class Service:
         vocabulary: Sequence[str] = (),
         translate: bool | None = None,
         replace: Mapping[str, str] | None = None,
+        hangover: float | None = None,
         no_store: bool = False,
         roots: Sequence[Path] | None = (),
         sees: bool = True,
@@ -153,15 +155,17 @@ class Service:
             vocabulary: names and terms to expect.
             translate: captions in English too; None: as the settings say.
             replace: phrases of captions that are written otherwise; on top of those of the settings.
+            hangover: seconds of silence that end an utterance, within `ear.HANGOVER`; None: as the settings say.
             no_store: nothing is written to the disk.
             roots: folders below which files may lie; None: anywhere.
             sees: False: pictures are not looked at.
 
         Raises:
             CapacityError: as many sessions as may be are live. SourceError, Forbidden: the source cannot be had.
-            InvalidRequest: the model does not know the language, or cannot translate.
+            InvalidRequest: the model does not know the language, or cannot translate; or the hangover cannot be.
         """
         self._check_language(language)
+        hangover_of(hangover, 0.0)
         if translate and self.settings.hear.model.endswith(".en"):
             told = f"translation needs a multilingual model, such as whisper-base: {self.settings.hear.model} knows English alone"
             raise InvalidRequest(told, code="cannot_translate")
@@ -181,7 +185,8 @@ class Service:
                 self._opening -= 1
         try:
             self._refuse_if_draining()  # it may have begun while the source was opened
-            heard: dict[str, Any] = {"language": language, "vocabulary": vocabulary, "translate": translate, "replace": replace}
+            heard: dict[str, Any] = {"language": language, "vocabulary": vocabulary, "hangover": hangover}
+            heard |= {"translate": translate, "replace": replace}
             session = self._session(name, lossless=speed is None, no_store=no_store, sees=sees, **heard)
         except BaseException:
             if opened is not None:
@@ -254,7 +259,7 @@ class Service:
         self._check_language(language)
         if session.state is State.ENDED:
             raise Conflict("this session has ended", code="session_ended")
-        session.language = language
+        session.ear.language = language
         session.log.emit("session.updated", session.told() | {"reason": "language"})
 
     def find(self, name: str) -> Session:

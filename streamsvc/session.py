@@ -11,48 +11,38 @@ import asyncio
 import contextlib
 import enum
 import functools
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import structlog
 
-from streamsvc import clock, decode, encode, metrics, reason, sample, transcribe
-from streamsvc.captions import Cues
+from streamsvc import clock, decode, encode, metrics, reason, sample
 from streamsvc.config import Settings
 from streamsvc.context import Timeline
+from streamsvc.ear import Ear, Sent, dropped
 from streamsvc.errors import Conflict, StreamsvcError, WorkerError
 from streamsvc.inbox import Asked, Inbox
 from streamsvc.mailbox import Ring
 from streamsvc.publish import Log
-from streamsvc.replace import Replacer
 from streamsvc.reports import Report, bodies
 from streamsvc.retrieve import Index
 from streamsvc.store import Store
-from streamsvc.translate import Translator
 from streamsvc.types import (
-    SAMPLE_RATE,
-    AudioChunk,
-    Cue,
     Delta,
     EncodedFrame,
-    Gap,
     Keyframe,
     MediaTrack,
     Publisher,
-    Speech,
     Stages,
-    Translation,
     VideoFrame,
-    Words,
 )
 from streamsvc.worker import Role
 
 log = structlog.get_logger()
 T = TypeVar("T")
 _TICK = 0.5  # seconds between writes of the log
-_CHUNKS = 1200  # audio chunks of 20 ms that wait for the transcriber: 24 s, its buffer while the worker is away
 _LOOK_SECONDS = 10.0  # a keyframe not looked at by then is skipped
 _READ_SECONDS = 30.0
 _UNUSED = 600.0  # seconds that a session waits for its first publisher; it holds one of few places meanwhile
@@ -87,9 +77,6 @@ class _Seen:
     event: str  # id of its keyframe.sampled
 
 
-_Sent = tuple[MediaTrack, EncodedFrame]  # a frame, and what must be known to decode it: the next publisher's tracks may differ
-
-
 class Session:
     """One stream and all that is known about it.
 
@@ -101,11 +88,8 @@ class Session:
         media: the threads that decode.
         sign: makes a path loadable by an <img>.
         lossless: the source can wait, so nothing is ever dropped (a file read as fast as possible).
-        language: of the speech; None: as the model's settings say.
-        vocabulary: names and terms to expect.
-        translate: captions in English too; the model is multilingual.
-        replace: phrases of captions that are written otherwise.
         sees: False: pictures are not looked at.
+        listen: language, vocabulary, hangover, translate, replace, as for `Ear`.
     """
 
     def __init__(
@@ -118,49 +102,42 @@ class Session:
         sign: Callable[[str], str] = str,
         *,
         lossless: bool = False,
-        language: str | None = None,
-        vocabulary: Sequence[str] = (),
-        translate: bool = False,
-        replace: Mapping[str, str] | None = None,
         sees: bool = True,
+        **listen: Any,
     ) -> None:
         self.id = name
         self.state = State.CREATED
         self.settings, self.roles, self.store = settings, roles, store
-        self.vocabulary = tuple(vocabulary)
         self.started_utc, self.zero = clock.utc(), clock.now()
         self.ended_at: float | None = None  # monotonic seconds; set once all is written
         self.over = asyncio.Event()  # ... and so is this
         self.publisher: Publisher | None = None
         self.timeline, self.index = Timeline(), Index(roles.embed)
-        self.cues: list[Cue] = []  # closed ones, oldest first; bounded by settings.store.events
         self.report = Report(settings.budget)
         self.log = Log(name, self.zero, settings.limits, store, self.report.note)
-        self.language = language or settings.hear.language  # None: detected
+        told = (self.log, self.timeline, self.report)
+        self.ear = Ear(name, settings, roles.hear, media, *told, lossless=lossless, **listen)
+        self.flush, self.cues, self.translations = self.ear.flush, self.ear.cues, self.ear.translations
         self._media, self._sign, self._lossless, self._sees = media, sign, lossless, sees
-        self._captions, self._replacer = Cues(name), Replacer(replace or {})
-        self.translations: list[Translation] = []  # oldest first; bounded as the cues
-        self._translator = Translator(roles.hear, self._translated, wanted=translate, beam=settings.hear.beam, lossless=lossless)
         self._tracks: dict[str, MediaTrack] = {}
         self._lost = 0  # audio packets that the present publisher's transport has lost, as last counted
         self._newest = 0.0  # session seconds of the newest frame that came in
         self._scaled = False  # a file plays, and not at the speed of time
         self._wants = sample.Wants()
-        self._audio: Ring[_Sent] = Ring(settings.ingest.audio_ring, lambda sent: self._dropped("audio"))
-        self._video: Ring[_Sent] = Ring(settings.ingest.video_ring, self._video_dropped)
-        rings = (("audio", self._audio), ("video", self._video))
-        self._depths = [(metrics.Share(metrics.queue_depth.labels(name)), ring) for name, ring in rings]
+        self._video: Ring[Sent] = Ring(settings.ingest.video_ring, self._video_dropped)
+        self._depths: list[tuple[metrics.Share, Ring[Any]]] = [
+            (metrics.Share(metrics.queue_depth.labels("audio")), self.ear.audio),
+            (metrics.Share(metrics.queue_depth.labels("video")), self._video),
+        ]
         self._video_hole = False
-        self._chunks: Ring[AudioChunk] = Ring(_CHUNKS, lambda chunk: self._dropped("chunks"))
-        self._keyframes: Ring[_Seen] = Ring(2, lambda seen: self._dropped("keyframe"))
-        self._texts: Ring[_Seen] = Ring(1, lambda seen: self._dropped("text"))
+        self._keyframes: Ring[_Seen] = Ring(2, lambda seen: dropped("keyframe"))
+        self._texts: Ring[_Seen] = Ring(1, lambda seen: dropped("text"))
         self._inbox = Inbox(settings.limits, settings.think.deadline, self.position)
         self.ask, self.hold = self._inbox.ask, self._inbox.hold
         self._ending = asyncio.Event()
         self._end_reason = "ended"
         self._end_error: StreamsvcError | None = None
         self._awaiting: asyncio.TimerHandle | None = None  # ends the session unless a publisher comes before
-        self._deaf = False  # all audio has been decoded
         self._dry = asyncio.Event()  # all is understood and answered
 
     # --- the story ---
@@ -177,9 +154,9 @@ class Session:
                 rooms.create_task(self._tick())
                 answering = rooms.create_task(self._answer())
                 async with asyncio.TaskGroup() as media:
-                    media.create_task(self._decode_audio())
-                    media.create_task(self._transcribe())
-                    media.create_task(self._translator.run())
+                    media.create_task(self.ear.decode())
+                    media.create_task(self.ear.transcribe())
+                    media.create_task(self.ear.translate())
                     media.create_task(self._decode_video())
                     media.create_task(self._look())
                     media.create_task(self._read())
@@ -212,7 +189,7 @@ class Session:
         if (publisher := self.publisher) is not None:
             self.publisher = None
             await publisher.close()
-        self._audio.close()
+        self.ear.close()
         self._video.close()
 
     async def _closed(self, result: str) -> None:
@@ -223,6 +200,7 @@ class Session:
             body["error"] = self._end_error.body()["error"]
         try:
             await self._let_go()
+            self.ear.abandon()
             self.log.emit("session.closed", body)
             await self.log.end()
         finally:
@@ -241,7 +219,7 @@ class Session:
             ticks += 1
             await self.log.flush()
             if ticks % 10 == 0:
-                backlog = sum(len(ring) for ring in (self._audio, self._video))
+                backlog = sum(len(ring) for _, ring in self._depths)
                 self.log.emit("latency.report", self.report.body(backlog))
                 self._count_losses()
                 for share, ring in self._depths:
@@ -301,7 +279,7 @@ class Session:
         self._newest = max(self._newest, frame.at)
         track = self._tracks.get(frame.kind)
         if track is not None and frame.kind == "audio":
-            self._audio.put((track, frame))
+            self.ear.audio.put((track, frame))
         elif track is not None and self._sees and sample.wants(frame, self._wants):
             self._video.put((track, frame))
         else:
@@ -312,8 +290,8 @@ class Session:
         return self._newest if self._scaled else clock.now() - self.zero
 
     async def room(self) -> None:
-        """Wait until the rings have room, for sources that can wait."""
-        await self._audio.room()
+        """Wait until the rings have room, for sources that can wait; that of audio is measured in seconds, however it is cut."""
+        await self.ear.audio.room()
         await self._video.room()
 
     def publisher_state(self, publisher: object, state: str, why: str) -> None:
@@ -350,87 +328,12 @@ class Session:
             if self._awaiting is not None:
                 self._awaiting.cancel()
 
-    def _dropped(self, queue: str) -> None:
-        metrics.frames.labels(f"dropped_{queue}").inc()
-
-    def _video_dropped(self, sent: _Sent) -> None:
-        self._dropped("video")
+    def _video_dropped(self, sent: Sent) -> None:
+        dropped("video")
         self._video_hole = True
 
     async def _on_thread(self, function: Callable[..., T], *args: Any) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._media, function, *args)
-
-    # --- hearing ---
-
-    async def _decode_audio(self) -> None:
-        decoder: decode.AudioDecoder | None = None
-        track: MediaTrack | None = None
-        async for batch in self._audio.batches():
-            for fresh, frames in decode.by_track(batch):
-                chunks: list[AudioChunk] = []
-                if decoder is None or fresh is not track:
-                    if decoder is not None:
-                        chunks += await self._on_thread(decoder.flush)
-                    track, decoder = fresh, decode.AudioDecoder(fresh, self.id)
-                chunks += await self._on_thread(decoder.decode, frames)
-                metrics.audio_processed.inc(sum(len(chunk.samples) for chunk in chunks) / SAMPLE_RATE)
-                await self._hear(chunks)
-        if decoder is not None:
-            await self._hear(await self._on_thread(decoder.flush))
-        self._deaf = True
-        self._chunks.close()
-
-    async def _hear(self, chunks: Sequence[AudioChunk]) -> None:
-        for chunk in chunks:
-            await self._translator.hear(chunk)
-            await self._pass_on(self._chunks, chunk)
-
-    async def _transcribe(self) -> None:
-        """The transcriber gives up when it has neither worker nor audio for long; whoever speaks after that is heard again."""
-        while not self._deaf or len(self._chunks):
-            await transcribe.run(
-                self._chunks,
-                self.roles.hear,
-                self._heard,
-                self.settings.hear,
-                session=self.id,
-                vocabulary=self.vocabulary,
-                language=lambda: self.language,
-                lossless=self._lossless,
-            )
-        self._translator.close()
-
-    def _heard(self, unit: Words | Speech | Gap) -> None:
-        """Publish what the transcriber found."""
-        if isinstance(unit, Words):
-            self._captioned(unit)
-        elif isinstance(unit, Speech):
-            self.timeline.add(unit)
-            self.log.emit("speech.started" if unit.active else "speech.stopped", {}, at=unit.at, arrived=unit.arrived)
-        else:
-            self.timeline.add(unit)
-            self.report.gap(unit.end - unit.start)
-            self.log.emit("caption.gap", {"start": round(unit.start, 3), "end": round(unit.end, 3), "reason": unit.reason}, at=unit.at)
-
-    def _captioned(self, words: Words) -> None:
-        words = self._replacer.take(words)
-        if words.stable:
-            self.report.stable(clock.now() - words.arrived)
-        for cue in self._captions.push(words):
-            kind = "caption.final" if cue.final else "caption.partial"
-            event = self.log.emit(kind, bodies(cue), at=cue.start, arrived=cue.arrived, stages=cue.stages)
-            if cue.final:
-                self.cues.append(cue)
-                del self.cues[: -self.settings.store.events]
-                self.timeline.add(cue)
-                self._translator.put(cue, event.id)
-            else:
-                self.timeline.tail(cue.words[: cue.stable])
-
-    def _translated(self, unit: Translation) -> None:
-        self.translations.append(unit)
-        del self.translations[: -self.settings.store.events]
-        self.log.emit("caption.translation", bodies(unit), at=unit.start, arrived=unit.arrived, stages=unit.stages)
 
     # --- seeing ---
 

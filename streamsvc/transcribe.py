@@ -113,7 +113,7 @@ class _Run:
         self.vad_seconds = 0.0  # since the last decode
 
     async def go(self) -> None:
-        while await self._more():
+        while await self._more() or await self._left():
             self._bound()
             whole = self._live() and self._seconds() > self.core.step + BEHIND
             while self.waiting and (self.core.unjudged() is None or (whole and not self.trouble)):
@@ -121,7 +121,7 @@ class _Run:
                     await self._close(clock.now() + GIVE_UP)
                 chunk = self.waiting.popleft()
                 self._tell(self.core.feed(chunk, blame=self._reason(chunk, "packet_loss")))
-            if self.flush is not None and (not self.waiting or (self.trouble and clock.now() >= self.patience)):
+            if self.flush is not None and (not self.waiting or self._hopeless()):
                 await self._flushed(self.flush)
                 continue
             if self.step is not None:
@@ -132,11 +132,21 @@ class _Run:
                 await self._close(clock.now() + GIVE_UP)
             await self._decode()
             self._tell(self.core.ended())
+
+    async def _left(self) -> bool:
+        """Close at the end; whether there is audio after all: it waited for the worker, which came back meanwhile."""
         await self._close(clock.now() + GIVE_UP)
+        return bool(self.waiting)
+
+    def _hopeless(self) -> bool:
+        """Whether the flush at hand has waited long enough for the worker, and has asked it in vain."""
+        return self.flush is not None and bool(self.trouble) and self.until >= self.patience
 
     async def _flushed(self, flush: Flush) -> None:
         """Close the utterance at once: the decode that closes it takes the place of the step that may be due."""
         await self._close(self.patience)
+        if self.waiting:
+            return  # the worker came back when all that was to be given up
         self.flush = None
         self.hotwords = " ".join(flush.vocabulary)
         self._listen(flush.hangover)
@@ -157,7 +167,7 @@ class _Run:
 
     async def _more(self) -> bool:
         """Wait for audio if there is none; take what there is if the source is live. False: the end."""
-        if self.core.unjudged() is not None and self.trouble:
+        if self.core.unjudged() is not None and self.trouble and not self._hopeless():
             await self._pause()
             if self.flush is None and not len(self.chunks) and self.until - self.since > GIVE_UP:
                 return False  # no worker and no audio: nobody will miss us
@@ -289,9 +299,9 @@ class _Run:
         while True:
             while await self._judge() or await self._decode(closing=True):
                 pass
-            if not self.trouble:
+            if not self.trouble or (self.core.unjudged() is None and self.core.due(closing=True) is None and not self.waiting):
                 break
-            if clock.now() >= patience:
+            if self.until >= patience or clock.now() >= patience + RETRY_MOST:
                 while self.waiting:
                     self._tell(self.core.feed(self.waiting.popleft(), blame=self.blame))
                 self._tell(self.core.abandoned(self.trouble))

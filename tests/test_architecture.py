@@ -55,7 +55,7 @@ ROOMS = {
 }
 WIRE = {"wire.doors", "wire.realtime", "wire.configuration", "wire.deepgram", "wire.prerecorded", "wire.line", "wire.socket"}
 BENCH = {"bench", "trial"}  # a run of the transcriber alone, and many of them
-ABOVE = {"session", "service", "server", "subtitles", "__main__"} | WIRE | BENCH  # they wire the rooms
+ABOVE = {"session", "ear", "service", "server", "subtitles", "__main__"} | WIRE | BENCH  # they wire the rooms
 TRULY_MIRRORLESS = {"streamsvc/__init__.py", "streamsvc/ingest/__init__.py", "streamsvc/wire/__init__.py"}
 WHOLE = {"test_web.py", "test_browser.py", "test_kill.py", "test_architecture.py", "test_conftest.py"}  # they mirror no single source file
 LINES = 450

@@ -142,3 +142,29 @@ def test_whatever_happens_nothing_is_lost_uncounted_or_turned_round(size: int, s
         assert ring.dropped == len(dropped)
 
     asyncio.run(main())
+
+
+async def test_a_ring_may_be_measured_by_the_weight_of_what_is_in_it() -> None:
+    told: list[float] = []
+    ring: Ring[float] = Ring(3.0, told.append, lambda item: item)
+    ring.put(1.0)
+    ring.put(2.5)  # it was not full: what comes last may go over
+    assert (ring.load, told) == (3.5, [])
+    waiting = asyncio.create_task(ring.room())
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    assert await ring.take(1) == [1.0]
+    await waiting
+    ring.put(2.0)
+    ring.put(1.0)
+    assert told == [2.5]
+    assert await ring.take() == [2.0, 1.0]
+    assert ring.load == 0.0
+
+
+async def test_what_weighs_nothing_is_never_dropped_and_keeps_its_place() -> None:
+    ring: Ring[int] = Ring(2, None, lambda item: 0 if item < 0 else 1)
+    for item in (1, -1, 2, -2, 3, 4, -3):
+        ring.put(item)
+    assert await ring.take() == [-1, -2, 3, 4, -3]
+    assert ring.dropped == 2

@@ -382,7 +382,7 @@ async def test_the_failure_of_one_session_is_its_own_and_its_text_is_not_logged(
         async with serving(tmp_path / "data") as running:
             other = await running.create()
             session = await running.create(str(path), speed=None, roots=None)
-            session._heard = broken  # type: ignore[method-assign,assignment]
+            session.ear._heard = broken  # type: ignore[method-assign,assignment]
             async with asyncio.timeout(20):
                 await session.over.wait()
             assert at(other, State.CREATED)
