@@ -366,6 +366,27 @@ def bench_captions(
     print(json.dumps(bench.as_json(rows, compared, plan, settings.hear.model)) if as_json else bench.table(rows, compared, plan))
 
 
+@measures.command("vision")
+def bench_vision(
+    as_json: Annotated[bool, typer.Option("--json", help="JSON instead of a table.")] = False,
+    plot: Annotated[Path | None, typer.Option("--plot", help="*.svg: throughput and latency against the batch.")] = None,
+    config_file: ConfigFile = None,
+) -> None:
+    """The vision encoder by every runtime at batches of 1, 8 and 32, and what a session's looks cost."""
+    _logs(machine=False)
+    if plot is not None and (plot.suffix != ".svg" or not plot.parent.is_dir()):
+        raise ConfigError(f"--plot {plot}: a name that ends with .svg, in a folder that is there")
+    settings = config.load(config_file)
+    folder = settings.models.dir / "models"
+    engine: Any = importlib.import_module("engines.bench_vision")  # by dotted name, as below
+    progress = Console(stderr=True, highlight=False)
+    options = {"models": str(folder), **settings.see.model_dump()}
+    report = engine.measured(folder, options, lambda line: progress.print(line, markup=False, style="dim"))
+    if plot is not None:
+        plot.write_text(engine.plot(report), encoding="utf-8")
+    print(json.dumps(engine.as_json(report)) if as_json else engine.table(report))
+
+
 # --- models ---------------------------------------------------------------------------------------------------------
 
 

@@ -1,4 +1,4 @@
-"""A graph is built once, whole or not at all, and again when its source changes."""
+"""A graph is built once, whole or not at all, and again when its source changes; the runtime of an ONNX file is chosen by measuring."""
 
 from __future__ import annotations
 
@@ -8,10 +8,14 @@ from typing import Any
 import numpy as np
 import openvino
 import pytest
+import torch
 from openvino import opset13 as ops
 
+from engines import build_vision, tensorrt_plan
 from engines.build_vision import GRAPH, compiled
-from streamsvc.errors import ModelMissing
+from streamsvc.errors import ModelMissing, WorkerError
+from tests.engines.tensorrt_double import Double, Torch
+from tests.engines.test_tensorrt_plan import a_model as an_onnx_file
 
 
 def a_model(path: Path, factor: float) -> Path:
@@ -51,3 +55,81 @@ def test_a_file_that_is_no_model_is_told_and_leaves_nothing(tmp_path: Path) -> N
     with pytest.raises(ModelMissing, match="models pull"):
         compiled(broken, lambda graph: None)
     assert [path.name for path in tmp_path.iterdir()] == ["broken.xml"]
+
+
+# --- ONNX files -------------------------------------------------------------------------------------------------------
+
+
+class Stopwatch:
+    """Counts what is timed, and finds all alike."""
+
+    def __init__(self) -> None:
+        self.used = 0
+
+    def __call__(self, encode: build_vision.Encode, pixels: build_vision.Pixels, times: int) -> float:
+        self.used += 1
+        return 1.0
+
+
+def nothing(pixels: build_vision.Pixels) -> Any:
+    return np.full((len(pixels), 3), np.nan, np.float32)
+
+
+def test_the_runtimes_agree_and_the_faster_is_kept_for_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = an_onnx_file(tmp_path / "model.onnx")
+    pixels = np.random.default_rng(1).random((5, 3, 4, 4), dtype=np.float32)
+    encode, choice = build_vision.encoder(source)
+    assert set(choice.ms) == {"openvino", "onnxruntime"}
+    assert choice.ms[choice.runtime] == min(choice.ms.values())
+    np.testing.assert_allclose(encode(pixels), pixels.mean((2, 3)) * 2, rtol=2e-2)
+    watch = Stopwatch()
+    monkeypatch.setattr(build_vision, "seconds", watch)
+    assert build_vision.encoder(source)[1] == choice
+    assert watch.used == 0
+
+
+@pytest.mark.parametrize("changed", ["model", "openvino", "cpu", "harm"])
+def test_the_choice_is_made_again_when_anything_differs(tmp_path: Path, changed: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = an_onnx_file(tmp_path / "model.onnx")
+    build_vision.encoder(source)
+    if changed == "model":
+        an_onnx_file(source, factor=3.0)
+    elif changed == "openvino":
+        monkeypatch.setattr(openvino, "__version__", "2099.1")
+    elif changed == "cpu":
+        monkeypatch.setattr(build_vision, "_flags", lambda: "another")
+    else:
+        source.with_suffix(".runtime.json").write_text('{"key"')
+    watch = Stopwatch()
+    monkeypatch.setattr(build_vision, "seconds", watch)
+    build_vision.encoder(source)
+    assert watch.used == 2
+
+
+def test_a_runtime_that_computes_something_else_is_not_chosen_however_fast(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = an_onnx_file(tmp_path / "model.onnx")
+    monkeypatch.setattr(build_vision, "RUNTIMES", {"openvino": lambda source: nothing, "onnxruntime": build_vision.onnxruntime})
+    assert build_vision.encoder(source)[1].runtime == "onnxruntime"
+    monkeypatch.setattr(build_vision, "RUNTIMES", {"onnxruntime": lambda source: nothing})
+    with pytest.raises(WorkerError) as caught:
+        build_vision.encoder(an_onnx_file(tmp_path / "other.onnx"))
+    assert caught.value.code == "no_runtime"
+    assert not (tmp_path / "other.runtime.json").exists()
+
+
+def test_with_a_gpu_and_tensorrt_the_plan_is_what_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    machine: Any = Torch()
+    machine.from_numpy = torch.from_numpy
+    monkeypatch.setattr(tensorrt_plan, "bindings", lambda: (Double(), machine))
+    encode, choice = build_vision.encoder(an_onnx_file(tmp_path / "model.onnx"))
+    pixels = np.random.default_rng(1).random((5, 3, 4, 4), dtype=np.float32)
+    assert choice.runtime == "tensorrt"
+    np.testing.assert_allclose(encode(pixels), pixels.mean((2, 3)) * 2, rtol=1e-5)
+    assert list(tmp_path.glob("tensorrt-*/plan"))
+
+
+def test_the_least_cosine_is_of_rows_in_the_same_place() -> None:
+    one = np.array([[1, 0], [0, 2]], np.float32)
+    assert build_vision.cosine(one, one) == pytest.approx(1.0)
+    assert build_vision.cosine(one, one[::-1]) == 0.0
+    assert build_vision.cosine(one, one * np.nan) == -1.0

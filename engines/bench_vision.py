@@ -1,0 +1,211 @@
+"""What seeing costs on this machine: `streamsvc bench vision`.
+
+The vision encoder by every runtime at batches of 1, 8 and 32, one thread each, as the see worker runs it; and the CPU time of one look as a
+session asks for it (JPEG in; tags, boxes and embedding out), which at one keyframe a second is the session's share of a core.
+Reading text comes on top, where text is likely and has changed (engines/README.md).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import html
+import io
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from engines import build_vision, efficientnet, export, vision
+from streamsvc.errors import ModelMissing, StreamsvcError
+
+BATCHES = (1, 8, 32)
+TIMES = 7  # batches timed, of which the fastest counts: others share the machine
+LOOKS = 12  # pictures of the whole look
+SIZE = (1280, 720)  # pixels of such a picture
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One runtime at one batch. `ms`: wall milliseconds of a picture. `latency_ms`: of the whole batch. `why`: it was not run."""
+
+    runtime: str
+    batch: int
+    ms: float = 0.0
+    latency_ms: float = 0.0
+    why: str = ""
+
+    @property
+    def frames_per_second(self) -> float:
+        """Pictures a second on one core."""
+        return 1000 / self.ms if self.ms else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """The whole measurement. `parity`: of the ONNX file. `chosen`: the runtime that this machine would use. `share`: of one core."""
+
+    model: str
+    parity: str
+    chosen: str
+    rows: tuple[Row, ...]
+    share: float
+
+
+def measured(models: Path, options: Mapping[str, Any], tell: Callable[[str], None], batches: Sequence[int] = BATCHES) -> Report:
+    """Measure this machine; half a minute of one core.
+
+    Args:
+        models: the folder of all models, with efficientnet-lite0.
+        options: of `vision.load`, as the see worker gets them.
+        tell: hears what is being done.
+        batches: pictures of one run.
+
+    Raises:
+        ModelMissing: weights, torch or onnx are not there; the message says how to get them.
+    """
+    module = efficientnet.lite0(models)
+    tell("exporting efficientnet-lite0 to ONNX")
+    source, parity = onnx_of(models / efficientnet.NAME, module)
+    makers: dict[str, Callable[[], build_vision.Encode]] = {
+        "torch": lambda: _torch(module),
+        **{name: lambda make=make: make(source) for name, make in build_vision.RUNTIMES.items()},  # type: ignore[misc]
+        "tensorrt": lambda: build_vision.tensorrt(source),
+    }
+    rows: list[Row] = []
+    for name, make in makers.items():
+        tell(f"timing {name}")
+        try:
+            encode = make()
+        except ModelMissing as error:
+            rows += [Row(name, batch, why=error.message) for batch in batches]
+            continue
+        for batch in batches:
+            pixels = np.random.default_rng(0).standard_normal((batch, 3, efficientnet.SIDE, efficientnet.SIDE), dtype=np.float32)
+            seconds = build_vision.seconds(encode, pixels, TIMES)
+            rows.append(Row(name, batch, seconds / batch * 1000, seconds * 1000))
+    _, choice = build_vision.encoder(source)
+    tell("timing whole looks")
+    return Report(efficientnet.NAME, parity, choice.runtime, tuple(rows), share(options))
+
+
+def onnx_of(folder: Path, module: Any) -> tuple[Path, str]:
+    """The module's ONNX file, made once for these weights, and its parity in words."""
+    weights = b"".join(value.numpy().tobytes() for value in module.state_dict().values())
+    mark = hashlib.sha256(f"{build_vision.RECIPE} {export.OPSET} ".encode() + weights).hexdigest()[:16]
+    target = folder / f"onnx-{mark}" / "model.onnx"
+    words = target.with_suffix(".parity.txt")
+    if not (target.is_file() and words.is_file()):
+        target.parent.mkdir(exist_ok=True)
+        words.write_text(str(export.exported(module, efficientnet.SIDE, target)))
+    return target, words.read_text()
+
+
+def share(options: Mapping[str, Any]) -> float:
+    """CPU seconds of one look of a session: its share of one core at one keyframe a second. All threads count."""
+    look = vision.load({**options, "ocr": False}).ops["look"]
+    random = np.random.default_rng(0)
+    pictures = [_jpeg(random) for _ in range(LOOKS)]
+    look.run([{"jpeg": pictures[0]}])  # type: ignore[arg-type]
+    began = time.process_time()
+    for jpeg in pictures:
+        (result,) = look.run([{"jpeg": jpeg}])  # type: ignore[arg-type]
+        if isinstance(result, StreamsvcError):
+            raise result
+    return (time.process_time() - began) / LOOKS
+
+
+def _jpeg(random: np.random.Generator) -> Any:
+    """A picture of soft shapes: as costly as a photo to decode and to look at, and never blank."""
+    small = Image.fromarray(random.integers(0, 256, (18, 32, 3), dtype=np.uint8))
+    buffer = io.BytesIO()
+    small.resize(SIZE, Image.Resampling.BICUBIC).save(buffer, "JPEG", quality=85)
+    return np.frombuffer(buffer.getvalue(), np.uint8)
+
+
+def _torch(module: Any) -> build_vision.Encode:
+    import torch
+
+    def encode(pixels: build_vision.Pixels) -> Any:
+        before = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            with torch.inference_mode():
+                return module(torch.from_numpy(pixels)).numpy()
+        finally:
+            torch.set_num_threads(before)
+
+    return encode
+
+
+# --- told -------------------------------------------------------------------------------------------------------------
+
+
+def as_json(report: Report) -> dict[str, Any]:
+    """Everything, for programs; a row that was not run has `why` and no figures."""
+    rows: list[dict[str, Any]] = []
+    for row in report.rows:
+        if row.why:
+            rows.append({"runtime": row.runtime, "batch": row.batch, "why": row.why})
+        else:
+            figures = {"ms": round(row.ms, 3), "latency_ms": round(row.latency_ms, 3), "frames_per_second": round(row.frames_per_second, 2)}
+            rows.append({"runtime": row.runtime, "batch": row.batch, **figures})
+    return {**asdict(report), "rows": rows, "share": round(report.share, 4)}
+
+
+def table(report: Report) -> str:
+    """For people."""
+    lines = [f"{report.model}: {report.parity}", "one thread; the fastest of several runs", ""]
+    lines += [f"{'runtime':<12} {'batch':>5} {'ms/frame':>9} {'frames/s':>9} {'ms/batch':>9}"]
+    told: set[str] = set()
+    for row in report.rows:
+        if not row.why:
+            lines.append(f"{row.runtime:<12} {row.batch:>5} {row.ms:>9.2f} {row.frames_per_second:>9.1f} {row.latency_ms:>9.1f}")
+        elif row.runtime not in told:
+            told.add(row.runtime)
+            lines.append(f"{row.runtime:<12} not run: {row.why}")
+    lines += ["", f"chosen on this machine: {report.chosen}"]
+    lines += [f"a session at one keyframe a second: {report.share:.1%} of one core (tags, boxes, embedding; text apart)"]
+    return "\n".join(lines)
+
+
+_COLOURS = ("#1b6ca8", "#d1495b", "#3a7d44", "#8d5a97")
+_WIDTH, _HEIGHT, _LEFT, _TOP, _GAP = 340, 240, 60, 40, 80  # pixels of one panel and around it
+
+
+def plot(report: Report) -> str:
+    """An SVG picture: frames a second and milliseconds a batch against the batch, a line for each runtime; both scales from zero."""
+    batches = sorted({row.batch for row in report.rows})
+    ran = list(dict.fromkeys(row.runtime for row in report.rows if not row.why))
+    panels: list[tuple[str, Callable[[Row], float]]] = [
+        ("frames a second", lambda row: row.frames_per_second),
+        ("ms a batch", lambda row: row.latency_ms),
+    ]
+    parts = []
+    for number, (title, value) in enumerate(panels):
+        left = _LEFT + number * (_WIDTH + _GAP)
+        most = max((value(row) for row in report.rows), default=0.0) or 1.0
+        places = {batch: left + _WIDTH * (place + 0.5) / len(batches) for place, batch in enumerate(batches)}
+        bottom = _TOP + _HEIGHT
+        parts.append(f'<path d="M{left} {_TOP}V{bottom}H{left + _WIDTH}" fill="none" stroke="#888"/>')
+        parts.append(_text(left, _TOP - 14, f"{report.model}: {title}", "start"))
+        parts += [_text(x, bottom + 18, f"batch {batch}", "middle") for batch, x in places.items()]
+        for step in range(5):
+            parts.append(_text(left - 6, bottom - _HEIGHT * step / 4 + 4, f"{most * step / 4:.0f}", "end"))
+        for colour, runtime in zip(_COLOURS, ran, strict=False):
+            rows = [row for row in report.rows if row.runtime == runtime]
+            points = [f"{places[row.batch]:.1f},{bottom - _HEIGHT * value(row) / most:.1f}" for row in rows]
+            parts.append(f'<polyline points="{" ".join(points)}" fill="none" stroke="{colour}" stroke-width="2"/>')
+    for place, (colour, runtime) in enumerate(zip(_COLOURS, ran, strict=False)):
+        x, y = _LEFT + 120 * place, _TOP + _HEIGHT + 44
+        parts.append(f'<path d="M{x} {y - 4}h20" stroke="{colour}" stroke-width="3"/>' + _text(x + 26, y, runtime, "start"))
+    width, height = _LEFT + 2 * _WIDTH + _GAP + 20, _TOP + _HEIGHT + 60
+    head = f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" font-family="sans-serif" font-size="12">'
+    return "\n".join([head, f'<rect width="{width}" height="{height}" fill="white"/>', *parts, "</svg>", ""])
+
+
+def _text(x: float, y: float, words: str, anchor: str) -> str:
+    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{html.escape(words)}</text>'

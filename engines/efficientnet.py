@@ -1,0 +1,59 @@
+"""EfficientNet-Lite0 as a torch module: pictures of 224 pixels -> the 1280 pooled features under its 1000 ImageNet classes.
+
+The class is that of the package efficientnet-lite-pytorch, the weights come by the registry; the scaling of pixels is upstream's.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from streamsvc.errors import ModelMissing
+
+NAME = "efficientnet-lite0"
+SIDE = 224  # pixels
+MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, by which these weights were made
+
+
+def lite0(models: Path) -> Any:
+    """The module, for evaluation.
+
+    Args:
+        models: the folder of all models.
+
+    Raises:
+        ModelMissing: the weights are not there, or torch or the package with the class is not installed.
+    """
+    weights = models / NAME / f"{NAME}.pth"
+    if not weights.is_file():
+        raise ModelMissing(f"the model file {weights} is missing: run `streamsvc models pull {NAME}`")
+    try:
+        import torch
+        from efficientnet_lite_pytorch import EfficientNet
+    except ImportError as error:
+        raise ModelMissing(f"{NAME} needs {error.name}: pip install 'streamsvc[gpu]'") from None
+
+    class Features(torch.nn.Module):
+        """The network up to its pooled features. `classes`: the last layer, features -> 1000 logits."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.network = EfficientNet.from_name(NAME)
+            self.network.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
+            self.classes = self.network._fc
+
+        def forward(self, pixels: Any) -> Any:
+            return self.network.extract_features(pixels).mean((2, 3))
+
+    return Features().eval().requires_grad_(False)
+
+
+def pixels(pictures: list[Image.Image]) -> NDArray[np.float32]:
+    """RGB pictures of any size as the module takes them: float32 (n, 3, 224, 224)."""
+    small = [np.asarray(picture.resize((SIDE, SIDE), Image.Resampling.BICUBIC), np.float32) / 255 for picture in pictures]
+    scaled = (np.stack(small) - np.array(MEAN, np.float32)) / np.array(DEVIATION, np.float32)
+    return np.ascontiguousarray(scaled.transpose(0, 3, 1, 2), dtype=np.float32)

@@ -1,0 +1,112 @@
+"""The figures of the vision bench: each is what its name says, and what was not run is said."""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from engines import bench_vision
+from engines.bench_vision import Report, Row, as_json, measured, onnx_of, plot, share, table
+from streamsvc.config import Models, See
+from streamsvc.errors import ModelMissing
+
+MODELS = Models().dir / "models"
+ROWS = (
+    Row("torch", 1, 20.0, 20.0),
+    Row("torch", 8, 10.0, 80.0),
+    Row("openvino", 1, 4.0, 4.0),
+    Row("openvino", 8, 2.0, 16.0),
+    Row("tensorrt", 1, why="no GPU"),
+    Row("tensorrt", 8, why="no GPU"),
+)
+REPORT = Report("a model", "close", "openvino", ROWS, 0.0624)
+
+
+def test_the_table_has_a_line_for_each_batch_and_one_for_what_was_not_run() -> None:
+    lines = table(REPORT).splitlines()
+    assert "openvino         8      2.00     500.0      16.0" in lines
+    assert [line for line in lines if "tensorrt" in line] == ["tensorrt     not run: no GPU"]
+    assert lines[-1].startswith("a session at one keyframe a second: 6.2% of one core")
+
+
+def test_json_has_figures_or_a_reason_and_never_both() -> None:
+    told = as_json(REPORT)
+    assert told["rows"][3] == {"runtime": "openvino", "batch": 8, "ms": 2.0, "latency_ms": 16.0, "frames_per_second": 500.0}
+    assert told["rows"][-1] == {"runtime": "tensorrt", "batch": 8, "why": "no GPU"}
+    assert (told["chosen"], told["share"], told["parity"]) == ("openvino", 0.0624, "close")
+
+
+def test_the_plot_draws_a_line_for_each_runtime_that_ran_in_both_panels() -> None:
+    root = ElementTree.fromstring(plot(REPORT))
+    lines = [element.attrib["points"].split() for element in root if element.tag.endswith("polyline")]
+    assert [len(line) for line in lines] == [2, 2, 2, 2]
+    heights = [[float(point.split(",")[1]) for point in line] for line in lines]
+    top, bottom = 40.0, 280.0
+    assert heights[1] == [pytest.approx(bottom - 240 * 250 / 500), pytest.approx(top)], (
+        "the most frames a second, OpenVINO at 8, are at the top"
+    )
+    assert heights[2][1] == pytest.approx(top), "and the longest batch, torch at 8"
+    words = {element.text for element in root if element.tag.endswith("text")}
+    assert {"torch", "openvino", "batch 1", "batch 8"} <= words
+    assert "tensorrt" not in words
+
+
+def test_a_name_is_no_markup_in_the_plot() -> None:
+    ElementTree.fromstring(plot(Report("a <b> & c", "", "", ROWS, 0.0)))
+
+
+class Tiny(torch.nn.Module):
+    """As wide as the real one looks, and fast."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__()
+        torch.manual_seed(seed)
+        self.filters = torch.nn.Conv2d(3, 4, 16, stride=16)
+
+    def forward(self, pixels: Any) -> Any:
+        return self.filters(pixels).mean((2, 3))
+
+
+def test_an_onnx_file_is_made_once_for_the_same_weights(tmp_path: Path) -> None:
+    path, words = onnx_of(tmp_path, Tiny(0))
+    made = path.stat().st_mtime_ns
+    assert words.startswith("opset 18, 36 pictures")
+    assert onnx_of(tmp_path, Tiny(0)) == (path, words)
+    assert path.stat().st_mtime_ns == made
+    assert onnx_of(tmp_path, Tiny(1))[0] != path
+
+
+def test_without_the_weights_it_says_how_to_get_them(tmp_path: Path) -> None:
+    with pytest.raises(ModelMissing, match="streamsvc models pull efficientnet-lite0"):
+        measured(tmp_path, {}, lambda line: None)
+
+
+@pytest.mark.models
+def test_every_runtime_is_measured_or_says_why_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bench_vision, "TIMES", 1)
+    monkeypatch.setattr(bench_vision, "LOOKS", 2)
+    heard: list[str] = []
+    report = measured(MODELS, {"models": str(MODELS), **See().model_dump()}, heard.append, batches=(1, 2))
+    assert [(row.runtime, row.batch) for row in report.rows] == [
+        (name, batch) for name in ("torch", "openvino", "onnxruntime", "tensorrt") for batch in (1, 2)
+    ]
+    assert all(row.ms > 0 and row.latency_ms == pytest.approx(row.ms * row.batch) for row in report.rows if not row.why)
+    assert all(("CUDA GPU" in row.why) != torch.cuda.is_available() for row in report.rows if row.runtime == "tensorrt")
+    assert report.chosen in ("openvino", "onnxruntime", "tensorrt")
+    assert 0.005 < report.share < 1.0
+    assert heard[-1] == "timing whole looks"
+
+
+@pytest.mark.models
+def test_a_look_that_fails_is_no_fast_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    import numpy as np
+
+    from streamsvc.errors import WorkerError
+
+    monkeypatch.setattr(bench_vision, "_jpeg", lambda random: np.frombuffer(b"no picture", np.uint8))
+    with pytest.raises(WorkerError):
+        share({"models": str(MODELS), **See().model_dump()})
