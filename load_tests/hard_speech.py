@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import structlog
 
 from load_tests.hearing import add_arguments, hearing, markdown, offline, settings_of
 from streamsvc import score
@@ -297,6 +298,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=LONGEST, help="of each recording for `hard` (%(default)s)")
     parser.add_argument("--json", type=Path, help="where the figures of each recording go")
     chosen = parser.parse_args()
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))  # the tables alone go to stdout
     settings = settings_of(chosen)
     figures = {}
     with hearing(settings, live=chosen.live) as (runner, role, _):

@@ -23,6 +23,7 @@ from pathlib import Path
 
 import numpy as np
 import psutil
+import structlog
 
 from load_tests.hard_speech import entries
 from load_tests.hearing import add_arguments, hearing, markdown, settings_of
@@ -189,6 +190,7 @@ def main() -> None:
     parser.add_argument("--every", type=float, default=5.0, help="minutes in a line of the table (%(default)s)")
     parser.add_argument("--json", type=Path, help="where the figures of each stretch go")
     chosen = parser.parse_args()
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))  # the tables alone go to stdout
     settings, of = settings_of(chosen), talks(chosen.media.resolve())
     with hearing(settings, live=chosen.live) as (runner, role, worker):
         pids = [psutil.Process().pid, *([worker] if worker is not None else [])]
