@@ -78,9 +78,12 @@ class Ingest(Group):
 class Sample(Group):
     """Which pictures are looked at."""
 
-    min_interval: float = 0.5  # seconds between keyframes (2 a second at most)
-    max_interval: float = 10.0  # a picture that changes a little all the time is looked at this often
+    min_interval: float = 0.5  # seconds between keyframes; half of it while somebody speaks or has just asked
+    max_interval: float = 10.0  # a picture that changes a little all the time is looked at this often; the same half
     scene_threshold: float = 0.08  # share of the picture that must change
+    budget: float = Field(1.0, gt=0)  # keyframes a second of one session, on the mean; what is refused is counted, and asks again
+    budget_all: float = Field(4.0, gt=0)  # ... of all sessions
+    burst: int = Field(5, ge=1)  # keyframes at once, of one or of all, after a pause
     probe_fps: float = 5.0  # pictures compared per second
 
 

@@ -215,7 +215,7 @@ class VideoDecoder:
         return VideoFrame(self._session, self._name, max(0.0, at), arrived, picture, picture.width, picture.height)
 
 
-def thumbnail(frame: VideoFrame, width: int = 160) -> NDArray[np.uint8]:
+def thumbnail(frame: VideoFrame, width: int = 320) -> NDArray[np.uint8]:
     """A small gray picture, uint8, shape (h, width), made by one swscale call from the decoder's own pixels."""
     height = max(2, round(width * frame.height / frame.width))
     gray = frame.handle.reformat(width=width, height=height, format="gray", interpolation="AREA")

@@ -84,6 +84,7 @@ class Ear:
         self._captions, self._replacer = Cues(session), Replacer(replace or {})
         self._translator = Translator(hear, self._translated, wanted=translate, beam=settings.hear.beam, lossless=lossless)
         self.translate = self._translator.run  # a room too
+        self.speaking = False  # somebody, as last heard
         self._at = 0.0  # session seconds of the newest frame in the ring
         self._deaf = False  # all audio has been decoded
         self._over = False
@@ -195,6 +196,7 @@ class Ear:
         if isinstance(unit, Words):
             self._captioned(unit)
         elif isinstance(unit, Speech):
+            self.speaking = unit.active
             self._timeline.add(unit)
             self._log.emit("speech.started" if unit.active else "speech.stopped", {}, at=unit.at, arrived=unit.arrived)
         else:

@@ -2,12 +2,14 @@
 
 Two gates. `wants` is asked at the tap, before decoding: a payload that nobody will look at need not be decoded.
 `Sampler` compares decoded pictures with the last **keyframe** (not with the last picture, so that slow changes add up),
-block by block: a slide that changes a line counts, sensor noise and a mouse cursor do not.
+window by window: one digit of a slide counts; camera noise, exposure, a caret and a mouse pointer do not. What passes must
+also find room in the `Budget`s of the session and of the service.
 """
 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -16,19 +18,28 @@ from numpy.typing import NDArray
 
 from streamsvc.types import EncodedFrame
 
-Gray = NDArray[np.uint8]  # shape (h, w)
+Gray = NDArray[np.uint8]  # shape (h, w), best 320 wide: one digit of a slide is then some pixels
+Cells = NDArray[np.float32]  # one value per window
+Mask = NDArray[np.bool_]  # one per window
 Region = tuple[float, float, float, float]  # x, y, w, h as fractions of the picture
 WHOLE: Region = (0.0, 0.0, 1.0, 1.0)
 
-BLOCK = 5  # pixels of the thumbnail: 40 of a 1280-wide picture, about one line of text
-CHANGED = 8.0  # gray levels, mean over a block: more is a change (coding noise stays below 3)
+STEP = 2  # pixels of the thumbnail between windows, which are twice as wide: a digit lies whole in at least one
+CHANGED = 8.0  # gray levels, mean over a window: more is a change (coding noise stays below 5)
 MOVING = 4.0  # gray levels between two probes: more is movement
-EXPOSURE = 30.0  # gray levels: a shift of the whole picture up to this is the camera's exposure, not a change
+NOISE = 3.0  # times the usual difference of windows: what camera noise reaches
+GAIN, SHIFT = 1.3, 40.0  # the camera's exposure may change all grays by this factor and these levels, and it is no change
 SETTLE = 0.4  # seconds that a transition gets to end before it is looked at all the same
-REST = 0.35  # seconds for which a small change must stand still
-RUN = 3  # blocks side by side that make a small change a text and no cursor
+REST = 0.55  # seconds for which a small change must stand still: longer than a caret stays
+RESTLESS = 0.35  # share of the last probes (about two seconds) in which a window moved: more is a caret or a video
+FORGET = 0.1  # weight of one probe in that share
+LIVELY = 0.006  # share of the picture, pointers and carets are smaller: where more moves in most probes, it is no page
 ALIVE = 0.01  # share of the picture that must differ for the longest interval to fire
 CUT = 3.0  # times the usual movement: a cut within a moving picture
+PATCH = 4  # windows: what differs within so many belongs together
+POINTER = 9  # windows: no pointer is wider or higher
+PASSING = 0.45  # seconds in which a pointer that rests here has been seen elsewhere
+ASKED = 10.0  # seconds after a question in which more is looked at
 
 
 class Settings(Protocol):
@@ -63,9 +74,43 @@ def wants(frame: EncodedFrame, state: Wants) -> bool:
     return True
 
 
+class Budget:
+    """Keyframes a second, on the mean; seldom ones may come in a bunch.
+
+    Rule for full: the keyframe is refused and counted. Its change is no loss while it stands: the next probe differs from the
+    last keyframe just as much, and asks again. What has gone by then is never seen.
+
+    Args:
+        rate: keyframes a second; may be lowered while running, to spend less.
+        burst: keyframes at once after a pause.
+        refused: is called once per refused keyframe.
+    """
+
+    def __init__(self, rate: float, burst: int, refused: Callable[[], None] = lambda: None) -> None:
+        self.rate, self._burst, self._refused = rate, float(burst), refused
+        self._left, self._then = float(burst), 0.0
+
+    def has(self, now: float) -> bool:
+        """Whether there is room at second `now` of the clock that all askers share; a no is counted."""
+        self._left = min(self._burst, self._left + max(0.0, now - self._then) * self.rate)
+        self._then = max(self._then, now)
+        if self._left >= 1.0:
+            return True
+        self._refused()
+        return False
+
+    def spend(self) -> None:
+        """Take the room of one keyframe, asked for or not."""
+        self._left -= 1.0
+
+
 @dataclass(frozen=True, slots=True)
 class Change:
-    """Why a picture is a keyframe, "first", "scene", "text" or "interval", and what of it differs from the last one."""
+    """Why a picture is a keyframe, and what of it differs from the last one.
+
+    `reason`: "first", "scene" (much is new), "text" (little is new, and it stands still), "motion" (much moves, and goes on),
+    "interval" (little moves, and goes on) or "question" (somebody asks, and something is new).
+    """
 
     reason: str
     changed: Region = WHOLE
@@ -76,100 +121,194 @@ class Sampler:
 
     Args:
         settings: shortest and longest interval in seconds, and the share of the picture that makes a scene.
+        session: the session's own budget; its clock is the session's.
+        everyone: the budget of all sessions; its clock is the arrival of packets. The first picture of a session is never refused.
 
-    `min_interval` may be raised while running, to spend less.
+    `speaking`: set while somebody speaks. Then, and for some seconds after a question, both intervals are halved.
     """
 
-    def __init__(self, settings: Settings) -> None:
-        self.min_interval = settings.min_interval
-        self._longest = settings.max_interval
-        self._scene = settings.scene_threshold
-        self._key: Gray | None = None  # the last keyframe
+    def __init__(self, settings: Settings, session: Budget | None = None, everyone: Budget | None = None) -> None:
+        self.speaking = False
+        self._settings, self._session, self._everyone = settings, session, everyone
+        self._asked: float | None = None  # until when a question counts; inf: nobody has looked since it came
+        self._key: Gray | None = None  # the last keyframe, as far as a pointer has not moved in it
         self._last: Gray | None = None  # the last picture
         self._fired = 0.0  # session seconds of the last keyframe
-        self._moved = np.zeros((0, 0))  # per block, session seconds of its last movement
+        self._moved: NDArray[np.float64] = np.zeros((0, 0))  # per window, session seconds of its last movement
+        self._restless: Cells = np.zeros((0, 0), np.float32)  # per window, how often it moved lately
         self._pending: float | None = None  # since when the picture has been another scene
-        self._pace = self.min_interval  # between looks at a picture that never stands still
+        self._pace = 0.0  # seconds between looks at a picture that never stands still
+        self._lively = 0.0  # share of the last probes in which something large moved, a video in a page aside
         self._usual: deque[float] = deque(maxlen=15)  # movement of the last pictures, mean gray levels
 
-    def look(self, gray: Gray, at: float) -> Change | None:
-        """Decide on one picture, shape (h, w), of session second `at`; None: nothing new to see."""
-        if self._key is None or self._last is None:
-            return self._fire(gray, at, Change("first"))
-        if gray.shape != self._key.shape:
-            return self._fire(gray, at, Change("scene"))
-        moved = difference(gray, self._last)
-        self._moved[moved > MOVING] = at
-        motion = float(np.abs(gray.astype(np.int16) - self._last).mean())
-        cut = motion > 2.0 and motion > CUT * float(np.median(self._usual)) if self._usual else motion > 2.0
-        self._usual.append(motion)
-        self._last = gray
-        mask = difference(gray, self._key) > CHANGED + 2 * float(np.median(moved) if np.median(moved) < MOVING else 0.0)
-        return self._decide(gray, at, mask, cut)
+    def ask(self) -> None:
+        """Somebody asks: look at the next picture if anything is new in it, and more often for a while."""
+        self._asked = float("inf")
 
-    def _decide(self, gray: Gray, at: float, mask: NDArray[np.bool_], cut: bool) -> Change | None:
-        share = float(mask.mean())
-        since = at - self._fired
-        change = None
-        if share >= self._scene:
-            if self._pending is None or cut:
-                self._pending = at if self._pending is None else self._pending
-                self._pace = self.min_interval if cut else self._pace
-            still = float((at - self._moved[mask] > 0.0).mean()) > 0.7
-            if since >= self.min_interval and (still or (at - self._pending >= SETTLE and since >= self._pace)):
-                self._pace = self.min_interval if still else min(self._longest / 2, 2 * self._pace)
-                change = Change("scene", region(mask))
+    def look(self, gray: Gray, at: float, arrived: float = 0.0) -> Change | None:
+        """Decide on one picture, shape (h, w), of session second `at` that came at monotonic second `arrived`; None: nothing new."""
+        if self._key is None or self._last is None or gray.shape != self._key.shape:
+            first = self._key is None
+            change: Change | None = Change("first" if first else "scene")
         else:
-            self._pending = None
-            at_rest = mask & (at - self._moved >= REST)
-            busy = float((self._moved == at).mean()) > ALIVE  # ground that a walker uncovers is at rest too
-            if since >= (self._pace if busy else self.min_interval) and longest_run(at_rest) >= RUN:
-                self._pace = min(self._longest / 2, 2 * self._pace) if busy else self.min_interval
-                change = Change("text", region(mask))
-            elif since >= self._longest and share >= ALIVE and longest_run(mask) >= RUN:
-                change = Change("interval", region(mask))
-        return None if change is None else self._fire(gray, at, change)
-
-    def _fire(self, gray: Gray, at: float, change: Change) -> Change:
-        if self._last is None or self._last.shape != gray.shape:
-            self._moved = np.full(blocks(gray).shape, -1.0)
-        self._key = self._last = gray
-        self._fired, self._pending = at, None
+            first, change = False, self._compared(self._key, self._last, gray, at)
+        self._last = gray
+        if change is None or not (first or self._affords(at, arrived)):
+            return None
+        for budget in filter(None, (self._session, self._everyone)):
+            budget.spend()
+        if self._key is None or self._key.shape != gray.shape:
+            self._moved = np.full(windows(gray).shape, -1.0)
+            self._restless = np.zeros(self._moved.shape, np.float32)
+        self._key, self._fired, self._pending = gray, at, None
+        self._asked = at + ASKED if self._asked == float("inf") else self._asked
         return change
 
+    def _affords(self, at: float, arrived: float) -> bool:
+        asked = [budget.has(now) for budget, now in ((self._session, at), (self._everyone, arrived)) if budget is not None]
+        return all(asked)
 
-def blocks(gray: NDArray[np.generic]) -> NDArray[np.float32]:
-    """Means of the blocks of a picture, shape (h // BLOCK, w // BLOCK)."""
-    rows, columns = gray.shape[0] // BLOCK, gray.shape[1] // BLOCK
-    cut = gray[: rows * BLOCK, : columns * BLOCK].astype(np.float32)
-    means: NDArray[np.float32] = cut.reshape(rows, BLOCK, columns, BLOCK).mean(axis=(1, 3))
+    def _compared(self, key: Gray, last: Gray, gray: Gray, at: float) -> Change | None:
+        moved = difference(gray, last)
+        jitter = float(np.median(moved))  # of the camera and the coding; a whole picture that moves has none to tell
+        moves = moved > max(MOVING, NOISE * jitter if jitter < MOVING else 0.0)
+        self._moved[moves] = at
+        motion = float(moved.mean())
+        cut = motion > 2.0 and motion > CUT * (float(np.median(self._usual)) if self._usual else 0.0)
+        self._usual.append(motion)
+        self._restless = np.zeros_like(self._restless) if cut and motion > 10 else self._restless * (1 - FORGET)
+        self._restless += FORGET * moves
+        lively = float((moves & (self._restless < RESTLESS)).mean()) > LIVELY or float(moves.mean()) > self._settings.scene_threshold
+        self._lively += FORGET * (lively - self._lively)
+        apart = difference(gray, key)
+        mask = apart > max(CHANGED, NOISE * jitter if jitter < MOVING else 0.0)
+        return self._decided(gray, at, mask, moves, cut)
+
+    def _decided(self, gray: Gray, at: float, mask: Mask, moves: Mask, cut: bool) -> Change | None:
+        attentive = self.speaking or (self._asked is not None and at < self._asked)
+        shortest, longest = (value / (2 if attentive else 1) for value in (self._settings.min_interval, self._settings.max_interval))
+        since = at - self._fired
+        if since < shortest:
+            if cut:
+                self._pending, self._pace = at, 0.0
+            return None
+        if self._asked == float("inf"):
+            if mask.any():
+                return Change("question", region(mask))
+            self._asked = at + ASKED
+        calm = mask & (self._restless < RESTLESS)
+        page = self._lively < 0.5
+        self._pace = 0.0 if page else self._pace
+        large = float(calm.mean()) >= self._settings.scene_threshold
+        if large and since >= self._pace and float((calm & ~moves).sum()) > 0.7 * float(calm.sum()):
+            self._pace = min(longest / 2, max(1.0, 2 * self._pace))
+            return Change("scene", region(mask))
+        if float(mask.mean()) >= self._settings.scene_threshold:
+            if self._pending is None or cut:
+                self._pending = at if self._pending is None else self._pending
+                self._pace = 0.0 if cut else self._pace
+            if at - self._pending >= SETTLE and since >= self._pace:
+                self._pace = min(longest / 2, max(1.0, 2 * self._pace))
+                return Change("motion", region(mask))
+            return None
+        self._pending = None
+        rest = calm & (at - self._moved >= REST)
+        if since >= self._pace and rest.any() and (change := self._small(gray, calm, rest)):
+            self._pace = min(longest / 2, max(1.0, 2 * self._pace))
+            return change
+        if since >= longest and float(mask.mean()) >= ALIVE:
+            return Change("interval", region(mask))
+        return None
+
+    def _small(self, gray: Gray, calm: Mask, rest: Mask) -> Change | None:
+        """Tell changes that stand still from a pointer that rests; where it rests is taken into the keyframe, silently."""
+        fired = np.zeros_like(calm)
+        for box in parts(calm):
+            part, still = calm[box], rest[box]
+            if still.sum() * 2 < part.sum():
+                continue
+            if max(part.shape) <= POINTER and self._pointed(box):
+                self._absorb(gray, box)
+            else:
+                fired[box] |= still
+        return Change("text", region(fired)) if fired.any() else None
+
+    def _pointed(self, box: tuple[slice, slice]) -> bool:
+        """Whether something else that is small moved when this did: a pointer that came from there, or has gone there."""
+        when = self._moved[box].max()
+        around = (slice(max(0, box[0].start - 3), box[0].stop + 3), slice(max(0, box[1].start - 3), box[1].stop + 3))
+        others = (np.abs(self._moved - when) <= PASSING) & (self._restless < RESTLESS)
+        others[around] = False
+        return bool(others.any())
+
+    def _absorb(self, gray: Gray, box: tuple[slice, slice]) -> None:
+        assert self._key is not None
+        self._key = self._key.copy()
+        pixels = tuple(slice(side.start * STEP, (side.stop + 1) * STEP) for side in box)
+        self._key[pixels] = gray[pixels]
+
+
+def windows(gray: Gray) -> Cells:
+    """Means of windows of 2 STEP x 2 STEP pixels that begin every STEP pixels, shape (h // STEP - 1, w // STEP - 1)."""
+    rows, columns = gray.shape[0] // STEP, gray.shape[1] // STEP
+    cut = gray[: rows * STEP, : columns * STEP]
+    down = np.add(cut[0::2], cut[1::2], dtype=np.uint16)  # 16 pixels of 255 fit
+    cells = down[:, 0::2] + down[:, 1::2]
+    down = cells[:-1] + cells[1:]
+    means: Cells = (down[:, :-1] + down[:, 1:]) * np.float32(1 / (2 * STEP) ** 2)
     return means
 
 
-def difference(gray: Gray, other: Gray) -> NDArray[np.float32]:
-    """Mean absolute difference per block, less a small shift of the whole picture (exposure)."""
-    signed = gray.astype(np.float32) - other
-    shift = float(np.median(signed))
-    return blocks(np.abs(signed - (shift if abs(shift) <= EXPOSURE else 0.0)))
+def difference(gray: Gray, other: Gray) -> Cells:
+    """Mean absolute difference per window, less what the exposure of a camera does to all of the picture."""
+    gain, shift = exposure(windows(other)[::4, ::4], windows(gray)[::4, ::4])
+    grays = np.clip(np.arange(256) * gain + shift, 0, 255).astype(np.uint8)  # what each gray level has become
+    expected = grays[other]
+    return windows(np.maximum(gray, expected) - np.minimum(gray, expected))
 
 
-def longest_run(mask: NDArray[np.bool_]) -> int:
-    """Most blocks side by side in one row: text is wide, a cursor is not."""
-    if not mask.any():
-        return 0
-    best, run = 0, np.zeros(mask.shape[0], dtype=np.int64)
-    for column in mask.T:
-        run = (run + 1) * column
-        best = max(best, int(run.max()))
-    return best
+def exposure(before: Cells, after: Cells) -> tuple[float, float]:
+    """Gain and shift in gray levels that explain most windows; (1, 0) where none within GAIN and SHIFT does."""
+    gain, shift = 1.0, float(np.median(after - before))
+    for _ in range(2):
+        off = np.abs(after - before * gain - shift)
+        fits = off <= 2 * np.median(off) + 1
+        x, y = before[fits], after[fits]
+        spread = float(x.var())
+        gain = float(((x - x.mean()) * (y - y.mean())).mean()) / spread if spread > 25 else 1.0
+        if not 1 / GAIN <= gain <= GAIN:
+            gain = 1.0
+        shift = float(y.mean() - gain * x.mean())
+    return (gain, shift) if abs(shift) <= SHIFT else (1.0, 0.0)
 
 
-def region(mask: NDArray[np.bool_]) -> Region:
-    """The box around all marked blocks, with one block of margin, as fractions; everything where nothing is marked."""
+def parts(mask: Mask) -> Iterator[tuple[slice, slice]]:
+    """The boxes, tight, of what lies together in a mask."""
+    places = {(int(y) // PATCH, int(x) // PATCH) for y, x in zip(*np.nonzero(mask), strict=True)}
+    while places:
+        waiting = [places.pop()]
+        top, left = waiting[0]
+        bottom, right = top, left
+        while waiting:
+            y, x = waiting.pop()
+            top, bottom, left, right = min(top, y), max(bottom, y), min(left, x), max(right, x)
+            near = {(y + down, x + over) for down in (-1, 0, 1) for over in (-1, 0, 1)} & places
+            places -= near
+            waiting += near
+        inside = mask[top * PATCH : (bottom + 1) * PATCH, left * PATCH : (right + 1) * PATCH]
+        down, over = np.flatnonzero(inside.any(axis=1)), np.flatnonzero(inside.any(axis=0))
+        yield (
+            slice(top * PATCH + int(down[0]), top * PATCH + int(down[-1]) + 1),
+            slice(left * PATCH + int(over[0]), left * PATCH + int(over[-1]) + 1),
+        )
+
+
+def region(mask: Mask) -> Region:
+    """The box around all marked windows, with two windows of margin, as fractions; everything where nothing is marked."""
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     if not len(rows):
         return WHOLE
-    top, bottom = max(0, rows[0] - 1), min(mask.shape[0], rows[-1] + 2)
-    left, right = max(0, columns[0] - 1), min(mask.shape[1], columns[-1] + 2)
-    height, width = mask.shape
-    return (float(left / width), float(top / height), float((right - left) / width), float((bottom - top) / height))
+    height, width = mask.shape[0] + 1, mask.shape[1] + 1
+    top, bottom = max(0, int(rows[0]) - 2), min(height, int(rows[-1]) + 4)
+    left, right = max(0, int(columns[0]) - 2), min(width, int(columns[-1]) + 4)
+    return (left / width, top / height, (right - left) / width, (bottom - top) / height)

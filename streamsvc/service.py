@@ -18,10 +18,10 @@ from typing import Any, Self
 import structlog
 
 import streamsvc
-from streamsvc import clock, metrics
+from streamsvc import clock, metrics, sample
 from streamsvc.auth import Auth
 from streamsvc.config import LANGUAGES, Settings
-from streamsvc.ear import hangover_of
+from streamsvc.ear import dropped, hangover_of
 from streamsvc.encode import Glances
 from streamsvc.errors import CapacityError, Conflict, InvalidRequest, NotFound, StreamsvcError
 from streamsvc.ingest import peer as webrtc
@@ -66,6 +66,7 @@ class Service:
         self._at_once = tuple(at_once)
         self._opening = 0  # sessions that are being opened and count against the limit already
         self._media = ThreadPoolExecutor(_DECODERS, thread_name_prefix="media")
+        self._pictures = sample.Budget(settings.sample.budget_all, settings.sample.burst, lambda: dropped("budget_all"))
         self._tasks: set[asyncio.Task[None]] = set()
         options = {
             "models": str(settings.models.dir / "models"),
@@ -220,7 +221,7 @@ class Service:
         _check_free(folder)
         store = Store(None if no_store else folder, events=keep.events, frames=keep.frames)
         sign = functools.partial(self.auth.sign, seconds=keep.retention + 3600)
-        session = Session(name, self.settings, self.roles, store, self._media, sign, **options)
+        session = Session(name, self.settings, self.roles, store, self._media, sign, pictures=self._pictures, **options)
         self.sessions[name] = session
         self._spawn(self._live(session))
         return session

@@ -89,6 +89,7 @@ class Session:
         sign: makes a path loadable by an <img>.
         lossless: the source can wait, so nothing is ever dropped (a file read as fast as possible).
         sees: False: pictures are not looked at.
+        pictures: the keyframes that all sessions may have.
         listen: language, vocabulary, hangover, translate, replace, as for `Ear`.
     """
 
@@ -103,6 +104,7 @@ class Session:
         *,
         lossless: bool = False,
         sees: bool = True,
+        pictures: sample.Budget | None = None,
         **listen: Any,
     ) -> None:
         self.id = name
@@ -124,6 +126,8 @@ class Session:
         self._newest = 0.0  # session seconds of the newest frame that came in
         self._scaled = False  # a file plays, and not at the speed of time
         self._wants = sample.Wants()
+        own = sample.Budget(settings.sample.budget, settings.sample.burst, lambda: dropped("budget"))
+        self._sampler = sample.Sampler(settings.sample, own, pictures)
         self._video: Ring[Sent] = Ring(settings.ingest.video_ring, self._video_dropped)
         self._depths: list[tuple[metrics.Share, Ring[Any]]] = [
             (metrics.Share(metrics.queue_depth.labels("audio")), self.ear.audio),
@@ -340,7 +344,6 @@ class Session:
     async def _decode_video(self) -> None:
         decoder: decode.VideoDecoder | None = None
         track: MediaTrack | None = None
-        sampler = sample.Sampler(self.settings.sample)
         next_probe = 0.0  # session seconds
         next_ask = 0.0  # monotonic seconds at which a keyframe may be asked for again
         async for batch in self._video.batches(8):
@@ -358,16 +361,17 @@ class Session:
                     metrics.frames.labels("decoded").inc()
                     if frame.at >= next_probe:
                         next_probe = frame.at + 1 / self.settings.sample.probe_fps - 0.005
-                        await self._probe(sampler, frame)
+                        await self._probe(frame)
         if decoder is not None:
             for frame in (await self._on_thread(decoder.flush))[-1:]:
-                await self._probe(sampler, frame)
+                await self._probe(frame)
         self._keyframes.close()
 
-    async def _probe(self, sampler: sample.Sampler, frame: VideoFrame) -> None:
+    async def _probe(self, frame: VideoFrame) -> None:
         """Compare one picture with the last keyframe; publish it where it is worth looking at."""
         gray = await self._on_thread(decode.thumbnail, frame)
-        found = sampler.look(gray, frame.at)
+        self._sampler.speaking = self.ear.speaking
+        found = self._sampler.look(gray, frame.at, frame.arrived)
         if found is None:
             return
         keyframe = Keyframe(self.id, frame.track, frame.at, frame.arrived, frame, found.reason, found.changed)
@@ -459,6 +463,7 @@ class Session:
                 self._say(asked, "answer.done", {"text": "", "supported": False, "evidence": [], "error": told.body()["error"]})
 
     async def _answer_one(self, asked: Asked) -> None:
+        self._sampler.ask()
         first = True
         parts = reason.answer(asked.question, self.timeline, self.roles.think, self.settings.think)
         async with contextlib.aclosing(parts):
