@@ -44,6 +44,8 @@ def test_a_file_is_overruled_by_the_environment_and_that_by_flags(tmp_path: Path
         ("[server]\nprot = 80\n", r"server\.prot"),
         ("[limits]\nsessions = 0\n", r"limits\.sessions"),
         ("[nonsense]\nx = 1\n", "nonsense"),
+        ("[hear]\ntranslate = true\n", "multilingual"),
+        ('[hear.replace]\na = ""\n', r"hear\.replace"),
         ("[server\n", "server|Expected|TOML"),
     ],
 )
