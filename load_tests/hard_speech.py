@@ -275,9 +275,8 @@ def measure_silence(hear: Player, media: Path) -> tuple[str, Any]:
         rows.append((Path(entry["path"]).stem, f"{entry['duration_s']:.0f}", *map(str, told[-1][2:])))
     totals = [sum(one[place] for one in told) for place in range(1, 6)]
     rows.append(("all", f"{totals[0]:.0f}", *map(str, totals[1:])))
-    return markdown(
-        ("no speech", "s", "final captions", "committed words", "words shown at once", "stretches taken for speech"), rows
-    ), told
+    heads = ("no speech", "s", "final captions", "committed words", "words shown at once", "taken for speech")
+    return markdown(heads, rows), told
 
 
 def report(settings: Settings, hear: Player, media: Path, only: str | None, seconds: float) -> Iterator[tuple[str, str, Any]]:
@@ -302,7 +301,10 @@ def main() -> None:
     settings = settings_of(chosen)
     figures = {}
     with hearing(settings, live=chosen.live) as (runner, role, _):
-        hear: Player = lambda samples: runner.run(play(samples, role, settings.hear))  # noqa: E731 - it is one
+
+        def hear(samples: Samples) -> Heard:
+            return runner.run(play(samples, role, settings.hear))
+
         for name, table, told in report(settings, hear, chosen.media.resolve(), chosen.only, chosen.seconds):
             figures[name] = told
             print(f"{table}\n", flush=True)
