@@ -1,6 +1,7 @@
 """Closed cues of other languages -> English, by Whisper's own translate task on their audio. Never in the way of transcription.
 
-At most one request is in flight, on a lane of its own in the worker. A cue that cannot be translated in time stays untranslated.
+At most one request is in flight, on a lane of its own in the worker. A cue that cannot be translated in time stays untranslated, and
+while captions themselves come late, nothing is translated: the machine has no time to spare.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ TO = "en"  # the only language that Whisper translates into
 KEPT, KEPT_LOSSLESS = 40.0, 150.0  # seconds of audio remembered; a source that waits runs further ahead of its captions
 WAITING, WAITING_LOSSLESS = 8, 64  # cues; full: the oldest is dropped and counted
 DEADLINE, DEADLINE_LOSSLESS = 8.0, 30.0  # seconds for one cue
+LATE = 3.0  # seconds from the last word of a cue to its closing, from which on captions come late
 AROUND = 0.2  # seconds of audio before and after a cue: word times are only so good
 LONGEST = 28.0  # seconds of audio in one request
 NO_SPEECH, UNLIKELY = 0.6, -1.0  # as in transcription: what is both is no speech
@@ -70,6 +72,9 @@ class Translator:
     def put(self, cue: Cue, of: str) -> None:
         """Take a closed cue and the id of its event; one in English needs nothing."""
         if not self._wanted or cue.language == TO:
+            return
+        if not self._lossless and clock.now() - cue.arrived > LATE:
+            self._missed("overload")
             return
         self._waiting.put(_Asked(cue, of))
         if len(self._waiting) >= WAITING:

@@ -50,8 +50,9 @@ def second(number: int) -> AudioChunk:
     return AudioChunk("s", "main", float(number), 100.0 + number, np.full(SAMPLE_RATE, number, np.float32))
 
 
-def cue(start: float, end: float, language: str = "de") -> Cue:
-    return Cue("s", "main", start, 100.0 + end, "etwas", (Word("etwas", start, end),), 1, True, language)
+def cue(start: float, end: float, language: str = "de", arrived: float = 1e9) -> Cue:
+    """A cue of one word; it arrived just now, if nothing is said."""
+    return Cue("s", "main", start, arrived, "etwas", (Word("etwas", start, end),), 1, True, language)
 
 
 def count(how: str) -> float:
@@ -78,12 +79,11 @@ def test_a_cue_is_translated_from_its_own_audio_and_keeps_its_times(virtual: asy
     async def story(translator: Translator) -> None:
         for number in range(10):
             await translator.hear(second(number))
-        translator.put(cue(3.5, 5.5), "e.7")
+        translator.put(cue(3.5, 5.5, arrived=clock.now() - 1.0), "e.7")
 
     role = Interpreter()
     (unit,) = played(virtual, role, story, beam=3)
     assert (unit.of, unit.text, unit.language, unit.start, unit.end) == ("e.7", "3 4 5", "en", 3.5, 5.5)
-    assert unit.arrived == 105.5
     assert unit.stages["translate"] == pytest.approx(0.5)
     assert (role.asked[0]["language"], role.asked[0]["beam"]) == ("de", 3)
 
@@ -119,6 +119,19 @@ def test_a_source_that_can_wait_waits_for_its_translations(virtual: asyncio.Runn
 
     units = played(virtual, Interpreter(seconds=3.0), story, lossless=True)
     assert [unit.text for unit in units] == [str(number) for number in range(30)]
+
+
+@pytest.mark.parametrize("lossless", [False, True])
+def test_while_captions_come_late_nothing_is_translated_unless_nobody_waits(virtual: asyncio.Runner, lossless: bool) -> None:
+    async def story(translator: Translator) -> None:
+        await translator.hear(second(0))
+        translator.put(cue(0.1, 0.9, arrived=clock.now() - translate.LATE - 0.1), "e.1")
+        translator.put(cue(0.1, 0.9, arrived=clock.now() - translate.LATE + 0.1), "e.2")
+
+    before = count("overload")
+    units = played(virtual, Interpreter(), story, lossless=lossless)
+    assert [unit.of for unit in units] == (["e.1", "e.2"] if lossless else ["e.2"])
+    assert count("overload") - before == (0 if lossless else 1)
 
 
 def test_old_audio_is_forgotten_and_its_cue_stays_as_it_is(virtual: asyncio.Runner) -> None:
