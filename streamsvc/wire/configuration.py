@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from streamsvc.config import Hear
 from streamsvc.errors import InvalidRequest
-from streamsvc.wire.line import Format, spoken
+from streamsvc.wire.line import Format, hangover, spoken
 
 FORMATS = {"audio/pcm": Format("pcm_s16le", 24_000), "audio/pcmu": Format("pcm_mulaw", 8_000), "audio/pcma": Format("pcm_alaw", 8_000)}
 MODELS = ("whisper-1", "gpt-transcribe", "gpt-live-transcribe", "gpt-realtime-whisper", "gpt-4o-transcribe", "gpt-4o-mini-transcribe")
@@ -78,7 +78,7 @@ class _Update(_Strict):
 
 
 class Configuration:
-    """What the client has set: format, transcription (None: not yet), and whether turns are detected.
+    """What the client has set: format, transcription (None: not yet), whether turns are detected, and after how much silence.
 
     Args:
         hear: the service's settings, which hold for whatever cannot be set.
@@ -90,6 +90,7 @@ class Configuration:
         self.format = "audio/pcm"
         self.transcription: dict[str, Any] | None = None
         self.detect = True
+        self.hangover: float | None = None  # seconds of silence that end a turn; None: as the service's settings say
         if model is not None:
             self._check_model(model)
             self.transcription = {"model": model}
@@ -120,6 +121,7 @@ class Configuration:
             self.format = heard.format.type
         if "turn_detection" in fields:
             self.detect = heard.turn_detection is not None
+            self.hangover = hangover(heard.turn_detection.silence_duration_ms) if heard.turn_detection is not None else None
 
     def _check(self, transcription: Mapping[str, Any]) -> None:
         param = "session.audio.input.transcription"
@@ -159,7 +161,7 @@ class Configuration:
             "type": "server_vad",
             "threshold": 0.5,
             "prefix_padding_ms": round(PREFIX * 1000),
-            "silence_duration_ms": round(self._hear.hangover * 1000),
+            "silence_duration_ms": round((self.hangover or self._hear.hangover) * 1000),
         }
         form: dict[str, Any] = {"type": self.format} | ({"rate": 24_000} if self.format == "audio/pcm" else {})
         heard = {

@@ -3,7 +3,8 @@
 Source: the types of the official Python client (deepgram/listen/v1, 7.17) and Deepgram's reference. `Options` reads the query,
 `Listener` translates events; both do no I/O. `serve` is the edge. Where we differ, and say so:
 
-  - `endpointing` is on or off: the silence that ends an utterance is the service's own (`hear.hangover`, 0.5 s);
+  - `endpointing` is held between 0.1 and 5 s of silence; where it is not given, or is `true`, the service's own holds
+    (`hear.hangover`, 0.5 s), and an UtteranceEnd comes no earlier than that silence;
   - a closed segment comes as an interim result at once, and as final when the next words, or the end of speech, are known:
     so `speech_final` always stands on the last words of an utterance, never on an empty result;
   - options that would change what the application may rely on (redact, diarize, callback, ...) are refused, hints are ignored.
@@ -23,7 +24,7 @@ from streamsvc import clock
 from streamsvc.config import Hear
 from streamsvc.errors import InvalidRequest, StreamsvcError
 from streamsvc.service import Service
-from streamsvc.wire.line import Bounds, Event, Format, Line, fits, spoken
+from streamsvc.wire.line import Bounds, Event, Format, Line, fits, hangover, spoken
 from streamsvc.wire.socket import Idle, farewell, hear, opened, say, tell, together
 
 Message = dict[str, Any]
@@ -37,7 +38,9 @@ _OFF = ("", "false", "0", "no")
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What the query asks for. `utterance_end`: seconds, None: not wanted. `format`: None: not given (a file)."""
+    """What the query asks for. `format`: None: not given (a file). `hangover`: seconds of silence that end an utterance, None: the
+    service's own. `utterance_end`: seconds, None: not wanted.
+    """
 
     format: Format | None
     language: str | None
@@ -45,6 +48,7 @@ class Options:
     interim: bool
     punctuate: bool
     endpointing: bool
+    hangover: float | None
     vad_events: bool
     utterance_end: float | None
     utterances: bool
@@ -75,7 +79,8 @@ def options(query: QueryParams, heard: Hear, *, live: bool) -> Options:
         vocabulary=tuple(term for term in terms if term),
         interim=on("interim_results"),
         punctuate=on("punctuate") or on("smart_format"),
-        endpointing=on("endpointing", "10") or query.get("endpointing") == "0",  # 0: as soon as possible
+        endpointing=on("endpointing", "true") or query.get("endpointing") == "0",  # 0: as soon as possible
+        hangover=_silence(query),
         vad_events=on("vad_events"),
         utterance_end=_number(query, "utterance_end_ms", 1000, 5000, "milliseconds") / 1000 if "utterance_end_ms" in query else None,
         utterances=on("utterances"),
@@ -91,6 +96,11 @@ def audio_format(query: QueryParams) -> Format:
     if query.get("channels", "1") != "1":
         raise InvalidRequest("channels must be 1", code="unsupported_channels")
     return Format(CODECS[encoding], _number(query, "sample_rate", 8000, 48_000, "Hz"))
+
+
+def _silence(query: QueryParams) -> float | None:
+    text = query.get("endpointing", "true").lower()
+    return None if text in ("true", *_OFF) and text != "0" else hangover(_number(query, "endpointing", 0, 999_999_999, "milliseconds"))
 
 
 def _number(query: QueryParams, name: str, least: int, most: int, unit: str) -> int:
@@ -198,8 +208,8 @@ class Listener:
             case "caption.gap":
                 told_why = f"audio from {event['start']:.2f} to {event['end']:.2f} s was not transcribed: {event['reason']}"
                 return [problem("AudioSkipped", told_why)]
-            case "session.closed":
-                return self._closed(event)
+            case "session.flushed" | "session.closed":
+                return self._flushed()
         return []
 
     def late(self, pushed: float) -> list[Message]:
@@ -217,7 +227,7 @@ class Listener:
         last, self._last_word, self._quiet_since = self._last_word, None, None
         return [{"type": "UtteranceEnd", "channel": [0, 1], "last_word_end": last}]
 
-    def _closed(self, event: Event) -> list[Message]:
+    def _flushed(self) -> list[Message]:
         if self.finalizing:
             self.finalizing = False
             if self._held is None:
@@ -267,8 +277,10 @@ class _Live:
     def __init__(self, service: Service, socket: WebSocket, asked: Options, request: Request, bounds: Bounds) -> None:
         assert asked.format is not None
         self._socket, self._request, self._bounds = socket, request, bounds
-        self.line = Line(service, asked.format, language=asked.language, vocabulary=asked.vocabulary, bounds=bounds)
-        self.listener = Listener(asked, request, service.settings.hear.hangover)
+        self.line = Line(
+            service, asked.format, language=asked.language, vocabulary=asked.vocabulary, hangover=asked.hangover, bounds=bounds
+        )
+        self.listener = Listener(asked, request, asked.hangover or service.settings.hear.hangover)
 
     async def run(self) -> None:
         """Talk until one side leaves. The socket is accepted, the line open."""
@@ -303,7 +315,7 @@ class _Live:
                 await say(self._socket, problem("SchemaError", "text messages are JSON: KeepAlive, Finalize, CloseStream or Configure"))
 
     async def _close(self) -> None:
-        await self.line.flush(last=True)
+        await self.line.flush()
         metadata = self._request.metadata(self.line.digest.hexdigest(), self.line.seconds)
         await say(self._socket, *self.listener.late(self.line.seconds), {"type": "Metadata", **metadata})
         await farewell(self._socket, 1000)

@@ -1,8 +1,7 @@
-"""Raw audio from a socket into sessions of the service, and their events back, on the time line of the samples.
+"""Raw audio from a socket into a session of the service, and its events back, on the time line of the samples.
 
-A `Feed` publishes PCM into one session. A `Line` is what a foreign protocol's connection holds: one session after another,
-for an utterance is flushed by ending its session (all of it is understood, at once and exactly) and going on in a new one.
-Nothing is dropped here: who pushes waits until there is room, and so the socket is not read.
+A `Feed` publishes PCM into a session. A `Line` is what a foreign protocol's connection holds: a session of its own, which is
+flushed where the protocol asks for it. Nothing is dropped here: who pushes waits until there is room, and so the socket is not read.
 """
 
 from __future__ import annotations
@@ -18,7 +17,9 @@ from typing import Any
 import av
 
 from streamsvc import clock
-from streamsvc.errors import InvalidRequest, NotFound, StreamsvcError, TooLarge
+from streamsvc.config import LANGUAGES
+from streamsvc.ear import HANGOVER
+from streamsvc.errors import Conflict, InvalidRequest, NotFound, StreamsvcError, TooLarge
 from streamsvc.publish import Subscription
 from streamsvc.service import Service
 from streamsvc.session import Session
@@ -28,8 +29,7 @@ Event = Mapping[str, Any]
 
 FRAME = 0.04  # seconds of audio in one frame at most
 BURST, BREATH = 0.25, 0.002  # seconds of audio pushed without a pause, and seconds of that pause: keeps chunks small, 125 times real time
-TYPES = ("speech.*", "caption.partial", "caption.final", "caption.gap", "session.closed")
-FLUSHED = "flushed"  # the reason with which a line ends its own sessions
+TYPES = ("speech.*", "caption.partial", "caption.final", "caption.gap", "session.flushed", "session.closed")
 _SAMPLE_BYTES = {"pcm_s16le": 2, "pcm_mulaw": 1, "pcm_alaw": 1}
 
 
@@ -83,14 +83,13 @@ class Feed:
         session: to be attached to; `Session.attach(feed)` is the caller's.
         form: of the samples.
         start: session seconds of the first sample.
-        rest: the beginning of the first sample, where it came earlier.
     """
 
-    def __init__(self, session: Session, form: Format, start: float = 0.0, rest: bytes = b"") -> None:
+    def __init__(self, session: Session, form: Format, start: float = 0.0) -> None:
         self.tracks: tuple[MediaTrack, ...] = (form.track(),)
         self.samples = 0  # whole samples pushed
         self._session, self._form, self._start = session, form, start
-        self.rest = rest  # half a sample
+        self._rest = b""  # half a sample
 
     @property
     def seconds(self) -> float:
@@ -99,10 +98,10 @@ class Feed:
 
     async def push(self, payload: bytes) -> None:
         """Give samples to the session; waits until it has room for them. A sample may be cut in two anywhere."""
-        payload = self.rest + payload
+        payload = self._rest + payload
         size = self._form.sample_bytes
         whole = len(payload) - len(payload) % size
-        self.rest = payload[whole:]
+        self._rest = payload[whole:]
         step = round(FRAME * self._form.rate) * size
         unpaused = 0.0
         for first in range(0, whole, step):
@@ -122,37 +121,47 @@ class Feed:
 
 
 class Line:
-    """One foreign connection's audio, and the events about it.
+    """What a foreign protocol's connection holds: one session, its audio, and the events about it.
 
-    Two tasks use it: one pushes and flushes, one takes events with `next`. Sessions are not stored, and erased at their end.
+    Two tasks use it: one pushes and flushes, one takes events with `next`. The session is not stored, and erased at its end.
 
     Args:
-        service: that makes the sessions.
+        service: that makes the session.
         form: of the samples.
         language: of the speech; None: as the service's settings say.
         vocabulary: names and terms to expect.
+        hangover: seconds of silence that end an utterance; None: as the service's settings say.
         bounds: security limits.
     """
 
     def __init__(
-        self, service: Service, form: Format, *, language: str | None = None, vocabulary: Sequence[str] = (), bounds: Bounds | None = None
+        self,
+        service: Service,
+        form: Format,
+        *,
+        language: str | None = None,
+        vocabulary: Sequence[str] = (),
+        hangover: float | None = None,
+        bounds: Bounds | None = None,
     ) -> None:
         self.digest = hashlib.sha256()  # of all audio pushed
-        self._service, self._bounds = service, bounds or Bounds()
-        self._form, self._language, self._vocabulary = form, language, tuple(vocabulary)
-        self._rest = b""  # half a sample that came before the present session
-        self._offset = 0.0  # client seconds at which the present session began
-        self._session: Session | None = None
-        self._feed: Feed | None = None
-        self._subscription: Subscription | None = None
-        self._opened = asyncio.Event()  # there is a session whose events can be taken
-        self._drained = asyncio.Event()  # all events of the present session have been taken
+        self._service, self._form, self._bounds = service, form, bounds or Bounds()
+        self._heard = (language, tuple(vocabulary), hangover)
+        self._before = 0.0  # client seconds at which the present format began
+        self._opened: tuple[Session, Feed, Subscription] | None = None
+        self._behind = False  # among the events given last is one of a flush
+        self._flushed = asyncio.Event()  # that one, and all before it, have been told
         self._failure: SessionOver | None = None
+
+    @property
+    def _open(self) -> tuple[Session, Feed, Subscription]:
+        assert self._opened is not None, "the line is not open"
+        return self._opened
 
     @property
     def seconds(self) -> float:
         """Seconds of audio pushed so far."""
-        return self._offset + (self._feed.seconds if self._feed is not None else 0.0)
+        return self._before + (self._opened[1].seconds if self._opened is not None else 0.0)
 
     async def open(self) -> None:
         """Take a session, and with it a place at the service.
@@ -160,14 +169,13 @@ class Line:
         Raises:
             CapacityError: there is none.
         """
-        session = await self._service.create(speed=None, language=self._language, vocabulary=self._vocabulary, no_store=True, sees=False)
-        self._subscription = session.log.subscribe(TYPES)
-        self._feed = Feed(session, self._form, rest=self._rest)
-        session.attach(self._feed)
+        language, vocabulary, hangover = self._heard
+        session = await self._service.create(
+            speed=None, language=language, vocabulary=vocabulary, hangover=hangover, no_store=True, sees=False
+        )
+        self._opened = session, Feed(session, self._form), session.log.subscribe(TYPES)
+        session.attach(self._opened[1])
         session.zero = session.log.zero = clock.now()
-        self._session = session
-        self._drained.clear()
-        self._opened.set()
 
     async def push(self, payload: bytes) -> None:
         """Give samples to the session; waits until it has room.
@@ -179,108 +187,93 @@ class Line:
             raise self._failure
         if self.seconds > self._bounds.audio_seconds:
             raise Expired(f"one connection may send {self._bounds.audio_seconds:g} seconds of audio")
-        assert self._feed is not None
         self.digest.update(payload)
-        await self._feed.push(payload)
+        await self._open[1].push(payload)
 
-    async def flush(self, *, last: bool = False) -> None:
-        """Have all audio so far understood, and wait until its events have been taken; then go on in a new session.
+    async def flush(self) -> None:
+        """Have all audio so far understood, and wait until the other task has told its events.
 
         Raises:
-            CapacityError: somebody else has taken the place in between. SessionOver: the service has ended the session.
+            SessionOver: the service has ended the session.
         """
-        assert self._session is not None
-        self._session.end(FLUSHED)
-        await self._drained.wait()
+        session, _, subscription = self._open
+        self._flushed.clear()
+        with contextlib.suppress(Conflict):  # it has ended: its last event says why
+            await session.flush(subscription.client)
+        await self._flushed.wait()
         if self._failure is not None:
             raise self._failure
-        if not last:
-            await self.open()
 
-    async def change(self, form: Format, language: str | None, vocabulary: Sequence[str]) -> None:
-        """Go on with another format, language or vocabulary; what was sent before is flushed."""
-        if (form, language, tuple(vocabulary)) != (self._form, self._language, self._vocabulary):
-            self._language, self._vocabulary = language, tuple(vocabulary)
-            if form != self._form:
-                self._form = form
-                if self._feed is not None:
-                    self._feed.rest = b""
-            await self.flush()
+    async def change(self, form: Format, language: str | None, vocabulary: Sequence[str], hangover: float | None) -> None:
+        """Go on with another format, language, vocabulary or hangover; what was sent before is flushed."""
+        heard = (language, tuple(vocabulary), hangover)
+        if (form, heard) == (self._form, self._heard):
+            return
+        session, _, subscription = self._open
+        session.ear.tune(*heard)
+        await self.flush()
+        if form != self._form:
+            session.detach("another format")
+            self._before = self.seconds
+            self._opened = session, Feed(session, form, start=self._before), subscription
+            session.attach(self._opened[1])
+        self._form, self._heard = form, heard
 
     async def next(self) -> list[Event]:
-        """The events that wait, at least one, with times in seconds of the client's audio.
+        """The events that wait, at least one, with times in seconds of the client's audio. Those given before have been told.
 
         Raises:
-            SlowSubscriber: they were taken too slowly.
+            SlowSubscriber: they were taken too slowly. SessionOver: there are no more.
         """
-        while True:
-            await self._opened.wait()
-            assert self._session is not None and self._subscription is not None
-            if (batch := await self._subscription.next()) is not None:
-                return [shifted(json.loads(text), self._offset) for _, text in batch]
-            await self._forget()
-
-    async def _forget(self) -> None:
-        """The session has ended, and all of its events have been taken."""
-        assert self._feed is not None
-        await self._erase()
-        self._opened.clear()
-        self._offset += self._feed.seconds
-        self._rest = self._feed.rest
-        self._feed = None
-        self._drained.set()
-
-    async def _erase(self) -> None:
-        """Erase the session, if there is one; may be done again where it was cancelled."""
-        if (session := self._session) is None:
-            return
-        if self._subscription is not None:
-            session.log.unsubscribe(self._subscription)
-        with contextlib.suppress(NotFound):
-            await self._service.delete(session.id, purge=True)
-        self._session = None
+        if self._behind:
+            self._behind = False
+            self._flushed.set()
+        batch = await self._open[2].next()
+        if batch is None:
+            raise self._failure or SessionOver("the session was ended")
+        events: list[Event] = [json.loads(text) for _, text in batch]
+        self._behind = any(event["type"] == "session.flushed" for event in events)
+        return events
 
     def over(self, event: Event) -> None:
-        """Look at a session.closed that was taken.
+        """Look at a session.closed that was taken: a line's session is ended by others alone, or after its last event was taken.
 
         Raises:
-            SessionOver: it was not this line that ended the session.
+            SessionOver: always.
         """
-        if event["reason"] != FLUSHED:
-            self._failure = SessionOver(f"the session was ended: {event['reason']}", code=event["reason"])
-            self._drained.set()
-            raise self._failure
+        self._failure = SessionOver(f"the session was ended: {event['reason']}", code=event["reason"])
+        self._flushed.set()
+        raise self._failure
 
     async def close(self) -> None:
-        """End the session, if there is one, and erase it. May be called at any time, and twice."""
-        if self._session is not None:
-            self._session.end("client_left")
-        await self._erase()
-
-
-def shifted(event: dict[str, Any], seconds: float) -> dict[str, Any]:
-    """The event with all its times later by `seconds`."""
-    if seconds:
-        for name in ("at", "start", "end"):
-            if name in event:
-                event[name] = round(event[name] + seconds, 3)
-        for word in event.get("words", ()):
-            word["start"], word["end"] = round(word["start"] + seconds, 3), round(word["end"] + seconds, 3)
-    return event
+        """End the session, if there is one, and erase it. May be called at any time, and again where it was cancelled."""
+        if self._opened is None:
+            return
+        session, _, subscription = self._opened
+        session.end("client_left")
+        session.log.unsubscribe(subscription)
+        with contextlib.suppress(NotFound):
+            await self._service.delete(session.id, purge=True)
+        self._before, self._opened = self.seconds, None
 
 
 def spoken(language: str | None, model: str) -> str | None:
     """The model's code for a BCP-47 tag such as "en-US"; None, "multi": to be detected.
 
     Raises:
-        InvalidRequest: "unsupported_language": the model hears English alone.
+        InvalidRequest: "unsupported_language": the model does not know it.
     """
     code = None if language in (None, "", "multi") else str(language).replace("_", "-").split("-")[0].lower()
     if (model.endswith(".en") and code not in (None, "en")) or (code is None and language == "multi" and model.endswith(".en")):
         raise InvalidRequest(f"the model {model} hears English alone, not {str(language)[:35]!r}", code="unsupported_language")
-    if code is not None and not (code.isascii() and code.isalpha() and 2 <= len(code) <= 3):
-        raise InvalidRequest(f"{str(language)[:35]!r} is no language tag", code="unsupported_language")
+    if code is not None and code not in LANGUAGES:
+        raise InvalidRequest(f"{str(language)[:35]!r} is no language that {model} knows", code="unsupported_language")
     return code
+
+
+def hangover(milliseconds: int | None) -> float | None:
+    """What is asked for, in seconds, as near to it as the service can; None: it is not asked for."""
+    return None if milliseconds is None else min(max(milliseconds / 1000, HANGOVER[0]), HANGOVER[1])
 
 
 def fits(message: str | bytes, bounds: Bounds) -> None:

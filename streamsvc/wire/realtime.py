@@ -4,7 +4,7 @@ Source: the types of the official Python client (openai/types/realtime, 3.57) an
 `Turns` translates events and does no I/O; `serve` is the edge. Where we differ, and say so:
 
   - deltas come while somebody speaks, before the item is committed; the item is added (in_progress) before its first delta;
-  - threshold, padding and silence of turn detection are the service's own: session.updated shows what holds;
+  - threshold and padding of turn detection are the service's own, its silence is between 0.1 and 5 s: session.updated shows what holds;
   - noise reduction and log probabilities are accepted and not done: session.updated shows null.
 """
 
@@ -56,6 +56,8 @@ class Turns:
     def take(self, event: Event) -> list[Message]:
         """What one of our events is to the client."""
         kind = event["type"]
+        if kind == "session.flushed":
+            return self._flushed()
         if kind == "session.closed":
             return self._closed(event)
         if self._discarding:
@@ -113,12 +115,14 @@ class Turns:
             *self._complete(at),
         ]
 
-    def _closed(self, event: Event) -> list[Message]:
+    def _flushed(self) -> list[Message]:
         self._discarding, self._shown = False, 0
-        if event["reason"] == "failed" and self._item is not None:
-            self._gap, self._text = "failed", ""
-            return self._complete(self._since)
         return self._complete(self._until) if self._until is not None else []
+
+    def _closed(self, event: Event) -> list[Message]:
+        if event["reason"] == "failed" and self._item is not None:
+            self._gap, self._text, self._until = "failed", "", self._since
+        return self._flushed()
 
     def _open(self, at: float) -> str:
         if self._item is None:
@@ -243,7 +247,7 @@ class Conversation:
         now = self.configuration
         now.update(session)
         self.turns.detect = now.detect
-        await self.line.change(FORMATS[now.format], now.language, now.vocabulary)
+        await self.line.change(FORMATS[now.format], now.language, now.vocabulary, now.hangover)
         await say(self._socket, message("session.updated", session=now.shown(self._number, self._expires)))
 
     async def _append(self, audio: object) -> None:

@@ -53,6 +53,11 @@ def speech(active: bool, at: float) -> dict[str, Any]:
     return {"type": "speech.started" if active else "speech.stopped", "at": at}
 
 
-def closed(reason: str = "flushed") -> dict[str, Any]:
+def flushed() -> dict[str, Any]:
+    """session.flushed."""
+    return {"type": "session.flushed", "at": 0.0}
+
+
+def closed(reason: str) -> dict[str, Any]:
     """session.closed."""
     return {"type": "session.closed", "at": 0.0, "reason": reason}

@@ -54,11 +54,13 @@ def test_what_is_wrong_is_named_and_changes_nothing(session: object, code: str, 
     assert now.shown("s", 1) == before
 
 
-def test_what_holds_is_shown_and_not_what_was_asked() -> None:
+@pytest.mark.parametrize(("asked", "holds"), [(700, 700), (50, 100), (9000, 5000), (None, 600)])
+def test_what_holds_is_shown_and_not_what_was_asked(asked: int | None, holds: int) -> None:
     now = Configuration(Hear(hangover=0.6), "whisper-1")
-    now.update(update(turn_detection={"type": "server_vad", "silence_duration_ms": 50}, noise_reduction={"type": "near_field"}))
+    now.update(update(turn_detection={"type": "server_vad", "silence_duration_ms": asked}, noise_reduction={"type": "near_field"}))
     shown = now.shown("sess_1", 5)
-    assert shown["audio"]["input"]["turn_detection"]["silence_duration_ms"] == 600
+    assert shown["audio"]["input"]["turn_detection"]["silence_duration_ms"] == holds
+    assert now.hangover == (None if asked is None else holds / 1000)
     assert shown["audio"]["input"]["noise_reduction"] is None
     assert shown["audio"]["input"]["transcription"] == {"model": "whisper-1"}
     assert shown["audio"]["input"]["format"] == {"type": "audio/pcm", "rate": 24_000}

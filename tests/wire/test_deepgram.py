@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import warnings
 from pathlib import Path
@@ -20,7 +21,7 @@ from streamsvc.errors import CapacityError, InvalidRequest, Unauthorized
 from streamsvc.wire.deepgram import Listener, Request, alternative, body, options
 from streamsvc.wire.line import Format
 from tests.live import serving
-from tests.wire.speech import caption, closed, heard, samples, speech, words
+from tests.wire.speech import caption, flushed, heard, samples, speech, words
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # it imports websockets.legacy
@@ -114,15 +115,15 @@ def test_the_next_speech_shows_whether_the_silence_was_long_enough(again: float,
 def test_finalize_marks_the_last_result_and_is_answered_even_where_nobody_spoke() -> None:
     one = listener("")
     one.finalizing = True
-    assert short(told(one, caption("One."), speech(False, 2.0), caption("Two.", None, 3.0), speech(False, 4.0), closed())) == [
+    assert short(told(one, caption("One."), speech(False, 2.0), caption("Two.", None, 3.0), speech(False, 4.0), flushed())) == [
         "FS one",
         "FSZ two",
     ]
     one.finalizing = True
-    empty = told(one, closed())
+    empty = told(one, flushed())
     assert short(empty) == ["FZ"]
     assert empty[0]["channel"]["alternatives"] == [{"transcript": "", "confidence": 0.0, "words": []}]
-    assert told(one, closed()) == []
+    assert told(one, flushed()) == []
 
 
 def test_words_are_bare_or_punctuated() -> None:
@@ -146,6 +147,16 @@ def test_options_are_read() -> None:
     assert asked.format == Format("pcm_mulaw", 8000)
     assert (asked.language, asked.vocabulary, asked.punctuate) == ("en", ("Zürich", "Anna", "Bob"), True)
     assert (asked.interim, asked.endpointing, asked.vad_events, asked.utterance_end) == (False, True, False, None)
+    assert asked.hangover is None
+
+
+@pytest.mark.parametrize(
+    ("endpointing", "ends", "hangover"),
+    [("300", True, 0.3), ("0", True, 0.1), ("10", True, 0.1), ("60000", True, 5.0), ("true", True, None), ("false", False, None)],
+)
+def test_endpointing_is_the_silence_that_ends_an_utterance(endpointing: str, ends: bool, hangover: float | None) -> None:
+    asked = options(QueryParams(f"{RAW}&endpointing={endpointing}"), Hear(), live=True)
+    assert (asked.endpointing, asked.hangover) == (ends, hangover)
 
 
 @pytest.mark.parametrize(
@@ -162,6 +173,7 @@ def test_options_are_read() -> None:
         (f"{RAW}&redact=pci", "unsupported_option"),
         (f"{RAW}&diarize=true", "unsupported_option"),
         (f"{RAW}&utterance_end_ms=100", "bad_parameter"),
+        (f"{RAW}&endpointing=soon", "bad_parameter"),
         (f"{RAW}&keyterm={'x' * 2001}", "too_many_keyterms"),
     ],
 )
@@ -190,19 +202,12 @@ def official(place: str, http: httpx.AsyncClient, key: str = "none") -> AsyncDee
 async def test_the_official_client_has_its_speech_transcribed(media: Path, tmp_path: Path, encoding: str, codec: str, rate: int) -> None:
     data = samples(media / "speech" / "harvard.flac", rate, codec)
     half = len(data) // 18 * 10 // 2 * 2  # in the pause at 10 s
-    async with (
-        serving(tmp_path) as (service, place, http),
-        official(place, http).listen.v1.connect(
-            model="nova-3",
-            encoding=encoding,
-            sample_rate=rate,
-            interim_results=True,
-            vad_events=True,
-            utterance_end_ms=1000,
-            smart_format=True,
-        ) as connection,
-    ):
-        await service.ready()
+    asked: dict[str, Any] = {"encoding": encoding, "sample_rate": rate, "interim_results": True, "vad_events": True}
+    asked |= {"utterance_end_ms": 1000, "smart_format": True}
+    async with contextlib.AsyncExitStack() as stack:
+        service, place, http = await stack.enter_async_context(serving(tmp_path))
+        await service.ready()  # first: a client that is silent for 10 s is left
+        connection = await stack.enter_async_context(official(place, http).listen.v1.connect(model="nova-3", **asked))
 
         async def send() -> None:
             await connection.send_keep_alive()

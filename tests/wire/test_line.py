@@ -1,4 +1,4 @@
-"""Samples become frames on their own time line; a flushed line goes on where it was."""
+"""Samples become frames on their own time line; a flushed line goes on where it was, in the session that it has."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from streamsvc import metrics
 from streamsvc.errors import InvalidRequest, StreamsvcError, TooLarge
 from streamsvc.session import Session
 from streamsvc.types import EncodedFrame
-from streamsvc.wire.line import Bounds, Expired, Feed, Format, Line, SessionOver, fits, shifted, spoken
+from streamsvc.wire.line import Bounds, Expired, Feed, Format, Line, SessionOver, fits, hangover, spoken
 from tests.live import serving
 from tests.wire.speech import heard, samples
 
@@ -84,25 +84,13 @@ def test_who_pushes_waits_until_there_is_room(virtual: asyncio.Runner) -> None:
 def test_half_a_sample_waits_for_its_other_half() -> None:
     async def main() -> None:
         taken = Taken()
-        line = feed(taken, rest=b"\x01")
+        line = feed(taken)
+        await line.push(b"\x01")
+        assert taken.frames == []
         await line.push(b"\x02\x03")
         assert [frame.payload for frame in taken.frames] == [b"\x01\x02"]
-        assert line.rest == b"\x03"
 
     asyncio.run(main())
-
-
-def test_times_of_a_later_session_are_shifted_and_the_others_left_alone() -> None:
-    event = {"type": "caption.final", "at": 1.0, "start": 1.0, "end": 2.0, "words": [{"text": "a", "start": 1.0, "end": 2.0}]}
-    later = shifted(event, 10.0)
-    assert (later["at"], later["start"], later["end"], later["words"][0]["start"], later["words"][0]["end"]) == (
-        11.0,
-        11.0,
-        12.0,
-        11.0,
-        12.0,
-    )
-    assert shifted({"type": "session.closed", "reason": "flushed"}, 5.0) == {"type": "session.closed", "reason": "flushed"}
 
 
 def test_a_language_is_a_code_that_the_model_hears() -> None:
@@ -122,44 +110,82 @@ def test_a_message_over_the_bound_is_refused() -> None:
         fits(b"123456", Bounds(message_bytes=5))
 
 
+def test_a_hangover_is_held_within_what_can_be() -> None:
+    assert [hangover(asked) for asked in (None, 0, 100, 700, 5000, 10**9)] == [None, 0.1, 0.1, 0.7, 5.0, 5.0]
+
+
+class Talk:
+    """A line on a real service, and a task that takes its events as a door does: `async with Talk(line) as talk`."""
+
+    def __init__(self, line: Line) -> None:
+        self.line = line
+        self.got: list[Any] = []
+
+    async def __aenter__(self) -> Talk:
+        await self.line.open()
+        self._taking = asyncio.create_task(self._take())
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        self._taking.cancel()
+        await asyncio.wait([self._taking])
+        await self.line.close()
+
+    async def _take(self) -> None:
+        while True:
+            for event in await self.line.next():
+                self.got.append(event)
+                if event["type"] == "session.closed":
+                    self.line.over(event)
+
+    def finals(self, since: int = 0) -> str:
+        return " ".join(event["text"] for event in self.got[since:] if event["type"] == "caption.final")
+
+
 @pytest.mark.media
 @pytest.mark.models
-async def test_a_flush_gives_all_that_was_said_and_the_times_go_on_in_the_next_session(media: Path, tmp_path: Path) -> None:
+async def test_a_flush_gives_all_that_was_said_and_the_session_and_its_times_go_on(media: Path, tmp_path: Path) -> None:
     before = subscribers()
     data = samples(media / "speech" / "harvard.flac", 16_000)
     cut = 2 * 16_000 * 10 - 1  # in the pause at 10 s, and in the middle of a sample
     async with serving(tmp_path) as (service, _, _):
         await service.ready()
-        line = Line(service, PCM, language="en")
-        await line.open()
-        got: list[Any] = []
-
-        async def take() -> None:
-            while True:
-                got.extend(await line.next())
-
-        taking = asyncio.create_task(take())
-        try:
-            await line.push(data[:cut])
-            await line.flush()
-            first = list(got)
-            assert first[-1]["type"] == "session.closed"
-            assert len(service.sessions) == 1, "the first is erased, the next holds its place"
-            await line.push(data[cut:])
-            await line.flush(last=True)
-        finally:
-            taking.cancel()
-            await line.close()
-        text = [" ".join(event["text"] for event in part if event["type"] == "caption.final") for part in (first, got[len(first) :])]
-        assert len(heard(text[0])) == 3
-        assert len(heard(text[1])) >= 2
-        starts = [event["start"] for event in got if event["type"] == "caption.final"]
+        async with Talk(Line(service, PCM, language="en")) as talk:
+            (session,) = service.sessions.values()
+            await talk.line.push(data[:cut])
+            await talk.line.flush()
+            first = len(talk.got)
+            assert talk.got[-1]["type"] == "session.flushed"
+            await talk.line.push(data[cut:])
+            await talk.line.flush()
+            assert list(service.sessions.values()) == [session], "its place was never given away"
+            assert talk.line.seconds == pytest.approx(len(data) / 32_000)
+        assert len(heard(" ".join(event["text"] for event in talk.got[:first] if event["type"] == "caption.final"))) == 3
+        assert len(heard(talk.finals(first))) >= 2
+        starts = [event["start"] for event in talk.got if event["type"] == "caption.final"]
         assert starts == sorted(starts)
         assert starts[len(starts) // 2] > 9.0
-        assert line.seconds == pytest.approx(len(data) / 32_000)
         assert service.sessions == {}
         assert not list((tmp_path / "data").glob("*")), "nothing was written"
         assert subscribers() == before, "no subscriber is left behind"
+
+
+@pytest.mark.media
+@pytest.mark.models
+async def test_a_line_goes_on_with_another_format_and_hangover_where_it_was(media: Path, tmp_path: Path) -> None:
+    path = media / "speech" / "harvard.flac"
+    async with serving(tmp_path) as (service, _, _):
+        await service.ready()
+        async with Talk(Line(service, PCM, language="en")) as talk:
+            await talk.line.push(samples(path, 16_000)[: 2 * 16_000 * 10])
+            law = Format("pcm_mulaw", 8_000)
+            await talk.line.change(law, "en", ("pickle",), 3.0)
+            first = len(talk.got)
+            await talk.line.push(samples(path, 8_000, "pcm_mulaw")[8_000 * 10 :])
+            await talk.line.flush()
+            assert len(heard(talk.finals())) >= 4
+            assert min(event["start"] for event in talk.got[first:] if event["type"] == "caption.final") > 9.0
+            assert [event["type"] for event in talk.got[first:]].count("speech.stopped") == 1, "no pause lasts for 3 s"
 
 
 async def test_a_session_that_the_service_ends_ends_the_line_and_too_much_audio_is_refused(tmp_path: Path) -> None:
@@ -182,3 +208,13 @@ async def test_a_session_that_the_service_ends_ends_the_line_and_too_much_audio_
             await line.close()
         assert service.sessions == {}
         assert subscribers() == before, "no subscriber is left behind"
+
+
+async def test_a_flush_of_a_session_that_the_service_ends_says_so(tmp_path: Path) -> None:
+    async with serving(tmp_path) as (service, _, _), Talk(Line(service, PCM)) as talk:
+        await talk.line.flush()
+        (session,) = service.sessions.values()
+        session.end("shutdown")
+        await session.over.wait()
+        with pytest.raises(SessionOver, match="shutdown"):
+            await talk.line.flush()

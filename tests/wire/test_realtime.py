@@ -15,7 +15,7 @@ from pydantic import TypeAdapter
 from streamsvc.errors import Unauthorized
 from streamsvc.wire.realtime import Turns, body, failed, message
 from tests.live import serving
-from tests.wire.speech import caption, closed, heard, samples, speech
+from tests.wire.speech import caption, closed, flushed, heard, samples, speech
 
 OFFICIAL: TypeAdapter[Any] = TypeAdapter(RealtimeServerEvent)
 TRANSCRIPTION = "conversation.item.input_audio_transcription."
@@ -107,7 +107,7 @@ def test_without_turn_detection_only_a_commit_makes_an_item() -> None:
     assert kinds(before) == ["added", "transcription.delta"]
     made = turns.commit(4.0)
     assert kinds(made) == ["buffer.committed"]
-    after = told(turns, caption("Two."), speech(False, 3.9), closed())
+    after = told(turns, caption("Two."), speech(False, 3.9), flushed())
     assert kinds(after) == ["transcription.delta", "done", "transcription.completed"]
     assert completed(after) == ["One. Two."]
     assert after[-1]["usage"]["seconds"] == 3.0
@@ -117,7 +117,7 @@ def test_what_is_flushed_by_a_commit_belongs_to_one_item_even_with_turn_detectio
     turns = Turns()
     told(turns, speech(True, 1.0), caption("One two", 1))
     turns.commit(9.0)
-    after = told(turns, caption("One two."), speech(False, 2.0), speech(True, 5.0), caption("Three."), speech(False, 6.0), closed())
+    after = told(turns, caption("One two."), speech(False, 2.0), speech(True, 5.0), caption("Three."), speech(False, 6.0), flushed())
     assert completed(after) == ["One two. Three."]
     assert not [kind for kind in kinds(after) if kind.startswith("buffer.")]
 
@@ -126,7 +126,7 @@ def test_what_was_taken_back_is_told_to_nobody() -> None:
     turns = Turns()
     told(turns, speech(True, 1.0), caption("One two", 1))
     turns.clear(2.0)
-    assert told(turns, caption("One two."), speech(False, 2.0), closed()) == []
+    assert told(turns, caption("One two."), speech(False, 2.0), flushed()) == []
     assert completed(told(turns, speech(True, 3.0), caption("Four."), speech(False, 4.0))) == ["Four."]
 
 

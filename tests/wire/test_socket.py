@@ -105,11 +105,11 @@ async def test_events_are_told_until_the_service_ends_the_session() -> None:
         async def send_text(self, text: str) -> None:
             self.sent.append(json.loads(text))
 
-    flushed, going = {"type": "session.closed", "reason": "flushed"}, {"type": "session.closed", "reason": "shutdown"}
+    flushed, going = {"type": "session.flushed"}, {"type": "session.closed", "reason": "shutdown"}
     line, client = Talk([{"type": "a"}, flushed], [{"type": "b"}, going, {"type": "never"}]), Open()
     with pytest.raises(SessionOver):
         await tell(cast(Line, line), cast(WebSocket, client), lambda event: [{"kind": event["type"]}])
-    assert [message["kind"] for message in client.sent] == ["a", "session.closed", "b", "session.closed"]
+    assert [message["kind"] for message in client.sent] == ["a", "session.flushed", "b", "session.closed"]
 
 
 def test_tasks_end_together_and_the_error_of_the_first_is_told(virtual: asyncio.Runner) -> None:
