@@ -1,0 +1,233 @@
+"""A vision language model as an engine: it sees keyframes and answers from what a session said and showed (late fusion).
+
+Op `encode`: {"jpeg": uint8 bytes} -> {"picture": key, "tokens": n, "known": bool}. The key is of the bytes, so a picture that two sessions
+show is encoded once.
+
+Op `extend`: {"session", "items", "adapter"?} -> {"tokens", "reused", "computed", "drops", "gone", "unseen"}. Reads what is new of a session
+ahead of any question.
+
+Op `generate`, streamed: {"session", "items", "question", "adapter"?} or {"prompt"}, and {"max_tokens"?, "stop"?} -> first the counts as of
+`extend` and "text": "", then {"text": more of the answer}. With a prompt it keeps the contract of `engines.llm`.
+
+An item is {"at": session seconds, "kind": "speech" | "screen" | "picture", "text": str, "picture"?: key}. Items are final, and may
+all be told each time: those known already are not read again. A picture whose visual tokens are gone is shown by its text, and counted
+in "unseen".
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from engines import Engine, Op, Payload, StreamOp
+from engines.vision import opened
+from engines.vlm_adapters import Adapters
+from engines.vlm_decoder import Decoder, Kept, best
+from engines.vlm_model import Layout, loaded
+from engines.vlm_tower import Tower
+from engines.vlm_window import Entry, Limits, Picture, Piece, Window, grown
+from streamsvc.errors import InvalidRequest, WorkerError
+
+MOST_TOKENS = 256  # of one answer
+LONGEST_PROMPT = 1000  # tokens; of a longer one the end is kept
+MOST_ITEMS = 2000  # of one request
+BATCH = 8  # pictures of one run
+
+Value = TypeVar("Value")
+
+
+class Shelf(Generic[Value]):
+    """Values by key, of a bounded count; the one that was not used for longest goes. Any thread may call it."""
+
+    def __init__(self, most: int) -> None:
+        self._most, self._lock = most, threading.Lock()
+        self._values: OrderedDict[str, Value] = OrderedDict()
+        self.dropped = 0
+
+    def get(self, key: str) -> Value | None:
+        """The value, used now; None: it is not there (any more)."""
+        with self._lock:
+            if key in self._values:
+                self._values.move_to_end(key)
+            return self._values.get(key)
+
+    def take(self, key: str) -> Value | None:
+        """The value, which is not there afterwards."""
+        with self._lock:
+            return self._values.pop(key, None)
+
+    def put(self, key: str, value: Value) -> None:
+        """Keep a value."""
+        with self._lock:
+            self._values[key] = value
+            self._values.move_to_end(key)
+            while len(self._values) > self._most:
+                self._values.popitem(last=False)
+                self.dropped += 1
+
+
+@dataclass(slots=True)
+class Seat:
+    """What is held of one session: it can be rebuilt from its items."""
+
+    window: Window = field(default_factory=Window)
+    kept: Kept = field(default_factory=Kept)
+    unseen: int = 0
+
+
+def load(options: Mapping[str, Any]) -> Engine:
+    """The engine of the model in the folder options["models"] / options["model"].
+
+    Args:
+        options: "device" of torch ("cpu"); "tower": "torch" or "onnx"; "adapters": folder of LoRA adapters (by default `adapters` beside
+            the models); "window_tokens" (4096), "visual_tokens" (1024); "sessions" (4) whose keys and values, "pictures" (256) whose
+            visual tokens are kept.
+
+    Raises:
+        ModelMissing: torch or transformers, or a file of the model, is not there.
+    """
+    folder, name, device = Path(str(options["models"])), str(options["model"]), str(options.get("device", "cpu"))
+    model, tokenizer, processor = loaded(folder / name, device)
+    tower = Tower(model, processor)
+    if options.get("tower", "torch") == "onnx":
+        from engines.export_vlm import exported
+
+        tower = Tower(model, processor, exported(model, tower, folder / name))
+    adapters = Adapters(model, Path(str(options.get("adapters", folder / "adapters"))))
+    fusion = Fusion(Layout(model.config, tokenizer), tower, Decoder(model, adapters.using), options)
+    ops = {
+        "encode": Op(fusion.encode, batch=BATCH),
+        "extend": Op(lambda batch: [_caught(fusion.extend, asked) for asked in batch]),
+        "generate": StreamOp(fusion.generate),
+        "count": Op(lambda batch: [{"tokens": len(fusion.layout.text(str(asked.get("text", ""))))} for asked in batch], batch=16),
+    }
+    return Engine(ops, {"vlm": name, "tower": str(options.get("tower", "torch")), "device": device})
+
+
+class Fusion:
+    """The ops, and what they keep."""
+
+    def __init__(self, layout: Layout, tower: Tower, decoder: Decoder, options: Mapping[str, Any]) -> None:
+        self.layout, self._tower, self._decoder = layout, tower, decoder
+        self._limits = Limits(int(options.get("window_tokens", 4096)), int(options.get("visual_tokens", 1024)))
+        self._pictures: Shelf[Picture] = Shelf(int(options.get("pictures", 256)))
+        self._seats: Shelf[Seat] = Shelf(int(options.get("sessions", 4)))
+
+    def encode(self, batch: list[Payload]) -> list[Payload | Exception]:
+        """See the head of this file."""
+        keys, fresh, bad = [], {}, WorkerError("the picture cannot be read", code="bad_picture")
+        for asked in batch:
+            try:
+                data = asked["jpeg"].tobytes()
+                key = hashlib.blake2b(data, digest_size=16).hexdigest()
+                if self._pictures.get(key) is None and key not in fresh:
+                    fresh[key] = opened(asked["jpeg"])
+                keys.append(key)
+            except (OSError, ValueError, KeyError, AttributeError):
+                keys.append("")
+        sights = self._tower.see(list(fresh.values())) if fresh else []
+        seen = {key: Picture(key, *sight) for key, sight in zip(fresh, sights, strict=True)}
+        for key, picture in seen.items():
+            self._pictures.put(key, picture)
+        results: list[Payload | Exception] = []
+        for key in keys:
+            picture = seen.get(key) or self._pictures.get(key)
+            known = key not in seen
+            results.append({"picture": key, "tokens": len(picture.tokens), "known": known} if picture is not None else bad)
+        return results
+
+    def extend(self, asked: Payload) -> Payload:
+        """See the head of this file."""
+        name, adapter = _named(asked)
+        seat = self._seats.take(name) or Seat()
+        self._grow(seat, asked.get("items"))
+        self._decoder.read(seat.kept, [self.layout.head, *seat.window.pieces], adapter)
+        self._seats.put(name, seat)
+        return _counts(seat)
+
+    def generate(self, asked: Payload) -> Iterator[Payload]:
+        """See the head of this file."""
+        most = max(1, min(int(asked.get("max_tokens", 32)), MOST_TOKENS))
+        stops = [str(stop) for stop in asked.get("stop", []) if stop]
+        prompt, question = asked.get("prompt"), asked.get("question")
+        if isinstance(prompt, str) and prompt:
+            name, adapter = "", ""
+            seat = self._seats.take(name) or Seat()  # prompts begin alike, with their examples
+            pieces = [self.layout.prompt(prompt, LONGEST_PROMPT)]
+        elif isinstance(question, str) and question:
+            name, adapter = _named(asked)
+            seat = self._seats.take(name) or Seat()
+            self._grow(seat, asked.get("items"))
+            pieces = [self.layout.head, *seat.window.pieces, self.layout.question(question)]
+        else:
+            raise InvalidRequest("generate wants a prompt, or a question")
+        yield from self._answer(name, seat, pieces, adapter, most, stops)
+
+    def _answer(self, name: str, seat: Seat, pieces: list[Piece], adapter: str, most: int, stops: list[str]) -> Iterator[Payload]:
+        logits = self._decoder.read(seat.kept, pieces, adapter)
+        got: list[int] = []
+        told = ""
+        try:
+            yield {"text": "", **_counts(seat)}
+            while (token := best(logits)) not in self.layout.ends:
+                got.append(token)
+                text = self.layout.told(got)
+                cut = min((place for place in (text.find(stop) for stop in stops) if place >= 0), default=-1)
+                if cut >= 0:
+                    text = text[:cut]
+                if not text.endswith("\ufffd") and len(text) > len(told):  # a character may need several tokens
+                    yield {"text": text[len(told) :]}
+                    told = text
+                if cut >= 0 or len(got) >= most:
+                    break
+                logits = self._decoder.step(seat.kept, token)
+        except GeneratorExit:  # the asker has left between two tokens: what is kept is whole
+            self._seats.put(name, seat)
+            raise
+        self._seats.put(name, seat)  # after an error it is not: half a token may be in it
+
+    def _grow(self, seat: Seat, items: Any) -> None:
+        """Put into the window what it does not know yet.
+
+        Raises:
+            InvalidRequest: an item is none.
+        """
+        if not isinstance(items, list) or len(items) > MOST_ITEMS:
+            raise InvalidRequest(f"items wants a list of at most {MOST_ITEMS}")
+        for item in items:
+            try:
+                at, kind, text, key = float(item["at"]), str(item["kind"]), str(item["text"]), str(item.get("picture") or "")
+            except (KeyError, TypeError, ValueError, AttributeError):
+                raise InvalidRequest('an item has "at", "kind" and "text"') from None
+            name = f"{at} {kind} {key or text}"
+            if seat.window.knows(name, at):
+                continue
+            picture = self._pictures.get(key) if key else None
+            seat.unseen += bool(key) and picture is None
+            sight = self.layout.shown(at, picture) if picture is not None else None
+            seat.window = grown(seat.window, Entry(name, at, self.layout.said(at, kind, text), sight), self._limits)
+
+
+def _named(asked: Payload) -> tuple[str, str]:
+    name = asked.get("session")
+    if not isinstance(name, str) or not name:
+        raise InvalidRequest("items belong to a session: say which")
+    return name, str(asked.get("adapter") or "")
+
+
+def _counts(seat: Seat) -> Payload:
+    window, kept = seat.window, seat.kept
+    counts = {"tokens": kept.tokens, "reused": kept.reused, "computed": kept.computed}
+    return counts | {"drops": window.drops, "gone": window.gone, "unseen": seat.unseen}
+
+
+def _caught(run: Any, asked: Payload) -> Payload | Exception:
+    try:
+        return dict(run(asked))
+    except Exception as error:  # it fails this request alone
+        return error

@@ -1,0 +1,124 @@
+"""A transformers VLM from a folder, and how a session is written down for it: its chat template, its marks around pictures, its tokens."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from engines.vlm_window import Ids, Picture, Piece
+from streamsvc.errors import ModelMissing
+
+INSTRUCTION = "What was said and shown in a live stream, with times in seconds:\n"
+LONGEST = 400  # tokens of one thing said or shown, and of a question; of a longer one the beginning is kept
+_HERE = "\u2042here\u2042"  # stands in the template where the session goes
+
+
+def loaded(folder: Path, device: str) -> tuple[Any, Any, Any]:
+    """Model, tokenizer and image processor. On the CPU in float32, elsewhere in the type of the checkpoint.
+
+    Raises:
+        ModelMissing: torch or transformers, or a file of the model, is not there, or the class takes no pictures.
+    """
+    try:
+        import torch
+        import transformers as library
+    except ImportError:
+        raise ModelMissing("this model needs torch and transformers: pip install 'streamsvc[gpu]'") from None
+    if not (folder / "config.json").is_file():  # else the name would be looked for at a hub
+        raise ModelMissing(f"the model {folder.name} is not there")
+    transformers: Any = library  # its own types are narrower than what it takes
+    transformers.utils.logging.disable_progress_bar()
+    try:
+        model = transformers.AutoModelForImageTextToText.from_pretrained(
+            folder, local_files_only=True, use_safetensors=True, dtype=torch.float32 if device == "cpu" else "auto"
+        )
+        tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        processor = transformers.AutoImageProcessor.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError, KeyError):
+        raise ModelMissing(f"the model {folder.name} cannot be loaded") from None
+    return model.to(device).eval().requires_grad_(False), tokenizer, processor
+
+
+class Layout:
+    """How a session is written for one model: head, things in order, question, tail.
+
+    What people said or wrote never becomes a control token, whatever it reads like.
+
+    Args:
+        config: of the model.
+        tokenizer: of the model.
+    """
+
+    def __init__(self, config: Any, tokenizer: Any) -> None:
+        self._tokenizer = tokenizer
+        self._image = int(config.image_token_id)
+        before, self._after = _template(tokenizer)
+        lead = self._lead(before)
+        self.start = Piece(lead)  # of a plain prompt
+        self.head = Piece(lead + self._control(before) + self.text(INSTRUCTION))
+        self._open, self._close = self._marks(config)
+        ends = getattr(config.get_text_config(), "eos_token_id", None)
+        self.ends = {tokenizer.eos_token_id, *(ends if isinstance(ends, list) else [ends])} - {None}
+
+    def _lead(self, before: str) -> Ids:
+        """The token that the tokenizer puts first, unless the template has written it already."""
+        first = tokenizer_bos(self._tokenizer)
+        return () if not first or before.startswith(self._tokenizer.bos_token) else first
+
+    def _control(self, text: str) -> Ids:
+        return tuple(self._tokenizer.encode(text, add_special_tokens=False))
+
+    def _marks(self, config: Any) -> tuple[Ids, Ids]:
+        """What the class puts around the visual tokens of a picture that is not cut into tiles."""
+        if config.model_type.startswith("qwen2"):
+            return (config.vision_start_token_id,), (config.vision_end_token_id,)
+        if config.model_type in ("smolvlm", "idefics3"):
+            fake, whole = self._tokenizer.convert_tokens_to_ids(["<fake_token_around_image>", "<global-img>"])
+            return (fake, whole), (fake,)
+        return (), ()
+
+    def text(self, text: str) -> Ids:
+        """Tokens of text, none of them a control token."""
+        return tuple(self._tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True))
+
+    def said(self, at: float, kind: str, text: str) -> Piece:
+        """A line of text with its time."""
+        return Piece(self.text(f"[{at:.1f}] {kind}: {text}")[:LONGEST] + self.text("\n"))
+
+    def shown(self, at: float, picture: Picture) -> Piece:
+        """A keyframe with its time, as visual tokens."""
+        before = self.text(f"[{at:.1f}] picture: ") + self._open
+        return Piece(before + (self._image,) * len(picture.tokens) + self._close + self.text("\n"), picture, len(before))
+
+    def question(self, text: str) -> Piece:
+        """The question, and what makes the model answer."""
+        return Piece(self.text(f"Question: {text}")[:LONGEST] + self._control(self._after))
+
+    def prompt(self, text: str, longest: int) -> Piece:
+        """Text to go on from; of a longer one the end is kept."""
+        return Piece(self.start.ids + self.text(text)[-longest:])
+
+    def told(self, ids: list[int]) -> str:
+        """The text of an answer's tokens."""
+        return str(self._tokenizer.decode(ids, skip_special_tokens=True))
+
+
+def tokenizer_bos(tokenizer: Any) -> Ids:
+    """The token that a tokenizer puts before every text; () if it does not."""
+    first = tokenizer.encode("")[:1]
+    return tuple(first) if first and first[0] == tokenizer.bos_token_id else ()
+
+
+def _template(tokenizer: Any) -> tuple[str, str]:
+    """What the chat template writes before and after the user's words; without one, a plain question and answer."""
+    if tokenizer.chat_template:
+        for content in (_HERE, [{"type": "text", "text": _HERE}]):  # classes differ in which of the two they take
+            try:
+                chat = [{"role": "user", "content": content}]
+                written = tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
+            except Exception:  # a template may raise whatever it likes
+                continue
+            if written.count(_HERE) == 1 and "'type'" not in written:
+                before, after = written.split(_HERE)
+                return before, after
+    return "", "\nAnswer:"

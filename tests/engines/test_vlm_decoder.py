@@ -1,0 +1,126 @@
+"""The decoder gives the logits of the plain transformers pipeline, at every step, whatever of the sequence was kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="needs the extra `gpu`")
+
+from engines.export_vlm import exported  # noqa: E402
+from engines.vlm_decoder import Decoder, Kept, best  # noqa: E402
+from engines.vlm_model import Layout, loaded  # noqa: E402
+from engines.vlm_tower import Tower  # noqa: E402
+from engines.vlm_window import Picture, Piece  # noqa: E402
+from tests.engines.tiny_vlm import KINDS, Bench, picture, save  # noqa: E402
+
+CLOSE = 1e-4  # of logits
+STEPS = 4
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def bench(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    return Bench(save(request.param, tmp_path_factory.mktemp(request.param)))
+
+
+def gap(bench: Bench, pieces: Sequence[Piece], pictures: Sequence[Any], kept: Kept | None = None) -> float:
+    """Largest difference of a logit from the plain pipeline's, over the end of the input and some greedy steps."""
+    return bench.gap(pieces, pictures, kept or Kept(), STEPS)
+
+
+def changed(piece: Piece, change: Callable[[Picture], Picture]) -> Piece:
+    return piece if piece.picture is None else replace(piece, picture=change(piece.picture))
+
+
+@pytest.mark.parametrize("graph", [False, True], ids=["torch", "onnx"])
+def test_logits_are_the_plain_pipelines_at_every_step_with_and_without_what_was_kept(bench: Bench, graph: bool) -> None:
+    seen = bench.see([picture(1), picture(2)], graph=graph)
+    growing, kept = bench.growing(seen), Kept()
+    for pieces, pictures in growing:
+        shown = [picture(n) for n in pictures]
+        assert gap(bench, pieces, shown) < CLOSE
+        assert gap(bench, pieces, shown, kept) < CLOSE
+    assert kept.reused > 0.7 * (kept.reused + kept.computed)  # the last one was not computed anew
+
+
+def test_a_sequence_that_departs_from_what_was_kept_is_cut_there(bench: Bench) -> None:
+    seen = bench.see([picture(1), picture(2)])
+    (_, (second, _), *_), kept = bench.growing(seen), Kept()
+    gap(bench, second, [picture(1)], kept)
+    other = (*second[:2], bench.layout.said(3.0, "speech", "another story"), bench.layout.question("why?"))
+    shown = [picture(1)] if any(piece.picture for piece in other) else []
+    assert gap(bench, other, shown, kept) < CLOSE
+    assert 0 < kept.reused < kept.computed + kept.reused
+    assert gap(bench, other, shown, kept) < CLOSE  # the same again: one token is run
+    assert kept.computed == 1
+
+
+def test_a_swapped_picture_is_noticed(bench: Bench) -> None:
+    pieces, pictures = bench.growing(bench.see([picture(1), picture(2)]))[-1]
+    assert pictures == [1, 2]
+    assert gap(bench, pieces, [picture(2), picture(1)]) > 10 * CLOSE
+    assert gap(bench, pieces, [picture(1), picture(3)]) > 10 * CLOSE
+
+
+def test_visual_tokens_that_are_off_by_one_are_noticed(bench: Bench) -> None:
+    seen = [replace(one, tokens=np.roll(np.asarray(one.tokens), 1, axis=0)) for one in bench.see([picture(1), picture(2)])]
+    pieces, _ = bench.growing(seen)[-1]
+    assert gap(bench, pieces, [picture(1), picture(2)]) > 10 * CLOSE
+
+
+def test_positions_that_are_off_are_noticed(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    pieces, _ = bench.growing(bench.see([picture(1), picture(2)]))[-1]
+    shown = [picture(1), picture(2)]
+    right = bench.decoder.positions
+
+    def shifted(pieces: Sequence[Piece]) -> tuple[Any, int]:
+        ids, after = right(pieces)
+        ids = ids.clone()
+        ids[..., -5:] += 1  # the answer, one further from what it is about
+        return ids, after + 1
+
+    with monkeypatch.context() as patch:
+        patch.setattr(bench.decoder, "positions", shifted)
+        assert gap(bench, pieces, shown) > 10 * CLOSE
+    if bench.kind.startswith("qwen"):  # rows and columns swapped; a grid forgotten
+        turned = [changed(piece, lambda p: replace(p, rows=p.columns, columns=p.rows)) for piece in pieces]
+        flat = [changed(piece, lambda p: Picture(p.key, p.tokens)) for piece in pieces]
+        assert gap(bench, turned, shown) > 10 * CLOSE
+        assert gap(bench, flat, shown) > 10 * CLOSE
+
+
+def test_positions_are_those_of_the_class_itself(bench: Bench) -> None:
+    pieces, _ = bench.growing(bench.see([picture(1, 96, 40), picture(2, 40, 96)]))[-1]
+    ids, after = bench.decoder.positions(pieces)
+    if not hasattr(bench.model.model, "get_rope_index"):
+        assert ids.tolist() == [list(range(after))]
+        return
+    flat = torch.tensor([[n for piece in pieces for n in piece.ids]])
+    image = flat == bench.model.config.image_token_id
+    grids = [[1, 2 * piece.picture.rows, 2 * piece.picture.columns] for piece in pieces if piece.picture is not None]
+    theirs, delta = bench.model.model.get_rope_index(flat, mm_token_type_ids=image.int(), image_grid_thw=torch.tensor(grids))
+    assert torch.equal(ids, theirs)
+    assert after == flat.shape[1] + int(delta)
+
+
+def test_a_step_after_a_cut_goes_on_from_the_right_place(tmp_path: Path) -> None:
+    model, tokenizer, processor = loaded(save("qwen2_vl", tmp_path), "cpu")
+    layout, decoder, kept = Layout(model.config, tokenizer), Decoder(model), Kept()
+    ((tokens, rows, columns),) = Tower(model, processor).see([picture(4)])
+    pieces = [layout.head, layout.shown(1.0, Picture("p", tokens, rows, columns)), layout.question("what?")]
+    first = decoder.read(kept, pieces)
+    after = [decoder.step(kept, best(first)) for _ in range(3)]
+    assert kept.tokens == sum(len(piece.ids) for piece in pieces) + 3
+    again = decoder.read(kept, pieces)
+    assert torch.allclose(first, again, atol=CLOSE)
+    assert torch.allclose(after[0], decoder.step(kept, best(again)), atol=CLOSE)
+
+
+def test_an_exported_tower_is_made_once(bench: Bench) -> None:
+    first = bench.graph
+    assert exported(bench.model, bench.tower, bench.folder) == first
