@@ -87,7 +87,8 @@ def load(options: Mapping[str, Any]) -> Engine:
         float(options.get("tag_threshold", 0.4)),
         float(options.get("box_threshold", 0.4)),
     )
-    ops: dict[str, Any] = {"look": Op(eyes.look, batch=4)}
+    # No batches: on one core they gain nothing (engines/README.md), and the first of four sessions would wait for the last.
+    ops: dict[str, Any] = {"look": Op(eyes.look)}
     describe = {"tagger": tagger, "detector": detector}
     if options.get("ocr", True):
         from engines import ocr

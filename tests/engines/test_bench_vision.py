@@ -16,10 +16,10 @@ from streamsvc.errors import ModelMissing
 
 MODELS = Models().dir / "models"
 ROWS = (
-    Row("torch", 1, 20.0, 20.0),
-    Row("torch", 8, 10.0, 80.0),
-    Row("openvino", 1, 4.0, 4.0),
-    Row("openvino", 8, 2.0, 16.0),
+    Row("torch", 1, 20.0, 19.0, 20.0),
+    Row("torch", 8, 10.0, 9.0, 80.0),
+    Row("openvino", 1, 4.0, 3.0, 4.0),
+    Row("openvino", 8, 2.0, 1.5, 16.0),
     Row("tensorrt", 1, why="no GPU"),
     Row("tensorrt", 8, why="no GPU"),
 )
@@ -28,14 +28,14 @@ REPORT = Report("a model", "close", "openvino", ROWS, 0.0624)
 
 def test_the_table_has_a_line_for_each_batch_and_one_for_what_was_not_run() -> None:
     lines = table(REPORT).splitlines()
-    assert "openvino         8      2.00     500.0      16.0" in lines
+    assert "openvino         8      2.00      1.50     500.0      16.0" in lines
     assert [line for line in lines if "tensorrt" in line] == ["tensorrt     not run: no GPU"]
     assert lines[-1].startswith("a session at one keyframe a second: 6.2% of one core")
 
 
 def test_json_has_figures_or_a_reason_and_never_both() -> None:
     told = as_json(REPORT)
-    assert told["rows"][3] == {"runtime": "openvino", "batch": 8, "ms": 2.0, "latency_ms": 16.0, "frames_per_second": 500.0}
+    assert told["rows"][3] == {"runtime": "openvino", "batch": 8, "ms": 2.0, "cpu_ms": 1.5, "latency_ms": 16.0, "frames_per_second": 500.0}
     assert told["rows"][-1] == {"runtime": "tensorrt", "batch": 8, "why": "no GPU"}
     assert (told["chosen"], told["share"], told["parity"]) == ("openvino", 0.0624, "close")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -66,9 +67,9 @@ class Stopwatch:
     def __init__(self) -> None:
         self.used = 0
 
-    def __call__(self, encode: build_vision.Encode, pixels: build_vision.Pixels, times: int) -> float:
+    def __call__(self, encode: build_vision.Encode, pixels: build_vision.Pixels, times: int) -> tuple[float, float]:
         self.used += 1
-        return 1.0
+        return 1.0, 1.0
 
 
 def nothing(pixels: build_vision.Pixels) -> Any:
@@ -83,7 +84,7 @@ def test_the_runtimes_agree_and_the_faster_is_kept_for_this_machine(tmp_path: Pa
     assert choice.ms[choice.runtime] == min(choice.ms.values())
     np.testing.assert_allclose(encode(pixels), pixels.mean((2, 3)) * 2, rtol=2e-2)
     watch = Stopwatch()
-    monkeypatch.setattr(build_vision, "seconds", watch)
+    monkeypatch.setattr(build_vision, "timed", watch)
     assert build_vision.encoder(source)[1] == choice
     assert watch.used == 0
 
@@ -101,7 +102,7 @@ def test_the_choice_is_made_again_when_anything_differs(tmp_path: Path, changed:
     else:
         source.with_suffix(".runtime.json").write_text('{"key"')
     watch = Stopwatch()
-    monkeypatch.setattr(build_vision, "seconds", watch)
+    monkeypatch.setattr(build_vision, "timed", watch)
     build_vision.encoder(source)
     assert watch.used == 2
 
@@ -126,6 +127,19 @@ def test_with_a_gpu_and_tensorrt_the_plan_is_what_runs(tmp_path: Path, monkeypat
     assert choice.runtime == "tensorrt"
     np.testing.assert_allclose(encode(pixels), pixels.mean((2, 3)) * 2, rtol=1e-5)
     assert list(tmp_path.glob("tensorrt-*/plan"))
+
+
+def test_the_time_of_a_batch_is_the_least_of_several_and_the_first_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    wall, cpu = iter([0.0, 5.0, 10.0, 12.0, 20.0, 29.0]), iter([0.0, 4.0, 4.0, 7.0, 7.0, 8.0])
+    calls: list[int] = []
+    monkeypatch.setattr(build_vision, "time", SimpleNamespace(perf_counter=lambda: next(wall), process_time=lambda: next(cpu)))
+
+    def encode(pixels: build_vision.Pixels) -> Any:
+        calls.append(len(pixels))
+        return pixels
+
+    assert build_vision.timed(encode, np.zeros((2, 3, 4, 4), np.float32), 3) == (2.0, 1.0)
+    assert calls == [2, 2, 2, 2]
 
 
 def test_the_least_cosine_is_of_rows_in_the_same_place() -> None:
