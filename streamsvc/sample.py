@@ -28,17 +28,21 @@ STEP = 2  # pixels of the thumbnail between windows, which are twice as wide: a 
 CHANGED = 8.0  # gray levels, mean over a window: more is a change (coding noise stays below 5)
 MOVING = 4.0  # gray levels between two probes: more is movement
 NOISE = 3.0  # times the usual difference of windows: what camera noise reaches
-GAIN, SHIFT = 1.3, 40.0  # the camera's exposure may change all grays by this factor and these levels, and it is no change
+GAIN, SHIFT = 1.5, 40.0  # the camera's exposure may change all grays by this factor and these levels, and it is no change
 SETTLE = 0.4  # seconds that a transition gets to end before it is looked at all the same
 REST = 0.55  # seconds for which a small change must stand still: longer than a caret stays
-RESTLESS = 0.35  # share of the last probes (about two seconds) in which a window moved: more is a caret or a video
-FORGET = 0.1  # weight of one probe in that share
+RESTLESS = 0.45  # share of the last probes (about two seconds) in which a window moved: more is a caret or a video
+RISE, FALL = 0.1, 0.05  # weight of a probe with and without movement in that share
 LIVELY = 0.006  # share of the picture, pointers and carets are smaller: where more moves in most probes, it is no page
+INSET = 0.5  # share of the picture that a video within a page takes at most
+QUIET = 0.002  # share of the picture that moves at most where nothing does
 ALIVE = 0.01  # share of the picture that must differ for the longest interval to fire
 CUT = 3.0  # times the usual movement: a cut within a moving picture
 PATCH = 4  # windows: what differs within so many belongs together
 POINTER = 9  # windows: no pointer is wider or higher
-PASSING = 0.45  # seconds in which a pointer that rests here has been seen elsewhere
+FLAT = 10.0  # gray levels, standard deviation: ground without ink
+LEAST = 3  # windows that a pointer changes at least
+PASSING = 1.0  # seconds in which a pointer that rests here has been seen elsewhere
 ASKED = 10.0  # seconds after a question in which more is looked at
 
 
@@ -135,6 +139,7 @@ class Sampler:
         self._last: Gray | None = None  # the last picture
         self._fired = 0.0  # session seconds of the last keyframe
         self._moved: NDArray[np.float64] = np.zeros((0, 0))  # per window, session seconds of its last movement
+        self._leapt: NDArray[np.float64] = np.zeros((0, 0))  # ... and of its last large one, which noise is not
         self._restless: Cells = np.zeros((0, 0), np.float32)  # per window, how often it moved lately
         self._pending: float | None = None  # since when the picture has been another scene
         self._pace = 0.0  # seconds between looks at a picture that never stands still
@@ -159,6 +164,7 @@ class Sampler:
             budget.spend()
         if self._key is None or self._key.shape != gray.shape:
             self._moved = np.full(windows(gray).shape, -1.0)
+            self._leapt = self._moved.copy()
             self._restless = np.zeros(self._moved.shape, np.float32)
         self._key, self._fired, self._pending = gray, at, None
         self._asked = at + ASKED if self._asked == float("inf") else self._asked
@@ -173,13 +179,16 @@ class Sampler:
         jitter = float(np.median(moved))  # of the camera and the coding; a whole picture that moves has none to tell
         moves = moved > max(MOVING, NOISE * jitter if jitter < MOVING else 0.0)
         self._moved[moves] = at
+        self._leapt[moved > max(CHANGED, NOISE * jitter)] = at
         motion = float(moved.mean())
         cut = motion > 2.0 and motion > CUT * (float(np.median(self._usual)) if self._usual else 0.0)
         self._usual.append(motion)
-        self._restless = np.zeros_like(self._restless) if cut and motion > 10 else self._restless * (1 - FORGET)
-        self._restless += FORGET * moves
-        lively = float((moves & (self._restless < RESTLESS)).mean()) > LIVELY or float(moves.mean()) > self._settings.scene_threshold
-        self._lively += FORGET * (lively - self._lively)
+        if cut and motion > 10:
+            self._restless[:] = 0.0
+        self._restless += np.where(moves, RISE * (1 - self._restless), -FALL * self._restless)
+        calm = self._restless < RESTLESS
+        lively = float((moves & calm).mean()) > LIVELY or float(moves.mean()) > 0.5
+        self._lively += RISE * (lively - self._lively)
         apart = difference(gray, key)
         mask = apart > max(CHANGED, NOISE * jitter if jitter < MOVING else 0.0)
         return self._decided(gray, at, mask, moves, cut)
@@ -197,13 +206,14 @@ class Sampler:
                 return Change("question", region(mask))
             self._asked = at + ASKED
         calm = mask & (self._restless < RESTLESS)
-        page = self._lively < 0.5
-        self._pace = 0.0 if page else self._pace
+        if self._lively < 0.5 or float(moves.mean()) < QUIET:
+            self._pace = 0.0
         large = float(calm.mean()) >= self._settings.scene_threshold
         if large and since >= self._pace and float((calm & ~moves).sum()) > 0.7 * float(calm.sum()):
             self._pace = min(longest / 2, max(1.0, 2 * self._pace))
             return Change("scene", region(mask))
-        if float(mask.mean()) >= self._settings.scene_threshold:
+        inset = float((self._restless >= RESTLESS).mean()) < INSET  # a video within a page, if there is one, and not the page
+        if float((calm if inset else mask).mean()) >= self._settings.scene_threshold:
             if self._pending is None or cut:
                 self._pending = at if self._pending is None else self._pending
                 self._pace = 0.0 if cut else self._pace
@@ -222,24 +232,32 @@ class Sampler:
 
     def _small(self, gray: Gray, calm: Mask, rest: Mask) -> Change | None:
         """Tell changes that stand still from a pointer that rests; where it rests is taken into the keyframe, silently."""
+        video = surroundings(self._restless >= RESTLESS)
         fired = np.zeros_like(calm)
-        for box in parts(calm):
-            part, still = calm[box], rest[box]
+        for box in parts(calm & ~video):
+            part, still = calm[box] & ~video[box], rest[box] & ~video[box]
             if still.sum() * 2 < part.sum():
                 continue
-            if max(part.shape) <= POINTER and self._pointed(box):
+            if max(part.shape) > POINTER or not (elsewhere := self._elsewhere(box, video)):
+                fired[box] |= still
+            elif not self._replaced(gray, box):
                 self._absorb(gray, box)
-            else:
+            elif elsewhere > self._moved[box].max() + SETTLE:  # the pointer is there and not here: ink has changed to other ink
                 fired[box] |= still
         return Change("text", region(fired)) if fired.any() else None
 
-    def _pointed(self, box: tuple[slice, slice]) -> bool:
-        """Whether something else that is small moved when this did: a pointer that came from there, or has gone there."""
-        when = self._moved[box].max()
-        around = (slice(max(0, box[0].start - 3), box[0].stop + 3), slice(max(0, box[1].start - 3), box[1].stop + 3))
-        others = (np.abs(self._moved - when) <= PASSING) & (self._restless < RESTLESS)
-        others[around] = False
-        return bool(others.any())
+    def _elsewhere(self, box: tuple[slice, slice], video: Mask) -> float | None:
+        """When something else that is small leapt last, if it did when this moved: a pointer came from there, or has gone there."""
+        others = self._leapt.copy()
+        others[video] = others[tuple(slice(max(0, side.start - 3), side.stop + 3) for side in box)] = -1.0
+        together = np.abs(others - self._moved[box].max()) <= PASSING
+        return float(others.max()) if np.count_nonzero(together) >= LEAST else None
+
+    def _replaced(self, gray: Gray, box: tuple[slice, slice]) -> bool:
+        """Whether there was ink before, and is now."""
+        assert self._key is not None
+        pixels = tuple(slice(side.start * STEP, (side.stop + 1) * STEP) for side in box)
+        return bool(min(self._key[pixels].std(), gray[pixels].std()) > FLAT)
 
     def _absorb(self, gray: Gray, box: tuple[slice, slice]) -> None:
         assert self._key is not None
@@ -269,10 +287,11 @@ def difference(gray: Gray, other: Gray) -> Cells:
 
 def exposure(before: Cells, after: Cells) -> tuple[float, float]:
     """Gain and shift in gray levels that explain most windows; (1, 0) where none within GAIN and SHIFT does."""
-    gain, shift = 1.0, float(np.median(after - before))
+    gain = min(max(float(after.std()) / max(1.0, float(before.std())), 1 / GAIN), GAIN)
+    shift = float(np.median(after - before * gain))
     for _ in range(2):
         off = np.abs(after - before * gain - shift)
-        fits = off <= 2 * np.median(off) + 1
+        fits = off <= 2 * np.median(off) + 2
         x, y = before[fits], after[fits]
         spread = float(x.var())
         gain = float(((x - x.mean()) * (y - y.mean())).mean()) / spread if spread > 25 else 1.0
@@ -280,6 +299,18 @@ def exposure(before: Cells, after: Cells) -> tuple[float, float]:
             gain = 1.0
         shift = float(y.mean() - gain * x.mean())
     return (gain, shift) if abs(shift) <= SHIFT else (1.0, 0.0)
+
+
+def surroundings(mask: Mask) -> Mask:
+    """Where a mask is dense, and PATCH windows around: a video, and no caret."""
+    rows, columns = -(-mask.shape[0] // PATCH), -(-mask.shape[1] // PATCH)
+    whole = np.zeros((rows * PATCH, columns * PATCH), np.bool_)
+    whole[: mask.shape[0], : mask.shape[1]] = mask
+    dense = np.zeros((rows + 2, columns + 2), np.bool_)
+    dense[1:-1, 1:-1] = whole.reshape(rows, PATCH, columns, PATCH).mean(axis=(1, 3)) > 0.6
+    dense[1:-1] |= dense[:-2] | dense[2:]
+    dense[:, 1:-1] |= dense[:, :-2] | dense[:, 2:]
+    return dense[1:-1, 1:-1].repeat(PATCH, axis=0).repeat(PATCH, axis=1)[: mask.shape[0], : mask.shape[1]]
 
 
 def parts(mask: Mask) -> Iterator[tuple[slice, slice]]:
