@@ -13,6 +13,7 @@ import pytest
 import structlog.testing
 
 from streamsvc import clock, config, metrics, service
+from streamsvc.encode import Glances
 from streamsvc.errors import CapacityError, Conflict, Forbidden, InvalidRequest, NotFound, SourceError, StreamsvcError
 from streamsvc.ingest import peer
 from streamsvc.service import Service
@@ -506,3 +507,9 @@ def test_an_offer_that_fails_late_does_not_end_what_another_has_begun(stage: asy
             assert at(running.find("mine"), State.LIVE)
 
     stage.run(main())
+
+
+async def test_all_sessions_look_through_one_memory_of_pictures(tmp_path: Path) -> None:
+    async with Service(config.load(None, server={"data_dir": tmp_path}), at_once=()) as running:
+        assert isinstance(running.roles.see, Glances)
+        assert not isinstance(running.roles.hear, Glances)
