@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import threading
+import warnings
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -53,9 +54,9 @@ class Adapters:
 
     def _switch(self, name: str) -> None:
         if name:
-            self._peft.set_adapter(name)
+            self._peft.set_adapter(_inside(name))
             self._peft.base_model.enable_adapter_layers()
-        else:
+        elif self._peft is not None:
             self._peft.base_model.disable_adapter_layers()
         self._model.requires_grad_(False)  # peft makes the adapter that is set trainable
         self._current = name
@@ -63,20 +64,23 @@ class Adapters:
     def _load(self, name: str) -> None:
         if name in self._held:
             return
-        place = checked(self._folder, name)
+        place = named(self._folder, name)
+        if not (place / WEIGHTS).is_file():  # security: pickled weights are not read
+            raise InvalidRequest("there is no such adapter", code="no_adapter")
         import peft
 
         try:
             if self._peft is None:
-                self._peft = peft.PeftModel.from_pretrained(self._model, str(place), adapter_name=name)
+                with quiet():
+                    self._peft = peft.PeftModel.from_pretrained(self._model, str(place), adapter_name=_inside(name))
             else:
-                self._peft.load_adapter(str(place), adapter_name=name)
+                self._peft.load_adapter(str(place), adapter_name=_inside(name))
         except (ValueError, KeyError, RuntimeError, OSError):
             raise ModelMissing(f"the adapter {name} does not fit this model") from None
         self._model.eval().requires_grad_(False)
         self._current = "?"  # whatever peft has set: the next use switches
         self._held[name] = None
-        if any(name in child.lora_A for child in _eyes(self._model) if hasattr(child, "lora_A")):
+        if any(_inside(name) in child.lora_A for child in _eyes(self._model) if hasattr(child, "lora_A")):
             self._forget(name)
             raise InvalidRequest(f"the adapter {name} changes the vision tower, whose visual tokens sessions share")
         if len(self._held) > self._most:
@@ -85,23 +89,36 @@ class Adapters:
     def _forget(self, name: str) -> None:
         del self._held[name]
         if self._held:
-            self._peft.delete_adapter(name)
-        else:  # peft keeps one at least: what is left is switched off, and replaced by the next
-            self._peft.base_model.disable_adapter_layers()
-            self._peft = self._peft.unload() and None
+            self._peft.set_adapter(_inside(next(reversed(self._held))))  # peft warns when it must choose another itself
+            self._peft.delete_adapter(_inside(name))
+        else:  # peft wants one at least: the model gets its own layers back
+            self._peft.unload()
+            self._peft = None
         self._current = "?"
 
 
-def checked(folder: Path, name: str) -> Path:
-    """The folder of an adapter.
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Quiet about how peft asks transformers under old names, which transformers says at every model."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        yield
+
+
+def named(folder: Path, name: str) -> Path:
+    """Where the adapter of a name lies, or would lie.
 
     Raises:
-        InvalidRequest: there is none of that name; a name has letters, digits, '_' and '-'.
+        InvalidRequest: a name has 1 to 64 letters, digits, '_' and '-'.
     """
-    place = folder / name
-    if not _NAME.fullmatch(name) or not (place / WEIGHTS).is_file():  # security: no path, and no pickled weights
-        raise InvalidRequest("there is no such adapter", code="no_adapter")
-    return place
+    if not _NAME.fullmatch(name):  # security: no path
+        raise InvalidRequest("an adapter's name has 1 to 64 letters, digits, '_' and '-'", code="no_adapter")
+    return folder / name
+
+
+def _inside(name: str) -> str:
+    """The name inside peft, which takes names that are parts of its own prefix "lora_" for that."""
+    return f"of-{name}"
 
 
 def _eyes(model: Any) -> Iterator[Any]:

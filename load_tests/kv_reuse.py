@@ -1,0 +1,195 @@
+"""The vision language path against the plain transformers pipeline, and what kept keys and values save; random models of the real classes.
+
+    python -m load_tests.kv_reuse [--seed 0] [--answers 24]
+
+Three tables. Parity: the largest difference of a logit over a growing window, at every step, by class, tower and reuse. Dropping: what the
+model says after the head fell off beside what it would say with all of it, and beside keys and values that are cut without computing them
+anew. Speed: the time to the first token of an answer, with and without reuse, in a window of about 1,500 tokens. Exit status 1 if a
+parity is over 1e-4. Random models say nothing about how well a real one answers after a drop; they show that nothing else changes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+
+from engines.vlm_decoder import Kept, best
+from engines.vlm_window import Entry, Limits, Picture, Piece, Window, grown, length
+from tests.engines.tiny_vlm import KINDS, Bench, Shape, picture, save
+
+GOAL = 1e-4
+STEPS = 4  # of an answer
+LARGER = Shape(width=256, layers=6, heads=8, side=48, spread=0.05)  # where time goes into arithmetic and not into Python
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """After each drop of the head, over the tokens of greedy answers: share that agree, and largest and mean difference of a logit."""
+
+    drops: int
+    agree: float
+    mean: float
+    worst: float
+
+
+def parity(bench: Bench) -> dict[tuple[str, str], float]:
+    """Largest difference of a logit from the plain pipeline's by (tower, reuse)."""
+    table = {}
+    for tower in ("torch", "onnx"):
+        seen = bench.see([picture(1), picture(2)], graph=tower == "onnx")
+        growing = bench.growing(seen)
+        for reuse in ("none", "kept"):
+            kept = Kept()
+            gaps = [
+                bench.gap(pieces, [picture(n) for n in numbers], kept if reuse == "kept" else Kept(), STEPS) for pieces, numbers in growing
+            ]
+            table[tower, reuse] = max(gaps)
+    return table
+
+
+def entries(bench: Bench, count: int) -> list[Entry]:
+    """A session: three lines of speech, then a keyframe, and so on."""
+    seen = bench.see([picture(n) for n in range(count // 4 + 1)])
+    made = []
+    for n in range(count):
+        text = bench.layout.said(n, "speech", f"Sentence {n} of a long talk about ships and weather.")
+        shown = bench.layout.shown(n, Picture(f"{n}", seen[n // 4].tokens, seen[n // 4].rows, seen[n // 4].columns)) if n % 4 == 3 else None
+        made.append(Entry(f"{n}", float(n), text, shown))
+    return made
+
+
+def dropping(bench: Bench, count: int = 60) -> tuple[Dropped, Dropped]:
+    """At each drop: our window beside the whole, and a cut without computing anew (keys and values of a longer past) beside ours."""
+    window, told, limits, question = Window(), list[Entry](), Limits(900, 120), bench.layout.question("What next?")
+    ours: list[tuple[bool, float]] = []
+    cut: list[tuple[bool, float]] = []
+    drops = 0
+    for entry in entries(bench, count):
+        told.append(entry)
+        before, window = window, grown(window, entry, limits)
+        if window.drops == before.drops:
+            continue
+        drops += 1
+        everything = [Entry(one.name, one.at, one.text, one.sight, one.sight is not None).piece for one in told]
+        shown = [bench.layout.head, *window.pieces, question]
+        whole = [bench.layout.head, *everything, question]
+        answers = _answers(bench, shown)
+        ours += _beside(_answers(bench, whole, [token for token, _ in answers]), answers)
+        cut += _beside(_cut(bench, whole, length(shown), [token for token, _ in answers]), answers)
+    return _summed(drops, ours), _summed(drops, cut)
+
+
+def _answers(bench: Bench, pieces: Sequence[Piece], forced: Sequence[int] = ()) -> list[tuple[int, np.ndarray]]:
+    """The likeliest token and the logits of each step; fed with its own tokens, or with forced ones."""
+    kept = Kept()
+    return _stepped(bench, kept, bench.decoder.read(kept, pieces).numpy(), forced)
+
+
+def _stepped(bench: Bench, kept: Kept, logits: np.ndarray, forced: Sequence[int]) -> list[tuple[int, np.ndarray]]:
+    steps = []
+    for step in range(STEPS):
+        steps.append((int(logits.argmax()), logits))
+        logits = bench.decoder.step(kept, forced[step] if forced else steps[-1][0]).numpy()
+    return steps
+
+
+def _cut(bench: Bench, whole: Sequence[Piece], size: int, forced: Sequence[int]) -> list[tuple[int, np.ndarray]]:
+    """The tempting shortcut: keys and values of the whole, with all but the head's and the newest `size` of them thrown away."""
+    kept, head = Kept(), length(whole[:1])
+    bench.decoder.read(kept, whole[:-1])
+    for layer in kept.cache.layers:
+        first = max(head, layer.keys.shape[-2] - size + head + len(whole[-1].ids))
+        for name in ("keys", "values"):
+            held = getattr(layer, name)
+            setattr(layer, name, np_cat(held[..., :head, :], held[..., first:, :]))
+    logits = None
+    for token in whole[-1].ids:
+        logits = bench.decoder.step(kept, token)
+    assert logits is not None
+    return _stepped(bench, kept, logits.numpy(), forced)
+
+
+def np_cat(left: object, right: object) -> object:
+    """Two tensors along their tokens."""
+    import torch
+
+    return torch.cat([left, right], dim=-2)  # type: ignore[list-item]
+
+
+def _beside(one: Sequence[tuple[int, np.ndarray]], other: Sequence[tuple[int, np.ndarray]]) -> list[tuple[bool, float]]:
+    return [(a == b, float(np.abs(x - y).mean())) for (a, x), (b, y) in zip(one, other, strict=True)]
+
+
+def _summed(drops: int, steps: Sequence[tuple[bool, float]]) -> Dropped:
+    gaps = [gap for _, gap in steps]
+    return Dropped(drops, sum(same for same, _ in steps) / len(steps), sum(gaps) / len(gaps), max(gaps))
+
+
+def speed(bench: Bench, answers: int) -> tuple[float, float, float, int]:
+    """Seconds to an answer's first token without and with reuse (medians), the share of tokens reused, and the window's mean size.
+
+    A session grows by two entries between questions, and its window drops its head as it does in service.
+    """
+    window, limits = Window(), Limits(1600, 400)
+    told = iter(entries(bench, 400))
+    while window.tokens < 1200:
+        window = grown(window, next(told), limits)
+    kept, times, reused, computed, sizes = Kept(), dict[str, list[float]](none=[], kept=[]), 0, 0, []
+    bench.decoder.read(kept, [bench.layout.head, *window.pieces])
+    for n in range(answers):
+        for _ in range(2):
+            window = grown(window, next(told), limits)
+        pieces = [bench.layout.head, *window.pieces, bench.layout.question(f"What of {n}?")]
+        sizes.append(length(pieces))
+        for name, mine in (("none", Kept()), ("kept", kept)):
+            began = time.perf_counter()
+            best(bench.decoder.read(mine, pieces))
+            times[name].append(time.perf_counter() - began)
+        reused, computed = reused + kept.reused, computed + kept.computed
+    return (
+        sum(times["none"]) / answers,
+        sum(times["kept"]) / answers,
+        median(times["none"]) / median(times["kept"]),
+        round(sum(sizes) / answers),
+    )
+
+
+def main() -> int:
+    """Print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--answers", type=int, default=24)
+    asked = parser.parse_args()
+    worst = 0.0
+    with tempfile.TemporaryDirectory() as scratch:
+        benches = {kind: Bench(save(kind, Path(scratch) / kind, seed=asked.seed)) for kind in KINDS}
+        print("Largest difference of a logit from the plain pipeline, at every step of a growing window\n")
+        print("| class | torch tower | torch, kept | ONNX tower | ONNX, kept |\n|---|---|---|---|---|")
+        for kind, bench in benches.items():
+            table = parity(bench)
+            worst = max(worst, *table.values())
+            print(f"| {kind} | " + " | ".join(f"{gap:.1e}" for gap in table.values()) + " |", flush=True)
+        print("\nAfter a drop of the head, tokens of answers\n")
+        print("| class | drops | beside the whole: agree, mean gap | cut, not computed anew, beside ours: agree, gap |\n|---|---|---|---|")
+        for kind, bench in benches.items():
+            ours, cut = dropping(bench)
+            print(f"| {kind} | {ours.drops} | {ours.agree:.0%}, {ours.mean:.2f} | {cut.agree:.0%}, {cut.mean:.2f} |", flush=True)
+        print("\nSeconds to the first token of an answer, one thread\n")
+        print("| class | tokens | none kept | kept | ratio of means | ratio of medians |\n|---|---|---|---|---|---|")
+        for kind in ("qwen2_vl", "smolvlm", "llava"):
+            bench = Bench(save(kind, Path(scratch) / f"larger-{kind}", LARGER, seed=asked.seed))
+            slow, fast, ratio, size = speed(bench, asked.answers)
+            print(f"| {kind} | {size} | {slow:.3f} | {fast:.3f} | {slow / fast:.1f} | {ratio:.1f} |", flush=True)
+    return int(not worst < GOAL)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

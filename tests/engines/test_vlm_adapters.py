@@ -1,0 +1,138 @@
+"""Each run of the model has the adapter that it asked for, and no other."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="needs the extra `gpu`")
+peft = pytest.importorskip("peft", reason="needs the extra `gpu`")
+
+from engines.vlm_adapters import Adapters, named, quiet  # noqa: E402
+from engines.vlm_decoder import Decoder, Kept  # noqa: E402
+from engines.vlm_model import Layout, loaded  # noqa: E402
+from streamsvc.errors import InvalidRequest, ModelMissing  # noqa: E402
+from tests.engines.tiny_vlm import save  # noqa: E402
+
+LANGUAGE = r".*\.language_model\..*\.(q_proj|v_proj)"
+EYE = r".*\.visual\..*\.qkv"
+
+
+def made(folder: Path, place: Path, seed: int, targets: str = LANGUAGE) -> None:
+    """An adapter that changes what the model says."""
+    model, _, _ = loaded(folder, "cpu")
+    torch.manual_seed(seed)
+    with quiet():
+        adapted = peft.get_peft_model(model, peft.LoraConfig(r=4, target_modules=targets, init_lora_weights=False))
+    adapted.save_pretrained(str(place), safe_serialization=True)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = tmp_path_factory.mktemp("models")
+    save("qwen2_vl", place / "tiny")
+    for name, seed in (("a", 1), ("b", 2), ("c", 3)):
+        made(place / "tiny", place / "adapters" / name, seed)
+    made(place / "tiny", place / "adapters" / "eye", 4, EYE)
+    return place
+
+
+class Case:
+    def __init__(self, folder: Path, most: int = 8) -> None:
+        self.model, tokenizer, _ = loaded(folder / "tiny", "cpu")
+        self.layout = Layout(self.model.config, tokenizer)
+        self.adapters = Adapters(self.model, folder / "adapters", most)
+        self.decoder = Decoder(self.model, self.adapters.using)
+
+    def says(self, adapter: str, kept: Kept | None = None) -> Any:
+        pieces = [self.layout.head, self.layout.said(1, "speech", "Hello."), self.layout.question("what?")]
+        return self.decoder.read(kept or Kept(), pieces, adapter)
+
+
+def alone(folder: Path, adapter: str) -> Any:
+    """What peft itself makes of one adapter on a model of its own."""
+    case = Case(folder)
+    if adapter:
+        with quiet():
+            peft.PeftModel.from_pretrained(case.model, str(folder / "adapters" / adapter)).eval()
+    return case.says("")
+
+
+def test_sessions_with_different_adapters_do_not_hear_each_other(folder: Path) -> None:
+    case = Case(folder)
+    wanted = {name: alone(folder, name) for name in ("", "a", "b")}
+    assert (wanted["a"] - wanted["b"]).abs().max() > 1e-2
+    assert (wanted["a"] - wanted[""]).abs().max() > 1e-2
+    for name in ("a", "", "b", "a", "b", ""):
+        assert torch.allclose(case.says(name), wanted[name], atol=1e-4), name
+
+
+def test_threads_at_once_do_not_hear_each_other(folder: Path) -> None:
+    case, wrong = Case(folder), list[str]()
+    wanted = {name: case.says(name) for name in ("", "a", "b")}
+
+    def ask(name: str) -> None:
+        for _ in range(10):
+            if not torch.allclose(case.says(name), wanted[name], atol=1e-4):
+                wrong.append(name)
+
+    threads = [threading.Thread(target=ask, args=(name,)) for name in wanted]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+
+
+def test_what_was_kept_under_one_adapter_is_not_used_under_another(folder: Path) -> None:
+    case, kept = Case(folder), Kept()
+    case.says("a", kept)
+    assert torch.allclose(case.says("b", kept), alone(folder, "b"), atol=1e-4)
+    assert kept.reused == 0
+    case.says("b", kept)
+    assert kept.computed == 1
+
+
+def test_steps_of_two_answers_taken_in_turns_keep_their_adapters(folder: Path) -> None:
+    case, one, other = Case(folder), Kept(), Kept()
+    case.says("a", one)
+    case.says("b", other)
+    turns = [case.decoder.step(kept, 40 + n) for n in range(3) for kept in (one, other)]
+    single = Kept()
+    case.says("a", single)
+    assert all(torch.allclose(turns[2 * n], case.decoder.step(single, 40 + n), atol=1e-4) for n in range(3))
+
+
+@pytest.mark.parametrize("most", [1, 2])
+def test_the_adapter_that_was_not_used_for_longest_goes_and_comes_back_when_wanted(folder: Path, most: int) -> None:
+    case = Case(folder, most)
+    wanted = {name: alone(folder, name) for name in ("", "a", "b", "c")}
+    for name in ("a", "b", "c", "", "a", "c"):
+        assert torch.allclose(case.says(name), wanted[name], atol=1e-4), name
+        held = {key for module in case.model.modules() if hasattr(module, "lora_A") for key in module.lora_A}
+        assert len(held) <= most
+
+
+def test_an_adapter_of_the_shared_tower_is_refused_and_leaves_no_trace(folder: Path) -> None:
+    case = Case(folder)
+    for _ in range(2):
+        with pytest.raises(InvalidRequest, match="vision tower"):
+            case.says("eye")
+        assert torch.allclose(case.says(""), alone(folder, ""), atol=1e-5)
+    assert torch.allclose(case.says("a"), alone(folder, "a"), atol=1e-4)
+
+
+def test_names_that_are_paths_or_not_there_and_broken_files_are_refused(folder: Path, tmp_path: Path) -> None:
+    case = Case(folder)
+    for name in ("absent", "../tiny", "a/../b", ".", "x" * 65):
+        with pytest.raises(InvalidRequest):
+            case.says(name)
+    with pytest.raises(InvalidRequest):
+        named(tmp_path, "")
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "adapter_model.safetensors").write_bytes(b"none")
+    with pytest.raises(ModelMissing, match="broken"), Adapters(case.model, tmp_path).using("broken"):
+        pass
