@@ -84,7 +84,8 @@ class Towers:
             raise ModelMissing("this model needs torch and transformers: pip install 'streamsvc[gpu]'") from None
         try:
             self._tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-            self._processor: Any = AutoImageProcessor.from_pretrained(folder, local_files_only=True)
+            untyped: Any = AutoImageProcessor
+            self._processor = untyped.from_pretrained(folder, local_files_only=True)
             self._model: Any = AutoModel.from_pretrained(folder, local_files_only=True).to(device).eval().requires_grad_(False)
         except (OSError, ValueError, KeyError):
             raise ModelMissing(f"the model {folder.name} cannot be loaded") from None

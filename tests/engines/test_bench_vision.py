@@ -86,6 +86,7 @@ def test_without_the_weights_it_says_how_to_get_them(tmp_path: Path) -> None:
 
 
 @pytest.mark.models
+@pytest.mark.timeout(400)  # the first run exports the model, which takes a minute of a busy core
 def test_every_runtime_is_measured_or_says_why_not(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bench_vision, "TIMES", 1)
     monkeypatch.setattr(bench_vision, "LOOKS", 2)
