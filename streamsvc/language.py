@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from streamsvc.types import Word
 
 DETECT_LEAST, DETECT_MOST = 0.7, 2.0  # seconds of new speech: asked from the first on, settled at the second
-SURE, SAME, LIKELY = 0.9, 0.8, 0.6  # probability at which a language is believed at once; ... the same as before; ... any in the end
+SURE, LIKELY = 0.9, 0.6  # probability at which a language is believed at once (German sounds English at first); ... in the end
 UNLIKELY = -0.9  # mean log probability of a decode below which the language is doubted
 AGAIN = 5.0  # seconds of audio that a doubt looks back, and between two doubts
 PREROLL = 0.3  # seconds before the onset that belong to it
@@ -71,7 +71,7 @@ class Language:
     def found(self, code: str, probability: float, end: float, *, settle: bool) -> bool:
         """Take the answer. Whether to decode now; a short remark before a pause is decoded on a guess, and asked about again."""
         late = end - self._onset >= DETECT_MOST
-        if probability >= (LIKELY if late else SAME if code == self.code else SURE):
+        if probability >= (LIKELY if late else SURE):
             self._change(code)
             self._open = False
         elif late or settle:

@@ -106,7 +106,8 @@ async def test_a_reader_that_leaves_is_no_subscriber_any_more(tmp_path: Path) ->
         session = await session_of(client)
         address = f"/v1/sessions/{session}/captions.vtt"
         async with client.stream("GET", address, params={"follow": 1}) as answer:
-            await anext(answer.aiter_text())
+            pieces = answer.aiter_text()  # held: an iterator that is collected closes its stream
+            await anext(pieces)
             assert (await client.get(address, params={"follow": 1})).status_code == 503
         async with asyncio.timeout(10):
             while (again := client.build_request("GET", address, params={"follow": 1})) is not None:
