@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import io
+import itertools
 import math
 import random
 from collections.abc import Iterable, Iterator, Sequence
@@ -285,14 +286,20 @@ def coded(pictures: Iterable[Gray], chance: random.Random) -> bytes:
     return buffer.getvalue()
 
 
-def clip(condition: str, kinds: Sequence[str], seed: int, seconds: float = 0.0) -> tuple[list[Change], bytes]:
-    """The known changes of a clip, and the clip; `seconds`: at least so long."""
+def script(condition: str, kinds: Sequence[str], seed: int) -> tuple[list[Act], list[Change], random.Random]:
+    """What a clip shows, which of it can be seen (an edit may lie beyond the edge of the screen), and the chance that goes on."""
     chance = random.Random(f"{condition} {seed} {len(kinds)}")
     told = acts(kinds, chance)
+    seen = [act for before, act in itertools.pairwise(told) if (np.abs(drawn(before.scene).astype(int) - drawn(act.scene)) > 40).sum() > 10]
+    return told, [Change(act.kind, condition, math.ceil(act.end * FPS - 1e-6) / FPS) for act in seen], chance
+
+
+def clip(condition: str, kinds: Sequence[str], seed: int, seconds: float = 0.0) -> tuple[list[Change], bytes]:
+    """The known changes of a clip, and the clip; `seconds`: at least so long."""
+    told, changes, chance = script(condition, kinds, seed)
     end = max(seconds, told[-1].end + 3.0)
     disturb = Disturbance(condition, told, chance)
-    file = coded((disturb(shown(told, n / FPS), n / FPS) for n in range(round(end * FPS))), chance)
-    return [Change(act.kind, condition, math.ceil(act.end * FPS - 1e-6) / FPS) for act in told[1:]], file
+    return changes, coded((disturb(shown(told, n / FPS), n / FPS) for n in range(round(end * FPS))), chance)
 
 
 def clips(seed: int, each: int, still: float) -> Iterator[tuple[str, list[Change], bytes]]:
@@ -302,4 +309,4 @@ def clips(seed: int, each: int, still: float) -> Iterator[tuple[str, list[Change
         random.Random(f"{condition} {seed}").shuffle(kinds)
         for part in range(2):
             yield (condition, *clip(condition, kinds[part::2], seed * 2 + part))
-        yield (f"still, {condition}", *clip(condition, (), seed, still))
+        yield (f"{'playing' if condition == 'inset' else 'still'}, {condition}", *clip(condition, (), seed, still))

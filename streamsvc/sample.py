@@ -42,6 +42,7 @@ PATCH = 4  # windows: what differs within so many belongs together
 POINTER = 9  # windows: no pointer is wider or higher
 FLAT = 10.0  # gray levels, standard deviation: ground without ink
 LEAST = 3  # windows that a pointer changes at least
+LINGER = 3.0  # seconds after which ink that changed to other ink is looked at, be it a pointer or not
 PASSING = 1.0  # seconds in which a pointer that rests here has been seen elsewhere
 ASKED = 10.0  # seconds after a question in which more is looked at
 
@@ -176,7 +177,7 @@ class Sampler:
 
     def _compared(self, key: Gray, last: Gray, gray: Gray, at: float) -> Change | None:
         moved = difference(gray, last)
-        jitter = float(np.median(moved))  # of the camera and the coding; a whole picture that moves has none to tell
+        jitter = float(np.median(moved[::3, ::3]))  # of the camera and the coding; a whole picture that moves has none to tell
         moves = moved > max(MOVING, NOISE * jitter if jitter < MOVING else 0.0)
         self._moved[moves] = at
         self._leapt[moved > max(CHANGED, NOISE * jitter)] = at
@@ -223,14 +224,14 @@ class Sampler:
             return None
         self._pending = None
         rest = calm & (at - self._moved >= REST)
-        if since >= self._pace and rest.any() and (change := self._small(gray, calm, rest)):
+        if since >= self._pace and rest.any() and (change := self._small(gray, at, calm, rest)):
             self._pace = min(longest / 2, max(1.0, 2 * self._pace))
             return change
         if since >= longest and float(mask.mean()) >= ALIVE:
             return Change("interval", region(mask))
         return None
 
-    def _small(self, gray: Gray, calm: Mask, rest: Mask) -> Change | None:
+    def _small(self, gray: Gray, at: float, calm: Mask, rest: Mask) -> Change | None:
         """Tell changes that stand still from a pointer that rests; where it rests is taken into the keyframe, silently."""
         video = surroundings(self._restless >= RESTLESS)
         fired = np.zeros_like(calm)
@@ -242,8 +243,8 @@ class Sampler:
                 fired[box] |= still
             elif not self._replaced(gray, box):
                 self._absorb(gray, box)
-            elif elsewhere > self._moved[box].max() + SETTLE:  # the pointer is there and not here: ink has changed to other ink
-                fired[box] |= still
+            elif elsewhere > self._moved[box].max() + SETTLE or at - self._moved[box].max() >= LINGER:
+                fired[box] |= still  # the pointer is there and not here, or may be here for long: ink has changed to other ink
         return Change("text", region(fired)) if fired.any() else None
 
     def _elsewhere(self, box: tuple[slice, slice], video: Mask) -> float | None:
@@ -279,10 +280,19 @@ def windows(gray: Gray) -> Cells:
 
 def difference(gray: Gray, other: Gray) -> Cells:
     """Mean absolute difference per window, less what the exposure of a camera does to all of the picture."""
-    gain, shift = exposure(windows(other)[::4, ::4], windows(gray)[::4, ::4])
+    gain, shift = exposure(sparse(other), sparse(gray))
     grays = np.clip(np.arange(256) * gain + shift, 0, 255).astype(np.uint8)  # what each gray level has become
     expected = grays[other]
     return windows(np.maximum(gray, expected) - np.minimum(gray, expected))
+
+
+def sparse(gray: Gray) -> Cells:
+    """Means of some windows all over the picture: enough to know its light."""
+    every = 4 * STEP
+    rows, columns = gray.shape[0] // every, gray.shape[1] // every
+    corners = gray[: rows * every, : columns * every].reshape(rows, every, columns, every)[:, :4, :, :4]
+    means: Cells = corners.mean(axis=(1, 3), dtype=np.float32)
+    return means
 
 
 def exposure(before: Cells, after: Cells) -> tuple[float, float]:
@@ -315,7 +325,8 @@ def surroundings(mask: Mask) -> Mask:
 
 def parts(mask: Mask) -> Iterator[tuple[slice, slice]]:
     """The boxes, tight, of what lies together in a mask."""
-    places = {(int(y) // PATCH, int(x) // PATCH) for y, x in zip(*np.nonzero(mask), strict=True)}
+    ys, xs = np.nonzero(mask)
+    places = set(zip((ys // PATCH).tolist(), (xs // PATCH).tolist(), strict=True))
     while places:
         waiting = [places.pop()]
         top, left = waiting[0]
