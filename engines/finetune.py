@@ -128,7 +128,8 @@ class _Lesson:
 
     def pieces(self, examples: Sequence[Example]) -> list[tuple[Piece, ...]]:
         """Each example's sequence; the last piece is the answer with the token that ends it."""
-        layout, rows = self._layout, []
+        layout = self._layout
+        rows: list[tuple[Piece, ...]] = []
         for number, example in enumerate(examples):
             (sight,) = self._tower.see([example.picture])
             answer = Piece((*layout.text(example.answer), min(layout.ends)))
@@ -164,7 +165,7 @@ def _learn(adapted: Any, lesson: _Lesson, rows: Sequence[tuple[Piece, ...]], *, 
     losses = []
     for _ in range(steps):
         chosen = [rows[n] for n in torch.randperm(len(rows))[:batch].tolist()]
-        loss = torch.stack([lesson.one(row) for row in chosen]).mean()
+        loss: Any = torch.stack([lesson.one(row) for row in chosen]).mean()
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(weights, 1.0)

@@ -100,7 +100,7 @@ def load(options: Mapping[str, Any]) -> Engine:
         tower = Tower(model, processor, exported(model, tower, folder / name))
     adapters = Adapters(model, Path(str(options.get("adapters", folder / "adapters"))))
     fusion = Fusion(Layout(model.config, tokenizer), tower, Decoder(model, adapters.using), options)
-    ops = {
+    ops: dict[str, Op | StreamOp] = {
         "encode": Op(fusion.encode, batch=BATCH),
         "extend": Op(lambda batch: [_caught(fusion.extend, asked) for asked in batch]),
         "generate": StreamOp(fusion.generate),
@@ -136,9 +136,8 @@ class Fusion:
             self._pictures.put(key, picture)
         results: list[Payload | Exception] = []
         for key in keys:
-            picture = seen.get(key) or self._pictures.get(key)
-            known = key not in seen
-            results.append({"picture": key, "tokens": len(picture.tokens), "known": known} if picture is not None else bad)
+            found = seen.get(key) or self._pictures.get(key)
+            results.append({"picture": key, "tokens": len(found.tokens), "known": key not in seen} if found is not None else bad)
         return results
 
     def extend(self, asked: Payload) -> Payload:

@@ -6,13 +6,15 @@ sequence departs, and goes on from there. So a window that grows at its end cost
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from engines.vlm_window import Piece, common, length, positions
+
+Switch = Callable[[str], AbstractContextManager[None]]  # while it is entered the model has this adapter; see vlm_adapters
 
 
 class Kept:
@@ -37,14 +39,6 @@ class Kept:
     def tokens(self) -> int:
         """How many tokens' keys and values are held."""
         return int(self.cache.get_seq_length())
-
-
-class Switch(Protocol):
-    """Makes an adapter the model's own for a while; see `vlm_adapters.Adapters.using`."""
-
-    def __call__(self, adapter: str) -> AbstractContextManager[None]:
-        """While this is entered, the model has this adapter; "" is none."""
-        ...
 
 
 class Decoder:

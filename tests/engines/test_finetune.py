@@ -52,23 +52,24 @@ def test_steps_lower_the_loss_and_a_better_adapter_is_kept_and_serves(model: Any
     assert (plain - with_it).abs().max() > 1e-2
 
 
-def test_a_worse_adapter_is_refused_and_nothing_of_it_stays(model: Any, tmp_path: Path) -> None:
+def test_an_adapter_that_is_no_better_is_refused_and_nothing_of_it_stays(model: Any, tmp_path: Path) -> None:
     before = {name: weight.clone() for name, weight in model[0].named_parameters()}
-    wrong = [example("red", 0, "qqqq"), example("blue", 0, "zzzz")]
-    verdict = trained(model, wrong, UNSEEN, tmp_path / "wrong", steps=10, rate=0.3)
-    assert verdict.after > verdict.before
+    verdict = trained(model, LEARNT, UNSEEN, tmp_path / "none", steps=2, rate=0.0)
+    assert verdict.after == verdict.before
     assert (verdict.accepted, verdict.place) == (False, None)
     assert "refused" in verdict.why
     assert list(tmp_path.iterdir()) == []
     assert all(torch.equal(weight, before[name]) for name, weight in model[0].named_parameters())
 
 
-def test_an_adapter_must_beat_the_one_that_it_would_replace(model: Any, tmp_path: Path) -> None:
-    good = trained(model, LEARNT, UNSEEN, tmp_path / "colours", steps=12, rate=1e-2)
+def test_a_worse_adapter_does_not_replace_a_better_one(model: Any, tmp_path: Path) -> None:
+    good = trained(model, LEARNT, UNSEEN, tmp_path / "colours", steps=15, rate=1e-2)
     weights = (tmp_path / "colours" / "adapter_model.safetensors").read_bytes()
-    lesser = trained(model, LEARNT, UNSEEN, tmp_path / "colours", steps=2, rate=1e-3)
-    assert (good.accepted, lesser.accepted) == (True, False)
-    assert lesser.after > good.after
+    wrong = [example(name, 0, "qqqq") for name in COLOURS]
+    worse = trained(model, wrong, UNSEEN, tmp_path / "colours", steps=15, rate=1e-2)
+    assert worse.last < worse.first  # it has learnt, but the wrong thing
+    assert (good.accepted, worse.accepted) == (True, False)
+    assert worse.after > good.after
     assert (tmp_path / "colours" / "adapter_model.safetensors").read_bytes() == weights
 
 

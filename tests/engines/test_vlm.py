@@ -169,7 +169,7 @@ async def test_two_sessions_at_once_do_not_mix(folder: Path) -> None:
         asked = {"session": name, "items": items[name], "question": "who?", "max_tokens": 8}
         return "".join([piece["text"] async for piece in role.stream("generate", asked, deadline_in_s=60)])
 
-    together = await asyncio.gather(ask("Ann"), ask("Bob"))
+    together = list(await asyncio.gather(ask("Ann"), ask("Bob")))
     alone = [await ask("Ann"), await ask("Bob")]
     assert together == alone
     assert together[0] != together[1]

@@ -1,0 +1,42 @@
+"""Visual tokens are the class's own, whatever the picture's size, alone or beside others."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="needs the extra `gpu`")
+
+from transformers.vision_utils import get_vision_position_ids  # noqa: E402
+
+from engines.vlm_tower import places  # noqa: E402
+from tests.engines.tiny_vlm import KINDS, Bench, picture, save  # noqa: E402
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def bench(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    return Bench(save(request.param, tmp_path_factory.mktemp(request.param)))
+
+
+def test_pictures_side_by_side_have_the_tokens_that_each_has_alone(bench: Bench) -> None:
+    pictures = [picture(1), picture(2, 40, 64), picture(3, 90, 30)]
+    together = bench.tower.see(pictures)
+    for one, (tokens, rows, columns) in zip(pictures, together, strict=True):
+        ((alone, *grid),) = bench.tower.see([one])
+        assert torch.allclose(tokens, alone, atol=1e-4)
+        assert [rows, columns] == grid
+        assert rows * columns == (len(tokens) if bench.kind.startswith("qwen") else 0)
+    assert (together[0][0][:4] - together[1][0][:4]).abs().max() > 1e-2
+
+
+def test_a_keyframe_is_one_tile_of_a_fixed_number_of_tokens_where_the_class_could_cut_it(bench: Bench) -> None:
+    if bench.kind.startswith("qwen"):
+        pytest.skip("Qwen's pictures keep their shape")
+    sizes = {len(tokens) for tokens, _, _ in bench.tower.see([picture(1, 300, 200), picture(2, 24, 24)])}
+    assert sizes == {36 if bench.kind == "llava" else 9}
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(2, 2), (4, 10), (6, 2)])
+def test_the_places_of_patches_are_in_the_order_of_the_class(rows: int, columns: int) -> None:
+    theirs = get_vision_position_ids(torch.tensor([[1, rows, columns]]), 2)
+    assert np.array_equal(places(rows, columns, 2), theirs.numpy())
