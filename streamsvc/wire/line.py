@@ -196,6 +196,8 @@ class Line:
         Raises:
             SessionOver: the service has ended the session.
         """
+        if self._failure is not None:
+            raise self._failure
         session, _, subscription = self._open
         self._flushed.clear()
         with contextlib.suppress(Conflict):  # it has ended: its last event says why
