@@ -127,11 +127,17 @@ class See(Group):
     ocr: bool = True
 
 
+SMALL = "smollm2-135m-instruct"
+
+
 class Think(Group):
     """The language model and the window it is shown."""
 
-    model: str = "smollm2-135m-instruct"
-    window_tokens: int = 400
+    model: str = SMALL  # profile gpu: the folder of a vision language model, as transformers saves it, below models.dir/models
+    window_tokens: int = Field(4096, ge=256)  # profile gpu: of a session, shown at once
+    visual_tokens: int = Field(1024, ge=0)  # profile gpu: of these, for keyframes
+    device: str = "cpu"  # profile gpu: of torch, e.g. "cuda"
+    tower: Literal["torch", "onnx"] = "torch"  # profile gpu: what runs the vision tower; "onnx" is for the CPU
     deadline: float = 3.0  # seconds for a whole answer
 
 
@@ -164,7 +170,7 @@ class Store(Group):
 class Models(Group):
     """Where weights lie."""
 
-    profile: Literal["embedded"] = "embedded"
+    profile: Literal["embedded", "gpu"] = "embedded"  # gpu: answers by a vision language model (engines/vlm.py)
     dir: Path = Field(default_factory=lambda: Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "streamsvc")
 
 
@@ -208,6 +214,14 @@ class Settings(BaseSettings):
             )
         if (self.server.tls_cert is None) != (self.server.tls_key is None):
             raise ValueError("tls_cert and tls_key go together")
+        return self
+
+    @model_validator(mode="after")
+    def _profile_has_its_model(self) -> Settings:
+        if self.models.profile == "gpu" and self.think.model == SMALL:
+            raise ValueError("profile gpu needs think.model: the folder of a vision language model below models.dir/models")
+        if self.think.tower == "onnx" and self.think.device != "cpu":
+            raise ValueError('think.tower "onnx" is for think.device "cpu"')
         return self
 
     @property

@@ -42,6 +42,7 @@ _ENGINES = {
     "see": {"see": "engines.vision", "embed": "engines.embed"},
     "think": {"think": "engines.llm"},
 }
+_BY_PROFILE = {"embedded": _ENGINES, "gpu": {**_ENGINES, "think": {"think": "engines.vlm"}}}
 _NICE = {"hear": 0, "see": 5, "think": 10}
 _JANITOR = 5.0  # seconds between looks for sessions whose retention has passed
 _DECODERS = 2  # threads that decode media, all sessions together
@@ -77,7 +78,7 @@ class Service:
         }
         self.workers = {
             name: Worker(name, engines, {**options, **options[name]}, nice=_NICE[name], lazy=name not in at_once)  # type: ignore[dict-item]
-            for name, engines in _ENGINES.items()
+            for name, engines in _BY_PROFILE[settings.models.profile].items()
         }
         roles = {role: worker.role(role) for worker in self.workers.values() for role in worker.roles}
         self.roles = Roles(**{**roles, "see": Glances(roles["see"])})

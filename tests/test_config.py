@@ -91,6 +91,14 @@ def test_sessions_lie_below_the_cache_unless_told_otherwise(tmp_path: Path) -> N
     assert load(server={"data_dir": tmp_path / "here"}).data_dir == tmp_path / "here"
 
 
+def test_the_profile_gpu_needs_a_model_that_sees_and_a_tower_of_its_device() -> None:
+    with pytest.raises(ConfigError, match="vision language model"):
+        load(models={"profile": "gpu"})
+    with pytest.raises(ConfigError, match="onnx"):
+        load(think={"tower": "onnx", "device": "cuda"})
+    assert load(models={"profile": "gpu"}, think={"model": "qwen2-vl-2b"}).think.window_tokens == 4096
+
+
 def test_settings_cannot_be_changed_after_they_were_read() -> None:
     settings = load()
     with pytest.raises(ValueError, match="frozen"):

@@ -37,6 +37,14 @@ async def serving(folder: Path, models: Models | None = None, **groups: dict[str
         yield running
 
 
+async def test_the_profile_gpu_thinks_by_the_vision_language_model(tmp_path: Path) -> None:
+    groups = {"models": {"profile": "gpu"}, "think": {"model": "seer"}}
+    async with Service(config.load(None, server={"data_dir": tmp_path}, **groups), at_once=()) as running:
+        assert running.workers["think"].roles == {"think": "engines.vlm"}
+    async with Service(config.load(None, server={"data_dir": tmp_path}), at_once=()) as running:
+        assert running.workers["think"].roles == {"think": "engines.llm"}
+
+
 class Peer(Sender):
     """A WebRTC peer as the WHIP door sees it; `tell` is what it says of itself."""
 
