@@ -97,16 +97,20 @@ class Budget:
 
     def has(self, now: float) -> bool:
         """Whether there is room at second `now` of the clock that all askers share; a no is counted."""
-        self._left = min(self._burst, self._left + max(0.0, now - self._then) * self.rate)
-        self._then = max(self._then, now)
+        self._refill(now)
         if self._left >= 1.0:
             return True
         self._refused()
         return False
 
-    def spend(self) -> None:
-        """Take the room of one keyframe, asked for or not."""
+    def spend(self, now: float) -> None:
+        """Take the room of one keyframe at second `now`, whether there is any or not."""
+        self._refill(now)
         self._left -= 1.0
+
+    def _refill(self, now: float) -> None:
+        self._left = min(self._burst, self._left + max(0.0, now - self._then) * self.rate)
+        self._then = max(self._then, now)
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,10 +163,11 @@ class Sampler:
         else:
             first, change = False, self._compared(self._key, self._last, gray, at)
         self._last = gray
-        if change is None or not (first or self._affords(at, arrived)):
+        budgets = [(budget, now) for budget, now in ((self._session, at), (self._everyone, arrived)) if budget is not None]
+        if change is None or not (first or all(budget.has(now) for budget, now in budgets)):
             return None
-        for budget in filter(None, (self._session, self._everyone)):
-            budget.spend()
+        for budget, now in budgets:
+            budget.spend(now)
         if self._key is None or self._key.shape != gray.shape:
             self._moved = np.full(windows(gray).shape, -1.0)
             self._leapt = self._moved.copy()
@@ -170,10 +175,6 @@ class Sampler:
         self._key, self._fired, self._pending = gray, at, None
         self._asked = at + ASKED if self._asked == float("inf") else self._asked
         return change
-
-    def _affords(self, at: float, arrived: float) -> bool:
-        asked = [budget.has(now) for budget, now in ((self._session, at), (self._everyone, arrived)) if budget is not None]
-        return all(asked)
 
     def _compared(self, key: Gray, last: Gray, gray: Gray, at: float) -> Change | None:
         moved = difference(gray, last)

@@ -106,7 +106,7 @@ class AudioChunk:
 
 @dataclass(frozen=True, slots=True)
 class Keyframe:
-    """A picture worth looking at. `reason`: "first", "scene", "text", "interval" or "question"."""
+    """A picture worth looking at. `reason`: "first", "scene", "text", "motion", "interval" or "question"."""
 
     session: str
     track: str
