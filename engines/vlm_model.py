@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,9 @@ def loaded(folder: Path, device: str) -> tuple[Any, Any, Any]:
         )
         tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
         processor = transformers.AutoImageProcessor.from_pretrained(folder, local_files_only=True)
+        template = folder / "chat_template.json"  # where older checkpoints keep it, for their processor alone
+        if not tokenizer.chat_template and template.is_file():
+            tokenizer.chat_template = json.loads(template.read_text(encoding="utf-8"))["chat_template"]
     except (OSError, ValueError, KeyError):
         raise ModelMissing(f"the model {folder.name} cannot be loaded") from None
     return model.to(device).eval().requires_grad_(False), tokenizer, processor

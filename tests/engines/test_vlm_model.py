@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,15 @@ def test_the_chat_template_is_around_the_session_and_without_one_there_is_a_plai
     else:
         assert head == f"<|im_start|>user\n{INSTRUCTION}"
         assert tail == "Question: what?<|im_end|>\n<|im_start|>assistant\n"
+
+
+def test_the_template_of_an_older_checkpoint_lies_in_a_file_of_its_own(tmp_path: Path) -> None:
+    save("llava", tmp_path)
+    template = "{% for m in messages %}USER: {% for c in m.content %}{{ c.text }}{% endfor %}{% endfor %} ASSISTANT:"
+    (tmp_path / "chat_template.json").write_text(json.dumps({"chat_template": template}))
+    case = Case(tmp_path)
+    assert case.written(case.layout.head.ids) == f"USER: {INSTRUCTION}"
+    assert case.written(case.layout.question("what?").ids) == "Question: what? ASSISTANT:"
 
 
 def test_what_people_say_never_becomes_a_control_token(case: Case) -> None:
