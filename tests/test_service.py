@@ -13,6 +13,7 @@ import pytest
 import structlog.testing
 
 from streamsvc import clock, config, metrics, service
+from streamsvc.ear import Ear
 from streamsvc.encode import Glances
 from streamsvc.errors import CapacityError, Conflict, Forbidden, InvalidRequest, NotFound, SourceError, StreamsvcError
 from streamsvc.ingest import peer
@@ -181,10 +182,10 @@ def test_the_end_of_the_service_is_told_and_nobody_gets_in_after_it(stage: async
 def test_a_session_that_does_not_end_is_not_waited_for_longer_than_said(
     stage: asyncio.Runner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def never(self: Session) -> None:
+    async def never(self: Ear) -> None:
         await asyncio.Event().wait()
 
-    monkeypatch.setattr(Session, "_transcribe", never)
+    monkeypatch.setattr(Ear, "transcribe", never)
 
     async def main() -> None:
         async with serving(tmp_path) as running:
@@ -521,3 +522,13 @@ async def test_all_sessions_look_through_one_memory_of_pictures(tmp_path: Path) 
     async with Service(config.load(None, server={"data_dir": tmp_path}), at_once=()) as running:
         assert isinstance(running.roles.see, Glances)
         assert not isinstance(running.roles.hear, Glances)
+
+
+async def test_a_hangover_that_cannot_be_opens_no_session(tmp_path: Path) -> None:
+    async with serving(tmp_path) as running:
+        for seconds in (0.05, 6.0):
+            with pytest.raises(InvalidRequest) as refused:
+                await running.create(hangover=seconds)
+            assert refused.value.code == "bad_hangover"
+        assert running.sessions == {}
+        await running.create(hangover=5.0)
