@@ -208,7 +208,7 @@ class Sampler:
                 return Change("question", region(mask))
             self._asked = at + ASKED
         calm = mask & (self._restless < RESTLESS)
-        if self._lively < 0.5 or float(moves.mean()) < QUIET:
+        if self._lively < 0.5 or (self._lively < 0.7 and float(moves.mean()) < QUIET):
             self._pace = 0.0
         large = float(calm.mean()) >= self._settings.scene_threshold
         if large and since >= self._pace and float((calm & ~moves).sum()) > 0.7 * float(calm.sum()):
