@@ -137,13 +137,11 @@ def grown(window: Window, entry: Entry, limits: Limits) -> Window:
 def _dropped(window: Window, limits: Limits) -> Window:
     *older, newest = window.entries
     visual, shown = newest.size if newest.piece.picture else 0, [newest]
-    for entry in reversed(older):  # newest first: these may stay visual
+    for entry in reversed(older):  # newest first; the first that must give way takes all older ones along
         if entry.seen:
             visual += entry.size
         stays = entry.seen and visual <= limits.visual * (1 - limits.block)
         shown.append(replace(entry, seen=stays))
-        if entry.seen and not stays:
-            visual = limits.visual  # no older one either: what is seen is a run up to now
     tokens, kept = newest.size, 1
     while kept < len(shown) and tokens + shown[kept].size <= limits.tokens * (1 - limits.block):
         tokens, kept = tokens + shown[kept].size, kept + 1
