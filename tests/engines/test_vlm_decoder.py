@@ -15,7 +15,7 @@ torch = pytest.importorskip("torch", reason="needs the extra `gpu`")
 from engines.vlm_decoder import Decoder, Kept, best  # noqa: E402
 from engines.vlm_model import Layout, loaded  # noqa: E402
 from engines.vlm_tower import Tower  # noqa: E402
-from engines.vlm_window import Picture, Piece  # noqa: E402
+from engines.vlm_window import Entry, Limits, Picture, Piece, Window, grown  # noqa: E402
 from tests.engines.tiny_vlm import KINDS, Bench, picture, save  # noqa: E402
 
 CLOSE = 1e-4  # of logits
@@ -120,3 +120,17 @@ def test_a_step_after_a_cut_goes_on_from_the_right_place(tmp_path: Path) -> None
     again = decoder.read(kept, pieces)
     assert torch.allclose(first, again, atol=CLOSE)
     assert torch.allclose(after[0], decoder.step(kept, best(again)), atol=CLOSE)
+
+
+def test_logits_are_the_plain_pipelines_after_every_drop_of_the_head(bench: Bench) -> None:
+    pictures = [picture(n) for n in range(1, 4)]
+    seen, kept, window, reused = bench.see(pictures), Kept(), Window(), 0
+    for n in range(12):
+        sight = bench.layout.shown(n, seen[n // 4]) if n % 4 == 1 else None
+        window = grown(window, Entry(f"{n}", float(n), bench.layout.said(n, "speech", f"Sentence {n}."), sight), Limits(180, 100))
+        pieces = [bench.layout.head, *window.pieces, bench.layout.question("what?")]
+        shown = [pictures[int(piece.picture.key) - 1] for piece in pieces if piece.picture is not None]
+        assert gap(bench, pieces, shown, kept) < CLOSE
+        reused += kept.reused > len(bench.layout.head.ids)
+    assert window.drops >= 2
+    assert reused >= 4  # between drops the prefix was stable
