@@ -12,7 +12,7 @@ from streamsvc.config import Hear
 from streamsvc.errors import CapacityError, DeadlineMissed, WorkerError
 from streamsvc.language import Language
 from streamsvc.mailbox import Closed, Ring
-from streamsvc.transcriber import LONG_HOLE, PAUSE, SPEECH_OFF, TICK, VAD_WINDOW, Ask, Transcriber, Unit
+from streamsvc.transcriber import LONG_HOLE, TICK, VAD_WINDOW, Ask, Transcriber, Unit
 from streamsvc.types import SAMPLE_RATE, AudioChunk, Gap, Speech, Words
 from streamsvc.worker import Role
 
@@ -95,7 +95,6 @@ class _Run:
         self.chunks, self.hear, self.emit, self.settings, self.session = chunks, hear, emit, settings, session
         self.hotwords, self.step, self.lossless = hotwords, step, lossless
         self.core = Transcriber(settings, session=session, track=track)
-        self.quiet = 0  # voice-activity windows without speech, at the end of what is judged
         self._listen(settings.hangover)
         self.fixed = language or (lambda: self.settings.language)
         self.language = Language(self.core.language)
@@ -128,8 +127,6 @@ class _Run:
                 self.core.step = self.step()
             while await self._judge():
                 pass
-            if self.core.speaking and self.hangover < PAUSE and self.quiet * VAD_WINDOW >= self.hangover * SAMPLE_RATE:
-                await self._close(clock.now() + GIVE_UP)
             await self._decode()
             self._tell(self.core.ended())
 
@@ -153,9 +150,8 @@ class _Run:
         flush.done()
 
     def _listen(self, hangover: float) -> None:
-        """Let so many seconds of silence end an utterance. The core ends none before its pause is settled: a shorter one is ended here."""
-        self.hangover = hangover
-        self.core.settings = self.settings.model_copy(update={"hangover": max(PAUSE, hangover)})
+        """Let so many seconds of silence end an utterance."""
+        self.core.settings = self.settings.model_copy(update={"hangover": hangover})
 
     def _tell(self, units: Sequence[Unit]) -> None:
         for unit in units:
@@ -240,8 +236,6 @@ class _Run:
             return False
         self.vad_seconds += clock.now() - began
         self.core.vad_state = result["state"]
-        for probability in result["probability"]:
-            self.quiet = self.quiet + 1 if probability < SPEECH_OFF else 0
         self._tell(self.core.judged(result["probability"]))
         return True
 

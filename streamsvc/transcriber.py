@@ -187,9 +187,10 @@ class Transcriber:
         if not self.speaking:
             return None
         silence = self.judged_end - self._speech_end
-        if (silence >= PAUSE or closing) and self._settled < self._speech_end:
+        pause = min(PAUSE, self.settings.hangover)
+        if (silence >= pause or closing) and self._settled < self._speech_end:
             return self._ask(self.judged_end if not closing else self.end, settle=True)
-        if silence < PAUSE and self.judged_end - self._asked >= self.step - 1e-6:
+        if silence < pause and self.judged_end - self._asked >= self.step - 1e-6:
             return self._ask(self.judged_end, settle=False)
         return None
 
