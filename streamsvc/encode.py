@@ -26,7 +26,7 @@ from streamsvc.worker import Payload, Role
 Region = tuple[float, float, float, float]  # x, y, w, h as fractions of the picture
 WHOLE: Region = (0.0, 0.0, 1.0, 1.0)
 
-CELL = 5  # pixels of the thumbnail, as in sample
+CELL = 5  # pixels of the thumbnail
 CHANGED = 8.0  # gray levels, mean over a cell
 PAGE_WIDTH = 640  # pixels at which text is looked for
 TEXT_ROWS = 2  # rows of cells that look like letters: one is a chance edge of a photo
