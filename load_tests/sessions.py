@@ -1,0 +1,189 @@
+"""How many people one hear worker can follow at once: latencies and coverage against the number of sessions.
+
+    python -m load_tests.sessions [--sessions 1 2 4 6 8] [--seconds 60] [--model base] [--json FILE] [--plot FILE.svg]
+
+Every session speaks all the time, in real time, another part of the recordings of speech/ whose word times are known; all ask one hear
+worker, as under `serve`. So this is the cost of hearing alone; nobody talks without a pause in most streams, and pictures come on top.
+Coverage: words committed of words spoken. Within the budget: stable words at most BUDGET seconds after their end (p95: 1.2 s of age, and
+what lies between a word's end and the packet that proves it), coverage of 99 %, nothing given up. Run nothing else meanwhile.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import html
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import psutil
+import structlog
+
+from load_tests.hearing import add_arguments, hearing, markdown, settings_of
+from load_tests.hour import Talk, cpu, talks
+from streamsvc import clock, score
+from streamsvc.config import Hear
+from streamsvc.recording import Truth
+from streamsvc.score import Figures, Reference
+from streamsvc.trial import Heard, play
+from streamsvc.types import SAMPLE_RATE, Gap
+from streamsvc.worker import Role
+
+BUDGET, COVERAGE = 1.4, 0.99  # seconds; share of the words
+STAGGER = 0.13  # seconds between the beginnings of two sessions: steps of all at once would be the worst case, and not a likely one
+TAIL = 2.0  # seconds of silence after each, so that its last words settle
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """So many sessions at once. `lost`: seconds of audio given up by all. `cpu`: CPU seconds of all processes, a second and session."""
+
+    sessions: int
+    figures: Figures
+    lost: float
+    cpu: float
+
+    @property
+    def coverage(self) -> float:
+        """Words committed of words spoken; above 1 where more were heard than said."""
+        return (self.figures["committed"] or 0) / max(1, self.figures["words"] or 0)
+
+    @property
+    def kept(self) -> bool:
+        """Whether the budget was kept."""
+        late = self.figures["commit_p95"]
+        return late is not None and late <= BUDGET and self.coverage >= COVERAGE and not self.lost
+
+
+def parts(of: Sequence[Talk], seconds: float) -> list[Talk]:
+    """The talks in parts of so many seconds; what is left over at their ends is not used.
+
+    Raises:
+        SystemExit: no talk is that long.
+    """
+    size = round(seconds * SAMPLE_RATE)
+    found = []
+    for samples, truth in of:
+        ends = np.asarray(truth.ends)
+        for first in range(0, len(samples) - size + 1, size):
+            start = first / SAMPLE_RATE
+            low, high = np.searchsorted(ends, [start, start + seconds])
+            cut = Truth(truth.words[low:high], tuple(float(end) - start for end in ends[low:high]))
+            found.append((np.concatenate([samples[first : first + size], np.zeros(int(TAIL * SAMPLE_RATE), np.float32)]), cut))
+    if not found:
+        raise SystemExit(f"no recording with word times lasts {seconds:g} s")
+    return found
+
+
+async def measure(of: Sequence[Talk], hear: Role, settings: Hear, sessions: int, pids: Sequence[int]) -> Load:
+    """Play so many talks at once; the list begins anew where there are more sessions than talks."""
+    chosen = [of[number % len(of)] for number in range(sessions)]
+    processes = [psutil.Process(pid) for pid in pids]
+    before = cpu(processes)
+
+    async def one(number: int) -> Heard:
+        await clock.sleep(STAGGER * number)
+        return await play(chosen[number][0], hear, settings)
+
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(one(number)) for number in range(sessions)]
+    spent = cpu(processes) - before
+    all_heard = [task.result() for task in tasks]
+    scores = []
+    for (_, truth), heard in zip(chosen, all_heard, strict=True):
+        assert truth.ends is not None
+        scores.append(score.score(heard.shown, Reference(truth.words, truth.ends), [(word.start, word.end) for word in heard.stable]))
+    lost = sum(unit.end - unit.start for heard in all_heard for _, unit in heard.units if isinstance(unit, Gap))
+    seconds = sum(len(samples) for samples, _ in chosen) / SAMPLE_RATE
+    return Load(sessions, score.figures(score.pool(scores)), round(lost, 2), round(spent / seconds, 3))
+
+
+# --- told ---------------------------------------------------------------------------------------------------------
+
+HEADS = ("sessions", "WER %", "coverage %", "first p50/p95 s", "committed p50/p95/max s", "lost s", "CPU s/s a session", "in budget")
+
+
+def table(loads: Sequence[Load]) -> str:
+    """A line for each number of sessions."""
+    return markdown(HEADS, [_row(load) for load in loads])
+
+
+def _row(load: Load) -> tuple[str, ...]:
+    def told(*names: str) -> str:
+        values = [load.figures[name] for name in names]
+        return " / ".join("-" if value is None else f"{value:.2f}" for value in values)
+
+    return (
+        f"{load.sessions}",
+        f"{100 * (load.figures['wer'] or 0.0):.1f}",
+        f"{100 * load.coverage:.1f}",
+        told("first_p50", "first_p95"),
+        told("commit_p50", "commit_p95", "commit_max"),
+        f"{load.lost:.1f}",
+        f"{load.cpu:.3f}",
+        "yes" if load.kept else "no",
+    )
+
+
+_LEFT, _TOP, _WIDTH, _HEIGHT = 60, 40, 480, 240  # pixels of the plot
+_LINES = (("commit_p50", "#1d5c63"), ("commit_p95", "#c0392b"), ("first_p95", "#e0a030"))
+
+
+def plot(loads: Sequence[Load]) -> str:
+    """An SVG picture: seconds after a word's end against the number of sessions; the budget is dashed."""
+    most = max([BUDGET, *(load.figures[name] or 0.0 for load in loads for name, _ in _LINES)])
+    bottom = _TOP + _HEIGHT
+    across = [_LEFT + _WIDTH * (place + 0.5) / len(loads) for place in range(len(loads))]
+
+    def down(seconds: float) -> float:
+        return bottom - _HEIGHT * seconds / most
+
+    parts = [f'<path d="M{_LEFT} {_TOP}V{bottom}H{_LEFT + _WIDTH}" fill="none" stroke="#888"/>']
+    parts.append(f'<path d="M{_LEFT} {down(BUDGET):.1f}h{_WIDTH}" stroke="#888" stroke-dasharray="6 4"/>')
+    parts += [_text(x, bottom + 18, str(load.sessions), "middle") for x, load in zip(across, loads, strict=True)]
+    parts += [_text(_LEFT - 6, down(most * step / 4) + 4, f"{most * step / 4:.1f}", "end") for step in range(5)]
+    parts.append(_text(_LEFT, _TOP - 16, "seconds after the word's end, against sessions at one hear worker", "start"))
+    for place, (name, colour) in enumerate(_LINES):
+        points = " ".join(f"{x:.1f},{down(load.figures[name] or 0.0):.1f}" for x, load in zip(across, loads, strict=True))
+        parts.append(f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="2"/>')
+        parts.append(_text(_LEFT + 120 * place, bottom + 44, name.replace("_", " "), "start", colour))
+    size = f'width="{_LEFT + _WIDTH + 30}" height="{bottom + 60}"'
+    head = f'<svg xmlns="http://www.w3.org/2000/svg" {size} font-family="sans-serif" font-size="12">'
+    return "\n".join([head, '<rect width="100%" height="100%" fill="white"/>', *parts, "</svg>", ""])
+
+
+def _text(x: float, y: float, words: str, anchor: str, colour: str = "black") -> str:
+    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" fill="{colour}">{html.escape(words)}</text>'
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_arguments(parser)
+    parser.add_argument("--sessions", type=int, nargs="+", default=[1, 2, 4, 6, 8], metavar="N", help="at once (%(default)s)")
+    parser.add_argument("--seconds", type=float, default=60.0, help="of speech in each (%(default)s)")
+    parser.add_argument("--json", type=Path, help="where the figures go")
+    parser.add_argument("--plot", type=Path, help="where an SVG picture goes")
+    chosen = parser.parse_args()
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))  # the table alone goes to stdout
+    settings, of = settings_of(chosen), parts(talks(chosen.media.resolve()), chosen.seconds)
+    loads = []
+    with hearing(settings, live=True) as (runner, role, worker):
+        pids = [psutil.Process().pid, *([worker] if worker is not None else [])]
+        for sessions in chosen.sessions:
+            loads.append(runner.run(measure(of, role, settings.hear, sessions, pids)))
+            print(", ".join(_row(loads[-1])), file=sys.stderr, flush=True)
+    print(table(loads))
+    if chosen.json is not None:
+        chosen.json.write_text(
+            json.dumps([{"sessions": each.sessions, **each.figures, "lost": each.lost, "cpu": each.cpu} for each in loads])
+        )
+    if chosen.plot is not None:
+        chosen.plot.write_text(plot(loads))
+
+
+if __name__ == "__main__":
+    main()
