@@ -106,8 +106,13 @@ def test_recorded_events_score_as_in_streambench(streambench: Any) -> None:
 
 
 def test_words_are_taken_apart_as_in_streambench(streambench: Any) -> None:
-    for text in ("Mr. O’Neil's dog -- it's 7!", "", "Dr. Mrs, forêts", " a  b "):
+    for text in ("Mr. O’Neil's dog -- it's 7!", "", "Dr. Mrs, forests", " a  b "):
         assert score.norm(text) == streambench.norm(text)
+
+
+def test_words_of_other_languages_stay_whole_where_streambench_cuts_them(streambench: Any) -> None:
+    assert score.norm("Les forêts") == ["les", "forêts"]
+    assert streambench.norm("Les forêts") == ["les", "for", "ts"]
 
 
 # --- word ends ----------------------------------------------------------------------------------------------------
