@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from engines import Engine, Op, Payload, StreamOp
 from engines.build_llm import built
+from engines.continuation import LONGEST_PROMPT, increments, wanted
 from streamsvc.errors import InvalidRequest, ModelMissing
 
-LONGEST_PROMPT = 1000  # tokens; of a longer one the end is kept
-MOST_TOKENS = 256  # of one continuation
 DEFAULT = "smollm2-135m-instruct"
 _FILES = {DEFAULT: "SmolLM2-135M-Instruct.Q4_1.gguf"}
 
@@ -42,30 +42,19 @@ def load(options: dict[str, Any]) -> Engine:
     except Exception as error:  # the library raises RuntimeError and plain Exception for broken files
         raise ModelMissing(f"the converted language model in {place.name} is broken ({error}): remove that folder") from None
 
+    def ends(step: Any) -> bool:
+        return step.token_id == 2 or (step.is_last and tokenizer.id_to_token(step.token_id) == "<|im_end|>")
+
     def generate(asked: Payload) -> Iterator[Payload]:
         prompt = asked.get("prompt")
         if not isinstance(prompt, str) or not prompt:
             raise InvalidRequest("generate wants a prompt")
-        most = max(1, min(int(asked.get("max_tokens", 32)), MOST_TOKENS))
-        stops = [str(stop) for stop in asked.get("stop", []) if stop]
+        most, stops = wanted(asked)
         ids = tokenizer.encode(prompt).ids[-LONGEST_PROMPT:]
-        pieces = generator.generate_tokens([tokenizer.id_to_token(index) for index in ids], max_length=most, sampling_topk=1)
-        got: list[int] = []
-        told = ""
-        with contextlib.closing(pieces):
-            for step in pieces:
-                if step.token_id == 2 or (step.is_last and tokenizer.id_to_token(step.token_id) == "<|im_end|>"):
-                    break
-                got.append(step.token_id)
-                text = tokenizer.decode(got)
-                cut = min((place for place in (text.find(stop) for stop in stops) if place >= 0), default=-1)
-                if cut >= 0:
-                    text = text[:cut]
-                if not text.endswith("\ufffd") and len(text) > len(told):  # a character may need several tokens
-                    yield {"text": text[len(told) :]}
-                    told = text
-                if cut >= 0:
-                    break
+        steps = generator.generate_tokens([tokenizer.id_to_token(index) for index in ids], max_length=most, sampling_topk=1)
+        with contextlib.closing(steps):
+            tokens = (step.token_id for step in itertools.takewhile(lambda step: not ends(step), steps))
+            yield from ({"text": text} for text in increments(tokens, tokenizer.decode, stops))
 
     def count(batch: list[Payload]) -> list[Payload | Exception]:
         return [{"tokens": len(tokenizer.encode(str(asked.get("text", ""))).ids)} for asked in batch]

@@ -17,6 +17,7 @@ in "unseen".
 from __future__ import annotations
 
 import hashlib
+import itertools
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
@@ -25,6 +26,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from engines import Engine, Op, Payload, StreamOp
+from engines.continuation import LONGEST_PROMPT, increments, wanted
 from engines.vision import opened
 from engines.vlm_adapters import Adapters
 from engines.vlm_decoder import Decoder, Kept, best
@@ -33,8 +35,6 @@ from engines.vlm_tower import Tower
 from engines.vlm_window import Entry, Limits, Picture, Piece, Window, grown
 from streamsvc.errors import InvalidRequest, WorkerError
 
-MOST_TOKENS = 256  # of one answer
-LONGEST_PROMPT = 1000  # tokens; of a longer one the end is kept
 MOST_ITEMS = 2000  # of one request
 BATCH = 8  # pictures of one run
 
@@ -151,8 +151,7 @@ class Fusion:
 
     def generate(self, asked: Payload) -> Iterator[Payload]:
         """See the head of this file."""
-        most = max(1, min(int(asked.get("max_tokens", 32)), MOST_TOKENS))
-        stops = [str(stop) for stop in asked.get("stop", []) if stop]
+        most, stops = wanted(asked)
         prompt, question = asked.get("prompt"), asked.get("question")
         if isinstance(prompt, str) and prompt:
             name, adapter = "", ""
@@ -169,26 +168,21 @@ class Fusion:
 
     def _answer(self, name: str, seat: Seat, pieces: list[Piece], adapter: str, most: int, stops: list[str]) -> Iterator[Payload]:
         logits = self._decoder.read(seat.kept, pieces, adapter)
-        got: list[int] = []
-        told = ""
+        tokens = itertools.islice(self._tokens(seat.kept, logits), most)
         try:
             yield {"text": "", **_counts(seat)}
-            while (token := best(logits)) not in self.layout.ends:
-                got.append(token)
-                text = self.layout.told(got)
-                cut = min((place for place in (text.find(stop) for stop in stops) if place >= 0), default=-1)
-                if cut >= 0:
-                    text = text[:cut]
-                if not text.endswith("\ufffd") and len(text) > len(told):  # a character may need several tokens
-                    yield {"text": text[len(told) :]}
-                    told = text
-                if cut >= 0 or len(got) >= most:
-                    break
-                logits = self._decoder.step(seat.kept, token)
+            for text in increments(tokens, self.layout.told, stops):
+                yield {"text": text}
         except GeneratorExit:  # the asker has left between two tokens: what is kept is whole
             self._seats.put(name, seat)
             raise
         self._seats.put(name, seat)  # after an error it is not: half a token may be in it
+
+    def _tokens(self, kept: Kept, logits: Any) -> Iterator[int]:
+        """The likeliest continuation; what is kept grows by a token when the one after it is asked for."""
+        while (token := best(logits)) not in self.layout.ends:
+            yield token
+            logits = self._decoder.step(kept, token)
 
     def _grow(self, seat: Seat, items: Any) -> None:
         """Put into the window what it does not know yet.
