@@ -11,14 +11,13 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from engines.building import building
 from streamsvc.errors import ModelMissing
 
 RECIPE = "1"  # raise it when the conversion changes
@@ -37,22 +36,13 @@ def built(source: Path) -> Path:
     if not source.is_file():
         raise ModelMissing(f"the language model {source.name} is not there: run `streamsvc models pull`")
     target = source.parent / f"ct2-int8-{_mark(source)}"
-    if (target / "model.bin").is_file() and (target / "tokenizer.json").is_file():
-        return target
-    scratch = Path(tempfile.mkdtemp(prefix=".building-", dir=source.parent))
-    try:
-        convert(source, scratch)
-        try:
-            scratch.rename(target)
-        except OSError:  # somebody else was faster, or a broken folder is in the way
-            if not (target / "model.bin").is_file() or not (target / "tokenizer.json").is_file():
-                shutil.rmtree(target, ignore_errors=True)
-                scratch.rename(target)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
-    for old in source.parent.glob("ct2-int8-*"):
-        if old != target:
-            shutil.rmtree(old, ignore_errors=True)
+
+    def whole() -> bool:
+        return (target / "model.bin").is_file() and (target / "tokenizer.json").is_file()
+
+    if not whole():
+        with building(target, "ct2-int8-*", whole) as scratch:
+            convert(source, scratch)
     return target
 
 

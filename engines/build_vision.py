@@ -14,8 +14,6 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
-import shutil
-import tempfile
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -26,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engines import tensorrt_plan
+from engines.building import building
 from streamsvc.errors import ModelMissing, WorkerError
 
 Pixels = NDArray[np.float32]  # (n, 3, side, side), normalised as the model wants it; n from 1 to 32
@@ -67,19 +66,8 @@ def _built(core: Any, source: Path, shape: Callable[[Any], None]) -> Path:
     except RuntimeError:
         raise ModelMissing(f"the model file {source} is broken: run `streamsvc models pull`") from None
     shape(graph)
-    scratch = Path(tempfile.mkdtemp(prefix=".building-", dir=source.parent))
-    try:
+    with building(target, "openvino-*", (target / GRAPH).is_file) as scratch:
         openvino.save_model(graph, str(scratch / GRAPH), compress_to_fp16=False)
-        try:
-            scratch.rename(target)
-        except OSError:  # somebody else was faster
-            if not (target / GRAPH).is_file():
-                raise
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
-    for old in source.parent.glob("openvino-*"):
-        if old != target:
-            shutil.rmtree(old, ignore_errors=True)
     return target
 
 

@@ -13,12 +13,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
-import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from engines.building import building
 from streamsvc.errors import ModelMissing, WorkerError
 
 RECIPE = "1"  # raise it when what is asked of the builder changes
@@ -90,23 +89,11 @@ def built(tensorrt: Any, torch: Any, source: Path) -> bytes:
         return plan
     timings = source.parent / f"timings-{_sha256(json.dumps(asdict(made_for), sort_keys=True).encode())[:16]}.cache"
     plan, learnt = build(tensorrt, source, timings.read_bytes() if timings.is_file() else b"")
-    scratch = Path(tempfile.mkdtemp(prefix=".building-", dir=source.parent))
-    try:
+    with building(target, "tensorrt-*", lambda: _kept(target, key) is not None) as scratch:
         (scratch / "timings").write_bytes(learnt)
         (scratch / "timings").replace(timings)
         (scratch / "plan").write_bytes(plan)
         (scratch / "key.json").write_text(json.dumps({**key, "plan": _sha256(plan)}, indent=1))
-        shutil.rmtree(target, ignore_errors=True)  # one that was not whole
-        try:
-            scratch.rename(target)
-        except OSError:  # somebody else was faster
-            if _kept(target, key) is None:
-                raise
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
-    for old in source.parent.glob("tensorrt-*"):
-        if old != target:
-            shutil.rmtree(old, ignore_errors=True)
     return plan
 
 
