@@ -47,3 +47,18 @@ class Engine:
 
     ops: Mapping[str, Op | StreamOp]
     describe: Mapping[str, str] = field(default_factory=dict)
+
+
+def each(one: Callable[[Payload], Payload]) -> Callable[[list[Payload]], list[Payload | Exception]]:
+    """The batch function of a function on one payload: an error fails its own request alone."""
+
+    def run(batch: list[Payload]) -> list[Payload | Exception]:
+        results: list[Payload | Exception] = []
+        for payload in batch:
+            try:
+                results.append(one(payload))
+            except Exception as error:
+                results.append(error)
+        return results
+
+    return run

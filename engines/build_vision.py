@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from engines import tensorrt_plan
 from engines.building import building
+from engines.processor import flags
 from streamsvc.errors import ModelMissing, WorkerError
 
 Pixels = NDArray[np.float32]  # (n, 3, side, side), normalised as the model wants it; n from 1 to 32
@@ -201,6 +202,4 @@ def _key(source: Path) -> dict[str, str]:
 
 def _flags() -> str:
     """A hash of what the processor can do: some machines give every processor the same name."""
-    cpus = Path("/proc/cpuinfo")
-    lines = cpus.read_text().splitlines() if cpus.is_file() else []
-    return hashlib.sha256(next((line for line in lines if line.startswith(("flags", "Features"))), "").encode()).hexdigest()[:16]
+    return hashlib.sha256(flags().encode()).hexdigest()[:16]

@@ -25,7 +25,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from engines import Engine, Op, Payload, StreamOp
+from engines import Engine, Op, Payload, StreamOp, each
 from engines.continuation import LONGEST_PROMPT, increments, wanted
 from engines.vision import opened
 from engines.vlm_adapters import Adapters
@@ -102,7 +102,7 @@ def load(options: Mapping[str, Any]) -> Engine:
     fusion = Fusion(Layout(model.config, tokenizer), tower, Decoder(model, adapters.using), options)
     ops: dict[str, Op | StreamOp] = {
         "encode": Op(fusion.encode, batch=BATCH),
-        "extend": Op(lambda batch: [_caught(fusion.extend, asked) for asked in batch]),
+        "extend": Op(each(fusion.extend)),
         "generate": StreamOp(fusion.generate),
         "count": Op(lambda batch: [{"tokens": len(fusion.layout.text(str(asked.get("text", ""))))} for asked in batch], batch=16),
     }
@@ -217,10 +217,3 @@ def _counts(seat: Seat) -> Payload:
     window, kept = seat.window, seat.kept
     counts = {"tokens": kept.tokens, "reused": kept.reused, "computed": kept.computed}
     return counts | {"drops": window.drops, "gone": window.gone, "unseen": seat.unseen}
-
-
-def _caught(run: Any, asked: Payload) -> Payload | Exception:
-    try:
-        return dict(run(asked))
-    except Exception as error:  # it fails this request alone
-        return error

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from engines import Engine, Op, Payload
+from engines import Engine, Op, Payload, each
 from streamsvc.types import SAMPLE_RATE
 from streamsvc.worker import Role
 
@@ -45,11 +45,7 @@ def written(path: Path, samples: Any) -> Path:
 
 def load(options: Mapping[str, Any]) -> Engine:
     """Nothing to load."""
-    return Engine({"vad": Op(_each(_vad)), "transcribe": Op(_each(_transcribe)), "detect_language": Op(_each(_language))})
-
-
-def _each(one: Any) -> Any:
-    return lambda batch: [one(payload) for payload in batch]
+    return Engine({"vad": Op(each(_vad)), "transcribe": Op(each(_transcribe)), "detect_language": Op(each(_language))})
 
 
 def _vad(payload: Payload) -> Payload:
