@@ -6,10 +6,12 @@ Needs the extra `gpu` (torch, onnx, onnxscript); who only runs what was built do
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import shutil
 import tempfile
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -60,13 +62,8 @@ def exported(module: Any, side: int, target: Path, *, half: bool = False, tolera
         raise ModelMissing(f"to export a model, {error.name} is needed: pip install 'streamsvc[gpu]'") from None
     scratch = Path(tempfile.mkdtemp(prefix=".exporting-", dir=target.parent))
     path = scratch / target.name
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)  # they tell at every export what they leave out
     try:
-        with warnings.catch_warnings(), torch.inference_mode():
-            warnings.simplefilter("ignore", FutureWarning)  # of torch's own pytrees, in its exporter
+        with quiet(FutureWarning), torch.inference_mode():  # of torch's own pytrees, in its exporter
             torch.onnx.export(
                 _in_half(module) if half else module.eval(),
                 (torch.zeros(2, 3, side, side),),  # 2: an example of 1 would be taken for a fixed size
@@ -85,9 +82,23 @@ def exported(module: Any, side: int, target: Path, *, half: bool = False, tolera
         path.replace(target)
         return parity
     finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def quiet(about: type[Warning]) -> Iterator[None]:
+    """Without what torch's exporter says of itself: warnings of a kind, and at every export a list of what it leaves out."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", about)
+            yield
+    finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
-        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _checked(onnx: Any, path: Path) -> int:

@@ -10,20 +10,18 @@ from a tensor, which no graph can hold; here a mask says which patches see each 
 from __future__ import annotations
 
 import hashlib
-import logging
 import sys
 import tempfile
-import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from engines.export import OPSET, quiet
 from engines.vlm_tower import Tower, has_grid, places, run, session
 from streamsvc.errors import ModelMissing
 
 RECIPE = "1"  # raise it when the graph changes
-OPSET = 18
 TOLERANCE = 1e-4  # largest difference of a token from its source, as a share of the largest number of the tokens
 _PARTS = {  # of `model.model`, by kind
     "qwen2_vl": ("visual",),
@@ -105,9 +103,7 @@ def _write(model: Any, kind: str, tower: Tower, path: Path) -> None:
         example = {"pixels": pixels.reshape(-1, *pixels.shape[-3:])}
         shapes = {"pixels": {0: count}}
         module = _clip(model) if kind == "llava" else _shuffled(model)
-    with warnings.catch_warnings(), torch.inference_mode():
-        warnings.simplefilter("ignore")  # of the exporter about itself
-        logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    with quiet(Warning), torch.inference_mode():
         torch.onnx.export(
             module.eval(),
             (),
