@@ -37,8 +37,8 @@ from typing import Any
 import numpy as np
 import psutil
 
-from load_tests.hearing import markdown, offline
 from streamsvc import clock, score
+from streamsvc.bench import markdown, offline
 from streamsvc.recording import read, truth_of
 from streamsvc.score import Reference, norm
 
@@ -169,7 +169,7 @@ def decoded(of: Sequence[Recording], model: Path, out: Path) -> dict[str, list[s
     file = out / f"offline_{model.name}.json"
     kept: dict[str, list[str]] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
     if missing := [each for each in of if each.name not in kept]:
-        decode = offline(model)
+        decode = offline(model, "en")
         kept |= {each.name: decode(read(each.wav)) for each in missing}
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(json.dumps(kept), encoding="utf-8")

@@ -27,8 +27,9 @@ from typing import Any
 import numpy as np
 import structlog
 
-from load_tests.hearing import add_arguments, hearing, markdown, offline, settings_of
+from load_tests.hearing import add_arguments, hearing, settings_of
 from streamsvc import score
+from streamsvc.bench import markdown, offline
 from streamsvc.config import Settings
 from streamsvc.recording import Samples, Truth, read, truth_of
 from streamsvc.score import norm, percentile
@@ -286,7 +287,7 @@ def report(settings: Settings, hear: Player, media: Path, only: str | None, seco
     if only in (None, "silence"):
         yield "silence", *measure_silence(hear, media)
     if only in (None, "hard"):
-        decode = offline(settings.models.dir / "models" / settings.hear.model)
+        decode = offline(settings.models.dir / "models" / settings.hear.model, "en")
         yield "hard", *measure_hard(hear, decode, media, seconds)
 
 

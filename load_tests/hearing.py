@@ -1,12 +1,11 @@
-"""What the measurements of hearing share: the settings on the command line, the hear role on either clock, and offline decoding."""
+"""What the measurements of hearing share: the settings on the command line, and the hear role on either clock."""
 
 from __future__ import annotations
 
 import argparse
 import asyncio
 import contextlib
-import importlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +13,8 @@ from load_tests.streambench_worker import NAMES
 from streamsvc import config
 from streamsvc.clock import VirtualLoop
 from streamsvc.config import Settings
-from streamsvc.recording import Samples
-from streamsvc.score import norm
-from streamsvc.trial import Timed
-from streamsvc.worker import Role, Worker
+from streamsvc.trial import local, working
+from streamsvc.worker import Role
 
 ENGINE = "engines.asr"
 MEDIA = Path(__file__).resolve().parents[2] / "shared" / "media"
@@ -51,51 +48,15 @@ def hearing(settings: Settings, *, live: bool, engine: str = ENGINE) -> Iterator
     Raises:
         ModelMissing, WorkerError: the engine does not load.
     """
-    options = {"models": str(settings.models.dir / "models"), **settings.hear.model_dump()}
     if not live:
-        role: Any = Timed(importlib.import_module(engine).load({**options, "workers": 1}))  # nobody asks it for a stream
+        role = local(settings, engine)  # before there is a loop: loading takes seconds
         with asyncio.Runner(loop_factory=VirtualLoop) as runner:
             yield runner, role, None
         return
-    worker = Worker("hear", {"hear": engine}, options)
-
-    async def start() -> asyncio.Task[None]:
-        running = asyncio.create_task(worker.run())
-        await worker.wait_ready()
-        return running
-
-    async def stop(running: asyncio.Task[None]) -> None:
-        running.cancel()
-        await asyncio.gather(running, return_exceptions=True)
-
     with asyncio.Runner() as runner:
-        running = runner.run(start())
+        stack = contextlib.AsyncExitStack()
+        worker = runner.run(stack.enter_async_context(working(settings, engine)))
         try:
             yield runner, worker.role("hear"), worker.pid
         finally:
-            runner.run(stop(running))
-
-
-def offline(folder: Path) -> Callable[[Samples], list[str]]:
-    """faster-whisper on whole recordings, by the weights in a folder: int8, beam 1, one thread, English.
-
-    Returns:
-        A function: samples at SAMPLE_RATE, shape (n,) -> the words as `score.norm` gives them.
-    """
-    from faster_whisper import WhisperModel  # only here: it brings half the world
-
-    model = WhisperModel(str(folder), device="cpu", compute_type="int8", cpu_threads=1)
-
-    def decode(samples: Samples) -> list[str]:
-        segments, _ = model.transcribe(samples, language="en", beam_size=1, condition_on_previous_text=False)
-        return norm(" ".join(segment.text for segment in segments))
-
-    return decode
-
-
-def markdown(heads: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
-    """A Markdown table whose columns stand under each other."""
-    widths = [max(len(cell) for cell in column) for column in zip(heads, *rows, strict=True)]
-    lines = ["| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in (heads, *rows)]
-    lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
-    return "\n".join(lines)
+            runner.run(stack.aclose())

@@ -26,15 +26,16 @@ import psutil
 import structlog
 
 from load_tests.hard_speech import entries
-from load_tests.hearing import add_arguments, hearing, markdown, settings_of
+from load_tests.hearing import add_arguments, hearing, settings_of
 from streamsvc import clock
+from streamsvc.bench import markdown
 from streamsvc.config import Hear
 from streamsvc.mailbox import Ring
 from streamsvc.recording import Samples, Truth, read, truth_of
 from streamsvc.score import percentile
 from streamsvc.transcribe import run
 from streamsvc.transcriber import Unit
-from streamsvc.trial import PACKET, RING
+from streamsvc.trial import PACKET, RING, spent
 from streamsvc.types import SAMPLE_RATE, AudioChunk, Gap, Words
 from streamsvc.worker import Role
 
@@ -95,13 +96,13 @@ async def listen(of: Sequence[Talk], hear: Role, settings: Hear, *, seconds: flo
     zero = clock.now()
     processes = [psutil.Process(pid) for pid in pids]
     found = [Stretch(min(every, seconds))]
-    spent = cpu(processes)
+    used = spent(processes)
 
     def close(until: float | None) -> None:
         """End the stretch, and begin the next one if there is one."""
-        nonlocal spent
-        before, spent = spent, cpu(processes)
-        found[-1].cpu = spent - before
+        nonlocal used
+        before, used = used, spent(processes)
+        found[-1].cpu = used - before
         found[-1].pss = [round(process.memory_full_info().pss / 1e6, 1) for process in processes]
         tell(found[-1], found[0])
         if until is not None:
@@ -133,11 +134,6 @@ async def listen(of: Sequence[Talk], hear: Role, settings: Hear, *, seconds: flo
         found[-1].gaps += 1
         found[-1].lost += ring.dropped * PACKET / SAMPLE_RATE
     return found
-
-
-def cpu(processes: Sequence[psutil.Process]) -> float:
-    """CPU seconds of processes so far."""
-    return float(sum(times.user + times.system for times in (process.cpu_times() for process in processes)))
 
 
 # --- told ---------------------------------------------------------------------------------------------------------

@@ -20,16 +20,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import psutil
 import structlog
 
-from load_tests.hearing import add_arguments, hearing, markdown, settings_of
-from load_tests.hour import Talk, cpu, talks
+from load_tests.hearing import add_arguments, hearing, settings_of
+from load_tests.hour import Talk, talks
 from streamsvc import clock, score
+from streamsvc.bench import markdown
 from streamsvc.config import Hear
 from streamsvc.recording import Truth
 from streamsvc.score import Figures, Reference
-from streamsvc.trial import Heard, play
+from streamsvc.trial import Heard, Meter, play
 from streamsvc.types import SAMPLE_RATE, Gap
 from streamsvc.worker import Role
 
@@ -79,11 +79,10 @@ def parts(of: Sequence[Talk], seconds: float) -> list[Talk]:
     return found
 
 
-async def measure(of: Sequence[Talk], hear: Role, settings: Hear, sessions: int, pids: Sequence[int]) -> Load:
-    """Play so many talks at once; the list begins anew where there are more sessions than talks."""
+async def measure(of: Sequence[Talk], hear: Role, settings: Hear, sessions: int, worker: int | None) -> Load:
+    """Play so many talks at once; the list begins anew where there are more sessions. `worker`: the process that hears, if any."""
     chosen = [of[number % len(of)] for number in range(sessions)]
-    processes = [psutil.Process(pid) for pid in pids]
-    before = cpu(processes)
+    meter = Meter(worker)
 
     async def one(number: int) -> Heard:
         await clock.sleep(STAGGER * number)
@@ -91,7 +90,7 @@ async def measure(of: Sequence[Talk], hear: Role, settings: Hear, sessions: int,
 
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(one(number)) for number in range(sessions)]
-    spent = cpu(processes) - before
+    cost = meter.cost()
     all_heard = [task.result() for task in tasks]
     scores = []
     for (_, truth), heard in zip(chosen, all_heard, strict=True):
@@ -99,7 +98,7 @@ async def measure(of: Sequence[Talk], hear: Role, settings: Hear, sessions: int,
         scores.append(score.score(heard.shown, Reference(truth.words, truth.ends), [(word.start, word.end) for word in heard.stable]))
     lost = sum(unit.end - unit.start for heard in all_heard for _, unit in heard.units if isinstance(unit, Gap))
     seconds = sum(len(samples) for samples, _ in chosen) / SAMPLE_RATE
-    return Load(sessions, score.figures(score.pool(scores)), round(lost, 2), round(spent / seconds, 3))
+    return Load(sessions, score.figures(score.pool(scores)), round(lost, 2), round(cost.cpu / seconds, 3))
 
 
 # --- told ---------------------------------------------------------------------------------------------------------
@@ -172,9 +171,8 @@ def main() -> None:
     settings, of = settings_of(chosen), parts(talks(chosen.media.resolve()), chosen.seconds)
     loads = []
     with hearing(settings, live=True) as (runner, role, worker):
-        pids = [psutil.Process().pid, *([worker] if worker is not None else [])]
         for sessions in chosen.sessions:
-            loads.append(runner.run(measure(of, role, settings.hear, sessions, pids)))
+            loads.append(runner.run(measure(of, role, settings.hear, sessions, worker)))
             print(", ".join(_row(loads[-1])), file=sys.stderr, flush=True)
     print(table(loads))
     if chosen.json is not None:

@@ -24,9 +24,8 @@ from streamsvc import clock, config
 from streamsvc.mailbox import Ring
 from streamsvc.transcribe import run
 from streamsvc.transcriber import Unit
-from streamsvc.trial import Screen
+from streamsvc.trial import Screen, working
 from streamsvc.types import SAMPLE_RATE, AudioChunk, Words
-from streamsvc.worker import Worker
 
 NAMES = {"tiny.en": "whisper-tiny.en", "base": "whisper-base"}
 
@@ -49,11 +48,7 @@ def read_stdin(loop: asyncio.AbstractEventLoop, ring: Ring[AudioChunk]) -> None:
 
 async def serve(settings: config.Settings) -> None:
     hear = settings.hear
-    options = {"models": str(settings.models.dir / "models"), **hear.model_dump()}
-    worker = Worker("hear", {"hear": "engines.asr"}, options)
-    running = asyncio.create_task(worker.run())
-    try:
-        await worker.wait_ready()
+    async with working(settings, "engines.asr") as worker:
         ring: Ring[AudioChunk] = Ring(3000)
         say(ready=True)
         threading.Thread(target=read_stdin, args=(asyncio.get_running_loop(), ring), daemon=True).start()
@@ -67,9 +62,6 @@ async def serve(settings: config.Settings) -> None:
         await run(ring, worker.role("hear"), show, hear, session="bench")
         say(done=True)
         await asyncio.Event().wait()  # until the harness kills us
-    finally:
-        running.cancel()
-        await asyncio.gather(running, return_exceptions=True)
 
 
 def main() -> None:

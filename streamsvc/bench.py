@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import importlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +22,7 @@ from streamsvc.config import Hear, Settings
 from streamsvc.errors import WorkerError
 from streamsvc.recording import Clip, Samples, ascending, read, truth_of
 from streamsvc.score import Counts, Reference, Score, norm
-from streamsvc.trial import PACKET, Cost, Meter, Timed, play
+from streamsvc.trial import PACKET, Cost, Meter, local, play, working
 from streamsvc.types import SAMPLE_RATE, Gap
 from streamsvc.worker import Role, Worker
 
@@ -139,24 +138,18 @@ def captions(settings: Settings, plan: Plan, engine: str, tell: Callable[[str], 
         samples = read(path, plan.seconds)
         cut = plan.seconds is not None
         clips.append(Clip(path, samples, truth.until(len(samples) / SAMPLE_RATE) if truth is not None and cut else truth, cut))
-    options = {"models": str(settings.models.dir / "models"), **settings.hear.model_dump()}
     if plan.live:
-        rows = asyncio.run(_with_worker(clips, plan, settings.hear, Worker("hear", {"hear": engine}, options), tell))
+        rows = asyncio.run(_with_worker(clips, plan, settings, engine, tell))
     else:
-        role = Timed(importlib.import_module(engine).load({**options, "workers": 1}))
+        role = local(settings, engine)
         with asyncio.Runner(loop_factory=VirtualLoop) as runner:
-            rows = runner.run(_rows(clips, plan, settings.hear, role, None, tell))  # type: ignore[arg-type]  # as in `listen`
+            rows = runner.run(_rows(clips, plan, settings.hear, role, None, tell))
     return rows, _offline(clips, rows, settings, tell) if plan.offline else None
 
 
-async def _with_worker(clips: Sequence[Clip], plan: Plan, settings: Hear, worker: Worker, tell: Callable[[str], None]) -> list[Row]:
-    running = asyncio.create_task(worker.run())
-    try:
-        await worker.wait_ready()
-        return await _rows(clips, plan, settings, worker.role("hear"), worker, tell)
-    finally:
-        running.cancel()
-        await asyncio.gather(running, return_exceptions=True)
+async def _with_worker(clips: Sequence[Clip], plan: Plan, settings: Settings, engine: str, tell: Callable[[str], None]) -> list[Row]:
+    async with working(settings, engine) as worker:
+        return await _rows(clips, plan, settings.hear, worker.role("hear"), worker, tell)
 
 
 async def _rows(
@@ -198,11 +191,26 @@ async def _rows(
     return rows
 
 
-def _offline(clips: Sequence[Clip], rows: Sequence[Row], settings: Settings, tell: Callable[[str], None]) -> Offline | None:
-    """Decode the recordings that have a truth as wholes, beam 1; None: there are none."""
+def offline(folder: Path, language: str | None) -> Callable[[Samples], list[str]]:
+    """faster-whisper on whole recordings, by the weights in a folder: int8, beam 1, one thread. `language`: None: it is detected.
+
+    Returns:
+        A function: samples at SAMPLE_RATE, shape (n,) -> the words as `score.norm` gives them.
+    """
     from faster_whisper import WhisperModel  # only here: it brings half the world
 
-    model = WhisperModel(str(settings.models.dir / "models" / settings.hear.model), device="cpu", compute_type="int8", cpu_threads=1)
+    model = WhisperModel(str(folder), device="cpu", compute_type="int8", cpu_threads=1)
+
+    def decode(samples: Samples) -> list[str]:
+        segments, _ = model.transcribe(samples, language=language, beam_size=1, condition_on_previous_text=False)
+        return norm(" ".join(segment.text for segment in segments))
+
+    return decode
+
+
+def _offline(clips: Sequence[Clip], rows: Sequence[Row], settings: Settings, tell: Callable[[str], None]) -> Offline | None:
+    """Decode the recordings that have a truth as wholes, beam 1; None: there are none."""
+    decode = offline(settings.models.dir / "models" / settings.hear.model, settings.hear.language)
     ours, theirs = [], []
     runs = len(rows) // max(1, len(clips))
     for place, clip in enumerate(clips):
@@ -211,10 +219,8 @@ def _offline(clips: Sequence[Clip], rows: Sequence[Row], settings: Settings, tel
         if not reference.true or not reference.words:
             continue
         tell(f"{clip.path.name}: offline")
-        segments, _ = model.transcribe(clip.samples, language=settings.hear.language, beam_size=1, condition_on_previous_text=False)
-        text = " ".join(segment.text for segment in segments)
         ours.append(score.pieces(np.mean([row.edits for row in of_clip], axis=0)))
-        theirs.append(score.pieces(score.errors(reference.words, norm(text))))
+        theirs.append(score.pieces(score.errors(reference.words, decode(clip.samples))))
     if not ours or (difference := score.compare(np.concatenate(ours), np.concatenate(theirs))) is None:
         return None
     edits, words = np.concatenate(theirs).sum(axis=0)
@@ -260,13 +266,18 @@ HEADS = (
 
 def table(rows: Sequence[Row], offline: Offline | None, plan: Plan) -> str:
     """The figures for people, as a Markdown table with remarks; no word that was said is in it."""
-    cells = [HEADS, *(_line(f"{row.name}{f' ({row.run})' if plan.runs > 1 else ''}", row.ends, figures([row])) for row in rows)]
+    lines = [_line(f"{row.name}{f' ({row.run})' if plan.runs > 1 else ''}", row.ends, figures([row])) for row in rows]
     if len(rows) > 1:
-        cells.append(_line("all", "", figures(rows)))
-    widths = [max(len(cell) for cell in column) for column in zip(*cells, strict=True)]
-    lines = ["| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in cells]
+        lines.append(_line("all", "", figures(rows)))
+    return "\n".join([markdown(HEADS, lines), *_remarks(rows, offline, plan)])
+
+
+def markdown(heads: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
+    """A Markdown table whose columns stand under each other."""
+    widths = [max(len(cell) for cell in column) for column in zip(heads, *rows, strict=True)]
+    lines = ["| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in (heads, *rows)]
     lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
-    return "\n".join([*lines, *_remarks(rows, offline, plan)])
+    return "\n".join(lines)
 
 
 def _line(name: str, ends: str, of: dict[str, float | None]) -> tuple[str, ...]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib
 import time
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,14 +14,14 @@ import psutil
 
 from streamsvc import clock
 from streamsvc.clock import VirtualLoop
-from streamsvc.config import Hear
+from streamsvc.config import Hear, Settings
 from streamsvc.mailbox import Ring
 from streamsvc.recording import Samples
 from streamsvc.score import Snapshot
 from streamsvc.transcribe import run
 from streamsvc.transcriber import Unit
 from streamsvc.types import SAMPLE_RATE, AudioChunk, Words
-from streamsvc.worker import Role
+from streamsvc.worker import Role, Worker
 
 PACKET = 320  # samples: 20 ms, one Opus packet
 RING = 3000  # pieces of audio: a minute of the shortest; the transcriber gives up older audio long before
@@ -122,6 +124,39 @@ def listen(samples: Samples, engine: Any, settings: Hear, *, live: bool = True) 
     return Heard(heard.units, heard.flush, heard.late, heard.dropped, role.cpu, role.calls)
 
 
+# --- the models -------------------------------------------------------------------------------------------------------
+
+
+def local(settings: Settings, engine: str) -> Any:
+    """The hear role in this process, as `Timed`. engine: dotted name of its module. Raises ModelMissing: a model is not there."""
+    return Timed(importlib.import_module(engine).load({**_options(settings), "workers": 1}))
+
+
+@contextlib.asynccontextmanager
+async def working(settings: Settings, engine: str) -> AsyncIterator[Worker]:
+    """The hear worker process, as under `serve`; it is gone afterwards. Raises ModelMissing, WorkerError: it does not come up."""
+    worker = Worker("hear", {"hear": engine}, _options(settings))
+    running = asyncio.create_task(worker.run())
+    try:
+        await worker.wait_ready()
+        yield worker
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+
+def _options(settings: Settings) -> dict[str, Any]:
+    return {"models": str(settings.models.dir / "models"), **settings.hear.model_dump()}
+
+
+# --- the cost ---------------------------------------------------------------------------------------------------------
+
+
+def spent(processes: Sequence[psutil.Process]) -> float:
+    """CPU seconds of processes so far."""
+    return float(sum(times.user + times.system for times in (process.cpu_times() for process in processes)))
+
+
 @dataclass(frozen=True, slots=True)
 class Cost:
     """CPU seconds of all processes and of the rest of the machine, and the highest memory (PSS, bytes). `hear` None: no such process."""
@@ -138,11 +173,7 @@ class Meter:
     def __init__(self, worker: int | None = None) -> None:
         self._processes = [psutil.Process(), *([psutil.Process(worker)] if worker is not None else [])]
         self._hear, self._all = 0, 0
-        self._cpu, self._machine = self._spent(), self._busy()
-
-    def _spent(self) -> float:
-        times = [process.cpu_times() for process in self._processes]
-        return float(sum(each.user + each.system for each in times))
+        self._cpu, self._machine = spent(self._processes), self._busy()
 
     @staticmethod
     def _busy() -> float:
@@ -165,5 +196,5 @@ class Meter:
     def cost(self) -> Cost:
         """What was spent since the making."""
         self.look()
-        cpu = self._spent() - self._cpu
+        cpu = spent(self._processes) - self._cpu
         return Cost(cpu, max(0.0, self._busy() - self._machine - cpu), self._hear if len(self._processes) > 1 else None, self._all)

@@ -283,3 +283,7 @@ def test_a_real_recording_is_measured_and_compared_with_offline_decoding(media: 
     assert offline is not None
     assert offline.wer <= 0.1
     assert offline.difference.points == pytest.approx((told["wer"] or 0.0) - offline.wer, abs=1e-3)
+
+
+def test_the_columns_of_a_table_stand_under_each_other() -> None:
+    assert bench.markdown(("a", "bb"), [("ccc", "d")]) == "| a   | bb |\n|-----|----|\n| ccc | d  |"

@@ -6,7 +6,7 @@ import argparse
 
 import pytest
 
-from load_tests.hearing import add_arguments, hearing, markdown, settings_of
+from load_tests.hearing import add_arguments, hearing, settings_of
 from streamsvc.config import Hear, Settings
 from streamsvc.errors import ConfigError
 from streamsvc.trial import play
@@ -44,7 +44,3 @@ def test_live_the_worker_process_hears_and_is_gone_afterwards() -> None:
         assert worker is not None
         heard = runner.run(play(spoken(3, 1.0), role, SETTINGS.hear, live=False))
         assert [word.text.lower() for word in heard.stable] == ["w1", "w2", "w3"]
-
-
-def test_the_columns_of_a_table_stand_under_each_other() -> None:
-    assert markdown(("a", "bb"), [("ccc", "d")]) == "| a   | bb |\n|-----|----|\n| ccc | d  |"

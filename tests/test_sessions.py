@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from typing import Any
 
 import pytest
@@ -35,7 +34,7 @@ class Queue(Direct):
 
 
 def loaded(virtual: asyncio.Runner, role: Role, sessions: int) -> Load:
-    return virtual.run(measure([TALK], role, SETTINGS, sessions, [os.getpid()]))
+    return virtual.run(measure([TALK], role, SETTINGS, sessions, None))
 
 
 def test_every_word_of_every_session_is_covered_and_more_sessions_wait_longer(virtual: asyncio.Runner) -> None:
