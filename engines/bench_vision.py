@@ -8,7 +8,6 @@ Reading text comes on top, where text is likely and has changed (engines/README.
 from __future__ import annotations
 
 import hashlib
-import html
 import io
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -20,6 +19,7 @@ import numpy as np
 from PIL import Image
 
 from engines import build_vision, efficientnet, export, vision
+from engines.plot import Panel, svg
 from streamsvc.errors import ModelMissing, StreamsvcError
 
 BATCHES = (1, 8, 32)
@@ -179,40 +179,14 @@ def table(report: Report) -> str:
     return "\n".join(lines)
 
 
-_COLOURS = ("#1b6ca8", "#d1495b", "#3a7d44", "#8d5a97")
-_WIDTH, _HEIGHT, _LEFT, _TOP, _GAP = 340, 240, 60, 40, 80  # pixels of one panel and around it
-
-
 def plot(report: Report) -> str:
-    """An SVG picture: frames a second and milliseconds a batch against the batch, a line for each runtime; both scales from zero."""
-    batches = sorted({row.batch for row in report.rows})
+    """An SVG picture: frames a second and milliseconds a batch against the batch, a line for each runtime that ran."""
+    rows = sorted((row for row in report.rows if not row.why), key=lambda row: row.batch)
+    ticks = [f"batch {batch}" for batch in sorted({row.batch for row in report.rows})]
     ran = list(dict.fromkeys(row.runtime for row in report.rows if not row.why))
-    panels: list[tuple[str, Callable[[Row], float]]] = [
-        ("frames a second", lambda row: row.frames_per_second),
-        ("ms a batch", lambda row: row.latency_ms),
-    ]
-    parts = []
-    for number, (title, value) in enumerate(panels):
-        left = _LEFT + number * (_WIDTH + _GAP)
-        most = max((value(row) for row in report.rows), default=0.0) or 1.0
-        places = {batch: left + _WIDTH * (place + 0.5) / len(batches) for place, batch in enumerate(batches)}
-        bottom = _TOP + _HEIGHT
-        parts.append(f'<path d="M{left} {_TOP}V{bottom}H{left + _WIDTH}" fill="none" stroke="#888"/>')
-        parts.append(_text(left, _TOP - 14, f"{report.model}: {title}", "start"))
-        parts += [_text(x, bottom + 18, f"batch {batch}", "middle") for batch, x in places.items()]
-        for step in range(5):
-            parts.append(_text(left - 6, bottom - _HEIGHT * step / 4 + 4, f"{most * step / 4:.0f}", "end"))
-        for colour, runtime in zip(_COLOURS, ran, strict=False):
-            rows = [row for row in report.rows if row.runtime == runtime]
-            points = [f"{places[row.batch]:.1f},{bottom - _HEIGHT * value(row) / most:.1f}" for row in rows]
-            parts.append(f'<polyline points="{" ".join(points)}" fill="none" stroke="{colour}" stroke-width="2"/>')
-    for place, (colour, runtime) in enumerate(zip(_COLOURS, ran, strict=False)):
-        x, y = _LEFT + 120 * place, _TOP + _HEIGHT + 44
-        parts.append(f'<path d="M{x} {y - 4}h20" stroke="{colour}" stroke-width="3"/>' + _text(x + 26, y, runtime, "start"))
-    width, height = _LEFT + 2 * _WIDTH + _GAP + 20, _TOP + _HEIGHT + 60
-    head = f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" font-family="sans-serif" font-size="12">'
-    return "\n".join([head, f'<rect width="{width}" height="{height}" fill="white"/>', *parts, "</svg>", ""])
 
+    def panel(title: str, value: Callable[[Row], float]) -> Panel:
+        lines = {runtime: [value(row) for row in rows if row.runtime == runtime] for runtime in ran}
+        return Panel(f"{report.model}: {title}", ticks, lines)
 
-def _text(x: float, y: float, words: str, anchor: str) -> str:
-    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{html.escape(words)}</text>'
+    return svg([panel("frames a second", lambda row: row.frames_per_second), panel("ms a batch", lambda row: row.latency_ms)])

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import html
 import json
 import sys
 from collections.abc import Sequence
@@ -22,6 +21,7 @@ from pathlib import Path
 import numpy as np
 import structlog
 
+from engines.plot import Panel, svg
 from load_tests.hearing import add_arguments, hearing, settings_of
 from load_tests.hour import Talk, talks
 from streamsvc import clock, score
@@ -128,35 +128,11 @@ def _row(load: Load) -> tuple[str, ...]:
     )
 
 
-_LEFT, _TOP, _WIDTH, _HEIGHT = 60, 40, 480, 240  # pixels of the plot
-_LINES = (("commit_p50", "#1d5c63"), ("commit_p95", "#c0392b"), ("first_p95", "#e0a030"))
-
-
 def plot(loads: Sequence[Load]) -> str:
     """An SVG picture: seconds after a word's end against the number of sessions; the budget is dashed."""
-    most = max([BUDGET, *(load.figures[name] or 0.0 for load in loads for name, _ in _LINES)])
-    bottom = _TOP + _HEIGHT
-    across = [_LEFT + _WIDTH * (place + 0.5) / len(loads) for place in range(len(loads))]
-
-    def down(seconds: float) -> float:
-        return bottom - _HEIGHT * seconds / most
-
-    parts = [f'<path d="M{_LEFT} {_TOP}V{bottom}H{_LEFT + _WIDTH}" fill="none" stroke="#888"/>']
-    parts.append(f'<path d="M{_LEFT} {down(BUDGET):.1f}h{_WIDTH}" stroke="#888" stroke-dasharray="6 4"/>')
-    parts += [_text(x, bottom + 18, str(load.sessions), "middle") for x, load in zip(across, loads, strict=True)]
-    parts += [_text(_LEFT - 6, down(most * step / 4) + 4, f"{most * step / 4:.1f}", "end") for step in range(5)]
-    parts.append(_text(_LEFT, _TOP - 16, "seconds after the word's end, against sessions at one hear worker", "start"))
-    for place, (name, colour) in enumerate(_LINES):
-        points = " ".join(f"{x:.1f},{down(load.figures[name] or 0.0):.1f}" for x, load in zip(across, loads, strict=True))
-        parts.append(f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="2"/>')
-        parts.append(_text(_LEFT + 120 * place, bottom + 44, name.replace("_", " "), "start", colour))
-    size = f'width="{_LEFT + _WIDTH + 30}" height="{bottom + 60}"'
-    head = f'<svg xmlns="http://www.w3.org/2000/svg" {size} font-family="sans-serif" font-size="12">'
-    return "\n".join([head, '<rect width="100%" height="100%" fill="white"/>', *parts, "</svg>", ""])
-
-
-def _text(x: float, y: float, words: str, anchor: str, colour: str = "black") -> str:
-    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" fill="{colour}">{html.escape(words)}</text>'
+    names = ("commit_p50", "commit_p95", "first_p95")
+    lines = {name.replace("_", " "): [load.figures[name] or 0.0 for load in loads] for name in names}
+    return svg([Panel("seconds after the word's end, against sessions", [str(load.sessions) for load in loads], lines, BUDGET)])
 
 
 def main() -> None:
