@@ -38,9 +38,8 @@ def router(service: Service, allowed: Any) -> APIRouter:
                 raise InvalidRequest("only vtt and srt can be followed; for JSON there are the events", code="cannot_follow")
             return JSONResponse(captions.to_json(closed))
         if follow:
-            following = session.log.subscribe(
-                ["caption.final", "caption.translation"]
-            )  # nothing is awaited: what is closed now is no event
+            # Between the next line and the last nothing is awaited: a cue is among the closed ones, or an event.
+            following = session.log.subscribe(["caption.final", "caption.translation"])
             file = captions.Following(form)
             first = file.head + "".join(file.write(cue.start, cue.end, cue.text) for cue in closed)
             pieces = _follow(session, following, file, first, language)

@@ -12,11 +12,11 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from streamsvc.config import Hear
 from streamsvc.errors import InvalidRequest
+from streamsvc.transcriber import PREROLL
 from streamsvc.wire.line import Format, hangover, spoken
 
 FORMATS = {"audio/pcm": Format("pcm_s16le", 24_000), "audio/pcmu": Format("pcm_mulaw", 8_000), "audio/pcma": Format("pcm_alaw", 8_000)}
 MODELS = ("whisper-1", "gpt-transcribe", "gpt-live-transcribe", "gpt-realtime-whisper", "gpt-4o-transcribe", "gpt-4o-mini-transcribe")
-PREFIX = 0.3  # seconds of audio before the onset that belong to the utterance (transcriber.PREROLL)
 _PROMPT, _KEYWORDS = 1000, 2000  # characters
 _DIARIZED = "gpt-4o-transcribe-diarize"
 
@@ -160,7 +160,7 @@ class Configuration:
         detection = {
             "type": "server_vad",
             "threshold": 0.5,
-            "prefix_padding_ms": round(PREFIX * 1000),
+            "prefix_padding_ms": round(PREROLL * 1000),
             "silence_duration_ms": round((self.hangover or self._hear.hangover) * 1000),
         }
         form: dict[str, Any] = {"type": self.format} | ({"rate": 24_000} if self.format == "audio/pcm" else {})

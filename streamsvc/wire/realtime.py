@@ -23,7 +23,8 @@ from fastapi import WebSocket
 from streamsvc import clock
 from streamsvc.errors import InvalidRequest, StreamsvcError
 from streamsvc.service import Service
-from streamsvc.wire.configuration import FORMATS, PREFIX, ClientError, Configuration
+from streamsvc.transcriber import PREROLL
+from streamsvc.wire.configuration import FORMATS, ClientError, Configuration
 from streamsvc.wire.line import Bounds, Event, Expired, Line, SessionOver
 from streamsvc.wire.socket import Idle, farewell, hear, opened, say, tell, together
 
@@ -89,7 +90,7 @@ class Turns:
         if not self.detect or self._until is not None:
             return []
         item = self._open(at)
-        return [message("input_audio_buffer.speech_started", audio_start_ms=max(0, round((at - PREFIX) * 1000)), item_id=item)]
+        return [message("input_audio_buffer.speech_started", audio_start_ms=max(0, round((at - PREROLL) * 1000)), item_id=item)]
 
     def _caption(self, event: Event) -> list[Message]:
         final = event["type"] == "caption.final"
