@@ -1,16 +1,18 @@
 """EncodedFrame -> AudioChunk and VideoFrame, at the rate and size that the models want.
 
 A bad payload never raises out of here: it is counted in `errors`, and decoding goes on with the next good one.
-The decoders are plain objects for one thread at a time; `decode` blocks, so call it in a thread.
+The decoders are plain objects for one thread at a time; `decode` blocks, so call it by `on_thread`.
 """
 
 from __future__ import annotations
 
+import asyncio
 import io
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor
 from fractions import Fraction
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import av
 import av.error
@@ -18,6 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamsvc.types import SAMPLE_RATE, AudioChunk, EncodedFrame, MediaTrack, VideoFrame
+
+T = TypeVar("T")
 
 MICROSECONDS = Fraction(1, 1_000_000)  # time base of what goes into the decoders: `at` in microseconds
 STEP = 0.06  # seconds: a larger step of `at` between audio frames is lost audio
@@ -286,3 +290,8 @@ def by_track(batch: Sequence[tuple[MediaTrack, EncodedFrame]]) -> Iterator[tuple
     for _, group in itertools.groupby(batch, key=lambda sent: id(sent[0])):
         same = list(group)
         yield same[0][0], [frame for _, frame in same]
+
+
+async def on_thread(media: Executor, function: Callable[..., T], *args: Any) -> T:
+    """What a function gives that blocks, from one of the threads that decode."""
+    return await asyncio.get_running_loop().run_in_executor(media, function, *args)

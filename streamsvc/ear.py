@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
 
 from streamsvc import clock, decode, metrics, transcribe
 from streamsvc.captions import Cues
@@ -28,7 +27,6 @@ from streamsvc.translate import Translator
 from streamsvc.types import SAMPLE_RATE, AudioChunk, Cue, EncodedFrame, Gap, MediaTrack, Speech, Translation, Words
 from streamsvc.worker import Role
 
-T = TypeVar("T")
 Sent = tuple[MediaTrack, EncodedFrame]  # a frame, and what must be known to decode it: the next publisher's tracks may differ
 
 HANGOVER = (0.1, 5.0)  # seconds of silence that may end an utterance: at least, at most
@@ -166,13 +164,13 @@ class Ear:
                 chunks: list[AudioChunk] = []
                 if decoder is None or fresh is not track:
                     if decoder is not None:
-                        chunks += await self._on_thread(decoder.flush)
+                        chunks += await decode.on_thread(self._media, decoder.flush)
                     track, decoder = fresh, decode.AudioDecoder(fresh, self._session)
-                chunks += await self._on_thread(decoder.decode, frames)
+                chunks += await decode.on_thread(self._media, decoder.decode, frames)
                 metrics.audio_processed.inc(sum(len(chunk.samples) for chunk in chunks) / SAMPLE_RATE)
                 await self._pass_on(chunks)
         if decoder is not None:
-            await self._pass_on(await self._on_thread(decoder.flush))
+            await self._pass_on(await decode.on_thread(self._media, decoder.flush))
         self._deaf = True
         self._chunks.close()
 
@@ -231,9 +229,6 @@ class Ear:
                 await self._chunks.put_when_room(chunk)
             else:
                 self._chunks.put(chunk)
-
-    async def _on_thread(self, function: Callable[..., T], *args: Any) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._media, function, *args)
 
 
 def hangover_of(seconds: float | None, usual: float) -> float:

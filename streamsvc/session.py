@@ -336,9 +336,6 @@ class Session:
         dropped("video")
         self._video_hole = True
 
-    async def _on_thread(self, function: Callable[..., T], *args: Any) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._media, function, *args)
-
     # --- seeing ---
 
     async def _decode_video(self) -> None:
@@ -353,7 +350,7 @@ class Session:
             for fresh, frames in decode.by_track(batch):
                 if decoder is None or fresh is not track:
                     track, decoder = fresh, decode.VideoDecoder(fresh, self.id)
-                pictures = await self._on_thread(decoder.decode, frames)
+                pictures = await decode.on_thread(self._media, decoder.decode, frames)
                 if decoder.waiting and clock.now() >= next_ask and (ask := getattr(self.publisher, "request_keyframe", None)):
                     next_ask = clock.now() + 1.0
                     ask()
@@ -363,19 +360,19 @@ class Session:
                         next_probe = frame.at + 1 / self.settings.sample.probe_fps - 0.005
                         await self._probe(frame)
         if decoder is not None:
-            for frame in (await self._on_thread(decoder.flush))[-1:]:
+            for frame in (await decode.on_thread(self._media, decoder.flush))[-1:]:
                 await self._probe(frame)
         self._keyframes.close()
 
     async def _probe(self, frame: VideoFrame) -> None:
         """Compare one picture with the last keyframe; publish it where it is worth looking at."""
-        gray = await self._on_thread(decode.thumbnail, frame)
+        gray = await decode.on_thread(self._media, decode.thumbnail, frame)
         self._sampler.speaking = self.ear.speaking
         found = self._sampler.look(gray, frame.at, frame.arrived)
         if found is None:
             return
         keyframe = Keyframe(self.id, frame.track, frame.at, frame.arrived, frame, found.reason, found.changed)
-        jpeg = await self._on_thread(decode.jpeg, frame)
+        jpeg = await decode.on_thread(self._media, decode.jpeg, frame)
         metrics.frames.labels("keyframe").inc()
         await self.log.put_frame(frame.at, jpeg)
         self.timeline.add(keyframe)
