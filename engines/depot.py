@@ -210,11 +210,12 @@ def _watch(pip: subprocess.Popen[bytes], folder: Path, told: Callable[[int], Non
 
 def _size_below(folder: Path) -> int:
     total = 0
-    for path in folder.rglob("*"):
-        try:
-            total += path.stat().st_size if path.is_file() else 0
-        except OSError:  # pip moves its files about
-            continue
+    for above, _, files in os.walk(folder):  # not rglob: that raises when pip takes a folder away while it is read
+        for file in files:
+            try:
+                total += Path(above, file).lstat().st_size
+            except OSError:  # pip moves its files about
+                continue
     return total
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import zipfile
 from pathlib import Path
@@ -79,3 +80,17 @@ def test_a_silent_hub_costs_its_patience_once(hub: type[Hub], tmp_path: Path, mo
     hanging.set()
     assert whole(tmp_path / "models")
     assert len(asked) == 1
+
+
+def test_pip_may_take_a_folder_away_while_its_growth_is_watched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "whole.whl").write_bytes(b"12345")
+    (tmp_path / "pip-download-x").mkdir()
+    scandir = os.scandir
+
+    def scan_what_just_went(path: str | Path = ".") -> object:
+        if Path(path).name == "pip-download-x":
+            Path(path).rmdir()
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", scan_what_just_went)
+    assert depot._size_below(tmp_path) == 5
