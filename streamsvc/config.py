@@ -125,6 +125,16 @@ class See(Group):
     tag_threshold: float = 0.4  # below, the tagger names what is not there
     box_threshold: float = 0.4
     ocr: bool = True
+    clip: str | None = None  # a vision-text model (CLIP, SigLIP): a folder below models.dir/models, as transformers saves it; extra gpu
+    clip_device: str = "cpu"  # of torch, e.g. "cuda"
+    clip_adapter: str | None = None  # of `python -m engines.finetune`
+    labels: Path | None = None  # what it may name in a picture: a file, one label a line; tag_threshold holds for these too
+
+    @model_validator(mode="after")
+    def _labels_have_a_model(self) -> See:
+        if self.clip is None and (self.labels or self.clip_adapter):
+            raise ValueError("labels and clip_adapter need see.clip, a vision-text model")
+        return self
 
 
 SMALL = "smollm2-135m-instruct"

@@ -12,6 +12,9 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
+from numpy.typing import NDArray
+
 from streamsvc.types import Cue, Evidence, Gap, Keyframe, Scene, ScreenText, Sight, Speech, Window, Word
 
 PAUSE = 1.5  # seconds between words that end a sentence without a full stop
@@ -262,6 +265,14 @@ class Timeline:
             if item.sight is not None and (told := labels_of(item.sight)):
                 found.append(Evidence(item.start, self.end_of(item), "sight", told, item.start))
         return sorted(found, key=lambda line: line.start)
+
+    def pictures(self) -> list[tuple[Evidence, NDArray[np.float16]]]:
+        """What a vision-text model has looked at, by time, with `Sight.clip`; a quote is empty where nothing has a name."""
+        return [
+            (Evidence(item.start, self.end_of(item), "sight", labels_of(item.sight), item.start), item.sight.clip)
+            for item in self.shown
+            if item.sight is not None and item.sight.clip is not None
+        ]
 
     def window(self, now: float, tokens: int, names: Iterable[str] | None = None) -> Window:
         """The newest of all that is known before `now` and fits a budget, in order of time, without a hole.

@@ -139,7 +139,11 @@ class Box:
 
 @dataclass(frozen=True, slots=True)
 class Sight:
-    """What the vision models saw in one keyframe. `embedding`: float32, shape (d,), unit length."""
+    """What the vision models saw in one keyframe. `embedding`: float32, shape (d,), unit length.
+
+    `clip`: of a vision-text model, float16, shape (d,); None where there is none, or the picture is blank. Times a text's vector of that
+    model: by how many standard deviations the text stands out.
+    """
 
     session: str
     track: str
@@ -150,6 +154,7 @@ class Sight:
     boxes: tuple[Box, ...]
     blank: bool = False  # the picture is a single flat colour: nothing is shown
     stages: Stages = field(default_factory=dict)
+    clip: NDArray[np.float16] | None = None
 
 
 @dataclass(frozen=True, slots=True)
