@@ -7,7 +7,6 @@ Reading text comes on top, where text is likely and has changed (engines/README.
 
 from __future__ import annotations
 
-import hashlib
 import io
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -74,7 +73,7 @@ def measured(models: Path, options: Mapping[str, Any], tell: Callable[[str], Non
     """
     module = efficientnet.lite0(models)
     tell("exporting efficientnet-lite0 to ONNX")
-    source, parity = onnx_of(models / efficientnet.NAME, module)
+    source, parity = export.kept(models / efficientnet.NAME, module, efficientnet.SIDE)
     makers: dict[str, Callable[[], build_vision.Encode]] = {
         "torch": lambda: _torch(module),
         **{name: lambda make=make: make(source) for name, make in build_vision.RUNTIMES.items()},  # type: ignore[misc]
@@ -95,18 +94,6 @@ def measured(models: Path, options: Mapping[str, Any], tell: Callable[[str], Non
     _, choice = build_vision.encoder(source)
     tell("timing whole looks")
     return Report(efficientnet.NAME, parity, choice.runtime, tuple(rows), share(options))
-
-
-def onnx_of(folder: Path, module: Any) -> tuple[Path, str]:
-    """The module's ONNX file, made once for these weights, and its parity in words."""
-    weights = b"".join(value.numpy().tobytes() for value in module.state_dict().values())
-    mark = hashlib.sha256(f"{build_vision.RECIPE} {export.OPSET} ".encode() + weights).hexdigest()[:16]
-    target = folder / f"onnx-{mark}" / "model.onnx"
-    words = target.with_suffix(".parity.txt")
-    if not (target.is_file() and words.is_file()):
-        target.parent.mkdir(exist_ok=True)
-        words.write_text(str(export.exported(module, efficientnet.SIDE, target)))
-    return target, words.read_text()
 
 
 def share(options: Mapping[str, Any]) -> float:

@@ -7,6 +7,7 @@ Needs the extra `gpu` (torch, onnx, onnxscript); who only runs what was built do
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import logging
 import shutil
 import tempfile
@@ -18,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from engines.building import building
 from streamsvc.errors import ModelMissing, WorkerError
 
 OPSET = 18  # what torch's exporter writes natively; every other number is a conversion of that
@@ -83,6 +85,23 @@ def exported(module: Any, side: int, target: Path, *, half: bool = False, tolera
         return parity
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def kept(folder: Path, module: Any, side: int) -> tuple[Path, str]:
+    """The module's ONNX file below `folder`, made once for these weights, and its parity in words; files of other weights go.
+
+    Raises:
+        ModelMissing, WorkerError: of `exported`.
+    """
+    digest = hashlib.sha256(f"{OPSET} {side} ".encode())
+    for value in module.state_dict().values():
+        digest.update(value.numpy().tobytes())
+    target = folder / f"onnx-{digest.hexdigest()[:16]}"
+    file, words = target / "model.onnx", target / "model.parity.txt"
+    if not (file.is_file() and words.is_file()):
+        with building(target, "onnx-*", lambda: file.is_file() and words.is_file()) as scratch:
+            (scratch / words.name).write_text(str(exported(module, side, scratch / file.name)))
+    return file, words.read_text()
 
 
 @contextlib.contextmanager
@@ -163,8 +182,14 @@ def _in_half(module: Any) -> Any:
 
 
 def pooled(model: Any) -> Any:
-    """A vision tower of transformers (CLIPVisionModel, SiglipVisionModel) as a module of one tensor: pixels -> pooled (n, d)."""
+    """A vision tower of transformers as a module of one tensor: pixels -> pooled (n, d).
+
+    Args:
+        model: CLIPVisionModel or SiglipVisionModel; or CLIPModel or SiglipModel, whose vision tower and projection it takes.
+    """
     import torch
+
+    see = getattr(model, "get_image_features", model)
 
     class Pooled(torch.nn.Module):
         """The pooled output alone."""
@@ -174,6 +199,6 @@ def pooled(model: Any) -> Any:
             self.tower = model
 
         def forward(self, pixels: Any) -> Any:
-            return self.tower(pixel_values=pixels).pooler_output
+            return see(pixel_values=pixels).pooler_output
 
     return Pooled().eval()

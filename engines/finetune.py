@@ -1,10 +1,13 @@
-"""A LoRA adapter for a VLM from pictures with questions and answers, kept only if it is better on examples that it has not seen.
+"""A LoRA adapter for a model that sees, from pictures with texts, kept only if it is better on examples that it has not seen.
 
-    python -m engines.finetune MODEL_FOLDER EXAMPLES.jsonl ADAPTER_NAME [--steps 200] [--rank 8]
+    python -m engines.finetune MODEL_FOLDER EXAMPLES.jsonl ADAPTER_NAME [--steps 200] [--rank 8] [--batch N]
 
-A line of the file is {"picture": path, "question": str, "answer": str}; each fifth is held out. The loss is that of the answer's tokens
-(visual question answering), on the very sequence that the engine shows the model. The tower stays as it is: its visual tokens are shared
-by all sessions, so they are also computed once here.
+Each fifth line of the file is held out. The class of the model decides what is learnt:
+
+- A VLM (`vlm_model`): {"picture": path, "question": str, "answer": str}. The loss is that of the answer's tokens (visual question
+  answering), on the very sequence that the engine shows the model. The tower stays as it is: its visual tokens are shared by all
+  sessions, so they are also computed once here.
+- CLIP or SigLIP (`clip`): {"picture": path, "text": str}. The loss is the class's contrastive one; the vision tower learns (`contrast`).
 
 Source: E. Hu et al. 2021 (LoRA), through peft.
 """
@@ -20,8 +23,10 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
+from engines import clip
+from engines.contrast import Contrast, Pair
 from engines.vlm_adapters import named, quiet
 from engines.vlm_decoder import Decoder
 from engines.vlm_model import Layout, loaded
@@ -31,7 +36,6 @@ from streamsvc.errors import InvalidRequest
 
 HELD_OUT = 5  # each so-manieth example of a file
 MARGIN = 0.01  # share by which the held-out loss must fall at least: less is chance
-TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj"]  # of the language model's attention
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +49,7 @@ class Example:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What became of an adapter. Losses are of one answer's token, in nats.
+    """What became of an adapter. Losses in nats: of one answer's token, or of a pair.
 
     `before`, `after`: held-out loss without and with it. `first`, `last`: of the first and last tenth of the steps. `accepted`: whether it
     was kept, at `place`. `why`: in words.
@@ -60,52 +64,69 @@ class Verdict:
     place: Path | None
 
 
+class Lesson(Protocol):
+    """What a model is taught. `batch`: examples of a step, unless told otherwise; `targets`: pattern of the layers that get an adapter."""
+
+    batch: int
+
+    @property
+    def targets(self) -> str: ...  # noqa: D102
+
+    def rows(self, examples: Sequence[Any]) -> Sequence[Any]:
+        """Examples as the model takes them. Raises InvalidRequest: they are of another kind, or too few."""
+
+    def loss(self, rows: Sequence[Any]) -> Any:
+        """Of one step, a scalar; differentiable where the adapter is."""
+
+    def judged(self, rows: Sequence[Any]) -> float:
+        """The loss of all that is held out, the model as it is."""
+
+
 def trained(
     model: tuple[Any, Any, Any],
-    examples: Sequence[Example],
-    held_out: Sequence[Example],
+    examples: Sequence[Example | Pair],
+    held_out: Sequence[Example | Pair],
     place: Path,
     *,
     steps: int = 200,
     rank: int = 8,
     rate: float = 1e-3,
-    batch: int = 4,
+    batch: int | None = None,
     seed: int = 0,
 ) -> Verdict:
     """Train an adapter, and keep it at `place` if the held-out loss falls. What is there already must be beaten too.
 
     Args:
-        model: model, tokenizer and image processor (`vlm_model.loaded`). The model is left without an adapter.
+        model: model, tokenizer and image processor (`vlm_model.loaded`, `clip.loaded`). The model is left without an adapter.
         examples: to learn from.
         held_out: to judge by.
         place: the adapter's folder; it appears whole or not at all.
         steps: of training.
         rank: of the adapter's matrices.
         rate: of learning.
-        batch: examples of a step.
+        batch: examples of a step; None: as the lesson has it.
         seed: of chance.
 
     Raises:
-        InvalidRequest: there is nothing to learn from or to judge by.
+        InvalidRequest: there is nothing to learn from or to judge by, or it is not for such a model.
     """
     import peft
     import torch
 
     if not examples or not held_out:
         raise InvalidRequest("training wants examples to learn from and others to judge by")
-    whole, tokenizer, processor = model
-    lesson = _Lesson(whole, Layout(whole.config, tokenizer), Tower(whole, processor))
-    learnt, unseen = lesson.pieces(examples), lesson.pieces(held_out)
-    before = lesson.loss(unseen)
+    whole = model[0]
+    lesson: Lesson = Contrast(*model) if hasattr(whole, "logit_scale") else Answers(*model)
+    learnt, unseen = lesson.rows(examples), lesson.rows(held_out)
+    before = lesson.judged(unseen)
     rival = _rival(whole, place, lesson, unseen) if place.is_dir() else before
     torch.manual_seed(seed)
-    language = "text_model" if hasattr(whole.model, "text_model") else "language_model"
-    config = peft.LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=rf".*\.{language}\..*\.({'|'.join(TARGETS)})")
+    config = peft.LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=lesson.targets)
     with quiet():
         adapted = peft.get_peft_model(whole, config)
     try:
-        losses = _learn(adapted, lesson, learnt, steps=steps, rate=rate, batch=batch)
-        after = lesson.loss(unseen)
+        losses = _learn(adapted, lesson, learnt, steps=steps, rate=rate, batch=batch or lesson.batch)
+        after = lesson.judged(unseen)
         goal = min(before, rival) * (1 - MARGIN)
         accepted = math.isfinite(after) and after <= goal
         if accepted:
@@ -119,18 +140,28 @@ def trained(
     return Verdict(before, after, *ends, accepted, why, place if accepted else None)
 
 
-class _Lesson:
-    """Examples as the engine would show them, and the loss of their answers."""
+class Answers:
+    """Examples as the engine would show them to a VLM, and the loss of their answers."""
 
-    def __init__(self, model: Any, layout: Layout, tower: Tower) -> None:
-        self._model, self._layout, self._tower = model, layout, tower
+    batch = 4
+
+    def __init__(self, model: Any, tokenizer: Any, processor: Any) -> None:
+        self._model, self._layout, self._tower = model, Layout(model.config, tokenizer), Tower(model, processor)
         self._decoder = Decoder(model)
 
-    def pieces(self, examples: Sequence[Example]) -> list[tuple[Piece, ...]]:
+    @property
+    def targets(self) -> str:
+        """Attention of the language model."""
+        language = "text_model" if hasattr(self._model.model, "text_model") else "language_model"
+        return rf".*\.{language}\..*\.(q_proj|k_proj|v_proj|o_proj)"
+
+    def rows(self, examples: Sequence[Any]) -> list[tuple[Piece, ...]]:
         """Each example's sequence; the last piece is the answer with the token that ends it."""
         layout = self._layout
         rows: list[tuple[Piece, ...]] = []
         for number, example in enumerate(examples):
+            if not isinstance(example, Example):
+                raise InvalidRequest('this model learns from answers: {"picture": path, "question": str, "answer": str}')
             (sight,) = self._tower.see([example.picture])
             answer = Piece((*layout.text(example.answer), min(layout.ends)))
             rows.append((layout.head, layout.shown(0.0, Picture(f"{number}", *sight)), layout.question(example.question), answer))
@@ -146,16 +177,22 @@ class _Lesson:
         wanted = torch.tensor(pieces[-1].ids, device=out.logits.device)
         return torch.nn.functional.cross_entropy(out.logits[0, :-1].float(), wanted)
 
-    def loss(self, rows: Sequence[tuple[Piece, ...]]) -> float:
+    def loss(self, rows: Sequence[tuple[Piece, ...]]) -> Any:
+        """Mean over examples."""
+        import torch
+
+        return torch.stack([self.one(row) for row in rows]).mean()
+
+    def judged(self, rows: Sequence[tuple[Piece, ...]]) -> float:
         """Mean over examples."""
         import torch
 
         self._model.eval()
         with torch.no_grad():
-            return float(sum(self.one(row) for row in rows) / len(rows))
+            return float(self.loss(rows))
 
 
-def _learn(adapted: Any, lesson: _Lesson, rows: Sequence[tuple[Piece, ...]], *, steps: int, rate: float, batch: int) -> list[float]:
+def _learn(adapted: Any, lesson: Lesson, rows: Sequence[Any], *, steps: int, rate: float, batch: int) -> list[float]:
     """Train; the loss of each step."""
     import torch
 
@@ -165,7 +202,7 @@ def _learn(adapted: Any, lesson: _Lesson, rows: Sequence[tuple[Piece, ...]], *, 
     losses = []
     for _ in range(steps):
         chosen = [rows[n] for n in torch.randperm(len(rows))[:batch].tolist()]
-        loss: Any = torch.stack([lesson.one(row) for row in chosen]).mean()
+        loss = lesson.loss(chosen)
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(weights, 1.0)
@@ -174,14 +211,14 @@ def _learn(adapted: Any, lesson: _Lesson, rows: Sequence[tuple[Piece, ...]], *, 
     return losses
 
 
-def _rival(model: Any, place: Path, lesson: _Lesson, unseen: Sequence[tuple[Piece, ...]]) -> float:
+def _rival(model: Any, place: Path, lesson: Lesson, unseen: Sequence[Any]) -> float:
     """Held-out loss of the adapter that is there already."""
     import peft
 
     with quiet():
         adapted = peft.PeftModel.from_pretrained(model, str(place))
     try:
-        return lesson.loss(unseen)
+        return lesson.judged(unseen)
     finally:
         adapted.unload()
 
@@ -198,20 +235,21 @@ def _keep(adapted: Any, place: Path) -> None:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-def read(path: Path) -> tuple[list[Example], list[Example]]:
-    """Examples of a file to learn from, and those held out. Pictures' paths are relative to the file.
+def read(path: Path) -> tuple[list[Example | Pair], list[Example | Pair]]:
+    """Examples of a file to learn from, and those held out: a line with "text" is a pair. Pictures' paths are relative to the file.
 
     Raises:
         InvalidRequest: a line is none.
     """
     from PIL import Image
 
-    rows: list[Example] = []
+    rows: list[Example | Pair] = []
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
         try:
             row = json.loads(line)
-            with Image.open(path.parent / row["picture"]) as picture:
-                rows.append(Example(picture.convert("RGB"), str(row["question"]), str(row["answer"])))
+            with Image.open(path.parent / row["picture"]) as opened:
+                picture = opened.convert("RGB")
+            rows.append(Pair(picture, str(row["text"])) if "text" in row else Example(picture, str(row["question"]), str(row["answer"])))
         except (ValueError, KeyError, TypeError, OSError) as error:
             raise InvalidRequest(f"{path.name}, line {number}: no example ({type(error).__name__})") from None
     return [row for n, row in enumerate(rows) if n % HELD_OUT], rows[::HELD_OUT]
@@ -226,10 +264,12 @@ def main() -> int:
     parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--rank", type=int, default=8)
     parser.add_argument("--rate", type=float, default=1e-3)
+    parser.add_argument("--batch", type=int)
     parser.add_argument("--device", default="cpu")
     asked = parser.parse_args()
     place = named(asked.model.parent / "adapters", asked.name)
-    verdict = trained(loaded(asked.model, asked.device), *read(asked.examples), place, steps=asked.steps, rank=asked.rank, rate=asked.rate)
+    model = (clip.loaded if clip.fits(asked.model) else loaded)(asked.model, asked.device)
+    verdict = trained(model, *read(asked.examples), place, steps=asked.steps, rank=asked.rank, rate=asked.rate, batch=asked.batch)
     print(verdict.why)
     return 0 if verdict.accepted else 1
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 
 from engines import bench_vision
-from engines.bench_vision import Report, Row, as_json, measured, onnx_of, plot, share, table
+from engines.bench_vision import Report, Row, as_json, measured, plot, share, table
 from streamsvc.config import Models, See
 from streamsvc.errors import ModelMissing
 
@@ -57,27 +56,6 @@ def test_the_plot_draws_a_line_for_each_runtime_that_ran_in_both_panels() -> Non
 
 def test_a_name_is_no_markup_in_the_plot() -> None:
     ElementTree.fromstring(plot(Report("a <b> & c", "", "", ROWS, 0.0)))
-
-
-class Tiny(torch.nn.Module):
-    """As wide as the real one looks, and fast."""
-
-    def __init__(self, seed: int) -> None:
-        super().__init__()
-        torch.manual_seed(seed)
-        self.filters = torch.nn.Conv2d(3, 4, 16, stride=16)
-
-    def forward(self, pixels: Any) -> Any:
-        return self.filters(pixels).mean((2, 3))
-
-
-def test_an_onnx_file_is_made_once_for_the_same_weights(tmp_path: Path) -> None:
-    path, words = onnx_of(tmp_path, Tiny(0))
-    made = path.stat().st_mtime_ns
-    assert words.startswith("opset 18, 36 pictures")
-    assert onnx_of(tmp_path, Tiny(0)) == (path, words)
-    assert path.stat().st_mtime_ns == made
-    assert onnx_of(tmp_path, Tiny(1))[0] != path
 
 
 def test_without_the_weights_it_says_how_to_get_them(tmp_path: Path) -> None:

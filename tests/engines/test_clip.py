@@ -1,131 +1,163 @@
-"""The towers of the real classes, tiny and random: the numbers of the whole model's own forward pass, under the see role's contract."""
+"""The towers of the real classes, tiny and random, held against the whole model's own forward pass."""
 
 from __future__ import annotations
 
-import io
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
-
-from engines import Engine, clip
-from engines.vision import opened
-from streamsvc.config import See
-from streamsvc.encode import look
-from streamsvc.errors import ModelMissing, WorkerError
-from streamsvc.types import Keyframe, VideoFrame
-from streamsvc.worker import Local
 
 torch = pytest.importorskip("torch", reason="the towers need the extra `gpu`")
-transformers = pytest.importorskip("transformers", reason="the towers need the extra `gpu`")
 
-WORDS = ["<pad>", "</s>", "<unk>", "a", "photo", "of", "cat", "dog", "red", "car", "."]
+from engines import build_vision, clip  # noqa: E402
+from engines.clip import COMMON, Matcher, Towers  # noqa: E402
+from streamsvc.errors import ModelMissing  # noqa: E402
+from tests.engines.tiny_clip import picture, save, whole  # noqa: E402
+
 LABELS = ["cat", "dog", "car"]
-
-
-def jpeg(seed: int) -> Any:
-    buffer = io.BytesIO()
-    pixels = np.random.default_rng(seed).integers(0, 255, (12, 16, 3), np.uint8)
-    Image.fromarray(pixels).resize((64, 48)).save(buffer, "PNG")
-    return np.frombuffer(buffer.getvalue(), np.uint8)
+TOLD = ["a red car", "a dog"]
 
 
 @pytest.fixture(scope="module", params=["clip", "siglip"])
 def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from tokenizers import Tokenizer, models, pre_tokenizers, processors
-
-    place = tmp_path_factory.mktemp(request.param)
-    small = {"hidden_size": 32, "intermediate_size": 48, "num_attention_heads": 2, "num_hidden_layers": 2}
-    text = {**small, "vocab_size": len(WORDS), "max_position_embeddings": 12, "pad_token_id": 0, "eos_token_id": 1, "bos_token_id": 1}
-    vision = {**small, "image_size": 32, "patch_size": 8}
-    torch.manual_seed(3)
-    if request.param == "clip":
-        config = transformers.CLIPConfig(text_config={**text, "projection_dim": 24}, vision_config=vision, projection_dim=24)
-        model, processor = transformers.CLIPModel(config), transformers.CLIPImageProcessor
-    else:
-        config = transformers.SiglipConfig(text_config={**text, "projection_size": 32}, vision_config=vision)
-        model, processor = transformers.SiglipModel(config), transformers.SiglipImageProcessor
-        model.logit_bias.data.fill_(-0.3)
-    model.logit_scale.data.fill_(2.0)
-    model.save_pretrained(place)
-    size = {"shortest_edge": 32} if request.param == "clip" else {"height": 32, "width": 32}
-    processor(size=size, crop_size={"height": 32, "width": 32}).save_pretrained(place)
-    bare = Tokenizer(models.WordLevel({word: n for n, word in enumerate(WORDS)}, unk_token="<unk>"))
-    bare.pre_tokenizer = pre_tokenizers.Whitespace()
-    bare.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
-    fast = transformers.PreTrainedTokenizerFast(tokenizer_object=bare, pad_token="<pad>", eos_token="</s>", unk_token="<unk>")
-    fast.save_pretrained(place)
+    place = save(request.param, tmp_path_factory.mktemp("models") / request.param)
+    (place.parent / "labels.txt").write_text("\n".join([*LABELS, "", "cat"]))
     return place
 
 
-def engine(folder: Path, **options: Any) -> Engine:
-    return clip.load({"models": str(folder.parent), "encoder": folder.name, "labels": LABELS, "tag_threshold": 0.0, **options})
+@pytest.fixture
+def by(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Fixes the runtime, which is else chosen by its speed: OpenVINO may compute in bfloat16."""
+
+    def fix(runtime: str) -> None:
+        make, choice = build_vision.RUNTIMES[runtime], build_vision.Choice(runtime, {})
+        monkeypatch.setattr(build_vision, "encoder", lambda source: (make(source), choice))
+
+    return fix
 
 
-def run(made: Engine, op: str, *payloads: dict[str, Any]) -> list[Any]:
-    return list(made.ops[op].run(list(payloads)))  # type: ignore[arg-type]
+def matcher(folder: Path, **options: Any) -> Matcher:
+    labels = folder.parent / "labels.txt"
+    return Matcher({"models": str(folder.parent), "clip": folder.name, "labels": str(labels), "tag_threshold": 0.0, **options})
 
 
-def whole(folder: Path, texts: list[str], picture: Any) -> Any:
-    """The whole model's own forward pass: logits of each text for one picture, shape (n,)."""
-    model = transformers.AutoModel.from_pretrained(folder).eval()
-    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
-    siglip = hasattr(model, "logit_bias")
-    coded = tokenizer(texts, padding="max_length" if siglip else True, truncation=True, max_length=12, return_tensors="pt")
-    pixels = transformers.AutoImageProcessor.from_pretrained(folder)(images=[picture], return_tensors="pt")["pixel_values"]
-    asked = {"input_ids": coded["input_ids"], "pixel_values": pixels}
-    with torch.inference_mode():
-        return model(**(asked if siglip else {**asked, "attention_mask": coded["attention_mask"]})).logits_per_image[0].numpy()
+def wanted(folder: Path, shown: Any) -> list[float]:
+    """The probability of each label by the whole model's logits."""
+    logits = whole(folder, [clip.PROMPT.format(label) for label in LABELS], shown).astype(np.float64)
+    if folder.name == "siglip":
+        return list((1 / (1 + np.exp(-logits))).tolist())
+    powers = np.exp(logits)
+    return list((powers / (powers.sum() + np.exp(whole(folder, list(COMMON), shown).astype(np.float64)).sum())).tolist())
 
 
-def test_tags_are_the_whole_models_own_probabilities(folder: Path) -> None:
-    (seen,) = run(engine(folder), "look", {"jpeg": jpeg(1)})
-    logits = whole(folder, [clip.PROMPT.format(label) for label in LABELS], opened(jpeg(1)))
-    wanted = 1 / (1 + np.exp(-logits)) if "siglip" in folder.name else np.exp(logits) / np.exp(logits).sum()
-    assert dict(zip(seen["tags"], seen["tag_scores"], strict=True)) == pytest.approx(
-        dict(zip(LABELS, wanted.tolist(), strict=True)), abs=1.1e-3
-    )
-    assert seen["tag_scores"] == sorted(seen["tag_scores"], reverse=True)
+def test_tags_are_the_whole_models_own_probabilities_and_those_of_no_other_label_or_picture(folder: Path, by: Any) -> None:
+    by("onnxruntime")
+    matches = matcher(folder).look([picture(1), picture(2)])
+    for match, shown, other in zip(matches, (picture(1), picture(2)), (picture(2), picture(1)), strict=True):
+        right = wanted(folder, shown)
+        told = dict(match.tags)
+        assert [told[label] for label in LABELS] == pytest.approx(right, rel=1e-4)
+        assert [told[label] for label in LABELS[1:] + LABELS[:1]] != pytest.approx(right, rel=1e-3), "labels shifted by one would show"
+        assert [told[label] for label in LABELS] != pytest.approx(wanted(folder, other), rel=1e-3), "swapped pictures would show"
+        assert [score for _, score in match.tags] == sorted(told.values(), reverse=True)
 
 
-def test_a_sentence_and_a_picture_are_as_near_as_the_whole_model_says(folder: Path) -> None:
-    made = engine(folder)
-    (seen,), (told,) = run(made, "look", {"jpeg": jpeg(2)}), run(made, "texts", {"texts": ["a red car", "a dog"]})
-    assert np.linalg.norm(told["vectors"], axis=1) == pytest.approx(1.0, abs=1e-5)
-    bias = -0.3 if "siglip" in folder.name else 0.0
-    cosines = (whole(folder, ["a red car", "a dog"], opened(jpeg(2))) - bias) / np.exp(2.0)
-    assert told["vectors"] @ seen["embedding"] == pytest.approx(cosines, abs=1e-4)
+def test_a_text_stands_out_by_so_many_deviations_as_the_whole_models_cosines_say(folder: Path, by: Any) -> None:
+    by("onnxruntime")
+    made = matcher(folder)
+    matches = made.look([picture(1), picture(2)])
+    found = np.array([made.texts(TOLD) @ match.vector for match in matches])
+    for row, other, shown in zip(found, found[::-1], (picture(1), picture(2)), strict=True):
+        low, middle, high = np.quantile(whole(folder, list(COMMON), shown), (0.25, 0.5, 0.75))
+        right = (whole(folder, TOLD, shown) - middle) / ((high - low) / 1.349)  # logits are cosines but for a factor and an addend
+        assert row == pytest.approx(right, abs=2e-3)
+        assert other != pytest.approx(right, abs=2e-2), "swapped pictures would show"
+        assert row[::-1] != pytest.approx(right, abs=2e-2), "and swapped texts"
 
 
-def test_another_picture_has_another_vector_and_a_batch_changes_none(folder: Path) -> None:
-    made = engine(folder)
-    together = run(made, "look", {"jpeg": jpeg(1)}, {"jpeg": jpeg(2)})
-    alone = [run(made, "look", {"jpeg": jpeg(seed)})[0] for seed in (1, 2)]
+@pytest.mark.parametrize(("runtime", "least"), [("onnxruntime", 1 - 1e-8), ("openvino", build_vision.ALIKE)])
+def test_the_compiled_tower_gives_the_vectors_of_torch(folder: Path, by: Any, runtime: str, least: float) -> None:
+    by(runtime)
+    compiled, plain = Towers(folder, "cpu"), Towers(folder, "cpu:0")  # "cpu:0" is the same device by a name that is not compiled for
+    assert (compiled.runtime, plain.runtime) == (runtime, "torch, cpu:0")
+    shown = [picture(seed) for seed in range(5)]
+    one, other = compiled.pictures(shown), plain.pictures(shown)
+    assert build_vision.cosine(one, other) >= least
+    assert build_vision.cosine(one, np.roll(other, 1, axis=0)) < build_vision.cosine(one, other) - 1e-4
+    if runtime == "onnxruntime":
+        assert np.abs(one - other).max() < 1e-4
+
+
+def test_the_runtime_is_chosen_as_for_the_other_vision_models(folder: Path) -> None:
+    assert matcher(folder).describe in (f"{folder.name} (onnxruntime)", f"{folder.name} (openvino)")
+    assert [path.name for path in folder.glob("onnx-*/model.runtime.json")] == ["model.runtime.json"]
+
+
+def test_a_batch_changes_no_vector_and_none_of_nothing_is_asked(folder: Path, by: Any) -> None:
+    by("onnxruntime")
+    made = matcher(folder)
+    together, alone = made.look([picture(1), picture(2)]), [*made.look([picture(1)]), *made.look([picture(2)])]
     for one, other in zip(together, alone, strict=True):
-        assert one["embedding"] == pytest.approx(other["embedding"], abs=1e-5)
-    assert np.abs(together[0]["embedding"] - together[1]["embedding"]).max() > 1e-3
+        assert one.vector == pytest.approx(other.vector, abs=2e-3)
+    assert made.look([]) == []
 
 
-def test_a_picture_that_cannot_be_read_fails_alone_and_a_blank_one_claims_nothing(folder: Path) -> None:
-    buffer = io.BytesIO()
-    Image.new("RGB", (64, 48)).save(buffer, "PNG")
-    black = np.frombuffer(buffer.getvalue(), np.uint8)
-    bad, blank, good = run(engine(folder), "look", {"jpeg": np.zeros(9, np.uint8)}, {"jpeg": black}, {"jpeg": jpeg(1)})
-    assert isinstance(bad, WorkerError)
-    assert (blank["blank"], blank["tags"]) == (True, [])
-    assert len(good["tags"]) == len(LABELS)
+def test_a_vector_fits_into_sixteen_bits(folder: Path, by: Any) -> None:
+    by("onnxruntime")
+    made = matcher(folder)
+    (match,) = made.look([picture(1)])
+    exact, short = made.texts(TOLD) @ match.vector, made.texts(TOLD).astype(np.float16) @ match.vector.astype(np.float16)
+    assert short.astype(np.float32) == pytest.approx(exact, abs=0.1)
 
 
-async def test_the_see_role_is_served_as_by_the_other_engine(folder: Path) -> None:
-    frame = VideoFrame("s", "main", 1.0, 0.0, None, 64, 48)
-    keyframe = Keyframe("s", "main", 1.0, 0.0, frame, "scene")
-    sight = await look(keyframe, jpeg(1).tobytes(), Local(engine(folder)), See(), deadline_in_s=60)
-    assert {tag.label for tag in sight.tags} == set(LABELS)
-    assert np.linalg.norm(sight.embedding) == pytest.approx(1.0, abs=1e-5)
+def test_a_label_is_no_rival_of_itself_and_the_threshold_holds(folder: Path, by: Any) -> None:
+    by("onnxruntime")
+    own = folder.parent / "own.txt"
+    own.write_text("Kitchen\nmap\n")
+    assert len(matcher(folder, labels=str(own))._rivals) == len(COMMON) - 2
+    assert matcher(folder, tag_threshold=1.0).look([picture(1)])[0].tags == ()
+    assert matcher(folder, labels=None).look([picture(1)])[0].tags == ()
 
 
-def test_a_model_that_is_not_there_is_told_by_name(tmp_path: Path) -> None:
+def test_the_texts_of_a_start_are_embedded_once_for_a_model_and_its_labels(
+    folder: Path, by: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    by("onnxruntime")
+    before = matcher(folder).look([picture(1)])[0]
+    asked: list[Any] = []
+    monkeypatch.setattr(clip, "text_features", lambda model, tokenizer, texts: asked.append(texts) or torch.ones(len(texts), 4))
+    assert matcher(folder).look([picture(1)])[0].tags == before.tags
+    assert asked == []
+    with pytest.raises(ValueError):  # other labels: they are asked for, and the stand-in's vectors do not fit
+        matcher(folder, labels=str(_file(tmp_path, "red\n"))).look([picture(1)])
+    assert clip.PROMPT.format("red") in asked[-1]
+
+
+def _file(folder: Path, text: str) -> Path:
+    (folder / "own.txt").write_text(text)
+    return folder / "own.txt"
+
+
+def test_what_is_not_there_or_does_not_fit_is_told_by_name(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(ModelMissing, match="absent"):
-        clip.load({"models": str(tmp_path), "encoder": "absent"})
+        Matcher({"models": str(tmp_path), "clip": "absent"})
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "config.json").write_text('{"model_type": "bert"}')
+    with pytest.raises(ModelMissing, match="neither CLIP nor SigLIP"):
+        Matcher({"models": str(tmp_path), "clip": "other"})
+    for name in ("absent", "../absent"):
+        with pytest.raises(ModelMissing, match="adapter"):
+            matcher(folder, clip_adapter=name)
+    for labels in (tmp_path / "absent.txt", _file(tmp_path, "\n\n")):
+        with pytest.raises(ModelMissing, match=labels.name):
+            matcher(folder, labels=str(labels))
+
+
+def test_the_tower_can_be_built_ahead(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(sys, "argv", ["clip", str(folder.parent), folder.name])
+    clip.main()
+    assert capsys.readouterr().out.startswith(f"{folder.name}: o")
+    assert list(folder.glob("onnx-*/model.onnx"))

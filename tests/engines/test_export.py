@@ -13,7 +13,7 @@ import torch
 from transformers import CLIPVisionConfig, CLIPVisionModel, SiglipVisionConfig, SiglipVisionModel
 
 from engines import export
-from engines.export import INPUT, OPSET, OUTPUT, exported, pooled
+from engines.export import INPUT, OPSET, OUTPUT, exported, kept, pooled
 from streamsvc.errors import WorkerError
 
 SIDE = 32
@@ -37,9 +37,9 @@ def tower(kind: str) -> Any:
 class Tiny(torch.nn.Module):
     """A convolution and a mean."""
 
-    def __init__(self) -> None:
+    def __init__(self, seed: int = 0) -> None:
         super().__init__()
-        torch.manual_seed(0)
+        torch.manual_seed(seed)
         self.filters = torch.nn.Conv2d(3, 8, 3)
 
     def forward(self, pixels: Any) -> Any:
@@ -116,6 +116,17 @@ def test_a_file_of_a_fixed_batch_is_no_export(tmp_path: Path) -> None:
     onnx.save(model, str(path))
     with pytest.raises(WorkerError):
         export._checked(onnx, path)
+
+
+def test_a_file_is_made_once_for_the_same_weights_and_goes_when_there_are_others(tmp_path: Path) -> None:
+    path, words = kept(tmp_path, Tiny(0), SIDE)
+    made = path.stat().st_mtime_ns
+    assert words.startswith("opset 18, 36 pictures")
+    assert kept(tmp_path, Tiny(0), SIDE) == (path, words)
+    assert path.stat().st_mtime_ns == made
+    other, _ = kept(tmp_path, Tiny(1), SIDE)
+    assert other != path
+    assert list(tmp_path.iterdir()) == [other.parent]
 
 
 def test_a_parity_is_told_in_figures() -> None:

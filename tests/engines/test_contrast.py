@@ -1,0 +1,98 @@
+"""The losses are those of transformers' own classes, and what cannot be told apart is refused."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="the towers need the extra `gpu`")
+
+from engines import clip  # noqa: E402
+from engines.contrast import Contrast, Pair  # noqa: E402
+from engines.finetune import Example  # noqa: E402
+from streamsvc.errors import InvalidRequest  # noqa: E402
+from tests.engines.tiny_clip import LONGEST, picture, save  # noqa: E402
+
+TEXTS = ["a red car", "a dog", "a cat", "a map"]
+PAIRS = [Pair(picture(seed), text) for seed, text in enumerate(TEXTS)]
+
+
+@pytest.fixture(scope="module", params=["clip", "siglip"])
+def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    return clip.loaded(save(request.param, tmp_path_factory.mktemp("models") / request.param), "cpu")
+
+
+def own(model: Any, pairs: list[Pair]) -> float:
+    """The loss as the class itself computes it."""
+    whole, tokenizer, processor = model
+    siglip = hasattr(whole, "logit_bias")
+    texts = [pair.text for pair in pairs]
+    coded = tokenizer(texts, padding="max_length" if siglip else True, truncation=True, max_length=LONGEST, return_tensors="pt")
+    pixels = processor(images=[pair.picture for pair in pairs], return_tensors="pt")["pixel_values"]
+    with torch.no_grad():
+        return float(whole(input_ids=coded["input_ids"], pixel_values=pixels, return_loss=True).loss)
+
+
+def test_the_loss_is_that_of_the_class_itself(model: Any) -> None:
+    lesson = Contrast(*model)
+    assert float(lesson.loss(lesson.rows(PAIRS))) == pytest.approx(own(model, PAIRS), rel=1e-5)
+
+
+def test_swapped_pictures_and_texts_shifted_by_one_have_another_loss(model: Any) -> None:
+    lesson = Contrast(*model)
+    right = float(lesson.loss(lesson.rows(PAIRS)))
+    swapped = [Pair(PAIRS[1].picture, TEXTS[0]), Pair(PAIRS[0].picture, TEXTS[1]), *PAIRS[2:]]
+    shifted = [Pair(pair.picture, text) for pair, text in zip(PAIRS, TEXTS[1:] + TEXTS[:1], strict=True)]
+    for wrong in (swapped, shifted):
+        assert abs(float(lesson.loss(lesson.rows(wrong))) - right) > 1e-4 * right
+        assert float(lesson.loss(lesson.rows(wrong))) == pytest.approx(own(model, wrong), rel=1e-5)
+
+
+def test_two_pictures_of_the_same_text_are_no_rivals(model: Any) -> None:
+    lesson = Contrast(*model)
+    rows = lesson.rows([*PAIRS[:2], Pair(picture(9), TEXTS[0])])
+    logits = _logits(model, rows)
+    if hasattr(model[0], "logit_bias"):
+        signs = np.array([[1, -1, 1], [-1, 1, -1], [1, -1, 1]])
+        expected = np.log1p(np.exp(-signs * logits)).sum(axis=1).mean()
+    else:
+        wanted = np.array([[0.5, 0, 0.5], [0, 1, 0], [0.5, 0, 0.5]])
+        shares = [way - np.log(np.exp(way).sum(axis=1, keepdims=True)) for way in (logits, logits.T)]
+        expected = sum(-(wanted * share).sum(axis=1).mean() for share in shares) / 2
+    assert float(lesson.loss(rows)) == pytest.approx(expected, rel=1e-5)
+
+
+def _logits(model: Any, rows: Any) -> Any:
+    whole = model[0]
+    with torch.no_grad():
+        seen = whole.get_image_features(pixel_values=torch.stack([row.pixels for row in rows])).pooler_output.numpy()
+    seen = seen / np.linalg.norm(seen, axis=1, keepdims=True)
+    bias = float(whole.logit_bias) if hasattr(whole, "logit_bias") else 0.0
+    return seen @ np.stack([row.vector.numpy() for row in rows]).T * np.exp(2.0) + bias
+
+
+def test_all_that_is_held_out_is_judged_and_no_pair_alone(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Contrast, "batch", 3)
+    lesson = Contrast(*model)
+    rows = lesson.rows([*PAIRS, *(Pair(picture(seed), f"a {word}") for seed, word in ((7, "drawing"), (8, "diagram"), (9, "kitchen")))])
+    with torch.no_grad():
+        first, rest = float(lesson.loss(rows[:3])), float(lesson.loss(rows[3:]))
+    assert lesson.judged(rows) == pytest.approx((3 * first + 4 * rest) / 7, rel=1e-5)
+    assert lesson.judged(rows[:4]) == pytest.approx(float(lesson.loss(rows[:4]).detach()), rel=1e-5)
+
+
+def test_what_is_no_pair_and_pairs_of_one_text_are_refused(model: Any) -> None:
+    lesson = Contrast(*model)
+    with pytest.raises(InvalidRequest, match='"text"'):
+        lesson.rows([Example(picture(1), "what?", "a dog")])
+    with pytest.raises(InvalidRequest, match="told apart"):
+        lesson.rows([PAIRS[0], PAIRS[0]])
+
+
+def test_only_the_attention_of_the_vision_tower_is_trained(model: Any) -> None:
+    names = [name for name, _ in model[0].named_modules() if re.fullmatch(Contrast.targets, name)]
+    assert len(names) == 8  # two layers of four
+    assert all(name.startswith("vision_model.encoder.layers.") for name in names)
