@@ -1,5 +1,8 @@
 """Sight on a CPU: one op, `look`, gives tags, boxes and an embedding of a JPEG; with `ocr` also the op `read`.
 
+With `clip` it also gives a vector by which a sentence finds the picture, and tags of its own labels (`engines.clip`); the op `texts` gives
+the sentences' vectors.
+
 Tagger: EfficientNet-Lite3 (ImageNet, TFLite); detector: SSD-MobileNet-v2 (COCO, TensorFlow's frozen graph). OpenVINO reads
 both files as they are. Measured at one thread: tagger 10 ms a view, detector 19 ms (engines/README.md).
 """
@@ -7,9 +10,9 @@ both files as they are. Measured at one thread: tagger 10 ms a view, detector 19
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +20,11 @@ from PIL import Image, ImageOps
 
 from engines import Engine, Op, Payload
 from engines.build_vision import compiled
+from engines.embed import answered
 from streamsvc.errors import ModelMissing, WorkerError
+
+if TYPE_CHECKING:
+    from engines.clip import Matcher
 
 TAGGER_SIDE, DETECTOR_SIDE = 280, 300  # pixels
 FLAT = 3.0  # gray levels: a picture with less deviation is a single colour
@@ -73,7 +80,8 @@ def load(options: Mapping[str, Any]) -> Engine:
     """Load the tagger and the detector, and OCR where options["ocr"].
 
     Args:
-        options: "models" (folder of all models), "tagger", "detector" (names), "tag_threshold", "box_threshold", "ocr".
+        options: "models" (folder of all models), "tagger", "detector" (names), "tag_threshold", "box_threshold", "ocr"; those of
+            `clip.Matcher`, where "clip" names a model.
 
     Raises:
         ModelMissing: a file is not there or cannot be read; the message names it.
@@ -81,15 +89,25 @@ def load(options: Mapping[str, Any]) -> Engine:
     folder = Path(str(options["models"]))
     tagger = str(options.get("tagger", "efficientnet-lite3"))
     detector = str(options.get("detector", "ssd-mobilenet-v2-coco"))
+    matcher = None
+    if options.get("clip"):
+        from engines import clip
+
+        matcher = clip.Matcher(options)
     eyes = Eyes(
         Tagger(needed(folder / tagger / "efficientnet_lite3.tflite"), needed(folder / tagger / "efficientnet_labels.txt")),
         Detector(needed(folder / detector / "frozen_inference_graph.pb")),
         float(options.get("tag_threshold", 0.4)),
         float(options.get("box_threshold", 0.4)),
+        matcher,
     )
     # No batches: on one core they gain nothing (engines/README.md), and the first of four sessions would wait for the last.
     ops: dict[str, Any] = {"look": Op(eyes.look)}
     describe = {"tagger": tagger, "detector": detector}
+    if matcher is not None:
+        texts = matcher.texts
+        ops = {"look": Op(eyes.look, batch=matcher.together), "texts": Op(lambda batch: [answered(texts, payload) for payload in batch])}
+        describe["clip"] = matcher.describe
     if options.get("ocr", True):
         from engines import ocr
 
@@ -162,33 +180,54 @@ class Detector:
 class Eyes:
     """The op `look`."""
 
-    def __init__(self, tagger: Tagger, detector: Detector, tag_threshold: float, box_threshold: float) -> None:
-        self._tagger, self._detector = tagger, detector
+    def __init__(
+        self, tagger: Tagger, detector: Detector, tag_threshold: float, box_threshold: float, matcher: Matcher | None = None
+    ) -> None:
+        self._tagger, self._detector, self._matcher = tagger, detector, matcher
         self._tag_threshold, self._box_threshold = tag_threshold, box_threshold
 
     def look(self, batch: list[Payload]) -> list[Payload | Exception]:
-        """{"jpeg": uint8 bytes} -> {"embedding", "tags", "tag_scores", "boxes", "box_scores", "corners" (n, 4), "blank"}."""
-        return [self._one(payload) for payload in batch]
+        """{"jpeg": uint8 bytes} -> {"embedding", "tags", "tag_scores", "boxes", "box_scores", "corners" (n, 4), "blank"}.
 
-    def _one(self, payload: Payload) -> Payload | Exception:
-        try:
-            picture = opened(payload["jpeg"])
-        except (OSError, ValueError, KeyError, Image.DecompressionBombError):
-            return WorkerError("the picture cannot be read", code="bad_picture")
-        blank = float(np.asarray(picture.convert("L").resize((64, 36))).std()) < FLAT
+        With a vision-text model also "clip", float32 (d + 1,), unless the picture is blank: see `clip.Match`.
+        """
+        results: list[Payload | Exception] = []
+        shown: dict[int, Image.Image] = {}  # place in the batch -> what a vision-text model is to look at
+        for place, payload in enumerate(batch):
+            try:
+                picture = opened(payload["jpeg"])
+            except (OSError, ValueError, KeyError, Image.DecompressionBombError):
+                results.append(WorkerError("the picture cannot be read", code="bad_picture"))
+                continue
+            blank = float(np.asarray(picture.convert("L").resize((64, 36))).std()) < FLAT
+            results.append(self._one(picture, blank))
+            if self._matcher is not None and not blank:
+                shown[place] = picture
+        if self._matcher is not None:
+            for place, match in zip(shown, self._matcher.look(list(shown.values())), strict=True):
+                result = results[place]
+                assert isinstance(result, dict)
+                tags = joined(list(zip(result["tags"], result["tag_scores"], strict=True)), match.tags)
+                results[place] = {**result, **_told(tags), "clip": match.vector}
+        return results
+
+    def _one(self, picture: Image.Image, blank: bool) -> Payload:
         scores, embedding = self._tagger.tags(picture)
         seen = [] if blank else self._detector.boxes(picture)
         boxes = [box for box in seen if box[1] >= self._box_threshold + (0.0 if box[0] in PLAIN else SMALL_THINGS)]
         tags = [] if blank else claims(scores, {label for label, score, _ in seen if score >= SEEN}, self._tag_threshold)
         return {
             "embedding": embedding.astype(np.float32),
-            "tags": [label for label, _ in tags],
-            "tag_scores": [round(score, 3) for _, score in tags],
+            **_told(tags),
             "boxes": [label for label, _, _ in boxes],
             "box_scores": [round(score, 3) for _, score, _ in boxes],
             "corners": np.array([box for *_, box in boxes], dtype=np.float32).reshape(-1, 4),
             "blank": blank,
         }
+
+
+def _told(tags: Sequence[tuple[str, float]]) -> Payload:
+    return {"tags": [label for label, _ in tags], "tag_scores": [round(score, 3) for _, score in tags]}
 
 
 def opened(jpeg: NDArray[np.uint8]) -> Image.Image:
@@ -217,6 +256,14 @@ def claims(scores: Mapping[str, float], seen: set[str], threshold: float) -> lis
         if score >= threshold and label not in SCREENS:
             kept.append((label, score))
     return sorted(kept, key=lambda tag: -tag[1])[:5]
+
+
+def joined(tags: Sequence[tuple[str, float]], more: Sequence[tuple[str, float]]) -> list[tuple[str, float]]:
+    """The tags of two models, best first; what both name counts as the surer of them says."""
+    best: dict[str, float] = {}
+    for label, score in (*tags, *more):
+        best[label] = max(score, best.get(label, 0.0))
+    return sorted(best.items(), key=lambda tag: -tag[1])
 
 
 def overlap(a: tuple[float, float, float, float], b: tuple[float, float, float, float]) -> float:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
@@ -131,3 +133,13 @@ def test_lines_are_what_was_said_read_and_seen_by_time_each_with_the_keyframe_sh
         ("sight", "blank picture", 6.0),
         ("speech", "Later on.", 6.0),
     ]
+
+
+def test_pictures_are_those_with_a_vector_each_with_its_own_named_or_not() -> None:
+    line = Timeline(shown=3)
+    for at, label in ((0.0, "dog"), (2.0, "cat"), (4.0, "")):
+        vector = np.full(2, at, np.float16)
+        line.add(replace(sight(at, label), clip=vector) if label else replace(sight(at, blank=True), blank=False, clip=vector))
+    line.add(sight(6.0))  # no vector
+    told = [(each.start, each.end, each.quote, each.frame, vector.tolist()) for each, vector in line.pictures()]
+    assert told == [(2.0, 4.0, "cat", 2.0, [2.0, 2.0]), (4.0, 6.0, "", 4.0, [4.0, 4.0])], "the oldest has gone with its picture"

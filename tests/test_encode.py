@@ -78,6 +78,16 @@ async def test_a_sight_carries_the_time_of_its_keyframe() -> None:
     assert sight.embedding.dtype == np.float32
 
 
+async def test_the_vector_of_a_vision_text_model_is_kept_in_sixteen_bits_where_there_is_one() -> None:
+    def clip(batch: list[Payload]) -> list[Payload | Exception]:
+        return [{**answer, "clip": np.array([0.25, -3.0], np.float32)} for answer in Eyes().look(batch) if isinstance(answer, dict)]
+
+    sight = await look(keyframe(3.0), b"jpeg", Local(Engine({"look": Op(clip)})), SETTINGS, deadline_in_s=1.0)
+    assert sight.clip is not None
+    assert (sight.clip.dtype, sight.clip.tolist()) == (np.float16, [0.25, -3.0])
+    assert (await look(keyframe(3.0), b"jpeg", Eyes().role(), SETTINGS, deadline_in_s=1.0)).clip is None
+
+
 async def test_text_is_read_once_and_only_where_it_changed() -> None:
     eyes, reader = Eyes(), Reader(SETTINGS)
     eyes.texts = ["A title of some length", "and one more line"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ import pytest
 
 from streamsvc import clock, retrieve
 from streamsvc.errors import ModelMissing, WorkerError
-from streamsvc.retrieve import Index
+from streamsvc.retrieve import Index, Picture
 from streamsvc.search import Hit
 from streamsvc.types import Evidence
 from tests.stage import Threadless
@@ -53,16 +53,16 @@ def said(*texts: str) -> list[Evidence]:
 class Searching:
     """An index with its task, on virtual time."""
 
-    def __init__(self, meanings: Meanings | None) -> None:
-        self.index = Index(meanings)
+    def __init__(self, meanings: Meanings | None, see: Meanings | None = None) -> None:
+        self.index = Index(meanings, see)
         self.tasks: list[asyncio.Task[None]] = []
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         self.tasks.append(asyncio.create_task(work))
         return self.tasks[-1]
 
-    async def __call__(self, lines: list[Evidence], query: str) -> list[Hit]:
-        return await self.index.search(lines, query, 10, self.spawn)
+    async def __call__(self, lines: list[Evidence], query: str, pictures: Sequence[Picture] = ()) -> list[Hit]:
+        return await self.index.search(lines, query, 10, self.spawn, pictures)
 
 
 def play(work: Coroutine[Any, Any, None]) -> None:
@@ -170,5 +170,52 @@ def test_the_embedding_can_be_cancelled_at_any_time() -> None:
                 await task
         assert [hit.text for hit in await search(lines, "cats")] == ["A cat sat there."]
         await asyncio.gather(*search.tasks, return_exceptions=True)
+
+    play(main())
+
+
+def shown(*vectors: tuple[float, float], name: str = "") -> list[Picture]:
+    """Pictures; of a text about animals each stands out by its vector's first number, of any other by its second."""
+    return [(Evidence(10.0 * n, 10.0 * n + 9, "sight", name, 10.0 * n), np.array(each, np.float16)) for n, each in enumerate(vectors)]
+
+
+def test_a_picture_is_found_by_a_sentence_and_not_the_one_beside_it() -> None:
+    async def main() -> None:
+        see = Meanings()
+        for vectors, frame in ((((6.0, 0.0), (0.0, 6.0)), 0.0), (((0.0, 6.0), (6.0, 0.0)), 10.0)):  # swapped: found swapped
+            search = Searching(None, see)
+            assert [hit.frame for hit in await search(said("It rains."), "feline", shown(*vectors))] == [frame]
+        assert see.asked[:2] == ["feline", "a photo of feline."]
+
+    play(main())
+
+
+def test_a_picture_with_a_vector_takes_the_place_of_the_line_that_tells_of_it() -> None:
+    async def main() -> None:
+        lines = [*said("It rains."), Evidence(0.0, 9.0, "sight", "cat", 0.0), Evidence(20.0, 29.0, "sight", "cat", 20.0)]
+        found = await Searching(None, Meanings())(lines, "cat", shown((6.0, 0.0), name="cat"))
+        assert [(hit.start, hit.text) for hit in found] == [(0.0, "cat"), (20.0, "cat")]
+
+    play(main())
+
+
+def test_pictures_are_found_by_their_labels_where_the_vision_text_model_cannot_be_asked() -> None:
+    async def main() -> None:
+        for see in (None, Meanings(error=WorkerError("died"))):
+            search = Searching(None, see)
+            assert [hit.text for hit in await search([], "cats", shown((0.0, 0.0), name="cat"))] == ["cat"]
+            assert await search([], "feline", shown((6.0, 0.0))) == []
+
+    play(main())
+
+
+def test_both_models_are_asked_at_once_and_neither_for_what_is_not_there() -> None:
+    async def main() -> None:
+        embed, see = Meanings(seconds=0.2), Meanings(seconds=0.2)
+        began = clock.now()
+        await Searching(embed, see)(said("It rains."), "feline", shown((6.0, 0.0)))
+        assert clock.now() - began == pytest.approx(0.4)  # two texts, one after the other, in each
+        assert await Searching(Meanings(error=AssertionError()), see)([], "feline", shown((6.0, 0.0))) != []
+        assert await Searching(None, Meanings(error=AssertionError()))(said("A cat sat there."), "cat") != []
 
     play(main())

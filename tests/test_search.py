@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
-from streamsvc.search import LONG, WEIGHT, passages, ranked, search
+from streamsvc.search import CERTAIN, CHANCE, LONG, UNNAMED, WEIGHT, passages, ranked, search
 from streamsvc.types import Evidence
 from streamsvc.words import terms
 
@@ -114,3 +115,50 @@ def test_a_picture_shown_again_at_once_is_one_document_and_kinds_do_not_mix() ->
 def test_a_hit_tells_the_keyframe_shown_then() -> None:
     line = Evidence(5.0, 6.0, "speech", "A stone-cutter.", frame=4.0)
     assert search([line], "stone")[0].frame == pytest.approx(4.0)
+
+
+def pictures(*names: str) -> list[Evidence]:
+    return [Evidence(10.0 * n, 10.0 * n + 10, "sight", name, 10.0 * n) for n, name in enumerate(names)]
+
+
+def standing(*deviations: float | None) -> NDArray[np.float32]:
+    return np.array([np.nan if each is None else each for each in deviations], np.float32)
+
+
+def test_a_picture_without_a_name_is_found_where_the_query_stands_out_and_nowhere_else() -> None:
+    found = search([*LINES, *pictures("", "", "")], "mountain lake", standing=standing(None, None, None, 1.0, 6.0, 2.9))
+    assert [(hit.kind, hit.text, hit.frame) for hit in found] == [("sight", UNNAMED, 10.0)]
+
+
+def test_by_chance_no_picture_is_found_and_a_certain_one_counts_as_much_as_equal_meaning() -> None:
+    assert search(pictures("", ""), "mountain lake", standing=standing(CHANCE, -9.0)) == []
+    (hit,) = search(pictures(""), "mountain lake", standing=standing(CERTAIN + 5))
+    assert hit.score == WEIGHT
+    (half,) = search(pictures(""), "mountain lake", standing=standing((CHANCE + CERTAIN) / 2))
+    assert half.score == WEIGHT / 2
+
+
+def test_pictures_that_follow_each_other_are_one_hit_with_the_best_of_them() -> None:
+    found = search(pictures("", "", "", "", ""), "mountain lake", standing=standing(4.2, 5.0, 4.1, 0.0, 4.5))
+    assert [(hit.start, hit.end, hit.frame) for hit in found] == [(0.0, 30.0, 10.0), (40.0, 50.0, 40.0)]
+
+
+def test_a_faint_picture_between_two_does_not_join_them() -> None:
+    found = search(pictures("", "", ""), "mountain lake", standing=standing(5.0, 3.2, 4.9))
+    assert [(hit.start, hit.end) for hit in found] == [(0.0, 10.0), (20.0, 30.0), (10.0, 20.0)]
+
+
+def test_lines_beside_pictures_are_never_joined_with_them() -> None:
+    documents = [Evidence(0.0, 5.0, "speech", "A cat sat there."), *pictures("cat", "cat")]
+    found = search(documents, "cat", standing=standing(None, 5.0, 5.0))
+    assert [(hit.kind, hit.start, hit.end) for hit in found] == [("sight", 0.0, 20.0), ("speech", 0.0, 5.0)]
+
+
+def test_of_pictures_with_the_name_that_was_asked_for_the_one_that_stands_out_comes_first() -> None:
+    found = search(pictures("cat", "dog", "cat"), "cat", standing=standing(0.0, 0.0, 5.0))
+    assert [hit.frame for hit in found] == [20.0, 0.0]
+
+
+def test_at_most_limit_stretches_of_pictures_come() -> None:
+    several = standing(5.0, 5.0, 0.0, 4.9, 0.0, 4.8)
+    assert [hit.start for hit in search(pictures(*[""] * 6), "mountain lake", limit=2, standing=several)] == [0.0, 30.0]

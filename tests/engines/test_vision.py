@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from engines.vision import claims, families, load, overlap
+from engines.clip import Match
+from engines.vision import Eyes, claims, families, joined, load, overlap
 from streamsvc.config import Models, See
 from streamsvc.errors import ModelMissing, WorkerError
 
@@ -58,6 +59,55 @@ def test_screens_and_what_the_detector_does_not_see_are_not_claimed() -> None:
     assert claims(scores, {"cat"}, 0.4) == [("espresso", 0.7), ("cat", 0.6)]
 
 
+class Colours:
+    """Stand-ins: a tagger and a detector that see a cup everywhere, and a matcher whose vector is the picture's colour."""
+
+    def __init__(self) -> None:
+        self.batches: list[int] = []
+
+    def tags(self, picture: Any) -> Any:
+        return {"cup": 0.6, "sea": 0.2}, np.ones(4, np.float32) / 2
+
+    def boxes(self, picture: Any) -> Any:
+        return [("cup", 0.9, (0.1, 0.2, 0.3, 0.4))]
+
+    def look(self, pictures: list[Any]) -> list[Match]:
+        self.batches.append(len(pictures))
+        return [Match(np.asarray(picture, np.float32).mean(axis=(0, 1)), (("red", 0.9), ("cup", 0.5))) for picture in pictures]
+
+
+def png(colour: tuple[int, int, int], striped: bool = True) -> Any:
+    picture = Image.new("RGB", (64, 36), colour)
+    if striped:
+        picture.paste((0, 0, 0), (0, 0, 32, 36))
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG")
+    return np.frombuffer(buffer.getvalue(), np.uint8)
+
+
+def test_each_picture_of_a_batch_gets_its_own_vector_and_the_tags_of_both_models() -> None:
+    colours: Any = Colours()
+    eyes = Eyes(colours, colours, 0.4, 0.4, colours)
+    jpegs = [png((200, 0, 0)), np.zeros(9, np.uint8), png((0, 0, 0), striped=False), png((0, 0, 200))]
+    red, bad, blank, blue = eyes.look([{"jpeg": jpeg} for jpeg in jpegs])
+    assert isinstance(red, dict) and isinstance(blue, dict) and isinstance(blank, dict) and isinstance(bad, WorkerError)
+    assert (red["clip"].tolist(), blue["clip"].tolist()) == ([100.0, 0.0, 0.0], [0.0, 0.0, 100.0])
+    assert (red["tags"], red["tag_scores"]) == (["red", "cup"], [0.9, 0.6])
+    assert (blank["tags"], "clip" in blank) == ([], False)
+    assert colours.batches == [2]
+
+
+def test_without_a_vision_text_model_nothing_of_it_is_told() -> None:
+    colours: Any = Colours()
+    (seen,) = Eyes(colours, colours, 0.4, 0.4).look([{"jpeg": png((200, 0, 0))}])
+    assert isinstance(seen, dict)
+    assert ("clip" in seen, seen["tags"]) == (False, ["cup"])
+
+
+def test_what_two_models_name_counts_as_the_surer_says() -> None:
+    assert joined([("cup", 0.6), ("sea", 0.5)], [("cup", 0.8), ("red", 0.55)]) == [("cup", 0.8), ("red", 0.55), ("sea", 0.5)]
+
+
 def test_overlap_of_boxes_is_between_none_and_all() -> None:
     assert overlap((0, 0, 1, 1), (0, 0, 1, 1)) == pytest.approx(1.0)
     assert overlap((0, 0, 0.4, 0.4), (0.5, 0.5, 0.4, 0.4)) == 0.0
@@ -93,3 +143,19 @@ def test_a_picture_that_is_none_fails_alone(look: Any) -> None:
     buffer = io.BytesIO()
     Image.new("RGB", (64, 64), "white").save(buffer, "JPEG")
     assert look(np.frombuffer(buffer.getvalue(), np.uint8))["blank"]
+
+
+@pytest.mark.models
+def test_with_a_vision_text_model_the_see_worker_looks_and_embeds_texts(tmp_path: Path) -> None:
+    pytest.importorskip("torch", reason="the towers need the extra `gpu`")
+    from tests.engines.tiny_clip import picture, save
+    from tests.engines.tiny_clip import png as lossless
+
+    for name in (See().tagger, See().detector):
+        (tmp_path / name).symlink_to(Models().dir / "models" / name)
+    save("clip", tmp_path / "tiny")
+    engine: Any = load({**OPTIONS, "models": str(tmp_path), "clip": "tiny"})
+    (seen,), (told,) = engine.ops["look"].run([{"jpeg": lossless(picture(1))}]), engine.ops["texts"].run([{"texts": ["a dog", "a map"]}])
+    assert (told["vectors"] @ seen["clip"]).shape == (2,)
+    assert engine.describe["clip"].startswith("tiny (")
+    assert engine.ops["look"].batch == 1
