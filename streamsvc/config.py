@@ -10,8 +10,9 @@ import ipaddress
 import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 from streamsvc.errors import ConfigError
@@ -144,11 +145,45 @@ class Think(Group):
     """The language model and the window it is shown."""
 
     model: str = SMALL  # profile gpu: the folder of a vision language model, as transformers saves it, below models.dir/models
-    window_tokens: int = Field(4096, ge=256)  # profile gpu: of a session, shown at once
+    window_tokens: int = Field(4096, ge=256)  # profiles gpu and remote: of a session, shown at once
     visual_tokens: int = Field(1024, ge=0)  # profile gpu: of these, for keyframes
     device: str = "cpu"  # profile gpu: of torch, e.g. "cuda"
     tower: Literal["torch", "onnx"] = "torch"  # profile gpu: what runs the vision tower; "onnx" is for the CPU
     deadline: float = 3.0  # seconds for a whole answer
+
+
+class Remote(Group):
+    """Profile remote: an OpenAI-compatible endpoint (vLLM, Ollama, llama.cpp, a cloud). What was said and shown is sent there."""
+
+    url: str = ""  # as OpenAI's clients take it, with its /v1: "http://127.0.0.1:11434/v1"
+    key: SecretStr | None = None  # by the environment alone: STREAMSVC_REMOTE__KEY
+    model: str = ""  # answers, and is shown pictures
+    text_model: str | None = None  # answers where no picture is shown: a cheaper one; None: model
+    timeout: float = Field(15.0, gt=0)  # seconds for a whole answer of the endpoint; a question's own deadline comes first
+    images: int = Field(4, ge=0)  # of one request, the newest
+    images_per_minute: int = Field(30, ge=0)  # of all sessions; beyond it a question goes as text
+    image_pixels: int = Field(786_432, ge=4096)  # of one image, at most
+
+    @field_validator("url")
+    @classmethod
+    def _is_plain(cls, url: str) -> str:
+        read = urlsplit(url)
+        plain = read.scheme in ("http", "https") and read.hostname and read.port != 0 and not (read.query or read.fragment)
+        if url and (not plain or "@" in read.netloc):
+            raise ValueError('an address such as "http://127.0.0.1:11434/v1", without user, query and fragment')
+        return url.rstrip("/")
+
+    @field_validator("key")
+    @classmethod
+    def _can_be_sent(cls, key: SecretStr | None) -> SecretStr | None:
+        bare = key.get_secret_value().strip() if key is not None else ""
+        if not (bare.isascii() and bare.isprintable()) or " " in bare:
+            raise ValueError("a key is made of ASCII characters without blanks")
+        return SecretStr(bare) if bare else None
+
+    def options(self) -> dict[str, Any]:
+        """For the worker, with the key as it is."""
+        return self.model_dump() | {"key": self.key.get_secret_value() if self.key is not None else ""}
 
 
 class Embed(Group):
@@ -180,7 +215,8 @@ class Store(Group):
 class Models(Group):
     """Where weights lie."""
 
-    profile: Literal["embedded", "gpu"] = "embedded"  # gpu: answers by a vision language model (engines/vlm.py)
+    # gpu: answers by a vision language model (engines/vlm.py); remote: by an endpoint (engines/remote.py)
+    profile: Literal["embedded", "gpu", "remote"] = "embedded"
     dir: Path = Field(default_factory=lambda: Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "streamsvc")
 
 
@@ -196,6 +232,7 @@ class Settings(BaseSettings):
     hear: Hear = Hear()
     see: See = See()
     think: Think = Think()
+    remote: Remote = Remote()
     embed: Embed = Embed()
     budget: Budget = Budget()
     store: Store = Store()
@@ -213,6 +250,8 @@ class Settings(BaseSettings):
         """Flags, then the environment, then the file."""
         path = _config_file.get("path")
         file = (TomlConfigSettingsSource(settings_cls, toml_file=path),) if path else ()
+        if any("key" in (source.toml_data.get("remote") or ()) for source in file):
+            raise ValueError("remote.key does not belong into a file: set STREAMSVC_REMOTE__KEY")
         return (init_settings, env_settings, *file)
 
     @model_validator(mode="after")
@@ -230,6 +269,8 @@ class Settings(BaseSettings):
     def _profile_has_its_model(self) -> Settings:
         if self.models.profile == "gpu" and self.think.model == SMALL:
             raise ValueError("profile gpu needs think.model: the folder of a vision language model below models.dir/models")
+        if self.models.profile == "remote" and not (self.remote.url and self.remote.model):
+            raise ValueError("profile remote needs remote.url and remote.model")
         if self.think.tower == "onnx" and self.think.device != "cpu":
             raise ValueError('think.tower "onnx" is for think.device "cpu"')
         return self

@@ -42,7 +42,11 @@ _ENGINES = {
     "see": {"see": "engines.vision", "embed": "engines.embed"},
     "think": {"think": "engines.llm"},
 }
-_BY_PROFILE = {"embedded": _ENGINES, "gpu": {**_ENGINES, "think": {"think": "engines.vlm"}}}
+_BY_PROFILE = {
+    "embedded": _ENGINES,
+    "gpu": {**_ENGINES, "think": {"think": "engines.vlm"}},
+    "remote": {**_ENGINES, "think": {"think": "engines.remote"}},
+}
 _NICE = {"hear": 0, "see": 5, "think": 10}
 _JANITOR = 5.0  # seconds between looks for sessions whose retention has passed
 _DECODERS = 2  # threads that decode media, all sessions together
@@ -73,7 +77,7 @@ class Service:
             "models": str(settings.models.dir / "models"),
             "hear": settings.hear.model_dump(),
             "see": settings.see.model_dump(),
-            "think": settings.think.model_dump(),
+            "think": settings.think.model_dump() | {"remote": settings.remote.options()},
             "embed": settings.embed.model_dump(),
         }
         self.workers = {

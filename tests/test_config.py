@@ -99,6 +99,42 @@ def test_the_profile_gpu_needs_a_model_that_sees_and_a_tower_of_its_device() -> 
     assert load(models={"profile": "gpu"}, think={"model": "qwen2-vl-2b"}).think.window_tokens == 4096
 
 
+def test_labels_and_an_adapter_need_a_vision_text_model(tmp_path: Path) -> None:
+    for group in ({"labels": tmp_path / "labels.txt"}, {"clip_adapter": "colours"}):
+        with pytest.raises(ConfigError, match=r"see\.clip"):
+            load(None, see=group)
+        assert load(None, see={**group, "clip": "siglip-base"}).see.clip == "siglip-base"
+
+
+def test_the_profile_remote_needs_an_address_and_a_model() -> None:
+    with pytest.raises(ConfigError, match=r"remote\.url and remote\.model"):
+        load(models={"profile": "remote"}, remote={"url": "http://127.0.0.1:11434/v1"})
+    settings = load(models={"profile": "remote"}, remote={"url": "http://127.0.0.1:11434/v1/", "model": "gemma3"})
+    assert settings.remote.url == "http://127.0.0.1:11434/v1"
+    for url in ("127.0.0.1:11434", "ftp://host/v1", "https://user:pass@host/v1", "https://host/v1?key=1", "http://[::1/v1"):
+        with pytest.raises(ConfigError, match=r"remote\.url") as caught:
+            load(remote={"url": url})
+        assert "pass" not in str(caught.value)
+
+
+def test_the_key_of_the_endpoint_comes_by_the_environment_alone_and_is_never_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STREAMSVC_REMOTE__KEY", f" {KEY}\n")
+    settings = load()
+    assert settings.remote.options()["key"] == KEY
+    assert KEY not in f"{settings!r}{settings}{settings.model_dump()}{settings.model_dump_json()}"
+    monkeypatch.setenv("STREAMSVC_REMOTE__KEY", "two words")
+    with pytest.raises(ConfigError, match=r"remote\.key") as caught:
+        load()
+    assert "two words" not in str(caught.value)
+    monkeypatch.setenv("STREAMSVC_REMOTE__KEY", "")
+    assert load().remote.options()["key"] == ""
+    path = tmp_path / "streamsvc.toml"
+    path.write_text(f'[remote]\nkey = "{KEY}"\n')
+    with pytest.raises(ConfigError, match="STREAMSVC_REMOTE__KEY") as caught:
+        load(path)
+    assert KEY not in str(caught.value)
+
+
 def test_settings_cannot_be_changed_after_they_were_read() -> None:
     settings = load()
     with pytest.raises(ValueError, match="frozen"):

@@ -46,6 +46,12 @@ async def test_the_profile_gpu_thinks_by_the_vision_language_model(tmp_path: Pat
         assert running.workers["think"].roles == {"think": "engines.llm"}
 
 
+async def test_the_profile_remote_thinks_by_an_endpoint(tmp_path: Path) -> None:
+    groups = {"models": {"profile": "remote"}, "remote": {"url": "http://127.0.0.1:9/v1", "model": "seer"}}
+    async with Service(config.load(None, server={"data_dir": tmp_path}, **groups), at_once=()) as running:
+        assert running.workers["think"].roles == {"think": "engines.remote"}
+
+
 class Peer(Sender):
     """A WebRTC peer as the WHIP door sees it; `tell` is what it says of itself."""
 
