@@ -37,7 +37,7 @@ import numpy as np
 import structlog
 
 from streamsvc import clock, metrics
-from streamsvc.errors import CapacityError, DeadlineMissed, ModelMissing, StreamsvcError, WorkerError
+from streamsvc.errors import CapacityError, ConfigError, DeadlineMissed, ModelMissing, StreamsvcError, WorkerError
 
 Payload = dict[str, Any]
 
@@ -106,15 +106,20 @@ def _sizes(prefix: bytes) -> tuple[int, int]:
     return head, blob
 
 
-_ERRORS: dict[str, type[StreamsvcError]] = {cls.__name__: cls for cls in (CapacityError, DeadlineMissed, ModelMissing, WorkerError)}
+_ERRORS: dict[str, type[StreamsvcError]] = {c.__name__: c for c in (CapacityError, ConfigError, DeadlineMissed, ModelMissing, WorkerError)}
 
 
-def _error(told: Mapping[str, str]) -> StreamsvcError:
-    return _ERRORS.get(told["class"], WorkerError)(told["message"])
+def _error(told: Mapping[str, Any]) -> StreamsvcError:
+    error = _ERRORS.get(told["class"], WorkerError)(told["message"])
+    if isinstance(error, CapacityError):
+        error.retry_after = float(told.get("retry_after", error.retry_after))
+    return error
 
 
-def _told(error: BaseException) -> dict[str, str]:
+def _told(error: BaseException) -> dict[str, Any]:
     """An error as the wire carries it. A foreign error's text is left out: it may quote what was said or shown."""
+    if isinstance(error, CapacityError):
+        return {"class": type(error).__name__, "message": error.message, "retry_after": error.retry_after}
     if isinstance(error, StreamsvcError):
         return {"class": type(error).__name__, "message": error.message}
     return {"class": "WorkerError", "message": f"the engine failed with {type(error).__name__}"}
