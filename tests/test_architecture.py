@@ -18,6 +18,7 @@ PURE = {
     "sample": {"types"},
     "agreement": {"types"},
     "transcriber": {"agreement", "config", "types"},
+    "budget": set(),
     "captions": {"types"},
     "replace": {"types"},
     "language": {"types"},
@@ -32,6 +33,8 @@ PURE = {
     "findings": {"types", "context", "looks", "passages", "questions", "words"},
     "schema": set(),
     "score": set(),
+    "grade": {"score"},
+    "figures": {"grade", "score", "things"},
     "ingest.jitter": {"types"},
     "ingest.sync": {"types"},
     "ingest.video": {"types"},
@@ -51,10 +54,10 @@ ROOMS = {
     "inbox": {"inbox"},
     "push": {"push", "outbox", "captions"},
     "auth": {"auth", "rate"},
-    "recording": {"recording", "score"},
+    "recording": {"recording", "score", "scenario", "published"},
 }
 WIRE = {"wire.doors", "wire.realtime", "wire.configuration", "wire.deepgram", "wire.prerecorded", "wire.line", "wire.socket"}
-BENCH = {"bench", "trial"}  # a run of the transcriber alone, and many of them
+BENCH = {"bench", "trial", "rehearsal", "eval"}  # a run of the transcriber alone or of a whole session, and many of them
 ABOVE = {"session", "ear", "service", "server", "subtitles", "__main__"} | WIRE | BENCH  # they wire the rooms
 TRULY_MIRRORLESS = {"streamsvc/__init__.py", "streamsvc/ingest/__init__.py", "streamsvc/wire/__init__.py"}
 WHOLE = {"test_web.py", "test_browser.py", "test_kill.py", "test_architecture.py", "test_conftest.py"}  # they mirror no single source file
