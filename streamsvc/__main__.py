@@ -1,4 +1,4 @@
-"""The command line: serve, watch, transcribe, bench, models."""
+"""The command line: serve, watch, transcribe, eval, bench, models."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from rich.console import Console
 
 import streamsvc
 from streamsvc import bench, captions, clock, config, server
+from streamsvc import eval as evaluation
 from streamsvc.errors import ConfigError, StreamsvcError
 from streamsvc.service import Service
 from streamsvc.session import Session
@@ -337,6 +338,38 @@ def transcribe(
     print(f"{len(session.cues)} captions in {output}")
 
 
+# --- eval -----------------------------------------------------------------------------------------------------------
+
+
+@app.command("eval")
+def evaluate(
+    targets: Annotated[list[str], typer.Argument(help=f"Files or folders of scenarios, or NAME:FOLDER: {', '.join(evaluation.SETS)}.")],
+    speed: Annotated[str, typer.Option(help='"max": on a clock that jumps, with fixed steps; 1: in real time, with ages.')] = "max",
+    rows: Annotated[int | None, typer.Option(min=1, help="Of each published set, evenly drawn; else all.")] = None,
+    language: Annotated[str | None, typer.Option(help="Of the speech, e.g. en.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="JSON instead of a table.")] = False,
+    plot: Annotated[Path | None, typer.Option("--plot", help="*.svg: verdicts by kind, word errors by slice, ages.")] = None,
+    config_file: ConfigFile = None,
+) -> None:
+    """Word errors, keyframes, screen text and answers against the truth of scenarios and published sets."""
+    _logs(machine=False)
+    if speed not in ("1", "max"):
+        raise ConfigError(f'--speed is 1 or "max", not {speed!r}')
+    _check_plot(plot)
+    plan = evaluation.planned(targets, live=speed == "1", most=rows, language=language)
+    progress = Console(stderr=True, highlight=False)
+    report = evaluation.run(config.load(config_file), plan, lambda line: progress.print(line, markup=False, style="dim"))
+    if plot is not None and (panels := evaluation.panels(report)):
+        drawing: Any = importlib.import_module("engines.plot")  # by dotted name, as below
+        plot.write_text(drawing.svg([drawing.Panel(**panel) for panel in panels]), encoding="utf-8")
+    print(json.dumps(report) if as_json else evaluation.table(report))
+
+
+def _check_plot(plot: Path | None) -> None:
+    if plot is not None and (plot.suffix != ".svg" or not plot.parent.is_dir()):
+        raise ConfigError(f"--plot {plot}: a name that ends with .svg, in a folder that is there")
+
+
 # --- bench ----------------------------------------------------------------------------------------------------------
 
 
@@ -374,8 +407,7 @@ def bench_vision(
 ) -> None:
     """The vision encoder by every runtime at batches of 1, 8 and 32, and what a session's looks cost."""
     _logs(machine=False)
-    if plot is not None and (plot.suffix != ".svg" or not plot.parent.is_dir()):
-        raise ConfigError(f"--plot {plot}: a name that ends with .svg, in a folder that is there")
+    _check_plot(plot)
     settings = config.load(config_file)
     folder = settings.models.dir / "models"
     engine: Any = importlib.import_module("engines.bench_vision")  # by dotted name, as below

@@ -144,7 +144,7 @@ class Worker:
         self.roles = dict(roles)
         self.pid: int | None = None
         self.failure: StreamsvcError | None = None  # why the last start failed
-        self._options = dict(options)
+        self.options = dict(options)
         self._nice = nice
         self._wanted = asyncio.Event()
         if not lazy:
@@ -207,7 +207,7 @@ class Worker:
         reading: asyncio.Task[None] | None = None
         try:
             assert process.stdin is not None and process.stdout is not None
-            job = {"socket": str(path), "roles": self.roles, "options": self._options, "nice": self._nice}
+            job = {"socket": str(path), "roles": self.roles, "options": self.options, "nice": self._nice}
             process.stdin.write(json.dumps(job, default=str).encode() + b"\n")  # stdin stays open: its end tells the child that we are gone
             try:
                 async with asyncio.timeout(LOAD_SECONDS):

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from datetime import UTC
+
+import pytest
 
 from streamsvc import clock
 
@@ -79,3 +82,15 @@ def test_a_jump_lets_time_pass(virtual: asyncio.Runner) -> None:
 
 def test_stamps_that_leave_the_host_carry_their_zone() -> None:
     assert clock.utc().tzinfo is UTC
+
+
+def test_what_is_meant_for_a_thread_is_done_at_once_where_the_clock_jumps() -> None:
+    async def main() -> tuple[int, bool, float]:
+        start = clock.now()
+        here = await asyncio.to_thread(threading.get_ident)
+        with pytest.raises(ZeroDivisionError):
+            await asyncio.to_thread(lambda: 1 // 0)
+        return here, here == threading.get_ident(), clock.now() - start
+
+    with asyncio.Runner(loop_factory=clock.Threadless) as runner:
+        assert runner.run(main())[1:] == (True, 0.0)

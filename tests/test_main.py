@@ -44,6 +44,8 @@ def test_a_missing_model_is_named_with_the_way_to_get_it(tmp_path: Path) -> None
         (("bench", "captions", "x.wav", "y.wav", "--truth", "x.txt"), "--truth"),
         (("bench", "captions", "/no/such.wav"), "/no/such.wav cannot be read"),
         (("bench", "vision", "--plot", "plot.png"), "ends with .svg"),
+        (("eval", "x.json", "--speed", "2"), "--speed"),
+        (("eval", "/no/such.json"), "/no/such.json does not exist"),
     ],
 )
 def test_bad_arguments_are_told_in_one_line(arguments: tuple[str, ...], told: str) -> None:
