@@ -6,7 +6,7 @@ import html
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-_COLOURS = ("#1b6ca8", "#d1495b", "#3a7d44", "#8d5a97")
+_COLOURS = ("#1b6ca8", "#d1495b", "#3a7d44", "#8d5a97", "#c98b1d", "#5c6670")
 _WIDTH, _HEIGHT, _LEFT, _TOP, _GAP = 340, 240, 60, 40, 80  # pixels of one panel and around it
 
 

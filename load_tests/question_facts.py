@@ -1,6 +1,6 @@
-"""What load_tests.question_set asks about and no template can know: from transcripts, the manifest's descriptions, and looking at clips.
+"""What load_tests.question_set asks about and no template can know: from the transcripts and the manifest's descriptions.
 
-Written down before any of it was asked, and not changed by how it was answered.
+Written down before any of it was asked, and not changed by how it was answered. The clips themselves were not looked at.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ CLIPS: Mapping[str, Mapping[str, Sequence[tuple[str, str, tuple[str, ...]]]]] = 
     "grid_bbaf2n": {"object": (("Is a person shown in the video?", "yes", ("yes",)),)},
     "grid_pwij3p": {"object": (("How many people were in the picture?", "1", ("1", "one")),)},
     "flower": {},
-    "tears_of_steel_battle": {"object": (("Did a person appear in the film?", "yes", ("yes",)),)},
+    "tears_of_steel_battle": {},
     "screen_gitui_blame": {
         "screen": (
             ("Which file was on the screen?", "src/components/branchlist.rs", ("branchlist",)),
@@ -149,8 +149,8 @@ UNKNOWN: Mapping[str, Sequence[str]] = {
     "vtest_pedestrians": ("Is there a lamp post in the picture?", "Was there a lawn in the picture?"),
     "bikes": ("Was there a railing in the picture?", "Is there a wall in the picture?"),
     "tears_of_steel_battle": ("Was there a robot in the film?", "Did you see a ruined church?", "Did an explosion appear?"),
-    "car_detection": ("Is there a road marking in the picture?",),
-    "face_walking": ("Is there a corridor in the picture?", "Was there a ceiling lamp in the picture?"),
+    "car_detection": ("Is there a road in the picture?",),
+    "face_walking": ("Is there a corridor in the picture?", "Was there an office in the picture?"),
     "scenes_photos": ("Was there a launch pad in the picture?", "Did you see a saucer?", "Were galaxies shown?"),
     "flower": ("Was there a flower bud in the picture?",),
 }

@@ -1,12 +1,12 @@
 """Questions of our own about the recordings of ../shared/media, made by templates from their truth, and the figures of a run over them.
 
     python -m load_tests.question_set make OUT [--media DIR]      one truth (scenario.py) for each recording used
-    streamsvc eval OUT --json > REPORT.json                       on a clock that jumps; about ten minutes of two cores
+    streamsvc eval OUT --json > REPORT.json                       on a clock that jumps
     python -m load_tests.question_set show REPORT.json [--failures FILE] [--half tune|held]
 
-The templates know the manifest's words, times and descriptions, the slides' titles, and what was seen by looking at the clips; nothing of
-our rules. Kinds: speech, screen, time, object; attribute, sound and unknown (a thing that is shown and that no model here knows), which
-are to be declined; never (what was never said or shown, near-misses included), where declining, or "no" to a yes/no question, is right.
+The templates know the manifest's words, times and descriptions, and the slides' titles; nothing of our rules. Kinds:
+speech, screen, time, object; attribute, sound and unknown (a thing that is shown and that no model here knows), which are
+to be declined; never (what was never said or shown, near-misses included), where declining, or "no" to a yes/no question, is right.
 Each question belongs to one half: rules are tuned on "tune" and judged on "held". A seed makes the same questions for ever.
 """
 
