@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from streamsvc.lines import MOST, Line, Lines, folded
 from streamsvc.types import Cue, Evidence, Gap, Keyframe, Scene, ScreenText, Sight, Speech, Window, Word
 
 PAUSE = 1.5  # seconds between words that end a sentence without a full stop
@@ -85,7 +86,7 @@ class Timeline:
     """The time line of one session.
 
     Args:
-        limits: of how many of each kind are kept, by name ("sentences", "shown", "screens", "speeches", "gaps", "scenes").
+        limits: of how many of each kind are kept, by name ("sentences", "shown", "screens", "lines", "speeches", "gaps", "scenes").
     """
 
     def __init__(self, **limits: int) -> None:
@@ -93,6 +94,7 @@ class Timeline:
             "sentences": SENTENCES,
             "shown": SHOWN,
             "screens": SCREENS,
+            "lines": MOST,
             "speeches": SPEECHES,
             "gaps": GAPS,
             "scenes": SCENES,
@@ -101,6 +103,7 @@ class Timeline:
         self.dropped: Counter[str] = Counter()
         self.shown: list[Shown] = []  # by time
         self.screens: list[Screen] = []
+        self.text = Lines(self._limits["lines"])  # the lines of the screens, each with its own times
         self.speeches: list[Speech] = []
         self.gaps: list[Gap] = []
         self.scenes: list[Scene] = []
@@ -180,14 +183,17 @@ class Timeline:
                 self._picture(Shown(sight.at, None, sight))
         if sight.blank and self.screens and self.screens[-1].end is None and self.screens[-1].start < sight.at:
             self.screens[-1] = replace(self.screens[-1], end=sight.at)
+            self.text.clear(sight.at)
 
     def _read(self, read: ScreenText) -> None:
         seen = min(read.first_seen, read.at)
-        lines = tuple(line.text for line in read.lines if line.text.strip())
+        self.text.read(read.lines, seen)
+        self.dropped["lines"] = self.text.dropped
+        lines = tuple(line.text for line in self.text.shown)
         last = self.screens[-1] if self.screens else None
         if last is not None and last.end is None and lines and _same(last.lines, lines):
-            better = lines if len("".join(lines)) > len(last.text) else last.lines
-            self.screens[-1] = replace(last, lines=better, title=last.title or read.title)
+            kept = last.title is not None and folded(last.title) in folded("".join(lines))
+            self.screens[-1] = replace(last, lines=lines, title=last.title if kept else read.title or last.title)
             return
         if last is not None and last.end is None:
             if seen <= last.start:  # the same screen, read again after it was complete
@@ -237,7 +243,7 @@ class Timeline:
             if min(word.end, end) - max(word.start, start) > 0.1
         ]
 
-    def end_of(self, item: Shown | Screen) -> float:
+    def end_of(self, item: Shown | Screen | Line) -> float:
         """When something ceased to be shown; of what is shown now: the newest time known."""
         return max(item.start, self.latest) if item.end is None else item.end
 
@@ -258,9 +264,7 @@ class Timeline:
             return frames[place - 1] if place else None
 
         found = [replace(line, frame=shown(line.start)) for line in (sentence.evidence() for sentence in self.said)]
-        found += [
-            Evidence(screen.start, self.end_of(screen), "screen", line, screen.frame) for screen in self.screens for line in screen.lines
-        ]
+        found += [line.evidence(self.latest) for line in self.text.all()]
         for item in self.shown:
             if item.sight is not None and (told := labels_of(item.sight)):
                 found.append(Evidence(item.start, self.end_of(item), "sight", told, item.start))

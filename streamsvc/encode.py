@@ -157,11 +157,7 @@ class Reader:
                 region = widened(region, self._lines)
             payload = {"jpeg": _bytes(jpeg), "region": list(region)}
             result = await see.call("read", payload, deadline_in_s=deadline_in_s, affinity=keyframe.session)
-            corners = np.asarray(result["corners"], dtype=np.float64).tolist()
-            fresh = tuple(
-                TextLine(str(text), float(score), *box) for text, score, box in zip(result["texts"], result["scores"], corners, strict=True)
-            )
-            lines = merged(self._lines, fresh, region)
+            lines = merged(self._lines, lines_of(result), region)
         else:
             self.skipped += 1
             lines = ()
@@ -172,6 +168,13 @@ class Reader:
         self._told, self._first_seen = told, keyframe.at
         stages = {"text": clock.now() - start}
         return ScreenText(keyframe.session, keyframe.track, keyframe.at, keyframe.arrived, title(lines), lines, self._first_seen, stages)
+
+
+def lines_of(result: Payload) -> tuple[TextLine, ...]:
+    """What the op "read" found, in reading order."""
+    corners = np.asarray(result["corners"], dtype=np.float64).tolist()
+    found = zip(result["texts"], result["scores"], corners, strict=True)
+    return tuple(TextLine(str(text), float(score), *box) for text, score, box in found)
 
 
 def changed_region(gray: NDArray[np.uint8], before: NDArray[np.uint8] | None) -> Region | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 
-from streamsvc import looks, passages
+from streamsvc import looks, pages, passages
 from streamsvc.context import Screen, Timeline
 from streamsvc.passages import Finding, clock, counted_words, quote_of, refusal
 from streamsvc.questions import META, NOW, Ask, parse, thing_in
@@ -267,8 +267,7 @@ def _when(ask: Ask, timeline: Timeline, now: float) -> Finding | None:
             return refusal()
         span = Evidence(chosen[0].start, chosen[-1].end, "speech", quote_of(chosen[0].text, 12))
     elif not ask.spoken and (ask.on_screen or ask.quoted):
-        screen = passages.screen_for(ask, timeline)
-        span = None if screen is None else passages.as_evidence(screen, timeline)
+        span = pages.locate(ask, timeline)
     elif ask.spoken:
         span = passages.locate(ask, timeline, nth=ask.ordinal or 1)
         if long:
@@ -301,8 +300,7 @@ def _when(ask: Ask, timeline: Timeline, now: float) -> Finding | None:
         if span is None and not ask.seen:
             span = passages.locate(ask, timeline)
     elif ask.seen and ask.thing is None:
-        screen = passages.screen_for(ask, timeline)
-        span = None if screen is None else passages.as_evidence(screen, timeline)
+        span = pages.locate(ask, timeline)
         if span is None and not long and not re.search(r"\b(shown|picture|image|camera)\b", ask.text):
             span = passages.locate(ask, timeline)
     elif ask.thing is None or not ask.seen:
@@ -311,7 +309,15 @@ def _when(ask: Ask, timeline: Timeline, now: float) -> Finding | None:
         return refusal()
     if long:
         return Finding((f"{span.end - span.start:.0f} s, ", f"from {clock(span.start)} to {clock(span.end)}."), (span,))
-    when = span.end if ends and span.kind != "screen" else span.start
+    if ends and span.kind == "screen":  # a title may hold such words
+        ends = bool(
+            re.search(
+                r"\b(end|ended|stop|stopped|disappear\w*|vanish\w*|go away|went away|removed|gone)(?: from (?:the )?screen)?$", ask.text
+            )
+        )
+        if ends and span.end >= timeline.latest and timeline.text.shown:
+            return refusal()  # it is still shown
+    when = span.end if ends else span.start
     if ends:
         span = Evidence(when, when, span.kind, span.quote, span.frame)
     return Finding((f"At {clock(when)} ({when:.1f} s).",), (span,))
@@ -353,32 +359,6 @@ def _how_many(ask: Ask, timeline: Timeline, now: float) -> Finding | None:
             else looks.count(timeline, ask.thing[0], now, ask.now or not re.search(r"\b(was|were|have|has|had)\b", ask.text)) or refusal()
         )
     return refusal() if ask.seen else passages.extract(ask, timeline, now, numbers=True, strict=True) or refusal()
-
-
-def _screen(ask: Ask, timeline: Timeline, now: float) -> Finding | None:
-    """Titles of slides, and what is written on them."""
-    if ask.form != "open" or (not ask.on_screen and not re.search(r"\b(title|headline|heading)\b", ask.text)):
-        return None
-    rest = [t for t in ask.about if t not in ("current", "previous", "next", "whol", "right", "pleas", "giv", "whit", "topic", "big")]
-    wants_title = re.search(r"\b(titles?|titled|heading|headline|called|name of)\b", ask.text)
-    wants_text = re.search(
-        r"\b(say|says|said|read|reads|written|text|words|content\w*|stand|on it|show|shows|shown|display\w*|is on|was on|visible)\b",
-        ask.text,
-    )
-    if (
-        rest
-        or not timeline.screens
-        or not (wants_title or wants_text or re.match(r"(?:which|what) (?:slide|page|screen)\b|what is on\b", ask.text))
-    ):
-        return None
-    screen = passages.numbered_screen(ask, timeline, now)
-    if screen is None:
-        return refusal()
-    span = passages.as_evidence(screen, timeline)
-    if wants_title or not wants_text or re.match(r"(?:which|what) (?:slide|page|screen) ", ask.text):
-        title = screen.title or (screen.lines[0] if len(screen.lines) == 1 else None)
-        return refusal() if title is None else Finding((f'"{quote_of(title, 30)}".',), (span,))
-    return Finding((f'It says: "{quote_of(" / ".join(screen.lines), 34)}".',), (span,))
 
 
 def _mentioned(ask: Ask, timeline: Timeline, now: float) -> Finding | None:
@@ -630,13 +610,14 @@ def _open(ask: Ask, timeline: Timeline, now: float) -> Finding | None:
 
 RULES: Sequence[Callable[[Ask, Timeline, float], Finding | None]] = (
     _unseeable,
+    pages.read,
     _activity,
     _while,
     _order,
     _when,
     _how_many,
     _mentioned,
-    _screen,
+    pages.written,
     _shown_or_not,
     _talked,
     _summary,

@@ -94,16 +94,12 @@ class _Line:
     terms: frozenset[str]
     evidence: Evidence
     sentence: Sentence | None  # None: a line of a screen
-    place: int  # in its list, for neighbours
+    place: int  # among the sentences, for neighbours
 
 
 def _lines(timeline: Timeline) -> list[_Line]:
     said = [_Line(bag(s.text), s.evidence(), s, i) for i, s in enumerate(timeline.said)]
-    read = [
-        _Line(bag(line), Evidence(screen.start, timeline.end_of(screen), "screen", line, screen.frame), None, index)
-        for index, screen in enumerate(timeline.screens)
-        for line in screen.lines
-    ]
+    read = [_Line(bag(line.text), line.evidence(timeline.latest), None, 0) for line in timeline.text.all()]
     return said + read
 
 
@@ -113,7 +109,8 @@ def _weights(wanted: Iterable[str], lines: Sequence[_Line]) -> dict[str, float]:
 
 def _around(line: _Line, lines: Sequence[_Line]) -> frozenset[str]:
     if line.sentence is None:
-        near = [other for other in lines if other.sentence is None and other.place == line.place and other is not line]
+        start, end = line.evidence.start, line.evidence.end  # shown together
+        near = [o for o in lines if o.sentence is None and o.evidence.start < end and o.evidence.end > start and o is not line]
     else:
         near = [
             other for other in lines

@@ -17,8 +17,9 @@ from streamsvc.errors import StreamsvcError
 from streamsvc.findings import find
 from streamsvc.looks import scene
 from streamsvc.passages import bag
+from streamsvc.picture import answered
 from streamsvc.questions import META, parse
-from streamsvc.types import Answer, Delta, Evidence, Question
+from streamsvc.types import Answer, Delta, Evidence, Question, ScreenText, Sight
 from streamsvc.words import STOP, stem, tokens
 
 __all__ = ["answer", "prompt", "scene", "supported"]
@@ -41,7 +42,9 @@ class Asks(Protocol):
         ...
 
 
-async def answer(question: Question, timeline: Timeline, think: Asks | None, settings: Think) -> AsyncGenerator[Delta | Answer, None]:
+async def answer(
+    question: Question, timeline: Timeline, think: Asks | None, settings: Think, sent: tuple[Sight, ScreenText] | None = None
+) -> AsyncGenerator[Delta | Answer, None]:
     """Answer one question from what is known now: deltas, then the Answer.
 
     Args:
@@ -49,9 +52,11 @@ async def answer(question: Question, timeline: Timeline, think: Asks | None, set
         timeline: all that was seen and heard so far.
         think: the language model, or None. Its failure or lateness costs only its phrase.
         settings: the room's settings.
+        sent: what was seen and read in the picture that came with the question, if one did.
     """
     began = clock.now()
-    found = find(question.text, timeline, max(question.asked, 0.0))
+    asked = max(question.asked, 0.0)
+    found = (answered(question.text, *sent, asked) if sent is not None else None) or find(question.text, timeline, asked)
     told = ""
     for clause in found.clauses:
         told += clause

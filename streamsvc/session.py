@@ -23,6 +23,7 @@ from streamsvc.config import Settings
 from streamsvc.context import Timeline
 from streamsvc.ear import Ear, Sent, dropped
 from streamsvc.errors import Conflict, StreamsvcError, WorkerError
+from streamsvc.glance import glance
 from streamsvc.inbox import Asked, Inbox
 from streamsvc.mailbox import Ring
 from streamsvc.publish import Log
@@ -462,7 +463,12 @@ class Session:
     async def _answer_one(self, asked: Asked) -> None:
         self._sampler.ask()
         first = True
-        parts = reason.answer(asked.question, self.timeline, self.roles.think, self.settings.think)
+        question = asked.question
+        sent = None
+        if question.image is not None:
+            at, left = max(question.asked, 0.0), question.deadline - clock.now()
+            sent = await glance(question.image, self.id, at, self.roles.see, self.settings.see, deadline_in_s=left)
+        parts = reason.answer(question, self.timeline, self.roles.think, self.settings.think, sent)
         async with contextlib.aclosing(parts):
             async for part in parts:
                 seconds = clock.now() - asked.at

@@ -301,7 +301,10 @@ class Sound:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """A stretch of the stream that supports a claim. kind: "speech", "screen", "sight" or "timeline". `frame`: `at` of a keyframe."""
+    """A stretch of the stream that supports a claim. kind: "speech", "screen", "sight", "timeline" or "image" (one sent along).
+
+    `frame`: `at` of a keyframe.
+    """
 
     start: float
     end: float

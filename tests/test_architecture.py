@@ -23,14 +23,18 @@ PURE = {
     "replace": {"types"},
     "language": {"types"},
     "outbox": {"captions"},
-    "context": {"types"},
+    "lines": {"types"},
+    "context": {"types", "lines"},
     "words": set(),
     "search": {"types", "words"},
     "things": {"words"},
     "questions": {"words", "things"},
     "passages": {"types", "context", "questions", "search", "words"},
     "looks": {"types", "context", "passages", "questions", "things", "words"},
-    "findings": {"types", "context", "looks", "passages", "questions", "words"},
+    "documents": {"lines", "words"},
+    "pages": {"types", "context", "documents", "lines", "passages", "questions", "words"},
+    "findings": {"types", "context", "looks", "pages", "passages", "questions", "words"},
+    "picture": {"types", "context", "findings", "pages", "passages", "questions"},
     "schema": set(),
     "score": set(),
     "grade": {"score"},
@@ -44,10 +48,11 @@ ROOMS = {
     "ingest": {"ingest.whip", "ingest.peer", "ingest.source", "ingest.hooks", "ingest.sdp", "ingest.place", "ingest.container"}
     | {"ingest.jitter", "ingest.sync", "ingest.video", "ingest"},
     "decode": {"decode"},
-    "encode": {"encode"},
+    "encode": {"encode", "glance"},
     "transcribe": {"transcribe", "transcriber", "agreement", "language"},
     "translate": {"translate"},
-    "reason": {"reason", "findings", "looks", "passages", "questions", "things", "search", "words", "context"},
+    "reason": {"reason", "findings", "looks", "passages", "questions", "things", "search", "words", "context"}
+    | {"pages", "documents", "lines", "picture"},
     "retrieve": {"retrieve", "search", "words"},
     "publish": {"publish", "schema"},
     "reports": {"reports"},
@@ -63,7 +68,7 @@ TRULY_MIRRORLESS = {"streamsvc/__init__.py", "streamsvc/ingest/__init__.py", "st
 WHOLE = {"test_web.py", "test_browser.py", "test_kill.py", "test_architecture.py", "test_conftest.py"}  # they mirror no single source file
 LINES = 450
 # Longer than the rule allows, and by how much at most: these may shrink and may not grow. A new file does not go in here.
-LONG = {"session": 600, "worker": 575, "server": 600, "findings": 650}
+LONG = {"session": 600, "worker": 575, "server": 600, "findings": 640}
 CLOCK_READERS = {"streamsvc/clock.py", "streamsvc/worker.py"}  # worker.py: its child side has no event loop
 
 

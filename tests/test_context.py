@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from streamsvc.context import Timeline, estimate, sentences
 from streamsvc.types import Box, Cue, Keyframe, ScreenText, Sight, TextLine, VideoFrame, Word
+from tests import drawn
 
 NO_EMBEDDING = np.zeros(2, np.float32)
 
@@ -64,6 +65,28 @@ def test_a_screen_lasts_until_another_is_seen_and_one_read_twice_is_one() -> Non
     line.add(screen(5.0, "First wish", "A rich man."))
     line.add(screen(9.0, "Palace", seen=8.0))
     assert [(s.title, s.start, s.end) for s in line.screens] == [("First wish", 1.0, 8.0), ("Palace", 8.0, None)]
+
+
+def test_each_line_of_a_screen_has_its_own_time_and_an_edited_one_is_told_as_it_is_now() -> None:
+    line = Timeline()
+    line.add(drawn.screen([("Weekly report of the team", 80, 50, 48), ("Tickets closed: 12", 80, 200, 30)], 1.0))
+    line.add(drawn.screen([("Weekly report of the team", 80, 50, 48), ("Tickets closed: 13", 80, 200, 30)], 5.0))
+    line.add(sight(9.0, blank=True))
+    (screen_,) = line.screens
+    assert (screen_.lines, screen_.start, screen_.end) == (("Weekly report of the team", "Tickets closed: 13"), 1.0, 9.0)
+    assert [(each.quote, each.start, each.end) for each in line.lines() if each.kind == "screen"] == [
+        ("Weekly report of the team", 1.0, 9.0),
+        ("Tickets closed: 12", 1.0, 5.0),
+        ("Tickets closed: 13", 5.0, 9.0),
+    ]
+
+
+def test_lines_beyond_their_limit_are_forgotten_and_counted() -> None:
+    line = Timeline(lines=3)
+    for n in range(9):
+        line.add(screen(float(n), f"Screen number {n}"))
+    assert len(line.text.all()) == 4
+    assert line.dropped["lines"] == 5
 
 
 def test_a_screen_that_returns_is_a_new_interval() -> None:
