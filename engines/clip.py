@@ -21,7 +21,7 @@ import argparse
 import contextlib
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -138,7 +138,7 @@ class Towers:
         bias = getattr(model, "logit_bias", None)  # SigLIP has one
         self._scale, self._bias = float(model.logit_scale.exp()), None if bias is None else float(bias)
         self._folder, self._model, self.runtime = folder, model, f"torch, {device}"
-        self._encode = self._by_torch
+        self._encode: Callable[[NDArray[np.float32]], NDArray[np.float32]] = self._by_torch
         if device == "cpu":
             source, _ = export.kept(folder, export.pooled(model), int(model.config.vision_config.image_size))
             self._encode, choice = build_vision.encoder(source)

@@ -201,7 +201,7 @@ class Remote:
     def _window(self, items: Sequence[Item]) -> list[Item]:
         """The newest items that fit, by time. Their beginning moves in blocks."""
         ordered = sorted(items, key=lambda item: item.at)
-        ends = []
+        ends: list[int] = []
         for item in ordered:
             ends.append((ends[-1] if ends else 0) + tokens(item.line))
         block = max(1, self._limits.window_tokens // BLOCK)

@@ -350,10 +350,10 @@ def show(rows: Sequence[dict[str, Any]]) -> str:
     for kind in [name for name in figures.KINDS if any(row["kind"] == name for row in rows)]:
         cells = [kind]
         for half in ("tune", "held"):
-            of = [row for row in rows if row["kind"] == kind and row["half"] == half]
-            counts = Counter(row["verdict"] for row in of)
-            right = sum(map(good, of))
-            cells += [f"{right} of {len(of)}", f"{100 * right / max(1, len(of)):.0f}"]
+            asked = [row for row in rows if row["kind"] == kind and row["half"] == half]
+            counts = Counter(row["verdict"] for row in asked)
+            fine = sum(map(good, asked))
+            cells += [f"{fine} of {len(asked)}", f"{100 * fine / max(1, len(asked)):.0f}"]
             cells += [f"{counts['declined']} / {counts['wrong']} / {counts['hallucinated']} / {counts['unanswered']}"]
         lines.append(tuple(cells))
     heads = (

@@ -12,6 +12,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from streamsvc.types import Evidence, TextLine
 
@@ -20,6 +21,7 @@ SURE = 0.97  # score of two readings from which a letter that differs was edited
 LETTERS = 8  # letters of a line for each one that may be misread
 VOTES = 8  # letters that must have moved together before a page counts as scrolled
 RETURN = 3.0  # seconds for which a line may be overlooked
+L = TypeVar("L", "Line", TextLine)
 _LOOKALIKES = str.maketrans("oil|", "0111")  # taken for one another by every reader
 
 
@@ -172,7 +174,7 @@ def _errors(a: str, b: str) -> int:
     return row[-1]
 
 
-def _once(lines: Sequence[Line] | Sequence[TextLine]) -> list[tuple[str, Line | TextLine]]:
+def _once(lines: Sequence[L]) -> list[tuple[str, L]]:
     """The lines whose text stands there once, by that text: only they tell where they went."""
     texts = [folded(line.text) for line in lines]
     count = Counter(texts)

@@ -257,8 +257,8 @@ def _typed(ask: Ask, timeline: Timeline, now: float) -> Finding | None:
         hits = [row for row in documents.wrongs(lines) if not wanted or wanted <= bag(text_of(row))]
         return _told(hits[-1:], timeline) if hits else refusal() if typed or documents.coded(lines) else None
     if re.search(r"\b(output|print\w*)\b", ask.text) and typed:
-        hits = [output for command, _, output in typed if output and wanted <= bag(command)]
-        return _told(hits[-1], timeline) if hits else refusal()
+        outputs = [output for command, _, output in typed if output and wanted <= bag(command)]
+        return _told(outputs[-1], timeline) if outputs else refusal()
     if re.search(r"\bcommand\b", ask.text) and typed:
         chosen = typed[(ask.ordinal or -1) - (1 if (ask.ordinal or -1) > 0 else 0)] if abs(ask.ordinal or 1) <= len(typed) else None
         return _told([chosen[1]], timeline) if chosen and not wanted else refusal()

@@ -32,7 +32,7 @@ from streamsvc.publish import Subscription
 from streamsvc.push import Push, Target
 from streamsvc.search import Hit
 from streamsvc.session import Roles, Session, State
-from streamsvc.store import Store, sweep
+from streamsvc.store import Store, clear, sweep
 from streamsvc.worker import Worker
 
 log = structlog.get_logger()
@@ -223,7 +223,7 @@ class Service:
         options["translate"] = hear.translate if translate is None else translate
         options["replace"] = {**hear.replace, **(replace or {})}
         folder = self.settings.data_dir / name
-        _check_free(folder)
+        clear(folder)
         store = Store(None if no_store else folder, events=keep.events, frames=keep.frames)
         sign = functools.partial(self.auth.sign, seconds=keep.retention + 3600)
         session = Session(name, self.settings, self.roles, store, self._media, sign, pictures=self._pictures, **options)
@@ -282,7 +282,8 @@ class Service:
     async def search(self, name: str, query: str, limit: int = 10) -> list[Hit]:
         """What was said and shown in a session that fits a query, best first. Raises NotFound: no such session."""
         session = self.find(name)
-        return await session.index.search(session.timeline.lines(), query, limit, self._spawn)
+        pictures = session.timeline.pictures() if self.settings.see.clip else ()
+        return await session.index.search(session.timeline.lines(), query, limit, self._spawn, pictures)
 
     async def delete(self, name: str, *, purge: bool = False) -> None:
         """End a session; `purge` erases it at once, else it stays readable for its retention."""
@@ -429,18 +430,6 @@ class Service:
         if session is not None:
             session.publisher_state(publication.peer, "closed", "unpublished")
         await publication.peer.close()
-
-
-def _check_free(folder: Path) -> None:
-    """A publisher chooses its session's name: what an earlier run has kept under it goes, but nothing that is not ours.
-
-    Raises:
-        Conflict: "name_taken": there is something else of that name.
-    """
-    if folder.exists() and not (folder / "session.db").is_file():
-        raise Conflict(f"the name {folder.name!r} is taken by something else in the folder of sessions", code="name_taken")
-    for file in folder.glob("session.db*"):
-        file.unlink()
 
 
 def _is_id(name: str) -> bool:

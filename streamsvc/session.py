@@ -115,7 +115,7 @@ class Session:
         self.ended_at: float | None = None  # monotonic seconds; set once all is written
         self.over = asyncio.Event()  # ... and so is this
         self.publisher: Publisher | None = None
-        self.timeline, self.index = Timeline(), Index(roles.embed)
+        self.timeline, self.index = Timeline(), Index(roles.embed, roles.see if settings.see.clip else None)
         self.report = Report(settings.budget)
         self.log = Log(name, self.zero, settings.limits, store, self.report.note)
         told = (self.log, self.timeline, self.report)

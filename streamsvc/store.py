@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from streamsvc import clock
-from streamsvc.errors import CapacityError
+from streamsvc.errors import CapacityError, Conflict
 
 FAILURES = (OSError, sqlite3.Error)  # what a write raises when the disk is full or gone
 
@@ -105,6 +105,18 @@ class Store:
             if self._db.in_transaction:  # SQLite has rolled back by itself where the disk was full
                 self._db.execute("ROLLBACK")
             raise
+
+
+def clear(folder: Path) -> None:
+    """A publisher chooses its session's name: what an earlier run has kept under it goes, but nothing that is not ours.
+
+    Raises:
+        Conflict: "name_taken": there is something else of that name.
+    """
+    if folder.exists() and not (folder / "session.db").is_file():
+        raise Conflict(f"the name {folder.name!r} is taken by something else in the folder of sessions", code="name_taken")
+    for file in folder.glob("session.db*"):
+        file.unlink()
 
 
 def sweep(data_dir: Path, retention: float) -> int:

@@ -79,7 +79,7 @@ def truth() -> dict[str, Any]:
     starts = (0.0, *ENDS)
     first, second, cat, coffee, _ = zip(starts, ENDS, strict=False)
     speech, unknown = (0.5, 23.5), {"answerable": False}
-    asked = (
+    asked: tuple[tuple[Any, ...], ...] = (
         ("speech", "What did the stone-cutter cut slabs for?", "gravestones", (0.5, 13.2), {"keywords": ["gravestones", "houses"]}),
         ("speech", "Did the speaker mention customers?", "yes", (13.9, 23.5), {}),
         ("speech", "What kind of workman was he?", "careful", (13.9, 23.5), {}),
@@ -96,15 +96,15 @@ def truth() -> dict[str, Any]:
         ("never", "What did the stone-cutter give to the king?", "nothing", speech, unknown),
         ("never", "Has a bus been shown?", "no", (0.0, ENDS[-1]), {}),
     )
-    spans = [
+    spans: list[dict[str, Any]] = [
         *({"kind": "slide", "title": title, "text": "\n".join((title, *lines))} for title, lines in SLIDES),
         {"kind": "photo", "label": "cat"},
         {"kind": "photo", "label": "coffee", "things": ["coffee", "cup"]},
         {"kind": "photo"},
     ]
-    intervals = [{"start": start, "end": end, **of} for start, end, of in zip(starts, ENDS, spans, strict=False)]
-    qa = [question(number, *rest, **more) for number, (*rest, more) in enumerate(asked, 1)]  # type: ignore[arg-type]
-    said = {"transcript": SAID, "speech": [{"start": speech[0], "end": speech[1]}]}
+    intervals: list[dict[str, Any]] = [{"start": start, "end": end, **of} for start, end, of in zip(starts, ENDS, spans, strict=False)]
+    qa = [question(number, *rest, **more) for number, (*rest, more) in enumerate(asked, 1)]
+    said: dict[str, Any] = {"transcript": SAID, "speech": [{"start": speech[0], "end": speech[1]}]}
     return {"file": "canary.mkv", "duration_s": ENDS[-1], "intervals": intervals, **said, "qa": qa}
 
 
@@ -115,14 +115,14 @@ def build(folder: Path) -> Path:
     with av.open(str(folder / "canary.mkv"), "w") as out, av.open(str(FIXTURES / "canary.ogg")) as speech:
         video: Any = out.add_stream("libx264", rate=FPS, options={"preset": "ultrafast", "crf": "18", "tune": "zerolatency"})
         video.width, video.height, video.pix_fmt = WIDTH, HEIGHT, "yuv420p"
-        audio = out.add_stream_from_template(speech.streams.audio[0])
-        packets = [packet for packet in speech.demux(audio=0) if packet.dts is not None]
+        audio: Any = out.add_stream_from_template(speech.streams.audio[0])
+        packets: list[Any] = [packet for packet in speech.demux(audio=0) if packet.dts is not None]
         for number in range(round(FPS * ENDS[-1])):
             shown = next(picture for picture, end in zip(pictures, ENDS, strict=True) if number / FPS < end)
             frame = av.VideoFrame.from_ndarray(np.asarray(shown), format="rgb24")
             frame.pts, frame.time_base = number, Fraction(1, FPS)
             out.mux(video.encode(frame))
-            while packets and float(packets[0].pts * packets[0].time_base) <= number / FPS:
+            while packets and float(packets[0].dts * packets[0].time_base) <= number / FPS:
                 packet = packets.pop(0)
                 packet.stream = audio
                 out.mux(packet)
@@ -144,13 +144,14 @@ def cut(media: Path) -> None:
                 break
             for piece in resampler.resample(frame):
                 out.mux(sound.encode(piece))
-        for piece in [*resampler.resample(None), None]:
-            out.mux(sound.encode(piece))
+        for last in [*resampler.resample(None), None]:
+            out.mux(sound.encode(last))
     with av.open(str(media / "scenarios" / "scenes_photos.mp4")) as clip:
         wanted = {"canary_coffee.jpg": 18.0, "canary_cat.jpg": 38.0}
         for shown in clip.decode(video=0):
             for name in [name for name, at in wanted.items() if shown.time is not None and shown.time >= at]:
-                shown.to_image().resize((640, 360)).save(FIXTURES / name, quality=80)
+                picture: Any = shown
+                picture.to_image().resize((640, 360)).save(FIXTURES / name, quality=80)
                 del wanted[name]
             if not wanted:
                 break

@@ -84,7 +84,7 @@ async def test_the_vector_of_a_vision_text_model_is_kept_in_sixteen_bits_where_t
 
     sight = await look(keyframe(3.0), b"jpeg", Local(Engine({"look": Op(clip)})), SETTINGS, deadline_in_s=1.0)
     assert sight.clip is not None
-    assert (sight.clip.dtype, sight.clip.tolist()) == (np.float16, [0.25, -3.0])
+    assert (sight.clip.dtype, sight.clip.tolist()) == (np.dtype(np.float16), [0.25, -3.0])
     assert (await look(keyframe(3.0), b"jpeg", Eyes().role(), SETTINGS, deadline_in_s=1.0)).clip is None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -89,5 +90,5 @@ def test_halves_are_told_apart_within_every_recording_and_kind() -> None:
     sheet = question_set.Sheet("a", Path("a.mp4"), 10.0, {})
     for number in range(6):
         sheet.ask("object", f"Is it {number}?", "yes")
-    halve([sheet], question_set.random.Random(1))
+    halve([sheet], random.Random(1))
     assert Counter(question["half"] for question in sheet.asked) == {"tune": 3, "held": 3}

@@ -15,6 +15,7 @@ import ssl
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from email.message import Message
 from enum import Enum
 from typing import Any
 
@@ -157,7 +158,7 @@ def _picture(url: str) -> Image.Image:
     return picture
 
 
-def _wrong(fake: Fake, path: str, headers: Mapping[str, str], body: bytes) -> Reply | None:
+def _wrong(fake: Fake, path: str, headers: Message, body: bytes) -> Reply | None:
     """The error that a request deserves, if any."""
     if path != "/v1/chat/completions":
         return refused(404, "unknown_url")

@@ -78,7 +78,7 @@ def test_a_text_stands_out_by_so_many_deviations_as_the_whole_models_cosines_say
         assert row[::-1] != pytest.approx(right, abs=2e-2), "and swapped texts"
 
 
-@pytest.mark.parametrize(("runtime", "least"), [("onnxruntime", 1 - 1e-8), ("openvino", build_vision.ALIKE)])
+@pytest.mark.parametrize(("runtime", "least"), [("onnxruntime", 1 - 1e-6), ("openvino", build_vision.ALIKE)])
 def test_the_compiled_tower_gives_the_vectors_of_torch(folder: Path, by: Any, runtime: str, least: float) -> None:
     by(runtime)
     compiled, plain = Towers(folder, "cpu"), Towers(folder, "cpu:0")  # "cpu:0" is the same device by a name that is not compiled for
@@ -128,7 +128,12 @@ def test_the_texts_of_a_start_are_embedded_once_for_a_model_and_its_labels(
     by("onnxruntime")
     before = matcher(folder).look([picture(1)])[0]
     asked: list[Any] = []
-    monkeypatch.setattr(clip, "text_features", lambda model, tokenizer, texts: asked.append(texts) or torch.ones(len(texts), 4))
+
+    def odd(model: Any, tokenizer: Any, texts: Any) -> Any:
+        asked.append(texts)
+        return torch.ones(len(texts), 4)
+
+    monkeypatch.setattr(clip, "text_features", odd)
     assert matcher(folder).look([picture(1)])[0].tags == before.tags
     assert asked == []
     with pytest.raises(ValueError):  # other labels: they are asked for, and the stand-in's vectors do not fit

@@ -95,6 +95,7 @@ def test_each_fifth_line_of_a_file_is_held_out_and_a_bad_line_is_named(tmp_path:
     (tmp_path / "rows.jsonl").write_text("\n".join([line] * 6))
     learnt, unseen = read(tmp_path / "rows.jsonl")
     assert (len(learnt), len(unseen)) == (4, 2)
+    assert isinstance(learnt[0], Example)
     assert learnt[0].answer == "black"
     (tmp_path / "rows.jsonl").write_text(f"{line}\n{{}}")
     with pytest.raises(InvalidRequest, match="line 2"):

@@ -44,13 +44,14 @@ def asking(*script: Any, text_model: str = "reader", now: Any = lambda: 0.0, **l
 
 
 def call(made: Engine, op: str, payload: dict[str, Any]) -> Any:
-    (result,) = made.ops[op].run([payload])  # type: ignore[arg-type, misc]
+    (result,) = made.ops[op].run([payload])  # type: ignore[arg-type]
     return result
 
 
 def answer(made: Engine, **asked: Any) -> tuple[dict[str, Any], str]:
-    first, *rest = made.ops["generate"].run(asked)  # type: ignore[arg-type]
-    return first, "".join(piece["text"] for piece in rest)  # type: ignore[index, call-overload]
+    pieces: Any = made.ops["generate"].run(asked)  # type: ignore[arg-type]
+    first, *rest = pieces
+    return first, "".join(piece["text"] for piece in rest)
 
 
 def said(at: float, text: str, kind: str = "speech") -> dict[str, Any]:
@@ -154,8 +155,8 @@ def test_only_the_newest_pictures_are_sent_and_the_others_are_told_and_counted()
         assert first["unseen"] == 2
         assert sent(fake)[0] == "[1.0] picture: picture 1\n[2.0] picture: picture 2\n[3.0] picture: picture 3"
         assert sent(fake).count("*") == 2
-        (read,) = made.ops["extend"].run([{"session": "s", "items": items}])  # type: ignore[arg-type, misc]
-        assert read == {key: value for key, value in first.items() if key != "text"} | {"computed": 0, "tokens": read["tokens"]}  # type: ignore[index, call-overload]
+        read = call(made, "extend", {"session": "s", "items": items})
+        assert read == {key: value for key, value in first.items() if key != "text"} | {"computed": 0, "tokens": read["tokens"]}
         assert len(fake.asked) == 1  # reading ahead asks nobody
 
 
@@ -261,7 +262,7 @@ def test_the_operator_is_told_once_of_a_wrong_setting(capsys: pytest.CaptureFixt
 @contextlib.asynccontextmanager
 async def working(fake: Fake, **settings: Any) -> AsyncIterator[Any]:
     """The think role of a worker process, as the service makes it."""
-    told = Settings(url=fake.url, model="seer", key=fake.key or None, **settings).options()  # type: ignore[arg-type]
+    told = Settings(url=fake.url, model="seer", key=fake.key or None, **settings).options()
     worker = Worker("think", {"think": "engines.remote"}, {"models": "", "window_tokens": 4096, "remote": told})
     running = asyncio.create_task(worker.run())
     try:
@@ -332,10 +333,11 @@ def test_the_server_of_llamacpp_answers_by_the_embedded_model(llamacpp: str) -> 
         assert first["unseen"] == 0
         assert "seven" in text.lower()
         assert "\n" not in answer(made, prompt="List three animals, one a line.", max_tokens=24, stop=["\n"])[1]
-        leaving = made.ops["generate"].run({"prompt": "Count to one hundred.", "max_tokens": 256})
-        assert next(leaving)["text"] == ""  # type: ignore[call-overload, index]
-        assert next(leaving) is not None  # type: ignore[call-overload]
-        leaving.close()  # type: ignore[union-attr]
+        counting: Any = {"prompt": "Count to one hundred.", "max_tokens": 256}
+        leaving: Any = made.ops["generate"].run(counting)
+        assert next(leaving)["text"] == ""
+        assert next(leaving) is not None
+        leaving.close()
         assert answer(made, prompt="The capital of France is", max_tokens=8)[1]  # its one slot is free again
 
 

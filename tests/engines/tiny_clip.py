@@ -27,6 +27,7 @@ def save(kind: str, place: Path) -> Path:
     vision = {**small, "image_size": SIDE, "patch_size": 8}
     torch.manual_seed(3)
     model: Any
+    processor: Any
     if kind == "clip":
         config = transformers.CLIPConfig(text_config={**text, "projection_dim": 24}, vision_config=vision, projection_dim=24)
         model, processor = transformers.CLIPModel(config), transformers.CLIPImageProcessor
@@ -41,7 +42,8 @@ def save(kind: str, place: Path) -> Path:
     bare = Tokenizer(models.WordLevel({word: n for n, word in enumerate(WORDS)}, unk_token="<unk>"))
     bare.pre_tokenizer = pre_tokenizers.Whitespace()
     bare.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
-    fast = transformers.PreTrainedTokenizerFast(tokenizer_object=bare, pad_token="<pad>", eos_token="</s>", unk_token="<unk>")
+    tokenizer: Any = transformers.PreTrainedTokenizerFast
+    fast = tokenizer(tokenizer_object=bare, pad_token="<pad>", eos_token="</s>", unk_token="<unk>")
     fast.save_pretrained(place)
     return place
 
@@ -52,7 +54,8 @@ def whole(folder: Path, texts: list[str], picture: Any) -> Any:
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
     siglip = hasattr(model, "logit_bias")
     coded = tokenizer(texts, padding="max_length" if siglip else True, truncation=True, max_length=LONGEST, return_tensors="pt")
-    pixels = transformers.AutoImageProcessor.from_pretrained(folder)(images=[picture], return_tensors="pt")["pixel_values"]
+    images: Any = transformers.AutoImageProcessor
+    pixels = images.from_pretrained(folder)(images=[picture], return_tensors="pt")["pixel_values"]
     asked = {"input_ids": coded["input_ids"], "pixel_values": pixels}
     with torch.inference_mode():
         return model(**(asked if siglip else {**asked, "attention_mask": coded["attention_mask"]})).logits_per_image[0].numpy()
