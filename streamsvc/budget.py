@@ -141,15 +141,15 @@ class Limit:
     reason: str
 
 
-# Field of Load -> its limit; the first that is strained names the reason. Eyes behind do not make the ears deaf, and a full
-# processor alone makes nobody late: each buys only what relieves it.
+# Field of Load -> its limit; the first that is strained names the reason. Eyes behind do not make the ears deaf: each buys only what
+# relieves it. A full processor alone makes nobody late and buys nothing; but what was spent is not given back to one that has no room.
 LIMITS: Mapping[str, Limit] = {
     "stable_age": Limit(1.2, 0.8, TOP, "captions are late"),
     "backlog": Limit(1.5, 0.6, TOP, "speech waits for recognition"),
     "see_wait": Limit(2.0, 0.8, 4, "pictures wait to be looked at"),
     "think_wait": Limit(1.5, 0.6, 6, "questions wait"),
-    "cpu": Limit(0.95, 0.8, 4, "the processor is full"),
 }
+BUSY, FULL = 0.9, 0.95  # share of all cores: a level is given back up to it; a session is admitted up to it
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +180,7 @@ def step(ladder: Ladder, load: Load, now: float) -> Ladder:
         if now - ladder.fell < TRIAL:
             up = replace(up, missed=ladder.level, patience=min(PATIENT, 2 * ladder.patience))
         return up
-    if any(getattr(load, name) > limit.low for name, limit in LIMITS.items()):
+    if load.cpu > BUSY or any(getattr(load, name) > limit.low for name, limit in LIMITS.items()):
         return replace(ladder, calm_since=None)
     since = now if ladder.calm_since is None else ladder.calm_since
     needed = ladder.patience if ladder.level - 1 <= ladder.missed else CALM
@@ -234,4 +234,4 @@ def admits(ladder: Ladder, cpu: float, live: int) -> bool:
         cpu: share of all cores in use, 0 to 1.
         live: sessions that use it.
     """
-    return live == 0 or (ladder.level == 0 and cpu + cpu / live <= LIMITS["cpu"].high)
+    return live == 0 or (ladder.level == 0 and cpu + cpu / live <= FULL)

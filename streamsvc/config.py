@@ -195,6 +195,8 @@ class Embed(Group):
 class Budget(Group):
     """The contract, p95 ages in seconds."""
 
+    keep: bool = True  # spend fidelity, and refuse sessions, before it is broken; False: to measure what happens then
+
     stable: float = 1.2
     final: float = 1.6
     partial: float = 0.8

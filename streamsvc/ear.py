@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from streamsvc import clock, decode, metrics, transcribe
+from streamsvc.budget import Fidelity
 from streamsvc.captions import Cues
 from streamsvc.config import Settings
 from streamsvc.context import Timeline
@@ -83,6 +84,7 @@ class Ear:
         self._translator = Translator(hear, self._translated, wanted=translate, beam=settings.hear.beam, lossless=lossless)
         self.translate = self._translator.run  # a room too
         self.speaking = False  # somebody, as last heard
+        self.spent = Fidelity()  # what the ladder leaves; may be set at any time
         self._at = 0.0  # session seconds of the newest frame in the ring
         self._deaf = False  # all audio has been decoded
         self._over = False
@@ -142,6 +144,10 @@ class Ear:
         self._over = True
         self.audio.close()
 
+    def backlog(self) -> float:
+        """Seconds of audio that have come in and wait."""
+        return self.audio.load + self._chunks.load
+
     def abandon(self) -> None:
         """Tell those who wait for a flush that it will never be done: the rooms have stopped."""
         self.close()
@@ -185,9 +191,14 @@ class Ear:
                 session=self._session,
                 vocabulary=self._vocabulary,
                 language=lambda: self.language,
+                step=None if self._lossless else self._step,
                 lossless=self._lossless,
             )
         self._translator.close()
+
+    def _step(self) -> float:
+        """Seconds between decode steps now."""
+        return max(self._settings.hear.step, self.spent.step or 0.0)
 
     def _heard(self, unit: Words | Speech | Gap) -> None:
         """Publish what the transcriber found."""
@@ -207,14 +218,15 @@ class Ear:
         if words.stable:
             self._report.stable(clock.now() - words.arrived)
         for cue in self._captions.push(words):
-            kind = "caption.final" if cue.final else "caption.partial"
-            event = self._log.emit(kind, bodies(cue), at=cue.start, arrived=cue.arrived, stages=cue.stages)
             if cue.final:
+                event = self._log.emit("caption.final", bodies(cue), at=cue.start, arrived=cue.arrived, stages=cue.stages)
                 self.cues.append(cue)
                 del self.cues[: -self._settings.store.events]
                 self._timeline.add(cue)
                 self._translator.put(cue, event.id)
             else:
+                if self.spent.partials:
+                    self._log.emit("caption.partial", bodies(cue), at=cue.start, arrived=cue.arrived, stages=cue.stages)
                 self._timeline.tail(cue.words[: cue.stable])
 
     def _translated(self, unit: Translation) -> None:

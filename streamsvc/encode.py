@@ -119,11 +119,14 @@ class Glances:
 class Reader:
     """Reads the screens of one session, one keyframe after the other.
 
-    `skipped`: keyframes that were not read, because no text was likely or nothing had changed.
+    `skipped`: keyframes that were not read, because no text was likely, nothing had changed, or too little (`whole`).
+    `whole`: read only where the whole screen changed; may be set at any time (degradation). What is passed over is read with the
+    next change after it is reset.
     """
 
     def __init__(self, settings: Settings) -> None:
         self.skipped = 0
+        self.whole = False
         self._on = settings.ocr
         self._gray: NDArray[np.uint8] | None = None  # the screen as it was last read
         self._lines: tuple[TextLine, ...] = ()
@@ -147,7 +150,7 @@ class Reader:
             return None
         start = clock.now()
         region = changed_region(gray, self._gray)
-        if region is None:
+        if region is None or (self.whole and region != WHOLE):
             self.skipped += 1
             return None
         page = await asyncio.to_thread(_page, jpeg)

@@ -59,6 +59,7 @@ ROOMS = {
     "inbox": {"inbox"},
     "push": {"push", "outbox", "captions"},
     "auth": {"auth", "rate"},
+    "governor": {"governor", "budget"},
     "recording": {"recording", "score", "scenario", "published"},
 }
 WIRE = {"wire.doors", "wire.realtime", "wire.configuration", "wire.deepgram", "wire.prerecorded", "wire.line", "wire.socket"}

@@ -152,6 +152,12 @@ def test_each_strain_goes_as_far_as_it_can_be_helped_and_no_farther(name: str) -
     assert seen[-1].reason == limit.reason
 
 
+def test_a_full_processor_alone_spends_nothing_and_nothing_is_given_back_to_it() -> None:
+    full = replace(FINE, cpu=1.0)
+    assert climbed([full] * 100)[-1].level == 0
+    assert climbed([full] * 100, climbed([LATE])[-1], 1000.5)[-1].level == 1
+
+
 def test_a_level_that_proves_too_low_is_tried_again_after_twice_the_calm() -> None:
     again = climbed([*[FINE] * 21, LATE], climbed([LATE])[-1], 1000.5)[-1]
     assert (again.level, again.missed, again.patience) == (1, 0, 2 * CALM)

@@ -10,11 +10,11 @@ import av
 import numpy as np
 import pytest
 
-from streamsvc import clock, ear, transcribe
+from streamsvc import budget, clock, ear, transcribe
 from streamsvc.errors import CapacityError, Conflict, InvalidRequest, WorkerError
 from streamsvc.session import Session
 from streamsvc.types import EncodedFrame, MediaTrack
-from tests.stage import Models, Playing, Sender, Threadless, kinds, make
+from tests.stage import Models, Playing, Sender, Threadless, kinds, make, send
 
 
 @pytest.fixture
@@ -231,6 +231,24 @@ def test_what_is_tuned_holds_from_the_next_flush_on(stage: asyncio.Runner) -> No
             await live.flush()
             live.end("ended")
             assert kinds(await played.ended()).count("speech.started") == 2, "the second pause ends nothing"
+
+    stage.run(main())
+
+
+@pytest.mark.parametrize(("level", "partials"), [(0, True), (6, True), (7, False)])
+def test_the_top_of_the_ladder_spends_partials_and_no_closed_caption(stage: asyncio.Runner, level: int, partials: bool) -> None:
+    async def main() -> None:
+        models = Models()
+        async with Playing(make(models)) as played:
+            attach(played.session)
+            played.session.ear.spent = budget.fidelity(level)
+            await send(played.session, [*frames(0.0, 4.0, loud=True), *frames(4.0, 1.0, loud=False)])
+            assert played.session.ear.backlog() < 1.0
+            played.session.end("ended")
+            events = await played.ended()
+        assert ("caption.partial" in kinds(events)) == partials
+        assert sum(len(event["words"]) for event in events if event["type"] == "caption.final") == 10
+        assert models.asked.count("transcribe") <= {0: 15, 6: 8, 7: 6}[level], "steps are longer"
 
     stage.run(main())
 

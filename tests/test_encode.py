@@ -105,6 +105,15 @@ async def test_text_is_read_once_and_only_where_it_changed() -> None:
     assert y > 0.4 and h < 0.5, "only the new line is read"
 
 
+async def test_a_small_change_waits_while_only_whole_screens_are_read_and_is_read_afterwards() -> None:
+    eyes, reader = Eyes(), Reader(SETTINGS)
+    eyes.texts = ["Agenda"]
+    for at, whole, texts in ((1.0, True, ("Agenda",)), (2.0, True, ("Agenda", "Budget")), (3.0, False, ("Agenda", "Budget"))):
+        reader.whole = whole
+        await reader.read(keyframe(at), *screen(*texts), eyes.role(), deadline_in_s=1.0)
+        assert (len(eyes.asked), reader.skipped) == {1.0: (1, 0), 2.0: (1, 1), 3.0: (2, 1)}[at]
+
+
 async def test_blank_and_textless_pictures_cost_no_reading() -> None:
     eyes, reader = Eyes(), Reader(SETTINGS)
     jpeg, gray = screen()

@@ -1,0 +1,129 @@
+"""One ladder for all live sessions: strain is told to each, and nobody comes in who would make the others late."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+
+import pytest
+
+from streamsvc import clock, governor, metrics
+from streamsvc.budget import Load
+from streamsvc.errors import CapacityError
+from streamsvc.governor import SETTLED, TICK, Governor
+
+
+@dataclass
+class Fake:
+    """A session whose load is set by the test; `told`: the levels and reasons that it heard, without repetitions."""
+
+    now: Load = field(default_factory=Load)
+    told: list[tuple[int, str]] = field(default_factory=list)
+
+    def load(self, now: float) -> Load:
+        return self.now
+
+    def spend(self, level: int, reason: str) -> None:
+        if not self.told or self.told[-1] != (level, reason):
+            self.told.append((level, reason))
+
+
+async def looked(made: Governor, seconds: float) -> None:
+    for _ in range(round(seconds / TICK)):
+        await clock.sleep(TICK)
+        made.look(0.5)
+
+
+def test_the_strain_of_one_session_is_told_to_all_and_given_back_when_it_is_gone(virtual: asyncio.Runner) -> None:
+    async def main() -> None:
+        late, fine = Fake(Load(stable_age=1.5)), Fake()
+        made = Governor(lambda: [(late, 0.0), (fine, 0.0)], lambda role: True)
+        await looked(made, 3.0)
+        assert late.told == fine.told == [(1, "captions are late"), (2, "captions are late")]
+        assert metrics.degradation_level._value.get() == 2
+        late.now = Load()
+        await looked(made, 30.0)
+        assert fine.told[-1] == (0, "")
+        assert metrics.degradation_level._value.get() == 0
+
+    virtual.run(main())
+
+
+def test_the_backlog_of_all_sessions_is_told(virtual: asyncio.Runner) -> None:
+    async def main() -> None:
+        Governor(lambda: [(Fake(Load(backlog=0.5)), 0.0), (Fake(Load(backlog=0.25)), 0.0)], lambda role: True).look(0.0)
+        assert metrics.asr_backlog._value.get() == 0.75
+
+    virtual.run(main())
+
+
+@pytest.mark.parametrize(("load", "role"), [(Load(backlog=9.0), "hear"), (Load(see_wait=9.0), "see"), (Load(think_wait=9.0), "think")])
+def test_what_waits_for_a_worker_that_starts_is_no_strain(virtual: asyncio.Runner, load: Load, role: str) -> None:
+    async def main() -> None:
+        for up, level in ((False, 0), (True, 1)):
+            made = Governor(lambda: [(Fake(load), 0.0)], lambda name, up=up: name != role or up)
+            await looked(made, TICK)
+            assert made.ladder.level == level
+
+    virtual.run(main())
+
+
+def test_switched_off_nothing_is_spent_and_everybody_comes_in(virtual: asyncio.Runner) -> None:
+    async def main() -> None:
+        late = Fake(Load(stable_age=9.0))
+        made = Governor(lambda: [(late, -99.0)], lambda role: True, on=False)
+        made.cpu = 1.0
+        await looked(made, 10.0)
+        assert late.told == [(0, "")]
+        made.admit()
+
+    virtual.run(main())
+
+
+def test_a_forced_level_stays_whatever_is_observed(virtual: asyncio.Runner) -> None:
+    async def main() -> None:
+        session = Fake()
+        made = Governor(lambda: [(session, 0.0)], lambda role: True)
+        made.force(5)
+        await looked(made, 60.0)
+        assert session.told == [(5, "forced")]
+        made.force(None)
+        await looked(made, 60.0)
+        assert session.told[-1] == (0, "")
+        with pytest.raises(ValueError, match="levels"):
+            made.force(8)
+
+    virtual.run(main())
+
+
+def test_only_sessions_that_have_settled_tell_what_one_more_would_cost(virtual: asyncio.Runner) -> None:
+    async def main() -> None:
+        began = clock.now()
+        made = Governor(lambda: [(Fake(), began), (Fake(), began)], lambda role: True)
+        made.cpu = 0.8
+        made.admit()  # the first seconds of a session tell nothing
+        await clock.sleep(SETTLED)
+        with pytest.raises(CapacityError, match="late") as refused:
+            made.admit()
+        assert refused.value.retry_after > 0
+        made.cpu = 0.5
+        made.admit()
+
+    virtual.run(main())
+
+
+def test_processor_time_is_the_share_of_all_cores_since_the_last_weighing(virtual: asyncio.Runner, monkeypatch: pytest.MonkeyPatch) -> None:
+    spent = [10.0]
+    monkeypatch.setattr(governor, "_spent", lambda: spent[0])
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+
+    async def main() -> None:
+        made = Governor(list, lambda role: True)
+        for _ in range(8):
+            spent[0] += governor.WEIGH  # one of two cores
+            await looked(made, governor.WEIGH)
+        assert made.cpu == pytest.approx(0.5, abs=0.01)
+
+    virtual.run(main())
+    monkeypatch.undo()
+    assert governor._spent() > 0.1
