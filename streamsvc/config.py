@@ -195,7 +195,8 @@ class Embed(Group):
 class Budget(Group):
     """The contract, p95 ages in seconds."""
 
-    keep: bool = True  # spend fidelity, and refuse sessions, before it is broken; False: to measure what happens then
+    ladder: bool = True  # fidelity is spent before it is broken
+    admission: bool = True  # sessions are refused before those that are live break it; False: up to limits.sessions
 
     stable: float = 1.2
     final: float = 1.6

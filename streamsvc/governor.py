@@ -22,6 +22,15 @@ WEIGH = 5.0  # ... at the processor time of this service's processes
 SETTLED = 10.0  # seconds that a session must have been live to count with what it costs
 
 
+class Settings(Protocol):
+    """What is read of config.Budget."""
+
+    @property
+    def ladder(self) -> bool: ...  # noqa: D102
+    @property
+    def admission(self) -> bool: ...  # noqa: D102
+
+
 class Governed(Protocol):
     """What is asked of a session."""
 
@@ -40,13 +49,13 @@ class Governor:
     Args:
         governed: the live sessions that cannot wait, each with the monotonic second at which it began.
         ready: whether a worker ("hear", "see", "think") is up: what waits for one that is starting is no strain that a level relieves.
-        on: False: the ladder stays at 0 and everybody is admitted.
+        settings: whether the ladder is climbed, and whether anybody is refused.
     """
 
-    def __init__(self, governed: Callable[[], Sequence[tuple[Governed, float]]], ready: Callable[[str], bool], *, on: bool = True) -> None:
+    def __init__(self, governed: Callable[[], Sequence[tuple[Governed, float]]], ready: Callable[[str], bool], settings: Settings) -> None:
         self.ladder = Ladder()
         self.cpu = 0.0  # share of all cores that this service's processes use; 0 to 1
-        self._governed, self._ready, self._on = governed, ready, on
+        self._governed, self._ready, self._settings = governed, ready, settings
         self._forced: int | None = None
         self._weighed, self._spent = clock.now(), _spent()
         psutil.cpu_percent()  # the next call tells the share since this one
@@ -68,7 +77,7 @@ class Governor:
         governed = [session for session, _ in self._governed()]
         loads = [session.load(now) for session in governed]
         metrics.asr_backlog.set(sum(load.backlog for load in loads))
-        if self._on and self._forced is None:
+        if self._settings.ladder and self._forced is None:
             self.ladder = budget.step(self.ladder, self._sum(loads, cpu), now)
         metrics.degradation_level.set(self.ladder.level)
         for session in governed:
@@ -97,7 +106,7 @@ class Governor:
         """Raises CapacityError: one more session would make those that are live late."""
         now = clock.now()
         settled = sum(now - began >= SETTLED for _, began in self._governed())
-        if self._on and not budget.admits(self.ladder, self.cpu, settled):
+        if self._settings.admission and not budget.admits(self.ladder, self.cpu, settled):
             metrics.sessions_rejected.labels("budget").inc()
             busy = f"; {self.ladder.reason}" if self.ladder.level else ""
             raise CapacityError(f"one more session would make the captions of the others late{busy}; try again later", retry_after=10.0)

@@ -9,6 +9,7 @@ import pytest
 
 from streamsvc import clock, governor, metrics
 from streamsvc.budget import Load
+from streamsvc.config import Budget
 from streamsvc.errors import CapacityError
 from streamsvc.governor import SETTLED, TICK, Governor
 
@@ -37,7 +38,7 @@ async def looked(made: Governor, seconds: float) -> None:
 def test_the_strain_of_one_session_is_told_to_all_and_given_back_when_it_is_gone(virtual: asyncio.Runner) -> None:
     async def main() -> None:
         late, fine = Fake(Load(stable_age=1.5)), Fake()
-        made = Governor(lambda: [(late, 0.0), (fine, 0.0)], lambda role: True)
+        made = Governor(lambda: [(late, 0.0), (fine, 0.0)], lambda role: True, Budget())
         await looked(made, 3.0)
         assert late.told == fine.told == [(1, "captions are late"), (2, "captions are late")]
         assert metrics.degradation_level._value.get() == 2
@@ -51,7 +52,7 @@ def test_the_strain_of_one_session_is_told_to_all_and_given_back_when_it_is_gone
 
 def test_the_backlog_of_all_sessions_is_told(virtual: asyncio.Runner) -> None:
     async def main() -> None:
-        Governor(lambda: [(Fake(Load(backlog=0.5)), 0.0), (Fake(Load(backlog=0.25)), 0.0)], lambda role: True).look(0.0)
+        Governor(lambda: [(Fake(Load(backlog=0.5)), 0.0), (Fake(Load(backlog=0.25)), 0.0)], lambda role: True, Budget()).look(0.0)
         assert metrics.asr_backlog._value.get() == 0.75
 
     virtual.run(main())
@@ -61,7 +62,7 @@ def test_the_backlog_of_all_sessions_is_told(virtual: asyncio.Runner) -> None:
 @pytest.mark.parametrize(("load", "role"), [(Load(backlog=9.0), "hear"), (Load(see_wait=9.0), "see"), (Load(think_wait=9.0), "think")])
 def test_what_waits_for_a_worker_that_starts_is_no_strain(virtual: asyncio.Runner, load: Load, role: str, up: bool, level: int) -> None:
     async def main() -> None:
-        made = Governor(lambda: [(Fake(load), 0.0)], lambda name: name != role or up)
+        made = Governor(lambda: [(Fake(load), 0.0)], lambda name: name != role or up, Budget())
         await looked(made, TICK)
         assert made.ladder.level == level
 
@@ -71,7 +72,7 @@ def test_what_waits_for_a_worker_that_starts_is_no_strain(virtual: asyncio.Runne
 def test_switched_off_nothing_is_spent_and_everybody_comes_in(virtual: asyncio.Runner) -> None:
     async def main() -> None:
         late = Fake(Load(stable_age=9.0))
-        made = Governor(lambda: [(late, -99.0)], lambda role: True, on=False)
+        made = Governor(lambda: [(late, -99.0)], lambda role: True, Budget(ladder=False, admission=False))
         made.cpu = 1.0
         await looked(made, 10.0)
         assert late.told == [(0, "")]
@@ -83,7 +84,7 @@ def test_switched_off_nothing_is_spent_and_everybody_comes_in(virtual: asyncio.R
 def test_a_forced_level_stays_whatever_is_observed(virtual: asyncio.Runner) -> None:
     async def main() -> None:
         session = Fake()
-        made = Governor(lambda: [(session, 0.0)], lambda role: True)
+        made = Governor(lambda: [(session, 0.0)], lambda role: True, Budget())
         made.force(5)
         await looked(made, 60.0)
         assert session.told == [(5, "forced")]
@@ -99,7 +100,7 @@ def test_a_forced_level_stays_whatever_is_observed(virtual: asyncio.Runner) -> N
 def test_only_sessions_that_have_settled_tell_what_one_more_would_cost(virtual: asyncio.Runner) -> None:
     async def main() -> None:
         began = clock.now()
-        made = Governor(lambda: [(Fake(), began), (Fake(), began)], lambda role: True)
+        made = Governor(lambda: [(Fake(), began), (Fake(), began)], lambda role: True, Budget())
         made.cpu = 0.8
         made.admit()  # the first seconds of a session tell nothing
         await clock.sleep(SETTLED)
@@ -118,7 +119,7 @@ def test_processor_time_is_the_share_of_all_cores_since_the_last_weighing(virtua
     monkeypatch.setattr("os.cpu_count", lambda: 2)
 
     async def main() -> None:
-        made = Governor(list, lambda role: True)
+        made = Governor(list, lambda role: True, Budget())
         for _ in range(8):
             spent[0] += governor.WEIGH  # one of two cores
             await looked(made, governor.WEIGH)

@@ -1,0 +1,225 @@
+"""What happens when more is asked of the machine than it can do, and what each level of the ladder saves.
+
+    python -m load_tests.overload [SCENARIO] [--sessions 1 2 4 6] [--seconds 90] [--json FILE] [--plot FILE.svg]
+    python -m load_tests.overload [SCENARIO] --levels [--seconds 40]
+
+The first plays a scenario in so many sessions at once, in real time, with admission off, and asks its questions again and again in each:
+ages, coverage and levels, every SLICE seconds of the run in the plot. The second plays it in one session and forces one level after the
+other, always in turns with level 0, so that the machine's moods fall on both: CPU of all processes at each level, as a share of level
+0's. Run nothing else meanwhile.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import structlog
+
+from engines.plot import Panel, svg
+from streamsvc import budget, clock, figures, rehearsal
+from streamsvc.bench import markdown
+from streamsvc.config import Settings, load
+from streamsvc.rehearsal import Run, Scales
+from streamsvc.scenario import Scenario, found
+from streamsvc.service import Service
+
+SCENARIO = Path("../shared/media/scenarios/lecture_stone_cutter.mp4")
+SLICE = 10.0  # seconds of one point of the plot
+EVERY = 4.0  # seconds between two questions of a session
+STAGGER = 1.3  # seconds between the beginnings of two sessions
+TURNS = 3  # times that a level and level 0 take turns
+
+
+def asking(scenario: Scenario, seconds: float) -> Scenario:
+    """The scenario with a question every EVERY seconds: its own, over and over."""
+    known = [question["question"] for question in scenario.truth.get("qa") or ()] or ["What was said last?"]
+    times = np.arange(EVERY, seconds, EVERY)
+    asked = [{"id": f"q{n}", "question": known[n % len(known)], "ask_at_s": float(at)} for n, at in enumerate(times)]
+    return replace(scenario, truth={**scenario.truth, "qa": asked}, seconds=seconds)
+
+
+# --- overload -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Crowd:
+    """What came of so many sessions at once. `level`: the highest; `series`: name -> a value for each slice, ages as their p95."""
+
+    sessions: int
+    ages: Mapping[str, Mapping[str, float]]
+    coverage: float
+    gaps: float
+    levels: tuple[float, ...]
+    answered: int
+    refused: int
+    unanswered: int
+    cpu: float
+    series: Mapping[str, Sequence[float]]
+
+    @property
+    def level(self) -> int:
+        """The highest."""
+        return int(max(self.levels, default=0))
+
+
+async def crowd(service: Service, scenario: Scenario, count: int) -> Crowd:
+    """Play a scenario in so many sessions at once."""
+    scales = Scales()
+    levels: list[float] = []
+    began = clock.now()
+
+    async def one(number: int) -> Run:
+        await clock.sleep(number * STAGGER)
+        return await rehearsal.play(service, scenario)
+
+    async def watch() -> None:
+        while True:
+            levels.append(service.governor.ladder.level)
+            await clock.sleep(1.0)
+
+    watching = asyncio.create_task(watch())
+    runs = await asyncio.gather(*(one(number) for number in range(count)))
+    watching.cancel()
+    seconds = clock.now() - began
+    return summary(scenario, runs, levels, scales.told(seconds)["cpu_s_per_stream_s"])
+
+
+def summary(scenario: Scenario, runs: Sequence[Run], levels: Sequence[float], cpu: float) -> Crowd:
+    """The figures of all runs together. `levels`: one each second."""
+    events = [event for run in runs for event in run.events]
+    # Each session's own clock: they began within STAGGER of each other.
+    slices = int(max(run.seconds for run in runs) / SLICE)
+    series: dict[str, list[float]] = {}
+    for name, kind in (("captions", "caption.final"), ("sights", "sight.ready"), ("screen text", "screen.text")):
+        series[name] = [_p95([e for e in figures.of_type(events, kind) if n <= e["received"] / SLICE < n + 1]) for n in range(slices)]
+    series["level"] = [max(levels[int(n * SLICE) : int((n + 1) * SLICE)], default=0.0) for n in range(slices)]
+    spoken = [figures.speech(scenario.truth, run.events, run.seconds) for run in runs]
+    coverage = float(np.mean([row["coverage"] for row in spoken if row.get("coverage") is not None] or [1.0]))
+    done = figures.of_type(events, "answer.done")
+    refused = Counter(event["error"]["code"] for event in figures.of_type(events, "error"))
+    asked = sum(len(run.asked) for run in runs)
+    gaps = sum(event["end"] - event["start"] for event in figures.of_type(events, "caption.gap"))
+    told = sum("error" not in event for event in done)
+    late = asked - told - refused.total()
+    return Crowd(len(runs), figures.ages(events), coverage, gaps, tuple(levels), told, refused.total(), late, cpu, series)
+
+
+def _p95(events: Sequence[Mapping[str, Any]]) -> float:
+    return float(np.percentile([event["age_ms"] / 1000 for event in events], 95)) if events else 0.0
+
+
+def table(crowds: Sequence[Crowd]) -> str:
+    """As markdown."""
+    heads: tuple[str, ...] = ("sessions", "stable p50 / p95 s", "final p50 / p95 s", "sight p95 s", "coverage %", "gaps s")
+    heads += ("highest level", "level at the end", "answered / refused / late", "CPU s/s")
+    rows = []
+    for each in crowds:
+        ages = {kind: row for kind, row in each.ages.items() if row}
+        cell = {kind: f"{row['p50'] / 1000:.2f} / {row['p95'] / 1000:.2f}" for kind, row in ages.items()}
+        rows.append(
+            (
+                str(each.sessions),
+                cell.get("stable", "-"),
+                cell.get("final", "-"),
+                f"{ages['sight']['p95'] / 1000:.2f}" if "sight" in ages else "-",
+                f"{100 * each.coverage:.1f}",
+                f"{each.gaps:.1f}",
+                str(each.level),
+                f"{each.levels[-1]:.0f}" if each.levels else "-",
+                f"{each.answered} / {each.refused} / {each.unanswered}",
+                f"{each.cpu:.2f}",
+            )
+        )
+    return markdown(heads, rows)
+
+
+def plot(crowds: Sequence[Crowd]) -> str:
+    """A panel for each number of sessions: p95 ages and the level over time. An SVG."""
+    panels = []
+    for each in crowds:
+        ticks = [f"{(n + 1) * SLICE:.0f}" if n % 3 == 2 else "" for n in range(len(each.series["level"]))]
+        panels.append(Panel(f"{each.sessions} sessions: p95 age (s) and level, by second", ticks, each.series, mark=budgeted()))
+    return svg(panels)
+
+
+def budgeted() -> float:
+    """Seconds: the budget of a closed caption."""
+    return Settings().budget.final
+
+
+# --- levels -------------------------------------------------------------------------------------------------------
+
+
+async def levels(service: Service, scenario: Scenario) -> list[tuple[int, float, float]]:
+    """(level, CPU s/s at it, CPU s/s at level 0 in turns with it) for levels 1 to the top."""
+    rows = []
+    for level in range(1, budget.TOP + 1):
+        spent: dict[int, list[float]] = {level: [], 0: []}
+        for _ in range(TURNS):
+            for now in (0, level):
+                service.governor.force(now)
+                scales = Scales()
+                began = clock.now()
+                await rehearsal.play(service, scenario)
+                spent[now].append(scales.told(clock.now() - began)["cpu_s_per_stream_s"])
+        service.governor.force(None)
+        rows.append((level, float(np.mean(spent[level])), float(np.mean(spent[0]))))
+        print(f"level {level}: {rows[-1][1]:.3f} CPU s/s, level 0: {rows[-1][2]:.3f}", flush=True)
+    return rows
+
+
+def savings(rows: Sequence[tuple[int, float, float]]) -> str:
+    """As markdown: what each level costs of level 0, and what it saves of the level below it."""
+    cells, below = [], 1.0
+    for level, cost, full in rows:
+        share = cost / full
+        cells.append((str(level), f"{cost:.3f}", f"{full:.3f}", f"{100 * share:.0f}", f"{100 * (1 - share / below):.0f}"))
+        below = share
+    return markdown(("level", "CPU s/s", "level 0 in turns", "% of level 0", "% saved of the level below"), cells)
+
+
+async def _main(arguments: argparse.Namespace) -> None:
+    (scenario,) = found([arguments.scenario])
+    made = load(None)
+    room = made.limits.model_copy(update={"sessions": max(arguments.sessions)})
+    settings = made.model_copy(update={"limits": room, "budget": made.budget.model_copy(update={"admission": False})})
+    async with Service(settings, at_once=("hear", "see", "think")) as service:
+        await service.ready()
+        if arguments.levels:
+            rows = await levels(service, asking(scenario, arguments.seconds))
+            print(savings(rows))
+            return
+        crowds = []
+        for count in arguments.sessions:
+            crowds.append(await crowd(service, asking(scenario, arguments.seconds), count))
+            print(table(crowds), flush=True)
+            await clock.sleep(budget.CALM)
+    if arguments.plot:
+        arguments.plot.write_text(plot(crowds), encoding="utf-8")
+    if arguments.json:
+        told = [{**{name: getattr(each, name) for name in each.__slots__}} for each in crowds]
+        arguments.json.write_text(json.dumps(told, default=dict), encoding="utf-8")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("scenario", nargs="?", type=Path, default=SCENARIO)
+    parser.add_argument("--sessions", nargs="+", type=int, default=[1, 2, 4, 6])
+    parser.add_argument("--seconds", type=float, default=90.0, help="of the recording, in each session")
+    parser.add_argument("--levels", action="store_true", help="measure what each level saves")
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--plot", type=Path)
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(40))
+    asyncio.run(_main(parser.parse_args()))
+
+
+if __name__ == "__main__":
+    main()
