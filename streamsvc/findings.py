@@ -26,7 +26,7 @@ _IDENTITY = re.compile(
     r"persons|people|in the (?:picture|image|video|photo|scene)|on (?:the )?(?:screen|camera)|presenter|lecturer|it|this|that|singing|he|she)\b|^who (?:speaks|talks|reads|says|said this|sings)\b|whose voice"
 )
 _LOOK = re.compile(
-    r"\b(colou?rs?|colou?red|wear\w*|wore|dress(?:ed)?|cloth\w+|outfit|costume|hair\w*|beard|tall|heavy|weather|brand|logo|expensive|beautiful|pretty|ugly|bright\w*|blurry|resolution)\b"
+    r"\b(colou?rs?|colou?red|wear\w*|wore|dress(?:ed)?|cloth\w+|outfit|costume|hair\w*|beard|tall|heavy|weather|brand|logo|(?<!most )(?<!least )expensive|beautiful|pretty|ugly|bright\w*|blurry|resolution)\b"
 )
 _FEELING = re.compile(
     r"\b(mood|emotions?|expression|smil\w+|laugh\w*|frown\w*|cry(?:ing)?|angry|sad|happy|bored|tired|nervous|excited|feel\w*|look like|how old|age)\b"

@@ -80,7 +80,7 @@ class Lines:
 
     def all(self) -> list[Line]:
         """Every line that is known, by the time it came up; those of one keyframe in reading order."""
-        return sorted((*self._gone, *self._missed, *self.shown), key=lambda line: line.start)
+        return sorted((*self._gone, *self._missed, *self.shown), key=lambda line: (line.start, round(line.middle, 2), line.x))
 
     def at(self, when: float) -> tuple[Line, ...]:
         """The lines that were shown at session second `when`, in reading order."""

@@ -284,12 +284,12 @@ def _labelled(ask: Ask, timeline: Timeline, now: float) -> Finding | None:
     if not wanted or (where is None and ask.form != "open" and kind != "date"):
         return None
     if most := re.search(r"\b(?:(highest|largest|most|biggest|maximum|greatest)|lowest|smallest|least|minimum|cheapest)\b", ask.text):
-        wanted = frozenset(wanted - _EXTREMES | ({"price"} if re.search("cheap|expensive", ask.text) else set()))
+        wanted = frozenset(wanted - _EXTREMES | (_stems("price") if re.search("cheap|expensive", ask.text) else set()))
     tried = [wanted]
     if (own := re.search(rf"\b{DOCUMENT}\b", body)) and wanted - {stem(own[0])}:
         tried.append(wanted - {stem(own[0])})  # "when is the invoice due"
     if kind == "money":
-        tried.append(wanted - _stems("cost costs") | {"price"})  # "how much is the soup"
+        tried.append(wanted - _stems("cost costs") | _stems("price"))  # "how much is the soup"
     for lines in _pages(timeline, where[1] if where else "", only_newest=where is None):
         found = next((value for terms_ in tried if (value := documents.look_up(lines, terms_, kind)) is not None), None)
         if most is not None:

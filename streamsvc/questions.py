@@ -292,7 +292,9 @@ def thing_in(text: str) -> tuple[str, list[str]] | None:
             if things.known(phrase):
                 others = words[:index] + words[index + length :]
                 return phrase, [
-                    word for word in others if word not in STOP and stem(word) not in META and word not in _ORDINALS and not word.isdigit()
+                    word
+                    for word in others
+                    if word not in STOP and stem(word) not in META and word not in (*_ORDINALS, "many") and not word.isdigit()
                 ]
     return None
 
