@@ -106,7 +106,7 @@ class Hear(Group):
     translate: bool = False  # a second track of captions in English; needs a model that is not *.en
     replace: Phrases = {}  # phrases of captions written otherwise; a session's own come on top
     step: float = 0.38  # seconds between decode steps
-    beam: int = Field(3, ge=1, le=10)  # hypotheses followed at once; 1 saves an eighth of the work and costs half a point of accuracy
+    beam: int = Field(3, ge=1, le=10)  # hypotheses followed at once where a pause settles what was said; steps before it follow one
     hangover: float = 0.5  # seconds of silence that end an utterance
     workers: int = 2  # decode steps at once, one thread each
     backlog_seconds: float = 20.0  # audio waiting for the worker; more is skipped and said (caption.gap)

@@ -37,6 +37,12 @@ class Inbox:
         self._waiting: Ring[Asked] = Ring(limits.questions_waiting)
         self._held: list[tuple[str, str]] = []  # to be asked when all has been understood, and who asks
         self._closed = False
+        self.refusing = ""  # why no question is taken now; may be set at any time (degradation)
+
+    def waited(self, now: float) -> float:
+        """Seconds that the oldest question has waited at monotonic second `now`, before anybody works at it; 0: none waits."""
+        oldest = self._waiting.first()
+        return 0.0 if oldest is None else now - oldest.at
 
     def ask(
         self,
@@ -59,7 +65,8 @@ class Inbox:
             image: JPEG or PNG sent along.
 
         Raises:
-            InvalidRequest: no text, or a deadline that is none. TooLarge: over the limits. CapacityError: too many wait.
+            InvalidRequest: no text, or a deadline that is none. TooLarge: over the limits. CapacityError: too many wait,
+                or the machine has no time for questions.
             NotFound: the session has ended, or answers its last questions.
         """
         text = self._checked(text)
@@ -71,6 +78,8 @@ class Inbox:
             raise InvalidRequest('audience is "asker" or "session"', code="bad_audience")
         if self._closed:
             raise NotFound("this session has ended", code="session_ended")
+        if self.refusing:
+            raise CapacityError(f"no questions are taken now: {self.refusing}")
         if len(self._waiting) >= self._limits.questions_waiting:
             raise CapacityError(f"{self._limits.questions_waiting} questions wait already", retry_after=2.0, code="too_many_questions")
         seconds = deadline_ms / 1000 if deadline_ms is not None else self._seconds

@@ -26,6 +26,7 @@ __all__ = ["answer", "prompt", "scene", "supported"]
 
 MOST_WORDS = 40  # of an answer
 PHRASE_TOKENS = 16  # of the model's phrase
+WINDOW = 400  # tokens of the prompt, at most
 LEAST_SECONDS = 0.4  # before the deadline: with less left the model is not asked
 _EXAMPLES = (
     "Text: The ferry leaves the island at seven, because of the tide.\n"
@@ -43,7 +44,12 @@ class Asks(Protocol):
 
 
 async def answer(
-    question: Question, timeline: Timeline, think: Asks | None, settings: Think, sent: tuple[Sight, ScreenText] | None = None
+    question: Question,
+    timeline: Timeline,
+    think: Asks | None,
+    settings: Think,
+    sent: tuple[Sight, ScreenText] | None = None,
+    window: int = WINDOW,
 ) -> AsyncGenerator[Delta | Answer, None]:
     """Answer one question from what is known now: deltas, then the Answer.
 
@@ -53,6 +59,7 @@ async def answer(
         think: the language model, or None. Its failure or lateness costs only its phrase.
         settings: the room's settings.
         sent: what was seen and read in the picture that came with the question, if one did.
+        window: tokens that the model may be shown.
     """
     began = clock.now()
     asked = max(question.asked, 0.0)
@@ -63,7 +70,7 @@ async def answer(
         yield Delta(question.id, clause)
     rules = clock.now() - began
     if think is not None and found.supported and found.lines and parse(question.text).form == "open":
-        phrase = await _phrase(question, found.lines, think, settings, began)
+        phrase = await _phrase(question, found.lines, think, settings, began, window)
         if phrase is not None and len(tokens((told + phrase).replace("-", " ").replace(":", " "))) + 4 <= MOST_WORDS:
             clause = f" In short: {phrase}."
             told += clause
@@ -71,12 +78,12 @@ async def answer(
     yield Answer(question.id, told, found.supported, found.evidence, {"rules": rules, "think": clock.now() - began - rules})
 
 
-async def _phrase(question: Question, lines: tuple[Evidence, ...], think: Asks, settings: Think, began: float) -> str | None:
+async def _phrase(question: Question, lines: tuple[Evidence, ...], think: Asks, settings: Think, began: float, window: int) -> str | None:
     left = min(question.deadline, began + settings.deadline) - clock.now()
     if left < LEAST_SECONDS:
         return None
     text = ""
-    asked = {"prompt": prompt(question.text, lines), "max_tokens": PHRASE_TOKENS, "stop": ["\n"]}
+    asked = {"prompt": prompt(question.text, lines, window), "max_tokens": PHRASE_TOKENS, "stop": ["\n"]}
     try:
         pieces = think.stream("generate", asked, deadline_in_s=left - 0.1)
         async with aclosing(pieces) as stream:  # type: ignore[type-var]
@@ -87,11 +94,12 @@ async def _phrase(question: Question, lines: tuple[Evidence, ...], think: Asks, 
     return supported(text, question.text, lines)
 
 
-def prompt(question: str, lines: tuple[Evidence, ...]) -> str:
-    """A few-shot completion over the found lines; at most about 400 tokens."""
-    told = " ".join(line.quote for line in lines)[:600]
-    asked = " ".join(question.split())[:200]
-    return f"{_EXAMPLES}Text: {told}\nQuestion: {asked}\nAnswer:"
+def prompt(question: str, lines: tuple[Evidence, ...], window: int = WINDOW) -> str:
+    """A completion over the found lines, of at most about `window` tokens; with fewer than the usual ones it is shown no example."""
+    full = window >= WINDOW
+    told = " ".join(line.quote for line in lines)[: 600 if full else 2 * window]
+    asked = " ".join(question.split())[: 200 if full else window // 2]
+    return f"{_EXAMPLES if full else ''}Text: {told}\nQuestion: {asked}\nAnswer:"
 
 
 def supported(text: str, question: str, lines: tuple[Evidence, ...]) -> str | None:

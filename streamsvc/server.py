@@ -471,7 +471,12 @@ def _operations(service: Service) -> APIRouter:
         """How many sessions are live, and how many may be."""
         service.auth.grants(request.headers)
         live = sum(session.state is not State.ENDED for session in service.sessions.values())
-        return {"sessions": live, "limit": service.settings.limits.sessions, "draining": service.draining}
+        return {
+            "sessions": live,
+            "limit": service.settings.limits.sessions,
+            "level": service.governor.ladder.level,
+            "draining": service.draining,
+        }
 
     @router.get("/v1/schema")
     async def events_schema() -> dict[str, Any]:

@@ -24,6 +24,7 @@ from streamsvc.config import LANGUAGES, Settings
 from streamsvc.ear import dropped, hangover_of
 from streamsvc.encode import Glances
 from streamsvc.errors import CapacityError, Conflict, InvalidRequest, NotFound, StreamsvcError
+from streamsvc.governor import Governor
 from streamsvc.ingest import peer as webrtc
 from streamsvc.ingest.hooks import check_hooks
 from streamsvc.ingest.source import open_source
@@ -86,6 +87,7 @@ class Service:
         }
         roles = {role: worker.role(role) for worker in self.workers.values() for role in worker.roles}
         self.roles = Roles(**{**roles, "see": Glances(roles["see"])})
+        self.governor = Governor(self._governed, lambda name: self.workers[name].ready, settings.budget)
         metrics.build_info.info({"version": streamsvc.__version__, "engine": settings.models.profile})
 
     async def __aenter__(self) -> Self:
@@ -96,6 +98,7 @@ class Service:
         for worker in self.workers.values():
             self._spawn(worker.run())
         self._spawn(self._janitor())
+        self._spawn(self.governor.run())
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -215,6 +218,10 @@ class Service:
         if live >= limit:
             metrics.sessions_rejected.labels("capacity").inc()
             raise CapacityError(f"{live} of {limit} sessions are live; try again later")
+        self.governor.admit()
+
+    def _governed(self) -> list[tuple[Session, float]]:
+        return [(session, session.zero) for session in self.sessions.values() if session.state is State.LIVE and not session.lossless]
 
     def _session(
         self, name: str, *, no_store: bool = False, translate: bool | None = None, replace: Mapping[str, str] | None = None, **options: Any

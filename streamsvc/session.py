@@ -18,11 +18,11 @@ from typing import Any, TypeVar
 
 import structlog
 
-from streamsvc import clock, decode, encode, metrics, reason, sample
+from streamsvc import budget, clock, decode, encode, metrics, reason, sample
 from streamsvc.config import Settings
 from streamsvc.context import Timeline
 from streamsvc.ear import Ear, Sent, dropped
-from streamsvc.errors import Conflict, StreamsvcError, WorkerError
+from streamsvc.errors import Conflict, DeadlineMissed, StreamsvcError, WorkerError
 from streamsvc.glance import glance
 from streamsvc.inbox import Asked, Inbox
 from streamsvc.mailbox import Ring
@@ -121,14 +121,17 @@ class Session:
         told = (self.log, self.timeline, self.report)
         self.ear = Ear(name, settings, roles.hear, media, *told, lossless=lossless, **listen)
         self.flush, self.cues, self.translations = self.ear.flush, self.ear.cues, self.ear.translations
-        self._media, self._sign, self._lossless, self._sees = media, sign, lossless, sees
+        self._media, self._sign, self.lossless, self._sees = media, sign, lossless, sees
         self._tracks: dict[str, MediaTrack] = {}
         self._lost = 0  # audio packets that the present publisher's transport has lost, as last counted
         self._newest = 0.0  # session seconds of the newest frame that came in
         self._scaled = False  # a file plays, and not at the speed of time
         self._wants = sample.Wants()
-        own = sample.Budget(settings.sample.budget, settings.sample.burst, lambda: dropped("budget"))
-        self._sampler = sample.Sampler(settings.sample, own, pictures)
+        self._own = sample.Budget(settings.sample.budget, settings.sample.burst, lambda: dropped("budget"))
+        self._sampler = sample.Sampler(settings.sample, self._own, pictures)
+        self._reader = encode.Reader(settings.see)
+        self._looking: float | None = None  # when the keyframe that is being looked at arrived, monotonic
+        self._spent = budget.Fidelity()  # what the ladder leaves
         self._video: Ring[Sent] = Ring(settings.ingest.video_ring, self._video_dropped)
         self._depths: list[tuple[metrics.Share, Ring[Any]]] = [
             (metrics.Share(metrics.queue_depth.labels("audio")), self.ear.audio),
@@ -386,6 +389,7 @@ class Session:
         """Keyframes through the vision models; scene captions never wait for the reading of text."""
         async for batch in self._keyframes.batches(1):
             seen = batch[0]
+            self._looking = seen.keyframe.arrived
             try:
                 sight = await self._retried(
                     functools.partial(
@@ -398,22 +402,23 @@ class Session:
             else:
                 self.timeline.add(sight)
                 self.log.emit("sight.ready", {"of": seen.event, **bodies(sight)}, at=sight.at, arrived=sight.arrived, stages=sight.stages)
-                if (scene := reason.scene(self.timeline, sight)) is not None:
+                scene = reason.scene(self.timeline, sight) if self._spent.scenes else None
+                if scene is not None:
                     self.timeline.add(scene)
                     body = bodies(scene, self.frame_url)
                     self.log.emit("scene.caption", body, at=scene.at, arrived=scene.arrived, stages=scene.stages)
+            self._looking = None
             if self.settings.see.ocr:
                 await self._pass_on(self._texts, seen)
         self._texts.close()
 
     async def _read(self) -> None:
         """Text on keyframes, where there may be some and it has changed; the newest picture wins."""
-        reader = encode.Reader(self.settings.see)
         async for batch in self._texts.batches():
             seen = batch[-1]
             try:
                 text = await self._retried(
-                    functools.partial(reader.read, seen.keyframe, seen.jpeg, seen.gray, self.roles.see, deadline_in_s=_READ_SECONDS),
+                    functools.partial(self._reader.read, seen.keyframe, seen.jpeg, seen.gray, self.roles.see, deadline_in_s=_READ_SECONDS),
                     lambda: len(self._texts) > 0,
                 )
             except StreamsvcError as error:
@@ -439,7 +444,7 @@ class Session:
         log.warning("keyframe skipped", session=self.id, stage=stage, reason=error.code)
 
     async def _pass_on(self, ring: Ring[T], item: T) -> None:
-        if self._lossless:
+        if self.lossless:
             await ring.put_when_room(item)
         else:
             ring.put(item)
@@ -464,11 +469,14 @@ class Session:
         self._sampler.ask()
         first = True
         question = asked.question
+        if question.deadline <= clock.now():
+            metrics.deadline_missed.labels("answer", "not_started").inc()
+            raise DeadlineMissed("this question's time had passed before it could be begun")
         sent = None
         if question.image is not None:
             at, left = max(question.asked, 0.0), question.deadline - clock.now()
             sent = await glance(question.image, self.id, at, self.roles.see, self.settings.see, deadline_in_s=left)
-        parts = reason.answer(question, self.timeline, self.roles.think, self.settings.think, sent)
+        parts = reason.answer(question, self.timeline, self.roles.think, self.settings.think, sent, self._spent.window_tokens)
         async with contextlib.aclosing(parts):
             async for part in parts:
                 seconds = clock.now() - asked.at
@@ -486,6 +494,23 @@ class Session:
         """A part of an answer, to whom it is for."""
         told = {"question_id": asked.question.id, **body}
         self.log.emit(kind, told, at=asked.question.asked, arrived=asked.at, stages=stages, audience=asked.client)
+
+    # --- the budget ---
+
+    def load(self, now: float) -> budget.Load:
+        """See governor.Governed."""
+        looking = 0.0 if self._looking is None else now - self._looking
+        return budget.Load(self.report.lately(), self.ear.backlog(), looking, self._inbox.waited(now))
+
+    def spend(self, level: int, reason: str) -> None:
+        """See governor.Governed."""
+        if level == self.report.level:
+            return
+        self.report.level, self._spent = level, budget.fidelity(level)
+        self.ear.spent, self._reader.whole = self._spent, self._spent.whole_screen
+        self._own.rate = min(self.settings.sample.budget, self._spent.keyframes or self.settings.sample.budget)
+        self._inbox.refusing = "" if self._spent.questions else reason
+        self.log.emit("session.degraded", {"level": level, "reason": reason or "recovered"})
 
     # --- what others read ---
 

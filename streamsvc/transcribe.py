@@ -250,6 +250,7 @@ class _Run:
         cut = min(max(0.0, self.language.since - ask.start), (ask.end - ask.start) / 2)  # what another language spoke goes along with none
         samples, before = ask.samples[round(cut * SAMPLE_RATE) :], self.language.before(ask.before, ask.start)
         payload = {"samples": samples, "language": self.core.language, "before": before, "beam": self.settings.beam}
+        payload["quick"] = not ask.settle and not self.lossless  # what comes of a step is heard again with the next one
         if self.hotwords:
             payload["hotwords"] = self.hotwords
         result = await self._call("transcribe", payload, DECODE_DEADLINE)

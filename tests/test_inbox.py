@@ -95,3 +95,29 @@ async def test_a_closed_inbox_gives_out_what_it_holds_and_takes_nothing() -> Non
             take()
         assert caught.value.code == "session_ended"
     assert [asked.question.text for asked in await emptied(box)] == ["One?"]
+
+
+def test_it_tells_how_long_the_oldest_question_has_waited(virtual: asyncio.Runner) -> None:
+    async def main() -> None:
+        box = inbox()
+        assert box.waited(clock.now()) == 0.0
+        box.ask("One?")
+        await clock.sleep(2.0)
+        box.ask("Two?")
+        assert box.waited(clock.now()) == 2.0
+        box.close()
+        assert len(await emptied(box)) == 2
+        assert box.waited(clock.now()) == 0.0
+
+    virtual.run(main())
+
+
+def test_while_it_refuses_questions_it_says_why_and_what_waits_is_still_answered() -> None:
+    box = inbox()
+    box.ask("One?")
+    box.refusing = "captions are late"
+    with pytest.raises(CapacityError, match="captions are late") as caught:
+        box.ask("Two?")
+    assert caught.value.code == "capacity"
+    box.refusing = ""
+    box.ask("Three?")

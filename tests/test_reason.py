@@ -213,3 +213,11 @@ async def test_a_refusal_never_asks_the_model() -> None:
 def test_the_prompt_stays_within_its_budget() -> None:
     line = Evidence(0.0, 1.0, "speech", "word " * 900)
     assert len(prompt("why " * 500, (line,))) < 400 * 3
+
+
+def test_a_short_window_leaves_out_the_examples_and_most_of_the_text() -> None:
+    lines = (Evidence(0.0, 1.0, "speech", "word " * 400),)
+    usual, short = prompt("Who? " * 100, lines), prompt("Who? " * 100, lines, 150)
+    assert "Maria" in usual
+    assert "Maria" not in short
+    assert len(short) < 150 * 4 < len(usual) < 400 * 4

@@ -171,7 +171,7 @@ async def test_bad_sources_are_told_at_the_door_and_leave_nothing(tmp_path: Path
         assert told(await client.get("/v1/sessions/0.none")) == (404, "no_session")
         assert told(await client.get("/nowhere")) == (404, "not_found")
         assert told(await client.put("/v1/sessions")) == (405, "method_not_allowed")
-        assert (await client.get("/v1/capacity")).json()["sessions"] == 0
+        assert (await client.get("/v1/capacity")).json() == {"sessions": 0, "limit": 4, "draining": False, "level": 0}
         assert service.sessions == {}
 
 

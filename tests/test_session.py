@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from streamsvc import clock, metrics, reason, session
-from streamsvc.errors import Conflict, NotFound, SourceError, WorkerError
+from streamsvc import budget, clock, encode, metrics, reason, session
+from streamsvc.errors import CapacityError, Conflict, NotFound, SourceError, WorkerError
 from streamsvc.session import Session, State
 from streamsvc.types import Answer, EncodedFrame, MediaTrack
 from tests.stage import OPUS, VP8, Models, Playing, Sender, Threadless, kinds, make, packets, send
@@ -615,5 +615,83 @@ def test_an_answer_that_fails_costs_no_other(stage: asyncio.Runner, monkeypatch:
             assert done["Bad?"]["error"] == WorkerError("the think worker died").body()["error"]
             assert "error" not in done["What is shown?"]
             assert played.session.failure() is None
+
+    stage.run(main())
+
+
+def test_a_question_whose_time_has_passed_is_not_begun_and_says_so(stage: asyncio.Runner, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def slow(*_: Any) -> Any:
+        await clock.sleep(2.0)
+        yield Answer("q", "It was.", True, ())
+
+    monkeypatch.setattr(reason, "answer", slow)
+
+    async def main() -> None:
+        before = metrics.deadline_missed.labels("answer", "not_started")._value.get()
+        async with Playing(make()) as played:
+            played.session.ask("First?", number="one")
+            played.session.ask("Second?", number="two", deadline_ms=500)
+            await clock.sleep(1.0)
+            assert played.session.load(clock.now()).think_wait == pytest.approx(1.0)
+            await clock.sleep(4.0)
+            assert played.session.load(clock.now()).think_wait == 0.0
+            played.session.end("ended")
+            done = {event["question_id"]: event for event in await played.ended() if event["type"] == "answer.done"}
+        assert "error" not in done["q"]
+        assert done["two"]["error"]["code"] == "deadline_missed"
+        assert metrics.deadline_missed.labels("answer", "not_started")._value.get() == before + 1
+
+    stage.run(main())
+
+
+# --- the budget -----------------------------------------------------------------------------------------------------
+
+
+def test_what_a_level_spends_is_told_once_and_given_back(stage: asyncio.Runner, tmp_path: Path) -> None:
+    def count(events: list[dict[str, Any]], kind: str) -> int:
+        return kinds(events).count(kind)
+
+    async def main() -> None:
+        async with Playing(make()) as played:
+            live = played.session
+            live.attach(Sender())
+            for level in (0, 4, 4, 6):
+                live.spend(level, "captions are late")
+            await send(live, packets(tmp_path, 6.0))
+            with pytest.raises(CapacityError, match="captions are late") as refused:
+                live.ask("What is shown?")
+            assert refused.value.code == "capacity"
+            await clock.sleep(1.0)
+            spent = list(played.events)
+            live.spend(0, "")
+            live.ask("What is shown?")
+            await send(live, packets(tmp_path, 6.0))
+            live.end("ended")
+            events = await played.ended()
+        told = [(event["level"], event["reason"]) for event in events if event["type"] == "session.degraded"]
+        assert told == [(4, "captions are late"), (6, "captions are late"), (0, "recovered")]
+        assert [event["level"] for event in events if event["type"] == "latency.report"][-1] == 0
+        assert (count(spent, "scene.caption"), count(events, "scene.caption")) == (0, 1)
+        assert 0 < count(spent, "keyframe.sampled") < count(events, "keyframe.sampled") - count(spent, "keyframe.sampled")
+        assert count(events, "answer.done") == 1
+
+    stage.run(main())
+
+
+def test_the_load_tells_how_long_a_picture_waits_for_the_eyes(
+    stage: asyncio.Runner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def slow(keyframe: Any, *_: Any, **__: Any) -> Any:
+        await clock.sleep(3.0)
+        raise WorkerError("no")
+
+    monkeypatch.setattr(encode, "look", slow)
+
+    async def main() -> None:
+        async with Playing(make()) as played:
+            assert played.session.load(clock.now()) == budget.Load()
+            played.session.attach(Sender(VP8))
+            await send(played.session, packets(tmp_path, 2.0, audio=None))
+            assert 1.0 < played.session.load(clock.now()).see_wait < 2.5
 
     stage.run(main())

@@ -41,6 +41,7 @@ class Script:
     probable: float = -0.1  # mean log probability of a decode
     befores: list[str] = field(default_factory=list)
     hotwords: list[str | None] = field(default_factory=list)
+    quick: list[bool] = field(default_factory=list)
     seconds: float = 0.05  # that a decode takes
     asked: list[tuple[float, str, float]] = field(default_factory=list)  # (monotonic, op, seconds of samples)
     flying: int = 0
@@ -63,6 +64,7 @@ class Script:
                 return {"language": most, "probability": spoken.count(most) / len(spoken) - 0.05}
             self.befores.append(payload["before"])
             self.hotwords.append(payload.get("hotwords"))
+            self.quick.append(payload["quick"])
             words = self.words(samples, payload["language"])
             return {"words": words, "no_speech": 0.0, "log_probability": self.probable, "seconds": self.seconds}
         finally:
@@ -199,6 +201,16 @@ def test_silence_asks_no_decode_and_yields_nothing(virtual: asyncio.Runner) -> N
     role = Script()
     assert told(virtual, spoken((0, 60.0)), role) == []
     assert {op for _, op, _ in role.asked} == {"vad"}
+
+
+def test_steps_are_quick_and_what_settles_them_is_not(virtual: asyncio.Runner) -> None:
+    live, patient = Script(), Script()
+    told(virtual, spoken((6, 1.0), (6, 1.0)), live)
+    assert live.quick[0]
+    assert live.quick.count(False) == 2, "each pause settles once"
+    told(virtual, spoken((6, 1.0), (6, 1.0)), patient, lossless=True)
+    assert patient.quick
+    assert not any(patient.quick)
 
 
 def test_a_click_is_no_speech(virtual: asyncio.Runner) -> None:

@@ -15,6 +15,7 @@ from engines import Engine, Op, asr
 from streamsvc.config import Models
 from streamsvc.errors import InvalidRequest, ModelMissing
 from streamsvc.recording import read
+from streamsvc.score import errors, norm
 
 SECOND = np.zeros(asr.RATE, np.float32)
 END = 50
@@ -81,6 +82,46 @@ def test_a_sane_hypothesis_is_decoded_once_in_the_short_window() -> None:
     assert model.frames == [100 + asr.PADDING]
     assert (result["text"], result["padded"], result["rejected"]) == ("h e l", False, False)
     assert [word[:3] for word in result["words"]] == [["h", 0.0, 0.2], ["e", 0.2, 0.4], ["l", 0.4, 0.6]]
+
+
+class Encodes(Loops):
+    """Its encoder gives each frame the number of the frame: shape (1, frames / 2, 1). `seen`: what the decoder was given."""
+
+    def __init__(self) -> None:
+        super().__init__([], [7, 4, 11])
+        self.seen: list[Any] = []
+        self.beams: list[int] = []
+
+    def encode(self, features: Any) -> Any:
+        frames = super().encode(features)
+        return np.arange(frames // 2, dtype=np.float32)[None, :, None] + (1000 if frames == asr.BEHIND else 0)
+
+    def generate(self, encoded: Any, prompts: list[list[int]], *, max_length: int, **options: Any) -> list[Any]:
+        self.seen.append(np.asarray(encoded)[0, :, 0])
+        self.beams.append(options["beam_size"])
+        return super().generate(0, prompts, max_length=max_length)
+
+
+def test_a_quick_hypothesis_encodes_little_padding_and_takes_the_rest_from_memory() -> None:
+    model = Encodes()
+    made = whisper(model)
+    made.prepare()
+    model.frames.clear()
+    made.transcribe({"samples": SECOND, "quick": True, "beam": 3})
+    near = 300  # a second, and NEAR, in whole grains
+    assert model.frames == [near]
+    assert model.seen[0].tolist() == [*range(near // 2), *range(1000 + near // 2, 1000 + (100 + asr.PADDING) // 2)]
+    assert model.beams == [1]
+
+
+@pytest.mark.parametrize(("asked", "seconds"), [({}, 1), ({"quick": True}, 16)], ids=["settled", "longer-than-is-known"])
+def test_other_hypotheses_encode_all_of_it(asked: dict[str, Any], seconds: int) -> None:
+    model = Encodes()
+    made = whisper(model)
+    made.prepare()
+    model.frames.clear()
+    made.transcribe({"samples": np.tile(SECOND, seconds), **asked})
+    assert model.frames == [100 * seconds + asr.PADDING]
 
 
 @pytest.mark.parametrize("loop", [[0] * 15, [0, 1, 0, 1, 0, 1], [3, 3, 3, 3], list(range(15))], ids=["cap", "phrase", "word", "too-many"])
@@ -226,3 +267,17 @@ def test_real_speech_has_words_with_times_in_order(media: Path, engine: Engine) 
     assert all(0 <= start <= end <= 11.0 and 0 <= probability <= 1 for _, start, end, probability in words)
     assert [word[1] for word in words] == sorted(word[1] for word in words)
     assert one(engine, "detect_language", samples=SECOND) == {"language": "en", "probability": 1.0}
+
+
+@pytest.mark.models
+@pytest.mark.media
+def test_padding_from_memory_hears_the_same_words(media: Path, engine: Engine) -> None:
+    samples = read(media / "speech" / "harvard.flac")
+    whole: list[str] = []
+    quick: list[str] = []
+    for start in range(0, 15 * asr.RATE, 3 * asr.RATE):
+        asked = {"samples": samples[start : start + 3 * asr.RATE]}
+        for told, more in ((whole, {}), (quick, {"quick": True})):
+            told += norm(one(engine, "transcribe", **asked, **more)["text"])
+    assert len(whole) > 30
+    assert errors(whole, quick).sum() <= len(whole) // 10
