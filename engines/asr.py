@@ -46,10 +46,7 @@ FULL = 3000  # mel frames of Whisper's own window
 PADDING = 500  # mel frames after the speech; fewer than 500 loop (FIELD_NOTES, speech 3)
 NEAR = 160  # of them, encoded for a quick hypothesis; with 100 a third of a point more words are wrong
 BEHIND, SOUNDS = 2000, 6  # mel frames up to which padding is known, and made-up sounds over which it is averaged
-GRAIN, GRAIN = (
-    100,
-    50,
-)  # mel frames: few different sizes let the allocator find its memory again (290 MB after a minute of talk, else 470 after two)
+GRAIN = 100  # mel frames: few different sizes let the allocator find its memory again (290 MB after a minute of talk, else 470 after two)
 LONGEST = 29.0  # seconds of samples in one request
 TOKENS_PER_SECOND, TOKENS_MORE = 7.0, 8  # the cap; fast readers reach 5.5 tokens a second
 PROMPT_TOKENS = 100  # at most, of each kind
