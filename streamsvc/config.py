@@ -52,6 +52,7 @@ class Limits(Group):
     image_bytes: int = 2 * 1024 * 1024
     questions_waiting: int = 8  # per session
     subscribers: int = 64  # per session
+    watches: int = 32  # per session
     pushes: int = 4  # per session; stopped ones count until they are deleted
     subscriber_events: int = 256
     subscriber_bytes: int = 1024 * 1024

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from streamsvc import clock, decode, metrics, transcribe
@@ -25,7 +25,7 @@ from streamsvc.replace import Replacer
 from streamsvc.reports import Report, bodies
 from streamsvc.transcribe import Flush
 from streamsvc.translate import Translator
-from streamsvc.types import SAMPLE_RATE, AudioChunk, Cue, EncodedFrame, Gap, MediaTrack, Speech, Translation, Words
+from streamsvc.types import SAMPLE_RATE, AudioChunk, Cue, EncodedFrame, Gap, MediaTrack, Speech, Translation, Word, Words
 from streamsvc.worker import Role
 
 Sent = tuple[MediaTrack, EncodedFrame]  # a frame, and what must be known to decode it: the next publisher's tracks may differ
@@ -84,6 +84,8 @@ class Ear:
         self._translator = Translator(hear, self._translated, wanted=translate, beam=settings.hear.beam, lossless=lossless)
         self.translate = self._translator.run  # a room too
         self.speaking = False  # somebody, as last heard
+        self.on_words: Callable[[tuple[Word, ...], float], None] = lambda words, arrived: None  # newly stable ones, and when they arrived
+        self.on_speech: Callable[[Speech], None] = lambda speech: None
         self.spent = Fidelity()  # what the ladder leaves; may be set at any time
         self._at = 0.0  # session seconds of the newest frame in the ring
         self._deaf = False  # all audio has been decoded
@@ -207,6 +209,7 @@ class Ear:
         elif isinstance(unit, Speech):
             self.speaking = unit.active
             self._timeline.add(unit)
+            self.on_speech(unit)
             self._log.emit("speech.started" if unit.active else "speech.stopped", {}, at=unit.at, arrived=unit.arrived)
         else:
             self._timeline.add(unit)
@@ -217,6 +220,7 @@ class Ear:
         words = self._replacer.take(words)
         if words.stable:
             self._report.stable(clock.now() - words.arrived)
+            self.on_words(words.words[: words.stable], words.arrived)
         for cue in self._captions.push(words):
             if cue.final:
                 event = self._log.emit("caption.final", bodies(cue), at=cue.start, arrived=cue.arrived, stages=cue.stages)

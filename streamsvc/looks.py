@@ -92,6 +92,12 @@ def blanks(timeline: Timeline) -> list[Evidence]:
     return _runs(timeline, lambda sight: sight.blank, "blank picture")
 
 
+def shows(sight: Sight, thing: str) -> int:
+    """How many of a thing a picture surely shows; one where only a tag tells of it."""
+    boxes = sum(_sure(box, sight) and things.is_a(box.label, thing) for box in sight.boxes)
+    return boxes or int(_holds(sight, thing))
+
+
 def _holds(sight: Sight, thing: str) -> bool:
     return not sight.blank and (
         any(_sure(box, sight) and things.is_a(box.label, thing) for box in sight.boxes)

@@ -36,6 +36,10 @@ batch_size = Histogram("streamsvc_batch_size", "Requests per batch.", ["role"], 
 looks = Counter(
     "streamsvc_looks", "Keyframes to look at: hit, known from before or from another session, or miss.", ["outcome"], registry=REGISTRY
 )
+alerts = Counter("streamsvc_alerts", "Watches that fired.", registry=REGISTRY)
+webhooks = Counter(
+    "streamsvc_webhooks", "Alerts for webhooks: sent, dropped, refused, no_answer or given_up.", ["result"], registry=REGISTRY
+)
 worker_restarts = Counter("streamsvc_worker_restarts", "Workers started again after they died or hung.", ["role"], registry=REGISTRY)
 degradation_level = Gauge("streamsvc_degradation_level", "Fidelity spent: 0 is none, 7 the most.", registry=REGISTRY)
 build_info = Info("streamsvc_build", "Version and engines.", registry=REGISTRY)

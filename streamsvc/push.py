@@ -2,8 +2,7 @@
 
     session's caption.final -> lines (Ring) -> Desk (outbox.py: which post, which number, when again) -> Poster -> the target
 
-The target's URL holds a secret: only its host is ever told. So httpx's client is not used, which logs URLs, but its
-transport alone; that follows no redirects either. Posts go to an address that was checked, not to a name.
+The target's URL holds a secret: only its host is ever told (outgoing.py).
 """
 
 from __future__ import annotations
@@ -23,14 +22,13 @@ import structlog
 from fastapi import APIRouter, params
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
-from streamsvc import clock, hosts, metrics
-from streamsvc.errors import InvalidRequest, StreamsvcError, Unprocessable
+from streamsvc import clock, metrics
+from streamsvc.errors import InvalidRequest, StreamsvcError
 from streamsvc.mailbox import Closed, Ring
 from streamsvc.outbox import PROVIDERS, Answer, Desk, Line, Pace, State, plain
+from streamsvc.outgoing import Outgoing
 
 log = structlog.get_logger()
-_ANSWER = 1024  # bytes read of an answer; security limit
-_SECONDS = ("connect", "read", "write", "pool")  # the time-outs that httpx knows
 
 
 class PushError(StreamsvcError):
@@ -94,24 +92,9 @@ class Poster:
     """
 
     def __init__(self, where: Target, private_urls: bool, zero: float, timeout: float, verify: ssl.SSLContext | bool = True) -> None:
-        self._where, self._private, self._zero, self._timeout = where, private_urls, zero, timeout
-        self._addresses: tuple[str, ...] = ()
-        self._transport = httpx.AsyncHTTPTransport(
-            verify=verify, trust_env=False, limits=httpx.Limits(max_connections=1, keepalive_expiry=30.0)
-        )
-
-    async def resolve(self) -> None:
-        """Find the target's addresses, and check them; posts go to these, so that the name cannot change its mind later.
-
-        Raises:
-            Forbidden: "private_url". Unprocessable: "unknown_host".
-        """
-        where = self._where
-        try:
-            async with asyncio.timeout(self._timeout):
-                self._addresses = await asyncio.to_thread(hosts.addresses, where.host, where.port or 443, self._private)
-        except OSError:  # a TimeoutError is one
-            raise Unprocessable(f"the host {where.host} is not known", code="unknown_host") from None
+        self._where, self._zero = where, zero
+        self._out = Outgoing(where.scheme, where.host, where.port, private_urls, timeout, verify)
+        self.resolve, self.close = self._out.resolve, self._out.close
 
     async def post(self, seq: int, content_type: str, body: str) -> Answer:
         """One try; never raises for what the target or the way to it does."""
@@ -124,52 +107,10 @@ class Poster:
         text = answer.body.strip()
         return int(text) if answer.status == 200 and text.isascii() and text.isdigit() and len(text) < 10 else None
 
-    async def close(self) -> None:
-        """Close the connection."""
-        await self._transport.aclose()
-
     async def _ask(self, method: str, path: str, more: str, headers: Mapping[str, str], body: bytes) -> Answer:
         sent = clock.now() - self._zero
-        try:
-            async with asyncio.timeout(self._timeout):
-                if not self._addresses:
-                    await self.resolve()
-                response = await self._transport.handle_async_request(self._request(method, path, more, headers, body))
-                try:
-                    text = await _head(response)
-                finally:
-                    await response.aclose()
-            return Answer(response.status_code, text, sent, clock.now() - self._zero)
-        except (TimeoutError, httpx.TransportError, StreamsvcError):
-            self._addresses = self._addresses[1:]  # the next one, and after the last one the name is asked again
-            return Answer(None, "", sent, clock.now() - self._zero)
-
-    def _request(self, method: str, path: str, more: str, headers: Mapping[str, str], body: bytes) -> httpx.Request:
-        where, address = self._where, self._addresses[0]
-        # YouTube shows its URL with http:. The secret in it goes out in the open to a private network only.
-        safe = where.scheme == "https" or any(map(hosts.is_public, self._addresses))
-        port = f":{where.port}" if where.port else ""
-        return httpx.Request(
-            method,
-            f"{'https' if safe else 'http'}://{_bracketed(address)}{port}{path}?{where.query}{more}",
-            headers={"Host": _bracketed(where.host) + port, "User-Agent": "streamsvc", **headers},
-            content=body,
-            extensions={"timeout": dict.fromkeys(_SECONDS, self._timeout), "sni_hostname": where.host},
-        )
-
-
-def _bracketed(host: str) -> str:
-    return f"[{host}]" if ":" in host else host
-
-
-async def _head(response: httpx.Response) -> str:
-    """The beginning of an answer's body."""
-    read = bytearray()
-    async for part in response.aiter_raw(_ANSWER):
-        read += part
-        if len(read) >= _ANSWER:
-            break
-    return read[:_ANSWER].decode("utf-8", "replace")
+        status, text = await self._out.ask(method, f"{path}?{self._where.query}{more}", headers, body)
+        return Answer(status, text, sent, clock.now() - self._zero)
 
 
 Captions = Callable[[], Awaitable[list[tuple[int | None, str]] | None]]  # the next caption.final events as JSON; None: no more

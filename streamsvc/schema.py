@@ -77,6 +77,8 @@ EVENTS: dict[str, tuple[bool, dict[str, Schema], dict[str, Schema]]] = {
         {"question_id": _TEXT, "text": _TEXT, "supported": {"type": "boolean"}, "evidence": _list(_EVIDENCE)},
         {"error": _ERROR},
     ),
+    "watch.added": (False, {"watch_id": _TEXT, "when": _TEXT}, {}),  # to whoever asked by the event socket
+    "watch.removed": (False, {"watch_id": _TEXT, "when": _TEXT}, {}),
     "alert.fired": (True, {"watch_id": _TEXT, "text": _TEXT, "evidence": _list(_EVIDENCE)}, {}),
     "latency.report": (
         False,

@@ -24,7 +24,7 @@ from starlette.middleware.base import RequestResponseEndpoint
 from starlette.websockets import WebSocketState
 
 import streamsvc
-from streamsvc import metrics, push, schema, subtitles
+from streamsvc import alerts, metrics, push, schema, subtitles
 from streamsvc.auth import SUBPROTOCOL, need
 from streamsvc.config import Phrases, Settings
 from streamsvc.errors import InvalidRequest, NotFound, StreamsvcError, TooLarge
@@ -95,7 +95,9 @@ def build(service: Service) -> FastAPI:
     app.include_router(_operations(service))
     app.include_router(whip.router(_Whip(service)))
     app.include_router(wire.router(service))
-    app.include_router(push.router(service, Depends(_allowed(service, "publish"))))
+    publish, subscribe = (Depends(_allowed(service, right)) for right in ("publish", "subscribe"))
+    app.include_router(push.router(service, publish))
+    app.include_router(alerts.router(service.find, publish, subscribe))
     _faces(app)
     _errors(app)
 
@@ -426,6 +428,14 @@ def _message(service: Service, text: str, session: Session, subscription: Subscr
                 client=subscription.client,
                 image=_image(message.get("image")) if isinstance(message.get("image"), str) else None,
             )
+        case "watch.add" | "watch.remove" as kind:
+            need(grants, session.id, "ask")
+            named = message.get("when" if kind == "watch.add" else "watch_id")
+            if not isinstance(named, str) or not isinstance(cooldown := message.get("cooldown_s", alerts.COOLDOWN), int | float):
+                raise InvalidRequest("watch.add has `when` and `cooldown_s`, watch.remove `watch_id`", code="bad_watch")
+            watch = session.alerts.add(named, cooldown) if kind == "watch.add" else session.alerts.remove(named)
+            done = "watch.added" if kind == "watch.add" else "watch.removed"
+            _tell(subscription, session, done, {"watch_id": watch["id"], "when": watch["when"]})
         case "session.update":
             need(grants, session.id, "publish")
             language = message.get("language")
@@ -433,7 +443,7 @@ def _message(service: Service, text: str, session: Session, subscription: Subscr
                 raise InvalidRequest("session.update has a language, or null: it is to be detected", code="bad_update")
             service.update(session.id, language)
         case kind:
-            told = f"{str(kind)[:64]!r} is no message type; there are question.ask, session.update and ping"
+            told = f"{str(kind)[:64]!r} is no message type; there are question.ask, watch.add, watch.remove, session.update and ping"
             raise InvalidRequest(told, code="unknown_type")
 
 

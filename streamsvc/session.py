@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 import structlog
 
 from streamsvc import budget, clock, decode, encode, metrics, reason, sample
+from streamsvc.alerts import Alerts
 from streamsvc.config import Settings
 from streamsvc.context import Timeline
 from streamsvc.ear import Ear, Sent, dropped
@@ -27,7 +28,7 @@ from streamsvc.glance import glance
 from streamsvc.inbox import Asked, Inbox
 from streamsvc.mailbox import Ring
 from streamsvc.publish import Log
-from streamsvc.reports import Report, bodies
+from streamsvc.reports import Report, bodies, evidence
 from streamsvc.retrieve import Index
 from streamsvc.store import Store
 from streamsvc.types import (
@@ -39,6 +40,7 @@ from streamsvc.types import (
     Stages,
     VideoFrame,
 )
+from streamsvc.watch import Alert
 from streamsvc.worker import Role
 
 log = structlog.get_logger()
@@ -142,6 +144,8 @@ class Session:
         self._texts: Ring[_Seen] = Ring(1, lambda seen: dropped("text"))
         self._inbox = Inbox(settings.limits, settings.think.deadline, self.position)
         self.ask, self.hold = self._inbox.ask, self._inbox.hold
+        self.alerts = Alerts(settings.limits.watches, settings.server.private_urls, self._alerted)
+        self.ear.on_words, self.ear.on_speech = self.alerts.heard, self.alerts.spoke
         self._ending = asyncio.Event()
         self._end_reason = "ended"
         self._end_error: StreamsvcError | None = None
@@ -161,6 +165,7 @@ class Session:
             async with asyncio.TaskGroup() as rooms:
                 rooms.create_task(self._tick())
                 answering = rooms.create_task(self._answer())
+                alerting = rooms.create_task(self.alerts.run())
                 async with asyncio.TaskGroup() as media:
                     media.create_task(self.ear.decode())
                     media.create_task(self.ear.transcribe())
@@ -171,6 +176,8 @@ class Session:
                     media.create_task(self._until_over())
                 await self._inbox.close_after_held()
                 await answering
+                self.alerts.close()
+                await alerting
                 self._dry.set()
             result = self._end_reason
         except asyncio.CancelledError:
@@ -184,6 +191,7 @@ class Session:
             metrics.sessions.labels(result).inc()
             self.state = State.ENDED
             self._inbox.close()
+            self.alerts.close()
             await asyncio.shield(asyncio.ensure_future(self._closed(result)))
 
     async def _until_over(self) -> None:
@@ -225,6 +233,7 @@ class Session:
                 async with asyncio.timeout(_TICK):
                     await self._dry.wait()
             ticks += 1
+            self.alerts.tick(self.position())
             await self.log.flush()
             if ticks % 10 == 0:
                 backlog = sum(len(ring) for _, ring in self._depths)
@@ -401,6 +410,7 @@ class Session:
                 self._failed("look", error)
             else:
                 self.timeline.add(sight)
+                self.alerts.saw(sight)
                 self.log.emit("sight.ready", {"of": seen.event, **bodies(sight)}, at=sight.at, arrived=sight.arrived, stages=sight.stages)
                 scene = reason.scene(self.timeline, sight) if self._spent.scenes else None
                 if scene is not None:
@@ -426,6 +436,7 @@ class Session:
                 continue
             if text is not None:
                 self.timeline.add(text)
+                self.alerts.read(text)
                 self.log.emit("screen.text", {"of": seen.event, **bodies(text)}, at=text.at, arrived=text.arrived, stages=text.stages)
 
     async def _retried(self, work: Callable[[], Awaitable[T]], superseded: Callable[[], bool]) -> T:
@@ -494,6 +505,12 @@ class Session:
         """A part of an answer, to whom it is for."""
         told = {"question_id": asked.question.id, **body}
         self.log.emit(kind, told, at=asked.question.asked, arrived=asked.at, stages=stages, audience=asked.client)
+
+    def _alerted(self, watch: str, alert: Alert) -> dict[str, Any]:
+        """Publish an alert; what a webhook is sent."""
+        body = {"watch_id": watch, "text": alert.text, "evidence": [evidence(item, self.frame_url) for item in alert.evidence]}
+        event = self.log.emit("alert.fired", body, at=alert.at, arrived=alert.arrived)
+        return {"type": event.type, "id": event.id, "session": self.id, "at": round(alert.at, 3), **body}
 
     # --- the budget ---
 

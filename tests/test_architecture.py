@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 FOUNDATION = {"types", "errors", "clock"}
-SHARED = FOUNDATION | {"config", "hosts", "mailbox", "metrics", "store", "worker"}  # what every room may import
+SHARED = FOUNDATION | {"config", "hosts", "outgoing", "mailbox", "metrics", "store", "worker"}  # what every room may import
 # Decisions without I/O, and the only files of ours that each may import.
 PURE = {
     "sample": {"types"},
@@ -30,6 +30,7 @@ PURE = {
     "things": {"words"},
     "questions": {"words", "things"},
     "passages": {"types", "context", "questions", "search", "words"},
+    "watch": {"types", "errors", "looks", "questions", "things", "words"},
     "looks": {"types", "context", "passages", "questions", "things", "words"},
     "documents": {"lines", "words"},
     "pages": {"types", "context", "documents", "lines", "passages", "questions", "words"},
@@ -60,6 +61,7 @@ ROOMS = {
     "push": {"push", "outbox", "captions"},
     "auth": {"auth", "rate"},
     "governor": {"governor", "budget"},
+    "alerts": {"alerts", "watch", "looks", "passages", "search", "context", "lines", "questions", "things", "words"},
     "recording": {"recording", "score", "scenario", "published"},
 }
 WIRE = {"wire.doors", "wire.realtime", "wire.configuration", "wire.deepgram", "wire.prerecorded", "wire.line", "wire.socket"}

@@ -1,0 +1,294 @@
+"""The watches of one session: made at its doors, fed with what is seen, read and heard, and told when they fire, by event and webhook.
+
+A webhook is POSTed JSON with the header `Streamsvc-Signature: t=SECONDS,v1=HEX`: t is the Unix time of the try, and v1 the HMAC-SHA256
+of "t.body" by the secret that was given out once, when the watch was made. What fails is tried again; the `id` in it stays the same.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+import json
+import random
+import secrets
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import httpx
+import structlog
+from fastapi import APIRouter, params
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
+
+from streamsvc import clock, metrics
+from streamsvc.errors import CapacityError, Conflict, InvalidRequest, NotFound
+from streamsvc.mailbox import Closed, Ring
+from streamsvc.outgoing import Outgoing
+from streamsvc.types import ScreenText, Sight, Speech, Word
+from streamsvc.watch import LONGEST, Alert, Watch, compiled
+
+log = structlog.get_logger()
+COOLDOWN = 10.0  # seconds after an alert, where nobody says how many
+TRIES, FIRST, TIMEOUT, GRACE = 6, 1.0, 5.0, 5.0  # of a webhook: tries; seconds before the second one, for one, and after the session's end
+WAITING = 32  # alerts that wait for a webhook; the oldest go first
+_AGAIN = frozenset({None, 408, 425, 429, 500, 502, 503, 504})  # statuses after which a webhook is tried again
+
+Tell = Callable[[str, Alert], Mapping[str, Any]]
+
+
+class Hook:
+    """A webhook: alerts are POSTed one after the other, and never waited for.
+
+    Args:
+        url: http(s). It may hold a secret, and is never told.
+        private_urls: security limit: whether hosts of private networks are allowed.
+
+    Raises:
+        InvalidRequest: "bad_webhook": no such URL.
+    """
+
+    def __init__(self, url: str, private_urls: bool) -> None:
+        try:
+            read = httpx.URL(url.strip())
+        except httpx.InvalidURL:
+            read = httpx.URL()
+        if not read.host or read.scheme not in ("https", "http") or read.userinfo or read.fragment:
+            raise InvalidRequest("a webhook is an http(s) URL without a name or a fragment in it", code="bad_webhook")
+        self.secret = f"whsec_{secrets.token_urlsafe(24)}"
+        self.sent = self.failed = 0
+        self._target = read.raw_path.decode()
+        self._out = Outgoing(read.scheme, read.raw_host.decode(), read.port, private_urls, TIMEOUT)
+        self.check, self._waiting = self._out.resolve, Ring[bytes](WAITING, lambda body: self._failed("dropped"))
+
+    def put(self, body: Mapping[str, Any]) -> None:
+        """Have an alert sent."""
+        self._waiting.put(json.dumps(body, separators=(",", ":")).encode())
+
+    def close(self) -> None:
+        """Take no more; what waits is still sent."""
+        self._waiting.close()
+
+    def told(self) -> dict[str, int]:
+        """How many alerts were sent, failed and wait."""
+        return {"sent": self.sent, "failed": self.failed, "waiting": len(self._waiting)}
+
+    async def run(self) -> None:
+        """Send what comes, until it is closed and all is sent or given up."""
+        try:
+            with suppress(Closed):
+                while True:
+                    (body,) = await self._waiting.take(1)
+                    await self._send(body)
+        finally:
+            for _ in range(len(self._waiting)):
+                self._failed("given_up")
+            await self._out.close()
+
+    async def _send(self, body: bytes) -> None:
+        status: int | None = None
+        for number in range(TRIES):
+            if number:
+                await clock.sleep(FIRST * 2 ** (number - 1) * random.uniform(0.7, 1.0))
+            headers = {"Content-Type": "application/json", "Streamsvc-Signature": signature(self.secret, body, clock.utc().timestamp())}
+            status, _ = await self._out.ask("POST", self._target, headers, body)
+            if status not in _AGAIN:
+                break
+        if status is not None and 200 <= status < 300:
+            self.sent += 1
+            metrics.webhooks.labels("sent").inc()
+        else:
+            self._failed("refused" if status is not None else "no_answer")
+
+    def _failed(self, why: str) -> None:
+        self.failed += 1
+        metrics.webhooks.labels(why).inc()
+
+
+def signature(secret: str, body: bytes, at: float) -> str:
+    """What proves that a body comes from here, and when (Unix seconds)."""
+    stamp = str(int(at))
+    return f"t={stamp},v1={hmac.new(secret.encode(), stamp.encode() + b'.' + body, hashlib.sha256).hexdigest()}"
+
+
+@dataclass(slots=True)
+class _Kept:
+    watch: Watch
+    hook: Hook | None
+    sending: asyncio.Task[None] | None = field(default=None)
+
+    def describe(self) -> dict[str, Any]:
+        """As the door shows it: never the webhook's address or secret."""
+        told = {"id": self.watch.id, "when": self.watch.when, "cooldown_s": self.watch.cooldown, "fired": self.watch.fired}
+        return told | ({"webhook": self.hook.told()} if self.hook is not None else {})
+
+
+class Alerts:
+    """The watches of one session.
+
+    Args:
+        most: how many there may be.
+        private_urls: security limit: whether webhooks may go to private networks.
+        tell: publishes an alert of a watch; what it returns goes to the webhook.
+    """
+
+    def __init__(self, most: int, private_urls: bool, tell: Tell) -> None:
+        self._most, self._private, self._tell = most, private_urls, tell
+        self._kept: dict[str, _Kept] = {}
+        self._over = asyncio.Event()
+        self._group: asyncio.TaskGroup | None = None
+        self._stopped = 0.0  # session seconds at which somebody last stopped speaking
+        self._speaking = False
+
+    async def run(self) -> None:
+        """Send webhooks until `close`, and what waits then for GRACE seconds more."""
+        async with asyncio.TaskGroup() as group:
+            self._group = group
+            for kept in self._kept.values():
+                self._send(kept)
+            await self._over.wait()
+            sending = [kept.sending for kept in self._kept.values() if kept.sending is not None]
+            for kept in self._kept.values():
+                if kept.hook is not None:
+                    kept.hook.close()
+            if sending:
+                await asyncio.wait(sending, timeout=GRACE)
+            for task in sending:
+                task.cancel()
+
+    def close(self) -> None:
+        """No alert comes any more. May be called twice."""
+        self._over.set()
+
+    # --- doors ---
+
+    def add(self, when: str, cooldown: float = COOLDOWN, hook: Hook | None = None) -> dict[str, Any]:
+        """Make a watch.
+
+        Raises:
+            InvalidRequest: "cannot_watch". CapacityError: there are too many. Conflict: the session has ended.
+        """
+        checks = compiled(when)
+        if self._over.is_set():
+            raise Conflict("this session has ended", code="session_ended")
+        if len(self._kept) >= self._most:
+            raise CapacityError(f"this session has {self._most} watches already; delete one", code="too_many_watches")
+        kept = _Kept(Watch(f"w_{secrets.token_hex(6)}", when.strip(), checks, cooldown), hook)
+        self._send(kept)
+        self._kept[kept.watch.id] = kept
+        return kept.describe()
+
+    def _send(self, kept: _Kept) -> None:
+        """Begin to send what its webhook is given, once the room is open."""
+        if kept.hook is not None and kept.sending is None and self._group is not None:
+            kept.sending = self._group.create_task(kept.hook.run())
+
+    async def hooked(self, when: str, cooldown: float, url: str) -> dict[str, Any]:
+        """Make a watch with a webhook; its secret is told this once.
+
+        Raises:
+            InvalidRequest, CapacityError, Conflict: as `add`, or "bad_webhook". Forbidden, Unprocessable: the host may not be reached.
+        """
+        compiled(when)
+        hook = Hook(url, self._private)
+        await hook.check()
+        return self.add(when, cooldown, hook) | {"secret": hook.secret}
+
+    def all(self) -> list[dict[str, Any]]:
+        """Every watch."""
+        return [kept.describe() for kept in self._kept.values()]
+
+    def remove(self, number: str) -> dict[str, Any]:
+        """Forget a watch; its webhook sends what waits. Raises NotFound."""
+        kept = self._kept.pop(number, None)
+        if kept is None:
+            raise NotFound("there is no such watch", code="no_watch")
+        if kept.hook is not None:
+            kept.hook.close()
+        return kept.describe()
+
+    # --- what is seen, read and heard ---
+
+    def saw(self, sight: Sight) -> None:
+        """Take what a keyframe shows."""
+        self._each(lambda watch: watch.saw(sight))
+
+    def read(self, page: ScreenText) -> None:
+        """Take the text of a screen."""
+        self._each(lambda watch: watch.read(page))
+
+    def heard(self, words: tuple[Word, ...], arrived: float) -> None:
+        """Take newly stable words."""
+        self._each(lambda watch: watch.heard(words, arrived))
+
+    def spoke(self, speech: Speech) -> None:
+        """Take that somebody begins or stops to speak."""
+        self._speaking, self._stopped = speech.active, speech.at
+        if speech.active:
+            self._each(lambda watch: watch.spoke(speech.at, speech.arrived))
+
+    def tick(self, now: float) -> None:
+        """Look at the clock, at session second `now`: nobody may have spoken for long."""
+        if not self._speaking:
+            self._each(lambda watch: watch.quiet(self._stopped, now, clock.now()))
+
+    def _each(self, check: Callable[[Watch], Alert | None]) -> None:
+        for kept in list(self._kept.values()):
+            alert = check(kept.watch)
+            if alert is not None:
+                told = self._tell(kept.watch.id, alert)
+                metrics.alerts.inc()
+                if kept.hook is not None:
+                    kept.hook.put(told)
+
+
+# --- the door -------------------------------------------------------------------------------------------------------
+
+
+class NewWatch(BaseModel):
+    """Body of POST /v1/sessions/{id}/watches."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    when: str = Field(min_length=1, max_length=LONGEST, description='plain words: "when a bus appears", "someone says budget"')
+    cooldown_s: float = Field(COOLDOWN, ge=0, le=86_400)
+    webhook: SecretStr | None = Field(None, max_length=2048, description="where alerts are POSTed, signed")
+
+
+class Watched(Protocol):
+    """What the door needs of a session."""
+
+    @property
+    def alerts(self) -> Alerts: ...  # noqa: D102
+
+
+def router(find: Callable[[str], Watched], publish: params.Depends, subscribe: params.Depends) -> APIRouter:
+    """The routes of the door.
+
+    Args:
+        find: a session of an id; raises NotFound.
+        publish: checks the right to make and remove watches.
+        subscribe: checks the right to read them.
+    """
+    routes = APIRouter(prefix="/v1/sessions/{session_id}/watches", tags=["watches"])
+
+    @routes.post("", status_code=201, dependencies=[publish])
+    async def add(session_id: str, body: NewWatch) -> dict[str, Any]:
+        """Watch for something, in plain words; `alert.fired` tells of it, and a webhook, if one is given. The secret is shown this once."""
+        alerts = find(session_id).alerts
+        if body.webhook is None:
+            return alerts.add(body.when, body.cooldown_s)
+        return await alerts.hooked(body.when, body.cooldown_s, body.webhook.get_secret_value())
+
+    @routes.get("", dependencies=[subscribe])
+    async def show(session_id: str) -> list[dict[str, Any]]:
+        """The watches of a session; of webhooks counts alone, never the address."""
+        return find(session_id).alerts.all()
+
+    @routes.delete("/{watch_id}", dependencies=[publish])
+    async def remove(session_id: str, watch_id: str) -> dict[str, Any]:
+        """Forget a watch."""
+        return find(session_id).alerts.remove(watch_id)
+
+    return routes
