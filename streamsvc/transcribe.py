@@ -17,6 +17,7 @@ from streamsvc.types import SAMPLE_RATE, AudioChunk, Gap, Speech, Words
 from streamsvc.worker import Role
 
 LONG_STEP = 1.5  # seconds between steps where nobody waits: a third of the work, and more to go by
+CLEAR, FRESH = -0.33, 0.3  # mean log probability of a token above which speech is heard well, and the weight of the newest decode in it
 BEHIND = 0.3  # seconds of arrived audio beyond the next step at which a live source is behind
 VAD_DEADLINE, DECODE_DEADLINE = 2.0, 4.0  # seconds
 RETRY_FIRST, RETRY_MOST = 0.25, 2.0  # seconds between tries while the worker is away
@@ -109,6 +110,7 @@ class _Run:
         self.blame = ""  # the last trouble
         self.since, self.until = 0.0, 0.0  # monotonic seconds at which it began, and at which it was last met
         self.pause = RETRY_FIRST
+        self.clarity = 0.0  # mean log probability of a token, over the last decodes
         self.vad_seconds = 0.0  # since the last decode
 
     async def go(self) -> None:
@@ -250,7 +252,8 @@ class _Run:
         cut = min(max(0.0, self.language.since - ask.start), (ask.end - ask.start) / 2)  # what another language spoke goes along with none
         samples, before = ask.samples[round(cut * SAMPLE_RATE) :], self.language.before(ask.before, ask.start)
         payload = {"samples": samples, "language": self.core.language, "before": before, "beam": self.settings.beam}
-        payload["quick"] = not ask.settle and not self.lossless  # what comes of a step is heard again with the next one
+        # What comes of a step is heard again with the next one; but where speech is hard to hear, less effort costs too many words.
+        payload["quick"] = not ask.settle and not self.lossless and self.clarity > CLEAR
         if self.hotwords:
             payload["hotwords"] = self.hotwords
         result = await self._call("transcribe", payload, DECODE_DEADLINE)
@@ -258,6 +261,7 @@ class _Run:
             self.core.missed(ask)
             return False
         if result["words"]:
+            self.clarity += FRESH * (result["log_probability"] - self.clarity)
             self.language.doubt(result["log_probability"], ask.end)
         if cut:
             result["words"] = [[text, start + cut, end + cut, probability] for text, start, end, probability in result["words"]]

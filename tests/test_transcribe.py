@@ -213,6 +213,13 @@ def test_steps_are_quick_and_what_settles_them_is_not(virtual: asyncio.Runner) -
     assert not any(patient.quick)
 
 
+def test_where_speech_is_hard_to_hear_steps_take_their_time(virtual: asyncio.Runner) -> None:
+    unclear = Script(probable=-0.6)
+    told(virtual, spoken((30, 1.0)), unclear)
+    assert unclear.quick[0], "nothing is known yet"
+    assert not any(unclear.quick[4:])
+
+
 def test_a_click_is_no_speech(virtual: asyncio.Runner) -> None:
     samples = spoken((0, 4.0))
     samples[3 * VAD_WINDOW : 5 * VAD_WINDOW] = 1
