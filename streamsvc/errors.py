@@ -19,6 +19,7 @@
     |-- CapacityError          503, retryable, with Retry-After
     |-- ModelMissing           503: a model file is not there or is broken; says how to get it
     |-- WorkerError            503, retryable: a worker died, hung or refused
+    |-- Cancelled              409: whoever asked no longer wants it
     `-- DeadlineMissed         504, retryable: the work could not be done in time, and was not
 
 A WebSocket is closed with the code in brackets, 4400 where none is given for a client's fault, and 1011 otherwise.
@@ -180,6 +181,12 @@ class WorkerError(StreamsvcError):
     """A worker died, hung, or failed at its work."""
 
     code, status, retryable = "worker_failed", 503, True
+
+
+class Cancelled(StreamsvcError):
+    """Whoever asked no longer wants it."""
+
+    type, code, status = "invalid_request_error", "cancelled", 409
 
 
 class DeadlineMissed(StreamsvcError):

@@ -1,30 +1,36 @@
-"""The questions of one session that wait for an answer: checked at the door, bounded, handed out in their order."""
+"""The questions of one session that wait for an answer: checked at the door, bounded, handed out to each asker in turn."""
 
 from __future__ import annotations
 
-import contextlib
+import asyncio
 import secrets
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from streamsvc import clock
 from streamsvc.config import Limits
 from streamsvc.errors import CapacityError, InvalidRequest, NotFound, TooLarge
-from streamsvc.mailbox import Closed, Ring
 from streamsvc.types import Question
 
+_KEPT_FREE = 4  # one place in so many is only for askers of whom no question waits: one who floods shuts out nobody
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Asked:
-    """A question, when it was asked (monotonic seconds), and the one subscriber who gets the answer (None: all)."""
+    """A question, when it was asked (monotonic seconds), the one subscriber who gets the answer (None: all), and who asks.
+
+    Two are never equal: askers choose the ids of their questions.
+    """
 
     question: Question
     at: float
     client: str | None
+    asker: str = ""  # "": nobody who can be told from others
 
 
 class Inbox:
-    """What was asked and is not yet answered.
+    """What was asked and nobody works at yet: a queue for each asker, taken from in turn. Many may take at once.
 
     Args:
         limits: of the number, the length and the image of questions.
@@ -34,15 +40,16 @@ class Inbox:
 
     def __init__(self, limits: Limits, seconds: float, position: Callable[[], float]) -> None:
         self._limits, self._seconds, self._position = limits, seconds, position
-        self._waiting: Ring[Asked] = Ring(limits.questions_waiting)
+        self._waiting: dict[str, deque[Asked]] = {}  # by asker, none of them empty; the first one's turn is next
+        self._changed = asyncio.Event()  # something came, or no more will
+        self._room = asyncio.Event()  # something was taken
         self._held: list[tuple[str, str]] = []  # to be asked when all has been understood, and who asks
         self._closed = False
         self.refusing = ""  # why no question is taken now; may be set at any time (degradation)
 
     def waited(self, now: float) -> float:
         """Seconds that the oldest question has waited at monotonic second `now`, before anybody works at it; 0: none waits."""
-        oldest = self._waiting.first()
-        return 0.0 if oldest is None else now - oldest.at
+        return max((now - queue[0].at for queue in self._waiting.values()), default=0.0)
 
     def ask(
         self,
@@ -52,6 +59,7 @@ class Inbox:
         deadline_ms: float | None = None,
         audience: str = "asker",
         client: str | None = None,
+        asker: str | None = None,
         image: bytes | None = None,
     ) -> Question:
         """Queue a question; its answer comes as events.
@@ -62,6 +70,7 @@ class Inbox:
             deadline_ms: milliseconds for the whole answer; None: the budget's.
             audience: "asker" or "session".
             client: the subscriber that asks (who alone gets the answer where the audience is "asker").
+            asker: with whom it takes turns; None: the client.
             image: JPEG or PNG sent along.
 
         Raises:
@@ -80,12 +89,20 @@ class Inbox:
             raise NotFound("this session has ended", code="session_ended")
         if self.refusing:
             raise CapacityError(f"no questions are taken now: {self.refusing}")
-        if len(self._waiting) >= self._limits.questions_waiting:
-            raise CapacityError(f"{self._limits.questions_waiting} questions wait already", retry_after=2.0, code="too_many_questions")
+        asker = asker if asker is not None else client or ""
+        most = self._limits.questions_waiting
+        if self._count() >= most - (most // _KEPT_FREE if asker in self._waiting else 0):
+            raise CapacityError(f"{self._count()} questions wait already", retry_after=2.0, code="too_many_questions")
         seconds = deadline_ms / 1000 if deadline_ms is not None else self._seconds
-        asked = self._asked(text, number, seconds, audience, client if audience == "asker" else None, image)
-        self._waiting.put(asked)
-        return asked.question
+        return self._put(text, number, seconds, audience, client if audience == "asker" else None, asker, image)
+
+    def cancel(self, number: str, asker: str | None = None) -> Asked | None:
+        """Take a question out that still waits, and give it back; None: no such one waits. As in `named`."""
+        found = named([asked for queue in self._waiting.values() for asked in queue], number, asker)
+        if found is not None:
+            self._waiting[found.asker].remove(found)
+            self._taken(found.asker)
+        return found
 
     def hold(self, texts: Sequence[str], client: str) -> None:
         """Ask these when the stream has ended and all of it has been understood; at most as many as may wait.
@@ -103,21 +120,41 @@ class Inbox:
     async def close_after_held(self) -> None:
         """Put in what was held, each as soon as there is room, and take nothing more."""
         for text, client in self._held:
-            await self._waiting.room()
-            self._waiting.put(self._asked(text, None, self._seconds, "asker", client, None))
+            while not self._closed and self._count() >= self._limits.questions_waiting:
+                self._room.clear()
+                await self._room.wait()
+            if not self._closed:
+                self._put(text, None, self._seconds, "asker", client, client, None)
         self.close()
 
     def close(self) -> None:
         """Take nothing more; what waits can still be taken out. May be called twice."""
         self._closed = True
-        self._waiting.close()
+        self._changed.set()
+        self._room.set()
 
     async def questions(self) -> AsyncIterator[Asked]:
-        """One after the other, until the inbox is closed and empty."""
-        with contextlib.suppress(Closed):
-            while True:
-                for asked in await self._waiting.take(1):
-                    yield asked
+        """One after the other, of each asker in turn, until the inbox is closed and empty."""
+        while True:
+            while self._waiting:
+                asker = next(iter(self._waiting))
+                queue = self._waiting.pop(asker)
+                asked = queue.popleft()
+                self._waiting[asker] = queue  # its next turn is after all others'
+                self._taken(asker)
+                yield asked
+            if self._closed:
+                return
+            self._changed.clear()
+            await self._changed.wait()
+
+    def _count(self) -> int:
+        return sum(map(len, self._waiting.values()))
+
+    def _taken(self, asker: str) -> None:
+        if not self._waiting[asker]:
+            del self._waiting[asker]
+        self._room.set()
 
     def _checked(self, text: str) -> str:
         text = text.strip()
@@ -127,6 +164,16 @@ class Inbox:
             raise TooLarge(f"a question has at most {self._limits.question_chars} characters", code="question_too_long")
         return text
 
-    def _asked(self, text: str, number: str | None, seconds: float, audience: str, client: str | None, image: bytes | None) -> Asked:
+    def _put(
+        self, text: str, number: str | None, seconds: float, audience: str, client: str | None, asker: str, image: bytes | None
+    ) -> Question:
         now = clock.now()
-        return Asked(Question(number or f"q_{secrets.token_hex(6)}", text, self._position(), now + seconds, audience, image), now, client)
+        question = Question(number or f"q_{secrets.token_hex(6)}", text, self._position(), now + seconds, audience, image)
+        self._waiting.setdefault(asker, deque()).append(Asked(question, now, client, asker))
+        self._changed.set()
+        return question
+
+
+def named(many: Iterable[Asked], number: str, asker: str | None) -> Asked | None:
+    """The first question with an id; with an asker only one of his: who asks chooses the id, and two may choose the same."""
+    return next((asked for asked in many if asked.question.id == number and asker in (None, asked.asker)), None)

@@ -234,7 +234,8 @@ def _sessions(service: Service) -> APIRouter:
         session = service.find(session_id)
         image = _image(body.image)
         if "text/event-stream" not in request.headers.get("accept", ""):
-            asked = session.ask(body.text, deadline_ms=body.deadline_ms, audience=body.audience or "session", image=image)
+            audience, host = body.audience or "session", request.client.host if request.client else ""
+            asked = session.ask(body.text, deadline_ms=body.deadline_ms, audience=audience, asker=host, image=image)
             return JSONResponse({"question_id": asked.id}, 202)
         subscription = session.log.subscribe(["answer.*"])
         try:
@@ -245,6 +246,11 @@ def _sessions(service: Service) -> APIRouter:
             session.log.unsubscribe(subscription)
             raise
         return StreamingResponse(_answer_stream(session, subscription, asked.id), media_type="text/event-stream", headers=_SSE_HEADERS)
+
+    @router.delete("/{session_id}/questions/{question_id}", status_code=204, dependencies=[ask])
+    async def cancel(session_id: str, question_id: str) -> None:
+        """Give a question up that is not answered yet; its `answer.done` carries the error `cancelled`. 404: there is none."""
+        service.find(session_id).cancel(question_id)
 
     @router.get("/{session_id}/events")
     async def follow(
@@ -428,6 +434,9 @@ def _message(service: Service, text: str, session: Session, subscription: Subscr
                 client=subscription.client,
                 image=_image(message.get("image")) if isinstance(message.get("image"), str) else None,
             )
+        case "question.cancel":
+            need(grants, session.id, "ask")
+            session.cancel(str(message.get("id"))[:64], subscription.client)
         case "watch.add" | "watch.remove" as kind:
             need(grants, session.id, "ask")
             named = message.get("when" if kind == "watch.add" else "watch_id")
@@ -443,7 +452,7 @@ def _message(service: Service, text: str, session: Session, subscription: Subscr
                 raise InvalidRequest("session.update has a language, or null: it is to be detected", code="bad_update")
             service.update(session.id, language)
         case kind:
-            told = f"{str(kind)[:64]!r} is no message type; there are question.ask, watch.add, watch.remove, session.update and ping"
+            told = f"{str(kind)[:64]!r} is no message type; there are question.ask/cancel, watch.add/remove, session.update and ping"
             raise InvalidRequest(told, code="unknown_type")
 
 

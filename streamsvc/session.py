@@ -23,9 +23,9 @@ from streamsvc.alerts import Alerts
 from streamsvc.config import Settings
 from streamsvc.context import Timeline
 from streamsvc.ear import Ear, Sent, dropped
-from streamsvc.errors import Conflict, DeadlineMissed, StreamsvcError, WorkerError
+from streamsvc.errors import Cancelled, Conflict, DeadlineMissed, NotFound, StreamsvcError, WorkerError
 from streamsvc.glance import glance
-from streamsvc.inbox import Asked, Inbox
+from streamsvc.inbox import Asked, Inbox, named
 from streamsvc.mailbox import Ring
 from streamsvc.publish import Log
 from streamsvc.reports import Report, bodies, evidence
@@ -48,6 +48,7 @@ T = TypeVar("T")
 _TICK = 0.5  # seconds between writes of the log
 _LOOK_SECONDS = 10.0  # a keyframe not looked at by then is skipped
 _READ_SECONDS = 30.0
+_ANSWERERS = 2  # questions at work at once: one that waits for a model holds up no other
 _UNUSED = 600.0  # seconds that a session waits for its first publisher; it holds one of few places meanwhile
 
 
@@ -144,6 +145,7 @@ class Session:
         self._texts: Ring[_Seen] = Ring(1, lambda seen: dropped("text"))
         self._inbox = Inbox(settings.limits, settings.think.deadline, self.position)
         self.ask, self.hold = self._inbox.ask, self._inbox.hold
+        self._at_work: dict[Asked, asyncio.Task[None]] = {}  # whose end is not told yet
         self.alerts = Alerts(settings.limits.watches, settings.server.private_urls, self._alerted)
         self.ear.on_words, self.ear.on_speech = self.alerts.heard, self.alerts.spoke
         self._ending = asyncio.Event()
@@ -466,15 +468,47 @@ class Session:
         """Why the stream ended, where that was an error."""
         return self._end_error
 
+    def cancel(self, number: str, asker: str | None = None) -> None:
+        """Give a question up, whether it waits or is being answered; its `answer.done` says so.
+
+        Args:
+            number: the question's id.
+            asker: who asked it; None: anybody.
+
+        Raises:
+            NotFound: there is no such question, or it has been answered.
+        """
+        if (waiting := self._inbox.cancel(number, asker)) is not None:
+            self._unanswered(waiting, Cancelled("this question was cancelled"))
+        elif (working := named(self._at_work, number, asker)) is not None:
+            self._at_work[working].cancel()
+        else:
+            raise NotFound("no such question waits or is being answered", code="no_question")
+
     async def _answer(self) -> None:
+        async with asyncio.TaskGroup() as answerers:
+            for _ in range(_ANSWERERS):
+                answerers.create_task(self._answer_some())
+
+    async def _answer_some(self) -> None:
         async for asked in self._inbox.questions():
+            work = self._at_work[asked] = asyncio.create_task(self._answer_one(asked))
             try:
-                await self._answer_one(asked)
+                await work
+            except asyncio.CancelledError:
+                if (me := asyncio.current_task()) is not None and me.cancelling():
+                    raise
+                self._unanswered(asked, Cancelled("this question was cancelled"))
             except Exception as error:  # whatever a question does to the rules, it costs its own answer alone
                 told = error if isinstance(error, StreamsvcError) else StreamsvcError("this question could not be answered")
                 if told is not error:
                     log.error("question failed", session=self.id, error=type(error).__name__)
-                self._say(asked, "answer.done", {"text": "", "supported": False, "evidence": [], "error": told.body()["error"]})
+                self._unanswered(asked, told)
+            finally:
+                self._at_work.pop(asked, None)
+
+    def _unanswered(self, asked: Asked, why: StreamsvcError) -> None:
+        self._say(asked, "answer.done", {"text": "", "supported": False, "evidence": [], "error": why.body()["error"]})
 
     async def _answer_one(self, asked: Asked) -> None:
         self._sampler.ask()
@@ -504,6 +538,8 @@ class Session:
     def _say(self, asked: Asked, kind: str, body: dict[str, Any], stages: Stages | None = None) -> None:
         """A part of an answer, to whom it is for."""
         told = {"question_id": asked.question.id, **body}
+        if kind == "answer.done":
+            self._at_work.pop(asked, None)  # too late to be cancelled
         self.log.emit(kind, told, at=asked.question.asked, arrived=asked.at, stages=stages, audience=asked.client)
 
     def _alerted(self, watch: str, alert: Alert) -> dict[str, Any]:

@@ -121,3 +121,54 @@ def test_while_it_refuses_questions_it_says_why_and_what_waits_is_still_answered
     assert caught.value.code == "capacity"
     box.refusing = ""
     box.ask("Three?")
+
+
+async def test_askers_take_turns_however_much_one_of_them_asks() -> None:
+    box = Inbox(Limits(questions_waiting=8), 3.0, lambda: 7.5)
+    for text in ("A1", "A2", "A3"):
+        box.ask(text, client="a")
+    box.ask("B1", client="b")
+    box.ask("H1", audience="session", asker="a host")
+    box.close()
+    taken = await emptied(box)
+    assert [asked.question.text for asked in taken] == ["A1", "B1", "H1", "A2", "A3"]
+    assert [(asked.client, asked.asker) for asked in taken[:3]] == [("a", "a"), ("b", "b"), (None, "a host")]
+
+
+def test_one_who_floods_leaves_places_for_those_who_have_none() -> None:
+    box = Inbox(Limits(questions_waiting=8), 3.0, lambda: 7.5)
+    for number in range(6):
+        box.ask(f"A{number}?", client="a")
+    with pytest.raises(CapacityError, match="6 questions wait already"):
+        box.ask("A6?", client="a")
+    box.ask("B0?", client="b")
+    box.ask("C0?", client="c")
+    with pytest.raises(CapacityError, match="8 questions wait already"):
+        box.ask("D0?", client="d")
+
+
+async def test_a_cancelled_question_leaves_its_place_and_is_not_handed_out() -> None:
+    box = inbox()
+    box.ask("One?", number="x", client="a")
+    box.ask("Two?", number="x", client="b")
+    assert box.cancel("x", "nobody") is None
+    assert box.cancel("y") is None
+    assert (gone := box.cancel("x", "b")) is not None
+    assert gone.question.text == "Two?"
+    box.ask("Three?", client="b")
+    assert (gone := box.cancel("x")) is not None
+    assert gone.question.text == "One?"
+    box.close()
+    assert [asked.question.text for asked in await emptied(box)] == ["Three?"]
+
+
+async def test_two_who_take_get_each_question_once_and_both_end() -> None:
+    box = Inbox(Limits(questions_waiting=8), 3.0, lambda: 7.5)
+    taking = [asyncio.create_task(emptied(box)) for _ in range(2)]
+    await asyncio.sleep(0)
+    texts = ["One?", "Two?", "Three?"]
+    for text in texts:
+        box.ask(text)
+        await asyncio.sleep(0)
+    box.close()
+    assert sorted(asked.question.text for taken in await asyncio.gather(*taking) for asked in taken) == sorted(texts)

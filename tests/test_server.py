@@ -189,6 +189,7 @@ async def test_a_silent_clip_is_no_error_and_a_question_before_any_content_is_re
                 ("[" * 60_000, "bad_json"),
                 ('{"type":"fly"}', "unknown_type"),
                 ('{"type":"question.ask"}', "empty_question"),
+                ('{"type":"question.cancel","id":"q"}', "no_question"),
             ):
                 await events.send(message)
                 assert (await until(events, "error"))[-1]["error"]["code"] == code
@@ -197,6 +198,7 @@ async def test_a_silent_clip_is_no_error_and_a_question_before_any_content_is_re
         answer = await client.post(f"/v1/sessions/{session}/questions", json={"text": "Anything?"}, headers={"Accept": "text/event-stream"})
         assert "event: answer.done" in answer.text
         assert told(await client.post(f"/v1/sessions/{session}/questions", json={"text": " "})) == (400, "empty_question")
+        assert told(await client.delete(f"/v1/sessions/{session}/questions/q_none")) == (404, "no_question")
         assert not (tmp_path / "data" / session).exists(), "no_store writes nothing"
 
 

@@ -12,7 +12,7 @@ import pytest
 from streamsvc import budget, clock, encode, metrics, reason, session
 from streamsvc.errors import CapacityError, Conflict, NotFound, SourceError, WorkerError
 from streamsvc.session import Session, State
-from streamsvc.types import Answer, EncodedFrame, MediaTrack
+from streamsvc.types import Answer, Delta, EncodedFrame, MediaTrack
 from tests.stage import OPUS, VP8, Models, Playing, Sender, Threadless, kinds, make, packets, send
 
 Run = Callable[[Awaitable[None]], None]
@@ -630,6 +630,7 @@ def test_a_question_whose_time_has_passed_is_not_begun_and_says_so(stage: asynci
         before = metrics.deadline_missed.labels("answer", "not_started")._value.get()
         async with Playing(make()) as played:
             played.session.ask("First?", number="one")
+            played.session.ask("At the same time?", number="beside")
             played.session.ask("Second?", number="two", deadline_ms=500)
             await clock.sleep(1.0)
             assert played.session.load(clock.now()).think_wait == pytest.approx(1.0)
@@ -640,6 +641,60 @@ def test_a_question_whose_time_has_passed_is_not_begun_and_says_so(stage: asynci
         assert "error" not in done["q"]
         assert done["two"]["error"]["code"] == "deadline_missed"
         assert metrics.deadline_missed.labels("answer", "not_started")._value.get() == before + 1
+
+    stage.run(main())
+
+
+def test_a_question_can_be_cancelled_while_it_waits_and_while_it_is_answered_but_not_after(
+    stage: asyncio.Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def slow(question: Any, *_: Any) -> Any:
+        yield Delta(question.id, "It ")
+        await clock.sleep(2.0)
+        yield Answer(question.id, "It was.", True, ())
+
+    monkeypatch.setattr(reason, "answer", slow)
+
+    async def main() -> None:
+        async with Playing(make()) as played:
+            live = played.session
+            for number in ("answered", "begun", "waits"):
+                live.ask("What?", number=number, client="me")
+            await clock.sleep(1.0)
+            for number, asker in (("begun", "another"), ("waits", "another"), ("unknown", None)):
+                with pytest.raises(NotFound) as caught:
+                    live.cancel(number, asker)
+                assert caught.value.code == "no_question"
+            live.cancel("begun", "me")
+            live.cancel("waits")
+            await clock.sleep(2.0)
+            with pytest.raises(NotFound):
+                live.cancel("answered")
+            live.end("ended")
+            events = await played.ended()
+        done = {event["question_id"]: event.get("error", {}).get("code") for event in events if event["type"] == "answer.done"}
+        assert done == {"answered": None, "begun": "cancelled", "waits": "cancelled"}
+        assert kinds(events).count("answer.done") == 3
+        assert [event["question_id"] for event in events if event["type"] == "answer.delta"] == ["answered", "begun"]
+
+    stage.run(main())
+
+
+def test_a_question_that_waits_for_a_model_does_not_hold_up_the_next(stage: asyncio.Runner, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def sometimes_slow(question: Any, *_: Any) -> Any:
+        await clock.sleep(2.0 if question.text == "Slow?" else 0.0)
+        yield Answer(question.id, "It was.", True, ())
+
+    monkeypatch.setattr(reason, "answer", sometimes_slow)
+
+    async def main() -> None:
+        async with Playing(make()) as played:
+            played.session.ask("Slow?", number="slow", audience="session")
+            played.session.ask("Quick?", number="quick", audience="session")
+            await clock.sleep(3.0)
+            played.session.end("ended")
+            done = [event["question_id"] for event in await played.ended() if event["type"] == "answer.done"]
+        assert done == ["quick", "slow"]
 
     stage.run(main())
 
