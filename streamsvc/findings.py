@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 
-from streamsvc import looks, pages, passages
+from streamsvc import looks, notes, pages, passages
 from streamsvc.context import Screen, Timeline
 from streamsvc.passages import Finding, clock, counted_words, quote_of, refusal
 from streamsvc.questions import META, NOW, Ask, parse, thing_in
@@ -619,6 +619,7 @@ RULES: Sequence[Callable[[Ask, Timeline, float], Finding | None]] = (
     _mentioned,
     pages.written,
     _shown_or_not,
+    notes.recap,
     _talked,
     _summary,
     _shown,

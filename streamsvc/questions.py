@@ -41,7 +41,7 @@ _ORDINALS = {
     )
     for word in words.split()
 } | {"ninth": 9, "tenth": 10, "last": -1, "final": -1, "latest": -1}
-_NUMBERS = {
+NUMBERS = {
     word: n
     for n, word in enumerate(["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"])
 }
@@ -325,5 +325,5 @@ def _times(text: str) -> tuple[float, ...]:
 
 
 def _span(number: str | None, unit: str) -> float:
-    count = float(number) if number and number.isdigit() else float(_NUMBERS.get(number or "one", 1))
+    count = float(number) if number and number.isdigit() else float(NUMBERS.get(number or "one", 1))
     return count * (60.0 if unit.startswith("min") else 1.0)

@@ -12,7 +12,7 @@ import contextlib
 import functools
 import importlib
 import json
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -50,13 +50,14 @@ class Run:
     """What came of one session.
 
     `events`: as published, with "received" (session seconds). `asked`: question id -> session seconds. `seconds`: of media played.
-    `cost`: memory and CPU of all processes, in real time.
+    `cost`: memory and CPU of all processes, in real time. `watches`: the ids of those that were made, in order.
     """
 
     events: list[Event]
     asked: Mapping[str, float]
     seconds: float
     cost: Mapping[str, Any] = field(default_factory=dict)
+    watches: tuple[str, ...] = ()
 
 
 # --- the service --------------------------------------------------------------------------------------------------
@@ -183,8 +184,10 @@ async def sitting(service: Service, **options: Any) -> AsyncIterator[Sitting]:
         await service.delete(session.id, purge=True)
 
 
-async def play(service: Service, scenario: Scenario, *, language: str | None = None) -> Run:
+async def play(service: Service, scenario: Scenario, *, language: str | None = None, watches: Sequence[str] = ()) -> Run:
     """Play a recording at its times, ask the scenario's questions at theirs, and collect all events.
+
+    `watches`: plain words that are watched for from the start, without a cooldown.
 
     Raises:
         SourceError: the recording cannot be read.
@@ -196,6 +199,7 @@ async def play(service: Service, scenario: Scenario, *, language: str | None = N
         sees = any(track.kind == "video" for track in tracks)
         scales = Scales() if not isinstance(asyncio.get_running_loop(), clock.VirtualLoop) else None
         async with sitting(service, sees=sees, language=language) as watched:
+            made = tuple(watched.session.alerts.add(when, 0.0)["id"] for when in watches)
             watched.session.attach(_Publisher(tracks))
             async with asyncio.TaskGroup() as group:
                 weighing = group.create_task(scales.watch()) if scales is not None else None
@@ -215,7 +219,7 @@ async def play(service: Service, scenario: Scenario, *, language: str | None = N
                 await watched.answered()
                 if weighing is not None:
                     weighing.cancel()
-    return Run(watched.events, watched.asked, end, scales.told(end) if scales is not None else {})
+    return Run(watched.events, watched.asked, end, scales.told(end) if scales is not None else {}, made)
 
 
 async def _ask(watched: Sitting, questions: list[Mapping[str, Any]]) -> None:

@@ -128,7 +128,7 @@ def compiled(when: str) -> tuple[Check, ...]:
         return (Check("said", words=words),)
     if quoted and (words := _words(quoted[1])):
         return Check("said", words=words), Check("written", words=words)
-    return (_of_things(body),)
+    return tuple(_of_things(part) for part in re.split(r"\bor\b", body))
 
 
 def _of_things(body: str) -> Check:

@@ -34,7 +34,8 @@ PURE = {
     "looks": {"types", "context", "passages", "questions", "things", "words"},
     "documents": {"lines", "words"},
     "pages": {"types", "context", "documents", "lines", "passages", "questions", "words"},
-    "findings": {"types", "context", "looks", "pages", "passages", "questions", "words"},
+    "notes": {"types", "context", "passages", "questions", "search", "words"},
+    "findings": {"types", "context", "looks", "notes", "pages", "passages", "questions", "words"},
     "picture": {"types", "context", "findings", "pages", "passages", "questions"},
     "schema": set(),
     "score": set(),
@@ -53,7 +54,7 @@ ROOMS = {
     "transcribe": {"transcribe", "transcriber", "agreement", "language"},
     "translate": {"translate"},
     "reason": {"reason", "findings", "looks", "passages", "questions", "things", "search", "words", "context"}
-    | {"pages", "documents", "lines", "picture"},
+    | {"notes", "pages", "documents", "lines", "picture"},
     "retrieve": {"retrieve", "search", "words"},
     "publish": {"publish", "schema"},
     "reports": {"reports"},

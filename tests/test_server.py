@@ -74,10 +74,10 @@ async def test_a_recording_becomes_captions_that_can_be_resumed_asked_about_and_
         assert "00:00:01," in (await client.get(f"/v1/sessions/{session}/captions.srt")).text
         assert (await client.get(f"/v1/sessions/{session}/captions.json")).json()[0]["words"]
         await service.ready()
-        for query in ("smell", "a nasty stench"):  # by its word, by its meaning
+        for query, wanted in (("smell", ("stale smell",)), ("a nasty stench", ("stale smell", "odor"))):  # by its word, by its meaning
             hit = (await client.get(f"/v1/sessions/{session}/search", params={"q": query})).json()[0]
             assert hit["kind"] == "speech"
-            assert "stale smell" in hit["text"]
+            assert any(word in hit["text"] for word in wanted)
             assert "frame_url" not in hit
         assert (await client.get(f"/v1/sessions/{session}/stats")).json()["state"] == "ended"
         assert told(await client.post(f"/v1/sessions/{session}/questions", json={"text": "Late?"})) == (404, "session_ended")
