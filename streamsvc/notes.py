@@ -7,6 +7,7 @@ checked.
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -137,7 +138,7 @@ def _cut(
     found: list[Note] = []
     edges = sorted({begins, *(min(max(screen.start, begins), ends) for screen in screens if screen.title)})
     for left, right in zip(edges, [*edges[1:], max(ends, edges[-1]) + 1e-6], strict=True):
-        screen = next((s for s in reversed(screens) if s.title and s.start <= left < timeline.end_of(s)), None)
+        screen = next((s for s in reversed(screens) if s.title and s.start <= left and (s.end is None or left < s.end)), None)
         part = [s for s in said if left <= (s.start + s.end) / 2 < right]
         if screen is not None and found and found[-1].title == screen.title and right - found[-1].start < length:
             part = [s for s in said if found[-1].start <= (s.start + s.end) / 2 < right]  # the same slide, read anew
@@ -170,7 +171,7 @@ def telling(group: Sequence[Sentence], held: Counter[str], count: int) -> Senten
 
     def worth(sentence: Sentence) -> tuple[bool, float]:
         words = [word for word in tokens(sentence.text) if word not in STOP]
-        shared = sum(rarity(held[term], count) * min(here[term], 4) for term in bag(sentence.text) if term in held)
+        shared = math.fsum(rarity(held[term], count) * min(here[term], 4) for term in bag(sentence.text) if term in held)
         size = len(sentence.words)
         return size >= LEAST_WORDS and bool(words), shared / max(1.0, size / MOST) / max(1, len(words)) ** 0.5
 
@@ -190,12 +191,14 @@ def recap(ask: Ask, timeline: Timeline, now: float) -> Finding | None:
     span = stretch(ask, now)
     if span is None and (now < LONG or re.search(r"\bmissed?\b|\bsummar|\brecap\b|\btl ?dr\b", ask.text) is None):
         return None
-    if set(ask.about) - _BESIDE:
+    if set(ask.about) - _BESIDE - NUMBERS.keys():
         return None  # about something: not all of the stretch
     found = notes(timeline, *(span or (0.0, now)), most=TOLD)
     if not found:
         return refusal()
-    clauses = tuple(f'{"At" if n == 0 else "; at"} {clock(note.start)}: "{quote_of(note.text, WORDS)}"' for n, note in enumerate(found))
+    clauses = tuple(
+        f'{"; at" if n else "At"} {clock(note.lines[-1].start)}: "{quote_of(note.text, WORDS)}"' for n, note in enumerate(found)
+    )
     return Finding((*clauses[:-1], clauses[-1] + "."), tuple(line for note in found for line in note.lines))
 
 
