@@ -611,6 +611,7 @@ def _open(ask: Ask, timeline: Timeline, now: float) -> Finding | None:
 RULES: Sequence[Callable[[Ask, Timeline, float], Finding | None]] = (
     _unseeable,
     pages.read,
+    passages.beside,
     _activity,
     _while,
     _order,

@@ -403,3 +403,30 @@ def count_screens(ask: Ask, timeline: Timeline) -> Finding:
         (f"{count} so far.",),
         (Evidence(timeline.screens[0].start, timeline.end_of(timeline.screens[-1]), "timeline", f"{count} screens of text"),),
     )
+
+
+QUOTE_ALIKE, BESIDE, BESIDE_LEAST = 0.7, 10, 3  # share of a quote's words that must be heard the same; words told beside it, and the fewest
+
+
+def beside(ask: Ask, timeline: Timeline, now: float) -> Finding | None:
+    """What was said right after, or before, words that are quoted; a word of the quote may have been heard otherwise."""
+    asked = re.search(r"\b(after|before|following|preceding|next|go on|goes on|continue)\b", ask.text)
+    if ask.quoted is None or asked is None or ask.form != "open" or not (ask.spoken or asked[1] not in ("after", "before")):
+        return None
+    wanted = tokens(ask.quoted)
+    words = [word for word in timeline.words_between(0.0, now) if tokens(word.text)]
+    heard = ["".join(tokens(word.text)) for word in words]
+    alike = [sum(a == b for a, b in zip(wanted, heard[n:], strict=False)) for n in range(len(heard) - len(wanted) + 1)]
+    if not wanted or not alike or max(alike) < QUOTE_ALIKE * len(wanted):
+        return refusal()
+    place = alike.index(max(alike))
+    if asked[1] in ("before", "preceding"):
+        told = words[max(0, place - BESIDE) : place]
+    else:
+        told = words[place + len(wanted) : place + len(wanted) + BESIDE]
+        ends = [n for n, word in enumerate(told, 1) if word.text.rstrip("\"'”’").endswith((".", "?", "!"))]
+        told = told[: next((n for n in ends if n >= BESIDE_LEAST), len(told))]
+    if not told:
+        return refusal()
+    quote = " ".join(word.text for word in told)
+    return Finding((f"At {clock(told[0].start)}: ", f'"{quote}"'), (Evidence(told[0].start, told[-1].end, "speech", quote),))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
+
 from streamsvc.context import Timeline
-from streamsvc.passages import clock, count_screens, extract, locate, mentions, quote_of
+from streamsvc.passages import beside, clock, count_screens, extract, locate, mentions, quote_of
 from streamsvc.questions import parse
 from tests.test_context import cue, screen
 
@@ -42,3 +44,25 @@ def test_slides_are_counted_by_their_own_numbering_else_so_far() -> None:
     plain.add(screen(1.0, "Title"))
     assert count_screens(parse("How many slides are there?"), numbered).text.startswith("12")
     assert count_screens(parse("How many slides are there?"), plain).text == "1 so far."
+
+
+@pytest.mark.parametrize(
+    ("question", "text"),
+    [
+        ('What did the speaker say right after "the stone cutter"?', 'At 0:03: "shook his head."'),
+        ('What was said after "stone gutter shook his"?', 'At 0:04: "head. Nobody saw the spirit."'),
+        ('What was said after "Nobody paw the"?', None),
+        ('What came next after "cutter shook his head. Nobody saw the"?', 'At 0:11: "spirit."'),
+        ('What was said before "saw the spirit"?', 'At 0:02: "The stone cutter shook his head. Nobody"'),
+        ('What did he say after "something else entirely"?', None),
+        ('What was shown after "the stone cutter"?', ""),
+    ],
+)
+def test_what_was_said_beside_a_quote_is_told_even_if_a_word_of_it_was_heard_otherwise(question: str, text: str | None) -> None:
+    found = beside(parse(question), line(), 20.0)
+    if text == "":
+        assert found is None, "other rules tell what was shown"
+        return
+    assert found is not None
+    assert found.supported == (text is not None)
+    assert text is None or found.text == text
