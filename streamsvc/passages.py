@@ -414,7 +414,7 @@ def beside(ask: Ask, timeline: Timeline, now: float) -> Finding | None:
     if ask.quoted is None or asked is None or ask.form != "open" or not (ask.spoken or asked[1] not in ("after", "before")):
         return None
     wanted = tokens(ask.quoted)
-    words = [word for word in timeline.words_between(0.0, now) if tokens(word.text)]
+    words = [word for sentence in timeline.said for word in sentence.words if word.start < now and tokens(word.text)]
     heard = ["".join(tokens(word.text)) for word in words]
     alike = [sum(a == b for a, b in zip(wanted, heard[n:], strict=False)) for n in range(len(heard) - len(wanted) + 1)]
     if not wanted or not alike or max(alike) < QUOTE_ALIKE * len(wanted):
