@@ -1,6 +1,6 @@
 """What happens when more is asked of the machine than it can do, and what each level of the ladder saves.
 
-    python -m load_tests.overload [SCENARIO] [--sessions 1 2 4 6] [--seconds 90] [--json FILE] [--plot FILE.svg]
+    python -m load_tests.overload [SCENARIO] [--sessions 1 2 4 6] [--seconds 90] [--every 4] [--json FILE] [--plot FILE.svg]
     python -m load_tests.overload [SCENARIO] --levels [--seconds 40]
 
 The first plays a scenario in so many sessions at once, in real time, with admission off, and asks its questions again and again in each:
@@ -33,15 +33,14 @@ from streamsvc.service import Service
 
 SCENARIO = Path("../shared/media/scenarios/lecture_stone_cutter.mp4")
 SLICE = 10.0  # seconds of one point of the plot
-EVERY = 4.0  # seconds between two questions of a session
 STAGGER = 1.3  # seconds between the beginnings of two sessions
 TURNS = 3  # times that a level and level 0 take turns
 
 
-def asking(scenario: Scenario, seconds: float) -> Scenario:
-    """The scenario with a question every EVERY seconds: its own, over and over."""
+def asking(scenario: Scenario, seconds: float, every: float) -> Scenario:
+    """The scenario with a question every few seconds: its own, over and over."""
     known = [question["question"] for question in scenario.truth.get("qa") or ()] or ["What was said last?"]
-    times = np.arange(EVERY, seconds, EVERY)
+    times = np.arange(every, seconds, every)
     asked = [{"id": f"q{n}", "question": known[n % len(known)], "ask_at_s": float(at)} for n, at in enumerate(times)]
     return replace(scenario, truth={**scenario.truth, "qa": asked}, seconds=seconds)
 
@@ -51,7 +50,9 @@ def asking(scenario: Scenario, seconds: float) -> Scenario:
 
 @dataclass(frozen=True, slots=True)
 class Crowd:
-    """What came of so many sessions at once. `level`: the highest; `series`: name -> a value for each slice, ages as their p95."""
+    """What came of so many sessions at once. `level`: the highest; `first`, `whole`: seconds to the first part of each answer, and
+    to its end. `series`: name -> a value for each slice, ages as their p95.
+    """
 
     sessions: int
     ages: Mapping[str, Mapping[str, float]]
@@ -61,6 +62,8 @@ class Crowd:
     answered: int
     refused: int
     unanswered: int
+    first: tuple[float, ...]
+    whole: tuple[float, ...]
     cpu: float
     series: Mapping[str, Sequence[float]]
 
@@ -109,7 +112,20 @@ def summary(scenario: Scenario, runs: Sequence[Run], levels: Sequence[float], cp
     gaps = sum(event["end"] - event["start"] for event in figures.of_type(events, "caption.gap"))
     told = sum("error" not in event for event in done)
     late = asked - told - refused.total()
-    return Crowd(len(runs), figures.ages(events), coverage, gaps, tuple(levels), told, refused.total(), late, cpu, series)
+    first, whole = waits(runs, ("answer.delta", "answer.done")), waits(runs, ("answer.done",))
+    return Crowd(len(runs), figures.ages(events), coverage, gaps, tuple(levels), told, refused.total(), late, first, whole, cpu, series)
+
+
+def waits(runs: Sequence[Run], kinds: Sequence[str]) -> tuple[float, ...]:
+    """Seconds from each question to the first event about it of some types; those that failed are left out."""
+    found = []
+    for run in runs:
+        seen: dict[str, float] = {}
+        for event in run.events:
+            if event["type"] in kinds and "error" not in event:
+                seen.setdefault(event["question_id"], event["received"])
+        found += [seen[number] - at for number, at in run.asked.items() if number in seen]
+    return tuple(found)
 
 
 def _p95(events: Sequence[Mapping[str, Any]]) -> float:
@@ -119,7 +135,7 @@ def _p95(events: Sequence[Mapping[str, Any]]) -> float:
 def table(crowds: Sequence[Crowd]) -> str:
     """As markdown."""
     heads: tuple[str, ...] = ("sessions", "stable p50 / p95 s", "final p50 / p95 s", "sight p95 s", "coverage %", "gaps s")
-    heads += ("highest level", "level at the end", "answered / refused / late", "CPU s/s")
+    heads += ("highest level", "level at the end", "answered / refused / late", "first part, answer p95 s", "CPU s/s")
     rows = []
     for each in crowds:
         ages = {kind: row for kind, row in each.ages.items() if row}
@@ -135,6 +151,7 @@ def table(crowds: Sequence[Crowd]) -> str:
                 str(each.level),
                 f"{each.levels[-1]:.0f}" if each.levels else "-",
                 f"{each.answered} / {each.refused} / {each.unanswered}",
+                f"{np.percentile(each.first, 95):.2f}, {np.percentile(each.whole, 95):.2f}" if each.whole else "-",
                 f"{each.cpu:.2f}",
             )
         )
@@ -194,12 +211,12 @@ async def _main(arguments: argparse.Namespace) -> None:
     async with Service(settings, at_once=("hear", "see", "think")) as service:
         await service.ready()
         if arguments.levels:
-            rows = await levels(service, asking(scenario, arguments.seconds))
+            rows = await levels(service, asking(scenario, arguments.seconds, arguments.every))
             print(savings(rows))
             return
         crowds = []
         for count in arguments.sessions:
-            crowds.append(await crowd(service, asking(scenario, arguments.seconds), count))
+            crowds.append(await crowd(service, asking(scenario, arguments.seconds, arguments.every), count))
             print(table(crowds), flush=True)
             await clock.sleep(budget.CALM)
     if arguments.plot:
@@ -214,6 +231,7 @@ def main() -> None:
     parser.add_argument("scenario", nargs="?", type=Path, default=SCENARIO)
     parser.add_argument("--sessions", nargs="+", type=int, default=[1, 2, 4, 6])
     parser.add_argument("--seconds", type=float, default=90.0, help="of the recording, in each session")
+    parser.add_argument("--every", type=float, default=4.0, help="seconds between two questions of a session")
     parser.add_argument("--levels", action="store_true", help="measure what each level saves")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--plot", type=Path)

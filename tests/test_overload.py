@@ -19,7 +19,7 @@ def final(received: float, age: float) -> dict[str, Any]:
 
 
 def test_a_session_is_asked_its_own_questions_over_and_over() -> None:
-    made = asking(Scenario("a", Path("a.mp4"), {"qa": [{"question": "who?"}, {"question": "when?"}]}, {}), 17.0)
+    made = asking(Scenario("a", Path("a.mp4"), {"qa": [{"question": "who?"}, {"question": "when?"}]}, {}), 17.0, 4.0)
     assert [row["question"] for row in made.truth["qa"]] == ["who?", "when?", "who?", "when?"]
     assert [row["ask_at_s"] for row in made.truth["qa"]] == [4.0, 8.0, 12.0, 16.0]
     assert made.seconds == 17.0
@@ -27,12 +27,17 @@ def test_a_session_is_asked_its_own_questions_over_and_over() -> None:
 
 def test_what_was_answered_refused_and_late_adds_up_to_what_was_asked() -> None:
     events: list[dict[str, Any]] = [final(5.0, 0.5), final(15.0, 3.0), {"type": "caption.gap", "start": 1.0, "end": 1.5}]
-    events += [{"type": "answer.done", "question_id": "q1"}, {"type": "error", "error": {"code": "capacity"}}]
+    events += [
+        {"type": "answer.delta", "question_id": "q1", "received": 3.0},
+        {"type": "answer.done", "question_id": "q1", "received": 4.0},
+        {"type": "error", "error": {"code": "capacity"}},
+    ]
     events += [{"type": "answer.done", "question_id": "q3", "error": {"code": "deadline"}}]
     run = Run(events, {"q1": 1.0, "q2": 2.0, "q3": 3.0, "q4": 4.0}, 20.0)
     made = summary(Scenario("a", Path("a.mp4"), {"transcript": "la la"}, {}), [run, run], [0.0] * 10 + [2.0] * 10, 0.5)
     assert (made.sessions, made.answered, made.refused, made.unanswered) == (2, 2, 2, 4)
     assert made.gaps == 1.0
+    assert (made.first, made.whole) == ((2.0, 2.0), (3.0, 3.0))
     assert made.series["captions"] == pytest.approx([0.5, 3.0])
     assert made.series["level"] == [0.0, 2.0]
     told = table([made])
