@@ -185,7 +185,7 @@ def _fits(ask: Ask, line: _Line, near: frozenset[str], lines: Sequence[_Line]) -
     """Whether who acts in the question, and every name in it, is spoken of here."""
     if ask.subject is not None and ask.subject != ask.focus and ask.subject not in near and ask.subject not in _further(line, lines):
         return False
-    return all(name in near for name in ask.names)
+    return all(name in near for name in (*ask.names, *ask.owners))
 
 
 def _further(line: _Line, lines: Sequence[_Line]) -> frozenset[str]:

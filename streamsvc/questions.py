@@ -219,6 +219,19 @@ class Ask:
         return [t for word in re.findall(r"(?<=[a-z,] )([A-Z][a-zA-Z'-]+)", self.raw) for t in terms(word)[:1] if t not in META]
 
     @cached_property
+    def owners(self) -> list[str]:
+        """Stems of whose something is ("the palace of the king", "the king's palace"): they must be found, or it is another's."""
+        words = re.findall(r"\bof (?:the|an?|his|her|their) (\w+)|\b(\w+)'s (?!been\b|there\b)\w", self.text)
+        return [
+            t
+            for pair in words
+            for word in pair
+            if word
+            for t in terms(word)[:1]
+            if t not in META and word not in ("what", "who", "it", "that")
+        ]
+
+    @cached_property
     def ordinal(self) -> int | None:
         """1 for first, -1 for last, None where no ordinal is used ("30 seconds" is none)."""
         body = re.sub(r"\d+(?:\.\d+)? seconds?|in the last|last \d+", " ", self.text)

@@ -9,6 +9,7 @@ import time
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
+import hypothesis
 import psutil
 import pytest
 
@@ -16,6 +17,8 @@ from engines import telemetry
 from streamsvc.clock import VirtualLoop
 
 telemetry.switch_off()  # before a test imports a runtime itself
+hypothesis.settings.register_profile("ours", deadline=None)  # how fast a test is tells of the machine's neighbours
+hypothesis.settings.load_profile("ours")
 
 MEDIA = Path(__file__).resolve().parents[2] / "shared" / "media"
 TASK_PATIENCE = 0.5  # seconds that tasks get to end once their loop is closed on them

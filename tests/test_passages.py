@@ -29,6 +29,14 @@ def test_too_few_shared_words_are_no_answer() -> None:
     assert extract(parse("Where did the cutter bury the golden treasure?"), line(), 20.0) is None
 
 
+def test_what_is_another_s_is_no_answer() -> None:
+    found = Timeline()
+    found.add(cue("His wooden hut was a stately palace filled with splendid furniture.", 2.0))
+    assert extract(parse("What was the stately palace filled with?"), found, 20.0) is not None
+    for question in ("What was the palace of the king filled with?", "What was the king's palace filled with?"):
+        assert extract(parse(question), found, 20.0) is None
+
+
 def test_quotes_are_cut_at_a_number_of_words() -> None:
     assert quote_of("one two three four", 2) == "one two …"
     assert quote_of("one two three four", 2, tail=True) == "… three four"
