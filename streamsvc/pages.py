@@ -12,7 +12,7 @@ from streamsvc import documents
 from streamsvc.context import Screen, Timeline
 from streamsvc.documents import Row, Terms, Value, text_of
 from streamsvc.lines import Line
-from streamsvc.passages import Finding, as_evidence, bag, clock, numbered_screen, quote_of, refusal, screen_for
+from streamsvc.passages import Finding, as_evidence, bag, clock, mentions, numbered_screen, quote_of, refusal, screen_for
 from streamsvc.questions import META, Ask
 from streamsvc.types import Evidence
 from streamsvc.words import stem, terms
@@ -59,11 +59,23 @@ def read(ask: Ask, timeline: Timeline, now: float) -> Finding | None:
     """The first rule's answer to a question about text on the screen."""
     if not timeline.screens:
         return None
-    for rule in (_changed, _before, _which, _line, _list, _typed, _labelled):
+    for rule in (_quoted, _changed, _before, _which, _line, _list, _typed, _labelled):
         found = rule(ask, timeline, now)
         if found is not None:
             return found
     return None
+
+
+def _quoted(ask: Ask, timeline: Timeline, now: float) -> Finding | None:
+    """Whether quoted words were on the screen."""
+    if (
+        ask.form != "yes/no"
+        or ask.quoted is None
+        or not re.search(rf"\b(?:on|in) (?:the|a|any|this) (?:\w+ )?(?:{SURFACE}|title)s?\b", ask.text)
+    ):
+        return None
+    hits = [item for item in mentions(ask, timeline) if item.kind == "screen"]
+    return Finding(("Yes, ", f'at {clock(hits[0].start)}: "{quote_of(hits[0].quote, 20)}"'), (hits[0],)) if hits else refusal()
 
 
 def locate(ask: Ask, timeline: Timeline) -> Evidence | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import itertools
 import re
 from collections.abc import Iterable, Sequence
@@ -360,7 +361,8 @@ def screen_for(ask: Ask, timeline: Timeline) -> Screen | None:
         hits = [
             s
             for s in timeline.screens
-            if s.title and len(set(wanted) & bag(s.title)) >= max(1, len(set(wanted)) - 1) and len(set(wanted)) > 2
+            if s.title and len(set(wanted)) > 2 and len(odd := set(wanted) - bag(s.title)) <= 1
+            if all(difflib.get_close_matches(word, bag(s.title), 1, MISREAD) for word in odd)  # "rich" is not "poor" misread
         ]
     return min(hits, key=lambda s: (abs(len(terms(s.title or "")) - len(wanted)), s.start)) if hits else None
 
@@ -405,6 +407,7 @@ def count_screens(ask: Ask, timeline: Timeline) -> Finding:
     )
 
 
+MISREAD = 0.7  # likeness of a word that was misread to what it is
 QUOTE_ALIKE, BESIDE, BESIDE_LEAST = 0.7, 10, 3  # share of a quote's words that must be heard the same; words told beside it, and the fewest
 
 

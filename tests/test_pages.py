@@ -190,3 +190,12 @@ def test_pages_that_are_really_read_answer_the_same(
     line = Timeline()
     line.add(ScreenText("s", "main", 10.0, 0.0, title(read), read, 10.0))
     assert find(question, line, 20.0).text.startswith(begins)
+
+
+def test_quoted_words_on_the_screen_are_found_and_a_near_miss_of_a_title_is_not() -> None:
+    line = drawn.shown([("The house of a rich man", 80, 50, 48), ("He could scarcely breathe", 80, 200, 30)], drawn.INVOICE)
+    assert find('Was "He could scarcely breathe" on the screen?', line, 30.0).text.startswith("Yes, at 0:")
+    assert not find('Was "golden rings" on the slide?', line, 30.0).supported
+    assert find('When was the slide "The house of a rich man" shown?', line, 30.0).supported
+    assert find('When was the slide "The horse of a rich man" shown?', line, 30.0).supported, "as it may be misread"
+    assert not find('When was the slide "The house of a poor man" shown?', line, 30.0).supported
