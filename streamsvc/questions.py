@@ -265,6 +265,12 @@ class Ask:
         return NOW.search(self.text) is not None
 
 
+# Other ways to ask what was said about something.
+_ABOUT = re.compile(
+    r"^(?:please )?(?:what (?:do|can|did) (?:you|we|i) (?:know|learn|hear|tell (?:me|us))|(?:can you )?tell (?:me|us)(?: more| something| everything)?) (?:about|of) "
+)
+
+
 def parse(raw: str) -> Ask:
     """Take a question apart.
 
@@ -274,6 +280,7 @@ def parse(raw: str) -> Ask:
     quoted = next((next(group for group in found if group) for found in _QUOTED.findall(raw)), None)
     straight = raw.replace("’", "'").replace("‘", "'").replace("“", '"').replace("”", '"')
     text = " ".join(re.sub(r"[?!]+|[.](?=\s|$)", " ", straight.lower()).split())
+    text = _ABOUT.sub("what was said about ", text)
     text = (
         re.sub(r"^(?:please|so|and|ok|okay|hey|well|tell me|can you tell me|could you tell me|do you know|i want to know)[, ]+", "", text)
         .removeprefix("if ")

@@ -43,3 +43,9 @@ def test_any_text_can_be_taken_apart(text: str) -> None:
     ask = parse(text)
     assert ask.raw == text
     assert (ask.about, ask.focus, ask.subject, ask.names, ask.ordinal, ask.thing) is not None
+
+
+@pytest.mark.parametrize("asked", ["What do you know about the visit?", "Tell me about the visit", "Can you tell me more about the visit?"])
+def test_what_is_known_of_something_is_what_was_said_about_it(asked: str) -> None:
+    assert parse(asked).text == "what was said about the visit"
+    assert parse(asked).raw == asked
