@@ -17,6 +17,7 @@ from streamsvc.types import SAMPLE_RATE, AudioChunk, Gap, Speech, Words
 from streamsvc.worker import Role
 
 LONG_STEP = 1.5  # seconds between steps where nobody waits: a third of the work, and more to go by
+UNCLEAR_STEP = 0.9  # seconds between steps where speech is hard to hear: at 5 dB above pink noise it saves a word in seventy
 CLEAR, FRESH = -0.33, 0.3  # mean log probability of a token above which speech is heard well, and the weight of the newest decode in it
 BEHIND = 0.3  # seconds of arrived audio beyond the next step at which a live source is behind
 VAD_DEADLINE, DECODE_DEADLINE = 2.0, 4.0  # seconds
@@ -99,8 +100,6 @@ class _Run:
         self._listen(settings.hangover)
         self.fixed = language or (lambda: self.settings.language)
         self.language = Language(self.core.language)
-        if lossless:
-            self.core.step = max(self.core.step, LONG_STEP)
         self.taken: deque[AudioChunk | Flush] = deque()  # from the ring, behind the flush that is to be done first
         self.flush: Flush | None = None  # behind what waits
         self.patience = 0.0  # monotonic seconds up to which it waits for the worker
@@ -125,12 +124,16 @@ class _Run:
             if self.flush is not None and (not self.waiting or self._hopeless()):
                 await self._flushed(self.flush)
                 continue
-            if self.step is not None:
-                self.core.step = self.step()
+            self.core.step = self._step()
             while await self._judge():
                 pass
             await self._decode()
             self._tell(self.core.ended())
+
+    def _step(self) -> float:
+        """Seconds between steps now: where speech is hard to hear, words need more audio behind them to be right."""
+        wanted = self.settings.step if self.step is None else self.step()
+        return max(wanted, LONG_STEP if self.lossless else 0.0, 0.0 if self.clarity > CLEAR else UNCLEAR_STEP)
 
     async def _left(self) -> bool:
         """Close at the end; whether there is audio after all: it waited for the worker, which came back meanwhile."""

@@ -218,6 +218,9 @@ def test_where_speech_is_hard_to_hear_steps_take_their_time(virtual: asyncio.Run
     told(virtual, spoken((30, 1.0)), unclear)
     assert unclear.quick[0], "nothing is known yet"
     assert not any(unclear.quick[4:])
+    clear = Script()
+    told(virtual, spoken((30, 1.0)), clear)
+    assert 1.2 * len(unclear.quick) < len(clear.quick), "and steps are longer"
 
 
 def test_a_click_is_no_speech(virtual: asyncio.Runner) -> None:
