@@ -30,7 +30,7 @@ from streamsvc.watch import compiled
 from streamsvc.words import terms
 
 MEDIA = Path("../shared/media")
-LATE = 4.0  # seconds: the budget of screen text
+LATE = 4.0  # seconds: the budget of screen text. The clips' watches are judged by whether they fire at all
 EARLY = 0.7  # seconds by which word times are uncertain, and more than a keyframe's interval is not
 ALWAYS = ((0.0, 1e9),)  # from the first look on
 

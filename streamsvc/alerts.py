@@ -136,6 +136,7 @@ class Alerts:
     def __init__(self, most: int, private_urls: bool, tell: Tell) -> None:
         self._most, self._private, self._tell = most, private_urls, tell
         self._kept: dict[str, _Kept] = {}
+        self._sending: set[asyncio.Task[None]] = set()  # webhooks at work, those of removed watches too
         self._over = asyncio.Event()
         self._group: asyncio.TaskGroup | None = None
         self._stopped = 0.0  # session seconds at which somebody last stopped speaking
@@ -148,11 +149,10 @@ class Alerts:
             for kept in self._kept.values():
                 self._send(kept)
             await self._over.wait()
-            sending = [kept.sending for kept in self._kept.values() if kept.sending is not None]
             for kept in self._kept.values():
                 if kept.hook is not None:
                     kept.hook.close()
-            if sending:
+            if sending := set(self._sending):
                 await asyncio.wait(sending, timeout=GRACE)
             for task in sending:
                 task.cancel()
@@ -172,7 +172,8 @@ class Alerts:
         checks = compiled(when)
         if self._over.is_set():
             raise Conflict("this session has ended", code="session_ended")
-        if len(self._kept) >= self._most:
+        removed = len(self._sending - {kept.sending for kept in self._kept.values()})
+        if len(self._kept) + removed >= self._most:
             raise CapacityError(f"this session has {self._most} watches already; delete one", code="too_many_watches")
         kept = _Kept(Watch(f"w_{secrets.token_hex(6)}", when.strip(), checks, cooldown), hook)
         self._send(kept)
@@ -183,6 +184,8 @@ class Alerts:
         """Begin to send what its webhook is given, once the room is open."""
         if kept.hook is not None and kept.sending is None and self._group is not None:
             kept.sending = self._group.create_task(kept.hook.run())
+            self._sending.add(kept.sending)
+            kept.sending.add_done_callback(self._sending.discard)
 
     async def hooked(self, when: str, cooldown: float, url: str) -> dict[str, Any]:
         """Make a watch with a webhook; its secret is told this once.
@@ -200,12 +203,14 @@ class Alerts:
         return [kept.describe() for kept in self._kept.values()]
 
     def remove(self, number: str) -> dict[str, Any]:
-        """Forget a watch; its webhook sends what waits. Raises NotFound."""
+        """Forget a watch; its webhook has GRACE seconds for what waits. Raises NotFound."""
         kept = self._kept.pop(number, None)
         if kept is None:
             raise NotFound("there is no such watch", code="no_watch")
         if kept.hook is not None:
             kept.hook.close()
+        if kept.sending is not None:
+            asyncio.get_running_loop().call_later(GRACE, kept.sending.cancel)
         return kept.describe()
 
     # --- what is seen, read and heard ---

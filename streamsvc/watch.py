@@ -79,13 +79,14 @@ _THERE = re.compile(
 class Check:
     """One thing to look for.
 
-    `kind`: "thing" (at least `least` of `thing` are shown), "gone", "blank", "slide" (another screen of text), "written" and "said" (all of
-    `words`, as stems), "silence" (for `seconds`), "speech" (somebody begins to speak).
+    `kind`: "thing" (`least` to `most` of `thing` are shown), "gone", "blank", "slide" (another screen of text), "written" and "said"
+    (all of `words`, as stems), "silence" (for `seconds`), "speech" (somebody begins to speak).
     """
 
     kind: str
     thing: str = ""
     least: int = 1
+    most: float = inf
     words: frozenset[str] = frozenset()
     seconds: float = SILENCE
 
@@ -111,12 +112,16 @@ def compiled(when: str) -> tuple[Check, ...]:
     body = _OPENING.sub("", text, count=1).strip()
     if not body or len(when) > LONGEST:
         raise _refused(f"a watch has 1 to {LONGEST} characters")
+    if re.search(r"\b(?:not|never|without|\w+n't|neither)\b", body) and not _GOES.search(body):
+        raise _refused("that something does not happen is told of silence and of things that are gone alone")
     if _SILENT.search(body):
         found = re.search(rf"\b{_COUNT} (seconds?|secs?|minutes?|mins?)\b", body)
         seconds = float(_number(found[1])) * (60 if found[2].startswith("m") else 1) if found else SILENCE
         return (Check("silence", seconds=seconds),)
     if _SPEAKS.search(body):
         return (Check("speech"),)
+    if re.search(r"\b(?:nobody|no ?one|no-one|nothing)\b", body):
+        raise _refused("that nobody does something is told of silence alone")
     if _ANOTHER.search(body) and not quoted:
         return (Check("slide"),)
     if (written := _WRITTEN.search(body)) and (words := _words(quoted[1] if quoted else _SAID.sub(" ", body), written)):
@@ -153,7 +158,8 @@ def _of_things(body: str) -> Check:
         return Check("gone", thing=thing)
     if least > 1 and not things.detectable(thing):
         raise _refused(f"{thing!r} cannot be counted: the detector does not know it")
-    return Check("thing", thing=thing, least=max(1, least))
+    exactly = number is not None and number[1] == "exactly"
+    return Check("thing", thing=thing, least=max(1, least), most=max(1, least) if exactly else inf)
 
 
 def _refused(why: str) -> InvalidRequest:
@@ -219,26 +225,28 @@ class Watch:
     _silence: float = -inf  # when the silence began that has been told
 
     def saw(self, sight: Sight) -> Alert | None:
-        """Take what one keyframe shows."""
+        """Take what one keyframe shows. Every check takes every look; the first that becomes true is told."""
+        found: Alert | None = None
         for number, check in self._of("thing", "gone", "blank"):
             edge = self._edges.setdefault(number, _Edge())
             count = 0 if sight.blank or check.kind == "blank" else looks.shows(sight, check.thing)
-            holds = sight.blank if check.kind == "blank" else count >= check.least
+            holds = sight.blank if check.kind == "blank" else check.least <= count <= check.most
             was = edge.there
             rose = edge.rises(holds, sight.at)
             if check.kind == "gone":
                 if was and not edge.there:
-                    return self._alert(
+                    found = found or self._alert(
                         f"No {things.plain(check.thing)} is shown any more", sight.at, sight.arrived, _shown(edge.last, sight)
                     )
             elif rose:
                 told = looks.phrase(sight) or "the picture is blank"
                 told = told[:1].upper() + told[1:] + ("" if sight.blank else " is shown" if count == 1 else " are shown")
-                return self._alert(told, sight.at, sight.arrived, _shown(sight.at, sight))
-        return None
+                found = found or self._alert(told, sight.at, sight.arrived, _shown(sight.at, sight))
+        return found
 
     def read(self, page: ScreenText) -> Alert | None:
         """Take the text of a screen."""
+        found: Alert | None = None
         lines = tuple(line.text for line in page.lines)
         before, self._page = self._page, lines
         for number, check in self._of("slide", "written"):
@@ -254,8 +262,10 @@ class Watch:
                 told, quote = "On the screen", " ".join(held)
             if new:
                 quote = _cut(quote)
-                return self._alert(f'{told}: "{quote}"', page.at, page.arrived, Evidence(page.at, page.at, "screen", quote, page.at))
-        return None
+                found = found or self._alert(
+                    f'{told}: "{quote}"', page.at, page.arrived, Evidence(page.at, page.at, "screen", quote, page.at)
+                )
+        return found
 
     def heard(self, words: Sequence[Word], arrived: float) -> Alert | None:
         """Take newly stable words."""

@@ -184,6 +184,22 @@ async def test_more_alerts_than_may_wait_drop_the_oldest_and_what_is_left_at_the
         assert hook.sent + hook.failed >= alerts.WAITING + 2  # one may have been on its way
 
 
+async def test_the_webhooks_of_removed_watches_count_and_are_not_waited_for_for_long(quick: None) -> None:
+    async with listening(*[None] * 100) as listener:
+        made, task = await running(Told(), most=2)
+        for _ in range(2):
+            watch = await made.hooked("when somebody starts talking", 0.0, listener.url)
+            made.spoke(speech(1.0, active=True))
+            made.remove(watch["id"])
+        with pytest.raises(CapacityError):
+            made.add("when a cat appears")
+        began = clock.now()
+        made.close()
+        await task
+        assert clock.now() - began < 3.0
+        assert made._sending == set()
+
+
 @pytest.mark.parametrize("url", ["", "ftp://a/b", "https://", "https://me:secret@a.example/", "https://a.example/#part", "nonsense"])
 async def test_what_is_no_url_of_a_webhook_is_refused_without_being_quoted(url: str) -> None:
     with pytest.raises(InvalidRequest) as caught:

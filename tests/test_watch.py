@@ -95,6 +95,9 @@ def test_a_quoted_phrase_alone_may_be_said_or_written() -> None:
         ("when a unicorn appears", "know"),
         ("when the coffee is gone", "detector"),
         ("when somebody says it", "which words"),
+        ("when no one mentions budget", "silence alone"),
+        ("when someone doesn't say budget", "does not happen"),
+        ("when nothing is written on the screen", "silence alone"),
         ("tell me when", "characters"),
         ("x" * 201, "characters"),
     ],
@@ -133,6 +136,17 @@ def test_a_thing_fires_when_it_comes_and_not_while_it_stays_or_flickers() -> Non
 def test_a_count_fires_when_it_is_reached() -> None:
     watch = made("when there are more than one person")
     assert fired([watch.saw(sight(float(n), *["person"] * n)) for n in (1, 2, 3)]) == [2.0]
+
+
+def test_an_exact_count_is_exact() -> None:
+    watch = made("when exactly two people are in the picture")
+    assert fired([watch.saw(sight(float(n), *["person"] * n)) for n in (1, 3)]) == []
+    assert fired([watch.saw(sight(float(n), *["person"] * 2)) for n in (4, 5)]) == [4.0]
+
+
+def test_every_check_takes_every_look() -> None:
+    watch = made("when a cat or a dog appears")
+    assert fired([watch.saw(sight(1.0, "cat", "dog")), watch.saw(sight(2.0, "cat", "dog"))]) == [1.0]
 
 
 def test_gone_fires_after_two_looks_without_it_and_only_if_it_was_there() -> None:
