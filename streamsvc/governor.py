@@ -89,7 +89,7 @@ class Governor:
         def worst(name: str, role: str) -> float:
             return max((getattr(load, name) for load in loads), default=0.0) if self._ready(role) else 0.0
 
-        return Load(worst("stable_age", "hear"), worst("backlog", "hear"), worst("see_wait", "see"), worst("think_wait", "think"), cpu)
+        return Load(worst("backlog", "hear"), worst("see_wait", "see"), worst("think_wait", "think"), cpu)
 
     def force(self, level: int | None) -> None:
         """Stay at a level, to measure what it saves; None: go on from there by what is observed.

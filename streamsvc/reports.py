@@ -8,12 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from streamsvc import clock, metrics
+from streamsvc import metrics
 from streamsvc.config import Budget
 from streamsvc.types import Answer, Cue, Event, Evidence, Scene, ScreenText, Sight, Translation, Word
 
 _KEPT = 200  # ages per kind behind a percentile
-_LATELY = 15.0  # seconds for which an age tells of the strain of now
 _REPORTED = {
     "caption.partial": "partial",
     "caption.final": "final",
@@ -31,7 +30,6 @@ class Report:
         self.budget = budget
         self.level = 0  # of the ladder of fidelity; 0: none is spent
         self._ages: dict[str, deque[float]] = defaultdict(lambda: deque(maxlen=_KEPT))
-        self._lately: deque[tuple[float, float]] = deque(maxlen=_KEPT)  # monotonic second, age of stable words
         self._heard = 0.0  # seconds of speech in closed captions
         self._lost = 0.0  # seconds that will never be captioned
 
@@ -50,13 +48,6 @@ class Report:
         """Count the age of newly stable words."""
         metrics.caption_age.labels("stable").observe(seconds)
         self.age("stable", seconds)
-        self._lately.append((clock.now(), seconds))
-
-    def lately(self) -> float:
-        """Seconds: the 95th percentile of the ages of stable words of the last 15 seconds; 0 where there were none."""
-        since = clock.now() - _LATELY
-        ages = [seconds for at, seconds in self._lately if at >= since]
-        return float(np.percentile(ages, 95)) if ages else 0.0
 
     def gap(self, seconds: float) -> None:
         """Count audio that will never be captioned."""

@@ -553,7 +553,7 @@ class Session:
     def load(self, now: float) -> budget.Load:
         """See governor.Governed."""
         looking = 0.0 if self._looking is None else now - self._looking
-        return budget.Load(self.report.lately(), self.ear.backlog(), looking, self._inbox.waited(now))
+        return budget.Load(self.ear.backlog(), looking, self._inbox.waited(now))
 
     def spend(self, level: int, reason: str) -> None:
         """See governor.Governed."""

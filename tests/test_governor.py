@@ -37,10 +37,10 @@ async def looked(made: Governor, seconds: float) -> None:
 
 def test_the_strain_of_one_session_is_told_to_all_and_given_back_when_it_is_gone(virtual: asyncio.Runner) -> None:
     async def main() -> None:
-        late, fine = Fake(Load(stable_age=1.5)), Fake()
+        late, fine = Fake(Load(backlog=1.0)), Fake()
         made = Governor(lambda: [(late, 0.0), (fine, 0.0)], lambda role: True, Budget())
         await looked(made, 3.0)
-        assert late.told == fine.told == [(1, "captions are late"), (2, "captions are late")]
+        assert late.told == fine.told == [(1, "speech waits for recognition"), (2, "speech waits for recognition")]
         assert metrics.degradation_level._value.get() == 2
         late.now = Load()
         await looked(made, 30.0)
@@ -71,7 +71,7 @@ def test_what_waits_for_a_worker_that_starts_is_no_strain(virtual: asyncio.Runne
 
 def test_switched_off_nothing_is_spent_and_everybody_comes_in(virtual: asyncio.Runner) -> None:
     async def main() -> None:
-        late = Fake(Load(stable_age=9.0))
+        late = Fake(Load(backlog=9.0))
         made = Governor(lambda: [(late, -99.0)], lambda role: True, Budget(ladder=False, admission=False))
         made.cpu = 1.0
         await looked(made, 10.0)

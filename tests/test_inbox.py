@@ -115,8 +115,8 @@ def test_it_tells_how_long_the_oldest_question_has_waited(virtual: asyncio.Runne
 def test_while_it_refuses_questions_it_says_why_and_what_waits_is_still_answered() -> None:
     box = inbox()
     box.ask("One?")
-    box.refusing = "captions are late"
-    with pytest.raises(CapacityError, match="captions are late") as caught:
+    box.refusing = "speech waits for recognition"
+    with pytest.raises(CapacityError, match="speech waits for recognition") as caught:
         box.ask("Two?")
     assert caught.value.code == "capacity"
     box.refusing = ""

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 import jsonschema
 import numpy as np
 import pytest
 
-from streamsvc import clock, schema
+from streamsvc import schema
 from streamsvc.config import Budget
 from streamsvc.reports import Report, bodies
 from streamsvc.types import Answer, Box, Cue, Event, Evidence, Scene, ScreenText, Sight, Tag, TextLine, Translation, Word
@@ -52,19 +51,3 @@ def test_the_report_tells_ages_in_milliseconds_and_coverage() -> None:
     assert body["ages"]["final"] == {"p50": 200, "p95": 290, "count": 3}
     assert body["coverage"] == 0.9
     assert body["backlog"] == 2.0
-
-
-def test_only_the_ages_of_the_last_seconds_tell_of_the_strain_of_now(virtual: asyncio.Runner) -> None:
-    async def main() -> None:
-        report = Report(Budget())
-        assert report.lately() == 0.0
-        report.stable(9.0)
-        await clock.sleep(10.0)
-        report.stable(1.0)
-        assert report.lately() > 8.0
-        await clock.sleep(6.0)
-        assert report.lately() == 1.0
-        await clock.sleep(10.0)
-        assert report.lately() == 0.0
-
-    virtual.run(main())

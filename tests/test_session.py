@@ -711,9 +711,9 @@ def test_what_a_level_spends_is_told_once_and_given_back(stage: asyncio.Runner, 
             live = played.session
             live.attach(Sender())
             for level in (0, 4, 4, 6):
-                live.spend(level, "captions are late")
+                live.spend(level, "speech waits for recognition")
             await send(live, packets(tmp_path, 6.0))
-            with pytest.raises(CapacityError, match="captions are late") as refused:
+            with pytest.raises(CapacityError, match="speech waits for recognition") as refused:
                 live.ask("What is shown?")
             assert refused.value.code == "capacity"
             await clock.sleep(1.0)
@@ -724,7 +724,7 @@ def test_what_a_level_spends_is_told_once_and_given_back(stage: asyncio.Runner, 
             live.end("ended")
             events = await played.ended()
         told = [(event["level"], event["reason"]) for event in events if event["type"] == "session.degraded"]
-        assert told == [(4, "captions are late"), (6, "captions are late"), (0, "recovered")]
+        assert told == [(4, "speech waits for recognition"), (6, "speech waits for recognition"), (0, "recovered")]
         assert [event["level"] for event in events if event["type"] == "latency.report"][-1] == 0
         assert (count(spent, "scene.caption"), count(events, "scene.caption")) == (0, 1)
         assert 0 < count(spent, "keyframe.sampled") < count(events, "keyframe.sampled") - count(spent, "keyframe.sampled")
