@@ -14,22 +14,19 @@ import random
 import secrets
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol
 
-import httpx
-import structlog
 from fastapi import APIRouter, params
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
-from streamsvc import clock, metrics
+from streamsvc import clock, metrics, outgoing
 from streamsvc.errors import CapacityError, Conflict, InvalidRequest, NotFound
 from streamsvc.mailbox import Closed, Ring
 from streamsvc.outgoing import Outgoing
 from streamsvc.types import ScreenText, Sight, Speech, Word
 from streamsvc.watch import LONGEST, Alert, Watch, compiled
 
-log = structlog.get_logger()
 COOLDOWN = 10.0  # seconds after an alert, where nobody says how many
 TRIES, FIRST, TIMEOUT, GRACE = 6, 1.0, 5.0, 5.0  # of a webhook: tries; seconds before the second one, for one, and after the session's end
 WAITING = 32  # alerts that wait for a webhook; the oldest go first
@@ -50,16 +47,13 @@ class Hook:
     """
 
     def __init__(self, url: str, private_urls: bool) -> None:
-        try:
-            read = httpx.URL(url.strip())
-        except httpx.InvalidURL:
-            read = httpx.URL()
-        if not read.host or read.scheme not in ("https", "http") or read.userinfo or read.fragment:
+        found = outgoing.read(url)
+        if found is None:
             raise InvalidRequest("a webhook is an http(s) URL without a name or a fragment in it", code="bad_webhook")
         self.secret = f"whsec_{secrets.token_urlsafe(24)}"
         self.sent = self.failed = 0
-        self._target = read.raw_path.decode()
-        self._out = Outgoing(read.scheme, read.raw_host.decode(), read.port, private_urls, TIMEOUT)
+        self._target = found.raw_path.decode()
+        self._out = Outgoing(found.scheme, found.raw_host.decode(), found.port, private_urls, TIMEOUT)
         self.check, self._waiting = self._out.resolve, Ring[bytes](WAITING, lambda body: self._failed("dropped"))
 
     def put(self, body: Mapping[str, Any]) -> None:
@@ -116,7 +110,7 @@ def signature(secret: str, body: bytes, at: float) -> str:
 class _Kept:
     watch: Watch
     hook: Hook | None
-    sending: asyncio.Task[None] | None = field(default=None)
+    sending: asyncio.Task[None] | None = None
 
     def describe(self) -> dict[str, Any]:
         """As the door shows it: never the webhook's address or secret."""

@@ -68,10 +68,6 @@ class Ring(Generic[T]):
         if self._on_drop is not None:
             self._on_drop(oldest)
 
-    def first(self) -> T | None:
-        """The item that is taken next, where there is one."""
-        return self._items[0][0] if self._items else None
-
     async def put_when_room(self, item: T) -> None:
         """Add an item once there is room: for sources that can wait (a file read as fast as possible)."""
         await self.room()

@@ -18,6 +18,16 @@ _ANSWER = 1024  # bytes read of an answer; security limit
 _SECONDS = ("connect", "read", "write", "pool")  # the time-outs that httpx knows
 
 
+def read(url: str) -> httpx.URL | None:
+    """The URL that somebody names for posts, if it is one: http(s), with a host, and neither a user nor a fragment in it."""
+    try:
+        found = httpx.URL(url.strip())
+    except httpx.InvalidURL:
+        return None
+    plain = found.scheme in ("https", "http") and not found.userinfo and not found.fragment
+    return found if found.host and plain and 0 < (found.port or 443) < 65536 else None
+
+
 class Outgoing:
     """A way to one host.
 

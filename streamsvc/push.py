@@ -17,12 +17,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, Protocol
 
-import httpx
 import structlog
 from fastapi import APIRouter, params
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
-from streamsvc import clock, metrics
+from streamsvc import clock, metrics, outgoing
 from streamsvc.errors import InvalidRequest, StreamsvcError
 from streamsvc.mailbox import Closed, Ring
 from streamsvc.outbox import PROVIDERS, Answer, Desk, Line, Pace, State, plain
@@ -67,17 +66,13 @@ def target(to: str, url: str, lang: str) -> Target:
     Raises:
         InvalidRequest: "bad_url". The message does not quote it.
     """
-    try:
-        read = httpx.URL(url.strip())
-    except httpx.InvalidURL:
-        read = httpx.URL()
-    port = read.port or 443
-    if not read.host or read.scheme not in ("https", "http") or read.userinfo or read.fragment or not 0 < port < 65536:
+    found = outgoing.read(url)
+    if found is None:
         raise InvalidRequest("a target is an https URL, as the provider shows it", code="bad_url")
-    path, _, query = read.raw_path.decode().partition("?")
+    path, _, query = found.raw_path.decode().partition("?")
     # The query is signed: what is kept of it stays as it is, byte for byte.
     query = "".join(f"{part}&" for part in query.split("&") if part and part.partition("=")[0] not in ("seq", "lang"))
-    return Target(to, read.raw_host.decode(), lang, read.scheme, read.port, path, query)
+    return Target(to, found.raw_host.decode(), lang, found.scheme, found.port, path, query)
 
 
 class Poster:

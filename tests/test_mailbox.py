@@ -168,11 +168,3 @@ async def test_what_weighs_nothing_is_never_dropped_and_keeps_its_place() -> Non
         ring.put(item)
     assert await ring.take() == [-1, -2, 3, 4, -3]
     assert ring.dropped == 2
-
-
-async def test_the_first_item_can_be_looked_at_without_taking_it() -> None:
-    ring: Ring[int] = Ring(2)
-    assert ring.first() is None
-    ring.put(1)
-    ring.put(2)
-    assert (ring.first(), len(ring)) == (1, 2)
