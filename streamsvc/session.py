@@ -11,19 +11,20 @@ import asyncio
 import contextlib
 import enum
 import functools
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from dataclasses import dataclass
+from typing import Any
 
 import structlog
 
-from streamsvc import budget, clock, decode, encode, metrics, reason, sample
+from streamsvc import budget, clock, metrics, reason, sample
 from streamsvc.alerts import Alerts
 from streamsvc.config import Settings
 from streamsvc.context import Timeline
-from streamsvc.ear import Ear, Sent, dropped
-from streamsvc.errors import Cancelled, Conflict, DeadlineMissed, NotFound, StreamsvcError, WorkerError
+from streamsvc.ear import Ear
+from streamsvc.errors import Cancelled, Conflict, DeadlineMissed, NotFound, StreamsvcError
+from streamsvc.eye import Eye
 from streamsvc.glance import glance
 from streamsvc.inbox import Asked, Inbox, named
 from streamsvc.mailbox import Ring
@@ -31,23 +32,12 @@ from streamsvc.publish import Log
 from streamsvc.reports import Report, bodies, evidence
 from streamsvc.retrieve import Index
 from streamsvc.store import Store
-from streamsvc.types import (
-    Delta,
-    EncodedFrame,
-    Keyframe,
-    MediaTrack,
-    Publisher,
-    Stages,
-    VideoFrame,
-)
+from streamsvc.types import Delta, EncodedFrame, MediaTrack, Publisher, Stages
 from streamsvc.watch import Alert
 from streamsvc.worker import Role
 
 log = structlog.get_logger()
-T = TypeVar("T")
 _TICK = 0.5  # seconds between writes of the log
-_LOOK_SECONDS = 10.0  # a keyframe not looked at by then is skipped
-_READ_SECONDS = 30.0
 _ANSWERERS = 2  # questions at work at once: one that waits for a model holds up no other
 _UNUSED = 600.0  # seconds that a session waits for its first publisher; it holds one of few places meanwhile
 
@@ -69,16 +59,6 @@ class Roles:
     see: Role
     think: Role
     embed: Role | None = None  # without it, searches go by words alone
-
-
-@dataclass(frozen=True, slots=True)
-class _Seen:
-    """A keyframe on its way through the see worker."""
-
-    keyframe: Keyframe
-    jpeg: bytes
-    gray: Any  # the thumbnail, uint8 (h, w)
-    event: str  # id of its keyframe.sampled
 
 
 class Session:
@@ -124,30 +104,25 @@ class Session:
         told = (self.log, self.timeline, self.report)
         self.ear = Ear(name, settings, roles.hear, media, *told, lossless=lossless, **listen)
         self.flush, self.cues, self.translations = self.ear.flush, self.ear.cues, self.ear.translations
-        self._media, self._sign, self.lossless, self._sees = media, sign, lossless, sees
+        self._sign, self.lossless, self._sees = sign, lossless, sees
+        pictured = (self.log, self.timeline)
+        self.eye = Eye(name, settings, roles.see, media, *pictured, lossless=lossless, pictures=pictures, frame_url=self.frame_url)
+        self.eye.speaking, self.eye.on_waiting = lambda: self.ear.speaking, self._want_keyframe
         self._tracks: dict[str, MediaTrack] = {}
         self._lost = 0  # audio packets that the present publisher's transport has lost, as last counted
         self._newest = 0.0  # session seconds of the newest frame that came in
         self._scaled = False  # a file plays, and not at the speed of time
-        self._wants = sample.Wants()
-        self._own = sample.Budget(settings.sample.budget, settings.sample.burst, lambda: dropped("budget"))
-        self._sampler = sample.Sampler(settings.sample, self._own, pictures)
-        self._reader = encode.Reader(settings.see)
-        self._looking: float | None = None  # when the keyframe that is being looked at arrived, monotonic
         self._spent = budget.Fidelity()  # what the ladder leaves
-        self._video: Ring[Sent] = Ring(settings.ingest.video_ring, self._video_dropped)
         self._depths: list[tuple[metrics.Share, Ring[Any]]] = [
             (metrics.Share(metrics.queue_depth.labels("audio")), self.ear.audio),
-            (metrics.Share(metrics.queue_depth.labels("video")), self._video),
+            (metrics.Share(metrics.queue_depth.labels("video")), self.eye.video),
         ]
-        self._video_hole = False
-        self._keyframes: Ring[_Seen] = Ring(2, lambda seen: dropped("keyframe"))
-        self._texts: Ring[_Seen] = Ring(1, lambda seen: dropped("text"))
         self._inbox = Inbox(settings.limits, settings.think.deadline, self.position)
         self.ask, self.hold = self._inbox.ask, self._inbox.hold
         self._at_work: dict[Asked, asyncio.Task[None]] = {}  # whose end is not told yet
         self.alerts = Alerts(settings.limits.watches, settings.server.private_urls, self._alerted)
         self.ear.on_words, self.ear.on_speech = self.alerts.heard, self.alerts.spoke
+        self.eye.on_sight, self.eye.on_text = self.alerts.saw, self.alerts.read
         self._ending = asyncio.Event()
         self._end_reason = "ended"
         self._end_error: StreamsvcError | None = None
@@ -172,9 +147,9 @@ class Session:
                     media.create_task(self.ear.decode())
                     media.create_task(self.ear.transcribe())
                     media.create_task(self.ear.translate())
-                    media.create_task(self._decode_video())
-                    media.create_task(self._look())
-                    media.create_task(self._read())
+                    media.create_task(self.eye.decode())
+                    media.create_task(self.eye.look())
+                    media.create_task(self.eye.read())
                     media.create_task(self._until_over())
                 await self._inbox.close_after_held()
                 await answering
@@ -208,7 +183,7 @@ class Session:
             self.publisher = None
             await publisher.close()
         self.ear.close()
-        self._video.close()
+        self.eye.close()
 
     async def _closed(self, result: str) -> None:
         """Tell the end, and write what is not written; a room that failed has left the publisher at work."""
@@ -299,8 +274,8 @@ class Session:
         track = self._tracks.get(frame.kind)
         if track is not None and frame.kind == "audio":
             self.ear.audio.put((track, frame))
-        elif track is not None and self._sees and sample.wants(frame, self._wants):
-            self._video.put((track, frame))
+        elif track is not None and self._sees and self.eye.wants(frame):
+            self.eye.video.put((track, frame))
         else:
             metrics.frames.labels("not_wanted").inc()
 
@@ -311,7 +286,7 @@ class Session:
     async def room(self) -> None:
         """Wait until the rings have room, for sources that can wait; that of audio is measured in seconds, however it is cut."""
         await self.ear.audio.room()
-        await self._video.room()
+        await self.eye.video.room()
 
     def publisher_state(self, publisher: object, state: str, why: str) -> None:
         """What a WebRTC peer tells about itself: "connected", "stalled", "resumed" or "closed"."""
@@ -347,120 +322,9 @@ class Session:
             if self._awaiting is not None:
                 self._awaiting.cancel()
 
-    def _video_dropped(self, sent: Sent) -> None:
-        dropped("video")
-        self._video_hole = True
-
-    # --- seeing ---
-
-    async def _decode_video(self) -> None:
-        decoder: decode.VideoDecoder | None = None
-        track: MediaTrack | None = None
-        next_probe = 0.0  # session seconds
-        next_ask = 0.0  # monotonic seconds at which a keyframe may be asked for again
-        async for batch in self._video.batches(8):
-            if self._video_hole:
-                self._video_hole = False
-                batch[0] = (batch[0][0], replace(batch[0][1], gap=max(batch[0][1].gap, 0.001)))
-            for fresh, frames in decode.by_track(batch):
-                if decoder is None or fresh is not track:
-                    track, decoder = fresh, decode.VideoDecoder(fresh, self.id)
-                pictures = await decode.on_thread(self._media, decoder.decode, frames)
-                if decoder.waiting and clock.now() >= next_ask and (ask := getattr(self.publisher, "request_keyframe", None)):
-                    next_ask = clock.now() + 1.0
-                    ask()
-                for frame in pictures:
-                    metrics.frames.labels("decoded").inc()
-                    if frame.at >= next_probe:
-                        next_probe = frame.at + 1 / self.settings.sample.probe_fps - 0.005
-                        await self._probe(frame)
-        if decoder is not None:
-            for frame in (await decode.on_thread(self._media, decoder.flush))[-1:]:
-                await self._probe(frame)
-        self._keyframes.close()
-
-    async def _probe(self, frame: VideoFrame) -> None:
-        """Compare one picture with the last keyframe; publish it where it is worth looking at."""
-        gray = await decode.on_thread(self._media, decode.thumbnail, frame)
-        self._sampler.speaking = self.ear.speaking
-        found = self._sampler.look(gray, frame.at, frame.arrived)
-        if found is None:
-            return
-        keyframe = Keyframe(self.id, frame.track, frame.at, frame.arrived, frame, found.reason, found.changed)
-        jpeg = await decode.on_thread(self._media, decode.jpeg, frame)
-        metrics.frames.labels("keyframe").inc()
-        await self.log.put_frame(frame.at, jpeg)
-        self.timeline.add(keyframe)
-        event = self.log.emit(
-            "keyframe.sampled", {"reason": found.reason, "url": self.frame_url(frame.at)}, at=frame.at, arrived=frame.arrived
-        )
-        await self._pass_on(self._keyframes, _Seen(keyframe, jpeg, gray, event.id))
-
-    async def _look(self) -> None:
-        """Keyframes through the vision models; scene captions never wait for the reading of text."""
-        async for batch in self._keyframes.batches(1):
-            seen = batch[0]
-            self._looking = seen.keyframe.arrived
-            try:
-                sight = await self._retried(
-                    functools.partial(
-                        encode.look, seen.keyframe, seen.jpeg, self.roles.see, self.settings.see, deadline_in_s=_LOOK_SECONDS
-                    ),
-                    lambda: len(self._keyframes) > 0,
-                )
-            except StreamsvcError as error:
-                self._failed("look", error)
-            else:
-                self.timeline.add(sight)
-                self.alerts.saw(sight)
-                self.log.emit("sight.ready", {"of": seen.event, **bodies(sight)}, at=sight.at, arrived=sight.arrived, stages=sight.stages)
-                scene = reason.scene(self.timeline, sight) if self._spent.scenes else None
-                if scene is not None:
-                    self.timeline.add(scene)
-                    body = bodies(scene, self.frame_url)
-                    self.log.emit("scene.caption", body, at=scene.at, arrived=scene.arrived, stages=scene.stages)
-            self._looking = None
-            if self.settings.see.ocr:
-                await self._pass_on(self._texts, seen)
-        self._texts.close()
-
-    async def _read(self) -> None:
-        """Text on keyframes, where there may be some and it has changed; the newest picture wins."""
-        async for batch in self._texts.batches():
-            seen = batch[-1]
-            try:
-                text = await self._retried(
-                    functools.partial(self._reader.read, seen.keyframe, seen.jpeg, seen.gray, self.roles.see, deadline_in_s=_READ_SECONDS),
-                    lambda: len(self._texts) > 0,
-                )
-            except StreamsvcError as error:
-                self._failed("read", error)
-                continue
-            if text is not None:
-                self.timeline.add(text)
-                self.alerts.read(text)
-                self.log.emit("screen.text", {"of": seen.event, **bodies(text)}, at=text.at, arrived=text.arrived, stages=text.stages)
-
-    async def _retried(self, work: Callable[[], Awaitable[T]], superseded: Callable[[], bool]) -> T:
-        """Do it again when the worker died under it, unless something newer waits: a still picture comes only once."""
-        for _ in range(2):
-            try:
-                return await work()
-            except WorkerError:
-                if superseded():
-                    raise
-                await clock.sleep(0.5)
-        return await work()
-
-    def _failed(self, stage: str, error: StreamsvcError) -> None:
-        metrics.deadline_missed.labels(stage, "skipped").inc()
-        log.warning("keyframe skipped", session=self.id, stage=stage, reason=error.code)
-
-    async def _pass_on(self, ring: Ring[T], item: T) -> None:
-        if self.lossless:
-            await ring.put_when_room(item)
-        else:
-            ring.put(item)
+    def _want_keyframe(self) -> None:
+        if (ask := getattr(self.publisher, "request_keyframe", None)) is not None:
+            ask()
 
     # --- answering ---
 
@@ -511,7 +375,7 @@ class Session:
         self._say(asked, "answer.done", {"text": "", "supported": False, "evidence": [], "error": why.body()["error"]})
 
     async def _answer_one(self, asked: Asked) -> None:
-        self._sampler.ask()
+        self.eye.ask()
         first = True
         question = asked.question
         if question.deadline <= clock.now():
@@ -552,16 +416,15 @@ class Session:
 
     def load(self, now: float) -> budget.Load:
         """See governor.Governed."""
-        looking = 0.0 if self._looking is None else now - self._looking
-        return budget.Load(self.ear.backlog(), looking, self._inbox.waited(now))
+        return budget.Load(self.ear.backlog(), self.eye.waited(now), self._inbox.waited(now))
 
     def spend(self, level: int, reason: str) -> None:
         """See governor.Governed."""
         if level == self.report.level:
             return
         self.report.level, self._spent = level, budget.fidelity(level)
-        self.ear.spent, self._reader.whole = self._spent, self._spent.whole_screen
-        self._own.rate = min(self.settings.sample.budget, self._spent.keyframes or self.settings.sample.budget)
+        self.ear.spent = self._spent
+        self.eye.spend(self._spent)
         self._inbox.refusing = "" if self._spent.questions else reason
         self.log.emit("session.degraded", {"level": level, "reason": reason or "recovered"})
 

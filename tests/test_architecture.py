@@ -67,12 +67,12 @@ ROOMS = {
 }
 WIRE = {"wire.doors", "wire.realtime", "wire.configuration", "wire.deepgram", "wire.prerecorded", "wire.line", "wire.socket"}
 BENCH = {"bench", "trial", "rehearsal", "eval"}  # a run of the transcriber alone or of a whole session, and many of them
-ABOVE = {"session", "ear", "service", "server", "subtitles", "__main__"} | WIRE | BENCH  # they wire the rooms
+ABOVE = {"session", "ear", "eye", "service", "server", "subtitles", "__main__"} | WIRE | BENCH  # they wire the rooms
 TRULY_MIRRORLESS = {"streamsvc/__init__.py", "streamsvc/ingest/__init__.py", "streamsvc/wire/__init__.py"}
 WHOLE = {"test_web.py", "test_browser.py", "test_kill.py", "test_architecture.py", "test_conftest.py"}  # they mirror no single source file
 LINES = 450
 # Longer than the rule allows, and by how much at most: these may shrink and may not grow. A new file does not go in here.
-LONG = {"session": 600, "worker": 575, "server": 600, "findings": 640}
+LONG = {"session": 480, "worker": 575, "server": 600, "findings": 640}
 CLOCK_READERS = {"streamsvc/clock.py", "streamsvc/worker.py"}  # worker.py: its child side has no event loop
 
 

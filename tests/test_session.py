@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from streamsvc import budget, clock, encode, metrics, reason, session
+from streamsvc import clock, metrics, reason, session
 from streamsvc.errors import CapacityError, Conflict, NotFound, SourceError, WorkerError
+from streamsvc.eye import Eye
 from streamsvc.session import Session, State
 from streamsvc.types import Answer, Delta, EncodedFrame, MediaTrack
 from tests.stage import OPUS, VP8, Models, Playing, Sender, Threadless, kinds, make, packets, send
@@ -241,39 +242,6 @@ def test_full_rings_drop_the_oldest_and_count_it(stage: asyncio.Runner, tmp_path
     stage.run(main())
 
 
-def test_after_dropped_pictures_the_publisher_is_asked_for_a_keyframe(stage: asyncio.Runner, tmp_path: Path) -> None:
-    class Asked(Sender):
-        asked = 0
-
-        def request_keyframe(self) -> None:
-            self.asked += 1
-
-    async def main() -> None:
-        async with Playing(make(ingest={"video_ring": 5})) as played:
-            sender = Asked()
-            played.session.attach(sender)
-            for frame in packets(tmp_path, 1.0, audio=None)[:20]:  # the last five hold no keyframe
-                played.session.tap(frame)
-            await clock.sleep(1.0)
-            assert sender.asked == 1
-            assert "keyframe.sampled" not in kinds(played.events), "half a picture is none"
-
-    stage.run(main())
-
-
-def test_pictures_are_left_alone_where_nobody_is_to_see_them(stage: asyncio.Runner, tmp_path: Path) -> None:
-    async def main() -> None:
-        before = counted("not_wanted")
-        async with Playing(make(sees=False)) as played:
-            played.session.attach(Sender())
-            await send(played.session, packets(tmp_path, 0.4))
-            assert counted("not_wanted") - before == 10
-            played.session.end("ended")
-            assert "keyframe.sampled" not in kinds(await played.ended())
-
-    stage.run(main())
-
-
 def test_what_one_publisher_left_behind_is_decoded_as_its_own_whoever_comes_next(stage: asyncio.Runner, tmp_path: Path) -> None:
     async def main() -> None:
         frames = packets(tmp_path, 1.0)
@@ -310,11 +278,12 @@ def test_packets_lost_on_the_way_are_counted_for_each_publisher(stage: asyncio.R
 def test_gauges_hold_the_sum_of_all_sessions_and_nothing_of_those_that_ended(
     stage: asyncio.Runner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def stuck(self: Session) -> None:
-        await self._ending.wait()
+    async def stuck(self: Eye) -> None:
+        while not self.video._closed:
+            await clock.sleep(0.5)
         self._keyframes.close()
 
-    monkeypatch.setattr(Session, "_decode_video", stuck)
+    monkeypatch.setattr(Eye, "decode", stuck)
 
     def waiting() -> float:
         return float(metrics.queue_depth.labels("video")._value.get())
@@ -337,43 +306,6 @@ def test_gauges_hold_the_sum_of_all_sessions_and_nothing_of_those_that_ended(
 
 
 # --- workers that fail ----------------------------------------------------------------------------------------------
-
-
-def test_a_keyframe_that_no_worker_looks_at_is_skipped_and_counted_and_captions_go_on(stage: asyncio.Runner, tmp_path: Path) -> None:
-    async def main() -> None:
-        before = metrics.deadline_missed.labels("look", "skipped")._value.get()
-        models = Models(broken={"look": WorkerError("the see worker died")})
-        async with Playing(make(models)) as played:
-            played.session.attach(Sender())
-            await send(played.session, packets(tmp_path, 2.0))
-            played.session.end("ended")
-            events = await played.ended()
-        assert models.asked.count("look") >= 3, "a still picture comes only once: it is tried again"
-        assert metrics.deadline_missed.labels("look", "skipped")._value.get() > before
-        assert "keyframe.sampled" in kinds(events)
-        assert "sight.ready" not in kinds(events)
-        assert "caption.final" in kinds(events)
-        assert events[-1]["reason"] == "ended"
-        assert "error" not in events[-1]
-
-    stage.run(main())
-
-
-def test_a_worker_that_is_back_in_time_sees_the_picture_after_all(stage: asyncio.Runner, tmp_path: Path) -> None:
-    async def main() -> None:
-        models = Models(broken={"look": WorkerError("the see worker died")})
-        async with Playing(make(models)) as played:
-            played.session.attach(Sender(VP8))
-            for frame in packets(tmp_path, 0.2, audio=None):
-                played.session.tap(frame)
-            await clock.sleep(0.3)
-            assert "look" in models.asked
-            models.broken.clear()
-            await clock.sleep(1.0)
-            played.session.end("ended")
-            assert "sight.ready" in kinds(await played.ended())
-
-    stage.run(main())
 
 
 def test_who_speaks_again_after_a_long_absence_of_the_worker_is_heard(stage: asyncio.Runner, tmp_path: Path) -> None:
@@ -729,24 +661,5 @@ def test_what_a_level_spends_is_told_once_and_given_back(stage: asyncio.Runner, 
         assert (count(spent, "scene.caption"), count(events, "scene.caption")) == (0, 1)
         assert 0 < count(spent, "keyframe.sampled") < count(events, "keyframe.sampled") - count(spent, "keyframe.sampled")
         assert count(events, "answer.done") == 1
-
-    stage.run(main())
-
-
-def test_the_load_tells_how_long_a_picture_waits_for_the_eyes(
-    stage: asyncio.Runner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async def slow(keyframe: Any, *_: Any, **__: Any) -> Any:
-        await clock.sleep(3.0)
-        raise WorkerError("no")
-
-    monkeypatch.setattr(encode, "look", slow)
-
-    async def main() -> None:
-        async with Playing(make()) as played:
-            assert played.session.load(clock.now()) == budget.Load()
-            played.session.attach(Sender(VP8))
-            await send(played.session, packets(tmp_path, 2.0, audio=None))
-            assert 1.0 < played.session.load(clock.now()).see_wait < 2.5
 
     stage.run(main())

@@ -1,0 +1,227 @@
+"""The seeing half of a session: its video ring, decoded, keyframes chosen, looked at and read, published.
+
+    video ring -> decode -> sample -> keyframes -> look -> texts -> read -> timeline, log
+
+What the session was shown before is never waited for: a newer keyframe takes the place of one that nobody has looked at yet.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+
+import structlog
+
+from streamsvc import clock, decode, encode, metrics, reason, sample
+from streamsvc.budget import Fidelity
+from streamsvc.config import Settings
+from streamsvc.context import Timeline
+from streamsvc.ear import Sent, dropped
+from streamsvc.errors import StreamsvcError, WorkerError
+from streamsvc.mailbox import Ring
+from streamsvc.publish import Log
+from streamsvc.reports import bodies
+from streamsvc.types import EncodedFrame, Keyframe, MediaTrack, ScreenText, Sight, VideoFrame
+from streamsvc.worker import Role
+
+log = structlog.get_logger()
+T = TypeVar("T")
+_LOOK_SECONDS = 10.0  # a keyframe not looked at by then is skipped
+_READ_SECONDS = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A keyframe on its way through the models that see."""
+
+    keyframe: Keyframe
+    jpeg: bytes
+    gray: Any  # the thumbnail, uint8 (h, w)
+    event: str  # id of its keyframe.sampled
+
+
+class Eye:
+    """What a session sees.
+
+    Args:
+        session: its id.
+        settings: of the service.
+        see: the model.
+        media: the threads that decode.
+        log, timeline: where sights go.
+        lossless: the source can wait, so nothing is ever dropped.
+        pictures: the keyframes that all sessions may have.
+        frame_url: where the keyframe of a session second can be loaded.
+    """
+
+    def __init__(
+        self,
+        session: str,
+        settings: Settings,
+        see: Role,
+        media: ThreadPoolExecutor,
+        log: Log,
+        timeline: Timeline,
+        *,
+        lossless: bool = False,
+        pictures: sample.Budget | None = None,
+        frame_url: Callable[[float], str] = str,
+    ) -> None:
+        self.video: Ring[Sent] = Ring(settings.ingest.video_ring, self._video_dropped)
+        self._keyframes: Ring[Seen] = Ring(2, lambda seen: dropped("keyframe"))
+        self._texts: Ring[Seen] = Ring(1, lambda seen: dropped("text"))
+        self._session, self._settings, self._see, self._media = session, settings, see, media
+        self._log, self._timeline, self._lossless, self._frame_url = log, timeline, lossless, frame_url
+        self.speaking: Callable[[], bool] = lambda: False  # whether somebody is heard now
+        self.on_sight: Callable[[Sight], None] = lambda sight: None
+        self.on_text: Callable[[ScreenText], None] = lambda text: None
+        self.on_waiting: Callable[[], None] = lambda: None  # the decoder can go on only at a keyframe of the publisher; once a second
+        self._wants = sample.Wants()
+        self._own = sample.Budget(settings.sample.budget, settings.sample.burst, lambda: dropped("budget"))
+        self._sampler = sample.Sampler(settings.sample, self._own, pictures)
+        self.ask = self._sampler.ask
+        self._reader = encode.Reader(settings.see)
+        self._scenes = True  # they are captioned
+        self._hole = False  # frames have been dropped before the next one
+        self._looking: float | None = None  # when the keyframe that is being looked at arrived, monotonic
+
+    # --- pictures in ---
+
+    def wants(self, frame: EncodedFrame) -> bool:
+        """Whether a frame of video is to be put into the ring; every one that comes is to be asked about, in order."""
+        return sample.wants(frame, self._wants)
+
+    def _video_dropped(self, sent: Sent) -> None:
+        dropped("video")
+        self._hole = True
+
+    def close(self) -> None:
+        """Take nothing more in; what is in is still looked at. May be called twice."""
+        self.video.close()
+
+    # --- the budget ---
+
+    def spend(self, fidelity: Fidelity) -> None:
+        """Leave out what the ladder does not leave."""
+        self._scenes, self._reader.whole = fidelity.scenes, fidelity.whole_screen
+        self._own.rate = min(self._settings.sample.budget, fidelity.keyframes or self._settings.sample.budget)
+
+    def waited(self, now: float) -> float:
+        """Seconds since the picture arrived that is being looked at; 0: none is."""
+        return 0.0 if self._looking is None else now - self._looking
+
+    # --- the rooms ---
+
+    async def decode(self) -> None:
+        """Encoded frames -> keyframes, until the ring is closed and empty."""
+        decoder: decode.VideoDecoder | None = None
+        track: MediaTrack | None = None
+        next_probe = 0.0  # session seconds
+        next_ask = 0.0  # monotonic seconds at which a keyframe may be asked for again
+        async for batch in self.video.batches(8):
+            if self._hole:
+                self._hole = False
+                batch[0] = (batch[0][0], replace(batch[0][1], gap=max(batch[0][1].gap, 0.001)))
+            for fresh, frames in decode.by_track(batch):
+                if decoder is None or fresh is not track:
+                    track, decoder = fresh, decode.VideoDecoder(fresh, self._session)
+                pictures = await decode.on_thread(self._media, decoder.decode, frames)
+                if decoder.waiting and clock.now() >= next_ask:
+                    next_ask = clock.now() + 1.0
+                    self.on_waiting()
+                for frame in pictures:
+                    metrics.frames.labels("decoded").inc()
+                    if frame.at >= next_probe:
+                        next_probe = frame.at + 1 / self._settings.sample.probe_fps - 0.005
+                        await self._probe(frame)
+        if decoder is not None:
+            for frame in (await decode.on_thread(self._media, decoder.flush))[-1:]:
+                await self._probe(frame)
+        self._keyframes.close()
+
+    async def _probe(self, frame: VideoFrame) -> None:
+        """Compare one picture with the last keyframe; publish it where it is worth looking at."""
+        gray = await decode.on_thread(self._media, decode.thumbnail, frame)
+        self._sampler.speaking = self.speaking()
+        found = self._sampler.look(gray, frame.at, frame.arrived)
+        if found is None:
+            return
+        keyframe = Keyframe(self._session, frame.track, frame.at, frame.arrived, frame, found.reason, found.changed)
+        jpeg = await decode.on_thread(self._media, decode.jpeg, frame)
+        metrics.frames.labels("keyframe").inc()
+        await self._log.put_frame(frame.at, jpeg)
+        self._timeline.add(keyframe)
+        body = {"reason": found.reason, "url": self._frame_url(frame.at)}
+        event = self._log.emit("keyframe.sampled", body, at=frame.at, arrived=frame.arrived)
+        await self._pass_on(self._keyframes, Seen(keyframe, jpeg, gray, event.id))
+
+    async def look(self) -> None:
+        """Keyframes through the vision models; scene captions never wait for the reading of text."""
+        async for batch in self._keyframes.batches(1):
+            seen = batch[0]
+            self._looking = seen.keyframe.arrived
+            try:
+                sight = await self._retried(
+                    functools.partial(encode.look, seen.keyframe, seen.jpeg, self._see, self._settings.see, deadline_in_s=_LOOK_SECONDS),
+                    lambda: len(self._keyframes) > 0,
+                )
+            except StreamsvcError as error:
+                self._failed("look", error)
+            else:
+                self._sighted(sight, seen.event)
+            self._looking = None
+            if self._settings.see.ocr:
+                await self._pass_on(self._texts, seen)
+        self._texts.close()
+
+    def _sighted(self, sight: Sight, event: str) -> None:
+        """Publish what the models found on the keyframe of an event, and the caption of its scene."""
+        self._timeline.add(sight)
+        self.on_sight(sight)
+        self._log.emit("sight.ready", {"of": event, **bodies(sight)}, at=sight.at, arrived=sight.arrived, stages=sight.stages)
+        scene = reason.scene(self._timeline, sight) if self._scenes else None
+        if scene is not None:
+            self._timeline.add(scene)
+            body = bodies(scene, self._frame_url)
+            self._log.emit("scene.caption", body, at=scene.at, arrived=scene.arrived, stages=scene.stages)
+
+    async def read(self) -> None:
+        """Text on keyframes, where there may be some and it has changed; the newest picture wins."""
+        async for batch in self._texts.batches():
+            seen = batch[-1]
+            try:
+                text = await self._retried(
+                    functools.partial(self._reader.read, seen.keyframe, seen.jpeg, seen.gray, self._see, deadline_in_s=_READ_SECONDS),
+                    lambda: len(self._texts) > 0,
+                )
+            except StreamsvcError as error:
+                self._failed("read", error)
+                continue
+            if text is not None:
+                self._timeline.add(text)
+                self.on_text(text)
+                self._log.emit("screen.text", {"of": seen.event, **bodies(text)}, at=text.at, arrived=text.arrived, stages=text.stages)
+
+    async def _retried(self, work: Callable[[], Awaitable[T]], superseded: Callable[[], bool]) -> T:
+        """Do it again when the worker died under it, unless something newer waits: a still picture comes only once."""
+        for _ in range(2):
+            try:
+                return await work()
+            except WorkerError:
+                if superseded():
+                    raise
+                await clock.sleep(0.5)
+        return await work()
+
+    def _failed(self, stage: str, error: StreamsvcError) -> None:
+        metrics.deadline_missed.labels(stage, "skipped").inc()
+        log.warning("keyframe skipped", session=self._session, stage=stage, reason=error.code)
+
+    async def _pass_on(self, ring: Ring[T], item: T) -> None:
+        if self._lossless:
+            await ring.put_when_room(item)
+        else:
+            ring.put(item)
