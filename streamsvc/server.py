@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
-import binascii
 import contextlib
 import json
 import socket
@@ -24,7 +22,7 @@ from starlette.middleware.base import RequestResponseEndpoint
 from starlette.websockets import WebSocketState
 
 import streamsvc
-from streamsvc import alerts, metrics, push, schema, subtitles
+from streamsvc import alerts, asking, metrics, push, schema, subtitles
 from streamsvc.auth import SUBPROTOCOL, need
 from streamsvc.config import Phrases, Settings
 from streamsvc.errors import InvalidRequest, NotFound, StreamsvcError, TooLarge
@@ -65,17 +63,6 @@ class NewSession(BaseModel):
     no_store: bool = False
 
 
-class NewQuestion(BaseModel):
-    """Body of POST /v1/sessions/{id}/questions."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    text: str
-    deadline_ms: float | None = None
-    audience: Literal["asker", "session"] | None = None
-    image: str | None = Field(None, description="JPEG or PNG, base64 or a data URL")
-
-
 class NewToken(BaseModel):
     """Body of POST /v1/tokens."""
 
@@ -95,7 +82,8 @@ def build(service: Service) -> FastAPI:
     app.include_router(_operations(service))
     app.include_router(whip.router(_Whip(service)))
     app.include_router(wire.router(service))
-    publish, subscribe = (Depends(_allowed(service, right)) for right in ("publish", "subscribe"))
+    publish, subscribe, ask = (Depends(_allowed(service, right)) for right in ("publish", "subscribe", "ask"))
+    app.include_router(asking.router(service.find, ask))
     app.include_router(push.router(service, publish))
     app.include_router(alerts.router(service.find, publish, subscribe))
     _faces(app)
@@ -167,7 +155,7 @@ def _allowed(service: Service, permission: str) -> Callable[[Request], Grants]:
 
 def _sessions(service: Service) -> APIRouter:
     router = APIRouter(prefix="/v1/sessions", tags=["sessions"])
-    publish, subscribe, ask = (Depends(_allowed(service, name)) for name in ("publish", "subscribe", "ask"))
+    publish, subscribe = (Depends(_allowed(service, name)) for name in ("publish", "subscribe"))
     rate = Rate(service.settings.limits.requests_per_minute)
 
     @router.post("", status_code=201, dependencies=[publish])
@@ -228,30 +216,6 @@ def _sessions(service: Service) -> APIRouter:
             raise NotFound("there is no picture at that time", code="no_frame")
         return Response(jpeg, media_type="image/jpeg", headers={"Cache-Control": "private, max-age=3600"})
 
-    @router.post("/{session_id}/questions", status_code=202, dependencies=[ask])
-    async def question(session_id: str, body: NewQuestion, request: Request) -> Response:
-        """Ask; 202 with the question's id, or the answer streamed with `Accept: text/event-stream`."""
-        session = service.find(session_id)
-        image = _image(body.image)
-        if "text/event-stream" not in request.headers.get("accept", ""):
-            audience, host = body.audience or "session", request.client.host if request.client else ""
-            asked = session.ask(body.text, deadline_ms=body.deadline_ms, audience=audience, asker=host, image=image)
-            return JSONResponse({"question_id": asked.id}, 202)
-        subscription = session.log.subscribe(["answer.*"])
-        try:
-            asked = session.ask(
-                body.text, deadline_ms=body.deadline_ms, audience=body.audience or "asker", client=subscription.client, image=image
-            )
-        except BaseException:
-            session.log.unsubscribe(subscription)
-            raise
-        return StreamingResponse(_answer_stream(session, subscription, asked.id), media_type="text/event-stream", headers=_SSE_HEADERS)
-
-    @router.delete("/{session_id}/questions/{question_id}", status_code=204, dependencies=[ask])
-    async def cancel(session_id: str, question_id: str) -> None:
-        """Give a question up that is not answered yet; its `answer.done` carries the error `cancelled`. 404: there is none."""
-        service.find(session_id).cancel(question_id)
-
     @router.get("/{session_id}/events")
     async def follow(
         request: Request, session_id: str, types: str = "", epoch: str | None = None, after: int | None = None, client: str = ""
@@ -265,7 +229,9 @@ def _sessions(service: Service) -> APIRouter:
             if number.isdigit():
                 epoch, after = named, int(number)
         subscription = session.log.subscribe(_patterns(types), client[:64])
-        return StreamingResponse(_event_stream(session, subscription, epoch, after), media_type="text/event-stream", headers=_SSE_HEADERS)
+        return StreamingResponse(
+            _event_stream(session, subscription, epoch, after), media_type="text/event-stream", headers=asking.SSE_HEADERS
+        )
 
     @router.websocket("/{session_id}/events")
     async def events(
@@ -276,25 +242,8 @@ def _sessions(service: Service) -> APIRouter:
     return router
 
 
-_SSE_HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-
-
 def _patterns(types: str) -> list[str]:
     return [pattern.strip() for pattern in types.split(",") if pattern.strip()][:32]
-
-
-def _image(text: str | None) -> bytes | None:
-    if text is None:
-        return None
-    if text.startswith("data:"):
-        text = text.partition(",")[2]
-    try:
-        image = base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError):
-        raise InvalidRequest("the image is not base64", code="bad_image") from None
-    if not image.startswith((b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n")):
-        raise InvalidRequest("the image is neither JPEG nor PNG", code="bad_image")
-    return image
 
 
 async def _past(session: Session, subscription: Subscription, epoch: str | None, after: int | None) -> list[tuple[int | None, str]]:
@@ -322,20 +271,6 @@ async def _event_stream(session: Session, subscription: Subscription, epoch: str
                 yield ": still here\n\n"
             except StreamsvcError:
                 return  # too slow: an EventSource comes back by itself with Last-Event-ID
-    finally:
-        session.log.unsubscribe(subscription)
-
-
-async def _answer_stream(session: Session, subscription: Subscription, question: str) -> AsyncIterator[str]:
-    try:
-        while (batch := await subscription.next()) is not None:
-            for _, text in batch:
-                event = json.loads(text)
-                if event["question_id"] != question:
-                    continue
-                yield f"event: {event['type']}\ndata: {text}\n\n"
-                if event["type"] == "answer.done":
-                    return
     finally:
         session.log.unsubscribe(subscription)
 
@@ -421,19 +356,7 @@ def _message(service: Service, text: str, session: Session, subscription: Subscr
             _tell(subscription, session, "pong", {"id": str(message["id"])[:64]} if "id" in message else {})
         case "question.ask":
             need(grants, session.id, "ask")
-            number, deadline = message.get("id"), message.get("deadline_ms")
-            if not isinstance(message.get("text"), str):
-                raise InvalidRequest("question.ask needs a text", code="empty_question")
-            if deadline is not None and not isinstance(deadline, int | float):
-                raise InvalidRequest("deadline_ms is a number", code="bad_deadline")
-            session.ask(
-                message["text"],
-                number=str(number)[:64] if number is not None else None,
-                deadline_ms=deadline,
-                audience=str(message.get("audience", "asker")),
-                client=subscription.client,
-                image=_image(message.get("image")) if isinstance(message.get("image"), str) else None,
-            )
+            asking.ask(session, message, subscription.client)
         case "question.cancel":
             need(grants, session.id, "ask")
             session.cancel(str(message.get("id"))[:64], subscription.client)
