@@ -193,7 +193,7 @@ async def play(service: Service, scenario: Scenario, *, language: str | None = N
         SourceError: the recording cannot be read.
     """
     questions = sorted(scenario.truth.get("qa") or (), key=lambda question: float(question["ask_at_s"]))
-    with _opened(scenario.media) as (tracks, frames):
+    with recorded(scenario.media) as (tracks, frames):
         end = max((due for due, _ in frames), default=0.0)
         end = end if scenario.seconds is None else min(end, scenario.seconds)
         sees = any(track.kind == "video" for track in tracks)
@@ -255,7 +255,7 @@ class _Publisher:
 
 
 @contextlib.contextmanager
-def _opened(path: Path) -> Iterator[tuple[tuple[MediaTrack, ...], list[tuple[float, EncodedFrame]]]]:
+def recorded(path: Path) -> Iterator[tuple[tuple[MediaTrack, ...], list[tuple[float, EncodedFrame]]]]:
     """The tracks of a file, ready to decode while it is open, and its packets, each with the second at which it is due, in that order.
 
     Raises:

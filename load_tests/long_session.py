@@ -1,0 +1,357 @@
+"""What a session still knows after an hour, and what it costs to keep: questions about its first minutes, memory, disk.
+
+    python -m load_tests.long_session [--minutes 60] [--media ../shared/media] [--recorded DIR] [--json FILE]
+
+One session, as under `serve`, with everything behind it but worker processes: a talk with slides and a story are heard first, then other
+recordings again and again, in another order each time, with the scenarios' pictures; on a clock that jumps (rehearsal.steady). The same
+questions about the first minutes are asked when these are just over and at the end. What the models have said to the very same samples or
+picture is not computed twice: it is recorded in a folder and read from there (`--recorded`: kept for the next run), so that an hour takes a
+few minutes and the recordings do not count as memory of the session. Voice activity, decoding, keyframes, the time line, the log and the
+store run for every second. Memory is PSS of the process, models included; its slope is that of the least squares after SETTLED minutes.
+Exit status 1 if a limit is not kept.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import hashlib
+import json
+import pickle
+import random
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import structlog
+
+from load_tests import question_facts as facts
+from load_tests.question_set import ROOT, span_of, spread_out, telling, words_of
+from streamsvc import clock, config, grade, rehearsal
+from streamsvc.bench import markdown
+from streamsvc.config import Settings
+from streamsvc.recording import Samples, read
+from streamsvc.service import Service
+from streamsvc.session import Session
+from streamsvc.types import SAMPLE_RATE, EncodedFrame, MediaTrack
+from streamsvc.wire.line import Format
+from streamsvc.worker import Role
+
+LECTURE, STORY = "scenarios/lecture_stone_cutter.mp4", "speech/crimson_30_the_crab_and_the_monkey.flac"
+PICTURES = (LECTURE, "scenarios/scenes_photos.mp4")
+OTHERS = (
+    "speech/crimson_26_motikatika.flac",
+    "speech/ivr_prompts_telephone.flac",
+    "speech/two_cities.flac",
+    "speech/az_en.flac",
+    "speech/harvard.flac",
+)
+SEED = 60
+PAUSE = 3.0  # seconds of nothing after each recording
+PACKET = 320  # samples: 20 ms
+ALIGNED = 2560  # samples: packets and windows of voice activity begin together with each recording, so that it is heard as the last time
+EARLY = 110.0  # seconds of the story that are asked about
+SETTLED = 10.0  # minutes after which memory must not grow
+EVERY = 30.0  # seconds between two weighings
+GROWTH, DISK = 2.0, 100.0  # MB an hour
+LOST = 1  # questions that may be answered worse at the end
+REMEMBERED = ("transcribe", "look", "read")  # the models' dear calls
+ASKER = "examiner"
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What is heard and what is shown meanwhile: paths below the media."""
+
+    heard: str
+    shown: str
+
+
+def program(seconds: float) -> Iterator[Part]:
+    """The talk, the story, and the others in an order of their own each time round; for ever: `seconds` are for the caller to count."""
+    chance = random.Random(SEED)
+    yield Part(LECTURE, LECTURE)
+    yield Part(STORY, PICTURES[1])
+    turn = 0
+    while True:
+        for heard in chance.sample(OTHERS, len(OTHERS)):
+            yield Part(heard, PICTURES[turn % len(PICTURES)])
+            turn += 1
+
+
+# --- the questions ------------------------------------------------------------------------------------------------
+
+
+def questions(media: Path, story_at: float) -> list[dict[str, Any]]:
+    """What is asked, as grade.py reads it: the scenario's own about a moment of the talk, and ours about the story's beginning.
+
+    Args:
+        media: folder of the recordings.
+        story_at: session seconds at which the story begins.
+    """
+    truth = json.loads((media / LECTURE).with_suffix(".json").read_text(encoding="utf-8"))
+    asked = [question for question in truth["qa"] if question["evidence_s"][1] - question["evidence_s"][0] < 60.0]
+    manifest = json.loads((media / "manifest.json").read_text(encoding="utf-8"))["files"]
+    story = next(entry for entry in manifest if entry["path"] == STORY)
+    words = words_of(story, EARLY)
+    before = {word.bare[:5] for word in words_of({"words": truth["words"]}, 1e9)}
+    rare = [word for word in telling(words) if word.bare[:5] not in before]
+    mine: list[dict[str, Any]] = [
+        {
+            "type": "when",
+            "question": f'When was "{word.bare}" mentioned?',
+            "answer": "",
+            "keywords": [],
+            "evidence_s": [word.start, word.end],
+        }
+        for word in spread_out(random.Random(SEED), rare, 6)
+    ]
+    mine += [
+        {"type": "open", "question": text, "answer": keywords[0], "keywords": keywords, "evidence_s": span_of(quote, words, EARLY)}
+        for text, keywords, quote in facts.SAID[Path(STORY).stem]
+    ]
+    for number, question in enumerate(mine):
+        question["evidence_s"] = [at + story_at for at in question["evidence_s"]]
+        asked.append({"id": f"story-{number + 1}", "modality": "speech", **question})
+    return asked
+
+
+async def examine(session: Session, asked: Sequence[Mapping[str, Any]], when: str) -> list[dict[str, Any]]:
+    """Ask one after the other and grade what comes."""
+    answers = session.log.subscribe(["answer.done"], ASKER)
+    told = []
+    try:
+        for question in asked:
+            began = clock.now()
+            number = session.ask(question["question"], number=f"{when}-{question['id']}", client=ASKER).id
+            answer = await _answer(answers, number)
+            verdict = grade.verdict(question, answer)
+            told.append({"id": question["id"], "verdict": verdict, "text": answer["text"], "seconds": round(clock.now() - began, 3)})
+    finally:
+        session.log.unsubscribe(answers)
+    return told
+
+
+async def _answer(answers: Any, number: str) -> dict[str, Any]:
+    while (batch := await answers.next()) is not None:
+        for _, text in batch:
+            event: dict[str, Any] = json.loads(text)
+            if event["question_id"] == number:
+                return event
+    return {"text": "", "supported": False, "evidence": []}
+
+
+# --- the session --------------------------------------------------------------------------------------------------
+
+
+class Recorded:
+    """A role whose dear answers are kept in a folder, by the hash of what was asked; each takes its time of the clock all the same."""
+
+    def __init__(self, role: Any, folder: Path, counts: Counter[str]) -> None:
+        self._role, self._folder, self._counts = role, folder, counts
+
+    async def call(self, op: str, payload: dict[str, Any], *, deadline_in_s: float, affinity: str = "") -> dict[str, Any]:
+        """See worker.Role."""
+        if op not in REMEMBERED:
+            return dict(await self._role.call(op, payload, deadline_in_s=deadline_in_s, affinity=affinity))
+        place = self._folder / f"{op}-{digest(payload)}"
+        self._counts[op] += 1
+        if place.is_file():
+            self._counts[f"{op} recorded"] += 1
+            await clock.sleep(rehearsal.TAKES[op])
+            return dict(pickle.loads(place.read_bytes()))
+        result = dict(await self._role.call(op, payload, deadline_in_s=deadline_in_s, affinity=affinity))
+        place.write_bytes(pickle.dumps(result))
+        return result
+
+
+def digest(payload: Mapping[str, Any]) -> str:
+    """A hash of a call: equal for equal samples and bytes alone."""
+    made = hashlib.blake2b(digest_size=16)
+    for name, value in sorted(payload.items()):
+        made.update(name.encode())
+        if isinstance(value, np.ndarray):
+            made.update(f"{value.dtype}{value.shape}".encode() + value.tobytes())
+        else:
+            made.update(value if isinstance(value, bytes) else repr(value).encode())
+    return made.hexdigest()
+
+
+@dataclass
+class _Publisher:
+    tracks: tuple[MediaTrack, ...]
+
+    async def close(self) -> None:
+        """See types.Publisher."""
+
+
+def padded(samples: Samples) -> bytes:
+    """Samples as 16-bit PCM, with a pause behind them that makes their length one of ALIGNED."""
+    size = -(-(len(samples) + int(PAUSE * SAMPLE_RATE)) // ALIGNED) * ALIGNED
+    whole = np.zeros(size, np.float32)
+    whole[: len(samples)] = samples
+    return (np.clip(whole, -1, 1) * 32767).astype("<i2").tobytes()
+
+
+async def send(session: Session, sound: MediaTrack, heard: bytes, shown: Path, start: float) -> float:
+    """One part at its times, from session second `start` on; the second at which it ends."""
+    with rehearsal.recorded(shown) as (tracks, frames):
+        pictures = [(due, frame) for due, frame in frames if frame.kind == "video"]
+        session.attach(_Publisher((sound, *(track for track in tracks if track.kind == "video"))))
+        place = 0
+        for first in range(0, len(heard), 2 * PACKET):
+            at = first / 2 / SAMPLE_RATE
+            await clock.sleep(session.zero + start + at + PACKET / SAMPLE_RATE - clock.now())
+            while place < len(pictures) and pictures[place][0] <= at:
+                frame = pictures[place][1]
+                session.tap(replace(frame, session=session.id, at=start + frame.at, arrived=clock.now()))
+                place += 1
+            piece = heard[first : first + 2 * PACKET]
+            session.tap(EncodedFrame(session.id, "main", start + at, clock.now(), "audio", piece, sound.codec, True))
+        session.detach("next part")
+    return start + len(heard) / 2 / SAMPLE_RATE
+
+
+@dataclass(slots=True)
+class Result:
+    """What came of it. `weights`: (minute, PSS MB, disk MB) every EVERY seconds. `early`, `late`: see `examine`."""
+
+    minutes: float = 0.0
+    weights: list[tuple[float, float, float]] = field(default_factory=list)
+    early: list[dict[str, Any]] = field(default_factory=list)
+    late: list[dict[str, Any]] = field(default_factory=list)
+    held: dict[str, int] = field(default_factory=dict)
+    calls: dict[str, int] = field(default_factory=dict)
+
+
+async def run(media: Path, minutes: float, folder: Path, recorded: Path) -> Result:
+    """The whole session; `folder`: of what it stores, `recorded`: of the models' answers."""
+    made = config.load(None)
+    settings: Settings = made.model_copy(update={"server": made.server.model_copy(update={"data_dir": folder})})
+    counts: Counter[str] = Counter()
+    result = Result()
+    async with rehearsal.steady(settings) as service:
+        roles = service.roles
+        hear: Role | Any = Recorded(roles.hear, recorded, counts)
+        service.roles = replace(roles, hear=hear, see=Recorded(roles.see, recorded, counts))  # type: ignore[arg-type]
+        await _run(service, media, minutes, folder, result)
+    result.calls = dict(counts)
+    return result
+
+
+async def _run(service: Service, media: Path, minutes: float, folder: Path, result: Result) -> None:
+    sounds = {path: padded(read(media / path)) for path in (LECTURE, STORY, *OTHERS)}  # all at once: none of it is growth
+    story_at = len(sounds[LECTURE]) / 2 / SAMPLE_RATE
+    asked = questions(media, story_at)
+    session = await service.create()
+    sound = Format("pcm_s16le", SAMPLE_RATE).track()
+
+    async def weigh() -> None:
+        while True:
+            await clock.sleep(EVERY)
+            point = (session.position() / 60, psutil.Process().memory_full_info().pss / 1e6, stored(folder) / 1e6)
+            result.weights.append((round(point[0], 2), round(point[1], 2), round(point[2], 2)))
+            if len(result.weights) % 10 == 0:
+                print(f"{point[0]:.0f} min: {point[1]:.0f} MB of memory, {point[2]:.1f} MB on the disk", file=sys.stderr, flush=True)
+
+    weighing = asyncio.create_task(weigh())
+    at = 0.0
+    for number, part in enumerate(program(60 * minutes)):
+        at = await send(session, sound, sounds[part.heard], media / part.shown, at)
+        if number == 1:
+            result.early = await examine(session, asked, "early")
+            at = max(at, session.position() // 0.16 * 0.16 + 0.16)  # the examination took time
+        if at >= 60 * minutes:
+            break
+    await session.flush(ASKER)
+    result.late = await examine(session, asked, "late")
+    weighing.cancel()
+    result.minutes = at / 60
+    line = session.timeline
+    result.held = {"sentences": len(line.said), "pictures": len(line.shown), "screens": len(line.screens), **line.dropped}
+    session.end("examined")
+    await session.over.wait()
+    result.weights.append((round(at / 60, 2), round(psutil.Process().memory_full_info().pss / 1e6, 2), round(stored(folder) / 1e6, 2)))
+
+
+def stored(folder: Path) -> int:
+    """Bytes of all files below a folder."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+# --- told ---------------------------------------------------------------------------------------------------------
+
+
+def slope(points: Sequence[tuple[float, float]], after: float) -> float | None:
+    """By how much a value grows in an hour, by the least squares over (minute, value) from minute `after` on; None: fewer than three."""
+    late = np.array([point for point in points if point[0] >= after])
+    return None if len(late) < 3 else float(np.polyfit(late[:, 0] / 60, late[:, 1], 1)[0])
+
+
+def right(rows: Sequence[Mapping[str, Any]]) -> int:
+    """How many answers are right."""
+    return sum(row["verdict"] == "right" for row in rows)
+
+
+def table(result: Result) -> str:
+    """As markdown: the figures, and what was answered worse at the end."""
+    memory = slope([(minute, pss) for minute, pss, _ in result.weights], SETTLED)
+    disk = result.weights[-1][2] / max(result.minutes, 1e-9) * 60 if result.weights else 0.0
+    calls = ", ".join(f"{op} {result.calls.get(f'{op} recorded', 0)} of {result.calls.get(op, 0)}" for op in REMEMBERED)
+    rows = [
+        ("minutes of stream", f"{result.minutes:.1f}", ""),
+        ("questions right when just heard", f"{right(result.early)} of {len(result.early)}", ""),
+        ("questions right at the end", f"{right(result.late)} of {len(result.late)}", f"at most {LOST} fewer"),
+        (f"memory after {SETTLED:.0f} minutes", "-" if memory is None else f"{memory:+.1f} MB an hour", f"{GROWTH:g} MB an hour"),
+        ("memory, all of it", f"{max((pss for _, pss, _ in result.weights), default=0.0):.0f} MB", ""),
+        ("disk", f"{disk:.1f} MB an hour", f"{DISK:g} MB an hour"),
+        ("held in the time line", ", ".join(f"{count} {name}" for name, count in result.held.items()), ""),
+        ("calls answered from the record", calls, ""),
+    ]
+    before = {row["id"]: row["verdict"] for row in result.early}
+    worse = [f"- {row['id']}: {before[row['id']]}, then {row['verdict']}" for row in result.late if row["verdict"] != before[row["id"]]]
+    return "\n".join((markdown(("what", "measured", "limit"), rows), "", *worse))
+
+
+def verdict(result: Result) -> list[str]:
+    """What is wrong: nothing, if the limits are kept."""
+    wrong = []
+    if right(result.late) < right(result.early) - LOST:
+        wrong.append(f"{right(result.early)} questions were answered right when just heard, {right(result.late)} at the end")
+    memory = slope([(minute, pss) for minute, pss, _ in result.weights], SETTLED)
+    if memory is not None and memory > GROWTH:
+        wrong.append(f"memory grew by {memory:.1f} MB an hour")
+    if result.weights and result.weights[-1][2] / result.minutes * 60 > DISK:
+        wrong.append(f"{result.weights[-1][2]:.0f} MB were stored in {result.minutes:.0f} minutes")
+    return wrong
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--media", type=Path, default=ROOT.parent / "shared" / "media", help="(%(default)s)")
+    parser.add_argument("--minutes", type=float, default=60.0, help="of the stream (%(default)s)")
+    parser.add_argument("--recorded", type=Path, help="folder that keeps what the models said for the next run; none: forgotten")
+    parser.add_argument("--json", type=Path, help="where all figures go")
+    chosen = parser.parse_args()
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(40))
+    with tempfile.TemporaryDirectory() as folder:
+        recorded = chosen.recorded or Path(folder) / "recorded"
+        recorded.mkdir(parents=True, exist_ok=True)
+        with asyncio.Runner(loop_factory=clock.Threadless) as runner:
+            result = runner.run(run(chosen.media.resolve(), chosen.minutes, Path(folder) / "sessions", recorded))
+    print(table(result))
+    if chosen.json is not None:
+        chosen.json.write_text(json.dumps(asdict(result), indent=1), encoding="utf-8")
+    wrong = verdict(result)
+    print("\n".join(["", *(f"Wrong: {line}." for line in wrong)]) if wrong else "")
+    sys.exit(bool(wrong))
+
+
+if __name__ == "__main__":
+    main()
