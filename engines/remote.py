@@ -304,4 +304,5 @@ def _items(asked: Payload) -> list[Item]:
 def _counts(told: Sequence[Item], kept: Sequence[Item], sent: Mapping[int, Scaled], ask: str) -> Payload:
     size = sum(tokens(item.line) for item in kept) + sum(picture.tokens for picture in sent.values()) + tokens(ask)
     gone, unseen = len(told) - len(kept), sum(bool(item.picture) for item in told) - len(sent)
-    return {"tokens": size, "reused": 0, "computed": size, "drops": int(gone > 0), "gone": gone, "unseen": unseen}
+    counts = {"tokens": size, "reused": 0, "computed": size, "drops": int(gone > 0), "gone": gone, "unseen": unseen}
+    return counts | {"shown": [kept[index].at for index in sorted(sent)]}

@@ -3,8 +3,8 @@
 Op `encode`: {"jpeg": uint8 bytes} -> {"picture": key, "tokens": n, "known": bool}. The key is of the bytes, so a picture that two sessions
 show is encoded once.
 
-Op `extend`: {"session", "items", "adapter"?} -> {"tokens", "reused", "computed", "drops", "gone", "unseen"}. Reads what is new of a session
-ahead of any question.
+Op `extend`: {"session", "items", "adapter"?} -> {"tokens", "reused", "computed", "drops", "gone", "unseen", "shown"}. Reads what is new
+of a session ahead of any question. "shown": times of the pictures that are before the model as pictures.
 
 Op `generate`, streamed: {"session", "items", "question", "adapter"?} or {"prompt"}, and {"max_tokens"?, "stop"?} -> first the counts as of
 `extend` and "text": "", then {"text": more of the answer}. With a prompt it keeps the contract of `engines.llm`.
@@ -183,4 +183,5 @@ def _named(asked: Payload) -> tuple[str, str]:
 def _counts(seat: Seat) -> Payload:
     window, kept = seat.window, seat.kept
     counts = {"tokens": kept.tokens, "reused": kept.reused, "computed": kept.computed}
-    return counts | {"drops": window.drops, "gone": window.gone, "unseen": seat.unseen}
+    shown = [entry.at for entry in window.entries if entry.piece.picture]
+    return counts | {"drops": window.drops, "gone": window.gone, "unseen": seat.unseen, "shown": shown}

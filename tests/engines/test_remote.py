@@ -152,7 +152,7 @@ def test_only_the_newest_pictures_are_sent_and_the_others_are_told_and_counted()
     with asking(images=2) as (fake, made):
         items = [shown(made, n, n) for n in range(1, 5)]
         first, _ = answer(made, session="s", items=items, question="what?")
-        assert first["unseen"] == 2
+        assert (first["unseen"], first["shown"]) == (2, [3, 4])
         assert sent(fake)[0] == "[1.0] picture: picture 1\n[2.0] picture: picture 2\n[3.0] picture: picture 3"
         assert sent(fake).count("*") == 2
         read = call(made, "extend", {"session": "s", "items": items})
@@ -163,7 +163,7 @@ def test_only_the_newest_pictures_are_sent_and_the_others_are_told_and_counted()
 def test_no_pictures_at_all_may_be_sent_where_the_operator_says_so() -> None:
     with asking(images=0) as (fake, made):
         first, text = answer(made, session="s", items=[shown(made, 1, 1)], question="what?")
-        assert (first["unseen"], text, fake.asked[-1]["model"]) == (1, "yes", "reader")
+        assert (first["unseen"], first["shown"], text, fake.asked[-1]["model"]) == (1, [], "yes", "reader")
 
 
 def test_beyond_the_images_of_a_minute_questions_go_as_text_and_say_so() -> None:

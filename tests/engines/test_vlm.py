@@ -105,7 +105,7 @@ def test_a_picture_whose_tokens_are_gone_is_shown_by_its_text_and_counted(folder
     made = engine(folder, pictures=1)
     items = [shown(made, 1, 1), shown(made, 2, 2)]  # the second pushes the first off the shelf
     first, _ = answer(made, session="s", items=items, question="what?", max_tokens=1)
-    assert first["unseen"] == 1
+    assert (first["unseen"], first["shown"]) == (1, [2])
 
 
 def test_an_asker_that_leaves_costs_nothing_of_what_is_kept(folder: Path) -> None:
