@@ -73,8 +73,8 @@ class Part:
     shown: str
 
 
-def program(seconds: float) -> Iterator[Part]:
-    """The talk, the story, and the others in an order of their own each time round; for ever: `seconds` are for the caller to count."""
+def program() -> Iterator[Part]:
+    """The talk, the story, and then the others again and again, each time round in an order of its own."""
     chance = random.Random(SEED)
     yield Part(LECTURE, LECTURE)
     yield Part(STORY, PICTURES[1])
@@ -262,7 +262,7 @@ async def _run(service: Service, media: Path, minutes: float, folder: Path, resu
 
     weighing = asyncio.create_task(weigh())
     at = 0.0
-    for number, part in enumerate(program(60 * minutes)):
+    for number, part in enumerate(program()):
         at = await send(session, sound, sounds[part.heard], media / part.shown, at)
         if number == 1:
             result.early = await examine(session, asked, "early")

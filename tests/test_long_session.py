@@ -1,0 +1,161 @@
+"""An hour in one session: what is played and asked, what is recorded, and when the figures are wrong."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from load_tests.long_session import (
+    ALIGNED,
+    LECTURE,
+    OTHERS,
+    STORY,
+    Recorded,
+    Result,
+    digest,
+    padded,
+    program,
+    questions,
+    slope,
+    stored,
+    table,
+    verdict,
+)
+from streamsvc import clock
+
+
+def rows(*verdicts: str) -> list[dict[str, Any]]:
+    return [{"id": f"q{number}", "verdict": each, "text": "", "seconds": 0.1} for number, each in enumerate(verdicts)]
+
+
+def weights(growth: float, disk: float, minutes: int = 60) -> list[tuple[float, float, float]]:
+    """Memory that settles for ten minutes, then grows by so many MB an hour, and so many MB an hour of disk."""
+    return [
+        (float(minute), 1000.0 + 10 * min(minute, 10) + growth * max(0, minute - 10) / 60, disk * minute / 60)
+        for minute in range(minutes + 1)
+    ]
+
+
+def test_the_talk_and_the_story_come_once_and_all_others_each_time_round_in_another_order() -> None:
+    heard = [part.heard for part in itertools.islice(program(), 2 + 4 * len(OTHERS))]
+    assert heard[:2] == [LECTURE, STORY]
+    rounds = [tuple(heard[first : first + len(OTHERS)]) for first in range(2, len(heard), len(OTHERS))]
+    assert all(sorted(each) == sorted(OTHERS) for each in rounds)
+    assert len(set(rounds)) > 1
+    assert heard == [part.heard for part in itertools.islice(program(), len(heard))]  # and the same ones in the next run
+
+
+def test_a_recording_is_followed_by_a_pause_and_ends_where_packets_and_windows_of_speech_do() -> None:
+    spoken = np.full(16_000, 0.5, np.float32)
+    made = np.frombuffer(padded(spoken), "<i2")
+    assert len(made) % ALIGNED == 0
+    assert len(made) >= 16_000 + 3 * 16_000
+    assert set(made[:16_000]) == {16383}
+    assert not made[16_000:].any()
+
+
+@pytest.mark.media
+def test_at_least_ten_questions_are_about_minute_three_and_each_can_be_graded(media: Path) -> None:
+    asked = questions(media, 160.0)
+    third = [question for question in asked if 120 <= question["evidence_s"][0] < 240]
+    assert len(third) >= 10
+    assert len({question["id"] for question in asked}) == len(asked)
+    for question in asked:
+        assert question["type"] in ("open", "yes/no", "when")
+        assert 0 <= question["evidence_s"][0] < question["evidence_s"][1] < 300
+        assert question["type"] != "open" or question["keywords"]
+
+
+def test_equal_calls_have_equal_hashes_and_others_have_not() -> None:
+    sound = np.linspace(0, 1, 100, dtype=np.float32)
+    first = digest({"samples": sound, "beam": 1})
+    assert first == digest({"beam": 1, "samples": sound.copy()})
+    assert first != digest({"samples": sound, "beam": 5})
+    assert first != digest({"samples": sound.astype(np.float64), "beam": 1})
+    assert first != digest({"samples": sound[::-1].copy(), "beam": 1})
+    assert digest({"jpeg": b"a"}) != digest({"jpeg": b"b"})
+
+
+class Counting:
+    """A role that counts its calls."""
+
+    def __init__(self) -> None:
+        self.calls: Counter[str] = Counter()
+
+    async def call(self, op: str, payload: dict[str, Any], *, deadline_in_s: float, affinity: str = "") -> dict[str, Any]:
+        self.calls[op] += 1
+        return {"heard": payload["samples"] * 2, "number": self.calls[op]}
+
+
+def test_what_a_model_has_said_to_the_same_samples_is_read_and_takes_its_time(virtual: asyncio.Runner, tmp_path: Path) -> None:
+    role, counts = Counting(), Counter[str]()
+    recorded = Recorded(role, tmp_path, counts)
+    sound = np.ones(4, np.float32)
+
+    async def main() -> tuple[list[dict[str, Any]], float]:
+        told = [await recorded.call("transcribe", {"samples": sound}, deadline_in_s=1.0)]
+        began = clock.now()
+        told.append(await recorded.call("transcribe", {"samples": sound}, deadline_in_s=1.0))
+        took = clock.now() - began
+        told.append(await recorded.call("transcribe", {"samples": sound * 3}, deadline_in_s=1.0))
+        return told, took
+
+    told, took = virtual.run(main())
+    assert [each["number"] for each in told] == [1, 1, 2]
+    assert np.array_equal(told[1]["heard"], sound * 2)
+    assert took == pytest.approx(0.1)
+    assert counts == {"transcribe": 3, "transcribe recorded": 1}
+
+
+def test_voice_activity_is_always_computed(virtual: asyncio.Runner, tmp_path: Path) -> None:
+    role = Counting()
+    recorded = Recorded(role, tmp_path, Counter())
+
+    async def main() -> None:
+        for _ in range(3):
+            await recorded.call("vad", {"samples": np.ones(4, np.float32)}, deadline_in_s=1.0)
+
+    virtual.run(main())
+    assert role.calls["vad"] == 3
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_slope_is_that_of_the_minutes_after_the_beginning() -> None:
+    points = [(minute, pss) for minute, pss, _ in weights(1.5, 0.0)]
+    assert slope(points, 10.0) == pytest.approx(1.5)
+    assert (slope(points, 0.0) or 0.0) > 10
+    assert slope(points[:11], 9.0) is None
+
+
+def test_an_hour_within_its_limits_has_nothing_wrong_and_is_told_in_a_table() -> None:
+    result = Result(60.0, weights(1.5, 40.0), rows("right", "right", "declined"), rows("right", "right", "declined"), {"sentences": 700})
+    assert verdict(result) == []
+    told = table(result)
+    assert "2 of 3" in told
+    assert "+1.5 MB an hour" in told
+    assert "40.0 MB an hour" in told
+    assert "700 sentences" in told
+    assert "then" not in told
+
+
+def test_memory_and_disk_that_grow_and_answers_that_are_forgotten_are_wrong() -> None:
+    early, late = rows("right", "right", "right"), rows("right", "wrong", "declined")
+    wrong = verdict(Result(60.0, weights(9.0, 150.0), early, late))
+    assert len(wrong) == 3
+    assert "3 questions were answered right when just heard, 1 at the end" in wrong[0]
+    assert "9.0 MB" in wrong[1]
+    assert "150 MB" in wrong[2]
+    assert "- q1: right, then wrong" in table(Result(60.0, weights(9.0, 150.0), early, late))
+
+
+def test_what_is_stored_is_counted_in_all_folders_below(tmp_path: Path) -> None:
+    (tmp_path / "one").mkdir()
+    (tmp_path / "one" / "session.db").write_bytes(b"x" * 100)
+    (tmp_path / "other").write_bytes(b"x" * 10)
+    assert stored(tmp_path) == 110
