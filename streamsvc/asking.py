@@ -12,6 +12,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
+from streamsvc import forms
 from streamsvc.errors import InvalidRequest
 from streamsvc.publish import Subscription
 from streamsvc.session import Session
@@ -28,6 +29,7 @@ class NewQuestion(BaseModel):
     deadline_ms: float | None = None
     audience: Literal["asker", "session"] | None = None
     image: str | None = Field(None, description="JPEG or PNG, base64 or a data URL")
+    response_format: dict[str, Any] | None = Field(None, description="as of OpenAI's chat completions: json_schema, json_object or text")
 
 
 def router(find: Callable[[str], Session], ask: Any) -> APIRouter:
@@ -38,7 +40,7 @@ def router(find: Callable[[str], Session], ask: Any) -> APIRouter:
     async def question(session_id: str, body: NewQuestion, request: Request) -> Response:
         """Ask; 202 with the question's id, or the answer streamed with `Accept: text/event-stream`."""
         session = find(session_id)
-        asked: dict[str, Any] = {"deadline_ms": body.deadline_ms, "image": picture(body.image)}
+        asked: dict[str, Any] = {"deadline_ms": body.deadline_ms, "image": picture(body.image), "form": forms.read(body.response_format)}
         if "text/event-stream" not in request.headers.get("accept", ""):
             host = request.client.host if request.client else ""
             queued = session.ask(body.text, audience=body.audience or "session", asker=host, **asked)
@@ -96,6 +98,7 @@ def ask(session: Session, message: Mapping[str, Any], client: str) -> None:
         audience=str(message.get("audience", "asker")),
         client=client,
         image=picture(image) if isinstance(image, str) else None,
+        form=forms.read(message.get("response_format")),
     )
 
 

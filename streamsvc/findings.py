@@ -16,19 +16,19 @@ from streamsvc.questions import META, NOW, Ask, parse, thing_in
 from streamsvc.types import Evidence
 from streamsvc.words import stem, terms
 
-_SOUND = re.compile(
+SOUND = re.compile(
     r"\b(music|song|songs|melod\w+|tune|instruments?|applause|clapping|noises?|noisy|loud|background sounds?|accent|barking|sirens?|ringing)\b|\b(?:what|which|any) sounds?\b|\bsounds? like\b|"
     r"\b(?:tone|pitch|gender) of\b|\b(?:voice|speaker|reader|narrator)\b.*\b(?:male|female|young|old|deep|calm|man|woman|sad|happy|angry|friendly|nervous|excited)\b|"
     r"\b(?:man|woman|male|female|child|girl|boy)\b.*\b(?:speaking|talking|reading)\b"
 )
-_IDENTITY = re.compile(
+IDENTITY = re.compile(
     r"^(?:who|whom|whose) (?:is|was|are|were|do|did|can|has) ?(?:(?:the|this|that|these|those|we|you|i) ?)?(?:\w+ ){0,2}?(?:speaking|talking|reading|shown|visible|seen|see|speaker|reader|narrator|person|man|woman|voice|"
     r"persons|people|in the (?:picture|image|video|photo|scene)|on (?:the )?(?:screen|camera)|presenter|lecturer|it|this|that|singing|he|she)\b|^who (?:speaks|talks|reads|says|said this|sings)\b|whose voice"
 )
-_LOOK = re.compile(
+LOOK = re.compile(
     r"\b(colou?rs?|colou?red|wear\w*|wore|dress(?:ed)?|cloth\w+|outfit|costume|hair\w*|beard|tall|heavy|weather|brand|logo|(?<!most )(?<!least )expensive|beautiful|pretty|ugly|bright\w*|blurry|resolution)\b"
 )
-_FEELING = re.compile(
+FEELING = re.compile(
     r"\b(mood|emotions?|expression|smil\w+|laugh\w*|frown\w*|cry(?:ing)?|angry|sad|happy|bored|tired|nervous|excited|feel\w*|look like|how old|age)\b"
 )
 _COLOURS = frozenset(
@@ -81,16 +81,16 @@ def _unseeable(ask: Ask, timeline: Timeline, now: float) -> Finding | None:
     quoted_talk = bool(
         re.search(r"\b(mention\w*|said|say|says|talk(?:ed)? about|spoke of|speak of|according to|describe[sd]?|named?)\b", ask.text)
     )
-    if _IDENTITY.search(ask.text):
+    if IDENTITY.search(ask.text):
         return refusal()
-    if _SOUND.search(ask.text):
+    if SOUND.search(ask.text):
         return None if quoted_talk else refusal()
-    if _LOOK.search(ask.text):
+    if LOOK.search(ask.text):
         if quoted_talk:
             return None
         found = passages.extract(ask, timeline, now, need=_COLOURS if re.search("colou?r", ask.text) else None, strict=True)
         return found if found is not None and not ask.seen and ask.form == "open" else refusal()
-    if _FEELING.search(ask.text) and _SEEN_PERSON.search(ask.text) and not quoted_talk:
+    if FEELING.search(ask.text) and _SEEN_PERSON.search(ask.text) and not quoted_talk:
         return refusal()
     return None
 
@@ -340,11 +340,11 @@ def _how_many(ask: Ask, timeline: Timeline, now: float) -> Finding | None:
     if re.search(r"\b(times|often)\b", ask.text):
         if ask.spoken:
             hits = passages.mentions(ask, timeline)
-            return Finding((f"{counted_words(len(hits))}, ", f"first at {clock(hits[0].start)}."), tuple(hits[:3])) if hits else refusal()
+            return _times(hits)
         if ask.thing is None or ask.thing[1]:
             return refusal()
         spans = looks.appearances(timeline, ask.thing[0])
-        return Finding((f"{counted_words(len(spans))}, ", f"first at {clock(spans[0].start)}."), tuple(spans[:3])) if spans else refusal()
+        return _times(spans)
     if re.search(r"\b(speeches|talks|stretches of (?:talk|speech))\b", ask.text):
         talks = timeline.talks
         return (
@@ -359,6 +359,13 @@ def _how_many(ask: Ask, timeline: Timeline, now: float) -> Finding | None:
             else looks.count(timeline, ask.thing[0], now, ask.now or not re.search(r"\b(was|were|have|has|had)\b", ask.text)) or refusal()
         )
     return refusal() if ask.seen else passages.extract(ask, timeline, now, numbers=True, strict=True) or refusal()
+
+
+def _times(spans: Sequence[Evidence]) -> Finding:
+    if not spans:
+        return refusal()
+    told = f"{counted_words(len(spans))}, ", f"first at {clock(spans[0].start)}."
+    return Finding(told, tuple(spans[:3]), values=(str(len(spans)),))
 
 
 def _mentioned(ask: Ask, timeline: Timeline, now: float) -> Finding | None:
@@ -586,7 +593,9 @@ def _summary(ask: Ask, timeline: Timeline, now: float) -> Finding | None:
             used += len((screen.title or "").split())
             told.append(screen)
         return Finding(
-            ("The slides so far: ", "; ".join(f'"{s.title}"' for s in told) + "."), tuple(passages.as_evidence(s, timeline) for s in told)
+            ("The slides so far: ", "; ".join(f'"{s.title}"' for s in told) + "."),
+            tuple(passages.as_evidence(s, timeline) for s in told),
+            values=tuple(s.title or "" for s in told),
         )
     if timeline.said:
         first = timeline.said[0]

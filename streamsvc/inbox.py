@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from streamsvc import clock
 from streamsvc.config import Limits
@@ -61,6 +62,7 @@ class Inbox:
         client: str | None = None,
         asker: str | None = None,
         image: bytes | None = None,
+        form: Mapping[str, Any] | None = None,
     ) -> Question:
         """Queue a question; its answer comes as events.
 
@@ -72,6 +74,7 @@ class Inbox:
             client: the subscriber that asks (who alone gets the answer where the audience is "asker").
             asker: with whom it takes turns; None: the client.
             image: JPEG or PNG sent along.
+            form: the schema of the answer, as for `Question`.
 
         Raises:
             InvalidRequest: no text, or a deadline that is none. TooLarge: over the limits. CapacityError: too many wait,
@@ -94,7 +97,7 @@ class Inbox:
         if self._count() >= most - (most // _KEPT_FREE if asker in self._waiting else 0):
             raise CapacityError(f"{self._count()} questions wait already", retry_after=2.0, code="too_many_questions")
         seconds = deadline_ms / 1000 if deadline_ms is not None else self._seconds
-        return self._put(text, number, seconds, audience, client if audience == "asker" else None, asker, image)
+        return self._put(text, number, seconds, audience, client if audience == "asker" else None, asker, image, form)
 
     def cancel(self, number: str, asker: str | None = None) -> Asked | None:
         """Take a question out that still waits, and give it back; None: no such one waits. As in `named`."""
@@ -124,7 +127,7 @@ class Inbox:
                 self._room.clear()
                 await self._room.wait()
             if not self._closed:
-                self._put(text, None, self._seconds, "asker", client, client, None)
+                self._put(text, None, self._seconds, "asker", client, client)
         self.close()
 
     def close(self) -> None:
@@ -165,10 +168,18 @@ class Inbox:
         return text
 
     def _put(
-        self, text: str, number: str | None, seconds: float, audience: str, client: str | None, asker: str, image: bytes | None
+        self,
+        text: str,
+        number: str | None,
+        seconds: float,
+        audience: str,
+        client: str | None,
+        asker: str,
+        image: bytes | None = None,
+        form: Mapping[str, Any] | None = None,
     ) -> Question:
         now = clock.now()
-        question = Question(number or f"q_{secrets.token_hex(6)}", text, self._position(), now + seconds, audience, image)
+        question = Question(number or f"q_{secrets.token_hex(6)}", text, self._position(), now + seconds, audience, image, form)
         self._waiting.setdefault(asker, deque()).append(Asked(question, now, client, asker))
         self._changed.set()
         return question

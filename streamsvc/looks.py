@@ -145,7 +145,9 @@ def at(timeline: Timeline, when: float, now: bool = False) -> Finding | None:
         )
     if told is None or item is None:
         return None
-    return Finding((f"{told[0].upper()}{told[1:]}.",), (_as_evidence(timeline, item),))
+    return Finding(
+        (f"{told[0].upper()}{told[1:]}.",), (_as_evidence(timeline, item),), values=tuple(names(item.sight)) if item.sight else ()
+    )
 
 
 def beside(timeline: Timeline, span: Evidence, later: bool) -> Finding | None:
@@ -187,7 +189,7 @@ def so_far(timeline: Timeline, now: float) -> Finding | None:
     while len(text.split()) > 34:
         ordered = ordered[:-1]
         text = ", ".join(name if name.startswith('"') else things.article(name) for name, _ in ordered)
-    return Finding(("So far: ", f"{text}."), tuple(span for _, span in ordered))
+    return Finding(("So far: ", f"{text}."), tuple(span for _, span in ordered), values=tuple(name.strip('"') for name, _ in ordered))
 
 
 def of_kind(timeline: Timeline, kind: str, now: float, present: bool, nth: int | None) -> Finding:
@@ -196,7 +198,7 @@ def of_kind(timeline: Timeline, kind: str, now: float, present: bool, nth: int |
     if present and item is not None and item.sight is not None:
         found = _of(item.sight, kind)
         if found:
-            return Finding((f"{things.article(found[0]).capitalize()}.",), (_as_evidence(timeline, item),))
+            return Finding((f"{things.article(found[0]).capitalize()}.",), (_as_evidence(timeline, item),), values=(found[0],))
         return refusal()
     hits: dict[str, Evidence] = {}
     for shown in timeline.shown:
@@ -208,7 +210,7 @@ def of_kind(timeline: Timeline, kind: str, now: float, present: bool, nth: int |
     if not chosen:
         return refusal()
     text = ", ".join(things.article(name) for name, _ in chosen)
-    return Finding((f"{text[0].upper()}{text[1:]}.",), tuple(span for _, span in chosen))
+    return Finding((f"{text[0].upper()}{text[1:]}.",), tuple(span for _, span in chosen), values=tuple(name for name, _ in chosen))
 
 
 def _of(sight: Sight, kind: str) -> list[str]:
@@ -231,7 +233,7 @@ def at_place(timeline: Timeline, place: str, now: float) -> Finding:
         return refusal()
     counts = names(item.sight)
     text = " and ".join(things.counted(name, counts[name]) for name in found[:4])
-    return Finding((f"{text[0].upper()}{text[1:]}.",), (_as_evidence(timeline, item),))
+    return Finding((f"{text[0].upper()}{text[1:]}.",), (_as_evidence(timeline, item),), values=tuple(found[:4]))
 
 
 def count(timeline: Timeline, thing: str, now: float, present: bool) -> Finding | None:
@@ -248,7 +250,11 @@ def count(timeline: Timeline, thing: str, now: float, present: bool) -> Finding 
     return (
         None
         if best is None
-        else Finding((f"{best[0]}, ", f"as far as I can see, at {clock(best[1].start)}."), (_as_evidence(timeline, best[1]),))
+        else Finding(
+            (f"{best[0]}, ", f"as far as I can see, at {clock(best[1].start)}."),
+            (_as_evidence(timeline, best[1]),),
+            values=(str(best[0]),),
+        )
     )
 
 

@@ -155,7 +155,7 @@ def written(ask: Ask, timeline: Timeline, now: float) -> Finding | None:
     span = as_evidence(screen, timeline)
     if wants_title or not wants_text or re.match(r"(?:which|what) (?:slide|page|screen) ", ask.text):
         title = screen.title or (screen.lines[0] if len(screen.lines) == 1 else None)
-        return refusal() if title is None else Finding((f'"{quote_of(title, 30)}".',), (span,))
+        return refusal() if title is None else Finding((f'"{quote_of(title, 30)}".',), (span,), values=(title,))
     return Finding((f'It says: "{quote_of(" / ".join(screen.lines), 34)}".',), (span,))
 
 
@@ -217,7 +217,8 @@ def _which(ask: Ask, timeline: Timeline, now: float) -> Finding | None:
     if not hits:
         return refusal()
     told = "; ".join(f'"{quote_of(screen.title or screen.lines[0], 9)}", from {clock(screen.start)}' for screen in hits[:3])
-    return Finding((told + ".",), tuple(as_evidence(screen, timeline) for screen in hits[:3]))
+    spans = tuple(as_evidence(screen, timeline) for screen in hits[:3])
+    return Finding((told + ".",), spans, values=tuple(span.quote for span in spans))
 
 
 def _line(ask: Ask, timeline: Timeline, now: float) -> Finding | None:
@@ -251,7 +252,7 @@ def _list(ask: Ask, timeline: Timeline, now: float) -> Finding | None:
     if not rows:
         return refusal()
     span = _span(rows, timeline)
-    return Finding((f"{len(rows)}: ", f'"{_quote(rows, 28)}"'), (span,))
+    return Finding((f"{len(rows)}: ", f'"{_quote(rows, 28)}"'), (span,), values=(str(len(rows)),))
 
 
 def _typed(ask: Ask, timeline: Timeline, now: float) -> Finding | None:
@@ -310,12 +311,13 @@ def _labelled(ask: Ask, timeline: Timeline, now: float) -> Finding | None:
             several = _looking(lines, kind, wanted)
             if len(several) > 1:
                 spans = tuple(value.lines[0].evidence(timeline.latest) for value in several[:3])
-                return Finding(("On the screen: ", ", ".join(value.text for value in several[:3]) + "."), spans)
+                told = tuple(value.text for value in several[:3])
+                return Finding(("On the screen: ", ", ".join(told) + "."), spans, values=told)
             found = several[0] if several else None
         if found is not None:
             spans = tuple(line.evidence(timeline.latest) for line in dict.fromkeys(found.lines))
             said = f'on the screen at {clock(max(span.start for span in spans))}: "{quote_of(found.quote, 20)}"'
-            return Finding((f"{quote_of(found.text, 16)}, ", said), spans)
+            return Finding((f"{quote_of(found.text, 16)}, ", said), spans, values=(found.text,))
     return None
 
 

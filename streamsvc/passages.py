@@ -32,12 +32,16 @@ _MEMBERS = {
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """An answer by rule. `clauses` joined are its text; `lines`: what a language model may phrase further."""
+    """An answer by rule. `clauses` joined are its text; `lines`: what a language model may phrase further.
+
+    `values`: what was asked for, without words around it, where the rule knows it: a count, the things of a list.
+    """
 
     clauses: tuple[str, ...]
     evidence: tuple[Evidence, ...]
     supported: bool = True
     lines: tuple[Evidence, ...] = ()
+    values: tuple[str, ...] = ()
 
     @property
     def text(self) -> str:
@@ -399,11 +403,13 @@ def count_screens(ask: Ask, timeline: Timeline) -> Finding:
                     return Finding(
                         (f"{found[2]}: ", f'the screen says "{quote_of(line, 12)}".'),
                         (Evidence(screen.start, timeline.end_of(screen), "screen", line, screen.frame),),
+                        values=(found[2],),
                     )
     count = len({screen.title or screen.text for screen in timeline.screens})
     return Finding(
         (f"{count} so far.",),
         (Evidence(timeline.screens[0].start, timeline.end_of(timeline.screens[-1]), "timeline", f"{count} screens of text"),),
+        values=(str(count),),
     )
 
 

@@ -33,7 +33,7 @@ def answered(question: str, sight: Sight, text: ScreenText, asked: float) -> Fin
         found = find(question, alone, asked)
     if found is not None and found.supported and not any(item.kind in ("speech", "timeline") for item in found.evidence):
         evidence = tuple(Evidence(asked, asked, "image", item.quote) for item in found.evidence)
-        return Finding((_timeless(found.text, asked),), evidence)
+        return Finding((_timeless(found.text, asked),), evidence, values=found.values)
     if (timed or ask.spoken) and not _MEANT.search(ask.text):
         return None
     return Finding(("I cannot tell that from the image.",), (), supported=False)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Any, Protocol
 
 from streamsvc import clock
@@ -15,6 +16,7 @@ from streamsvc.config import Think
 from streamsvc.context import Timeline
 from streamsvc.errors import StreamsvcError
 from streamsvc.findings import find
+from streamsvc.forms import filled
 from streamsvc.looks import scene
 from streamsvc.passages import bag
 from streamsvc.picture import answered
@@ -22,7 +24,7 @@ from streamsvc.questions import META, parse
 from streamsvc.types import Answer, Delta, Evidence, Question, ScreenText, Sight
 from streamsvc.words import STOP, stem, tokens
 
-__all__ = ["answer", "prompt", "scene", "supported"]
+__all__ = ["answer", "prompt", "scene", "shaped", "supported"]
 
 MOST_WORDS = 40  # of an answer
 PHRASE_TOKENS = 16  # of the model's phrase
@@ -64,7 +66,7 @@ async def answer(
     began = clock.now()
     asked = max(question.asked, 0.0)
     found = (answered(question.text, *sent, asked) if sent is not None else None) or find(question.text, timeline, asked)
-    told = ""
+    told, values = "", found.values
     for clause in found.clauses:
         told += clause
         yield Delta(question.id, clause)
@@ -74,8 +76,26 @@ async def answer(
         if phrase is not None and len(tokens((told + phrase).replace("-", " ").replace(":", " "))) + 4 <= MOST_WORDS:
             clause = f" In short: {phrase}."
             told += clause
+            values = values or (phrase,)
             yield Delta(question.id, clause)
-    yield Answer(question.id, told, found.supported, found.evidence, {"rules": rules, "think": clock.now() - began - rules})
+    stages = {"rules": rules, "think": clock.now() - began - rules}
+    yield Answer(question.id, told, found.supported, found.evidence, stages, values)
+
+
+async def shaped(question: Question, parts: AsyncGenerator[Delta | Answer, None]) -> AsyncGenerator[Delta | Answer, None]:
+    """The parts of an answer as they come; where the question names a form, all of it at once, as JSON text of that form.
+
+    Raises:
+        Unprocessable: nothing that is known fills the form ("response_format_unmet").
+    """
+    async with aclosing(parts):
+        async for part in parts:
+            if question.form is None:
+                yield part
+            elif isinstance(part, Answer):
+                text = filled(question.form, question.text, part)
+                yield Delta(question.id, text)
+                yield replace(part, text=text)
 
 
 async def _phrase(question: Question, lines: tuple[Evidence, ...], think: Asks, settings: Think, began: float, window: int) -> str | None:

@@ -385,7 +385,8 @@ class Session:
         if question.image is not None:
             at, left = max(question.asked, 0.0), question.deadline - clock.now()
             sent = await glance(question.image, self.id, at, self.roles.see, self.settings.see, deadline_in_s=left)
-        parts = reason.answer(question, self.timeline, self.roles.think, self.settings.think, sent, self._spent.window_tokens)
+        answered = reason.answer(question, self.timeline, self.roles.think, self.settings.think, sent, self._spent.window_tokens)
+        parts = reason.shaped(question, answered)
         async with contextlib.aclosing(parts):
             async for part in parts:
                 seconds = clock.now() - asked.at

@@ -338,6 +338,7 @@ class Question:
     deadline: float
     audience: str = "asker"
     image: bytes | None = None  # JPEG or PNG
+    form: Mapping[str, Any] | None = None  # the JSON Schema that its answer fits, as `forms.read` gives it; None: plain words
 
 
 @dataclass(frozen=True, slots=True)
@@ -350,13 +351,17 @@ class Delta:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A whole answer. `supported` false: it is a refusal, and there is no evidence."""
+    """A whole answer. `supported` false: it is a refusal, and there is no evidence.
+
+    `values`: what was asked for, without words around it, where that is known: a count, the things of a list.
+    """
 
     question_id: str
     text: str
     supported: bool
     evidence: tuple[Evidence, ...] = ()
     stages: Stages = field(default_factory=dict)
+    values: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,6 +37,7 @@ PURE = {
     "notes": {"types", "context", "passages", "questions", "search", "words"},
     "findings": {"types", "context", "looks", "notes", "pages", "passages", "questions", "words"},
     "picture": {"types", "context", "findings", "pages", "passages", "questions"},
+    "forms": {"types", "errors", "passages", "questions", "words"},
     "schema": set(),
     "score": set(),
     "grade": {"score"},
@@ -54,7 +55,7 @@ ROOMS = {
     "transcribe": {"transcribe", "transcriber", "agreement", "language"},
     "translate": {"translate"},
     "reason": {"reason", "findings", "looks", "passages", "questions", "things", "search", "words", "context"}
-    | {"notes", "pages", "documents", "lines", "picture"},
+    | {"notes", "pages", "documents", "lines", "picture", "forms"},
     "retrieve": {"retrieve", "search", "words"},
     "publish": {"publish", "schema"},
     "reports": {"reports"},

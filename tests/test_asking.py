@@ -35,13 +35,15 @@ def taken(**message: Any) -> dict[str, Any]:
 
 def test_a_question_of_the_event_socket_is_asked_for_its_subscriber() -> None:
     told = taken(text="What is shown?", id=7, deadline_ms=500, image=base64.b64encode(JPEG).decode())
-    assert told == {"text": "What is shown?", "number": "7", "deadline_ms": 500, "audience": "asker", "client": "c_1", "image": JPEG}
+    whose = {"audience": "asker", "client": "c_1"}
+    assert told == {"text": "What is shown?", "number": "7", "deadline_ms": 500, **whose, "image": JPEG, "form": None}
     assert taken(text="And now?", audience="session")["audience"] == "session"
 
 
 @pytest.mark.parametrize(
     ("message", "code"),
     [({}, "empty_question"), ({"text": 7}, "empty_question"), ({"text": "Who?", "deadline_ms": "soon"}, "bad_deadline")]
+    + [({"text": "Who?", "response_format": form}, "bad_response_format") for form in ("json", {"type": "xml"}, {"type": "json_schema"})]
     + [({"text": "Who?", "image": image}, "bad_image") for image in ("not base64!", base64.b64encode(b"GIF89a").decode())],
 )
 def test_a_question_that_cannot_be_read_is_refused_by_a_code(message: dict[str, Any], code: str) -> None:
@@ -67,5 +69,15 @@ async def test_an_answer_comes_in_the_response_or_by_events_to_all(tmp_path: Pat
             queued = await client.post(door, json={"text": "And now?"})
             assert queued.status_code == 202
             assert (await until(events, "answer.done"))[-1]["question_id"] == queued.json()["question_id"]
+            asked = {"type": "question.ask", "text": "And now?", "response_format": {"type": "json_object"}}
+            await events.send(json.dumps(asked))
+            assert json.loads((await until(events, "answer.done"))[-1]["text"])["supported"] is False
+            schema = {"type": "object", "properties": {"count": {"type": "integer"}}, "required": ["count"]}
+            form = {"type": "json_schema", "json_schema": {"name": "counted", "schema": schema}}
+            await client.post(door, json={"text": "How many cats?", "response_format": form})
+            done = (await until(events, "answer.done"))[-1]
+            assert (done["text"], done["error"]["code"]) == ("", "response_format_unmet")
+        refused = await client.post(door, json={"text": "Who?", "response_format": {"type": "json_schema"}})
+        assert (refused.status_code, refused.json()["error"]["code"]) == (400, "bad_response_format")
         assert (await client.delete(f"{door}/q_none")).json()["error"]["code"] == "no_question"
         assert (await client.post(door, json={"text": "Who?", "image": "!"})).json()["error"]["code"] == "bad_image"

@@ -15,8 +15,9 @@ import pytest
 
 from streamsvc.config import Think
 from streamsvc.context import Timeline
-from streamsvc.errors import DeadlineMissed
-from streamsvc.reason import answer, prompt
+from streamsvc.errors import DeadlineMissed, Unprocessable
+from streamsvc.forms import read
+from streamsvc.reason import answer, prompt, shaped
 from streamsvc.types import Answer, Box, Cue, Delta, Evidence, Question, ScreenText, Sight, Tag, TextLine, Word
 
 EMPTY = np.zeros(4, np.float32)
@@ -221,3 +222,31 @@ def test_a_short_window_leaves_out_the_examples_and_most_of_the_text() -> None:
     assert "Maria" in usual
     assert "Maria" not in short
     assert len(short) < 150 * 4 < len(usual) < 400 * 4
+
+
+async def test_an_answer_of_a_form_comes_whole_as_json_and_any_other_in_its_clauses() -> None:
+    line = Timeline()
+    line.add(sight(1.0, [("cat", 0.9), ("cat", 0.8)], []))
+    schema = read({"type": "json_object"})
+    shapes = []
+    for form in (None, schema):
+        question = Question("q", "How many cats are shown?", 2.0, 1e12, form=form)
+        shapes.append([part async for part in shaped(question, answer(question, line, None, Think()))])
+    plain, whole = shapes
+    assert len(plain) == 3
+    assert isinstance(plain[-1], Answer)
+    assert plain[-1].values == ("2",)
+    assert [type(part) for part in whole] == [Delta, Answer]
+    assert isinstance(whole[1], Answer)
+    assert whole[0].text == whole[1].text
+    assert json.loads(whole[1].text)["answer"] == plain[-1].text
+    assert whole[1].evidence == plain[-1].evidence
+
+
+async def test_an_answer_that_does_not_fit_its_form_is_an_error_and_shows_nothing() -> None:
+    line = Timeline()
+    line.add(sight(1.0, [("cat", 0.9)], []))
+    schema = {"type": "object", "properties": {"weather": {"type": "string"}}, "required": ["weather"]}
+    question = Question("q", "What is shown?", 2.0, 1e12, form=schema)
+    with pytest.raises(Unprocessable):
+        _ = [part async for part in shaped(question, answer(question, line, None, Think()))]
