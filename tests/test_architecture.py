@@ -38,6 +38,7 @@ PURE = {
     "findings": {"types", "context", "looks", "notes", "pages", "passages", "questions", "words"},
     "picture": {"types", "context", "findings", "pages", "passages", "questions"},
     "forms": {"types", "errors", "passages", "questions", "words"},
+    "fusion": {"types", "context", "findings", "lines", "passages", "questions", "words"},
     "schema": set(),
     "score": set(),
     "grade": {"score"},

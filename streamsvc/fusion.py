@@ -1,0 +1,259 @@
+"""What a language model that sees is shown of a session, which questions it is asked, and what of its words may be told. Pure.
+
+What was told once is never edited, moved or told anew, so that what the model has read of it can be kept (engines/vlm.py): sentences,
+lines of the screen and keyframes stand in the order in which they became known, and the oldest quarter goes where there are too many.
+What the model says of a picture, nothing here can check; what it says of words is told only where they stand in what was told.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from streamsvc.context import Timeline, labels_of
+from streamsvc.findings import FEELING, IDENTITY, LOOK, SOUND
+from streamsvc.lines import folded
+from streamsvc.passages import bag
+from streamsvc.questions import META, SCREEN, SPOKEN, Ask
+from streamsvc.types import Evidence, Word
+from streamsvc.words import STOP, stem, tokens
+
+MOST = 800  # things that are told, all kinds together: more than a window of 4096 tokens holds
+LONGEST = 600  # characters of one of them
+SETTLED = 3.0  # seconds after which nothing more comes to a sentence without a full stop
+CITED = 4  # keyframes that an answer names, the newest
+
+Way = Literal["look", "text"]
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One thing said or shown, from session second `at` to `end`. `picture`: the engine's name of a keyframe, else ""."""
+
+    at: float
+    end: float
+    kind: str  # "speech", "screen" or "picture"
+    text: str
+    picture: str = ""
+
+    def payload(self) -> dict[str, Any]:
+        """As the engines take it."""
+        told = {"at": self.at, "kind": self.kind, "text": self.text}
+        return told | {"picture": self.picture} if self.picture else told
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What has been told, by arrival; it grows at its end. `gone`: things that fell off its head; `cut`: texts that were too long.
+
+    `heard`, `read`, `pictured`: how far speech, screen and pictures have been told.
+    """
+
+    items: tuple[Item, ...] = ()
+    gone: int = 0
+    cut: int = 0
+    heard: float = -1.0
+    read: frozenset[tuple[float, str]] = frozenset()
+    pictured: float = -1.0
+
+    def payload(self, way: Way) -> list[dict[str, Any]]:
+        """As the engines take it; without the pictures for a question that is about words."""
+        return [item.payload() for item in self.items if way == "look" or item.kind != "picture"]
+
+
+def grown(told: Told, timeline: Timeline, pictures: Mapping[float, str], now: float) -> Told:
+    """What has been told, and behind it what has become known since.
+
+    Args:
+        told: before.
+        timeline: all that is known.
+        pictures: the engine's names of the keyframes that it has seen, by session second.
+        now: session seconds.
+    """
+    fresh = [*_said(told, timeline, now), *_read(told, timeline), *_pictured(told, timeline, pictures)]
+    if not fresh:
+        return told
+    cut = sum(len(item.text) > LONGEST for item in fresh)
+    short = (replace(item, text=item.text[: LONGEST - 1] + "…") if len(item.text) > LONGEST else item for item in fresh)
+    items = (*told.items, *sorted(short, key=lambda item: (item.at, item.kind != "picture")))  # a picture, and then what was read in it
+    over = len(items) - MOST
+    gone = -(-over // (MOST // 4)) * (MOST // 4) if over > 0 else 0
+    return Told(
+        items[gone:],
+        told.gone + gone,
+        told.cut + cut,
+        max([told.heard, *(item.end for item in fresh if item.kind == "speech")]),
+        frozenset((line.start, folded(line.text)) for line in timeline.text.all()),
+        max([told.pictured, *(item.at for item in fresh if item.picture)]),
+    )
+
+
+def _said(told: Told, timeline: Timeline, now: float) -> list[Item]:
+    """Sentences to which nothing more comes; of one that was told too early, the rest."""
+    found: list[Item] = []
+    said = timeline.said
+    if said and now - said[-1].end < SETTLED:
+        said = said[:-1]
+    for sentence in reversed(said):
+        if sentence.end <= told.heard:
+            break
+        words = [word for word in sentence.words if _middle(word) > told.heard]
+        if words:
+            found.append(Item(words[0].start, words[-1].end, "speech", plain(" ".join(word.text for word in words))))
+    return found[::-1]
+
+
+def _middle(word: Word) -> float:
+    return (word.start + word.end) / 2
+
+
+def _read(told: Told, timeline: Timeline) -> list[Item]:
+    """Lines of the screen, those that came up together as one thing."""
+    together: dict[float, list[str]] = {}
+    ends: dict[float, float] = {}
+    for line in timeline.text.all():
+        if (line.start, folded(line.text)) not in told.read and (text := plain(line.text)):
+            together.setdefault(line.start, []).append(text)
+            ends[line.start] = max(ends.get(line.start, 0.0), timeline.end_of(line))
+    return [Item(at, ends[at], "screen", " / ".join(texts)) for at, texts in together.items()]
+
+
+def _pictured(told: Told, timeline: Timeline, pictures: Mapping[float, str]) -> list[Item]:
+    found = []
+    for at, key in sorted(pictures.items()):
+        if at > told.pictured:
+            shown = timeline.at(at)
+            labels = labels_of(shown.sight) if shown is not None and shown.sight is not None else ""
+            found.append(Item(at, at, "picture", labels or "a picture", key))
+    return found
+
+
+def plain(text: str) -> str:
+    """A text in one line, without what is no text: what people write can then be taken for nothing else."""
+    return " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
+
+
+# --- which questions ------------------------------------------------------------------------------------------------
+
+_EXACT = re.compile(r"\b(before|after|first|last|earlier|later|latest|previous|next|while|during|order|until|since|times|often)\b")
+_ACTION = re.compile(
+    r"\b(doing|holding|wearing|carrying|walking|running|sitting|standing|lying|riding|driving|eating|drinking|playing|pointing|waving|"
+    r"dancing|jumping|cooking)\b"
+)
+_FACE = re.compile(r"\b(expression|smil\w+|laugh\w*|frown\w*|cry(?:ing)?|looks? like)\b")
+_PRESENT = re.compile(
+    r"(?:what|where|how|who)'s\b|(?:what|where|which|how|who)(?: \w+)? (?:is|are|does|do)\b|(?:is|are|does|do|describe)\b"
+)
+_PLACE = re.compile(r"\b(?:on|in|at|under|behind|beside|near|above|below|around|in front of|next to) (?:the|a|an|his|her|their|its)\b")
+
+
+def way(ask: Ask) -> Way | None:
+    """What a question that no rule answers may be asked of: the pictures ("look"), the words ("text"), or nobody.
+
+    Times, orders, counts and what a screen reads are exact: the time line knows them or nobody does. Sounds, and who somebody is, no
+    picture tells.
+    """
+    exact = ask.form in ("when", "how long", "how many") or ask.times or ask.last is not None or ask.ago is not None or ask.quoted
+    if exact or _EXACT.search(ask.text) or SOUND.search(ask.text) or IDENTITY.search(ask.text):
+        return None
+    if LOOK.search(ask.text) or _FACE.search(ask.text):
+        return None if ask.spoken else "look"
+    if FEELING.search(ask.text) or ask.on_screen:
+        return None
+    if ask.spoken:
+        return "text"
+    present = _PRESENT.match(ask.text) and (ask.thing is not None or _PLACE.search(ask.text))
+    return "look" if ask.seen or ask.now or present or first(ask) else "text"
+
+
+def first(ask: Ask) -> bool:
+    """Whether a question is about what somebody does in the picture: words that were said do not tell that, though a rule may find some."""
+    return bool(_PRESENT.match(ask.text) and _ACTION.search(ask.text)) and not ask.spoken and not ask.on_screen
+
+
+# --- what may be told -----------------------------------------------------------------------------------------------
+
+_END = re.compile(r"[.!?;…]+[\"'”’)\]]*(?=\s)|(?<=\S)\s*\n")
+_MARKS = re.compile(r"[*`]+|^#+ ")
+_NOT = frozenset(["not", "no", "never", "nobody", "nothing", "none", "neither", "nor", "without", "cannot"])
+_DECLINED = re.compile(
+    r"\b(?:cannot|can't|can not|unable|not able|unclear|impossible|unknown|sorry|no (?:information|picture|image)|"
+    r"not (?:visible|shown|seen|heard|specified|mentioned|provided|clear|possible|enough|sure|known)|"
+    r"(?:do(?:es)?|did|have|has|had)(?: not|n't) (?:know|show|see|seen|hear|heard|tell|say|mention|specify|provide|contain))\b",
+    re.IGNORECASE,
+)
+
+
+def ended(text: str) -> int:
+    """How many characters of a model's growing answer are its first whole clause; 0: it is not whole yet."""
+    found = _END.search(text)
+    return found.end() if found else 0
+
+
+def clean(text: str) -> str:
+    """A clause of a model in one line, without marks of emphasis; "" where nothing is said in it."""
+    line = plain(_MARKS.sub("", text)).removeprefix("Answer:").strip()
+    return line if any(letter.isalnum() for letter in line) else ""
+
+
+def declined(clause: str) -> bool:
+    """Whether a model says that it does not know."""
+    return _DECLINED.search(clause.replace("’", "'")) is not None
+
+
+def of_words(clause: str) -> bool:
+    """Whether a clause is about what was said or is written, and not about how a picture looks."""
+    text = clause.lower()
+    return bool(SPOKEN.search(text) or SCREEN.search(text) or re.search(r"[\"“”«»]", text))
+
+
+def stands(clause: str, items: Sequence[Item], ask: Ask) -> Evidence | None:
+    """What was said or shown that holds a clause: its content words and numbers in their order, and no other "not".
+
+    It says something that the question does not, and who and what the question names is spoken of there.
+
+    Args:
+        clause: of the model.
+        items: as told.
+        ask: the question, taken apart.
+    """
+    words = _content(clause)
+    asked = bag(ask.raw) | META
+    if not words or all(word in asked for word in words):
+        return None
+    lines = [item for item in items if item.kind != "picture"]
+    named = {*ask.names, *ask.owners, *([ask.subject] if ask.subject is not None and ask.subject != ask.focus else [])}
+    for place in range(len(lines) - 1, -1, -1):
+        line = lines[place]
+        if not _in_order(words, _content(line.text)) or _denies(clause) != _denies(line.text):
+            continue
+        near = frozenset().union(*(bag(other.text) for other in lines[max(0, place - 2) : place + 3]))
+        if named <= near and any(word in near for word in ask.about):
+            return Evidence(line.at, line.end, line.kind, line.text)
+    return None
+
+
+def _content(text: str) -> list[str]:
+    return [stem(word) for word in tokens(text) if word not in STOP]
+
+
+def _in_order(words: Sequence[str], held: Sequence[str]) -> bool:
+    rest = iter(held)
+    return all(word in rest for word in words)
+
+
+def _denies(text: str) -> bool:
+    return any(word in _NOT or word.endswith("n't") for word in tokens(text))
+
+
+def sights(shown: Sequence[float], items: Sequence[Item], timeline: Timeline) -> tuple[Evidence, ...]:
+    """The keyframes of some session seconds as evidence: the newest CITED, oldest first, each for as long as it was shown."""
+    known = {item.at: item for item in items if item.picture}
+    found = []
+    for at in [at for at in shown if at in known][-CITED:]:
+        frame = timeline.at(at)
+        end = timeline.end_of(frame) if frame is not None and abs(frame.start - at) < 1e-3 else at
+        found.append(Evidence(at, end, "sight", known[at].text, at))
+    return tuple(found)
