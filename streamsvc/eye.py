@@ -54,6 +54,7 @@ class Eye:
         log, timeline: where sights go.
         lossless: the source can wait, so nothing is ever dropped.
         pictures: the keyframes that all sessions may have.
+        ahead: where keyframes are put for a model that is asked about them later; never waited for.
         frame_url: where the keyframe of a session second can be loaded.
     """
 
@@ -68,6 +69,7 @@ class Eye:
         *,
         lossless: bool = False,
         pictures: sample.Budget | None = None,
+        ahead: Ring[tuple[float, bytes]] | None = None,
         frame_url: Callable[[float], str] = str,
     ) -> None:
         self.video: Ring[Sent] = Ring(settings.ingest.video_ring, self._video_dropped)
@@ -75,6 +77,7 @@ class Eye:
         self._texts: Ring[Seen] = Ring(1, lambda seen: dropped("text"))
         self._session, self._settings, self._see, self._media = session, settings, see, media
         self._log, self._timeline, self._lossless, self._frame_url = log, timeline, lossless, frame_url
+        self._ahead = ahead
         self.speaking: Callable[[], bool] = lambda: False  # whether somebody is heard now
         self.on_sight: Callable[[Sight], None] = lambda sight: None
         self.on_text: Callable[[ScreenText], None] = lambda text: None
@@ -141,6 +144,8 @@ class Eye:
             for frame in (await decode.on_thread(self._media, decoder.flush))[-1:]:
                 await self._probe(frame)
         self._keyframes.close()
+        if self._ahead is not None:
+            self._ahead.close()
 
     async def _probe(self, frame: VideoFrame) -> None:
         """Compare one picture with the last keyframe; publish it where it is worth looking at."""
@@ -156,6 +161,8 @@ class Eye:
         self._timeline.add(keyframe)
         body = {"reason": found.reason, "url": self._frame_url(frame.at)}
         event = self._log.emit("keyframe.sampled", body, at=frame.at, arrived=frame.arrived)
+        if self._ahead is not None:
+            self._ahead.put((frame.at, jpeg))
         await self._pass_on(self._keyframes, Seen(keyframe, jpeg, gray, event.id))
 
     async def look(self) -> None:

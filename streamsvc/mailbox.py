@@ -45,6 +45,11 @@ class Ring(Generic[T]):
     def __len__(self) -> int:
         return len(self._items)
 
+    @property
+    def closed(self) -> bool:
+        """Whether nothing more comes; something may still be in it."""
+        return self._closed
+
     def put(self, item: T) -> None:
         """Add an item; ignored after `close`."""
         if self._closed:

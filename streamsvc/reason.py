@@ -17,10 +17,13 @@ from streamsvc.context import Timeline
 from streamsvc.errors import StreamsvcError
 from streamsvc.findings import find
 from streamsvc.forms import filled
+from streamsvc.fusion import first, way
 from streamsvc.looks import scene
 from streamsvc.passages import bag
+from streamsvc.passages import clock as timed
 from streamsvc.picture import answered
 from streamsvc.questions import META, parse
+from streamsvc.seer import LEAST_SECONDS, Clause, Seer
 from streamsvc.types import Answer, Delta, Evidence, Question, ScreenText, Sight
 from streamsvc.words import STOP, stem, tokens
 
@@ -29,7 +32,6 @@ __all__ = ["answer", "prompt", "scene", "shaped", "supported"]
 MOST_WORDS = 40  # of an answer
 PHRASE_TOKENS = 16  # of the model's phrase
 WINDOW = 400  # tokens of the prompt, at most
-LEAST_SECONDS = 0.4  # before the deadline: with less left the model is not asked
 _EXAMPLES = (
     "Text: The ferry leaves the island at seven, because of the tide.\n"
     "Question: Why does it leave at seven?\nAnswer: because of the tide\n\n"
@@ -52,6 +54,7 @@ async def answer(
     settings: Think,
     sent: tuple[Sight, ScreenText] | None = None,
     window: int = WINDOW,
+    seer: Seer | None = None,
 ) -> AsyncGenerator[Delta | Answer, None]:
     """Answer one question from what is known now: deltas, then the Answer.
 
@@ -62,11 +65,22 @@ async def answer(
         settings: the room's settings.
         sent: what was seen and read in the picture that came with the question, if one did.
         window: tokens that the model may be shown.
+        seer: the model that sees: asked where the rules refuse, and first what somebody does in the picture.
     """
     began = clock.now()
     asked = max(question.asked, 0.0)
     found = (answered(question.text, *sent, asked) if sent is not None else None) or find(question.text, timeline, asked)
     told, values = "", found.values
+    if seer is not None and sent is None:
+        stood: list[Evidence] = []
+        async with aclosing(_seen(question, found.supported, timeline, seer, min(question.deadline, began + settings.deadline))) as parts:
+            async for part in parts:
+                told += part.text
+                stood += part.evidence
+                yield Delta(question.id, part.text)
+        if told:
+            yield Answer(question.id, told, True, tuple(dict.fromkeys(stood)), {"sight": clock.now() - began})
+            return
     for clause in found.clauses:
         told += clause
         yield Delta(question.id, clause)
@@ -96,6 +110,22 @@ async def shaped(question: Question, parts: AsyncGenerator[Delta | Answer, None]
                 text = filled(question.form, question.text, part)
                 yield Delta(question.id, text)
                 yield replace(part, text=text)
+
+
+async def _seen(question: Question, supported: bool, timeline: Timeline, seer: Seer, deadline: float) -> AsyncGenerator[Clause, None]:
+    """What the model that sees says, where it is to be asked; told as its own where only it knows."""
+    ask = parse(question.text)
+    asked_of = way(ask)
+    if asked_of is None or (supported and not first(ask)) or deadline - clock.now() < LEAST_SECONDS:
+        return
+    now, before = max(question.asked, 0.0), ""
+    clauses = seer.clauses(question.text, ask, asked_of, timeline, now, deadline=deadline, words=MOST_WORDS - 6)
+    async with aclosing(clauses):
+        async for clause in clauses:
+            head = clause.evidence[0]
+            source = {"sight": "It looks like this: ", "screen": f"On the screen at {timed(head.start)}: "}
+            before = " " if before else source.get(head.kind, f"From what was said at {timed(head.start)}: ")
+            yield Clause(before + clause.text, clause.evidence)
 
 
 async def _phrase(question: Question, lines: tuple[Evidence, ...], think: Asks, settings: Think, began: float, window: int) -> str | None:

@@ -86,7 +86,8 @@ class Service:
             for name, engines in _BY_PROFILE[settings.models.profile].items()
         }
         roles = {role: worker.role(role) for worker in self.workers.values() for role in worker.roles}
-        self.roles = Roles(**{**roles, "see": Glances(roles["see"])})
+        sight = roles["think"] if settings.models.profile != "embedded" else None
+        self.roles = Roles(**{**roles, "see": Glances(roles["see"])}, sight=sight)
         self.governor = Governor(self._governed, lambda name: self.workers[name].ready, settings.budget)
         metrics.build_info.info({"version": streamsvc.__version__, "engine": settings.models.profile})
 

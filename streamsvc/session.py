@@ -31,6 +31,7 @@ from streamsvc.mailbox import Ring
 from streamsvc.publish import Log
 from streamsvc.reports import Report, bodies, evidence
 from streamsvc.retrieve import Index
+from streamsvc.seer import Seer
 from streamsvc.store import Store
 from streamsvc.types import Delta, EncodedFrame, MediaTrack, Publisher, Stages
 from streamsvc.watch import Alert
@@ -59,6 +60,7 @@ class Roles:
     see: Role
     think: Role
     embed: Role | None = None  # without it, searches go by words alone
+    sight: Role | None = None  # think, where it can be shown pictures
 
 
 class Session:
@@ -105,8 +107,10 @@ class Session:
         self.ear = Ear(name, settings, roles.hear, media, *told, lossless=lossless, **listen)
         self.flush, self.cues, self.translations = self.ear.flush, self.ear.cues, self.ear.translations
         self._sign, self.lossless, self._sees = sign, lossless, sees
-        pictured = (self.log, self.timeline)
-        self.eye = Eye(name, settings, roles.see, media, *pictured, lossless=lossless, pictures=pictures, frame_url=self.frame_url)
+        self.seer = Seer(name, roles.sight, lossless=lossless) if roles.sight is not None else None
+        ahead = self.seer.pictures if self.seer is not None else None
+        shown: dict[str, Any] = {"lossless": lossless, "pictures": pictures, "ahead": ahead, "frame_url": self.frame_url}
+        self.eye = Eye(name, settings, roles.see, media, self.log, self.timeline, **shown)
         self.eye.speaking, self.eye.on_waiting = lambda: self.ear.speaking, self._want_keyframe
         self._tracks: dict[str, MediaTrack] = {}
         self._lost = 0  # audio packets that the present publisher's transport has lost, as last counted
@@ -150,6 +154,8 @@ class Session:
                     media.create_task(self.eye.decode())
                     media.create_task(self.eye.look())
                     media.create_task(self.eye.read())
+                    if self.seer is not None:
+                        media.create_task(self.seer.encode())
                     media.create_task(self._until_over())
                 await self._inbox.close_after_held()
                 await answering
@@ -385,7 +391,8 @@ class Session:
         if question.image is not None:
             at, left = max(question.asked, 0.0), question.deadline - clock.now()
             sent = await glance(question.image, self.id, at, self.roles.see, self.settings.see, deadline_in_s=left)
-        answered = reason.answer(question, self.timeline, self.roles.think, self.settings.think, sent, self._spent.window_tokens)
+        models = self.roles.think, self.settings.think, sent, self._spent.window_tokens, self.seer
+        answered = reason.answer(question, self.timeline, *models)
         parts = reason.shaped(question, answered)
         async with contextlib.aclosing(parts):
             async for part in parts:

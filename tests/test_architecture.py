@@ -56,7 +56,7 @@ ROOMS = {
     "transcribe": {"transcribe", "transcriber", "agreement", "language"},
     "translate": {"translate"},
     "reason": {"reason", "findings", "looks", "passages", "questions", "things", "search", "words", "context"}
-    | {"notes", "pages", "documents", "lines", "picture", "forms"},
+    | {"notes", "pages", "documents", "lines", "picture", "forms", "fusion", "seer"},
     "retrieve": {"retrieve", "search", "words"},
     "publish": {"publish", "schema"},
     "reports": {"reports"},

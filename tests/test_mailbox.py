@@ -18,7 +18,9 @@ async def test_a_ring_gives_what_was_put_in_order() -> None:
         ring.put(item)
     assert len(ring) == 3
     assert await ring.take() == [1, 2, 3]
-    assert (len(ring), ring.dropped) == (0, 0)
+    assert (len(ring), ring.dropped, ring.closed) == (0, 0, False)
+    ring.close()
+    assert ring.closed
 
 
 async def test_a_full_ring_drops_the_oldest_counts_it_and_tells() -> None:
