@@ -30,6 +30,7 @@ from streamsvc.words import STOP, stem, tokens
 __all__ = ["answer", "prompt", "scene", "shaped", "supported"]
 
 MOST_WORDS = 40  # of an answer
+SOURCE_WORDS = 7  # of them, for where they are from
 PHRASE_TOKENS = 16  # of the model's phrase
 WINDOW = 400  # tokens of the prompt, at most
 _EXAMPLES = (
@@ -71,9 +72,9 @@ async def answer(
     asked = max(question.asked, 0.0)
     found = (answered(question.text, *sent, asked) if sent is not None else None) or find(question.text, timeline, asked)
     told, values = "", found.values
-    if seer is not None and sent is None:
+    if seer is not None:
         stood: list[Evidence] = []
-        async with aclosing(_seen(question, found.supported, timeline, seer, min(question.deadline, began + settings.deadline))) as parts:
+        async with aclosing(_seen(question, found.supported, timeline, seer)) as parts:
             async for part in parts:
                 told += part.text
                 stood += part.evidence
@@ -112,20 +113,30 @@ async def shaped(question: Question, parts: AsyncGenerator[Delta | Answer, None]
                 yield replace(part, text=text)
 
 
-async def _seen(question: Question, supported: bool, timeline: Timeline, seer: Seer, deadline: float) -> AsyncGenerator[Clause, None]:
-    """What the model that sees says, where it is to be asked; told as its own where only it knows."""
+async def _seen(question: Question, supported: bool, timeline: Timeline, seer: Seer) -> AsyncGenerator[Clause, None]:
+    """What the model that sees says, where it is to be asked; told as its own where only it knows.
+
+    Of a picture that came along it is asked what it would be asked of the words, unless the question is about what was said.
+    """
     ask = parse(question.text)
     asked_of = way(ask)
-    if asked_of is None or (supported and not first(ask)) or deadline - clock.now() < LEAST_SECONDS:
+    if question.image is not None:
+        asked_of = "look" if asked_of is not None and not ask.spoken else None
+    if asked_of is None or (supported and (question.image is not None or not first(ask))):
         return
-    now, before = max(question.asked, 0.0), ""
-    clauses = seer.clauses(question.text, ask, asked_of, timeline, now, deadline=deadline, words=MOST_WORDS - 6)
+    before = ""
+    clauses = seer.clauses(question, asked_of, timeline, words=MOST_WORDS - SOURCE_WORDS)
     async with aclosing(clauses):
         async for clause in clauses:
-            head = clause.evidence[0]
-            source = {"sight": "It looks like this: ", "screen": f"On the screen at {timed(head.start)}: "}
-            before = " " if before else source.get(head.kind, f"From what was said at {timed(head.start)}: ")
+            before = " " if before else _source(clause.evidence[0])
             yield Clause(before + clause.text, clause.evidence)
+
+
+def _source(line: Evidence) -> str:
+    """Where a clause of the model is from: of a picture it is its own word, which nothing here can check."""
+    if line.kind == "screen":
+        return f"On the screen at {timed(line.start)}: "
+    return f"From what was said at {timed(line.start)}: " if line.kind == "speech" else "It looks like this: "
 
 
 async def _phrase(question: Question, lines: tuple[Evidence, ...], think: Asks, settings: Think, began: float, window: int) -> str | None:

@@ -9,7 +9,8 @@ Its failure or lateness costs its words alone: whoever asks falls back on what t
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+import contextlib
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
@@ -20,10 +21,10 @@ import structlog
 from streamsvc import clock, metrics
 from streamsvc.context import Timeline
 from streamsvc.errors import DeadlineMissed, StreamsvcError
-from streamsvc.fusion import Told, Way, clean, declined, ended, grown, of_words, sights, stands
+from streamsvc.fusion import Item, Told, Way, clean, declined, ended, grown, of_words, sights, stands
 from streamsvc.mailbox import Ring
-from streamsvc.questions import Ask
-from streamsvc.types import Evidence
+from streamsvc.questions import Ask, parse
+from streamsvc.types import Evidence, Question
 from streamsvc.worker import Role
 
 log = structlog.get_logger()
@@ -37,6 +38,8 @@ WAIT = 0.3  # seconds that a question waits for a keyframe on its way
 AHEAD = 64  # pictures that wait where the source can wait (a file read as fast as possible); else the newest alone
 KEPT = 256  # names of pictures
 TOKENS = 64  # of an answer: 40 words are about 55
+SOME = 3  # words that the beginning of a sentence must have to say anything
+SENT = "the picture that came with the question"
 _HINTS: dict[Way, str] = {
     "look": "Asked at second {now:.1f}. Answer in one short sentence what the pictures show.",
     "text": "Answer in one short sentence, in the words that were said or written.",
@@ -112,59 +115,65 @@ class Seer:
 
     # --- questions ---
 
-    async def clauses(
-        self, question: str, ask: Ask, way: Way, timeline: Timeline, now: float, *, deadline: float, words: int
-    ) -> AsyncGenerator[Clause, None]:
+    async def clauses(self, question: Question, way: Way, timeline: Timeline, *, words: int) -> AsyncGenerator[Clause, None]:
         """What the model says to a question, as far as it may be shown, clause by clause.
 
         There is none where the model fails, is late, was shown no picture for a question about pictures, or does not know.
 
         Args:
-            question: as typed.
-            ask: the same, taken apart.
+            question: with an `image` (a JPEG), it is about that image alone.
             way: of what it is asked (fusion.way).
             timeline: all that is known.
-            now: session seconds at which it was asked.
-            deadline: monotonic seconds.
             words: at most, in all.
         """
         try:
-            async with asyncio.timeout_at(deadline - LEAST_SECONDS):
+            async with asyncio.timeout_at(question.deadline - LEAST_SECONDS):
                 await self._turn.acquire()
         except TimeoutError:
             metrics.deadline_missed.labels("answer", "not_looked").inc()
             return
         try:
-            if way == "look":
-                await self._refreshed(deadline)
-            self._told = grown(self._told, timeline, self._names, now)
-            hint = _HINTS[way].format(now=now)
-            name = self._session if way == "look" else f"{self._session} text"  # each keeps what it was told
-            payload = {"session": name, "items": self._told.payload(way), "question": f"({hint}) {question}", "max_tokens": TOKENS}
-            if payload["items"] and (way == "text" or self._names):
-                telling = _Telling(way, ask, self._told, timeline, words)
-                async with aclosing(self._heard(payload, telling, deadline)) as clauses:
+            if question.deadline - clock.now() < LEAST_SECONDS:
+                metrics.deadline_missed.labels("answer", "not_looked").inc()
+                return
+            payload, telling = await self._asked(question, way, timeline, words)
+            if payload["items"]:
+                async with aclosing(self._heard(payload, telling, _left(question))) as clauses:
                     async for clause in clauses:
                         yield clause
         except StreamsvcError as error:
-            late = isinstance(error, DeadlineMissed)
-            metrics.deadline_missed.labels("answer", "cut" if late else "failed").inc()
+            metrics.deadline_missed.labels("answer", "cut" if isinstance(error, DeadlineMissed) else "failed").inc()
             log.warning("the model that sees did not answer", session=self._session, reason=error.code)
         finally:
             self._turn.release()
 
-    async def _refreshed(self, deadline: float) -> None:
-        """Wait a little for a keyframe on its way, and see to it that the engine still has the newest: it may have died since."""
-        try:
-            async with asyncio.timeout(min(WAIT, max(0.0, deadline - LEAST_SECONDS - clock.now()))):
-                await self._idle.wait()
-        except TimeoutError:
-            pass
-        if self._newest is not None:
-            await self._encode(self._newest, deadline - clock.now() - 0.1)
+    async def _asked(self, question: Question, way: Way, timeline: Timeline, words: int) -> tuple[dict[str, Any], _Telling]:
+        """What the engine is asked, and what may be shown of its answer."""
+        now, ask = max(question.asked, 0.0), parse(question.text)
+        asked: dict[str, Any] = {"question": f"({_HINTS[way].format(now=now)}) {question.text}", "max_tokens": TOKENS}
+        if question.image is not None:  # under a name of its own, for it is no part of what the session shows
+            item = Item(now, now, "picture", SENT, await self._encode(question.image, _left(question)))
+            sent = (Evidence(now, now, "image", SENT),)
+            told = {"session": f"{self._session} {question.id}", "items": [item.payload()]}
+            return told | asked, _Telling(way, ask, (item,), lambda shown: sent if shown else (), words)
+        if way == "look":
+            await self._refreshed(question)
+        self._told = grown(self._told, timeline, self._names, now)
+        items = self._told.items
+        name = self._session if way == "look" else f"{self._session} text"  # what one is told is all that it is ever told
+        told = {"session": name, "items": self._told.payload(way) if way == "text" or self._names else []}
+        return told | asked, _Telling(way, ask, items, lambda shown: sights(shown, items, timeline), words)
 
-    async def _heard(self, payload: dict[str, Any], telling: _Telling, deadline: float) -> AsyncGenerator[Clause, None]:
-        pieces = self._think.stream("generate", payload, deadline_in_s=deadline - clock.now() - 0.1, affinity=self._session)
+    async def _refreshed(self, question: Question) -> None:
+        """Wait a little for a keyframe on its way, and see to it that the engine has the newest: it may have died since."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout_at(min(clock.now() + WAIT, question.deadline - LEAST_SECONDS)):
+                await self._idle.wait()
+        if self._newest is not None:
+            await self._encode(self._newest, _left(question))
+
+    async def _heard(self, payload: dict[str, Any], telling: _Telling, seconds: float) -> AsyncGenerator[Clause, None]:
+        pieces = self._think.stream("generate", payload, deadline_in_s=seconds, affinity=self._session)
         failure: StreamsvcError | None = None
         try:
             async with aclosing(pieces) as stream:  # type: ignore[type-var]
@@ -181,54 +190,70 @@ class Seer:
             raise failure
 
 
-class _Telling:
-    """What may be shown of one answer as it grows.
+def _left(question: Question) -> float:
+    """Seconds for the model: what it says must still be published."""
+    return question.deadline - clock.now() - 0.1
 
-    `over`: nothing more of it may.
+
+class _Telling:
+    """What may be shown of one answer as it grows. `over`: nothing more of it may.
+
+    Args:
+        way: of what it was asked.
+        ask: the question, taken apart.
+        items: what the model was told.
+        seen: the times of the pictures that were before it -> evidence of them.
+        words: that may be shown.
     """
 
-    def __init__(self, way: Way, ask: Ask, told: Told, timeline: Timeline, words: int) -> None:
+    def __init__(
+        self, way: Way, ask: Ask, items: Sequence[Item], seen: Callable[[Sequence[float]], tuple[Evidence, ...]], words: int
+    ) -> None:
         self.over = False
-        self._way, self._ask, self._told, self._timeline, self._left = way, ask, told, timeline, words
+        self._way, self._ask, self._items, self._of, self._left = way, ask, items, seen, words
         self._seen: tuple[Evidence, ...] = ()
         self._text = ""
-        self._count = 0  # of pieces
+        self._pieces = 0
         self._cut = False
-        self._any = False  # something was told
+        self._any = False  # something was shown
 
     def take(self, piece: dict[str, Any]) -> list[Clause]:
         """The clauses that a piece completes."""
         if "shown" in piece:
-            self._seen = sights(piece["shown"], self._told.items, self._timeline)
-            if self._way == "look" and not self._seen:
-                self.over = True
+            self._seen = self._of(piece["shown"])
+            self.over = self._way == "look" and not self._seen
         self._cut = self._cut or bool(piece.get("cut"))
-        self._text += str(piece.get("text", ""))
-        self._count += bool(piece.get("text"))
+        self._text = (self._text + str(piece.get("text", ""))).lstrip()
+        self._pieces += bool(piece.get("text"))
         found: list[Clause] = []
-        while not self.over and (end := ended(self._text.lstrip())):
-            clause, self._text = self._text.lstrip()[:end], self._text.lstrip()[end:]
-            found += self._checked(clean(clause))
-        if not self.over and not self._any and len(self._text.split()) > self._left:
-            found += self._begun()
+        while not self.over and (end := ended(self._text)):
+            clause, self._text = self._text[:end], self._text[end:].lstrip()
+            found += self._checked(clause)
+        if not self.over and len(self._text.split()) > self._left:
+            found += self._checked(self._text, cut=True)
         return found
 
     def rest(self, *, whole: bool) -> list[Clause]:
         """What is left at the end. `whole`: the model ended of itself, as far as is known."""
-        if self.over:
-            return []
-        if whole and not self._cut and self._count < TOKENS:
-            return self._checked(clean(self._text))
-        return [] if self._any else self._begun()
+        return [] if self.over else self._checked(self._text, cut=not whole or self._cut or self._pieces >= TOKENS)
 
-    def _checked(self, clause: str) -> list[Clause]:
-        """A clause, if it may be told; after one that may not, nothing more is."""
-        words = len(clause.replace("-", " ").split())
-        evidence = self._evidence(clause) if words <= self._left else ()
+    def _checked(self, text: str, *, cut: bool = False) -> list[Clause]:
+        """A clause, if it may be shown; after one that may not, nothing more is.
+
+        Of one that is `cut` off or too long, the beginning is shown where it is all that there is; not of words: a "not" may follow.
+        """
+        clause = clean(text)
+        words = clause.split()
+        if cut or len(words) > self._left:
+            self.over = True
+            if self._any or self._way == "text" or len(words) < SOME:
+                return []
+            clause = " ".join([*words[: self._left - 1], "…"])
+        evidence = self._evidence(clause)
         if not evidence:
-            self.over = bool(clause) or self.over
+            self.over = self.over or bool(clause)
             return []
-        self._left -= words
+        self._left -= len(clause.split())
         self._any = True
         return [Clause(clause, evidence)]
 
@@ -237,12 +262,5 @@ class _Telling:
             return ()
         if self._way == "look" and not of_words(clause):
             return self._seen
-        found = stands(clause, self._told.items, self._ask)
+        found = stands(clause, self._items, self._ask)
         return (found,) if found is not None else ()
-
-    def _begun(self) -> list[Clause]:
-        """The beginning of an answer that was cut off, or is too long, where nothing else could be told."""
-        words = clean(self._text).split()[: self._left - 1]
-        found = self._checked(" ".join([*words, "…"])) if self._way == "look" and len(words) > 2 else []
-        self.over = True
-        return found
