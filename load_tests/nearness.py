@@ -1,0 +1,211 @@
+"""Whether nearness in meaning could answer: paraphrased questions, near misses and strangers against one session of three stories and more.
+
+    python -m load_tests.nearness [--media DIR] [--models DIR] [--each]
+
+A paraphrase asks in other words for a line that is there; a near miss asks for what nobody said, about those who were spoken of; a stranger
+asks about other matters. Rules go first (findings.find). Of what they refuse, the line of the highest cosine is told by the pointer of
+nearest.py if it is above retrieve.NEAR, which was chosen so that no stranger is pointed anywhere; nothing else was fitted. The second table
+tells what would come of it as an answer, at every threshold: it is why it is none.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from engines import embed
+from load_tests.search import RECORDINGS, heard, plain
+from streamsvc.bench import markdown
+from streamsvc.context import Timeline
+from streamsvc.findings import find
+from streamsvc.nearest import asks_for_words
+from streamsvc.retrieve import NEAR
+from streamsvc.search import passages
+from streamsvc.types import Cue, Question, Word
+
+# question = what stands in the line looked for; "|": or
+PARAPHRASES = """
+What was the man's job? = slabs for gravestones | trade of stone-cutting
+Who grants people fortune? = dwelt a spirit
+To whose mansion did he deliver a tombstone? = house of a rich man
+What decorated the luxurious place to sleep? = golden tassels
+Why was he astonished when he came home? = stately palace
+What happened to the lawn in the heat? = browner and browner
+What destroyed the harvest? = overflowed their banks
+What wiped out the settlements? = villages were destroyed
+What shielded the royal heir from the sun? = to protect him
+What was somebody hammering at the foot of the mountain? = driving tools into his surface
+How were his meals? = food scanty
+Why would the spouse not eat? = fell ill and refused
+What did the woman want to eat? = wild honey
+Which treats from the woods did he offer her? = delicious fruits
+What was wrong with the sweet stuff? = dead bees
+What did the pond taste like? = sweetened with sugar
+Why did she complain about the water? = full of frogs
+What did she give up to be set free? = You shall have my baby
+How could one recognise the child by his haircut? = shave both sides
+What powers did the kid have? = the baby was a magician
+What danger was there outdoors? = wild beast may eat you
+What little rodent did he become? = into a mouse
+Who was devoured in place of the son? = seized Motikatika's father
+What did the husband carry the sweet stuff in? = wooden pan
+Who dropped some of his lunch? = some pilgrim must have let fall
+How tidy was the home of the crab? = neat and clean
+What deal did the monkey suggest? = proposed a bargain
+What did the crab receive for part of the meal? = kaki fruit
+Why could the crab not scale the trunk? = no tree-climber
+What did the greedy ape do with the ripe ones? = filling his pockets
+Who nursed the wounded crab? = The wasp flew to her
+Where did they lie in ambush? = beam over the front door
+What stung him in the nostril? = stung him on the nose
+What kitchen tool crushed him? = struck him dead
+What exploded in the hearth? = into a thousand pieces
+Which era was both good and bad? = the worst of times
+Which Mexican dish is a favourite? = Tacos al pastor
+What is refreshing for your health? = cold dip
+What does a brewery stink of? = smell of old beer
+"""
+MISSES = (
+    "What did the stone-cutter sell at the market?",
+    "Why did his wife leave him?",
+    "Which ship did the rich man buy?",
+    "What did the doctor tell the prince?",
+    "What did the spirit say about the war?",
+    "Where was the dragon buried?",
+    "What animals lived on the mountain?",
+    "Who stole the gravestone?",
+    "What did the cloud destroy with lightning?",
+    "What did the ogre cook for the children?",
+    "Where did the woman lose her ring?",
+    "Why did the husband go to prison?",
+    "Which weapon did the boy use against the ogre?",
+    "What did the husband buy in the city?",
+    "Why did the woman burn down the hut?",
+    "What kind of bread did the wife bake?",
+    "Which horse did the husband ride?",
+    "What did the grandmother knit for the baby?",
+    "What did the crab cook for the king?",
+    "What did the monkey steal from the farmer?",
+    "Where did the monkey bury the gold?",
+    "Who married the crab?",
+    "Why did the pilgrim kill the monkey?",
+    "Which medicine did the doctor give the crab?",
+    "What did the fox trade with the monkey?",
+    "Who burned down the house of the crab?",
+    "What did the crab drink at the river?",
+    "What was the autumn of?",
+    "What tastes fine with chicken?",
+    "What restores the old castle?",
+    "What was said about wine?",
+)
+STRANGERS = (
+    "What is the capital of France?",
+    "Who won the football match?",
+    "What is two plus two?",
+    "Which laptop should I buy?",
+    "What did the minister say about taxes?",
+    "Why was the flight to Boston cancelled?",
+    "Which vaccine was recommended?",
+    "What happened on the stock market?",
+    "Who scored the second goal?",
+    "How does photosynthesis work?",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What came of one question. `supported`: a rule answered. `cosine`: of the nearest `line`; `right`: it is the one looked for."""
+
+    kind: str
+    text: str
+    supported: bool
+    cosine: float
+    right: bool
+    line: str
+
+    @property
+    def pointed(self) -> bool:
+        """Whether its refusal points to the line."""
+        return not self.supported and self.cosine >= NEAR and asks_for_words(Question("q", self.text, 0.0, 0.0))
+
+
+def spoken(media: Path) -> Timeline:
+    """All recordings one after the other, as if they had been heard without an error."""
+    line, at = Timeline(), 0.0
+    for name in RECORDINGS.split():
+        for words in heard(media, name):
+            moved = tuple(Word(word.text, word.start + at, word.end + at) for word in words)
+            line.add(Cue("s", "main", moved[0].start, 0.0, " ".join(word.text for word in moved), moved, len(moved), True))
+        at = line.latest + 5.0
+    return line
+
+
+def questions() -> list[tuple[str, str, tuple[str, ...]]]:
+    """(kind, question, what stands in the line looked for)."""
+    rows = [row.split(" = ") for row in PARAPHRASES.strip().splitlines()]
+    found = [("paraphrase", text, tuple(part.strip() for part in wanted.split("|"))) for text, wanted in rows]
+    return found + [("near miss", text, ()) for text in MISSES] + [("stranger", text, ()) for text in STRANGERS]
+
+
+def measured(line: Timeline, encoder: embed.Encoder) -> list[Row]:
+    """Ask all questions.
+
+    Raises:
+        SystemExit: a paraphrase looks for what is not there.
+    """
+    texts = [passage.quote for passage in passages(line.lines())]
+    vectors = encoder.vectors(texts)
+    rows = []
+    for kind, text, wanted in questions():
+        right = [any(plain(phrase) in plain(each) for phrase in wanted) for each in texts]
+        if wanted and not any(right):
+            raise SystemExit(f"{text!r} looks for {wanted}: not there")
+        likeness = vectors @ encoder.vectors([text])[0]
+        best = int(likeness.argmax())
+        rows.append(Row(kind, text, find(text, line, line.latest).supported, float(likeness[best]), right[best], texts[best]))
+    return rows
+
+
+def pointers(rows: Sequence[Row]) -> str:
+    """What the pointer does, as markdown."""
+    cells = []
+    for kind in ("paraphrase", "near miss", "stranger"):
+        some = [row for row in rows if row.kind == kind]
+        shown = [row for row in some if row.pointed]
+        right = str(sum(row.right for row in shown)) if kind == "paraphrase" else "-"
+        cells.append((kind, str(len(some)), str(sum(row.supported for row in some)), str(len(shown)), right))
+    return markdown(("questions", "n", "answered by rule", "pointed to a line", "to the right one"), cells)
+
+
+def thresholds(rows: Sequence[Row]) -> str:
+    """What would come of the nearest line as the answer, from each cosine on, as markdown."""
+    left = [row for row in rows if not row.supported]
+    cells = []
+    for least in np.arange(0.35, 0.71, 0.05):
+        told = [row for row in left if row.cosine >= least]
+        right = sum(row.right for row in told)
+        paraphrased = sum(row.kind == "paraphrase" for row in told)
+        cells.append((f"{least:.2f}", str(right), str(paraphrased - right), str(len(told) - paraphrased)))
+    return markdown(("from cosine", "paraphrases answered right", "wrong", "invented for near misses and strangers"), cells)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--media", type=Path, default=Path(__file__).resolve().parents[2] / "shared" / "media")
+    parser.add_argument("--models", type=Path, default=Path.home() / ".cache" / "streamsvc" / "models")
+    parser.add_argument("--each", action="store_true", help="print every question with its nearest line")
+    chosen = parser.parse_args()
+    rows = measured(spoken(chosen.media), embed.Encoder(chosen.models / embed.DEFAULT))
+    print(pointers(rows), thresholds(rows), sep="\n\n")
+    if chosen.each:
+        for row in rows:
+            mark = "rule" if row.supported else "right" if row.right else "other"
+            print(f"{row.kind:10} {mark:5} {row.cosine:.2f}  {row.text}\n{'':23} {row.line}")
+
+
+if __name__ == "__main__":
+    main()

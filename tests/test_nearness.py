@@ -1,0 +1,37 @@
+"""The measure of nearness: what counts as pointed, right and invented."""
+
+from __future__ import annotations
+
+from load_tests.nearness import Row, pointers, questions, thresholds
+
+
+def test_no_question_is_asked_twice_and_only_paraphrases_look_for_a_line() -> None:
+    asked = questions()
+    assert len({text for _, text, _ in asked}) == len(asked)
+    assert all(bool(wanted) == (kind == "paraphrase") for kind, _, wanted in asked)
+    assert sum(kind == "near miss" for kind, _, _ in asked) >= 30
+
+
+def test_a_question_that_a_rule_answers_or_that_is_near_nothing_is_not_pointed_anywhere() -> None:
+    text = "What wiped out the settlements?"
+    assert Row("paraphrase", text, False, 0.4, True, "").pointed
+    assert not Row("paraphrase", text, True, 0.4, True, "").pointed
+    assert not Row("paraphrase", text, False, 0.3, True, "").pointed
+    assert not Row("paraphrase", "When was it destroyed?", False, 0.9, True, "").pointed
+
+
+def test_the_tables_count_right_wrong_and_invented() -> None:
+    text = "What wiped out the settlements?"
+    rows = [
+        Row("paraphrase", text, False, 0.61, True, ""),
+        Row("paraphrase", text, False, 0.41, False, ""),
+        Row("near miss", text, False, 0.52, False, ""),
+        Row("stranger", text, True, 0.9, False, ""),
+    ]
+    told = [[cell.strip() for cell in line.strip("|").split("|")] for line in thresholds(rows).splitlines()[2:]]
+    assert ["0.35", "1", "1", "1"] in told
+    assert ["0.50", "1", "0", "1"] in told
+    assert ["0.60", "1", "0", "0"] in told
+    assert ["0.65", "0", "0", "0"] in told
+    counted = [[cell.strip() for cell in line.strip("|").split("|")] for line in pointers(rows).splitlines()[2:]]
+    assert counted == [["paraphrase", "2", "0", "2", "1"], ["near miss", "1", "0", "1", "-"], ["stranger", "1", "1", "0", "-"]]
