@@ -146,6 +146,7 @@ _FACE = re.compile(r"\b(expression|smil\w+|laugh\w*|frown\w*|cry(?:ing)?|looks? 
 _PRESENT = re.compile(
     r"(?:what|where|how|who)'s\b|(?:what|where|which|how|who)(?: \w+)? (?:is|are|does|do)\b|(?:is|are|does|do|describe)\b"
 )
+_COLOUR = re.compile(r"\b(red|blue|green|yellow|orange|purple|pink|brown|gr[ae]y|white|black|golden|silver|dark|bright)\b")
 _PLACE = re.compile(r"\b(?:on|in|at|under|behind|beside|near|above|below|around|in front of|next to) (?:the|a|an|his|her|their|its)\b")
 
 
@@ -158,13 +159,15 @@ def way(ask: Ask) -> Way | None:
     exact = ask.form in ("when", "how long", "how many") or ask.times or ask.last is not None or ask.ago is not None or ask.quoted
     if exact or _EXACT.search(ask.text) or SOUND.search(ask.text) or IDENTITY.search(ask.text):
         return None
+    if ask.words[:1] == ["why"]:  # no picture tells reasons
+        return "text"
     if LOOK.search(ask.text) or _FACE.search(ask.text):
         return None if ask.spoken else "look"
     if FEELING.search(ask.text) or ask.on_screen:
         return None
     if ask.spoken:
         return "text"
-    present = _PRESENT.match(ask.text) and (ask.thing is not None or _PLACE.search(ask.text))
+    present = _PRESENT.match(ask.text) and (ask.thing is not None or _PLACE.search(ask.text) or _COLOUR.search(ask.text))
     return "look" if ask.seen or ask.now or present or first(ask) else "text"
 
 
@@ -204,9 +207,9 @@ def declined(clause: str) -> bool:
 
 
 def of_words(clause: str) -> bool:
-    """Whether a clause is about what was said or is written, and not about how a picture looks."""
+    """Whether a clause is about what was said or is written, or gives reasons, and so is not about how a picture looks."""
     text = clause.lower()
-    return bool(SPOKEN.search(text) or SCREEN.search(text) or re.search(r"[\"“”«»]", text))
+    return bool(SPOKEN.search(text) or SCREEN.search(text) or re.search(r"[\"“”«»]|\bbecause\b", text))
 
 
 def stands(clause: str, items: Sequence[Item], ask: Ask) -> Evidence | None:

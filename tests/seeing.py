@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from streamsvc import clock
 from streamsvc.errors import DeadlineMissed
+from streamsvc.session import Roles
 from streamsvc.types import Cue, Keyframe, ScreenText, TextLine, VideoFrame, Word
+from streamsvc.worker import Role
+from tests.stage import Models
 
 
 @dataclass
@@ -62,6 +65,18 @@ class Model:
             yield {"text": "", **self.more}
         finally:
             self.at_work -= 1
+
+
+class Seeing(Models):
+    """The stand-in models of a session, with one that sees."""
+
+    def __init__(self, sight: Role) -> None:
+        super().__init__()
+        self._sight = sight
+
+    def roles(self) -> Roles:
+        """See Models."""
+        return replace(super().roles(), sight=self._sight)
 
 
 def jpeg(name: str) -> bytes:

@@ -134,7 +134,9 @@ def test_whatever_comes_and_whenever_it_is_told_the_beginning_stays_as_it_was(st
         ("What is on the table?", "look"),
         ("Describe the picture", "look"),
         ("Is the woman smiling?", "look"),
+        ("Is the cat's collar red?", "look"),
         ("Why did the king leave?", "text"),
+        ("Why does the woman wear a hat?", "text"),
         ("What did she say about the harvest?", "text"),
         ("What colour did he say the car was?", None),
         ("When does the red car appear?", None),
@@ -179,6 +181,7 @@ def test_a_model_that_does_not_know_is_understood(text: str) -> None:
 def test_clauses_about_words_are_told_from_those_about_the_picture() -> None:
     assert of_words("The speaker mentions a budget")
     assert of_words('The sign shows "Exit"')
+    assert of_words("He smiles because he has won")
     assert not of_words("Two men in red coats")
 
 

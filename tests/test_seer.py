@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +15,11 @@ from streamsvc.context import Timeline
 from streamsvc.errors import ConfigError, DeadlineMissed, WorkerError
 from streamsvc.fusion import Way
 from streamsvc.seer import Clause, Seer
-from streamsvc.session import Roles
 from streamsvc.types import Question
 from streamsvc.worker import Role, Worker
 from tests.engines.chat_server import Fake, serving, stream
-from tests.seeing import Model, jpeg, keyframe, read, said
-from tests.stage import VP8, Models, Playing, Sender, make, packets, send
+from tests.seeing import Model, Seeing, jpeg, keyframe, read, said
+from tests.stage import VP8, Playing, Sender, make, packets, send
 
 
 def missed(stage: str, action: str) -> float:
@@ -382,11 +380,7 @@ async def working(engine: str, options: dict[str, Any]) -> AsyncIterator[Role]:
 async def played(think: Role, folder: Path, *questions: str) -> list[dict[str, Any]]:
     """All events of a session that is shown a second of a clip, hears of a ferry, and is asked these when all is understood."""
 
-    class Seeing(Models):
-        def roles(self) -> Roles:
-            return replace(super().roles(), sight=think)
-
-    live = make(Seeing(), think={"deadline": 60.0})
+    live = make(Seeing(think), think={"deadline": 60.0})
     try:
         async with Playing(live) as playing:
             live.attach(Sender(VP8))
