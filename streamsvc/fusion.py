@@ -10,13 +10,13 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any, Literal
 
 from streamsvc.context import Timeline, labels_of
 from streamsvc.findings import FEELING, IDENTITY, LOOK, SOUND
-from streamsvc.lines import folded
 from streamsvc.passages import bag
-from streamsvc.questions import META, SCREEN, SPOKEN, Ask
+from streamsvc.questions import META, Ask
 from streamsvc.types import Evidence, Word
 from streamsvc.words import STOP, stem, tokens
 
@@ -85,7 +85,7 @@ def grown(told: Told, timeline: Timeline, pictures: Mapping[float, str], now: fl
         told.gone + gone,
         told.cut + cut,
         max([told.heard, *(item.end for item in fresh if item.kind == "speech")]),
-        frozenset((line.start, folded(line.text)) for line in timeline.text.all()),
+        frozenset((line.start, line.text) for line in timeline.text.all()),
         max([told.pictured, *(item.at for item in fresh if item.picture)]),
     )
 
@@ -114,7 +114,7 @@ def _read(told: Told, timeline: Timeline) -> list[Item]:
     together: dict[float, list[str]] = {}
     ends: dict[float, float] = {}
     for line in timeline.text.all():
-        if (line.start, folded(line.text)) not in told.read and (text := plain(line.text)):
+        if (line.start, line.text) not in told.read and (text := plain(line.text)):
             together.setdefault(line.start, []).append(text)
             ends[line.start] = max(ends.get(line.start, 0.0), timeline.end_of(line))
     return [Item(at, ends[at], "screen", " / ".join(texts)) for at, texts in together.items()]
@@ -188,6 +188,11 @@ _DECLINED = re.compile(
     re.IGNORECASE,
 )
 
+_TELLS = re.compile(
+    r"\b(says?|said|saying|reads?|writ(?:es|ten)|titled?|heading|words?|mention\w*|stat(?:es|ed)|explain\w*|ask(?:s|ed)|tells?|told|"
+    r"according to|talk\w* about|speak\w* (?:of|about)|because)\b|[\"“”«»]"
+)
+
 
 def ended(text: str) -> int:
     """How many characters of a model's growing answer are its first whole clause; 0: it is not whole yet."""
@@ -208,8 +213,7 @@ def declined(clause: str) -> bool:
 
 def of_words(clause: str) -> bool:
     """Whether a clause is about what was said or is written, or gives reasons, and so is not about how a picture looks."""
-    text = clause.lower()
-    return bool(SPOKEN.search(text) or SCREEN.search(text) or re.search(r"[\"“”«»]|\bbecause\b", text))
+    return _TELLS.search(clause.lower()) is not None
 
 
 def stands(clause: str, items: Sequence[Item], ask: Ask) -> Evidence | None:
@@ -238,8 +242,9 @@ def stands(clause: str, items: Sequence[Item], ask: Ask) -> Evidence | None:
     return None
 
 
-def _content(text: str) -> list[str]:
-    return [stem(word) for word in tokens(text) if word not in STOP]
+@lru_cache(maxsize=4096)
+def _content(text: str) -> tuple[str, ...]:
+    return tuple(stem(word) for word in tokens(text) if word not in STOP)
 
 
 def _in_order(words: Sequence[str], held: Sequence[str]) -> bool:
