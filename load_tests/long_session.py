@@ -263,14 +263,15 @@ async def _run(service: Service, media: Path, minutes: float, folder: Path, resu
 
     weighing = asyncio.create_task(weigh())
     at = 0.0
-    for number, part in enumerate(program()):
+    early: asyncio.Task[list[dict[str, Any]]] | None = None
+    for part in program():
         at = await send(session, sound, sounds[part.heard], media / part.shown, at)
-        if number == 1:
-            result.early = await examine(session, asked, "early")
-            at = max(at, session.position() // 0.16 * 0.16 + 0.16)  # the examination took time
-        if at >= 60 * minutes:
+        if part.heard == STORY:
+            early = asyncio.create_task(examine(session, asked, "early"))
+        if early is not None and at >= 60 * minutes:
             break
     await session.flush(ASKER)
+    result.early = await early if early is not None else []
     result.late = await examine(session, asked, "late")
     weighing.cancel()
     result.minutes = at / 60
