@@ -9,10 +9,10 @@ from typing import Any
 
 from streamsvc import clock
 from streamsvc.errors import DeadlineMissed
-from streamsvc.session import Roles
+from streamsvc.session import Roles, Session
 from streamsvc.types import Cue, Keyframe, ScreenText, TextLine, VideoFrame, Word
 from streamsvc.worker import Role
-from tests.stage import Models
+from tests.stage import Models, make
 
 
 @dataclass
@@ -45,7 +45,9 @@ class Model:
         return {"picture": name, "tokens": 4, "known": known}
 
     async def stream(self, op: str, payload: dict[str, Any], *, deadline_in_s: float, affinity: str = "") -> AsyncIterator[dict[str, Any]]:
-        assert (op, affinity) == ("generate", "s")
+        assert op == "generate"
+        if "prompt" in payload:
+            return  # it has no phrase to add
         deadline = clock.now() + deadline_in_s
         self.asked.append(payload)
         self.at_work += 1
@@ -67,16 +69,21 @@ class Model:
             self.at_work -= 1
 
 
-class Seeing(Models):
-    """The stand-in models of a session, with one that sees."""
+class _Seeing(Models):
+    """The stand-in models of a session, but for one that sees."""
 
-    def __init__(self, sight: Role) -> None:
+    def __init__(self, think: Role) -> None:
         super().__init__()
-        self._sight = sight
+        self._think = think
 
     def roles(self) -> Roles:
-        """See Models."""
-        return replace(super().roles(), sight=self._sight)
+        return replace(super().roles(), think=self._think)
+
+
+def sighted(think: Role, **groups: dict[str, Any]) -> Session:
+    """A session as of `stage.make` whose answers are by a model that sees."""
+    groups["think"] = {"model": "seer", **groups.get("think", {})}
+    return make(_Seeing(think), models={"profile": "gpu"}, **groups)
 
 
 def jpeg(name: str) -> bytes:

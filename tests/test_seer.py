@@ -18,8 +18,8 @@ from streamsvc.seer import Clause, Seer
 from streamsvc.types import Question
 from streamsvc.worker import Role, Worker
 from tests.engines.chat_server import Fake, serving, stream
-from tests.seeing import Model, Seeing, jpeg, keyframe, read, said
-from tests.stage import VP8, Playing, Sender, make, packets, send
+from tests.seeing import Model, jpeg, keyframe, read, said, sighted
+from tests.stage import VP8, Playing, Sender, packets, send
 
 
 def missed(stage: str, action: str) -> float:
@@ -380,7 +380,7 @@ async def working(engine: str, options: dict[str, Any]) -> AsyncIterator[Role]:
 async def played(think: Role, folder: Path, *questions: str) -> list[dict[str, Any]]:
     """All events of a session that is shown a second of a clip, hears of a ferry, and is asked these when all is understood."""
 
-    live = make(Seeing(think), think={"deadline": 60.0})
+    live = sighted(think, think={"deadline": 60.0})
     try:
         async with Playing(live) as playing:
             live.attach(Sender(VP8))
