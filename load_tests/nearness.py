@@ -5,7 +5,8 @@
 A paraphrase asks in other words for a line that is there; a near miss asks for what nobody said, about those who were spoken of; a stranger
 asks about other matters. Rules go first (findings.find). Of what they refuse, the line of the highest cosine is told by the pointer of
 nearest.py if it is above retrieve.NEAR, which was chosen so that no stranger is pointed anywhere; nothing else was fitted. The second table
-tells what would come of it as an answer, at every threshold: it is why it is none.
+tells what would come of it as an answer, at every threshold: it is why it is none. The third does so for watches: of "someone says X" a word
+that means X should fire, and one of its kind should not. It is why watches go by the words alone.
 """
 
 from __future__ import annotations
@@ -115,6 +116,16 @@ STRANGERS = (
     "How does photosynthesis work?",
 )
 
+# What is watched for, and what is said instead: by another name, and another of its kind.
+SAME = (
+    "harvest crops, mansion house, tombstone gravestone, spouse husband, lawn grass, kid child, outdoors outside, meal food, woods forest, "
+)
+SAME += "settlement village, ape monkey, sea ocean, doctor physician, cash money, price cost, rain downpour, film movie, car automobile"
+OTHERS = (
+    "wine beer, summer winter, king prince, forest tree, gold silver, ring tassel, emperor king, ocean river, horse dog, spring autumn, "
+)
+OTHERS += "ham chicken, despair hope, wisdom foolishness, light darkness, sun cloud, wife husband, apple pear, monday friday"
+
 
 @dataclass(frozen=True, slots=True)
 class Row:
@@ -193,14 +204,34 @@ def thresholds(rows: Sequence[Row]) -> str:
     return markdown(("from cosine", "paraphrases answered right", "wrong", "invented for near misses and strangers"), cells)
 
 
+def pairs(told: str) -> list[tuple[str, str]]:
+    """The pairs of words of SAME or OTHERS."""
+    return [(one, other) for one, other in (pair.split() for pair in told.split(", "))]
+
+
+def words(same: Sequence[float], others: Sequence[float]) -> str:
+    """How many watches of a word would fire for another word, from each cosine on, as markdown."""
+    cells = [
+        (
+            f"{least:.2f}",
+            f"{sum(each >= least for each in same)} of {len(same)}",
+            f"{sum(each >= least for each in others)} of {len(others)}",
+        )
+        for least in np.arange(0.5, 0.91, 0.1)
+    ]
+    return markdown(("from cosine", "fire by another name", "fire for another of the kind"), cells)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--media", type=Path, default=Path(__file__).resolve().parents[2] / "shared" / "media")
     parser.add_argument("--models", type=Path, default=Path.home() / ".cache" / "streamsvc" / "models")
     parser.add_argument("--each", action="store_true", help="print every question with its nearest line")
     chosen = parser.parse_args()
-    rows = measured(spoken(chosen.media), embed.Encoder(chosen.models / embed.DEFAULT))
-    print(pointers(rows), thresholds(rows), sep="\n\n")
+    encoder = embed.Encoder(chosen.models / embed.DEFAULT)
+    rows = measured(spoken(chosen.media), encoder)
+    likeness = [[float(np.prod(encoder.vectors(list(pair)), axis=0).sum()) for pair in pairs(told)] for told in (SAME, OTHERS)]
+    print(pointers(rows), thresholds(rows), words(*likeness), sep="\n\n")
     if chosen.each:
         for row in rows:
             mark = "rule" if row.supported else "right" if row.right else "other"

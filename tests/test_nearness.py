@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from load_tests.nearness import Row, pointers, questions, thresholds
+from load_tests.nearness import OTHERS, SAME, Row, pairs, pointers, questions, thresholds, words
 
 
 def test_no_question_is_asked_twice_and_only_paraphrases_look_for_a_line() -> None:
@@ -35,3 +35,11 @@ def test_the_tables_count_right_wrong_and_invented() -> None:
     assert ["0.65", "0", "0", "0"] in told
     counted = [[cell.strip() for cell in line.strip("|").split("|")] for line in pointers(rows).splitlines()[2:]]
     assert counted == [["paraphrase", "2", "0", "2", "1"], ["near miss", "1", "0", "1", "-"], ["stranger", "1", "1", "0", "-"]]
+
+
+def test_watches_that_would_fire_are_counted_for_both_kinds_of_pairs() -> None:
+    assert {len(pairs(SAME)), len(pairs(OTHERS))} == {18}
+    told = [[cell.strip() for cell in line.strip("|").split("|")] for line in words([0.65, 0.85], [0.55]).splitlines()[2:]]
+    assert told[0] == ["0.50", "2 of 2", "1 of 1"]
+    assert told[1] == ["0.60", "2 of 2", "0 of 1"]
+    assert told[3] == ["0.80", "1 of 2", "0 of 1"]
