@@ -5,8 +5,8 @@
 A paraphrase asks in other words for a line that is there; a near miss asks for what nobody said, about those who were spoken of; a stranger
 asks about other matters. Rules go first (findings.find). Of what they refuse, the line of the highest cosine is told by the pointer of
 nearest.py if it is above retrieve.NEAR, which was chosen so that no stranger is pointed anywhere; nothing else was fitted. The second table
-tells what would come of it as an answer, at every threshold: it is why it is none. The third does so for watches: of "someone says X" a word
-that means X should fire, and one of its kind should not. It is why watches go by the words alone.
+tells what would come of it as an answer, at every threshold: it is why it is none. The third does so for watches: of "someone says X" what
+means X should fire, and another of its kind should not. It is why watches go by the words alone.
 """
 
 from __future__ import annotations
@@ -119,12 +119,12 @@ STRANGERS = (
 # What is watched for, and what is said instead: by another name, and another of its kind.
 SAME = (
     "harvest crops, mansion house, tombstone gravestone, spouse husband, lawn grass, kid child, outdoors outside, meal food, woods forest, "
+    "settlement village, ape monkey, sea ocean, doctor physician, cash money, price cost, rain downpour, film movie, car automobile"
 )
-SAME += "settlement village, ape monkey, sea ocean, doctor physician, cash money, price cost, rain downpour, film movie, car automobile"
 OTHERS = (
     "wine beer, summer winter, king prince, forest tree, gold silver, ring tassel, emperor king, ocean river, horse dog, spring autumn, "
+    "ham chicken, despair hope, wisdom foolishness, light darkness, sun cloud, wife husband, apple pear, monday friday"
 )
-OTHERS += "ham chicken, despair hope, wisdom foolishness, light darkness, sun cloud, wife husband, apple pear, monday friday"
 
 
 @dataclass(frozen=True, slots=True)
