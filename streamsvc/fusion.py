@@ -146,6 +146,7 @@ _FACE = re.compile(r"\b(expression|smil\w+|laugh\w*|frown\w*|cry(?:ing)?|looks? 
 _PRESENT = re.compile(
     r"(?:what|where|how|who)'s\b|(?:what|where|which|how|who)(?: \w+)? (?:is|are|does|do)\b|(?:is|are|does|do|describe)\b"
 )
+_GOING = re.compile(r"\b(happening|going on)\b")
 _COLOUR = re.compile(r"\b(red|blue|green|yellow|orange|purple|pink|brown|gr[ae]y|white|black|golden|silver|dark|bright)\b")
 _PLACE = re.compile(r"\b(?:on|in|at|under|behind|beside|near|above|below|around|in front of|next to) (?:the|a|an|his|her|their|its)\b")
 
@@ -168,7 +169,7 @@ def way(ask: Ask) -> Way | None:
     if ask.spoken:
         return "text"
     present = _PRESENT.match(ask.text) and (ask.thing is not None or _PLACE.search(ask.text) or _COLOUR.search(ask.text))
-    return "look" if ask.seen or ask.now or present or first(ask) else "text"
+    return "look" if ask.seen or ask.now or present or first(ask) or _GOING.search(ask.text) else "text"
 
 
 def first(ask: Ask) -> bool:
@@ -180,6 +181,7 @@ def first(ask: Ask) -> bool:
 
 _END = re.compile(r"[.!?;…]+[\"'”’)\]]*(?=\s)|(?<=\S)\s*\n")
 _MARKS = re.compile(r"[*`]+|^#+ ")
+_LABEL = re.compile(r"^(?:\[[\d.]+\] ?)?(?:(?:answer|picture|speech|screen): ?)?", re.IGNORECASE)  # as items are written for it
 _NOT = frozenset(["not", "no", "never", "nobody", "nothing", "none", "neither", "nor", "without", "cannot"])
 _DECLINED = re.compile(
     r"\b(?:cannot|can't|can not|unable|not able|unclear|impossible|unknown|sorry|no (?:information|picture|image)|"
@@ -202,7 +204,7 @@ def ended(text: str) -> int:
 
 def clean(text: str) -> str:
     """A clause of a model in one line, without marks of emphasis; "" where nothing is said in it."""
-    line = plain(_MARKS.sub("", text)).removeprefix("Answer:").strip()
+    line = _LABEL.sub("", plain(_MARKS.sub("", text)))
     return line if any(letter.isalnum() for letter in line) else ""
 
 

@@ -134,6 +134,7 @@ def test_whatever_comes_and_whenever_it_is_told_the_beginning_stays_as_it_was(st
         ("What is on the table?", "look"),
         ("Describe the picture", "look"),
         ("Is the woman smiling?", "look"),
+        ("What is going on?", "look"),
         ("Is the cat's collar red?", "look"),
         ("Why did the king leave?", "text"),
         ("Why does the woman wear a hat?", "text"),
@@ -169,6 +170,7 @@ def test_clauses_end_where_a_blank_follows_and_what_says_nothing_is_none() -> No
     assert text[: ended(text)] == "A red car."
     assert "one\ntwo"[: ended("one\ntwo")].strip() == "one"
     assert clean("** A *red*\x07 car **") == "A red car"
+    assert clean("[3.0] picture: a car") == clean("Answer: a car") == "a car"
     assert clean(" ?! ") == ""
 
 
