@@ -221,7 +221,10 @@ async def send(session: Session, sound: MediaTrack, heard: bytes, shown: Path, s
 
 @dataclass(slots=True)
 class Result:
-    """What came of it. `weights`: (minute, PSS MB, disk MB) every EVERY seconds. `early`, `late`: see `examine`."""
+    """What came of it. `weights`: (minute, PSS MB, disk MB) every EVERY seconds. `early`, `late`: see `examine`.
+
+    `known`: minute at which every recording had been played once; from then on the models are seldom asked.
+    """
 
     minutes: float = 0.0
     weights: list[tuple[float, float, float]] = field(default_factory=list)
@@ -229,6 +232,7 @@ class Result:
     late: list[dict[str, Any]] = field(default_factory=list)
     held: dict[str, int] = field(default_factory=dict)
     calls: dict[str, int] = field(default_factory=dict)
+    known: float = 0.0
 
 
 async def run(media: Path, minutes: float, folder: Path, recorded: Path) -> Result:
@@ -264,8 +268,9 @@ async def _run(service: Service, media: Path, minutes: float, folder: Path, resu
     weighing = asyncio.create_task(weigh())
     at = 0.0
     early: asyncio.Task[list[dict[str, Any]]] | None = None
-    for part in program():
+    for number, part in enumerate(program(), 1):
         at = await send(session, sound, sounds[part.heard], media / part.shown, at)
+        result.known = at / 60 if number <= len(sounds) else result.known
         if part.heard == STORY:
             early = asyncio.create_task(examine(session, asked, "early"))
         if early is not None and at >= 60 * minutes:
@@ -303,14 +308,17 @@ def right(rows: Sequence[Mapping[str, Any]]) -> int:
 
 def table(result: Result) -> str:
     """As markdown: the figures, and what was answered worse at the end."""
-    memory = slope([(minute, pss) for minute, pss, _ in result.weights], SETTLED)
+    points = [(minute, pss) for minute, pss, _ in result.weights]
+    memory = [slope(points, after) for after in (SETTLED, result.known)]
+    grown = ["-" if each is None else f"{each:+.1f} MB an hour" for each in memory]
     disk = result.weights[-1][2] / max(result.minutes, 1e-9) * 60 if result.weights else 0.0
     calls = ", ".join(f"{op} {result.calls.get(f'{op} recorded', 0)} of {result.calls.get(op, 0)}" for op in REMEMBERED)
     rows = [
         ("minutes of stream", f"{result.minutes:.1f}", ""),
         ("questions right when just heard", f"{right(result.early)} of {len(result.early)}", ""),
         ("questions right at the end", f"{right(result.late)} of {len(result.late)}", f"at most {LOST} fewer"),
-        (f"memory after {SETTLED:.0f} minutes", "-" if memory is None else f"{memory:+.1f} MB an hour", f"{GROWTH:g} MB an hour"),
+        (f"memory after {SETTLED:.0f} minutes", grown[0], f"{GROWTH:g} MB an hour"),
+        (f"memory after {result.known:.0f} minutes, all recordings known", grown[1], ""),
         ("memory, all of it", f"{max((pss for _, pss, _ in result.weights), default=0.0):.0f} MB", ""),
         ("disk", f"{disk:.1f} MB an hour", f"{DISK:g} MB an hour"),
         ("held in the time line", ", ".join(f"{count} {name}" for name, count in result.held.items()), ""),
