@@ -329,6 +329,16 @@ class Scene:
 
 
 @dataclass(frozen=True, slots=True)
+class Before:
+    """What an asker asked last, and was told at monotonic second `at`. `image`: it was about a picture that came with it."""
+
+    question: str
+    answer: Answer
+    at: float
+    image: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Question:
     """A question about the session. `asked`: session seconds. `deadline`: monotonic seconds. audience: "asker" or "session"."""
 
@@ -339,6 +349,7 @@ class Question:
     audience: str = "asker"
     image: bytes | None = None  # JPEG or PNG
     form: Mapping[str, Any] | None = None  # the JSON Schema that its answer fits, as `forms.read` gives it; None: plain words
+    before: Before | None = None  # what it may follow
 
 
 @dataclass(frozen=True, slots=True)

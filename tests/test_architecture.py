@@ -38,6 +38,7 @@ PURE = {
     "findings": {"types", "context", "looks", "notes", "pages", "passages", "questions", "words"},
     "picture": {"types", "context", "findings", "pages", "passages", "questions"},
     "forms": {"types", "errors", "passages", "questions", "words"},
+    "follow": {"types", "context", "looks", "passages", "questions", "words"},
     "fusion": {"types", "context", "findings", "lines", "passages", "questions", "words"},
     "schema": set(),
     "score": set(),
@@ -56,7 +57,7 @@ ROOMS = {
     "transcribe": {"transcribe", "transcriber", "agreement", "language"},
     "translate": {"translate"},
     "reason": {"reason", "findings", "looks", "passages", "questions", "things", "search", "words", "context"}
-    | {"notes", "pages", "documents", "lines", "picture", "forms", "fusion", "seer"},
+    | {"notes", "pages", "documents", "lines", "picture", "forms", "follow", "fusion", "seer"},
     "retrieve": {"retrieve", "search", "words"},
     "publish": {"publish", "schema"},
     "reports": {"reports"},
