@@ -21,7 +21,6 @@ SECONDS = 180.0  # after so long an answer is forgotten
 ASKERS = 64  # of whom the last answer is kept; beyond them the one who was answered longest ago is forgotten
 TOLD = 16  # words told after, or before, something
 LEAST = 3  # words after which a full stop ends what is told
-STILL = 0.5  # seconds: what was seen until so short a time ago has not ended
 
 _THAT = r"(?:that|this|it|those|these)"
 _WHO = r"(?:he|she|they|you|we|i|somebody|someone|people|the (?:speaker|reader|narrator|presenter|lecturer|teacher|man|woman))"
@@ -55,11 +54,12 @@ _NEXT = re.compile(
 _MEANWHILE = re.compile(
     rf"what (?:was|were) {_DONE} (?:then|meanwhile|at (?:that|the same) (?:time|moment|point)|while {_WHO} (?:said|mentioned|read) {_THAT})"
 )
-_DIRECT = (_AT, _ENDED, _LASTED, _WHOSE, _WHY, _MEANWHILE, _NEXT)
-
 _NTH = r"(?:first|second|third|fourth|fifth|sixth|seventh|eighth|last|1st|2nd|3rd|[4-8]th)"
+_NTH_AT = re.compile(rf"{_WHEN} was the ({_NTH})(?: one| time)?(?: {_DONE})?")
+_DIRECT = (_AT, _NTH_AT, _ENDED, _LASTED, _WHOSE, _WHY, _MEANWHILE, _NEXT)
 _ABOUT = re.compile(r"(?:what|how) about (.+)")
 _ONE = re.compile(rf"(?:the )?({_NTH})(?: (?:one|time|thing))?")
+_TIMED = re.compile(r" ?\b(?:(?:at|in|between|from|after|before|until)\b[^,]*\d.*|(?:right )?now|at the moment|\d+ \w+ ago)$")
 _OPENS = re.compile(r"(?:what|which|who|whose|when|where|why|how|is|are|was|were|did|does|do|has|have|had|can|could|will|would|i|we|you)\b")
 _ITS = re.compile(r"\b(?:it|they|them|that one|this one)\b")
 _ITS_OWN = re.compile(r"(?:is|are|was|were|has|have|did|does|do|when|since when|how long|how many|how often)\b(?!.*\babout\b)")
@@ -105,8 +105,20 @@ def alone(question: Question, before: Before | None) -> Question:
     """
     if before is None or question.image is not None:
         return question
-    text = None if before.image else _replaced(question.text, before.question)
+    told = before.image or _nth(question.text, before) is not None
+    text = None if told else _replaced(question.text, before.question)
     return replace(question, text=text or question.text, before=before)
+
+
+def _nth(text: str, before: Before) -> int | None:
+    """Which entry of a list that was told a question is about, as an index: "what about the second one"."""
+    phrase = _phrase(text, parse(text))
+    chosen = _ONE.fullmatch(phrase) if phrase is not None else None
+    values = before.answer.values
+    if chosen is None or len(values) < 2 or len(values) != len(before.answer.evidence):
+        return None
+    number = parse(chosen[1]).ordinal or 1
+    return len(values) - 1 if number < 0 else number - 1
 
 
 def _replaced(text: str, last: str) -> str | None:
@@ -114,30 +126,25 @@ def _replaced(text: str, last: str) -> str | None:
     phrase = _phrase(text, ask)
     if phrase is not None:
         return _put(phrase, old)
-    if _direct(ask) is None and _pronoun(ask) and old.thing is not None:
-        named = _ITS.sub(f"the {old.thing[0]}", ask.text, count=1)
-        return (
-            re.sub(r" (?:still )?(?:there|visible|shown|in the picture)(?: now)?$", " visible now", named)
-            if ask.form == "yes/no"
-            else named
-        )
-    return None
+    if _direct(ask) is not None or not _pronoun(ask) or old.thing is None:
+        return None
+    named = _ITS.sub(f"the {old.thing[0]}", ask.text, count=1)
+    if re.match(r"(?:is|are)\b", named):
+        named = re.sub(r" (?:still )?(?:there|visible|shown|in the picture)(?: now)?$", " visible now", named)
+    return named
 
 
 def _put(phrase: str, old: Ask) -> str | None:
-    """The last question, with a phrase in the place of what is like it."""
+    """The last question, with a phrase in the place of what is like it; None: nothing in it is."""
     new = parse(phrase)
     if nth := _ONE.fullmatch(phrase):
-        if re.search(rf"\b{_NTH}\b", old.text):
-            return re.sub(rf"\b{_NTH}\b", nth[1], old.text, count=1)
-        return re.sub(r"\b(?:the|an?) (?=\w)", f"the {nth[1]} ", old.text, count=1) if re.search(r"\b(?:the|an?) \w", old.text) else None
-    if new.times or new.last is not None or new.ago is not None or phrase in ("now", "right now", "at the moment"):
-        if old.form in ("when", "how long"):
+        place = re.search(rf"\b{_NTH}\b", old.text) or re.search(r"\b(?:the|an?)(?= \w)", old.text)
+        if place is None:
             return None
-        return (
-            re.sub(r" ?\b(?:(?:at|in|between|from|after|before|until)\b[^,]*\d.*|(?:right )?now|at the moment|\d+ \w+ ago)$", "", old.text)
-            + f" {phrase}"
-        )
+        article = "" if re.fullmatch(_NTH, place[0]) else "the "
+        return f"{old.text[: place.start()]}{article}{nth[1]}{old.text[place.end() :]}"
+    if new.times or new.last is not None or new.ago is not None or phrase in ("now", "right now", "at the moment"):
+        return None if old.form in ("when", "how long") else f"{_TIMED.sub('', old.text)} {phrase}"
     if new.quoted and old.quoted:
         return old.raw.replace(old.quoted, new.quoted)
     if (about := re.search(r"\b(about|mention(?:ed|s)?) .+$", old.text)) and not old.quoted:
@@ -162,13 +169,23 @@ def followed(question: Question, timeline: Timeline, now: float) -> Finding | No
         timeline: what is known.
         now: session seconds at which it is asked.
     """
-    ask = parse(question.text)
-    kind = _direct(ask)
-    if question.before is None or kind is None:
+    if question.before is None:
         return None
-    if not question.before.answer.supported or not question.before.answer.evidence:
+    ask, told = parse(question.text), question.before.answer
+    if (nth := _nth(question.text, question.before)) is not None:
+        if nth >= len(told.values):
+            return refusal()
+        where = told.evidence[nth]
+        return Finding((f'"{quote_of(told.values[nth], 30)}", ', f"from {clock(where.start)}."), (where,), values=(told.values[nth],))
+    kind = _direct(ask)
+    if kind is None:
+        return None
+    places = told.evidence
+    if kind is _NTH_AT and (which := kind.fullmatch(ask.text)) is not None:
+        number = parse(which[1]).ordinal or 1
+        places = places[number - 1 : number] if number > 0 else places[-1:]
+    if not told.supported or not places:
         return refusal()
-    places = question.before.answer.evidence
     place = places[0]
     if kind is _WHY:
         return Finding((_cited(place),), (place,))
@@ -178,21 +195,22 @@ def followed(question: Question, timeline: Timeline, now: float) -> Finding | No
         return Finding(("I cannot tell who speaks.",), (), supported=False)
     if place.kind in ("timeline", "image"):
         return refusal()
-    if kind is _AT:
+    if kind in (_AT, _NTH_AT):
         return Finding((f"At {clock(place.start)} ({place.start:.1f} s).",), (place,))
+    until = _until(place, parse(question.before.question), timeline)
+    place = replace(place, end=timeline.latest if until is None else until)
     if kind in (_ENDED, _LASTED):
-        if place.end >= timeline.latest - STILL and place.kind != "speech":
-            return refusal()  # it is still shown
+        if until is None:
+            return Finding((f"It is still shown, since {clock(place.start)}.",), (place,))
         if kind is _ENDED:
-            end = Evidence(place.end, place.end, place.kind, place.quote, place.frame)
-            return Finding((f"At {clock(place.end)} ({place.end:.1f} s).",), (end,))
-        return Finding((f"{place.end - place.start:.0f} s, ", f"from {clock(place.start)} to {clock(place.end)}."), (place,))
+            return Finding((f"At {clock(until)} ({until:.1f} s).",), (replace(place, start=until),))
+        return Finding((f"{until - place.start:.0f} s, ", f"from {clock(place.start)} to {clock(until)}."), (place,))
     heard = ask.spoken or (not ask.seen and place.kind == "speech")
     if kind is _MEANWHILE:
         if heard:
             return _quoted(timeline.words_between(place.start, max(place.end, place.start + 1.0))[:TOLD])
         return looks.at(timeline, (place.start + place.end) / 2 if place.kind == "speech" else place.start) or refusal()
-    return _beside(places, timeline, now, later=re.search(r"\bbefore\b", ask.text) is None, heard=heard)
+    return _beside(place, timeline, now, later=re.search(r"\bbefore\b", ask.text) is None, heard=heard)
 
 
 def _cited(place: Evidence) -> str:
@@ -202,9 +220,23 @@ def _cited(place: Evidence) -> str:
     return f'{where} at {clock(place.start)}: "{quote_of(place.quote, 30)}"'
 
 
-def _beside(places: Sequence[Evidence], timeline: Timeline, now: float, *, later: bool, heard: bool) -> Finding:
+def _until(place: Evidence, asked: Ask, timeline: Timeline) -> float | None:
+    """When what some evidence shows came to its end, as far as is known by now; None: it is shown still."""
+    if place.kind == "speech":
+        return place.end
+    if place.kind == "screen":
+        screen = timeline.screen_at(place.start)
+        return screen.end if screen is not None else place.end
+    spans = looks.appearances(timeline, asked.thing[0]) if asked.thing is not None else []
+    end = next((span.end for span in spans if span.start <= place.start <= span.end), None)
+    if end is None:
+        shown = timeline.at(place.start)
+        return shown.end if shown is not None else place.end
+    return None if end >= timeline.latest else end
+
+
+def _beside(place: Evidence, timeline: Timeline, now: float, *, later: bool, heard: bool) -> Finding:
     """What was said, or shown, right after or before some evidence."""
-    place = places[-1] if later else places[0]
     if not heard:
         return looks.beside(timeline, place, later) or refusal()
     words = [word for sentence in timeline.said for word in sentence.words if word.end <= now and tokens(word.text)]
