@@ -26,14 +26,15 @@ def names(sight: Sight) -> Counter[str]:
     """What one picture surely shows, by plain name, with counts."""
     if sight.blank:
         return Counter()
-    found = Counter(things.plain(box.label) for box in sight.boxes if _sure(box, sight))
+    found = Counter(things.plain(box.label) for box in sight.boxes if sure(box, sight))
     for tag in sight.tags:
         if tag.score >= TAG_SURE and not any(things.is_a(tag.label, name) for name in found):
             found[things.plain(tag.label)] += 1
     return found
 
 
-def _sure(box: Box, sight: Sight) -> bool:
+def sure(box: Box, sight: Sight) -> bool:
+    """Whether a detected thing of a picture is certain enough to be named."""
     agreed = any(things.is_a(box.label, kind) for kind in LARGE) or any(things.is_a(tag.label, box.label) for tag in sight.tags)
     return box.score >= (BOX_SURE if agreed else BOX_LONE)
 
@@ -94,13 +95,13 @@ def blanks(timeline: Timeline) -> list[Evidence]:
 
 def shows(sight: Sight, thing: str) -> int:
     """How many of a thing a picture surely shows; one where only a tag tells of it."""
-    boxes = sum(_sure(box, sight) and things.is_a(box.label, thing) for box in sight.boxes)
+    boxes = sum(sure(box, sight) and things.is_a(box.label, thing) for box in sight.boxes)
     return boxes or int(_holds(sight, thing))
 
 
 def _holds(sight: Sight, thing: str) -> bool:
     return not sight.blank and (
-        any(_sure(box, sight) and things.is_a(box.label, thing) for box in sight.boxes)
+        any(sure(box, sight) and things.is_a(box.label, thing) for box in sight.boxes)
         or any(tag.score >= TAG_SURE and things.is_a(tag.label, thing) for tag in sight.tags)
     )
 
@@ -214,7 +215,7 @@ def of_kind(timeline: Timeline, kind: str, now: float, present: bool, nth: int |
 
 
 def _of(sight: Sight, kind: str) -> list[str]:
-    labels = [box.label for box in sight.boxes if _sure(box, sight)] + [tag.label for tag in sight.tags if tag.score >= TAG_SURE]
+    labels = [box.label for box in sight.boxes if sure(box, sight)] + [tag.label for tag in sight.tags if tag.score >= TAG_SURE]
     return [] if sight.blank else list(dict.fromkeys(things.plain(label) for label in labels if things.is_a(label, kind)))
 
 
@@ -244,7 +245,7 @@ def count(timeline: Timeline, thing: str, now: float, present: bool) -> Finding 
     best: tuple[int, Shown] | None = None
     for item in items:
         if item is not None and item.sight is not None:
-            number = sum(_sure(box, item.sight) and things.is_a(box.label, thing) for box in item.sight.boxes)
+            number = sum(sure(box, item.sight) and things.is_a(box.label, thing) for box in item.sight.boxes)
             if number and (best is None or number > best[0]):
                 best = number, item
     return (
