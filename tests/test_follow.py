@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
 
 import pytest
 
@@ -67,7 +68,7 @@ def told(first: str, *then: str, now: float = 40.0) -> str:
         ("When was a cat shown?", "what about the dog?", "At 0:20"),
         ("What was shown at 0:12?", "and at 0:22?", "A dog."),
         ('When did they say "liked"?', 'and "half"?', "At 0:0"),
-        ("When was a cat shown?", "was it shown before 0:05?", "No"),
+        ("When was a cat shown?", "is it still there?", "No, no cat"),
         ("What has been shown so far?", "what about the second one?", '"dog", from 0:20.'),
         ("What has been shown so far?", "what about the fifth one?", "I have not"),
         ("Did they mention tea?", "And when was that?", "I have not"),
@@ -141,10 +142,10 @@ def test_a_session_knows_what_each_asker_was_told_and_waits_for_what_is_followed
 ) -> None:
     whole = reason.answer
 
-    async def slow(question: Question, *rest: object) -> object:
+    async def slow(question: Question, *rest: Any) -> AsyncIterator[Delta | Answer]:
         if "cat" in question.text:
             await clock.sleep(1.0)
-        async for part in whole(question, *rest):  # type: ignore[arg-type]
+        async for part in whole(question, *rest):
             yield part
 
     monkeypatch.setattr(reason, "answer", slow)
