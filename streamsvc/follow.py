@@ -114,11 +114,10 @@ def _nth(text: str, before: Before) -> int | None:
     """Which entry of a list that was told a question is about, as an index: "what about the second one"."""
     phrase = _phrase(text, parse(text))
     chosen = _ONE.fullmatch(phrase) if phrase is not None else None
-    values = before.answer.values
-    if chosen is None or len(values) < 2 or len(values) != len(before.answer.evidence):
+    if chosen is None or before.listed is None:
         return None
     number = parse(chosen[1]).ordinal or 1
-    return len(values) - 1 if number < 0 else number - 1
+    return len(before.listed.values) - 1 if number < 0 else number - 1
 
 
 def _replaced(text: str, last: str) -> str | None:
@@ -172,11 +171,12 @@ def followed(question: Question, timeline: Timeline, now: float) -> Finding | No
     if question.before is None:
         return None
     ask, told = parse(question.text), question.before.answer
-    if (nth := _nth(question.text, question.before)) is not None:
-        if nth >= len(told.values):
+    nth, listed = _nth(question.text, question.before), question.before.listed
+    if nth is not None and listed is not None:
+        if nth >= len(listed.values):
             return refusal()
-        where = told.evidence[nth]
-        return Finding((f'"{quote_of(told.values[nth], 30)}", ', f"from {clock(where.start)}."), (where,), values=(told.values[nth],))
+        value, where = listed.values[nth], listed.evidence[nth]
+        return Finding((f'"{quote_of(value, 30)}", ', f"from {clock(where.start)}."), (where,), values=(value,))
     kind = _direct(ask)
     if kind is None:
         return None
@@ -282,8 +282,12 @@ class Memory:
         if not asker:
             return
         self._last.pop(asker, None)
-        last = question.before if _direct(parse(question.text)) is not None else None
+        last = question.before
+        if last is not None and _direct(parse(question.text)) is None and _nth(question.text, last) is None:
+            last = None
         image = question.image is not None or (last is not None and last.image)
-        self._last[asker] = Before(last.question if last else question.text, answer, now, image)
+        many = len(answer.values) > 1 and len(answer.values) == len(answer.evidence)
+        listed = answer if many else last.listed if last is not None else None
+        self._last[asker] = Before(last.question if last else question.text, answer, now, image, listed)
         while len(self._last) > self._askers:
             del self._last[next(iter(self._last))]

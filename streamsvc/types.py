@@ -330,12 +330,16 @@ class Scene:
 
 @dataclass(frozen=True, slots=True)
 class Before:
-    """What an asker asked last, and was told at monotonic second `at`. `image`: it was about a picture that came with it."""
+    """What an asker asked last, and was told at monotonic second `at`. `image`: it was about a picture that came with it.
+
+    `listed`: the last answer that was a list, where everything asked since was about that.
+    """
 
     question: str
     answer: Answer
     at: float
     image: bool = False
+    listed: Answer | None = None
 
 
 @dataclass(frozen=True, slots=True)

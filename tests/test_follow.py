@@ -84,6 +84,7 @@ def test_what_comes_next_goes_on_from_answer_to_answer() -> None:
     more = told("What did they say about the budget?", "what did he say after that?", "and then?")
     assert after != more
     assert "Nobody liked it" in after + more
+    assert told("What has been shown so far?", "what about the first one?", "and the third?").startswith('"Budget 2026", from 0:30')
     assert told("When was a cat shown?", "and when was that?", "and the dog?").startswith("At 0:20"), "the question before is still known"
 
 
