@@ -17,8 +17,9 @@ from streamsvc.types import SAMPLE_RATE, AudioChunk, Gap, Speech, Words
 from streamsvc.worker import Role
 
 LONG_STEP = 1.5  # seconds between steps where nobody waits: a third of the work, and more to go by
-UNCLEAR_STEP = 0.9  # seconds between steps where speech is hard to hear: at 5 dB above pink noise it saves a word in seventy
-CLEAR, FRESH = -0.33, 0.3  # mean log probability of a token above which speech is heard well, and the weight of the newest decode in it
+FOGGY_STEP = 0.9  # seconds between steps where speech is hard to hear
+# Mean log probability of a token above which speech is heard well, below which it is hard to hear, and the newest decode's weight in it.
+CLEAR, FOGGY, FRESH = -0.33, -0.45, 0.3
 BEHIND = 0.3  # seconds of arrived audio beyond the next step at which a live source is behind
 VAD_DEADLINE, DECODE_DEADLINE = 2.0, 4.0  # seconds
 RETRY_FIRST, RETRY_MOST = 0.25, 2.0  # seconds between tries while the worker is away
@@ -133,7 +134,7 @@ class _Run:
     def _step(self) -> float:
         """Seconds between steps now: where speech is hard to hear, words need more audio behind them to be right."""
         wanted = self.settings.step if self.step is None else self.step()
-        return max(wanted, LONG_STEP if self.lossless else 0.0, 0.0 if self.clarity > CLEAR else UNCLEAR_STEP)
+        return max(wanted, LONG_STEP if self.lossless else 0.0, 0.0 if self.clarity > FOGGY else FOGGY_STEP)
 
     async def _left(self) -> bool:
         """Close at the end; whether there is audio after all: it waited for the worker, which came back meanwhile."""

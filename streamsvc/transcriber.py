@@ -229,8 +229,8 @@ class Transcriber:
         if ask.settle:
             self._settled = ask.end
         self._trim()
-        if not words:
-            self._drop_context()
+        if not words and self._drop_context() and not ask.settle:
+            self._asked = self._start  # at once again: what was passed over is late already
         units: list[Unit] = []
         told = tail if ask.settle else tail[: presentable(tail, ask.end)]
         texts = tuple(word.text for word in told)
@@ -342,15 +342,20 @@ class Transcriber:
         self._stable = [word for word in self._stable if word.end > self._start] or self._stable[-1:]
         self._forget(self._start)
 
-    def _drop_context(self) -> None:
-        """Let the window begin after the stable words if speech follows that the model passes over: it may stop at a sentence's end."""
+    def _drop_context(self) -> bool:
+        """Let the window begin after the stable words if speech follows that the model passes over: it may stop at a sentence's end.
+
+        Returns:
+            Whether the window is another one now.
+        """
         if not self._stable:
-            return
-        end = self._stable[-1].end + 0.1
+            return False
+        began, end = self._start, self._stable[-1].end + 0.1
         after = [(max(a, end), b) for a, b in self._speech if b > end]
         if sum(b - a for a, b in after) >= PASSED_OVER:
-            self._start = max(self._start, end, after[0][0] - PREROLL)
+            self._start = max(began, end, after[0][0] - PREROLL)
             self._forget(self._start)
+        return self._start > began
 
     def _forget(self, before: float) -> None:
         """Drop audio before a session time."""
