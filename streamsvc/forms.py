@@ -7,6 +7,7 @@ supported, a count, yes or no, a time, a quote, a list. What nothing known fills
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -99,7 +100,7 @@ def read(wanted: object) -> Schema | None:
     if kind != "json_schema" or not isinstance(schema, Mapping):
         raise _bad('response_format is {"type": "json_schema", "json_schema": {"name": ..., "schema": ...}} or {"type": "json_object"}')
     try:
-        size = len(json.dumps(schema, allow_nan=False))
+        size = len(json.dumps(schema, ensure_ascii=False, allow_nan=False).encode())
     except (ValueError, RecursionError):
         raise _bad("the schema is no JSON") from None
     if size > MOST_BYTES:
@@ -276,7 +277,7 @@ def _array(schema: Schema, name: str, known: _Known, path: str) -> list[Any]:
         beside = len(known.values) == len(known.evidence)
         each = [replace(_one(known, n if beside else 0), text=value, values=(value,)) for n, value in enumerate(known.values)]
     found: list[Any] = []
-    for item in each[: schema.get("maxItems")]:
+    for item in each[: int(schema.get("maxItems", len(each)))]:
         try:
             found.append(_found(schema.get("items", {}), name if places else "item", item, path))
         except _Unfilled:
@@ -370,13 +371,13 @@ def _yes_no(known: _Known) -> list[Any]:
 
 def _number(known: _Known) -> list[Any]:
     """The one number that was asked for."""
-    counted = known.ask.form == "how many"
-    quote = known.evidence[0].quote if known.evidence and not known.item else ""
-    where = known.values[0] if known.values else known.text if counted else quote
+    counted, place = known.ask.form == "how many", known.evidence[0] if known.evidence else None
+    told = place is not None and place.kind in ("speech", "screen") and known.ask.form == "open" and not known.item
+    where = known.values[0] if known.values else known.text if counted else place.quote if told and place is not None else ""
     found: list[float] = [float(re.sub("[,']", "", number)) for number in _NUMBER.findall(where)]
     if counted and not found:
         found = [float(NUMBERS[word]) for word in tokens(where) if word in NUMBERS]
-    return [_whole(found[0])] if len(found) == 1 else []
+    return [_whole(found[0])] if len(found) == 1 and math.isfinite(found[0]) else []
 
 
 def _whole(number: float) -> float:

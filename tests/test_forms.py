@@ -70,6 +70,7 @@ def test_without_a_form_an_answer_is_plain_words() -> None:
         wanted({"a": {"$ref": "#/$defs/it"}}, **{"$defs": {"it": {"type": "array", "items": {"$ref": "#/$defs/it"}}}}),
         wanted({"a": {"$ref": "#/$defs/it", "type": "string"}}, **{"$defs": {"it": TEXT}}),
         wanted({"a": {"const": float("nan")}}),
+        wanted({"a": {"const": "\ud800"}}),  # half a character: it cannot be sent
         wanted({}, type="array"),
         wanted({"a": TEXT}, **{"$defs": "none"}, description="x" * forms.MOST_BYTES),
         wanted({f"a{n}": TEXT for n in range(forms.MOST_PARTS)}),
@@ -143,7 +144,7 @@ def test_a_list_has_one_entry_for_each_thing_and_is_never_empty_for_want_of_know
         {"name": "cat", "at": 12.25},
         {"name": "Budget 2026", "at": 40},
     ]
-    assert told(*asked, values=("cat", "Budget 2026"), things=things | {"maxItems": 1}) == {"things": ["cat"]}
+    assert told(*asked, values=("cat", "Budget 2026"), things=things | {"maxItems": 1.0}) == {"things": ["cat"]}
     assert "things" in unmet("What is shown?", "I have not seen or heard that.", things=things)
     assert told("What is shown?", "I have not seen or heard that.", quotes=things) == {"quotes": []}, (
         "there is no evidence, and that is known"
@@ -174,6 +175,13 @@ def test_evidence_is_one_object_or_several_and_its_fields_are_its_own() -> None:
     many = told("What was said?", "…", HEARD, CAT, sources={"type": "array", "items": place}, quotes={"type": "array", "items": TEXT})
     assert [item["kind"] for item in many["sources"]] == ["speech", "sight"]
     assert many["quotes"] == [HEARD.quote, CAT.quote]
+
+
+def test_a_number_that_nobody_told_is_no_answer() -> None:
+    maybe = {"type": ["number", "null"]}
+    assert told("What is shown?", "A cat.", CAT, answer=maybe) == {"answer": None}, "how sure the detector is answers nothing"
+    assert told("Did they move to a room?", "Yes, at 0:03.", HEARD, room=maybe) == {"room": None}
+    assert told("What number is it?", "…", TITLE, values=("9" * 400,), number=maybe) == {"number": None}
 
 
 def test_a_stretch_that_is_no_moment_gives_no_time() -> None:
