@@ -1,6 +1,6 @@
 """What a session still knows after an hour, and what it costs to keep: questions about its first minutes, memory, disk.
 
-    python -m load_tests.long_session [--minutes 60] [--media ../shared/media] [--recorded DIR] [--json FILE]
+    python -m load_tests.long_session [--minutes 60] [--longest 110] [--media ../shared/media] [--recorded DIR] [--json FILE]
 
 One session, as under `serve`, with everything behind it but worker processes: a talk with slides and a story are heard first, then other
 recordings again and again, in another order each time, with the scenarios' pictures; on a clock that jumps (rehearsal.steady). The same
@@ -56,7 +56,7 @@ SEED = 60
 PAUSE = 3.0  # seconds of nothing after each recording
 PACKET = 320  # samples: 20 ms
 ALIGNED = 2560  # samples: packets and windows of voice activity begin together with each recording, so that it is heard as the last time
-EARLY = 110.0  # seconds of the story that are asked about
+EARLY = 110.0  # seconds of the story that are asked about; and of each recording but the talk that are played, unless more are wished for
 SETTLED = 10.0  # minutes after which memory must not grow
 EVERY = 30.0  # seconds between two weighings
 GROWTH, DISK = 2.0, 100.0  # MB an hour
@@ -235,8 +235,16 @@ class Result:
     known: float = 0.0
 
 
-async def run(media: Path, minutes: float, folder: Path, recorded: Path) -> Result:
-    """The whole session; `folder`: of what it stores, `recorded`: of the models' answers."""
+async def run(media: Path, minutes: float, longest: float, folder: Path, recorded: Path) -> Result:
+    """The whole session.
+
+    Args:
+        media: folder of the recordings.
+        minutes: of the stream; it goes on to the end of a recording.
+        longest: seconds of each recording but the talk.
+        folder: of what the session stores.
+        recorded: folder of the models' answers.
+    """
     made = config.load(None)
     settings: Settings = made.model_copy(update={"server": made.server.model_copy(update={"data_dir": folder})})
     counts: Counter[str] = Counter()
@@ -245,13 +253,13 @@ async def run(media: Path, minutes: float, folder: Path, recorded: Path) -> Resu
         roles = service.roles
         hear: Role | Any = Recorded(roles.hear, recorded, counts)
         service.roles = replace(roles, hear=hear, see=Recorded(roles.see, recorded, counts))  # type: ignore[arg-type]
-        await _run(service, media, minutes, folder, result)
+        sounds = {path: padded(read(media / path, None if path == LECTURE else longest)) for path in (LECTURE, STORY, *OTHERS)}
+        await _run(service, media, sounds, minutes, folder, result)
     result.calls = dict(counts)
     return result
 
 
-async def _run(service: Service, media: Path, minutes: float, folder: Path, result: Result) -> None:
-    sounds = {path: padded(read(media / path)) for path in (LECTURE, STORY, *OTHERS)}  # all at once: none of it is growth
+async def _run(service: Service, media: Path, sounds: Mapping[str, bytes], minutes: float, folder: Path, result: Result) -> None:
     story_at = len(sounds[LECTURE]) / 2 / SAMPLE_RATE
     asked = questions(media, story_at)
     session = await service.create()
@@ -346,6 +354,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--media", type=Path, default=ROOT.parent / "shared" / "media", help="(%(default)s)")
     parser.add_argument("--minutes", type=float, default=60.0, help="of the stream (%(default)s)")
+    parser.add_argument("--longest", type=float, default=EARLY, help="seconds of each recording but the talk (%(default)s)")
     parser.add_argument("--recorded", type=Path, help="folder that keeps what the models said for the next run; none: forgotten")
     parser.add_argument("--json", type=Path, help="where all figures go")
     chosen = parser.parse_args()
@@ -354,7 +363,7 @@ def main() -> None:
         recorded = chosen.recorded or Path(folder) / "recorded"
         recorded.mkdir(parents=True, exist_ok=True)
         with asyncio.Runner(loop_factory=clock.Threadless) as runner:
-            result = runner.run(run(chosen.media.resolve(), chosen.minutes, Path(folder) / "sessions", recorded))
+            result = runner.run(run(chosen.media.resolve(), chosen.minutes, chosen.longest, Path(folder) / "sessions", recorded))
     print(table(result))
     if chosen.json is not None:
         chosen.json.write_text(json.dumps(asdict(result), indent=1), encoding="utf-8")
