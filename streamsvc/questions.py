@@ -314,7 +314,7 @@ def thing_in(text: str) -> tuple[str, list[str]] | None:
                 return phrase, [
                     word
                     for word in others
-                    if word not in STOP and stem(word) not in META and word not in (*_ORDINALS, "many") and not word.isdigit()
+                    if word not in STOP and stem(word) not in META and word not in (*_ORDINALS, "many") and not word[0].isdigit()
                 ]
     return None
 

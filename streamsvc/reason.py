@@ -16,6 +16,7 @@ from streamsvc.config import Think
 from streamsvc.context import Timeline
 from streamsvc.errors import StreamsvcError
 from streamsvc.findings import find
+from streamsvc.follow import followed
 from streamsvc.forms import filled
 from streamsvc.fusion import first, way
 from streamsvc.looks import scene
@@ -70,7 +71,8 @@ async def answer(
     """
     began = clock.now()
     asked = max(question.asked, 0.0)
-    found = (answered(question.text, *sent, asked) if sent is not None else None) or find(question.text, timeline, asked)
+    of_image = answered(question.text, *sent, asked) if sent is not None else None
+    found = of_image or followed(question, timeline, asked) or find(question.text, timeline, asked)
     told, values = "", found.values
     if seer is not None:
         stood: list[Evidence] = []

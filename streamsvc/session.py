@@ -18,7 +18,7 @@ from typing import Any
 
 import structlog
 
-from streamsvc import budget, clock, metrics, reason, sample
+from streamsvc import budget, clock, follow, metrics, reason, sample
 from streamsvc.alerts import Alerts
 from streamsvc.config import Settings
 from streamsvc.context import Timeline
@@ -33,7 +33,7 @@ from streamsvc.reports import Report, bodies, evidence
 from streamsvc.retrieve import Index
 from streamsvc.seer import Seer
 from streamsvc.store import Store
-from streamsvc.types import Delta, EncodedFrame, MediaTrack, Publisher, Stages
+from streamsvc.types import Delta, EncodedFrame, MediaTrack, Publisher, Question, Stages
 from streamsvc.watch import Alert
 from streamsvc.worker import Role
 
@@ -123,6 +123,7 @@ class Session:
         ]
         self._inbox = Inbox(settings.limits, settings.think.deadline, self.position)
         self.ask, self.hold = self._inbox.ask, self._inbox.hold
+        self._memory = follow.Memory()
         self._at_work: dict[Asked, asyncio.Task[None]] = {}  # whose end is not told yet
         self.alerts = Alerts(settings.limits.watches, settings.server.private_urls, self._alerted)
         self.ear.on_words, self.ear.on_speech = self.alerts.heard, self.alerts.spoke
@@ -383,7 +384,7 @@ class Session:
     async def _answer_one(self, asked: Asked) -> None:
         self.eye.ask()
         first = True
-        question = asked.question
+        question = await self._alone(asked)
         if question.deadline <= clock.now():
             metrics.deadline_missed.labels("answer", "not_started").inc()
             raise DeadlineMissed("this question's time had passed before it could be begun")
@@ -405,7 +406,18 @@ class Session:
                     self._say(asked, "answer.delta", {"text": part.text})
                 else:
                     self.report.age("answer", seconds)
+                    self._memory.note(asked.asker, question, part, clock.now())
                     self._say(asked, "answer.done", bodies(part, self.frame_url), part.stages)
+
+    async def _alone(self, asked: Asked) -> Question:
+        """A question, with what its asker was told before; one that follows another waits until that one is answered."""
+        question = asked.question
+        if asked.asker and follow.refers(question.text):
+            works = [work for other, work in self._at_work.items() if other.asker == asked.asker]
+            before = works[: works.index(self._at_work[asked])]
+            if before:
+                await asyncio.wait(before, timeout=max(0.0, question.deadline - clock.now()))
+        return follow.alone(question, self._memory.before(asked.asker, clock.now()))
 
     def _say(self, asked: Asked, kind: str, body: dict[str, Any], stages: Stages | None = None) -> None:
         """A part of an answer, to whom it is for."""
