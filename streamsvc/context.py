@@ -1,6 +1,7 @@
 """Everything seen and heard of one session on one time line, and the sliding window of it that a model is shown. Pure.
 
-Nothing here waits or reads a clock. The line is bounded: beyond each limit the oldest goes, and is counted in `dropped`.
+Nothing here waits or reads a clock. The line is bounded: beyond each limit the oldest goes, and is counted in `dropped`. Of talk one
+sentence stays for each stretch, so that a stream of days is remembered from its beginning, if not to the word.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import bisect
 import difflib
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -22,9 +23,13 @@ PAUSE = 1.5  # seconds between words that end a sentence without a full stop
 LONGEST = 40  # words of one sentence, for readers who never stop
 SAME_SCREEN = 0.9  # share of equal text from which two readings are of the same screen
 SENTENCES, SHOWN, SCREENS, SPEECHES, GAPS, SCENES = 6000, 4000, 1500, 4000, 1000, 1000  # limits: hours of talk
+STRETCH, FOLDED = 60.0, 3000  # seconds for which one sentence stands beyond the limit; and how many of these there are: two days of talk
+AFTER = 200  # sentences after a stretch, beside which it is judged
 OPEN_WORDS = 400  # words of an open sentence and an open caption; a cue has about 14
 OVERHEAD = 8  # tokens of a line's time stamp and line break
 CHARS_PER_TOKEN = 3.0  # English runs at 4 and more; names and figures at less
+
+_UNUSED = np.empty(0, np.float32)  # nobody asks the line for a picture's embedding, and it is most of what a picture takes
 
 _STOP_MARK = re.compile(r"[.?!…][\"'”’»)\]]*$")
 _ABBREVIATION = re.compile(r"^(?:[A-Za-z]\.)+$|^(?:mr|mrs|ms|dr|st|prof|vs|etc|no)\.$", re.IGNORECASE)
@@ -82,14 +87,19 @@ class Screen:
         return "\n".join(self.lines)
 
 
+Fold = Callable[[Sequence[Sentence], Sequence[Sentence]], Sentence]  # (a stretch, what came after it) -> the one that stands for it
+
+
 class Timeline:
     """The time line of one session.
 
     Args:
-        limits: of how many of each kind are kept, by name ("sentences", "shown", "screens", "lines", "speeches", "gaps", "scenes").
+        fold: chooses what stays of the oldest talk, beyond the limit of sentences; None: nothing does.
+        limits: of how many of each kind are kept, by name ("sentences", "folded" for what stays of older ones, "shown", "screens", "lines",
+            "speeches", "gaps", "scenes").
     """
 
-    def __init__(self, **limits: int) -> None:
+    def __init__(self, fold: Fold | None = None, **limits: int) -> None:
         self._limits = {
             "sentences": SENTENCES,
             "shown": SHOWN,
@@ -98,6 +108,7 @@ class Timeline:
             "speeches": SPEECHES,
             "gaps": GAPS,
             "scenes": SCENES,
+            "folded": FOLDED,
             **limits,
         }
         self.dropped: Counter[str] = Counter()
@@ -109,6 +120,10 @@ class Timeline:
         self.scenes: list[Scene] = []
         self.latest = 0.0  # session seconds of the newest thing known
         self.heard_any = False
+        self.thin = -1.0  # session seconds up to which not every sentence is held
+        self._fold = fold
+        self._folded: list[Sentence] = []  # each stands for a stretch
+        self._leaving: list[Sentence] = []  # beyond the limit, not yet a stretch
         self._closed: list[Sentence] = []
         self._pending: list[Word] = []  # of closed captions, after the last full stop
         self._open: tuple[Word, ...] = ()  # stable words of the open caption
@@ -160,7 +175,30 @@ class Timeline:
         *whole, rest = sentences(self._pending)
         self._closed.extend(whole)
         self._pending = list(rest.words)
-        self._trim(self._closed, "sentences")
+        over = max(0, len(self._closed) - self._limits["sentences"])
+        leaving = self._closed[:over]
+        del self._closed[:over]
+        for sentence in leaving:
+            self._leave(sentence)
+
+    def _leave(self, sentence: Sentence) -> None:
+        """Take the oldest sentence of all that are held to the word."""
+        if self._fold is None:
+            self._forget([sentence], [])
+            return
+        if self._leaving and sentence.end - self._leaving[0].start > STRETCH:
+            stands = self._fold(self._leaving, self._closed[:AFTER])
+            opening = [] if self._folded or stands is self._leaving[0] else self._leaving[:1]  # how it all began is asked for
+            self._forget(self._leaving, [*opening, stands])
+            self._leaving = []
+        self._leaving.append(sentence)
+
+    def _forget(self, stretch: Sequence[Sentence], kept: Sequence[Sentence]) -> None:
+        self.thin = stretch[-1].end
+        self._folded += kept
+        over = max(0, len(self._folded) - self._limits["folded"])
+        del self._folded[:over]
+        self.dropped["sentences"] += len(stretch) - len(kept) + over
 
     def _picture(self, shown: Shown) -> None:
         if self.shown and shown.start <= self.shown[-1].start:
@@ -168,9 +206,16 @@ class Timeline:
         if self.shown:
             self.shown[-1] = replace(self.shown[-1], end=shown.start)
         self.shown.append(shown)
-        self._trim(self.shown, "shown")
+        if len(self.shown) > self._limits["shown"]:
+            half = max(1, self._limits["shown"] // 2)
+            older = _joined(self.shown[:half])  # what is shown again and again is one; where nothing is, the oldest goes
+            if len(older) == half:
+                del older[:1]
+                self.dropped["shown"] += 1
+            self.shown[:half] = older
 
     def _see(self, sight: Sight) -> None:
+        sight = replace(sight, embedding=_UNUSED)
         for index in range(len(self.shown) - 1, -1, -1):
             if abs(self.shown[index].start - sight.at) < 1e-3:
                 self.shown[index] = replace(self.shown[index], sight=sight)
@@ -202,7 +247,10 @@ class Timeline:
             self.screens[-1] = replace(last, end=seen)
         if lines:
             self.screens.append(Screen(seen, None, read.title, lines, read.at))
-            self._trim(self.screens, "screens")
+            if len(self.screens) > self._limits["screens"]:
+                older = self.screens[: self._limits["screens"] // 2]  # of these, slides stay longer: they are asked for by their titles
+                del self.screens[next((place for place, screen in enumerate(older) if screen.title is None), 0)]
+                self.dropped["screens"] += 1
 
     def _trim(self, items: list, name: str) -> None:  # type: ignore[type-arg]
         over = len(items) - self._limits[name]
@@ -219,15 +267,15 @@ class Timeline:
 
     @property
     def said(self) -> list[Sentence]:
-        """All sentences by time, the unfinished last one included."""
-        return self._closed + sentences([*self._pending, *self._open])
+        """All sentences by time, the unfinished last one included; up to `thin` only those that stand for others."""
+        return self._folded + self._leaving + self._closed + sentences([*self._pending, *self._open])
 
     @property
     def talks(self) -> list[list[Sentence]]:
-        """The sentences in stretches of talk, cut at pauses of 5 s and more."""
+        """The sentences in stretches of talk, cut at pauses of 5 s and more; up to `thin` nobody knows the pauses any more."""
         found: list[list[Sentence]] = []
         for sentence in self.said:
-            if found and sentence.start - found[-1][-1].end < 5.0:
+            if found and (sentence.start - found[-1][-1].end < 5.0 or found[-1][-1].end <= self.thin):
                 found[-1].append(sentence)
             else:
                 found.append([sentence])
@@ -339,6 +387,19 @@ def labels_of(sight: Sight) -> str:
     counts = Counter(box.label for box in sight.boxes)
     told = [f"{count} {label}" if count > 1 else label for label, count in counts.items()]
     return ", ".join(told + [tag.label for tag in sight.tags if tag.label not in counts])
+
+
+def _joined(items: Sequence[Shown]) -> list[Shown]:
+    """Pictures one after the other that show the same are one, from the first one's start to the last one's end."""
+    found: list[Shown] = []
+    told: str | None = None
+    for item in items:
+        before, told = told, labels_of(item.sight) if item.sight is not None else None
+        if found and before is not None and before == told:
+            found[-1] = replace(found[-1], end=item.end)
+        else:
+            found.append(item)
+    return found
 
 
 def sentences(words: Sequence[Word]) -> list[Sentence]:

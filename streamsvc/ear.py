@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from streamsvc import clock, decode, metrics, transcribe
 from streamsvc.budget import Fidelity
-from streamsvc.captions import Cues
+from streamsvc.captions import Cues, light
 from streamsvc.config import Settings
 from streamsvc.context import Timeline
 from streamsvc.errors import CapacityError, Conflict, InvalidRequest
@@ -224,9 +224,10 @@ class Ear:
         for cue in self._captions.push(words):
             if cue.final:
                 event = self._log.emit("caption.final", bodies(cue), at=cue.start, arrived=cue.arrived, stages=cue.stages)
-                self.cues.append(cue)
+                kept = light(cue)
+                self.cues.append(kept)
                 del self.cues[: -self._settings.store.events]
-                self._timeline.add(cue)
+                self._timeline.add(kept)
                 self._translator.put(cue, event.id)
             else:
                 if self.spent.partials:

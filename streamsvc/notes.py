@@ -178,6 +178,17 @@ def telling(group: Sequence[Sentence], held: Counter[str], count: int) -> Senten
     return max(group, key=worth)
 
 
+def standing(group: Sequence[Sentence], after: Sequence[Sentence]) -> Sentence:
+    """The sentence that stays of a stretch which the time line lets go; of equals the first.
+
+    Args:
+        group: the stretch, at least one sentence.
+        after: what came after it, beside which it is judged.
+    """
+    held = Counter(term for sentence in (*group, *after) for term in bag(sentence.text))
+    return telling(group, held, len(group) + len(after))
+
+
 def recap(ask: Ask, timeline: Timeline, now: float) -> Finding | None:
     """A summary of a stretch that a question names, or of a long session, from its notes: the first, and those that follow evenly.
 

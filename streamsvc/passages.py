@@ -387,7 +387,8 @@ def numbered_screen(ask: Ask, timeline: Timeline, now: float) -> Screen | None:
                 return screen
     if order == -1:
         return timeline.screens[-1] if timeline.screens else None
-    return timeline.screens[order - 1] if 0 < order <= len(timeline.screens) else None
+    known = 0 < order <= len(timeline.screens) and not timeline.dropped["screens"]  # else nobody knows which was the n-th
+    return timeline.screens[order - 1] if known else None
 
 
 def count_screens(ask: Ask, timeline: Timeline) -> Finding:

@@ -26,7 +26,7 @@ from streamsvc.store import FAILURES, Store
 from streamsvc.types import Event, Stages
 
 log = structlog.get_logger()
-_TAIL = 2048  # durable events kept in memory, so that a resume seldom reads the disk
+_TAIL = 512  # durable events kept in memory, those of ten minutes or so: a resume seldom reads the disk
 _PAGE = 512  # events read from the disk at once
 _AGED = {  # what counts as a kind in streamsvc_caption_age_seconds
     "caption.partial": "partial",

@@ -18,7 +18,7 @@ from typing import Any
 
 import structlog
 
-from streamsvc import budget, clock, follow, metrics, reason, sample
+from streamsvc import budget, clock, follow, metrics, notes, reason, sample
 from streamsvc.alerts import Alerts
 from streamsvc.config import Settings
 from streamsvc.context import Timeline
@@ -100,7 +100,7 @@ class Session:
         self.ended_at: float | None = None  # monotonic seconds; set once all is written
         self.over = asyncio.Event()  # ... and so is this
         self.publisher: Publisher | None = None
-        self.timeline, self.index = Timeline(), Index(roles.embed, roles.see if settings.see.clip else None)
+        self.timeline, self.index = Timeline(notes.standing), Index(roles.embed, roles.see if settings.see.clip else None)
         self.report = Report(settings.budget)
         self.log = Log(name, self.zero, settings.limits, store, self.report.note)
         told = (self.log, self.timeline, self.report)

@@ -136,6 +136,21 @@ def test_json_holds_the_words() -> None:
     assert cue["words"] == [{"text": "Hallo", "start": 1.0, "end": 1.5, "probability": 1.0}]
 
 
+def test_a_cue_that_is_kept_for_hours_says_the_same_and_shares_what_is_equal() -> None:
+    def cue(text: str) -> Cue:
+        told = tuple(Word("".join(word), 1.0 + n, 1.5 + n, 0.98765) for n, word in enumerate(text.split()))
+        return Cue("0.s", "main", 1.0, 100.0, text, told, len(told), True, "en", {"decode": 0.1})
+
+    one, other = captions.light(cue("the old mill")), captions.light(cue("by the mill"))
+    assert (one.text, one.start, one.end, one.stable, one.final) == ("the old mill", 1.0, 3.5, 3, True)
+    assert [word.text for word in one.words] == ["the", "old", "mill"]
+    assert [(word.start, word.end) for word in one.words] == [(1.0, 1.5), (2.0, 2.5), (3.0, 3.5)]
+    assert one.words[2].text is other.words[2].text
+    assert {word.probability for word in (*one.words, *other.words)} == {0.99}
+    assert one.words[0].probability is other.words[1].probability
+    assert one.stages == {}
+
+
 # --- cue by cue -----------------------------------------------------------------------------------------------------
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamsvc.context import Timeline, estimate, sentences
+from streamsvc.context import Sentence, Timeline, estimate, sentences
 from streamsvc.types import Box, Cue, Keyframe, ScreenText, Sight, TextLine, VideoFrame, Word
 from tests import drawn
 
@@ -109,6 +111,81 @@ def test_beyond_a_limit_the_oldest_goes_and_is_counted() -> None:
         line.add(sight(float(at)))
     assert [item.start for item in line.shown] == [7.0, 8.0, 9.0]
     assert line.dropped["shown"] == 7
+
+
+def test_old_pictures_that_show_the_same_one_after_the_other_are_one_before_any_goes() -> None:
+    line = Timeline(shown=20)
+    for at in range(200):
+        line.add(sight(float(at), "cat" if at < 100 else "dog"))
+    assert len(line.shown) <= 20
+    assert (line.shown[0].start, line.dropped["shown"]) == (0.0, 0)
+    cats = [item for item in line.shown if item.sight is not None and item.sight.boxes[0].label == "cat"]
+    assert (cats[0].start, cats[-1].end) == (0.0, 100.0)
+    assert all(earlier.end == later.start for earlier, later in pairwise(line.shown))
+    changing = Timeline(shown=20)
+    for at in range(200):
+        changing.add(sight(float(at), ("cat", "dog")[at % 2]))
+    assert len(changing.shown) == 20
+    assert changing.dropped["shown"] == 180
+
+
+def last_of(group: Sequence[Sentence], after: Sequence[Sentence]) -> Sentence:
+    return group[-1]
+
+
+def talk(minutes: int, **limits: int) -> Timeline:
+    """Six sentences a minute."""
+    line = Timeline(last_of, **limits)
+    for n in range(6 * minutes):
+        line.add(cue(f"Number {n} is told.", 10.0 * n))
+    return line
+
+
+def test_of_the_oldest_talk_one_sentence_stays_for_each_stretch_and_the_opening() -> None:
+    line = talk(60, sentences=30)
+    texts = [sentence.text for sentence in line.said]
+    assert texts[0] == "Number 0 is told."
+    assert texts[-30:] == [f"Number {n} is told." for n in range(330, 360)]
+    assert 50 <= len(texts) - 30 <= 62
+    starts = [sentence.start for sentence in line.said]
+    assert starts == sorted(set(starts))
+    assert all(later - earlier <= 61.0 for earlier, later in pairwise(starts))
+    assert len(texts) + line.dropped["sentences"] == 360
+    assert 3200.0 < line.thin < 3300.0
+    first, *others = line.talks
+    assert first[-1].start == 3240.0  # where pauses are not known, none is made up
+    assert all(len(talk_) == 1 for talk_ in others)
+
+
+def test_what_stands_for_old_talk_is_bounded_too_and_without_a_choice_nothing_stays() -> None:
+    line = talk(60, sentences=30, folded=5)
+    assert len(line.said) <= 30 + 5 + 7
+    assert len(line.said) + line.dropped["sentences"] == 360
+    bare = Timeline(sentences=3)
+    for n in range(9):
+        bare.add(cue(f"Number {n} is told.", 10.0 * n))
+    assert [sentence.text for sentence in bare.said] == [f"Number {n} is told." for n in (5, 6, 7, 8)]
+    assert bare.dropped["sentences"] == 5
+    assert 40.0 < bare.thin < 50.0
+
+
+def test_of_old_screens_those_with_a_title_stay_longer() -> None:
+    line = Timeline(screens=8)
+    for n in range(20):
+        line.add(replace(screen(float(n), "abcdefghijklmnopqrst"[n] * 12), title=f"Slide {n}" if n % 4 == 0 else None))
+    kept = [screen_.title for screen_ in line.screens]
+    assert len(kept) == 8
+    assert kept[:3] == ["Slide 4", "Slide 8", "Slide 12"]
+    assert line.dropped["screens"] == 12
+
+
+def test_the_line_does_not_keep_what_no_question_needs_of_a_picture() -> None:
+    line = Timeline()
+    line.add(sight(1.0))
+    kept = line.shown[0].sight
+    assert kept is not None
+    assert kept.boxes == sight(1.0).boxes
+    assert kept.embedding.size == 0
 
 
 def test_talk_is_cut_at_long_pauses() -> None:

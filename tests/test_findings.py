@@ -69,3 +69,13 @@ def test_no_question_makes_it_fail_and_no_answer_comes_without_evidence(question
     found = find(question, line(), 20.0)
     assert found.supported == bool(found.evidence)
     assert found.text
+
+
+def test_where_talk_has_been_forgotten_it_is_not_said_that_nobody_spoke() -> None:
+    whole, short = Timeline(), Timeline(sentences=2)
+    for found in (whole, short):
+        for n in range(8):
+            found.add(cue("Anna carried the lantern.", 20.0 * n))
+    assert find("Did anybody speak between 5 s and 15 s?", whole, 160.0).text.startswith("No, nobody spoke")
+    assert not find("Did anybody speak between 5 s and 15 s?", short, 160.0).supported
+    assert find("Did anybody speak between 125 s and 135 s?", short, 160.0).text.startswith("No, nobody spoke")

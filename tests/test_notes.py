@@ -8,16 +8,16 @@ from hypothesis import strategies as st
 
 from streamsvc.context import Timeline
 from streamsvc.findings import find
-from streamsvc.notes import before, notes, stretch
+from streamsvc.notes import before, notes, standing, stretch
 from streamsvc.questions import parse
 from tests.test_context import cue, screen
 
 TOPICS = ("harbour", "lantern", "glacier", "orchard", "violin", "furnace")
 
 
-def hour(minutes: int = 60) -> Timeline:
+def hour(minutes: int = 60, found: Timeline | None = None) -> Timeline:
     """A talk that dwells on one thing per ten minutes, four sentences a minute."""
-    found = Timeline()
+    found = found or Timeline()
     for minute in range(minutes):
         topic = TOPICS[minute // 10 % len(TOPICS)]
         for part, text in enumerate(
@@ -105,3 +105,17 @@ def test_a_question_about_minute_three_is_answered_at_minute_sixty() -> None:
     found = find("What was said at 3:16?", hour(), 3600.0)
     assert found.text.startswith('At 3:15: "The old harbour')
     assert not find("What happened to the submarine between 3:00 and 5:00?", hour(), 3600.0).supported
+
+
+def test_what_told_most_of_each_minute_is_still_found_when_the_limit_of_the_line_is_long_past() -> None:
+    line = hour(found=Timeline(standing, sentences=24))
+    assert len(line.said) < 24 + 60 + 8
+    assert line.dropped["sentences"] > 150
+    for minute, thing in ((0, "harbour"), (10, "lantern")):
+        found = find(f"What was said about the {thing}?", line, 3600.0)
+        assert found.supported
+        assert thing in found.text
+        assert 60.0 * minute <= found.evidence[0].start < 60.0 * minute + 600.0
+    minutes = [note.text for note in notes(line, 180.0, 300.0)]
+    assert minutes
+    assert all("harbour" in text for text in minutes)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from streamsvc.context import Timeline
-from streamsvc.passages import beside, clock, count_screens, extract, locate, mentions, quote_of
+from streamsvc.passages import beside, clock, count_screens, extract, locate, mentions, numbered_screen, quote_of
 from streamsvc.questions import parse
 from tests.test_context import cue, screen
 
@@ -74,3 +74,15 @@ def test_what_was_said_beside_a_quote_is_told_even_if_a_word_of_it_was_heard_oth
     assert found is not None
     assert found.supported == (text is not None)
     assert text is None or found.text == text
+
+
+def test_where_screens_have_been_forgotten_nobody_knows_which_was_the_third() -> None:
+    whole, short = Timeline(), Timeline(screens=4)
+    for n, title in enumerate(("Alpha", "Bravo", "Charlie", "Delta", "Echo", "Foxtrot")):
+        for found in (whole, short):
+            found.add(screen(10.0 * n, title, title * 4))
+    asked = parse("What does the third slide say?")
+    charlie = numbered_screen(asked, whole, 60.0)
+    assert charlie is not None
+    assert charlie.title == "Charlie"
+    assert numbered_screen(asked, short, 60.0) is None
