@@ -3,10 +3,9 @@
     python -m load_tests.nearness [--media DIR] [--models DIR] [--each]
 
 A paraphrase asks in other words for a line that is there; a near miss asks for what nobody said, about those who were spoken of; a stranger
-asks about other matters. Rules go first (findings.find). Of what they refuse, the line of the highest cosine is told by the pointer of
-nearest.py if it is above retrieve.NEAR, which was chosen so that no stranger is pointed anywhere; nothing else was fitted. The second table
-tells what would come of it as an answer, at every threshold: it is why it is none. The third does so for watches: of "someone says X" what
-means X should fire, and another of its kind should not. It is why watches go by the words alone.
+asks about other matters. The first table tells what would come of the line nearest to each question that the rules refuse (findings.find),
+told as its answer from each cosine on. The second does so for watches: of "someone says X" what means X should fire, and another of the
+kind should not. They are why answers and watches go by words; searches, which only show what is near, go by meaning too.
 """
 
 from __future__ import annotations
@@ -23,10 +22,8 @@ from load_tests.search import RECORDINGS, heard, plain
 from streamsvc.bench import markdown
 from streamsvc.context import Timeline
 from streamsvc.findings import find
-from streamsvc.nearest import asks_for_words
-from streamsvc.retrieve import NEAR
 from streamsvc.search import passages
-from streamsvc.types import Cue, Question, Word
+from streamsvc.types import Cue, Word
 
 # question = what stands in the line looked for; "|": or
 PARAPHRASES = """
@@ -138,11 +135,6 @@ class Row:
     right: bool
     line: str
 
-    @property
-    def pointed(self) -> bool:
-        """Whether its refusal points to the line."""
-        return not self.supported and self.cosine >= NEAR and asks_for_words(Question("q", self.text, 0.0, 0.0))
-
 
 def spoken(media: Path) -> Timeline:
     """All recordings one after the other, as if they had been heard without an error."""
@@ -179,17 +171,6 @@ def measured(line: Timeline, encoder: embed.Encoder) -> list[Row]:
         best = int(likeness.argmax())
         rows.append(Row(kind, text, find(text, line, line.latest).supported, float(likeness[best]), right[best], texts[best]))
     return rows
-
-
-def pointers(rows: Sequence[Row]) -> str:
-    """What the pointer does, as markdown."""
-    cells = []
-    for kind in ("paraphrase", "near miss", "stranger"):
-        some = [row for row in rows if row.kind == kind]
-        shown = [row for row in some if row.pointed]
-        right = str(sum(row.right for row in shown)) if kind == "paraphrase" else "-"
-        cells.append((kind, str(len(some)), str(sum(row.supported for row in some)), str(len(shown)), right))
-    return markdown(("questions", "n", "answered by rule", "pointed to a line", "to the right one"), cells)
 
 
 def thresholds(rows: Sequence[Row]) -> str:
@@ -231,7 +212,7 @@ def main() -> None:
     encoder = embed.Encoder(chosen.models / embed.DEFAULT)
     rows = measured(spoken(chosen.media), encoder)
     likeness = [[float(np.prod(encoder.vectors(list(pair)), axis=0).sum()) for pair in pairs(told)] for told in (SAME, OTHERS)]
-    print(pointers(rows), thresholds(rows), words(*likeness), sep="\n\n")
+    print(thresholds(rows), words(*likeness), sep="\n\n")
     if chosen.each:
         for row in rows:
             mark = "rule" if row.supported else "right" if row.right else "other"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from load_tests.nearness import OTHERS, SAME, Row, pairs, pointers, questions, thresholds, words
+from load_tests.nearness import OTHERS, SAME, Row, pairs, questions, thresholds, words
 
 
 def test_no_question_is_asked_twice_and_only_paraphrases_look_for_a_line() -> None:
@@ -12,15 +12,7 @@ def test_no_question_is_asked_twice_and_only_paraphrases_look_for_a_line() -> No
     assert sum(kind == "near miss" for kind, _, _ in asked) >= 30
 
 
-def test_a_question_that_a_rule_answers_or_that_is_near_nothing_is_not_pointed_anywhere() -> None:
-    text = "What wiped out the settlements?"
-    assert Row("paraphrase", text, False, 0.4, True, "").pointed
-    assert not Row("paraphrase", text, True, 0.4, True, "").pointed
-    assert not Row("paraphrase", text, False, 0.3, True, "").pointed
-    assert not Row("paraphrase", "When was it destroyed?", False, 0.9, True, "").pointed
-
-
-def test_the_tables_count_right_wrong_and_invented() -> None:
+def test_the_table_counts_right_wrong_and_invented() -> None:
     text = "What wiped out the settlements?"
     rows = [
         Row("paraphrase", text, False, 0.61, True, ""),
@@ -33,8 +25,6 @@ def test_the_tables_count_right_wrong_and_invented() -> None:
     assert ["0.50", "1", "0", "1"] in told
     assert ["0.60", "1", "0", "0"] in told
     assert ["0.65", "0", "0", "0"] in told
-    counted = [[cell.strip() for cell in line.strip("|").split("|")] for line in pointers(rows).splitlines()[2:]]
-    assert counted == [["paraphrase", "2", "0", "2", "1"], ["near miss", "1", "0", "1", "-"], ["stranger", "1", "1", "0", "-"]]
 
 
 def test_watches_that_would_fire_are_counted_for_both_kinds_of_pairs() -> None:
