@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 
-from streamsvc import looks, notes, pages, passages
+from streamsvc import looks, notes, pages, passages, places
 from streamsvc.context import Screen, Timeline
 from streamsvc.passages import Finding, clock, counted_words, quote_of, refusal
 from streamsvc.questions import META, NOW, Ask, parse, thing_in
@@ -53,6 +53,7 @@ _COLOURS = frozenset(
         "violet",
     ]
 )
+_GONE = re.compile(r"\b(end|ended|stop|stopped|disappear\w*|vanish\w*|go away|went away|removed|gone)(?: from (?:the )?screen)?$")
 _SEEN_PERSON = re.compile(r"\b(person|face|picture|image|speaker|reader|narrator|presenter|people|somebody|audience)\b")
 
 
@@ -114,7 +115,7 @@ def _activity(ask: Ask, timeline: Timeline, now: float) -> Finding | None:
             words[0].start, words[-1].end if len(words) < 30 else words[29].end, "speech", " ".join(w.text for w in words[:20])
         )
         return Finding((f"{yes}at {clock(words[0].start)}: ", f'"{quote_of(first.quote, 20)}"'), (first,))
-    lost = start < timeline.thin or any(gap.start < end and gap.end > start for gap in timeline.gaps)
+    lost = any(gap.start < end and gap.end > start for gap in timeline.gaps)
     if lost or end > max(now, timeline.latest) + 1.0 or _active(timeline, start, end) > 1.0:
         return refusal()
     said = "nobody speaks now." if ask.now else f"nobody spoke between {clock(start)} and {clock(end)}."
@@ -309,14 +310,10 @@ def _when(ask: Ask, timeline: Timeline, now: float) -> Finding | None:
         return refusal()
     if long:
         return Finding((f"{span.end - span.start:.0f} s, ", f"from {clock(span.start)} to {clock(span.end)}."), (span,))
-    if ends and span.kind == "screen":  # a title may hold such words
-        ends = bool(
-            re.search(
-                r"\b(end|ended|stop|stopped|disappear\w*|vanish\w*|go away|went away|removed|gone)(?: from (?:the )?screen)?$", ask.text
-            )
-        )
-        if ends and span.end >= timeline.latest and timeline.text.shown:
-            return refusal()  # it is still shown
+    if span.kind == "screen":  # a title may hold such words
+        ends = ends and _GONE.search(ask.text) is not None
+    if ends and span.end >= timeline.latest and (timeline.text.shown if span.kind == "screen" else span.kind == "sight"):
+        return refusal()  # it is still shown
     when = span.end if ends else span.start
     if ends:
         span = Evidence(when, when, span.kind, span.quote, span.frame)
@@ -621,6 +618,7 @@ RULES: Sequence[Callable[[Ask, Timeline, float], Finding | None]] = (
     _unseeable,
     pages.read,
     passages.beside,
+    places.placed,
     _activity,
     _while,
     _order,

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from streamsvc.context import Timeline
 from streamsvc.findings import find
-from streamsvc.types import Gap
+from streamsvc.types import Box, Gap
 from tests.test_context import cue, screen, sight
 
 
@@ -71,11 +73,13 @@ def test_no_question_makes_it_fail_and_no_answer_comes_without_evidence(question
     assert found.text
 
 
-def test_where_talk_has_been_forgotten_it_is_not_said_that_nobody_spoke() -> None:
-    whole, short = Timeline(), Timeline(sentences=2)
-    for found in (whole, short):
-        for n in range(8):
-            found.add(cue("Anna carried the lantern.", 20.0 * n))
-    assert find("Did anybody speak between 5 s and 15 s?", whole, 160.0).text.startswith("No, nobody spoke")
-    assert not find("Did anybody speak between 5 s and 15 s?", short, 160.0).supported
-    assert find("Did anybody speak between 125 s and 135 s?", short, 160.0).text.startswith("No, nobody spoke")
+def test_places_are_told_from_boxes_and_what_is_still_shown_has_not_disappeared() -> None:
+    known = Timeline()
+    for at, box in ((1.0, Box("dog", 0.9, 0.7, 0.4, 0.2, 0.3)), (9.0, Box("cat", 0.9, 0.1, 0.4, 0.2, 0.3))):
+        known.add(replace(sight(at), boxes=(box,)))
+    known.latest = 20.0
+    assert find("What is on the left?", known, 20.0).text == "A cat."
+    assert find("Where is the cat?", known, 20.0).text == "On the left."
+    assert find("How many cats are on the right?", known, 20.0).supported is False
+    assert find("When did the dog disappear?", known, 20.0).text.startswith("At 0:09")
+    assert find("When did the cat disappear?", known, 20.0).supported is False
