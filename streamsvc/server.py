@@ -347,6 +347,8 @@ def _message(service: Service, text: str, session: Session, subscription: Subscr
         raise TooLarge(f"a message has at most {session.settings.limits.message_bytes} bytes")
     try:
         message = json.loads(text)
+        if "\\u" in text:
+            json.dumps(message, ensure_ascii=False).encode()  # half a character could not be sent on, nor stored
     except (ValueError, RecursionError):
         raise InvalidRequest("a message is one JSON object", code="bad_json") from None
     if not isinstance(message, Mapping):

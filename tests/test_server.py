@@ -189,6 +189,7 @@ async def test_a_silent_clip_is_no_error_and_a_question_before_any_content_is_re
                 ("[" * 60_000, "bad_json"),
                 ('{"type":"fly"}', "unknown_type"),
                 ('{"type":"question.ask"}', "empty_question"),
+                ('{"type":"question.ask","id":"\\ud800","text":"Who?"}', "bad_json"),
                 ('{"type":"question.cancel","id":"q"}', "no_question"),
             ):
                 await events.send(message)
