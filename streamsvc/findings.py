@@ -115,7 +115,7 @@ def _activity(ask: Ask, timeline: Timeline, now: float) -> Finding | None:
             words[0].start, words[-1].end if len(words) < 30 else words[29].end, "speech", " ".join(w.text for w in words[:20])
         )
         return Finding((f"{yes}at {clock(words[0].start)}: ", f'"{quote_of(first.quote, 20)}"'), (first,))
-    lost = any(gap.start < end and gap.end > start for gap in timeline.gaps)
+    lost = start < timeline.thin or any(gap.start < end and gap.end > start for gap in timeline.gaps)
     if lost or end > max(now, timeline.latest) + 1.0 or _active(timeline, start, end) > 1.0:
         return refusal()
     said = "nobody speaks now." if ask.now else f"nobody spoke between {clock(start)} and {clock(end)}."
