@@ -83,3 +83,13 @@ def test_places_are_told_from_boxes_and_what_is_still_shown_has_not_disappeared(
     assert find("How many cats are on the right?", known, 20.0).supported is False
     assert find("When did the dog disappear?", known, 20.0).text.startswith("At 0:09")
     assert find("When did the cat disappear?", known, 20.0).supported is False
+
+
+def test_where_talk_has_been_forgotten_it_is_not_said_that_nobody_spoke() -> None:
+    whole, short = Timeline(), Timeline(sentences=2)
+    for found in (whole, short):
+        for n in range(8):
+            found.add(cue("Anna carried the lantern.", 20.0 * n))
+    assert find("Did anybody speak between 5 s and 15 s?", whole, 160.0).text.startswith("No, nobody spoke")
+    assert not find("Did anybody speak between 5 s and 15 s?", short, 160.0).supported
+    assert find("Did anybody speak between 125 s and 135 s?", short, 160.0).text.startswith("No, nobody spoke")
