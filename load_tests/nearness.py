@@ -5,7 +5,7 @@
 A paraphrase asks in other words for a line that is there; a near miss asks for what nobody said, about those who were spoken of; a stranger
 asks about other matters. The first table tells what would come of the line nearest to each question that the rules refuse (findings.find),
 told as its answer from each cosine on. It is why answers go by words; searches, which only show what is near, go by meaning too. The second
-tells of single words, for watches: of "someone says X" what means X should fire, and another of the kind should not. They go by words so far.
+tells of single words, for watches: of "someone says X" what means X should fire, and another of the kind not. They go by words so far.
 """
 
 from __future__ import annotations
