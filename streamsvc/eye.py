@@ -7,6 +7,8 @@ What the session was shown before is never waited for: a newer keyframe takes th
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import functools
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -31,6 +33,8 @@ log = structlog.get_logger()
 T = TypeVar("T")
 _LOOK_SECONDS = 10.0  # a keyframe not looked at by then is skipped
 _READ_SECONDS = 30.0
+FRESH = 1.0  # seconds for which a sight tells what is shown now
+ON_ITS_WAY = 2.0  # seconds after which a keyframe without a sight is no longer expected to get one
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +90,8 @@ class Eye:
         self._own = sample.Budget(settings.sample.budget, settings.sample.burst, lambda: dropped("budget"))
         self._sampler = sample.Sampler(settings.sample, self._own, pictures)
         self.ask = self._sampler.ask
+        self._chosen = self._looked = -1.0  # session seconds of the newest keyframe, and of the newest that the models are done with
+        self._settled = asyncio.Event()  # what is known of the picture is of now
         self._reader = encode.Reader(settings.see)
         self._scenes = True  # they are captioned
         self._hole = False  # frames have been dropped before the next one
@@ -104,6 +110,43 @@ class Eye:
     def close(self) -> None:
         """Take nothing more in; what is in is still looked at. May be called twice."""
         self.video.close()
+
+    async def renew(self, now: float, seconds: float) -> float:
+        """Wait until what is known of the picture is of now; nothing that media wait for waits for this.
+
+        Where the newest sight is older than FRESH, the next picture is compared with the last keyframe, and looked at if anything
+        in it is new. The wait ends with a sight that is not older, with a picture in which nothing is new, or when it has lasted
+        too long.
+
+        Args:
+            now: session seconds.
+            seconds: at most.
+
+        Returns:
+            The newest session second of which is known what it shows.
+        """
+        newest = self._timeline.shown[-1] if self._timeline.shown else None
+        if newest is None or newest.sight is None or now - newest.start > FRESH:
+            self._settled.clear()
+            self._sampler.ask()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await self._settled.wait()
+        return self._known(now)
+
+    def _known(self, now: float) -> float:
+        shown = self._timeline.shown
+        if not shown or shown[-1].sight is not None:
+            return max(now, shown[-1].start) if shown else now
+        last = next((item for item in reversed(shown) if item.sight is not None), None)
+        if last is None or last.end is None or now - shown[-1].start > ON_ITS_WAY:
+            return now
+        return min(now, last.end - 0.001)
+
+    def _settle(self) -> None:
+        """Tell who waits that the last picture that was compared shows what is known."""
+        if self._looked >= self._chosen and not self._sampler.owes:
+            self._settled.set()
 
     # --- the budget ---
 
@@ -153,7 +196,9 @@ class Eye:
         self._sampler.speaking = self.speaking()
         found = self._sampler.look(gray, frame.at, frame.arrived)
         if found is None:
+            self._settle()
             return
+        self._chosen = frame.at
         keyframe = Keyframe(self._session, frame.track, frame.at, frame.arrived, frame, found.reason, found.changed)
         jpeg = await decode.on_thread(self._media, decode.jpeg, frame)
         metrics.frames.labels("keyframe").inc()
@@ -180,6 +225,10 @@ class Eye:
             else:
                 self._sighted(sight, seen.event)
             self._looking = None
+            self._looked = seen.keyframe.at
+            if clock.now() - seen.keyframe.arrived <= FRESH:
+                self._settled.set()
+            self._settle()
             if self._settings.see.ocr:
                 await self._pass_on(self._texts, seen)
         self._texts.close()

@@ -162,6 +162,8 @@ SIGHT = re.compile(
     r"(?:you|we|i|one|viewers?) (?:\w+ )?(?:see|saw|seen)|(?:be|been|is|are|was|were) (?:\w+ ){0,3}?(?:seen|in sight|in view)|look(?:ing)? at)\b"
 )
 NOW = re.compile(r"\b(now|currently|at the moment|at present|this moment|presently|this (?:picture|image|slide|screen))\b")
+_PAST = re.compile(r"\b(was|were|did|had|has|have|been|first|last|before|after|so far|ever|yet|until|while)\b")
+_HERE = re.compile(r"\b(left|right|middle|cent(?:er|re)|top|bottom|happening|going on|there)\b")
 
 _CLOCK = re.compile(r"\b(?:(\d+):)?(\d{1,2}):(\d{2}(?:\.\d+)?)\b")
 _SECONDS = re.compile(r"\b(\d+(?:\.\d+)?)\s*(s|secs?|seconds?|min|mins|minutes?)\b|\b(?:second|minute) (\d+)\b")
@@ -263,6 +265,14 @@ class Ask:
     def now(self) -> bool:
         """Whether it is about this moment."""
         return NOW.search(self.text) is not None
+
+    @property
+    def present(self) -> bool:
+        """Whether the picture of this moment answers it: not what was, what was said, or what stands written."""
+        timed = self.times or self.last is not None or self.ago is not None or self.form in ("when", "how long")
+        if timed or self.quoted or self.spoken or self.on_screen or _PAST.search(self.text):
+            return False
+        return self.now or self.seen or self.thing is not None or _HERE.search(self.text) is not None
 
 
 # Other ways to ask what was said about something.

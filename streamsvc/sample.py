@@ -155,6 +155,11 @@ class Sampler:
         """Somebody asks: look at the next picture if anything is new in it, and more often for a while."""
         self._asked = float("inf")
 
+    @property
+    def owes(self) -> bool:
+        """Whether somebody has asked since the last picture that was compared."""
+        return self._asked == float("inf")
+
     def look(self, gray: Gray, at: float, arrived: float = 0.0) -> Change | None:
         """Decide on one picture, shape (h, w), of session second `at` that came at monotonic second `arrived`; None: nothing new."""
         if self._key is None or self._last is None or gray.shape != self._key.shape:

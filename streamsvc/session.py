@@ -13,7 +13,7 @@ import enum
 import functools
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import structlog
@@ -29,6 +29,7 @@ from streamsvc.glance import glance
 from streamsvc.inbox import Asked, Inbox, named
 from streamsvc.mailbox import Ring
 from streamsvc.publish import Log
+from streamsvc.questions import parse
 from streamsvc.reports import Report, bodies, evidence
 from streamsvc.retrieve import Index
 from streamsvc.seer import Seer
@@ -39,6 +40,7 @@ from streamsvc.worker import Role
 
 log = structlog.get_logger()
 _TICK = 0.5  # seconds between writes of the log
+_RENEWED = 0.3  # seconds that a question about now waits for a picture of now
 _ANSWERERS = 2  # questions at work at once: one that waits for a model holds up no other
 _UNUSED = 600.0  # seconds that a session waits for its first publisher; it holds one of few places meanwhile
 
@@ -392,6 +394,7 @@ class Session:
         if question.image is not None:
             at, left = max(question.asked, 0.0), question.deadline - clock.now()
             sent = await glance(question.image, self.id, at, self.roles.see, self.settings.see, deadline_in_s=left)
+        question = await self._current(question)
         models = self.roles.think, self.settings.think, sent, self._spent.window_tokens, self.seer
         answered = reason.answer(question, self.timeline, *models)
         parts = reason.shaped(question, answered)
@@ -418,6 +421,14 @@ class Session:
             if before:
                 await asyncio.wait(before, timeout=max(0.0, question.deadline - clock.now()))
         return follow.alone(question, self._memory.before(asked.asker, clock.now()))
+
+    async def _current(self, question: Question) -> Question:
+        """A question about what is shown now waits a little for a picture of now, and is asked of that."""
+        live = self.state is State.LIVE and "video" in self._tracks and self._sees and not self.lossless
+        if not live or question.image is not None or not parse(question.text).present:
+            return question
+        seconds = min(_RENEWED, question.deadline - clock.now())
+        return replace(question, asked=await self.eye.renew(max(question.asked, 0.0), seconds))
 
     def _say(self, asked: Asked, kind: str, body: dict[str, Any], stages: Stages | None = None) -> None:
         """A part of an answer, to whom it is for."""

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import av
+import numpy as np
 import pytest
 
 from streamsvc import budget, clock, encode, metrics
 from streamsvc.errors import WorkerError
+from streamsvc.types import EncodedFrame
 from tests.stage import VP8, Models, Playing, Sender, Threadless, kinds, make, packets, send
 
 
@@ -109,5 +114,100 @@ def test_the_load_tells_how_long_a_picture_waits_for_the_eyes(
             played.session.attach(Sender(VP8))
             await send(played.session, packets(tmp_path, 2.0, audio=None))
             assert 1.0 < played.session.load(clock.now()).see_wait < 2.5
+
+    stage.run(main())
+
+
+# --- what is shown now ----------------------------------------------------------------------------------------------
+
+
+def filmed(folder: Path, *seconds: float) -> list[EncodedFrame]:
+    """The packets of still pictures, each unlike the one before it, shown for some seconds."""
+    found, number = [], 0
+    with av.open(str(folder / "still.webm"), "w") as container:
+        stream: Any = container.add_stream("libvpx", rate=25, options={"deadline": "realtime", "lag-in-frames": "0"})
+        stream.width, stream.height, stream.pix_fmt = 160, 96, "yuv420p"
+        for seed, length in enumerate(seconds):
+            blocks = np.random.default_rng(seed).integers(0, 255, (6, 10), dtype=np.uint8).repeat(16, 0).repeat(16, 1)
+            for _ in range(round(25 * length)):
+                frame = av.VideoFrame.from_ndarray(np.stack([blocks] * 3, axis=2), format="rgb24")
+                frame.pts, frame.time_base = number, Fraction(1, 25)
+                found += [bytes(packet) for packet in stream.encode(frame)]
+                number += 1
+        found += [bytes(packet) for packet in stream.encode(None)]
+    return [EncodedFrame("s", "main", n / 25, 0.0, "video", payload, "vp8", n == 0) for n, payload in enumerate(found)]
+
+
+class Slow(Models):
+    """Sees a cat at first and then a dog; from then on it takes its time, in seconds."""
+
+    def __init__(self, seconds: float, monkeypatch: pytest.MonkeyPatch) -> None:
+        super().__init__()
+        whole, self.looks = encode.look, 0
+
+        async def look(keyframe: Any, jpeg: bytes, *rest: Any, **options: Any) -> Any:
+            self.looks += 1
+            label = "cat" if self.looks == 1 else "dog"
+            if self.looks > 1:
+                await clock.sleep(seconds)
+            sight = await whole(keyframe, jpeg, *rest, **options)
+            return replace(sight, boxes=tuple(replace(box, label=label) for box in sight.boxes), tags=())
+
+        monkeypatch.setattr(encode, "look", look)
+
+
+async def answered(played: Playing, frames: list[EncodedFrame], text: str, at: float) -> tuple[str, float]:
+    """What a question of second `at` is answered while pictures come, and after how many seconds."""
+    sending = asyncio.create_task(send(played.session, frames))
+    await clock.sleep(at)
+    asked = clock.now()
+    played.session.ask(text, client="me")
+    while "answer.done" not in kinds(played.events):
+        await clock.sleep(0.01)
+    took = clock.now() - asked
+    await sending
+    return next(str(event["text"]) for event in played.events if event["type"] == "answer.done"), took
+
+
+@pytest.mark.parametrize(
+    ("text", "at", "seconds", "answer", "least", "most"),
+    [
+        ("What is shown now?", 2.99, 0.05, "A dog.", 0.05, 0.3),  # the picture changes at 3 s, and is looked at in time
+        ("What is shown now?", 2.99, 1.0, "A cat.", 0.29, 0.32),  # ... and is not
+        ("What is shown now?", 2.5, 0.05, "A cat.", 0.0, 0.25),  # nothing is new, which the next picture tells
+        ("What is shown now?", 0.5, 0.05, "A cat.", 0.0, 0.02),  # the newest sight is of now
+        ("When was a cat shown?", 2.5, 0.05, "At 0:00 (0.0 s).", 0.0, 0.02),  # not about now
+    ],
+)
+def test_a_question_about_now_waits_a_little_for_a_picture_of_now(
+    stage: asyncio.Runner,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    text: str,
+    at: float,
+    seconds: float,
+    answer: str,
+    least: float,
+    most: float,
+) -> None:
+    async def main() -> None:
+        async with Playing(make(Slow(seconds, monkeypatch))) as played:
+            played.session.attach(Sender(VP8))
+            told, took = await answered(played, filmed(tmp_path, 3.0, 1.0), text, at)
+        assert told == answer
+        assert least <= took <= most
+
+    stage.run(main())
+
+
+def test_where_no_picture_comes_a_question_about_now_goes_on(
+    stage: asyncio.Runner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main() -> None:
+        async with Playing(make(Slow(0.0, monkeypatch))) as played:
+            played.session.attach(Sender(VP8))
+            told, took = await answered(played, filmed(tmp_path, 0.5), "What is shown now?", 3.0)
+        assert told == "A cat."
+        assert 0.29 <= took <= 0.32
 
     stage.run(main())

@@ -49,3 +49,25 @@ def test_any_text_can_be_taken_apart(text: str) -> None:
 def test_what_is_known_of_something_is_what_was_said_about_it(asked: str) -> None:
     assert parse(asked).text == "what was said about the visit"
     assert parse(asked).raw == asked
+
+
+@pytest.mark.parametrize(
+    "question", ["What is shown now?", "How many people are there?", "Is there a dog?", "What is on the left?", "What is happening?"]
+)
+def test_questions_about_what_the_picture_shows_now_are_known(question: str) -> None:
+    assert parse(question).present
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        "What was shown?",
+        "What did he say just now?",
+        "What does the slide say now?",
+        "When was a dog shown?",
+        "Is there a dog at 0:20?",
+        "Why?",
+    ],
+)
+def test_other_questions_need_no_picture_of_now(question: str) -> None:
+    assert not parse(question).present

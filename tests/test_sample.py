@@ -205,3 +205,17 @@ def test_every_change_of_a_real_recording_is_found_within_a_second(media: Path, 
         if not any(i["start"] <= at <= i["start"] + 1 or (i["kind"] == "clip" and i["start"] <= at <= i["end"]) for i in truth)
     ]
     assert len(still) <= 2
+
+
+def test_a_question_is_owed_until_a_picture_has_been_compared_for_it() -> None:
+    gray = np.full((90, 160), 100, np.uint8)
+    sampler = Sampler(Sample())
+    sampler.ask()
+    assert sampler.owes
+    assert sampler.look(gray, 0.0) == Change("first")
+    assert not sampler.owes
+    sampler.ask()
+    assert sampler.look(gray, 0.1) is None
+    assert sampler.owes, "so soon after a keyframe no picture is compared"
+    assert sampler.look(gray, 2.0) is None
+    assert not sampler.owes, "nothing is new"
