@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -252,8 +253,13 @@ def test_a_model_that_stops_at_the_context_gets_a_window_without_it(virtual: asy
             heard = super().words(samples, language)
             return heard[:1] if (np.round(samples) == 10).any() else heard
 
-    units = told(virtual, spoken((10, 0.4), (20, 1.0)), Stops(mishears=lambda number, heard: None))
+    stops = Stops()
+    units = told(virtual, spoken((10, 0.4), (20, 1.0)), stops)
     assert stable(units)[-15:] == numbers(30)[-15:]
+    decodes = [(at, seconds) for at, op, seconds in stops.asked if op == "transcribe"]
+    quickest = min(itertools.pairwise(decodes), key=lambda pair: pair[1][0] - pair[0][0])
+    assert quickest[1][0] - quickest[0][0] < SETTINGS.step / 2, "what it passed over is asked for at once again"
+    assert quickest[1][1] < quickest[0][1]
 
 
 def test_a_file_read_at_full_speed_gives_the_words_of_the_live_run(virtual: asyncio.Runner) -> None:
