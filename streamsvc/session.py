@@ -396,8 +396,7 @@ class Session:
             sent = await glance(question.image, self.id, at, self.roles.see, self.settings.see, deadline_in_s=left)
         question = await self._current(question)
         models = self.roles.think, self.settings.think, sent, self._spent.window_tokens, self.seer
-        answered = reason.answer(question, self.timeline, *models)
-        parts = reason.shaped(question, answered)
+        parts = reason.shaped(question, reason.answer(question, self.timeline, *models))
         async with contextlib.aclosing(parts):
             async for part in parts:
                 seconds = clock.now() - asked.at
@@ -417,18 +416,16 @@ class Session:
         question = asked.question
         if asked.asker and follow.refers(question.text):
             works = [work for other, work in self._at_work.items() if other.asker == asked.asker]
-            before = works[: works.index(self._at_work[asked])]
-            if before:
+            if before := works[: works.index(self._at_work[asked])]:
                 await asyncio.wait(before, timeout=max(0.0, question.deadline - clock.now()))
         return follow.alone(question, self._memory.before(asked.asker, clock.now()))
 
     async def _current(self, question: Question) -> Question:
         """A question about what is shown now waits a little for a picture of now, and is asked of that."""
-        live = self.state is State.LIVE and "video" in self._tracks and self._sees and not self.lossless
-        if not live or question.image is not None or not parse(question.text).present:
+        live = self.state is State.LIVE and "video" in self._tracks and self._sees and not self.lossless and question.image is None
+        if not live or not parse(question.text).present:
             return question
-        seconds = min(_RENEWED, question.deadline - clock.now())
-        return replace(question, asked=await self.eye.renew(max(question.asked, 0.0), seconds))
+        return replace(question, asked=await self.eye.renew(max(question.asked, 0.0), min(_RENEWED, question.deadline - clock.now())))
 
     def _say(self, asked: Asked, kind: str, body: dict[str, Any], stages: Stages | None = None) -> None:
         """A part of an answer, to whom it is for."""
