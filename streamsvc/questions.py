@@ -162,7 +162,7 @@ SIGHT = re.compile(
     r"(?:you|we|i|one|viewers?) (?:\w+ )?(?:see|saw|seen)|(?:be|been|is|are|was|were) (?:\w+ ){0,3}?(?:seen|in sight|in view)|look(?:ing)? at)\b"
 )
 NOW = re.compile(r"\b(now|currently|at the moment|at present|this moment|presently|this (?:picture|image|slide|screen))\b")
-_PAST = re.compile(r"\b(was|were|did|had|has|have|been|first|last|before|after|so far|ever|yet|until|while)\b")
+_PAST = re.compile(r"\b(was|were|did|had|has|have|been|came|won|first|last|earlier|later|before|after|so far|ever|yet|until|while)\b")
 _HERE = re.compile(r"\b(left|right|middle|cent(?:er|re)|top|bottom|happening|going on|there)\b")
 
 _CLOCK = re.compile(r"\b(?:(\d+):)?(\d{1,2}):(\d{2}(?:\.\d+)?)\b")

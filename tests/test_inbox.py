@@ -27,12 +27,12 @@ def test_a_question_carries_its_times_its_deadline_and_its_asker(virtual: asynci
     async def main() -> None:
         box, now = inbox(), clock.now()
         one = box.ask("  What is it? ", client="me")
-        other = box.ask("And that?", number="mine", deadline_ms=500, audience="session", client="me", image=b"jpeg")
+        other = box.ask("And that?", number="mine", deadline_ms=500, audience="session", client="me", image=b"jpeg", form={})
         box.close()
         asked = await emptied(box)
         assert [(entry.question, entry.at, entry.client) for entry in asked] == [(one, now, "me"), (other, now, None)]
         assert (one.text, one.asked, one.deadline) == ("What is it?", 7.5, now + 3.0)
-        assert (other.id, other.deadline, other.image) == ("mine", now + 0.5, b"jpeg")
+        assert (other.id, other.deadline, other.image, other.form) == ("mine", now + 0.5, b"jpeg", {})
         assert one.id != inbox().ask("What is it?").id
 
     virtual.run(main())

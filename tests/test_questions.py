@@ -66,6 +66,7 @@ def test_questions_about_what_the_picture_shows_now_are_known(question: str) -> 
         "What does the slide say now?",
         "When was a dog shown?",
         "Is there a dog at 0:20?",
+        "Which came later, the dog or the cat?",
         "Why?",
     ],
 )
