@@ -68,8 +68,7 @@ class Service:
         self.sessions: dict[str, Session] = {}
         self.publications: dict[str, Publication] = {}
         self.pushes: dict[str, dict[str, Push]] = {}  # session -> id -> push; stopped ones too, until they are deleted
-        self.draining = False
-        self._at_once = tuple(at_once)
+        self.draining, self._at_once = False, tuple(at_once)
         self._opening = 0  # sessions that are being opened and count against the limit already
         self._media = ThreadPoolExecutor(_DECODERS, thread_name_prefix="media")
         self._pictures = sample.Budget(settings.sample.budget_all, settings.sample.burst, lambda: dropped("budget_all"))
