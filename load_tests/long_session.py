@@ -5,9 +5,10 @@
 One session, as under `serve`, with everything behind it but worker processes: a talk with slides and a story are heard first, then other
 recordings again and again, in another order each time, with the scenarios' pictures; on a clock that jumps (rehearsal.steady). The same
 questions about the first minutes are asked when these are just over and at the end. What the models have said to the very same samples or
-picture is not computed twice: it is recorded in a folder and read from there (`--recorded`: kept for the next run), so that an hour takes a
-few minutes and the recordings do not count as memory of the session. Voice activity, decoding, keyframes, the time line, the log and the
-store run for every second. Memory is PSS of the process, models included; its slope is that of the least squares after SETTLED minutes.
+picture is not computed twice: it is recorded in a folder and read from there (`--recorded`: kept for the next run of the same code). Steps
+fall in one of four places of a recording, so it is known after some rounds only: ten minutes of stream take about three on two cores, or
+one if all is known. Voice activity, decoding, keyframes, the time line, the log and the store run for every second. Memory is PSS of the
+process, models included; its slope is that of the least squares after SETTLED minutes.
 Exit status 1 if a limit is not kept.
 """
 
