@@ -224,7 +224,7 @@ async def send(session: Session, sound: MediaTrack, heard: bytes, shown: Path, s
 class Result:
     """What came of it. `weights`: (minute, PSS MB, disk MB) every EVERY seconds. `early`, `late`: see `examine`.
 
-    `known`: minute at which every recording had been played once; from then on the models are seldom asked.
+    `known`: minute at which every recording had been played once.
     """
 
     minutes: float = 0.0
@@ -327,7 +327,7 @@ def table(result: Result) -> str:
         ("questions right when just heard", f"{right(result.early)} of {len(result.early)}", ""),
         ("questions right at the end", f"{right(result.late)} of {len(result.late)}", f"at most {LOST} fewer"),
         (f"memory after {SETTLED:.0f} minutes", grown[0], f"{GROWTH:g} MB an hour"),
-        (f"memory after {result.known:.0f} minutes, all recordings known", grown[1], ""),
+        (f"memory after {result.known:.0f} minutes, every recording played once", grown[1], ""),
         ("memory, all of it", f"{max((pss for _, pss, _ in result.weights), default=0.0):.0f} MB", ""),
         ("disk", f"{disk:.1f} MB an hour", f"{DISK:g} MB an hour"),
         ("held in the time line", ", ".join(f"{count} {name}" for name, count in result.held.items()), ""),
