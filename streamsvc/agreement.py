@@ -17,6 +17,7 @@ ODD_AGO = 2.0  # ... and for any word
 # Probability of a word that is shown before it is certain; the higher one where it ended less than EDGE seconds ago.
 SHOWN, SHOWN_EDGE, EDGE = 0.35, 0.65, 0.2
 TIME_WEIGHT = 0.5  # seconds of shift that weigh as much as one wrong word
+SAME = 1.0  # seconds of shift beyond which two words are not the same one, but the second of two that sound alike
 
 
 def norm(text: str) -> str:
@@ -101,14 +102,15 @@ def known(stable: Sequence[Word], heard: Sequence[Word]) -> int:
     most = min(len(heard), len(stable) + 4)
     row = [float(max(0, i - 1)) for i in range(len(stable) + 1)]  # the first may be cut off by the window: free
     costs = [float(len(stable))]
-    texts = [norm(word.text) for word in stable]
+    texts = [(norm(word.text), word.start) for word in stable]
     # column i of `row`: the cost of matching stable[:i] with heard[:j]
     for j in range(1, most + 1):
-        text = norm(heard[j - 1].text)
+        text, start = norm(heard[j - 1].text), heard[j - 1].start
         above = row
         row = [above[0] + 1.0]
-        for i, other in enumerate(texts, 1):
-            row.append(min(above[i - 1] + (0.0 if text == other else 1.0), above[i] + 1.0, row[i - 1] + 1.0))
+        for i, (other, when) in enumerate(texts, 1):
+            same = text == other and abs(start - when) <= SAME
+            row.append(min(above[i - 1] + (0.0 if same else 1.0), above[i] + 1.0, row[i - 1] + 1.0))
         costs.append(row[-1])
     starts = [stable[0].start, *(word.start for word in heard[:most])]
     return min(range(most + 1), key=lambda j: (costs[j] + abs(starts[j] - last) / TIME_WEIGHT, j))

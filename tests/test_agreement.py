@@ -36,6 +36,12 @@ def test_a_changed_beginning_does_not_bring_stable_words_back() -> None:
     assert known(old, heard) == 6
 
 
+def test_a_sentence_that_begins_like_the_one_before_is_not_taken_for_it() -> None:
+    old = laid(["It", "was", "the", "age", "of", "wisdom.", "It"])
+    heard = laid(["It", "was", "the", "age", "of", "foolishness."], start=1.8)
+    assert known(old, heard) == 1
+
+
 @given(st.integers(0, 12), st.integers(3, 8))
 def test_words_that_crowd_into_one_moment_are_cut_off(spoken_words: int, invented: int) -> None:
     end = 0.3 * spoken_words
