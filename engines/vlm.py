@@ -36,6 +36,7 @@ from streamsvc.errors import InvalidRequest, WorkerError
 
 MOST_ITEMS = 2000  # of one request
 BATCH = 8  # pictures of one run
+SHOWN = 4  # pictures for which the window has room: larger ones are made smaller
 
 
 @dataclass(slots=True)
@@ -52,7 +53,7 @@ def load(options: Mapping[str, Any]) -> Engine:
 
     Args:
         options: "device" of torch ("cpu"); "tower": "torch" or "onnx"; "adapters": folder of LoRA adapters (by default `adapters` beside
-            the models); "window_tokens" (4096), "visual_tokens" (1024); "sessions" (4) whose keys and values, "pictures" (256) whose
+            the models); "window_tokens" (4096), "visual_tokens" (1024); "sessions" (8) whose keys and values, "pictures" (256) whose
             visual tokens are kept.
 
     Raises:
@@ -83,7 +84,7 @@ class Fusion:
         self.layout, self._tower, self._decoder = layout, tower, decoder
         self._limits = Limits(int(options.get("window_tokens", 4096)), int(options.get("visual_tokens", 1024)))
         self._pictures: Shelf[Picture] = Shelf(int(options.get("pictures", 256)))
-        self._seats: Shelf[Seat] = Shelf(int(options.get("sessions", 4)))
+        self._seats: Shelf[Seat] = Shelf(int(options.get("sessions", 8)))
 
     def encode(self, batch: list[Payload]) -> list[Payload | Exception]:
         """See the head of this file."""
@@ -93,7 +94,7 @@ class Fusion:
                 data = asked["jpeg"].tobytes()
                 key = hashlib.blake2b(data, digest_size=16).hexdigest()
                 if self._pictures.get(key) is None and key not in fresh:
-                    fresh[key] = opened(asked["jpeg"])
+                    fresh[key] = self._tower.fitted(opened(asked["jpeg"]), max(1, self._limits.visual // SHOWN))
                 keys.append(key)
             except (OSError, ValueError, KeyError, AttributeError):
                 keys.append("")

@@ -5,6 +5,7 @@ One tile a keyframe: SmolVLM and Idefics3 could cut a picture into up to 17, whi
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,14 @@ class Tower:
             return [(one, 0, 0) for one in tokens]
         grids = (inputs["image_grid_thw"][:, 1:] // self.merge).tolist()
         return [(one, rows, columns) for one, (rows, columns) in zip(tokens, grids, strict=True)]
+
+    def fitted(self, picture: Any, most: int) -> Any:
+        """A picture, made smaller where it would be more than `most` visual tokens; without a grid all pictures are equally many."""
+        if not self._grids:
+            return picture
+        side = int(self._model.config.vision_config.patch_size) * self.merge  # pixels of one token
+        share = math.sqrt(most * side * side / (picture.width * picture.height))
+        return picture if share >= 1.0 else picture.resize([max(1, int(pixels * share) // side) * side for pixels in picture.size])
 
     def inputs(self, pictures: Sequence[Any]) -> Inputs:
         """What the model's class takes for pictures."""

@@ -76,7 +76,7 @@ async def answer(
     told, values = "", found.values
     if seer is not None:
         stood: list[Evidence] = []
-        async with aclosing(_seen(question, found.supported, timeline, seer)) as parts:
+        async with aclosing(_seen(question, found.supported, seer)) as parts:
             async for part in parts:
                 told += part.text
                 stood += part.evidence
@@ -115,7 +115,7 @@ async def shaped(question: Question, parts: AsyncGenerator[Delta | Answer, None]
                 yield replace(part, text=text)
 
 
-async def _seen(question: Question, supported: bool, timeline: Timeline, seer: Seer) -> AsyncGenerator[Clause, None]:
+async def _seen(question: Question, supported: bool, seer: Seer) -> AsyncGenerator[Clause, None]:
     """What the model that sees says, where it is to be asked; told as its own where only it knows.
 
     Of a picture that came along it is asked what it would be asked of the words, unless the question is about what was said.
@@ -127,7 +127,7 @@ async def _seen(question: Question, supported: bool, timeline: Timeline, seer: S
     if asked_of is None or (supported and (question.image is not None or not first(ask))):
         return
     before = ""
-    clauses = seer.clauses(question, asked_of, timeline, words=MOST_WORDS - SOURCE_WORDS)
+    clauses = seer.clauses(question, asked_of, words=MOST_WORDS - SOURCE_WORDS)
     async with aclosing(clauses):
         async for clause in clauses:
             before = " " if before else _source(clause.evidence[0])

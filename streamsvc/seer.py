@@ -37,6 +37,7 @@ PAUSE = 1.0  # seconds between tries
 WAIT = 0.3  # seconds that a question waits for a keyframe on its way
 AHEAD = 64  # pictures that wait where the source can wait (a file read as fast as possible); else the newest alone
 KEPT = 256  # names of pictures
+READ_EVERY, READ_SECONDS = 2.0, 2.0  # seconds between readings ahead, at least, and for one
 TOKENS = 64  # of an answer: 40 words are about 55
 SOME = 3  # words that the beginning of a sentence must have to say anything
 SENT = "the picture that came with the question"
@@ -59,22 +60,29 @@ class Seer:
 
     Args:
         session: its id.
-        think: the role with the ops `encode` and `generate` (engines/vlm.py).
+        think: the role with the ops `encode`, `extend` and `generate` (engines/vlm.py).
+        timeline: all that is known.
         lossless: the source can wait: more pictures wait for the model.
+        reads: the engine keeps what it has read, so it reads ahead of questions.
+        adapter: of the model, by name; None: as it is.
 
     `pictures`: where keyframes are put; a newer one takes the place of one that waits, which is counted as dropped.
     """
 
-    def __init__(self, session: str, think: Role, *, lossless: bool = False) -> None:
+    def __init__(
+        self, session: str, think: Role, timeline: Timeline, *, lossless: bool = False, reads: bool = False, adapter: str | None = None
+    ) -> None:
         dropped = metrics.frames.labels("dropped_picture")
         self.pictures: Ring[Picture] = Ring(AHEAD if lossless else 1, lambda picture: dropped.inc())
-        self._session, self._think = session, think
+        self._session, self._think, self._timeline, self._reads = session, think, timeline, reads
+        self._by = {"adapter": adapter} if adapter else {}
         self._names: dict[float, str] = {}  # of the pictures that the engine has seen, by session second
         self._newest: bytes | None = None  # the picture of the last name
         self._told = Told()
         self._turn = asyncio.Lock()  # one question at a time: there is one window, and one memory of it in the engine
         self._idle = asyncio.Event()  # no picture is being encoded
         self._idle.set()
+        self._next = 0.0  # monotonic seconds at which it may read ahead again
 
     # --- pictures ---
 
@@ -97,6 +105,7 @@ class Seer:
                     del self._names[next(iter(self._names))]
             if not len(self.pictures):
                 self._idle.set()
+                await self._read_ahead(at)
         self._idle.set()
 
     async def _encoded(self, jpeg: bytes) -> str:
@@ -113,9 +122,23 @@ class Seer:
         payload = {"jpeg": np.frombuffer(jpeg, dtype=np.uint8)}
         return str((await self._think.call("encode", payload, deadline_in_s=seconds, affinity=self._session))["picture"])
 
+    async def _read_ahead(self, at: float) -> None:
+        """Let the engine read what is known, while nobody asks: all but the picture of second `at`, what is in it may not be known yet."""
+        if not self._reads or self._turn.locked() or clock.now() < self._next:
+            return
+        self._next = clock.now() + READ_EVERY
+        async with self._turn:
+            told = grown(self._told, self._timeline, {when: name for when, name in self._names.items() if when < at}, at)
+            if told is self._told:
+                return
+            self._told = told
+            payload = {"session": self._session, "items": told.payload("look"), **self._by}
+            with contextlib.suppress(StreamsvcError):  # then it is read with the next question
+                await self._think.call("extend", payload, deadline_in_s=READ_SECONDS, affinity=self._session)
+
     # --- questions ---
 
-    async def clauses(self, question: Question, way: Way, timeline: Timeline, *, words: int) -> AsyncGenerator[Clause, None]:
+    async def clauses(self, question: Question, way: Way, *, words: int) -> AsyncGenerator[Clause, None]:
         """What the model says to a question, as far as it may be shown, clause by clause.
 
         There is none where the model fails, is late, was shown no picture for a question about pictures, or does not know.
@@ -123,7 +146,6 @@ class Seer:
         Args:
             question: with an `image` (a JPEG), it is about that image alone.
             way: of what it is asked (fusion.way).
-            timeline: all that is known.
             words: at most, in all.
         """
         try:
@@ -136,7 +158,7 @@ class Seer:
             if question.deadline - clock.now() < LEAST_SECONDS:
                 metrics.deadline_missed.labels("answer", "not_looked").inc()
                 return
-            payload, telling = await self._asked(question, way, timeline, words)
+            payload, telling = await self._asked(question, way, words)
             if payload["items"]:
                 async with aclosing(self._heard(payload, telling, _left(question))) as clauses:
                     async for clause in clauses:
@@ -147,10 +169,10 @@ class Seer:
         finally:
             self._turn.release()
 
-    async def _asked(self, question: Question, way: Way, timeline: Timeline, words: int) -> tuple[dict[str, Any], _Telling]:
+    async def _asked(self, question: Question, way: Way, words: int) -> tuple[dict[str, Any], _Telling]:
         """What the engine is asked, and what may be shown of its answer."""
         now, ask = max(question.asked, 0.0), parse(question.text)
-        asked: dict[str, Any] = {"question": f"({_HINTS[way].format(now=now)}) {question.text}", "max_tokens": TOKENS}
+        asked: dict[str, Any] = {"question": f"({_HINTS[way].format(now=now)}) {question.text}", "max_tokens": TOKENS, **self._by}
         if question.image is not None:  # under a name of its own, for it is no part of what the session shows
             item = Item(now, now, "picture", SENT, await self._encode(question.image, _left(question)))
             sent = (Evidence(now, now, "image", SENT),)
@@ -158,11 +180,11 @@ class Seer:
             return told | asked, _Telling(way, ask, (item,), lambda shown: sent if shown else (), words)
         if way == "look":
             await self._refreshed(question)
-        self._told = grown(self._told, timeline, self._names, now)
+        self._told = grown(self._told, self._timeline, self._names, now)
         items = self._told.items
         name = self._session if way == "look" else f"{self._session} text"  # what one is told is all that it is ever told
         told = {"session": name, "items": self._told.payload(way) if way == "text" or self._names else []}
-        return told | asked, _Telling(way, ask, items, lambda shown: sights(shown, items, timeline), words)
+        return told | asked, _Telling(way, ask, items, lambda shown: sights(shown, items, self._timeline), words)
 
     async def _refreshed(self, question: Question) -> None:
         """Wait a little for a keyframe on its way, and see to it that the engine has the newest: it may have died since."""

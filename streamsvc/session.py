@@ -109,7 +109,8 @@ class Session:
         self.ear = Ear(name, settings, roles.hear, media, *told, lossless=lossless, **listen)
         self.flush, self.cues, self.translations = self.ear.flush, self.ear.cues, self.ear.translations
         self._sign, self.lossless, self._sees = sign, lossless, sees
-        self.seer = Seer(name, roles.sight, lossless=lossless) if roles.sight is not None else None
+        reads = settings.models.profile == "gpu"  # such an engine keeps what it has read
+        self.seer = Seer(name, roles.sight, self.timeline, lossless=lossless, reads=reads) if roles.sight is not None else None
         ahead = self.seer.pictures if self.seer is not None else None
         shown: dict[str, Any] = {"lossless": lossless, "pictures": pictures, "ahead": ahead, "frame_url": self.frame_url}
         self.eye = Eye(name, settings, roles.see, media, self.log, self.timeline, **shown)

@@ -29,11 +29,19 @@ class Model:
     more: dict[str, Any] = field(default_factory=dict)  # in the last piece
     encoded: list[str] = field(default_factory=list)
     asked: list[dict[str, Any]] = field(default_factory=list)
+    read: list[dict[str, Any]] = field(default_factory=list)  # ahead
+    unread: Exception | None = None  # of each reading ahead
     at_work: int = 0
     together: int = 0  # the most answers at once
 
     async def call(self, op: str, payload: dict[str, Any], *, deadline_in_s: float, affinity: str = "") -> dict[str, Any]:
-        assert (op, affinity) == ("encode", "s")
+        assert affinity == "s"
+        if op == "extend":
+            self.read.append(payload)
+            if self.unread is not None:
+                raise self.unread
+            return {"tokens": 9}
+        assert op == "encode"
         data = payload["jpeg"].tobytes()
         name = data.decode() if data.isascii() else hashlib.blake2b(data, digest_size=8).hexdigest()
         if known := name in self.encoded:
@@ -77,10 +85,10 @@ class _Seeing(Models):
         self._think = think
 
     def roles(self) -> Roles:
-        return replace(super().roles(), think=self._think)
+        return replace(super().roles(), think=self._think, sight=self._think)
 
 
-def sighted(think: Role, **groups: dict[str, Any]) -> Session:
+def sighted(think: Role, /, **groups: Any) -> Session:
     """A session as of `stage.make` whose answers are by a model that sees."""
     groups["think"] = {"model": "seer", **groups.get("think", {})}
     return make(_Seeing(think), models={"profile": "gpu"}, **groups)

@@ -119,6 +119,7 @@ async def send(session: Session, frames: list[EncodedFrame]) -> None:
 
 def make(
     models: Models | None = None,
+    /,
     *,
     lossless: bool = False,
     sees: bool = True,

@@ -108,6 +108,12 @@ def test_a_picture_whose_tokens_are_gone_is_shown_by_its_text_and_counted(folder
     assert (first["unseen"], first["shown"]) == (1, [2])
 
 
+def test_a_keyframe_that_is_too_large_for_the_window_is_made_smaller_and_still_seen(folder: Path) -> None:
+    made = engine(folder, visual_tokens=30)  # the picture alone would be 18, the text around it as many
+    first, _ = answer(made, session="s", items=[shown(made, 2, 1)], question="what?", max_tokens=1)
+    assert (first["unseen"], first["shown"]) == (0, [2])
+
+
 def test_an_asker_that_leaves_costs_nothing_of_what_is_kept(folder: Path) -> None:
     made = engine(folder)
     stream = generated(made, session="s", items=[said(1, "Hello.")], question="what?", max_tokens=30)

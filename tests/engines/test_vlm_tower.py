@@ -36,6 +36,18 @@ def test_a_keyframe_is_one_tile_of_a_fixed_number_of_tokens_where_the_class_coul
     assert sizes == {36 if bench.kind == "llava" else 9}
 
 
+def test_a_large_picture_is_made_smaller_where_it_would_be_too_many_tokens(bench: Bench) -> None:
+    large, small = picture(1, 480, 320), picture(1, 16, 16)
+    fitted = bench.tower.fitted(large, 6)
+    assert bench.tower.fitted(small, 6) is small
+    if bench.kind.startswith("qwen"):
+        ((tokens, rows, columns),) = bench.tower.see([fitted])
+        assert (len(tokens), rows, columns) == (6, 2, 3)
+        assert len(bench.tower.see([large])[0][0]) > 6
+    else:
+        assert fitted is large
+
+
 @pytest.mark.parametrize(("rows", "columns"), [(2, 2), (4, 10), (6, 2)])
 def test_the_places_of_patches_are_in_the_order_of_the_class(rows: int, columns: int) -> None:
     theirs = get_vision_position_ids(torch.tensor([[1, rows, columns]]), 2)

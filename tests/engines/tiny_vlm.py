@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -69,6 +70,30 @@ def save(kind: str, folder: Path, shape: Shape = TINY, seed: int = 0) -> Path:
     }
     processors["qwen2_5_vl"] = processors["qwen2_vl"]
     processors[kind]().save_pretrained(folder)
+    return folder
+
+
+def taught(folder: Path, text: str) -> Path:
+    """Make a saved model of Qwen's answer with this, whatever it is asked and shown: each letter, no two alike, names the next."""
+    import torch
+    import transformers
+
+    t: Any = transformers
+    model = t.AutoModelForImageTextToText.from_pretrained(folder)
+    tokenizer = t.AutoTokenizer.from_pretrained(folder)
+    ids = [*tokenizer.encode("\n" + text, add_special_tokens=False), tokenizer.eos_token_id]  # the template ends its line
+    assert len(set(ids)) == len(ids)
+    decoder = model.model.language_model
+    with torch.no_grad():
+        for layer in decoder.layers:  # each token's state is its own embedding: it knows nothing of the tokens before
+            layer.self_attn.o_proj.weight.zero_()
+            layer.mlp.down_proj.weight.zero_()
+        decoder.embed_tokens.weight.zero_()
+        model.lm_head.weight.zero_()
+        for n, (one, following) in enumerate(itertools.pairwise(ids)):
+            decoder.embed_tokens.weight[one, n] = 1.0
+            model.lm_head.weight[following, n] = 1.0
+    model.save_pretrained(folder)
     return folder
 
 
