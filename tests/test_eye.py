@@ -16,6 +16,7 @@ import pytest
 from streamsvc import budget, clock, encode, metrics
 from streamsvc.errors import WorkerError
 from streamsvc.types import EncodedFrame
+from tests.seeing import Model, sighted
 from tests.stage import VP8, Models, Playing, Sender, Threadless, kinds, make, packets, send
 
 
@@ -58,6 +59,21 @@ def test_pictures_are_left_alone_where_nobody_is_to_see_them(stage: asyncio.Runn
             assert counted("not_wanted") - before == 10
             played.session.end("ended")
             assert "keyframe.sampled" not in kinds(await played.ended())
+
+    stage.run(main())
+
+
+def test_every_keyframe_is_put_before_a_model_that_is_asked_later_and_none_after_the_last(stage: asyncio.Runner, tmp_path: Path) -> None:
+    async def main() -> None:
+        model = Model()
+        async with Playing(sighted(model)) as played:
+            played.session.attach(Sender(VP8))
+            await send(played.session, packets(tmp_path, 3.0, audio=None))
+            played.session.end("ended")
+            events = await played.ended()
+            assert played.session.seer is not None
+            assert played.session.seer.pictures.closed
+        assert len(model.encoded) == kinds(events).count("keyframe.sampled") > 1
 
     stage.run(main())
 

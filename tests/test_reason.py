@@ -13,12 +13,15 @@ from typing import Any
 import numpy as np
 import pytest
 
+from streamsvc import clock
 from streamsvc.config import Think
 from streamsvc.context import Timeline
 from streamsvc.errors import DeadlineMissed, Unprocessable
 from streamsvc.forms import read
 from streamsvc.reason import answer, prompt, shaped
+from streamsvc.seer import Seer
 from streamsvc.types import Answer, Box, Cue, Delta, Evidence, Question, ScreenText, Sight, Tag, TextLine, Word
+from tests.seeing import Model as Sees
 
 EMPTY = np.zeros(4, np.float32)
 # What the real models say about the scenario's pictures (FIELD_NOTES): boxes, tags.
@@ -250,3 +253,57 @@ async def test_an_answer_that_does_not_fit_its_form_is_an_error_and_shows_nothin
     question = Question("q", "What is shown?", 2.0, 1e12, form=schema)
     with pytest.raises(Unprocessable):
         _ = [part async for part in shaped(question, answer(question, line, None, Think()))]
+
+
+async def seen(text: str, line: Timeline, says: list[Any]) -> tuple[Answer, int]:
+    """The answer with a model that sees and says this, and how often that was asked."""
+    model = Sees(says=says)
+    eye = Seer("s", model, line)
+    eye.pictures.put((20.0, b"a picture"))
+    eye.pictures.close()
+    await eye.encode()
+    told, done = "", None
+    async for part in answer(Question("q", text, 30.0, clock.now() + 3.0), line, None, Think(), seer=eye):
+        if isinstance(part, Delta):
+            told += part.text
+        else:
+            done = part
+    assert done is not None
+    assert told == done.text
+    return done, len(model.asked)
+
+
+def walking() -> Timeline:
+    line = story()
+    line.add(sight(20.0, [("person", 0.95)], []))
+    return line
+
+
+async def test_what_somebody_does_in_the_picture_is_looked_at_before_words_are_quoted() -> None:
+    question = "Is Anna carrying the lantern?"
+    done, _ = await seen(question, walking(), ["A woman carries a lamp."])
+    assert done.text == "It looks like this: A woman carries a lamp."
+    assert [(item.kind, item.frame) for item in done.evidence] == [("sight", 20.0)]
+    declined, asked = await seen(question, walking(), ["I cannot tell."])
+    assert (declined.text, asked) == ((await ask(question, walking(), 30.0)).text, 1)
+
+
+@pytest.mark.parametrize(
+    "question",
+    ["Where did Anna carry the lantern?", "When did Anna carry the lantern?", "How many lanterns are shown?", "What music is played?"],
+)
+async def test_what_rules_answer_and_what_is_exact_is_never_asked_of_the_model_that_sees(question: str) -> None:
+    done, asked = await seen(question, walking(), ["A red car."])
+    assert asked == 0
+    assert done.text == (await ask(question, walking(), 30.0)).text
+
+
+async def test_a_question_about_words_is_answered_by_the_model_that_sees_only_as_far_as_they_stand_there() -> None:
+    question = "What became of Anna?"
+    usual = await ask(question, walking(), 30.0)
+    done, asked = await seen(question, walking(), ["Anna carried the lantern to the harbour.", " She met her brother."])
+    assert (usual.supported, asked) == (False, 1)
+    assert done.text == "From what was said at 0:01: Anna carried the lantern to the harbour."
+    assert [item.kind for item in done.evidence] == ["speech"]
+    invented, _ = await seen(question, walking(), ["Anna married the king."])
+    assert invented.text == usual.text

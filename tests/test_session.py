@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import io
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from streamsvc import clock, metrics, reason, session
 from streamsvc.errors import CapacityError, Conflict, NotFound, SourceError, WorkerError
 from streamsvc.eye import Eye
 from streamsvc.session import Session, State
 from streamsvc.types import Answer, Delta, EncodedFrame, MediaTrack
+from tests.seeing import Model, sighted
 from tests.stage import OPUS, VP8, Models, Playing, Sender, Threadless, kinds, make, packets, send
 
 Run = Callable[[Awaitable[None]], None]
@@ -627,6 +630,74 @@ def test_a_question_that_waits_for_a_model_does_not_hold_up_the_next(stage: asyn
             played.session.end("ended")
             done = [event["question_id"] for event in await played.ended() if event["type"] == "answer.done"]
         assert done == ["quick", "slow"]
+
+    stage.run(main())
+
+
+# --- a model that sees ----------------------------------------------------------------------------------------------
+
+
+def test_what_the_rules_refuse_is_asked_of_the_model_that_sees_and_told_as_its_own_with_the_keyframes(
+    stage: asyncio.Runner, tmp_path: Path
+) -> None:
+    async def main() -> None:
+        model = Model(says=["A grey", " cat. I cannot tell", " more."])
+        async with Playing(sighted(model)) as played:
+            played.session.attach(Sender())
+            await send(played.session, packets(tmp_path, 3.0))
+            played.session.ask("What colour is the cat?", number="look", client="me")
+            played.session.ask("When was the cat shown?", number="time", client="me")
+            played.session.ask("How many cats are in the picture?", number="count", client="me")
+            await clock.sleep(1.0)
+            played.session.ask("Is the cat's collar red?", number="again", client="me")
+            played.session.end("ended")
+            events = await played.ended()
+        done = {event["question_id"]: event for event in events if event["type"] == "answer.done"}
+        shown = {round(event["at"], 3): event["url"] for event in events if event["type"] == "keyframe.sampled"}
+        assert done["look"]["text"] == "It looks like this: A grey cat."
+        assert [e["text"] for e in events if e["type"] == "answer.delta" and e["question_id"] == "look"] == [done["look"]["text"]]
+        assert done["look"]["supported"]
+        assert {(item["kind"], item["url"]) for item in done["look"]["evidence"]} <= {("sight", url) for url in shown.values()}
+        assert len(model.asked) == 2, "times and counts are never asked of the model"
+        assert done["time"]["supported"]
+        first, second = (asked["items"] for asked in model.asked)
+        assert second[: len(first)] == first
+        assert any(item.get("picture") for item in first)
+
+    stage.run(main())
+
+
+@pytest.mark.parametrize("says", [["I cannot tell."], [WorkerError("the think worker died")], [9.0, "A grey cat."]])
+def test_a_refusal_stands_where_the_model_that_sees_does_not_know_fails_or_is_late(
+    stage: asyncio.Runner, tmp_path: Path, says: list[Any]
+) -> None:
+    async def main() -> None:
+        async with Playing(sighted(Model(says=says))) as played, Playing(make()) as blind:
+            for one in (played, blind):
+                one.session.attach(Sender(VP8))
+                await send(one.session, packets(tmp_path, 1.0, audio=None))
+                one.session.ask("What colour is the cat?", client="me")
+                one.session.end("ended")
+            done, usual = [[event for event in await one.ended() if event["type"] == "answer.done"] for one in (played, blind)]
+        assert done[0]["text"] == usual[0]["text"]
+        assert (done[0]["supported"], done[0]["evidence"], "error" in done[0]) == (False, [], False)
+        assert done[0]["age_ms"] < 3000, "and is not late itself"
+
+    stage.run(main())
+
+
+def test_an_image_that_comes_with_a_question_is_looked_at_by_the_model_that_sees(stage: asyncio.Runner, tmp_path: Path) -> None:
+    async def main() -> None:
+        model, page = Model(says=["A blue square."]), io.BytesIO()
+        Image.new("RGBA", (40, 30), "blue").save(page, "PNG")
+        async with Playing(sighted(model)) as played:
+            played.session.ask("What colour is this?", number="q1", client="me", image=page.getvalue())
+            await clock.sleep(1.0)
+            played.session.end("ended")
+            (done,) = [event for event in await played.ended() if event["type"] == "answer.done"]
+        assert done["text"] == "It looks like this: A blue square."
+        assert [item["kind"] for item in done["evidence"]] == ["image"]
+        assert [(asked["session"], len(asked["items"])) for asked in model.asked] == [("s q1", 1)]
 
     stage.run(main())
 
