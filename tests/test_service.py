@@ -42,14 +42,17 @@ async def test_the_profile_gpu_thinks_by_the_vision_language_model(tmp_path: Pat
     groups = {"models": {"profile": "gpu"}, "think": {"model": "seer"}}
     async with Service(config.load(None, server={"data_dir": tmp_path}, **groups), at_once=()) as running:
         assert running.workers["think"].roles == {"think": "engines.vlm"}
+        assert running.roles.sight is running.roles.think
     async with Service(config.load(None, server={"data_dir": tmp_path}), at_once=()) as running:
         assert running.workers["think"].roles == {"think": "engines.llm"}
+        assert running.roles.sight is None
 
 
 async def test_the_profile_remote_thinks_by_an_endpoint(tmp_path: Path) -> None:
     groups = {"models": {"profile": "remote"}, "remote": {"url": "http://127.0.0.1:9/v1", "model": "seer"}}
     async with Service(config.load(None, server={"data_dir": tmp_path}, **groups), at_once=()) as running:
         assert running.workers["think"].roles == {"think": "engines.remote"}
+        assert running.roles.sight is running.roles.think
 
 
 class Peer(Sender):
