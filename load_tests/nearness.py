@@ -18,12 +18,11 @@ from pathlib import Path
 import numpy as np
 
 from engines import embed
-from load_tests.search import RECORDINGS, heard, plain
+from load_tests.search import plain, spoken
 from streamsvc.bench import markdown
 from streamsvc.context import Timeline
 from streamsvc.findings import find
 from streamsvc.search import passages
-from streamsvc.types import Cue, Word
 
 # question = what stands in the line looked for; "|": or
 PARAPHRASES = """
@@ -134,17 +133,6 @@ class Row:
     cosine: float
     right: bool
     line: str
-
-
-def spoken(media: Path) -> Timeline:
-    """All recordings one after the other, as if they had been heard without an error."""
-    line, at = Timeline(), 0.0
-    for name in RECORDINGS.split():
-        for words in heard(media, name):
-            moved = tuple(Word(word.text, word.start + at, word.end + at) for word in words)
-            line.add(Cue("s", "main", moved[0].start, 0.0, " ".join(word.text for word in moved), moved, len(moved), True))
-        at = line.latest + 5.0
-    return line
 
 
 def questions() -> list[tuple[str, str, tuple[str, ...]]]:

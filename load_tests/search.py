@@ -124,14 +124,21 @@ NONSENSE = (
 Ranking = Callable[[str], NDArray[np.float64]]  # query -> a score of each document, 0: not found
 
 
-def session(media: Path) -> list[Evidence]:
-    """The documents of one session of 25 minutes: six recordings one after the other, eight slides and seven pictures between them."""
+def spoken(media: Path) -> Timeline:
+    """All recordings one after the other, as if they had been heard without an error."""
     line, at = Timeline(), 0.0
     for name in RECORDINGS.split():
         for words in heard(media, name):
             moved = tuple(Word(word.text, word.start + at, word.end + at) for word in words)
             line.add(Cue("s", "main", moved[0].start, 0.0, " ".join(word.text for word in moved), moved, len(moved), True))
         at = line.latest + 5.0
+    return line
+
+
+def session(media: Path) -> list[Evidence]:
+    """The documents of one session of 25 minutes: six recordings one after the other, eight slides and seven pictures between them."""
+    line = spoken(media)
+    at = line.latest + 5.0
     slides = json.loads((media / "scenarios" / "lecture_stone_cutter.json").read_text())["intervals"]
     for number, slide in enumerate(slides):
         lines = tuple(TextLine(text, 0.9, 0, 0, 1, 0.1) for text in slide["text"].split("\n"))

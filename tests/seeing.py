@@ -1,7 +1,9 @@
-"""A stand-in for a think role that sees: it keeps what it was told, and answers by script."""
+"""A stand-in for a think role that sees: it keeps what it was told, and answers by script; and the real ones, in a worker process."""
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import hashlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
@@ -11,7 +13,7 @@ from streamsvc import clock
 from streamsvc.errors import DeadlineMissed
 from streamsvc.session import Roles, Session
 from streamsvc.types import Cue, Keyframe, ScreenText, TextLine, VideoFrame, Word
-from streamsvc.worker import Role
+from streamsvc.worker import Role, Worker
 from tests.stage import Models, make
 
 
@@ -114,3 +116,16 @@ def read(at: float, *lines: str) -> ScreenText:
     """A screen of text, one line below the other."""
     placed = tuple(TextLine(text, 0.99, 0.1, 0.1 + 0.1 * n, 0.5, 0.05) for n, text in enumerate(lines))
     return ScreenText("s", "main", at, 0.0, None, placed, at)
+
+
+@contextlib.asynccontextmanager
+async def working(engine: str, options: dict[str, Any]) -> AsyncIterator[Role]:
+    """The think role of a worker process that has an engine."""
+    worker = Worker("think", {"think": engine}, options)
+    running = asyncio.create_task(worker.run())
+    try:
+        await worker.wait_ready()
+        yield worker.role("think")
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)

@@ -10,21 +10,8 @@ from hypothesis import strategies as st
 from streamsvc.context import Timeline
 from streamsvc.fusion import LONGEST, MOST, Item, Told, clean, declined, ended, first, grown, of_words, sights, stands, way
 from streamsvc.questions import parse
-from streamsvc.types import Box, Cue, Keyframe, ScreenText, Sight, TextLine, VideoFrame, Word
-
-
-def said(start: float, text: str) -> Cue:
-    words = tuple(Word(word, start + 0.3 * n, start + 0.3 * n + 0.25) for n, word in enumerate(text.split()))
-    return Cue("s", "main", start, 0.0, text, words, len(words), True)
-
-
-def read(at: float, *lines: str) -> ScreenText:
-    placed = tuple(TextLine(text, 0.99, 0.1, 0.1 + 0.1 * n, 0.5, 0.05) for n, text in enumerate(lines))
-    return ScreenText("s", "main", at, 0.0, None, placed, at)
-
-
-def keyframe(at: float) -> Keyframe:
-    return Keyframe("s", "main", at, 0.0, VideoFrame("s", "main", at, 0.0, None, 2, 2), "scene")
+from streamsvc.types import Box, Sight
+from tests.seeing import keyframe, read, said
 
 
 def sight(at: float, *labels: str) -> Sight:

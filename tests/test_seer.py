@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import itertools
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +15,9 @@ from streamsvc.errors import ConfigError, DeadlineMissed, WorkerError
 from streamsvc.fusion import Way
 from streamsvc.seer import Clause, Seer
 from streamsvc.types import Question
-from streamsvc.worker import Role, Worker
+from streamsvc.worker import Role
 from tests.engines.chat_server import Fake, serving, stream
-from tests.seeing import Model, jpeg, keyframe, read, said, sighted
+from tests.seeing import Model, jpeg, keyframe, read, said, sighted, working
 from tests.stage import VP8, Playing, Sender, packets, send
 
 
@@ -415,19 +413,6 @@ def test_no_word_of_it_reaches_a_log_line(virtual: asyncio.Runner, capsys: pytes
 
 
 # --- the real engines -------------------------------------------------------------------------------------------------
-
-
-@contextlib.asynccontextmanager
-async def working(engine: str, options: dict[str, Any]) -> AsyncIterator[Role]:
-    """The think role of a worker process."""
-    worker = Worker("think", {"think": engine}, options)
-    running = asyncio.create_task(worker.run())
-    try:
-        await worker.wait_ready()
-        yield worker.role("think")
-    finally:
-        running.cancel()
-        await asyncio.gather(running, return_exceptions=True)
 
 
 async def played(think: Role, folder: Path, *questions: str) -> list[dict[str, Any]]:

@@ -7,7 +7,7 @@ import contextlib
 import io
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +22,8 @@ from engines.remote_chat import Chat, Endpoint
 from streamsvc.config import Models
 from streamsvc.config import Remote as Settings
 from streamsvc.errors import CapacityError, ConfigError, InvalidRequest, StreamsvcError, WorkerError
-from streamsvc.worker import Worker
 from tests.engines.chat_server import Fake, Mark, refused, serving, stream
+from tests.seeing import working
 
 PIXELS = 786_432
 
@@ -259,23 +259,15 @@ def test_the_operator_is_told_once_of_a_wrong_setting(capsys: pytest.CaptureFixt
 # --- through a worker ---
 
 
-@contextlib.asynccontextmanager
-async def working(fake: Fake, **settings: Any) -> AsyncIterator[Any]:
+def remotely(fake: Fake, **settings: Any) -> contextlib.AbstractAsyncContextManager[Any]:
     """The think role of a worker process, as the service makes it."""
     told = Settings(url=fake.url, model="seer", key=fake.key or None, **settings).options()
-    worker = Worker("think", {"think": "engines.remote"}, {"models": "", "window_tokens": 4096, "remote": told})
-    running = asyncio.create_task(worker.run())
-    try:
-        await worker.wait_ready()
-        yield worker.role("think")
-    finally:
-        running.cancel()
-        await asyncio.gather(running, return_exceptions=True)
+    return working("engines.remote", {"models": "", "window_tokens": 4096, "remote": told})
 
 
 async def test_a_worker_process_answers_about_a_picture_and_lets_go_when_the_asker_leaves() -> None:
     with serving(Fake([stream("Two ", "boxes."), stream(Mark.HOLD)], key="sk-of-the-test")) as fake:
-        async with working(fake, text_model="reader") as think:
+        async with remotely(fake, text_model="reader") as think:
             seen = await think.call("encode", {"jpeg": picture(1)}, deadline_in_s=60)
             items = [said(1, "Hello."), said(2, "boxes", "picture") | {"picture": seen["picture"]}]
             asked = {"session": "s", "items": items, "question": "what?", "max_tokens": 20}
@@ -296,7 +288,7 @@ async def test_errors_reach_the_asker_as_what_they_are() -> None:
         return caught.value
 
     with serving(Fake([refused(429, headers={"Retry-After": "7"}), refused(401)])) as fake:
-        async with working(fake) as think:
+        async with remotely(fake) as think:
             full, wrong = await failure(think), await failure(think)
     assert isinstance(full, CapacityError)
     assert full.headers()["Retry-After"] == "7"

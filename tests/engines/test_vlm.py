@@ -16,8 +16,9 @@ from engines import Engine, vlm  # noqa: E402
 from engines.vlm_decoder import best  # noqa: E402
 from engines.vlm_window import Picture  # noqa: E402
 from streamsvc.errors import InvalidRequest, ModelMissing, WorkerError  # noqa: E402
-from streamsvc.worker import Local, Worker  # noqa: E402
+from streamsvc.worker import Local  # noqa: E402
 from tests.engines.tiny_vlm import Bench, picture, png, save  # noqa: E402
+from tests.seeing import working  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -182,11 +183,7 @@ async def test_two_sessions_at_once_do_not_mix(folder: Path) -> None:
 
 
 async def test_a_worker_process_serves_the_think_role(folder: Path) -> None:
-    worker = Worker("think", {"think": "engines.vlm"}, {"models": str(folder.parent), "model": folder.name})
-    running = asyncio.create_task(worker.run())
-    try:
-        await worker.wait_ready()
-        role = worker.role("think")
+    async with working("engines.vlm", {"models": str(folder.parent), "model": folder.name}) as role:
         seen = await role.call("encode", {"jpeg": png(3)}, deadline_in_s=60)
         items = [said(1, "Hello."), {"at": 2.0, "kind": "picture", "text": "boxes", "picture": seen["picture"]}]
         asked = {"session": "s", "items": items, "question": "what?", "max_tokens": 5}
@@ -195,9 +192,6 @@ async def test_a_worker_process_serves_the_think_role(folder: Path) -> None:
         here = engine(folder)
         call(here, "encode", {"jpeg": png(3)})
         assert "".join(piece["text"] for piece in pieces) == answer(here, **asked)[1]
-    finally:
-        running.cancel()
-        await asyncio.gather(running, return_exceptions=True)
 
 
 def test_a_model_that_is_not_there_is_told_by_name(tmp_path: Path) -> None:
