@@ -46,6 +46,11 @@ _FRAME = struct.Struct("!II")
 _MAX_FRAME = 64 * 1024 * 1024  # bytes; security limit: a broken peer must not make us allocate more
 _WAITING = 64  # requests per op; more are refused with CapacityError
 _STREAM_ITEMS = 256  # items of one stream not yet taken by the asker; more end the stream
+_ENVIRONMENT = {
+    **{"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"},
+    # one long window must not keep a hundred megabytes for good: what is large goes back at once, what steps need again stays
+    **{"MALLOC_ARENA_MAX": "2", "MALLOC_MMAP_THRESHOLD_": str(4 << 20), "MALLOC_TRIM_THRESHOLD_": str(64 << 20)},
+}
 
 LOAD_SECONDS = 120.0  # until a worker must have loaded its models
 PING_SECONDS = 2.0  # between pings
@@ -199,7 +204,7 @@ class Worker:
 
     async def _live(self, path: Path) -> None:
         """One life of the process: start, serve, and be gone when this returns or raises."""
-        env = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "2", "HF_HUB_OFFLINE": "1"}
+        env = {**os.environ, **_ENVIRONMENT}
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "streamsvc.worker", stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, env=env
         )
