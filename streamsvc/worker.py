@@ -47,9 +47,13 @@ _MAX_FRAME = 64 * 1024 * 1024  # bytes; security limit: a broken peer must not m
 _WAITING = 64  # requests per op; more are refused with CapacityError
 _STREAM_ITEMS = 256  # items of one stream not yet taken by the asker; more end the stream
 _ENVIRONMENT = {
-    **{"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"},
-    # one long window must not keep a hundred megabytes for good: what is large goes back at once, what steps need again stays
-    **{"MALLOC_ARENA_MAX": "2", "MALLOC_MMAP_THRESHOLD_": str(4 << 20), "MALLOC_TRIM_THRESHOLD_": str(64 << 20)},
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "HF_HUB_OFFLINE": "1",
+    "MALLOC_ARENA_MAX": "2",
+    # one long window must not keep a hundred megabytes for good: what is large goes back at once, what each step needs again stays
+    "MALLOC_MMAP_THRESHOLD_": str(4 << 20),
+    "MALLOC_TRIM_THRESHOLD_": str(64 << 20),
 }
 
 LOAD_SECONDS = 120.0  # until a worker must have loaded its models
