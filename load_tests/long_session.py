@@ -2,13 +2,14 @@
 
     python -m load_tests.long_session [--minutes 60] [--longest 110] [--media ../shared/media] [--recorded DIR] [--json FILE]
 
-One session, as under `serve`, with everything behind it but worker processes: a talk with slides and a story are heard first, then other
-recordings again and again, in another order each time, with the scenarios' pictures; on a clock that jumps (rehearsal.steady). The same
-questions about the first minutes are asked when these are just over and at the end. What the models have said to the very same samples or
-picture is not computed twice: it is recorded in a folder and read from there (`--recorded`: kept for the next run of the same code). Steps
-fall in one of four places of a recording, so it is known after some rounds only: ten minutes of stream take about three on two cores, or
-one if all is known. Voice activity, decoding, keyframes, the time line, the log and the store run for every second. Memory is PSS of the
-process, models included; its slope is that of the least squares after SETTLED minutes.
+One session, as under `serve`: a talk with slides and a story are heard first, then other recordings again and again, in another order
+each time, with the scenarios' pictures; on a clock that jumps (rehearsal.steady). The same questions about the first minutes are asked
+when these are just over and at the end. What the models have said to the very same samples or picture is not computed twice: it is
+recorded in a folder and read from there (`--recorded`: kept for the next run of the same code). Steps fall in one of four places of a
+recording, so it is known after some rounds only: ten minutes of stream take about three on two cores, or one if all is known. Voice
+activity, decoding, keyframes, the time line, the log and the store run for every second. The models run in worker processes of their own
+(apart.py), and all that is played is in memory before the session begins: so the PSS of this process is that of the serving one, and what
+grows in it is the session. The slope is that of the least squares after SETTLED minutes.
 Exit status 1 if a limit is not kept.
 """
 
@@ -16,14 +17,17 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
+import functools
 import hashlib
 import json
+import math
 import pickle
 import random
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -33,6 +37,7 @@ import psutil
 import structlog
 
 from load_tests import question_facts as facts
+from load_tests.apart import Apart
 from load_tests.question_set import ROOT, span_of, spread_out, telling, words_of
 from streamsvc import clock, config, grade, rehearsal
 from streamsvc.bench import markdown
@@ -64,6 +69,8 @@ GROWTH, DISK = 2.0, 100.0  # MB an hour
 LOST = 1  # questions that may be answered worse at the end
 REMEMBERED = ("transcribe", "look", "read")  # the models' dear calls
 ASKER = "examiner"
+SERVING = "serving"
+Clip = tuple[tuple[MediaTrack, ...], list[tuple[float, EncodedFrame]]]  # see rehearsal.recorded
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,34 +208,57 @@ def padded(samples: Samples) -> bytes:
     return (np.clip(whole, -1, 1) * 32767).astype("<i2").tobytes()
 
 
-async def send(session: Session, sound: MediaTrack, heard: bytes, shown: Path, start: float) -> float:
+async def send(session: Session, sound: MediaTrack, heard: bytes, shown: Clip, start: float) -> float:
     """One part at its times, from session second `start` on; the second at which it ends."""
-    with rehearsal.recorded(shown) as (tracks, frames):
-        pictures = [(due, frame) for due, frame in frames if frame.kind == "video"]
-        session.attach(_Publisher((sound, *(track for track in tracks if track.kind == "video"))))
-        place = 0
-        for first in range(0, len(heard), 2 * PACKET):
-            at = first / 2 / SAMPLE_RATE
-            await clock.sleep(session.zero + start + at + PACKET / SAMPLE_RATE - clock.now())
-            while place < len(pictures) and pictures[place][0] <= at:
-                frame = pictures[place][1]
-                session.tap(replace(frame, session=session.id, at=start + frame.at, arrived=clock.now()))
-                place += 1
-            piece = heard[first : first + 2 * PACKET]
-            session.tap(EncodedFrame(session.id, "main", start + at, clock.now(), "audio", piece, sound.codec, True))
-        session.detach("next part")
+    tracks, frames = shown
+    pictures = (pair for pair in frames if pair[1].kind == "video")
+    due, frame = next(pictures, (math.inf, None))
+    session.attach(_Publisher((sound, *(track for track in tracks if track.kind == "video"))))
+    for first in range(0, len(heard), 2 * PACKET):
+        at = first / 2 / SAMPLE_RATE
+        await clock.sleep(session.zero + start + at + PACKET / SAMPLE_RATE - clock.now())
+        while frame is not None and due <= at:
+            session.tap(replace(frame, session=session.id, at=start + frame.at, arrived=clock.now()))
+            due, frame = next(pictures, (math.inf, None))
+        piece = heard[first : first + 2 * PACKET]
+        session.tap(EncodedFrame(session.id, "main", start + at, clock.now(), "audio", piece, sound.codec, True))
+    session.detach("next part")
     return start + len(heard) / 2 / SAMPLE_RATE
+
+
+@dataclass(frozen=True, slots=True)
+class Weight:
+    """At one minute of the stream, in MB: the PSS of the serving process and of the models' by name, and what lies on the disk."""
+
+    minute: float
+    serving: float
+    models: Mapping[str, float]
+    disk: float
+
+    def part(self, name: str) -> float:
+        """PSS of a worker process, or of the serving one: "serving"; 0 before it has begun."""
+        return self.serving if name == SERVING else self.models.get(name, 0.0)
+
+
+def weighed(minute: float, workers: Mapping[str, int | None], folder: Path) -> Weight:
+    """Weigh now. workers: the ids of their processes; folder: of what is stored."""
+    models = {name: _pss(pid) for name, pid in workers.items() if pid is not None}
+    return Weight(round(minute, 2), _pss(), models, round(stored(folder) / 1e6, 2))
+
+
+def _pss(pid: int | None = None) -> float:
+    return round(psutil.Process(pid).memory_full_info().pss / 1e6, 2)
 
 
 @dataclass(slots=True)
 class Result:
-    """What came of it. `weights`: (minute, PSS MB, disk MB) every EVERY seconds. `early`, `late`: see `examine`.
+    """What came of it. `weights`: one every EVERY seconds. `early`, `late`: see `examine`.
 
     `known`: minute at which every recording had been played once.
     """
 
     minutes: float = 0.0
-    weights: list[tuple[float, float, float]] = field(default_factory=list)
+    weights: list[Weight] = field(default_factory=list)
     early: list[dict[str, Any]] = field(default_factory=list)
     late: list[dict[str, Any]] = field(default_factory=list)
     held: dict[str, int] = field(default_factory=dict)
@@ -250,35 +280,42 @@ async def run(media: Path, minutes: float, longest: float, folder: Path, recorde
     settings: Settings = made.model_copy(update={"server": made.server.model_copy(update={"data_dir": folder})})
     counts: Counter[str] = Counter()
     result = Result()
-    async with rehearsal.steady(settings) as service:
-        roles = service.roles
-        hear: Role | Any = Recorded(roles.hear, recorded, counts)
-        service.roles = replace(roles, hear=hear, see=Recorded(roles.see, recorded, counts))  # type: ignore[arg-type]
+    with contextlib.ExitStack() as stack:
+        apart = stack.enter_context(Apart())
+        shown = {path: stack.enter_context(rehearsal.recorded(media / path)) for path in PICTURES}
         sounds = {path: padded(read(media / path, None if path == LECTURE else longest)) for path in (LECTURE, STORY, *OTHERS)}
-        await _run(service, media, sounds, minutes, folder, result)
+        async with rehearsal.steady(settings, apart.load) as service:
+            roles = service.roles
+            hear: Role | Any = Recorded(roles.hear, recorded, counts)
+            service.roles = replace(roles, hear=hear, see=Recorded(roles.see, recorded, counts))  # type: ignore[arg-type]
+            weigh = functools.partial(_weigh, apart, folder, result)
+            await _run(service, questions(media, len(sounds[LECTURE]) / 2 / SAMPLE_RATE), sounds, shown, minutes, weigh, result)
     result.calls = dict(counts)
     return result
 
 
-async def _run(service: Service, media: Path, sounds: Mapping[str, bytes], minutes: float, folder: Path, result: Result) -> None:
-    story_at = len(sounds[LECTURE]) / 2 / SAMPLE_RATE
-    asked = questions(media, story_at)
+async def _run(
+    service: Service,
+    asked: Sequence[Mapping[str, Any]],
+    sounds: Mapping[str, bytes],
+    shown: Mapping[str, Clip],
+    minutes: float,
+    weigh: Callable[[float], None],
+    result: Result,
+) -> None:
     session = await service.create()
     sound = Format("pcm_s16le", SAMPLE_RATE).track()
 
-    async def weigh() -> None:
+    async def weighing() -> None:
         while True:
             await clock.sleep(EVERY)
-            point = (session.position() / 60, psutil.Process().memory_full_info().pss / 1e6, stored(folder) / 1e6)
-            result.weights.append((round(point[0], 2), round(point[1], 2), round(point[2], 2)))
-            if len(result.weights) % 10 == 0:
-                print(f"{point[0]:.0f} min: {point[1]:.0f} MB of memory, {point[2]:.1f} MB on the disk", file=sys.stderr, flush=True)
+            weigh(session.position() / 60)
 
-    weighing = asyncio.create_task(weigh())
+    weigher = asyncio.create_task(weighing())
     at = 0.0
     early: asyncio.Task[list[dict[str, Any]]] | None = None
     for number, part in enumerate(program(), 1):
-        at = await send(session, sound, sounds[part.heard], media / part.shown, at)
+        at = await send(session, sound, sounds[part.heard], shown[part.shown], at)
         result.known = at / 60 if number <= len(sounds) else result.known
         if part.heard == STORY:
             early = asyncio.create_task(examine(session, asked, "early"))
@@ -287,13 +324,21 @@ async def _run(service: Service, media: Path, sounds: Mapping[str, bytes], minut
     await session.flush(ASKER)
     result.early = await early if early is not None else []
     result.late = await examine(session, asked, "late")
-    weighing.cancel()
+    weigher.cancel()
     result.minutes = at / 60
     line = session.timeline
     result.held = {"sentences": len(line.said), "pictures": len(line.shown), "screens": len(line.screens), **line.dropped}
     session.end("examined")
     await session.over.wait()
-    result.weights.append((round(at / 60, 2), round(psutil.Process().memory_full_info().pss / 1e6, 2), round(stored(folder) / 1e6, 2)))
+    weigh(at / 60)
+
+
+def _weigh(apart: Apart, folder: Path, result: Result, minute: float) -> None:
+    weight = weighed(minute, {name: worker.pid for name, worker in apart.workers.items()}, folder)
+    result.weights.append(weight)
+    if len(result.weights) % 10 == 0:
+        parts = ", ".join(f"{name} {weight.part(name):.1f}" for name in (SERVING, *weight.models))
+        print(f"{minute:.0f} min: {parts} MB of memory, {weight.disk:.1f} MB on the disk", file=sys.stderr, flush=True)
 
 
 def stored(folder: Path) -> int:
@@ -310,6 +355,21 @@ def slope(points: Sequence[tuple[float, float]], after: float) -> float | None:
     return None if len(late) < 3 else float(np.polyfit(late[:, 0] / 60, late[:, 1], 1)[0])
 
 
+def parts_of(result: Result) -> list[str]:
+    """The processes that were weighed: the serving one and the models'."""
+    return [SERVING, *result.weights[-1].models] if result.weights else []
+
+
+def growth(result: Result, name: str, after: float) -> float | None:
+    """MB an hour by which a process grew from minute `after` on; None: it cannot be told."""
+    return slope([(weight.minute, weight.part(name)) for weight in result.weights if weight.part(name)], after)
+
+
+def _grown(result: Result, name: str, after: float) -> str:
+    each = growth(result, name, after)
+    return "-" if each is None else f"{each:+.1f} MB an hour"
+
+
 def right(rows: Sequence[Mapping[str, Any]]) -> int:
     """How many answers are right."""
     return sum(row["verdict"] == "right" for row in rows)
@@ -317,18 +377,22 @@ def right(rows: Sequence[Mapping[str, Any]]) -> int:
 
 def table(result: Result) -> str:
     """As markdown: the figures, and what was answered worse at the end."""
-    points = [(minute, pss) for minute, pss, _ in result.weights]
-    memory = [slope(points, after) for after in (SETTLED, result.known)]
-    grown = ["-" if each is None else f"{each:+.1f} MB an hour" for each in memory]
-    disk = result.weights[-1][2] / max(result.minutes, 1e-9) * 60 if result.weights else 0.0
+    disk = result.weights[-1].disk / max(result.minutes, 1e-9) * 60 if result.weights else 0.0
+    spans = (SETTLED, result.known)
+    memory = [
+        (
+            f"memory of {name}: most; growth after {spans[0]:.0f} / after {spans[1]:.0f} minutes",
+            f"{max(weight.part(name) for weight in result.weights):.0f} MB; " + " / ".join(_grown(result, name, after) for after in spans),
+            f"{GROWTH:g} MB an hour",
+        )
+        for name in parts_of(result)
+    ]
     calls = ", ".join(f"{op} {result.calls.get(f'{op} recorded', 0)} of {result.calls.get(op, 0)}" for op in REMEMBERED)
     rows = [
         ("minutes of stream", f"{result.minutes:.1f}", ""),
         ("questions right when just heard", f"{right(result.early)} of {len(result.early)}", ""),
         ("questions right at the end", f"{right(result.late)} of {len(result.late)}", f"at most {LOST} fewer"),
-        (f"memory after {SETTLED:.0f} minutes", grown[0], f"{GROWTH:g} MB an hour"),
-        (f"memory after {result.known:.0f} minutes, every recording played once", grown[1], ""),
-        ("memory, all of it", f"{max((pss for _, pss, _ in result.weights), default=0.0):.0f} MB", ""),
+        *memory,
         ("disk", f"{disk:.1f} MB an hour", f"{DISK:g} MB an hour"),
         ("held in the time line", ", ".join(f"{count} {name}" for name, count in result.held.items()), ""),
         ("calls answered from the record", calls, ""),
@@ -343,11 +407,12 @@ def verdict(result: Result) -> list[str]:
     wrong = []
     if right(result.late) < right(result.early) - LOST:
         wrong.append(f"{right(result.early)} questions were answered right when just heard, {right(result.late)} at the end")
-    memory = slope([(minute, pss) for minute, pss, _ in result.weights], SETTLED)
-    if memory is not None and memory > GROWTH:
-        wrong.append(f"memory grew by {memory:.1f} MB an hour")
-    if result.weights and result.weights[-1][2] / result.minutes * 60 > DISK:
-        wrong.append(f"{result.weights[-1][2]:.0f} MB were stored in {result.minutes:.0f} minutes")
+    for name in parts_of(result):
+        memory = growth(result, name, SETTLED)
+        if memory is not None and memory > GROWTH:
+            wrong.append(f"the memory of {name} grew by {memory:.1f} MB an hour")
+    if result.weights and result.weights[-1].disk / result.minutes * 60 > DISK:
+        wrong.append(f"{result.weights[-1].disk:.0f} MB were stored in {result.minutes:.0f} minutes")
     return wrong
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import os
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,13 @@ from load_tests.long_session import (
     ALIGNED,
     LECTURE,
     OTHERS,
+    SERVING,
     STORY,
     Recorded,
     Result,
+    Weight,
     digest,
+    growth,
     padded,
     program,
     questions,
@@ -26,6 +30,7 @@ from load_tests.long_session import (
     stored,
     table,
     verdict,
+    weighed,
 )
 from streamsvc import clock
 
@@ -34,11 +39,12 @@ def rows(*verdicts: str) -> list[dict[str, Any]]:
     return [{"id": f"q{number}", "verdict": each, "text": "", "seconds": 0.1} for number, each in enumerate(verdicts)]
 
 
-def weights(growth: float, disk: float, minutes: int = 60) -> list[tuple[float, float, float]]:
-    """Memory that settles for ten minutes, then grows by so many MB an hour, and so many MB an hour of disk."""
+def weights(grown: float, disk: float, model: float = 0.0, minutes: int = 60) -> list[Weight]:
+    """Memory that settles for ten minutes, then grows by so many MB an hour in this process and in a model's; and so many MB of disk."""
+    late = [max(0, minute - 10) / 60 for minute in range(minutes + 1)]
     return [
-        (float(minute), 1000.0 + 10 * min(minute, 10) + growth * max(0, minute - 10) / 60, disk * minute / 60)
-        for minute in range(minutes + 1)
+        Weight(float(minute), 100.0 + 10 * min(minute, 10) + grown * more, {"asr": 300.0 + model * more}, disk * minute / 60)
+        for minute, more in enumerate(late)
     ]
 
 
@@ -127,20 +133,40 @@ def test_voice_activity_is_always_computed(virtual: asyncio.Runner, tmp_path: Pa
 
 
 def test_the_slope_is_that_of_the_minutes_after_the_beginning() -> None:
-    points = [(minute, pss) for minute, pss, _ in weights(1.5, 0.0)]
+    points = [(weight.minute, weight.serving) for weight in weights(1.5, 0.0)]
     assert slope(points, 10.0) == pytest.approx(1.5)
     assert (slope(points, 0.0) or 0.0) > 10
     assert slope(points[:11], 9.0) is None
 
 
+def test_a_process_that_began_later_is_weighed_from_then_on() -> None:
+    late = [Weight(float(minute), 100.0, {"llm": 200.0} if minute > 20 else {}, 0.0) for minute in range(60)]
+    assert growth(Result(weights=late), "llm", 10.0) == pytest.approx(0.0)
+    assert growth(Result(weights=late), SERVING, 10.0) == pytest.approx(0.0)
+
+
+def test_this_process_and_others_are_weighed_apart(tmp_path: Path) -> None:
+    (tmp_path / "session.db").write_bytes(b"x" * 2_000_000)
+    weight = weighed(1.0, {"asr": os.getpid(), "not begun": None}, tmp_path)
+    assert weight.models == {"asr": pytest.approx(weight.serving, rel=0.2)}
+    assert 10 < weight.serving < 10_000
+    assert weight.disk == 2.0
+
+
 def test_an_hour_within_its_limits_has_nothing_wrong_and_is_told_in_a_table() -> None:
     result = Result(
-        60.0, weights(1.5, 40.0), rows("right", "right", "declined"), rows("right", "right", "declined"), {"sentences": 700}, known=20.0
+        60.0,
+        weights(1.5, 40.0, 0.5),
+        rows("right", "right", "declined"),
+        rows("right", "right", "declined"),
+        {"sentences": 700},
+        known=20.0,
     )
     assert verdict(result) == []
     told = table(result)
     assert "2 of 3" in told
     assert told.count("+1.5 MB an hour") == 2
+    assert told.count("+0.5 MB an hour") == 2
     assert "40.0 MB an hour" in told
     assert "700 sentences" in told
     assert "then" not in told
@@ -148,11 +174,12 @@ def test_an_hour_within_its_limits_has_nothing_wrong_and_is_told_in_a_table() ->
 
 def test_memory_and_disk_that_grow_and_answers_that_are_forgotten_are_wrong() -> None:
     early, late = rows("right", "right", "right"), rows("right", "wrong", "declined")
-    wrong = verdict(Result(60.0, weights(9.0, 150.0), early, late))
-    assert len(wrong) == 3
+    wrong = verdict(Result(60.0, weights(9.0, 150.0, 7.0), early, late))
+    assert len(wrong) == 4
     assert "3 questions were answered right when just heard, 1 at the end" in wrong[0]
-    assert "9.0 MB" in wrong[1]
-    assert "150 MB" in wrong[2]
+    assert "the memory of serving grew by 9.0 MB" in wrong[1]
+    assert "the memory of asr grew by 7.0 MB" in wrong[2]
+    assert "150 MB" in wrong[3]
     assert "- q1: right, then wrong" in table(Result(60.0, weights(9.0, 150.0), early, late))
 
 
