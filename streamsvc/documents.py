@@ -31,6 +31,10 @@ _DATE = (
 )
 _PHONE = r"(?<![\w.,-])\(?\+?\d[\d ()/-]{5,}\d\b"
 _SITE = r"(?<![@\w.])[a-z0-9-]+(?:\.[a-z0-9-]+)*\.(?:com|org|net|io|dev|eu|de|uk|edu|gov|info|co)\b(?:/\S*)?"
+_FILE = (
+    r"(?<![\w@])(?:[\w.~-]*/)*[\w-][\w.-]*\.(?:md|txt|rst|pdf|docx?|xlsx?|pptx?|csv|json|ya?ml|toml|xml|html?|css|scss|js|jsx|ts|tsx|py|ipynb|rs|go|c|h|cc|"
+    r"cpp|hpp|java|kt|swift|rb|php|sh|sql|lock|ini|cfg|conf|env|log|tex|svg|png|jpe?g|gif|webp|mp[34]|wav|mkv|zip|gz|tar|ron)\b(?!\.\w)"
+)
 KINDS = {  # of values, each with what it looks like
     "money": re.compile(_MONEY, re.IGNORECASE),
     "date": re.compile(_DATE, re.IGNORECASE),
@@ -39,6 +43,7 @@ KINDS = {  # of values, each with what it looks like
     "phone": re.compile(_PHONE),
     "percent": re.compile(rf"{_NUMBER} ?(?:%|per ?cent\b)", re.IGNORECASE),
     "count": re.compile(r"\b\d+\b"),
+    "file": re.compile(_FILE, re.IGNORECASE),
 }
 _VALUE = re.compile(rf"(?:{_MONEY}|{_DATE}|{_PHONE}|{_NUMBER} ?%?)\s*$", re.IGNORECASE)
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 
-from streamsvc import looks, notes, pages, passages, places
-from streamsvc.context import Screen, Timeline
+from streamsvc import looks, notes, order, pages, passages, places, talks
+from streamsvc.context import Timeline
 from streamsvc.passages import Finding, clock, counted_words, quote_of, refusal
 from streamsvc.questions import META, NOW, Ask, parse, thing_in
 from streamsvc.types import Evidence
-from streamsvc.words import stem, terms
+from streamsvc.words import stem, stems, terms
 
 SOUND = re.compile(
     r"\b(music|song|songs|melod\w+|tune|instruments?|applause|clapping|noises?|noisy|loud|background sounds?|accent|barking|sirens?|ringing)\b|\b(?:what|which|any) sounds?\b|\bsounds? like\b|"
@@ -31,28 +31,23 @@ LOOK = re.compile(
 FEELING = re.compile(
     r"\b(mood|emotions?|expression|smil\w+|laugh\w*|frown\w*|cry(?:ing)?|angry|sad|happy|bored|tired|nervous|excited|feel\w*|look like|how old|age)\b"
 )
-_COLOURS = frozenset(
-    stem(w)
-    for w in [
-        "red",
-        "blue",
-        "green",
-        "yellow",
-        "orange",
-        "purple",
-        "pink",
-        "brown",
-        "grey",
-        "gray",
-        "golden",
-        "silver",
-        "white",
-        "black",
-        "crimson",
-        "scarlet",
-        "violet",
-    ]
+_COLOURS = stems("red blue green yellow orange purple pink brown grey gray golden silver white black crimson scarlet violet")
+_MOVES = stems(
+    "come disappear go long stay enter vanish leave time stop start end arrive"
+)  # what a thing of a picture may do, beside being seen
+_SUMMING = stems(
+    "summarize summary topic subject main point idea gist story far happen give short miss have talk everything go all brief begin"
 )
+_MOVING = re.compile(
+    r"(?:who(?: or what)?|what)(?: (?:is|was|are|were))? (walk|pass|cross|mov|go|com|driv|fl)\w* (?:through|across|over|by|past|in|into|around)(?: to)? (?:the |this )?"
+    r"(?:picture|image|frame|video|screen|scene|view|shot)\b"
+)
+_MENTION = re.compile(
+    r"\b(mention\w*|said|say|says|named|talk\w* (?:about|of)|sp(?:oke|eak|oken) (?:about|of)|refer\w* to|discuss\w*|come up|came up|contain|"
+    r"hear(?:d)? (?:the )?(?:words?|term|name|phrase)|use the (?:words?|term|phrase)|(?:words?|term|phrase)\b.* (?:used|heard|uttered|occur\w*)|"
+    r"in the (?:story|speech|text|talk|lecture|tale))\b"
+)
+_MENTIONING = stems("far come use contain refer discuss story tale word term ever at point hear utter occur")
 _GONE = re.compile(r"\b(end|ended|stop|stopped|disappear\w*|vanish\w*|go away|went away|removed|gone)(?: from (?:the )?screen)?$")
 _SEEN_PERSON = re.compile(r"\b(person|face|picture|image|speaker|reader|narrator|presenter|people|somebody|audience)\b")
 
@@ -70,6 +65,8 @@ def find(text: str, timeline: Timeline, now: float) -> Finding:
         return Finding(("I have not seen or heard anything yet.",), (), supported=False)
     if not terms(ask.text) and not ask.words:
         return refusal()
+    if ask.times and min(ask.times) > now + 1.0 and not ask.quoted and (ask.seen or ask.spoken or ask.on_screen):
+        return refusal()  # nobody knows what will be
     for rule in RULES:
         found = rule(ask, timeline, now)
         if found is not None:
@@ -96,59 +93,6 @@ def _unseeable(ask: Ask, timeline: Timeline, now: float) -> Finding | None:
     return None
 
 
-def _activity(ask: Ask, timeline: Timeline, now: float) -> Finding | None:
-    """Did anybody speak, in a stretch of time or now; was it silent."""
-    if (
-        ask.form != "yes/no"
-        or ask.quoted
-        or not re.search(r"\b(spoke|speak\w*|spoken|talk\w*|said|say|speech|silen\w+|quiet|heard|words?)\b", ask.text)
-    ):
-        return None
-    if [t for t in ask.about if t not in ("silent", "silenc", "quiet", "com", "during", "complet", "whol", "tim", "talk", "hear")]:
-        return None
-    quiet = bool(re.search(r"\b(silen\w+|quiet|nobody|no ?one)\b", ask.text))
-    start, end = _stretch(ask, now)
-    words = timeline.words_between(start, end)
-    yes, no = ("No, ", "Yes, ") if quiet else ("Yes, ", "No, ")
-    if words:
-        first = Evidence(
-            words[0].start, words[-1].end if len(words) < 30 else words[29].end, "speech", " ".join(w.text for w in words[:20])
-        )
-        return Finding((f"{yes}at {clock(words[0].start)}: ", f'"{quote_of(first.quote, 20)}"'), (first,))
-    lost = start < timeline.thin or any(gap.start < end and gap.end > start for gap in timeline.gaps)
-    if lost or end > max(now, timeline.latest) + 1.0 or _active(timeline, start, end) > 1.0:
-        return refusal()
-    said = "nobody speaks now." if ask.now else f"nobody spoke between {clock(start)} and {clock(end)}."
-    return Finding((no + said,), (Evidence(start, end, "timeline", f"no speech from {clock(start)} to {clock(end)}"),))
-
-
-def _active(timeline: Timeline, start: float, end: float) -> float:
-    """Seconds between two times in which somebody spoke by voice activity."""
-    total, since = 0.0, None
-    for speech in timeline.speeches:
-        if speech.active:
-            since = speech.at
-        elif since is not None:
-            total += max(0.0, min(end, speech.at) - max(start, since))
-            since = None
-    return total + (max(0.0, end - max(start, since)) if since is not None else 0.0)
-
-
-def _stretch(ask: Ask, now: float) -> tuple[float, float]:
-    if len(ask.times) >= 2:
-        return min(ask.times[:2]), max(ask.times[:2])
-    if len(ask.times) == 1:
-        when = ask.times[0]
-        if re.search(r"\b(before|until|by)\b", ask.text):
-            return 0.0, when
-        return (when, now) if re.search(r"\b(after|since)\b", ask.text) else (max(0.0, when - 1.0), when + 1.0)
-    if ask.last is not None:
-        return max(0.0, now - ask.last), now
-    if ask.ago is not None:
-        return max(0.0, now - ask.ago - 1.0), max(0.0, now - ask.ago + 1.0)
-    return (max(0.0, now - 2.5), now) if ask.now or re.match(r"(?:is|are) ", ask.text) else (0.0, now)
-
-
 def _while(ask: Ask, timeline: Timeline, now: float) -> Finding | None:
     """What was shown while something was said, and the other way round."""
     cut = re.match(r"(what|which \w+|what \w+)\b(.*?)\b(?:while|when|as|during|at the (?:time|moment))\b(.*)", ask.text)
@@ -169,7 +113,7 @@ def _while(ask: Ask, timeline: Timeline, now: float) -> Finding | None:
             return refusal()
         return Finding(shown.clauses, (*shown.evidence[:1], place))
     span = _span_of(second, timeline, now)
-    return _said_between(timeline, *span) if span is not None else None
+    return talks.said_between(timeline, *span) if span is not None else None
 
 
 def _span_of(phrase: str, timeline: Timeline, now: float) -> tuple[float, float] | None:
@@ -184,68 +128,6 @@ def _span_of(phrase: str, timeline: Timeline, now: float) -> tuple[float, float]
         if spans:
             return spans[0].start, spans[0].end
     return None
-
-
-def _order(ask: Ask, timeline: Timeline, now: float) -> Finding | None:
-    """Which came first; was one before the other; what came after something."""
-    pair = re.search(r"\b(first|earlier|before|later|last|second)\b.*?[,:] ?(.+?) or (.+)", ask.text) or re.search(
-        r"^(?:which|what) .*?\b(first|earlier|later|last)\b (.+?) or (.+)", ask.text
-    )
-    if pair and re.match(r"(?:which|what|who)\b", ask.text):
-        one, two = _named(pair[2], timeline), _named(pair[3], timeline)
-        if one is None or two is None or abs(one[1].start - two[1].start) < 0.3:
-            return refusal()
-        early, late = sorted((one, two), key=lambda item: item[1].start)
-        if pair[1] in ("later", "last", "second"):
-            early, late = late, early
-        return Finding(
-            (f"The {early[0]}, at {clock(early[1].start)}; ", f"the {late[0]} came at {clock(late[1].start)}."), (early[1], late[1])
-        )
-    both = re.match(
-        r"(?:was|were|did|is|has|does) (.+?) (?:been )?(?:shown|seen|appear\w*|come|came|mentioned|said|displayed|on screen|visible)? ?(before|after|earlier than|later than) (.+)",
-        ask.text,
-    )
-    if both:
-        one, two = _named(both[1], timeline), _named(re.sub(r"\b(was|were|did|appear\w*|shown|is|came)\b", "", both[3]), timeline)
-        if one is None or two is None or abs(one[1].start - two[1].start) < 0.3:
-            return refusal()
-        right = (one[1].start < two[1].start) == (both[2] in ("before", "earlier than"))
-        return Finding(
-            (f"{'Yes' if right else 'No'}, ", f"the {one[0]} came at {clock(one[1].start)}, the {two[0]} at {clock(two[1].start)}."),
-            (one[1], two[1]),
-        )
-    next_to = re.match(
-        r"what (?:\w+ )?(?:was|is|came|comes|appeared|has been|did you see|could be seen)\b.*?\b(after|before|following|preceding|next to follow) (.+)",
-        ask.text,
-    )
-    if next_to and not ask.spoken:
-        anchor = _named(re.sub(r"\b(was|were|is|shown|appeared|came|disappeared)\b", "", next_to[2]), timeline)
-        if anchor is None:
-            return refusal()
-        later = next_to[1] in ("after", "following")
-        shown = looks.beside(timeline, anchor[1], later=later)
-        return (
-            refusal()
-            if shown is None
-            else Finding((f"{shown.text.rstrip('.')}, ", f"from {clock(shown.evidence[0].start)}."), shown.evidence)
-        )
-    return None
-
-
-def _named(phrase: str, timeline: Timeline) -> tuple[str, Evidence] | None:
-    """When a thing was first shown, a slide first seen, or words first said."""
-    phrase = re.sub(r"^[ ,]*(?:the|a|an)\b|\b(?:picture|photo|image|clip|shown|first|slide|appear\w*)\b", " ", phrase).strip(' ,"')
-    ask = parse(phrase)
-    found = ask.thing
-    if found is not None and not found[1]:
-        spans = looks.appearances(timeline, found[0])
-        if spans:
-            return found[0], spans[0]
-    screen = passages.screen_for(ask, timeline)
-    if screen is not None:
-        return f'slide "{screen.title or screen.lines[0]}"', passages.as_evidence(screen, timeline)
-    place = passages.locate(ask, timeline)
-    return (f'word "{phrase}"', place) if place is not None and len(phrase.split()) <= 6 else None
 
 
 def _when(ask: Ask, timeline: Timeline, now: float) -> Finding | None:
@@ -263,40 +145,21 @@ def _when(ask: Ask, timeline: Timeline, now: float) -> Finding | None:
         and re.search(r"\b(begin|began|begun|start\w*|end|ended|stop\w*|finish\w*|first (?:speak|talk|say)|last)\b", ask.text)
         and not [t for t in ask.about if t not in ("begin", "end", "talk", "person")]
     ):
-        chosen = _talk(ask, timeline)
+        chosen = talks.nth(ask, timeline)
         if chosen is None:
             return refusal()
         span = Evidence(chosen[0].start, chosen[-1].end, "speech", quote_of(chosen[0].text, 12))
     elif not ask.spoken and (ask.on_screen or ask.quoted):
         span = pages.locate(ask, timeline)
+        if span is None and not (ask.on_screen or ask.seen or long):
+            span = passages.locate(ask, timeline)
     elif ask.spoken:
         span = passages.locate(ask, timeline, nth=ask.ordinal or 1)
         if long:
             return refusal()
     elif re.search(r"\b(black|blank|empty|dark)\b", ask.text) and (ask.seen or "go" in ask.about or "screen" in ask.text):
         span = looks.pick(looks.blanks(timeline), ask.ordinal)
-    elif ask.thing is not None and not [
-        w
-        for w in ask.thing[1]
-        if w
-        not in (
-            "come",
-            "came",
-            "disappear",
-            "disappeared",
-            "go",
-            "long",
-            "stay",
-            "enter",
-            "vanish",
-            "leave",
-            "time",
-            "stop",
-            "start",
-            "end",
-            "arrive",
-        )
-    ]:
+    elif ask.thing is not None and set(map(stem, ask.thing[1])) <= _MOVES:
         span = looks.pick(looks.appearances(timeline, ask.thing[0]), ask.ordinal)
         if span is None and not ask.seen:
             span = passages.locate(ask, timeline)
@@ -320,14 +183,6 @@ def _when(ask: Ask, timeline: Timeline, now: float) -> Finding | None:
     return Finding((f"At {clock(when)} ({when:.1f} s).",), (span,))
 
 
-def _talk(ask: Ask, timeline: Timeline):  # type: ignore[no-untyped-def]
-    talks = timeline.talks
-    number = ask.ordinal or 1
-    if not talks or number > len(talks):
-        return None
-    return talks[number if number < 0 else number - 1]
-
-
 def _how_many(ask: Ask, timeline: Timeline, now: float) -> Finding | None:
     """Slides, times, things in the picture, stretches of talk; a number that was said."""
     if ask.form != "how many":
@@ -343,12 +198,9 @@ def _how_many(ask: Ask, timeline: Timeline, now: float) -> Finding | None:
         spans = looks.appearances(timeline, ask.thing[0])
         return _times(spans)
     if re.search(r"\b(speeches|talks|stretches of (?:talk|speech))\b", ask.text):
-        talks = timeline.talks
-        return (
-            Finding((f"{len(talks)} so far.",), tuple(Evidence(t[0].start, t[-1].end, "speech", quote_of(t[0].text, 8)) for t in talks[:6]))
-            if talks
-            else refusal()
-        )
+        heard = timeline.talks
+        told = tuple(Evidence(of[0].start, of[-1].end, "speech", quote_of(of[0].text, 8)) for of in heard[:6])
+        return Finding((f"{len(heard)} so far.",), told) if heard else refusal()
     if ask.thing is not None and (not ask.thing[1] or ask.seen):
         return (
             refusal()
@@ -367,20 +219,13 @@ def _times(spans: Sequence[Evidence]) -> Finding:
 
 def _mentioned(ask: Ask, timeline: Timeline, now: float) -> Finding | None:
     """Was something said, or written on a slide."""
-    if ask.form != "yes/no" or not re.search(
-        r"\b(mention\w*|said|say|says|named|talk\w* (?:about|of)|sp(?:oke|eak|oken) (?:about|of)|refer\w* to|discuss\w*|come up|came up|contain|heard the words?|use the words?|in the (?:story|speech|text|talk|lecture|tale))\b",
-        ask.text,
-    ):
+    if ask.form != "yes/no" or not _MENTION.search(ask.text):
         return None
     if not ask.quoted and re.search(
         r"\b(say|says|said|mention\w*|talk\w* about|discuss\w*) (?:that|how|why|whether|what|where) ", ask.text
     ):
         return None  # "did he say that ...": a claim, not a word
-    wanted = [
-        t
-        for t in (terms(ask.quoted) if ask.quoted else ask.about)
-        if t not in ("far", "com", "use", "contain", "refer", "discus", "story", "tal", "word", "ever", "at", "point")
-    ]
+    wanted = [t for t in (terms(ask.quoted) if ask.quoted else ask.about) if ask.quoted or t not in _MENTIONING]
     if not wanted:
         return None
     hits = passages.mentions(ask, timeline, wanted)
@@ -390,6 +235,8 @@ def _mentioned(ask: Ask, timeline: Timeline, now: float) -> Finding | None:
         return refusal()
     if any(gap.end - gap.start > 1.0 for gap in timeline.gaps) or timeline.dropped["sentences"]:
         return refusal()
+    if not ask.quoted and passages.mentions(ask, timeline, wanted[-1:]):
+        return refusal()  # the thing itself is told of, in other words than these
     name = ask.quoted or " ".join(w for w in ask.words if stem(w) in wanted)
     return Finding((f"No, nothing said or written so far mentions {name}.",), (Evidence(0.0, now, "timeline", f"no mention of {name}"),))
 
@@ -406,6 +253,8 @@ def _shown_or_not(ask: Ask, timeline: Timeline, now: float) -> Finding | None:
         return looks.anything(timeline, now)
     if re.search(r"\b(black|blank|empty|dark)\b", ask.text) and ask.thing is None:
         return looks.is_blank(ask, timeline, now, present)
+    if ask.thing is None and re.search(r"\bon (?:the )?screen\b", ask.text) and not ask.spoken:
+        return looks.text_shown(ask, timeline, now)
     if ask.thing is None:
         return refusal() if ask.seen and not _human_sees(ask) else None
     phrase, others = ask.thing
@@ -414,9 +263,9 @@ def _shown_or_not(ask: Ask, timeline: Timeline, now: float) -> Finding | None:
     if others:
         return refusal() if ask.seen else None
     if present:
-        spoken_times = _stretch(ask, now) if ask.times or ask.ago is not None else None
+        spoken_times = talks.stretch(ask, now) if ask.times or ask.ago is not None else None
         return looks.there_now(timeline, phrase, now) if spoken_times is None else looks.there_between(timeline, phrase, *spoken_times)
-    spoken_times = _stretch(ask, now) if ask.times or ask.ago is not None or ask.last is not None else None
+    spoken_times = talks.stretch(ask, now) if ask.times or ask.ago is not None or ask.last is not None else None
     return looks.there_between(timeline, phrase, *(spoken_times or (0.0, now)))
 
 
@@ -427,7 +276,7 @@ def _human_sees(ask: Ask) -> bool:
             r"(?:did|had|has|have|does|could|can|do) (?!you\b|we\b|i\b|one\b|there\b|it\b|viewers?\b)(?:(?:the|a|an|his|her|their) )?[\w'-]+ (?:\w+ )?(?:see|seen|saw|shown?|look\w*)\b",
             ask.text,
         )
-    ) and not re.search(r"\bbeen (?:\w+ )?(?:shown|seen|visible|displayed)", ask.text)
+    ) and not re.search(r"\bbe(?:en)? (?:\w+ )?(?:shown|seen|visible|displayed)|\bshow(?:ed|n|s)? up\b", ask.text)
 
 
 def _shown(ask: Ask, timeline: Timeline, now: float) -> Finding | None:
@@ -447,6 +296,8 @@ def _shown(ask: Ask, timeline: Timeline, now: float) -> Finding | None:
         for t in ask.about
         if t not in ("describ", "list", "far", "exact", "els", "happen", "go", "right", "present", "current", "moment", "far")
     ]
+    if (moving := _MOVING.match(ask.text)) is not None:
+        return looks.movers(timeline, stem(moving[1]))
     if place is not None and stem(place[1]) in rest:
         return looks.at_place(timeline, place[1], now) if len(rest) == 1 else refusal()
     if asked_kind is not None and stem(asked_kind[1]) not in META:
@@ -459,85 +310,13 @@ def _shown(ask: Ask, timeline: Timeline, now: float) -> Finding | None:
     if rest:
         return None if ask.thing is None and not re.search(r"\b(picture|image|video|photo|camera)\b", ask.text) else refusal()
     if ask.times or ask.ago is not None:
-        start, end = _stretch(ask, now)
+        start, end = talks.stretch(ask, now)
         return looks.at(timeline, (start + end) / 2) or refusal()
     if ask.ordinal is not None:
         return looks.nth(timeline, ask.ordinal) or refusal()
     if re.search(r"\b(so far|has been|have been|until now|have you seen|all|everything)\b", ask.text):
         return looks.so_far(timeline, now) or refusal()
     return looks.at(timeline, now, now=True) or refusal()
-
-
-def _talked(ask: Ask, timeline: Timeline, now: float) -> Finding | None:
-    """How a speech begins or ends; the first and last words; what was just said, or said at a time."""
-    if ask.form != "open" or not timeline.said:
-        return None
-    words = re.search(
-        r"\b(begin|begins|beginning|began|start\w*|open\w*|end|ends|ended|ending|finish\w*|close\w*|conclu\w*|first|last|final)\b", ask.text
-    )
-    talk = re.search(
-        r"\b(speech|talk|speaker|reader|reading|lecture|narrator|story|text|said|say|spoken|words?|sentence|line|tale|recording|somebody|anybody|person|man|woman|he|she)\b",
-        ask.text,
-    )
-    rest = [
-        t
-        for t in ask.about
-        if t
-        not in (
-            "begin",
-            "end",
-            "open",
-            "clos",
-            "conclud",
-            "first",
-            "last",
-            "final",
-            "final",
-            "story",
-            "tal",
-            "just",
-            "right",
-            "person",
-            "man",
-            "woman",
-            "talk",
-            "hear",
-            "exact",
-        )
-    ]
-    if rest or not talk:
-        return None
-    if (ask.times or ask.ago is not None or ask.last is not None) and ask.spoken:
-        return _said_between(timeline, *_stretch(ask, now))
-    if re.search(
-        r"\bjust (?:now |been )?(?:said|say|saying|heard|spoken|talked|mentioned)|(?:said|say|saying|heard) (?:just|right) now|being said|said (?:now|last)|last (?:thing|sentence|words?)(?: (?:that was|which was|to be|you))? ?(?:said|spoken|heard)?",
-        ask.text,
-    ):
-        last = timeline.said[-1]
-        return Finding((f"At {clock(last.start)}: ", f'"{quote_of(last.text, 30, tail=True)}"'), (last.evidence(),))
-    if words is None:
-        return None
-    ends = bool(re.search(r"\b(end|ends|ended|ending|finish\w*|close\w*|conclu\w*|final|last (?:words?|sentence|line))\b", ask.text))
-    number = re.search(
-        r"\b(first|second|third|fourth|fifth|sixth|last|latest|1st|2nd|3rd)\s+(?:\w+\s+)?(?:speech|talk|speaker|reader|reading|lecture|text|person|recording|stretch)",
-        ask.text,
-    )
-    chosen = _talk(parse(number[1]), timeline) if number else timeline.talks[0] if not ends else timeline.talks[-1]
-    if chosen is None:
-        return refusal()
-    spoken = [w for sentence in chosen for w in sentence.words]
-    part = spoken[-16:] if ends else spoken[:16]
-    text = ("… " if ends and len(spoken) > 16 else "") + " ".join(w.text for w in part) + (" …" if not ends and len(spoken) > 16 else "")
-    return Finding((f"At {clock(part[0].start)}: ", f'"{text}"'), (Evidence(part[0].start, part[-1].end, "speech", text),))
-
-
-def _said_between(timeline: Timeline, start: float, end: float) -> Finding:
-    words = timeline.words_between(start, end)
-    if not words:
-        return refusal()
-    part = words[:30]
-    text = " ".join(w.text for w in part) + (" …" if len(words) > 30 else "")
-    return Finding((f"At {clock(part[0].start)}: ", f'"{text}"'), (Evidence(part[0].start, part[-1].end, "speech", text),))
 
 
 def _summary(ask: Ask, timeline: Timeline, now: float) -> Finding | None:
@@ -547,35 +326,7 @@ def _summary(ask: Ask, timeline: Timeline, now: float) -> Finding | None:
         ask.text,
     ):
         return None
-    if [
-        t
-        for t in ask.about
-        if t
-        not in (
-            "summariz",
-            "summary",
-            "topic",
-            "subject",
-            "main",
-            "point",
-            "idea",
-            "gist",
-            "story",
-            "far",
-            "happen",
-            "giv",
-            "short",
-            "miss",
-            "hav",
-            "talk",
-            "everyth",
-            "go",
-            "going",
-            "all",
-            "brief",
-            "begin",
-        )
-    ]:
+    if set(ask.about) - _SUMMING:
         return None
     titles = [
         screen
@@ -615,23 +366,24 @@ def _open(ask: Ask, timeline: Timeline, now: float) -> Finding | None:
 
 
 RULES: Sequence[Callable[[Ask, Timeline, float], Finding | None]] = (
+    talks.addressed,
     _unseeable,
     pages.read,
-    passages.beside,
+    talks.beside,
     places.placed,
-    _activity,
+    talks.activity,
     _while,
-    _order,
+    order.came,
     _when,
     _how_many,
     _mentioned,
     pages.written,
     _shown_or_not,
     notes.recap,
-    _talked,
+    talks.talked,
     _summary,
     _shown,
     _yes_no,
     _open,
 )
-__all__ = ["Finding", "Screen", "find"]
+__all__ = ["Finding", "find"]

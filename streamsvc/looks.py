@@ -214,6 +214,24 @@ def of_kind(timeline: Timeline, kind: str, now: float, present: bool, nth: int |
     return Finding((f"{text[0].upper()}{text[1:]}.",), tuple(span for _, span in chosen), values=tuple(name for name, _ in chosen))
 
 
+MOVERS = {
+    "walk": "person animal",
+    "driv": "vehicle",
+    "fl": "bird airplane kite",
+}  # what may do so, by the stem of the verb; else any of all
+
+
+def movers(timeline: Timeline, verb: str) -> Finding:
+    """What was shown that can move as the question says; that it did so nobody here sees."""
+    kinds = MOVERS.get(verb, "person animal vehicle").split()
+    told = [found for kind in kinds if (found := of_kind(timeline, kind, timeline.latest, present=False, nth=None)).supported]
+    if not told:
+        return refusal()
+    names = list(dict.fromkeys(name for found in told for name in found.values))[:4]
+    text = ", ".join(things.article(name) for name in names)
+    return Finding((f"In the picture: {text}.",), told[0].evidence[:2], values=tuple(names))
+
+
 def _of(sight: Sight, kind: str) -> list[str]:
     labels = [box.label for box in sight.boxes if sure(box, sight)] + [tag.label for tag in sight.tags if tag.score >= TAG_SURE]
     return [] if sight.blank else list(dict.fromkeys(things.plain(label) for label in labels if things.is_a(label, kind)))

@@ -15,18 +15,14 @@ from streamsvc.lines import Line
 from streamsvc.passages import Finding, as_evidence, bag, clock, mentions, numbered_screen, quote_of, refusal, screen_for
 from streamsvc.questions import META, Ask
 from streamsvc.types import Evidence
-from streamsvc.words import stem, terms
+from streamsvc.words import stem, stems, terms
 
 NEWEST = 60  # screens that a document is looked for in
 WORDS = 32  # of a quote
 
 
-def _stems(words: str) -> frozenset[str]:
-    return frozenset(stem(word) for word in words.split())
-
-
 _KINDS = tuple(
-    _stems(names)
+    stems(names)
     for names in (
         *("invoice bill", "receipt", "ticket", "menu", "letter", "contract agreement"),
         *("quotation quote", "certificate", "passport", "timetable schedule"),
@@ -38,18 +34,18 @@ DOCUMENT = (  # what a question calls a page of text
 )
 SURFACE = r"(?:slide|screen|page|picture|image|photo|terminal|dialog|window)"
 _WHERE = re.compile(rf"\b(?:on|in|at|of|from|by|for) (?:the|this|that|my|our|your|an?) (?:[a-z-]+ )??({DOCUMENT}|{SURFACE})s?\b(?: now)?")
-_ASKING = _stems(
+_ASKING = stems(
     "give read tell say show shows list written stand printed mentioned listed displayed visible see please current exact much many come "
     "find look there according must value"
 )
-_CHANGED = _stems("change changed new different edited added removed updated just lately recently document terminal table sheet")
-_EXTREMES = _stems("highest largest most biggest maximum greatest lowest smallest least minimum cheapest expensive")
-_TYPED = _stems(
+_CHANGED = stems("change changed new different edited added removed updated just lately recently document terminal table sheet")
+_EXTREMES = stems("highest largest most biggest maximum greatest lowest smallest least minimum cheapest expensive")
+_TYPED = stems(
     "terminal console shell command output prompt code script program editor error exception traceback warning message last print run ran "
     "enter type do appear execute us wrong stack"
 )
-_MOVES = _stems("begin end come go leave stay long word appear disappear vanish change remove")
-_FILLERS = _stems("current previous next whole right please give white topic big")
+_MOVES = stems("begin end come go leave stay long word appear disappear vanish change remove")
+_FILLERS = stems("current previous next whole right please give white topic big top")
 _NTH = "first|second|third|fourth|fifth|sixth|seventh|eighth|ninth|tenth|last|final|bottom|top"
 _UNIT = r"(?:lines?|rows?|bullets?(?: points?)?|points?|items?|entry|entries)"
 _ORDER = {word: n for n, word in enumerate(_NTH.split("|")[:10], 1)} | {"last": -1, "final": -1, "bottom": -1, "top": 1}
@@ -59,7 +55,7 @@ def read(ask: Ask, timeline: Timeline, now: float) -> Finding | None:
     """The first rule's answer to a question about text on the screen."""
     if not timeline.screens:
         return None
-    for rule in (_quoted, _changed, _before, _which, _line, _list, _typed, _labelled):
+    for rule in (_quoted, _changed, _before, _which, _line, _list, _file, _typed, _labelled):
         found = rule(ask, timeline, now)
         if found is not None:
             return found
@@ -138,7 +134,7 @@ def written(ask: Ask, timeline: Timeline, now: float) -> Finding | None:
     if ask.form != "open" or (not ask.on_screen and not re.search(r"\b(title|headline|heading)\b", ask.text)):
         return None
     rest = set(ask.about) - _FILLERS
-    wants_title = re.search(r"\b(titles?|titled|heading|headline|called|name of)\b", ask.text)
+    wants_title = re.search(r"\b(titles?|titled|heading|headline|called|name of|at the top)\b|\babout$", ask.text)
     wants_text = re.search(
         r"\b(say|says|said|read|reads|written|text|words|content\w*|stand|on it|show|shows|shown|display\w*|is on|was on|visible)\b",
         ask.text,
@@ -209,7 +205,7 @@ def _which(ask: Ask, timeline: Timeline, now: float) -> Finding | None:
     """Which slide showed, said or is about something."""
     if not re.match(r"(?:on |in )?(?:which|what) (?:slides?|pages?|screens?)\b(?!.*\b(?:before|after|while)\b)", ask.text):
         return None
-    wanted = set(terms(ask.quoted) if ask.quoted else ask.about) - _stems("about number contain have cover list") - _FILLERS
+    wanted = set(terms(ask.quoted) if ask.quoted else ask.about) - stems("about number contain have cover list") - _FILLERS
     if not wanted:
         return None
     whole = [screen for screen in timeline.screens if any(wanted <= bag(line) for line in screen.lines)]
@@ -227,7 +223,7 @@ def _line(ask: Ask, timeline: Timeline, now: float) -> Finding | None:
     if asked is None or ask.form != "open" or not re.match(r"(?:what|which|read|show|give|tell|quote)\b", ask.text):
         return None
     unit = asked[3] or asked[4]
-    meta = META | _FILLERS | _stems("line row bullet point item entry")
+    meta = META | _FILLERS | stems("line row bullet point item entry")
     if set(ask.about) - meta - set(terms(ask.quoted or "")) or (ask.spoken and not ask.on_screen):
         return None
     screen = _asked(ask, timeline, now)
@@ -253,6 +249,23 @@ def _list(ask: Ask, timeline: Timeline, now: float) -> Finding | None:
         return refusal()
     span = _span(rows, timeline)
     return Finding((f"{len(rows)}: ", f'"{_quote(rows, 28)}"'), (span,), values=(str(len(rows)),))
+
+
+def _file(ask: Ask, timeline: Timeline, now: float) -> Finding | None:
+    """Which files are named on the screen, in reading order."""
+    if ask.form != "open" or ask.spoken or not re.search(r"\b(?:files?|filenames?)\b", ask.text):
+        return None
+    if not re.match(r"(?:which|what|name|list)\b", ask.text) or set(ask.about) - stems(
+        "file filename open edit list name path select show be"
+    ):
+        return None
+    screen = _asked(ask, timeline, now)
+    found = documents.values(page(timeline, screen), "file")[:4] if screen is not None else []
+    if not found:
+        return refusal()
+    spans = tuple(value.lines[0].evidence(timeline.latest) for value in found[:3])
+    names = tuple(value.text for value in found)
+    return Finding((f"On the screen at {clock(spans[0].start)}: ", ", ".join(names) + "."), spans, values=names)
 
 
 def _typed(ask: Ask, timeline: Timeline, now: float) -> Finding | None:
@@ -297,12 +310,12 @@ def _labelled(ask: Ask, timeline: Timeline, now: float) -> Finding | None:
     if not wanted or (where is None and ask.form != "open" and kind != "date"):
         return None
     if most := re.search(r"\b(?:(highest|largest|most|biggest|maximum|greatest)|lowest|smallest|least|minimum|cheapest)\b", ask.text):
-        wanted = frozenset(wanted - _EXTREMES | (_stems("price") if re.search("cheap|expensive", ask.text) else set()))
+        wanted = frozenset(wanted - _EXTREMES | (stems("price") if re.search("cheap|expensive", ask.text) else set()))
     tried = [wanted]
     if (own := re.search(rf"\b{DOCUMENT}\b", body)) and wanted - {stem(own[0])}:
         tried.append(wanted - {stem(own[0])})  # "when is the invoice due"
     if kind == "money":
-        tried.append(wanted - _stems("cost costs") | _stems("price"))  # "how much is the soup"
+        tried.append(wanted - stems("cost costs") | stems("price"))  # "how much is the soup"
     for lines in _pages(timeline, where[1] if where else "", only_newest=where is None):
         found = next((value for terms_ in tried if (value := documents.look_up(lines, terms_, kind)) is not None), None)
         if most is not None:

@@ -13,11 +13,14 @@ from streamsvc.context import Screen, Sentence, Timeline
 from streamsvc.questions import Ask
 from streamsvc.search import rarity
 from streamsvc.types import Evidence, Word
-from streamsvc.words import stem, terms, tokens
+from streamsvc.words import kin, stem, terms, tokens
 
 ENOUGH = 0.55  # share of the question's words, weighed by rarity, that a line must hold
 STRICT = 0.75  # ... where a near miss would be a wrong answer
 NEIGHBOUR = 0.6  # worth of a word that stands in the line before or after
+KIN = 0.7  # ... of one that is meant by another, beside one that is the same
+OWN, SAME = 0.4, 0.2  # share that a line must hold itself, and of it in the same words
+_CAUSE = re.compile(r"\b(?:because|for|since|so|that is why|therefore|due to|as)\b")
 _NUMERAL = re.compile(
     r"^(?:\d[\d,.]*|one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|twenty|thirty|forty|fifty|hundred|thousand|million|dozen|once|twice)$"
 )
@@ -124,18 +127,20 @@ def _around(line: _Line, lines: Sequence[_Line]) -> frozenset[str]:
     return frozenset().union(*(other.terms for other in near))
 
 
-def _ranked(wanted: Sequence[str], lines: Sequence[_Line]) -> list[tuple[float, float, _Line]]:
-    """(coverage with neighbours, own coverage, line), best first."""
+def _ranked(wanted: Sequence[str], lines: Sequence[_Line], loose: bool = False) -> list[tuple[float, float, _Line]]:
+    """(coverage with neighbours, own coverage, line), best first; loose: what may be meant by a word counts too."""
     weights = _weights(wanted, lines)
     total = sum(weights.values()) or 1.0
     found = []
     for line in lines:
-        own = sum(weights[t] for t in wanted if t in line.terms)
-        if own > 0:
-            near = _around(line, lines)
-            found.append(
-                ((own + NEIGHBOUR * sum(weights[t] for t in wanted if t not in line.terms and t in near)) / total, own / total, line)
-            )
+        same = sum(weights[t] for t in wanted if t in line.terms)
+        if same < SAME * total:
+            continue
+        meant = {t for t in wanted if loose and t not in line.terms and kin(t) & line.terms}
+        own = same + KIN * sum(weights[t] for t in meant)
+        near = _around(line, lines)
+        beside = sum(weights[t] for t in wanted if t not in line.terms and t not in meant and t in near)
+        found.append(((own + NEIGHBOUR * beside) / total, own / total, line))
     return sorted(found, key=lambda item: (-round(item[0], 3), -round(item[1], 3), item[2].sentence is None, -item[2].evidence.start))
 
 
@@ -160,8 +165,8 @@ def extract(
     if members is not None:
         need = frozenset(stem(word) for word in members.split()) or None
         numbers = numbers or not members
-    for cover, own, line in _ranked(wanted, lines)[:6]:
-        if cover < (STRICT if strict else ENOUGH) or own < 0.4:
+    for cover, own, line in _ranked(wanted, lines, loose=not strict)[:6]:
+        if cover < (STRICT if strict else ENOUGH) or own < OWN:
             break
         near = line.terms | _around(line, lines)
         if not _fits(ask, line, near, lines) or (need and not need & line.terms):
@@ -176,7 +181,7 @@ def extract(
             and any(other.sentence is None and c >= cover - 0.15 for c, _, other in _ranked(wanted, lines)[:6])
         ):
             line = next(other for c, _, other in _ranked(wanted, lines)[:6] if other.sentence is None)
-        return _quoted(line, wanted, timeline)
+        return _quoted(line, wanted, timeline, why=re.match(r"why\b|how come\b", ask.text) is not None)
     return None
 
 
@@ -187,8 +192,10 @@ def _tells(line: _Line, wanted: Sequence[str]) -> bool:
 
 
 def _fits(ask: Ask, line: _Line, near: frozenset[str], lines: Sequence[_Line]) -> bool:
-    """Whether who acts in the question, and every name in it, is spoken of here."""
-    if ask.subject is not None and ask.subject != ask.focus and ask.subject not in near and ask.subject not in _further(line, lines):
+    """Whether who acts in the question, what is acted upon, and every name in it, is spoken of here."""
+    if ask.subject is not None and ask.subject != ask.focus and not kin(ask.subject) & (near | _further(line, lines)):
+        return False
+    if ask.object is not None and not kin(ask.object) & near:
         return False
     return all(name in near for name in (*ask.names, *ask.owners))
 
@@ -199,7 +206,7 @@ def _further(line: _Line, lines: Sequence[_Line]) -> frozenset[str]:
     )
 
 
-def _quoted(line: _Line, wanted: Sequence[str], timeline: Timeline) -> Finding:
+def _quoted(line: _Line, wanted: Sequence[str], timeline: Timeline, why: bool = False) -> Finding:
     if line.sentence is None:
         return Finding(
             (f"On the screen at {clock(line.evidence.start)}: ", f'"{quote_of(line.evidence.quote, 30)}"'),
@@ -208,16 +215,17 @@ def _quoted(line: _Line, wanted: Sequence[str], timeline: Timeline) -> Finding:
         )
     part = _part(line.sentence, wanted, 28)
     said = timeline.said
-    if (
-        len(part) == len(line.sentence.words) and len(part) <= 14
-    ):  # a short line is told with what comes after it, else with what came before
+    whole = len(part) == len(line.sentence.words)
+    before = [word for sentence in said[max(0, line.place - 3) : line.place] for word in sentence.words]
+    before = before if before and part[0].start - before[-1].end < 2.0 else []
+    if whole and why and not _CAUSE.search(line.sentence.text.lower()):
+        part = (*before[-max(0, 34 - len(part)) :], *part) if len(part) < 34 else part  # what came before is mostly why
+    elif whole and len(part) <= 14:  # a short line is told with what comes after it, else with what came before
         following = said[line.place + 1] if line.place + 1 < len(said) else None
         if following is not None and following.start - line.sentence.end < 2.0 and len(part) + 3 < len(part) + len(following.words) <= 30:
             part = (*part, *following.words)
         else:
-            earlier = [word for sentence in said[max(0, line.place - 3) : line.place] for word in sentence.words]
-            if earlier and part[0].start - earlier[-1].end < 2.0:
-                part = (*earlier[-(32 - len(part)) :], *part)
+            part = (*before[-(32 - len(part)) :], *part)
     text = " ".join(word.text for word in part)
     quoted = (
         "… " if all(part[0] is not sentence.words[0] for sentence in said[max(0, line.place - 3) : line.place + 1]) else ""
@@ -415,28 +423,3 @@ def count_screens(ask: Ask, timeline: Timeline) -> Finding:
 
 
 MISREAD = 0.7  # likeness of a word that was misread to what it is
-QUOTE_ALIKE, BESIDE, BESIDE_LEAST = 0.7, 10, 3  # share of a quote's words that must be heard the same; words told beside it, and the fewest
-
-
-def beside(ask: Ask, timeline: Timeline, now: float) -> Finding | None:
-    """What was said right after, or before, words that are quoted; a word of the quote may have been heard otherwise."""
-    asked = re.search(r"\b(after|before|following|preceding|next|go on|goes on|continue)\b", ask.text)
-    if ask.quoted is None or asked is None or ask.form != "open" or not (ask.spoken or asked[1] not in ("after", "before")):
-        return None
-    wanted = tokens(ask.quoted)
-    words = [word for sentence in timeline.said for word in sentence.words if word.start < now and tokens(word.text)]
-    heard = ["".join(tokens(word.text)) for word in words]
-    alike = [sum(a == b for a, b in zip(wanted, heard[n:], strict=False)) for n in range(len(heard) - len(wanted) + 1)]
-    if not wanted or not alike or max(alike) < QUOTE_ALIKE * len(wanted):
-        return refusal()
-    place = alike.index(max(alike))
-    if asked[1] in ("before", "preceding"):
-        told = words[max(0, place - BESIDE) : place]
-    else:
-        told = words[place + len(wanted) : place + len(wanted) + BESIDE]
-        ends = [n for n, word in enumerate(told, 1) if word.text.rstrip("\"'”’").endswith((".", "?", "!"))]
-        told = told[: next((n for n in ends if n >= BESIDE_LEAST), len(told))]
-    if not told:
-        return refusal()
-    quote = " ".join(word.text for word in told)
-    return Finding((f"At {clock(told[0].start)}: ", f'"{quote}"'), (Evidence(told[0].start, told[-1].end, "speech", quote),))

@@ -10,30 +10,9 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from streamsvc import things
-from streamsvc.words import STOP, stem, terms, tokens
+from streamsvc.words import STOP, stem, stems, terms, tokens
 
-_AUX = [
-    "is",
-    "are",
-    "was",
-    "were",
-    "has",
-    "have",
-    "had",
-    "did",
-    "does",
-    "do",
-    "can",
-    "could",
-    "will",
-    "would",
-    "should",
-    "am",
-    "isn't",
-    "wasn't",
-    "didn't",
-    "hasn't",
-]
+_AUX = tokens("is are was were has have had did does do can could will would should am")
 _ORDINALS = {
     word: number
     for number, words in enumerate(
@@ -47,112 +26,14 @@ NUMBERS = {
 }
 
 # Words about the stream itself: they say where to look, not what for.
-META = frozenset(
-    stem(word)
-    for word in [
-        "say",
-        "said",
-        "speaker",
-        "speakers",
-        "speak",
-        "spoken",
-        "talk",
-        "talking",
-        "mention",
-        "mentioned",
-        "reader",
-        "narrator",
-        "presenter",
-        "lecturer",
-        "host",
-        "voiceover",
-        "name",
-        "named",
-        "call",
-        "called",
-        "tell",
-        "told",
-        "slide",
-        "slides",
-        "screen",
-        "show",
-        "shown",
-        "display",
-        "displayed",
-        "picture",
-        "image",
-        "photo",
-        "video",
-        "stream",
-        "scene",
-        "frame",
-        "clip",
-        "camera",
-        "visible",
-        "lecture",
-        "presentation",
-        "title",
-        "titled",
-        "heading",
-        "headline",
-        "text",
-        "written",
-        "write",
-        "read",
-        "word",
-        "words",
-        "sentence",
-        "phrase",
-        "speech",
-        "appear",
-        "appeared",
-        "see",
-        "seen",
-        "view",
-        "viewer",
-        "page",
-        "line",
-        "question",
-        "answer",
-        "kind",
-        "sort",
-        "type",
-        "thing",
-        "things",
-        "time",
-        "times",
-        "moment",
-        "point",
-        "currently",
-        "now",
-        "yet",
-        "ever",
-        "ago",
-        "far",
-        "second",
-        "seconds",
-        "minute",
-        "minutes",
-        "audience",
-        "recording",
-        "transcript",
-        "caption",
-        "captions",
-        "mean",
-        "happen",
-        "there",
-        "according",
-        "anybody",
-        "anyone",
-        "anything",
-        "somebody",
-        "someone",
-        "something",
-        "everything",
-        "nothing",
-        "nobody",
-    ]
-)
+_STREAM = """
+say said speaker speakers speak spoken talk talking mention mentioned reader narrator presenter lecturer host voiceover name named
+call called tell told slide slides screen show shown display displayed picture image photo video stream scene frame clip camera
+visible lecture presentation title titled heading headline text written write read word words sentence phrase speech appear
+appeared see seen view viewer page line question answer kind sort type thing things time times moment point currently now yet ever
+ago far second seconds minute minutes timestamp audience recording transcript caption captions mean happen there according anybody anyone
+anything somebody someone something everything nothing nobody anywhere somewhere everywhere"""
+META = stems(_STREAM)
 SCREEN = re.compile(r"\b(slides?|screen|title[ds]?|heading|headline|written|text|pages?|reads|bullet)\b")
 SPOKEN = re.compile(
     r"\b(sa(?:y|ys|id|ying)|speak\w*|spoken?|talk(?:s|ed|ing)?|mention\w*|narrat\w+|t(?:ell|old|ells)|heard|speech|utter\w*|refer(?:s|red)? to|discuss\w*|nam(?:e|ed) by)\b"
@@ -189,7 +70,8 @@ class Ask:
     @cached_property
     def about(self) -> list[str]:
         """Stems of the content words that the answer must be about, in order, each once."""
-        body = _RANGE.sub(" ", _CLOCK.sub(" ", _SECONDS.sub(" ", self.text)))
+        body = re.sub(r"\bhow (?:many|much|often|long|far|late|soon|early)\b", " ", self.text)
+        body = _RANGE.sub(" ", _CLOCK.sub(" ", _SECONDS.sub(" ", body)))
         found = (stem(token) for token in tokens(body) if token not in STOP and token not in _ORDINALS and not token[0].isdigit())
         return list(dict.fromkeys(term for term in found if term not in META and term != self.focus))
 
@@ -216,6 +98,21 @@ class Ask:
         return joined[0] if joined and joined[0] not in META else None
 
     @cached_property
+    def object(self) -> str | None:
+        """Stem of the definite noun that is acted upon: "why did he refuse the first HONEY"."""
+        found = re.search(
+            rf"\b(?:did|does|do|had|could|would|will) (?:(?:the|an?|his|her|their) )?\w+ \w+ (?:the|his|her|their) ((?:\w+ ){{0,2}}?\w+)(?= {_SMALL}\b|$)",
+            self.text,
+        )
+        joined = terms(found[1].split()[-1]) if found else ()
+        return joined[0] if joined and joined[0] not in META else None
+
+    @cached_property
+    def quotes(self) -> list[str]:
+        """Everything that stands in quotation marks, in order."""
+        return _quotes(self.raw)
+
+    @cached_property
     def names(self) -> list[str]:
         """Stems of words written as names (a capital inside the question): they must be found."""
         return [t for word in re.findall(r"(?<=[a-z,] )([A-Z][a-zA-Z'-]+)", self.raw) for t in terms(word)[:1] if t not in META]
@@ -236,7 +133,7 @@ class Ask:
     @cached_property
     def ordinal(self) -> int | None:
         """1 for first, -1 for last, None where no ordinal is used ("30 seconds" is none)."""
-        body = re.sub(r"\d+(?:\.\d+)? seconds?|in the last|last \d+", " ", self.text)
+        body = re.sub(r"\d+(?:\.\d+)? seconds?|second \d+|(?:what|which) second\b|in the last|last \d+", " ", self.text)
         return next((_ORDINALS[word] for word in tokens(body) if word in _ORDINALS), None)
 
     @cached_property
@@ -275,9 +172,44 @@ class Ask:
         return self.now or self.seen or self.thing is not None or _HERE.search(self.text) is not None
 
 
+_SMALL = r"(?:of|in|on|at|to|for|from|with|by|into|onto|out|off|away|down|up|back|when|while|after|before|until|because|so|and|or|that|which|who|as|than)"
+# Other ways to say the same, each put as the rules know it; the first ones stand for contractions.
+_PLAINER = tuple(
+    (re.compile(pattern), plain)
+    for pattern, plain in (
+        (r"'s (?=been\b)", " has "),
+        (r"\b(what|who|where|when|how|that|there|it|he|she)'s\b", r"\1 is"),
+        (r"\b(what|who|where|when|how)s\b", r"\1 is"),
+        (r"\b(what|who|where|when|how|they|we|you)'re\b", r"\1 are"),
+        (r"\b(what|who|where|when|how)'d\b", r"\1 did"),
+        (r"^(?:can't|cannot)\b", "can"),
+        (r"^(is|are|was|were|has|have|had|did|does|do|could|would)n'?t\b", r"\1"),
+        (r"\b(?:exactly|actually|precisely|specifically|basically|roughly|approximately)\b ?", ""),
+        (r",? (?:please|thanks|thank you|do you know|by the way|at all)$", ""),
+        (r"\b(you|we|i|anyone|anybody) (?:notice|spot)(?:d|ted)?\b", r"\1 see"),
+        (r"\b(\d+) ?(?:m|min|mins|minutes?),? ?(?:and )?(\d)(?= ?(?:s|secs?|seconds?)\b)", r"\1:0\2"),
+        (r"\b(\d+) ?(?:m|min|mins|minutes?),? ?(?:and )?(\d\d)(?= ?(?:s|secs?|seconds?)\b)", r"\1:\2"),
+        (r"(?<=:\d\d) ?(?:s|secs?|seconds?)\b", ""),
+        (r"^any (?=\w)", "was there any "),
+        (r"\b(?:regarding|concerning|with regard to|with respect to)\b", "about"),
+        (r"^(?:summari[sz]e|sum up|explain) (?=what\b)", ""),
+        (r"\b(?:around|near|about|circa) (?=\d)", "at "),
+        (r"^what (?:did|do|could|can) (?:you|we|i) hear (?=at\b|between\b|from\b|in the\b|\d)", "what was said "),
+        (r"\b(?:could|can) be read\b", "was on the screen"),
+    )
+)
+_OPENING = re.compile(
+    r"^(?:(?:please|so(?! far)|and|but|ok|okay|hey|hi|hello|well|just|also|quick question|"
+    r"(?:(?:can|could|would|will) you (?:please )?)?(?:please )?(?:tell|remind) me(?: again)?|"
+    r"(?:(?:can|could) you (?:please )?say|do you (?:happen to )?(?:know|remember|recall)|any idea|i(?:'d| would) like to know|i want to know|"
+    r"i(?:'m| am| was) wondering|i wonder|let me know)(?=,? (?:when|what|who|whom|where|which|why|how|if|whether|at|in)))\b[,: ]*)+"
+)
+_SOMEBODY = re.compile(r"\b(?:any|some|no)(?:body|one)\b")
+_COMES_UP = re.compile(r"\b(?:(?:come|comes|came|coming|bring|brings|brought|pops?|popped) up|(?:get|gets|got) (?:a )?mention(?:ed)?)\b")
 # Other ways to ask what was said about something.
 _ABOUT = re.compile(
-    r"^(?:please )?(?:what (?:do|can|did) (?:you|we|i) (?:know|learn|hear|tell (?:me|us))|(?:can you )?tell (?:me|us)(?: more| something| everything)?) (?:about|of) "
+    r"^(?:please )?(?:what (?:do|can|did) (?:you|we|i) (?:know|learn|hear|tell (?:me|us))|(?:can you |could you )?(?:please )?tell (?:me|us)(?: more| something| everything)?|"
+    r"what (?:do|did) (?:they|he|she|people) (?:say|tell (?:me|us)) (?:more )?|what is (?:there )?(?:said|to say|known)) (?:about|of|regarding|concerning) "
 )
 
 
@@ -287,15 +219,16 @@ def parse(raw: str) -> Ask:
     Args:
         raw: the question as typed, any length, any text.
     """
-    quoted = next((next(group for group in found if group) for found in _QUOTED.findall(raw)), None)
     straight = raw.replace("’", "'").replace("‘", "'").replace("“", '"').replace("”", '"')
     text = " ".join(re.sub(r"[?!]+|[.](?=\s|$)", " ", straight.lower()).split())
-    text = _ABOUT.sub("what was said about ", text)
-    text = (
-        re.sub(r"^(?:please|so|and|ok|okay|hey|well|tell me|can you tell me|could you tell me|do you know|i want to know)[, ]+", "", text)
-        .removeprefix("if ")
-        .removeprefix("whether ")
-    )
+    text = _OPENING.sub("", _ABOUT.sub("what was said about ", text))
+    for pattern, plain in _PLAINER:
+        text = pattern.sub(plain, text)
+    text = " ".join(_ABOUT.sub("what was said about ", text).split())
+    if _COMES_UP.search(text) and not (SCREEN.search(text) or SIGHT.search(text) or thing_in(_SOMEBODY.sub("", text))):
+        text = _COMES_UP.sub("mentioned", text)
+    claimed = re.match(r"(?:if|whether) ", text)
+    text = text[claimed.end() :] if claimed else text
     words = tokens(text)
     last = re.search(r"\b(?:last|past|previous) (\d+|[a-z]+)?\s*(seconds?|minutes?|s|min)\b", text)
     ago = re.search(r"\b(\d+|[a-z]+) (seconds?|minutes?|s|min) ago\b", text)
@@ -303,12 +236,16 @@ def parse(raw: str) -> Ask:
         raw,
         text,
         words,
-        _form(text, words),
-        quoted,
+        "yes/no" if claimed else _form(text, words),
+        next(iter(_quotes(raw)), None),
         () if last or ago else _times(text),
         _span(last[1], last[2]) if last else None,
         _span(ago[1], ago[2]) if ago else None,
     )
+
+
+def _quotes(raw: str) -> list[str]:
+    return [next(group for group in found if group) for found in _QUOTED.findall(raw)]
 
 
 def thing_in(text: str) -> tuple[str, list[str]] | None:
@@ -332,7 +269,8 @@ def thing_in(text: str) -> tuple[str, list[str]] | None:
 def _form(text: str, words: list[str]) -> str:
     first = words[0] if words else ""
     if re.match(
-        r"(?:since |until |by |from )?when\b|(?:at |around |about )?(?:what|which) (?:time|moment|second|point in time)\b|how (?:far|late) (?:in|into)\b",
+        r"(?:since |until |by |from |around |about )?when\b|(?:at |around |about |in )?(?:what|which) (?:time|timestamp|moment|second|minute|point in time)\b|at (?:what|which) point\b|"
+        r"how (?:far|late|soon|early) (?:in|into)\b|how many (?:seconds|minutes) in(?:to)?\b|what (?:is|was) the (?:timestamp|moment)\b|what (?:is|was) the (?:second|minute|time|point) (?:when|at which|in which|that)\b",
         text,
     ):
         return "when"

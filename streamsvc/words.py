@@ -47,6 +47,26 @@ _SYNONYMS = (
     "talk speech", "hot heat",
 )  # fmt: skip
 
+# Words that people use for one another where they ask: a line that holds one of them may be meant by another. Weaker than a synonym: it
+# counts only beside words that are equal, and never where a word itself is asked for.
+_KIN = """
+refuse reject decline; offer propose suggest give; want wish desire hope; eat swallow dine consume; cook bake prepare; repair fix
+mend; destroy ruin wreck; damage harm hurt injure; throw toss fling cast; get obtain receive acquire fetch; live dwell reside stay
+remain; leave depart; return back; travel walk journey wander; hurry hasten rush hastily; answer reply respond; ask request beg
+demand; order command; notice spot observe; find discover; hide conceal; reveal show; teach instruct train; understand realise; like
+love enjoy prefer favorite; hate dislike; fear afraid scared frightened; angry furious anger; happy glad joyful pleased delighted
+content joy; sad unhappy sorrow; tired weary exhausted; die death dead; kill murder slay; win victory defeat; grow increase rise raise
+climb; fall drop decrease decline reduce shrink; improve better upgrade; change alter become turn transform; create make build
+construct produce; use employ utilise; protect guard defend; save rescue; lift raise; put place lay; close shut; cut chop slice; break
+smash crack; fill full; contain include hold; cause reason because; meet encounter; pay cost price spend charge; send ship mail
+deliver; choose pick; try attempt; allow let permit; prevent forbid; agree accept consent; promise swear; cry weep; smell odor scent;
+taste flavor; woman wife lady; man husband gentleman; boy son lad; girl daughter; child kid; doctor physician; car automobile vehicle;
+boat ship vessel; road street path; sea ocean; hill mountain; rock stone; money cash; job work task; company firm business; boss
+manager chief; country nation; people folk citizen; illness sickness disease ill sick; error mistake fault bug; problem issue trouble
+difficulty; result outcome; goal aim purpose target; plan scheme; idea thought notion; speed fast pace; size large; place location
+spot site; part piece portion section; amount number quantity; way method approach manner; software program application; meeting
+conference; test exam trial experiment; speak address talk; surprised amazed astonished amazement; pretty beautiful; clever smart wise"""
+
 
 def tokens(text: str) -> list[str]:
     """Words and numbers in lower case. A hyphen joins: "stone-cutter" gives "stonecutter"."""
@@ -68,6 +88,11 @@ def stem(word: str) -> str:
     """A light stem: plural, -ing, -ed, -ly and common irregular forms; British and American spelling alike; near synonyms joined."""
     base = _base(word.removesuffix("'s").replace("'", ""))
     return _SAME.get(base, base)
+
+
+def stems(words: str) -> frozenset[str]:
+    """The stems of a list of words with blanks between."""
+    return frozenset(map(stem, words.split()))
 
 
 def _base(word: str) -> str:
@@ -98,3 +123,12 @@ def _suffix(word: str) -> str:
 
 
 _SAME = {_base(word): _base(group.split()[0]) for group in _SYNONYMS for word in group.split()}
+_RELATED: dict[str, frozenset[str]] = {}
+for _group in map(stems, _KIN.split(";")):
+    for _term in _group:
+        _RELATED[_term] = _RELATED.get(_term, frozenset()) | _group
+
+
+def kin(term: str) -> frozenset[str]:
+    """The stems of what may be meant by a stem in a question, itself included."""
+    return _RELATED.get(term, frozenset((term,)))

@@ -36,7 +36,9 @@ PURE = {
     "documents": {"lines", "words"},
     "pages": {"types", "context", "documents", "lines", "passages", "questions", "words"},
     "notes": {"types", "context", "passages", "questions", "search", "words"},
-    "findings": {"types", "context", "looks", "notes", "pages", "passages", "places", "questions", "words"},
+    "order": {"types", "context", "looks", "passages", "questions"},
+    "talks": {"types", "context", "passages", "questions", "words"},
+    "findings": {"types", "context", "looks", "notes", "pages", "passages", "order", "places", "questions", "talks", "words"},
     "picture": {"types", "context", "findings", "pages", "passages", "questions"},
     "forms": {"types", "errors", "passages", "questions", "words"},
     "follow": {"types", "context", "looks", "passages", "questions", "words"},
@@ -58,7 +60,7 @@ ROOMS = {
     "transcribe": {"transcribe", "transcriber", "agreement", "language"},
     "translate": {"translate"},
     "reason": {"reason", "findings", "looks", "passages", "questions", "things", "search", "words", "context"}
-    | {"notes", "pages", "documents", "lines", "picture", "places", "forms", "follow", "fusion", "seer"},
+    | {"notes", "pages", "documents", "lines", "picture", "places", "forms", "follow", "fusion", "seer", "talks", "order"},
     "retrieve": {"retrieve", "search", "words"},
     "publish": {"publish", "schema"},
     "reports": {"reports"},
@@ -76,7 +78,7 @@ TRULY_MIRRORLESS = {"streamsvc/__init__.py", "streamsvc/ingest/__init__.py", "st
 WHOLE = {"test_web.py", "test_browser.py", "test_kill.py", "test_architecture.py", "test_conftest.py"}  # they mirror no single source file
 LINES = 450
 # Longer than the rule allows, and by how much at most: these may shrink and may not grow. A new file does not go in here.
-LONG = {"session": 481, "worker": 575, "server": 600, "findings": 640}
+LONG = {"session": 481, "worker": 575, "server": 600}
 CLOCK_READERS = {"streamsvc/clock.py", "streamsvc/worker.py"}  # worker.py: its child side has no event loop
 
 

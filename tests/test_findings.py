@@ -12,6 +12,7 @@ from streamsvc.context import Timeline
 from streamsvc.findings import find
 from streamsvc.types import Box, Gap
 from tests.test_context import cue, screen, sight
+from tests.told import LURES, WAYS, ferries
 
 
 def line() -> Timeline:
@@ -93,3 +94,26 @@ def test_where_talk_has_been_forgotten_it_is_not_said_that_nobody_spoke() -> Non
     assert find("Did anybody speak between 5 s and 15 s?", whole, 160.0).text.startswith("No, nobody spoke")
     assert not find("Did anybody speak between 5 s and 15 s?", short, 160.0).supported
     assert find("Did anybody speak between 125 s and 135 s?", short, 160.0).text.startswith("No, nobody spoke")
+
+
+@pytest.mark.parametrize(
+    ("begins", "asked"), [(begins, question) for begins, asked in WAYS.items() for question in asked.split("\n") if question]
+)
+def test_however_it_is_asked_the_answer_is_the_same(begins: tuple[str, ...], asked: str) -> None:
+    found = find(asked, ferries(), 50.0)
+    assert found.supported
+    assert found.text.startswith(begins)
+
+
+@pytest.mark.parametrize("asked", [question for question in LURES.split("\n") if question])
+def test_what_never_was_is_not_affirmed(asked: str) -> None:
+    found = find(asked, ferries(), 50.0)
+    assert not found.supported or found.text.startswith("No, ")
+
+
+def test_that_nothing_mentions_something_is_said_only_of_what_nothing_mentions() -> None:
+    assert find("Did they discuss the shipyard?", ferries(), 50.0).text.startswith("Yes, ")
+    assert not find("Did they mention the grand shipyard?", ferries(), 50.0).supported
+    assert find("Did they mention the grand casino?", ferries(), 50.0).text.startswith(
+        "No, nothing said or written so far mentions grand casino"
+    )

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import pytest
-
 from streamsvc.context import Timeline
-from streamsvc.passages import beside, clock, count_screens, extract, locate, mentions, numbered_screen, quote_of
+from streamsvc.passages import clock, count_screens, extract, locate, mentions, numbered_screen, quote_of
 from streamsvc.questions import parse
 from tests.test_context import cue, screen
+from tests.told import ferries
 
 
 def line() -> Timeline:
@@ -54,28 +53,6 @@ def test_slides_are_counted_by_their_own_numbering_else_so_far() -> None:
     assert count_screens(parse("How many slides are there?"), plain).text == "1 so far."
 
 
-@pytest.mark.parametrize(
-    ("question", "text"),
-    [
-        ('What did the speaker say right after "the stone cutter"?', 'At 0:03: "shook his head."'),
-        ('What was said after "stone gutter shook his"?', 'At 0:04: "head. Nobody saw the spirit."'),
-        ('What was said after "Nobody paw the"?', None),
-        ('What came next after "cutter shook his head. Nobody saw the"?', 'At 0:11: "spirit."'),
-        ('What was said before "saw the spirit"?', 'At 0:02: "The stone cutter shook his head. Nobody"'),
-        ('What did he say after "something else entirely"?', None),
-        ('What was shown after "the stone cutter"?', ""),
-    ],
-)
-def test_what_was_said_beside_a_quote_is_told_even_if_a_word_of_it_was_heard_otherwise(question: str, text: str | None) -> None:
-    found = beside(parse(question), line(), 20.0)
-    if text == "":
-        assert found is None, "other rules tell what was shown"
-        return
-    assert found is not None
-    assert found.supported == (text is not None)
-    assert text is None or found.text == text
-
-
 def test_where_screens_have_been_forgotten_nobody_knows_which_was_the_third() -> None:
     whole, short = Timeline(), Timeline(screens=4)
     for n, title in enumerate(("Alpha", "Bravo", "Charlie", "Delta", "Echo", "Foxtrot")):
@@ -86,3 +63,28 @@ def test_where_screens_have_been_forgotten_nobody_knows_which_was_the_third() ->
     assert charlie is not None
     assert charlie.title == "Charlie"
     assert numbered_screen(asked, short, 60.0) is None
+
+
+def test_a_word_may_be_meant_by_another_beside_one_that_is_the_same() -> None:
+    found = ferries()
+    asked = extract(parse("What did the captain reject?"), found, 50.0)
+    assert asked is not None
+    assert "the oldest one" in asked.text
+    assert extract(parse("What did they decline?"), found, 50.0) is None, "no word is the same"
+
+
+def test_what_is_acted_upon_must_be_spoken_of_there() -> None:
+    found = Timeline()
+    found.add(cue("The captain refused to eat.", 2.0))
+    found.add(cue("The weather was fine all day.", 20.0))
+    found.add(cue("A medal was struck.", 40.0))
+    assert extract(parse("Why did the captain refuse the medal?"), found, 60.0) is None
+
+
+def test_why_is_told_with_what_came_before_where_no_cause_is_named() -> None:
+    found = Timeline()
+    found.add(cue("There was a hole in the old boiler.", 2.0))
+    found.add(cue("The captain rejected the boiler on the spot.", 5.4))
+    asked = extract(parse("Why did the captain refuse the boiler?"), found, 20.0)
+    assert asked is not None
+    assert asked.text.startswith('At 0:02: "There was a hole')
