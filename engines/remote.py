@@ -3,8 +3,9 @@
 The ops and their payloads are those of `engines.vlm`. What differs: `encode` only scales a picture down and keeps it here; `extend` reads
 nothing ahead; tokens are estimated; there are no adapters. Of the pictures among the items the newest few are sent, as data URLs, as far
 as the images of the minute reach; the others are shown by their text, and counted in "unseen". A request without a picture goes to the
-text model. While the endpoint is silent, payloads of an empty text say that we are alive. If the endpoint breaks off, or stops at a limit,
-the last payload has "cut": "broken" | "length" | "content_filter".
+text model; what is asked "aside" goes with a picture or not at all, and leaves half of the images of the minute to questions. While the
+endpoint is silent, payloads of an empty text say that we are alive. If the endpoint breaks off, or stops at a limit, the last payload has
+"cut": "broken" | "length" | "content_filter".
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from engines import Engine, Op, Payload, StreamOp, each
 from engines.continuation import LONGEST_PROMPT, wanted
 from engines.remote_chat import Chat, Endpoint
 from engines.shelf import Shelf
-from streamsvc.errors import ConfigError, InvalidRequest, WorkerError
+from streamsvc.errors import CapacityError, ConfigError, InvalidRequest, WorkerError
 
 AT_ONCE = 4  # answers; each waits on a thread of its own
 MOST_ITEMS = 2000  # of one request
@@ -97,13 +98,13 @@ class Bucket:
         self._per_minute, self._now, self._lock = per_minute, now, threading.Lock()
         self._left, self._last = float(per_minute), now()
 
-    def take(self, wanted: int) -> int:
-        """How many of those wanted may be had now."""
+    def take(self, wanted: int, leave: int = 0) -> int:
+        """How many of those wanted may be had now, if so many are to be left."""
         with self._lock:
             now = self._now()
             self._left = min(self._per_minute, self._left + (now - self._last) * self._per_minute / 60)
             self._last = now
-            taken = min(wanted, int(self._left + 1e-9))
+            taken = min(wanted, max(0, int(self._left + 1e-9) - leave))
             self._left -= taken
             return taken
 
@@ -168,7 +169,9 @@ class Remote:
         elif isinstance(question, str) and question:
             told = _items(asked)
             kept, ask, instruction = self._window(told), f"Question: {question[:LONGEST]}", _INSTRUCTION
-            sent = self._sent(kept)
+            sent = self._sent(kept, self._limits.images_per_minute // 2 if asked.get("aside") else 0)
+            if asked.get("aside") and not sent:
+                raise CapacityError("the images of this minute are left to questions")
         else:
             raise InvalidRequest("generate wants a prompt, or a question")
         messages = [{"role": "system", "content": instruction}, {"role": "user", "content": content(kept, sent, ask)}]
@@ -214,10 +217,10 @@ class Remote:
         found = {index: picture for index, item in enumerate(kept) if (picture := self._pictures.get(item.picture))}
         return {index: found[index] for index in sorted(found, reverse=True)[: self._limits.images]}
 
-    def _sent(self, kept: Sequence[Item]) -> dict[int, Scaled]:
-        """Of these, as many as the images of the minute allow."""
+    def _sent(self, kept: Sequence[Item], leave: int) -> dict[int, Scaled]:
+        """Of these, as many as the images of the minute allow, if so many are to be left."""
         newest = self._newest(kept)
-        return dict(itertools.islice(newest.items(), self._bucket.take(len(newest))))
+        return dict(itertools.islice(newest.items(), self._bucket.take(len(newest), leave)))
 
 
 def content(kept: Sequence[Item], sent: Mapping[int, Scaled], ask: str) -> str | list[dict[str, Any]]:

@@ -6,8 +6,9 @@ show is encoded once.
 Op `extend`: {"session", "items", "adapter"?} -> {"tokens", "reused", "computed", "drops", "gone", "unseen", "shown"}. Reads what is new
 of a session ahead of any question. "shown": times of the pictures that are before the model as pictures.
 
-Op `generate`, streamed: {"session", "items", "question", "adapter"?} or {"prompt"}, and {"max_tokens"?, "stop"?} -> first the counts as of
-`extend` and "text": "", then {"text": more of the answer}. With a prompt it keeps the contract of `engines.llm`.
+Op `generate`, streamed: {"session", "items", "question", "adapter"?, "aside"?} or {"prompt"}, and {"max_tokens"?, "stop"?} -> first the
+counts as of `extend` and "text": "", then {"text": more of the answer}. With a prompt it keeps the contract of `engines.llm`. Of what is
+asked "aside" nothing is kept: it takes no room that questions need.
 
 An item is {"at": session seconds, "kind": "speech" | "screen" | "picture", "text": str, "picture"?: key}. Items are final, and may
 all be told each time: those known already are not read again. A picture whose visual tokens are gone is shown by its text, and counted
@@ -122,29 +123,30 @@ class Fusion:
         most, stops = wanted(asked)
         prompt, question = asked.get("prompt"), asked.get("question")
         if isinstance(prompt, str) and prompt:
-            name, adapter = "", ""
-            seat = self._seats.take(name) or Seat()  # prompts begin alike, with their examples
+            name, adapter, seats = "", "", self._seats
+            seat = seats.take(name) or Seat()  # prompts begin alike, with their examples
             pieces = [self.layout.prompt(prompt, LONGEST_PROMPT)]
         elif isinstance(question, str) and question:
             name, adapter = _named(asked)
-            seat = self._seats.take(name) or Seat()
+            seats = Shelf(1) if asked.get("aside") else self._seats
+            seat = seats.take(name) or Seat()
             self._grow(seat, asked.get("items"))
             pieces = [self.layout.head, *seat.window.pieces, self.layout.question(question)]
         else:
             raise InvalidRequest("generate wants a prompt, or a question")
-        yield from self._answer(name, seat, pieces, adapter, most, stops)
+        try:
+            yield from self._answer(seat, pieces, adapter, most, stops)
+        except GeneratorExit:  # the asker has left between two tokens: what is kept is whole
+            seats.put(name, seat)
+            raise
+        seats.put(name, seat)  # after an error it is not: half a token may be in it
 
-    def _answer(self, name: str, seat: Seat, pieces: list[Piece], adapter: str, most: int, stops: list[str]) -> Iterator[Payload]:
+    def _answer(self, seat: Seat, pieces: list[Piece], adapter: str, most: int, stops: list[str]) -> Iterator[Payload]:
         logits = self._decoder.read(seat.kept, pieces, adapter)
         tokens = itertools.islice(self._tokens(seat.kept, logits), most)
-        try:
-            yield {"text": "", **_counts(seat)}
-            for text in increments(tokens, self.layout.told, stops):
-                yield {"text": text}
-        except GeneratorExit:  # the asker has left between two tokens: what is kept is whole
-            self._seats.put(name, seat)
-            raise
-        self._seats.put(name, seat)  # after an error it is not: half a token may be in it
+        yield {"text": "", **_counts(seat)}
+        for text in increments(tokens, self.layout.told, stops):
+            yield {"text": text}
 
     def _tokens(self, kept: Kept, logits: Any) -> Iterator[int]:
         """The likeliest continuation; what is kept grows by a token when the one after it is asked for."""

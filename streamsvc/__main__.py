@@ -285,7 +285,7 @@ class _Screen:
             case "caption.final":
                 self._line(event["start"], "", event["text"])
             case "scene.caption":
-                self._line(event["start"], "[seen] ", event["text"], "cyan")
+                self._line(event["start"], "[model] " if event["by"] == "model" else "[seen] ", event["text"], "cyan")
             case "screen.text" if event["lines"]:
                 self._line(event["first_seen"], "[screen] ", event["title"] or event["lines"][0]["text"], "green")
             case "caption.gap":

@@ -151,6 +151,8 @@ class Think(Group):
     device: str = "cpu"  # profile gpu: of torch, e.g. "cuda"
     tower: Literal["torch", "onnx"] = "torch"  # profile gpu: what runs the vision tower; "onnx" is for the CPU
     deadline: float = 3.0  # seconds for a whole answer
+    scenes: bool = False  # profiles gpu and remote: the model captions scenes too; a remote one is sent pictures though nobody asks
+    scene_seconds: float = Field(10.0, ge=1)  # between two of these captions of a session, at least
 
 
 class Remote(Group):
@@ -275,6 +277,8 @@ class Settings(BaseSettings):
             raise ValueError("profile gpu needs think.model: the folder of a vision language model below models.dir/models")
         if self.models.profile == "remote" and not (self.remote.url and self.remote.model):
             raise ValueError("profile remote needs remote.url and remote.model")
+        if self.think.scenes and self.models.profile == "embedded":
+            raise ValueError("think.scenes needs a model that sees: models.profile gpu or remote")
         if self.think.tower == "onnx" and self.think.device != "cpu":
             raise ValueError('think.tower "onnx" is for think.device "cpu"')
         return self

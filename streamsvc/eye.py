@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
@@ -23,10 +23,13 @@ from streamsvc.config import Settings
 from streamsvc.context import Timeline
 from streamsvc.ear import Sent, dropped
 from streamsvc.errors import StreamsvcError, WorkerError
+from streamsvc.lull import Lull
 from streamsvc.mailbox import Ring
+from streamsvc.narrator import Narrator
 from streamsvc.publish import Log
 from streamsvc.reports import bodies
-from streamsvc.types import EncodedFrame, Keyframe, MediaTrack, ScreenText, Sight, VideoFrame
+from streamsvc.seer import Seer
+from streamsvc.types import EncodedFrame, Keyframe, MediaTrack, Scene, ScreenText, Sight, VideoFrame
 from streamsvc.worker import Role
 
 log = structlog.get_logger()
@@ -58,8 +61,10 @@ class Eye:
         log, timeline: where sights go.
         lossless: the source can wait, so nothing is ever dropped.
         pictures: the keyframes that all sessions may have.
-        ahead: where keyframes are put for a model that is asked about them later; never waited for.
         frame_url: where the keyframe of a session second can be loaded.
+        sight: the language model that sees, if there is one; never waited for.
+        adapter: of it.
+        lull: the time between questions.
     """
 
     def __init__(
@@ -73,15 +78,23 @@ class Eye:
         *,
         lossless: bool = False,
         pictures: sample.Budget | None = None,
-        ahead: Ring[tuple[float, bytes]] | None = None,
         frame_url: Callable[[float], str] = str,
+        sight: Role | None = None,
+        adapter: str | None = None,
+        lull: Lull | None = None,
     ) -> None:
         self.video: Ring[Sent] = Ring(settings.ingest.video_ring, self._video_dropped)
         self._keyframes: Ring[Seen] = Ring(2, lambda seen: dropped("keyframe"))
         self._texts: Ring[Seen] = Ring(1, lambda seen: dropped("text"))
         self._session, self._settings, self._see, self._media = session, settings, see, media
         self._log, self._timeline, self._lossless, self._frame_url = log, timeline, lossless, frame_url
-        self._ahead = ahead
+        self.seer: Seer | None = None
+        self.narrator: Narrator | None = None
+        if sight is not None:
+            reads = settings.models.profile == "gpu"  # such an engine keeps what it has read
+            self.seer = Seer(session, sight, timeline, lossless=lossless, reads=reads, adapter=adapter)
+            if settings.think.scenes:
+                self.narrator = Narrator(session, self.seer, lull or Lull(), settings.think.scene_seconds, self._tell)
         self.speaking: Callable[[], bool] = lambda: False  # whether somebody is heard now
         self.on_sight: Callable[[Sight], None] = lambda sight: None
         self.on_text: Callable[[ScreenText], None] = lambda text: None
@@ -161,6 +174,13 @@ class Eye:
 
     # --- the rooms ---
 
+    def rooms(self) -> list[Coroutine[Any, Any, None]]:
+        """What is to run, each as a task; all end when the ring of video is closed and everything is understood."""
+        rooms = [self.decode(), self.look(), self.read()]
+        if self.seer is not None:
+            rooms.append(self.seer.encode())
+        return rooms if self.narrator is None else [*rooms, self.narrator.run()]
+
     async def decode(self) -> None:
         """Encoded frames -> keyframes, until the ring is closed and empty."""
         decoder: decode.VideoDecoder | None = None
@@ -187,8 +207,8 @@ class Eye:
             for frame in (await decode.on_thread(self._media, decoder.flush))[-1:]:
                 await self._probe(frame)
         self._keyframes.close()
-        if self._ahead is not None:
-            self._ahead.close()
+        if self.seer is not None:
+            self.seer.pictures.close()
 
     async def _probe(self, frame: VideoFrame) -> None:
         """Compare one picture with the last keyframe; publish it where it is worth looking at."""
@@ -206,8 +226,8 @@ class Eye:
         self._timeline.add(keyframe)
         body = {"reason": found.reason, "url": self._frame_url(frame.at)}
         event = self._log.emit("keyframe.sampled", body, at=frame.at, arrived=frame.arrived)
-        if self._ahead is not None:
-            self._ahead.put((frame.at, jpeg))
+        if self.seer is not None:
+            self.seer.pictures.put((frame.at, jpeg))
         await self._pass_on(self._keyframes, Seen(keyframe, jpeg, gray, event.id))
 
     async def look(self) -> None:
@@ -223,7 +243,7 @@ class Eye:
             except StreamsvcError as error:
                 self._failed("look", error)
             else:
-                self._sighted(sight, seen.event)
+                self._sighted(sight, seen)
             self._looking = None
             self._looked = seen.keyframe.at
             if clock.now() - seen.keyframe.arrived <= FRESH:
@@ -232,17 +252,25 @@ class Eye:
             if self._settings.see.ocr:
                 await self._pass_on(self._texts, seen)
         self._texts.close()
+        if self.narrator is not None:
+            self.narrator.close()
 
-    def _sighted(self, sight: Sight, event: str) -> None:
-        """Publish what the models found on the keyframe of an event, and the caption of its scene."""
+    def _sighted(self, sight: Sight, seen: Seen) -> None:
+        """Publish what the models found on a keyframe, and the caption of its scene."""
         self._timeline.add(sight)
         self.on_sight(sight)
-        self._log.emit("sight.ready", {"of": event, **bodies(sight)}, at=sight.at, arrived=sight.arrived, stages=sight.stages)
-        scene = reason.scene(self._timeline, sight) if self._scenes else None
+        self._log.emit("sight.ready", {"of": seen.event, **bodies(sight)}, at=sight.at, arrived=sight.arrived, stages=sight.stages)
+        if not self._scenes:
+            return
+        scene = reason.scene(self._timeline, sight)
         if scene is not None:
             self._timeline.add(scene)
-            body = bodies(scene, self._frame_url)
-            self._log.emit("scene.caption", body, at=scene.at, arrived=scene.arrived, stages=scene.stages)
+            self._tell(scene)
+        if self.narrator is not None:
+            self.narrator.note(seen.keyframe.reason, sight, seen.jpeg, scene)
+
+    def _tell(self, scene: Scene) -> None:
+        self._log.emit("scene.caption", bodies(scene, self._frame_url), at=scene.at, arrived=scene.arrived, stages=scene.stages)
 
     async def read(self) -> None:
         """Text on keyframes, where there may be some and it has changed; the newest picture wins."""

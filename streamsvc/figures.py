@@ -132,7 +132,8 @@ def ages(events: Events) -> Table:
             words += [event["age_ms"]] * max(0, len(event["words"]) - known)
             known = max(0, known - len(event["words"]))
     table = {"stable": spread(words)}
-    table |= {name: spread(event["age_ms"] for event in of_type(events, kind)) for kind, name in _AGED.items()}
+    mine = [event for event in events if event.get("by") != "model"]  # what a model says of a scene is in no budget
+    table |= {name: spread(event["age_ms"] for event in of_type(mine, kind)) for kind, name in _AGED.items()}
     return {name: row for name, row in table.items() if row}
 
 

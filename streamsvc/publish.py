@@ -223,7 +223,8 @@ class Log:
             audience=audience,
         )
         if kind in _AGED and arrived is not None:
-            metrics.caption_age.labels(_AGED[kind]).observe(event.age_ms / 1000)
+            by = "_model" if body.get("by") == "model" else ""
+            metrics.caption_age.labels(_AGED[kind] + by).observe(event.age_ms / 1000)
         for stage, seconds in (stages or {}).items():
             metrics.stage_latency.labels(stage).observe(seconds)
         entry = Entry(event.seq, kind, audience, _text(event))

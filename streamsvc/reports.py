@@ -36,7 +36,8 @@ class Report:
     def note(self, event: Event) -> None:
         """Count one published event."""
         if event.type in _REPORTED and event.age_ms:
-            self._ages[_REPORTED[event.type]].append(event.age_ms / 1000)
+            by = "_model" if event.body.get("by") == "model" else ""  # in its own time, and not in the budget
+            self._ages[_REPORTED[event.type] + by].append(event.age_ms / 1000)
         if event.type == "caption.final":
             self._heard += event.body["end"] - event.body["start"]
 
@@ -92,7 +93,7 @@ def bodies(unit: Cue | Translation | Sight | ScreenText | Scene | Answer, url: C
             return {"title": unit.title, "lines": lines, "first_seen": round(unit.first_seen, 3)}
         case Scene():
             span = {"start": round(unit.start, 3), "end": round(unit.end, 3)}
-            return {"text": unit.text, **span, "evidence": [evidence(item, url) for item in unit.evidence]}
+            return {"text": unit.text, **span, "evidence": [evidence(item, url) for item in unit.evidence], "by": unit.by}
         case Answer():
             told = [evidence(item, url) for item in unit.evidence]
             return {"question_id": unit.question_id, "text": unit.text, "supported": unit.supported, "evidence": told}

@@ -70,7 +70,7 @@ EVENTS: dict[str, tuple[bool, dict[str, Schema], dict[str, Schema]]] = {
         {"of": _TEXT, "title": _maybe(_TEXT), "lines": _list(_object({"text": _TEXT, **_PLACE})), "first_seen": _NUMBER},
         {},
     ),
-    "scene.caption": (True, {"text": _TEXT, **_SPAN, "evidence": _list(_EVIDENCE)}, {}),
+    "scene.caption": (True, {"text": _TEXT, **_SPAN, "evidence": _list(_EVIDENCE), "by": {"enum": ["rule", "model"]}}, {}),
     "answer.delta": (False, {"question_id": _TEXT, "text": _TEXT}, {}),
     "answer.done": (
         True,

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Callable, Sequence
+import re
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
@@ -19,8 +20,9 @@ import numpy as np
 import structlog
 
 from streamsvc import clock, metrics
+from streamsvc.config import Settings
 from streamsvc.context import Timeline
-from streamsvc.errors import DeadlineMissed, StreamsvcError
+from streamsvc.errors import DeadlineMissed, InvalidRequest, StreamsvcError
 from streamsvc.fusion import Item, Told, Way, clean, declined, ended, grown, of_words, sights, stands
 from streamsvc.mailbox import Ring
 from streamsvc.questions import Ask, parse
@@ -34,17 +36,30 @@ LEAST_SECONDS = 0.4  # before the deadline: with less left the model is not aske
 ENCODE_SECONDS = 10.0  # for one picture; one that fails is tried again until a newer one waits,
 TRIES = 12  # ... and at most so often: together longer than a worker may take to load its model
 PAUSE = 1.0  # seconds between tries
-WAIT = 0.3  # seconds that a question waits for a keyframe on its way
+WAIT = 0.3  # seconds that a question waits for pictures, in all
 AHEAD = 64  # pictures that wait where the source can wait (a file read as fast as possible); else the newest alone
 KEPT = 256  # names of pictures
 READ_EVERY, READ_SECONDS = 2.0, 2.0  # seconds between readings ahead, at least, and for one
 TOKENS = 64  # of an answer: 40 words are about 55
 SOME = 3  # words that the beginning of a sentence must have to say anything
+_ADAPTER = re.compile(r"[A-Za-z0-9_-]{1,64}")
 SENT = "the picture that came with the question"
 _HINTS: dict[Way, str] = {
     "look": "Asked at second {now:.1f}. Answer in one short sentence what the pictures show.",
     "text": "Answer in one short sentence, in the words that were said or written.",
 }
+
+
+def check_adapter(name: str | None, settings: Settings) -> None:
+    """Raises InvalidRequest: the model that sees has no adapter of this name ("no_adapter"); None is the model as it is."""
+    if name is None:
+        return
+    if settings.models.profile != "gpu":
+        raise InvalidRequest(f"the profile {settings.models.profile} has no adapters: they are of the profile gpu", code="no_adapter")
+    found = (settings.models.dir / "models" / "adapters").glob("*/adapter_model.safetensors")  # where engines/vlm.py looks
+    known = sorted(path.parent.name for path in found if _ADAPTER.fullmatch(path.parent.name))
+    if name not in known:
+        raise InvalidRequest(f"there is no adapter {name[:64]!r}; there are: {', '.join(known) or 'none'}", code="no_adapter")
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +107,7 @@ class Seer:
             at, jpeg = batch[0]
             self._idle.clear()
             try:
-                self._names[at] = await self._encoded(jpeg)
+                self._names[at] = await self.encoded(jpeg, self.pictures)
             except StreamsvcError as error:
                 metrics.deadline_missed.labels("encode", "skipped").inc()
                 log.warning("keyframe not shown to the language model", session=self._session, reason=error.code)
@@ -108,12 +123,17 @@ class Seer:
                 await self._read_ahead(at)
         self._idle.set()
 
-    async def _encoded(self, jpeg: bytes) -> str:
+    async def encoded(self, jpeg: bytes, newer: Ring[Any]) -> str:
+        """The engine's name of a picture; one that fails is tried again until a newer one waits.
+
+        Raises:
+            StreamsvcError: the engine's last failure.
+        """
         for _ in range(TRIES - 1):
             try:
                 return await self._encode(jpeg, ENCODE_SECONDS)
             except StreamsvcError as error:
-                if not error.retryable or len(self.pictures) or self.pictures.closed:
+                if not error.retryable or len(newer) or newer.closed:
                     raise
                 await clock.sleep(PAUSE)
         return await self._encode(jpeg, ENCODE_SECONDS)
@@ -135,6 +155,18 @@ class Seer:
             payload = {"session": self._session, "items": told.payload("look"), **self._by}
             with contextlib.suppress(StreamsvcError):  # then it is read with the next question
                 await self._think.call("extend", payload, deadline_in_s=READ_SECONDS, affinity=self._session)
+
+    # --- what nobody waits for ---
+
+    def aside(self, items: Sequence[Item], question: str, tokens: int, seconds: float) -> AsyncIterator[dict[str, Any]]:
+        """The engine's pieces of an answer that nobody waits for, of these items alone: it takes no room for it that questions need.
+
+        Raises:
+            StreamsvcError: it fails, or is late.
+        """
+        told = {"session": f"{self._session} aside", "items": [item.payload() for item in items], "aside": True}
+        asked = {**told, "question": question, "max_tokens": tokens, **self._by}
+        return self._think.stream("generate", asked, deadline_in_s=seconds, affinity=self._session)
 
     # --- questions ---
 
@@ -189,7 +221,7 @@ class Seer:
     async def _refreshed(self, question: Question) -> None:
         """Wait a little for a keyframe on its way, and see to it that the engine has the newest: it may have died since."""
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout_at(min(clock.now() + WAIT, question.deadline - LEAST_SECONDS)):
+            async with asyncio.timeout_at(min(clock.now() + WAIT - question.waited, question.deadline - LEAST_SECONDS)):
                 await self._idle.wait()
         if self._newest is not None:
             await self._encode(self._newest, _left(question))

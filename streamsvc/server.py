@@ -60,6 +60,7 @@ class NewSession(BaseModel):
     vocabulary: list[str] = Field(default_factory=list, max_length=200)
     translate: bool | None = Field(None, description="captions in English too; needs a multilingual model")
     replace: Phrases = Field(default_factory=dict, description="phrases of captions -> how they are to be written")
+    adapter: str | None = Field(None, max_length=64, description="of the model that sees (profile gpu), by its folder's name")
     no_store: bool = False
 
 
@@ -171,6 +172,7 @@ def _sessions(service: Service) -> APIRouter:
             vocabulary=body.vocabulary,
             translate=body.translate,
             replace=body.replace,
+            adapter=body.adapter,
             no_store=body.no_store,
             roots=service.settings.server.sources,
         )

@@ -32,6 +32,7 @@ from streamsvc.ingest.whip import Publication
 from streamsvc.publish import Subscription
 from streamsvc.push import Push, Target
 from streamsvc.search import Hit
+from streamsvc.seer import check_adapter
 from streamsvc.session import Roles, Session, State
 from streamsvc.store import Store, clear, sweep
 from streamsvc.worker import Worker
@@ -151,6 +152,7 @@ class Service:
         translate: bool | None = None,
         replace: Mapping[str, str] | None = None,
         hangover: float | None = None,
+        adapter: str | None = None,
         no_store: bool = False,
         roots: Sequence[Path] | None = (),
         sees: bool = True,
@@ -165,16 +167,18 @@ class Service:
             translate: captions in English too; None: as the settings say.
             replace: phrases of captions that are written otherwise; on top of those of the settings.
             hangover: seconds of silence that end an utterance, within `ear.HANGOVER`; None: as the settings say.
+            adapter: of the model that sees (profile gpu); None: the model as it is.
             no_store: nothing is written to the disk.
             roots: folders below which files may lie; None: anywhere.
             sees: False: pictures are not looked at.
 
         Raises:
             CapacityError: as many sessions as may be are live. SourceError, Forbidden: the source cannot be had.
-            InvalidRequest: the model does not know the language, or cannot translate; or the hangover cannot be.
+            InvalidRequest: the model does not know the language, or cannot translate; the hangover cannot be; there is no such adapter.
         """
         self._check_language(language)
         hangover_of(hangover, 0.0)
+        check_adapter(adapter, self.settings)
         if translate and self.settings.hear.model.endswith(".en"):
             told = f"translation needs a multilingual model, such as whisper-base: {self.settings.hear.model} knows English alone"
             raise InvalidRequest(told, code="cannot_translate")
@@ -195,7 +199,7 @@ class Service:
         try:
             self._refuse_if_draining()  # it may have begun while the source was opened
             heard: dict[str, Any] = {"language": language, "vocabulary": vocabulary, "hangover": hangover}
-            heard |= {"translate": translate, "replace": replace}
+            heard |= {"translate": translate, "replace": replace, "adapter": adapter}
             session = self._session(name, lossless=speed is None, no_store=no_store, sees=sees, **heard)
         except BaseException:
             if opened is not None:
@@ -331,14 +335,8 @@ class Service:
             CapacityError: it has as many pushes as it may have. Forbidden, Unprocessable: the host may not be reached, or is not known.
         """
         session = self.find(name)
-        made = Push(
-            where,
-            self.settings.server.private_urls,
-            session.started_utc,
-            session.zero,
-            session.position,
-            lambda error: session.log.emit("error", error.body()),
-        )
+        of = where, self.settings.server.private_urls, session.started_utc, session.zero, session.position
+        made = Push(*of, lambda error: session.log.emit("error", error.body()))
         await made.check()
         if session.state is State.ENDED or name not in self.sessions:
             raise Conflict("this session has ended", code="session_ended")

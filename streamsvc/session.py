@@ -13,7 +13,7 @@ import enum
 import functools
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import structlog
@@ -27,12 +27,13 @@ from streamsvc.errors import Cancelled, Conflict, DeadlineMissed, NotFound, Stre
 from streamsvc.eye import Eye
 from streamsvc.glance import glance
 from streamsvc.inbox import Asked, Inbox, named
+from streamsvc.lull import Lull
 from streamsvc.mailbox import Ring
 from streamsvc.publish import Log
 from streamsvc.questions import parse
 from streamsvc.reports import Report, bodies, evidence
 from streamsvc.retrieve import Index
-from streamsvc.seer import Seer
+from streamsvc.seer import WAIT
 from streamsvc.store import Store
 from streamsvc.types import Delta, EncodedFrame, MediaTrack, Publisher, Question, Stages
 from streamsvc.watch import Alert
@@ -40,7 +41,6 @@ from streamsvc.worker import Role
 
 log = structlog.get_logger()
 _TICK = 0.5  # seconds between writes of the log
-_RENEWED = 0.3  # seconds that a question about now waits for a picture of now
 _ANSWERERS = 2  # questions at work at once: one that waits for a model holds up no other
 _UNUSED = 600.0  # seconds that a session waits for its first publisher; it holds one of few places meanwhile
 
@@ -63,6 +63,7 @@ class Roles:
     think: Role
     embed: Role | None = None  # without it, searches go by words alone
     sight: Role | None = None  # think, where it can be shown pictures
+    lull: Lull = field(default_factory=Lull, init=False)  # when none of them is asked anything
 
 
 class Session:
@@ -78,6 +79,7 @@ class Session:
         lossless: the source can wait, so nothing is ever dropped (a file read as fast as possible).
         sees: False: pictures are not looked at.
         pictures: the keyframes that all sessions may have.
+        adapter: of the model that sees.
         listen: language, vocabulary, hangover, translate, replace, as for `Ear`.
     """
 
@@ -93,6 +95,7 @@ class Session:
         lossless: bool = False,
         sees: bool = True,
         pictures: sample.Budget | None = None,
+        adapter: str | None = None,
         **listen: Any,
     ) -> None:
         self.id = name
@@ -109,10 +112,8 @@ class Session:
         self.ear = Ear(name, settings, roles.hear, media, *told, lossless=lossless, **listen)
         self.flush, self.cues, self.translations = self.ear.flush, self.ear.cues, self.ear.translations
         self._sign, self.lossless, self._sees = sign, lossless, sees
-        reads = settings.models.profile == "gpu"  # such an engine keeps what it has read
-        self.seer = Seer(name, roles.sight, self.timeline, lossless=lossless, reads=reads) if roles.sight is not None else None
-        ahead = self.seer.pictures if self.seer is not None else None
-        shown: dict[str, Any] = {"lossless": lossless, "pictures": pictures, "ahead": ahead, "frame_url": self.frame_url}
+        shown: dict[str, Any] = {"lossless": lossless, "pictures": pictures, "frame_url": self.frame_url}
+        shown |= {"sight": roles.sight, "adapter": adapter, "lull": roles.lull}
         self.eye = Eye(name, settings, roles.see, media, self.log, self.timeline, **shown)
         self.eye.speaking, self.eye.on_waiting = lambda: self.ear.speaking, self._want_keyframe
         self._tracks: dict[str, MediaTrack] = {}
@@ -155,11 +156,8 @@ class Session:
                     media.create_task(self.ear.decode())
                     media.create_task(self.ear.transcribe())
                     media.create_task(self.ear.translate())
-                    media.create_task(self.eye.decode())
-                    media.create_task(self.eye.look())
-                    media.create_task(self.eye.read())
-                    if self.seer is not None:
-                        media.create_task(self.seer.encode())
+                    for room in self.eye.rooms():
+                        media.create_task(room)
                     media.create_task(self._until_over())
                 await self._inbox.close_after_held()
                 await answering
@@ -368,7 +366,8 @@ class Session:
         async for asked in self._inbox.questions():
             work = self._at_work[asked] = asyncio.create_task(self._answer_one(asked))
             try:
-                await work
+                with self.roles.lull.broken():
+                    await work
             except asyncio.CancelledError:
                 if (me := asyncio.current_task()) is not None and me.cancelling():
                     raise
@@ -396,7 +395,7 @@ class Session:
             at, left = max(question.asked, 0.0), question.deadline - clock.now()
             sent = await glance(question.image, self.id, at, self.roles.see, self.settings.see, deadline_in_s=left)
         question = await self._current(question)
-        models = self.roles.think, self.settings.think, sent, self._spent.window_tokens, self.seer
+        models = self.roles.think, self.settings.think, sent, self._spent.window_tokens, self.eye.seer
         parts = reason.shaped(question, reason.answer(question, self.timeline, *models))
         async with contextlib.aclosing(parts):
             async for part in parts:
@@ -426,7 +425,8 @@ class Session:
         live = self.state is State.LIVE and "video" in self._tracks and self._sees and not self.lossless and question.image is None
         if not live or not parse(question.text).present:
             return question
-        return replace(question, asked=await self.eye.renew(max(question.asked, 0.0), min(_RENEWED, question.deadline - clock.now())))
+        asked, began = max(question.asked, 0.0), clock.now()
+        return replace(question, asked=await self.eye.renew(asked, min(WAIT, question.deadline - began)), waited=clock.now() - began)
 
     def _say(self, asked: Asked, kind: str, body: dict[str, Any], stages: Stages | None = None) -> None:
         """A part of an answer, to whom it is for."""

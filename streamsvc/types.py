@@ -315,7 +315,7 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """A scene caption: what is shown since `start`, true only of what the evidence holds."""
+    """A scene caption: what is shown since `start`, true only of what the evidence holds. `by` "model": nothing here can check it."""
 
     session: str
     track: str
@@ -326,6 +326,7 @@ class Scene:
     end: float
     evidence: tuple[Evidence, ...]
     stages: Stages = field(default_factory=dict)
+    by: Literal["rule", "model"] = "rule"
 
 
 @dataclass(frozen=True, slots=True)
@@ -354,6 +355,7 @@ class Question:
     image: bytes | None = None  # JPEG or PNG
     form: Mapping[str, Any] | None = None  # the JSON Schema that its answer fits, as `forms.read` gives it; None: plain words
     before: Before | None = None  # what it may follow
+    waited: float = 0.0  # seconds that it has waited for a picture of now
 
 
 @dataclass(frozen=True, slots=True)

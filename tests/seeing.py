@@ -21,23 +21,26 @@ from tests.stage import Models, make
 class Model:
     """A stand-in for the think role. It knows a picture by its bytes, and shows the newest `most` of those it was told of.
 
-    `says`: pieces of each answer; an exception is raised in its place, a number is a wait in seconds.
+    `says`: pieces of each answer; an exception is raised in its place, a number is a wait in seconds. `tells`: of what is asked aside.
     """
 
     says: list[str | float | Exception] = field(default_factory=lambda: ["A red car."])
+    tells: list[str | float | Exception] = field(default_factory=lambda: ["A cat on a mat."])
     most: int = 4
     failures: list[Exception] = field(default_factory=list)  # of the next calls of `encode`
     takes: float = 0.0  # seconds for a picture
     more: dict[str, Any] = field(default_factory=dict)  # in the last piece
     encoded: list[str] = field(default_factory=list)
     asked: list[dict[str, Any]] = field(default_factory=list)
+    aside: list[tuple[float, dict[str, Any]]] = field(default_factory=list)  # monotonic seconds, and what was asked aside then
     read: list[dict[str, Any]] = field(default_factory=list)  # ahead
     unread: Exception | None = None  # of each reading ahead
+    affinity: str = "s"  # of each call: the session
     at_work: int = 0
     together: int = 0  # the most answers at once
 
     async def call(self, op: str, payload: dict[str, Any], *, deadline_in_s: float, affinity: str = "") -> dict[str, Any]:
-        assert affinity == "s"
+        assert affinity == self.affinity
         if op == "extend":
             self.read.append(payload)
             if self.unread is not None:
@@ -59,13 +62,16 @@ class Model:
         if "prompt" in payload:
             return  # it has no phrase to add
         deadline = clock.now() + deadline_in_s
-        self.asked.append(payload)
+        if "aside" in payload:
+            self.aside.append((clock.now(), payload))
+        else:
+            self.asked.append(payload)
         self.at_work += 1
         self.together = max(self.together, self.at_work)
         try:
             shown = [item["at"] for item in payload["items"] if item.get("picture") in self.encoded][-self.most :] if self.most else []
             yield {"text": "", "shown": shown}
-            for piece in self.says:
+            for piece in self.tells if "aside" in payload else self.says:
                 if isinstance(piece, Exception):
                     raise piece
                 if isinstance(piece, float):

@@ -60,7 +60,8 @@ ROOMS = {
     "transcribe": {"transcribe", "transcriber", "agreement", "language"},
     "translate": {"translate"},
     "reason": {"reason", "findings", "looks", "passages", "questions", "things", "search", "words", "context"}
-    | {"notes", "pages", "documents", "lines", "picture", "places", "forms", "follow", "fusion", "seer", "talks", "order"},
+    | {"notes", "pages", "documents", "lines", "picture", "places", "forms", "follow", "fusion", "seer", "talks", "order"}
+    | {"narrator", "lull"},
     "retrieve": {"retrieve", "search", "words"},
     "publish": {"publish", "schema"},
     "reports": {"reports"},

@@ -135,6 +135,14 @@ def test_the_key_of_the_endpoint_comes_by_the_environment_alone_and_is_never_sho
     assert KEY not in str(caught.value)
 
 
+def test_scenes_are_told_of_by_a_model_that_sees_alone() -> None:
+    with pytest.raises(ConfigError, match=r"think\.scenes needs a model that sees"):
+        load(think={"scenes": True})
+    settings = load(models={"profile": "gpu"}, think={"model": "qwen2-vl-2b", "scenes": True})
+    assert (settings.think.scenes, settings.think.scene_seconds) == (True, 10.0)
+    assert not load(models={"profile": "gpu"}, think={"model": "qwen2-vl-2b"}).think.scenes, "only where it is asked for"
+
+
 def test_settings_cannot_be_changed_after_they_were_read() -> None:
     settings = load()
     with pytest.raises(ValueError, match="frozen"):

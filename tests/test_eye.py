@@ -71,8 +71,8 @@ def test_every_keyframe_is_put_before_a_model_that_is_asked_later_and_none_after
             await send(played.session, packets(tmp_path, 3.0, audio=None))
             played.session.end("ended")
             events = await played.ended()
-            assert played.session.seer is not None
-            assert played.session.seer.pictures.closed
+            assert played.session.eye.seer is not None
+            assert played.session.eye.seer.pictures.closed
         assert len(model.encoded) == kinds(events).count("keyframe.sampled") > 1
 
     stage.run(main())
@@ -212,6 +212,25 @@ def test_a_question_about_now_waits_a_little_for_a_picture_of_now(
             told, took = await answered(played, filmed(tmp_path, 3.0, 1.0), text, at)
         assert told == answer
         assert least <= took <= most
+
+    stage.run(main())
+
+
+def test_a_question_waits_no_longer_in_all_where_the_model_that_answers_is_slow_to_see_too(
+    stage: asyncio.Runner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main() -> None:
+        Slow(2.0, monkeypatch)
+        model = Model()
+        async with Playing(sighted(model)) as played:
+            played.session.attach(Sender(VP8))
+            sending = asyncio.create_task(answered(played, filmed(tmp_path, 3.0, 1.0), "What colour is the cat now?", 2.99))
+            await clock.sleep(2.0)
+            assert len(model.encoded) == 1
+            model.takes = 2.0  # from now on
+            told, took = await sending
+        assert told == "It looks like this: A red car."
+        assert 0.29 <= took <= 0.32
 
     stage.run(main())
 

@@ -56,6 +56,11 @@ def test_each_word_is_as_old_as_the_event_that_made_it_stable() -> None:
     assert ages(events)["final"]["n"] == 1
 
 
+def test_what_a_model_says_of_a_scene_is_in_no_age() -> None:
+    scenes = [{"type": "scene.caption", "by": by, "age_ms": age} for by, age in (("rule", 100.0), ("model", 2500.0))]
+    assert ages(scenes)["scene"] == {"p50": 100.0, "p95": 100.0, "max": 100.0, "n": 1}
+
+
 def test_a_budget_is_kept_where_the_95th_percentile_is_within_it() -> None:
     told = {"ages_ms": {"stable": {"p95": 1100}, "final": {"p95": 1700}, "sight": {"p95": 9}}, "answers": {"done_s": {"p95": 3.1}}}
     assert kept(told, {"stable": 1.2, "final": 1.6, "answer": 3.0}) == {"stable": True, "final": False, "answer": False}

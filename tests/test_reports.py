@@ -51,3 +51,10 @@ def test_the_report_tells_ages_in_milliseconds_and_coverage() -> None:
     assert body["ages"]["final"] == {"p50": 200, "p95": 290, "count": 3}
     assert body["coverage"] == 0.9
     assert body["backlog"] == 2.0
+
+
+def test_what_a_model_says_of_a_scene_ages_apart_from_what_the_rules_say() -> None:
+    report = Report(Budget())
+    for by, age in (("rule", 100.0), ("model", 2500.0)):
+        report.note(Event("0.a", "main", "e", "e.1", "scene.caption", 1.0, age, {}, {"by": by}, 1))
+    assert {kind: ages["p95"] for kind, ages in report.body(0.0)["ages"].items()} == {"scene": 100, "scene_model": 2500}

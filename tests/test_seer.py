@@ -422,7 +422,8 @@ async def played(think: Role, folder: Path, *questions: str) -> list[dict[str, A
     try:
         async with Playing(live) as playing:
             live.attach(Sender(VP8))
-            live.timeline.add(said(0.1, "The ferry leaves at seven because of the tide."))
+            for at, text in ((0.1, "The ferry leaves at seven because of the tide."), (3.0, "That is all.")):
+                live.timeline.add(said(at, text))
             live.hold(list(questions), client="me")
             await send(live, packets(folder, 1.0, audio=None))
             live.end("ended")
@@ -468,3 +469,22 @@ async def test_a_remote_model_is_sent_the_frames_for_a_question_about_them(tmp_p
     (seen,) = told(events)
     assert seen["text"] == "It looks like this: A red box. It stands"
     assert {(item["kind"], item["start"] in frames(events)) for item in seen["evidence"]} == {("sight", True)}
+
+
+async def test_a_question_about_words_goes_to_the_cheap_remote_model_without_the_keyframes_that_are_there(tmp_path: Path) -> None:
+    with serving(Fake([stream("Because of", " the tide.")])) as fake:
+        remote = config.Remote(url=fake.url, model="seer", text_model="reader").options()
+        async with working("engines.remote", {"models": "", "window_tokens": 4096, "remote": remote}) as think:
+            events = await played(think, tmp_path, "What makes the ferry leave so early?", "What colour is the cat?")
+        words, look = fake.asked
+    heard, seen = told(events)
+    assert heard["text"] == "From what was said at 0:00: Because of the tide."
+    assert [(item["kind"], item["quote"]) for item in heard["evidence"]] == [("speech", "The ferry leaves at seven because of the tide.")]
+    assert words["model"] == "reader"
+    sent = words["messages"][-1]["content"]
+    assert isinstance(sent, str), "plain text: no part of it is a picture"
+    assert "because of the tide" in sent
+    assert "picture:" not in sent
+    assert look["model"] == "seer", "the keyframes were there to be sent"
+    assert any(part["type"] == "image_url" for part in look["messages"][-1]["content"])
+    assert not seen["supported"], "of the colour it told nothing that it was shown"

@@ -328,12 +328,14 @@ async def test_the_language_of_a_live_session_can_be_fixed_by_whoever_may_publis
             assert (await until(events, "error"))[-1]["error"]["type"] == "permission_error"
 
 
-async def test_what_the_model_cannot_do_with_speech_is_refused_when_a_session_is_made(tmp_path: Path) -> None:
+async def test_what_the_models_cannot_do_is_refused_when_a_session_is_made(tmp_path: Path) -> None:
     async with serving(tmp_path) as (service, _, client):
         for body, code in (
             ({"translate": True}, "cannot_translate"),
             ({"language": "de"}, "unknown_language"),
             ({"language": "tlh"}, "unknown_language"),
+            ({"adapter": "medical"}, "no_adapter"),
+            ({"adapter": "a" * 65}, "bad_request"),
             ({"replace": {"a": ""}}, "bad_request"),
             ({"replace": {"a" * 101: "b"}}, "bad_request"),
             ({"replace": {str(number): "b" for number in range(201)}}, "bad_request"),

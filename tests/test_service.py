@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import threading
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,9 @@ from streamsvc.ingest import peer
 from streamsvc.service import Service
 from streamsvc.session import Session, State
 from streamsvc.store import Store
+from streamsvc.types import Question
 from tests.clips import clip
+from tests.seeing import Model, jpeg
 from tests.stage import OPUS, Models, Sender, Threadless
 
 
@@ -564,6 +567,31 @@ async def test_all_sessions_look_through_one_memory_of_pictures(tmp_path: Path) 
     async with Service(config.load(None, server={"data_dir": tmp_path}), at_once=()) as running:
         assert isinstance(running.roles.see, Glances)
         assert not isinstance(running.roles.hear, Glances)
+
+
+async def test_a_session_has_an_adapter_that_is_there_or_is_not_opened(tmp_path: Path) -> None:
+    for name in ("medical", "not a name"):
+        (tmp_path / "models" / "adapters" / name).mkdir(parents=True)
+        (tmp_path / "models" / "adapters" / name / "adapter_model.safetensors").touch()
+    (tmp_path / "models" / "adapters" / "empty").mkdir()
+    groups: dict[str, Any] = {"models": {"dir": tmp_path, "profile": "gpu"}, "think": {"model": "seer"}}
+    async with Service(config.load(None, server={"data_dir": tmp_path / "data"}, **groups), at_once=()) as running:
+        model = Model()
+        running.roles = replace(Models().roles(), sight=model)
+        for adapter in ("legal", "empty", "not a name", "../medical", ""):
+            with pytest.raises(InvalidRequest, match="there are: medical") as refused:
+                await running.create(adapter=adapter)
+            assert refused.value.code == "no_adapter"
+        assert running.sessions == {}
+        session = await running.create(adapter="medical")
+        model.affinity = session.id
+        assert session.eye.seer is not None
+        question = Question("q", "What colour is the car?", 0.0, clock.now() + 30.0, image=jpeg("sent"))
+        assert [clause.text async for clause in session.eye.seer.clauses(question, "look", words=33)] == ["A red car."]
+        assert [asked["adapter"] for asked in model.asked] == ["medical"]
+    async with serving(tmp_path / "data") as running:
+        with pytest.raises(InvalidRequest, match="of the profile gpu"):
+            await running.create(adapter="medical")
 
 
 async def test_a_hangover_that_cannot_be_opens_no_session(tmp_path: Path) -> None:

@@ -150,6 +150,7 @@ export class Scenes {
     const row = this._row(null, event.start);
     if (!row) return;
     row.querySelector(".scene-text").textContent = event.text;
+    row.querySelector(".scene-text").title = event.by === "model" ? "Told by the language model: nothing here can check it" : "";
     row.querySelector("img").alt = event.text;
     row.classList.add("told");
   }
@@ -273,6 +274,7 @@ const FIGURES = { // kind -> [name, budget in seconds at the 95th percentile]
   final: ["Closed captions", 1.6],
   sight: ["Pictures looked at", null],
   scene: ["Scene captions", 2.0],
+  scene_model: ["Scenes, by the language model", null],
   screen: ["Text on screen", 4.0],
 };
 

@@ -181,6 +181,17 @@ def test_beyond_the_images_of_a_minute_questions_go_as_text_and_say_so() -> None
         assert [ask(), ask()] == [(1, "seer"), (2, "reader")]
 
 
+def test_what_is_asked_aside_leaves_half_of_the_images_to_questions_and_never_goes_without() -> None:
+    with asking(images_per_minute=6, images=2, now=lambda: 0.0) as (fake, made):
+        items = [shown(made, 1, 1), shown(made, 2, 2)]
+        seen = [answer(made, session="s", items=items, question="new?", aside=True)[0]["shown"] for _ in range(2)]
+        assert seen == [[1, 2], [2]]
+        with pytest.raises(CapacityError, match="left to questions"):
+            answer(made, session="s", items=items, question="new?", aside=True)
+        assert len(fake.asked) == 2
+        assert answer(made, session="s", items=items, question="what?")[0]["shown"] == [1, 2]
+
+
 def test_a_bucket_never_holds_more_than_a_minute() -> None:
     seconds = 0.0
     bucket = Bucket(4, lambda: seconds)

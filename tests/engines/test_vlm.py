@@ -124,6 +124,18 @@ def test_an_asker_that_leaves_costs_nothing_of_what_is_kept(folder: Path) -> Non
     assert first["computed"] == 1
 
 
+def test_what_is_asked_aside_takes_no_place_of_a_session_and_is_answered_the_same(folder: Path) -> None:
+    made = engine(folder, sessions=1)
+    items, beside = [said(1, "Hello."), shown(made, 2, 1)], [shown(made, 2, 1)]
+    answer(made, session="s", items=items, question="what?", max_tokens=4)
+    first, text = answer(made, session="s aside", items=beside, question="new?", max_tokens=4, aside=True)
+    assert (first["reused"], first["shown"]) == (0, [2])
+    assert answer(made, session="s aside", items=beside, question="new?", max_tokens=4, aside=True)[0]["reused"] == 0
+    assert answer(made, session="s", items=items, question="what?", max_tokens=4)[0]["computed"] == 1
+    fresh = engine(folder)
+    assert answer(fresh, session="t", items=[shown(fresh, 2, 1)], question="new?", max_tokens=4)[1] == text
+
+
 def test_at_most_so_many_sessions_are_kept(folder: Path) -> None:
     made = engine(folder, sessions=2)
     for name in ("a", "b", "c"):

@@ -1,0 +1,71 @@
+"""What nobody waits for is done between questions, and gives way to them at once."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from streamsvc import clock
+from streamsvc.lull import Lull
+
+
+async def work(lull: Lull, seconds: float, patience: float = 5.0) -> float:
+    """Do something for some seconds in a lull; when it was done."""
+    async with lull.lasting(patience):
+        await clock.sleep(seconds)
+        return clock.now()
+
+
+def test_it_begins_when_no_question_is_at_work_any_more(virtual: asyncio.Runner) -> None:
+    async def main() -> None:
+        lull, began = Lull(), clock.now()
+        with lull.broken():
+            working = asyncio.create_task(work(lull, 1.0))
+            await clock.sleep(2.0)
+            with lull.broken():  # two at once
+                await clock.sleep(1.0)
+            await clock.sleep(1.0)
+            assert not working.done()
+        assert await working - began == pytest.approx(5.0)
+
+    virtual.run(main())
+
+
+def test_a_question_that_comes_as_another_goes_keeps_it_from_beginning(virtual: asyncio.Runner) -> None:
+    async def main() -> None:
+        lull = Lull()
+        with lull.broken():
+            working = asyncio.create_task(work(lull, 0.0))
+            await asyncio.sleep(0)
+        with lull.broken():  # before who waits has been woken
+            await clock.sleep(1.0)
+            assert not working.done()
+        await working
+
+    virtual.run(main())
+
+
+def test_whoever_asks_ends_it_at_once_for_all_that_are_at_work(virtual: asyncio.Runner) -> None:
+    async def main() -> None:
+        lull, began = Lull(), clock.now()
+        working = [asyncio.create_task(work(lull, 9.0)) for _ in range(2)]
+        await clock.sleep(1.0)
+        with lull.broken(), lull.broken():
+            ended = await asyncio.gather(*working, return_exceptions=True)
+            assert clock.now() - began == pytest.approx(1.0)
+        assert [type(error) for error in ended] == [TimeoutError, TimeoutError]
+        await work(lull, 0.0)
+
+    virtual.run(main())
+
+
+def test_it_is_not_waited_for_for_ever(virtual: asyncio.Runner) -> None:
+    async def main() -> None:
+        lull, began = Lull(), clock.now()
+        with lull.broken():
+            with pytest.raises(TimeoutError):
+                await work(lull, 0.0, patience=5.0)
+            assert clock.now() - began == pytest.approx(5.0)
+
+    virtual.run(main())

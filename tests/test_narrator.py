@@ -1,0 +1,391 @@
+"""Scenes are told of by the model that sees: seldom, in few words, marked as its own, and never in the way of anybody."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from streamsvc import clock, config, metrics
+from streamsvc.context import Timeline
+from streamsvc.errors import ConfigError, WorkerError
+from streamsvc.lull import Lull
+from streamsvc.narrator import MOST_WORDS, SECONDS, TOKENS, Narrator, caption
+from streamsvc.seer import Seer
+from streamsvc.types import Scene
+from streamsvc.worker import Role
+from tests.engines.chat_server import Fake, refused, serving, stream
+from tests.seeing import Model, jpeg, sighted, working
+from tests.stage import VP8, Playing, Sender, Threadless, kinds, packets, send
+from tests.test_context import sight
+
+
+@pytest.fixture
+def stage() -> Iterator[asyncio.Runner]:
+    with asyncio.Runner(loop_factory=Threadless) as runner:
+        yield runner
+
+
+def counted(action: str) -> float:
+    return float(metrics.deadline_missed.labels("scene", action)._value.get())
+
+
+def dropped() -> float:
+    return float(metrics.frames.labels("dropped_scene")._value.get())
+
+
+@dataclass
+class Case:
+    """A narrator at work, and what it told."""
+
+    model: Model
+    lull: Lull = field(default_factory=Lull)
+    told: list[Scene] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.narrator = Narrator("s", Seer("s", self.model, Timeline()), self.lull, 10.0, self.told.append)
+
+    def note(self, at: float, reason: str = "scene", rule: str = "", label: str = "cat") -> None:
+        scene = Scene("s", "main", at, 0.0, rule, at, at, ()) if rule else None
+        self.narrator.note(reason, replace(sight(at, label), arrived=at), jpeg(f"at {at}"), scene)
+
+    @property
+    def texts(self) -> list[str]:
+        return [scene.text for scene in self.told]
+
+    @property
+    def asked(self) -> list[dict[str, Any]]:
+        return [payload for _, payload in self.model.aside]
+
+
+@contextlib.asynccontextmanager
+async def narrating(*tells: str | float | Exception, **more: Any) -> AsyncIterator[Case]:
+    """A narrator whose model says this of every scene."""
+    case = Case(Model(tells=list(tells), **more))
+    running = asyncio.create_task(case.narrator.run())
+    try:
+        yield case
+    finally:
+        case.narrator.close()
+        await running
+
+
+# --- what is told ---
+
+
+def test_a_scene_is_told_of_in_a_sentence_that_is_marked_as_the_models_with_its_keyframe(virtual: asyncio.Runner) -> None:
+    async def main() -> None:
+        async with narrating("A **cat**", " on a mat.", 0.5, " It sleeps.") as case:
+            case.note(3.0, "first", "A cat.")
+            await clock.sleep(1.0)
+            (scene,) = case.told
+            assert (scene.text, scene.by, scene.at, scene.start, scene.arrived) == ("A cat on a mat.", "model", 3.0, 3.0, 3.0)
+            assert [(item.kind, item.start, item.frame) for item in scene.evidence] == [("sight", 3.0, 3.0)]
+            assert case.model.at_work == 0, "after its first sentence it is not listened to"
+            (asked,) = case.asked
+            assert asked["items"] == [{"at": 3.0, "kind": "picture", "text": "cat", "picture": "at 3.0"}]
+            assert (asked["aside"], asked["max_tokens"]) == (True, TOKENS)
+
+    virtual.run(main())
+
+
+def test_the_next_scene_is_asked_of_beside_the_one_before_and_what_was_told_of_that(virtual: asyncio.Runner) -> None:
+    async def main() -> None:
+        async with narrating("A cat on a mat.") as case:
+            case.note(0.0, "first")
+            await clock.sleep(20.0)
+            case.model.tells = ["A dog has come in."]
+            case.note(20.0, label="dog")
+            await clock.sleep(1.0)
+            assert case.texts == ["A cat on a mat.", "A dog has come in."]
+            first, second = case.asked
+            assert [item["at"] for item in second["items"]] == [0.0, 20.0]
+            assert "A cat on a mat." in second["question"]
+            assert "A cat on a mat." not in first["question"]
+
+    virtual.run(main())
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ("A dog lies on the sofa.", "A dog lies on the sofa."),
+        ("[3.0] Answer: **A dog** lies\non the sofa.", "A dog lies on the sofa."),
+        ("A cat on a mat.", ""),  # known
+        ("The picture shows a cat and a mat.", ""),
+        ("A mouse.", "A mouse."),
+        ("Nothing new.", ""),
+        ("There is no change.", ""),
+        ("The dog is still on the sofa.", ""),
+        ("I cannot see that.", ""),
+        ('A sign says "Exit".', ""),
+        ("A speaker explains the budget.", ""),
+        ("...", ""),
+        ("", ""),
+        ("A dog and " * (MOST_WORDS // 3) + "a horse run.", ""),
+    ],
+)
+def test_what_is_not_short_new_and_of_the_picture_is_not_told(said: str, told: str) -> None:
+    assert caption(said, ["A cat.", "A cat on a mat."]) == told
+
+
+# --- when it is asked ---
+
+
+@pytest.mark.parametrize(
+    ("reason", "rule", "asked"),
+    [
+        ("first", "", True),
+        ("scene", "", True),
+        ("scene", "A cat.", True),
+        ("motion", "Two persons.", True),  # the rules tell of something else
+        ("interval", "A dog.", True),
+        ("motion", "", False),
+        ("text", "", False),
+        ("interval", "", False),
+        ("question", "", False),
+    ],
+)
+def test_only_another_scene_or_another_thing_in_it_is_worth_telling_of(
+    virtual: asyncio.Runner, reason: str, rule: str, asked: bool
+) -> None:
+    async def main() -> None:
+        async with narrating("A cat on a mat.") as case:
+            case.note(0.0, reason, rule)
+            await clock.sleep(1.0)
+            assert len(case.asked) == asked
+
+    virtual.run(main())
+
+
+def test_a_blank_picture_is_not_asked_about(virtual: asyncio.Runner) -> None:
+    async def main() -> None:
+        async with narrating("A cat on a mat.") as case:
+            case.narrator.note("scene", sight(0.0, blank=True), jpeg("black"), None)
+            await clock.sleep(1.0)
+            assert case.asked == []
+
+    virtual.run(main())
+
+
+def test_it_is_asked_at_most_once_each_so_many_seconds_and_then_of_the_newest_scene(virtual: asyncio.Runner) -> None:
+    async def main() -> None:
+        before = dropped()
+        async with narrating("A cat on a mat.") as case:
+            began = clock.now()
+            for at in range(29):
+                case.note(float(at), label=f"thing {at}")
+                await clock.sleep(1.0)
+            assert [round(when - began) for when, _ in case.model.aside] == [0, 10, 20]
+            assert [asked["items"][-1]["at"] for asked in case.asked] == [0.0, 9.0, 19.0]
+        assert dropped() - before == 26, "what was replaced, and the last, for which no time was left"
+
+    virtual.run(main())
+
+
+def test_a_scene_that_stays_the_same_is_told_of_at_most_twice_in_five_minutes(virtual: asyncio.Runner) -> None:
+    async def main() -> None:
+        async with narrating() as case:
+            for at in range(0, 600, 12):  # noise, light and a detector that is not sure: the rules tell anew each time
+                case.model.tells = [f"Something number{at} is on the mat."]
+                case.note(float(at), "first" if not at else ("text", "interval", "motion")[at % 3], f"Thing {at}.")
+                await clock.sleep(12.0)
+            assert [scene.at for scene in case.told] == [0.0, 12.0, 300.0, 312.0]
+            case.model.tells = ["A dog has come in."]
+            case.note(600.0)
+            case.note(601.0, "text", "A dog.")  # of the new scene, and of it alone
+            await clock.sleep(1.0)
+            assert case.told[-1].text == "A dog has come in."
+
+    virtual.run(main())
+
+
+# --- who comes first ---
+
+
+def test_no_scene_is_asked_about_while_a_question_is_at_work(virtual: asyncio.Runner) -> None:
+    async def main() -> None:
+        async with narrating("A cat on a mat.") as case:
+            with case.lull.broken():
+                case.note(0.0)
+                await clock.sleep(3.0)
+                assert case.asked == []
+            await clock.sleep(0.1)
+            assert case.texts == ["A cat on a mat."]
+
+    virtual.run(main())
+
+
+def test_a_question_that_comes_takes_the_model_at_once_and_costs_that_caption_alone(virtual: asyncio.Runner) -> None:
+    async def main() -> None:
+        before = counted("given_up")
+        async with narrating("A cat", 3.0, " on a mat.") as case:
+            case.note(0.0)
+            await clock.sleep(1.0)
+            assert case.model.at_work == 1
+            with case.lull.broken():
+                began = clock.now()
+                for _ in range(5):
+                    await asyncio.sleep(0)
+                assert (case.model.at_work, clock.now()) == (0, began)
+            assert counted("given_up") - before == 1
+            await clock.sleep(20.0)
+            case.note(20.0)
+            await clock.sleep(4.0)
+            assert [scene.at for scene in case.told] == [20.0]
+
+    virtual.run(main())
+
+
+@pytest.mark.parametrize(
+    ("tells", "more"),
+    [
+        ([WorkerError("it died")], {}),
+        (["A cat", WorkerError("it died")], {}),
+        ([2 * SECONDS, "A cat on a mat."], {}),
+        (["A cat on a mat."], {"most": 0}),  # it was not shown the picture
+        (["A cat on"], {"more": {"cut": "broken"}}),
+        (["cat "] * (TOKENS + 1), {}),
+        (["A cat on a mat."], {"failures": [ConfigError("no key")]}),
+    ],
+)
+def test_a_failure_costs_one_caption_and_is_counted(virtual: asyncio.Runner, tells: list[Any], more: dict[str, Any]) -> None:
+    async def main() -> None:
+        before = counted("skipped")
+        async with narrating(*tells, **more) as case:
+            case.note(0.0)
+            await clock.sleep(20.0)
+            assert (case.told, counted("skipped") - before) == ([], 1)
+            case.model.tells, case.model.most, case.model.more = ["A dog has come in."], 4, {}
+            case.note(20.0, label="dog")
+            await clock.sleep(1.0)
+            assert case.texts == ["A dog has come in."]
+
+    virtual.run(main())
+
+
+def test_the_end_of_the_stream_waits_for_what_has_begun_and_for_nothing_else(virtual: asyncio.Runner) -> None:
+    async def main() -> None:
+        began = clock.now()
+        async with narrating(2.0, "A cat on a mat.") as case:
+            case.note(0.0)
+            await clock.sleep(1.0)
+            case.note(1.0)
+        assert (case.texts, len(case.asked)) == (["A cat on a mat."], 1)
+        assert clock.now() - began == pytest.approx(2.0)
+
+    virtual.run(main())
+
+
+def test_no_word_of_it_reaches_a_log_line(virtual: asyncio.Runner, capsys: pytest.CaptureFixture[str]) -> None:
+    async def main() -> None:
+        async with narrating("A secret cat", WorkerError("it died")) as case:
+            case.note(0.0, "scene", "A secret dog.")
+            await clock.sleep(1.0)
+
+    virtual.run(main())
+    told = "".join(capsys.readouterr())
+    assert "worker_failed" in told
+    assert "secret" not in told
+
+
+# --- in a session ---
+
+
+def captions(events: list[dict[str, Any]]) -> list[tuple[str, str]]:
+    return [(event["by"], event["text"]) for event in events if event["type"] == "scene.caption"]
+
+
+def test_a_session_tells_of_a_scene_by_rule_at_once_and_by_the_model_when_it_has_spoken(stage: asyncio.Runner, tmp_path: Path) -> None:
+    async def main() -> None:
+        for scenes, told in ((True, [("rule", "A cat."), ("model", "A grey cat on a mat.")]), (False, [("rule", "A cat.")])):
+            model = Model(tells=[3.0, "A grey cat on a mat."])
+            async with Playing(sighted(model, think={"scenes": scenes})) as played:
+                played.session.attach(Sender(VP8))
+                await send(played.session, packets(tmp_path, 6.0, audio=None))
+                played.session.end("ended")
+                events = await played.ended()
+            assert captions(events) == told
+            assert kinds(events).count("sight.ready") == kinds(events).count("keyframe.sampled") > 3
+            assert max(event["age_ms"] for event in events if event["type"] == "sight.ready") < 100, "nothing waits for the model"
+            assert [unit.text for unit in played.session.timeline.scenes] == ["A cat."], "no answer stands on its word"
+            ages = [event["ages"] for event in events if event["type"] == "latency.report"][-1]
+            assert ages["scene_model"]["p95"] >= 3000 if scenes else "scene_model" not in ages, "and it has its own ages"
+            assert "scene" not in ages, "those of the rules are none, on this clock"
+
+    stage.run(main())
+
+
+def test_a_question_takes_the_model_from_the_scene_that_it_tells_of(stage: asyncio.Runner, tmp_path: Path) -> None:
+    async def main() -> None:
+        model = Model(says=[0.5, "A grey cat."], tells=[2.5, "A grey cat on a mat."])
+        async with Playing(sighted(model, think={"scenes": True})) as played:
+            played.session.attach(Sender(VP8))
+            sending = asyncio.create_task(send(played.session, packets(tmp_path, 3.0, audio=None)))
+            await clock.sleep(1.0)
+            assert (model.at_work, len(model.asked)) == (1, 0)
+            played.session.ask("What colour is the cat?", client="me")
+            await clock.sleep(0.01)
+            assert (model.at_work, len(model.asked)) == (1, 1)
+            await sending
+            played.session.end("ended")
+            events = await played.ended()
+        assert len(model.aside) == 1
+        (done,) = [event for event in events if event["type"] == "answer.done"]
+        assert done["text"] == "It looks like this: A grey cat."
+        assert captions(events) == [("rule", "A cat.")]
+
+    stage.run(main())
+
+
+# --- the real engines ---
+
+
+async def shown(think: Role, folder: Path) -> list[dict[str, Any]]:
+    """The scene captions of a session that is shown a second of a clip."""
+    live = sighted(think, think={"scenes": True})
+    try:
+        async with Playing(live) as playing:
+            live.attach(Sender(VP8))
+            await send(live, packets(folder, 1.0, audio=None))
+            live.end("ended")
+            return [event for event in await playing.ended() if event["type"] == "scene.caption"]
+    finally:
+        live.eye._media.shutdown()
+
+
+async def test_a_real_vision_language_model_tells_of_a_scene(tmp_path: Path) -> None:
+    pytest.importorskip("torch", reason="needs the extra `gpu`")
+    from tests.engines.tiny_vlm import save, taught
+
+    taught(save("qwen2_vl", tmp_path / "tiny"), "A big.")
+    async with working("engines.vlm", {"models": str(tmp_path), "model": "tiny"}) as think:
+        rule, told = await shown(think, tmp_path)
+    assert (rule["by"], rule["text"]) == ("rule", "A cat.")
+    assert (told["by"], told["text"], told["start"]) == ("model", "A big.", rule["start"])
+    assert [(item["kind"], "url" in item) for item in told["evidence"]] == [("sight", True)]
+
+
+async def test_a_remote_model_is_sent_the_keyframe_alone_and_tells_of_it(tmp_path: Path) -> None:
+    with serving(Fake([stream("A red", " box. ", "It stands")])) as fake:
+        remote = config.Remote(url=fake.url, model="seer", text_model="reader").options()
+        async with working("engines.remote", {"models": "", "window_tokens": 4096, "remote": remote}) as think:
+            captions = await shown(think, tmp_path)
+        assert [asked["model"] for asked in fake.asked] == ["seer"]
+        assert len(fake.pictures()) == 1
+    assert [(told["by"], told["text"]) for told in captions] == [("rule", "A cat."), ("model", "A red box.")]
+
+
+async def test_where_the_endpoint_refuses_the_caption_by_rule_stands(tmp_path: Path) -> None:
+    before = counted("skipped")
+    with serving(Fake([refused(401, "invalid_api_key")])) as fake:
+        remote = config.Remote(url=fake.url, model="seer").options()
+        async with working("engines.remote", {"models": "", "window_tokens": 4096, "remote": remote}) as think:
+            captions = await shown(think, tmp_path)
+    assert [(told["by"], told["text"]) for told in captions] == [("rule", "A cat.")]
+    assert counted("skipped") - before == 1
