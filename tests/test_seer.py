@@ -415,10 +415,10 @@ def test_no_word_of_it_reaches_a_log_line(virtual: asyncio.Runner, capsys: pytes
 # --- the real engines -------------------------------------------------------------------------------------------------
 
 
-async def played(think: Role, folder: Path, *questions: str) -> list[dict[str, Any]]:
+async def played(think: Role, folder: Path, *questions: str, **more: Any) -> list[dict[str, Any]]:
     """All events of a session that is shown a second of a clip, hears of a ferry, and is asked these when all is understood."""
 
-    live = sighted(think, think={"deadline": 60.0})
+    live = sighted(think, think={"deadline": 60.0}, speech=more)
     try:
         async with Playing(live) as playing:
             live.attach(Sender(VP8))
@@ -457,6 +457,20 @@ async def test_a_real_vision_language_model_is_shown_the_frames_and_asked_about_
     assert {(item["kind"], item["start"] in frames(events), "url" in item) for item in seen["evidence"]} == {("sight", True, True)}
     assert {"sight.ready", "scene.caption"} <= {event["type"] for event in events}
     assert events[-1]["reason"] == "ended"
+
+
+async def test_of_two_sessions_of_a_real_model_only_the_one_with_the_adapter_is_answered_by_it(tmp_path: Path) -> None:
+    pytest.importorskip("torch", reason="needs the extra `gpu`")
+    pytest.importorskip("peft", reason="needs the extra `gpu`")
+    from tests.engines.test_vlm_adapters import made
+    from tests.engines.tiny_vlm import save, taught
+
+    taught(save("qwen2_vl", tmp_path / "tiny"), "A big.")
+    made(tmp_path / "tiny", tmp_path / "adapters" / "other", 1, r".*\.language_model\..*\.down_proj")
+    async with working("engines.vlm", {"models": str(tmp_path), "model": "tiny"}) as think:
+        answers = [told(await played(think, tmp_path, "What colour is the cat?", adapter=name))[0] for name in (None, "other", None)]
+    assert [answer["text"] == "It looks like this: A big." for answer in answers] == [True, False, True]
+    assert all(answer["supported"] for answer in answers), "the other one too is an answer"
 
 
 async def test_a_remote_model_is_sent_the_frames_for_a_question_about_them(tmp_path: Path) -> None:
