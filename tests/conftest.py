@@ -122,10 +122,31 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, object, object]:
-    """Fail a test whose loop was closed over tasks that were still at work."""
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> Generator[None, object, object]:
+    """Fail a test whose loop was closed over tasks that were still at work; behind a file's last one, set aside what lives on."""
     result = yield
+    if nextitem is None or nextitem.path != item.path:
+        _set_aside()
     left, _left_tasks[:] = sorted(set(_left_tasks)), []
     if left:
         pytest.fail("left behind: tasks " + ", ".join(left), pytrace=False)
     return result
+
+
+# --- the modules of torch and its like: half a million objects that never die, of which each full collection would ask a third of a second
+
+
+def _set_aside() -> None:
+    """Let later collections look only at what is made after now; what is garbage now goes, and warns, first."""
+    gc.collect()
+    gc.freeze()
+
+
+def pytest_collection_finish() -> None:
+    """Set the imports of the test files aside."""
+    _set_aside()
+
+
+def pytest_sessionfinish() -> None:
+    """Let the last collections of pytest itself look at everything again."""
+    gc.unfreeze()

@@ -62,11 +62,21 @@ async def test_task_of_a_fixture_that_ends_it(helper):
     assert not helper.done()
 """
 
+LATER = """
+import asyncio
+
+async def test_transport_in_a_later_file():
+    server = await asyncio.start_server(lambda r, w: None, "127.0.0.1", 0)
+    await asyncio.open_connection(*server.sockets[0].getsockname())
+    server.close()
+"""
+
 TOLD = {
     "test_task": "tasks forgotten",
     "test_task_of_a_loop_run_inside": "tasks inner",
     "test_task_in_virtual_time": "tasks later",
     "test_transport": "unclosed|file descriptors",
+    "test_transport_in_a_later_file": "unclosed|file descriptors",
     "test_thread": "threads stays",
     "test_process": "processes",
     "test_descriptor": "1 file descriptors",
@@ -81,6 +91,7 @@ def outcome(tmp_path_factory: pytest.TempPathFactory) -> str:
     assert patient != conftest
     (folder / "conftest.py").write_text(patient)
     (folder / "test_leaks.py").write_text(LEAKS)
+    (folder / "test_more.py").write_text(LATER)
     (folder / "pytest.ini").write_text(
         "[pytest]\nasyncio_mode = auto\nasyncio_default_fixture_loop_scope = function\nfilterwarnings = error\n"
     )
@@ -90,7 +101,7 @@ def outcome(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.mark.parametrize("leak", TOLD)
 def test_a_leak_fails_the_test_and_is_named(outcome: str, leak: str) -> None:
-    reports = re.findall(rf"(?:ERROR|FAILED) test_leaks\.py::{leak} - .*", outcome)
+    reports = re.findall(rf"(?:ERROR|FAILED) test_\w+\.py::{leak} - .*", outcome)
     assert reports, outcome
     section = re.search(rf"^_+ ERROR at teardown of {leak} _+$(.*?)(?=^_{{5,}} |^=+ )", outcome, re.M | re.S)
     assert section, outcome
