@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from streamsvc import clock, config, metrics
@@ -50,9 +51,11 @@ class Case:
     def __post_init__(self) -> None:
         self.narrator = Narrator("s", Seer("s", self.model, Timeline()), self.lull, 10.0, self.told.append)
 
-    def note(self, at: float, reason: str = "scene", rule: str = "", label: str = "cat") -> None:
+    def note(self, at: float, reason: str = "scene", rule: str = "", label: str = "cat", like: float = 1.0) -> None:
+        """A keyframe whose vector has this cosine with that of every other of 1.0."""
         scene = Scene("s", "main", at, 0.0, rule, at, at, ()) if rule else None
-        self.narrator.note(reason, replace(sight(at, label), arrived=at), jpeg(f"at {at}"), scene)
+        vector = np.array([like, np.sqrt(1 - like**2)], np.float32)
+        self.narrator.note(reason, replace(sight(at, label), arrived=at, embedding=vector), jpeg(f"at {at}"), scene)
 
     @property
     def texts(self) -> list[str]:
@@ -138,27 +141,48 @@ def test_what_is_not_short_new_and_of_the_picture_is_not_told(said: str, told: s
 
 
 @pytest.mark.parametrize(
-    ("reason", "rule", "asked"),
+    ("reason", "rule", "like", "asked"),
     [
-        ("first", "", True),
-        ("scene", "", True),
-        ("scene", "A cat.", True),
-        ("motion", "Two persons.", True),  # the rules tell of something else
-        ("interval", "A dog.", True),
-        ("motion", "", False),
-        ("text", "", False),
-        ("interval", "", False),
-        ("question", "", False),
+        ("scene", "", 1.0, True),
+        ("scene", "A cat.", 1.0, True),
+        ("motion", "Two persons.", 0.9, True),  # the rules tell of something else
+        ("interval", "A dog.", 1.0, True),
+        ("motion", "", 0.6, True),  # a cut in a film
+        ("motion", "", 0.8, False),
+        ("text", "", 0.9, False),
+        ("interval", "", 1.0, False),
+        ("question", "", 1.0, False),
     ],
 )
 def test_only_another_scene_or_another_thing_in_it_is_worth_telling_of(
-    virtual: asyncio.Runner, reason: str, rule: str, asked: bool
+    virtual: asyncio.Runner, reason: str, rule: str, like: float, asked: bool
 ) -> None:
     async def main() -> None:
         async with narrating("A cat on a mat.") as case:
-            case.note(0.0, reason, rule)
+            case.note(0.0, "text")  # whatever comes first is new
+            await clock.sleep(20.0)
+            assert len(case.asked) == 1
+            case.note(20.0, reason, rule, like=like)
             await clock.sleep(1.0)
-            assert len(case.asked) == asked
+            assert len(case.asked) == 1 + asked
+
+    virtual.run(main())
+
+
+def test_a_scene_of_which_the_model_has_not_spoken_is_still_new(virtual: asyncio.Runner) -> None:
+    async def main() -> None:
+        async with narrating("A cat on a mat.") as case:
+            case.note(0.0, "first")
+            await clock.sleep(20.0)
+            case.model.tells = [WorkerError("it died")]
+            case.note(20.0, "motion", like=0.5)
+            await clock.sleep(20.0)
+            case.model.tells = ["A dog on a sofa."]
+            case.note(40.0, "text", like=0.5)
+            await clock.sleep(1.0)
+            case.note(61.0, "text", like=0.5)
+            await clock.sleep(20.0)
+            assert [(scene.at, scene.text) for scene in case.told] == [(0.0, "A cat on a mat."), (40.0, "A dog on a sofa.")]
 
     virtual.run(main())
 
