@@ -32,8 +32,6 @@ from streamsvc.words import terms
 log = structlog.get_logger()
 ANOTHER = ("first", "scene")  # keyframes that show another scene than the one before
 UNLIKE = 0.7  # ... and so does one whose vector has a smaller cosine: in real clips cuts had 0.4 to 0.6, movement in a scene mostly more
-    0.7  # ... and so does one whose vector has a smaller cosine: of real clips, cuts have 0.4 to 0.6, what moves in a scene 0.85 and more
-)
 STILL, STILL_SECONDS = 2, 300.0  # captions in so many seconds, at most, while the scene stays the same
 PATIENCE = 5.0  # seconds that a view waits for a lull
 SECONDS = 6.0  # for a caption: it is no use when the next scene is there
