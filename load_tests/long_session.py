@@ -8,8 +8,9 @@ when these are just over and at the end. What the models have said to the very s
 recorded in a folder and read from there (`--recorded`: kept for the next run of the same code). Steps fall in one of four places of a
 recording, so it is known after some rounds only: ten minutes of stream take about three on two cores, or one if all is known. Voice
 activity, decoding, keyframes, the time line, the log and the store run for every second. The models run in worker processes of their own
-(apart.py), and all that is played is in memory before the session begins: so the PSS of this process is that of the serving one, and what
-grows in it is the session. The slope is that of the least squares after SETTLED minutes.
+(apart.py), and all that is played is in memory before the session begins: so what grows in this process is the session. Memory is the
+anonymous memory of each process: PSS has leapt by 25 MB here when a neighbour that had mapped the same libraries ended. The slope is that
+of the least squares after SETTLED minutes.
 Exit status 1 if a limit is not kept.
 """
 
@@ -19,11 +20,11 @@ import argparse
 import asyncio
 import contextlib
 import functools
-import hashlib
 import json
 import math
-import pickle
+import os
 import random
+import re
 import sys
 import tempfile
 from collections import Counter
@@ -33,15 +34,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 import structlog
 
 from load_tests import question_facts as facts
-from load_tests.apart import Apart
+from load_tests.apart import REMEMBERED, Apart, Recorded
 from load_tests.question_set import ROOT, span_of, spread_out, telling, words_of
 from streamsvc import clock, config, grade, rehearsal
 from streamsvc.bench import markdown
 from streamsvc.config import Settings
+from streamsvc.ingest.container import choose, open_file
+from streamsvc.ingest.place import Place
 from streamsvc.recording import Samples, read
 from streamsvc.service import Service
 from streamsvc.session import Session
@@ -67,10 +69,9 @@ SETTLED = 10.0  # minutes after which memory must not grow
 EVERY = 30.0  # seconds between two weighings
 GROWTH, DISK = 2.0, 100.0  # MB an hour
 LOST = 1  # questions that may be answered worse at the end
-REMEMBERED = ("transcribe", "look", "read")  # the models' dear calls
 ASKER = "examiner"
 SERVING = "serving"
-Clip = tuple[tuple[MediaTrack, ...], list[tuple[float, EncodedFrame]]]  # see rehearsal.recorded
+Pictures = list[tuple[float, EncodedFrame]]  # each with the second at which it is due
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,40 +159,6 @@ async def _answer(answers: Any, number: str) -> dict[str, Any]:
 # --- the session --------------------------------------------------------------------------------------------------
 
 
-class Recorded:
-    """A role whose dear answers are kept in a folder, by the hash of what was asked; each takes its time of the clock all the same."""
-
-    def __init__(self, role: Any, folder: Path, counts: Counter[str]) -> None:
-        self._role, self._folder, self._counts = role, folder, counts
-
-    async def call(self, op: str, payload: dict[str, Any], *, deadline_in_s: float, affinity: str = "") -> dict[str, Any]:
-        """See worker.Role."""
-        if op not in REMEMBERED:
-            return dict(await self._role.call(op, payload, deadline_in_s=deadline_in_s, affinity=affinity))
-        place = self._folder / f"{op}-{digest(payload)}"
-        self._counts[op] += 1
-        if place.is_file() and self._counts[op] > 1:  # the first is always computed: a model loaded later would look like growth
-            self._counts[f"{op} recorded"] += 1
-            await clock.sleep(rehearsal.TAKES[op])
-            return dict(pickle.loads(place.read_bytes()))
-        result = dict(await self._role.call(op, payload, deadline_in_s=deadline_in_s, affinity=affinity))
-        (part := place.with_suffix(".part")).write_bytes(pickle.dumps(result))
-        part.replace(place)  # a run that is stopped leaves no half of one
-        return result
-
-
-def digest(payload: Mapping[str, Any]) -> str:
-    """A hash of a call: equal for equal samples and bytes alone."""
-    made = hashlib.blake2b(digest_size=16)
-    for name, value in sorted(payload.items()):
-        made.update(name.encode())
-        if isinstance(value, np.ndarray):
-            made.update(f"{value.dtype}{value.shape}".encode() + value.tobytes())
-        else:
-            made.update(value if isinstance(value, bytes) else repr(value).encode())
-    return made.hexdigest()
-
-
 @dataclass
 class _Publisher:
     tracks: tuple[MediaTrack, ...]
@@ -208,27 +175,40 @@ def padded(samples: Samples) -> bytes:
     return (np.clip(whole, -1, 1) * 32767).astype("<i2").tobytes()
 
 
-async def send(session: Session, sound: MediaTrack, heard: bytes, shown: Clip, start: float) -> float:
-    """One part at its times, from session second `start` on; the second at which it ends."""
-    tracks, frames = shown
-    pictures = (pair for pair in frames if pair[1].kind == "video")
-    due, frame = next(pictures, (math.inf, None))
-    session.attach(_Publisher((sound, *(track for track in tracks if track.kind == "video"))))
+def pictures(clip: Path) -> Pictures:
+    """All encoded pictures of a clip, by time. Raises SourceError."""
+    with rehearsal.recorded(clip) as (_, frames):
+        return [pair for pair in frames if pair[1].kind == "video"]
+
+
+@contextlib.contextmanager
+def decodable(clip: Path) -> Iterator[list[MediaTrack]]:
+    """The track of a clip's pictures, for one decoder: it is opened anew each time it is played, but nothing of it is read again."""
+    with contextlib.ExitStack() as stack:
+        _, tracks = choose(open_file(Place("file", clip.name, clip), stack), clip.name)
+        yield [track for track in tracks if track.kind == "video"]
+
+
+async def send(session: Session, tracks: Sequence[MediaTrack], heard: bytes, shown: Pictures, start: float) -> float:
+    """One part at its times, from session second `start` on; the second at which it ends. tracks: of sound (PCM) and pictures."""
+    left = iter(shown)
+    due, frame = next(left, (math.inf, None))
+    session.attach(_Publisher(tuple(tracks)))
     for first in range(0, len(heard), 2 * PACKET):
         at = first / 2 / SAMPLE_RATE
         await clock.sleep(session.zero + start + at + PACKET / SAMPLE_RATE - clock.now())
         while frame is not None and due <= at:
             session.tap(replace(frame, session=session.id, at=start + frame.at, arrived=clock.now()))
-            due, frame = next(pictures, (math.inf, None))
+            due, frame = next(left, (math.inf, None))
         piece = heard[first : first + 2 * PACKET]
-        session.tap(EncodedFrame(session.id, "main", start + at, clock.now(), "audio", piece, sound.codec, True))
+        session.tap(EncodedFrame(session.id, "main", start + at, clock.now(), "audio", piece, tracks[0].codec, True))
     session.detach("next part")
     return start + len(heard) / 2 / SAMPLE_RATE
 
 
 @dataclass(frozen=True, slots=True)
 class Weight:
-    """At one minute of the stream, in MB: the PSS of the serving process and of the models' by name, and what lies on the disk."""
+    """At one minute of the stream, in MB: memory of the serving process and of the models' by name, and what lies on the disk."""
 
     minute: float
     serving: float
@@ -236,18 +216,21 @@ class Weight:
     disk: float
 
     def part(self, name: str) -> float:
-        """PSS of a worker process, or of the serving one: "serving"; 0 before it has begun."""
+        """Memory of a worker process, or of the serving one: "serving"; 0 before it has begun."""
         return self.serving if name == SERVING else self.models.get(name, 0.0)
 
 
 def weighed(minute: float, workers: Mapping[str, int | None], folder: Path) -> Weight:
     """Weigh now. workers: the ids of their processes; folder: of what is stored."""
-    models = {name: _pss(pid) for name, pid in workers.items() if pid is not None}
-    return Weight(round(minute, 2), _pss(), models, round(stored(folder) / 1e6, 2))
+    models = {name: anonymous(pid) for name, pid in workers.items() if pid is not None}
+    return Weight(round(minute, 2), anonymous(os.getpid()), models, round(stored(folder) / 1e6, 2))
 
 
-def _pss(pid: int | None = None) -> float:
-    return round(psutil.Process(pid).memory_full_info().pss / 1e6, 2)
+def anonymous(pid: int) -> float:
+    """MB of memory that a process has to itself, files that it has mapped left out. Linux only."""
+    told = re.search(r"^RssAnon:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text(encoding="ascii"), re.MULTILINE)
+    assert told is not None
+    return round(int(told[1]) * 1024 / 1e6, 2)
 
 
 @dataclass(slots=True)
@@ -280,29 +263,29 @@ async def run(media: Path, minutes: float, longest: float, folder: Path, recorde
     settings: Settings = made.model_copy(update={"server": made.server.model_copy(update={"data_dir": folder})})
     counts: Counter[str] = Counter()
     result = Result()
-    with contextlib.ExitStack() as stack:
-        apart = stack.enter_context(Apart())
-        shown = {path: stack.enter_context(rehearsal.recorded(media / path)) for path in PICTURES}
-        sounds = {path: padded(read(media / path, None if path == LECTURE else longest)) for path in (LECTURE, STORY, *OTHERS)}
+    sounds = {path: padded(read(media / path, None if path == LECTURE else longest)) for path in (LECTURE, STORY, *OTHERS)}
+    shown = {media / path: pictures(media / path) for path in PICTURES}
+    with Apart() as apart:
         async with rehearsal.steady(settings, apart.load) as service:
             roles = service.roles
             hear: Role | Any = Recorded(roles.hear, recorded, counts)
             service.roles = replace(roles, hear=hear, see=Recorded(roles.see, recorded, counts))  # type: ignore[arg-type]
             weigh = functools.partial(_weigh, apart, folder, result)
-            await _run(service, questions(media, len(sounds[LECTURE]) / 2 / SAMPLE_RATE), sounds, shown, minutes, weigh, result)
+            await _run(service, media, sounds, shown, minutes, weigh, result)
     result.calls = dict(counts)
     return result
 
 
 async def _run(
     service: Service,
-    asked: Sequence[Mapping[str, Any]],
+    media: Path,
     sounds: Mapping[str, bytes],
-    shown: Mapping[str, Clip],
+    shown: Mapping[Path, Pictures],
     minutes: float,
     weigh: Callable[[float], None],
     result: Result,
 ) -> None:
+    asked = questions(media, len(sounds[LECTURE]) / 2 / SAMPLE_RATE)
     session = await service.create()
     sound = Format("pcm_s16le", SAMPLE_RATE).track()
 
@@ -315,7 +298,8 @@ async def _run(
     at = 0.0
     early: asyncio.Task[list[dict[str, Any]]] | None = None
     for number, part in enumerate(program(), 1):
-        at = await send(session, sound, sounds[part.heard], shown[part.shown], at)
+        with decodable(media / part.shown) as tracks:
+            at = await send(session, [sound, *tracks], sounds[part.heard], shown[media / part.shown], at)
         result.known = at / 60 if number <= len(sounds) else result.known
         if part.heard == STORY:
             early = asyncio.create_task(examine(session, asked, "early"))
