@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 
-from streamsvc import looks, notes, order, pages, passages, places, talks
+from streamsvc import looks, notes, order, pages, passages, places, screens, talks
 from streamsvc.context import Timeline
 from streamsvc.passages import Finding, clock, counted_words, quote_of, refusal
 from streamsvc.questions import META, NOW, Ask, parse, thing_in
@@ -119,7 +119,7 @@ def _while(ask: Ask, timeline: Timeline, now: float) -> Finding | None:
 def _span_of(phrase: str, timeline: Timeline, now: float) -> tuple[float, float] | None:
     """When a thing, or a slide, was shown."""
     ask = parse(phrase)
-    screen = passages.screen_for(ask, timeline) if ask.on_screen else None
+    screen = screens.screen_for(ask, timeline) if ask.on_screen else None
     if screen is not None:
         return screen.start, timeline.end_of(screen)
     found = ask.thing
@@ -188,7 +188,7 @@ def _how_many(ask: Ask, timeline: Timeline, now: float) -> Finding | None:
     if ask.form != "how many":
         return None
     if re.search(r"\b(slides|pages|screens)\b", ask.text):
-        return passages.count_screens(ask, timeline)
+        return screens.count_screens(ask, timeline)
     if re.search(r"\b(times|often)\b", ask.text):
         if ask.spoken:
             hits = passages.mentions(ask, timeline)
@@ -342,7 +342,7 @@ def _summary(ask: Ask, timeline: Timeline, now: float) -> Finding | None:
             told.append(screen)
         return Finding(
             ("The slides so far: ", "; ".join(f'"{s.title}"' for s in told) + "."),
-            tuple(passages.as_evidence(s, timeline) for s in told),
+            tuple(screens.as_evidence(s, timeline) for s in told),
             values=tuple(s.title or "" for s in told),
         )
     if timeline.said:

@@ -6,8 +6,9 @@ import re
 
 from streamsvc import looks
 from streamsvc.context import Timeline
-from streamsvc.passages import Finding, as_evidence, clock, locate, refusal, screen_for
+from streamsvc.passages import Finding, clock, locate, refusal
 from streamsvc.questions import Ask, parse
+from streamsvc.screens import as_evidence, screen_for
 from streamsvc.types import Evidence
 
 _PAIRS = (

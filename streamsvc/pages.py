@@ -12,8 +12,9 @@ from streamsvc import documents
 from streamsvc.context import Screen, Timeline
 from streamsvc.documents import Row, Terms, Value, text_of
 from streamsvc.lines import Line
-from streamsvc.passages import Finding, as_evidence, bag, clock, mentions, numbered_screen, quote_of, refusal, screen_for
+from streamsvc.passages import Finding, bag, clock, mentions, quote_of, refusal
 from streamsvc.questions import META, Ask
+from streamsvc.screens import as_evidence, numbered_screen, screen_for
 from streamsvc.types import Evidence
 from streamsvc.words import stem, stems, terms
 

@@ -2,29 +2,34 @@
 
 from __future__ import annotations
 
-import difflib
 import itertools
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from streamsvc.context import Screen, Sentence, Timeline
-from streamsvc.questions import Ask
+from streamsvc.context import Sentence, Timeline
+from streamsvc.questions import META, Ask
 from streamsvc.search import rarity
 from streamsvc.types import Evidence, Word
-from streamsvc.words import kin, stem, terms, tokens
+from streamsvc.words import kin, sounds, stem, stems, terms, tokens
 
 ENOUGH = 0.55  # share of the question's words, weighed by rarity, that a line must hold
 STRICT = 0.75  # ... where a near miss would be a wrong answer
 NEIGHBOUR = 0.6  # worth of a word that stands in the line before or after
-KIN = 0.7  # ... of one that is meant by another, beside one that is the same
+KIN = 0.7  # ... of one that is meant by another, or sounds like it, beside one that is the same
 OWN, SAME = 0.4, 0.2  # share that a line must hold itself, and of it in the same words
+LIGHT = 0.4  # worth of a word that only tells how things lie or follow each other: another way of saying it has others
+_LIGHT = stems(
+    "before after because through though although against among within upon toward towards across along behind beside near around above "
+    "below underneath beneath inside outside between beyond instead"
+)
 _CAUSE = re.compile(r"\b(?:because|for|since|so|that is why|therefore|due to|as)\b")
 _NUMERAL = re.compile(
     r"^(?:\d[\d,.]*|one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|twenty|thirty|forty|fifty|hundred|thousand|million|dozen|once|twice)$"
 )
 _NOT = frozenset(["not", "no", "never", "nobody", "nothing", "none", "neither", "nor", "without", "hardly", "noone", "cannot"])
+_PRONOUNS = frozenset(tokens("he she it they his her its their"))
 _NONE_OF = {"anybody": "nobody none", "anyone": "nobody none", "anything": "nothing", "any": "no none", "ever": "never"}
 _MEMBERS = {
     "season": "spring summer autumn fall winter", "month": "january february march april may june july august september october november december",
@@ -84,11 +89,6 @@ def quote_of(text: str, most: int, tail: bool = False) -> str:
     return ("… " if tail else "") + " ".join(cut) + ("" if tail else " …")
 
 
-def as_evidence(screen: Screen, timeline: Timeline) -> Evidence:
-    """A screen as evidence, quoted by its title or first line."""
-    return Evidence(screen.start, timeline.end_of(screen), "screen", screen.title or screen.lines[0], screen.frame)
-
-
 @lru_cache(maxsize=32_768)
 def bag(text: str) -> frozenset[str]:
     """The terms of a line, and of each two neighbours joined, so that "stone cutter" holds "stonecutter"."""
@@ -112,23 +112,36 @@ def _lines(timeline: Timeline) -> list[_Line]:
 
 
 def _weights(wanted: Iterable[str], lines: Sequence[_Line]) -> dict[str, float]:
-    return {term: rarity(sum(term in line.terms for line in lines), len(lines)) for term in wanted}
+    return {term: (LIGHT if term in _LIGHT else 1.0) * rarity(sum(term in line.terms for line in lines), len(lines)) for term in wanted}
 
 
 def _around(line: _Line, lines: Sequence[_Line]) -> frozenset[str]:
-    if line.sentence is None:
-        start, end = line.evidence.start, line.evidence.end  # shown together
-        near = [o for o in lines if o.sentence is None and o.evidence.start < end and o.evidence.end > start and o is not line]
-    else:
-        near = [
-            other for other in lines
-            if other.sentence is not None and abs(other.place - line.place) == 1 and max(other.evidence.start - line.evidence.end, line.evidence.start - other.evidence.end) < 5.0
-        ]  # fmt: skip
-    return frozenset().union(*(other.terms for other in near))
+    """The terms of what was said right before and after a sentence, and stood on the screen meanwhile; of what was shown beside a line of text."""
+    start, end = line.evidence.start, line.evidence.end
+    near = [o.terms for o in lines if o.sentence is None and o.evidence.start < end and o.evidence.end > start and o is not line]
+    if line.sentence is not None:
+        near += [o.terms for o in lines if o.sentence is not None and abs(o.place - line.place) == 1 and _pause(o, line) < 5.0]
+    return frozenset().union(*near)
 
 
-def _ranked(wanted: Sequence[str], lines: Sequence[_Line], loose: bool = False) -> list[tuple[float, float, _Line]]:
-    """(coverage with neighbours, own coverage, line), best first; loose: what may be meant by a word counts too."""
+def _pause(one: _Line, other: _Line) -> float:
+    """Seconds between two sentences."""
+    return max(one.evidence.start - other.evidence.end, other.evidence.start - one.evidence.end)
+
+
+def _spread(terms_: frozenset[str], quote: str) -> int:
+    """Over how many words of a text these terms lie."""
+    places = [n for n, word in enumerate(tokens(quote)) if stem(word) in terms_]
+    return places[-1] - places[0] if places else 0
+
+
+def _ranked(
+    wanted: Sequence[str], lines: Sequence[_Line], loose: bool = False, also: frozenset[str] = frozenset()
+) -> list[tuple[float, float, _Line]]:
+    """(coverage with neighbours, own coverage, line), best first, of equals the one with most of `also`, and the words nearest together.
+
+    loose: what may be meant by a word counts too.
+    """
     weights = _weights(wanted, lines)
     total = sum(weights.values()) or 1.0
     found = []
@@ -136,12 +149,20 @@ def _ranked(wanted: Sequence[str], lines: Sequence[_Line], loose: bool = False) 
         same = sum(weights[t] for t in wanted if t in line.terms)
         if same < SAME * total:
             continue
-        meant = {t for t in wanted if loose and t not in line.terms and kin(t) & line.terms}
+        meant = {t for t in wanted if t not in line.terms and (sounds(t) | (kin(t) if loose else frozenset())) & line.terms}
         own = same + KIN * sum(weights[t] for t in meant)
         near = _around(line, lines)
-        beside = sum(weights[t] for t in wanted if t not in line.terms and t not in meant and t in near)
-        found.append(((own + NEIGHBOUR * beside) / total, own / total, line))
-    return sorted(found, key=lambda item: (-round(item[0], 3), -round(item[1], 3), item[2].sentence is None, -item[2].evidence.start))
+        rest = [t for t in wanted if t not in line.terms and t not in meant]
+        worth = sum(weights[t] * (1.0 if t in near else KIN if loose and kin(t) & near else 0.0) for t in rest)
+        found.append(((own + NEIGHBOUR * worth) / total, own / total, line))
+    best = sorted(found, key=lambda item: (-round(item[0], 3), -round(item[1], 3), item[2].sentence is None, -item[2].evidence.start))[:12]
+    asked = frozenset(wanted)
+
+    def order(item: tuple[float, float, _Line]) -> tuple[float, float, bool, int, int]:
+        cover, own, line = item
+        return -round(cover, 3), -round(own, 3), line.sentence is None, -len(also & line.terms), _spread(asked, line.evidence.quote)
+
+    return sorted(best, key=order)
 
 
 def extract(
@@ -165,9 +186,11 @@ def extract(
     if members is not None:
         need = frozenset(stem(word) for word in members.split()) or None
         numbers = numbers or not members
-    for cover, own, line in _ranked(wanted, lines, loose=not strict)[:6]:
-        if cover < (STRICT if strict else ENOUGH) or own < OWN:
+    for cover, own, line in _ranked(wanted, lines, not strict, META & frozenset(map(stem, ask.words)))[:6]:
+        if cover < (STRICT if strict else ENOUGH):
             break
+        if own < OWN:
+            continue
         near = line.terms | _around(line, lines)
         if not _fits(ask, line, near, lines) or (need and not need & line.terms):
             continue
@@ -193,11 +216,15 @@ def _tells(line: _Line, wanted: Sequence[str]) -> bool:
 
 def _fits(ask: Ask, line: _Line, near: frozenset[str], lines: Sequence[_Line]) -> bool:
     """Whether who acts in the question, what is acted upon, and every name in it, is spoken of here."""
-    if ask.subject is not None and ask.subject != ask.focus and not kin(ask.subject) & (near | _further(line, lines)):
+    if (
+        ask.subject is not None
+        and ask.subject != ask.focus
+        and not (kin(ask.subject) | sounds(ask.subject)) & (near | _further(line, lines))
+    ):
         return False
-    if ask.object is not None and not kin(ask.object) & near:
+    if ask.object is not None and not (kin(ask.object) | sounds(ask.object)) & near:
         return False
-    return all(name in near for name in (*ask.names, *ask.owners))
+    return all(sounds(name) & near for name in (*ask.names, *ask.owners))
 
 
 def _further(line: _Line, lines: Sequence[_Line]) -> frozenset[str]:
@@ -321,20 +348,26 @@ def mentions(ask: Ask, timeline: Timeline, wanted: Sequence[str] | None = None, 
 
 
 def claim(ask: Ask, timeline: Timeline) -> Finding | None:
-    """Yes or no to a claim about what was told. One line must hold every word of it, near together; its "not" decides."""
-    wanted = ask.about
-    if len(wanted) < 2 or set(ask.words) & _NOT:
+    """Yes or no to a claim about what was told. One sentence must hold every word of it, near together; its "not" decides.
+
+    Who acts may be named right before it, where the sentence has a pronoun; a sentence goes on where the next one begins with "but" or "and".
+    """
+    asked = ask.about
+    if len(asked) < 2 or set(ask.words) & _NOT:
         return None
     lines = _lines(timeline)
     indefinite = [word for word in ask.words if word in _NONE_OF]
-    for line in lines:
-        if not all(term in line.terms for term in wanted) or not _fits(ask, line, line.terms, lines):
+    for line, quote in _claims(lines):
+        held, words = bag(quote.quote), tokens(quote.quote)
+        meant = ask.subject is not None and ask.subject not in held and len(asked) > 2 and _stands_for(ask.subject, line, lines)
+        wanted = [term for term in asked if not (meant and term == ask.subject)]
+        if not all(term in held for term in wanted) or not _fits(ask, line, held, lines):
             continue
-        words = tokens(line.evidence.quote)
         places = [i for i, word in enumerate(words) if stem(word) in wanted or (i + 1 < len(words) and stem(word + words[i + 1]) in wanted)]
         wide = places[-1] - places[0] + 1
+        if meant and not _PRONOUNS & set(words[: places[0]]):
+            continue
         denied = [i for i, word in enumerate(words) if word in _NOT or word.endswith("n't")]
-        quote = line.evidence if line.sentence is None else Evidence(line.evidence.start, line.evidence.end, "speech", line.evidence.quote)
         said = f'at {clock(quote.start)}: "{quote_of(quote.quote, 28)}"'
         if indefinite:
             if any(words[i] in _NONE_OF[word].split() for word in indefinite for i in denied) and wide <= 3 * len(wanted) + 8:
@@ -349,77 +382,23 @@ def claim(ask: Ask, timeline: Timeline) -> Finding | None:
         order = [
             next(i for i, w in enumerate(words) if stem(w) == t or (i + 1 < len(words) and stem(w + words[i + 1]) == t)) for t in wanted
         ]
-        if not denied and order == sorted(order) and not re.search(r"\b(if|would|could|wish|perhaps|maybe)\b", line.evidence.quote.lower()):
+        doubtful = any(places[0] - 8 <= i <= places[-1] + 4 for i in denied)
+        if not doubtful and order == sorted(order) and not re.search(r"\b(if|would|could|wish|perhaps|maybe)\b", quote.quote.lower()):
             return Finding(("Yes, ", said), (quote,), lines=(quote,))
     return None
 
 
-def screen_for(ask: Ask, timeline: Timeline) -> Screen | None:
-    """The screen of text that a question names: by quoted words, by number, or by the words of its title, else of its lines."""
-    wanted = [
-        t
-        for t in (terms(ask.quoted) if ask.quoted else ask.about)
-        if t not in ("begin", "end", "long", "com", "go", "word", "disappear", "stay", "about", "op")
-    ]
-    if not wanted:
-        return (
-            numbered_screen(ask, timeline, timeline.latest)
-            if re.search(r"\b(slide|page|screen)\b", ask.text) and (ask.ordinal or re.search(r"\d", ask.text))
-            else None
-        )
-    hits = [screen for screen in timeline.screens if screen.title and set(wanted) <= bag(screen.title)]
-    hits = hits or [screen for screen in timeline.screens if any(set(wanted) <= bag(line) for line in screen.lines)]
-    if ask.quoted and not hits:  # a word misread
-        hits = [
-            s
-            for s in timeline.screens
-            if s.title and len(set(wanted)) > 2 and len(odd := set(wanted) - bag(s.title)) <= 1
-            if all(difflib.get_close_matches(word, bag(s.title), 1, MISREAD) for word in odd)  # "rich" is not "poor" misread
-        ]
-    return min(hits, key=lambda s: (abs(len(terms(s.title or "")) - len(wanted)), s.start)) if hits else None
+def _claims(lines: Sequence[_Line]) -> Iterator[tuple[_Line, Evidence]]:
+    """Every line as evidence; a sentence that goes on in the next one with it too."""
+    for line, following in itertools.zip_longest(lines, lines[1:]):
+        told = line.evidence
+        yield line, Evidence(told.start, told.end, "speech", told.quote) if line.sentence is not None else told
+        if following is None or line.sentence is None or following.sentence is None or _pause(line, following) > 1.5:
+            continue
+        if tokens(following.evidence.quote)[:1] in (["but"], ["and"], ["nor"], ["yet"]):
+            yield line, Evidence(told.start, following.evidence.end, "speech", f"{told.quote} {following.evidence.quote}")
 
 
-def numbered_screen(ask: Ask, timeline: Timeline, now: float) -> Screen | None:
-    """The n-th screen: by the number that it bears, else by order; without a number the one shown now."""
-    number = re.search(r"\b(?:slide|page|screen)(?: number| no)? (\d+)\b", ask.text)
-    order = int(number[1]) if number else ask.ordinal
-    if re.search(r"\b(previous|before this)\b", ask.text):
-        return timeline.screens[-2] if len(timeline.screens) > 1 else None
-    if ask.times:
-        return timeline.screen_at(ask.times[0])
-    if order is None:
-        return timeline.screen_at(now) or (timeline.screens[-1] if timeline.screens and timeline.screens[-1].end is None else None)
-    if order > 0:
-        for screen in timeline.screens:
-            if any(re.search(rf"\b(?:slide|page|sheet) ?{order}\b", line.lower()) for line in screen.lines):
-                return screen
-    if order == -1:
-        return timeline.screens[-1] if timeline.screens else None
-    known = 0 < order <= len(timeline.screens) and not timeline.dropped["screens"]  # else nobody knows which was the n-th
-    return timeline.screens[order - 1] if known else None
-
-
-def count_screens(ask: Ask, timeline: Timeline) -> Finding:
-    """How many slides: of all, where the slides say "3 of 8"; else how many so far."""
-    if not timeline.screens:
-        return refusal()
-    so_far = re.search(r"\b(so far|been|already|until now|were|was|shown|seen|yet)\b", ask.text)
-    if not so_far:
-        for screen in reversed(timeline.screens):
-            for line in screen.lines:
-                found = re.search(r"\b(\d{1,3})\s?(?:of|/)\s?(\d{1,3})\b", line)
-                if found and 0 < int(found[1]) <= int(found[2]):
-                    return Finding(
-                        (f"{found[2]}: ", f'the screen says "{quote_of(line, 12)}".'),
-                        (Evidence(screen.start, timeline.end_of(screen), "screen", line, screen.frame),),
-                        values=(found[2],),
-                    )
-    count = len({screen.title or screen.text for screen in timeline.screens})
-    return Finding(
-        (f"{count} so far.",),
-        (Evidence(timeline.screens[0].start, timeline.end_of(timeline.screens[-1]), "timeline", f"{count} screens of text"),),
-        values=(str(count),),
-    )
-
-
-MISREAD = 0.7  # likeness of a word that was misread to what it is
+def _stands_for(subject: str, line: _Line, lines: Sequence[_Line]) -> bool:
+    """Whether a pronoun of a sentence may mean this: it is named in the sentence before."""
+    return line.sentence is not None and any(o.sentence is not None and o.place == line.place - 1 and subject in o.terms for o in lines)

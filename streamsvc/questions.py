@@ -73,7 +73,9 @@ class Ask:
         body = re.sub(r"\bhow (?:many|much|often|long|far|late|soon|early)\b", " ", self.text)
         body = _RANGE.sub(" ", _CLOCK.sub(" ", _SECONDS.sub(" ", body)))
         found = (stem(token) for token in tokens(body) if token not in STOP and token not in _ORDINALS and not token[0].isdigit())
-        return list(dict.fromkeys(term for term in found if term not in META and term != self.focus))
+        told = re.search(r"\b(?:about|mention(?:ed)?|of) (?:the|an?) (\w+)$", self.text)  # of a picture, a moment, the word itself
+        own = stem(told[1]) if told and self.spoken else None
+        return list(dict.fromkeys(term for term in found if (term not in META or term == own) and term != self.focus))
 
     @cached_property
     def focus(self) -> str | None:

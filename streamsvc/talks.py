@@ -107,7 +107,7 @@ def talked(ask: Ask, timeline: Timeline, now: float) -> Finding | None:
         r"\b(speech|talk|speaker|reader|reading|lecture|narrator|story|text|said|says?|saying|spoken|words?|sentence|line|tale|recording|somebody|anybody|person|man|woman|he|she|they|it|video|stream|clip|presentation)\b",
         ask.text,
     )
-    if set(ask.about) - _OWN or not talk:
+    if set(ask.about) - _OWN or not talk or re.search(r"\babout (?:the|an?) \w+$", ask.text):
         return None
     if (ask.times or ask.ago is not None or ask.last is not None) and ask.spoken:
         return said_between(timeline, *stretch(ask, now))

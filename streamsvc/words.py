@@ -21,7 +21,8 @@ STOP = frozenset(_STOP.split())
 _IRREGULAR = {
     form: base
     for base, forms in {
-        "see": "saw seen sees", "go": "went gone goes", "say": "said says", "tell": "told", "speak": "spoke spoken", "think": "thought",
+        "see": "saw seen sees", "go": "went gone goes going", "say": "said says", "tell": "told", "speak": "spoke spoken",
+        "think": "thought",
         "come": "came", "become": "became", "give": "gave given", "take": "took taken", "find": "found", "hear": "heard", "keep": "kept",
         "leave": "left", "know": "knew known", "feel": "felt", "bring": "brought", "buy": "bought", "begin": "began begun beginning",
         "eat": "ate eaten", "drink": "drank drunk", "drive": "drove driven", "write": "wrote written", "ride": "rode ridden",
@@ -32,6 +33,11 @@ _IRREGULAR = {
         "sell": "sold", "send": "sent", "show": "shown", "shake": "shook shaken", "build": "built", "catch": "caught",
         "choose": "chose chosen", "break": "broke broken", "draw": "drew drawn", "dwell": "dwelt", "learn": "learnt", "dream": "dreamt",
         "die": "dying died", "lie": "lay lain lying", "lead": "led", "spend": "spent", "strike": "struck", "carry": "carried",
+        "bite": "bit bitten", "blow": "blew blown", "burn": "burnt", "creep": "crept", "dig": "dug", "feed": "fed", "flee": "fled",
+        "freeze": "froze frozen", "hang": "hung", "hide": "hid hidden", "lend": "lent", "ring": "rang rung", "seek": "sought",
+        "shine": "shone", "shoot": "shot", "shrink": "shrank shrunk", "sink": "sank sunk", "slide": "slid", "spin": "spun",
+        "spring": "sprang sprung", "stick": "stuck", "sweep": "swept", "swing": "swung", "tear": "tore torn", "wake": "woke woken",
+        "weep": "wept", "bind": "bound", "swear": "swore sworn", "bear": "bore borne", "deal": "dealt", "cling": "clung",
         "man": "men", "woman": "women", "child": "children", "person": "people persons", "foot": "feet", "tooth": "teeth", "mouse": "mice",
         "life": "lives", "knife": "knives", "wife": "wives", "favor": "favour favourite favorite favourites favorites",
         "color": "colour colours colors", "silk": "silken", "wood": "wooden", "gold": "golden", "gray": "grey", "bus": "buses",
@@ -50,22 +56,41 @@ _SYNONYMS = (
 # Words that people use for one another where they ask: a line that holds one of them may be meant by another. Weaker than a synonym: it
 # counts only beside words that are equal, and never where a word itself is asked for.
 _KIN = """
-refuse reject decline; offer propose suggest give; want wish desire hope; eat swallow dine consume; cook bake prepare; repair fix
-mend; destroy ruin wreck; damage harm hurt injure; throw toss fling cast; get obtain receive acquire fetch; live dwell reside stay
-remain; leave depart; return back; travel walk journey wander; hurry hasten rush hastily; answer reply respond; ask request beg
-demand; order command; notice spot observe; find discover; hide conceal; reveal show; teach instruct train; understand realise; like
-love enjoy prefer favorite; hate dislike; fear afraid scared frightened; angry furious anger; happy glad joyful pleased delighted
-content joy; sad unhappy sorrow; tired weary exhausted; die death dead; kill murder slay; win victory defeat; grow increase rise raise
-climb; fall drop decrease decline reduce shrink; improve better upgrade; change alter become turn transform; create make build
-construct produce; use employ utilise; protect guard defend; save rescue; lift raise; put place lay; close shut; cut chop slice; break
-smash crack; fill full; contain include hold; cause reason because; meet encounter; pay cost price spend charge; send ship mail
-deliver; choose pick; try attempt; allow let permit; prevent forbid; agree accept consent; promise swear; cry weep; smell odor scent;
-taste flavor; woman wife lady; man husband gentleman; boy son lad; girl daughter; child kid; doctor physician; car automobile vehicle;
-boat ship vessel; road street path; sea ocean; hill mountain; rock stone; money cash; job work task; company firm business; boss
-manager chief; country nation; people folk citizen; illness sickness disease ill sick; error mistake fault bug; problem issue trouble
-difficulty; result outcome; goal aim purpose target; plan scheme; idea thought notion; speed fast pace; size large; place location
-spot site; part piece portion section; amount number quantity; way method approach manner; software program application; meeting
-conference; test exam trial experiment; speak address talk; surprised amazed astonished amazement; pretty beautiful; clever smart wise"""
+proud pride; many plenty numerous several; refuse reject decline; offer propose suggest give; want wish desire hope; eat swallow dine
+consume; cook bake prepare; repair fix mend; destroy ruin wreck; damage harm hurt injure; throw toss fling cast; get obtain receive
+acquire fetch; live dwell reside stay remain; leave depart; return back; travel walk journey wander; hurry hasten rush hastily; answer
+reply respond; ask request beg demand; order command; notice spot observe; find discover; hide conceal; reveal show; teach instruct
+train; understand realise; like love enjoy prefer favorite; hate dislike; fear afraid scared frightened; angry furious anger; happy
+glad joyful pleased delighted content joy; sad unhappy sorrow; tired weary exhausted; die death dead; kill murder slay; win victory
+defeat; grow increase rise raise climb; fall drop decrease decline reduce shrink; improve better upgrade; change alter become turn
+transform; create make build construct produce; use employ utilise; protect guard defend; save rescue; lift raise; put place lay;
+close shut; cut chop slice; break smash crack; fill full; contain include hold; cause reason because; meet encounter; pay cost price
+spend charge; send ship mail deliver; choose pick; try attempt; allow let permit; prevent forbid; agree accept consent; promise swear;
+cry weep; smell odor scent; taste flavor; woman wife lady; man husband gentleman; boy son lad; girl daughter; child kid; doctor
+physician; car automobile vehicle; boat ship vessel; road street path; sea ocean; hill mountain; rock stone; money cash; job work
+task; company firm business; boss manager chief; country nation; people folk citizen; illness sickness disease ill sick; error mistake
+fault bug; problem issue trouble difficulty; result outcome; goal aim purpose target; plan scheme; idea thought notion; speed fast
+pace; size large; place location spot site; part piece portion section; amount number quantity; way method approach manner; software
+program application; meeting conference; test exam trial experiment; speak address talk; surprised amazed astonished amazement; pretty
+beautiful; clever smart wise"""
+
+# Words that sound alike: who hears one may write another. None of them is among the commonest words, which would be found everywhere.
+_ALIKE = """
+threw through; shone shown; hole whole; knight night; son sun; flour flower; meat meet; peace piece; plain plane; pair pear pare; bear
+bare; deer dear; fair fare; hair hare; heel heal; mail male; main mane; pain pane; pail pale; rain reign rein; role roll; sail sale;
+seam seem; sight site cite; soul sole; stair stare; steal steel; tail tale; tide tied; toe tow; waist waste; wait weight; war wore;
+board bored; brake break; ceiling sealing; cell sell; coarse course; council counsel; creak creek; feat feet; gait gate; groan grown;
+guessed guest; hail hale; hall haul; higher hire; horse hoarse; idle idol; isle aisle; key quay; lead led; leak leek; loan lone; medal
+meddle; miner minor; missed mist; moan mown; morning mourning; muscle mussel; oar ore; patience patients; pause paws; peal peel; pedal
+peddle; plum plumb; pole poll; pour poor pore; pray prey; principal principle; prince prints; profit prophet; rap wrap; raise rays;
+root route; sauce source; sew so sow; shore sure; side sighed; soar sore; stake steak; stationary stationery; steel steal; straight
+strait; sweet suite; team teem; tea tee; thrown throne; vain vein vane; vale veil; wail whale; wade weighed; wine whine; yoke yolk;
+bread bred; berry bury; bough bow; colonel kernel; currant current; dough doe; fir fur; flea flee; hoard horde; jam jamb; ladder
+latter; lesson lessen; lightning lightening; manner manor; marshal martial; naval navel; pact packed; pallet palate; pier peer;
+presence presents; quarts quartz; racket racquet; rose rows; rude rued; sheer shear; slay sleigh; sort sought; staid stayed; tear
+tier; taught taut; tacks tax; ton tun; urn earn; warn worn; blew blue; aloud allowed; alter altar; air heir; ball bawl; band banned;
+base bass; beach beech; beat beet; bell belle; birth berth; bolder boulder; borough burrow; bridal bridle; broach brooch; road rowed;
+scent cent"""
 
 
 def tokens(text: str) -> list[str]:
@@ -123,12 +148,25 @@ def _suffix(word: str) -> str:
 
 
 _SAME = {_base(word): _base(group.split()[0]) for group in _SYNONYMS for word in group.split()}
-_RELATED: dict[str, frozenset[str]] = {}
-for _group in map(stems, _KIN.split(";")):
-    for _term in _group:
-        _RELATED[_term] = _RELATED.get(_term, frozenset()) | _group
+
+
+def _groups(text: str) -> dict[str, frozenset[str]]:
+    """Of each stem, those of all its groups."""
+    found: dict[str, frozenset[str]] = {}
+    for group in map(stems, text.split(";")):
+        for term in group:
+            found[term] = found.get(term, frozenset()) | group
+    return found
+
+
+_RELATED, _HEARD = _groups(_KIN), _groups(_ALIKE)
 
 
 def kin(term: str) -> frozenset[str]:
     """The stems of what may be meant by a stem in a question, itself included."""
     return _RELATED.get(term, frozenset((term,)))
+
+
+def sounds(term: str) -> frozenset[str]:
+    """The stems of what may have been heard for a stem, itself included."""
+    return _HEARD.get(term, frozenset((term,)))

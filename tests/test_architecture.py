@@ -34,11 +34,12 @@ PURE = {
     "looks": {"types", "context", "passages", "questions", "things", "words"},
     "places": {"types", "context", "looks", "passages", "questions", "things", "words"},
     "documents": {"lines", "words"},
-    "pages": {"types", "context", "documents", "lines", "passages", "questions", "words"},
+    "pages": {"types", "context", "documents", "lines", "passages", "questions", "screens", "words"},
     "notes": {"types", "context", "passages", "questions", "search", "words"},
-    "order": {"types", "context", "looks", "passages", "questions"},
+    "screens": {"types", "context", "passages", "questions", "words"},
+    "order": {"types", "context", "looks", "passages", "questions", "screens"},
     "talks": {"types", "context", "passages", "questions", "words"},
-    "findings": {"types", "context", "looks", "notes", "pages", "passages", "order", "places", "questions", "talks", "words"},
+    "findings": {"types", "context", "looks", "notes", "pages", "passages", "order", "places", "questions", "screens", "talks", "words"},
     "picture": {"types", "context", "findings", "pages", "passages", "questions"},
     "forms": {"types", "errors", "passages", "questions", "words"},
     "follow": {"types", "context", "looks", "passages", "questions", "words"},
@@ -60,7 +61,7 @@ ROOMS = {
     "transcribe": {"transcribe", "transcriber", "agreement", "language"},
     "translate": {"translate"},
     "reason": {"reason", "findings", "looks", "passages", "questions", "things", "search", "words", "context"}
-    | {"notes", "pages", "documents", "lines", "picture", "places", "forms", "follow", "fusion", "seer", "talks", "order"}
+    | {"notes", "pages", "documents", "lines", "picture", "places", "forms", "follow", "fusion", "seer", "talks", "order", "screens"}
     | {"narrator", "lull"},
     "retrieve": {"retrieve", "search", "words"},
     "publish": {"publish", "schema"},

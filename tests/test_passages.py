@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
+
 from streamsvc.context import Timeline
-from streamsvc.passages import clock, count_screens, extract, locate, mentions, numbered_screen, quote_of
+from streamsvc.passages import claim, clock, extract, locate, mentions, quote_of
 from streamsvc.questions import parse
 from tests.test_context import cue, screen
 from tests.told import ferries
@@ -45,26 +47,6 @@ def test_times_are_told_as_a_clock() -> None:
     assert (clock(64.9), clock(3723.0)) == ("1:04", "1:02:03")
 
 
-def test_slides_are_counted_by_their_own_numbering_else_so_far() -> None:
-    numbered, plain = Timeline(), Timeline()
-    numbered.add(screen(1.0, "Title", "3 / 12"))
-    plain.add(screen(1.0, "Title"))
-    assert count_screens(parse("How many slides are there?"), numbered).text.startswith("12")
-    assert count_screens(parse("How many slides are there?"), plain).text == "1 so far."
-
-
-def test_where_screens_have_been_forgotten_nobody_knows_which_was_the_third() -> None:
-    whole, short = Timeline(), Timeline(screens=4)
-    for n, title in enumerate(("Alpha", "Bravo", "Charlie", "Delta", "Echo", "Foxtrot")):
-        for found in (whole, short):
-            found.add(screen(10.0 * n, title, title * 4))
-    asked = parse("What does the third slide say?")
-    charlie = numbered_screen(asked, whole, 60.0)
-    assert charlie is not None
-    assert charlie.title == "Charlie"
-    assert numbered_screen(asked, short, 60.0) is None
-
-
 def test_a_word_may_be_meant_by_another_beside_one_that_is_the_same() -> None:
     found = ferries()
     asked = extract(parse("What did the captain reject?"), found, 50.0)
@@ -88,3 +70,42 @@ def test_why_is_told_with_what_came_before_where_no_cause_is_named() -> None:
     asked = extract(parse("Why did the captain refuse the boiler?"), found, 20.0)
     assert asked is not None
     assert asked.text.startswith('At 0:02: "There was a hole')
+
+
+def test_who_acts_may_be_named_in_the_sentence_before() -> None:
+    found = Timeline()
+    found.add(cue("The inspector came at noon. He sealed the old boiler with great care.", 2.0))
+    found.add(cue("Nobody spoke of the mayor that day.", 20.0))
+    affirmed = claim(parse("Did the inspector seal the boiler?"), found)
+    assert affirmed is not None
+    assert affirmed.text.startswith("Yes, ")
+    assert claim(parse("Did the mayor seal the boiler?"), found) is None
+
+
+def test_a_sentence_goes_on_where_the_next_one_begins_with_but() -> None:
+    found = Timeline()
+    found.add(cue("The inspector looked round the cellar.", 2.0))
+    found.add(cue("But could find nobody.", 4.6))
+    denied = claim(parse("Did the inspector find anybody in the cellar?"), found)
+    assert denied is not None
+    assert denied.text.startswith("No, ")
+
+
+def test_a_word_may_have_been_heard_as_one_that_sounds_like_it() -> None:
+    found = Timeline()
+    found.add(cue("A crowd stood round the knew peer in the harbour.", 2.0))
+    found.add(cue("The weather was fine all day.", 20.0))
+    asked = extract(parse("Who stood round the harbour pier?"), found, 60.0)
+    assert asked is not None
+    assert "A crowd" in asked.text
+
+
+@pytest.mark.parametrize(("shown", "known"), [("The winter voyage", True), ("The summer garden", False)])
+def test_what_stood_on_the_screen_meanwhile_belongs_to_what_was_said(shown: str, known: bool) -> None:
+    found = Timeline()
+    found.add(screen(1.0, shown, "Slide 1 of 2"))
+    found.add(cue("The captain chose woollen blankets with golden tassels.", 2.0))
+    found.add(screen(20.0, "Another page", "Slide 2 of 2"))
+    found.add(cue("Now to something else.", 22.0))
+    asked = extract(parse("What kind of blankets were there for the voyage?"), found, 60.0)
+    assert (asked is not None and "woollen" in asked.text) == known
