@@ -43,6 +43,7 @@ _NEXT = (
     "If nothing is, answer: nothing new."
 )
 _RULES = " Name no person, quote no text, guess nothing."
+_LEAD = re.compile(r"(?:in the (?:\w+ )?(?:picture|image),?|the (?:\w+ )?(?:picture|image)(?: now)? shows) ", re.IGNORECASE)
 _SAME = re.compile(
     r"\b(?:nothing (?:is |has |was )?(?:new|else|changed|different)|no (?:new|(?:\w+ )?changes?|(?:\w+ )?differences?)|unchanged|"
     r"(?:the )?same|as before|still|remains?|continues?)\b"
@@ -178,6 +179,8 @@ def caption(said: str, known: Iterable[str]) -> str:
         known: what has been told of the scene, and of the one before.
     """
     text = clean(said)
+    if lead := _LEAD.match(text):
+        text = text[lead.end()].upper() + text[lead.end() + 1 :]
     if len(text.split()) > MOST_WORDS or declined(text) or of_words(text) or _SAME.search(text.lower()):
         return ""
     return text if set(terms(text)) - META.union(*map(terms, known)) else ""
