@@ -75,7 +75,7 @@ class Narrator:
         self._views: Latest[View] = Latest(lambda view: self._dropped.inc())
         self._session, self._seer, self._lull, self._every, self._tell = session, seer, lull, every, tell
         self._ended = asyncio.Event()  # no more views come
-        self._another = False  # there has been another scene since the model was asked
+        self._another = False  # a keyframe of another scene has come since the model was asked
         self._spoken: Any = None  # the vector of the picture that it spoke of last, shape (d,)
         self._next = 0.0  # monotonic seconds at which it may be asked again
         self._before: tuple[Item, str] | None = None  # the last picture that it told of, and how
@@ -90,10 +90,14 @@ class Narrator:
             jpeg: the picture.
             rule: the caption that the rules made of it, if they told anew.
         """
-        another = reason in ANOTHER or self._spoken is None or float(sight.embedding @ self._spoken) < UNLIKE
+        another = reason in ANOTHER
         self._another = self._another or another
-        if (another or rule is not None) and not sight.blank:
+        if (another or rule is not None or self._unlike(sight)) and not sight.blank:
             self._views.put(View(sight, jpeg, rule.text if rule is not None else ""))
+
+    def _unlike(self, sight: Sight) -> bool:
+        """Whether a picture is of another scene than that of which the model spoke last."""
+        return self._spoken is None or float(sight.embedding @ self._spoken) < UNLIKE
 
     def close(self) -> None:
         """Take nothing more; what has begun is brought to its end. May be called twice."""
@@ -110,8 +114,9 @@ class Narrator:
             if len(self._views):
                 self._dropped.inc()
                 view = await self._views.get()
-            another, self._another = self._another, False
-            if not another and len(self._told) == STILL and view.sight.at - self._told[0] < STILL_SECONDS:
+            another, self._another = self._another or self._unlike(view.sight), False  # it may have spoken of this scene since
+            often = len(self._told) == STILL and view.sight.at - self._told[0] < STILL_SECONDS
+            if not another and (often or not view.rule):
                 continue
             self._next = clock.now() + self._every
             try:

@@ -215,6 +215,21 @@ def test_it_is_asked_at_most_once_each_so_many_seconds_and_then_of_the_newest_sc
     virtual.run(main())
 
 
+def test_what_was_seen_while_the_model_spoke_of_the_same_scene_is_not_asked_about_again(virtual: asyncio.Runner) -> None:
+    async def main() -> None:
+        async with narrating(2.0, "A cat on a mat.") as case:
+            case.note(0.0, "first")
+            await clock.sleep(1.0)
+            case.note(1.0, "motion")  # nothing had been said of this scene yet
+            await clock.sleep(20.0)
+            assert len(case.asked) == 1
+            case.note(21.0, "motion", like=0.5)
+            await clock.sleep(1.0)
+            assert len(case.asked) == 2
+
+    virtual.run(main())
+
+
 def test_a_scene_that_stays_the_same_is_told_of_at_most_twice_in_five_minutes(virtual: asyncio.Runner) -> None:
     async def main() -> None:
         async with narrating() as case:
