@@ -222,7 +222,7 @@ def _fits(ask: Ask, line: _Line, near: frozenset[str], lines: Sequence[_Line]) -
         and not (kin(ask.subject) | sounds(ask.subject)) & (near | _further(line, lines))
     ):
         return False
-    if ask.object is not None and not (kin(ask.object) | sounds(ask.object)) & near:
+    if any(not (kin(term) | sounds(term)) & near for term in (*ask.definite, *([ask.verb] if ask.verb else []))):
         return False
     return all(sounds(name) & near for name in (*ask.names, *ask.owners))
 

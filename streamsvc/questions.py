@@ -100,13 +100,21 @@ class Ask:
         return joined[0] if joined and joined[0] not in META else None
 
     @cached_property
-    def object(self) -> str | None:
-        """Stem of the definite noun that is acted upon: "why did he refuse the first HONEY"."""
-        found = re.search(
-            rf"\b(?:did|does|do|had|could|would|will) (?:(?:the|an?|his|her|their) )?\w+ \w+ (?:the|his|her|their) ((?:\w+ ){{0,2}}?\w+)(?= {_SMALL}\b|$)",
+    def definite(self) -> list[str]:
+        """Stems of the nouns that are spoken of as known, beside the one that acts: "why did he throw the first HONEY on the GRASS"."""
+        found = re.findall(rf"\b(?:the|his|her|their|its) ((?:[a-z'-]+ ){{0,2}}?[a-z'-]+)(?= {_SMALL}\b|$)", self.text)
+        found += re.findall(r"\b(?:with|from|to|in|on|at|of|into) ([a-z'-]+)$", self.text)
+        stems_ = [terms(words.split()[-1])[:1] for words in found]
+        return [of[0] for of in stems_ if of and of[0] not in META and of[0] not in (self.subject, self.verb)]
+
+    @cached_property
+    def verb(self) -> str | None:
+        """Stem of what is done: "what did the monkey STEAL". None where it cannot be told, or is a word of the stream ("say")."""
+        found = re.match(
+            r"(?:what|which|whom?|whose|why|where|how)\b.*?\b(?:did|does|do|could|would|will) (?:(?:the|an?|his|her|their|its|this|that) )?([\w'-]+) (\w+)",
             self.text,
         )
-        joined = terms(found[1].split()[-1]) if found else ()
+        joined = terms(found[2]) if found and found[1] not in _AUX else ()
         return joined[0] if joined and joined[0] not in META else None
 
     @cached_property
@@ -211,7 +219,7 @@ _COMES_UP = re.compile(r"\b(?:(?:come|comes|came|coming|bring|brings|brought|pop
 # Other ways to ask what was said about something.
 _ABOUT = re.compile(
     r"^(?:please )?(?:what (?:do|can|did) (?:you|we|i) (?:know|learn|hear|tell (?:me|us))|(?:can you |could you )?(?:please )?tell (?:me|us)(?: more| something| everything)?|"
-    r"what (?:do|did) (?:they|he|she|people) (?:say|tell (?:me|us)) (?:more )?|what is (?:there )?(?:said|to say|known)) (?:about|of|regarding|concerning) "
+    r"what (?:do|did) (?:they|he|she|people) (?:say|tell (?:me|us))(?: more)?|what is (?:there )?(?:said|to say|known)) (?:about|of|regarding|concerning) "
 )
 
 

@@ -59,11 +59,11 @@ _KIN = """
 proud pride; many plenty numerous several; refuse reject decline; offer propose suggest give; want wish desire hope; eat swallow dine
 consume; cook bake prepare; repair fix mend; destroy ruin wreck; damage harm hurt injure; throw toss fling cast; get obtain receive
 acquire fetch; live dwell reside stay remain; leave depart; return back; travel walk journey wander; hurry hasten rush hastily; answer
-reply respond; ask request beg demand; order command; notice spot observe; find discover; hide conceal; reveal show; teach instruct
-train; understand realise; like love enjoy prefer favorite; hate dislike; fear afraid scared frightened; angry furious anger; happy
-glad joyful pleased delighted content joy; sad unhappy sorrow; tired weary exhausted; die death dead; kill murder slay; win victory
-defeat; grow increase rise raise climb; fall drop decrease decline reduce shrink; improve better upgrade; change alter become turn
-transform; create make build construct produce; use employ utilise; protect guard defend; save rescue; lift raise; put place lay;
+reply respond; ask request beg demand; order command; notice spot observe; find discover see notice; hide conceal; reveal show; teach
+instruct train; understand realise; like love enjoy prefer favorite; hate dislike; fear afraid scared frightened; angry furious anger;
+happy glad joyful pleased delighted content joy; sad unhappy sorrow; tired weary exhausted; die death dead; kill murder slay; win
+victory defeat; grow increase rise raise climb; fall drop decrease decline reduce shrink; improve better upgrade; change alter become
+turn transform; create make build construct produce; use employ utilise; protect guard defend; save rescue; lift raise; put place lay;
 close shut; cut chop slice; break smash crack; fill full; contain include hold; cause reason because; meet encounter; pay cost price
 spend charge; send ship mail deliver; choose pick; try attempt; allow let permit; prevent forbid; agree accept consent; promise swear;
 cry weep; smell odor scent; taste flavor; woman wife lady; man husband gentleman; boy son lad; girl daughter; child kid; doctor
@@ -83,14 +83,13 @@ board bored; brake break; ceiling sealing; cell sell; coarse course; council cou
 guessed guest; hail hale; hall haul; higher hire; horse hoarse; idle idol; isle aisle; key quay; lead led; leak leek; loan lone; medal
 meddle; miner minor; missed mist; moan mown; morning mourning; muscle mussel; oar ore; patience patients; pause paws; peal peel; pedal
 peddle; plum plumb; pole poll; pour poor pore; pray prey; principal principle; prince prints; profit prophet; rap wrap; raise rays;
-root route; sauce source; sew so sow; shore sure; side sighed; soar sore; stake steak; stationary stationery; steel steal; straight
-strait; sweet suite; team teem; tea tee; thrown throne; vain vein vane; vale veil; wail whale; wade weighed; wine whine; yoke yolk;
-bread bred; berry bury; bough bow; colonel kernel; currant current; dough doe; fir fur; flea flee; hoard horde; jam jamb; ladder
-latter; lesson lessen; lightning lightening; manner manor; marshal martial; naval navel; pact packed; pallet palate; pier peer;
-presence presents; quarts quartz; racket racquet; rose rows; rude rued; sheer shear; slay sleigh; sort sought; staid stayed; tear
-tier; taught taut; tacks tax; ton tun; urn earn; warn worn; blew blue; aloud allowed; alter altar; air heir; ball bawl; band banned;
-base bass; beach beech; beat beet; bell belle; birth berth; bolder boulder; borough burrow; bridal bridle; broach brooch; road rowed;
-scent cent"""
+root route; sauce source; shore sure; side sighed; soar sore; stake steak; stationary stationery; steel steal; straight strait; sweet
+suite; team teem; tea tee; thrown throne; vain vein vane; vale veil; wail whale; wade weighed; wine whine; yoke yolk; bread bred;
+berry bury; bough bow; colonel kernel; currant current; dough doe; fir fur; flea flee; hoard horde; jam jamb; ladder latter; lesson
+lessen; lightning lightening; manner manor; marshal martial; naval navel; pact packed; pallet palate; pier peer; presence presents;
+quarts quartz; racket racquet; rose rows; rude rued; sheer shear; slay sleigh; sort sought; staid stayed; tear tier; taught taut;
+tacks tax; ton tun; urn earn; warn worn; blew blue; aloud allowed; alter altar; air heir; ball bawl; band banned; base bass; beach
+beech; beat beet; bell belle; birth berth; bolder boulder; borough burrow; bridal bridle; broach brooch; road rowed; scent cent"""
 
 
 def tokens(text: str) -> list[str]:

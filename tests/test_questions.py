@@ -72,3 +72,55 @@ def test_questions_about_what_the_picture_shows_now_are_known(question: str) -> 
 )
 def test_other_questions_need_no_picture_of_now(question: str) -> None:
     assert not parse(question).present
+
+
+@pytest.mark.parametrize(
+    ("asked", "plain"),
+    [
+        ("What's the title of slide 2?", "what is the title of slide 2"),
+        ("Whats the title of slide 2?", "what is the title of slide 2"),
+        ("What's been said?", "what has been said"),
+        ("Didn't he mention it?", "did he mention it"),
+        ("Hey, can you please tell me what was said at 0:16?", "what was said at 0:16"),
+        ("Do you remember when the shipyard came up?", "when the shipyard mentioned"),
+        ("What exactly was said around 0:16, please?", "what was said at 0:16"),
+        ("What do they say regarding the shipyard?", "what was said about the shipyard"),
+        ("So far, what was shown?", "so far, what was shown"),
+        ("Any cats in the video?", "was there any cats in the video"),
+    ],
+)
+def test_other_ways_to_say_it_are_put_as_the_rules_know_it(asked: str, plain: str) -> None:
+    assert parse(asked).text == plain
+
+
+@pytest.mark.parametrize("asked", ["Tell me whether a dog was shown", "I wonder if a dog was shown", "Do you know if a dog was shown?"])
+def test_whether_asks_for_yes_or_no(asked: str) -> None:
+    assert parse(asked).form == "yes/no"
+
+
+@pytest.mark.parametrize("asked", ["What was said 1 minute 5 seconds in?", "What was said at 1m05s?", "What was said at 1 min 5 sec?"])
+def test_minutes_and_seconds_are_one_time(asked: str) -> None:
+    assert parse(asked).times == (65.0,)
+
+
+def test_a_second_of_the_clock_is_no_ordinal() -> None:
+    assert parse("At which second was the shipyard mentioned?").ordinal is None
+    assert parse("What was said at second 16?").ordinal is None
+    assert parse("What is the second slide called?").ordinal == 2
+    assert parse("What is the second slide called?").form == "open"
+
+
+def test_what_is_done_and_to_what_is_known() -> None:
+    asked = parse("Why did the woman throw the first honey on the grass?")
+    assert (asked.subject, asked.verb, asked.definite) == ("woman", "throw", ["honey", "grass"])
+    assert parse("What tastes fine with chicken?").definite == ["chicken"]
+    assert parse("What did the speaker say?").verb is None
+
+
+def test_a_word_about_the_stream_is_what_it_is_about_where_that_is_asked() -> None:
+    assert parse("What was said about the moment?").about == ["moment"]
+    assert parse("What is shown at the moment?").about == []
+
+
+def test_all_quotations_are_known_in_order() -> None:
+    assert parse('Was "alpha" said before "beta"?').quotes == ["alpha", "beta"]

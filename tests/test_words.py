@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from streamsvc.words import stem, terms, tokens
+from streamsvc.words import _ALIKE, _KIN, STOP, kin, sounds, stem, stems, terms, tokens
 
 
 @pytest.mark.parametrize(
@@ -28,3 +28,23 @@ def test_only_content_words_are_terms() -> None:
 def test_a_compound_is_one_word_and_its_parts() -> None:
     assert tokens("Stone-cutter’s tools at 3:30") == ["stonecutter's", "tools", "at", "3:30"]
     assert set(terms("stone-cutter")) == {stem("stonecutter"), stem("stone"), stem("cutter")}
+
+
+def test_what_may_be_meant_by_a_word_or_heard_for_it_includes_the_word_itself() -> None:
+    assert stem("rejected") in kin(stem("refuse"))
+    assert kin("lantern") == {"lantern"}
+    assert stem("pier") in sounds(stem("peer"))
+    assert sounds("lantern") == {"lantern"}
+
+
+@pytest.mark.parametrize("groups", [_KIN, _ALIKE])
+def test_no_group_of_words_holds_one_that_tells_nothing_or_only_one(groups: str) -> None:
+    for group in groups.split(";"):
+        assert not set(group.split()) & STOP, group
+        assert len(set(group.split())) > 1, group
+
+
+@pytest.mark.parametrize(("form", "base"), [("shone", "shine"), ("hidden", "hide"), ("going", "go"), ("sank", "sink"), ("woke", "wake")])
+def test_irregular_verbs_share_a_stem(form: str, base: str) -> None:
+    assert stem(form) == stem(base)
+    assert stems(f"{form} {base}") == {stem(base)}

@@ -248,4 +248,9 @@ What was on the screen at 9:00?
 Which file was on the screen?
 Who or what flies through the picture?
 Did the mayor build the pier?
-What did the captain offer the mayor?"""
+What did the captain offer the mayor?
+What did the inspector paint in the cellar?
+What did the captain steal from the mayor?
+Why did the captain burn down the lighthouse?
+What did the inspector cook for the captain?
+Did they mention the captain of the moon?"""
