@@ -312,6 +312,17 @@ def test_markup_in_a_caption_a_scene_and_an_answer_is_shown_as_text(open_page: O
     assert page.locator("#transcript b, #scenes .scene-text *, #answers .reply *, #captions b, #captions img").count() == 0
 
 
+def test_what_the_model_says_of_a_scene_takes_the_place_of_the_rules_caption_and_says_that_it_is_the_models(
+    open_page: Open, fake: Fake
+) -> None:
+    page = watching(open_page, fake)
+    fake.send("keyframe.sampled", start=0.0, reason="first", url=f"/v1/sessions/{SESSION}/frames/0.jpg")
+    fake.send("scene.caption", text="A cat.", start=0.0, end=0.0, evidence=[], by="rule")
+    expect(page.locator("#scenes .scene-text")).to_have_text("A cat.")
+    fake.send("scene.caption", text="A grey cat on a mat.", start=0.0, end=0.0, evidence=[], by="model")
+    expect(page.locator("#scenes .scene-text")).to_have_text("A grey cat on a mat. by the model")
+
+
 def test_a_typed_question_is_answered_with_evidence_that_leads_to_its_place(open_page: Open, fake: Fake) -> None:
     page = watching(open_page, fake)
     furnish(fake)

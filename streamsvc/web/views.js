@@ -149,8 +149,8 @@ export class Scenes {
   caption(event) {
     const row = this._row(null, event.start);
     if (!row) return;
-    row.querySelector(".scene-text").textContent = event.text;
-    row.querySelector(".scene-text").title = event.by === "model" ? "Told by the language model: nothing here can check it" : "";
+    const mark = event.by === "model" ? [make("span", { className: "why", title: "Nothing here can check it" }, " by the model")] : [];
+    row.querySelector(".scene-text").replaceChildren(event.text, ...mark);
     row.querySelector("img").alt = event.text;
     row.classList.add("told");
   }
