@@ -61,6 +61,33 @@ def test_bad_arguments_are_told_in_one_line(
     assert told in capfd.readouterr().err
 
 
+APART = """
+import ctypes, sys
+from streamsvc import __main__
+
+class Told(ctypes.Structure):
+    _fields_ = [(name, ctypes.c_size_t) for name in ("arena", "ordblks", "smblks", "hblks", "hblkhd", "a", "b", "c", "d", "e")]
+
+library = ctypes.CDLL(None)
+if not hasattr(library, "mallinfo2"):
+    sys.exit("no glibc of 2.33 or newer")
+library.mallinfo2.restype = Told
+__main__._keep_blocks_apart()
+block = bytearray(20_000_000)
+del block  # glibc takes blocks below this size from the heap from now on, unless it is told not to
+before = library.mallinfo2().hblkhd
+block = bytearray(16_000_000)
+print(library.mallinfo2().hblkhd - before)
+"""
+
+
+def test_a_large_block_lies_apart_whatever_was_freed_before() -> None:
+    ended = subprocess.run([sys.executable, "-c", APART], capture_output=True, text=True, timeout=90, check=False)
+    if "no glibc" in ended.stderr:
+        pytest.skip(ended.stderr)
+    assert int(ended.stdout or 0) >= 16_000_000, ended.stderr
+
+
 @pytest.mark.models
 def test_a_file_that_is_not_there_fails_to_transcribe_and_leaves_no_output(tmp_path: Path) -> None:
     ended = run("transcribe", str(tmp_path / "absent.wav"), "-o", str(tmp_path / "out.srt"))
