@@ -120,7 +120,8 @@ def _around(line: _Line, lines: Sequence[_Line]) -> frozenset[str]:
     start, end = line.evidence.start, line.evidence.end
     near = [o.terms for o in lines if o.sentence is None and o.evidence.start < end and o.evidence.end > start and o is not line]
     if line.sentence is not None:
-        near += [o.terms for o in lines if o.sentence is not None and abs(o.place - line.place) == 1 and _pause(o, line) < 5.0]
+        beside = lines[max(0, line.place - 1) : line.place + 2]  # sentences come first, by their places
+        near += [o.terms for o in beside if o.sentence is not None and o is not line and _pause(o, line) < 5.0]
     return frozenset().union(*near)
 
 
@@ -228,9 +229,8 @@ def _fits(ask: Ask, line: _Line, near: frozenset[str], lines: Sequence[_Line]) -
 
 
 def _further(line: _Line, lines: Sequence[_Line]) -> frozenset[str]:
-    return frozenset().union(
-        *(o.terms for o in lines if o.sentence is not None and line.sentence is not None and abs(o.place - line.place) <= 2)
-    )
+    beside = lines[max(0, line.place - 2) : line.place + 3] if line.sentence is not None else ()
+    return frozenset().union(*(o.terms for o in beside if o.sentence is not None))
 
 
 def _quoted(line: _Line, wanted: Sequence[str], timeline: Timeline, why: bool = False) -> Finding:
@@ -401,4 +401,4 @@ def _claims(lines: Sequence[_Line]) -> Iterator[tuple[_Line, Evidence]]:
 
 def _stands_for(subject: str, line: _Line, lines: Sequence[_Line]) -> bool:
     """Whether a pronoun of a sentence may mean this: it is named in the sentence before."""
-    return line.sentence is not None and any(o.sentence is not None and o.place == line.place - 1 and subject in o.terms for o in lines)
+    return line.sentence is not None and line.place > 0 and subject in lines[line.place - 1].terms
