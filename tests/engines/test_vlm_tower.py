@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -10,12 +13,12 @@ torch = pytest.importorskip("torch", reason="needs the extra `gpu`")
 from transformers.vision_utils import get_vision_position_ids  # noqa: E402
 
 from engines.vlm_tower import places  # noqa: E402
-from tests.engines.tiny_vlm import KINDS, Bench, picture, save  # noqa: E402
+from tests.engines.tiny_vlm import KINDS, Bench, picture  # noqa: E402
 
 
 @pytest.fixture(scope="module", params=KINDS)
-def bench(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Bench:
-    return Bench(save(request.param, tmp_path_factory.mktemp(request.param)))
+def bench(request: pytest.FixtureRequest, tiny_vlm: Callable[[str], Path]) -> Bench:
+    return Bench(tiny_vlm(request.param))
 
 
 def test_pictures_side_by_side_have_the_tokens_that_each_has_alone(bench: Bench) -> None:
