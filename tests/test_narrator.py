@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import threading
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,7 +21,7 @@ from streamsvc.narrator import MOST_WORDS, SECONDS, TOKENS, Narrator, caption
 from streamsvc.seer import Seer
 from streamsvc.types import Scene
 from streamsvc.worker import Role
-from tests.engines.chat_server import Fake, refused, serving, stream
+from tests.engines.chat_server import Fake, Mark, refused, serving, stream
 from tests.seeing import Model, jpeg, sighted, working
 from tests.stage import VP8, Playing, Sender, Threadless, kinds, packets, send
 from tests.test_context import sight
@@ -388,15 +389,18 @@ def test_a_question_takes_the_model_from_the_scene_that_it_tells_of(stage: async
 # --- the real engines ---
 
 
-async def shown(think: Role, folder: Path) -> list[dict[str, Any]]:
-    """The scene captions of a session that is shown a second of a clip."""
-    live = sighted(think, think={"scenes": True})
+async def shown(think: Role, folder: Path, asked_when: threading.Event | None = None) -> list[dict[str, Any]]:
+    """All events of a session that is shown a second of a clip, and asked something when it is time."""
+    live = sighted(think, think={"scenes": True, "deadline": 30.0})
     try:
         async with Playing(live) as playing:
             live.attach(Sender(VP8))
             await send(live, packets(folder, 1.0, audio=None))
+            if asked_when is not None:
+                assert await asyncio.to_thread(asked_when.wait, 20)
+                live.ask("What colour is the cat?", client="me")
             live.end("ended")
-            return [event for event in await playing.ended() if event["type"] == "scene.caption"]
+            return await playing.ended()
     finally:
         live.eye._media.shutdown()
 
@@ -407,7 +411,7 @@ async def test_a_real_vision_language_model_tells_of_a_scene(tmp_path: Path) -> 
 
     taught(save("qwen2_vl", tmp_path / "tiny"), "A big.")
     async with working("engines.vlm", {"models": str(tmp_path), "model": "tiny"}) as think:
-        rule, told = await shown(think, tmp_path)
+        rule, told = [event for event in await shown(think, tmp_path) if event["type"] == "scene.caption"]
     assert (rule["by"], rule["text"]) == ("rule", "A cat.")
     assert (told["by"], told["text"], told["start"]) == ("model", "A big.", rule["start"])
     assert [(item["kind"], "url" in item) for item in told["evidence"]] == [("sight", True)]
@@ -417,10 +421,22 @@ async def test_a_remote_model_is_sent_the_keyframe_alone_and_tells_of_it(tmp_pat
     with serving(Fake([stream("A red", " box. ", "It stands")])) as fake:
         remote = config.Remote(url=fake.url, model="seer", text_model="reader").options()
         async with working("engines.remote", {"models": "", "window_tokens": 4096, "remote": remote}) as think:
-            captions = await shown(think, tmp_path)
+            events = await shown(think, tmp_path)
         assert [asked["model"] for asked in fake.asked] == ["seer"]
         assert len(fake.pictures()) == 1
-    assert [(told["by"], told["text"]) for told in captions] == [("rule", "A cat."), ("model", "A red box.")]
+    assert captions(events) == [("rule", "A cat."), ("model", "A red box.")]
+
+
+async def test_a_question_hangs_up_on_the_endpoint_in_the_middle_of_a_caption(tmp_path: Path) -> None:
+    before = counted("given_up")
+    with serving(Fake([stream("A red", Mark.HOLD, " box. It stands"), stream("A red box.")])) as fake:
+        remote = config.Remote(url=fake.url, model="seer").options()
+        async with working("engines.remote", {"models": "", "window_tokens": 4096, "remote": remote}) as think:
+            events = await shown(think, tmp_path, asked_when=fake.held)
+        assert await asyncio.to_thread(fake.left.wait, 5), "though the server would have gone on"
+    assert [event["text"] for event in events if event["type"] == "answer.done"] == ["It looks like this: A red box."]
+    assert captions(events) == [("rule", "A cat.")]
+    assert counted("given_up") - before == 1
 
 
 async def test_where_the_endpoint_refuses_the_caption_by_rule_stands(tmp_path: Path) -> None:
@@ -428,6 +444,6 @@ async def test_where_the_endpoint_refuses_the_caption_by_rule_stands(tmp_path: P
     with serving(Fake([refused(401, "invalid_api_key")])) as fake:
         remote = config.Remote(url=fake.url, model="seer").options()
         async with working("engines.remote", {"models": "", "window_tokens": 4096, "remote": remote}) as think:
-            captions = await shown(think, tmp_path)
-    assert [(told["by"], told["text"]) for told in captions] == [("rule", "A cat.")]
+            events = await shown(think, tmp_path)
+    assert captions(events) == [("rule", "A cat.")]
     assert counted("skipped") - before == 1
