@@ -35,6 +35,7 @@ _COLOURS = stems("red blue green yellow orange purple pink brown grey gray golde
 _MOVES = stems(
     "come disappear go long stay enter vanish leave time stop start end arrive"
 )  # what a thing of a picture may do, beside being seen
+_COMING = stems("come enter arrive")
 _SUMMING = stems(
     "summarize summary topic subject main point idea gist story far happen give short miss have talk everything go all brief begin"
 )
@@ -155,6 +156,8 @@ def _when(ask: Ask, timeline: Timeline, now: float) -> Finding | None:
             span = passages.locate(ask, timeline)
     elif ask.spoken:
         span = passages.locate(ask, timeline, nth=ask.ordinal or 1)
+        if span is None and re.search(r"\bmention", ask.text):
+            span = pages.locate(ask, timeline)
         if long:
             return refusal()
     elif re.search(r"\b(black|blank|empty|dark)\b", ask.text) and (ask.seen or "go" in ask.about or "screen" in ask.text):
@@ -260,7 +263,7 @@ def _shown_or_not(ask: Ask, timeline: Timeline, now: float) -> Finding | None:
     phrase, others = ask.thing
     if _human_sees(ask):
         return None
-    if others:
+    if set(map(stem, others)) - _COMING:
         return refusal() if ask.seen else None
     if present:
         spoken_times = talks.stretch(ask, now) if ask.times or ask.ago is not None else None

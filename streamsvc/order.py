@@ -27,8 +27,8 @@ _BOTH = re.compile(
     r"(before|after|earlier than|later than) (.+)"
 )
 _BESIDE = re.compile(
-    r"what (?:\w+ )?(?:was|is|came|comes|appeared|has been|did you see|could be seen)\b.*?\b"
-    r"(after|before|following|preceding|next to follow) (.+)"
+    r"(?:what|which) (?:\w+ )?(?:(?:was|is|came|comes|appeared|has been|did you see|could be seen)\b.*?\b)?"
+    r"(after|before|following|preceding|next to follow|followed|follows|preceded|precedes) (.+)"
 )
 _SAYS = re.compile(r"^(?:\w+ ){0,3}?(?:mention|say|talk about|speak of|show) ")
 
@@ -62,7 +62,7 @@ def came(ask: Ask, timeline: Timeline, now: float) -> Finding | None:
         anchor = _named(re.sub(r"\b(was|were|is|shown|appeared|came|disappeared)\b", "", next_to[2]), timeline, ask)
         if anchor is None:
             return refusal()
-        later = next_to[1] in ("after", "following")
+        later = next_to[1] in ("after", "following", "followed", "follows")
         shown = looks.beside(timeline, anchor[1], later=later)
         return (
             refusal()

@@ -204,7 +204,9 @@ def _before(ask: Ask, timeline: Timeline, now: float) -> Finding | None:
 
 def _which(ask: Ask, timeline: Timeline, now: float) -> Finding | None:
     """Which slide showed, said or is about something."""
-    if not re.match(r"(?:on |in )?(?:which|what) (?:slides?|pages?|screens?)\b(?!.*\b(?:before|after|while)\b)", ask.text):
+    if not re.match(
+        r"(?:on |in )?(?:which|what) (?:slides?|pages?|screens?)\b(?!.*\b(?:before|after|while|follow\w*|preced\w*)\b)", ask.text
+    ):
         return None
     wanted = set(terms(ask.quoted) if ask.quoted else ask.about) - stems("about number contain have cover list") - _FILLERS
     if not wanted:

@@ -31,7 +31,7 @@ say said speaker speakers speak spoken talk talking mention mentioned reader nar
 call called tell told slide slides screen show shown display displayed picture image photo video stream scene frame clip camera
 visible lecture presentation title titled heading headline text written write read word words sentence phrase speech appear
 appeared see seen view viewer page line question answer kind sort type thing things time times moment point currently now yet ever
-ago far second seconds minute minutes timestamp audience recording transcript caption captions mean happen there according anybody anyone
+ago far second seconds minute minutes timestamp mark audience recording transcript caption captions mean happen there according anybody anyone
 anything somebody someone something everything nothing nobody anywhere somewhere everywhere"""
 META = stems(_STREAM)
 SCREEN = re.compile(r"\b(slides?|screen|title[ds]?|heading|headline|written|text|pages?|reads|bullet)\b")
@@ -39,7 +39,7 @@ SPOKEN = re.compile(
     r"\b(sa(?:y|ys|id|ying)|speak\w*|spoken?|talk(?:s|ed|ing)?|mention\w*|narrat\w+|t(?:ell|old|ells)|heard|speech|utter\w*|refer(?:s|red)? to|discuss\w*|nam(?:e|ed) by)\b"
 )
 SIGHT = re.compile(
-    r"\b(shown|shows?|showed|visible|displayed|pictures?|pictured|images?|photos?|appear(?:s|ed|ing)?|on camera|on (?:the )?screen|in (?:the )?(?:frame|shot|video|scene|view)|"
+    r"\b(shown|shows?|showed|visible|displayed|pictures?|pictured|images?|photos?|appear(?:s|ed|ing)?|on camera|on (?:the )?screen|in(?:to)? (?:the )?(?:frame|shot|video|scene|view)|"
     r"(?:you|we|i|one|viewers?) (?:\w+ )?(?:see|saw|seen)|(?:be|been|is|are|was|were) (?:\w+ ){0,3}?(?:seen|in sight|in view)|look(?:ing)? at)\b"
 )
 NOW = re.compile(r"\b(now|currently|at the moment|at present|this moment|presently|this (?:picture|image|slide|screen))\b")
@@ -101,8 +101,12 @@ class Ask:
 
     @cached_property
     def definite(self) -> list[str]:
-        """Stems of the nouns that are spoken of as known, beside the one that acts: "why did he throw the first HONEY on the GRASS"."""
+        """Stems of the nouns that must be spoken of, beside the one that acts: "what kind of BREAD did he bake", "why did he throw the first HONEY on the GRASS"."""
         found = re.findall(rf"\b(?:the|his|her|their|its) ((?:[a-z'-]+ ){{0,2}}?[a-z'-]+)(?= {_SMALL}\b|$)", self.text)
+        found += re.findall(
+            r"\b(?:kind|sort|type)s? of ((?:[a-z'-]+ ){0,2}?[a-z'-]+)(?= (?:is|are|was|were|did|does|do|has|have|had|can|could)\b)",
+            self.text,
+        )
         found += re.findall(r"\b(?:with|from|to|in|on|at|of|into) ([a-z'-]+)$", self.text)
         stems_ = [terms(words.split()[-1])[:1] for words in found]
         return [of[0] for of in stems_ if of and of[0] not in META and of[0] not in (self.subject, self.verb)]
@@ -201,6 +205,11 @@ _PLAINER = tuple(
         (r"\b(\d+) ?(?:m|min|mins|minutes?),? ?(?:and )?(\d\d)(?= ?(?:s|secs?|seconds?)\b)", r"\1:\2"),
         (r"(?<=:\d\d) ?(?:s|secs?|seconds?)\b", ""),
         (r"^any (?=\w)", "was there any "),
+        (r"^did i miss (?:any|an?|the) (?=mention)", "was there any "),
+        (r"^is it (?:true|correct|right) that ", "whether "),
+        (r"\b(?:get|gets|got|getting) (?=(?:said|mentioned|shown|spoken|discussed|displayed)\b)", ""),
+        (r"^what is the (?:story|deal|matter|thing|news) (?:with|about) ", "what was said about "),
+        (r"\b(?:on the subject of|on the topic of|when it comes to)\b", "about"),
         (r"\b(?:regarding|concerning|with regard to|with respect to)\b", "about"),
         (r"^(?:summari[sz]e|sum up|explain) (?=what\b)", ""),
         (r"\b(?:around|near|about|circa) (?=\d)", "at "),
@@ -214,6 +223,7 @@ _OPENING = re.compile(
     r"(?:(?:can|could) you (?:please )?say|do you (?:happen to )?(?:know|remember|recall)|any idea|i(?:'d| would) like to know|i want to know|"
     r"i(?:'m| am| was) wondering|i wonder|let me know)(?=,? (?:when|what|who|whom|where|which|why|how|if|whether|at|in)))\b[,: ]*)+"
 )
+_NUMBERED = re.compile(rf"\b(slide|page|screen)(?: number| no)? ({'|'.join(NUMBERS)})\b")
 _SOMEBODY = re.compile(r"\b(?:any|some|no)(?:body|one)\b")
 _COMES_UP = re.compile(r"\b(?:(?:come|comes|came|coming|bring|brings|brought|pops?|popped) up|(?:get|gets|got) (?:a )?mention(?:ed)?)\b")
 # Other ways to ask what was said about something.
@@ -234,6 +244,7 @@ def parse(raw: str) -> Ask:
     text = _OPENING.sub("", _ABOUT.sub("what was said about ", text))
     for pattern, plain in _PLAINER:
         text = pattern.sub(plain, text)
+    text = _NUMBERED.sub(lambda found: f"{found[1]} {NUMBERS[found[2]]}", text)
     text = " ".join(_ABOUT.sub("what was said about ", text).split())
     if _COMES_UP.search(text) and not (SCREEN.search(text) or SIGHT.search(text) or thing_in(_SOMEBODY.sub("", text))):
         text = _COMES_UP.sub("mentioned", text)
@@ -280,7 +291,7 @@ def _form(text: str, words: list[str]) -> str:
     first = words[0] if words else ""
     if re.match(
         r"(?:since |until |by |from |around |about )?when\b|(?:at |around |about |in )?(?:what|which) (?:time|timestamp|moment|second|minute|point in time)\b|at (?:what|which) point\b|"
-        r"how (?:far|late|soon|early) (?:in|into)\b|how many (?:seconds|minutes) in(?:to)?\b|what (?:is|was) the (?:timestamp|moment)\b|what (?:is|was) the (?:second|minute|time|point) (?:when|at which|in which|that)\b",
+        r"how (?:far (?:in|into)|late|soon|early)\b|where in the (?:recording|talk|video|stream|lecture|speech|clip|audio)\b|how many (?:seconds|minutes) in(?:to)?\b|what (?:is|was) the (?:timestamp|moment)\b|what (?:is|was) the (?:second|minute|time|point) (?:when|at which|in which|that)\b",
         text,
     ):
         return "when"

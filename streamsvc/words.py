@@ -141,7 +141,8 @@ def _suffix(word: str) -> str:
     if word.endswith("ly") and len(word) > 5:
         word = word[:-2]
     word = word.replace("our", "or") if word.endswith("our") and len(word) > 5 else word
-    word = re.sub("is(e|ation)?$", r"iz\1", word) if len(word) > 6 and word.endswith(("ise", "isation")) else word
+    if len(word) > 6 - word.endswith("is") and word.endswith(("is", "ise", "isation")):  # "is": what -ed and -ing leave
+        word = re.sub("is(e|ation)?$", r"iz\1", word)
     word = _IRREGULAR.get(word, word)
     return word[:-1] if len(word) > 3 and word.endswith("e") else word
 

@@ -30,6 +30,15 @@ def ferries() -> Timeline:
 # How people ask for the same: what the answer begins with, and the questions.
 WAYS: dict[tuple[str, ...], str] = {
     ("At 0:09 (9.0 s).",): """
+When exactly did they say "shipyard"?
+At what time in the talk is the shipyard mentioned?
+Where in the recording is the shipyard mentioned?
+When's the shipyard mentioned?
+When did the word shipyard get said?
+When do I hear "shipyard"?
+Could you say when the shipyard was first mentioned?
+From when on did they talk about the shipyard?
+How soon does she mention the shipyard?
 When was "shipyard" mentioned?
 At what point did she mention the shipyard?
 How far in is the shipyard mentioned?
@@ -44,6 +53,27 @@ Hey, when did somebody say shipyard?
 At what time exactly was the word "shipyard" said?
 What was the moment when the shipyard was mentioned?""",
     ("Yes",): """
+Did she ever mention a shipyard?
+Was anything said about a shipyard?
+Did he talk about the shipyard?
+Have they mentioned the shipyard yet?
+Was Norway mentioned?
+Is Norway mentioned in the talk?
+So, did they mention Norway?
+Did the word Norway occur?
+Have you heard the word Norway?
+Has Norway been discussed?
+Did I miss any mention of Norway?
+Has there been a cat?
+Was a cat visible at any time?
+Have we seen a cat so far?
+Did a car appear in the video?
+Has a car come into view?
+Was there ever a car in the picture?
+Is it true that a cat was shown?
+Did the mayor promise a new pier?
+Did the inspector look into the boiler?
+Did the company buy three boats?
 Did the speaker mention the shipyard?
 Has the word "shipyard" been used?
 Was there any mention of a shipyard?
@@ -170,6 +200,12 @@ Which slide mentions "Children travel free"?
 What was the title of the second page?
 What is written at the top of slide 2?""",
     ("At 0:34",): """
+When did they show the slide "Prices and tickets"?
+When did "Prices and tickets" first appear?
+When did the slide about prices come on?
+From when was "Prices and tickets" on the screen?
+When did the slide change to "Prices and tickets"?
+At what second did "Prices and tickets" come up?
 When did the slide "Prices and tickets" appear?
 When was "Prices and tickets" displayed?
 When did the slide titled "Prices and tickets" come up?
@@ -214,6 +250,45 @@ What kind of animal was in the video?""",
     ("At 0:36", "At 0:37", "At 0:28"): """
 Why did he reject the boiler?
 Why was the boiler rejected?""",
+    ("At 0:0", "At 0:1", "At 0:2", "At 0:3"): """
+How many boats did the company buy?
+When did the company buy the boats?
+In which month were the boats bought?
+Who bought three boats?
+What leaked oil?
+Who promised a new pier?
+What did the mayor promise?
+What has nobody paid for?
+Who paid for the lighthouse?
+What did the inspector look into?
+What was in the boiler?
+Why did the inspector reject the boiler?
+What do you know about the engine?
+Anything about the engine?
+What about the lighthouse?
+What's the story with the lighthouse?
+What did they say on the subject of the pier?""",
+    ("At 0:24", "At 0:28", "At 0:2"): """
+What was said at 24 seconds?
+What was he saying at the 24 second mark?
+What was said between 0:23 and 0:27?
+What did she say from 24 to 27 seconds?""",
+    ('"Prices and tickets"', '"Prices', 'A screen with the text "Prices'): """
+What does slide 2 say at the top?
+Which heading is on slide 2?
+What's slide number two called?
+What is the heading of the second slide?
+Name of slide two?
+What was slide no. 2 titled?
+What slide came after "The night ferry"?
+Which slide followed "The night ferry"?
+Which slide has "Children travel free" on it?
+On what slide do children travel free?""",
+    ("3",): """
+How many slides are there?
+How many slides does the talk have?
+What's the number of slides?
+How many pages were there in total?""",
 }
 # Near misses of what was told and shown; none may be affirmed.
 LURES = """
