@@ -11,8 +11,8 @@ from streamsvc.types import Word
 CROWD, CROWD_SECONDS = 3, 0.14  # so many words in less than so many seconds were not spoken; fast talk has 6 a second
 LIKELY = 0.7  # probability below which a word wants one step more: a fifth of those are wrong, of the others one in fifty
 EVIDENT, EVIDENT_AGO = 0.97, 0.5  # a word this probable that ended so many seconds ago wants no second step
-SETTLED_AGO = 0.8  # seconds after a word's end at which agreement is enough, however improbable it is
-PLAIN, PLAIN_AGO = 0.5, 1.3  # ... and at which a single step is, for a word of this probability: nobody waits for ever
+SETTLED_AGO = 0.65  # seconds after a word's end at which agreement is enough, however improbable it is
+PLAIN, PLAIN_AGO = 0.5, 1.1  # ... and at which a single step is, for a word of this probability: nobody waits for ever
 ODD_AGO = 2.0  # ... and for any word
 # Probability of a word that is shown before it is certain; the higher one where it ended less than EDGE seconds ago.
 SHOWN, SHOWN_EDGE, EDGE = 0.35, 0.65, 0.2
@@ -64,10 +64,16 @@ def certain(words: Sequence[Word], steps: Sequence[int], end: float, *, pause: b
     return len(words)
 
 
-def presentable(tail: Sequence[Word], end: float) -> int:
-    """How many first words of an uncertain tail are worth showing: one that is soon taken back disturbs more than it tells."""
-    for place, word in enumerate(tail):
-        if word.probability < (SHOWN_EDGE if end - word.end < EDGE else SHOWN):
+def presentable(tail: Sequence[Word], steps: Sequence[int], end: float) -> int:
+    """How many first words of an uncertain tail are worth showing: one that is soon taken back disturbs more than it tells.
+
+    Args:
+        tail: the hypothesis, without what is certain.
+        steps: as for `certain`. What was heard twice is shown, however improbable: it would hide all that follows.
+        end: session time of the end of the audio.
+    """
+    for place, (word, same) in enumerate(zip(tail, steps, strict=True)):
+        if not same and word.probability < (SHOWN_EDGE if end - word.end < EDGE else SHOWN):
             return place
     return len(tail)
 

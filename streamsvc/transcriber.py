@@ -35,7 +35,8 @@ ONSET_WINDOWS = 3  # consecutive windows of speech that open an utterance: 0.1 s
 PREROLL = 0.3  # seconds of audio decoded before the onset: plosives begin before the voice
 PASSED_OVER = 0.8  # seconds of speech after the stable words without one word heard: the context is dropped
 CARRY = 2.0  # seconds of silence over which the words before it still are context
-PAUSE = 0.3  # seconds of silence after which the window is settled
+LULL = 0.2  # seconds of silence at which a step waits: for what is said next, or for the pause, which is decoded anyway
+PAUSE = 0.3  # ... after which the window is settled
 CONTEXT = 2.25  # seconds of stable audio kept before the new
 BEFORE_WORDS, BEFORE_SECONDS = 40, 60.0  # words spoken before the window that go along as text, and how old they may be
 TRIM_AT = 5.0  # seconds of window at which it is trimmed
@@ -190,7 +191,7 @@ class Transcriber:
         pause = min(PAUSE, self.settings.hangover)
         if (silence >= pause or closing) and self._settled < self._speech_end:
             return self._ask(self.judged_end if not closing else self.end, settle=True)
-        if silence < pause and self.judged_end - self._asked >= self.step - 1e-6:
+        if silence < min(LULL, pause) and self.judged_end - self._asked >= self.step - 1e-6:
             return self._ask(self.judged_end, settle=False)
         return None
 
@@ -232,7 +233,7 @@ class Transcriber:
         if not words and self._drop_context() and not ask.settle:
             self._asked = self._start  # at once again: what was passed over is late already
         units: list[Unit] = []
-        told = tail if ask.settle else tail[: presentable(tail, ask.end)]
+        told = tail if ask.settle else tail[: presentable(tail, self._steps, ask.end)]
         texts = tuple(word.text for word in told)
         if new or texts != self._shown:
             units.append(self._words((*new, *told), len(new), stages, final=False))

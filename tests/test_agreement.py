@@ -93,9 +93,14 @@ def test_the_last_word_waits_where_its_stop_is_a_guess_and_at_a_pause() -> None:
 
 
 def test_an_improbable_tail_is_not_shown_and_in_the_last_moment_less_is() -> None:
-    assert presentable([said("went", 0.5, 0.4), said("home", 0.95, 0.7)], 1.0) == 2
-    assert presentable([said("went", 0.5, 0.3), said("home", 0.95, 0.9)], 1.0) == 0
-    assert presentable([said("went", 0.95, 0.4)], 1.0) == 0
+    assert presentable([said("went", 0.5, 0.4), said("home", 0.95, 0.7)], [0, 0], 1.0) == 2
+    assert presentable([said("went", 0.5, 0.3), said("home", 0.95, 0.9)], [0, 0], 1.0) == 0
+    assert presentable([said("went", 0.95, 0.4)], [0], 1.0) == 0
+
+
+def test_what_was_heard_twice_is_shown_however_improbable() -> None:
+    assert presentable([said("grew", 0.5, 0.2), said("thin", 0.7, 0.9)], [1, 0], 1.0) == 2
+    assert presentable([said("grew", 0.5, 0.2), said("thin", 0.95, 0.2)], [1, 0], 1.0) == 1
 
 
 def test_a_capital_follows_a_full_stop_and_nothing_else_is_changed() -> None:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamsvc.config import Hear
-from streamsvc.transcriber import VAD_WINDOW, Transcriber
+from streamsvc.transcriber import LULL, PAUSE, VAD_WINDOW, Ask, Transcriber
 from streamsvc.types import SAMPLE_RATE, AudioChunk, Gap, Word, Words
 
 SETTINGS = Hear(model="whisper-tiny.en", step=0.5, hangover=0.5)
@@ -42,6 +42,25 @@ def test_stable_words_are_never_revised_nor_repeated(hypotheses: list[list[str]]
             assert isinstance(unit, Words), place
             shown += unit.words[: unit.stable]
     assert all(a.end <= b.end + 0.3 for a, b in itertools.pairwise(shown)), "a stable word came twice"
+
+
+def test_a_step_waits_in_a_lull_for_what_follows_or_for_the_pause() -> None:
+    def after(*stretches: tuple[float, float]) -> Ask | None:
+        core = Transcriber(SETTINGS, session="s")
+        for probability, windows in stretches:
+            count = round(windows)
+            core.feed(AudioChunk("s", "main", core.end, 1.0, np.zeros(count * VAD_WINDOW, np.float32)))
+            core.judged([probability] * count)
+        return core.due()
+
+    step, lull = SETTINGS.step / CHUNK_SECONDS + 1, LULL / CHUNK_SECONDS + 1
+    spoken = after((1.0, step))
+    assert spoken is not None and not spoken.settle
+    assert after((1.0, step), (0.0, lull)) is None
+    resumed = after((1.0, step), (0.0, lull), (1.0, 2))
+    assert resumed is not None and not resumed.settle
+    paused = after((1.0, step), (0.0, PAUSE / CHUNK_SECONDS + 1))
+    assert paused is not None and paused.settle
 
 
 def test_a_long_hole_ends_the_utterance_and_costs_no_memory() -> None:
