@@ -46,15 +46,9 @@ _FRAME = struct.Struct("!II")
 _MAX_FRAME = 64 * 1024 * 1024  # bytes; security limit: a broken peer must not make us allocate more
 _WAITING = 64  # requests per op; more are refused with CapacityError
 _STREAM_ITEMS = 256  # items of one stream not yet taken by the asker; more end the stream
-_ENVIRONMENT = {
-    "OMP_NUM_THREADS": "1",
-    "OPENBLAS_NUM_THREADS": "1",
-    "HF_HUB_OFFLINE": "1",
-    "MALLOC_ARENA_MAX": "2",
-    # one long window must not keep a hundred megabytes for good: what is large goes back at once, what each step needs again stays
-    "MALLOC_MMAP_THRESHOLD_": str(4 << 20),
-    "MALLOC_TRIM_THRESHOLD_": str(64 << 20),
-}
+_ENVIRONMENT = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "HF_HUB_OFFLINE"), "1") | {"MALLOC_ARENA_MAX": "2"}
+# One long window must not keep a hundred megabytes for good: what is large goes back at once, what each step needs again stays.
+_ENVIRONMENT |= {"MALLOC_MMAP_THRESHOLD_": str(4 << 20), "MALLOC_TRIM_THRESHOLD_": str(64 << 20)}
 
 LOAD_SECONDS = 120.0  # until a worker must have loaded its models
 PING_SECONDS = 2.0  # between pings
@@ -127,10 +121,9 @@ def _error(told: Mapping[str, Any]) -> StreamsvcError:
 
 def _told(error: BaseException) -> dict[str, Any]:
     """An error as the wire carries it. A foreign error's text is left out: it may quote what was said or shown."""
-    if isinstance(error, CapacityError):
-        return {"class": type(error).__name__, "message": error.message, "retry_after": error.retry_after}
     if isinstance(error, StreamsvcError):
-        return {"class": type(error).__name__, "message": error.message}
+        after = {"retry_after": error.retry_after} if isinstance(error, CapacityError) else {}
+        return {"class": type(error).__name__, "message": error.message, **after}
     return {"class": "WorkerError", "message": f"the engine failed with {type(error).__name__}"}
 
 
@@ -562,13 +555,11 @@ def _child() -> None:
         Path(job["socket"]).chmod(0o600)
         listener.listen(16)
     except Exception as error:  # told to the parent, whatever it is
-        out.write(json.dumps({"error": _told(error)}) + "\n")
-        out.flush()
+        print(json.dumps({"error": _told(error)}), file=out, flush=True)
         if not isinstance(error, StreamsvcError):
             raise
         return
-    out.write('{"ready":true}\n')
-    out.flush()
+    print('{"ready":true}', file=out, flush=True)
 
     def accept() -> None:
         while True:
