@@ -96,7 +96,7 @@ def serve(
 ) -> None:
     """Serve the page, WHIP, the event socket and the REST doors."""
     _logs(machine=log_json)
-    _keep_blocks_apart()
+    keep_blocks_apart()
     if tls not in (None, "self-signed"):
         raise ConfigError(f'--tls is "self-signed", not {tls!r}; for your own certificate use --tls-cert and --tls-key')
     flags = {
@@ -115,7 +115,7 @@ def serve(
     asyncio.run(_serve(settings))
 
 
-def _keep_blocks_apart() -> None:
+def keep_blocks_apart() -> None:
     """Large blocks never lie among what a session remembers: freed, they would leave holes, some MB an hour of stream."""
     with contextlib.suppress(AttributeError):  # another C library
         ctypes.CDLL(None).mallopt(-3, 128 * 1024)  # M_MMAP_THRESHOLD: glibc's own, but it no longer grows with what is freed

@@ -72,7 +72,7 @@ library = ctypes.CDLL(None)
 if not hasattr(library, "mallinfo2"):
     sys.exit("no glibc of 2.33 or newer")
 library.mallinfo2.restype = Told
-__main__._keep_blocks_apart()
+__main__.keep_blocks_apart()
 block = bytearray(20_000_000)
 del block  # glibc takes blocks below this size from the heap from now on, unless it is told not to
 before = library.mallinfo2().hblkhd
