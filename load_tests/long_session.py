@@ -40,7 +40,7 @@ from load_tests import question_facts as facts
 from load_tests.apart import REMEMBERED, Apart, Recorded
 from load_tests.question_set import ROOT, span_of, spread_out, telling, words_of
 from streamsvc import clock, config, grade, rehearsal
-from streamsvc.__main__ import keep_blocks_apart
+from streamsvc.__main__ import tidy
 from streamsvc.bench import markdown
 from streamsvc.config import Settings
 from streamsvc.ingest.container import choose, open_file
@@ -295,7 +295,7 @@ async def _run(
             await clock.sleep(EVERY)
             weigh(session.position() / 60)
 
-    weigher = asyncio.create_task(weighing())
+    beside = [asyncio.create_task(weighing()), asyncio.create_task(tidy())]  # the latter as `serve` does
     at = 0.0
     early: asyncio.Task[list[dict[str, Any]]] | None = None
     for number, part in enumerate(program(), 1):
@@ -309,7 +309,8 @@ async def _run(
     await session.flush(ASKER)
     result.early = await early if early is not None else []
     result.late = await examine(session, asked, "late")
-    weigher.cancel()
+    for task in beside:
+        task.cancel()
     result.minutes = at / 60
     line = session.timeline
     result.held = {"sentences": len(line.said), "pictures": len(line.shown), "screens": len(line.screens), **line.dropped}
@@ -410,7 +411,6 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="where all figures go")
     chosen = parser.parse_args()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(40))
-    keep_blocks_apart()  # as `serve` does
     with tempfile.TemporaryDirectory() as folder:
         recorded = chosen.recorded or Path(folder) / "recorded"
         recorded.mkdir(parents=True, exist_ok=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
 import importlib
 import ipaddress
 import json
@@ -28,10 +27,12 @@ from streamsvc.errors import ConfigError, StreamsvcError
 from streamsvc.service import Service
 from streamsvc.session import Session
 from streamsvc.types import SAMPLE_RATE, Cue
+from streamsvc.worker import give_back
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=streamsvc.__doc__, pretty_exceptions_enable=False)
 measures = typer.Typer(no_args_is_help=True, help="Measure models and machine on recordings of yours.")
 app.add_typer(measures, name="bench")
+TIDY = 60.0  # seconds between two times that freed memory is given back
 _SEND_BUFFER = 64 * 1024  # bytes; so that a subscriber that does not read is noticed here, not in the kernel
 
 ConfigFile = Annotated[Path | None, typer.Option("--config", envvar="STREAMSVC_CONFIG", help="TOML file with settings.")]
@@ -96,7 +97,6 @@ def serve(
 ) -> None:
     """Serve the page, WHIP, the event socket and the REST doors."""
     _logs(machine=log_json)
-    keep_blocks_apart()
     if tls not in (None, "self-signed"):
         raise ConfigError(f'--tls is "self-signed", not {tls!r}; for your own certificate use --tls-cert and --tls-key')
     flags = {
@@ -115,10 +115,11 @@ def serve(
     asyncio.run(_serve(settings))
 
 
-def keep_blocks_apart() -> None:
-    """Large blocks never lie among what a session remembers: freed, they would leave holes, some MB an hour of stream."""
-    with contextlib.suppress(AttributeError):  # another C library
-        ctypes.CDLL(None).mallopt(-3, 128 * 1024)  # M_MMAP_THRESHOLD: glibc's own, but it no longer grows with what is freed
+async def tidy() -> None:
+    """From time to time give back what was freed: what a session remembers leaves holes in the heap, some MB an hour of stream."""
+    while True:
+        await clock.sleep(TIDY)
+        give_back()
 
 
 async def _serve(settings: config.Settings) -> None:
@@ -130,7 +131,7 @@ async def _serve(settings: config.Settings) -> None:
             await _first(service.ready(), stop.wait(), serving)
             if not stop.is_set() and not serving.done():
                 _announce(settings, listener)
-                await _first(stop.wait(), serving)
+                await _first(stop.wait(), serving, tidy())
 
 
 async def _first(*works: Any) -> None:

@@ -54,6 +54,17 @@ def measured(costs: Costs, engine: str, unit: str, seconds: float, units: int = 
     return Costs({**costs.measured, (engine, unit): known})
 
 
+@dataclass(slots=True)
+class Pace:
+    """The costs of one process as they stand: all sessions share its models."""
+
+    costs: Costs = field(default_factory=Costs)
+
+    def note(self, engine: str, unit: str, seconds: float, units: int = 1) -> None:
+        """As `measured`."""
+        self.costs = measured(self.costs, engine, unit, seconds, units)
+
+
 # --- plans ---
 
 KEYFRAME_WAIT = 0.3  # seconds that an answer waits at most for a picture of now

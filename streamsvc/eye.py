@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 import structlog
 
 from streamsvc import clock, decode, encode, metrics, reason, sample
-from streamsvc.budget import Fidelity
+from streamsvc.budget import Fidelity, Pace
 from streamsvc.config import Settings
 from streamsvc.context import Timeline
 from streamsvc.ear import Sent, dropped
@@ -65,6 +65,7 @@ class Eye:
         sight: the language model that sees, if there is one; never waited for.
         adapter: of it.
         lull: the time between questions.
+        pace: what the models cost.
     """
 
     def __init__(
@@ -82,12 +83,13 @@ class Eye:
         sight: Role | None = None,
         adapter: str | None = None,
         lull: Lull | None = None,
+        pace: Pace | None = None,
     ) -> None:
         self.video: Ring[Sent] = Ring(settings.ingest.video_ring, self._video_dropped)
         self._keyframes: Ring[Seen] = Ring(2, lambda seen: dropped("keyframe"))
         self._texts: Ring[Seen] = Ring(1, lambda seen: dropped("text"))
         self._session, self._settings, self._see, self._media = session, settings, see, media
-        self._log, self._timeline, self._lossless, self._frame_url = log, timeline, lossless, frame_url
+        self._log, self._timeline, self._lossless, self._frame_url, self._pace = log, timeline, lossless, frame_url, pace or Pace()
         self.seer: Seer | None = None
         self.narrator: Narrator | None = None
         if sight is not None:
@@ -258,6 +260,7 @@ class Eye:
     def _sighted(self, sight: Sight, seen: Seen) -> None:
         """Publish what the models found on a keyframe, and the caption of its scene."""
         self._timeline.add(sight)
+        self._pace.note("see", "frame", sum(sight.stages.values()))
         self.on_sight(sight)
         self._log.emit("sight.ready", {"of": seen.event, **bodies(sight)}, at=sight.at, arrived=sight.arrived, stages=sight.stages)
         if not self._scenes:

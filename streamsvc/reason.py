@@ -6,7 +6,7 @@ An answer streams by checked clause: what was shown is never retracted, and the 
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing
 from dataclasses import replace
 from typing import Any, Protocol
@@ -34,6 +34,8 @@ MOST_WORDS = 40  # of an answer
 SOURCE_WORDS = 7  # of them, for where they are from
 PHRASE_TOKENS = 16  # of the model's phrase
 WINDOW = 400  # tokens of the prompt, at most
+CHARACTERS = 4  # of a token, about
+Note = Callable[[str, str, float, int], None]
 _EXAMPLES = (
     "Text: The ferry leaves the island at seven, because of the tide.\n"
     "Question: Why does it leave at seven?\nAnswer: because of the tide\n\n"
@@ -55,8 +57,10 @@ async def answer(
     think: Asks | None,
     settings: Think,
     sent: tuple[Sight, ScreenText] | None = None,
-    window: int = WINDOW,
     seer: Seer | None = None,
+    window: int = WINDOW,
+    most: int = PHRASE_TOKENS,
+    note: Note = lambda engine, unit, seconds, units: None,
 ) -> AsyncGenerator[Delta | Answer, None]:
     """Answer one question from what is known now: deltas, then the Answer.
 
@@ -66,8 +70,10 @@ async def answer(
         think: the language model, or None. Its failure or lateness costs only its phrase.
         settings: the room's settings.
         sent: what was seen and read in the picture that came with the question, if one did.
-        window: tokens that the model may be shown.
         seer: the model that sees: asked where the rules refuse, and first what somebody does in the picture.
+        window: tokens that the model may be shown.
+        most: tokens that it may write; 0: it is not asked.
+        note: told what the model's work has cost: "think", "prompt" (tokens read) or "token" (written), seconds, how many.
     """
     began = clock.now()
     asked = max(question.asked, 0.0)
@@ -88,8 +94,10 @@ async def answer(
         told += clause
         yield Delta(question.id, clause)
     rules = clock.now() - began
-    if think is not None and found.supported and found.lines and parse(question.text).form == "open":
-        phrase = await _phrase(question, found.lines, think, settings, began, window)
+    if think is not None and most and found.supported and found.lines and parse(question.text).form == "open":
+        asked_of_it = {"prompt": prompt(question.text, found.lines, window), "max_tokens": min(most, PHRASE_TOKENS), "stop": ["\n"]}
+        due = min(question.deadline, began + settings.deadline)
+        phrase = supported(await _written(asked_of_it, think, due, note), question.text, found.lines)
         if phrase is not None and len(tokens((told + phrase).replace("-", " ").replace(":", " "))) + 4 <= MOST_WORDS:
             clause = f" In short: {phrase}."
             told += clause
@@ -141,20 +149,22 @@ def _source(line: Evidence) -> str:
     return f"From what was said at {timed(line.start)}: " if line.kind == "speech" else "It looks like this: "
 
 
-async def _phrase(question: Question, lines: tuple[Evidence, ...], think: Asks, settings: Think, began: float, window: int) -> str | None:
-    left = min(question.deadline, began + settings.deadline) - clock.now()
-    if left < LEAST_SECONDS:
-        return None
-    text = ""
-    asked = {"prompt": prompt(question.text, lines, window), "max_tokens": PHRASE_TOKENS, "stop": ["\n"]}
+async def _written(asked: dict[str, Any], think: Asks, due: float, note: Note) -> str:
+    """What the model writes; "" where it fails, or would not be done when it is due (monotonic seconds)."""
+    since = clock.now()
+    if due - since < LEAST_SECONDS:
+        return ""
+    text, unit, units = "", "prompt", len(asked["prompt"]) // CHARACTERS
     try:
-        pieces = think.stream("generate", asked, deadline_in_s=left - 0.1)
+        pieces = think.stream("generate", asked, deadline_in_s=due - since - 0.1)
         async with aclosing(pieces) as stream:  # type: ignore[type-var]
             async for piece in stream:
+                note("think", unit, clock.now() - since, units)
+                since, unit, units = clock.now(), "token", 1
                 text += str(piece.get("text", ""))
     except StreamsvcError:
-        return None
-    return supported(text, question.text, lines)
+        return ""
+    return text
 
 
 def prompt(question: str, lines: tuple[Evidence, ...], window: int = WINDOW) -> str:

@@ -2,7 +2,7 @@
 
     tap -> audio ring -> decode -> chunks -> transcribe -> replace -> captions (-> translate) --\
     tap -> video ring -> decode -> sample -> keyframes -> look, read --> timeline -> publish
-                                                       questions ----> reason --/
+                                                       questions ----> mouth --/
 """
 
 from __future__ import annotations
@@ -13,35 +13,31 @@ import enum
 import functools
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import structlog
 
-from streamsvc import budget, clock, follow, metrics, notes, reason, sample
+from streamsvc import budget, clock, metrics, notes, sample
 from streamsvc.alerts import Alerts
 from streamsvc.config import Settings
 from streamsvc.context import Timeline
 from streamsvc.ear import Ear
-from streamsvc.errors import Cancelled, Conflict, DeadlineMissed, NotFound, StreamsvcError
+from streamsvc.errors import Conflict, StreamsvcError
 from streamsvc.eye import Eye
-from streamsvc.glance import glance
-from streamsvc.inbox import Asked, Inbox, named
 from streamsvc.lull import Lull
 from streamsvc.mailbox import Ring
+from streamsvc.mouth import Mouth
 from streamsvc.publish import Log
-from streamsvc.questions import parse
-from streamsvc.reports import Report, bodies, evidence
+from streamsvc.reports import Report, evidence
 from streamsvc.retrieve import Index
-from streamsvc.seer import WAIT
 from streamsvc.store import Store
-from streamsvc.types import Delta, EncodedFrame, MediaTrack, Publisher, Question, Stages
+from streamsvc.types import EncodedFrame, MediaTrack, Publisher
 from streamsvc.watch import Alert
 from streamsvc.worker import Role
 
 log = structlog.get_logger()
 _TICK = 0.5  # seconds between writes of the log
-_ANSWERERS = 2  # questions at work at once: one that waits for a model holds up no other
 _UNUSED = 600.0  # seconds that a session waits for its first publisher; it holds one of few places meanwhile
 
 
@@ -64,6 +60,7 @@ class Roles:
     embed: Role | None = None  # without it, searches go by words alone
     sight: Role | None = None  # think, where it can be shown pictures
     lull: Lull = field(default_factory=Lull, init=False)  # when none of them is asked anything
+    pace: budget.Pace = field(default_factory=budget.Pace, init=False)  # what they cost
 
 
 class Session:
@@ -113,22 +110,20 @@ class Session:
         self.flush, self.cues, self.translations = self.ear.flush, self.ear.cues, self.ear.translations
         self._sign, self.lossless, self._sees = sign, lossless, sees
         shown: dict[str, Any] = {"lossless": lossless, "pictures": pictures, "frame_url": self.frame_url}
-        shown |= {"sight": roles.sight, "adapter": adapter, "lull": roles.lull}
+        shown |= {"sight": roles.sight, "adapter": adapter, "lull": roles.lull, "pace": roles.pace}
         self.eye = Eye(name, settings, roles.see, media, self.log, self.timeline, **shown)
         self.eye.speaking, self.eye.on_waiting = lambda: self.ear.speaking, self._want_keyframe
         self._tracks: dict[str, MediaTrack] = {}
         self._lost = 0  # audio packets that the present publisher's transport has lost, as last counted
         self._newest = 0.0  # session seconds of the newest frame that came in
         self._scaled = False  # a file plays, and not at the speed of time
-        self._spent = budget.Fidelity()  # what the ladder leaves
         self._depths: list[tuple[metrics.Share, Ring[Any]]] = [
             (metrics.Share(metrics.queue_depth.labels("audio")), self.ear.audio),
             (metrics.Share(metrics.queue_depth.labels("video")), self.eye.video),
         ]
-        self._inbox = Inbox(settings.limits, settings.think.deadline, self.position)
-        self.ask, self.hold = self._inbox.ask, self._inbox.hold
-        self._memory = follow.Memory()
-        self._at_work: dict[Asked, asyncio.Task[None]] = {}  # whose end is not told yet
+        answering: dict[str, Any] = {"position": self.position, "live": self._sees_now, "frame_url": self.frame_url}
+        self.mouth = Mouth(name, settings, roles.think, roles.see, *told, self.eye, lull=roles.lull, pace=roles.pace, **answering)
+        self.ask, self.hold, self.cancel = self.mouth.ask, self.mouth.hold, self.mouth.cancel
         self.alerts = Alerts(settings.limits.watches, settings.server.private_urls, self._alerted)
         self.ear.on_words, self.ear.on_speech = self.alerts.heard, self.alerts.spoke
         self.eye.on_sight, self.eye.on_text = self.alerts.saw, self.alerts.read
@@ -150,7 +145,7 @@ class Session:
         try:
             async with asyncio.TaskGroup() as rooms:
                 rooms.create_task(self._tick())
-                answering = rooms.create_task(self._answer())
+                answering = rooms.create_task(self.mouth.answer())
                 alerting = rooms.create_task(self.alerts.run())
                 async with asyncio.TaskGroup() as media:
                     media.create_task(self.ear.decode())
@@ -159,7 +154,7 @@ class Session:
                     for room in self.eye.rooms():
                         media.create_task(room)
                     media.create_task(self._until_over())
-                await self._inbox.close_after_held()
+                await self.mouth.close_after_held()
                 await answering
                 self.alerts.close()
                 await alerting
@@ -175,7 +170,7 @@ class Session:
             metrics.sessions_active.dec()
             metrics.sessions.labels(result).inc()
             self.state = State.ENDED
-            self._inbox.close()
+            self.mouth.close()
             self.alerts.close()
             await asyncio.shield(asyncio.ensure_future(self._closed(result)))
 
@@ -334,106 +329,13 @@ class Session:
         if (ask := getattr(self.publisher, "request_keyframe", None)) is not None:
             ask()
 
-    # --- answering ---
+    def _sees_now(self) -> bool:
+        """Whether pictures of now come in, at the speed of time."""
+        return self.state is State.LIVE and "video" in self._tracks and self._sees and not self.lossless
 
     def failure(self) -> StreamsvcError | None:
         """Why the stream ended, where that was an error."""
         return self._end_error
-
-    def cancel(self, number: str, asker: str | None = None) -> None:
-        """Give a question up, whether it waits or is being answered; its `answer.done` says so.
-
-        Args:
-            number: the question's id.
-            asker: who asked it; None: anybody.
-
-        Raises:
-            NotFound: there is no such question, or it has been answered.
-        """
-        if (waiting := self._inbox.cancel(number, asker)) is not None:
-            self._unanswered(waiting, Cancelled("this question was cancelled"))
-        elif (working := named(self._at_work, number, asker)) is not None:
-            self._at_work[working].cancel()
-        else:
-            raise NotFound("no such question waits or is being answered", code="no_question")
-
-    async def _answer(self) -> None:
-        async with asyncio.TaskGroup() as answerers:
-            for _ in range(_ANSWERERS):
-                answerers.create_task(self._answer_some())
-
-    async def _answer_some(self) -> None:
-        async for asked in self._inbox.questions():
-            work = self._at_work[asked] = asyncio.create_task(self._answer_one(asked))
-            try:
-                with self.roles.lull.broken():
-                    await work
-            except asyncio.CancelledError:
-                if (me := asyncio.current_task()) is not None and me.cancelling():
-                    raise
-                self._unanswered(asked, Cancelled("this question was cancelled"))
-            except Exception as error:  # whatever a question does to the rules, it costs its own answer alone
-                told = error if isinstance(error, StreamsvcError) else StreamsvcError("this question could not be answered")
-                if told is not error:
-                    log.error("question failed", session=self.id, error=type(error).__name__)
-                self._unanswered(asked, told)
-            finally:
-                self._at_work.pop(asked, None)
-
-    def _unanswered(self, asked: Asked, why: StreamsvcError) -> None:
-        self._say(asked, "answer.done", {"text": "", "supported": False, "evidence": [], "error": why.body()["error"]})
-
-    async def _answer_one(self, asked: Asked) -> None:
-        self.eye.ask()
-        first = True
-        question = await self._alone(asked)
-        if question.deadline <= clock.now():
-            metrics.deadline_missed.labels("answer", "not_started").inc()
-            raise DeadlineMissed("this question's time had passed before it could be begun")
-        sent = None
-        if question.image is not None:
-            at, left = max(question.asked, 0.0), question.deadline - clock.now()
-            sent = await glance(question.image, self.id, at, self.roles.see, self.settings.see, deadline_in_s=left)
-        question = await self._current(question)
-        models = self.roles.think, self.settings.think, sent, self._spent.window_tokens, self.eye.seer
-        parts = reason.shaped(question, reason.answer(question, self.timeline, *models))
-        async with contextlib.aclosing(parts):
-            async for part in parts:
-                seconds = clock.now() - asked.at
-                if isinstance(part, Delta):
-                    if first:
-                        metrics.answer_first_delta.observe(seconds)
-                        self.report.age("first_delta", seconds)
-                        first = False
-                    self._say(asked, "answer.delta", {"text": part.text})
-                else:
-                    self.report.age("answer", seconds)
-                    self._memory.note(asked.asker, question, part, clock.now())
-                    self._say(asked, "answer.done", bodies(part, self.frame_url), part.stages)
-
-    async def _alone(self, asked: Asked) -> Question:
-        """A question, with what its asker was told before; one that follows another waits until that one is answered."""
-        question = asked.question
-        if asked.asker and follow.refers(question.text):
-            works = [work for other, work in self._at_work.items() if other.asker == asked.asker]
-            if before := works[: works.index(self._at_work[asked])]:
-                await asyncio.wait(before, timeout=max(0.0, question.deadline - clock.now()))
-        return follow.alone(question, self._memory.before(asked.asker, clock.now()))
-
-    async def _current(self, question: Question) -> Question:
-        """A question about what is shown now waits a little for a picture of now, and is asked of that."""
-        live = self.state is State.LIVE and "video" in self._tracks and self._sees and not self.lossless and question.image is None
-        if not live or not parse(question.text).present:
-            return question
-        asked, began = max(question.asked, 0.0), clock.now()
-        return replace(question, asked=await self.eye.renew(asked, min(WAIT, question.deadline - began)), waited=clock.now() - began)
-
-    def _say(self, asked: Asked, kind: str, body: dict[str, Any], stages: Stages | None = None) -> None:
-        """A part of an answer, to whom it is for."""
-        told = {"question_id": asked.question.id, **body}
-        if kind == "answer.done":
-            self._at_work.pop(asked, None)  # too late to be cancelled
-        self.log.emit(kind, told, at=asked.question.asked, arrived=asked.at, stages=stages, audience=asked.client)
 
     def _alerted(self, watch: str, alert: Alert) -> dict[str, Any]:
         """Publish an alert; what a webhook is sent."""
@@ -445,16 +347,16 @@ class Session:
 
     def load(self, now: float) -> budget.Load:
         """See governor.Governed."""
-        return budget.Load(self.ear.backlog(), self.eye.waited(now), self._inbox.waited(now))
+        return budget.Load(self.ear.backlog(), self.eye.waited(now), self.mouth.waited(now))
 
     def spend(self, level: int, reason: str) -> None:
         """See governor.Governed."""
         if level == self.report.level:
             return
-        self.report.level, self._spent = level, budget.fidelity(level)
-        self.ear.spent = self._spent
-        self.eye.spend(self._spent)
-        self._inbox.refusing = "" if self._spent.questions else reason
+        self.report.level, spent = level, budget.fidelity(level)
+        self.ear.spent = spent
+        self.eye.spend(spent)
+        self.mouth.spend(spent, reason)
         self.log.emit("session.degraded", {"level": level, "reason": reason or "recovered"})
 
     # --- what others read ---

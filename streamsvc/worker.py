@@ -531,8 +531,8 @@ def _serve(connection: _Connection, lanes: Mapping[tuple[str, str], _Lane]) -> N
         request.cancelled = True
 
 
-def _give_back() -> None:
-    """Memory that loading took and freed goes back to the system: glibc would keep hundreds of megabytes of it."""
+def give_back() -> None:
+    """Memory that was freed goes back to the system: glibc would keep it, hundreds of megabytes of it after loading."""
     with contextlib.suppress(AttributeError):  # another C library
         ctypes.CDLL(None).malloc_trim(0)
 
@@ -549,7 +549,7 @@ def _child() -> None:
         for role, module in job["roles"].items():
             engine = importlib.import_module(module).load(job["options"])
             lanes.update({(role, name): _Lane(role, op) for name, op in engine.ops.items()})
-        _give_back()
+        give_back()
         listener = socket.socket(socket.AF_UNIX)
         listener.bind(job["socket"])
         Path(job["socket"]).chmod(0o600)

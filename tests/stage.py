@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -94,6 +94,23 @@ class Sender:
 
     async def close(self) -> None:
         self.closed += 1
+
+
+class Tape(Sender):
+    """A source that is read as fast as possible, and then ends or fails."""
+
+    def __init__(self, frames: list[EncodedFrame], failure: Exception | None = None) -> None:
+        super().__init__()
+        self.frames, self.failure = frames, failure
+        self.duration = 1.0
+        self.on_state: Callable[[str, str], None] = lambda state, why: None
+
+    async def run(self, tap: Callable[[EncodedFrame], None], room: Callable[[], Awaitable[None]], zero: Callable[[], float]) -> None:
+        for frame in self.frames:
+            await room()
+            tap(frame)
+        if self.failure is not None:
+            raise self.failure
 
 
 def packets(folder: Path, seconds: float, **options: Any) -> list[EncodedFrame]:

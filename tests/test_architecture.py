@@ -75,12 +75,12 @@ ROOMS = {
 }
 WIRE = {"wire.doors", "wire.realtime", "wire.configuration", "wire.deepgram", "wire.prerecorded", "wire.line", "wire.socket"}
 BENCH = {"bench", "trial", "rehearsal", "eval"}  # a run of the transcriber alone or of a whole session, and many of them
-ABOVE = {"session", "ear", "eye", "service", "server", "asking", "subtitles", "__main__"} | WIRE | BENCH  # they wire the rooms
+ABOVE = {"session", "ear", "eye", "mouth", "service", "server", "asking", "subtitles", "__main__"} | WIRE | BENCH  # they wire the rooms
 TRULY_MIRRORLESS = {"streamsvc/__init__.py", "streamsvc/ingest/__init__.py", "streamsvc/wire/__init__.py"}
 WHOLE = {"test_web.py", "test_browser.py", "test_kill.py", "test_architecture.py", "test_conftest.py"}  # they mirror no single source file
 LINES = 450
 # Longer than the rule allows, and by how much at most: these may shrink and may not grow. A new file does not go in here.
-LONG = {"session": 481, "worker": 575, "server": 600}
+LONG = {"worker": 575, "server": 600}
 CLOCK_READERS = {"streamsvc/clock.py", "streamsvc/worker.py"}  # worker.py: its child side has no event loop
 
 

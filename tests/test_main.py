@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import socket
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from streamsvc import __main__ as command_line
+from streamsvc import clock
 
 
 def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -61,31 +63,12 @@ def test_bad_arguments_are_told_in_one_line(
     assert told in capfd.readouterr().err
 
 
-APART = """
-import ctypes, sys
-from streamsvc import __main__
-
-class Told(ctypes.Structure):
-    _fields_ = [(name, ctypes.c_size_t) for name in ("arena", "ordblks", "smblks", "hblks", "hblkhd", "a", "b", "c", "d", "e")]
-
-library = ctypes.CDLL(None)
-if not hasattr(library, "mallinfo2"):
-    sys.exit("no glibc of 2.33 or newer")
-library.mallinfo2.restype = Told
-__main__.keep_blocks_apart()
-block = bytearray(20_000_000)
-del block  # glibc takes blocks below this size from the heap from now on, unless it is told not to
-before = library.mallinfo2().hblkhd
-block = bytearray(16_000_000)
-print(library.mallinfo2().hblkhd - before)
-"""
-
-
-def test_a_large_block_lies_apart_whatever_was_freed_before() -> None:
-    ended = subprocess.run([sys.executable, "-c", APART], capture_output=True, text=True, timeout=90, check=False)
-    if "no glibc" in ended.stderr:
-        pytest.skip(ended.stderr)
-    assert int(ended.stdout or 0) >= 16_000_000, ended.stderr
+def test_freed_memory_is_given_back_again_and_again(virtual: asyncio.Runner, monkeypatch: pytest.MonkeyPatch) -> None:
+    times: list[float] = []
+    monkeypatch.setattr(command_line, "give_back", lambda: times.append(clock.now()))
+    with pytest.raises(TimeoutError):
+        virtual.run(asyncio.wait_for(command_line.tidy(), 2.5 * command_line.TIDY))
+    assert len(times) == 2
 
 
 @pytest.mark.models

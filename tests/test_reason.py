@@ -208,6 +208,20 @@ async def test_a_model_that_is_late_or_dead_costs_only_its_phrase() -> None:
     assert "old harbour" in done.text
 
 
+async def test_what_the_model_reads_and_writes_is_told_and_without_room_for_a_phrase_it_is_not_asked() -> None:
+    question, costs = Question("q", "Where did Anna carry the lantern?", 9.0, 1e12), []
+
+    def note(engine: str, unit: str, seconds: float, units: int) -> None:
+        costs.append((engine, unit, seconds >= 0, units > 10))
+
+    for most in (16, 0):
+        model = Model(" to the old harbour")
+        parts = answer(question, story(), model, Think(), None, None, 400, most, note)
+        told = "".join([part.text async for part in parts if isinstance(part, Delta)])
+        assert ("In short" in told, model.asked) == ((True, 1) if most else (False, 0))
+    assert costs == [("think", "prompt", True, True), ("think", "token", True, False)]
+
+
 async def test_a_refusal_never_asks_the_model() -> None:
     model = Model(" to Paris")
     assert not (await ask("Where did the dragon fly?", story(), 9.0, model)).supported
