@@ -78,7 +78,7 @@ def test_an_answer_streams_and_the_request_is_what_was_asked_for() -> None:
 def test_connections_are_kept_between_questions() -> None:
     with chatting(stream("yes")) as (fake, chat):
         assert [told(chat) for _ in range(8)] == [("yes", "stop")] * 8
-        assert len(set(fake.ports)) <= 2, "an answer is told before its connection is read to the end: the next question may need another one"
+        assert len(set(fake.ports)) <= 2, "an answer is told before its connection is read to its end"
 
 
 ODD = {
