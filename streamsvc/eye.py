@@ -59,13 +59,13 @@ class Eye:
         see: the model.
         media: the threads that decode.
         log, timeline: where sights go.
+        lull: the time between questions.
+        pace: what the models cost.
         lossless: the source can wait, so nothing is ever dropped.
         pictures: the keyframes that all sessions may have.
         frame_url: where the keyframe of a session second can be loaded.
         sight: the language model that sees, if there is one; never waited for.
         adapter: of it.
-        lull: the time between questions.
-        pace: what the models cost.
     """
 
     def __init__(
@@ -77,26 +77,26 @@ class Eye:
         log: Log,
         timeline: Timeline,
         *,
+        lull: Lull,
+        pace: Pace,
         lossless: bool = False,
         pictures: sample.Budget | None = None,
         frame_url: Callable[[float], str] = str,
         sight: Role | None = None,
         adapter: str | None = None,
-        lull: Lull | None = None,
-        pace: Pace | None = None,
     ) -> None:
         self.video: Ring[Sent] = Ring(settings.ingest.video_ring, self._video_dropped)
         self._keyframes: Ring[Seen] = Ring(2, lambda seen: dropped("keyframe"))
         self._texts: Ring[Seen] = Ring(1, lambda seen: dropped("text"))
         self._session, self._settings, self._see, self._media = session, settings, see, media
-        self._log, self._timeline, self._lossless, self._frame_url, self._pace = log, timeline, lossless, frame_url, pace or Pace()
+        self._log, self._timeline, self._lossless, self._frame_url, self._pace = log, timeline, lossless, frame_url, pace
         self.seer: Seer | None = None
         self.narrator: Narrator | None = None
         if sight is not None:
             reads = settings.models.profile == "gpu"  # such an engine keeps what it has read
             self.seer = Seer(session, sight, timeline, lossless=lossless, reads=reads, adapter=adapter)
             if settings.think.scenes:
-                self.narrator = Narrator(session, self.seer, lull or Lull(), settings.think.scene_seconds, self._tell)
+                self.narrator = Narrator(session, self.seer, lull, settings.think.scene_seconds, self._tell)
         self.speaking: Callable[[], bool] = lambda: False  # whether somebody is heard now
         self.on_sight: Callable[[Sight], None] = lambda sight: None
         self.on_text: Callable[[ScreenText], None] = lambda text: None

@@ -199,12 +199,10 @@ def extract(
             continue
         if numbers and not any(_NUMERAL.match(word) for word in tokens(line.evidence.quote)):
             continue
-        if (
-            ask.on_screen
-            and line.sentence is not None
-            and any(other.sentence is None and c >= cover - 0.15 for c, _, other in _ranked(wanted, lines)[:6])
-        ):
-            line = next(other for c, _, other in _ranked(wanted, lines)[:6] if other.sentence is None)
+        if ask.on_screen and line.sentence is not None:
+            shown = [(c, other) for c, _, other in _ranked(wanted, lines)[:6] if other.sentence is None]
+            if any(c >= cover - 0.15 for c, _ in shown):
+                line = shown[0][1]
         return _quoted(line, wanted, timeline, why=re.match(r"why\b|how come\b", ask.text) is not None)
     return None
 

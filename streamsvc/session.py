@@ -110,8 +110,8 @@ class Session:
         self.flush, self.cues, self.translations = self.ear.flush, self.ear.cues, self.ear.translations
         self._sign, self.lossless, self._sees = sign, lossless, sees
         shown: dict[str, Any] = {"lossless": lossless, "pictures": pictures, "frame_url": self.frame_url}
-        shown |= {"sight": roles.sight, "adapter": adapter, "lull": roles.lull, "pace": roles.pace}
-        self.eye = Eye(name, settings, roles.see, media, self.log, self.timeline, **shown)
+        shown |= {"sight": roles.sight, "adapter": adapter}
+        self.eye = Eye(name, settings, roles.see, media, self.log, self.timeline, lull=roles.lull, pace=roles.pace, **shown)
         self.eye.speaking, self.eye.on_waiting = lambda: self.ear.speaking, self._want_keyframe
         self._tracks: dict[str, MediaTrack] = {}
         self._lost = 0  # audio packets that the present publisher's transport has lost, as last counted

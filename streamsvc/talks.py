@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from streamsvc.context import Sentence, Timeline
 from streamsvc.passages import Finding, clock, quote_of, refusal
 from streamsvc.questions import Ask, parse
-from streamsvc.types import Evidence
+from streamsvc.types import Evidence, Word
 from streamsvc.words import stems, tokens
 
 _OWN = stems(
     "begin end open close conclude first last final story tale just right person man woman talk hear exact"
 )  # what is asked of any talk
+_SPEAKING = stems("silent silence quiet come complete whole time talk hear")  # what is asked of speech and silence themselves
 _LATELY = re.compile(
     r"\bjust (?:now |been )?(?:said|say|saying|heard|spoken|talked|mentioned)|(?:said|say|saying|heard) (?:just|right) now|being said|"
     r"said (?:now|last)|last (?:thing|sentence|words?)(?: (?:that was|which was|to be|you))? ?(?:said|spoken|heard)?"
@@ -40,7 +42,7 @@ def activity(ask: Ask, timeline: Timeline, now: float) -> Finding | None:
         or not re.search(r"\b(spoke|speak\w*|spoken|talk\w*|said|say|speech|silen\w+|quiet|heard|words?)\b", ask.text)
     ):
         return None
-    if [t for t in ask.about if t not in ("silent", "silenc", "quiet", "com", "during", "complet", "whol", "tim", "talk", "hear")]:
+    if set(ask.about) - _SPEAKING:
         return None
     quiet = bool(re.search(r"\b(silen\w+|quiet|nobody|no ?one)\b", ask.text))
     start, end = stretch(ask, now)
@@ -127,7 +129,7 @@ def talked(ask: Ask, timeline: Timeline, now: float) -> Finding | None:
     spoken = [w for sentence in chosen for w in sentence.words]
     part = spoken[-16:] if ends else spoken[:16]
     text = ("… " if ends and len(spoken) > 16 else "") + " ".join(w.text for w in part) + (" …" if not ends and len(spoken) > 16 else "")
-    return Finding((f"At {clock(part[0].start)}: ", f'"{text}"'), (Evidence(part[0].start, part[-1].end, "speech", text),))
+    return _words(part, text)
 
 
 def said_between(timeline: Timeline, start: float, end: float) -> Finding:
@@ -137,7 +139,12 @@ def said_between(timeline: Timeline, start: float, end: float) -> Finding:
         return refusal()
     part = words[:30]
     text = " ".join(w.text for w in part) + (" …" if len(words) > 30 else "")
-    return Finding((f"At {clock(part[0].start)}: ", f'"{text}"'), (Evidence(part[0].start, part[-1].end, "speech", text),))
+    return _words(part, text)
+
+
+def _words(spoken: Sequence[Word], text: str) -> Finding:
+    """Words as an answer, quoted by a text."""
+    return Finding((f"At {clock(spoken[0].start)}: ", f'"{text}"'), (Evidence(spoken[0].start, spoken[-1].end, "speech", text),))
 
 
 def addressed(ask: Ask, timeline: Timeline, now: float) -> Finding | None:
@@ -176,8 +183,7 @@ def beside(ask: Ask, timeline: Timeline, now: float) -> Finding | None:
         told = told[: next((n for n in ends if n >= BESIDE_LEAST), len(told))]
     if not told:
         return refusal()
-    quote = " ".join(word.text for word in told)
-    return Finding((f"At {clock(told[0].start)}: ", f'"{quote}"'), (Evidence(told[0].start, told[-1].end, "speech", quote),))
+    return _words(told, " ".join(word.text for word in told))
 
 
 def _aligned(wanted: list[str], heard: list[str], start: int) -> tuple[int, int]:

@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from engines import telemetry
-from streamsvc.clock import VirtualLoop
+from streamsvc.clock import Threadless, VirtualLoop
 
 telemetry.switch_off()  # before a test imports a runtime itself
 hypothesis.settings.register_profile("ours", deadline=None)  # how fast a test is tells of the machine's neighbours
@@ -39,6 +39,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def virtual() -> Iterator[asyncio.Runner]:
     """A runner whose loop's time jumps: `virtual.run(main())`."""
     with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+        yield runner
+
+
+@pytest.fixture
+def stage() -> Iterator[asyncio.Runner]:
+    """The same, with everything that is given to a thread done in the loop's own: `stage.run(main())`, for whole sessions (stage.py)."""
+    with asyncio.Runner(loop_factory=Threadless) as runner:
         yield runner
 
 

@@ -6,7 +6,6 @@ import asyncio
 import hashlib
 import hmac
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +18,7 @@ from streamsvc.types import Evidence, Speech
 from streamsvc.watch import Alert
 from tests.listener import listening
 from tests.live import serving, socket_of, until
-from tests.stage import VP8, Playing, Sender, Threadless, kinds, make, packets, send
-
-
-@pytest.fixture
-def stage() -> Iterator[asyncio.Runner]:
-    with asyncio.Runner(loop_factory=Threadless) as runner:
-        yield runner
+from tests.stage import VP8, Playing, Sender, kinds, make, packets, send
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from typing import Any
 
 import av
@@ -14,13 +13,7 @@ from streamsvc import budget, clock, ear, transcribe
 from streamsvc.errors import CapacityError, Conflict, InvalidRequest, WorkerError
 from streamsvc.session import Session
 from streamsvc.types import EncodedFrame, MediaTrack
-from tests.stage import Models, Playing, Sender, Threadless, kinds, make, send
-
-
-@pytest.fixture
-def stage() -> Iterator[asyncio.Runner]:
-    with asyncio.Runner(loop_factory=Threadless) as runner:
-        yield runner
+from tests.stage import Models, Playing, Sender, kinds, make, send
 
 
 def attach(session: Session) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -17,13 +16,7 @@ from streamsvc import budget, clock, encode, metrics
 from streamsvc.errors import WorkerError
 from streamsvc.types import EncodedFrame
 from tests.seeing import Model, sighted
-from tests.stage import VP8, Models, Playing, Sender, Threadless, kinds, make, packets, send
-
-
-@pytest.fixture
-def stage() -> Iterator[asyncio.Runner]:
-    with asyncio.Runner(loop_factory=Threadless) as runner:
-        yield runner
+from tests.stage import VP8, Models, Playing, Sender, kinds, make, packets, send
 
 
 def counted(outcome: str) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -14,16 +14,10 @@ from streamsvc.context import Timeline
 from streamsvc.findings import find
 from streamsvc.follow import ASKERS, SECONDS, Memory, alone, followed, refers
 from streamsvc.types import Answer, Before, Delta, Evidence, Question
-from tests.stage import Playing, Threadless, make
+from tests.stage import Playing, make
 from tests.test_context import cue, screen, sight
 
 WORDS = "We begin with the budget. It was cut in half last year. Nobody liked it, I think."
-
-
-@pytest.fixture
-def stage() -> Iterator[asyncio.Runner]:
-    with asyncio.Runner(loop_factory=Threadless) as runner:
-        yield runner
 
 
 def line() -> Timeline:

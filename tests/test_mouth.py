@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import io
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +14,7 @@ from streamsvc import clock, metrics, reason
 from streamsvc.errors import NotFound, WorkerError
 from streamsvc.types import Answer, Delta
 from tests.seeing import Model, sighted
-from tests.stage import VP8, Playing, Sender, Tape, Threadless, kinds, make, packets, send
-
-
-@pytest.fixture
-def stage() -> Iterator[asyncio.Runner]:
-    with asyncio.Runner(loop_factory=Threadless) as runner:
-        yield runner
+from tests.stage import VP8, Playing, Sender, Tape, kinds, make, packets, send
 
 
 def test_held_questions_are_asked_when_all_is_understood(stage: asyncio.Runner, tmp_path: Path) -> None:

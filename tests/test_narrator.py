@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -23,14 +23,8 @@ from streamsvc.types import Scene
 from streamsvc.worker import Role
 from tests.engines.chat_server import Fake, Mark, refused, serving, stream
 from tests.seeing import Model, jpeg, sighted, working
-from tests.stage import VP8, Playing, Sender, Threadless, kinds, packets, send
+from tests.stage import VP8, Playing, Sender, kinds, packets, send
 from tests.test_context import sight
-
-
-@pytest.fixture
-def stage() -> Iterator[asyncio.Runner]:
-    with asyncio.Runner(loop_factory=Threadless) as runner:
-        yield runner
 
 
 def counted(action: str) -> float:

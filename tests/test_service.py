@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,13 +24,7 @@ from streamsvc.store import Store
 from streamsvc.types import Question
 from tests.clips import clip
 from tests.seeing import Model, jpeg
-from tests.stage import OPUS, Models, Sender, Threadless
-
-
-@pytest.fixture
-def stage() -> Iterator[asyncio.Runner]:
-    with asyncio.Runner(loop_factory=Threadless) as runner:
-        yield runner
+from tests.stage import OPUS, Models, Sender
 
 
 @contextlib.asynccontextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +14,9 @@ from streamsvc.errors import CapacityError, Conflict, NotFound, SourceError, Wor
 from streamsvc.eye import Eye
 from streamsvc.session import Session, State
 from streamsvc.types import EncodedFrame, MediaTrack
-from tests.stage import OPUS, VP8, Models, Playing, Sender, Tape, Threadless, kinds, make, packets, send
+from tests.stage import OPUS, VP8, Models, Playing, Sender, Tape, kinds, make, packets, send
 
 Run = Callable[[Awaitable[None]], None]
-
-
-@pytest.fixture
-def stage() -> Iterator[asyncio.Runner]:
-    with asyncio.Runner(loop_factory=Threadless) as runner:
-        yield runner
 
 
 def at(live: Session, state: State) -> bool:
