@@ -377,14 +377,15 @@ def load(options: Mapping[str, Any]) -> Engine:
     """Load and warm up the speech engine.
 
     Args:
-        options: "models": the folder of models; "model": its name; "workers": decodes at once, one thread each.
+        options: "models": the folder of models; "model": its name; "workers": decodes at once, one thread each; "device": "cpu" or "cuda".
 
     Raises:
         ModelMissing: a file is missing or cannot be read.
     """
     workers = int(options.get("workers", 2))
     name = str(options.get("model", "whisper-tiny.en"))
-    whisper = load_whisper(Path(str(options["models"])) / name, workers)
+    device = str(options.get("device", "cpu"))
+    whisper = load_whisper(Path(str(options["models"])) / name, workers, device)
     silero = Silero(silero_file())
     silence = np.zeros(RATE, np.float32)
     whisper.transcribe({"samples": silence})  # the first call packs weights and allocates: not in anybody's deadline
@@ -396,12 +397,12 @@ def load(options: Mapping[str, Any]) -> Engine:
             "translate": Op(each(whisper.translate), threads=1, batch=1),
             "detect_language": Op(each(whisper.detect_language), threads=1, batch=1),
         },
-        describe={"asr": name, "ctranslate2": importlib.metadata.version("ctranslate2"), "vad": "silero-v6"},
+        describe={"asr": name, "device": device, "ctranslate2": importlib.metadata.version("ctranslate2"), "vad": "silero-v6"},
     )
 
 
-def load_whisper(folder: Path, workers: int) -> Whisper:
-    """Load one Whisper folder in CTranslate2's format, int8 on the CPU.
+def load_whisper(folder: Path, workers: int, device: str = "cpu") -> Whisper:
+    """Load one Whisper folder in CTranslate2's format, int8 on the CPU, float16 on a GPU ("cuda").
 
     Raises:
         ModelMissing: a file is missing or cannot be read.
@@ -422,11 +423,17 @@ def load_whisper(folder: Path, workers: int) -> Whisper:
         )
         tokenizer = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
         copies = workers if folder.name.endswith(".en") else workers + 1  # one more for translation: transcription never waits for it
-        model = ctranslate2.models.Whisper(str(folder), device="cpu", compute_type="int8", inter_threads=copies, intra_threads=1)
+        kind = "int8" if device == "cpu" else "float16"
+        model = ctranslate2.models.Whisper(str(folder), device=device, compute_type=kind, inter_threads=copies, intra_threads=1)
+        if device != "cpu":  # its libraries are looked for at the first use
+            model.encode(ctranslate2.StorageView.from_array(np.zeros((1, mels, 2), np.float32)))
     except Exception as error:  # each library raises its own kind, down to a bare Exception
+        if device != "cpu":
+            raise ModelMissing(f"the speech model {folder.name} cannot run on {device}: {error}", code="no_gpu") from error
         raise ModelMissing(f"the speech model {folder.name} is broken ({error}): run `streamsvc models pull {folder.name}`") from error
     made = Whisper(model, tokenizer, multilingual=model.is_multilingual, mels=mels)
-    made.prepare()
+    if device == "cpu":  # a GPU encodes the padding in no time, and what it made stays there
+        made.prepare()
     return made
 
 

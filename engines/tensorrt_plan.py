@@ -6,7 +6,7 @@ loaded: the key names the board itself, and what lies in the folder must hash to
 
     model.onnx -> tensorrt-<key>/{plan, key.json}    and timings-<board>.cache, which only saves time and which TensorRT itself checks
 
-This has run against a recording double of the bindings only (engines/README.md): no GPU and no builder library were at hand.
+This has run on the library of TensorRT for RTX, which builds without a GPU, and against a double of the bindings (engines/README.md).
 """
 
 from __future__ import annotations

@@ -19,24 +19,25 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from engines import Engine, Op, Payload, StreamOp, each
-from engines.continuation import LONGEST_PROMPT, increments, wanted
+from engines.continuation import LONGEST_PROMPT, MOST_TOKENS, increments, wanted
 from engines.shelf import Shelf
 from engines.vision import opened
 from engines.vlm_adapters import Adapters
 from engines.vlm_decoder import Decoder, Kept, best
-from engines.vlm_model import Layout, loaded
+from engines.vlm_model import LONGEST, Layout, loaded
 from engines.vlm_tower import Tower
 from engines.vlm_window import Entry, Limits, Picture, Piece, Window, grown
 from streamsvc.errors import InvalidRequest, WorkerError
 
 MOST_ITEMS = 2000  # of one request
 BATCH = 8  # pictures of one run
+ROOM = 2 * LONGEST + MOST_TOKENS  # tokens beside a window: head, question, answer
 SHOWN = 4  # pictures for which the window has room: larger ones are made smaller
 
 
@@ -68,7 +69,8 @@ def load(options: Mapping[str, Any]) -> Engine:
 
         tower = Tower(model, processor, exported(model, tower, folder / name))
     adapters = Adapters(model, Path(str(options.get("adapters", folder / "adapters"))))
-    fusion = Fusion(Layout(model.config, tokenizer), tower, Decoder(model, adapters.using), options)
+    room = int(options.get("window_tokens", 4096)) + ROOM if device != "cpu" else 0
+    fusion = Fusion(Layout(model.config, tokenizer), tower, Decoder(model, adapters.using, room), options)
     ops: dict[str, Op | StreamOp] = {
         "encode": Op(fusion.encode, batch=BATCH),
         "extend": Op(each(fusion.extend)),
@@ -143,16 +145,17 @@ class Fusion:
 
     def _answer(self, seat: Seat, pieces: list[Piece], adapter: str, most: int, stops: list[str]) -> Iterator[Payload]:
         logits = self._decoder.read(seat.kept, pieces, adapter)
-        tokens = itertools.islice(self._tokens(seat.kept, logits), most)
         yield {"text": "", **_counts(seat)}
-        for text in increments(tokens, self.layout.told, stops):
-            yield {"text": text}
+        with self._decoder.answering(seat.kept, most) as step:
+            tokens = itertools.islice(self._tokens(logits, step), most)
+            for text in increments(tokens, self.layout.told, stops):
+                yield {"text": text}
 
-    def _tokens(self, kept: Kept, logits: Any) -> Iterator[int]:
+    def _tokens(self, logits: Any, step: Callable[[int], Any]) -> Iterator[int]:
         """The likeliest continuation; what is kept grows by a token when the one after it is asked for."""
         while (token := best(logits)) not in self.layout.ends:
             yield token
-            logits = self._decoder.step(kept, token)
+            logits = step(token)
 
     def _grow(self, seat: Seat, items: Any) -> None:
         """Put into the window what it does not know yet.

@@ -6,12 +6,14 @@ sequence departs, and goes on from there. So a window that grows at its end cost
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
 from typing import Any
 
 import numpy as np
 
+from engines.vlm_steps import Steps
 from engines.vlm_window import Piece, common, length, positions
 
 Switch = Callable[[str], AbstractContextManager[None]]  # while it is entered the model has this adapter; see vlm_adapters
@@ -47,15 +49,18 @@ class Decoder:
     Args:
         model: a transformers class for image-text-to-text, in eval mode.
         switch: turns adapters on and off.
+        room: tokens of the longest sequence whose answers go by `vlm_steps`; 0: none do, as on a CPU, where nothing is gained by it.
     """
 
-    def __init__(self, model: Any, switch: Switch | None = None) -> None:
+    def __init__(self, model: Any, switch: Switch | None = None, room: int = 0) -> None:
         import torch
 
         self._torch = torch
         self._model = model
         self._switch = switch or (lambda adapter: nullcontext())
         self._grids = hasattr(model.model, "get_rope_index")  # Qwen's: positions in three rows
+        self._place = (3, 1, 1) if self._grids else (1, 1)
+        self._steps = Steps(model, room, self._place) if room else None
 
     def embeddings(self, pieces: Iterable[Piece]) -> Any:
         """`inputs_embeds` of pieces in a row, shape (1, tokens, width): visual tokens where their placeholders stand."""
@@ -99,10 +104,29 @@ class Decoder:
     def step(self, kept: Kept, token: int) -> Any:
         """Logits after one more token."""
         with self._torch.inference_mode():
-            ids = self._torch.full((3, 1, 1) if self._grids else (1, 1), kept.position, device=self._model.device)
+            ids = self._torch.full(self._place, kept.position, device=self._model.device)
             logits = self._run(kept, self.embeddings([Piece((token,))]), ids, kept.adapter)
         kept.position += 1
         return logits
+
+    @contextmanager
+    def answering(self, kept: Kept, most: int) -> Iterator[Callable[[int], Any]]:
+        """`step` of one sequence for an answer of at most so many tokens; `kept` grows when it ends. One answer at a time."""
+        steps = self._steps
+        if steps is None or kept.adapter or kept.tokens + most > steps.room:
+            yield partial(self.step, kept)
+            return
+        steps.begin(kept.cache)
+        first = kept.position
+
+        def step(token: int) -> Any:
+            kept.position += 1
+            return steps.step(token, kept.position - 1)
+
+        try:
+            yield step
+        finally:
+            steps.finish(kept.cache, kept.position - first)
 
     def _run(self, kept: Kept, embeds: Any, ids: Any, adapter: str) -> Any:
         with self._switch(adapter):

@@ -1,6 +1,6 @@
 """The vision language path against the plain transformers pipeline, and what kept keys and values save; random models of the real classes.
 
-    python -m load_tests.kv_reuse [--seed 0] [--answers 24]
+    python -m load_tests.kv_reuse [--seed 0] [--answers 24] [--device cpu]
 
 Three tables. Parity: the largest difference of a logit over a growing window, at every step, by class, tower and reuse. Dropping: what the
 model says after the head fell off beside what it would say with all of it, and beside keys and values that are cut without computing them
@@ -43,7 +43,7 @@ class Dropped:
 def parity(bench: Bench) -> dict[tuple[str, str], float]:
     """Largest difference of a logit from the plain pipeline's by (tower, reuse)."""
     table = {}
-    for tower in ("torch", "onnx"):
+    for tower in ("torch", "onnx") if bench.device == "cpu" else ("torch",):
         seen = bench.see([picture(1), picture(2)], graph=tower == "onnx")
         growing = bench.growing(seen)
         for reuse in ("none", "kept"):
@@ -90,14 +90,14 @@ def dropping(bench: Bench, count: int = 60) -> tuple[Dropped, Dropped]:
 def _answers(bench: Bench, pieces: Sequence[Piece], forced: Sequence[int] = ()) -> list[tuple[int, np.ndarray]]:
     """The likeliest token and the logits of each step; fed with its own tokens, or with forced ones."""
     kept = Kept()
-    return _stepped(bench, kept, bench.decoder.read(kept, pieces).numpy(), forced)
+    return _stepped(bench, kept, bench.decoder.read(kept, pieces).cpu().numpy(), forced)
 
 
 def _stepped(bench: Bench, kept: Kept, logits: np.ndarray, forced: Sequence[int]) -> list[tuple[int, np.ndarray]]:
     steps = []
     for step in range(STEPS):
         steps.append((int(logits.argmax()), logits))
-        logits = bench.decoder.step(kept, forced[step] if forced else steps[-1][0]).numpy()
+        logits = bench.decoder.step(kept, forced[step] if forced else steps[-1][0]).cpu().numpy()
     return steps
 
 
@@ -114,7 +114,7 @@ def _cut(bench: Bench, whole: Sequence[Piece], size: int, forced: Sequence[int])
     for token in whole[-1].ids:
         logits = bench.decoder.step(kept, token)
     assert logits is not None
-    return _stepped(bench, kept, logits.numpy(), forced)
+    return _stepped(bench, kept, logits.cpu().numpy(), forced)
 
 
 def _joined(left: object, right: object) -> object:
@@ -182,10 +182,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--answers", type=int, default=24)
+    parser.add_argument("--device", default="cpu", help="of torch; only on the CPU is the tower exported too")
     asked = parser.parse_args()
     worst = 0.0
     with tempfile.TemporaryDirectory() as scratch:
-        benches = {kind: Bench(save(kind, Path(scratch) / kind, seed=asked.seed)) for kind in KINDS}
+        benches = {kind: Bench(save(kind, Path(scratch) / kind, seed=asked.seed), asked.device) for kind in KINDS}
         print("Largest difference of a logit from the plain pipeline, at every step of a growing window\n")
         print("| class | torch tower | torch, kept | ONNX tower | ONNX, kept |\n|---|---|---|---|---|")
         for kind, bench in benches.items():
@@ -201,7 +202,7 @@ def main() -> int:
         print("| class | tokens | found there | none kept | kept | read ahead | kept: times faster, median | read ahead: times faster |")
         print("|---|---|---|---|---|---|---|---|")
         for kind in ("qwen2_vl", "smolvlm", "llava"):
-            one = speed(Bench(save(kind, Path(scratch) / f"larger-{kind}", LARGER, seed=asked.seed)), asked.answers)
+            one = speed(Bench(save(kind, Path(scratch) / f"larger-{kind}", LARGER, seed=asked.seed), asked.device), asked.answers)
             times = f"{one.none:.3f} | {one.kept:.3f} | {one.ahead:.3f}"
             faster = f"{one.none / one.kept:.1f}, {one.median:.1f} | {one.none / one.ahead:.1f}"
             print(f"| {kind} | {one.tokens} | {one.reused:.0%} | {times} | {faster} |", flush=True)

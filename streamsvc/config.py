@@ -103,6 +103,7 @@ class Hear(Group):
     """Speech recognition."""
 
     model: str = "whisper-tiny.en"  # a name of engines/registry.toml with role "asr"
+    device: Literal["cpu", "cuda"] = "cpu"  # of CTranslate2; on a GPU in float16, else in int8
     language: str | None = None  # None: English for *.en models, else detected
     translate: bool = False  # a second track of captions in English; needs a model that is not *.en
     replace: Phrases = {}  # phrases of captions written otherwise; a session's own come on top

@@ -66,17 +66,23 @@ _STAND_IN = """
 void *createInferBuilder_INTERNAL(void) { return 0; } void *createInferRefitter_INTERNAL(void) { return 0; }
 void *createInferRuntime_INTERNAL(void) { return 0; } void *createNvOnnxParserRefitter_INTERNAL(void) { return 0; }
 void *createNvOnnxParser_INTERNAL(void) { return 0; } void *getBuilderPluginRegistry(void) { return 0; }
-int getNvOnnxParserVersion(void) { return 0; } void *getPluginRegistry(void) { return 0; } int initLibNvInferPlugins(void) { return 0; }
+int getNvOnnxParserVersion(void) { return 0; } void *getPluginRegistry(void) { return 0; }
 """
+_NO_PLUGINS = "int initLibNvInferPlugins(void) { return 0; }"
+
+
+def stand_in(library: Path, functions: str = _NO_PLUGINS) -> None:
+    """A library with functions that the bindings look for in TensorRT's, and which do nothing."""
+    source = library.with_suffix(".c")
+    source.write_text(functions)
+    subprocess.run(["cc", "-shared", "-fPIC", "-o", str(library), str(source)], check=True, timeout=60)
 
 
 def specification() -> str:
     """The text of the fixture, from the installed bindings; needs a C compiler, `cc`."""
     with tempfile.TemporaryDirectory() as folder:
-        source = Path(folder, "stand_in.c")
-        source.write_text(_STAND_IN)
         for name in ("libnvinfer.so.11", "libnvinfer_plugin.so.11", "libnvonnxparser.so.11"):
-            subprocess.run(["cc", "-shared", "-fPIC", "-o", str(Path(folder, name)), str(source)], check=True, timeout=60)
+            stand_in(Path(folder, name), _NO_PLUGINS if "plugin" in name else _STAND_IN)
         command = [sys.executable, "-c", _READ, " ".join(CLASSES), " ".join(ENUMS)]
         environment = {**os.environ, "LD_LIBRARY_PATH": folder}
         return subprocess.run(command, env=environment, check=True, capture_output=True, text=True, timeout=60).stdout + "\n"

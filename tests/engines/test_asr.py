@@ -6,8 +6,10 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import ctranslate2
 import numpy as np
 import pytest
+import tokenizers
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -221,6 +223,27 @@ def test_a_broken_model_is_named_too(tmp_path: Path) -> None:
         (tmp_path / "toy" / name).write_bytes(b"{}")
     with pytest.raises(ModelMissing, match="toy is broken"):
         asr.load({"models": tmp_path, "model": "toy"})
+
+
+@pytest.mark.parametrize("lacks", ["a driver", "a library"])  # CTranslate2 looks for the one at once, for the other when it is used
+def test_a_gpu_that_cannot_be_used_is_no_broken_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lacks: str) -> None:
+    class NoGpu:
+        def __init__(self, folder: str, **asked: Any) -> None:
+            assert (asked["device"], asked["compute_type"]) == ("cuda", "float16")
+            if lacks == "a driver":
+                raise RuntimeError(f"no {lacks}")
+
+        def encode(self, features: Any) -> Any:
+            raise RuntimeError(f"no {lacks}")
+
+    monkeypatch.setattr(ctranslate2.models, "Whisper", NoGpu)
+    monkeypatch.setattr(tokenizers, "Tokenizer", SimpleNamespace(from_file=lambda path: None))
+    (tmp_path / "toy").mkdir()
+    for name in asr.FILES:
+        (tmp_path / "toy" / name).write_bytes(b"{}")
+    with pytest.raises(ModelMissing, match=f"toy cannot run on cuda: no {lacks}") as told:
+        asr.load({"models": tmp_path, "model": "toy", "device": "cuda"})
+    assert told.value.code == "no_gpu"
 
 
 # --- real weights -------------------------------------------------------------------------------------------------

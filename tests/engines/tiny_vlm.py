@@ -182,9 +182,9 @@ def png(seed: int) -> Any:
 class Bench:
     """A model, what stands around it, and the plain pipeline beside it."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.model, tokenizer, processor = loaded(folder, "cpu")
+    def __init__(self, folder: Path, device: str = "cpu") -> None:
+        self.folder, self.device = folder, device
+        self.model, tokenizer, processor = loaded(folder, device)
         self.kind = str(self.model.config.model_type)
         self.layout, self.tower, self.decoder = Layout(self.model.config, tokenizer), Tower(self.model, processor), Decoder(self.model)
         self._processor = processor
@@ -224,7 +224,7 @@ class Bench:
             plain = self.plain(ids, pictures)
             worst = max(worst, float((plain - logits).abs().max()))
             if step < steps - 1:
-                wanted = plain.numpy().copy()
+                wanted = plain.cpu().numpy().copy()
                 wanted[self.model.config.image_token_id] = -np.inf  # the plain pipeline would want a picture for it
                 ids.append(int(wanted.argmax()))
                 logits = self.decoder.step(kept, ids[-1])
@@ -244,4 +244,4 @@ class Bench:
                 asked["mm_token_type_ids"] = (asked["input_ids"] == self.model.config.image_token_id).int()
                 self.model.model.rope_deltas = None
         with torch.inference_mode():
-            return self.model(**asked).logits[0, -1]
+            return self.model(**{name: value.to(self.device) for name, value in asked.items()}).logits[0, -1].float()
