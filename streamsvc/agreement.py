@@ -11,9 +11,10 @@ from streamsvc.types import Word
 CROWD, CROWD_SECONDS = 3, 0.14  # so many words in less than so many seconds were not spoken; fast talk has 6 a second
 LIKELY = 0.7  # probability below which a word wants one step more: a fifth of those are wrong, of the others one in fifty
 EVIDENT, EVIDENT_AGO = 0.97, 0.5  # a word this probable that ended so many seconds ago wants no second step
-SETTLED_AGO = 0.65  # seconds after a word's end at which agreement is enough, however improbable it is
-PLAIN, PLAIN_AGO = 0.5, 1.1  # ... and at which a single step is, for a word of this probability: nobody waits for ever
-ODD_AGO = 2.0  # ... and for any word
+# Seconds after a word's end at which agreement is enough, however improbable it is: in clear speech, and where it is hard to hear.
+SETTLED_AGO = {True: 0.4, False: 0.65}
+PLAIN, PLAIN_AGO = {True: 0.4, False: 0.5}, {True: 0.4, False: 1.1}  # ... and at which a single step is, for a word of this probability
+ODD_AGO = 2.0  # ... and for any word: nobody waits for ever
 # Probability of a word that is shown before it is certain; the higher one where it ended less than EDGE seconds ago.
 SHOWN, SHOWN_EDGE, EDGE = 0.35, 0.65, 0.2
 TIME_WEIGHT = 0.5  # seconds of shift that weigh as much as one wrong word
@@ -35,7 +36,7 @@ def agreed(before: Sequence[Word], now: Sequence[Word]) -> int:
     return count
 
 
-def certain(words: Sequence[Word], steps: Sequence[int], end: float, *, pause: bool) -> int:
+def certain(words: Sequence[Word], steps: Sequence[int], end: float, *, pause: bool, clear: bool) -> int:
     """How many first words of a hypothesis will never change.
 
     Args:
@@ -43,6 +44,7 @@ def certain(words: Sequence[Word], steps: Sequence[int], end: float, *, pause: b
         steps: of each word, how many steps before this one heard the same in its place.
         end: session time of the end of the audio.
         pause: the audio ends in a pause.
+        clear: the speech is heard well. Where it is not, haste costs too many words.
 
     The last word waits: in running speech it may be cut ("answer" for "answered"), and its full stop is the model's guess at
     why the audio ends. A pause makes likely words certain; the rest wait for the end of the utterance, or for what follows.
@@ -54,8 +56,8 @@ def certain(words: Sequence[Word], steps: Sequence[int], end: float, *, pause: b
             same >= (1 if likely else 2)
             or (pause and likely)
             or (word.probability >= EVIDENT and ago >= EVIDENT_AGO)
-            or (same >= 1 and ago >= SETTLED_AGO)
-            or (word.probability >= PLAIN and ago >= PLAIN_AGO)
+            or (same >= 1 and ago >= SETTLED_AGO[clear])
+            or (word.probability >= PLAIN[clear] and ago >= PLAIN_AGO[clear])
             or ago >= ODD_AGO
         )
         last = place == len(words) - 1 and (pause or not word.text[-1].isalnum())

@@ -77,6 +77,7 @@ class Transcriber:
     def __init__(self, settings: Hear, *, session: str, track: str = "main") -> None:
         self.settings, self.session, self.track = settings, session, track
         self.step = settings.step  # seconds between steps; may be changed at any time (degradation)
+        self.clear = True  # whether speech is heard well; where it is not, words wait longer (`certain`)
         self.language: str | None = settings.language or ("en" if settings.model.endswith(".en") else None)
         self.vad_state: NDArray[np.float32] | None = None  # opaque; travels with each request
         self.speaking = False
@@ -221,7 +222,7 @@ class Transcriber:
         words = sentence_case(words, self._past[-1].text if self._past else ".")
         same = agreed(self._tail, words)
         steps = [(self._steps[place] + 1 if place < same else 0) for place in range(len(words))]
-        count = certain(words, steps, ask.end, pause=ask.settle)
+        count = certain(words, steps, ask.end, pause=ask.settle, clear=self.clear)
         while count < len(words) and words[count].end <= ask.keep_before:
             count += 1
         new, tail = tuple(words[:count]), tuple(words[count:])

@@ -56,8 +56,8 @@ def said(text: str, end: float, probability: float = 0.9) -> Word:
     return Word(text, end - 0.2, end, probability)
 
 
-def count(words: list[Word], steps: list[int], end: float, *, pause: bool = False) -> int:
-    return certain(words, steps, end, pause=pause)
+def count(words: list[Word], steps: list[int], end: float, *, pause: bool = False, clear: bool = False) -> int:
+    return certain(words, steps, end, pause=pause, clear=clear)
 
 
 def test_a_likely_word_is_certain_when_two_steps_agree_and_an_unlikely_one_a_step_later() -> None:
@@ -83,6 +83,14 @@ def test_no_word_waits_for_ever() -> None:
     assert [count(odd, [0, 0], end) for end in (1.5, 2.9, 3.1)] == [0, 0, 1]
     assert count([said("zyx", 1.0, 0.6), odd[1]], [0, 0], 2.4) == 1
     assert count(odd, [1, 0], 1.9) == 1
+
+
+def test_in_clear_speech_nothing_but_a_guess_waits_long() -> None:
+    words = [said("went", 0.7, 0.5), said("home", 1.4, 0.1)]
+    assert [count(words, [0, 0], end, clear=True) for end in (1.0, 1.2)] == [0, 1]
+    assert count(words, [0, 0], 1.2) == 0, "where it is hard to hear it waits"
+    guess = [said("zyx", 0.7, 0.1), said("home", 1.4, 0.1)]
+    assert [count(guess, [same, 0], 1.2, clear=True) for same in (0, 1)] == [0, 1]
 
 
 def test_the_last_word_waits_where_its_stop_is_a_guess_and_at_a_pause() -> None:
