@@ -40,6 +40,7 @@ class Script:
     mishears: Callable[[int, int], str | None] = lambda number, heard: None
     speaks: Callable[[int], str] = lambda number: "de"
     probable: float = -0.1  # mean log probability of a decode
+    sure: float = 0.9  # probability of each word
     befores: list[str] = field(default_factory=list)
     hotwords: list[str | None] = field(default_factory=list)
     quick: list[bool] = field(default_factory=list)
@@ -76,7 +77,7 @@ class Script:
         for number in [n for n in dict.fromkeys(np.round(samples).astype(int).tolist()) if n]:
             places = np.flatnonzero(np.round(samples) == number)
             text = self.mishears(number, len(places)) or f"{'w' if language in ('en', self.speaks(number)) else 'x'}{number}"
-            words.append([text, float(places[0]) / SAMPLE_RATE, float(places[-1] + 1) / SAMPLE_RATE, 0.9])
+            words.append([text, float(places[0]) / SAMPLE_RATE, float(places[-1] + 1) / SAMPLE_RATE, self.sure])
         return words
 
 
@@ -222,6 +223,16 @@ def test_where_speech_is_hard_to_hear_steps_take_their_time(virtual: asyncio.Run
     clear = Script()
     told(virtual, spoken((30, 1.0)), clear)
     assert 1.2 * len(unclear.quick) < len(clear.quick), "and steps are longer"
+
+
+def test_where_speech_is_clear_words_become_stable_sooner(virtual: asyncio.Runner) -> None:
+    def late(probable: float) -> float:
+        units = told(virtual, spoken((30, 1.0)), Script(probable=probable, sure=0.5))
+        waited = [at - word.end for at, unit in units if isinstance(unit, Words) for word in unit.words[: unit.stable]]
+        assert len(waited) == 30
+        return sum(waited) / len(waited)
+
+    assert late(-0.1) < late(-0.42) - 0.1, "both are heard in steps of the same length"
 
 
 def test_a_click_is_no_speech(virtual: asyncio.Runner) -> None:
