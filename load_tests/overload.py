@@ -1,12 +1,12 @@
 """What happens when more is asked of the machine than it can do, and what each level of the ladder saves.
 
     python -m load_tests.overload [SCENARIO] [--sessions 1 2 4 6] [--seconds 90] [--every 4] [--json FILE] [--plot FILE.svg]
-    python -m load_tests.overload [SCENARIO] --levels [--seconds 40]
+    python -m load_tests.overload [SCENARIO] --levels [--seconds 40] [--busy]
 
 The first plays a scenario in so many sessions at once, in real time, with admission off, and asks its questions again and again in each:
 ages, coverage and levels, every SLICE seconds of the run in the plot. The second plays it in one session and forces one level after the
 other, always in turns with level 0, so that the machine's moods fall on both: CPU of all processes at each level, as a share of level
-0's. Run nothing else meanwhile.
+0's; with --busy it is a recording on which every part has work (busy.py). Run nothing else meanwhile.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import tempfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -24,6 +25,7 @@ import numpy as np
 import structlog
 
 from engines.plot import Panel, svg
+from load_tests import busy
 from streamsvc import budget, clock, figures, rehearsal
 from streamsvc.bench import markdown
 from streamsvc.config import Settings, load
@@ -204,7 +206,12 @@ def savings(rows: Sequence[tuple[int, float, float]]) -> str:
 
 
 async def _main(arguments: argparse.Namespace) -> None:
-    (scenario,) = found([arguments.scenario])
+    with tempfile.TemporaryDirectory() as folder:
+        made_here = busy.made(Path(folder), SCENARIO.parents[1], arguments.seconds) if arguments.busy else arguments.scenario
+        await _measured(arguments, *found([made_here]))
+
+
+async def _measured(arguments: argparse.Namespace, scenario: Scenario) -> None:
     made = load(None)
     room = made.limits.model_copy(update={"sessions": max(arguments.sessions)})
     settings = made.model_copy(update={"limits": room, "budget": made.budget.model_copy(update={"admission": False})})
@@ -233,6 +240,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=90.0, help="of the recording, in each session")
     parser.add_argument("--every", type=float, default=4.0, help="seconds between two questions of a session")
     parser.add_argument("--levels", action="store_true", help="measure what each level saves")
+    parser.add_argument("--busy", action="store_true", help="a recording on which every part has work")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--plot", type=Path)
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(40))
