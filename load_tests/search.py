@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engines import embed
-from streamsvc import search
+from streamsvc import search, watch
 from streamsvc.context import Timeline
 from streamsvc.types import Box, Cue, Evidence, ScreenText, Sight, TextLine, Word
 from streamsvc.words import terms, tokens
@@ -266,6 +266,7 @@ def main() -> None:
         print(f"{name + f' ({len(half)})':28}" + "".join(f"{mean(half, way):14.3f}" for way in ways.values()))
     for name in ("BM25", "hybrid"):
         print(f"hits for nonsense, mean of {len(NONSENSE)}, {name}: {np.mean([(ways[name](query) > 0).sum() for query in NONSENSE]):.1f}")
+    watched(documents, queries, known)
     if chosen.grid:
         grid(queries[::2], list(itertools.chain(*exacts.values())), hybrid)
     if chosen.misses:
@@ -275,6 +276,20 @@ def main() -> None:
                 print(
                     f"{worth:.2f}  {query}\n        first: {texts[best]}\n        right: {texts[right[0]]} ({max(known[query][right]):.2f})"
                 )
+
+
+def watched(documents: Sequence[Evidence], queries: Sequence[tuple[str, list[int]]], known: Mapping[str, NDArray[np.float32]]) -> None:
+    """The paraphrases as topics of watches: how many come up where they should, and how often elsewhere; neighbours count as right."""
+    spoken = np.array([document.kind == "speech" for document in documents])
+    hours = (max(document.end for document in documents) - documents[0].start) / 3600
+    found = false = 0
+    for query, right in queries:
+        near = (known[query] >= watch.CLOSE) & spoken
+        allowed = {place + shift for place in right for shift in (-1, 0, 1)}
+        found += any(near[place] for place in right)
+        false += sum(place not in allowed for place in np.flatnonzero(near))
+    told = sum(spoken[right].any() for _, right in queries)
+    print(f"as topics of watches: {found} of {told} found, {false / len(queries) / hours:.1f} false alarms an hour and watch")
 
 
 def wanted(query: str) -> list[str]:

@@ -24,8 +24,10 @@ from streamsvc import clock, metrics, outgoing
 from streamsvc.errors import CapacityError, Conflict, InvalidRequest, NotFound
 from streamsvc.mailbox import Closed, Ring
 from streamsvc.outgoing import Outgoing
-from streamsvc.types import ScreenText, Sight, Speech, Word
+from streamsvc.topics import Topics
+from streamsvc.types import Evidence, ScreenText, Sight, Speech, Word
 from streamsvc.watch import LONGEST, Alert, Watch, compiled
+from streamsvc.worker import Role
 
 COOLDOWN = 10.0  # seconds after an alert, where nobody says how many
 TRIES, FIRST, TIMEOUT, GRACE = 6, 1.0, 5.0, 5.0  # of a webhook: tries; seconds before the second one, for one, and after the session's end
@@ -125,9 +127,10 @@ class Alerts:
         most: how many there may be.
         private_urls: security limit: whether webhooks may go to private networks.
         tell: publishes an alert of a watch; what it returns goes to the webhook.
+        embed: the role with the op "texts"; None: what is said is watched by its words alone.
     """
 
-    def __init__(self, most: int, private_urls: bool, tell: Tell) -> None:
+    def __init__(self, most: int, private_urls: bool, tell: Tell, embed: Role | None = None) -> None:
         self._most, self._private, self._tell = most, private_urls, tell
         self._kept: dict[str, _Kept] = {}
         self._sending: set[asyncio.Task[None]] = set()  # webhooks at work, those of removed watches too
@@ -135,14 +138,18 @@ class Alerts:
         self._group: asyncio.TaskGroup | None = None
         self._stopped = 0.0  # session seconds at which somebody last stopped speaking
         self._speaking = False
+        self._topics = Topics(embed, lambda: {topic for kept in self._kept.values() for topic in kept.watch.topics}, self._meant)
 
     async def run(self) -> None:
         """Send webhooks until `close`, and what waits then for GRACE seconds more."""
         async with asyncio.TaskGroup() as group:
             self._group = group
+            comparing = group.create_task(self._topics.run())
             for kept in self._kept.values():
                 self._send(kept)
             await self._over.wait()
+            self._topics.close()
+            await comparing
             for kept in self._kept.values():
                 if kept.hook is not None:
                     kept.hook.close()
@@ -220,6 +227,10 @@ class Alerts:
     def heard(self, words: tuple[Word, ...], arrived: float) -> None:
         """Take newly stable words."""
         self._each(lambda watch: watch.heard(words, arrived))
+        self._topics.heard(words, arrived)
+
+    def _meant(self, likeness: Mapping[str, float], passage: Evidence, arrived: float) -> None:
+        self._each(lambda watch: watch.meant(likeness, passage, arrived))
 
     def spoke(self, speech: Speech) -> None:
         """Take that somebody begins or stops to speak."""

@@ -124,7 +124,7 @@ class Session:
         answering: dict[str, Any] = {"position": self.position, "live": self._sees_now, "frame_url": self.frame_url}
         self.mouth = Mouth(name, settings, roles.think, roles.see, *told, self.eye, lull=roles.lull, pace=roles.pace, **answering)
         self.ask, self.hold, self.cancel = self.mouth.ask, self.mouth.hold, self.mouth.cancel
-        self.alerts = Alerts(settings.limits.watches, settings.server.private_urls, self._alerted)
+        self.alerts = Alerts(settings.limits.watches, settings.server.private_urls, self._alerted, roles.embed)
         self.ear.on_words, self.ear.on_speech = self.alerts.heard, self.alerts.spoke
         self.eye.on_sight, self.eye.on_text = self.alerts.saw, self.alerts.read
         self._ending = asyncio.Event()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import inf
 
@@ -22,6 +22,8 @@ from streamsvc.words import terms
 ABSENT = 2.5  # seconds without it after which a thing has been away
 SPAN = 8.0  # seconds within which all words of a phrase are said
 NEAR = 2  # words that may stand between those of a phrase
+CLOSE = 0.4  # cosine from which a passage is about a topic; load_tests/search.py says what that finds, and how often wrongly
+IN_MIND = 3  # passages behind the last close one for which a topic is still the same talk about it
 SILENCE = 5.0  # seconds that are silence where nobody says how many
 LONGEST = 200  # characters of a watch
 _NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
@@ -60,6 +62,11 @@ _SAID = re.compile(
     r"\b(?:says?|said|saying|mentions?|mentioned|talks?|talked|talking|speaks?|spoke|speaking|discuss\w*|refers?|referred|brings? up|"
     r"brought up|comes? up|utters?|hears?|heard|words?|phrase|spoken|announc\w*|asks?|asked)\b"
 )
+_TOPIC = re.compile(
+    r"\b(?:(?:talk|speak|spoke|hear|tell|told|ask)\w* (?:about|of)|discuss\w*|brings? up|refers? to|(?:is|are) about|"
+    r"(?:topic|subject|conversation|discussion|talk) (?:is|becomes|comes|turns|moves|gets|changes)(?: on)?(?: to| about)?) "
+    r"(?:the (?:topic|subject) of )?(.+)$"
+)
 _BLANK = re.compile(r"\b(?:black|blank|dark|empty)\b")
 _PICTURE = re.compile(r"\b(?:picture|screen|video|image|camera|view|it)\b")
 _GOES = re.compile(
@@ -80,7 +87,8 @@ class Check:
     """One thing to look for.
 
     `kind`: "thing" (`least` to `most` of `thing` are shown), "gone", "blank", "slide" (another screen of text), "written" and "said"
-    (all of `words`, as stems), "silence" (for `seconds`), "speech" (somebody begins to speak).
+    (all of `words`, as stems), "silence" (for `seconds`), "speech" (somebody begins to speak). `topic`: of "said", what it is about; then
+    what means as much is told too.
     """
 
     kind: str
@@ -88,6 +96,7 @@ class Check:
     least: int = 1
     most: float = inf
     words: frozenset[str] = frozenset()
+    topic: str = ""
     seconds: float = SILENCE
 
 
@@ -126,6 +135,8 @@ def compiled(when: str) -> tuple[Check, ...]:
         return (Check("slide"),)
     if (written := _WRITTEN.search(body)) and (words := _words(quoted[1] if quoted else _SAID.sub(" ", body), written)):
         return (Check("written", words=words),)
+    if (about := _TOPIC.search(body)) and not quoted and (words := _words(about[1])):
+        return (Check("said", words=words, topic=about[1]),)
     if said := _SAID.search(body):
         words = _words(quoted[1] if quoted else body, said)
         if not words:
@@ -223,6 +234,7 @@ class Watch:
     _heard: deque[tuple[Word, tuple[str, ...]]] = field(default_factory=lambda: deque(maxlen=24))
     _page: tuple[str, ...] = ()
     _silence: float = -inf  # when the silence began that has been told
+    _mind: dict[str, int] = field(default_factory=dict)  # of each topic, for how many passages more it is in mind
 
     def saw(self, sight: Sight) -> Alert | None:
         """Take what one keyframe shows. Every check takes every look; the first that becomes true is told."""
@@ -281,6 +293,21 @@ class Watch:
                     quote = _cut(" ".join(each.text for each, _ in near))
                     span = Evidence(near[0][0].start, word.end, "speech", quote)
                     return self._alert(f'Said: "{quote}"', word.end, arrived, span)
+        return None
+
+    @property
+    def topics(self) -> tuple[str, ...]:
+        """What is to be compared with what is said, by meaning."""
+        return tuple(check.topic for check in self.checks if check.topic)
+
+    def meant(self, likeness: Mapping[str, float], passage: Evidence, arrived: float) -> Alert | None:
+        """Take how close a passage is to each topic. What has been told by its words is not told again."""
+        for topic in self.topics:
+            close = likeness.get(topic, 0.0) >= CLOSE
+            before = self._mind.get(topic, 0)
+            self._mind[topic] = IN_MIND if close else max(0, before - 1)
+            if close and not before and self._last < passage.start:
+                return self._alert(f'About {topic}: "{_cut(passage.quote)}"', passage.end, arrived, passage)
         return None
 
     def spoke(self, at: float, arrived: float) -> Alert | None:

@@ -14,11 +14,12 @@ import pytest
 from streamsvc import alerts, clock, metrics
 from streamsvc.alerts import Alerts, Hook, signature
 from streamsvc.errors import CapacityError, Conflict, Forbidden, InvalidRequest, NotFound
-from streamsvc.types import Evidence, Speech
+from streamsvc.types import Evidence, Speech, Word
 from streamsvc.watch import Alert
 from tests.listener import listening
 from tests.live import serving, socket_of, until
 from tests.stage import VP8, Playing, Sender, kinds, make, packets, send
+from tests.test_topics import Letters
 
 
 @pytest.fixture
@@ -91,6 +92,20 @@ def test_a_session_that_has_ended_takes_no_watch(stage: asyncio.Runner) -> None:
                 played.session.alerts.add("when a cat appears")
 
     stage.run(main())
+
+
+async def test_a_topic_is_found_by_its_meaning_and_what_waits_at_the_end_is_still_told() -> None:
+    told = Told()
+    made = Alerts(4, True, told, Letters())  # type: ignore[arg-type]
+    task = asyncio.create_task(made.run())
+    watch = made.add("when they talk about a bad bed")
+    made.heard(tuple(Word(word, n, n + 0.5, 0.9) for n, word in enumerate(["I", "had", "a", "dab.", "We", "ate."])), 7.0)
+    made.close()
+    await task
+    (found,) = told.got
+    assert found[0] == watch["id"]
+    assert found[1].text == 'About a bad bed: "I had a dab."'
+    assert found[1].arrived == 7.0
 
 
 async def test_there_are_no_more_watches_than_may_be_and_one_that_is_removed_fires_no_more() -> None:

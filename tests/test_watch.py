@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from streamsvc.errors import InvalidRequest
-from streamsvc.types import Box, ScreenText, Sight, Tag, TextLine, Word
+from streamsvc.types import Box, Evidence, ScreenText, Sight, Tag, TextLine, Word
 from streamsvc.watch import ABSENT, Alert, Watch, compiled
 
 
@@ -196,6 +196,44 @@ def test_words_that_are_said_fire_when_all_of_them_stand_near_each_other() -> No
     assert alert.text.endswith('interest rates"')
     assert (alert.evidence[0].kind, alert.evidence[0].end, alert.arrived) == ("speech", 53.5, 60.0)
     assert watch.heard(words("rise", 55.0), 0.0) is None, "the same words fire once"
+
+
+@pytest.mark.parametrize(
+    ("when", "topics"),
+    [
+        ("when someone talks about the price of bread", ("the price of bread",)),
+        ("tell me when they discuss hiring", ("hiring",)),
+        ("if the conversation turns to politics", ("politics",)),
+        ("when the talk is about insects", ("insects",)),
+        ("when the speaker brings up the budget again", ("the budget again",)),
+        ("someone says budget", ()),
+        ('when they talk about "net zero"', ()),
+        ("when the word deadline is mentioned", ()),
+        ("when a bus appears", ()),
+    ],
+)
+def test_what_is_talked_about_is_a_topic_and_what_is_said_is_words(when: str, topics: tuple[str, ...]) -> None:
+    assert made(when).topics == topics
+
+
+def passage(start: float) -> Evidence:
+    return Evidence(start, start + 5.0, "speech", "He paid forty dollars. He owes the bank.")
+
+
+def test_a_topic_fires_when_it_comes_up_and_not_while_it_goes_on() -> None:
+    watch = made("when someone talks about money")
+    told = [watch.meant({"money": near}, passage(10.0 * n), 0.0) for n, near in enumerate((0.1, 0.5, 0.5, 0.2, 0.5, 0.1, 0.1, 0.1, 0.5))]
+    assert fired(told) == [15.0, 85.0]
+    assert told[1] is not None
+    assert told[1].text == 'About money: "He paid forty dollars. He owes the bank."'
+    assert told[1].evidence[0].quote.startswith("He paid")
+
+
+def test_what_its_words_have_told_is_not_told_by_its_meaning_too() -> None:
+    watch = made("when someone talks about money")
+    assert watch.heard(words("money", 12.0), 0.0) is not None
+    assert watch.meant({"money": 0.9}, passage(10.0), 0.0) is None
+    assert made("someone says money").meant({"money": 0.9}, passage(10.0), 0.0) is None
 
 
 def test_silence_fires_once_for_each_stretch() -> None:
