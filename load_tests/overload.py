@@ -106,6 +106,7 @@ def summary(scenario: Scenario, runs: Sequence[Run], levels: Sequence[float], cp
     for name, kind in (("captions", "caption.final"), ("sights", "sight.ready"), ("screen text", "screen.text")):
         series[name] = [_p95([e for e in figures.of_type(events, kind) if n <= e["received"] / SLICE < n + 1]) for n in range(slices)]
     series["level"] = [max(levels[int(n * SLICE) : int((n + 1) * SLICE)], default=0.0) for n in range(slices)]
+    series["coverage"] = [covered(scenario.truth, runs, SLICE * n, SLICE * (n + 1)) for n in range(slices)]
     spoken = [figures.speech(scenario.truth, run.events, run.seconds) for run in runs]
     coverage = float(np.mean([row["coverage"] for row in spoken if row.get("coverage") is not None] or [1.0]))
     done = figures.of_type(events, "answer.done")
@@ -116,6 +117,14 @@ def summary(scenario: Scenario, runs: Sequence[Run], levels: Sequence[float], cp
     late = asked - told - refused.total()
     first, whole = waits(runs, ("answer.delta", "answer.done")), waits(runs, ("answer.done",))
     return Crowd(len(runs), figures.ages(events), coverage, gaps, tuple(levels), told, refused.total(), late, first, whole, cpu, series)
+
+
+def covered(truth: Mapping[str, Any], runs: Sequence[Run], start: float, end: float) -> float:
+    """Words of final captions that end between two times, as a share of those that were spoken then; 1 at most, and where nothing was."""
+    spoken = sum(start <= word["end"] < end for word in truth.get("words") or ()) * len(runs)
+    finals = [final for run in runs for final in figures.of_type(run.events, "caption.final")]
+    told = sum(start <= word["end"] < end for final in finals for word in final["words"])
+    return min(1.0, told / spoken) if spoken else 1.0
 
 
 def waits(runs: Sequence[Run], kinds: Sequence[str]) -> tuple[float, ...]:
@@ -161,11 +170,11 @@ def table(crowds: Sequence[Crowd]) -> str:
 
 
 def plot(crowds: Sequence[Crowd]) -> str:
-    """A panel for each number of sessions: p95 ages and the level over time. An SVG."""
+    """A panel for each number of sessions: p95 ages, the level and the coverage over time. An SVG."""
     panels = []
     for each in crowds:
         ticks = [f"{(n + 1) * SLICE:.0f}" if n % 3 == 2 else "" for n in range(len(each.series["level"]))]
-        panels.append(Panel(f"{each.sessions} sessions: p95 age (s) and level, by second", ticks, each.series, mark=budgeted()))
+        panels.append(Panel(f"sessions: {each.sessions}; p95 age (s), level and coverage, by second", ticks, each.series, mark=budgeted()))
     return svg(panels)
 
 

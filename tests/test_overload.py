@@ -45,6 +45,12 @@ def test_what_was_answered_refused_and_late_adds_up_to_what_was_asked() -> None:
     assert "<svg" in plot([made, made])
 
 
+def test_coverage_over_time_is_of_the_words_that_were_spoken_then() -> None:
+    truth = {"words": [{"w": "la", "start": end - 0.3, "end": end} for end in (4.5, 6.0, 14.5)]}
+    runs = [Run([final(5.0, 0.5), final(15.0, 3.0)], {}, 30.0)] * 2
+    assert summary(Scenario("a", Path("a.mp4"), truth, {}), runs, [0.0] * 30, 0.5).series["coverage"] == [0.5, 1.0, 1.0]
+
+
 def test_what_a_level_saves_is_told_beside_the_level_below_it() -> None:
     lines = savings([(1, 0.8, 1.0), (2, 0.3, 0.5)]).splitlines()
     assert [[cell.strip() for cell in line.split("|")[4:6]] for line in lines[2:]] == [["80", "20"], ["60", "25"]]
