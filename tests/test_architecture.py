@@ -70,7 +70,7 @@ ROOMS = {
     "push": {"push", "outbox", "captions"},
     "auth": {"auth", "rate"},
     "governor": {"governor", "budget"},
-    "alerts": {"alerts", "watch", "looks", "passages", "search", "context", "lines", "questions", "things", "words"},
+    "alerts": {"alerts", "topics", "watch", "looks", "passages", "search", "context", "lines", "questions", "things", "words"},
     "recording": {"recording", "score", "scenario", "published"},
 }
 WIRE = {"wire.doors", "wire.realtime", "wire.configuration", "wire.deepgram", "wire.prerecorded", "wire.line", "wire.socket"}

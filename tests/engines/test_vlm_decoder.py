@@ -134,31 +134,3 @@ def test_logits_are_the_plain_pipelines_after_every_drop_of_the_head(bench: Benc
         reused += kept.reused > len(bench.layout.head.ids)
     assert window.drops >= 2
     assert reused >= 4  # between drops the prefix was stable
-
-
-@pytest.mark.parametrize("room", [400, 20])  # as on a GPU; a sequence too long for it
-def test_the_steps_of_an_answer_in_a_cache_of_fixed_size_are_the_plain_ones(bench: Bench, room: int) -> None:
-    pieces, _ = bench.growing(bench.see([picture(1), picture(2)]))[-1]
-    decoder, plain, fixed = Decoder(bench.model, room=room), Kept(), Kept()
-    for answer in ([40, 50, 60, 70], [80, 90], [45]):  # a cache that was used before; the second and third go on from the first
-        assert torch.equal(decoder.read(plain, pieces), decoder.read(fixed, pieces))
-        with decoder.answering(fixed, len(answer)) as step:
-            for token in answer:
-                assert torch.allclose(step(token), decoder.step(plain, token), atol=CLOSE)
-        assert (fixed.tokens, fixed.position) == (plain.tokens, plain.position)
-        pieces = (*pieces, Piece(tuple(answer)), bench.layout.question("And then?"))
-    assert fixed.reused == plain.reused > 0
-
-
-def test_an_answer_that_is_given_up_leaves_what_it_has_read(bench: Bench) -> None:
-    decoder, kept = Decoder(bench.model, room=400), Kept()
-    decoder.read(kept, [bench.layout.head])
-    whole = len(bench.layout.head.ids)
-    with pytest.raises(GeneratorExit), decoder.answering(kept, 9) as step:
-        step(40), step(50)
-        raise GeneratorExit
-    assert (kept.tokens, kept.position) == (whole + 2, whole + 2)
-    after = decoder.step(kept, 60)
-    other = Kept()
-    decoder.read(other, [bench.layout.head, Piece((40, 50))])
-    assert torch.allclose(after, decoder.step(other, 60), atol=CLOSE)
