@@ -100,17 +100,17 @@ def share(options: Mapping[str, Any]) -> float:
     """CPU seconds of one look of a session: its share of one core at one keyframe a second. All threads count."""
     look = vision.load({**options, "ocr": False}).ops["look"]
     random = np.random.default_rng(0)
-    pictures = [_jpeg(random) for _ in range(LOOKS)]
+    pictures = [jpeg(random) for _ in range(LOOKS)]
     look.run([{"jpeg": pictures[0]}])  # type: ignore[arg-type]
     began = time.process_time()
-    for jpeg in pictures:
-        (result,) = look.run([{"jpeg": jpeg}])  # type: ignore[arg-type]
+    for picture in pictures:
+        (result,) = look.run([{"jpeg": picture}])  # type: ignore[arg-type]
         if isinstance(result, StreamsvcError):
             raise result
     return (time.process_time() - began) / LOOKS
 
 
-def _jpeg(random: np.random.Generator) -> Any:
+def jpeg(random: np.random.Generator) -> Any:
     """A picture of soft shapes: as costly as a photo to decode and to look at, and never blank."""
     small = Image.fromarray(random.integers(0, 256, (18, 32, 3), dtype=np.uint8))
     buffer = io.BytesIO()

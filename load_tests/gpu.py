@@ -13,7 +13,6 @@ Times are medians by the wall, after a first run that is not counted, and end wh
 from __future__ import annotations
 
 import argparse
-import io
 import json
 import sys
 import tempfile
@@ -28,16 +27,15 @@ from statistics import median
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from engines import asr, build_vision, efficientnet, export, vlm
+from engines.bench_vision import jpeg
 from engines.vlm_decoder import Decoder, Kept
 from engines.vlm_window import Piece
 from streamsvc.errors import ModelMissing, StreamsvcError
 from tests.engines import tiny_vlm
 
 WINDOW, VISUAL, ANSWER = 4096, 1024, 48  # tokens
-SIZE = (1280, 720)  # pixels of a keyframe
 
 
 @dataclass(frozen=True)
@@ -60,14 +58,6 @@ def timed(work: Callable[[], Any], times: int = 9) -> float:
         work()
         spent.append(time.perf_counter() - began)
     return 1000 * median(spent)
-
-
-def jpeg(seed: int) -> Any:
-    """A keyframe of soft shapes, uint8 bytes."""
-    small = Image.fromarray(np.random.default_rng(seed).integers(0, 256, (18, 32, 3), dtype=np.uint8))
-    buffer = io.BytesIO()
-    small.resize(SIZE, Image.Resampling.BICUBIC).save(buffer, "JPEG", quality=85)
-    return np.frombuffer(buffer.getvalue(), np.uint8)
 
 
 # --- a model that sees and answers ------------------------------------------------------------------------------------
@@ -106,13 +96,13 @@ def of_vlm(plan: Plan, name: str) -> list[str]:
     tokens, visual = (600, 120) if plan.small else (WINDOW, VISUAL)
     options = {"models": plan.scratch, "model": name, "device": plan.device, "window_tokens": tokens, "visual_tokens": visual}
     ops: Any = vlm.load({**options, "pictures": 4}).ops
-    fresh = iter(range(10_000))
+    random = np.random.default_rng(0)
 
     def look(count: int) -> Any:
-        return ops["encode"].run([{"jpeg": jpeg(next(fresh))} for _ in range(count)])
+        return ops["encode"].run([{"jpeg": jpeg(random)} for _ in range(count)])
 
     one, eight = timed(lambda: look(1)), timed(lambda: look(8), 5) / 8
-    drawn = 1000 * sum(_seconds(lambda: jpeg(next(fresh))) for _ in range(8)) / 8
+    drawn = 1000 * sum(_seconds(lambda: jpeg(random)) for _ in range(8)) / 8
     (seen,) = look(1)
     items = [{"at": 0.0, "kind": "picture", "text": "a picture", "picture": seen["picture"]}]
     count = 0

@@ -86,6 +86,6 @@ def test_a_look_that_fails_is_no_fast_look(monkeypatch: pytest.MonkeyPatch) -> N
 
     from streamsvc.errors import WorkerError
 
-    monkeypatch.setattr(bench_vision, "_jpeg", lambda random: np.frombuffer(b"no picture", np.uint8))
+    monkeypatch.setattr(bench_vision, "jpeg", lambda random: np.frombuffer(b"no picture", np.uint8))
     with pytest.raises(WorkerError):
         share({"models": str(MODELS), **See().model_dump()})
