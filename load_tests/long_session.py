@@ -39,7 +39,7 @@ import structlog
 from load_tests import question_facts as facts
 from load_tests.apart import REMEMBERED, Apart, Recorded
 from load_tests.question_set import ROOT, span_of, spread_out, telling, words_of
-from streamsvc import clock, config, grade, rehearsal
+from streamsvc import clock, config, grade, heap, rehearsal
 from streamsvc.__main__ import tidy
 from streamsvc.bench import markdown
 from streamsvc.config import Settings
@@ -411,6 +411,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="where all figures go")
     chosen = parser.parse_args()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(40))
+    heap.apart()  # as `serve` does
     with tempfile.TemporaryDirectory() as folder:
         recorded = chosen.recorded or Path(folder) / "recorded"
         recorded.mkdir(parents=True, exist_ok=True)

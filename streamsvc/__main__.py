@@ -21,13 +21,12 @@ import typer
 from rich.console import Console
 
 import streamsvc
-from streamsvc import bench, captions, clock, config, server
+from streamsvc import bench, captions, clock, config, heap, server
 from streamsvc import eval as evaluation
 from streamsvc.errors import ConfigError, StreamsvcError
 from streamsvc.service import Service
 from streamsvc.session import Session
 from streamsvc.types import SAMPLE_RATE, Cue
-from streamsvc.worker import give_back
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=streamsvc.__doc__, pretty_exceptions_enable=False)
 measures = typer.Typer(no_args_is_help=True, help="Measure models and machine on recordings of yours.")
@@ -119,10 +118,11 @@ async def tidy() -> None:
     """From time to time give back what was freed: what a session remembers leaves holes in the heap, some MB an hour of stream."""
     while True:
         await clock.sleep(TIDY)
-        give_back()
+        heap.give_back()
 
 
 async def _serve(settings: config.Settings) -> None:
+    heap.apart()
     with contextlib.closing(_listen(settings.server.host, settings.server.port)) as listener:
         async with server.listening(settings, listener, _certificate(settings)) as (service, serving):
             stop = asyncio.Event()

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import html
 import re
-import sys
 import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from streamsvc.kept import KeptWords
 from streamsvc.types import SPACELESS, Cue, Stages, Translation, Word, Words
 
 Shown = Cue | Translation  # what the formats write
@@ -26,7 +26,6 @@ SENTENCE = 15  # characters: a shorter sentence waits for the next one, so that 
 FRESH = 1.2  # seconds: a full cue is cut at punctuation only this far back, so that its last word is not old
 ENDS, CLAUSES = (".", "!", "?", "。", "！", "？"), (",", ";", ":", "—", "、", "，")
 _NO_BLANK = re.compile(rf"(?<=[{SPACELESS}]) | (?=[{SPACELESS}])")
-_SHARES = tuple(n / 100 for n in range(101))
 _TOLD: Stages = {}
 ABBREVIATIONS = frozenset({"mr.", "mrs.", "ms.", "dr.", "st.", "prof.", "no.", "vs.", "jr.", "sr."})
 
@@ -94,9 +93,8 @@ class Cues:
 
 
 def light(cue: Cue) -> Cue:
-    """A closed cue as it is kept for hours: equal words are one string, probabilities have two decimals, stages have been told."""
-    words = tuple(Word(sys.intern(w.text), w.start, w.end, _SHARES[round(100 * min(1.0, max(0.0, w.probability)))]) for w in cue.words)
-    return replace(cue, words=words, stages=_TOLD)
+    """A closed cue as it is kept for hours; its stages have been told."""
+    return replace(cue, words=KeptWords(cue.words), stages=_TOLD)
 
 
 def text_of(words: Sequence[Word]) -> str:

@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from streamsvc.kept import KeptWords
 from streamsvc.lines import MOST, Line, Lines, folded
 from streamsvc.types import Cue, Evidence, Gap, Keyframe, Scene, ScreenText, Sight, Speech, Window, Word
 
@@ -39,7 +40,7 @@ _ABBREVIATION = re.compile(r"^(?:[A-Za-z]\.)+$|^(?:mr|mrs|ms|dr|st|prof|vs|etc|n
 class Sentence:
     """What was said from one full stop to the next, with its words' times."""
 
-    words: tuple[Word, ...]
+    words: KeptWords
 
     @property
     def start(self) -> float:
@@ -54,7 +55,7 @@ class Sentence:
     @property
     def text(self) -> str:
         """The words with blanks between."""
-        return " ".join(word.text for word in self.words)
+        return " ".join(self.words.texts)
 
     def evidence(self) -> Evidence:
         """The sentence as evidence."""
@@ -340,7 +341,7 @@ class Timeline:
             for sentence in self.said:
                 words = tuple(word for word in sentence.words if word.end <= now)
                 if words:
-                    found.append((words[-1].end, Sentence(words).evidence(), None))
+                    found.append((words[-1].end, Sentence(KeptWords(words)).evidence(), None))
         if "screen" in kinds:
             found += [
                 (
@@ -411,14 +412,14 @@ def sentences(words: Sequence[Word]) -> list[Sentence]:
         following = words[index + 1] if index + 1 < len(words) else None
         stops = _STOP_MARK.search(word.text) is not None and not _ABBREVIATION.match(word.text)
         if following is not None and (stops or following.start - word.end > PAUSE):
-            found.append(Sentence(tuple(run)))
+            found.append(Sentence(KeptWords(run)))
             run = []
         elif len(run) >= LONGEST:
             cut = next((n for n in range(len(run), LONGEST // 2, -1) if run[n - 1].text[-1:] in ",;:"), len(run))
-            found.append(Sentence(tuple(run[:cut])))
+            found.append(Sentence(KeptWords(run[:cut])))
             run = run[cut:]
     if run:
-        found.append(Sentence(tuple(run)))
+        found.append(Sentence(KeptWords(run)))
     return found
 
 

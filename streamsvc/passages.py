@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -29,6 +29,7 @@ _NUMERAL = re.compile(
     r"^(?:\d[\d,.]*|one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|twenty|thirty|forty|fifty|hundred|thousand|million|dozen|once|twice)$"
 )
 _NOT = frozenset(["not", "no", "never", "nobody", "nothing", "none", "neither", "nor", "without", "hardly", "noone", "cannot"])
+_PERSONS = (frozenset(("he", "him", "his", "himself")), frozenset(("she", "her", "hers", "herself")))
 _PRONOUNS = frozenset(tokens("he she it they his her its their"))
 _NONE_OF = {"anybody": "nobody none", "anyone": "nobody none", "anything": "nothing", "any": "no none", "ever": "never"}
 _MEMBERS = {
@@ -120,9 +121,14 @@ def _around(line: _Line, lines: Sequence[_Line]) -> frozenset[str]:
     start, end = line.evidence.start, line.evidence.end
     near = [o.terms for o in lines if o.sentence is None and o.evidence.start < end and o.evidence.end > start and o is not line]
     if line.sentence is not None:
-        beside = lines[max(0, line.place - 1) : line.place + 2]  # sentences come first, by their places
-        near += [o.terms for o in beside if o.sentence is not None and o is not line and _pause(o, line) < 5.0]
+        near += [o.terms for o in _beside(line, lines, 1) if o is not line and _pause(o, line) < 5.0]
     return frozenset().union(*near)
+
+
+def _beside(line: _Line, lines: Sequence[_Line], reach: int) -> list[_Line]:
+    """A sentence and so many before and after it; sentences come first among the lines, by their places. Nothing for a line of a screen."""
+    beside = lines[max(0, line.place - reach) : line.place + reach + 1] if line.sentence is not None else ()
+    return [other for other in beside if other.sentence is not None]
 
 
 def _pause(one: _Line, other: _Line) -> float:
@@ -137,18 +143,32 @@ def _spread(terms_: frozenset[str], quote: str) -> int:
 
 
 def _ranked(
-    wanted: Sequence[str], lines: Sequence[_Line], loose: bool = False, also: frozenset[str] = frozenset()
+    wanted: Sequence[str],
+    lines: Sequence[_Line],
+    loose: bool = False,
+    words: Sequence[str] = (),
+    fits: Callable[[_Line], bool] = lambda line: True,
 ) -> list[tuple[float, float, _Line]]:
-    """(coverage with neighbours, own coverage, line), best first, of equals the one with most of `also`, and the words nearest together.
+    """(coverage with neighbours, own coverage, line) of the best dozen that fit, best first.
 
-    loose: what may be meant by a word counts too.
+    Of equals those come first beside which somebody is spoken of as the question does ("he"); then those with the most of its other words,
+    and with the wanted words nearest together; then the newest.
+
+    Args:
+        wanted: stems.
+        lines: all of them; those of speech first.
+        loose: what may be meant by a word counts too.
+        words: of the question, as it was asked.
+        fits: what an answer must hold besides.
     """
+    asked, also = frozenset(wanted), META & frozenset(map(stem, words))
+    person = frozenset().union(*(family for family in _PERSONS if family & set(words)))
     weights = _weights(wanted, lines)
     total = sum(weights.values()) or 1.0
     found = []
     for line in lines:
         same = sum(weights[t] for t in wanted if t in line.terms)
-        if same < SAME * total:
+        if same < SAME * total or not fits(line):
             continue
         meant = {t for t in wanted if t not in line.terms and (sounds(t) | (kin(t) if loose else frozenset())) & line.terms}
         own = same + KIN * sum(weights[t] for t in meant)
@@ -156,14 +176,15 @@ def _ranked(
         rest = [t for t in wanted if t not in line.terms and t not in meant]
         worth = sum(weights[t] * (1.0 if t in near else KIN if loose and kin(t) & near else 0.0) for t in rest)
         found.append(((own + NEIGHBOUR * worth) / total, own / total, line))
-    best = sorted(found, key=lambda item: (-round(item[0], 3), -round(item[1], 3), item[2].sentence is None, -item[2].evidence.start))[:12]
-    asked = frozenset(wanted)
 
-    def order(item: tuple[float, float, _Line]) -> tuple[float, float, bool, int, int]:
+    def worth_first(item: tuple[float, float, _Line]) -> tuple[float, float, bool, bool]:
         cover, own, line = item
-        return -round(cover, 3), -round(own, 3), line.sentence is None, -len(also & line.terms), _spread(asked, line.evidence.quote)
+        near = [beside for beside in _beside(line, lines, 2) if _pause(beside, line) < 5.0]
+        other = bool(person) and not any(person & set(tokens(beside.evidence.quote)) for beside in near)
+        return -round(cover, 3), -round(own, 3), line.sentence is None, other
 
-    return sorted(best, key=order)
+    best = sorted(found, key=lambda item: (worth_first(item), -item[2].evidence.start))[:12]
+    return sorted(best, key=lambda item: (worth_first(item), -len(also & item[2].terms), _spread(asked, item[2].evidence.quote)))
 
 
 def extract(
@@ -187,17 +208,16 @@ def extract(
     if members is not None:
         need = frozenset(stem(word) for word in members.split()) or None
         numbers = numbers or not members
-    for cover, own, line in _ranked(wanted, lines, not strict, META & frozenset(map(stem, ask.words)))[:6]:
+
+    def holds(line: _Line) -> bool:
+        return (not need or bool(need & line.terms)) and (not numbers or any(map(_NUMERAL.match, tokens(line.evidence.quote))))
+
+    for cover, own, line in _ranked(wanted, lines, not strict, ask.words, holds)[:6]:
         if cover < (STRICT if strict else ENOUGH):
             break
-        if own < OWN:
-            continue
-        near = line.terms | _around(line, lines)
-        if not _fits(ask, line, near, lines) or (need and not need & line.terms):
+        if own < OWN or not _fits(ask, line, line.terms | _around(line, lines), lines):
             continue
         if line.sentence is None and ask.form == "open" and not (need or ask.on_screen or _tells(line, wanted)):
-            continue
-        if numbers and not any(_NUMERAL.match(word) for word in tokens(line.evidence.quote)):
             continue
         if ask.on_screen and line.sentence is not None:
             shown = [(c, other) for c, _, other in _ranked(wanted, lines)[:6] if other.sentence is None]
@@ -218,17 +238,12 @@ def _fits(ask: Ask, line: _Line, near: frozenset[str], lines: Sequence[_Line]) -
     if (
         ask.subject is not None
         and ask.subject != ask.focus
-        and not (kin(ask.subject) | sounds(ask.subject)) & (near | _further(line, lines))
+        and not (kin(ask.subject) | sounds(ask.subject)) & near.union(*(other.terms for other in _beside(line, lines, 2)))
     ):
         return False
     if any(not (kin(term) | sounds(term)) & near for term in (*ask.definite, *([ask.verb] if ask.verb else []))):
         return False
     return all(sounds(name) & near for name in (*ask.names, *ask.owners))
-
-
-def _further(line: _Line, lines: Sequence[_Line]) -> frozenset[str]:
-    beside = lines[max(0, line.place - 2) : line.place + 3] if line.sentence is not None else ()
-    return frozenset().union(*(o.terms for o in beside if o.sentence is not None))
 
 
 def _quoted(line: _Line, wanted: Sequence[str], timeline: Timeline, why: bool = False) -> Finding:
@@ -252,16 +267,16 @@ def _quoted(line: _Line, wanted: Sequence[str], timeline: Timeline, why: bool = 
         else:
             part = (*before[-(32 - len(part)) :], *part)
     text = " ".join(word.text for word in part)
-    quoted = (
-        "… " if all(part[0] is not sentence.words[0] for sentence in said[max(0, line.place - 3) : line.place + 1]) else ""
-    ) + quote_of(text, 34)
+    quoted = ("… " if all(part[0] != sentence.words[0] for sentence in said[max(0, line.place - 3) : line.place + 1]) else "") + quote_of(
+        text, 34
+    )
     span = Evidence(part[0].start, part[-1].end, "speech", text)
     return Finding((f"At {clock(span.start)}: ", f'"{quoted}"'), (span,), lines=(line.sentence.evidence(),))
 
 
 def _part(sentence: Sentence, wanted: Sequence[str], most: int) -> tuple[Word, ...]:
     """The stretch of a long sentence that holds most of the wanted words and what follows the last of them."""
-    words = sentence.words
+    words = sentence.words[:]
     if len(words) <= most:
         return words
     hits = [i for i, held in enumerate(_holds(sentence, wanted)) if held]

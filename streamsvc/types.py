@@ -13,7 +13,7 @@ The age of anything published is the time of publication minus `arrived`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
@@ -248,7 +248,7 @@ class Cue:
     at: float
     arrived: float
     text: str
-    words: tuple[Word, ...]
+    words: Sequence[Word]
     stable: int  # how many first words will never change
     final: bool
     language: str = "en"

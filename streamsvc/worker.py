@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
 import importlib
 import itertools
 import json
@@ -36,7 +35,7 @@ from typing import Any, Protocol
 import numpy as np
 import structlog
 
-from streamsvc import clock, metrics
+from streamsvc import clock, heap, metrics
 from streamsvc.errors import CapacityError, ConfigError, DeadlineMissed, ModelMissing, StreamsvcError, WorkerError
 
 Payload = dict[str, Any]
@@ -531,12 +530,6 @@ def _serve(connection: _Connection, lanes: Mapping[tuple[str, str], _Lane]) -> N
         request.cancelled = True
 
 
-def give_back() -> None:
-    """Memory that was freed goes back to the system: glibc would keep it, hundreds of megabytes of it after loading."""
-    with contextlib.suppress(AttributeError):  # another C library
-        ctypes.CDLL(None).malloc_trim(0)
-
-
 def _child() -> None:
     """Entry of the worker process: load the engines, then serve until the parent is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
@@ -549,7 +542,7 @@ def _child() -> None:
         for role, module in job["roles"].items():
             engine = importlib.import_module(module).load(job["options"])
             lanes.update({(role, name): _Lane(role, op) for name, op in engine.ops.items()})
-        give_back()
+        heap.give_back()
         listener = socket.socket(socket.AF_UNIX)
         listener.bind(job["socket"])
         Path(job["socket"]).chmod(0o600)

@@ -109,3 +109,27 @@ def test_what_stood_on_the_screen_meanwhile_belongs_to_what_was_said(shown: str,
     found.add(cue("Now to something else.", 22.0))
     asked = extract(parse("What kind of blankets were there for the voyage?"), found, 60.0)
     assert (asked is not None and "woollen" in asked.text) == known
+
+
+def test_lines_that_say_half_of_what_is_asked_do_not_hide_the_older_one_that_answers() -> None:
+    found = Timeline()
+    found.add(cue("It was the time of year when summer was just beginning.", 2.0))
+    for n in range(20):
+        found.add(cue("Please wait and the recording begins after the tone.", 20.0 + 10 * n))
+    asked = extract(parse("What season was beginning?"), found, 300.0)
+    assert asked is not None
+    assert "summer" in asked.text
+
+
+def test_of_equals_the_one_where_he_is_spoken_of_answers_a_question_about_him() -> None:
+    found = Timeline()
+    found.add(cue("He sat by the fire.", 2.0))
+    found.add(cue("To be a rich man was his only wish.", 5.0))
+    for n in range(20):
+        found.add(cue("If you wish to send this to somebody, press nine.", 20.0 + 10 * n))
+    asked = extract(parse("What did he wish to be?"), found, 300.0)
+    assert asked is not None
+    assert "rich man" in asked.text
+    newest = extract(parse("What did you wish to be?"), found, 300.0)
+    assert newest is not None
+    assert "press nine" in newest.text
