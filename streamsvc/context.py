@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from streamsvc.kept import KeptWords
 from streamsvc.lines import MOST, Line, Lines, folded
-from streamsvc.types import Cue, Evidence, Gap, Keyframe, Scene, ScreenText, Sight, Speech, Window, Word
+from streamsvc.types import Cue, Evidence, Gap, Keyframe, Scene, ScreenText, Sight, Speech, Stages, Window, Word
 
 PAUSE = 1.5  # seconds between words that end a sentence without a full stop
 LONGEST = 40  # words of one sentence, for readers who never stop
@@ -31,6 +31,7 @@ OVERHEAD = 8  # tokens of a line's time stamp and line break
 CHARS_PER_TOKEN = 3.0  # English runs at 4 and more; names and figures at less
 
 _UNUSED = np.empty(0, np.float32)  # nobody asks the line for a picture's embedding, and it is most of what a picture takes
+_TOLD: Stages = {}  # ... nor for what a look took
 
 _STOP_MARK = re.compile(r"[.?!…][\"'”’»)\]]*$")
 _ABBREVIATION = re.compile(r"^(?:[A-Za-z]\.)+$|^(?:mr|mrs|ms|dr|st|prof|vs|etc|no)\.$", re.IGNORECASE)
@@ -216,7 +217,7 @@ class Timeline:
             self.shown[:half] = older
 
     def _see(self, sight: Sight) -> None:
-        sight = replace(sight, embedding=_UNUSED)
+        sight = replace(sight, embedding=_UNUSED, stages=_TOLD)
         for index in range(len(self.shown) - 1, -1, -1):
             if abs(self.shown[index].start - sight.at) < 1e-3:
                 self.shown[index] = replace(self.shown[index], sight=sight)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import io
+import sys
 import unicodedata
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Sequence
@@ -51,16 +52,16 @@ async def look(keyframe: Keyframe, jpeg: bytes, see: Role, settings: Settings, *
     start = clock.now()
     result = await see.call("look", {"jpeg": _bytes(jpeg)}, deadline_in_s=deadline_in_s, affinity=keyframe.session)
     corners = np.asarray(result["corners"], dtype=np.float64).tolist()
+    labels = zip(map(_label, result["tags"]), result["tag_scores"], strict=True)
+    things = zip(map(_label, result["boxes"]), result["box_scores"], corners, strict=True)
     return Sight(
         keyframe.session,
         keyframe.track,
         keyframe.at,
         keyframe.arrived,
         np.asarray(result["embedding"], dtype=np.float32),
-        tuple(Tag(str(label), float(score)) for label, score in zip(result["tags"], result["tag_scores"], strict=True)),
-        tuple(
-            Box(str(label), float(score), *box) for label, score, box in zip(result["boxes"], result["box_scores"], corners, strict=True)
-        ),
+        tuple(Tag(label, float(score)) for label, score in labels),
+        tuple(Box(label, float(score), *box) for label, score, box in things),
         bool(result["blank"]),
         {"sight": clock.now() - start},
         np.asarray(result["clip"], dtype=np.float16) if "clip" in result else None,
@@ -171,6 +172,11 @@ class Reader:
         self._told, self._first_seen = told, keyframe.at
         stages = {"text": clock.now() - start}
         return ScreenText(keyframe.session, keyframe.track, keyframe.at, keyframe.arrived, title(lines), lines, self._first_seen, stages)
+
+
+def _label(name: object) -> str:
+    """A label as a string that all pictures share: a session keeps those of hours."""
+    return sys.intern(str(name))
 
 
 def lines_of(result: Payload) -> tuple[TextLine, ...]:

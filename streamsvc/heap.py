@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 
-MAPPED = 128 * 1024  # bytes: glibc's own choice, as long as nobody frees a larger block
+MAPPED = 256 * 1024  # bytes: pictures are larger; what the sampler makes of each is smaller, and mapping that would cost page faults
 _M_MMAP_THRESHOLD = -3
 
 
