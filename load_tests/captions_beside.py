@@ -5,7 +5,7 @@ r"""Streaming recognisers beside each other, through ../shared/bench/streambench
     for file in two_cities harvard jfk_inaugural_excerpt; do $make speech/$file.flac; done
     python -m load_tests.captions_beside REF --out OUT --runs 3 --model MODELS/whisper-tiny.en \
         --worker "ours=python -m load_tests.streambench_worker" \
-        --worker "ours, many sessions=python -m load_tests.streambench_worker --hear step=0.9 --hear beam=1" \
+        --worker "ours, many sessions=python -m load_tests.streambench_worker --hear step=1.4" \
         --worker "5 s chunks=python ../shared/bench/worker_chunks.py --model MODELS/whisper-tiny.en" \
         --worker "WhisperLive=PEER/bin/python ../shared/bench/peers/worker_whisperlive.py --model MODELS/whisper-tiny.en"
 

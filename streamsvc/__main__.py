@@ -122,7 +122,7 @@ async def tidy() -> None:
 
 
 async def _serve(settings: config.Settings) -> None:
-    heap.apart()
+    heap.map_large()
     with contextlib.closing(_listen(settings.server.host, settings.server.port)) as listener:
         async with server.listening(settings, listener, _certificate(settings)) as (service, serving):
             stop = asyncio.Event()

@@ -340,9 +340,9 @@ class Timeline:
         found: list[tuple[float, Evidence, Sight | None]] = []
         if "speech" in kinds:
             for sentence in self.said:
-                words = tuple(word for word in sentence.words if word.end <= now)
-                if words:
-                    found.append((words[-1].end, Sentence(KeptWords(words)).evidence(), None))
+                heard = sentence if sentence.end <= now else Sentence(KeptWords([word for word in sentence.words if word.end <= now]))
+                if heard.words:
+                    found.append((heard.end, heard.evidence(), None))
         if "screen" in kinds:
             found += [
                 (

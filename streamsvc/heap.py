@@ -5,14 +5,14 @@ from __future__ import annotations
 import contextlib
 import ctypes
 
-MAPPED = 256 * 1024  # bytes: pictures are larger; what the sampler makes of each is smaller, and mapping that would cost page faults
+MAPPED = 128 * 1024  # bytes: glibc's own choice, as long as nobody frees a larger block
 _M_MMAP_THRESHOLD = -3
 
 
-def apart() -> None:
-    """Blocks of MAPPED bytes and more, such as pictures, stay apart from the heap, and are given back as soon as they are freed.
+def map_large() -> None:
+    """Map blocks of MAPPED bytes and more, such as pictures, each for itself: they are given back as soon as they are freed.
 
-    glibc would soon put them between what is kept for hours, where they leave holes. To be called before anything large is freed.
+    By itself glibc soon puts them between what is kept for hours, where they leave holes. To be called before anything large is freed.
     """
     with contextlib.suppress(AttributeError):
         ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, MAPPED)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import struct
 import sys
-from array import array
 from collections.abc import Iterator, Sequence
 from typing import overload
 
 from streamsvc.types import Word
+
+_ROW = struct.Struct("iiB")  # of a word: when it starts and ends, in ms; its probability, in hundredths
 
 
 class KeptWords(Sequence[Word]):
@@ -24,13 +26,14 @@ class KeptWords(Sequence[Word]):
     def __init__(self, words: Sequence[Word]) -> None:
         self.texts = tuple(sys.intern(word.text) for word in words)
         self._begin = words[0].start if words else 0.0  # the numbers count from there: so they are small however long a stream is
-        self._numbers = array("i")
-        for word in words:
-            times = (round((at - self._begin) * 1000) for at in (word.start, word.end))
-            self._numbers.extend((*times, round(100 * min(1.0, max(0.0, word.probability)))))
+        self._numbers = b"".join(map(self._packed, words))
+
+    def _packed(self, word: Word) -> bytes:
+        start, end = (round((at - self._begin) * 1000) for at in (word.start, word.end))
+        return _ROW.pack(start, end, round(100 * min(1.0, max(0.0, word.probability))))
 
     def _word(self, place: int) -> Word:
-        start, end, share = self._numbers[3 * place : 3 * place + 3]
+        start, end, share = _ROW.unpack_from(self._numbers, place * _ROW.size)
         return Word(self.texts[place], round(self._begin + start / 1000, 3), round(self._begin + end / 1000, 3), share / 100)
 
     def __len__(self) -> int:

@@ -20,7 +20,7 @@ LONG_STEP = 1.5  # seconds between steps where nobody waits: a third of the work
 FOGGY_STEP = 0.9  # seconds between steps where speech is hard to hear
 # Mean log probability of a token above which speech is heard well, above which words need not wait long to be certain, and below which it
 # is hard to hear; and the newest decode's weight in it.
-CLEAR, PLAIN, FOGGY, FRESH = -0.33, -0.4, -0.45, 0.3
+CLEAR, DISTINCT, FOGGY, FRESH = -0.33, -0.4, -0.45, 0.3
 BEHIND = 0.3  # seconds of arrived audio beyond the next step at which a live source is behind
 VAD_DEADLINE, DECODE_DEADLINE = 2.0, 4.0  # seconds
 RETRY_FIRST, RETRY_MOST = 0.25, 2.0  # seconds between tries while the worker is away
@@ -267,7 +267,7 @@ class _Run:
             return False
         if result["words"]:
             self.clarity += FRESH * (result["log_probability"] - self.clarity)
-            self.core.clear = self.clarity > PLAIN
+            self.core.clear = self.clarity > DISTINCT
             self.language.doubt(result["log_probability"], ask.end)
         if cut:
             result["words"] = [[text, start + cut, end + cut, probability] for text, start, end, probability in result["words"]]
