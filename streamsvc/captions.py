@@ -14,8 +14,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from streamsvc.kept import KeptWords
-from streamsvc.types import SPACELESS, Cue, Stages, Translation, Word, Words
+from streamsvc.kept import TOLD, KeptWords
+from streamsvc.types import SPACELESS, Cue, Translation, Word, Words
 
 Shown = Cue | Translation  # what the formats write
 
@@ -26,7 +26,6 @@ SENTENCE = 15  # characters: a shorter sentence waits for the next one, so that 
 FRESH = 1.2  # seconds: a full cue is cut at punctuation only this far back, so that its last word is not old
 ENDS, CLAUSES = (".", "!", "?", "。", "！", "？"), (",", ";", ":", "—", "、", "，")
 _NO_BLANK = re.compile(rf"(?<=[{SPACELESS}]) | (?=[{SPACELESS}])")
-_TOLD: Stages = {}
 ABBREVIATIONS = frozenset({"mr.", "mrs.", "ms.", "dr.", "st.", "prof.", "no.", "vs.", "jr.", "sr."})
 
 
@@ -94,7 +93,7 @@ class Cues:
 
 def light(cue: Cue) -> Cue:
     """A closed cue as it is kept for hours; its stages have been told."""
-    return replace(cue, words=KeptWords(cue.words), stages=_TOLD)
+    return replace(cue, words=KeptWords(cue.words), stages=TOLD)
 
 
 def text_of(words: Sequence[Word]) -> str:

@@ -16,9 +16,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from streamsvc.kept import KeptWords
+from streamsvc.kept import TOLD, KeptWords
 from streamsvc.lines import MOST, Line, Lines, folded
-from streamsvc.types import Cue, Evidence, Gap, Keyframe, Scene, ScreenText, Sight, Speech, Stages, Window, Word
+from streamsvc.types import Cue, Evidence, Gap, Keyframe, Scene, ScreenText, Sight, Speech, Window, Word
 
 PAUSE = 1.5  # seconds between words that end a sentence without a full stop
 LONGEST = 40  # words of one sentence, for readers who never stop
@@ -31,7 +31,6 @@ OVERHEAD = 8  # tokens of a line's time stamp and line break
 CHARS_PER_TOKEN = 3.0  # English runs at 4 and more; names and figures at less
 
 _UNUSED = np.empty(0, np.float32)  # nobody asks the line for a picture's embedding, and it is most of what a picture takes
-_TOLD: Stages = {}  # ... nor for what a look took
 
 _STOP_MARK = re.compile(r"[.?!…][\"'”’»)\]]*$")
 _ABBREVIATION = re.compile(r"^(?:[A-Za-z]\.)+$|^(?:mr|mrs|ms|dr|st|prof|vs|etc|no)\.$", re.IGNORECASE)
@@ -217,7 +216,7 @@ class Timeline:
             self.shown[:half] = older
 
     def _see(self, sight: Sight) -> None:
-        sight = replace(sight, embedding=_UNUSED, stages=_TOLD)
+        sight = replace(sight, embedding=_UNUSED, stages=TOLD)
         for index in range(len(self.shown) - 1, -1, -1):
             if abs(self.shown[index].start - sight.at) < 1e-3:
                 self.shown[index] = replace(self.shown[index], sight=sight)

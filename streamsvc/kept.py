@@ -1,4 +1,4 @@
-"""Words as a session keeps them for hours. Pure."""
+"""What a session keeps for hours, made small. Pure."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import overload
 
-from streamsvc.types import Word
+from streamsvc.types import Stages, Word
+
+TOLD: Stages = {}  # of a unit that is kept: what its stages took has been told
 
 _ROW = struct.Struct("iiB")  # of a word: when it starts and ends, in ms; its probability, in hundredths
 

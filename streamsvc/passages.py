@@ -29,7 +29,7 @@ _NUMERAL = re.compile(
     r"^(?:\d[\d,.]*|one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|twenty|thirty|forty|fifty|hundred|thousand|million|dozen|once|twice)$"
 )
 _NOT = frozenset(["not", "no", "never", "nobody", "nothing", "none", "neither", "nor", "without", "hardly", "noone", "cannot"])
-_PERSONS = (frozenset(("he", "him", "his", "himself")), frozenset(("she", "her", "hers", "herself")))
+_PERSONS = frozenset(tokens("he him his himself")), frozenset(tokens("she her hers herself"))
 _PRONOUNS = frozenset(tokens("he she it they his her its their"))
 _NONE_OF = {"anybody": "nobody none", "anyone": "nobody none", "anything": "nothing", "any": "no none", "ever": "never"}
 _MEMBERS = {
@@ -177,14 +177,15 @@ def _ranked(
         worth = sum(weights[t] * (1.0 if t in near else KIN if loose and kin(t) & near else 0.0) for t in rest)
         found.append(((own + NEIGHBOUR * worth) / total, own / total, line))
 
-    def worth_first(item: tuple[float, float, _Line]) -> tuple[float, float, bool, bool]:
-        cover, own, line = item
-        near = [beside for beside in _beside(line, lines, 2) if _pause(beside, line) < 5.0]
-        other = bool(person) and not any(person & set(tokens(beside.evidence.quote)) for beside in near)
-        return -round(cover, 3), -round(own, 3), line.sentence is None, other
+    def named(line: _Line) -> bool:
+        return any(_pause(o, line) < 5.0 and not person.isdisjoint(tokens(o.evidence.quote)) for o in _beside(line, lines, 2))
 
-    best = sorted(found, key=lambda item: (worth_first(item), -item[2].evidence.start))[:12]
-    return sorted(best, key=lambda item: (worth_first(item), -len(also & item[2].terms), _spread(asked, item[2].evidence.quote)))
+    def order(item: tuple[float, float, _Line]) -> tuple[float, float, bool, bool]:
+        cover, own, line = item
+        return -round(cover, 3), -round(own, 3), line.sentence is None, bool(person) and not named(line)
+
+    best = sorted(found, key=lambda item: (order(item), -item[2].evidence.start))[:12]
+    return sorted(best, key=lambda item: (order(item), -len(also & item[2].terms), _spread(asked, item[2].evidence.quote)))
 
 
 def extract(
@@ -267,9 +268,8 @@ def _quoted(line: _Line, wanted: Sequence[str], timeline: Timeline, why: bool = 
         else:
             part = (*before[-(32 - len(part)) :], *part)
     text = " ".join(word.text for word in part)
-    quoted = ("… " if all(part[0] != sentence.words[0] for sentence in said[max(0, line.place - 3) : line.place + 1]) else "") + quote_of(
-        text, 34
-    )
+    begins = any(part[0] == sentence.words[0] for sentence in said[max(0, line.place - 3) : line.place + 1])
+    quoted = ("" if begins else "… ") + quote_of(text, 34)
     span = Evidence(part[0].start, part[-1].end, "speech", text)
     return Finding((f"At {clock(span.start)}: ", f'"{quoted}"'), (span,), lines=(line.sentence.evidence(),))
 
@@ -319,8 +319,8 @@ def _span(sentence: Sentence, wanted: Sequence[str]) -> Evidence:
 
 def _holds(sentence: Sentence, wanted: Sequence[str]) -> list[bool]:
     """Which words of a sentence are wanted ones, compounds written apart included."""
-    found = [bool(set(terms(word.text)) & set(wanted)) for word in sentence.words]
-    plain = [tokens(word.text) for word in sentence.words]
+    found = [bool(set(terms(text)) & set(wanted)) for text in sentence.words.texts]
+    plain = [tokens(text) for text in sentence.words.texts]
     for i in range(len(plain) - 1):
         if plain[i] and plain[i + 1] and stem(plain[i][-1] + plain[i + 1][0]) in wanted:
             found[i] = found[i + 1] = True

@@ -111,22 +111,24 @@ def test_what_stood_on_the_screen_meanwhile_belongs_to_what_was_said(shown: str,
     assert (asked is not None and "woollen" in asked.text) == known
 
 
-def test_lines_that_say_half_of_what_is_asked_do_not_hide_the_older_one_that_answers() -> None:
+def buried(newer: str, *older: str) -> Timeline:
+    """What was said at first, three seconds apart, and something else twenty times since."""
     found = Timeline()
-    found.add(cue("It was the time of year when summer was just beginning.", 2.0))
-    for n in range(20):
-        found.add(cue("Please wait and the recording begins after the tone.", 20.0 + 10 * n))
+    for at, text in [(2.0 + 3 * n, text) for n, text in enumerate(older)] + [(20.0 + 10 * n, newer) for n in range(20)]:
+        found.add(cue(text, at))
+    return found
+
+
+def test_lines_that_say_half_of_what_is_asked_do_not_hide_the_older_one_that_answers() -> None:
+    found = buried("Please wait and the recording begins after the tone.", "It was the time of year when summer was just beginning.")
     asked = extract(parse("What season was beginning?"), found, 300.0)
     assert asked is not None
     assert "summer" in asked.text
 
 
 def test_of_equals_the_one_where_he_is_spoken_of_answers_a_question_about_him() -> None:
-    found = Timeline()
-    found.add(cue("He sat by the fire.", 2.0))
-    found.add(cue("To be a rich man was his only wish.", 5.0))
-    for n in range(20):
-        found.add(cue("If you wish to send this to somebody, press nine.", 20.0 + 10 * n))
+    newer = "If you wish to send this to somebody, press nine."
+    found = buried(newer, "He sat by the fire.", "To be a rich man was his only wish.")
     asked = extract(parse("What did he wish to be?"), found, 300.0)
     assert asked is not None
     assert "rich man" in asked.text
