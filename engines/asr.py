@@ -35,7 +35,7 @@ from numpy.typing import NDArray
 
 from engines import Engine, Op, Payload, each
 from engines.processor import flags
-from streamsvc.errors import InvalidRequest, ModelMissing
+from streamsvc.core.errors import InvalidRequest, ModelMissing
 
 Samples = NDArray[np.float32]
 

@@ -19,7 +19,7 @@ from PIL import Image
 
 from engines import build_vision, efficientnet, export, vision
 from engines.plot import Panel, svg
-from streamsvc.errors import ModelMissing, StreamsvcError
+from streamsvc.core.errors import ModelMissing, StreamsvcError
 
 BATCHES = (1, 8, 32)
 TIMES = 7  # batches timed, of which the fastest counts: others share the machine

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engines.building import building
-from streamsvc.errors import ModelMissing
+from streamsvc.core.errors import ModelMissing
 
 RECIPE = "1"  # raise it when the conversion changes
 _PROBE = 1 << 20  # bytes hashed at each end of the source

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from engines import tensorrt_plan
 from engines.building import building
 from engines.processor import flags
-from streamsvc.errors import ModelMissing, WorkerError
+from streamsvc.core.errors import ModelMissing, WorkerError
 
 Pixels = NDArray[np.float32]  # (n, 3, side, side), normalised as the model wants it; n from 1 to 32
 Encode = Callable[[Pixels], NDArray[np.float32]]  # -> (n, d)

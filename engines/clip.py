@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 
 from engines import build_vision, export
 from engines.vlm_adapters import WEIGHTS, named, quiet
-from streamsvc.errors import InvalidRequest, ModelMissing
+from streamsvc.core.errors import InvalidRequest, ModelMissing
 
 CLASSES = ("clip", "siglip")  # model_type of config.json; SigLIP 2 of a fixed size is "siglip" too
 PROMPT = "a photo of a {}."

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from engines.clip import text_features
-from streamsvc.errors import InvalidRequest
+from streamsvc.core.errors import InvalidRequest
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from streamsvc.errors import ModelMissing
+from streamsvc.core.errors import ModelMissing
 
 NAME = "efficientnet-lite0"
 SIDE = 224  # pixels

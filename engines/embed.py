@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engines import Engine, Op, Payload
-from streamsvc.errors import InvalidRequest, ModelMissing
+from streamsvc.core.errors import InvalidRequest, ModelMissing
 
 DEFAULT = "minilm-l6-v2"
 LONGEST = 128  # tokens of one text; of a longer one the beginning is taken (the model was trained on 128)

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from engines.building import building
-from streamsvc.errors import ModelMissing, WorkerError
+from streamsvc.core.errors import ModelMissing, WorkerError
 
 OPSET = 18  # what torch's exporter writes natively; every other number is a conversion of that
 MOST = 32  # pictures of one batch

@@ -19,7 +19,7 @@ import numpy as np
 
 from engines.export import OPSET, quiet
 from engines.vlm_tower import Tower, has_grid, places, run, session
-from streamsvc.errors import ModelMissing
+from streamsvc.core.errors import ModelMissing
 
 RECIPE = "1"  # raise it when the graph changes
 TOLERANCE = 1e-4  # largest difference of a token from its source, as a share of the largest number of the tokens

@@ -25,7 +25,7 @@ from typing import Any
 
 from engines.depot import Depot, Progress, Unavailable, sha256
 from engines.registry import Entry, File, Source, chosen, defaults, registry
-from streamsvc.errors import ConfigError, ModelMissing
+from streamsvc.core.errors import ConfigError, ModelMissing
 
 __all__ = ["Entry", "Progress", "bars", "default_dir", "defaults", "main", "missing", "pull", "registry", "require", "verify"]
 

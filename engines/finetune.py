@@ -32,7 +32,7 @@ from engines.vlm_decoder import Decoder
 from engines.vlm_model import Layout, loaded
 from engines.vlm_tower import Tower
 from engines.vlm_window import Picture, Piece
-from streamsvc.errors import InvalidRequest
+from streamsvc.core.errors import InvalidRequest
 
 HELD_OUT = 5  # each so-manieth example of a file
 MARGIN = 0.01  # share by which the held-out loss must fall at least: less is chance

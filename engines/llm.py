@@ -11,7 +11,7 @@ from typing import Any
 from engines import Engine, Op, Payload, StreamOp
 from engines.build_llm import built
 from engines.continuation import LONGEST_PROMPT, increments, wanted
-from streamsvc.errors import InvalidRequest, ModelMissing
+from streamsvc.core.errors import InvalidRequest, ModelMissing
 
 DEFAULT = "smollm2-135m-instruct"
 _FILES = {DEFAULT: "SmolLM2-135M-Instruct.Q4_1.gguf"}

@@ -17,7 +17,7 @@ from PIL import Image
 
 from engines import Engine, Op, Payload
 from engines.vision import needed, opened
-from streamsvc.errors import ModelMissing, WorkerError
+from streamsvc.core.errors import ModelMissing, WorkerError
 
 LEAST_SCORE = 0.6  # lines below are noise read into a photo
 LEAST_HEIGHT = 64  # pixels: a narrower strip is widened before it is read, the detector needs surroundings

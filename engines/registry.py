@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from streamsvc.errors import ConfigError
+from streamsvc.core.errors import ConfigError
 
 REGISTRY = Path(__file__).with_name("registry.toml")
 

@@ -30,7 +30,7 @@ from engines import Engine, Op, Payload, StreamOp, each
 from engines.continuation import LONGEST_PROMPT, wanted
 from engines.remote_chat import Chat, Endpoint
 from engines.shelf import Shelf
-from streamsvc.errors import CapacityError, ConfigError, InvalidRequest, WorkerError
+from streamsvc.core.errors import CapacityError, ConfigError, InvalidRequest, WorkerError
 
 AT_ONCE = 4  # answers; each waits on a thread of its own
 MOST_ITEMS = 2000  # of one request
@@ -110,7 +110,7 @@ class Bucket:
 
 
 def load(options: Mapping[str, Any]) -> Engine:
-    """The engine of the endpoint in options["remote"] (`streamsvc.config.Remote`); it is not asked before the first question."""
+    """The engine of the endpoint in options["remote"] (`streamsvc.core.config.Remote`); it is not asked before the first question."""
     told = options["remote"]
     limits = Limits(int(options["window_tokens"]), int(told["images"]), int(told["images_per_minute"]), int(told["image_pixels"]))
     chat = Chat(Endpoint(str(told["url"]), str(told["key"]), float(told["timeout"])))

@@ -23,7 +23,7 @@ from typing import Any
 
 import httpx
 
-from streamsvc.errors import CapacityError, ConfigError, DeadlineMissed, StreamsvcError, WorkerError
+from streamsvc.core.errors import CapacityError, ConfigError, DeadlineMissed, StreamsvcError, WorkerError
 
 BEAT_SECONDS = 0.1  # without news, and an empty piece tells the reader so: it may have to leave, or to say that it is alive
 CONNECT_SECONDS = 5.0

@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import Any
 
 from engines.tensorrt_plan import BATCHES
-from streamsvc.errors import WorkerError
+from streamsvc.core.errors import WorkerError
 
 MOST = BATCHES[-1]
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from engines.building import building
-from streamsvc.errors import ModelMissing, WorkerError
+from streamsvc.core.errors import ModelMissing, WorkerError
 
 RECIPE = "1"  # raise it when what is asked of the builder changes
 BATCHES = (1, 8, 32)  # least, most usual, most

@@ -21,7 +21,7 @@ from PIL import Image, ImageOps
 from engines import Engine, Op, Payload
 from engines.build_vision import compiled
 from engines.embed import answered
-from streamsvc.errors import ModelMissing, WorkerError
+from streamsvc.core.errors import ModelMissing, WorkerError
 
 if TYPE_CHECKING:
     from engines.clip import Matcher

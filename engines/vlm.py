@@ -33,7 +33,7 @@ from engines.vlm_decoder import Decoder, Kept, best
 from engines.vlm_model import LONGEST, Layout, loaded
 from engines.vlm_tower import Tower
 from engines.vlm_window import Entry, Limits, Picture, Piece, Window, grown
-from streamsvc.errors import InvalidRequest, WorkerError
+from streamsvc.core.errors import InvalidRequest, WorkerError
 
 MOST_ITEMS = 2000  # of one request
 BATCH = 8  # pictures of one run

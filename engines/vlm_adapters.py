@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from streamsvc.errors import InvalidRequest, ModelMissing
+from streamsvc.core.errors import InvalidRequest, ModelMissing
 
 MOST = 8  # adapters held; the one that was not used for longest goes
 WEIGHTS = "adapter_model.safetensors"

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from engines.vlm_window import Ids, Picture, Piece
-from streamsvc.errors import ModelMissing
+from streamsvc.core.errors import ModelMissing
 
 INSTRUCTION = "What was said and shown in a live stream, with times in seconds:\n"
 LONGEST = 400  # tokens of one thing said or shown, and of a question; of a longer one the beginning is kept

@@ -15,8 +15,10 @@ from typing import Any, Self, TypeVar
 
 import numpy as np
 
-from streamsvc import clock, rehearsal
-from streamsvc.worker import Payload, Role, Worker
+from streamsvc import rehearsal
+from streamsvc.core import clock
+from streamsvc.core.roles import Payload, Role
+from streamsvc.worker import Worker
 
 PATIENCE = 120.0  # seconds of real time for one call
 REMEMBERED = ("transcribe", "look", "read")  # the models' dear calls

@@ -37,8 +37,9 @@ from typing import Any
 import numpy as np
 import psutil
 
-from streamsvc import clock, score
+from streamsvc import score
 from streamsvc.bench import markdown, offline
+from streamsvc.core import clock
 from streamsvc.recording import read, truth_of
 from streamsvc.score import Reference, norm
 

@@ -23,9 +23,10 @@ import numpy as np
 from websockets.asyncio.client import ClientConnection, connect
 
 from load_tests.hearing import MEDIA
-from streamsvc import clock, config, server
+from streamsvc import server
+from streamsvc.core import clock, config
+from streamsvc.core.types import SAMPLE_RATE
 from streamsvc.recording import read
-from streamsvc.types import SAMPLE_RATE
 
 RATE, PIECE = 24_000, 960  # Hz, and samples in a message: 40 ms
 HEARD = {"transcription": {"model": "whisper-1", "language": "en"}, "turn_detection": None}

@@ -32,7 +32,7 @@ from engines import asr, build_vision, efficientnet, export, vlm
 from engines.bench_vision import jpeg
 from engines.vlm_decoder import Decoder, Kept
 from engines.vlm_window import Piece
-from streamsvc.errors import ModelMissing, StreamsvcError
+from streamsvc.core.errors import ModelMissing, StreamsvcError
 from tests.engines import tiny_vlm
 
 WINDOW, VISUAL, ANSWER = 4096, 1024, 48  # tokens

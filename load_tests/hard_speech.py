@@ -30,11 +30,11 @@ import structlog
 from load_tests.hearing import add_arguments, hearing, settings_of
 from streamsvc import score
 from streamsvc.bench import markdown, offline
-from streamsvc.config import Settings
+from streamsvc.core.config import Settings
+from streamsvc.core.types import SAMPLE_RATE, Speech, Words
 from streamsvc.recording import Samples, Truth, read, truth_of
 from streamsvc.score import norm, percentile
 from streamsvc.trial import Heard, play
-from streamsvc.types import SAMPLE_RATE, Speech, Words
 
 FRAME = SAMPLE_RATE // 100  # samples: 10 ms
 QUIETER = 25.0  # dB below the loud frames at which speech ends; the rooms of the recordings are 28 dB and more below them

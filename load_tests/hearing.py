@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from load_tests.streambench_worker import NAMES
-from streamsvc import config
-from streamsvc.clock import VirtualLoop
-from streamsvc.config import Settings
+from streamsvc.core import config
+from streamsvc.core.clock import VirtualLoop
+from streamsvc.core.config import Settings
+from streamsvc.core.roles import Role
 from streamsvc.trial import local, working
-from streamsvc.worker import Role
 
 ENGINE = "engines.asr"
 MEDIA = Path(__file__).resolve().parents[2] / "shared" / "media"

@@ -27,17 +27,17 @@ import structlog
 
 from load_tests.hard_speech import entries
 from load_tests.hearing import add_arguments, hearing, settings_of
-from streamsvc import clock
 from streamsvc.bench import markdown
-from streamsvc.config import Hear
-from streamsvc.mailbox import Ring
+from streamsvc.core import clock
+from streamsvc.core.config import Hear
+from streamsvc.core.queues import Ring
+from streamsvc.core.roles import Role
+from streamsvc.core.types import SAMPLE_RATE, AudioChunk, Gap, Words
 from streamsvc.recording import Samples, Truth, read, truth_of
 from streamsvc.score import percentile
 from streamsvc.transcribe import run
 from streamsvc.transcriber import Unit
 from streamsvc.trial import PACKET, RING, spent
-from streamsvc.types import SAMPLE_RATE, AudioChunk, Gap, Words
-from streamsvc.worker import Role
 
 PAUSES = (1.0, 4.0, 15.0, 0.5)  # seconds of nothing between recordings, in turn
 GROWTH = 0.2  # seconds of lag

@@ -24,10 +24,10 @@ from typing import Any
 import av
 
 from load_tests.screens import CONDITIONS, KINDS, Change, clips
-from streamsvc.config import Sample
+from streamsvc.core.config import Sample
+from streamsvc.core.types import VideoFrame
 from streamsvc.decode import thumbnail
 from streamsvc.sample import Gray, Sampler
-from streamsvc.types import VideoFrame
 
 ROOT = Path(__file__).resolve().parents[1]
 RECALL_GOAL, NEEDLESS_GOAL, LATE = 0.95, 2.0, 1.0  # share within LATE seconds; keyframes a minute

@@ -39,18 +39,19 @@ import structlog
 from load_tests import question_facts as facts
 from load_tests.apart import REMEMBERED, Apart, Recorded
 from load_tests.question_set import ROOT, span_of, spread_out, telling, words_of
-from streamsvc import clock, config, grade, heap, rehearsal
+from streamsvc import grade, rehearsal
 from streamsvc.__main__ import tidy
 from streamsvc.bench import markdown
-from streamsvc.config import Settings
+from streamsvc.core import clock, config, malloc
+from streamsvc.core.config import Settings
+from streamsvc.core.roles import Role
+from streamsvc.core.types import SAMPLE_RATE, EncodedFrame, MediaTrack
 from streamsvc.ingest.container import choose, open_file
 from streamsvc.ingest.place import Place
 from streamsvc.recording import Samples, read
 from streamsvc.service import Service
 from streamsvc.session import Session
-from streamsvc.types import SAMPLE_RATE, EncodedFrame, MediaTrack
 from streamsvc.wire.line import Format
-from streamsvc.worker import Role
 
 LECTURE, STORY = "scenarios/lecture_stone_cutter.mp4", "speech/crimson_30_the_crab_and_the_monkey.flac"
 PICTURES = (LECTURE, "scenarios/scenes_photos.mp4")
@@ -411,7 +412,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="where all figures go")
     chosen = parser.parse_args()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(40))
-    heap.map_large()  # as `serve` does
+    malloc.map_large()  # as `serve` does
     with tempfile.TemporaryDirectory() as folder:
         recorded = chosen.recorded or Path(folder) / "recorded"
         recorded.mkdir(parents=True, exist_ok=True)

@@ -26,12 +26,13 @@ import structlog
 
 from engines.plot import Panel, svg
 from load_tests import busy
-from streamsvc import budget, clock, figures, rehearsal
+from streamsvc import figures, rehearsal
 from streamsvc.bench import markdown
-from streamsvc.config import Settings, load
+from streamsvc.core import clock, degradation
+from streamsvc.core.config import Settings, load
 from streamsvc.rehearsal import Run, Scales
 from streamsvc.scenario import Scenario, found
-from streamsvc.service import Service
+from streamsvc.service import Service, load_policy
 
 SCENARIO = Path("../shared/media/scenarios/lecture_stone_cutter.mp4")
 SLICE = 10.0  # seconds of one point of the plot
@@ -189,7 +190,7 @@ def budgeted() -> float:
 async def levels(service: Service, scenario: Scenario) -> list[tuple[int, float, float]]:
     """(level, CPU s/s at it, CPU s/s at level 0 in turns with it) for levels 1 to the top."""
     rows = []
-    for level in range(1, budget.TOP + 1):
+    for level in range(1, degradation.TOP + 1):
         spent: dict[int, list[float]] = {level: [], 0: []}
         for _ in range(TURNS):
             for now in (0, level):
@@ -234,7 +235,7 @@ async def _measured(arguments: argparse.Namespace, scenario: Scenario) -> None:
         for count in arguments.sessions:
             crowds.append(await crowd(service, asking(scenario, arguments.seconds, arguments.every), count))
             print(table(crowds), flush=True)
-            await clock.sleep(budget.CALM)
+            await clock.sleep(load_policy.CALM)
     if arguments.plot:
         arguments.plot.write_text(plot(crowds), encoding="utf-8")
     if arguments.json:

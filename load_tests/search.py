@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from engines import embed
 from streamsvc import search, watch
 from streamsvc.context import Timeline
-from streamsvc.types import Box, Cue, Evidence, ScreenText, Sight, TextLine, Word
+from streamsvc.core.types import Box, Cue, Evidence, ScreenText, Sight, TextLine, Word
 from streamsvc.words import terms, tokens
 
 RECORDINGS = "crimson_17_the_stone_cutter crimson_26_motikatika crimson_30_the_crab_and_the_monkey ivr_prompts_telephone two_cities harvard"

@@ -24,14 +24,15 @@ import structlog
 from engines.plot import Panel, svg
 from load_tests.hearing import add_arguments, hearing, settings_of
 from load_tests.hour import Talk, talks
-from streamsvc import clock, score
+from streamsvc import score
 from streamsvc.bench import markdown
-from streamsvc.config import Hear
+from streamsvc.core import clock
+from streamsvc.core.config import Hear
+from streamsvc.core.roles import Role
+from streamsvc.core.types import SAMPLE_RATE, Gap
 from streamsvc.recording import Truth
 from streamsvc.score import Figures, Reference
 from streamsvc.trial import Heard, Meter, play
-from streamsvc.types import SAMPLE_RATE, Gap
-from streamsvc.worker import Role
 
 BUDGET, COVERAGE = 1.4, 0.99  # seconds; share of the words
 STAGGER = 0.13  # seconds between the beginnings of two sessions: steps of all at once would be the worst case, and not a likely one

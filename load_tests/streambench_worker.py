@@ -20,12 +20,12 @@ from typing import Any
 import numpy as np
 import structlog
 
-from streamsvc import clock, config
-from streamsvc.mailbox import Ring
+from streamsvc.core import clock, config
+from streamsvc.core.queues import Ring
+from streamsvc.core.types import SAMPLE_RATE, AudioChunk, Words
 from streamsvc.transcribe import run
 from streamsvc.transcriber import Unit
 from streamsvc.trial import Screen, working
-from streamsvc.types import SAMPLE_RATE, AudioChunk, Words
 
 NAMES = {"tiny.en": "whisper-tiny.en", "base": "whisper-base"}
 

@@ -21,9 +21,10 @@ from typing import Any
 import numpy as np
 import structlog
 
-from streamsvc import clock, config, figures, rehearsal
+from streamsvc import figures, rehearsal
 from streamsvc.bench import markdown
-from streamsvc.errors import InvalidRequest
+from streamsvc.core import clock, config
+from streamsvc.core.errors import InvalidRequest
 from streamsvc.rehearsal import Run
 from streamsvc.scenario import Scenario
 from streamsvc.watch import compiled

@@ -21,12 +21,13 @@ import typer
 from rich.console import Console
 
 import streamsvc
-from streamsvc import bench, captions, clock, config, heap, server
+from streamsvc import bench, captions, server
 from streamsvc import eval as evaluation
-from streamsvc.errors import ConfigError, StreamsvcError
+from streamsvc.core import clock, config, malloc
+from streamsvc.core.errors import ConfigError, StreamsvcError
+from streamsvc.core.types import SAMPLE_RATE, Cue
 from streamsvc.service import Service
 from streamsvc.session import Session
-from streamsvc.types import SAMPLE_RATE, Cue
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=streamsvc.__doc__, pretty_exceptions_enable=False)
 measures = typer.Typer(no_args_is_help=True, help="Measure models and machine on recordings of yours.")
@@ -118,11 +119,11 @@ async def tidy() -> None:
     """From time to time give back what was freed: what a session remembers leaves holes in the heap, some MB an hour of stream."""
     while True:
         await clock.sleep(TIDY)
-        heap.give_back()
+        malloc.give_back()
 
 
 async def _serve(settings: config.Settings) -> None:
-    heap.map_large()
+    malloc.map_large()
     with contextlib.closing(_listen(settings.server.host, settings.server.port)) as listener:
         async with server.listening(settings, listener, _certificate(settings)) as (service, serving):
             stop = asyncio.Event()

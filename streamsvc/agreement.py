@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 
-from streamsvc.types import Word
+from streamsvc.core.types import Word
 
 CROWD, CROWD_SECONDS = 3, 0.14  # so many words in less than so many seconds were not spoken; fast talk has 6 a second
 LIKELY = 0.7  # probability below which a word wants one step more: a fifth of those are wrong, of the others one in fifty

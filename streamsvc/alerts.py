@@ -20,14 +20,14 @@ from typing import Any, Protocol
 from fastapi import APIRouter, params
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
-from streamsvc import clock, metrics, outgoing
-from streamsvc.errors import CapacityError, Conflict, InvalidRequest, NotFound
-from streamsvc.mailbox import Closed, Ring
-from streamsvc.outgoing import Outgoing
+from streamsvc.core import clock, http_client, metrics
+from streamsvc.core.errors import CapacityError, Conflict, InvalidRequest, NotFound
+from streamsvc.core.http_client import Outgoing
+from streamsvc.core.queues import Closed, Ring
+from streamsvc.core.roles import Role
+from streamsvc.core.types import Evidence, ScreenText, Sight, Speech, Word
 from streamsvc.topics import Topics
-from streamsvc.types import Evidence, ScreenText, Sight, Speech, Word
 from streamsvc.watch import LONGEST, Alert, Watch, compiled
-from streamsvc.worker import Role
 
 COOLDOWN = 10.0  # seconds after an alert, where nobody says how many
 TRIES, FIRST, TIMEOUT, GRACE = 6, 1.0, 5.0, 5.0  # of a webhook: tries; seconds before the second one, for one, and after the session's end
@@ -49,7 +49,7 @@ class Hook:
     """
 
     def __init__(self, url: str, private_urls: bool) -> None:
-        found = outgoing.read(url)
+        found = http_client.read(url)
         if found is None:
             raise InvalidRequest("a webhook is an http(s) URL without a name or a fragment in it", code="bad_webhook")
         self.secret = f"whsec_{secrets.token_urlsafe(24)}"

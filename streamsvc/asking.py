@@ -13,7 +13,7 @@ from fastapi.responses import JSONResponse, StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from streamsvc import forms
-from streamsvc.errors import InvalidRequest
+from streamsvc.core.errors import InvalidRequest
 from streamsvc.publish import Subscription
 from streamsvc.session import Session
 

@@ -14,10 +14,10 @@ from urllib.parse import urlsplit
 
 import jwt
 
-from streamsvc import clock
-from streamsvc.config import Server, is_loopback
-from streamsvc.errors import Forbidden, InvalidRequest, Unauthorized
-from streamsvc.types import Grants
+from streamsvc.core import clock
+from streamsvc.core.config import Server, is_loopback
+from streamsvc.core.errors import Forbidden, InvalidRequest, Unauthorized
+from streamsvc.core.types import Grants
 
 SUBPROTOCOL = "streamsvc.token."  # + the token, as a WebSocket subprotocol
 _LONGEST = 24 * 3600  # seconds; security limit: no token lives longer

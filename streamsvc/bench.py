@@ -17,14 +17,15 @@ from typing import Any
 import numpy as np
 
 from streamsvc import score
-from streamsvc.clock import VirtualLoop
-from streamsvc.config import Hear, Settings
-from streamsvc.errors import WorkerError
+from streamsvc.core.clock import VirtualLoop
+from streamsvc.core.config import Hear, Settings
+from streamsvc.core.errors import WorkerError
+from streamsvc.core.roles import Role
+from streamsvc.core.types import SAMPLE_RATE, Gap
 from streamsvc.recording import Clip, Samples, ascending, read, truth_of
 from streamsvc.score import Counts, Reference, Score, norm
 from streamsvc.trial import PACKET, Cost, Meter, local, play, working
-from streamsvc.types import SAMPLE_RATE, Gap
-from streamsvc.worker import Role, Worker
+from streamsvc.worker import Worker
 
 TAIL = 2.0  # seconds of silence after a recording, so that its last words settle as in a stream that goes on
 LATE = 0.1  # seconds by which a piece may come late before the run is doubtful

@@ -14,8 +14,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from streamsvc.kept import TOLD, KeptWords
-from streamsvc.types import SPACELESS, Cue, Translation, Word, Words
+from streamsvc.core.compact_words import TOLD, KeptWords
+from streamsvc.core.types import SPACELESS, Cue, Translation, Word, Words
 
 Shown = Cue | Translation  # what the formats write
 

@@ -16,9 +16,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from streamsvc.kept import TOLD, KeptWords
+from streamsvc.core.compact_words import TOLD, KeptWords
+from streamsvc.core.types import Cue, Evidence, Gap, Keyframe, Scene, ScreenText, Sight, Speech, Window, Word
 from streamsvc.lines import MOST, Line, Lines, folded
-from streamsvc.types import Cue, Evidence, Gap, Keyframe, Scene, ScreenText, Sight, Speech, Window, Word
 
 PAUSE = 1.5  # seconds between words that end a sentence without a full stop
 LONGEST = 40  # words of one sentence, for readers who never stop

@@ -19,7 +19,7 @@ import av.error
 import numpy as np
 from numpy.typing import NDArray
 
-from streamsvc.types import SAMPLE_RATE, AudioChunk, EncodedFrame, MediaTrack, VideoFrame
+from streamsvc.core.types import SAMPLE_RATE, AudioChunk, EncodedFrame, MediaTrack, VideoFrame
 
 T = TypeVar("T")
 

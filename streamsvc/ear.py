@@ -13,20 +13,21 @@ import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from streamsvc import clock, decode, metrics, transcribe
-from streamsvc.budget import Fidelity
+from streamsvc import decode, transcribe
 from streamsvc.captions import Cues, light
-from streamsvc.config import Settings
 from streamsvc.context import Timeline
-from streamsvc.errors import CapacityError, Conflict, InvalidRequest
-from streamsvc.mailbox import Ring
+from streamsvc.core import clock, metrics
+from streamsvc.core.config import Settings
+from streamsvc.core.degradation import Fidelity
+from streamsvc.core.errors import CapacityError, Conflict, InvalidRequest
+from streamsvc.core.queues import Ring
+from streamsvc.core.roles import Role
+from streamsvc.core.types import SAMPLE_RATE, AudioChunk, Cue, EncodedFrame, Gap, MediaTrack, Speech, Translation, Word, Words
 from streamsvc.publish import Log
 from streamsvc.replace import Replacer
 from streamsvc.reports import Report, bodies
 from streamsvc.transcribe import Flush
 from streamsvc.translate import Translator
-from streamsvc.types import SAMPLE_RATE, AudioChunk, Cue, EncodedFrame, Gap, MediaTrack, Speech, Translation, Word, Words
-from streamsvc.worker import Role
 
 Sent = tuple[MediaTrack, EncodedFrame]  # a frame, and what must be known to decode it: the next publisher's tracks may differ
 

@@ -19,10 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from streamsvc import clock, metrics
-from streamsvc.errors import DeadlineMissed
-from streamsvc.types import Box, Keyframe, ScreenText, Sight, Tag, TextLine
-from streamsvc.worker import Payload, Role
+from streamsvc.core import clock, metrics
+from streamsvc.core.errors import DeadlineMissed
+from streamsvc.core.roles import Payload, Role
+from streamsvc.core.types import Box, Keyframe, ScreenText, Sight, Tag, TextLine
 
 Region = tuple[float, float, float, float]  # x, y, w, h as fractions of the picture
 WHOLE: Region = (0.0, 0.0, 1.0, 1.0)

@@ -20,9 +20,9 @@ from PIL import Image
 
 from streamsvc import figures, grade, published, rehearsal
 from streamsvc.bench import markdown
-from streamsvc.clock import Threadless
-from streamsvc.config import Settings
-from streamsvc.errors import StreamsvcError
+from streamsvc.core.clock import Threadless
+from streamsvc.core.config import Settings
+from streamsvc.core.errors import StreamsvcError
 from streamsvc.figures import DECIDED, Table
 from streamsvc.published import SETS, Pictured, Spoken
 from streamsvc.scenario import Scenario, found

@@ -17,20 +17,21 @@ from typing import Any, TypeVar
 
 import structlog
 
-from streamsvc import clock, decode, encode, metrics, reason, sample
-from streamsvc.budget import Fidelity, Pace
-from streamsvc.config import Settings
+from streamsvc import decode, encode, reason, sample
 from streamsvc.context import Timeline
+from streamsvc.core import clock, metrics
+from streamsvc.core.config import Settings
+from streamsvc.core.degradation import Fidelity, Pace
+from streamsvc.core.errors import StreamsvcError, WorkerError
+from streamsvc.core.queues import Ring
+from streamsvc.core.roles import Role
+from streamsvc.core.types import EncodedFrame, Keyframe, MediaTrack, Scene, ScreenText, Sight, VideoFrame
 from streamsvc.ear import Sent, dropped
-from streamsvc.errors import StreamsvcError, WorkerError
 from streamsvc.lull import Lull
-from streamsvc.mailbox import Ring
 from streamsvc.narrator import Narrator
 from streamsvc.publish import Log
 from streamsvc.reports import bodies
 from streamsvc.seer import Seer
-from streamsvc.types import EncodedFrame, Keyframe, MediaTrack, Scene, ScreenText, Sight, VideoFrame
-from streamsvc.worker import Role
 
 log = structlog.get_logger()
 T = TypeVar("T")

@@ -11,9 +11,9 @@ from collections.abc import Callable, Sequence
 
 from streamsvc import looks, notes, order, pages, passages, places, screens, talks
 from streamsvc.context import Timeline
+from streamsvc.core.types import Evidence
 from streamsvc.passages import Finding, clock, counted_words, quote_of, refusal
 from streamsvc.questions import META, NOW, Ask, parse, thing_in
-from streamsvc.types import Evidence
 from streamsvc.words import stem, stems, terms
 
 SOUND = re.compile(

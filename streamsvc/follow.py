@@ -12,9 +12,9 @@ from dataclasses import replace
 
 from streamsvc import looks
 from streamsvc.context import Timeline
+from streamsvc.core.types import Answer, Before, Evidence, Question, Word
 from streamsvc.passages import Finding, clock, quote_of, refusal
 from streamsvc.questions import Ask, parse
-from streamsvc.types import Answer, Before, Evidence, Question, Word
 from streamsvc.words import stem, tokens
 
 SECONDS = 180.0  # after so long an answer is forgotten

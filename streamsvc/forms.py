@@ -15,10 +15,10 @@ from typing import Any
 
 from jsonschema import Draft7Validator, SchemaError
 
-from streamsvc.errors import InvalidRequest, Unprocessable
+from streamsvc.core.errors import InvalidRequest, Unprocessable
+from streamsvc.core.types import Answer, Evidence
 from streamsvc.passages import clock
 from streamsvc.questions import NUMBERS, Ask, parse
-from streamsvc.types import Answer, Evidence
 from streamsvc.words import stem, tokens
 
 Schema = Mapping[str, Any]

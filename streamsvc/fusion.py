@@ -14,10 +14,10 @@ from functools import lru_cache
 from typing import Any, Literal
 
 from streamsvc.context import Timeline, labels_of
+from streamsvc.core.types import Evidence, Word
 from streamsvc.findings import FEELING, IDENTITY, LOOK, SOUND
 from streamsvc.passages import bag
 from streamsvc.questions import META, Ask
-from streamsvc.types import Evidence, Word
 from streamsvc.words import STOP, stem, tokens
 
 MOST = 800  # things that are told, all kinds together: more than a window of 4096 tokens holds

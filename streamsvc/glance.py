@@ -8,11 +8,11 @@ import io
 import numpy as np
 from PIL import Image, ImageOps
 
-from streamsvc import clock
+from streamsvc.core import clock
+from streamsvc.core.errors import InvalidRequest
+from streamsvc.core.roles import Role
+from streamsvc.core.types import Keyframe, ScreenText, Sight, VideoFrame
 from streamsvc.encode import WHOLE, Settings, lines_of, look, title
-from streamsvc.errors import InvalidRequest
-from streamsvc.types import Keyframe, ScreenText, Sight, VideoFrame
-from streamsvc.worker import Role
 
 MOST_PIXELS = 50_000_000  # security limit: a picture of more is not decoded
 SIDE = 1600  # pixels of the longer side: more costs time, and reads no better

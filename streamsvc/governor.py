@@ -13,9 +13,10 @@ from typing import Protocol
 
 import psutil
 
-from streamsvc import budget, clock, metrics
-from streamsvc.budget import Ladder, Load
-from streamsvc.errors import CapacityError
+from streamsvc.core import clock, degradation, metrics
+from streamsvc.core.errors import CapacityError
+from streamsvc.service import load_policy
+from streamsvc.service.load_policy import Ladder, Load
 
 TICK = 0.5  # seconds between looks at the load
 WEIGH = 5.0  # ... at the processor time of this service's processes
@@ -78,7 +79,7 @@ class Governor:
         loads = [session.load(now) for session in governed]
         metrics.asr_backlog.set(sum(load.backlog for load in loads))
         if self._settings.ladder and self._forced is None:
-            self.ladder = budget.step(self.ladder, self._sum(loads, cpu), now)
+            self.ladder = load_policy.step(self.ladder, self._sum(loads, cpu), now)
         metrics.degradation_level.set(self.ladder.level)
         for session in governed:
             session.spend(self.ladder.level, self.ladder.reason)
@@ -98,7 +99,7 @@ class Governor:
             ValueError: there is no such level.
         """
         if level is not None:
-            budget.fidelity(level)
+            degradation.fidelity(level)
             self.ladder = Ladder(level, "forced" if level else "")
         self._forced = level
 
@@ -106,7 +107,7 @@ class Governor:
         """Raises CapacityError: one more session would make those that are live late."""
         now = clock.now()
         settled = sum(now - began >= SETTLED for _, began in self._governed())
-        if self._settings.admission and not budget.admits(self.ladder, self.cpu, settled):
+        if self._settings.admission and not load_policy.admits(self.ladder, self.cpu, settled):
             metrics.sessions_rejected.labels("budget").inc()
             busy = f"; {self.ladder.reason}" if self.ladder.level else ""
             raise CapacityError(f"one more session would make the captions of the others late{busy}; try again later", retry_after=10.0)

@@ -9,10 +9,10 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from streamsvc import clock
-from streamsvc.config import Limits
-from streamsvc.errors import CapacityError, InvalidRequest, NotFound, TooLarge
-from streamsvc.types import Question
+from streamsvc.core import clock
+from streamsvc.core.config import Limits
+from streamsvc.core.errors import CapacityError, InvalidRequest, NotFound, TooLarge
+from streamsvc.core.types import Question
 
 _KEPT_FREE = 4  # one place in so many is only for askers of whom no question waits: one who floods shuts out nobody
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable
 
-from streamsvc.types import Word
+from streamsvc.core.types import Word
 
 DETECT_LEAST, DETECT_MOST = 0.7, 2.0  # seconds of new speech: asked from the first on, settled at the second
 SURE, LIKELY = 0.9, 0.6  # probability at which a language is believed at once (German sounds English at first); ... in the end

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from streamsvc.types import Evidence, TextLine
+from streamsvc.core.types import Evidence, TextLine
 
 MOST = 6000  # lines kept, about 2 MB: hours of slides
 SURE = 0.97  # score of two readings from which a letter that differs was edited, and not misread

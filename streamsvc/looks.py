@@ -9,9 +9,9 @@ from collections import Counter
 
 from streamsvc import things
 from streamsvc.context import Shown, Timeline
+from streamsvc.core.types import Box, Evidence, Scene, Sight, Tag
 from streamsvc.passages import Finding, clock, refusal
 from streamsvc.questions import Ask
-from streamsvc.types import Box, Evidence, Scene, Sight, Tag
 from streamsvc.words import terms
 
 BOX_SURE = 0.5  # score from which a detected thing is named

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Iterator
 
-from streamsvc import clock
+from streamsvc.core import clock
 
 
 class Lull:

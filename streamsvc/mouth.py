@@ -15,10 +15,14 @@ from typing import Any
 
 import structlog
 
-from streamsvc import budget, clock, follow, metrics, reason
-from streamsvc.config import Settings
+from streamsvc import follow, reason
+from streamsvc.answers import deadline
 from streamsvc.context import Timeline
-from streamsvc.errors import Cancelled, DeadlineMissed, NotFound, StreamsvcError
+from streamsvc.core import clock, degradation, metrics
+from streamsvc.core.config import Settings
+from streamsvc.core.errors import Cancelled, DeadlineMissed, NotFound, StreamsvcError
+from streamsvc.core.roles import Role
+from streamsvc.core.types import Delta, Question, Stages
 from streamsvc.eye import Eye
 from streamsvc.glance import glance
 from streamsvc.inbox import Asked, Inbox, named
@@ -26,8 +30,6 @@ from streamsvc.lull import Lull
 from streamsvc.publish import Log
 from streamsvc.questions import parse
 from streamsvc.reports import Report, bodies
-from streamsvc.types import Delta, Question, Stages
-from streamsvc.worker import Role
 
 log = structlog.get_logger()
 _ANSWERERS = 2  # questions at work at once: one that waits for a model holds up no other
@@ -64,19 +66,19 @@ class Mouth:
         live: Callable[[], bool],
         frame_url: Callable[[float], str],
         lull: Lull,
-        pace: budget.Pace,
+        pace: degradation.Pace,
     ) -> None:
         self._session, self._settings, self._think, self._see = session, settings, think, see
         self._log, self._timeline, self._report, self._eye = log, timeline, report, eye
         self._live, self._frame_url, self._lull, self._pace = live, frame_url, lull, pace
-        self._spent = budget.Fidelity()  # what the ladder leaves
+        self._spent = degradation.Fidelity()  # what the ladder leaves
         self._inbox = Inbox(settings.limits, settings.think.deadline, position)
         self.ask, self.hold, self.waited = self._inbox.ask, self._inbox.hold, self._inbox.waited
         self.close, self.close_after_held = self._inbox.close, self._inbox.close_after_held
         self._memory = follow.Memory()
         self._at_work: dict[Asked, asyncio.Task[None]] = {}  # whose end is not told yet
 
-    def spend(self, fidelity: budget.Fidelity, why: str) -> None:
+    def spend(self, fidelity: degradation.Fidelity, why: str) -> None:
         """Leave out what the ladder does not leave, for a reason."""
         self._spent = fidelity
         self._inbox.refusing = "" if fidelity.questions else why
@@ -165,10 +167,10 @@ class Mouth:
                 await asyncio.wait(before, timeout=max(0.0, question.deadline - clock.now()))
         return follow.alone(question, self._memory.before(asked.asker, clock.now()))
 
-    def _planned(self, question: Question) -> budget.Plan:
+    def _planned(self, question: Question) -> deadline.Plan:
         """What a question may spend: one about what is shown now, a little time until a picture of now is there."""
         now = question.image is None and self._live() and parse(question.text).present
-        return budget.plan(self._pace.costs, clock.now(), question.deadline, window=self._spent.window_tokens, keyframe=now)
+        return deadline.plan(self._pace.costs, clock.now(), question.deadline, window=self._spent.window_tokens, keyframe=now)
 
     async def _current(self, question: Question, seconds: float) -> Question:
         """A question, asked of a picture of now if there is one within some seconds."""

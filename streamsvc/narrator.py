@@ -18,15 +18,15 @@ from typing import Any
 
 import structlog
 
-from streamsvc import clock, metrics
 from streamsvc.context import labels_of
-from streamsvc.errors import StreamsvcError, WorkerError
+from streamsvc.core import clock, metrics
+from streamsvc.core.errors import StreamsvcError, WorkerError
+from streamsvc.core.queues import Latest
+from streamsvc.core.types import Evidence, Scene, Sight
 from streamsvc.fusion import Item, clean, declined, ended, of_words
 from streamsvc.lull import Lull
-from streamsvc.mailbox import Latest
 from streamsvc.questions import META
 from streamsvc.seer import Seer
-from streamsvc.types import Evidence, Scene, Sight
 from streamsvc.words import terms
 
 log = structlog.get_logger()

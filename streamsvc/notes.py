@@ -14,10 +14,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from streamsvc.context import Screen, Sentence, Timeline
+from streamsvc.core.types import Evidence
 from streamsvc.passages import Finding, bag, clock, quote_of, refusal
 from streamsvc.questions import NUMBERS, Ask
 from streamsvc.search import rarity
-from streamsvc.types import Evidence
 from streamsvc.words import STOP, stem, tokens
 
 STRETCH = 60.0  # seconds of talk that one note stands for, at most

@@ -10,12 +10,12 @@ from collections.abc import Iterator, Sequence
 
 from streamsvc import documents
 from streamsvc.context import Screen, Timeline
+from streamsvc.core.types import Evidence
 from streamsvc.documents import Row, Terms, Value, text_of
 from streamsvc.lines import Line
 from streamsvc.passages import Finding, bag, clock, mentions, quote_of, refusal
 from streamsvc.questions import META, Ask
 from streamsvc.screens import as_evidence, numbered_screen, screen_for
-from streamsvc.types import Evidence
 from streamsvc.words import stem, stems, terms
 
 NEWEST = 60  # screens that a document is looked for in

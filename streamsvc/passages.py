@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from streamsvc.context import Sentence, Timeline
+from streamsvc.core.types import Evidence, Word
 from streamsvc.questions import META, Ask
 from streamsvc.search import rarity
-from streamsvc.types import Evidence, Word
 from streamsvc.words import kin, sounds, stem, stems, terms, tokens
 
 ENOUGH = 0.55  # share of the question's words, weighed by rarity, that a line must hold

@@ -6,10 +6,10 @@ import re
 
 from streamsvc import pages
 from streamsvc.context import Timeline
+from streamsvc.core.types import Evidence, ScreenText, Sight
 from streamsvc.findings import find
 from streamsvc.passages import Finding, clock
 from streamsvc.questions import parse
-from streamsvc.types import Evidence, ScreenText, Sight
 
 _MEANT = re.compile(rf"\b(this|these|photo\w*|screenshot|attach\w*|sent|{pages.DOCUMENT}|{pages.SURFACE})\b")
 

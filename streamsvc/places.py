@@ -14,9 +14,9 @@ from itertools import combinations
 
 from streamsvc import looks, things
 from streamsvc.context import Shown, Timeline
+from streamsvc.core.types import Box, Evidence, Sight
 from streamsvc.passages import Finding, clock, refusal
 from streamsvc.questions import Ask, thing_in
-from streamsvc.types import Box, Evidence, Sight
 from streamsvc.words import STOP, stem, tokens
 
 INNER, OUTER = 0.37, 0.43  # shares of the picture: a centre up to INNER is on one side, from OUTER on in the middle; between, nobody knows

@@ -18,12 +18,12 @@ from typing import Any
 
 import structlog
 
-from streamsvc import clock, metrics
-from streamsvc.config import Limits
-from streamsvc.errors import CapacityError, StreamsvcError
+from streamsvc.core import clock, metrics
+from streamsvc.core.config import Limits
+from streamsvc.core.errors import CapacityError, StreamsvcError
+from streamsvc.core.types import Event, Stages
 from streamsvc.schema import DURABLE, EVENTS, VERSION
 from streamsvc.store import FAILURES, Store
-from streamsvc.types import Event, Stages
 
 log = structlog.get_logger()
 _TAIL = 512  # durable events kept in memory, those of ten minutes or so: a resume seldom reads the disk

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from streamsvc.errors import ConfigError
+from streamsvc.core.errors import ConfigError
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,11 +21,11 @@ import structlog
 from fastapi import APIRouter, params
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
-from streamsvc import clock, metrics, outgoing
-from streamsvc.errors import InvalidRequest, StreamsvcError
-from streamsvc.mailbox import Closed, Ring
+from streamsvc.core import clock, http_client, metrics
+from streamsvc.core.errors import InvalidRequest, StreamsvcError
+from streamsvc.core.http_client import Outgoing
+from streamsvc.core.queues import Closed, Ring
 from streamsvc.outbox import PROVIDERS, Answer, Desk, Line, Pace, State, plain
-from streamsvc.outgoing import Outgoing
 
 log = structlog.get_logger()
 
@@ -66,7 +66,7 @@ def target(to: str, url: str, lang: str) -> Target:
     Raises:
         InvalidRequest: "bad_url". The message does not quote it.
     """
-    found = outgoing.read(url)
+    found = http_client.read(url)
     if found is None:
         raise InvalidRequest("a target is an https URL, as the provider shows it", code="bad_url")
     path, _, query = found.raw_path.decode().partition("?")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections import OrderedDict
 
-from streamsvc import clock
-from streamsvc.errors import RateLimited
+from streamsvc.core import clock
+from streamsvc.core.errors import RateLimited
 
 _CLIENTS = 10_000  # buckets kept; the one unused for longest goes first
 

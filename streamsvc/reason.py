@@ -11,10 +11,11 @@ from contextlib import aclosing
 from dataclasses import replace
 from typing import Any, Protocol
 
-from streamsvc import clock
-from streamsvc.config import Think
 from streamsvc.context import Timeline
-from streamsvc.errors import StreamsvcError
+from streamsvc.core import clock
+from streamsvc.core.config import Think
+from streamsvc.core.errors import StreamsvcError
+from streamsvc.core.types import Answer, Delta, Evidence, Question, ScreenText, Sight
 from streamsvc.findings import find
 from streamsvc.follow import followed
 from streamsvc.forms import filled
@@ -25,7 +26,6 @@ from streamsvc.passages import clock as timed
 from streamsvc.picture import answered
 from streamsvc.questions import META, parse
 from streamsvc.seer import LEAST_SECONDS, Clause, Seer
-from streamsvc.types import Answer, Delta, Evidence, Question, ScreenText, Sight
 from streamsvc.words import STOP, stem, tokens
 
 __all__ = ["answer", "prompt", "scene", "shaped", "supported"]

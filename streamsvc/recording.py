@@ -13,9 +13,9 @@ import av.error
 import numpy as np
 from numpy.typing import NDArray
 
-from streamsvc.errors import ConfigError
+from streamsvc.core.errors import ConfigError
+from streamsvc.core.types import SAMPLE_RATE
 from streamsvc.score import norm
-from streamsvc.types import SAMPLE_RATE
 
 Samples = NDArray[np.float32]
 

@@ -19,10 +19,11 @@ from typing import Any
 
 import psutil
 
-from streamsvc import clock
-from streamsvc.config import Settings
+from streamsvc.core import clock
+from streamsvc.core.config import Settings
+from streamsvc.core.errors import StreamsvcError, WorkerError
+from streamsvc.core.types import EncodedFrame, MediaTrack
 from streamsvc.encode import Glances
-from streamsvc.errors import StreamsvcError, WorkerError
 from streamsvc.ingest.container import choose, open_file, packets
 from streamsvc.ingest.place import Place, check_file
 from streamsvc.ingest.source import TrackClock
@@ -30,7 +31,6 @@ from streamsvc.scenario import Scenario
 from streamsvc.service import Service
 from streamsvc.session import Roles, Session
 from streamsvc.trial import spent
-from streamsvc.types import EncodedFrame, MediaTrack
 
 ASKER = "examiner"  # the client name of the subscription
 PATIENCE = 60.0  # seconds after the last question in which all answers must have come

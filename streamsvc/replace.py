@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import replace
 
-from streamsvc.types import SPACELESS, Word, Words
+from streamsvc.core.types import SPACELESS, Word, Words
 
 _BLANKS = re.compile(rf"(?<=[{SPACELESS}])\s+|\s+(?=[{SPACELESS}])")
 _EDGES = re.compile(r"^(\W*)(.*?)([^\w+#]*)$", re.DOTALL)  # C++ and C# keep their signs

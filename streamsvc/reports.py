@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from streamsvc import metrics
-from streamsvc.config import Budget
-from streamsvc.types import Answer, Cue, Event, Evidence, Scene, ScreenText, Sight, Translation, Word
+from streamsvc.core import metrics
+from streamsvc.core.config import Budget
+from streamsvc.core.types import Answer, Cue, Event, Evidence, Scene, ScreenText, Sight, Translation, Word
 
 _KEPT = 200  # ages per kind behind a percentile
 _REPORTED = {

@@ -15,12 +15,12 @@ import numpy as np
 import structlog
 from numpy.typing import NDArray
 
-from streamsvc import clock
-from streamsvc.errors import StreamsvcError
+from streamsvc.core import clock
+from streamsvc.core.errors import StreamsvcError
+from streamsvc.core.roles import Role
+from streamsvc.core.types import Evidence
 from streamsvc.search import Hit, passages, search
-from streamsvc.types import Evidence
 from streamsvc.words import terms
-from streamsvc.worker import Role
 
 log = structlog.get_logger()
 PATIENCE = 1.0  # seconds that a search waits for vectors

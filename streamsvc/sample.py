@@ -16,7 +16,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from streamsvc.types import EncodedFrame
+from streamsvc.core.types import EncodedFrame
 
 Gray = NDArray[np.uint8]  # shape (h, w), best 320 wide: one digit of a slide is then some pixels
 Cells = NDArray[np.float32]  # one value per window

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from streamsvc.errors import ConfigError
+from streamsvc.core.errors import ConfigError
 
 SLICES = ("noise", "accent", "channel")
 _MEDIA = {".mp4", ".mkv", ".webm", ".mov", ".flac", ".wav", ".mp3", ".m4a", ".ogg", ".opus"}

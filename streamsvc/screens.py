@@ -6,9 +6,9 @@ import difflib
 import re
 
 from streamsvc.context import Screen, Timeline
+from streamsvc.core.types import Evidence
 from streamsvc.passages import Finding, bag, quote_of, refusal
 from streamsvc.questions import Ask
-from streamsvc.types import Evidence
 from streamsvc.words import stems, terms
 
 MISREAD = 0.7  # likeness of a word that was misread to what it is

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from streamsvc.types import Evidence
+from streamsvc.core.types import Evidence
 from streamsvc.words import terms
 
 K1, B = 1.2, 0.5

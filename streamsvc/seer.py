@@ -19,15 +19,15 @@ from typing import Any
 import numpy as np
 import structlog
 
-from streamsvc import clock, metrics
-from streamsvc.config import Settings
 from streamsvc.context import Timeline
-from streamsvc.errors import DeadlineMissed, InvalidRequest, StreamsvcError
+from streamsvc.core import clock, metrics
+from streamsvc.core.config import Settings
+from streamsvc.core.errors import DeadlineMissed, InvalidRequest, StreamsvcError
+from streamsvc.core.queues import Ring
+from streamsvc.core.roles import Role
+from streamsvc.core.types import Evidence, Question
 from streamsvc.fusion import Item, Told, Way, clean, declined, ended, grown, of_words, sights, stands
-from streamsvc.mailbox import Ring
 from streamsvc.questions import Ask, parse
-from streamsvc.types import Evidence, Question
-from streamsvc.worker import Role
 
 log = structlog.get_logger()
 Picture = tuple[float, bytes]  # a keyframe: session seconds, JPEG

@@ -22,16 +22,17 @@ from starlette.middleware.base import RequestResponseEndpoint
 from starlette.websockets import WebSocketState
 
 import streamsvc
-from streamsvc import alerts, asking, metrics, push, schema, subtitles
+from streamsvc import alerts, asking, push, schema, subtitles
 from streamsvc.auth import SUBPROTOCOL, need
-from streamsvc.config import Phrases, Settings
-from streamsvc.errors import InvalidRequest, NotFound, StreamsvcError, TooLarge
+from streamsvc.core import metrics
+from streamsvc.core.config import Phrases, Settings
+from streamsvc.core.errors import InvalidRequest, NotFound, StreamsvcError, TooLarge
+from streamsvc.core.types import Grants
 from streamsvc.ingest import whip
 from streamsvc.publish import Subscription
 from streamsvc.rate import Rate
 from streamsvc.service import Service
 from streamsvc.session import Session, State
-from streamsvc.types import Grants
 from streamsvc.wire import doors as wire
 
 log = structlog.get_logger()

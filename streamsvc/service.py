@@ -18,12 +18,13 @@ from typing import Any, Self
 import structlog
 
 import streamsvc
-from streamsvc import clock, metrics, sample
+from streamsvc import sample
 from streamsvc.auth import Auth
-from streamsvc.config import LANGUAGES, Settings
+from streamsvc.core import clock, metrics
+from streamsvc.core.config import LANGUAGES, Settings
+from streamsvc.core.errors import CapacityError, Conflict, InvalidRequest, NotFound, StreamsvcError
 from streamsvc.ear import dropped, hangover_of
 from streamsvc.encode import Glances
-from streamsvc.errors import CapacityError, Conflict, InvalidRequest, NotFound, StreamsvcError
 from streamsvc.governor import Governor
 from streamsvc.ingest import peer as webrtc
 from streamsvc.ingest.hooks import check_hooks

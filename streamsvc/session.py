@@ -18,23 +18,25 @@ from typing import Any
 
 import structlog
 
-from streamsvc import budget, clock, metrics, notes, sample
+from streamsvc import notes, sample
 from streamsvc.alerts import Alerts
-from streamsvc.config import Settings
 from streamsvc.context import Timeline
+from streamsvc.core import clock, degradation, metrics
+from streamsvc.core.config import Settings
+from streamsvc.core.errors import Conflict, StreamsvcError
+from streamsvc.core.queues import Ring
+from streamsvc.core.roles import Role
+from streamsvc.core.types import EncodedFrame, MediaTrack, Publisher
 from streamsvc.ear import Ear
-from streamsvc.errors import Conflict, StreamsvcError
 from streamsvc.eye import Eye
 from streamsvc.lull import Lull
-from streamsvc.mailbox import Ring
 from streamsvc.mouth import Mouth
 from streamsvc.publish import Log
 from streamsvc.reports import Report, evidence
 from streamsvc.retrieve import Index
+from streamsvc.service import load_policy
 from streamsvc.store import Store
-from streamsvc.types import EncodedFrame, MediaTrack, Publisher
 from streamsvc.watch import Alert
-from streamsvc.worker import Role
 
 log = structlog.get_logger()
 _TICK = 0.5  # seconds between writes of the log
@@ -60,7 +62,7 @@ class Roles:
     embed: Role | None = None  # without it, searches go by words alone
     sight: Role | None = None  # think, where it can be shown pictures
     lull: Lull = field(default_factory=Lull, init=False)  # when none of them is asked anything
-    pace: budget.Pace = field(default_factory=budget.Pace, init=False)  # what they cost
+    pace: degradation.Pace = field(default_factory=degradation.Pace, init=False)  # what they cost
 
 
 class Session:
@@ -345,15 +347,15 @@ class Session:
 
     # --- the budget ---
 
-    def load(self, now: float) -> budget.Load:
+    def load(self, now: float) -> load_policy.Load:
         """See governor.Governed."""
-        return budget.Load(self.ear.backlog(), self.eye.waited(now), self.mouth.waited(now))
+        return load_policy.Load(self.ear.backlog(), self.eye.waited(now), self.mouth.waited(now))
 
     def spend(self, level: int, reason: str) -> None:
         """See governor.Governed."""
         if level == self.report.level:
             return
-        self.report.level, spent = level, budget.fidelity(level)
+        self.report.level, spent = level, degradation.fidelity(level)
         self.ear.spent = spent
         self.eye.spend(spent)
         self.mouth.spend(spent, reason)

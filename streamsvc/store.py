@@ -12,8 +12,8 @@ import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from streamsvc import clock
-from streamsvc.errors import CapacityError, Conflict
+from streamsvc.core import clock
+from streamsvc.core.errors import CapacityError, Conflict
 
 FAILURES = (OSError, sqlite3.Error)  # what a write raises when the disk is full or gone
 

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Query, Response
 from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
 
 from streamsvc import captions
-from streamsvc.errors import InvalidRequest
+from streamsvc.core.errors import InvalidRequest
 from streamsvc.publish import SlowSubscriber, Subscription
 from streamsvc.service import Service
 from streamsvc.session import Session

@@ -6,9 +6,9 @@ import re
 from collections.abc import Sequence
 
 from streamsvc.context import Sentence, Timeline
+from streamsvc.core.types import Evidence, Word
 from streamsvc.passages import Finding, clock, quote_of, refusal
 from streamsvc.questions import Ask, parse
-from streamsvc.types import Evidence, Word
 from streamsvc.words import stems, tokens
 
 _OWN = stems(

@@ -12,11 +12,11 @@ import numpy as np
 import structlog
 from numpy.typing import NDArray
 
-from streamsvc import metrics
-from streamsvc.errors import StreamsvcError
-from streamsvc.mailbox import Closed, Ring
-from streamsvc.types import Evidence, Word
-from streamsvc.worker import Role
+from streamsvc.core import metrics
+from streamsvc.core.errors import StreamsvcError
+from streamsvc.core.queues import Closed, Ring
+from streamsvc.core.roles import Role
+from streamsvc.core.types import Evidence, Word
 
 LONG = 24  # words of a sentence without an end
 WAITING = 8  # passages that wait for the model; the oldest go first, for an alert that is late tells nothing

@@ -7,14 +7,14 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from streamsvc import clock
-from streamsvc.config import Hear
-from streamsvc.errors import CapacityError, DeadlineMissed, WorkerError
+from streamsvc.core import clock
+from streamsvc.core.config import Hear
+from streamsvc.core.errors import CapacityError, DeadlineMissed, WorkerError
+from streamsvc.core.queues import Closed, Ring
+from streamsvc.core.roles import Role
+from streamsvc.core.types import SAMPLE_RATE, AudioChunk, Gap, Speech, Words
 from streamsvc.language import Language
-from streamsvc.mailbox import Closed, Ring
 from streamsvc.transcriber import LONG_HOLE, TICK, VAD_WINDOW, Ask, Transcriber, Unit
-from streamsvc.types import SAMPLE_RATE, AudioChunk, Gap, Speech, Words
-from streamsvc.worker import Role
 
 LONG_STEP = 1.5  # seconds between steps where nobody waits: a third of the work, and more to go by
 FOGGY_STEP = 0.9  # seconds between steps where speech is hard to hear

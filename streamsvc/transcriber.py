@@ -23,8 +23,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamsvc.agreement import agreed, certain, known, presentable, sentence_case, sound
-from streamsvc.config import Hear
-from streamsvc.types import SAMPLE_RATE, AudioChunk, Gap, Speech, Stages, Word, Words
+from streamsvc.core.config import Hear
+from streamsvc.core.types import SAMPLE_RATE, AudioChunk, Gap, Speech, Stages, Word, Words
 
 Unit = Words | Speech | Gap
 

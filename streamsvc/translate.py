@@ -15,11 +15,11 @@ import numpy as np
 import structlog
 from numpy.typing import NDArray
 
-from streamsvc import clock, metrics
-from streamsvc.errors import StreamsvcError
-from streamsvc.mailbox import Ring
-from streamsvc.types import SAMPLE_RATE, AudioChunk, Cue, Translation
-from streamsvc.worker import Role
+from streamsvc.core import clock, metrics
+from streamsvc.core.errors import StreamsvcError
+from streamsvc.core.queues import Ring
+from streamsvc.core.roles import Role
+from streamsvc.core.types import SAMPLE_RATE, AudioChunk, Cue, Translation
 
 log = structlog.get_logger()
 TO = "en"  # the only language that Whisper translates into

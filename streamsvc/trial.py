@@ -12,16 +12,17 @@ from typing import Any
 
 import psutil
 
-from streamsvc import clock
-from streamsvc.clock import VirtualLoop
-from streamsvc.config import Hear, Settings
-from streamsvc.mailbox import Ring
+from streamsvc.core import clock
+from streamsvc.core.clock import VirtualLoop
+from streamsvc.core.config import Hear, Settings
+from streamsvc.core.queues import Ring
+from streamsvc.core.roles import Role
+from streamsvc.core.types import SAMPLE_RATE, AudioChunk, Words
 from streamsvc.recording import Samples
 from streamsvc.score import Snapshot
 from streamsvc.transcribe import run
 from streamsvc.transcriber import Unit
-from streamsvc.types import SAMPLE_RATE, AudioChunk, Words
-from streamsvc.worker import Role, Worker
+from streamsvc.worker import Worker
 
 PACKET = 320  # samples: 20 ms, one Opus packet
 RING = 3000  # pieces of audio: a minute of the shortest; the transcriber gives up older audio long before

@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 from math import inf
 
 from streamsvc import looks, things
-from streamsvc.errors import InvalidRequest
+from streamsvc.core.errors import InvalidRequest
+from streamsvc.core.types import Evidence, ScreenText, Sight, Word
 from streamsvc.questions import thing_in
-from streamsvc.types import Evidence, ScreenText, Sight, Word
 from streamsvc.words import terms
 
 ABSENT = 2.5  # seconds without it after which a thing has been away

@@ -30,15 +30,14 @@ import time
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import structlog
 
-from streamsvc import clock, heap, metrics
-from streamsvc.errors import CapacityError, ConfigError, DeadlineMissed, ModelMissing, StreamsvcError, WorkerError
-
-Payload = dict[str, Any]
+from streamsvc.core import clock, malloc, metrics
+from streamsvc.core.errors import CapacityError, ConfigError, DeadlineMissed, ModelMissing, StreamsvcError, WorkerError
+from streamsvc.core.roles import Payload, Role
 
 log = structlog.get_logger()
 _FRAME = struct.Struct("!II")
@@ -53,28 +52,6 @@ LOAD_SECONDS = 120.0  # until a worker must have loaded its models
 PING_SECONDS = 2.0  # between pings
 HANG_SECONDS = 20.0  # a batch that runs longer, or a ping unanswered for so long: the worker is killed
 BACKOFF = (0.2, 10.0)  # seconds before a restart, first and most
-
-
-class Role(Protocol):
-    """What a room sees of a model."""
-
-    async def call(self, op: str, payload: Payload, *, deadline_in_s: float, affinity: str = "") -> Payload:
-        """Run one op.
-
-        Args:
-            op: name of the op.
-            payload: JSON values and numpy arrays, flat.
-            deadline_in_s: seconds from now until the result is of no use; work not started by then is not done.
-            affinity: key that keeps a session's calls at one worker where there are several.
-
-        Raises:
-            DeadlineMissed: the deadline passed. WorkerError: the worker died or failed. CapacityError: its queue is full.
-        """
-        ...
-
-    def stream(self, op: str, payload: Payload, *, deadline_in_s: float, affinity: str = "") -> AsyncIterator[Payload]:
-        """Run one op that yields payloads as they come. Raises as `call` does; leaving the loop cancels the work."""
-        ...
 
 
 # --- framing, used by both sides ------------------------------------------------------------------------------------
@@ -542,7 +519,7 @@ def _child() -> None:
         for role, module in job["roles"].items():
             engine = importlib.import_module(module).load(job["options"])
             lanes.update({(role, name): _Lane(role, op) for name, op in engine.ops.items()})
-        heap.give_back()
+        malloc.give_back()
         listener = socket.socket(socket.AF_UNIX)
         listener.bind(job["socket"])
         Path(job["socket"]).chmod(0o600)

@@ -23,8 +23,8 @@ import av
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from streamsvc import config
 from streamsvc import eval as evaluation
+from streamsvc.core import config
 from streamsvc.figures import DECIDED
 
 FIXTURES = Path(__file__).parent / "fixtures"

@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from engines import telemetry
-from streamsvc.clock import Threadless, VirtualLoop
+from streamsvc.core.clock import Threadless, VirtualLoop
 
 telemetry.switch_off()  # before a test imports a runtime itself
 hypothesis.settings.register_profile("ours", deadline=None)  # how fast a test is tells of the machine's neighbours

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from engines import Engine
-from streamsvc.config import Models as Places
-from streamsvc.config import Settings
+from streamsvc.core.config import Models as Places
+from streamsvc.core.config import Settings
 from tests.stage import Models
 
 

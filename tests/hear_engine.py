@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from engines import Engine, Op, Payload, each
-from streamsvc.types import SAMPLE_RATE
-from streamsvc.worker import Role
+from streamsvc.core.roles import Role
+from streamsvc.core.types import SAMPLE_RATE
 
 NAME = "tests.hear_engine"
 WINDOW = 512  # samples per voice-activity probability

@@ -14,7 +14,8 @@ import httpx
 import jsonschema
 from websockets.asyncio.client import ClientConnection, connect
 
-from streamsvc import config, schema, server
+from streamsvc import schema, server
+from streamsvc.core import config
 from streamsvc.service import Service
 
 VALIDATOR = jsonschema.Draft202012Validator(schema.document())

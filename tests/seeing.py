@@ -9,11 +9,12 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from streamsvc import clock
-from streamsvc.errors import DeadlineMissed
+from streamsvc.core import clock
+from streamsvc.core.errors import DeadlineMissed
+from streamsvc.core.roles import Role
+from streamsvc.core.types import Cue, Keyframe, ScreenText, TextLine, VideoFrame, Word
 from streamsvc.session import Roles, Session
-from streamsvc.types import Cue, Keyframe, ScreenText, TextLine, VideoFrame, Word
-from streamsvc.worker import Role, Worker
+from streamsvc.worker import Worker
 from tests.stage import Models, make
 
 

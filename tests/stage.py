@@ -15,12 +15,13 @@ import jsonschema
 import numpy as np
 
 from engines import Engine, Op, Payload, StreamOp
-from streamsvc import clock, config, schema
-from streamsvc.clock import Threadless as Threadless  # tests take it from here
+from streamsvc import schema
+from streamsvc.core import clock, config
+from streamsvc.core.clock import Threadless as Threadless  # tests take it from here
+from streamsvc.core.types import EncodedFrame, Kind, MediaTrack
 from streamsvc.publish import Subscription
 from streamsvc.session import Roles, Session
 from streamsvc.store import Store
-from streamsvc.types import EncodedFrame, Kind, MediaTrack
 from streamsvc.worker import Local
 from tests.clips import clip
 

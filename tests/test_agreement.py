@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamsvc.agreement import agreed, certain, known, presentable, sentence_case, sound
-from streamsvc.types import Word
+from streamsvc.core.types import Word
 
 texts = st.lists(st.sampled_from(["the", "stone", "cutter", "went", "home", "so", "far"]), max_size=12)
 

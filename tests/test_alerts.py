@@ -11,10 +11,11 @@ from typing import Any
 
 import pytest
 
-from streamsvc import alerts, clock, metrics
+from streamsvc import alerts
 from streamsvc.alerts import Alerts, Hook, signature
-from streamsvc.errors import CapacityError, Conflict, Forbidden, InvalidRequest, NotFound
-from streamsvc.types import Evidence, Speech, Word
+from streamsvc.core import clock, metrics
+from streamsvc.core.errors import CapacityError, Conflict, Forbidden, InvalidRequest, NotFound
+from streamsvc.core.types import Evidence, Speech, Word
 from streamsvc.watch import Alert
 from tests.listener import listening
 from tests.live import serving, socket_of, until

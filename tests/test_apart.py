@@ -13,8 +13,9 @@ import psutil
 import pytest
 
 from load_tests.apart import Apart, Recorded, digest
-from streamsvc import clock, rehearsal
-from streamsvc.errors import ModelMissing, WorkerError
+from streamsvc import rehearsal
+from streamsvc.core import clock
+from streamsvc.core.errors import ModelMissing, WorkerError
 
 
 def test_a_call_and_a_stream_are_answered_by_another_process_in_no_time_of_the_loop() -> None:

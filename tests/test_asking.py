@@ -10,7 +10,7 @@ from typing import Any, cast
 import pytest
 
 from streamsvc import asking
-from streamsvc.errors import InvalidRequest
+from streamsvc.core.errors import InvalidRequest
 from streamsvc.session import Session
 from tests.live import serving, socket_of, until
 

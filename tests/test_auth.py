@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from streamsvc.auth import Auth, need
-from streamsvc.config import Server
-from streamsvc.errors import Forbidden, InvalidRequest, Unauthorized
-from streamsvc.types import Grants
+from streamsvc.core.config import Server
+from streamsvc.core.errors import Forbidden, InvalidRequest, Unauthorized
+from streamsvc.core.types import Grants
 
 KEY = "a-key-of-enough-length"
 

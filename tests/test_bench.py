@@ -16,12 +16,12 @@ import pytest
 from engines import asr
 from streamsvc import bench, score
 from streamsvc.bench import Plan, captions, figures, reference_of, table
-from streamsvc.config import Hear, Models, Settings
-from streamsvc.errors import ConfigError, WorkerError
+from streamsvc.core.config import Hear, Models, Settings
+from streamsvc.core.errors import ConfigError, WorkerError
+from streamsvc.core.types import SAMPLE_RATE
 from streamsvc.recording import Clip, Truth
 from streamsvc.score import Reference, Snapshot
 from streamsvc.trial import Cost
-from streamsvc.types import SAMPLE_RATE
 from tests.conftest import MEDIA
 from tests.hear_engine import NAME, Direct, ends, spoken, written
 

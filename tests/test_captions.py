@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from streamsvc import captions
 from streamsvc.captions import Cues, timed, to_json, to_srt, to_vtt, wrap
-from streamsvc.types import Cue, Translation, Word, Words
+from streamsvc.core.types import Cue, Translation, Word, Words
 
 
 def spoken(text: str, start: float = 0.0, pace: float = 0.3) -> tuple[Word, ...]:

@@ -14,7 +14,7 @@ import pytest
 
 from load_tests import captions_beside
 from load_tests.captions_beside import Cell, cells, done, figures, measure, recordings, report, row
-from streamsvc.errors import ConfigError
+from streamsvc.core.errors import ConfigError
 from tests.hear_engine import ends, spoken, written
 
 # Writes the result of a run at once, in streambench's place; with DIE in the worker's command it fails.

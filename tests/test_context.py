@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamsvc.context import Sentence, Timeline, estimate, sentences
-from streamsvc.types import Box, Cue, Keyframe, ScreenText, Sight, TextLine, VideoFrame, Word
+from streamsvc.core.types import Box, Cue, Keyframe, ScreenText, Sight, TextLine, VideoFrame, Word
 from tests import drawn
 
 NO_EMBEDDING = np.zeros(2, np.float32)

@@ -9,8 +9,8 @@ import av
 import numpy as np
 import pytest
 
+from streamsvc.core.types import EncodedFrame, MediaTrack
 from streamsvc.decode import AudioDecoder, VideoDecoder, jpeg, thumbnail
-from streamsvc.types import EncodedFrame, MediaTrack
 from tests.clips import clip
 
 

@@ -9,10 +9,11 @@ import av
 import numpy as np
 import pytest
 
-from streamsvc import budget, clock, ear, transcribe
-from streamsvc.errors import CapacityError, Conflict, InvalidRequest, WorkerError
+from streamsvc import ear, transcribe
+from streamsvc.core import clock, degradation
+from streamsvc.core.errors import CapacityError, Conflict, InvalidRequest, WorkerError
+from streamsvc.core.types import EncodedFrame, MediaTrack
 from streamsvc.session import Session
-from streamsvc.types import EncodedFrame, MediaTrack
 from tests.stage import Models, Playing, Sender, kinds, make, send
 
 
@@ -234,7 +235,7 @@ def test_the_top_of_the_ladder_spends_partials_and_no_closed_caption(stage: asyn
         models = Models()
         async with Playing(make(models)) as played:
             attach(played.session)
-            played.session.ear.spent = budget.fidelity(level)
+            played.session.ear.spent = degradation.fidelity(level)
             await send(played.session, [*frames(0.0, 4.0, loud=True), *frames(4.0, 1.0, loud=False)])
             assert played.session.ear.backlog() < 1.0
             played.session.end("ended")

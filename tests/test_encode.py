@@ -11,10 +11,10 @@ import pytest
 from PIL import Image, ImageDraw, ImageFont
 
 from engines import Engine, Op, Payload
-from streamsvc import clock, metrics
+from streamsvc.core import clock, metrics
+from streamsvc.core.errors import DeadlineMissed, WorkerError
+from streamsvc.core.types import Keyframe, TextLine, VideoFrame
 from streamsvc.encode import Glances, Reader, changed_region, likely_text, look, merged, normalised, title, widened
-from streamsvc.errors import DeadlineMissed, WorkerError
-from streamsvc.types import Keyframe, TextLine, VideoFrame
 from streamsvc.worker import Local
 
 SETTINGS = SimpleNamespace(ocr=True)

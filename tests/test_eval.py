@@ -16,7 +16,7 @@ from PIL import Image
 
 from engines.plot import Panel, svg
 from streamsvc import rehearsal
-from streamsvc.errors import ConfigError, StreamsvcError
+from streamsvc.core.errors import ConfigError, StreamsvcError
 from streamsvc.eval import Plan, panels, picture, planned, pooled, run, table
 from tests import canary
 from tests.clips import clip

@@ -12,9 +12,11 @@ import av
 import numpy as np
 import pytest
 
-from streamsvc import budget, clock, encode, metrics
-from streamsvc.errors import WorkerError
-from streamsvc.types import EncodedFrame
+from streamsvc import encode
+from streamsvc.core import clock, metrics
+from streamsvc.core.errors import WorkerError
+from streamsvc.core.types import EncodedFrame
+from streamsvc.service import load_policy
 from tests.seeing import Model, sighted
 from tests.stage import VP8, Models, Playing, Sender, kinds, make, packets, send
 
@@ -119,7 +121,7 @@ def test_the_load_tells_how_long_a_picture_waits_for_the_eyes(
 
     async def main() -> None:
         async with Playing(make()) as played:
-            assert played.session.load(clock.now()) == budget.Load()
+            assert played.session.load(clock.now()) == load_policy.Load()
             played.session.attach(Sender(VP8))
             await send(played.session, packets(tmp_path, 2.0, audio=None))
             assert 1.0 < played.session.load(clock.now()).see_wait < 2.5

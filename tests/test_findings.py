@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamsvc.context import Timeline
+from streamsvc.core.types import Box, Gap
 from streamsvc.findings import find
-from streamsvc.types import Box, Gap
 from tests.test_context import cue, screen, sight
 from tests.told import LURES, WAYS, ferries
 

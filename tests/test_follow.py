@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 
-from streamsvc import clock, follow, reason
-from streamsvc.config import Think
+from streamsvc import follow, reason
 from streamsvc.context import Timeline
+from streamsvc.core import clock
+from streamsvc.core.config import Think
+from streamsvc.core.types import Answer, Before, Delta, Evidence, Question
 from streamsvc.findings import find
 from streamsvc.follow import ASKERS, SECONDS, Memory, alone, followed, refers
-from streamsvc.types import Answer, Before, Delta, Evidence, Question
 from tests.stage import Playing, make
 from tests.test_context import cue, screen, sight
 

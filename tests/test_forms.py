@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamsvc import forms
-from streamsvc.errors import InvalidRequest, Unprocessable
-from streamsvc.types import Answer, Evidence
+from streamsvc.core.errors import InvalidRequest, Unprocessable
+from streamsvc.core.types import Answer, Evidence
 
 CAT = Evidence(12.25, 20.0, "sight", "cat 0.94", 12.25)
 HEARD = Evidence(3.0, 7.5, "speech", "the meeting is moved to room 204 on Friday")

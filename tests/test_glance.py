@@ -11,7 +11,7 @@ from PIL import Image
 
 from engines import Engine, Op, Payload
 from streamsvc import glance as glance_
-from streamsvc.errors import InvalidRequest, WorkerError
+from streamsvc.core.errors import InvalidRequest, WorkerError
 from streamsvc.glance import glance, plain
 from streamsvc.worker import Local
 from tests import drawn

@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from streamsvc import clock, governor, metrics
-from streamsvc.budget import Load
-from streamsvc.config import Budget
-from streamsvc.errors import CapacityError
+from streamsvc import governor
+from streamsvc.core import clock, metrics
+from streamsvc.core.config import Budget
+from streamsvc.core.errors import CapacityError
 from streamsvc.governor import SETTLED, TICK, Governor
+from streamsvc.service.load_policy import Load
 
 
 @dataclass

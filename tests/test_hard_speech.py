@@ -28,10 +28,10 @@ from load_tests.hard_speech import (
     stretches,
     utterances,
 )
-from streamsvc.config import Hear
+from streamsvc.core.config import Hear
+from streamsvc.core.types import SAMPLE_RATE, Speech, Word, Words
 from streamsvc.recording import Truth
 from streamsvc.trial import Heard, play
-from streamsvc.types import SAMPLE_RATE, Speech, Word, Words
 from tests import hear_engine
 from tests.hear_engine import Direct
 

@@ -7,8 +7,8 @@ import argparse
 import pytest
 
 from load_tests.hearing import add_arguments, hearing, settings_of
-from streamsvc.config import Hear, Settings
-from streamsvc.errors import ConfigError
+from streamsvc.core.config import Hear, Settings
+from streamsvc.core.errors import ConfigError
 from streamsvc.trial import play
 from tests.hear_engine import NAME, spoken
 

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 from load_tests.hour import PAUSES, Stretch, listen, packets, table, verdict
-from streamsvc import clock
-from streamsvc.config import Hear
-from streamsvc.errors import CapacityError
+from streamsvc.core import clock
+from streamsvc.core.config import Hear
+from streamsvc.core.errors import CapacityError
+from streamsvc.core.roles import Role
+from streamsvc.core.types import SAMPLE_RATE
 from streamsvc.recording import Truth
-from streamsvc.types import SAMPLE_RATE
-from streamsvc.worker import Role
 from tests.hear_engine import Direct, ends, spoken
 
 TALK = (spoken(6, 0.4), Truth(tuple(f"w{number}" for number in range(1, 7)), ends(6)))

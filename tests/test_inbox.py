@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from streamsvc import clock
-from streamsvc.config import Limits
-from streamsvc.errors import CapacityError, InvalidRequest, NotFound, StreamsvcError, TooLarge
+from streamsvc.core import clock
+from streamsvc.core.config import Limits
+from streamsvc.core.errors import CapacityError, InvalidRequest, NotFound, StreamsvcError, TooLarge
 from streamsvc.inbox import Asked, Inbox
 
 LIMITS = Limits(questions_waiting=2, question_chars=20, image_bytes=10)

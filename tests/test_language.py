@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from streamsvc.core.types import Word
 from streamsvc.language import Language
-from streamsvc.types import Word
 
 
 def test_a_fixed_language_asks_nothing() -> None:

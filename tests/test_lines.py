@@ -7,8 +7,8 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
+from streamsvc.core.types import TextLine
 from streamsvc.lines import Lines, alike, folded, followed, moved
-from streamsvc.types import TextLine
 from tests import drawn
 
 

@@ -29,7 +29,7 @@ from load_tests.long_session import (
     verdict,
     weighed,
 )
-from streamsvc.heap import give_back
+from streamsvc.core.malloc import give_back
 
 
 def rows(*verdicts: str) -> list[dict[str, Any]]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from streamsvc.context import Timeline
+from streamsvc.core.types import Box, Sight, Tag
 from streamsvc.looks import appearances, phrase, scene, there_between
-from streamsvc.types import Box, Sight, Tag
 from tests.test_context import sight
 
 

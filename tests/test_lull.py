@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from streamsvc import clock
+from streamsvc.core import clock
 from streamsvc.lull import Lull
 
 

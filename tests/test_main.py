@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from streamsvc import __main__ as command_line
-from streamsvc import clock
+from streamsvc.core import clock
 
 
 def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -65,7 +65,7 @@ def test_bad_arguments_are_told_in_one_line(
 
 def test_freed_memory_is_given_back_again_and_again(virtual: asyncio.Runner, monkeypatch: pytest.MonkeyPatch) -> None:
     times: list[float] = []
-    monkeypatch.setattr("streamsvc.heap.give_back", lambda: times.append(clock.now()))
+    monkeypatch.setattr("streamsvc.core.malloc.give_back", lambda: times.append(clock.now()))
     with pytest.raises(TimeoutError):
         virtual.run(asyncio.wait_for(command_line.tidy(), 2.5 * command_line.TIDY))
     assert len(times) == 2

@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from streamsvc import clock, metrics, reason
-from streamsvc.errors import NotFound, WorkerError
-from streamsvc.types import Answer, Delta
+from streamsvc import reason
+from streamsvc.core import clock, metrics
+from streamsvc.core.errors import NotFound, WorkerError
+from streamsvc.core.types import Answer, Delta
 from tests.seeing import Model, sighted
 from tests.stage import VP8, Playing, Sender, Tape, kinds, make, packets, send
 

@@ -13,14 +13,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from streamsvc import clock, config, metrics
 from streamsvc.context import Timeline
-from streamsvc.errors import ConfigError, WorkerError
+from streamsvc.core import clock, config, metrics
+from streamsvc.core.errors import ConfigError, WorkerError
+from streamsvc.core.roles import Role
+from streamsvc.core.types import Scene
 from streamsvc.lull import Lull
 from streamsvc.narrator import MOST_WORDS, SECONDS, TOKENS, Narrator, caption
 from streamsvc.seer import Seer
-from streamsvc.types import Scene
-from streamsvc.worker import Role
 from tests.engines.chat_server import Fake, Mark, refused, serving, stream
 from tests.seeing import Model, jpeg, sighted, working
 from tests.stage import VP8, Playing, Sender, kinds, packets, send

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from engines import ocr
 from streamsvc import pages
 from streamsvc.context import Timeline
+from streamsvc.core.types import ScreenText, TextLine
 from streamsvc.encode import lines_of, title
 from streamsvc.findings import find
 from streamsvc.questions import parse
-from streamsvc.types import ScreenText, TextLine
 from tests import drawn
 from tests.test_context import sight
 

@@ -7,10 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamsvc.context import Timeline
+from streamsvc.core.types import Box, Sight, Tag
 from streamsvc.passages import Finding
 from streamsvc.places import above, left_of, next_to, overlap, placed, side, sides
 from streamsvc.questions import parse
-from streamsvc.types import Box, Sight, Tag
 from tests.test_context import NO_EMBEDDING
 
 CAT = Box("cat", 0.9, 0.05, 0.5, 0.2, 0.3)

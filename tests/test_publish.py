@@ -13,9 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamsvc import clock, metrics, schema
-from streamsvc.config import Limits
-from streamsvc.errors import CapacityError
+from streamsvc import schema
+from streamsvc.core import clock, metrics
+from streamsvc.core.config import Limits
+from streamsvc.core.errors import CapacityError
 from streamsvc.publish import Log, SlowSubscriber, Subscription
 from streamsvc.store import Store
 

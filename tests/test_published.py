@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from streamsvc.errors import ConfigError
+from streamsvc.core.errors import ConfigError
 from streamsvc.grade import RULES
 from streamsvc.published import SETS, Pictured, Row, Spoken, rows
 

@@ -21,8 +21,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from structlog.testing import capture_logs
 
-from streamsvc import clock, hosts, push
-from streamsvc.errors import Forbidden, InvalidRequest, Unprocessable
+from streamsvc import push
+from streamsvc.core import clock, host_policy
+from streamsvc.core.errors import Forbidden, InvalidRequest, Unprocessable
 from streamsvc.outbox import Answer, Pace
 from streamsvc.push import Poster, Push, PushError, target
 from tests.live import serving, socket_of, until
@@ -417,7 +418,7 @@ async def test_private_hosts_and_unknown_ones_are_refused(monkeypatch: pytest.Mo
     def nowhere(*_: Any) -> Any:
         raise OSError("unknown")
 
-    monkeypatch.setattr(hosts, "addresses", nowhere)
+    monkeypatch.setattr(host_policy, "addresses", nowhere)
     assert await refused(f"https://nobody.invalid/closedcaption?{SIGNED}") == "unknown_host"
 
 
@@ -455,8 +456,8 @@ async def test_a_public_host_gets_https_at_the_address_that_was_checked_and_must
         asked.append(host)
         return ("127.0.0.1",)
 
-    monkeypatch.setattr(hosts, "addresses", once)
-    monkeypatch.setattr(hosts, "is_public", lambda address: ipaddress.ip_address(address).is_loopback)
+    monkeypatch.setattr(host_policy, "addresses", once)
+    monkeypatch.setattr(host_policy, "is_public", lambda address: ipaddress.ip_address(address).is_loopback)
     served, trusting = certificate(tmp_path, name)
     async with taking("youtube", served) as youtube:
         url = youtube.url.replace("127.0.0.1", "captions.example")

@@ -6,8 +6,9 @@ import asyncio
 
 import pytest
 
-from streamsvc import clock, rate
-from streamsvc.errors import RateLimited
+from streamsvc import rate
+from streamsvc.core import clock
+from streamsvc.core.errors import RateLimited
 from streamsvc.rate import Rate
 
 

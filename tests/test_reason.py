@@ -13,14 +13,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from streamsvc import clock
-from streamsvc.config import Think
 from streamsvc.context import Timeline
-from streamsvc.errors import DeadlineMissed, Unprocessable
+from streamsvc.core import clock
+from streamsvc.core.config import Think
+from streamsvc.core.errors import DeadlineMissed, Unprocessable
+from streamsvc.core.types import Answer, Box, Cue, Delta, Evidence, Question, ScreenText, Sight, Tag, TextLine, Word
 from streamsvc.forms import read
 from streamsvc.reason import answer, prompt, shaped
 from streamsvc.seer import Seer
-from streamsvc.types import Answer, Box, Cue, Delta, Evidence, Question, ScreenText, Sight, Tag, TextLine, Word
 from tests.seeing import Model as Sees
 
 EMPTY = np.zeros(4, np.float32)

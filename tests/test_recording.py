@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from streamsvc.errors import ConfigError
+from streamsvc.core.errors import ConfigError
+from streamsvc.core.types import SAMPLE_RATE
 from streamsvc.recording import Truth, read, truth_of
-from streamsvc.types import SAMPLE_RATE
 from tests.clips import clip
 from tests.hear_engine import spoken, written
 

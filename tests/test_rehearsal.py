@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from streamsvc import clock, rehearsal
-from streamsvc.clock import Threadless
-from streamsvc.errors import SourceError, WorkerError
+from streamsvc import rehearsal
+from streamsvc.core import clock
+from streamsvc.core.clock import Threadless
+from streamsvc.core.errors import SourceError, WorkerError
 from streamsvc.rehearsal import Run, Scales, Steady, inquire, play, steady
 from streamsvc.scenario import Scenario
 from streamsvc.service import Service

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from streamsvc.core.types import Word, Words
 from streamsvc.replace import Replacer
-from streamsvc.types import Word, Words
 
 
 def said(text: str, first: int = 0) -> tuple[Word, ...]:

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from streamsvc import schema
-from streamsvc.config import Budget
+from streamsvc.core.config import Budget
+from streamsvc.core.types import Answer, Box, Cue, Event, Evidence, Scene, ScreenText, Sight, Tag, TextLine, Translation, Word
 from streamsvc.reports import Report, bodies
-from streamsvc.types import Answer, Box, Cue, Event, Evidence, Scene, ScreenText, Sight, Tag, TextLine, Translation, Word
 
 HEAD: dict[str, Any] = {"session": "0.a", "track": "main", "at": 1.0, "arrived": 5.0}
 WORDS = (Word("Once", 0.5, 0.9, 1.0000002), Word("upon", 0.9, 1.3, 0.5))

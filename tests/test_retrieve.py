@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from streamsvc import clock, retrieve
-from streamsvc.errors import ModelMissing, WorkerError
+from streamsvc import retrieve
+from streamsvc.core import clock
+from streamsvc.core.errors import ModelMissing, WorkerError
+from streamsvc.core.types import Evidence
 from streamsvc.retrieve import Index, Picture
 from streamsvc.search import Hit
-from streamsvc.types import Evidence
 from tests.stage import Threadless
 
 ANIMALS = ("feline", "cat", "kitten")

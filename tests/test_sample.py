@@ -11,9 +11,9 @@ from PIL import Image
 
 from load_tests import screens
 from load_tests.keyframes import delays, probes, watched
-from streamsvc.config import Sample
+from streamsvc.core.config import Sample
+from streamsvc.core.types import EncodedFrame
 from streamsvc.sample import Budget, Change, Gray, Sampler, Wants, exposure, parts, wants
-from streamsvc.types import EncodedFrame
 
 
 def frame(keyframe: bool, kind: str = "video") -> EncodedFrame:

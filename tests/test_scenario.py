@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from streamsvc.errors import ConfigError
+from streamsvc.core.errors import ConfigError
 from streamsvc.scenario import Scenario, found
 
 QUESTION = {"id": "q1", "type": "open", "question": "What?", "answer": "a cat", "keywords": ["cat"], "evidence_s": [0, 1], "ask_at_s": 1}

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from streamsvc.core.types import Evidence
 from streamsvc.search import CERTAIN, CHANCE, LONG, UNNAMED, WEIGHT, passages, ranked, search
-from streamsvc.types import Evidence
 from streamsvc.words import terms
 
 LINES = [

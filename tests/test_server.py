@@ -17,9 +17,9 @@ from fastapi import WebSocket, WebSocketDisconnect
 from websockets.exceptions import ConnectionClosed
 
 from streamsvc import server
+from streamsvc.core.types import SAMPLE_RATE
 from streamsvc.recording import read
 from streamsvc.session import State
-from streamsvc.types import SAMPLE_RATE
 from tests.clips import clip
 from tests.hear_engine import written
 from tests.live import serving, socket_of, until

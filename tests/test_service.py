@@ -13,15 +13,16 @@ from typing import Any
 import pytest
 import structlog.testing
 
-from streamsvc import clock, config, metrics, service
+from streamsvc import service
+from streamsvc.core import clock, config, metrics
+from streamsvc.core.errors import CapacityError, Conflict, Forbidden, InvalidRequest, NotFound, SourceError, StreamsvcError
+from streamsvc.core.types import Question
 from streamsvc.ear import Ear
 from streamsvc.encode import Glances
-from streamsvc.errors import CapacityError, Conflict, Forbidden, InvalidRequest, NotFound, SourceError, StreamsvcError
 from streamsvc.ingest import peer
 from streamsvc.service import Service
 from streamsvc.session import Session, State
 from streamsvc.store import Store
-from streamsvc.types import Question
 from tests.clips import clip
 from tests.seeing import Model, jpeg
 from tests.stage import OPUS, Models, Sender

@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 
-from streamsvc import clock, metrics, session
-from streamsvc.errors import CapacityError, Conflict, NotFound, SourceError, WorkerError
+from streamsvc import session
+from streamsvc.core import clock, metrics
+from streamsvc.core.errors import CapacityError, Conflict, NotFound, SourceError, WorkerError
+from streamsvc.core.types import EncodedFrame, MediaTrack
 from streamsvc.eye import Eye
 from streamsvc.session import Session, State
-from streamsvc.types import EncodedFrame, MediaTrack
 from tests.stage import OPUS, VP8, Models, Playing, Sender, Tape, kinds, make, packets, send
 
 Run = Callable[[Awaitable[None]], None]

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from load_tests.sessions import Load, measure, parts, plot, table
-from streamsvc import clock
-from streamsvc.config import Hear
+from streamsvc.core import clock
+from streamsvc.core.config import Hear
+from streamsvc.core.roles import Role
+from streamsvc.core.types import SAMPLE_RATE
 from streamsvc.recording import Truth
-from streamsvc.types import SAMPLE_RATE
-from streamsvc.worker import Role
 from tests.hear_engine import Direct, ends, spoken
 
 TALK = (spoken(12, 0.4), Truth(tuple(f"w{number}" for number in range(1, 13)), ends(12)))

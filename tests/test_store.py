@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from streamsvc import clock
-from streamsvc.errors import CapacityError
+from streamsvc.core import clock
+from streamsvc.core.errors import CapacityError
 from streamsvc.store import FAILURES, Store, sweep
 
 

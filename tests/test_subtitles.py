@@ -10,9 +10,9 @@ from typing import Any
 import httpx
 import pytest
 
+from streamsvc.core.types import Cue, Translation, Word
 from streamsvc.reports import bodies
 from streamsvc.session import Session
-from streamsvc.types import Cue, Translation, Word
 from tests.live import serving
 
 VTT = "WEBVTT\n"

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 from engines import embed
-from streamsvc import metrics
-from streamsvc.config import Models
-from streamsvc.errors import WorkerError
+from streamsvc.core import metrics
+from streamsvc.core.config import Models
+from streamsvc.core.errors import WorkerError
+from streamsvc.core.types import Evidence, Word
 from streamsvc.topics import LONG, WAITING, Topics
-from streamsvc.types import Evidence, Word
 from streamsvc.watch import CLOSE
 
 MONEY = "He paid forty dollars. He owes the bank a lot."

@@ -13,15 +13,16 @@ import numpy as np
 import pytest
 
 from engines import asr
-from streamsvc import clock, transcribe
-from streamsvc.config import Hear, Models
-from streamsvc.errors import CapacityError, DeadlineMissed, WorkerError
-from streamsvc.mailbox import Ring
+from streamsvc import transcribe
+from streamsvc.core import clock
+from streamsvc.core.config import Hear, Models
+from streamsvc.core.errors import CapacityError, DeadlineMissed, WorkerError
+from streamsvc.core.queues import Ring
+from streamsvc.core.types import SAMPLE_RATE, AudioChunk, Gap, Speech, Words
 from streamsvc.recording import read, truth_of
 from streamsvc.score import align, norm
 from streamsvc.transcriber import VAD_WINDOW, Unit
 from streamsvc.trial import Heard, listen
-from streamsvc.types import SAMPLE_RATE, AudioChunk, Gap, Speech, Words
 
 SETTINGS = Hear(model="whisper-tiny.en", step=0.5, hangover=0.5, backlog_seconds=5.0)
 CHUNK = VAD_WINDOW  # samples

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamsvc.config import Hear
+from streamsvc.core.config import Hear
+from streamsvc.core.types import SAMPLE_RATE, AudioChunk, Gap, Word, Words
 from streamsvc.transcriber import LULL, PAUSE, VAD_WINDOW, Ask, Transcriber
-from streamsvc.types import SAMPLE_RATE, AudioChunk, Gap, Word, Words
 
 SETTINGS = Hear(model="whisper-tiny.en", step=0.5, hangover=0.5)
 CHUNK = VAD_WINDOW  # samples

@@ -12,12 +12,13 @@ import numpy as np
 import pytest
 
 from engines import Engine, asr
-from streamsvc import clock, metrics, translate
-from streamsvc.config import Models
-from streamsvc.errors import DeadlineMissed, StreamsvcError, WorkerError
+from streamsvc import translate
+from streamsvc.core import clock, metrics
+from streamsvc.core.config import Models
+from streamsvc.core.errors import DeadlineMissed, StreamsvcError, WorkerError
+from streamsvc.core.types import SAMPLE_RATE, AudioChunk, Cue, Translation, Word
 from streamsvc.recording import read
 from streamsvc.translate import Translator
-from streamsvc.types import SAMPLE_RATE, AudioChunk, Cue, Translation, Word
 from streamsvc.worker import Local
 
 

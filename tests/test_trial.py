@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 
 from engines import Op
-from streamsvc import clock
-from streamsvc.config import Hear
-from streamsvc.errors import InvalidRequest
+from streamsvc.core import clock
+from streamsvc.core.config import Hear
+from streamsvc.core.errors import InvalidRequest
+from streamsvc.core.types import SAMPLE_RATE, Speech, Word, Words
 from streamsvc.trial import Heard, Meter, Timed, listen, play
-from streamsvc.types import SAMPLE_RATE, Speech, Word, Words
 from tests.hear_engine import Direct, load, spoken
 
 SETTINGS = Hear(model="whisper-tiny.en")

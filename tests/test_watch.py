@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from streamsvc.errors import InvalidRequest
-from streamsvc.types import Box, Evidence, ScreenText, Sight, Tag, TextLine, Word
+from streamsvc.core.errors import InvalidRequest
+from streamsvc.core.types import Box, Evidence, ScreenText, Sight, Tag, TextLine, Word
 from streamsvc.watch import ABSENT, Alert, Watch, compiled
 
 

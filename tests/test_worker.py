@@ -14,8 +14,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamsvc import metrics, worker
-from streamsvc.errors import CapacityError, DeadlineMissed, ModelMissing, WorkerError
+from streamsvc import worker
+from streamsvc.core import metrics
+from streamsvc.core.errors import CapacityError, DeadlineMissed, ModelMissing, WorkerError
 from streamsvc.worker import Local, Worker, pack, unpack
 from tests import worker_engine
 

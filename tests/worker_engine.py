@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from engines import Engine, Op, Payload, StreamOp
-from streamsvc.errors import ModelMissing
+from streamsvc.core.errors import ModelMissing
 
 
 def _echo(batch: list[Payload]) -> list[Payload | Exception]:

@@ -11,10 +11,10 @@ import av
 import av.error
 from av.stream import Disposition
 
-from streamsvc import clock
-from streamsvc.errors import SourceError
+from streamsvc.core import clock
+from streamsvc.core.errors import SourceError
+from streamsvc.core.types import MediaTrack
 from streamsvc.ingest.place import PROTOCOLS, Place, check_host
-from streamsvc.types import MediaTrack
 
 RECENT = 8192  # packets remembered: some segments of a playlist
 PROBE = 300  # packets tried until one of a file's tracks gives a decoded frame

@@ -21,7 +21,7 @@ from aiortc.rtcrtpparameters import RTCRtpReceiveParameters
 from aiortc.rtcrtpreceiver import RTCRtpReceiver
 from aiortc.rtcrtptransceiver import RTCRtpTransceiver
 
-from streamsvc.errors import HookError
+from streamsvc.core.errors import HookError
 
 AIORTC = "1.16."  # versions known to work
 AIOICE = "0.13."

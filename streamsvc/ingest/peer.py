@@ -21,15 +21,15 @@ from aiortc import RTCConfiguration, RTCIceServer, RTCPeerConnection, RTCSession
 from aiortc.rtcrtptransceiver import RTCRtpTransceiver
 from aiortc.rtp import RtcpSrPacket
 
-from streamsvc import clock
-from streamsvc.config import Ingest, Limits
-from streamsvc.errors import InvalidRequest, PreconditionFailed, Unprocessable
+from streamsvc.core import clock
+from streamsvc.core.config import Ingest, Limits
+from streamsvc.core.errors import InvalidRequest, PreconditionFailed, Unprocessable
+from streamsvc.core.types import EncodedFrame, Kind, MediaTrack
 from streamsvc.ingest import hooks
 from streamsvc.ingest.jitter import Frame, Jitter, Packet, byte_seconds, opus_seconds
 from streamsvc.ingest.sdp import DECODERS, Offer, read_fragment, read_offer
 from streamsvc.ingest.sync import Sync
 from streamsvc.ingest.video import Assembler
-from streamsvc.types import EncodedFrame, Kind, MediaTrack
 
 log = structlog.get_logger(__name__)
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from streamsvc import hosts
-from streamsvc.errors import Forbidden, SourceError
+from streamsvc.core import host_policy
+from streamsvc.core.errors import Forbidden, SourceError
 
 FILE_SCHEMES = ("", "file")
 URL_SCHEMES = ("http", "https", "rtsp", "rtsps")
@@ -80,7 +80,7 @@ def find(url: str, roots: Sequence[Path] | None) -> Place:
 def check_host(place: Place, private_urls: bool) -> None:
     """Refuse hosts of private networks, by every address that the name has."""
     try:
-        hosts.addresses(place.host, place.port, private_urls)
+        host_policy.addresses(place.host, place.port, private_urls)
     except OSError:
         raise SourceError(f"the host {place.host} is not known", code="no_answer", retryable=True) from None
 

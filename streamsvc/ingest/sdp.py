@@ -15,9 +15,9 @@ from aiortc.codecs import CODECS
 from aiortc.rtcpeerconnection import find_common_codecs
 from aiortc.sdp import SessionDescription, candidate_from_sdp
 
-from streamsvc.config import Limits
-from streamsvc.errors import InvalidRequest, TooLarge, Unprocessable
-from streamsvc.types import Kind
+from streamsvc.core.config import Limits
+from streamsvc.core.errors import InvalidRequest, TooLarge, Unprocessable
+from streamsvc.core.types import Kind
 
 # Security limits: they bound the parser's work (real offers have 60 to 250 lines in a section).
 SECTION_LINES = 500

@@ -17,8 +17,8 @@ from typing import Any, Protocol
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
-from streamsvc.config import Limits
-from streamsvc.errors import (
+from streamsvc.core.config import Limits
+from streamsvc.core.errors import (
     InvalidRequest,
     NotFound,
     PreconditionFailed,
@@ -27,7 +27,7 @@ from streamsvc.errors import (
     TooLarge,
     UnsupportedMediaType,
 )
-from streamsvc.types import Grants
+from streamsvc.core.types import Grants
 
 SDP = "application/sdp"
 FRAGMENT = "application/trickle-ice-sdpfrag"

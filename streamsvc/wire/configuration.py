@@ -10,8 +10,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from streamsvc.config import Hear
-from streamsvc.errors import InvalidRequest
+from streamsvc.core.config import Hear
+from streamsvc.core.errors import InvalidRequest
 from streamsvc.transcriber import PREROLL
 from streamsvc.wire.line import Format, hangover, spoken
 

@@ -20,9 +20,9 @@ from typing import Any
 from fastapi import WebSocket
 from starlette.datastructures import QueryParams
 
-from streamsvc import clock
-from streamsvc.config import Hear
-from streamsvc.errors import InvalidRequest, StreamsvcError
+from streamsvc.core import clock
+from streamsvc.core.config import Hear
+from streamsvc.core.errors import InvalidRequest, StreamsvcError
 from streamsvc.service import Service
 from streamsvc.wire.line import Bounds, Event, Format, Line, fits, hangover, spoken
 from streamsvc.wire.socket import Idle, farewell, hear, opened, say, tell, together

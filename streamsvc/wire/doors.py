@@ -14,7 +14,7 @@ from starlette.datastructures import QueryParams
 from starlette.requests import ClientDisconnect
 
 from streamsvc.auth import SUBPROTOCOL
-from streamsvc.errors import CapacityError, InvalidRequest, NotFound, StreamsvcError
+from streamsvc.core.errors import CapacityError, InvalidRequest, NotFound, StreamsvcError
 from streamsvc.rate import Rate
 from streamsvc.schema import VERSION
 from streamsvc.service import Service

@@ -16,14 +16,14 @@ from typing import Any
 
 import av
 
-from streamsvc import clock
-from streamsvc.config import LANGUAGES
+from streamsvc.core import clock
+from streamsvc.core.config import LANGUAGES
+from streamsvc.core.errors import Conflict, InvalidRequest, NotFound, StreamsvcError, TooLarge
+from streamsvc.core.types import EncodedFrame, MediaTrack
 from streamsvc.ear import HANGOVER
-from streamsvc.errors import Conflict, InvalidRequest, NotFound, StreamsvcError, TooLarge
 from streamsvc.publish import Subscription
 from streamsvc.service import Service
 from streamsvc.session import Session
-from streamsvc.types import EncodedFrame, MediaTrack
 
 Event = Mapping[str, Any]
 

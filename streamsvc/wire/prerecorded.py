@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 from fastapi import Request as HttpRequest
 
-from streamsvc.errors import DeadlineMissed, InvalidRequest, NotFound, SourceError, TooLarge
+from streamsvc.core.errors import DeadlineMissed, InvalidRequest, NotFound, SourceError, TooLarge
 from streamsvc.service import Service
 from streamsvc.session import Session
 from streamsvc.wire.deepgram import Message, Options, Request, alternative, options

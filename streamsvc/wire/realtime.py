@@ -20,8 +20,8 @@ from typing import Any
 
 from fastapi import WebSocket
 
-from streamsvc import clock
-from streamsvc.errors import InvalidRequest, StreamsvcError
+from streamsvc.core import clock
+from streamsvc.core.errors import InvalidRequest, StreamsvcError
 from streamsvc.service import Service
 from streamsvc.transcriber import PREROLL
 from streamsvc.wire.configuration import FORMATS, ClientError, Configuration

@@ -13,10 +13,10 @@ from fastapi.responses import JSONResponse
 from starlette.websockets import WebSocketState
 
 from streamsvc.auth import need
-from streamsvc.errors import StreamsvcError
+from streamsvc.core.errors import StreamsvcError
+from streamsvc.core.types import Grants
 from streamsvc.rate import Rate
 from streamsvc.service import Service
-from streamsvc.types import Grants
 from streamsvc.wire.line import Event, Line
 
 OPENAI_KEY = "openai-insecure-api-key."  # + the key, as a WebSocket subprotocol

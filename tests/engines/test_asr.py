@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engines import Engine, Op, asr
-from streamsvc.config import Models
-from streamsvc.errors import InvalidRequest, ModelMissing
+from streamsvc.core.config import Models
+from streamsvc.core.errors import InvalidRequest, ModelMissing
 from streamsvc.recording import read
 from streamsvc.score import errors, norm
 

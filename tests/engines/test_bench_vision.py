@@ -10,8 +10,8 @@ import torch
 
 from engines import bench_vision
 from engines.bench_vision import Report, Row, as_json, measured, plot, share, table
-from streamsvc.config import Models, See
-from streamsvc.errors import ModelMissing
+from streamsvc.core.config import Models, See
+from streamsvc.core.errors import ModelMissing
 
 MODELS = Models().dir / "models"
 ROWS = (
@@ -84,7 +84,7 @@ def test_every_runtime_is_measured_or_says_why_not(monkeypatch: pytest.MonkeyPat
 def test_a_look_that_fails_is_no_fast_look(monkeypatch: pytest.MonkeyPatch) -> None:
     import numpy as np
 
-    from streamsvc.errors import WorkerError
+    from streamsvc.core.errors import WorkerError
 
     monkeypatch.setattr(bench_vision, "jpeg", lambda random: np.frombuffer(b"no picture", np.uint8))
     with pytest.raises(WorkerError):

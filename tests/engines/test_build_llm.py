@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from engines import build_llm
-from streamsvc.errors import ModelMissing
+from streamsvc.core.errors import ModelMissing
 
 
 def fake(calls: list[Path]):  # type: ignore[no-untyped-def]

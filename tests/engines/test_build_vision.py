@@ -14,7 +14,7 @@ from openvino import opset13 as ops
 
 from engines import build_vision, tensorrt_plan
 from engines.build_vision import GRAPH, compiled
-from streamsvc.errors import ModelMissing, WorkerError
+from streamsvc.core.errors import ModelMissing, WorkerError
 from tests.engines.tensorrt_double import Double, Torch
 from tests.engines.test_tensorrt_plan import a_model as an_onnx_file
 

@@ -14,7 +14,7 @@ torch = pytest.importorskip("torch", reason="the towers need the extra `gpu`")
 
 from engines import build_vision, clip  # noqa: E402
 from engines.clip import COMMON, Matcher, Towers  # noqa: E402
-from streamsvc.errors import ModelMissing  # noqa: E402
+from streamsvc.core.errors import ModelMissing  # noqa: E402
 from tests.engines.tiny_clip import picture, save, whole  # noqa: E402
 
 LABELS = ["cat", "dog", "car"]

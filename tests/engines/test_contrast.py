@@ -13,7 +13,7 @@ torch = pytest.importorskip("torch", reason="the towers need the extra `gpu`")
 from engines import clip  # noqa: E402
 from engines.contrast import Contrast, Pair  # noqa: E402
 from engines.finetune import Example  # noqa: E402
-from streamsvc.errors import InvalidRequest  # noqa: E402
+from streamsvc.core.errors import InvalidRequest  # noqa: E402
 from tests.engines.tiny_clip import LONGEST, picture, save  # noqa: E402
 
 TEXTS = ["a red car", "a dog", "a cat", "a map"]

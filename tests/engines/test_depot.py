@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from engines import depot, fetch, registry
-from streamsvc.errors import ModelMissing
+from streamsvc.core.errors import ModelMissing
 from tests.engines.conftest import LABELS, WEIGHTS, Hub, sha, whole
 
 

@@ -11,8 +11,8 @@ import torch
 from PIL import Image
 
 from engines.efficientnet import NAME, SIDE, lite0, pixels
-from streamsvc.config import Models
-from streamsvc.errors import ModelMissing
+from streamsvc.core.config import Models
+from streamsvc.core.errors import ModelMissing
 from tests.engines.test_vision import shot
 
 MODELS = Models().dir / "models"

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from engines import Op, embed, fetch
-from streamsvc.errors import InvalidRequest, ModelMissing
+from streamsvc.core.errors import InvalidRequest, ModelMissing
 
 
 @pytest.fixture(scope="module")

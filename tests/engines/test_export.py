@@ -14,7 +14,7 @@ from transformers import CLIPVisionConfig, CLIPVisionModel, SiglipVisionConfig, 
 
 from engines import export
 from engines.export import INPUT, OPSET, OUTPUT, exported, kept, pooled
-from streamsvc.errors import WorkerError
+from streamsvc.core.errors import WorkerError
 
 SIDE = 32
 SIZES: dict[str, Any] = {

@@ -16,7 +16,7 @@ from engines import export_vlm  # noqa: E402
 from engines.export import OPSET  # noqa: E402
 from engines.export_vlm import TOLERANCE, exported, parity  # noqa: E402
 from engines.vlm_tower import run, session  # noqa: E402
-from streamsvc.errors import ModelMissing  # noqa: E402
+from streamsvc.core.errors import ModelMissing  # noqa: E402
 from tests.engines.tiny_vlm import Bench, picture  # noqa: E402
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from engines import depot, fetch
-from streamsvc.errors import ModelMissing
+from streamsvc.core.errors import ModelMissing
 from tests.engines.conftest import LABELS, WEIGHTS, whole
 
 
@@ -169,7 +169,7 @@ def test_progress_is_lines_without_a_terminal_and_bars_with_one(capsys: pytest.C
 @pytest.mark.parametrize("name", ["STREAMSVC_MODELS__DIR", "XDG_CACHE_HOME"])
 def test_the_cache_folder_follows_the_settings(tmp_path: Path, name: str) -> None:
     program = (
-        "from engines import fetch; from streamsvc.config import load; "
+        "from engines import fetch; from streamsvc.core.config import load; "
         "assert fetch.default_dir() == load().models.dir / 'models'; print(fetch.default_dir())"
     )
     environment = {key: value for key, value in os.environ.items() if key not in ("STREAMSVC_MODELS__DIR", "XDG_CACHE_HOME")}

@@ -8,8 +8,8 @@ import pytest
 
 from engines import Op, StreamOp
 from engines.llm import load
-from streamsvc.config import Models
-from streamsvc.errors import ModelMissing
+from streamsvc.core.config import Models
+from streamsvc.core.errors import ModelMissing
 
 
 def generate(engine: Any, prompt: str, **more: Any) -> str:

@@ -11,9 +11,9 @@ import pytest
 from PIL import Image, ImageDraw, ImageFont
 
 from engines.ocr import load, pixels, reading_order
+from streamsvc.core.errors import WorkerError
+from streamsvc.core.types import TextLine
 from streamsvc.encode import title
-from streamsvc.errors import WorkerError
-from streamsvc.types import TextLine
 from tests.engines.test_vision import shot
 
 

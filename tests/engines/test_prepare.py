@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from engines import build_llm, llm, prepare
-from streamsvc.config import Models
-from streamsvc.errors import ModelMissing
+from streamsvc.core.config import Models
+from streamsvc.core.errors import ModelMissing
 
 
 @pytest.mark.models

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from engines import fetch, registry
-from streamsvc.errors import ConfigError
+from streamsvc.core.errors import ConfigError
 
 
 def test_an_unknown_model_is_named_with_the_ones_there_are(index: Path, tmp_path: Path) -> None:

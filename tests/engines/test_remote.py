@@ -19,9 +19,9 @@ from engines import Engine
 from engines.llm import source
 from engines.remote import MOST_BYTES, PICTURES, Bucket, Limits, Remote, scaled, showable
 from engines.remote_chat import Chat, Endpoint
-from streamsvc.config import Models
-from streamsvc.config import Remote as Settings
-from streamsvc.errors import CapacityError, ConfigError, InvalidRequest, StreamsvcError, WorkerError
+from streamsvc.core.config import Models
+from streamsvc.core.config import Remote as Settings
+from streamsvc.core.errors import CapacityError, ConfigError, InvalidRequest, StreamsvcError, WorkerError
 from tests.engines.chat_server import Fake, Mark, refused, serving, stream
 from tests.seeing import working
 

@@ -19,7 +19,7 @@ from openai import AsyncOpenAI, AuthenticationError
 from openai.types.chat import completion_create_params
 
 from engines.remote_chat import MOST_BYTES, Chat, Endpoint, Events, Piece, retry_after
-from streamsvc.errors import CapacityError, ConfigError, DeadlineMissed, StreamsvcError, WorkerError
+from streamsvc.core.errors import CapacityError, ConfigError, DeadlineMissed, StreamsvcError, WorkerError
 from tests.engines.chat_server import DONE, ROLE, SCHEMA, USAGE, Fake, Mark, Reply, chunk, refused, serving, stream
 from tests.test_push import certificate
 

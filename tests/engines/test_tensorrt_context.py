@@ -16,7 +16,7 @@ import torch
 
 from engines import tensorrt_context, tensorrt_plan
 from engines.tensorrt_context import MOST, Context
-from streamsvc.errors import WorkerError
+from streamsvc.core.errors import WorkerError
 from tests.engines.tensorrt_double import Double, Stream, Torch, on_gpu
 from tests.engines.test_tensorrt_plan import a_model, executed
 

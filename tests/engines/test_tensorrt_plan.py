@@ -25,7 +25,7 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from engines import export, tensorrt_context, tensorrt_plan
-from streamsvc.errors import ModelMissing, WorkerError
+from streamsvc.core.errors import ModelMissing, WorkerError
 from tests.engines.tensorrt_double import FIXTURE, Double, Torch, Wrong, on_gpu, specification, stand_in
 
 
@@ -291,7 +291,7 @@ import json, sys
 from pathlib import Path
 import tensorrt_bindings.tensorrt as tensorrt
 from engines import tensorrt_plan
-from streamsvc.errors import WorkerError
+from streamsvc.core.errors import WorkerError
 told = []
 for name in sys.argv[1:]:
     try:

@@ -12,8 +12,8 @@ from PIL import Image
 
 from engines.clip import Match
 from engines.vision import Eyes, claims, families, joined, load, overlap
-from streamsvc.config import Models, See
-from streamsvc.errors import ModelMissing, WorkerError
+from streamsvc.core.config import Models, See
+from streamsvc.core.errors import ModelMissing, WorkerError
 
 OPTIONS = {"models": str(Models().dir / "models"), **See().model_dump(), "ocr": False}
 

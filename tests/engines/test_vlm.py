@@ -15,7 +15,7 @@ torch = pytest.importorskip("torch", reason="needs the extra `gpu`")
 from engines import Engine, vlm  # noqa: E402
 from engines.vlm_decoder import best  # noqa: E402
 from engines.vlm_window import Picture  # noqa: E402
-from streamsvc.errors import InvalidRequest, ModelMissing, WorkerError  # noqa: E402
+from streamsvc.core.errors import InvalidRequest, ModelMissing, WorkerError  # noqa: E402
 from streamsvc.worker import Local  # noqa: E402
 from tests.engines.tiny_vlm import Bench, picture, png, save  # noqa: E402
 from tests.seeing import working  # noqa: E402

@@ -14,7 +14,7 @@ peft = pytest.importorskip("peft", reason="needs the extra `gpu`")
 from engines.vlm_adapters import Adapters, named, quiet  # noqa: E402
 from engines.vlm_decoder import Decoder, Kept  # noqa: E402
 from engines.vlm_model import Layout, loaded  # noqa: E402
-from streamsvc.errors import InvalidRequest, ModelMissing  # noqa: E402
+from streamsvc.core.errors import InvalidRequest, ModelMissing  # noqa: E402
 from tests.engines.tiny_vlm import save  # noqa: E402
 
 LANGUAGE = r".*\.language_model\..*\.(q_proj|v_proj)"

@@ -12,7 +12,7 @@ torch = pytest.importorskip("torch", reason="needs the extra `gpu`")
 
 from engines.vlm_model import INSTRUCTION, LONGEST, Layout, loaded  # noqa: E402
 from engines.vlm_window import Picture  # noqa: E402
-from streamsvc.errors import ModelMissing  # noqa: E402
+from streamsvc.core.errors import ModelMissing  # noqa: E402
 from tests.engines.tiny_vlm import KINDS, SPECIAL, save  # noqa: E402
 
 

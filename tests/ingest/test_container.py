@@ -15,7 +15,7 @@ import av.error
 import pytest
 from av.stream import Disposition
 
-from streamsvc.errors import SourceError
+from streamsvc.core.errors import SourceError
 from streamsvc.ingest import container
 from streamsvc.ingest.container import check_decodable, choose, open_file, open_url, packets, with_headers
 from streamsvc.ingest.place import Place, find

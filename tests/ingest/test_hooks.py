@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from aiortc.rtcrtpreceiver import RTCRtpReceiver
 
-from streamsvc.errors import HookError
+from streamsvc.core.errors import HookError
 from streamsvc.ingest import hooks
 
 

@@ -15,12 +15,12 @@ from aiortc.mediastreams import AudioStreamTrack, MediaStreamTrack, VideoStreamT
 from aiortc.rtp import RtpPacket
 from av import VideoFrame
 
-from streamsvc import clock
-from streamsvc.config import Ingest, Limits
-from streamsvc.errors import InvalidRequest, PreconditionFailed, Unprocessable
+from streamsvc.core import clock
+from streamsvc.core.config import Ingest, Limits
+from streamsvc.core.errors import InvalidRequest, PreconditionFailed, Unprocessable
+from streamsvc.core.types import EncodedFrame
 from streamsvc.ingest import hooks
 from streamsvc.ingest.peer import Peer, answer
-from streamsvc.types import EncodedFrame
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 

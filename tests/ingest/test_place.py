@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamsvc.errors import Forbidden, SourceError, StreamsvcError
+from streamsvc.core.errors import Forbidden, SourceError, StreamsvcError
 from streamsvc.ingest.place import PROTOCOLS, URL_SCHEMES, Place, check_file, check_host, find, shown
 
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamsvc.config import Limits
-from streamsvc.errors import InvalidRequest, TooLarge, Unprocessable
+from streamsvc.core.config import Limits
+from streamsvc.core.errors import InvalidRequest, TooLarge, Unprocessable
 from streamsvc.ingest.sdp import read_fragment, read_offer
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"

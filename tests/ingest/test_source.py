@@ -13,11 +13,11 @@ import av
 import numpy as np
 import pytest
 
-from streamsvc import clock
-from streamsvc.config import Ingest
-from streamsvc.errors import SourceError
+from streamsvc.core import clock
+from streamsvc.core.config import Ingest
+from streamsvc.core.errors import SourceError
+from streamsvc.core.types import EncodedFrame
 from streamsvc.ingest.source import Source, TrackClock, open_source
-from streamsvc.types import EncodedFrame
 from tests.clips import clip
 
 SETTINGS = Ingest(open_seconds=1.0, reconnects=1)

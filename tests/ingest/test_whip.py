@@ -17,12 +17,21 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from fastapi import FastAPI, Request
 
-from streamsvc import clock
-from streamsvc.config import Ingest, Limits
-from streamsvc.errors import CapacityError, Conflict, Forbidden, InvalidRequest, RateLimited, StreamsvcError, Unauthorized, Unprocessable
+from streamsvc.core import clock
+from streamsvc.core.config import Ingest, Limits
+from streamsvc.core.errors import (
+    CapacityError,
+    Conflict,
+    Forbidden,
+    InvalidRequest,
+    RateLimited,
+    StreamsvcError,
+    Unauthorized,
+    Unprocessable,
+)
+from streamsvc.core.types import EncodedFrame, Grants
 from streamsvc.ingest.peer import Peer, answer
 from streamsvc.ingest.whip import EVENTS_REL, FRAGMENT, Publication, router
-from streamsvc.types import EncodedFrame, Grants
 
 SDP = {"Content-Type": "application/sdp"}
 

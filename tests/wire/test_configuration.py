@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from streamsvc.config import Hear
+from streamsvc.core.config import Hear
 from streamsvc.wire.configuration import ClientError, Configuration
 
 

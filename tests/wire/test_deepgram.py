@@ -15,9 +15,9 @@ from starlette.datastructures import QueryParams
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
-from streamsvc.clock import VirtualLoop
-from streamsvc.config import Hear
-from streamsvc.errors import CapacityError, InvalidRequest, Unauthorized
+from streamsvc.core.clock import VirtualLoop
+from streamsvc.core.config import Hear
+from streamsvc.core.errors import CapacityError, InvalidRequest, Unauthorized
 from streamsvc.wire.deepgram import Listener, Request, alternative, body, options
 from streamsvc.wire.line import Format
 from tests.live import serving

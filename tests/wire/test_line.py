@@ -8,10 +8,10 @@ from typing import Any, cast
 
 import pytest
 
-from streamsvc import metrics
-from streamsvc.errors import InvalidRequest, StreamsvcError, TooLarge
+from streamsvc.core import metrics
+from streamsvc.core.errors import InvalidRequest, StreamsvcError, TooLarge
+from streamsvc.core.types import EncodedFrame
 from streamsvc.session import Session
-from streamsvc.types import EncodedFrame
 from streamsvc.wire.line import Bounds, Expired, Feed, Format, Line, SessionOver, fits, hangover, spoken
 from tests.live import serving
 from tests.wire.speech import heard, samples

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from starlette.datastructures import QueryParams
 
-from streamsvc.config import Hear
+from streamsvc.core.config import Hear
 from streamsvc.wire.deepgram import options
 from streamsvc.wire.prerecorded import results
 from tests.live import serving

@@ -12,7 +12,7 @@ from openai import AsyncOpenAI
 from openai.types.realtime import RealtimeServerEvent
 from pydantic import TypeAdapter
 
-from streamsvc.errors import Unauthorized
+from streamsvc.core.errors import Unauthorized
 from streamsvc.wire.realtime import Turns, body, failed, message
 from tests.live import serving
 from tests.wire.speech import caption, closed, flushed, heard, samples, speech

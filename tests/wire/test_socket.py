@@ -10,7 +10,7 @@ import pytest
 from fastapi import WebSocket, WebSocketDisconnect
 from starlette.websockets import WebSocketState
 
-from streamsvc.errors import InvalidRequest
+from streamsvc.core.errors import InvalidRequest
 from streamsvc.wire.line import Line, SessionOver
 from streamsvc.wire.socket import Idle, bearer, hear, opened, tell, together
 

@@ -7,8 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamsvc import budget
-from streamsvc.budget import CALM, LIMITS, PATIENT, TOP, TRIAL, Costs, Fidelity, Ladder, Load, admits, fidelity, measured, plan, step
+from streamsvc.answers import deadline
+from streamsvc.answers.deadline import plan
+from streamsvc.core.degradation import TOP, Costs, Fidelity, fidelity, measured
+from streamsvc.service.load_policy import CALM, LIMITS, PATIENT, TRIAL, Ladder, Load, admits, step
 
 TICK = 0.5  # seconds between observations
 LATE, FINE, BETWEEN = Load(backlog=1.0), Load(), Load(backlog=0.6)
@@ -84,7 +86,7 @@ def test_what_is_planned_ends_before_the_deadline(
     looked = frame if planned.keyframe_wait else 0.0
     spent = planned.keyframe_wait + looked + planned.window_tokens * read + planned.phrase_tokens * write
     assert not planned.fits or spent <= left + 1e-6
-    assert planned.keyframe_wait <= budget.KEYFRAME_WAIT
+    assert planned.keyframe_wait <= deadline.KEYFRAME_WAIT
     assert planned.window_tokens <= window
     assert planned.fits or planned.phrase_tokens == 0
 

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from streamsvc import errors
+from streamsvc.core import errors
 
 
 def every_error() -> list[type[errors.StreamsvcError]]:

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamsvc.kept import KeptWords
-from streamsvc.types import Word
+from streamsvc.core.compact_words import KeptWords
+from streamsvc.core.types import Word
 
 MILLISECONDS = st.integers(0, 10**8)
 WORDS = st.builds(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import socket
 
-from streamsvc.errors import Forbidden
+from streamsvc.core.errors import Forbidden
 
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")  # RFC 6052: a gateway turns these into the IPv4 address in the last 32 bits
 _COMPATIBLE = ipaddress.IPv6Network("::/96")  # RFC 4291, 2.5.5.1, deprecated

@@ -8,8 +8,8 @@ import inspect
 import numpy as np
 import pytest
 
-from streamsvc import types
-from streamsvc.types import SAMPLE_RATE, AudioChunk, Cue, Event, Word
+from streamsvc.core import types
+from streamsvc.core.types import SAMPLE_RATE, AudioChunk, Cue, Event, Word
 
 WITH_CLOCKS = (
     "EncodedFrame",

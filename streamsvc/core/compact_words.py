@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import overload
 
-from streamsvc.types import Stages, Word
+from streamsvc.core.types import Stages, Word
 
 TOLD: Stages = {}  # of a unit that is kept: what its stages took has been told
 

@@ -9,7 +9,7 @@ from datetime import UTC
 
 import pytest
 
-from streamsvc import clock
+from streamsvc.core import clock
 
 
 def test_outside_a_loop_now_is_the_machines_monotonic_time() -> None:

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamsvc import clock
-from streamsvc.mailbox import Closed, Latest, Ring
+from streamsvc.core import clock
+from streamsvc.core.queues import Closed, Latest, Ring
 
 
 async def test_a_ring_gives_what_was_put_in_order() -> None:

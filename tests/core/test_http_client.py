@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from streamsvc import hosts
-from streamsvc.errors import Forbidden, Unprocessable
-from streamsvc.outgoing import Outgoing
+from streamsvc.core import host_policy
+from streamsvc.core.errors import Forbidden, Unprocessable
+from streamsvc.core.http_client import Outgoing
 from tests.listener import Listener, listening
 
 
@@ -50,7 +50,7 @@ async def test_private_and_unknown_hosts_are_refused(monkeypatch: pytest.MonkeyP
     def nowhere(*_: Any) -> Any:
         raise OSError("unknown")
 
-    monkeypatch.setattr(hosts, "addresses", nowhere)
+    monkeypatch.setattr(host_policy, "addresses", nowhere)
     out = Outgoing("https", "nobody.invalid", None, True, 1.0)
     with pytest.raises(Unprocessable, match="nobody"):
         await out.resolve()

@@ -6,7 +6,7 @@ import pytest
 from prometheus_client import CollectorRegistry, Gauge
 from prometheus_client.parser import text_string_to_metric_families
 
-from streamsvc import metrics
+from streamsvc.core import metrics
 
 # INTERFACES.md, section Metrics, and two of the store: name as the parser gives it (counters without _total), type, labels.
 NAMES = {

@@ -7,32 +7,32 @@ from typing import Any
 
 import pytest
 
-from streamsvc import hosts
-from streamsvc.errors import Forbidden
+from streamsvc.core import host_policy
+from streamsvc.core.errors import Forbidden
 
 
 @pytest.mark.parametrize(
     "address", ["127.0.0.1", "10.1.2.3", "169.254.169.254", "100.64.0.1", "0.0.0.0", "224.0.0.1", "::1", "fe80::1%lo", "::ffff:127.0.0.1"]
 )
 def test_addresses_of_private_networks_this_machine_and_groups_are_not_public(address: str) -> None:
-    assert not hosts.is_public(address)
+    assert not host_policy.is_public(address)
 
 
 @pytest.mark.parametrize("address", ["64:ff9b::7f00:1", "64:ff9b::a9fe:a9fe", "2002:a01:203::1", "::10.1.2.3", "::ffff:a01:203", "fec0::1"])
 def test_addresses_that_hold_a_private_one_for_a_gateway_to_take_out_are_not_public(address: str) -> None:
-    assert not hosts.is_public(address)
+    assert not host_policy.is_public(address)
 
 
 @pytest.mark.parametrize("address", ["8.8.8.8", "2001:4860:4860::8888", "64:ff9b::808:808", "2002:808:808::1"])
 def test_addresses_of_the_internet_are_public(address: str) -> None:
-    assert hosts.is_public(address)
+    assert host_policy.is_public(address)
 
 
 def test_a_private_host_is_refused_unless_the_settings_allow_it() -> None:
     with pytest.raises(Forbidden) as caught:
-        hosts.addresses("127.0.0.1", 80, private_urls=False)
+        host_policy.addresses("127.0.0.1", 80, private_urls=False)
     assert caught.value.code == "private_url"
-    assert hosts.addresses("127.0.0.1", 80, private_urls=True) == ("127.0.0.1",)
+    assert host_policy.addresses("127.0.0.1", 80, private_urls=True) == ("127.0.0.1",)
 
 
 def test_one_private_address_among_public_ones_is_enough_to_refuse_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -41,17 +41,17 @@ def test_one_private_address_among_public_ones_is_enough_to_refuse_a_name(monkey
 
     monkeypatch.setattr(socket, "getaddrinfo", answer)
     with pytest.raises(Forbidden):
-        hosts.addresses("captions.example", 443, private_urls=False)
-    assert hosts.addresses("captions.example", 443, private_urls=True) == ("8.8.8.8", "10.0.0.1")
+        host_policy.addresses("captions.example", 443, private_urls=False)
+    assert host_policy.addresses("captions.example", 443, private_urls=True) == ("8.8.8.8", "10.0.0.1")
 
 
 def test_a_host_that_is_not_known_or_is_no_name_is_an_oserror(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(OSError, match="not a host name"):
-        hosts.addresses("x" * 64 + ".example", 443, private_urls=False)
+        host_policy.addresses("x" * 64 + ".example", 443, private_urls=False)
 
     def silence(*_: Any, **__: Any) -> list[Any]:
         raise socket.gaierror(socket.EAI_NONAME, "unknown")
 
     monkeypatch.setattr(socket, "getaddrinfo", silence)
     with pytest.raises(OSError, match="unknown"):
-        hosts.addresses("nobody.invalid", 443, private_urls=False)
+        host_policy.addresses("nobody.invalid", 443, private_urls=False)

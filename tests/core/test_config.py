@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from streamsvc.config import is_loopback, load
-from streamsvc.errors import ConfigError
+from streamsvc.core.config import is_loopback, load
+from streamsvc.core.errors import ConfigError
 
 KEY = "a-key-of-sixteen-or-more"
 

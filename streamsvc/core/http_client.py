@@ -11,8 +11,8 @@ from collections.abc import Mapping
 
 import httpx
 
-from streamsvc import hosts
-from streamsvc.errors import StreamsvcError, Unprocessable
+from streamsvc.core import host_policy
+from streamsvc.core.errors import StreamsvcError, Unprocessable
 
 _ANSWER = 1024  # bytes read of an answer; security limit
 _SECONDS = ("connect", "read", "write", "pool")  # the time-outs that httpx knows
@@ -56,7 +56,7 @@ class Outgoing:
         """
         try:
             async with asyncio.timeout(self._timeout):
-                self._addresses = await asyncio.to_thread(hosts.addresses, self._host, self._port or 443, self._private)
+                self._addresses = await asyncio.to_thread(host_policy.addresses, self._host, self._port or 443, self._private)
         except OSError:  # a TimeoutError is one
             raise Unprocessable(f"the host {self._host} is not known", code="unknown_host") from None
 
@@ -92,7 +92,7 @@ class Outgoing:
     def _request(self, method: str, target: str, headers: Mapping[str, str], body: bytes) -> httpx.Request:
         address = self._addresses[0]
         # YouTube shows its URL with http:. A secret goes out in the open to a private network only.
-        safe = self._scheme == "https" or any(map(hosts.is_public, self._addresses))
+        safe = self._scheme == "https" or any(map(host_policy.is_public, self._addresses))
         port = f":{self._port}" if self._port else ""
         return httpx.Request(
             method,
