@@ -1,4 +1,4 @@
-"""Runtime adapters of models. Loaded only inside a worker process, by dotted name (see streamsvc/worker.py).
+"""Runtime adapters of models. Loaded only inside a worker process, by dotted name (see streamsvc/workers/supervisor.py).
 
 An engine module has one function, `load(options) -> Engine`. A payload is a flat dict of JSON values and numpy arrays
 (bytes cross as uint8 arrays). An op takes a list of payloads, the batch, and gives one result for each, in order; a

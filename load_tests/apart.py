@@ -18,7 +18,7 @@ import numpy as np
 from streamsvc import rehearsal
 from streamsvc.core import clock
 from streamsvc.core.roles import Payload, Role
-from streamsvc.worker import Worker
+from streamsvc.workers.supervisor import Worker
 
 PATIENCE = 120.0  # seconds of real time for one call
 REMEMBERED = ("transcribe", "look", "read")  # the models' dear calls

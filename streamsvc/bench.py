@@ -25,7 +25,7 @@ from streamsvc.core.types import SAMPLE_RATE, Gap
 from streamsvc.recording import Clip, Samples, ascending, read, truth_of
 from streamsvc.score import Counts, Reference, Score, norm
 from streamsvc.trial import PACKET, Cost, Meter, local, play, working
-from streamsvc.worker import Worker
+from streamsvc.workers.supervisor import Worker
 
 TAIL = 2.0  # seconds of silence after a recording, so that its last words settle as in a stream that goes on
 LATE = 0.1  # seconds by which a piece may come late before the run is doubtful

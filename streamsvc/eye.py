@@ -27,11 +27,11 @@ from streamsvc.core.queues import Ring
 from streamsvc.core.roles import Role
 from streamsvc.core.types import EncodedFrame, Keyframe, MediaTrack, Scene, ScreenText, Sight, VideoFrame
 from streamsvc.ear import Sent, dropped
-from streamsvc.lull import Lull
 from streamsvc.narrator import Narrator
 from streamsvc.publish import Log
 from streamsvc.reports import bodies
 from streamsvc.seer import Seer
+from streamsvc.workers.idle_gate import IdleGate
 
 log = structlog.get_logger()
 T = TypeVar("T")
@@ -78,7 +78,7 @@ class Eye:
         log: Log,
         timeline: Timeline,
         *,
-        lull: Lull,
+        lull: IdleGate,
         pace: Pace,
         lossless: bool = False,
         pictures: sample.Budget | None = None,

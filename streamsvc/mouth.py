@@ -26,10 +26,10 @@ from streamsvc.core.types import Delta, Question, Stages
 from streamsvc.eye import Eye
 from streamsvc.glance import glance
 from streamsvc.inbox import Asked, Inbox, named
-from streamsvc.lull import Lull
 from streamsvc.publish import Log
 from streamsvc.questions import parse
 from streamsvc.reports import Report, bodies
+from streamsvc.workers.idle_gate import IdleGate
 
 log = structlog.get_logger()
 _ANSWERERS = 2  # questions at work at once: one that waits for a model holds up no other
@@ -65,7 +65,7 @@ class Mouth:
         position: Callable[[], float],
         live: Callable[[], bool],
         frame_url: Callable[[float], str],
-        lull: Lull,
+        lull: IdleGate,
         pace: degradation.Pace,
     ) -> None:
         self._session, self._settings, self._think, self._see = session, settings, think, see

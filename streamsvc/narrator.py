@@ -24,10 +24,10 @@ from streamsvc.core.errors import StreamsvcError, WorkerError
 from streamsvc.core.queues import Latest
 from streamsvc.core.types import Evidence, Scene, Sight
 from streamsvc.fusion import Item, clean, declined, ended, of_words
-from streamsvc.lull import Lull
 from streamsvc.questions import META
 from streamsvc.seer import Seer
 from streamsvc.words import terms
+from streamsvc.workers.idle_gate import IdleGate
 
 log = structlog.get_logger()
 ANOTHER = ("first", "scene")  # keyframes that show another scene than the one before
@@ -70,7 +70,7 @@ class Narrator:
         tell: publishes one.
     """
 
-    def __init__(self, session: str, seer: Seer, lull: Lull, every: float, tell: Callable[[Scene], None]) -> None:
+    def __init__(self, session: str, seer: Seer, lull: IdleGate, every: float, tell: Callable[[Scene], None]) -> None:
         self._dropped = metrics.frames.labels("dropped_scene")
         self._views: Latest[View] = Latest(lambda view: self._dropped.inc())
         self._session, self._seer, self._lull, self._every, self._tell = session, seer, lull, every, tell

@@ -23,7 +23,6 @@ from streamsvc.core import clock
 from streamsvc.core.config import Settings
 from streamsvc.core.errors import StreamsvcError, WorkerError
 from streamsvc.core.types import EncodedFrame, MediaTrack
-from streamsvc.encode import Glances
 from streamsvc.ingest.container import choose, open_file, packets
 from streamsvc.ingest.place import Place, check_file
 from streamsvc.ingest.source import TrackClock
@@ -31,6 +30,7 @@ from streamsvc.scenario import Scenario
 from streamsvc.service import Service
 from streamsvc.session import Roles, Session
 from streamsvc.trial import spent
+from streamsvc.workers.look_cache import LookCache
 
 ASKER = "examiner"  # the client name of the subscription
 PATIENCE = 60.0  # seconds after the last question in which all answers must have come
@@ -93,7 +93,7 @@ async def steady(settings: Settings, load: Load = loaded) -> AsyncIterator[Servi
             for worker in service.workers.values()
             for role, module in worker.roles.items()
         }
-        service.roles = Roles(**{**roles, "see": Glances(roles["see"])})
+        service.roles = Roles(**{**roles, "see": LookCache(roles["see"])})
         yield service
 
 

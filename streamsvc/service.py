@@ -24,7 +24,6 @@ from streamsvc.core import clock, metrics
 from streamsvc.core.config import LANGUAGES, Settings
 from streamsvc.core.errors import CapacityError, Conflict, InvalidRequest, NotFound, StreamsvcError
 from streamsvc.ear import dropped, hangover_of
-from streamsvc.encode import Glances
 from streamsvc.governor import Governor
 from streamsvc.ingest import peer as webrtc
 from streamsvc.ingest.hooks import check_hooks
@@ -36,7 +35,8 @@ from streamsvc.search import Hit
 from streamsvc.seer import check_adapter
 from streamsvc.session import Roles, Session, State
 from streamsvc.store import Store, clear, sweep
-from streamsvc.worker import Worker
+from streamsvc.workers.look_cache import LookCache
+from streamsvc.workers.supervisor import Worker
 
 log = structlog.get_logger()
 # worker -> role -> engine
@@ -88,7 +88,7 @@ class Service:
         }
         roles = {role: worker.role(role) for worker in self.workers.values() for role in worker.roles}
         sight = roles["think"] if settings.models.profile != "embedded" else None
-        self.roles = Roles(**{**roles, "see": Glances(roles["see"])}, sight=sight)
+        self.roles = Roles(**{**roles, "see": LookCache(roles["see"])}, sight=sight)
         self.governor = Governor(self._governed, lambda name: self.workers[name].ready, settings.budget)
         metrics.build_info.info({"version": streamsvc.__version__, "engine": settings.models.profile})
 

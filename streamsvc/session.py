@@ -29,7 +29,6 @@ from streamsvc.core.roles import Role
 from streamsvc.core.types import EncodedFrame, MediaTrack, Publisher
 from streamsvc.ear import Ear
 from streamsvc.eye import Eye
-from streamsvc.lull import Lull
 from streamsvc.mouth import Mouth
 from streamsvc.publish import Log
 from streamsvc.reports import Report, evidence
@@ -37,6 +36,7 @@ from streamsvc.retrieve import Index
 from streamsvc.service import load_policy
 from streamsvc.store import Store
 from streamsvc.watch import Alert
+from streamsvc.workers.idle_gate import IdleGate
 
 log = structlog.get_logger()
 _TICK = 0.5  # seconds between writes of the log
@@ -61,7 +61,7 @@ class Roles:
     think: Role
     embed: Role | None = None  # without it, searches go by words alone
     sight: Role | None = None  # think, where it can be shown pictures
-    lull: Lull = field(default_factory=Lull, init=False)  # when none of them is asked anything
+    lull: IdleGate = field(default_factory=IdleGate, init=False)  # when none of them is asked anything
     pace: degradation.Pace = field(default_factory=degradation.Pace, init=False)  # what they cost
 
 

@@ -22,7 +22,7 @@ from streamsvc.recording import Samples
 from streamsvc.score import Snapshot
 from streamsvc.transcribe import run
 from streamsvc.transcriber import Unit
-from streamsvc.worker import Worker
+from streamsvc.workers.supervisor import Worker
 
 PACKET = 320  # samples: 20 ms, one Opus packet
 RING = 3000  # pieces of audio: a minute of the shortest; the transcriber gives up older audio long before

@@ -22,8 +22,8 @@ from streamsvc.core.types import EncodedFrame, Kind, MediaTrack
 from streamsvc.publish import Subscription
 from streamsvc.session import Roles, Session
 from streamsvc.store import Store
-from streamsvc.worker import Local
 from tests.clips import clip
+from tests.fakes.local_role import LocalRole
 
 VALIDATOR = jsonschema.Draft202012Validator(schema.document())
 OPUS, VP8 = MediaTrack("audio", "opus"), MediaTrack("video", "vp8")
@@ -47,7 +47,7 @@ class Models:
         }
         see = {"look": self._op("look", self._look), "read": self._op("read", self._read)}
         think = {"generate": StreamOp(self._generate)}
-        return Roles(Local(Engine(hear)), Local(Engine(see)), Local(Engine(think)))
+        return Roles(LocalRole(Engine(hear)), LocalRole(Engine(see)), LocalRole(Engine(think)))
 
     def _op(self, name: str, one: Callable[[Payload], Payload]) -> Op:
         def run(batch: list[Payload]) -> list[Payload | Exception]:

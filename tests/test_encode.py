@@ -14,8 +14,9 @@ from engines import Engine, Op, Payload
 from streamsvc.core import clock, metrics
 from streamsvc.core.errors import DeadlineMissed, WorkerError
 from streamsvc.core.types import Keyframe, TextLine, VideoFrame
-from streamsvc.encode import Glances, Reader, changed_region, likely_text, look, merged, normalised, title, widened
-from streamsvc.worker import Local
+from streamsvc.encode import Reader, changed_region, likely_text, look, merged, normalised, title, widened
+from streamsvc.workers.look_cache import LookCache
+from tests.fakes.local_role import LocalRole
 
 SETTINGS = SimpleNamespace(ocr=True)
 
@@ -47,8 +48,8 @@ class Eyes:
         self.texts: list[str] = []
         self.fail = False
 
-    def role(self) -> Local:
-        return Local(Engine({"look": Op(self.look), "read": Op(self.read)}))
+    def role(self) -> LocalRole:
+        return LocalRole(Engine({"look": Op(self.look), "read": Op(self.read)}))
 
     def look(self, batch: list[Payload]) -> list[Payload | Exception]:
         answer: Payload = {
@@ -82,7 +83,7 @@ async def test_the_vector_of_a_vision_text_model_is_kept_in_sixteen_bits_where_t
     def clip(batch: list[Payload]) -> list[Payload | Exception]:
         return [{**answer, "clip": np.array([0.25, -3.0], np.float32)} for answer in Eyes().look(batch) if isinstance(answer, dict)]
 
-    sight = await look(keyframe(3.0), b"jpeg", Local(Engine({"look": Op(clip)})), SETTINGS, deadline_in_s=1.0)
+    sight = await look(keyframe(3.0), b"jpeg", LocalRole(Engine({"look": Op(clip)})), SETTINGS, deadline_in_s=1.0)
     assert sight.clip is not None
     assert (sight.clip.dtype, sight.clip.tolist()) == (np.dtype(np.float16), [0.25, -3.0])
     assert (await look(keyframe(3.0), b"jpeg", Eyes().role(), SETTINGS, deadline_in_s=1.0)).clip is None
@@ -211,7 +212,7 @@ def shown(first: int, size: int = 4) -> Payload:
 
 async def test_two_sessions_with_the_same_feed_encode_once_at_once_and_later() -> None:
     eyes = SlowEyes()
-    glances = Glances(eyes)
+    glances = LookCache(eyes)
     hits = metrics.looks.labels("hit")._value.get()
     both = [asyncio.create_task(glances.call("look", shown(7), deadline_in_s=5.0, affinity=name)) for name in "ab"]
     await asyncio.sleep(0)
@@ -225,7 +226,7 @@ async def test_two_sessions_with_the_same_feed_encode_once_at_once_and_later() -
 async def test_one_changed_byte_is_another_picture_and_text_is_always_read() -> None:
     eyes = SlowEyes()
     eyes.go.set()
-    glances = Glances(eyes)
+    glances = LookCache(eyes)
     almost = shown(7)
     almost["jpeg"][3] = 8
     for payload in (shown(7), almost):
@@ -238,7 +239,7 @@ async def test_one_changed_byte_is_another_picture_and_text_is_always_read() -> 
 async def test_only_the_last_pictures_are_remembered() -> None:
     eyes = SlowEyes()
     eyes.go.set()
-    glances = Glances(eyes, most=2)
+    glances = LookCache(eyes, most=2)
     for first in (1, 2, 1, 3, 1, 2):  # 3 pushes 2 out, since 1 was asked again
         await glances.call("look", shown(first), deadline_in_s=5.0)
     assert eyes.looks == 4
@@ -246,7 +247,7 @@ async def test_only_the_last_pictures_are_remembered() -> None:
 
 async def test_a_failed_or_cancelled_look_is_done_again_by_whoever_waits_for_it() -> None:
     eyes = SlowEyes()
-    glances, eyes.fail = Glances(eyes), True
+    glances, eyes.fail = LookCache(eyes), True
     first = asyncio.create_task(glances.call("look", shown(7), deadline_in_s=5.0))
     second = asyncio.create_task(glances.call("look", shown(7), deadline_in_s=5.0))
     third = asyncio.create_task(glances.call("look", shown(7), deadline_in_s=5.0))
@@ -263,7 +264,7 @@ async def test_a_failed_or_cancelled_look_is_done_again_by_whoever_waits_for_it(
 
 def test_who_waits_for_another_sessions_look_keeps_its_own_deadline(virtual: asyncio.Runner) -> None:
     async def main() -> None:
-        glances = Glances(SlowEyes())
+        glances = LookCache(SlowEyes())
         first = asyncio.create_task(glances.call("look", shown(7), deadline_in_s=60.0))
         await asyncio.sleep(0)
         began = clock.now()

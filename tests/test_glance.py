@@ -13,8 +13,8 @@ from engines import Engine, Op, Payload
 from streamsvc import glance as glance_
 from streamsvc.core.errors import InvalidRequest, WorkerError
 from streamsvc.glance import glance, plain
-from streamsvc.worker import Local
 from tests import drawn
+from tests.fakes.local_role import LocalRole
 from tests.test_encode import SETTINGS, Eyes
 
 
@@ -53,7 +53,7 @@ async def test_both_are_asked_at_once() -> None:
 
     with pytest.raises(WorkerError):
         await glance(
-            drawn.picture(drawn.TABLE), "s", 1.0, Local(Engine({"look": op("look"), "read": op("read")})), SETTINGS, deadline_in_s=1.0
+            drawn.picture(drawn.TABLE), "s", 1.0, LocalRole(Engine({"look": op("look"), "read": op("read")})), SETTINGS, deadline_in_s=1.0
         )
     assert sorted(asked) == ["look", "read"]
 

@@ -18,9 +18,9 @@ from streamsvc.core import clock, config, metrics
 from streamsvc.core.errors import ConfigError, WorkerError
 from streamsvc.core.roles import Role
 from streamsvc.core.types import Scene
-from streamsvc.lull import Lull
 from streamsvc.narrator import MOST_WORDS, SECONDS, TOKENS, Narrator, caption
 from streamsvc.seer import Seer
+from streamsvc.workers.idle_gate import IdleGate
 from tests.engines.chat_server import Fake, Mark, refused, serving, stream
 from tests.seeing import Model, jpeg, sighted, working
 from tests.stage import VP8, Playing, Sender, kinds, packets, send
@@ -40,7 +40,7 @@ class Case:
     """A narrator at work, and what it told."""
 
     model: Model
-    lull: Lull = field(default_factory=Lull)
+    lull: IdleGate = field(default_factory=IdleGate)
     told: list[Scene] = field(default_factory=list)
 
     def __post_init__(self) -> None:

@@ -18,11 +18,11 @@ from streamsvc.core import clock, config, metrics
 from streamsvc.core.errors import CapacityError, Conflict, Forbidden, InvalidRequest, NotFound, SourceError, StreamsvcError
 from streamsvc.core.types import Question
 from streamsvc.ear import Ear
-from streamsvc.encode import Glances
 from streamsvc.ingest import peer
 from streamsvc.service import Service
 from streamsvc.session import Session, State
 from streamsvc.store import Store
+from streamsvc.workers.look_cache import LookCache
 from tests.clips import clip
 from tests.seeing import Model, jpeg
 from tests.stage import OPUS, Models, Sender
@@ -560,8 +560,8 @@ def test_an_offer_that_fails_late_does_not_end_what_another_has_begun(stage: asy
 
 async def test_all_sessions_look_through_one_memory_of_pictures(tmp_path: Path) -> None:
     async with Service(config.load(None, server={"data_dir": tmp_path}), at_once=()) as running:
-        assert isinstance(running.roles.see, Glances)
-        assert not isinstance(running.roles.hear, Glances)
+        assert isinstance(running.roles.see, LookCache)
+        assert not isinstance(running.roles.hear, LookCache)
 
 
 async def test_a_session_has_an_adapter_that_is_there_or_is_not_opened(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from streamsvc.core.errors import DeadlineMissed, StreamsvcError, WorkerError
 from streamsvc.core.types import SAMPLE_RATE, AudioChunk, Cue, Translation, Word
 from streamsvc.recording import read
 from streamsvc.translate import Translator
-from streamsvc.worker import Local
+from tests.fakes.local_role import LocalRole
 
 
 @dataclass
@@ -173,7 +173,7 @@ async def test_real_german_and_french_become_english(media: Path) -> None:
     for file, language, wanted in (("lp_de", "de", "room"), ("lp_fr", "fr", "consulate")):
         samples = read(media / "multilingual" / f"{file}.flac")
         done: list[Translation] = []
-        translator = Translator(Local(Engine(ops)), done.append, beam=3, lossless=True)
+        translator = Translator(LocalRole(Engine(ops)), done.append, beam=3, lossless=True)
         await translator.hear(AudioChunk("s", "main", 0.0, clock.now(), samples))
         translator.put(cue(0.5, len(samples) / SAMPLE_RATE - 0.3, language), "e.1")
         translator.close()

@@ -25,9 +25,9 @@ from streamsvc.context import Timeline  # noqa: E402
 from streamsvc.core.errors import InvalidRequest  # noqa: E402
 from streamsvc.core.types import Sight  # noqa: E402
 from streamsvc.retrieve import Index  # noqa: E402
-from streamsvc.worker import Local  # noqa: E402
 from tests.engines import tiny_clip  # noqa: E402
 from tests.engines.tiny_vlm import TINY, save  # noqa: E402
+from tests.fakes.local_role import LocalRole  # noqa: E402
 
 COLOURS = {"red": (220, 30, 30), "blue": (30, 30, 220)}
 
@@ -152,7 +152,7 @@ async def _searched(matcher: Matcher, order: list[str], query: str) -> float | N
     line = Timeline()
     for place, match in enumerate(matcher.look([pair(name, 3).picture for name in order])):
         line.add(Sight("s", "main", 10.0 * place, 0.0, np.ones(1, np.float32), (), (), clip=match.vector.astype(np.float16)))
-    index = Index(None, Local(Engine({"texts": texts})))
+    index = Index(None, LocalRole(Engine({"texts": texts})))
     hits = await index.search(line.lines(), query, 10, asyncio.create_task, line.pictures())
     return hits[0].frame if hits else None
 

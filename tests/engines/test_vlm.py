@@ -16,8 +16,8 @@ from engines import Engine, vlm  # noqa: E402
 from engines.vlm_decoder import best  # noqa: E402
 from engines.vlm_window import Picture  # noqa: E402
 from streamsvc.core.errors import InvalidRequest, ModelMissing, WorkerError  # noqa: E402
-from streamsvc.worker import Local  # noqa: E402
 from tests.engines.tiny_vlm import Bench, picture, png, save  # noqa: E402
+from tests.fakes.local_role import LocalRole  # noqa: E402
 from tests.seeing import working  # noqa: E402
 
 
@@ -181,7 +181,7 @@ def test_what_is_no_request_is_refused(folder: Path) -> None:
 
 async def test_two_sessions_at_once_do_not_mix(folder: Path) -> None:
     made = engine(folder)
-    role = Local(made)
+    role = LocalRole(made)
     items = {name: [said(1, f"My name is {name}."), shown(made, 2, n)] for n, name in enumerate(("Ann", "Bob"))}
 
     async def ask(name: str) -> str:

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Iterator
 from streamsvc.core import clock
 
 
-class Lull:
+class IdleGate:
     """One for all sessions that share a model."""
 
     def __init__(self) -> None:

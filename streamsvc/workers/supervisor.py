@@ -15,34 +15,24 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import importlib
 import itertools
 import json
 import os
-import queue
-import signal
-import socket
-import struct
 import sys
 import tempfile
-import threading
-import time
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import structlog
 
-from streamsvc.core import clock, malloc, metrics
-from streamsvc.core.errors import CapacityError, ConfigError, DeadlineMissed, ModelMissing, StreamsvcError, WorkerError
+from streamsvc.core import clock, metrics
+from streamsvc.core.errors import DeadlineMissed, StreamsvcError, WorkerError
 from streamsvc.core.roles import Payload, Role
+from streamsvc.workers.framing import FRAME, error_from, pack, sizes, unpack
 
 log = structlog.get_logger()
-_FRAME = struct.Struct("!II")
-_MAX_FRAME = 64 * 1024 * 1024  # bytes; security limit: a broken peer must not make us allocate more
-_WAITING = 64  # requests per op; more are refused with CapacityError
 _STREAM_ITEMS = 256  # items of one stream not yet taken by the asker; more end the stream
 _ENVIRONMENT = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "HF_HUB_OFFLINE"), "1") | {"MALLOC_ARENA_MAX": "2"}
 # One long window must not keep a hundred megabytes for good: what is large goes back at once, what each step needs again stays.
@@ -52,55 +42,6 @@ LOAD_SECONDS = 120.0  # until a worker must have loaded its models
 PING_SECONDS = 2.0  # between pings
 HANG_SECONDS = 20.0  # a batch that runs longer, or a ping unanswered for so long: the worker is killed
 BACKOFF = (0.2, 10.0)  # seconds before a restart, first and most
-
-
-# --- framing, used by both sides ------------------------------------------------------------------------------------
-
-
-def pack(header: Mapping[str, Any], payload: Payload) -> bytes:
-    """One frame: the payload's arrays travel as raw bytes behind the JSON header."""
-    arrays = {key: np.ascontiguousarray(value) for key, value in payload.items() if isinstance(value, np.ndarray)}
-    plain = {key: value for key, value in payload.items() if key not in arrays}
-    described = [[key, value.dtype.str, value.shape, value.nbytes] for key, value in arrays.items()]
-    head = json.dumps({**header, "payload": plain, "arrays": described}, separators=(",", ":")).encode()
-    blob = b"".join(value.tobytes() for value in arrays.values())
-    return _FRAME.pack(len(head), len(blob)) + head + blob
-
-
-def unpack(head: bytes, blob: bytes) -> tuple[dict[str, Any], Payload]:
-    """Header and payload of one frame. The arrays are read-only views of `blob`."""
-    header = json.loads(head)
-    payload: Payload = header.pop("payload", {})
-    offset = 0
-    for key, dtype, shape, size in header.pop("arrays", ()):
-        payload[key] = np.frombuffer(blob, dtype=dtype, count=size // np.dtype(dtype).itemsize, offset=offset).reshape(shape)
-        offset += size
-    return header, payload
-
-
-def _sizes(prefix: bytes) -> tuple[int, int]:
-    head, blob = _FRAME.unpack(prefix)
-    if head + blob > _MAX_FRAME:
-        raise WorkerError(f"a frame of {head + blob} bytes is over the limit of {_MAX_FRAME}")
-    return head, blob
-
-
-_ERRORS: dict[str, type[StreamsvcError]] = {c.__name__: c for c in (CapacityError, ConfigError, DeadlineMissed, ModelMissing, WorkerError)}
-
-
-def _error(told: Mapping[str, Any]) -> StreamsvcError:
-    error = _ERRORS.get(told["class"], WorkerError)(told["message"])
-    if isinstance(error, CapacityError):
-        error.retry_after = float(told.get("retry_after", error.retry_after))
-    return error
-
-
-def _told(error: BaseException) -> dict[str, Any]:
-    """An error as the wire carries it. A foreign error's text is left out: it may quote what was said or shown."""
-    if isinstance(error, StreamsvcError):
-        after = {"retry_after": error.retry_after} if isinstance(error, CapacityError) else {}
-        return {"class": type(error).__name__, "message": error.message, **after}
-    return {"class": "WorkerError", "message": f"the engine failed with {type(error).__name__}"}
 
 
 # --- the asking side ------------------------------------------------------------------------------------------------
@@ -179,7 +120,7 @@ class Worker:
         """One life of the process: start, serve, and be gone when this returns or raises."""
         env = {**os.environ, **_ENVIRONMENT}
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "streamsvc.worker", stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, env=env
+            sys.executable, "-m", "streamsvc.workers.child", stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, env=env
         )
         self.pid = process.pid
         reading: asyncio.Task[None] | None = None
@@ -196,7 +137,7 @@ class Worker:
                 raise WorkerError(f"the {self.name} worker died while it loaded its models")
             told = json.loads(line)
             if "error" in told:
-                raise _error(told["error"])
+                raise error_from(told["error"])
             reader, self._writer = await asyncio.open_unix_connection(path)
             self._pong, self._busy, self.failure = clock.now(), 0.0, None
             reading = asyncio.create_task(self._read(reader))
@@ -238,7 +179,7 @@ class Worker:
     async def _read(self, reader: asyncio.StreamReader) -> None:
         with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
             while True:
-                head_size, blob_size = _sizes(await reader.readexactly(_FRAME.size))
+                head_size, blob_size = sizes(await reader.readexactly(FRAME.size))
                 header, payload = unpack(await reader.readexactly(head_size), await reader.readexactly(blob_size))
                 if header["kind"] == "pong":
                     self._pong, self._busy = clock.now(), payload["busy_s"]
@@ -295,7 +236,7 @@ class Worker:
                     raise DeadlineMissed(f"{role}.{op} did not answer in time") from None
                 if kind_back == "error":
                     self._pending.pop(number, None)
-                    raise _error(body)
+                    raise error_from(body)
                 if kind_back != "end":
                     yield body
                 if kind_back in ("end", "result"):
@@ -337,209 +278,3 @@ async def _reaped(process: asyncio.subprocess.Process) -> None:
     transport = getattr(process, "_transport", None)  # the only way to close the stdout pipe before it is garbage
     if transport is not None:
         transport.close()
-
-
-class Local:
-    """An engine in this process, for tests: the same contract without a process. Ops run in a thread each call."""
-
-    def __init__(self, engine: Any) -> None:
-        self.ops = engine.ops
-
-    async def call(self, op: str, payload: Payload, *, deadline_in_s: float, affinity: str = "") -> Payload:
-        """See Role."""
-        try:
-            async with asyncio.timeout(deadline_in_s):
-                (result,) = await asyncio.to_thread(self.ops[op].run, [payload])
-        except TimeoutError:
-            raise DeadlineMissed(f"{op} did not answer in time") from None
-        if isinstance(result, Exception):
-            raise _error(_told(result))
-        return dict(result)
-
-    async def stream(self, op: str, payload: Payload, *, deadline_in_s: float, affinity: str = "") -> AsyncIterator[Payload]:
-        """See Role."""
-        deadline = clock.now() + deadline_in_s
-        items = self.ops[op].run(payload)
-        while (item := await asyncio.to_thread(next, items, None)) is not None:
-            if clock.now() > deadline:
-                raise DeadlineMissed(f"{op} did not answer in time")
-            yield item
-
-
-# --- the child ------------------------------------------------------------------------------------------------------
-
-
-@dataclass(slots=True)
-class _Request:
-    """One request inside the child."""
-
-    connection: _Connection
-    number: int
-    deadline: float  # monotonic seconds
-    payload: Payload
-    cancelled: bool = False
-
-
-class _Connection:
-    """One serve process that is connected to the child."""
-
-    def __init__(self, sock: socket.socket) -> None:
-        self.sock = sock
-        self.requests: dict[int, _Request] = {}
-        self._lock = threading.Lock()
-
-    def send(self, header: Mapping[str, Any], payload: Payload) -> None:
-        """Write one frame; a peer that is gone is no error."""
-        with self._lock, contextlib.suppress(OSError):
-            self.sock.sendall(pack(header, payload))
-
-    def fail(self, request: _Request, error: BaseException) -> None:
-        """Answer a request with an error."""
-        self.requests.pop(request.number, None)
-        self.send({"id": request.number, "kind": "error", "error": _told(error)}, {})
-
-    def frames(self) -> Iterator[tuple[dict[str, Any], Payload]]:
-        """Frames until the peer is gone."""
-        with self.sock, self.sock.makefile("rb") as file, contextlib.suppress(OSError):
-            while prefix := file.read(_FRAME.size):
-                head, blob = _sizes(prefix)
-                yield unpack(file.read(head), file.read(blob))
-
-
-class _Lane:
-    """One op of one role: its bounded queue and its threads."""
-
-    def __init__(self, role: str, op: Any) -> None:
-        self.role, self.op = role, op
-        self.waiting: queue.Queue[_Request] = queue.Queue(_WAITING)
-        self.running: dict[int, float] = {}  # thread id -> monotonic start of its batch
-        target = self._batches if hasattr(op, "batch") else self._streams
-        for _ in range(op.threads):
-            threading.Thread(target=target, daemon=True).start()
-
-    def _next(self) -> _Request:
-        while True:
-            request = self.waiting.get()
-            if self._alive(request):
-                return request
-
-    def _alive(self, request: _Request) -> bool:
-        if request.cancelled:
-            request.connection.requests.pop(request.number, None)
-            return False
-        if time.monotonic() > request.deadline:
-            request.connection.fail(request, DeadlineMissed("the deadline passed before the work began"))
-            return False
-        return True
-
-    def _batches(self) -> None:
-        me = threading.get_ident()
-        while True:
-            batch = [self._next()]
-            while len(batch) < self.op.batch:
-                try:
-                    request = self.waiting.get_nowait()
-                except queue.Empty:
-                    break
-                if self._alive(request):
-                    batch.append(request)
-            self.running[me] = time.monotonic()
-            results: Sequence[Payload | Exception]
-            try:
-                results = self.op.run([request.payload for request in batch])
-            except Exception as error:  # an engine may fail in any way: the request fails, not the worker
-                results = [error] * len(batch)
-            self.running.pop(me, None)
-            for request, result in zip(batch, results, strict=True):
-                if isinstance(result, Exception):
-                    request.connection.fail(request, result)
-                else:
-                    request.connection.requests.pop(request.number, None)
-                    header = {"id": request.number, "kind": "result", "role": self.role, "batch": len(batch)}
-                    request.connection.send(header, result)
-
-    def _streams(self) -> None:
-        me = threading.get_ident()
-        while True:
-            request = self._next()
-            items = self.op.run(request.payload)
-            try:
-                while True:
-                    self.running[me] = time.monotonic()
-                    item = next(items, None)
-                    if item is None or request.cancelled:
-                        break
-                    if time.monotonic() > request.deadline:
-                        raise DeadlineMissed("the deadline passed before the stream ended")
-                    request.connection.send({"id": request.number, "kind": "item"}, item)
-                request.connection.requests.pop(request.number, None)
-                request.connection.send({"id": request.number, "kind": "end"}, {})
-            except Exception as error:  # as above
-                request.connection.fail(request, error)
-            finally:
-                self.running.pop(me, None)
-                items.close()
-
-
-def _serve(connection: _Connection, lanes: Mapping[tuple[str, str], _Lane]) -> None:
-    """Hand the requests of one connection to their lanes."""
-    for header, payload in connection.frames():
-        kind, number = header["kind"], header["id"]
-        if kind == "ping":
-            starts = [start for lane in lanes.values() for start in list(lane.running.values())]
-            connection.send({"id": number, "kind": "pong"}, {"busy_s": time.monotonic() - min(starts) if starts else 0.0})
-        elif kind == "cancel":
-            if (request := connection.requests.get(number)) is not None:
-                request.cancelled = True
-        else:
-            request = _Request(connection, number, time.monotonic() + header["deadline_in_s"], payload)
-            connection.requests[number] = request
-            lane = lanes.get((header["role"], header["op"]))
-            try:
-                if lane is None:
-                    raise WorkerError(f"no op {header['role']}.{header['op']} here")
-                lane.waiting.put_nowait(request)
-            except queue.Full:
-                connection.fail(request, CapacityError(f"{_WAITING} requests wait for {header['role']}.{header['op']} already"))
-            except WorkerError as error:
-                connection.fail(request, error)
-    for request in list(connection.requests.values()):
-        request.cancelled = True
-
-
-def _child() -> None:
-    """Entry of the worker process: load the engines, then serve until the parent is gone."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
-    job = json.loads(sys.stdin.readline())
-    out = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what a library prints must not reach the contract line
-    os.nice(job["nice"])
-    try:
-        lanes = {}
-        for role, module in job["roles"].items():
-            engine = importlib.import_module(module).load(job["options"])
-            lanes.update({(role, name): _Lane(role, op) for name, op in engine.ops.items()})
-        malloc.give_back()
-        listener = socket.socket(socket.AF_UNIX)
-        listener.bind(job["socket"])
-        Path(job["socket"]).chmod(0o600)
-        listener.listen(16)
-    except Exception as error:  # told to the parent, whatever it is
-        print(json.dumps({"error": _told(error)}), file=out, flush=True)
-        if not isinstance(error, StreamsvcError):
-            raise
-        return
-    print('{"ready":true}', file=out, flush=True)
-
-    def accept() -> None:
-        while True:
-            sock, _ = listener.accept()
-            threading.Thread(target=_serve, args=(_Connection(sock), lanes), daemon=True).start()
-
-    threading.Thread(target=accept, daemon=True).start()
-    sys.stdin.read()  # returns when the parent closes the pipe or dies
-    os._exit(0)  # engines' own threads must not hold us
-
-
-if __name__ == "__main__":
-    _child()

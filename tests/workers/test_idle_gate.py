@@ -7,10 +7,10 @@ import asyncio
 import pytest
 
 from streamsvc.core import clock
-from streamsvc.lull import Lull
+from streamsvc.workers.idle_gate import IdleGate
 
 
-async def work(lull: Lull, seconds: float, patience: float = 5.0) -> float:
+async def work(lull: IdleGate, seconds: float, patience: float = 5.0) -> float:
     """Do something for some seconds in a lull; when it was done."""
     async with lull.lasting(patience):
         await clock.sleep(seconds)
@@ -19,7 +19,7 @@ async def work(lull: Lull, seconds: float, patience: float = 5.0) -> float:
 
 def test_it_begins_when_no_question_is_at_work_any_more(virtual: asyncio.Runner) -> None:
     async def main() -> None:
-        lull, began = Lull(), clock.now()
+        lull, began = IdleGate(), clock.now()
         with lull.broken():
             working = asyncio.create_task(work(lull, 1.0))
             await clock.sleep(2.0)
@@ -34,7 +34,7 @@ def test_it_begins_when_no_question_is_at_work_any_more(virtual: asyncio.Runner)
 
 def test_a_question_that_comes_as_another_goes_keeps_it_from_beginning(virtual: asyncio.Runner) -> None:
     async def main() -> None:
-        lull = Lull()
+        lull = IdleGate()
         with lull.broken():
             working = asyncio.create_task(work(lull, 0.0))
             await asyncio.sleep(0)
@@ -48,7 +48,7 @@ def test_a_question_that_comes_as_another_goes_keeps_it_from_beginning(virtual: 
 
 def test_whoever_asks_ends_it_at_once_for_all_that_are_at_work(virtual: asyncio.Runner) -> None:
     async def main() -> None:
-        lull, began = Lull(), clock.now()
+        lull, began = IdleGate(), clock.now()
         working = [asyncio.create_task(work(lull, 9.0)) for _ in range(2)]
         await clock.sleep(1.0)
         with lull.broken(), lull.broken():
@@ -62,7 +62,7 @@ def test_whoever_asks_ends_it_at_once_for_all_that_are_at_work(virtual: asyncio.
 
 def test_it_is_not_waited_for_for_ever(virtual: asyncio.Runner) -> None:
     async def main() -> None:
-        lull, began = Lull(), clock.now()
+        lull, began = IdleGate(), clock.now()
         with lull.broken():
             with pytest.raises(TimeoutError):
                 await work(lull, 0.0, patience=5.0)

@@ -14,11 +14,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamsvc import worker
 from streamsvc.core import metrics
 from streamsvc.core.errors import CapacityError, DeadlineMissed, ModelMissing, WorkerError
-from streamsvc.worker import Local, Worker, pack, unpack
+from streamsvc.workers import child, framing, supervisor
+from streamsvc.workers.framing import pack, unpack
+from streamsvc.workers.supervisor import Worker
 from tests import worker_engine
+from tests.fakes.local_role import LocalRole
 
 
 @contextlib.asynccontextmanager
@@ -39,7 +41,7 @@ def test_a_frame_comes_out_as_it_went_in(numbers: list[int], plain: dict[str, st
         "b": np.ones((2, 3), np.float32),
     }
     frame = pack({"id": 7, "kind": "call"}, payload)
-    head, blob = worker._sizes(frame[:8])
+    head, blob = framing.sizes(frame[:8])
     header, back = unpack(frame[8 : 8 + head], frame[8 + head : 8 + head + blob])
     assert header == {"id": 7, "kind": "call"}
     assert back.keys() == payload.keys()
@@ -48,7 +50,7 @@ def test_a_frame_comes_out_as_it_went_in(numbers: list[int], plain: dict[str, st
 
 def test_a_frame_over_the_limit_is_refused() -> None:
     with pytest.raises(WorkerError, match="over the limit"):
-        worker._sizes(b"\xff" * 8)
+        framing.sizes(b"\xff" * 8)
 
 
 async def test_a_call_carries_values_and_arrays_there_and_back() -> None:
@@ -114,7 +116,7 @@ async def test_a_full_queue_refuses() -> None:
         role = process.role("test")
         await role.call("echo", {}, deadline_in_s=30)
         results = await asyncio.gather(
-            *(role.call("sleep", {"seconds": 0.05}, deadline_in_s=30) for _ in range(worker._WAITING + 40)), return_exceptions=True
+            *(role.call("sleep", {"seconds": 0.05}, deadline_in_s=30) for _ in range(child._WAITING + 40)), return_exceptions=True
         )
         refused = [result for result in results if isinstance(result, CapacityError)]
         assert refused
@@ -136,8 +138,8 @@ async def test_a_killed_worker_fails_what_was_asked_and_comes_back() -> None:
 
 
 async def test_a_worker_that_hangs_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(worker, "HANG_SECONDS", 0.5)
-    monkeypatch.setattr(worker, "PING_SECONDS", 0.1)
+    monkeypatch.setattr(supervisor, "HANG_SECONDS", 0.5)
+    monkeypatch.setattr(supervisor, "PING_SECONDS", 0.1)
     async with running() as process:
         role = process.role("test")
         pid = (await role.call("echo", {}, deadline_in_s=30))["pid"]
@@ -165,7 +167,7 @@ async def test_a_lazy_worker_starts_at_its_first_call() -> None:
 
 
 async def test_the_stand_in_keeps_the_same_contract() -> None:
-    local = Local(worker_engine.load({}))
+    local = LocalRole(worker_engine.load({}))
     assert (await local.call("echo", {"x": 1}, deadline_in_s=5))["x"] == 1
     assert [item["n"] async for item in local.stream("count", {"to": 2}, deadline_in_s=5)] == [0, 1]
     with pytest.raises(DeadlineMissed):

@@ -1,0 +1,201 @@
+"""The worker process: loads engines and serves their ops on a Unix socket until its parent is gone."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import json
+import os
+import queue
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from streamsvc.core import malloc
+from streamsvc.core.errors import CapacityError, DeadlineMissed, StreamsvcError, WorkerError
+from streamsvc.core.roles import Payload
+from streamsvc.workers.framing import FRAME, error_payload, pack, sizes, unpack
+
+_WAITING = 64  # requests per op; more are refused with CapacityError
+
+
+@dataclass(slots=True)
+class _Request:
+    """One request inside the child."""
+
+    connection: _Connection
+    number: int
+    deadline: float  # monotonic seconds
+    payload: Payload
+    cancelled: bool = False
+
+
+class _Connection:
+    """One serve process that is connected to the child."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.sock = sock
+        self.requests: dict[int, _Request] = {}
+        self._lock = threading.Lock()
+
+    def send(self, header: Mapping[str, Any], payload: Payload) -> None:
+        """Write one frame; a peer that is gone is no error."""
+        with self._lock, contextlib.suppress(OSError):
+            self.sock.sendall(pack(header, payload))
+
+    def fail(self, request: _Request, error: BaseException) -> None:
+        """Answer a request with an error."""
+        self.requests.pop(request.number, None)
+        self.send({"id": request.number, "kind": "error", "error": error_payload(error)}, {})
+
+    def frames(self) -> Iterator[tuple[dict[str, Any], Payload]]:
+        """Frames until the peer is gone."""
+        with self.sock, self.sock.makefile("rb") as file, contextlib.suppress(OSError):
+            while prefix := file.read(FRAME.size):
+                head, blob = sizes(prefix)
+                yield unpack(file.read(head), file.read(blob))
+
+
+class _Lane:
+    """One op of one role: its bounded queue and its threads."""
+
+    def __init__(self, role: str, op: Any) -> None:
+        self.role, self.op = role, op
+        self.waiting: queue.Queue[_Request] = queue.Queue(_WAITING)
+        self.running: dict[int, float] = {}  # thread id -> monotonic start of its batch
+        target = self._batches if hasattr(op, "batch") else self._streams
+        for _ in range(op.threads):
+            threading.Thread(target=target, daemon=True).start()
+
+    def _next(self) -> _Request:
+        while True:
+            request = self.waiting.get()
+            if self._alive(request):
+                return request
+
+    def _alive(self, request: _Request) -> bool:
+        if request.cancelled:
+            request.connection.requests.pop(request.number, None)
+            return False
+        if time.monotonic() > request.deadline:
+            request.connection.fail(request, DeadlineMissed("the deadline passed before the work began"))
+            return False
+        return True
+
+    def _batches(self) -> None:
+        me = threading.get_ident()
+        while True:
+            batch = [self._next()]
+            while len(batch) < self.op.batch:
+                try:
+                    request = self.waiting.get_nowait()
+                except queue.Empty:
+                    break
+                if self._alive(request):
+                    batch.append(request)
+            self.running[me] = time.monotonic()
+            results: Sequence[Payload | Exception]
+            try:
+                results = self.op.run([request.payload for request in batch])
+            except Exception as error:  # an engine may fail in any way: the request fails, not the worker
+                results = [error] * len(batch)
+            self.running.pop(me, None)
+            for request, result in zip(batch, results, strict=True):
+                if isinstance(result, Exception):
+                    request.connection.fail(request, result)
+                else:
+                    request.connection.requests.pop(request.number, None)
+                    header = {"id": request.number, "kind": "result", "role": self.role, "batch": len(batch)}
+                    request.connection.send(header, result)
+
+    def _streams(self) -> None:
+        me = threading.get_ident()
+        while True:
+            request = self._next()
+            items = self.op.run(request.payload)
+            try:
+                while True:
+                    self.running[me] = time.monotonic()
+                    item = next(items, None)
+                    if item is None or request.cancelled:
+                        break
+                    if time.monotonic() > request.deadline:
+                        raise DeadlineMissed("the deadline passed before the stream ended")
+                    request.connection.send({"id": request.number, "kind": "item"}, item)
+                request.connection.requests.pop(request.number, None)
+                request.connection.send({"id": request.number, "kind": "end"}, {})
+            except Exception as error:  # as above
+                request.connection.fail(request, error)
+            finally:
+                self.running.pop(me, None)
+                items.close()
+
+
+def _serve(connection: _Connection, lanes: Mapping[tuple[str, str], _Lane]) -> None:
+    """Hand the requests of one connection to their lanes."""
+    for header, payload in connection.frames():
+        kind, number = header["kind"], header["id"]
+        if kind == "ping":
+            starts = [start for lane in lanes.values() for start in list(lane.running.values())]
+            connection.send({"id": number, "kind": "pong"}, {"busy_s": time.monotonic() - min(starts) if starts else 0.0})
+        elif kind == "cancel":
+            if (request := connection.requests.get(number)) is not None:
+                request.cancelled = True
+        else:
+            request = _Request(connection, number, time.monotonic() + header["deadline_in_s"], payload)
+            connection.requests[number] = request
+            lane = lanes.get((header["role"], header["op"]))
+            try:
+                if lane is None:
+                    raise WorkerError(f"no op {header['role']}.{header['op']} here")
+                lane.waiting.put_nowait(request)
+            except queue.Full:
+                connection.fail(request, CapacityError(f"{_WAITING} requests wait for {header['role']}.{header['op']} already"))
+            except WorkerError as error:
+                connection.fail(request, error)
+    for request in list(connection.requests.values()):
+        request.cancelled = True
+
+
+def main() -> None:
+    """Entry of the worker process: load the engines, then serve until the parent is gone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    job = json.loads(sys.stdin.readline())
+    out = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what a library prints must not reach the contract line
+    os.nice(job["nice"])
+    try:
+        lanes = {}
+        for role, module in job["roles"].items():
+            engine = importlib.import_module(module).load(job["options"])
+            lanes.update({(role, name): _Lane(role, op) for name, op in engine.ops.items()})
+        malloc.give_back()
+        listener = socket.socket(socket.AF_UNIX)
+        listener.bind(job["socket"])
+        Path(job["socket"]).chmod(0o600)
+        listener.listen(16)
+    except Exception as error:  # told to the parent, whatever it is
+        print(json.dumps({"error": error_payload(error)}), file=out, flush=True)
+        if not isinstance(error, StreamsvcError):
+            raise
+        return
+    print('{"ready":true}', file=out, flush=True)
+
+    def accept() -> None:
+        while True:
+            sock, _ = listener.accept()
+            threading.Thread(target=_serve, args=(_Connection(sock), lanes), daemon=True).start()
+
+    threading.Thread(target=accept, daemon=True).start()
+    sys.stdin.read()  # returns when the parent closes the pipe or dies
+    os._exit(0)  # engines' own threads must not hold us
+
+
+if __name__ == "__main__":
+    main()
