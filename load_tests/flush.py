@@ -23,10 +23,10 @@ import numpy as np
 from websockets.asyncio.client import ClientConnection, connect
 
 from load_tests.hearing import MEDIA
-from streamsvc import server
 from streamsvc.core import clock, config
 from streamsvc.core.types import SAMPLE_RATE
 from streamsvc.recording import read
+from streamsvc.service import app
 
 RATE, PIECE = 24_000, 960  # Hz, and samples in a message: 40 ms
 HEARD = {"transcription": {"model": "whisper-1", "language": "en"}, "turn_detection": None}
@@ -71,7 +71,7 @@ async def measure(data: bytes, count: int, seconds: float, folder: Path) -> list
     listener.setblocking(False)
     place = f"ws://127.0.0.1:{listener.getsockname()[1]}/v1/realtime?intent=transcription"
     with contextlib.closing(listener):
-        async with server.listening(config.load(None, server={"data_dir": folder}), listener) as (service, _):
+        async with app.listening(config.load(None, server={"data_dir": folder}), listener) as (service, _):
             await service.ready()
             async with connect(place) as client:
                 session = {"type": "transcription", "audio": {"input": HEARD}}

@@ -49,9 +49,9 @@ from streamsvc.core.types import SAMPLE_RATE, EncodedFrame, MediaTrack
 from streamsvc.ingest.container import choose, open_file
 from streamsvc.ingest.place import Place
 from streamsvc.recording import Samples, read
-from streamsvc.service import Service
-from streamsvc.session import Session
-from streamsvc.wire.line import Format
+from streamsvc.service.compat.audio_session import Format
+from streamsvc.service.service import Service
+from streamsvc.service.session import Session
 
 LECTURE, STORY = "scenarios/lecture_stone_cutter.mp4", "speech/crimson_30_the_crab_and_the_monkey.flac"
 PICTURES = (LECTURE, "scenarios/scenes_photos.mp4")

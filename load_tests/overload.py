@@ -32,7 +32,7 @@ from streamsvc.core import clock, degradation
 from streamsvc.core.config import Settings, load
 from streamsvc.rehearsal import Run, Scales
 from streamsvc.scenario import Scenario, found
-from streamsvc.service import Service, load_policy
+from streamsvc.service.service import Service, load_policy
 
 SCENARIO = Path("../shared/media/scenarios/lecture_stone_cutter.mp4")
 SLICE = 10.0  # seconds of one point of the plot

@@ -21,13 +21,14 @@ import typer
 from rich.console import Console
 
 import streamsvc
-from streamsvc import bench, captions, server
+from streamsvc import bench, captions
 from streamsvc import eval as evaluation
 from streamsvc.core import clock, config, malloc
 from streamsvc.core.errors import ConfigError, StreamsvcError
 from streamsvc.core.types import SAMPLE_RATE, Cue
-from streamsvc.service import Service
-from streamsvc.session import Session
+from streamsvc.service import app as service_app
+from streamsvc.service.service import Service
+from streamsvc.service.session import Session
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=streamsvc.__doc__, pretty_exceptions_enable=False)
 measures = typer.Typer(no_args_is_help=True, help="Measure models and machine on recordings of yours.")
@@ -125,7 +126,7 @@ async def tidy() -> None:
 async def _serve(settings: config.Settings) -> None:
     malloc.map_large()
     with contextlib.closing(_listen(settings.server.host, settings.server.port)) as listener:
-        async with server.listening(settings, listener, _certificate(settings)) as (service, serving):
+        async with service_app.listening(settings, listener, _certificate(settings)) as (service, serving):
             stop = asyncio.Event()
             for number in (signal.SIGINT, signal.SIGTERM):
                 asyncio.get_running_loop().add_signal_handler(number, stop.set)

@@ -26,7 +26,7 @@ from streamsvc.core.errors import StreamsvcError
 from streamsvc.figures import DECIDED, Table
 from streamsvc.published import SETS, Pictured, Spoken
 from streamsvc.scenario import Scenario, found
-from streamsvc.service import Service
+from streamsvc.service.service import Service
 
 Tell = Callable[[str], None]
 _TICK = 7  # letters of a name below an axis

@@ -27,8 +27,8 @@ from streamsvc.ingest.container import choose, open_file, packets
 from streamsvc.ingest.place import Place, check_file
 from streamsvc.ingest.source import TrackClock
 from streamsvc.scenario import Scenario
-from streamsvc.service import Service
-from streamsvc.session import Roles, Session
+from streamsvc.service.service import Service
+from streamsvc.service.session import Roles, Session
 from streamsvc.trial import spent
 from streamsvc.workers.look_cache import LookCache
 

@@ -14,9 +14,10 @@ import httpx
 import jsonschema
 from websockets.asyncio.client import ClientConnection, connect
 
-from streamsvc import schema, server
+from streamsvc import schema
 from streamsvc.core import config
-from streamsvc.service import Service
+from streamsvc.service import app
+from streamsvc.service.service import Service
 
 VALIDATOR = jsonschema.Draft202012Validator(schema.document())
 
@@ -30,7 +31,7 @@ async def serving(folder: Path, **groups: dict[str, Any]) -> AsyncIterator[tuple
     place = f"127.0.0.1:{listener.getsockname()[1]}"
     with contextlib.closing(listener):
         async with (
-            server.listening(settings, listener) as (service, _),
+            app.listening(settings, listener) as (service, _),
             httpx.AsyncClient(base_url=f"http://{place}", timeout=60) as client,
         ):
             yield service, place, client

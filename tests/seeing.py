@@ -13,7 +13,7 @@ from streamsvc.core import clock
 from streamsvc.core.errors import DeadlineMissed
 from streamsvc.core.roles import Role
 from streamsvc.core.types import Cue, Keyframe, ScreenText, TextLine, VideoFrame, Word
-from streamsvc.session import Roles, Session
+from streamsvc.service.session import Roles, Session
 from streamsvc.workers.supervisor import Worker
 from tests.stage import Models, make
 

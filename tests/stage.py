@@ -20,7 +20,7 @@ from streamsvc.core import clock, config
 from streamsvc.core.clock import Threadless as Threadless  # tests take it from here
 from streamsvc.core.types import EncodedFrame, Kind, MediaTrack
 from streamsvc.publish import Subscription
-from streamsvc.session import Roles, Session
+from streamsvc.service.session import Roles, Session
 from streamsvc.store import Store
 from tests.clips import clip
 from tests.fakes.local_role import LocalRole

@@ -13,7 +13,7 @@ from streamsvc import ear, transcribe
 from streamsvc.core import clock, degradation
 from streamsvc.core.errors import CapacityError, Conflict, InvalidRequest, WorkerError
 from streamsvc.core.types import EncodedFrame, MediaTrack
-from streamsvc.session import Session
+from streamsvc.service.session import Session
 from tests.stage import Models, Playing, Sender, kinds, make, send
 
 

@@ -18,7 +18,7 @@ from streamsvc.core.clock import Threadless
 from streamsvc.core.errors import SourceError, WorkerError
 from streamsvc.rehearsal import Run, Scales, Steady, inquire, play, steady
 from streamsvc.scenario import Scenario
-from streamsvc.service import Service
+from streamsvc.service.service import Service
 from tests.clips import clip
 from tests.examined import load, settings
 

@@ -48,7 +48,7 @@ BUSY, FULL = 0.9, 0.95  # share of all cores: a level is given back up to it; a 
 
 
 @dataclass(frozen=True, slots=True)
-class Ladder:
+class LoadState:
     """Where the process stands. `reason` is empty at level 0 alone. All times are monotonic seconds."""
 
     level: int = 0
@@ -60,7 +60,7 @@ class Ladder:
     patience: float = CALM  # seconds of calm that the next try of `missed` needs; other levels need CALM
 
 
-def step(ladder: Ladder, load: Load, now: float) -> Ladder:
+def step(ladder: LoadState, load: Load, now: float) -> LoadState:
     """The ladder after an observation: up by one level where a limit is strained, down by one after enough calm.
 
     A level that proves too low within TRIAL seconds is tried again after twice the calm, up to PATIENT, and is forgiven once it has
@@ -84,7 +84,7 @@ def step(ladder: Ladder, load: Load, now: float) -> Ladder:
     return replace(ladder, level=ladder.level - 1, reason=ladder.reason if ladder.level > 1 else "", calm_since=now, fell=now)
 
 
-def admits(ladder: Ladder, cpu: float, live: int) -> bool:
+def admits(ladder: LoadState, cpu: float, live: int) -> bool:
     """Whether one more session, as dear as those that are live, leaves them in time. The first always comes in.
 
     Args:

@@ -10,22 +10,22 @@ from hypothesis import strategies as st
 from streamsvc.answers import deadline
 from streamsvc.answers.deadline import plan
 from streamsvc.core.degradation import TOP, Costs, Fidelity, fidelity, measured
-from streamsvc.service.load_policy import CALM, LIMITS, PATIENT, TRIAL, Ladder, Load, admits, step
+from streamsvc.service.load_policy import CALM, LIMITS, PATIENT, TRIAL, Load, LoadState, admits, step
 
 TICK = 0.5  # seconds between observations
 LATE, FINE, BETWEEN = Load(backlog=1.0), Load(), Load(backlog=0.6)
 
 
-def climbed(loads: list[Load], ladder: Ladder | None = None, start: float = 1000.0) -> list[Ladder]:
+def climbed(loads: list[Load], ladder: LoadState | None = None, start: float = 1000.0) -> list[LoadState]:
     """The ladder after each of some observations, a tick apart."""
-    ladder, seen = ladder or Ladder(), []
+    ladder, seen = ladder or LoadState(), []
     for number, load in enumerate(loads):
         ladder = step(ladder, load, start + number * TICK)
         seen.append(ladder)
     return seen
 
 
-def changes(seen: list[Ladder]) -> int:
+def changes(seen: list[LoadState]) -> int:
     return sum(a.level != b.level for a, b in pairwise(seen))
 
 
@@ -178,7 +178,7 @@ loads = st.builds(Load, *(st.floats(0.0, 3.0) for _ in range(3)), st.floats(0.0,
 @settings(deadline=None)
 @given(st.lists(loads, max_size=200))
 def test_it_always_recovers_from_whatever_it_was(before: list[Load]) -> None:
-    ladder = climbed(before)[-1] if before else Ladder()
+    ladder = climbed(before)[-1] if before else LoadState()
     seen = climbed([FINE] * int((PATIENT + TRIAL + TOP * (CALM + TICK)) / TICK + 1), ladder, 5000.0)
     assert seen[-1].level == 0
 
@@ -187,7 +187,7 @@ def test_it_always_recovers_from_whatever_it_was(before: list[Load]) -> None:
 @given(st.floats(0.0, 7.0), st.floats(0.1, 1.0))
 def test_a_steady_load_that_one_level_can_bear_does_not_flap(need: float, eases: float) -> None:
     """Levels at or above `need` drain the backlog, those below let it grow; an hour of it."""
-    ladder, backlog, seen = Ladder(), 0.0, []
+    ladder, backlog, seen = LoadState(), 0.0, []
     for number in range(7200):
         backlog = min(20.0, max(0.0, backlog + TICK * (eases if ladder.level < need else -eases)))
         ladder = step(ladder, Load(backlog=backlog), 1000.0 + number * TICK)
@@ -200,7 +200,7 @@ def test_a_steady_load_that_one_level_can_bear_does_not_flap(need: float, eases:
 @given(st.lists(st.sampled_from([LATE, FINE, BETWEEN]), min_size=1, max_size=12), st.integers(60, 200))
 def test_the_level_changes_a_bounded_number_of_times_for_each_change_of_the_load(phases: list[Load], ticks: int) -> None:
     seen = climbed([load for load in phases for _ in range(ticks)])
-    assert changes([Ladder(), *seen]) <= TOP * len(phases)
+    assert changes([LoadState(), *seen]) <= TOP * len(phases)
 
 
 # --- what a level means ---
@@ -224,14 +224,14 @@ def test_a_level_that_is_none_is_an_error(level: int) -> None:
 
 
 def test_the_first_session_always_comes_in() -> None:
-    assert admits(Ladder(level=3), 1.0, live=0)
+    assert admits(LoadState(level=3), 1.0, live=0)
 
 
 def test_nobody_comes_in_while_fidelity_is_spent() -> None:
-    assert admits(Ladder(), 0.25, live=1)
-    assert not admits(Ladder(level=1), 0.25, live=1)
+    assert admits(LoadState(), 0.25, live=1)
+    assert not admits(LoadState(level=1), 0.25, live=1)
 
 
 def test_a_session_for_which_the_processor_has_no_room_is_refused_before_it_makes_others_late() -> None:
-    assert admits(Ladder(), 0.6, live=2)
-    assert not admits(Ladder(), 0.7, live=2)
+    assert admits(LoadState(), 0.6, live=2)
+    assert not admits(LoadState(), 0.7, live=2)

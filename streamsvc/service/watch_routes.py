@@ -1,0 +1,60 @@
+"""Routes of a session's watches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from fastapi import APIRouter, params
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
+
+from streamsvc.alerts import COOLDOWN, Alerts
+from streamsvc.watch import LONGEST
+
+
+class NewWatch(BaseModel):
+    """Body of POST /v1/sessions/{id}/watches."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    when: str = Field(min_length=1, max_length=LONGEST, description='plain words: "when a bus appears", "someone says budget"')
+    cooldown_s: float = Field(COOLDOWN, ge=0, le=86_400)
+    webhook: SecretStr | None = Field(None, max_length=2048, description="where alerts are POSTed, signed")
+
+
+class Watched(Protocol):
+    """What the door needs of a session."""
+
+    @property
+    def alerts(self) -> Alerts: ...  # noqa: D102
+
+
+def router(find: Callable[[str], Watched], publish: params.Depends, subscribe: params.Depends) -> APIRouter:
+    """The routes of the door.
+
+    Args:
+        find: a session of an id; raises NotFound.
+        publish: checks the right to make and remove watches.
+        subscribe: checks the right to read them.
+    """
+    routes = APIRouter(prefix="/v1/sessions/{session_id}/watches", tags=["watches"])
+
+    @routes.post("", status_code=201, dependencies=[publish])
+    async def add(session_id: str, body: NewWatch) -> dict[str, Any]:
+        """Watch for something, in plain words; `alert.fired` tells of it, and a webhook, if one is given. The secret is shown this once."""
+        alerts = find(session_id).alerts
+        if body.webhook is None:
+            return alerts.add(body.when, body.cooldown_s)
+        return await alerts.hooked(body.when, body.cooldown_s, body.webhook.get_secret_value())
+
+    @routes.get("", dependencies=[subscribe])
+    async def show(session_id: str) -> list[dict[str, Any]]:
+        """The watches of a session; of webhooks counts alone, never the address."""
+        return find(session_id).alerts.all()
+
+    @routes.delete("/{watch_id}", dependencies=[publish])
+    async def remove(session_id: str, watch_id: str) -> dict[str, Any]:
+        """Forget a watch."""
+        return find(session_id).alerts.remove(watch_id)
+
+    return routes

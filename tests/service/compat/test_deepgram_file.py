@@ -1,0 +1,96 @@
+"""Deepgram's prerecorded protocol: the shape alone, then the official client with a whole file."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from starlette.datastructures import QueryParams
+
+from streamsvc.core.config import Hear
+from streamsvc.service.compat.deepgram_file import results
+from streamsvc.service.compat.deepgram_live import options
+from tests.live import serving
+from tests.service.compat.speech import caption, heard, speech
+from tests.service.compat.test_deepgram_live import official
+
+pytestmark = pytest.mark.filterwarnings("ignore:websockets.*:DeprecationWarning")  # the official client's
+
+
+def test_captions_become_one_transcript_and_utterances() -> None:
+    asked = options(QueryParams("punctuate=true&utterances=true"), Hear(), live=False)
+    events = [caption("One two."), caption("Three.", None, 3.0), speech(False, 4.0), speech(False, 5.0), caption("Four.", None, 6.0)]
+    found = results(events, asked)
+    best = found["channels"][0]["alternatives"][0]
+    assert best["transcript"] == "One two. Three. Four."
+    assert [word["word"] for word in best["words"]] == ["one", "two", "three", "four"]
+    assert [(each["transcript"], each["start"], each["end"]) for each in found["utterances"]] == [
+        ("One two. Three.", 1.0, 3.4),
+        ("Four.", 6.0, 6.4),
+    ]
+    silent = results([], options(QueryParams(""), Hear(), live=False))
+    assert silent == {"channels": [{"alternatives": [{"transcript": "", "confidence": 0.0, "words": []}]}]}
+
+
+@pytest.mark.media
+@pytest.mark.models
+async def test_the_official_client_has_a_file_transcribed(media: Path, tmp_path: Path) -> None:
+    file = (media / "speech" / "harvard.flac").read_bytes()
+    async with serving(tmp_path) as (service, place, http):
+        await service.ready()
+        client = official(place, http)
+        answer: Any = await client.listen.v1.media.transcribe_file(request=file, model="nova-3", smart_format=True, utterances=True)
+        best = answer.results.channels[0].alternatives[0]
+        assert len(heard(best.transcript)) >= 5
+        assert answer.metadata.duration == pytest.approx(18.3, abs=0.3)
+        assert answer.metadata.models == ["whisper-tiny.en"]
+        assert " ".join(each.transcript for each in answer.results.utterances) == best.transcript
+        assert service.sessions == {}
+    assert not list((tmp_path / "data").glob("*")), "nothing was kept"
+
+
+WRONG = (
+    (b"no media at all", "audio/wav", "", 400, "corrupt or unsupported data"),
+    (b"", "audio/wav", "", 400, "corrupt or unsupported data"),
+    (b"no json", "application/json", "", 400, "could not process the JSON"),
+    (b"[" * 5_000, "application/json", "", 400, "could not process the JSON"),
+    (b'{"url": "file:///etc/passwd"}', "application/json", "", 400, "http"),
+    (b'{"url": "http://127.0.0.1:1/x.wav"}', "application/json", "", 403, "private network"),
+    (b"x", "audio/wav", "?redact=pci", 400, "redact"),
+    (b"x" * 20_000, "application/json", "", 413, "8192"),
+)
+
+
+async def test_what_cannot_be_transcribed_is_told_in_their_words(tmp_path: Path) -> None:
+    async with serving(tmp_path) as (service, _, http):
+        for content, kind, query, status, told in WRONG:
+            answer = await http.post(f"/v1/listen{query}", content=content, headers={"Content-Type": kind})
+            assert answer.status_code == status, content
+            assert set(answer.json()) == {"err_code", "err_msg", "request_id"}
+            assert told in answer.json()["err_msg"]
+            assert "streamsvc-" not in answer.text, "no path of this machine is told"
+            assert answer.headers["dg-request-id"] == answer.json()["request_id"]
+            assert service.sessions == {}
+
+
+async def test_no_more_files_are_taken_than_sessions_are_allowed(tmp_path: Path) -> None:
+    begun, go_on = asyncio.Event(), asyncio.Event()
+
+    async def slow() -> AsyncIterator[bytes]:
+        yield b"x"
+        begun.set()
+        await go_on.wait()
+        yield b"x"
+
+    async with serving(tmp_path, limits={"sessions": 1}) as (_, _, http):
+        first = asyncio.create_task(http.post("/v1/listen", content=slow(), headers={"Content-Type": "audio/wav"}))
+        await begun.wait()
+        async with asyncio.timeout(10):
+            while (answer := await http.post("/v1/listen", content=b"x")).status_code != 503:
+                assert answer.status_code == 400, "the first has not arrived yet"
+        assert answer.headers["Retry-After"]
+        go_on.set()
+        assert (await first).status_code == 400

@@ -1,0 +1,99 @@
+"""Who gets in, with what, and who does not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from streamsvc.core.config import Server
+from streamsvc.core.errors import Forbidden, InvalidRequest, Unauthorized
+from streamsvc.core.types import Grants
+from streamsvc.service.auth import Auth, need
+
+KEY = "a-key-of-enough-length"
+
+
+def headers(**fields: str) -> dict[str, str]:
+    return {"host": "127.0.0.1:8080"} | fields
+
+
+def guarded(**options: Any) -> Auth:
+    return Auth(Server(api_key=KEY, **options))
+
+
+def test_without_a_key_the_own_machine_may_do_all() -> None:
+    grants = Auth(Server()).grants(headers())
+    assert (grants.publish, grants.subscribe, grants.ask) == (True, True, True)
+
+
+def test_an_open_server_refuses_a_name_that_is_not_this_machine() -> None:
+    with pytest.raises(Forbidden, match=r"evil\.example"):
+        Auth(Server()).grants({"host": "evil.example:8080"})
+
+
+def test_a_page_of_another_site_is_refused_unless_allowed() -> None:
+    with pytest.raises(Forbidden, match="evil"):
+        Auth(Server()).grants(headers(origin="https://evil.example"))
+    Auth(Server(origins=("https://friend.example",))).grants(headers(origin="https://friend.example"))
+    Auth(Server()).grants(headers(origin="http://127.0.0.1:8080"))
+
+
+def test_with_a_key_nobody_gets_in_without_a_token() -> None:
+    for fields in ({}, {"authorization": "Bearer wrong"}, {"authorization": "Basic " + KEY}):
+        with pytest.raises(Unauthorized):
+            guarded().grants(headers(**fields))
+    assert guarded().grants(headers(authorization=f"Bearer {KEY}")).session == "*"
+    assert guarded().grants({"host": "any.example", "authorization": f"Bearer {KEY}"}).publish
+
+
+def test_a_token_holds_what_was_granted_and_no_more() -> None:
+    auth = guarded()
+    owner = auth.grants(headers(authorization=f"Bearer {KEY}"))
+    token = auth.token(owner, session="0.a", may=("subscribe",), seconds=60)
+    grants = auth.grants(headers(), (f"streamsvc.token.{token}",))
+    assert grants.subscribe
+    assert not grants.publish
+    need(grants, "0.a", "subscribe")
+    for session, permission in (("0.b", "subscribe"), ("0.a", "publish"), (None, "subscribe")):
+        with pytest.raises(Forbidden):
+            need(grants, session, permission)
+    with pytest.raises(Forbidden, match="cannot grant"):
+        auth.token(grants, session="0.a", may=("publish",), seconds=60)
+    with pytest.raises(Forbidden, match="own session"):
+        auth.token(grants, session="0.b", may=("subscribe",), seconds=60)
+    inherited = auth.grants(headers(authorization=f"Bearer {auth.token(grants, session='0.a', may=('subscribe',), seconds=80_000)}"))
+    assert inherited.expires is not None
+    assert grants.expires is not None
+    assert inherited.expires <= grants.expires, "a token cannot outlive the one it was made with"
+
+
+def test_a_token_of_another_server_or_an_expired_one_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    owner = Grants("owner", "*", publish=True, subscribe=True, ask=True, expires=None)
+    foreign = Auth(Server(api_key="another-key-of-length")).token(owner, session="*", may=("subscribe",), seconds=60)
+    with pytest.raises(Unauthorized, match="not valid"):
+        guarded().grants(headers(authorization=f"Bearer {foreign}"))
+    past = Grants("owner", "*", publish=True, subscribe=True, ask=True, expires=1.0)
+    old = guarded().token(past, session="*", may=("subscribe",), seconds=60)
+    with pytest.raises(Unauthorized, match="expired"):
+        guarded().grants(headers(authorization=f"Bearer {old}"))
+
+
+@pytest.mark.parametrize(("may", "seconds"), [(("fly",), 60.0), (("ask",), 0.0), (("ask",), 1e9)])
+def test_a_token_that_makes_no_sense_is_refused(may: tuple[str, ...], seconds: float) -> None:
+    owner = Grants("owner", "*", publish=True, subscribe=True, ask=True, expires=None)
+    with pytest.raises(InvalidRequest):
+        guarded().token(owner, session="*", may=may, seconds=seconds)
+
+
+def test_a_signed_url_opens_one_path_until_it_expires() -> None:
+    auth = guarded()
+    path, _, query = auth.sign("/v1/sessions/0.a/frames/1.000.jpg", 60).partition("?")
+    parts = dict(part.split("=", 1) for part in query.split("&"))
+    assert auth.check_signed(path, parts["exp"], parts["sig"])
+    assert not auth.check_signed("/v1/sessions/0.a/frames/2.000.jpg", parts["exp"], parts["sig"])
+    assert not auth.check_signed(path, str(int(parts["exp"]) + 1), parts["sig"])
+    assert not auth.check_signed(path, None, None)
+    expired = dict(part.split("=", 1) for part in auth.sign(path, -60).partition("?")[2].split("&"))
+    assert not auth.check_signed(path, expired["exp"], expired["sig"])
+    assert Auth(Server()).sign(path, 60) == path, "an open server needs no signatures"
