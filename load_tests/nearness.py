@@ -20,9 +20,9 @@ import numpy as np
 from engines import embed
 from load_tests.search import plain, spoken
 from streamsvc.bench import markdown
-from streamsvc.context import Timeline
 from streamsvc.findings import find
-from streamsvc.search import passages
+from streamsvc.timeline.ranking import passages
+from streamsvc.timeline.timeline import Timeline
 
 # question = what stands in the line looked for; "|": or
 PARAPHRASES = """

@@ -21,10 +21,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engines import embed
-from streamsvc import search, watch
-from streamsvc.context import Timeline
+from streamsvc import watch
 from streamsvc.core.types import Box, Cue, Evidence, ScreenText, Sight, TextLine, Word
-from streamsvc.words import terms, tokens
+from streamsvc.timeline import ranking as timeline_ranking
+from streamsvc.timeline.text import terms, tokens
+from streamsvc.timeline.timeline import Timeline
 
 RECORDINGS = "crimson_17_the_stone_cutter crimson_26_motikatika crimson_30_the_crab_and_the_monkey ivr_prompts_telephone two_cities harvard"
 SHOWN = ("person", "cup, espresso, dining table", "cat", "rocket", "motorcycle", "clock", "cell phone")
@@ -147,7 +148,7 @@ def session(media: Path) -> list[Evidence]:
     for number, labels in enumerate(SHOWN):
         boxes = tuple(Box(label, 0.9, 0, 0, 1, 1) for label in labels.split(", "))
         line.add(Sight("s", "main", at + 10 * number, 0.0, np.zeros(1, np.float32), (), boxes))
-    return search.passages(line.lines())
+    return timeline_ranking.passages(line.lines())
 
 
 def heard(media: Path, name: str) -> list[tuple[Word, ...]]:
@@ -245,10 +246,10 @@ def main() -> None:
     known = {query: vectors @ encoder.vectors([query])[0] for query in asked}
 
     def words(query: str) -> NDArray[np.float64]:
-        return search.ranked(texts, wanted(query))
+        return timeline_ranking.ranked(texts, wanted(query))
 
     def meaning(query: str) -> NDArray[np.float64]:
-        return search.ranked(texts, ["no such word"], known[query])
+        return timeline_ranking.ranked(texts, ["no such word"], known[query])
 
     def by_rank(query: str) -> NDArray[np.float64]:
         """Reciprocal rank fusion with k = 60 (Cormack, Clarke and Buettcher 2009)."""
@@ -257,7 +258,7 @@ def main() -> None:
         return ranks[0] + ranks[1]
 
     def hybrid(query: str) -> NDArray[np.float64]:
-        return search.ranked(texts, wanted(query), known[query])
+        return timeline_ranking.ranked(texts, wanted(query), known[query])
 
     ways: dict[str, Ranking] = {"BM25": words, "embedding": meaning, "rank fusion": by_rank, "hybrid": hybrid}
     halves = {"paraphrased, chosen on": queries[::2], "paraphrased, held out": queries[1::2], **exacts}
@@ -298,11 +299,11 @@ def wanted(query: str) -> list[str]:
 
 def grid(queries: Sequence[tuple[str, list[int]]], exacts: Sequence[tuple[str, list[int]]], hybrid: Ranking) -> None:
     """What other constants of the hybrid do."""
-    for search.UNLIKE in (0.1, 0.15, 0.2, 0.25, 0.3):
-        for search.WEIGHT in (0.5, 0.75, 1.0, 1.5, 2.0, 3.0):
+    for timeline_ranking.UNLIKE in (0.1, 0.15, 0.2, 0.25, 0.3):
+        for timeline_ranking.WEIGHT in (0.5, 0.75, 1.0, 1.5, 2.0, 3.0):
             none = np.mean([(hybrid(query) > 0).sum() for query in NONSENSE])
             told = f"paraphrased {mean(queries, hybrid):.3f} exact {mean(exacts, hybrid):.3f} hits for nonsense {none:.1f}"
-            print(f"unlike {search.UNLIKE:.2f} weight {search.WEIGHT:.2f}: {told}")
+            print(f"unlike {timeline_ranking.UNLIKE:.2f} weight {timeline_ranking.WEIGHT:.2f}: {told}")
 
 
 if __name__ == "__main__":

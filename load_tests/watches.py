@@ -27,8 +27,8 @@ from streamsvc.core import clock, config
 from streamsvc.core.errors import InvalidRequest
 from streamsvc.rehearsal import Run
 from streamsvc.scenario import Scenario
+from streamsvc.timeline.text import terms
 from streamsvc.watch import compiled
-from streamsvc.words import terms
 
 MEDIA = Path("../shared/media")
 LATE = 4.0  # seconds: the budget of screen text. The clips' watches are judged by whether they fire at all

@@ -10,8 +10,8 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from streamsvc.lines import Line
-from streamsvc.words import terms
+from streamsvc.timeline.text import terms
+from streamsvc.timeline.text_tracks import Line
 
 Row = tuple[Line, ...]  # lines side by side, left to right
 Terms = frozenset[str]

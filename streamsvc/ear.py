@@ -15,7 +15,6 @@ from concurrent.futures import ThreadPoolExecutor
 
 from streamsvc import decode, transcribe
 from streamsvc.captions import Cues, light
-from streamsvc.context import Timeline
 from streamsvc.core import clock, metrics
 from streamsvc.core.config import Settings
 from streamsvc.core.degradation import Fidelity
@@ -26,6 +25,7 @@ from streamsvc.core.types import SAMPLE_RATE, AudioChunk, Cue, EncodedFrame, Gap
 from streamsvc.publish import Log
 from streamsvc.replace import Replacer
 from streamsvc.reports import Report, bodies
+from streamsvc.timeline.timeline import Timeline
 from streamsvc.transcribe import Flush
 from streamsvc.translate import Translator
 

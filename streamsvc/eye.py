@@ -18,7 +18,6 @@ from typing import Any, TypeVar
 import structlog
 
 from streamsvc import decode, encode, reason, sample
-from streamsvc.context import Timeline
 from streamsvc.core import clock, metrics
 from streamsvc.core.config import Settings
 from streamsvc.core.degradation import Fidelity, Pace
@@ -31,6 +30,7 @@ from streamsvc.narrator import Narrator
 from streamsvc.publish import Log
 from streamsvc.reports import bodies
 from streamsvc.seer import Seer
+from streamsvc.timeline.timeline import Timeline
 from streamsvc.workers.idle_gate import IdleGate
 
 log = structlog.get_logger()

@@ -10,11 +10,11 @@ import re
 from collections.abc import Callable, Sequence
 
 from streamsvc import looks, notes, order, pages, passages, places, screens, talks
-from streamsvc.context import Timeline
 from streamsvc.core.types import Evidence
 from streamsvc.passages import Finding, clock, counted_words, quote_of, refusal
-from streamsvc.questions import META, NOW, Ask, parse, thing_in
-from streamsvc.words import stem, stems, terms
+from streamsvc.questions import NOW, Ask, parse, thing_in
+from streamsvc.timeline.text import QUESTION_WORDS, stem, stems, terms
+from streamsvc.timeline.timeline import Timeline
 
 SOUND = re.compile(
     r"\b(music|song|songs|melod\w+|tune|instruments?|applause|clapping|noises?|noisy|loud|background sounds?|accent|barking|sirens?|ringing)\b|\b(?:what|which|any) sounds?\b|\bsounds? like\b|"
@@ -303,7 +303,7 @@ def _shown(ask: Ask, timeline: Timeline, now: float) -> Finding | None:
         return looks.movers(timeline, stem(moving[1]))
     if place is not None and stem(place[1]) in rest:
         return looks.at_place(timeline, place[1], now) if len(rest) == 1 else refusal()
-    if asked_kind is not None and stem(asked_kind[1]) not in META:
+    if asked_kind is not None and stem(asked_kind[1]) not in QUESTION_WORDS:
         others = [t for t in rest if t != stem(asked_kind[1])]
         return (
             refusal()

@@ -11,11 +11,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from streamsvc import looks
-from streamsvc.context import Timeline
 from streamsvc.core.types import Answer, Before, Evidence, Question, Word
 from streamsvc.passages import Finding, clock, quote_of, refusal
 from streamsvc.questions import Ask, parse
-from streamsvc.words import stem, tokens
+from streamsvc.timeline.text import stem, tokens
+from streamsvc.timeline.timeline import Timeline
 
 SECONDS = 180.0  # after so long an answer is forgotten
 ASKERS = 64  # of whom the last answer is kept; beyond them the one who was answered longest ago is forgotten

@@ -19,7 +19,7 @@ from streamsvc.core.errors import InvalidRequest, Unprocessable
 from streamsvc.core.types import Answer, Evidence
 from streamsvc.passages import clock
 from streamsvc.questions import NUMBERS, Ask, parse
-from streamsvc.words import stem, tokens
+from streamsvc.timeline.text import stem, tokens
 
 Schema = Mapping[str, Any]
 

@@ -13,12 +13,11 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, Literal
 
-from streamsvc.context import Timeline, labels_of
 from streamsvc.core.types import Evidence, Word
 from streamsvc.findings import FEELING, IDENTITY, LOOK, SOUND
-from streamsvc.passages import bag
-from streamsvc.questions import META, Ask
-from streamsvc.words import STOP, stem, tokens
+from streamsvc.questions import Ask
+from streamsvc.timeline.text import QUESTION_WORDS, STOP, bag, stem, tokens
+from streamsvc.timeline.timeline import Timeline, labels_of
 
 MOST = 800  # things that are told, all kinds together: more than a window of 4096 tokens holds
 LONGEST = 600  # characters of one of them
@@ -229,7 +228,7 @@ def stands(clause: str, items: Sequence[Item], ask: Ask) -> Evidence | None:
         ask: the question, taken apart.
     """
     words = _content(clause)
-    asked = bag(ask.raw) | META
+    asked = bag(ask.raw) | QUESTION_WORDS
     if not words or all(word in asked for word in words):
         return None
     lines = [item for item in items if item.kind != "picture"]

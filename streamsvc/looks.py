@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections import Counter
 
 from streamsvc import things
-from streamsvc.context import Shown, Timeline
 from streamsvc.core.types import Box, Evidence, Scene, Sight, Tag
 from streamsvc.passages import Finding, clock, refusal
 from streamsvc.questions import Ask
-from streamsvc.words import terms
+from streamsvc.timeline.text import terms
+from streamsvc.timeline.timeline import Shown, Timeline
 
 BOX_SURE = 0.5  # score from which a detected thing is named
 BOX_LONE = 0.75  # ... a small thing that no tag agrees with: the detector sees phones and clocks in plain patterns

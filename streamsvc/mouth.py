@@ -17,7 +17,6 @@ import structlog
 
 from streamsvc import follow, reason
 from streamsvc.answers import deadline
-from streamsvc.context import Timeline
 from streamsvc.core import clock, degradation, metrics
 from streamsvc.core.config import Settings
 from streamsvc.core.errors import Cancelled, DeadlineMissed, NotFound, StreamsvcError
@@ -29,6 +28,7 @@ from streamsvc.inbox import Asked, Inbox, named
 from streamsvc.publish import Log
 from streamsvc.questions import parse
 from streamsvc.reports import Report, bodies
+from streamsvc.timeline.timeline import Timeline
 from streamsvc.workers.idle_gate import IdleGate
 
 log = structlog.get_logger()

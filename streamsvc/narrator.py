@@ -18,15 +18,14 @@ from typing import Any
 
 import structlog
 
-from streamsvc.context import labels_of
 from streamsvc.core import clock, metrics
 from streamsvc.core.errors import StreamsvcError, WorkerError
 from streamsvc.core.queues import Latest
 from streamsvc.core.types import Evidence, Scene, Sight
 from streamsvc.fusion import Item, clean, declined, ended, of_words
-from streamsvc.questions import META
 from streamsvc.seer import Seer
-from streamsvc.words import terms
+from streamsvc.timeline.text import QUESTION_WORDS, terms
+from streamsvc.timeline.timeline import labels_of
 from streamsvc.workers.idle_gate import IdleGate
 
 log = structlog.get_logger()
@@ -188,4 +187,4 @@ def caption(said: str, known: Iterable[str]) -> str:
         text = text[lead.end()].upper() + text[lead.end() + 1 :]
     if len(text.split()) > MOST_WORDS or declined(text) or of_words(text) or _SAME.search(text.lower()):
         return ""
-    return text if set(terms(text)) - META.union(*map(terms, known)) else ""
+    return text if set(terms(text)) - QUESTION_WORDS.union(*map(terms, known)) else ""

@@ -13,12 +13,12 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from streamsvc.context import Screen, Sentence, Timeline
 from streamsvc.core.types import Evidence
-from streamsvc.passages import Finding, bag, clock, quote_of, refusal
+from streamsvc.passages import Finding, clock, quote_of, refusal
 from streamsvc.questions import NUMBERS, Ask
-from streamsvc.search import rarity
-from streamsvc.words import STOP, stem, tokens
+from streamsvc.timeline.ranking import rarity
+from streamsvc.timeline.text import STOP, bag, stem, tokens
+from streamsvc.timeline.timeline import Screen, Sentence, Timeline
 
 STRETCH = 60.0  # seconds of talk that one note stands for, at most
 LEAST_WORDS = 5  # of a sentence that may stand for others, where there is one

@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 
 from streamsvc import looks
-from streamsvc.context import Timeline
 from streamsvc.core.types import Evidence
 from streamsvc.passages import Finding, clock, locate, refusal
 from streamsvc.questions import Ask, parse
 from streamsvc.screens import as_evidence, screen_for
+from streamsvc.timeline.timeline import Timeline
 
 _PAIRS = (
     re.compile(r"^(?:which|what|who)\b.*?\b(?P<order>first|earlier|before|later|last|second)\b.*?[,:] ?(?P<one>.+?) or (?P<two>.+)"),

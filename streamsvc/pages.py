@@ -9,14 +9,14 @@ import re
 from collections.abc import Iterator, Sequence
 
 from streamsvc import documents
-from streamsvc.context import Screen, Timeline
 from streamsvc.core.types import Evidence
 from streamsvc.documents import Row, Terms, Value, text_of
-from streamsvc.lines import Line
-from streamsvc.passages import Finding, bag, clock, mentions, quote_of, refusal
-from streamsvc.questions import META, Ask
+from streamsvc.passages import Finding, clock, mentions, quote_of, refusal
+from streamsvc.questions import Ask
 from streamsvc.screens import as_evidence, numbered_screen, screen_for
-from streamsvc.words import stem, stems, terms
+from streamsvc.timeline.text import QUESTION_WORDS, bag, stem, stems, terms
+from streamsvc.timeline.text_tracks import Line
+from streamsvc.timeline.timeline import Screen, Timeline
 
 NEWEST = 60  # screens that a document is looked for in
 WORDS = 32  # of a quote
@@ -195,7 +195,7 @@ def _before(ask: Ask, timeline: Timeline, now: float) -> Finding | None:
         ends = [screen.end for screen in timeline.screens if screen.end is not None]
         when = ends[-1] if ends else None
     else:
-        wanted = set(terms(ask.quoted) if ask.quoted else [t for t in terms(cut[1]) if t not in META])
+        wanted = set(terms(ask.quoted) if ask.quoted else [t for t in terms(cut[1]) if t not in QUESTION_WORDS])
         hits = [line.start for line in timeline.text.all() if wanted and wanted <= bag(line.text)]
         when = hits[0] if hits else None
     rows = documents.rows(timeline.text.at(when - 1e-3)) if when is not None else []
@@ -226,7 +226,7 @@ def _line(ask: Ask, timeline: Timeline, now: float) -> Finding | None:
     if asked is None or ask.form != "open" or not re.match(r"(?:what|which|read|show|give|tell|quote)\b", ask.text):
         return None
     unit = asked[3] or asked[4]
-    meta = META | _FILLERS | stems("line row bullet point item entry")
+    meta = QUESTION_WORDS | _FILLERS | stems("line row bullet point item entry")
     if set(ask.about) - meta - set(terms(ask.quoted or "")) or (ask.spoken and not ask.on_screen):
         return None
     screen = _asked(ask, timeline, now)
@@ -243,7 +243,11 @@ def _list(ask: Ask, timeline: Timeline, now: float) -> Finding | None:
     asked = re.match(r"how many (bullets?(?: points?)?|points|items|lines(?: of text)?|rows)\b(.*)", ask.text)
     if asked is None or not (asked[1].startswith("bullet") or re.search(r"\b(slide|screen|page|list|text)\b", ask.text)):
         return None
-    if [t for t in terms(asked[2]) if t not in META and t not in ("list", "current", "text") and t not in _ORDER and not t.isdigit()]:
+    if [
+        t
+        for t in terms(asked[2])
+        if t not in QUESTION_WORDS and t not in ("list", "current", "text") and t not in _ORDER and not t.isdigit()
+    ]:
         return None
     screen = _asked(ask, timeline, now)
     lines = page(timeline, screen) if screen is not None else ()

@@ -6,13 +6,12 @@ import itertools
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
-from streamsvc.context import Sentence, Timeline
 from streamsvc.core.types import Evidence, Word
-from streamsvc.questions import META, Ask
-from streamsvc.search import rarity
-from streamsvc.words import kin, sounds, stem, stems, terms, tokens
+from streamsvc.questions import Ask
+from streamsvc.timeline.ranking import rarity
+from streamsvc.timeline.text import NEGATIONS, QUESTION_WORDS, bag, kin, sounds, stem, stems, terms, tokens
+from streamsvc.timeline.timeline import Sentence, Timeline
 
 ENOUGH = 0.55  # share of the question's words, weighed by rarity, that a line must hold
 STRICT = 0.75  # ... where a near miss would be a wrong answer
@@ -28,7 +27,6 @@ _CAUSE = re.compile(r"\b(?:because|for|since|so|that is why|therefore|due to|as)
 _NUMERAL = re.compile(
     r"^(?:\d[\d,.]*|one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|twenty|thirty|forty|fifty|hundred|thousand|million|dozen|once|twice)$"
 )
-_NOT = frozenset(["not", "no", "never", "nobody", "nothing", "none", "neither", "nor", "without", "hardly", "noone", "cannot"])
 _PERSONS = frozenset(tokens("he him his himself")), frozenset(tokens("she her hers herself"))
 _PRONOUNS = frozenset(tokens("he she it they his her its their"))
 _NONE_OF = {"anybody": "nobody none", "anyone": "nobody none", "anything": "nothing", "any": "no none", "ever": "never"}
@@ -88,14 +86,6 @@ def quote_of(text: str, most: int, tail: bool = False) -> str:
     if len(cut) == len(parts):
         return " ".join(parts)
     return ("… " if tail else "") + " ".join(cut) + ("" if tail else " …")
-
-
-@lru_cache(maxsize=32_768)
-def bag(text: str) -> frozenset[str]:
-    """The terms of a line, and of each two neighbours joined, so that "stone cutter" holds "stonecutter"."""
-    words = tokens(text)
-    joined = {stem(a + b) for a, b in itertools.pairwise(words)}
-    return frozenset(terms(text)) | joined | {stem(w) for w in words if w in _NOT}
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +151,7 @@ def _ranked(
         words: of the question, as it was asked.
         fits: what an answer must hold besides.
     """
-    asked, also = frozenset(wanted), META & frozenset(map(stem, words))
+    asked, also = frozenset(wanted), QUESTION_WORDS & frozenset(map(stem, words))
     person = frozenset().union(*(family for family in _PERSONS if family & set(words)))
     weights = _weights(wanted, lines)
     total = sum(weights.values()) or 1.0
@@ -366,7 +356,7 @@ def claim(ask: Ask, timeline: Timeline) -> Finding | None:
     Who acts may be named right before it, where the sentence has a pronoun; a sentence goes on where the next one begins with "but" or "and".
     """
     asked = ask.about
-    if len(asked) < 2 or set(ask.words) & _NOT:
+    if len(asked) < 2 or set(ask.words) & NEGATIONS:
         return None
     lines = _lines(timeline)
     indefinite = [word for word in ask.words if word in _NONE_OF]
@@ -380,7 +370,7 @@ def claim(ask: Ask, timeline: Timeline) -> Finding | None:
         wide = places[-1] - places[0] + 1
         if meant and not _PRONOUNS & set(words[: places[0]]):
             continue
-        denied = [i for i, word in enumerate(words) if word in _NOT or word.endswith("n't")]
+        denied = [i for i, word in enumerate(words) if word in NEGATIONS or word.endswith("n't")]
         said = f'at {clock(quote.start)}: "{quote_of(quote.quote, 28)}"'
         if indefinite:
             if any(words[i] in _NONE_OF[word].split() for word in indefinite for i in denied) and wide <= 3 * len(wanted) + 8:

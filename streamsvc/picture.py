@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 
 from streamsvc import pages
-from streamsvc.context import Timeline
 from streamsvc.core.types import Evidence, ScreenText, Sight
 from streamsvc.findings import find
 from streamsvc.passages import Finding, clock
 from streamsvc.questions import parse
+from streamsvc.timeline.timeline import Timeline
 
 _MEANT = re.compile(rf"\b(this|these|photo\w*|screenshot|attach\w*|sent|{pages.DOCUMENT}|{pages.SURFACE})\b")
 

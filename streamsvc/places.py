@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from itertools import combinations
 
 from streamsvc import looks, things
-from streamsvc.context import Shown, Timeline
 from streamsvc.core.types import Box, Evidence, Sight
 from streamsvc.passages import Finding, clock, refusal
 from streamsvc.questions import Ask, thing_in
-from streamsvc.words import STOP, stem, tokens
+from streamsvc.timeline.text import STOP, stem, tokens
+from streamsvc.timeline.timeline import Shown, Timeline
 
 INNER, OUTER = 0.37, 0.43  # shares of the picture: a centre up to INNER is on one side, from OUTER on in the middle; between, nobody knows
 ACROSS = 0.58  # ... and what is on one side ends before it

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from streamsvc import things
-from streamsvc.words import STOP, stem, stems, terms, tokens
+from streamsvc.timeline.text import QUESTION_WORDS, STOP, stem, terms, tokens
 
 _AUX = tokens("is are was were has have had did does do can could will would should am")
 _ORDINALS = {
@@ -25,15 +25,6 @@ NUMBERS = {
     for n, word in enumerate(["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"])
 }
 
-# Words about the stream itself: they say where to look, not what for.
-_STREAM = """
-say said speaker speakers speak spoken talk talking mention mentioned reader narrator presenter lecturer host voiceover name named
-call called tell told slide slides screen show shown display displayed picture image photo video stream scene frame clip camera
-visible lecture presentation title titled heading headline text written write read word words sentence phrase speech appear
-appeared see seen view viewer page line question answer kind sort type thing things time times moment point currently now yet ever
-ago far second seconds minute minutes timestamp mark audience recording transcript caption captions mean happen there according anybody anyone
-anything somebody someone something everything nothing nobody anywhere somewhere everywhere"""
-META = stems(_STREAM)
 SCREEN = re.compile(r"\b(slides?|screen|title[ds]?|heading|headline|written|text|pages?|reads|bullet)\b")
 SPOKEN = re.compile(
     r"\b(sa(?:y|ys|id|ying)|speak\w*|spoken?|talk(?:s|ed|ing)?|mention\w*|narrat\w+|t(?:ell|old|ells)|heard|speech|utter\w*|refer(?:s|red)? to|discuss\w*|nam(?:e|ed) by)\b"
@@ -75,7 +66,7 @@ class Ask:
         found = (stem(token) for token in tokens(body) if token not in STOP and token not in _ORDINALS and not token[0].isdigit())
         told = re.search(r"\b(?:about|mention(?:ed)?|of) (?:the|an?) (\w+)$", self.text)  # of a picture, a moment, the word itself
         own = stem(told[1]) if told and self.spoken else None
-        return list(dict.fromkeys(term for term in found if (term not in META or term == own) and term != self.focus))
+        return list(dict.fromkeys(term for term in found if (term not in QUESTION_WORDS or term == own) and term != self.focus))
 
     @cached_property
     def focus(self) -> str | None:
@@ -97,7 +88,7 @@ class Ask:
         if found is None:
             return None
         joined = terms(found[1])
-        return joined[0] if joined and joined[0] not in META else None
+        return joined[0] if joined and joined[0] not in QUESTION_WORDS else None
 
     @cached_property
     def definite(self) -> list[str]:
@@ -109,7 +100,7 @@ class Ask:
         )
         found += re.findall(r"\b(?:with|from|to|in|on|at|of|into) ([a-z'-]+)$", self.text)
         stems_ = [terms(words.split()[-1])[:1] for words in found]
-        return [of[0] for of in stems_ if of and of[0] not in META and of[0] not in (self.subject, self.verb)]
+        return [of[0] for of in stems_ if of and of[0] not in QUESTION_WORDS and of[0] not in (self.subject, self.verb)]
 
     @cached_property
     def verb(self) -> str | None:
@@ -119,7 +110,7 @@ class Ask:
             self.text,
         )
         joined = terms(found[2]) if found and found[1] not in _AUX else ()
-        return joined[0] if joined and joined[0] not in META else None
+        return joined[0] if joined and joined[0] not in QUESTION_WORDS else None
 
     @cached_property
     def quotes(self) -> list[str]:
@@ -129,7 +120,7 @@ class Ask:
     @cached_property
     def names(self) -> list[str]:
         """Stems of words written as names (a capital inside the question): they must be found."""
-        return [t for word in re.findall(r"(?<=[a-z,] )([A-Z][a-zA-Z'-]+)", self.raw) for t in terms(word)[:1] if t not in META]
+        return [t for word in re.findall(r"(?<=[a-z,] )([A-Z][a-zA-Z'-]+)", self.raw) for t in terms(word)[:1] if t not in QUESTION_WORDS]
 
     @cached_property
     def owners(self) -> list[str]:
@@ -141,7 +132,7 @@ class Ask:
             for word in pair
             if word
             for t in terms(word)[:1]
-            if t not in META and word not in ("what", "who", "it", "that")
+            if t not in QUESTION_WORDS and word not in ("what", "who", "it", "that")
         ]
 
     @cached_property
@@ -275,14 +266,16 @@ def thing_in(text: str) -> tuple[str, list[str]] | None:
     for length in (3, 2, 1):
         for index in range(len(words) - length + 1):
             phrase = " ".join(words[index : index + length])
-            if length == 1 and (phrase in STOP or (stem(phrase) in META and phrase not in ("anybody", "anyone", "somebody", "someone"))):
+            if length == 1 and (
+                phrase in STOP or (stem(phrase) in QUESTION_WORDS and phrase not in ("anybody", "anyone", "somebody", "someone"))
+            ):
                 continue
             if things.known(phrase):
                 others = words[:index] + words[index + length :]
                 return phrase, [
                     word
                     for word in others
-                    if word not in STOP and stem(word) not in META and word not in (*_ORDINALS, "many") and not word[0].isdigit()
+                    if word not in STOP and stem(word) not in QUESTION_WORDS and word not in (*_ORDINALS, "many") and not word[0].isdigit()
                 ]
     return None
 

@@ -11,7 +11,6 @@ from contextlib import aclosing
 from dataclasses import replace
 from typing import Any, Protocol
 
-from streamsvc.context import Timeline
 from streamsvc.core import clock
 from streamsvc.core.config import Think
 from streamsvc.core.errors import StreamsvcError
@@ -21,12 +20,12 @@ from streamsvc.follow import followed
 from streamsvc.forms import filled
 from streamsvc.fusion import first, way
 from streamsvc.looks import scene
-from streamsvc.passages import bag
 from streamsvc.passages import clock as timed
 from streamsvc.picture import answered
-from streamsvc.questions import META, parse
+from streamsvc.questions import parse
 from streamsvc.seer import LEAST_SECONDS, Clause, Seer
-from streamsvc.words import STOP, stem, tokens
+from streamsvc.timeline.text import QUESTION_WORDS, STOP, bag, stem, tokens
+from streamsvc.timeline.timeline import Timeline
 
 __all__ = ["answer", "prompt", "scene", "shaped", "supported"]
 
@@ -182,7 +181,7 @@ def supported(text: str, question: str, lines: tuple[Evidence, ...]) -> str | No
     content = [stem(word) for word in words if word not in STOP]
     if not content or len(words) > 12:
         return None
-    asked = set(bag(question)) | META
+    asked = set(bag(question)) | QUESTION_WORDS
     if all(term in asked for term in content):
         return None
     for line in lines:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import difflib
 import re
 
-from streamsvc.context import Screen, Timeline
 from streamsvc.core.types import Evidence
-from streamsvc.passages import Finding, bag, quote_of, refusal
+from streamsvc.passages import Finding, quote_of, refusal
 from streamsvc.questions import Ask
-from streamsvc.words import stems, terms
+from streamsvc.timeline.text import bag, stems, terms
+from streamsvc.timeline.timeline import Screen, Timeline
 
 MISREAD = 0.7  # likeness of a word that was misread to what it is
 _MOVES = stems("begin end long come go word disappear stay about open")  # what a screen may do

@@ -19,7 +19,6 @@ from typing import Any
 import numpy as np
 import structlog
 
-from streamsvc.context import Timeline
 from streamsvc.core import clock, metrics
 from streamsvc.core.config import Settings
 from streamsvc.core.errors import DeadlineMissed, InvalidRequest, StreamsvcError
@@ -28,6 +27,7 @@ from streamsvc.core.roles import Role
 from streamsvc.core.types import Evidence, Question
 from streamsvc.fusion import Item, Told, Way, clean, declined, ended, grown, of_words, sights, stands
 from streamsvc.questions import Ask, parse
+from streamsvc.timeline.timeline import Timeline
 
 log = structlog.get_logger()
 Picture = tuple[float, bytes]  # a keyframe: session seconds, JPEG

@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from streamsvc.context import Sentence, Timeline
 from streamsvc.core.types import Evidence, Word
 from streamsvc.passages import Finding, clock, quote_of, refusal
 from streamsvc.questions import Ask, parse
-from streamsvc.words import stems, tokens
+from streamsvc.timeline.text import stems, tokens
+from streamsvc.timeline.timeline import Sentence, Timeline
 
 _OWN = stems(
     "begin end open close conclude first last final story tale just right person man woman talk hear exact"

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from streamsvc.words import stem, tokens
+from streamsvc.timeline.text import stem, tokens
 
 # The detector's names by what they are.
 _COCO = {

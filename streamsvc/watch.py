@@ -17,7 +17,7 @@ from streamsvc import looks, things
 from streamsvc.core.errors import InvalidRequest
 from streamsvc.core.types import Evidence, ScreenText, Sight, Word
 from streamsvc.questions import thing_in
-from streamsvc.words import terms
+from streamsvc.timeline.text import terms
 
 ABSENT = 2.5  # seconds without it after which a thing has been away
 SPAN = 8.0  # seconds within which all words of a phrase are said

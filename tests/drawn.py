@@ -9,8 +9,8 @@ from dataclasses import replace
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from streamsvc.context import Timeline
 from streamsvc.core.types import ScreenText, TextLine
+from streamsvc.timeline.timeline import Timeline
 
 WIDTH, HEIGHT = 1280, 720  # pixels
 Piece = tuple[str, int, int, int]  # text, pixels from the left and the top, size of the letters

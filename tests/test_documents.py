@@ -6,7 +6,7 @@ import pytest
 
 from streamsvc import documents
 from streamsvc.documents import KINDS, cell, commands, extreme, label, look_up, number, pairs, points, rows, text_of, values
-from streamsvc.lines import Line, followed
+from streamsvc.timeline.text_tracks import Line, followed
 from tests import drawn
 
 

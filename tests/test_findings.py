@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamsvc.context import Timeline
 from streamsvc.core.types import Box, Gap
 from streamsvc.findings import find
-from tests.test_context import cue, screen, sight
+from streamsvc.timeline.timeline import Timeline
+from tests.timeline.test_timeline import cue, screen, sight
 from tests.told import LURES, WAYS, ferries
 
 

@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 
 from streamsvc import follow, reason
-from streamsvc.context import Timeline
 from streamsvc.core import clock
 from streamsvc.core.config import Think
 from streamsvc.core.types import Answer, Before, Delta, Evidence, Question
 from streamsvc.findings import find
 from streamsvc.follow import ASKERS, SECONDS, Memory, alone, followed, refers
+from streamsvc.timeline.timeline import Timeline
 from tests.stage import Playing, make
-from tests.test_context import cue, screen, sight
+from tests.timeline.test_timeline import cue, screen, sight
 
 WORDS = "We begin with the budget. It was cut in half last year. Nobody liked it, I think."
 

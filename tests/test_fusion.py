@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamsvc.context import Timeline
 from streamsvc.core.types import Box, Sight
 from streamsvc.fusion import LONGEST, MOST, Item, Told, clean, declined, ended, first, grown, of_words, sights, stands, way
 from streamsvc.questions import parse
+from streamsvc.timeline.timeline import Timeline
 from tests.seeing import keyframe, read, said
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from streamsvc.context import Timeline
 from streamsvc.core.types import Box, Sight, Tag
 from streamsvc.looks import appearances, phrase, scene, there_between
-from tests.test_context import sight
+from streamsvc.timeline.timeline import Timeline
+from tests.timeline.test_timeline import sight
 
 
 def seen(boxes: list[tuple[str, float]], tags: list[tuple[str, float]]) -> Sight:

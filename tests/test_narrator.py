@@ -13,18 +13,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from streamsvc.context import Timeline
 from streamsvc.core import clock, config, metrics
 from streamsvc.core.errors import ConfigError, WorkerError
 from streamsvc.core.roles import Role
 from streamsvc.core.types import Scene
 from streamsvc.narrator import MOST_WORDS, SECONDS, TOKENS, Narrator, caption
 from streamsvc.seer import Seer
+from streamsvc.timeline.timeline import Timeline
 from streamsvc.workers.idle_gate import IdleGate
 from tests.engines.chat_server import Fake, Mark, refused, serving, stream
 from tests.seeing import Model, jpeg, sighted, working
 from tests.stage import VP8, Playing, Sender, kinds, packets, send
-from tests.test_context import sight
+from tests.timeline.test_timeline import sight
 
 
 def counted(action: str) -> float:

@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamsvc.context import Timeline
 from streamsvc.findings import find
 from streamsvc.notes import before, notes, standing, stretch
 from streamsvc.questions import parse
-from tests.test_context import cue, screen
+from streamsvc.timeline.timeline import Timeline
+from tests.timeline.test_timeline import cue, screen
 
 TOPICS = ("harbour", "lantern", "glacier", "orchard", "violin", "furnace")
 

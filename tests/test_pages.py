@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 
 from engines import ocr
 from streamsvc import pages
-from streamsvc.context import Timeline
 from streamsvc.core.types import ScreenText, TextLine
 from streamsvc.encode import lines_of, title
 from streamsvc.findings import find
 from streamsvc.questions import parse
+from streamsvc.timeline.timeline import Timeline
 from tests import drawn
-from tests.test_context import sight
+from tests.timeline.test_timeline import sight
 
 
 def on(pieces: list[drawn.Piece]) -> Timeline:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from streamsvc.context import Timeline
 from streamsvc.passages import claim, clock, extract, locate, mentions, quote_of
 from streamsvc.questions import parse
-from tests.test_context import cue, screen
+from streamsvc.timeline.timeline import Timeline
+from tests.timeline.test_timeline import cue, screen
 from tests.told import ferries
 
 

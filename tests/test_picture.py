@@ -8,7 +8,7 @@ import pytest
 
 from streamsvc.picture import answered
 from tests import drawn
-from tests.test_context import sight
+from tests.timeline.test_timeline import sight
 
 NOTHING = drawn.screen([], 75.0)
 CAT = sight(75.0)

@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamsvc.context import Timeline
 from streamsvc.core.types import Box, Sight, Tag
 from streamsvc.passages import Finding
 from streamsvc.places import above, left_of, next_to, overlap, placed, side, sides
 from streamsvc.questions import parse
-from tests.test_context import NO_EMBEDDING
+from streamsvc.timeline.timeline import Timeline
+from tests.timeline.test_timeline import NO_EMBEDDING
 
 CAT = Box("cat", 0.9, 0.05, 0.5, 0.2, 0.3)
 DOG = Box("dog", 0.9, 0.7, 0.45, 0.25, 0.4)

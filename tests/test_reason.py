@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from streamsvc.context import Timeline
 from streamsvc.core import clock
 from streamsvc.core.config import Think
 from streamsvc.core.errors import DeadlineMissed, Unprocessable
@@ -21,6 +20,7 @@ from streamsvc.core.types import Answer, Box, Cue, Delta, Evidence, Question, Sc
 from streamsvc.forms import read
 from streamsvc.reason import answer, prompt, shaped
 from streamsvc.seer import Seer
+from streamsvc.timeline.timeline import Timeline
 from tests.seeing import Model as Sees
 
 EMPTY = np.zeros(4, np.float32)

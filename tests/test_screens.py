@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from streamsvc.context import Timeline
 from streamsvc.questions import parse
 from streamsvc.screens import count_screens, numbered_screen, screen_for
-from tests.test_context import screen
+from streamsvc.timeline.timeline import Timeline
+from tests.timeline.test_timeline import screen
 
 
 def test_slides_are_counted_by_their_own_numbering_else_so_far() -> None:

@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 
 from streamsvc import seer
-from streamsvc.context import Timeline
 from streamsvc.core import clock, config, metrics
 from streamsvc.core.errors import ConfigError, DeadlineMissed, WorkerError
 from streamsvc.core.roles import Role
 from streamsvc.core.types import Question
 from streamsvc.fusion import Way
 from streamsvc.seer import Clause, Seer
+from streamsvc.timeline.timeline import Timeline
 from tests.engines.chat_server import Fake, serving, stream
 from tests.seeing import Model, jpeg, keyframe, read, said, sighted, working
 from tests.stage import VP8, Playing, Sender, packets, send

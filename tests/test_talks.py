@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from streamsvc.context import Timeline
 from streamsvc.questions import parse
 from streamsvc.talks import addressed, beside, nth, stretch
-from tests.test_context import cue
+from streamsvc.timeline.timeline import Timeline
+from tests.timeline.test_timeline import cue
 
 
 def line() -> Timeline:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from streamsvc.context import Timeline
-from tests.test_context import cue, screen, sight
+from streamsvc.timeline.timeline import Timeline
+from tests.timeline.test_timeline import cue, screen, sight
 
 
 def ferries() -> Timeline:

@@ -29,13 +29,13 @@ from streamsvc.ingest.source import open_source
 from streamsvc.ingest.whip import Publication
 from streamsvc.publish import Subscription
 from streamsvc.push import Push, Target
-from streamsvc.search import Hit
 from streamsvc.seer import check_adapter
 from streamsvc.service.auth import Auth
 from streamsvc.service.engine_table import ENGINES, NICENESS
 from streamsvc.service.load_controller import LoadController
 from streamsvc.service.session import Roles, Session, State
 from streamsvc.store import Store, clear, sweep
+from streamsvc.timeline.ranking import Hit
 from streamsvc.workers.look_cache import LookCache
 from streamsvc.workers.supervisor import Worker
 

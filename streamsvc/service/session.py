@@ -20,7 +20,6 @@ import structlog
 
 from streamsvc import notes, sample
 from streamsvc.alerts import Alerts
-from streamsvc.context import Timeline
 from streamsvc.core import clock, degradation, metrics
 from streamsvc.core.config import Settings
 from streamsvc.core.errors import Conflict, StreamsvcError
@@ -32,9 +31,10 @@ from streamsvc.eye import Eye
 from streamsvc.mouth import Mouth
 from streamsvc.publish import Log
 from streamsvc.reports import Report, evidence
-from streamsvc.retrieve import Index
 from streamsvc.service import load_policy
 from streamsvc.store import Store
+from streamsvc.timeline.index import Index
+from streamsvc.timeline.timeline import Timeline
 from streamsvc.watch import Alert
 from streamsvc.workers.idle_gate import IdleGate
 

@@ -21,10 +21,10 @@ from engines.finetune import Example, read, trained  # noqa: E402
 from engines.vlm_adapters import Adapters  # noqa: E402
 from engines.vlm_decoder import Decoder, Kept  # noqa: E402
 from engines.vlm_model import Layout, loaded  # noqa: E402
-from streamsvc.context import Timeline  # noqa: E402
 from streamsvc.core.errors import InvalidRequest  # noqa: E402
 from streamsvc.core.types import Sight  # noqa: E402
-from streamsvc.retrieve import Index  # noqa: E402
+from streamsvc.timeline.index import Index  # noqa: E402
+from streamsvc.timeline.timeline import Timeline  # noqa: E402
 from tests.engines import tiny_clip  # noqa: E402
 from tests.engines.tiny_vlm import TINY, save  # noqa: E402
 from tests.fakes.local_role import LocalRole  # noqa: E402

@@ -23,7 +23,7 @@ from streamsvc.service.session import State
 from tests.clips import clip
 from tests.hear_engine import written
 from tests.live import serving, socket_of, until
-from tests.test_context import cue, sight
+from tests.timeline.test_timeline import cue, sight
 
 KEY = "a-key-of-enough-length"
 

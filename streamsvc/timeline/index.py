@@ -19,8 +19,8 @@ from streamsvc.core import clock
 from streamsvc.core.errors import StreamsvcError
 from streamsvc.core.roles import Role
 from streamsvc.core.types import Evidence
-from streamsvc.search import Hit, passages, search
-from streamsvc.words import terms
+from streamsvc.timeline.ranking import Hit, passages, search
+from streamsvc.timeline.text import terms
 
 log = structlog.get_logger()
 PATIENCE = 1.0  # seconds that a search waits for vectors

@@ -10,8 +10,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamsvc.context import Sentence, Timeline, estimate, sentences
 from streamsvc.core.types import Box, Cue, Keyframe, ScreenText, Sight, TextLine, VideoFrame, Word
+from streamsvc.timeline.timeline import Sentence, Timeline, estimate, sentences
 from tests import drawn
 
 NO_EMBEDDING = np.zeros(2, np.float32)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from streamsvc.core.compact_words import TOLD, KeptWords
 from streamsvc.core.types import Cue, Evidence, Gap, Keyframe, Scene, ScreenText, Sight, Speech, Window, Word
-from streamsvc.lines import MOST, Line, Lines, folded
+from streamsvc.timeline.text_tracks import MOST, Line, Lines, folded
 
 PAUSE = 1.5  # seconds between words that end a sentence without a full stop
 LONGEST = 40  # words of one sentence, for readers who never stop

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamsvc.core.types import Evidence
-from streamsvc.words import terms
+from streamsvc.timeline.text import terms
 
 K1, B = 1.2, 0.5
 MOST_DOCUMENTS = 20_000  # the newest are searched; a search stays below about 0.1 s

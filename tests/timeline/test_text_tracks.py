@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamsvc.core.types import TextLine
-from streamsvc.lines import Lines, alike, folded, followed, moved
+from streamsvc.timeline.text_tracks import Lines, alike, folded, followed, moved
 from tests import drawn
 
 

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from streamsvc import retrieve
 from streamsvc.core import clock
 from streamsvc.core.errors import ModelMissing, WorkerError
 from streamsvc.core.types import Evidence
-from streamsvc.retrieve import Index, Picture
-from streamsvc.search import Hit
+from streamsvc.timeline import index
+from streamsvc.timeline.index import Index, Picture
+from streamsvc.timeline.ranking import Hit
 from tests.stage import Threadless
 
 ANIMALS = ("feline", "cat", "kitten")
@@ -97,7 +97,7 @@ def test_what_a_search_cannot_wait_for_is_embedded_after_it_the_newest_first() -
         lines = said("A cat sat there.", *(f"Line number {n} of a long talk about rain." for n in range(60)), "A kitten sat there.")
         began = clock.now()
         first = await search(lines, "feline")
-        assert clock.now() - began <= retrieve.PATIENCE + 0.01
+        assert clock.now() - began <= index.PATIENCE + 0.01
         assert [hit.text for hit in first] == ["A kitten sat there."]
         await asyncio.gather(*search.tasks)
         assert {hit.text for hit in await search(lines, "feline")} == {"A kitten sat there.", "A cat sat there."}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from functools import lru_cache
 
@@ -170,3 +171,25 @@ def kin(term: str) -> frozenset[str]:
 def sounds(term: str) -> frozenset[str]:
     """The stems of what may have been heard for a stem, itself included."""
     return _HEARD.get(term, frozenset((term,)))
+
+
+NEGATIONS = frozenset(["not", "no", "never", "nobody", "nothing", "none", "neither", "nor", "without", "hardly", "noone", "cannot"])
+
+
+@lru_cache(maxsize=32_768)
+def bag(text: str) -> frozenset[str]:
+    """The terms of a line, and of each two neighbours joined, so that "stone cutter" holds "stonecutter"."""
+    words = tokens(text)
+    joined = {stem(a + b) for a, b in itertools.pairwise(words)}
+    return frozenset(terms(text)) | joined | {stem(w) for w in words if w in NEGATIONS}
+
+
+# Words about the stream itself: they say where to look, not what for.
+_QUESTION_WORDS = """
+say said speaker speakers speak spoken talk talking mention mentioned reader narrator presenter lecturer host voiceover name named
+call called tell told slide slides screen show shown display displayed picture image photo video stream scene frame clip camera
+visible lecture presentation title titled heading headline text written write read word words sentence phrase speech appear
+appeared see seen view viewer page line question answer kind sort type thing things time times moment point currently now yet ever
+ago far second seconds minute minutes timestamp mark audience recording transcript caption captions mean happen there according anybody anyone
+anything somebody someone something everything nothing nobody anywhere somewhere everywhere"""
+QUESTION_WORDS = stems(_QUESTION_WORDS)

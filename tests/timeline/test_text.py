@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from streamsvc.words import _ALIKE, _KIN, STOP, kin, sounds, stem, stems, terms, tokens
+from streamsvc.timeline.text import _ALIKE, _KIN, STOP, kin, sounds, stem, stems, terms, tokens
 
 
 @pytest.mark.parametrize(

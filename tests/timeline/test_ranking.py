@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from streamsvc.core.types import Evidence
-from streamsvc.search import CERTAIN, CHANCE, LONG, UNNAMED, WEIGHT, passages, ranked, search
-from streamsvc.words import terms
+from streamsvc.timeline.ranking import CERTAIN, CHANCE, LONG, UNNAMED, WEIGHT, passages, ranked, search
+from streamsvc.timeline.text import terms
 
 LINES = [
     Evidence(float(n), n + 1.0, "speech", text)
