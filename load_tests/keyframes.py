@@ -26,7 +26,7 @@ import av
 from load_tests.screens import CONDITIONS, KINDS, Change, clips
 from streamsvc.core.config import Sample
 from streamsvc.core.types import VideoFrame
-from streamsvc.decode import thumbnail
+from streamsvc.ingest.decode import thumbnail
 from streamsvc.sample import Gray, Sampler
 
 ROOT = Path(__file__).resolve().parents[1]

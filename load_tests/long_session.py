@@ -47,7 +47,7 @@ from streamsvc.core.config import Settings
 from streamsvc.core.roles import Role
 from streamsvc.core.types import SAMPLE_RATE, EncodedFrame, MediaTrack
 from streamsvc.ingest.container import choose, open_file
-from streamsvc.ingest.place import Place
+from streamsvc.ingest.source_policy import Place
 from streamsvc.recording import Samples, read
 from streamsvc.service.compat.audio_session import Format
 from streamsvc.service.service import Service

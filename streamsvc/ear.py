@@ -13,7 +13,7 @@ import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from streamsvc import decode, transcribe
+from streamsvc import transcribe
 from streamsvc.captions import Cues, light
 from streamsvc.core import clock, metrics
 from streamsvc.core.config import Settings
@@ -22,14 +22,14 @@ from streamsvc.core.errors import CapacityError, Conflict, InvalidRequest
 from streamsvc.core.queues import Ring
 from streamsvc.core.roles import Role
 from streamsvc.core.types import SAMPLE_RATE, AudioChunk, Cue, EncodedFrame, Gap, MediaTrack, Speech, Translation, Word, Words
+from streamsvc.ingest import decode
+from streamsvc.ingest.decode import TrackFrame, count_dropped
 from streamsvc.publish import Log
 from streamsvc.replace import Replacer
 from streamsvc.reports import Report, bodies
 from streamsvc.timeline.timeline import Timeline
 from streamsvc.transcribe import Flush
 from streamsvc.translate import Translator
-
-Sent = tuple[MediaTrack, EncodedFrame]  # a frame, and what must be known to decode it: the next publisher's tracks may differ
 
 HANGOVER = (0.1, 5.0)  # seconds of silence that may end an utterance: at least, at most
 FLUSHES = 8  # that may be under way at once, per session
@@ -77,8 +77,8 @@ class Ear:
         self.language = language or settings.hear.language  # None: detected; may be set at any time
         self.cues: list[Cue] = []  # closed ones, oldest first; bounded by settings.store.events
         self.translations: list[Translation] = []  # oldest first; bounded as the cues
-        self.audio: Ring[Sent | Flush] = Ring(settings.ingest.audio_seconds, lambda sent: dropped("audio"), self._seconds)
-        self._chunks: Ring[AudioChunk | Flush] = Ring(_CHUNKS, lambda chunk: dropped("chunks"), _seconds_of)
+        self.audio: Ring[TrackFrame | Flush] = Ring(settings.ingest.audio_seconds, lambda sent: count_dropped("audio"), self._seconds)
+        self._chunks: Ring[AudioChunk | Flush] = Ring(_CHUNKS, lambda chunk: count_dropped("chunks"), _seconds_of)
         self._session, self._settings, self._hear, self._media = session, settings, hear, media
         self._log, self._timeline, self._report, self._lossless = log, timeline, report, lossless
         self._captions, self._replacer = Cues(session), Replacer(replace or {})
@@ -97,7 +97,7 @@ class Ear:
 
     # --- audio in ---
 
-    def _seconds(self, item: Sent | Flush) -> float:
+    def _seconds(self, item: TrackFrame | Flush) -> float:
         """What a frame counts for in the ring: the time since the one before it."""
         if isinstance(item, Flush):
             return 0.0
@@ -262,12 +262,7 @@ def hangover_of(seconds: float | None, usual: float) -> float:
     return seconds
 
 
-def dropped(queue: str) -> None:
-    """Count an item that a full ring has dropped."""
-    metrics.frames.labels(f"dropped_{queue}").inc()
-
-
-def _by_seam(batch: Sequence[Sent | Flush]) -> Iterator[tuple[MediaTrack | Flush, list[EncodedFrame]]]:
+def _by_seam(batch: Sequence[TrackFrame | Flush]) -> Iterator[tuple[MediaTrack | Flush, list[EncodedFrame]]]:
     """Frames that follow each other with the same track, and the track; flushes in their places, without frames."""
     for seam, group in itertools.groupby(batch, key=lambda item: isinstance(item, Flush)):
         if seam:

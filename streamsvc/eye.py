@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 import structlog
 
-from streamsvc import decode, encode, reason, sample
+from streamsvc import encode, reason, sample
 from streamsvc.core import clock, metrics
 from streamsvc.core.config import Settings
 from streamsvc.core.degradation import Fidelity, Pace
@@ -25,7 +25,8 @@ from streamsvc.core.errors import StreamsvcError, WorkerError
 from streamsvc.core.queues import Ring
 from streamsvc.core.roles import Role
 from streamsvc.core.types import EncodedFrame, Keyframe, MediaTrack, Scene, ScreenText, Sight, VideoFrame
-from streamsvc.ear import Sent, dropped
+from streamsvc.ingest import decode
+from streamsvc.ingest.decode import TrackFrame, count_dropped
 from streamsvc.narrator import Narrator
 from streamsvc.publish import Log
 from streamsvc.reports import bodies
@@ -86,9 +87,9 @@ class Eye:
         sight: Role | None = None,
         adapter: str | None = None,
     ) -> None:
-        self.video: Ring[Sent] = Ring(settings.ingest.video_ring, self._video_dropped)
-        self._keyframes: Ring[Seen] = Ring(2, lambda seen: dropped("keyframe"))
-        self._texts: Ring[Seen] = Ring(1, lambda seen: dropped("text"))
+        self.video: Ring[TrackFrame] = Ring(settings.ingest.video_ring, self._video_dropped)
+        self._keyframes: Ring[Seen] = Ring(2, lambda seen: count_dropped("keyframe"))
+        self._texts: Ring[Seen] = Ring(1, lambda seen: count_dropped("text"))
         self._session, self._settings, self._see, self._media = session, settings, see, media
         self._log, self._timeline, self._lossless, self._frame_url, self._pace = log, timeline, lossless, frame_url, pace
         self.seer: Seer | None = None
@@ -103,7 +104,7 @@ class Eye:
         self.on_text: Callable[[ScreenText], None] = lambda text: None
         self.on_waiting: Callable[[], None] = lambda: None  # the decoder can go on only at a keyframe of the publisher; once a second
         self._wants = sample.Wants()
-        self._own = sample.Budget(settings.sample.budget, settings.sample.burst, lambda: dropped("budget"))
+        self._own = sample.Budget(settings.sample.budget, settings.sample.burst, lambda: count_dropped("budget"))
         self._sampler = sample.Sampler(settings.sample, self._own, pictures)
         self.ask = self._sampler.ask
         self._chosen = self._looked = -1.0  # session seconds of the newest keyframe, and of the newest that the models are done with
@@ -119,8 +120,8 @@ class Eye:
         """Whether a frame of video is to be put into the ring; every one that comes is to be asked about, in order."""
         return sample.wants(frame, self._wants)
 
-    def _video_dropped(self, sent: Sent) -> None:
-        dropped("video")
+    def _video_dropped(self, sent: TrackFrame) -> None:
+        count_dropped("video")
         self._hole = True
 
     def close(self) -> None:

@@ -24,8 +24,8 @@ from streamsvc.core.config import Settings
 from streamsvc.core.errors import StreamsvcError, WorkerError
 from streamsvc.core.types import EncodedFrame, MediaTrack
 from streamsvc.ingest.container import choose, open_file, packets
-from streamsvc.ingest.place import Place, check_file
 from streamsvc.ingest.source import TrackClock
+from streamsvc.ingest.source_policy import Place, check_file
 from streamsvc.scenario import Scenario
 from streamsvc.service.service import Service
 from streamsvc.service.session import Roles, Session

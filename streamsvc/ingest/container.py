@@ -14,7 +14,7 @@ from av.stream import Disposition
 from streamsvc.core import clock
 from streamsvc.core.errors import SourceError
 from streamsvc.core.types import MediaTrack
-from streamsvc.ingest.place import PROTOCOLS, Place, check_host
+from streamsvc.ingest.source_policy import PROTOCOLS, Place, check_host
 
 RECENT = 8192  # packets remembered: some segments of a playlist
 PROBE = 300  # packets tried until one of a file's tracks gives a decoded frame

@@ -25,11 +25,11 @@ from streamsvc.core import clock
 from streamsvc.core.config import Ingest, Limits
 from streamsvc.core.errors import InvalidRequest, PreconditionFailed, Unprocessable
 from streamsvc.core.types import EncodedFrame, Kind, MediaTrack
-from streamsvc.ingest import hooks
+from streamsvc.ingest import aiortc_hooks
+from streamsvc.ingest.depacketizer import Assembler
 from streamsvc.ingest.jitter import Frame, Jitter, Packet, byte_seconds, opus_seconds
+from streamsvc.ingest.rtp_clock import Sync
 from streamsvc.ingest.sdp import DECODERS, Offer, read_fragment, read_offer
-from streamsvc.ingest.sync import Sync
-from streamsvc.ingest.video import Assembler
 
 log = structlog.get_logger(__name__)
 
@@ -129,16 +129,16 @@ class Peer:
             tracks.append(MediaTrack(kind, name))
             rates[kind] = codec.clockRate
             self._inputs[kind] = (_Audio if kind == "audio" else _Video)(self, transceiver.receiver, name, codec.clockRate)
-            hooks.start_without_thread(transceiver.receiver)
+            aiortc_hooks.start_without_thread(transceiver.receiver)
         self._sync = Sync(self._zero, rates)
         self.tracks = tuple(tracks)
-        self._connections = hooks.connections(peer)
+        self._connections = aiortc_hooks.connections(peer)
         for connection in self._connections:
             if self._settings.loopback:
-                hooks.offer_loopback(connection)
+                aiortc_hooks.offer_loopback(connection)
         await peer.setLocalDescription(await peer.createAnswer())
         for connection in self._connections:
-            hooks.guard_sources(connection, self._refuse)
+            aiortc_hooks.guard_sources(connection, self._refuse)
         self.sdp = peer.localDescription.sdp
         self._born = self._heard = clock.now()
         self._spawn(self._watch())
@@ -200,7 +200,7 @@ class Peer:
                 await self._pc.close()
         except Exception as error:
             log.warning("peer.close_failed", session=self._session, error=type(error).__name__)
-        await hooks.close_rest([*self._connections, *hooks.connections(self._pc)])
+        await aiortc_hooks.close_rest([*self._connections, *aiortc_hooks.connections(self._pc)])
         self._tap = lambda frame: None
 
     # --- what happens by itself ------------------------------------------------------------------------------------
@@ -283,7 +283,7 @@ class Peer:
 
     async def _ask_consent(self) -> None:
         for connection in self._connections:
-            if await hooks.ask_consent(connection):
+            if await aiortc_hooks.ask_consent(connection):
                 self._heard_now()
 
 
@@ -297,20 +297,20 @@ class _Input:
         self.last_packet = float("-inf")
         self.frames = self.packets = self.foreign = self.resets = 0
         self.ssrc: int | None = None
-        hooks.replace_buffer(receiver, self._add)
-        hooks.watch_packets(receiver, self._wanted, self._reported)
+        aiortc_hooks.replace_buffer(receiver, self._add)
+        aiortc_hooks.watch_packets(receiver, self._wanted, self._reported)
 
     def _wanted(self, packet: Any) -> bool:
         """One stream per track: a second SSRC (a simulcast layer) must not corrupt the first; when that is silent, it takes over."""
         now = self.peer._heard_now()
-        if hooks.is_retransmission(self.receiver, packet):
+        if aiortc_hooks.is_retransmission(self.receiver, packet):
             return True
         if packet.ssrc != self.ssrc:
             if self.ssrc is not None and now - self.last_packet < SOURCE_SECONDS:
                 self.foreign += 1
                 return False
             if self.ssrc is not None:
-                hooks.forget_missing(self.receiver)
+                aiortc_hooks.forget_missing(self.receiver)
                 self._reset()
             self.ssrc = packet.ssrc
         self.packets += 1

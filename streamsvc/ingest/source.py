@@ -23,7 +23,7 @@ from streamsvc.core.config import Ingest
 from streamsvc.core.errors import SourceError, StreamsvcError
 from streamsvc.core.types import EncodedFrame, Kind, MediaTrack
 from streamsvc.ingest.container import Recent, check_decodable, choose, open_file, open_url, packets, with_headers
-from streamsvc.ingest.place import Place, check_file, find, shown
+from streamsvc.ingest.source_policy import Place, check_file, find, shown
 
 AHEAD = 256  # packets read ahead of the event loop
 MERGE = 512  # packets looked at to put a badly interleaved file into the order of time

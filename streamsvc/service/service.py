@@ -22,9 +22,10 @@ from streamsvc import sample
 from streamsvc.core import clock, metrics
 from streamsvc.core.config import LANGUAGES, Settings
 from streamsvc.core.errors import CapacityError, Conflict, InvalidRequest, NotFound, StreamsvcError
-from streamsvc.ear import dropped, hangover_of
+from streamsvc.ear import hangover_of
 from streamsvc.ingest import peer as webrtc
-from streamsvc.ingest.hooks import check_hooks
+from streamsvc.ingest.aiortc_hooks import check_hooks
+from streamsvc.ingest.decode import count_dropped
 from streamsvc.ingest.source import open_source
 from streamsvc.ingest.whip import Publication
 from streamsvc.publish import Subscription
@@ -62,7 +63,7 @@ class Service:
         self.draining, self._at_once = False, tuple(at_once)
         self._opening = 0  # sessions that are being opened and count against the limit already
         self._media = ThreadPoolExecutor(_DECODERS, thread_name_prefix="media")
-        self._pictures = sample.Budget(settings.sample.budget_all, settings.sample.burst, lambda: dropped("budget_all"))
+        self._pictures = sample.Budget(settings.sample.budget_all, settings.sample.burst, lambda: count_dropped("budget_all"))
         self._tasks: set[asyncio.Task[None]] = set()
         options = {
             "models": str(settings.models.dir / "models"),

@@ -18,7 +18,7 @@ from av.stream import Disposition
 from streamsvc.core.errors import SourceError
 from streamsvc.ingest import container
 from streamsvc.ingest.container import check_decodable, choose, open_file, open_url, packets, with_headers
-from streamsvc.ingest.place import Place, find
+from streamsvc.ingest.source_policy import Place, find
 from tests.clips import clip
 
 

@@ -19,7 +19,7 @@ from streamsvc.core import clock
 from streamsvc.core.config import Ingest, Limits
 from streamsvc.core.errors import InvalidRequest, PreconditionFailed, Unprocessable
 from streamsvc.core.types import EncodedFrame
-from streamsvc.ingest import hooks
+from streamsvc.ingest import aiortc_hooks
 from streamsvc.ingest.peer import Peer, answer
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
@@ -61,7 +61,7 @@ class Call:
 
     def cut(self) -> Callable[[], None]:
         """Let nothing of the publisher through; returns what mends it."""
-        protocols = [p for c in hooks.connections(self.sender) for p in c._protocols]
+        protocols = [p for c in aiortc_hooks.connections(self.sender) for p in c._protocols]
         kept = [p.transport for p in protocols]
 
         class Hole:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamsvc.core.errors import Forbidden, SourceError, StreamsvcError
-from streamsvc.ingest.place import PROTOCOLS, URL_SCHEMES, Place, check_file, check_host, find, shown
+from streamsvc.ingest.source_policy import PROTOCOLS, URL_SCHEMES, Place, check_file, check_host, find, shown
 
 
 def refused(url: str, roots: tuple[Path, ...] | None = None) -> str:

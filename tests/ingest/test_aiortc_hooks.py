@@ -4,26 +4,26 @@ import pytest
 from aiortc.rtcrtpreceiver import RTCRtpReceiver
 
 from streamsvc.core.errors import HookError
-from streamsvc.ingest import hooks
+from streamsvc.ingest import aiortc_hooks
 
 
 def test_the_installed_aiortc_has_every_hook() -> None:
-    hooks.check_hooks()
+    aiortc_hooks.check_hooks()
 
 
 def test_a_missing_method_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(RTCRtpReceiver, "_handle_rtp_packet")
     with pytest.raises(HookError, match="_handle_rtp_packet"):
-        hooks.check_hooks()
+        aiortc_hooks.check_hooks()
 
 
 def test_a_missing_attribute_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(RTCRtpReceiver, "__init__", lambda self, kind, transport: None)
     with pytest.raises(HookError, match="_RTCRtpReceiver__codecs"):
-        hooks.check_hooks()
+        aiortc_hooks.check_hooks()
 
 
 def test_another_version_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hooks, "version", lambda package: "2.0.0")
+    monkeypatch.setattr(aiortc_hooks, "version", lambda package: "2.0.0")
     with pytest.raises(HookError, match=r"aiortc 2\.0\.0"):
-        hooks.check_hooks()
+        aiortc_hooks.check_hooks()

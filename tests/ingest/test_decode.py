@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from streamsvc.core.types import EncodedFrame, MediaTrack
-from streamsvc.decode import AudioDecoder, VideoDecoder, jpeg, thumbnail
+from streamsvc.ingest.decode import AudioDecoder, VideoDecoder, jpeg, thumbnail
 from tests.clips import clip
 
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamsvc.ingest.sync import Sync
+from streamsvc.ingest.rtp_clock import Sync
 
 RATES = {"audio": 48_000, "video": 90_000}
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from aiortc.rtp import RtpPacket
 
-from streamsvc.ingest.video import HOLD_SECONDS, HOLE_SECONDS, Assembler, Picture, is_keyframe
+from streamsvc.ingest.depacketizer import HOLD_SECONDS, HOLE_SECONDS, Assembler, Picture, is_keyframe
 
 KEY = b"\x10\0\0\x9d\x01\x2a"  # VP8
 INTER = b"\x11\0\0\0\0\0"

@@ -19,6 +19,7 @@ import av.error
 import numpy as np
 from numpy.typing import NDArray
 
+from streamsvc.core import metrics
 from streamsvc.core.types import SAMPLE_RATE, AudioChunk, EncodedFrame, MediaTrack, VideoFrame
 
 T = TypeVar("T")
@@ -295,3 +296,11 @@ def by_track(batch: Sequence[tuple[MediaTrack, EncodedFrame]]) -> Iterator[tuple
 async def on_thread(media: Executor, function: Callable[..., T], *args: Any) -> T:
     """What a function gives that blocks, from one of the threads that decode."""
     return await asyncio.get_running_loop().run_in_executor(media, function, *args)
+
+
+TrackFrame = tuple[MediaTrack, EncodedFrame]  # a frame, and what must be known to decode it: the next publisher's tracks may differ
+
+
+def count_dropped(queue: str) -> None:
+    """Count an item that a full ring has count_dropped."""
+    metrics.frames.labels(f"dropped_{queue}").inc()
