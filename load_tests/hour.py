@@ -35,8 +35,8 @@ from streamsvc.core.roles import Role
 from streamsvc.core.types import SAMPLE_RATE, AudioChunk, Gap, Words
 from streamsvc.recording import Samples, Truth, read, truth_of
 from streamsvc.score import percentile
-from streamsvc.transcribe import run
-from streamsvc.transcriber import Unit
+from streamsvc.speech.decoding_loop import run
+from streamsvc.speech.segmenter import Unit
 from streamsvc.trial import PACKET, RING, spent
 
 PAUSES = (1.0, 4.0, 15.0, 0.5)  # seconds of nothing between recordings, in turn

@@ -23,8 +23,8 @@ import structlog
 from streamsvc.core import clock, config
 from streamsvc.core.queues import Ring
 from streamsvc.core.types import SAMPLE_RATE, AudioChunk, Words
-from streamsvc.transcribe import run
-from streamsvc.transcriber import Unit
+from streamsvc.speech.decoding_loop import run
+from streamsvc.speech.segmenter import Unit
 from streamsvc.trial import Screen, working
 
 NAMES = {"tiny.en": "whisper-tiny.en", "base": "whisper-base"}

@@ -21,7 +21,7 @@ import typer
 from rich.console import Console
 
 import streamsvc
-from streamsvc import bench, captions
+from streamsvc import bench
 from streamsvc import eval as evaluation
 from streamsvc.core import clock, config, malloc
 from streamsvc.core.errors import ConfigError, StreamsvcError
@@ -29,6 +29,7 @@ from streamsvc.core.types import SAMPLE_RATE, Cue
 from streamsvc.service import app as service_app
 from streamsvc.service.service import Service
 from streamsvc.service.session import Session
+from streamsvc.speech import captions
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=streamsvc.__doc__, pretty_exceptions_enable=False)
 measures = typer.Typer(no_args_is_help=True, help="Measure models and machine on recordings of yours.")

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from streamsvc.captions import wrap
+from streamsvc.speech.captions import wrap
 
 _ENTITY = re.compile(r"&(?=#?\w+;)")
 _NOT_YET = 400  # Zoom: the meeting has not started. YouTube: times more than 60 s off, or a body that it cannot read

@@ -20,8 +20,8 @@ from streamsvc.core.roles import Role
 from streamsvc.core.types import SAMPLE_RATE, AudioChunk, Words
 from streamsvc.recording import Samples
 from streamsvc.score import Snapshot
-from streamsvc.transcribe import run
-from streamsvc.transcriber import Unit
+from streamsvc.speech.decoding_loop import run
+from streamsvc.speech.segmenter import Unit
 from streamsvc.workers.supervisor import Worker
 
 PACKET = 320  # samples: 20 ms, one Opus packet

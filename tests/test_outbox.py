@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamsvc import captions
 from streamsvc.outbox import PROVIDERS, Answer, Desk, Line, Pace, State, plain, server_time, stamp, youtube_body, zoom_body
+from streamsvc.speech import captions
 
 STARTED = datetime(2012, 12, 24, tzinfo=UTC)
 PACE = Pace(first=0.5, most=8.0, slow=5.0, refusals=5, not_yet=3)

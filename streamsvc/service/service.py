@@ -22,7 +22,6 @@ from streamsvc import sample
 from streamsvc.core import clock, metrics
 from streamsvc.core.config import LANGUAGES, Settings
 from streamsvc.core.errors import CapacityError, Conflict, InvalidRequest, NotFound, StreamsvcError
-from streamsvc.ear import hangover_of
 from streamsvc.ingest import peer as webrtc
 from streamsvc.ingest.aiortc_hooks import check_hooks
 from streamsvc.ingest.decode import count_dropped
@@ -35,6 +34,7 @@ from streamsvc.service.auth import Auth
 from streamsvc.service.engine_table import ENGINES, NICENESS
 from streamsvc.service.load_controller import LoadController
 from streamsvc.service.session import Roles, Session, State
+from streamsvc.speech.pipeline import hangover_of
 from streamsvc.store import Store, clear, sweep
 from streamsvc.timeline.ranking import Hit
 from streamsvc.workers.look_cache import LookCache

@@ -26,12 +26,12 @@ from streamsvc.core.errors import Conflict, StreamsvcError
 from streamsvc.core.queues import Ring
 from streamsvc.core.roles import Role
 from streamsvc.core.types import EncodedFrame, MediaTrack, Publisher
-from streamsvc.ear import Ear
 from streamsvc.eye import Eye
 from streamsvc.mouth import Mouth
 from streamsvc.publish import Log
 from streamsvc.reports import Report, evidence
 from streamsvc.service import load_policy
+from streamsvc.speech.pipeline import SpeechPipeline
 from streamsvc.store import Store
 from streamsvc.timeline.index import Index
 from streamsvc.timeline.timeline import Timeline
@@ -108,7 +108,7 @@ class Session:
         self.report = Report(settings.budget)
         self.log = Log(name, self.zero, settings.limits, store, self.report.note)
         told = (self.log, self.timeline, self.report)
-        self.ear = Ear(name, settings, roles.hear, media, *told, lossless=lossless, **listen)
+        self.ear = SpeechPipeline(name, settings, roles.hear, media, *told, lossless=lossless, **listen)
         self.flush, self.cues, self.translations = self.ear.flush, self.ear.cues, self.ear.translations
         self._sign, self.lossless, self._sees = sign, lossless, sees
         shown: dict[str, Any] = {"lossless": lossless, "pictures": pictures, "frame_url": self.frame_url}

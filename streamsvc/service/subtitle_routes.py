@@ -9,11 +9,11 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Query, Response
 from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
 
-from streamsvc import captions
 from streamsvc.core.errors import InvalidRequest
 from streamsvc.publish import SlowSubscriber, Subscription
 from streamsvc.service.service import Service
 from streamsvc.service.session import Session
+from streamsvc.speech import captions
 
 _TYPES = {"vtt": "text/vtt", "srt": "application/x-subrip"}
 

@@ -16,11 +16,11 @@ import structlog.testing
 from streamsvc.core import clock, config, metrics
 from streamsvc.core.errors import CapacityError, Conflict, Forbidden, InvalidRequest, NotFound, SourceError, StreamsvcError
 from streamsvc.core.types import Question
-from streamsvc.ear import Ear
 from streamsvc.ingest import peer
 from streamsvc.service import service
 from streamsvc.service.service import Service
 from streamsvc.service.session import Session, State
+from streamsvc.speech.pipeline import SpeechPipeline
 from streamsvc.store import Store
 from streamsvc.workers.look_cache import LookCache
 from tests.clips import clip
@@ -222,10 +222,10 @@ def test_the_end_of_the_service_is_told_and_nobody_gets_in_after_it(stage: async
 def test_a_session_that_does_not_end_is_not_waited_for_longer_than_said(
     stage: asyncio.Runner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def never(self: Ear) -> None:
+    async def never(self: SpeechPipeline) -> None:
         await asyncio.Event().wait()
 
-    monkeypatch.setattr(Ear, "transcribe", never)
+    monkeypatch.setattr(SpeechPipeline, "transcribe", never)
 
     async def main() -> None:
         async with serving(tmp_path) as running:

@@ -20,10 +20,10 @@ from streamsvc.core import clock
 from streamsvc.core.config import LANGUAGES
 from streamsvc.core.errors import Conflict, InvalidRequest, NotFound, StreamsvcError, TooLarge
 from streamsvc.core.types import EncodedFrame, MediaTrack
-from streamsvc.ear import HANGOVER
 from streamsvc.publish import Subscription
 from streamsvc.service.service import Service
 from streamsvc.service.session import Session
+from streamsvc.speech.pipeline import HANGOVER
 
 Event = Mapping[str, Any]
 

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from streamsvc.core.config import Hear
 from streamsvc.core.errors import InvalidRequest
 from streamsvc.service.compat.audio_session import Format, hangover, spoken
-from streamsvc.transcriber import PREROLL
+from streamsvc.speech.segmenter import PREROLL
 
 FORMATS = {"audio/pcm": Format("pcm_s16le", 24_000), "audio/pcmu": Format("pcm_mulaw", 8_000), "audio/pcma": Format("pcm_alaw", 8_000)}
 MODELS = ("whisper-1", "gpt-transcribe", "gpt-live-transcribe", "gpt-realtime-whisper", "gpt-4o-transcribe", "gpt-4o-mini-transcribe")

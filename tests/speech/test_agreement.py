@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamsvc.agreement import agreed, certain, known, presentable, sentence_case, sound
 from streamsvc.core.types import Word
+from streamsvc.speech.agreement import agreed, certain, known, presentable, sentence_case, sound
 
 texts = st.lists(st.sampled_from(["the", "stone", "cutter", "went", "home", "so", "far"]), max_size=12)
 

@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 
 from engines import asr
-from streamsvc import transcribe
 from streamsvc.core import clock
 from streamsvc.core.config import Hear, Models
 from streamsvc.core.errors import CapacityError, DeadlineMissed, WorkerError
@@ -21,7 +20,8 @@ from streamsvc.core.queues import Ring
 from streamsvc.core.types import SAMPLE_RATE, AudioChunk, Gap, Speech, Words
 from streamsvc.recording import read, truth_of
 from streamsvc.score import align, norm
-from streamsvc.transcriber import VAD_WINDOW, Unit
+from streamsvc.speech import decoding_loop
+from streamsvc.speech.segmenter import VAD_WINDOW, Unit
 from streamsvc.trial import Heard, listen
 
 SETTINGS = Hear(model="whisper-tiny.en", step=0.5, hangover=0.5, backlog_seconds=5.0)
@@ -103,7 +103,7 @@ def told(
     live: bool = True,
     chunk_samples: int = CHUNK,
     lose: Callable[[float], str] = lambda at: "",
-    flushes: Sequence[tuple[float, transcribe.Flush]] = (),
+    flushes: Sequence[tuple[float, decoding_loop.Flush]] = (),
     watch: list[tuple[float, Unit]] | None = None,
     **more: Any,
 ) -> list[tuple[float, Unit]]:
@@ -115,7 +115,7 @@ def told(
     units: list[tuple[float, Unit]] = [] if watch is None else watch
 
     async def main() -> None:
-        box: Ring[AudioChunk | transcribe.Flush] = Ring(ring)
+        box: Ring[AudioChunk | decoding_loop.Flush] = Ring(ring)
         zero = clock.now()
 
         async def speak() -> None:
@@ -139,7 +139,7 @@ def told(
         async with asyncio.TaskGroup() as group:
             group.create_task(speak())
             group.create_task(
-                transcribe.run(box, role, lambda unit: units.append((clock.now() - zero, unit)), settings, session="s", **more)
+                decoding_loop.run(box, role, lambda unit: units.append((clock.now() - zero, unit)), settings, session="s", **more)
             )
 
     virtual.run(main())
@@ -451,8 +451,8 @@ class Seams:
 
     def at(
         self, *seconds: float, hangover: float = SETTINGS.hangover, vocabulary: Sequence[str] = ()
-    ) -> list[tuple[float, transcribe.Flush]]:
-        return [(second, transcribe.Flush(self._done, vocabulary, hangover)) for second in seconds]
+    ) -> list[tuple[float, decoding_loop.Flush]]:
+        return [(second, decoding_loop.Flush(self._done, vocabulary, hangover)) for second in seconds]
 
     def _done(self) -> None:
         self.done.append((clock.now() - self.zero, stable(self.units)))
@@ -487,8 +487,8 @@ def test_a_flush_while_the_worker_is_away_is_done_with_a_gap_and_the_next_ones_d
     flushes = seams.at(6.4, 6.4, 7.04)
     units = told(virtual, spoken((120, 1.0)), role, settings=settings, flushes=flushes, watch=seams.units)
     times = [came for came, _ in seams.done]
-    assert times[0] == pytest.approx(6.4 + transcribe.GIVE_UP, abs=transcribe.RETRY_MOST + 0.1)
-    assert times[2] - times[0] <= 3 * transcribe.RETRY_MOST
+    assert times[0] == pytest.approx(6.4 + decoding_loop.GIVE_UP, abs=decoding_loop.RETRY_MOST + 0.1)
+    assert times[2] - times[0] <= 3 * decoding_loop.RETRY_MOST
     gaps = [unit for _, unit in units if isinstance(unit, Gap)]
     assert {gap.reason for gap in gaps} == {"worker_restart"}
     heard = stable(units)

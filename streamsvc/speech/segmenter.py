@@ -22,9 +22,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from streamsvc.agreement import agreed, certain, known, presentable, sentence_case, sound
 from streamsvc.core.config import Hear
 from streamsvc.core.types import SAMPLE_RATE, AudioChunk, Gap, Speech, Stages, Word, Words
+from streamsvc.speech.agreement import agreed, certain, known, presentable, sentence_case, sound
 
 Unit = Words | Speech | Gap
 

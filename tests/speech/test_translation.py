@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 
 from engines import Engine, asr
-from streamsvc import translate
 from streamsvc.core import clock, metrics
 from streamsvc.core.config import Models
 from streamsvc.core.errors import DeadlineMissed, StreamsvcError, WorkerError
 from streamsvc.core.types import SAMPLE_RATE, AudioChunk, Cue, Translation, Word
 from streamsvc.recording import read
-from streamsvc.translate import Translator
+from streamsvc.speech import translation
+from streamsvc.speech.translation import Translator
 from tests.fakes.local_role import LocalRole
 
 
@@ -103,12 +103,12 @@ def test_english_and_what_nobody_wants_is_not_translated(virtual: asyncio.Runner
 def test_of_too_many_cues_the_oldest_are_dropped_and_counted(virtual: asyncio.Runner) -> None:
     async def story(translator: Translator) -> None:
         await translator.hear(second(0))
-        for number in range(translate.WAITING + 3):
+        for number in range(translation.WAITING + 3):
             translator.put(cue(0.1, 0.9), f"e.{number}")
 
     before = count("dropped")
     units = played(virtual, Interpreter(), story)
-    assert [unit.of for unit in units] == [f"e.{number}" for number in range(3, translate.WAITING + 3)]
+    assert [unit.of for unit in units] == [f"e.{number}" for number in range(3, translation.WAITING + 3)]
     assert count("dropped") - before == 3
 
 
@@ -126,8 +126,8 @@ def test_a_source_that_can_wait_waits_for_its_translations(virtual: asyncio.Runn
 def test_while_captions_come_late_nothing_is_translated_unless_nobody_waits(virtual: asyncio.Runner, lossless: bool) -> None:
     async def story(translator: Translator) -> None:
         await translator.hear(second(0))
-        translator.put(cue(0.1, 0.9, arrived=clock.now() - translate.LATE - 0.1), "e.1")
-        translator.put(cue(0.1, 0.9, arrived=clock.now() - translate.LATE + 0.1), "e.2")
+        translator.put(cue(0.1, 0.9, arrived=clock.now() - translation.LATE - 0.1), "e.1")
+        translator.put(cue(0.1, 0.9, arrived=clock.now() - translation.LATE + 0.1), "e.2")
 
     before = count("overload")
     units = played(virtual, Interpreter(), story, lossless=lossless)
@@ -137,9 +137,9 @@ def test_while_captions_come_late_nothing_is_translated_unless_nobody_waits(virt
 
 def test_old_audio_is_forgotten_and_its_cue_stays_as_it_is(virtual: asyncio.Runner) -> None:
     async def story(translator: Translator) -> None:
-        for number in range(int(translate.KEPT) + 10):
+        for number in range(int(translation.KEPT) + 10):
             await translator.hear(second(number))
-        assert len(translator._audio) <= translate.KEPT + 2
+        assert len(translator._audio) <= translation.KEPT + 2
         translator.put(cue(1.0, 2.0), "e.1")
 
     before = count("forgotten")

@@ -13,8 +13,6 @@ import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from streamsvc import transcribe
-from streamsvc.captions import Cues, light
 from streamsvc.core import clock, metrics
 from streamsvc.core.config import Settings
 from streamsvc.core.degradation import Fidelity
@@ -25,11 +23,13 @@ from streamsvc.core.types import SAMPLE_RATE, AudioChunk, Cue, EncodedFrame, Gap
 from streamsvc.ingest import decode
 from streamsvc.ingest.decode import TrackFrame, count_dropped
 from streamsvc.publish import Log
-from streamsvc.replace import Replacer
 from streamsvc.reports import Report, bodies
+from streamsvc.speech import decoding_loop
+from streamsvc.speech.captions import Cues, light
+from streamsvc.speech.decoding_loop import Flush
+from streamsvc.speech.replacements import Replacer
+from streamsvc.speech.translation import Translator
 from streamsvc.timeline.timeline import Timeline
-from streamsvc.transcribe import Flush
-from streamsvc.translate import Translator
 
 HANGOVER = (0.1, 5.0)  # seconds of silence that may end an utterance: at least, at most
 FLUSHES = 8  # that may be under way at once, per session
@@ -37,7 +37,7 @@ _CHUNKS = 24.0  # seconds of audio that wait for the transcriber, its buffer whi
 _SHORTEST, _LONGEST = 0.002, 2.5  # seconds that one frame counts for in the ring: time may stand still or jump, and memory is bounded
 
 
-class Ear:
+class SpeechPipeline:
     """What a session hears.
 
     Args:
@@ -186,7 +186,7 @@ class Ear:
     async def transcribe(self) -> None:
         """The transcriber gives up when it has neither worker nor audio for long; whoever speaks after that is heard again."""
         while not self._deaf or len(self._chunks):
-            await transcribe.run(
+            await decoding_loop.run(
                 self._chunks,
                 self._hear,
                 lambda unit: self._heard(unit),

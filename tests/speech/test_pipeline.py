@@ -9,11 +9,11 @@ import av
 import numpy as np
 import pytest
 
-from streamsvc import ear, transcribe
 from streamsvc.core import clock, degradation
 from streamsvc.core.errors import CapacityError, Conflict, InvalidRequest, WorkerError
 from streamsvc.core.types import EncodedFrame, MediaTrack
 from streamsvc.service.session import Session
+from streamsvc.speech import decoding_loop, pipeline
 from tests.stage import Models, Playing, Sender, kinds, make, send
 
 
@@ -71,15 +71,15 @@ def test_flushes_at_the_beginning_of_silence_and_one_upon_the_other_are_done_at_
             await live.flush()  # nobody has published yet
             attach(live)
             push(live, 0.0, 2.0, loud=False)
-            await asyncio.gather(*(live.flush() for _ in range(ear.FLUSHES)))
+            await asyncio.gather(*(live.flush() for _ in range(pipeline.FLUSHES)))
             assert clock.now() - began < 0.1
-            waiting = [asyncio.ensure_future(live.flush()) for _ in range(ear.FLUSHES)]
+            waiting = [asyncio.ensure_future(live.flush()) for _ in range(pipeline.FLUSHES)]
             await asyncio.sleep(0)
             with pytest.raises(CapacityError, match="under way"):
                 await live.flush()
             await asyncio.gather(*waiting)
             live.end("ended")
-            assert kinds(await played.ended()).count("session.flushed") == 2 * ear.FLUSHES + 1
+            assert kinds(await played.ended()).count("session.flushed") == 2 * pipeline.FLUSHES + 1
 
     stage.run(main())
 
@@ -120,7 +120,7 @@ def test_a_flush_while_the_worker_is_away_becomes_a_gap_and_is_done(stage: async
             push(live, 0.0, 2.0)
             began = clock.now()
             await live.flush()
-            assert clock.now() - began == pytest.approx(transcribe.GIVE_UP, abs=transcribe.RETRY_MOST + 0.1)
+            assert clock.now() - began == pytest.approx(decoding_loop.GIVE_UP, abs=decoding_loop.RETRY_MOST + 0.1)
             del models.broken["vad"]
             push(live, 2.0, 2.0)
             await live.flush()
@@ -250,6 +250,6 @@ def test_the_top_of_the_ladder_spends_partials_and_no_closed_caption(stage: asyn
 @pytest.mark.parametrize("seconds", [0.0, 0.09, 5.1, float("nan")])
 def test_a_hangover_that_cannot_be_is_refused(seconds: float) -> None:
     with pytest.raises(InvalidRequest) as refused:
-        ear.hangover_of(seconds, 0.5)
+        pipeline.hangover_of(seconds, 0.5)
     assert refused.value.code == "bad_hangover"
-    assert ear.hangover_of(None, 0.5) == 0.5
+    assert pipeline.hangover_of(None, 0.5) == 0.5

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from streamsvc.core.config import Hear
 from streamsvc.core.types import SAMPLE_RATE, AudioChunk, Gap, Word, Words
-from streamsvc.transcriber import LULL, PAUSE, VAD_WINDOW, Ask, Transcriber
+from streamsvc.speech.segmenter import LULL, PAUSE, VAD_WINDOW, Ask, Transcriber
 
 SETTINGS = Hear(model="whisper-tiny.en", step=0.5, hangover=0.5)
 CHUNK = VAD_WINDOW  # samples

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamsvc import captions
-from streamsvc.captions import Cues, timed, to_json, to_srt, to_vtt, wrap
 from streamsvc.core.types import Cue, Translation, Word, Words
+from streamsvc.speech import captions
+from streamsvc.speech.captions import Cues, timed, to_json, to_srt, to_vtt, wrap
 
 
 def spoken(text: str, start: float = 0.0, pace: float = 0.3) -> tuple[Word, ...]:

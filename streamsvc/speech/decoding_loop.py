@@ -13,8 +13,8 @@ from streamsvc.core.errors import CapacityError, DeadlineMissed, WorkerError
 from streamsvc.core.queues import Closed, Ring
 from streamsvc.core.roles import Role
 from streamsvc.core.types import SAMPLE_RATE, AudioChunk, Gap, Speech, Words
-from streamsvc.language import Language
-from streamsvc.transcriber import LONG_HOLE, TICK, VAD_WINDOW, Ask, Transcriber, Unit
+from streamsvc.speech.language_id import Language
+from streamsvc.speech.segmenter import LONG_HOLE, TICK, VAD_WINDOW, Ask, Transcriber, Unit
 
 LONG_STEP = 1.5  # seconds between steps where nobody waits: a third of the work, and more to go by
 FOGGY_STEP = 0.9  # seconds between steps where speech is hard to hear

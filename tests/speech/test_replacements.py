@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamsvc.core.types import Word, Words
-from streamsvc.replace import Replacer
+from streamsvc.speech.replacements import Replacer
 
 
 def said(text: str, first: int = 0) -> tuple[Word, ...]:

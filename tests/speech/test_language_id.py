@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from streamsvc.core.types import Word
-from streamsvc.language import Language
+from streamsvc.speech.language_id import Language
 
 
 def test_a_fixed_language_asks_nothing() -> None:
