@@ -27,7 +27,7 @@ from load_tests.screens import CONDITIONS, KINDS, Change, clips
 from streamsvc.core.config import Sample
 from streamsvc.core.types import VideoFrame
 from streamsvc.ingest.decode import thumbnail
-from streamsvc.sample import Gray, Sampler
+from streamsvc.vision.keyframes import Gray, Sampler
 
 ROOT = Path(__file__).resolve().parents[1]
 RECALL_GOAL, NEEDLESS_GOAL, LATE = 0.95, 2.0, 1.0  # share within LATE seconds; keyframes a minute

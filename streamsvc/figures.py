@@ -10,8 +10,9 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from streamsvc import grade, things
+from streamsvc import grade
 from streamsvc.score import align, norm, percentile
+from streamsvc.vision import labels
 
 Events = Sequence[Mapping[str, Any]]
 Truth = Mapping[str, Any]
@@ -217,7 +218,7 @@ def sights(truth: Truth, events: Events, until: float | None = None) -> Table:
             continue
         looks = [event for event in of_type(events, "sight.ready") if part["start"] - 0.1 <= event["at"] < part["end"]]
         by = {
-            kind: any(things.is_a(found["label"], name) for event in looks for found in event[kind] for name in names)
+            kind: any(labels.is_a(found["label"], name) for event in looks for found in event[kind] for name in names)
             for kind in ("tags", "boxes")
         }
         wanted += 1

@@ -10,27 +10,13 @@ import re
 from collections.abc import Callable, Sequence
 
 from streamsvc import looks, notes, order, pages, passages, places, screens, talks
+from streamsvc.answers.routing import FEELING, IDENTITY, LOOK, SOUND
 from streamsvc.core.types import Evidence
 from streamsvc.passages import Finding, clock, counted_words, quote_of, refusal
 from streamsvc.questions import NOW, Ask, parse, thing_in
 from streamsvc.timeline.text import QUESTION_WORDS, stem, stems, terms
 from streamsvc.timeline.timeline import Timeline
 
-SOUND = re.compile(
-    r"\b(music|song|songs|melod\w+|tune|instruments?|applause|clapping|noises?|noisy|loud|background sounds?|accent|barking|sirens?|ringing)\b|\b(?:what|which|any) sounds?\b|\bsounds? like\b|"
-    r"\b(?:tone|pitch|gender) of\b|\b(?:voice|speaker|reader|narrator)\b.*\b(?:male|female|young|old|deep|calm|man|woman|sad|happy|angry|friendly|nervous|excited)\b|"
-    r"\b(?:man|woman|male|female|child|girl|boy)\b.*\b(?:speaking|talking|reading)\b"
-)
-IDENTITY = re.compile(
-    r"^(?:who|whom|whose) (?:is|was|are|were|do|did|can|has) ?(?:(?:the|this|that|these|those|we|you|i) ?)?(?:\w+ ){0,2}?(?:speaking|talking|reading|shown|visible|seen|see|speaker|reader|narrator|person|man|woman|voice|"
-    r"persons|people|in the (?:picture|image|video|photo|scene)|on (?:the )?(?:screen|camera)|presenter|lecturer|it|this|that|singing|he|she)\b|^who (?:speaks|talks|reads|says|said this|sings)\b|whose voice"
-)
-LOOK = re.compile(
-    r"\b(colou?rs?|colou?red|wear\w*|wore|dress(?:ed)?|cloth\w+|outfit|costume|hair\w*|beard|tall|heavy|weather|brand|logo|(?<!most )(?<!least )expensive|beautiful|pretty|ugly|bright\w*|blurry|resolution)\b"
-)
-FEELING = re.compile(
-    r"\b(mood|emotions?|expression|smil\w+|laugh\w*|frown\w*|cry(?:ing)?|angry|sad|happy|bored|tired|nervous|excited|feel\w*|look like|how old|age)\b"
-)
 _COLOURS = stems("red blue green yellow orange purple pink brown grey gray golden silver white black crimson scarlet violet")
 _MOVES = stems(
     "come disappear go long stay enter vanish leave time stop start end arrive"

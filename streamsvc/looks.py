@@ -5,105 +5,25 @@ Only what the models saw with these certainties is named: a wrong name costs mor
 
 from __future__ import annotations
 
-from collections import Counter
-
-from streamsvc import things
-from streamsvc.core.types import Box, Evidence, Scene, Sight, Tag
+from streamsvc.core.types import Evidence, Sight
 from streamsvc.passages import Finding, clock, refusal
 from streamsvc.questions import Ask
 from streamsvc.timeline.text import terms
 from streamsvc.timeline.timeline import Shown, Timeline
+from streamsvc.vision import labels as vision_labels
+from streamsvc.vision.scenes import TAG_MAY, TAG_SURE, holds, labelled, names, phrase, quote, sure
 
-BOX_SURE = 0.5  # score from which a detected thing is named
-BOX_LONE = 0.75  # ... a small thing that no tag agrees with: the detector sees phones and clocks in plain patterns
-TAG_SURE = 0.5  # ... from which a whole picture's tag is named
-TAG_MAY = 0.3  # from which a tag may confirm what a question already names
-LARGE = ("person", "animal", "vehicle", "chair", "couch", "bed", "dining table", "cup", "bottle")  # boxes of these are right more often
 JOINED = 4.0  # seconds a thing may be lost from sight between two looks without a new appearance
-
-
-def names(sight: Sight) -> Counter[str]:
-    """What one picture surely shows, by plain name, with counts."""
-    if sight.blank:
-        return Counter()
-    found = Counter(things.plain(box.label) for box in sight.boxes if sure(box, sight))
-    for tag in sight.tags:
-        if tag.score >= TAG_SURE and not any(things.is_a(tag.label, name) for name in found):
-            found[things.plain(tag.label)] += 1
-    return found
-
-
-def sure(box: Box, sight: Sight) -> bool:
-    """Whether a detected thing of a picture is certain enough to be named."""
-    agreed = any(things.is_a(box.label, kind) for kind in LARGE) or any(things.is_a(tag.label, box.label) for tag in sight.tags)
-    return box.score >= (BOX_SURE if agreed else BOX_LONE)
-
-
-def phrase(sight: Sight) -> str | None:
-    """A picture in words, no capital and no stop; None where nothing is known."""
-    if sight.blank:
-        black = any(tag.label == "black" for tag in sight.tags)
-        return "the picture is black" if black else "the picture is blank"
-    found = [things.counted(name, count) for name, count in sorted(names(sight).items(), key=lambda item: (item[0] != "person", -item[1]))][
-        :5
-    ]
-    if not found:
-        return None
-    return found[0] if len(found) == 1 else f"{', '.join(found[:-1])} and {found[-1]}"
-
-
-def scene(timeline: Timeline, sight: Sight) -> Scene | None:
-    """The caption of a new scene, or None where nothing is known or nothing has changed.
-
-    Args:
-        timeline: what came before, its last Scene included.
-        sight: the newest picture; it may be on the time line already.
-    """
-    told = phrase(sight)
-    if told is None:
-        return None
-    text = f"{told[0].upper()}{told[1:]}."
-    if timeline.scenes and timeline.scenes[-1].text == text:
-        before = [item for item in timeline.shown if timeline.scenes[-1].start <= item.start < sight.at and item.sight is not None]
-        if not any(item.sight is not None and phrase(item.sight) not in (None, told) for item in before):
-            return None
-    evidence = Evidence(sight.at, sight.at, "sight", quote(sight), sight.at)
-    return Scene(sight.session, sight.track, sight.at, sight.arrived, text, sight.at, sight.at, (evidence,), dict(sight.stages))
-
-
-def labelled(sight: Sight) -> list[Box | Tag]:
-    """Everything that has a label and a score: boxes, then tags."""
-    return [*sight.boxes, *sight.tags]
-
-
-def quote(sight: Sight) -> str:
-    """The labels behind a picture's words, with scores."""
-    if sight.blank:
-        return "blank picture"
-    return ", ".join(f"{item.label} {item.score:.2f}" for item in labelled(sight) if item.score >= TAG_MAY)
 
 
 def appearances(timeline: Timeline, thing: str) -> list[Evidence]:
     """When a thing was shown, by time; looks that miss it for a moment do not end it."""
-    return _runs(timeline, lambda sight: _holds(sight, thing), thing)
+    return _runs(timeline, lambda sight: holds(sight, thing), thing)
 
 
 def blanks(timeline: Timeline) -> list[Evidence]:
     """When the picture was a single flat colour."""
     return _runs(timeline, lambda sight: sight.blank, "blank picture")
-
-
-def shows(sight: Sight, thing: str) -> int:
-    """How many of a thing a picture surely shows; one where only a tag tells of it."""
-    boxes = sum(sure(box, sight) and things.is_a(box.label, thing) for box in sight.boxes)
-    return boxes or int(_holds(sight, thing))
-
-
-def _holds(sight: Sight, thing: str) -> bool:
-    return not sight.blank and (
-        any(sure(box, sight) and things.is_a(box.label, thing) for box in sight.boxes)
-        or any(tag.score >= TAG_SURE and things.is_a(tag.label, thing) for tag in sight.tags)
-    )
 
 
 def _runs(timeline: Timeline, holds, name: str) -> list[Evidence]:  # type: ignore[no-untyped-def]
@@ -186,10 +106,10 @@ def so_far(timeline: Timeline, now: float) -> Finding | None:
     ordered = sorted(told.items(), key=lambda entry: entry[1].start)[:8]
     if not ordered:
         return None
-    text = ", ".join(name if name.startswith('"') else things.article(name) for name, _ in ordered)
+    text = ", ".join(name if name.startswith('"') else vision_labels.article(name) for name, _ in ordered)
     while len(text.split()) > 34:
         ordered = ordered[:-1]
-        text = ", ".join(name if name.startswith('"') else things.article(name) for name, _ in ordered)
+        text = ", ".join(name if name.startswith('"') else vision_labels.article(name) for name, _ in ordered)
     return Finding(("So far: ", f"{text}."), tuple(span for _, span in ordered), values=tuple(name.strip('"') for name, _ in ordered))
 
 
@@ -199,7 +119,7 @@ def of_kind(timeline: Timeline, kind: str, now: float, present: bool, nth: int |
     if present and item is not None and item.sight is not None:
         found = _of(item.sight, kind)
         if found:
-            return Finding((f"{things.article(found[0]).capitalize()}.",), (_as_evidence(timeline, item),), values=(found[0],))
+            return Finding((f"{vision_labels.article(found[0]).capitalize()}.",), (_as_evidence(timeline, item),), values=(found[0],))
         return refusal()
     hits: dict[str, Evidence] = {}
     for shown in timeline.shown:
@@ -210,7 +130,7 @@ def of_kind(timeline: Timeline, kind: str, now: float, present: bool, nth: int |
         chosen = [] if nth > len(chosen) else [chosen[nth if nth < 0 else nth - 1]]
     if not chosen:
         return refusal()
-    text = ", ".join(things.article(name) for name, _ in chosen)
+    text = ", ".join(vision_labels.article(name) for name, _ in chosen)
     return Finding((f"{text[0].upper()}{text[1:]}.",), tuple(span for _, span in chosen), values=tuple(name for name, _ in chosen))
 
 
@@ -228,13 +148,13 @@ def movers(timeline: Timeline, verb: str) -> Finding:
     if not told:
         return refusal()
     names = list(dict.fromkeys(name for found in told for name in found.values))[:4]
-    text = ", ".join(things.article(name) for name in names)
+    text = ", ".join(vision_labels.article(name) for name in names)
     return Finding((f"In the picture: {text}.",), told[0].evidence[:2], values=tuple(names))
 
 
 def _of(sight: Sight, kind: str) -> list[str]:
     labels = [box.label for box in sight.boxes if sure(box, sight)] + [tag.label for tag in sight.tags if tag.score >= TAG_SURE]
-    return [] if sight.blank else list(dict.fromkeys(things.plain(label) for label in labels if things.is_a(label, kind)))
+    return [] if sight.blank else list(dict.fromkeys(vision_labels.plain(label) for label in labels if vision_labels.is_a(label, kind)))
 
 
 def at_place(timeline: Timeline, place: str, now: float) -> Finding:
@@ -242,28 +162,28 @@ def at_place(timeline: Timeline, place: str, now: float) -> Finding:
     item = timeline.at(now)
     if item is None or item.sight is None:
         return refusal()
-    expected = things.at_place(place)
+    expected = vision_labels.at_place(place)
     found = [
         name
         for name in names(item.sight)
-        if any(things.is_a(name, thing) or name == thing for thing in expected) and not things.is_a(name, place)
+        if any(vision_labels.is_a(name, thing) or name == thing for thing in expected) and not vision_labels.is_a(name, place)
     ]
     if not found:
         return refusal()
     counts = names(item.sight)
-    text = " and ".join(things.counted(name, counts[name]) for name in found[:4])
+    text = " and ".join(vision_labels.counted(name, counts[name]) for name in found[:4])
     return Finding((f"{text[0].upper()}{text[1:]}.",), (_as_evidence(timeline, item),), values=tuple(found[:4]))
 
 
 def count(timeline: Timeline, thing: str, now: float, present: bool) -> Finding | None:
     """How many of a thing the detector counts now, or at most at one time."""
-    if not things.detectable(thing):
+    if not vision_labels.detectable(thing):
         return None
     items = [timeline.at(now)] if present else list(timeline.shown)
     best: tuple[int, Shown] | None = None
     for item in items:
         if item is not None and item.sight is not None:
-            number = sum(sure(box, item.sight) and things.is_a(box.label, thing) for box in item.sight.boxes)
+            number = sum(sure(box, item.sight) and vision_labels.is_a(box.label, thing) for box in item.sight.boxes)
             if number and (best is None or number > best[0]):
                 best = number, item
     return (
@@ -283,15 +203,15 @@ def there_now(timeline: Timeline, thing: str, now: float) -> Finding:
     if item is None or item.sight is None:
         return refusal()
     span = _as_evidence(timeline, item)
-    if _holds(item.sight, thing):
+    if holds(item.sight, thing):
         return Finding(("Yes, ", f"{phrase(item.sight)} is shown since {clock(item.start)}."), (span,))
-    if any(tag.score >= TAG_MAY and things.is_a(tag.label, thing) for tag in item.sight.tags) or any(
-        things.is_a(box.label, thing) for box in item.sight.boxes
+    if any(tag.score >= TAG_MAY and vision_labels.is_a(tag.label, thing) for tag in item.sight.tags) or any(
+        vision_labels.is_a(box.label, thing) for box in item.sight.boxes
     ):
         return refusal()  # perhaps
     if item.sight.blank:
         return Finding(("No, ", f"{phrase(item.sight)}."), (span,))
-    return Finding(("No, ", f"no {thing} is in the picture."), (span,)) if things.detectable(thing) else refusal()
+    return Finding(("No, ", f"no {thing} is in the picture."), (span,)) if vision_labels.detectable(thing) else refusal()
 
 
 def there_between(timeline: Timeline, thing: str, start: float, end: float) -> Finding:
@@ -301,12 +221,12 @@ def there_between(timeline: Timeline, thing: str, start: float, end: float) -> F
         return Finding(("Yes, ", f"from {clock(spans[0].start)} to {clock(spans[0].end)}."), (spans[0],))
     items = [item for item in timeline.shown if item.start < end and (item.end is None or item.end > start) and item.sight is not None]
     maybe = any(
-        entry.score >= TAG_MAY and things.is_a(entry.label, thing)
+        entry.score >= TAG_MAY and vision_labels.is_a(entry.label, thing)
         for item in items
         if item.sight is not None
         for entry in labelled(item.sight)
     )
-    if not items or maybe or not things.detectable(thing) or timeline.dropped["shown"]:
+    if not items or maybe or not vision_labels.detectable(thing) or timeline.dropped["shown"]:
         return refusal()
     return Finding(
         ("No, ", f"no {thing} has been in the picture."),

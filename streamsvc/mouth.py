@@ -22,13 +22,13 @@ from streamsvc.core.config import Settings
 from streamsvc.core.errors import Cancelled, DeadlineMissed, NotFound, StreamsvcError
 from streamsvc.core.roles import Role
 from streamsvc.core.types import Delta, Question, Stages
-from streamsvc.eye import Eye
-from streamsvc.glance import glance
 from streamsvc.inbox import Asked, Inbox, named
 from streamsvc.publish import Log
 from streamsvc.questions import parse
 from streamsvc.reports import Report, bodies
 from streamsvc.timeline.timeline import Timeline
+from streamsvc.vision.pipeline import VisionPipeline
+from streamsvc.vision.still_image import glance
 from streamsvc.workers.idle_gate import IdleGate
 
 log = structlog.get_logger()
@@ -60,7 +60,7 @@ class Mouth:
         log: Log,
         timeline: Timeline,
         report: Report,
-        eye: Eye,
+        eye: VisionPipeline,
         *,
         position: Callable[[], float],
         live: Callable[[], bool],

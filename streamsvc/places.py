@@ -12,12 +12,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
-from streamsvc import looks, things
+from streamsvc import looks
 from streamsvc.core.types import Box, Evidence, Sight
 from streamsvc.passages import Finding, clock, refusal
 from streamsvc.questions import Ask, thing_in
 from streamsvc.timeline.text import STOP, stem, tokens
 from streamsvc.timeline.timeline import Shown, Timeline
+from streamsvc.vision import labels, scenes
 
 INNER, OUTER = 0.37, 0.43  # shares of the picture: a centre up to INNER is on one side, from OUTER on in the middle; between, nobody knows
 ACROSS = 0.58  # ... and what is on one side ends before it
@@ -161,8 +162,8 @@ class _Look:
 
     def boxes(self, thing: str | None) -> list[Box] | None:
         """Of a thing, or of all things; None: some are not sure, or may be of one and the same thing."""
-        every = [box for box in self.sight.boxes if thing is None or things.is_a(box.label, thing)]
-        found = [box for box in every if looks.sure(box, self.sight)]
+        every = [box for box in self.sight.boxes if thing is None or labels.is_a(box.label, thing)]
+        found = [box for box in every if scenes.sure(box, self.sight)]
         double = any(one.label == other.label and overlap(one, other) > SAME for one, other in combinations(found, 2))
         return None if double or (thing is not None and len(found) < len(every)) else found
 
@@ -176,7 +177,7 @@ class _Look:
 
     def listed(self, boxes: Sequence[Box], others: Sequence[Box] = ()) -> Finding:
         """Which things these are."""
-        return self.told((f"{_list(boxes, capital=True)}.",), [*boxes, *others], *dict.fromkeys(things.plain(box.label) for box in boxes))
+        return self.told((f"{_list(boxes, capital=True)}.",), [*boxes, *others], *dict.fromkeys(labels.plain(box.label) for box in boxes))
 
     def counted(self, boxes: Sequence[Box], place: str) -> Finding:
         """How many there are of them."""
@@ -193,7 +194,7 @@ def _thing(text: str) -> tuple[str | None, bool]:
     words = [word for word in (tokens(text) if found is None else found[1]) if stem(word) not in STOP and word not in STOP | _ANYTHING]
     if found is None:
         return None, not words
-    return "person" if things.is_a("person", found[0]) else found[0], not words
+    return "person" if labels.is_a("person", found[0]) else found[0], not words
 
 
 # --- answers --------------------------------------------------------------------------------------------------------
@@ -206,7 +207,7 @@ def _in_zone(subject: str, zone: set[str], look: _Look) -> Finding:
     if not alone or boxes is None or re.match(r"who\b", subject):
         return refusal()
     if thing is not None and not boxes:  # a tag has no place
-        absent = look.ask.form == "yes/no" and not looks.shows(look.sight, thing)
+        absent = look.ask.form == "yes/no" and not scenes.shows(look.sight, thing)
         return looks.there_now(look.timeline, thing, look.item.start) if absent else refusal()
     each = [[sides(box)[name] for name in zone] for box in boxes]
     within = [box for box, told in zip(boxes, each, strict=True) if all(told)]
@@ -218,7 +219,7 @@ def _in_zone(subject: str, zone: set[str], look: _Look) -> Finding:
         if thing is None or unknown:
             return refusal()
         elsewhere = _place(boxes[0]) if len(boxes) == 1 else None
-        why = f"the {things.plain(boxes[0].label)} is {elsewhere}." if elsewhere else f"none is {place}."
+        why = f"the {labels.plain(boxes[0].label)} is {elsewhere}." if elsewhere else f"none is {place}."
         return look.told(("No, ", why), boxes)
     if not within or (unknown and look.ask.form == "how many"):
         return refusal()
@@ -228,7 +229,7 @@ def _in_zone(subject: str, zone: set[str], look: _Look) -> Finding:
 def _related(subject: str, relation: str, rest: str, look: _Look) -> Finding | None:
     """What is beside, above or below a thing, or whether something is; None: nothing of the kind is seen, it may be told of."""
     (thing, alone), (other, only) = _thing(subject), _thing(rest)
-    if other is None or not any(things.is_a(box.label, other) for box in look.sight.boxes):
+    if other is None or not any(labels.is_a(box.label, other) for box in look.sight.boxes):
         return refusal() if look.ask.seen else None
     anchors, boxes = look.boxes(other), look.boxes(thing)
     if not (alone and only) or anchors is None or len(anchors) != 1 or boxes is None or re.match(r"who\b", subject):
@@ -236,7 +237,7 @@ def _related(subject: str, relation: str, rest: str, look: _Look) -> Finding | N
     boxes = [box for box in boxes if box is not anchors[0]]
     told = [_RELATIONS[relation](box, anchors[0]) for box in boxes]
     found = [box for box, holds in zip(boxes, told, strict=True) if holds]
-    place = f"{relation}{' of' if relation in ('left', 'right') else ''} the {things.plain(anchors[0].label)}"
+    place = f"{relation}{' of' if relation in ('left', 'right') else ''} the {labels.plain(anchors[0].label)}"
     if look.ask.form == "yes/no":
         if found:
             return look.affirmed(found, place, anchors)
@@ -251,7 +252,7 @@ def _related(subject: str, relation: str, rest: str, look: _Look) -> Finding | N
 def _where(rest: str, look: _Look) -> Finding | None:
     """On which side of the picture a thing is; None: none is seen, it may be told of."""
     thing, alone = _thing(rest)
-    if thing is None or not alone or not any(things.is_a(box.label, thing) for box in look.sight.boxes):
+    if thing is None or not alone or not any(labels.is_a(box.label, thing) for box in look.sight.boxes):
         return None
     boxes = look.boxes(thing)
     places = [place for box in boxes or () if (place := _place(box)) is not None]
@@ -286,7 +287,7 @@ def _called(zone: set[str]) -> str:
 
 
 def _list(boxes: Sequence[Box], *, capital: bool = False) -> str:
-    counts = Counter(things.plain(box.label) for box in boxes)
-    names = [things.counted(name, count) for name, count in counts.items()][:5]
+    counts = Counter(labels.plain(box.label) for box in boxes)
+    names = [labels.counted(name, count) for name, count in counts.items()][:5]
     text = names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
     return f"{text[0].upper()}{text[1:]}" if capital else text

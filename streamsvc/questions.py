@@ -9,8 +9,8 @@ import re
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from streamsvc import things
 from streamsvc.timeline.text import QUESTION_WORDS, STOP, stem, terms, tokens
+from streamsvc.vision import labels
 
 _AUX = tokens("is are was were has have had did does do can could will would should am")
 _ORDINALS = {
@@ -270,7 +270,7 @@ def thing_in(text: str) -> tuple[str, list[str]] | None:
                 phrase in STOP or (stem(phrase) in QUESTION_WORDS and phrase not in ("anybody", "anyone", "somebody", "someone"))
             ):
                 continue
-            if things.known(phrase):
+            if labels.known(phrase):
                 others = words[:index] + words[index + length :]
                 return phrase, [
                     word

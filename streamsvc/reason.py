@@ -11,6 +11,8 @@ from contextlib import aclosing
 from dataclasses import replace
 from typing import Any, Protocol
 
+from streamsvc.answers.grounding import Clause
+from streamsvc.answers.routing import first, way
 from streamsvc.core import clock
 from streamsvc.core.config import Think
 from streamsvc.core.errors import StreamsvcError
@@ -18,14 +20,13 @@ from streamsvc.core.types import Answer, Delta, Evidence, Question, ScreenText, 
 from streamsvc.findings import find
 from streamsvc.follow import followed
 from streamsvc.forms import filled
-from streamsvc.fusion import first, way
-from streamsvc.looks import scene
 from streamsvc.passages import clock as timed
 from streamsvc.picture import answered
 from streamsvc.questions import parse
-from streamsvc.seer import LEAST_SECONDS, Clause, Seer
 from streamsvc.timeline.text import QUESTION_WORDS, STOP, bag, stem, tokens
 from streamsvc.timeline.timeline import Timeline
+from streamsvc.vision.scenes import scene
+from streamsvc.vision.vlm import LEAST_SECONDS, VlmSession
 
 __all__ = ["answer", "prompt", "scene", "shaped", "supported"]
 
@@ -56,7 +57,7 @@ async def answer(
     think: Asks | None,
     settings: Think,
     sent: tuple[Sight, ScreenText] | None = None,
-    seer: Seer | None = None,
+    seer: VlmSession | None = None,
     window: int = WINDOW,
     most: int = PHRASE_TOKENS,
     note: Note = lambda engine, unit, seconds, units: None,
@@ -122,7 +123,7 @@ async def shaped(question: Question, parts: AsyncGenerator[Delta | Answer, None]
                 yield replace(part, text=text)
 
 
-async def _seen(question: Question, supported: bool, seer: Seer) -> AsyncGenerator[Clause, None]:
+async def _seen(question: Question, supported: bool, seer: VlmSession) -> AsyncGenerator[Clause, None]:
     """What the model that sees says, where it is to be asked; told as its own where only it knows.
 
     Of a picture that came along it is asked what it would be asked of the words, unless the question is about what was said.

@@ -13,11 +13,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import inf
 
-from streamsvc import looks, things
 from streamsvc.core.errors import InvalidRequest
 from streamsvc.core.types import Evidence, ScreenText, Sight, Word
 from streamsvc.questions import thing_in
 from streamsvc.timeline.text import terms
+from streamsvc.vision import labels, scenes
 
 ABSENT = 2.5  # seconds without it after which a thing has been away
 SPAN = 8.0  # seconds within which all words of a phrase are said
@@ -164,10 +164,10 @@ def _of_things(body: str) -> Check:
         raise _refused(f"nothing here tells {strange[0]!r} of a thing in the picture")
     least = _number(number[2]) + (number[1] in ("more than", "over")) if number else 1
     if _GOES.search(body):
-        if not things.detectable(thing):
+        if not labels.detectable(thing):
             raise _refused(f"that {thing!r} is gone cannot be told: the detector does not know it")
         return Check("gone", thing=thing)
-    if least > 1 and not things.detectable(thing):
+    if least > 1 and not labels.detectable(thing):
         raise _refused(f"{thing!r} cannot be counted: the detector does not know it")
     exactly = number is not None and number[1] == "exactly"
     return Check("thing", thing=thing, least=max(1, least), most=max(1, least) if exactly else inf)
@@ -241,17 +241,17 @@ class Watch:
         found: Alert | None = None
         for number, check in self._of("thing", "gone", "blank"):
             edge = self._edges.setdefault(number, _Edge())
-            count = 0 if sight.blank or check.kind == "blank" else looks.shows(sight, check.thing)
+            count = 0 if sight.blank or check.kind == "blank" else scenes.shows(sight, check.thing)
             holds = sight.blank if check.kind == "blank" else check.least <= count <= check.most
             was = edge.there
             rose = edge.rises(holds, sight.at)
             if check.kind == "gone":
                 if was and not edge.there:
                     found = found or self._alert(
-                        f"No {things.plain(check.thing)} is shown any more", sight.at, sight.arrived, _shown(edge.last, sight)
+                        f"No {labels.plain(check.thing)} is shown any more", sight.at, sight.arrived, _shown(edge.last, sight)
                     )
             elif rose:
-                told = looks.phrase(sight) or "the picture is blank"
+                told = scenes.phrase(sight) or "the picture is blank"
                 told = told[:1].upper() + told[1:] + ("" if sight.blank else " is shown" if count == 1 else " are shown")
                 found = found or self._alert(told, sight.at, sight.arrived, _shown(sight.at, sight))
         return found
@@ -343,7 +343,7 @@ def _another(before: Iterable[str], now: Iterable[str]) -> bool:
 
 
 def _shown(start: float, sight: Sight) -> Evidence:
-    return Evidence(start, sight.at, "sight", looks.quote(sight), sight.at)
+    return Evidence(start, sight.at, "sight", scenes.quote(sight), sight.at)
 
 
 def _cut(text: str) -> str:

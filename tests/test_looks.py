@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from streamsvc.core.types import Box, Sight, Tag
-from streamsvc.looks import appearances, phrase, scene, there_between
+from streamsvc.looks import appearances, there_between
 from streamsvc.timeline.timeline import Timeline
+from streamsvc.vision.scenes import phrase, scene
 from tests.timeline.test_timeline import sight
 
 

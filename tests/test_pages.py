@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from engines import ocr
 from streamsvc import pages
 from streamsvc.core.types import ScreenText, TextLine
-from streamsvc.encode import lines_of, title
 from streamsvc.findings import find
 from streamsvc.questions import parse
 from streamsvc.timeline.timeline import Timeline
+from streamsvc.vision.perception import lines_of, title
 from tests import drawn
 from tests.timeline.test_timeline import sight
 

@@ -19,8 +19,8 @@ from streamsvc.core.errors import DeadlineMissed, Unprocessable
 from streamsvc.core.types import Answer, Box, Cue, Delta, Evidence, Question, ScreenText, Sight, Tag, TextLine, Word
 from streamsvc.forms import read
 from streamsvc.reason import answer, prompt, shaped
-from streamsvc.seer import Seer
 from streamsvc.timeline.timeline import Timeline
+from streamsvc.vision.vlm import VlmSession
 from tests.seeing import Model as Sees
 
 EMPTY = np.zeros(4, np.float32)
@@ -272,7 +272,7 @@ async def test_an_answer_that_does_not_fit_its_form_is_an_error_and_shows_nothin
 async def seen(text: str, line: Timeline, says: list[Any]) -> tuple[Answer, int]:
     """The answer with a model that sees and says this, and how often that was asked."""
     model = Sees(says=says)
-    eye = Seer("s", model, line)
+    eye = VlmSession("s", model, line)
     eye.pictures.put((20.0, b"a picture"))
     eye.pictures.close()
     await eye.encode()

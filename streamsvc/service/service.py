@@ -18,7 +18,6 @@ from typing import Any, Self
 import structlog
 
 import streamsvc
-from streamsvc import sample
 from streamsvc.core import clock, metrics
 from streamsvc.core.config import LANGUAGES, Settings
 from streamsvc.core.errors import CapacityError, Conflict, InvalidRequest, NotFound, StreamsvcError
@@ -29,7 +28,6 @@ from streamsvc.ingest.source import open_source
 from streamsvc.ingest.whip import Publication
 from streamsvc.publish import Subscription
 from streamsvc.push import Push, Target
-from streamsvc.seer import check_adapter
 from streamsvc.service.auth import Auth
 from streamsvc.service.engine_table import ENGINES, NICENESS
 from streamsvc.service.load_controller import LoadController
@@ -37,6 +35,8 @@ from streamsvc.service.session import Roles, Session, State
 from streamsvc.speech.pipeline import hangover_of
 from streamsvc.store import Store, clear, sweep
 from streamsvc.timeline.ranking import Hit
+from streamsvc.vision import keyframes
+from streamsvc.vision.vlm import check_adapter
 from streamsvc.workers.look_cache import LookCache
 from streamsvc.workers.supervisor import Worker
 
@@ -63,7 +63,7 @@ class Service:
         self.draining, self._at_once = False, tuple(at_once)
         self._opening = 0  # sessions that are being opened and count against the limit already
         self._media = ThreadPoolExecutor(_DECODERS, thread_name_prefix="media")
-        self._pictures = sample.Budget(settings.sample.budget_all, settings.sample.burst, lambda: count_dropped("budget_all"))
+        self._pictures = keyframes.Budget(settings.sample.budget_all, settings.sample.burst, lambda: count_dropped("budget_all"))
         self._tasks: set[asyncio.Task[None]] = set()
         options = {
             "models": str(settings.models.dir / "models"),

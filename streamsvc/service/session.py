@@ -18,7 +18,7 @@ from typing import Any
 
 import structlog
 
-from streamsvc import notes, sample
+from streamsvc import notes
 from streamsvc.alerts import Alerts
 from streamsvc.core import clock, degradation, metrics
 from streamsvc.core.config import Settings
@@ -26,7 +26,6 @@ from streamsvc.core.errors import Conflict, StreamsvcError
 from streamsvc.core.queues import Ring
 from streamsvc.core.roles import Role
 from streamsvc.core.types import EncodedFrame, MediaTrack, Publisher
-from streamsvc.eye import Eye
 from streamsvc.mouth import Mouth
 from streamsvc.publish import Log
 from streamsvc.reports import Report, evidence
@@ -35,6 +34,8 @@ from streamsvc.speech.pipeline import SpeechPipeline
 from streamsvc.store import Store
 from streamsvc.timeline.index import Index
 from streamsvc.timeline.timeline import Timeline
+from streamsvc.vision import keyframes
+from streamsvc.vision.pipeline import VisionPipeline
 from streamsvc.watch import Alert
 from streamsvc.workers.idle_gate import IdleGate
 
@@ -93,7 +94,7 @@ class Session:
         *,
         lossless: bool = False,
         sees: bool = True,
-        pictures: sample.Budget | None = None,
+        pictures: keyframes.Budget | None = None,
         adapter: str | None = None,
         **listen: Any,
     ) -> None:
@@ -113,7 +114,7 @@ class Session:
         self._sign, self.lossless, self._sees = sign, lossless, sees
         shown: dict[str, Any] = {"lossless": lossless, "pictures": pictures, "frame_url": self.frame_url}
         shown |= {"sight": roles.sight, "adapter": adapter}
-        self.eye = Eye(name, settings, roles.see, media, self.log, self.timeline, lull=roles.lull, pace=roles.pace, **shown)
+        self.eye = VisionPipeline(name, settings, roles.see, media, self.log, self.timeline, lull=roles.lull, pace=roles.pace, **shown)
         self.eye.speaking, self.eye.on_waiting = lambda: self.ear.speaking, self._want_keyframe
         self._tracks: dict[str, MediaTrack] = {}
         self._lost = 0  # audio packets that the present publisher's transport has lost, as last counted

@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 from engines.ocr import load, pixels, reading_order
 from streamsvc.core.errors import WorkerError
 from streamsvc.core.types import TextLine
-from streamsvc.encode import title
+from streamsvc.vision.perception import title
 from tests.engines.test_vision import shot
 
 

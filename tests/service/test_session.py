@@ -12,9 +12,9 @@ import pytest
 from streamsvc.core import clock, metrics
 from streamsvc.core.errors import CapacityError, Conflict, NotFound, SourceError, WorkerError
 from streamsvc.core.types import EncodedFrame, MediaTrack
-from streamsvc.eye import Eye
 from streamsvc.service import session
 from streamsvc.service.session import Session, State
+from streamsvc.vision.pipeline import VisionPipeline
 from tests.stage import OPUS, VP8, Models, Playing, Sender, Tape, kinds, make, packets, send
 
 Run = Callable[[Awaitable[None]], None]
@@ -273,12 +273,12 @@ def test_packets_lost_on_the_way_are_counted_for_each_publisher(stage: asyncio.R
 def test_gauges_hold_the_sum_of_all_sessions_and_nothing_of_those_that_ended(
     stage: asyncio.Runner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def stuck(self: Eye) -> None:
+    async def stuck(self: VisionPipeline) -> None:
         while not self.video._closed:
             await clock.sleep(0.5)
         self._keyframes.close()
 
-    monkeypatch.setattr(Eye, "decode", stuck)
+    monkeypatch.setattr(VisionPipeline, "decode", stuck)
 
     def waiting() -> float:
         return float(metrics.queue_depth.labels("video")._value.get())

@@ -14,7 +14,7 @@ from engines import Engine, Op, Payload
 from streamsvc.core import clock, metrics
 from streamsvc.core.errors import DeadlineMissed, WorkerError
 from streamsvc.core.types import Keyframe, TextLine, VideoFrame
-from streamsvc.encode import Reader, changed_region, likely_text, look, merged, normalised, title, widened
+from streamsvc.vision.perception import Reader, changed_region, likely_text, look, merged, normalised, title, widened
 from streamsvc.workers.look_cache import LookCache
 from tests.fakes.local_role import LocalRole
 

@@ -13,7 +13,7 @@ from load_tests import screens
 from load_tests.keyframes import delays, probes, watched
 from streamsvc.core.config import Sample
 from streamsvc.core.types import EncodedFrame
-from streamsvc.sample import Budget, Change, Gray, Sampler, Wants, exposure, parts, wants
+from streamsvc.vision.keyframes import Budget, Change, Gray, Sampler, Wants, exposure, parts, wants
 
 
 def frame(keyframe: bool, kind: str = "video") -> EncodedFrame:

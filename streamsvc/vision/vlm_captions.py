@@ -22,10 +22,10 @@ from streamsvc.core import clock, metrics
 from streamsvc.core.errors import StreamsvcError, WorkerError
 from streamsvc.core.queues import Latest
 from streamsvc.core.types import Evidence, Scene, Sight
-from streamsvc.fusion import Item, clean, declined, ended, of_words
-from streamsvc.seer import Seer
 from streamsvc.timeline.text import QUESTION_WORDS, terms
 from streamsvc.timeline.timeline import labels_of
+from streamsvc.vision.vlm import VlmSession
+from streamsvc.vision.vlm_context import Item, clean, declined, ended, of_words
 from streamsvc.workers.idle_gate import IdleGate
 
 log = structlog.get_logger()
@@ -58,7 +58,7 @@ class View:
     rule: str
 
 
-class Narrator:
+class VlmCaptioner:
     """What captions the scenes of one session.
 
     Args:
@@ -69,7 +69,7 @@ class Narrator:
         tell: publishes one.
     """
 
-    def __init__(self, session: str, seer: Seer, lull: IdleGate, every: float, tell: Callable[[Scene], None]) -> None:
+    def __init__(self, session: str, seer: VlmSession, lull: IdleGate, every: float, tell: Callable[[Scene], None]) -> None:
         self._dropped = metrics.frames.labels("dropped_scene")
         self._views: Latest[View] = Latest(lambda view: self._dropped.inc())
         self._session, self._seer, self._lull, self._every, self._tell = session, seer, lull, every, tell

@@ -11,23 +11,24 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import structlog
 
+from streamsvc.answers.grounding import TOKENS, AnswerFilter, Clause
+from streamsvc.answers.routing import Way
 from streamsvc.core import clock, metrics
 from streamsvc.core.config import Settings
 from streamsvc.core.errors import DeadlineMissed, InvalidRequest, StreamsvcError
 from streamsvc.core.queues import Ring
 from streamsvc.core.roles import Role
 from streamsvc.core.types import Evidence, Question
-from streamsvc.fusion import Item, Told, Way, clean, declined, ended, grown, of_words, sights, stands
-from streamsvc.questions import Ask, parse
+from streamsvc.questions import parse
 from streamsvc.timeline.timeline import Timeline
+from streamsvc.vision.vlm_context import Item, Told, grown, sights
 
 log = structlog.get_logger()
 Picture = tuple[float, bytes]  # a keyframe: session seconds, JPEG
@@ -40,8 +41,6 @@ WAIT = 0.3  # seconds that a question waits for pictures, in all
 AHEAD = 64  # pictures that wait where the source can wait (a file read as fast as possible); else the newest alone
 KEPT = 256  # names of pictures
 READ_EVERY, READ_SECONDS = 2.0, 2.0  # seconds between readings ahead, at least, and for one
-TOKENS = 64  # of an answer: 40 words are about 55
-SOME = 3  # words that the beginning of a sentence must have to say anything
 _ADAPTER = re.compile(r"[A-Za-z0-9_-]{1,64}")
 SENT = "the picture that came with the question"
 _HINTS: dict[Way, str] = {
@@ -62,15 +61,7 @@ def check_adapter(name: str | None, settings: Settings) -> None:
         raise InvalidRequest(f"there is no adapter {name[:64]!r}; there are: {', '.join(known) or 'none'}", code="no_adapter")
 
 
-@dataclass(frozen=True, slots=True)
-class Clause:
-    """A part of an answer that may be shown, and what it stands on: keyframes that the model saw, or words that were said or written."""
-
-    text: str
-    evidence: tuple[Evidence, ...]
-
-
-class Seer:
+class VlmSession:
     """What a session shows and asks the model.
 
     Args:
@@ -201,7 +192,7 @@ class Seer:
         finally:
             self._turn.release()
 
-    async def _asked(self, question: Question, way: Way, words: int) -> tuple[dict[str, Any], _Telling]:
+    async def _asked(self, question: Question, way: Way, words: int) -> tuple[dict[str, Any], AnswerFilter]:
         """What the engine is asked, and what may be shown of its answer."""
         now, ask = max(question.asked, 0.0), parse(question.text)
         asked: dict[str, Any] = {"question": f"({_HINTS[way].format(now=now)}) {question.text}", "max_tokens": TOKENS, **self._by}
@@ -209,14 +200,14 @@ class Seer:
             item = Item(now, now, "picture", SENT, await self._encode(question.image, _left(question)))
             sent = (Evidence(now, now, "image", SENT),)
             told = {"session": f"{self._session} {question.id}", "items": [item.payload()]}
-            return told | asked, _Telling(way, ask, (item,), lambda shown: sent if shown else (), words)
+            return told | asked, AnswerFilter(way, ask, (item,), lambda shown: sent if shown else (), words)
         if way == "look":
             await self._refreshed(question)
         self._told = grown(self._told, self._timeline, self._names, now)
         items = self._told.items
         name = self._session if way == "look" else f"{self._session} text"  # what one is told is all that it is ever told
         told = {"session": name, "items": self._told.payload(way) if way == "text" or self._names else []}
-        return told | asked, _Telling(way, ask, items, lambda shown: sights(shown, items, self._timeline), words)
+        return told | asked, AnswerFilter(way, ask, items, lambda shown: sights(shown, items, self._timeline), words)
 
     async def _refreshed(self, question: Question) -> None:
         """Wait a little for a keyframe on its way, and see to it that the engine has the newest: it may have died since."""
@@ -226,7 +217,7 @@ class Seer:
         if self._newest is not None:
             await self._encode(self._newest, _left(question))
 
-    async def _heard(self, payload: dict[str, Any], telling: _Telling, seconds: float) -> AsyncGenerator[Clause, None]:
+    async def _heard(self, payload: dict[str, Any], telling: AnswerFilter, seconds: float) -> AsyncGenerator[Clause, None]:
         pieces = self._think.stream("generate", payload, deadline_in_s=seconds, affinity=self._session)
         failure: StreamsvcError | None = None
         try:
@@ -247,74 +238,3 @@ class Seer:
 def _left(question: Question) -> float:
     """Seconds for the model: what it says must still be published."""
     return question.deadline - clock.now() - 0.1
-
-
-class _Telling:
-    """What may be shown of one answer as it grows. `over`: nothing more of it may.
-
-    Args:
-        way: of what it was asked.
-        ask: the question, taken apart.
-        items: what the model was told.
-        seen: the times of the pictures that were before it -> evidence of them.
-        words: that may be shown.
-    """
-
-    def __init__(
-        self, way: Way, ask: Ask, items: Sequence[Item], seen: Callable[[Sequence[float]], tuple[Evidence, ...]], words: int
-    ) -> None:
-        self.over = False
-        self._way, self._ask, self._items, self._of, self._left = way, ask, items, seen, words
-        self._seen: tuple[Evidence, ...] = ()
-        self._text = ""
-        self._pieces = 0
-        self._cut = False
-        self._any = False  # something was shown
-
-    def take(self, piece: dict[str, Any]) -> list[Clause]:
-        """The clauses that a piece completes."""
-        if "shown" in piece:
-            self._seen = self._of(piece["shown"])
-            self.over = self._way == "look" and not self._seen
-        self._cut = self._cut or bool(piece.get("cut"))
-        self._text = (self._text + str(piece.get("text", ""))).lstrip()
-        self._pieces += bool(piece.get("text"))
-        found: list[Clause] = []
-        while not self.over and (end := ended(self._text)):
-            clause, self._text = self._text[:end], self._text[end:].lstrip()
-            found += self._checked(clause)
-        if not self.over and len(self._text.split()) > self._left:
-            found += self._checked(self._text, cut=True)
-        return found
-
-    def rest(self, *, whole: bool) -> list[Clause]:
-        """What is left at the end. `whole`: the model ended of itself, as far as is known."""
-        return [] if self.over else self._checked(self._text, cut=not whole or self._cut or self._pieces >= TOKENS)
-
-    def _checked(self, text: str, *, cut: bool = False) -> list[Clause]:
-        """A clause, if it may be shown; after one that may not, nothing more is.
-
-        Of one that is `cut` off or too long, the beginning is shown where it is all that there is; not of words: a "not" may follow.
-        """
-        clause = clean(text)
-        words = clause.split()
-        if cut or len(words) > self._left:
-            self.over = True
-            if self._any or self._way == "text" or len(words) < SOME:
-                return []
-            clause = " ".join([*words[: self._left - 1], "…"])
-        evidence = self._evidence(clause)
-        if not evidence:
-            self.over = self.over or bool(clause)
-            return []
-        self._left -= len(clause.split())
-        self._any = True
-        return [Clause(clause, evidence)]
-
-    def _evidence(self, clause: str) -> tuple[Evidence, ...]:
-        if not clause or declined(clause):
-            return ()
-        if self._way == "look" and not of_words(clause):
-            return self._seen
-        found = stands(clause, self._items, self._ask)
-        return (found,) if found is not None else ()

@@ -17,9 +17,9 @@ from streamsvc.core import clock, config, metrics
 from streamsvc.core.errors import ConfigError, WorkerError
 from streamsvc.core.roles import Role
 from streamsvc.core.types import Scene
-from streamsvc.narrator import MOST_WORDS, SECONDS, TOKENS, Narrator, caption
-from streamsvc.seer import Seer
 from streamsvc.timeline.timeline import Timeline
+from streamsvc.vision.vlm import VlmSession
+from streamsvc.vision.vlm_captions import MOST_WORDS, SECONDS, TOKENS, VlmCaptioner, caption
 from streamsvc.workers.idle_gate import IdleGate
 from tests.engines.chat_server import Fake, Mark, refused, serving, stream
 from tests.seeing import Model, jpeg, sighted, working
@@ -44,7 +44,7 @@ class Case:
     told: list[Scene] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.narrator = Narrator("s", Seer("s", self.model, Timeline()), self.lull, 10.0, self.told.append)
+        self.narrator = VlmCaptioner("s", VlmSession("s", self.model, Timeline()), self.lull, 10.0, self.told.append)
 
     def note(self, at: float, reason: str = "scene", rule: str = "", label: str = "cat", like: float = 1.0) -> None:
         """A keyframe whose vector has this cosine with that of every other of 1.0."""

@@ -10,21 +10,16 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
-from typing import Any, Literal
+from typing import Any
 
+from streamsvc.answers.routing import Way
 from streamsvc.core.types import Evidence, Word
-from streamsvc.findings import FEELING, IDENTITY, LOOK, SOUND
-from streamsvc.questions import Ask
-from streamsvc.timeline.text import QUESTION_WORDS, STOP, bag, stem, tokens
 from streamsvc.timeline.timeline import Timeline, labels_of
 
 MOST = 800  # things that are told, all kinds together: more than a window of 4096 tokens holds
 LONGEST = 600  # characters of one of them
 SETTLED = 3.0  # seconds after which nothing more comes to a sentence without a full stop
 CITED = 4  # keyframes that an answer names, the newest
-
-Way = Literal["look", "text"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,52 +131,12 @@ def plain(text: str) -> str:
 
 # --- which questions ------------------------------------------------------------------------------------------------
 
-_EXACT = re.compile(r"\b(before|after|first|last|earlier|later|latest|previous|next|while|during|order|until|since|times|often)\b")
-_ACTION = re.compile(
-    r"\b(doing|holding|wearing|carrying|walking|running|sitting|standing|lying|riding|driving|eating|drinking|playing|pointing|waving|"
-    r"dancing|jumping|cooking)\b"
-)
-_FACE = re.compile(r"\b(expression|smil\w+|laugh\w*|frown\w*|cry(?:ing)?|looks? like)\b")
-_PRESENT = re.compile(
-    r"(?:what|where|how|who)'s\b|(?:what|where|which|how|who)(?: \w+)? (?:is|are|does|do)\b|(?:is|are|does|do|describe)\b"
-)
-_GOING = re.compile(r"\b(happening|going on)\b")
-_COLOUR = re.compile(r"\b(red|blue|green|yellow|orange|purple|pink|brown|gr[ae]y|white|black|golden|silver|dark|bright)\b")
-_PLACE = re.compile(r"\b(?:on|in|at|under|behind|beside|near|above|below|around|in front of|next to) (?:the|a|an|his|her|their|its)\b")
-
-
-def way(ask: Ask) -> Way | None:
-    """What a question that no rule answers may be asked of: the pictures ("look"), the words ("text"), or nobody.
-
-    Times, orders, counts and what a screen reads are exact: the time line knows them or nobody does. Sounds, and who somebody is, no
-    picture tells.
-    """
-    exact = ask.form in ("when", "how long", "how many") or ask.times or ask.last is not None or ask.ago is not None or ask.quoted
-    if exact or _EXACT.search(ask.text) or SOUND.search(ask.text) or IDENTITY.search(ask.text):
-        return None
-    if ask.words[:1] == ["why"]:  # no picture tells reasons
-        return "text"
-    if LOOK.search(ask.text) or _FACE.search(ask.text):
-        return None if ask.spoken else "look"
-    if FEELING.search(ask.text) or ask.on_screen:
-        return None
-    if ask.spoken:
-        return "text"
-    present = _PRESENT.match(ask.text) and (ask.thing is not None or _PLACE.search(ask.text) or _COLOUR.search(ask.text))
-    return "look" if ask.seen or ask.now or present or first(ask) or _GOING.search(ask.text) else "text"
-
-
-def first(ask: Ask) -> bool:
-    """Whether a question is about what somebody does in the picture: words that were said do not tell that, though a rule may find some."""
-    return bool(_PRESENT.match(ask.text) and _ACTION.search(ask.text)) and not ask.spoken and not ask.on_screen
-
 
 # --- what may be told -----------------------------------------------------------------------------------------------
 
 _END = re.compile(r"[.!?;…]+[\"'”’)\]]*(?=\s)|(?<=\S)\s*\n")
 _MARKS = re.compile(r"[*`]+|^#+ ")
 _LABEL = re.compile(r"^(?:\[[\d.]+\] ?)?(?:(?:answer|picture|speech|screen): ?)?", re.IGNORECASE)  # as items are written for it
-_NOT = frozenset(["not", "no", "never", "nobody", "nothing", "none", "neither", "nor", "without", "cannot"])
 _DECLINED = re.compile(
     r"\b(?:cannot|can't|can not|unable|not able|unclear|impossible|unknown|sorry|no (?:information|picture|image)|"
     r"not (?:visible|shown|seen|heard|specified|mentioned|provided|clear|possible|enough|sure|known)|"
@@ -215,46 +170,6 @@ def declined(clause: str) -> bool:
 def of_words(clause: str) -> bool:
     """Whether a clause is about what was said or is written, or gives reasons, and so is not about how a picture looks."""
     return _TELLS.search(clause.lower()) is not None
-
-
-def stands(clause: str, items: Sequence[Item], ask: Ask) -> Evidence | None:
-    """What was said or shown that holds a clause: its content words and numbers in their order, and no other "not".
-
-    It says something that the question does not, and who and what the question names is spoken of there.
-
-    Args:
-        clause: of the model.
-        items: as told.
-        ask: the question, taken apart.
-    """
-    words = _content(clause)
-    asked = bag(ask.raw) | QUESTION_WORDS
-    if not words or all(word in asked for word in words):
-        return None
-    lines = [item for item in items if item.kind != "picture"]
-    named = {*ask.names, *ask.owners, *([ask.subject] if ask.subject is not None and ask.subject != ask.focus else [])}
-    for place in range(len(lines) - 1, -1, -1):
-        line = lines[place]
-        if not _in_order(words, _content(line.text)) or _denies(clause) != _denies(line.text):
-            continue
-        near = frozenset().union(*(bag(other.text) for other in lines[max(0, place - 2) : place + 3]))
-        if named <= near and any(word in near for word in ask.about):
-            return Evidence(line.at, line.end, line.kind, line.text)
-    return None
-
-
-@lru_cache(maxsize=4096)
-def _content(text: str) -> tuple[str, ...]:
-    return tuple(stem(word) for word in tokens(text) if word not in STOP)
-
-
-def _in_order(words: Sequence[str], held: Sequence[str]) -> bool:
-    rest = iter(held)
-    return all(word in rest for word in words)
-
-
-def _denies(text: str) -> bool:
-    return any(word in _NOT or word.endswith("n't") for word in tokens(text))
 
 
 def sights(shown: Sequence[float], items: Sequence[Item], timeline: Timeline) -> tuple[Evidence, ...]:

@@ -12,7 +12,7 @@ from streamsvc.core import clock
 from streamsvc.core.errors import InvalidRequest
 from streamsvc.core.roles import Role
 from streamsvc.core.types import Keyframe, ScreenText, Sight, VideoFrame
-from streamsvc.encode import WHOLE, Settings, lines_of, look, title
+from streamsvc.vision.perception import WHOLE, Settings, lines_of, look, title
 
 MOST_PIXELS = 50_000_000  # security limit: a picture of more is not decoded
 SIDE = 1600  # pixels of the longer side: more costs time, and reads no better

@@ -10,12 +10,12 @@ import pytest
 from PIL import Image
 
 from engines import Engine, Op, Payload
-from streamsvc import glance as glance_
 from streamsvc.core.errors import InvalidRequest, WorkerError
-from streamsvc.glance import glance, plain
+from streamsvc.vision import still_image
+from streamsvc.vision.still_image import glance, plain
 from tests import drawn
 from tests.fakes.local_role import LocalRole
-from tests.test_encode import SETTINGS, Eyes
+from tests.vision.test_perception import SETTINGS, Eyes
 
 
 async def test_a_picture_is_seen_and_read_and_bears_the_time_of_its_question() -> None:
@@ -68,7 +68,7 @@ def test_a_broken_picture_is_refused_by_name(image: bytes) -> None:
 
 
 def test_a_picture_of_too_many_pixels_is_not_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(glance_, "MOST_PIXELS", 1000)
+    monkeypatch.setattr(still_image, "MOST_PIXELS", 1000)
     with pytest.raises(InvalidRequest, match="pixels"):
         plain(drawn.picture(drawn.TABLE))
 

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 import structlog
 
-from streamsvc import encode, reason, sample
+from streamsvc import reason
 from streamsvc.core import clock, metrics
 from streamsvc.core.config import Settings
 from streamsvc.core.degradation import Fidelity, Pace
@@ -27,11 +27,12 @@ from streamsvc.core.roles import Role
 from streamsvc.core.types import EncodedFrame, Keyframe, MediaTrack, Scene, ScreenText, Sight, VideoFrame
 from streamsvc.ingest import decode
 from streamsvc.ingest.decode import TrackFrame, count_dropped
-from streamsvc.narrator import Narrator
 from streamsvc.publish import Log
 from streamsvc.reports import bodies
-from streamsvc.seer import Seer
 from streamsvc.timeline.timeline import Timeline
+from streamsvc.vision import keyframes, perception
+from streamsvc.vision.vlm import VlmSession
+from streamsvc.vision.vlm_captions import VlmCaptioner
 from streamsvc.workers.idle_gate import IdleGate
 
 log = structlog.get_logger()
@@ -52,7 +53,7 @@ class Seen:
     event: str  # id of its keyframe.sampled
 
 
-class Eye:
+class VisionPipeline:
     """What a session sees.
 
     Args:
@@ -82,7 +83,7 @@ class Eye:
         lull: IdleGate,
         pace: Pace,
         lossless: bool = False,
-        pictures: sample.Budget | None = None,
+        pictures: keyframes.Budget | None = None,
         frame_url: Callable[[float], str] = str,
         sight: Role | None = None,
         adapter: str | None = None,
@@ -92,24 +93,24 @@ class Eye:
         self._texts: Ring[Seen] = Ring(1, lambda seen: count_dropped("text"))
         self._session, self._settings, self._see, self._media = session, settings, see, media
         self._log, self._timeline, self._lossless, self._frame_url, self._pace = log, timeline, lossless, frame_url, pace
-        self.seer: Seer | None = None
-        self.narrator: Narrator | None = None
+        self.seer: VlmSession | None = None
+        self.narrator: VlmCaptioner | None = None
         if sight is not None:
             reads = settings.models.profile == "gpu"  # such an engine keeps what it has read
-            self.seer = Seer(session, sight, timeline, lossless=lossless, reads=reads, adapter=adapter)
+            self.seer = VlmSession(session, sight, timeline, lossless=lossless, reads=reads, adapter=adapter)
             if settings.think.scenes:
-                self.narrator = Narrator(session, self.seer, lull, settings.think.scene_seconds, self._tell)
+                self.narrator = VlmCaptioner(session, self.seer, lull, settings.think.scene_seconds, self._tell)
         self.speaking: Callable[[], bool] = lambda: False  # whether somebody is heard now
         self.on_sight: Callable[[Sight], None] = lambda sight: None
         self.on_text: Callable[[ScreenText], None] = lambda text: None
         self.on_waiting: Callable[[], None] = lambda: None  # the decoder can go on only at a keyframe of the publisher; once a second
-        self._wants = sample.Wants()
-        self._own = sample.Budget(settings.sample.budget, settings.sample.burst, lambda: count_dropped("budget"))
-        self._sampler = sample.Sampler(settings.sample, self._own, pictures)
+        self._wants = keyframes.Wants()
+        self._own = keyframes.Budget(settings.sample.budget, settings.sample.burst, lambda: count_dropped("budget"))
+        self._sampler = keyframes.Sampler(settings.sample, self._own, pictures)
         self.ask = self._sampler.ask
         self._chosen = self._looked = -1.0  # session seconds of the newest keyframe, and of the newest that the models are done with
         self._settled = asyncio.Event()  # what is known of the picture is of now
-        self._reader = encode.Reader(settings.see)
+        self._reader = perception.Reader(settings.see)
         self._scenes = True  # they are captioned
         self._hole = False  # frames have been dropped before the next one
         self._looking: float | None = None  # when the keyframe that is being looked at arrived, monotonic
@@ -118,7 +119,7 @@ class Eye:
 
     def wants(self, frame: EncodedFrame) -> bool:
         """Whether a frame of video is to be put into the ring; every one that comes is to be asked about, in order."""
-        return sample.wants(frame, self._wants)
+        return keyframes.wants(frame, self._wants)
 
     def _video_dropped(self, sent: TrackFrame) -> None:
         count_dropped("video")
@@ -241,7 +242,9 @@ class Eye:
             self._looking = seen.keyframe.arrived
             try:
                 sight = await self._retried(
-                    functools.partial(encode.look, seen.keyframe, seen.jpeg, self._see, self._settings.see, deadline_in_s=_LOOK_SECONDS),
+                    functools.partial(
+                        perception.look, seen.keyframe, seen.jpeg, self._see, self._settings.see, deadline_in_s=_LOOK_SECONDS
+                    ),
                     lambda: len(self._keyframes) > 0,
                 )
             except StreamsvcError as error:

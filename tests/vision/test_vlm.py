@@ -9,14 +9,16 @@ from typing import Any
 
 import pytest
 
-from streamsvc import seer
+from streamsvc.answers import grounding
+from streamsvc.answers.grounding import Clause
+from streamsvc.answers.routing import Way
 from streamsvc.core import clock, config, metrics
 from streamsvc.core.errors import ConfigError, DeadlineMissed, WorkerError
 from streamsvc.core.roles import Role
 from streamsvc.core.types import Question
-from streamsvc.fusion import Way
-from streamsvc.seer import Clause, Seer
 from streamsvc.timeline.timeline import Timeline
+from streamsvc.vision import vlm
+from streamsvc.vision.vlm import VlmSession
 from tests.engines.chat_server import Fake, serving, stream
 from tests.seeing import Model, jpeg, keyframe, read, said, sighted, working
 from tests.stage import VP8, Playing, Sender, packets, send
@@ -26,10 +28,10 @@ def missed(stage: str, action: str) -> float:
     return float(metrics.deadline_missed.labels(stage, action)._value.get())
 
 
-async def seeing(model: Model, *ats: float, line: Timeline | None = None) -> Seer:
+async def seeing(model: Model, *ats: float, line: Timeline | None = None) -> VlmSession:
     """A seer that has been shown keyframes, which are on its time line."""
     line = line if line is not None else Timeline()
-    eye = Seer("s", model, line)
+    eye = VlmSession("s", model, line)
     running = asyncio.create_task(eye.encode())
     for at in ats:
         line.add(keyframe(at))
@@ -41,7 +43,7 @@ async def seeing(model: Model, *ats: float, line: Timeline | None = None) -> See
 
 
 async def asked(
-    eye: Seer,
+    eye: VlmSession,
     text: str = "What colour is the car?",
     *,
     way: Way = "look",
@@ -63,7 +65,7 @@ def texts(clauses: list[Clause]) -> list[str]:
 def test_keyframes_are_encoded_ahead_and_only_the_newest_waits_for_the_model(virtual: asyncio.Runner) -> None:
     async def main() -> None:
         model = Model(takes=2.0)
-        eye = Seer("s", model, Timeline())
+        eye = VlmSession("s", model, Timeline())
         dropped = metrics.frames.labels("dropped_picture")._value.get()
         running = asyncio.create_task(eye.encode())
         for at in (1.0, 2.0, 3.0, 4.0):
@@ -92,19 +94,19 @@ def test_a_picture_that_fails_costs_itself_alone(virtual: asyncio.Runner) -> Non
 
 def test_a_still_picture_comes_only_once_so_it_is_tried_until_the_model_is_there(virtual: asyncio.Runner) -> None:
     async def main() -> None:
-        model = Model(failures=[WorkerError("it loads")] * (seer.TRIES - 1))
-        eye = Seer("s", model, Timeline())
+        model = Model(failures=[WorkerError("it loads")] * (vlm.TRIES - 1))
+        eye = VlmSession("s", model, Timeline())
         running = asyncio.create_task(eye.encode())
         eye.pictures.put((1.0, jpeg("still")))
-        await clock.sleep(seer.TRIES * seer.PAUSE + 1.0)
+        await clock.sleep(vlm.TRIES * vlm.PAUSE + 1.0)
         assert model.encoded == ["still"]
         model.failures = [WorkerError("it loads")] * 99
         eye.pictures.put((2.0, jpeg("older")))
         await clock.sleep(0.5)
         eye.pictures.put((3.0, jpeg("newer")))
-        await clock.sleep(2 * seer.PAUSE)
+        await clock.sleep(2 * vlm.PAUSE)
         model.failures = []
-        await clock.sleep(2 * seer.PAUSE)
+        await clock.sleep(2 * vlm.PAUSE)
         eye.pictures.close()
         await running
         assert model.encoded == ["still", "newer"]
@@ -115,19 +117,19 @@ def test_a_still_picture_comes_only_once_so_it_is_tried_until_the_model_is_there
 def test_a_stream_that_has_ended_does_not_wait_for_an_absent_model_picture_by_picture(virtual: asyncio.Runner) -> None:
     async def main() -> None:
         before, began = missed("encode", "skipped"), clock.now()
-        eye = Seer("s", Model(takes=seer.ENCODE_SECONDS, failures=[DeadlineMissed("not up")] * 99), Timeline(), lossless=True)
+        eye = VlmSession("s", Model(takes=vlm.ENCODE_SECONDS, failures=[DeadlineMissed("not up")] * 99), Timeline(), lossless=True)
         for at in range(5):
             eye.pictures.put((float(at), jpeg(f"{at}")))
         eye.pictures.close()
         await eye.encode()
-        assert clock.now() - began <= seer.ENCODE_SECONDS + 1.0
+        assert clock.now() - began <= vlm.ENCODE_SECONDS + 1.0
         assert missed("encode", "skipped") - before == 5
 
     virtual.run(main())
 
 
 def test_the_names_of_pictures_are_bounded(virtual: asyncio.Runner, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(seer, "KEPT", 2)
+    monkeypatch.setattr(vlm, "KEPT", 2)
 
     async def main() -> None:
         model = Model()
@@ -141,7 +143,7 @@ def test_the_names_of_pictures_are_bounded(virtual: asyncio.Runner, monkeypatch:
 def test_an_engine_that_keeps_what_it_has_read_reads_ahead_now_and_then_while_nobody_asks(virtual: asyncio.Runner) -> None:
     async def main() -> None:
         model, line = Model(says=[3.5, "A red car."]), Timeline()
-        eye = Seer("s", model, line, reads=True)
+        eye = VlmSession("s", model, line, reads=True)
         running = asyncio.create_task(eye.encode())
         asking: asyncio.Task[list[Clause]] | None = None
         for at in range(10):
@@ -169,7 +171,7 @@ def test_an_engine_that_keeps_what_it_has_read_reads_ahead_now_and_then_while_no
 def test_reading_ahead_that_fails_costs_nothing(virtual: asyncio.Runner) -> None:
     async def main() -> None:
         model, line = Model(), Timeline()
-        eye = Seer("s", model, line, reads=True, adapter="medical")
+        eye = VlmSession("s", model, line, reads=True, adapter="medical")
         model.unread = WorkerError("it died")
         running = asyncio.create_task(eye.encode())
         for at in (1.0, 4.0):
@@ -242,7 +244,7 @@ def test_an_image_that_comes_with_a_question_is_shown_alone_and_is_the_evidence(
         (clause,) = await asked(eye, image=jpeg("sent"))
         (payload,) = model.asked
         assert payload["session"] == "s q"
-        assert payload["items"] == [{"at": 60.0, "kind": "picture", "text": seer.SENT, "picture": "sent"}]
+        assert payload["items"] == [{"at": 60.0, "kind": "picture", "text": vlm.SENT, "picture": "sent"}]
         assert [(item.kind, item.start, item.frame) for item in clause.evidence] == [("image", 60.0, None)]
         await asked(eye)
         assert "sent" not in str(model.asked[1]["items"]), "it is no part of what the session shows"
@@ -264,7 +266,7 @@ def test_the_engine_is_shown_the_newest_picture_again_for_it_may_have_died_since
 def test_a_question_waits_a_little_for_a_keyframe_on_its_way_and_no_longer(virtual: asyncio.Runner) -> None:
     async def main() -> None:
         model, line = Model(), Timeline()
-        eye = Seer("s", model, line)
+        eye = VlmSession("s", model, line)
         running = asyncio.create_task(eye.encode())
         for at, takes, shown in ((1.0, 0.0, [1.0]), (2.0, 0.2, [1.0, 2.0]), (3.0, 2.0, [1.0, 2.0])):
             line.add(keyframe(at))
@@ -273,7 +275,7 @@ def test_a_question_waits_a_little_for_a_keyframe_on_its_way_and_no_longer(virtu
             await asyncio.sleep(0)
             (clause,) = await asked(eye)
             assert [item.frame for item in clause.evidence] == shown
-            assert clock.now() - began <= seer.WAIT
+            assert clock.now() - began <= vlm.WAIT
         eye.pictures.close()
         await running
 
@@ -286,7 +288,7 @@ def test_two_questions_take_turns_and_who_waits_too_long_goes_without(virtual: a
         model = Model(says=[2.0, "A red car."])
         eye = await seeing(model, 1.0)
         long, short, none = await asyncio.gather(
-            asked(eye, seconds=3.0), asked(eye, seconds=2.2), asked(eye, seconds=seer.LEAST_SECONDS / 2)
+            asked(eye, seconds=3.0), asked(eye, seconds=2.2), asked(eye, seconds=vlm.LEAST_SECONDS / 2)
         )
         assert (texts(long), short, none) == (["A red car."], [], [])
         assert model.together == 1
@@ -367,7 +369,7 @@ def test_of_an_answer_that_is_too_long_or_cut_off_the_beginning_is_shown_as_such
         assert sum(len(text.split()) for text in texts(await asked(eye, words=9))) == 8
         model.says, model.more = ["a red car and a"], {"cut": "length"}
         assert texts(await asked(eye)) == ["a red car and a …"]
-        model.says, model.more = ["car"] * seer.TOKENS, {}
+        model.says, model.more = ["car"] * grounding.TOKENS, {}
         assert await asked(eye) == []  # one word of 64 tokens
 
     virtual.run(main())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from streamsvc.things import at_place, counted, detectable, is_a, known, plain
+from streamsvc.vision.labels import at_place, counted, detectable, is_a, known, plain
 
 
 @pytest.mark.parametrize(

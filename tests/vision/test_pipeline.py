@@ -12,11 +12,11 @@ import av
 import numpy as np
 import pytest
 
-from streamsvc import encode
 from streamsvc.core import clock, metrics
 from streamsvc.core.errors import WorkerError
 from streamsvc.core.types import EncodedFrame
 from streamsvc.service import load_policy
+from streamsvc.vision import perception
 from tests.seeing import Model, sighted
 from tests.stage import VP8, Models, Playing, Sender, kinds, make, packets, send
 
@@ -117,7 +117,7 @@ def test_the_load_tells_how_long_a_picture_waits_for_the_eyes(
         await clock.sleep(3.0)
         raise WorkerError("no")
 
-    monkeypatch.setattr(encode, "look", slow)
+    monkeypatch.setattr(perception, "look", slow)
 
     async def main() -> None:
         async with Playing(make()) as played:
@@ -154,7 +154,7 @@ class Slow(Models):
 
     def __init__(self, seconds: float, monkeypatch: pytest.MonkeyPatch) -> None:
         super().__init__()
-        whole, self.looks = encode.look, 0
+        whole, self.looks = perception.look, 0
 
         async def look(keyframe: Any, jpeg: bytes, *rest: Any, **options: Any) -> Any:
             self.looks += 1
@@ -164,7 +164,7 @@ class Slow(Models):
             sight = await whole(keyframe, jpeg, *rest, **options)
             return replace(sight, boxes=tuple(replace(box, label=label) for box in sight.boxes), tags=())
 
-        monkeypatch.setattr(encode, "look", look)
+        monkeypatch.setattr(perception, "look", look)
 
 
 async def answered(played: Playing, frames: list[EncodedFrame], text: str, at: float) -> tuple[str, float]:
