@@ -22,10 +22,11 @@ from streamsvc.core.config import Settings
 from streamsvc.core.errors import Cancelled, DeadlineMissed, NotFound, StreamsvcError
 from streamsvc.core.roles import Role
 from streamsvc.core.types import Delta, Question, Stages
+from streamsvc.events.log import EventLog
+from streamsvc.events.serialize import event_body
 from streamsvc.inbox import Asked, Inbox, named
-from streamsvc.publish import Log
 from streamsvc.questions import parse
-from streamsvc.reports import Report, bodies
+from streamsvc.service.latency_report import LatencyReport
 from streamsvc.timeline.timeline import Timeline
 from streamsvc.vision.pipeline import VisionPipeline
 from streamsvc.vision.still_image import glance
@@ -57,9 +58,9 @@ class Mouth:
         settings: Settings,
         think: Role,
         see: Role,
-        log: Log,
+        log: EventLog,
         timeline: Timeline,
-        report: Report,
+        report: LatencyReport,
         eye: VisionPipeline,
         *,
         position: Callable[[], float],
@@ -156,7 +157,7 @@ class Mouth:
                 else:
                     self._report.age("answer", seconds)
                     self._memory.note(asked.asker, question, part, clock.now())
-                    self._say(asked, "answer.done", bodies(part, self._frame_url), part.stages)
+                    self._say(asked, "answer.done", event_body(part, self._frame_url), part.stages)
 
     async def _alone(self, asked: Asked) -> Question:
         """A question, with what its asker was told before; one that follows another waits until that one is answered."""

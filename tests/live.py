@@ -14,8 +14,8 @@ import httpx
 import jsonschema
 from websockets.asyncio.client import ClientConnection, connect
 
-from streamsvc import schema
 from streamsvc.core import config
+from streamsvc.events import schema
 from streamsvc.service import app
 from streamsvc.service.service import Service
 

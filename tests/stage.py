@@ -15,13 +15,13 @@ import jsonschema
 import numpy as np
 
 from engines import Engine, Op, Payload, StreamOp
-from streamsvc import schema
 from streamsvc.core import clock, config
 from streamsvc.core.clock import Threadless as Threadless  # tests take it from here
 from streamsvc.core.types import EncodedFrame, Kind, MediaTrack
-from streamsvc.publish import Subscription
+from streamsvc.events import schema
+from streamsvc.events.log import Subscription
+from streamsvc.events.store import Store
 from streamsvc.service.session import Roles, Session
-from streamsvc.store import Store
 from tests.clips import clip
 from tests.fakes.local_role import LocalRole
 

@@ -12,10 +12,12 @@ from typing import Any
 import pytest
 
 from streamsvc import alerts
-from streamsvc.alerts import Alerts, Hook, signature
+from streamsvc.alerts import Alerts
 from streamsvc.core import clock, metrics
 from streamsvc.core.errors import CapacityError, Conflict, Forbidden, InvalidRequest, NotFound
 from streamsvc.core.types import Evidence, Speech, Word
+from streamsvc.events import webhook
+from streamsvc.events.webhook import Webhook, signature
 from streamsvc.watch import Alert
 from tests.listener import listening
 from tests.live import serving, socket_of, until
@@ -167,12 +169,12 @@ async def test_a_webhook_is_signed_and_tried_again_with_the_same_id(quick: None)
 
 async def test_what_a_webhook_refuses_or_never_answers_is_given_up_and_counted(quick: None) -> None:
     before = counted("refused"), counted("no_answer")
-    async with listening(410, *[None] * alerts.TRIES) as listener:
+    async with listening(410, *[None] * webhook.TRIES) as listener:
         made, task = await running(Told())
         await made.hooked("when somebody starts talking", 0.0, listener.url)
         made.spoke(speech(1.0, active=True))
         made.spoke(speech(2.0, active=True))
-        await listener.until(1 + alerts.TRIES)
+        await listener.until(1 + webhook.TRIES)
         made.close()
         await task
         assert made.all()[0]["webhook"] == {"sent": 0, "failed": 2, "waiting": 0}
@@ -181,8 +183,8 @@ async def test_what_a_webhook_refuses_or_never_answers_is_given_up_and_counted(q
 
 async def test_more_alerts_than_may_wait_drop_the_oldest_and_what_is_left_at_the_end_is_counted(quick: None) -> None:
     async with listening() as listener:
-        hook = Hook(listener.url, private_urls=True)
-        for number in range(alerts.WAITING + 3):
+        hook = Webhook(listener.url, private_urls=True)
+        for number in range(webhook.WAITING + 3):
             hook.put({"id": number})
         assert hook.failed == 3
         task = asyncio.create_task(hook.run())
@@ -190,7 +192,7 @@ async def test_more_alerts_than_may_wait_drop_the_oldest_and_what_is_left_at_the
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
         assert json.loads(listener.got[0][2]) == {"id": 3}
-        assert hook.sent + hook.failed >= alerts.WAITING + 2  # one may have been on its way
+        assert hook.sent + hook.failed >= webhook.WAITING + 2  # one may have been on its way
 
 
 async def test_the_webhooks_of_removed_watches_count_and_are_not_waited_for_for_long(quick: None) -> None:
@@ -212,7 +214,7 @@ async def test_the_webhooks_of_removed_watches_count_and_are_not_waited_for_for_
 @pytest.mark.parametrize("url", ["", "ftp://a/b", "https://", "https://me:secret@a.example/", "https://a.example/#part", "nonsense"])
 async def test_what_is_no_url_of_a_webhook_is_refused_without_being_quoted(url: str) -> None:
     with pytest.raises(InvalidRequest) as caught:
-        Hook(url, private_urls=True)
+        Webhook(url, private_urls=True)
     assert caught.value.code == "bad_webhook"
     assert "secret" not in caught.value.message
 

@@ -22,13 +22,14 @@ from starlette.middleware.base import RequestResponseEndpoint
 from starlette.websockets import WebSocketState
 
 import streamsvc
-from streamsvc import alerts, push, schema
+from streamsvc import alerts
 from streamsvc.core import metrics
 from streamsvc.core.config import Phrases, Settings
 from streamsvc.core.errors import InvalidRequest, NotFound, StreamsvcError, TooLarge
 from streamsvc.core.types import Grants
+from streamsvc.events import caption_push, schema
+from streamsvc.events.log import Subscription
 from streamsvc.ingest import whip
-from streamsvc.publish import Subscription
 from streamsvc.service import question_routes, subtitle_routes, watch_routes
 from streamsvc.service.auth import SUBPROTOCOL, need
 from streamsvc.service.compat import routes
@@ -87,7 +88,7 @@ def build(service: Service) -> FastAPI:
     app.include_router(routes.router(service))
     publish, subscribe, ask = (Depends(_allowed(service, right)) for right in ("publish", "subscribe", "ask"))
     app.include_router(question_routes.router(service.find, ask))
-    app.include_router(push.router(service, publish))
+    app.include_router(caption_push.router(service, publish))
     app.include_router(watch_routes.router(service.find, publish, subscribe))
     _faces(app)
     _errors(app)

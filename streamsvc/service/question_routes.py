@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from streamsvc import forms
 from streamsvc.core.errors import InvalidRequest
-from streamsvc.publish import Subscription
+from streamsvc.events.log import Subscription
 from streamsvc.service.session import Session
 
 SSE_HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}

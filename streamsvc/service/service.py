@@ -21,19 +21,19 @@ import streamsvc
 from streamsvc.core import clock, metrics
 from streamsvc.core.config import LANGUAGES, Settings
 from streamsvc.core.errors import CapacityError, Conflict, InvalidRequest, NotFound, StreamsvcError
+from streamsvc.events.caption_push import Push, Target
+from streamsvc.events.log import Subscription
+from streamsvc.events.store import Store, clear, sweep
 from streamsvc.ingest import peer as webrtc
 from streamsvc.ingest.aiortc_hooks import check_hooks
 from streamsvc.ingest.decode import count_dropped
 from streamsvc.ingest.source import open_source
 from streamsvc.ingest.whip import Publication
-from streamsvc.publish import Subscription
-from streamsvc.push import Push, Target
 from streamsvc.service.auth import Auth
 from streamsvc.service.engine_table import ENGINES, NICENESS
 from streamsvc.service.load_controller import LoadController
 from streamsvc.service.session import Roles, Session, State
 from streamsvc.speech.pipeline import hangover_of
-from streamsvc.store import Store, clear, sweep
 from streamsvc.timeline.ranking import Hit
 from streamsvc.vision import keyframes
 from streamsvc.vision.vlm import check_adapter

@@ -26,12 +26,13 @@ from streamsvc.core.errors import Conflict, StreamsvcError
 from streamsvc.core.queues import Ring
 from streamsvc.core.roles import Role
 from streamsvc.core.types import EncodedFrame, MediaTrack, Publisher
+from streamsvc.events.log import EventLog
+from streamsvc.events.serialize import evidence
+from streamsvc.events.store import Store
 from streamsvc.mouth import Mouth
-from streamsvc.publish import Log
-from streamsvc.reports import Report, evidence
 from streamsvc.service import load_policy
+from streamsvc.service.latency_report import LatencyReport
 from streamsvc.speech.pipeline import SpeechPipeline
-from streamsvc.store import Store
 from streamsvc.timeline.index import Index
 from streamsvc.timeline.timeline import Timeline
 from streamsvc.vision import keyframes
@@ -106,8 +107,8 @@ class Session:
         self.over = asyncio.Event()  # ... and so is this
         self.publisher: Publisher | None = None
         self.timeline, self.index = Timeline(notes.standing), Index(roles.embed, roles.see if settings.see.clip else None)
-        self.report = Report(settings.budget)
-        self.log = Log(name, self.zero, settings.limits, store, self.report.note)
+        self.report = LatencyReport(settings.budget)
+        self.log = EventLog(name, self.zero, settings.limits, store, self.report.note)
         told = (self.log, self.timeline, self.report)
         self.ear = SpeechPipeline(name, settings, roles.hear, media, *told, lossless=lossless, **listen)
         self.flush, self.cues, self.translations = self.ear.flush, self.ear.cues, self.ear.translations

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Query, Response
 from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
 
 from streamsvc.core.errors import InvalidRequest
-from streamsvc.publish import SlowSubscriber, Subscription
+from streamsvc.events.log import SlowSubscriber, Subscription
 from streamsvc.service.service import Service
 from streamsvc.service.session import Session
 from streamsvc.speech import captions

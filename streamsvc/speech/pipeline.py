@@ -20,10 +20,11 @@ from streamsvc.core.errors import CapacityError, Conflict, InvalidRequest
 from streamsvc.core.queues import Ring
 from streamsvc.core.roles import Role
 from streamsvc.core.types import SAMPLE_RATE, AudioChunk, Cue, EncodedFrame, Gap, MediaTrack, Speech, Translation, Word, Words
+from streamsvc.events.log import EventLog
+from streamsvc.events.serialize import event_body
 from streamsvc.ingest import decode
 from streamsvc.ingest.decode import TrackFrame, count_dropped
-from streamsvc.publish import Log
-from streamsvc.reports import Report, bodies
+from streamsvc.service.latency_report import LatencyReport
 from streamsvc.speech import decoding_loop
 from streamsvc.speech.captions import Cues, light
 from streamsvc.speech.decoding_loop import Flush
@@ -63,9 +64,9 @@ class SpeechPipeline:
         settings: Settings,
         hear: Role,
         media: ThreadPoolExecutor,
-        log: Log,
+        log: EventLog,
         timeline: Timeline,
-        report: Report,
+        report: LatencyReport,
         *,
         lossless: bool = False,
         language: str | None = None,
@@ -224,7 +225,7 @@ class SpeechPipeline:
             self.on_words(words.words[: words.stable], words.arrived)
         for cue in self._captions.push(words):
             if cue.final:
-                event = self._log.emit("caption.final", bodies(cue), at=cue.start, arrived=cue.arrived, stages=cue.stages)
+                event = self._log.emit("caption.final", event_body(cue), at=cue.start, arrived=cue.arrived, stages=cue.stages)
                 kept = light(cue)
                 self.cues.append(kept)
                 del self.cues[: -self._settings.store.events]
@@ -232,13 +233,13 @@ class SpeechPipeline:
                 self._translator.put(cue, event.id)
             else:
                 if self.spent.partials:
-                    self._log.emit("caption.partial", bodies(cue), at=cue.start, arrived=cue.arrived, stages=cue.stages)
+                    self._log.emit("caption.partial", event_body(cue), at=cue.start, arrived=cue.arrived, stages=cue.stages)
                 self._timeline.tail(cue.words[: cue.stable])
 
     def _translated(self, unit: Translation) -> None:
         self.translations.append(unit)
         del self.translations[: -self._settings.store.events]
-        self._log.emit("caption.translation", bodies(unit), at=unit.start, arrived=unit.arrived, stages=unit.stages)
+        self._log.emit("caption.translation", event_body(unit), at=unit.start, arrived=unit.arrived, stages=unit.stages)
 
     async def _pass_on(self, chunks: Sequence[AudioChunk]) -> None:
         for chunk in chunks:

@@ -25,10 +25,10 @@ from streamsvc.core.errors import StreamsvcError, WorkerError
 from streamsvc.core.queues import Ring
 from streamsvc.core.roles import Role
 from streamsvc.core.types import EncodedFrame, Keyframe, MediaTrack, Scene, ScreenText, Sight, VideoFrame
+from streamsvc.events.log import EventLog
+from streamsvc.events.serialize import event_body
 from streamsvc.ingest import decode
 from streamsvc.ingest.decode import TrackFrame, count_dropped
-from streamsvc.publish import Log
-from streamsvc.reports import bodies
 from streamsvc.timeline.timeline import Timeline
 from streamsvc.vision import keyframes, perception
 from streamsvc.vision.vlm import VlmSession
@@ -77,7 +77,7 @@ class VisionPipeline:
         settings: Settings,
         see: Role,
         media: ThreadPoolExecutor,
-        log: Log,
+        log: EventLog,
         timeline: Timeline,
         *,
         lull: IdleGate,
@@ -267,7 +267,7 @@ class VisionPipeline:
         self._timeline.add(sight)
         self._pace.note("see", "frame", sum(sight.stages.values()))
         self.on_sight(sight)
-        self._log.emit("sight.ready", {"of": seen.event, **bodies(sight)}, at=sight.at, arrived=sight.arrived, stages=sight.stages)
+        self._log.emit("sight.ready", {"of": seen.event, **event_body(sight)}, at=sight.at, arrived=sight.arrived, stages=sight.stages)
         if not self._scenes:
             return
         scene = reason.scene(self._timeline, sight)
@@ -278,7 +278,7 @@ class VisionPipeline:
             self.narrator.note(seen.keyframe.reason, sight, seen.jpeg, scene)
 
     def _tell(self, scene: Scene) -> None:
-        self._log.emit("scene.caption", bodies(scene, self._frame_url), at=scene.at, arrived=scene.arrived, stages=scene.stages)
+        self._log.emit("scene.caption", event_body(scene, self._frame_url), at=scene.at, arrived=scene.arrived, stages=scene.stages)
 
     async def read(self) -> None:
         """Text on keyframes, where there may be some and it has changed; the newest picture wins."""
@@ -295,7 +295,7 @@ class VisionPipeline:
             if text is not None:
                 self._timeline.add(text)
                 self.on_text(text)
-                self._log.emit("screen.text", {"of": seen.event, **bodies(text)}, at=text.at, arrived=text.arrived, stages=text.stages)
+                self._log.emit("screen.text", {"of": seen.event, **event_body(text)}, at=text.at, arrived=text.arrived, stages=text.stages)
 
     async def _retried(self, work: Callable[[], Awaitable[T]], superseded: Callable[[], bool]) -> T:
         """Do it again when the worker died under it, unless something newer waits: a still picture comes only once."""

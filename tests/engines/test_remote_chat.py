@@ -21,7 +21,7 @@ from openai.types.chat import completion_create_params
 from engines.remote_chat import MOST_BYTES, Chat, Endpoint, Events, Piece, retry_after
 from streamsvc.core.errors import CapacityError, ConfigError, DeadlineMissed, StreamsvcError, WorkerError
 from tests.engines.chat_server import DONE, ROLE, SCHEMA, USAGE, Fake, Mark, Reply, chunk, refused, serving, stream
-from tests.test_push import certificate
+from tests.events.test_caption_push import certificate
 
 KEY = "sk-a-secret-key"
 SAID = "the budget is nine million"

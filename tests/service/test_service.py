@@ -16,12 +16,12 @@ import structlog.testing
 from streamsvc.core import clock, config, metrics
 from streamsvc.core.errors import CapacityError, Conflict, Forbidden, InvalidRequest, NotFound, SourceError, StreamsvcError
 from streamsvc.core.types import Question
+from streamsvc.events.store import Store
 from streamsvc.ingest import peer
 from streamsvc.service import service
 from streamsvc.service.service import Service
 from streamsvc.service.session import Session, State
 from streamsvc.speech.pipeline import SpeechPipeline
-from streamsvc.store import Store
 from streamsvc.workers.look_cache import LookCache
 from tests.clips import clip
 from tests.seeing import Model, jpeg

@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from streamsvc.core.types import Cue, Translation, Word
-from streamsvc.reports import bodies
+from streamsvc.events.serialize import event_body
 from streamsvc.service.session import Session
 from tests.live import serving
 
@@ -22,11 +22,11 @@ def close(live: Session, text: str, start: float, language: str = "de", english:
     """A cue of two seconds closes, and is translated."""
     cue = Cue(live.id, "main", start, 0.0, text, (Word(text, start, start + 2.0),), 1, True, language)
     live.cues.append(cue)
-    event = live.log.emit("caption.final", bodies(cue), at=start)
+    event = live.log.emit("caption.final", event_body(cue), at=start)
     if english:
         unit = Translation(live.id, "main", start, 0.0, event.id, english, "en", start, start + 2.0)
         live.translations.append(unit)
-        live.log.emit("caption.translation", bodies(unit), at=start)
+        live.log.emit("caption.translation", event_body(unit), at=start)
 
 
 async def session_of(client: httpx.AsyncClient) -> str:

@@ -20,7 +20,7 @@ from streamsvc.core import clock
 from streamsvc.core.config import LANGUAGES
 from streamsvc.core.errors import Conflict, InvalidRequest, NotFound, StreamsvcError, TooLarge
 from streamsvc.core.types import EncodedFrame, MediaTrack
-from streamsvc.publish import Subscription
+from streamsvc.events.log import Subscription
 from streamsvc.service.service import Service
 from streamsvc.service.session import Session
 from streamsvc.speech.pipeline import HANGOVER

@@ -14,7 +14,7 @@ from starlette.datastructures import QueryParams
 from starlette.requests import ClientDisconnect
 
 from streamsvc.core.errors import CapacityError, InvalidRequest, NotFound, StreamsvcError
-from streamsvc.schema import VERSION
+from streamsvc.events.schema import VERSION
 from streamsvc.service.auth import SUBPROTOCOL
 from streamsvc.service.compat import deepgram_file, deepgram_live, openai_realtime
 from streamsvc.service.compat.audio_session import Bounds, Feed, SessionOver, fits

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamsvc.outbox import PROVIDERS, Answer, Desk, Line, Pace, State, plain, server_time, stamp, youtube_body, zoom_body
+from streamsvc.events.caption_posts import PROVIDERS, Answer, Desk, Line, Pace, State, plain, server_time, stamp, youtube_body, zoom_body
 from streamsvc.speech import captions
 
 STARTED = datetime(2012, 12, 24, tzinfo=UTC)

@@ -21,11 +21,11 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from structlog.testing import capture_logs
 
-from streamsvc import push
 from streamsvc.core import clock, host_policy
 from streamsvc.core.errors import Forbidden, InvalidRequest, Unprocessable
-from streamsvc.outbox import Answer, Pace
-from streamsvc.push import Poster, Push, PushError, target
+from streamsvc.events import caption_push
+from streamsvc.events.caption_posts import Answer, Pace
+from streamsvc.events.caption_push import Poster, Push, PushError, target
 from tests.live import serving, socket_of, until
 
 SECRET = "nYtXJqRKCW"
@@ -509,7 +509,7 @@ def test_the_waits_between_tries_are_those_of_the_pace(
     virtual: asyncio.Runner, monkeypatch: pytest.MonkeyPatch, answers: list[int | None], times: list[float]
 ) -> None:
     Refusing.answers, Refusing.times = deque(answers), []
-    monkeypatch.setattr(push, "Poster", Refusing)
+    monkeypatch.setattr(caption_push, "Poster", Refusing)
 
     async def main() -> None:
         talk, failures = Talk(), list[PushError]()
@@ -591,7 +591,7 @@ async def test_private_targets_are_refused_at_the_door_by_default(tmp_path: Path
 async def test_a_push_that_stops_for_good_is_told_to_the_subscribers_of_the_session(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(push, "Pace", lambda: QUICK)
+    monkeypatch.setattr(caption_push, "Pace", lambda: QUICK)
     async with taking("zoom") as zoom, serving(tmp_path, server={"private_urls": True}) as (service, place, client):
         zoom.says.extend([403] * 9)
         session = (await client.post("/v1/sessions", json={"no_store": True})).json()["id"]

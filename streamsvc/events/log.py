@@ -22,8 +22,8 @@ from streamsvc.core import clock, metrics
 from streamsvc.core.config import Limits
 from streamsvc.core.errors import CapacityError, StreamsvcError
 from streamsvc.core.types import Event, Stages
-from streamsvc.schema import DURABLE, EVENTS, VERSION
-from streamsvc.store import FAILURES, Store
+from streamsvc.events.schema import DURABLE, EVENTS, VERSION
+from streamsvc.events.store import FAILURES, Store
 
 log = structlog.get_logger()
 _TAIL = 512  # durable events kept in memory, those of ten minutes or so: a resume seldom reads the disk
@@ -155,7 +155,7 @@ class Subscription:
         metrics.events_dropped.labels(entry.type).inc()
 
 
-class Log:
+class EventLog:
     """The events of one session.
 
     Args:

@@ -8,10 +8,11 @@ import jsonschema
 import numpy as np
 import pytest
 
-from streamsvc import schema
 from streamsvc.core.config import Budget
 from streamsvc.core.types import Answer, Box, Cue, Event, Evidence, Scene, ScreenText, Sight, Tag, TextLine, Translation, Word
-from streamsvc.reports import Report, bodies
+from streamsvc.events import schema
+from streamsvc.events.serialize import event_body
+from streamsvc.service.latency_report import LatencyReport
 
 HEAD: dict[str, Any] = {"session": "0.a", "track": "main", "at": 1.0, "arrived": 5.0}
 WORDS = (Word("Once", 0.5, 0.9, 1.0000002), Word("upon", 0.9, 1.3, 0.5))
@@ -29,7 +30,7 @@ UNITS: list[tuple[str, Any]] = [
 
 @pytest.mark.parametrize(("kind", "unit"), UNITS, ids=[kind for kind, _ in UNITS])
 def test_a_unit_becomes_a_body_that_the_schema_accepts(kind: str, unit: Any) -> None:
-    body = bodies(unit, lambda at: f"/frames/{at}.jpg")
+    body = event_body(unit, lambda at: f"/frames/{at}.jpg")
     of = {"of": "e.1"} if kind in ("sight.ready", "screen.text") else {}
     head = {"v": 1, "type": kind, "session": "0.a", "track": "main", "epoch": "e", "id": "e.1", "at": 1.0, "age_ms": 0.0, "stages": {}}
     count = {"seq": 1, "prev": 0} if kind in schema.DURABLE else {"after": 1}
@@ -37,12 +38,12 @@ def test_a_unit_becomes_a_body_that_the_schema_accepts(kind: str, unit: Any) -> 
 
 
 def test_evidence_with_a_frame_gets_its_address() -> None:
-    body = bodies(UNITS[3][1], lambda at: f"/frames/{at}.jpg")
+    body = event_body(UNITS[3][1], lambda at: f"/frames/{at}.jpg")
     assert [item.get("url") for item in body["evidence"]] == [None, "/frames/1.5.jpg"]
 
 
 def test_the_report_tells_ages_in_milliseconds_and_coverage() -> None:
-    report = Report(Budget())
+    report = LatencyReport(Budget())
     assert report.body(0.0)["coverage"] is None
     for age in (100.0, 200.0, 300.0):
         report.note(Event("0.a", "main", "e", "e.1", "caption.final", 1.0, age, {}, {"start": 0.0, "end": 3.0}, 1))
@@ -54,7 +55,7 @@ def test_the_report_tells_ages_in_milliseconds_and_coverage() -> None:
 
 
 def test_what_a_model_says_of_a_scene_ages_apart_from_what_the_rules_say() -> None:
-    report = Report(Budget())
+    report = LatencyReport(Budget())
     for by, age in (("rule", 100.0), ("model", 2500.0)):
         report.note(Event("0.a", "main", "e", "e.1", "scene.caption", 1.0, age, {}, {"by": by}, 1))
     assert {kind: ages["p95"] for kind, ages in report.body(0.0)["ages"].items()} == {"scene": 100, "scene_model": 2500}

@@ -13,19 +13,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamsvc import schema
 from streamsvc.core import clock, metrics
 from streamsvc.core.config import Limits
 from streamsvc.core.errors import CapacityError
-from streamsvc.publish import Log, SlowSubscriber, Subscription
-from streamsvc.store import Store
+from streamsvc.events import schema
+from streamsvc.events.log import EventLog, SlowSubscriber, Subscription
+from streamsvc.events.store import Store
 
 CAPTION = {"text": "hallo", "words": [], "start": 0.0, "end": 1.0, "language": "en"}
 
 
-def a_log(limits: Limits | None = None, **kept: int) -> Log:
+def a_log(limits: Limits | None = None, **kept: int) -> EventLog:
     store = Store(None, events=kept.get("events", 1000), frames=10)
-    return Log("0.s", clock.now(), limits or Limits(), store)
+    return EventLog("0.s", clock.now(), limits or Limits(), store)
 
 
 async def received(subscription: Subscription) -> list[dict[str, Any]]:
@@ -111,7 +111,7 @@ async def test_a_resume_brings_what_was_missed_and_nothing_twice() -> None:
 
 
 async def test_a_resume_reads_the_store_for_what_is_no_longer_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("streamsvc.publish._TAIL", 4)
+    monkeypatch.setattr("streamsvc.events.log._TAIL", 4)
     log = a_log()
     for _ in range(20):
         log.emit("caption.final", CAPTION)
@@ -122,7 +122,7 @@ async def test_a_resume_reads_the_store_for_what_is_no_longer_in_memory(monkeypa
 
 
 async def test_a_resume_says_what_the_log_no_longer_holds(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("streamsvc.publish._TAIL", 4)
+    monkeypatch.setattr("streamsvc.events.log._TAIL", 4)
     log = a_log(events=10)
     for _ in range(20):
         log.emit("caption.final", CAPTION)
@@ -228,13 +228,13 @@ class FullDisk(Store):
         super().put_frame(at, jpeg)
 
 
-def on_a_full_disk(events: int = 1000) -> tuple[Log, FullDisk]:
+def on_a_full_disk(events: int = 1000) -> tuple[EventLog, FullDisk]:
     store = FullDisk(None, events=events, frames=10)
-    return Log("0.s", clock.now(), Limits(), store), store
+    return EventLog("0.s", clock.now(), Limits(), store), store
 
 
 async def test_what_cannot_be_written_is_told_once_and_written_later(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("streamsvc.publish._TAIL", 2)
+    monkeypatch.setattr("streamsvc.events.log._TAIL", 2)
     log, store = on_a_full_disk()
     subscription = log.subscribe(["error"])
     failures = metrics.store_failures._value.get()
@@ -259,7 +259,7 @@ async def test_what_cannot_be_written_is_told_once_and_written_later(monkeypatch
 
 
 async def test_no_more_waits_for_the_disk_than_it_would_keep_and_the_rest_is_counted_and_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("streamsvc.publish._TAIL", 2)
+    monkeypatch.setattr("streamsvc.events.log._TAIL", 2)
     log, store = on_a_full_disk(events=5)
     store.full = False
     log.emit("caption.final", CAPTION)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import jsonschema
 import pytest
 
-from streamsvc import schema
+from streamsvc.events import schema
 
 EVENT = {
     "v": 1,

@@ -10,7 +10,7 @@ import pytest
 
 from streamsvc.core import clock
 from streamsvc.core.errors import CapacityError
-from streamsvc.store import FAILURES, Store, sweep
+from streamsvc.events.store import FAILURES, Store, sweep
 
 
 def rows(first: int, last: int) -> list[tuple[int, str, str | None, str]]:

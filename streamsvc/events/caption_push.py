@@ -25,7 +25,7 @@ from streamsvc.core import clock, http_client, metrics
 from streamsvc.core.errors import InvalidRequest, StreamsvcError
 from streamsvc.core.http_client import Outgoing
 from streamsvc.core.queues import Closed, Ring
-from streamsvc.outbox import PROVIDERS, Answer, Desk, Line, Pace, State, plain
+from streamsvc.events.caption_posts import PROVIDERS, Answer, Desk, Line, Pace, State, plain
 
 log = structlog.get_logger()
 
