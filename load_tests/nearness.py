@@ -19,8 +19,8 @@ import numpy as np
 
 from engines import embed
 from load_tests.search import plain, spoken
+from streamsvc.answers.rules.router import find
 from streamsvc.bench import markdown
-from streamsvc.findings import find
 from streamsvc.timeline.ranking import passages
 from streamsvc.timeline.timeline import Timeline
 

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engines import embed
-from streamsvc import watch
+from streamsvc.answers import watch_conditions
 from streamsvc.core.types import Box, Cue, Evidence, ScreenText, Sight, TextLine, Word
 from streamsvc.timeline import ranking as timeline_ranking
 from streamsvc.timeline.text import terms, tokens
@@ -285,7 +285,7 @@ def watched(documents: Sequence[Evidence], queries: Sequence[tuple[str, list[int
     hours = (max(document.end for document in documents) - documents[0].start) / 3600
     found = false = 0
     for query, right in queries:
-        near = (known[query] >= watch.CLOSE) & spoken
+        near = (known[query] >= watch_conditions.CLOSE) & spoken
         allowed = {place + shift for place in right for shift in (-1, 0, 1)}
         found += any(near[place] for place in right)
         false += sum(place not in allowed for place in np.flatnonzero(near))

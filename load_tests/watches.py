@@ -22,13 +22,13 @@ import numpy as np
 import structlog
 
 from streamsvc import figures, rehearsal
+from streamsvc.answers.watch_conditions import compiled
 from streamsvc.bench import markdown
 from streamsvc.core import clock, config
 from streamsvc.core.errors import InvalidRequest
 from streamsvc.rehearsal import Run
 from streamsvc.scenario import Scenario
 from streamsvc.timeline.text import terms
-from streamsvc.watch import compiled
 
 MEDIA = Path("../shared/media")
 LATE = 4.0  # seconds: the budget of screen text. The clips' watches are judged by whether they fire at all

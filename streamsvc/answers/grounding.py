@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from streamsvc.answers.routing import Way
+from streamsvc.answers.rules.parse import Ask
+from streamsvc.answers.rules.visual_questions import Way
 from streamsvc.core.types import Evidence
-from streamsvc.questions import Ask
 from streamsvc.timeline.text import QUESTION_WORDS, STOP, bag, stem, tokens
 from streamsvc.vision.vlm_context import Item, clean, declined, ended, of_words
 

@@ -22,7 +22,7 @@ from starlette.middleware.base import RequestResponseEndpoint
 from starlette.websockets import WebSocketState
 
 import streamsvc
-from streamsvc import alerts
+from streamsvc.answers import watches
 from streamsvc.core import metrics
 from streamsvc.core.config import Phrases, Settings
 from streamsvc.core.errors import InvalidRequest, NotFound, StreamsvcError, TooLarge
@@ -370,7 +370,7 @@ def _message(service: Service, text: str, session: Session, subscription: Subscr
         case "watch.add" | "watch.remove" as kind:
             need(grants, session.id, "ask")
             named = message.get("when" if kind == "watch.add" else "watch_id")
-            if not isinstance(named, str) or not isinstance(cooldown := message.get("cooldown_s", alerts.COOLDOWN), int | float):
+            if not isinstance(named, str) or not isinstance(cooldown := message.get("cooldown_s", watches.COOLDOWN), int | float):
                 raise InvalidRequest("watch.add has `when` and `cooldown_s`, watch.remove `watch_id`", code="bad_watch")
             watch = session.alerts.add(named, cooldown) if kind == "watch.add" else session.alerts.remove(named)
             done = "watch.added" if kind == "watch.add" else "watch.removed"

@@ -12,7 +12,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
-from streamsvc import forms
+from streamsvc.answers import structured_output
 from streamsvc.core.errors import InvalidRequest
 from streamsvc.events.log import Subscription
 from streamsvc.service.session import Session
@@ -40,7 +40,11 @@ def router(find: Callable[[str], Session], ask: Any) -> APIRouter:
     async def question(session_id: str, body: NewQuestion, request: Request) -> Response:
         """Ask; 202 with the question's id, or the answer streamed with `Accept: text/event-stream`."""
         session = find(session_id)
-        asked: dict[str, Any] = {"deadline_ms": body.deadline_ms, "image": picture(body.image), "form": forms.read(body.response_format)}
+        asked: dict[str, Any] = {
+            "deadline_ms": body.deadline_ms,
+            "image": picture(body.image),
+            "form": structured_output.read(body.response_format),
+        }
         if "text/event-stream" not in request.headers.get("accept", ""):
             host = request.client.host if request.client else ""
             queued = session.ask(body.text, audience=body.audience or "session", asker=host, **asked)
@@ -98,7 +102,7 @@ def ask(session: Session, message: Mapping[str, Any], client: str) -> None:
         audience=str(message.get("audience", "asker")),
         client=client,
         image=picture(image) if isinstance(image, str) else None,
-        form=forms.read(message.get("response_format")),
+        form=structured_output.read(message.get("response_format")),
     )
 
 

@@ -18,8 +18,10 @@ from typing import Any
 
 import structlog
 
-from streamsvc import notes
-from streamsvc.alerts import Alerts
+from streamsvc.answers.answering import Answering
+from streamsvc.answers.rules import summary
+from streamsvc.answers.watch_conditions import Alert
+from streamsvc.answers.watches import Watches
 from streamsvc.core import clock, degradation, metrics
 from streamsvc.core.config import Settings
 from streamsvc.core.errors import Conflict, StreamsvcError
@@ -29,7 +31,6 @@ from streamsvc.core.types import EncodedFrame, MediaTrack, Publisher
 from streamsvc.events.log import EventLog
 from streamsvc.events.serialize import evidence
 from streamsvc.events.store import Store
-from streamsvc.mouth import Mouth
 from streamsvc.service import load_policy
 from streamsvc.service.latency_report import LatencyReport
 from streamsvc.speech.pipeline import SpeechPipeline
@@ -37,7 +38,6 @@ from streamsvc.timeline.index import Index
 from streamsvc.timeline.timeline import Timeline
 from streamsvc.vision import keyframes
 from streamsvc.vision.pipeline import VisionPipeline
-from streamsvc.watch import Alert
 from streamsvc.workers.idle_gate import IdleGate
 
 log = structlog.get_logger()
@@ -106,7 +106,7 @@ class Session:
         self.ended_at: float | None = None  # monotonic seconds; set once all is written
         self.over = asyncio.Event()  # ... and so is this
         self.publisher: Publisher | None = None
-        self.timeline, self.index = Timeline(notes.standing), Index(roles.embed, roles.see if settings.see.clip else None)
+        self.timeline, self.index = Timeline(summary.standing), Index(roles.embed, roles.see if settings.see.clip else None)
         self.report = LatencyReport(settings.budget)
         self.log = EventLog(name, self.zero, settings.limits, store, self.report.note)
         told = (self.log, self.timeline, self.report)
@@ -126,9 +126,9 @@ class Session:
             (metrics.Share(metrics.queue_depth.labels("video")), self.eye.video),
         ]
         answering: dict[str, Any] = {"position": self.position, "live": self._sees_now, "frame_url": self.frame_url}
-        self.mouth = Mouth(name, settings, roles.think, roles.see, *told, self.eye, lull=roles.lull, pace=roles.pace, **answering)
+        self.mouth = Answering(name, settings, roles.think, roles.see, *told, self.eye, lull=roles.lull, pace=roles.pace, **answering)
         self.ask, self.hold, self.cancel = self.mouth.ask, self.mouth.hold, self.mouth.cancel
-        self.alerts = Alerts(settings.limits.watches, settings.server.private_urls, self._alerted, roles.embed)
+        self.alerts = Watches(settings.limits.watches, settings.server.private_urls, self._alerted, roles.embed)
         self.ear.on_words, self.ear.on_speech = self.alerts.heard, self.alerts.spoke
         self.eye.on_sight, self.eye.on_text = self.alerts.saw, self.alerts.read
         self._ending = asyncio.Event()

@@ -8,8 +8,8 @@ from typing import Any, Protocol
 from fastapi import APIRouter, params
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
-from streamsvc.alerts import COOLDOWN, Alerts
-from streamsvc.watch import LONGEST
+from streamsvc.answers.watch_conditions import LONGEST
+from streamsvc.answers.watches import COOLDOWN, Watches
 
 
 class NewWatch(BaseModel):
@@ -26,7 +26,7 @@ class Watched(Protocol):
     """What the door needs of a session."""
 
     @property
-    def alerts(self) -> Alerts: ...  # noqa: D102
+    def alerts(self) -> Watches: ...  # noqa: D102
 
 
 def router(find: Callable[[str], Watched], publish: params.Depends, subscribe: params.Depends) -> APIRouter:

@@ -190,6 +190,6 @@ say said speaker speakers speak spoken talk talking mention mentioned reader nar
 call called tell told slide slides screen show shown display displayed picture image photo video stream scene frame clip camera
 visible lecture presentation title titled heading headline text written write read word words sentence phrase speech appear
 appeared see seen view viewer page line question answer kind sort type thing things time times moment point currently now yet ever
-ago far second seconds minute minutes timestamp mark audience recording transcript caption captions mean happen there according anybody anyone
-anything somebody someone something everything nothing nobody anywhere somewhere everywhere"""
+ago far second seconds minute minutes timestamp mark audience recording transcript caption captions mean happen there according anybody
+anyone anything somebody someone something everything nothing nobody anywhere somewhere everywhere"""
 QUESTION_WORDS = stems(_QUESTION_WORDS)

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 import structlog
 
-from streamsvc import reason
+from streamsvc.answers import answer
 from streamsvc.core import clock, metrics
 from streamsvc.core.config import Settings
 from streamsvc.core.degradation import Fidelity, Pace
@@ -270,7 +270,7 @@ class VisionPipeline:
         self._log.emit("sight.ready", {"of": seen.event, **event_body(sight)}, at=sight.at, arrived=sight.arrived, stages=sight.stages)
         if not self._scenes:
             return
-        scene = reason.scene(self._timeline, sight)
+        scene = answer.scene(self._timeline, sight)
         if scene is not None:
             self._timeline.add(scene)
             self._tell(scene)

@@ -19,14 +19,14 @@ import numpy as np
 import structlog
 
 from streamsvc.answers.grounding import TOKENS, AnswerFilter, Clause
-from streamsvc.answers.routing import Way
+from streamsvc.answers.rules.parse import parse
+from streamsvc.answers.rules.visual_questions import Way
 from streamsvc.core import clock, metrics
 from streamsvc.core.config import Settings
 from streamsvc.core.errors import DeadlineMissed, InvalidRequest, StreamsvcError
 from streamsvc.core.queues import Ring
 from streamsvc.core.roles import Role
 from streamsvc.core.types import Evidence, Question
-from streamsvc.questions import parse
 from streamsvc.timeline.timeline import Timeline
 from streamsvc.vision.vlm_context import Item, Told, grown, sights
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from streamsvc.answers.routing import Way
+from streamsvc.answers.rules.visual_questions import Way
 from streamsvc.core.types import Evidence, Word
 from streamsvc.timeline.timeline import Timeline, labels_of
 

@@ -11,7 +11,7 @@ import pytest
 
 from streamsvc.answers import grounding
 from streamsvc.answers.grounding import Clause
-from streamsvc.answers.routing import Way
+from streamsvc.answers.rules.visual_questions import Way
 from streamsvc.core import clock, config, metrics
 from streamsvc.core.errors import ConfigError, DeadlineMissed, WorkerError
 from streamsvc.core.roles import Role

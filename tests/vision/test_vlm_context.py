@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamsvc.answers.grounding import stands
-from streamsvc.answers.routing import first, way
+from streamsvc.answers.rules.parse import parse
+from streamsvc.answers.rules.visual_questions import first, way
 from streamsvc.core.types import Box, Sight
-from streamsvc.questions import parse
 from streamsvc.timeline.timeline import Timeline
 from streamsvc.vision.vlm_context import LONGEST, MOST, Item, Told, clean, declined, ended, grown, of_words, sights
 from tests.seeing import keyframe, read, said

@@ -1,0 +1,272 @@
+"""Questions wait their turn, are answered, cancelled or not begun, and each that fails costs itself alone."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from streamsvc.answers import answer
+from streamsvc.core import clock, metrics
+from streamsvc.core.errors import NotFound, WorkerError
+from streamsvc.core.types import Answer, Delta
+from tests.seeing import Model, sighted
+from tests.stage import VP8, Playing, Sender, Tape, kinds, make, packets, send
+
+
+def test_held_questions_are_asked_when_all_is_understood(stage: asyncio.Runner, tmp_path: Path) -> None:
+    async def main() -> None:
+        async with Playing(make(lossless=True, limits={"questions_waiting": 2})) as played:
+            live = played.session
+            live.hold(["What is shown?", "What was said?"], client="me")
+            await live.play(Tape(packets(tmp_path, 2.0)), None)
+            live.ask("Now?", client="me")
+            live.ask("And now?", client="me")
+            events = await played.ended()
+        got = kinds(events)
+        assert got.count("answer.done") == 4
+        last = len(got) - 1 - got[::-1].index("caption.final")
+        assert [event["type"] for event in events[last:]].count("answer.done") >= 2
+        assert events[-1]["reason"] == "source_ended"
+
+    stage.run(main())
+
+
+def test_a_question_before_any_content_is_answered_as_unknown(stage: asyncio.Runner) -> None:
+    async def main() -> None:
+        async with Playing(make()) as played:
+            question = played.session.ask("What is shown?", client="me")
+            await clock.sleep(1.0)
+            played.session.end("ended")
+            (done,) = [event for event in await played.ended() if event["type"] == "answer.done"]
+            assert done["question_id"] == question.id
+            assert not done["supported"]
+            assert done["evidence"] == []
+            assert done["text"]
+
+    stage.run(main())
+
+
+def test_a_question_is_answered_or_refused_up_to_the_very_end(stage: asyncio.Runner, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def slow(*_: Any) -> Any:
+        await clock.sleep(2.0)
+        yield Answer("q", "It was.", True, ())
+
+    monkeypatch.setattr(answer, "answer", slow)
+
+    async def main() -> None:
+        async with Playing(make()) as played:
+            played.session.ask("First?", client="me")
+            played.session.end("ended")
+            await clock.sleep(1.0)  # the last answers are being given
+            with pytest.raises(NotFound) as caught:
+                played.session.ask("Too late?", client="me")
+            assert caught.value.code == "session_ended"
+            assert kinds(await played.ended()).count("answer.done") == 1
+
+    stage.run(main())
+
+
+def test_an_answer_that_fails_costs_no_other(stage: asyncio.Runner, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = answer.answer
+
+    def sometimes(question: Any, *rest: Any) -> Any:
+        if question.text == "Worse?":
+            raise ValueError("a secret")
+        if question.text == "Bad?":
+            raise WorkerError("the think worker died")
+        return whole(question, *rest)
+
+    monkeypatch.setattr(answer, "answer", sometimes)
+
+    async def main() -> None:
+        async with Playing(make()) as played:
+            for text in ("Worse?", "Bad?", "What is shown?"):
+                played.session.ask(text, client="me", number=text)
+            await clock.sleep(1.0)
+            played.session.end("ended")
+            done = {event["question_id"]: event for event in await played.ended() if event["type"] == "answer.done"}
+            assert done["Worse?"]["error"]["code"] == "internal"
+            assert "secret" not in str(done)
+            assert done["Bad?"]["error"] == WorkerError("the think worker died").body()["error"]
+            assert "error" not in done["What is shown?"]
+            assert played.session.failure() is None
+
+    stage.run(main())
+
+
+def test_a_question_whose_time_has_passed_is_not_begun_and_says_so(stage: asyncio.Runner, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def slow(*_: Any) -> Any:
+        await clock.sleep(2.0)
+        yield Answer("q", "It was.", True, ())
+
+    monkeypatch.setattr(answer, "answer", slow)
+
+    async def main() -> None:
+        before = metrics.deadline_missed.labels("answer", "not_started")._value.get()
+        async with Playing(make()) as played:
+            played.session.ask("First?", number="one")
+            played.session.ask("At the same time?", number="beside")
+            played.session.ask("Second?", number="two", deadline_ms=500)
+            await clock.sleep(1.0)
+            assert played.session.load(clock.now()).think_wait == pytest.approx(1.0)
+            await clock.sleep(4.0)
+            assert played.session.load(clock.now()).think_wait == 0.0
+            played.session.end("ended")
+            done = {event["question_id"]: event for event in await played.ended() if event["type"] == "answer.done"}
+        assert "error" not in done["q"]
+        assert done["two"]["error"]["code"] == "deadline_missed"
+        assert metrics.deadline_missed.labels("answer", "not_started")._value.get() == before + 1
+
+    stage.run(main())
+
+
+def test_a_question_can_be_cancelled_while_it_waits_and_while_it_is_answered_but_not_after(
+    stage: asyncio.Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def slow(question: Any, *_: Any) -> Any:
+        yield Delta(question.id, "It ")
+        await clock.sleep(2.0)
+        yield Answer(question.id, "It was.", True, ())
+
+    monkeypatch.setattr(answer, "answer", slow)
+
+    async def main() -> None:
+        async with Playing(make()) as played:
+            live = played.session
+            for number in ("answered", "begun", "waits"):
+                live.ask("What?", number=number, client="me")
+            await clock.sleep(1.0)
+            for number, asker in (("begun", "another"), ("waits", "another"), ("unknown", None)):
+                with pytest.raises(NotFound) as caught:
+                    live.cancel(number, asker)
+                assert caught.value.code == "no_question"
+            live.cancel("begun", "me")
+            live.cancel("waits")
+            await clock.sleep(2.0)
+            with pytest.raises(NotFound):
+                live.cancel("answered")
+            live.end("ended")
+            events = await played.ended()
+        done = {event["question_id"]: event.get("error", {}).get("code") for event in events if event["type"] == "answer.done"}
+        assert done == {"answered": None, "begun": "cancelled", "waits": "cancelled"}
+        assert kinds(events).count("answer.done") == 3
+        assert [event["question_id"] for event in events if event["type"] == "answer.delta"] == ["answered", "begun"]
+
+    stage.run(main())
+
+
+def test_a_question_that_waits_for_a_model_does_not_hold_up_the_next(stage: asyncio.Runner, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def sometimes_slow(question: Any, *_: Any) -> Any:
+        await clock.sleep(2.0 if question.text == "Slow?" else 0.0)
+        yield Answer(question.id, "It was.", True, ())
+
+    monkeypatch.setattr(answer, "answer", sometimes_slow)
+
+    async def main() -> None:
+        async with Playing(make()) as played:
+            played.session.ask("Slow?", number="slow", audience="session")
+            played.session.ask("Quick?", number="quick", audience="session")
+            await clock.sleep(3.0)
+            played.session.end("ended")
+            done = [event["question_id"] for event in await played.ended() if event["type"] == "answer.done"]
+        assert done == ["quick", "slow"]
+
+    stage.run(main())
+
+
+def test_what_a_question_may_spend_follows_from_what_the_model_has_cost_and_the_level(
+    stage: asyncio.Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spent: list[tuple[int, int]] = []
+
+    async def noted(
+        question: Any, timeline: Any, think: Any, settings: Any, sent: Any, seer: Any, window: int, most: int, note: Any
+    ) -> Any:
+        spent.append((window, most))
+        note("think", "token", 5.0, 1)  # a slow model, from now on
+        yield Answer(question.id, "It was.", True, ())
+
+    monkeypatch.setattr(answer, "answer", noted)
+
+    async def main() -> None:
+        async with Playing(make()) as played:
+            for level in (0, 5, 0, 0):
+                played.session.spend(level, "questions wait")
+                played.session.ask("What was said?")
+                await clock.sleep(1.0)
+
+    stage.run(main())
+    assert spent == [(400, 48), (150, 48), (400, 48), (0, 0)], "three measurements replace the usual rate"
+
+
+# --- a model that sees ----------------------------------------------------------------------------------------------
+
+
+def test_what_the_rules_refuse_is_asked_of_the_model_that_sees_and_told_as_its_own_with_the_keyframes(
+    stage: asyncio.Runner, tmp_path: Path
+) -> None:
+    async def main() -> None:
+        model = Model(says=["A grey", " cat. I cannot tell", " more."])
+        async with Playing(sighted(model)) as played:
+            played.session.attach(Sender())
+            await send(played.session, packets(tmp_path, 3.0))
+            played.session.ask("What colour is the cat?", number="look", client="me")
+            played.session.ask("When was the cat shown?", number="time", client="me")
+            played.session.ask("How many cats are in the picture?", number="count", client="me")
+            await clock.sleep(1.0)
+            played.session.ask("Is the cat's collar red?", number="again", client="me")
+            played.session.end("ended")
+            events = await played.ended()
+        done = {event["question_id"]: event for event in events if event["type"] == "answer.done"}
+        shown = {round(event["at"], 3): event["url"] for event in events if event["type"] == "keyframe.sampled"}
+        assert done["look"]["text"] == "It looks like this: A grey cat."
+        assert [e["text"] for e in events if e["type"] == "answer.delta" and e["question_id"] == "look"] == [done["look"]["text"]]
+        assert done["look"]["supported"]
+        assert {(item["kind"], item["url"]) for item in done["look"]["evidence"]} <= {("sight", url) for url in shown.values()}
+        assert len(model.asked) == 2, "times and counts are never asked of the model"
+        assert done["time"]["supported"]
+        first, second = (asked["items"] for asked in model.asked)
+        assert second[: len(first)] == first
+        assert any(item.get("picture") for item in first)
+
+    stage.run(main())
+
+
+@pytest.mark.parametrize("says", [["I cannot tell."], [WorkerError("the think worker died")], [9.0, "A grey cat."]])
+def test_a_refusal_stands_where_the_model_that_sees_does_not_know_fails_or_is_late(
+    stage: asyncio.Runner, tmp_path: Path, says: list[Any]
+) -> None:
+    async def main() -> None:
+        async with Playing(sighted(Model(says=says))) as played, Playing(make()) as blind:
+            for one in (played, blind):
+                one.session.attach(Sender(VP8))
+                await send(one.session, packets(tmp_path, 1.0, audio=None))
+                one.session.ask("What colour is the cat?", client="me")
+                one.session.end("ended")
+            done, usual = [[event for event in await one.ended() if event["type"] == "answer.done"] for one in (played, blind)]
+        assert done[0]["text"] == usual[0]["text"]
+        assert (done[0]["supported"], done[0]["evidence"], "error" in done[0]) == (False, [], False)
+        assert done[0]["age_ms"] < 3000, "and is not late itself"
+
+    stage.run(main())
+
+
+def test_an_image_that_comes_with_a_question_is_looked_at_by_the_model_that_sees(stage: asyncio.Runner, tmp_path: Path) -> None:
+    async def main() -> None:
+        model, page = Model(says=["A blue square."]), io.BytesIO()
+        Image.new("RGBA", (40, 30), "blue").save(page, "PNG")
+        async with Playing(sighted(model)) as played:
+            played.session.ask("What colour is this?", number="q1", client="me", image=page.getvalue())
+            await clock.sleep(1.0)
+            played.session.end("ended")
+            (done,) = [event for event in await played.ended() if event["type"] == "answer.done"]
+        assert done["text"] == "It looks like this: A blue square."
+        assert [item["kind"] for item in done["evidence"]] == ["image"]
+        assert [(asked["session"], len(asked["items"])) for asked in model.asked] == [("s q1", 1)]
+
+    stage.run(main())

@@ -1,0 +1,135 @@
+"""What watches are about, by meaning: passages, the model beside them, and what happens where it is slow, away or not wanted."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from engines import embed
+from streamsvc.answers.topic_match import LONG, WAITING, Topics
+from streamsvc.answers.watch_conditions import CLOSE
+from streamsvc.core import metrics
+from streamsvc.core.config import Models
+from streamsvc.core.errors import WorkerError
+from streamsvc.core.types import Evidence, Word
+
+MONEY = "He paid forty dollars. He owes the bank a lot."
+
+
+class Letters:
+    """A role whose vectors count letters. `wait`: an event before it answers."""
+
+    def __init__(self, wait: asyncio.Event | None = None, fails: int = 0) -> None:
+        self.asked: list[list[str]] = []
+        self.wait, self.fails = wait, fails
+
+    async def call(self, op: str, payload: dict[str, Any], *, deadline_in_s: float, affinity: str = "") -> dict[str, Any]:
+        assert op == "texts"
+        self.asked.append(payload["texts"])
+        if self.wait is not None:
+            await self.wait.wait()
+        if len(self.asked) <= self.fails:
+            raise WorkerError("away")
+        rows = np.array([[text.count(letter) for letter in "abcdefghij"] for text in payload["texts"]], np.float32)
+        return {"vectors": rows / np.linalg.norm(rows, axis=1, keepdims=True)}
+
+
+class Heard:
+    """Topics at work, and what they told."""
+
+    def __init__(self, role: Any, *wanted: str) -> None:
+        self.wanted = set(wanted)
+        self.told: list[tuple[dict[str, float], Evidence, float]] = []
+        self.first = asyncio.Event()
+        self.topics = Topics(role, lambda: self.wanted, self._take)
+
+    def _take(self, likeness: Mapping[str, float], passage: Evidence, arrived: float) -> None:
+        self.told.append((dict(likeness), passage, arrived))
+        self.first.set()
+
+    def say(self, text: str, at: float = 0.0) -> None:
+        self.topics.heard([Word(word, at + n, at + n + 0.5, 0.9) for n, word in enumerate(text.split())], at)
+
+    async def over(self) -> None:
+        self.topics.close()
+        await self.topics.run()
+
+
+def missed(how: str) -> float:
+    return float(metrics.deadline_missed.labels("topic", how)._value.get())
+
+
+async def test_each_sentence_is_compared_together_with_the_one_before() -> None:
+    role = Letters()
+    heard = Heard(role, "a bed")
+    heard.say("A bad bed. Dad had")
+    heard.say("a bag! And", 20.0)
+    await heard.over()
+    assert [evidence.quote for _, evidence, _ in heard.told] == ["A bad bed.", "A bad bed. Dad had a bag!"]
+    assert [(evidence.start, evidence.end) for _, evidence, _ in heard.told] == [(0.0, 2.5), (0.0, 21.5)]
+    assert [arrived for _, _, arrived in heard.told] == [0.0, 20.0]
+    assert role.asked == [["A bad bed.", "a bed"], ["A bad bed. Dad had a bag!"]], "a topic is embedded once"
+    assert all(0.3 < likeness["a bed"] < 1.0 for likeness, _, _ in heard.told)
+
+
+async def test_a_sentence_without_an_end_is_cut() -> None:
+    heard = Heard(Letters(), "a bed")
+    heard.say("bad " * (LONG + 3))
+    await heard.over()
+    assert [len(evidence.quote.split()) for _, evidence, _ in heard.told] == [LONG]
+
+
+async def test_nothing_is_asked_where_no_watch_has_a_topic_or_there_is_no_model() -> None:
+    role = Letters()
+    for heard in (Heard(role), Heard(None, "a bed")):
+        heard.say("A bad bed.")
+        await heard.over()
+        assert heard.told == []
+    assert role.asked == []
+
+
+async def test_a_model_that_is_away_costs_its_passages_and_is_asked_again() -> None:
+    before = missed("failed")
+    heard = Heard(Letters(fails=1), "a bed")
+    heard.say("A bad bed. A big bag.")
+    await heard.over()
+    assert [sorted(likeness) for likeness, _, _ in heard.told] == [[], ["a bed"]]
+    assert missed("failed") - before == 1
+
+
+async def test_where_the_model_is_slow_the_oldest_passages_go_and_are_counted() -> None:
+    before, go = missed("dropped"), asyncio.Event()
+    heard = Heard(Letters(go), "a bed")
+    for n in range(WAITING + 3):
+        heard.say("A bad bed.", float(n))
+    go.set()
+    await heard.over()
+    assert len(heard.told) == WAITING
+    assert missed("dropped") - before == 3
+
+
+async def test_a_topic_that_nobody_watches_any_more_is_forgotten() -> None:
+    role = Letters()
+    heard = Heard(role, "a bed", "an egg")
+    heard.say("A bad bed.")
+    running = asyncio.create_task(heard.topics.run())
+    await asyncio.wait_for(heard.first.wait(), 5.0)
+    heard.wanted = {"a bed"}
+    heard.say("A big bag.")
+    heard.topics.close()
+    await running
+    assert [sorted(likeness) for likeness, _, _ in heard.told] == [["a bed", "an egg"], ["a bed"]]
+
+
+@pytest.mark.models
+def test_the_real_model_tells_what_is_about_a_topic_from_what_is_not() -> None:
+    encoder = embed.Encoder(Path(Models().dir) / "models" / embed.DEFAULT)
+    topics = ("the price of bread", "insects")
+    said = ("A loaf costs twice what it did. Bakers blame the wheat.", "The bees were all dead. A wasp flew out.", MONEY)
+    closeness = encoder.vectors(list(topics)) @ encoder.vectors(list(said)).T
+    assert (closeness >= CLOSE).tolist() == [[True, False, False], [False, True, False]]
