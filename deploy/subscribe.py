@@ -12,7 +12,9 @@ async def follow(service: str, session: str, question: str) -> None:
     """Print captions, scenes and the answer until the answer has come or the session ends."""
     address = f"{service.replace('http', 'ws', 1)}/v1/sessions/{session}/events?types=caption.final,scene.*,answer.*,session.closed"
     key = os.environ.get("STREAMSVC_SERVER__API_KEY")
-    async with connect(address, additional_headers={"Authorization": f"Bearer {key}"} if key else {}) as socket:
+    async with connect(
+        address, additional_headers={"Authorization": f"Bearer {key}"} if key else {}
+    ) as socket:
         await socket.send(json.dumps({"type": "question.ask", "text": question}))
         async for message in socket:
             event = json.loads(message)

@@ -45,7 +45,10 @@ FFT = 400  # samples
 FULL = 3000  # mel frames of Whisper's own window
 PADDING = 500  # mel frames after the speech; fewer than 500 loop (FIELD_NOTES, speech 3)
 NEAR = 160  # of them, encoded for a quick hypothesis; with 100 a third of a point more words are wrong
-BEHIND, SOUNDS = 2000, 6  # mel frames up to which padding is known, and made-up sounds over which it is averaged
+BEHIND, SOUNDS = (
+    2000,
+    6,
+)  # mel frames up to which padding is known, and made-up sounds over which it is averaged
 GRAIN = 100  # mel frames: few different sizes let the allocator find its memory again (290 MB after a minute of talk, else 470 after two)
 LONGEST = 29.0  # seconds of samples in one request
 TOKENS_PER_SECOND, TOKENS_MORE = 7.0, 8  # the cap; fast readers reach 5.5 tokens a second
@@ -90,7 +93,9 @@ def log_mel(samples: Samples, mels: int = 80) -> Samples:
     """Whisper's features of the samples: shape (mels, ceil(n / HOP)), without padding."""
     frames = -(-len(samples) // HOP)
     framed = np.pad(samples, (FFT // 2, FFT // 2 + frames * HOP - len(samples)), mode="constant")
-    framed[: FFT // 2] = framed[FFT // 2 + 1 : FFT + 1][::-1] if len(samples) > FFT else 0.0  # reflected, as trained
+    framed[: FFT // 2] = (
+        framed[FFT // 2 + 1 : FFT + 1][::-1] if len(samples) > FFT else 0.0
+    )  # reflected, as trained
     view = np.lib.stride_tricks.sliding_window_view(framed, FFT)[: frames * HOP : HOP]
     power = np.abs(np.fft.rfft(view * _hann(), axis=1).astype(np.complex64)) ** 2
     mel = np.log10(np.maximum(mel_filters(mels) @ power.T, 1e-10))
@@ -160,7 +165,9 @@ class Whisper:
 
     def prepare(self) -> None:
         """Learn what the encoder makes of padding, for quick hypotheses: half a second of work. Without it they are as the others."""
-        encoded = [np.asarray(self._encode(log_mel(_sound(seed), self.mels), BEHIND)) for seed in range(SOUNDS)]
+        encoded = [
+            np.asarray(self._encode(log_mel(_sound(seed), self.mels), BEHIND)) for seed in range(SOUNDS)
+        ]
         self._behind = np.mean(encoded, axis=0, dtype=np.float32)
 
     def transcribe(self, payload: Payload) -> Payload:
@@ -178,7 +185,9 @@ class Whisper:
             InvalidRequest: as for `transcribe`, or the model knows English alone.
         """
         if not self.multilingual:
-            raise InvalidRequest("a speech model that knows English alone cannot translate", code="cannot_translate")
+            raise InvalidRequest(
+                "a speech model that knows English alone cannot translate", code="cannot_translate"
+            )
         return self._hear(payload, "translate")
 
     def _hear(self, payload: Payload, task: str) -> Payload:
@@ -203,7 +212,11 @@ class Whisper:
         if rejected:
             ids, text = [], ""
         before = [*prompt[:1], *prompt[1:][-ALIGN_PROMPT:]]
-        words = self._words(encoded, [*before, *begin], ids, frames, language) if ids and task == "transcribe" else []
+        words = (
+            self._words(encoded, [*before, *begin], ids, frames, language)
+            if ids and task == "transcribe"
+            else []
+        )
         return {
             "words": words,
             "text": text,
@@ -242,20 +255,26 @@ class Whisper:
             names += [f"<|{language}|>", f"<|{task}|>"]
         ids = [self.tokenizer.token_to_id(name) for name in names]
         if None in ids:
-            raise InvalidRequest(f"the speech model does not know the language {language!r}", code="unknown_language")
+            raise InvalidRequest(
+                f"the speech model does not know the language {language!r}", code="unknown_language"
+            )
         return ids
 
     def _prompt(self, payload: Payload) -> list[int]:
         """The text that the model takes for what came before: terms to expect, then the words before the samples."""
         hot, before = (
-            self.tokenizer.encode(" " + payload[name], add_special_tokens=False).ids if payload.get(name) else []
+            self.tokenizer.encode(" " + payload[name], add_special_tokens=False).ids
+            if payload.get(name)
+            else []
             for name in ("hotwords", "before")
         )
         if not hot and not before:
             return []
         return [self.tokenizer.token_to_id("<|startofprev|>"), *hot[:PROMPT_TOKENS], *before[-PROMPT_TOKENS:]]
 
-    def _generate(self, encoded: Any, start: list[int], cap: int, beam: int) -> tuple[list[int], float, float]:
+    def _generate(
+        self, encoded: Any, start: list[int], cap: int, beam: int
+    ) -> tuple[list[int], float, float]:
         prompt = [*start, self.tokenizer.token_to_id("<|notimestamps|>")]
         result = self.model.generate(
             encoded,
@@ -268,12 +287,16 @@ class Whisper:
         ids = [i for i in result.sequences_ids[0] if i < self.tokenizer.token_to_id("<|endoftext|>")]
         return ids, float(result.no_speech_prob), float(result.scores[0])
 
-    def _words(self, encoded: Any, start: list[int], ids: list[int], frames: int, language: str) -> list[list[Any]]:
+    def _words(
+        self, encoded: Any, start: list[int], ids: list[int], frames: int, language: str
+    ) -> list[list[Any]]:
         groups = self._groups(ids, language)
         alignment = self.model.align(encoded, start, [ids], [frames])[0]
         text_at = np.array([pair[0] for pair in alignment.alignments])
         time_at = np.array([pair[1] for pair in alignment.alignments])
-        starts = time_at[np.pad(np.diff(text_at), (1, 0), constant_values=1).astype(bool)] * 0.02  # the encoder's frames are 20 ms
+        starts = (
+            time_at[np.pad(np.diff(text_at), (1, 0), constant_values=1).astype(bool)] * 0.02
+        )  # the encoder's frames are 20 ms
         words: list[list[Any]] = []
         first = 0
         for group in groups:
@@ -309,7 +332,9 @@ def _sound(seed: int) -> Samples:
     """1.6 s of noise that swells as often as syllables do: speech enough for the encoder to know padding after it."""
     times = np.arange(int(1.6 * RATE)) / RATE
     swelling = np.clip(np.sin(8 * np.pi * times), 0.0, 1.0)
-    sound: Samples = (0.05 * np.random.default_rng(seed).standard_normal(len(times)) * swelling).astype(np.float32)
+    sound: Samples = (0.05 * np.random.default_rng(seed).standard_normal(len(times)) * swelling).astype(
+        np.float32
+    )
     return sound
 
 
@@ -318,7 +343,9 @@ def _samples(payload: Mapping[str, Any], longest: float) -> Samples:
     if not isinstance(samples, np.ndarray) or samples.ndim != 1 or samples.dtype != np.float32:
         raise InvalidRequest("samples must be a float32 array of shape (n,)")
     if not 0 < len(samples) <= longest * RATE:
-        raise InvalidRequest(f"samples must last at most {longest} s, and more than nothing; not {len(samples) / RATE:.1f} s")
+        raise InvalidRequest(
+            f"samples must last at most {longest} s, and more than nothing; not {len(samples) / RATE:.1f} s"
+        )
     return samples
 
 
@@ -340,7 +367,9 @@ class Silero:
         options.enable_cpu_mem_arena = False
         options.log_severity_level = 4
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        self.session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"], sess_options=options)
+        self.session = onnxruntime.InferenceSession(
+            str(path), providers=["CPUExecutionProvider"], sess_options=options
+        )
 
     def probability(self, payload: Payload) -> Payload:
         """See the head of this file.
@@ -353,7 +382,9 @@ class Silero:
         if state is None:
             state = np.zeros(2 * STATE + CONTEXT, np.float32)
         if len(samples) % WINDOW or state.shape != (2 * STATE + CONTEXT,):
-            raise InvalidRequest(f"voice activity wants windows of {WINDOW} samples and a state of {2 * STATE + CONTEXT} numbers")
+            raise InvalidRequest(
+                f"voice activity wants windows of {WINDOW} samples and a state of {2 * STATE + CONTEXT} numbers"
+            )
         joined = np.concatenate([state[2 * STATE :], samples])
         view = np.lib.stride_tricks.sliding_window_view(joined, WINDOW + CONTEXT)[::WINDOW]
         probability, h, c = self.session.run(
@@ -388,7 +419,9 @@ def load(options: Mapping[str, Any]) -> Engine:
     whisper = load_whisper(Path(str(options["models"])) / name, workers, device)
     silero = Silero(silero_file())
     silence = np.zeros(RATE, np.float32)
-    whisper.transcribe({"samples": silence})  # the first call packs weights and allocates: not in anybody's deadline
+    whisper.transcribe(
+        {"samples": silence}
+    )  # the first call packs weights and allocates: not in anybody's deadline
     silero.probability({"samples": silence[:WINDOW]})
     return Engine(
         ops={
@@ -397,7 +430,12 @@ def load(options: Mapping[str, Any]) -> Engine:
             "translate": Op(each(whisper.translate), threads=1, batch=1),
             "detect_language": Op(each(whisper.detect_language), threads=1, batch=1),
         },
-        describe={"asr": name, "device": device, "ctranslate2": importlib.metadata.version("ctranslate2"), "vad": "silero-v6"},
+        describe={
+            "asr": name,
+            "device": device,
+            "ctranslate2": importlib.metadata.version("ctranslate2"),
+            "vad": "silero-v6",
+        },
     )
 
 
@@ -409,8 +447,12 @@ def load_whisper(folder: Path, workers: int, device: str = "cpu") -> Whisper:
     """
     for file in FILES:
         if not (folder / file).is_file():
-            raise ModelMissing(f"the speech model {folder.name} lacks {file}: run `streamsvc models pull {folder.name}`")
-    if "avx512f" in flags().split():  # CTranslate2 takes AVX2 on Intel's unless it is told; the encoder is a tenth faster
+            raise ModelMissing(
+                f"the speech model {folder.name} lacks {file}: run `streamsvc models pull {folder.name}`"
+            )
+    if (
+        "avx512f" in flags().split()
+    ):  # CTranslate2 takes AVX2 on Intel's unless it is told; the encoder is a tenth faster
         os.environ.setdefault("CT2_FORCE_CPU_ISA", "AVX512")
     import ctranslate2
     import tokenizers
@@ -422,15 +464,23 @@ def load_whisper(folder: Path, workers: int, device: str = "cpu") -> Whisper:
             else 80
         )
         tokenizer = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
-        copies = workers if folder.name.endswith(".en") else workers + 1  # one more for translation: transcription never waits for it
+        copies = (
+            workers if folder.name.endswith(".en") else workers + 1
+        )  # one more for translation: transcription never waits for it
         kind = "int8" if device == "cpu" else "float16"
-        model = ctranslate2.models.Whisper(str(folder), device=device, compute_type=kind, inter_threads=copies, intra_threads=1)
+        model = ctranslate2.models.Whisper(
+            str(folder), device=device, compute_type=kind, inter_threads=copies, intra_threads=1
+        )
         if device != "cpu":  # its libraries are looked for at the first use
             model.encode(ctranslate2.StorageView.from_array(np.zeros((1, mels, 2), np.float32)))
     except Exception as error:  # each library raises its own kind, down to a bare Exception
         if device != "cpu":
-            raise ModelMissing(f"the speech model {folder.name} cannot run on {device}: {error}", code="no_gpu") from error
-        raise ModelMissing(f"the speech model {folder.name} is broken ({error}): run `streamsvc models pull {folder.name}`") from error
+            raise ModelMissing(
+                f"the speech model {folder.name} cannot run on {device}: {error}", code="no_gpu"
+            ) from error
+        raise ModelMissing(
+            f"the speech model {folder.name} is broken ({error}): run `streamsvc models pull {folder.name}`"
+        ) from error
     made = Whisper(model, tokenizer, multilingual=model.is_multilingual, mels=mels)
     if device == "cpu":  # a GPU encodes the padding in no time, and what it made stays there
         made.prepare()

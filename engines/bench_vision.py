@@ -59,7 +59,9 @@ class Report:
     share: float
 
 
-def measured(models: Path, options: Mapping[str, Any], tell: Callable[[str], None], batches: Sequence[int] = BATCHES) -> Report:
+def measured(
+    models: Path, options: Mapping[str, Any], tell: Callable[[str], None], batches: Sequence[int] = BATCHES
+) -> Report:
     """Measure this machine; half a minute of one core.
 
     Args:
@@ -88,7 +90,9 @@ def measured(models: Path, options: Mapping[str, Any], tell: Callable[[str], Non
             rows += [Row(name, batch, why=error.message) for batch in batches]
             continue
         for batch in batches:
-            pixels = np.random.default_rng(0).standard_normal((batch, 3, efficientnet.SIDE, efficientnet.SIDE), dtype=np.float32)
+            pixels = np.random.default_rng(0).standard_normal(
+                (batch, 3, efficientnet.SIDE, efficientnet.SIDE), dtype=np.float32
+            )
             wall, cpu = (1000 * seconds for seconds in build_vision.timed(encode, pixels, TIMES))
             rows.append(Row(name, batch, wall / batch, cpu / batch, wall))
     _, choice = build_vision.encoder(source)
@@ -143,7 +147,12 @@ def as_json(report: Report) -> dict[str, Any]:
         if row.why:
             rows.append({"runtime": row.runtime, "batch": row.batch, "why": row.why})
         else:
-            figures = {"ms": row.ms, "cpu_ms": row.cpu_ms, "latency_ms": row.latency_ms, "frames_per_second": row.frames_per_second}
+            figures = {
+                "ms": row.ms,
+                "cpu_ms": row.cpu_ms,
+                "latency_ms": row.latency_ms,
+                "frames_per_second": row.frames_per_second,
+            }
             rounded = {name: round(value, 3) for name, value in figures.items()}
             rows.append({"runtime": row.runtime, "batch": row.batch, **rounded})
     return {**asdict(report), "rows": rows, "share": round(report.share, 4)}
@@ -156,13 +165,17 @@ def table(report: Report) -> str:
     told: set[str] = set()
     for row in report.rows:
         if not row.why:
-            figures = f"{row.ms:>9.2f} {row.cpu_ms:>9.2f} {row.frames_per_second:>9.1f} {row.latency_ms:>9.1f}"
+            figures = (
+                f"{row.ms:>9.2f} {row.cpu_ms:>9.2f} {row.frames_per_second:>9.1f} {row.latency_ms:>9.1f}"
+            )
             lines.append(f"{row.runtime:<12} {row.batch:>5} {figures}")
         elif row.runtime not in told:
             told.add(row.runtime)
             lines.append(f"{row.runtime:<12} not run: {row.why}")
     lines += ["", f"chosen on this machine: {report.chosen}"]
-    lines += [f"a session at one keyframe a second: {report.share:.1%} of one core (tags, boxes, embedding; text apart)"]
+    lines += [
+        f"a session at one keyframe a second: {report.share:.1%} of one core (tags, boxes, embedding; text apart)"
+    ]
     return "\n".join(lines)
 
 
@@ -176,4 +189,9 @@ def plot(report: Report) -> str:
         lines = {runtime: [value(row) for row in rows if row.runtime == runtime] for runtime in ran}
         return Panel(f"{report.model}: {title}", ticks, lines)
 
-    return svg([panel("frames a second", lambda row: row.frames_per_second), panel("ms a batch", lambda row: row.latency_ms)])
+    return svg(
+        [
+            panel("frames a second", lambda row: row.frames_per_second),
+            panel("ms a batch", lambda row: row.latency_ms),
+        ]
+    )

@@ -67,7 +67,9 @@ def convert(source: Path, target: Path) -> None:
             raise ValueError(f"architecture {meta.text('general.architecture')}")
         spec = _spec(meta, {tensor.name: tensor for tensor in reader.tensors})
     except (ValueError, KeyError, IndexError, OSError) as error:
-        raise ModelMissing(f"the language model {source.name} cannot be read ({error}): run `streamsvc models pull`") from None
+        raise ModelMissing(
+            f"the language model {source.name} cannot be read ({error}): run `streamsvc models pull`"
+        ) from None
     pieces = meta.texts("tokenizer.ggml.tokens")
     spec.register_vocabulary(pieces)
     spec.config.bos_token, spec.config.eos_token, spec.config.unk_token = (
@@ -80,7 +82,9 @@ def convert(source: Path, target: Path) -> None:
     spec.optimize(quantization="int8")
     spec.save(str(target))
     _tokenizer(meta, pieces).save(str(target / "tokenizer.json"))
-    (target / "source.json").write_text(json.dumps({"source": source.name, "bytes": os.path.getsize(source), "recipe": RECIPE}))  # noqa: PTH202
+    (target / "source.json").write_text(
+        json.dumps({"source": source.name, "bytes": os.path.getsize(source), "recipe": RECIPE})
+    )  # noqa: PTH202
 
 
 class _Meta:
@@ -133,7 +137,9 @@ def _spec(meta: _Meta, tensors: dict[str, Any]) -> Any:
     decoder.scale_embeddings = False
     decoder.embeddings.weight = weight("token_embd.weight")
     decoder.layer_norm.gamma = weight("output_norm.weight")
-    decoder.projection.weight = weight("output.weight") if "output.weight" in tensors else decoder.embeddings.weight  # tied
+    decoder.projection.weight = (
+        weight("output.weight") if "output.weight" in tensors else decoder.embeddings.weight
+    )  # tied
     for index, layer in enumerate(decoder.layer):
         block = f"blk.{index}."
         attention = layer.self_attention
@@ -150,12 +156,20 @@ def _spec(meta: _Meta, tensors: dict[str, Any]) -> Any:
 def _tokenizer(meta: _Meta, pieces: list[str]) -> Any:
     from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
-    merges = [(left, right) for left, right in (pair.split(" ", 1) for pair in meta.texts("tokenizer.ggml.merges"))]
-    tokenizer = Tokenizer(models.BPE(vocab={piece: index for index, piece in enumerate(pieces)}, merges=merges))
+    merges = [
+        (left, right) for left, right in (pair.split(" ", 1) for pair in meta.texts("tokenizer.ggml.merges"))
+    ]
+    tokenizer = Tokenizer(
+        models.BPE(vocab={piece: index for index, piece in enumerate(pieces)}, merges=merges)
+    )
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
     )
     tokenizer.decoder = decoders.ByteLevel()
-    control = [piece for piece, kind in zip(pieces, meta.wholes("tokenizer.ggml.token_type"), strict=True) if kind == 3]
+    control = [
+        piece
+        for piece, kind in zip(pieces, meta.wholes("tokenizer.ggml.token_type"), strict=True)
+        if kind == 3
+    ]
     tokenizer.add_special_tokens([AddedToken(piece, special=True, normalized=False) for piece in control])
     return tokenizer

@@ -164,7 +164,9 @@ def _fastest(runtimes: Mapping[str, Encode], pixels: Pixels) -> tuple[Choice, En
     for name, encode in runtimes.items():
         found = encode(pixels)
         if found.shape == expected.shape and cosine(found, expected) >= ALIKE:
-            _, cpu = timed(encode, pixels, TRIALS)  # one thread each, and CPU time does not mind who else uses the machine
+            _, cpu = timed(
+                encode, pixels, TRIALS
+            )  # one thread each, and CPU time does not mind who else uses the machine
             ms[name] = round(cpu / len(pixels) * 1000, 3)
     if not ms:
         raise WorkerError("no runtime of this machine computes the vision encoder right", code="no_runtime")
@@ -182,7 +184,9 @@ def cosine(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
 def _trial(source: Path) -> Pixels:
     import onnxruntime as runtime
 
-    shape = runtime.InferenceSession(str(source), providers=["CPUExecutionProvider"]).get_inputs()[0].shape[1:]
+    shape = (
+        runtime.InferenceSession(str(source), providers=["CPUExecutionProvider"]).get_inputs()[0].shape[1:]
+    )
     return np.random.default_rng(0).standard_normal((TRIAL, *shape), dtype=np.float32)
 
 

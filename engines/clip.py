@@ -95,21 +95,29 @@ class Matcher:
 
     def __init__(self, options: Mapping[str, Any]) -> None:
         device = str(options.get("clip_device", "cpu"))
-        self._towers = Towers(Path(options["models"]) / str(options["clip"]), device, options.get("clip_adapter"))
+        self._towers = Towers(
+            Path(options["models"]) / str(options["clip"]), device, options.get("clip_adapter")
+        )
         self.describe = f"{options['clip']} ({self._towers.runtime})"
-        self.together = 1 if device == "cpu" else BATCH  # on one core a batch gains nothing, and the first would wait for the last
+        self.together = (
+            1 if device == "cpu" else BATCH
+        )  # on one core a batch gains nothing, and the first would wait for the last
         self._threshold = float(options.get("tag_threshold", 0.4))
         self._labels = _labels(Path(options["labels"])) if options.get("labels") else ()
         vectors = self._towers.kept([*COMMON, *(PROMPT.format(label) for label in self._labels)])
         self._common, self._known = vectors[: len(COMMON)], vectors[len(COMMON) :]
-        rivals = [not any(label.lower() in text for label in self._labels) for text in COMMON]  # a label is no rival of itself
+        rivals = [
+            not any(label.lower() in text for label in self._labels) for text in COMMON
+        ]  # a label is no rival of itself
         self._rivals = self._common[rivals]
 
     def look(self, pictures: Sequence[Any]) -> list[Match]:
         """Of RGB pictures of any size, in their order. One caller at a time."""
         if not pictures:
             return []
-        return [Match(self._measured(vector), self._tags(vector)) for vector in self._towers.pictures(pictures)]
+        return [
+            Match(self._measured(vector), self._tags(vector)) for vector in self._towers.pictures(pictures)
+        ]
 
     def texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """float32 (n, d + 1): times a picture's vector, how many standard deviations the text stands out among COMMON ones."""
@@ -151,11 +159,19 @@ class Towers:
 
         parts = [texts[first : first + TOGETHER] for first in range(0, len(texts), TOGETHER)]
         with torch.inference_mode():
-            return np.concatenate([_unit(text_features(self._model, self._tokenizer, part).float().cpu().numpy()) for part in parts])
+            return np.concatenate(
+                [
+                    _unit(text_features(self._model, self._tokenizer, part).float().cpu().numpy())
+                    for part in parts
+                ]
+            )
 
     def kept(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """The same, kept beside the model: a text takes up to a fifth of a second of one core, and a start has many."""
-        weights = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in sorted(self._folder.glob("*.safetensors"))]
+        weights = [
+            (path.name, path.stat().st_size, path.stat().st_mtime_ns)
+            for path in sorted(self._folder.glob("*.safetensors"))
+        ]
         mark = hashlib.sha256(json.dumps([weights, list(texts)]).encode()).hexdigest()[:16]
         place = self._folder / f"texts-{mark}.npy"
         with contextlib.suppress(OSError, ValueError):  # none yet, or not a whole one
@@ -188,7 +204,9 @@ class Towers:
 
         with torch.inference_mode():
             moved = torch.from_numpy(pixels).to(self._model.device, self._model.dtype)
-            return np.asarray(self._model.get_image_features(pixel_values=moved).pooler_output.float().cpu().numpy())
+            return np.asarray(
+                self._model.get_image_features(pixel_values=moved).pooler_output.float().cpu().numpy()
+            )
 
 
 def loaded(folder: Path, device: str) -> tuple[Any, Any, Any]:
@@ -210,7 +228,9 @@ def loaded(folder: Path, device: str) -> tuple[Any, Any, Any]:
     try:
         tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
         processor = transformers.AutoImageProcessor.from_pretrained(folder, local_files_only=True)
-        model = transformers.AutoModel.from_pretrained(folder, local_files_only=True, use_safetensors=True, dtype=kind)
+        model = transformers.AutoModel.from_pretrained(
+            folder, local_files_only=True, use_safetensors=True, dtype=kind
+        )
     except (OSError, ValueError, KeyError):
         raise ModelMissing(f"the model {folder.name} cannot be loaded") from None
     return model.to(device).eval().requires_grad_(False), tokenizer, processor
@@ -248,7 +268,12 @@ def _adapted(model: Any, folder: Path, name: str) -> Any:
 
     try:
         with quiet():
-            return peft.PeftModel.from_pretrained(model, str(place)).merge_and_unload().eval().requires_grad_(False)
+            return (
+                peft.PeftModel.from_pretrained(model, str(place))
+                .merge_and_unload()
+                .eval()
+                .requires_grad_(False)
+            )
     except (ValueError, KeyError, RuntimeError, OSError):
         raise ModelMissing(f"the adapter {name} does not fit this model") from None
 
@@ -266,13 +291,17 @@ def _labels(path: Path) -> tuple[str, ...]:
 
 
 def _unit(features: NDArray[np.float32]) -> NDArray[np.float32]:
-    unit: NDArray[np.float32] = (features / np.linalg.norm(features, axis=-1, keepdims=True)).astype(np.float32)
+    unit: NDArray[np.float32] = (features / np.linalg.norm(features, axis=-1, keepdims=True)).astype(
+        np.float32
+    )
     return unit
 
 
 def main() -> None:
     """Build what the first start would build."""
-    parser = argparse.ArgumentParser(description="Build the vision tower of a CLIP or SigLIP model for this processor.")
+    parser = argparse.ArgumentParser(
+        description="Build the vision tower of a CLIP or SigLIP model for this processor."
+    )
     parser.add_argument("models", type=Path)
     parser.add_argument("name")
     parser.add_argument("--adapter")

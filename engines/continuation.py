@@ -12,10 +12,14 @@ LONGEST_PROMPT = 1000  # tokens; of a longer one the end is kept
 
 def wanted(asked: Payload) -> tuple[int, list[str]]:
     """How many tokens at most, and the texts before which to stop: "max_tokens" and "stop" of a request."""
-    return max(1, min(int(asked.get("max_tokens", 32)), MOST_TOKENS)), [str(stop) for stop in asked.get("stop", []) if stop]
+    return max(1, min(int(asked.get("max_tokens", 32)), MOST_TOKENS)), [
+        str(stop) for stop in asked.get("stop", []) if stop
+    ]
 
 
-def increments(tokens: Iterable[int], decode: Callable[[list[int]], str], stops: Sequence[str]) -> Iterator[str]:
+def increments(
+    tokens: Iterable[int], decode: Callable[[list[int]], str], stops: Sequence[str]
+) -> Iterator[str]:
     """The text that each token adds, if it adds any; after a stop no further token is asked for.
 
     Args:

@@ -57,12 +57,16 @@ class Contrast:
         if not all(isinstance(example, Pair) for example in examples):
             raise InvalidRequest('this model learns from pictures with texts: {"picture": path, "text": str}')
         if len({example.text for example in examples}) < 2:
-            raise InvalidRequest("pictures are told apart by their texts: at least two are wanted, to learn from and to judge by")
+            raise InvalidRequest(
+                "pictures are told apart by their texts: at least two are wanted, to learn from and to judge by"
+            )
         found = []
         for example in examples:
             pixels = self._processor(images=[example.picture], return_tensors="pt")["pixel_values"][0]
             with torch.no_grad():
-                vector = torch.nn.functional.normalize(text_features(self._model, self._tokenizer, [example.text]).float(), dim=-1)[0]
+                vector = torch.nn.functional.normalize(
+                    text_features(self._model, self._tokenizer, [example.text]).float(), dim=-1
+                )[0]
             found.append(Row(pixels, vector, example.text))
         return found
 
@@ -72,14 +76,23 @@ class Contrast:
 
         model = self._model
         pixels = torch.stack([row.pixels for row in rows]).to(model.device, model.dtype)
-        pictures = torch.nn.functional.normalize(model.get_image_features(pixel_values=pixels).pooler_output.float(), dim=-1)
+        pictures = torch.nn.functional.normalize(
+            model.get_image_features(pixel_values=pixels).pooler_output.float(), dim=-1
+        )
         texts = torch.stack([row.vector for row in rows])
         logits = pictures @ texts.T * model.logit_scale.exp().float()
-        same = torch.tensor([[one.text == other.text for other in rows] for one in rows], dtype=torch.float32, device=logits.device)
+        same = torch.tensor(
+            [[one.text == other.text for other in rows] for one in rows],
+            dtype=torch.float32,
+            device=logits.device,
+        )
         if (bias := getattr(model, "logit_bias", None)) is not None:
             return -torch.nn.functional.logsigmoid((2 * same - 1) * (logits + bias.float())).sum(dim=1).mean()
         wanted = same / same.sum(dim=1, keepdim=True)
-        return (torch.nn.functional.cross_entropy(logits, wanted) + torch.nn.functional.cross_entropy(logits.T, wanted)) / 2
+        return (
+            torch.nn.functional.cross_entropy(logits, wanted)
+            + torch.nn.functional.cross_entropy(logits.T, wanted)
+        ) / 2
 
     def judged(self, rows: Sequence[Row]) -> float:
         """The mean loss of batches in the order of the rows, the same for whatever adapter."""

@@ -126,7 +126,9 @@ def _copy(parts: Sequence[IO[bytes]], path: Path, file: File, told: Callable[[in
         os.fsync(out.fileno())
     if done != file.size or digest.hexdigest() != file.sha256:
         path.unlink()
-        raise Unavailable(f"{file.name}: not the registry's file ({done} bytes for {file.size}, sha256 {digest.hexdigest()[:12]}…)")
+        raise Unavailable(
+            f"{file.name}: not the registry's file ({done} bytes for {file.size}, sha256 {digest.hexdigest()[:12]}…)"
+        )
 
 
 def _reachable_hub(source: Source) -> str:
@@ -139,13 +141,17 @@ def _reachable_hub(source: Source) -> str:
 
     def ask() -> None:
         try:
-            request = urllib.request.Request(f"{url}/{source.hub}/resolve/{source.revision}/config.json", method="HEAD")
+            request = urllib.request.Request(
+                f"{url}/{source.hub}/resolve/{source.revision}/config.json", method="HEAD"
+            )
             with urllib.request.urlopen(request, timeout=HUB_PATIENCE):
                 answered.set()
         except (OSError, http.client.HTTPException, ValueError):
             return
 
-    asking = threading.Thread(target=ask, name="hub", daemon=True)  # a name look-up cannot be cut short otherwise
+    asking = threading.Thread(
+        target=ask, name="hub", daemon=True
+    )  # a name look-up cannot be cut short otherwise
     asking.start()
     asking.join(HUB_PATIENCE)
     return url if answered.is_set() else ""
@@ -156,7 +162,15 @@ def _pip_download(wheel: Wheel, folder: Path, told: Progress) -> Path:
     if importlib.util.find_spec("pip") is None:
         raise Unavailable(f"this Python ({sys.executable}) has no pip; `python -m ensurepip` puts it in")
     what = f"wheel {wheel.name} {wheel.version}"
-    command = [sys.executable, "-m", "pip", "download", f"{wheel.name}=={wheel.version}", "--no-deps", "--only-binary=:all:"]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "download",
+        f"{wheel.name}=={wheel.version}",
+        "--no-deps",
+        "--only-binary=:all:",
+    ]
     command += [
         "--no-cache-dir",
         "--no-input",
@@ -175,7 +189,10 @@ def _pip_download(wheel: Wheel, folder: Path, told: Progress) -> Path:
             stdin=subprocess.DEVNULL,
             stdout=said,
             stderr=subprocess.STDOUT,
-            env={**os.environ, "TMPDIR": str(folder)},  # pip downloads there first: so the growth can be watched
+            env={
+                **os.environ,
+                "TMPDIR": str(folder),
+            },  # pip downloads there first: so the growth can be watched
         )
         try:
             _watch(pip, folder, lambda done: told(what, min(done, wheel.size - 1), wheel.size))
@@ -210,7 +227,9 @@ def _watch(pip: subprocess.Popen[bytes], folder: Path, told: Callable[[int], Non
 
 def _size_below(folder: Path) -> int:
     total = 0
-    for above, _, files in os.walk(folder):  # not rglob: that raises when pip takes a folder away while it is read
+    for above, _, files in os.walk(
+        folder
+    ):  # not rglob: that raises when pip takes a folder away while it is read
         for file in files:
             try:
                 total += Path(above, file).lstat().st_size

@@ -16,7 +16,10 @@ from streamsvc.core.errors import ModelMissing
 
 NAME = "efficientnet-lite0"
 SIDE = 224  # pixels
-MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, by which these weights were made
+MEAN, DEVIATION = (
+    (0.485, 0.456, 0.406),
+    (0.229, 0.224, 0.225),
+)  # of ImageNet, by which these weights were made
 
 
 def lite0(models: Path) -> Any:
@@ -54,6 +57,9 @@ def lite0(models: Path) -> Any:
 
 def pixels(pictures: list[Image.Image]) -> NDArray[np.float32]:
     """RGB pictures of any size as the module takes them: float32 (n, 3, 224, 224)."""
-    small = [np.asarray(picture.resize((SIDE, SIDE), Image.Resampling.BICUBIC), np.float32) / 255 for picture in pictures]
+    small = [
+        np.asarray(picture.resize((SIDE, SIDE), Image.Resampling.BICUBIC), np.float32) / 255
+        for picture in pictures
+    ]
     scaled = (np.stack(small) - np.array(MEAN, np.float32)) / np.array(DEVIATION, np.float32)
     return np.ascontiguousarray(scaled.transpose(0, 3, 1, 2), dtype=np.float32)

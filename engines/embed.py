@@ -43,7 +43,11 @@ def load(options: Mapping[str, Any]) -> Engine:
 def answered(vectors: Callable[[list[str]], NDArray[np.float32]], payload: Payload) -> Payload | Exception:
     """The result of one call of an op `texts`, by a function that embeds."""
     wanted = payload.get("texts")
-    if not isinstance(wanted, list) or not 0 < len(wanted) <= MOST or not all(isinstance(text, str) for text in wanted):
+    if (
+        not isinstance(wanted, list)
+        or not 0 < len(wanted) <= MOST
+        or not all(isinstance(text, str) for text in wanted)
+    ):
         return InvalidRequest(f"texts wants a list of 1 to {MOST} texts")
     return {"vectors": vectors(wanted)}
 
@@ -61,9 +65,15 @@ class Encoder:
 
         try:
             self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-            graph = openvino.Core().compile_model(str(folder / "model.onnx"), "CPU", {"INFERENCE_NUM_THREADS": 1, "NUM_STREAMS": 1})
-        except Exception:  # tokenizers raises plain Exceptions, OpenVINO RuntimeErrors that quote its own source
-            raise ModelMissing(f"the model {folder.name} cannot be loaded: run `streamsvc models pull {folder.name}`") from None
+            graph = openvino.Core().compile_model(
+                str(folder / "model.onnx"), "CPU", {"INFERENCE_NUM_THREADS": 1, "NUM_STREAMS": 1}
+            )
+        except (
+            Exception
+        ):  # tokenizers raises plain Exceptions, OpenVINO RuntimeErrors that quote its own source
+            raise ModelMissing(
+                f"the model {folder.name} cannot be loaded: run `streamsvc models pull {folder.name}`"
+            ) from None
         self._request = graph.create_infer_request()
         self._tokenizer.enable_truncation(LONGEST)
         self._tokenizer.enable_padding()
@@ -79,7 +89,11 @@ class Encoder:
         coded = self._tokenizer.encode_batch(texts)
         mask = np.array([code.attention_mask for code in coded], dtype=np.int64)
         ids = np.array([code.ids for code in coded], dtype=np.int64)
-        hidden = self._request.infer({"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)})[0]
+        hidden = self._request.infer(
+            {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
+        )[0]
         pooled = (hidden * mask[:, :, None]).sum(axis=1)  # the average but for its length, which goes anyway
-        unit: NDArray[np.float32] = (pooled / np.linalg.norm(pooled, axis=1, keepdims=True)).astype(np.float32)
+        unit: NDArray[np.float32] = (pooled / np.linalg.norm(pooled, axis=1, keepdims=True)).astype(
+            np.float32
+        )
         return unit

@@ -24,7 +24,10 @@ from streamsvc.core.errors import ModelMissing, WorkerError
 
 OPSET = 18  # what torch's exporter writes natively; every other number is a conversion of that
 MOST = 32  # pictures of one batch
-INPUT, OUTPUT = "input_pixels", "output_embedding"  # plain words are names inside some models, and torch's exporter lets them clash
+INPUT, OUTPUT = (
+    "input_pixels",
+    "output_embedding",
+)  # plain words are names inside some models, and torch's exporter lets them clash
 _BATCHES = (1, 3, MOST)  # of the comparison: no number that the export itself has seen
 
 
@@ -43,7 +46,9 @@ class Parity:
         return f"opset {self.opset}, {self.pictures} pictures, largest difference {self.worst:.1e} of the largest value"
 
 
-def exported(module: Any, side: int, target: Path, *, half: bool = False, tolerance: float | None = None) -> Parity:
+def exported(
+    module: Any, side: int, target: Path, *, half: bool = False, tolerance: float | None = None
+) -> Parity:
     """Write `target`: float32 pixels (n, 3, side, side), already normalised -> float32 embedding (n, d), n from 1 to 32.
 
     Args:
@@ -61,7 +66,9 @@ def exported(module: Any, side: int, target: Path, *, half: bool = False, tolera
         import onnx
         import torch
     except ImportError as error:
-        raise ModelMissing(f"to export a model, {error.name} is needed: pip install 'streamsvc[gpu]'") from None
+        raise ModelMissing(
+            f"to export a model, {error.name} is needed: pip install 'streamsvc[gpu]'"
+        ) from None
     scratch = Path(tempfile.mkdtemp(prefix=".exporting-", dir=target.parent))
     path = scratch / target.name
     try:
@@ -79,8 +86,12 @@ def exported(module: Any, side: int, target: Path, *, half: bool = False, tolera
             )
         opset = _checked(onnx, path)
         parity = Parity(_difference(module, path, side), sum(_BATCHES), opset)
-        if not parity.worst <= (tolerance if tolerance is not None else 2e-2 if half else 1e-4):  # so that NaN fails too
-            raise WorkerError(f"the exported {target.name} differs from its source: {parity}", code="onnx_differs")
+        if not parity.worst <= (
+            tolerance if tolerance is not None else 2e-2 if half else 1e-4
+        ):  # so that NaN fails too
+            raise WorkerError(
+                f"the exported {target.name} differs from its source: {parity}", code="onnx_differs"
+            )
         path.replace(target)
         return parity
     finally:
@@ -126,11 +137,18 @@ def _checked(onnx: Any, path: Path) -> int:
     try:
         onnx.checker.check_model(model, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        raise WorkerError(f"the exported {path.name} is no valid ONNX: {type(error).__name__}", code="onnx_invalid") from None
+        raise WorkerError(
+            f"the exported {path.name} is no valid ONNX: {type(error).__name__}", code="onnx_invalid"
+        ) from None
     opset = next(int(entry.version) for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
     (given,), (made,) = model.graph.input, model.graph.output
-    if (opset, given.name, made.name) != (OPSET, INPUT, OUTPUT) or not all(_dynamic(value) for value in (given, made)):
-        raise WorkerError(f"the exported {path.name} is not as it was asked for: {opset}, {given.name}, {made.name}", code="onnx_invalid")
+    if (opset, given.name, made.name) != (OPSET, INPUT, OUTPUT) or not all(
+        _dynamic(value) for value in (given, made)
+    ):
+        raise WorkerError(
+            f"the exported {path.name} is not as it was asked for: {opset}, {given.name}, {made.name}",
+            code="onnx_invalid",
+        )
     return opset
 
 

@@ -22,7 +22,9 @@ from engines.vlm_tower import Tower, has_grid, places, run, session
 from streamsvc.core.errors import ModelMissing
 
 RECIPE = "1"  # raise it when the graph changes
-TOLERANCE = 1e-4  # largest difference of a token from its source, as a share of the largest number of the tokens
+TOLERANCE = (
+    1e-4  # largest difference of a token from its source, as a share of the largest number of the tokens
+)
 _PARTS = {  # of `model.model`, by kind
     "qwen2_vl": ("visual",),
     "qwen2_5_vl": ("visual",),
@@ -70,7 +72,9 @@ def parity(graph: Path, tower: Tower) -> float:
         pictures = [Image.fromarray(chance.integers(0, 255, (height, width, 3), np.uint8)) for _ in range(2)]
         theirs = [np.asarray(tokens) for tokens, _, _ in tower.see(pictures)]
         ours = run(session(graph), tower.inputs(pictures), tower.merge)
-        worst = max(worst, *(float(np.abs(a - b).max() / np.abs(a).max()) for a, b in zip(theirs, ours, strict=True)))
+        worst = max(
+            worst, *(float(np.abs(a - b).max() / np.abs(a).max()) for a, b in zip(theirs, ours, strict=True))
+        )
     return worst
 
 
@@ -78,7 +82,9 @@ def _mark(model: Any, kind: str) -> str:
     import torch
     import transformers
 
-    mark = hashlib.sha256(f"{RECIPE} {OPSET} {torch.__version__} {transformers.__version__} {model.config.vision_config}".encode())
+    mark = hashlib.sha256(
+        f"{RECIPE} {OPSET} {torch.__version__} {transformers.__version__} {model.config.vision_config}".encode()
+    )
     for part in _PARTS[kind]:
         for name, weight in getattr(model.model, part).state_dict().items():
             mark.update(name.encode() + weight.numpy().tobytes())
@@ -94,7 +100,10 @@ def _write(model: Any, kind: str, tower: Tower, path: Path) -> None:
     count = torch.export.Dim("count", min=2)
     if has_grid(model.config):
         _, rows, columns = inputs["image_grid_thw"][0].tolist()
-        example = {"patches": inputs["pixel_values"][: rows * columns], "places": torch.from_numpy(places(rows, columns, tower.merge))}
+        example = {
+            "patches": inputs["pixel_values"][: rows * columns],
+            "places": torch.from_numpy(places(rows, columns, tower.merge)),
+        }
         unit = tower.merge**2
         shapes = {"patches": {0: unit * count}, "places": {0: unit * count}}
         module = _grid(model)
@@ -145,7 +154,9 @@ def _grid(model: Any) -> Any:
                 window = places // side
                 near = (window[:, None] == window[None]).all(dim=-1)
             for number, block in enumerate(self.visual.blocks):
-                query, key, value = block.attn.qkv(block.norm1(x)).unflatten(-1, (3, config.num_heads, -1)).unbind(1)
+                query, key, value = (
+                    block.attn.qkv(block.norm1(x)).unflatten(-1, (3, config.num_heads, -1)).unbind(1)
+                )
                 query, key = turned(query, cos, sin), turned(key, cos, sin)
                 query, key, value = (part.transpose(0, 1)[None] for part in (query, key, value))
                 seen = attended(query, key, value, None if number in whole else near)
@@ -175,7 +186,9 @@ def _shuffled(model: Any) -> Any:
             return self.eye.embeddings.patch_embedding(pixels).flatten(2).transpose(1, 2)
 
         def forward(self, pixels: Any) -> Any:
-            x = self.eye.encoder(inputs_embeds=self._patches(pixels) + self.places, attention_mask=None).last_hidden_state
+            x = self.eye.encoder(
+                inputs_embeds=self._patches(pixels) + self.places, attention_mask=None
+            ).last_hidden_state
             return self.connector(self.eye.post_layernorm(x))
 
     return Shuffled()
@@ -185,7 +198,9 @@ def _clip(model: Any) -> Any:
     """LLaVA: square pictures (count, 3, side, side) -> tokens (count, n, width)."""
     import torch
 
-    layers = range(model.config.vision_config.num_hidden_layers + 1)[model.config.vision_feature_layer]  # of one layer, as LLaVA has it
+    layers = range(model.config.vision_config.num_hidden_layers + 1)[
+        model.config.vision_feature_layer
+    ]  # of one layer, as LLaVA has it
 
     class Clip(torch.nn.Module):
         def __init__(self) -> None:
@@ -208,7 +223,9 @@ def main(folder: str) -> None:
     model, _, processor = loaded(Path(folder), "cpu")
     tower = Tower(model, processor)
     graph = exported(model, tower, Path(folder))
-    print(f"{graph.name}: {graph.stat().st_size / 1e6:.1f} MB, opset {OPSET}, differs by {parity(graph, tower):.1e} of the largest number")
+    print(
+        f"{graph.name}: {graph.stat().st_size / 1e6:.1f} MB, opset {OPSET}, differs by {parity(graph, tower):.1e} of the largest number"
+    )
 
 
 if __name__ == "__main__":

@@ -27,7 +27,19 @@ from engines.depot import Depot, Progress, Unavailable, sha256
 from engines.registry import Entry, File, Source, chosen, defaults, registry
 from streamsvc.core.errors import ConfigError, ModelMissing
 
-__all__ = ["Entry", "Progress", "bars", "default_dir", "defaults", "main", "missing", "pull", "registry", "require", "verify"]
+__all__ = [
+    "Entry",
+    "Progress",
+    "bars",
+    "default_dir",
+    "defaults",
+    "main",
+    "missing",
+    "pull",
+    "registry",
+    "require",
+    "verify",
+]
 
 STAMP = ".verified.json"
 PARTIAL = ".partial-"
@@ -52,7 +64,10 @@ def verify(names: Iterable[str], models_dir: Path, *, full: bool = True) -> dict
     Raises:
         ConfigError: the registry has no such model.
     """
-    return {entry.name: [f"{name}: {why}" for name, why in _broken(entry, models_dir, full=full).items()] for entry in chosen(names)}
+    return {
+        entry.name: [f"{name}: {why}" for name, why in _broken(entry, models_dir, full=full).items()]
+        for entry in chosen(names)
+    }
 
 
 def missing(names: Iterable[str], models_dir: Path) -> list[str]:
@@ -72,7 +87,9 @@ def require(name: str, models_dir: Path) -> Path:
     """
     problems = verify([name], models_dir, full=False)[name]
     if problems:
-        raise ModelMissing(f"model {name} in {models_dir / name}: {'; '.join(problems)}. Run `streamsvc models pull {name}`")
+        raise ModelMissing(
+            f"model {name} in {models_dir / name}: {'; '.join(problems)}. Run `streamsvc models pull {name}`"
+        )
     return models_dir / name
 
 
@@ -143,7 +160,9 @@ def pull(names: Iterable[str], models_dir: Path, progress: Progress | None = Non
     models_dir.mkdir(parents=True, exist_ok=True)
     fetched = []
     with _only_fetcher(models_dir, told):
-        for left in models_dir.glob(PARTIAL + "*"):  # of a fetcher that died: only the holder of the lock makes them
+        for left in models_dir.glob(
+            PARTIAL + "*"
+        ):  # of a fetcher that died: only the holder of the lock makes them
             shutil.rmtree(left, ignore_errors=True)
         temp = Path(tempfile.mkdtemp(prefix=PARTIAL, dir=models_dir))
         try:
@@ -178,7 +197,9 @@ def _fetch(entry: Entry, wanted: Sequence[File], models_dir: Path, depot: Depot)
     if left:
         names = ", ".join(file.name for file in left)
         why = "; ".join(tried) or "it has no source"
-        raise ModelMissing(f"model {entry.name}: {names} cannot be had ({why}). With a network, run `streamsvc models pull {entry.name}`")
+        raise ModelMissing(
+            f"model {entry.name}: {names} cannot be had ({why}). With a network, run `streamsvc models pull {entry.name}`"
+        )
     problems = _broken(entry, models_dir, full=False)  # stamps what was just checked
     if problems:
         raise ModelMissing(f"model {entry.name}: {problems}. Run `streamsvc models pull {entry.name}`")
@@ -230,7 +251,13 @@ def bars(*, plain: bool | None = None) -> Iterator[Progress]:
     from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
     from rich.progress import Progress as Bars
 
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+    )
     with Bars(*columns, console=Console(stderr=True)) as shown:
         tasks: dict[str, Any] = {}
 
@@ -244,9 +271,13 @@ def bars(*, plain: bool | None = None) -> Iterator[Progress]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """`python -m engines.fetch pull|verify|list [NAME ...] [--all] [--dir DIR]`; exit status 0, or 1 when something is not whole."""
-    parser = argparse.ArgumentParser(prog="python -m engines.fetch", description="Fetch and check model files.")
+    parser = argparse.ArgumentParser(
+        prog="python -m engines.fetch", description="Fetch and check model files."
+    )
     parser.add_argument("do", choices=("pull", "verify", "list"))
-    parser.add_argument("names", nargs="*", metavar="NAME", help="models of the registry; none: those of a default install")
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help="models of the registry; none: those of a default install"
+    )
     parser.add_argument("--all", action="store_true", help="every model of the registry")
     parser.add_argument("--dir", type=Path, default=default_dir(), help="where they lie (%(default)s)")
     told = parser.parse_args(arguments)
@@ -263,7 +294,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     entries = registry()
     for name, wrong in problems.items():
         entry = entries[name]
-        print(f"{name:24} {entry.role:9} {entry.size / 1e6:6.0f} MB  {entry.licence:11} {'; '.join(wrong) or 'whole'}")
+        print(
+            f"{name:24} {entry.role:9} {entry.size / 1e6:6.0f} MB  {entry.licence:11} {'; '.join(wrong) or 'whole'}"
+        )
     return 1 if told.do == "verify" and any(problems.values()) else 0
 
 

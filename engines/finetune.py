@@ -146,7 +146,11 @@ class Answers:
     batch = 4
 
     def __init__(self, model: Any, tokenizer: Any, processor: Any) -> None:
-        self._model, self._layout, self._tower = model, Layout(model.config, tokenizer), Tower(model, processor)
+        self._model, self._layout, self._tower = (
+            model,
+            Layout(model.config, tokenizer),
+            Tower(model, processor),
+        )
         self._decoder = Decoder(model)
 
     @property
@@ -161,10 +165,19 @@ class Answers:
         rows: list[tuple[Piece, ...]] = []
         for number, example in enumerate(examples):
             if not isinstance(example, Example):
-                raise InvalidRequest('this model learns from answers: {"picture": path, "question": str, "answer": str}')
+                raise InvalidRequest(
+                    'this model learns from answers: {"picture": path, "question": str, "answer": str}'
+                )
             (sight,) = self._tower.see([example.picture])
             answer = Piece((*layout.text(example.answer), min(layout.ends)))
-            rows.append((layout.head, layout.shown(0.0, Picture(f"{number}", *sight)), layout.question(example.question), answer))
+            rows.append(
+                (
+                    layout.head,
+                    layout.shown(0.0, Picture(f"{number}", *sight)),
+                    layout.question(example.question),
+                    answer,
+                )
+            )
         return rows
 
     def one(self, pieces: tuple[Piece, ...]) -> Any:
@@ -173,7 +186,12 @@ class Answers:
 
         ids, _ = self._decoder.positions(pieces)
         count = len(pieces[-1].ids)
-        out = self._model(inputs_embeds=self._decoder.embeddings(pieces), position_ids=ids, use_cache=False, logits_to_keep=count + 1)
+        out = self._model(
+            inputs_embeds=self._decoder.embeddings(pieces),
+            position_ids=ids,
+            use_cache=False,
+            logits_to_keep=count + 1,
+        )
         wanted = torch.tensor(pieces[-1].ids, device=out.logits.device)
         return torch.nn.functional.cross_entropy(out.logits[0, :-1].float(), wanted)
 
@@ -192,7 +210,9 @@ class Answers:
             return float(self.loss(rows))
 
 
-def _learn(adapted: Any, lesson: Lesson, rows: Sequence[Any], *, steps: int, rate: float, batch: int) -> list[float]:
+def _learn(
+    adapted: Any, lesson: Lesson, rows: Sequence[Any], *, steps: int, rate: float, batch: int
+) -> list[float]:
     """Train; the loss of each step."""
     import torch
 
@@ -249,7 +269,11 @@ def read(path: Path) -> tuple[list[Example | Pair], list[Example | Pair]]:
             row = json.loads(line)
             with Image.open(path.parent / row["picture"]) as opened:
                 picture = opened.convert("RGB")
-            rows.append(Pair(picture, str(row["text"])) if "text" in row else Example(picture, str(row["question"]), str(row["answer"])))
+            rows.append(
+                Pair(picture, str(row["text"]))
+                if "text" in row
+                else Example(picture, str(row["question"]), str(row["answer"]))
+            )
         except (ValueError, KeyError, TypeError, OSError) as error:
             raise InvalidRequest(f"{path.name}, line {number}: no example ({type(error).__name__})") from None
     return [row for n, row in enumerate(rows) if n % HELD_OUT], rows[::HELD_OUT]
@@ -257,7 +281,9 @@ def read(path: Path) -> tuple[list[Example | Pair], list[Example | Pair]]:
 
 def main() -> int:
     """The command; exit status 1 if the adapter was refused."""
-    parser = argparse.ArgumentParser(description="Train a LoRA adapter; it is kept only if it is better on held-out examples.")
+    parser = argparse.ArgumentParser(
+        description="Train a LoRA adapter; it is kept only if it is better on held-out examples."
+    )
     parser.add_argument("model", type=Path)
     parser.add_argument("examples", type=Path)
     parser.add_argument("name")
@@ -269,7 +295,15 @@ def main() -> int:
     asked = parser.parse_args()
     place = named(asked.model.parent / "adapters", asked.name)
     model = (clip.loaded if clip.fits(asked.model) else loaded)(asked.model, asked.device)
-    verdict = trained(model, *read(asked.examples), place, steps=asked.steps, rank=asked.rank, rate=asked.rate, batch=asked.batch)
+    verdict = trained(
+        model,
+        *read(asked.examples),
+        place,
+        steps=asked.steps,
+        rank=asked.rank,
+        rate=asked.rate,
+        batch=asked.batch,
+    )
     print(verdict.why)
     return 0 if verdict.accepted else 1
 

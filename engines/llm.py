@@ -20,7 +20,11 @@ _FILES = {DEFAULT: "SmolLM2-135M-Instruct.Q4_1.gguf"}
 def source(models_dir: Path, name: str = DEFAULT) -> Path:
     """The GGUF file of a model; it need not be there."""
     folder = models_dir / name
-    return folder / _FILES[name] if name in _FILES else next(iter(sorted(folder.glob("*.gguf"))), folder / "*.gguf")
+    return (
+        folder / _FILES[name]
+        if name in _FILES
+        else next(iter(sorted(folder.glob("*.gguf"))), folder / "*.gguf")
+    )
 
 
 def load(options: dict[str, Any]) -> Engine:
@@ -38,9 +42,13 @@ def load(options: dict[str, Any]) -> Engine:
     place = built(source(Path(options["models"]), str(options.get("model", DEFAULT))))
     try:
         tokenizer = Tokenizer.from_file(str(place / "tokenizer.json"))
-        generator = ctranslate2.Generator(str(place), device="cpu", compute_type="int8", inter_threads=1, intra_threads=1)
+        generator = ctranslate2.Generator(
+            str(place), device="cpu", compute_type="int8", inter_threads=1, intra_threads=1
+        )
     except Exception as error:  # the library raises RuntimeError and plain Exception for broken files
-        raise ModelMissing(f"the converted language model in {place.name} is broken ({error}): remove that folder") from None
+        raise ModelMissing(
+            f"the converted language model in {place.name} is broken ({error}): remove that folder"
+        ) from None
 
     def ends(step: Any) -> bool:
         return step.token_id == 2 or (step.is_last and tokenizer.id_to_token(step.token_id) == "<|im_end|>")
@@ -51,7 +59,9 @@ def load(options: dict[str, Any]) -> Engine:
             raise InvalidRequest("generate wants a prompt")
         most, stops = wanted(asked)
         ids = tokenizer.encode(prompt).ids[-LONGEST_PROMPT:]
-        steps = generator.generate_tokens([tokenizer.id_to_token(index) for index in ids], max_length=most, sampling_topk=1)
+        steps = generator.generate_tokens(
+            [tokenizer.id_to_token(index) for index in ids], max_length=most, sampling_topk=1
+        )
         with contextlib.closing(steps):
             tokens = (step.token_id for step in itertools.takewhile(lambda step: not ends(step), steps))
             yield from ({"text": text} for text in increments(tokens, tokenizer.decode, stops))

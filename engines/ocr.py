@@ -48,10 +48,17 @@ def load(options: Mapping[str, Any]) -> Engine:
     logging.getLogger("RapidOCR").setLevel(logging.CRITICAL)
     try:
         reader = rapidocr.RapidOCR(params=params)
-        reader(np.full((64, 256, 3), 255, dtype=np.uint8))  # models are loaded at the first call: let it be now
+        reader(
+            np.full((64, 256, 3), 255, dtype=np.uint8)
+        )  # models are loaded at the first call: let it be now
     except (RuntimeError, ValueError, OSError) as error:
-        raise ModelMissing(f"the OCR models in {folder} cannot be loaded ({type(error).__name__}): install rapidocr again") from None
-    return Engine({"read": Op(Eyeglass(reader, float(options.get("min_text_score", LEAST_SCORE))).read)}, {"ocr": "PP-OCRv6 small"})
+        raise ModelMissing(
+            f"the OCR models in {folder} cannot be loaded ({type(error).__name__}): install rapidocr again"
+        ) from None
+    return Engine(
+        {"read": Op(Eyeglass(reader, float(options.get("min_text_score", LEAST_SCORE))).read)},
+        {"ocr": "PP-OCRv6 small"},
+    )
 
 
 class Eyeglass:
@@ -73,11 +80,18 @@ class Eyeglass:
         pixels_bgr = np.ascontiguousarray(np.asarray(picture.crop((left, top, right, bottom)))[:, :, ::-1])
         found = self._reader(pixels_bgr)
         lines: list[TextBox] = []
-        for text, score, corners in zip(found.txts or (), found.scores or (), [] if found.boxes is None else found.boxes, strict=True):
+        for text, score, corners in zip(
+            found.txts or (), found.scores or (), [] if found.boxes is None else found.boxes, strict=True
+        ):
             if score < self._least or not text.strip():
                 continue
             (x0, y0), (x1, y1) = np.min(corners, axis=0), np.max(corners, axis=0)
-            box = ((left + x0) / picture.width, (top + y0) / picture.height, (x1 - x0) / picture.width, (y1 - y0) / picture.height)
+            box = (
+                (left + x0) / picture.width,
+                (top + y0) / picture.height,
+                (x1 - x0) / picture.width,
+                (y1 - y0) / picture.height,
+            )
             lines.append((text.strip(), float(score), *(float(value) for value in box)))
         lines = reading_order(lines)
         return {

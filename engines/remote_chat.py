@@ -29,11 +29,25 @@ BEAT_SECONDS = 0.1  # without news, and an empty piece tells the reader so: it m
 CONNECT_SECONDS = 5.0
 AGAIN_SECONDS = 0.2  # before the second try
 KEPT_SECONDS = 60.0  # that a connection waits for the next question: a new one costs three round trips
-MOST_BYTES = 4 * 1024 * 1024  # of one answer; security limit: a broken endpoint must not make us allocate more
+MOST_BYTES = (
+    4 * 1024 * 1024
+)  # of one answer; security limit: a broken endpoint must not make us allocate more
 _LONGEST_WAIT = 3600.0  # seconds of Retry-After
 # Codes of the endpoint that may be told: words of the protocol, not of the user.
-_CODES = {"context_length_exceeded", "exceed_context_size_error", "insufficient_quota", "invalid_api_key", "invalid_image_url"}
-_CODES |= {"invalid_request_error", "model_not_found", "rate_limit_exceeded", "unsupported_parameter", "unsupported_value"}
+_CODES = {
+    "context_length_exceeded",
+    "exceed_context_size_error",
+    "insufficient_quota",
+    "invalid_api_key",
+    "invalid_image_url",
+}
+_CODES |= {
+    "invalid_request_error",
+    "model_not_found",
+    "rate_limit_exceeded",
+    "unsupported_parameter",
+    "unsupported_value",
+}
 # Fields that an endpoint may refuse, and what is sent instead. OpenAI's reasoning models want the newer name of the limit.
 _INSTEAD = {"max_tokens": "max_completion_tokens", "temperature": "", "stop": ""}
 _LINE = re.compile(rb"\r\n|\n|\r(?!\Z)")  # a CR at the end may be half of a CRLF
@@ -130,7 +144,9 @@ def refusal(status: int, headers: Mapping[str, str], body: Any) -> StreamsvcErro
     code = next((f", {word}" for word in told if isinstance(word, str) and word in _CODES), "")
     said = f"({status}{code})"
     if status in (401, 403):
-        return ConfigError(f"the remote endpoint refuses the key {said}: check STREAMSVC_REMOTE__KEY", code="remote_key")
+        return ConfigError(
+            f"the remote endpoint refuses the key {said}: check STREAMSVC_REMOTE__KEY", code="remote_key"
+        )
     if status == 429:
         wait = retry_after(headers.get("retry-after", ""), time.time())
         return CapacityError(f"the remote endpoint takes no more requests now {said}", retry_after=wait)
@@ -139,10 +155,17 @@ def refusal(status: int, headers: Mapping[str, str], body: Any) -> StreamsvcErro
     if status >= 500:
         return WorkerError(f"the remote endpoint failed {said}")
     if 300 <= status < 400:
-        return ConfigError(f"the remote endpoint sends us elsewhere {said}, where we do not go: check remote.url", code="remote_url")
+        return ConfigError(
+            f"the remote endpoint sends us elsewhere {said}, where we do not go: check remote.url",
+            code="remote_url",
+        )
     if status in (404, 405):
-        return ConfigError(f"the remote endpoint does not know the path or the model {said}: check remote.url and remote.model")
-    return ConfigError(f"the remote endpoint refuses what it is asked {said}: check remote.model and think.window_tokens")
+        return ConfigError(
+            f"the remote endpoint does not know the path or the model {said}: check remote.url and remote.model"
+        )
+    return ConfigError(
+        f"the remote endpoint refuses what it is asked {said}: check remote.model and think.window_tokens"
+    )
 
 
 def retry_after(value: str, now: float) -> float:
@@ -168,7 +191,10 @@ def _lost(error: httpx.RequestError) -> StreamsvcError:
     if isinstance(error, httpx.TimeoutException):
         return DeadlineMissed("the remote endpoint could not be reached in time")
     if "CERTIFICATE_VERIFY_FAILED" in str(error):
-        return ConfigError("the certificate of the remote endpoint is not to be trusted: check remote.url", code="remote_certificate")
+        return ConfigError(
+            "the certificate of the remote endpoint is not to be trusted: check remote.url",
+            code="remote_certificate",
+        )
     return WorkerError(f"the remote endpoint cannot be reached, or has gone ({type(error).__name__})")
 
 
@@ -178,7 +204,11 @@ class Chat:
     def __init__(self, endpoint: Endpoint) -> None:
         self._endpoint = endpoint
         self._refused: set[tuple[str, str]] = set()  # model, field of a request
-        headers = {"Accept": "text/event-stream", "User-Agent": "streamsvc", "Accept-Encoding": "identity"}  # packing delays what streams
+        headers = {
+            "Accept": "text/event-stream",
+            "User-Agent": "streamsvc",
+            "Accept-Encoding": "identity",
+        }  # packing delays what streams
         if endpoint.key:
             headers["Authorization"] = f"Bearer {endpoint.key}"
         self._client = httpx.AsyncClient(
@@ -266,7 +296,10 @@ class Chat:
     async def _fitted(self, body: dict[str, Any]) -> AsyncGenerator[Piece, None]:
         """Ask without the fields that this endpoint has refused for this model; each is refused once at most."""
         for _ in range(len(_INSTEAD) + 1):
-            fields = {_INSTEAD[name] if (str(body["model"]), name) in self._refused else name: value for name, value in body.items()}
+            fields = {
+                _INSTEAD[name] if (str(body["model"]), name) in self._refused else name: value
+                for name, value in body.items()
+            }
             fields.pop("", None)
             try:
                 async with contextlib.aclosing(self._once(fields)) as pieces:
@@ -282,7 +315,9 @@ class Chat:
             self._client.stream("POST", f"{self._endpoint.url}/chat/completions", json=body) as response,
             contextlib.aclosing(_bounded(response)) as parts,
         ):
-            if response.status_code != 200 or not response.headers.get("content-type", "").startswith("text/event-stream"):
+            if response.status_code != 200 or not response.headers.get("content-type", "").startswith(
+                "text/event-stream"
+            ):
                 told = _json(b"".join([part async for part in parts]))
                 if response.status_code == 200:  # it does not stream
                     whole = piece(told)
@@ -335,6 +370,10 @@ def _json(data: bytes | str) -> Any:
 def _unsupported(status: int, body: Any) -> str:
     """The field that the endpoint does not take, of those that can be left out; "" if that is not what it says."""
     error = body.get("error") if isinstance(body, dict) else None
-    if status != 400 or not isinstance(error, dict) or error.get("code") not in ("unsupported_parameter", "unsupported_value"):
+    if (
+        status != 400
+        or not isinstance(error, dict)
+        or error.get("code") not in ("unsupported_parameter", "unsupported_value")
+    ):
         return ""
     return next((name for name in _INSTEAD if name == error.get("param")), "")

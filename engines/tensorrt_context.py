@@ -46,7 +46,10 @@ class Context:
         try:
             (self._in,), (self._out,) = names.values()
         except ValueError:
-            raise WorkerError(f"the TensorRT plan has not one input and one output: {list(names.values())}", code="plan_failed") from None
+            raise WorkerError(
+                f"the TensorRT plan has not one input and one output: {list(names.values())}",
+                code="plan_failed",
+            ) from None
         self.shape = tuple(self._engine.get_tensor_shape(self._in))[1:]  # of one picture: (3, side, side)
         self._stream = torch.cuda.Stream()
         self._pinned = torch.empty((MOST, *self.shape), dtype=torch.float32, pin_memory=True)
@@ -62,8 +65,14 @@ class Context:
         """
         torch = self._torch
         count = len(pictures)
-        if not 1 <= count <= MOST or tuple(pictures.shape[1:]) != self.shape or pictures.dtype != torch.float32:
-            raise WorkerError(f"no batch of this engine: {tuple(pictures.shape)} {pictures.dtype}", code="bad_batch")
+        if (
+            not 1 <= count <= MOST
+            or tuple(pictures.shape[1:]) != self.shape
+            or pictures.dtype != torch.float32
+        ):
+            raise WorkerError(
+                f"no batch of this engine: {tuple(pictures.shape)} {pictures.dtype}", code="bad_batch"
+            )
         asking = torch.cuda.current_stream()
         self._stream.wait_stream(asking)  # the pictures may still be in the making
         with torch.cuda.stream(self._stream):

@@ -46,15 +46,25 @@ def bindings() -> tuple[Any, Any]:
     try:
         import torch
     except ImportError:
-        raise ModelMissing("TensorRT engines need torch: pip install 'streamsvc[gpu]'", code="no_gpu") from None
+        raise ModelMissing(
+            "TensorRT engines need torch: pip install 'streamsvc[gpu]'", code="no_gpu"
+        ) from None
     if not torch.cuda.is_available():
-        raise ModelMissing("TensorRT engines are built and run on a CUDA GPU, and this machine shows none to torch", code="no_gpu")
+        raise ModelMissing(
+            "TensorRT engines are built and run on a CUDA GPU, and this machine shows none to torch",
+            code="no_gpu",
+        )
     try:
         import tensorrt
     except ImportError as error:  # also where the package is there and its libraries are not
-        raise ModelMissing(f"TensorRT 11 with its builder library is needed and cannot be loaded: {error}", code="no_tensorrt") from None
+        raise ModelMissing(
+            f"TensorRT 11 with its builder library is needed and cannot be loaded: {error}",
+            code="no_tensorrt",
+        ) from None
     if not hasattr(tensorrt, "Builder") or not str(tensorrt.__version__).startswith("11."):
-        raise ModelMissing(f"TensorRT 11 with its builder is needed; this is {tensorrt.__version__}", code="no_tensorrt")
+        raise ModelMissing(
+            f"TensorRT 11 with its builder is needed; this is {tensorrt.__version__}", code="no_tensorrt"
+        )
     return tensorrt, torch
 
 
@@ -62,12 +72,19 @@ def board(tensorrt: Any, torch: Any) -> Board:
     """The GPU that torch uses now."""
     found = torch.cuda.get_device_properties(torch.cuda.current_device())
     driver = _DRIVER.read_text().splitlines()[0] if _DRIVER.is_file() else f"cuda {torch.version.cuda}"
-    return Board(found.name, f"{found.major}.{found.minor}", str(found.uuid), driver, str(tensorrt.__version__))
+    return Board(
+        found.name, f"{found.major}.{found.minor}", str(found.uuid), driver, str(tensorrt.__version__)
+    )
 
 
 def key_of(source: Path, made_for: Board) -> dict[str, str]:
     """Everything that a plan depends on; a plan is used only where all of it is the same."""
-    return {**asdict(made_for), "model": _sha256(source.read_bytes()), "batches": str(BATCHES), "recipe": RECIPE}
+    return {
+        **asdict(made_for),
+        "model": _sha256(source.read_bytes()),
+        "batches": str(BATCHES),
+        "recipe": RECIPE,
+    }
 
 
 def built(tensorrt: Any, torch: Any, source: Path) -> bytes:
@@ -87,7 +104,9 @@ def built(tensorrt: Any, torch: Any, source: Path) -> bytes:
     target = source.parent / f"tensorrt-{mark}"
     if (plan := _kept(target, key)) is not None:
         return plan
-    timings = source.parent / f"timings-{_sha256(json.dumps(asdict(made_for), sort_keys=True).encode())[:16]}.cache"
+    timings = (
+        source.parent / f"timings-{_sha256(json.dumps(asdict(made_for), sort_keys=True).encode())[:16]}.cache"
+    )
     plan, learnt = build(tensorrt, source, timings.read_bytes() if timings.is_file() else b"")
     with building(target, "tensorrt-*", lambda: _kept(target, key) is not None) as scratch:
         (scratch / "timings").write_bytes(learnt)

@@ -95,7 +95,10 @@ def load(options: Mapping[str, Any]) -> Engine:
 
         matcher = clip.Matcher(options)
     eyes = Eyes(
-        Tagger(needed(folder / tagger / "efficientnet_lite3.tflite"), needed(folder / tagger / "efficientnet_labels.txt")),
+        Tagger(
+            needed(folder / tagger / "efficientnet_lite3.tflite"),
+            needed(folder / tagger / "efficientnet_labels.txt"),
+        ),
         Detector(needed(folder / detector / "frozen_inference_graph.pb")),
         float(options.get("tag_threshold", 0.4)),
         float(options.get("box_threshold", 0.4)),
@@ -106,7 +109,10 @@ def load(options: Mapping[str, Any]) -> Engine:
     describe = {"tagger": tagger, "detector": detector}
     if matcher is not None:
         texts = matcher.texts
-        ops = {"look": Op(eyes.look, batch=matcher.together), "texts": Op(lambda batch: [answered(texts, payload) for payload in batch])}
+        ops = {
+            "look": Op(eyes.look, batch=matcher.together),
+            "texts": Op(lambda batch: [answered(texts, payload) for payload in batch]),
+        }
         describe["clip"] = matcher.describe
     if options.get("ocr", True):
         from engines import ocr
@@ -128,13 +134,21 @@ class Tagger:
     """1000 ImageNet classes, and the pooled features under them as an embedding."""
 
     def __init__(self, model: Path, labels: Path) -> None:
-        self.labels = [line.split(",")[0].strip() for line in labels.read_text(encoding="utf-8").splitlines() if line.strip()]
+        self.labels = [
+            line.split(",")[0].strip()
+            for line in labels.read_text(encoding="utf-8").splitlines()
+            if line.strip()
+        ]
 
         def shape(graph: Any) -> None:
             by_type = {op.get_type_name(): op for op in graph.get_ordered_ops()}  # the last of each type
             if "AvgPool" not in by_type or "Softmax" not in by_type or len(self.labels) != 1000:
-                raise ModelMissing(f"the model file {model} is not the tagger that was expected: run `streamsvc models pull`")
-            graph.add_outputs([by_type["AvgPool"].output(0), by_type["Softmax"].output(0)])  # before they are rounded to 8 bits
+                raise ModelMissing(
+                    f"the model file {model} is not the tagger that was expected: run `streamsvc models pull`"
+                )
+            graph.add_outputs(
+                [by_type["AvgPool"].output(0), by_type["Softmax"].output(0)]
+            )  # before they are rounded to 8 bits
 
         self._compiled = compiled(model, shape)
         self._request = self._compiled.create_infer_request()
@@ -153,14 +167,18 @@ class Tagger:
         scores = families(dict(zip(self.labels, whole.tolist(), strict=True)))
         again = families(dict(zip(self.labels, middle.tolist(), strict=True)))
         pooled = features + more
-        return {name: min(score, again[name]) for name, score in scores.items()}, pooled / max(float(np.linalg.norm(pooled)), 1e-9)
+        return {name: min(score, again[name]) for name, score in scores.items()}, pooled / max(
+            float(np.linalg.norm(pooled)), 1e-9
+        )
 
 
 class Detector:
     """80 COCO classes with boxes."""
 
     def __init__(self, model: Path) -> None:
-        self._compiled = compiled(model, lambda graph: graph.reshape({0: [1, DETECTOR_SIDE, DETECTOR_SIDE, 3]}))
+        self._compiled = compiled(
+            model, lambda graph: graph.reshape({0: [1, DETECTOR_SIDE, DETECTOR_SIDE, 3]})
+        )
         self._request = self._compiled.create_infer_request()
 
     def boxes(self, picture: Image.Image) -> list[tuple[str, float, tuple[float, float, float, float]]]:
@@ -169,7 +187,9 @@ class Detector:
         result = self._request.infer({0: np.asarray(small, dtype=np.uint8)[None]})
         corners, classes, scores, _ = (np.array(result[output])[0] for output in self._compiled.outputs)
         found: list[tuple[str, float, tuple[float, float, float, float]]] = []
-        for (top, left, bottom, right), number, score in zip(np.clip(corners, 0, 1).tolist(), classes, scores, strict=True):
+        for (top, left, bottom, right), number, score in zip(
+            np.clip(corners, 0, 1).tolist(), classes, scores, strict=True
+        ):
             label = COCO[int(number) - 1] if 1 <= int(number) <= len(COCO) else ""
             box = (left, top, right - left, bottom - top)
             if label and score >= 0.1 and not any(overlap(box, other) > SAME_BOX for *_, other in found):
@@ -181,7 +201,12 @@ class Eyes:
     """The op `look`."""
 
     def __init__(
-        self, tagger: Tagger, detector: Detector, tag_threshold: float, box_threshold: float, matcher: Matcher | None = None
+        self,
+        tagger: Tagger,
+        detector: Detector,
+        tag_threshold: float,
+        box_threshold: float,
+        matcher: Matcher | None = None,
     ) -> None:
         self._tagger, self._detector, self._matcher = tagger, detector, matcher
         self._tag_threshold, self._box_threshold = tag_threshold, box_threshold
@@ -214,8 +239,14 @@ class Eyes:
     def _one(self, picture: Image.Image, blank: bool) -> Payload:
         scores, embedding = self._tagger.tags(picture)
         seen = [] if blank else self._detector.boxes(picture)
-        boxes = [box for box in seen if box[1] >= self._box_threshold + (0.0 if box[0] in PLAIN else SMALL_THINGS)]
-        tags = [] if blank else claims(scores, {label for label, score, _ in seen if score >= SEEN}, self._tag_threshold)
+        boxes = [
+            box for box in seen if box[1] >= self._box_threshold + (0.0 if box[0] in PLAIN else SMALL_THINGS)
+        ]
+        tags = (
+            []
+            if blank
+            else claims(scores, {label for label, score, _ in seen if score >= SEEN}, self._tag_threshold)
+        )
         return {
             "embedding": embedding.astype(np.float32),
             **_told(tags),
@@ -240,7 +271,9 @@ def families(scores: Mapping[str, float]) -> dict[str, float]:
     """Scores with kinds that are easily confused added up under one name; the kinds themselves go."""
     result = dict(scores)
     for name, members in FAMILIES.items():
-        result[name] = min(1.0, sum(result.pop(member, 0.0) for member in members.split(",")) + result.pop(name, 0.0))
+        result[name] = min(
+            1.0, sum(result.pop(member, 0.0) for member in members.split(",")) + result.pop(name, 0.0)
+        )
     return result
 
 

@@ -61,7 +61,11 @@ def load(options: Mapping[str, Any]) -> Engine:
     Raises:
         ModelMissing: torch or transformers, or a file of the model, is not there.
     """
-    folder, name, device = Path(str(options["models"])), str(options["model"]), str(options.get("device", "cpu"))
+    folder, name, device = (
+        Path(str(options["models"])),
+        str(options["model"]),
+        str(options.get("device", "cpu")),
+    )
     model, tokenizer, processor = loaded(folder / name, device)
     tower = Tower(model, processor)
     if options.get("tower", "torch") == "onnx":
@@ -75,7 +79,12 @@ def load(options: Mapping[str, Any]) -> Engine:
         "encode": Op(fusion.encode, batch=BATCH),
         "extend": Op(each(fusion.extend)),
         "generate": StreamOp(fusion.generate),
-        "count": Op(lambda batch: [{"tokens": len(fusion.layout.text(str(asked.get("text", ""))))} for asked in batch], batch=16),
+        "count": Op(
+            lambda batch: [
+                {"tokens": len(fusion.layout.text(str(asked.get("text", ""))))} for asked in batch
+            ],
+            batch=16,
+        ),
     }
     return Engine(ops, {"vlm": name, "tower": str(options.get("tower", "torch")), "device": device})
 
@@ -85,7 +94,9 @@ class Fusion:
 
     def __init__(self, layout: Layout, tower: Tower, decoder: Decoder, options: Mapping[str, Any]) -> None:
         self.layout, self._tower, self._decoder = layout, tower, decoder
-        self._limits = Limits(int(options.get("window_tokens", 4096)), int(options.get("visual_tokens", 1024)))
+        self._limits = Limits(
+            int(options.get("window_tokens", 4096)), int(options.get("visual_tokens", 1024))
+        )
         self._pictures: Shelf[Picture] = Shelf(int(options.get("pictures", 256)))
         self._seats: Shelf[Seat] = Shelf(int(options.get("sessions", 8)))
 
@@ -97,7 +108,9 @@ class Fusion:
                 data = asked["jpeg"].tobytes()
                 key = hashlib.blake2b(data, digest_size=16).hexdigest()
                 if self._pictures.get(key) is None and key not in fresh:
-                    fresh[key] = self._tower.fitted(opened(asked["jpeg"]), max(1, self._limits.visual // SHOWN))
+                    fresh[key] = self._tower.fitted(
+                        opened(asked["jpeg"]), max(1, self._limits.visual // SHOWN)
+                    )
                 keys.append(key)
             except (OSError, ValueError, KeyError, AttributeError):
                 keys.append("")
@@ -108,7 +121,11 @@ class Fusion:
         results: list[Payload | Exception] = []
         for key in keys:
             found = seen.get(key) or self._pictures.get(key)
-            results.append({"picture": key, "tokens": len(found.tokens), "known": key not in seen} if found is not None else bad)
+            results.append(
+                {"picture": key, "tokens": len(found.tokens), "known": key not in seen}
+                if found is not None
+                else bad
+            )
         return results
 
     def extend(self, asked: Payload) -> Payload:
@@ -143,7 +160,9 @@ class Fusion:
             raise
         seats.put(name, seat)  # after an error it is not: half a token may be in it
 
-    def _answer(self, seat: Seat, pieces: list[Piece], adapter: str, most: int, stops: list[str]) -> Iterator[Payload]:
+    def _answer(
+        self, seat: Seat, pieces: list[Piece], adapter: str, most: int, stops: list[str]
+    ) -> Iterator[Payload]:
         logits = self._decoder.read(seat.kept, pieces, adapter)
         yield {"text": "", **_counts(seat)}
         with self._decoder.answering(seat.kept, most) as step:
@@ -167,7 +186,12 @@ class Fusion:
             raise InvalidRequest(f"items wants a list of at most {MOST_ITEMS}")
         for item in items:
             try:
-                at, kind, text, key = float(item["at"]), str(item["kind"]), str(item["text"]), str(item.get("picture") or "")
+                at, kind, text, key = (
+                    float(item["at"]),
+                    str(item["kind"]),
+                    str(item["text"]),
+                    str(item.get("picture") or ""),
+                )
             except (KeyError, TypeError, ValueError, AttributeError):
                 raise InvalidRequest('an item has "at", "kind" and "text"') from None
             name = f"{at} {kind} {key or text}"
@@ -176,7 +200,9 @@ class Fusion:
             picture = self._pictures.get(key) if key else None
             seat.unseen += bool(key) and picture is None
             sight = self.layout.shown(at, picture) if picture is not None else None
-            seat.window = grown(seat.window, Entry(name, at, self.layout.said(at, kind, text), sight), self._limits)
+            seat.window = grown(
+                seat.window, Entry(name, at, self.layout.said(at, kind, text), sight), self._limits
+            )
 
 
 def _named(asked: Payload) -> tuple[str, str]:

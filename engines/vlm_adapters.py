@@ -72,7 +72,9 @@ class Adapters:
         try:
             if self._peft is None:
                 with quiet():
-                    self._peft = peft.PeftModel.from_pretrained(self._model, str(place), adapter_name=_inside(name))
+                    self._peft = peft.PeftModel.from_pretrained(
+                        self._model, str(place), adapter_name=_inside(name)
+                    )
             else:
                 self._peft.load_adapter(str(place), adapter_name=_inside(name))
         except (ValueError, KeyError, RuntimeError, OSError):
@@ -82,14 +84,18 @@ class Adapters:
         self._held[name] = None
         if any(_inside(name) in child.lora_A for child in _eyes(self._model) if hasattr(child, "lora_A")):
             self._forget(name)
-            raise InvalidRequest(f"the adapter {name} changes the vision tower, whose visual tokens sessions share")
+            raise InvalidRequest(
+                f"the adapter {name} changes the vision tower, whose visual tokens sessions share"
+            )
         if len(self._held) > self._most:
             self._forget(next(iter(self._held)))
 
     def _forget(self, name: str) -> None:
         del self._held[name]
         if self._held:
-            self._peft.set_adapter(_inside(next(reversed(self._held))))  # peft warns when it must choose another itself
+            self._peft.set_adapter(
+                _inside(next(reversed(self._held)))
+            )  # peft warns when it must choose another itself
             self._peft.delete_adapter(_inside(name))
         else:  # peft wants one at least: the model gets its own layers back
             self._peft.unload()
@@ -123,5 +129,9 @@ def _inside(name: str) -> str:
 
 def _eyes(model: Any) -> Iterator[Any]:
     """All modules of the vision tower and its projector: everything but the language model."""
-    language = {id(module) for part in ("language_model", "text_model") for module in getattr(model.model, part, model.lm_head).modules()}
+    language = {
+        id(module)
+        for part in ("language_model", "text_model")
+        for module in getattr(model.model, part, model.lm_head).modules()
+    }
     return (module for module in model.model.modules() if id(module) not in language)

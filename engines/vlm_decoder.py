@@ -16,7 +16,9 @@ import numpy as np
 from engines.vlm_steps import Steps
 from engines.vlm_window import Piece, common, length, positions
 
-Switch = Callable[[str], AbstractContextManager[None]]  # while it is entered the model has this adapter; see vlm_adapters
+Switch = Callable[
+    [str], AbstractContextManager[None]
+]  # while it is entered the model has this adapter; see vlm_adapters
 
 
 class Kept:
@@ -130,7 +132,9 @@ class Decoder:
 
     def _run(self, kept: Kept, embeds: Any, ids: Any, adapter: str) -> Any:
         with self._switch(adapter):
-            out = self._model(inputs_embeds=embeds, position_ids=ids, cache=kept.cache, use_cache=True, logits_to_keep=1)
+            out = self._model(
+                inputs_embeds=embeds, position_ids=ids, cache=kept.cache, use_cache=True, logits_to_keep=1
+            )
         return out.logits[0, -1].float()
 
 

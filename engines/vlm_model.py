@@ -31,7 +31,10 @@ def loaded(folder: Path, device: str) -> tuple[Any, Any, Any]:
     transformers.utils.logging.disable_progress_bar()
     try:
         model = transformers.AutoModelForImageTextToText.from_pretrained(
-            folder, local_files_only=True, use_safetensors=True, dtype=torch.float32 if device == "cpu" else "auto"
+            folder,
+            local_files_only=True,
+            use_safetensors=True,
+            dtype=torch.float32 if device == "cpu" else "auto",
         )
         tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
         processor = transformers.AutoImageProcessor.from_pretrained(folder, local_files_only=True)
@@ -92,7 +95,11 @@ class Layout:
     def shown(self, at: float, picture: Picture) -> Piece:
         """A keyframe with its time, as visual tokens."""
         before = self.text(f"[{at:.1f}] picture: ") + self._open
-        return Piece(before + (self._image,) * len(picture.tokens) + self._close + self.text("\n"), picture, len(before))
+        return Piece(
+            before + (self._image,) * len(picture.tokens) + self._close + self.text("\n"),
+            picture,
+            len(before),
+        )
 
     def question(self, text: str) -> Piece:
         """The question, and what makes the model answer."""
@@ -116,7 +123,10 @@ def tokenizer_bos(tokenizer: Any) -> Ids:
 def _template(tokenizer: Any) -> tuple[str, str]:
     """What the chat template writes before and after the user's words; without one, a plain question and answer."""
     if tokenizer.chat_template:
-        for content in (_HERE, [{"type": "text", "text": _HERE}]):  # classes differ in which of the two they take
+        for content in (
+            _HERE,
+            [{"type": "text", "text": _HERE}],
+        ):  # classes differ in which of the two they take
             try:
                 chat = [{"role": "user", "content": content}]
                 written = tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)

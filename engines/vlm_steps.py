@@ -42,13 +42,22 @@ class Steps:
                 self._forward()
         torch.cuda.current_stream().wait_stream(aside)
         graph = torch.cuda.CUDAGraph()
-        with torch.inference_mode(), torch.cuda.graph(graph, capture_error_mode="thread_local"):  # other threads may use the GPU meanwhile
+        with (
+            torch.inference_mode(),
+            torch.cuda.graph(graph, capture_error_mode="thread_local"),
+        ):  # other threads may use the GPU meanwhile
             self._logits = self._forward()
         self._graph = graph
 
     def _forward(self) -> Any:
         embeds = self._model.get_input_embeddings()(self._token)
-        out = self._model(inputs_embeds=embeds, position_ids=self._place, cache=self._cache, use_cache=True, logits_to_keep=1)
+        out = self._model(
+            inputs_embeds=embeds,
+            position_ids=self._place,
+            cache=self._cache,
+            use_cache=True,
+            logits_to_keep=1,
+        )
         return out.logits[0, -1].float()
 
     def begin(self, cache: Any) -> None:

@@ -14,7 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 Inputs = dict[str, Any]  # of one run, as the class's image processor makes them: torch tensors
-Sight = tuple[Any, int, int]  # tokens (n, width), rows and columns of their grid (0 where positions know none)
+Sight = tuple[
+    Any, int, int
+]  # tokens (n, width), rows and columns of their grid (0 where positions know none)
 
 
 def has_grid(config: Any) -> bool:
@@ -58,13 +60,21 @@ class Tower:
             return picture
         side = int(self._model.config.vision_config.patch_size) * self.merge  # pixels of one token
         share = math.sqrt(most * side * side / (picture.width * picture.height))
-        return picture if share >= 1.0 else picture.resize([max(1, int(pixels * share) // side) * side for pixels in picture.size])
+        return (
+            picture
+            if share >= 1.0
+            else picture.resize([max(1, int(pixels * share) // side) * side for pixels in picture.size])
+        )
 
     def inputs(self, pictures: Sequence[Any]) -> Inputs:
         """What the model's class takes for pictures."""
         if self._grids or self._model.config.model_type == "llava":
             return dict(self._processor(images=list(pictures), return_tensors="pt"))
-        return dict(self._processor(images=[[picture] for picture in pictures], do_image_splitting=False, return_tensors="pt"))
+        return dict(
+            self._processor(
+                images=[[picture] for picture in pictures], do_image_splitting=False, return_tensors="pt"
+            )
+        )
 
     @property
     def merge(self) -> int:

@@ -131,7 +131,11 @@ def grown(window: Window, entry: Entry, limits: Limits) -> Window:
     """
     seen = entry.sight is not None and len(entry.sight.ids) <= min(limits.visual, limits.tokens)
     window = replace(window, entries=(*window.entries, replace(entry, seen=seen)))
-    return window if window.tokens <= limits.tokens and window.visual <= limits.visual else _dropped(window, limits)
+    return (
+        window
+        if window.tokens <= limits.tokens and window.visual <= limits.visual
+        else _dropped(window, limits)
+    )
 
 
 def _dropped(window: Window, limits: Limits) -> Window:
@@ -146,7 +150,9 @@ def _dropped(window: Window, limits: Limits) -> Window:
     while kept < len(shown) and tokens + shown[kept].size <= limits.tokens * (1 - limits.block):
         tokens, kept = tokens + shown[kept].size, kept + 1
     lost = [entry.at for entry in shown[kept:]]
-    return Window(tuple(reversed(shown[:kept])), max([window.dropped, *lost]), window.drops + 1, window.gone + len(lost))
+    return Window(
+        tuple(reversed(shown[:kept])), max([window.dropped, *lost]), window.drops + 1, window.gone + len(lost)
+    )
 
 
 def length(pieces: Iterable[Piece]) -> int:

@@ -15,9 +15,9 @@ from typing import Any, Self, TypeVar
 
 import numpy as np
 
-from streamsvc import rehearsal
 from streamsvc.core import clock
 from streamsvc.core.roles import Payload, Role
+from streamsvc.evaluation import session_run
 from streamsvc.workers.supervisor import Worker
 
 PATIENCE = 120.0  # seconds of real time for one call
@@ -88,7 +88,10 @@ class _Op:
     def run(self, asked: Any) -> list[Payload]:
         """The results of a batch of payloads, or all items of the stream of one."""
         if isinstance(asked, list):
-            return [self.apart.wait(self.role.call(self.name, payload, deadline_in_s=PATIENCE)) for payload in asked]
+            return [
+                self.apart.wait(self.role.call(self.name, payload, deadline_in_s=PATIENCE))
+                for payload in asked
+            ]
         return self.apart.wait(self._all(asked))
 
     async def _all(self, payload: Payload) -> list[Payload]:
@@ -101,15 +104,19 @@ class Recorded:
     def __init__(self, role: Any, folder: Path, counts: Counter[str]) -> None:
         self._role, self._folder, self._counts = role, folder, counts
 
-    async def call(self, op: str, payload: dict[str, Any], *, deadline_in_s: float, affinity: str = "") -> dict[str, Any]:
+    async def call(
+        self, op: str, payload: dict[str, Any], *, deadline_in_s: float, affinity: str = ""
+    ) -> dict[str, Any]:
         """See worker.Role."""
         if op not in REMEMBERED:
             return dict(await self._role.call(op, payload, deadline_in_s=deadline_in_s, affinity=affinity))
         place = self._folder / f"{op}-{digest(payload)}"
         self._counts[op] += 1
-        if place.is_file() and self._counts[op] > 1:  # the first is always computed: a model loaded later would look like growth
+        if (
+            place.is_file() and self._counts[op] > 1
+        ):  # the first is always computed: a model loaded later would look like growth
             self._counts[f"{op} recorded"] += 1
-            await clock.sleep(rehearsal.TAKES[op])
+            await clock.sleep(session_run.TAKES[op])
             return dict(pickle.loads(place.read_bytes()))
         result = dict(await self._role.call(op, payload, deadline_in_s=deadline_in_s, affinity=affinity))
         (part := place.with_suffix(".part")).write_bytes(pickle.dumps(result))

@@ -34,7 +34,9 @@ def made(folder: Path, media: Path, seconds: float) -> Path:
     talk = media / "scenarios" / "lecture_stone_cutter.mp4"
     truth = json.loads(talk.with_suffix(".json").read_text(encoding="utf-8"))
     with av.open(str(folder / "busy.mp4"), "w") as out:
-        picture: Any = out.add_stream("libx264", rate=FPS, options={"preset": "ultrafast", "crf": "26", "g": "50"})
+        picture: Any = out.add_stream(
+            "libx264", rate=FPS, options={"preset": "ultrafast", "crf": "26", "g": "50"}
+        )
         picture.width, picture.height, picture.pix_fmt = *SIZE, "yuv420p"
         sound: Any = out.add_stream("aac", rate=RATE, layout="mono")
         for part in _sound(talk, seconds):
@@ -45,7 +47,13 @@ def made(folder: Path, media: Path, seconds: float) -> Path:
             frame.pts = number
             out.mux(picture.encode(frame))
         out.mux(picture.encode(None))
-    asked = {"file": "busy.mp4", "qa": truth["qa"], "words": truth["words"], "transcript": truth["transcript"], "speech": truth["speech"]}
+    asked = {
+        "file": "busy.mp4",
+        "qa": truth["qa"],
+        "words": truth["words"],
+        "transcript": truth["transcript"],
+        "speech": truth["speech"],
+    }
     (folder / "busy.json").write_text(json.dumps(asked), encoding="utf-8")
     return folder / "busy.json"
 

@@ -37,11 +37,11 @@ from typing import Any
 import numpy as np
 import psutil
 
-from streamsvc import score
-from streamsvc.bench import markdown, offline
 from streamsvc.core import clock
-from streamsvc.recording import read, truth_of
-from streamsvc.score import Reference, norm
+from streamsvc.evaluation import score_captions
+from streamsvc.evaluation.caption_bench import markdown, offline
+from streamsvc.evaluation.recordings import read, truth_of
+from streamsvc.evaluation.score_captions import Reference, norm
 
 ROOT = Path(__file__).resolve().parents[1]
 HARNESS = ROOT.parent / "shared" / "bench" / "streambench.py"
@@ -82,20 +82,32 @@ def recordings(folder: Path) -> list[Recording]:
         truth, told = truth_of(ref, ref), json.loads(ref.read_text(encoding="utf-8"))
         assert truth is not None  # a file was given
         name = ref.name.removesuffix(".ref.json")
-        found.append(Recording(name, ref.with_name(told["audio"]), ref, Reference(truth.words, truth.ends or ()), float(told["duration"])))
+        found.append(
+            Recording(
+                name,
+                ref.with_name(told["audio"]),
+                ref,
+                Reference(truth.words, truth.ends or ()),
+                float(told["duration"]),
+            )
+        )
     if not found:
         raise SystemExit(f"no *.ref.json in {folder}: make them by make_ref.py")
     return found
 
 
-def cells(workers: Mapping[str, Sequence[str]], of: Sequence[Recording], runs: int, out: Path) -> Iterator[Cell]:
+def cells(
+    workers: Mapping[str, Sequence[str]], of: Sequence[Recording], runs: int, out: Path
+) -> Iterator[Cell]:
     """What is to be run, in order: the workers take turns, and another one begins each time."""
     order = list(workers.items())
     for run in range(1, runs + 1):
         for recording in of:
             for name, command in order:
                 folder = re.sub(r"\W+", "_", name)
-                yield Cell(name, tuple(command), recording, run, out / folder / f"{recording.name}.{run}.json")
+                yield Cell(
+                    name, tuple(command), recording, run, out / folder / f"{recording.name}.{run}.json"
+                )
             order = [*order[1:], order[0]]
 
 
@@ -110,7 +122,9 @@ def done(cell: Cell) -> dict[str, Any] | None:
     except FileNotFoundError:
         return None
     if result["cmd"] != list(cell.command) or result["stream_s"] < cell.recording.seconds:
-        raise SystemExit(f"{cell.file} is a run of something else: {shlex.join(result['cmd'])}; choose another --out, or remove it")
+        raise SystemExit(
+            f"{cell.file} is a run of something else: {shlex.join(result['cmd'])}; choose another --out, or remove it"
+        )
     return result
 
 
@@ -118,7 +132,16 @@ def measure(cell: Cell, harness: Path) -> bool:
     """Run one cell; its file appears when it is whole. False: the worker failed."""
     cell.file.parent.mkdir(parents=True, exist_ok=True)
     part = cell.file.with_suffix(".part")
-    told = ("--name", cell.worker, "--audio", str(cell.recording.wav), "--ref", str(cell.recording.ref), "--out", str(part))
+    told = (
+        "--name",
+        cell.worker,
+        "--audio",
+        str(cell.recording.wav),
+        "--ref",
+        str(cell.recording.ref),
+        "--out",
+        str(part),
+    )
     command = [sys.executable, str(harness), "run", *told, "--", *cell.command]
     looks: list[tuple[float, list[int]]] = []
     process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
@@ -128,7 +151,9 @@ def measure(cell: Cell, harness: Path) -> bool:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(WEIGH)
     finally:
-        end(process)  # cut off: the harness gave the worker a session of its own, where no signal of ours comes
+        end(
+            process
+        )  # cut off: the harness gave the worker a session of its own, where no signal of ours comes
     if process.returncode or not part.is_file():
         return False
     result = json.loads(part.read_text(encoding="utf-8"))
@@ -177,22 +202,28 @@ def decoded(of: Sequence[Recording], model: Path, out: Path) -> dict[str, list[s
     return kept
 
 
-def figures(results: Sequence[tuple[Recording, dict[str, Any]]], theirs: Mapping[str, list[str]] | None) -> dict[str, Any]:
+def figures(
+    results: Sequence[tuple[Recording, dict[str, Any]]], theirs: Mapping[str, list[str]] | None
+) -> dict[str, Any]:
     """All runs of one worker as one: see the module's text. At least one run."""
-    scores: list[score.Score] = []
-    edits: dict[str, tuple[Sequence[str], list[score.Counts]]] = {}
+    scores: list[score_captions.Score] = []
+    edits: dict[str, tuple[Sequence[str], list[score_captions.Counts]]] = {}
     for recording, result in results:
         shown = [(at, committed, tentative) for at, committed, tentative in result["events"]]
-        scores.append(score.score(shown, recording.reference))
+        scores.append(score_captions.score(shown, recording.reference))
         final = norm(shown[-1][1]) if shown else []
-        edits.setdefault(recording.name, (recording.reference.words, []))[1].append(score.errors(recording.reference.words, final))
+        edits.setdefault(recording.name, (recording.reference.words, []))[1].append(
+            score_captions.errors(recording.reference.words, final)
+        )
     seconds = sum(result["stream_s"] for _, result in results)
     told: dict[str, Any] = {
         "runs": len(results),
         "unfinished": sum(not result["finished"] for _, result in results),
-        **score.figures(score.pool(scores)),
+        **score_captions.figures(score_captions.pool(scores)),
         "cpu_per_audio_s": round(sum(result["cpu_s"] for _, result in results) / seconds, 3),
-        "other_cpu_per_audio_s": round(sum(result["machine_busy_s"] - result["cpu_s"] for _, result in results) / seconds, 3),
+        "other_cpu_per_audio_s": round(
+            sum(result["machine_busy_s"] - result["cpu_s"] for _, result in results) / seconds, 3
+        ),
         "pss_largest_mb": round(max(result["pss"]["largest"] for _, result in results) / 1e6),
         "pss_all_mb": round(max(result["pss"]["all"] for _, result in results) / 1e6),
         "rss_mb": round(max(result["rss_mb"] for _, result in results) * 2**20 / 1e6),
@@ -201,15 +232,38 @@ def figures(results: Sequence[tuple[Recording, dict[str, Any]]], theirs: Mapping
         "wer_of_runs": [round(each.edits / max(1, each.words), 4) for each in scores],
     }
     if theirs is not None:
-        ours = np.concatenate([score.pieces(np.mean(counts, axis=0)) for _, counts in edits.values()])
-        gap = score.compare(ours, np.concatenate([score.pieces(score.errors(words, theirs[name])) for name, (words, _) in edits.items()]))
+        ours = np.concatenate(
+            [score_captions.pieces(np.mean(counts, axis=0)) for _, counts in edits.values()]
+        )
+        gap = score_captions.compare(
+            ours,
+            np.concatenate(
+                [
+                    score_captions.pieces(score_captions.errors(words, theirs[name]))
+                    for name, (words, _) in edits.items()
+                ]
+            ),
+        )
         assert gap is not None  # there is at least one run
-        told["offline"] = {"difference": round(gap.points, 4), "upper_95": round(gap.upper, 4), "pieces": gap.pieces}
+        told["offline"] = {
+            "difference": round(gap.points, 4),
+            "upper_95": round(gap.upper, 4),
+            "pieces": gap.pieces,
+        }
     return told
 
 
 HEADS = (
-    *("worker", "runs", "WER %", "points to offline (upper 95 %)", "first p50/p95 s", "committed p50/p95/max s", "erasure", "revised"),
+    *(
+        "worker",
+        "runs",
+        "WER %",
+        "points to offline (upper 95 %)",
+        "first p50/p95 s",
+        "committed p50/p95/max s",
+        "erasure",
+        "revised",
+    ),
     *("CPU s/s", "PSS largest/all MB", "longest gap s", "flush s", "other CPU s/s"),
 )
 
@@ -238,36 +292,68 @@ def row(name: str, of: Mapping[str, Any]) -> tuple[str, ...]:
     )
 
 
-def report(every: Sequence[Cell], of: Sequence[Recording], model: Path | None, out: Path) -> tuple[str, dict[str, Any]]:
+def report(
+    every: Sequence[Cell], of: Sequence[Recording], model: Path | None, out: Path
+) -> tuple[str, dict[str, Any]]:
     """The table with its remarks, and the same as data, of what has been run so far."""
     theirs = decoded(of, model, out) if model is not None else None
     words, seconds = sum(len(each.reference.words) for each in of), sum(each.seconds for each in of)
-    told: dict[str, Any] = {"words": words, "seconds": round(seconds, 1), "recordings": [each.name for each in of], "workers": {}}
+    told: dict[str, Any] = {
+        "words": words,
+        "seconds": round(seconds, 1),
+        "recordings": [each.name for each in of],
+        "workers": {},
+    }
     for name in dict.fromkeys(cell.worker for cell in every):
-        results = [(cell.recording, result) for cell in every if cell.worker == name and (result := done(cell)) is not None]
+        results = [
+            (cell.recording, result)
+            for cell in every
+            if cell.worker == name and (result := done(cell)) is not None
+        ]
         if results:
-            told["workers"][name] = {**figures(results, theirs), "of": sum(cell.worker == name for cell in every)}
+            told["workers"][name] = {
+                **figures(results, theirs),
+                "of": sum(cell.worker == name for cell in every),
+            }
     lines = [markdown(HEADS, [row(name, each) for name, each in told["workers"].items()]), ""]
     lines.append(
-        f"{len(of)} recordings, {words} words, {seconds:.0f} s" + (f"; fewer than {FEW} words say little." if words < FEW else ".")
+        f"{len(of)} recordings, {words} words, {seconds:.0f} s"
+        + (f"; fewer than {FEW} words say little." if words < FEW else ".")
     )
     if model is not None and theirs is not None:
-        told["offline_wer"] = sum(int(score.errors(each.reference.words, theirs[each.name]).sum()) for each in of) / words
+        told["offline_wer"] = (
+            sum(int(score_captions.errors(each.reference.words, theirs[each.name]).sum()) for each in of)
+            / words
+        )
         lines.append(f"Offline faster-whisper, beam 1, {model.name}: WER {100 * told['offline_wer']:.1f} %.")
     for name, each in told["workers"].items():
         if each["runs"] < each["of"]:
-            lines.append(f"{name}: {each['runs']} of {each['of']} runs so far; its figures are of those alone.")
+            lines.append(
+                f"{name}: {each['runs']} of {each['of']} runs so far; its figures are of those alone."
+            )
         if each["late_feed_s"] > 0.1:
-            lines.append(f"{name}: audio was fed up to {each['late_feed_s']:.2f} s late; the machine was not quiet.")
+            lines.append(
+                f"{name}: audio was fed up to {each['late_feed_s']:.2f} s late; the machine was not quiet."
+            )
     return "\n".join(lines), told
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("references", type=Path, help="folder with the *.ref.json and *.wav of make_ref.py")
-    parser.add_argument("--worker", action="append", required=True, metavar="NAME=COMMAND", help="a worker of streambench (repeatable)")
+    parser.add_argument(
+        "--worker",
+        action="append",
+        required=True,
+        metavar="NAME=COMMAND",
+        help="a worker of streambench (repeatable)",
+    )
     parser.add_argument("--out", type=Path, required=True, help="where the runs and table.json go")
-    parser.add_argument("--runs", type=int, default=3, help="of each worker over each recording (%(default)s)")
+    parser.add_argument(
+        "--runs", type=int, default=3, help="of each worker over each recording (%(default)s)"
+    )
     parser.add_argument("--model", type=Path, help="folder of the weights, for offline decoding")
     parser.add_argument("--table", action="store_true", help="run nothing; the table of what is there")
     parser.add_argument("--harness", type=Path, default=HARNESS, help="streambench.py (%(default)s)")
@@ -275,21 +361,29 @@ def main() -> None:
     if wrong := [pair for pair in chosen.worker if "=" not in pair]:
         parser.error(f"--worker wants NAME=COMMAND, not {wrong[0]!r}")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that `measure` ends what it started
-    workers = {name: shlex.split(command) for name, _, command in (pair.partition("=") for pair in chosen.worker)}
+    workers = {
+        name: shlex.split(command) for name, _, command in (pair.partition("=") for pair in chosen.worker)
+    }
     of, out = recordings(chosen.references.resolve()), chosen.out.resolve()
     every = list(cells(workers, of, chosen.runs, out))
     failed = []
     for number, cell in enumerate(every, 1):
         if chosen.table or done(cell) is not None:
             continue
-        print(f"{number} of {len(every)}: {cell.worker}, {cell.recording.name}, run {cell.run}", file=sys.stderr, flush=True)
+        print(
+            f"{number} of {len(every)}: {cell.worker}, {cell.recording.name}, run {cell.run}",
+            file=sys.stderr,
+            flush=True,
+        )
         if not measure(cell, chosen.harness.resolve()):
             failed.append(cell)
     table, told = report(every, of, chosen.model, out)
     (out / "table.json").write_text(json.dumps(told, indent=1), encoding="utf-8")
     print(table)
     for cell in failed:
-        print(f"{cell.worker}, {cell.recording.name}, run {cell.run}: failed, see {cell.file.with_suffix('.part.stderr')}")
+        print(
+            f"{cell.worker}, {cell.recording.name}, run {cell.run}: failed, see {cell.file.with_suffix('.part.stderr')}"
+        )
     sys.exit(bool(failed))
 
 

@@ -25,7 +25,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from load_tests.hearing import MEDIA
 from streamsvc.core import clock, config
 from streamsvc.core.types import SAMPLE_RATE
-from streamsvc.recording import read
+from streamsvc.evaluation.recordings import read
 from streamsvc.service import app
 
 RATE, PIECE = 24_000, 960  # Hz, and samples in a message: 40 ms
@@ -47,7 +47,9 @@ async def until(client: ClientConnection, kind: str) -> dict[str, Any]:
     return dict(event)
 
 
-async def flushes(client: ClientConnection, data: bytes, count: int, seconds: float) -> list[tuple[float, int]]:
+async def flushes(
+    client: ClientConnection, data: bytes, count: int, seconds: float
+) -> list[tuple[float, int]]:
     """Seconds from each commit to its whole transcript, and how many words that has."""
     found = []
     step = round(seconds * RATE / PIECE) * PIECE * 2
@@ -81,17 +83,25 @@ async def measure(data: bytes, count: int, seconds: float, folder: Path) -> list
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--media", type=Path, default=MEDIA, help="folder with speech/*.flac (%(default)s)")
     parser.add_argument("--flushes", type=int, default=30)
     parser.add_argument("--seconds", type=float, default=2.6, help="of speech before each (%(default)s)")
     chosen = parser.parse_args()
-    data = b"".join(pcm(chosen.media / "speech" / f"{name}.flac") for name in ("jfk_inaugural_excerpt", "two_cities", "harvard"))
+    data = b"".join(
+        pcm(chosen.media / "speech" / f"{name}.flac")
+        for name in ("jfk_inaugural_excerpt", "two_cities", "harvard")
+    )
     with tempfile.TemporaryDirectory(prefix="streamsvc-") as folder:
         found = asyncio.run(measure(data, chosen.flushes, chosen.seconds, Path(folder)))
     taken = [seconds for seconds, _ in found]
     p50, p95 = np.percentile(taken, [50, 95])
-    print(f"{len(found)} flushes after {chosen.seconds:g} s of speech each, {sum(words for _, words in found)} words: ", end="")
+    print(
+        f"{len(found)} flushes after {chosen.seconds:g} s of speech each, {sum(words for _, words in found)} words: ",
+        end="",
+    )
     print(f"p50 {p50:.2f} s, p95 {p95:.2f} s, longest {max(taken):.2f} s")
 
 

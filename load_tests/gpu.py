@@ -66,7 +66,9 @@ def timed(work: Callable[[], Any], times: int = 9) -> float:
 def vlms(plan: Plan) -> None:
     """Print a table of models."""
     alike(plan)
-    print("| model | MB | picture at 1 / 8, ms | tokens of one | of the window | none kept, s | kept, s | a token, ms | whole answer, s |")
+    print(
+        "| model | MB | picture at 1 / 8, ms | tokens of one | of the window | none kept, s | kept, s | a token, ms | whole answer, s |"
+    )
     print("|---|---|---|---|---|---|---|---|---|")
     for name in ("qwen2-vl-2b", "smolvlm-500m"):
         folder = plan.scratch / name
@@ -86,7 +88,10 @@ def alike(plan: Plan) -> None:
             decoder.read(plain, pieces)
             decoder.read(kept, pieces)
             with decoder.answering(kept, len(answer)) as step:
-                worst = max(worst, *(float((step(token) - decoder.step(plain, token)).abs().max()) for token in answer))
+                worst = max(
+                    worst,
+                    *(float((step(token) - decoder.step(plain, token)).abs().max()) for token in answer),
+                )
             pieces = (*pieces, Piece(tuple(answer)), bench.layout.question("And then?"))
         print(f"{kind}: {worst:.1e} of a logit at most, over answers that go on from each other", flush=True)
 
@@ -94,7 +99,13 @@ def alike(plan: Plan) -> None:
 def of_vlm(plan: Plan, name: str) -> list[str]:
     """The columns of one model."""
     tokens, visual = (600, 120) if plan.small else (WINDOW, VISUAL)
-    options = {"models": plan.scratch, "model": name, "device": plan.device, "window_tokens": tokens, "visual_tokens": visual}
+    options = {
+        "models": plan.scratch,
+        "model": name,
+        "device": plan.device,
+        "window_tokens": tokens,
+        "visual_tokens": visual,
+    }
     ops: Any = vlm.load({**options, "pictures": 4}).ops
     random = np.random.default_rng(0)
 
@@ -108,7 +119,13 @@ def of_vlm(plan: Plan, name: str) -> list[str]:
     count = 0
 
     def say() -> None:
-        items.append({"at": float(len(items)), "kind": "speech", "text": f"Sentence {len(items)} of a long talk about ships and weather."})
+        items.append(
+            {
+                "at": float(len(items)),
+                "kind": "speech",
+                "text": f"Sentence {len(items)} of a long talk about ships and weather.",
+            }
+        )
 
     while count < tokens * 0.7:
         say()
@@ -117,11 +134,17 @@ def of_vlm(plan: Plan, name: str) -> list[str]:
     def first(session: str) -> float:
         say()
         asked = {"session": session, "items": items, "question": "What of it?", "max_tokens": 1}
-        return _seconds(lambda: list(ops["generate"].run(asked)))  # a random model's tokens may be no text, so nothing comes before the end
+        return _seconds(
+            lambda: list(ops["generate"].run(asked))
+        )  # a random model's tokens may be no text, so nothing comes before the end
 
     def whole() -> None:
         say()
-        list(ops["generate"].run({"session": "s", "items": items, "question": "What of it?", "max_tokens": ANSWER, "stop": []}))
+        list(
+            ops["generate"].run(
+                {"session": "s", "items": items, "question": "What of it?", "max_tokens": ANSWER, "stop": []}
+            )
+        )
 
     first("s")
     none = median(first(f"new {number}") for number in range(4))
@@ -146,18 +169,57 @@ def enlarge(name: str, folder: Path, device: str) -> None:
     t: Any = transformers
     config = t.AutoConfig.from_pretrained(folder)
     if name == "qwen2-vl-2b":
-        grown = {"hidden_size": 1536, "intermediate_size": 8960, "num_hidden_layers": 28, "num_attention_heads": 12, "vocab_size": 151936}
-        _set(config.text_config, {**grown, "num_key_value_heads": 2, "initializer_range": 0.02, "layer_types": ["full_attention"] * 28})
+        grown = {
+            "hidden_size": 1536,
+            "intermediate_size": 8960,
+            "num_hidden_layers": 28,
+            "num_attention_heads": 12,
+            "vocab_size": 151936,
+        }
+        _set(
+            config.text_config,
+            {
+                **grown,
+                "num_key_value_heads": 2,
+                "initializer_range": 0.02,
+                "layer_types": ["full_attention"] * 28,
+            },
+        )
         config.text_config.rope_parameters["mrope_section"] = [16, 24, 24]
-        eye = {"depth": 32, "embed_dim": 1280, "num_heads": 16, "mlp_ratio": 4, "patch_size": 14, "hidden_size": 1536}
-        processor = t.Qwen2VLImageProcessorPil(patch_size=14, size={"shortest_edge": 56 * 56, "longest_edge": 28 * 28 * 1280})
+        eye = {
+            "depth": 32,
+            "embed_dim": 1280,
+            "num_heads": 16,
+            "mlp_ratio": 4,
+            "patch_size": 14,
+            "hidden_size": 1536,
+        }
+        processor = t.Qwen2VLImageProcessorPil(
+            patch_size=14, size={"shortest_edge": 56 * 56, "longest_edge": 28 * 28 * 1280}
+        )
     else:
-        grown = {"hidden_size": 960, "intermediate_size": 2560, "num_hidden_layers": 32, "num_attention_heads": 15, "vocab_size": 49280}
-        _set(config.text_config, {**grown, "num_key_value_heads": 5, "initializer_range": 0.02, "head_dim": 64})
-        eye = {"hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "num_attention_heads": 12, "image_size": 512}
+        grown = {
+            "hidden_size": 960,
+            "intermediate_size": 2560,
+            "num_hidden_layers": 32,
+            "num_attention_heads": 15,
+            "vocab_size": 49280,
+        }
+        _set(
+            config.text_config, {**grown, "num_key_value_heads": 5, "initializer_range": 0.02, "head_dim": 64}
+        )
+        eye = {
+            "hidden_size": 768,
+            "intermediate_size": 3072,
+            "num_hidden_layers": 12,
+            "num_attention_heads": 12,
+            "image_size": 512,
+        }
         eye |= {"patch_size": 16}
         config.scale_factor = 4
-        processor = t.SmolVLMImageProcessorPil(size={"longest_edge": 512}, max_image_size={"longest_edge": 512})
+        processor = t.SmolVLMImageProcessorPil(
+            size={"longest_edge": 512}, max_image_size={"longest_edge": 512}
+        )
     _set(config.vision_config, {**eye, "initializer_range": 0.02})
     kind = t.AutoModelForImageTextToText
     with torch.device(device):
@@ -182,20 +244,34 @@ def _seconds(work: Callable[[], Any]) -> float:
 
 def encoders(plan: Plan) -> None:
     """Print a table of encoders and runtimes."""
-    print("| encoder | runtime | ready after, s | least cosine | ms a batch of 1 / 8 / 32 |\n|---|---|---|---|---|")
+    print(
+        "| encoder | runtime | ready after, s | least cosine | ms a batch of 1 / 8 / 32 |\n|---|---|---|---|---|"
+    )
     for name, module, side in _towers(plan):
-        sources = {half: plan.scratch / f"{name}{', float16' if half else ''}" / "model.onnx" for half in (False, True)}
+        sources = {
+            half: plan.scratch / f"{name}{', float16' if half else ''}" / "model.onnx"
+            for half in (False, True)
+        }
         for half, source in sources.items():
             source.parent.mkdir()
             export.exported(module, side, source, half=half)
-        for half, source in sources.items():  # the module goes to the GPU as it is, so all files were written before
-            torch_of, plan_of = partial(_torch, module, plan.device, half=half), partial(build_vision.tensorrt, source)
+        for (
+            half,
+            source,
+        ) in sources.items():  # the module goes to the GPU as it is, so all files were written before
+            torch_of, plan_of = (
+                partial(_torch, module, plan.device, half=half),
+                partial(build_vision.tensorrt, source),
+            )
             compared(source, side, {"torch": torch_of, "tensorrt": plan_of, "tensorrt, again": plan_of})
 
 
 def compared(source: Path, side: int, runtimes: dict[str, Callable[[], build_vision.Encode]]) -> None:
     """A row for each runtime that can be had."""
-    batches = {count: np.random.default_rng(count).standard_normal((count, 3, side, side), dtype=np.float32) for count in (1, 8, 32)}
+    batches = {
+        count: np.random.default_rng(count).standard_normal((count, 3, side, side), dtype=np.float32)
+        for count in (1, 8, 32)
+    }
     expected = build_vision.onnxruntime(source)(batches[8])
     for name, make in runtimes.items():
         began = time.perf_counter()
@@ -215,8 +291,16 @@ def _towers(plan: Plan) -> list[tuple[str, Any, int]]:
 
     t: Any = transformers
     torch.manual_seed(0)
-    small = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2, "image_size": 32}
-    config = t.SiglipVisionConfig(**small, patch_size=8) if plan.small else t.SiglipVisionConfig()  # as siglip-base-patch16-224
+    small = {
+        "hidden_size": 32,
+        "intermediate_size": 48,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "image_size": 32,
+    }
+    config = (
+        t.SiglipVisionConfig(**small, patch_size=8) if plan.small else t.SiglipVisionConfig()
+    )  # as siglip-base-patch16-224
     found = [("siglip-base", export.pooled(t.SiglipVisionModel(config)), int(config.image_size))]
     try:
         found.append((efficientnet.NAME, efficientnet.lite0(plan.models), efficientnet.SIDE))
@@ -248,16 +332,23 @@ def speech(plan: Plan) -> None:
         return
     with wave.open(str(plan.speech)) as file:
         samples = np.frombuffer(file.readframes(file.getnframes()), np.int16).astype(np.float32) / 32768
-    print("| model | device | ready after, s | quick 2 / 6 / 12 s, ms | beam 3 of 6 s, ms | text |\n|---|---|---|---|---|---|")
+    print(
+        "| model | device | ready after, s | quick 2 / 6 / 12 s, ms | beam 3 of 6 s, ms | text |\n|---|---|---|---|---|---|"
+    )
     models = {"whisper-tiny.en": ["cpu", plan.device]}
     if not plan.small:
         turbo(plan.models / "large-v3-turbo, random")
         models["large-v3-turbo, random"] = [plan.device]
-    for name, device in ((name, device) for name, devices in models.items() for device in dict.fromkeys(devices)):
+    for name, device in (
+        (name, device) for name, devices in models.items() for device in dict.fromkeys(devices)
+    ):
         began = time.perf_counter()
         heard = asr.load_whisper(plan.models / name, 1, device)
         ready = time.perf_counter() - began
-        quick = [timed(partial(heard.transcribe, {"samples": samples[: n * asr.RATE], "quick": True})) for n in (2, 6, 12)]
+        quick = [
+            timed(partial(heard.transcribe, {"samples": samples[: n * asr.RATE], "quick": True}))
+            for n in (2, 6, 12)
+        ]
         sure = timed(partial(heard.transcribe, {"samples": samples[: 6 * asr.RATE], "beam": 3}))
         text = " ".join(
             str(heard.transcribe({"samples": samples[first : first + 10 * asr.RATE], "beam": 3})["text"])
@@ -276,7 +367,13 @@ def turbo(folder: Path) -> None:
     if (folder / "model.bin").is_file():
         return
     t: Any = transformers
-    size = {"d_model": 1280, "encoder_layers": 32, "decoder_layers": 4, "encoder_attention_heads": 20, "decoder_attention_heads": 20}
+    size = {
+        "d_model": 1280,
+        "encoder_layers": 32,
+        "decoder_layers": 4,
+        "encoder_attention_heads": 20,
+        "decoder_attention_heads": 20,
+    }
     size |= {"encoder_ffn_dim": 5120, "decoder_ffn_dim": 5120, "vocab_size": 51866, "num_mel_bins": 128}
     torch.manual_seed(0)
     source = folder.with_suffix(".torch")

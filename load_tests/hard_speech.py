@@ -28,13 +28,13 @@ import numpy as np
 import structlog
 
 from load_tests.hearing import add_arguments, hearing, settings_of
-from streamsvc import score
-from streamsvc.bench import markdown, offline
 from streamsvc.core.config import Settings
 from streamsvc.core.types import SAMPLE_RATE, Speech, Words
-from streamsvc.recording import Samples, Truth, read, truth_of
-from streamsvc.score import norm, percentile
-from streamsvc.trial import Heard, play
+from streamsvc.evaluation import score_captions
+from streamsvc.evaluation.caption_bench import markdown, offline
+from streamsvc.evaluation.recordings import Samples, Truth, read, truth_of
+from streamsvc.evaluation.score_captions import norm, percentile
+from streamsvc.evaluation.transcriber_run import Heard, play
 
 FRAME = SAMPLE_RATE // 100  # samples: 10 ms
 QUIETER = 25.0  # dB below the loud frames at which speech ends; the rooms of the recordings are 28 dB and more below them
@@ -127,7 +127,11 @@ def utterances(media: Path) -> Iterator[tuple[str, Samples, list[str]]]:
 def entries(media: Path, folder: str) -> list[dict[str, Any]]:
     """What the manifest tells of the English (or wordless) recordings in a folder."""
     files = json.loads((media / "manifest.json").read_text(encoding="utf-8"))["files"]
-    return [entry for entry in files if entry["path"].startswith(f"{folder}/") and entry.get("language") in ("en", None)]
+    return [
+        entry
+        for entry in files
+        if entry["path"].startswith(f"{folder}/") and entry.get("language") in ("en", None)
+    ]
 
 
 def quieter(samples: Samples) -> Samples:
@@ -139,7 +143,9 @@ def noisier(samples: Samples) -> Samples:
     """The same with pink noise SNR dB below the mean power of the frames in which somebody speaks."""
     white = np.random.default_rng(SEED).standard_normal(len(samples) + 1)
     spectrum = np.fft.rfft(white)
-    spectrum /= np.sqrt(np.maximum(np.arange(len(spectrum)), 20 * len(white) / SAMPLE_RATE))  # flat below 20 Hz
+    spectrum /= np.sqrt(
+        np.maximum(np.arange(len(spectrum)), 20 * len(white) / SAMPLE_RATE)
+    )  # flat below 20 Hz
     noise = np.fft.irfft(spectrum)[: len(samples)]
     noise = np.pad(noise, (0, len(samples) - len(noise)))
     power = float((10 ** (levels(samples)[spoken(samples)] / 10)).mean())
@@ -147,7 +153,11 @@ def noisier(samples: Samples) -> Samples:
     return np.clip(samples + noise, -1.0, 1.0).astype(np.float32)
 
 
-CONDITIONS: dict[str, Callable[[Samples], Samples]] = {"as it is": lambda samples: samples, "-20 dB": quieter, "5 dB SNR": noisier}
+CONDITIONS: dict[str, Callable[[Samples], Samples]] = {
+    "as it is": lambda samples: samples,
+    "-20 dB": quieter,
+    "5 dB SNR": noisier,
+}
 
 
 # --- the three measurements ---------------------------------------------------------------------------------------
@@ -155,7 +165,12 @@ CONDITIONS: dict[str, Callable[[Samples], Samples]] = {"as it is": lambda sample
 
 def latencies(heard: Heard, of: Sequence[Utterance]) -> list[Latency]:
     """The latencies of the last words."""
-    committed = [(at, word) for at, unit in heard.units if isinstance(unit, Words) for word in unit.words[: unit.stable]]
+    committed = [
+        (at, word)
+        for at, unit in heard.units
+        if isinstance(unit, Words)
+        for word in unit.words[: unit.stable]
+    ]
     closed = [at for at, unit in heard.units if isinstance(unit, Words) and unit.final]
     found = []
     for each in of:
@@ -180,7 +195,11 @@ def measure_ends(hear: Player, media: Path) -> tuple[str, Any]:
         cells = []
         for late in ([one.committed for one in some], [one.final for one in some]):
             known = [one for one in late if one is not None]
-            cells.append(" / ".join(f"{percentile(known, share) or 0.0:.2f}" for share in (50, 95, 100)) if known else "-")
+            cells.append(
+                " / ".join(f"{percentile(known, share) or 0.0:.2f}" for share in (50, 95, 100))
+                if known
+                else "-"
+            )
         return (name, str(len(some)), f"{sum(one.right for one in some)} of {len(some)}", *cells)
 
     sources = list(dict.fromkeys(one.utterance.source for one in every))
@@ -199,8 +218,8 @@ class Compared:
 
     condition: str
     name: str
-    ours: score.Counts
-    theirs: score.Counts
+    ours: score_captions.Counts
+    theirs: score_captions.Counts
     fewer: tuple[int, int]
     unheard: tuple[float, ...] | None
 
@@ -210,11 +229,18 @@ def compared(condition: str, name: str, truth: Truth, heard: Heard, decoded: Seq
     words = [piece for word in heard.stable for piece in norm(word.text)]
     unheard = None
     if truth.ends is not None:
-        there, speech = {place for place, _ in score.align(truth.words, words)[0]}, stretches(heard)
+        there, speech = {place for place, _ in score_captions.align(truth.words, words)[0]}, stretches(heard)
         missed = [end for place, end in enumerate(truth.ends) if place not in there]
         unheard = tuple(end for end in missed if not any(a < end and end - MARK < b for a, b in speech))
     fewer = len(truth.words) - len(words), len(truth.words) - len(decoded)
-    return Compared(condition, name, score.errors(truth.words, words), score.errors(truth.words, decoded), fewer, unheard)
+    return Compared(
+        condition,
+        name,
+        score_captions.errors(truth.words, words),
+        score_captions.errors(truth.words, decoded),
+        fewer,
+        unheard,
+    )
 
 
 def stretches(heard: Heard) -> list[tuple[float, float]]:
@@ -222,11 +248,15 @@ def stretches(heard: Heard) -> list[tuple[float, float]]:
     found: list[tuple[float, float]] = []
     for _, unit in heard.units:
         if isinstance(unit, Speech):
-            found = [*found, (unit.at, float("inf"))] if unit.active else [*found[:-1], (found[-1][0], unit.at)]
+            found = (
+                [*found, (unit.at, float("inf"))] if unit.active else [*found[:-1], (found[-1][0], unit.at)]
+            )
     return found
 
 
-def measure_hard(hear: Player, decode: Callable[[Samples], list[str]], media: Path, seconds: float) -> tuple[str, Any]:
+def measure_hard(
+    hear: Player, decode: Callable[[Samples], list[str]], media: Path, seconds: float
+) -> tuple[str, Any]:
     """Table and figures of `hard`."""
     every: list[Compared] = []
     for folder in ("speech", "noisy"):
@@ -237,7 +267,9 @@ def measure_hard(hear: Player, decode: Callable[[Samples], list[str]], media: Pa
                 continue  # where it would have to be cut nobody knows
             truth = truth.until(seconds)
             print(f"{entry['path']}: {len(samples) / SAMPLE_RATE:.0f} s", file=sys.stderr, flush=True)
-            for condition, change in CONDITIONS.items() if folder == "speech" else {"recorded": CONDITIONS["as it is"]}.items():
+            for condition, change in (
+                CONDITIONS.items() if folder == "speech" else {"recorded": CONDITIONS["as it is"]}.items()
+            ):
                 changed = change(samples)
                 heard = hear(np.concatenate([changed, TAIL]))
                 every.append(compared(condition, path.stem, truth, heard, decode(changed)))
@@ -247,18 +279,47 @@ def measure_hard(hear: Player, decode: Callable[[Samples], list[str]], media: Pa
         rows.append(_row(f"{condition}, {len(some)} files", some))
     rows += [_row(f"noisy/{one.name}", [one]) for one in every if one.condition == "recorded"]
     for one in every:
-        counts = {"words": len(one.ours), "edits": int(one.ours.sum()), "edits_offline": int(one.theirs.sum())}
-        told.append({"condition": one.condition, "name": one.name, **counts, "fewer": one.fewer, "unheard": one.unheard})
-    heads = ("speech", "words", "WER %", "offline %", "points", "upper 95 %", "words fewer / offline", "unheard")
+        counts = {
+            "words": len(one.ours),
+            "edits": int(one.ours.sum()),
+            "edits_offline": int(one.theirs.sum()),
+        }
+        told.append(
+            {
+                "condition": one.condition,
+                "name": one.name,
+                **counts,
+                "fewer": one.fewer,
+                "unheard": one.unheard,
+            }
+        )
+    heads = (
+        "speech",
+        "words",
+        "WER %",
+        "offline %",
+        "points",
+        "upper 95 %",
+        "words fewer / offline",
+        "unheard",
+    )
     return markdown(heads, rows), told
 
 
 def _row(name: str, some: Sequence[Compared]) -> tuple[str, ...]:
     words = sum(len(one.ours) for one in some)
-    ours, theirs = (100 * sum(int(counts.sum()) for counts in of) / words for of in ([o.ours for o in some], [o.theirs for o in some]))
-    pieces = [np.concatenate([score.pieces(counts) for counts in of]) for of in ([o.ours for o in some], [o.theirs for o in some])]
-    gap = score.compare(*pieces)
-    bound = f"{100 * gap.upper:+.1f}" if gap is not None and gap.pieces >= 10 else "-"  # fewer pieces bound nothing
+    ours, theirs = (
+        100 * sum(int(counts.sum()) for counts in of) / words
+        for of in ([o.ours for o in some], [o.theirs for o in some])
+    )
+    pieces = [
+        np.concatenate([score_captions.pieces(counts) for counts in of])
+        for of in ([o.ours for o in some], [o.theirs for o in some])
+    ]
+    gap = score_captions.compare(*pieces)
+    bound = (
+        f"{100 * gap.upper:+.1f}" if gap is not None and gap.pieces >= 10 else "-"
+    )  # fewer pieces bound nothing
     timed = [one.unheard for one in some if one.unheard is not None]
     fewer = f"{sum(one.fewer[0] for one in some)} / {sum(one.fewer[1] for one in some)}"
     unheard = str(sum(len(one) for one in timed)) if timed else "-"
@@ -272,7 +333,9 @@ def measure_silence(hear: Player, media: Path) -> tuple[str, Any]:
         heard = hear(np.concatenate([read(media / entry["path"]), TAIL]))
         finals = sum(isinstance(unit, Words) and unit.final for _, unit in heard.units)
         shown = max((len(unit.words) for _, unit in heard.units if isinstance(unit, Words)), default=0)
-        told.append((entry["path"], entry["duration_s"], finals, len(heard.stable), shown, len(stretches(heard))))
+        told.append(
+            (entry["path"], entry["duration_s"], finals, len(heard.stable), shown, len(stretches(heard)))
+        )
         rows.append((Path(entry["path"]).stem, f"{entry['duration_s']:.0f}", *map(str, told[-1][2:])))
     totals = [sum(one[place] for one in told) for place in range(1, 6)]
     rows.append(("all", f"{totals[0]:.0f}", *map(str, totals[1:])))
@@ -280,7 +343,9 @@ def measure_silence(hear: Player, media: Path) -> tuple[str, Any]:
     return markdown(heads, rows), told
 
 
-def report(settings: Settings, hear: Player, media: Path, only: str | None, seconds: float) -> Iterator[tuple[str, str, Any]]:
+def report(
+    settings: Settings, hear: Player, media: Path, only: str | None, seconds: float
+) -> Iterator[tuple[str, str, Any]]:
     """(name, table, figures) of each measurement that is wanted, as it is done."""
     if only in (None, "ends"):
         yield "ends", *measure_ends(hear, media)
@@ -292,13 +357,19 @@ def report(settings: Settings, hear: Player, media: Path, only: str | None, seco
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     add_arguments(parser)
     parser.add_argument("--only", choices=("ends", "hard", "silence"))
-    parser.add_argument("--seconds", type=float, default=LONGEST, help="of each recording for `hard` (%(default)s)")
+    parser.add_argument(
+        "--seconds", type=float, default=LONGEST, help="of each recording for `hard` (%(default)s)"
+    )
     parser.add_argument("--json", type=Path, help="where the figures of each recording go")
     chosen = parser.parse_args()
-    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))  # the tables alone go to stdout
+    structlog.configure(
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr)
+    )  # the tables alone go to stdout
     settings = settings_of(chosen)
     figures = {}
     with hearing(settings, live=chosen.live) as (runner, role, _):

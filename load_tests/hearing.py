@@ -14,7 +14,7 @@ from streamsvc.core import config
 from streamsvc.core.clock import VirtualLoop
 from streamsvc.core.config import Settings
 from streamsvc.core.roles import Role
-from streamsvc.trial import local, working
+from streamsvc.evaluation.transcriber_run import local, working
 
 ENGINE = "engines.asr"
 MEDIA = Path(__file__).resolve().parents[2] / "shared" / "media"
@@ -23,9 +23,21 @@ MEDIA = Path(__file__).resolve().parents[2] / "shared" / "media"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options that say what is measured: --media, --model, --hear, --live."""
     parser.add_argument("--media", type=Path, default=MEDIA, help="folder with manifest.json (%(default)s)")
-    parser.add_argument("--model", default="tiny.en", help="tiny.en, base, or a name of engines/registry.toml (%(default)s)")
-    parser.add_argument("--hear", action="append", default=[], metavar="KEY=VALUE", help="a setting of the group [hear] (repeatable)")
-    parser.add_argument("--live", action="store_true", help="in real time, through the hear worker process; run nothing else meanwhile")
+    parser.add_argument(
+        "--model", default="tiny.en", help="tiny.en, base, or a name of engines/registry.toml (%(default)s)"
+    )
+    parser.add_argument(
+        "--hear",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="a setting of the group [hear] (repeatable)",
+    )
+    parser.add_argument(
+        "--live",
+        action="store_true",
+        help="in real time, through the hear worker process; run nothing else meanwhile",
+    )
 
 
 def settings_of(chosen: argparse.Namespace) -> Settings:
@@ -39,7 +51,9 @@ def settings_of(chosen: argparse.Namespace) -> Settings:
 
 
 @contextlib.contextmanager
-def hearing(settings: Settings, *, live: bool, engine: str = ENGINE) -> Iterator[tuple[asyncio.Runner, Role, int | None]]:
+def hearing(
+    settings: Settings, *, live: bool, engine: str = ENGINE
+) -> Iterator[tuple[asyncio.Runner, Role, int | None]]:
     """A loop, the hear role on it, and the worker's process id.
 
     live: a real loop and the hear worker process, as under `serve`. Else: a clock that jumps, and the engine in this process (no id),

@@ -27,17 +27,17 @@ import structlog
 
 from load_tests.hard_speech import entries
 from load_tests.hearing import add_arguments, hearing, settings_of
-from streamsvc.bench import markdown
 from streamsvc.core import clock
 from streamsvc.core.config import Hear
 from streamsvc.core.queues import Ring
 from streamsvc.core.roles import Role
 from streamsvc.core.types import SAMPLE_RATE, AudioChunk, Gap, Words
-from streamsvc.recording import Samples, Truth, read, truth_of
-from streamsvc.score import percentile
+from streamsvc.evaluation.caption_bench import markdown
+from streamsvc.evaluation.recordings import Samples, Truth, read, truth_of
+from streamsvc.evaluation.score_captions import percentile
+from streamsvc.evaluation.transcriber_run import PACKET, RING, spent
 from streamsvc.speech.decoding_loop import run
 from streamsvc.speech.segmenter import Unit
-from streamsvc.trial import PACKET, RING, spent
 
 PAUSES = (1.0, 4.0, 15.0, 0.5)  # seconds of nothing between recordings, in turn
 GROWTH = 0.2  # seconds of lag
@@ -71,7 +71,9 @@ def talks(media: Path) -> list[Talk]:
         if truth is not None and truth.ends is not None:
             found.append((read(media / entry["path"]), truth))
     if not found:
-        raise SystemExit(f"no recording with word times in {media / 'speech'}: real recordings are not part of the project (--media DIR)")
+        raise SystemExit(
+            f"no recording with word times in {media / 'speech'}: real recordings are not part of the project (--media DIR)"
+        )
     return found
 
 
@@ -90,7 +92,9 @@ def packets(of: Sequence[Talk], seconds: float) -> Iterator[tuple[float, Samples
             at += PACKET
 
 
-async def listen(of: Sequence[Talk], hear: Role, settings: Hear, *, seconds: float, every: float, pids: Sequence[int]) -> list[Stretch]:
+async def listen(
+    of: Sequence[Talk], hear: Role, settings: Hear, *, seconds: float, every: float, pids: Sequence[int]
+) -> list[Stretch]:
     """Feed the talks and tell what happened, in stretches of `every` seconds; the last may be shorter."""
     ring: Ring[AudioChunk] = Ring(RING)
     zero = clock.now()
@@ -138,12 +142,25 @@ async def listen(of: Sequence[Talk], hear: Role, settings: Hear, *, seconds: flo
 
 # --- told ---------------------------------------------------------------------------------------------------------
 
-HEADS = ("until min", "words committed / spoken", "lag p50/p95/max s", "closed", "gaps", "lost s", "CPU s/s", "PSS MB")
+HEADS = (
+    "until min",
+    "words committed / spoken",
+    "lag p50/p95/max s",
+    "closed",
+    "gaps",
+    "lost s",
+    "CPU s/s",
+    "PSS MB",
+)
 
 
 def row(stretch: Stretch, began: float) -> tuple[str, ...]:
     """One line of the table. began: seconds at which the stretch did."""
-    lags = " / ".join(f"{percentile(stretch.lags, share) or 0.0:.2f}" for share in (50, 95, 100)) if stretch.lags else "-"
+    lags = (
+        " / ".join(f"{percentile(stretch.lags, share) or 0.0:.2f}" for share in (50, 95, 100))
+        if stretch.lags
+        else "-"
+    )
     return (
         f"{stretch.until / 60:.1f}",
         f"{len(stretch.lags)} / {stretch.spoken}",
@@ -158,7 +175,13 @@ def row(stretch: Stretch, began: float) -> tuple[str, ...]:
 
 def table(of: Sequence[Stretch]) -> str:
     """All stretches."""
-    return markdown(HEADS, [row(stretch, began) for stretch, began in zip(of, [0.0, *(each.until for each in of)], strict=False)])
+    return markdown(
+        HEADS,
+        [
+            row(stretch, began)
+            for stretch, began in zip(of, [0.0, *(each.until for each in of)], strict=False)
+        ],
+    )
 
 
 def verdict(of: Sequence[Stretch]) -> list[str]:
@@ -176,24 +199,38 @@ def verdict(of: Sequence[Stretch]) -> list[str]:
 
 def tell(stretch: Stretch, first: Stretch) -> None:
     """Progress, for whoever waits."""
-    print(f"{stretch.until / 60:.1f} min: " + ", ".join(row(stretch, stretch.until - first.until)[1:]), file=sys.stderr, flush=True)
+    print(
+        f"{stretch.until / 60:.1f} min: " + ", ".join(row(stretch, stretch.until - first.until)[1:]),
+        file=sys.stderr,
+        flush=True,
+    )
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     add_arguments(parser)
     parser.add_argument("--minutes", type=float, default=60.0, help="of the feed (%(default)s)")
-    parser.add_argument("--every", type=float, default=5.0, help="minutes in a line of the table (%(default)s)")
+    parser.add_argument(
+        "--every", type=float, default=5.0, help="minutes in a line of the table (%(default)s)"
+    )
     parser.add_argument("--json", type=Path, help="where the figures of each stretch go")
     chosen = parser.parse_args()
-    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))  # the tables alone go to stdout
+    structlog.configure(
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr)
+    )  # the tables alone go to stdout
     settings, of = settings_of(chosen), talks(chosen.media.resolve())
     with hearing(settings, live=chosen.live) as (runner, role, worker):
         pids = [psutil.Process().pid, *([worker] if worker is not None else [])]
-        found = runner.run(listen(of, role, settings.hear, seconds=60 * chosen.minutes, every=60 * chosen.every, pids=pids))
+        found = runner.run(
+            listen(of, role, settings.hear, seconds=60 * chosen.minutes, every=60 * chosen.every, pids=pids)
+        )
     print(table(found))
     if chosen.json is not None:
-        chosen.json.write_text(json.dumps([{**asdict(each), "lags": [round(lag, 3) for lag in each.lags]} for each in found]))
+        chosen.json.write_text(
+            json.dumps([{**asdict(each), "lags": [round(lag, 3) for lag in each.lags]} for each in found])
+        )
     wrong = verdict(found)
     print("\n".join(["", *(f"Wrong: {line}." for line in wrong)]) if wrong else "")
     sys.exit(bool(wrong))

@@ -78,7 +78,10 @@ def delays(run: Run) -> Iterator[tuple[Change, float]]:
     """Each change, and the seconds until a keyframe shows it (inf: none before the next change)."""
     ends = [*(change.at for change in run.changes[1:]), run.seconds + 1.0]
     for change, end in zip(run.changes, ends, strict=True):
-        yield change, min((at - change.at for at, _ in run.found if change.at - 1e-3 <= at < end), default=math.inf)
+        yield (
+            change,
+            min((at - change.at for at, _ in run.found if change.at - 1e-3 <= at < end), default=math.inf),
+        )
 
 
 def recall(waits: Sequence[float]) -> float:
@@ -100,7 +103,9 @@ def changes_table(runs: Sequence[Run]) -> bool:
     print(f"\n{'change':20} {'n':>4} {'within 1 s':>10} {'p50 s':>6} {'p95 s':>6}")
     for name in ("all", *KINDS, *(f"while: {condition}" for condition in CONDITIONS)):
         waits = groups[name]
-        print(f"{name:20} {len(waits):4} {recall(waits):10.3f} {at_share(waits, 0.5):6.2f} {at_share(waits, 0.95):6.2f}")
+        print(
+            f"{name:20} {len(waits):4} {recall(waits):10.3f} {at_share(waits, 0.5):6.2f} {at_share(waits, 0.95):6.2f}"
+        )
     return recall(groups["all"]) >= RECALL_GOAL
 
 
@@ -132,11 +137,22 @@ def recordings(media: Path) -> Iterator[Run]:
 
 def main() -> int:
     """Print all tables."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3], help="of what is generated (%(default)s)")
-    parser.add_argument("--each", type=int, default=1, help="changes per kind, condition and seed (%(default)s)")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--seeds", type=int, nargs="+", default=[1, 2, 3], help="of what is generated (%(default)s)"
+    )
+    parser.add_argument(
+        "--each", type=int, default=1, help="changes per kind, condition and seed (%(default)s)"
+    )
     parser.add_argument("--still", type=float, default=30.0, help="seconds of each still clip (%(default)s)")
-    parser.add_argument("--media", type=Path, default=ROOT.parent / "shared" / "media", help="folder of real recordings (%(default)s)")
+    parser.add_argument(
+        "--media",
+        type=Path,
+        default=ROOT.parent / "shared" / "media",
+        help="folder of real recordings (%(default)s)",
+    )
     chosen = parser.parse_args()
     made = (item for seed in chosen.seeds for item in clips(seed, chosen.each, chosen.still))
     runs = [watched(name, changes, probes(io.BytesIO(file), Sample())) for name, changes, file in made]
@@ -146,7 +162,10 @@ def main() -> int:
 def report(runs: Sequence[Run], real: Sequence[Run]) -> int:
     """Print what was made of generated clips and of recordings; 1 if a goal is missed."""
     good = changes_table([run for run in runs if run.changes])
-    good = needless_table([*(run for run in runs if not run.changes), *(run for run in real if not run.changes)]) and good
+    good = (
+        needless_table([*(run for run in runs if not run.changes), *(run for run in real if not run.changes)])
+        and good
+    )
     print()
     for run in real:
         if run.changes:
@@ -158,7 +177,9 @@ def report(runs: Sequence[Run], real: Sequence[Run]) -> int:
     every = [*runs, *real]
     count = sum(run.probes for run in every) / 1000
     thumbs, looks = (sum(run.cpu[part] for run in every) / count for part in (0, 1))
-    print(f"CPU a probe: {thumbs:.2f} ms to make the thumbnail, {looks:.2f} ms to look at it ({count * 1000:.0f} probes)")
+    print(
+        f"CPU a probe: {thumbs:.2f} ms to make the thumbnail, {looks:.2f} ms to look at it ({count * 1000:.0f} probes)"
+    )
     return 0 if good else 1
 
 

@@ -27,7 +27,9 @@ from tests.engines.tiny_vlm import KINDS, Bench, Shape, picture, save
 
 GOAL = 1e-4
 STEPS = 4  # of an answer
-LARGER = Shape(width=256, layers=6, heads=8, side=48, spread=0.05)  # where time goes into arithmetic and not into Python
+LARGER = Shape(
+    width=256, layers=6, heads=8, side=48, spread=0.05
+)  # where time goes into arithmetic and not into Python
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +51,8 @@ def parity(bench: Bench) -> dict[tuple[str, str], float]:
         for reuse in ("none", "kept"):
             kept = Kept()
             gaps = [
-                bench.gap(pieces, [picture(n) for n in numbers], kept if reuse == "kept" else Kept(), STEPS) for pieces, numbers in growing
+                bench.gap(pieces, [picture(n) for n in numbers], kept if reuse == "kept" else Kept(), STEPS)
+                for pieces, numbers in growing
             ]
             table[tower, reuse] = max(gaps)
     return table
@@ -61,14 +64,25 @@ def entries(bench: Bench, count: int) -> list[Entry]:
     made = []
     for n in range(count):
         text = bench.layout.said(n, "speech", f"Sentence {n} of a long talk about ships and weather.")
-        shown = bench.layout.shown(n, Picture(f"{n}", seen[n // 4].tokens, seen[n // 4].rows, seen[n // 4].columns)) if n % 4 == 3 else None
+        shown = (
+            bench.layout.shown(
+                n, Picture(f"{n}", seen[n // 4].tokens, seen[n // 4].rows, seen[n // 4].columns)
+            )
+            if n % 4 == 3
+            else None
+        )
         made.append(Entry(f"{n}", float(n), text, shown))
     return made
 
 
 def dropping(bench: Bench, count: int = 60) -> tuple[Dropped, Dropped]:
     """At each drop: our window beside the whole, and a cut without computing anew (keys and values of a longer past) beside ours."""
-    window, told, limits, question = Window(), list[Entry](), Limits(900, 120), bench.layout.question("What next?")
+    window, told, limits, question = (
+        Window(),
+        list[Entry](),
+        Limits(900, 120),
+        bench.layout.question("What next?"),
+    )
     ours: list[tuple[bool, float]] = []
     cut: list[tuple[bool, float]] = []
     drops = 0
@@ -78,7 +92,9 @@ def dropping(bench: Bench, count: int = 60) -> tuple[Dropped, Dropped]:
         if window.drops == before.drops:
             continue
         drops += 1
-        everything = [Entry(one.name, one.at, one.text, one.sight, one.sight is not None).piece for one in told]
+        everything = [
+            Entry(one.name, one.at, one.text, one.sight, one.sight is not None).piece for one in told
+        ]
         shown = [bench.layout.head, *window.pieces, question]
         whole = [bench.layout.head, *everything, question]
         answers = _answers(bench, shown)
@@ -87,13 +103,17 @@ def dropping(bench: Bench, count: int = 60) -> tuple[Dropped, Dropped]:
     return _summed(drops, ours), _summed(drops, cut)
 
 
-def _answers(bench: Bench, pieces: Sequence[Piece], forced: Sequence[int] = ()) -> list[tuple[int, np.ndarray]]:
+def _answers(
+    bench: Bench, pieces: Sequence[Piece], forced: Sequence[int] = ()
+) -> list[tuple[int, np.ndarray]]:
     """The likeliest token and the logits of each step; fed with its own tokens, or with forced ones."""
     kept = Kept()
     return _stepped(bench, kept, bench.decoder.read(kept, pieces).cpu().numpy(), forced)
 
 
-def _stepped(bench: Bench, kept: Kept, logits: np.ndarray, forced: Sequence[int]) -> list[tuple[int, np.ndarray]]:
+def _stepped(
+    bench: Bench, kept: Kept, logits: np.ndarray, forced: Sequence[int]
+) -> list[tuple[int, np.ndarray]]:
     steps = []
     for step in range(STEPS):
         steps.append((int(logits.argmax()), logits))
@@ -101,7 +121,9 @@ def _stepped(bench: Bench, kept: Kept, logits: np.ndarray, forced: Sequence[int]
     return steps
 
 
-def _cut(bench: Bench, whole: Sequence[Piece], size: int, forced: Sequence[int]) -> list[tuple[int, np.ndarray]]:
+def _cut(
+    bench: Bench, whole: Sequence[Piece], size: int, forced: Sequence[int]
+) -> list[tuple[int, np.ndarray]]:
     """The tempting shortcut: keys and values of the whole, with all but the head's and the newest `size` of them thrown away."""
     kept, head = Kept(), length(whole[:1])
     bench.decoder.read(kept, whole[:-1])
@@ -124,7 +146,9 @@ def _joined(left: object, right: object) -> object:
     return torch.cat([left, right], dim=-2)  # type: ignore[list-item]
 
 
-def _beside(one: Sequence[tuple[int, np.ndarray]], other: Sequence[tuple[int, np.ndarray]]) -> list[tuple[bool, float]]:
+def _beside(
+    one: Sequence[tuple[int, np.ndarray]], other: Sequence[tuple[int, np.ndarray]]
+) -> list[tuple[bool, float]]:
     return [(a == b, float(np.abs(x - y).mean())) for (a, x), (b, y) in zip(one, other, strict=True)]
 
 
@@ -168,7 +192,9 @@ def speed(bench: Bench, answers: int) -> Speed:
         rows.append([*times, length(pieces), kept.reused])
     none, some, read, tokens, reused = (np.array(column) for column in zip(*rows, strict=True))
     ratio = median(none) / median(some)
-    return Speed(none.mean(), some.mean(), read.mean(), ratio, round(tokens.mean()), reused.sum() / tokens.sum())
+    return Speed(
+        none.mean(), some.mean(), read.mean(), ratio, round(tokens.mean()), reused.sum() / tokens.sum()
+    )
 
 
 def _seconds(bench: Bench, kept: Kept, pieces: Sequence[Piece]) -> float:
@@ -186,7 +212,9 @@ def main() -> int:
     asked = parser.parse_args()
     worst = 0.0
     with tempfile.TemporaryDirectory() as scratch:
-        benches = {kind: Bench(save(kind, Path(scratch) / kind, seed=asked.seed), asked.device) for kind in KINDS}
+        benches = {
+            kind: Bench(save(kind, Path(scratch) / kind, seed=asked.seed), asked.device) for kind in KINDS
+        }
         print("Largest difference of a logit from the plain pipeline, at every step of a growing window\n")
         print("| class | torch tower | torch, kept | ONNX tower | ONNX, kept |\n|---|---|---|---|---|")
         for kind, bench in benches.items():
@@ -194,15 +222,25 @@ def main() -> int:
             worst = max(worst, *table.values())
             print(f"| {kind} | " + " | ".join(f"{gap:.1e}" for gap in table.values()) + " |", flush=True)
         print("\nAfter a drop of the head, tokens of answers\n")
-        print("| class | drops | beside the whole: agree, mean gap | cut, not computed anew, beside ours: agree, gap |\n|---|---|---|---|")
+        print(
+            "| class | drops | beside the whole: agree, mean gap | cut, not computed anew, beside ours: agree, gap |\n|---|---|---|---|"
+        )
         for kind, bench in benches.items():
             ours, cut = dropping(bench)
-            print(f"| {kind} | {ours.drops} | {ours.agree:.0%}, {ours.mean:.2f} | {cut.agree:.0%}, {cut.mean:.2f} |", flush=True)
+            print(
+                f"| {kind} | {ours.drops} | {ours.agree:.0%}, {ours.mean:.2f} | {cut.agree:.0%}, {cut.mean:.2f} |",
+                flush=True,
+            )
         print("\nSeconds to the first token of an answer, one thread\n")
-        print("| class | tokens | found there | none kept | kept | read ahead | kept: times faster, median | read ahead: times faster |")
+        print(
+            "| class | tokens | found there | none kept | kept | read ahead | kept: times faster, median | read ahead: times faster |"
+        )
         print("|---|---|---|---|---|---|---|---|")
         for kind in ("qwen2_vl", "smolvlm", "llava"):
-            one = speed(Bench(save(kind, Path(scratch) / f"larger-{kind}", LARGER, seed=asked.seed), asked.device), asked.answers)
+            one = speed(
+                Bench(save(kind, Path(scratch) / f"larger-{kind}", LARGER, seed=asked.seed), asked.device),
+                asked.answers,
+            )
             times = f"{one.none:.3f} | {one.kept:.3f} | {one.ahead:.3f}"
             faster = f"{one.none / one.kept:.1f}, {one.median:.1f} | {one.none / one.ahead:.1f}"
             print(f"| {kind} | {one.tokens} | {one.reused:.0%} | {times} | {faster} |", flush=True)

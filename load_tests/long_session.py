@@ -39,16 +39,16 @@ import structlog
 from load_tests import question_facts as facts
 from load_tests.apart import REMEMBERED, Apart, Recorded
 from load_tests.question_set import ROOT, span_of, spread_out, telling, words_of
-from streamsvc import grade, rehearsal
 from streamsvc.__main__ import tidy
-from streamsvc.bench import markdown
 from streamsvc.core import clock, config, malloc
 from streamsvc.core.config import Settings
 from streamsvc.core.roles import Role
 from streamsvc.core.types import SAMPLE_RATE, EncodedFrame, MediaTrack
+from streamsvc.evaluation import grade_answers, session_run
+from streamsvc.evaluation.caption_bench import markdown
+from streamsvc.evaluation.recordings import Samples, read
 from streamsvc.ingest.container import choose, open_file
 from streamsvc.ingest.source_policy import Place
-from streamsvc.recording import Samples, read
 from streamsvc.service.compat.audio_session import Format
 from streamsvc.service.service import Service
 from streamsvc.service.session import Session
@@ -107,7 +107,9 @@ def questions(media: Path, story_at: float) -> list[dict[str, Any]]:
         story_at: session seconds at which the story begins.
     """
     truth = json.loads((media / LECTURE).with_suffix(".json").read_text(encoding="utf-8"))
-    asked = [question for question in truth["qa"] if question["evidence_s"][1] - question["evidence_s"][0] < 60.0]
+    asked = [
+        question for question in truth["qa"] if question["evidence_s"][1] - question["evidence_s"][0] < 60.0
+    ]
     manifest = json.loads((media / "manifest.json").read_text(encoding="utf-8"))["files"]
     story = next(entry for entry in manifest if entry["path"] == STORY)
     words = words_of(story, EARLY)
@@ -124,7 +126,13 @@ def questions(media: Path, story_at: float) -> list[dict[str, Any]]:
         for word in spread_out(random.Random(SEED), rare, 6)
     ]
     mine += [
-        {"type": "open", "question": text, "answer": keywords[0], "keywords": keywords, "evidence_s": span_of(quote, words, EARLY)}
+        {
+            "type": "open",
+            "question": text,
+            "answer": keywords[0],
+            "keywords": keywords,
+            "evidence_s": span_of(quote, words, EARLY),
+        }
         for text, keywords, quote in facts.SAID[Path(STORY).stem]
     ]
     for number, question in enumerate(mine):
@@ -142,8 +150,15 @@ async def examine(session: Session, asked: Sequence[Mapping[str, Any]], when: st
             began = clock.now()
             number = session.ask(question["question"], number=f"{when}-{question['id']}", client=ASKER).id
             answer = await _answer(answers, number)
-            verdict = grade.verdict(question, answer)
-            told.append({"id": question["id"], "verdict": verdict, "text": answer["text"], "seconds": round(clock.now() - began, 3)})
+            verdict = grade_answers.verdict(question, answer)
+            told.append(
+                {
+                    "id": question["id"],
+                    "verdict": verdict,
+                    "text": answer["text"],
+                    "seconds": round(clock.now() - began, 3),
+                }
+            )
     finally:
         session.log.unsubscribe(answers)
     return told
@@ -179,7 +194,7 @@ def padded(samples: Samples) -> bytes:
 
 def pictures(clip: Path) -> Pictures:
     """All encoded pictures of a clip, by time. Raises SourceError."""
-    with rehearsal.recorded(clip) as (_, frames):
+    with session_run.recorded(clip) as (_, frames):
         return [pair for pair in frames if pair[1].kind == "video"]
 
 
@@ -191,7 +206,9 @@ def decodable(clip: Path) -> Iterator[list[MediaTrack]]:
         yield [track for track in tracks if track.kind == "video"]
 
 
-async def send(session: Session, tracks: Sequence[MediaTrack], heard: bytes, shown: Pictures, start: float) -> float:
+async def send(
+    session: Session, tracks: Sequence[MediaTrack], heard: bytes, shown: Pictures, start: float
+) -> float:
     """One part at its times, from session second `start` on; the second at which it ends. tracks: of sound (PCM) and pictures."""
     left = iter(shown)
     due, frame = next(left, (math.inf, None))
@@ -203,7 +220,9 @@ async def send(session: Session, tracks: Sequence[MediaTrack], heard: bytes, sho
             session.tap(replace(frame, session=session.id, at=start + frame.at, arrived=clock.now()))
             due, frame = next(left, (math.inf, None))
         piece = heard[first : first + 2 * PACKET]
-        session.tap(EncodedFrame(session.id, "main", start + at, clock.now(), "audio", piece, tracks[0].codec, True))
+        session.tap(
+            EncodedFrame(session.id, "main", start + at, clock.now(), "audio", piece, tracks[0].codec, True)
+        )
     session.detach("next part")
     return start + len(heard) / 2 / SAMPLE_RATE
 
@@ -230,7 +249,9 @@ def weighed(minute: float, workers: Mapping[str, int | None], folder: Path) -> W
 
 def anonymous(pid: int) -> float:
     """MB of memory that a process has to itself, files that it has mapped left out. Linux only."""
-    told = re.search(r"^RssAnon:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text(encoding="ascii"), re.MULTILINE)
+    told = re.search(
+        r"^RssAnon:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text(encoding="ascii"), re.MULTILINE
+    )
     assert told is not None
     return round(int(told[1]) * 1024 / 1e6, 2)
 
@@ -262,13 +283,18 @@ async def run(media: Path, minutes: float, longest: float, folder: Path, recorde
         recorded: folder of the models' answers.
     """
     made = config.load(None)
-    settings: Settings = made.model_copy(update={"server": made.server.model_copy(update={"data_dir": folder})})
+    settings: Settings = made.model_copy(
+        update={"server": made.server.model_copy(update={"data_dir": folder})}
+    )
     counts: Counter[str] = Counter()
     result = Result()
-    sounds = {path: padded(read(media / path, None if path == LECTURE else longest)) for path in (LECTURE, STORY, *OTHERS)}
+    sounds = {
+        path: padded(read(media / path, None if path == LECTURE else longest))
+        for path in (LECTURE, STORY, *OTHERS)
+    }
     shown = {media / path: pictures(media / path) for path in PICTURES}
     with Apart() as apart:
-        async with rehearsal.steady(settings, apart.load) as service:
+        async with session_run.steady(settings, apart.load) as service:
             roles = service.roles
             hear: Role | Any = Recorded(roles.hear, recorded, counts)
             service.roles = replace(roles, hear=hear, see=Recorded(roles.see, recorded, counts))  # type: ignore[arg-type]
@@ -314,7 +340,12 @@ async def _run(
         task.cancel()
     result.minutes = at / 60
     line = session.timeline
-    result.held = {"sentences": len(line.said), "pictures": len(line.shown), "screens": len(line.screens), **line.dropped}
+    result.held = {
+        "sentences": len(line.said),
+        "pictures": len(line.shown),
+        "screens": len(line.screens),
+        **line.dropped,
+    }
     session.end("examined")
     await session.over.wait()
     weigh(at / 60)
@@ -325,7 +356,11 @@ def _weigh(apart: Apart, folder: Path, result: Result, minute: float) -> None:
     result.weights.append(weight)
     if len(result.weights) % 10 == 0:
         parts = ", ".join(f"{name} {weight.part(name):.1f}" for name in (SERVING, *weight.models))
-        print(f"{minute:.0f} min: {parts} MB of memory, {weight.disk:.1f} MB on the disk", file=sys.stderr, flush=True)
+        print(
+            f"{minute:.0f} min: {parts} MB of memory, {weight.disk:.1f} MB on the disk",
+            file=sys.stderr,
+            flush=True,
+        )
 
 
 def stored(folder: Path) -> int:
@@ -349,7 +384,9 @@ def parts_of(result: Result) -> list[str]:
 
 def growth(result: Result, name: str, after: float) -> float | None:
     """MB an hour by which a process grew from minute `after` on; None: it cannot be told."""
-    return slope([(weight.minute, weight.part(name)) for weight in result.weights if weight.part(name)], after)
+    return slope(
+        [(weight.minute, weight.part(name)) for weight in result.weights if weight.part(name)], after
+    )
 
 
 def _grown(result: Result, name: str, after: float) -> str:
@@ -369,23 +406,34 @@ def table(result: Result) -> str:
     memory = [
         (
             f"memory of {name}: most; growth after {spans[0]:.0f} / after {spans[1]:.0f} minutes",
-            f"{max(weight.part(name) for weight in result.weights):.0f} MB; " + " / ".join(_grown(result, name, after) for after in spans),
+            f"{max(weight.part(name) for weight in result.weights):.0f} MB; "
+            + " / ".join(_grown(result, name, after) for after in spans),
             f"{GROWTH:g} MB an hour",
         )
         for name in parts_of(result)
     ]
-    calls = ", ".join(f"{op} {result.calls.get(f'{op} recorded', 0)} of {result.calls.get(op, 0)}" for op in REMEMBERED)
+    calls = ", ".join(
+        f"{op} {result.calls.get(f'{op} recorded', 0)} of {result.calls.get(op, 0)}" for op in REMEMBERED
+    )
     rows = [
         ("minutes of stream", f"{result.minutes:.1f}", ""),
         ("questions right when just heard", f"{right(result.early)} of {len(result.early)}", ""),
-        ("questions right at the end", f"{right(result.late)} of {len(result.late)}", f"at most {LOST} fewer"),
+        (
+            "questions right at the end",
+            f"{right(result.late)} of {len(result.late)}",
+            f"at most {LOST} fewer",
+        ),
         *memory,
         ("disk", f"{disk:.1f} MB an hour", f"{DISK:g} MB an hour"),
         ("held in the time line", ", ".join(f"{count} {name}" for name, count in result.held.items()), ""),
         ("calls answered from the record", calls, ""),
     ]
     before = {row["id"]: row["verdict"] for row in result.early}
-    worse = [f"- {row['id']}: {before[row['id']]}, then {row['verdict']}" for row in result.late if row["verdict"] != before[row["id"]]]
+    worse = [
+        f"- {row['id']}: {before[row['id']]}, then {row['verdict']}"
+        for row in result.late
+        if row["verdict"] != before[row["id"]]
+    ]
     return "\n".join((markdown(("what", "measured", "limit"), rows), "", *worse))
 
 
@@ -393,7 +441,9 @@ def verdict(result: Result) -> list[str]:
     """What is wrong: nothing, if the limits are kept."""
     wrong = []
     if right(result.late) < right(result.early) - LOST:
-        wrong.append(f"{right(result.early)} questions were answered right when just heard, {right(result.late)} at the end")
+        wrong.append(
+            f"{right(result.early)} questions were answered right when just heard, {right(result.late)} at the end"
+        )
     for name in parts_of(result):
         memory = growth(result, name, SETTLED)
         if memory is not None and memory > GROWTH:
@@ -404,11 +454,19 @@ def verdict(result: Result) -> list[str]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--media", type=Path, default=ROOT.parent / "shared" / "media", help="(%(default)s)")
     parser.add_argument("--minutes", type=float, default=60.0, help="of the stream (%(default)s)")
-    parser.add_argument("--longest", type=float, default=EARLY, help="seconds of each recording but the talk (%(default)s)")
-    parser.add_argument("--recorded", type=Path, help="folder that keeps what the models said for the next run; none: forgotten")
+    parser.add_argument(
+        "--longest", type=float, default=EARLY, help="seconds of each recording but the talk (%(default)s)"
+    )
+    parser.add_argument(
+        "--recorded",
+        type=Path,
+        help="folder that keeps what the models said for the next run; none: forgotten",
+    )
     parser.add_argument("--json", type=Path, help="where all figures go")
     chosen = parser.parse_args()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(40))
@@ -417,7 +475,15 @@ def main() -> None:
         recorded = chosen.recorded or Path(folder) / "recorded"
         recorded.mkdir(parents=True, exist_ok=True)
         with asyncio.Runner(loop_factory=clock.Threadless) as runner:
-            result = runner.run(run(chosen.media.resolve(), chosen.minutes, chosen.longest, Path(folder) / "sessions", recorded))
+            result = runner.run(
+                run(
+                    chosen.media.resolve(),
+                    chosen.minutes,
+                    chosen.longest,
+                    Path(folder) / "sessions",
+                    recorded,
+                )
+            )
     print(table(result))
     if chosen.json is not None:
         chosen.json.write_text(json.dumps(asdict(result), indent=1), encoding="utf-8")

@@ -20,7 +20,7 @@ import numpy as np
 from engines import embed
 from load_tests.search import plain, spoken
 from streamsvc.answers.rules.router import find
-from streamsvc.bench import markdown
+from streamsvc.evaluation.caption_bench import markdown
 from streamsvc.timeline.ranking import passages
 from streamsvc.timeline.timeline import Timeline
 
@@ -139,7 +139,9 @@ def questions() -> list[tuple[str, str, tuple[str, ...]]]:
     """(kind, question, what stands in the line looked for)."""
     rows = [row.split(" = ") for row in PARAPHRASES.strip().splitlines()]
     found = [("paraphrase", text, tuple(part.strip() for part in wanted.split("|"))) for text, wanted in rows]
-    return found + [("near miss", text, ()) for text in MISSES] + [("stranger", text, ()) for text in STRANGERS]
+    return (
+        found + [("near miss", text, ()) for text in MISSES] + [("stranger", text, ()) for text in STRANGERS]
+    )
 
 
 def measured(line: Timeline, encoder: embed.Encoder) -> list[Row]:
@@ -157,7 +159,16 @@ def measured(line: Timeline, encoder: embed.Encoder) -> list[Row]:
             raise SystemExit(f"{text!r} looks for {wanted}: not there")
         likeness = vectors @ encoder.vectors([text])[0]
         best = int(likeness.argmax())
-        rows.append(Row(kind, text, find(text, line, line.latest).supported, float(likeness[best]), right[best], texts[best]))
+        rows.append(
+            Row(
+                kind,
+                text,
+                find(text, line, line.latest).supported,
+                float(likeness[best]),
+                right[best],
+                texts[best],
+            )
+        )
     return rows
 
 
@@ -170,7 +181,10 @@ def thresholds(rows: Sequence[Row]) -> str:
         right = sum(row.right for row in told)
         paraphrased = sum(row.kind == "paraphrase" for row in told)
         cells.append((f"{least:.2f}", str(right), str(paraphrased - right), str(len(told) - paraphrased)))
-    return markdown(("from cosine", "paraphrases answered right", "wrong", "invented for near misses and strangers"), cells)
+    return markdown(
+        ("from cosine", "paraphrases answered right", "wrong", "invented for near misses and strangers"),
+        cells,
+    )
 
 
 def pairs(told: str) -> list[tuple[str, str]]:
@@ -192,14 +206,21 @@ def words(same: Sequence[float], others: Sequence[float]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--media", type=Path, default=Path(__file__).resolve().parents[2] / "shared" / "media")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--media", type=Path, default=Path(__file__).resolve().parents[2] / "shared" / "media"
+    )
     parser.add_argument("--models", type=Path, default=Path.home() / ".cache" / "streamsvc" / "models")
     parser.add_argument("--each", action="store_true", help="print every question with its nearest line")
     chosen = parser.parse_args()
     encoder = embed.Encoder(chosen.models / embed.DEFAULT)
     rows = measured(spoken(chosen.media), encoder)
-    likeness = [[float(np.prod(encoder.vectors(list(pair)), axis=0).sum()) for pair in pairs(told)] for told in (SAME, OTHERS)]
+    likeness = [
+        [float(np.prod(encoder.vectors(list(pair)), axis=0).sum()) for pair in pairs(told)]
+        for told in (SAME, OTHERS)
+    ]
     print(thresholds(rows), words(*likeness), sep="\n\n")
     if chosen.each:
         for row in rows:

@@ -26,13 +26,14 @@ import structlog
 
 from engines.plot import Panel, svg
 from load_tests import busy
-from streamsvc import figures, rehearsal
-from streamsvc.bench import markdown
 from streamsvc.core import clock, degradation
 from streamsvc.core.config import Settings, load
-from streamsvc.rehearsal import Run, Scales
-from streamsvc.scenario import Scenario, found
-from streamsvc.service.service import Service, load_policy
+from streamsvc.evaluation import figures, session_run
+from streamsvc.evaluation.caption_bench import markdown
+from streamsvc.evaluation.scenario import Scenario, found
+from streamsvc.evaluation.session_run import Run, Scales
+from streamsvc.service import load_policy
+from streamsvc.service.service import Service
 
 SCENARIO = Path("../shared/media/scenarios/lecture_stone_cutter.mp4")
 SLICE = 10.0  # seconds of one point of the plot
@@ -44,7 +45,10 @@ def asking(scenario: Scenario, seconds: float, every: float) -> Scenario:
     """The scenario with a question every few seconds: its own, over and over."""
     known = [question["question"] for question in scenario.truth.get("qa") or ()] or ["What was said last?"]
     times = np.arange(every, seconds, every)
-    asked = [{"id": f"q{n}", "question": known[n % len(known)], "ask_at_s": float(at)} for n, at in enumerate(times)]
+    asked = [
+        {"id": f"q{n}", "question": known[n % len(known)], "ask_at_s": float(at)}
+        for n, at in enumerate(times)
+    ]
     return replace(scenario, truth={**scenario.truth, "qa": asked}, seconds=seconds)
 
 
@@ -84,7 +88,7 @@ async def crowd(service: Service, scenario: Scenario, count: int) -> Crowd:
 
     async def one(number: int) -> Run:
         await clock.sleep(number * STAGGER)
-        return await rehearsal.play(service, scenario)
+        return await session_run.play(service, scenario)
 
     async def watch() -> None:
         while True:
@@ -104,8 +108,15 @@ def summary(scenario: Scenario, runs: Sequence[Run], levels: Sequence[float], cp
     # Each session's own clock: they began within STAGGER of each other.
     slices = int(max(run.seconds for run in runs) / SLICE)
     series: dict[str, list[float]] = {}
-    for name, kind in (("captions", "caption.final"), ("sights", "sight.ready"), ("screen text", "screen.text")):
-        series[name] = [_p95([e for e in figures.of_type(events, kind) if n <= e["received"] / SLICE < n + 1]) for n in range(slices)]
+    for name, kind in (
+        ("captions", "caption.final"),
+        ("sights", "sight.ready"),
+        ("screen text", "screen.text"),
+    ):
+        series[name] = [
+            _p95([e for e in figures.of_type(events, kind) if n <= e["received"] / SLICE < n + 1])
+            for n in range(slices)
+        ]
     series["level"] = [max(levels[int(n * SLICE) : int((n + 1) * SLICE)], default=0.0) for n in range(slices)]
     series["coverage"] = [covered(scenario.truth, runs, SLICE * n, SLICE * (n + 1)) for n in range(slices)]
     spoken = [figures.speech(scenario.truth, run.events, run.seconds) for run in runs]
@@ -117,7 +128,20 @@ def summary(scenario: Scenario, runs: Sequence[Run], levels: Sequence[float], cp
     told = sum("error" not in event for event in done)
     late = asked - told - refused.total()
     first, whole = waits(runs, ("answer.delta", "answer.done")), waits(runs, ("answer.done",))
-    return Crowd(len(runs), figures.ages(events), coverage, gaps, tuple(levels), told, refused.total(), late, first, whole, cpu, series)
+    return Crowd(
+        len(runs),
+        figures.ages(events),
+        coverage,
+        gaps,
+        tuple(levels),
+        told,
+        refused.total(),
+        late,
+        first,
+        whole,
+        cpu,
+        series,
+    )
 
 
 def covered(truth: Mapping[str, Any], runs: Sequence[Run], start: float, end: float) -> float:
@@ -146,8 +170,21 @@ def _p95(events: Sequence[Mapping[str, Any]]) -> float:
 
 def table(crowds: Sequence[Crowd]) -> str:
     """As markdown."""
-    heads: tuple[str, ...] = ("sessions", "stable p50 / p95 s", "final p50 / p95 s", "sight p95 s", "coverage %", "gaps s")
-    heads += ("highest level", "level at the end", "answered / refused / late", "first part, answer p95 s", "CPU s/s")
+    heads: tuple[str, ...] = (
+        "sessions",
+        "stable p50 / p95 s",
+        "final p50 / p95 s",
+        "sight p95 s",
+        "coverage %",
+        "gaps s",
+    )
+    heads += (
+        "highest level",
+        "level at the end",
+        "answered / refused / late",
+        "first part, answer p95 s",
+        "CPU s/s",
+    )
     rows = []
     for each in crowds:
         ages = {kind: row for kind, row in each.ages.items() if row}
@@ -163,7 +200,9 @@ def table(crowds: Sequence[Crowd]) -> str:
                 str(each.level),
                 f"{each.levels[-1]:.0f}" if each.levels else "-",
                 f"{each.answered} / {each.refused} / {each.unanswered}",
-                f"{np.percentile(each.first, 95):.2f}, {np.percentile(each.whole, 95):.2f}" if each.whole else "-",
+                f"{np.percentile(each.first, 95):.2f}, {np.percentile(each.whole, 95):.2f}"
+                if each.whole
+                else "-",
                 f"{each.cpu:.2f}",
             )
         )
@@ -175,7 +214,14 @@ def plot(crowds: Sequence[Crowd]) -> str:
     panels = []
     for each in crowds:
         ticks = [f"{(n + 1) * SLICE:.0f}" if n % 3 == 2 else "" for n in range(len(each.series["level"]))]
-        panels.append(Panel(f"sessions: {each.sessions}; p95 age (s), level and coverage, by second", ticks, each.series, mark=budgeted()))
+        panels.append(
+            Panel(
+                f"sessions: {each.sessions}; p95 age (s), level and coverage, by second",
+                ticks,
+                each.series,
+                mark=budgeted(),
+            )
+        )
     return svg(panels)
 
 
@@ -197,7 +243,7 @@ async def levels(service: Service, scenario: Scenario) -> list[tuple[int, float,
                 service.governor.force(now)
                 scales = Scales()
                 began = clock.now()
-                await rehearsal.play(service, scenario)
+                await session_run.play(service, scenario)
                 spent[now].append(scales.told(clock.now() - began)["cpu_s_per_stream_s"])
         service.governor.force(None)
         rows.append((level, float(np.mean(spent[level])), float(np.mean(spent[0]))))
@@ -210,21 +256,37 @@ def savings(rows: Sequence[tuple[int, float, float]]) -> str:
     cells, below = [], 1.0
     for level, cost, full in rows:
         share = cost / full
-        cells.append((str(level), f"{cost:.3f}", f"{full:.3f}", f"{100 * share:.0f}", f"{100 * (1 - share / below):.0f}"))
+        cells.append(
+            (
+                str(level),
+                f"{cost:.3f}",
+                f"{full:.3f}",
+                f"{100 * share:.0f}",
+                f"{100 * (1 - share / below):.0f}",
+            )
+        )
         below = share
-    return markdown(("level", "CPU s/s", "level 0 in turns", "% of level 0", "% saved of the level below"), cells)
+    return markdown(
+        ("level", "CPU s/s", "level 0 in turns", "% of level 0", "% saved of the level below"), cells
+    )
 
 
 async def _main(arguments: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        made_here = busy.made(Path(folder), SCENARIO.parents[1], arguments.seconds) if arguments.busy else arguments.scenario
+        made_here = (
+            busy.made(Path(folder), SCENARIO.parents[1], arguments.seconds)
+            if arguments.busy
+            else arguments.scenario
+        )
         await _measured(arguments, *found([made_here]))
 
 
 async def _measured(arguments: argparse.Namespace, scenario: Scenario) -> None:
     made = load(None)
     room = made.limits.model_copy(update={"sessions": max(arguments.sessions)})
-    settings = made.model_copy(update={"limits": room, "budget": made.budget.model_copy(update={"admission": False})})
+    settings = made.model_copy(
+        update={"limits": room, "budget": made.budget.model_copy(update={"admission": False})}
+    )
     async with Service(settings, at_once=("hear", "see", "think")) as service:
         await service.ready()
         if arguments.levels:
@@ -244,7 +306,9 @@ async def _measured(arguments: argparse.Namespace, scenario: Scenario) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("scenario", nargs="?", type=Path, default=SCENARIO)
     parser.add_argument("--sessions", nargs="+", type=int, default=[1, 2, 4, 6])
     parser.add_argument("--seconds", type=float, default=90.0, help="of the recording, in each session")

@@ -53,7 +53,9 @@ def _ours(kept: list[tuple[int, float]]) -> list[tuple[int, float]]:
     jitter = Jitter()
     out = []
     for n, at in kept:
-        out += [(frame.timestamp // 960, at) for frame in jitter.push(Packet(n & 0xFFFF, n * 960, PAYLOAD, at))]
+        out += [
+            (frame.timestamp // 960, at) for frame in jitter.push(Packet(n & 0xFFFF, n * 960, PAYLOAD, at))
+        ]
     return out
 
 
@@ -69,7 +71,9 @@ def _plain(kept: list[tuple[int, float]]) -> list[tuple[int, float]]:
     return out
 
 
-def _result(name: str, sent: int, lost: int, out: list[tuple[int, float]], arrived: dict[int, float]) -> Result:
+def _result(
+    name: str, sent: int, lost: int, out: list[tuple[int, float]], arrived: dict[int, float]
+) -> Result:
     delays = [at - arrived[n] for n, at in out]
     stalls = [later[1] - earlier[1] - PACKET_SECONDS for earlier, later in itertools.pairwise(out)]
     tenth = max(1, len(delays) // 10)
@@ -87,7 +91,9 @@ def main() -> int:
     options = parser.parse_args()
     missed = False
     print(f"{options.packets} packets of 20 ms, seed {options.seed}")
-    print("| loss | buffer | packets lost | audio missing s | of 20 ms x lost | % of audio | worst stall ms | latency added for good ms |")
+    print(
+        "| loss | buffer | packets lost | audio missing s | of 20 ms x lost | % of audio | worst stall ms | latency added for good ms |"
+    )
     print("|---|---|---|---|---|---|---|---|")
     for loss in (0.01, 0.05):
         results = play(loss, packets=options.packets, seed=options.seed)
@@ -99,8 +105,16 @@ def main() -> int:
                 f"| {1000 * r.worst_stall:.0f} | {1000 * r.added:.0f} |"
             )
         ours = results[0]
-        missed |= ours.missing > 1.1 * ours.lost * PACKET_SECONDS or ours.worst_stall > STALL_GOAL or ours.added > 0.001
-    print("goals missed" if missed else "goals met: missing <= 1.1 x 20 ms x lost, worst stall <= 150 ms, none added for good")
+        missed |= (
+            ours.missing > 1.1 * ours.lost * PACKET_SECONDS
+            or ours.worst_stall > STALL_GOAL
+            or ours.added > 0.001
+        )
+    print(
+        "goals missed"
+        if missed
+        else "goals met: missing <= 1.1 x 20 ms x lost, worst stall <= 150 ms, none added for good"
+    )
     return int(missed)
 
 

@@ -31,7 +31,11 @@ SAID: Mapping[str, Sequence[tuple[str, tuple[str, ...], str]]] = {
         ("What did the crab find near the mouth of her hole?", ("rice",), "a handful of cooked rice"),
         ("Where did the monkey live?", ("trees",), "lived in some trees"),
         ("What was the monkey's favourite food?", ("rice",), "his favourite food"),
-        ("What did the monkey offer in exchange for the rice?", ("kernel", "kaki"), "in exchange for the kernel"),
+        (
+            "What did the monkey offer in exchange for the rice?",
+            ("kernel", "kaki"),
+            "in exchange for the kernel",
+        ),
         ("Under which tree was the crab sitting?", ("kaki",), "a beautiful kaki tree"),
     ),
     "two_cities": (
@@ -83,7 +87,11 @@ CLIPS: Mapping[str, Mapping[str, Sequence[tuple[str, str, tuple[str, ...]]]]] = 
         "object": (
             ("Did you see any people?", "yes", ("yes",)),
             ("Has a person been shown?", "yes", ("yes",)),
-            ("Who or what walks through the picture?", "people", ("person", "people", "persons", "pedestrian")),
+            (
+                "Who or what walks through the picture?",
+                "people",
+                ("person", "people", "persons", "pedestrian"),
+            ),
         )
     },
     "classroom": {
@@ -133,13 +141,27 @@ ATTRIBUTE: Mapping[str, Sequence[str]] = {
     "asl_book": ("What colour is the woman's hoodie?", "Is the woman smiling?", "Does she wear glasses?"),
     "flower": ("What colour is the flower?",),
     "grid_bbaf2n": ("What colour is the background?", "Does the speaker have a beard?"),
-    "scenes_photos": ("What colour is the cat?", "Is the astronaut smiling?", "What is the saucer made of?", "Is the coffee hot?"),
+    "scenes_photos": (
+        "What colour is the cat?",
+        "Is the astronaut smiling?",
+        "What is the saucer made of?",
+        "Is the coffee hot?",
+    ),
     "crimson_30_the_crab_and_the_monkey": ("Does the reader sound sad?", "How old is the reader?"),
 }
 
 SOUND: Mapping[str, Sequence[str]] = {
-    "scenes_photos": ("What music was playing?", "Did you hear a guitar?", "Was there applause?", "Which instruments were playing?"),
-    "tears_of_steel_battle": ("Did you hear an explosion?", "What sounds can be heard?", "Was there shouting?"),
+    "scenes_photos": (
+        "What music was playing?",
+        "Did you hear a guitar?",
+        "Was there applause?",
+        "Which instruments were playing?",
+    ),
+    "tears_of_steel_battle": (
+        "Did you hear an explosion?",
+        "What sounds can be heard?",
+        "Was there shouting?",
+    ),
     "crimson_26_motikatika": ("Is there any background noise?", "Was there laughter?"),
     "two_cities": ("Was music playing behind the voice?",),
     "harvard": ("Did a telephone ring?", "Can you hear a dog barking?"),
@@ -148,10 +170,18 @@ SOUND: Mapping[str, Sequence[str]] = {
 UNKNOWN: Mapping[str, Sequence[str]] = {
     "vtest_pedestrians": ("Is there a lamp post in the picture?", "Was there a lawn in the picture?"),
     "bikes": ("Was there a railing in the picture?", "Is there a wall in the picture?"),
-    "tears_of_steel_battle": ("Was there a robot in the film?", "Did you see a ruined church?", "Did an explosion appear?"),
+    "tears_of_steel_battle": (
+        "Was there a robot in the film?",
+        "Did you see a ruined church?",
+        "Did an explosion appear?",
+    ),
     "car_detection": ("Is there a road in the picture?",),
     "face_walking": ("Is there a corridor in the picture?", "Was there an office in the picture?"),
-    "scenes_photos": ("Was there a launch pad in the picture?", "Did you see a saucer?", "Were galaxies shown?"),
+    "scenes_photos": (
+        "Was there a launch pad in the picture?",
+        "Did you see a saucer?",
+        "Were galaxies shown?",
+    ),
     "flower": ("Was there a flower bud in the picture?",),
 }
 
@@ -197,11 +227,23 @@ NEVER: Mapping[str, Sequence[str]] = {
         "What kind of bread did the wife bake?",
         "Which horse did the husband ride?",
     ),
-    "harvard": ("What tastes fine with chicken?", "What was said about wine?", "What restores the old castle?"),
+    "harvard": (
+        "What tastes fine with chicken?",
+        "What was said about wine?",
+        "What restores the old castle?",
+    ),
     "two_cities": ("What was the autumn of?", "Who was the king of France?"),
-    "car_detection": ("When did the bus appear?", "Has a boat been shown?", "When did a bicycle appear?", "Has an airplane been shown?"),
+    "car_detection": (
+        "When did the bus appear?",
+        "Has a boat been shown?",
+        "When did a bicycle appear?",
+        "Has an airplane been shown?",
+    ),
     "vtest_pedestrians": ("When did the dog appear?", "Has a horse been shown?", "When did the bus arrive?"),
     "classroom": ("When did the dog appear?", "Was there a refrigerator in the picture?"),
     "asl_book": ("When did the cat appear?", "Has a bear been shown?"),
-    "screen_gitui_commit": ('When did "LICENSE.txt" appear on the screen?', 'Was the word "Kubernetes" on the screen?'),
+    "screen_gitui_commit": (
+        'When did "LICENSE.txt" appear on the screen?',
+        'Was the word "Kubernetes" on the screen?',
+    ),
 }

@@ -24,8 +24,8 @@ from pathlib import Path
 from typing import Any
 
 from load_tests import question_facts as facts
-from streamsvc import figures
-from streamsvc.bench import markdown
+from streamsvc.evaluation import figures
+from streamsvc.evaluation.caption_bench import markdown
 
 ROOT = Path(__file__).resolve().parents[1]
 SEED = 20
@@ -100,7 +100,9 @@ def words_of(truth: dict[str, Any], until: float) -> list[Said]:
     for item in truth.get("words") or ():
         if item["end"] > until:
             break
-        found.append(Said(item["w"], re.sub(r"[^a-z-]", "", item["w"].lower()), item["start"], item["end"], sentence))
+        found.append(
+            Said(item["w"], re.sub(r"[^a-z-]", "", item["w"].lower()), item["start"], item["end"], sentence)
+        )
         if re.search(r"[.!?;]\W*$" if len(found) - first < LONG else r"[.!?;,]\W*$", item["w"]):
             sentence, first = sentence + 1, len(found)
     return found
@@ -110,13 +112,36 @@ def telling(words: Sequence[Said]) -> list[Said]:
     """Words of five letters or more that are said once and are not common ones."""
     counts = Counter(word.bare[:5] for word in words)
     return [
-        word for word in words if len(word.bare) >= 5 and counts[word.bare[:5]] == 1 and word.bare not in COMMON and "-" not in word.bare
+        word
+        for word in words
+        if len(word.bare) >= 5
+        and counts[word.bare[:5]] == 1
+        and word.bare not in COMMON
+        and "-" not in word.bare
     ]
 
 
 def nouns(words: Sequence[Said]) -> list[Said]:
     """Telling words right behind an article, and followed by no word that they may describe: mostly nouns."""
-    closing = {"of", "in", "on", "was", "and", "that", "which", "to", "with", "from", "at", "for", "had", "when", "who", "were", "is"}
+    closing = {
+        "of",
+        "in",
+        "on",
+        "was",
+        "and",
+        "that",
+        "which",
+        "to",
+        "with",
+        "from",
+        "at",
+        "for",
+        "had",
+        "when",
+        "who",
+        "were",
+        "is",
+    }
     found = []
     rare = {id(word) for word in telling(words)}
     for before, word, after in zip(words, words[1:], words[2:], strict=False):
@@ -144,41 +169,77 @@ def talk(sheet: Sheet, chance: random.Random, share: float) -> None:
 
     def sentence(word: Said) -> tuple[list[str], tuple[float, float]]:
         of = [each for each in words if each.sentence == word.sentence]
-        return [each.bare for each in of if len(each.bare) >= 4 and each.bare not in COMMON], (of[0].start, of[-1].end)
+        return [each.bare for each in of if len(each.bare) >= 4 and each.bare not in COMMON], (
+            of[0].start,
+            of[-1].end,
+        )
 
     def some(full: int) -> int:
         return max(1, round(full * share))
 
     for word in spread_out(chance, rare, some(5)):
-        sheet.ask("time", f'When was "{word.bare}" mentioned?', told_times(word.start), (), (word.start, word.end), form="when")
+        sheet.ask(
+            "time",
+            f'When was "{word.bare}" mentioned?',
+            told_times(word.start),
+            (),
+            (word.start, word.end),
+            form="when",
+        )
     for word in spread_out(chance, rare, some(4)):
-        form = chance.choice(('Did the speaker mention "{}"?', 'Was the word "{}" said?', 'Has anyone said "{}"?'))
+        form = chance.choice(
+            ('Did the speaker mention "{}"?', 'Was the word "{}" said?', 'Has anyone said "{}"?')
+        )
         sheet.ask("speech", form.format(word.bare), "yes", ("yes",), sentence(word)[1])
     for word in spread_out(chance, nouns(words), some(4)):
         content, span = sentence(word)
         around = [each for each in content if each[:5] != word.bare[:5]][:8]
         if len(around) >= 3:
             form = chance.choice(
-                ("What was said about the {}?", "What did the speaker say about the {}?", "What do you know about the {}?")
+                (
+                    "What was said about the {}?",
+                    "What did the speaker say about the {}?",
+                    "What do you know about the {}?",
+                )
             )
             sheet.ask("speech", form.format(word.bare), " ".join(around), around, span)
     for word in spread_out(chance, [each for each in rare if each.start > 3], some(2)):
         content, span = sentence(word)
-        sheet.ask("speech", f"What was said at {told_times(word.start + 0.5)}?", " ".join(content), content, span)
-    for first, second in zip(spread_out(chance, rare, some(3)), spread_out(chance, rare[len(rare) // 2 :], some(3)), strict=False):
+        sheet.ask(
+            "speech", f"What was said at {told_times(word.start + 0.5)}?", " ".join(content), content, span
+        )
+    for first, second in zip(
+        spread_out(chance, rare, some(3)), spread_out(chance, rare[len(rare) // 2 :], some(3)), strict=False
+    ):
         if second.start - first.start > 3:
             pair = chance.sample([first.bare, second.bare], 2)
             sheet.ask(
-                "speech", f'Which was mentioned first, "{pair[0]}" or "{pair[1]}"?', first.bare, (first.bare,), (first.start, second.end)
+                "speech",
+                f'Which was mentioned first, "{pair[0]}" or "{pair[1]}"?',
+                first.bare,
+                (first.bare,),
+                (first.start, second.end),
             )
     for word in spread_out(chance, words[4:-6], some(2)):
         place = words.index(word)
         before, behind = words[place - 3 : place + 1], words[place + 1 : place + 4]
         quoted, next_words = " ".join(each.text for each in before), " ".join(each.bare for each in behind)
         span = (before[0].start, behind[-1].end)
-        sheet.ask("speech", f'What did the speaker say right after "{quoted.strip(",.;:!?‘’")}"?', next_words, (next_words,), span)
+        sheet.ask(
+            "speech",
+            f'What did the speaker say right after "{quoted.strip(",.;:!?‘’")}"?',
+            next_words,
+            (next_words,),
+            span,
+        )
     opening = " ".join(each.bare for each in words[:3])
-    sheet.ask("speech", chance.choice(("How does the talk begin?", "What were the first words?")), opening, (opening,), (0.0, words[9].end))
+    sheet.ask(
+        "speech",
+        chance.choice(("How does the talk begin?", "What were the first words?")),
+        opening,
+        (opening,),
+        (0.0, words[9].end),
+    )
 
 
 def span_of(quote: str, words: Sequence[Said], seconds: float) -> tuple[float, float]:
@@ -198,7 +259,10 @@ def span_of(quote: str, words: Sequence[Said], seconds: float) -> tuple[float, f
 
 def sheets(media: Path) -> list[Sheet]:
     """All questions, in halves."""
-    entries = {Path(entry["path"]).stem: entry for entry in json.loads((media / "manifest.json").read_text())["files"]}
+    entries = {
+        Path(entry["path"]).stem: entry
+        for entry in json.loads((media / "manifest.json").read_text())["files"]
+    }
     chance = random.Random(SEED)
     made = []
     for name, share in facts.TALKS.items():
@@ -206,7 +270,9 @@ def sheets(media: Path) -> list[Sheet]:
         seconds = min(LONGEST, entry["duration_s"])
         keys = ("transcript", "words") if seconds == entry["duration_s"] else ("words",)
         speech = entry.get("segments") or [{"start": 0.0, "end": entry["duration_s"]}]
-        sheet = Sheet(name, media / entry["path"], seconds, {"speech": speech, **{key: entry.get(key) for key in keys}})
+        sheet = Sheet(
+            name, media / entry["path"], seconds, {"speech": speech, **{key: entry.get(key) for key in keys}}
+        )
         if entry.get("words"):
             talk(sheet, chance, share)
         words = words_of(sheet.truth, seconds)
@@ -243,53 +309,102 @@ def lecture(sheet: Sheet, truth: dict[str, Any], chance: random.Random) -> None:
     for number, slide in enumerate(slides, 1):
         span = (slide["start"], slide["end"])
         if number % 2:
-            form = chance.choice(("What is the title of slide {}?", "What was the heading of slide {}?", "What was slide {} called?"))
+            form = chance.choice(
+                (
+                    "What is the title of slide {}?",
+                    "What was the heading of slide {}?",
+                    "What was slide {} called?",
+                )
+            )
             sheet.ask("screen", form.format(number), slide["title"], (slide["title"],), span)
         else:
             form = chance.choice(
-                ('When did the slide "{}" appear?', 'At what time was the slide "{}" shown?', 'When did "{}" come on the screen?')
+                (
+                    'When did the slide "{}" appear?',
+                    'At what time was the slide "{}" shown?',
+                    'When did "{}" come on the screen?',
+                )
             )
             sheet.ask("time", form.format(slide["title"]), told_times(slide["start"]), (), span, form="when")
         line = chance.choice(slide["text"].split("\n")[1:-1])
         if number % 3 == 0:
-            sheet.ask("screen", f'Which slide says "{line}"?', slide["title"], (slide["title"], f"slide {number}"), span)
+            sheet.ask(
+                "screen",
+                f'Which slide says "{line}"?',
+                slide["title"],
+                (slide["title"], f"slide {number}"),
+                span,
+            )
         elif number % 3 == 1:
-            sheet.ask("screen", f"What was on the screen at {told_times(slide['start'] + 8)}?", slide["title"], (slide["title"],), span)
+            sheet.ask(
+                "screen",
+                f"What was on the screen at {told_times(slide['start'] + 8)}?",
+                slide["title"],
+                (slide["title"],),
+                span,
+            )
         else:
             sheet.ask("screen", f'Was "{line}" on the screen?', "yes", ("yes",), span)
     for first, second in ((0, 4), (6, 2)):
         early, late = slides[first], slides[second]
         answer = "yes" if first < second else "no"
         span = (min(early["start"], late["start"]), max(early["end"], late["end"]))
-        sheet.ask("screen", f'Was the slide "{early["title"]}" shown before "{late["title"]}"?', answer, (answer,), span)
+        sheet.ask(
+            "screen",
+            f'Was the slide "{early["title"]}" shown before "{late["title"]}"?',
+            answer,
+            (answer,),
+            span,
+        )
 
 
 def photos(sheet: Sheet, truth: dict[str, Any], chance: random.Random) -> None:
     """Questions about what was shown when."""
-    spans = {part["label"]: (part["start"], part["end"]) for part in reversed(truth["intervals"])}  # the first of two
+    spans = {
+        part["label"]: (part["start"], part["end"]) for part in reversed(truth["intervals"])
+    }  # the first of two
     for label, names in facts.PHOTOS.items():
         span = spans[label]
         form = chance.choice(("Has a {} been shown?", "Was there a {} in the picture?", "Did you see a {}?"))
         sheet.ask("object", form.format(names[0]), "yes", ("yes",), span)
         sheet.ask("object", f"What was shown at {told_times(span[0] + 6)}?", names[0], names, span)
-        form = chance.choice(("When did the {} appear?", "At what time was the {} shown?", "When was the {} first seen?"))
+        form = chance.choice(
+            ("When did the {} appear?", "At what time was the {} shown?", "When was the {} first seen?")
+        )
         sheet.ask("time", form.format(names[0]), told_times(span[0]), (), span, form="when")
     order = list(facts.PHOTOS)
     for first, second in zip(order, order[2:], strict=False):
         pair = chance.sample([facts.PHOTOS[first][0], facts.PHOTOS[second][0]], 2)
         answer = min((first, second), key=lambda label: spans[label][0])
         span = (spans[answer][0], max(spans[first][1], spans[second][1]))
-        sheet.ask("object", f"Which came first, the {pair[0]} or the {pair[1]}?", facts.PHOTOS[answer][0], facts.PHOTOS[answer], span)
+        sheet.ask(
+            "object",
+            f"Which came first, the {pair[0]} or the {pair[1]}?",
+            facts.PHOTOS[answer][0],
+            facts.PHOTOS[answer],
+            span,
+        )
 
 
 def never(by_name: dict[str, Sheet], chance: random.Random) -> None:
     """What was never said or shown: other talks' words, things not in the picture, slides and deeds that nearly were."""
-    talks = {name: words_of(by_name[name].truth, by_name[name].seconds) for name in (*facts.TALKS, "lecture_stone_cutter", "scenes_photos")}
+    talks = {
+        name: words_of(by_name[name].truth, by_name[name].seconds)
+        for name in (*facts.TALKS, "lecture_stone_cutter", "scenes_photos")
+    }
     for name, words in talks.items():
         if facts.TALKS.get(name, 0) < 1:
             continue
         here = {word.bare[:5] for word in words}
-        foreign = sorted({word.bare for other, of in talks.items() if other != name for word in nouns(of) if word.bare[:5] not in here})
+        foreign = sorted(
+            {
+                word.bare
+                for other, of in talks.items()
+                if other != name
+                for word in nouns(of)
+                if word.bare[:5] not in here
+            }
+        )
         for place, word in enumerate(chance.sample(foreign, min(9, len(foreign)))):
             if place % 3 == 0:
                 by_name[name].ask("never", f'When was "{word}" mentioned?', "never", form="when")
@@ -303,7 +418,11 @@ def never(by_name: dict[str, Sheet], chance: random.Random) -> None:
             if first in ("When", "At"):
                 by_name[name].ask("never", question, "never", form="when")
             else:
-                by_name[name].ask("never", question, *(("no", ("no",)) if first in ("Has", "Was", "Is", "Did", "Were") else ("nothing",)))
+                by_name[name].ask(
+                    "never",
+                    question,
+                    *(("no", ("no",)) if first in ("Has", "Was", "Is", "Did", "Were") else ("nothing",)),
+                )
 
 
 def halve(made: Sequence[Sheet], chance: random.Random) -> None:
@@ -325,8 +444,16 @@ def write(made: Sequence[Sheet], out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
     for sheet in made:
         file = os.path.relpath(sheet.media.resolve(), out.resolve())
-        body = {"file": file, "duration_s": sheet.seconds, "play_s": sheet.seconds, **sheet.truth, "qa": sheet.asked}
-        (out / f"{sheet.name}.json").write_text(json.dumps(body, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        body = {
+            "file": file,
+            "duration_s": sheet.seconds,
+            "play_s": sheet.seconds,
+            **sheet.truth,
+            "qa": sheet.asked,
+        }
+        (out / f"{sheet.name}.json").write_text(
+            json.dumps(body, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
+        )
 
 
 # --- a run over them ----------------------------------------------------------------------------------------------
@@ -354,7 +481,9 @@ def show(rows: Sequence[dict[str, Any]]) -> str:
             counts = Counter(row["verdict"] for row in asked)
             fine = sum(map(good, asked))
             cells += [f"{fine} of {len(asked)}", f"{100 * fine / max(1, len(asked)):.0f}"]
-            cells += [f"{counts['declined']} / {counts['wrong']} / {counts['hallucinated']} / {counts['unanswered']}"]
+            cells += [
+                f"{counts['declined']} / {counts['wrong']} / {counts['hallucinated']} / {counts['unanswered']}"
+            ]
         lines.append(tuple(cells))
     heads = (
         "kind",
@@ -371,11 +500,17 @@ def show(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("do", choices=("make", "show"))
-    parser.add_argument("path", type=Path, help="make: the folder to write; show: a report of `streamsvc eval --json`")
+    parser.add_argument(
+        "path", type=Path, help="make: the folder to write; show: a report of `streamsvc eval --json`"
+    )
     parser.add_argument("--media", type=Path, default=ROOT.parent / "shared" / "media", help="(%(default)s)")
-    parser.add_argument("--failures", type=Path, help="show: where the questions that were not answered well go, as JSON")
+    parser.add_argument(
+        "--failures", type=Path, help="show: where the questions that were not answered well go, as JSON"
+    )
     parser.add_argument("--half", choices=("tune", "held"), help="show: only the failures of one half")
     chosen = parser.parse_args()
     if chosen.do == "make":

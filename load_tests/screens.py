@@ -73,18 +73,30 @@ def page(chance: random.Random) -> Page:
     """A page of two to five lines, dark on light or light on dark."""
     ground, ink = chance.choice([(255, 20), (244, 40), (235, 30), (24, 230), (40, 245), (200, 10)])
     lines = tuple(line(chance) for _ in range(chance.randint(2, 5)))
-    return Page(phrase(chance, 2, 4).title(), lines, ground, ink, chance.choice([24, 28, 32, 36, 42]), chance.choice([60, 90, 140]))
+    return Page(
+        phrase(chance, 2, 4).title(),
+        lines,
+        ground,
+        ink,
+        chance.choice([24, 28, 32, 36, 42]),
+        chance.choice([60, 90, 140]),
+    )
 
 
 def document(chance: random.Random) -> Page:
     """A page longer than the screen."""
-    return replace(page(chance), lines=tuple(line(chance) for _ in range(60)), size=chance.choice([22, 26, 30]))
+    return replace(
+        page(chance), lines=tuple(line(chance) for _ in range(60)), size=chance.choice([22, 26, 30])
+    )
 
 
 def line(chance: random.Random) -> str:
     """Some words and, mostly, a number."""
     words = phrase(chance, 3, 7).split()
-    words.insert(chance.randint(1, len(words)), chance.choice(["{}", "{}.5", "{} %", "20{}"]).format(chance.randint(10, 99)))
+    words.insert(
+        chance.randint(1, len(words)),
+        chance.choice(["{}", "{}.5", "{} %", "20{}"]).format(chance.randint(10, 99)),
+    )
     return " ".join(words)
 
 
@@ -140,11 +152,20 @@ def photo(seed: int) -> Gray:
     """Soft light, a few things and a fine grain: what is common to photos, without one."""
     chance, rng = random.Random(seed), np.random.default_rng(seed)
     layers = [resized(rng.normal(0, 1, (4 * 2**n, 7 * 2**n))) * 45 / 1.6**n for n in range(6)]
-    picture = Image.fromarray(np.clip(np.sum(layers, axis=0) + chance.randint(80, 160), 0, 255).astype(np.uint8))
+    picture = Image.fromarray(
+        np.clip(np.sum(layers, axis=0) + chance.randint(80, 160), 0, 255).astype(np.uint8)
+    )
     pen = ImageDraw.Draw(picture)
     for _ in range(6):
-        x, y, w, h = chance.randrange(WIDTH), chance.randrange(HEIGHT), chance.randint(60, 400), chance.randint(60, 300)
-        pen.ellipse((x - w, y - h, x + w, y + h), fill=chance.randrange(256), outline=chance.randrange(256), width=4)
+        x, y, w, h = (
+            chance.randrange(WIDTH),
+            chance.randrange(HEIGHT),
+            chance.randint(60, 400),
+            chance.randint(60, 300),
+        )
+        pen.ellipse(
+            (x - w, y - h, x + w, y + h), fill=chance.randrange(256), outline=chance.randrange(256), width=4
+        )
     return np.asarray(picture).copy()
 
 
@@ -156,7 +177,9 @@ def gray(values: NDArray[Any]) -> Gray:
 
 def resized(values: NDArray[Any], size: tuple[int, int] = (WIDTH, HEIGHT)) -> NDArray[np.float32]:
     """Smoothly enlarged to (width, height)."""
-    return np.asarray(Image.fromarray(values.astype(np.float32)).resize(size, Image.Resampling.BICUBIC), dtype=np.float32)
+    return np.asarray(
+        Image.fromarray(values.astype(np.float32)).resize(size, Image.Resampling.BICUBIC), dtype=np.float32
+    )
 
 
 def acts(kinds: Sequence[str], chance: random.Random) -> list[Act]:
@@ -182,7 +205,10 @@ def acts(kinds: Sequence[str], chance: random.Random) -> list[Act]:
         elif kind in ("slide", "fade"):
             then, lasts = page(chance), chance.uniform(0.4, 1.5) if kind == "fade" else 0.0
         elif kind == "scroll":
-            then, lasts = replace(before, scroll=before.scroll + chance.randint(80, 400)), chance.uniform(0.3, 1.5)
+            then, lasts = (
+                replace(before, scroll=before.scroll + chance.randint(80, 400)),
+                chance.uniform(0.3, 1.5),
+            )
         else:
             then, lasts = edited(before, kind, chance), 2.0 if kind == "typing" else 0.0
         told.append(Act(now, now + lasts, kind, then))
@@ -201,7 +227,12 @@ def shown(told: Sequence[Act], at: float) -> Gray:
         return (drawn(before) * (1 - part) + drawn(act.scene) * part).astype(np.uint8)
     assert isinstance(act.scene, Page) and isinstance(before, Page)
     if act.kind == "scroll":
-        return drawn(replace(act.scene, scroll=round(before.scroll + (act.scene.scroll - before.scroll) * (3 - 2 * part) * part**2)))
+        return drawn(
+            replace(
+                act.scene,
+                scroll=round(before.scroll + (act.scene.scroll - before.scroll) * (3 - 2 * part) * part**2),
+            )
+        )
     last = act.scene.lines[-1]
     return drawn(replace(act.scene, lines=(*before.lines, last[: int(part * len(last))])))
 
@@ -216,8 +247,16 @@ class Disturbance:
         self.condition, self.told, self.chance = condition, told, chance
         rng = np.random.default_rng(chance.randrange(10**6))
         name, _, strength = condition.partition(" ")
-        self.grain = [rng.normal(0, float(strength), (HEIGHT, WIDTH)).astype(np.float32) for _ in range(4)] if name == "noise" else []
-        self.moving: NDArray[Any] = resized(rng.normal(0, 1, (12, 40)), (1200, 360)) * 60 + 128 if name == "inset" else np.zeros((0, 0))
+        self.grain = (
+            [rng.normal(0, float(strength), (HEIGHT, WIDTH)).astype(np.float32) for _ in range(4)]
+            if name == "noise"
+            else []
+        )
+        self.moving: NDArray[Any] = (
+            resized(rng.normal(0, 1, (12, 40)), (1200, 360)) * 60 + 128
+            if name == "inset"
+            else np.zeros((0, 0))
+        )
         self.pen = np.asarray(pointer(chance.choice([16, 20, 28])))
         self.place, self.goal, self.until = (640.0, 360.0), (640.0, 360.0), 0.0
 
@@ -239,7 +278,9 @@ class Disturbance:
         if self.condition == "inset":
             picture = picture.copy()
             shift = round(400 + 380 * math.sin(at * 1.7) * math.sin(at / 9))  # a speaker who moves, and rests
-            picture[480:700, 940:1260] = np.clip(self.moving[60:280, shift : shift + 320] + 8 * math.sin(at * 9), 0, 255)
+            picture[480:700, 940:1260] = np.clip(
+                self.moving[60:280, shift : shift + 320] + 8 * math.sin(at * 9), 0, 255
+            )
         return picture
 
     def _pointed(self, picture: Gray, at: float) -> Gray:
@@ -247,7 +288,10 @@ class Disturbance:
         if at >= self.until:
             self.goal = (self.chance.uniform(20, WIDTH - 60), self.chance.uniform(20, HEIGHT - 60))
             self.until = at + self.chance.uniform(0.3, 4.0)
-        self.place = (self.place[0] + (self.goal[0] - self.place[0]) * 0.45, self.place[1] + (self.goal[1] - self.place[1]) * 0.45)
+        self.place = (
+            self.place[0] + (self.goal[0] - self.place[0]) * 0.45,
+            self.place[1] + (self.goal[1] - self.place[1]) * 0.45,
+        )
         x, y = round(self.place[0]), round(self.place[1])
         view = picture[y : y + self.pen.shape[0], x : x + self.pen.shape[1]]
         pen = self.pen[: view.shape[0], : view.shape[1]]
@@ -258,8 +302,16 @@ class Disturbance:
 def pointer(height: int) -> Image.Image:
     """An arrow: 2 its black body, 1 its white border, 0 nothing."""
     picture = Image.new("L", (height * 3 // 4, height))
-    arrow = [(0, 0), (0, height * 0.8), (height * 0.22, height * 0.62), (height * 0.4, height - 1), (height * 0.5, height * 0.9)]
-    ImageDraw.Draw(picture).polygon([*arrow, (height * 0.35, height * 0.58), (height * 0.6, height * 0.58)], fill=2, outline=1)
+    arrow = [
+        (0, 0),
+        (0, height * 0.8),
+        (height * 0.22, height * 0.62),
+        (height * 0.4, height - 1),
+        (height * 0.5, height * 0.9),
+    ]
+    ImageDraw.Draw(picture).polygon(
+        [*arrow, (height * 0.35, height * 0.58), (height * 0.6, height * 0.58)], fill=2, outline=1
+    )
     return picture
 
 
@@ -290,7 +342,11 @@ def script(condition: str, kinds: Sequence[str], seed: int) -> tuple[list[Act], 
     """What a clip shows, which of it can be seen (an edit may lie beyond the edge of the screen), and the chance that goes on."""
     chance = random.Random(f"{condition} {seed} {len(kinds)}")
     told = acts(kinds, chance)
-    seen = [act for before, act in itertools.pairwise(told) if (np.abs(drawn(before.scene).astype(int) - drawn(act.scene)) > 40).sum() > 10]
+    seen = [
+        act
+        for before, act in itertools.pairwise(told)
+        if (np.abs(drawn(before.scene).astype(int) - drawn(act.scene)) > 40).sum() > 10
+    ]
     return told, [Change(act.kind, condition, math.ceil(act.end * FPS - 1e-6) / FPS) for act in seen], chance
 
 
@@ -309,4 +365,7 @@ def clips(seed: int, each: int, still: float) -> Iterator[tuple[str, list[Change
         random.Random(f"{condition} {seed}").shuffle(kinds)
         for part in range(2):
             yield (condition, *clip(condition, kinds[part::2], seed * 2 + part))
-        yield (f"{'playing' if condition == 'inset' else 'still'}, {condition}", *clip(condition, (), seed, still))
+        yield (
+            f"{'playing' if condition == 'inset' else 'still'}, {condition}",
+            *clip(condition, (), seed, still),
+        )

@@ -131,7 +131,18 @@ def spoken(media: Path) -> Timeline:
     for name in RECORDINGS.split():
         for words in heard(media, name):
             moved = tuple(Word(word.text, word.start + at, word.end + at) for word in words)
-            line.add(Cue("s", "main", moved[0].start, 0.0, " ".join(word.text for word in moved), moved, len(moved), True))
+            line.add(
+                Cue(
+                    "s",
+                    "main",
+                    moved[0].start,
+                    0.0,
+                    " ".join(word.text for word in moved),
+                    moved,
+                    len(moved),
+                    True,
+                )
+            )
         at = line.latest + 5.0
     return line
 
@@ -154,7 +165,9 @@ def session(media: Path) -> list[Evidence]:
 def heard(media: Path, name: str) -> list[tuple[Word, ...]]:
     """The captions of a recording, from its transcript: words by their times, else spread over their segment."""
     entry: Mapping[str, Any] = next(
-        each for each in json.loads((media / "manifest.json").read_text())["files"] if each["path"] == f"speech/{name}.flac"
+        each
+        for each in json.loads((media / "manifest.json").read_text())["files"]
+        if each["path"] == f"speech/{name}.flac"
     )
     if entry.get("words"):
         words = [Word(each["w"], each["start"], each["end"]) for each in entry["words"]]
@@ -163,7 +176,10 @@ def heard(media: Path, name: str) -> list[tuple[Word, ...]]:
         for part in entry["segments"]:
             texts = part["text"].split()
             step = (part["end"] - part["start"]) / max(1, len(texts))
-            words += [Word(text, part["start"] + n * step, part["start"] + (n + 0.9) * step) for n, text in enumerate(texts)]
+            words += [
+                Word(text, part["start"] + n * step, part["start"] + (n + 0.9) * step)
+                for n, text in enumerate(texts)
+            ]
     return [tuple(words[first : first + 14]) for first in range(0, len(words), 14)]
 
 
@@ -177,10 +193,21 @@ def paraphrases(documents: Sequence[Evidence]) -> list[tuple[str, list[int]]]:
     for row in PARAPHRASES.strip().splitlines():
         query, wanted = (part.strip() for part in row.split(" = "))
         phrases = [plain(phrase) for phrase in wanted.split("|")]
-        right = [place for place, document in enumerate(documents) if any(phrase in plain(document.quote) for phrase in phrases)]
+        right = [
+            place
+            for place, document in enumerate(documents)
+            if any(phrase in plain(document.quote) for phrase in phrases)
+        ]
         shared = {term for place in right for term in terms(documents[place].quote)} & set(terms(query))
         if not right or shared:
-            raise SystemExit(f"{query!r} " + (f"shares {sorted(shared)} with {wanted!r}" if right else f"looks for {wanted!r}: not there"))
+            raise SystemExit(
+                f"{query!r} "
+                + (
+                    f"shares {sorted(shared)} with {wanted!r}"
+                    if right
+                    else f"looks for {wanted!r}: not there"
+                )
+            )
         found.append((query, right))
     return found
 
@@ -210,7 +237,9 @@ def exact(documents: Sequence[Evidence], count: int, kind: str) -> list[tuple[st
         if kind == "two and an unknown one":
             query += " " + chance.choice(NONSENSE).split()[0]
         elif kind == "two and a wrong one":
-            query += " " + chance.choice([word for word in tokens(chance.choice(documents).quote) if terms(word)] or ["tax"])
+            query += " " + chance.choice(
+                [word for word in tokens(chance.choice(documents).quote) if terms(word)] or ["tax"]
+            )
         if needed:
             found.append((query, right))
     return found
@@ -219,7 +248,11 @@ def exact(documents: Sequence[Evidence], count: int, kind: str) -> list[tuple[st
 def reciprocal(scores: NDArray[np.float64], right: Sequence[int]) -> float:
     """1 over the best rank of a right document; 0 where none is found. Of equals the worst rank counts."""
     best = max(scores[place] for place in right)
-    return 1.0 / int((scores >= best).sum() - sum(scores[place] == best for place in right) + 1) if best > 0 else 0.0
+    return (
+        1.0 / int((scores >= best).sum() - sum(scores[place] == best for place in right) + 1)
+        if best > 0
+        else 0.0
+    )
 
 
 def mean(queries: Sequence[tuple[str, list[int]]], ranking: Ranking) -> float:
@@ -228,10 +261,16 @@ def mean(queries: Sequence[tuple[str, list[int]]], ranking: Ranking) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--media", type=Path, default=Path(__file__).resolve().parents[2] / "shared" / "media")
+    parser.add_argument(
+        "--media", type=Path, default=Path(__file__).resolve().parents[2] / "shared" / "media"
+    )
     parser.add_argument("--models", type=Path, default=Path.home() / ".cache" / "streamsvc" / "models")
-    parser.add_argument("--misses", action="store_true", help="print what the hybrid ranks below the first three")
-    parser.add_argument("--grid", action="store_true", help="other fusions and constants, on the half that is not held out")
+    parser.add_argument(
+        "--misses", action="store_true", help="print what the hybrid ranks below the first three"
+    )
+    parser.add_argument(
+        "--grid", action="store_true", help="other fusions and constants, on the half that is not held out"
+    )
     chosen = parser.parse_args()
 
     documents = session(chosen.media)
@@ -239,9 +278,14 @@ def main() -> None:
     encoder = embed.Encoder(chosen.models / embed.DEFAULT)
     began = time.perf_counter()
     vectors = encoder.vectors(texts).astype(np.float16).astype(np.float32)  # as a session keeps them
-    print(f"{len(texts)} documents, {sum(len(text.split()) for text in texts)} words, embedded in {time.perf_counter() - began:.2f} s")
+    print(
+        f"{len(texts)} documents, {sum(len(text.split()) for text in texts)} words, embedded in {time.perf_counter() - began:.2f} s"
+    )
     queries = paraphrases(documents)
-    exacts = {kind: exact(documents, 120, kind) for kind in ("two words", "a run of four", "two and an unknown one", "two and a wrong one")}
+    exacts = {
+        kind: exact(documents, 120, kind)
+        for kind in ("two words", "a run of four", "two and an unknown one", "two and a wrong one")
+    }
     asked = [*(query for query, _ in [*queries, *itertools.chain(*exacts.values())]), *NONSENSE]
     known = {query: vectors @ encoder.vectors([query])[0] for query in asked}
 
@@ -266,7 +310,9 @@ def main() -> None:
     for name, half in halves.items():
         print(f"{name + f' ({len(half)})':28}" + "".join(f"{mean(half, way):14.3f}" for way in ways.values()))
     for name in ("BM25", "hybrid"):
-        print(f"hits for nonsense, mean of {len(NONSENSE)}, {name}: {np.mean([(ways[name](query) > 0).sum() for query in NONSENSE]):.1f}")
+        print(
+            f"hits for nonsense, mean of {len(NONSENSE)}, {name}: {np.mean([(ways[name](query) > 0).sum() for query in NONSENSE]):.1f}"
+        )
     watched(documents, queries, known)
     if chosen.grid:
         grid(queries[::2], list(itertools.chain(*exacts.values())), hybrid)
@@ -279,7 +325,11 @@ def main() -> None:
                 )
 
 
-def watched(documents: Sequence[Evidence], queries: Sequence[tuple[str, list[int]]], known: Mapping[str, NDArray[np.float32]]) -> None:
+def watched(
+    documents: Sequence[Evidence],
+    queries: Sequence[tuple[str, list[int]]],
+    known: Mapping[str, NDArray[np.float32]],
+) -> None:
     """The paraphrases as topics of watches: how many come up where they should, and how often elsewhere; neighbours count as right."""
     spoken = np.array([document.kind == "speech" for document in documents])
     hours = (max(document.end for document in documents) - documents[0].start) / 3600
@@ -290,14 +340,18 @@ def watched(documents: Sequence[Evidence], queries: Sequence[tuple[str, list[int
         found += any(near[place] for place in right)
         false += sum(place not in allowed for place in np.flatnonzero(near))
     told = sum(spoken[right].any() for _, right in queries)
-    print(f"as topics of watches: {found} of {told} found, {false / len(queries) / hours:.1f} false alarms an hour and watch")
+    print(
+        f"as topics of watches: {found} of {told} found, {false / len(queries) / hours:.1f} false alarms an hour and watch"
+    )
 
 
 def wanted(query: str) -> list[str]:
     return list(dict.fromkeys(terms(query)))
 
 
-def grid(queries: Sequence[tuple[str, list[int]]], exacts: Sequence[tuple[str, list[int]]], hybrid: Ranking) -> None:
+def grid(
+    queries: Sequence[tuple[str, list[int]]], exacts: Sequence[tuple[str, list[int]]], hybrid: Ranking
+) -> None:
     """What other constants of the hybrid do."""
     for timeline_ranking.UNLIKE in (0.1, 0.15, 0.2, 0.25, 0.3):
         for timeline_ranking.WEIGHT in (0.5, 0.75, 1.0, 1.5, 2.0, 3.0):

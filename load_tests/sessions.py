@@ -24,15 +24,15 @@ import structlog
 from engines.plot import Panel, svg
 from load_tests.hearing import add_arguments, hearing, settings_of
 from load_tests.hour import Talk, talks
-from streamsvc import score
-from streamsvc.bench import markdown
 from streamsvc.core import clock
 from streamsvc.core.config import Hear
 from streamsvc.core.roles import Role
 from streamsvc.core.types import SAMPLE_RATE, Gap
-from streamsvc.recording import Truth
-from streamsvc.score import Figures, Reference
-from streamsvc.trial import Heard, Meter, play
+from streamsvc.evaluation import score_captions
+from streamsvc.evaluation.caption_bench import markdown
+from streamsvc.evaluation.recordings import Truth
+from streamsvc.evaluation.score_captions import Figures, Reference
+from streamsvc.evaluation.transcriber_run import Heard, Meter, play
 
 BUDGET, COVERAGE = 1.4, 0.99  # seconds; share of the words
 STAGGER = 0.13  # seconds between the beginnings of two sessions: steps of all at once would be the worst case, and not a likely one
@@ -74,7 +74,14 @@ def parts(of: Sequence[Talk], seconds: float) -> list[Talk]:
             start = first / SAMPLE_RATE
             low, high = np.searchsorted(ends, [start, start + seconds])
             cut = Truth(truth.words[low:high], tuple(float(end) - start for end in ends[low:high]))
-            found.append((np.concatenate([samples[first : first + size], np.zeros(int(TAIL * SAMPLE_RATE), np.float32)]), cut))
+            found.append(
+                (
+                    np.concatenate(
+                        [samples[first : first + size], np.zeros(int(TAIL * SAMPLE_RATE), np.float32)]
+                    ),
+                    cut,
+                )
+            )
     if not found:
         raise SystemExit(f"no recording with word times lasts {seconds:g} s")
     return found
@@ -96,15 +103,37 @@ async def measure(of: Sequence[Talk], hear: Role, settings: Hear, sessions: int,
     scores = []
     for (_, truth), heard in zip(chosen, all_heard, strict=True):
         assert truth.ends is not None
-        scores.append(score.score(heard.shown, Reference(truth.words, truth.ends), [(word.start, word.end) for word in heard.stable]))
-    lost = sum(unit.end - unit.start for heard in all_heard for _, unit in heard.units if isinstance(unit, Gap))
+        scores.append(
+            score_captions.score(
+                heard.shown,
+                Reference(truth.words, truth.ends),
+                [(word.start, word.end) for word in heard.stable],
+            )
+        )
+    lost = sum(
+        unit.end - unit.start for heard in all_heard for _, unit in heard.units if isinstance(unit, Gap)
+    )
     seconds = sum(len(samples) for samples, _ in chosen) / SAMPLE_RATE
-    return Load(sessions, score.figures(score.pool(scores)), round(lost, 2), round(cost.cpu / seconds, 3))
+    return Load(
+        sessions,
+        score_captions.figures(score_captions.pool(scores)),
+        round(lost, 2),
+        round(cost.cpu / seconds, 3),
+    )
 
 
 # --- told ---------------------------------------------------------------------------------------------------------
 
-HEADS = ("sessions", "WER %", "coverage %", "first p50/p95 s", "committed p50/p95/max s", "lost s", "CPU s/s a session", "in budget")
+HEADS = (
+    "sessions",
+    "WER %",
+    "coverage %",
+    "first p50/p95 s",
+    "committed p50/p95/max s",
+    "lost s",
+    "CPU s/s a session",
+    "in budget",
+)
 
 
 def table(loads: Sequence[Load]) -> str:
@@ -133,18 +162,33 @@ def plot(loads: Sequence[Load]) -> str:
     """An SVG picture: seconds after a word's end against the number of sessions; the budget is dashed."""
     names = ("commit_p50", "commit_p95", "first_p95")
     lines = {name.replace("_", " "): [load.figures[name] or 0.0 for load in loads] for name in names}
-    return svg([Panel("seconds after the word's end, against sessions", [str(load.sessions) for load in loads], lines, BUDGET)])
+    return svg(
+        [
+            Panel(
+                "seconds after the word's end, against sessions",
+                [str(load.sessions) for load in loads],
+                lines,
+                BUDGET,
+            )
+        ]
+    )
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     add_arguments(parser)
-    parser.add_argument("--sessions", type=int, nargs="+", default=[1, 2, 4, 6, 8], metavar="N", help="at once (%(default)s)")
+    parser.add_argument(
+        "--sessions", type=int, nargs="+", default=[1, 2, 4, 6, 8], metavar="N", help="at once (%(default)s)"
+    )
     parser.add_argument("--seconds", type=float, default=60.0, help="of speech in each (%(default)s)")
     parser.add_argument("--json", type=Path, help="where the figures go")
     parser.add_argument("--plot", type=Path, help="where an SVG picture goes")
     chosen = parser.parse_args()
-    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))  # the table alone goes to stdout
+    structlog.configure(
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr)
+    )  # the table alone goes to stdout
     settings, of = settings_of(chosen), parts(talks(chosen.media.resolve()), chosen.seconds)
     loads = []
     with hearing(settings, live=True) as (runner, role, worker):
@@ -154,7 +198,12 @@ def main() -> None:
     print(table(loads))
     if chosen.json is not None:
         chosen.json.write_text(
-            json.dumps([{"sessions": each.sessions, **each.figures, "lost": each.lost, "cpu": each.cpu} for each in loads])
+            json.dumps(
+                [
+                    {"sessions": each.sessions, **each.figures, "lost": each.lost, "cpu": each.cpu}
+                    for each in loads
+                ]
+            )
         )
     if chosen.plot is not None:
         chosen.plot.write_text(plot(loads))

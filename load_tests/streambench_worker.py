@@ -23,9 +23,9 @@ import structlog
 from streamsvc.core import clock, config
 from streamsvc.core.queues import Ring
 from streamsvc.core.types import SAMPLE_RATE, AudioChunk, Words
+from streamsvc.evaluation.transcriber_run import Screen, working
 from streamsvc.speech.decoding_loop import run
 from streamsvc.speech.segmenter import Unit
-from streamsvc.trial import Screen, working
 
 NAMES = {"tiny.en": "whisper-tiny.en", "base": "whisper-base"}
 
@@ -41,7 +41,9 @@ def read_stdin(loop: asyncio.AbstractEventLoop, ring: Ring[AudioChunk]) -> None:
         rest += data
         pcm, rest = rest[: len(rest) // 2 * 2], rest[len(rest) // 2 * 2 :]
         samples = np.frombuffer(pcm, "<i2").astype(np.float32) / np.float32(32768)
-        loop.call_soon_threadsafe(ring.put, AudioChunk("bench", "main", position / SAMPLE_RATE, clock.now(), samples))
+        loop.call_soon_threadsafe(
+            ring.put, AudioChunk("bench", "main", position / SAMPLE_RATE, clock.now(), samples)
+        )
         position += len(samples)
     loop.call_soon_threadsafe(ring.close)
 
@@ -65,14 +67,26 @@ async def serve(settings: config.Settings) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="tiny.en", help="tiny.en, base, or a name of engines/registry.toml (%(default)s)")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--model", default="tiny.en", help="tiny.en, base, or a name of engines/registry.toml (%(default)s)"
+    )
     parser.add_argument("--language", default="en")
-    parser.add_argument("--hear", action="append", default=[], metavar="KEY=VALUE", help="a setting of the group [hear] (repeatable)")
+    parser.add_argument(
+        "--hear",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="a setting of the group [hear] (repeatable)",
+    )
     chosen = parser.parse_args()
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     hear: dict[str, Any] = dict(pair.split("=", 1) for pair in chosen.hear)
-    settings = config.load(None, hear={"model": NAMES.get(chosen.model, chosen.model), "language": chosen.language, **hear})
+    settings = config.load(
+        None, hear={"model": NAMES.get(chosen.model, chosen.model), "language": chosen.language, **hear}
+    )
     with contextlib.suppress(KeyboardInterrupt):
         asyncio.run(serve(settings))
 

@@ -21,13 +21,13 @@ from typing import Any
 import numpy as np
 import structlog
 
-from streamsvc import figures, rehearsal
 from streamsvc.answers.watch_conditions import compiled
-from streamsvc.bench import markdown
 from streamsvc.core import clock, config
 from streamsvc.core.errors import InvalidRequest
-from streamsvc.rehearsal import Run
-from streamsvc.scenario import Scenario
+from streamsvc.evaluation import figures, session_run
+from streamsvc.evaluation.caption_bench import markdown
+from streamsvc.evaluation.scenario import Scenario
+from streamsvc.evaluation.session_run import Run
 from streamsvc.timeline.text import terms
 
 MEDIA = Path("../shared/media")
@@ -56,7 +56,11 @@ def said(scenario: Scenario, phrase: str) -> Spans:
     """When a phrase is said: the ends of its last word where all its words stand in a row."""
     wanted = [term for word in phrase.split() for term in terms(word)]
     words = [(term, word["end"]) for word in scenario.truth["words"] for term in terms(word["w"])]
-    ends = [words[n + len(wanted) - 1][1] for n in range(len(words)) if [term for term, _ in words[n : n + len(wanted)]] == wanted]
+    ends = [
+        words[n + len(wanted) - 1][1]
+        for n in range(len(words))
+        if [term for term, _ in words[n : n + len(wanted)]] == wanted
+    ]
     return at(*ends)
 
 
@@ -170,7 +174,10 @@ def room(scenario: Scenario) -> list[Case]:
         Case("when there is more than one person in the room", ALWAYS, each=False),
         Case("when a chair is visible", ALWAYS, each=False),
     ]
-    return right + [Case(f"when {when}", ()) for when in ("a dog appears", "a bus appears", "a car drives by", "the picture goes black")]
+    return right + [
+        Case(f"when {when}", ())
+        for when in ("a dog appears", "a bus appears", "a car drives by", "the picture goes black")
+    ]
 
 
 CASES = {
@@ -199,13 +206,24 @@ def judged(case: Case, alerts: Sequence[Mapping[str, Any]]) -> Outcome:
     hits = [any(start <= time <= end for time in times) for start, end in case.spans]
     due, told = (len(hits), sum(hits)) if case.each else (1, int(any(hits)))
     wrong = sum(not any(start <= time <= end for start, end in case.spans) for time in times)
-    return Outcome(case.when, not case.spans, due if case.spans else 0, told, wrong, tuple(alert["age_ms"] / 1000 for alert in alerts))
+    return Outcome(
+        case.when,
+        not case.spans,
+        due if case.spans else 0,
+        told,
+        wrong,
+        tuple(alert["age_ms"] / 1000 for alert in alerts),
+    )
 
 
 def summary(outcomes: Sequence[Outcome], live: bool) -> str:
     """As markdown, and what went wrong by name."""
     rows = []
-    for name, some in (("come true", [o for o in outcomes if not o.lure]), ("lures", [o for o in outcomes if o.lure]), ("all", outcomes)):
+    for name, some in (
+        ("come true", [o for o in outcomes if not o.lure]),
+        ("lures", [o for o in outcomes if o.lure]),
+        ("all", outcomes),
+    ):
         due, told, wrong = (sum(getattr(each, field) for each in some) for field in ("due", "told", "wrong"))
         ages = [age for each in some for age in each.ages]
         late = f"{np.percentile(ages, 50):.2f} / {np.percentile(ages, 95):.2f}" if ages and live else "-"
@@ -223,11 +241,14 @@ async def watched(scenario: Scenario, cases: Sequence[Case], *, live: bool) -> l
     made = config.load(None)
     settings = made.model_copy(update={"limits": made.limits.model_copy(update={"watches": len(cases)})})
     taken = [case for case in cases if _taken(case.when)]
-    async with rehearsal.working(settings) if live else rehearsal.steady(settings) as service:
-        run: Run = await rehearsal.play(service, scenario, watches=[case.when for case in taken])
+    async with session_run.working(settings) if live else session_run.steady(settings) as service:
+        run: Run = await session_run.play(service, scenario, watches=[case.when for case in taken])
     numbers = dict(zip((case.when for case in taken), run.watches, strict=True))
     alerts = figures.of_type(run.events, "alert.fired")
-    return [judged(case, [alert for alert in alerts if alert["watch_id"] == numbers.get(case.when)]) for case in cases]
+    return [
+        judged(case, [alert for alert in alerts if alert["watch_id"] == numbers.get(case.when)])
+        for case in cases
+    ]
 
 
 def _taken(when: str) -> bool:
@@ -239,7 +260,9 @@ def _taken(when: str) -> bool:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--media", type=Path, default=MEDIA)
     parser.add_argument("--live", action="store_true", help="in real time, with latencies")
     parser.add_argument("--json", type=Path)
@@ -248,7 +271,11 @@ def main() -> None:
     outcomes: list[Outcome] = []
     for name, cases in CASES.items():
         media = chosen.media / name
-        truth = json.loads(media.with_suffix(".json").read_text(encoding="utf-8")) if media.with_suffix(".json").is_file() else {}
+        truth = (
+            json.loads(media.with_suffix(".json").read_text(encoding="utf-8"))
+            if media.with_suffix(".json").is_file()
+            else {}
+        )
         scenario = Scenario(media.stem, media, {**truth, "qa": []}, {})
         with asyncio.Runner(loop_factory=None if chosen.live else clock.Threadless) as runner:
             outcomes += runner.run(watched(scenario, cases(scenario), live=chosen.live))

@@ -21,24 +21,29 @@ import typer
 from rich.console import Console
 
 import streamsvc
-from streamsvc import bench
-from streamsvc import eval as evaluation
 from streamsvc.core import clock, config, malloc
 from streamsvc.core.errors import ConfigError, StreamsvcError
 from streamsvc.core.types import SAMPLE_RATE, Cue
-from streamsvc.service import app as service_app
+from streamsvc.evaluation import caption_bench, evaluate
+from streamsvc.service import app as http_app
 from streamsvc.service.service import Service
 from streamsvc.service.session import Session
 from streamsvc.speech import captions
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, help=streamsvc.__doc__, pretty_exceptions_enable=False)
+app = typer.Typer(
+    no_args_is_help=True, add_completion=False, help=streamsvc.__doc__, pretty_exceptions_enable=False
+)
 measures = typer.Typer(no_args_is_help=True, help="Measure models and machine on recordings of yours.")
 app.add_typer(measures, name="bench")
 TIDY = 60.0  # seconds between two times that freed memory is given back
 _SEND_BUFFER = 64 * 1024  # bytes; so that a subscriber that does not read is noticed here, not in the kernel
 
-ConfigFile = Annotated[Path | None, typer.Option("--config", envvar="STREAMSVC_CONFIG", help="TOML file with settings.")]
-Ask = Annotated[list[str] | None, typer.Option("--ask", help="Ask this when the source has ended (repeatable).")]
+ConfigFile = Annotated[
+    Path | None, typer.Option("--config", envvar="STREAMSVC_CONFIG", help="TOML file with settings.")
+]
+Ask = Annotated[
+    list[str] | None, typer.Option("--ask", help="Ask this when the source has ended (repeatable).")
+]
 
 
 def main() -> None:
@@ -52,7 +57,11 @@ def main() -> None:
 
 def _logs(*, machine: bool) -> None:
     """Structured logs on stderr: JSON lines for a machine, coloured text for a person."""
-    renderer: Any = structlog.processors.JSONRenderer() if machine else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+    renderer: Any = (
+        structlog.processors.JSONRenderer()
+        if machine
+        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+    )
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,
@@ -87,10 +96,17 @@ def _only_class(logger: Any, method: str, event: Any) -> Any:
 
 @app.command()
 def serve(
-    host: Annotated[str | None, typer.Option(help="Address to listen on; anything but a loopback address needs a key.")] = None,
+    host: Annotated[
+        str | None, typer.Option(help="Address to listen on; anything but a loopback address needs a key.")
+    ] = None,
     port: Annotated[int | None, typer.Option(help="0: any free one.")] = None,
-    sources: Annotated[list[Path] | None, typer.Option("--sources", help="Folder below which file: sources may lie (repeatable).")] = None,
-    tls: Annotated[str | None, typer.Option("--tls", help='"self-signed": make a certificate at start.')] = None,
+    sources: Annotated[
+        list[Path] | None,
+        typer.Option("--sources", help="Folder below which file: sources may lie (repeatable)."),
+    ] = None,
+    tls: Annotated[
+        str | None, typer.Option("--tls", help='"self-signed": make a certificate at start.')
+    ] = None,
     tls_cert: Annotated[Path | None, typer.Option("--tls-cert", help="Certificate chain, PEM.")] = None,
     tls_key: Annotated[Path | None, typer.Option("--tls-key", help="Private key, PEM.")] = None,
     data_dir: Annotated[Path | None, typer.Option("--data-dir", help="Where sessions are kept.")] = None,
@@ -100,7 +116,9 @@ def serve(
     """Serve the page, WHIP, the event socket and the REST doors."""
     _logs(machine=log_json)
     if tls not in (None, "self-signed"):
-        raise ConfigError(f'--tls is "self-signed", not {tls!r}; for your own certificate use --tls-cert and --tls-key')
+        raise ConfigError(
+            f'--tls is "self-signed", not {tls!r}; for your own certificate use --tls-cert and --tls-key'
+        )
     flags = {
         "host": host,
         "port": port,
@@ -110,7 +128,9 @@ def serve(
         "tls_self_signed": tls == "self-signed" or None,
         "data_dir": data_dir,
     }
-    settings = config.load(config_file, server={name: value for name, value in flags.items() if value is not None})
+    settings = config.load(
+        config_file, server={name: value for name, value in flags.items() if value is not None}
+    )
     for folder in settings.server.sources:
         if not folder.is_dir():
             raise ConfigError(f"--sources {folder}: there is no such folder")
@@ -127,7 +147,7 @@ async def tidy() -> None:
 async def _serve(settings: config.Settings) -> None:
     malloc.map_large()
     with contextlib.closing(_listen(settings.server.host, settings.server.port)) as listener:
-        async with service_app.listening(settings, listener, _certificate(settings)) as (service, serving):
+        async with http_app.listening(settings, listener, _certificate(settings)) as (service, serving):
             stop = asyncio.Event()
             for number in (signal.SIGINT, signal.SIGTERM):
                 asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -160,7 +180,8 @@ def _listen(host: str, port: int) -> socket.socket:
     except OSError as error:
         listener.close()
         raise ConfigError(
-            f"cannot listen on {host} port {port}: {error.strerror or error}; choose another with --port", code="port_in_use"
+            f"cannot listen on {host} port {port}: {error.strerror or error}; choose another with --port",
+            code="port_in_use",
         ) from None
     listener.setblocking(False)
     return listener
@@ -194,7 +215,10 @@ def _self_signed(folder: Path, host: str) -> tuple[str, str]:
 
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "streamsvc self-signed")])
-    names: list[x509.GeneralName] = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
+    names: list[x509.GeneralName] = [
+        x509.DNSName("localhost"),
+        x509.IPAddress(ipaddress.ip_address("127.0.0.1")),
+    ]
     with contextlib.suppress(ValueError):
         names.append(x509.IPAddress(ipaddress.ip_address(host)))
     now = clock.utc()
@@ -212,7 +236,11 @@ def _self_signed(folder: Path, host: str) -> tuple[str, str]:
     cert_path, key_path = folder / "cert.pem", folder / "key.pem"
     cert_path.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
     key_path.touch(mode=0o600)
-    key_path.write_bytes(key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()))
+    key_path.write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+    )
     return str(cert_path), str(key_path)
 
 
@@ -226,7 +254,12 @@ async def _playing(
     """A session of one source, without doors."""
     async with Service(settings, at_once=("hear", "see") if sees else ("hear",)) as service:
         await service.ready()
-        yield service, await service.create(source, speed=speed, language=language, no_store=True, roots=None, sees=sees)
+        yield (
+            service,
+            await service.create(
+                source, speed=speed, language=language, no_store=True, roots=None, sees=sees
+            ),
+        )
 
 
 @app.command()
@@ -240,7 +273,9 @@ def watch(
 ) -> None:
     """Live captions, scenes and answers in the terminal."""
     _logs(machine=as_json)
-    settings = config.load(config_file, server={"private_urls": True})  # the user's own command may name the user's own network
+    settings = config.load(
+        config_file, server={"private_urls": True}
+    )  # the user's own command may name the user's own network
     asyncio.run(_watch(settings, source, _speed(speed), ask or [], as_json=as_json, language=language))
 
 
@@ -257,7 +292,13 @@ def _speed(text: str) -> float | None:
 
 
 async def _watch(
-    settings: config.Settings, source: str, speed: float | None, ask: list[str], *, as_json: bool, language: str | None
+    settings: config.Settings,
+    source: str,
+    speed: float | None,
+    ask: list[str],
+    *,
+    as_json: bool,
+    language: str | None,
 ) -> None:
     async with _playing(settings, source, speed, language=language, sees=True) as (_, session):
         subscription = session.log.subscribe(client="terminal")
@@ -292,24 +333,42 @@ class _Screen:
             return
         match event["type"]:
             case "caption.partial" if self._console.is_terminal:
-                self._console.print("\r\x1b[K" + event["text"][-self._console.width + 12 :], end="", style="dim", markup=False)
+                self._console.print(
+                    "\r\x1b[K" + event["text"][-self._console.width + 12 :], end="", style="dim", markup=False
+                )
                 self._open = True
             case "caption.final":
                 self._line(event["start"], "", event["text"])
             case "scene.caption":
-                self._line(event["start"], "[model] " if event["by"] == "model" else "[seen] ", event["text"], "cyan")
+                self._line(
+                    event["start"], "[model] " if event["by"] == "model" else "[seen] ", event["text"], "cyan"
+                )
             case "screen.text" if event["lines"]:
-                self._line(event["first_seen"], "[screen] ", event["title"] or event["lines"][0]["text"], "green")
+                self._line(
+                    event["first_seen"], "[screen] ", event["title"] or event["lines"][0]["text"], "green"
+                )
             case "caption.gap":
-                self._line(event["start"], "[gap] ", f"{event['end'] - event['start']:.1f} s not captioned: {event['reason']}", "yellow")
+                self._line(
+                    event["start"],
+                    "[gap] ",
+                    f"{event['end'] - event['start']:.1f} s not captioned: {event['reason']}",
+                    "yellow",
+                )
             case "answer.done":
-                self._line(event["at"], "[answer] ", event["text"] or event.get("error", {}).get("message", ""), "bold")
+                self._line(
+                    event["at"],
+                    "[answer] ",
+                    event["text"] or event.get("error", {}).get("message", ""),
+                    "bold",
+                )
 
     def _line(self, at: float, label: str, text: str, style: str = "") -> None:
         if self._open:
             self._console.print("\r\x1b[K", end="")
             self._open = False
-        self._console.print(f"{int(at // 60):3d}:{at % 60:04.1f} {label}{text}", style=style, markup=False, soft_wrap=True)
+        self._console.print(
+            f"{int(at // 60):3d}:{at % 60:04.1f} {label}{text}", style=style, markup=False, soft_wrap=True
+        )
 
 
 @app.command()
@@ -354,13 +413,22 @@ def transcribe(
 
 
 @app.command("eval")
-def evaluate(
-    targets: Annotated[list[str], typer.Argument(help=f"Files or folders of scenarios, or NAME:FOLDER: {', '.join(evaluation.SETS)}.")],
-    speed: Annotated[str, typer.Option(help='"max": on a clock that jumps, with fixed steps; 1: in real time, with ages.')] = "max",
-    rows: Annotated[int | None, typer.Option(min=1, help="Of each published set, evenly drawn; else all.")] = None,
+def evaluate_command(
+    targets: Annotated[
+        list[str],
+        typer.Argument(help=f"Files or folders of scenarios, or NAME:FOLDER: {', '.join(evaluate.SETS)}."),
+    ],
+    speed: Annotated[
+        str, typer.Option(help='"max": on a clock that jumps, with fixed steps; 1: in real time, with ages.')
+    ] = "max",
+    rows: Annotated[
+        int | None, typer.Option(min=1, help="Of each published set, evenly drawn; else all.")
+    ] = None,
     language: Annotated[str | None, typer.Option(help="Of the speech, e.g. en.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="JSON instead of a table.")] = False,
-    plot: Annotated[Path | None, typer.Option("--plot", help="*.svg: verdicts by kind, word errors by slice, ages.")] = None,
+    plot: Annotated[
+        Path | None, typer.Option("--plot", help="*.svg: verdicts by kind, word errors by slice, ages.")
+    ] = None,
     config_file: ConfigFile = None,
 ) -> None:
     """Word errors, keyframes, screen text and answers against the truth of scenarios and published sets."""
@@ -368,13 +436,15 @@ def evaluate(
     if speed not in ("1", "max"):
         raise ConfigError(f'--speed is 1 or "max", not {speed!r}')
     _check_plot(plot)
-    plan = evaluation.planned(targets, live=speed == "1", most=rows, language=language)
+    plan = evaluate.planned(targets, live=speed == "1", most=rows, language=language)
     progress = Console(stderr=True, highlight=False)
-    report = evaluation.run(config.load(config_file), plan, lambda line: progress.print(line, markup=False, style="dim"))
-    if plot is not None and (panels := evaluation.panels(report)):
+    report = evaluate.run(
+        config.load(config_file), plan, lambda line: progress.print(line, markup=False, style="dim")
+    )
+    if plot is not None and (panels := evaluate.panels(report)):
         drawing: Any = importlib.import_module("engines.plot")  # by dotted name, as below
         plot.write_text(drawing.svg([drawing.Panel(**panel) for panel in panels]), encoding="utf-8")
-    print(json.dumps(report) if as_json else evaluation.table(report))
+    print(json.dumps(report) if as_json else evaluate.table(report))
 
 
 def _check_plot(plot: Path | None) -> None:
@@ -388,13 +458,28 @@ def _check_plot(plot: Path | None) -> None:
 @measures.command("captions")
 def bench_captions(
     recordings: Annotated[list[Path], typer.Argument(help="Media files with sound.")],
-    truth: Annotated[Path | None, typer.Option(help="*.txt or *.json with what is said; else the nearest manifest.json above.")] = None,
+    truth: Annotated[
+        Path | None,
+        typer.Option(help="*.txt or *.json with what is said; else the nearest manifest.json above."),
+    ] = None,
     model: Annotated[str | None, typer.Option(help="A speech model, e.g. whisper-tiny.en.")] = None,
     runs: Annotated[int, typer.Option(min=1, max=100, help="Of each recording.")] = 1,
-    speed: Annotated[str, typer.Option(help='1: in real time; "max": on a virtual clock that only the models\' CPU time moves.')] = "1",
-    offline: Annotated[bool, typer.Option("--offline", help="Compare with faster-whisper on the whole file, the same weights.")] = False,
-    seconds: Annotated[float | None, typer.Option(min=1, help="Only the first seconds of each recording.")] = None,
-    chunk_ms: Annotated[int, typer.Option(min=20, max=100, help="Length of the pieces in which the audio comes.")] = 100,
+    speed: Annotated[
+        str,
+        typer.Option(
+            help='1: in real time; "max": on a virtual clock that only the models\' CPU time moves.'
+        ),
+    ] = "1",
+    offline: Annotated[
+        bool,
+        typer.Option("--offline", help="Compare with faster-whisper on the whole file, the same weights."),
+    ] = False,
+    seconds: Annotated[
+        float | None, typer.Option(min=1, help="Only the first seconds of each recording.")
+    ] = None,
+    chunk_ms: Annotated[
+        int, typer.Option(min=20, max=100, help="Length of the pieces in which the audio comes.")
+    ] = 100,
     as_json: Annotated[bool, typer.Option("--json", help="JSON instead of a table.")] = False,
     config_file: ConfigFile = None,
 ) -> None:
@@ -405,16 +490,26 @@ def bench_captions(
     if truth is not None and len(recordings) > 1:
         raise ConfigError("--truth belongs to one recording; for several, write a manifest.json beside them")
     settings = config.load(config_file, **({"hear": {"model": model}} if model else {}))
-    plan = bench.Plan(tuple(recordings), truth, runs, seconds, chunk_ms * SAMPLE_RATE // 1000, speed == "1", offline)
+    plan = caption_bench.Plan(
+        tuple(recordings), truth, runs, seconds, chunk_ms * SAMPLE_RATE // 1000, speed == "1", offline
+    )
     progress = Console(stderr=True, highlight=False)
-    rows, compared = bench.captions(settings, plan, "engines.asr", lambda line: progress.print(line, markup=False, style="dim"))
-    print(json.dumps(bench.as_json(rows, compared, plan, settings.hear.model)) if as_json else bench.table(rows, compared, plan))
+    rows, compared = caption_bench.captions(
+        settings, plan, "engines.asr", lambda line: progress.print(line, markup=False, style="dim")
+    )
+    print(
+        json.dumps(caption_bench.as_json(rows, compared, plan, settings.hear.model))
+        if as_json
+        else caption_bench.table(rows, compared, plan)
+    )
 
 
 @measures.command("vision")
 def bench_vision(
     as_json: Annotated[bool, typer.Option("--json", help="JSON instead of a table.")] = False,
-    plot: Annotated[Path | None, typer.Option("--plot", help="*.svg: throughput and latency against the batch.")] = None,
+    plot: Annotated[
+        Path | None, typer.Option("--plot", help="*.svg: throughput and latency against the batch.")
+    ] = None,
     config_file: ConfigFile = None,
 ) -> None:
     """The vision encoder by every runtime at batches of 1, 8 and 32, and what a session's looks cost."""

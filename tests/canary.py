@@ -23,15 +23,18 @@ import av
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from streamsvc import eval as evaluation
 from streamsvc.core import config
-from streamsvc.figures import DECIDED
+from streamsvc.evaluation import evaluate
+from streamsvc.evaluation.figures import DECIDED
 
 FIXTURES = Path(__file__).parent / "fixtures"
 COMMITTED = Path(__file__).parent / "canary.json"
 WIDTH, HEIGHT, FPS = 960, 540, 5
 SLIDES = (
-    ("The ferry to Lindholm", ("Leaves at 7:40 from pier 3", "Forty minutes over the sound", "No bicycles on Sundays")),
+    (
+        "The ferry to Lindholm",
+        ("Leaves at 7:40 from pier 3", "Forty minutes over the sound", "No bicycles on Sundays"),
+    ),
     ("Invoice 1047", ("Nets and ropes 312.50", "Lamp oil 48.20", "Total 360.70")),
 )
 ENDS = (9.0, 18.0, 23.0, 28.0, 31.0)  # seconds: of the two slides, the cat, the coffee, the black picture
@@ -58,7 +61,9 @@ def photo(name: str) -> Image.Image:
         return opened.convert("RGB").resize((WIDTH, HEIGHT))
 
 
-def question(number: int, kind: str, text: str, answer: str, span: tuple[float, float], **more: Any) -> dict[str, Any]:
+def question(
+    number: int, kind: str, text: str, answer: str, span: tuple[float, float], **more: Any
+) -> dict[str, Any]:
     """An entry of the scenario's "qa"; yes and no make it yes/no, a `form` else what it says."""
     form = more.pop("form", "yes/no" if answer in ("yes", "no") else "open")
     modality = {"speech": "speech", "screen": "ocr", "sound": "audio"}.get(kind, "vision")
@@ -80,7 +85,13 @@ def truth() -> dict[str, Any]:
     first, second, cat, coffee, _ = zip(starts, ENDS, strict=False)
     speech, unknown = (0.5, 23.5), {"answerable": False}
     asked: tuple[tuple[Any, ...], ...] = (
-        ("speech", "What did the stone-cutter cut slabs for?", "gravestones", (0.5, 13.2), {"keywords": ["gravestones", "houses"]}),
+        (
+            "speech",
+            "What did the stone-cutter cut slabs for?",
+            "gravestones",
+            (0.5, 13.2),
+            {"keywords": ["gravestones", "houses"]},
+        ),
         ("speech", "Did the speaker mention customers?", "yes", (13.9, 23.5), {}),
         ("speech", "What kind of workman was he?", "careful", (13.9, 23.5), {}),
         ("time", "When was the mountain mentioned?", "0:08", (7.95, 8.53), {"form": "when"}),
@@ -102,7 +113,9 @@ def truth() -> dict[str, Any]:
         {"kind": "photo", "label": "coffee", "things": ["coffee", "cup"]},
         {"kind": "photo"},
     ]
-    intervals: list[dict[str, Any]] = [{"start": start, "end": end, **of} for start, end, of in zip(starts, ENDS, spans, strict=False)]
+    intervals: list[dict[str, Any]] = [
+        {"start": start, "end": end, **of} for start, end, of in zip(starts, ENDS, spans, strict=False)
+    ]
     qa = [question(number, *rest, **more) for number, (*rest, more) in enumerate(asked, 1)]
     said: dict[str, Any] = {"transcript": SAID, "speech": [{"start": speech[0], "end": speech[1]}]}
     return {"file": "canary.mkv", "duration_s": ENDS[-1], "intervals": intervals, **said, "qa": qa}
@@ -111,9 +124,16 @@ def truth() -> dict[str, Any]:
 def build(folder: Path) -> Path:
     """Write the clip and its truth into a folder; the truth's path."""
     black = Image.new("RGB", (WIDTH, HEIGHT))
-    pictures = [*(slide(title, lines) for title, lines in SLIDES), photo("canary_cat.jpg"), photo("canary_coffee.jpg"), black]
+    pictures = [
+        *(slide(title, lines) for title, lines in SLIDES),
+        photo("canary_cat.jpg"),
+        photo("canary_coffee.jpg"),
+        black,
+    ]
     with av.open(str(folder / "canary.mkv"), "w") as out, av.open(str(FIXTURES / "canary.ogg")) as speech:
-        video: Any = out.add_stream("libx264", rate=FPS, options={"preset": "ultrafast", "crf": "18", "tune": "zerolatency"})
+        video: Any = out.add_stream(
+            "libx264", rate=FPS, options={"preset": "ultrafast", "crf": "18", "tune": "zerolatency"}
+        )
         video.width, video.height, video.pix_fmt = WIDTH, HEIGHT, "yuv420p"
         audio: Any = out.add_stream_from_template(speech.streams.audio[0])
         packets: list[Any] = [packet for packet in speech.demux(audio=0) if packet.dts is not None]
@@ -135,7 +155,10 @@ def build(folder: Path) -> Path:
 def cut(media: Path) -> None:
     """Make the fixtures of the shared media: the talk's first 23.9 s as Opus at 24 kb/s, and two of the photos as JPEG."""
     rate, seconds = 48_000, 23.9
-    with av.open(str(media / "speech" / "crimson_17_the_stone_cutter.flac")) as talk, av.open(str(FIXTURES / "canary.ogg"), "w") as out:
+    with (
+        av.open(str(media / "speech" / "crimson_17_the_stone_cutter.flac")) as talk,
+        av.open(str(FIXTURES / "canary.ogg"), "w") as out,
+    ):
         sound: Any = out.add_stream("libopus", rate=rate, layout="mono")
         sound.bit_rate = 24_000
         resampler = av.AudioResampler(format=sound.format.name, layout="mono", rate=rate, frame_size=960)
@@ -160,7 +183,10 @@ def cut(media: Path) -> None:
 def figures(report: dict[str, Any]) -> dict[str, float]:
     """What is committed: word errors, keyframes, screen text, things, and verdicts."""
     of = report["scenarios"]["canary"]
-    counts = {word: sum(row.get(word, 0) for row in of["answers"]["by_kind"].values()) for word in (*DECIDED, "cited")}
+    counts = {
+        word: sum(row.get(word, 0) for row in of["answers"]["by_kind"].values())
+        for word in (*DECIDED, "cited")
+    }
     return {
         "wer_percent": of["speech"]["wer_percent"],
         "captions_without_speech": of["speech"]["captions_without_speech"],
@@ -184,21 +210,28 @@ def differences(found: dict[str, float], committed: dict[str, dict[str, float]])
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--refresh", action="store_true", help="write the figures of now into tests/canary.json")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--refresh", action="store_true", help="write the figures of now into tests/canary.json"
+    )
     parser.add_argument("--cut", type=Path, metavar="MEDIA", help="the folder of the shared recordings")
     chosen = parser.parse_args()
     if chosen.cut is not None:
         cut(chosen.cut)
         return 0
     with tempfile.TemporaryDirectory() as folder:
-        plan = evaluation.planned([str(build(Path(folder)))])
-        report = evaluation.run(config.load(), plan, lambda line: print(line, file=sys.stderr))
+        plan = evaluate.planned([str(build(Path(folder)))])
+        report = evaluate.run(config.load(), plan, lambda line: print(line, file=sys.stderr))
     found, committed = figures(report), json.loads(COMMITTED.read_text(encoding="utf-8"))
     told = differences(found, committed)
-    print(evaluation.table(report), *told, sep="\n")
+    print(evaluate.table(report), *told, sep="\n")
     if chosen.refresh:
-        COMMITTED.write_text(json.dumps(committed | {"models": report["models"], "figures": found}, indent=1) + "\n", encoding="utf-8")
+        COMMITTED.write_text(
+            json.dumps(committed | {"models": report["models"], "figures": found}, indent=1) + "\n",
+            encoding="utf-8",
+        )
         return 0
     return 1 if told else 0
 

@@ -17,14 +17,24 @@ from engines import telemetry
 from streamsvc.core.clock import Threadless, VirtualLoop
 
 telemetry.switch_off()  # before a test imports a runtime itself
-hypothesis.settings.register_profile("ours", deadline=None)  # how fast a test is tells of the machine's neighbours
+hypothesis.settings.register_profile(
+    "ours", deadline=None
+)  # how fast a test is tells of the machine's neighbours
 hypothesis.settings.load_profile("ours")
 
 MEDIA = Path(__file__).resolve().parents[2] / "shared" / "media"
 TASK_PATIENCE = 0.5  # seconds that tasks get to end once their loop is closed on them
 LEAK_PATIENCE = 5.0  # seconds that threads, processes and descriptors get to go away
 # Threads that live as long as the process, started by libraries once.
-LASTING_THREADS = ("asyncio_", "AnyIO worker thread", "ThreadPoolExecutor", "media", "tqdm", "pytest_timeout", "_connection_worker")
+LASTING_THREADS = (
+    "asyncio_",
+    "AnyIO worker thread",
+    "ThreadPoolExecutor",
+    "media",
+    "tqdm",
+    "pytest_timeout",
+    "_connection_worker",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -32,7 +42,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if not MEDIA.is_dir():
         for item in items:
             if item.get_closest_marker("media"):
-                item.add_marker(pytest.mark.skip(reason=f"{MEDIA} is not there: real recordings are not part of the project"))
+                item.add_marker(
+                    pytest.mark.skip(
+                        reason=f"{MEDIA} is not there: real recordings are not part of the project"
+                    )
+                )
 
 
 @pytest.fixture
@@ -79,7 +93,10 @@ def no_leaks(request: pytest.FixtureRequest) -> Iterator[None]:
         threads_now, children_now, descriptors_now = _open_things()
         left = []
         if threads_now - threads:
-            left.append("threads " + ", ".join(t.name for t in threading.enumerate() if t.ident in threads_now - threads))
+            left.append(
+                "threads "
+                + ", ".join(t.name for t in threading.enumerate() if t.ident in threads_now - threads)
+            )
         if children_now - children:
             left.append(f"processes {sorted(children_now - children)}")
         if descriptors_now > descriptors:
@@ -108,7 +125,9 @@ def _close_and_tell(runner: asyncio.Runner) -> None:
         while (pending := asyncio.all_tasks(loop)) and time.monotonic() < deadline:
             loop.run_until_complete(asyncio.sleep(0.01))
             time.sleep(0.001)  # a virtual loop takes no time of its own
-        _left_tasks.extend(f"{task.get_name()} ({getattr(task.get_coro(), '__qualname__', '?')})" for task in pending)
+        _left_tasks.extend(
+            f"{task.get_name()} ({getattr(task.get_coro(), '__qualname__', '?')})" for task in pending
+        )
     _close(runner)
     if not _in_call:
         gc.collect()  # an unclosed transport or socket warns when it is collected: now, not in somebody else's test
@@ -129,7 +148,9 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> Generator[None, object, object]:
+def pytest_runtest_teardown(
+    item: pytest.Item, nextitem: pytest.Item | None
+) -> Generator[None, object, object]:
     """Fail a test whose loop was closed over tasks that were still at work; behind a file's last one, set aside what lives on."""
     result = yield
     if nextitem is None or nextitem.path != item.path:

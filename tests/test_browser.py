@@ -30,12 +30,29 @@ pytestmark = [
     pytest.mark.media,
     pytest.mark.models,
     pytest.mark.timeout(240),
-    pytest.mark.skipif(not CHROMIUM.exists(), reason=f"{CHROMIUM} is not there: install Debian's package chromium"),
+    pytest.mark.skipif(
+        not CHROMIUM.exists(), reason=f"{CHROMIUM} is not there: install Debian's package chromium"
+    ),
 ]
 
 PICTURES_PER_S = 15
 PLAYED_S = 24  # seconds of the scenario: an astronaut, then a cup of coffee
-WORDS = {"stale", "smell", "beer", "lingers", "heat", "odor", "cold", "dip", "restores", "health", "salt", "pickle", "tacos", "zestful"}
+WORDS = {
+    "stale",
+    "smell",
+    "beer",
+    "lingers",
+    "heat",
+    "odor",
+    "cold",
+    "dip",
+    "restores",
+    "health",
+    "salt",
+    "pickle",
+    "tacos",
+    "zestful",
+}
 
 
 def picture_file(source: Path, target: Path) -> None:
@@ -69,7 +86,16 @@ def origin(tmp_path: Path) -> Iterator[str]:
     """The real service in a process of its own."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "streamsvc", "serve", "--port", str(port), "--data-dir", str(tmp_path / "data")]
+    command = [
+        sys.executable,
+        "-m",
+        "streamsvc",
+        "serve",
+        "--port",
+        str(port),
+        "--data-dir",
+        str(tmp_path / "data"),
+    ]
     told = tmp_path / "serve.log"
     with told.open("wb") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=os.environ)
@@ -90,7 +116,10 @@ def origin(tmp_path: Path) -> Iterator[str]:
 
 
 def answers(url: str) -> bool:
-    with contextlib.suppress(urllib.error.URLError, OSError), urllib.request.urlopen(url, timeout=5) as response:
+    with (
+        contextlib.suppress(urllib.error.URLError, OSError),
+        urllib.request.urlopen(url, timeout=5) as response,
+    ):
         return bool(response.status == 200)
     return False
 
@@ -109,7 +138,10 @@ def page(origin: str, media: Path, tmp_path: Path) -> Iterator[Page]:
         page = browser.new_page(viewport={"width": 1360, "height": 900})
         page.on("console", lambda message: faults.append(message.text) if message.type == "error" else None)
         page.on("pageerror", lambda error: faults.append(str(error)))
-        page.on("request", lambda r: None if r.url.startswith((origin, "blob:", "data:")) else faults.append(r.url))
+        page.on(
+            "request",
+            lambda r: None if r.url.startswith((origin, "blob:", "data:")) else faults.append(r.url),
+        )
         page.goto(origin)
         yield page
         browser.close()
@@ -128,7 +160,9 @@ def events(origin: str, session: str) -> list[dict[str, Any]]:
     return received
 
 
-def test_real_pictures_and_speech_are_captioned_described_and_asked_about_through_the_page(page: Page, origin: str, tmp_path: Path) -> None:
+def test_real_pictures_and_speech_are_captioned_described_and_asked_about_through_the_page(
+    page: Page, origin: str, tmp_path: Path
+) -> None:
     publish_camera(page, origin, tmp_path)
     page.get_by_role("button", name="New session").click()
     publish_file(page, tmp_path / "microphone.wav")

@@ -108,7 +108,9 @@ def test_a_leak_fails_the_test_and_is_named(outcome: str, leak: str) -> None:
     assert re.search(TOLD[leak], section[1]), section[1]
 
 
-@pytest.mark.parametrize("test", ["test_clean", "test_task_that_is_about_to_end", "test_task_of_a_fixture_that_ends_it"])
+@pytest.mark.parametrize(
+    "test", ["test_clean", "test_task_that_is_about_to_end", "test_task_of_a_fixture_that_ends_it"]
+)
 def test_what_leaves_nothing_behind_passes(outcome: str, test: str) -> None:
     assert f"PASSED test_leaks.py::{test}\n" in outcome
     assert f"ERROR test_leaks.py::{test} " not in outcome

@@ -18,7 +18,9 @@ from streamsvc.core import clock
 
 def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "streamsvc", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=90, env=os.environ | environment, check=False)
+    return subprocess.run(
+        command, capture_output=True, text=True, timeout=90, env=os.environ | environment, check=False
+    )
 
 
 def test_a_port_in_use_is_named(tmp_path: Path) -> None:
@@ -56,14 +58,20 @@ def test_bad_arguments_are_told_in_one_line(
     arguments: tuple[str, ...], told: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["streamsvc", *arguments])
-    monkeypatch.setattr(command_line, "_logs", lambda *, machine: None)  # those of this process stay as they are
-    with pytest.raises(SystemExit) as ended:  # no process each: that would take a hundred times as long as the telling
+    monkeypatch.setattr(
+        command_line, "_logs", lambda *, machine: None
+    )  # those of this process stay as they are
+    with pytest.raises(
+        SystemExit
+    ) as ended:  # no process each: that would take a hundred times as long as the telling
         command_line.main()
     assert ended.value.code == 2
     assert told in capfd.readouterr().err
 
 
-def test_freed_memory_is_given_back_again_and_again(virtual: asyncio.Runner, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_freed_memory_is_given_back_again_and_again(
+    virtual: asyncio.Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
     times: list[float] = []
     monkeypatch.setattr("streamsvc.core.malloc.give_back", lambda: times.append(clock.now()))
     with pytest.raises(TimeoutError):
@@ -90,7 +98,9 @@ def test_a_recording_becomes_subtitles(media: Path, tmp_path: Path) -> None:
 @pytest.mark.models
 @pytest.mark.media
 def test_a_recording_is_measured(media: Path) -> None:
-    ended = run("bench", "captions", str(media / "speech" / "jfk_inaugural_excerpt.flac"), "--speed", "max", "--json")
+    ended = run(
+        "bench", "captions", str(media / "speech" / "jfk_inaugural_excerpt.flac"), "--speed", "max", "--json"
+    )
     assert ended.returncode == 0, ended.stderr
     told = json.loads(ended.stdout)
     assert told["speed"] == "max"

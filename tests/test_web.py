@@ -25,7 +25,13 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 WEB = Path(__file__).resolve().parents[1] / "streamsvc" / "web"
 CHROMIUM = Path("/usr/bin/chromium")
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+]
 FLAGS += ["--disable-component-update", "--disable-sync", "--disable-features=SpareRendererForSitePerProcess"]
 CSP = (
     "default-src 'self'; connect-src 'self' ws: wss:; img-src 'self' blob: data:; media-src 'self' blob:; "
@@ -36,7 +42,9 @@ SESSION = "0.abc"
 
 pytestmark = [
     pytest.mark.browser,
-    pytest.mark.skipif(not CHROMIUM.exists(), reason=f"{CHROMIUM} is not there: install Debian's package chromium"),
+    pytest.mark.skipif(
+        not CHROMIUM.exists(), reason=f"{CHROMIUM} is not there: install Debian's package chromium"
+    ),
 ]
 
 
@@ -73,7 +81,14 @@ class Fake:
 
     async def _send(self, kind: str, durable: bool, body: dict[str, Any]) -> str:
         number = len(self.log) + 1
-        event = {"v": 1, "type": kind, "session": SESSION, "track": "main", "epoch": self.epoch, "id": f"{self.epoch}.{number}"}
+        event = {
+            "v": 1,
+            "type": kind,
+            "session": SESSION,
+            "track": "main",
+            "epoch": self.epoch,
+            "id": f"{self.epoch}.{number}",
+        }
         event |= {"at": body.get("start", 0.0), "age_ms": 300.0, "stages": {}, **body}
         if durable:
             event |= {"seq": number, "prev": number - 1}
@@ -89,7 +104,9 @@ class Fake:
         self.connections.append({"query": dict(websocket.query_params), "offered": offered})
         await websocket.accept(offered[0] if offered else None)
         if self.token and f"streamsvc.token.{self.token}" not in offered:
-            await websocket.send_json({"v": 1, "type": "error", "error": {"code": "unauthorized", "message": "a token is needed"}})
+            await websocket.send_json(
+                {"v": 1, "type": "error", "error": {"code": "unauthorized", "message": "a token is needed"}}
+            )
             await websocket.close(4401)
             return
         queue: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
@@ -122,7 +139,16 @@ class Fake:
         body = await request.json()
         self.created.append(body)
         if body.get("source") == "file:/outside.mp4":
-            return JSONResponse({"error": {"type": "permission_error", "code": "forbidden", "message": "that file may not be read"}}, 403)
+            return JSONResponse(
+                {
+                    "error": {
+                        "type": "permission_error",
+                        "code": "forbidden",
+                        "message": "that file may not be read",
+                    }
+                },
+                403,
+            )
         return JSONResponse({"id": SESSION}, 201)
 
     async def whip(self, request: Request) -> Response:
@@ -133,7 +159,8 @@ class Fake:
     def app(self) -> Starlette:
         async def page(request: Request) -> Response:
             return FileResponse(
-                WEB / ("overlay.html" if "overlay" in request.url.path else "index.html"), headers={"Content-Security-Policy": CSP}
+                WEB / ("overlay.html" if "overlay" in request.url.path else "index.html"),
+                headers={"Content-Security-Policy": CSP},
             )
 
         async def picture(request: Request) -> Response:
@@ -178,7 +205,9 @@ def fake() -> Iterator[Fake]:
     fake = Fake()
     with socket.create_server(("127.0.0.1", 0)) as listener:
         fake.origin = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        config = uvicorn.Config(fake.app(), ws="websockets-sansio", lifespan="off", log_config=None, timeout_graceful_shutdown=1)
+        config = uvicorn.Config(
+            fake.app(), ws="websockets-sansio", lifespan="off", log_config=None, timeout_graceful_shutdown=1
+        )
         server = uvicorn.Server(config)
         server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign,assignment]
 
@@ -220,7 +249,9 @@ def open_page(browser: Browser, fake: Fake) -> Iterator[Open]:
         if not request.url.startswith((fake.origin, "blob:", "data:")):
             faults.append(f"left the origin: {request.url}")
 
-    def open_(path: str = "/", allowed: tuple[str, ...] = (), using: Browser | None = None, **options: Any) -> Page:
+    def open_(
+        path: str = "/", allowed: tuple[str, ...] = (), using: Browser | None = None, **options: Any
+    ) -> Page:
         context = (using or browser).new_context(bypass_csp=False, **options)
         contexts.append(context)
         page = context.new_page()
@@ -253,7 +284,16 @@ def wait_for(page: Page, condition: Callable[[], bool]) -> None:
 
 def partial(fake: Fake, text: str, stable: int, start: float = 0.0) -> None:
     words = [{"text": word, "start": start, "end": start + 1, "probability": 0.9} for word in text.split()]
-    fake.send("caption.partial", durable=False, text=text, words=words, stable=stable, start=start, end=start + 1, language="en")
+    fake.send(
+        "caption.partial",
+        durable=False,
+        text=text,
+        words=words,
+        stable=stable,
+        start=start,
+        end=start + 1,
+        language="en",
+    )
 
 
 def final(fake: Fake, text: str, start: float = 0.0) -> None:
@@ -263,12 +303,23 @@ def final(fake: Fake, text: str, start: float = 0.0) -> None:
 def furnish(fake: Fake) -> None:
     """A session with some of everything."""
     fake.send("session.created", started_utc="2026-01-01T00:00:00Z", tracks=["main"])
-    stories = ["A man plays a guitar in front of a wall.", "A slide: Quarterly results.", "Two people at a table."]
+    stories = [
+        "A man plays a guitar in front of a wall.",
+        "A slide: Quarterly results.",
+        "Two people at a table.",
+    ]
     for number, story in enumerate(stories):
         at = 20.0 * number
-        of = fake.send("keyframe.sampled", start=at, reason="scene" if number else "first", url=f"/v1/sessions/{SESSION}/frames/{at}.jpg")
+        of = fake.send(
+            "keyframe.sampled",
+            start=at,
+            reason="scene" if number else "first",
+            url=f"/v1/sessions/{SESSION}/frames/{at}.jpg",
+        )
         boxes = [{"label": "person", "score": 0.9, "x": 0, "y": 0, "w": 1, "h": 1}] * (number + 1)
-        fake.send("sight.ready", start=at, of=of, tags=[{"label": "acoustic guitar", "score": 0.8}], boxes=boxes)
+        fake.send(
+            "sight.ready", start=at, of=of, tags=[{"label": "acoustic guitar", "score": 0.8}], boxes=boxes
+        )
         fake.send("scene.caption", text=story, start=at, end=at + 5, evidence=[])
         if number == 1:
             lines = [{"text": "Quarterly results", "x": 0, "y": 0, "w": 1, "h": 1}]
@@ -281,11 +332,15 @@ def furnish(fake: Fake) -> None:
 
 
 def answer(fake: Fake, question: str, text: str, supported: bool) -> None:
-    evidence = [{"start": 20.0, "end": 22.0, "kind": "speech", "quote": "sentence number 1"}] if supported else []
+    evidence = (
+        [{"start": 20.0, "end": 22.0, "kind": "speech", "quote": "sentence number 1"}] if supported else []
+    )
     fake.send("answer.done", question_id=question, text=text, supported=supported, evidence=evidence)
 
 
-def test_a_caption_is_shown_while_it_is_spoken_and_kept_in_the_transcript_once_closed(open_page: Open, fake: Fake) -> None:
+def test_a_caption_is_shown_while_it_is_spoken_and_kept_in_the_transcript_once_closed(
+    open_page: Open, fake: Fake
+) -> None:
     page = watching(open_page, fake)
     partial(fake, "stone cutter lived near", 2)
     expect(page.locator("#captions .caption-words")).to_have_text("stone cutter lived near")
@@ -309,7 +364,12 @@ def test_markup_in_a_caption_a_scene_and_an_answer_is_shown_as_text(open_page: O
     expect(page.locator("#transcript .words")).to_have_text(nasty)
     expect(page.locator("#scenes .scene-text")).to_have_text(nasty)
     expect(page.locator("#answers .reply")).to_have_text(nasty)
-    assert page.locator("#transcript b, #scenes .scene-text *, #answers .reply *, #captions b, #captions img").count() == 0
+    assert (
+        page.locator(
+            "#transcript b, #scenes .scene-text *, #answers .reply *, #captions b, #captions img"
+        ).count()
+        == 0
+    )
 
 
 def test_what_the_model_says_of_a_scene_takes_the_place_of_the_rules_caption_and_says_that_it_is_the_models(
@@ -323,7 +383,9 @@ def test_what_the_model_says_of_a_scene_takes_the_place_of_the_rules_caption_and
     expect(page.locator("#scenes .scene-text")).to_have_text("A grey cat on a mat. by the model")
 
 
-def test_a_typed_question_is_answered_with_evidence_that_leads_to_its_place(open_page: Open, fake: Fake) -> None:
+def test_a_typed_question_is_answered_with_evidence_that_leads_to_its_place(
+    open_page: Open, fake: Fake
+) -> None:
     page = watching(open_page, fake)
     furnish(fake)
     page.locator("body").press("/")
@@ -355,7 +417,9 @@ def test_an_answer_without_support_looks_different_and_says_so(open_page: Open, 
     expect(page.locator("#answers .chip")).to_have_count(0)
 
 
-def test_after_a_broken_connection_nothing_is_missing_and_nothing_is_twice(open_page: Open, fake: Fake) -> None:
+def test_after_a_broken_connection_nothing_is_missing_and_nothing_is_twice(
+    open_page: Open, fake: Fake
+) -> None:
     page = watching(open_page, fake)
     for number in range(3):
         final(fake, f"before {number}", number)
@@ -365,7 +429,9 @@ def test_after_a_broken_connection_nothing_is_missing_and_nothing_is_twice(open_
     final(fake, "meanwhile", 3)
     wait_for(page, lambda: len(fake.sockets) == 1)
     final(fake, "afterwards", 4)
-    expect(page.locator("#transcript .words")).to_have_text(["before 0", "before 1", "before 2", "meanwhile", "afterwards"])
+    expect(page.locator("#transcript .words")).to_have_text(
+        ["before 0", "before 1", "before 2", "meanwhile", "afterwards"]
+    )
     first, second = fake.connections
     assert second["query"] == {"client": first["query"]["client"], "epoch": "e1", "after": "3"}
 
@@ -430,13 +496,22 @@ def test_a_source_address_makes_a_session_and_a_refusal_is_shown(open_page: Open
     assert page.locator("#whip-url").input_value() == f"{fake.origin}/whip/{SESSION}"
 
 
-def test_a_full_server_tells_when_to_come_back_and_the_camera_is_let_go(browser_with_camera: Browser, open_page: Open, fake: Fake) -> None:
+def test_a_full_server_tells_when_to_come_back_and_the_camera_is_let_go(
+    browser_with_camera: Browser, open_page: Open, fake: Fake
+) -> None:
     page = open_page(allowed=("503",), using=browser_with_camera)
     page.locator("#start").click()
-    expect(page.locator("#error-text")).to_have_text("The server has no room for another stream now. Try again in 7 s.")
+    expect(page.locator("#error-text")).to_have_text(
+        "The server has no room for another stream now. Try again in 7 s."
+    )
     method, path, offer = fake.requests[0]
     assert (method, path) == ("POST", "/whip")
-    assert offer.count("\nm=audio") == 1 and offer.count("\nm=video") == 1 and "opus" in offer and "a=sendonly" in offer
+    assert (
+        offer.count("\nm=audio") == 1
+        and offer.count("\nm=video") == 1
+        and "opus" in offer
+        and "a=sendonly" in offer
+    )
     expect(page.locator("#source")).to_be_visible()
     assert page.evaluate("document.getElementById('preview').srcObject") is None
 
@@ -449,8 +524,16 @@ def test_the_overlay_shows_two_lines_then_nothing_after_silence(open_page: Open,
     last = page.locator(".caption-line", has_text="line 3")
     expect(last).to_be_visible()
     box, row = page.locator("#captions").bounding_box(), last.bounding_box()
-    assert box and row and abs(box["height"] - 2 * row["height"]) < 2 and abs(box["y"] + box["height"] - row["y"] - row["height"]) < 2
-    assert page.evaluate("getComputedStyle(document.querySelector('.caption-words')).color") == "rgb(255, 204, 0)"
+    assert (
+        box
+        and row
+        and abs(box["height"] - 2 * row["height"]) < 2
+        and abs(box["y"] + box["height"] - row["y"] - row["height"]) < 2
+    )
+    assert (
+        page.evaluate("getComputedStyle(document.querySelector('.caption-words')).color")
+        == "rgb(255, 204, 0)"
+    )
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgba(0, 0, 0, 0)"
     expect(page.locator(".caption-line")).to_have_count(0)
 
@@ -465,12 +548,23 @@ def test_the_overlay_comes_back_by_itself_and_takes_one_language_only(open_page:
     expect(page.locator("#captions")).to_have_text("hallo")
 
 
-def test_the_overlay_shows_the_translation_alone_or_below_what_was_said_and_text_is_never_markup(open_page: Open, fake: Fake) -> None:
+def test_the_overlay_shows_the_translation_alone_or_below_what_was_said_and_text_is_never_markup(
+    open_page: Open, fake: Fake
+) -> None:
     markup = "<img src=x onerror=alert(1)> & so on"
 
     def say(sockets: int) -> None:
         wait_for(page, lambda: len(fake.sockets) == sockets)
-        fake.send("caption.partial", durable=False, text="guten", words=[], stable=0, start=0.0, end=1.0, language="de")
+        fake.send(
+            "caption.partial",
+            durable=False,
+            text="guten",
+            words=[],
+            stable=0,
+            start=0.0,
+            end=1.0,
+            language="de",
+        )
         of = fake.send("caption.final", text="guten Tag", words=[], start=0.0, end=1.0, language="de")
         fake.send("caption.translation", of=of, text=markup, language="en")
 
@@ -523,12 +617,17 @@ def serious(page: Page) -> list[str]:
     page.evaluate(AXE_FILE_PATH.read_text())
     found = page.evaluate("axe.run().then((result) => result.violations)")
     return [
-        f"{v['id']}: {n['html'][:120]} {n['failureSummary']}" for v in found if v["impact"] in ("serious", "critical") for n in v["nodes"]
+        f"{v['id']}: {n['html'][:120]} {n['failureSummary']}"
+        for v in found
+        if v["impact"] in ("serious", "critical")
+        for n in v["nodes"]
     ]
 
 
 @pytest.mark.parametrize("larger", [0, 5])
-def test_a_narrow_window_needs_no_sideways_scrolling(open_page: Open, fake: Fake, larger: int, tmp_path: Path) -> None:
+def test_a_narrow_window_needs_no_sideways_scrolling(
+    open_page: Open, fake: Fake, larger: int, tmp_path: Path
+) -> None:
     page = watching(open_page, fake, viewport={"width": 360, "height": 740})
     for _ in range(larger):
         if page.locator("#larger").is_enabled():
@@ -544,10 +643,22 @@ def test_every_control_is_reached_by_the_keyboard_in_order(open_page: Open) -> N
     seen = []
     for _ in range(40):
         page.keyboard.press("Tab")
-        name = page.evaluate("document.activeElement.id || document.activeElement.value || document.activeElement.tagName")
+        name = page.evaluate(
+            "document.activeElement.id || document.activeElement.value || document.activeElement.tagName"
+        )
         if name == "BODY":
             break
         seen.append(name)
-    wanted = ["larger", "camera", "microphone", "SUMMARY", "start", "question", "ask-button", "transcript-box", "scenes-box"]
+    wanted = [
+        "larger",
+        "camera",
+        "microphone",
+        "SUMMARY",
+        "start",
+        "question",
+        "ask-button",
+        "transcript-box",
+        "scenes-box",
+    ]
     assert [name for name in seen if name in wanted][-len(wanted) + 2 :] == wanted[2:]
     assert set(wanted) <= set(seen)

@@ -46,7 +46,9 @@ _EXAMPLES = (
 class Asks(Protocol):
     """The part of `worker.Role` that is needed."""
 
-    def stream(self, op: str, payload: dict[str, Any], *, deadline_in_s: float, affinity: str = "") -> AsyncIterator[dict[str, Any]]:
+    def stream(
+        self, op: str, payload: dict[str, Any], *, deadline_in_s: float, affinity: str = ""
+    ) -> AsyncIterator[dict[str, Any]]:
         """Payloads as they come."""
         ...
 
@@ -95,10 +97,17 @@ async def answer(
         yield Delta(question.id, clause)
     rules = clock.now() - began
     if think is not None and most and found.supported and found.lines and parse(question.text).form == "open":
-        asked_of_it = {"prompt": prompt(question.text, found.lines, window), "max_tokens": min(most, PHRASE_TOKENS), "stop": ["\n"]}
+        asked_of_it = {
+            "prompt": prompt(question.text, found.lines, window),
+            "max_tokens": min(most, PHRASE_TOKENS),
+            "stop": ["\n"],
+        }
         due = min(question.deadline, began + settings.deadline)
         phrase = supported(await _written(asked_of_it, think, due, note), question.text, found.lines)
-        if phrase is not None and len(tokens((told + phrase).replace("-", " ").replace(":", " "))) + 4 <= MOST_WORDS:
+        if (
+            phrase is not None
+            and len(tokens((told + phrase).replace("-", " ").replace(":", " "))) + 4 <= MOST_WORDS
+        ):
             clause = f" In short: {phrase}."
             told += clause
             values = values or (phrase,)
@@ -107,7 +116,9 @@ async def answer(
     yield Answer(question.id, told, found.supported, found.evidence, stages, values)
 
 
-async def shaped(question: Question, parts: AsyncGenerator[Delta | Answer, None]) -> AsyncGenerator[Delta | Answer, None]:
+async def shaped(
+    question: Question, parts: AsyncGenerator[Delta | Answer, None]
+) -> AsyncGenerator[Delta | Answer, None]:
     """The parts of an answer as they come; where the question names a form, all of it at once, as JSON text of that form.
 
     Raises:

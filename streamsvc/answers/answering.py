@@ -118,7 +118,11 @@ class Answering:
                     raise
                 self._unanswered(asked, Cancelled("this question was cancelled"))
             except Exception as error:  # whatever a question does to the rules, it costs its own answer alone
-                told = error if isinstance(error, StreamsvcError) else StreamsvcError("this question could not be answered")
+                told = (
+                    error
+                    if isinstance(error, StreamsvcError)
+                    else StreamsvcError("this question could not be answered")
+                )
                 if told is not error:
                     log.error("question failed", session=self._session, error=type(error).__name__)
                 self._unanswered(asked, told)
@@ -126,7 +130,11 @@ class Answering:
                 self._at_work.pop(asked, None)
 
     def _unanswered(self, asked: QueuedQuestion, why: StreamsvcError) -> None:
-        self._say(asked, "answer.done", {"text": "", "supported": False, "evidence": [], "error": why.body()["error"]})
+        self._say(
+            asked,
+            "answer.done",
+            {"text": "", "supported": False, "evidence": [], "error": why.body()["error"]},
+        )
 
     async def _answer_one(self, asked: QueuedQuestion) -> None:
         self._eye.ask()
@@ -139,7 +147,9 @@ class Answering:
         sent = None
         if question.image is not None:
             at, left = max(question.asked, 0.0), question.deadline - clock.now()
-            sent = await glance(question.image, self._session, at, self._see, self._settings.see, deadline_in_s=left)
+            sent = await glance(
+                question.image, self._session, at, self._see, self._settings.see, deadline_in_s=left
+            )
         if plan.keyframe_wait:
             question = await self._current(question, plan.keyframe_wait)
         models = self._think, self._settings.think, sent, self._eye.seer
@@ -171,16 +181,22 @@ class Answering:
     def _planned(self, question: Question) -> deadline.Plan:
         """What a question may spend: one about what is shown now, a little time until a picture of now is there."""
         now = question.image is None and self._live() and parse(question.text).present
-        return deadline.plan(self._pace.costs, clock.now(), question.deadline, window=self._spent.window_tokens, keyframe=now)
+        return deadline.plan(
+            self._pace.costs, clock.now(), question.deadline, window=self._spent.window_tokens, keyframe=now
+        )
 
     async def _current(self, question: Question, seconds: float) -> Question:
         """A question, asked of a picture of now if there is one within some seconds."""
         asked, began = max(question.asked, 0.0), clock.now()
         return replace(question, asked=await self._eye.renew(asked, seconds), waited=clock.now() - began)
 
-    def _say(self, asked: QueuedQuestion, kind: str, body: dict[str, Any], stages: Stages | None = None) -> None:
+    def _say(
+        self, asked: QueuedQuestion, kind: str, body: dict[str, Any], stages: Stages | None = None
+    ) -> None:
         """A part of an answer, to whom it is for."""
         told = {"question_id": asked.question.id, **body}
         if kind == "answer.done":
             self._at_work.pop(asked, None)  # too late to be cancelled
-        self._log.emit(kind, told, at=asked.question.asked, arrived=asked.at, stages=stages, audience=asked.client)
+        self._log.emit(
+            kind, told, at=asked.question.asked, arrived=asked.at, stages=stages, audience=asked.client
+        )

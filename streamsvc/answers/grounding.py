@@ -31,7 +31,11 @@ def stands(clause: str, items: Sequence[Item], ask: Ask) -> Evidence | None:
     if not words or all(word in asked for word in words):
         return None
     lines = [item for item in items if item.kind != "picture"]
-    named = {*ask.names, *ask.owners, *([ask.subject] if ask.subject is not None and ask.subject != ask.focus else [])}
+    named = {
+        *ask.names,
+        *ask.owners,
+        *([ask.subject] if ask.subject is not None and ask.subject != ask.focus else []),
+    }
     for place in range(len(lines) - 1, -1, -1):
         line = lines[place]
         if not _in_order(words, _content(line.text)) or _denies(clause) != _denies(line.text):
@@ -80,7 +84,12 @@ class AnswerFilter:
     """
 
     def __init__(
-        self, way: Way, ask: Ask, items: Sequence[Item], seen: Callable[[Sequence[float]], tuple[Evidence, ...]], words: int
+        self,
+        way: Way,
+        ask: Ask,
+        items: Sequence[Item],
+        seen: Callable[[Sequence[float]], tuple[Evidence, ...]],
+        words: int,
     ) -> None:
         self.over = False
         self._way, self._ask, self._items, self._of, self._left = way, ask, items, seen, words
@@ -108,7 +117,11 @@ class AnswerFilter:
 
     def rest(self, *, whole: bool) -> list[Clause]:
         """What is left at the end. `whole`: the model ended of itself, as far as is known."""
-        return [] if self.over else self._checked(self._text, cut=not whole or self._cut or self._pieces >= TOKENS)
+        return (
+            []
+            if self.over
+            else self._checked(self._text, cut=not whole or self._cut or self._pieces >= TOKENS)
+        )
 
     def _checked(self, text: str, *, cut: bool = False) -> list[Clause]:
         """A clause, if it may be shown; after one that may not, nothing more is.

@@ -14,7 +14,9 @@ from streamsvc.core.config import Limits
 from streamsvc.core.errors import CapacityError, InvalidRequest, NotFound, TooLarge
 from streamsvc.core.types import Question
 
-_KEPT_FREE = 4  # one place in so many is only for askers of whom no question waits: one who floods shuts out nobody
+_KEPT_FREE = (
+    4  # one place in so many is only for askers of whom no question waits: one who floods shuts out nobody
+)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -41,7 +43,9 @@ class QuestionQueue:
 
     def __init__(self, limits: Limits, seconds: float, position: Callable[[], float]) -> None:
         self._limits, self._seconds, self._position = limits, seconds, position
-        self._waiting: dict[str, deque[QueuedQuestion]] = {}  # by asker, none of them empty; the first one's turn is next
+        self._waiting: dict[
+            str, deque[QueuedQuestion]
+        ] = {}  # by asker, none of them empty; the first one's turn is next
         self._changed = asyncio.Event()  # something came, or no more will
         self._room = asyncio.Event()  # something was taken
         self._held: list[tuple[str, str]] = []  # to be asked when all has been understood, and who asks
@@ -95,9 +99,13 @@ class QuestionQueue:
         asker = asker if asker is not None else client or ""
         most = self._limits.questions_waiting
         if self._count() >= most - (most // _KEPT_FREE if asker in self._waiting else 0):
-            raise CapacityError(f"{self._count()} questions wait already", retry_after=2.0, code="too_many_questions")
+            raise CapacityError(
+                f"{self._count()} questions wait already", retry_after=2.0, code="too_many_questions"
+            )
         seconds = deadline_ms / 1000 if deadline_ms is not None else self._seconds
-        return self._put(text, number, seconds, audience, client if audience == "asker" else None, asker, image, form)
+        return self._put(
+            text, number, seconds, audience, client if audience == "asker" else None, asker, image, form
+        )
 
     def cancel(self, number: str, asker: str | None = None) -> QueuedQuestion | None:
         """Take a question out that still waits, and give it back; None: no such one waits. As in `named`."""
@@ -114,7 +122,9 @@ class QuestionQueue:
             InvalidRequest: too many, or one without text. TooLarge: one is too long. NotFound: the session has ended.
         """
         if len(texts) > self._limits.questions_waiting:
-            raise InvalidRequest(f"at most {self._limits.questions_waiting} questions at once", code="too_many_questions")
+            raise InvalidRequest(
+                f"at most {self._limits.questions_waiting} questions at once", code="too_many_questions"
+            )
         checked = [(self._checked(text), client) for text in texts]
         if self._closed:
             raise NotFound("this session has ended", code="session_ended")
@@ -164,7 +174,9 @@ class QuestionQueue:
         if not text:
             raise InvalidRequest("the question has no text", code="empty_question")
         if len(text) > self._limits.question_chars:
-            raise TooLarge(f"a question has at most {self._limits.question_chars} characters", code="question_too_long")
+            raise TooLarge(
+                f"a question has at most {self._limits.question_chars} characters", code="question_too_long"
+            )
         return text
 
     def _put(
@@ -179,7 +191,15 @@ class QuestionQueue:
         form: Mapping[str, Any] | None = None,
     ) -> Question:
         now = clock.now()
-        question = Question(number or f"q_{secrets.token_hex(6)}", text, self._position(), now + seconds, audience, image, form)
+        question = Question(
+            number or f"q_{secrets.token_hex(6)}",
+            text,
+            self._position(),
+            now + seconds,
+            audience,
+            image,
+            form,
+        )
         self._waiting.setdefault(asker, deque()).append(QueuedQuestion(question, now, client, asker))
         self._changed.set()
         return question
@@ -187,4 +207,6 @@ class QuestionQueue:
 
 def named(many: Iterable[QueuedQuestion], number: str, asker: str | None) -> QueuedQuestion | None:
     """The first question with an id; with an asker only one of his: who asks chooses the id, and two may choose the same."""
-    return next((asked for asked in many if asked.question.id == number and asker in (None, asked.asker)), None)
+    return next(
+        (asked for asked in many if asked.question.id == number and asker in (None, asked.asker)), None
+    )

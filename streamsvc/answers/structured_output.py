@@ -32,10 +32,15 @@ def _split(words: str) -> frozenset[str]:
     return frozenset(words.split())
 
 
-_NOTES = _split("title description default examples deprecated readOnly writeOnly $schema $comment $defs definitions")
-_KEYWORDS = _NOTES | _split(
-    "type enum const properties required additionalProperties items minItems maxItems uniqueItems minLength maxLength minimum maximum "
-    "exclusiveMinimum exclusiveMaximum format anyOf oneOf"
+_NOTES = _split(
+    "title description default examples deprecated readOnly writeOnly $schema $comment $defs definitions"
+)
+_KEYWORDS = (
+    _NOTES
+    | _split(
+        "type enum const properties required additionalProperties items minItems maxItems uniqueItems minLength maxLength minimum maximum "
+        "exclusiveMinimum exclusiveMaximum format anyOf oneOf"
+    )
 )  # no patterns: somebody's regular expression may take for ever; no allOf, not, if: nobody knows how to fill them
 
 # What fields are called, by what belongs there.
@@ -62,7 +67,12 @@ _PROSE = frozenset(["answer", "quote", "question"])  # may be cut short
 _UNKNOWN = ("unknown", "unsure", "unclear", "not sure", "cannot tell")
 _NUMBER = re.compile(r"(?<![\w.,:])-?\d[\d,']*(?:\.\d+)?(?![\w:])")
 
-_PLACE = {"start": {"type": "number"}, "end": {"type": "number"}, "kind": {"type": "string"}, "quote": {"type": "string"}}
+_PLACE = {
+    "start": {"type": "number"},
+    "end": {"type": "number"},
+    "kind": {"type": "string"},
+    "quote": {"type": "string"},
+}
 ANY: Schema = {  # what is answered where any JSON object will do
     "type": "object",
     "properties": {
@@ -70,7 +80,12 @@ ANY: Schema = {  # what is answered where any JSON object will do
         "supported": {"type": "boolean"},
         "evidence": {
             "type": "array",
-            "items": {"type": "object", "properties": _PLACE, "required": [*_PLACE], "additionalProperties": False},
+            "items": {
+                "type": "object",
+                "properties": _PLACE,
+                "required": [*_PLACE],
+                "additionalProperties": False,
+            },
         },
     },
     "required": ["answer", "supported", "evidence"],
@@ -98,7 +113,9 @@ def read(wanted: object) -> Schema | None:
     holder = wanted.get("json_schema") if isinstance(wanted, Mapping) else None
     schema = holder.get("schema") if isinstance(holder, Mapping) else None
     if kind != "json_schema" or not isinstance(schema, Mapping):
-        raise _bad('response_format is {"type": "json_schema", "json_schema": {"name": ..., "schema": ...}} or {"type": "json_object"}')
+        raise _bad(
+            'response_format is {"type": "json_schema", "json_schema": {"name": ..., "schema": ...}} or {"type": "json_object"}'
+        )
     try:
         size = len(json.dumps(schema, ensure_ascii=False, allow_nan=False).encode())
     except (ValueError, RecursionError):
@@ -134,7 +151,9 @@ class _Reading:
     def _read(self, part: object, depth: int) -> dict[str, Any] | bool:
         self._parts += 1
         if self._parts > MOST_PARTS or depth > DEEPEST:
-            raise _bad(f"a schema has at most {MOST_PARTS} parts, {DEEPEST} deep; one that holds itself has no end")
+            raise _bad(
+                f"a schema has at most {MOST_PARTS} parts, {DEEPEST} deep; one that holds itself has no end"
+            )
         if isinstance(part, bool):
             return part
         if not isinstance(part, Mapping):
@@ -275,7 +294,10 @@ def _array(schema: Schema, name: str, known: _Known, path: str) -> list[Any]:
     each = [_one(known, n) for n in range(len(known.evidence))]
     if known.values and not places:
         beside = len(known.values) == len(known.evidence)
-        each = [replace(_one(known, n if beside else 0), text=value, values=(value,)) for n, value in enumerate(known.values)]
+        each = [
+            replace(_one(known, n if beside else 0), text=value, values=(value,))
+            for n, value in enumerate(known.values)
+        ]
     found: list[Any] = []
     for item in each[: int(schema.get("maxItems", len(each)))]:
         try:
@@ -290,14 +312,21 @@ def _array(schema: Schema, name: str, known: _Known, path: str) -> list[Any]:
 def _one(known: _Known, number: int) -> _Known:
     """What one piece of evidence tells, if there is one."""
     chosen = known.evidence[number : number + 1]
-    return replace(known, text=chosen[0].quote if chosen else known.text, evidence=chosen, values=(), item=True)
+    return replace(
+        known, text=chosen[0].quote if chosen else known.text, evidence=chosen, values=(), item=True
+    )
 
 
 def _scalar(schema: Schema, name: str, known: _Known, path: str) -> Any:
     kind, fits = _kind(name, known)
     for candidate in _candidates(kind, fits, name, known):
         most = schema.get("maxLength")
-        if isinstance(candidate, str) and kind in _PROSE and isinstance(most, int) and 8 <= most < len(candidate):
+        if (
+            isinstance(candidate, str)
+            and kind in _PROSE
+            and isinstance(most, int)
+            and 8 <= most < len(candidate)
+        ):
             candidate = candidate[: most - 1].rsplit(" ", 1)[0] + "…"
         for value in _members(schema["enum"], candidate) if "enum" in schema else [candidate]:
             if _valid(schema, value):
@@ -352,28 +381,51 @@ def _candidates(kind: str, fits: bool, name: str, known: _Known) -> list[Any]:
         return [] if place is None else [place.quote if kind == "quote" else place.kind]
     number = _number(known)
     if kind == "count":
-        return [*number, *known.values[:1], *map(str, number)] if known.values or known.ask.form == "how many" else []
+        return (
+            [*number, *known.values[:1], *map(str, number)]
+            if known.values or known.ask.form == "how many"
+            else []
+        )
     said = _yes_no(known)
     if kind == "answer" and not known.item:
         return [known.text, *said, *number, *known.values]
     if known.item:
         return [*known.values[:1], *number, known.text]
-    if kind in ("item", "kind") and not known.values and not all(stem(word) in known.asked for word in _words(name)):
+    if (
+        kind in ("item", "kind")
+        and not known.values
+        and not all(stem(word) in known.asked for word in _words(name))
+    ):
         return []
     quoted = re.findall(r'"([^"]+)"', known.text)
     return [*said, *known.values[:1], *number, *(quoted if len(quoted) == 1 else [known.text])]
 
 
 def _yes_no(known: _Known) -> list[Any]:
-    told = re.match(r"(yes|no)\b", known.text.lower()) if known.ask.form == "yes/no" and not known.item else None
+    told = (
+        re.match(r"(yes|no)\b", known.text.lower()) if known.ask.form == "yes/no" and not known.item else None
+    )
     return [] if told is None else [told[1] == "yes", told[1]]
 
 
 def _number(known: _Known) -> list[Any]:
     """The one number that was asked for."""
     counted, place = known.ask.form == "how many", known.evidence[0] if known.evidence else None
-    told = place is not None and place.kind in ("speech", "screen") and known.ask.form == "open" and not known.item
-    where = known.values[0] if known.values else known.text if counted else place.quote if told and place is not None else ""
+    told = (
+        place is not None
+        and place.kind in ("speech", "screen")
+        and known.ask.form == "open"
+        and not known.item
+    )
+    where = (
+        known.values[0]
+        if known.values
+        else known.text
+        if counted
+        else place.quote
+        if told and place is not None
+        else ""
+    )
     found: list[float] = [float(re.sub("[,']", "", number)) for number in _NUMBER.findall(where)]
     if counted and not found:
         found = [float(NUMBERS[word]) for word in tokens(where) if word in NUMBERS]
@@ -386,5 +438,15 @@ def _whole(number: float) -> float:
 
 def _time(seconds: float, words: Sequence[str], *, long: bool) -> list[Any]:
     """A time in the unit that the field names, else in seconds; whole, and as a clock shows it."""
-    scale = 1000 if {"ms", "millis", "milliseconds"} & set(words) else 1 / 60 if {"minute", "minutes"} & set(words) else 1
-    return [_whole(round(seconds * scale, 3)), round(seconds * scale), f"{seconds:.0f} s" if long else timestamp(seconds)]
+    scale = (
+        1000
+        if {"ms", "millis", "milliseconds"} & set(words)
+        else 1 / 60
+        if {"minute", "minutes"} & set(words)
+        else 1
+    )
+    return [
+        _whole(round(seconds * scale, 3)),
+        round(seconds * scale),
+        f"{seconds:.0f} s" if long else timestamp(seconds),
+    ]

@@ -26,7 +26,21 @@ CLOSE = 0.4  # cosine from which a passage is about a topic; load_tests/search.p
 IN_MIND = 3  # passages behind the last close one for which a topic is still the same talk about it
 SILENCE = 5.0  # seconds that are silence where nobody says how many
 LONGEST = 200  # characters of a watch
-_NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
+_NAMES = (
+    "zero",
+    "one",
+    "two",
+    "three",
+    "four",
+    "five",
+    "six",
+    "seven",
+    "eight",
+    "nine",
+    "ten",
+    "eleven",
+    "twelve",
+)
 _NUMBERS = {word: n for n, word in enumerate(_NAMES)} | {"second": 2, "another": 2}
 _COUNT = rf"(\d+|{'|'.join(_NUMBERS)})"
 _OPENING = re.compile(
@@ -133,7 +147,9 @@ def compiled(when: str) -> tuple[Check, ...]:
         raise _refused("that nobody does something is told of silence alone")
     if _ANOTHER.search(body) and not quoted:
         return (Check("slide"),)
-    if (written := _WRITTEN.search(body)) and (words := _words(quoted[1] if quoted else _SAID.sub(" ", body), written)):
+    if (written := _WRITTEN.search(body)) and (
+        words := _words(quoted[1] if quoted else _SAID.sub(" ", body), written)
+    ):
         return (Check("written", words=words),)
     if (about := _TOPIC.search(body)) and not quoted and (words := _words(about[1])):
         return (Check("said", words=words, topic=about[1]),)
@@ -155,11 +171,15 @@ def _of_things(body: str) -> Check:
     number = re.search(rf"\b(more than|over|at least|exactly)? ?\b{_COUNT} ", body)
     found = thing_in(body.replace(number[2], " ", 1) if number else body)
     if found is None:
-        if (shown := re.search(r"\b(?:is|are) (?:shown|displayed|presented)\b", body)) and (words := _words(body, shown)):
+        if (shown := re.search(r"\b(?:is|are) (?:shown|displayed|presented)\b", body)) and (
+            words := _words(body, shown)
+        ):
             return Check("written", words=words)
         raise _refused("it names nothing that the vision models here know")
     thing, others = found
-    strange = [word for word in others if not _THERE.match(word) and word not in _NUMBERS and not word.isdigit()]
+    strange = [
+        word for word in others if not _THERE.match(word) and word not in _NUMBERS and not word.isdigit()
+    ]
     if strange:
         raise _refused(f"nothing here tells {strange[0]!r} of a thing in the picture")
     least = _number(number[2]) + (number[1] in ("more than", "over")) if number else 1
@@ -234,7 +254,9 @@ class Watch:
     _heard: deque[tuple[Word, tuple[str, ...]]] = field(default_factory=lambda: deque(maxlen=24))
     _page: tuple[str, ...] = ()
     _silence: float = -inf  # when the silence began that has been told
-    _mind: dict[str, int] = field(default_factory=dict)  # of each topic, for how many passages more it is in mind
+    _mind: dict[str, int] = field(
+        default_factory=dict
+    )  # of each topic, for how many passages more it is in mind
 
     def saw(self, sight: Sight) -> Alert | None:
         """Take what one keyframe shows. Every check takes every look; the first that becomes true is told."""
@@ -248,11 +270,18 @@ class Watch:
             if check.kind == "gone":
                 if was and not edge.there:
                     found = found or self._alert(
-                        f"No {labels.plain(check.thing)} is shown any more", sight.at, sight.arrived, _shown(edge.last, sight)
+                        f"No {labels.plain(check.thing)} is shown any more",
+                        sight.at,
+                        sight.arrived,
+                        _shown(edge.last, sight),
                     )
             elif rose:
                 told = scenes.phrase(sight) or "the picture is blank"
-                told = told[:1].upper() + told[1:] + ("" if sight.blank else " is shown" if count == 1 else " are shown")
+                told = (
+                    told[:1].upper()
+                    + told[1:]
+                    + ("" if sight.blank else " is shown" if count == 1 else " are shown")
+                )
                 found = found or self._alert(told, sight.at, sight.arrived, _shown(sight.at, sight))
         return found
 
@@ -275,7 +304,10 @@ class Watch:
             if new:
                 quote = _cut(quote)
                 found = found or self._alert(
-                    f'{told}: "{quote}"', page.at, page.arrived, Evidence(page.at, page.at, "screen", quote, page.at)
+                    f'{told}: "{quote}"',
+                    page.at,
+                    page.arrived,
+                    Evidence(page.at, page.at, "screen", quote, page.at),
                 )
         return found
 
@@ -287,7 +319,11 @@ class Watch:
             for _, check in checks:
                 if not set(self._heard[-1][1]) & check.words:
                     continue
-                near = [each for each in list(self._heard)[-(len(check.words) + NEAR) :] if word.start - each[0].start <= SPAN]
+                near = [
+                    each
+                    for each in list(self._heard)[-(len(check.words) + NEAR) :]
+                    if word.start - each[0].start <= SPAN
+                ]
                 if check.words <= {term for _, found in near for term in found}:
                     self._heard.clear()
                     quote = _cut(" ".join(each.text for each, _ in near))

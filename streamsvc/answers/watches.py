@@ -33,7 +33,12 @@ class _Kept:
 
     def describe(self) -> dict[str, Any]:
         """As the door shows it: never the webhook's address or secret."""
-        told = {"id": self.watch.id, "when": self.watch.when, "cooldown_s": self.watch.cooldown, "fired": self.watch.fired}
+        told = {
+            "id": self.watch.id,
+            "when": self.watch.when,
+            "cooldown_s": self.watch.cooldown,
+            "fired": self.watch.fired,
+        }
         return told | ({"webhook": self.hook.told()} if self.hook is not None else {})
 
 
@@ -55,7 +60,9 @@ class Watches:
         self._group: asyncio.TaskGroup | None = None
         self._stopped = 0.0  # session seconds at which somebody last stopped speaking
         self._speaking = False
-        self._topics = Topics(embed, lambda: {topic for kept in self._kept.values() for topic in kept.watch.topics}, self._meant)
+        self._topics = Topics(
+            embed, lambda: {topic for kept in self._kept.values() for topic in kept.watch.topics}, self._meant
+        )
 
     async def run(self) -> None:
         """Send webhooks until `close`, and what waits then for GRACE seconds more."""
@@ -92,7 +99,9 @@ class Watches:
             raise Conflict("this session has ended", code="session_ended")
         removed = len(self._sending - {kept.sending for kept in self._kept.values()})
         if len(self._kept) + removed >= self._most:
-            raise CapacityError(f"this session has {self._most} watches already; delete one", code="too_many_watches")
+            raise CapacityError(
+                f"this session has {self._most} watches already; delete one", code="too_many_watches"
+            )
         kept = _Kept(Watch(f"w_{secrets.token_hex(6)}", when.strip(), checks, cooldown), hook)
         self._send(kept)
         self._kept[kept.watch.id] = kept

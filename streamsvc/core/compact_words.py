@@ -27,7 +27,9 @@ class KeptWords(Sequence[Word]):
 
     def __init__(self, words: Sequence[Word]) -> None:
         self.texts = tuple(sys.intern(word.text) for word in words)
-        self._begin = words[0].start if words else 0.0  # the numbers count from there: so they are small however long a stream is
+        self._begin = (
+            words[0].start if words else 0.0
+        )  # the numbers count from there: so they are small however long a stream is
         self._numbers = b"".join(map(self._packed, words))
 
     def _packed(self, word: Word) -> bytes:
@@ -36,7 +38,12 @@ class KeptWords(Sequence[Word]):
 
     def _word(self, place: int) -> Word:
         start, end, share = _ROW.unpack_from(self._numbers, place * _ROW.size)
-        return Word(self.texts[place], round(self._begin + start / 1000, 3), round(self._begin + end / 1000, 3), share / 100)
+        return Word(
+            self.texts[place],
+            round(self._begin + start / 1000, 3),
+            round(self._begin + end / 1000, 3),
+            share / 100,
+        )
 
     def __len__(self) -> int:
         return len(self.texts)

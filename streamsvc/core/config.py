@@ -12,8 +12,21 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
 
 from streamsvc.core.errors import ConfigError
 
@@ -29,7 +42,9 @@ class Server(Group):
 
     host: str = "127.0.0.1"
     port: int = Field(8080, ge=0, le=65535)
-    api_key: str | None = Field(None, min_length=16, repr=False)  # also signs tokens; required unless the bind is loopback
+    api_key: str | None = Field(
+        None, min_length=16, repr=False
+    )  # also signs tokens; required unless the bind is loopback
     tls_cert: Path | None = None
     tls_key: Path | None = None
     tls_self_signed: bool = False
@@ -81,9 +96,13 @@ class Sample(Group):
     """Which pictures are looked at."""
 
     min_interval: float = 0.5  # seconds between keyframes; half of it while somebody speaks or has just asked
-    max_interval: float = 10.0  # a picture that changes a little all the time is looked at this often; the same half
+    max_interval: float = (
+        10.0  # a picture that changes a little all the time is looked at this often; the same half
+    )
     scene_threshold: float = 0.08  # share of the picture that must change
-    budget: float = Field(1.0, gt=0)  # keyframes a second of one session, on the mean; what is refused is counted, and asks again
+    budget: float = Field(
+        1.0, gt=0
+    )  # keyframes a second of one session, on the mean; what is refused is counted, and asks again
     budget_all: float = Field(4.0, gt=0)  # ... of all sessions
     burst: int = Field(5, ge=1)  # keyframes at once, of one or of all, after a pause
     probe_fps: float = 5.0  # pictures compared per second
@@ -96,7 +115,9 @@ lb my bo tl mg as tt haw ln ha ba jw su
 """  # of Whisper's multilingual models (openai/whisper, tokenizer.py)
 LANGUAGES = frozenset(_CODES.split())
 Phrase = Annotated[str, Field(min_length=1, max_length=100)]
-Phrases = Annotated[dict[Phrase, Phrase], Field(max_length=200)]  # security limit; what is heard -> what is to be written
+Phrases = Annotated[
+    dict[Phrase, Phrase], Field(max_length=200)
+]  # security limit; what is heard -> what is to be written
 
 
 class Hear(Group):
@@ -108,7 +129,9 @@ class Hear(Group):
     translate: bool = False  # a second track of captions in English; needs a model that is not *.en
     replace: Phrases = {}  # phrases of captions written otherwise; a session's own come on top
     step: float = 0.38  # seconds between decode steps
-    beam: int = Field(3, ge=1, le=10)  # hypotheses followed at once where a pause settles what was said; steps before it follow one
+    beam: int = Field(
+        3, ge=1, le=10
+    )  # hypotheses followed at once where a pause settles what was said; steps before it follow one
     hangover: float = 0.5  # seconds of silence that end an utterance
     workers: int = 2  # decode steps at once, one thread each
     backlog_seconds: float = 20.0  # audio waiting for the worker; more is skipped and said (caption.gap)
@@ -116,7 +139,9 @@ class Hear(Group):
     @model_validator(mode="after")
     def _can_translate(self) -> Hear:
         if self.translate and self.model.endswith(".en"):
-            raise ValueError(f"translate needs a multilingual model, such as whisper-base: {self.model} knows English alone")
+            raise ValueError(
+                f"translate needs a multilingual model, such as whisper-base: {self.model} knows English alone"
+            )
         return self
 
 
@@ -128,10 +153,14 @@ class See(Group):
     tag_threshold: float = 0.4  # below, the tagger names what is not there
     box_threshold: float = 0.4
     ocr: bool = True
-    clip: str | None = None  # a vision-text model (CLIP, SigLIP): a folder below models.dir/models, as transformers saves it; extra gpu
+    clip: str | None = (
+        None  # a vision-text model (CLIP, SigLIP): a folder below models.dir/models, as transformers saves it; extra gpu
+    )
     clip_device: str = "cpu"  # of torch, e.g. "cuda"
     clip_adapter: str | None = None  # of `python -m engines.finetune`
-    labels: Path | None = None  # what it may name in a picture: a file, one label a line; tag_threshold holds for these too
+    labels: Path | None = (
+        None  # what it may name in a picture: a file, one label a line; tag_threshold holds for these too
+    )
 
     @model_validator(mode="after")
     def _labels_have_a_model(self) -> See:
@@ -150,7 +179,9 @@ class Think(Group):
     window_tokens: int = Field(4096, ge=256)  # profiles gpu and remote: of a session, shown at once
     visual_tokens: int = Field(1024, ge=0)  # profile gpu: of these, for keyframes
     device: str = "cpu"  # profile gpu: of torch, e.g. "cuda"
-    tower: Literal["torch", "onnx"] = "torch"  # profile gpu: what runs the vision tower; "onnx" is for the CPU
+    tower: Literal["torch", "onnx"] = (
+        "torch"  # profile gpu: what runs the vision tower; "onnx" is for the CPU
+    )
     deadline: float = 3.0  # seconds for a whole answer
     scenes: bool = False  # profiles gpu and remote: the model captions scenes too; a remote one is sent pictures though nobody asks
     scene_seconds: float = Field(10.0, ge=1)  # between two of these captions of a session, at least
@@ -163,7 +194,9 @@ class Remote(Group):
     key: SecretStr | None = None  # by the environment alone: STREAMSVC_REMOTE__KEY
     model: str = ""  # answers, and is shown pictures
     text_model: str | None = None  # answers where no picture is shown: a cheaper one; None: model
-    timeout: float = Field(15.0, gt=0)  # seconds for a whole answer of the endpoint; a question's own deadline comes first
+    timeout: float = Field(
+        15.0, gt=0
+    )  # seconds for a whole answer of the endpoint; a question's own deadline comes first
     images: int = Field(4, ge=0)  # of one request, the newest
     images_per_minute: int = Field(30, ge=0)  # of all sessions; beyond it a question goes as text
     image_pixels: int = Field(786_432, ge=4096)  # of one image, at most
@@ -172,9 +205,16 @@ class Remote(Group):
     @classmethod
     def _is_plain(cls, url: str) -> str:
         read = urlsplit(url)
-        plain = read.scheme in ("http", "https") and read.hostname and read.port != 0 and not (read.query or read.fragment)
+        plain = (
+            read.scheme in ("http", "https")
+            and read.hostname
+            and read.port != 0
+            and not (read.query or read.fragment)
+        )
         if url and (not plain or "@" in read.netloc):
-            raise ValueError('an address such as "http://127.0.0.1:11434/v1", without user, query and fragment')
+            raise ValueError(
+                'an address such as "http://127.0.0.1:11434/v1", without user, query and fragment'
+            )
         return url.rstrip("/")
 
     @field_validator("key")
@@ -200,7 +240,9 @@ class Budget(Group):
     """The contract, p95 ages in seconds."""
 
     ladder: bool = True  # fidelity is spent before it is broken
-    admission: bool = True  # sessions are refused before those that are live break it; False: up to limits.sessions
+    admission: bool = (
+        True  # sessions are refused before those that are live break it; False: up to limits.sessions
+    )
 
     stable: float = 1.2
     final: float = 1.6
@@ -224,13 +266,17 @@ class Models(Group):
 
     # gpu: answers by a vision language model (engines/vlm.py); remote: by an endpoint (engines/remote.py)
     profile: Literal["embedded", "gpu", "remote"] = "embedded"
-    dir: Path = Field(default_factory=lambda: Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "streamsvc")
+    dir: Path = Field(
+        default_factory=lambda: Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "streamsvc"
+    )
 
 
 class Settings(BaseSettings):
     """Everything that can be set."""
 
-    model_config = SettingsConfigDict(env_prefix="STREAMSVC_", env_nested_delimiter="__", frozen=True, extra="forbid")
+    model_config = SettingsConfigDict(
+        env_prefix="STREAMSVC_", env_nested_delimiter="__", frozen=True, extra="forbid"
+    )
 
     server: Server = Server()
     limits: Limits = Limits()
@@ -275,7 +321,9 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _profile_has_its_model(self) -> Settings:
         if self.models.profile == "gpu" and self.think.model == SMALL:
-            raise ValueError("profile gpu needs think.model: the folder of a vision language model below models.dir/models")
+            raise ValueError(
+                "profile gpu needs think.model: the folder of a vision language model below models.dir/models"
+            )
         if self.models.profile == "remote" and not (self.remote.url and self.remote.model):
             raise ValueError("profile remote needs remote.url and remote.model")
         if self.think.scenes and self.models.profile == "embedded":

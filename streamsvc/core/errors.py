@@ -64,7 +64,14 @@ class StreamsvcError(Exception):
 
     def body(self) -> dict[str, Any]:
         """The JSON body at every door."""
-        return {"error": {"type": self.type, "code": self.code, "message": self.message, "retryable": self.retryable}}
+        return {
+            "error": {
+                "type": self.type,
+                "code": self.code,
+                "message": self.message,
+                "retryable": self.retryable,
+            }
+        }
 
 
 class ConfigError(StreamsvcError):

@@ -7,7 +7,9 @@ import socket
 
 from streamsvc.core.errors import Forbidden
 
-_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")  # RFC 6052: a gateway turns these into the IPv4 address in the last 32 bits
+_NAT64 = ipaddress.IPv6Network(
+    "64:ff9b::/96"
+)  # RFC 6052: a gateway turns these into the IPv4 address in the last 32 bits
 _COMPATIBLE = ipaddress.IPv6Network("::/96")  # RFC 4291, 2.5.5.1, deprecated
 
 
@@ -43,5 +45,7 @@ def addresses(host: str, port: int, private_urls: bool) -> tuple[str, ...]:
         raise OSError("not a host name") from None
     named = tuple(dict.fromkeys(str(address[0]) for *_, address in found))
     if not private_urls and not all(map(is_public, named)):
-        raise Forbidden(f"{host} lies in a private network (server.private_urls allows it)", code="private_url")
+        raise Forbidden(
+            f"{host} lies in a private network (server.private_urls allows it)", code="private_url"
+        )
     return named

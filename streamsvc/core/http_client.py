@@ -39,7 +39,13 @@ class Outgoing:
     """
 
     def __init__(
-        self, scheme: str, host: str, port: int | None, private_urls: bool, timeout: float, verify: ssl.SSLContext | bool = True
+        self,
+        scheme: str,
+        host: str,
+        port: int | None,
+        private_urls: bool,
+        timeout: float,
+        verify: ssl.SSLContext | bool = True,
     ) -> None:
         self._scheme, self._host, self._port = scheme, host, port
         self._private, self._timeout = private_urls, timeout
@@ -56,11 +62,15 @@ class Outgoing:
         """
         try:
             async with asyncio.timeout(self._timeout):
-                self._addresses = await asyncio.to_thread(host_policy.addresses, self._host, self._port or 443, self._private)
+                self._addresses = await asyncio.to_thread(
+                    host_policy.addresses, self._host, self._port or 443, self._private
+                )
         except OSError:  # a TimeoutError is one
             raise Unprocessable(f"the host {self._host} is not known", code="unknown_host") from None
 
-    async def ask(self, method: str, target: str, headers: Mapping[str, str], body: bytes) -> tuple[int | None, str]:
+    async def ask(
+        self, method: str, target: str, headers: Mapping[str, str], body: bytes
+    ) -> tuple[int | None, str]:
         """One try; never raises for what the host or the way to it does.
 
         Args:
@@ -76,13 +86,17 @@ class Outgoing:
             async with asyncio.timeout(self._timeout):
                 if not self._addresses:
                     await self.resolve()
-                response = await self._transport.handle_async_request(self._request(method, target, headers, body))
+                response = await self._transport.handle_async_request(
+                    self._request(method, target, headers, body)
+                )
                 try:
                     return response.status_code, await _head(response)
                 finally:
                     await response.aclose()
         except (TimeoutError, httpx.TransportError, StreamsvcError):
-            self._addresses = self._addresses[1:]  # the next one, and after the last one the name is asked again
+            self._addresses = self._addresses[
+                1:
+            ]  # the next one, and after the last one the name is asked again
             return None, ""
 
     async def close(self) -> None:

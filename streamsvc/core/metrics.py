@@ -12,36 +12,77 @@ AGE_BUCKETS = (0.1, 0.25, 0.5, 0.75, 1, 1.5, 2, 3, 5, 10)  # seconds
 
 sessions_active = Gauge("streamsvc_sessions_active", "Sessions that are live.", registry=REGISTRY)
 sessions = Counter("streamsvc_sessions", "Sessions that ended, by result.", ["result"], registry=REGISTRY)
-sessions_rejected = Counter("streamsvc_sessions_rejected", "Sessions not admitted, by reason.", ["reason"], registry=REGISTRY)
-stage_latency = Histogram("streamsvc_stage_latency_seconds", "Time spent in a stage.", ["stage"], buckets=AGE_BUCKETS, registry=REGISTRY)
+sessions_rejected = Counter(
+    "streamsvc_sessions_rejected", "Sessions not admitted, by reason.", ["reason"], registry=REGISTRY
+)
+stage_latency = Histogram(
+    "streamsvc_stage_latency_seconds",
+    "Time spent in a stage.",
+    ["stage"],
+    buckets=AGE_BUCKETS,
+    registry=REGISTRY,
+)
 caption_age = Histogram(
-    "streamsvc_caption_age_seconds", "Age of what was published, by kind.", ["kind"], buckets=AGE_BUCKETS, registry=REGISTRY
+    "streamsvc_caption_age_seconds",
+    "Age of what was published, by kind.",
+    ["kind"],
+    buckets=AGE_BUCKETS,
+    registry=REGISTRY,
 )
 answer_first_delta = Histogram(
-    "streamsvc_answer_first_delta_seconds", "From the question to the first delta.", buckets=AGE_BUCKETS, registry=REGISTRY
+    "streamsvc_answer_first_delta_seconds",
+    "From the question to the first delta.",
+    buckets=AGE_BUCKETS,
+    registry=REGISTRY,
 )
-deadline_missed = Counter("streamsvc_deadline_missed", "Work that was late or not started.", ["stage", "action"], registry=REGISTRY)
+deadline_missed = Counter(
+    "streamsvc_deadline_missed", "Work that was late or not started.", ["stage", "action"], registry=REGISTRY
+)
 frames = Counter("streamsvc_frames", "Encoded frames, by outcome.", ["outcome"], registry=REGISTRY)
 queue_depth = Gauge("streamsvc_queue_depth", "Items waiting.", ["queue"], registry=REGISTRY)
-asr_backlog = Gauge("streamsvc_asr_backlog_seconds", "Audio that waits for recognition, all sessions.", registry=REGISTRY)
+asr_backlog = Gauge(
+    "streamsvc_asr_backlog_seconds", "Audio that waits for recognition, all sessions.", registry=REGISTRY
+)
 audio_processed = Counter("streamsvc_audio_processed_seconds", "Audio heard.", registry=REGISTRY)
-caption_gap = Counter("streamsvc_caption_gap_seconds", "Audio that will never be captioned.", registry=REGISTRY)
+caption_gap = Counter(
+    "streamsvc_caption_gap_seconds", "Audio that will never be captioned.", registry=REGISTRY
+)
 subscribers = Gauge("streamsvc_subscribers", "Event subscribers.", registry=REGISTRY)
-events_dropped = Counter("streamsvc_events_dropped", "Events not delivered to a slow subscriber.", ["type"], registry=REGISTRY)
-store_failures = Counter("streamsvc_store_failures", "Writes of events and thumbnails that failed.", registry=REGISTRY)
-events_unwritten = Counter("streamsvc_events_unwritten", "Durable events that were never written.", registry=REGISTRY)
-ice_failures = Counter("streamsvc_ice_failures", "WebRTC connections that failed, by phase.", ["phase"], registry=REGISTRY)
+events_dropped = Counter(
+    "streamsvc_events_dropped", "Events not delivered to a slow subscriber.", ["type"], registry=REGISTRY
+)
+store_failures = Counter(
+    "streamsvc_store_failures", "Writes of events and thumbnails that failed.", registry=REGISTRY
+)
+events_unwritten = Counter(
+    "streamsvc_events_unwritten", "Durable events that were never written.", registry=REGISTRY
+)
+ice_failures = Counter(
+    "streamsvc_ice_failures", "WebRTC connections that failed, by phase.", ["phase"], registry=REGISTRY
+)
 rtp_lost = Counter("streamsvc_rtp_packets_lost", "RTP packets that never came.", registry=REGISTRY)
-batch_size = Histogram("streamsvc_batch_size", "Requests per batch.", ["role"], buckets=(1, 2, 4, 8, 16, 32), registry=REGISTRY)
+batch_size = Histogram(
+    "streamsvc_batch_size", "Requests per batch.", ["role"], buckets=(1, 2, 4, 8, 16, 32), registry=REGISTRY
+)
 looks = Counter(
-    "streamsvc_looks", "Keyframes to look at: hit, known from before or from another session, or miss.", ["outcome"], registry=REGISTRY
+    "streamsvc_looks",
+    "Keyframes to look at: hit, known from before or from another session, or miss.",
+    ["outcome"],
+    registry=REGISTRY,
 )
 alerts = Counter("streamsvc_alerts", "Watches that fired.", registry=REGISTRY)
 webhooks = Counter(
-    "streamsvc_webhooks", "Alerts for webhooks: sent, dropped, refused, no_answer or given_up.", ["result"], registry=REGISTRY
+    "streamsvc_webhooks",
+    "Alerts for webhooks: sent, dropped, refused, no_answer or given_up.",
+    ["result"],
+    registry=REGISTRY,
 )
-worker_restarts = Counter("streamsvc_worker_restarts", "Workers started again after they died or hung.", ["role"], registry=REGISTRY)
-degradation_level = Gauge("streamsvc_degradation_level", "Fidelity spent: 0 is none, 7 the most.", registry=REGISTRY)
+worker_restarts = Counter(
+    "streamsvc_worker_restarts", "Workers started again after they died or hung.", ["role"], registry=REGISTRY
+)
+degradation_level = Gauge(
+    "streamsvc_degradation_level", "Fidelity spent: 0 is none, 7 the most.", registry=REGISTRY
+)
 build_info = Info("streamsvc_build", "Version and engines.", registry=REGISTRY)
 
 

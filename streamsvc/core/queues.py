@@ -29,7 +29,12 @@ class Ring(Generic[T]):
             never dropped: whoever puts it sees to it that there is not too much of it.
     """
 
-    def __init__(self, size: float, on_drop: Callable[[T], None] | None = None, weigh: Callable[[T], float] = lambda item: 1) -> None:
+    def __init__(
+        self,
+        size: float,
+        on_drop: Callable[[T], None] | None = None,
+        weigh: Callable[[T], float] = lambda item: 1,
+    ) -> None:
         if size <= 0:
             raise ValueError(f"a ring needs room, not {size}")
         self.size = size

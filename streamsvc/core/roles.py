@@ -25,6 +25,8 @@ class Role(Protocol):
         """
         ...
 
-    def stream(self, op: str, payload: Payload, *, deadline_in_s: float, affinity: str = "") -> AsyncIterator[Payload]:
+    def stream(
+        self, op: str, payload: Payload, *, deadline_in_s: float, affinity: str = ""
+    ) -> AsyncIterator[Payload]:
         """Run one op that yields payloads as they come. Raises as `call` does; leaving the loop cancels the work."""
         ...

@@ -22,9 +22,7 @@ from numpy.typing import NDArray
 
 SAMPLE_RATE = 16_000  # Hz, of every AudioChunk
 
-SPACELESS = (
-    "\u0e00-\u109f\u3001-\u30ff\u3400-\u9fff\uf900-\ufaff\uff01-\uff20"  # written without blanks: Thai to Myanmar, kana, Han (in a regex)
-)
+SPACELESS = "\u0e00-\u109f\u3001-\u30ff\u3400-\u9fff\uf900-\ufaff\uff01-\uff20"  # written without blanks: Thai to Myanmar, kana, Han (in a regex)
 
 Kind = Literal["audio", "video"]
 Stages = Mapping[str, float]  # seconds spent per stage, e.g. {"decode": 0.004, "asr": 0.11}
@@ -114,7 +112,12 @@ class Keyframe:
     arrived: float
     frame: VideoFrame
     reason: str
-    changed: tuple[float, float, float, float] = (0.0, 0.0, 1.0, 1.0)  # x, y, w, h of what changed, as fractions of the picture
+    changed: tuple[float, float, float, float] = (
+        0.0,
+        0.0,
+        1.0,
+        1.0,
+    )  # x, y, w, h of what changed, as fractions of the picture
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +210,9 @@ class Words:
     session: str
     track: str
     at: float
-    arrived: float  # of the packet that holds the last stable word's last sample (last word's when none is stable)
+    arrived: (
+        float  # of the packet that holds the last stable word's last sample (last word's when none is stable)
+    )
     words: tuple[Word, ...]
     stable: int
     final: bool
@@ -353,7 +358,9 @@ class Question:
     deadline: float
     audience: str = "asker"
     image: bytes | None = None  # JPEG or PNG
-    form: Mapping[str, Any] | None = None  # the JSON Schema that its answer fits, as `forms.read` gives it; None: plain words
+    form: Mapping[str, Any] | None = (
+        None  # the JSON Schema that its answer fits, as `forms.read` gives it; None: plain words
+    )
     before: Before | None = None  # what it may follow
     waited: float = 0.0  # seconds that it has waited for a picture of now
 

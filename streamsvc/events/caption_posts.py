@@ -17,7 +17,9 @@ from datetime import UTC, datetime, timedelta
 from streamsvc.speech.captions import wrap
 
 _ENTITY = re.compile(r"&(?=#?\w+;)")
-_NOT_YET = 400  # Zoom: the meeting has not started. YouTube: times more than 60 s off, or a body that it cannot read
+_NOT_YET = (
+    400  # Zoom: the meeting has not started. YouTube: times more than 60 s off, or a body that it cannot read
+)
 _BUSY = 429
 _UNCLEAR = frozenset({408, 425, 500, 502, 503, 504})  # it may have been taken, or not
 
@@ -57,7 +59,9 @@ class Pace:
     first: float = 0.5  # before the first retry; doubled for each further one
     most: float = 8.0  # ... up to this
     slow: float = 5.0  # between tries while the target is not ready
-    refusals: int = 5  # Zoom asks to retry every code, 403 and 405 too: so often in a row, then the push stops
+    refusals: int = (
+        5  # Zoom asks to retry every code, 403 and 405 too: so often in a row, then the push stops
+    )
     not_yet: int = 3  # times that one post may be answered "not yet"; then newer words are tried
     timeout: float = 5.0  # of one request
     grace: float = 3.0  # to post what is left at the end of the session
@@ -106,7 +110,10 @@ def youtube_body(lines: Sequence[Line], started_utc: datetime, ahead: float) -> 
         started_utc: when `spoken` was 0.
         ahead: seconds that YouTube's clock is ahead of ours.
     """
-    return "".join(stamp(started_utc, line.spoken + ahead) + "\n" + line.text.replace("\n", "<br>") + "\n" for line in lines)
+    return "".join(
+        stamp(started_utc, line.spoken + ahead) + "\n" + line.text.replace("\n", "<br>") + "\n"
+        for line in lines
+    )
 
 
 def zoom_body(lines: Sequence[Line]) -> str:
@@ -135,7 +142,9 @@ class Desk:
         on_drop: called with the number of cues that will never be posted.
     """
 
-    def __init__(self, provider: Provider, pace: Pace, started_utc: datetime, on_drop: Callable[[int], None]) -> None:
+    def __init__(
+        self, provider: Provider, pace: Pace, started_utc: datetime, on_drop: Callable[[int], None]
+    ) -> None:
         self.state = State.READY
         self.seq = 1  # of the present post, or of the next one
         self.ahead = 0.0  # seconds that the target's clock is ahead of ours
@@ -167,7 +176,11 @@ class Desk:
 
     def body(self) -> str:
         """The body of the present post."""
-        return zoom_body(self._lines) if self._provider.meeting else youtube_body(self._lines, self._started, self.ahead)
+        return (
+            zoom_body(self._lines)
+            if self._provider.meeting
+            else youtube_body(self._lines, self._started, self.ahead)
+        )
 
     def told(self, answer: Answer) -> float:
         """Learn what came of it; returns seconds to wait before the next `post`."""
@@ -180,7 +193,11 @@ class Desk:
             return 0.0
         if status is None or status in _UNCLEAR or status == _BUSY:
             self._unclear |= status != _BUSY
-            self._note(State.RETRYING, "no_answer" if status is None else f"status_{status}", "it does not answer, or is overloaded")
+            self._note(
+                State.RETRYING,
+                "no_answer" if status is None else f"status_{status}",
+                "it does not answer, or is overloaded",
+            )
             return self._pace.slow if status == _BUSY else self._backoff(self._tries)
         self.asks = self._provider.meeting  # a wrong number may be behind it
         if status == _NOT_YET:
@@ -191,7 +208,11 @@ class Desk:
                 self._give_up()
             return self._pace.first if moved else self._pace.slow
         self._refusals += 1
-        self._note(State.RETRYING, f"status_{status}", "it refuses captions: the address is wrong or has expired, or captions are off")
+        self._note(
+            State.RETRYING,
+            f"status_{status}",
+            "it refuses captions: the address is wrong or has expired, or captions are off",
+        )
         if self._refusals >= self._pace.refusals:
             self.state = State.FAILED
             return 0.0

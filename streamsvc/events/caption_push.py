@@ -71,7 +71,9 @@ def target(to: str, url: str, lang: str) -> Target:
         raise InvalidRequest("a target is an https URL, as the provider shows it", code="bad_url")
     path, _, query = found.raw_path.decode().partition("?")
     # The query is signed: what is kept of it stays as it is, byte for byte.
-    query = "".join(f"{part}&" for part in query.split("&") if part and part.partition("=")[0] not in ("seq", "lang"))
+    query = "".join(
+        f"{part}&" for part in query.split("&") if part and part.partition("=")[0] not in ("seq", "lang")
+    )
     return Target(to, found.raw_host.decode(), lang, found.scheme, found.port, path, query)
 
 
@@ -86,7 +88,14 @@ class Poster:
         verify: certificates to trust; True: the usual ones.
     """
 
-    def __init__(self, where: Target, private_urls: bool, zero: float, timeout: float, verify: ssl.SSLContext | bool = True) -> None:
+    def __init__(
+        self,
+        where: Target,
+        private_urls: bool,
+        zero: float,
+        timeout: float,
+        verify: ssl.SSLContext | bool = True,
+    ) -> None:
         self._where, self._zero = where, zero
         self._out = Outgoing(where.scheme, where.host, where.port, private_urls, timeout, verify)
         self.resolve, self.close = self._out.resolve, self._out.close
@@ -94,21 +103,31 @@ class Poster:
     async def post(self, seq: int, content_type: str, body: str) -> Answer:
         """One try; never raises for what the target or the way to it does."""
         lang = f"&lang={self._where.lang}" if PROVIDERS[self._where.to].meeting else ""
-        return await self._ask("POST", self._where.path, f"seq={seq}{lang}", {"Content-Type": content_type}, body.encode())
+        return await self._ask(
+            "POST", self._where.path, f"seq={seq}{lang}", {"Content-Type": content_type}, body.encode()
+        )
 
     async def last(self) -> int | None:
         """The number of the last post that Zoom took; None: it does not say."""
         answer = await self._ask("GET", self._where.path.rstrip("/") + "/seq", "", {}, b"")
         text = answer.body.strip()
-        return int(text) if answer.status == 200 and text.isascii() and text.isdigit() and len(text) < 10 else None
+        return (
+            int(text)
+            if answer.status == 200 and text.isascii() and text.isdigit() and len(text) < 10
+            else None
+        )
 
-    async def _ask(self, method: str, path: str, more: str, headers: Mapping[str, str], body: bytes) -> Answer:
+    async def _ask(
+        self, method: str, path: str, more: str, headers: Mapping[str, str], body: bytes
+    ) -> Answer:
         sent = clock.now() - self._zero
         status, text = await self._out.ask(method, f"{path}?{self._where.query}{more}", headers, body)
         return Answer(status, text, sent, clock.now() - self._zero)
 
 
-Captions = Callable[[], Awaitable[list[tuple[int | None, str]] | None]]  # the next caption.final events as JSON; None: no more
+Captions = Callable[
+    [], Awaitable[list[tuple[int | None, str]] | None]
+]  # the next caption.final events as JSON; None: no more
 
 
 class Push:
@@ -155,9 +174,22 @@ class Push:
     def describe(self) -> dict[str, Any]:
         """The push as the door shows it: never its URL."""
         desk = self._desk
-        error = {"code": desk.error[0], "message": f"{self.where.host}: {desk.error[1]}"} if desk.error else None
-        counts = {"sent": desk.sent, "retried": desk.retried, "dropped": self.dropped, "waiting": len(self._lines)}
-        head = {"id": self.id, "to": self.where.to, "host": self.where.host, "lang": self.where.lang, "state": desk.state.value}
+        error = (
+            {"code": desk.error[0], "message": f"{self.where.host}: {desk.error[1]}"} if desk.error else None
+        )
+        counts = {
+            "sent": desk.sent,
+            "retried": desk.retried,
+            "dropped": self.dropped,
+            "waiting": len(self._lines),
+        }
+        head = {
+            "id": self.id,
+            "to": self.where.to,
+            "host": self.where.host,
+            "lang": self.where.lang,
+            "state": desk.state.value,
+        }
         return {**head, **counts, "last_error": error}
 
     def stop(self) -> None:
@@ -201,7 +233,9 @@ class Push:
                         desk.last_was(await self._poster.last())
                     if not desk.post(clock.now() - self._zero):
                         break
-                    wait = desk.told(await self._poster.post(desk.seq, self._provider.content_type, desk.body()))
+                    wait = desk.told(
+                        await self._poster.post(desk.seq, self._provider.content_type, desk.body())
+                    )
                     if wait:
                         await clock.sleep(wait)
 
@@ -218,7 +252,9 @@ class Push:
         if self._desk.state is State.FAILED and self._desk.error is not None:
             code, message = self._desk.error
             log.warning("push stopped", push=self.id, to=self.where.to, host=self.where.host, reason=code)
-            self._on_failed(PushError(f"captions no longer go to {self.where.to} ({self.where.host}): {message} ({code})"))
+            self._on_failed(
+                PushError(f"captions no longer go to {self.where.to} ({self.where.host}): {message} ({code})")
+            )
 
 
 # --- the door -------------------------------------------------------------------------------------------------------
@@ -230,7 +266,9 @@ class NewPush(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     to: Literal["youtube", "zoom"]
-    url: SecretStr = Field(max_length=4096, description="YouTube: the captions ingestion URL; Zoom: the caption API token, a URL")
+    url: SecretStr = Field(
+        max_length=4096, description="YouTube: the captions ingestion URL; Zoom: the caption API token, a URL"
+    )
     lang: str = Field("en-US", pattern=r"^[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8}){0,3}$")
 
 
@@ -259,7 +297,9 @@ def router(host: Host, allowed: params.Depends) -> APIRouter:
     @routes.post("", status_code=201)
     async def add(session_id: str, body: NewPush) -> dict[str, Any]:
         """Push this session's closed captions to a target, from now on."""
-        return (await host.push(session_id, target(body.to, body.url.get_secret_value(), body.lang))).describe()
+        return (
+            await host.push(session_id, target(body.to, body.url.get_secret_value(), body.lang))
+        ).describe()
 
     @routes.get("")
     async def show(session_id: str) -> list[dict[str, Any]]:

@@ -166,13 +166,22 @@ class EventLog:
         watch: called with every event (latency reports).
     """
 
-    def __init__(self, session: str, zero: float, limits: Limits, store: Store, watch: Callable[[Event], None] | None = None) -> None:
+    def __init__(
+        self,
+        session: str,
+        zero: float,
+        limits: Limits,
+        store: Store,
+        watch: Callable[[Event], None] | None = None,
+    ) -> None:
         self.epoch = secrets.token_hex(4)
         self.seq = 0
         self.zero = zero
         self._session, self._limits, self._store, self._watch = session, limits, store, watch
         self._tail: deque[Entry] = deque(maxlen=_TAIL)
-        self._unwritten: deque[Entry] = deque()  # kept until it is written; never more than the store would keep
+        self._unwritten: deque[Entry] = (
+            deque()
+        )  # kept until it is written; never more than the store would keep
         self._failing = False  # the last write failed
         self._ephemerals = 0
         self._subscribers: set[Subscription] = set()
@@ -248,7 +257,10 @@ class EventLog:
             CapacityError: the session has as many subscribers as it may have.
         """
         if len(self._subscribers) >= self._limits.subscribers:
-            raise CapacityError(f"this session has {self._limits.subscribers} subscribers already", code="too_many_subscribers")
+            raise CapacityError(
+                f"this session has {self._limits.subscribers} subscribers already",
+                code="too_many_subscribers",
+            )
         subscription = Subscription(self._limits, types, client or secrets.token_hex(8))
         if self._ended:
             subscription.end()
@@ -270,7 +282,10 @@ class EventLog:
         else:
             gap = None
         entries: list[Entry] = []
-        held, unwritten = list(self._tail), list(self._unwritten)  # as they stand before the disk is read: between them nothing is lost
+        held, unwritten = (
+            list(self._tail),
+            list(self._unwritten),
+        )  # as they stand before the disk is read: between them nothing is lost
         first = held[0].seq or 0 if held else self.seq + 1
         if after + 1 < first:
             while page := await asyncio.to_thread(self._store.read, after, first, _PAGE):
@@ -316,7 +331,10 @@ class EventLog:
             if not self._failing:
                 self._failing = True
                 log.error("events cannot be written", session=self._session, error=type(error).__name__)
-                told = StreamsvcError("what is published cannot be written to the disk now; it is tried again", code="store_failed")
+                told = StreamsvcError(
+                    "what is published cannot be written to the disk now; it is tried again",
+                    code="store_failed",
+                )
                 self.emit("error", told.body())
             return False
         return True
@@ -341,7 +359,12 @@ class EventLog:
         self._ephemerals += 1
         name = f"{self.epoch}.{self.seq}.{self._ephemerals}"
         at = round(clock.now() - self.zero, 3)
-        return Entry(None, kind, None, _text(Event(self._session, "main", self.epoch, name, kind, at, 0.0, {}, body, None, self.seq)))
+        return Entry(
+            None,
+            kind,
+            None,
+            _text(Event(self._session, "main", self.epoch, name, kind, at, 0.0, {}, body, None, self.seq)),
+        )
 
 
 def _text(event: Event) -> str:

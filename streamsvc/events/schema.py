@@ -16,7 +16,12 @@ _SHARE: Schema = {"type": "number", "minimum": 0, "maximum": 1}
 
 def _object(required: dict[str, Schema], optional: dict[str, Schema] | None = None) -> Schema:
     properties = required | (optional or {})
-    return {"type": "object", "properties": properties, "required": list(required), "additionalProperties": False}
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": list(required),
+        "additionalProperties": False,
+    }
 
 
 def _list(item: Schema) -> Schema:
@@ -30,7 +35,13 @@ def _maybe(schema: Schema) -> Schema:
 _WORD = _object({"text": _TEXT, "start": _NUMBER, "end": _NUMBER, "probability": _SHARE})
 _PLACE = {"x": _NUMBER, "y": _NUMBER, "w": _NUMBER, "h": _NUMBER}  # fractions of the picture
 _EVIDENCE = _object(
-    {"start": _NUMBER, "end": _NUMBER, "kind": {"enum": ["speech", "screen", "sight", "timeline", "image"]}, "quote": _TEXT}, {"url": _TEXT}
+    {
+        "start": _NUMBER,
+        "end": _NUMBER,
+        "kind": {"enum": ["speech", "screen", "sight", "timeline", "image"]},
+        "quote": _TEXT,
+    },
+    {"url": _TEXT},
 )
 _ERROR = _object({"type": _TEXT, "code": _TEXT, "message": _TEXT, "retryable": {"type": "boolean"}})
 _AGES = _object({"p50": _NUMBER, "p95": _NUMBER, "count": _COUNT})
@@ -45,7 +56,11 @@ EVENTS: dict[str, tuple[bool, dict[str, Schema], dict[str, Schema]]] = {
     "session.stalled": (True, _REASON, {}),
     "session.resumed": (True, _REASON, {}),
     "session.degraded": (True, {"level": _COUNT, **_REASON}, {}),
-    "session.flushed": (True, {}, {}),  # to whoever asked: all audio before it is understood, and its captions are closed
+    "session.flushed": (
+        True,
+        {},
+        {},
+    ),  # to whoever asked: all audio before it is understood, and its captions are closed
     "session.going_away": (True, _REASON, {"time_left_ms": _NUMBER}),
     "session.closed": (True, _REASON, {"error": _ERROR}),
     "speech.started": (True, {}, {}),
@@ -67,10 +82,19 @@ EVENTS: dict[str, tuple[bool, dict[str, Schema], dict[str, Schema]]] = {
     ),
     "screen.text": (
         True,
-        {"of": _TEXT, "title": _maybe(_TEXT), "lines": _list(_object({"text": _TEXT, **_PLACE})), "first_seen": _NUMBER},
+        {
+            "of": _TEXT,
+            "title": _maybe(_TEXT),
+            "lines": _list(_object({"text": _TEXT, **_PLACE})),
+            "first_seen": _NUMBER,
+        },
         {},
     ),
-    "scene.caption": (True, {"text": _TEXT, **_SPAN, "evidence": _list(_EVIDENCE), "by": {"enum": ["rule", "model"]}}, {}),
+    "scene.caption": (
+        True,
+        {"text": _TEXT, **_SPAN, "evidence": _list(_EVIDENCE), "by": {"enum": ["rule", "model"]}},
+        {},
+    ),
     "answer.delta": (False, {"question_id": _TEXT, "text": _TEXT}, {}),
     "answer.done": (
         True,
@@ -82,7 +106,12 @@ EVENTS: dict[str, tuple[bool, dict[str, Schema], dict[str, Schema]]] = {
     "alert.fired": (True, {"watch_id": _TEXT, "text": _TEXT, "evidence": _list(_EVIDENCE)}, {}),
     "latency.report": (
         False,
-        {"ages": {"type": "object", "additionalProperties": _AGES}, "coverage": _maybe(_SHARE), "backlog": _NUMBER, "level": _COUNT},
+        {
+            "ages": {"type": "object", "additionalProperties": _AGES},
+            "coverage": _maybe(_SHARE),
+            "backlog": _NUMBER,
+            "level": _COUNT,
+        },
         {},
     ),
     "log.gap": (False, {"first": _COUNT, "last": _COUNT, **_REASON}, {}),
@@ -105,7 +134,11 @@ def event(kind: str) -> Schema:
         "id": _TEXT,
         "at": _NUMBER,
         "age_ms": _NUMBER,
-        "stages": {"type": "object", "additionalProperties": _NUMBER, "description": "milliseconds per stage"},
+        "stages": {
+            "type": "object",
+            "additionalProperties": _NUMBER,
+            "description": "milliseconds per stage",
+        },
     }
     head |= {"seq": _COUNT, "prev": _COUNT} if durable else {"after": _COUNT}
     return _object(head | required, optional) | {"title": kind}

@@ -44,27 +44,36 @@ class Store:
             try:
                 if folder is not None:
                     folder.mkdir(parents=True, exist_ok=True)
-                self._db = sqlite3.connect(folder / "session.db" if folder else ":memory:", check_same_thread=False, isolation_level=None)
+                self._db = sqlite3.connect(
+                    folder / "session.db" if folder else ":memory:",
+                    check_same_thread=False,
+                    isolation_level=None,
+                )
                 failed.callback(self._db.close)
                 if folder is not None:
                     self._db.execute("PRAGMA journal_mode=WAL")
                     self._db.execute("PRAGMA synchronous=NORMAL")
                 self._db.executescript(_TABLES)
             except FAILURES:
-                raise CapacityError("sessions cannot be written to the disk of this server now", code="store_failed") from None
+                raise CapacityError(
+                    "sessions cannot be written to the disk of this server now", code="store_failed"
+                ) from None
             failed.pop_all()
 
     def append(self, events: Iterable[tuple[int, str, str | None, str]]) -> None:
         """Add durable events (seq, type, audience, JSON text) in one transaction, and trim; after any of FAILURES nothing was added."""
         with self._lock, self._transaction():
             self._db.executemany("INSERT OR REPLACE INTO events VALUES (?, ?, ?, ?)", events)
-            self._db.execute("DELETE FROM events WHERE seq <= (SELECT MAX(seq) FROM events) - ?", (self.events,))
+            self._db.execute(
+                "DELETE FROM events WHERE seq <= (SELECT MAX(seq) FROM events) - ?", (self.events,)
+            )
 
     def read(self, after: int, before: int, limit: int) -> list[tuple[int, str, str | None, str]]:
         """Events with after < seq < before, in order, at most `limit`."""
         with self._lock:
             return self._db.execute(
-                "SELECT seq, type, audience, json FROM events WHERE seq > ? AND seq < ? ORDER BY seq LIMIT ?", (after, before, limit)
+                "SELECT seq, type, audience, json FROM events WHERE seq > ? AND seq < ? ORDER BY seq LIMIT ?",
+                (after, before, limit),
             ).fetchall()
 
     def oldest(self) -> int | None:
@@ -78,13 +87,16 @@ class Store:
         with self._lock, self._transaction():
             self._db.execute("INSERT OR REPLACE INTO frames VALUES (?, ?)", (round(at, 3), jpeg))
             self._db.execute(
-                "DELETE FROM frames WHERE at < (SELECT at FROM frames ORDER BY at DESC LIMIT 1 OFFSET ?)", (self._most_frames - 1,)
+                "DELETE FROM frames WHERE at < (SELECT at FROM frames ORDER BY at DESC LIMIT 1 OFFSET ?)",
+                (self._most_frames - 1,),
             )
 
     def frame(self, at: float) -> bytes | None:
         """The newest thumbnail at or before session second `at`."""
         with self._lock:
-            row = self._db.execute("SELECT jpeg FROM frames WHERE at <= ? ORDER BY at DESC LIMIT 1", (at + 0.0005,)).fetchone()
+            row = self._db.execute(
+                "SELECT jpeg FROM frames WHERE at <= ? ORDER BY at DESC LIMIT 1", (at + 0.0005,)
+            ).fetchone()
             return row[0] if row else None
 
     def close(self, *, purge: bool) -> None:
@@ -92,7 +104,9 @@ class Store:
         with self._lock:
             self._db.close()
             if purge and self.folder is not None and not self._purged:
-                self._purged = True  # the next to purge would erase what a new session of that name keeps there by then
+                self._purged = (
+                    True  # the next to purge would erase what a new session of that name keeps there by then
+                )
                 shutil.rmtree(self.folder, ignore_errors=True)
 
     @contextlib.contextmanager
@@ -114,7 +128,10 @@ def clear(folder: Path) -> None:
         Conflict: "name_taken": there is something else of that name.
     """
     if folder.exists() and not (folder / "session.db").is_file():
-        raise Conflict(f"the name {folder.name!r} is taken by something else in the folder of sessions", code="name_taken")
+        raise Conflict(
+            f"the name {folder.name!r} is taken by something else in the folder of sessions",
+            code="name_taken",
+        )
     for file in folder.glob("session.db*"):
         file.unlink()
 
@@ -123,7 +140,11 @@ def sweep(data_dir: Path, retention: float) -> int:
     """Remove what an earlier run left behind and whose retention (seconds) has passed; returns how many sessions."""
     if not data_dir.is_dir():
         return 0
-    old = [folder for folder in data_dir.iterdir() if (folder / "session.db").is_file() and _age(folder) > retention]
+    old = [
+        folder
+        for folder in data_dir.iterdir()
+        if (folder / "session.db").is_file() and _age(folder) > retention
+    ]
     for folder in old:
         shutil.rmtree(folder, ignore_errors=True)
     return len(old)

@@ -16,7 +16,12 @@ from streamsvc.core.errors import InvalidRequest
 from streamsvc.core.http_client import Outgoing
 from streamsvc.core.queues import Closed, Ring
 
-TRIES, FIRST, TIMEOUT, GRACE = 6, 1.0, 5.0, 5.0  # of a webhook: tries; seconds before the second one, for one, and after the session's end
+TRIES, FIRST, TIMEOUT, GRACE = (
+    6,
+    1.0,
+    5.0,
+    5.0,
+)  # of a webhook: tries; seconds before the second one, for one, and after the session's end
 WAITING = 32  # alerts that wait for a webhook; the oldest go first
 _AGAIN = frozenset({None, 408, 425, 429, 500, 502, 503, 504})  # statuses after which a webhook is tried again
 
@@ -35,12 +40,17 @@ class Webhook:
     def __init__(self, url: str, private_urls: bool) -> None:
         found = http_client.read(url)
         if found is None:
-            raise InvalidRequest("a webhook is an http(s) URL without a name or a fragment in it", code="bad_webhook")
+            raise InvalidRequest(
+                "a webhook is an http(s) URL without a name or a fragment in it", code="bad_webhook"
+            )
         self.secret = f"whsec_{secrets.token_urlsafe(24)}"
         self.sent = self.failed = 0
         self._target = found.raw_path.decode()
         self._out = Outgoing(found.scheme, found.raw_host.decode(), found.port, private_urls, TIMEOUT)
-        self.check, self._waiting = self._out.resolve, Ring[bytes](WAITING, lambda body: self._failed("dropped"))
+        self.check, self._waiting = (
+            self._out.resolve,
+            Ring[bytes](WAITING, lambda body: self._failed("dropped")),
+        )
 
     def put(self, body: Mapping[str, Any]) -> None:
         """Have an alert sent."""
@@ -71,7 +81,10 @@ class Webhook:
         for number in range(TRIES):
             if number:
                 await clock.sleep(FIRST * 2 ** (number - 1) * random.uniform(0.7, 1.0))
-            headers = {"Content-Type": "application/json", "Streamsvc-Signature": signature(self.secret, body, clock.utc().timestamp())}
+            headers = {
+                "Content-Type": "application/json",
+                "Streamsvc-Signature": signature(self.secret, body, clock.utc().timestamp()),
+            }
             status, _ = await self._out.ask("POST", self._target, headers, body)
             if status not in _AGAIN:
                 break
@@ -89,4 +102,6 @@ class Webhook:
 def signature(secret: str, body: bytes, at: float) -> str:
     """What proves that a body comes from here, and when (Unix seconds)."""
     stamp = str(int(at))
-    return f"t={stamp},v1={hmac.new(secret.encode(), stamp.encode() + b'.' + body, hashlib.sha256).hexdigest()}"
+    return (
+        f"t={stamp},v1={hmac.new(secret.encode(), stamp.encode() + b'.' + body, hashlib.sha256).hexdigest()}"
+    )

@@ -41,7 +41,16 @@ _ATTRIBUTES: tuple[tuple[type, tuple[str, ...]], ...] = (
         RTCRtpReceiver,
         tuple(
             _RECEIVER + name
-            for name in ("codecs", "rtx_ssrc", "jitter_buffer", "decoder_thread", "decoder_queue", "nack_generator", "rtcp_task", "started")
+            for name in (
+                "codecs",
+                "rtx_ssrc",
+                "jitter_buffer",
+                "decoder_thread",
+                "decoder_queue",
+                "nack_generator",
+                "rtcp_task",
+                "started",
+            )
         ),
     ),
     (RTCPeerConnection, ("_RTCPeerConnection__iceTransports",)),
@@ -59,7 +68,9 @@ def check_hooks() -> None:
     """
     for package, known in (("aiortc", AIORTC), ("aioice", AIOICE)):
         if not version(package).startswith(known):
-            raise HookError(f"{package} {version(package)} is installed; streamsvc builds on private names of {known}x")
+            raise HookError(
+                f"{package} {version(package)} is installed; streamsvc builds on private names of {known}x"
+            )
     for owner, names in _METHODS:
         for name in names:
             if not callable(getattr(owner, name, None)):
@@ -110,7 +121,9 @@ def start_without_thread(receiver: RTCRtpReceiver) -> None:
     receiver.receive = receive  # type: ignore[method-assign]
 
 
-def watch_packets(receiver: RTCRtpReceiver, wanted: Callable[[Any], bool], reported: Callable[[Any], None]) -> None:
+def watch_packets(
+    receiver: RTCRtpReceiver, wanted: Callable[[Any], bool], reported: Callable[[Any], None]
+) -> None:
     """Ask `wanted(packet)` before the receiver sees an RTP packet; tell `reported(packet)` each RTCP packet."""
     rtp, rtcp = receiver._handle_rtp_packet, receiver._handle_rtcp_packet
 
@@ -168,7 +181,9 @@ def guard_sources(connection: Connection, refused: Callable[[], None]) -> None:
         protocol.datagram_received = _guard(connection, protocol, refused)  # type: ignore[method-assign, assignment]
 
 
-def _guard(connection: Connection, protocol: StunProtocol, refused: Callable[[], None]) -> Callable[[Any, tuple[Any, ...]], None]:
+def _guard(
+    connection: Connection, protocol: StunProtocol, refused: Callable[[], None]
+) -> Callable[[Any, tuple[Any, ...]], None]:
     known: set[tuple[str, int]] = set()
     passed = protocol.datagram_received
     component = protocol.local_candidate.component
@@ -182,7 +197,9 @@ def _guard(connection: Connection, protocol: StunProtocol, refused: Callable[[],
             return
         source = (address[0], address[1])
         if source not in known:
-            if not any(pair.remote_addr == source and pair.protocol is protocol for pair in connection._check_list):
+            if not any(
+                pair.remote_addr == source and pair.protocol is protocol for pair in connection._check_list
+            ):
                 refused()
                 return
             known.add(source)
@@ -200,7 +217,9 @@ async def ask_consent(connection: Connection) -> bool:
     for pair in list(connection._nominated.values()):
         request = connection.build_request(pair, nominate=False)
         try:
-            await pair.protocol.request(request, pair.remote_addr, integrity_key=(password or "").encode(), retransmissions=0)
+            await pair.protocol.request(
+                request, pair.remote_addr, integrity_key=(password or "").encode(), retransmissions=0
+            )
         except (stun.TransactionError, ConnectionError, OSError):
             continue
         return True

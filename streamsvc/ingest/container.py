@@ -39,7 +39,9 @@ def choose(container: Any, name: str) -> tuple[list[Any], tuple[MediaTrack, ...]
     kinds: tuple[Literal["audio", "video"], ...] = ("audio", "video")
     for kind in kinds:
         for stream in container.streams:
-            if stream.type != kind or stream.disposition & (Disposition.attached_pic | Disposition.still_image):
+            if stream.type != kind or stream.disposition & (
+                Disposition.attached_pic | Disposition.still_image
+            ):
                 continue
             if stream.codec_context is None:
                 unknown.append(kind)
@@ -47,17 +49,23 @@ def choose(container: Any, name: str) -> tuple[list[Any], tuple[MediaTrack, ...]
             streams.append(stream)
             break
     if not streams and unknown:
-        raise SourceError(f"{name} uses a codec that is not known here ({' and '.join(unknown)})", code="no_decoder")
+        raise SourceError(
+            f"{name} uses a codec that is not known here ({' and '.join(unknown)})", code="no_decoder"
+        )
     if not streams:
         raise SourceError(f"{name} holds neither audio nor video", code="no_media")
-    return streams, tuple(MediaTrack(stream.type, stream.codec_context.codec.name, stream.codec_context) for stream in streams)
+    return streams, tuple(
+        MediaTrack(stream.type, stream.codec_context.codec.name, stream.codec_context) for stream in streams
+    )
 
 
 def check_decodable(place: Place, indexes: set[int]) -> None:
     """Decode until one frame comes out: a file of the right shape may still hold rubbish."""
     with contextlib.ExitStack() as stack:
         container = open_file(place, stack)
-        for tried, packet in enumerate(container.demux([stream for stream in container.streams if stream.index in indexes])):
+        for tried, packet in enumerate(
+            container.demux([stream for stream in container.streams if stream.index in indexes])
+        ):
             with contextlib.suppress(av.error.FFmpegError):
                 if packet.decode():
                     return
@@ -90,11 +98,17 @@ def open_url(place: Place, limit: float, private_urls: bool, stack: contextlib.E
         raise SourceError(f"{place.name} was refused: {error.strerror}", code="refused") from None
     except (av.error.InvalidDataError, av.error.DemuxerNotFoundError):
         if clock.now() - began >= limit:  # so RTSP calls a server that is silent
-            raise SourceError(f"{place.name} does not answer (no answer in time)", code="no_answer", retryable=True) from None
-        raise SourceError(f"{place.name} answers, but with nothing that is audio or video", code="corrupt") from None
+            raise SourceError(
+                f"{place.name} does not answer (no answer in time)", code="no_answer", retryable=True
+            ) from None
+        raise SourceError(
+            f"{place.name} answers, but with nothing that is audio or video", code="corrupt"
+        ) from None
     except (av.error.FFmpegError, OSError) as error:
         reason = "no answer in time" if isinstance(error, av.error.ExitError) else error.strerror
-        raise SourceError(f"{place.name} does not answer ({reason})", code="no_answer", retryable=True) from None
+        raise SourceError(
+            f"{place.name} does not answer ({reason})", code="no_answer", retryable=True
+        ) from None
 
 
 def packets(container: Any, streams: list[Any], name: str, damaged: Callable[[], None]) -> Any:
@@ -141,6 +155,11 @@ class Recent:
 def with_headers(payload: bytes, stream: Any) -> bytes:
     """The first payload of a new connection, with the parameter sets that a new SDP may have brought, where they fit in band."""
     extra = stream.codec_context.extradata
-    if stream.type == "video" and extra and extra.startswith((b"\0\0\1", b"\0\0\0\1")) and not payload.startswith(extra):
+    if (
+        stream.type == "video"
+        and extra
+        and extra.startswith((b"\0\0\1", b"\0\0\0\1"))
+        and not payload.startswith(extra)
+    ):
         return bytes(extra) + payload
     return payload

@@ -85,7 +85,9 @@ class AudioDecoder:
         self._break(fresh, chunks)
         return chunks
 
-    def _take(self, piece: Any, frame: EncodedFrame, chunks: list[AudioChunk], fresh: list[NDArray[np.float32]]) -> None:
+    def _take(
+        self, piece: Any, frame: EncodedFrame, chunks: list[AudioChunk], fresh: list[NDArray[np.float32]]
+    ) -> None:
         """One decoded piece: find out where it belongs, then resample it."""
         at = frame.at if piece.pts is None else piece.pts / 1_000_000
         if self._anchor is not None:
@@ -217,7 +219,9 @@ class VideoDecoder:
         if picture.pts is not None:
             at = picture.pts / 1_000_000
             arrived = self._arrived.pop(picture.pts, arrived)
-        return VideoFrame(self._session, self._name, max(0.0, at), arrived, picture, picture.width, picture.height)
+        return VideoFrame(
+            self._session, self._name, max(0.0, at), arrived, picture, picture.width, picture.height
+        )
 
 
 def thumbnail(frame: VideoFrame, width: int = 320) -> NDArray[np.uint8]:
@@ -266,12 +270,22 @@ def _mono(piece: Any) -> NDArray[np.float32]:
 
 
 def _audio_context(track: MediaTrack) -> Any:
-    if track.codec in ("opus", "libopus"):  # libopus conceals better than FFmpeg's own decoder, for 1.4 ms a second
+    if track.codec in (
+        "opus",
+        "libopus",
+    ):  # libopus conceals better than FFmpeg's own decoder, for 1.4 ms a second
         codec = av.CodecContext.create("libopus", "r")
         codec.sample_rate = 48_000
-        codec.layout = "mono"  # libopus mixes down itself, at the right level: libswresample would add both sides up
-        if track.context is not None and len(track.context.layout.channels) > 2:  # the header tells how they are coupled; for fewer it
-            codec.layout, codec.extradata = track.context.layout, track.context.extradata  # would only cut the pre-skip, unsaid in the pts
+        codec.layout = (
+            "mono"  # libopus mixes down itself, at the right level: libswresample would add both sides up
+        )
+        if (
+            track.context is not None and len(track.context.layout.channels) > 2
+        ):  # the header tells how they are coupled; for fewer it
+            codec.layout, codec.extradata = (
+                track.context.layout,
+                track.context.extradata,
+            )  # would only cut the pre-skip, unsaid in the pts
         return codec
     context = track.context if track.context is not None else av.CodecContext.create(track.codec, "r")
     context.thread_count = 1
@@ -281,12 +295,18 @@ def _audio_context(track: MediaTrack) -> Any:
 def _video_context(track: MediaTrack) -> Any:
     # FFmpeg's own vp8 decoder costs less than libvpx, and can skip pictures
     name = {"libvpx": "vp8", "libvpx-vp8": "vp8"}.get(track.codec, track.codec)
-    codec = track.context if track.context is not None and track.codec == name else av.CodecContext.create(name, "r")
+    codec = (
+        track.context
+        if track.context is not None and track.codec == name
+        else av.CodecContext.create(name, "r")
+    )
     codec.thread_count = 1
     return codec
 
 
-def by_track(batch: Sequence[tuple[MediaTrack, EncodedFrame]]) -> Iterator[tuple[MediaTrack, list[EncodedFrame]]]:
+def by_track(
+    batch: Sequence[tuple[MediaTrack, EncodedFrame]],
+) -> Iterator[tuple[MediaTrack, list[EncodedFrame]]]:
     """Frames that follow each other with the same track, and the track."""
     for _, group in itertools.groupby(batch, key=lambda sent: id(sent[0])):
         same = list(group)
@@ -298,7 +318,9 @@ async def on_thread(media: Executor, function: Callable[..., T], *args: Any) -> 
     return await asyncio.get_running_loop().run_in_executor(media, function, *args)
 
 
-TrackFrame = tuple[MediaTrack, EncodedFrame]  # a frame, and what must be known to decode it: the next publisher's tracks may differ
+TrackFrame = tuple[
+    MediaTrack, EncodedFrame
+]  # a frame, and what must be known to decode it: the next publisher's tracks may differ
 
 
 def count_dropped(queue: str) -> None:

@@ -45,7 +45,15 @@ OnState = Callable[[str, str], None]
 
 
 async def answer(
-    offer: str, settings: Ingest, limits: Limits, *, session: str, zero: float, tap: Tap, on_state: OnState, track: str = "main"
+    offer: str,
+    settings: Ingest,
+    limits: Limits,
+    *,
+    session: str,
+    zero: float,
+    tap: Tap,
+    on_state: OnState,
+    track: str = "main",
 ) -> Peer:
     """Answer an offer; the peer then connects and feeds the tap by itself.
 
@@ -63,7 +71,9 @@ async def answer(
         InvalidRequest, Unprocessable, TooLarge: see `sdp.read_offer`.
     """
     checked = read_offer(offer, limits)
-    peer = Peer(checked, settings, limits, session=session, zero=zero, tap=tap, on_state=on_state, track=track)
+    peer = Peer(
+        checked, settings, limits, session=session, zero=zero, tap=tap, on_state=on_state, track=track
+    )
     try:
         async with asyncio.timeout(limits.sdp_seconds):
             await peer._negotiate()
@@ -75,7 +85,9 @@ async def answer(
         raise InvalidRequest("the SDP could not be answered in time", code="malformed_sdp") from None
     except Exception as error:  # aiortc's own checks of a description raise many kinds; the offer is at fault
         await peer.close()
-        raise InvalidRequest(f"the SDP cannot be answered ({type(error).__name__})", code="malformed_sdp") from None
+        raise InvalidRequest(
+            f"the SDP cannot be answered ({type(error).__name__})", code="malformed_sdp"
+        ) from None
     except BaseException:
         await peer.close()
         raise
@@ -92,7 +104,16 @@ class Peer:
     """
 
     def __init__(
-        self, offer: Offer, settings: Ingest, limits: Limits, *, session: str, zero: float, tap: Tap, on_state: OnState, track: str
+        self,
+        offer: Offer,
+        settings: Ingest,
+        limits: Limits,
+        *,
+        session: str,
+        zero: float,
+        tap: Tap,
+        on_state: OnState,
+        track: str,
     ) -> None:
         self.sdp = ""
         self.etag = f'"{secrets.token_hex(8)}"'
@@ -128,7 +149,9 @@ class Peer:
             name = DECODERS[codec.name.lower()]
             tracks.append(MediaTrack(kind, name))
             rates[kind] = codec.clockRate
-            self._inputs[kind] = (_Audio if kind == "audio" else _Video)(self, transceiver.receiver, name, codec.clockRate)
+            self._inputs[kind] = (_Audio if kind == "audio" else _Video)(
+                self, transceiver.receiver, name, codec.clockRate
+            )
             aiortc_hooks.start_without_thread(transceiver.receiver)
         self._sync = Sync(self._zero, rates)
         self.tracks = tuple(tracks)
@@ -154,9 +177,13 @@ class Peer:
             PreconditionFailed: the peer is closed.
         """
         found = read_fragment(fragment, self._limits)
-        restarts = (found.ufrag not in (None, self._offer.ufrag)) or (found.password not in (None, self._offer.password))
+        restarts = (found.ufrag not in (None, self._offer.ufrag)) or (
+            found.password not in (None, self._offer.password)
+        )
         if restarts:
-            raise Unprocessable("ICE restart is not supported; the session goes on as it is", code="ice_restart")
+            raise Unprocessable(
+                "ICE restart is not supported; the session goes on as it is", code="ice_restart"
+            )
         if self._closing is not None:
             raise PreconditionFailed("the publisher's connection is closed")
         self._candidates += len(found.candidates)
@@ -164,7 +191,9 @@ class Peer:
             raise InvalidRequest(f"more than {self._limits.sdp_candidates} candidates", code="malformed_sdp")
         for candidate in found.candidates:
             # All media are bundled, so that every candidate is one of the only transport, whatever its mid.
-            for transport in {transceiver.receiver.transport.transport for transceiver in self._pc.getTransceivers()}:
+            for transport in {
+                transceiver.receiver.transport.transport for transceiver in self._pc.getTransceivers()
+            }:
                 await transport.addRemoteCandidate(candidate)
 
     def request_keyframe(self) -> None:
@@ -178,7 +207,11 @@ class Peer:
 
         refused: datagrams of strangers. tap_errors: exceptions of the tap. shared_clock: 1 once both tracks lie on one clock.
         """
-        numbers: dict[str, float] = {"refused": self._refused, "tap_errors": self._tap_errors, "shared_clock": float(self._sync.shared)}
+        numbers: dict[str, float] = {
+            "refused": self._refused,
+            "tap_errors": self._tap_errors,
+            "shared_clock": float(self._sync.shared),
+        }
         for kind, source in self._inputs.items():
             numbers |= {f"{kind}_{name}": value for name, value in source.counts().items()}
         return numbers
@@ -205,7 +238,16 @@ class Peer:
 
     # --- what happens by itself ------------------------------------------------------------------------------------
 
-    def _emit(self, kind: Kind, codec: str, payload: bytes, timestamp: int, arrived: float, keyframe: bool, lost: float | None) -> None:
+    def _emit(
+        self,
+        kind: Kind,
+        codec: str,
+        payload: bytes,
+        timestamp: int,
+        arrived: float,
+        keyframe: bool,
+        lost: float | None,
+    ) -> None:
         """Hand a frame to the tap. `lost`: seconds lost before it; None: as much as its time lies behind the last one."""
         before = self._inputs[kind].last_at
         at = self._sync.at(kind, timestamp, arrived)
@@ -255,8 +297,12 @@ class Peer:
             connection = self._pc.connectionState
             if connection in ("failed", "closed"):
                 if connection == "failed":  # "dtls" tells of a certificate or a cipher, "ice" of the network
-                    dtls = sorted({transceiver.receiver.transport.state for transceiver in self._pc.getTransceivers()})
-                    log.warning("peer.failed", session=self._session, ice=self._pc.iceConnectionState, dtls=dtls)
+                    dtls = sorted(
+                        {transceiver.receiver.transport.state for transceiver in self._pc.getTransceivers()}
+                    )
+                    log.warning(
+                        "peer.failed", session=self._session, ice=self._pc.iceConnectionState, dtls=dtls
+                    )
                 self._end("left" if connection == "closed" else "failed")
             elif self.state == "new":
                 if connection == "connected":
@@ -271,7 +317,11 @@ class Peer:
 
     def _look_for_life(self, now: float) -> None:
         silence = now - self._heard
-        if silence > PROBE_SECONDS and now - self._probed > 1.0 and (self._probe is None or self._probe.done()):
+        if (
+            silence > PROBE_SECONDS
+            and now - self._probed > 1.0
+            and (self._probe is None or self._probe.done())
+        ):
             self._probed = now
             self._probe = self._spawn(self._ask_consent())
         if silence > self._settings.close_seconds:
@@ -339,22 +389,33 @@ class _Input:
 
     def counts(self) -> dict[str, float]:
         """Counters for `Peer.stats`."""
-        return {"packets": self.packets, "frames": self.frames, "foreign": self.foreign, "resets": self.resets}
+        return {
+            "packets": self.packets,
+            "frames": self.frames,
+            "foreign": self.foreign,
+            "resets": self.resets,
+        }
 
 
 class _Audio(_Input):
     def __init__(self, peer: Peer, receiver: Any, codec: str, rate: int) -> None:
         super().__init__(peer, receiver, codec, rate, "audio")
-        self.jitter = Jitter(rate, peer._settings.reorder_packets, seconds=opus_seconds if codec == "opus" else byte_seconds)
+        self.jitter = Jitter(
+            rate, peer._settings.reorder_packets, seconds=opus_seconds if codec == "opus" else byte_seconds
+        )
 
     def _add(self, packet: Any) -> bool:
-        self._deliver(self.jitter.push(Packet(packet.sequence_number, packet.timestamp, packet._data, clock.now())))
+        self._deliver(
+            self.jitter.push(Packet(packet.sequence_number, packet.timestamp, packet._data, clock.now()))
+        )
         return False
 
     def _deliver(self, frames: list[Frame]) -> None:
         for frame in frames:
             self.frames += 1
-            self.peer._emit("audio", self.codec, frame.payload, frame.timestamp, frame.arrived, True, frame.lost)
+            self.peer._emit(
+                "audio", self.codec, frame.payload, frame.timestamp, frame.arrived, True, frame.lost
+            )
 
     def _reset(self) -> None:
         self.jitter.reset()
@@ -385,7 +446,9 @@ class _Video(_Input):
             self.frames += 1
             self.keyframes += picture.keyframe
             lost = None if picture.after_loss else 0.0
-            self.peer._emit("video", self.codec, picture.payload, picture.timestamp, now, picture.keyframe, lost)
+            self.peer._emit(
+                "video", self.codec, picture.payload, picture.timestamp, now, picture.keyframe, lost
+            )
         if ask:
             self.asked += 1
             self._asked_at = now
@@ -419,10 +482,16 @@ def _choose_codec(transceiver: RTCRtpTransceiver, start_kbps: int) -> Any:
     codecs = transceiver._codecs
     chosen = next((codec for codec in codecs if codec.name.lower() in DECODERS), None)
     if chosen is None:
-        raise Unprocessable(f"no codec offered for {transceiver.kind} is supported", code="no_supported_codec")
+        raise Unprocessable(
+            f"no codec offered for {transceiver.kind} is supported", code="no_supported_codec"
+        )
     if transceiver.kind == "audio":  # Opus wherever it stands in the list
         chosen = next((codec for codec in codecs if codec.name.lower() == "opus"), chosen)
     else:
-        chosen.parameters["x-google-start-bitrate"] = start_kbps  # else Chromium starts small (FIELD_NOTES 11)
-    transceiver._codecs = [codec for codec in codecs if codec is chosen or codec.parameters.get("apt") == chosen.payloadType]
+        chosen.parameters["x-google-start-bitrate"] = (
+            start_kbps  # else Chromium starts small (FIELD_NOTES 11)
+        )
+    transceiver._codecs = [
+        codec for codec in codecs if codec is chosen or codec.parameters.get("apt") == chosen.payloadType
+    ]
     return chosen

@@ -37,8 +37,12 @@ class _Clock:
     offset: float = 0.0
     since: float = 0.0  # arrival of the first packet of the window's run
     given: float | None = None  # the last session time given out
-    transits: deque[tuple[float, float]] = field(default_factory=deque)  # (arrived, session time - RTP time), rising: a sliding minimum
-    walls: deque[float] = field(default_factory=lambda: deque(maxlen=REPORTS))  # the sender's wall clock - RTP time, in seconds
+    transits: deque[tuple[float, float]] = field(
+        default_factory=deque
+    )  # (arrived, session time - RTP time), rising: a sliding minimum
+    walls: deque[float] = field(
+        default_factory=lambda: deque(maxlen=REPORTS)
+    )  # the sender's wall clock - RTP time, in seconds
 
     def unwrap(self, timestamp: int) -> int:
         """The 32-bit timestamp as a number that does not wrap, near the last one."""

@@ -23,7 +23,14 @@ from streamsvc.core.types import Kind
 SECTION_LINES = 500
 LINE_CHARS = 2000
 
-DECODERS = {"opus": "opus", "g722": "g722", "pcmu": "pcm_mulaw", "pcma": "pcm_alaw", "vp8": "vp8", "h264": "h264"}  # RTP name: libav's
+DECODERS = {
+    "opus": "opus",
+    "g722": "g722",
+    "pcmu": "pcm_mulaw",
+    "pcma": "pcm_alaw",
+    "vp8": "vp8",
+    "h264": "h264",
+}  # RTP name: libav's
 
 _SENDS = ("sendrecv", "sendonly", None)  # no direction is sendrecv (RFC 8866 section 6.7)
 _UFRAG = re.compile(r"[!-~]{4,256}")  # RFC 8839 says ice-char; some senders use more of ASCII
@@ -70,14 +77,20 @@ def read_offer(text: str, limits: Limits) -> Offer:
     # What aiortc would wait for (mDNS names), cannot use (TCP) or would conclude too early ("no more candidates", while
     # the publisher still reaches us from an address that it did not name) does not reach it. One layer is taken of a simulcast.
     dropped = ("a=end-of-candidates", "a=simulcast", "a=rid:")
-    kept = [line for line in lines if not line.startswith(dropped) and (not line.startswith("a=candidate:") or _usable(line))]
+    kept = [
+        line
+        for line in lines
+        if not line.startswith(dropped) and (not line.startswith("a=candidate:") or _usable(line))
+    ]
     text = "\r\n".join(kept) + "\r\n"
     try:
         description = SessionDescription.parse(text)
         kinds = _kinds(description)
     except (InvalidRequest, Unprocessable):
         raise
-    except Exception as error:  # the parser asserts, indexes, converts; whatever it raises, the text is at fault
+    except (
+        Exception
+    ) as error:  # the parser asserts, indexes, converts; whatever it raises, the text is at fault
         raise _malformed(f"it cannot be parsed ({type(error).__name__})") from None
     ice = description.media[0].ice
     assert ice is not None  # `_kinds` has looked
@@ -157,24 +170,36 @@ def _kinds(description: SessionDescription) -> tuple[Kind, ...]:
     for section in media:
         if section.kind not in ("audio", "video"):
             if section.kind == "application":
-                raise Unprocessable("data channels are not served here: offer audio, video or both", code="data_channel")
+                raise Unprocessable(
+                    "data channels are not served here: offer audio, video or both", code="data_channel"
+                )
             raise Unprocessable(f"media of the kind {section.kind[:20]!r} are not served", code="no_media")
     mids = [section.rtp.muxId for section in media]
     if len(set(mids)) != len(mids) or (len(mids) > 1 and not all(mids)):
         raise _malformed("a=mid is missing or not unique")
     for kind in ("audio", "video"):
         if sum(section.kind == kind for section in media) > 1:
-            raise Unprocessable(f"more than one {kind} track: publish each in a session of its own", code="too_many_tracks")
+            raise Unprocessable(
+                f"more than one {kind} track: publish each in a session of its own", code="too_many_tracks"
+            )
     bundles = [group for group in description.group if group.semantic == "BUNDLE"]
-    if len(bundles) > 1 or (len(media) > 1 and (not bundles or sorted(map(str, bundles[0].items)) != sorted(map(str, mids)))):
+    if len(bundles) > 1 or (
+        len(media) > 1 and (not bundles or sorted(map(str, bundles[0].items)) != sorted(map(str, mids)))
+    ):
         raise Unprocessable("all media must be in one BUNDLE group (RFC 9725 section 4.2)", code="no_bundle")
     if bundles and not set(bundles[0].items) <= set(mids):
         raise _malformed("BUNDLE names a section that is not there")
     for section in media:
         ice = section.ice
-        if ice is None or not _UFRAG.fullmatch(ice.usernameFragment or "") or not _PASSWORD.fullmatch(ice.password or ""):
+        if (
+            ice is None
+            or not _UFRAG.fullmatch(ice.usernameFragment or "")
+            or not _PASSWORD.fullmatch(ice.password or "")
+        ):
             raise _malformed("a=ice-ufrag or a=ice-pwd is missing or too short")
-        if section.dtls is None or not any(f.algorithm.lower() in _FINGERPRINTS for f in section.dtls.fingerprints):
+        if section.dtls is None or not any(
+            f.algorithm.lower() in _FINGERPRINTS for f in section.dtls.fingerprints
+        ):
             raise _malformed("a=setup or a=fingerprint (sha-256) is missing")
         if not section.rtcp_mux:
             raise Unprocessable("a=rtcp-mux is required (RFC 9725 section 4.2)", code="no_rtcp_mux")
@@ -183,7 +208,11 @@ def _kinds(description: SessionDescription) -> tuple[Kind, ...]:
     if not kinds:
         raise Unprocessable("the offer sends neither audio nor video", code="no_media")
     for section in media:
-        common = [codec for codec in find_common_codecs(CODECS[section.kind], section.rtp.codecs) if codec.name.lower() in DECODERS]
+        common = [
+            codec
+            for codec in find_common_codecs(CODECS[section.kind], section.rtp.codecs)
+            if codec.name.lower() in DECODERS
+        ]
         if not common:
             raise Unprocessable(
                 f"no codec offered for {section.kind} is supported (audio: Opus, G.722, G.711; video: VP8, H.264)",

@@ -22,7 +22,15 @@ from streamsvc.core import clock
 from streamsvc.core.config import Ingest
 from streamsvc.core.errors import SourceError, StreamsvcError
 from streamsvc.core.types import EncodedFrame, Kind, MediaTrack
-from streamsvc.ingest.container import Recent, check_decodable, choose, open_file, open_url, packets, with_headers
+from streamsvc.ingest.container import (
+    Recent,
+    check_decodable,
+    choose,
+    open_file,
+    open_url,
+    packets,
+    with_headers,
+)
 from streamsvc.ingest.source_policy import Place, check_file, find, shown
 
 AHEAD = 256  # packets read ahead of the event loop
@@ -72,7 +80,11 @@ class TrackClock:
 
     def goes_on(self, stamp: float | None) -> bool:
         """Whether a stamp belongs to the time line so far."""
-        return stamp is not None and self.end is not None and abs(stamp - self.start + self.offset - self.end) <= JUMP
+        return (
+            stamp is not None
+            and self.end is not None
+            and abs(stamp - self.start + self.offset - self.end) <= JUMP
+        )
 
 
 class Source:
@@ -109,7 +121,12 @@ class Source:
         """Packets that libav could not read."""
         return self._reader.broken
 
-    async def run(self, tap: Callable[[EncodedFrame], None], room: Callable[[], Awaitable[None]], zero: Callable[[], float]) -> None:
+    async def run(
+        self,
+        tap: Callable[[EncodedFrame], None],
+        room: Callable[[], Awaitable[None]],
+        zero: Callable[[], float],
+    ) -> None:
         """Give every packet to `tap`, until the source ends.
 
         Args:
@@ -134,7 +151,19 @@ class Source:
                     await clock.sleep(wait)
                 arrived = clock.now()
             codec = next(track.codec for track in self.tracks if track.kind == packet.kind)
-            tap(EncodedFrame(self._session, "main", packet.at, arrived, packet.kind, packet.payload, codec, packet.keyframe, packet.gap))
+            tap(
+                EncodedFrame(
+                    self._session,
+                    "main",
+                    packet.at,
+                    arrived,
+                    packet.kind,
+                    packet.payload,
+                    codec,
+                    packet.keyframe,
+                    packet.gap,
+                )
+            )
 
     async def _merged_packets(self) -> Any:
         """Packets of a file in the order in which they are due, even where a muxer wrote a second of each track in turn."""
@@ -158,7 +187,15 @@ class Source:
         while (packet := await self._take()) is not None:
             if shift is None:
                 shift = max(0.0, packet.arrived - zero()) - packet.at
-            yield Packet(packet.kind, packet.payload, packet.keyframe, packet.at + shift, packet.due + shift, packet.arrived, packet.gap)
+            yield Packet(
+                packet.kind,
+                packet.payload,
+                packet.keyframe,
+                packet.at + shift,
+                packet.due + shift,
+                packet.arrived,
+                packet.gap,
+            )
 
     async def _take(self) -> Packet | None:
         """The next packet of a live URL; a silence is told when it is long, and when it ends."""
@@ -210,10 +247,16 @@ async def open_source(
     reader.start()
     try:
         # libav has its own time limits; the look-up of a host's name has none
-        await asyncio.wait_for(asyncio.shield(reader.opened), None if place.path is not None else 2 * settings.open_seconds + 2.0)
+        await asyncio.wait_for(
+            asyncio.shield(reader.opened), None if place.path is not None else 2 * settings.open_seconds + 2.0
+        )
     except TimeoutError:
         reader.stop()
-        raise SourceError(f"{shown(url)} did not answer within {settings.open_seconds:g} s", code="no_answer", retryable=True) from None
+        raise SourceError(
+            f"{shown(url)} did not answer within {settings.open_seconds:g} s",
+            code="no_answer",
+            retryable=True,
+        ) from None
     except BaseException:
         reader.stop()
         if reader.opened.done():
@@ -225,7 +268,9 @@ async def open_source(
 class _Reader(threading.Thread):
     """The thread of one source: opens it, demuxes it, opens it again."""
 
-    def __init__(self, place: Place, settings: Ingest, private_urls: bool, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self, place: Place, settings: Ingest, private_urls: bool, loop: asyncio.AbstractEventLoop
+    ) -> None:
         super().__init__(name="source", daemon=True)
         self.tracks: tuple[MediaTrack, ...] = ()
         self.duration: float | None = None
@@ -233,7 +278,9 @@ class _Reader(threading.Thread):
         self.reconnects = 0
         self.broken = 0
         self.opened: asyncio.Future[None] = loop.create_future()
-        self.opened.add_done_callback(lambda future: future.cancelled() or future.exception())  # never "was never retrieved"
+        self.opened.add_done_callback(
+            lambda future: future.cancelled() or future.exception()
+        )  # never "was never retrieved"
         self._place = place
         self.settings = settings
         self._private_urls = private_urls
@@ -245,7 +292,9 @@ class _Reader(threading.Thread):
         self._clocks: dict[Kind, TrackClock] = {}
         self._streams: list[Any] = []
         self._recent = Recent()
-        self._start: float | None = None  # pts, in seconds, that is media time 0, or where the present connection goes on
+        self._start: float | None = (
+            None  # pts, in seconds, that is media time 0, or where the present connection goes on
+        )
         self._origin: float | None = None  # monotonic seconds of media time 0
         self._ends = False  # whether the container has a known end
 
@@ -290,7 +339,10 @@ class _Reader(threading.Thread):
             except StreamsvcError as error:
                 self._tell(tell, error)
             except Exception as error:  # anything else that libav raises: said, never swallowed
-                self._tell(tell, SourceError(f"{self._place.name} cannot be read: {type(error).__name__}", code="corrupt"))
+                self._tell(
+                    tell,
+                    SourceError(f"{self._place.name} cannot be read: {type(error).__name__}", code="corrupt"),
+                )
 
     def _tell(self, function: Callable[[Any], None], item: Any) -> None:
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody listens
@@ -307,7 +359,9 @@ class _Reader(threading.Thread):
         streams, tracks = choose(container, place.name)
         if place.path is not None:
             check_decodable(place, {stream.index for stream in streams})
-        duration = container.duration / av.time_base if container.duration and container.duration > 0 else None
+        duration = (
+            container.duration / av.time_base if container.duration and container.duration > 0 else None
+        )
         if place.path is not None and duration is None:
             duration = 0.0  # a file always has an end, even where its header does not tell it
         if self.tracks:  # a new connection: the kinds stay
@@ -318,7 +372,9 @@ class _Reader(threading.Thread):
             self.bursts = "hls" in container.format.name
         self._ends = duration is not None
         self._streams = streams
-        known = [float(stream.start_time * stream.time_base) for stream in streams if stream.start_time is not None]
+        known = [
+            float(stream.start_time * stream.time_base) for stream in streams if stream.start_time is not None
+        ]
         self._start = min(known) if known else None
         return container
 
@@ -339,7 +395,9 @@ class _Reader(threading.Thread):
                     raise error
                 return
             container, tries = self._again(stack, tries, error)
-            if container is None or self._ended():  # gone, or the live stream is over and its recording is there instead
+            if (
+                container is None or self._ended()
+            ):  # gone, or the live stream is over and its recording is there instead
                 return
             self.reconnects += 1
 
@@ -381,7 +439,9 @@ class _Reader(threading.Thread):
 
     def _demux(self, container: Any, again: bool) -> None:
         """Hand over every packet of one connection. `again`: it is not the first one."""
-        fresh = {stream.type for stream in self._streams} if again else set()  # tracks of which it has given no new packet yet
+        fresh = (
+            {stream.type for stream in self._streams} if again else set()
+        )  # tracks of which it has given no new packet yet
         base: float | None = None  # media time at which a new time line begins
         known = False  # it repeats packets, so that its time line is the old one
         for packet in packets(container, self._streams, self._place.name, self._damaged):
@@ -416,4 +476,7 @@ class _Reader(threading.Thread):
             self._slots.acquire()
             if self._stopped.is_set():
                 return
-            self._tell(self._put, Packet(kind, payload, bool(packet.is_keyframe), at, track_clock.due, clock.now(), gap))
+            self._tell(
+                self._put,
+                Packet(kind, payload, bool(packet.is_keyframe), at, track_clock.due, clock.now(), gap),
+            )

@@ -62,7 +62,9 @@ def find(url: str, roots: Sequence[Path] | None) -> Place:
         default = {"http": 80, "https": 443, "rtsp": 554, "rtsps": 322}[scheme]
         return Place(scheme, shown(url), url=url, host=parts.hostname, port=port or default)
     if scheme not in FILE_SCHEMES:
-        raise SourceError(f"sources begin with file:, http:, https:, rtsp: or rtsps:, not {scheme}:", code="bad_scheme")
+        raise SourceError(
+            f"sources begin with file:, http:, https:, rtsp: or rtsps:, not {scheme}:", code="bad_scheme"
+        )
     if parts.netloc not in ("", "localhost"):
         raise SourceError("a file: URL names no host, this one names one", code="bad_scheme")
     named = unquote(parts.path) if scheme == "file" else url
@@ -73,7 +75,10 @@ def find(url: str, roots: Sequence[Path] | None) -> Place:
     except (OSError, RuntimeError):
         raise SourceError(f"{named} is a link that leads in a circle", code="bad_scheme") from None
     if roots is not None and not any(path.is_relative_to(Path(root).resolve()) for root in roots):
-        raise Forbidden(f"{named} does not lie below a folder that was opened for sources (--sources)", code="outside_sources")
+        raise Forbidden(
+            f"{named} does not lie below a folder that was opened for sources (--sources)",
+            code="outside_sources",
+        )
     return Place("file", named, path=path)
 
 

@@ -160,7 +160,9 @@ async def _publish(host: Host, request: Request, session: str | None) -> Respons
     location = f"{base}{publication.session}/{publication.resource}"
     root = request.scope.get("root_path", "")
     response = Response(publication.peer.sdp, status_code=201, media_type=SDP)
-    response.headers.update(CORS | {"Location": location, "ETag": publication.peer.etag, "Accept-Patch": FRAGMENT})
+    response.headers.update(
+        CORS | {"Location": location, "ETag": publication.peer.etag, "Accept-Patch": FRAGMENT}
+    )
     response.headers.append("Link", f'<{root}/v1/sessions/{publication.session}/events>; rel="{EVENTS_REL}"')
     for link in host.ice_links(grants):
         response.headers.append("Link", link)
@@ -230,7 +232,14 @@ async def _answered(handle: Handler) -> Response:
 
 
 def _refuse(allowed: str) -> Callable[[], Any]:
-    body = {"error": {"type": "invalid_request_error", "code": "method_not_allowed", "message": f"allowed: {allowed}", "retryable": False}}
+    body = {
+        "error": {
+            "type": "invalid_request_error",
+            "code": "method_not_allowed",
+            "message": f"allowed: {allowed}",
+            "retryable": False,
+        }
+    }
 
     async def refuse() -> Response:
         return JSONResponse(body, status_code=405, headers=CORS | {"Allow": allowed})

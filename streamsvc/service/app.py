@@ -38,7 +38,7 @@ from streamsvc.service.service import Service
 from streamsvc.service.session import Session, State
 
 log = structlog.get_logger()
-WEB = Path(__file__).parent / "web"
+WEB = Path(__file__).parents[1] / "web"
 SUBPROTOCOL_PLAIN = "streamsvc.v1"
 _JSON_BODY = 4 * 1024 * 1024  # bytes; security limit (an image sent with a question is base64)
 _KEEPALIVE = 15.0  # seconds between comments on a quiet SSE stream
@@ -57,13 +57,19 @@ class NewSession(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    source: str | None = Field(None, max_length=4096, description="rtsp://…, http(s)://…, file:/…; none: publish by WHIP")
+    source: str | None = Field(
+        None, max_length=4096, description="rtsp://…, http(s)://…, file:/…; none: publish by WHIP"
+    )
     speed: float | Literal["max"] = 1.0
     language: str | None = Field(None, max_length=16)
     vocabulary: list[str] = Field(default_factory=list, max_length=200)
     translate: bool | None = Field(None, description="captions in English too; needs a multilingual model")
-    replace: Phrases = Field(default_factory=dict, description="phrases of captions -> how they are to be written")
-    adapter: str | None = Field(None, max_length=64, description="of the model that sees (profile gpu), by its folder's name")
+    replace: Phrases = Field(
+        default_factory=dict, description="phrases of captions -> how they are to be written"
+    )
+    adapter: str | None = Field(
+        None, max_length=64, description="of the model that sees (profile gpu), by its folder's name"
+    )
     no_store: bool = False
 
 
@@ -79,7 +85,9 @@ class NewToken(BaseModel):
 
 def build(service: Service) -> FastAPI:
     """The application in front of a running service."""
-    app = FastAPI(title="streamsvc", version=streamsvc.__version__, description=streamsvc.__doc__ or "", redoc_url=None)
+    app = FastAPI(
+        title="streamsvc", version=streamsvc.__version__, description=streamsvc.__doc__ or "", redoc_url=None
+    )
     app.state.service = service
     app.include_router(_sessions(service))
     app.include_router(subtitle_routes.router(service, Depends(_allowed(service, "subscribe"))))
@@ -103,7 +111,10 @@ def build(service: Service) -> FastAPI:
                 return _failed(error)
         response = await call_next(request)
         for name, value in _HEADERS.items():
-            if name != "Content-Security-Policy" or request.url.path not in ("/docs", "/docs/oauth2-redirect"):
+            if name != "Content-Security-Policy" or request.url.path not in (
+                "/docs",
+                "/docs/oauth2-redirect",
+            ):
                 response.headers.setdefault(name, value)
         return response
 
@@ -124,13 +135,23 @@ def _errors(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def unreadable(request: Request, error: RequestValidationError) -> Response:
-        told = "; ".join(f"{'.'.join(str(part) for part in item['loc'][1:]) or 'body'}: {item['msg']}" for item in error.errors())
+        told = "; ".join(
+            f"{'.'.join(str(part) for part in item['loc'][1:]) or 'body'}: {item['msg']}"
+            for item in error.errors()
+        )
         return _failed(InvalidRequest(told))
 
     @app.exception_handler(HTTPException)
     async def routing(request: Request, error: HTTPException) -> Response:
         code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "http_error")
-        body = {"error": {"type": "invalid_request_error", "code": code, "message": str(error.detail), "retryable": False}}
+        body = {
+            "error": {
+                "type": "invalid_request_error",
+                "code": code,
+                "message": str(error.detail),
+                "retryable": False,
+            }
+        }
         return JSONResponse(body, error.status_code, error.headers)
 
     @app.exception_handler(Exception)
@@ -148,7 +169,9 @@ def _allowed(service: Service, permission: str) -> Callable[[Request], Grants]:
     def check(request: Request) -> Grants:
         session = request.path_params.get("session_id")
         query = request.query_params
-        if request.method == "GET" and service.auth.check_signed(request.url.path, query.get("exp"), query.get("sig")):
+        if request.method == "GET" and service.auth.check_signed(
+            request.url.path, query.get("exp"), query.get("sig")
+        ):
             return Grants("signed", str(session), publish=False, subscribe=True, ask=False, expires=None)
         grants = service.auth.grants(request.headers)
         need(grants, session, permission)
@@ -202,15 +225,30 @@ def _sessions(service: Service) -> APIRouter:
 
     @router.get("/{session_id}/search", dependencies=[subscribe])
     async def find(
-        session_id: str, q: Annotated[str, Query(min_length=1, max_length=500)], limit: Annotated[int, Query(ge=1, le=50)] = 10
+        session_id: str,
+        q: Annotated[str, Query(min_length=1, max_length=500)],
+        limit: Annotated[int, Query(ge=1, le=50)] = 10,
     ) -> Any:
         """What was said and shown that fits `q`, by its words and by its meaning, best first; with the picture shown then, if any."""
         session = service.find(session_id)
         kept = {picture.start for picture in session.timeline.shown[-session.settings.store.frames :]}
         found = []
         for hit in await service.search(session_id, q, limit):
-            told = {"start": hit.start, "end": hit.end, "kind": hit.kind, "text": hit.text, "score": hit.score}
-            found.append(told | ({"frame_url": session.frame_url(hit.frame)} if hit.frame in kept and hit.frame is not None else {}))
+            told = {
+                "start": hit.start,
+                "end": hit.end,
+                "kind": hit.kind,
+                "text": hit.text,
+                "score": hit.score,
+            }
+            found.append(
+                told
+                | (
+                    {"frame_url": session.frame_url(hit.frame)}
+                    if hit.frame in kept and hit.frame is not None
+                    else {}
+                )
+            )
         return found
 
     @router.get("/{session_id}/frames/{at}.jpg", dependencies=[subscribe])
@@ -223,7 +261,12 @@ def _sessions(service: Service) -> APIRouter:
 
     @router.get("/{session_id}/events")
     async def follow(
-        request: Request, session_id: str, types: str = "", epoch: str | None = None, after: int | None = None, client: str = ""
+        request: Request,
+        session_id: str,
+        types: str = "",
+        epoch: str | None = None,
+        after: int | None = None,
+        client: str = "",
     ) -> Response:
         """The session's events as Server-Sent Events; upgraded to a WebSocket it is the event socket."""
         _allowed(service, "subscribe")(request)
@@ -235,12 +278,19 @@ def _sessions(service: Service) -> APIRouter:
                 epoch, after = named, int(number)
         subscription = session.log.subscribe(_patterns(types), client[:64])
         return StreamingResponse(
-            _event_stream(session, subscription, epoch, after), media_type="text/event-stream", headers=question_routes.SSE_HEADERS
+            _event_stream(session, subscription, epoch, after),
+            media_type="text/event-stream",
+            headers=question_routes.SSE_HEADERS,
         )
 
     @router.websocket("/{session_id}/events")
     async def events(
-        socket: WebSocket, session_id: str, types: str = "", epoch: str | None = None, after: int | None = None, client: str = ""
+        socket: WebSocket,
+        session_id: str,
+        types: str = "",
+        epoch: str | None = None,
+        after: int | None = None,
+        client: str = "",
     ) -> None:
         await _event_socket(service, socket, session_id, _patterns(types), epoch, after, client[:64])
 
@@ -251,7 +301,9 @@ def _patterns(types: str) -> list[str]:
     return [pattern.strip() for pattern in types.split(",") if pattern.strip()][:32]
 
 
-async def _past(session: Session, subscription: Subscription, epoch: str | None, after: int | None) -> list[tuple[int | None, str]]:
+async def _past(
+    session: Session, subscription: Subscription, epoch: str | None, after: int | None
+) -> list[tuple[int | None, str]]:
     """What a resuming subscriber has missed."""
     if after is None:
         return []
@@ -261,13 +313,17 @@ async def _past(session: Session, subscription: Subscription, epoch: str | None,
     return ([(None, gap.text + "}")] if gap is not None else []) + replayed
 
 
-async def _event_stream(session: Session, subscription: Subscription, epoch: str | None, after: int | None) -> AsyncIterator[str]:
+async def _event_stream(
+    session: Session, subscription: Subscription, epoch: str | None, after: int | None
+) -> AsyncIterator[str]:
     try:
         batch: list[tuple[int | None, str]] | None = await _past(session, subscription, epoch, after)
         while batch is not None:
             for seq, text in batch:
                 kind = json.loads(text)["type"]
-                yield (f"id: {session.log.epoch}.{seq}\n" if seq is not None else "") + f"event: {kind}\ndata: {text}\n\n"
+                yield (
+                    f"id: {session.log.epoch}.{seq}\n" if seq is not None else ""
+                ) + f"event: {kind}\ndata: {text}\n\n"
             try:
                 async with asyncio.timeout(_KEEPALIVE):
                     batch = await subscription.next()
@@ -284,10 +340,18 @@ async def _event_stream(session: Session, subscription: Subscription, epoch: str
 
 
 async def _event_socket(
-    service: Service, socket: WebSocket, session_id: str, types: list[str], epoch: str | None, after: int | None, client: str
+    service: Service,
+    socket: WebSocket,
+    session_id: str,
+    types: list[str],
+    epoch: str | None,
+    after: int | None,
+    client: str,
 ) -> None:
     offered = tuple(socket.scope.get("subprotocols", ()))
-    chosen = next((name for name in offered if name.startswith(SUBPROTOCOL) or name == SUBPROTOCOL_PLAIN), None)
+    chosen = next(
+        (name for name in offered if name.startswith(SUBPROTOCOL) or name == SUBPROTOCOL_PLAIN), None
+    )
     session: Session | None = None
     subscription: Subscription | None = None
     failure: StreamsvcError | None = None
@@ -322,7 +386,9 @@ async def _refuse(socket: WebSocket, error: StreamsvcError) -> None:
         await socket.close(error.close_code, error.code)
 
 
-async def _send_events(socket: WebSocket, session: Session, subscription: Subscription, epoch: str | None, after: int | None) -> None:
+async def _send_events(
+    socket: WebSocket, session: Session, subscription: Subscription, epoch: str | None, after: int | None
+) -> None:
     try:
         for _, text in await _past(session, subscription, epoch, after):
             await socket.send_text(text)
@@ -337,7 +403,9 @@ async def _send_events(socket: WebSocket, session: Session, subscription: Subscr
         await socket.close(error.close_code, error.code)
 
 
-async def _receive(service: Service, socket: WebSocket, session: Session, subscription: Subscription, grants: Grants) -> None:
+async def _receive(
+    service: Service, socket: WebSocket, session: Session, subscription: Subscription, grants: Grants
+) -> None:
     """Client messages; a bad one is answered with an error event and changes nothing else."""
     while socket.client_state is WebSocketState.CONNECTED:
         text = await socket.receive_text()
@@ -347,13 +415,17 @@ async def _receive(service: Service, socket: WebSocket, session: Session, subscr
             _tell(subscription, session, "error", error.body())
 
 
-def _message(service: Service, text: str, session: Session, subscription: Subscription, grants: Grants) -> None:
+def _message(
+    service: Service, text: str, session: Session, subscription: Subscription, grants: Grants
+) -> None:
     if len(text) > session.settings.limits.message_bytes:
         raise TooLarge(f"a message has at most {session.settings.limits.message_bytes} bytes")
     try:
         message = json.loads(text)
         if "\\u" in text:
-            json.dumps(message, ensure_ascii=False).encode()  # half a character could not be sent on, nor stored
+            json.dumps(
+                message, ensure_ascii=False
+            ).encode()  # half a character could not be sent on, nor stored
     except (ValueError, RecursionError):
         raise InvalidRequest("a message is one JSON object", code="bad_json") from None
     if not isinstance(message, Mapping):
@@ -370,16 +442,24 @@ def _message(service: Service, text: str, session: Session, subscription: Subscr
         case "watch.add" | "watch.remove" as kind:
             need(grants, session.id, "ask")
             named = message.get("when" if kind == "watch.add" else "watch_id")
-            if not isinstance(named, str) or not isinstance(cooldown := message.get("cooldown_s", watches.COOLDOWN), int | float):
-                raise InvalidRequest("watch.add has `when` and `cooldown_s`, watch.remove `watch_id`", code="bad_watch")
-            watch = session.alerts.add(named, cooldown) if kind == "watch.add" else session.alerts.remove(named)
+            if not isinstance(named, str) or not isinstance(
+                cooldown := message.get("cooldown_s", watches.COOLDOWN), int | float
+            ):
+                raise InvalidRequest(
+                    "watch.add has `when` and `cooldown_s`, watch.remove `watch_id`", code="bad_watch"
+                )
+            watch = (
+                session.alerts.add(named, cooldown) if kind == "watch.add" else session.alerts.remove(named)
+            )
             done = "watch.added" if kind == "watch.add" else "watch.removed"
             _tell(subscription, session, done, {"watch_id": watch["id"], "when": watch["when"]})
         case "session.update":
             need(grants, session.id, "publish")
             language = message.get("language")
             if set(message) != {"type", "language"} or not isinstance(language, str | None):
-                raise InvalidRequest("session.update has a language, or null: it is to be detected", code="bad_update")
+                raise InvalidRequest(
+                    "session.update has a language, or null: it is to be detected", code="bad_update"
+                )
             service.update(session.id, language)
         case kind:
             told = f"{str(kind)[:64]!r} is no message type; there are question.ask/cancel, watch.add/remove, session.update and ping"
@@ -407,7 +487,9 @@ def _operations(service: Service) -> APIRouter:
         """Whether sessions can be served now."""
         up = {role: worker.ready for role, worker in service.workers.items()}
         good = up["hear"] and up["see"] and not service.draining
-        return JSONResponse({"ready": good, "workers": up, "draining": service.draining}, 200 if good else 503)
+        return JSONResponse(
+            {"ready": good, "workers": up, "draining": service.draining}, 200 if good else 503
+        )
 
     @router.get("/metrics")
     async def exposition(request: Request) -> Response:

@@ -43,13 +43,17 @@ class Auth:
         self.check_origin(headers)
         scheme, _, token = headers.get("authorization", "").partition(" ")
         if scheme.lower() != "bearer":
-            token = next((name.removeprefix(SUBPROTOCOL) for name in subprotocols if name.startswith(SUBPROTOCOL)), "")
+            token = next(
+                (name.removeprefix(SUBPROTOCOL) for name in subprotocols if name.startswith(SUBPROTOCOL)), ""
+            )
         token = token.strip()
         if self._open:
             return Grants("local", "*", publish=True, subscribe=True, ask=True, expires=None)
         if not token:
             raise Unauthorized("a token is needed: Authorization: Bearer …")
-        if self._server.api_key is not None and hmac.compare_digest(token.encode(), self._server.api_key.encode()):
+        if self._server.api_key is not None and hmac.compare_digest(
+            token.encode(), self._server.api_key.encode()
+        ):
             return Grants("owner", "*", publish=True, subscribe=True, ask=True, expires=None)
         return self._read(token)
 
@@ -63,7 +67,9 @@ class Auth:
             raise InvalidRequest(f"expires_in must be between 1 and {_LONGEST} seconds", code="bad_expiry")
         for name in may:
             if name not in _MAY:
-                raise InvalidRequest(f"{name!r} is no permission; there are {', '.join(_MAY)}", code="bad_permission")
+                raise InvalidRequest(
+                    f"{name!r} is no permission; there are {', '.join(_MAY)}", code="bad_permission"
+                )
             if not getattr(grants, name):
                 raise Forbidden(f"you may not {name}, so you cannot grant it")
         if grants.session not in ("*", session):
@@ -71,15 +77,29 @@ class Auth:
         expires = clock.utc().timestamp() + seconds
         if grants.expires is not None:
             expires = min(expires, grants.expires)
-        claims = {"sub": grants.tenant, "session": session, "may": list(may), "exp": int(expires), "aud": "streamsvc"}
+        claims = {
+            "sub": grants.tenant,
+            "session": session,
+            "may": list(may),
+            "exp": int(expires),
+            "aud": "streamsvc",
+        }
         return jwt.encode(claims, self._key, algorithm="HS256")
 
     def _read(self, token: str) -> Grants:
         try:
-            claims = jwt.decode(token, self._key, algorithms=["HS256"], audience="streamsvc", options={"require": ["exp", "sub"]})
+            claims = jwt.decode(
+                token,
+                self._key,
+                algorithms=["HS256"],
+                audience="streamsvc",
+                options={"require": ["exp", "sub"]},
+            )
         except jwt.PyJWTError as error:
             code = "token_expired" if isinstance(error, jwt.ExpiredSignatureError) else "bad_token"
-            raise Unauthorized("the token is not valid" if code == "bad_token" else "the token has expired", code=code) from None
+            raise Unauthorized(
+                "the token is not valid" if code == "bad_token" else "the token has expired", code=code
+            ) from None
         may = claims.get("may", ())
         return Grants(
             tenant=str(claims["sub"]),
@@ -124,12 +144,16 @@ class Auth:
         host = headers.get("host", "")
         name = urlsplit(f"//{host}").hostname or ""
         if host and not is_loopback(name):
-            raise Forbidden(f"this server is open to its own machine only, and was asked for as {name}", code="bad_host")
+            raise Forbidden(
+                f"this server is open to its own machine only, and was asked for as {name}", code="bad_host"
+            )
         origin = headers.get("origin")
         if origin is None or origin in self._server.origins or "*" in self._server.origins:
             return
         if urlsplit(origin).netloc != host:
-            raise Forbidden(f"pages of {origin} may not use this server; allow it with server.origins", code="bad_origin")
+            raise Forbidden(
+                f"pages of {origin} may not use this server; allow it with server.origins", code="bad_origin"
+            )
 
 
 def need(grants: Grants, session: str | None, permission: str) -> None:

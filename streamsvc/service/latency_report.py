@@ -65,4 +65,9 @@ class LatencyReport:
             for kind, ages in self._ages.items()
         }
         total = self._heard + self._lost
-        return {"ages": ages, "coverage": round(self._heard / total, 4) if total else None, "backlog": backlog, "level": self.level}
+        return {
+            "ages": ages,
+            "coverage": round(self._heard / total, 4) if total else None,
+            "backlog": backlog,
+            "level": self.level,
+        }

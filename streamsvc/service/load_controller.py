@@ -54,7 +54,10 @@ class LoadController:
     """
 
     def __init__(
-        self, governed: Callable[[], Sequence[tuple[LoadSource, float]]], ready: Callable[[str], bool], settings: Settings
+        self,
+        governed: Callable[[], Sequence[tuple[LoadSource, float]]],
+        ready: Callable[[str], bool],
+        settings: Settings,
     ) -> None:
         self.ladder = LoadState()
         self.cpu = 0.0  # share of all cores that this service's processes use; 0 to 1
@@ -112,7 +115,10 @@ class LoadController:
         if self._settings.admission and not load_policy.admits(self.ladder, self.cpu, settled):
             metrics.sessions_rejected.labels("budget").inc()
             busy = f"; {self.ladder.reason}" if self.ladder.level else ""
-            raise CapacityError(f"one more session would make the captions of the others late{busy}; try again later", retry_after=10.0)
+            raise CapacityError(
+                f"one more session would make the captions of the others late{busy}; try again later",
+                retry_after=10.0,
+            )
 
 
 def _spent() -> float:

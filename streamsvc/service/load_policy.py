@@ -68,10 +68,21 @@ def step(ladder: LoadState, load: Load, now: float) -> LoadState:
     """
     if ladder.level <= ladder.missed and TRIAL <= now - ladder.fell < inf:
         ladder = replace(ladder, missed=-1, patience=CALM)
-    over = {name: value / limit.high for name, limit in LIMITS.items() if (value := getattr(load, name)) > limit.high}
+    over = {
+        name: value / limit.high
+        for name, limit in LIMITS.items()
+        if (value := getattr(load, name)) > limit.high
+    }
     helped = [name for name in over if ladder.level < LIMITS[name].most]
     if helped and now - ladder.rose >= (HASTE if any(over[name] >= 2 for name in helped) else RISE):
-        up = replace(ladder, level=ladder.level + 1, reason=LIMITS[helped[0]].reason, rose=now, calm_since=None, fell=-inf)
+        up = replace(
+            ladder,
+            level=ladder.level + 1,
+            reason=LIMITS[helped[0]].reason,
+            rose=now,
+            calm_since=None,
+            fell=-inf,
+        )
         if now - ladder.fell < TRIAL:
             up = replace(up, missed=ladder.level, patience=min(PATIENT, 2 * ladder.patience))
         return up
@@ -81,7 +92,13 @@ def step(ladder: LoadState, load: Load, now: float) -> LoadState:
     needed = ladder.patience if ladder.level - 1 <= ladder.missed else CALM
     if ladder.level == 0 or now - since < needed:
         return replace(ladder, calm_since=since)
-    return replace(ladder, level=ladder.level - 1, reason=ladder.reason if ladder.level > 1 else "", calm_since=now, fell=now)
+    return replace(
+        ladder,
+        level=ladder.level - 1,
+        reason=ladder.reason if ladder.level > 1 else "",
+        calm_since=now,
+        fell=now,
+    )
 
 
 def admits(ladder: LoadState, cpu: float, live: int) -> bool:

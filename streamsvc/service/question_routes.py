@@ -29,7 +29,9 @@ class NewQuestion(BaseModel):
     deadline_ms: float | None = None
     audience: Literal["asker", "session"] | None = None
     image: str | None = Field(None, description="JPEG or PNG, base64 or a data URL")
-    response_format: dict[str, Any] | None = Field(None, description="as of OpenAI's chat completions: json_schema, json_object or text")
+    response_format: dict[str, Any] | None = Field(
+        None, description="as of OpenAI's chat completions: json_schema, json_object or text"
+    )
 
 
 def router(find: Callable[[str], Session], ask: Any) -> APIRouter:
@@ -51,11 +53,15 @@ def router(find: Callable[[str], Session], ask: Any) -> APIRouter:
             return JSONResponse({"question_id": queued.id}, 202)
         subscription = session.log.subscribe(["answer.*"])
         try:
-            queued = session.ask(body.text, audience=body.audience or "asker", client=subscription.client, **asked)
+            queued = session.ask(
+                body.text, audience=body.audience or "asker", client=subscription.client, **asked
+            )
         except BaseException:
             session.log.unsubscribe(subscription)
             raise
-        return StreamingResponse(_answer(session, subscription, queued.id), media_type="text/event-stream", headers=SSE_HEADERS)
+        return StreamingResponse(
+            _answer(session, subscription, queued.id), media_type="text/event-stream", headers=SSE_HEADERS
+        )
 
     @routes.delete("/{question_id}", status_code=204)
     async def cancel(session_id: str, question_id: str) -> None:

@@ -59,11 +59,15 @@ class Service:
         self.auth = Auth(settings.server)
         self.sessions: dict[str, Session] = {}
         self.publications: dict[str, Publication] = {}
-        self.pushes: dict[str, dict[str, Push]] = {}  # session -> id -> push; stopped ones too, until they are deleted
+        self.pushes: dict[
+            str, dict[str, Push]
+        ] = {}  # session -> id -> push; stopped ones too, until they are deleted
         self.draining, self._at_once = False, tuple(at_once)
         self._opening = 0  # sessions that are being opened and count against the limit already
         self._media = ThreadPoolExecutor(_DECODERS, thread_name_prefix="media")
-        self._pictures = keyframes.Budget(settings.sample.budget_all, settings.sample.burst, lambda: count_dropped("budget_all"))
+        self._pictures = keyframes.Budget(
+            settings.sample.budget_all, settings.sample.burst, lambda: count_dropped("budget_all")
+        )
         self._tasks: set[asyncio.Task[None]] = set()
         options = {
             "models": str(settings.models.dir / "models"),
@@ -73,7 +77,9 @@ class Service:
             "embed": settings.embed.model_dump(),
         }
         self.workers = {
-            name: Worker(name, engines, {**options, **options[name]}, nice=NICENESS[name], lazy=name not in at_once)  # type: ignore[dict-item]
+            name: Worker(
+                name, engines, {**options, **options[name]}, nice=NICENESS[name], lazy=name not in at_once
+            )  # type: ignore[dict-item]
             for name, engines in ENGINES[settings.models.profile].items()
         }
         roles = {role: worker.role(role) for worker in self.workers.values() for role in worker.roles}
@@ -93,7 +99,9 @@ class Service:
         self._spawn(self.governor.run())
         return self
 
-    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         await self.drain()
         for task in list(self._tasks):
             task.cancel()
@@ -180,7 +188,12 @@ class Service:
             self._opening += 1
             try:
                 opened = await open_source(
-                    source, self.settings.ingest, session=name, speed=speed, roots=roots, private_urls=self.settings.server.private_urls
+                    source,
+                    self.settings.ingest,
+                    session=name,
+                    speed=speed,
+                    roots=roots,
+                    private_urls=self.settings.server.private_urls,
                 )
             except StreamsvcError as error:
                 metrics.sessions_rejected.labels(error.code).inc()
@@ -198,7 +211,9 @@ class Service:
             raise
         if opened is not None:
             self._spawn(self._play(session, opened, speed))
-            await asyncio.sleep(0)  # both tasks have begun: the tracks are known, and a cancelled player closes its source
+            await asyncio.sleep(
+                0
+            )  # both tasks have begun: the tracks are known, and a cancelled player closes its source
         return session
 
     def _refuse_if_draining(self) -> None:
@@ -216,10 +231,20 @@ class Service:
         self.governor.admit()
 
     def _governed(self) -> list[tuple[Session, float]]:
-        return [(session, session.zero) for session in self.sessions.values() if session.state is State.LIVE and not session.lossless]
+        return [
+            (session, session.zero)
+            for session in self.sessions.values()
+            if session.state is State.LIVE and not session.lossless
+        ]
 
     def _session(
-        self, name: str, *, no_store: bool = False, translate: bool | None = None, replace: Mapping[str, str] | None = None, **options: Any
+        self,
+        name: str,
+        *,
+        no_store: bool = False,
+        translate: bool | None = None,
+        replace: Mapping[str, str] | None = None,
+        **options: Any,
     ) -> Session:
         keep, hear = self.settings.store, self.settings.hear
         options["translate"] = hear.translate if translate is None else translate
@@ -228,7 +253,9 @@ class Service:
         clear(folder)
         store = Store(None if no_store else folder, events=keep.events, frames=keep.frames)
         sign = functools.partial(self.auth.sign, seconds=keep.retention + 3600)
-        session = Session(name, self.settings, self.roles, store, self._media, sign, pictures=self._pictures, **options)
+        session = Session(
+            name, self.settings, self.roles, store, self._media, sign, pictures=self._pictures, **options
+        )
         self.sessions[name] = session
         self._spawn(self._live(session))
         return session
@@ -240,7 +267,11 @@ class Service:
         except Exception as error:
             log.error("session failed", session=session.id, error=_names(error), exc_info=True)
         finally:  # a publisher that lost its connection does not come back to end its publication
-            for resource in [publication.resource for publication in self.publications.values() if publication.session == session.id]:
+            for resource in [
+                publication.resource
+                for publication in self.publications.values()
+                if publication.session == session.id
+            ]:
                 del self.publications[resource]
         log.info("session ended", session=session.id)
 
@@ -255,7 +286,10 @@ class Service:
         """Raises InvalidRequest: the model does not know the language."""
         model = self.settings.hear.model
         if code is not None and (code not in LANGUAGES or (model.endswith(".en") and code != "en")):
-            raise InvalidRequest(f'{code[:16]!r} is no language that {model} knows; they are named as in "en"', code="unknown_language")
+            raise InvalidRequest(
+                f'{code[:16]!r} is no language that {model} knows; they are named as in "en"',
+                code="unknown_language",
+            )
 
     def update(self, name: str, language: str | None) -> None:
         """Fix the language of a session from now on; None: it is detected again.
@@ -298,7 +332,9 @@ class Service:
     async def _forget(self, session: Session, *, purge: bool) -> None:
         for each in self.pushes.pop(session.id, {}).values():
             each.stop()
-        await asyncio.to_thread(session.store.close, purge=purge)  # first: a new session of that name has the same folder
+        await asyncio.to_thread(
+            session.store.close, purge=purge
+        )  # first: a new session of that name has the same folder
         if self.sessions.get(session.id) is session:
             del self.sessions[session.id]
 
@@ -335,7 +371,9 @@ class Service:
         if any(each.where == where and not each.over for each in of_one.values()):
             raise Conflict("this session pushes there already", code="already_pushed")
         if len(of_one) >= self.settings.limits.pushes:
-            raise CapacityError(f"this session has {len(of_one)} pushes already; delete one", code="too_many_pushes")
+            raise CapacityError(
+                f"this session has {len(of_one)} pushes already; delete one", code="too_many_pushes"
+            )
         captions = session.log.subscribe(["caption.final"], made.id)
         of_one[made.id] = made
         self._spawn(self._push(session, made, captions))
@@ -370,13 +408,17 @@ class Service:
             Conflict: somebody publishes there already. CapacityError, InvalidRequest, Unprocessable: no answer is possible.
         """
         session = self.sessions.get(name) if name is not None else None
-        if session is not None and session.state is State.ENDED:  # OBS comes back under the same address: its log starts anew
+        if (
+            session is not None and session.state is State.ENDED
+        ):  # OBS comes back under the same address: its log starts anew
             await self._forget(session, purge=True)
             session = self.sessions.get(session.id)
         made = session is None
         if session is None:
             if name is not None and not _is_id(name):
-                raise InvalidRequest("a session id has 1 to 64 letters, digits, '.', '_' or '-'", code="bad_session_id")
+                raise InvalidRequest(
+                    "a session id has 1 to 64 letters, digits, '.', '_' or '-'", code="bad_session_id"
+                )
             self._admit()
             session = self._session(name or f"0.{secrets.token_urlsafe(12)}")
         elif session.publisher is not None:
@@ -396,7 +438,13 @@ class Service:
 
         try:
             peer = await webrtc.answer(
-                offer, self.settings.ingest, self.settings.limits, session=session.id, zero=session.zero, tap=session.tap, on_state=on_state
+                offer,
+                self.settings.ingest,
+                self.settings.limits,
+                session=session.id,
+                zero=session.zero,
+                tap=session.tap,
+                on_state=on_state,
             )
             told.append(peer)
             try:
@@ -429,7 +477,11 @@ class Service:
 
 
 def _is_id(name: str) -> bool:
-    return 0 < len(name) <= 64 and all(char.isascii() and (char.isalnum() or char in "._-") for char in name) and name.strip(".") != ""
+    return (
+        0 < len(name) <= 64
+        and all(char.isascii() and (char.isalnum() or char in "._-") for char in name)
+        and name.strip(".") != ""
+    )
 
 
 def _names(error: BaseException) -> str:

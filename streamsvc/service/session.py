@@ -106,7 +106,10 @@ class Session:
         self.ended_at: float | None = None  # monotonic seconds; set once all is written
         self.over = asyncio.Event()  # ... and so is this
         self.publisher: Publisher | None = None
-        self.timeline, self.index = Timeline(summary.standing), Index(roles.embed, roles.see if settings.see.clip else None)
+        self.timeline, self.index = (
+            Timeline(summary.standing),
+            Index(roles.embed, roles.see if settings.see.clip else None),
+        )
         self.report = LatencyReport(settings.budget)
         self.log = EventLog(name, self.zero, settings.limits, store, self.report.note)
         told = (self.log, self.timeline, self.report)
@@ -115,7 +118,17 @@ class Session:
         self._sign, self.lossless, self._sees = sign, lossless, sees
         shown: dict[str, Any] = {"lossless": lossless, "pictures": pictures, "frame_url": self.frame_url}
         shown |= {"sight": roles.sight, "adapter": adapter}
-        self.eye = VisionPipeline(name, settings, roles.see, media, self.log, self.timeline, lull=roles.lull, pace=roles.pace, **shown)
+        self.eye = VisionPipeline(
+            name,
+            settings,
+            roles.see,
+            media,
+            self.log,
+            self.timeline,
+            lull=roles.lull,
+            pace=roles.pace,
+            **shown,
+        )
         self.eye.speaking, self.eye.on_waiting = lambda: self.ear.speaking, self._want_keyframe
         self._tracks: dict[str, MediaTrack] = {}
         self._lost = 0  # audio packets that the present publisher's transport has lost, as last counted
@@ -125,10 +138,26 @@ class Session:
             (metrics.Share(metrics.queue_depth.labels("audio")), self.ear.audio),
             (metrics.Share(metrics.queue_depth.labels("video")), self.eye.video),
         ]
-        answering: dict[str, Any] = {"position": self.position, "live": self._sees_now, "frame_url": self.frame_url}
-        self.mouth = Answering(name, settings, roles.think, roles.see, *told, self.eye, lull=roles.lull, pace=roles.pace, **answering)
+        answering: dict[str, Any] = {
+            "position": self.position,
+            "live": self._sees_now,
+            "frame_url": self.frame_url,
+        }
+        self.mouth = Answering(
+            name,
+            settings,
+            roles.think,
+            roles.see,
+            *told,
+            self.eye,
+            lull=roles.lull,
+            pace=roles.pace,
+            **answering,
+        )
         self.ask, self.hold, self.cancel = self.mouth.ask, self.mouth.hold, self.mouth.cancel
-        self.alerts = Watches(settings.limits.watches, settings.server.private_urls, self._alerted, roles.embed)
+        self.alerts = Watches(
+            settings.limits.watches, settings.server.private_urls, self._alerted, roles.embed
+        )
         self.ear.on_words, self.ear.on_speech = self.alerts.heard, self.alerts.spoke
         self.eye.on_sight, self.eye.on_text = self.alerts.saw, self.alerts.read
         self._ending = asyncio.Event()
@@ -168,7 +197,9 @@ class Session:
             result = self._end_reason if self._ending.is_set() else "cancelled"
             raise
         except Exception:
-            self._end_error = self._end_error or StreamsvcError("this session failed here; the log names why, by class only")
+            self._end_error = self._end_error or StreamsvcError(
+                "this session failed here; the log names why, by class only"
+            )
             raise
         finally:
             metrics.sessions_active.dec()
@@ -343,7 +374,11 @@ class Session:
 
     def _alerted(self, watch: str, alert: Alert) -> dict[str, Any]:
         """Publish an alert; what a webhook is sent."""
-        body = {"watch_id": watch, "text": alert.text, "evidence": [evidence(item, self.frame_url) for item in alert.evidence]}
+        body = {
+            "watch_id": watch,
+            "text": alert.text,
+            "evidence": [evidence(item, self.frame_url) for item in alert.evidence],
+        }
         event = self.log.emit("alert.fired", body, at=alert.at, arrived=alert.arrived)
         return {"type": event.type, "id": event.id, "session": self.id, "at": round(alert.at, 3), **body}
 

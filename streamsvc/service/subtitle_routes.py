@@ -26,7 +26,10 @@ def router(service: Service, allowed: Any) -> APIRouter:
     async def subtitles(
         session_id: str,
         form: Literal["vtt", "srt", "json"],
-        lang: Annotated[str | None, Query(max_length=16, description="what was said in this language, or translated into it")] = None,
+        lang: Annotated[
+            str | None,
+            Query(max_length=16, description="what was said in this language, or translated into it"),
+        ] = None,
         follow: bool = False,
     ) -> Response:
         """All closed captions so far: a whole, valid file at every instant. `follow=1`: then each as it closes, to the session's end."""
@@ -35,7 +38,9 @@ def router(service: Service, allowed: Any) -> APIRouter:
         closed = track(session, language)
         if form == "json":
             if follow:
-                raise InvalidRequest("only vtt and srt can be followed; for JSON there are the events", code="cannot_follow")
+                raise InvalidRequest(
+                    "only vtt and srt can be followed; for JSON there are the events", code="cannot_follow"
+                )
             return JSONResponse(captions.to_json(closed))
         if follow:
             # Between the next line and the last nothing is awaited: a cue is among the closed ones, or an event.
@@ -43,7 +48,11 @@ def router(service: Service, allowed: Any) -> APIRouter:
             file = captions.Following(form)
             first = file.head + "".join(file.write(cue.start, cue.end, cue.text) for cue in closed)
             pieces = _follow(session, following, file, first, language)
-            return StreamingResponse(pieces, media_type=_TYPES[form], headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
+            return StreamingResponse(
+                pieces,
+                media_type=_TYPES[form],
+                headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
+            )
         text = captions.to_vtt(closed) if form == "vtt" else captions.to_srt(closed)
         return PlainTextResponse(text, media_type=_TYPES[form], headers={"Cache-Control": "no-cache"})
 

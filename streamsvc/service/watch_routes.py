@@ -17,7 +17,11 @@ class NewWatch(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    when: str = Field(min_length=1, max_length=LONGEST, description='plain words: "when a bus appears", "someone says budget"')
+    when: str = Field(
+        min_length=1,
+        max_length=LONGEST,
+        description='plain words: "when a bus appears", "someone says budget"',
+    )
     cooldown_s: float = Field(COOLDOWN, ge=0, le=86_400)
     webhook: SecretStr | None = Field(None, max_length=2048, description="where alerts are POSTed, signed")
 

@@ -8,12 +8,18 @@ from dataclasses import replace
 
 from streamsvc.core.types import Word
 
-CROWD, CROWD_SECONDS = 3, 0.14  # so many words in less than so many seconds were not spoken; fast talk has 6 a second
+CROWD, CROWD_SECONDS = (
+    3,
+    0.14,
+)  # so many words in less than so many seconds were not spoken; fast talk has 6 a second
 LIKELY = 0.7  # probability below which a word wants one step more: a fifth of those are wrong, of the others one in fifty
 EVIDENT, EVIDENT_AGO = 0.97, 0.5  # a word this probable that ended so many seconds ago wants no second step
 # Seconds after a word's end at which agreement is enough, however improbable it is: in clear speech, and where it is hard to hear.
 SETTLED_AGO = {True: 0.4, False: 0.65}
-PLAIN, PLAIN_AGO = {True: 0.4, False: 0.5}, {True: 0.4, False: 1.1}  # ... and at which a single step is, for a word of this probability
+PLAIN, PLAIN_AGO = (
+    {True: 0.4, False: 0.5},
+    {True: 0.4, False: 1.1},
+)  # ... and at which a single step is, for a word of this probability
 ODD_AGO = 2.0  # ... and for any word: nobody waits for ever
 # Probability of a word that is shown before it is certain; the higher one where it ended less than EDGE seconds ago.
 SHOWN, SHOWN_EDGE, EDGE = 0.35, 0.65, 0.2
@@ -90,7 +96,11 @@ def sentence_case(words: Sequence[Word], before: str) -> list[Word]:
     cased = []
     for word in words:
         opens = before.rstrip("\"'”’)").endswith((".", "!", "?")) and not before.endswith("...")
-        cased.append(replace(word, text=word.text[0].upper() + word.text[1:]) if opens and word.text[0].islower() else word)
+        cased.append(
+            replace(word, text=word.text[0].upper() + word.text[1:])
+            if opens and word.text[0].islower()
+            else word
+        )
         before = word.text
     return cased
 
@@ -108,7 +118,9 @@ def known(stable: Sequence[Word], heard: Sequence[Word]) -> int:
         return 0
     last = stable[-1].start  # starts: the end of a word before a pause wanders with each alignment
     most = min(len(heard), len(stable) + 4)
-    row = [float(max(0, i - 1)) for i in range(len(stable) + 1)]  # the first may be cut off by the window: free
+    row = [
+        float(max(0, i - 1)) for i in range(len(stable) + 1)
+    ]  # the first may be cut off by the window: free
     costs = [float(len(stable))]
     texts = [(norm(word.text), word.start) for word in stable]
     # column i of `row`: the cost of matching stable[:i] with heard[:j]
@@ -127,5 +139,9 @@ def known(stable: Sequence[Word], heard: Sequence[Word]) -> int:
 def sound(starts: Sequence[float], end: float) -> int:
     """How many first words were spoken: invented ones (a loop, a guess beyond the audio) find no sound and crowd into one moment."""
     times = [*starts, end]
-    crowded = (place for place in range(len(starts) - CROWD + 1) if times[place + CROWD] - times[place] < CROWD_SECONDS)
+    crowded = (
+        place
+        for place in range(len(starts) - CROWD + 1)
+        if times[place + CROWD] - times[place] < CROWD_SECONDS
+    )
     return next(crowded, len(starts))

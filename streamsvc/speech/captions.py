@@ -55,7 +55,14 @@ class Cues:
         if words.final and self._open:
             cues.append(self._cue(words, self._take(len(self._open)), (), final=True))
         elif self._open or tail:
-            cues.append(self._cue(words, self._open, [_Heard(word, words.arrived + word.end - last) for word in tail], final=False))
+            cues.append(
+                self._cue(
+                    words,
+                    self._open,
+                    [_Heard(word, words.arrived + word.end - last) for word in tail],
+                    final=False,
+                )
+            )
         return cues
 
     def _take(self, count: int) -> list[_Heard]:
@@ -139,7 +146,9 @@ def timed(cues: Sequence[Shown]) -> Iterator[tuple[float, float, Shown]]:
     closed = sorted((cue for cue in cues if cue.final), key=lambda cue: cue.start)
     starts: list[float] = []
     for cue in closed:
-        starts.append(max(round(cue.start, 3), starts[-1] + 0.001) if starts else max(0.0, round(cue.start, 3)))
+        starts.append(
+            max(round(cue.start, 3), starts[-1] + 0.001) if starts else max(0.0, round(cue.start, 3))
+        )
     for place, (start, cue) in enumerate(zip(starts, closed, strict=True)):
         end = max(cue.end, start + SHORTEST, start + min(LONGEST, len(cue.text) / SPEED))
         if place + 1 < len(starts):
@@ -154,7 +163,9 @@ def to_vtt(cues: Sequence[Shown]) -> str:
 
 def to_srt(cues: Sequence[Shown]) -> str:
     """SubRip: whole and valid at every instant."""
-    return "\n".join(srt_block(number, start, end, cue.text) for number, (start, end, cue) in enumerate(timed(cues), 1))
+    return "\n".join(
+        srt_block(number, start, end, cue.text) for number, (start, end, cue) in enumerate(timed(cues), 1)
+    )
 
 
 class Following:
@@ -186,7 +197,11 @@ VTT_HEAD = "WEBVTT\n"
 
 def vtt_block(start: float, end: float, text: str) -> str:
     """One cue of a WebVTT file; times in seconds."""
-    return f"{stamp(start, '.')} --> {stamp(end, '.')}\n" + "\n".join(html.escape(line, quote=False) for line in _shown(text)) + "\n"
+    return (
+        f"{stamp(start, '.')} --> {stamp(end, '.')}\n"
+        + "\n".join(html.escape(line, quote=False) for line in _shown(text))
+        + "\n"
+    )
 
 
 def srt_block(number: int, start: float, end: float, text: str) -> str:
@@ -204,7 +219,12 @@ def to_json(cues: Sequence[Shown]) -> list[dict[str, Any]]:
             "text": cue.text,
             "language": cue.language,
             "words": [
-                {"text": word.text, "start": round(word.start, 3), "end": round(word.end, 3), "probability": round(word.probability, 3)}
+                {
+                    "text": word.text,
+                    "start": round(word.start, 3),
+                    "end": round(word.end, 3),
+                    "probability": round(word.probability, 3),
+                }
                 for word in cue.words
             ],
         }

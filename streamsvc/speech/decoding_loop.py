@@ -77,7 +77,9 @@ async def run(
         language: of the speech, as fixed now, or None: it is detected. Without it: `settings.language`.
         lossless: the source waits for us and nobody waits for captions: nothing is skipped, and steps are long.
     """
-    await _Run(chunks, hear, emit, settings, session, track, " ".join(vocabulary), step, language, lossless).go()
+    await _Run(
+        chunks, hear, emit, settings, session, track, " ".join(vocabulary), step, language, lossless
+    ).go()
 
 
 class _Run:
@@ -102,7 +104,9 @@ class _Run:
         self._listen(settings.hangover)
         self.fixed = language or (lambda: self.settings.language)
         self.language = Language(self.core.language)
-        self.taken: deque[AudioChunk | Flush] = deque()  # from the ring, behind the flush that is to be done first
+        self.taken: deque[AudioChunk | Flush] = (
+            deque()
+        )  # from the ring, behind the flush that is to be done first
         self.flush: Flush | None = None  # behind what waits
         self.patience = 0.0  # monotonic seconds up to which it waits for the worker
         self.forlorn = False  # something was given up in the present trouble
@@ -177,7 +181,9 @@ class _Run:
         if self.flush is not None:
             return True
         try:
-            if not self.taken and ((not self.waiting and self.core.unjudged() is None) or (len(self.chunks) and self._live())):
+            if not self.taken and (
+                (not self.waiting and self.core.unjudged() is None) or (len(self.chunks) and self._live())
+            ):
                 self.taken.extend(await self.chunks.take())
         except Closed:
             return False
@@ -196,7 +202,10 @@ class _Run:
         """Whether what waits came no faster than it was spoken."""
         if self.lossless:
             return False
-        return not self.waiting or self._seconds() <= 1.5 * (self.waiting[-1].arrived - self.waiting[0].arrived) + 0.5
+        return (
+            not self.waiting
+            or self._seconds() <= 1.5 * (self.waiting[-1].arrived - self.waiting[0].arrived) + 0.5
+        )
 
     def _bound(self) -> None:
         """Skip the oldest audio beyond the backlog of a live source."""
@@ -224,7 +233,9 @@ class _Run:
             self.until = clock.now()
             if not self.trouble:
                 self.since = self.until
-            self.trouble = self.blame = "worker_restart" if isinstance(error, WorkerError) else self.trouble or "overload"
+            self.trouble = self.blame = (
+                "worker_restart" if isinstance(error, WorkerError) else self.trouble or "overload"
+            )
             return None
         if self.trouble:
             self.trouble, self.pause, self.until, self.forlorn = "", RETRY_FIRST, clock.now(), False
@@ -254,9 +265,16 @@ class _Run:
         began = clock.now()
         if not await self._language(ask):
             return False
-        cut = min(max(0.0, self.language.since - ask.start), (ask.end - ask.start) / 2)  # what another language spoke goes along with none
+        cut = min(
+            max(0.0, self.language.since - ask.start), (ask.end - ask.start) / 2
+        )  # what another language spoke goes along with none
         samples, before = ask.samples[round(cut * SAMPLE_RATE) :], self.language.before(ask.before, ask.start)
-        payload = {"samples": samples, "language": self.core.language, "before": before, "beam": self.settings.beam}
+        payload = {
+            "samples": samples,
+            "language": self.core.language,
+            "before": before,
+            "beam": self.settings.beam,
+        }
         # What comes of a step is heard again with the next one; but where speech is hard to hear, less effort costs too many words.
         payload["quick"] = not ask.settle and not self.lossless and self.clarity > CLEAR
         if self.hotwords:
@@ -270,7 +288,10 @@ class _Run:
             self.core.clear = self.clarity > DISTINCT
             self.language.doubt(result["log_probability"], ask.end)
         if cut:
-            result["words"] = [[text, start + cut, end + cut, probability] for text, start, end, probability in result["words"]]
+            result["words"] = [
+                [text, start + cut, end + cut, probability]
+                for text, start, end, probability in result["words"]
+            ]
         stages = {
             "vad": self.vad_seconds,
             "queue": max(0.0, clock.now() - began - result.get("seconds", 0.0)),
@@ -293,7 +314,9 @@ class _Run:
             found = await self._call("detect_language", {"samples": samples}, DECODE_DEADLINE)
             if found is None:
                 return False
-            if not self.language.found(str(found["language"]), float(found["probability"]), ask.end, settle=ask.settle):
+            if not self.language.found(
+                str(found["language"]), float(found["probability"]), ask.end, settle=ask.settle
+            ):
                 self.core.missed(ask)
                 return False
         self.core.language = self.language.code
@@ -304,13 +327,17 @@ class _Run:
         while True:
             while await self._judge() or await self._decode(closing=True):
                 pass
-            if not self.trouble or (self.core.unjudged() is None and self.core.due(closing=True) is None and not self.waiting):
+            if not self.trouble or (
+                self.core.unjudged() is None and self.core.due(closing=True) is None and not self.waiting
+            ):
                 break
             if self.until >= patience or clock.now() >= patience + RETRY_MOST:
                 while self.waiting:
                     self._tell(self.core.feed(self.waiting.popleft(), blame=self.blame))
                 self._tell(self.core.abandoned(self.trouble))
-                while (rest := self.core.unjudged(VAD_WINDOW)) is not None:  # that it will not be heard has been told
+                while (
+                    rest := self.core.unjudged(VAD_WINDOW)
+                ) is not None:  # that it will not be heard has been told
                     self.core.judged([0.0] * (len(rest) // VAD_WINDOW))
                 self.forlorn = True
                 return

@@ -12,7 +12,10 @@ from collections.abc import Iterable
 from streamsvc.core.types import Word
 
 DETECT_LEAST, DETECT_MOST = 0.7, 2.0  # seconds of new speech: asked from the first on, settled at the second
-SURE, LIKELY = 0.9, 0.6  # probability at which a language is believed at once (German sounds English at first); ... in the end
+SURE, LIKELY = (
+    0.9,
+    0.6,
+)  # probability at which a language is believed at once (German sounds English at first); ... in the end
 UNLIKELY = -0.9  # mean log probability of a decode below which the language is doubted
 AGAIN = 5.0  # seconds of audio that a doubt looks back, and between two doubts
 PREROLL = 0.3  # seconds before the onset that belong to it
@@ -53,7 +56,12 @@ class Language:
 
     def doubt(self, log_probability: float, end: float) -> None:
         """A decode up to session second `end` was so probable; an improbable one may be in the wrong language."""
-        if log_probability < UNLIKELY and self._fixed is None and not self._open and end - self._doubted >= AGAIN:
+        if (
+            log_probability < UNLIKELY
+            and self._fixed is None
+            and not self._open
+            and end - self._doubted >= AGAIN
+        ):
             self._open, self._doubted = True, end
             self._onset = max(self._onset, end - AGAIN)
 

@@ -19,7 +19,18 @@ from streamsvc.core.degradation import Fidelity
 from streamsvc.core.errors import CapacityError, Conflict, InvalidRequest
 from streamsvc.core.queues import Ring
 from streamsvc.core.roles import Role
-from streamsvc.core.types import SAMPLE_RATE, AudioChunk, Cue, EncodedFrame, Gap, MediaTrack, Speech, Translation, Word, Words
+from streamsvc.core.types import (
+    SAMPLE_RATE,
+    AudioChunk,
+    Cue,
+    EncodedFrame,
+    Gap,
+    MediaTrack,
+    Speech,
+    Translation,
+    Word,
+    Words,
+)
 from streamsvc.events.log import EventLog
 from streamsvc.events.serialize import event_body
 from streamsvc.ingest import decode
@@ -35,7 +46,10 @@ from streamsvc.timeline.timeline import Timeline
 HANGOVER = (0.1, 5.0)  # seconds of silence that may end an utterance: at least, at most
 FLUSHES = 8  # that may be under way at once, per session
 _CHUNKS = 24.0  # seconds of audio that wait for the transcriber, its buffer while the worker is away
-_SHORTEST, _LONGEST = 0.002, 2.5  # seconds that one frame counts for in the ring: time may stand still or jump, and memory is bounded
+_SHORTEST, _LONGEST = (
+    0.002,
+    2.5,
+)  # seconds that one frame counts for in the ring: time may stand still or jump, and memory is bounded
 
 
 class SpeechPipeline:
@@ -78,15 +92,23 @@ class SpeechPipeline:
         self.language = language or settings.hear.language  # None: detected; may be set at any time
         self.cues: list[Cue] = []  # closed ones, oldest first; bounded by settings.store.events
         self.translations: list[Translation] = []  # oldest first; bounded as the cues
-        self.audio: Ring[TrackFrame | Flush] = Ring(settings.ingest.audio_seconds, lambda sent: count_dropped("audio"), self._seconds)
-        self._chunks: Ring[AudioChunk | Flush] = Ring(_CHUNKS, lambda chunk: count_dropped("chunks"), _seconds_of)
+        self.audio: Ring[TrackFrame | Flush] = Ring(
+            settings.ingest.audio_seconds, lambda sent: count_dropped("audio"), self._seconds
+        )
+        self._chunks: Ring[AudioChunk | Flush] = Ring(
+            _CHUNKS, lambda chunk: count_dropped("chunks"), _seconds_of
+        )
         self._session, self._settings, self._hear, self._media = session, settings, hear, media
         self._log, self._timeline, self._report, self._lossless = log, timeline, report, lossless
         self._captions, self._replacer = Cues(session), Replacer(replace or {})
-        self._translator = Translator(hear, self._translated, wanted=translate, beam=settings.hear.beam, lossless=lossless)
+        self._translator = Translator(
+            hear, self._translated, wanted=translate, beam=settings.hear.beam, lossless=lossless
+        )
         self.translate = self._translator.run  # a room too
         self.speaking = False  # somebody, as last heard
-        self.on_words: Callable[[tuple[Word, ...], float], None] = lambda words, arrived: None  # newly stable ones, and when they arrived
+        self.on_words: Callable[[tuple[Word, ...], float], None] = lambda words, arrived: (
+            None
+        )  # newly stable ones, and when they arrived
         self.on_speech: Callable[[Speech], None] = lambda speech: None
         self.spent = Fidelity()  # what the ladder leaves; may be set at any time
         self._at = 0.0  # session seconds of the newest frame in the ring
@@ -127,7 +149,9 @@ class SpeechPipeline:
         if self._over:
             raise Conflict("this session has ended", code="session_ended")
         if len(self._flushes) >= FLUSHES:
-            raise CapacityError(f"{FLUSHES} flushes of this session are under way", retry_after=1.0, code="too_many_flushes")
+            raise CapacityError(
+                f"{FLUSHES} flushes of this session are under way", retry_after=1.0, code="too_many_flushes"
+            )
         out: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         language, tuned, self._tuned = self._next_language, self._tuned, False
 
@@ -168,7 +192,9 @@ class SpeechPipeline:
         track: MediaTrack | None = None
         async for batch in self.audio.batches():
             for fresh, frames in _by_seam(batch):
-                if isinstance(fresh, Flush):  # the decoder is not flushed: it holds back a millisecond at most, and would click
+                if isinstance(
+                    fresh, Flush
+                ):  # the decoder is not flushed: it holds back a millisecond at most, and would click
                     self._chunks.put(fresh)
                     continue
                 chunks: list[AudioChunk] = []
@@ -212,11 +238,17 @@ class SpeechPipeline:
             self.speaking = unit.active
             self._timeline.add(unit)
             self.on_speech(unit)
-            self._log.emit("speech.started" if unit.active else "speech.stopped", {}, at=unit.at, arrived=unit.arrived)
+            self._log.emit(
+                "speech.started" if unit.active else "speech.stopped", {}, at=unit.at, arrived=unit.arrived
+            )
         else:
             self._timeline.add(unit)
             self._report.gap(unit.end - unit.start)
-            self._log.emit("caption.gap", {"start": round(unit.start, 3), "end": round(unit.end, 3), "reason": unit.reason}, at=unit.at)
+            self._log.emit(
+                "caption.gap",
+                {"start": round(unit.start, 3), "end": round(unit.end, 3), "reason": unit.reason},
+                at=unit.at,
+            )
 
     def _captioned(self, words: Words) -> None:
         words = self._replacer.take(words)
@@ -225,7 +257,9 @@ class SpeechPipeline:
             self.on_words(words.words[: words.stable], words.arrived)
         for cue in self._captions.push(words):
             if cue.final:
-                event = self._log.emit("caption.final", event_body(cue), at=cue.start, arrived=cue.arrived, stages=cue.stages)
+                event = self._log.emit(
+                    "caption.final", event_body(cue), at=cue.start, arrived=cue.arrived, stages=cue.stages
+                )
                 kept = light(cue)
                 self.cues.append(kept)
                 del self.cues[: -self._settings.store.events]
@@ -233,13 +267,21 @@ class SpeechPipeline:
                 self._translator.put(cue, event.id)
             else:
                 if self.spent.partials:
-                    self._log.emit("caption.partial", event_body(cue), at=cue.start, arrived=cue.arrived, stages=cue.stages)
+                    self._log.emit(
+                        "caption.partial",
+                        event_body(cue),
+                        at=cue.start,
+                        arrived=cue.arrived,
+                        stages=cue.stages,
+                    )
                 self._timeline.tail(cue.words[: cue.stable])
 
     def _translated(self, unit: Translation) -> None:
         self.translations.append(unit)
         del self.translations[: -self._settings.store.events]
-        self._log.emit("caption.translation", event_body(unit), at=unit.start, arrived=unit.arrived, stages=unit.stages)
+        self._log.emit(
+            "caption.translation", event_body(unit), at=unit.start, arrived=unit.arrived, stages=unit.stages
+        )
 
     async def _pass_on(self, chunks: Sequence[AudioChunk]) -> None:
         for chunk in chunks:
@@ -259,7 +301,9 @@ def hangover_of(seconds: float | None, usual: float) -> float:
     if seconds is None:
         return usual
     if not HANGOVER[0] <= seconds <= HANGOVER[1]:
-        raise InvalidRequest(f"hangover is between {HANGOVER[0]:g} and {HANGOVER[1]:g} seconds", code="bad_hangover")
+        raise InvalidRequest(
+            f"hangover is between {HANGOVER[0]:g} and {HANGOVER[1]:g} seconds", code="bad_hangover"
+        )
     return seconds
 
 

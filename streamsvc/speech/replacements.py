@@ -26,7 +26,9 @@ class Replacer:
 
     def __init__(self, phrases: Mapping[str, str]) -> None:
         self._phrases = {_plain(phrase): text for phrase, text in phrases.items()}
-        self._begun = frozenset(phrase[:size] for phrase in self._phrases for size in range(1, len(phrase)) if _cut(phrase, size))
+        self._begun = frozenset(
+            phrase[:size] for phrase in self._phrases for size in range(1, len(phrase)) if _cut(phrase, size)
+        )
         self._held: tuple[Word, ...] = ()  # stable already, but perhaps the beginning of a phrase
 
     def take(self, words: Words) -> Words:
@@ -71,7 +73,11 @@ def _plain(text: str) -> str:
 
 def _cut(phrase: str, size: int) -> bool:
     """Whether a word may end behind the first `size` characters."""
-    return phrase[size] == " " or bool(re.match(rf"[{SPACELESS}]", phrase[size])) or bool(re.match(rf"[{SPACELESS}]", phrase[size - 1]))
+    return (
+        phrase[size] == " "
+        or bool(re.match(rf"[{SPACELESS}]", phrase[size]))
+        or bool(re.match(rf"[{SPACELESS}]", phrase[size - 1]))
+    )
 
 
 def _edges(text: str) -> tuple[str, str, str]:
@@ -83,7 +89,9 @@ def _edges(text: str) -> tuple[str, str, str]:
 def _joined(words: tuple[Word, ...], text: str) -> Word:
     """One word for several, with the punctuation around them; as probable as the least of them."""
     before, after = _edges(words[0].text)[0], _edges(words[-1].text)[2]
-    return Word(f"{before}{text}{after}", words[0].start, words[-1].end, min(word.probability for word in words))
+    return Word(
+        f"{before}{text}{after}", words[0].start, words[-1].end, min(word.probability for word in words)
+    )
 
 
 def _last(words: tuple[Word, ...], stable: int) -> float:

@@ -38,10 +38,15 @@ CARRY = 2.0  # seconds of silence over which the words before it still are conte
 LULL = 0.2  # seconds of silence at which a step waits: for what is said next, or for the pause, which is decoded anyway
 PAUSE = 0.3  # ... after which the window is settled
 CONTEXT = 2.25  # seconds of stable audio kept before the new
-BEFORE_WORDS, BEFORE_SECONDS = 40, 60.0  # words spoken before the window that go along as text, and how old they may be
+BEFORE_WORDS, BEFORE_SECONDS = (
+    40,
+    60.0,
+)  # words spoken before the window that go along as text, and how old they may be
 TRIM_AT = 5.0  # seconds of window at which it is trimmed
 WINDOW_MAX = 12.0  # seconds in one decode, whatever happens
-FORCE_AFTER = 8.0  # seconds of window without agreement after which all but the last words are taken as they are
+FORCE_AFTER = (
+    8.0  # seconds of window without agreement after which all but the last words are taken as they are
+)
 FORCE_KEEP = 2.0  # ... seconds of them kept open
 UTTERANCE_MAX = 25.0  # seconds of speech without a pause after which an utterance ends between two words
 GAP_LEAST = 0.3  # seconds of lost audio worth telling
@@ -84,7 +89,9 @@ class Transcriber:
         self._base: float | None = None  # session time of _audio[0]
         self._audio = np.zeros(0, np.float32)
         self._judged = 0  # samples of _audio with a probability
-        self._speech: deque[tuple[float, float]] = deque(maxlen=2000)  # stretches of speech; 2000 hold several minutes
+        self._speech: deque[tuple[float, float]] = deque(
+            maxlen=2000
+        )  # stretches of speech; 2000 hold several minutes
         self._run = 0  # consecutive windows of speech
         self._chunk_ends: list[float] = []
         self._chunk_arrivals: list[float] = []
@@ -95,7 +102,9 @@ class Transcriber:
         self._asked = 0.0  # session time of the end of the last decode
         self._settled = 0.0  # session time up to which everything is stable
         self._stable: list[Word] = []  # stable words that may lie in the window
-        self._past: deque[Word] = deque(maxlen=2 * BEFORE_WORDS)  # the last stable words, in the window or before it
+        self._past: deque[Word] = deque(
+            maxlen=2 * BEFORE_WORDS
+        )  # the last stable words, in the window or before it
         self._tail: tuple[Word, ...] = ()
         self._steps: list[int] = []  # of each word of the tail, how many steps before had heard the same
         self._shown: tuple[str, ...] = ()  # the tail as it was last told
@@ -126,8 +135,12 @@ class Transcriber:
             samples = samples[min(len(samples), round(-hole * SAMPLE_RATE)) :]
         elif hole > JITTER:
             if hole >= GAP_LEAST and chunk.at - self._told > JITTER:
-                units.append(Gap(self.session, self.track, self.end, chunk.arrived, self.end, chunk.at, blame))
-            if hole > LONG_HOLE and not self.speaking:  # nobody speaks: let time jump instead of building silence
+                units.append(
+                    Gap(self.session, self.track, self.end, chunk.arrived, self.end, chunk.at, blame)
+                )
+            if (
+                hole > LONG_HOLE and not self.speaking
+            ):  # nobody speaks: let time jump instead of building silence
                 self._base += hole - LONG_HOLE
                 hole = LONG_HOLE
             samples = np.concatenate([np.zeros(round(hole * SAMPLE_RATE), np.float32), samples])
@@ -135,7 +148,17 @@ class Transcriber:
             self._lost = chunk.at
         elif not chunk.gap and self._lost is not None:
             if chunk.at - self._lost >= GAP_LEAST:
-                units.append(Gap(self.session, self.track, self._lost, chunk.arrived, self._lost, chunk.at, "packet_loss"))
+                units.append(
+                    Gap(
+                        self.session,
+                        self.track,
+                        self._lost,
+                        chunk.arrived,
+                        self._lost,
+                        chunk.at,
+                        "packet_loss",
+                    )
+                )
             self._lost = None
         self._audio = np.concatenate([self._audio, samples])
         self._chunk_ends.append(self.end)
@@ -144,7 +167,10 @@ class Transcriber:
 
     def unjudged(self, least: int = TICK) -> NDArray[np.float32] | None:
         """Whole voice-activity windows not judged yet, at most 10 s of them; None while there are fewer than `least` samples."""
-        count = min((len(self._audio) - self._judged) // VAD_WINDOW * VAD_WINDOW, 10 * SAMPLE_RATE // VAD_WINDOW * VAD_WINDOW)
+        count = min(
+            (len(self._audio) - self._judged) // VAD_WINDOW * VAD_WINDOW,
+            10 * SAMPLE_RATE // VAD_WINDOW * VAD_WINDOW,
+        )
         return self._audio[self._judged : self._judged + count] if count >= max(least, VAD_WINDOW) else None
 
     def judged(self, probabilities: Sequence[float] | NDArray[np.float32]) -> list[Unit]:
@@ -204,8 +230,12 @@ class Transcriber:
         if not settle and end - self._start > FORCE_AFTER:
             keep_before = end - FORCE_KEEP
         first, last = round((self._start - base) * SAMPLE_RATE), round((end - base) * SAMPLE_RATE)
-        spoken = [word.text for word in self._past if self._start - BEFORE_SECONDS < word.end <= self._start + 0.1]
-        return Ask(self._audio[first:last], self._start, end, settle, keep_before, " ".join(spoken[-BEFORE_WORDS:]))
+        spoken = [
+            word.text for word in self._past if self._start - BEFORE_SECONDS < word.end <= self._start + 0.1
+        ]
+        return Ask(
+            self._audio[first:last], self._start, end, settle, keep_before, " ".join(spoken[-BEFORE_WORDS:])
+        )
 
     def missed(self, ask: Ask) -> None:
         """The decode was not done in time: the next step takes its audio too. A settling decode is asked for again."""
@@ -276,7 +306,9 @@ class Transcriber:
             start = max(self._settled, self._stable[-1].end if self._stable else self._utterance)
         units: list[Unit] = []
         if self.end - start >= GAP_LEAST:
-            units.append(Gap(self.session, self.track, start, self._chunk_arrivals[-1], start, self.end, reason))
+            units.append(
+                Gap(self.session, self.track, start, self._chunk_arrivals[-1], start, self.end, reason)
+            )
         self._settled = self.end
         return units + self.ended(closing=True)
 
@@ -313,7 +345,9 @@ class Transcriber:
 
     def _words(self, words: tuple[Word, ...], stable: int, stages: Stages, *, final: bool) -> Words:
         shown = words[:stable] or words or self._stable[-1:]
-        last = shown[-1].end if shown else self._asked  # a tail that was taken back before anything was stable
+        last = (
+            shown[-1].end if shown else self._asked
+        )  # a tail that was taken back before anything was stable
         return Words(
             self.session,
             self.track,
@@ -338,7 +372,9 @@ class Transcriber:
             starts = [word.start for word in self._stable if word.start <= target]
             if starts:
                 self._start = max(self._start, starts[-1])
-        if self._asked - self._start > FORCE_AFTER:  # nothing to hold on to: speech that the model cannot hear must not hold the window
+        if (
+            self._asked - self._start > FORCE_AFTER
+        ):  # nothing to hold on to: speech that the model cannot hear must not hold the window
             opens = self._tail[0].start - PREROLL if self._tail else self._asked
             self._start = max(self._start, min(opens, self._asked - FORCE_KEEP))
         self._stable = [word for word in self._stable if word.end > self._start] or self._stable[-1:]

@@ -23,7 +23,10 @@ from streamsvc.core.types import SAMPLE_RATE, AudioChunk, Cue, Translation
 
 log = structlog.get_logger()
 TO = "en"  # the only language that Whisper translates into
-KEPT, KEPT_LOSSLESS = 40.0, 150.0  # seconds of audio remembered; a source that waits runs further ahead of its captions
+KEPT, KEPT_LOSSLESS = (
+    40.0,
+    150.0,
+)  # seconds of audio remembered; a source that waits runs further ahead of its captions
 WAITING, WAITING_LOSSLESS = 8, 64  # cues; full: the oldest is dropped and counted
 DEADLINE, DEADLINE_LOSSLESS = 8.0, 30.0  # seconds for one cue
 LATE = 3.0  # seconds from the last word of a cue to its closing, from which on captions come late
@@ -50,12 +53,20 @@ class Translator:
     """
 
     def __init__(
-        self, hear: Role, emit: Callable[[Translation], None], *, wanted: bool = True, beam: int = 1, lossless: bool = False
+        self,
+        hear: Role,
+        emit: Callable[[Translation], None],
+        *,
+        wanted: bool = True,
+        beam: int = 1,
+        lossless: bool = False,
     ) -> None:
         self._hear, self._emit, self._wanted, self._beam, self._lossless = hear, emit, wanted, beam, lossless
         self._audio: deque[AudioChunk] = deque()
         self._kept, self._deadline = (KEPT_LOSSLESS, DEADLINE_LOSSLESS) if lossless else (KEPT, DEADLINE)
-        self._waiting: Ring[_Asked] = Ring(WAITING_LOSSLESS if lossless else WAITING, lambda asked: self._missed("dropped"))
+        self._waiting: Ring[_Asked] = Ring(
+            WAITING_LOSSLESS if lossless else WAITING, lambda asked: self._missed("dropped")
+        )
         self._room = asyncio.Event()
         self._room.set()
 
@@ -104,7 +115,9 @@ class Translator:
         began = clock.now()
         payload = {"samples": samples, "language": cue.language, "beam": self._beam}
         try:
-            result = await self._hear.call("translate", payload, deadline_in_s=self._deadline, affinity=cue.session)
+            result = await self._hear.call(
+                "translate", payload, deadline_in_s=self._deadline, affinity=cue.session
+            )
         except StreamsvcError as error:
             self._missed("skipped")
             log.warning("caption not translated", session=cue.session, reason=error.code)
@@ -114,14 +127,22 @@ class Translator:
             self._missed("unheard")
             return
         stages = {"translate": clock.now() - began}
-        self._emit(Translation(cue.session, cue.track, cue.start, cue.arrived, asked.of, text, TO, cue.start, cue.end, stages))
+        self._emit(
+            Translation(
+                cue.session, cue.track, cue.start, cue.arrived, asked.of, text, TO, cue.start, cue.end, stages
+            )
+        )
 
     def _between(self, start: float, end: float) -> NDArray[np.float32]:
         """The remembered samples of a stretch of session time, shape (n,); none where any of it is forgotten."""
         if not self._audio or self._audio[0].at > max(start, 0.0) + AROUND:
             return np.zeros(0, np.float32)
         pieces = [
-            chunk.samples[max(0, round((start - chunk.at) * SAMPLE_RATE)) : max(0, round((end - chunk.at) * SAMPLE_RATE))]
+            chunk.samples[
+                max(0, round((start - chunk.at) * SAMPLE_RATE)) : max(
+                    0, round((end - chunk.at) * SAMPLE_RATE)
+                )
+            ]
             for chunk in self._audio
             if chunk.end > start and chunk.at < end
         ]

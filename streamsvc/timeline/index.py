@@ -26,7 +26,10 @@ log = structlog.get_logger()
 PATIENCE = 1.0  # seconds that a search waits for vectors
 BATCH = 16  # texts of one call: another search's query waits for no longer than that, about 40 ms
 BATCH_SECONDS = 10.0  # until a batch must have come; the first one loads the model
-AS_A_PICTURE = ("{}", "a photo of {}.")  # how a query is put to a vision-text model; the mean of what these say counts
+AS_A_PICTURE = (
+    "{}",
+    "a photo of {}.",
+)  # how a query is put to a vision-text model; the mean of what these say counts
 
 Picture = tuple[Evidence, NDArray[np.float16]]  # with Sight.clip
 Vector = NDArray[np.float16]
@@ -47,7 +50,14 @@ class Index:
         self._missing: list[str] = []  # texts to be embedded, the newest first
         self._filling: asyncio.Task[None] | None = None
 
-    async def search(self, lines: Iterable[Evidence], query: str, limit: int, spawn: Spawn, pictures: Sequence[Picture] = ()) -> list[Hit]:
+    async def search(
+        self,
+        lines: Iterable[Evidence],
+        query: str,
+        limit: int,
+        spawn: Spawn,
+        pictures: Sequence[Picture] = (),
+    ) -> list[Hit]:
         """What fits a query, best first; without vectors (no model, no worker, no time) by words alone.
 
         Args:
@@ -124,12 +134,18 @@ def _found(
     likeness = standing = None
     if asked is not None:
         likeness = np.full(len(documents), np.nan, np.float32)
-        known = [(place, vector) for place, document in enumerate(documents) if (vector := vectors.get(document.quote)) is not None]
+        known = [
+            (place, vector)
+            for place, document in enumerate(documents)
+            if (vector := vectors.get(document.quote)) is not None
+        ]
         if known:
             likeness[[place for place, _ in known]] = _products([vector for _, vector in known], asked)
     if pictures:
         standing = np.full(len(documents), np.nan, np.float32)
-        standing[-len(pictures) :] = 0.0 if shown is None else _products([vector for _, vector in pictures], shown)
+        standing[-len(pictures) :] = (
+            0.0 if shown is None else _products([vector for _, vector in pictures], shown)
+        )
     return search(documents, query, likeness, limit, standing)
 
 

@@ -27,7 +27,10 @@ PAUSE = 3.0  # seconds of silence that no passage bridges
 UNLIKE = 0.25  # cosine up to which two texts have nothing in common
 WEIGHT = 0.75  # of likeness, beside a coverage of 1
 # Not measured: no weights of such a model were at hand. Among 4000 normal numbers five are beyond 3 by chance, and none beyond 5.
-CHANCE, CERTAIN = 3.0, 5.0  # standard deviations by which a text stands out for a picture: no sign yet; as good as equal meaning
+CHANCE, CERTAIN = (
+    3.0,
+    5.0,
+)  # standard deviations by which a text stands out for a picture: no sign yet; as good as equal meaning
 FADED = 0.5  # share of the best picture's score from which a picture beside it is found together with it
 UNNAMED = "picture"  # the text of a picture in which nothing has a name
 
@@ -111,12 +114,24 @@ def search(
         taken[first : last + 1] = True
         best = documents[n]
         text = best.quote or UNNAMED
-        found.append(Hit(documents[first].start, documents[last].end, best.kind, text, round(float(scores[n]), 4), best.frame))
+        found.append(
+            Hit(
+                documents[first].start,
+                documents[last].end,
+                best.kind,
+                text,
+                round(float(scores[n]), 4),
+                best.frame,
+            )
+        )
     return found
 
 
 def ranked(
-    texts: Sequence[str], wanted: Sequence[str], likeness: NDArray[np.float32] | None = None, standing: NDArray[np.float32] | None = None
+    texts: Sequence[str],
+    wanted: Sequence[str],
+    likeness: NDArray[np.float32] | None = None,
+    standing: NDArray[np.float32] | None = None,
 ) -> NDArray[np.float64]:
     """A score of each text, shape (n,), 0: not found; `likeness` and `standing` as in `search`.
 
@@ -134,14 +149,19 @@ def ranked(
 
     def words(bag: Counter[str]) -> float:
         norm = K1 * (1 - B + B * sum(bag.values()) / mean)
-        share = sum(weight[term] * bag[term] * (K1 + 1) / (bag[term] + norm) for term in known if term in bag) / most
+        share = (
+            sum(weight[term] * bag[term] * (K1 + 1) / (bag[term] + norm) for term in known if term in bag)
+            / most
+        )
         return share + all(term in bag for term in named) * (1 + WEIGHT)
 
     scores = np.array([words(bag) for bag in bags])
     if likeness is not None:
         scores += WEIGHT * np.clip((np.nan_to_num(likeness.astype(np.float64)) - UNLIKE) / (1 - UNLIKE), 0, 1)
     if standing is not None:
-        scores += WEIGHT * np.clip((np.nan_to_num(standing.astype(np.float64)) - CHANCE) / (CERTAIN - CHANCE), 0, 1)
+        scores += WEIGHT * np.clip(
+            (np.nan_to_num(standing.astype(np.float64)) - CHANCE) / (CERTAIN - CHANCE), 0, 1
+        )
     return scores
 
 

@@ -104,7 +104,11 @@ def terms(text: str) -> tuple[str, ...]:
     parts = _HYPHEN.findall(text.lower())
     found = [stem(token) for token in tokens(text) if token not in STOP]
     if parts:
-        found += [stem(part) for part in re.findall(r"[a-z]+(?=[-‐‑][a-z])|(?<=[a-z][-‐‑])[a-z]+", text.lower()) if part not in STOP]
+        found += [
+            stem(part)
+            for part in re.findall(r"[a-z]+(?=[-‐‑][a-z])|(?<=[a-z][-‐‑])[a-z]+", text.lower())
+            if part not in STOP
+        ]
     return tuple(found)
 
 
@@ -142,7 +146,9 @@ def _suffix(word: str) -> str:
     if word.endswith("ly") and len(word) > 5:
         word = word[:-2]
     word = word.replace("our", "or") if word.endswith("our") and len(word) > 5 else word
-    if len(word) > 6 - word.endswith("is") and word.endswith(("is", "ise", "isation")):  # "is": what -ed and -ing leave
+    if len(word) > 6 - word.endswith("is") and word.endswith(
+        ("is", "ise", "isation")
+    ):  # "is": what -ed and -ing leave
         word = re.sub("is(e|ation)?$", r"iz\1", word)
     word = _IRREGULAR.get(word, word)
     return word[:-1] if len(word) > 3 and word.endswith("e") else word
@@ -173,7 +179,22 @@ def sounds(term: str) -> frozenset[str]:
     return _HEARD.get(term, frozenset((term,)))
 
 
-NEGATIONS = frozenset(["not", "no", "never", "nobody", "nothing", "none", "neither", "nor", "without", "hardly", "noone", "cannot"])
+NEGATIONS = frozenset(
+    [
+        "not",
+        "no",
+        "never",
+        "nobody",
+        "nothing",
+        "none",
+        "neither",
+        "nor",
+        "without",
+        "hardly",
+        "noone",
+        "cannot",
+    ]
+)
 
 
 @lru_cache(maxsize=32_768)

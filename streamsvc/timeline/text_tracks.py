@@ -46,7 +46,9 @@ class Line:
 
     def evidence(self, now: float, kind: str = "screen") -> Evidence:
         """The line as evidence; `now`: until when it is shown, if it still is."""
-        return Evidence(self.start, max(self.start, now) if self.end is None else self.end, kind, self.text, self.frame)
+        return Evidence(
+            self.start, max(self.start, now) if self.end is None else self.end, kind, self.text, self.frame
+        )
 
 
 class Lines:
@@ -60,7 +62,9 @@ class Lines:
         self.shown: tuple[Line, ...] = ()
         self.dropped = 0
         self._most = most
-        self._missed: tuple[Line, ...] = ()  # not found by the newest reading, though nothing else stands in their places
+        self._missed: tuple[
+            Line, ...
+        ] = ()  # not found by the newest reading, though nothing else stands in their places
         self._gone: list[Line] = []
 
     def read(self, lines: Sequence[TextLine], at: float) -> None:
@@ -80,7 +84,10 @@ class Lines:
 
     def all(self) -> list[Line]:
         """Every line that is known, by the time it came up; those of one keyframe in reading order."""
-        return sorted((*self._gone, *self._missed, *self.shown), key=lambda line: (line.start, round(line.middle, 2), line.x))
+        return sorted(
+            (*self._gone, *self._missed, *self.shown),
+            key=lambda line: (line.start, round(line.middle, 2), line.x),
+        )
 
     def at(self, when: float) -> tuple[Line, ...]:
         """The lines that were shown at session second `when`, in reading order."""
@@ -123,7 +130,19 @@ def followed(before: Sequence[Line], read: Sequence[TextLine], at: float) -> tup
             now.append(Line(best.text, best.score, line.x, line.y, line.w, line.h, known.start, None, frame))
         else:
             since = _since(line, before)
-            now.append(Line(line.text, line.score, line.x, line.y, line.w, line.h, at if since is None else since, None, at))
+            now.append(
+                Line(
+                    line.text,
+                    line.score,
+                    line.x,
+                    line.y,
+                    line.w,
+                    line.h,
+                    at if since is None else since,
+                    None,
+                    at,
+                )
+            )
     return now, left
 
 
@@ -137,7 +156,9 @@ def moved(before: Sequence[Line], read: Sequence[TextLine]) -> tuple[float, floa
     ]
 
     def votes(step: tuple[float, float, int]) -> int:
-        return sum(other[2] for other in steps if abs(other[0] - step[0]) < 0.01 and abs(other[1] - step[1]) < 0.01)
+        return sum(
+            other[2] for other in steps if abs(other[0] - step[0]) < 0.01 and abs(other[1] - step[1]) < 0.01
+        )
 
     best = max(steps, key=votes, default=None)
     return (best[0], best[1]) if best is not None and votes(best) >= VOTES else (0.0, 0.0)
@@ -199,7 +220,9 @@ def _covers(outer: Line | TextLine, inner: Line | TextLine, share: float) -> boo
 def _since(line: TextLine, before: Sequence[Line]) -> float | None:
     """Since when a line's words stood in its place as a part of another line, or as several lines: readers cut lines now so, now so."""
     words = _words(line.text)
-    wholes = [old.start for old in before if _covers(old, line, 0.7) and f" {words} " in f" {_words(old.text)} "]
+    wholes = [
+        old.start for old in before if _covers(old, line, 0.7) and f" {words} " in f" {_words(old.text)} "
+    ]
     if words and wholes:
         return min(wholes)
     parts = sorted((old for old in before if _covers(line, old, 0.7)), key=lambda old: old.x)

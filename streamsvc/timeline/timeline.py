@@ -23,14 +23,26 @@ from streamsvc.timeline.text_tracks import MOST, Line, Lines, folded
 PAUSE = 1.5  # seconds between words that end a sentence without a full stop
 LONGEST = 40  # words of one sentence, for readers who never stop
 SAME_SCREEN = 0.9  # share of equal text from which two readings are of the same screen
-SENTENCES, SHOWN, SCREENS, SPEECHES, GAPS, SCENES = 6000, 4000, 1500, 4000, 1000, 1000  # limits: hours of talk
-STRETCH, FOLDED = 60.0, 3000  # seconds for which one sentence stands beyond the limit; and how many of these there are: two days of talk
+SENTENCES, SHOWN, SCREENS, SPEECHES, GAPS, SCENES = (
+    6000,
+    4000,
+    1500,
+    4000,
+    1000,
+    1000,
+)  # limits: hours of talk
+STRETCH, FOLDED = (
+    60.0,
+    3000,
+)  # seconds for which one sentence stands beyond the limit; and how many of these there are: two days of talk
 AFTER = 200  # sentences after a stretch, beside which it is judged
 OPEN_WORDS = 400  # words of an open sentence and an open caption; a cue has about 14
 OVERHEAD = 8  # tokens of a line's time stamp and line break
 CHARS_PER_TOKEN = 3.0  # English runs at 4 and more; names and figures at less
 
-_UNUSED = np.empty(0, np.float32)  # nobody asks the line for a picture's embedding, and it is most of what a picture takes
+_UNUSED = np.empty(
+    0, np.float32
+)  # nobody asks the line for a picture's embedding, and it is most of what a picture takes
 
 _STOP_MARK = re.compile(r"[.?!…][\"'”’»)\]]*$")
 _ABBREVIATION = re.compile(r"^(?:[A-Za-z]\.)+$|^(?:mr|mrs|ms|dr|st|prof|vs|etc|no)\.$", re.IGNORECASE)
@@ -88,7 +100,9 @@ class Screen:
         return "\n".join(self.lines)
 
 
-Fold = Callable[[Sequence[Sentence], Sequence[Sentence]], Sentence]  # (a stretch, what came after it) -> the one that stands for it
+Fold = Callable[
+    [Sequence[Sentence], Sequence[Sentence]], Sentence
+]  # (a stretch, what came after it) -> the one that stands for it
 
 
 class Timeline:
@@ -189,7 +203,9 @@ class Timeline:
             return
         if self._leaving and sentence.end - self._leaving[0].start > STRETCH:
             stands = self._fold(self._leaving, self._closed[:AFTER])
-            opening = [] if self._folded or stands is self._leaving[0] else self._leaving[:1]  # how it all began is asked for
+            opening = (
+                [] if self._folded or stands is self._leaving[0] else self._leaving[:1]
+            )  # how it all began is asked for
             self._forget(self._leaving, [*opening, stands])
             self._leaving = []
         self._leaving.append(sentence)
@@ -209,7 +225,9 @@ class Timeline:
         self.shown.append(shown)
         if len(self.shown) > self._limits["shown"]:
             half = max(1, self._limits["shown"] // 2)
-            older = _joined(self.shown[:half])  # what is shown again and again is one; where nothing is, the oldest goes
+            older = _joined(
+                self.shown[:half]
+            )  # what is shown again and again is one; where nothing is, the oldest goes
             if len(older) == half:
                 del older[:1]
                 self.dropped["shown"] += 1
@@ -227,7 +245,12 @@ class Timeline:
         else:
             if not self.shown:
                 self._picture(Shown(sight.at, None, sight))
-        if sight.blank and self.screens and self.screens[-1].end is None and self.screens[-1].start < sight.at:
+        if (
+            sight.blank
+            and self.screens
+            and self.screens[-1].end is None
+            and self.screens[-1].start < sight.at
+        ):
             self.screens[-1] = replace(self.screens[-1], end=sight.at)
             self.text.clear(sight.at)
 
@@ -239,7 +262,9 @@ class Timeline:
         last = self.screens[-1] if self.screens else None
         if last is not None and last.end is None and lines and _same(last.lines, lines):
             kept = last.title is not None and folded(last.title) in folded("".join(lines))
-            self.screens[-1] = replace(last, lines=lines, title=last.title if kept else read.title or last.title)
+            self.screens[-1] = replace(
+                last, lines=lines, title=last.title if kept else read.title or last.title
+            )
             return
         if last is not None and last.end is None:
             if seen <= last.start:  # the same screen, read again after it was complete
@@ -249,8 +274,12 @@ class Timeline:
         if lines:
             self.screens.append(Screen(seen, None, read.title, lines, read.at))
             if len(self.screens) > self._limits["screens"]:
-                older = self.screens[: self._limits["screens"] // 2]  # of these, slides stay longer: they are asked for by their titles
-                del self.screens[next((place for place, screen in enumerate(older) if screen.title is None), 0)]
+                older = self.screens[
+                    : self._limits["screens"] // 2
+                ]  # of these, slides stay longer: they are asked for by their titles
+                del self.screens[
+                    next((place for place, screen in enumerate(older) if screen.title is None), 0)
+                ]
                 self.dropped["screens"] += 1
 
     def _trim(self, items: list, name: str) -> None:  # type: ignore[type-arg]
@@ -302,7 +331,14 @@ class Timeline:
 
     def screen_at(self, when: float) -> Screen | None:
         """The screen of text that was shown at a time."""
-        return next((item for item in reversed(self.screens) if item.start <= when and (item.end is None or when < item.end)), None)
+        return next(
+            (
+                item
+                for item in reversed(self.screens)
+                if item.start <= when and (item.end is None or when < item.end)
+            ),
+            None,
+        )
 
     def lines(self) -> list[Evidence]:
         """Speech, lines of screens and what pictures show, by time; `frame`: of the keyframe that was shown when it began, if any."""
@@ -312,7 +348,9 @@ class Timeline:
             place = bisect.bisect_right(frames, when)
             return frames[place - 1] if place else None
 
-        found = [replace(line, frame=shown(line.start)) for line in (sentence.evidence() for sentence in self.said)]
+        found = [
+            replace(line, frame=shown(line.start)) for line in (sentence.evidence() for sentence in self.said)
+        ]
         found += [line.evidence(self.latest) for line in self.text.all()]
         for item in self.shown:
             if item.sight is not None and (told := labels_of(item.sight)):
@@ -322,7 +360,10 @@ class Timeline:
     def pictures(self) -> list[tuple[Evidence, NDArray[np.float16]]]:
         """What a vision-text model has looked at, by time, with `Sight.clip`; a quote is empty where nothing has a name."""
         return [
-            (Evidence(item.start, self.end_of(item), "sight", labels_of(item.sight), item.start), item.sight.clip)
+            (
+                Evidence(item.start, self.end_of(item), "sight", labels_of(item.sight), item.start),
+                item.sight.clip,
+            )
             for item in self.shown
             if item.sight is not None and item.sight.clip is not None
         ]
@@ -339,14 +380,24 @@ class Timeline:
         found: list[tuple[float, Evidence, Sight | None]] = []
         if "speech" in kinds:
             for sentence in self.said:
-                heard = sentence if sentence.end <= now else Sentence(KeptWords([word for word in sentence.words if word.end <= now]))
+                heard = (
+                    sentence
+                    if sentence.end <= now
+                    else Sentence(KeptWords([word for word in sentence.words if word.end <= now]))
+                )
                 if heard.words:
                     found.append((heard.end, heard.evidence(), None))
         if "screen" in kinds:
             found += [
                 (
                     min(now, self.end_of(screen)),
-                    Evidence(screen.start, min(now, self.end_of(screen)), "screen", " / ".join(screen.lines), screen.frame),
+                    Evidence(
+                        screen.start,
+                        min(now, self.end_of(screen)),
+                        "screen",
+                        " / ".join(screen.lines),
+                        screen.frame,
+                    ),
                     None,
                 )
                 for screen in self.screens
@@ -364,7 +415,12 @@ class Timeline:
             cost = estimate(line.quote)
             if cost > left:
                 if not chosen and left > OVERHEAD + 1:  # even the newest is too long: its end
-                    chosen.append((replace(line, quote=line.quote[-int((left - OVERHEAD - 1) * CHARS_PER_TOKEN) :]), None))
+                    chosen.append(
+                        (
+                            replace(line, quote=line.quote[-int((left - OVERHEAD - 1) * CHARS_PER_TOKEN) :]),
+                            None,
+                        )
+                    )
                     left -= estimate(chosen[0][0].quote)
                 break
             chosen.append((line, sight))
@@ -372,7 +428,11 @@ class Timeline:
         chosen.sort(key=lambda entry: (entry[0].start, entry[0].end))
         start = min((line.start for line, _ in chosen), default=now)
         return Window(
-            tuple(line for line, _ in chosen), tuple(sight for _, sight in chosen if sight is not None), start, now, tokens - left
+            tuple(line for line, _ in chosen),
+            tuple(sight for _, sight in chosen if sight is not None),
+            start,
+            now,
+            tokens - left,
         )
 
 
@@ -415,7 +475,9 @@ def sentences(words: Sequence[Word]) -> list[Sentence]:
             found.append(Sentence(KeptWords(run)))
             run = []
         elif len(run) >= LONGEST:
-            cut = next((n for n in range(len(run), LONGEST // 2, -1) if run[n - 1].text[-1:] in ",;:"), len(run))
+            cut = next(
+                (n for n in range(len(run), LONGEST // 2, -1) if run[n - 1].text[-1:] in ",;:"), len(run)
+            )
             found.append(Sentence(KeptWords(run[:cut])))
             run = run[cut:]
     if run:

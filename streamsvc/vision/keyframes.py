@@ -24,14 +24,21 @@ Mask = NDArray[np.bool_]  # one per window
 Region = tuple[float, float, float, float]  # x, y, w, h as fractions of the picture
 WHOLE: Region = (0.0, 0.0, 1.0, 1.0)
 
-STEP = 2  # pixels of the thumbnail between windows, which are twice as wide: a digit lies whole in at least one
+STEP = (
+    2  # pixels of the thumbnail between windows, which are twice as wide: a digit lies whole in at least one
+)
 CHANGED = 8.0  # gray levels, mean over a window: more is a change (coding noise stays below 5)
 MOVING = 4.0  # gray levels between two probes: more is movement
 NOISE = 3.0  # times the usual difference of windows: what camera noise reaches
-GAIN, SHIFT = 1.5, 40.0  # the camera's exposure may change all grays by this factor and these levels, and it is no change
+GAIN, SHIFT = (
+    1.5,
+    40.0,
+)  # the camera's exposure may change all grays by this factor and these levels, and it is no change
 SETTLE = 0.4  # seconds that a transition gets to end before it is looked at all the same
 REST = 0.55  # seconds for which a small change must stand still: longer than a caret stays
-RESTLESS = 0.45  # share of the last probes (about two seconds) in which a window moved: more is a caret or a video
+RESTLESS = (
+    0.45  # share of the last probes (about two seconds) in which a window moved: more is a caret or a video
+)
 RISE, FALL = 0.1, 0.05  # weight of a probe with and without movement in that share
 LIVELY = 0.006  # share of the picture, pointers and carets are smaller: where more moves in most probes, it is no page
 INSET = 0.5  # share of the picture that a video within a page takes at most
@@ -136,15 +143,21 @@ class Sampler:
     `speaking`: set while somebody speaks. Then, and for some seconds after a question, both intervals are halved.
     """
 
-    def __init__(self, settings: Settings, session: Budget | None = None, everyone: Budget | None = None) -> None:
+    def __init__(
+        self, settings: Settings, session: Budget | None = None, everyone: Budget | None = None
+    ) -> None:
         self.speaking = False
         self._settings, self._session, self._everyone = settings, session, everyone
         self._asked: float | None = None  # until when a question counts; inf: nobody has looked since it came
         self._key: Gray | None = None  # the last keyframe, as far as a pointer has not moved in it
         self._last: Gray | None = None  # the last picture
         self._fired = 0.0  # session seconds of the last keyframe
-        self._moved: NDArray[np.float64] = np.zeros((0, 0))  # per window, session seconds of its last movement
-        self._leapt: NDArray[np.float64] = np.zeros((0, 0))  # ... and of its last large one, which noise is not
+        self._moved: NDArray[np.float64] = np.zeros(
+            (0, 0)
+        )  # per window, session seconds of its last movement
+        self._leapt: NDArray[np.float64] = np.zeros(
+            (0, 0)
+        )  # ... and of its last large one, which noise is not
         self._restless: Cells = np.zeros((0, 0), np.float32)  # per window, how often it moved lately
         self._pending: float | None = None  # since when the picture has been another scene
         self._pace = 0.0  # seconds between looks at a picture that never stands still
@@ -168,7 +181,11 @@ class Sampler:
         else:
             first, change = False, self._compared(self._key, self._last, gray, at)
         self._last = gray
-        budgets = [(budget, now) for budget, now in ((self._session, at), (self._everyone, arrived)) if budget is not None]
+        budgets = [
+            (budget, now)
+            for budget, now in ((self._session, at), (self._everyone, arrived))
+            if budget is not None
+        ]
         if change is None or not (first or all(budget.has(now) for budget, now in budgets)):
             return None
         for budget, now in budgets:
@@ -183,7 +200,9 @@ class Sampler:
 
     def _compared(self, key: Gray, last: Gray, gray: Gray, at: float) -> Change | None:
         moved = difference(gray, last)
-        jitter = float(np.median(moved[::3, ::3]))  # of the camera and the coding; a whole picture that moves has none to tell
+        jitter = float(
+            np.median(moved[::3, ::3])
+        )  # of the camera and the coding; a whole picture that moves has none to tell
         moves = moved > max(MOVING, NOISE * jitter if jitter < MOVING else 0.0)
         self._moved[moves] = at
         self._leapt[moved > max(CHANGED, NOISE * jitter)] = at
@@ -202,7 +221,10 @@ class Sampler:
 
     def _decided(self, gray: Gray, at: float, mask: Mask, moves: Mask, cut: bool) -> Change | None:
         attentive = self.speaking or (self._asked is not None and at < self._asked)
-        shortest, longest = (value / (2 if attentive else 1) for value in (self._settings.min_interval, self._settings.max_interval))
+        shortest, longest = (
+            value / (2 if attentive else 1)
+            for value in (self._settings.min_interval, self._settings.max_interval)
+        )
         since = at - self._fired
         if since < shortest:
             if cut:
@@ -219,7 +241,9 @@ class Sampler:
         if large and since >= self._pace and float((calm & ~moves).sum()) > 0.7 * float(calm.sum()):
             self._pace = min(longest / 2, max(1.0, 2 * self._pace))
             return Change("scene", region(mask))
-        inset = float((self._restless >= RESTLESS).mean()) < INSET  # a video within a page, if there is one, and not the page
+        inset = (
+            float((self._restless >= RESTLESS).mean()) < INSET
+        )  # a video within a page, if there is one, and not the page
         if float((calm if inset else mask).mean()) >= self._settings.scene_threshold:
             if self._pending is None or cut:
                 self._pending = at if self._pending is None else self._pending
@@ -250,7 +274,9 @@ class Sampler:
             elif not self._replaced(gray, box):
                 self._absorb(gray, box)
             elif elsewhere > self._moved[box].max() + SETTLE or at - self._moved[box].max() >= LINGER:
-                fired[box] |= still  # the pointer is there and not here, or may be here for long: ink has changed to other ink
+                fired[box] |= (
+                    still  # the pointer is there and not here, or may be here for long: ink has changed to other ink
+                )
         return Change("text", region(fired)) if fired.any() else None
 
     def _elsewhere(self, box: tuple[slice, slice], video: Mask) -> float | None:

@@ -171,7 +171,10 @@ _WIDER = {
         ],
         "animal",
     ),
-    **dict.fromkeys(["car", "truck", "bus", "train", "airplane", "boat", "ship", "motorcycle", "bicycle", "rocket"], "vehicle"),
+    **dict.fromkeys(
+        ["car", "truck", "bus", "train", "airplane", "boat", "ship", "motorcycle", "bicycle", "rocket"],
+        "vehicle",
+    ),
     **dict.fromkeys(["fruit", "vegetable", "pizza"], "food"),
     "coffee": "drink",
     "laptop": "computer",
@@ -182,16 +185,32 @@ _WIDER = {
 }
 _PLACES = {
     **dict.fromkeys(
-        ["road", "street", "highway", "motorway", "lane"], ("car", "truck", "bus", "motorcycle", "bicycle", "traffic light", "stop sign")
+        ["road", "street", "highway", "motorway", "lane"],
+        ("car", "truck", "bus", "motorcycle", "bicycle", "traffic light", "stop sign"),
     ),
     **dict.fromkeys(
-        ["table", "desk", "counter"], ("cup", "bowl", "bottle", "wine glass", "laptop", "book", "drink", "food", "dish", "keyboard", "vase")
+        ["table", "desk", "counter"],
+        (
+            "cup",
+            "bowl",
+            "bottle",
+            "wine glass",
+            "laptop",
+            "book",
+            "drink",
+            "food",
+            "dish",
+            "keyboard",
+            "vase",
+        ),
     ),
     **dict.fromkeys(["sky", "air"], ("airplane", "bird", "kite", "rocket")),
     **dict.fromkeys(["water", "sea", "lake", "river"], ("boat", "ship")),
 }
 _PLACE_STEMS = {stem(place): members for place, members in _PLACES.items()}
-CATEGORIES = frozenset(stem(word) for word in (*_WIDER.values(), "furniture", "object", "thing", "dish", "dessert", "building"))
+CATEGORIES = frozenset(
+    stem(word) for word in (*_WIDER.values(), "furniture", "object", "thing", "dish", "dessert", "building")
+)
 
 
 def _key(words: str) -> str:
@@ -204,13 +223,28 @@ def _tables() -> tuple[dict[str, frozenset[str]], dict[str, str], frozenset[str]
     for group, names in _GROUPS.items():
         for name in names.split("; "):
             kinds.setdefault(_key(name), set()).add(group)
-            if group not in ("drink", "food", "fruit", "vegetable", "instrument", "animal", "building", "vehicle", "ship", "person"):
+            if group not in (
+                "drink",
+                "food",
+                "fruit",
+                "vegetable",
+                "instrument",
+                "animal",
+                "building",
+                "vehicle",
+                "ship",
+                "person",
+            ):
                 plain.setdefault(_key(name), group)
     for name, group in _DETECTED.items():
         kinds.setdefault(_key(name), set()).add(group)
     for name, called in _CALLED.items():
         kinds.setdefault(_key(name), set()).update(called.split())
-    return {name: frozenset(found) for name, found in kinds.items()}, plain, frozenset(kinds) | {_key(g) for g in _GROUPS}
+    return (
+        {name: frozenset(found) for name, found in kinds.items()},
+        plain,
+        frozenset(kinds) | {_key(g) for g in _GROUPS},
+    )
 
 
 _KINDS, _PLAIN, _ = _tables()
@@ -298,7 +332,9 @@ _NARROW = frozenset(
     ]
 )
 _ALL = frozenset(
-    key for name in (*_DETECTED, *_GROUPS, *(n for names in _GROUPS.values() for n in names.split("; "))) for key in kinds(name)
+    key
+    for name in (*_DETECTED, *_GROUPS, *(n for names in _GROUPS.values() for n in names.split("; ")))
+    for key in kinds(name)
 )
 
 
@@ -329,5 +365,19 @@ def plural(name: str) -> str:
 
 def counted(name: str, count: int) -> str:
     """As in "two persons", "a car"."""
-    words = ("no", "", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
+    words = (
+        "no",
+        "",
+        "two",
+        "three",
+        "four",
+        "five",
+        "six",
+        "seven",
+        "eight",
+        "nine",
+        "ten",
+        "eleven",
+        "twelve",
+    )
     return article(name) if count == 1 else f"{words[count] if count < len(words) else count} {plural(name)}"

@@ -40,14 +40,18 @@ class Settings(Protocol):
     def ocr(self) -> bool: ...  # noqa: D102
 
 
-async def look(keyframe: Keyframe, jpeg: bytes, see: Role, settings: Settings, *, deadline_in_s: float) -> Sight:
+async def look(
+    keyframe: Keyframe, jpeg: bytes, see: Role, settings: Settings, *, deadline_in_s: float
+) -> Sight:
     """What the vision models see in one keyframe.
 
     Raises:
         WorkerError, DeadlineMissed, CapacityError: of the role.
     """
     start = clock.now()
-    result = await see.call("look", {"jpeg": _bytes(jpeg)}, deadline_in_s=deadline_in_s, affinity=keyframe.session)
+    result = await see.call(
+        "look", {"jpeg": _bytes(jpeg)}, deadline_in_s=deadline_in_s, affinity=keyframe.session
+    )
     corners = np.asarray(result["corners"], dtype=np.float64).tolist()
     labels = zip(map(_label, result["tags"]), result["tag_scores"], strict=True)
     things = zip(map(_label, result["boxes"]), result["box_scores"], corners, strict=True)
@@ -82,7 +86,9 @@ class Reader:
         self._told: tuple[str, ...] = ()  # the text last given out, normalised
         self._first_seen = 0.0
 
-    async def read(self, keyframe: Keyframe, jpeg: bytes, gray: NDArray[np.uint8], see: Role, *, deadline_in_s: float) -> ScreenText | None:
+    async def read(
+        self, keyframe: Keyframe, jpeg: bytes, gray: NDArray[np.uint8], see: Role, *, deadline_in_s: float
+    ) -> ScreenText | None:
         """The text of a keyframe, or None where it is the same as before.
 
         Args:
@@ -119,7 +125,16 @@ class Reader:
             return None
         self._told, self._first_seen = told, keyframe.at
         stages = {"text": clock.now() - start}
-        return ScreenText(keyframe.session, keyframe.track, keyframe.at, keyframe.arrived, title(lines), lines, self._first_seen, stages)
+        return ScreenText(
+            keyframe.session,
+            keyframe.track,
+            keyframe.at,
+            keyframe.arrived,
+            title(lines),
+            lines,
+            self._first_seen,
+            stages,
+        )
 
 
 def _label(name: object) -> str:
@@ -154,7 +169,9 @@ def changed_region(gray: NDArray[np.uint8], before: NDArray[np.uint8] | None) ->
 def widened(region: Region, lines: Sequence[TextLine]) -> Region:
     """The region grown so that it cuts no line that is known: half a line reads as nonsense."""
     left, top, right, bottom = region[0], region[1], region[0] + region[2], region[1] + region[3]
-    for _ in range(3):  # a grown region may touch further lines; three rounds are enough, then it is nearly everything
+    for _ in range(
+        3
+    ):  # a grown region may touch further lines; three rounds are enough, then it is nearly everything
         for line in lines:
             if _touches(line, (left, top, right - left, bottom - top)):
                 left, top = min(left, line.x - 0.01), min(top, line.y - 0.01)
@@ -222,8 +239,12 @@ def _bytes(jpeg: bytes) -> NDArray[np.uint8]:
 
 def _page(jpeg: bytes) -> NDArray[np.uint8]:
     picture = Image.open(io.BytesIO(jpeg))
-    picture.draft("L", (PAGE_WIDTH, PAGE_WIDTH * picture.height // max(1, picture.width)))  # libjpeg decodes at a half or a quarter
+    picture.draft(
+        "L", (PAGE_WIDTH, PAGE_WIDTH * picture.height // max(1, picture.width))
+    )  # libjpeg decodes at a half or a quarter
     gray = picture.convert("L")
     if gray.width > PAGE_WIDTH:
-        gray = gray.resize((PAGE_WIDTH, max(8, gray.height * PAGE_WIDTH // gray.width)), Image.Resampling.BILINEAR)
+        gray = gray.resize(
+            (PAGE_WIDTH, max(8, gray.height * PAGE_WIDTH // gray.width)), Image.Resampling.BILINEAR
+        )
     return np.asarray(gray)

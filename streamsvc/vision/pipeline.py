@@ -92,23 +92,37 @@ class VisionPipeline:
         self._keyframes: Ring[Seen] = Ring(2, lambda seen: count_dropped("keyframe"))
         self._texts: Ring[Seen] = Ring(1, lambda seen: count_dropped("text"))
         self._session, self._settings, self._see, self._media = session, settings, see, media
-        self._log, self._timeline, self._lossless, self._frame_url, self._pace = log, timeline, lossless, frame_url, pace
+        self._log, self._timeline, self._lossless, self._frame_url, self._pace = (
+            log,
+            timeline,
+            lossless,
+            frame_url,
+            pace,
+        )
         self.seer: VlmSession | None = None
         self.narrator: VlmCaptioner | None = None
         if sight is not None:
             reads = settings.models.profile == "gpu"  # such an engine keeps what it has read
             self.seer = VlmSession(session, sight, timeline, lossless=lossless, reads=reads, adapter=adapter)
             if settings.think.scenes:
-                self.narrator = VlmCaptioner(session, self.seer, lull, settings.think.scene_seconds, self._tell)
+                self.narrator = VlmCaptioner(
+                    session, self.seer, lull, settings.think.scene_seconds, self._tell
+                )
         self.speaking: Callable[[], bool] = lambda: False  # whether somebody is heard now
         self.on_sight: Callable[[Sight], None] = lambda sight: None
         self.on_text: Callable[[ScreenText], None] = lambda text: None
-        self.on_waiting: Callable[[], None] = lambda: None  # the decoder can go on only at a keyframe of the publisher; once a second
+        self.on_waiting: Callable[[], None] = lambda: (
+            None
+        )  # the decoder can go on only at a keyframe of the publisher; once a second
         self._wants = keyframes.Wants()
-        self._own = keyframes.Budget(settings.sample.budget, settings.sample.burst, lambda: count_dropped("budget"))
+        self._own = keyframes.Budget(
+            settings.sample.budget, settings.sample.burst, lambda: count_dropped("budget")
+        )
         self._sampler = keyframes.Sampler(settings.sample, self._own, pictures)
         self.ask = self._sampler.ask
-        self._chosen = self._looked = -1.0  # session seconds of the newest keyframe, and of the newest that the models are done with
+        self._chosen = (
+            self._looked
+        ) = -1.0  # session seconds of the newest keyframe, and of the newest that the models are done with
         self._settled = asyncio.Event()  # what is known of the picture is of now
         self._reader = perception.Reader(settings.see)
         self._scenes = True  # they are captioned
@@ -224,7 +238,9 @@ class VisionPipeline:
             self._settle()
             return
         self._chosen = frame.at
-        keyframe = Keyframe(self._session, frame.track, frame.at, frame.arrived, frame, found.reason, found.changed)
+        keyframe = Keyframe(
+            self._session, frame.track, frame.at, frame.arrived, frame, found.reason, found.changed
+        )
         jpeg = await decode.on_thread(self._media, decode.jpeg, frame)
         metrics.frames.labels("keyframe").inc()
         await self._log.put_frame(frame.at, jpeg)
@@ -243,7 +259,12 @@ class VisionPipeline:
             try:
                 sight = await self._retried(
                     functools.partial(
-                        perception.look, seen.keyframe, seen.jpeg, self._see, self._settings.see, deadline_in_s=_LOOK_SECONDS
+                        perception.look,
+                        seen.keyframe,
+                        seen.jpeg,
+                        self._see,
+                        self._settings.see,
+                        deadline_in_s=_LOOK_SECONDS,
                     ),
                     lambda: len(self._keyframes) > 0,
                 )
@@ -267,7 +288,13 @@ class VisionPipeline:
         self._timeline.add(sight)
         self._pace.note("see", "frame", sum(sight.stages.values()))
         self.on_sight(sight)
-        self._log.emit("sight.ready", {"of": seen.event, **event_body(sight)}, at=sight.at, arrived=sight.arrived, stages=sight.stages)
+        self._log.emit(
+            "sight.ready",
+            {"of": seen.event, **event_body(sight)},
+            at=sight.at,
+            arrived=sight.arrived,
+            stages=sight.stages,
+        )
         if not self._scenes:
             return
         scene = answer.scene(self._timeline, sight)
@@ -278,7 +305,13 @@ class VisionPipeline:
             self.narrator.note(seen.keyframe.reason, sight, seen.jpeg, scene)
 
     def _tell(self, scene: Scene) -> None:
-        self._log.emit("scene.caption", event_body(scene, self._frame_url), at=scene.at, arrived=scene.arrived, stages=scene.stages)
+        self._log.emit(
+            "scene.caption",
+            event_body(scene, self._frame_url),
+            at=scene.at,
+            arrived=scene.arrived,
+            stages=scene.stages,
+        )
 
     async def read(self) -> None:
         """Text on keyframes, where there may be some and it has changed; the newest picture wins."""
@@ -286,7 +319,14 @@ class VisionPipeline:
             seen = batch[-1]
             try:
                 text = await self._retried(
-                    functools.partial(self._reader.read, seen.keyframe, seen.jpeg, seen.gray, self._see, deadline_in_s=_READ_SECONDS),
+                    functools.partial(
+                        self._reader.read,
+                        seen.keyframe,
+                        seen.jpeg,
+                        seen.gray,
+                        self._see,
+                        deadline_in_s=_READ_SECONDS,
+                    ),
                     lambda: len(self._texts) > 0,
                 )
             except StreamsvcError as error:
@@ -295,7 +335,13 @@ class VisionPipeline:
             if text is not None:
                 self._timeline.add(text)
                 self.on_text(text)
-                self._log.emit("screen.text", {"of": seen.event, **event_body(text)}, at=text.at, arrived=text.arrived, stages=text.stages)
+                self._log.emit(
+                    "screen.text",
+                    {"of": seen.event, **event_body(text)},
+                    at=text.at,
+                    arrived=text.arrived,
+                    stages=text.stages,
+                )
 
     async def _retried(self, work: Callable[[], Awaitable[T]], superseded: Callable[[], bool]) -> T:
         """Do it again when the worker died under it, unless something newer waits: a still picture comes only once."""

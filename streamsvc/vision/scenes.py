@@ -9,10 +9,22 @@ from streamsvc.timeline.timeline import Timeline
 from streamsvc.vision import labels
 
 BOX_SURE = 0.5  # score from which a detected thing is named
-BOX_LONE = 0.75  # ... a small thing that no tag agrees with: the detector sees phones and clocks in plain patterns
+BOX_LONE = (
+    0.75  # ... a small thing that no tag agrees with: the detector sees phones and clocks in plain patterns
+)
 TAG_SURE = 0.5  # ... from which a whole picture's tag is named
 TAG_MAY = 0.3  # from which a tag may confirm what a question already names
-LARGE = ("person", "animal", "vehicle", "chair", "couch", "bed", "dining table", "cup", "bottle")  # boxes of these are right more often
+LARGE = (
+    "person",
+    "animal",
+    "vehicle",
+    "chair",
+    "couch",
+    "bed",
+    "dining table",
+    "cup",
+    "bottle",
+)  # boxes of these are right more often
 
 
 def names(sight: Sight) -> Counter[str]:
@@ -28,7 +40,9 @@ def names(sight: Sight) -> Counter[str]:
 
 def sure(box: Box, sight: Sight) -> bool:
     """Whether a detected thing of a picture is certain enough to be named."""
-    agreed = any(labels.is_a(box.label, kind) for kind in LARGE) or any(labels.is_a(tag.label, box.label) for tag in sight.tags)
+    agreed = any(labels.is_a(box.label, kind) for kind in LARGE) or any(
+        labels.is_a(tag.label, box.label) for tag in sight.tags
+    )
     return box.score >= (BOX_SURE if agreed else BOX_LONE)
 
 
@@ -37,9 +51,10 @@ def phrase(sight: Sight) -> str | None:
     if sight.blank:
         black = any(tag.label == "black" for tag in sight.tags)
         return "the picture is black" if black else "the picture is blank"
-    found = [labels.counted(name, count) for name, count in sorted(names(sight).items(), key=lambda item: (item[0] != "person", -item[1]))][
-        :5
-    ]
+    found = [
+        labels.counted(name, count)
+        for name, count in sorted(names(sight).items(), key=lambda item: (item[0] != "person", -item[1]))
+    ][:5]
     if not found:
         return None
     return found[0] if len(found) == 1 else f"{', '.join(found[:-1])} and {found[-1]}"
@@ -57,11 +72,25 @@ def scene(timeline: Timeline, sight: Sight) -> Scene | None:
         return None
     text = f"{told[0].upper()}{told[1:]}."
     if timeline.scenes and timeline.scenes[-1].text == text:
-        before = [item for item in timeline.shown if timeline.scenes[-1].start <= item.start < sight.at and item.sight is not None]
+        before = [
+            item
+            for item in timeline.shown
+            if timeline.scenes[-1].start <= item.start < sight.at and item.sight is not None
+        ]
         if not any(item.sight is not None and phrase(item.sight) not in (None, told) for item in before):
             return None
     evidence = Evidence(sight.at, sight.at, "sight", quote(sight), sight.at)
-    return Scene(sight.session, sight.track, sight.at, sight.arrived, text, sight.at, sight.at, (evidence,), dict(sight.stages))
+    return Scene(
+        sight.session,
+        sight.track,
+        sight.at,
+        sight.arrived,
+        text,
+        sight.at,
+        sight.at,
+        (evidence,),
+        dict(sight.stages),
+    )
 
 
 def labelled(sight: Sight) -> list[Box | Tag]:
@@ -83,6 +112,7 @@ def shows(sight: Sight, thing: str) -> int:
 
 
 def holds(sight: Sight, thing: str) -> bool:
+    """Whether a picture surely shows a thing."""
     return not sight.blank and (
         any(sure(box, sight) and labels.is_a(box.label, thing) for box in sight.boxes)
         or any(tag.score >= TAG_SURE and labels.is_a(tag.label, thing) for tag in sight.tags)

@@ -18,7 +18,9 @@ MOST_PIXELS = 50_000_000  # security limit: a picture of more is not decoded
 SIDE = 1600  # pixels of the longer side: more costs time, and reads no better
 
 
-async def glance(image: bytes, session: str, at: float, see: Role, settings: Settings, *, deadline_in_s: float) -> tuple[Sight, ScreenText]:
+async def glance(
+    image: bytes, session: str, at: float, see: Role, settings: Settings, *, deadline_in_s: float
+) -> tuple[Sight, ScreenText]:
     """What is seen and read in a picture.
 
     Args:
@@ -35,15 +37,23 @@ async def glance(image: bytes, session: str, at: float, see: Role, settings: Set
     """
     start = clock.now()
     jpeg = await asyncio.to_thread(plain, image)
-    keyframe = Keyframe(session, "main", at, start, VideoFrame(session, "main", at, start, None, 0, 0), "question")
+    keyframe = Keyframe(
+        session, "main", at, start, VideoFrame(session, "main", at, start, None, 0, 0), "question"
+    )
     left = deadline_in_s - (clock.now() - start)
 
     async def read() -> ScreenText:
         payload = {"jpeg": np.frombuffer(jpeg, dtype=np.uint8), "region": list(WHOLE)}
-        lines = lines_of(await see.call("read", payload, deadline_in_s=left, affinity=session)) if settings.ocr else ()
+        lines = (
+            lines_of(await see.call("read", payload, deadline_in_s=left, affinity=session))
+            if settings.ocr
+            else ()
+        )
         return ScreenText(session, "main", at, start, title(lines), lines, at)
 
-    seen, text = await asyncio.gather(look(keyframe, jpeg, see, settings, deadline_in_s=left), read(), return_exceptions=True)
+    seen, text = await asyncio.gather(
+        look(keyframe, jpeg, see, settings, deadline_in_s=left), read(), return_exceptions=True
+    )
     if isinstance(seen, BaseException):
         raise seen
     if isinstance(text, BaseException):

@@ -54,11 +54,18 @@ def check_adapter(name: str | None, settings: Settings) -> None:
     if name is None:
         return
     if settings.models.profile != "gpu":
-        raise InvalidRequest(f"the profile {settings.models.profile} has no adapters: they are of the profile gpu", code="no_adapter")
-    found = (settings.models.dir / "models" / "adapters").glob("*/adapter_model.safetensors")  # where engines/vlm.py looks
+        raise InvalidRequest(
+            f"the profile {settings.models.profile} has no adapters: they are of the profile gpu",
+            code="no_adapter",
+        )
+    found = (settings.models.dir / "models" / "adapters").glob(
+        "*/adapter_model.safetensors"
+    )  # where engines/vlm.py looks
     known = sorted(path.parent.name for path in found if _ADAPTER.fullmatch(path.parent.name))
     if name not in known:
-        raise InvalidRequest(f"there is no adapter {name[:64]!r}; there are: {', '.join(known) or 'none'}", code="no_adapter")
+        raise InvalidRequest(
+            f"there is no adapter {name[:64]!r}; there are: {', '.join(known) or 'none'}", code="no_adapter"
+        )
 
 
 class VlmSession:
@@ -76,7 +83,14 @@ class VlmSession:
     """
 
     def __init__(
-        self, session: str, think: Role, timeline: Timeline, *, lossless: bool = False, reads: bool = False, adapter: str | None = None
+        self,
+        session: str,
+        think: Role,
+        timeline: Timeline,
+        *,
+        lossless: bool = False,
+        reads: bool = False,
+        adapter: str | None = None,
     ) -> None:
         dropped = metrics.frames.labels("dropped_picture")
         self.pictures: Ring[Picture] = Ring(AHEAD if lossless else 1, lambda picture: dropped.inc())
@@ -85,7 +99,9 @@ class VlmSession:
         self._names: dict[float, str] = {}  # of the pictures that the engine has seen, by session second
         self._newest: bytes | None = None  # the picture of the last name
         self._told = Told()
-        self._turn = asyncio.Lock()  # one question at a time: there is one window, and one memory of it in the engine
+        self._turn = (
+            asyncio.Lock()
+        )  # one question at a time: there is one window, and one memory of it in the engine
         self._idle = asyncio.Event()  # no picture is being encoded
         self._idle.set()
         self._next = 0.0  # monotonic seconds at which it may read ahead again
@@ -101,8 +117,12 @@ class VlmSession:
                 self._names[at] = await self.encoded(jpeg, self.pictures)
             except StreamsvcError as error:
                 metrics.deadline_missed.labels("encode", "skipped").inc()
-                log.warning("keyframe not shown to the language model", session=self._session, reason=error.code)
-                if self.pictures.closed:  # the stream has ended, and the model is away: nobody waits for it picture by picture
+                log.warning(
+                    "keyframe not shown to the language model", session=self._session, reason=error.code
+                )
+                if (
+                    self.pictures.closed
+                ):  # the stream has ended, and the model is away: nobody waits for it picture by picture
                     metrics.deadline_missed.labels("encode", "skipped").inc(len(self.pictures))
                     break
             else:
@@ -131,7 +151,11 @@ class VlmSession:
 
     async def _encode(self, jpeg: bytes, seconds: float) -> str:
         payload = {"jpeg": np.frombuffer(jpeg, dtype=np.uint8)}
-        return str((await self._think.call("encode", payload, deadline_in_s=seconds, affinity=self._session))["picture"])
+        return str(
+            (await self._think.call("encode", payload, deadline_in_s=seconds, affinity=self._session))[
+                "picture"
+            ]
+        )
 
     async def _read_ahead(self, at: float) -> None:
         """Let the engine read what is known, while nobody asks: all but the picture of second `at`, what is in it may not be known yet."""
@@ -139,7 +163,12 @@ class VlmSession:
             return
         self._next = clock.now() + READ_EVERY
         async with self._turn:
-            told = grown(self._told, self._timeline, {when: name for when, name in self._names.items() if when < at}, at)
+            told = grown(
+                self._told,
+                self._timeline,
+                {when: name for when, name in self._names.items() if when < at},
+                at,
+            )
             if told is self._told:
                 return
             self._told = told
@@ -149,13 +178,19 @@ class VlmSession:
 
     # --- what nobody waits for ---
 
-    def aside(self, items: Sequence[Item], question: str, tokens: int, seconds: float) -> AsyncIterator[dict[str, Any]]:
+    def aside(
+        self, items: Sequence[Item], question: str, tokens: int, seconds: float
+    ) -> AsyncIterator[dict[str, Any]]:
         """The engine's pieces of an answer that nobody waits for, of these items alone: it takes no room for it that questions need.
 
         Raises:
             StreamsvcError: it fails, or is late.
         """
-        told = {"session": f"{self._session} aside", "items": [item.payload() for item in items], "aside": True}
+        told = {
+            "session": f"{self._session} aside",
+            "items": [item.payload() for item in items],
+            "aside": True,
+        }
         asked = {**told, "question": question, "max_tokens": tokens, **self._by}
         return self._think.stream("generate", asked, deadline_in_s=seconds, affinity=self._session)
 
@@ -187,7 +222,9 @@ class VlmSession:
                     async for clause in clauses:
                         yield clause
         except StreamsvcError as error:
-            metrics.deadline_missed.labels("answer", "cut" if isinstance(error, DeadlineMissed) else "failed").inc()
+            metrics.deadline_missed.labels(
+                "answer", "cut" if isinstance(error, DeadlineMissed) else "failed"
+            ).inc()
             log.warning("the model that sees did not answer", session=self._session, reason=error.code)
         finally:
             self._turn.release()
@@ -195,7 +232,11 @@ class VlmSession:
     async def _asked(self, question: Question, way: Way, words: int) -> tuple[dict[str, Any], AnswerFilter]:
         """What the engine is asked, and what may be shown of its answer."""
         now, ask = max(question.asked, 0.0), parse(question.text)
-        asked: dict[str, Any] = {"question": f"({_HINTS[way].format(now=now)}) {question.text}", "max_tokens": TOKENS, **self._by}
+        asked: dict[str, Any] = {
+            "question": f"({_HINTS[way].format(now=now)}) {question.text}",
+            "max_tokens": TOKENS,
+            **self._by,
+        }
         if question.image is not None:  # under a name of its own, for it is no part of what the session shows
             item = Item(now, now, "picture", SENT, await self._encode(question.image, _left(question)))
             sent = (Evidence(now, now, "image", SENT),)
@@ -205,19 +246,27 @@ class VlmSession:
             await self._refreshed(question)
         self._told = grown(self._told, self._timeline, self._names, now)
         items = self._told.items
-        name = self._session if way == "look" else f"{self._session} text"  # what one is told is all that it is ever told
+        name = (
+            self._session if way == "look" else f"{self._session} text"
+        )  # what one is told is all that it is ever told
         told = {"session": name, "items": self._told.payload(way) if way == "text" or self._names else []}
-        return told | asked, AnswerFilter(way, ask, items, lambda shown: sights(shown, items, self._timeline), words)
+        return told | asked, AnswerFilter(
+            way, ask, items, lambda shown: sights(shown, items, self._timeline), words
+        )
 
     async def _refreshed(self, question: Question) -> None:
         """Wait a little for a keyframe on its way, and see to it that the engine has the newest: it may have died since."""
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout_at(min(clock.now() + WAIT - question.waited, question.deadline - LEAST_SECONDS)):
+            async with asyncio.timeout_at(
+                min(clock.now() + WAIT - question.waited, question.deadline - LEAST_SECONDS)
+            ):
                 await self._idle.wait()
         if self._newest is not None:
             await self._encode(self._newest, _left(question))
 
-    async def _heard(self, payload: dict[str, Any], telling: AnswerFilter, seconds: float) -> AsyncGenerator[Clause, None]:
+    async def _heard(
+        self, payload: dict[str, Any], telling: AnswerFilter, seconds: float
+    ) -> AsyncGenerator[Clause, None]:
         pieces = self._think.stream("generate", payload, deadline_in_s=seconds, affinity=self._session)
         failure: StreamsvcError | None = None
         try:

@@ -42,7 +42,9 @@ _NEXT = (
     "If nothing is, answer: nothing new."
 )
 _RULES = " Name no person, quote no text, guess nothing."
-_LEAD = re.compile(r"(?:in the (?:\w+ )?(?:picture|image),?|the (?:\w+ )?(?:picture|image)(?: now)? shows) ", re.IGNORECASE)
+_LEAD = re.compile(
+    r"(?:in the (?:\w+ )?(?:picture|image),?|the (?:\w+ )?(?:picture|image)(?: now)? shows) ", re.IGNORECASE
+)
 _SAME = re.compile(
     r"\b(?:nothing (?:is |has |was )?(?:new|else|changed|different)|no (?:new|(?:\w+ )?changes?|(?:\w+ )?differences?)|unchanged|"
     r"(?:the )?same|as before|still|remains?|continues?)\b"
@@ -69,7 +71,9 @@ class VlmCaptioner:
         tell: publishes one.
     """
 
-    def __init__(self, session: str, seer: VlmSession, lull: IdleGate, every: float, tell: Callable[[Scene], None]) -> None:
+    def __init__(
+        self, session: str, seer: VlmSession, lull: IdleGate, every: float, tell: Callable[[Scene], None]
+    ) -> None:
         self._dropped = metrics.frames.labels("dropped_scene")
         self._views: Latest[View] = Latest(lambda view: self._dropped.inc())
         self._session, self._seer, self._lull, self._every, self._tell = session, seer, lull, every, tell
@@ -113,7 +117,10 @@ class VlmCaptioner:
             if len(self._views):
                 self._dropped.inc()
                 view = await self._views.get()
-            another, self._another = self._another or self._unlike(view.sight), False  # it may have spoken of this scene since
+            another, self._another = (
+                self._another or self._unlike(view.sight),
+                False,
+            )  # it may have spoken of this scene since
             often = len(self._told) == STILL and view.sight.at - self._told[0] < STILL_SECONDS
             if not another and (often or not view.rule):
                 continue
@@ -124,7 +131,9 @@ class VlmCaptioner:
                 metrics.deadline_missed.labels("scene", "given_up").inc()
             except StreamsvcError as error:
                 metrics.deadline_missed.labels("scene", "skipped").inc()
-                log.warning("the model that sees told nothing of a scene", session=self._session, reason=error.code)
+                log.warning(
+                    "the model that sees told nothing of a scene", session=self._session, reason=error.code
+                )
 
     async def _due(self) -> bool:
         """Wait until the model may be asked again; False: the stream has ended before."""
@@ -142,7 +151,13 @@ class VlmCaptioner:
             TimeoutError: somebody asks something. StreamsvcError: the model fails.
         """
         sight, at = view.sight, view.sight.at
-        item = Item(at, at, "picture", labels_of(sight) or "a picture", await self._seer.encoded(view.jpeg, self._views))
+        item = Item(
+            at,
+            at,
+            "picture",
+            labels_of(sight) or "a picture",
+            await self._seer.encoded(view.jpeg, self._views),
+        )
         async with self._lull.lasting(PATIENCE):
             began = clock.now()
             self._next = began + self._every
@@ -154,7 +169,9 @@ class VlmCaptioner:
             self._told.append(at)
             evidence = (Evidence(at, at, "sight", item.text, at),)
             stages = {"describe": clock.now() - began}
-            self._tell(Scene(sight.session, sight.track, at, sight.arrived, text, at, at, evidence, stages, "model"))
+            self._tell(
+                Scene(sight.session, sight.track, at, sight.arrived, text, at, at, evidence, stages, "model")
+            )
 
     async def _said(self, item: Item) -> str:
         """The model's first sentence about a picture, beside the one that it told of before."""

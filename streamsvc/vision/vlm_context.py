@@ -70,8 +70,14 @@ def grown(told: Told, timeline: Timeline, pictures: Mapping[float, str], now: fl
     if not fresh:
         return told
     cut = sum(len(item.text) > LONGEST for item in fresh)
-    short = (replace(item, text=item.text[: LONGEST - 1] + "…") if len(item.text) > LONGEST else item for item in fresh)
-    items = (*told.items, *sorted(short, key=lambda item: (item.at, item.kind != "picture")))  # a picture, and then what was read in it
+    short = (
+        replace(item, text=item.text[: LONGEST - 1] + "…") if len(item.text) > LONGEST else item
+        for item in fresh
+    )
+    items = (
+        *told.items,
+        *sorted(short, key=lambda item: (item.at, item.kind != "picture")),
+    )  # a picture, and then what was read in it
     over = len(items) - MOST
     gone = -(-over // (MOST // 4)) * (MOST // 4) if over > 0 else 0
     return Told(
@@ -95,7 +101,9 @@ def _said(told: Told, timeline: Timeline, now: float) -> list[Item]:
             break
         words = [word for word in sentence.words if _middle(word) > told.heard]
         if words:
-            found.append(Item(words[0].start, words[-1].end, "speech", plain(" ".join(word.text for word in words))))
+            found.append(
+                Item(words[0].start, words[-1].end, "speech", plain(" ".join(word.text for word in words)))
+            )
     return found[::-1]
 
 
@@ -136,7 +144,9 @@ def plain(text: str) -> str:
 
 _END = re.compile(r"[.!?;…]+[\"'”’)\]]*(?=\s)|(?<=\S)\s*\n")
 _MARKS = re.compile(r"[*`]+|^#+ ")
-_LABEL = re.compile(r"^(?:\[[\d.]+\] ?)?(?:(?:answer|picture|speech|screen): ?)?", re.IGNORECASE)  # as items are written for it
+_LABEL = re.compile(
+    r"^(?:\[[\d.]+\] ?)?(?:(?:answer|picture|speech|screen): ?)?", re.IGNORECASE
+)  # as items are written for it
 _DECLINED = re.compile(
     r"\b(?:cannot|can't|can not|unable|not able|unclear|impossible|unknown|sorry|no (?:information|picture|image)|"
     r"not (?:visible|shown|seen|heard|specified|mentioned|provided|clear|possible|enough|sure|known)|"

@@ -143,7 +143,9 @@ def _serve(connection: _Connection, lanes: Mapping[tuple[str, str], _Lane]) -> N
         kind, number = header["kind"], header["id"]
         if kind == "ping":
             starts = [start for lane in lanes.values() for start in list(lane.running.values())]
-            connection.send({"id": number, "kind": "pong"}, {"busy_s": time.monotonic() - min(starts) if starts else 0.0})
+            connection.send(
+                {"id": number, "kind": "pong"}, {"busy_s": time.monotonic() - min(starts) if starts else 0.0}
+            )
         elif kind == "cancel":
             if (request := connection.requests.get(number)) is not None:
                 request.cancelled = True
@@ -156,7 +158,10 @@ def _serve(connection: _Connection, lanes: Mapping[tuple[str, str], _Lane]) -> N
                     raise WorkerError(f"no op {header['role']}.{header['op']} here")
                 lane.waiting.put_nowait(request)
             except queue.Full:
-                connection.fail(request, CapacityError(f"{_WAITING} requests wait for {header['role']}.{header['op']} already"))
+                connection.fail(
+                    request,
+                    CapacityError(f"{_WAITING} requests wait for {header['role']}.{header['op']} already"),
+                )
             except WorkerError as error:
                 connection.fail(request, error)
     for request in list(connection.requests.values()):

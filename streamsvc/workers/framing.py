@@ -9,7 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from streamsvc.core.errors import CapacityError, ConfigError, DeadlineMissed, ModelMissing, StreamsvcError, WorkerError
+from streamsvc.core.errors import (
+    CapacityError,
+    ConfigError,
+    DeadlineMissed,
+    ModelMissing,
+    StreamsvcError,
+    WorkerError,
+)
 from streamsvc.core.roles import Payload
 
 FRAME = struct.Struct("!II")
@@ -18,7 +25,9 @@ _MAX_FRAME = 64 * 1024 * 1024  # bytes; security limit: a broken peer must not m
 
 def pack(header: Mapping[str, Any], payload: Payload) -> bytes:
     """One frame: the payload's arrays travel as raw bytes behind the JSON header."""
-    arrays = {key: np.ascontiguousarray(value) for key, value in payload.items() if isinstance(value, np.ndarray)}
+    arrays = {
+        key: np.ascontiguousarray(value) for key, value in payload.items() if isinstance(value, np.ndarray)
+    }
     plain = {key: value for key, value in payload.items() if key not in arrays}
     described = [[key, value.dtype.str, value.shape, value.nbytes] for key, value in arrays.items()]
     head = json.dumps({**header, "payload": plain, "arrays": described}, separators=(",", ":")).encode()
@@ -32,7 +41,9 @@ def unpack(head: bytes, blob: bytes) -> tuple[dict[str, Any], Payload]:
     payload: Payload = header.pop("payload", {})
     offset = 0
     for key, dtype, shape, size in header.pop("arrays", ()):
-        payload[key] = np.frombuffer(blob, dtype=dtype, count=size // np.dtype(dtype).itemsize, offset=offset).reshape(shape)
+        payload[key] = np.frombuffer(
+            blob, dtype=dtype, count=size // np.dtype(dtype).itemsize, offset=offset
+        ).reshape(shape)
         offset += size
     return header, payload
 
@@ -45,7 +56,9 @@ def sizes(prefix: bytes) -> tuple[int, int]:
     return head, blob
 
 
-_ERRORS: dict[str, type[StreamsvcError]] = {c.__name__: c for c in (CapacityError, ConfigError, DeadlineMissed, ModelMissing, WorkerError)}
+_ERRORS: dict[str, type[StreamsvcError]] = {
+    c.__name__: c for c in (CapacityError, ConfigError, DeadlineMissed, ModelMissing, WorkerError)
+}
 
 
 def error_from(told: Mapping[str, Any]) -> StreamsvcError:

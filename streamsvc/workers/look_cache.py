@@ -39,7 +39,9 @@ class LookCache:
                 async with asyncio.timeout_at(deadline):
                     await running.wait()
             except TimeoutError:
-                raise DeadlineMissed("another session's look at the same picture did not end in time") from None
+                raise DeadlineMissed(
+                    "another session's look at the same picture did not end in time"
+                ) from None
         if (known := self._known.get(key)) is not None:
             self._known.move_to_end(key)
             metrics.looks.labels("hit").inc()
@@ -47,7 +49,9 @@ class LookCache:
         metrics.looks.labels("miss").inc()
         self._asked[key] = ended = asyncio.Event()
         try:
-            result = await self._see.call(op, payload, deadline_in_s=deadline - clock.now(), affinity=affinity)
+            result = await self._see.call(
+                op, payload, deadline_in_s=deadline - clock.now(), affinity=affinity
+            )
             self._known[key] = result
             if len(self._known) > self._most:
                 self._known.popitem(last=False)
@@ -56,6 +60,8 @@ class LookCache:
             del self._asked[key]
             ended.set()
 
-    def stream(self, op: str, payload: Payload, *, deadline_in_s: float, affinity: str = "") -> AsyncIterator[Payload]:
+    def stream(
+        self, op: str, payload: Payload, *, deadline_in_s: float, affinity: str = ""
+    ) -> AsyncIterator[Payload]:
         """See worker.Role; nothing is remembered."""
         return self._see.stream(op, payload, deadline_in_s=deadline_in_s, affinity=affinity)

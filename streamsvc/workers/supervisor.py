@@ -34,7 +34,9 @@ from streamsvc.workers.framing import FRAME, error_from, pack, sizes, unpack
 
 log = structlog.get_logger()
 _STREAM_ITEMS = 256  # items of one stream not yet taken by the asker; more end the stream
-_ENVIRONMENT = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "HF_HUB_OFFLINE"), "1") | {"MALLOC_ARENA_MAX": "2"}
+_ENVIRONMENT = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "HF_HUB_OFFLINE"), "1") | {
+    "MALLOC_ARENA_MAX": "2"
+}
 # One long window must not keep a hundred megabytes for good: what is large goes back at once, what each step needs again stays.
 _ENVIRONMENT |= {"MALLOC_MMAP_THRESHOLD_": str(4 << 20), "MALLOC_TRIM_THRESHOLD_": str(64 << 20)}
 
@@ -58,7 +60,15 @@ class Worker:
         lazy: start at the first call instead of at once.
     """
 
-    def __init__(self, name: str, roles: Mapping[str, str], options: Mapping[str, Any], *, nice: int = 0, lazy: bool = False) -> None:
+    def __init__(
+        self,
+        name: str,
+        roles: Mapping[str, str],
+        options: Mapping[str, Any],
+        *,
+        nice: int = 0,
+        lazy: bool = False,
+    ) -> None:
         self.name = name
         self.roles = dict(roles)
         self.pid: int | None = None
@@ -120,19 +130,28 @@ class Worker:
         """One life of the process: start, serve, and be gone when this returns or raises."""
         env = {**os.environ, **_ENVIRONMENT}
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "streamsvc.workers.child", stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, env=env
+            sys.executable,
+            "-m",
+            "streamsvc.workers.child",
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            env=env,
         )
         self.pid = process.pid
         reading: asyncio.Task[None] | None = None
         try:
             assert process.stdin is not None and process.stdout is not None
             job = {"socket": str(path), "roles": self.roles, "options": self.options, "nice": self._nice}
-            process.stdin.write(json.dumps(job, default=str).encode() + b"\n")  # stdin stays open: its end tells the child that we are gone
+            process.stdin.write(
+                json.dumps(job, default=str).encode() + b"\n"
+            )  # stdin stays open: its end tells the child that we are gone
             try:
                 async with asyncio.timeout(LOAD_SECONDS):
                     line = await process.stdout.readline()
             except TimeoutError:
-                raise WorkerError(f"the {self.name} worker had not loaded its models after {LOAD_SECONDS:.0f} s") from None
+                raise WorkerError(
+                    f"the {self.name} worker had not loaded its models after {LOAD_SECONDS:.0f} s"
+                ) from None
             if not line:
                 raise WorkerError(f"the {self.name} worker died while it loaded its models")
             told = json.loads(line)
@@ -165,7 +184,9 @@ class Worker:
         try:
             while True:
                 self._send({"id": 0, "kind": "ping"}, {})
-                await asyncio.wait({exited, reading}, timeout=PING_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait(
+                    {exited, reading}, timeout=PING_SECONDS, return_when=asyncio.FIRST_COMPLETED
+                )
                 if exited.done():
                     raise WorkerError(f"the {self.name} worker ended with status {exited.result()}")
                 if reading.done():
@@ -180,7 +201,9 @@ class Worker:
         with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
             while True:
                 head_size, blob_size = sizes(await reader.readexactly(FRAME.size))
-                header, payload = unpack(await reader.readexactly(head_size), await reader.readexactly(blob_size))
+                header, payload = unpack(
+                    await reader.readexactly(head_size), await reader.readexactly(blob_size)
+                )
                 if header["kind"] == "pong":
                     self._pong, self._busy = clock.now(), payload["busy_s"]
                     continue
@@ -194,7 +217,9 @@ class Worker:
                 except asyncio.QueueFull:  # an asker that does not take its stream loses it
                     self._drop(header["id"])
                     box.get_nowait()
-                    box.put_nowait(("error", {"class": "CapacityError", "message": "the stream was not read in time"}))
+                    box.put_nowait(
+                        ("error", {"class": "CapacityError", "message": "the stream was not read in time"})
+                    )
 
     def _send(self, header: dict[str, Any], payload: Payload) -> None:
         if self._writer is not None and not self._writer.is_closing():
@@ -210,7 +235,9 @@ class Worker:
         if self._pending.pop(number, None) is not None:
             self._send({"id": number, "kind": "cancel"}, {})
 
-    async def ask(self, kind: str, role: str, op: str, payload: Payload, deadline_in_s: float) -> AsyncIterator[Payload]:
+    async def ask(
+        self, kind: str, role: str, op: str, payload: Payload, deadline_in_s: float
+    ) -> AsyncIterator[Payload]:
         """Send one request and yield what comes back; leaving early cancels the work."""
         self._wanted.set()
         deadline = clock.now() + deadline_in_s
@@ -221,7 +248,13 @@ class Worker:
                 await self._up.wait()
                 box: asyncio.Queue[tuple[str, Any]] = asyncio.Queue(_STREAM_ITEMS)
                 self._pending[number] = box
-                header = {"id": number, "kind": kind, "role": role, "op": op, "deadline_in_s": max(0.0, deadline - clock.now())}
+                header = {
+                    "id": number,
+                    "kind": kind,
+                    "role": role,
+                    "op": op,
+                    "deadline_in_s": max(0.0, deadline - clock.now()),
+                }
                 self._send(header, payload)
         except TimeoutError:
             if self.failure is not None:
@@ -260,7 +293,9 @@ class _Asker:
                 return dict(item)
         raise WorkerError(f"{self.name}.{op} gave no result")
 
-    async def stream(self, op: str, payload: Payload, *, deadline_in_s: float, affinity: str = "") -> AsyncIterator[Payload]:
+    async def stream(
+        self, op: str, payload: Payload, *, deadline_in_s: float, affinity: str = ""
+    ) -> AsyncIterator[Payload]:
         """See Role."""
         async with contextlib.aclosing(self._ask("stream", op, payload, deadline_in_s)) as items:
             async for item in items:
@@ -275,6 +310,8 @@ async def _reaped(process: asyncio.subprocess.Process) -> None:
     await process.wait()
     if process.stdin is not None:
         process.stdin.close()
-    transport = getattr(process, "_transport", None)  # the only way to close the stdout pipe before it is garbage
+    transport = getattr(
+        process, "_transport", None
+    )  # the only way to close the stdout pipe before it is garbage
     if transport is not None:
         transport.close()

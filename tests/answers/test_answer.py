@@ -18,10 +18,22 @@ from streamsvc.answers.structured_output import read
 from streamsvc.core import clock
 from streamsvc.core.config import Think
 from streamsvc.core.errors import DeadlineMissed, Unprocessable
-from streamsvc.core.types import Answer, Box, Cue, Delta, Evidence, Question, ScreenText, Sight, Tag, TextLine, Word
+from streamsvc.core.types import (
+    Answer,
+    Box,
+    Cue,
+    Delta,
+    Evidence,
+    Question,
+    ScreenText,
+    Sight,
+    Tag,
+    TextLine,
+    Word,
+)
 from streamsvc.timeline.timeline import Timeline
 from streamsvc.vision.vlm import VlmSession
-from tests.seeing import Model as Sees
+from tests.fakes.vlm_role import Model as Sees
 
 EMPTY = np.zeros(4, np.float32)
 # What the real models say about the scenario's pictures (FIELD_NOTES): boxes, tags.
@@ -38,7 +50,9 @@ SEEN: dict[str, tuple[list[tuple[str, float]], list[tuple[str, float]]]] = {
 }
 
 
-def sight(at: float, boxes: list[tuple[str, float]], tags: list[tuple[str, float]], blank: bool = False) -> Sight:
+def sight(
+    at: float, boxes: list[tuple[str, float]], tags: list[tuple[str, float]], blank: bool = False
+) -> Sight:
     return Sight(
         "s",
         "main",
@@ -58,7 +72,9 @@ def cues(words: list[Word], size: int = 12) -> list[Cue]:
         run.append(word)
         following = words[index + 1] if index + 1 < len(words) else None
         if len(run) >= size or following is None or following.start - word.end > 0.6:
-            found.append(Cue("s", "main", run[0].start, 0.0, " ".join(w.text for w in run), tuple(run), len(run), True))
+            found.append(
+                Cue("s", "main", run[0].start, 0.0, " ".join(w.text for w in run), tuple(run), len(run), True)
+            )
             run = []
     return found
 
@@ -72,7 +88,9 @@ def known_at(scenario: dict[str, Any], now: float) -> Timeline:
     for item in scenario["intervals"]:
         at = item["start"] + 0.1
         if item["kind"] == "slide":
-            lines = tuple(TextLine(t, 0.99, 0.1, 0.1 * n, 0.5, 0.05) for n, t in enumerate(item["text"].split("\n")))
+            lines = tuple(
+                TextLine(t, 0.99, 0.1, 0.1 * n, 0.5, 0.05) for n, t in enumerate(item["text"].split("\n"))
+            )
             units.append((at + 0.3, sight(at, [], [])))
             units.append((at + 2.5, ScreenText("s", "main", at, 0.0, item["title"], lines, at)))
         else:
@@ -118,16 +136,26 @@ def load(media: Path, name: str) -> dict[str, Any]:
     return dict(json.loads((media / "scenarios" / f"{name}.json").read_text()))
 
 
-async def graded(scenario: dict[str, Any], questions: list[dict[str, Any]], grader: ModuleType) -> dict[str, Counter[str]]:
+async def graded(
+    scenario: dict[str, Any], questions: list[dict[str, Any]], grader: ModuleType
+) -> dict[str, Counter[str]]:
     rows: dict[str, Counter[str]] = {}
     for question in questions:
         now = float(question["ask_at_s"])
         done = await ask(question["question"], known_at(scenario, now), now)
-        given = {"text": done.text, "supported": done.supported, "evidence": [{"start": e.start, "end": e.end} for e in done.evidence]}
+        given = {
+            "text": done.text,
+            "supported": done.supported,
+            "evidence": [{"start": e.start, "end": e.end} for e in done.evidence],
+        }
         verdict, cited = grader.grade(question, given), grader.cited(question, given)
         if os.environ.get("SHOW_ANSWERS"):
-            print(f"{verdict:8} {'cited' if cited else '     '} {grader.kind(question):9} {question['question']}\n          -> {done.text}")
-        rows.setdefault(grader.kind(question), Counter()).update([verdict, "all"] + (["cited"] if cited else []))
+            print(
+                f"{verdict:8} {'cited' if cited else '     '} {grader.kind(question):9} {question['question']}\n          -> {done.text}"
+            )
+        rows.setdefault(grader.kind(question), Counter()).update(
+            [verdict, "all"] + (["cited"] if cited else [])
+        )
     return rows
 
 
@@ -149,7 +177,7 @@ async def test_the_scenarios_questions_are_answered_right_or_refused(media: Path
 
 @pytest.mark.media
 async def test_paraphrases_of_our_own_are_answered_and_absurd_questions_refused(media: Path) -> None:
-    from tests.paraphrases import LECTURE, SCENES
+    from tests.answers.rules.paraphrases import LECTURE, SCENES
 
     missed, wrong = [], []
     for name, asked in (("lecture_stone_cutter", LECTURE), ("scenes_photos", SCENES)):
@@ -180,7 +208,9 @@ class Model:
     def __init__(self, text: str, fails: bool = False) -> None:
         self.text, self.fails, self.asked = text, fails, 0
 
-    async def stream(self, op: str, payload: dict[str, Any], *, deadline_in_s: float, affinity: str = "") -> Any:
+    async def stream(
+        self, op: str, payload: dict[str, Any], *, deadline_in_s: float, affinity: str = ""
+    ) -> Any:
         self.asked += 1
         if self.fails:
             raise DeadlineMissed("too late")
@@ -198,7 +228,9 @@ def story() -> Timeline:
 
 async def test_a_phrase_of_the_model_is_added_only_when_the_line_holds_it() -> None:
     good, bad = Model(" to the old harbour"), Model(" to the burning castle")
-    assert (await ask("Where did Anna carry the lantern?", story(), 9.0, good)).text.endswith("In short: to the old harbour.")
+    assert (await ask("Where did Anna carry the lantern?", story(), 9.0, good)).text.endswith(
+        "In short: to the old harbour."
+    )
     assert "castle" not in (await ask("Where did Anna carry the lantern?", story(), 9.0, bad)).text
 
 
@@ -208,7 +240,9 @@ async def test_a_model_that_is_late_or_dead_costs_only_its_phrase() -> None:
     assert "old harbour" in done.text
 
 
-async def test_what_the_model_reads_and_writes_is_told_and_without_room_for_a_phrase_it_is_not_asked() -> None:
+async def test_what_the_model_reads_and_writes_is_told_and_without_room_for_a_phrase_it_is_not_asked() -> (
+    None
+):
     question, costs = Question("q", "Where did Anna carry the lantern?", 9.0, 1e12), []
 
     def note(engine: str, unit: str, seconds: float, units: int) -> None:
@@ -304,18 +338,29 @@ async def test_what_somebody_does_in_the_picture_is_looked_at_before_words_are_q
 
 @pytest.mark.parametrize(
     "question",
-    ["Where did Anna carry the lantern?", "When did Anna carry the lantern?", "How many lanterns are shown?", "What music is played?"],
+    [
+        "Where did Anna carry the lantern?",
+        "When did Anna carry the lantern?",
+        "How many lanterns are shown?",
+        "What music is played?",
+    ],
 )
-async def test_what_rules_answer_and_what_is_exact_is_never_asked_of_the_model_that_sees(question: str) -> None:
+async def test_what_rules_answer_and_what_is_exact_is_never_asked_of_the_model_that_sees(
+    question: str,
+) -> None:
     done, asked = await seen(question, walking(), ["A red car."])
     assert asked == 0
     assert done.text == (await ask(question, walking(), 30.0)).text
 
 
-async def test_a_question_about_words_is_answered_by_the_model_that_sees_only_as_far_as_they_stand_there() -> None:
+async def test_a_question_about_words_is_answered_by_the_model_that_sees_only_as_far_as_they_stand_there() -> (
+    None
+):
     question = "What became of Anna?"
     usual = await ask(question, walking(), 30.0)
-    done, asked = await seen(question, walking(), ["Anna carried the lantern to the harbour.", " She met her brother."])
+    done, asked = await seen(
+        question, walking(), ["Anna carried the lantern to the harbour.", " She met her brother."]
+    )
     assert (usual.supported, asked) == (False, 1)
     assert done.text == "From what was said at 0:01: Anna carried the lantern to the harbour."
     assert [item.kind for item in done.evidence] == ["speech"]

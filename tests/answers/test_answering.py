@@ -14,8 +14,8 @@ from streamsvc.answers import answer
 from streamsvc.core import clock, metrics
 from streamsvc.core.errors import NotFound, WorkerError
 from streamsvc.core.types import Answer, Delta
-from tests.seeing import Model, sighted
-from tests.stage import VP8, Playing, Sender, Tape, kinds, make, packets, send
+from tests.builders.session import VP8, Playing, Sender, Tape, kinds, make, packets, send
+from tests.fakes.vlm_role import Model, sighted
 
 
 def test_held_questions_are_asked_when_all_is_understood(stage: asyncio.Runner, tmp_path: Path) -> None:
@@ -51,7 +51,9 @@ def test_a_question_before_any_content_is_answered_as_unknown(stage: asyncio.Run
     stage.run(main())
 
 
-def test_a_question_is_answered_or_refused_up_to_the_very_end(stage: asyncio.Runner, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_question_is_answered_or_refused_up_to_the_very_end(
+    stage: asyncio.Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async def slow(*_: Any) -> Any:
         await clock.sleep(2.0)
         yield Answer("q", "It was.", True, ())
@@ -89,7 +91,11 @@ def test_an_answer_that_fails_costs_no_other(stage: asyncio.Runner, monkeypatch:
                 played.session.ask(text, client="me", number=text)
             await clock.sleep(1.0)
             played.session.end("ended")
-            done = {event["question_id"]: event for event in await played.ended() if event["type"] == "answer.done"}
+            done = {
+                event["question_id"]: event
+                for event in await played.ended()
+                if event["type"] == "answer.done"
+            }
             assert done["Worse?"]["error"]["code"] == "internal"
             assert "secret" not in str(done)
             assert done["Bad?"]["error"] == WorkerError("the think worker died").body()["error"]
@@ -99,7 +105,9 @@ def test_an_answer_that_fails_costs_no_other(stage: asyncio.Runner, monkeypatch:
     stage.run(main())
 
 
-def test_a_question_whose_time_has_passed_is_not_begun_and_says_so(stage: asyncio.Runner, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_question_whose_time_has_passed_is_not_begun_and_says_so(
+    stage: asyncio.Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async def slow(*_: Any) -> Any:
         await clock.sleep(2.0)
         yield Answer("q", "It was.", True, ())
@@ -117,7 +125,11 @@ def test_a_question_whose_time_has_passed_is_not_begun_and_says_so(stage: asynci
             await clock.sleep(4.0)
             assert played.session.load(clock.now()).think_wait == 0.0
             played.session.end("ended")
-            done = {event["question_id"]: event for event in await played.ended() if event["type"] == "answer.done"}
+            done = {
+                event["question_id"]: event
+                for event in await played.ended()
+                if event["type"] == "answer.done"
+            }
         assert "error" not in done["q"]
         assert done["two"]["error"]["code"] == "deadline_missed"
         assert metrics.deadline_missed.labels("answer", "not_started")._value.get() == before + 1
@@ -152,15 +164,24 @@ def test_a_question_can_be_cancelled_while_it_waits_and_while_it_is_answered_but
                 live.cancel("answered")
             live.end("ended")
             events = await played.ended()
-        done = {event["question_id"]: event.get("error", {}).get("code") for event in events if event["type"] == "answer.done"}
+        done = {
+            event["question_id"]: event.get("error", {}).get("code")
+            for event in events
+            if event["type"] == "answer.done"
+        }
         assert done == {"answered": None, "begun": "cancelled", "waits": "cancelled"}
         assert kinds(events).count("answer.done") == 3
-        assert [event["question_id"] for event in events if event["type"] == "answer.delta"] == ["answered", "begun"]
+        assert [event["question_id"] for event in events if event["type"] == "answer.delta"] == [
+            "answered",
+            "begun",
+        ]
 
     stage.run(main())
 
 
-def test_a_question_that_waits_for_a_model_does_not_hold_up_the_next(stage: asyncio.Runner, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_question_that_waits_for_a_model_does_not_hold_up_the_next(
+    stage: asyncio.Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async def sometimes_slow(question: Any, *_: Any) -> Any:
         await clock.sleep(2.0 if question.text == "Slow?" else 0.0)
         yield Answer(question.id, "It was.", True, ())
@@ -185,7 +206,15 @@ def test_what_a_question_may_spend_follows_from_what_the_model_has_cost_and_the_
     spent: list[tuple[int, int]] = []
 
     async def noted(
-        question: Any, timeline: Any, think: Any, settings: Any, sent: Any, seer: Any, window: int, most: int, note: Any
+        question: Any,
+        timeline: Any,
+        think: Any,
+        settings: Any,
+        sent: Any,
+        seer: Any,
+        window: int,
+        most: int,
+        note: Any,
     ) -> Any:
         spent.append((window, most))
         note("think", "token", 5.0, 1)  # a slow model, from now on
@@ -223,11 +252,17 @@ def test_what_the_rules_refuse_is_asked_of_the_model_that_sees_and_told_as_its_o
             played.session.end("ended")
             events = await played.ended()
         done = {event["question_id"]: event for event in events if event["type"] == "answer.done"}
-        shown = {round(event["at"], 3): event["url"] for event in events if event["type"] == "keyframe.sampled"}
+        shown = {
+            round(event["at"], 3): event["url"] for event in events if event["type"] == "keyframe.sampled"
+        }
         assert done["look"]["text"] == "It looks like this: A grey cat."
-        assert [e["text"] for e in events if e["type"] == "answer.delta" and e["question_id"] == "look"] == [done["look"]["text"]]
+        assert [e["text"] for e in events if e["type"] == "answer.delta" and e["question_id"] == "look"] == [
+            done["look"]["text"]
+        ]
         assert done["look"]["supported"]
-        assert {(item["kind"], item["url"]) for item in done["look"]["evidence"]} <= {("sight", url) for url in shown.values()}
+        assert {(item["kind"], item["url"]) for item in done["look"]["evidence"]} <= {
+            ("sight", url) for url in shown.values()
+        }
         assert len(model.asked) == 2, "times and counts are never asked of the model"
         assert done["time"]["supported"]
         first, second = (asked["items"] for asked in model.asked)
@@ -237,7 +272,9 @@ def test_what_the_rules_refuse_is_asked_of_the_model_that_sees_and_told_as_its_o
     stage.run(main())
 
 
-@pytest.mark.parametrize("says", [["I cannot tell."], [WorkerError("the think worker died")], [9.0, "A grey cat."]])
+@pytest.mark.parametrize(
+    "says", [["I cannot tell."], [WorkerError("the think worker died")], [9.0, "A grey cat."]]
+)
 def test_a_refusal_stands_where_the_model_that_sees_does_not_know_fails_or_is_late(
     stage: asyncio.Runner, tmp_path: Path, says: list[Any]
 ) -> None:
@@ -248,7 +285,10 @@ def test_a_refusal_stands_where_the_model_that_sees_does_not_know_fails_or_is_la
                 await send(one.session, packets(tmp_path, 1.0, audio=None))
                 one.session.ask("What colour is the cat?", client="me")
                 one.session.end("ended")
-            done, usual = [[event for event in await one.ended() if event["type"] == "answer.done"] for one in (played, blind)]
+            done, usual = [
+                [event for event in await one.ended() if event["type"] == "answer.done"]
+                for one in (played, blind)
+            ]
         assert done[0]["text"] == usual[0]["text"]
         assert (done[0]["supported"], done[0]["evidence"], "error" in done[0]) == (False, [], False)
         assert done[0]["age_ms"] < 3000, "and is not late itself"
@@ -256,7 +296,9 @@ def test_a_refusal_stands_where_the_model_that_sees_does_not_know_fails_or_is_la
     stage.run(main())
 
 
-def test_an_image_that_comes_with_a_question_is_looked_at_by_the_model_that_sees(stage: asyncio.Runner, tmp_path: Path) -> None:
+def test_an_image_that_comes_with_a_question_is_looked_at_by_the_model_that_sees(
+    stage: asyncio.Runner, tmp_path: Path
+) -> None:
     async def main() -> None:
         model, page = Model(says=["A blue square."]), io.BytesIO()
         Image.new("RGBA", (40, 30), "blue").save(page, "PNG")

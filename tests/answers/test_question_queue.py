@@ -27,10 +27,21 @@ def test_a_question_carries_its_times_its_deadline_and_its_asker(virtual: asynci
     async def main() -> None:
         box, now = inbox(), clock.now()
         one = box.ask("  What is it? ", client="me")
-        other = box.ask("And that?", number="mine", deadline_ms=500, audience="session", client="me", image=b"jpeg", form={})
+        other = box.ask(
+            "And that?",
+            number="mine",
+            deadline_ms=500,
+            audience="session",
+            client="me",
+            image=b"jpeg",
+            form={},
+        )
         box.close()
         asked = await emptied(box)
-        assert [(entry.question, entry.at, entry.client) for entry in asked] == [(one, now, "me"), (other, now, None)]
+        assert [(entry.question, entry.at, entry.client) for entry in asked] == [
+            (one, now, "me"),
+            (other, now, None),
+        ]
         assert (one.text, one.asked, one.deadline) == ("What is it?", 7.5, now + 3.0)
         assert (other.id, other.deadline, other.image, other.form) == ("mine", now + 0.5, b"jpeg", {})
         assert one.id != inbox().ask("What is it?").id
@@ -49,7 +60,9 @@ def test_a_question_carries_its_times_its_deadline_and_its_asker(virtual: asynci
         ({"audience": "nobody"}, InvalidRequest, "bad_audience"),
     ],
 )
-def test_what_is_no_question_is_refused_and_takes_no_place(wrong: dict[str, Any], error: type[StreamsvcError], code: str) -> None:
+def test_what_is_no_question_is_refused_and_takes_no_place(
+    wrong: dict[str, Any], error: type[StreamsvcError], code: str
+) -> None:
     box = inbox()
     with pytest.raises(error) as caught:
         box.ask(**{"text": "What?", **wrong})
@@ -79,7 +92,11 @@ async def test_held_questions_wait_for_room_and_are_the_last() -> None:
 
 def test_held_questions_are_checked_when_they_are_handed_in() -> None:
     box = inbox()
-    for texts, code in ((["a", "b", "c"], "too_many_questions"), (["a", " "], "empty_question"), (["x" * 21], "question_too_long")):
+    for texts, code in (
+        (["a", "b", "c"], "too_many_questions"),
+        (["a", " "], "empty_question"),
+        (["x" * 21], "question_too_long"),
+    ):
         with pytest.raises(StreamsvcError) as caught:
             box.hold(texts, client="me")
         assert caught.value.code == code
@@ -171,4 +188,6 @@ async def test_two_who_take_get_each_question_once_and_both_end() -> None:
         box.ask(text)
         await asyncio.sleep(0)
     box.close()
-    assert sorted(asked.question.text for taken in await asyncio.gather(*taking) for asked in taken) == sorted(texts)
+    assert sorted(
+        asked.question.text for taken in await asyncio.gather(*taking) for asked in taken
+    ) == sorted(texts)

@@ -28,14 +28,18 @@ class Letters:
         self.asked: list[list[str]] = []
         self.wait, self.fails = wait, fails
 
-    async def call(self, op: str, payload: dict[str, Any], *, deadline_in_s: float, affinity: str = "") -> dict[str, Any]:
+    async def call(
+        self, op: str, payload: dict[str, Any], *, deadline_in_s: float, affinity: str = ""
+    ) -> dict[str, Any]:
         assert op == "texts"
         self.asked.append(payload["texts"])
         if self.wait is not None:
             await self.wait.wait()
         if len(self.asked) <= self.fails:
             raise WorkerError("away")
-        rows = np.array([[text.count(letter) for letter in "abcdefghij"] for text in payload["texts"]], np.float32)
+        rows = np.array(
+            [[text.count(letter) for letter in "abcdefghij"] for text in payload["texts"]], np.float32
+        )
         return {"vectors": rows / np.linalg.norm(rows, axis=1, keepdims=True)}
 
 
@@ -130,6 +134,10 @@ async def test_a_topic_that_nobody_watches_any_more_is_forgotten() -> None:
 def test_the_real_model_tells_what_is_about_a_topic_from_what_is_not() -> None:
     encoder = embed.Encoder(Path(Models().dir) / "models" / embed.DEFAULT)
     topics = ("the price of bread", "insects")
-    said = ("A loaf costs twice what it did. Bakers blame the wheat.", "The bees were all dead. A wasp flew out.", MONEY)
+    said = (
+        "A loaf costs twice what it did. Bakers blame the wheat.",
+        "The bees were all dead. A wasp flew out.",
+        MONEY,
+    )
     closeness = encoder.vectors(list(topics)) @ encoder.vectors(list(said)).T
     assert (closeness >= CLOSE).tolist() == [[True, False, False], [False, True, False]]

@@ -180,7 +180,10 @@ def test_another_slide_fires_and_a_changed_line_does_not() -> None:
 
 def test_words_on_the_screen_fire_once_while_they_stand_there() -> None:
     watch = made("when 'total due' is on the screen")
-    alerts = [watch.read(page(at, "Invoice", *lines)) for at, lines in ((0.0, ["Due"]), (1.0, ["Total due: 3"]), (2.0, ["Total due: 4"]))]
+    alerts = [
+        watch.read(page(at, "Invoice", *lines))
+        for at, lines in ((0.0, ["Due"]), (1.0, ["Total due: 3"]), (2.0, ["Total due: 4"]))
+    ]
     assert fired(alerts) == [1.0]
     assert alerts[1] is not None
     assert alerts[1].text == 'On the screen: "Total due: 3"'
@@ -190,7 +193,13 @@ def test_words_on_the_screen_fire_once_while_they_stand_there() -> None:
 
 def test_words_that_are_said_fire_when_all_of_them_stand_near_each_other() -> None:
     watch = made('when somebody says "interest rates"')
-    assert watch.heard(words("we have no interest in that, they rated it; and much later all of it was about the rates"), 0.0) is None
+    assert (
+        watch.heard(
+            words("we have no interest in that, they rated it; and much later all of it was about the rates"),
+            0.0,
+        )
+        is None
+    )
     alert = watch.heard(words("now the interest", 50.0), 0.0) or watch.heard(words("rates rise", 53.0), 60.0)
     assert alert is not None
     assert alert.text.endswith('interest rates"')
@@ -212,7 +221,9 @@ def test_words_that_are_said_fire_when_all_of_them_stand_near_each_other() -> No
         ("when a bus appears", ()),
     ],
 )
-def test_what_is_talked_about_is_a_topic_and_what_is_said_is_words(when: str, topics: tuple[str, ...]) -> None:
+def test_what_is_talked_about_is_a_topic_and_what_is_said_is_words(
+    when: str, topics: tuple[str, ...]
+) -> None:
     assert made(when).topics == topics
 
 
@@ -222,7 +233,10 @@ def passage(start: float) -> Evidence:
 
 def test_a_topic_fires_when_it_comes_up_and_not_while_it_goes_on() -> None:
     watch = made("when someone talks about money")
-    told = [watch.meant({"money": near}, passage(10.0 * n), 0.0) for n, near in enumerate((0.1, 0.5, 0.5, 0.2, 0.5, 0.1, 0.1, 0.1, 0.5))]
+    told = [
+        watch.meant({"money": near}, passage(10.0 * n), 0.0)
+        for n, near in enumerate((0.1, 0.5, 0.5, 0.2, 0.5, 0.1, 0.1, 0.1, 0.5))
+    ]
     assert fired(told) == [15.0, 85.0]
     assert told[1] is not None
     assert told[1].text == 'About money: "He paid forty dollars. He owes the bank."'

@@ -20,9 +20,9 @@ from streamsvc.core.types import Evidence, Speech, Word
 from streamsvc.events import webhook
 from streamsvc.events.webhook import Webhook, signature
 from tests.answers.test_topic_match import Letters
-from tests.listener import listening
-from tests.live import serving, socket_of, until
-from tests.stage import VP8, Playing, Sender, kinds, make, packets, send
+from tests.builders.service import serving, socket_of, until
+from tests.builders.session import VP8, Playing, Sender, kinds, make, packets, send
+from tests.fakes.http_receiver import listening
 
 
 @pytest.fixture
@@ -102,7 +102,10 @@ async def test_a_topic_is_found_by_its_meaning_and_what_waits_at_the_end_is_stil
     made = Watches(4, True, told, Letters())  # type: ignore[arg-type]
     task = asyncio.create_task(made.run())
     watch = made.add("when they talk about a bad bed")
-    made.heard(tuple(Word(word, n, n + 0.5, 0.9) for n, word in enumerate(["I", "had", "a", "dab.", "We", "ate."])), 7.0)
+    made.heard(
+        tuple(Word(word, n, n + 0.5, 0.9) for n, word in enumerate(["I", "had", "a", "dab.", "We", "ate."])),
+        7.0,
+    )
     made.close()
     await task
     (found,) = told.got
@@ -163,7 +166,10 @@ async def test_a_webhook_is_signed_and_tried_again_with_the_same_id(quick: None)
         for target, headers, body in listener.got:
             assert target == "/hook?key=k"
             stamp, _, proof = headers["Streamsvc-Signature"].removeprefix("t=").partition(",v1=")
-            assert proof == hmac.new(watch["secret"].encode(), f"{stamp}.".encode() + body, hashlib.sha256).hexdigest()
+            assert (
+                proof
+                == hmac.new(watch["secret"].encode(), f"{stamp}.".encode() + body, hashlib.sha256).hexdigest()
+            )
             assert abs(int(stamp) - clock.utc().timestamp()) < 60
 
 
@@ -181,7 +187,9 @@ async def test_what_a_webhook_refuses_or_never_answers_is_given_up_and_counted(q
         assert (counted("refused"), counted("no_answer")) == (before[0] + 1, before[1] + 1)
 
 
-async def test_more_alerts_than_may_wait_drop_the_oldest_and_what_is_left_at_the_end_is_counted(quick: None) -> None:
+async def test_more_alerts_than_may_wait_drop_the_oldest_and_what_is_left_at_the_end_is_counted(
+    quick: None,
+) -> None:
     async with listening() as listener:
         hook = Webhook(listener.url, private_urls=True)
         for number in range(webhook.WAITING + 3):
@@ -211,7 +219,10 @@ async def test_the_webhooks_of_removed_watches_count_and_are_not_waited_for_for_
         assert made._sending == set()
 
 
-@pytest.mark.parametrize("url", ["", "ftp://a/b", "https://", "https://me:secret@a.example/", "https://a.example/#part", "nonsense"])
+@pytest.mark.parametrize(
+    "url",
+    ["", "ftp://a/b", "https://", "https://me:secret@a.example/", "https://a.example/#part", "nonsense"],
+)
 async def test_what_is_no_url_of_a_webhook_is_refused_without_being_quoted(url: str) -> None:
     with pytest.raises(InvalidRequest) as caught:
         Webhook(url, private_urls=True)
@@ -231,17 +242,32 @@ async def test_a_webhook_into_a_private_network_is_refused_unless_it_is_allowed(
 def test_the_signature_covers_time_and_body() -> None:
     one = signature("s", b"body", 1000.5)
     assert one.startswith("t=1000,v1=")
-    assert len({one, signature("s", b"bodz", 1000.5), signature("s", b"body", 1001.0), signature("t", b"body", 1000.5)}) == 4
+    assert (
+        len(
+            {
+                one,
+                signature("s", b"bodz", 1000.5),
+                signature("s", b"body", 1001.0),
+                signature("t", b"body", 1000.5),
+            }
+        )
+        == 4
+    )
 
 
 # --- doors ----------------------------------------------------------------------------------------------------------
 
 
 async def test_watches_by_the_door_and_the_socket_tell_no_address(tmp_path: Path) -> None:
-    async with listening() as listener, serving(tmp_path, server={"private_urls": True}) as (_, place, client):
+    async with (
+        listening() as listener,
+        serving(tmp_path, server={"private_urls": True}) as (_, place, client),
+    ):
         session = (await client.post("/v1/sessions", json={"no_store": True})).json()["id"]
         path = f"/v1/sessions/{session}/watches"
-        made = await client.post(path, json={"when": "when a cat appears", "cooldown_s": 3, "webhook": f"{listener.url}/hidden"})
+        made = await client.post(
+            path, json={"when": "when a cat appears", "cooldown_s": 3, "webhook": f"{listener.url}/hidden"}
+        )
         assert made.status_code == 201
         assert made.json()["secret"].startswith("whsec_")
         shown = (await client.get(path)).json()
@@ -254,7 +280,9 @@ async def test_watches_by_the_door_and_the_socket_tell_no_address(tmp_path: Path
         assert (await client.delete(f"{path}/{made.json()['id']}")).status_code == 404
         assert (await client.get("/v1/sessions/0.none/watches")).status_code == 404
         async with socket_of(place, session) as events:
-            await events.send(json.dumps({"type": "watch.add", "when": "when a cat appears", "cooldown_s": 5}))
+            await events.send(
+                json.dumps({"type": "watch.add", "when": "when a cat appears", "cooldown_s": 5})
+            )
             (added,) = (await until(events, "watch.added"))[-1:]
             await events.send(json.dumps({"type": "watch.add", "when": "when the dog barks"}))
             assert (await until(events, "error"))[-1]["error"]["code"] == "cannot_watch"

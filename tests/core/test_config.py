@@ -27,7 +27,9 @@ def test_the_defaults_are_valid_and_open_to_this_machine_alone() -> None:
     assert settings.server.sources == ()
 
 
-def test_a_file_is_overruled_by_the_environment_and_that_by_flags(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_is_overruled_by_the_environment_and_that_by_flags(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "streamsvc.toml"
     path.write_text('[server]\nport = 1001\nhost = "127.0.0.2"\n[limits]\nsessions = 9\n')
     monkeypatch.setenv("STREAMSVC_SERVER__PORT", "1002")
@@ -80,7 +82,8 @@ def test_a_certificate_without_its_key_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("host", "loopback"), [("127.0.0.1", True), ("127.9.9.9", True), ("::1", True), ("localhost", True), ("10.0.0.1", False)]
+    ("host", "loopback"),
+    [("127.0.0.1", True), ("127.9.9.9", True), ("::1", True), ("localhost", True), ("10.0.0.1", False)],
 )
 def test_loopback_is_told_from_the_rest(host: str, loopback: bool) -> None:
     assert is_loopback(host) is loopback
@@ -109,15 +112,25 @@ def test_labels_and_an_adapter_need_a_vision_text_model(tmp_path: Path) -> None:
 def test_the_profile_remote_needs_an_address_and_a_model() -> None:
     with pytest.raises(ConfigError, match=r"remote\.url and remote\.model"):
         load(models={"profile": "remote"}, remote={"url": "http://127.0.0.1:11434/v1"})
-    settings = load(models={"profile": "remote"}, remote={"url": "http://127.0.0.1:11434/v1/", "model": "gemma3"})
+    settings = load(
+        models={"profile": "remote"}, remote={"url": "http://127.0.0.1:11434/v1/", "model": "gemma3"}
+    )
     assert settings.remote.url == "http://127.0.0.1:11434/v1"
-    for url in ("127.0.0.1:11434", "ftp://host/v1", "https://user:pass@host/v1", "https://host/v1?key=1", "http://[::1/v1"):
+    for url in (
+        "127.0.0.1:11434",
+        "ftp://host/v1",
+        "https://user:pass@host/v1",
+        "https://host/v1?key=1",
+        "http://[::1/v1",
+    ):
         with pytest.raises(ConfigError, match=r"remote\.url") as caught:
             load(remote={"url": url})
         assert "pass" not in str(caught.value)
 
 
-def test_the_key_of_the_endpoint_comes_by_the_environment_alone_and_is_never_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_key_of_the_endpoint_comes_by_the_environment_alone_and_is_never_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("STREAMSVC_REMOTE__KEY", f" {KEY}\n")
     settings = load()
     assert settings.remote.options()["key"] == KEY
@@ -140,7 +153,9 @@ def test_scenes_are_told_of_by_a_model_that_sees_alone() -> None:
         load(think={"scenes": True})
     settings = load(models={"profile": "gpu"}, think={"model": "qwen2-vl-2b", "scenes": True})
     assert (settings.think.scenes, settings.think.scene_seconds) == (True, 10.0)
-    assert not load(models={"profile": "gpu"}, think={"model": "qwen2-vl-2b"}).think.scenes, "only where it is asked for"
+    assert not load(models={"profile": "gpu"}, think={"model": "qwen2-vl-2b"}).think.scenes, (
+        "only where it is asked for"
+    )
 
 
 def test_settings_cannot_be_changed_after_they_were_read() -> None:

@@ -77,11 +77,20 @@ def test_what_stays_slow_is_believed_and_what_has_become_fast_again_too() -> Non
 # --- plans ---
 
 
-@given(st.floats(-1.0, 5.0), st.integers(0, 4096), st.booleans(), st.floats(0.0001, 0.01), st.floats(0.001, 0.2), st.floats(0.01, 1.0))
+@given(
+    st.floats(-1.0, 5.0),
+    st.integers(0, 4096),
+    st.booleans(),
+    st.floats(0.0001, 0.01),
+    st.floats(0.001, 0.2),
+    st.floats(0.01, 1.0),
+)
 def test_what_is_planned_ends_before_the_deadline(
     left: float, window: int, keyframe: bool, read: float, write: float, frame: float
 ) -> None:
-    costs = Costs({("think", "prompt"): (read,) * 3, ("think", "token"): (write,) * 3, ("see", "frame"): (frame,) * 3})
+    costs = Costs(
+        {("think", "prompt"): (read,) * 3, ("think", "token"): (write,) * 3, ("see", "frame"): (frame,) * 3}
+    )
     planned = plan(costs, 100.0, 100.0 + left, window=window, keyframe=keyframe)
     looked = frame if planned.keyframe_wait else 0.0
     spent = planned.keyframe_wait + looked + planned.window_tokens * read + planned.phrase_tokens * write
@@ -198,7 +207,9 @@ def test_a_steady_load_that_one_level_can_bear_does_not_flap(need: float, eases:
 
 @settings(deadline=None)
 @given(st.lists(st.sampled_from([LATE, FINE, BETWEEN]), min_size=1, max_size=12), st.integers(60, 200))
-def test_the_level_changes_a_bounded_number_of_times_for_each_change_of_the_load(phases: list[Load], ticks: int) -> None:
+def test_the_level_changes_a_bounded_number_of_times_for_each_change_of_the_load(
+    phases: list[Load], ticks: int
+) -> None:
     seen = climbed([load for load in phases for _ in range(ticks)])
     assert changes([LoadState(), *seen]) <= TOP * len(phases)
 

@@ -19,7 +19,12 @@ def every_error() -> list[type[errors.StreamsvcError]]:
 def test_an_error_says_type_code_message_and_whether_a_retry_can_help() -> None:
     error = errors.NotFound("there is no session x")
     assert error.body() == {
-        "error": {"type": "invalid_request_error", "code": "not_found", "message": "there is no session x", "retryable": False}
+        "error": {
+            "type": "invalid_request_error",
+            "code": "not_found",
+            "message": "there is no session x",
+            "retryable": False,
+        }
     }
     assert str(error) == "there is no session x [not_found]"
 
@@ -75,7 +80,9 @@ def test_retryable_are_those_that_time_can_heal() -> None:
 def test_a_source_that_does_not_answer_is_a_bad_gateway_and_worth_a_retry() -> None:
     silent = errors.SourceError("no answer", retryable=True)
     assert (silent.status, silent.retryable, silent.body()["error"]["retryable"]) == (502, True, True)
-    assert (errors.SourceError.status, errors.SourceError("x").status) == (422, 422), "the class is left as it was"
+    assert (errors.SourceError.status, errors.SourceError("x").status) == (422, 422), (
+        "the class is left as it was"
+    )
 
 
 def test_a_full_machine_says_when_to_come_back() -> None:
@@ -83,7 +90,9 @@ def test_a_full_machine_says_when_to_come_back() -> None:
 
 
 def test_every_error_stands_in_the_tree_of_the_docstring() -> None:
-    drawn = set(re.findall(r"(?:^|-- )(\w+)", errors.__doc__ or "", re.M)) | set(re.findall(r"^\s*(\w+)$", errors.__doc__ or "", re.M))
+    drawn = set(re.findall(r"(?:^|-- )(\w+)", errors.__doc__ or "", re.M)) | set(
+        re.findall(r"^\s*(\w+)$", errors.__doc__ or "", re.M)
+    )
     assert {error.__name__ for error in every_error()} <= drawn
 
 

@@ -12,18 +12,34 @@ from streamsvc.core.errors import Forbidden
 
 
 @pytest.mark.parametrize(
-    "address", ["127.0.0.1", "10.1.2.3", "169.254.169.254", "100.64.0.1", "0.0.0.0", "224.0.0.1", "::1", "fe80::1%lo", "::ffff:127.0.0.1"]
+    "address",
+    [
+        "127.0.0.1",
+        "10.1.2.3",
+        "169.254.169.254",
+        "100.64.0.1",
+        "0.0.0.0",
+        "224.0.0.1",
+        "::1",
+        "fe80::1%lo",
+        "::ffff:127.0.0.1",
+    ],
 )
 def test_addresses_of_private_networks_this_machine_and_groups_are_not_public(address: str) -> None:
     assert not host_policy.is_public(address)
 
 
-@pytest.mark.parametrize("address", ["64:ff9b::7f00:1", "64:ff9b::a9fe:a9fe", "2002:a01:203::1", "::10.1.2.3", "::ffff:a01:203", "fec0::1"])
+@pytest.mark.parametrize(
+    "address",
+    ["64:ff9b::7f00:1", "64:ff9b::a9fe:a9fe", "2002:a01:203::1", "::10.1.2.3", "::ffff:a01:203", "fec0::1"],
+)
 def test_addresses_that_hold_a_private_one_for_a_gateway_to_take_out_are_not_public(address: str) -> None:
     assert not host_policy.is_public(address)
 
 
-@pytest.mark.parametrize("address", ["8.8.8.8", "2001:4860:4860::8888", "64:ff9b::808:808", "2002:808:808::1"])
+@pytest.mark.parametrize(
+    "address", ["8.8.8.8", "2001:4860:4860::8888", "64:ff9b::808:808", "2002:808:808::1"]
+)
 def test_addresses_of_the_internet_are_public(address: str) -> None:
     assert host_policy.is_public(address)
 
@@ -35,9 +51,14 @@ def test_a_private_host_is_refused_unless_the_settings_allow_it() -> None:
     assert host_policy.addresses("127.0.0.1", 80, private_urls=True) == ("127.0.0.1",)
 
 
-def test_one_private_address_among_public_ones_is_enough_to_refuse_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_private_address_among_public_ones_is_enough_to_refuse_a_name(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     def answer(*_: Any, **__: Any) -> list[Any]:
-        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, 443)) for address in ("8.8.8.8", "8.8.8.8", "10.0.0.1")]
+        return [
+            (socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, 443))
+            for address in ("8.8.8.8", "8.8.8.8", "10.0.0.1")
+        ]
 
     monkeypatch.setattr(socket, "getaddrinfo", answer)
     with pytest.raises(Forbidden):

@@ -9,7 +9,7 @@ import pytest
 from streamsvc.core import host_policy
 from streamsvc.core.errors import Forbidden, Unprocessable
 from streamsvc.core.http_client import Outgoing
-from tests.listener import Listener, listening
+from tests.fakes.http_receiver import Listener, listening
 
 
 def to(listener: Listener, *, private: bool = True, timeout: float = 2.0) -> Outgoing:
@@ -24,7 +24,12 @@ async def test_a_request_goes_out_as_it_is_and_its_answer_is_cut() -> None:
         assert (await out.ask("GET", "/", {}, b""))[0] == 503
         await out.close()
         target, headers, body = listener.got[0]
-        assert (target, headers["X-Kind"], headers["User-Agent"], body) == ("/a?b=%20c&", "k", "streamsvc", b"body")
+        assert (target, headers["X-Kind"], headers["User-Agent"], body) == (
+            "/a?b=%20c&",
+            "k",
+            "streamsvc",
+            b"body",
+        )
         assert headers["Host"] == listener.url.removeprefix("http://")
 
 

@@ -8,7 +8,9 @@ import sys
 
 import pytest
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux" or not hasattr(ctypes.CDLL(None), "malloc_trim"), reason="no glibc")
+pytestmark = pytest.mark.skipif(
+    sys.platform != "linux" or not hasattr(ctypes.CDLL(None), "malloc_trim"), reason="no glibc"
+)
 
 HELD = """
 import pathlib, re, sys
@@ -44,7 +46,13 @@ print(held() - before)
 
 def told(script: str, *arguments: str) -> list[float]:
     """What a process of its own prints."""
-    ended = subprocess.run([sys.executable, "-c", HELD + script, *arguments], capture_output=True, text=True, timeout=90, check=True)
+    ended = subprocess.run(
+        [sys.executable, "-c", HELD + script, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=90,
+        check=True,
+    )
     return [float(number) for number in ended.stdout.split()]
 
 

@@ -39,7 +39,11 @@ def rendered() -> dict[str, str]:
 
 
 def labels() -> dict[str, tuple[str, ...]]:
-    described = [thing for thing in vars(metrics).values() if hasattr(thing, "describe") and hasattr(thing, "_labelnames")]
+    described = [
+        thing
+        for thing in vars(metrics).values()
+        if hasattr(thing, "describe") and hasattr(thing, "_labelnames")
+    ]
     return {thing._name: thing._labelnames for thing in described}
 
 

@@ -124,7 +124,9 @@ def test_a_ring_without_room_is_refused(size: int) -> None:
 
 
 @given(size=st.integers(1, 8), steps=st.lists(st.one_of(st.just("put"), st.integers(1, 4)), max_size=60))
-def test_whatever_happens_nothing_is_lost_uncounted_or_turned_round(size: int, steps: list[str | int]) -> None:
+def test_whatever_happens_nothing_is_lost_uncounted_or_turned_round(
+    size: int, steps: list[str | int]
+) -> None:
     async def main() -> None:
         dropped: list[int] = []
         ring: Ring[int] = Ring(size, dropped.append)

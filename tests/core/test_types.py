@@ -28,8 +28,12 @@ WITH_CLOCKS = (
 
 
 def units() -> list[type]:
-    classes = [item for _, item in inspect.getmembers(types, inspect.isclass) if item.__module__ == types.__name__]
-    return [item for item in classes if not getattr(item, "_is_protocol", False)]  # a protocol is a promise, no unit
+    classes = [
+        item for _, item in inspect.getmembers(types, inspect.isclass) if item.__module__ == types.__name__
+    ]
+    return [
+        item for item in classes if not getattr(item, "_is_protocol", False)
+    ]  # a protocol is a promise, no unit
 
 
 @pytest.mark.parametrize("unit", units(), ids=lambda unit: unit.__name__)
@@ -51,7 +55,9 @@ def test_a_chunk_ends_after_its_last_sample() -> None:
 
 
 def test_a_cue_spans_its_words() -> None:
-    cue = Cue("s", "main", 1.0, 0.0, "hello there", (Word("hello", 1.0, 1.4), Word("there", 1.5, 2.0)), 2, True)
+    cue = Cue(
+        "s", "main", 1.0, 0.0, "hello there", (Word("hello", 1.0, 1.4), Word("there", 1.5, 2.0)), 2, True
+    )
     assert (cue.start, cue.end) == (1.0, 2.0)
 
 

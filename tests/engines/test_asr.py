@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from engines import Engine, Op, asr
 from streamsvc.core.config import Models
 from streamsvc.core.errors import InvalidRequest, ModelMissing
-from streamsvc.recording import read
-from streamsvc.score import errors, norm
+from streamsvc.evaluation.recordings import read
+from streamsvc.evaluation.score_captions import errors, norm
 
 SECOND = np.zeros(asr.RATE, np.float32)
 END = 50
@@ -98,7 +98,9 @@ class Encodes(Loops):
         frames = super().encode(features)
         return np.arange(frames // 2, dtype=np.float32)[None, :, None] + (1000 if frames == asr.BEHIND else 0)
 
-    def generate(self, encoded: Any, prompts: list[list[int]], *, max_length: int, **options: Any) -> list[Any]:
+    def generate(
+        self, encoded: Any, prompts: list[list[int]], *, max_length: int, **options: Any
+    ) -> list[Any]:
         self.seen.append(np.asarray(encoded)[0, :, 0])
         self.beams.append(options["beam_size"])
         return super().generate(0, prompts, max_length=max_length)
@@ -112,11 +114,16 @@ def test_a_quick_hypothesis_encodes_little_padding_and_takes_the_rest_from_memor
     made.transcribe({"samples": SECOND, "quick": True, "beam": 3})
     near = 300  # a second, and NEAR, in whole grains
     assert model.frames == [near]
-    assert model.seen[0].tolist() == [*range(near // 2), *range(1000 + near // 2, 1000 + (100 + asr.PADDING) // 2)]
+    assert model.seen[0].tolist() == [
+        *range(near // 2),
+        *range(1000 + near // 2, 1000 + (100 + asr.PADDING) // 2),
+    ]
     assert model.beams == [1]
 
 
-@pytest.mark.parametrize(("asked", "seconds"), [({}, 1), ({"quick": True}, 16)], ids=["settled", "longer-than-is-known"])
+@pytest.mark.parametrize(
+    ("asked", "seconds"), [({}, 1), ({"quick": True}, 16)], ids=["settled", "longer-than-is-known"]
+)
 def test_other_hypotheses_encode_all_of_it(asked: dict[str, Any], seconds: int) -> None:
     model = Encodes()
     made = whisper(model)
@@ -126,7 +133,11 @@ def test_other_hypotheses_encode_all_of_it(asked: dict[str, Any], seconds: int) 
     assert model.frames == [100 * seconds + asr.PADDING]
 
 
-@pytest.mark.parametrize("loop", [[0] * 15, [0, 1, 0, 1, 0, 1], [3, 3, 3, 3], list(range(15))], ids=["cap", "phrase", "word", "too-many"])
+@pytest.mark.parametrize(
+    "loop",
+    [[0] * 15, [0, 1, 0, 1, 0, 1], [3, 3, 3, 3], list(range(15))],
+    ids=["cap", "phrase", "word", "too-many"],
+)
 def test_a_loop_is_refused_and_retried_once_with_the_full_padding(loop: list[int]) -> None:
     model = Loops([7, 4, 11], loop)
     result = whisper(model).transcribe({"samples": SECOND})
@@ -145,8 +156,13 @@ def test_the_cap_follows_the_duration() -> None:
     assert asr.token_cap(1.0) < asr.token_cap(6.0) < 60
 
 
-@given(st.lists(st.sampled_from("abcdef"), max_size=5), st.lists(st.sampled_from("uvwxyz"), min_size=1, max_size=6, unique=True))
-def test_a_phrase_that_follows_itself_is_found_wherever_it_stands(before: list[str], phrase: list[str]) -> None:
+@given(
+    st.lists(st.sampled_from("abcdef"), max_size=5),
+    st.lists(st.sampled_from("uvwxyz"), min_size=1, max_size=6, unique=True),
+)
+def test_a_phrase_that_follows_itself_is_found_wherever_it_stands(
+    before: list[str], phrase: list[str]
+) -> None:
     assert asr.repeats([*before, *phrase * (4 if len(phrase) == 1 else 3)])
     assert not asr.repeats(phrase * 2)
 
@@ -180,13 +196,22 @@ def test_where_every_character_is_a_word_punctuation_belongs_to_the_one_before_i
             return "".join("。東京"[i] for i in ids)
 
     model = Loops([], [0, 1, 2, 0, 1])
-    result = asr.Whisper(model, Characters(), multilingual=True).transcribe({"samples": SECOND, "language": "ja"})
+    result = asr.Whisper(model, Characters(), multilingual=True).transcribe(
+        {"samples": SECOND, "language": "ja"}
+    )
     assert [word[0] for word in result["words"]] == ["東", "京。", "東"]
 
 
 @pytest.mark.parametrize(
     "samples",
-    [None, [0.0], SECOND.astype(np.float64), np.zeros((2, 8), np.float32), np.zeros(0, np.float32), np.zeros(30 * asr.RATE, np.float32)],
+    [
+        None,
+        [0.0],
+        SECOND.astype(np.float64),
+        np.zeros((2, 8), np.float32),
+        np.zeros(0, np.float32),
+        np.zeros(30 * asr.RATE, np.float32),
+    ],
 )
 def test_samples_of_another_shape_are_refused(samples: Any) -> None:
     with pytest.raises(InvalidRequest):
@@ -225,8 +250,12 @@ def test_a_broken_model_is_named_too(tmp_path: Path) -> None:
         asr.load({"models": tmp_path, "model": "toy"})
 
 
-@pytest.mark.parametrize("lacks", ["a driver", "a library"])  # CTranslate2 looks for the one at once, for the other when it is used
-def test_a_gpu_that_cannot_be_used_is_no_broken_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lacks: str) -> None:
+@pytest.mark.parametrize(
+    "lacks", ["a driver", "a library"]
+)  # CTranslate2 looks for the one at once, for the other when it is used
+def test_a_gpu_that_cannot_be_used_is_no_broken_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lacks: str
+) -> None:
     class NoGpu:
         def __init__(self, folder: str, **asked: Any) -> None:
             assert (asked["device"], asked["compute_type"]) == ("cuda", "float16")

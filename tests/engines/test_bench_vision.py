@@ -34,7 +34,14 @@ def test_the_table_has_a_line_for_each_batch_and_one_for_what_was_not_run() -> N
 
 def test_json_has_figures_or_a_reason_and_never_both() -> None:
     told = as_json(REPORT)
-    assert told["rows"][3] == {"runtime": "openvino", "batch": 8, "ms": 2.0, "cpu_ms": 1.5, "latency_ms": 16.0, "frames_per_second": 500.0}
+    assert told["rows"][3] == {
+        "runtime": "openvino",
+        "batch": 8,
+        "ms": 2.0,
+        "cpu_ms": 1.5,
+        "latency_ms": 16.0,
+        "frames_per_second": 500.0,
+    }
     assert told["rows"][-1] == {"runtime": "tensorrt", "batch": 8, "why": "no GPU"}
     assert (told["chosen"], told["share"], told["parity"]) == ("openvino", 0.0624, "close")
 
@@ -73,8 +80,16 @@ def test_every_runtime_is_measured_or_says_why_not(monkeypatch: pytest.MonkeyPat
     assert [(row.runtime, row.batch) for row in report.rows] == [
         (name, batch) for name in ("torch", "openvino", "onnxruntime", "tensorrt") for batch in (1, 2)
     ]
-    assert all(row.ms > 0 and row.latency_ms == pytest.approx(row.ms * row.batch) for row in report.rows if not row.why)
-    assert all(("CUDA GPU" in row.why) != torch.cuda.is_available() for row in report.rows if row.runtime == "tensorrt")
+    assert all(
+        row.ms > 0 and row.latency_ms == pytest.approx(row.ms * row.batch)
+        for row in report.rows
+        if not row.why
+    )
+    assert all(
+        ("CUDA GPU" in row.why) != torch.cuda.is_available()
+        for row in report.rows
+        if row.runtime == "tensorrt"
+    )
     assert report.chosen in ("openvino", "onnxruntime", "tensorrt")
     assert 0.005 < report.share < 1.0
     assert heard[-1] == "timing whole looks"

@@ -19,7 +19,9 @@ def fake(calls: list[Path]):  # type: ignore[no-untyped-def]
     return convert
 
 
-def test_it_is_built_once_and_again_when_the_source_differs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_is_built_once_and_again_when_the_source_differs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     calls: list[Path] = []
     monkeypatch.setattr(build_llm, "convert", fake(calls))
     source = tmp_path / "x.gguf"

@@ -67,7 +67,9 @@ class Stopwatch:
     def __init__(self) -> None:
         self.used = 0
 
-    def __call__(self, encode: build_vision.Encode, pixels: build_vision.Pixels, times: int) -> tuple[float, float]:
+    def __call__(
+        self, encode: build_vision.Encode, pixels: build_vision.Pixels, times: int
+    ) -> tuple[float, float]:
         self.used += 1
         return 1.0, 1.0
 
@@ -76,7 +78,9 @@ def nothing(pixels: build_vision.Pixels) -> Any:
     return np.full((len(pixels), 3), np.nan, np.float32)
 
 
-def test_the_runtimes_agree_and_the_faster_is_kept_for_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_runtimes_agree_and_the_faster_is_kept_for_this_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     source = an_onnx_file(tmp_path / "model.onnx")
     pixels = np.random.default_rng(1).random((5, 3, 4, 4), dtype=np.float32)
     encode, choice = build_vision.encoder(source)
@@ -90,7 +94,9 @@ def test_the_runtimes_agree_and_the_faster_is_kept_for_this_machine(tmp_path: Pa
 
 
 @pytest.mark.parametrize("changed", ["model", "openvino", "cpu", "harm"])
-def test_the_choice_is_made_again_when_anything_differs(tmp_path: Path, changed: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_choice_is_made_again_when_anything_differs(
+    tmp_path: Path, changed: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     source = an_onnx_file(tmp_path / "model.onnx")
     build_vision.encoder(source)
     if changed == "model":
@@ -107,9 +113,15 @@ def test_the_choice_is_made_again_when_anything_differs(tmp_path: Path, changed:
     assert watch.used == 2
 
 
-def test_a_runtime_that_computes_something_else_is_not_chosen_however_fast(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_runtime_that_computes_something_else_is_not_chosen_however_fast(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     source = an_onnx_file(tmp_path / "model.onnx")
-    monkeypatch.setattr(build_vision, "RUNTIMES", {"openvino": lambda source: nothing, "onnxruntime": build_vision.onnxruntime})
+    monkeypatch.setattr(
+        build_vision,
+        "RUNTIMES",
+        {"openvino": lambda source: nothing, "onnxruntime": build_vision.onnxruntime},
+    )
     assert build_vision.encoder(source)[1].runtime == "onnxruntime"
     monkeypatch.setattr(build_vision, "RUNTIMES", {"onnxruntime": lambda source: nothing})
     with pytest.raises(WorkerError) as caught:
@@ -118,7 +130,9 @@ def test_a_runtime_that_computes_something_else_is_not_chosen_however_fast(tmp_p
     assert not (tmp_path / "other.runtime.json").exists()
 
 
-def test_with_a_gpu_and_tensorrt_the_plan_is_what_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_with_a_gpu_and_tensorrt_the_plan_is_what_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     machine: Any = Torch()
     machine.from_numpy = torch.from_numpy
     monkeypatch.setattr(tensorrt_plan, "bindings", lambda: (Double(), machine))
@@ -129,10 +143,14 @@ def test_with_a_gpu_and_tensorrt_the_plan_is_what_runs(tmp_path: Path, monkeypat
     assert list(tmp_path.glob("tensorrt-*/plan"))
 
 
-def test_the_time_of_a_batch_is_the_least_of_several_and_the_first_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_time_of_a_batch_is_the_least_of_several_and_the_first_does_not_count(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     wall, cpu = iter([0.0, 5.0, 10.0, 12.0, 20.0, 29.0]), iter([0.0, 4.0, 4.0, 7.0, 7.0, 8.0])
     calls: list[int] = []
-    monkeypatch.setattr(build_vision, "time", SimpleNamespace(perf_counter=lambda: next(wall), process_time=lambda: next(cpu)))
+    monkeypatch.setattr(
+        build_vision, "time", SimpleNamespace(perf_counter=lambda: next(wall), process_time=lambda: next(cpu))
+    )
 
     def encode(pixels: build_vision.Pixels) -> Any:
         calls.append(len(pixels))

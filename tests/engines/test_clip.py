@@ -41,7 +41,15 @@ def by(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
 
 def matcher(folder: Path, **options: Any) -> Matcher:
     labels = folder.parent / "labels.txt"
-    return Matcher({"models": str(folder.parent), "clip": folder.name, "labels": str(labels), "tag_threshold": 0.0, **options})
+    return Matcher(
+        {
+            "models": str(folder.parent),
+            "clip": folder.name,
+            "labels": str(labels),
+            "tag_threshold": 0.0,
+            **options,
+        }
+    )
 
 
 def wanted(folder: Path, shown: Any) -> list[float]:
@@ -50,38 +58,57 @@ def wanted(folder: Path, shown: Any) -> list[float]:
     if folder.name == "siglip":
         return list((1 / (1 + np.exp(-logits))).tolist())
     powers = np.exp(logits)
-    return list((powers / (powers.sum() + np.exp(whole(folder, list(COMMON), shown).astype(np.float64)).sum())).tolist())
+    return list(
+        (
+            powers / (powers.sum() + np.exp(whole(folder, list(COMMON), shown).astype(np.float64)).sum())
+        ).tolist()
+    )
 
 
-def test_tags_are_the_whole_models_own_probabilities_and_those_of_no_other_label_or_picture(folder: Path, by: Any) -> None:
+def test_tags_are_the_whole_models_own_probabilities_and_those_of_no_other_label_or_picture(
+    folder: Path, by: Any
+) -> None:
     by("onnxruntime")
     matches = matcher(folder).look([picture(1), picture(2)])
     for match, shown, other in zip(matches, (picture(1), picture(2)), (picture(2), picture(1)), strict=True):
         right = wanted(folder, shown)
         told = dict(match.tags)
         assert [told[label] for label in LABELS] == pytest.approx(right, rel=1e-4)
-        assert [told[label] for label in LABELS[1:] + LABELS[:1]] != pytest.approx(right, rel=1e-3), "labels shifted by one would show"
-        assert [told[label] for label in LABELS] != pytest.approx(wanted(folder, other), rel=1e-3), "swapped pictures would show"
+        assert [told[label] for label in LABELS[1:] + LABELS[:1]] != pytest.approx(right, rel=1e-3), (
+            "labels shifted by one would show"
+        )
+        assert [told[label] for label in LABELS] != pytest.approx(wanted(folder, other), rel=1e-3), (
+            "swapped pictures would show"
+        )
         assert [score for _, score in match.tags] == sorted(told.values(), reverse=True)
 
 
-def test_a_text_stands_out_by_so_many_deviations_as_the_whole_models_cosines_say(folder: Path, by: Any) -> None:
+def test_a_text_stands_out_by_so_many_deviations_as_the_whole_models_cosines_say(
+    folder: Path, by: Any
+) -> None:
     by("onnxruntime")
     made = matcher(folder)
     matches = made.look([picture(1), picture(2)])
     found = np.array([made.texts(TOLD) @ match.vector for match in matches])
     for row, other, shown in zip(found, found[::-1], (picture(1), picture(2)), strict=True):
         low, middle, high = np.quantile(whole(folder, list(COMMON), shown), (0.25, 0.5, 0.75))
-        right = (whole(folder, TOLD, shown) - middle) / ((high - low) / 1.349)  # logits are cosines but for a factor and an addend
+        right = (whole(folder, TOLD, shown) - middle) / (
+            (high - low) / 1.349
+        )  # logits are cosines but for a factor and an addend
         assert row == pytest.approx(right, abs=2e-3)
         assert other != pytest.approx(right, abs=2e-2), "swapped pictures would show"
         assert row[::-1] != pytest.approx(right, abs=2e-2), "and swapped texts"
 
 
 @pytest.mark.parametrize(("runtime", "least"), [("onnxruntime", 1 - 1e-6), ("openvino", build_vision.ALIKE)])
-def test_the_compiled_tower_gives_the_vectors_of_torch(folder: Path, by: Any, runtime: str, least: float) -> None:
+def test_the_compiled_tower_gives_the_vectors_of_torch(
+    folder: Path, by: Any, runtime: str, least: float
+) -> None:
     by(runtime)
-    compiled, plain = Towers(folder, "cpu"), Towers(folder, "cpu:0")  # "cpu:0" is the same device by a name that is not compiled for
+    compiled, plain = (
+        Towers(folder, "cpu"),
+        Towers(folder, "cpu:0"),
+    )  # "cpu:0" is the same device by a name that is not compiled for
     assert (compiled.runtime, plain.runtime) == (runtime, "torch, cpu:0")
     shown = [picture(seed) for seed in range(5)]
     one, other = compiled.pictures(shown), plain.pictures(shown)
@@ -99,7 +126,10 @@ def test_the_runtime_is_chosen_as_for_the_other_vision_models(folder: Path) -> N
 def test_a_batch_changes_no_vector_and_none_of_nothing_is_asked(folder: Path, by: Any) -> None:
     by("onnxruntime")
     made = matcher(folder)
-    together, alone = made.look([picture(1), picture(2)]), [*made.look([picture(1)]), *made.look([picture(2)])]
+    together, alone = (
+        made.look([picture(1), picture(2)]),
+        [*made.look([picture(1)]), *made.look([picture(2)])],
+    )
     for one, other in zip(together, alone, strict=True):
         assert one.vector == pytest.approx(other.vector, abs=2e-3)
     assert made.look([]) == []
@@ -109,7 +139,10 @@ def test_a_vector_fits_into_sixteen_bits(folder: Path, by: Any) -> None:
     by("onnxruntime")
     made = matcher(folder)
     (match,) = made.look([picture(1)])
-    exact, short = made.texts(TOLD) @ match.vector, made.texts(TOLD).astype(np.float16) @ match.vector.astype(np.float16)
+    exact, short = (
+        made.texts(TOLD) @ match.vector,
+        made.texts(TOLD).astype(np.float16) @ match.vector.astype(np.float16),
+    )
     assert short.astype(np.float32) == pytest.approx(exact, abs=0.1)
 
 
@@ -161,7 +194,9 @@ def test_what_is_not_there_or_does_not_fit_is_told_by_name(folder: Path, tmp_pat
             matcher(folder, labels=str(labels))
 
 
-def test_the_tower_can_be_built_ahead(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_tower_can_be_built_ahead(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr(sys, "argv", ["clip", str(folder.parent), folder.name])
     clip.main()
     assert capsys.readouterr().out.startswith(f"{folder.name}: o")

@@ -30,7 +30,13 @@ def own(model: Any, pairs: list[Pair]) -> float:
     whole, tokenizer, processor = model
     siglip = hasattr(whole, "logit_bias")
     texts = [pair.text for pair in pairs]
-    coded = tokenizer(texts, padding="max_length" if siglip else True, truncation=True, max_length=LONGEST, return_tensors="pt")
+    coded = tokenizer(
+        texts,
+        padding="max_length" if siglip else True,
+        truncation=True,
+        max_length=LONGEST,
+        return_tensors="pt",
+    )
     pixels = processor(images=[pair.picture for pair in pairs], return_tensors="pt")["pixel_values"]
     with torch.no_grad():
         return float(whole(input_ids=coded["input_ids"], pixel_values=pixels, return_loss=True).loss)
@@ -68,16 +74,28 @@ def test_two_pictures_of_the_same_text_are_no_rivals(model: Any) -> None:
 def _logits(model: Any, rows: Any) -> Any:
     whole = model[0]
     with torch.no_grad():
-        seen = whole.get_image_features(pixel_values=torch.stack([row.pixels for row in rows])).pooler_output.numpy()
+        seen = whole.get_image_features(
+            pixel_values=torch.stack([row.pixels for row in rows])
+        ).pooler_output.numpy()
     seen = seen / np.linalg.norm(seen, axis=1, keepdims=True)
     bias = float(whole.logit_bias) if hasattr(whole, "logit_bias") else 0.0
     return seen @ np.stack([row.vector.numpy() for row in rows]).T * np.exp(2.0) + bias
 
 
-def test_all_that_is_held_out_is_judged_and_no_pair_alone(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_that_is_held_out_is_judged_and_no_pair_alone(
+    model: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(Contrast, "batch", 3)
     lesson = Contrast(*model)
-    rows = lesson.rows([*PAIRS, *(Pair(picture(seed), f"a {word}") for seed, word in ((7, "drawing"), (8, "diagram"), (9, "kitchen")))])
+    rows = lesson.rows(
+        [
+            *PAIRS,
+            *(
+                Pair(picture(seed), f"a {word}")
+                for seed, word in ((7, "drawing"), (8, "diagram"), (9, "kitchen"))
+            ),
+        ]
+    )
     with torch.no_grad():
         first, rest = float(lesson.loss(rows[:3])), float(lesson.loss(rows[3:]))
     assert lesson.judged(rows) == pytest.approx((3 * first + 4 * rest) / 7, rel=1e-5)

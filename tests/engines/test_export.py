@@ -57,10 +57,15 @@ def test_a_vision_tower_of_transformers_is_the_same_in_onnx(kind: str, tmp_path:
     assert [entry.version for entry in model.opset_import if not entry.domain] == [OPSET]
     (given,) = model.graph.input
     assert given.name == INPUT
-    assert [dim.dim_value for dim in given.type.tensor_type.shape.dim] == [0, 3, SIDE, SIDE], "the first is a name, not a number"
+    assert [dim.dim_value for dim in given.type.tensor_type.shape.dim] == [0, 3, SIDE, SIDE], (
+        "the first is a name, not a number"
+    )
     session = onnxruntime.InferenceSession(str(target), providers=["CPUExecutionProvider"])
     for batch in (1, 2, 31):
-        assert session.run([OUTPUT], {INPUT: np.zeros((batch, 3, SIDE, SIDE), np.float32)})[0].shape == (batch, 32)
+        assert session.run([OUTPUT], {INPUT: np.zeros((batch, 3, SIDE, SIDE), np.float32)})[0].shape == (
+            batch,
+            32,
+        )
 
 
 def test_a_name_that_the_model_uses_inside_is_no_clash(tmp_path: Path) -> None:
@@ -77,12 +82,16 @@ def test_in_half_precision_the_weights_are_of_two_bytes_and_both_ends_of_four(tm
     parity = exported(Tiny(), SIDE, target, half=True)
     assert 1e-6 < parity.worst < 2e-3, "not the float32 module under another name"
     model = onnx.load(str(target))
-    assert {weight.data_type for weight in model.graph.initializer if len(weight.dims) == 4} == {onnx.TensorProto.FLOAT16}
+    assert {weight.data_type for weight in model.graph.initializer if len(weight.dims) == 4} == {
+        onnx.TensorProto.FLOAT16
+    }
     ends = [*model.graph.input, *model.graph.output]
     assert {end.type.tensor_type.elem_type for end in ends} == {onnx.TensorProto.FLOAT}
 
 
-def test_a_file_that_computes_something_else_is_refused_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_computes_something_else_is_refused_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     module, write = Tiny(), torch.onnx.export
 
     def spoilt(*arguments: Any, **named: Any) -> None:
@@ -130,4 +139,7 @@ def test_a_file_is_made_once_for_the_same_weights_and_goes_when_there_are_others
 
 
 def test_a_parity_is_told_in_figures() -> None:
-    assert str(export.Parity(1.23e-6, 36, 18)) == "opset 18, 36 pictures, largest difference 1.2e-06 of the largest value"
+    assert (
+        str(export.Parity(1.23e-6, 36, 18))
+        == "opset 18, 36 pictures, largest difference 1.2e-06 of the largest value"
+    )

@@ -33,11 +33,16 @@ def test_the_graph_is_dynamic_and_of_the_stated_opset_and_has_its_sources_number
     assert parity(bench.graph, bench.tower) < TOLERANCE
     for shape in ((40, 88), (24, 24)):  # none that the export has seen
         one = [picture(7, *shape)]
-        (theirs, *_), (ours,) = bench.tower.see(one)[0], run(session(bench.graph), bench.tower.inputs(one), bench.tower.merge)
+        (theirs, *_), (ours,) = (
+            bench.tower.see(one)[0],
+            run(session(bench.graph), bench.tower.inputs(one), bench.tower.merge),
+        )
         assert np.abs(np.asarray(theirs) - ours).max() < 1e-4
 
 
-def test_it_is_made_once_and_anew_when_the_weights_change(tiny_vlm: Callable[[str], Path], tmp_path: Path) -> None:
+def test_it_is_made_once_and_anew_when_the_weights_change(
+    tiny_vlm: Callable[[str], Path], tmp_path: Path
+) -> None:
     made = Bench(tiny_vlm("smolvlm")).graph
     bench = Bench(shutil.copytree(made.parent, tmp_path / "copy"))
     first = exported(bench.model, bench.tower, bench.folder)
@@ -51,7 +56,9 @@ def test_it_is_made_once_and_anew_when_the_weights_change(tiny_vlm: Callable[[st
     assert parity(second, bench.tower) < TOLERANCE
 
 
-def test_a_graph_that_differs_from_its_source_is_refused_and_not_left_there(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_graph_that_differs_from_its_source_is_refused_and_not_left_there(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(export_vlm, "parity", lambda *_: float("nan"))
     monkeypatch.setattr(export_vlm, "_write", lambda *arguments: arguments[-1].write_bytes(b"graph"))
     monkeypatch.setattr(export_vlm, "RECIPE", "other")
@@ -61,7 +68,9 @@ def test_a_graph_that_differs_from_its_source_is_refused_and_not_left_there(benc
     assert sorted(bench.folder.iterdir()) == before
 
 
-def test_a_class_that_is_not_known_is_refused(bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_class_that_is_not_known_is_refused(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(export_vlm, "_PARTS", {})
     with pytest.raises(ModelMissing, match="cannot be exported"):
         exported(bench.model, bench.tower, tmp_path)

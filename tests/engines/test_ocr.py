@@ -58,5 +58,8 @@ def test_all_titles_of_the_lecture_are_read_exactly(read: Any, media: Path) -> N
     truth = json.loads((media / "scenarios" / "lecture_stone_cutter.json").read_text())["intervals"]
     for interval in truth:
         found = read(jpeg=shot(media / "scenarios" / "lecture_stone_cutter.mp4", interval["start"] + 1))
-        lines = [TextLine(t, s, *b) for t, s, b in zip(found["texts"], found["scores"], found["corners"].tolist(), strict=True)]
+        lines = [
+            TextLine(t, s, *b)
+            for t, s, b in zip(found["texts"], found["scores"], found["corners"].tolist(), strict=True)
+        ]
         assert title(lines) == interval["title"]

@@ -18,7 +18,9 @@ def test_an_unknown_model_is_named_with_the_ones_there_are(index: Path, tmp_path
 
 @pytest.mark.parametrize("name", ["../model.bin", "/etc/passwd", ".hidden", ""])
 def test_a_registry_cannot_name_a_path_outside_the_model_folder(index: Path, name: str) -> None:
-    registry.REGISTRY.write_text(registry.REGISTRY.read_text().replace('"labels.txt", size', f'"{name}", size'))
+    registry.REGISTRY.write_text(
+        registry.REGISTRY.read_text().replace('"labels.txt", size', f'"{name}", size')
+    )
     with pytest.raises(ConfigError, match="no name for a file"):
         registry.registry()
 

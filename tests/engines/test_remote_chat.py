@@ -20,18 +20,38 @@ from openai.types.chat import completion_create_params
 
 from engines.remote_chat import MOST_BYTES, Chat, Endpoint, Events, Piece, retry_after
 from streamsvc.core.errors import CapacityError, ConfigError, DeadlineMissed, StreamsvcError, WorkerError
-from tests.engines.chat_server import DONE, ROLE, SCHEMA, USAGE, Fake, Mark, Reply, chunk, refused, serving, stream
+from tests.engines.chat_server import (
+    DONE,
+    ROLE,
+    SCHEMA,
+    USAGE,
+    Fake,
+    Mark,
+    Reply,
+    chunk,
+    refused,
+    serving,
+    stream,
+)
 from tests.events.test_caption_push import certificate
 
 KEY = "sk-a-secret-key"
 SAID = "the budget is nine million"
-BODY: dict[str, Any] = {"model": "seer", "messages": [{"role": "user", "content": SAID}], "max_tokens": 9, "temperature": 0}
+BODY: dict[str, Any] = {
+    "model": "seer",
+    "messages": [{"role": "user", "content": SAID}],
+    "max_tokens": 9,
+    "temperature": 0,
+}
 
 
 @contextlib.contextmanager
 def chatting(*script: Reply, timeout: float = 15.0, **fake: Any) -> Iterator[tuple[Fake, Chat]]:
     """A server with this script, and a client of it."""
-    with serving(Fake(list(script), **fake)) as served, closing(Chat(Endpoint(served.url, served.key, timeout))) as chat:
+    with (
+        serving(Fake(list(script), **fake)) as served,
+        closing(Chat(Endpoint(served.url, served.key, timeout))) as chat,
+    ):
         yield served, chat
 
 
@@ -82,12 +102,28 @@ def test_connections_are_kept_between_questions() -> None:
 
 
 ODD = {
-    "comments and a chunk of usage": Reply([b": ping\n\n", ROLE, chunk({"content": "yes"}), b":\n\n", chunk({}, "stop"), USAGE, DONE]),
+    "comments and a chunk of usage": Reply(
+        [b": ping\n\n", ROLE, chunk({"content": "yes"}), b":\n\n", chunk({}, "stop"), USAGE, DONE]
+    ),
     "no [DONE]": Reply([chunk({"content": "yes"}), chunk({}, "stop")]),
     "no blank line at the end": Reply([chunk({"content": "yes"}, "stop"), b"data: [DONE]"]),
-    "reasoning beside the answer": Reply([chunk({"reasoning_content": "hm", "content": None}), chunk({"content": "yes"}), DONE]),
+    "reasoning beside the answer": Reply(
+        [chunk({"reasoning_content": "hm", "content": None}), chunk({"content": "yes"}), DONE]
+    ),
     "not streamed": Reply(
-        [json.dumps({"choices": [{"index": 0, "message": {"role": "assistant", "content": "yes"}, "finish_reason": "stop"}]}).encode()],
+        [
+            json.dumps(
+                {
+                    "choices": [
+                        {
+                            "index": 0,
+                            "message": {"role": "assistant", "content": "yes"},
+                            "finish_reason": "stop",
+                        }
+                    ]
+                }
+            ).encode()
+        ],
         headers={"Content-Type": "application/json"},
     ),
 }
@@ -108,10 +144,18 @@ def test_an_answer_that_was_cut_by_the_endpoint_says_so(reason: str) -> None:
 # --- failures ---
 
 STATUSES: list[tuple[Reply, type[StreamsvcError], str]] = [
-    (refused(401, "invalid_api_key"), ConfigError, r"refuses the key \(401, invalid_api_key\): check STREAMSVC_REMOTE__KEY"),
+    (
+        refused(401, "invalid_api_key"),
+        ConfigError,
+        r"refuses the key \(401, invalid_api_key\): check STREAMSVC_REMOTE__KEY",
+    ),
     (refused(403), ConfigError, "STREAMSVC_REMOTE__KEY"),
     (refused(404, "model_not_found"), ConfigError, r"remote\.model"),
-    (refused(400, "context_length_exceeded"), ConfigError, r"\(400, context_length_exceeded\).*think\.window_tokens"),
+    (
+        refused(400, "context_length_exceeded"),
+        ConfigError,
+        r"\(400, context_length_exceeded\).*think\.window_tokens",
+    ),
     (refused(429, headers={"Retry-After": "7"}), CapacityError, "429"),
     (refused(500), WorkerError, "500"),
     (refused(504), DeadlineMissed, "504"),
@@ -147,7 +191,10 @@ def test_neither_the_key_nor_what_was_said_is_told_by_errors_and_reprs() -> None
 
 
 def test_a_wrong_key_is_refused_by_the_real_rule() -> None:
-    with serving(Fake([stream("yes")], key=KEY)) as fake, closing(Chat(Endpoint(fake.url, "sk-another"))) as chat:
+    with (
+        serving(Fake([stream("yes")], key=KEY)) as fake,
+        closing(Chat(Endpoint(fake.url, "sk-another"))) as chat,
+    ):
         assert isinstance(failed(chat), ConfigError)
         assert fake.asked == []
 
@@ -159,7 +206,9 @@ def test_one_failure_before_the_first_text_is_made_good() -> None:
         assert told(chat) == ("yes", "stop")
 
 
-@pytest.mark.parametrize("end", [Mark.CUT, b'data: {"error": {"code": 500, "message": "no"}}\n\n', b"data: {]\n\n"])
+@pytest.mark.parametrize(
+    "end", [Mark.CUT, b'data: {"error": {"code": 500, "message": "no"}}\n\n', b"data: {]\n\n"]
+)
 def test_a_stream_that_breaks_in_the_middle_ends_with_what_has_come(end: Any) -> None:
     with chatting(Reply([ROLE, chunk({"content": "The budget"}), end])) as (fake, chat):
         assert told(chat) == ("The budget", "broken")
@@ -206,7 +255,10 @@ def test_a_redirect_is_not_followed() -> None:
 def test_a_certificate_that_nobody_vouches_for_is_refused(tmp_path: Path) -> None:
     theirs, _ = certificate(tmp_path, "localhost")
     assert isinstance(theirs, ssl.SSLContext)
-    with serving(Fake([stream("yes")], key=KEY), theirs) as fake, closing(Chat(Endpoint(fake.url, KEY))) as chat:
+    with (
+        serving(Fake([stream("yes")], key=KEY), theirs) as fake,
+        closing(Chat(Endpoint(fake.url, KEY))) as chat,
+    ):
         error = failed(chat)
         assert isinstance(error, ConfigError)
         assert "certificate" in error.message
@@ -218,7 +270,10 @@ def test_a_field_that_the_endpoint_does_not_know_is_left_out_or_renamed_and_not_
     heat = refused(400, "unsupported_value", param="temperature")
     with chatting(limit, heat, stream("yes")) as (fake, chat):
         assert told(chat) == told(chat) == ("yes", "stop")
-        assert [sorted({"max_tokens", "max_completion_tokens", "temperature"} & asked.keys()) for asked in fake.asked] == [
+        assert [
+            sorted({"max_tokens", "max_completion_tokens", "temperature"} & asked.keys())
+            for asked in fake.asked
+        ] == [
             ["max_tokens", "temperature"],
             ["max_completion_tokens", "temperature"],
             ["max_completion_tokens"],
@@ -240,11 +295,18 @@ def test_retry_after_is_seconds_or_a_date_and_never_for_ever() -> None:
 
 
 async def test_the_official_client_takes_the_server_for_the_real_thing() -> None:
-    with serving(Fake([Reply([b": ping\n\n", *stream("The ", "cat").parts[:-1], USAGE, DONE]), refused(500)], key=KEY)) as fake:
-        async with AsyncOpenAI(base_url=fake.url, api_key=KEY, max_retries=0, _strict_response_validation=True) as client:
+    with serving(
+        Fake([Reply([b": ping\n\n", *stream("The ", "cat").parts[:-1], USAGE, DONE]), refused(500)], key=KEY)
+    ) as fake:
+        async with AsyncOpenAI(
+            base_url=fake.url, api_key=KEY, max_retries=0, _strict_response_validation=True
+        ) as client:
             asked = await client.chat.completions.create(
                 model="seer",
-                messages=[{"role": "system", "content": "Be brief."}, {"role": "user", "content": [{"type": "text", "text": "Hi"}]}],
+                messages=[
+                    {"role": "system", "content": "Be brief."},
+                    {"role": "user", "content": [{"type": "text", "text": "Hi"}]},
+                ],
                 stream=True,
                 stream_options={"include_usage": True},
                 max_tokens=5,
@@ -252,11 +314,15 @@ async def test_the_official_client_takes_the_server_for_the_real_thing() -> None
                 stop=["\n"],
             )
             chunks = [event async for event in asked]
-        assert "".join(choice.delta.content or "" for event in chunks for choice in event.choices) == "The cat"
+        assert (
+            "".join(choice.delta.content or "" for event in chunks for choice in event.choices) == "The cat"
+        )
         assert chunks[-1].usage is not None
         async with AsyncOpenAI(base_url=fake.url, api_key="wrong", max_retries=0) as client:
             with pytest.raises(AuthenticationError):
-                await client.chat.completions.create(model="seer", messages=[{"role": "user", "content": "Hi"}], stream=True)
+                await client.chat.completions.create(
+                    model="seer", messages=[{"role": "user", "content": "Hi"}], stream=True
+                )
 
 
 def test_the_server_knows_no_field_that_the_official_client_does_not_know() -> None:
@@ -265,5 +331,9 @@ def test_the_server_knows_no_field_that_the_official_client_does_not_know() -> N
 
 
 def test_the_server_complains_of_a_request_that_is_none() -> None:
-    with pytest.raises(AssertionError, match="sorcery"), chatting(stream("yes")) as (_, chat), contextlib.suppress(ConfigError):
+    with (
+        pytest.raises(AssertionError, match="sorcery"),
+        chatting(stream("yes")) as (_, chat),
+        contextlib.suppress(ConfigError),
+    ):
         told(chat, sorcery=1)

@@ -29,12 +29,26 @@ print(json.dumps([runtimes, [os.readlink(link) for link in links if os.path.lexi
 
 
 def test_runtimes_open_no_database_of_telemetry_and_write_nothing_at_home(tmp_path: Path) -> None:
-    kept = {name: value for name, value in os.environ.items() if name in ("PATH", "VIRTUAL_ENV", "LANG")}  # CI=true would hush them too
-    nowhere = {"http_proxy": "http://127.0.0.1:9", "https_proxy": "http://127.0.0.1:9"}  # should they speak, nothing gets out
-    home = {"HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path / "cache"), "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
-    done = subprocess.run([sys.executable, "-c", LOADS], env=kept | nowhere | home, capture_output=True, text=True, timeout=120)
+    kept = {
+        name: value for name, value in os.environ.items() if name in ("PATH", "VIRTUAL_ENV", "LANG")
+    }  # CI=true would hush them too
+    nowhere = {
+        "http_proxy": "http://127.0.0.1:9",
+        "https_proxy": "http://127.0.0.1:9",
+    }  # should they speak, nothing gets out
+    home = {
+        "HOME": str(tmp_path),
+        "XDG_CACHE_HOME": str(tmp_path / "cache"),
+        "PYTHONPATH": str(ROOT),
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", LOADS], env=kept | nowhere | home, capture_output=True, text=True, timeout=120
+    )
     assert done.returncode == 0, done.stderr
     runtimes, opened = json.loads(done.stdout.splitlines()[-1])
     assert runtimes == ["onnxruntime", "openvino"], "the test loads what it is about"
-    assert not [name for name in opened if name.startswith((str(tmp_path), "socket:")) or "onnxruntime.db" in name]
+    assert not [
+        name for name in opened if name.startswith((str(tmp_path), "socket:")) or "onnxruntime.db" in name
+    ]
     assert not [str(path) for path in tmp_path.rglob("*") if path.is_file()]

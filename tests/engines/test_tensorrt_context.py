@@ -50,11 +50,15 @@ def test_any_batch_is_encoded_wherever_it_lies(plan: bytes, machine: Torch, coun
     assert torch.allclose(plain(context.host(made)), means(pictures), atol=1e-6)
 
 
-def test_what_is_on_the_gpu_is_read_where_it_lies(plan: bytes, machine: Torch, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_on_the_gpu_is_read_where_it_lies(
+    plan: bytes, machine: Torch, monkeypatch: pytest.MonkeyPatch
+) -> None:
     double = Double()
     addresses: dict[str, int] = {}
     monkeypatch.setattr(
-        double, "IExecutionContext_set_tensor_address", lambda state, name, memory: addresses.update({name: memory}) or True
+        double,
+        "IExecutionContext_set_tensor_address",
+        lambda state, name, memory: addresses.update({name: memory}) or True,
     )
     monkeypatch.setattr(double, "IExecutionContext_execute_async_v3", lambda state, handle: True)
     pictures = on_gpu(torch.rand(3, 3, 4, 4))
@@ -64,7 +68,12 @@ def test_what_is_on_the_gpu_is_read_where_it_lies(plan: bytes, machine: Torch, m
 
 @pytest.mark.parametrize(
     "pictures",
-    [torch.zeros(0, 3, 4, 4), torch.zeros(MOST + 1, 3, 4, 4), torch.zeros(1, 3, 4, 5), torch.zeros(1, 3, 4, 4, dtype=torch.float16)],
+    [
+        torch.zeros(0, 3, 4, 4),
+        torch.zeros(MOST + 1, 3, 4, 4),
+        torch.zeros(1, 3, 4, 5),
+        torch.zeros(1, 3, 4, 4, dtype=torch.float16),
+    ],
 )
 def test_what_is_no_batch_is_refused(plan: bytes, machine: Torch, pictures: torch.Tensor) -> None:
     with pytest.raises(WorkerError, match="no batch") as caught:
@@ -77,7 +86,9 @@ def test_a_plan_of_another_board_is_not_loaded(plan: bytes, machine: Torch) -> N
         Context(Double("another board"), machine, plan)
 
 
-def test_work_that_tensorrt_does_not_take_is_told(plan: bytes, machine: Torch, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_work_that_tensorrt_does_not_take_is_told(
+    plan: bytes, machine: Torch, monkeypatch: pytest.MonkeyPatch
+) -> None:
     double = Double()
     context = Context(double, machine, plan)
     monkeypatch.setattr(double, "IExecutionContext_execute_async_v3", lambda state, handle: False)
@@ -125,6 +136,8 @@ def test_no_wait_can_be_left_out(plan: bytes, wait: str) -> None:
     text = inspect.getsource(tensorrt_context)
     assert text.count(wait) == 1
     without = wait.replace("self._stream.synchronize()", "None").replace(".clone()", "")
-    changed = executed(tensorrt_context, ast.parse(text.replace(wait, without if without != wait else "None")))
+    changed = executed(
+        tensorrt_context, ast.parse(text.replace(wait, without if without != wait else "None"))
+    )
     with pytest.raises(AssertionError):
         rush(changed.Context, plan)

@@ -52,10 +52,13 @@ def source(tmp_path: Path) -> Path:
 
 
 @pytest.mark.skipif(
-    shutil.which("cc") is None or importlib.util.find_spec("tensorrt_bindings") is None, reason="needs a C compiler and the bindings"
+    shutil.which("cc") is None or importlib.util.find_spec("tensorrt_bindings") is None,
+    reason="needs a C compiler and the bindings",
 )
 def test_the_specification_is_what_the_bindings_say() -> None:
-    assert specification() == FIXTURE.read_text(), "write specification() into the fixture, and look at what has changed"
+    assert specification() == FIXTURE.read_text(), (
+        "write specification() into the fixture, and look at what has changed"
+    )
 
 
 def test_a_plan_is_built_once_and_kept(source: Path) -> None:
@@ -72,12 +75,21 @@ def test_a_plan_is_built_once_and_kept(source: Path) -> None:
 
 
 @pytest.mark.parametrize("changed", ["gpu", "board", "driver", "release", "model", "recipe"])
-def test_a_plan_is_rebuilt_when_anything_differs(source: Path, changed: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_plan_is_rebuilt_when_anything_differs(
+    source: Path, changed: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     driver = tmp_path / "driver"
     driver.write_text("NVRM version: 580\n")
     monkeypatch.setattr(tensorrt_plan, "_DRIVER", driver)
     before = tensorrt_plan.built(Double(), Torch(), source)
-    double, machine = Double(), Torch(gpu="NVIDIA Other") if changed == "gpu" else Torch(uuid="board-2") if changed == "board" else Torch()
+    double, machine = (
+        Double(),
+        Torch(gpu="NVIDIA Other")
+        if changed == "gpu"
+        else Torch(uuid="board-2")
+        if changed == "board"
+        else Torch(),
+    )
     if changed == "driver":
         driver.write_text("NVRM version: 590\n")
     elif changed == "release":
@@ -124,7 +136,10 @@ def test_timings_are_kept_for_the_next_build_and_those_of_another_board_are_not_
     assert kept.read_bytes() == b"timings of board"
 
 
-@pytest.mark.parametrize(("at", "told"), [("parse", "NonZero node_7: not supported"), ("profile", "batches"), ("build", "cannot build")])
+@pytest.mark.parametrize(
+    ("at", "told"),
+    [("parse", "NonZero node_7: not supported"), ("profile", "batches"), ("build", "cannot build")],
+)
 def test_what_tensorrt_refuses_is_told_and_leaves_nothing(source: Path, at: str, told: str) -> None:
     double = Double()
     double.refuses = at
@@ -189,7 +204,9 @@ def walk(plan: Any, context: Any, source: Path) -> None:
     encoder = context.Context(Double("a"), machine, built)
     for pictures in (torch.rand(32, 3, 4, 4), on_gpu(torch.rand(1, 3, 4, 4)), torch.rand(5, 3, 4, 4)):
         told = encoder.host(encoder.encode(pictures))
-        assert torch.allclose(told.as_subclass(torch.Tensor), pictures.as_subclass(torch.Tensor).mean((2, 3)) * 2, atol=1e-5)
+        assert torch.allclose(
+            told.as_subclass(torch.Tensor), pictures.as_subclass(torch.Tensor).mean((2, 3)) * 2, atol=1e-5
+        )
 
 
 def executed(module: ModuleType, tree: ast.Module, **given: Any) -> ModuleType:
@@ -206,14 +223,23 @@ def executed(module: ModuleType, tree: ast.Module, **given: Any) -> ModuleType:
 
 def _specified() -> tuple[set[str], set[str]]:
     spec = json.loads(FIXTURE.read_text())
-    names = {name for kind in spec["classes"].values() for group in ("methods", "properties", "constants") for name in kind[group]}
+    names = {
+        name
+        for kind in spec["classes"].values()
+        for group in ("methods", "properties", "constants")
+        for name in kind[group]
+    }
     enums = {*spec["enums"], *(name for members in spec["enums"].values() for name in members)}
-    return names | enums | set(spec["classes"]), {name for kind in spec["classes"].values() for name in kind["methods"]} | set(
-        spec["classes"]
-    )
+    return names | enums | set(spec["classes"]), {
+        name for kind in spec["classes"].values() for name in kind["methods"]
+    } | set(spec["classes"])
 
 
-OURS = {"name", "shape", "dtype"}  # of torch's tensors and the board too, so that not every place of them is TensorRT's
+OURS = {
+    "name",
+    "shape",
+    "dtype",
+}  # of torch's tensors and the board too, so that not every place of them is TensorRT's
 
 
 def mutants() -> list[Any]:
@@ -226,7 +252,11 @@ def mutants() -> list[Any]:
             changes: list[str] = []
             if isinstance(node, ast.Attribute) and node.attr in names - OURS:
                 changes = ["name"]
-            elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in methods:
+            elif (
+                isinstance(node, ast.Call)
+                and isinstance(node.func, ast.Attribute)
+                and node.func.attr in methods
+            ):
                 changes = ["more", "less"] if node.args else ["more"]
             for change in changes:
                 tree = ast.parse(source)
@@ -238,7 +268,13 @@ def mutants() -> list[Any]:
                 else:
                     spoilt.args.pop()
                 what = ast.unparse(spoilt)[:60].replace("\n", " ")
-                found.append(pytest.param(module, tree, id=f"{module.__name__.rpartition('.')[2]}:{spoilt.lineno} {change} {what}"))
+                found.append(
+                    pytest.param(
+                        module,
+                        tree,
+                        id=f"{module.__name__.rpartition('.')[2]}:{spoilt.lineno} {change} {what}",
+                    )
+                )
     return found
 
 
@@ -250,7 +286,11 @@ def test_the_walk_without_a_change_succeeds(source: Path) -> None:
 def test_a_wrong_name_or_argument_fails(module: ModuleType, tree: ast.Module, source: Path) -> None:
     changed = executed(module, tree)
     with pytest.raises((Wrong, AssertionError, WorkerError, TypeError, AttributeError, ValueError)):
-        walk(changed if module is tensorrt_plan else tensorrt_plan, changed if module is tensorrt_context else tensorrt_context, source)
+        walk(
+            changed if module is tensorrt_plan else tensorrt_plan,
+            changed if module is tensorrt_context else tensorrt_context,
+            source,
+        )
 
 
 @pytest.mark.parametrize(
@@ -277,7 +317,11 @@ def test_a_wrong_value_or_order_fails(module: ModuleType, right: str, wrong: str
     assert right in text
     changed = executed(module, ast.parse(text.replace(right, wrong)))
     with pytest.raises((Wrong, AssertionError, WorkerError, TypeError, ValueError, KeyError, RuntimeError)):
-        walk(changed if module is tensorrt_plan else tensorrt_plan, changed if module is tensorrt_context else tensorrt_context, source)
+        walk(
+            changed if module is tensorrt_plan else tensorrt_plan,
+            changed if module is tensorrt_context else tensorrt_context,
+            source,
+        )
 
 
 # --- the real builder -------------------------------------------------------------------------------------------------
@@ -285,7 +329,10 @@ def test_a_wrong_value_or_order_fails(module: ModuleType, right: str, wrong: str
 # what TensorRT's own do, parser and builder included. Its plans run on RTX cards alone; what is shown here is that the calls are right,
 # that a TensorRT parser takes our files whole, and what a refusal says.
 
-LIBRARIES = {"libnvinfer.so.11": "libtensorrt_rtx.so.1.*", "libnvonnxparser.so.11": "libtensorrt_onnxparser_rtx.so.1.*"}
+LIBRARIES = {
+    "libnvinfer.so.11": "libtensorrt_rtx.so.1.*",
+    "libnvonnxparser.so.11": "libtensorrt_onnxparser_rtx.so.1.*",
+}
 _RUN = """
 import json, sys
 from pathlib import Path
@@ -340,7 +387,10 @@ def test_the_real_builder_makes_plans_of_what_is_exported(build: Build, tmp_path
         "image_size": 32,
         "patch_size": 8,
     }
-    siglip, clip = t.SiglipVisionModel(t.SiglipVisionConfig(**small)), t.CLIPVisionModel(t.CLIPVisionConfig(**small))
+    siglip, clip = (
+        t.SiglipVisionModel(t.SiglipVisionConfig(**small)),
+        t.CLIPVisionModel(t.CLIPVisionConfig(**small)),
+    )
     sources: list[Path] = []
     for tower, half in ((siglip, False), (siglip, True), (clip, False)):
         sources.append(tmp_path / f"{len(sources)}.onnx")

@@ -73,7 +73,10 @@ class Colours:
 
     def look(self, pictures: list[Any]) -> list[Match]:
         self.batches.append(len(pictures))
-        return [Match(np.asarray(picture, np.float32).mean(axis=(0, 1)), (("red", 0.9), ("cup", 0.5))) for picture in pictures]
+        return [
+            Match(np.asarray(picture, np.float32).mean(axis=(0, 1)), (("red", 0.9), ("cup", 0.5)))
+            for picture in pictures
+        ]
 
 
 def png(colour: tuple[int, int, int], striped: bool = True) -> Any:
@@ -90,7 +93,12 @@ def test_each_picture_of_a_batch_gets_its_own_vector_and_the_tags_of_both_models
     eyes = Eyes(colours, colours, 0.4, 0.4, colours)
     jpegs = [png((200, 0, 0)), np.zeros(9, np.uint8), png((0, 0, 0), striped=False), png((0, 0, 200))]
     red, bad, blank, blue = eyes.look([{"jpeg": jpeg} for jpeg in jpegs])
-    assert isinstance(red, dict) and isinstance(blue, dict) and isinstance(blank, dict) and isinstance(bad, WorkerError)
+    assert (
+        isinstance(red, dict)
+        and isinstance(blue, dict)
+        and isinstance(blank, dict)
+        and isinstance(bad, WorkerError)
+    )
     assert (red["clip"].tolist(), blue["clip"].tolist()) == ([100.0, 0.0, 0.0], [0.0, 0.0, 100.0])
     assert (red["tags"], red["tag_scores"]) == (["red", "cup"], [0.9, 0.6])
     assert (blank["tags"], "clip" in blank) == ([], False)
@@ -105,7 +113,11 @@ def test_without_a_vision_text_model_nothing_of_it_is_told() -> None:
 
 
 def test_what_two_models_name_counts_as_the_surer_says() -> None:
-    assert joined([("cup", 0.6), ("sea", 0.5)], [("cup", 0.8), ("red", 0.55)]) == [("cup", 0.8), ("red", 0.55), ("sea", 0.5)]
+    assert joined([("cup", 0.6), ("sea", 0.5)], [("cup", 0.8), ("red", 0.55)]) == [
+        ("cup", 0.8),
+        ("red", 0.55),
+        ("sea", 0.5),
+    ]
 
 
 def test_overlap_of_boxes_is_between_none_and_all() -> None:
@@ -117,7 +129,13 @@ def test_overlap_of_boxes_is_between_none_and_all() -> None:
 @pytest.mark.media
 @pytest.mark.parametrize(
     ("at", "tag", "box"),
-    [(14, "espresso", "cup"), (34, "cat", "cat"), (46, "rocket", None), (58, "motorcycle", "motorcycle"), (2, None, "person")],
+    [
+        (14, "espresso", "cup"),
+        (34, "cat", "cat"),
+        (46, "rocket", None),
+        (58, "motorcycle", "motorcycle"),
+        (2, None, "person"),
+    ],
 )
 def test_photos_are_known(look: Any, media: Path, at: float, tag: str | None, box: str | None) -> None:
     seen = look(shot(media / "scenarios" / "scenes_photos.mp4", at))
@@ -155,7 +173,10 @@ def test_with_a_vision_text_model_the_see_worker_looks_and_embeds_texts(tmp_path
         (tmp_path / name).symlink_to(Models().dir / "models" / name)
     save("clip", tmp_path / "tiny")
     engine: Any = load({**OPTIONS, "models": str(tmp_path), "clip": "tiny"})
-    (seen,), (told,) = engine.ops["look"].run([{"jpeg": lossless(picture(1))}]), engine.ops["texts"].run([{"texts": ["a dog", "a map"]}])
+    (seen,), (told,) = (
+        engine.ops["look"].run([{"jpeg": lossless(picture(1))}]),
+        engine.ops["texts"].run([{"texts": ["a dog", "a map"]}]),
+    )
     assert (told["vectors"] @ seen["clip"]).shape == (2,)
     assert engine.describe["clip"].startswith("tiny (")
     assert engine.ops["look"].batch == 1

@@ -18,7 +18,7 @@ from engines.vlm_window import Picture  # noqa: E402
 from streamsvc.core.errors import InvalidRequest, ModelMissing, WorkerError  # noqa: E402
 from tests.engines.tiny_vlm import Bench, picture, png, save  # noqa: E402
 from tests.fakes.local_role import LocalRole  # noqa: E402
-from tests.seeing import working  # noqa: E402
+from tests.fakes.vlm_role import working  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -54,9 +54,16 @@ def shown(made: Engine, at: float, seed: int) -> dict[str, Any]:
 
 def test_an_answer_is_what_the_plain_pipeline_says_of_the_same_tokens_and_pixels(folder: Path) -> None:
     made, bench = engine(folder), Bench(folder)
-    _, text = answer(made, session="s", items=[said(1, "Hello."), shown(made, 2, 1)], question="what?", max_tokens=6)
+    _, text = answer(
+        made, session="s", items=[said(1, "Hello."), shown(made, 2, 1)], question="what?", max_tokens=6
+    )
     layout, (sight,) = bench.layout, bench.tower.see([picture(1)])
-    pieces = [layout.head, layout.said(1, "speech", "Hello."), layout.shown(2, Picture("p", *sight)), layout.question("what?")]
+    pieces = [
+        layout.head,
+        layout.said(1, "speech", "Hello."),
+        layout.shown(2, Picture("p", *sight)),
+        layout.question("what?"),
+    ]
     ids = [n for piece in pieces for n in piece.ids]
     got: list[int] = []
     while len(got) < 6 and (token := best(bench.plain([*ids, *got], [picture(1)]))) not in layout.ends:
@@ -79,7 +86,11 @@ def test_a_picture_is_encoded_once_and_a_broken_one_fails_alone(folder: Path) ->
 
 def test_what_a_session_has_told_is_read_once_and_ahead_of_the_question(folder: Path) -> None:
     made = engine(folder)
-    items = [said(1, "Hello."), shown(made, 2, 1), said(3, "That was the plan for today, and this the budget.")]
+    items = [
+        said(1, "Hello."),
+        shown(made, 2, 1),
+        said(3, "That was the plan for today, and this the budget."),
+    ]
     (read,) = call(made, "extend", {"session": "s", "items": items})
     assert (read["reused"], read["unseen"]) == (0, 0)
     first, text = answer(made, session="s", items=items, question="what?", max_tokens=4)
@@ -130,7 +141,10 @@ def test_what_is_asked_aside_takes_no_place_of_a_session_and_is_answered_the_sam
     answer(made, session="s", items=items, question="what?", max_tokens=4)
     first, text = answer(made, session="s aside", items=beside, question="new?", max_tokens=4, aside=True)
     assert (first["reused"], first["shown"]) == (0, [2])
-    assert answer(made, session="s aside", items=beside, question="new?", max_tokens=4, aside=True)[0]["reused"] == 0
+    assert (
+        answer(made, session="s aside", items=beside, question="new?", max_tokens=4, aside=True)[0]["reused"]
+        == 0
+    )
     assert answer(made, session="s", items=items, question="what?", max_tokens=4)[0]["computed"] == 1
     fresh = engine(folder)
     assert answer(fresh, session="t", items=[shown(fresh, 2, 1)], question="new?", max_tokens=4)[1] == text
@@ -140,7 +154,10 @@ def test_at_most_so_many_sessions_are_kept(folder: Path) -> None:
     made = engine(folder, sessions=2)
     for name in ("a", "b", "c"):
         call(made, "extend", {"session": name, "items": [said(1, "Hello.")]})
-    kept = {name: call(made, "extend", {"session": name, "items": [said(1, "Hello.")]})[0]["reused"] > 0 for name in ("c", "b", "a")}
+    kept = {
+        name: call(made, "extend", {"session": name, "items": [said(1, "Hello.")]})[0]["reused"] > 0
+        for name in ("c", "b", "a")
+    }
     assert kept == {"c": True, "b": True, "a": False}
 
 
@@ -182,7 +199,9 @@ def test_what_is_no_request_is_refused(folder: Path) -> None:
 async def test_two_sessions_at_once_do_not_mix(folder: Path) -> None:
     made = engine(folder)
     role = LocalRole(made)
-    items = {name: [said(1, f"My name is {name}."), shown(made, 2, n)] for n, name in enumerate(("Ann", "Bob"))}
+    items = {
+        name: [said(1, f"My name is {name}."), shown(made, 2, n)] for n, name in enumerate(("Ann", "Bob"))
+    }
 
     async def ask(name: str) -> str:
         asked = {"session": name, "items": items[name], "question": "who?", "max_tokens": 8}
@@ -197,7 +216,10 @@ async def test_two_sessions_at_once_do_not_mix(folder: Path) -> None:
 async def test_a_worker_process_serves_the_think_role(folder: Path) -> None:
     async with working("engines.vlm", {"models": str(folder.parent), "model": folder.name}) as role:
         seen = await role.call("encode", {"jpeg": png(3)}, deadline_in_s=60)
-        items = [said(1, "Hello."), {"at": 2.0, "kind": "picture", "text": "boxes", "picture": seen["picture"]}]
+        items = [
+            said(1, "Hello."),
+            {"at": 2.0, "kind": "picture", "text": "boxes", "picture": seen["picture"]},
+        ]
         asked = {"session": "s", "items": items, "question": "what?", "max_tokens": 5}
         pieces = [piece async for piece in role.stream("generate", asked, deadline_in_s=60)]
         assert pieces[0]["unseen"] == 0

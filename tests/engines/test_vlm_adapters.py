@@ -26,7 +26,9 @@ def made(folder: Path, place: Path, seed: int, targets: str = LANGUAGE) -> None:
     model, _, _ = loaded(folder, "cpu")
     torch.manual_seed(seed)
     with quiet():
-        adapted = peft.get_peft_model(model, peft.LoraConfig(r=4, target_modules=targets, init_lora_weights=False))
+        adapted = peft.get_peft_model(
+            model, peft.LoraConfig(r=4, target_modules=targets, init_lora_weights=False)
+        )
     adapted.save_pretrained(str(place), safe_serialization=True)
 
 
@@ -107,7 +109,9 @@ def test_steps_of_two_answers_taken_in_turns_keep_their_adapters(folder: Path) -
 
 
 @pytest.mark.parametrize("most", [1, 2])
-def test_the_adapter_that_was_not_used_for_longest_goes_and_comes_back_when_wanted(folder: Path, most: int) -> None:
+def test_the_adapter_that_was_not_used_for_longest_goes_and_comes_back_when_wanted(
+    folder: Path, most: int
+) -> None:
     case = Case(folder, most)
     wanted = {name: alone(folder, name) for name in ("", "a", "b", "c")}
     for name in ("a", "b", "c", "", "a", "c"):

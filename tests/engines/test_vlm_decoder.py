@@ -37,7 +37,9 @@ def changed(piece: Piece, change: Callable[[Picture], Picture]) -> Piece:
 
 
 @pytest.mark.parametrize("graph", [False, True], ids=["torch", "onnx"])
-def test_logits_are_the_plain_pipelines_at_every_step_with_and_without_what_was_kept(bench: Bench, graph: bool) -> None:
+def test_logits_are_the_plain_pipelines_at_every_step_with_and_without_what_was_kept(
+    bench: Bench, graph: bool
+) -> None:
     if graph and bench.kind == "idefics3":
         pytest.skip("its tower is SmolVLM's; load_tests.kv_reuse exports it too")
     seen = bench.see([picture(1), picture(2)], graph=graph)
@@ -69,7 +71,10 @@ def test_a_swapped_picture_is_noticed(bench: Bench) -> None:
 
 
 def test_visual_tokens_that_are_off_by_one_are_noticed(bench: Bench) -> None:
-    seen = [replace(one, tokens=np.roll(np.asarray(one.tokens), 1, axis=0)) for one in bench.see([picture(1), picture(2)])]
+    seen = [
+        replace(one, tokens=np.roll(np.asarray(one.tokens), 1, axis=0))
+        for one in bench.see([picture(1), picture(2)])
+    ]
     pieces, _ = bench.growing(seen)[-1]
     assert gap(bench, pieces, [picture(1), picture(2)]) > 10 * CLOSE
 
@@ -103,8 +108,14 @@ def test_positions_are_those_of_the_class_itself(bench: Bench) -> None:
         return
     flat = torch.tensor([[n for piece in pieces for n in piece.ids]])
     image = flat == bench.model.config.image_token_id
-    grids = [[1, 2 * piece.picture.rows, 2 * piece.picture.columns] for piece in pieces if piece.picture is not None]
-    theirs, delta = bench.model.model.get_rope_index(flat, mm_token_type_ids=image.int(), image_grid_thw=torch.tensor(grids))
+    grids = [
+        [1, 2 * piece.picture.rows, 2 * piece.picture.columns]
+        for piece in pieces
+        if piece.picture is not None
+    ]
+    theirs, delta = bench.model.model.get_rope_index(
+        flat, mm_token_type_ids=image.int(), image_grid_thw=torch.tensor(grids)
+    )
     assert torch.equal(ids, theirs)
     assert after == flat.shape[1] + int(delta)
 
@@ -127,7 +138,11 @@ def test_logits_are_the_plain_pipelines_after_every_drop_of_the_head(bench: Benc
     seen, kept, window, reused = bench.see(pictures), Kept(), Window(), 0
     for n in range(12):
         sight = bench.layout.shown(n, seen[n // 4]) if n % 4 == 1 else None
-        window = grown(window, Entry(f"{n}", float(n), bench.layout.said(n, "speech", f"Sentence {n}."), sight), Limits(180, 100))
+        window = grown(
+            window,
+            Entry(f"{n}", float(n), bench.layout.said(n, "speech", f"Sentence {n}."), sight),
+            Limits(180, 100),
+        )
         pieces = [bench.layout.head, *window.pieces, bench.layout.question("what?")]
         shown = [pictures[int(piece.picture.key) - 1] for piece in pieces if piece.picture is not None]
         assert gap(bench, pieces, shown, kept) < CLOSE

@@ -42,7 +42,9 @@ def test_a_picture_stands_between_the_marks_of_its_class(case: Case) -> None:
     assert piece.ids[piece.first : piece.first + 3] == (SPECIAL.index("<image>"),) * 3
 
 
-def test_the_chat_template_is_around_the_session_and_without_one_there_is_a_plain_question(case: Case) -> None:
+def test_the_chat_template_is_around_the_session_and_without_one_there_is_a_plain_question(
+    case: Case,
+) -> None:
     head, tail = case.written(case.layout.head.ids), case.written(case.layout.question("what?").ids)
     if case.kind == "llava":
         assert (head, tail) == (INSTRUCTION, "Question: what?\nAnswer:")
@@ -53,7 +55,9 @@ def test_the_chat_template_is_around_the_session_and_without_one_there_is_a_plai
 
 def test_the_template_of_an_older_checkpoint_lies_in_a_file_of_its_own(tmp_path: Path) -> None:
     save("llava", tmp_path)
-    template = "{% for m in messages %}USER: {% for c in m.content %}{{ c.text }}{% endfor %}{% endfor %} ASSISTANT:"
+    template = (
+        "{% for m in messages %}USER: {% for c in m.content %}{{ c.text }}{% endfor %}{% endfor %} ASSISTANT:"
+    )
     (tmp_path / "chat_template.json").write_text(json.dumps({"chat_template": template}))
     case = Case(tmp_path)
     assert case.written(case.layout.head.ids) == f"USER: {INSTRUCTION}"
@@ -62,7 +66,11 @@ def test_the_template_of_an_older_checkpoint_lies_in_a_file_of_its_own(tmp_path:
 
 def test_what_people_say_never_becomes_a_control_token(case: Case) -> None:
     for token in SPECIAL:
-        for ids in (case.layout.said(1, "speech", token).ids, case.layout.prompt(token, 100).ids, case.layout.text(token)):
+        for ids in (
+            case.layout.said(1, "speech", token).ids,
+            case.layout.prompt(token, 100).ids,
+            case.layout.text(token),
+        ):
             assert not set(ids) & set(range(len(SPECIAL)))
 
 
@@ -87,7 +95,9 @@ def test_a_tokenizer_that_begins_every_text_with_a_token_begins_a_session_once(t
 
     case = Case(save("llava", tmp_path))
     start = SPECIAL.index("<s>")
-    case.tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", start)])
+    case.tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A", special_tokens=[("<s>", start)]
+    )
     layout = Layout(case.model.config, case.tokenizer)
     assert layout.head.ids[0] == layout.prompt("a", 5).ids[0] == start
     assert start not in (*layout.head.ids[1:], *layout.said(1, "speech", "a").ids, *layout.question("b").ids)

@@ -28,7 +28,11 @@ def bench(request: pytest.FixtureRequest, tiny_vlm: Callable[[str], Path]) -> Be
 def test_the_steps_of_an_answer_in_a_cache_of_fixed_size_are_the_plain_ones(bench: Bench, room: int) -> None:
     pieces, _ = bench.growing(bench.see([picture(1), picture(2)]))[-1]
     decoder, plain, fixed = Decoder(bench.model, room=room), Kept(), Kept()
-    for answer in ([40, 50, 60, 70], [80, 90], [45]):  # a cache that was used before; the second and third go on from the first
+    for answer in (
+        [40, 50, 60, 70],
+        [80, 90],
+        [45],
+    ):  # a cache that was used before; the second and third go on from the first
         assert torch.equal(decoder.read(plain, pieces), decoder.read(fixed, pieces))
         with decoder.answering(fixed, len(answer)) as step:
             for token in answer:

@@ -32,7 +32,9 @@ def test_pictures_side_by_side_have_the_tokens_that_each_has_alone(bench: Bench)
     assert (together[0][0][:4] - together[1][0][:4]).abs().max() > 1e-2
 
 
-def test_a_keyframe_is_one_tile_of_a_fixed_number_of_tokens_where_the_class_could_cut_it(bench: Bench) -> None:
+def test_a_keyframe_is_one_tile_of_a_fixed_number_of_tokens_where_the_class_could_cut_it(
+    bench: Bench,
+) -> None:
     if bench.kind.startswith("qwen"):
         pytest.skip("Qwen's pictures keep their shape")
     sizes = {len(tokens) for tokens, _, _ in bench.tower.see([picture(1, 300, 200), picture(2, 24, 24)])}

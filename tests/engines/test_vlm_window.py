@@ -19,7 +19,12 @@ def line(n: int, size: int = 5) -> Entry:
 
 
 def frame(n: int, size: int = 10) -> Entry:
-    return Entry(f"frame {n}", float(n), Piece((n,) * 3), Piece((n,) * size, Picture(f"{n}", np.zeros((size - 2, 4))), 1))
+    return Entry(
+        f"frame {n}",
+        float(n),
+        Piece((n,) * 3),
+        Piece((n,) * size, Picture(f"{n}", np.zeros((size - 2, 4))), 1),
+    )
 
 
 def filled(*entries: Entry, limits: Limits = LIMITS) -> Window:
@@ -74,8 +79,14 @@ def test_what_was_told_or_dropped_before_is_known() -> None:
 
 
 @settings(deadline=None)
-@given(st.lists(st.tuples(st.booleans(), st.integers(3, 45)), max_size=60), st.integers(20, 120), st.integers(0, 60))
-def test_no_window_is_ever_over_its_limits_or_without_its_newest(kinds: list[tuple[bool, int]], tokens: int, visual: int) -> None:
+@given(
+    st.lists(st.tuples(st.booleans(), st.integers(3, 45)), max_size=60),
+    st.integers(20, 120),
+    st.integers(0, 60),
+)
+def test_no_window_is_ever_over_its_limits_or_without_its_newest(
+    kinds: list[tuple[bool, int]], tokens: int, visual: int
+) -> None:
     window, limits = Window(), Limits(tokens, visual)
     for n, (seen, size) in enumerate(kinds):
         entry = frame(n, size) if seen else line(n, min(size, tokens))
@@ -83,8 +94,14 @@ def test_no_window_is_ever_over_its_limits_or_without_its_newest(kinds: list[tup
         assert window.tokens <= tokens
         assert window.visual <= visual
         assert window.entries[-1].name == entry.name
-        fitting = [one for one in window.entries if one.sight is not None and len(one.sight.ids) <= min(tokens, visual)]
-        assert [one.seen for one in fitting] == sorted(one.seen for one in fitting)  # what is seen is the newest
+        fitting = [
+            one
+            for one in window.entries
+            if one.sight is not None and len(one.sight.ids) <= min(tokens, visual)
+        ]
+        assert [one.seen for one in fitting] == sorted(
+            one.seen for one in fitting
+        )  # what is seen is the newest
 
 
 def test_the_common_start_ends_inside_text_but_never_inside_a_picture() -> None:
@@ -99,7 +116,9 @@ def test_the_common_start_ends_inside_text_but_never_inside_a_picture() -> None:
 
 
 def test_positions_of_a_picture_are_its_rows_and_columns_and_text_goes_on_after_the_larger() -> None:
-    rows, after = positions([Piece((1, 1)), Piece((1, *[0] * 6, 1), Picture("a", np.zeros((6, 4)), 2, 3), 1), Piece((1,))])
+    rows, after = positions(
+        [Piece((1, 1)), Piece((1, *[0] * 6, 1), Picture("a", np.zeros((6, 4)), 2, 3), 1), Piece((1,))]
+    )
     assert rows.tolist() == [
         [0, 1, 2, 3, 3, 3, 3, 3, 3, 6, 7],
         [0, 1, 2, 3, 3, 3, 4, 4, 4, 6, 7],

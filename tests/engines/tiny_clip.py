@@ -16,7 +16,9 @@ from engines.clip import COMMON
 
 LONGEST, SIDE = 12, 32  # tokens of a text, pixels
 _COMMON = sorted({word for text in COMMON for word in text.replace("-", " - ").replace(".", "").split()})
-WORDS = list(dict.fromkeys(["<pad>", "</s>", "<unk>", ".", "-", *_COMMON, "cat", "dog", "car", "red", "blue", "green"]))
+WORDS = list(
+    dict.fromkeys(["<pad>", "</s>", "<unk>", ".", "-", *_COMMON, "cat", "dog", "car", "red", "blue", "green"])
+)
 
 
 def save(kind: str, place: Path) -> Path:
@@ -29,10 +31,14 @@ def save(kind: str, place: Path) -> Path:
     model: Any
     processor: Any
     if kind == "clip":
-        config = transformers.CLIPConfig(text_config={**text, "projection_dim": 24}, vision_config=vision, projection_dim=24)
+        config = transformers.CLIPConfig(
+            text_config={**text, "projection_dim": 24}, vision_config=vision, projection_dim=24
+        )
         model, processor = transformers.CLIPModel(config), transformers.CLIPImageProcessor
     else:
-        model = transformers.SiglipModel(transformers.SiglipConfig(text_config={**text, "projection_size": 32}, vision_config=vision))
+        model = transformers.SiglipModel(
+            transformers.SiglipConfig(text_config={**text, "projection_size": 32}, vision_config=vision)
+        )
         processor = transformers.SiglipImageProcessor
         model.logit_bias.data.fill_(-0.3)
     model.logit_scale.data.fill_(2.0)
@@ -53,12 +59,22 @@ def whole(folder: Path, texts: list[str], picture: Any) -> Any:
     model = transformers.AutoModel.from_pretrained(folder).eval()
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
     siglip = hasattr(model, "logit_bias")
-    coded = tokenizer(texts, padding="max_length" if siglip else True, truncation=True, max_length=LONGEST, return_tensors="pt")
+    coded = tokenizer(
+        texts,
+        padding="max_length" if siglip else True,
+        truncation=True,
+        max_length=LONGEST,
+        return_tensors="pt",
+    )
     images: Any = transformers.AutoImageProcessor
     pixels = images.from_pretrained(folder)(images=[picture], return_tensors="pt")["pixel_values"]
     asked = {"input_ids": coded["input_ids"], "pixel_values": pixels}
     with torch.inference_mode():
-        return model(**(asked if siglip else {**asked, "attention_mask": coded["attention_mask"]})).logits_per_image[0].numpy()
+        return (
+            model(**(asked if siglip else {**asked, "attention_mask": coded["attention_mask"]}))
+            .logits_per_image[0]
+            .numpy()
+        )
 
 
 def picture(seed: int) -> Any:

@@ -20,7 +20,16 @@ from engines.vlm_tower import Tower
 from engines.vlm_window import Picture, Piece
 
 KINDS = ("qwen2_vl", "qwen2_5_vl", "smolvlm", "idefics3", "llava")
-SPECIAL = ["<pad>", "<s>", "</s>", "<image>", "<|vision_start|>", "<|vision_end|>", "<fake_token_around_image>", "<global-img>"]
+SPECIAL = [
+    "<pad>",
+    "<s>",
+    "</s>",
+    "<image>",
+    "<|vision_start|>",
+    "<|vision_end|>",
+    "<fake_token_around_image>",
+    "<global-img>",
+]
 SPECIAL += ["<|im_start|>", "<|im_end|>", "<end_of_utterance>"]
 TEMPLATE = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n{% for c in m.content %}{{ c.text }}{% endfor %}<|im_end|>\n{% endfor %}"
@@ -36,7 +45,9 @@ class Shape:
     layers: int = 2
     heads: int = 4
     side: int = 24
-    spread: float = 0.2  # of the random weights; the classes' own 0.02 would hide a picture among rounding errors
+    spread: float = (
+        0.2  # of the random weights; the classes' own 0.02 would hide a picture among rounding errors
+    )
 
 
 TINY = Shape()
@@ -81,11 +92,16 @@ def taught(folder: Path, text: str) -> Path:
     t: Any = transformers
     model = t.AutoModelForImageTextToText.from_pretrained(folder)
     tokenizer = t.AutoTokenizer.from_pretrained(folder)
-    ids = [*tokenizer.encode("\n" + text, add_special_tokens=False), tokenizer.eos_token_id]  # the template ends its line
+    ids = [
+        *tokenizer.encode("\n" + text, add_special_tokens=False),
+        tokenizer.eos_token_id,
+    ]  # the template ends its line
     assert len(set(ids)) == len(ids)
     decoder = model.model.language_model
     with torch.no_grad():
-        for layer in decoder.layers:  # each token's state is its own embedding: it knows nothing of the tokens before
+        for (
+            layer
+        ) in decoder.layers:  # each token's state is its own embedding: it knows nothing of the tokens before
             layer.self_attn.o_proj.weight.zero_()
             layer.mlp.down_proj.weight.zero_()
         decoder.embed_tokens.weight.zero_()
@@ -129,23 +145,47 @@ def _model(kind: str, shape: Shape, ids: dict[str, int], vocabulary: int) -> Any
         half = shape.width // shape.heads // 2
         section = [half - 2 * (half // 3), half // 3, half // 3]
         text["rope_parameters"] = {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": section}
-        image |= {"vision_start_token_id": ids["<|vision_start|>"], "vision_end_token_id": ids["<|vision_end|>"], "video_token_id": 0}
+        image |= {
+            "vision_start_token_id": ids["<|vision_start|>"],
+            "vision_end_token_id": ids["<|vision_end|>"],
+            "video_token_id": 0,
+        }
         patches: dict[str, Any] = {"depth": 2, "num_heads": 2, "patch_size": 4, **common}
         if kind == "qwen2_vl":
             patches |= {"embed_dim": 32, "hidden_size": shape.width, "mlp_ratio": 2}
             config = t.Qwen2VLConfig(text_config=text, vision_config=patches, **image)
             return t.Qwen2VLForConditionalGeneration(config)
-        patches |= {"hidden_size": 32, "intermediate_size": 48, "out_hidden_size": shape.width, "window_size": 16}
+        patches |= {
+            "hidden_size": 32,
+            "intermediate_size": 48,
+            "out_hidden_size": shape.width,
+            "window_size": 16,
+        }
         patches |= {"fullatt_block_indexes": [1]}
-        return t.Qwen2_5_VLForConditionalGeneration(t.Qwen2_5_VLConfig(text_config=text, vision_config=patches, **image))
+        return t.Qwen2_5_VLForConditionalGeneration(
+            t.Qwen2_5_VLConfig(text_config=text, vision_config=patches, **image)
+        )
     llama: dict[str, Any] = {"model_type": "llama", **text}
     if kind == "llava":
-        eye |= {"model_type": "clip_vision_model", "projection_dim": 32, "initializer_factor": shape.spread / 0.02}
-        config = t.LlavaConfig(text_config=llama, vision_config=eye, image_token_index=ids["<image>"], initializer_range=shape.spread)
+        eye |= {
+            "model_type": "clip_vision_model",
+            "projection_dim": 32,
+            "initializer_factor": shape.spread / 0.02,
+        }
+        config = t.LlavaConfig(
+            text_config=llama,
+            vision_config=eye,
+            image_token_index=ids["<image>"],
+            initializer_range=shape.spread,
+        )
         return t.LlavaForConditionalGeneration(config)
     if kind == "smolvlm":
-        return t.SmolVLMForConditionalGeneration(t.SmolVLMConfig(text_config=llama, vision_config=eye, scale_factor=2, **image, **common))
-    return t.Idefics3ForConditionalGeneration(t.Idefics3Config(text_config=llama, vision_config=eye, scale_factor=2, **image, **common))
+        return t.SmolVLMForConditionalGeneration(
+            t.SmolVLMConfig(text_config=llama, vision_config=eye, scale_factor=2, **image, **common)
+        )
+    return t.Idefics3ForConditionalGeneration(
+        t.Idefics3Config(text_config=llama, vision_config=eye, scale_factor=2, **image, **common)
+    )
 
 
 def _tokenizer(*, chat: bool) -> Any:
@@ -159,7 +199,11 @@ def _tokenizer(*, chat: bool) -> Any:
     bare.decoder = decoders.ByteLevel()
     t: Any = transformers
     fast = t.PreTrainedTokenizerFast(
-        tokenizer_object=bare, pad_token="<pad>", bos_token="<s>", eos_token="</s>", additional_special_tokens=SPECIAL[3:]
+        tokenizer_object=bare,
+        pad_token="<pad>",
+        bos_token="<s>",
+        eos_token="</s>",
+        additional_special_tokens=SPECIAL[3:],
     )
     if chat:
         fast.chat_template = TEMPLATE
@@ -186,7 +230,11 @@ class Bench:
         self.folder, self.device = folder, device
         self.model, tokenizer, processor = loaded(folder, device)
         self.kind = str(self.model.config.model_type)
-        self.layout, self.tower, self.decoder = Layout(self.model.config, tokenizer), Tower(self.model, processor), Decoder(self.model)
+        self.layout, self.tower, self.decoder = (
+            Layout(self.model.config, tokenizer),
+            Tower(self.model, processor),
+            Decoder(self.model),
+        )
         self._processor = processor
 
     @cached_property
@@ -214,7 +262,10 @@ class Bench:
             self.layout.said(10.0, "speech", "Any questions so far?"),
         ]
         steps = [(1, []), (4, [1]), (6, [1, 2])]
-        return [((self.layout.head, *lines[:n], self.layout.question(f"What of point {n}?")), numbers) for n, numbers in steps]
+        return [
+            ((self.layout.head, *lines[:n], self.layout.question(f"What of point {n}?")), numbers)
+            for n, numbers in steps
+        ]
 
     def gap(self, pieces: Sequence[Piece], pictures: Sequence[Image.Image], kept: Kept, steps: int) -> float:
         """Largest difference of a logit from the plain pipeline's: at the end of the input, and at each of some greedy steps."""
@@ -225,7 +276,9 @@ class Bench:
             worst = max(worst, float((plain - logits).abs().max()))
             if step < steps - 1:
                 wanted = plain.cpu().numpy().copy()
-                wanted[self.model.config.image_token_id] = -np.inf  # the plain pipeline would want a picture for it
+                wanted[
+                    self.model.config.image_token_id
+                ] = -np.inf  # the plain pipeline would want a picture for it
                 ids.append(int(wanted.argmax()))
                 logits = self.decoder.step(kept, ids[-1])
         return worst
@@ -244,4 +297,8 @@ class Bench:
                 asked["mm_token_type_ids"] = (asked["input_ids"] == self.model.config.image_token_id).int()
                 self.model.model.rope_deltas = None
         with torch.inference_mode():
-            return self.model(**{name: value.to(self.device) for name, value in asked.items()}).logits[0, -1].float()
+            return (
+                self.model(**{name: value.to(self.device) for name, value in asked.items()})
+                .logits[0, -1]
+                .float()
+            )

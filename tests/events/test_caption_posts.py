@@ -8,7 +8,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamsvc.events.caption_posts import PROVIDERS, Answer, Desk, Line, Pace, State, plain, server_time, stamp, youtube_body, zoom_body
+from streamsvc.events.caption_posts import (
+    PROVIDERS,
+    Answer,
+    Desk,
+    Line,
+    Pace,
+    State,
+    plain,
+    server_time,
+    stamp,
+    youtube_body,
+    zoom_body,
+)
 from streamsvc.speech import captions
 
 STARTED = datetime(2012, 12, 24, tzinfo=UTC)
@@ -53,7 +65,10 @@ def test_the_example_of_zooms_document_comes_out_byte_for_byte() -> None:
 
 
 def test_a_time_stamp_is_utc_whatever_the_zone_of_the_start() -> None:
-    assert stamp(datetime(2026, 1, 1, 1, 30, tzinfo=timezone(timedelta(hours=2))), 1.0004) == "2025-12-31T23:30:01.000"
+    assert (
+        stamp(datetime(2026, 1, 1, 1, 30, tzinfo=timezone(timedelta(hours=2))), 1.0004)
+        == "2025-12-31T23:30:01.000"
+    )
 
 
 @pytest.mark.parametrize(
@@ -63,7 +78,10 @@ def test_a_time_stamp_is_utc_whatever_the_zone_of_the_start() -> None:
         ("&lt;br&gt; &#60; AT&T Q&A", "\uff06lt;br\uff06gt; \uff06#60; AT&T Q&A"),
         ("two\nlines\r\x00", "two lines"),
         (" \n ", ""),
-        ("that were the best of times, that were the worst of times", "that were the best of times,\nthat were the worst of times"),
+        (
+            "that were the best of times, that were the worst of times",
+            "that were the best of times,\nthat were the worst of times",
+        ),
     ],
 )
 def test_text_is_plain_and_cut_into_lines(said: str, shown: str) -> None:
@@ -81,7 +99,12 @@ def test_no_text_brings_a_tag_an_entity_or_a_line_of_its_own_into_a_post(text: s
 def test_the_clock_of_youtube_is_read_from_answers_and_nothing_else_is_taken_for_one() -> None:
     moment = datetime(2021, 11, 5, 12, 17, 21, 75000, tzinfo=UTC)
     assert server_time("2021-11-05T12:17:21.075\n") == moment
-    assert server_time("2021-11-05T12:17:21.075\nTimestamp skew from local=2021-11-05T12:17:21.074 larger than 60 sec in /x") == moment
+    assert (
+        server_time(
+            "2021-11-05T12:17:21.075\nTimestamp skew from local=2021-11-05T12:17:21.074 larger than 60 sec in /x"
+        )
+        == moment
+    )
     for other in ("", "ok", "2021-11-05", "12", "<html>2021-11-05T12:17:21.075"):
         assert server_time(other) is None
 
@@ -233,7 +256,9 @@ def test_a_clock_that_is_off_is_corrected_at_once_and_the_post_keeps_its_number(
     assert desk.post(3.5)
     assert (desk.seq, desk.ahead) == (1, 3600.0)
     assert desk.body() == "2012-12-24T01:00:01.000\nwords\n"
-    assert counted.told(400, "2012-12-24T01:00:03.500", sent=3.5, came=3.6) == PACE.slow, "the clock was not the reason"
+    assert counted.told(400, "2012-12-24T01:00:03.500", sent=3.5, came=3.6) == PACE.slow, (
+        "the clock was not the reason"
+    )
 
 
 def test_a_difference_that_the_way_there_and_back_explains_is_no_difference() -> None:

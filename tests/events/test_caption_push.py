@@ -26,7 +26,7 @@ from streamsvc.core.errors import Forbidden, InvalidRequest, Unprocessable
 from streamsvc.events import caption_push
 from streamsvc.events.caption_posts import Answer, Pace
 from streamsvc.events.caption_push import Poster, Push, PushError, target
-from tests.live import serving, socket_of, until
+from tests.builders.service import serving, socket_of, until
 
 SECRET = "nYtXJqRKCW"
 SIGNED = f"id=200610693&ns=GZHkEA==&expire=86400&sparams=id%2Cns%2Cexpire&signature={SECRET}"
@@ -86,7 +86,9 @@ class Taker:
         if said == "lost":
             return False
         more = "Location: /elsewhere\r\n" if status == 302 else ""
-        writer.write(f"HTTP/1.1 {status} {REASONS.get(status, 'No')}\r\n{more}Content-Length: {len(text)}\r\n\r\n{text}".encode())
+        writer.write(
+            f"HTTP/1.1 {status} {REASONS.get(status, 'No')}\r\n{more}Content-Length: {len(text)}\r\n\r\n{text}".encode()
+        )
         await writer.drain()
         return True
 
@@ -147,7 +149,9 @@ class Talk:
     def say(self, *texts: str, ago: float = 1.0) -> None:
         self.heard.clear()
         start = self.position() - ago
-        self._said.put_nowait([(1, json.dumps({"type": "caption.final", "text": text, "start": start})) for text in texts])
+        self._said.put_nowait(
+            [(1, json.dumps({"type": "caption.final", "text": text, "start": start})) for text in texts]
+        )
 
     def end(self) -> None:
         self._said.put_nowait(None)
@@ -186,13 +190,19 @@ def counts(made: Push) -> tuple[int, int, int]:
 # --- Zoom ---
 
 
-async def test_zoom_gets_every_closed_caption_in_order_as_plain_text_with_the_signed_query_unchanged() -> None:
+async def test_zoom_gets_every_closed_caption_in_order_as_plain_text_with_the_signed_query_unchanged() -> (
+    None
+):
     async with taking("zoom") as zoom:
         async with pushing("zoom", zoom.url) as (talk, made, failures):
             talk.say("The best of times.", "Grüße an <alle>, und noch ein paar Worte mehr.")
             await zoom.until(lambda: len(zoom.taken) == 2)
             talk.say("The end.")
-        assert zoom.taken == ["The best of times.\n", "Grüße an ‹alle›, und noch\nein paar Worte mehr.\n", "The end.\n"]
+        assert zoom.taken == [
+            "The best of times.\n",
+            "Grüße an ‹alle›, und noch\nein paar Worte mehr.\n",
+            "The end.\n",
+        ]
         assert zoom.seqs == [1, 2, 3]
         assert (counts(made), made.describe()["state"], failures) == ((3, 0, 0), "ended", [])
         assert len({head.split("Host: ")[1].split("\r")[0] for head in zoom.heads}) == 1
@@ -262,7 +272,11 @@ async def test_a_target_that_goes_on_refusing_stops_the_push_and_says_so_once(to
         assert taker.seqs == [1] * QUICK.refusals
         assert taker.taken == []
         told = made.describe()
-        assert (told["state"], told["last_error"]["code"], told["dropped"]) == ("failed", f"status_{status}", 2)
+        assert (told["state"], told["last_error"]["code"], told["dropped"]) == (
+            "failed",
+            f"status_{status}",
+            2,
+        )
         assert [(error.code, error.retryable) for error in failures] == [("push_stopped", False)]
         assert "127.0.0.1" in failures[0].message
 
@@ -371,7 +385,9 @@ async def test_captions_that_break_off_end_the_push_without_ending_anything_else
 
     async with taking("youtube") as youtube:
         failures = list[PushError]()
-        made = Push(target("youtube", youtube.url, "en"), True, Talk().began, 0.0, lambda: 0.0, failures.append, QUICK)
+        made = Push(
+            target("youtube", youtube.url, "en"), True, Talk().began, 0.0, lambda: 0.0, failures.append, QUICK
+        )
         with capture_logs() as logs:
             await made.run(broken)
         assert made.describe()["last_error"]["code"] == "internal"
@@ -395,7 +411,16 @@ async def test_neither_the_secret_nor_the_words_reach_a_log(caplog: pytest.LogCa
 
 @pytest.mark.parametrize(
     "url",
-    ["", "captions", "ftp://x/y", "https://", "https:///x", f"https://user:{SECRET}@x/y", f"https://x/y#{SECRET}", "https://x:99999/"],
+    [
+        "",
+        "captions",
+        "ftp://x/y",
+        "https://",
+        "https:///x",
+        f"https://user:{SECRET}@x/y",
+        f"https://x/y#{SECRET}",
+        "https://x:99999/",
+    ],
 )
 def test_what_is_no_target_is_refused_without_quoting_it(url: str) -> None:
     with pytest.raises(InvalidRequest) as caught:
@@ -440,7 +465,9 @@ def certificate(folder: Path, name: str) -> tuple[ssl.SSLContext, ssl.SSLContext
     )
     plain = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     path = folder / "both.pem"
-    path.write_bytes(key.private_bytes(serialization.Encoding.PEM, *plain) + made.public_bytes(serialization.Encoding.PEM))
+    path.write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, *plain) + made.public_bytes(serialization.Encoding.PEM)
+    )
     server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     server.load_cert_chain(path)
     return server, ssl.create_default_context(cadata=made.public_bytes(serialization.Encoding.PEM).decode())
@@ -469,8 +496,12 @@ async def test_a_public_host_gets_https_at_the_address_that_was_checked_and_must
             answer = await poster.post(seq, "text/plain", f"{now}\nHello.\n")
             assert answer.status == status
         await poster.close()
-        assert asked == ["captions.example"] * (1 if status else 2)  # asked again only where the address did not do
-        assert all(f"Host: captions.example:{url.split(':')[2].split('/')[0]}" in head for head in youtube.heads)
+        assert asked == ["captions.example"] * (
+            1 if status else 2
+        )  # asked again only where the address did not do
+        assert all(
+            f"Host: captions.example:{url.split(':')[2].split('/')[0]}" in head for head in youtube.heads
+        )
 
 
 # --- the virtual clock ---
@@ -499,7 +530,10 @@ class Refusing:
 @pytest.mark.parametrize(
     ("answers", "times"),
     [
-        ([None, 503, None, 502, 504, None, 200], [0, 0.5, 1.5, 3.5, 7.5, 15.5]),  # then 23.5: too old for Zoom
+        (
+            [None, 503, None, 502, 504, None, 200],
+            [0, 0.5, 1.5, 3.5, 7.5, 15.5],
+        ),  # then 23.5: too old for Zoom
         ([400, 400, 400], [0, 5, 10]),
         ([403, 405, 403, 405, 403], [0, 0.5, 1.5, 3.5, 7.5]),
         ([429, 200], [0, 5]),
@@ -539,7 +573,11 @@ async def test_the_door_needs_the_right_to_publish_and_never_shows_the_url(tmp_p
     key = "a-key-of-enough-length"
     async with (
         taking("zoom") as zoom,
-        serving(tmp_path, server={"api_key": key, "private_urls": True}, limits={"pushes": 2}) as (service, _, client),
+        serving(tmp_path, server={"api_key": key, "private_urls": True}, limits={"pushes": 2}) as (
+            service,
+            _,
+            client,
+        ),
     ):
         own = {"Authorization": f"Bearer {key}"}
         session = (await client.post("/v1/sessions", json={"no_store": True}, headers=own)).json()["id"]
@@ -556,7 +594,9 @@ async def test_the_door_needs_the_right_to_publish_and_never_shows_the_url(tmp_p
         made = await client.post(door, json=wanted, headers=own)
         assert made.status_code == 201
         assert made.json()["host"] == "127.0.0.1"
-        service.sessions[session].log.emit("caption.final", {"text": "Hello.", "words": [], "start": 0.0, "end": 1.0, "language": "en"})
+        service.sessions[session].log.emit(
+            "caption.final", {"text": "Hello.", "words": [], "start": 0.0, "end": 1.0, "language": "en"}
+        )
         await zoom.until(lambda: zoom.taken == ["Hello.\n"])
         refusals = {
             (409, "already_pushed"): wanted,
@@ -568,14 +608,20 @@ async def test_the_door_needs_the_right_to_publish_and_never_shows_the_url(tmp_p
             assert (answer.status_code, answer.json()["error"]["code"]) == (status, code)
             assert SECRET not in answer.text
         assert (await client.post(door, json={**wanted, "to": "youtube"}, headers=own)).status_code == 201
-        assert (await client.post(door, json={**wanted, "url": zoom.url + "2"}, headers=own)).json()["error"]["code"] == "too_many_pushes"
+        assert (await client.post(door, json={**wanted, "url": zoom.url + "2"}, headers=own)).json()["error"][
+            "code"
+        ] == "too_many_pushes"
         shown = await client.get(door, headers=own)
         assert [each["to"] for each in shown.json()] == ["zoom", "youtube"]
         stats = await client.get(f"/v1/sessions/{session}/stats", headers=own)
         assert SECRET not in shown.text + stats.text + made.text
         assert (await client.delete(f"{door}/{made.json()['id']}", headers=own)).status_code == 200
-        assert (await client.delete(f"{door}/{made.json()['id']}", headers=own)).json()["error"]["code"] == "no_push"
-        assert (await client.delete(f"/v1/sessions/{session}", params={"purge": 1}, headers=own)).status_code == 200
+        assert (await client.delete(f"{door}/{made.json()['id']}", headers=own)).json()["error"][
+            "code"
+        ] == "no_push"
+        assert (
+            await client.delete(f"/v1/sessions/{session}", params={"purge": 1}, headers=own)
+        ).status_code == 200
         assert (await client.get(door, headers=own)).json()["error"]["code"] == "no_session"
         assert service.pushes == {}
 
@@ -592,12 +638,19 @@ async def test_a_push_that_stops_for_good_is_told_to_the_subscribers_of_the_sess
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(caption_push, "Pace", lambda: QUICK)
-    async with taking("zoom") as zoom, serving(tmp_path, server={"private_urls": True}) as (service, place, client):
+    async with (
+        taking("zoom") as zoom,
+        serving(tmp_path, server={"private_urls": True}) as (service, place, client),
+    ):
         zoom.says.extend([403] * 9)
         session = (await client.post("/v1/sessions", json={"no_store": True})).json()["id"]
-        assert (await client.post(f"/v1/sessions/{session}/pushes", json={"to": "zoom", "url": zoom.url})).status_code == 201
+        assert (
+            await client.post(f"/v1/sessions/{session}/pushes", json={"to": "zoom", "url": zoom.url})
+        ).status_code == 201
         async with socket_of(place, session) as events:
-            service.sessions[session].log.emit("caption.final", {"text": "Hello.", "words": [], "start": 0.0, "end": 1.0, "language": "en"})
+            service.sessions[session].log.emit(
+                "caption.final", {"text": "Hello.", "words": [], "start": 0.0, "end": 1.0, "language": "en"}
+            )
             told = (await until(events, "error"))[-1]["error"]
         assert (told["type"], told["code"], told["retryable"]) == ("push_error", "push_stopped", False)
         assert SECRET not in json.dumps(told)
@@ -605,23 +658,37 @@ async def test_a_push_that_stops_for_good_is_told_to_the_subscribers_of_the_sess
 
 @pytest.mark.media
 @pytest.mark.models
-async def test_what_is_said_in_a_recording_arrives_at_zoom_and_at_youtube(media: Path, tmp_path: Path) -> None:
+async def test_what_is_said_in_a_recording_arrives_at_zoom_and_at_youtube(
+    media: Path, tmp_path: Path
+) -> None:
     async with (
         taking("zoom") as zoom,
         taking("youtube") as youtube,
         serving(tmp_path, server={"sources": (media,), "private_urls": True}) as (service, place, client),
     ):
         await service.ready()
-        session = (await client.post("/v1/sessions", json={"source": f"file:{media}/speech/harvard.flac", "speed": 2})).json()["id"]
+        session = (
+            await client.post(
+                "/v1/sessions", json={"source": f"file:{media}/speech/harvard.flac", "speed": 2}
+            )
+        ).json()["id"]
         door = f"/v1/sessions/{session}/pushes"
         for taker in (zoom, youtube):
             assert (await client.post(door, json={"to": taker.to, "url": taker.url})).status_code == 201
         async with socket_of(place, session) as events:
-            finals = [event["text"] for event in await until(events, "session.closed") if event["type"] == "caption.final"]
+            finals = [
+                event["text"]
+                for event in await until(events, "session.closed")
+                if event["type"] == "caption.final"
+            ]
         for taker in (zoom, youtube):
-            await taker.until(lambda taker=taker: sum(body.count("\n") for body in taker.taken) >= len(finals))  # type: ignore[misc]
+            await taker.until(
+                lambda taker=taker: sum(body.count("\n") for body in taker.taken) >= len(finals)
+            )  # type: ignore[misc]
         assert " ".join(" ".join(zoom.taken).split()) == " ".join(finals)
-        said = " ".join(line.replace("<br>", " ") for body in youtube.taken for line in body.split("\n")[1::2])
+        said = " ".join(
+            line.replace("<br>", " ") for body in youtube.taken for line in body.split("\n")[1::2]
+        )
         assert said == " ".join(finals)
         assert "cold dip restores health and zest" in said.lower()
         assert zoom.seqs == list(range(1, len(finals) + 1))

@@ -60,13 +60,19 @@ async def test_prev_tells_a_filter_from_a_loss() -> None:
 
 def test_what_a_model_says_of_a_scene_ages_under_a_name_of_its_own(virtual: asyncio.Runner) -> None:
     def observed(kind: str) -> float:
-        return float(metrics.REGISTRY.get_sample_value("streamsvc_caption_age_seconds_count", {"kind": kind}) or 0.0)
+        return float(
+            metrics.REGISTRY.get_sample_value("streamsvc_caption_age_seconds_count", {"kind": kind}) or 0.0
+        )
 
     async def main() -> None:
         before = observed("scene"), observed("scene_model")
         log = a_log()
         for by in ("rule", "model", "model"):
-            log.emit("scene.caption", {"text": "A cat.", "start": 1.0, "end": 1.0, "evidence": [], "by": by}, arrived=clock.now())
+            log.emit(
+                "scene.caption",
+                {"text": "A cat.", "start": 1.0, "end": 1.0, "evidence": [], "by": by},
+                arrived=clock.now(),
+            )
         assert (observed("scene") - before[0], observed("scene_model") - before[1]) == (1, 2)
 
     virtual.run(main())
@@ -110,7 +116,9 @@ async def test_a_resume_brings_what_was_missed_and_nothing_twice() -> None:
     assert [entry.seq for entry in entries] == [3, 4, 5]
 
 
-async def test_a_resume_reads_the_store_for_what_is_no_longer_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_resume_reads_the_store_for_what_is_no_longer_in_memory(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr("streamsvc.events.log._TAIL", 4)
     log = a_log()
     for _ in range(20):
@@ -258,7 +266,9 @@ async def test_what_cannot_be_written_is_told_once_and_written_later(monkeypatch
     assert len(await received(subscription)) == 1, "a new failure is told again"
 
 
-async def test_no_more_waits_for_the_disk_than_it_would_keep_and_the_rest_is_counted_and_told(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_no_more_waits_for_the_disk_than_it_would_keep_and_the_rest_is_counted_and_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr("streamsvc.events.log._TAIL", 2)
     log, store = on_a_full_disk(events=5)
     store.full = False

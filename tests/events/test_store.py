@@ -74,7 +74,9 @@ def test_a_full_disk_refuses_a_write_whole_and_takes_it_when_there_is_room(tmp_p
 
 
 @pytest.mark.parametrize("place", ["file/s", "s"])
-def test_a_session_that_cannot_be_stored_is_refused_and_leaves_nothing_open(tmp_path: Path, place: str) -> None:
+def test_a_session_that_cannot_be_stored_is_refused_and_leaves_nothing_open(
+    tmp_path: Path, place: str
+) -> None:
     (tmp_path / "file").write_bytes(b"")
     (tmp_path / "s").mkdir()
     (tmp_path / "s" / "session.db").write_bytes(b"no database " * 100)
@@ -87,7 +89,9 @@ def test_a_commit_that_fails_leaves_no_transaction_open(tmp_path: Path) -> None:
     store = Store(tmp_path / "s", events=10, frames=3)
     store.append(rows(1, 1))
     store._db.execute("CREATE TABLE other (seq INTEGER REFERENCES events DEFERRABLE INITIALLY DEFERRED)")
-    store._db.execute("CREATE TRIGGER bad AFTER INSERT ON events WHEN NEW.seq = 2 BEGIN INSERT INTO other VALUES (99); END")
+    store._db.execute(
+        "CREATE TRIGGER bad AFTER INSERT ON events WHEN NEW.seq = 2 BEGIN INSERT INTO other VALUES (99); END"
+    )
     store._db.execute("PRAGMA foreign_keys = ON")
     with pytest.raises(FAILURES):  # SQLite checks a deferred key at COMMIT
         store.append(rows(2, 2))

@@ -29,7 +29,9 @@ class LocalRole:
             raise error_from(error_payload(result))
         return dict(result)
 
-    async def stream(self, op: str, payload: Payload, *, deadline_in_s: float, affinity: str = "") -> AsyncIterator[Payload]:
+    async def stream(
+        self, op: str, payload: Payload, *, deadline_in_s: float, affinity: str = ""
+    ) -> AsyncIterator[Payload]:
         """See Role."""
         deadline = clock.now() + deadline_in_s
         items = self.ops[op].run(payload)

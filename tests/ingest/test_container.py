@@ -19,7 +19,7 @@ from streamsvc.core.errors import SourceError
 from streamsvc.ingest import container
 from streamsvc.ingest.container import check_decodable, choose, open_file, open_url, packets, with_headers
 from streamsvc.ingest.source_policy import Place, find
-from tests.clips import clip
+from tests.builders.clips import clip
 
 
 def failing(work: Callable[[], Any]) -> SourceError:
@@ -42,7 +42,10 @@ def opened(path: Path) -> tuple[list[str], tuple[str, ...]]:
 
 
 def test_the_first_track_of_each_kind_is_chosen_with_its_decoder(tmp_path: Path) -> None:
-    assert opened(clip(tmp_path / "a.mp4", video="libx264", audio="aac")) == (["audio", "video"], ("aac", "h264"))
+    assert opened(clip(tmp_path / "a.mp4", video="libx264", audio="aac")) == (
+        ["audio", "video"],
+        ("aac", "h264"),
+    )
     assert opened(clip(tmp_path / "a.wav", video=None, audio="pcm_s16le")) == (["audio"], ("pcm_s16le",))
     assert opened(clip(tmp_path / "a.mkv", video="mpeg4", audio=None)) == (["video"], ("mpeg4",))
 
@@ -67,13 +70,18 @@ def test_each_bad_file_has_its_own_code(tmp_path: Path) -> None:
         assert name in error.message
 
 
-def test_an_unreadable_file_is_said_and_its_handle_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreadable_file_is_said_and_its_handle_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def refuse(self: Path, mode: str) -> Any:
         raise PermissionError
 
     monkeypatch.setattr(Path, "open", refuse)
     with contextlib.ExitStack() as stack:
-        assert failing(lambda: open_file(Place("file", "a.mp4", path=tmp_path / "a.mp4"), stack)).code == "not_found"
+        assert (
+            failing(lambda: open_file(Place("file", "a.mp4", path=tmp_path / "a.mp4"), stack)).code
+            == "not_found"
+        )
 
 
 def stream(kind: str, codec: str | None, disposition: Any = 0) -> Any:
@@ -185,7 +193,9 @@ def web(tmp_path: Path) -> Iterator[str]:
 def reach(url: str, private_urls: bool = True) -> tuple[str, ...]:
     with contextlib.ExitStack() as stack:
         place = find(url, ())
-        return tuple(track.codec for track in choose(open_url(place, 1.0, private_urls, stack), place.name)[1])
+        return tuple(
+            track.codec for track in choose(open_url(place, 1.0, private_urls, stack), place.name)[1]
+        )
 
 
 def test_a_url_that_answers_with_media_is_opened(web: str) -> None:
@@ -194,7 +204,8 @@ def test_a_url_that_answers_with_media_is_opened(web: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("path", "code"), [("404", "not_found"), ("401", "refused"), ("403", "refused"), ("500", "refused"), ("noise", "corrupt")]
+    ("path", "code"),
+    [("404", "not_found"), ("401", "refused"), ("403", "refused"), ("500", "refused"), ("noise", "corrupt")],
 )
 def test_what_a_server_says_instead_of_media_is_told(web: str, path: str, code: str) -> None:
     error = failing(lambda: reach(f"{web}/{path}?key=secret"))
@@ -202,8 +213,12 @@ def test_what_a_server_says_instead_of_media_is_told(web: str, path: str, code: 
     assert "secret" not in str(error)
 
 
-def test_a_redirect_does_not_lead_round_the_check_of_the_host(web: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(container, "check_host", lambda place, private_urls: None)  # the host passes, as a public one would
+def test_a_redirect_does_not_lead_round_the_check_of_the_host(
+    web: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        container, "check_host", lambda place, private_urls: None
+    )  # the host passes, as a public one would
     assert reach(f"{web}/a.wav", private_urls=False) == ("pcm_s16le",)
     failing(lambda: reach(f"{web}/away", private_urls=False))
 

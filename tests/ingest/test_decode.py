@@ -11,14 +11,16 @@ import pytest
 
 from streamsvc.core.types import EncodedFrame, MediaTrack
 from streamsvc.ingest.decode import AudioDecoder, VideoDecoder, jpeg, thumbnail
-from tests.clips import clip
+from tests.builders.clips import clip
 
 
 def frames(path: Path, kind: str) -> tuple[MediaTrack, list[EncodedFrame]]:
     with av.open(str(path)) as container:
         stream: Any = container.streams.get({kind: 0})[0]
         found = [
-            EncodedFrame("s", "main", float(p.pts * p.time_base), 100.0 + i, stream.type, bytes(p), "x", p.is_keyframe)
+            EncodedFrame(
+                "s", "main", float(p.pts * p.time_base), 100.0 + i, stream.type, bytes(p), "x", p.is_keyframe
+            )
             for i, p in enumerate(cast(Any, container.demux(stream)))
             if p.size
         ]
@@ -26,9 +28,12 @@ def frames(path: Path, kind: str) -> tuple[MediaTrack, list[EncodedFrame]]:
 
 
 @pytest.mark.parametrize(
-    ("name", "codec", "rate"), [("a.mp4", "aac", 44_100), ("a.webm", "libopus", 48_000), ("a.wav", "pcm_s16le", 8_000)]
+    ("name", "codec", "rate"),
+    [("a.mp4", "aac", 44_100), ("a.webm", "libopus", 48_000), ("a.wav", "pcm_s16le", 8_000)],
 )
-def test_any_codec_becomes_16_khz_mono_without_holes(tmp_path: Path, name: str, codec: str, rate: int) -> None:
+def test_any_codec_becomes_16_khz_mono_without_holes(
+    tmp_path: Path, name: str, codec: str, rate: int
+) -> None:
     track, packets = frames(clip(tmp_path / name, video=None, audio=codec, rate=rate), "audio")
     decoder = AudioDecoder(track, "s")
     chunks = [chunk for packet in packets for chunk in decoder.decode([packet])] + decoder.flush()
@@ -92,7 +97,9 @@ def test_bad_and_empty_audio_is_counted_and_decoding_goes_on(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(("name", "codec"), [("a.mp4", "libx264"), ("a.webm", "libvpx"), ("b.mp4", "mpeg4")])
-def test_pictures_keep_the_time_and_arrival_of_their_own_payload(tmp_path: Path, name: str, codec: str) -> None:
+def test_pictures_keep_the_time_and_arrival_of_their_own_payload(
+    tmp_path: Path, name: str, codec: str
+) -> None:
     b_frames = 2 if codec == "libx264" else 0
     track, packets = frames(clip(tmp_path / name, video=codec, audio=None, b_frames=b_frames), "video")
     decoder = VideoDecoder(track, "s")

@@ -18,7 +18,9 @@ def packet(number: int, picture: int, data: bytes, marker: int = 1) -> Any:
 
 
 def feed(assembler: Assembler, *packets: Any, start: float = 0.0) -> list[Picture]:
-    return [picture for place, p in enumerate(packets) for picture in assembler.push(p, start + place * 0.01)[0]]
+    return [
+        picture for place, p in enumerate(packets) for picture in assembler.push(p, start + place * 0.01)[0]
+    ]
 
 
 def test_a_picture_is_released_by_its_marker() -> None:

@@ -13,11 +13,15 @@ OPUS_20MS = b"\x78\0\0"  # config 15: hybrid, 20 ms, one frame
 
 
 def packet(number: int, arrived: float | None = None, payload: bytes = OPUS_20MS) -> Packet:
-    return Packet(number & 0xFFFF, number * 960 & 0xFFFFFFFF, payload, number * 0.02 if arrived is None else arrived)
+    return Packet(
+        number & 0xFFFF, number * 960 & 0xFFFFFFFF, payload, number * 0.02 if arrived is None else arrived
+    )
 
 
 def feed(jitter: Jitter, numbers: list[int]) -> list[Frame]:
-    return [frame for place, number in enumerate(numbers) for frame in jitter.push(packet(number, place * 0.02))]
+    return [
+        frame for place, number in enumerate(numbers) for frame in jitter.push(packet(number, place * 0.02))
+    ]
 
 
 def order(frames: list[Frame]) -> list[int]:
@@ -62,7 +66,9 @@ def test_sequence_numbers_and_timestamps_wrap() -> None:
     frames = [
         f
         for n in range(65530, 65545)
-        for f in jitter.push(Packet(n & 0xFFFF, (n * 960 + (1 << 32) - 65536 * 960) % (1 << 32), OPUS_20MS, n * 0.02))
+        for f in jitter.push(
+            Packet(n & 0xFFFF, (n * 960 + (1 << 32) - 65536 * 960) % (1 << 32), OPUS_20MS, n * 0.02)
+        )
     ]
     assert len(frames) == 15
     assert all(frame.lost == 0 for frame in frames)
@@ -111,7 +117,11 @@ def test_a_single_stray_packet_does_not_disturb_the_stream() -> None:
     assert jitter.counts.restarts == 0
 
 
-@given(st.lists(st.tuples(st.integers(0, 0xFFFF), st.integers(0, 0xFFFFFFFF), st.binary(max_size=4)), max_size=200))
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 0xFFFF), st.integers(0, 0xFFFFFFFF), st.binary(max_size=4)), max_size=200
+    )
+)
 def test_any_input_is_survived_within_bounds(packets: list[tuple[int, int, bytes]]) -> None:
     jitter = Jitter()
     delivered = 0
@@ -124,7 +134,9 @@ def test_any_input_is_survived_within_bounds(packets: list[tuple[int, int, bytes
 
 
 @given(st.integers(0, 2**32), st.sets(st.integers(1, 198)), st.randoms(use_true_random=False))
-def test_whatever_is_lost_or_near_misordered_the_rest_comes_once_and_in_order(base: int, lost: set[int], chance: random.Random) -> None:
+def test_whatever_is_lost_or_near_misordered_the_rest_comes_once_and_in_order(
+    base: int, lost: set[int], chance: random.Random
+) -> None:
     numbers = [n for n in range(200) if n not in lost]
     for place in range(2, len(numbers) - 1, 7):
         if chance.random() < 0.5:
@@ -133,13 +145,17 @@ def test_whatever_is_lost_or_near_misordered_the_rest_comes_once_and_in_order(ba
     out = [
         f
         for place, n in enumerate(numbers)
-        for f in jitter.push(Packet((base + n) & 0xFFFF, (base + n * 960) & 0xFFFFFFFF, OPUS_20MS, place * 0.02))
+        for f in jitter.push(
+            Packet((base + n) & 0xFFFF, (base + n * 960) & 0xFFFFFFFF, OPUS_20MS, place * 0.02)
+        )
     ]
     out += jitter.poll(1e9)
     places = [((frame.timestamp - base) & 0xFFFFFFFF) // 960 for frame in out]
     assert places == sorted(set(places))
     assert len(places) + jitter.counts.late == len(numbers)
-    assert sum(frame.lost for frame in out) == pytest.approx(0.02 * (200 - len(places)), abs=0.021 if 199 not in places else 1e-6)
+    assert sum(frame.lost for frame in out) == pytest.approx(
+        0.02 * (200 - len(places)), abs=0.021 if 199 not in places else 1e-6
+    )
 
 
 @pytest.mark.parametrize("loss", [0.01, 0.05])

@@ -30,7 +30,9 @@ class Noise(VideoStreamTrack):
 
     async def recv(self) -> VideoFrame:
         pts, base = await self.next_timestamp()
-        frame = VideoFrame.from_ndarray(np.random.default_rng(pts).integers(0, 255, (120, 160, 3), dtype=np.uint8), format="rgb24")
+        frame = VideoFrame.from_ndarray(
+            np.random.default_rng(pts).integers(0, 255, (120, 160, 3), dtype=np.uint8), format="rgb24"
+        )
         frame.pts, frame.time_base = pts, base
         return frame
 
@@ -117,13 +119,18 @@ async def publishing(
 
 async def test_a_publisher_s_audio_and_video_reach_the_tap_encoded() -> None:
     async with publishing() as call:
-        assert [(track.kind, track.codec) for track in call.peer.tracks] == [("audio", "opus"), ("video", "vp8")]
+        assert [(track.kind, track.codec) for track in call.peer.tracks] == [
+            ("audio", "opus"),
+            ("video", "vp8"),
+        ]
         await call.until(lambda: len(call.of("audio")) >= 100 and len(call.of("video")) >= 50)
         for kind, period in (("audio", 0.02), ("video", 1 / 30)):
             times = [frame.at for frame in call.of(kind)]
             assert times == sorted(times)
             assert (times[-1] - times[0]) / (len(times) - 1) == pytest.approx(period, rel=0.1)
-            assert all(frame.payload and frame.session == "s" and frame.track == "main" for frame in call.of(kind))
+            assert all(
+                frame.payload and frame.session == "s" and frame.track == "main" for frame in call.of(kind)
+            )
         video = call.of("video")
         assert video[0].keyframe
         assert sum(frame.keyframe for frame in video) < len(video) / 2
@@ -212,7 +219,9 @@ async def test_an_ice_restart_is_refused_and_candidates_are_taken() -> None:
     async with publishing(AudioStreamTrack()) as call:
         with pytest.raises(Unprocessable):
             await call.peer.add_candidates("a=ice-ufrag:other\r\na=ice-pwd:other\r\n")
-        await call.peer.add_candidates("a=mid:0\r\na=candidate:1 1 udp 2122260223 192.0.2.77 61764 typ host\r\n")
+        await call.peer.add_candidates(
+            "a=mid:0\r\na=candidate:1 1 udp 2122260223 192.0.2.77 61764 typ host\r\n"
+        )
         await call.until(lambda: call.frames)
         await call.peer.close()
         with pytest.raises(PreconditionFailed):

@@ -73,7 +73,14 @@ def test_a_republish_continues_the_session_s_time() -> None:
     assert Sync(50.0, {"audio": 48_000}).at("audio", 777, 50.0 + 123.0) == 123.0
 
 
-@given(st.lists(st.tuples(st.sampled_from(["audio", "video"]), st.booleans(), st.integers(0, 2**32 - 1), st.floats(0, 5)), max_size=100))
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["audio", "video"]), st.booleans(), st.integers(0, 2**32 - 1), st.floats(0, 5)
+        ),
+        max_size=100,
+    )
+)
 def test_time_never_goes_back_within_a_track(events: list[tuple[str, bool, int, float]]) -> None:
     sync = Sync(0.0, RATES)
     now = 0.0

@@ -57,17 +57,27 @@ def test_simulcast_is_taken_out() -> None:
     [
         (
             lambda s: (
-                re.sub(r"m=video.*", "", s, flags=re.S) + "m=audio" + s.split("m=audio")[1].split("m=video")[0].replace("mid:0", "mid:7")
+                re.sub(r"m=video.*", "", s, flags=re.S)
+                + "m=audio"
+                + s.split("m=audio")[1].split("m=video")[0].replace("mid:0", "mid:7")
             ),
             "too_many_tracks",
         ),
-        (lambda s: s.replace("opus/48000/2", "speex/16000").replace("H264/90000", "AV1/90000"), "no_supported_codec"),
+        (
+            lambda s: s.replace("opus/48000/2", "speex/16000").replace("H264/90000", "AV1/90000"),
+            "no_supported_codec",
+        ),
         (lambda s: s.replace("H264/90000", "AV1/90000"), "no_supported_codec"),
         (lambda s: s.replace("a=sendonly", "a=recvonly"), "no_media"),
         (lambda s: s.split("m=audio")[0], "no_media"),
         (lambda s: s.replace("a=group:BUNDLE 0 1\n", ""), "no_bundle"),
         (lambda s: s.replace("a=rtcp-mux\n", ""), "no_rtcp_mux"),
-        (lambda s: re.sub(r"m=video.*", "m=application 9 UDP/DTLS/SCTP webrtc-datachannel\na=mid:1\n", s, flags=re.S), "data_channel"),
+        (
+            lambda s: re.sub(
+                r"m=video.*", "m=application 9 UDP/DTLS/SCTP webrtc-datachannel\na=mid:1\n", s, flags=re.S
+            ),
+            "data_channel",
+        ),
     ],
 )
 def test_a_readable_offer_that_cannot_be_served_says_why(change, code: str) -> None:  # type: ignore[no-untyped-def]
@@ -126,7 +136,9 @@ def test_a_mutated_offer_is_read_or_refused_and_nothing_else(name: str, data: st
         elif action == "flood":
             lines[place:place] = [line] * data.draw(st.integers(2, 600))
         else:
-            lines[place] = re.sub(r"\d+", lambda _: str(data.draw(st.integers(-(2**40), 2**40))), line, count=1)
+            lines[place] = re.sub(
+                r"\d+", lambda _: str(data.draw(st.integers(-(2**40), 2**40))), line, count=1
+            )
     began = time.process_time()
     with contextlib.suppress(InvalidRequest, Unprocessable, TooLarge):
         assert read_offer("\r\n".join(lines), LIMITS).kinds
@@ -145,7 +157,13 @@ def test_a_trickle_fragment_is_read() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["a", "hello", "a=candidate:1 1 udp 1 10.0.0.1 9 typ host\n" * 65, "a=candidate:1 x udp y 10.0.0.1 9 typ host"]
+    "text",
+    [
+        "a",
+        "hello",
+        "a=candidate:1 1 udp 1 10.0.0.1 9 typ host\n" * 65,
+        "a=candidate:1 x udp y 10.0.0.1 9 typ host",
+    ],
 )
 def test_a_malformed_fragment_is_refused(text: str) -> None:
     with pytest.raises(InvalidRequest):

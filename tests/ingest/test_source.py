@@ -18,11 +18,11 @@ from streamsvc.core.config import Ingest
 from streamsvc.core.errors import SourceError
 from streamsvc.core.types import EncodedFrame
 from streamsvc.ingest.source import Source, TrackClock, open_source
-from tests.clips import clip
+from tests.builders.clips import clip
 
 SETTINGS = Ingest(open_seconds=1.0, reconnects=1)
 SYSTEM_PYTHON = "/usr/bin/python3"  # Debian's packages for GStreamer are this one's
-RTSP = Path(__file__).parents[1] / "rtsp_server.py"
+RTSP = Path(__file__).parents[1] / "fakes" / "rtsp_server.py"
 
 
 async def room() -> None:
@@ -77,7 +77,9 @@ async def test_a_file_in_real_time_is_paced_by_the_clock(tmp_path: Path) -> None
 
 async def test_pictures_are_handed_over_no_earlier_than_they_could_be_coded(tmp_path: Path) -> None:
     frames = await read(clip(tmp_path / "a.mp4", video="libx264", audio=None, b_frames=2))
-    assert sorted(frame.at for frame in frames) != [frame.at for frame in frames], "the clip has no reordered pictures"
+    assert sorted(frame.at for frame in frames) != [frame.at for frame in frames], (
+        "the clip has no reordered pictures"
+    )
 
 
 async def test_reading_as_fast_as_possible_waits_for_room(tmp_path: Path) -> None:
@@ -97,7 +99,9 @@ async def test_a_url_that_does_not_answer_says_so_and_leaves_nothing() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:  # accepts, and is silent
         port = server.getsockname()[1]
         with pytest.raises(SourceError) as caught:
-            await open_source(f"http://user:secret@127.0.0.1:{port}/a.mp4?key=1", SETTINGS, session="s", private_urls=True)
+            await open_source(
+                f"http://user:secret@127.0.0.1:{port}/a.mp4?key=1", SETTINGS, session="s", private_urls=True
+            )
     assert caught.value.code == "no_answer"
     assert caught.value.retryable
     assert "secret" not in str(caught.value)
@@ -107,7 +111,9 @@ async def test_a_url_that_does_not_answer_says_so_and_leaves_nothing() -> None:
 
 
 async def test_closing_in_the_middle_joins_the_thread(tmp_path: Path) -> None:
-    source = await open_source(str(clip(tmp_path / "a.mp4", seconds=4.0)), SETTINGS, session="s", speed=1.0, roots=None)
+    source = await open_source(
+        str(clip(tmp_path / "a.mp4", seconds=4.0)), SETTINGS, session="s", speed=1.0, roots=None
+    )
     task = asyncio.create_task(source.run(lambda frame: None, room, clock.now))
     await asyncio.sleep(0.05)
     task.cancel()
@@ -120,7 +126,9 @@ def test_missing_restarted_and_early_stamps_are_bridged() -> None:
     assert track.place(5.0, 0.02) == 0.0
     assert track.place(None, 0.02) == pytest.approx(0.02)
     assert track.place(5.04, 0.02) == pytest.approx(0.04)
-    assert track.place(95443.7, 0.02) == pytest.approx(0.06), "a new time line goes on where the old one ended"
+    assert track.place(95443.7, 0.02) == pytest.approx(0.06), (
+        "a new time line goes on where the old one ended"
+    )
     assert track.place(95443.72, 0.02) == pytest.approx(0.08)
     assert track.place(95444.72, 0.02) == pytest.approx(1.08), "a pause stays a pause"
 
@@ -170,7 +178,9 @@ class Live:
 
 @contextlib.asynccontextmanager
 async def live(url: str, **settings: Any) -> AsyncIterator[Live]:
-    source = await open_source(url, Ingest(**({"open_seconds": 4.0} | settings)), session="s", private_urls=True)
+    source = await open_source(
+        url, Ingest(**({"open_seconds": 4.0} | settings)), session="s", private_urls=True
+    )
     reading = Live(source)
     try:
         yield reading
@@ -184,14 +194,20 @@ def noise(path: Path, seconds: float) -> Path:
     """A clip of which no two packets are alike: H.264, 160x96 at 25 a second, and AAC."""
     random = np.random.default_rng(1)
     with av.open(str(path), "w") as container:
-        video: Any = container.add_stream("libx264", rate=25, options={"preset": "ultrafast", "tune": "zerolatency", "g": "10"})
+        video: Any = container.add_stream(
+            "libx264", rate=25, options={"preset": "ultrafast", "tune": "zerolatency", "g": "10"}
+        )
         video.width, video.height, video.pix_fmt = 160, 96, "yuv420p"
         audio: Any = container.add_stream("aac", rate=48_000, layout="mono")
         for number in range(round(25 * seconds)):
-            picture = av.VideoFrame.from_ndarray(random.integers(0, 255, (96, 160, 3), dtype=np.uint8), format="rgb24")
+            picture = av.VideoFrame.from_ndarray(
+                random.integers(0, 255, (96, 160, 3), dtype=np.uint8), format="rgb24"
+            )
             picture.pts, picture.time_base = number, Fraction(1, 25)
             container.mux(video.encode(picture))
-            sound = av.AudioFrame.from_ndarray(random.normal(0, 0.1, (1, 1920)).astype(np.float32), format="fltp", layout="mono")
+            sound = av.AudioFrame.from_ndarray(
+                random.normal(0, 0.1, (1, 1920)).astype(np.float32), format="fltp", layout="mono"
+            )
             sound.sample_rate, sound.pts, sound.time_base = 48_000, 1920 * number, Fraction(1, 48_000)
             container.mux(audio.encode(sound))
         container.mux([*video.encode(None), *audio.encode(None)])
@@ -223,10 +239,18 @@ def offsets(frames: list[EncodedFrame], truth: dict[tuple[str, bytes], float]) -
 
 
 @contextlib.asynccontextmanager
-async def rtsp(path: Path, port: int = 0, transport: str = "tcp") -> AsyncIterator[tuple[str, Callable[[], None]]]:
+async def rtsp(
+    path: Path, port: int = 0, transport: str = "tcp"
+) -> AsyncIterator[tuple[str, Callable[[], None]]]:
     """A server: its URL, and what kills it."""
     server = await asyncio.create_subprocess_exec(
-        SYSTEM_PYTHON, str(RTSP), str(path), str(port), transport, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL
+        SYSTEM_PYTHON,
+        str(RTSP),
+        str(path),
+        str(port),
+        transport,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,
     )
     assert server.stdout is not None
     try:
@@ -243,19 +267,29 @@ async def rtsp(path: Path, port: int = 0, transport: str = "tcp") -> AsyncIterat
 def gstreamer() -> None:
     """Skip where GStreamer's RTSP server is not installed."""
     try:
-        ready = subprocess.run([SYSTEM_PYTHON, str(RTSP), "--check"], capture_output=True, timeout=60).returncode == 0
+        ready = (
+            subprocess.run([SYSTEM_PYTHON, str(RTSP), "--check"], capture_output=True, timeout=60).returncode
+            == 0
+        )
     except OSError:
         ready = False
     if not ready:
-        pytest.skip("GStreamer's RTSP server is missing (Debian: python3-gi gir1.2-gst-rtsp-server-1.0 gstreamer1.0-plugins-good)")
+        pytest.skip(
+            "GStreamer's RTSP server is missing (Debian: python3-gi gir1.2-gst-rtsp-server-1.0 gstreamer1.0-plugins-good)"
+        )
 
 
 @pytest.mark.usefixtures("gstreamer")
 @pytest.mark.parametrize("transport", ["tcp", "udp"])
-async def test_an_rtsp_server_s_tracks_lie_on_one_time_base_and_come_as_they_are_sent(tmp_path: Path, transport: str) -> None:
+async def test_an_rtsp_server_s_tracks_lie_on_one_time_base_and_come_as_they_are_sent(
+    tmp_path: Path, transport: str
+) -> None:
     path = noise(tmp_path / "a.mp4", 6.0)
     async with rtsp(path, transport=transport) as (url, _), live(url) as reading:
-        assert {(track.kind, track.codec) for track in reading.source.tracks} == {("audio", "aac"), ("video", "h264")}
+        assert {(track.kind, track.codec) for track in reading.source.tracks} == {
+            ("audio", "aac"),
+            ("video", "h264"),
+        }
         await reading.until(lambda: reading.of("audio") and reading.of("audio")[-1].at > 2.5)
         truth = times(path)
         found = [offsets(reading.of(kind), truth) for kind in ("audio", "video")]
@@ -281,13 +315,19 @@ async def test_an_rtsp_server_that_was_killed_stalls_and_resumes_on_the_same_clo
         await stack.enter_async_context(rtsp(path, int(url.split(":")[2].split("/")[0])))
         await reading.until(lambda: len(reading.states) > 1)
         resumed = len(reading.frames)
-        await reading.until(lambda: min(sum(f.kind == kind for f in reading.frames[resumed:]) for kind in ("audio", "video")) > 30)
+        await reading.until(
+            lambda: (
+                min(sum(f.kind == kind for f in reading.frames[resumed:]) for kind in ("audio", "video")) > 30
+            )
+        )
         assert reading.states[:2] == [("stalled", "no media"), ("resumed", "opened again")]
         assert reading.source.reconnects == 1
         for kind in ("audio", "video"):
             again = [frame for frame in reading.frames[before:] if frame.kind == kind]
             assert again[0].gap > 0.3
-            assert all(abs(frame.at - (frame.arrived - reading.zero)) < 0.6 for frame in again), "it lies on the session's clock"
+            assert all(abs(frame.at - (frame.arrived - reading.zero)) < 0.6 for frame in again), (
+                "it lies on the session's clock"
+            )
 
 
 @pytest.mark.usefixtures("gstreamer")
@@ -314,7 +354,10 @@ class Site:
             found = self.files.get(path)
             body = found() if callable(found) else found
             status = b"404 Not Found" if body is None else b"200 OK"
-            writer.write(b"HTTP/1.1 %b\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%b" % (status, len(body or b""), body or b""))
+            writer.write(
+                b"HTTP/1.1 %b\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%b"
+                % (status, len(body or b""), body or b"")
+            )
             await writer.drain()
         writer.close()
         with contextlib.suppress(ConnectionError):
@@ -336,7 +379,10 @@ async def site() -> AsyncIterator[Site]:
 def segments(web: Site, path: Path) -> list[str]:
     """Cut a file with FFmpeg's HLS muxer, put the segments on the site, and tell their lines in a playlist."""
     playlist = path.with_suffix(".m3u8")
-    with av.open(str(path)) as whole, av.open(str(playlist), "w", format="hls", options={"hls_time": "0.4", "hls_list_size": "0"}) as cut:
+    with (
+        av.open(str(path)) as whole,
+        av.open(str(playlist), "w", format="hls", options={"hls_time": "0.4", "hls_list_size": "0"}) as cut,
+    ):
         streams = {stream.index: cut.add_stream_from_template(stream) for stream in whole.streams}
         for packet in whole.demux():
             if packet.dts is not None:
@@ -345,7 +391,9 @@ def segments(web: Site, path: Path) -> list[str]:
     for segment in path.parent.glob("*.ts"):
         web.files[segment.name] = segment.read_bytes()
     lines = playlist.read_text().splitlines()
-    return [f"{line}\n{lines[number + 1]}\n" for number, line in enumerate(lines) if line.startswith("#EXTINF")]
+    return [
+        f"{line}\n{lines[number + 1]}\n" for number, line in enumerate(lines) if line.startswith("#EXTINF")
+    ]
 
 
 def window(entries: list[str], first: int, *, ended: bool = False) -> bytes:
@@ -387,7 +435,9 @@ async def test_a_playlist_that_stops_growing_is_no_news_but_a_stall_and_then_an_
     assert reading.source.reconnects == 1
     assert reading.states == [("stalled", "no media")]
     payloads = [frame.payload for frame in reading.of("video")]
-    assert len(payloads) == len(set(payloads)), "it was opened again, and the segments that are still there were heard twice"
+    assert len(payloads) == len(set(payloads)), (
+        "it was opened again, and the segments that are still there were heard twice"
+    )
 
 
 async def test_a_live_playlist_that_ended_and_is_taken_away_is_no_error(tmp_path: Path) -> None:
@@ -401,16 +451,25 @@ async def test_a_live_playlist_that_ended_and_is_taken_away_is_no_error(tmp_path
     assert len(reading.of("video")) > 20
 
 
-@pytest.mark.parametrize("named", ["file:{folder}/a0.ts", "{folder}/a0.ts", "concat:{folder}/a0.ts", "ftp://127.0.0.1:{port}/a0.ts"])
-@pytest.mark.parametrize("line", ["#EXTINF:0.4,\n{}\n", '#EXT-X-KEY:METHOD=AES-128,URI="{}"\n#EXTINF:0.4,\na0.ts\n'])
-async def test_a_playlist_cannot_name_a_file_or_a_foreign_protocol(tmp_path: Path, named: str, line: str) -> None:
+@pytest.mark.parametrize(
+    "named",
+    ["file:{folder}/a0.ts", "{folder}/a0.ts", "concat:{folder}/a0.ts", "ftp://127.0.0.1:{port}/a0.ts"],
+)
+@pytest.mark.parametrize(
+    "line", ["#EXTINF:0.4,\n{}\n", '#EXT-X-KEY:METHOD=AES-128,URI="{}"\n#EXTINF:0.4,\na0.ts\n']
+)
+async def test_a_playlist_cannot_name_a_file_or_a_foreign_protocol(
+    tmp_path: Path, named: str, line: str
+) -> None:
     async with site() as web:
         segments(web, noise(tmp_path / "a.mp4", 1.0))
         with socket.create_server(("127.0.0.1", 0)) as other:
             name = named.format(folder=tmp_path, port=other.getsockname()[1])
             web.files["live.m3u8"] = f"#EXTM3U\n#EXT-X-TARGETDURATION:1\n{line.format(name)}".encode()
             with pytest.raises(SourceError):
-                await open_source(f"{web.url}/live.m3u8", Ingest(open_seconds=0.5), session="s", private_urls=True)
+                await open_source(
+                    f"{web.url}/live.m3u8", Ingest(open_seconds=0.5), session="s", private_urls=True
+                )
             other.setblocking(False)
             with pytest.raises(BlockingIOError):
                 other.accept()

@@ -44,7 +44,14 @@ def test_what_is_no_place_of_ours_is_refused(url: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("url", "port"), [("http://h/a", 80), ("https://h/a", 443), ("rtsp://h/a", 554), ("RTSPS://H/a", 322), ("http://h:81/a", 81)]
+    ("url", "port"),
+    [
+        ("http://h/a", 80),
+        ("https://h/a", 443),
+        ("rtsp://h/a", 554),
+        ("RTSPS://H/a", 322),
+        ("http://h:81/a", 81),
+    ],
 )
 def test_a_url_has_the_port_of_its_scheme_unless_it_names_one(url: str, port: int) -> None:
     place = find(url, ())
@@ -57,7 +64,12 @@ def test_nothing_that_is_shown_holds_a_password_or_a_key() -> None:
     assert find(url, ()).name == shown(url) == "rtsp://cam.example:8554/live"
     assert shown("http://[::1]:80/a") == "http://[::1]:80/a"
     assert shown("talk.mp4") == "talk.mp4"
-    for broken in ("http://user:secret@h:99999/a", "http://user:secret@/a", "http://user:secret@[::1", "file://user:secret@host/a"):
+    for broken in (
+        "http://user:secret@h:99999/a",
+        "http://user:secret@/a",
+        "http://user:secret@[::1",
+        "file://user:secret@host/a",
+    ):
         with pytest.raises(SourceError) as caught:
             find(broken, ())
         assert "secret" not in str(caught.value)
@@ -94,12 +106,17 @@ def test_links_that_lead_in_a_circle_are_refused(tmp_path: Path) -> None:
     (tmp_path / "other").symlink_to(tmp_path / "one")
     with pytest.raises(SourceError) as caught:
         place = find(f"file:{tmp_path}/one", (tmp_path,))
-        assert place.path is not None  # newer Pythons resolve it as far as they can, and the look at the file fails
+        assert (
+            place.path is not None
+        )  # newer Pythons resolve it as far as they can, and the look at the file fails
         check_file(place.path, place.name)
     assert caught.value.code in ("bad_scheme", "not_found")
 
 
-@given(st.text(max_size=60) | st.builds("{}://{}/{}".format, st.sampled_from(URL_SCHEMES), st.text(max_size=20), st.text(max_size=20)))
+@given(
+    st.text(max_size=60)
+    | st.builds("{}://{}/{}".format, st.sampled_from(URL_SCHEMES), st.text(max_size=20), st.text(max_size=20))
+)
 def test_any_text_is_a_place_or_is_refused(text: str) -> None:
     try:
         place = find(text, ())
@@ -112,7 +129,18 @@ def test_any_text_is_a_place_or_is_refused(text: str) -> None:
 
 @pytest.mark.parametrize(
     "host",
-    ["127.0.0.1", "localhost", "10.1.2.3", "169.254.169.254", "0.0.0.0", "192.168.0.1", "::1", "::ffff:10.0.0.1", "fe80::1", "127.1"],
+    [
+        "127.0.0.1",
+        "localhost",
+        "10.1.2.3",
+        "169.254.169.254",
+        "0.0.0.0",
+        "192.168.0.1",
+        "::1",
+        "::ffff:10.0.0.1",
+        "fe80::1",
+        "127.1",
+    ],
 )
 def test_private_hosts_are_refused_unless_allowed(host: str) -> None:
     place = Place("http", "there", url=f"http://{host}/a", host=host, port=80)

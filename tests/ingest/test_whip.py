@@ -80,7 +80,10 @@ class FakeHost:
         del self.live[resource]
 
     def ice_links(self, grants: Grants) -> Sequence[str]:
-        return ['<stun:stun.example.org:3478>; rel="ice-server"', '<turn:turn.example.org>; rel="ice-server"; username="u"']
+        return [
+            '<stun:stun.example.org:3478>; rel="ice-server"',
+            '<turn:turn.example.org>; rel="ice-server"; username="u"',
+        ]
 
 
 @pytest.fixture
@@ -97,7 +100,9 @@ async def client(host: FakeHost) -> AsyncIterator[httpx.AsyncClient]:
 
 
 @pytest.mark.parametrize(("path", "session"), [("/whip", "0.new"), ("/whip/0.abc", "0.abc")])
-async def test_an_offer_is_answered_with_201_and_all_headers(client: httpx.AsyncClient, host: FakeHost, path: str, session: str) -> None:
+async def test_an_offer_is_answered_with_201_and_all_headers(
+    client: httpx.AsyncClient, host: FakeHost, path: str, session: str
+) -> None:
     response = await client.post(path, content="v=0 offer", headers=SDP)
     assert response.status_code == 201
     assert response.text == "v=0 answer"
@@ -114,7 +119,10 @@ async def test_an_offer_is_answered_with_201_and_all_headers(client: httpx.Async
 
 async def test_the_location_holds_behind_a_proxy_with_a_path_of_its_own(client: httpx.AsyncClient) -> None:
     location = (await client.post("/whip/0.abc", content="v=0", headers=SDP)).headers["location"]
-    assert str(httpx.URL("https://example.org/live/whip/0.abc").join(location)) == "https://example.org/live/whip/0.abc/secret"
+    assert (
+        str(httpx.URL("https://example.org/live/whip/0.abc").join(location))
+        == "https://example.org/live/whip/0.abc/secret"
+    )
 
 
 async def resource(client: httpx.AsyncClient) -> str:
@@ -122,7 +130,9 @@ async def resource(client: httpx.AsyncClient) -> str:
     return str(response.url.join(response.headers["location"]))
 
 
-async def test_candidates_are_trickled_with_the_right_etag_only(client: httpx.AsyncClient, host: FakeHost) -> None:
+async def test_candidates_are_trickled_with_the_right_etag_only(
+    client: httpx.AsyncClient, host: FakeHost
+) -> None:
     url = await resource(client)
     kind = {"Content-Type": FRAGMENT}
     assert (await client.patch(url, content="a=x", headers=kind)).status_code == 428
@@ -133,7 +143,9 @@ async def test_candidates_are_trickled_with_the_right_etag_only(client: httpx.As
     assert host.peer.fragments == ["a=x"]
 
 
-async def test_an_ice_restart_is_422_and_the_session_goes_on(client: httpx.AsyncClient, host: FakeHost) -> None:
+async def test_an_ice_restart_is_422_and_the_session_goes_on(
+    client: httpx.AsyncClient, host: FakeHost
+) -> None:
     url = await resource(client)
     host.peer.fails = Unprocessable("no restart", code="ice_restart")
     response = await client.patch(url, content="a=x", headers={"Content-Type": FRAGMENT, "If-Match": "*"})
@@ -153,7 +165,9 @@ async def test_a_resource_of_another_session_is_not_found(client: httpx.AsyncCli
 
 
 @pytest.mark.parametrize("path", ["/whip", "/whip/0.abc", "/whip/0.abc/secret"])
-async def test_options_needs_no_token_and_says_what_is_taken(client: httpx.AsyncClient, host: FakeHost, path: str) -> None:
+async def test_options_needs_no_token_and_says_what_is_taken(
+    client: httpx.AsyncClient, host: FakeHost, path: str
+) -> None:
     host.refuses = Unauthorized("no token")
     response = await client.options(path)
     assert response.status_code in (200, 204)
@@ -162,9 +176,12 @@ async def test_options_needs_no_token_and_says_what_is_taken(client: httpx.Async
 
 
 @pytest.mark.parametrize(
-    ("method", "path"), [("GET", "/whip"), ("PUT", "/whip/0.abc"), ("GET", "/whip/0.abc/secret"), ("POST", "/whip/0.abc/secret")]
+    ("method", "path"),
+    [("GET", "/whip"), ("PUT", "/whip/0.abc"), ("GET", "/whip/0.abc/secret"), ("POST", "/whip/0.abc/secret")],
 )
-async def test_other_methods_are_405_with_what_is_allowed(client: httpx.AsyncClient, method: str, path: str) -> None:
+async def test_other_methods_are_405_with_what_is_allowed(
+    client: httpx.AsyncClient, method: str, path: str
+) -> None:
     response = await client.request(method, path)
     assert response.status_code == 405
     assert "OPTIONS" in response.headers["allow"]
@@ -194,17 +211,25 @@ async def test_errors_of_the_service_keep_their_status_and_body(
 
 
 @pytest.mark.parametrize(("error", "status"), [(Unauthorized("x"), 401), (Forbidden("x"), 403)])
-async def test_each_verb_needs_a_token(client: httpx.AsyncClient, host: FakeHost, error: StreamsvcError, status: int) -> None:
+async def test_each_verb_needs_a_token(
+    client: httpx.AsyncClient, host: FakeHost, error: StreamsvcError, status: int
+) -> None:
     url = await resource(client)
     host.refuses = error
     for method in ("POST", "PATCH", "DELETE"):
-        response = await client.request(method, "/whip" if method == "POST" else url, content="v=0", headers=SDP)
+        response = await client.request(
+            method, "/whip" if method == "POST" else url, content="v=0", headers=SDP
+        )
         assert response.status_code == status
 
 
 async def test_another_content_type_is_415(client: httpx.AsyncClient) -> None:
-    assert (await client.post("/whip", content="{}", headers={"Content-Type": "application/json"})).status_code == 415
-    assert (await client.post("/whip", content="v=0", headers={"Content-Type": "Application/SDP; charset=utf-8"})).status_code == 201
+    assert (
+        await client.post("/whip", content="{}", headers={"Content-Type": "application/json"})
+    ).status_code == 415
+    assert (
+        await client.post("/whip", content="v=0", headers={"Content-Type": "Application/SDP; charset=utf-8"})
+    ).status_code == 201
 
 
 async def test_a_large_body_is_413_and_is_not_read_to_its_end(client: httpx.AsyncClient) -> None:
@@ -245,7 +270,15 @@ class RealHost(FakeHost):
         def told(state: str, why: str) -> None:
             self.states.append((state, why))
 
-        peer = await answer(offer, Ingest(), self.limits, session=str(session), zero=clock.now(), tap=self.frames.append, on_state=told)
+        peer = await answer(
+            offer,
+            Ingest(),
+            self.limits,
+            session=str(session),
+            zero=clock.now(),
+            tap=self.frames.append,
+            on_state=told,
+        )
         self.peers.append(peer)
         self.live["secret"] = Publication(str(session), "secret", peer)
         return self.live["secret"]
@@ -258,17 +291,24 @@ class RealHost(FakeHost):
 
 @contextlib.asynccontextmanager
 async def publishing(*arguments: str) -> AsyncIterator[tuple[RealHost, asyncio.subprocess.Process]]:
-    """The door on a loopback port, and `tests.whip_publisher` at it."""
+    """The door on a loopback port, and `tests.fakes.whip_publisher` at it."""
     host, app = RealHost(), FastAPI()
     app.include_router(router(host))
     with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as listener:
         listener.setblocking(False)
-        doors = uvicorn.Server(uvicorn.Config(app, ws="none", lifespan="off", log_config=None, loop="asyncio"))
+        doors = uvicorn.Server(
+            uvicorn.Config(app, ws="none", lifespan="off", log_config=None, loop="asyncio")
+        )
         doors.capture_signals = contextlib.nullcontext  # type: ignore[method-assign,assignment]
         serving = asyncio.create_task(doors.serve(sockets=[listener]))
         program = await asyncio.create_subprocess_exec(
             sys.executable,
-            *("-m", "tests.whip_publisher", f"http://127.0.0.1:{listener.getsockname()[1]}/whip/0.abc", *arguments),
+            *(
+                "-m",
+                "tests.fakes.whip_publisher",
+                f"http://127.0.0.1:{listener.getsockname()[1]}/whip/0.abc",
+                *arguments,
+            ),
             cwd=Path(__file__).parents[2],
             stderr=asyncio.subprocess.PIPE,
         )
@@ -289,10 +329,16 @@ def certificate(folder: Path, curve: ec.EllipticCurve) -> tuple[str, str]:
     key = ec.generate_private_key(curve)
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "test")])
     now = datetime.datetime.now(datetime.UTC)
-    made = x509.CertificateBuilder(name, name, key.public_key(), 1, now - datetime.timedelta(1), now + datetime.timedelta(1))
+    made = x509.CertificateBuilder(
+        name, name, key.public_key(), 1, now - datetime.timedelta(1), now + datetime.timedelta(1)
+    )
     paths = folder / "certificate.pem", folder / "key.pem"
     paths[0].write_bytes(made.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
-    paths[1].write_bytes(key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()))
+    paths[1].write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+    )
     return str(paths[0]), str(paths[1])
 
 
@@ -316,7 +362,9 @@ async def test_ffmpeg_publishes_sound_and_pictures_without_loss_and_says_goodbye
 
 
 @needs_muxer
-async def test_a_certificate_with_a_curve_that_webrtc_does_not_know_fails_and_ends_the_peer(tmp_path: Path) -> None:
+async def test_a_certificate_with_a_curve_that_webrtc_does_not_know_fails_and_ends_the_peer(
+    tmp_path: Path,
+) -> None:
     """What FFmpeg makes by itself where it is built with GnuTLS (deploy/decisions.md)."""
     async with publishing("2", *certificate(tmp_path, ec.SECP224R1())) as (host, program):
         async with asyncio.timeout(30):

@@ -17,12 +17,12 @@ from fastapi import WebSocket, WebSocketDisconnect
 from websockets.exceptions import ConnectionClosed
 
 from streamsvc.core.types import SAMPLE_RATE
-from streamsvc.recording import read
+from streamsvc.evaluation.recordings import read
 from streamsvc.service import app
 from streamsvc.service.session import State
-from tests.clips import clip
-from tests.hear_engine import written
-from tests.live import serving, socket_of, until
+from tests.builders.clips import clip
+from tests.builders.service import serving, socket_of, until
+from tests.fakes.hear_engine import written
 from tests.timeline.test_timeline import cue, sight
 
 KEY = "a-key-of-enough-length"
@@ -42,12 +42,18 @@ def told(answer: httpx.Response) -> tuple[int, str]:
 
 @pytest.mark.media
 @pytest.mark.models
-async def test_a_recording_becomes_captions_that_can_be_resumed_asked_about_and_read_as_subtitles(media: Path, tmp_path: Path) -> None:
+async def test_a_recording_becomes_captions_that_can_be_resumed_asked_about_and_read_as_subtitles(
+    media: Path, tmp_path: Path
+) -> None:
     async with serving(tmp_path, server={"sources": (media,)}) as (service, place, client):
         session = await opened(client, source=f"file:{media}/speech/harvard.flac", speed=4)
         async with socket_of(place, session) as events:
             first = await until(events, "caption.final")
-            await events.send(json.dumps({"type": "question.ask", "id": "mine", "text": "What did they say about the stale smell?"}))
+            await events.send(
+                json.dumps(
+                    {"type": "question.ask", "id": "mine", "text": "What did they say about the stale smell?"}
+                )
+            )
             asked = await until(events, "answer.done")
             rest = await until(events, "session.closed")
         everything = first + asked + rest
@@ -68,19 +74,30 @@ async def test_a_recording_becomes_captions_that_can_be_resumed_asked_about_and_
         assert [event["seq"] for event in resumed if event["type"] != "answer.done"] == [
             event["seq"] for event in durable if event["seq"] > middle and event["type"] != "answer.done"
         ]
-        answer = await client.get(f"/v1/sessions/{session}/events?types=caption.final", headers={"Last-Event-ID": f"{epoch}.0"})
-        assert answer.text.count("event: caption.final") == text.count(".") or "event: caption.final" in answer.text
+        answer = await client.get(
+            f"/v1/sessions/{session}/events?types=caption.final", headers={"Last-Event-ID": f"{epoch}.0"}
+        )
+        assert (
+            answer.text.count("event: caption.final") == text.count(".")
+            or "event: caption.final" in answer.text
+        )
         assert (await client.get(f"/v1/sessions/{session}/captions.vtt")).text.startswith("WEBVTT\n")
         assert "00:00:01," in (await client.get(f"/v1/sessions/{session}/captions.srt")).text
         assert (await client.get(f"/v1/sessions/{session}/captions.json")).json()[0]["words"]
         await service.ready()
-        for query, wanted in (("smell", ("stale smell",)), ("a nasty stench", ("stale smell", "odor"))):  # by its word, by its meaning
+        for query, wanted in (
+            ("smell", ("stale smell",)),
+            ("a nasty stench", ("stale smell", "odor")),
+        ):  # by its word, by its meaning
             hit = (await client.get(f"/v1/sessions/{session}/search", params={"q": query})).json()[0]
             assert hit["kind"] == "speech"
             assert any(word in hit["text"] for word in wanted)
             assert "frame_url" not in hit
         assert (await client.get(f"/v1/sessions/{session}/stats")).json()["state"] == "ended"
-        assert told(await client.post(f"/v1/sessions/{session}/questions", json={"text": "Late?"})) == (404, "session_ended")
+        assert told(await client.post(f"/v1/sessions/{session}/questions", json={"text": "Late?"})) == (
+            404,
+            "session_ended",
+        )
         assert (await client.delete(f"/v1/sessions/{session}", params={"purge": 1})).status_code == 200
         assert not (tmp_path / "data" / session).exists()
         assert told(await client.get(f"/v1/sessions/{session}")) == (404, "no_session")
@@ -88,13 +105,28 @@ async def test_a_recording_becomes_captions_that_can_be_resumed_asked_about_and_
 
 @pytest.mark.media
 @pytest.mark.models
-async def test_two_languages_in_one_stream_come_out_each_in_its_own_and_in_english(media: Path, tmp_path: Path) -> None:
-    parts = [read(media / path) for path in ("multilingual/lp_fr.flac", "speech/sb_spk1_snt1.flac", "multilingual/lp_de.flac")]
+async def test_two_languages_in_one_stream_come_out_each_in_its_own_and_in_english(
+    media: Path, tmp_path: Path
+) -> None:
+    parts = [
+        read(media / path)
+        for path in ("multilingual/lp_fr.flac", "speech/sb_spk1_snt1.flac", "multilingual/lp_de.flac")
+    ]
     pause = np.zeros(SAMPLE_RATE, np.float32)
-    file = written(tmp_path / "three.wav", np.concatenate([sound for part in parts for sound in (part, pause)]))
-    async with serving(tmp_path, server={"sources": (tmp_path,)}, hear={"model": "whisper-base"}) as (_, place, client):
-        session = await opened(client, source=f"file:{file}", speed="max", translate=True, replace={"il devient": "il sera"})
-        async with socket_of(place, session, "?after=0&types=caption.final,caption.translation,session.closed") as events:
+    file = written(
+        tmp_path / "three.wav", np.concatenate([sound for part in parts for sound in (part, pause)])
+    )
+    async with serving(tmp_path, server={"sources": (tmp_path,)}, hear={"model": "whisper-base"}) as (
+        _,
+        place,
+        client,
+    ):
+        session = await opened(
+            client, source=f"file:{file}", speed="max", translate=True, replace={"il devient": "il sera"}
+        )
+        async with socket_of(
+            place, session, "?after=0&types=caption.final,caption.translation,session.closed"
+        ) as events:
             got = await until(events, "session.closed", 120)
         finals = [event for event in got if event["type"] == "caption.final"]
         languages = [event["language"] for event in finals]
@@ -109,7 +141,9 @@ async def test_two_languages_in_one_stream_come_out_each_in_its_own_and_in_engli
 
 @pytest.mark.media
 @pytest.mark.models
-async def test_the_session_outlives_its_killed_workers_and_its_events_resume(media: Path, tmp_path: Path) -> None:
+async def test_the_session_outlives_its_killed_workers_and_its_events_resume(
+    media: Path, tmp_path: Path
+) -> None:
     async with serving(tmp_path, server={"sources": (media,)}) as (service, place, client):
         await service.ready()
         session = await opened(client, source=f"file:{media}/scenarios/scenes_photos.mp4")
@@ -139,7 +173,15 @@ async def test_the_death_of_the_language_model_costs_no_answer(media: Path, tmp_
             old = service.workers["think"].pid
             assert old is not None
             kill(old, signal.SIGKILL)
-            await events.send(json.dumps({"type": "question.ask", "id": "after", "text": "When did somebody say the best of times?"}))
+            await events.send(
+                json.dumps(
+                    {
+                        "type": "question.ask",
+                        "id": "after",
+                        "text": "When did somebody say the best of times?",
+                    }
+                )
+            )
             done = (await until(events, "answer.done"))[-1]
             assert done["question_id"] == "after"
             assert done["supported"]
@@ -166,16 +208,28 @@ async def test_bad_sources_are_told_at_the_door_and_leave_nothing(tmp_path: Path
             assert told(await client.post("/v1/sessions", json={"source": source})) == wanted
         assert told(await client.post("/v1/sessions", json={"source": 7})) == (400, "bad_request")
         assert told(await client.post("/v1/sessions", json={"speed": 0})) == (400, "bad_speed")
-        assert told(await client.post("/whip", content="x", headers={"Content-Type": "text/plain"})) == (415, "unsupported_media_type")
-        assert told(await client.post("/whip", content="v=0 x", headers={"Content-Type": "application/sdp"})) == (400, "malformed_sdp")
+        assert told(await client.post("/whip", content="x", headers={"Content-Type": "text/plain"})) == (
+            415,
+            "unsupported_media_type",
+        )
+        assert told(
+            await client.post("/whip", content="v=0 x", headers={"Content-Type": "application/sdp"})
+        ) == (400, "malformed_sdp")
         assert told(await client.get("/v1/sessions/0.none")) == (404, "no_session")
         assert told(await client.get("/nowhere")) == (404, "not_found")
         assert told(await client.put("/v1/sessions")) == (405, "method_not_allowed")
-        assert (await client.get("/v1/capacity")).json() == {"sessions": 0, "limit": 4, "draining": False, "level": 0}
+        assert (await client.get("/v1/capacity")).json() == {
+            "sessions": 0,
+            "limit": 4,
+            "draining": False,
+            "level": 0,
+        }
         assert service.sessions == {}
 
 
-async def test_a_silent_clip_is_no_error_and_a_question_before_any_content_is_refused_clearly(tmp_path: Path) -> None:
+async def test_a_silent_clip_is_no_error_and_a_question_before_any_content_is_refused_clearly(
+    tmp_path: Path,
+) -> None:
     async with serving(tmp_path) as (_, place, client):
         session = await opened(client, no_store=True)
         async with socket_of(place, session) as events:
@@ -196,9 +250,16 @@ async def test_a_silent_clip_is_no_error_and_a_question_before_any_content_is_re
                 assert (await until(events, "error"))[-1]["error"]["code"] == code
             await events.send('{"type":"ping","id":"p"}')
             assert (await until(events, "pong"))[-1]["id"] == "p"
-        answer = await client.post(f"/v1/sessions/{session}/questions", json={"text": "Anything?"}, headers={"Accept": "text/event-stream"})
+        answer = await client.post(
+            f"/v1/sessions/{session}/questions",
+            json={"text": "Anything?"},
+            headers={"Accept": "text/event-stream"},
+        )
         assert "event: answer.done" in answer.text
-        assert told(await client.post(f"/v1/sessions/{session}/questions", json={"text": " "})) == (400, "empty_question")
+        assert told(await client.post(f"/v1/sessions/{session}/questions", json={"text": " "})) == (
+            400,
+            "empty_question",
+        )
         assert told(await client.delete(f"/v1/sessions/{session}/questions/q_none")) == (404, "no_question")
         assert not (tmp_path / "data" / session).exists(), "no_store writes nothing"
 
@@ -236,7 +297,10 @@ async def test_a_hit_comes_with_the_picture_that_was_shown_then_as_long_as_it_is
         assert (await client.get(new["frame_url"])).content == b"picture at 9.0"
         assert old["start"] == 1.5
         assert "frame_url" not in old
-        assert told(await client.get("/v1/sessions/none/search", params={"q": "stone"})) == (404, "no_session")
+        assert told(await client.get("/v1/sessions/none/search", params={"q": "stone"})) == (
+            404,
+            "no_session",
+        )
 
 
 async def test_a_full_server_says_when_to_come_back(tmp_path: Path) -> None:
@@ -254,8 +318,16 @@ async def test_a_full_server_says_when_to_come_back(tmp_path: Path) -> None:
 async def test_with_a_key_every_door_wants_a_token(tmp_path: Path) -> None:
     async with serving(tmp_path, server={"api_key": KEY}) as (_, place, client):
         bearer = {"Authorization": f"Bearer {KEY}"}
-        for method, path in (("POST", "/v1/sessions"), ("GET", "/v1/capacity"), ("GET", "/metrics"), ("POST", "/v1/tokens")):
-            assert told(await client.request(method, path, json={} if method == "POST" else None)) == (401, "unauthorized")
+        for method, path in (
+            ("POST", "/v1/sessions"),
+            ("GET", "/v1/capacity"),
+            ("GET", "/metrics"),
+            ("POST", "/v1/tokens"),
+        ):
+            assert told(await client.request(method, path, json={} if method == "POST" else None)) == (
+                401,
+                "unauthorized",
+            )
         session = (await client.post("/v1/sessions", json={}, headers=bearer)).json()["id"]
         with pytest.raises(ConnectionClosed) as refused:
             async with socket_of(place, session) as events:
@@ -263,8 +335,12 @@ async def test_with_a_key_every_door_wants_a_token(tmp_path: Path) -> None:
                     await events.recv()
         assert refused.value.rcvd is not None
         assert refused.value.rcvd.code == 4401
-        token = (await client.post("/v1/tokens", json={"session": session, "may": ["subscribe"]}, headers=bearer)).json()["token"]
-        async with socket_of(place, session, subprotocols=["streamsvc.v1", f"streamsvc.token.{token}"]) as events:
+        token = (
+            await client.post("/v1/tokens", json={"session": session, "may": ["subscribe"]}, headers=bearer)
+        ).json()["token"]
+        async with socket_of(
+            place, session, subprotocols=["streamsvc.v1", f"streamsvc.token.{token}"]
+        ) as events:
             await until(events, "session.created")
             await events.send(json.dumps({"type": "question.ask", "text": "May I?"}))
             assert (await until(events, "error"))[-1]["error"]["code"] == "forbidden"
@@ -274,7 +350,9 @@ async def test_with_a_key_every_door_wants_a_token(tmp_path: Path) -> None:
 
 async def test_an_open_server_refuses_foreign_pages_and_names(tmp_path: Path) -> None:
     async with serving(tmp_path) as (_, _, client):
-        assert told(await client.post("/v1/sessions", json={}, headers={"Origin": "https://evil.example"})) == (403, "bad_origin")
+        assert told(
+            await client.post("/v1/sessions", json={}, headers={"Origin": "https://evil.example"})
+        ) == (403, "bad_origin")
         assert told(await client.get("/v1/capacity", headers={"Host": "evil.example"})) == (403, "bad_host")
 
 
@@ -312,18 +390,30 @@ async def test_operations_answer_and_metrics_have_the_names_of_the_interface(tmp
 
 
 async def test_the_language_of_a_live_session_can_be_fixed_by_whoever_may_publish(tmp_path: Path) -> None:
-    async with serving(tmp_path, server={"api_key": KEY}, hear={"model": "whisper-base"}) as (service, place, client):
+    async with serving(tmp_path, server={"api_key": KEY}, hear={"model": "whisper-base"}) as (
+        service,
+        place,
+        client,
+    ):
         client.headers["Authorization"] = f"Bearer {KEY}"
         session = await opened(client)
-        reader = service.auth.token(service.auth.grants(client.headers), session=session, may=("subscribe",), seconds=60)
+        reader = service.auth.token(
+            service.auth.grants(client.headers), session=session, may=("subscribe",), seconds=60
+        )
         async with socket_of(place, session, additional_headers={"Authorization": f"Bearer {KEY}"}) as events:
             await until(events, "session.created")
-            for body, code in (({"language": "klingon"}, "unknown_language"), ({}, "bad_update"), ({"language": 7}, "bad_update")):
+            for body, code in (
+                ({"language": "klingon"}, "unknown_language"),
+                ({}, "bad_update"),
+                ({"language": 7}, "bad_update"),
+            ):
                 await events.send(json.dumps({"type": "session.update", **body}))
                 assert (await until(events, "error"))[-1]["error"]["code"] == code
             await events.send(json.dumps({"type": "session.update", "language": "de"}))
             assert (await until(events, "session.updated"))[-1]["reason"] == "language"
-        async with socket_of(place, session, additional_headers={"Authorization": f"Bearer {reader}"}) as events:
+        async with socket_of(
+            place, session, additional_headers={"Authorization": f"Bearer {reader}"}
+        ) as events:
             await events.send(json.dumps({"type": "session.update", "language": None}))
             assert (await until(events, "error"))[-1]["error"]["type"] == "permission_error"
 
@@ -343,7 +433,11 @@ async def test_what_the_models_cannot_do_is_refused_when_a_session_is_made(tmp_p
             assert told(await client.post("/v1/sessions", json=body))[0] in (400, 422), body
             assert told(await client.post("/v1/sessions", json=body))[1] == code, body
         assert service.sessions == {}
-        assert (await client.post("/v1/sessions", json={"language": "en", "translate": False, "replace": {"a b": "c"}})).status_code == 201
+        assert (
+            await client.post(
+                "/v1/sessions", json={"language": "en", "translate": False, "replace": {"a b": "c"}}
+            )
+        ).status_code == 201
 
 
 async def test_the_end_of_the_service_is_told_to_subscribers(tmp_path: Path) -> None:

@@ -62,7 +62,11 @@ def test_a_token_holds_what_was_granted_and_no_more() -> None:
         auth.token(grants, session="0.a", may=("publish",), seconds=60)
     with pytest.raises(Forbidden, match="own session"):
         auth.token(grants, session="0.b", may=("subscribe",), seconds=60)
-    inherited = auth.grants(headers(authorization=f"Bearer {auth.token(grants, session='0.a', may=('subscribe',), seconds=80_000)}"))
+    inherited = auth.grants(
+        headers(
+            authorization=f"Bearer {auth.token(grants, session='0.a', may=('subscribe',), seconds=80_000)}"
+        )
+    )
     assert inherited.expires is not None
     assert grants.expires is not None
     assert inherited.expires <= grants.expires, "a token cannot outlive the one it was made with"
@@ -70,7 +74,9 @@ def test_a_token_holds_what_was_granted_and_no_more() -> None:
 
 def test_a_token_of_another_server_or_an_expired_one_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     owner = Grants("owner", "*", publish=True, subscribe=True, ask=True, expires=None)
-    foreign = Auth(Server(api_key="another-key-of-length")).token(owner, session="*", may=("subscribe",), seconds=60)
+    foreign = Auth(Server(api_key="another-key-of-length")).token(
+        owner, session="*", may=("subscribe",), seconds=60
+    )
     with pytest.raises(Unauthorized, match="not valid"):
         guarded().grants(headers(authorization=f"Bearer {foreign}"))
     past = Grants("owner", "*", publish=True, subscribe=True, ask=True, expires=1.0)

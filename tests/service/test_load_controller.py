@@ -36,12 +36,18 @@ async def looked(made: LoadController, seconds: float) -> None:
         made.look(0.5)
 
 
-def test_the_strain_of_one_session_is_told_to_all_and_given_back_when_it_is_gone(virtual: asyncio.Runner) -> None:
+def test_the_strain_of_one_session_is_told_to_all_and_given_back_when_it_is_gone(
+    virtual: asyncio.Runner,
+) -> None:
     async def main() -> None:
         late, fine = Fake(Load(backlog=1.0)), Fake()
         made = LoadController(lambda: [(late, 0.0), (fine, 0.0)], lambda role: True, Budget())
         await looked(made, 3.0)
-        assert late.told == fine.told == [(1, "speech waits for recognition"), (2, "speech waits for recognition")]
+        assert (
+            late.told
+            == fine.told
+            == [(1, "speech waits for recognition"), (2, "speech waits for recognition")]
+        )
         assert metrics.degradation_level._value.get() == 2
         late.now = Load()
         await looked(made, 30.0)
@@ -53,15 +59,24 @@ def test_the_strain_of_one_session_is_told_to_all_and_given_back_when_it_is_gone
 
 def test_the_backlog_of_all_sessions_is_told(virtual: asyncio.Runner) -> None:
     async def main() -> None:
-        LoadController(lambda: [(Fake(Load(backlog=0.5)), 0.0), (Fake(Load(backlog=0.25)), 0.0)], lambda role: True, Budget()).look(0.0)
+        LoadController(
+            lambda: [(Fake(Load(backlog=0.5)), 0.0), (Fake(Load(backlog=0.25)), 0.0)],
+            lambda role: True,
+            Budget(),
+        ).look(0.0)
         assert metrics.asr_backlog._value.get() == 0.75
 
     virtual.run(main())
 
 
 @pytest.mark.parametrize(("up", "level"), [(False, 0), (True, 1)])
-@pytest.mark.parametrize(("load", "role"), [(Load(backlog=9.0), "hear"), (Load(see_wait=9.0), "see"), (Load(think_wait=9.0), "think")])
-def test_what_waits_for_a_worker_that_starts_is_no_strain(virtual: asyncio.Runner, load: Load, role: str, up: bool, level: int) -> None:
+@pytest.mark.parametrize(
+    ("load", "role"),
+    [(Load(backlog=9.0), "hear"), (Load(see_wait=9.0), "see"), (Load(think_wait=9.0), "think")],
+)
+def test_what_waits_for_a_worker_that_starts_is_no_strain(
+    virtual: asyncio.Runner, load: Load, role: str, up: bool, level: int
+) -> None:
     async def main() -> None:
         made = LoadController(lambda: [(Fake(load), 0.0)], lambda name: name != role or up, Budget())
         await looked(made, TICK)
@@ -73,7 +88,9 @@ def test_what_waits_for_a_worker_that_starts_is_no_strain(virtual: asyncio.Runne
 def test_switched_off_nothing_is_spent_and_everybody_comes_in(virtual: asyncio.Runner) -> None:
     async def main() -> None:
         late = Fake(Load(backlog=9.0))
-        made = LoadController(lambda: [(late, -99.0)], lambda role: True, Budget(ladder=False, admission=False))
+        made = LoadController(
+            lambda: [(late, -99.0)], lambda role: True, Budget(ladder=False, admission=False)
+        )
         made.cpu = 1.0
         await looked(made, 10.0)
         assert late.told == [(0, "")]
@@ -114,7 +131,9 @@ def test_only_sessions_that_have_settled_tell_what_one_more_would_cost(virtual: 
     virtual.run(main())
 
 
-def test_processor_time_is_the_share_of_all_cores_since_the_last_weighing(virtual: asyncio.Runner, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_processor_time_is_the_share_of_all_cores_since_the_last_weighing(
+    virtual: asyncio.Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
     spent = [10.0]
     monkeypatch.setattr(load_controller, "_spent", lambda: spent[0])
     monkeypatch.setattr("os.cpu_count", lambda: 2)

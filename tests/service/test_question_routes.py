@@ -12,7 +12,7 @@ import pytest
 from streamsvc.core.errors import InvalidRequest
 from streamsvc.service import question_routes
 from streamsvc.service.session import Session
-from tests.live import serving, socket_of, until
+from tests.builders.service import serving, socket_of, until
 
 JPEG = b"\xff\xd8\xff\xe0 and so on"
 
@@ -36,15 +36,32 @@ def taken(**message: Any) -> dict[str, Any]:
 def test_a_question_of_the_event_socket_is_asked_for_its_subscriber() -> None:
     told = taken(text="What is shown?", id=7, deadline_ms=500, image=base64.b64encode(JPEG).decode())
     whose = {"audience": "asker", "client": "c_1"}
-    assert told == {"text": "What is shown?", "number": "7", "deadline_ms": 500, **whose, "image": JPEG, "form": None}
+    assert told == {
+        "text": "What is shown?",
+        "number": "7",
+        "deadline_ms": 500,
+        **whose,
+        "image": JPEG,
+        "form": None,
+    }
     assert taken(text="And now?", audience="session")["audience"] == "session"
 
 
 @pytest.mark.parametrize(
     ("message", "code"),
-    [({}, "empty_question"), ({"text": 7}, "empty_question"), ({"text": "Who?", "deadline_ms": "soon"}, "bad_deadline")]
-    + [({"text": "Who?", "response_format": form}, "bad_response_format") for form in ("json", {"type": "xml"}, {"type": "json_schema"})]
-    + [({"text": "Who?", "image": image}, "bad_image") for image in ("not base64!", base64.b64encode(b"GIF89a").decode())],
+    [
+        ({}, "empty_question"),
+        ({"text": 7}, "empty_question"),
+        ({"text": "Who?", "deadline_ms": "soon"}, "bad_deadline"),
+    ]
+    + [
+        ({"text": "Who?", "response_format": form}, "bad_response_format")
+        for form in ("json", {"type": "xml"}, {"type": "json_schema"})
+    ]
+    + [
+        ({"text": "Who?", "image": image}, "bad_image")
+        for image in ("not base64!", base64.b64encode(b"GIF89a").decode())
+    ],
 )
 def test_a_question_that_cannot_be_read_is_refused_by_a_code(message: dict[str, Any], code: str) -> None:
     with pytest.raises(InvalidRequest) as caught:
@@ -54,7 +71,9 @@ def test_a_question_that_cannot_be_read_is_refused_by_a_code(message: dict[str, 
 
 def test_a_picture_comes_as_base64_or_as_a_data_url() -> None:
     plain = base64.b64encode(JPEG).decode()
-    assert question_routes.picture(plain) == question_routes.picture(f"data:image/jpeg;base64,{plain}") == JPEG
+    assert (
+        question_routes.picture(plain) == question_routes.picture(f"data:image/jpeg;base64,{plain}") == JPEG
+    )
     assert question_routes.picture(None) is None
 
 
@@ -80,4 +99,6 @@ async def test_an_answer_comes_in_the_response_or_by_events_to_all(tmp_path: Pat
         refused = await client.post(door, json={"text": "Who?", "response_format": {"type": "json_schema"}})
         assert (refused.status_code, refused.json()["error"]["code"]) == (400, "bad_response_format")
         assert (await client.delete(f"{door}/q_none")).json()["error"]["code"] == "no_question"
-        assert (await client.post(door, json={"text": "Who?", "image": "!"})).json()["error"]["code"] == "bad_image"
+        assert (await client.post(door, json={"text": "Who?", "image": "!"})).json()["error"][
+            "code"
+        ] == "bad_image"

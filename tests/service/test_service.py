@@ -14,7 +14,15 @@ import pytest
 import structlog.testing
 
 from streamsvc.core import clock, config, metrics
-from streamsvc.core.errors import CapacityError, Conflict, Forbidden, InvalidRequest, NotFound, SourceError, StreamsvcError
+from streamsvc.core.errors import (
+    CapacityError,
+    Conflict,
+    Forbidden,
+    InvalidRequest,
+    NotFound,
+    SourceError,
+    StreamsvcError,
+)
 from streamsvc.core.types import Question
 from streamsvc.events.store import Store
 from streamsvc.ingest import peer
@@ -23,15 +31,19 @@ from streamsvc.service.service import Service
 from streamsvc.service.session import Session, State
 from streamsvc.speech.pipeline import SpeechPipeline
 from streamsvc.workers.look_cache import LookCache
-from tests.clips import clip
-from tests.seeing import Model, jpeg
-from tests.stage import OPUS, Models, Sender
+from tests.builders.clips import clip
+from tests.builders.session import OPUS, Models, Sender
+from tests.fakes.vlm_role import Model, jpeg
 
 
 @contextlib.asynccontextmanager
-async def serving(folder: Path, models: Models | None = None, **groups: dict[str, Any]) -> AsyncIterator[Service]:
+async def serving(
+    folder: Path, models: Models | None = None, **groups: dict[str, Any]
+) -> AsyncIterator[Service]:
     """A service whose workers never start, with stand-in models."""
-    async with Service(config.load(None, **{"server": {"data_dir": folder}, **groups}), at_once=()) as running:
+    async with Service(
+        config.load(None, **{"server": {"data_dir": folder}, **groups}), at_once=()
+    ) as running:
         running.roles = (models or Models()).roles()
         yield running
 
@@ -113,7 +125,9 @@ def test_ids_cannot_be_guessed_and_find_their_session(stage: asyncio.Runner, tmp
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "a/b", "a b", "ä", "x" * 65, "a\0", "~", "a\\b"])
-def test_a_name_that_is_no_id_is_refused(stage: asyncio.Runner, tmp_path: Path, peers: list[Peer], name: str) -> None:
+def test_a_name_that_is_no_id_is_refused(
+    stage: asyncio.Runner, tmp_path: Path, peers: list[Peer], name: str
+) -> None:
     async def main() -> None:
         async with serving(tmp_path) as running:
             with pytest.raises(InvalidRequest) as caught:
@@ -125,7 +139,9 @@ def test_a_name_that_is_no_id_is_refused(stage: asyncio.Runner, tmp_path: Path, 
     stage.run(main())
 
 
-def test_no_more_sessions_are_let_in_than_can_be_served(stage: asyncio.Runner, tmp_path: Path, peers: list[Peer]) -> None:
+def test_no_more_sessions_are_let_in_than_can_be_served(
+    stage: asyncio.Runner, tmp_path: Path, peers: list[Peer]
+) -> None:
     async def main() -> None:
         before = rejected("capacity")
         async with serving(tmp_path, limits={"sessions": 2}) as running:
@@ -134,7 +150,11 @@ def test_no_more_sessions_are_let_in_than_can_be_served(stage: asyncio.Runner, t
             for enter in (running.create(), running.publish(None, "good"), running.publish("other", "good")):
                 with pytest.raises(CapacityError) as caught:
                     await enter
-                assert (caught.value.code, caught.value.status, caught.value.retryable) == ("capacity", 503, True)
+                assert (caught.value.code, caught.value.status, caught.value.retryable) == (
+                    "capacity",
+                    503,
+                    True,
+                )
                 assert caught.value.retry_after > 0
             assert rejected("capacity") - before == 3
             assert len(running.sessions) == 2
@@ -145,7 +165,9 @@ def test_no_more_sessions_are_let_in_than_can_be_served(stage: asyncio.Runner, t
     stage.run(main())
 
 
-def test_one_more_session_is_refused_where_it_would_make_the_others_late(stage: asyncio.Runner, tmp_path: Path, peers: list[Peer]) -> None:
+def test_one_more_session_is_refused_where_it_would_make_the_others_late(
+    stage: asyncio.Runner, tmp_path: Path, peers: list[Peer]
+) -> None:
     async def main() -> None:
         before = rejected("budget")
         async with serving(tmp_path) as running:
@@ -165,7 +187,9 @@ def test_one_more_session_is_refused_where_it_would_make_the_others_late(stage: 
     stage.run(main())
 
 
-def test_strain_is_told_to_live_sessions_and_not_to_what_can_wait(stage: asyncio.Runner, tmp_path: Path, peers: list[Peer]) -> None:
+def test_strain_is_told_to_live_sessions_and_not_to_what_can_wait(
+    stage: asyncio.Runner, tmp_path: Path, peers: list[Peer]
+) -> None:
     async def main() -> None:
         async with serving(tmp_path) as running:
             await running.publish("mine", "good")
@@ -178,7 +202,9 @@ def test_strain_is_told_to_live_sessions_and_not_to_what_can_wait(stage: asyncio
     stage.run(main())
 
 
-def test_a_session_counts_while_its_source_is_being_opened(stage: asyncio.Runner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_session_counts_while_its_source_is_being_opened(
+    stage: asyncio.Runner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async def slow(*_: object, **__: object) -> Any:
         await clock.sleep(5.0)
         raise SourceError("no answer", code="no_answer", retryable=True)
@@ -201,7 +227,9 @@ def test_a_session_counts_while_its_source_is_being_opened(stage: asyncio.Runner
 # --- the end --------------------------------------------------------------------------------------------------------
 
 
-def test_the_end_of_the_service_is_told_and_nobody_gets_in_after_it(stage: asyncio.Runner, tmp_path: Path) -> None:
+def test_the_end_of_the_service_is_told_and_nobody_gets_in_after_it(
+    stage: asyncio.Runner, tmp_path: Path
+) -> None:
     async def main() -> None:
         async with serving(tmp_path) as running:
             session = await running.create()
@@ -267,7 +295,9 @@ def test_a_source_that_opens_while_the_service_ends_is_closed(
 # --- what is kept ---------------------------------------------------------------------------------------------------
 
 
-def test_an_ended_session_is_readable_for_its_retention_and_then_erased(stage: asyncio.Runner, tmp_path: Path) -> None:
+def test_an_ended_session_is_readable_for_its_retention_and_then_erased(
+    stage: asyncio.Runner, tmp_path: Path
+) -> None:
     async def main() -> None:
         async with serving(tmp_path, store={"retention": 100.0}) as running:
             session, live = await running.create(), await running.create()
@@ -287,7 +317,9 @@ def test_an_ended_session_is_readable_for_its_retention_and_then_erased(stage: a
     stage.run(main())
 
 
-def test_of_too_many_ended_sessions_the_oldest_go_first(stage: asyncio.Runner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_too_many_ended_sessions_the_oldest_go_first(
+    stage: asyncio.Runner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(service, "_ENDED", 2)
 
     async def main() -> None:
@@ -302,7 +334,9 @@ def test_of_too_many_ended_sessions_the_oldest_go_first(stage: asyncio.Runner, t
     stage.run(main())
 
 
-async def test_a_purge_waits_until_the_end_is_written_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_purge_waits_until_the_end_is_written_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     free, writing, whole = threading.Event(), threading.Event(), Store.append
 
     def slow(self: Store, events: Any) -> None:
@@ -327,7 +361,9 @@ async def test_a_purge_waits_until_the_end_is_written_and_leaves_nothing(tmp_pat
     assert kept(tmp_path) == set()
 
 
-def test_a_session_that_is_not_to_be_stored_never_touches_the_disk(stage: asyncio.Runner, tmp_path: Path) -> None:
+def test_a_session_that_is_not_to_be_stored_never_touches_the_disk(
+    stage: asyncio.Runner, tmp_path: Path
+) -> None:
     async def main() -> None:
         async with serving(tmp_path) as running:
             session = await running.create(no_store=True)
@@ -354,7 +390,9 @@ def test_a_name_used_again_after_a_restart_shows_nothing_of_the_earlier_session(
     stage.run(main())
 
 
-def test_a_name_never_reaches_a_folder_that_is_not_a_session_s(stage: asyncio.Runner, tmp_path: Path, peers: list[Peer]) -> None:
+def test_a_name_never_reaches_a_folder_that_is_not_a_session_s(
+    stage: asyncio.Runner, tmp_path: Path, peers: list[Peer]
+) -> None:
     (tmp_path / "holiday").mkdir()
     (tmp_path / "holiday" / "beach.jpg").write_bytes(b"dear")
 
@@ -438,13 +476,17 @@ async def test_the_failure_of_one_session_is_its_own_and_its_text_is_not_logged(
             assert at(other, State.CREATED)
     assert session.failure() is not None
     assert any(entry["event"] == "session failed" and "RuntimeError" in entry["error"] for entry in logs)
-    assert "secret" not in str([{**entry, "exc_info": None} for entry in logs]), "exc_info is told by its places alone"
+    assert "secret" not in str([{**entry, "exc_info": None} for entry in logs]), (
+        "exc_info is told by its places alone"
+    )
 
 
 # --- publishers -----------------------------------------------------------------------------------------------------
 
 
-def test_a_publisher_makes_its_session_and_a_second_one_is_refused(stage: asyncio.Runner, tmp_path: Path, peers: list[Peer]) -> None:
+def test_a_publisher_makes_its_session_and_a_second_one_is_refused(
+    stage: asyncio.Runner, tmp_path: Path, peers: list[Peer]
+) -> None:
     async def main() -> None:
         async with serving(tmp_path) as running:
             publication = await running.publish("mine", "good")
@@ -504,7 +546,9 @@ def test_a_publisher_that_ends_by_itself_is_forgotten_and_a_failed_connection_co
     stage.run(main())
 
 
-def test_the_publication_of_a_deleted_session_is_forgotten(stage: asyncio.Runner, tmp_path: Path, peers: list[Peer]) -> None:
+def test_the_publication_of_a_deleted_session_is_forgotten(
+    stage: asyncio.Runner, tmp_path: Path, peers: list[Peer]
+) -> None:
     async def main() -> None:
         async with serving(tmp_path) as running:
             await running.publish("mine", "good")
@@ -516,7 +560,7 @@ def test_the_publication_of_a_deleted_session_is_forgotten(stage: asyncio.Runner
     stage.run(main())
 
 
-OFFER = (Path(__file__).parent / "fixtures" / "obs.sdp").read_text()
+OFFER = (Path(__file__).parents[1] / "fixtures" / "obs.sdp").read_text()
 
 
 @pytest.mark.parametrize(
@@ -541,10 +585,14 @@ async def test_an_offer_that_cannot_be_answered_leaves_nothing_and_its_name_free
             assert kept(tmp_path) == set()
         with pytest.raises(StreamsvcError):
             await running.publish((await running.create()).id, offer)
-        assert [session.state for session in running.sessions.values()] == [State.CREATED], "a session made before goes on"
+        assert [session.state for session in running.sessions.values()] == [State.CREATED], (
+            "a session made before goes on"
+        )
 
 
-def test_an_offer_that_fails_late_does_not_end_what_another_has_begun(stage: asyncio.Runner, tmp_path: Path, peers: list[Peer]) -> None:
+def test_an_offer_that_fails_late_does_not_end_what_another_has_begun(
+    stage: asyncio.Runner, tmp_path: Path, peers: list[Peer]
+) -> None:
     async def main() -> None:
         async with serving(tmp_path) as running:
             failing = asyncio.create_task(running.publish("mine", "bad"))
@@ -570,7 +618,9 @@ async def test_a_session_has_an_adapter_that_is_there_or_is_not_opened(tmp_path:
         (tmp_path / "models" / "adapters" / name / "adapter_model.safetensors").touch()
     (tmp_path / "models" / "adapters" / "empty").mkdir()
     groups: dict[str, Any] = {"models": {"dir": tmp_path, "profile": "gpu"}, "think": {"model": "seer"}}
-    async with Service(config.load(None, server={"data_dir": tmp_path / "data"}, **groups), at_once=()) as running:
+    async with Service(
+        config.load(None, server={"data_dir": tmp_path / "data"}, **groups), at_once=()
+    ) as running:
         model = Model()
         running.roles = replace(Models().roles(), sight=model)
         for adapter in ("legal", "empty", "not a name", "../medical", ""):
@@ -582,7 +632,9 @@ async def test_a_session_has_an_adapter_that_is_there_or_is_not_opened(tmp_path:
         model.affinity = session.id
         assert session.eye.seer is not None
         question = Question("q", "What colour is the car?", 0.0, clock.now() + 30.0, image=jpeg("sent"))
-        assert [clause.text async for clause in session.eye.seer.clauses(question, "look", words=33)] == ["A red car."]
+        assert [clause.text async for clause in session.eye.seer.clauses(question, "look", words=33)] == [
+            "A red car."
+        ]
         assert [asked["adapter"] for asked in model.asked] == ["medical"]
     async with serving(tmp_path / "data") as running:
         with pytest.raises(InvalidRequest, match="of the profile gpu"):

@@ -15,7 +15,7 @@ from streamsvc.core.types import EncodedFrame, MediaTrack
 from streamsvc.service import session
 from streamsvc.service.session import Session, State
 from streamsvc.vision.pipeline import VisionPipeline
-from tests.stage import OPUS, VP8, Models, Playing, Sender, Tape, kinds, make, packets, send
+from tests.builders.session import OPUS, VP8, Models, Playing, Sender, Tape, kinds, make, packets, send
 
 Run = Callable[[Awaitable[None]], None]
 
@@ -28,7 +28,9 @@ def counted(outcome: str) -> float:
     return float(metrics.frames.labels(outcome)._value.get())
 
 
-def test_a_stream_becomes_captions_sights_and_answers_and_ends_when_all_is_understood(stage: asyncio.Runner, tmp_path: Path) -> None:
+def test_a_stream_becomes_captions_sights_and_answers_and_ends_when_all_is_understood(
+    stage: asyncio.Runner, tmp_path: Path
+) -> None:
     async def main() -> None:
         async with Playing(make()) as played:
             live = played.session
@@ -44,7 +46,14 @@ def test_a_stream_becomes_captions_sights_and_answers_and_ends_when_all_is_under
             assert sender.closed == 1
         assert kinds(events)[:2] == ["session.created", "session.updated"]
         assert kinds(events)[-1] == "session.closed"
-        for kind in ("speech.started", "caption.partial", "caption.final", "keyframe.sampled", "sight.ready", "scene.caption"):
+        for kind in (
+            "speech.started",
+            "caption.partial",
+            "caption.final",
+            "keyframe.sampled",
+            "sight.ready",
+            "scene.caption",
+        ):
             assert kind in kinds(events), kind
         final = next(event for event in events if event["type"] == "caption.final")
         assert final["text"].startswith("La la")
@@ -59,10 +68,15 @@ def test_a_stream_becomes_captions_sights_and_answers_and_ends_when_all_is_under
 
 def test_sound_alone_and_pictures_alone_are_whole_sessions(stage: asyncio.Runner, tmp_path: Path) -> None:
     async def main() -> None:
-        for track, wanted, absent in ((OPUS, "caption.final", "keyframe.sampled"), (VP8, "sight.ready", "caption.final")):
+        for track, wanted, absent in (
+            (OPUS, "caption.final", "keyframe.sampled"),
+            (VP8, "sight.ready", "caption.final"),
+        ):
             async with Playing(make()) as played:
                 played.session.attach(Sender(track))
-                await send(played.session, [frame for frame in packets(tmp_path, 1.5) if frame.kind == track.kind])
+                await send(
+                    played.session, [frame for frame in packets(tmp_path, 1.5) if frame.kind == track.kind]
+                )
                 played.session.end("ended")
                 got = kinds(await played.ended())
                 assert wanted in got
@@ -74,7 +88,9 @@ def test_sound_alone_and_pictures_alone_are_whole_sessions(stage: asyncio.Runner
 # --- captions -------------------------------------------------------------------------------------------------------
 
 
-def test_captions_of_another_language_come_in_english_too_and_the_session_ends_after_them(stage: asyncio.Runner, tmp_path: Path) -> None:
+def test_captions_of_another_language_come_in_english_too_and_the_session_ends_after_them(
+    stage: asyncio.Runner, tmp_path: Path
+) -> None:
     async def main() -> None:
         async with Playing(make(hear={"model": "whisper-base"}, speech={"translate": True})) as played:
             played.session.attach(Sender(OPUS))
@@ -103,7 +119,9 @@ def test_phrases_are_replaced_wherever_captions_are_read(stage: asyncio.Runner, 
         text = " ".join(event["text"] for event in events if event["type"] == "caption.final")
         assert "trill" in text
         assert "la la la" not in text.lower()
-        assert [cue.text for cue in played.session.cues] == [event["text"] for event in events if event["type"] == "caption.final"]
+        assert [cue.text for cue in played.session.cues] == [
+            event["text"] for event in events if event["type"] == "caption.final"
+        ]
 
     stage.run(main())
 
@@ -237,7 +255,9 @@ def test_full_rings_drop_the_oldest_and_count_it(stage: asyncio.Runner, tmp_path
     stage.run(main())
 
 
-def test_what_one_publisher_left_behind_is_decoded_as_its_own_whoever_comes_next(stage: asyncio.Runner, tmp_path: Path) -> None:
+def test_what_one_publisher_left_behind_is_decoded_as_its_own_whoever_comes_next(
+    stage: asyncio.Runner, tmp_path: Path
+) -> None:
     async def main() -> None:
         frames = packets(tmp_path, 1.0)
         async with Playing(make()) as played:
@@ -303,7 +323,9 @@ def test_gauges_hold_the_sum_of_all_sessions_and_nothing_of_those_that_ended(
 # --- workers that fail ----------------------------------------------------------------------------------------------
 
 
-def test_who_speaks_again_after_a_long_absence_of_the_worker_is_heard(stage: asyncio.Runner, tmp_path: Path) -> None:
+def test_who_speaks_again_after_a_long_absence_of_the_worker_is_heard(
+    stage: asyncio.Runner, tmp_path: Path
+) -> None:
     async def main() -> None:
         models = Models()
         frames = packets(tmp_path, 2.0, video=None)
@@ -324,7 +346,9 @@ def test_who_speaks_again_after_a_long_absence_of_the_worker_is_heard(stage: asy
     stage.run(main())
 
 
-def test_a_room_that_fails_ends_its_session_with_an_error_and_lets_the_publisher_go(stage: asyncio.Runner, tmp_path: Path) -> None:
+def test_a_room_that_fails_ends_its_session_with_an_error_and_lets_the_publisher_go(
+    stage: asyncio.Runner, tmp_path: Path
+) -> None:
     async def main() -> None:
         models = Models()
         live = make(models, lossless=True)
@@ -383,7 +407,9 @@ def test_a_source_read_as_fast_as_possible_loses_nothing(stage: asyncio.Runner, 
     stage.run(main())
 
 
-def test_a_source_that_fails_ends_the_session_with_its_error_and_what_came_is_kept(stage: asyncio.Runner, tmp_path: Path) -> None:
+def test_a_source_that_fails_ends_the_session_with_its_error_and_what_came_is_kept(
+    stage: asyncio.Runner, tmp_path: Path
+) -> None:
     async def main() -> None:
         async with Playing(make(lossless=True)) as played:
             failure = SourceError("a.mp4 is damaged", code="corrupt")
@@ -391,13 +417,20 @@ def test_a_source_that_fails_ends_the_session_with_its_error_and_what_came_is_ke
             events = await played.ended()
             assert played.session.failure() is failure
         assert events[-1]["reason"] == "source_failed"
-        assert events[-1]["error"] == {"type": "source_error", "code": "corrupt", "message": "a.mp4 is damaged", "retryable": False}
+        assert events[-1]["error"] == {
+            "type": "source_error",
+            "code": "corrupt",
+            "message": "a.mp4 is damaged",
+            "retryable": False,
+        }
         assert "caption.final" in kinds(events)
 
     stage.run(main())
 
 
-def test_a_live_source_that_falls_silent_is_told_and_its_return_too(stage: asyncio.Runner, tmp_path: Path) -> None:
+def test_a_live_source_that_falls_silent_is_told_and_its_return_too(
+    stage: asyncio.Runner, tmp_path: Path
+) -> None:
     class Faltering(Tape):
         """Media, silence, media."""
 
@@ -410,7 +443,11 @@ def test_a_live_source_that_falls_silent_is_told_and_its_return_too(stage: async
         async with Playing(make(lossless=True)) as played:
             await played.session.play(Faltering(packets(tmp_path, 1.0)), None)
             events = await played.ended()
-        told = [(event["type"], event["reason"]) for event in events if event["type"] in ("session.stalled", "session.resumed")]
+        told = [
+            (event["type"], event["reason"])
+            for event in events
+            if event["type"] in ("session.stalled", "session.resumed")
+        ]
         assert told == [("session.stalled", "no media"), ("session.resumed", "opened again")]
 
     stage.run(main())
@@ -437,7 +474,9 @@ def test_a_full_disk_is_told_and_the_stream_goes_on_to_its_end(stage: asyncio.Ru
             await send(live, packets(tmp_path, 3.0))
             live.end("ended")
             events = await played.ended()
-        assert [event["error"]["code"] for event in events if event["type"] == "error"][:1] == ["store_failed"]
+        assert [event["error"]["code"] for event in events if event["type"] == "error"][:1] == [
+            "store_failed"
+        ]
         assert {"caption.final", "keyframe.sampled", "sight.ready"} <= set(kinds(events))
         assert (events[-1]["type"], events[-1]["reason"]) == ("session.closed", "ended")
         assert played.task.done() and played.task.exception() is None
@@ -470,10 +509,18 @@ def test_what_a_level_spends_is_told_once_and_given_back(stage: asyncio.Runner, 
             live.end("ended")
             events = await played.ended()
         told = [(event["level"], event["reason"]) for event in events if event["type"] == "session.degraded"]
-        assert told == [(4, "speech waits for recognition"), (6, "speech waits for recognition"), (0, "recovered")]
+        assert told == [
+            (4, "speech waits for recognition"),
+            (6, "speech waits for recognition"),
+            (0, "recovered"),
+        ]
         assert [event["level"] for event in events if event["type"] == "latency.report"][-1] == 0
         assert (count(spent, "scene.caption"), count(events, "scene.caption")) == (0, 1)
-        assert 0 < count(spent, "keyframe.sampled") < count(events, "keyframe.sampled") - count(spent, "keyframe.sampled")
+        assert (
+            0
+            < count(spent, "keyframe.sampled")
+            < count(events, "keyframe.sampled") - count(spent, "keyframe.sampled")
+        )
         assert count(events, "answer.done") == 1
 
     stage.run(main())

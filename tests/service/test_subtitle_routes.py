@@ -13,7 +13,7 @@ import pytest
 from streamsvc.core.types import Cue, Translation, Word
 from streamsvc.events.serialize import event_body
 from streamsvc.service.session import Session
-from tests.live import serving
+from tests.builders.service import serving
 
 VTT = "WEBVTT\n"
 
@@ -41,7 +41,9 @@ async def reached(pieces: AsyncIterator[str], text: str, so_far: str = "") -> st
     return so_far
 
 
-async def test_the_translated_track_has_the_times_of_what_was_said_and_without_lang_it_is_the_original(tmp_path: Path) -> None:
+async def test_the_translated_track_has_the_times_of_what_was_said_and_without_lang_it_is_the_original(
+    tmp_path: Path,
+) -> None:
     async with serving(tmp_path) as (service, _, client):
         session = await session_of(client)
         live = service.sessions[session]
@@ -63,7 +65,9 @@ async def test_the_translated_track_has_the_times_of_what_was_said_and_without_l
         assert (refused.status_code, refused.json()["error"]["code"]) == (400, "cannot_follow")
 
 
-@pytest.mark.parametrize(("lang", "texts"), [("", ["eins", "zwei", "three"]), ("en", ["one", "two", "three"])])
+@pytest.mark.parametrize(
+    ("lang", "texts"), [("", ["eins", "zwei", "three"]), ("en", ["one", "two", "three"])]
+)
 async def test_a_followed_file_begins_with_what_there_is_grows_cue_by_cue_and_ends_with_the_session(
     tmp_path: Path, lang: str, texts: list[str]
 ) -> None:
@@ -82,16 +86,29 @@ async def test_a_followed_file_begins_with_what_there_is_grows_cue_by_cue_and_en
             live.end("ended")
             rest = [piece async for piece in pieces]
         assert rest == []
-        assert file == (await client.get(f"/v1/sessions/{session}/captions.vtt", params={"lang": lang} if lang else {})).text
+        assert (
+            file
+            == (
+                await client.get(
+                    f"/v1/sessions/{session}/captions.vtt", params={"lang": lang} if lang else {}
+                )
+            ).text
+        )
         again = await client.get(f"/v1/sessions/{session}/captions.srt", params=query)
-        assert [line for line in again.text.splitlines() if line.isalpha()] == texts, "of an ended session: the whole file, and the end"
+        assert [line for line in again.text.splitlines() if line.isalpha()] == texts, (
+            "of an ended session: the whole file, and the end"
+        )
 
 
-async def test_a_reader_that_falls_behind_is_let_go_and_finds_everything_when_it_comes_again(tmp_path: Path) -> None:
+async def test_a_reader_that_falls_behind_is_let_go_and_finds_everything_when_it_comes_again(
+    tmp_path: Path,
+) -> None:
     async with serving(tmp_path, limits={"subscriber_events": 5}) as (service, _, client):
         session = await session_of(client)
         live = service.sessions[session]
-        async with client.stream("GET", f"/v1/sessions/{session}/captions.vtt", params={"follow": 1}) as answer:
+        async with client.stream(
+            "GET", f"/v1/sessions/{session}/captions.vtt", params={"follow": 1}
+        ) as answer:
             pieces = answer.aiter_text()
             await anext(pieces)
             for number in range(20):  # at once: nobody can read them meanwhile

@@ -18,7 +18,9 @@ def laid(words: Sequence[str], start: float = 0.0) -> list[Word]:
 
 
 @given(texts, texts)
-def test_agreement_is_the_common_beginning_whatever_the_case_and_punctuation(before: list[str], now: list[str]) -> None:
+def test_agreement_is_the_common_beginning_whatever_the_case_and_punctuation(
+    before: list[str], now: list[str]
+) -> None:
     count = agreed(laid(before), laid([word.upper() + "," for word in now]))
     assert before[:count] == now[:count]
     assert count == min(len(before), len(now)) or before[count] != now[count]
@@ -45,7 +47,9 @@ def test_a_sentence_that_begins_like_the_one_before_is_not_taken_for_it() -> Non
 @given(st.integers(0, 12), st.integers(3, 8))
 def test_words_that_crowd_into_one_moment_are_cut_off(spoken_words: int, invented: int) -> None:
     end = 0.3 * spoken_words
-    starts = [0.3 * place for place in range(spoken_words)] + [end + 0.01 * place for place in range(invented)]
+    starts = [0.3 * place for place in range(spoken_words)] + [
+        end + 0.01 * place for place in range(invented)
+    ]
     assert sound(starts, end + 0.02 * invented) in range(spoken_words, spoken_words + 1)
 
 
@@ -56,7 +60,9 @@ def said(text: str, end: float, probability: float = 0.9) -> Word:
     return Word(text, end - 0.2, end, probability)
 
 
-def count(words: list[Word], steps: list[int], end: float, *, pause: bool = False, clear: bool = False) -> int:
+def count(
+    words: list[Word], steps: list[int], end: float, *, pause: bool = False, clear: bool = False
+) -> int:
     return certain(words, steps, end, pause=pause, clear=clear)
 
 
@@ -113,5 +119,13 @@ def test_what_was_heard_twice_is_shown_however_improbable() -> None:
 
 def test_a_capital_follows_a_full_stop_and_nothing_else_is_changed() -> None:
     words = [said(text, 1.0) for text in ('home."', "but", "then...", "the", "3rd", "ONE", "élan")]
-    assert [word.text for word in sentence_case(words, "for")] == ['home."', "But", "then...", "the", "3rd", "ONE", "élan"]
+    assert [word.text for word in sentence_case(words, "for")] == [
+        'home."',
+        "But",
+        "then...",
+        "the",
+        "3rd",
+        "ONE",
+        "élan",
+    ]
     assert sentence_case([said("élan", 1.0)], ".")[0].text == "Élan"

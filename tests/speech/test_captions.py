@@ -15,11 +15,24 @@ from streamsvc.speech.captions import Cues, timed, to_json, to_srt, to_vtt, wrap
 
 
 def spoken(text: str, start: float = 0.0, pace: float = 0.3) -> tuple[Word, ...]:
-    return tuple(Word(word, start + number * pace, start + (number + 1) * pace) for number, word in enumerate(text.split()))
+    return tuple(
+        Word(word, start + number * pace, start + (number + 1) * pace)
+        for number, word in enumerate(text.split())
+    )
 
 
-def words(said: tuple[Word, ...], stable: int | None = None, *, final: bool = False, arrived: float = 100.0) -> Words:
-    return Words("0.s", "main", said[0].start if said else 0.0, arrived, said, len(said) if stable is None else stable, final)
+def words(
+    said: tuple[Word, ...], stable: int | None = None, *, final: bool = False, arrived: float = 100.0
+) -> Words:
+    return Words(
+        "0.s",
+        "main",
+        said[0].start if said else 0.0,
+        arrived,
+        said,
+        len(said) if stable is None else stable,
+        final,
+    )
 
 
 def test_the_open_cue_shows_stable_words_and_the_tail() -> None:
@@ -41,17 +54,24 @@ def test_a_sentence_closes_at_once_and_what_follows_stays_open() -> None:
     assert (still_open.text, still_open.final) == ("It takes", False)
 
 
-@pytest.mark.parametrize("text", ["Yes. And then he went", "Then old Mr. Brown of Leeds", "It was J. Smith who went"])
+@pytest.mark.parametrize(
+    "text", ["Yes. And then he went", "Then old Mr. Brown of Leeds", "It was J. Smith who went"]
+)
 def test_a_short_sentence_or_an_abbreviation_closes_nothing(text: str) -> None:
     (cue,) = Cues("0.s").push(words(spoken(text)))
     assert not cue.final
 
 
 def test_a_full_cue_is_cut_behind_a_fresh_comma_only() -> None:
-    fresh = "a very long stream of words without any end in sight that goes on, and then on and on and on and on"
+    fresh = (
+        "a very long stream of words without any end in sight that goes on, and then on and on and on and on"
+    )
     (closed, _) = Cues("0.s").push(words(spoken(fresh, pace=0.2)))
     assert closed.text.endswith("goes on,")
-    stale = "well, " + "a very long stream of words without any end in sight that goes on and on and on and on and on"
+    stale = (
+        "well, "
+        + "a very long stream of words without any end in sight that goes on and on and on and on and on"
+    )
     (closed, _) = Cues("0.s").push(words(spoken(stale, pace=0.2)))
     assert not closed.text.endswith("well,")
     assert len(wrap(closed.text)) == 2
@@ -69,11 +89,16 @@ def test_a_closed_cue_knows_when_its_own_last_word_arrived() -> None:
     assert still_open.arrived == pytest.approx(100.0 + said[-1].end - said[8].end)
 
 
-TEXTS = st.lists(st.text(st.characters(codec="utf-8"), min_size=1, max_size=12).map(lambda t: "".join(t.split()) or "x"), max_size=60)
+TEXTS = st.lists(
+    st.text(st.characters(codec="utf-8"), min_size=1, max_size=12).map(lambda t: "".join(t.split()) or "x"),
+    max_size=60,
+)
 
 
 @given(st.data(), TEXTS)
-def test_every_stable_word_is_in_one_closed_cue_in_order_and_within_the_reading_rules(data: st.DataObject, texts: list[str]) -> None:
+def test_every_stable_word_is_in_one_closed_cue_in_order_and_within_the_reading_rules(
+    data: st.DataObject, texts: list[str]
+) -> None:
     said = tuple(Word(text, 0.3 * number, 0.3 * number + 0.25) for number, text in enumerate(texts))
     cues, closed, place = Cues("0.s"), list[Cue](), 0
     while place < len(said):
@@ -93,15 +118,22 @@ def test_every_stable_word_is_in_one_closed_cue_in_order_and_within_the_reading_
         assert len(cue.words) == 1 or cue.end - cue.start <= captions.LONGEST
 
 
-TIMES = st.lists(st.tuples(st.floats(0, 5000), st.floats(0.01, 9), st.text(min_size=1, max_size=120)), max_size=12)
+TIMES = st.lists(
+    st.tuples(st.floats(0, 5000), st.floats(0.01, 9), st.text(min_size=1, max_size=120)), max_size=12
+)
 
 
 def made(times: list[tuple[float, float, str]]) -> list[Cue]:
-    return [Cue("0.s", "main", at, 0.0, text, (Word(text, at, at + length),), 1, True) for at, length, text in times]
+    return [
+        Cue("0.s", "main", at, 0.0, text, (Word(text, at, at + length),), 1, True)
+        for at, length, text in times
+    ]
 
 
 @given(TIMES)
-def test_subtitles_are_sorted_never_overlap_and_end_after_they_start(times: list[tuple[float, float, str]]) -> None:
+def test_subtitles_are_sorted_never_overlap_and_end_after_they_start(
+    times: list[tuple[float, float, str]],
+) -> None:
     shown = [(start, end) for start, end, _ in timed(made(times))]
     assert all(start < end for start, end in shown)
     assert all(first[1] <= second[0] + 1e-9 for first, second in itertools.pairwise(shown))
@@ -118,7 +150,9 @@ def test_webvtt_and_subrip_are_valid_whatever_was_said(times: list[tuple[float, 
     payload = "\n".join(row for row in vtt.split("\n") if "-->" not in row)
     assert "<" not in payload
     assert ">" not in payload
-    assert [int(block.split("\n")[0]) for block in srt.split("\n\n") if block] == list(range(1, len(cues) + 1))
+    assert [int(block.split("\n")[0]) for block in srt.split("\n\n") if block] == list(
+        range(1, len(cues) + 1)
+    )
 
 
 def test_markup_is_shown_as_text() -> None:
@@ -154,8 +188,12 @@ def test_a_cue_that_is_kept_for_hours_says_the_same_and_shares_what_is_equal() -
 
 
 @pytest.mark.parametrize("form", ["vtt", "srt"])
-@given(st.lists(st.tuples(st.floats(0, 50), st.floats(0.01, 8), st.text(min_size=1, max_size=90)), max_size=12))
-def test_what_is_written_cue_by_cue_is_a_valid_file_at_every_instant(form: str, spoken: list[tuple[float, float, str]]) -> None:
+@given(
+    st.lists(st.tuples(st.floats(0, 50), st.floats(0.01, 8), st.text(min_size=1, max_size=90)), max_size=12)
+)
+def test_what_is_written_cue_by_cue_is_a_valid_file_at_every_instant(
+    form: str, spoken: list[tuple[float, float, str]]
+) -> None:
     following = captions.Following(form)
     file, last = following.head, 0.0
     for number, (start, seconds, text) in enumerate(spoken, 1):
@@ -174,10 +212,15 @@ def seconds_of(stamp: str) -> float:
 
 
 def test_cues_written_one_by_one_have_the_form_of_the_whole_file() -> None:
-    cues = [Cue("s", "main", at, 0.0, text, spoken("x", at, 1.5), 1, True) for at, text in ((1.0, "one <b>"), (4.0, "two"))]
+    cues = [
+        Cue("s", "main", at, 0.0, text, spoken("x", at, 1.5), 1, True)
+        for at, text in ((1.0, "one <b>"), (4.0, "two"))
+    ]
     for form, whole in (("vtt", to_vtt(cues)), ("srt", to_srt(cues))):
         following = captions.Following(form)
-        assert following.head + "".join(following.write(cue.start, cue.end, cue.text) for cue in cues) == whole
+        assert (
+            following.head + "".join(following.write(cue.start, cue.end, cue.text) for cue in cues) == whole
+        )
 
 
 def test_scripts_without_blanks_get_none() -> None:

@@ -18,11 +18,11 @@ from streamsvc.core.config import Hear, Models
 from streamsvc.core.errors import CapacityError, DeadlineMissed, WorkerError
 from streamsvc.core.queues import Ring
 from streamsvc.core.types import SAMPLE_RATE, AudioChunk, Gap, Speech, Words
-from streamsvc.recording import read, truth_of
-from streamsvc.score import align, norm
+from streamsvc.evaluation.recordings import read, truth_of
+from streamsvc.evaluation.score_captions import align, norm
+from streamsvc.evaluation.transcriber_run import Heard, listen
 from streamsvc.speech import decoding_loop
 from streamsvc.speech.segmenter import VAD_WINDOW, Unit
-from streamsvc.trial import Heard, listen
 
 SETTINGS = Hear(model="whisper-tiny.en", step=0.5, hangover=0.5, backlog_seconds=5.0)
 CHUNK = VAD_WINDOW  # samples
@@ -49,7 +49,9 @@ class Script:
     asked: list[tuple[float, str, float]] = field(default_factory=list)  # (monotonic, op, seconds of samples)
     flying: int = 0
 
-    async def call(self, op: str, payload: dict[str, Any], *, deadline_in_s: float, affinity: str = "") -> dict[str, Any]:
+    async def call(
+        self, op: str, payload: dict[str, Any], *, deadline_in_s: float, affinity: str = ""
+    ) -> dict[str, Any]:
         assert not self.flying, "one request at a time"
         self.flying += 1
         try:
@@ -60,7 +62,10 @@ class Script:
                 raise error
             if op == "vad":
                 windows = samples.reshape(-1, VAD_WINDOW)
-                return {"probability": (windows != 0).any(axis=1).astype(np.float32), "state": np.zeros(320, np.float32)}
+                return {
+                    "probability": (windows != 0).any(axis=1).astype(np.float32),
+                    "state": np.zeros(320, np.float32),
+                }
             if op == "detect_language":
                 spoken = [self.speaks(int(number)) for number in np.round(samples[samples != 0])]
                 most = max(sorted(set(spoken)), key=spoken.count)
@@ -69,7 +74,12 @@ class Script:
             self.hotwords.append(payload.get("hotwords"))
             self.quick.append(payload["quick"])
             words = self.words(samples, payload["language"])
-            return {"words": words, "no_speech": 0.0, "log_probability": self.probable, "seconds": self.seconds}
+            return {
+                "words": words,
+                "no_speech": 0.0,
+                "log_probability": self.probable,
+                "seconds": self.seconds,
+            }
         finally:
             self.flying -= 1
 
@@ -77,8 +87,13 @@ class Script:
         words = []
         for number in [n for n in dict.fromkeys(np.round(samples).astype(int).tolist()) if n]:
             places = np.flatnonzero(np.round(samples) == number)
-            text = self.mishears(number, len(places)) or f"{'w' if language in ('en', self.speaks(number)) else 'x'}{number}"
-            words.append([text, float(places[0]) / SAMPLE_RATE, float(places[-1] + 1) / SAMPLE_RATE, self.sure])
+            text = (
+                self.mishears(number, len(places))
+                or f"{'w' if language in ('en', self.speaks(number)) else 'x'}{number}"
+            )
+            words.append(
+                [text, float(places[0]) / SAMPLE_RATE, float(places[-1] + 1) / SAMPLE_RATE, self.sure]
+            )
         return words
 
 
@@ -127,7 +142,9 @@ def told(
                     await clock.sleep(zero + at + len(piece) / SAMPLE_RATE - clock.now())
                 how = lose(at)
                 if how != "hole":
-                    chunk = AudioChunk("s", "main", at, clock.now(), np.zeros_like(piece) if how else piece, bool(how))
+                    chunk = AudioChunk(
+                        "s", "main", at, clock.now(), np.zeros_like(piece) if how else piece, bool(how)
+                    )
                     if live:
                         box.put(chunk)
                     else:
@@ -139,7 +156,14 @@ def told(
         async with asyncio.TaskGroup() as group:
             group.create_task(speak())
             group.create_task(
-                decoding_loop.run(box, role, lambda unit: units.append((clock.now() - zero, unit)), settings, session="s", **more)
+                decoding_loop.run(
+                    box,
+                    role,
+                    lambda unit: units.append((clock.now() - zero, unit)),
+                    settings,
+                    session="s",
+                    **more,
+                )
             )
 
     virtual.run(main())
@@ -147,7 +171,12 @@ def told(
 
 
 def stable(units: Sequence[tuple[float, Unit]]) -> list[str]:
-    return [word.text.lower() for _, unit in units if isinstance(unit, Words) for word in unit.words[: unit.stable]]
+    return [
+        word.text.lower()
+        for _, unit in units
+        if isinstance(unit, Words)
+        for word in unit.words[: unit.stable]
+    ]
 
 
 def numbers(count: int) -> list[str]:
@@ -173,13 +202,20 @@ def test_an_utterance_ends_after_the_hangover(virtual: asyncio.Runner) -> None:
     end = 6 * 0.32
     (final,) = [came for came, unit in units if isinstance(unit, Words) and unit.final]
     assert end + SETTINGS.hangover <= final <= end + SETTINGS.hangover + 0.3
-    assert [(unit.active, round(unit.at, 2)) for _, unit in units if isinstance(unit, Speech)] == [(True, 0.0), (False, round(end, 2))]
+    assert [(unit.active, round(unit.at, 2)) for _, unit in units if isinstance(unit, Speech)] == [
+        (True, 0.0),
+        (False, round(end, 2)),
+    ]
 
 
 def test_a_pause_settles_all_words_but_the_last_which_waits_for_what_follows(virtual: asyncio.Runner) -> None:
     units = told(virtual, spoken((3, 0.42), (3, 2.0)), Script())
     second, third = (
-        next(came for came, unit in units if isinstance(unit, Words) and text in [w.text for w in unit.words[: unit.stable]])
+        next(
+            came
+            for came, unit in units
+            if isinstance(unit, Words) and text in [w.text for w in unit.words[: unit.stable]]
+        )
         for text in ("w2", "w3")
     )
     assert second < 3 * 0.32 + 0.55
@@ -196,7 +232,11 @@ def test_who_never_pauses_is_ended_between_two_words(virtual: asyncio.Runner) ->
 
 def test_a_word_that_wavers_is_not_stable_until_it_is_whole(virtual: asyncio.Runner) -> None:
     whole = 10 * VAD_WINDOW
-    units = told(virtual, spoken((20, 1.0)), Script(mishears=lambda number, heard: f"half{heard}" if heard < whole else None))
+    units = told(
+        virtual,
+        spoken((20, 1.0)),
+        Script(mishears=lambda number, heard: f"half{heard}" if heard < whole else None),
+    )
     assert stable(units) == numbers(20)
 
 
@@ -229,7 +269,12 @@ def test_where_speech_is_hard_to_hear_steps_take_their_time(virtual: asyncio.Run
 def test_where_speech_is_clear_words_become_stable_sooner(virtual: asyncio.Runner) -> None:
     def late(probable: float) -> float:
         units = told(virtual, spoken((30, 1.0)), Script(probable=probable, sure=0.5))
-        waited = [at - word.end for at, unit in units if isinstance(unit, Words) for word in unit.words[: unit.stable]]
+        waited = [
+            at - word.end
+            for at, unit in units
+            if isinstance(unit, Words)
+            for word in unit.words[: unit.stable]
+        ]
         assert len(waited) == 30
         return sum(waited) / len(waited)
 
@@ -270,7 +315,9 @@ def test_a_model_that_stops_at_the_context_gets_a_window_without_it(virtual: asy
     assert stable(units)[-15:] == numbers(30)[-15:]
     decodes = [(at, seconds) for at, op, seconds in stops.asked if op == "transcribe"]
     quickest = min(itertools.pairwise(decodes), key=lambda pair: pair[1][0] - pair[0][0])
-    assert quickest[1][0] - quickest[0][0] < SETTINGS.step / 2, "what it passed over is asked for at once again"
+    assert quickest[1][0] - quickest[0][0] < SETTINGS.step / 2, (
+        "what it passed over is asked for at once again"
+    )
     assert quickest[1][1] < quickest[0][1]
 
 
@@ -286,11 +333,17 @@ def test_a_file_is_stepped_through_by_audio_time_however_slow_the_worker(virtual
     assert [what[1:] for what in quick.asked] == [what[1:] for what in slow.asked]
 
 
-def test_a_file_is_stepped_through_in_the_same_way_however_long_its_chunks_are(virtual: asyncio.Runner) -> None:
+def test_a_file_is_stepped_through_in_the_same_way_however_long_its_chunks_are(
+    virtual: asyncio.Runner,
+) -> None:
     samples = spoken((10, 0.6), (10, 0.6), (10, 2.0))
     short, long = Script(), Script()
     words = stable(told(virtual, samples, short, live=False))
-    assert stable(told(virtual, samples, long, live=False, chunk_samples=10 * SAMPLE_RATE)) == words == numbers(30)
+    assert (
+        stable(told(virtual, samples, long, live=False, chunk_samples=10 * SAMPLE_RATE))
+        == words
+        == numbers(30)
+    )
     assert len(long.asked) == len(short.asked)
 
 
@@ -307,7 +360,11 @@ def test_a_slow_worker_makes_longer_steps_not_a_growing_lag(virtual: asyncio.Run
     role = Script(seconds=1.2)
     units = told(virtual, spoken((150, 1.0)), role)
     assert stable(units) == numbers(150)
-    lags = [came - unit.words[unit.stable - 1].end for came, unit in units if isinstance(unit, Words) and unit.stable]
+    lags = [
+        came - unit.words[unit.stable - 1].end
+        for came, unit in units
+        if isinstance(unit, Words) and unit.stable
+    ]
     assert max(lags[len(lags) // 2 :]) <= max(lags[: len(lags) // 2]) + 0.5
 
 
@@ -323,10 +380,17 @@ MULTILINGUAL = SETTINGS.model_copy(update={"model": "whisper-base"})
 
 
 def languages(units: Sequence[tuple[float, Unit]]) -> list[tuple[str, str]]:
-    return [(word.text.lower(), unit.language) for _, unit in units if isinstance(unit, Words) for word in unit.words[: unit.stable]]
+    return [
+        (word.text.lower(), unit.language)
+        for _, unit in units
+        if isinstance(unit, Words)
+        for word in unit.words[: unit.stable]
+    ]
 
 
-def test_a_language_that_is_not_set_is_detected_once_in_an_utterance_and_before_any_decode(virtual: asyncio.Runner) -> None:
+def test_a_language_that_is_not_set_is_detected_once_in_an_utterance_and_before_any_decode(
+    virtual: asyncio.Runner,
+) -> None:
     role = Script()
     units = told(virtual, spoken((9, 1.0), (5, 1.0)), role, settings=MULTILINGUAL)
     assert languages(units) == [(word, "de") for word in numbers(14)]
@@ -355,7 +419,13 @@ def test_words_of_another_language_are_no_prompt(virtual: asyncio.Runner) -> Non
 @pytest.mark.parametrize("model", ["whisper-base", "whisper-tiny.en"])
 def test_a_language_that_is_fixed_is_never_asked_for(virtual: asyncio.Runner, model: str) -> None:
     role = Script()
-    units = told(virtual, spoken((9, 1.0)), role, settings=SETTINGS.model_copy(update={"model": model}), language=lambda: "de")
+    units = told(
+        virtual,
+        spoken((9, 1.0)),
+        role,
+        settings=SETTINGS.model_copy(update={"model": model}),
+        language=lambda: "de",
+    )
     assert "detect_language" not in [op for _, op, _ in role.asked]
     assert {code for _, code in languages(units)} == {"de" if model == "whisper-base" else "en"}
 
@@ -364,7 +434,11 @@ def test_a_language_may_be_fixed_while_the_stream_runs(virtual: asyncio.Runner) 
     zero = virtual.get_loop().time()
     role = Script()
     units = told(
-        virtual, spoken((9, 1.0), (9, 1.0)), role, settings=MULTILINGUAL, language=lambda: "fr" if clock.now() - zero > 3.6 else None
+        virtual,
+        spoken((9, 1.0), (9, 1.0)),
+        role,
+        settings=MULTILINGUAL,
+        language=lambda: "fr" if clock.now() - zero > 3.6 else None,
     )
     assert {code for word, code in languages(units) if word in numbers(9)} == {"de"}
     assert {code for word, code in languages(units) if word not in numbers(9)} == {"fr"}
@@ -407,13 +481,17 @@ def away(start: float, end: float, error: type[Exception]) -> Callable[[str, flo
 
 
 @pytest.mark.parametrize("error", [WorkerError, DeadlineMissed, CapacityError])
-def test_a_worker_that_comes_back_costs_time_and_no_word(virtual: asyncio.Runner, error: type[Exception]) -> None:
+def test_a_worker_that_comes_back_costs_time_and_no_word(
+    virtual: asyncio.Runner, error: type[Exception]
+) -> None:
     units = told(virtual, spoken((30, 1.0)), Script(fails=away(3.0, 6.0, error)))
     assert stable(units) == numbers(30)
     assert not [unit for _, unit in units if isinstance(unit, Gap)]
 
 
-def test_a_worker_away_for_longer_than_the_backlog_costs_a_gap_and_captions_resume(virtual: asyncio.Runner) -> None:
+def test_a_worker_away_for_longer_than_the_backlog_costs_a_gap_and_captions_resume(
+    virtual: asyncio.Runner,
+) -> None:
     units = told(virtual, spoken((80, 1.0)), Script(fails=away(3.0, 15.0, WorkerError)))
     gaps = [unit for _, unit in units if isinstance(unit, Gap)]
     assert gaps
@@ -421,11 +499,15 @@ def test_a_worker_away_for_longer_than_the_backlog_costs_a_gap_and_captions_resu
     heard = stable(units)
     assert heard[-30:] == numbers(80)[-30:]
     missing = [0.32 * int(word[1:]) for word in numbers(80) if word not in heard]
-    assert all(any(gap.start - 0.7 <= end <= gap.end + 0.7 for gap in gaps) for end in missing), "a word was lost without a gap"
+    assert all(any(gap.start - 0.7 <= end <= gap.end + 0.7 for gap in gaps) for end in missing), (
+        "a word was lost without a gap"
+    )
 
 
 def test_audio_dropped_by_a_small_ring_is_blamed_on_the_worker(virtual: asyncio.Runner) -> None:
-    units = told(virtual, spoken((80, 1.0)), Script(fails=away(3.0, 15.0, WorkerError), seconds=0.05), ring=30)
+    units = told(
+        virtual, spoken((80, 1.0)), Script(fails=away(3.0, 15.0, WorkerError), seconds=0.05), ring=30
+    )
     assert {unit.reason for _, unit in units if isinstance(unit, Gap)} == {"worker_restart"}
     assert stable(units)[-1] == "w80"
 
@@ -459,7 +541,9 @@ class Seams:
 
 
 @pytest.mark.parametrize("live", [True, False])
-def test_a_flush_gives_every_word_before_it_and_the_time_line_goes_on(virtual: asyncio.Runner, live: bool) -> None:
+def test_a_flush_gives_every_word_before_it_and_the_time_line_goes_on(
+    virtual: asyncio.Runner, live: bool
+) -> None:
     seams = Seams(virtual)
     end = 12 * 0.32  # in the middle of speech
     units = told(virtual, spoken((30, 1.0)), Script(), flushes=seams.at(end), live=live, watch=seams.units)
@@ -467,12 +551,16 @@ def test_a_flush_gives_every_word_before_it_and_the_time_line_goes_on(virtual: a
     assert words == numbers(12)
     assert not live or came - end <= 0.2, "one decode, without waiting for a step or a pause"
     assert stable(units) == numbers(30)
-    heard = {word.text: word for _, unit in units if isinstance(unit, Words) for word in unit.words[: unit.stable]}
+    heard = {
+        word.text: word for _, unit in units if isinstance(unit, Words) for word in unit.words[: unit.stable]
+    }
     assert heard["w30"].end == pytest.approx(30 * 0.32, abs=0.1)
     assert [unit.active for _, unit in units if isinstance(unit, Speech)] == [True, False, True, False]
 
 
-def test_flushes_of_nothing_of_silence_and_one_upon_the_other_are_done_at_once_and_ask_no_decode(virtual: asyncio.Runner) -> None:
+def test_flushes_of_nothing_of_silence_and_one_upon_the_other_are_done_at_once_and_ask_no_decode(
+    virtual: asyncio.Runner,
+) -> None:
     seams, role = Seams(virtual), Script()
     units = told(virtual, spoken((0, 5.0)), role, flushes=seams.at(0.0, 0.0, 3.2, 3.2, 3.2, 9.0))
     assert [round(came, 1) for came, _ in seams.done] == [0.0, 0.0, 3.2, 3.2, 3.2, 5.0]
@@ -480,7 +568,9 @@ def test_flushes_of_nothing_of_silence_and_one_upon_the_other_are_done_at_once_a
     assert {op for _, op, _ in role.asked} == {"vad"}
 
 
-def test_a_flush_while_the_worker_is_away_is_done_with_a_gap_and_the_next_ones_do_not_wait_again(virtual: asyncio.Runner) -> None:
+def test_a_flush_while_the_worker_is_away_is_done_with_a_gap_and_the_next_ones_do_not_wait_again(
+    virtual: asyncio.Runner,
+) -> None:
     seams = Seams(virtual)
     role = Script(fails=away(3.0, 30.0, WorkerError))
     settings = SETTINGS.model_copy(update={"backlog_seconds": 60.0})
@@ -495,12 +585,20 @@ def test_a_flush_while_the_worker_is_away_is_done_with_a_gap_and_the_next_ones_d
     assert len(set(heard)) == len(heard), "what was given up does not come after all"
     assert heard[-30:] == numbers(120)[-30:]
     missing = [0.32 * int(word[1:]) for word in numbers(120) if word not in heard]
-    assert all(any(gap.start - 0.7 <= end <= gap.end + 0.7 for gap in gaps) for end in missing), "a word was lost without a gap"
+    assert all(any(gap.start - 0.7 <= end <= gap.end + 0.7 for gap in gaps) for end in missing), (
+        "a word was lost without a gap"
+    )
 
 
 def test_a_flush_waits_for_a_worker_that_comes_back_and_loses_no_word(virtual: asyncio.Runner) -> None:
     seams = Seams(virtual)
-    units = told(virtual, spoken((30, 1.0)), Script(fails=away(3.0, 8.0, WorkerError)), flushes=seams.at(6.4), watch=seams.units)
+    units = told(
+        virtual,
+        spoken((30, 1.0)),
+        Script(fails=away(3.0, 8.0, WorkerError)),
+        flushes=seams.at(6.4),
+        watch=seams.units,
+    )
     ((_, words),) = seams.done
     assert words == numbers(20)
     assert stable(units) == numbers(30)
@@ -511,14 +609,18 @@ def test_what_holds_from_a_flush_on_is_what_it_says(virtual: asyncio.Runner) -> 
     seams, role = Seams(virtual), Script()
     samples = spoken((6, 0.9), (6, 0.9), (6, 2.0))  # each 2.82 s
     units = told(virtual, samples, role, flushes=seams.at(2.8, hangover=1.5, vocabulary=("Zürich", "Anna")))
-    assert [unit.active for _, unit in units if isinstance(unit, Speech)] == [True, False, True, False], "0.9 s end only the first"
+    assert [unit.active for _, unit in units if isinstance(unit, Speech)] == [True, False, True, False], (
+        "0.9 s end only the first"
+    )
     assert stable(units) == numbers(18)
     assert None in role.hotwords
     assert role.hotwords[-1] == "Zürich Anna"
 
 
 @pytest.mark.parametrize("hangover", [0.1, 0.2])
-def test_a_short_hangover_ends_an_utterance_soon_with_all_its_words(virtual: asyncio.Runner, hangover: float) -> None:
+def test_a_short_hangover_ends_an_utterance_soon_with_all_its_words(
+    virtual: asyncio.Runner, hangover: float
+) -> None:
     settings = SETTINGS.model_copy(update={"hangover": hangover, "step": 1.3})
     units = told(virtual, spoken((5, 0.6), (8, 0.6), (6, 2.0)), Script(), settings=settings)
     assert stable(units) == numbers(19)

@@ -79,7 +79,9 @@ def test_doubt_asks_again_but_seldom() -> None:
     language.doubt(-0.3, 10.0)
     assert language.asks(10.0, settle=True) is None
     language.doubt(-2.0, 10.0)
-    assert language.asks(10.0, settle=False) == pytest.approx(4.7), "what was said last, not what was said first"
+    assert language.asks(10.0, settle=False) == pytest.approx(4.7), (
+        "what was said last, not what was said first"
+    )
     assert language.found("de", 1.0, 10.0, settle=False)
     language.doubt(-2.0, 12.0)
     assert language.asks(12.0, settle=True) is None

@@ -14,7 +14,7 @@ from streamsvc.core.errors import CapacityError, Conflict, InvalidRequest, Worke
 from streamsvc.core.types import EncodedFrame, MediaTrack
 from streamsvc.service.session import Session
 from streamsvc.speech import decoding_loop, pipeline
-from tests.stage import Models, Playing, Sender, kinds, make, send
+from tests.builders.session import Models, Playing, Sender, kinds, make, send
 
 
 def attach(session: Session) -> None:
@@ -37,7 +37,9 @@ def push(session: Session, start: float, seconds: float, *, loud: bool = True) -
         session.tap(frame)
 
 
-def test_a_flush_closes_what_was_said_before_it_and_the_session_and_its_time_go_on(stage: asyncio.Runner) -> None:
+def test_a_flush_closes_what_was_said_before_it_and_the_session_and_its_time_go_on(
+    stage: asyncio.Runner,
+) -> None:
     async def main() -> None:
         async with Playing(make()) as played:
             live = played.session
@@ -63,7 +65,9 @@ def test_a_flush_closes_what_was_said_before_it_and_the_session_and_its_time_go_
     stage.run(main())
 
 
-def test_flushes_at_the_beginning_of_silence_and_one_upon_the_other_are_done_at_once(stage: asyncio.Runner) -> None:
+def test_flushes_at_the_beginning_of_silence_and_one_upon_the_other_are_done_at_once(
+    stage: asyncio.Runner,
+) -> None:
     async def main() -> None:
         async with Playing(make()) as played:
             live = played.session
@@ -84,7 +88,9 @@ def test_flushes_at_the_beginning_of_silence_and_one_upon_the_other_are_done_at_
     stage.run(main())
 
 
-def test_a_flush_that_nobody_waits_for_any_more_keeps_its_place_and_harms_nobody(stage: asyncio.Runner) -> None:
+def test_a_flush_that_nobody_waits_for_any_more_keeps_its_place_and_harms_nobody(
+    stage: asyncio.Runner,
+) -> None:
     async def main() -> None:
         async with Playing(make()) as played:
             live = played.session
@@ -120,15 +126,28 @@ def test_a_flush_while_the_worker_is_away_becomes_a_gap_and_is_done(stage: async
             push(live, 0.0, 2.0)
             began = clock.now()
             await live.flush()
-            assert clock.now() - began == pytest.approx(decoding_loop.GIVE_UP, abs=decoding_loop.RETRY_MOST + 0.1)
+            assert clock.now() - began == pytest.approx(
+                decoding_loop.GIVE_UP, abs=decoding_loop.RETRY_MOST + 0.1
+            )
             del models.broken["vad"]
             push(live, 2.0, 2.0)
             await live.flush()
             live.end("ended")
             events = await played.ended()
-        told = [event for event in events if event["type"] in ("caption.gap", "session.flushed", "caption.final")]
-        assert [event["type"] for event in told] == ["caption.gap", "session.flushed", "caption.final", "session.flushed"]
-        assert (told[0]["start"], told[0]["end"], told[0]["reason"]) == (0.0, pytest.approx(2.0, abs=0.01), "worker_restart")
+        told = [
+            event for event in events if event["type"] in ("caption.gap", "session.flushed", "caption.final")
+        ]
+        assert [event["type"] for event in told] == [
+            "caption.gap",
+            "session.flushed",
+            "caption.final",
+            "session.flushed",
+        ]
+        assert (told[0]["start"], told[0]["end"], told[0]["reason"]) == (
+            0.0,
+            pytest.approx(2.0, abs=0.01),
+            "worker_restart",
+        )
 
     stage.run(main())
 
@@ -152,7 +171,9 @@ def test_flushes_under_way_are_done_when_the_session_ends_and_refused_after_it(s
     stage.run(main())
 
 
-def test_a_flush_of_a_session_that_fails_is_refused_and_not_waited_for_for_ever(stage: asyncio.Runner) -> None:
+def test_a_flush_of_a_session_that_fails_is_refused_and_not_waited_for_for_ever(
+    stage: asyncio.Runner,
+) -> None:
     async def main() -> None:
         async with Playing(make()) as played:
             live = played.session
@@ -168,7 +189,9 @@ def test_a_flush_of_a_session_that_fails_is_refused_and_not_waited_for_for_ever(
 
 
 @pytest.mark.parametrize("piece", [0.005, 0.04, 2.0])
-def test_who_pushes_is_held_up_after_the_same_seconds_however_the_audio_is_cut(stage: asyncio.Runner, piece: float) -> None:
+def test_who_pushes_is_held_up_after_the_same_seconds_however_the_audio_is_cut(
+    stage: asyncio.Runner, piece: float
+) -> None:
     async def main() -> None:
         models = Models(broken={"vad": WorkerError("away")})
         async with Playing(make(models, lossless=True)) as played:
@@ -230,7 +253,9 @@ def test_what_is_tuned_holds_from_the_next_flush_on(stage: asyncio.Runner) -> No
 
 
 @pytest.mark.parametrize(("level", "partials"), [(0, True), (6, True), (7, False)])
-def test_the_top_of_the_ladder_spends_partials_and_no_closed_caption(stage: asyncio.Runner, level: int, partials: bool) -> None:
+def test_the_top_of_the_ladder_spends_partials_and_no_closed_caption(
+    stage: asyncio.Runner, level: int, partials: bool
+) -> None:
     async def main() -> None:
         models = Models()
         async with Playing(make(models)) as played:

@@ -33,8 +33,16 @@ def written(phrases: dict[str, str], text: str) -> str:
     [
         ({"stream service": "streamsvc"}, "The Stream SERVICE, runs.", "The streamsvc, runs."),
         ({"stream service": "streamsvc"}, "“Stream service!”", "“streamsvc!”"),
-        ({"stream service": "streamsvc"}, "A stream. Service is good, streams service", "A stream. Service is good, streams service"),
-        ({"stream service": "streamsvc"}, "upstream service and stream services", "upstream service and stream services"),
+        (
+            {"stream service": "streamsvc"},
+            "A stream. Service is good, streams service",
+            "A stream. Service is good, streams service",
+        ),
+        (
+            {"stream service": "streamsvc"},
+            "upstream service and stream services",
+            "upstream service and stream services",
+        ),
         ({"new york": "NY", "new york city": "NYC"}, "new york city, new york, new day", "NYC, NY, new day"),
         ({"a b": "X", "b c": "Y"}, "a b c", "X c"),
         ({"a b c": "X", "b": "Y"}, "a b d", "a Y d"),
@@ -80,7 +88,11 @@ def test_what_waits_comes_out_at_the_end_of_the_utterance() -> None:
     assert replacer.take(unit((), 0, final=True)).words == ()
 
 
-PHRASES = st.dictionaries(st.lists(st.sampled_from("abc"), min_size=1, max_size=4).map(" ".join), st.sampled_from(["X", "y z"]), max_size=5)
+PHRASES = st.dictionaries(
+    st.lists(st.sampled_from("abc"), min_size=1, max_size=4).map(" ".join),
+    st.sampled_from(["X", "y z"]),
+    max_size=5,
+)
 TEXTS = st.lists(st.sampled_from(["a", "B", "c", "a,", "d", "(b"]), max_size=12)
 
 

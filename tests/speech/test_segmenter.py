@@ -31,13 +31,21 @@ def test_stable_words_are_never_revised_nor_repeated(hypotheses: list[list[str]]
     shown: list[Word] = []
     for place, words in enumerate(hypotheses):
         for start in range(0, SAMPLE_RATE // 2, CHUNK):
-            core.feed(AudioChunk("s", "main", core.end, 1.0, np.ones(min(CHUNK, SAMPLE_RATE // 2 - start), np.float32)))
+            core.feed(
+                AudioChunk(
+                    "s", "main", core.end, 1.0, np.ones(min(CHUNK, SAMPLE_RATE // 2 - start), np.float32)
+                )
+            )
         while (samples := core.unjudged()) is not None:
             core.judged(np.ones(len(samples) // VAD_WINDOW, np.float32))
         ask = core.due()
         if ask is None:
             continue
-        raw = [[w.text, w.start, min(w.end, ask.end - ask.start), 0.9] for w in laid(words) if w.end < ask.end - ask.start]
+        raw = [
+            [w.text, w.start, min(w.end, ask.end - ask.start), 0.9]
+            for w in laid(words)
+            if w.end < ask.end - ask.start
+        ]
         for unit in core.heard(ask, {"words": raw, "no_speech": 0.0, "log_probability": -0.1}, {}):
             assert isinstance(unit, Words), place
             shown += unit.words[: unit.stable]

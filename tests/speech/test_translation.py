@@ -16,7 +16,7 @@ from streamsvc.core import clock, metrics
 from streamsvc.core.config import Models
 from streamsvc.core.errors import DeadlineMissed, StreamsvcError, WorkerError
 from streamsvc.core.types import SAMPLE_RATE, AudioChunk, Cue, Translation, Word
-from streamsvc.recording import read
+from streamsvc.evaluation.recordings import read
 from streamsvc.speech import translation
 from streamsvc.speech.translation import Translator
 from tests.fakes.local_role import LocalRole
@@ -32,7 +32,9 @@ class Interpreter:
     asked: list[dict[str, Any]] = field(default_factory=list)
     flying: int = 0
 
-    async def call(self, op: str, payload: dict[str, Any], *, deadline_in_s: float, affinity: str = "") -> dict[str, Any]:
+    async def call(
+        self, op: str, payload: dict[str, Any], *, deadline_in_s: float, affinity: str = ""
+    ) -> dict[str, Any]:
         assert op == "translate"
         self.flying += 1
         assert self.flying == 1, "one request at a time"
@@ -42,7 +44,11 @@ class Interpreter:
         if self.error is not None:
             raise self.error
         heard = " ".join(str(int(second)) for second in np.unique(payload["samples"]))
-        doubt = {"no_speech": 0.9, "log_probability": -2.0} if self.unsure else {"no_speech": 0.1, "log_probability": -0.3}
+        doubt = (
+            {"no_speech": 0.9, "log_probability": -2.0}
+            if self.unsure
+            else {"no_speech": 0.1, "log_probability": -0.3}
+        )
         return {"text": heard, **doubt}
 
 
@@ -60,7 +66,9 @@ def count(how: str) -> float:
     return float(metrics.deadline_missed.labels("translate", how)._value.get())
 
 
-def played(virtual: asyncio.Runner, role: Any, story: Callable[[Translator], Any], **options: Any) -> list[Translation]:
+def played(
+    virtual: asyncio.Runner, role: Any, story: Callable[[Translator], Any], **options: Any
+) -> list[Translation]:
     """What comes out of a translator while the story is told."""
     done: list[Translation] = []
 
@@ -90,7 +98,9 @@ def test_a_cue_is_translated_from_its_own_audio_and_keeps_its_times(virtual: asy
 
 
 @pytest.mark.parametrize(("language", "wanted"), [("en", True), ("de", False)])
-def test_english_and_what_nobody_wants_is_not_translated(virtual: asyncio.Runner, language: str, wanted: bool) -> None:
+def test_english_and_what_nobody_wants_is_not_translated(
+    virtual: asyncio.Runner, language: str, wanted: bool
+) -> None:
     async def story(translator: Translator) -> None:
         await translator.hear(second(0))
         translator.put(cue(0.1, 0.9, language), "e.1")
@@ -123,7 +133,9 @@ def test_a_source_that_can_wait_waits_for_its_translations(virtual: asyncio.Runn
 
 
 @pytest.mark.parametrize("lossless", [False, True])
-def test_while_captions_come_late_nothing_is_translated_unless_nobody_waits(virtual: asyncio.Runner, lossless: bool) -> None:
+def test_while_captions_come_late_nothing_is_translated_unless_nobody_waits(
+    virtual: asyncio.Runner, lossless: bool
+) -> None:
     async def story(translator: Translator) -> None:
         await translator.hear(second(0))
         translator.put(cue(0.1, 0.9, arrived=clock.now() - translation.LATE - 0.1), "e.1")
@@ -155,7 +167,9 @@ def test_old_audio_is_forgotten_and_its_cue_stays_as_it_is(virtual: asyncio.Runn
         (Interpreter(unsure=True), "unheard"),
     ],
 )
-def test_what_cannot_be_translated_is_counted_and_the_next_one_is_tried(virtual: asyncio.Runner, role: Interpreter, how: str) -> None:
+def test_what_cannot_be_translated_is_counted_and_the_next_one_is_tried(
+    virtual: asyncio.Runner, role: Interpreter, how: str
+) -> None:
     async def story(translator: Translator) -> None:
         await translator.hear(second(0))
         translator.put(cue(0.1, 0.9), "e.1")

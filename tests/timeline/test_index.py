@@ -16,7 +16,7 @@ from streamsvc.core.types import Evidence
 from streamsvc.timeline import index
 from streamsvc.timeline.index import Index, Picture
 from streamsvc.timeline.ranking import Hit
-from tests.stage import Threadless
+from tests.builders.session import Threadless
 
 ANIMALS = ("feline", "cat", "kitten")
 
@@ -29,7 +29,9 @@ class Meanings:
         self.asked: list[str] = []
         self._one = asyncio.Lock()  # as the worker's lane: one call after the other
 
-    async def call(self, op: str, payload: dict[str, Any], *, deadline_in_s: float, affinity: str = "") -> dict[str, Any]:
+    async def call(
+        self, op: str, payload: dict[str, Any], *, deadline_in_s: float, affinity: str = ""
+    ) -> dict[str, Any]:
         assert op == "texts"
         if self.error is not None:
             raise self.error
@@ -40,10 +42,15 @@ class Meanings:
             raise WorkerError("not in time") from None
         self.asked += payload["texts"]
         return {
-            "vectors": np.array([[1, 0] if any(a in text.lower() for a in ANIMALS) else [0, 1] for text in payload["texts"]], np.float32)
+            "vectors": np.array(
+                [[1, 0] if any(a in text.lower() for a in ANIMALS) else [0, 1] for text in payload["texts"]],
+                np.float32,
+            )
         }
 
-    def stream(self, op: str, payload: dict[str, Any], *, deadline_in_s: float, affinity: str = "") -> AsyncIterator[dict[str, Any]]:
+    def stream(
+        self, op: str, payload: dict[str, Any], *, deadline_in_s: float, affinity: str = ""
+    ) -> AsyncIterator[dict[str, Any]]:
         raise NotImplementedError
 
 
@@ -62,7 +69,9 @@ class Searching:
         self.tasks.append(asyncio.create_task(work))
         return self.tasks[-1]
 
-    async def __call__(self, lines: list[Evidence], query: str, pictures: Sequence[Picture] = ()) -> list[Hit]:
+    async def __call__(
+        self, lines: list[Evidence], query: str, pictures: Sequence[Picture] = ()
+    ) -> list[Hit]:
         return await self.index.search(lines, query, 10, self.spawn, pictures)
 
 
@@ -74,16 +83,24 @@ def play(work: Coroutine[Any, Any, None]) -> None:
 def test_a_paraphrase_is_found_by_its_meaning() -> None:
     async def main() -> None:
         search = Searching(Meanings())
-        assert [hit.text for hit in await search(said("A cat sat there.", "It rains."), "feline")] == ["A cat sat there."]
+        assert [hit.text for hit in await search(said("A cat sat there.", "It rains."), "feline")] == [
+            "A cat sat there."
+        ]
 
     play(main())
 
 
 def test_without_a_model_the_words_still_find() -> None:
     async def main() -> None:
-        for meanings in (None, Meanings(error=ModelMissing("not there")), Meanings(error=WorkerError("died"))):
+        for meanings in (
+            None,
+            Meanings(error=ModelMissing("not there")),
+            Meanings(error=WorkerError("died")),
+        ):
             search = Searching(meanings)
-            assert [hit.text for hit in await search(said("A cat sat there.", "It rains."), "cats")] == ["A cat sat there."]
+            assert [hit.text for hit in await search(said("A cat sat there.", "It rains."), "cats")] == [
+                "A cat sat there."
+            ]
             assert await search(said("A cat sat there.", "It rains."), "feline") == []
             await asyncio.gather(*search.tasks)
 
@@ -94,13 +111,20 @@ def test_what_a_search_cannot_wait_for_is_embedded_after_it_the_newest_first() -
     async def main() -> None:
         meanings = Meanings(seconds=0.05)
         search = Searching(meanings)
-        lines = said("A cat sat there.", *(f"Line number {n} of a long talk about rain." for n in range(60)), "A kitten sat there.")
+        lines = said(
+            "A cat sat there.",
+            *(f"Line number {n} of a long talk about rain." for n in range(60)),
+            "A kitten sat there.",
+        )
         began = clock.now()
         first = await search(lines, "feline")
         assert clock.now() - began <= index.PATIENCE + 0.01
         assert [hit.text for hit in first] == ["A kitten sat there."]
         await asyncio.gather(*search.tasks)
-        assert {hit.text for hit in await search(lines, "feline")} == {"A kitten sat there.", "A cat sat there."}
+        assert {hit.text for hit in await search(lines, "feline")} == {
+            "A kitten sat there.",
+            "A cat sat there.",
+        }
 
     play(main())
 
@@ -177,15 +201,23 @@ def test_the_embedding_can_be_cancelled_at_any_time() -> None:
 
 def shown(*vectors: tuple[float, float], name: str = "") -> list[Picture]:
     """Pictures; of a text about animals each stands out by its vector's first number, of any other by its second."""
-    return [(Evidence(10.0 * n, 10.0 * n + 9, "sight", name, 10.0 * n), np.array(each, np.float16)) for n, each in enumerate(vectors)]
+    return [
+        (Evidence(10.0 * n, 10.0 * n + 9, "sight", name, 10.0 * n), np.array(each, np.float16))
+        for n, each in enumerate(vectors)
+    ]
 
 
 def test_a_picture_is_found_by_a_sentence_and_not_the_one_beside_it() -> None:
     async def main() -> None:
         see = Meanings()
-        for vectors, frame in ((((6.0, 0.0), (0.0, 6.0)), 0.0), (((0.0, 6.0), (6.0, 0.0)), 10.0)):  # swapped: found swapped
+        for vectors, frame in (
+            (((6.0, 0.0), (0.0, 6.0)), 0.0),
+            (((0.0, 6.0), (6.0, 0.0)), 10.0),
+        ):  # swapped: found swapped
             search = Searching(None, see)
-            assert [hit.frame for hit in await search(said("It rains."), "feline", shown(*vectors))] == [frame]
+            assert [hit.frame for hit in await search(said("It rains."), "feline", shown(*vectors))] == [
+                frame
+            ]
         assert see.asked[:2] == ["feline", "a photo of feline."]
 
     play(main())
@@ -193,7 +225,11 @@ def test_a_picture_is_found_by_a_sentence_and_not_the_one_beside_it() -> None:
 
 def test_a_picture_with_a_vector_takes_the_place_of_the_line_that_tells_of_it() -> None:
     async def main() -> None:
-        lines = [*said("It rains."), Evidence(0.0, 9.0, "sight", "cat", 0.0), Evidence(20.0, 29.0, "sight", "cat", 20.0)]
+        lines = [
+            *said("It rains."),
+            Evidence(0.0, 9.0, "sight", "cat", 0.0),
+            Evidence(20.0, 29.0, "sight", "cat", 20.0),
+        ]
         found = await Searching(None, Meanings())(lines, "cat", shown((6.0, 0.0), name="cat"))
         assert [(hit.start, hit.text) for hit in found] == [(0.0, "cat"), (20.0, "cat")]
 

@@ -63,7 +63,9 @@ def test_no_likeness_buries_the_document_that_holds_every_word_of_the_query(like
 
 
 @given(st.lists(st.floats(-1, 1, width=32), min_size=3, max_size=3))
-def test_a_word_that_nobody_said_does_not_bury_the_document_that_holds_the_others(likeness: list[float]) -> None:
+def test_a_word_that_nobody_said_does_not_bury_the_document_that_holds_the_others(
+    likeness: list[float],
+) -> None:
     assert search(LINES, "man tacos piano", np.array(likeness, np.float32))[0].text == "The man liked tacos."
 
 
@@ -101,7 +103,10 @@ def test_what_comes_later_changes_only_the_last_passage() -> None:
 
 
 def test_a_picture_shown_again_at_once_is_one_document_and_kinds_do_not_mix() -> None:
-    shown = [Evidence(float(n), n + 1.0, "sight", label, float(n)) for n, label in enumerate(("cat", "cat", "dog", "cat"))]
+    shown = [
+        Evidence(float(n), n + 1.0, "sight", label, float(n))
+        for n, label in enumerate(("cat", "cat", "dog", "cat"))
+    ]
     between = Evidence(0.5, 0.9, "screen", "Title", 0.0)
     found = passages(sorted([*shown, between], key=lambda line: line.start))
     assert [(each.kind, each.quote, each.start, each.end) for each in found] == [
@@ -126,7 +131,9 @@ def standing(*deviations: float | None) -> NDArray[np.float32]:
 
 
 def test_a_picture_without_a_name_is_found_where_the_query_stands_out_and_nowhere_else() -> None:
-    found = search([*LINES, *pictures("", "", "")], "mountain lake", standing=standing(None, None, None, 1.0, 6.0, 2.9))
+    found = search(
+        [*LINES, *pictures("", "", "")], "mountain lake", standing=standing(None, None, None, 1.0, 6.0, 2.9)
+    )
     assert [(hit.kind, hit.text, hit.frame) for hit in found] == [("sight", UNNAMED, 10.0)]
 
 
@@ -161,4 +168,7 @@ def test_of_pictures_with_the_name_that_was_asked_for_the_one_that_stands_out_co
 
 def test_at_most_limit_stretches_of_pictures_come() -> None:
     several = standing(5.0, 5.0, 0.0, 4.9, 0.0, 4.8)
-    assert [hit.start for hit in search(pictures(*[""] * 6), "mountain lake", limit=2, standing=several)] == [0.0, 30.0]
+    assert [hit.start for hit in search(pictures(*[""] * 6), "mountain lake", limit=2, standing=several)] == [
+        0.0,
+        30.0,
+    ]

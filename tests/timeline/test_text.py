@@ -9,7 +9,14 @@ from streamsvc.timeline.text import _ALIKE, _KIN, STOP, kin, sounds, stem, stems
 
 @pytest.mark.parametrize(
     "one, other",
-    [("carry", "carried"), ("saw", "seen"), ("favourite", "favorite"), ("stopped", "stopping"), ("slabs", "slab"), ("began", "beginning")],
+    [
+        ("carry", "carried"),
+        ("saw", "seen"),
+        ("favourite", "favorite"),
+        ("stopped", "stopping"),
+        ("slabs", "slab"),
+        ("began", "beginning"),
+    ],
 )
 def test_forms_of_one_word_share_a_stem(one: str, other: str) -> None:
     assert stem(one) == stem(other)
@@ -44,7 +51,10 @@ def test_no_group_of_words_holds_one_that_tells_nothing_or_only_one(groups: str)
         assert len(set(group.split())) > 1, group
 
 
-@pytest.mark.parametrize(("form", "base"), [("shone", "shine"), ("hidden", "hide"), ("going", "go"), ("sank", "sink"), ("woke", "wake")])
+@pytest.mark.parametrize(
+    ("form", "base"),
+    [("shone", "shine"), ("hidden", "hide"), ("going", "go"), ("sank", "sink"), ("woke", "wake")],
+)
 def test_irregular_verbs_share_a_stem(form: str, base: str) -> None:
     assert stem(form) == stem(base)
     assert stems(f"{form} {base}") == {stem(base)}

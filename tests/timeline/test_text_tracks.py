@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from streamsvc.core.types import TextLine
 from streamsvc.timeline.text_tracks import Lines, alike, folded, followed, moved
-from tests import drawn
+from tests.builders import pages
 
 
 def line(text: str, y: float, x: float = 0.1, score: float = 0.9, w: float | None = None) -> TextLine:
@@ -55,17 +55,30 @@ def test_a_digit_or_a_word_that_changes_ends_the_line_and_begins_a_new_one() -> 
 
 
 def test_one_letter_is_an_edit_where_both_readings_are_sure() -> None:
-    assert alike(line("meet the cat at the station", 0.1, score=0.8), line("meet the car at the station", 0.1, score=0.99))
-    assert not alike(line("meet the cat at the station", 0.1, score=0.99), line("meet the car at the station", 0.1, score=0.99))
+    assert alike(
+        line("meet the cat at the station", 0.1, score=0.8),
+        line("meet the car at the station", 0.1, score=0.99),
+    )
+    assert not alike(
+        line("meet the cat at the station", 0.1, score=0.99),
+        line("meet the car at the station", 0.1, score=0.99),
+    )
 
 
 def test_a_scrolled_page_keeps_its_lines() -> None:
-    text = [f"{word} paragraph of the long document" for word in ("first", "second", "third", "fourth", "fifth", "sixth")]
+    text = [
+        f"{word} paragraph of the long document"
+        for word in ("first", "second", "third", "fourth", "fifth", "sixth")
+    ]
     whole = page(*text)
     lines = Lines()
     lines.read(whole[:5], 1.0)
-    lines.read([*drawn.moved(whole[:5], -0.2), replace(whole[5], y=0.4)], 3.0)
-    assert times(lines) == {text[0]: (1.0, 3.0), **dict.fromkeys(text[1:5], (1.0, None)), text[5]: (3.0, None)}
+    lines.read([*pages.moved(whole[:5], -0.2), replace(whole[5], y=0.4)], 3.0)
+    assert times(lines) == {
+        text[0]: (1.0, 3.0),
+        **dict.fromkeys(text[1:5], (1.0, None)),
+        text[5]: (3.0, None),
+    }
 
 
 def test_the_same_text_elsewhere_is_another_line_unless_the_page_moved() -> None:
@@ -78,7 +91,9 @@ def test_the_same_text_elsewhere_is_another_line_unless_the_page_moved() -> None
 def test_lines_that_are_alike_do_not_take_each_others_times() -> None:
     lines = Lines()
     lines.read(page("item number 1 of the list", "item number 2 of the list"), 1.0)
-    lines.read(page("item number 1 of the list", "item number 2 of the list", "item number 3 of the list"), 2.0)
+    lines.read(
+        page("item number 1 of the list", "item number 2 of the list", "item number 3 of the list"), 2.0
+    )
     assert [(each.text[12], each.start) for each in lines.all()] == [("1", 1.0), ("2", 1.0), ("3", 2.0)]
 
 
@@ -91,7 +106,9 @@ def test_a_line_that_one_reading_overlooks_goes_on_and_one_that_stays_away_ended
     assert times(lines)["Budget"] == (1.0, None)
     lines.read(page("Title of the page"), 10.0)
     lines.read(page("Title of the page", "Budget"), 30.0)
-    assert sorted((each.start, each.end) for each in lines.all() if each.text == "Budget" and each.end) == [(1.0, 10.0)]
+    assert sorted((each.start, each.end) for each in lines.all() if each.text == "Budget" and each.end) == [
+        (1.0, 10.0)
+    ]
     assert times(lines)["Budget"] == (30.0, None)
 
 
@@ -130,8 +147,8 @@ def test_beyond_the_limit_the_oldest_go_and_are_counted() -> None:
 
 def test_a_move_needs_letters_enough_and_no_line_that_stands_there_twice() -> None:
     before, _ = followed([], page("Ok", "Ok", "the long words of a line"), 1.0)
-    assert moved(before, drawn.moved(page("Ok", "Ok", "the long words of a line"), 0.2))[1] > 0.19
-    assert moved(before, drawn.moved(page("Ok", "Ok"), 0.2)) == (0.0, 0.0)
+    assert moved(before, pages.moved(page("Ok", "Ok", "the long words of a line"), 0.2))[1] > 0.19
+    assert moved(before, pages.moved(page("Ok", "Ok"), 0.2)) == (0.0, 0.0)
 
 
 def test_texts_are_folded_to_what_readers_tell_apart() -> None:
@@ -142,20 +159,26 @@ def test_texts_are_folded_to_what_readers_tell_apart() -> None:
 @given(st.integers(0, 500), st.lists(st.floats(0.1, 5.0), min_size=2, max_size=6))
 def test_misreadings_of_a_letter_never_break_a_page_in_two(seed: int, steps: list[float]) -> None:
     lines, now = Lines(), 0.0
-    page_ = [each for each in drawn.lines(drawn.BULLETS) if len(folded(each.text)) >= 16]
+    page_ = [each for each in pages.lines(pages.BULLETS) if len(folded(each.text)) >= 16]
     for n, step in enumerate(steps):
         now += step
-        lines.read([replace(each, text=drawn.garbled(each.text, seed + n), score=0.9) for each in page_], now)
+        lines.read([replace(each, text=pages.garbled(each.text, seed + n), score=0.9) for each in page_], now)
     # Two readings differ by two letters at most, one of each; a line of 16 letters is allowed that.
     assert [each.start for each in lines.all()] == [steps[0]] * len(page_)
 
 
 @given(
     st.lists(
-        st.lists(st.tuples(st.sampled_from(["alpha beta", "gamma", "12 of 13", "", "..."]), st.floats(0, 0.9)), max_size=6), max_size=8
+        st.lists(
+            st.tuples(st.sampled_from(["alpha beta", "gamma", "12 of 13", "", "..."]), st.floats(0, 0.9)),
+            max_size=6,
+        ),
+        max_size=8,
     )
 )
-def test_no_readings_break_it_and_every_line_ends_after_it_began(readings: list[list[tuple[str, float]]]) -> None:
+def test_no_readings_break_it_and_every_line_ends_after_it_began(
+    readings: list[list[tuple[str, float]]],
+) -> None:
     lines = Lines()
     for at, reading in enumerate(readings):
         lines.read([line(text, y) for text, y in reading], float(at))

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from streamsvc.core.types import Box, Cue, Keyframe, ScreenText, Sight, TextLine, VideoFrame, Word
 from streamsvc.timeline.timeline import Sentence, Timeline, estimate, sentences
-from tests import drawn
+from tests.builders import pages
 
 NO_EMBEDDING = np.zeros(2, np.float32)
 
@@ -23,7 +23,9 @@ def cue(text: str, start: float, final: bool = True, stable: int | None = None) 
 
 
 def sight(at: float, label: str = "cat", blank: bool = False) -> Sight:
-    return Sight("s", "main", at, 0.0, NO_EMBEDDING, (), () if blank else (Box(label, 0.9, 0, 0, 1, 1),), blank)
+    return Sight(
+        "s", "main", at, 0.0, NO_EMBEDDING, (), () if blank else (Box(label, 0.9, 0, 0, 1, 1),), blank
+    )
 
 
 def screen(at: float, *lines: str, seen: float | None = None) -> ScreenText:
@@ -66,16 +68,27 @@ def test_a_screen_lasts_until_another_is_seen_and_one_read_twice_is_one() -> Non
     line.add(screen(1.0, "First wish", "A rich man"))
     line.add(screen(5.0, "First wish", "A rich man."))
     line.add(screen(9.0, "Palace", seen=8.0))
-    assert [(s.title, s.start, s.end) for s in line.screens] == [("First wish", 1.0, 8.0), ("Palace", 8.0, None)]
+    assert [(s.title, s.start, s.end) for s in line.screens] == [
+        ("First wish", 1.0, 8.0),
+        ("Palace", 8.0, None),
+    ]
 
 
 def test_each_line_of_a_screen_has_its_own_time_and_an_edited_one_is_told_as_it_is_now() -> None:
     line = Timeline()
-    line.add(drawn.screen([("Weekly report of the team", 80, 50, 48), ("Tickets closed: 12", 80, 200, 30)], 1.0))
-    line.add(drawn.screen([("Weekly report of the team", 80, 50, 48), ("Tickets closed: 13", 80, 200, 30)], 5.0))
+    line.add(
+        pages.screen([("Weekly report of the team", 80, 50, 48), ("Tickets closed: 12", 80, 200, 30)], 1.0)
+    )
+    line.add(
+        pages.screen([("Weekly report of the team", 80, 50, 48), ("Tickets closed: 13", 80, 200, 30)], 5.0)
+    )
     line.add(sight(9.0, blank=True))
     (screen_,) = line.screens
-    assert (screen_.lines, screen_.start, screen_.end) == (("Weekly report of the team", "Tickets closed: 13"), 1.0, 9.0)
+    assert (screen_.lines, screen_.start, screen_.end) == (
+        ("Weekly report of the team", "Tickets closed: 13"),
+        1.0,
+        9.0,
+    )
     assert [(each.quote, each.start, each.end) for each in line.lines() if each.kind == "screen"] == [
         ("Weekly report of the team", 1.0, 9.0),
         ("Tickets closed: 12", 1.0, 5.0),
@@ -172,7 +185,11 @@ def test_what_stands_for_old_talk_is_bounded_too_and_without_a_choice_nothing_st
 def test_of_old_screens_those_with_a_title_stay_longer() -> None:
     line = Timeline(screens=8)
     for n in range(20):
-        line.add(replace(screen(float(n), "abcdefghijklmnopqrst"[n] * 12), title=f"Slide {n}" if n % 4 == 0 else None))
+        line.add(
+            replace(
+                screen(float(n), "abcdefghijklmnopqrst"[n] * 12), title=f"Slide {n}" if n % 4 == 0 else None
+            )
+        )
     kept = [screen_.title for screen_ in line.screens]
     assert len(kept) == 8
     assert kept[:3] == ["Slide 4", "Slide 8", "Slide 12"]
@@ -198,8 +215,14 @@ def test_talk_is_cut_at_long_pauses() -> None:
 TEXT = st.text(alphabet="abc .", min_size=1, max_size=60).filter(lambda t: bool(t.split()))
 
 
-@given(st.lists(st.tuples(st.sampled_from(["cue", "sight", "screen"]), TEXT), max_size=25), st.integers(0, 500), st.floats(0, 120))
-def test_the_window_keeps_its_budget_and_the_order_of_time(parts: list[tuple[str, str]], budget: int, now: float) -> None:
+@given(
+    st.lists(st.tuples(st.sampled_from(["cue", "sight", "screen"]), TEXT), max_size=25),
+    st.integers(0, 500),
+    st.floats(0, 120),
+)
+def test_the_window_keeps_its_budget_and_the_order_of_time(
+    parts: list[tuple[str, str]], budget: int, now: float
+) -> None:
     line = Timeline()
     for index, (kind, text) in enumerate(parts):
         at = index * 5.0
@@ -239,7 +262,15 @@ def test_pictures_are_those_with_a_vector_each_with_its_own_named_or_not() -> No
     line = Timeline(shown=3)
     for at, label in ((0.0, "dog"), (2.0, "cat"), (4.0, "")):
         vector = np.full(2, at, np.float16)
-        line.add(replace(sight(at, label), clip=vector) if label else replace(sight(at, blank=True), blank=False, clip=vector))
+        line.add(
+            replace(sight(at, label), clip=vector)
+            if label
+            else replace(sight(at, blank=True), blank=False, clip=vector)
+        )
     line.add(sight(6.0))  # no vector
-    told = [(each.start, each.end, each.quote, each.frame, vector.tolist()) for each, vector in line.pictures()]
-    assert told == [(2.0, 4.0, "cat", 2.0, [2.0, 2.0]), (4.0, 6.0, "", 4.0, [4.0, 4.0])], "the oldest has gone with its picture"
+    told = [
+        (each.start, each.end, each.quote, each.frame, vector.tolist()) for each, vector in line.pictures()
+    ]
+    assert told == [(2.0, 4.0, "cat", 2.0, [2.0, 2.0]), (4.0, 6.0, "", 4.0, [4.0, 4.0])], (
+        "the oldest has gone with its picture"
+    )

@@ -46,14 +46,20 @@ def test_the_tap_takes_only_keyframes_when_told_and_opens_at_a_keyframe() -> Non
 
 def test_a_static_picture_is_looked_at_once_for_ever() -> None:
     noise = np.random.default_rng(1)
-    pictures = [np.clip(page((10, 10, 80)) + noise.normal(0, 2, (90, 160)), 0, 255).astype(np.uint8) for _ in range(5 * 120)]
+    pictures = [
+        np.clip(page((10, 10, 80)) + noise.normal(0, 2, (90, 160)), 0, 255).astype(np.uint8)
+        for _ in range(5 * 120)
+    ]
     assert reasons(pictures) == [(0.0, "first")]
 
 
 def test_a_new_slide_is_found_within_a_second() -> None:
     old, new = page((10, 10, 80), (40, 10, 120)), page((10, 20, 100), (40, 10, 60), (60, 10, 130))
     found = reasons([old] * 20 + [new] * 20)
-    assert [reason for _, reason in found] == ["first", "scene"] or [reason for _, reason in found] == ["first", "text"]
+    assert [reason for _, reason in found] == ["first", "scene"] or [reason for _, reason in found] == [
+        "first",
+        "text",
+    ]
     assert found[1][0] - 4.0 <= 1.0
 
 
@@ -114,7 +120,10 @@ def test_exposure_of_a_camera_is_fitted_and_a_new_page_is_not_taken_for_it() -> 
 def test_what_lies_together_is_one_part() -> None:
     mask = np.zeros((40, 60), np.bool_)
     mask[3:5, 2:9] = mask[30, 50] = True
-    assert sorted((rows.start, rows.stop, columns.start, columns.stop) for rows, columns in parts(mask)) == [(3, 5, 2, 9), (30, 31, 50, 51)]
+    assert sorted((rows.start, rows.stop, columns.start, columns.stop) for rows, columns in parts(mask)) == [
+        (3, 5, 2, 9),
+        (30, 31, 50, 51),
+    ]
 
 
 @pytest.mark.parametrize(("condition", "kind"), [("noise 4", "digit"), ("inset", "bullet")])
@@ -130,7 +139,9 @@ def test_what_disturbs_a_page_is_no_change(condition: str) -> None:
     told, _, chance = screens.script(condition, (), 5)
     disturb = screens.Disturbance(condition, told, chance)
     pictures = [disturb(screens.shown(told, n / 10), n / 10) for n in range(10 * 15)][::2]
-    small = [np.asarray(Image.fromarray(picture).resize((320, 180), Image.Resampling.BOX)) for picture in pictures]
+    small = [
+        np.asarray(Image.fromarray(picture).resize((320, 180), Image.Resampling.BOX)) for picture in pictures
+    ]
     assert [reason for _, reason in reasons(small)] == ["first"]
 
 
@@ -161,7 +172,10 @@ def test_the_first_picture_of_a_session_is_never_refused_and_other_pictures_shar
     one, other = Sampler(Sample(), None, everyone), Sampler(Sample(), None, everyone)
     assert one.look(page(), 0.0, 100.0) == other.look(page(), 0.0, 100.0) == Change("first")
     new = page((10, 40, 100), (40, 10, 120), (60, 10, 130))
-    later = [[sampler.look(new, at, 100.0 + at) is not None for sampler in (one, other)] for at in (10.0, 12.0, 21.0, 23.0, 32.0)]
+    later = [
+        [sampler.look(new, at, 100.0 + at) is not None for sampler in (one, other)]
+        for at in (10.0, 12.0, 21.0, 23.0, 32.0)
+    ]
     assert later == [[False, False], [False, False], [True, False], [False, False], [False, True]]
 
 
@@ -170,7 +184,10 @@ def test_a_restless_picture_is_looked_at_more_often_while_somebody_speaks() -> N
     quiet, spoken = Sampler(Sample()), Sampler(Sample())
     spoken.speaking = True
     pictures = [rng.integers(0, 255, (90, 160)).astype(np.uint8) for _ in range(5 * 60)]
-    counts = [sum(sampler.look(gray, n / 5) is not None for n, gray in enumerate(pictures)) for sampler in (quiet, spoken)]
+    counts = [
+        sum(sampler.look(gray, n / 5) is not None for n, gray in enumerate(pictures))
+        for sampler in (quiet, spoken)
+    ]
     assert counts[1] > 1.5 * counts[0]
 
 
@@ -194,7 +211,10 @@ def test_every_change_of_a_real_recording_is_found_within_a_second(media: Path, 
         for picture in container.decode(video=0):
             if picture.time is not None and picture.time - last >= 0.195:
                 last = picture.time
-                gray = np.asarray(picture.reformat(width=320, height=180, format="gray", interpolation="AREA").to_ndarray(), np.uint8)
+                gray = np.asarray(
+                    picture.reformat(width=320, height=180, format="gray", interpolation="AREA").to_ndarray(),
+                    np.uint8,
+                )
                 if sampler.look(gray, last):
                     found.append(last)
     for interval in truth:
@@ -202,7 +222,10 @@ def test_every_change_of_a_real_recording_is_found_within_a_second(media: Path, 
     still = [
         at
         for at in found
-        if not any(i["start"] <= at <= i["start"] + 1 or (i["kind"] == "clip" and i["start"] <= at <= i["end"]) for i in truth)
+        if not any(
+            i["start"] <= at <= i["start"] + 1 or (i["kind"] == "clip" and i["start"] <= at <= i["end"])
+            for i in truth
+        )
     ]
     assert len(still) <= 2
 
@@ -211,7 +234,11 @@ def test_a_question_is_owed_until_a_picture_has_been_compared_for_it() -> None:
     gray = np.full((90, 160), 100, np.uint8)
     sampler = Sampler(Sample())
     owed = []
-    for asks, at in ((True, 0.0), (True, 0.1), (False, 2.0)):  # the first picture; one so soon after it that none is compared; nothing new
+    for asks, at in (
+        (True, 0.0),
+        (True, 0.1),
+        (False, 2.0),
+    ):  # the first picture; one so soon after it that none is compared; nothing new
         if asks:
             sampler.ask()
             assert sampler.owes

@@ -24,7 +24,9 @@ def test_a_label_answers_to_plain_words(label: str, word: str) -> None:
     assert is_a(label, word)
 
 
-@pytest.mark.parametrize("label, word", [("hot dog", "dog"), ("cat", "dog"), ("football helmet", "person"), ("cup", "coffee")])
+@pytest.mark.parametrize(
+    "label, word", [("hot dog", "dog"), ("cat", "dog"), ("football helmet", "person"), ("cup", "coffee")]
+)
 def test_a_label_does_not_answer_to_what_it_is_not(label: str, word: str) -> None:
     assert not is_a(label, word)
 

@@ -14,7 +14,16 @@ from engines import Engine, Op, Payload
 from streamsvc.core import clock, metrics
 from streamsvc.core.errors import DeadlineMissed, WorkerError
 from streamsvc.core.types import Keyframe, TextLine, VideoFrame
-from streamsvc.vision.perception import Reader, changed_region, likely_text, look, merged, normalised, title, widened
+from streamsvc.vision.perception import (
+    Reader,
+    changed_region,
+    likely_text,
+    look,
+    merged,
+    normalised,
+    title,
+    widened,
+)
 from streamsvc.workers.look_cache import LookCache
 from tests.fakes.local_role import LocalRole
 
@@ -37,7 +46,9 @@ def screen(*texts: str) -> tuple[bytes, np.ndarray[Any, np.dtype[np.uint8]]]:
 
 
 def keyframe(at: float) -> Keyframe:
-    return Keyframe("s", "main", at, 100.0 + at, VideoFrame("s", "main", at, 100.0 + at, None, 1280, 720), "scene")
+    return Keyframe(
+        "s", "main", at, 100.0 + at, VideoFrame("s", "main", at, 100.0 + at, None, 1280, 720), "scene"
+    )
 
 
 class Eyes:
@@ -67,7 +78,9 @@ class Eyes:
         self.asked += batch
         if self.fail:
             return [WorkerError("died")]
-        corners = np.array([[0.05, 0.1 + 0.17 * n, 0.5, 0.07] for n in range(len(self.texts))], np.float32).reshape(-1, 4)
+        corners = np.array(
+            [[0.05, 0.1 + 0.17 * n, 0.5, 0.07] for n in range(len(self.texts))], np.float32
+        ).reshape(-1, 4)
         return [{"texts": self.texts, "scores": [0.99] * len(self.texts), "corners": corners}]
 
 
@@ -81,9 +94,15 @@ async def test_a_sight_carries_the_time_of_its_keyframe() -> None:
 
 async def test_the_vector_of_a_vision_text_model_is_kept_in_sixteen_bits_where_there_is_one() -> None:
     def clip(batch: list[Payload]) -> list[Payload | Exception]:
-        return [{**answer, "clip": np.array([0.25, -3.0], np.float32)} for answer in Eyes().look(batch) if isinstance(answer, dict)]
+        return [
+            {**answer, "clip": np.array([0.25, -3.0], np.float32)}
+            for answer in Eyes().look(batch)
+            if isinstance(answer, dict)
+        ]
 
-    sight = await look(keyframe(3.0), b"jpeg", LocalRole(Engine({"look": Op(clip)})), SETTINGS, deadline_in_s=1.0)
+    sight = await look(
+        keyframe(3.0), b"jpeg", LocalRole(Engine({"look": Op(clip)})), SETTINGS, deadline_in_s=1.0
+    )
     assert sight.clip is not None
     assert (sight.clip.dtype, sight.clip.tolist()) == (np.dtype(np.float16), [0.25, -3.0])
     assert (await look(keyframe(3.0), b"jpeg", Eyes().role(), SETTINGS, deadline_in_s=1.0)).clip is None
@@ -109,7 +128,11 @@ async def test_text_is_read_once_and_only_where_it_changed() -> None:
 async def test_a_small_change_waits_while_only_whole_screens_are_read_and_is_read_afterwards() -> None:
     eyes, reader = Eyes(), Reader(SETTINGS)
     eyes.texts = ["Agenda"]
-    for at, whole, texts in ((1.0, True, ("Agenda",)), (2.0, True, ("Agenda", "Budget")), (3.0, False, ("Agenda", "Budget"))):
+    for at, whole, texts in (
+        (1.0, True, ("Agenda",)),
+        (2.0, True, ("Agenda", "Budget")),
+        (3.0, False, ("Agenda", "Budget")),
+    ):
         reader.whole = whole
         await reader.read(keyframe(at), *screen(*texts), eyes.role(), deadline_in_s=1.0)
         assert (len(eyes.asked), reader.skipped) == {1.0: (1, 0), 2.0: (1, 1), 3.0: (2, 1)}[at]
@@ -126,7 +149,9 @@ async def test_blank_and_textless_pictures_cost_no_reading() -> None:
 async def test_text_that_goes_away_is_said() -> None:
     eyes, reader = Eyes(), Reader(SETTINGS)
     eyes.texts = ["Something written here"]
-    await reader.read(keyframe(1.0), *screen("Something written here", "and here as well"), eyes.role(), deadline_in_s=1.0)
+    await reader.read(
+        keyframe(1.0), *screen("Something written here", "and here as well"), eyes.role(), deadline_in_s=1.0
+    )
     gone = await reader.read(keyframe(2.0), *screen(), eyes.role(), deadline_in_s=1.0)
     assert gone is not None
     assert gone.lines == ()
@@ -144,10 +169,16 @@ async def test_a_reading_that_failed_is_made_up_for_by_the_next() -> None:
 
 
 def test_the_title_is_the_largest_line_of_the_upper_half() -> None:
-    assert title([line("The mountain spirit", 0.1, 0.1), line("a spirit", 0.3), line("Slide 2", 0.9, 0.04)]) == "The mountain spirit"
+    assert (
+        title([line("The mountain spirit", 0.1, 0.1), line("a spirit", 0.3), line("Slide 2", 0.9, 0.04)])
+        == "The mountain spirit"
+    )
     assert title([line("all", 0.1), line("the same", 0.2), line("height", 0.3)]) is None
     assert title([line("at the bottom", 0.8, 0.2)]) is None
-    assert title([line("Two", 0.1, 0.1, 0.1, 0.2), line("parts", 0.1, 0.1, 0.4, 0.2), line("below", 0.4)]) == "Two parts"
+    assert (
+        title([line("Two", 0.1, 0.1, 0.1, 0.2), line("parts", 0.1, 0.1, 0.4, 0.2), line("below", 0.4)])
+        == "Two parts"
+    )
     assert title([]) is None
 
 
@@ -172,7 +203,11 @@ def test_a_region_grows_to_hold_whole_lines_and_replaces_them() -> None:
 
 
 def test_rows_of_letters_are_told_from_a_plain_photo() -> None:
-    picture = Image.open(io.BytesIO(screen("Some words of a text", "in two lines")[0])).convert("L").resize((640, 360))
+    picture = (
+        Image.open(io.BytesIO(screen("Some words of a text", "in two lines")[0]))
+        .convert("L")
+        .resize((640, 360))
+    )
     assert likely_text(np.asarray(picture))
     smooth = np.add.outer(np.linspace(0, 120, 360), np.linspace(0, 120, 640)).astype(np.uint8)
     assert not likely_text(smooth)
@@ -202,7 +237,9 @@ class SlowEyes:
             raise WorkerError("died")
         return {"tags": [int(payload["jpeg"][0])]}
 
-    def stream(self, op: str, payload: Payload, *, deadline_in_s: float, affinity: str = "") -> AsyncIterator[Payload]:
+    def stream(
+        self, op: str, payload: Payload, *, deadline_in_s: float, affinity: str = ""
+    ) -> AsyncIterator[Payload]:
         raise NotImplementedError
 
 
@@ -214,7 +251,9 @@ async def test_two_sessions_with_the_same_feed_encode_once_at_once_and_later() -
     eyes = SlowEyes()
     glances = LookCache(eyes)
     hits = metrics.looks.labels("hit")._value.get()
-    both = [asyncio.create_task(glances.call("look", shown(7), deadline_in_s=5.0, affinity=name)) for name in "ab"]
+    both = [
+        asyncio.create_task(glances.call("look", shown(7), deadline_in_s=5.0, affinity=name)) for name in "ab"
+    ]
     await asyncio.sleep(0)
     eyes.go.set()
     assert [result["tags"] for result in await asyncio.gather(*both)] == [[7], [7]]

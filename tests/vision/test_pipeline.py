@@ -17,15 +17,17 @@ from streamsvc.core.errors import WorkerError
 from streamsvc.core.types import EncodedFrame
 from streamsvc.service import load_policy
 from streamsvc.vision import perception
-from tests.seeing import Model, sighted
-from tests.stage import VP8, Models, Playing, Sender, kinds, make, packets, send
+from tests.builders.session import VP8, Models, Playing, Sender, kinds, make, packets, send
+from tests.fakes.vlm_role import Model, sighted
 
 
 def counted(outcome: str) -> float:
     return float(metrics.frames.labels(outcome)._value.get())
 
 
-def test_after_dropped_pictures_the_publisher_is_asked_for_a_keyframe(stage: asyncio.Runner, tmp_path: Path) -> None:
+def test_after_dropped_pictures_the_publisher_is_asked_for_a_keyframe(
+    stage: asyncio.Runner, tmp_path: Path
+) -> None:
     class Asked(Sender):
         asked = 0
 
@@ -58,7 +60,9 @@ def test_pictures_are_left_alone_where_nobody_is_to_see_them(stage: asyncio.Runn
     stage.run(main())
 
 
-def test_every_keyframe_is_put_before_a_model_that_is_asked_later_and_none_after_the_last(stage: asyncio.Runner, tmp_path: Path) -> None:
+def test_every_keyframe_is_put_before_a_model_that_is_asked_later_and_none_after_the_last(
+    stage: asyncio.Runner, tmp_path: Path
+) -> None:
     async def main() -> None:
         model = Model()
         async with Playing(sighted(model)) as played:
@@ -73,7 +77,9 @@ def test_every_keyframe_is_put_before_a_model_that_is_asked_later_and_none_after
     stage.run(main())
 
 
-def test_a_keyframe_that_no_worker_looks_at_is_skipped_and_counted_and_captions_go_on(stage: asyncio.Runner, tmp_path: Path) -> None:
+def test_a_keyframe_that_no_worker_looks_at_is_skipped_and_counted_and_captions_go_on(
+    stage: asyncio.Runner, tmp_path: Path
+) -> None:
     async def main() -> None:
         before = metrics.deadline_missed.labels("look", "skipped")._value.get()
         models = Models(broken={"look": WorkerError("the see worker died")})
@@ -93,7 +99,9 @@ def test_a_keyframe_that_no_worker_looks_at_is_skipped_and_counted_and_captions_
     stage.run(main())
 
 
-def test_a_worker_that_is_back_in_time_sees_the_picture_after_all(stage: asyncio.Runner, tmp_path: Path) -> None:
+def test_a_worker_that_is_back_in_time_sees_the_picture_after_all(
+    stage: asyncio.Runner, tmp_path: Path
+) -> None:
     async def main() -> None:
         models = Models(broken={"look": WorkerError("the see worker died")})
         async with Playing(make(models)) as played:
@@ -136,17 +144,27 @@ def filmed(folder: Path, *seconds: float) -> list[EncodedFrame]:
     """The packets of still pictures, each unlike the one before it, shown for some seconds."""
     found, number = [], 0
     with av.open(str(folder / "still.webm"), "w") as container:
-        stream: Any = container.add_stream("libvpx", rate=25, options={"deadline": "realtime", "lag-in-frames": "0"})
+        stream: Any = container.add_stream(
+            "libvpx", rate=25, options={"deadline": "realtime", "lag-in-frames": "0"}
+        )
         stream.width, stream.height, stream.pix_fmt = 160, 96, "yuv420p"
         for seed, length in enumerate(seconds):
-            blocks = np.random.default_rng(seed).integers(0, 255, (6, 10), dtype=np.uint8).repeat(16, 0).repeat(16, 1)
+            blocks = (
+                np.random.default_rng(seed)
+                .integers(0, 255, (6, 10), dtype=np.uint8)
+                .repeat(16, 0)
+                .repeat(16, 1)
+            )
             for _ in range(round(25 * length)):
                 frame = av.VideoFrame.from_ndarray(np.stack([blocks] * 3, axis=2), format="rgb24")
                 frame.pts, frame.time_base = number, Fraction(1, 25)
                 found += [bytes(packet) for packet in stream.encode(frame)]
                 number += 1
         found += [bytes(packet) for packet in stream.encode(None)]
-    return [EncodedFrame("s", "main", n / 25, 0.0, "video", payload, "vp8", n == 0) for n, payload in enumerate(found)]
+    return [
+        EncodedFrame("s", "main", n / 25, 0.0, "video", payload, "vp8", n == 0)
+        for n, payload in enumerate(found)
+    ]
 
 
 class Slow(Models):
@@ -183,9 +201,23 @@ async def answered(played: Playing, frames: list[EncodedFrame], text: str, at: f
 @pytest.mark.parametrize(
     ("text", "at", "seconds", "answer", "least", "most"),
     [
-        ("What is shown now?", 2.99, 0.05, "A dog.", 0.05, 0.3),  # the picture changes at 3 s, and is looked at in time
+        (
+            "What is shown now?",
+            2.99,
+            0.05,
+            "A dog.",
+            0.05,
+            0.3,
+        ),  # the picture changes at 3 s, and is looked at in time
         ("What is shown now?", 2.99, 1.0, "A cat.", 0.29, 0.32),  # ... and is not
-        ("What is shown now?", 2.5, 0.05, "A cat.", 0.0, 0.25),  # nothing is new, which the next picture tells
+        (
+            "What is shown now?",
+            2.5,
+            0.05,
+            "A cat.",
+            0.0,
+            0.25,
+        ),  # nothing is new, which the next picture tells
         ("What is shown now?", 0.5, 0.05, "A cat.", 0.0, 0.02),  # the newest sight is of now
         ("When was a cat shown?", 2.5, 0.05, "At 0:00 (0.0 s).", 0.0, 0.02),  # not about now
     ],
@@ -219,7 +251,9 @@ def test_a_question_waits_no_longer_in_all_where_the_model_that_answers_is_slow_
         model = Model()
         async with Playing(sighted(model)) as played:
             played.session.attach(Sender(VP8))
-            sending = asyncio.create_task(answered(played, filmed(tmp_path, 3.0, 1.0), "What colour is the cat now?", 2.99))
+            sending = asyncio.create_task(
+                answered(played, filmed(tmp_path, 3.0, 1.0), "What colour is the cat now?", 2.99)
+            )
             await clock.sleep(2.0)
             assert len(model.encoded) == 1
             model.takes = 2.0  # from now on

@@ -13,7 +13,7 @@ from engines import Engine, Op, Payload
 from streamsvc.core.errors import InvalidRequest, WorkerError
 from streamsvc.vision import still_image
 from streamsvc.vision.still_image import glance, plain
-from tests import drawn
+from tests.builders import pages
 from tests.fakes.local_role import LocalRole
 from tests.vision.test_perception import SETTINGS, Eyes
 
@@ -21,7 +21,9 @@ from tests.vision.test_perception import SETTINGS, Eyes
 async def test_a_picture_is_seen_and_read_and_bears_the_time_of_its_question() -> None:
     eyes = Eyes()
     eyes.texts = ["INVOICE"]
-    sight, text = await glance(drawn.picture(drawn.INVOICE, "PNG"), "s", 75.0, eyes.role(), SETTINGS, deadline_in_s=1.0)
+    sight, text = await glance(
+        pages.picture(pages.INVOICE, "PNG"), "s", 75.0, eyes.role(), SETTINGS, deadline_in_s=1.0
+    )
     assert (sight.at, text.at, text.first_seen) == (75.0, 75.0, 75.0)
     assert [line.text for line in text.lines] == ["INVOICE"]
     assert sight.boxes[0].label == "cat"
@@ -30,7 +32,9 @@ async def test_a_picture_is_seen_and_read_and_bears_the_time_of_its_question() -
 
 async def test_nothing_is_read_where_reading_is_off() -> None:
     eyes = Eyes()
-    _, text = await glance(drawn.picture(drawn.TABLE), "s", 1.0, eyes.role(), SimpleNamespace(ocr=False), deadline_in_s=1.0)
+    _, text = await glance(
+        pages.picture(pages.TABLE), "s", 1.0, eyes.role(), SimpleNamespace(ocr=False), deadline_in_s=1.0
+    )
     assert (text.lines, eyes.asked) == ((), [])
 
 
@@ -38,7 +42,7 @@ async def test_a_worker_that_fails_fails_the_question() -> None:
     eyes = Eyes()
     eyes.fail = True
     with pytest.raises(WorkerError):
-        await glance(drawn.picture(drawn.TABLE), "s", 1.0, eyes.role(), SETTINGS, deadline_in_s=1.0)
+        await glance(pages.picture(pages.TABLE), "s", 1.0, eyes.role(), SETTINGS, deadline_in_s=1.0)
 
 
 async def test_both_are_asked_at_once() -> None:
@@ -53,13 +57,25 @@ async def test_both_are_asked_at_once() -> None:
 
     with pytest.raises(WorkerError):
         await glance(
-            drawn.picture(drawn.TABLE), "s", 1.0, LocalRole(Engine({"look": op("look"), "read": op("read")})), SETTINGS, deadline_in_s=1.0
+            pages.picture(pages.TABLE),
+            "s",
+            1.0,
+            LocalRole(Engine({"look": op("look"), "read": op("read")})),
+            SETTINGS,
+            deadline_in_s=1.0,
         )
     assert sorted(asked) == ["look", "read"]
 
 
 @pytest.mark.parametrize(
-    "image", [b"", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n and no more", drawn.picture(drawn.TABLE)[:3000], b"GIF89a" + bytes(40)]
+    "image",
+    [
+        b"",
+        b"\xff\xd8\xff",
+        b"\x89PNG\r\n\x1a\n and no more",
+        pages.picture(pages.TABLE)[:3000],
+        b"GIF89a" + bytes(40),
+    ],
 )
 def test_a_broken_picture_is_refused_by_name(image: bytes) -> None:
     with pytest.raises(InvalidRequest) as caught:
@@ -70,7 +86,7 @@ def test_a_broken_picture_is_refused_by_name(image: bytes) -> None:
 def test_a_picture_of_too_many_pixels_is_not_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(still_image, "MOST_PIXELS", 1000)
     with pytest.raises(InvalidRequest, match="pixels"):
-        plain(drawn.picture(drawn.TABLE))
+        plain(pages.picture(pages.TABLE))
 
 
 def test_a_large_picture_is_made_smaller_and_a_transparent_one_lies_on_white() -> None:

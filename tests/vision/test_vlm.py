@@ -19,9 +19,9 @@ from streamsvc.core.types import Question
 from streamsvc.timeline.timeline import Timeline
 from streamsvc.vision import vlm
 from streamsvc.vision.vlm import VlmSession
+from tests.builders.session import VP8, Playing, Sender, packets, send
 from tests.engines.chat_server import Fake, serving, stream
-from tests.seeing import Model, jpeg, keyframe, read, said, sighted, working
-from tests.stage import VP8, Playing, Sender, packets, send
+from tests.fakes.vlm_role import Model, jpeg, keyframe, read, said, sighted, working
 
 
 def missed(stage: str, action: str) -> float:
@@ -92,7 +92,9 @@ def test_a_picture_that_fails_costs_itself_alone(virtual: asyncio.Runner) -> Non
     virtual.run(main())
 
 
-def test_a_still_picture_comes_only_once_so_it_is_tried_until_the_model_is_there(virtual: asyncio.Runner) -> None:
+def test_a_still_picture_comes_only_once_so_it_is_tried_until_the_model_is_there(
+    virtual: asyncio.Runner,
+) -> None:
     async def main() -> None:
         model = Model(failures=[WorkerError("it loads")] * (vlm.TRIES - 1))
         eye = VlmSession("s", model, Timeline())
@@ -114,10 +116,17 @@ def test_a_still_picture_comes_only_once_so_it_is_tried_until_the_model_is_there
     virtual.run(main())
 
 
-def test_a_stream_that_has_ended_does_not_wait_for_an_absent_model_picture_by_picture(virtual: asyncio.Runner) -> None:
+def test_a_stream_that_has_ended_does_not_wait_for_an_absent_model_picture_by_picture(
+    virtual: asyncio.Runner,
+) -> None:
     async def main() -> None:
         before, began = missed("encode", "skipped"), clock.now()
-        eye = VlmSession("s", Model(takes=vlm.ENCODE_SECONDS, failures=[DeadlineMissed("not up")] * 99), Timeline(), lossless=True)
+        eye = VlmSession(
+            "s",
+            Model(takes=vlm.ENCODE_SECONDS, failures=[DeadlineMissed("not up")] * 99),
+            Timeline(),
+            lossless=True,
+        )
         for at in range(5):
             eye.pictures.put((float(at), jpeg(f"{at}")))
         eye.pictures.close()
@@ -140,7 +149,9 @@ def test_the_names_of_pictures_are_bounded(virtual: asyncio.Runner, monkeypatch:
     virtual.run(main())
 
 
-def test_an_engine_that_keeps_what_it_has_read_reads_ahead_now_and_then_while_nobody_asks(virtual: asyncio.Runner) -> None:
+def test_an_engine_that_keeps_what_it_has_read_reads_ahead_now_and_then_while_nobody_asks(
+    virtual: asyncio.Runner,
+) -> None:
     async def main() -> None:
         model, line = Model(says=[3.5, "A red car."]), Timeline()
         eye = VlmSession("s", model, line, reads=True)
@@ -160,7 +171,10 @@ def test_an_engine_that_keeps_what_it_has_read_reads_ahead_now_and_then_while_no
         lengths = [len(read["items"]) for read in model.read]
         assert len(lengths) == 3, "each two seconds, and not while somebody asks"
         assert lengths == sorted(lengths)
-        assert all(longer["items"][: len(shorter["items"])] == shorter["items"] for shorter, longer in itertools.pairwise(model.read))
+        assert all(
+            longer["items"][: len(shorter["items"])] == shorter["items"]
+            for shorter, longer in itertools.pairwise(model.read)
+        )
         assert model.asked[0]["items"][: lengths[1]] == model.read[1]["items"]
         assert {read["session"] for read in model.read} == {model.asked[0]["session"]}
         assert model.read[0]["items"][-1]["at"] < 2.0, "of the newest picture the labels may not be known yet"
@@ -199,14 +213,19 @@ def test_each_question_tells_what_was_told_before_and_what_is_new_behind_it(virt
         await asked(eye, "Is the car red?")
         first, second = model.asked
         assert first["session"] == second["session"] == "s"
-        assert second["items"] == [*first["items"], {"at": 1.0, "kind": "speech", "text": "An older word that comes late."}]
+        assert second["items"] == [
+            *first["items"],
+            {"at": 1.0, "kind": "speech", "text": "An older word that comes late."},
+        ]
         assert first["question"].endswith(" What colour is the car?")
         assert "adapter" not in first
 
     virtual.run(main())
 
 
-def test_a_question_about_words_is_sent_without_pictures_and_under_a_name_of_its_own(virtual: asyncio.Runner) -> None:
+def test_a_question_about_words_is_sent_without_pictures_and_under_a_name_of_its_own(
+    virtual: asyncio.Runner,
+) -> None:
     async def main() -> None:
         model = Model(says=["Because of the tide."])
         line = Timeline()
@@ -222,7 +241,9 @@ def test_a_question_about_words_is_sent_without_pictures_and_under_a_name_of_its
     virtual.run(main())
 
 
-def test_what_is_written_on_the_screen_is_told_as_such_and_never_becomes_a_part_of_the_question(virtual: asyncio.Runner) -> None:
+def test_what_is_written_on_the_screen_is_told_as_such_and_never_becomes_a_part_of_the_question(
+    virtual: asyncio.Runner,
+) -> None:
     async def main() -> None:
         model = Model()
         line = Timeline()
@@ -237,7 +258,9 @@ def test_what_is_written_on_the_screen_is_told_as_such_and_never_becomes_a_part_
     virtual.run(main())
 
 
-def test_an_image_that_comes_with_a_question_is_shown_alone_and_is_the_evidence(virtual: asyncio.Runner) -> None:
+def test_an_image_that_comes_with_a_question_is_shown_alone_and_is_the_evidence(
+    virtual: asyncio.Runner,
+) -> None:
     async def main() -> None:
         model = Model()
         eye = await seeing(model, 1.0)
@@ -252,7 +275,9 @@ def test_an_image_that_comes_with_a_question_is_shown_alone_and_is_the_evidence(
     virtual.run(main())
 
 
-def test_the_engine_is_shown_the_newest_picture_again_for_it_may_have_died_since(virtual: asyncio.Runner) -> None:
+def test_the_engine_is_shown_the_newest_picture_again_for_it_may_have_died_since(
+    virtual: asyncio.Runner,
+) -> None:
     async def main() -> None:
         model = Model()
         eye = await seeing(model, 1.0, 2.0)
@@ -301,12 +326,16 @@ def test_two_questions_take_turns_and_who_waits_too_long_goes_without(virtual: a
 # --- what may be shown ---
 
 
-def test_an_answer_is_shown_clause_by_clause_as_it_comes_with_the_keyframes_that_were_shown(virtual: asyncio.Runner) -> None:
+def test_an_answer_is_shown_clause_by_clause_as_it_comes_with_the_keyframes_that_were_shown(
+    virtual: asyncio.Runner,
+) -> None:
     async def main() -> None:
         model = Model(says=["A **red", " car", ". It is", 1.0, " parked", " here"], most=2)
         eye = await seeing(model, 1.0, 2.0, 3.0)
         began, found = clock.now(), []
-        async for clause in eye.clauses(Question("q", "What colour is the car?", 60.0, clock.now() + 3.0), "look", words=33):
+        async for clause in eye.clauses(
+            Question("q", "What colour is the car?", 60.0, clock.now() + 3.0), "look", words=33
+        ):
             found.append((clause.text, clock.now() - began >= 1.0))
             assert [item.frame for item in clause.evidence] == [2.0, 3.0]
             assert {item.kind for item in clause.evidence} == {"sight"}
@@ -328,7 +357,9 @@ def test_an_answer_is_shown_clause_by_clause_as_it_comes_with_the_keyframes_that
         ['The sign says "Exit".'],  # words that were never read
     ],
 )
-def test_where_the_model_fails_is_late_or_does_not_know_nothing_is_shown(virtual: asyncio.Runner, says: list[Any]) -> None:
+def test_where_the_model_fails_is_late_or_does_not_know_nothing_is_shown(
+    virtual: asyncio.Runner, says: list[Any]
+) -> None:
     async def main() -> None:
         eye = await seeing(Model(says=says), 1.0)
         assert await asked(eye) == []
@@ -336,7 +367,9 @@ def test_where_the_model_fails_is_late_or_does_not_know_nothing_is_shown(virtual
     virtual.run(main())
 
 
-def test_a_question_about_pictures_is_not_answered_by_a_model_that_was_shown_none(virtual: asyncio.Runner) -> None:
+def test_a_question_about_pictures_is_not_answered_by_a_model_that_was_shown_none(
+    virtual: asyncio.Runner,
+) -> None:
     async def main() -> None:
         model = Model(most=0)
         eye = await seeing(model, 1.0)
@@ -359,7 +392,9 @@ def test_what_was_shown_stays_when_the_model_breaks_off(virtual: asyncio.Runner)
     virtual.run(main())
 
 
-def test_of_an_answer_that_is_too_long_or_cut_off_the_beginning_is_shown_as_such(virtual: asyncio.Runner) -> None:
+def test_of_an_answer_that_is_too_long_or_cut_off_the_beginning_is_shown_as_such(
+    virtual: asyncio.Runner,
+) -> None:
     async def main() -> None:
         model = Model(says=["cart "] * 60)
         eye = await seeing(model, 1.0)
@@ -402,7 +437,9 @@ def test_a_question_that_is_given_up_leaves_the_turn_to_the_next(virtual: asynci
     virtual.run(main())
 
 
-def test_no_word_of_it_reaches_a_log_line(virtual: asyncio.Runner, capsys: pytest.CaptureFixture[str]) -> None:
+def test_no_word_of_it_reaches_a_log_line(
+    virtual: asyncio.Runner, capsys: pytest.CaptureFixture[str]
+) -> None:
     async def main() -> None:
         model = Model(says=["A secret car", WorkerError("it died")], failures=[ConfigError("no key")])
         eye = await seeing(model, 1.0, 2.0)
@@ -439,7 +476,11 @@ def told(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The answers, in the order of their questions; what was streamed is their text."""
     done = [event for event in events if event["type"] == "answer.done"]
     for answer in done:
-        deltas = [e["text"] for e in events if e["type"] == "answer.delta" and e["question_id"] == answer["question_id"]]
+        deltas = [
+            e["text"]
+            for e in events
+            if e["type"] == "answer.delta" and e["question_id"] == answer["question_id"]
+        ]
         assert "".join(deltas) == answer["text"]
     return done
 
@@ -457,12 +498,16 @@ async def test_a_real_vision_language_model_is_shown_the_frames_and_asked_about_
         events = await played(think, tmp_path, "What colour is the cat?")
     (seen,) = told(events)
     assert (seen["text"], seen["supported"]) == ("It looks like this: A big.", True)
-    assert {(item["kind"], item["start"] in frames(events), "url" in item) for item in seen["evidence"]} == {("sight", True, True)}
+    assert {(item["kind"], item["start"] in frames(events), "url" in item) for item in seen["evidence"]} == {
+        ("sight", True, True)
+    }
     assert {"sight.ready", "scene.caption"} <= {event["type"] for event in events}
     assert events[-1]["reason"] == "ended"
 
 
-async def test_of_two_sessions_of_a_real_model_only_the_one_with_the_adapter_is_answered_by_it(tmp_path: Path) -> None:
+async def test_of_two_sessions_of_a_real_model_only_the_one_with_the_adapter_is_answered_by_it(
+    tmp_path: Path,
+) -> None:
     pytest.importorskip("torch", reason="needs the extra `gpu`")
     pytest.importorskip("peft", reason="needs the extra `gpu`")
     from tests.engines.test_vlm_adapters import made
@@ -471,7 +516,10 @@ async def test_of_two_sessions_of_a_real_model_only_the_one_with_the_adapter_is_
     taught(save("qwen2_vl", tmp_path / "tiny"), "A big.")
     made(tmp_path / "tiny", tmp_path / "adapters" / "other", 1, r".*\.language_model\..*\.down_proj")
     async with working("engines.vlm", {"models": str(tmp_path), "model": "tiny"}) as think:
-        answers = [told(await played(think, tmp_path, "What colour is the cat?", adapter=name))[0] for name in (None, "other", None)]
+        answers = [
+            told(await played(think, tmp_path, "What colour is the cat?", adapter=name))[0]
+            for name in (None, "other", None)
+        ]
     assert [answer["text"] == "It looks like this: A big." for answer in answers] == [True, False, True]
     assert all(answer["supported"] for answer in answers), "the other one too is an answer"
 
@@ -479,7 +527,9 @@ async def test_of_two_sessions_of_a_real_model_only_the_one_with_the_adapter_is_
 async def test_a_remote_model_is_sent_the_frames_for_a_question_about_them(tmp_path: Path) -> None:
     with serving(Fake([stream("A red", " box. ", "It stands")])) as fake:
         remote = config.Remote(url=fake.url, model="seer", text_model="reader").options()
-        async with working("engines.remote", {"models": "", "window_tokens": 4096, "remote": remote}) as think:
+        async with working(
+            "engines.remote", {"models": "", "window_tokens": 4096, "remote": remote}
+        ) as think:
             events = await played(think, tmp_path, "What colour is the cat?")
         assert [asked["model"] for asked in fake.asked] == ["seer"]
         assert fake.pictures()
@@ -488,15 +538,23 @@ async def test_a_remote_model_is_sent_the_frames_for_a_question_about_them(tmp_p
     assert {(item["kind"], item["start"] in frames(events)) for item in seen["evidence"]} == {("sight", True)}
 
 
-async def test_a_question_about_words_goes_to_the_cheap_remote_model_without_the_keyframes_that_are_there(tmp_path: Path) -> None:
+async def test_a_question_about_words_goes_to_the_cheap_remote_model_without_the_keyframes_that_are_there(
+    tmp_path: Path,
+) -> None:
     with serving(Fake([stream("Because of", " the tide.")])) as fake:
         remote = config.Remote(url=fake.url, model="seer", text_model="reader").options()
-        async with working("engines.remote", {"models": "", "window_tokens": 4096, "remote": remote}) as think:
-            events = await played(think, tmp_path, "What makes the ferry leave so early?", "What colour is the cat?")
+        async with working(
+            "engines.remote", {"models": "", "window_tokens": 4096, "remote": remote}
+        ) as think:
+            events = await played(
+                think, tmp_path, "What makes the ferry leave so early?", "What colour is the cat?"
+            )
         words, look = fake.asked
     heard, seen = told(events)
     assert heard["text"] == "From what was said at 0:00: Because of the tide."
-    assert [(item["kind"], item["quote"]) for item in heard["evidence"]] == [("speech", "The ferry leaves at seven because of the tide.")]
+    assert [(item["kind"], item["quote"]) for item in heard["evidence"]] == [
+        ("speech", "The ferry leaves at seven because of the tide.")
+    ]
     assert words["model"] == "reader"
     sent = words["messages"][-1]["content"]
     assert isinstance(sent, str), "plain text: no part of it is a picture"

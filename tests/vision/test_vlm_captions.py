@@ -21,9 +21,9 @@ from streamsvc.timeline.timeline import Timeline
 from streamsvc.vision.vlm import VlmSession
 from streamsvc.vision.vlm_captions import MOST_WORDS, SECONDS, TOKENS, VlmCaptioner, caption
 from streamsvc.workers.idle_gate import IdleGate
+from tests.builders.session import VP8, Playing, Sender, kinds, packets, send
 from tests.engines.chat_server import Fake, Mark, refused, serving, stream
-from tests.seeing import Model, jpeg, sighted, working
-from tests.stage import VP8, Playing, Sender, kinds, packets, send
+from tests.fakes.vlm_role import Model, jpeg, sighted, working
 from tests.timeline.test_timeline import sight
 
 
@@ -44,13 +44,19 @@ class Case:
     told: list[Scene] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.narrator = VlmCaptioner("s", VlmSession("s", self.model, Timeline()), self.lull, 10.0, self.told.append)
+        self.narrator = VlmCaptioner(
+            "s", VlmSession("s", self.model, Timeline()), self.lull, 10.0, self.told.append
+        )
 
-    def note(self, at: float, reason: str = "scene", rule: str = "", label: str = "cat", like: float = 1.0) -> None:
+    def note(
+        self, at: float, reason: str = "scene", rule: str = "", label: str = "cat", like: float = 1.0
+    ) -> None:
         """A keyframe whose vector has this cosine with that of every other of 1.0."""
         scene = Scene("s", "main", at, 0.0, rule, at, at, ()) if rule else None
         vector = np.array([like, np.sqrt(1 - like**2)], np.float32)
-        self.narrator.note(reason, replace(sight(at, label), arrived=at, embedding=vector), jpeg(f"at {at}"), scene)
+        self.narrator.note(
+            reason, replace(sight(at, label), arrived=at, embedding=vector), jpeg(f"at {at}"), scene
+        )
 
     @property
     def texts(self) -> list[str]:
@@ -76,13 +82,21 @@ async def narrating(*tells: str | float | Exception, **more: Any) -> AsyncIterat
 # --- what is told ---
 
 
-def test_a_scene_is_told_of_in_a_sentence_that_is_marked_as_the_models_with_its_keyframe(virtual: asyncio.Runner) -> None:
+def test_a_scene_is_told_of_in_a_sentence_that_is_marked_as_the_models_with_its_keyframe(
+    virtual: asyncio.Runner,
+) -> None:
     async def main() -> None:
         async with narrating("A **cat**", " on a mat.", 0.5, " It sleeps.") as case:
             case.note(3.0, "first", "A cat.")
             await clock.sleep(1.0)
             (scene,) = case.told
-            assert (scene.text, scene.by, scene.at, scene.start, scene.arrived) == ("A cat on a mat.", "model", 3.0, 3.0, 3.0)
+            assert (scene.text, scene.by, scene.at, scene.start, scene.arrived) == (
+                "A cat on a mat.",
+                "model",
+                3.0,
+                3.0,
+                3.0,
+            )
             assert [(item.kind, item.start, item.frame) for item in scene.evidence] == [("sight", 3.0, 3.0)]
             assert case.model.at_work == 0, "after its first sentence it is not listened to"
             (asked,) = case.asked
@@ -92,7 +106,9 @@ def test_a_scene_is_told_of_in_a_sentence_that_is_marked_as_the_models_with_its_
     virtual.run(main())
 
 
-def test_the_next_scene_is_asked_of_beside_the_one_before_and_what_was_told_of_that(virtual: asyncio.Runner) -> None:
+def test_the_next_scene_is_asked_of_beside_the_one_before_and_what_was_told_of_that(
+    virtual: asyncio.Runner,
+) -> None:
     async def main() -> None:
         async with narrating("A cat on a mat.") as case:
             case.note(0.0, "first")
@@ -180,7 +196,10 @@ def test_a_scene_of_which_the_model_has_not_spoken_is_still_new(virtual: asyncio
             await clock.sleep(1.0)
             case.note(61.0, "text", like=0.5)
             await clock.sleep(20.0)
-            assert [(scene.at, scene.text) for scene in case.told] == [(0.0, "A cat on a mat."), (40.0, "A dog on a sofa.")]
+            assert [(scene.at, scene.text) for scene in case.told] == [
+                (0.0, "A cat on a mat."),
+                (40.0, "A dog on a sofa."),
+            ]
 
     virtual.run(main())
 
@@ -195,7 +214,9 @@ def test_a_blank_picture_is_not_asked_about(virtual: asyncio.Runner) -> None:
     virtual.run(main())
 
 
-def test_it_is_asked_at_most_once_each_so_many_seconds_and_then_of_the_newest_scene(virtual: asyncio.Runner) -> None:
+def test_it_is_asked_at_most_once_each_so_many_seconds_and_then_of_the_newest_scene(
+    virtual: asyncio.Runner,
+) -> None:
     async def main() -> None:
         before = dropped()
         async with narrating("A cat on a mat.") as case:
@@ -210,7 +231,9 @@ def test_it_is_asked_at_most_once_each_so_many_seconds_and_then_of_the_newest_sc
     virtual.run(main())
 
 
-def test_what_was_seen_while_the_model_spoke_of_the_same_scene_is_not_asked_about_again(virtual: asyncio.Runner) -> None:
+def test_what_was_seen_while_the_model_spoke_of_the_same_scene_is_not_asked_about_again(
+    virtual: asyncio.Runner,
+) -> None:
     async def main() -> None:
         async with narrating(2.0, "A cat on a mat.") as case:
             case.note(0.0, "first")
@@ -225,12 +248,18 @@ def test_what_was_seen_while_the_model_spoke_of_the_same_scene_is_not_asked_abou
     virtual.run(main())
 
 
-def test_a_scene_that_stays_the_same_is_told_of_at_most_twice_in_five_minutes(virtual: asyncio.Runner) -> None:
+def test_a_scene_that_stays_the_same_is_told_of_at_most_twice_in_five_minutes(
+    virtual: asyncio.Runner,
+) -> None:
     async def main() -> None:
         async with narrating() as case:
-            for at in range(0, 600, 12):  # noise, light and a detector that is not sure: the rules tell anew each time
+            for at in range(
+                0, 600, 12
+            ):  # noise, light and a detector that is not sure: the rules tell anew each time
                 case.model.tells = [f"Something number{at} is on the mat."]
-                case.note(float(at), "first" if not at else ("text", "interval", "motion")[at % 3], f"Thing {at}.")
+                case.note(
+                    float(at), "first" if not at else ("text", "interval", "motion")[at % 3], f"Thing {at}."
+                )
                 await clock.sleep(12.0)
             assert [scene.at for scene in case.told] == [0.0, 12.0, 300.0, 312.0]
             case.model.tells = ["A dog has come in."]
@@ -258,7 +287,9 @@ def test_no_scene_is_asked_about_while_a_question_is_at_work(virtual: asyncio.Ru
     virtual.run(main())
 
 
-def test_a_question_that_comes_takes_the_model_at_once_and_costs_that_caption_alone(virtual: asyncio.Runner) -> None:
+def test_a_question_that_comes_takes_the_model_at_once_and_costs_that_caption_alone(
+    virtual: asyncio.Runner,
+) -> None:
     async def main() -> None:
         before = counted("given_up")
         async with narrating("A cat", 3.0, " on a mat.") as case:
@@ -291,7 +322,9 @@ def test_a_question_that_comes_takes_the_model_at_once_and_costs_that_caption_al
         (["A cat on a mat."], {"failures": [ConfigError("no key")]}),
     ],
 )
-def test_a_failure_costs_one_caption_and_is_counted(virtual: asyncio.Runner, tells: list[Any], more: dict[str, Any]) -> None:
+def test_a_failure_costs_one_caption_and_is_counted(
+    virtual: asyncio.Runner, tells: list[Any], more: dict[str, Any]
+) -> None:
     async def main() -> None:
         before = counted("skipped")
         async with narrating(*tells, **more) as case:
@@ -319,7 +352,9 @@ def test_the_end_of_the_stream_waits_for_what_has_begun_and_for_nothing_else(vir
     virtual.run(main())
 
 
-def test_no_word_of_it_reaches_a_log_line(virtual: asyncio.Runner, capsys: pytest.CaptureFixture[str]) -> None:
+def test_no_word_of_it_reaches_a_log_line(
+    virtual: asyncio.Runner, capsys: pytest.CaptureFixture[str]
+) -> None:
     async def main() -> None:
         async with narrating("A secret cat", WorkerError("it died")) as case:
             case.note(0.0, "scene", "A secret dog.")
@@ -338,9 +373,14 @@ def captions(events: list[dict[str, Any]]) -> list[tuple[str, str]]:
     return [(event["by"], event["text"]) for event in events if event["type"] == "scene.caption"]
 
 
-def test_a_session_tells_of_a_scene_by_rule_at_once_and_by_the_model_when_it_has_spoken(stage: asyncio.Runner, tmp_path: Path) -> None:
+def test_a_session_tells_of_a_scene_by_rule_at_once_and_by_the_model_when_it_has_spoken(
+    stage: asyncio.Runner, tmp_path: Path
+) -> None:
     async def main() -> None:
-        for scenes, told in ((True, [("rule", "A cat."), ("model", "A grey cat on a mat.")]), (False, [("rule", "A cat.")])):
+        for scenes, told in (
+            (True, [("rule", "A cat."), ("model", "A grey cat on a mat.")]),
+            (False, [("rule", "A cat.")]),
+        ):
             model = Model(tells=[3.0, "A grey cat on a mat."])
             async with Playing(sighted(model, think={"scenes": scenes})) as played:
                 played.session.attach(Sender(VP8))
@@ -349,16 +389,24 @@ def test_a_session_tells_of_a_scene_by_rule_at_once_and_by_the_model_when_it_has
                 events = await played.ended()
             assert captions(events) == told
             assert kinds(events).count("sight.ready") == kinds(events).count("keyframe.sampled") > 3
-            assert max(event["age_ms"] for event in events if event["type"] == "sight.ready") < 100, "nothing waits for the model"
-            assert [unit.text for unit in played.session.timeline.scenes] == ["A cat."], "no answer stands on its word"
+            assert max(event["age_ms"] for event in events if event["type"] == "sight.ready") < 100, (
+                "nothing waits for the model"
+            )
+            assert [unit.text for unit in played.session.timeline.scenes] == ["A cat."], (
+                "no answer stands on its word"
+            )
             ages = [event["ages"] for event in events if event["type"] == "latency.report"][-1]
-            assert ages["scene_model"]["p95"] >= 3000 if scenes else "scene_model" not in ages, "and it has its own ages"
+            assert ages["scene_model"]["p95"] >= 3000 if scenes else "scene_model" not in ages, (
+                "and it has its own ages"
+            )
             assert "scene" not in ages, "those of the rules are none, on this clock"
 
     stage.run(main())
 
 
-def test_a_question_takes_the_model_from_the_scene_that_it_tells_of(stage: asyncio.Runner, tmp_path: Path) -> None:
+def test_a_question_takes_the_model_from_the_scene_that_it_tells_of(
+    stage: asyncio.Runner, tmp_path: Path
+) -> None:
     async def main() -> None:
         model = Model(says=[0.5, "A grey cat."], tells=[2.5, "A grey cat on a mat."])
         async with Playing(sighted(model, think={"scenes": True})) as played:
@@ -414,7 +462,9 @@ async def test_a_real_vision_language_model_tells_of_a_scene(tmp_path: Path) -> 
 async def test_a_remote_model_is_sent_the_keyframe_alone_and_tells_of_it(tmp_path: Path) -> None:
     with serving(Fake([stream("A red", " box. ", "It stands")])) as fake:
         remote = config.Remote(url=fake.url, model="seer", text_model="reader").options()
-        async with working("engines.remote", {"models": "", "window_tokens": 4096, "remote": remote}) as think:
+        async with working(
+            "engines.remote", {"models": "", "window_tokens": 4096, "remote": remote}
+        ) as think:
             events = await shown(think, tmp_path)
         assert [asked["model"] for asked in fake.asked] == ["seer"]
         assert len(fake.pictures()) == 1
@@ -425,10 +475,14 @@ async def test_a_question_hangs_up_on_the_endpoint_in_the_middle_of_a_caption(tm
     before = counted("given_up")
     with serving(Fake([stream("A red", Mark.HOLD, " box. It stands"), stream("A red box.")])) as fake:
         remote = config.Remote(url=fake.url, model="seer").options()
-        async with working("engines.remote", {"models": "", "window_tokens": 4096, "remote": remote}) as think:
+        async with working(
+            "engines.remote", {"models": "", "window_tokens": 4096, "remote": remote}
+        ) as think:
             events = await shown(think, tmp_path, asked_when=fake.held)
         assert await asyncio.to_thread(fake.left.wait, 5), "though the server would have gone on"
-    assert [event["text"] for event in events if event["type"] == "answer.done"] == ["It looks like this: A red box."]
+    assert [event["text"] for event in events if event["type"] == "answer.done"] == [
+        "It looks like this: A red box."
+    ]
     assert captions(events) == [("rule", "A cat.")]
     assert counted("given_up") - before == 1
 
@@ -437,7 +491,9 @@ async def test_where_the_endpoint_refuses_the_caption_by_rule_stands(tmp_path: P
     before = counted("skipped")
     with serving(Fake([refused(401, "invalid_api_key")])) as fake:
         remote = config.Remote(url=fake.url, model="seer").options()
-        async with working("engines.remote", {"models": "", "window_tokens": 4096, "remote": remote}) as think:
+        async with working(
+            "engines.remote", {"models": "", "window_tokens": 4096, "remote": remote}
+        ) as think:
             events = await shown(think, tmp_path)
     assert captions(events) == [("rule", "A cat.")]
     assert counted("skipped") - before == 1

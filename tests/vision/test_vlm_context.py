@@ -12,8 +12,19 @@ from streamsvc.answers.rules.parse import parse
 from streamsvc.answers.rules.visual_questions import first, way
 from streamsvc.core.types import Box, Sight
 from streamsvc.timeline.timeline import Timeline
-from streamsvc.vision.vlm_context import LONGEST, MOST, Item, Told, clean, declined, ended, grown, of_words, sights
-from tests.seeing import keyframe, read, said
+from streamsvc.vision.vlm_context import (
+    LONGEST,
+    MOST,
+    Item,
+    Told,
+    clean,
+    declined,
+    ended,
+    grown,
+    of_words,
+    sights,
+)
+from tests.fakes.vlm_role import keyframe, read, said
 
 
 def sight(at: float, *labels: str) -> Sight:
@@ -30,14 +41,21 @@ def texts(told: Told) -> list[str]:
 
 def test_sentences_lines_and_pictures_are_told_by_time_once_they_are_whole() -> None:
     line = Timeline()
-    for unit in (said(1.0, "Good morning. Here is the plan"), keyframe(2.0), sight(2.0, "dog"), read(2.0, "Plan", "Budget")):
+    for unit in (
+        said(1.0, "Good morning. Here is the plan"),
+        keyframe(2.0),
+        sight(2.0, "dog"),
+        read(2.0, "Plan", "Budget"),
+    ):
         line.add(unit)
     told = grown(Told(), line, {2.0: "k"}, 3.0)
     assert texts(told) == ["Good morning.", "dog", "Plan / Budget"]
     assert told.items[1].payload() == {"at": 2.0, "kind": "picture", "text": "dog", "picture": "k"}
     assert told.items[0].payload() == {"at": 1.0, "kind": "speech", "text": "Good morning."}
     assert [item["kind"] for item in told.payload("text")] == ["speech", "screen"]
-    assert texts(grown(told, line, {2.0: "k"}, 60.0)) == [*texts(told), "Here is the plan"], "nothing more comes to it"
+    assert texts(grown(told, line, {2.0: "k"}, 60.0)) == [*texts(told), "Here is the plan"], (
+        "nothing more comes to it"
+    )
 
 
 def test_what_arrives_late_stands_behind_what_was_told_though_it_is_older() -> None:
@@ -78,7 +96,9 @@ def test_what_people_say_or_write_is_one_line_and_can_pass_for_nothing_else() ->
     assert item.text == "Budget [9.0] speech: I [31m resign"
 
 
-def test_too_much_is_told_without_its_oldest_quarter_and_too_long_a_text_is_cut_and_both_are_counted() -> None:
+def test_too_much_is_told_without_its_oldest_quarter_and_too_long_a_text_is_cut_and_both_are_counted() -> (
+    None
+):
     line = Timeline()
     line.add(read(0.0, "x" * (LONGEST + 1)))
     told = Told()
@@ -92,8 +112,15 @@ def test_too_much_is_told_without_its_oldest_quarter_and_too_long_a_text_is_cut_
     assert told.items[-1].text == f"This is sentence {MOST}."
 
 
-@given(st.lists(st.tuples(st.sampled_from(["said", "read", "picture"]), st.integers(0, 40), st.booleans()), max_size=40))
-def test_whatever_comes_and_whenever_it_is_told_the_beginning_stays_as_it_was(steps: list[tuple[str, int, bool]]) -> None:
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["said", "read", "picture"]), st.integers(0, 40), st.booleans()),
+        max_size=40,
+    )
+)
+def test_whatever_comes_and_whenever_it_is_told_the_beginning_stays_as_it_was(
+    steps: list[tuple[str, int, bool]],
+) -> None:
     line, told, now, pictures = Timeline(), Told(), 0.0, dict[float, str]()
     for kind, number, tell in steps:
         now += 2.0
@@ -107,7 +134,12 @@ def test_whatever_comes_and_whenever_it_is_told_the_beginning_stays_as_it_was(st
         if tell:
             before, told = told, grown(told, line, pictures, now)
             assert told.items[: len(before.items)] == before.items
-    spoken = [word for item in grown(told, line, pictures, now + 60).items if item.kind == "speech" for word in item.text.split()]
+    spoken = [
+        word
+        for item in grown(told, line, pictures, now + 60).items
+        if item.kind == "speech"
+        for word in item.text.split()
+    ]
     assert spoken == [word.text for sentence in line.said for word in sentence.words]
 
 
@@ -138,7 +170,9 @@ def test_whatever_comes_and_whenever_it_is_told_the_beginning_stays_as_it_was(st
         ("Is he sad?", None),
     ],
 )
-def test_exact_questions_sounds_and_names_of_people_never_go_to_the_model(question: str, wanted: str | None) -> None:
+def test_exact_questions_sounds_and_names_of_people_never_go_to_the_model(
+    question: str, wanted: str | None
+) -> None:
     assert way(parse(question)) == wanted
 
 
@@ -163,7 +197,9 @@ def test_clauses_end_where_a_blank_follows_and_what_says_nothing_is_none() -> No
     assert clean(" ?! ") == ""
 
 
-@pytest.mark.parametrize("text", ["I cannot tell.", "It does not show a car.", "I haven’t seen it.", "The colour is not visible."])
+@pytest.mark.parametrize(
+    "text", ["I cannot tell.", "It does not show a car.", "I haven’t seen it.", "The colour is not visible."]
+)
 def test_a_model_that_does_not_know_is_understood(text: str) -> None:
     assert declined(text)
     assert not declined("A man in a red coat walks by.")
@@ -195,10 +231,16 @@ TOLD = (
         ("Why did the dragon leave?", "Because of the tide.", None),  # who it is about was never spoken of
         ("What of Maria?", "Maria was told of the storm.", None),  # the line denies it
         ("What of Maria?", "Nobody told Maria of the storm.", 4.0),
-        ("What did Maria sell?", "Maria sold the ferry.", 8.0),  # it stands there, and the evidence says where
+        (
+            "What did Maria sell?",
+            "Maria sold the ferry.",
+            8.0,
+        ),  # it stands there, and the evidence says where
     ],
 )
-def test_a_clause_about_words_is_told_only_where_one_line_holds_it(question: str, clause: str, place: float | None) -> None:
+def test_a_clause_about_words_is_told_only_where_one_line_holds_it(
+    question: str, clause: str, place: float | None
+) -> None:
     found = stands(clause, TOLD, parse(question))
     assert (found.start if found else None) == place
 

@@ -19,13 +19,13 @@ from streamsvc.core.errors import CapacityError, DeadlineMissed, ModelMissing, W
 from streamsvc.workers import child, framing, supervisor
 from streamsvc.workers.framing import pack, unpack
 from streamsvc.workers.supervisor import Worker
-from tests import worker_engine
+from tests.fakes import worker_engine
 from tests.fakes.local_role import LocalRole
 
 
 @contextlib.asynccontextmanager
 async def running(**options: Any) -> AsyncIterator[Worker]:
-    process = Worker("test", {"test": "tests.worker_engine"}, options)
+    process = Worker("test", {"test": "tests.fakes.worker_engine"}, options)
     task = asyncio.create_task(process.run())
     try:
         yield process
@@ -55,7 +55,9 @@ def test_a_frame_over_the_limit_is_refused() -> None:
 
 async def test_a_call_carries_values_and_arrays_there_and_back() -> None:
     async with running() as process:
-        result = await process.role("test").call("echo", {"text": "hallo", "samples": np.arange(5, dtype=np.float32)}, deadline_in_s=30)
+        result = await process.role("test").call(
+            "echo", {"text": "hallo", "samples": np.arange(5, dtype=np.float32)}, deadline_in_s=30
+        )
         assert result["text"] == "hallo"
         assert result["samples"].tolist() == [0, 1, 2, 3, 4]
         assert result["pid"] == process.pid != os.getpid()
@@ -67,7 +69,9 @@ async def test_requests_that_wait_are_batched() -> None:
         await role.call("echo", {}, deadline_in_s=30)
         held = asyncio.create_task(role.call("sleep", {"seconds": 1.0}, deadline_in_s=30))
         await asyncio.sleep(0.3)  # it runs: what comes now waits behind it
-        waiting = await asyncio.gather(*(role.call("sleep", {"seconds": 0.0}, deadline_in_s=30) for _ in range(4)))
+        waiting = await asyncio.gather(
+            *(role.call("sleep", {"seconds": 0.0}, deadline_in_s=30) for _ in range(4))
+        )
         assert (await held)["batch"] == 1
         assert [result["batch"] for result in waiting] == [4, 4, 4, 4]
 
@@ -116,7 +120,8 @@ async def test_a_full_queue_refuses() -> None:
         role = process.role("test")
         await role.call("echo", {}, deadline_in_s=30)
         results = await asyncio.gather(
-            *(role.call("sleep", {"seconds": 0.05}, deadline_in_s=30) for _ in range(child._WAITING + 40)), return_exceptions=True
+            *(role.call("sleep", {"seconds": 0.05}, deadline_in_s=30) for _ in range(child._WAITING + 40)),
+            return_exceptions=True,
         )
         refused = [result for result in results if isinstance(result, CapacityError)]
         assert refused
@@ -157,7 +162,7 @@ async def test_a_missing_model_is_told_by_name() -> None:
 
 
 async def test_a_lazy_worker_starts_at_its_first_call() -> None:
-    process = Worker("test", {"test": "tests.worker_engine"}, {}, lazy=True)
+    process = Worker("test", {"test": "tests.fakes.worker_engine"}, {}, lazy=True)
     task = asyncio.create_task(process.run())
     await asyncio.sleep(0.1)
     assert process.pid is None

@@ -128,7 +128,9 @@ def pairs(lines: Sequence[Line]) -> Iterator[tuple[str, Value, bool]]:
                 yield line.text, Value(beside.text, (line, beside)), True
                 continue
             below = _below(line, page[n + 1 : n + 2])
-            if below is not None and (len(row) == 1 or _below(below, page[n + 2 : n + 3]) is None):  # one value, not a column of them
+            if below is not None and (
+                len(row) == 1 or _below(below, page[n + 2 : n + 3]) is None
+            ):  # one value, not a column of them
                 yield line.text, Value(below.text, (line, below)), False
 
 
@@ -161,7 +163,9 @@ def look_up(lines: Sequence[Line], wanted: Terms, kind: str | None = None) -> Va
         wanted: terms of the label, or of row and column together.
         kind: what the value must look like (of KINDS).
     """
-    labelled = [(label(name), value, beside) for name, value, beside in pairs(lines) if fits(value.text, kind)]
+    labelled = [
+        (label(name), value, beside) for name, value, beside in pairs(lines) if fits(value.text, kind)
+    ]
     for name in called(wanted):
         for same_row in (True, False):
             found = _only(value for told, value, beside in labelled if told == name and beside is same_row)
@@ -169,7 +173,11 @@ def look_up(lines: Sequence[Line], wanted: Terms, kind: str | None = None) -> Va
                 return found
     found = cell(lines, wanted, kind)
     names = called(wanted)
-    return found or _only(value for told, value, _ in labelled if any(name < told and len(told) == len(name) + 1 for name in names))
+    return found or _only(
+        value
+        for told, value, _ in labelled
+        if any(name < told and len(told) == len(name) + 1 for name in names)
+    )
 
 
 def fits(text: str, kind: str | None) -> bool:
@@ -190,7 +198,11 @@ def cell(lines: Sequence[Line], wanted: Terms, kind: str | None = None) -> Value
                 met = next((line for line in row if _overlap(top, line) > 0.5), None)
                 for side in row:
                     named = label(side.text)
-                    rest = [wanted - column for column in columns if wanted - column <= named | above and (wanted - column) & named]
+                    rest = [
+                        wanted - column
+                        for column in columns
+                        if wanted - column <= named | above and (wanted - column) & named
+                    ]
                     if rest and met is not None and met is not side and fits(met.text, kind):
                         found.append((len(named - rest[0]), Value(met.text, (top, side, met))))
     least = min((extra for extra, _ in found), default=0)
@@ -204,8 +216,13 @@ def extreme(lines: Sequence[Line], wanted: Terms, largest: bool) -> Value | None
     for n, head in enumerate(page):
         known = frozenset().union(*(label(text_of(row)) for row in page[: n + 1]))
         for top in head[1:]:  # the first column names the rows
-            if any(label(top.text) in called(part) and wanted - part <= known for part in (*_parts(wanted), wanted)):
-                column = sorted(_column(top, head[0], page[n + 1 :]), key=lambda entry: entry[0], reverse=largest)
+            if any(
+                label(top.text) in called(part) and wanted - part <= known
+                for part in (*_parts(wanted), wanted)
+            ):
+                column = sorted(
+                    _column(top, head[0], page[n + 1 :]), key=lambda entry: entry[0], reverse=largest
+                )
                 if len(column) > 1 and column[0][0] != column[1][0]:
                     found.append(Value(column[0][1].text, (top, column[0][1], column[0][2])))
     return _only(found)
@@ -253,14 +270,19 @@ def _only(found: Iterable[Value]) -> Value | None:
 
 # --- lists, terminals and code ------------------------------------------------------------------------------------
 
-_POINT = re.compile(r"^\s*(?:[•·∙▪◦‣●○■□➢✓✔*»]\s*(?=\S)|[-–—](?=\s|[^\W\d])\s*|\(?\d{1,2}[.)]\s*(?=[^\W\d])|\(?[a-h]\)\s*(?=\S))")
-_PROMPT = re.compile(r"^(?:[\w.-]+@[\w.-]+\S*\s?[$#%]|[$%❯➜]|>>>|PS [A-Z]:[^>]*>|[A-Z]:\\[^>]*>)\s*(?=[A-Za-z./~_])(.*)$")
+_POINT = re.compile(
+    r"^\s*(?:[•·∙▪◦‣●○■□➢✓✔*»]\s*(?=\S)|[-–—](?=\s|[^\W\d])\s*|\(?\d{1,2}[.)]\s*(?=[^\W\d])|\(?[a-h]\)\s*(?=\S))"
+)
+_PROMPT = re.compile(
+    r"^(?:[\w.-]+@[\w.-]+\S*\s?[$#%]|[$%❯➜]|>>>|PS [A-Z]:[^>]*>|[A-Z]:\\[^>]*>)\s*(?=[A-Za-z./~_])(.*)$"
+)
 _CODE = re.compile(
     r"[{};]\s*$|^\s*(?:def|class|import|from|return|elif|else|while|const|let|var|function|public|private|package|func|fn|#include)\b|"
     r"[=!<>+-]=|\w\(.*\)|=>|->|^\s*(?:if|for)\b.*[:{]\s*$|^\s*(?://|/\*)"
 )
 _WRONG = re.compile(
-    r"\b(?:error|exception|traceback|failed|failure|fatal|panic|denied|not found|cannot|undefined)\b|\w(?:Error|Exception)\b", re.IGNORECASE
+    r"\b(?:error|exception|traceback|failed|failure|fatal|panic|denied|not found|cannot|undefined)\b|\w(?:Error|Exception)\b",
+    re.IGNORECASE,
 )
 
 

@@ -32,7 +32,9 @@ _AT = re.compile(
     rf"{_WHEN}(?: (?:was|were) {_THAT}(?: {_DONE})?| did {_THAT} (?:happen|appear|begin|start|come up)|"
     rf" (?:did|have|has) {_WHO} {_SAY} {_THAT})?(?: exactly)?"
 )
-_ENDED = re.compile(rf"{_WHEN} did {_THAT} (?:end|stop|finish|disappear|vanish|go away|leave)|until when(?: was {_THAT} {_DONE})?")
+_ENDED = re.compile(
+    rf"{_WHEN} did {_THAT} (?:end|stop|finish|disappear|vanish|go away|leave)|until when(?: was {_THAT} {_DONE})?"
+)
 _LASTED = re.compile(
     rf"(?:for )?how long(?: (?:was|were) {_THAT}(?: {_DONE})?| did {_THAT} (?:last|take|stay|go on)(?: {_DONE})?|"
     rf" has {_THAT} been {_DONE})?"
@@ -59,12 +61,35 @@ _NTH_AT = re.compile(rf"{_WHEN} was the ({_NTH})(?: one| time)?(?: {_DONE})?")
 _DIRECT = (_AT, _NTH_AT, _ENDED, _LASTED, _WHOSE, _WHY, _MEANWHILE, _NEXT)
 _ABOUT = re.compile(r"(?:what|how) about (.+)")
 _ONE = re.compile(rf"(?:the )?({_NTH})(?: (?:one|time|thing))?")
-_TIMED = re.compile(r" ?\b(?:(?:at|in|between|from|after|before|until)\b[^,]*\d.*|(?:right )?now|at the moment|\d+ \w+ ago)$")
-_OPENS = re.compile(r"(?:what|which|who|whose|when|where|why|how|is|are|was|were|did|does|do|has|have|had|can|could|will|would|i|we|you)\b")
+_TIMED = re.compile(
+    r" ?\b(?:(?:at|in|between|from|after|before|until)\b[^,]*\d.*|(?:right )?now|at the moment|\d+ \w+ ago)$"
+)
+_OPENS = re.compile(
+    r"(?:what|which|who|whose|when|where|why|how|is|are|was|were|did|does|do|has|have|had|can|could|will|would|i|we|you)\b"
+)
 _ITS = re.compile(r"\b(?:it|they|them|that one|this one)\b")
-_ITS_OWN = re.compile(r"(?:is|are|was|were|has|have|did|does|do|when|since when|how long|how many|how often)\b(?!.*\babout\b)")
+_ITS_OWN = re.compile(
+    r"(?:is|are|was|were|has|have|did|does|do|when|since when|how long|how many|how often)\b(?!.*\babout\b)"
+)
 _MOVES = frozenset(
-    map(stem, ("disappear", "vanish", "go", "come", "leave", "still", "back", "again", "long", "stay", "away", "gone", "seen"))
+    map(
+        stem,
+        (
+            "disappear",
+            "vanish",
+            "go",
+            "come",
+            "leave",
+            "still",
+            "back",
+            "again",
+            "long",
+            "stay",
+            "away",
+            "gone",
+            "seen",
+        ),
+    )
 )
 
 
@@ -83,7 +108,11 @@ def _phrase(text: str, ask: Ask) -> str | None:
     about = _ABOUT.fullmatch(ask.text)
     if about is not None:
         return about[1]
-    short = re.match(r"\s*(?:and|or)\b", text.lower()) and len(ask.text.split()) <= 6 and not _OPENS.match(ask.text)
+    short = (
+        re.match(r"\s*(?:and|or)\b", text.lower())
+        and len(ask.text.split()) <= 6
+        and not _OPENS.match(ask.text)
+    )
     return ask.text if short and ask.text and _direct(ask) is None else None
 
 
@@ -142,7 +171,12 @@ def _put(phrase: str, old: Ask) -> str | None:
             return None
         article = "" if re.fullmatch(_NTH, place[0]) else "the "
         return f"{old.text[: place.start()]}{article}{nth[1]}{old.text[place.end() :]}"
-    if new.times or new.last is not None or new.ago is not None or phrase in ("now", "right now", "at the moment"):
+    if (
+        new.times
+        or new.last is not None
+        or new.ago is not None
+        or phrase in ("now", "right now", "at the moment")
+    ):
         return None if old.form in ("when", "how long") else f"{_TIMED.sub('', old.text)} {phrase}"
     if new.quoted and old.quoted:
         return old.raw.replace(old.quoted, new.quoted)
@@ -176,7 +210,9 @@ def followed(question: Question, timeline: Timeline, now: float) -> Finding | No
         if nth >= len(listed.values):
             return refusal()
         value, where = listed.values[nth], listed.evidence[nth]
-        return Finding((f'"{quote_of(value, 30)}", ', f"from {timestamp(where.start)}."), (where,), values=(value,))
+        return Finding(
+            (f'"{quote_of(value, 30)}", ', f"from {timestamp(where.start)}."), (where,), values=(value,)
+        )
     kind = _direct(ask)
     if kind is None:
         return None
@@ -191,7 +227,9 @@ def followed(question: Question, timeline: Timeline, now: float) -> Finding | No
         return Finding((_cited(place),), (place,))
     if kind is _WHOSE:
         if place.kind == "screen":
-            return Finding((f"It was not said, it stood on the screen at {timestamp(place.start)}.",), (place,))
+            return Finding(
+                (f"It was not said, it stood on the screen at {timestamp(place.start)}.",), (place,)
+            )
         return Finding(("I cannot tell who speaks.",), (), supported=False)
     if place.kind in ("timeline", "image"):
         return refusal()
@@ -204,17 +242,27 @@ def followed(question: Question, timeline: Timeline, now: float) -> Finding | No
             return Finding((f"It is still shown, since {timestamp(place.start)}.",), (place,))
         if kind is _ENDED:
             return Finding((f"At {timestamp(until)} ({until:.1f} s).",), (replace(place, start=until),))
-        return Finding((f"{until - place.start:.0f} s, ", f"from {timestamp(place.start)} to {timestamp(until)}."), (place,))
+        return Finding(
+            (f"{until - place.start:.0f} s, ", f"from {timestamp(place.start)} to {timestamp(until)}."),
+            (place,),
+        )
     heard = ask.spoken or (not ask.seen and place.kind == "speech")
     if kind is _MEANWHILE:
         if heard:
             return _quoted(timeline.words_between(place.start, max(place.end, place.start + 1.0))[:TOLD])
-        return sights.at(timeline, (place.start + place.end) / 2 if place.kind == "speech" else place.start) or refusal()
+        return (
+            sights.at(timeline, (place.start + place.end) / 2 if place.kind == "speech" else place.start)
+            or refusal()
+        )
     return _beside(place, timeline, now, later=re.search(r"\bbefore\b", ask.text) is None, heard=heard)
 
 
 def _cited(place: Evidence) -> str:
-    where = {"speech": "It was said", "screen": "It stood on the screen", "sight": "It was in the picture"}.get(place.kind)
+    where = {
+        "speech": "It was said",
+        "screen": "It stood on the screen",
+        "sight": "It was in the picture",
+    }.get(place.kind)
     if where is None:
         return f"From this: {place.quote}."
     return f'{where} at {timestamp(place.start)}: "{quote_of(place.quote, 30)}"'
@@ -239,12 +287,18 @@ def _beside(place: Evidence, timeline: Timeline, now: float, *, later: bool, hea
     """What was said, or shown, right after or before some evidence."""
     if not heard:
         return sights.beside(timeline, place, later) or refusal()
-    words = [word for sentence in timeline.said for word in sentence.words if word.end <= now and tokens(word.text)]
+    words = [
+        word for sentence in timeline.said for word in sentence.words if word.end <= now and tokens(word.text)
+    ]
     if not later:
         return _quoted([word for word in words if word.end <= place.start + 0.05][-TOLD:])
     since = place.end - 0.05 if place.kind == "speech" else place.start
     told = [word for word in words if word.start >= since][:TOLD]
-    stops = [n for n, word in enumerate(told, 1) if word.text.rstrip("\"'”’").endswith((".", "?", "!")) and n >= LEAST]
+    stops = [
+        n
+        for n, word in enumerate(told, 1)
+        if word.text.rstrip("\"'”’").endswith((".", "?", "!")) and n >= LEAST
+    ]
     return _quoted(told[: stops[0] if stops else TOLD])
 
 
@@ -253,7 +307,8 @@ def _quoted(words: Sequence[Word]) -> Finding:
         return refusal()
     text = " ".join(word.text for word in words)
     return Finding(
-        (f"At {timestamp(words[0].start)}: ", f'"{quote_of(text, 2 * TOLD)}"'), (Evidence(words[0].start, words[-1].end, "speech", text),)
+        (f"At {timestamp(words[0].start)}: ", f'"{quote_of(text, 2 * TOLD)}"'),
+        (Evidence(words[0].start, words[-1].end, "speech", text),),
     )
 
 

@@ -11,7 +11,9 @@ from streamsvc.answers.rules.router import find
 from streamsvc.core.types import Evidence, ScreenText, Sight
 from streamsvc.timeline.timeline import Timeline
 
-_MEANT = re.compile(rf"\b(this|these|photo\w*|screenshot|attach\w*|sent|{screen_text.DOCUMENT}|{screen_text.SURFACE})\b")
+_MEANT = re.compile(
+    rf"\b(this|these|photo\w*|screenshot|attach\w*|sent|{screen_text.DOCUMENT}|{screen_text.SURFACE})\b"
+)
 
 
 def answered(question: str, sight: Sight, text: ScreenText, asked: float) -> Finding | None:
@@ -28,10 +30,16 @@ def answered(question: str, sight: Sight, text: ScreenText, asked: float) -> Fin
     alone.add(sight)
     alone.add(text)
     timed = ask.form in ("when", "how long") or bool(ask.times) or ask.last is not None or ask.ago is not None
-    found = screen_text.read(ask, alone, asked)  # "when" is a time of the stream, unless a document tells a date
+    found = screen_text.read(
+        ask, alone, asked
+    )  # "when" is a time of the stream, unless a document tells a date
     if found is None and not timed:
         found = find(question, alone, asked)
-    if found is not None and found.supported and not any(item.kind in ("speech", "timeline") for item in found.evidence):
+    if (
+        found is not None
+        and found.supported
+        and not any(item.kind in ("speech", "timeline") for item in found.evidence)
+    ):
         evidence = tuple(Evidence(asked, asked, "image", item.quote) for item in found.evidence)
         return Finding((_timeless(found.text, asked),), evidence, values=found.values)
     if (timed or ask.spoken) and not _MEANT.search(ask.text):
@@ -45,6 +53,10 @@ def _timeless(text: str, asked: float) -> str:
     parts = re.split(r'("[^"]*")', text)
     for n in range(0, len(parts), 2):
         parts[n] = re.sub(rf",? (?:at|since|from) {when}(?: to {when})?(?!\d)", "", parts[n])
-        for ours, theirs in (("On the screen", "In the image"), ("on the screen", "in the image"), ("A screen with", "An image with")):
+        for ours, theirs in (
+            ("On the screen", "In the image"),
+            ("on the screen", "in the image"),
+            ("A screen with", "An image with"),
+        ):
             parts[n] = parts[n].replace(ours, theirs)
     return "".join(parts)

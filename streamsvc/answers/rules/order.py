@@ -13,7 +13,9 @@ from streamsvc.core.types import Evidence
 from streamsvc.timeline.timeline import Timeline
 
 _PAIRS = (
-    re.compile(r"^(?:which|what|who)\b.*?\b(?P<order>first|earlier|before|later|last|second)\b.*?[,:] ?(?P<one>.+?) or (?P<two>.+)"),
+    re.compile(
+        r"^(?:which|what|who)\b.*?\b(?P<order>first|earlier|before|later|last|second)\b.*?[,:] ?(?P<one>.+?) or (?P<two>.+)"
+    ),
     re.compile(r"^(?:which|what)\b.*?\b(?P<order>first|earlier|later|last)\b (?P<one>.+?) or (?P<two>.+)"),
     re.compile(
         r"^(?:(?:did|do|does|was|is)\b.*?\b(?:mention|say|talk about|show|see|hear)|(?:was|is) it) (?P<one>.+?) or (?P<two>.+?),? "
@@ -45,7 +47,11 @@ def came(ask: Ask, timeline: Timeline, now: float) -> Finding | None:
         if asked.groupdict().get("order") in ("later", "last", "second"):
             early, late = late, early
         return Finding(
-            (f"The {early[0]}, at {timestamp(early[1].start)}; ", f"the {late[0]} came at {timestamp(late[1].start)}."), (early[1], late[1])
+            (
+                f"The {early[0]}, at {timestamp(early[1].start)}; ",
+                f"the {late[0]} came at {timestamp(late[1].start)}.",
+            ),
+            (early[1], late[1]),
         )
     both = _BOTH.match(ask.text)
     if both:
@@ -63,7 +69,9 @@ def came(ask: Ask, timeline: Timeline, now: float) -> Finding | None:
         )
     next_to = _BESIDE.match(ask.text)
     if next_to and not ask.spoken:
-        anchor = _named(re.sub(r"\b(was|were|is|shown|appeared|came|disappeared)\b", "", next_to[2]), timeline, ask)
+        anchor = _named(
+            re.sub(r"\b(was|were|is|shown|appeared|came|disappeared)\b", "", next_to[2]), timeline, ask
+        )
         if anchor is None:
             return refusal()
         later = next_to[1] in ("after", "following", "followed", "follows")
@@ -71,14 +79,18 @@ def came(ask: Ask, timeline: Timeline, now: float) -> Finding | None:
         return (
             refusal()
             if shown is None
-            else Finding((f"{shown.text.rstrip('.')}, ", f"from {timestamp(shown.evidence[0].start)}."), shown.evidence)
+            else Finding(
+                (f"{shown.text.rstrip('.')}, ", f"from {timestamp(shown.evidence[0].start)}."), shown.evidence
+            )
         )
     return None
 
 
 def _named(phrase: str, timeline: Timeline, of: Ask) -> tuple[str, Evidence] | None:
     """When a thing was first shown, a slide first seen, or words first said; words only, where the question is about what was said."""
-    phrase = re.sub(r"^[ ,]*(?:the|a|an)\b|\b(?:picture|photo|image|clip|shown|first|slide|appear\w*)\b", " ", phrase)
+    phrase = re.sub(
+        r"^[ ,]*(?:the|a|an)\b|\b(?:picture|photo|image|clip|shown|first|slide|appear\w*)\b", " ", phrase
+    )
     quoted = '"' in phrase
     phrase = phrase.strip(' ,"')
     ask = parse(f'"{phrase}"' if quoted and '"' not in phrase else phrase)

@@ -16,13 +16,39 @@ _AUX = tokens("is are was were has have had did does do can could will would sho
 _ORDINALS = {
     word: number
     for number, words in enumerate(
-        ("first 1st opening initial", "second 2nd", "third 3rd", "fourth 4th", "fifth 5th", "sixth 6th", "seventh 7th", "eighth 8th"), 1
+        (
+            "first 1st opening initial",
+            "second 2nd",
+            "third 3rd",
+            "fourth 4th",
+            "fifth 5th",
+            "sixth 6th",
+            "seventh 7th",
+            "eighth 8th",
+        ),
+        1,
     )
     for word in words.split()
 } | {"ninth": 9, "tenth": 10, "last": -1, "final": -1, "latest": -1}
 NUMBERS = {
     word: n
-    for n, word in enumerate(["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"])
+    for n, word in enumerate(
+        [
+            "zero",
+            "one",
+            "two",
+            "three",
+            "four",
+            "five",
+            "six",
+            "seven",
+            "eight",
+            "nine",
+            "ten",
+            "eleven",
+            "twelve",
+        ]
+    )
 }
 
 SCREEN = re.compile(r"\b(slides?|screen|title[ds]?|heading|headline|written|text|pages?|reads|bullet)\b")
@@ -33,12 +59,18 @@ SIGHT = re.compile(
     r"\b(shown|shows?|showed|visible|displayed|pictures?|pictured|images?|photos?|appear(?:s|ed|ing)?|on camera|on (?:the )?screen|in(?:to)? (?:the )?(?:frame|shot|video|scene|view)|"
     r"(?:you|we|i|one|viewers?) (?:\w+ )?(?:see|saw|seen)|(?:be|been|is|are|was|were) (?:\w+ ){0,3}?(?:seen|in sight|in view)|look(?:ing)? at)\b"
 )
-NOW = re.compile(r"\b(now|currently|at the moment|at present|this moment|presently|this (?:picture|image|slide|screen))\b")
-_PAST = re.compile(r"\b(was|were|did|had|has|have|been|came|won|first|last|earlier|later|before|after|so far|ever|yet|until|while)\b")
+NOW = re.compile(
+    r"\b(now|currently|at the moment|at present|this moment|presently|this (?:picture|image|slide|screen))\b"
+)
+_PAST = re.compile(
+    r"\b(was|were|did|had|has|have|been|came|won|first|last|earlier|later|before|after|so far|ever|yet|until|while)\b"
+)
 _HERE = re.compile(r"\b(left|right|middle|cent(?:er|re)|top|bottom|happening|going on|there)\b")
 
 _CLOCK = re.compile(r"\b(?:(\d+):)?(\d{1,2}):(\d{2}(?:\.\d+)?)\b")
-_SECONDS = re.compile(r"\b(\d+(?:\.\d+)?)\s*(s|secs?|seconds?|min|mins|minutes?)\b|\b(?:second|minute) (\d+)\b")
+_SECONDS = re.compile(
+    r"\b(\d+(?:\.\d+)?)\s*(s|secs?|seconds?|min|mins|minutes?)\b|\b(?:second|minute) (\d+)\b"
+)
 _RANGE = re.compile(
     r"\b(?:between|from) (\d+(?:\.\d+)?)\s*(?:s|secs?|seconds?)? (?:and|to|until|till) (\d+(?:\.\d+)?)\s*(?:s|secs?|seconds?)\b"
 )
@@ -63,15 +95,27 @@ class Ask:
         """Stems of the content words that the answer must be about, in order, each once."""
         body = re.sub(r"\bhow (?:many|much|often|long|far|late|soon|early)\b", " ", self.text)
         body = _RANGE.sub(" ", _CLOCK.sub(" ", _SECONDS.sub(" ", body)))
-        found = (stem(token) for token in tokens(body) if token not in STOP and token not in _ORDINALS and not token[0].isdigit())
-        told = re.search(r"\b(?:about|mention(?:ed)?|of) (?:the|an?) (\w+)$", self.text)  # of a picture, a moment, the word itself
+        found = (
+            stem(token)
+            for token in tokens(body)
+            if token not in STOP and token not in _ORDINALS and not token[0].isdigit()
+        )
+        told = re.search(
+            r"\b(?:about|mention(?:ed)?|of) (?:the|an?) (\w+)$", self.text
+        )  # of a picture, a moment, the word itself
         own = stem(told[1]) if told and self.spoken else None
-        return list(dict.fromkeys(term for term in found if (term not in QUESTION_WORDS or term == own) and term != self.focus))
+        return list(
+            dict.fromkeys(
+                term for term in found if (term not in QUESTION_WORDS or term == own) and term != self.focus
+            )
+        )
 
     @cached_property
     def focus(self) -> str | None:
         """Stem of the noun right after "what" or "which": what the answer is, so the text need not name it ("which dish ...")."""
-        found = re.match(r"(?:in |on |at |of |by |for |to |from |with )?(?:what|which) ([a-z]+)(?: ([a-z]+))?", self.text)
+        found = re.match(
+            r"(?:in |on |at |of |by |for |to |from |with )?(?:what|which) ([a-z]+)(?: ([a-z]+))?", self.text
+        )
         if found is None or found[1] in _AUX or found[1] in STOP:
             return None
         if found[1] in ("kind", "kinds", "sort", "sorts", "type", "types") or found[2] == "of":
@@ -93,14 +137,20 @@ class Ask:
     @cached_property
     def definite(self) -> list[str]:
         """Stems of the nouns that must be spoken of, beside the one that acts: "what kind of BREAD did he bake", "why did he throw the first HONEY on the GRASS"."""
-        found = re.findall(rf"\b(?:the|his|her|their|its) ((?:[a-z'-]+ ){{0,2}}?[a-z'-]+)(?= {_SMALL}\b|$)", self.text)
+        found = re.findall(
+            rf"\b(?:the|his|her|their|its) ((?:[a-z'-]+ ){{0,2}}?[a-z'-]+)(?= {_SMALL}\b|$)", self.text
+        )
         found += re.findall(
             r"\b(?:kind|sort|type)s? of ((?:[a-z'-]+ ){0,2}?[a-z'-]+)(?= (?:is|are|was|were|did|does|do|has|have|had|can|could)\b)",
             self.text,
         )
         found += re.findall(r"\b(?:with|from|to|in|on|at|of|into) ([a-z'-]+)$", self.text)
         stems_ = [terms(words.split()[-1])[:1] for words in found]
-        return [of[0] for of in stems_ if of and of[0] not in QUESTION_WORDS and of[0] not in (self.subject, self.verb)]
+        return [
+            of[0]
+            for of in stems_
+            if of and of[0] not in QUESTION_WORDS and of[0] not in (self.subject, self.verb)
+        ]
 
     @cached_property
     def verb(self) -> str | None:
@@ -120,7 +170,12 @@ class Ask:
     @cached_property
     def names(self) -> list[str]:
         """Stems of words written as names (a capital inside the question): they must be found."""
-        return [t for word in re.findall(r"(?<=[a-z,] )([A-Z][a-zA-Z'-]+)", self.raw) for t in terms(word)[:1] if t not in QUESTION_WORDS]
+        return [
+            t
+            for word in re.findall(r"(?<=[a-z,] )([A-Z][a-zA-Z'-]+)", self.raw)
+            for t in terms(word)[:1]
+            if t not in QUESTION_WORDS
+        ]
 
     @cached_property
     def owners(self) -> list[str]:
@@ -138,7 +193,9 @@ class Ask:
     @cached_property
     def ordinal(self) -> int | None:
         """1 for first, -1 for last, None where no ordinal is used ("30 seconds" is none)."""
-        body = re.sub(r"\d+(?:\.\d+)? seconds?|second \d+|(?:what|which) second\b|in the last|last \d+", " ", self.text)
+        body = re.sub(
+            r"\d+(?:\.\d+)? seconds?|second \d+|(?:what|which) second\b|in the last|last \d+", " ", self.text
+        )
         return next((_ORDINALS[word] for word in tokens(body) if word in _ORDINALS), None)
 
     @cached_property
@@ -149,9 +206,9 @@ class Ask:
     @property
     def on_screen(self) -> bool:
         """Whether it is about text on the screen."""
-        return SCREEN.search(self.text.replace("on the screen", "").replace("on screen", "")) is not None or bool(
-            re.search(r"\b(written|text) on\b", self.text)
-        )
+        return SCREEN.search(
+            self.text.replace("on the screen", "").replace("on screen", "")
+        ) is not None or bool(re.search(r"\b(written|text) on\b", self.text))
 
     @property
     def spoken(self) -> bool:
@@ -171,7 +228,9 @@ class Ask:
     @property
     def present(self) -> bool:
         """Whether the picture of this moment answers it: not what was, what was said, or what stands written."""
-        timed = self.times or self.last is not None or self.ago is not None or self.form in ("when", "how long")
+        timed = (
+            self.times or self.last is not None or self.ago is not None or self.form in ("when", "how long")
+        )
         if timed or self.quoted or self.spoken or self.on_screen or _PAST.search(self.text):
             return False
         return self.now or self.seen or self.thing is not None or _HERE.search(self.text) is not None
@@ -204,7 +263,10 @@ _PLAINER = tuple(
         (r"\b(?:regarding|concerning|with regard to|with respect to)\b", "about"),
         (r"^(?:summari[sz]e|sum up|explain) (?=what\b)", ""),
         (r"\b(?:around|near|about|circa) (?=\d)", "at "),
-        (r"^what (?:did|do|could|can) (?:you|we|i) hear (?=at\b|between\b|from\b|in the\b|\d)", "what was said "),
+        (
+            r"^what (?:did|do|could|can) (?:you|we|i) hear (?=at\b|between\b|from\b|in the\b|\d)",
+            "what was said ",
+        ),
         (r"\b(?:could|can) be read\b", "was on the screen"),
     )
 )
@@ -216,7 +278,9 @@ _OPENING = re.compile(
 )
 _NUMBERED = re.compile(rf"\b(slide|page|screen)(?: number| no)? ({'|'.join(NUMBERS)})\b")
 _SOMEBODY = re.compile(r"\b(?:any|some|no)(?:body|one)\b")
-_COMES_UP = re.compile(r"\b(?:(?:come|comes|came|coming|bring|brings|brought|pops?|popped) up|(?:get|gets|got) (?:a )?mention(?:ed)?)\b")
+_COMES_UP = re.compile(
+    r"\b(?:(?:come|comes|came|coming|bring|brings|brought|pops?|popped) up|(?:get|gets|got) (?:a )?mention(?:ed)?)\b"
+)
 # Other ways to ask what was said about something.
 _ABOUT = re.compile(
     r"^(?:please )?(?:what (?:do|can|did) (?:you|we|i) (?:know|learn|hear|tell (?:me|us))|(?:can you |could you )?(?:please )?tell (?:me|us)(?: more| something| everything)?|"
@@ -237,7 +301,9 @@ def parse(raw: str) -> Ask:
         text = pattern.sub(plain, text)
     text = _NUMBERED.sub(lambda found: f"{found[1]} {NUMBERS[found[2]]}", text)
     text = " ".join(_ABOUT.sub("what was said about ", text).split())
-    if _COMES_UP.search(text) and not (SCREEN.search(text) or SIGHT.search(text) or thing_in(_SOMEBODY.sub("", text))):
+    if _COMES_UP.search(text) and not (
+        SCREEN.search(text) or SIGHT.search(text) or thing_in(_SOMEBODY.sub("", text))
+    ):
         text = _COMES_UP.sub("mentioned", text)
     claimed = re.match(r"(?:if|whether) ", text)
     text = text[claimed.end() :] if claimed else text
@@ -267,7 +333,11 @@ def thing_in(text: str) -> tuple[str, list[str]] | None:
         for index in range(len(words) - length + 1):
             phrase = " ".join(words[index : index + length])
             if length == 1 and (
-                phrase in STOP or (stem(phrase) in QUESTION_WORDS and phrase not in ("anybody", "anyone", "somebody", "someone"))
+                phrase in STOP
+                or (
+                    stem(phrase) in QUESTION_WORDS
+                    and phrase not in ("anybody", "anyone", "somebody", "someone")
+                )
             ):
                 continue
             if labels.known(phrase):
@@ -275,7 +345,10 @@ def thing_in(text: str) -> tuple[str, list[str]] | None:
                 return phrase, [
                     word
                     for word in others
-                    if word not in STOP and stem(word) not in QUESTION_WORDS and word not in (*_ORDINALS, "many") and not word[0].isdigit()
+                    if word not in STOP
+                    and stem(word) not in QUESTION_WORDS
+                    and word not in (*_ORDINALS, "many")
+                    and not word[0].isdigit()
                 ]
     return None
 
@@ -299,7 +372,9 @@ def _times(text: str) -> tuple[float, ...]:
     spans = _RANGE.search(text)
     if spans:
         return float(spans[1]), float(spans[2])
-    found = [(m.start(), float(m[1] or 0) * 3600 + float(m[2]) * 60 + float(m[3])) for m in _CLOCK.finditer(text)]
+    found = [
+        (m.start(), float(m[1] or 0) * 3600 + float(m[2]) * 60 + float(m[3])) for m in _CLOCK.finditer(text)
+    ]
     for m in _SECONDS.finditer(text):
         value = float(m[1] or m[3])
         found.append((m.start(), value * 60 if (m[2] or m[0]).startswith("min") else value))

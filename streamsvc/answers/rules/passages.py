@@ -30,7 +30,13 @@ _NUMERAL = re.compile(
 )
 _PERSONS = frozenset(tokens("he him his himself")), frozenset(tokens("she her hers herself"))
 _PRONOUNS = frozenset(tokens("he she it they his her its their"))
-_NONE_OF = {"anybody": "nobody none", "anyone": "nobody none", "anything": "nothing", "any": "no none", "ever": "never"}
+_NONE_OF = {
+    "anybody": "nobody none",
+    "anyone": "nobody none",
+    "anything": "nothing",
+    "any": "no none",
+    "ever": "never",
+}
 _MEMBERS = {
     "season": "spring summer autumn fall winter", "month": "january february march april may june july august september october november december",
     "day": "monday tuesday wednesday thursday friday saturday sunday today tomorrow yesterday", "color": "red blue green yellow orange purple pink brown grey gray golden silver white black",
@@ -53,13 +59,21 @@ def _lines(timeline: Timeline) -> list[_Line]:
 
 
 def _weights(wanted: Iterable[str], lines: Sequence[_Line]) -> dict[str, float]:
-    return {term: (LIGHT if term in _LIGHT else 1.0) * rarity(sum(term in line.terms for line in lines), len(lines)) for term in wanted}
+    return {
+        term: (LIGHT if term in _LIGHT else 1.0)
+        * rarity(sum(term in line.terms for line in lines), len(lines))
+        for term in wanted
+    }
 
 
 def _around(line: _Line, lines: Sequence[_Line]) -> frozenset[str]:
     """The terms of what was said right before and after a sentence, and stood on the screen meanwhile; of what was shown beside a line of text."""
     start, end = line.evidence.start, line.evidence.end
-    near = [o.terms for o in lines if o.sentence is None and o.evidence.start < end and o.evidence.end > start and o is not line]
+    near = [
+        o.terms
+        for o in lines
+        if o.sentence is None and o.evidence.start < end and o.evidence.end > start and o is not line
+    ]
     if line.sentence is not None:
         near += [o.terms for o in _beside(line, lines, 1) if o is not line and _pause(o, line) < 5.0]
     return frozenset().union(*near)
@@ -110,26 +124,43 @@ def _ranked(
         same = sum(weights[t] for t in wanted if t in line.terms)
         if same < SAME * total or not fits(line):
             continue
-        meant = {t for t in wanted if t not in line.terms and (sounds(t) | (kin(t) if loose else frozenset())) & line.terms}
+        meant = {
+            t
+            for t in wanted
+            if t not in line.terms and (sounds(t) | (kin(t) if loose else frozenset())) & line.terms
+        }
         own = same + KIN * sum(weights[t] for t in meant)
         near = _around(line, lines)
         rest = [t for t in wanted if t not in line.terms and t not in meant]
-        worth = sum(weights[t] * (1.0 if t in near else KIN if loose and kin(t) & near else 0.0) for t in rest)
+        worth = sum(
+            weights[t] * (1.0 if t in near else KIN if loose and kin(t) & near else 0.0) for t in rest
+        )
         found.append(((own + NEIGHBOUR * worth) / total, own / total, line))
 
     def named(line: _Line) -> bool:
-        return any(_pause(o, line) < 5.0 and not person.isdisjoint(tokens(o.evidence.quote)) for o in _beside(line, lines, 2))
+        return any(
+            _pause(o, line) < 5.0 and not person.isdisjoint(tokens(o.evidence.quote))
+            for o in _beside(line, lines, 2)
+        )
 
     def order(item: tuple[float, float, _Line]) -> tuple[float, float, bool, bool]:
         cover, own, line = item
         return -round(cover, 3), -round(own, 3), line.sentence is None, bool(person) and not named(line)
 
     best = sorted(found, key=lambda item: (order(item), -item[2].evidence.start))[:12]
-    return sorted(best, key=lambda item: (order(item), -len(also & item[2].terms), _spread(asked, item[2].evidence.quote)))
+    return sorted(
+        best,
+        key=lambda item: (order(item), -len(also & item[2].terms), _spread(asked, item[2].evidence.quote)),
+    )
 
 
 def extract(
-    ask: Ask, timeline: Timeline, now: float, need: frozenset[str] | None = None, numbers: bool = False, strict: bool = False
+    ask: Ask,
+    timeline: Timeline,
+    now: float,
+    need: frozenset[str] | None = None,
+    numbers: bool = False,
+    strict: bool = False,
 ) -> Finding | None:
     """The line that holds the question's words, quoted with its time; None where none holds enough of them.
 
@@ -151,14 +182,20 @@ def extract(
         numbers = numbers or not members
 
     def holds(line: _Line) -> bool:
-        return (not need or bool(need & line.terms)) and (not numbers or any(map(_NUMERAL.match, tokens(line.evidence.quote))))
+        return (not need or bool(need & line.terms)) and (
+            not numbers or any(map(_NUMERAL.match, tokens(line.evidence.quote)))
+        )
 
     for cover, own, line in _ranked(wanted, lines, not strict, ask.words, holds)[:6]:
         if cover < (STRICT if strict else ENOUGH):
             break
         if own < OWN or not _fits(ask, line, line.terms | _around(line, lines), lines):
             continue
-        if line.sentence is None and ask.form == "open" and not (need or ask.on_screen or _tells(line, wanted)):
+        if (
+            line.sentence is None
+            and ask.form == "open"
+            and not (need or ask.on_screen or _tells(line, wanted))
+        ):
             continue
         if ask.on_screen and line.sentence is not None:
             shown = [(c, other) for c, _, other in _ranked(wanted, lines)[:6] if other.sentence is None]
@@ -179,10 +216,13 @@ def _fits(ask: Ask, line: _Line, near: frozenset[str], lines: Sequence[_Line]) -
     if (
         ask.subject is not None
         and ask.subject != ask.focus
-        and not (kin(ask.subject) | sounds(ask.subject)) & near.union(*(other.terms for other in _beside(line, lines, 2)))
+        and not (kin(ask.subject) | sounds(ask.subject))
+        & near.union(*(other.terms for other in _beside(line, lines, 2)))
     ):
         return False
-    if any(not (kin(term) | sounds(term)) & near for term in (*ask.definite, *([ask.verb] if ask.verb else []))):
+    if any(
+        not (kin(term) | sounds(term)) & near for term in (*ask.definite, *([ask.verb] if ask.verb else []))
+    ):
         return False
     return all(sounds(name) & near for name in (*ask.names, *ask.owners))
 
@@ -190,7 +230,10 @@ def _fits(ask: Ask, line: _Line, near: frozenset[str], lines: Sequence[_Line]) -
 def _quoted(line: _Line, wanted: Sequence[str], timeline: Timeline, why: bool = False) -> Finding:
     if line.sentence is None:
         return Finding(
-            (f"On the screen at {timestamp(line.evidence.start)}: ", f'"{quote_of(line.evidence.quote, 30)}"'),
+            (
+                f"On the screen at {timestamp(line.evidence.start)}: ",
+                f'"{quote_of(line.evidence.quote, 30)}"',
+            ),
             (line.evidence,),
             lines=(line.evidence,),
         )
@@ -200,10 +243,18 @@ def _quoted(line: _Line, wanted: Sequence[str], timeline: Timeline, why: bool = 
     before = [word for sentence in said[max(0, line.place - 3) : line.place] for word in sentence.words]
     before = before if before and part[0].start - before[-1].end < 2.0 else []
     if whole and why and not _CAUSE.search(line.sentence.text.lower()):
-        part = (*before[-max(0, 34 - len(part)) :], *part) if len(part) < 34 else part  # what came before is mostly why
-    elif whole and len(part) <= 14:  # a short line is told with what comes after it, else with what came before
+        part = (
+            (*before[-max(0, 34 - len(part)) :], *part) if len(part) < 34 else part
+        )  # what came before is mostly why
+    elif (
+        whole and len(part) <= 14
+    ):  # a short line is told with what comes after it, else with what came before
         following = said[line.place + 1] if line.place + 1 < len(said) else None
-        if following is not None and following.start - line.sentence.end < 2.0 and len(part) + 3 < len(part) + len(following.words) <= 30:
+        if (
+            following is not None
+            and following.start - line.sentence.end < 2.0
+            and len(part) + 3 < len(part) + len(following.words) <= 30
+        ):
             part = (*part, *following.words)
         else:
             part = (*before[-(32 - len(part)) :], *part)
@@ -211,7 +262,9 @@ def _quoted(line: _Line, wanted: Sequence[str], timeline: Timeline, why: bool = 
     begins = any(part[0] == sentence.words[0] for sentence in said[max(0, line.place - 3) : line.place + 1])
     quoted = ("" if begins else "… ") + quote_of(text, 34)
     span = Evidence(part[0].start, part[-1].end, "speech", text)
-    return Finding((f"At {timestamp(span.start)}: ", f'"{quoted}"'), (span,), lines=(line.sentence.evidence(),))
+    return Finding(
+        (f"At {timestamp(span.start)}: ", f'"{quoted}"'), (span,), lines=(line.sentence.evidence(),)
+    )
 
 
 def _part(sentence: Sentence, wanted: Sequence[str], most: int) -> tuple[Word, ...]:
@@ -247,14 +300,23 @@ def locate(ask: Ask, timeline: Timeline, nth: int = 1) -> Evidence | None:
     if len(wanted) < 2:
         return None
     for cover, own, line in _ranked(wanted, lines)[:3]:
-        if cover >= STRICT and own >= 0.6 and line.sentence is not None and _fits(ask, line, line.terms | _around(line, lines), lines):
+        if (
+            cover >= STRICT
+            and own >= 0.6
+            and line.sentence is not None
+            and _fits(ask, line, line.terms | _around(line, lines), lines)
+        ):
             return _span(line.sentence, wanted)
     return None
 
 
 def _span(sentence: Sentence, wanted: Sequence[str]) -> Evidence:
     hits = [word for word, holds in zip(sentence.words, _holds(sentence, wanted), strict=True) if holds]
-    return Evidence(hits[0].start, hits[-1].end, "speech", quote_of(sentence.text, 30)) if hits else sentence.evidence()
+    return (
+        Evidence(hits[0].start, hits[-1].end, "speech", quote_of(sentence.text, 30))
+        if hits
+        else sentence.evidence()
+    )
 
 
 def _holds(sentence: Sentence, wanted: Sequence[str]) -> list[bool]:
@@ -267,7 +329,9 @@ def _holds(sentence: Sentence, wanted: Sequence[str]) -> list[bool]:
     return found
 
 
-def mentions(ask: Ask, timeline: Timeline, wanted: Sequence[str] | None = None, speech_only: bool = False) -> list[Evidence]:
+def mentions(
+    ask: Ask, timeline: Timeline, wanted: Sequence[str] | None = None, speech_only: bool = False
+) -> list[Evidence]:
     """Every line that holds all the words asked for near together, by time; the evidence begins with the first of them."""
     needed = list(wanted if wanted is not None else terms(ask.quoted) if ask.quoted else ask.about)
     if not needed:
@@ -289,13 +353,21 @@ def mentions(ask: Ask, timeline: Timeline, wanted: Sequence[str] | None = None, 
             if len(needed) == 1:
                 found += [
                     Evidence(
-                        line.sentence.words[i].start, line.sentence.words[i].end if n else line.sentence.end, "speech", line.sentence.text
+                        line.sentence.words[i].start,
+                        line.sentence.words[i].end if n else line.sentence.end,
+                        "speech",
+                        line.sentence.text,
                     )
                     for n, i in enumerate(places)
                 ]
             else:
                 found.append(
-                    Evidence(line.sentence.words[places[0]].start, line.sentence.words[places[-1]].end, "speech", line.sentence.text)
+                    Evidence(
+                        line.sentence.words[places[0]].start,
+                        line.sentence.words[places[-1]].end,
+                        "speech",
+                        line.sentence.text,
+                    )
                 )
     return sorted(found, key=lambda e: (e.kind == "screen", e.start))
 
@@ -312,18 +384,30 @@ def claim(ask: Ask, timeline: Timeline) -> Finding | None:
     indefinite = [word for word in ask.words if word in _NONE_OF]
     for line, quote in _claims(lines):
         held, words = bag(quote.quote), tokens(quote.quote)
-        meant = ask.subject is not None and ask.subject not in held and len(asked) > 2 and _stands_for(ask.subject, line, lines)
+        meant = (
+            ask.subject is not None
+            and ask.subject not in held
+            and len(asked) > 2
+            and _stands_for(ask.subject, line, lines)
+        )
         wanted = [term for term in asked if not (meant and term == ask.subject)]
         if not all(term in held for term in wanted) or not _fits(ask, line, held, lines):
             continue
-        places = [i for i, word in enumerate(words) if stem(word) in wanted or (i + 1 < len(words) and stem(word + words[i + 1]) in wanted)]
+        places = [
+            i
+            for i, word in enumerate(words)
+            if stem(word) in wanted or (i + 1 < len(words) and stem(word + words[i + 1]) in wanted)
+        ]
         wide = places[-1] - places[0] + 1
         if meant and not _PRONOUNS & set(words[: places[0]]):
             continue
         denied = [i for i, word in enumerate(words) if word in NEGATIONS or word.endswith("n't")]
         said = f'at {timestamp(quote.start)}: "{quote_of(quote.quote, 28)}"'
         if indefinite:
-            if any(words[i] in _NONE_OF[word].split() for word in indefinite for i in denied) and wide <= 3 * len(wanted) + 8:
+            if (
+                any(words[i] in _NONE_OF[word].split() for word in indefinite for i in denied)
+                and wide <= 3 * len(wanted) + 8
+            ):
                 return Finding(("No, ", said), (quote,), lines=(quote,))
             if "ever" not in indefinite:
                 continue
@@ -333,10 +417,19 @@ def claim(ask: Ask, timeline: Timeline) -> Finding | None:
         if inside:
             return Finding(("No, ", said), (quote,), lines=(quote,))
         order = [
-            next(i for i, w in enumerate(words) if stem(w) == t or (i + 1 < len(words) and stem(w + words[i + 1]) == t)) for t in wanted
+            next(
+                i
+                for i, w in enumerate(words)
+                if stem(w) == t or (i + 1 < len(words) and stem(w + words[i + 1]) == t)
+            )
+            for t in wanted
         ]
         doubtful = any(places[0] - 8 <= i <= places[-1] + 4 for i in denied)
-        if not doubtful and order == sorted(order) and not re.search(r"\b(if|would|could|wish|perhaps|maybe)\b", quote.quote.lower()):
+        if (
+            not doubtful
+            and order == sorted(order)
+            and not re.search(r"\b(if|would|could|wish|perhaps|maybe)\b", quote.quote.lower())
+        ):
             return Finding(("Yes, ", said), (quote,), lines=(quote,))
     return None
 
@@ -345,11 +438,24 @@ def _claims(lines: Sequence[_Line]) -> Iterator[tuple[_Line, Evidence]]:
     """Every line as evidence; a sentence that goes on in the next one with it too."""
     for line, following in itertools.zip_longest(lines, lines[1:]):
         told = line.evidence
-        yield line, Evidence(told.start, told.end, "speech", told.quote) if line.sentence is not None else told
-        if following is None or line.sentence is None or following.sentence is None or _pause(line, following) > 1.5:
+        yield (
+            line,
+            Evidence(told.start, told.end, "speech", told.quote) if line.sentence is not None else told,
+        )
+        if (
+            following is None
+            or line.sentence is None
+            or following.sentence is None
+            or _pause(line, following) > 1.5
+        ):
             continue
         if tokens(following.evidence.quote)[:1] in (["but"], ["and"], ["nor"], ["yet"]):
-            yield line, Evidence(told.start, following.evidence.end, "speech", f"{told.quote} {following.evidence.quote}")
+            yield (
+                line,
+                Evidence(
+                    told.start, following.evidence.end, "speech", f"{told.quote} {following.evidence.quote}"
+                ),
+            )
 
 
 def _stands_for(subject: str, line: _Line, lines: Sequence[_Line]) -> bool:

@@ -20,7 +20,10 @@ from streamsvc.timeline.text import STOP, stem, tokens
 from streamsvc.timeline.timeline import Shown, Timeline
 from streamsvc.vision import labels, scenes
 
-INNER, OUTER = 0.37, 0.43  # shares of the picture: a centre up to INNER is on one side, from OUTER on in the middle; between, nobody knows
+INNER, OUTER = (
+    0.37,
+    0.43,
+)  # shares of the picture: a centre up to INNER is on one side, from OUTER on in the middle; between, nobody knows
 ACROSS = 0.58  # ... and what is on one side ends before it
 SAME = 0.4  # overlap (intersection over union) from which two boxes may be of one thing
 TOUCHING = 0.03  # shares of the picture by which boxes may overlap and still lie beside each other
@@ -41,15 +44,33 @@ _RELATION = re.compile(
 _TEXT = re.compile(
     r"\b(text|texts|slides?|titles?|words?|written|writing|lines?|columns?|rows?|points?|bullets?|letters?|numbers?|says?|reads?)\b"
 )
-_PAST = re.compile(r"\b(was|were|did|had|has been|have been|ever|first|last|before|after|so far|yet|until|while|when)\b")
-_TAIL = re.compile(rf" ?(?:\b(?:right )?now|at the moment|currently|at [\d:]+(?: seconds?| minutes?| s)?|{_PICTURE.strip()})$")
+_PAST = re.compile(
+    r"\b(was|were|did|had|has been|have been|ever|first|last|before|after|so far|yet|until|while|when)\b"
+)
+_TAIL = re.compile(
+    rf" ?(?:\b(?:right )?now|at the moment|currently|at [\d:]+(?: seconds?| minutes?| s)?|{_PICTURE.strip()})$"
+)
 _WHERE = re.compile(r"where(?:'s| is| are) (?:the |an? )?(.+)")
 _EITHER = re.compile(
     rf"(?:is|are) the (.+?) (?:on|at|in) the (?:{_SIDES})(?: side)? or (?:(?:on|at|in) )?(?:the )?(?:{_SIDES})(?: side)?{_PICTURE}"
 )
 _NAMES = {"centre": "middle", "center": "middle", "upper": "top", "lower": "bottom"}
 _ANYTHING = frozenset(
-    ["anything", "something", "thing", "things", "object", "objects", "else", "many", "see", "seen", "visible", "shown", "show"]
+    [
+        "anything",
+        "something",
+        "thing",
+        "things",
+        "object",
+        "objects",
+        "else",
+        "many",
+        "see",
+        "seen",
+        "visible",
+        "shown",
+        "show",
+    ]
 )
 
 
@@ -69,7 +90,9 @@ def placed(ask: Ask, timeline: Timeline, now: float) -> Finding | None:
     if where is not None:
         return _where(_TAIL.sub("", where[1]), look)
     if zone is not None:
-        return _in_zone(ask.text[: zone.start()], {_NAMES.get(name, name) for name in zone.groups() if name}, look)
+        return _in_zone(
+            ask.text[: zone.start()], {_NAMES.get(name, name) for name in zone.groups() if name}, look
+        )
     assert relation is not None
     name, rest = (part for part in relation.groups() if part)
     return _related(ask.text[: relation.start()], name, _TAIL.sub("", rest), look)
@@ -100,7 +123,12 @@ def sides(box: Box) -> dict[str, bool | None]:
     def known(found: str | None, wanted: str) -> bool | None:
         return None if found is None else found == wanted
 
-    told = {"left": known(across, "low"), "right": known(across, "high"), "top": known(down, "low"), "bottom": known(down, "high")}
+    told = {
+        "left": known(across, "low"),
+        "right": known(across, "high"),
+        "top": known(down, "low"),
+        "bottom": known(down, "high"),
+    }
     return told | {"middle": known(across, "middle")}
 
 
@@ -164,34 +192,51 @@ class _Look:
         """Of a thing, or of all things; None: some are not sure, or may be of one and the same thing."""
         every = [box for box in self.sight.boxes if thing is None or labels.is_a(box.label, thing)]
         found = [box for box in every if scenes.sure(box, self.sight)]
-        double = any(one.label == other.label and overlap(one, other) > SAME for one, other in combinations(found, 2))
+        double = any(
+            one.label == other.label and overlap(one, other) > SAME for one, other in combinations(found, 2)
+        )
         return None if double or (thing is not None and len(found) < len(every)) else found
 
     def told(self, clauses: tuple[str, ...], boxes: Sequence[Box], *values: str) -> Finding:
         """An answer with the boxes that it rests on."""
         quote = ", ".join(
-            f"{box.label} {box.score:.2f} (x {box.x:.2f} to {box.x + box.w:.2f}, y {box.y:.2f} to {box.y + box.h:.2f})" for box in boxes[:6]
+            f"{box.label} {box.score:.2f} (x {box.x:.2f} to {box.x + box.w:.2f}, y {box.y:.2f} to {box.y + box.h:.2f})"
+            for box in boxes[:6]
         )
         place = Evidence(self.item.start, self.timeline.end_of(self.item), "sight", quote, self.item.start)
         return Finding(clauses, (place,), values=values)
 
     def listed(self, boxes: Sequence[Box], others: Sequence[Box] = ()) -> Finding:
         """Which things these are."""
-        return self.told((f"{_list(boxes, capital=True)}.",), [*boxes, *others], *dict.fromkeys(labels.plain(box.label) for box in boxes))
+        return self.told(
+            (f"{_list(boxes, capital=True)}.",),
+            [*boxes, *others],
+            *dict.fromkeys(labels.plain(box.label) for box in boxes),
+        )
 
     def counted(self, boxes: Sequence[Box], place: str) -> Finding:
         """How many there are of them."""
-        return self.told((f"{len(boxes)} {place}, ", f"as far as I can see, at {timestamp(self.item.start)}."), boxes, str(len(boxes)))
+        return self.told(
+            (f"{len(boxes)} {place}, ", f"as far as I can see, at {timestamp(self.item.start)}."),
+            boxes,
+            str(len(boxes)),
+        )
 
     def affirmed(self, boxes: Sequence[Box], place: str, others: Sequence[Box] = ()) -> Finding:
         """That they are there."""
-        return self.told(("Yes, ", f"{_list(boxes)} {'is' if len(boxes) == 1 else 'are'} {place}."), [*boxes, *others])
+        return self.told(
+            ("Yes, ", f"{_list(boxes)} {'is' if len(boxes) == 1 else 'are'} {place}."), [*boxes, *others]
+        )
 
 
 def _thing(text: str) -> tuple[str | None, bool]:
     """The thing that a part of a question names, and whether it names nothing else."""
     found = thing_in(text)
-    words = [word for word in (tokens(text) if found is None else found[1]) if stem(word) not in STOP and word not in STOP | _ANYTHING]
+    words = [
+        word
+        for word in (tokens(text) if found is None else found[1])
+        if stem(word) not in STOP and word not in STOP | _ANYTHING
+    ]
     if found is None:
         return None, not words
     return "person" if labels.is_a("person", found[0]) else found[0], not words
@@ -232,7 +277,13 @@ def _related(subject: str, relation: str, rest: str, look: _Look) -> Finding | N
     if other is None or not any(labels.is_a(box.label, other) for box in look.sight.boxes):
         return refusal() if look.ask.seen else None
     anchors, boxes = look.boxes(other), look.boxes(thing)
-    if not (alone and only) or anchors is None or len(anchors) != 1 or boxes is None or re.match(r"who\b", subject):
+    if (
+        not (alone and only)
+        or anchors is None
+        or len(anchors) != 1
+        or boxes is None
+        or re.match(r"who\b", subject)
+    ):
         return refusal()  # of several, nobody knows which is meant
     boxes = [box for box in boxes if box is not anchors[0]]
     told = [_RELATIONS[relation](box, anchors[0]) for box in boxes]

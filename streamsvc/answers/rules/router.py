@@ -17,7 +17,9 @@ from streamsvc.core.types import Evidence
 from streamsvc.timeline.text import QUESTION_WORDS, stem, stems, terms
 from streamsvc.timeline.timeline import Timeline
 
-_COLOURS = stems("red blue green yellow orange purple pink brown grey gray golden silver white black crimson scarlet violet")
+_COLOURS = stems(
+    "red blue green yellow orange purple pink brown grey gray golden silver white black crimson scarlet violet"
+)
 _MOVES = stems(
     "come disappear go long stay enter vanish leave time stop start end arrive"
 )  # what a thing of a picture may do, beside being seen
@@ -35,8 +37,12 @@ _MENTION = re.compile(
     r"in the (?:story|speech|text|talk|lecture|tale))\b"
 )
 _MENTIONING = stems("far come use contain refer discuss story tale word term ever at point hear utter occur")
-_GONE = re.compile(r"\b(end|ended|stop|stopped|disappear\w*|vanish\w*|go away|went away|removed|gone)(?: from (?:the )?screen)?$")
-_SEEN_PERSON = re.compile(r"\b(person|face|picture|image|speaker|reader|narrator|presenter|people|somebody|audience)\b")
+_GONE = re.compile(
+    r"\b(end|ended|stop|stopped|disappear\w*|vanish\w*|go away|went away|removed|gone)(?: from (?:the )?screen)?$"
+)
+_SEEN_PERSON = re.compile(
+    r"\b(person|face|picture|image|speaker|reader|narrator|presenter|people|somebody|audience)\b"
+)
 
 
 def find(text: str, timeline: Timeline, now: float) -> Finding:
@@ -52,7 +58,12 @@ def find(text: str, timeline: Timeline, now: float) -> Finding:
         return Finding(("I have not seen or heard anything yet.",), (), supported=False)
     if not terms(ask.text) and not ask.words:
         return refusal()
-    if ask.times and min(ask.times) > now + 1.0 and not ask.quoted and (ask.seen or ask.spoken or ask.on_screen):
+    if (
+        ask.times
+        and min(ask.times) > now + 1.0
+        and not ask.quoted
+        and (ask.seen or ask.spoken or ask.on_screen)
+    ):
         return refusal()  # nobody knows what will be
     for rule in RULES:
         found = rule(ask, timeline, now)
@@ -64,7 +75,10 @@ def find(text: str, timeline: Timeline, now: float) -> Finding:
 def _unseeable(ask: Ask, timeline: Timeline, now: float) -> Finding | None:
     """Colours, clothes, music, feelings, who somebody is: no model here sees or hears them; only a text may tell."""
     quoted_talk = bool(
-        re.search(r"\b(mention\w*|said|say|says|talk(?:ed)? about|spoke of|speak of|according to|describe[sd]?|named?)\b", ask.text)
+        re.search(
+            r"\b(mention\w*|said|say|says|talk(?:ed)? about|spoke of|speak of|according to|describe[sd]?|named?)\b",
+            ask.text,
+        )
     )
     if IDENTITY.search(ask.text):
         return refusal()
@@ -73,7 +87,9 @@ def _unseeable(ask: Ask, timeline: Timeline, now: float) -> Finding | None:
     if LOOK.search(ask.text):
         if quoted_talk:
             return None
-        found = passages.extract(ask, timeline, now, need=_COLOURS if re.search("colou?r", ask.text) else None, strict=True)
+        found = passages.extract(
+            ask, timeline, now, need=_COLOURS if re.search("colou?r", ask.text) else None, strict=True
+        )
         return found if found is not None and not ask.seen and ask.form == "open" else refusal()
     if FEELING.search(ask.text) and _SEEN_PERSON.search(ask.text) and not quoted_talk:
         return refusal()
@@ -82,7 +98,9 @@ def _unseeable(ask: Ask, timeline: Timeline, now: float) -> Finding | None:
 
 def _while(ask: Ask, timeline: Timeline, now: float) -> Finding | None:
     """What was shown while something was said, and the other way round."""
-    cut = re.match(r"(what|which \w+|what \w+)\b(.*?)\b(?:while|when|as|during|at the (?:time|moment))\b(.*)", ask.text)
+    cut = re.match(
+        r"(what|which \w+|what \w+)\b(.*?)\b(?:while|when|as|during|at the (?:time|moment))\b(.*)", ask.text
+    )
     if cut is None or not re.search(
         r"\b(shown|visible|seen|see|on screen|on the screen|displayed|picture|slide|shows?|said|say|talk\w*|spok\w*|speak\w*)\b",
         cut[2] + cut[1],
@@ -90,7 +108,10 @@ def _while(ask: Ask, timeline: Timeline, now: float) -> Finding | None:
         return None
     first, second = cut[1] + cut[2], cut[3]
     if re.search(r"\b(shown|visible|seen|see|screen|displayed|picture|slide|shows?)\b", first):
-        if not re.search(r"\b(sa(?:y|id|ys|ying)|sp[eo]\w+|talk\w*|mention\w*|words?|read\w*|phrase|tell\w*|told)\b", second):
+        if not re.search(
+            r"\b(sa(?:y|id|ys|ying)|sp[eo]\w+|talk\w*|mention\w*|words?|read\w*|phrase|tell\w*|told)\b",
+            second,
+        ):
             return None
         place = passages.locate(parse(second), timeline)
         if place is None:
@@ -124,12 +145,21 @@ def _when(ask: Ask, timeline: Timeline, now: float) -> Finding | None:
     long = ask.form == "how long"
     span: Evidence | None = None
     ends = bool(
-        re.search(r"\b(end|ended|stop\w*|finish\w*|disappear\w*|vanish\w*|conclude\w*|go away|went away|removed|leave|left)\b", ask.text)
+        re.search(
+            r"\b(end|ended|stop\w*|finish\w*|disappear\w*|vanish\w*|conclude\w*|go away|went away|removed|leave|left)\b",
+            ask.text,
+        )
     )
-    talk = re.search(r"\b(speech|talk|talking|speaker|reader|reading|speaking|narrator|somebody|someone|anybody|anyone|person)\b", ask.text)
+    talk = re.search(
+        r"\b(speech|talk|talking|speaker|reader|reading|speaking|narrator|somebody|someone|anybody|anyone|person)\b",
+        ask.text,
+    )
     if (
         talk
-        and re.search(r"\b(begin|began|begun|start\w*|end|ended|stop\w*|finish\w*|first (?:speak|talk|say)|last)\b", ask.text)
+        and re.search(
+            r"\b(begin|began|begun|start\w*|end|ended|stop\w*|finish\w*|first (?:speak|talk|say)|last)\b",
+            ask.text,
+        )
         and not [t for t in ask.about if t not in ("begin", "end", "talk", "person")]
     ):
         chosen = speech.nth(ask, timeline)
@@ -146,7 +176,9 @@ def _when(ask: Ask, timeline: Timeline, now: float) -> Finding | None:
             span = screen_text.locate(ask, timeline)
         if long:
             return refusal()
-    elif re.search(r"\b(black|blank|empty|dark)\b", ask.text) and (ask.seen or "go" in ask.about or "screen" in ask.text):
+    elif re.search(r"\b(black|blank|empty|dark)\b", ask.text) and (
+        ask.seen or "go" in ask.about or "screen" in ask.text
+    ):
         span = sights.pick(sights.blanks(timeline), ask.ordinal)
     elif ask.thing is not None and set(map(stem, ask.thing[1])) <= _MOVES:
         span = sights.pick(sights.appearances(timeline, ask.thing[0]), ask.ordinal)
@@ -161,10 +193,17 @@ def _when(ask: Ask, timeline: Timeline, now: float) -> Finding | None:
     if span is None:
         return refusal()
     if long:
-        return Finding((f"{span.end - span.start:.0f} s, ", f"from {timestamp(span.start)} to {timestamp(span.end)}."), (span,))
+        return Finding(
+            (f"{span.end - span.start:.0f} s, ", f"from {timestamp(span.start)} to {timestamp(span.end)}."),
+            (span,),
+        )
     if span.kind == "screen":  # a title may hold such words
         ends = ends and _GONE.search(ask.text) is not None
-    if ends and span.end >= timeline.latest and (timeline.text.shown if span.kind == "screen" else span.kind == "sight"):
+    if (
+        ends
+        and span.end >= timeline.latest
+        and (timeline.text.shown if span.kind == "screen" else span.kind == "sight")
+    ):
         return refusal()  # it is still shown
     when = span.end if ends else span.start
     if ends:
@@ -194,9 +233,19 @@ def _how_many(ask: Ask, timeline: Timeline, now: float) -> Finding | None:
         return (
             refusal()
             if ask.thing[1]
-            else sights.count(timeline, ask.thing[0], now, ask.now or not re.search(r"\b(was|were|have|has|had)\b", ask.text)) or refusal()
+            else sights.count(
+                timeline,
+                ask.thing[0],
+                now,
+                ask.now or not re.search(r"\b(was|were|have|has|had)\b", ask.text),
+            )
+            or refusal()
         )
-    return refusal() if ask.seen else passages.extract(ask, timeline, now, numbers=True, strict=True) or refusal()
+    return (
+        refusal()
+        if ask.seen
+        else passages.extract(ask, timeline, now, numbers=True, strict=True) or refusal()
+    )
 
 
 def _times(spans: Sequence[Evidence]) -> Finding:
@@ -211,15 +260,20 @@ def _mentioned(ask: Ask, timeline: Timeline, now: float) -> Finding | None:
     if ask.form != "yes/no" or not _MENTION.search(ask.text):
         return None
     if not ask.quoted and re.search(
-        r"\b(say|says|said|mention\w*|talk\w* about|discuss\w*) (?:that|how|why|whether|what|where) ", ask.text
+        r"\b(say|says|said|mention\w*|talk\w* about|discuss\w*) (?:that|how|why|whether|what|where) ",
+        ask.text,
     ):
         return None  # "did he say that ...": a claim, not a word
-    wanted = [t for t in (terms(ask.quoted) if ask.quoted else ask.about) if ask.quoted or t not in _MENTIONING]
+    wanted = [
+        t for t in (terms(ask.quoted) if ask.quoted else ask.about) if ask.quoted or t not in _MENTIONING
+    ]
     if not wanted:
         return None
     hits = passages.mentions(ask, timeline, wanted)
     if hits:
-        return Finding((f"Yes, at {timestamp(hits[0].start)}: ", f'"{quote_of(hits[0].quote, 28)}"'), (hits[0],))
+        return Finding(
+            (f"Yes, at {timestamp(hits[0].start)}: ", f'"{quote_of(hits[0].quote, 28)}"'), (hits[0],)
+        )
     if not timeline.said and not timeline.screens:
         return refusal()
     if any(gap.end - gap.start > 1.0 for gap in timeline.gaps) or timeline.dropped["sentences"]:
@@ -227,13 +281,20 @@ def _mentioned(ask: Ask, timeline: Timeline, now: float) -> Finding | None:
     if not ask.quoted and passages.mentions(ask, timeline, wanted[-1:]):
         return refusal()  # the thing itself is told of, in other words than these
     name = ask.quoted or " ".join(w for w in ask.words if stem(w) in wanted)
-    return Finding((f"No, nothing said or written so far mentions {name}.",), (Evidence(0.0, now, "timeline", f"no mention of {name}"),))
+    return Finding(
+        (f"No, nothing said or written so far mentions {name}.",),
+        (Evidence(0.0, now, "timeline", f"no mention of {name}"),),
+    )
 
 
 def _shown_or_not(ask: Ask, timeline: Timeline, now: float) -> Finding | None:
     """Has something been shown; is it there now."""
     there = re.match(r"(?:is|are|was|were|has|have) there\b", ask.text)
-    if ask.form != "yes/no" or not (ask.seen or there or re.search(r"\b(black|blank|empty)\b", ask.text)) or ask.quoted:
+    if (
+        ask.form != "yes/no"
+        or not (ask.seen or there or re.search(r"\b(black|blank|empty)\b", ask.text))
+        or ask.quoted
+    ):
         return None
     if re.search(r"\b(slide|title|headline|text|written)\b", ask.text):
         return sights.text_shown(ask, timeline, now)
@@ -253,8 +314,14 @@ def _shown_or_not(ask: Ask, timeline: Timeline, now: float) -> Finding | None:
         return refusal() if ask.seen else None
     if present:
         spoken_times = speech.stretch(ask, now) if ask.times or ask.ago is not None else None
-        return sights.there_now(timeline, phrase, now) if spoken_times is None else sights.there_between(timeline, phrase, *spoken_times)
-    spoken_times = speech.stretch(ask, now) if ask.times or ask.ago is not None or ask.last is not None else None
+        return (
+            sights.there_now(timeline, phrase, now)
+            if spoken_times is None
+            else sights.there_between(timeline, phrase, *spoken_times)
+        )
+    spoken_times = (
+        speech.stretch(ask, now) if ask.times or ask.ago is not None or ask.last is not None else None
+    )
     return sights.there_between(timeline, phrase, *(spoken_times or (0.0, now)))
 
 
@@ -265,7 +332,9 @@ def _human_sees(ask: Ask) -> bool:
             r"(?:did|had|has|have|does|could|can|do) (?!you\b|we\b|i\b|one\b|there\b|it\b|viewers?\b)(?:(?:the|a|an|his|her|their) )?[\w'-]+ (?:\w+ )?(?:see|seen|saw|shown?|look\w*)\b",
             ask.text,
         )
-    ) and not re.search(r"\bbe(?:en)? (?:\w+ )?(?:shown|seen|visible|displayed)|\bshow(?:ed|n|s)? up\b", ask.text)
+    ) and not re.search(
+        r"\bbe(?:en)? (?:\w+ )?(?:shown|seen|visible|displayed)|\bshow(?:ed|n|s)? up\b", ask.text
+    )
 
 
 def _shown(ask: Ask, timeline: Timeline, now: float) -> Finding | None:
@@ -277,13 +346,28 @@ def _shown(ask: Ask, timeline: Timeline, now: float) -> Finding | None:
     ):
         return None
     asked_kind = re.match(
-        r"(?:what|which) (?:kind of |sort of |type of )?([a-z]+) (?:is|are|was|were|has|have|can|could|do|did|appear\w*)\b", ask.text
+        r"(?:what|which) (?:kind of |sort of |type of )?([a-z]+) (?:is|are|was|were|has|have|can|could|do|did|appear\w*)\b",
+        ask.text,
     )
     place = re.search(r"\b(?:on|in|at|along|under|above) (?:the|a) ([a-z]+)(?: now)?$", ask.text)
     rest = [
         t
         for t in ask.about
-        if t not in ("describ", "list", "far", "exact", "els", "happen", "go", "right", "present", "current", "moment", "far")
+        if t
+        not in (
+            "describ",
+            "list",
+            "far",
+            "exact",
+            "els",
+            "happen",
+            "go",
+            "right",
+            "present",
+            "current",
+            "moment",
+            "far",
+        )
     ]
     if (moving := _MOVING.match(ask.text)) is not None:
         return sights.movers(timeline, stem(moving[1]))
@@ -295,11 +379,19 @@ def _shown(ask: Ask, timeline: Timeline, now: float) -> Finding | None:
             refusal()
             if others
             else sights.of_kind(
-                timeline, asked_kind[1], now, present=bool(re.search(r"\b(is|are)\b", ask.text)) or ask.now, nth=ask.ordinal
+                timeline,
+                asked_kind[1],
+                now,
+                present=bool(re.search(r"\b(is|are)\b", ask.text)) or ask.now,
+                nth=ask.ordinal,
             )
         )
     if rest:
-        return None if ask.thing is None and not re.search(r"\b(picture|image|video|photo|camera)\b", ask.text) else refusal()
+        return (
+            None
+            if ask.thing is None and not re.search(r"\b(picture|image|video|photo|camera)\b", ask.text)
+            else refusal()
+        )
     if ask.times or ask.ago is not None:
         start, end = speech.stretch(ask, now)
         return sights.at(timeline, (start + end) / 2) or refusal()
@@ -338,7 +430,9 @@ def _summary(ask: Ask, timeline: Timeline, now: float) -> Finding | None:
         )
     if timeline.said:
         first = timeline.said[0]
-        return Finding((f"It begins at {timestamp(first.start)}: ", f'"{quote_of(first.text, 28)}"'), (first.evidence(),))
+        return Finding(
+            (f"It begins at {timestamp(first.start)}: ", f'"{quote_of(first.text, 28)}"'), (first.evidence(),)
+        )
     return sights.so_far(timeline, now)
 
 

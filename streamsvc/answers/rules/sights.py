@@ -48,7 +48,9 @@ def pick(spans: list[Evidence], ordinal: int | None) -> Evidence | None:
 
 
 def _as_evidence(timeline: Timeline, item: Shown) -> Evidence:
-    return Evidence(item.start, timeline.end_of(item), "sight", quote(item.sight) if item.sight else "", item.start)
+    return Evidence(
+        item.start, timeline.end_of(item), "sight", quote(item.sight) if item.sight else "", item.start
+    )
 
 
 def at(timeline: Timeline, when: float, now: bool = False) -> Finding | None:
@@ -67,7 +69,9 @@ def at(timeline: Timeline, when: float, now: bool = False) -> Finding | None:
     if told is None or item is None:
         return None
     return Finding(
-        (f"{told[0].upper()}{told[1:]}.",), (_as_evidence(timeline, item),), values=tuple(names(item.sight)) if item.sight else ()
+        (f"{told[0].upper()}{told[1:]}.",),
+        (_as_evidence(timeline, item),),
+        values=tuple(names(item.sight)) if item.sight else (),
     )
 
 
@@ -85,7 +89,9 @@ def nth(timeline: Timeline, number: int) -> Finding | None:
     changes: list[Shown] = []
     for item in timeline.shown:
         told = phrase(item.sight) if item.sight is not None else None
-        if told is not None and (not changes or changes[-1].sight is None or phrase(changes[-1].sight) != told):
+        if told is not None and (
+            not changes or changes[-1].sight is None or phrase(changes[-1].sight) != told
+        ):
             changes.append(item)
     if number > len(changes) or not changes:
         return None
@@ -101,7 +107,9 @@ def so_far(timeline: Timeline, now: float) -> Finding | None:
     for screen in timeline.screens:
         told.setdefault(
             f'"{screen.title or screen.lines[0]}"',
-            Evidence(screen.start, timeline.end_of(screen), "screen", screen.title or screen.lines[0], screen.frame),
+            Evidence(
+                screen.start, timeline.end_of(screen), "screen", screen.title or screen.lines[0], screen.frame
+            ),
         )
     ordered = sorted(told.items(), key=lambda entry: entry[1].start)[:8]
     if not ordered:
@@ -110,7 +118,11 @@ def so_far(timeline: Timeline, now: float) -> Finding | None:
     while len(text.split()) > 34:
         ordered = ordered[:-1]
         text = ", ".join(name if name.startswith('"') else vision_labels.article(name) for name, _ in ordered)
-    return Finding(("So far: ", f"{text}."), tuple(span for _, span in ordered), values=tuple(name.strip('"') for name, _ in ordered))
+    return Finding(
+        ("So far: ", f"{text}."),
+        tuple(span for _, span in ordered),
+        values=tuple(name.strip('"') for name, _ in ordered),
+    )
 
 
 def of_kind(timeline: Timeline, kind: str, now: float, present: bool, nth: int | None) -> Finding:
@@ -119,7 +131,11 @@ def of_kind(timeline: Timeline, kind: str, now: float, present: bool, nth: int |
     if present and item is not None and item.sight is not None:
         found = _of(item.sight, kind)
         if found:
-            return Finding((f"{vision_labels.article(found[0]).capitalize()}.",), (_as_evidence(timeline, item),), values=(found[0],))
+            return Finding(
+                (f"{vision_labels.article(found[0]).capitalize()}.",),
+                (_as_evidence(timeline, item),),
+                values=(found[0],),
+            )
         return refusal()
     hits: dict[str, Evidence] = {}
     for shown in timeline.shown:
@@ -131,7 +147,11 @@ def of_kind(timeline: Timeline, kind: str, now: float, present: bool, nth: int |
     if not chosen:
         return refusal()
     text = ", ".join(vision_labels.article(name) for name, _ in chosen)
-    return Finding((f"{text[0].upper()}{text[1:]}.",), tuple(span for _, span in chosen), values=tuple(name for name, _ in chosen))
+    return Finding(
+        (f"{text[0].upper()}{text[1:]}.",),
+        tuple(span for _, span in chosen),
+        values=tuple(name for name, _ in chosen),
+    )
 
 
 MOVERS = {
@@ -144,7 +164,11 @@ MOVERS = {
 def movers(timeline: Timeline, verb: str) -> Finding:
     """What was shown that can move as the question says; that it did so nobody here sees."""
     kinds = MOVERS.get(verb, "person animal vehicle").split()
-    told = [found for kind in kinds if (found := of_kind(timeline, kind, timeline.latest, present=False, nth=None)).supported]
+    told = [
+        found
+        for kind in kinds
+        if (found := of_kind(timeline, kind, timeline.latest, present=False, nth=None)).supported
+    ]
     if not told:
         return refusal()
     names = list(dict.fromkeys(name for found in told for name in found.values))[:4]
@@ -153,8 +177,16 @@ def movers(timeline: Timeline, verb: str) -> Finding:
 
 
 def _of(sight: Sight, kind: str) -> list[str]:
-    labels = [box.label for box in sight.boxes if sure(box, sight)] + [tag.label for tag in sight.tags if tag.score >= TAG_SURE]
-    return [] if sight.blank else list(dict.fromkeys(vision_labels.plain(label) for label in labels if vision_labels.is_a(label, kind)))
+    labels = [box.label for box in sight.boxes if sure(box, sight)] + [
+        tag.label for tag in sight.tags if tag.score >= TAG_SURE
+    ]
+    return (
+        []
+        if sight.blank
+        else list(
+            dict.fromkeys(vision_labels.plain(label) for label in labels if vision_labels.is_a(label, kind))
+        )
+    )
 
 
 def at_place(timeline: Timeline, place: str, now: float) -> Finding:
@@ -166,13 +198,16 @@ def at_place(timeline: Timeline, place: str, now: float) -> Finding:
     found = [
         name
         for name in names(item.sight)
-        if any(vision_labels.is_a(name, thing) or name == thing for thing in expected) and not vision_labels.is_a(name, place)
+        if any(vision_labels.is_a(name, thing) or name == thing for thing in expected)
+        and not vision_labels.is_a(name, place)
     ]
     if not found:
         return refusal()
     counts = names(item.sight)
     text = " and ".join(vision_labels.counted(name, counts[name]) for name in found[:4])
-    return Finding((f"{text[0].upper()}{text[1:]}.",), (_as_evidence(timeline, item),), values=tuple(found[:4]))
+    return Finding(
+        (f"{text[0].upper()}{text[1:]}.",), (_as_evidence(timeline, item),), values=tuple(found[:4])
+    )
 
 
 def count(timeline: Timeline, thing: str, now: float, present: bool) -> Finding | None:
@@ -183,7 +218,9 @@ def count(timeline: Timeline, thing: str, now: float, present: bool) -> Finding 
     best: tuple[int, Shown] | None = None
     for item in items:
         if item is not None and item.sight is not None:
-            number = sum(sure(box, item.sight) and vision_labels.is_a(box.label, thing) for box in item.sight.boxes)
+            number = sum(
+                sure(box, item.sight) and vision_labels.is_a(box.label, thing) for box in item.sight.boxes
+            )
             if number and (best is None or number > best[0]):
                 best = number, item
     return (
@@ -211,15 +248,25 @@ def there_now(timeline: Timeline, thing: str, now: float) -> Finding:
         return refusal()  # perhaps
     if item.sight.blank:
         return Finding(("No, ", f"{phrase(item.sight)}."), (span,))
-    return Finding(("No, ", f"no {thing} is in the picture."), (span,)) if vision_labels.detectable(thing) else refusal()
+    return (
+        Finding(("No, ", f"no {thing} is in the picture."), (span,))
+        if vision_labels.detectable(thing)
+        else refusal()
+    )
 
 
 def there_between(timeline: Timeline, thing: str, start: float, end: float) -> Finding:
     """Whether a thing was shown between two times."""
     spans = [span for span in appearances(timeline, thing) if span.start < end and span.end >= start]
     if spans:
-        return Finding(("Yes, ", f"from {timestamp(spans[0].start)} to {timestamp(spans[0].end)}."), (spans[0],))
-    items = [item for item in timeline.shown if item.start < end and (item.end is None or item.end > start) and item.sight is not None]
+        return Finding(
+            ("Yes, ", f"from {timestamp(spans[0].start)} to {timestamp(spans[0].end)}."), (spans[0],)
+        )
+    items = [
+        item
+        for item in timeline.shown
+        if item.start < end and (item.end is None or item.end > start) and item.sight is not None
+    ]
     maybe = any(
         entry.score >= TAG_MAY and vision_labels.is_a(entry.label, thing)
         for item in items
@@ -255,19 +302,27 @@ def is_blank(ask: Ask, timeline: Timeline, now: float, present: bool) -> Finding
     if (
         item is None
         or item.sight is None
-        or [t for t in ask.about if t not in ("black", "blank", "empty", "dark", "go", "complet", "turn", "whol")]
+        or [
+            t
+            for t in ask.about
+            if t not in ("black", "blank", "empty", "dark", "go", "complet", "turn", "whol")
+        ]
     ):
         return refusal()
     if present:
         span = _as_evidence(timeline, item)
         return (
-            Finding(("Yes, ", f"{phrase(item.sight)}."), (span,)) if item.sight.blank else Finding(("No, ", "something is shown."), (span,))
+            Finding(("Yes, ", f"{phrase(item.sight)}."), (span,))
+            if item.sight.blank
+            else Finding(("No, ", "something is shown."), (span,))
         )
     spans = blanks(timeline)
     return (
         Finding(("Yes, ", f"from {timestamp(spans[0].start)} to {timestamp(spans[0].end)}."), (spans[0],))
         if spans
-        else Finding(("No, ", "the picture was never blank."), (Evidence(0.0, now, "timeline", "no blank picture"),))
+        else Finding(
+            ("No, ", "the picture was never blank."), (Evidence(0.0, now, "timeline", "no blank picture"),)
+        )
     )
 
 
@@ -288,6 +343,14 @@ def text_shown(ask: Ask, timeline: Timeline, now: float) -> Finding:
         if set(wanted) <= set(terms(candidate.text)):
             return Finding(
                 ("Yes, ", f'"{candidate.title or candidate.lines[0]}", from {timestamp(candidate.start)}.'),
-                (Evidence(candidate.start, timeline.end_of(candidate), "screen", candidate.lines[0], candidate.frame),),
+                (
+                    Evidence(
+                        candidate.start,
+                        timeline.end_of(candidate),
+                        "screen",
+                        candidate.lines[0],
+                        candidate.frame,
+                    ),
+                ),
             )
     return refusal()

@@ -17,7 +17,9 @@ _MOVES = stems("begin end long come go word disappear stay about open")  # what 
 
 def as_evidence(screen: Screen, timeline: Timeline) -> Evidence:
     """A screen as evidence, quoted by its title or first line."""
-    return Evidence(screen.start, timeline.end_of(screen), "screen", screen.title or screen.lines[0], screen.frame)
+    return Evidence(
+        screen.start, timeline.end_of(screen), "screen", screen.title or screen.lines[0], screen.frame
+    )
 
 
 def screen_for(ask: Ask, timeline: Timeline) -> Screen | None:
@@ -30,13 +32,17 @@ def screen_for(ask: Ask, timeline: Timeline) -> Screen | None:
             else None
         )
     hits = [screen for screen in timeline.screens if screen.title and set(wanted) <= bag(screen.title)]
-    hits = hits or [screen for screen in timeline.screens if any(set(wanted) <= bag(line) for line in screen.lines)]
+    hits = hits or [
+        screen for screen in timeline.screens if any(set(wanted) <= bag(line) for line in screen.lines)
+    ]
     if ask.quoted and not hits:  # a word misread
         hits = [
             s
             for s in timeline.screens
             if s.title and len(set(wanted)) > 2 and len(odd := set(wanted) - bag(s.title)) <= 1
-            if all(difflib.get_close_matches(word, bag(s.title), 1, MISREAD) for word in odd)  # "rich" is not "poor" misread
+            if all(
+                difflib.get_close_matches(word, bag(s.title), 1, MISREAD) for word in odd
+            )  # "rich" is not "poor" misread
         ]
     return min(hits, key=lambda s: (abs(len(terms(s.title or "")) - len(wanted)), s.start)) if hits else None
 
@@ -50,14 +56,18 @@ def numbered_screen(ask: Ask, timeline: Timeline, now: float) -> Screen | None:
     if ask.times:
         return timeline.screen_at(ask.times[0])
     if order is None:
-        return timeline.screen_at(now) or (timeline.screens[-1] if timeline.screens and timeline.screens[-1].end is None else None)
+        return timeline.screen_at(now) or (
+            timeline.screens[-1] if timeline.screens and timeline.screens[-1].end is None else None
+        )
     if order > 0:
         for screen in timeline.screens:
             if any(re.search(rf"\b(?:slide|page|sheet) ?{order}\b", line.lower()) for line in screen.lines):
                 return screen
     if order == -1:
         return timeline.screens[-1] if timeline.screens else None
-    known = 0 < order <= len(timeline.screens) and not timeline.dropped["screens"]  # else nobody knows which was the n-th
+    known = (
+        0 < order <= len(timeline.screens) and not timeline.dropped["screens"]
+    )  # else nobody knows which was the n-th
     return timeline.screens[order - 1] if known else None
 
 
@@ -79,6 +89,13 @@ def count_screens(ask: Ask, timeline: Timeline) -> Finding:
     count = len({screen.title or screen.text for screen in timeline.screens})
     return Finding(
         (f"{count} so far.",),
-        (Evidence(timeline.screens[0].start, timeline.end_of(timeline.screens[-1]), "timeline", f"{count} screens of text"),),
+        (
+            Evidence(
+                timeline.screens[0].start,
+                timeline.end_of(timeline.screens[-1]),
+                "timeline",
+                f"{count} screens of text",
+            ),
+        ),
         values=(str(count),),
     )

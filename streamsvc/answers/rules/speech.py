@@ -14,7 +14,9 @@ from streamsvc.timeline.timeline import Sentence, Timeline
 _OWN = stems(
     "begin end open close conclude first last final story tale just right person man woman talk hear exact"
 )  # what is asked of any talk
-_SPEAKING = stems("silent silence quiet come complete whole time talk hear")  # what is asked of speech and silence themselves
+_SPEAKING = stems(
+    "silent silence quiet come complete whole time talk hear"
+)  # what is asked of speech and silence themselves
 _LATELY = re.compile(
     r"\bjust (?:now |been )?(?:said|say|saying|heard|spoken|talked|mentioned)|(?:said|say|saying|heard) (?:just|right) now|being said|"
     r"said (?:now|last)|last (?:thing|sentence|words?)(?: (?:that was|which was|to be|you))? ?(?:said|spoken|heard)?"
@@ -30,8 +32,14 @@ _ADDRESSED = re.compile(
 _BESIDE = re.compile(
     r"\b(after|before|follow(?:s|ed|ing)?|preced(?:es|ed|ing)|leads? up|led up|next|go(?:es)? on|continues?|finish|complete|the rest of)\b"
 )
-_CALLED = re.compile(r"\b(?:my (?:fellow|dear(?:est)?) [a-z]+|(?:fellow|dear) [a-z]+s|ladies and gentlemen|my friends|boys and girls)\b")
-QUOTE_ALIKE, BESIDE, BESIDE_LEAST = 0.7, 10, 3  # share of a quote's words that must be heard the same; words told beside it, and the fewest
+_CALLED = re.compile(
+    r"\b(?:my (?:fellow|dear(?:est)?) [a-z]+|(?:fellow|dear) [a-z]+s|ladies and gentlemen|my friends|boys and girls)\b"
+)
+QUOTE_ALIKE, BESIDE, BESIDE_LEAST = (
+    0.7,
+    10,
+    3,
+)  # share of a quote's words that must be heard the same; words told beside it, and the fewest
 
 
 def activity(ask: Ask, timeline: Timeline, now: float) -> Finding | None:
@@ -39,7 +47,9 @@ def activity(ask: Ask, timeline: Timeline, now: float) -> Finding | None:
     if (
         ask.form != "yes/no"
         or ask.quoted
-        or not re.search(r"\b(spoke|speak\w*|spoken|talk\w*|said|say|speech|silen\w+|quiet|heard|words?)\b", ask.text)
+        or not re.search(
+            r"\b(spoke|speak\w*|spoken|talk\w*|said|say|speech|silen\w+|quiet|heard|words?)\b", ask.text
+        )
     ):
         return None
     if set(ask.about) - _SPEAKING:
@@ -50,14 +60,22 @@ def activity(ask: Ask, timeline: Timeline, now: float) -> Finding | None:
     yes, no = ("No, ", "Yes, ") if quiet else ("Yes, ", "No, ")
     if words:
         first = Evidence(
-            words[0].start, words[-1].end if len(words) < 30 else words[29].end, "speech", " ".join(w.text for w in words[:20])
+            words[0].start,
+            words[-1].end if len(words) < 30 else words[29].end,
+            "speech",
+            " ".join(w.text for w in words[:20]),
         )
         return Finding((f"{yes}at {timestamp(words[0].start)}: ", f'"{quote_of(first.quote, 20)}"'), (first,))
     lost = start < timeline.thin or any(gap.start < end and gap.end > start for gap in timeline.gaps)
     if lost or end > max(now, timeline.latest) + 1.0 or _active(timeline, start, end) > 1.0:
         return refusal()
-    said = "nobody speaks now." if ask.now else f"nobody spoke between {timestamp(start)} and {timestamp(end)}."
-    return Finding((no + said,), (Evidence(start, end, "timeline", f"no speech from {timestamp(start)} to {timestamp(end)}"),))
+    said = (
+        "nobody speaks now." if ask.now else f"nobody spoke between {timestamp(start)} and {timestamp(end)}."
+    )
+    return Finding(
+        (no + said,),
+        (Evidence(start, end, "timeline", f"no speech from {timestamp(start)} to {timestamp(end)}"),),
+    )
 
 
 def _active(timeline: Timeline, start: float, end: float) -> float:
@@ -80,7 +98,9 @@ def stretch(ask: Ask, now: float) -> tuple[float, float]:
         when = ask.times[0]
         if re.search(r"\b(before|until|by)\b", ask.text):
             return 0.0, when
-        return (when, now) if re.search(r"\b(after|since)\b", ask.text) else (max(0.0, when - 1.0), when + 1.0)
+        return (
+            (when, now) if re.search(r"\b(after|since)\b", ask.text) else (max(0.0, when - 1.0), when + 1.0)
+        )
     if ask.last is not None:
         return max(0.0, now - ask.last), now
     if ask.ago is not None:
@@ -115,7 +135,9 @@ def talked(ask: Ask, timeline: Timeline, now: float) -> Finding | None:
         return said_between(timeline, *stretch(ask, now))
     if _LATELY.search(ask.text):
         last = timeline.said[-1]
-        return Finding((f"At {timestamp(last.start)}: ", f'"{quote_of(last.text, 30, tail=True)}"'), (last.evidence(),))
+        return Finding(
+            (f"At {timestamp(last.start)}: ", f'"{quote_of(last.text, 30, tail=True)}"'), (last.evidence(),)
+        )
     if words is None:
         return None
     ends = _ENDS.search(ask.text) is not None
@@ -123,12 +145,18 @@ def talked(ask: Ask, timeline: Timeline, now: float) -> Finding | None:
         r"\b(first|second|third|fourth|fifth|sixth|last|latest|1st|2nd|3rd)\s+(?:\w+\s+)?(?:speech|talk|speaker|reader|reading|lecture|text|person|recording|stretch)",
         ask.text,
     )
-    chosen = nth(parse(number[1]), timeline) if number else timeline.talks[0] if not ends else timeline.talks[-1]
+    chosen = (
+        nth(parse(number[1]), timeline) if number else timeline.talks[0] if not ends else timeline.talks[-1]
+    )
     if chosen is None:
         return refusal()
     spoken = [w for sentence in chosen for w in sentence.words]
     part = spoken[-16:] if ends else spoken[:16]
-    text = ("… " if ends and len(spoken) > 16 else "") + " ".join(w.text for w in part) + (" …" if not ends and len(spoken) > 16 else "")
+    text = (
+        ("… " if ends and len(spoken) > 16 else "")
+        + " ".join(w.text for w in part)
+        + (" …" if not ends and len(spoken) > 16 else "")
+    )
     return _words(part, text)
 
 
@@ -144,7 +172,10 @@ def said_between(timeline: Timeline, start: float, end: float) -> Finding:
 
 def _words(spoken: Sequence[Word], text: str) -> Finding:
     """Words as an answer, quoted by a text."""
-    return Finding((f"At {timestamp(spoken[0].start)}: ", f'"{text}"'), (Evidence(spoken[0].start, spoken[-1].end, "speech", text),))
+    return Finding(
+        (f"At {timestamp(spoken[0].start)}: ", f'"{text}"'),
+        (Evidence(spoken[0].start, spoken[-1].end, "speech", text),),
+    )
 
 
 def addressed(ask: Ask, timeline: Timeline, now: float) -> Finding | None:
@@ -153,7 +184,10 @@ def addressed(ask: Ask, timeline: Timeline, now: float) -> Finding | None:
         return None
     for sentence in timeline.said:
         if _CALLED.search(" ".join(tokens(sentence.text))):
-            return Finding((f"At {timestamp(sentence.start)}: ", f'"{quote_of(sentence.text, 30)}"'), (sentence.evidence(),))
+            return Finding(
+                (f"At {timestamp(sentence.start)}: ", f'"{quote_of(sentence.text, 30)}"'),
+                (sentence.evidence(),),
+            )
     return refusal()
 
 
@@ -162,10 +196,19 @@ def beside(ask: Ask, timeline: Timeline, now: float) -> Finding | None:
     asked = _BESIDE.search(ask.text)
     if ask.quoted is None or asked is None or ask.form != "open" or ask.on_screen:
         return None
-    if not (ask.spoken or asked[1] not in ("after", "before") or re.search(r"\b(words?|phrase|quote|sentence)\b", ask.text)):
+    if not (
+        ask.spoken
+        or asked[1] not in ("after", "before")
+        or re.search(r"\b(words?|phrase|quote|sentence)\b", ask.text)
+    ):
         return None
     wanted = tokens(ask.quoted)
-    words = [word for sentence in timeline.said for word in sentence.words if word.start < now and tokens(word.text)]
+    words = [
+        word
+        for sentence in timeline.said
+        for word in sentence.words
+        if word.start < now and tokens(word.text)
+    ]
     heard = ["".join(tokens(word.text)) for word in words]
     first = set(wanted[:2])  # one of these must have been heard as it is quoted
     starts = {n - k for n, word in enumerate(heard) if word in first for k in (0, 1, 2) if n >= k}

@@ -25,7 +25,9 @@ LEAST_WORDS = 5  # of a sentence that may stand for others, where there is one
 MOST = 24  # words of a note's sentence beyond which another is preferred
 TOLD, WORDS = 3, 9  # notes of one answer, and words quoted of each
 LONG = 180.0  # seconds of a session from which "what have I missed" is answered from notes
-_RECAP = re.compile(r"\b(?:summar\w+|recap|happen(?:s|ed)?|(?:was|is|were) it about|going on|missed?|gist|tl ?dr)\b")
+_RECAP = re.compile(
+    r"\b(?:summar\w+|recap|happen(?:s|ed)?|(?:was|is|were) it about|going on|missed?|gist|tl ?dr)\b"
+)
 _MINUTE = r"(?:(?:minutes? )?(\d+|[a-z]+)(?: minutes?)?)"
 _MINUTES = re.compile(rf"\b(?:between|from) {_MINUTE} (?:and|to|until|till) {_MINUTE}\b")
 _FIRST = re.compile(r"\b(?:first|opening) (\d+|[a-z]+)? ?(seconds?|minutes?|hours?)\b")
@@ -100,7 +102,9 @@ def notes(timeline: Timeline, start: float = 0.0, end: float = float("inf"), mos
         most: how many notes at most, at least 1; stretches grow longer until they suffice.
     """
     said = [sentence for sentence in timeline.said if start <= (sentence.start + sentence.end) / 2 < end]
-    screens = [screen for screen in timeline.screens if screen.start < end and timeline.end_of(screen) > start]
+    screens = [
+        screen for screen in timeline.screens if screen.start < end and timeline.end_of(screen) > start
+    ]
     if not said and not screens:
         return []
     times = [(s.start, s.end) for s in said] + [(s.start, timeline.end_of(s)) for s in screens]
@@ -132,18 +136,38 @@ def before(timeline: Timeline, now: float, tokens_: int) -> list[Evidence]:
 
 
 def _cut(
-    timeline: Timeline, said: Sequence[Sentence], screens: Sequence[Screen], begins: float, ends: float, length: float, held: Counter[str]
+    timeline: Timeline,
+    said: Sequence[Sentence],
+    screens: Sequence[Screen],
+    begins: float,
+    ends: float,
+    length: float,
+    held: Counter[str],
 ) -> list[Note]:
     """One note for each titled slide and for each `length` seconds of talk without one."""
     found: list[Note] = []
     edges = sorted({begins, *(min(max(screen.start, begins), ends) for screen in screens if screen.title)})
     for left, right in zip(edges, [*edges[1:], max(ends, edges[-1]) + 1e-6], strict=True):
-        screen = next((s for s in reversed(screens) if s.title and s.start <= left and (s.end is None or left < s.end)), None)
+        screen = next(
+            (s for s in reversed(screens) if s.title and s.start <= left and (s.end is None or left < s.end)),
+            None,
+        )
         part = [s for s in said if left <= (s.start + s.end) / 2 < right]
-        if screen is not None and found and found[-1].title == screen.title and right - found[-1].start < length:
-            part = [s for s in said if found[-1].start <= (s.start + s.end) / 2 < right]  # the same slide, read anew
+        if (
+            screen is not None
+            and found
+            and found[-1].title == screen.title
+            and right - found[-1].start < length
+        ):
+            part = [
+                s for s in said if found[-1].start <= (s.start + s.end) / 2 < right
+            ]  # the same slide, read anew
             left = found.pop().start
-        title = None if screen is None else Evidence(screen.start, timeline.end_of(screen), "screen", screen.title or "", screen.frame)
+        title = (
+            None
+            if screen is None
+            else Evidence(screen.start, timeline.end_of(screen), "screen", screen.title or "", screen.frame)
+        )
         groups: list[list[Sentence]] = []
         for sentence in part:
             if groups and sentence.end - groups[-1][0].start <= length:
@@ -153,7 +177,10 @@ def _cut(
         if not groups and title is not None:
             found.append(Note(left, min(right, ends), title.quote, (title,)))
         for number, group in enumerate(groups):
-            lines = (*((title,) if title is not None and number == 0 else ()), telling(group, held, len(said)).evidence())
+            lines = (
+                *((title,) if title is not None and number == 0 else ()),
+                telling(group, held, len(said)).evidence(),
+            )
             first = left if title is not None and number == 0 else group[0].start
             found.append(Note(first, group[-1].end, title.quote if title is not None else None, lines))
     return found
@@ -171,7 +198,9 @@ def telling(group: Sequence[Sentence], held: Counter[str], count: int) -> Senten
 
     def worth(sentence: Sentence) -> tuple[bool, float]:
         words = [word for word in tokens(sentence.text) if word not in STOP]
-        shared = math.fsum(rarity(held[term], count) * min(here[term], 4) for term in bag(sentence.text) if term in held)
+        shared = math.fsum(
+            rarity(held[term], count) * min(here[term], 4) for term in bag(sentence.text) if term in held
+        )
         size = len(sentence.words)
         return size >= LEAST_WORDS and bool(words), shared / max(1.0, size / MOST) / max(1, len(words)) ** 0.5
 
@@ -197,10 +226,17 @@ def recap(ask: Ask, timeline: Timeline, now: float) -> Finding | None:
         timeline: of the session.
         now: session seconds.
     """
-    if _RECAP.search(ask.text) is None or ask.form not in ("open", "yes/no") or ask.quoted or ask.thing is not None:
+    if (
+        _RECAP.search(ask.text) is None
+        or ask.form not in ("open", "yes/no")
+        or ask.quoted
+        or ask.thing is not None
+    ):
         return None
     span = stretch(ask, now)
-    if span is None and (now < LONG or re.search(r"\bmissed?\b|\bsummar|\brecap\b|\btl ?dr\b", ask.text) is None):
+    if span is None and (
+        now < LONG or re.search(r"\bmissed?\b|\bsummar|\brecap\b|\btl ?dr\b", ask.text) is None
+    ):
         return None
     if set(ask.about) - _BESIDE - NUMBERS.keys():
         return None  # about something: not all of the stretch
@@ -208,7 +244,8 @@ def recap(ask: Ask, timeline: Timeline, now: float) -> Finding | None:
     if not found:
         return refusal()
     clauses = tuple(
-        f'{"; at" if n else "At"} {timestamp(note.lines[-1].start)}: "{quote_of(note.text, WORDS)}"' for n, note in enumerate(found)
+        f'{"; at" if n else "At"} {timestamp(note.lines[-1].start)}: "{quote_of(note.text, WORDS)}"'
+        for n, note in enumerate(found)
     )
     return Finding((*clauses[:-1], clauses[-1] + "."), tuple(line for note in found for line in note.lines))
 

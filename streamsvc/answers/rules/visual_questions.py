@@ -10,7 +10,9 @@ from streamsvc.answers.rules.parse import Ask
 Way = Literal["look", "text"]
 
 
-_EXACT = re.compile(r"\b(before|after|first|last|earlier|later|latest|previous|next|while|during|order|until|since|times|often)\b")
+_EXACT = re.compile(
+    r"\b(before|after|first|last|earlier|later|latest|previous|next|while|during|order|until|since|times|often)\b"
+)
 _ACTION = re.compile(
     r"\b(doing|holding|wearing|carrying|walking|running|sitting|standing|lying|riding|driving|eating|drinking|playing|pointing|waving|"
     r"dancing|jumping|cooking)\b"
@@ -20,8 +22,12 @@ _PRESENT = re.compile(
     r"(?:what|where|how|who)'s\b|(?:what|where|which|how|who)(?: \w+)? (?:is|are|does|do)\b|(?:is|are|does|do|describe)\b"
 )
 _GOING = re.compile(r"\b(happening|going on)\b")
-_COLOUR = re.compile(r"\b(red|blue|green|yellow|orange|purple|pink|brown|gr[ae]y|white|black|golden|silver|dark|bright)\b")
-_PLACE = re.compile(r"\b(?:on|in|at|under|behind|beside|near|above|below|around|in front of|next to) (?:the|a|an|his|her|their|its)\b")
+_COLOUR = re.compile(
+    r"\b(red|blue|green|yellow|orange|purple|pink|brown|gr[ae]y|white|black|golden|silver|dark|bright)\b"
+)
+_PLACE = re.compile(
+    r"\b(?:on|in|at|under|behind|beside|near|above|below|around|in front of|next to) (?:the|a|an|his|her|their|its)\b"
+)
 
 
 def way(ask: Ask) -> Way | None:
@@ -30,7 +36,13 @@ def way(ask: Ask) -> Way | None:
     Times, orders, counts and what a screen reads are exact: the time line knows them or nobody does. Sounds, and who somebody is, no
     picture tells.
     """
-    exact = ask.form in ("when", "how long", "how many") or ask.times or ask.last is not None or ask.ago is not None or ask.quoted
+    exact = (
+        ask.form in ("when", "how long", "how many")
+        or ask.times
+        or ask.last is not None
+        or ask.ago is not None
+        or ask.quoted
+    )
     if exact or _EXACT.search(ask.text) or SOUND.search(ask.text) or IDENTITY.search(ask.text):
         return None
     if ask.words[:1] == ["why"]:  # no picture tells reasons
@@ -41,13 +53,17 @@ def way(ask: Ask) -> Way | None:
         return None
     if ask.spoken:
         return "text"
-    present = _PRESENT.match(ask.text) and (ask.thing is not None or _PLACE.search(ask.text) or _COLOUR.search(ask.text))
+    present = _PRESENT.match(ask.text) and (
+        ask.thing is not None or _PLACE.search(ask.text) or _COLOUR.search(ask.text)
+    )
     return "look" if ask.seen or ask.now or present or first(ask) or _GOING.search(ask.text) else "text"
 
 
 def first(ask: Ask) -> bool:
     """Whether a question is about what somebody does in the picture: words that were said do not tell that, though a rule may find some."""
-    return bool(_PRESENT.match(ask.text) and _ACTION.search(ask.text)) and not ask.spoken and not ask.on_screen
+    return (
+        bool(_PRESENT.match(ask.text) and _ACTION.search(ask.text)) and not ask.spoken and not ask.on_screen
+    )
 
 
 SOUND = re.compile(

@@ -28,7 +28,10 @@ from streamsvc.speech.pipeline import HANGOVER
 Event = Mapping[str, Any]
 
 FRAME = 0.04  # seconds of audio in one frame at most
-BURST, BREATH = 0.25, 0.002  # seconds of audio pushed without a pause, and seconds of that pause: keeps chunks small, 125 times real time
+BURST, BREATH = (
+    0.25,
+    0.002,
+)  # seconds of audio pushed without a pause, and seconds of that pause: keeps chunks small, 125 times real time
 TYPES = ("speech.*", "caption.partial", "caption.final", "caption.gap", "session.flushed", "session.closed")
 _SAMPLE_BYTES = {"pcm_s16le": 2, "pcm_mulaw": 1, "pcm_alaw": 1}
 
@@ -39,7 +42,9 @@ class Bounds:
 
     message_bytes: int = 2 * 1024 * 1024
     audio_seconds: float = 4 * 3600.0
-    idle_seconds: float = 600.0  # without any message; a quiet connection holds a session that others wait for
+    idle_seconds: float = (
+        600.0  # without any message; a quiet connection holds a session that others wait for
+    )
     file_bytes: int = 64 * 1024 * 1024  # of a POST
     file_seconds: float = 600.0  # wall-clock time for the answer to a POST
 
@@ -108,7 +113,16 @@ class Feed:
             piece = payload[first : min(first + step, whole)]
             await self._session.room()
             self._session.tap(
-                EncodedFrame(self._session.id, "main", self._start + self.seconds, clock.now(), "audio", piece, self._form.codec, True)
+                EncodedFrame(
+                    self._session.id,
+                    "main",
+                    self._start + self.seconds,
+                    clock.now(),
+                    "audio",
+                    piece,
+                    self._form.codec,
+                    True,
+                )
             )
             self.samples += len(piece) // size
             unpaused += len(piece) / size / self._form.rate
@@ -206,7 +220,9 @@ class Line:
         if self._failure is not None:
             raise self._failure
 
-    async def change(self, form: Format, language: str | None, vocabulary: Sequence[str], hangover: float | None) -> None:
+    async def change(
+        self, form: Format, language: str | None, vocabulary: Sequence[str], hangover: float | None
+    ) -> None:
         """Go on with another format, language, vocabulary or hangover; what was sent before is flushed."""
         heard = (language, tuple(vocabulary), hangover)
         if (form, heard) == (self._form, self._heard):
@@ -266,10 +282,16 @@ def spoken(language: str | None, model: str) -> str | None:
         InvalidRequest: "unsupported_language": the model does not know it.
     """
     code = None if language in (None, "", "multi") else str(language).replace("_", "-").split("-")[0].lower()
-    if (model.endswith(".en") and code not in (None, "en")) or (code is None and language == "multi" and model.endswith(".en")):
-        raise InvalidRequest(f"the model {model} hears English alone, not {str(language)[:35]!r}", code="unsupported_language")
+    if (model.endswith(".en") and code not in (None, "en")) or (
+        code is None and language == "multi" and model.endswith(".en")
+    ):
+        raise InvalidRequest(
+            f"the model {model} hears English alone, not {str(language)[:35]!r}", code="unsupported_language"
+        )
     if code is not None and code not in LANGUAGES:
-        raise InvalidRequest(f"{str(language)[:35]!r} is no language that {model} knows", code="unsupported_language")
+        raise InvalidRequest(
+            f"{str(language)[:35]!r} is no language that {model} knows", code="unsupported_language"
+        )
     return code
 
 

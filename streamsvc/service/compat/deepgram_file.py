@@ -46,9 +46,19 @@ async def answer(service: Service, http: HttpRequest, request: str, bounds: Boun
                 hashed.update(piece)
                 await asyncio.to_thread(file.write, piece)
         try:
-            return await _transcribed(service, str(path), (Path(folder),), asked, Request(request, heard.model), hashed.hexdigest(), bounds)
+            return await _transcribed(
+                service,
+                str(path),
+                (Path(folder),),
+                asked,
+                Request(request, heard.model),
+                hashed.hexdigest(),
+                bounds,
+            )
         except SourceError as error:  # its message names a path of this machine
-            raise InvalidRequest("failed to process audio: corrupt or unsupported data", code=error.code) from None
+            raise InvalidRequest(
+                "failed to process audio: corrupt or unsupported data", code=error.code
+            ) from None
 
 
 async def _limited(http: HttpRequest, most: int) -> Any:
@@ -64,7 +74,9 @@ def _url(text: bytes) -> str:
     try:
         told = json.loads(text)
     except (ValueError, RecursionError):
-        raise InvalidRequest("Content-type was application/json, but we could not process the JSON payload.", code="bad_json") from None
+        raise InvalidRequest(
+            "Content-type was application/json, but we could not process the JSON payload.", code="bad_json"
+        ) from None
     url = told.get("url") if isinstance(told, dict) else None
     if not isinstance(url, str) or urlsplit(url).scheme not in ("http", "https"):
         raise InvalidRequest('the JSON body is {"url": "http(s)://…"}', code="bad_url")
@@ -72,10 +84,22 @@ def _url(text: bytes) -> str:
 
 
 async def _transcribed(
-    service: Service, source: str, roots: Sequence[Path], asked: Options, request: Request, digest: str, bounds: Bounds
+    service: Service,
+    source: str,
+    roots: Sequence[Path],
+    asked: Options,
+    request: Request,
+    digest: str,
+    bounds: Bounds,
 ) -> Message:
     session = await service.create(
-        source, speed=None, language=asked.language, vocabulary=asked.vocabulary, no_store=True, roots=roots, sees=False
+        source,
+        speed=None,
+        language=asked.language,
+        vocabulary=asked.vocabulary,
+        no_store=True,
+        roots=roots,
+        sees=False,
     )
     try:
         async with asyncio.timeout(bounds.file_seconds):
@@ -111,7 +135,12 @@ def results(events: Sequence[Mapping[str, Any]], asked: Options) -> Message:
             words += event["words"]
         elif len(words) > begun:
             spoken, begun = words[begun:], len(words)
-            span = {"start": spoken[0]["start"], "end": spoken[-1]["end"], "channel": 0, "id": f"utterance-{len(utterances)}"}
+            span = {
+                "start": spoken[0]["start"],
+                "end": spoken[-1]["end"],
+                "channel": 0,
+                "id": f"utterance-{len(utterances)}",
+            }
             utterances.append(span | alternative(spoken, asked.punctuate))
     found: Message = {"channels": [{"alternatives": [alternative(words, asked.punctuate)]}]}
     return found | ({"utterances": utterances} if asked.utterances else {})

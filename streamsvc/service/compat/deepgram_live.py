@@ -30,8 +30,30 @@ from streamsvc.service.service import Service
 Message = dict[str, Any]
 
 CODECS = {"linear16": "pcm_s16le", "mulaw": "pcm_mulaw", "alaw": "pcm_alaw"}
-MODELS = ("nova", "enhanced", "base", "general", "meeting", "phonecall", "finance", "conversationalai", "voicemail", "video", "whisper")
-REFUSED = ("callback", "redact", "replace", "search", "diarize", "diarize_model", "multichannel", "detect_entities", "profanity_filter")
+MODELS = (
+    "nova",
+    "enhanced",
+    "base",
+    "general",
+    "meeting",
+    "phonecall",
+    "finance",
+    "conversationalai",
+    "voicemail",
+    "video",
+    "whisper",
+)
+REFUSED = (
+    "callback",
+    "redact",
+    "replace",
+    "search",
+    "diarize",
+    "diarize_model",
+    "multichannel",
+    "detect_entities",
+    "profanity_filter",
+)
 QUIET = 10.0  # seconds without audio or a message after which Deepgram closes the socket, and so do we
 _OFF = ("", "false", "0", "no")
 
@@ -72,7 +94,9 @@ def options(query: QueryParams, heard: Hear, *, live: bool) -> Options:
         raise InvalidRequest("No such model/language/tier combination found.", code="unknown_model")
     terms = [*query.getlist("keyterm"), *(word.split(":")[0] for word in query.getlist("keywords"))]
     if len(terms) > 100 or sum(map(len, terms)) > 2000:
-        raise InvalidRequest("there are at most 100 keyterms with 2000 characters together", code="too_many_keyterms")
+        raise InvalidRequest(
+            "there are at most 100 keyterms with 2000 characters together", code="too_many_keyterms"
+        )
     return Options(
         format=audio_format(query) if live else None,
         language=spoken(query.get("language"), heard.model),
@@ -82,7 +106,9 @@ def options(query: QueryParams, heard: Hear, *, live: bool) -> Options:
         endpointing=on("endpointing", "true") or query.get("endpointing") == "0",  # 0: as soon as possible
         hangover=_silence(query),
         vad_events=on("vad_events"),
-        utterance_end=_number(query, "utterance_end_ms", 1000, 5000, "milliseconds") / 1000 if "utterance_end_ms" in query else None,
+        utterance_end=_number(query, "utterance_end_ms", 1000, 5000, "milliseconds") / 1000
+        if "utterance_end_ms" in query
+        else None,
         utterances=on("utterances"),
     )
 
@@ -92,7 +118,10 @@ def audio_format(query: QueryParams) -> Format:
     encoding = query.get("encoding", "")
     if encoding not in CODECS:
         served = ", ".join(CODECS)
-        raise InvalidRequest(f"encoding must be given, and be one of {served}; not {encoding[:20]!r}", code="unsupported_encoding")
+        raise InvalidRequest(
+            f"encoding must be given, and be one of {served}; not {encoding[:20]!r}",
+            code="unsupported_encoding",
+        )
     if query.get("channels", "1") != "1":
         raise InvalidRequest("channels must be 1", code="unsupported_channels")
     return Format(CODECS[encoding], _number(query, "sample_rate", 8000, 48_000, "Hz"))
@@ -100,7 +129,11 @@ def audio_format(query: QueryParams) -> Format:
 
 def _silence(query: QueryParams) -> float | None:
     text = query.get("endpointing", "true").lower()
-    return None if text in ("true", *_OFF) and text != "0" else hangover(_number(query, "endpointing", 0, 999_999_999, "milliseconds"))
+    return (
+        None
+        if text in ("true", *_OFF) and text != "0"
+        else hangover(_number(query, "endpointing", 0, 999_999_999, "milliseconds"))
+    )
 
 
 def _number(query: QueryParams, name: str, least: int, most: int, unit: str) -> int:
@@ -181,7 +214,9 @@ class Listener:
         self._held: Message | None = None  # a final result, until it is known whether speech ends with it
         self._speaking = False
         self._last_word: float | None = None  # client seconds at which the last final word ended
-        self._quiet_since: float | None = None  # monotonic seconds of speech.stopped, while its UtteranceEnd is owed
+        self._quiet_since: float | None = (
+            None  # monotonic seconds of speech.stopped, while its UtteranceEnd is owed
+        )
         self._end = 0.0  # client seconds up to which there are final results
 
     def take(self, event: Event) -> list[Message]:
@@ -251,7 +286,11 @@ class Listener:
             "is_final": final,
             "speech_final": False,
             "channel": {"alternatives": [alternative(event["words"], self._asked.punctuate)]},
-            "metadata": {"request_id": self._request.id, "model_info": self._request.info, "model_uuid": self._request.model},
+            "metadata": {
+                "request_id": self._request.id,
+                "model_info": self._request.info,
+                "model_uuid": self._request.model,
+            },
             "from_finalize": False,
         }
 
@@ -263,7 +302,13 @@ def problem(variant: str, description: str) -> Message:
 
 def body(error: StreamsvcError, request: str) -> Message:
     """The body of an HTTP answer, and of a refused handshake."""
-    codes = {400: "Bad Request", 401: "INVALID_AUTH", 403: "FORBIDDEN", 413: "PAYLOAD_TOO_LARGE", 429: "TOO_MANY_REQUESTS"}
+    codes = {
+        400: "Bad Request",
+        401: "INVALID_AUTH",
+        403: "FORBIDDEN",
+        413: "PAYLOAD_TOO_LARGE",
+        429: "TOO_MANY_REQUESTS",
+    }
     codes |= {422: "Bad Request", 503: "SERVICE_UNAVAILABLE", 504: "GATEWAY_TIMEOUT"}
     return {"err_code": codes.get(error.status, error.code), "err_msg": error.message, "request_id": request}
 
@@ -274,11 +319,18 @@ def body(error: StreamsvcError, request: str) -> Message:
 class _Live:
     """One client: its line and its listener."""
 
-    def __init__(self, service: Service, socket: WebSocket, asked: Options, request: Request, bounds: Bounds) -> None:
+    def __init__(
+        self, service: Service, socket: WebSocket, asked: Options, request: Request, bounds: Bounds
+    ) -> None:
         assert asked.format is not None
         self._socket, self._request, self._bounds = socket, request, bounds
         self.line = Line(
-            service, asked.format, language=asked.language, vocabulary=asked.vocabulary, hangover=asked.hangover, bounds=bounds
+            service,
+            asked.format,
+            language=asked.language,
+            vocabulary=asked.vocabulary,
+            hangover=asked.hangover,
+            bounds=bounds,
         )
         self.listener = Listener(asked, request, asked.hangover or service.settings.hear.hangover)
 
@@ -310,9 +362,22 @@ class _Live:
             elif kind == "Configure":
                 told = "keyterms are set by the query, and hold for the whole stream"
                 code = "CONFIGURE_KEYTERMS_NOT_SUPPORTED"
-                await say(self._socket, {"type": "ConfigureFailure", "request_id": self._request.id, "code": code, "description": told})
+                await say(
+                    self._socket,
+                    {
+                        "type": "ConfigureFailure",
+                        "request_id": self._request.id,
+                        "code": code,
+                        "description": told,
+                    },
+                )
             elif kind != "KeepAlive":
-                await say(self._socket, problem("SchemaError", "text messages are JSON: KeepAlive, Finalize, CloseStream or Configure"))
+                await say(
+                    self._socket,
+                    problem(
+                        "SchemaError", "text messages are JSON: KeepAlive, Finalize, CloseStream or Configure"
+                    ),
+                )
 
     async def _close(self) -> None:
         await self.line.flush()
@@ -336,7 +401,9 @@ async def serve(service: Service, socket: WebSocket, request: str, bounds: Bound
         CapacityError, InvalidRequest: before the socket is accepted.
     """
     heard = service.settings.hear
-    live = _Live(service, socket, options(socket.query_params, heard, live=True), Request(request, heard.model), bounds)
+    live = _Live(
+        service, socket, options(socket.query_params, heard, live=True), Request(request, heard.model), bounds
+    )
     offered = socket.scope.get("subprotocols", ())
     chosen = offered[0] if offered and offered[0].lower() in ("token", "bearer") else None
     await opened(live.line, socket, chosen, [(b"dg-request-id", request.encode())])

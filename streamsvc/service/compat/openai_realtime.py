@@ -79,7 +79,10 @@ class Turns:
         """The client ends the item; what is flushed after this belongs to it. `seconds`: of audio so far."""
         self._until = seconds
         item = self._open(self._since)
-        return [message("input_audio_buffer.committed", item_id=item, previous_item_id=self._previous), *self._add()]
+        return [
+            message("input_audio_buffer.committed", item_id=item, previous_item_id=self._previous),
+            *self._add(),
+        ]
 
     def clear(self, seconds: float) -> None:
         """The client takes back what is not committed; what is flushed after this is for nobody."""
@@ -90,7 +93,13 @@ class Turns:
         if not self.detect or self._until is not None:
             return []
         item = self._open(at)
-        return [message("input_audio_buffer.speech_started", audio_start_ms=max(0, round((at - PREROLL) * 1000)), item_id=item)]
+        return [
+            message(
+                "input_audio_buffer.speech_started",
+                audio_start_ms=max(0, round((at - PREROLL) * 1000)),
+                item_id=item,
+            )
+        ]
 
     def _caption(self, event: Event) -> list[Message]:
         final = event["type"] == "caption.final"
@@ -103,7 +112,9 @@ class Turns:
         item = self._open(event["start"])
         delta = (" " if self._text else "") + " ".join(new)
         self._text += delta
-        told = message("conversation.item.input_audio_transcription.delta", item_id=item, content_index=0, delta=delta)
+        told = message(
+            "conversation.item.input_audio_transcription.delta", item_id=item, content_index=0, delta=delta
+        )
         return [*self._add(), told]
 
     def _stopped(self, at: float) -> list[Message]:
@@ -134,28 +145,55 @@ class Turns:
         if self._added:
             return []
         self._added = True
-        return [message("conversation.item.added", item=self._shape("in_progress"), previous_item_id=self._previous)]
+        return [
+            message(
+                "conversation.item.added", item=self._shape("in_progress"), previous_item_id=self._previous
+            )
+        ]
 
     def _complete(self, at: float) -> list[Message]:
         item = self._item
-        done = message("conversation.item.done", item=self._shape("completed"), previous_item_id=self._previous)
+        done = message(
+            "conversation.item.done", item=self._shape("completed"), previous_item_id=self._previous
+        )
         kind = "conversation.item.input_audio_transcription."
         if self._gap and not self._text:
-            error = {"type": "server_error", "code": "transcription_failed", "message": f"not transcribed: {self._gap}", "param": None}
+            error = {
+                "type": "server_error",
+                "code": "transcription_failed",
+                "message": f"not transcribed: {self._gap}",
+                "param": None,
+            }
             told = message(f"{kind}failed", item_id=item, content_index=0, error=error)
         else:
             usage = {"type": "duration", "seconds": round(max(0.0, at - self._since), 2)}
-            told = message(f"{kind}completed", item_id=item, content_index=0, transcript=self._text, usage=usage)
+            told = message(
+                f"{kind}completed", item_id=item, content_index=0, transcript=self._text, usage=usage
+            )
         self._previous = item
         self._reset(at)
         return [done, told]
 
     def _reset(self, at: float) -> None:
-        self._item, self._added, self._text, self._since, self._until, self._gap = None, False, "", at, None, ""
+        self._item, self._added, self._text, self._since, self._until, self._gap = (
+            None,
+            False,
+            "",
+            at,
+            None,
+            "",
+        )
 
     def _shape(self, status: str) -> Message:
         content = [{"type": "input_audio", "transcript": self._text if status == "completed" else None}]
-        return {"id": self._item, "object": "realtime.item", "type": "message", "status": status, "role": "user", "content": content}
+        return {
+            "id": self._item,
+            "object": "realtime.item",
+            "type": "message",
+            "status": status,
+            "role": "user",
+            "content": content,
+        }
 
 
 def message(kind: str, **fields: Any) -> Message:
@@ -193,7 +231,10 @@ class Conversation:
     async def run(self) -> None:
         """Talk until one side leaves. The socket is accepted, the line open."""
         try:
-            await say(self._socket, message("session.created", session=self.configuration.shown(self._number, self._expires)))
+            await say(
+                self._socket,
+                message("session.created", session=self.configuration.shown(self._number, self._expires)),
+            )
             error = await together(self._listen(), tell(self.line, self._socket, self.turns.take))
             if error is not None:
                 await together(say(self._socket, failed(body(error))))
@@ -216,13 +257,17 @@ class Conversation:
 
     def _read(self, text: str | bytes) -> Mapping[str, Any]:
         if len(text) > self._bounds.message_bytes:
-            raise ClientError(f"a message has at most {self._bounds.message_bytes} bytes", "message_too_large")
+            raise ClientError(
+                f"a message has at most {self._bounds.message_bytes} bytes", "message_too_large"
+            )
         try:
             event = json.loads(text)
         except (ValueError, RecursionError):
             raise ClientError("the message is no valid JSON", "invalid_json") from None
         if not isinstance(event, dict) or not isinstance(event.get("type"), str):
-            raise ClientError("a message is a JSON object with a 'type'", "missing_required_parameter", "type")
+            raise ClientError(
+                "a message is a JSON object with a 'type'", "missing_required_parameter", "type"
+            )
         return event
 
     async def _do(self, event: Mapping[str, Any]) -> None:
@@ -240,11 +285,17 @@ class Conversation:
                 await say(self._socket, message("input_audio_buffer.cleared"))
             case kind:
                 served = "session.update, input_audio_buffer.append, input_audio_buffer.commit, input_audio_buffer.clear"
-                raise ClientError(f"Invalid value: {kind[:64]!r}. A transcription session takes: {served}.", "invalid_value", "type")
+                raise ClientError(
+                    f"Invalid value: {kind[:64]!r}. A transcription session takes: {served}.",
+                    "invalid_value",
+                    "type",
+                )
 
     async def _update(self, session: object) -> None:
         if session is None:
-            raise ClientError("Missing required parameter: 'session'.", "missing_required_parameter", "session")
+            raise ClientError(
+                "Missing required parameter: 'session'.", "missing_required_parameter", "session"
+            )
         now = self.configuration
         now.update(session)
         self.turns.detect = now.detect
@@ -258,15 +309,15 @@ class Conversation:
         try:
             samples = base64.b64decode(audio if isinstance(audio, str) else "?", validate=True)
         except (binascii.Error, ValueError):
-            raise ClientError("Invalid 'audio'. Expected base64-encoded audio bytes.", "invalid_value", "audio") from None
+            raise ClientError(
+                "Invalid 'audio'. Expected base64-encoded audio bytes.", "invalid_value", "audio"
+            ) from None
         await self.line.push(samples)
 
     async def _commit(self) -> None:
         held = self.line.seconds - self._committed
         if held < LEAST:
-            told = (
-                f"Error committing input audio buffer: buffer too small. Expected at least 100ms of audio, but it has {held * 1000:.0f}ms."
-            )
+            told = f"Error committing input audio buffer: buffer too small. Expected at least 100ms of audio, but it has {held * 1000:.0f}ms."
             raise ClientError(told, "input_audio_buffer_commit_empty")
         self._committed = self.line.seconds
         await say(self._socket, *self.turns.commit(self.line.seconds))
@@ -276,7 +327,11 @@ class Conversation:
 def check(intent: str | None) -> None:
     """Raise InvalidRequest unless transcription is asked for."""
     if intent != "transcription":
-        raise ClientError("only transcription sessions are served: connect with ?intent=transcription", "unsupported_intent", "intent")
+        raise ClientError(
+            "only transcription sessions are served: connect with ?intent=transcription",
+            "unsupported_intent",
+            "intent",
+        )
 
 
 async def serve(service: Service, socket: WebSocket, model: str | None, bounds: Bounds) -> None:
@@ -286,5 +341,7 @@ async def serve(service: Service, socket: WebSocket, model: str | None, bounds: 
         CapacityError, ClientError: before the socket is accepted.
     """
     conversation = Conversation(service, socket, model, bounds)
-    await opened(conversation.line, socket, "realtime" if "realtime" in socket.scope.get("subprotocols", ()) else None)
+    await opened(
+        conversation.line, socket, "realtime" if "realtime" in socket.scope.get("subprotocols", ()) else None
+    )
     await conversation.run()

@@ -15,8 +15,19 @@ from streamsvc.core.errors import InvalidRequest
 from streamsvc.service.compat.audio_session import Format, hangover, spoken
 from streamsvc.speech.segmenter import PREROLL
 
-FORMATS = {"audio/pcm": Format("pcm_s16le", 24_000), "audio/pcmu": Format("pcm_mulaw", 8_000), "audio/pcma": Format("pcm_alaw", 8_000)}
-MODELS = ("whisper-1", "gpt-transcribe", "gpt-live-transcribe", "gpt-realtime-whisper", "gpt-4o-transcribe", "gpt-4o-mini-transcribe")
+FORMATS = {
+    "audio/pcm": Format("pcm_s16le", 24_000),
+    "audio/pcmu": Format("pcm_mulaw", 8_000),
+    "audio/pcma": Format("pcm_alaw", 8_000),
+}
+MODELS = (
+    "whisper-1",
+    "gpt-transcribe",
+    "gpt-live-transcribe",
+    "gpt-realtime-whisper",
+    "gpt-4o-transcribe",
+    "gpt-4o-mini-transcribe",
+)
 _PROMPT, _KEYWORDS = 1000, 2000  # characters
 _DIARIZED = "gpt-4o-transcribe-diarize"
 
@@ -90,7 +101,9 @@ class Configuration:
         self.format = "audio/pcm"
         self.transcription: dict[str, Any] | None = None
         self.detect = True
-        self.hangover: float | None = None  # seconds of silence that end a turn; None: as the service's settings say
+        self.hangover: float | None = (
+            None  # seconds of silence that end a turn; None: as the service's settings say
+        )
         if model is not None:
             self._check_model(model)
             self.transcription = {"model": model}
@@ -102,7 +115,11 @@ class Configuration:
             ClientError: with the field's name.
         """
         if isinstance(session, Mapping) and session.get("type") == "realtime":
-            raise ClientError("this is a transcription session: session.type must be 'transcription'", "invalid_value", "session.type")
+            raise ClientError(
+                "this is a transcription session: session.type must be 'transcription'",
+                "invalid_value",
+                "session.type",
+            )
         try:
             given = _Update.model_validate(session)
         except ValidationError as error:
@@ -113,7 +130,11 @@ class Configuration:
         fields = heard.model_fields_set
         transcription = self.transcription
         if "transcription" in fields:
-            wanted = heard.transcription.model_dump(exclude_unset=True) if heard.transcription is not None else None
+            wanted = (
+                heard.transcription.model_dump(exclude_unset=True)
+                if heard.transcription is not None
+                else None
+            )
             transcription = None if wanted is None else (self.transcription or {"model": MODELS[0]}) | wanted
             self._check(transcription or {})
         self.transcription = transcription
@@ -121,13 +142,21 @@ class Configuration:
             self.format = heard.format.type
         if "turn_detection" in fields:
             self.detect = heard.turn_detection is not None
-            self.hangover = hangover(heard.turn_detection.silence_duration_ms) if heard.turn_detection is not None else None
+            self.hangover = (
+                hangover(heard.turn_detection.silence_duration_ms)
+                if heard.turn_detection is not None
+                else None
+            )
 
     def _check(self, transcription: Mapping[str, Any]) -> None:
         param = "session.audio.input.transcription"
         self._check_model(transcription.get("model"))
         words = transcription.get("keywords") or ()
-        if len(transcription.get("prompt") or "") > _PROMPT or len(words) > 100 or sum(map(len, words)) > _KEYWORDS:
+        if (
+            len(transcription.get("prompt") or "") > _PROMPT
+            or len(words) > 100
+            or sum(map(len, words)) > _KEYWORDS
+        ):
             told = f"the prompt has at most {_PROMPT} characters, and there are at most 100 keywords of {_KEYWORDS} characters together"
             raise ClientError(told, "invalid_value", param)
         try:
@@ -138,11 +167,21 @@ class Configuration:
     def _check_model(self, model: object) -> None:
         param = "session.audio.input.transcription.model"
         if model == _DIARIZED:
-            raise ClientError(f"{_DIARIZED} needs speaker labels, which are not served here", "model_not_found", param)
+            raise ClientError(
+                f"{_DIARIZED} needs speaker labels, which are not served here", "model_not_found", param
+            )
         name = str(model)
-        if model is not None and name != self._hear.model and not any(name == known or name.startswith(f"{known}-20") for known in MODELS):
+        if (
+            model is not None
+            and name != self._hear.model
+            and not any(name == known or name.startswith(f"{known}-20") for known in MODELS)
+        ):
             served = ", ".join((*MODELS, self._hear.model))
-            raise ClientError(f"the model {name[:64]!r} is not served here; supported values are: {served}", "model_not_found", param)
+            raise ClientError(
+                f"the model {name[:64]!r} is not served here; supported values are: {served}",
+                "model_not_found",
+                param,
+            )
 
     @property
     def language(self) -> str | None:
@@ -163,20 +202,33 @@ class Configuration:
             "prefix_padding_ms": round(PREROLL * 1000),
             "silence_duration_ms": round((self.hangover or self._hear.hangover) * 1000),
         }
-        form: dict[str, Any] = {"type": self.format} | ({"rate": 24_000} if self.format == "audio/pcm" else {})
+        form: dict[str, Any] = {"type": self.format} | (
+            {"rate": 24_000} if self.format == "audio/pcm" else {}
+        )
         heard = {
             "format": form,
             "transcription": self.transcription,
             "noise_reduction": None,
             "turn_detection": detection if self.detect else None,
         }
-        fixed = {"id": number, "object": "realtime.transcription_session", "type": "transcription", "expires_at": expires, "include": None}
+        fixed = {
+            "id": number,
+            "object": "realtime.transcription_session",
+            "type": "transcription",
+            "expires_at": expires,
+            "include": None,
+        }
         return fixed | {"audio": {"input": heard}}
 
 
 def _told(error: ValidationError) -> ClientError:
     first = error.errors(include_url=False, include_input=False)[0]
     param = ".".join(["session", *map(str, first["loc"])])
-    code = {"extra_forbidden": "unknown_parameter", "missing": "missing_required_parameter"}.get(first["type"], "invalid_value")
-    said = {"unknown_parameter": f"Unknown parameter: '{param}'.", "missing_required_parameter": f"Missing required parameter: '{param}'."}
+    code = {"extra_forbidden": "unknown_parameter", "missing": "missing_required_parameter"}.get(
+        first["type"], "invalid_value"
+    )
+    said = {
+        "unknown_parameter": f"Unknown parameter: '{param}'.",
+        "missing_required_parameter": f"Missing required parameter: '{param}'.",
+    }
     return ClientError(said.get(code, f"Invalid value at '{param}': {first['msg']}."), code, param)

@@ -89,14 +89,18 @@ def _ours(offered: Any) -> tuple[str, ...]:
 
 async def _publish(session: Session, socket: WebSocket, bounds: Bounds) -> None:
     """Publish PCM to a session: binary messages, or `input_audio_buffer.append`; it goes on where the session's time is."""
-    form = deepgram_live.audio_format(QueryParams({"encoding": "linear16", "sample_rate": "16000"} | dict(socket.query_params)))
+    form = deepgram_live.audio_format(
+        QueryParams({"encoding": "linear16", "sample_rate": "16000"} | dict(socket.query_params))
+    )
     if session.state is State.ENDED:
         raise NotFound("this session has ended", code="session_ended")
     feed = Feed(session, form, start=session.position())
     session.attach(feed)
     try:
         offered = socket.scope.get("subprotocols", ())
-        await socket.accept(next((name for name in offered if name.startswith((SUBPROTOCOL, "streamsvc."))), None))
+        await socket.accept(
+            next((name for name in offered if name.startswith((SUBPROTOCOL, "streamsvc."))), None)
+        )
         error = await together(_samples(session, feed, socket, bounds))
         if error is not None:
             await together(say(socket, {"v": VERSION, "type": "error", **error.body()}))
@@ -122,7 +126,9 @@ async def _samples(session: Session, feed: Feed, socket: WebSocket, bounds: Boun
                 await farewell(socket, 1000, "session_closed")
                 return
             if kind != "input_audio_buffer.append":
-                raise InvalidRequest("messages are samples, input_audio_buffer.append and session.close", code="unknown_type")
+                raise InvalidRequest(
+                    "messages are samples, input_audio_buffer.append and session.close", code="unknown_type"
+                )
             samples = base64.b64decode(event["audio"], validate=True)
         except (binascii.Error, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             raise InvalidRequest("input_audio_buffer.append has `audio`, base64", code="bad_audio") from None

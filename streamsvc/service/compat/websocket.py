@@ -42,7 +42,13 @@ def bearer(headers: Mapping[str, str], offered: Sequence[str] = ()) -> dict[str,
 
 
 def admit(
-    service: Service, rate: Rate, connection: Any, offered: Sequence[str] = (), session: str | None = None, *, listen: bool = True
+    service: Service,
+    rate: Rate,
+    connection: Any,
+    offered: Sequence[str] = (),
+    session: str | None = None,
+    *,
+    listen: bool = True,
 ) -> Grants:
     """The grants of a client that wants to send audio, and (`listen`) to have the events.
 
@@ -61,11 +67,18 @@ def _is_news(record: logging.LogRecord) -> bool:
     return not record.getMessage().startswith("ASGI callable returned without completing handshake")
 
 
-async def deny(socket: WebSocket, error: StreamsvcError, body: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> None:
+async def deny(
+    socket: WebSocket,
+    error: StreamsvcError,
+    body: Mapping[str, Any],
+    headers: Mapping[str, str] | None = None,
+) -> None:
     """Answer a handshake with an error instead of a WebSocket."""
     # uvicorn 0.54 (websockets_sansio_impl.run_asgi) takes every such answer for a fault of ours, and logs it as an error
     logging.getLogger("uvicorn.error").addFilter(_is_news)
-    await socket.send_denial_response(JSONResponse(dict(body), error.status, error.headers() | dict(headers or {})))
+    await socket.send_denial_response(
+        JSONResponse(dict(body), error.status, error.headers() | dict(headers or {}))
+    )
 
 
 async def hear(socket: WebSocket, seconds: float) -> str | bytes:
@@ -103,14 +116,19 @@ async def say(socket: WebSocket, *messages: Mapping[str, Any]) -> None:
 
 async def farewell(socket: WebSocket, code: int, reason: str = "") -> None:
     """Close the socket, if it is open."""
-    if socket.application_state is WebSocketState.CONNECTED and socket.client_state is WebSocketState.CONNECTED:
+    if (
+        socket.application_state is WebSocketState.CONNECTED
+        and socket.client_state is WebSocketState.CONNECTED
+    ):
         try:
             await socket.close(code, reason)
         except (OSError, WebSocketDisconnect):
             return  # it has gone meanwhile
 
 
-async def opened(line: Line, socket: WebSocket, subprotocol: str | None, headers: Sequence[tuple[bytes, bytes]] = ()) -> None:
+async def opened(
+    line: Line, socket: WebSocket, subprotocol: str | None, headers: Sequence[tuple[bytes, bytes]] = ()
+) -> None:
     """Take a session for a line, then accept the socket; whoever has gone by then leaves no session behind.
 
     Raises:
@@ -124,7 +142,9 @@ async def opened(line: Line, socket: WebSocket, subprotocol: str | None, headers
         raise
 
 
-async def tell(line: Line, socket: WebSocket, translate: Callable[[Event], Sequence[Mapping[str, Any]]]) -> None:
+async def tell(
+    line: Line, socket: WebSocket, translate: Callable[[Event], Sequence[Mapping[str, Any]]]
+) -> None:
     """Send what a line's events are to the client, until the service ends the session.
 
     Raises:

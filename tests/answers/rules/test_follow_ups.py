@@ -16,7 +16,7 @@ from streamsvc.core import clock
 from streamsvc.core.config import Think
 from streamsvc.core.types import Answer, Before, Delta, Evidence, Question
 from streamsvc.timeline.timeline import Timeline
-from tests.stage import Playing, make
+from tests.builders.session import Playing, make
 from tests.timeline.test_timeline import cue, screen, sight
 
 WORDS = "We begin with the budget. It was cut in half last year. Nobody liked it, I think."
@@ -41,7 +41,9 @@ def told(first: str, *then: str, now: float = 40.0) -> str:
         question = alone(Question("q", asked, now, 0.0), memory.before("me", 0.0))
         found = followed(question, known, now) or find(question.text, known, now)
         assert found.supported == bool(found.evidence)
-        memory.note("me", question, Answer("q", found.text, found.supported, found.evidence, {}, found.values), 0.0)
+        memory.note(
+            "me", question, Answer("q", found.text, found.supported, found.evidence, {}, found.values), 0.0
+        )
         text = found.text
     return text
 
@@ -52,8 +54,16 @@ def told(first: str, *then: str, now: float = 40.0) -> str:
         ("What did they say about the budget?", "And when was that?", "At 0:0"),
         ("Is a cat visible at 0:12?", "when was that", "At 0:10"),
         ("What did they say about the budget?", "Who said that?", "I cannot tell who speaks."),
-        ("Which slide is about the budget?", "Who said that?", "It was not said, it stood on the screen at 0:30."),
-        ("What did they say about the budget?", "How do you know that?", 'It was said at 0:02: "We begin with the budget.'),
+        (
+            "Which slide is about the budget?",
+            "Who said that?",
+            "It was not said, it stood on the screen at 0:30.",
+        ),
+        (
+            "What did they say about the budget?",
+            "How do you know that?",
+            'It was said at 0:02: "We begin with the budget.',
+        ),
         ("What did they say about the budget?", "what did he say after that?", "At 0:0"),
         ("When was a cat shown?", "what was shown after that?", "A dog"),
         ("When was a dog shown?", "And what was shown before that?", "A cat"),
@@ -71,7 +81,9 @@ def told(first: str, *then: str, now: float = 40.0) -> str:
         ("When was a zebra shown?", "and what came next?", "I have not"),
     ],
 )
-def test_a_question_that_follows_another_is_answered_as_if_it_had_said_all(first: str, then: str, answer: str) -> None:
+def test_a_question_that_follows_another_is_answered_as_if_it_had_said_all(
+    first: str, then: str, answer: str
+) -> None:
     assert told(first, then).startswith(answer)
 
 
@@ -80,8 +92,12 @@ def test_what_comes_next_goes_on_from_answer_to_answer() -> None:
     more = told("What did they say about the budget?", "what did he say after that?", "and then?")
     assert after != more
     assert "Nobody liked it" in after + more
-    assert told("What has been shown so far?", "what about the first one?", "and the third?").startswith('"Budget 2026", from 0:30')
-    assert told("When was a cat shown?", "and when was that?", "and the dog?").startswith("At 0:20"), "the question before is still known"
+    assert told("What has been shown so far?", "what about the first one?", "and the third?").startswith(
+        '"Budget 2026", from 0:30'
+    )
+    assert told("When was a cat shown?", "and when was that?", "and the dog?").startswith("At 0:20"), (
+        "the question before is still known"
+    )
 
 
 @pytest.mark.parametrize(
@@ -98,7 +114,9 @@ def test_what_comes_next_goes_on_from_answer_to_answer() -> None:
 def test_a_question_that_stands_alone_follows_none(question: str) -> None:
     assert not refers(question)
     asked = Question("q", question, 1.0, 1.0)
-    before = Before("When was the dog shown?", Answer("p", "At 0:20.", True, (Evidence(20.0, 30.0, "sight", "dog"),)), 0.0)
+    before = Before(
+        "When was the dog shown?", Answer("p", "At 0:20.", True, (Evidence(20.0, 30.0, "sight", "dog"),)), 0.0
+    )
     assert alone(asked, before).text == question
     assert followed(alone(asked, before), line(), 1.0) is None
 
@@ -110,7 +128,12 @@ def test_without_an_answer_before_or_with_a_picture_a_question_is_left_alone() -
     assert alone(asked, before).text == "when was the dog shown"
     pictured = Question("q", "and the dog?", 1.0, 1.0, image=b"jpeg")
     assert alone(pictured, before) is pictured
-    of_image = Before("Is this a cat?", Answer("p", "Yes.", True, (Evidence(1.0, 1.0, "image", "cat 0.9"),)), 0.0, image=True)
+    of_image = Before(
+        "Is this a cat?",
+        Answer("p", "Yes.", True, (Evidence(1.0, 1.0, "image", "cat 0.9"),)),
+        0.0,
+        image=True,
+    )
     assert alone(asked, of_image).text == "and the dog?", "the picture is gone"
     found = followed(alone(Question("q", "when was that?", 1.0, 1.0), of_image), line(), 1.0)
     assert found is not None
@@ -159,7 +182,11 @@ def test_a_session_knows_what_each_asker_was_told_and_waits_for_what_is_followed
             ):
                 live.ask(text, number=number, client="me", asker=asker)
             live.end("ended")
-            done = {event["question_id"]: event for event in await played.ended() if event["type"] == "answer.done"}
+            done = {
+                event["question_id"]: event
+                for event in await played.ended()
+                if event["type"] == "answer.done"
+            }
         assert done["a"]["text"] == "At 0:00 (0.1 s)."
         assert done["b"]["text"] == "At 0:00 (0.2 s)."
         assert not done["c"]["supported"]
@@ -168,7 +195,9 @@ def test_a_session_knows_what_each_asker_was_told_and_waits_for_what_is_followed
 
 
 async def test_an_answer_from_the_last_evidence_comes_without_a_model() -> None:
-    before = Before("Is there a cat?", Answer("p", "Yes.", True, (Evidence(10.0, 20.0, "sight", "cat 0.9", 10.0),)), 0.0)
+    before = Before(
+        "Is there a cat?", Answer("p", "Yes.", True, (Evidence(10.0, 20.0, "sight", "cat 0.9", 10.0),)), 0.0
+    )
     question = Question("q", "and when was that?", 40.0, 1e12, before=before)
     parts = [part async for part in answers_answer.answer(question, line(), None, Think())]
     assert parts[0] == Delta("q", "At 0:10 (10.0 s).")

@@ -7,10 +7,10 @@ from dataclasses import replace
 import pytest
 
 from streamsvc.answers.rules.image import answered
-from tests import drawn
+from tests.builders import pages
 from tests.timeline.test_timeline import sight
 
-NOTHING = drawn.screen([], 75.0)
+NOTHING = pages.screen([], 75.0)
 CAT = sight(75.0)
 PAGE = replace(sight(75.0), boxes=())
 
@@ -20,15 +20,20 @@ PAGE = replace(sight(75.0), boxes=())
     [
         ("What is the total on the invoice?", '$67.83, in the image: "Total due $67.83"'),
         ("When is this due?", '11 April 2026, in the image: "Due date: 11 April 2026"'),
-        ("What is the email address?", 'billing@northwind.example, in the image: "billing@northwind.example"'),
+        (
+            "What is the email address?",
+            'billing@northwind.example, in the image: "billing@northwind.example"',
+        ),
         ("Read the second line.", 'In the image: "Date: 12 March 2026"'),
         ("Does it mention Alice?", 'Yes: "Alice Mutton"'),
     ],
 )
 def test_a_document_is_read(question: str, text: str) -> None:
-    found = answered(question, PAGE, drawn.screen(drawn.INVOICE, 75.0, "INVOICE"), 75.0)
+    found = answered(question, PAGE, pages.screen(pages.INVOICE, 75.0, "INVOICE"), 75.0)
     assert found is not None and found.text == text
-    assert {(item.kind, item.start, item.end, item.frame) for item in found.evidence} == {("image", 75.0, 75.0, None)}
+    assert {(item.kind, item.start, item.end, item.frame) for item in found.evidence} == {
+        ("image", 75.0, 75.0, None)
+    }
 
 
 @pytest.mark.parametrize(
@@ -61,6 +66,9 @@ def test_what_the_picture_does_not_tell_is_declined(question: str) -> None:
     assert found.evidence == ()
 
 
-@pytest.mark.parametrize("question", ["What did the speaker say about Lisbon?", "When did the cat appear?", "What was said at 0:30?"])
+@pytest.mark.parametrize(
+    "question",
+    ["What did the speaker say about Lisbon?", "When did the cat appear?", "What was said at 0:30?"],
+)
 def test_a_question_about_the_stream_is_left_to_the_stream(question: str) -> None:
     assert answered(question, CAT, NOTHING, 75.0) is None

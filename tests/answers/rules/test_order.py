@@ -6,7 +6,7 @@ import pytest
 
 from streamsvc.answers.rules.order import came
 from streamsvc.answers.rules.parse import parse
-from tests.told import ferries
+from tests.answers.rules.ferries import ferries
 
 FIRST = 'The word "shipyard", at 0:09; the word "lighthouse" came at 0:30.'
 
@@ -50,7 +50,9 @@ def test_words_are_compared_by_when_they_were_said_not_by_what_was_shown() -> No
     assert not found.supported, "a car was shown, and nobody spoke of one"
 
 
-@pytest.mark.parametrize("question", ['Which was mentioned first, "castle" or "shipyard"?', "Was the dog shown before the cat?"])
+@pytest.mark.parametrize(
+    "question", ['Which was mentioned first, "castle" or "shipyard"?', "Was the dog shown before the cat?"]
+)
 def test_what_never_came_has_no_place_in_an_order(question: str) -> None:
     found = came(parse(question), ferries(), 50.0)
     assert found is not None

@@ -45,14 +45,24 @@ def test_any_text_can_be_taken_apart(text: str) -> None:
     assert (ask.about, ask.focus, ask.subject, ask.names, ask.ordinal, ask.thing) is not None
 
 
-@pytest.mark.parametrize("asked", ["What do you know about the visit?", "Tell me about the visit", "Can you tell me more about the visit?"])
+@pytest.mark.parametrize(
+    "asked",
+    ["What do you know about the visit?", "Tell me about the visit", "Can you tell me more about the visit?"],
+)
 def test_what_is_known_of_something_is_what_was_said_about_it(asked: str) -> None:
     assert parse(asked).text == "what was said about the visit"
     assert parse(asked).raw == asked
 
 
 @pytest.mark.parametrize(
-    "question", ["What is shown now?", "How many people are there?", "Is there a dog?", "What is on the left?", "What is happening?"]
+    "question",
+    [
+        "What is shown now?",
+        "How many people are there?",
+        "Is there a dog?",
+        "What is on the left?",
+        "What is happening?",
+    ],
 )
 def test_questions_about_what_the_picture_shows_now_are_known(question: str) -> None:
     assert parse(question).present
@@ -93,12 +103,18 @@ def test_other_ways_to_say_it_are_put_as_the_rules_know_it(asked: str, plain: st
     assert parse(asked).text == plain
 
 
-@pytest.mark.parametrize("asked", ["Tell me whether a dog was shown", "I wonder if a dog was shown", "Do you know if a dog was shown?"])
+@pytest.mark.parametrize(
+    "asked",
+    ["Tell me whether a dog was shown", "I wonder if a dog was shown", "Do you know if a dog was shown?"],
+)
 def test_whether_asks_for_yes_or_no(asked: str) -> None:
     assert parse(asked).form == "yes/no"
 
 
-@pytest.mark.parametrize("asked", ["What was said 1 minute 5 seconds in?", "What was said at 1m05s?", "What was said at 1 min 5 sec?"])
+@pytest.mark.parametrize(
+    "asked",
+    ["What was said 1 minute 5 seconds in?", "What was said at 1m05s?", "What was said at 1 min 5 sec?"],
+)
 def test_minutes_and_seconds_are_one_time(asked: str) -> None:
     assert parse(asked).times == (65.0,)
 

@@ -8,8 +8,8 @@ from streamsvc.answers.rules.finding import quote_of, timestamp
 from streamsvc.answers.rules.parse import parse
 from streamsvc.answers.rules.passages import claim, extract, locate, mentions
 from streamsvc.timeline.timeline import Timeline
+from tests.answers.rules.ferries import ferries
 from tests.timeline.test_timeline import cue, screen
-from tests.told import ferries
 
 
 def line() -> Timeline:
@@ -35,7 +35,10 @@ def test_what_is_another_s_is_no_answer() -> None:
     found = Timeline()
     found.add(cue("His wooden hut was a stately palace filled with splendid furniture.", 2.0))
     assert extract(parse("What was the stately palace filled with?"), found, 20.0) is not None
-    for question in ("What was the palace of the king filled with?", "What was the king's palace filled with?"):
+    for question in (
+        "What was the palace of the king filled with?",
+        "What was the king's palace filled with?",
+    ):
         assert extract(parse(question), found, 20.0) is None
 
 
@@ -115,13 +118,18 @@ def test_what_stood_on_the_screen_meanwhile_belongs_to_what_was_said(shown: str,
 def buried(newer: str, *older: str) -> Timeline:
     """What was said at first, three seconds apart, and something else twenty times since."""
     found = Timeline()
-    for at, text in [(2.0 + 3 * n, text) for n, text in enumerate(older)] + [(20.0 + 10 * n, newer) for n in range(20)]:
+    for at, text in [(2.0 + 3 * n, text) for n, text in enumerate(older)] + [
+        (20.0 + 10 * n, newer) for n in range(20)
+    ]:
         found.add(cue(text, at))
     return found
 
 
 def test_lines_that_say_half_of_what_is_asked_do_not_hide_the_older_one_that_answers() -> None:
-    found = buried("Please wait and the recording begins after the tone.", "It was the time of year when summer was just beginning.")
+    found = buried(
+        "Please wait and the recording begins after the tone.",
+        "It was the time of year when summer was just beginning.",
+    )
     asked = extract(parse("What season was beginning?"), found, 300.0)
     assert asked is not None
     assert "summer" in asked.text

@@ -88,11 +88,17 @@ def test_people_are_counted_on_a_side_and_told_where_each_is() -> None:
         ("Is the cat on the left?", (Box("cat", 0.9, 0.3, 0.1, 0.2, 0.2),)),  # at the border
         ("Is the cat on the left?", (CAT, Box("cat", 0.4, 0.7, 0.5, 0.2, 0.2))),  # one is not sure
         ("How many people are on the left?", (LEFT, Box("person", 0.9, 0.3, 0.2, 0.2, 0.5))),
-        ("How many people are on the left?", (LEFT, Box("person", 0.9, 0.11, 0.2, 0.15, 0.6))),  # the same one twice
+        (
+            "How many people are on the left?",
+            (LEFT, Box("person", 0.9, 0.11, 0.2, 0.15, 0.6)),
+        ),  # the same one twice
         ("What is left of the person?", (LEFT, RIGHT, MIDDLE)),  # of which?
         ("Is the cat left of the dog?", (CAT, Box("dog", 0.9, 0.1, 0.4, 0.3, 0.4))),  # they overlap
         ("Is the cup above the cat?", (CUP, CAT)),  # higher up, and elsewhere
-        ("Is the cat next to the car?", (Box("cat", 0.9, 0.1, 0.7, 0.05, 0.05), MIDDLE)),  # much smaller: perhaps far behind
+        (
+            "Is the cat next to the car?",
+            (Box("cat", 0.9, 0.1, 0.7, 0.05, 0.05), MIDDLE),
+        ),  # much smaller: perhaps far behind
         ("Who is on the left?", (LEFT,)),
         ("Is the red car in the middle?", (MIDDLE,)),
         ("Was the cat on the left?", (CAT,)),  # nobody says when
@@ -139,7 +145,15 @@ def test_nothing_is_told_of_a_picture_that_nobody_has_looked_at() -> None:
 
 
 def test_sides_have_borders_where_nobody_knows() -> None:
-    assert [side(start, 0.1) for start in (0.0, 0.3, 0.34, 0.45, 0.56, 0.62, 0.9)] == ["low", "low", None, "middle", None, "high", "high"]
+    assert [side(start, 0.1) for start in (0.0, 0.3, 0.34, 0.45, 0.56, 0.62, 0.9)] == [
+        "low",
+        "low",
+        None,
+        "middle",
+        None,
+        "high",
+        "high",
+    ]
     assert side(0.0, 1.0) == "middle"
     assert side(0.05, 0.6) is None
     assert sides(CAT) == {"left": True, "right": False, "top": False, "bottom": True, "middle": False}
@@ -148,7 +162,11 @@ def test_sides_have_borders_where_nobody_knows() -> None:
 _SHARE = st.floats(0.01, 0.99)
 
 
-@given(st.lists(st.builds(Box, st.just("cat"), st.just(0.9), _SHARE, _SHARE, _SHARE, _SHARE), min_size=2, max_size=2))
+@given(
+    st.lists(
+        st.builds(Box, st.just("cat"), st.just(0.9), _SHARE, _SHARE, _SHARE, _SHARE), min_size=2, max_size=2
+    )
+)
 def test_of_two_boxes_one_at_most_is_left_of_and_above_the_other(boxes: list[Box]) -> None:
     one, other = boxes
     assert not (left_of(one, other) and left_of(other, one))

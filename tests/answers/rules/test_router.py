@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from streamsvc.answers.rules.router import find
 from streamsvc.core.types import Box, Gap
 from streamsvc.timeline.timeline import Timeline
+from tests.answers.rules.ferries import LURES, WAYS, ferries
 from tests.timeline.test_timeline import cue, screen, sight
-from tests.told import LURES, WAYS, ferries
 
 
 def line() -> Timeline:
@@ -93,11 +93,14 @@ def test_where_talk_has_been_forgotten_it_is_not_said_that_nobody_spoke() -> Non
             found.add(cue("Anna carried the lantern.", 20.0 * n))
     assert find("Did anybody speak between 5 s and 15 s?", whole, 160.0).text.startswith("No, nobody spoke")
     assert not find("Did anybody speak between 5 s and 15 s?", short, 160.0).supported
-    assert find("Did anybody speak between 125 s and 135 s?", short, 160.0).text.startswith("No, nobody spoke")
+    assert find("Did anybody speak between 125 s and 135 s?", short, 160.0).text.startswith(
+        "No, nobody spoke"
+    )
 
 
 @pytest.mark.parametrize(
-    ("begins", "asked"), [(begins, question) for begins, asked in WAYS.items() for question in asked.split("\n") if question]
+    ("begins", "asked"),
+    [(begins, question) for begins, asked in WAYS.items() for question in asked.split("\n") if question],
 )
 def test_however_it_is_asked_the_answer_is_the_same(begins: tuple[str, ...], asked: str) -> None:
     found = find(asked, ferries(), 50.0)

@@ -17,12 +17,12 @@ from streamsvc.answers.rules.router import find
 from streamsvc.core.types import ScreenText, TextLine
 from streamsvc.timeline.timeline import Timeline
 from streamsvc.vision.perception import lines_of, title
-from tests import drawn
+from tests.builders import pages
 from tests.timeline.test_timeline import sight
 
 
-def on(pieces: list[drawn.Piece]) -> Timeline:
-    return drawn.shown(drawn.BULLETS, pieces)
+def on(pieces: list[pages.Piece]) -> Timeline:
+    return pages.shown(pages.BULLETS, pieces)
 
 
 @pytest.mark.parametrize(
@@ -46,11 +46,15 @@ def on(pieces: list[drawn.Piece]) -> Timeline:
         ("What is the most expensive item on the invoice?", "Chai latte"),
     ],
 )
-def test_an_invoice_is_read_by_its_labels_its_table_and_the_look_of_its_values(question: str, begins: str) -> None:
-    found = find(question, on(drawn.INVOICE), 30.0)
+def test_an_invoice_is_read_by_its_labels_its_table_and_the_look_of_its_values(
+    question: str, begins: str
+) -> None:
+    found = find(question, on(pages.INVOICE), 30.0)
     assert found.text.startswith(begins)
     assert found.supported
-    assert {(item.kind, item.start, item.end, item.frame) for item in found.evidence} == {("screen", 20.0, 20.0, 20.0)}
+    assert {(item.kind, item.start, item.end, item.frame) for item in found.evidence} == {
+        ("screen", 20.0, 20.0, 20.0)
+    }
 
 
 @pytest.mark.parametrize(
@@ -71,7 +75,7 @@ def test_an_invoice_is_read_by_its_labels_its_table_and_the_look_of_its_values(q
     ],
 )
 def test_what_a_page_does_not_say_is_declined(question: str) -> None:
-    assert not find(question, on(drawn.INVOICE), 30.0).supported
+    assert not find(question, on(pages.INVOICE), 30.0).supported
 
 
 @pytest.mark.parametrize(
@@ -92,7 +96,7 @@ def test_what_a_page_does_not_say_is_declined(question: str) -> None:
     ],
 )
 def test_tables_lines_and_slides_are_found(question: str, holds: str) -> None:
-    found = find(question, on(drawn.TABLE), 30.0)
+    found = find(question, on(pages.TABLE), 30.0)
     assert holds in found.text
     assert found.supported and found.evidence
 
@@ -108,15 +112,19 @@ def test_tables_lines_and_slides_are_found(question: str, holds: str) -> None:
     ],
 )
 def test_a_terminal_is_read_by_its_prompts(question: str, holds: str) -> None:
-    found = find(question, on(drawn.TERMINAL), 30.0)
+    found = find(question, on(pages.TERMINAL), 30.0)
     assert holds in found.text
     assert found.supported
 
 
 def edited() -> Timeline:
     """A page whose third line is edited at second 20, and which is blank from second 40 on."""
-    before = [("Weekly report", 80, 50, 48), ("Open tickets: 12", 80, 200, 30), ("Closed tickets: 7", 80, 300, 30)]
-    line = drawn.shown(before, [*before[:2], ("Closed tickets: 9", 80, 300, 30)])
+    before = [
+        ("Weekly report", 80, 50, 48),
+        ("Open tickets: 12", 80, 200, 30),
+        ("Closed tickets: 7", 80, 300, 30),
+    ]
+    line = pages.shown(before, [*before[:2], ("Closed tickets: 9", 80, 300, 30)])
     line.add(sight(40.0, blank=True))
     return line
 
@@ -129,7 +137,10 @@ def edited() -> Timeline:
         ('How long was "Closed tickets: 7" shown?', "10 s, from 0:10 to 0:20."),
         ('How long was "Open tickets" on the screen?', "30 s, from 0:10 to 0:40."),
         ('When did the text "Open tickets" disappear?', "At 0:40 (40.0 s)."),
-        ("What was the last line before the screen went black?", 'On the screen at 0:20: "Closed tickets: 9"'),
+        (
+            "What was the last line before the screen went black?",
+            'On the screen at 0:20: "Closed tickets: 9"',
+        ),
         ("What changed on the screen since 0:15?", "At 0:"),
     ],
 )
@@ -138,7 +149,10 @@ def test_each_line_has_its_own_times(question: str, begins: str) -> None:
 
 
 def test_what_changed_is_what_came_and_what_went() -> None:
-    line = drawn.shown([("Weekly report", 80, 50, 48), ("Sum 12", 80, 200, 30)], [("Weekly report", 80, 50, 48), ("Sum 15", 80, 200, 30)])
+    line = pages.shown(
+        [("Weekly report", 80, 50, 48), ("Sum 12", 80, 200, 30)],
+        [("Weekly report", 80, 50, 48), ("Sum 15", 80, 200, 30)],
+    )
     found = find("What changed on the screen?", line, 30.0)
     assert found.text == 'At 0:20, new: "Sum 15"; gone: "Sum 12".'
     assert [(item.start, item.quote) for item in found.evidence] == [(20.0, "Sum 15"), (20.0, "Sum 12")]
@@ -146,18 +160,18 @@ def test_what_changed_is_what_came_and_what_went() -> None:
 
 
 def test_what_is_still_shown_has_not_disappeared() -> None:
-    assert not find('When did the text "INVOICE" disappear?', on(drawn.INVOICE), 30.0).supported
+    assert not find('When did the text "INVOICE" disappear?', on(pages.INVOICE), 30.0).supported
 
 
 def test_a_word_in_the_question_that_belongs_to_no_page_leaves_it_to_other_rules() -> None:
-    assert screen_text.read(parse("What did the king say about the total?"), on(drawn.INVOICE), 30.0) is None
-    assert screen_text.read(parse("Who carried the lantern?"), on(drawn.INVOICE), 30.0) is None
+    assert screen_text.read(parse("What did the king say about the total?"), on(pages.INVOICE), 30.0) is None
+    assert screen_text.read(parse("Who carried the lantern?"), on(pages.INVOICE), 30.0) is None
     assert screen_text.read(parse("What is the total?"), Timeline(), 30.0) is None
 
 
 @given(st.text(max_size=80))
 def test_no_question_makes_it_fail(question: str) -> None:
-    found = screen_text.read(parse(question), on(drawn.INVOICE), 30.0)
+    found = screen_text.read(parse(question), on(pages.INVOICE), 30.0)
     assert found is None or found.supported == bool(found.evidence)
 
 
@@ -172,30 +186,34 @@ def reader() -> Iterator[Callable[[bytes], tuple[TextLine, ...]]]:
 @pytest.mark.parametrize(
     "pieces, question, begins",
     [
-        (drawn.INVOICE, "What is the total on the invoice?", "$67.83"),
-        (drawn.INVOICE, "What is the due date?", "11 April 2026"),
-        (drawn.INVOICE, "What is the price of the chai latte?", "18.00"),
-        (drawn.INVOICE, "What is the email address?", "billing@northwind.example"),
-        (drawn.TABLE, "What was the revenue in Q3 of 2025?", "162"),
-        (drawn.TERMINAL, "What is the output of git status?", 'On the screen at 0:10: "On branch main'),
-        (drawn.TERMINAL, "What error does the terminal show?", 'On the screen at 0:10: "E AssertionError'),
-        (drawn.BULLETS, "How many bullet points are on the slide?", "3: "),
-        (drawn.BULLETS, "What is the title of the slide?", '"Plan for the spring"'),
+        (pages.INVOICE, "What is the total on the invoice?", "$67.83"),
+        (pages.INVOICE, "What is the due date?", "11 April 2026"),
+        (pages.INVOICE, "What is the price of the chai latte?", "18.00"),
+        (pages.INVOICE, "What is the email address?", "billing@northwind.example"),
+        (pages.TABLE, "What was the revenue in Q3 of 2025?", "162"),
+        (pages.TERMINAL, "What is the output of git status?", 'On the screen at 0:10: "On branch main'),
+        (pages.TERMINAL, "What error does the terminal show?", 'On the screen at 0:10: "E AssertionError'),
+        (pages.BULLETS, "How many bullet points are on the slide?", "3: "),
+        (pages.BULLETS, "What is the title of the slide?", '"Plan for the spring"'),
     ],
 )
 def test_pages_that_are_really_read_answer_the_same(
-    reader: Callable[[bytes], tuple[TextLine, ...]], pieces: list[drawn.Piece], question: str, begins: str
+    reader: Callable[[bytes], tuple[TextLine, ...]], pieces: list[pages.Piece], question: str, begins: str
 ) -> None:
-    read = reader(drawn.picture(pieces))
+    read = reader(pages.picture(pieces))
     line = Timeline()
     line.add(ScreenText("s", "main", 10.0, 0.0, title(read), read, 10.0))
     assert find(question, line, 20.0).text.startswith(begins)
 
 
 def test_quoted_words_on_the_screen_are_found_and_a_near_miss_of_a_title_is_not() -> None:
-    line = drawn.shown([("The house of a rich man", 80, 50, 48), ("He could scarcely breathe", 80, 200, 30)], drawn.INVOICE)
+    line = pages.shown(
+        [("The house of a rich man", 80, 50, 48), ("He could scarcely breathe", 80, 200, 30)], pages.INVOICE
+    )
     assert find('Was "He could scarcely breathe" on the screen?', line, 30.0).text.startswith("Yes, at 0:")
     assert not find('Was "golden rings" on the slide?', line, 30.0).supported
     assert find('When was the slide "The house of a rich man" shown?', line, 30.0).supported
-    assert find('When was the slide "The horse of a rich man" shown?', line, 30.0).supported, "as it may be misread"
+    assert find('When was the slide "The horse of a rich man" shown?', line, 30.0).supported, (
+        "as it may be misread"
+    )
     assert not find('When was the slide "The house of a poor man" shown?', line, 30.0).supported

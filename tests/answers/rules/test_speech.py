@@ -29,7 +29,9 @@ def line() -> Timeline:
         ('What was shown after "the stone cutter"?', ""),
     ],
 )
-def test_what_was_said_beside_a_quote_is_told_even_if_a_word_of_it_was_heard_otherwise(question: str, text: str | None) -> None:
+def test_what_was_said_beside_a_quote_is_told_even_if_a_word_of_it_was_heard_otherwise(
+    question: str, text: str | None
+) -> None:
     found = beside(parse(question), line(), 20.0)
     if text == "":
         assert found is None, "other rules tell what was shown"
@@ -41,7 +43,13 @@ def test_what_was_said_beside_a_quote_is_told_even_if_a_word_of_it_was_heard_oth
 
 @pytest.mark.parametrize(
     "quote",
-    ["the stonecutter shook", "the stone cutter he shook", "the old stone cutter shook", "the stone butter shook", "thestone cutter shook"],
+    [
+        "the stonecutter shook",
+        "the stone cutter he shook",
+        "the old stone cutter shook",
+        "the stone butter shook",
+        "thestone cutter shook",
+    ],
 )
 def test_words_of_a_quote_may_be_heard_apart_together_besides_or_not_at_all(quote: str) -> None:
     found = beside(parse(f'What follows "{quote}"?'), line(), 20.0)
@@ -52,7 +60,11 @@ def test_words_of_a_quote_may_be_heard_apart_together_besides_or_not_at_all(quot
 def test_whom_the_speaker_addresses_is_told_by_the_words_that_address() -> None:
     spoken = Timeline()
     spoken.add(cue("And so, my fellow islanders, let us begin.", 1.0))
-    for question in ("Whom does the speaker address?", "Who is the speaker talking to?", "Who is being addressed?"):
+    for question in (
+        "Whom does the speaker address?",
+        "Who is the speaker talking to?",
+        "Who is being addressed?",
+    ):
         found = addressed(parse(question), spoken, 5.0)
         assert found is not None
         assert "islanders" in found.text

@@ -21,7 +21,12 @@ def hour(minutes: int = 60, found: Timeline | None = None) -> Timeline:
     for minute in range(minutes):
         topic = TOPICS[minute // 10 % len(TOPICS)]
         for part, text in enumerate(
-            ("Well, let us go on.", f"The old {topic} was repaired in the year {1800 + minute}.", "And so on.", f"A {topic} is costly.")
+            (
+                "Well, let us go on.",
+                f"The old {topic} was repaired in the year {1800 + minute}.",
+                "And so on.",
+                f"A {topic} is costly.",
+            )
         ):
             found.add(cue(text, minute * 60.0 + part * 15.0))
     return found
@@ -29,7 +34,9 @@ def hour(minutes: int = 60, found: Timeline | None = None) -> Timeline:
 
 def test_each_stretch_of_talk_is_noted_by_its_most_telling_sentence() -> None:
     found = notes(hour(3))
-    assert [note.text for note in found] == [f"The old harbour was repaired in the year {1800 + minute}." for minute in range(3)]
+    assert [note.text for note in found] == [
+        f"The old harbour was repaired in the year {1800 + minute}." for minute in range(3)
+    ]
     assert all(note.start <= line.start < line.end <= note.end for note in found for line in note.lines)
 
 
@@ -38,12 +45,17 @@ def test_a_slide_is_noted_by_its_title_with_what_was_said_over_it() -> None:
     line.add(screen(1.0, "Ferries", "of the north"))
     line.add(cue("The night ferry leaves at seven in winter.", 3.0))
     line.add(screen(20.0, "Trams", "since 1890"))
-    assert [note.text for note in notes(line)] == ["Ferries: The night ferry leaves at seven in winter.", "Trams"]
+    assert [note.text for note in notes(line)] == [
+        "Ferries: The night ferry leaves at seven in winter.",
+        "Trams",
+    ]
 
 
 @settings(deadline=None, max_examples=25)
 @given(st.integers(1, 40), st.integers(0, 1800), st.integers(1, 1800))
-def test_notes_are_few_enough_by_time_and_of_the_stretch_asked_for(most: int, start: int, length: int) -> None:
+def test_notes_are_few_enough_by_time_and_of_the_stretch_asked_for(
+    most: int, start: int, length: int
+) -> None:
     found = notes(hour(30), float(start), float(start + length), most)
     assert len(found) <= most
     assert [note.start for note in found] == sorted(note.start for note in found)
@@ -89,7 +101,9 @@ def test_a_stretch_is_read_from_the_words(question: str, span: tuple[float, floa
         ("What have I missed?", "harbour", 0.0, 3600.0),
     ],
 )
-def test_a_summary_of_a_stretch_of_a_long_session_quotes_that_stretch(question: str, topic: str, start: float, end: float) -> None:
+def test_a_summary_of_a_stretch_of_a_long_session_quotes_that_stretch(
+    question: str, topic: str, start: float, end: float
+) -> None:
     found = find(question, hour(), 3600.0)
     assert found.supported
     assert topic in found.text

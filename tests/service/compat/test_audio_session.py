@@ -11,10 +11,20 @@ import pytest
 from streamsvc.core import metrics
 from streamsvc.core.errors import InvalidRequest, StreamsvcError, TooLarge
 from streamsvc.core.types import EncodedFrame
-from streamsvc.service.compat.audio_session import Bounds, Expired, Feed, Format, Line, SessionOver, fits, hangover, spoken
+from streamsvc.service.compat.audio_session import (
+    Bounds,
+    Expired,
+    Feed,
+    Format,
+    Line,
+    SessionOver,
+    fits,
+    hangover,
+    spoken,
+)
 from streamsvc.service.session import Session
-from tests.live import serving
-from tests.service.compat.speech import heard, samples
+from tests.builders.service import serving
+from tests.builders.spoken import heard, samples
 
 PCM = Format("pcm_s16le", 16_000)
 
@@ -98,7 +108,12 @@ def test_a_language_is_a_code_that_the_model_hears() -> None:
     assert spoken("en-US", "whisper-tiny.en") == "en"
     assert spoken("pt_BR", "whisper-base") == "pt"
     assert spoken("multi", "whisper-base") is None
-    for language, model in (("de", "whisper-tiny.en"), ("multi", "whisper-tiny.en"), ("x1", "whisper-base"), ("english", "whisper-base")):
+    for language, model in (
+        ("de", "whisper-tiny.en"),
+        ("multi", "whisper-tiny.en"),
+        ("x1", "whisper-base"),
+        ("english", "whisper-base"),
+    ):
         with pytest.raises(InvalidRequest) as told:
             spoken(language, model)
         assert told.value.code == "unsupported_language"
@@ -144,7 +159,9 @@ class Talk:
 
 @pytest.mark.media
 @pytest.mark.models
-async def test_a_flush_gives_all_that_was_said_and_the_session_and_its_times_go_on(media: Path, tmp_path: Path) -> None:
+async def test_a_flush_gives_all_that_was_said_and_the_session_and_its_times_go_on(
+    media: Path, tmp_path: Path
+) -> None:
     before = subscribers()
     data = samples(media / "speech" / "harvard.flac", 16_000)
     cut = 2 * 16_000 * 10 - 1  # in the pause at 10 s, and in the middle of a sample
@@ -160,7 +177,14 @@ async def test_a_flush_gives_all_that_was_said_and_the_session_and_its_times_go_
             await talk.line.flush()
             assert list(service.sessions.values()) == [session], "its place was never given away"
             assert talk.line.seconds == pytest.approx(len(data) / 32_000)
-        assert len(heard(" ".join(event["text"] for event in talk.got[:first] if event["type"] == "caption.final"))) == 3
+        assert (
+            len(
+                heard(
+                    " ".join(event["text"] for event in talk.got[:first] if event["type"] == "caption.final")
+                )
+            )
+            == 3
+        )
         assert len(heard(talk.finals(first))) >= 2
         starts = [event["start"] for event in talk.got if event["type"] == "caption.final"]
         assert starts == sorted(starts)
@@ -172,7 +196,9 @@ async def test_a_flush_gives_all_that_was_said_and_the_session_and_its_times_go_
 
 @pytest.mark.media
 @pytest.mark.models
-async def test_a_line_goes_on_with_another_format_and_hangover_where_it_was(media: Path, tmp_path: Path) -> None:
+async def test_a_line_goes_on_with_another_format_and_hangover_where_it_was(
+    media: Path, tmp_path: Path
+) -> None:
     path = media / "speech" / "harvard.flac"
     async with serving(tmp_path) as (service, _, _):
         await service.ready()
@@ -185,10 +211,14 @@ async def test_a_line_goes_on_with_another_format_and_hangover_where_it_was(medi
             await talk.line.flush()
             assert len(heard(talk.finals())) >= 4
             assert min(event["start"] for event in talk.got[first:] if event["type"] == "caption.final") > 9.0
-            assert [event["type"] for event in talk.got[first:]].count("speech.stopped") == 1, "no pause lasts for 3 s"
+            assert [event["type"] for event in talk.got[first:]].count("speech.stopped") == 1, (
+                "no pause lasts for 3 s"
+            )
 
 
-async def test_a_session_that_the_service_ends_ends_the_line_and_too_much_audio_is_refused(tmp_path: Path) -> None:
+async def test_a_session_that_the_service_ends_ends_the_line_and_too_much_audio_is_refused(
+    tmp_path: Path,
+) -> None:
     before = subscribers()
     async with serving(tmp_path) as (service, _, _):
         line = Line(service, PCM, bounds=Bounds(audio_seconds=1.0))

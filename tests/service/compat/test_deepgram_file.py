@@ -13,8 +13,8 @@ from starlette.datastructures import QueryParams
 from streamsvc.core.config import Hear
 from streamsvc.service.compat.deepgram_file import results
 from streamsvc.service.compat.deepgram_live import options
-from tests.live import serving
-from tests.service.compat.speech import caption, heard, speech
+from tests.builders.service import serving
+from tests.builders.spoken import caption, heard, speech
 from tests.service.compat.test_deepgram_live import official
 
 pytestmark = pytest.mark.filterwarnings("ignore:websockets.*:DeprecationWarning")  # the official client's
@@ -22,7 +22,13 @@ pytestmark = pytest.mark.filterwarnings("ignore:websockets.*:DeprecationWarning"
 
 def test_captions_become_one_transcript_and_utterances() -> None:
     asked = options(QueryParams("punctuate=true&utterances=true"), Hear(), live=False)
-    events = [caption("One two."), caption("Three.", None, 3.0), speech(False, 4.0), speech(False, 5.0), caption("Four.", None, 6.0)]
+    events = [
+        caption("One two."),
+        caption("Three.", None, 3.0),
+        speech(False, 4.0),
+        speech(False, 5.0),
+        caption("Four.", None, 6.0),
+    ]
     found = results(events, asked)
     best = found["channels"][0]["alternatives"][0]
     assert best["transcript"] == "One two. Three. Four."
@@ -42,7 +48,9 @@ async def test_the_official_client_has_a_file_transcribed(media: Path, tmp_path:
     async with serving(tmp_path) as (service, place, http):
         await service.ready()
         client = official(place, http)
-        answer: Any = await client.listen.v1.media.transcribe_file(request=file, model="nova-3", smart_format=True, utterances=True)
+        answer: Any = await client.listen.v1.media.transcribe_file(
+            request=file, model="nova-3", smart_format=True, utterances=True
+        )
         best = answer.results.channels[0].alternatives[0]
         assert len(heard(best.transcript)) >= 5
         assert answer.metadata.duration == pytest.approx(18.3, abs=0.3)
@@ -86,7 +94,9 @@ async def test_no_more_files_are_taken_than_sessions_are_allowed(tmp_path: Path)
         yield b"x"
 
     async with serving(tmp_path, limits={"sessions": 1}) as (_, _, http):
-        first = asyncio.create_task(http.post("/v1/listen", content=slow(), headers={"Content-Type": "audio/wav"}))
+        first = asyncio.create_task(
+            http.post("/v1/listen", content=slow(), headers={"Content-Type": "audio/wav"})
+        )
         await begun.wait()
         async with asyncio.timeout(10):
             while (answer := await http.post("/v1/listen", content=b"x")).status_code != 503:

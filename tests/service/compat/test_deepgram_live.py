@@ -20,8 +20,8 @@ from streamsvc.core.config import Hear
 from streamsvc.core.errors import CapacityError, InvalidRequest, Unauthorized
 from streamsvc.service.compat.audio_session import Format
 from streamsvc.service.compat.deepgram_live import Listener, Request, alternative, body, options
-from tests.live import serving
-from tests.service.compat.speech import caption, flushed, heard, samples, speech, words
+from tests.builders.service import serving
+from tests.builders.spoken import caption, flushed, heard, samples, speech, words
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # it imports websockets.legacy
@@ -43,7 +43,9 @@ RAW = "encoding=linear16&sample_rate=16000"
 
 
 def listener(query: str = "interim_results=true") -> Listener:
-    return Listener(options(QueryParams(f"{RAW}&{query}"), Hear(), live=True), Request("r", "whisper-tiny.en"), 0.5)
+    return Listener(
+        options(QueryParams(f"{RAW}&{query}"), Hear(), live=True), Request("r", "whisper-tiny.en"), 0.5
+    )
 
 
 def told(one: Listener, *events: dict[str, Any]) -> list[dict[str, Any]]:
@@ -76,7 +78,14 @@ def test_the_last_words_of_an_utterance_are_speech_final_and_nothing_empty_is_se
         caption("Three.", None, 3.0),
         speech(False, 5.0),
     )
-    assert short(told(listener(), *events)) == ["i one two", "i one two", "F one two", "i three", "i three", "FS three"]
+    assert short(told(listener(), *events)) == [
+        "i one two",
+        "i one two",
+        "F one two",
+        "i three",
+        "i three",
+        "FS three",
+    ]
     assert short(told(listener(""), *events)) == ["F one two", "FS three"]
     assert short(told(listener("endpointing=false"), *events)) == ["F one two", "F three"]
 
@@ -108,14 +117,29 @@ def test_an_utterance_ends_when_enough_audio_is_silent_and_time_has_passed() -> 
 
 @pytest.mark.parametrize(("again", "ends"), [(2.5, False), (2.95, True)])
 def test_the_next_speech_shows_whether_the_silence_was_long_enough(again: float, ends: bool) -> None:
-    messages = told(listener("utterance_end_ms=1000"), speech(True, 1.0), caption("One two."), speech(False, 2.0), speech(True, again))
+    messages = told(
+        listener("utterance_end_ms=1000"),
+        speech(True, 1.0),
+        caption("One two."),
+        speech(False, 2.0),
+        speech(True, again),
+    )
     assert ("UtteranceEnd" in short(messages)) is ends
 
 
 def test_finalize_marks_the_last_result_and_is_answered_even_where_nobody_spoke() -> None:
     one = listener("")
     one.finalizing = True
-    assert short(told(one, caption("One."), speech(False, 2.0), caption("Two.", None, 3.0), speech(False, 4.0), flushed())) == [
+    assert short(
+        told(
+            one,
+            caption("One."),
+            speech(False, 2.0),
+            caption("Two.", None, 3.0),
+            speech(False, 4.0),
+            flushed(),
+        )
+    ) == [
         "FS one",
         "FSZ two",
     ]
@@ -146,15 +170,29 @@ def test_options_are_read() -> None:
     )
     assert asked.format == Format("pcm_mulaw", 8000)
     assert (asked.language, asked.vocabulary, asked.punctuate) == ("en", ("Zürich", "Anna", "Bob"), True)
-    assert (asked.interim, asked.endpointing, asked.vad_events, asked.utterance_end) == (False, True, False, None)
+    assert (asked.interim, asked.endpointing, asked.vad_events, asked.utterance_end) == (
+        False,
+        True,
+        False,
+        None,
+    )
     assert asked.hangover is None
 
 
 @pytest.mark.parametrize(
     ("endpointing", "ends", "hangover"),
-    [("300", True, 0.3), ("0", True, 0.1), ("10", True, 0.1), ("60000", True, 5.0), ("true", True, None), ("false", False, None)],
+    [
+        ("300", True, 0.3),
+        ("0", True, 0.1),
+        ("10", True, 0.1),
+        ("60000", True, 5.0),
+        ("true", True, None),
+        ("false", False, None),
+    ],
 )
-def test_endpointing_is_the_silence_that_ends_an_utterance(endpointing: str, ends: bool, hangover: float | None) -> None:
+def test_endpointing_is_the_silence_that_ends_an_utterance(
+    endpointing: str, ends: bool, hangover: float | None
+) -> None:
     asked = options(QueryParams(f"{RAW}&endpointing={endpointing}"), Hear(), live=True)
     assert (asked.endpointing, asked.hangover) == (ends, hangover)
 
@@ -184,7 +222,11 @@ def test_options_that_cannot_be_served_are_refused(query: str, code: str) -> Non
 
 
 def test_errors_have_their_shape() -> None:
-    assert body(Unauthorized("who?"), "r") == {"err_code": "INVALID_AUTH", "err_msg": "who?", "request_id": "r"}
+    assert body(Unauthorized("who?"), "r") == {
+        "err_code": "INVALID_AUTH",
+        "err_msg": "who?",
+        "request_id": "r",
+    }
     assert body(CapacityError("full"), "r")["err_code"] == "SERVICE_UNAVAILABLE"
 
 
@@ -192,22 +234,35 @@ def test_errors_have_their_shape() -> None:
 
 
 def official(place: str, http: httpx.AsyncClient, key: str = "none") -> AsyncDeepgramClient:
-    environment = DeepgramClientEnvironment(base=f"http://{place}", production=f"ws://{place}", agent="", agent_rest="")
+    environment = DeepgramClientEnvironment(
+        base=f"http://{place}", production=f"ws://{place}", agent="", agent_rest=""
+    )
     return AsyncDeepgramClient(api_key=key, environment=environment, httpx_client=http)
 
 
 @pytest.mark.media
 @pytest.mark.models
-@pytest.mark.parametrize(("encoding", "codec", "rate"), [("linear16", "pcm_s16le", 16_000), ("alaw", "pcm_alaw", 8_000)])
-async def test_the_official_client_has_its_speech_transcribed(media: Path, tmp_path: Path, encoding: str, codec: str, rate: int) -> None:
+@pytest.mark.parametrize(
+    ("encoding", "codec", "rate"), [("linear16", "pcm_s16le", 16_000), ("alaw", "pcm_alaw", 8_000)]
+)
+async def test_the_official_client_has_its_speech_transcribed(
+    media: Path, tmp_path: Path, encoding: str, codec: str, rate: int
+) -> None:
     data = samples(media / "speech" / "harvard.flac", rate, codec)
     half = len(data) // 18 * 10 // 2 * 2  # in the pause at 10 s
-    asked: dict[str, Any] = {"encoding": encoding, "sample_rate": rate, "interim_results": True, "vad_events": True}
+    asked: dict[str, Any] = {
+        "encoding": encoding,
+        "sample_rate": rate,
+        "interim_results": True,
+        "vad_events": True,
+    }
     asked |= {"utterance_end_ms": 1000, "smart_format": True}
     async with contextlib.AsyncExitStack() as stack:
         service, place, http = await stack.enter_async_context(serving(tmp_path))
         await service.ready()  # first: a client that is silent for 10 s is left
-        connection = await stack.enter_async_context(official(place, http).listen.v1.connect(model="nova-3", **asked))
+        connection = await stack.enter_async_context(
+            official(place, http).listen.v1.connect(model="nova-3", **asked)
+        )
 
         async def send() -> None:
             await connection.send_keep_alive()

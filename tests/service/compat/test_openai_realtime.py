@@ -14,8 +14,8 @@ from pydantic import TypeAdapter
 
 from streamsvc.core.errors import Unauthorized
 from streamsvc.service.compat.openai_realtime import Turns, body, failed, message
-from tests.live import serving
-from tests.service.compat.speech import caption, closed, flushed, heard, samples, speech
+from tests.builders.service import serving
+from tests.builders.spoken import caption, closed, flushed, heard, samples, speech
 
 OFFICIAL: TypeAdapter[Any] = TypeAdapter(RealtimeServerEvent)
 TRANSCRIPTION = "conversation.item.input_audio_transcription."
@@ -117,7 +117,15 @@ def test_what_is_flushed_by_a_commit_belongs_to_one_item_even_with_turn_detectio
     turns = Turns()
     told(turns, speech(True, 1.0), caption("One two", 1))
     turns.commit(9.0)
-    after = told(turns, caption("One two."), speech(False, 2.0), speech(True, 5.0), caption("Three."), speech(False, 6.0), flushed())
+    after = told(
+        turns,
+        caption("One two."),
+        speech(False, 2.0),
+        speech(True, 5.0),
+        caption("Three."),
+        speech(False, 6.0),
+        flushed(),
+    )
     assert completed(after) == ["One two. Three."]
     assert not [kind for kind in kinds(after) if kind.startswith("buffer.")]
 
@@ -136,7 +144,9 @@ def test_audio_that_was_not_transcribed_is_said_and_an_item_of_nothing_else_fail
     assert kinds(messages)[-1] == "transcription.failed"
     errors = [made["error"]["code"] for made in messages if made["type"] == "error"]
     assert errors == ["audio_skipped"]
-    assert completed(told(Turns(), speech(True, 1.0), gap, caption("But this."), speech(False, 3.0))) == ["But this."]
+    assert completed(told(Turns(), speech(True, 1.0), gap, caption("But this."), speech(False, 3.0))) == [
+        "But this."
+    ]
 
 
 def test_an_open_item_fails_with_its_session() -> None:
@@ -145,7 +155,12 @@ def test_an_open_item_fails_with_its_session() -> None:
 
 
 def test_errors_have_their_shape() -> None:
-    assert body(Unauthorized("who?")) == {"type": "invalid_request_error", "code": "invalid_api_key", "message": "who?", "param": None}
+    assert body(Unauthorized("who?")) == {
+        "type": "invalid_request_error",
+        "code": "invalid_api_key",
+        "message": "who?",
+        "param": None,
+    }
     made = failed({"type": "t", "message": "m"}, "mine")
     assert made["error"] == {"type": "t", "message": "m", "code": None, "param": None, "event_id": "mine"}
     assert message("x")["event_id"] != message("x")["event_id"]
@@ -155,7 +170,10 @@ def test_errors_have_their_shape() -> None:
 
 
 def settings(**heard: Any) -> Any:
-    return {"type": "transcription", "audio": {"input": {"transcription": {"model": "gpt-4o-transcribe", "language": "en"}, **heard}}}
+    return {
+        "type": "transcription",
+        "audio": {"input": {"transcription": {"model": "gpt-4o-transcribe", "language": "en"}, **heard}},
+    }
 
 
 async def until(connection: Any, kind: str) -> list[Any]:
@@ -168,9 +186,16 @@ async def until(connection: Any, kind: str) -> list[Any]:
 
 @pytest.mark.media
 @pytest.mark.models
-@pytest.mark.parametrize(("form", "codec", "rate"), [("audio/pcm", "pcm_s16le", 24_000), ("audio/pcmu", "pcm_mulaw", 8_000)])
-async def test_the_official_client_has_its_speech_transcribed(media: Path, tmp_path: Path, form: str, codec: str, rate: int) -> None:
-    data = samples(media / "speech" / "harvard.flac", rate, codec) + (b"\xff" if codec == "pcm_mulaw" else b"\0\0") * rate
+@pytest.mark.parametrize(
+    ("form", "codec", "rate"), [("audio/pcm", "pcm_s16le", 24_000), ("audio/pcmu", "pcm_mulaw", 8_000)]
+)
+async def test_the_official_client_has_its_speech_transcribed(
+    media: Path, tmp_path: Path, form: str, codec: str, rate: int
+) -> None:
+    data = (
+        samples(media / "speech" / "harvard.flac", rate, codec)
+        + (b"\xff" if codec == "pcm_mulaw" else b"\0\0") * rate
+    )
     async with (
         serving(tmp_path) as (service, place, _),
         AsyncOpenAI(api_key="none", base_url=f"http://{place}/v1") as client,
@@ -178,12 +203,16 @@ async def test_the_official_client_has_its_speech_transcribed(media: Path, tmp_p
     ):
         await service.ready()
         assert (await connection.recv()).type == "session.created"
-        await connection.session.update(session=settings(format={"type": form}, turn_detection={"type": "server_vad"}))
+        await connection.session.update(
+            session=settings(format={"type": form}, turn_detection={"type": "server_vad"})
+        )
         updated: Any = await connection.recv()
         assert updated.type == "session.updated"
         assert updated.session.audio.input.format.type == form
         for first in range(0, len(data), 9600):
-            await connection.input_audio_buffer.append(audio=base64.b64encode(data[first : first + 9600]).decode())
+            await connection.input_audio_buffer.append(
+                audio=base64.b64encode(data[first : first + 9600]).decode()
+            )
         got: list[Any] = []
         whole: dict[str, str] = {}
         while "hot cross bun" not in heard(" ".join(whole.values())):  # the recording's last words
@@ -191,7 +220,11 @@ async def test_the_official_client_has_its_speech_transcribed(media: Path, tmp_p
             whole[got[-1].item_id] = got[-1].transcript
         assert len(heard(" ".join(whole.values()))) >= 4
         for item, transcript in whole.items():
-            parts = [event.delta for event in got if event.type == TRANSCRIPTION + "delta" and event.item_id == item]
+            parts = [
+                event.delta
+                for event in got
+                if event.type == TRANSCRIPTION + "delta" and event.item_id == item
+            ]
             assert "".join(parts) == transcript
         assert got[0].type == "input_audio_buffer.speech_started"
         assert [event.item_id for event in got if event.type == "input_audio_buffer.committed"] == list(whole)
@@ -201,7 +234,9 @@ async def test_the_official_client_has_its_speech_transcribed(media: Path, tmp_p
 
 @pytest.mark.media
 @pytest.mark.models
-async def test_the_official_client_commits_clears_and_is_told_its_mistakes(media: Path, tmp_path: Path) -> None:
+async def test_the_official_client_commits_clears_and_is_told_its_mistakes(
+    media: Path, tmp_path: Path
+) -> None:
     data = samples(media / "speech" / "harvard.flac", 24_000)
     half = 2 * 24_000 * 10
     async with (
@@ -219,26 +254,42 @@ async def test_the_official_client_commits_clears_and_is_told_its_mistakes(media
 
         audio = base64.b64encode(data[:48]).decode()
         append = {"type": "input_audio_buffer.append", "event_id": "e1", "audio": audio}
-        assert await mistake(append) == ("transcription_not_configured", "session.audio.input.transcription", "e1")
+        assert await mistake(append) == (
+            "transcription_not_configured",
+            "session.audio.input.transcription",
+            "e1",
+        )
         assert await mistake("no json") == ("invalid_json", None, None)
         assert await mistake("[" * 100_000) == ("invalid_json", None, None), "too deep for the reader of JSON"
         assert (await mistake("x" * (2 * 1024 * 1024 + 1)))[0] == "message_too_large"
         assert await mistake("[1]") == ("missing_required_parameter", "type", None)
-        assert await mistake('{"type": "response.create", "event_id": "e2"}') == ("invalid_value", "type", "e2")
+        assert await mistake('{"type": "response.create", "event_id": "e2"}') == (
+            "invalid_value",
+            "type",
+            "e2",
+        )
         assert (await mistake('{"type": "session.update"}'))[0] == "missing_required_parameter"
-        unknown = {"type": "session.update", "session": {"type": "transcription", "audio": {"input": {"transcription": {"model": "x"}}}}}
+        unknown = {
+            "type": "session.update",
+            "session": {"type": "transcription", "audio": {"input": {"transcription": {"model": "x"}}}},
+        }
         assert (await mistake(unknown))[0] == "model_not_found"
 
         await connection.session.update(session=settings(turn_detection=None))
         await until(connection, "session.updated")
         assert (await mistake({"type": "input_audio_buffer.commit"}))[0] == "input_audio_buffer_commit_empty"
-        assert (await mistake({"type": "input_audio_buffer.append", "audio": "!"}))[:2] == ("invalid_value", "audio")
+        assert (await mistake({"type": "input_audio_buffer.append", "audio": "!"}))[:2] == (
+            "invalid_value",
+            "audio",
+        )
 
         await connection.input_audio_buffer.append(audio=base64.b64encode(data[:half]).decode())
         await connection.input_audio_buffer.clear()
         got = await until(connection, "input_audio_buffer.cleared")
         for first in range(half, len(data), 9600):
-            await connection.input_audio_buffer.append(audio=base64.b64encode(data[first : first + 9600]).decode())
+            await connection.input_audio_buffer.append(
+                audio=base64.b64encode(data[first : first + 9600]).decode()
+            )
         await connection.input_audio_buffer.commit()
         got = await until(connection, TRANSCRIPTION + "completed")
         assert set(heard(got[-1].transcript)) >= {"salt pickle", "hot cross bun"}

@@ -16,10 +16,25 @@ def update(**heard: Any) -> dict[str, Any]:
 
 def test_only_what_is_given_changes() -> None:
     now = Configuration(Hear())
-    now.update(update(transcription={"model": "gpt-4o-transcribe", "language": "en", "prompt": "Zürich"}, format={"type": "audio/pcmu"}))
+    now.update(
+        update(
+            transcription={"model": "gpt-4o-transcribe", "language": "en", "prompt": "Zürich"},
+            format={"type": "audio/pcmu"},
+        )
+    )
     now.update(update(transcription={"keywords": ["Anna"]}))
-    assert now.transcription == {"model": "gpt-4o-transcribe", "language": "en", "prompt": "Zürich", "keywords": ["Anna"]}
-    assert (now.format, now.language, now.vocabulary, now.detect) == ("audio/pcmu", "en", ("Zürich", "Anna"), True)
+    assert now.transcription == {
+        "model": "gpt-4o-transcribe",
+        "language": "en",
+        "prompt": "Zürich",
+        "keywords": ["Anna"],
+    }
+    assert (now.format, now.language, now.vocabulary, now.detect) == (
+        "audio/pcmu",
+        "en",
+        ("Zürich", "Anna"),
+        True,
+    )
     now.update(update(turn_detection=None))
     detected = [now.detect]
     now.update(update(turn_detection={"type": "server_vad"}, transcription=None))
@@ -35,14 +50,42 @@ def test_only_what_is_given_changes() -> None:
         ("no object", "invalid_value", "session"),
         (update(voice="alloy"), "unknown_parameter", "session.audio.input.voice"),
         (update(format={"type": "audio/opus"}), "invalid_value", "session.audio.input.format.type"),
-        (update(format={"type": "audio/pcm", "rate": 16000}), "invalid_value", "session.audio.input.format.rate"),
-        (update(turn_detection={"type": "semantic_vad"}), "invalid_value", "session.audio.input.turn_detection.type"),
-        (update(transcription={"model": "gpt-9"}), "model_not_found", "session.audio.input.transcription.model"),
-        (update(transcription={"model": "gpt-4o-transcribe-diarize"}), "model_not_found", "session.audio.input.transcription.model"),
-        (update(transcription={"language": "de"}), "unsupported_language", "session.audio.input.transcription.language"),
+        (
+            update(format={"type": "audio/pcm", "rate": 16000}),
+            "invalid_value",
+            "session.audio.input.format.rate",
+        ),
+        (
+            update(turn_detection={"type": "semantic_vad"}),
+            "invalid_value",
+            "session.audio.input.turn_detection.type",
+        ),
+        (
+            update(transcription={"model": "gpt-9"}),
+            "model_not_found",
+            "session.audio.input.transcription.model",
+        ),
+        (
+            update(transcription={"model": "gpt-4o-transcribe-diarize"}),
+            "model_not_found",
+            "session.audio.input.transcription.model",
+        ),
+        (
+            update(transcription={"language": "de"}),
+            "unsupported_language",
+            "session.audio.input.transcription.language",
+        ),
         (update(transcription={"prompt": "x" * 1001}), "invalid_value", "session.audio.input.transcription"),
-        (update(transcription={"keywords": ["x"] * 101}), "invalid_value", "session.audio.input.transcription"),
-        (update(transcription={"keywords": ["x" * 2001]}), "invalid_value", "session.audio.input.transcription"),
+        (
+            update(transcription={"keywords": ["x"] * 101}),
+            "invalid_value",
+            "session.audio.input.transcription",
+        ),
+        (
+            update(transcription={"keywords": ["x" * 2001]}),
+            "invalid_value",
+            "session.audio.input.transcription",
+        ),
     ],
 )
 def test_what_is_wrong_is_named_and_changes_nothing(session: object, code: str, param: str) -> None:
@@ -57,7 +100,12 @@ def test_what_is_wrong_is_named_and_changes_nothing(session: object, code: str, 
 @pytest.mark.parametrize(("asked", "holds"), [(700, 700), (50, 100), (9000, 5000), (None, 600)])
 def test_what_holds_is_shown_and_not_what_was_asked(asked: int | None, holds: int) -> None:
     now = Configuration(Hear(hangover=0.6), "whisper-1")
-    now.update(update(turn_detection={"type": "server_vad", "silence_duration_ms": asked}, noise_reduction={"type": "near_field"}))
+    now.update(
+        update(
+            turn_detection={"type": "server_vad", "silence_duration_ms": asked},
+            noise_reduction={"type": "near_field"},
+        )
+    )
     shown = now.shown("sess_1", 5)
     assert shown["audio"]["input"]["turn_detection"]["silence_duration_ms"] == holds
     assert now.hangover == (None if asked is None else holds / 1000)

@@ -14,8 +14,8 @@ from openai import AsyncOpenAI
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from tests.live import serving, socket_of, until
-from tests.service.compat.speech import KEY, heard, samples
+from tests.builders.service import serving, socket_of, until
+from tests.builders.spoken import KEY, heard, samples
 from tests.service.compat.test_deepgram_live import RAW, official
 
 with warnings.catch_warnings():
@@ -42,17 +42,25 @@ async def test_a_wrong_key_is_refused_in_the_words_of_each_protocol(tmp_path: Pa
     async with serving(tmp_path, server={"api_key": KEY}) as (service, place, http):
         for headers in (None, wrong):
             status, body, _ = await refused(f"ws://{place}{REALTIME}", additional_headers=headers)
-            assert (status, body["error"]["code"], body["error"]["type"]) == (401, "invalid_api_key", "invalid_request_error")
+            assert (status, body["error"]["code"], body["error"]["type"]) == (
+                401,
+                "invalid_api_key",
+                "invalid_request_error",
+            )
             status, body, sent = await refused(f"ws://{place}{LISTEN}", additional_headers=headers)
             assert (status, body["err_code"]) == (401, "INVALID_AUTH")
             assert sent["dg-request-id"] == body["request_id"]
             assert sent["dg-error"]
-            status, body, _ = await refused(f"ws://{place}/v1/sessions/0.none/audio", additional_headers=headers)
+            status, body, _ = await refused(
+                f"ws://{place}/v1/sessions/0.none/audio", additional_headers=headers
+            )
             assert (status, body["error"]["type"]) == (401, "authentication_error")
             answer = await http.post("/v1/listen", content=b"x", headers=headers)
             assert (answer.status_code, answer.json()["err_code"]) == (401, "INVALID_AUTH")
         with pytest.raises(ApiError) as told:
-            async with official(place, http, key="wrong").listen.v1.connect(model="nova-3", encoding="linear16", sample_rate=16_000):
+            async with official(place, http, key="wrong").listen.v1.connect(
+                model="nova-3", encoding="linear16", sample_rate=16_000
+            ):
                 pass
         assert told.value.status_code == 401
         async with AsyncOpenAI(api_key="wrong", base_url=f"http://{place}/v1") as client:
@@ -83,19 +91,32 @@ async def test_a_key_opens_the_doors_by_header_and_by_subprotocol(tmp_path: Path
 async def test_tokens_without_the_right_are_refused(tmp_path: Path) -> None:
     async with serving(tmp_path, server={"api_key": KEY}) as (_, place, http):
         owner = {"Authorization": f"Bearer {KEY}"}
-        for asked in ({"may": ["subscribe"]}, {"may": ["publish"]}, {"may": ["publish", "subscribe"], "session": "0.one"}):
+        for asked in (
+            {"may": ["subscribe"]},
+            {"may": ["publish"]},
+            {"may": ["publish", "subscribe"], "session": "0.one"},
+        ):
             token = (await http.post("/v1/tokens", json=asked, headers=owner)).json()["token"]
-            assert (await refused(f"ws://{place}{LISTEN}", additional_headers={"Authorization": f"Token {token}"}))[0] == 403
+            assert (
+                await refused(f"ws://{place}{LISTEN}", additional_headers={"Authorization": f"Token {token}"})
+            )[0] == 403
         made = (await http.post("/v1/sessions", json={}, headers=owner)).json()["id"]
-        token = (await http.post("/v1/tokens", json={"may": ["publish"], "session": made}, headers=owner)).json()["token"]
-        async with connect(f"ws://{place}/v1/sessions/{made}/audio", subprotocols=["streamsvc.v1", f"streamsvc.token.{token}"]) as socket:  # type: ignore[list-item]
+        token = (
+            await http.post("/v1/tokens", json={"may": ["publish"], "session": made}, headers=owner)
+        ).json()["token"]
+        async with connect(
+            f"ws://{place}/v1/sessions/{made}/audio",
+            subprotocols=["streamsvc.v1", f"streamsvc.token.{token}"],
+        ) as socket:  # type: ignore[list-item]
             await socket.send(bytes(320))
             await socket.send('{"type": "session.close"}')
             with pytest.raises(ConnectionClosed):
                 await socket.recv()
 
 
-async def test_what_is_not_served_is_refused_at_the_handshake(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+async def test_what_is_not_served_is_refused_at_the_handshake(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     async with serving(tmp_path) as (service, place, _):
         status, body, _ = await refused(f"ws://{place}/v1/realtime?model=gpt-realtime")
         assert (status, body["error"]["code"]) == (400, "unsupported_intent")
@@ -104,9 +125,13 @@ async def test_what_is_not_served_is_refused_at_the_handshake(tmp_path: Path, ca
         status, body, _ = await refused(f"ws://{place}/v1/listen?encoding=opus&sample_rate=48000")
         assert (status, body["err_code"]) == (400, "Bad Request")
         assert "linear16, mulaw, alaw" in body["err_msg"]
-        assert (await refused(f"ws://{place}{LISTEN}", additional_headers={"Origin": "https://evil.example"}))[0] == 403
+        assert (
+            await refused(f"ws://{place}{LISTEN}", additional_headers={"Origin": "https://evil.example"})
+        )[0] == 403
         assert service.sessions == {}
-    assert not [record for record in caplog.records if record.levelname == "ERROR"], "a refusal is no fault of ours"
+    assert not [record for record in caplog.records if record.levelname == "ERROR"], (
+        "a refusal is no fault of ours"
+    )
 
 
 async def test_a_full_server_and_a_hasty_client_are_told_when_to_come_back(tmp_path: Path) -> None:
@@ -143,7 +168,9 @@ async def test_samples_go_into_a_named_session_that_others_follow(media: Path, t
                 assert await audio_refused(http, place, session) == (409, "already_publishing")
                 for first in range(0, len(data), 32_000):
                     piece = data[first : first + 32_000]
-                    told = json.dumps({"type": "input_audio_buffer.append", "audio": base64.b64encode(piece).decode()})
+                    told = json.dumps(
+                        {"type": "input_audio_buffer.append", "audio": base64.b64encode(piece).decode()}
+                    )
                     await socket.send(piece if first % 64_000 else told)
                 await socket.send('{"type": "session.close"}')
                 with pytest.raises(ConnectionClosed):
@@ -153,7 +180,9 @@ async def test_samples_go_into_a_named_session_that_others_follow(media: Path, t
         assert got[-1]["reason"] == "source_ended"
 
 
-async def test_a_publisher_that_leaves_stalls_the_session_and_wrong_messages_end_the_socket(tmp_path: Path) -> None:
+async def test_a_publisher_that_leaves_stalls_the_session_and_wrong_messages_end_the_socket(
+    tmp_path: Path,
+) -> None:
     async with serving(tmp_path) as (_, place, http):
         session = (await http.post("/v1/sessions", json={})).json()["id"]
         async with socket_of(place, session) as events:

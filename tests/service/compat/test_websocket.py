@@ -52,7 +52,12 @@ class Client:
 def test_messages_are_text_or_bytes_and_silence_is_noticed(virtual: asyncio.Runner) -> None:
     async def main() -> None:
         gone = {"type": "websocket.disconnect", "code": 1001}
-        client = cast(WebSocket, Client({"type": "websocket.receive", "text": "a"}, {"type": "websocket.receive", "bytes": b""}, gone))
+        client = cast(
+            WebSocket,
+            Client(
+                {"type": "websocket.receive", "text": "a"}, {"type": "websocket.receive", "bytes": b""}, gone
+            ),
+        )
         assert await hear(client, 5.0) == "a"
         assert await hear(client, 5.0) == b""
         with pytest.raises(WebSocketDisconnect):

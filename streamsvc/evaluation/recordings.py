@@ -1,0 +1,143 @@
+"""Recordings to measure on, and what was said in them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import av
+import av.error
+import numpy as np
+from numpy.typing import NDArray
+
+from streamsvc.core.errors import ConfigError
+from streamsvc.core.types import SAMPLE_RATE
+from streamsvc.evaluation.score_captions import norm
+
+Samples = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Truth:
+    """What was said in a recording: words as `norm` gives them, and their ends in seconds, if they are known."""
+
+    words: tuple[str, ...]
+    ends: tuple[float, ...] | None = None
+
+    def until(self, seconds: float) -> Truth:
+        """The words that ended by then; all of them if nobody knows when."""
+        if self.ends is None:
+            return self
+        count = sum(end <= seconds for end in self.ends)
+        return Truth(self.words[:count], self.ends[:count])
+
+
+@dataclass(frozen=True, slots=True)
+class Clip:
+    """One recording. `samples`: mono float32 at SAMPLE_RATE, shape (n,). `cut`: only its first part is heard."""
+
+    path: Path
+    samples: Samples
+    truth: Truth | None
+    cut: bool = False
+
+    @property
+    def seconds(self) -> float:
+        """How long it is."""
+        return len(self.samples) / SAMPLE_RATE
+
+
+def read(path: Path, seconds: float | None = None) -> Samples:
+    """The first audio track of a file (its first `seconds`) as mono float32 at SAMPLE_RATE, shape (n,); channels are averaged.
+
+    Raises:
+        ConfigError: there is no such file, no sound in it, or it cannot be decoded.
+    """
+    blocks: list[Samples] = []
+    try:
+        with av.open(str(path)) as container:
+            if not container.streams.audio:
+                raise ConfigError(f"{path} has no sound")
+            resampler: Any = None
+            for frame in container.decode(audio=0):
+                if resampler is None:
+                    resampler = av.AudioResampler(
+                        "fltp", "mono" if len(frame.layout.channels) == 1 else "stereo", SAMPLE_RATE
+                    )
+                blocks += [
+                    block.to_ndarray().mean(axis=0, dtype=np.float32) for block in resampler.resample(frame)
+                ]
+                if seconds is not None and frame.time is not None and frame.time > seconds + 1.0:
+                    break
+            if resampler is not None:
+                blocks += [
+                    block.to_ndarray().mean(axis=0, dtype=np.float32) for block in resampler.resample(None)
+                ]
+    except (av.error.FFmpegError, OSError) as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror or type(error).__name__}") from None
+    if not blocks:
+        raise ConfigError(f"{path} has no sound")
+    samples = np.concatenate(blocks)
+    return samples if seconds is None else samples[: int(seconds * SAMPLE_RATE)]
+
+
+def truth_of(path: Path, given: Path | None = None) -> Truth | None:
+    """What was said in a recording.
+
+    Args:
+        path: the recording.
+        given: a text, or JSON: {"words": [{"w", "end"}]}, {"transcript"} or streambench's {"truth", "end"}. None: the entry of the
+            nearest manifest.json of a folder above that has one.
+
+    Returns:
+        None: nobody has written it down.
+
+    Raises:
+        ConfigError: the file cannot be read.
+    """
+    if given is not None:
+        try:
+            text = given.read_text(encoding="utf-8")
+            return Truth(tuple(norm(text))) if given.suffix != ".json" else _from_json(json.loads(text))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ConfigError(f"--truth {given}: cannot be read ({type(error).__name__})") from None
+    for folder in path.resolve().parents:
+        for entry in _entries(folder / "manifest.json"):
+            if folder / entry["path"] == path.resolve():
+                try:
+                    return (
+                        _from_json(entry)
+                        if entry.get("words") or entry.get("transcript") is not None
+                        else None
+                    )
+                except (ValueError, KeyError, TypeError, AttributeError) as error:
+                    told = f"{folder / 'manifest.json'}: the entry of {entry['path']} cannot be read ({type(error).__name__})"
+                    raise ConfigError(told) from None
+    return None
+
+
+def _entries(manifest: Path) -> list[dict[str, Any]]:
+    """What a manifest tells of recordings; nothing where there is none, or one of something else: the name is a common one."""
+    try:
+        files = json.loads(manifest.read_text(encoding="utf-8"))["files"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+    listed = files if isinstance(files, list) else []
+    return [entry for entry in listed if isinstance(entry, dict) and isinstance(entry.get("path"), str)]
+
+
+def _from_json(entry: dict[str, Any]) -> Truth:
+    if "truth" in entry:
+        return Truth(tuple(entry["truth"]), tuple(float(end) for end in entry["end"]))
+    if entry.get("words"):
+        timed = [(word, float(item["end"])) for item in entry["words"] for word in norm(item["w"])]
+        return Truth(tuple(word for word, _ in timed), ascending([end for _, end in timed]))
+    return Truth(tuple(norm(entry["transcript"])))
+
+
+def ascending(ends: Sequence[float]) -> tuple[float, ...]:
+    """Ends of words to the millisecond, none before the one before it."""
+    return tuple(float(end) for end in np.maximum.accumulate(np.asarray(ends, np.float64)).round(3))

@@ -1,0 +1,48 @@
+"""Small generated media for tests."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+
+
+def clip(
+    path: Path,
+    *,
+    video: str | None = "mpeg4",
+    audio: str | None = "aac",
+    seconds: float = 1.0,
+    rate: int = 48_000,
+    b_frames: int = 0,
+) -> Path:
+    """Write a clip with a tone of 440 Hz and a picture that gets brighter, 160x96 at 25 a second."""
+    with av.open(str(path), "w") as container:
+        pictures: Any = container.add_stream(video, rate=25) if video else None
+        sound: Any = container.add_stream(audio, rate=rate, layout="mono") if audio else None
+        if pictures is not None:
+            pictures.width, pictures.height, pictures.pix_fmt = 160, 96, "yuv420p"
+            pictures.codec_context.max_b_frames = b_frames
+            for number in range(round(25 * seconds)):
+                frame = av.VideoFrame.from_ndarray(
+                    np.full((96, 160, 3), number * 5 % 250, np.uint8), format="rgb24"
+                )
+                frame.pts, frame.time_base = number, Fraction(1, 25)
+                container.mux(pictures.encode(frame))
+            container.mux(pictures.encode(None))
+        if sound is not None:
+            wave = (0.5 * np.sin(2 * np.pi * 440 * np.arange(round(rate * seconds)) / rate)).astype(
+                np.float32
+            )
+            resampler = av.AudioResampler(
+                format=sound.format.name, layout="mono", rate=rate, frame_size=sound.frame_size or 1024
+            )
+            tone = av.AudioFrame.from_ndarray(wave[None], format="fltp", layout="mono")
+            tone.sample_rate, tone.pts = rate, 0
+            for piece in [*resampler.resample(tone), *resampler.resample(None)]:
+                container.mux(sound.encode(piece))
+            container.mux(sound.encode(None))
+    return path

@@ -1,0 +1,57 @@
+"""A real service on a free loopback port, inside the test's event loop, with its real workers."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import socket
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import jsonschema
+from websockets.asyncio.client import ClientConnection, connect
+
+from streamsvc.core import config
+from streamsvc.events import schema
+from streamsvc.service import app
+from streamsvc.service.service import Service
+
+VALIDATOR = jsonschema.Draft202012Validator(schema.document())
+
+
+@contextlib.asynccontextmanager
+async def serving(
+    folder: Path, **groups: dict[str, Any]
+) -> AsyncIterator[tuple[Service, str, httpx.AsyncClient]]:
+    """The service, "127.0.0.1:PORT", and an HTTP client for it."""
+    settings = config.load(
+        None, **(groups | {"server": {"data_dir": folder / "data", **groups.get("server", {})}})
+    )
+    listener = socket.create_server(("127.0.0.1", 0))
+    listener.setblocking(False)
+    place = f"127.0.0.1:{listener.getsockname()[1]}"
+    with contextlib.closing(listener):
+        async with (
+            app.listening(settings, listener) as (service, _),
+            httpx.AsyncClient(base_url=f"http://{place}", timeout=60) as client,
+        ):
+            yield service, place, client
+
+
+def socket_of(place: str, session: str, query: str = "?after=0", **options: Any) -> connect:
+    """The event socket of a session."""
+    return connect(f"ws://{place}/v1/sessions/{session}/events{query}", **options)
+
+
+async def until(events: ClientConnection, kind: str, seconds: float = 60.0) -> list[dict[str, Any]]:
+    """All events up to the first of a type, each held against the schema."""
+    got: list[dict[str, Any]] = []
+    async with asyncio.timeout(seconds):
+        while not got or got[-1]["type"] != kind:
+            event = json.loads(await events.recv())
+            VALIDATOR.validate(event)
+            got.append(event)
+    return got

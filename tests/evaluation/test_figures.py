@@ -1,0 +1,230 @@
+"""Events become figures."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from streamsvc.evaluation import figures
+from streamsvc.evaluation.figures import (
+    ages,
+    answers,
+    by_kind,
+    kept,
+    keyframes,
+    read,
+    report,
+    screens,
+    sights,
+    speech,
+    spread,
+)
+
+SLIDES = [
+    {"start": 0, "end": 10, "kind": "slide", "title": "First page", "text": "First page\nten nets"},
+    {"start": 10, "end": 20, "kind": "slide", "title": "Second page", "text": "Second page\ntwo nets"},
+    {"start": 20, "end": 30, "kind": "photo", "label": "cat"},
+    {"start": 30, "end": 40, "kind": "clip", "label": "road", "things": ["bus", "car"]},
+]
+TRUTH = {"intervals": SLIDES}
+
+
+def final(text: str, start: float, received: float, age: float = 500.0) -> dict[str, Any]:
+    words = [{"text": word} for word in text.split()]
+    return {
+        "type": "caption.final",
+        "words": words,
+        "start": start,
+        "end": start + 1,
+        "received": received,
+        "age_ms": age,
+    }
+
+
+def partial(stable: int, received: float, age: float) -> dict[str, Any]:
+    return {"type": "caption.partial", "stable": stable, "received": received, "age_ms": age}
+
+
+def test_word_errors_stand_beside_what_was_never_published() -> None:
+    words = [
+        {"w": "One", "start": 0.1, "end": 0.5},
+        {"w": "two", "start": 0.5, "end": 1.0},
+        {"w": "20", "start": 1.0, "end": 1.5},
+    ]
+    truth = {"words": words, "speech": [{"start": 0.0, "end": 1.5}]}
+    told = speech(truth, [partial(1, 0.9, 300.0), final("one too", 0.1, 2.0), final("you", 9.0, 11.0)])
+    assert told["words_spoken"] == 3
+    assert told["edits"] == 2  # "too" for two, "you" for twenty
+    assert told["coverage"] == 1.0
+    assert told["captions_without_speech"] == 1
+    assert told["stable_after_word_s"] == {"p50": 0.4, "p95": 0.4, "max": 0.4, "n": 1}
+
+
+def test_words_behind_the_part_that_was_played_were_not_said() -> None:
+    words = [{"w": "one", "start": 0.0, "end": 1.0}, {"w": "two", "start": 8.0, "end": 9.0}]
+    assert speech({"words": words}, [final("one", 0.0, 1.5)], until=5.0)["wer_percent"] == 0.0
+
+
+def test_without_words_there_is_no_word_error_rate_and_without_speech_known_no_invention() -> None:
+    told = speech({}, [final("hello", 1.0, 2.0)])
+    assert "wer_percent" not in told
+    assert told["captions_without_speech"] == 0
+    assert speech({"speech": []}, [final("hello", 1.0, 2.0)])["captions_without_speech"] == 1
+
+
+def test_each_word_is_as_old_as_the_event_that_made_it_stable() -> None:
+    events = [
+        partial(1, 1.0, 100.0),
+        partial(2, 2.0, 200.0),
+        final("a b c", 0.0, 3.0, 900.0),
+        partial(1, 4.0, 50.0),
+    ]
+    assert ages(events)["stable"] == {"p50": 150.0, "p95": 795.0, "max": 900.0, "n": 4}
+    assert ages(events)["final"]["n"] == 1
+
+
+def test_what_a_model_says_of_a_scene_is_in_no_age() -> None:
+    scenes = [
+        {"type": "scene.caption", "by": by, "age_ms": age} for by, age in (("rule", 100.0), ("model", 2500.0))
+    ]
+    assert ages(scenes)["scene"] == {"p50": 100.0, "p95": 100.0, "max": 100.0, "n": 1}
+
+
+def test_a_budget_is_kept_where_the_95th_percentile_is_within_it() -> None:
+    told = {
+        "ages_ms": {"stable": {"p95": 1100}, "final": {"p95": 1700}, "sight": {"p95": 9}},
+        "answers": {"done_s": {"p95": 3.1}},
+    }
+    assert kept(told, {"stable": 1.2, "final": 1.6, "answer": 3.0}) == {
+        "stable": True,
+        "final": False,
+        "answer": False,
+    }
+
+
+def test_a_change_is_found_by_a_keyframe_within_a_second_and_a_still_picture_needs_no_other() -> None:
+    events = [{"type": "keyframe.sampled", "at": at} for at in (0.0, 5.0, 10.3, 21.5, 30.2, 33.0, 36.0)]
+    told = keyframes(TRUTH, events)
+    assert (told["changes"], told["found"], told["recall"]) == (4, 3, 0.75)
+    assert (told["of_still"], told["due"], told["precision"]) == (4, 2, 0.5)
+    assert keyframes(TRUTH, events, until=25.0)["changes"] == 3
+    assert keyframes({}, events) == {}
+
+
+def text(first_seen: float, received: float, *lines: str, title: str = "") -> dict[str, Any]:
+    told = [{"text": line} for line in lines]
+    return {
+        "type": "screen.text",
+        "first_seen": first_seen,
+        "received": received,
+        "lines": told,
+        "title": title,
+        "age_ms": 900.0,
+    }
+
+
+def test_a_slide_is_read_when_its_title_comes_and_as_well_as_its_last_reading() -> None:
+    events = [
+        text(0.1, 2.0, "First page", title="First page"),
+        text(0.1, 6.0, "First page", "ten nots"),
+        text(10.2, 15.0, "Second page"),
+    ]
+    first, second = screens(TRUTH, events)
+    assert (first["found"], first["as_title"], first["delay_s"]) == (True, True, 2.0)
+    assert first["cer"] == pytest.approx(1 / 19, abs=1e-4)
+    assert second["cer"] == pytest.approx(9 / 20, abs=1e-4)
+    assert read([first, second]) == {
+        "titles": 2,
+        "found": 2,
+        "in_time": 1,
+        "cer_mean": 0.2513,
+        "cer_worst": 0.45,
+    }
+    assert screens(TRUTH, [])[0]["cer"] == 1.0
+
+
+def test_a_thing_is_named_by_a_tag_or_a_box_that_is_one() -> None:
+    events = [
+        {"type": "sight.ready", "at": 20.3, "tags": [{"label": "Egyptian cat"}], "boxes": []},
+        {"type": "sight.ready", "at": 31.0, "tags": [], "boxes": [{"label": "dog"}]},
+    ]
+    assert sights(TRUTH, events) == {"shown": 2, "named": 1, "by_tag": 1, "by_box": 0, "missed": ["bus"]}
+
+
+QA = [
+    {
+        "id": "a",
+        "type": "open",
+        "question": "What?",
+        "answer": "cat",
+        "keywords": ["cat"],
+        "evidence_s": [20, 30],
+        "modality": "vision",
+    },
+    {
+        "id": "b",
+        "type": "open",
+        "question": "Who?",
+        "answer": "no one",
+        "keywords": ["-"],
+        "evidence_s": [0, 9],
+        "modality": "speech",
+    }
+    | {"answerable": False, "kind": "never", "half": "held"},
+    {
+        "id": "c",
+        "type": "open",
+        "question": "Why?",
+        "answer": "rain",
+        "keywords": ["rain"],
+        "evidence_s": [0, 9],
+        "modality": "speech",
+    },
+]
+
+
+def done(number: str, said: str, received: float, **more: Any) -> dict[str, Any]:
+    return {
+        "type": "answer.done",
+        "question_id": number,
+        "text": said,
+        "received": received,
+        "age_ms": 0.0,
+        "evidence": [],
+        **more,
+    }
+
+
+def test_every_question_has_a_verdict_and_its_times() -> None:
+    delta = {"type": "answer.delta", "question_id": "a", "received": 30.5, "text": "A cat"}
+    events = [
+        delta,
+        done("a", "A cat.", 31.0, evidence=[{"start": 21, "end": 22}]),
+        done("b", "A king.", 33.0),
+    ]
+    told = answers({"qa": QA}, events, {"a": 30.0, "b": 32.0, "c": 33.0})
+    assert [row["verdict"] for row in told["each"]] == ["right", "hallucinated", "unanswered"]
+    assert (told["first_delta_s"]["max"], told["done_s"]["max"]) == (0.5, 1.0)
+    assert list(told["by_kind"]) == ["speech", "object", "never"]
+    assert told["by_kind"]["object"] == {"asked": 1, "right": 1, "citable": 1, "cited": 1, "honest": 1}
+
+
+def test_a_refusal_that_is_right_needs_no_citation() -> None:
+    (row,) = answers({"qa": QA[1:2]}, [done("b", "I have not heard that.", 33.0, supported=False)], {})[
+        "each"
+    ]
+    assert by_kind([row])["never"] == {"asked": 1, "right": 1, "honest": 1}
+
+
+def test_a_report_holds_all_of_it_and_survives_a_run_without_events() -> None:
+    told = report({**TRUTH, "qa": QA}, [{"type": "error", "error": {"code": "x"}, "received": 1.0}], {})
+    assert told["errors"] == ["x"]
+    assert told["answers"]["by_kind"]["speech"] == {"asked": 1, "unanswered": 1}
+    assert report({}, [], {})["answers"] == {}
+
+
+def test_the_spread_of_nothing_is_nothing() -> None:
+    assert spread([]) == {}
+    assert spread([1.0, 3.0], 1) == {"p50": 2.0, "p95": 2.9, "max": 3.0, "n": 2}
+    assert figures.KINDS.index("never") > figures.KINDS.index("speech")

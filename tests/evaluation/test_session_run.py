@@ -1,0 +1,181 @@
+"""A recording is played at its times on a clock that jumps, and the same things happen at the same moments every time."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from streamsvc.core import clock
+from streamsvc.core.clock import Threadless
+from streamsvc.core.errors import SourceError, WorkerError
+from streamsvc.evaluation import session_run
+from streamsvc.evaluation.scenario import Scenario
+from streamsvc.evaluation.session_run import Run, Scales, Steady, inquire, play, steady
+from streamsvc.service.service import Service
+from tests.builders.clips import clip
+from tests.fakes.engines_by_name import load, settings
+
+
+@pytest.fixture
+def loop() -> Iterator[asyncio.Runner]:
+    with asyncio.Runner(loop_factory=Threadless) as runner:
+        yield runner
+
+
+def question(number: str, text: str, at: float) -> dict[str, Any]:
+    return {"id": number, "question": text, "ask_at_s": at}
+
+
+def served(loop: asyncio.Runner, folder: Path, work: Callable[[Service], Awaitable[Any]]) -> Any:
+    async def main() -> Any:
+        async with steady(settings(folder), load) as service:
+            result = await work(service)
+            assert service.sessions == {}
+            return result
+
+    return loop.run(main())
+
+
+def plain(run: Run) -> list[dict[str, Any]]:
+    """The events without what is drawn by lot or read from the wall clock."""
+    dropped = {"epoch", "id", "session", "started_utc", "url", "of", "stages", "prev"}
+    return json.loads(
+        json.dumps(run.events),
+        object_hook=lambda body: {key: body[key] for key in body if key not in dropped},
+    )  # type: ignore[no-any-return]
+
+
+def test_two_runs_publish_the_same_at_the_same_moments(loop: asyncio.Runner, tmp_path: Path) -> None:
+    media = clip(tmp_path / "a.mp4", seconds=4.0)
+    scenario = Scenario("a", media, {"qa": [question("q1", "What is shown?", 2.0)]}, {})
+
+    def run() -> Run:  # in a service of its own: one remembers what it has looked at
+        return served(loop, tmp_path, lambda service: play(service, scenario))  # type: ignore[no-any-return]
+
+    first, second = run(), run()
+    assert plain(first) == plain(second)
+    kinds = {event["type"] for event in first.events}
+    assert {
+        "caption.final",
+        "keyframe.sampled",
+        "sight.ready",
+        "scene.caption",
+        "answer.done",
+        "session.closed",
+    } <= kinds
+
+
+def test_questions_are_asked_at_their_times_and_behind_the_end_when_all_is_understood(
+    loop: asyncio.Runner, tmp_path: Path
+) -> None:
+    media = clip(tmp_path / "a.mp4", seconds=3.0)
+    asked = [
+        question("late", "Has a cat been shown?", 9.0),
+        question("soon", "What is shown now?", 1.5),
+        question("later", "A dog?", 9.0),
+    ]
+    run: Run = served(loop, tmp_path, lambda service: play(service, Scenario("a", media, {"qa": asked}, {})))
+    assert run.asked["soon"] == pytest.approx(1.5, abs=0.01)
+    assert run.asked["late"] >= run.seconds + session_run.SETTLE
+    assert run.asked["later"] == pytest.approx(run.asked["late"] + session_run.SPACING)
+    done = {event["question_id"]: event for event in run.events if event["type"] == "answer.done"}
+    assert done.keys() == {"late", "soon", "later"}
+    assert done["late"]["text"].startswith("Yes")
+    assert (
+        max(event["end"] for event in run.events if event["type"] == "caption.final") > 2.0
+    )  # the last words too
+
+
+def test_only_the_first_seconds_are_played_where_the_scenario_says_so(
+    loop: asyncio.Runner, tmp_path: Path
+) -> None:
+    media = clip(tmp_path / "a.mp4", seconds=4.0)
+    run: Run = served(
+        loop, tmp_path, lambda service: play(service, Scenario("a", media, {}, {}, seconds=2.0))
+    )
+    assert run.seconds == 2.0
+    assert max(event["at"] for event in run.events if event["type"] == "keyframe.sampled") < 2.0
+    assert run.cost == {}
+
+
+@pytest.mark.parametrize("track", ["audio", "video"])
+def test_a_recording_of_one_track_is_played_too(track: str, loop: asyncio.Runner, tmp_path: Path) -> None:
+    options: dict[str, Any] = {"video": None} if track == "audio" else {"audio": None}
+    media = clip(tmp_path / "a.mkv", seconds=2.0, **options)
+    run: Run = served(loop, tmp_path, lambda service: play(service, Scenario("a", media, {}, {})))
+    kinds = {event["type"] for event in run.events}
+    assert ("caption.final" in kinds, "keyframe.sampled" in kinds) == (track == "audio", track == "video")
+    assert run.events[-1]["type"] == "session.closed"
+
+
+def test_what_is_no_recording_is_told_and_leaves_no_session(loop: asyncio.Runner, tmp_path: Path) -> None:
+    (tmp_path / "a.mp4").write_bytes(b"nothing")
+
+    async def fails(service: Service) -> None:
+        with pytest.raises(SourceError):
+            await play(service, Scenario("a", tmp_path / "a.mp4", {}, {}))
+
+    served(loop, tmp_path, fails)
+
+
+def test_a_picture_is_asked_about_in_a_session_of_its_own(loop: asyncio.Runner, tmp_path: Path) -> None:
+    out = io.BytesIO()
+    Image.new("RGB", (64, 48), "white").save(out, "JPEG")
+
+    async def work(service: Service) -> list[dict[str, Any]]:
+        return [await inquire(service, text, out.getvalue()) for text in ("What is the total?", "")]
+
+    answered, refused = served(loop, tmp_path, work)
+    assert answered["type"] == "answer.done"
+    assert refused == {"text": "", "supported": False, "evidence": []}  # nothing was asked
+
+
+def test_each_call_takes_its_time_one_after_the_other_and_fails_alone(
+    loop: asyncio.Runner, tmp_path: Path
+) -> None:
+    loads: list[int] = []
+
+    def once() -> Any:
+        loads.append(1)
+        return load("any", {})
+
+    async def main() -> float:
+        role = Steady(once)
+        picture = {"jpeg": b""}
+        began = clock.now()
+        await asyncio.gather(*(role.call("look", picture, deadline_in_s=1) for _ in range(3)))
+        async for _ in role.stream("generate", {"prompt": "x"}, deadline_in_s=1):
+            pass
+        with pytest.raises(WorkerError, match="KeyError") as caught:
+            broken = Steady(
+                lambda: type(
+                    "Engine",
+                    (),
+                    {
+                        "ops": {
+                            "look": type("Op", (), {"run": staticmethod(lambda batch: [KeyError("said")])})
+                        }
+                    },
+                )
+            )
+            await broken.call("look", picture, deadline_in_s=1)
+        assert "said" not in str(caught.value)
+        return clock.now() - began
+
+    assert loop.run(main()) == pytest.approx(4 * session_run.TAKES["look"] + session_run.TAKES["generate"])
+    assert loads == [1]
+
+
+async def test_memory_and_cpu_of_this_process_and_its_children_are_weighed() -> None:
+    scales = Scales()
+    sum(number * number for number in range(300_000))
+    told = scales.told(seconds=1.0)
+    assert told["pss_max_mb"] > 10
+    assert 0.0 <= told["cpu_s_per_stream_s"] < 60

@@ -1,0 +1,101 @@
+"""A hear engine without a model, for processes and for none: the audio is its own script.
+
+A sample of n hundredths belongs to the word number n, 0 is silence. A word is heard as "w<n>".
+"""
+
+from __future__ import annotations
+
+import itertools
+import wave
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from engines import Engine, Op, Payload, each
+from streamsvc.core.roles import Role
+from streamsvc.core.types import SAMPLE_RATE
+
+NAME = "tests.fakes.hear_engine"
+WINDOW = 512  # samples per voice-activity probability
+WORD = 10 * WINDOW  # samples: 0.32 s
+
+
+def spoken(words: int, silence: float) -> Any:
+    """Samples of words number 1 to `words`, each WORD long, and seconds of silence behind them."""
+    blocks = [np.full(WORD, number / 100, np.float32) for number in range(1, words + 1)]
+    return np.concatenate([*blocks, np.zeros(int(silence * SAMPLE_RATE / WINDOW) * WINDOW, np.float32)])
+
+
+def ends(words: int) -> tuple[float, ...]:
+    """Where those words end, in seconds."""
+    return tuple(round(number * WORD / SAMPLE_RATE, 3) for number in range(1, words + 1))
+
+
+def written(path: Path, samples: Any) -> Path:
+    """The samples as a WAV file, 16 bits."""
+    with wave.open(str(path), "wb") as out:
+        out.setnchannels(1)
+        out.setsampwidth(2)
+        out.setframerate(SAMPLE_RATE)
+        out.writeframes(np.round(samples * 32768).astype("<i2").tobytes())
+    return path
+
+
+def load(options: Mapping[str, Any]) -> Engine:
+    """Nothing to load."""
+    return Engine(
+        {"vad": Op(each(_vad)), "transcribe": Op(each(_transcribe)), "detect_language": Op(each(_language))}
+    )
+
+
+def _vad(payload: Payload) -> Payload:
+    windows = payload["samples"].reshape(-1, WINDOW)
+    return {
+        "probability": (np.abs(windows) > 0.004).any(axis=1).astype(np.float32),
+        "state": np.zeros(320, np.float32),
+    }
+
+
+def _transcribe(payload: Payload) -> Payload:
+    numbers = np.round(payload["samples"] * 100).astype(int)
+    words: list[list[Any]] = []
+    edges = [0, *(np.flatnonzero(np.diff(numbers)) + 1).tolist(), len(numbers)]
+    for first, last in itertools.pairwise(edges):
+        if numbers[first]:
+            words.append([f"w{numbers[first]}", first / SAMPLE_RATE, last / SAMPLE_RATE, 0.9])
+    return {
+        "words": words,
+        "text": " ".join(str(word[0]) for word in words),
+        "no_speech": 0.0,
+        "log_probability": -0.1,
+        "padded": False,
+        "rejected": False,
+        "language": payload["language"],
+        "seconds": 0.0,
+    }
+
+
+def _language(payload: Payload) -> Payload:
+    return {"language": "de", "probability": 0.9}
+
+
+class Direct:
+    """The engine as a role, in the loop itself. `asked`: the ops that were called."""
+
+    def __init__(self) -> None:
+        self.ops = load({}).ops
+        self.asked: list[tuple[str, Payload]] = []
+
+    async def call(self, op: str, payload: Payload, *, deadline_in_s: float, affinity: str = "") -> Payload:
+        self.asked.append((op, payload))
+        entry = self.ops[op]
+        assert isinstance(entry, Op)
+        (result,) = entry.run([payload])
+        assert not isinstance(result, Exception)
+        return result
+
+    def role(self) -> Role:
+        """The same, as the type that rooms ask for."""
+        return self  # type: ignore[return-value]

@@ -1,0 +1,38 @@
+"""An engine for the tests of worker.py: it echoes, sleeps, fails and dies on demand."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from engines import Engine, Op, Payload, StreamOp
+from streamsvc.core.errors import ModelMissing
+
+
+def _echo(batch: list[Payload]) -> list[Payload | Exception]:
+    return [{**payload, "batch": len(batch), "pid": os.getpid()} for payload in batch]
+
+
+def _sleep(batch: list[Payload]) -> list[Payload | Exception]:
+    time.sleep(batch[0]["seconds"])
+    return _echo(batch)
+
+
+def _fail(batch: list[Payload]) -> list[Payload | Exception]:
+    raise ValueError("the user said a secret")
+
+
+def _count(payload: Payload) -> Iterator[Payload]:
+    for number in range(payload["to"]):
+        time.sleep(payload.get("pause", 0))
+        yield {"n": number}
+
+
+def load(options: dict[str, Any]) -> Engine:
+    if options.get("missing"):
+        raise ModelMissing("no file x.bin: run `streamsvc models pull`")
+    return Engine(
+        {"echo": Op(_echo), "sleep": Op(_sleep, batch=4), "fail": Op(_fail), "count": StreamOp(_count)}
+    )

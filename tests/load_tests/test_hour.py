@@ -1,0 +1,82 @@
+"""A talk without an end: it is fed as it should be, and a lag that grows is found."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from typing import Any
+
+import numpy as np
+import pytest
+
+from load_tests.hour import PAUSES, Stretch, listen, packets, table, verdict
+from streamsvc.core import clock
+from streamsvc.core.config import Hear
+from streamsvc.core.errors import CapacityError
+from streamsvc.core.roles import Role
+from streamsvc.core.types import SAMPLE_RATE
+from streamsvc.evaluation.recordings import Truth
+from tests.fakes.hear_engine import Direct, ends, spoken
+
+TALK = (spoken(6, 0.4), Truth(tuple(f"w{number}" for number in range(1, 7)), ends(6)))
+SETTINGS = Hear(model="script.en", backlog_seconds=5.0)
+
+
+class Slow(Direct):
+    """An engine that takes longer and longer from a time on, and refuses whoever waits too long."""
+
+    def __init__(self, since: float) -> None:
+        super().__init__()
+        self.since = since
+
+    async def call(
+        self, op: str, payload: dict[str, Any], *, deadline_in_s: float, affinity: str = ""
+    ) -> dict[str, Any]:
+        late = clock.now() - self.since
+        if op == "transcribe" and late > 0:
+            await clock.sleep(min(0.1 * late, 2.0))
+            if late > 60:
+                raise CapacityError("too much", retry_after=1.0)
+        return await super().call(op, payload, deadline_in_s=deadline_in_s, affinity=affinity)
+
+
+def hour(virtual: asyncio.Runner, role: Role, seconds: float, every: float) -> list[Stretch]:
+    return virtual.run(listen([TALK], role, SETTINGS, seconds=seconds, every=every, pids=[os.getpid()]))
+
+
+def test_the_feed_is_the_talks_and_the_pauses_again_and_again() -> None:
+    of = list(packets([TALK], 30.0))
+    assert [at for at, _, _ in of] == pytest.approx([number * 0.02 for number in range(len(of))])
+    assert len(of) == 1500
+    heard = np.concatenate([samples for _, samples, _ in of])
+    assert np.array_equal(heard[: len(TALK[0]) // 320 * 320], TALK[0][: len(TALK[0]) // 320 * 320])
+    again = len(TALK[0]) + int(PAUSES[0] * SAMPLE_RATE)
+    assert np.array_equal(heard[again // 320 * 320 :][:320], TALK[0][:320])
+    assert (
+        sum(words for _, _, words in of) == 24
+    )  # four times: 1 + 4 + 15 seconds of pauses lie between, and half a one
+
+
+def test_every_word_of_a_long_talk_is_committed_soon_and_nothing_is_wrong(virtual: asyncio.Runner) -> None:
+    found = hour(virtual, Direct().role(), 120.0, 40.0)
+    assert [each.until for each in found] == [40.0, 80.0, 120.0]
+    assert sum(each.spoken for each in found) > 50
+    assert sum(len(each.lags) for each in found) == pytest.approx(
+        sum(each.spoken for each in found), abs=1
+    )  # the end cuts a word
+    assert all(0.0 <= lag < 1.5 for each in found for lag in each.lags)
+    assert all(each.gaps == 0 and each.pss[0] > 10 for each in found)
+    assert verdict(found) == []
+    assert len(table(found).splitlines()) == 5
+
+
+def test_a_lag_that_grows_and_audio_given_up_are_wrong(virtual: asyncio.Runner) -> None:
+    found = hour(virtual, Slow(virtual.run(_now()) + 30.0).role(), 100.0, 25.0)
+    grown, lost = verdict(found)[0], sum(each.lost for each in found)
+    assert "lag grew" in grown or "nothing was committed" in grown
+    assert lost > 0
+    assert f"{lost:.1f} s of audio were given up" in verdict(found)
+
+
+async def _now() -> float:
+    return clock.now()
