@@ -84,7 +84,7 @@ def convert(source: Path, target: Path) -> None:
     _tokenizer(meta, pieces).save(str(target / "tokenizer.json"))
     (target / "source.json").write_text(
         json.dumps({"source": source.name, "bytes": os.path.getsize(source), "recipe": RECIPE})
-    )  # noqa: PTH202
+    )
 
 
 class _Meta:

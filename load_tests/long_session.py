@@ -40,6 +40,7 @@ from load_tests import question_facts as facts
 from load_tests.apart import REMEMBERED, Apart, Recorded
 from load_tests.question_set import ROOT, span_of, spread_out, telling, words_of
 from streamsvc.__main__ import tidy
+from streamsvc.answers.question_queue import NewQuestion
 from streamsvc.core import clock, config, malloc
 from streamsvc.core.config import Settings
 from streamsvc.core.roles import Role
@@ -148,7 +149,9 @@ async def examine(session: Session, asked: Sequence[Mapping[str, Any]], when: st
     try:
         for question in asked:
             began = clock.now()
-            number = session.ask(question["question"], number=f"{when}-{question['id']}", client=ASKER).id
+            number = session.answering.queue.ask(
+                NewQuestion(question["question"], number=f"{when}-{question['id']}", client=ASKER)
+            ).id
             answer = await _answer(answers, number)
             verdict = grade_answers.verdict(question, answer)
             told.append(
@@ -179,6 +182,12 @@ async def _answer(answers: Any, number: str) -> dict[str, Any]:
 @dataclass
 class _Publisher:
     tracks: tuple[MediaTrack, ...]
+
+    def stats(self) -> dict[str, float]:
+        return {}
+
+    def request_keyframe(self) -> None:
+        return None
 
     async def close(self) -> None:
         """See types.Publisher."""
@@ -212,18 +221,18 @@ async def send(
     """One part at its times, from session second `start` on; the second at which it ends. tracks: of sound (PCM) and pictures."""
     left = iter(shown)
     due, frame = next(left, (math.inf, None))
-    session.attach(_Publisher(tuple(tracks)))
+    session.media.attach(_Publisher(tuple(tracks)))
     for first in range(0, len(heard), 2 * PACKET):
         at = first / 2 / SAMPLE_RATE
-        await clock.sleep(session.zero + start + at + PACKET / SAMPLE_RATE - clock.now())
+        await clock.sleep(session.clock.zero + start + at + PACKET / SAMPLE_RATE - clock.now())
         while frame is not None and due <= at:
-            session.tap(replace(frame, session=session.id, at=start + frame.at, arrived=clock.now()))
+            session.media.tap(replace(frame, session=session.id, at=start + frame.at, arrived=clock.now()))
             due, frame = next(left, (math.inf, None))
         piece = heard[first : first + 2 * PACKET]
-        session.tap(
+        session.media.tap(
             EncodedFrame(session.id, "main", start + at, clock.now(), "audio", piece, tracks[0].codec, True)
         )
-    session.detach("next part")
+    session.media.detach("next part")
     return start + len(heard) / 2 / SAMPLE_RATE
 
 
@@ -314,13 +323,13 @@ async def _run(
     result: Result,
 ) -> None:
     asked = questions(media, len(sounds[LECTURE]) / 2 / SAMPLE_RATE)
-    session = await service.create()
+    session = await service.sessions.create()
     sound = Format("pcm_s16le", SAMPLE_RATE).track()
 
     async def weighing() -> None:
         while True:
             await clock.sleep(EVERY)
-            weigh(session.position() / 60)
+            weigh(session.clock.position() / 60)
 
     beside = [asyncio.create_task(weighing()), asyncio.create_task(tidy())]  # the latter as `serve` does
     at = 0.0
@@ -333,7 +342,7 @@ async def _run(
             early = asyncio.create_task(examine(session, asked, "early"))
         if early is not None and at >= 60 * minutes:
             break
-    await session.flush(ASKER)
+    await session.speech.flush(ASKER)
     result.early = await early if early is not None else []
     result.late = await examine(session, asked, "late")
     for task in beside:

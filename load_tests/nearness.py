@@ -19,10 +19,10 @@ import numpy as np
 
 from engines import embed
 from load_tests.search import plain, spoken
-from streamsvc.answers.rules.router import find
 from streamsvc.evaluation.caption_bench import markdown
 from streamsvc.timeline.ranking import passages
 from streamsvc.timeline.timeline import Timeline
+from tests.builders.questions import find
 
 # question = what stands in the line looked for; "|": or
 PARAPHRASES = """

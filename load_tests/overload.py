@@ -92,7 +92,7 @@ async def crowd(service: Service, scenario: Scenario, count: int) -> Crowd:
 
     async def watch() -> None:
         while True:
-            levels.append(service.governor.ladder.level)
+            levels.append(service.load_controller.ladder.level)
             await clock.sleep(1.0)
 
     watching = asyncio.create_task(watch())
@@ -240,12 +240,12 @@ async def levels(service: Service, scenario: Scenario) -> list[tuple[int, float,
         spent: dict[int, list[float]] = {level: [], 0: []}
         for _ in range(TURNS):
             for now in (0, level):
-                service.governor.force(now)
+                service.load_controller.force(now)
                 scales = Scales()
                 began = clock.now()
                 await session_run.play(service, scenario)
                 spent[now].append(scales.told(clock.now() - began)["cpu_s_per_stream_s"])
-        service.governor.force(None)
+        service.load_controller.force(None)
         rows.append((level, float(np.mean(spent[level])), float(np.mean(spent[0]))))
         print(f"level {level}: {rows[-1][1]:.3f} CPU s/s, level 0: {rows[-1][2]:.3f}", flush=True)
     return rows

@@ -23,6 +23,7 @@ from rich.console import Console
 import streamsvc
 from streamsvc.core import clock, config, malloc
 from streamsvc.core.errors import ConfigError, StreamsvcError
+from streamsvc.core.options import SessionOptions, SpeechOptions, VisionOptions
 from streamsvc.core.types import SAMPLE_RATE, Cue
 from streamsvc.evaluation import caption_bench, evaluate
 from streamsvc.service import app as http_app
@@ -256,8 +257,11 @@ async def _playing(
         await service.ready()
         yield (
             service,
-            await service.create(
-                source, speed=speed, language=language, no_store=True, roots=None, sees=sees
+            await service.sessions.create(
+                source,
+                SessionOptions(SpeechOptions(language=language), VisionOptions(enabled=sees), stored=False),
+                speed=speed,
+                roots=None,
             ),
         )
 
@@ -306,7 +310,7 @@ async def _watch(
         batch: list[tuple[int | None, str]] | None = subscription.replay(entries)
         subscription.skip_to(session.log.seq)
         screen = _Screen(as_json)
-        session.hold(ask, client="terminal")
+        session.answering.queue.ask_at_end(ask, client="terminal")
         while batch is not None:
             for _, text in batch:
                 screen.show(json.loads(text))
@@ -393,7 +397,7 @@ def transcribe(
 
     async def run() -> Session:
         async with _playing(settings, file, None, language=language, sees=False) as (_, session):
-            if "audio" not in session.describe()["tracks"] and session.publisher is not None:
+            if "audio" not in session.describe()["tracks"] and session.media.publisher is not None:
                 raise ConfigError(f"{file} has no sound")
             subscription = session.log.subscribe(["session.closed"])
             while await subscription.next() is not None:
@@ -401,12 +405,12 @@ def transcribe(
             return session
 
     session = asyncio.run(run())
-    if (failed := session.failure()) is not None:
+    if (failed := session.failure) is not None:
         raise failed
     partial = output.with_suffix(output.suffix + ".part")
-    partial.write_text(write[output.suffix](session.cues), encoding="utf-8")
+    partial.write_text(write[output.suffix](session.published.cues), encoding="utf-8")
     partial.replace(output)
-    print(f"{len(session.cues)} captions in {output}")
+    print(f"{len(session.published.cues)} captions in {output}")
 
 
 # --- eval -----------------------------------------------------------------------------------------------------------

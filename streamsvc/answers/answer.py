@@ -1,4 +1,4 @@
-"""Answers: the time line first, by rule; a language model only adds a phrase that the found lines support.
+"""Answers: the timeline first, by rule; a language model only adds a phrase that the cited lines support.
 
 An answer streams by checked clause: what was shown is never retracted, and the increments joined are the whole text.
 """
@@ -6,188 +6,202 @@ An answer streams by checked clause: what was shown is never retracted, and the 
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
-from dataclasses import replace
-from typing import Any, Protocol
+from dataclasses import dataclass, replace
 
+from streamsvc.answers.deadline import Plan
 from streamsvc.answers.grounding import Clause
-from streamsvc.answers.rules.finding import timestamp as timed
+from streamsvc.answers.rules.finding import Finding, timestamp
 from streamsvc.answers.rules.follow_ups import followed
 from streamsvc.answers.rules.image import answered
-from streamsvc.answers.rules.parse import parse
+from streamsvc.answers.rules.parse import ParsedQuestion
 from streamsvc.answers.rules.router import find
 from streamsvc.answers.rules.visual_questions import first, way
 from streamsvc.answers.structured_output import filled
+from streamsvc.answers.vlm_reader import MIN_SECONDS, VlmReader
 from streamsvc.core import clock
 from streamsvc.core.config import Think
 from streamsvc.core.errors import StreamsvcError
-from streamsvc.core.types import Answer, Delta, Evidence, Question, ScreenText, Sight
+from streamsvc.core.roles import Payload, Role
+from streamsvc.core.types import Answer, Delta, Evidence, ScreenText, Sight
 from streamsvc.timeline.text import QUESTION_WORDS, STOP, bag, stem, tokens
 from streamsvc.timeline.timeline import Timeline
-from streamsvc.vision.scenes import scene
-from streamsvc.vision.vlm import LEAST_SECONDS, VlmSession
 
-__all__ = ["answer", "prompt", "scene", "shaped", "supported"]
-
-MOST_WORDS = 40  # of an answer
-SOURCE_WORDS = 7  # of them, for where they are from
-PHRASE_TOKENS = 16  # of the model's phrase
-WINDOW = 400  # tokens of the prompt, at most
-CHARACTERS = 4  # of a token, about
-Note = Callable[[str, str, float, int], None]
+MAX_WORDS = 40  # of an answer
+SOURCE_WORDS = 7  # of them, for where a clause of the VLM is from
+PHRASE_TOKENS = 16  # of the language model's phrase
+WINDOW_TOKENS = 400  # of the prompt, at most
+CHARACTERS_PER_TOKEN = 4  # about
+NoteCost = Callable[[str, str, float, int], None]
+Attachment = tuple[Sight, ScreenText]  # what was seen and read in the image that came with a question
 _EXAMPLES = (
     "Text: The ferry leaves the island at seven, because of the tide.\n"
     "Question: Why does it leave at seven?\nAnswer: because of the tide\n\n"
-    "Text: Maria, who had sold her boat, walked to the old mill.\nQuestion: Where did Maria walk?\nAnswer: to the old mill\n\n"
+    "Text: Maria, who had sold her boat, walked to the old mill.\n"
+    "Question: Where did Maria walk?\nAnswer: to the old mill\n\n"
 )
 
 
-class Asks(Protocol):
-    """The part of `worker.Role` that is needed."""
+@dataclass(frozen=True, slots=True)
+class Answerer:
+    """Answers questions about one session from what is known at the moment.
 
-    def stream(
-        self, op: str, payload: dict[str, Any], *, deadline_in_s: float, affinity: str = ""
-    ) -> AsyncIterator[dict[str, Any]]:
-        """Payloads as they come."""
-        ...
-
-
-async def answer(
-    question: Question,
-    timeline: Timeline,
-    think: Asks | None,
-    settings: Think,
-    sent: tuple[Sight, ScreenText] | None = None,
-    seer: VlmSession | None = None,
-    window: int = WINDOW,
-    most: int = PHRASE_TOKENS,
-    note: Note = lambda engine, unit, seconds, units: None,
-) -> AsyncGenerator[Delta | Answer, None]:
-    """Answer one question from what is known now: deltas, then the Answer.
-
-    Args:
-        question: `asked` in session seconds, `deadline` in monotonic seconds.
-        timeline: all that was seen and heard so far.
-        think: the language model, or None. Its failure or lateness costs only its phrase.
-        settings: the room's settings.
-        sent: what was seen and read in the picture that came with the question, if one did.
-        seer: the model that sees: asked where the rules refuse, and first what somebody does in the picture.
-        window: tokens that the model may be shown.
-        most: tokens that it may write; 0: it is not asked.
-        note: told what the model's work has cost: "think", "prompt" (tokens read) or "token" (written), seconds, how many.
+    `think`: the language model, or None; its failure or lateness costs only its phrase. `vlm`: the vision language model, or None; it is
+    asked where the rules refuse, and first about what somebody does in the picture. `note_cost`: called with the cost of the language
+    model's work: "think", "prompt" (tokens read) or "token" (written), seconds, units.
     """
-    began = clock.now()
-    asked = max(question.asked, 0.0)
-    of_image = answered(question.text, *sent, asked) if sent is not None else None
-    found = of_image or followed(question, timeline, asked) or find(question.text, timeline, asked)
-    told, values = "", found.values
-    if seer is not None:
-        stood: list[Evidence] = []
-        async with aclosing(_seen(question, found.supported, seer)) as parts:
-            async for part in parts:
-                told += part.text
-                stood += part.evidence
-                yield Delta(question.id, part.text)
-        if told:
-            yield Answer(question.id, told, True, tuple(dict.fromkeys(stood)), {"sight": clock.now() - began})
+
+    timeline: Timeline
+    settings: Think
+    think: Role | None = None
+    vlm: VlmReader | None = None
+    note_cost: NoteCost = lambda engine, unit, seconds, units: None
+
+    async def answer(
+        self, parsed: ParsedQuestion, plan: Plan, attachment: Attachment | None = None
+    ) -> AsyncGenerator[Delta | Answer, None]:
+        """Stream the answer to one question: deltas, then the Answer.
+
+        Args:
+            parsed: the question; `asked` in session seconds, `deadline` in monotonic seconds.
+            plan: tokens that the language model may read and write; where it may write none, it is not asked.
+            attachment: what was seen and read in the question's image, if it has one.
+        """
+        began = clock.now()
+        number = parsed.question.id
+        finding = self._by_rule(parsed, attachment)
+        text = ""
+        if self.vlm is not None:
+            cited: list[Evidence] = []
+            async with aclosing(self._by_vlm(parsed, finding.supported, self.vlm)) as clauses:
+                async for clause in clauses:
+                    text += clause.text
+                    cited += clause.evidence
+                    yield Delta(number, clause.text)
+            if text:
+                yield Answer(number, text, True, tuple(dict.fromkeys(cited)), {"sight": clock.now() - began})
+                return
+        for part in finding.clauses:
+            text += part
+            yield Delta(number, part)
+        rules_seconds = clock.now() - began
+        phrase = await self._phrase(
+            parsed, finding, plan, min(parsed.question.deadline, began + self.settings.deadline)
+        )
+        values = finding.values
+        if phrase is not None and _count_words(text + phrase) + 4 <= MAX_WORDS:
+            part = f" In short: {phrase}."
+            text += part
+            values = values or (phrase,)
+            yield Delta(number, part)
+        stages = {"rules": rules_seconds, "think": clock.now() - began - rules_seconds}
+        yield Answer(number, text, finding.supported, finding.evidence, stages, values)
+
+    def _by_rule(self, parsed: ParsedQuestion, attachment: Attachment | None) -> Finding:
+        """What the rules find: in the attachment, in the last answer's evidence, or on the timeline."""
+        asked = max(parsed.question.asked, 0.0)
+        in_image = answered(parsed.ask, *attachment, asked) if attachment is not None else None
+        return in_image or followed(parsed, self.timeline, asked) or find(parsed.ask, self.timeline, asked)
+
+    async def _by_vlm(
+        self, parsed: ParsedQuestion, supported: bool, vlm: VlmReader
+    ) -> AsyncGenerator[Clause, None]:
+        """The VLM's clauses, where it is to be asked, each answer with its source.
+
+        About an image that came along, the VLM is asked of the picture, unless the question is about what was said.
+        """
+        ask = parsed.ask
+        has_image = parsed.question.image is not None
+        asked_of = way(ask)
+        if has_image:
+            asked_of = "look" if asked_of is not None and not ask.spoken else None
+        if asked_of is None or (supported and (has_image or not first(ask))):
             return
-    for clause in found.clauses:
-        told += clause
-        yield Delta(question.id, clause)
-    rules = clock.now() - began
-    if think is not None and most and found.supported and found.lines and parse(question.text).form == "open":
-        asked_of_it = {
-            "prompt": prompt(question.text, found.lines, window),
-            "max_tokens": min(most, PHRASE_TOKENS),
+        lead = ""
+        async with aclosing(vlm.clauses(parsed, asked_of, MAX_WORDS - SOURCE_WORDS)) as clauses:
+            async for clause in clauses:
+                lead = " " if lead else _source(clause.evidence[0])
+                yield Clause(lead + clause.text, clause.evidence)
+
+    async def _phrase(self, parsed: ParsedQuestion, finding: Finding, plan: Plan, due: float) -> str | None:
+        """The language model's phrase on what the rules found, if the cited lines support it."""
+        if self.think is None or not plan.phrase_tokens or not finding.supported or not finding.lines:
+            return None
+        if parsed.ask.form != "open":
+            return None
+        question = parsed.question.text
+        payload: Payload = {
+            "prompt": prompt(question, finding.lines, plan.window_tokens),
+            "max_tokens": min(plan.phrase_tokens, PHRASE_TOKENS),
             "stop": ["\n"],
         }
-        due = min(question.deadline, began + settings.deadline)
-        phrase = supported(await _written(asked_of_it, think, due, note), question.text, found.lines)
-        if (
-            phrase is not None
-            and len(tokens((told + phrase).replace("-", " ").replace(":", " "))) + 4 <= MOST_WORDS
-        ):
-            clause = f" In short: {phrase}."
-            told += clause
-            values = values or (phrase,)
-            yield Delta(question.id, clause)
-    stages = {"rules": rules, "think": clock.now() - began - rules}
-    yield Answer(question.id, told, found.supported, found.evidence, stages, values)
+        return supported_phrase(await self._generated(payload, self.think, due), question, finding.lines)
+
+    async def _generated(self, payload: Payload, think: Role, due: float) -> str:
+        """The language model's text; "" where the model fails, or would not be done at monotonic second `due`."""
+        since = clock.now()
+        if due - since < MIN_SECONDS:
+            return ""
+        text = ""
+        unit = "prompt"
+        units = len(payload["prompt"]) // CHARACTERS_PER_TOKEN
+        try:
+            pieces = think.stream("generate", payload, deadline_in_s=due - since - 0.1)
+            async with aclosing(pieces) as stream:  # type: ignore[type-var]
+                async for piece in stream:
+                    self.note_cost("think", unit, clock.now() - since, units)
+                    since = clock.now()
+                    unit = "token"
+                    units = 1
+                    text += str(piece.get("text", ""))
+        except StreamsvcError:
+            return ""
+        return text
 
 
 async def shaped(
-    question: Question, parts: AsyncGenerator[Delta | Answer, None]
+    parsed: ParsedQuestion, parts: AsyncGenerator[Delta | Answer, None]
 ) -> AsyncGenerator[Delta | Answer, None]:
-    """The parts of an answer as they come; where the question names a form, all of it at once, as JSON text of that form.
+    """The parts of an answer as they come; with a response format, the whole answer at once, as JSON text.
 
     Raises:
-        Unprocessable: nothing that is known fills the form ("response_format_unmet").
+        Unprocessable: nothing that is known fills the format ("response_format_unmet").
     """
+    question = parsed.question
     async with aclosing(parts):
         async for part in parts:
             if question.form is None:
                 yield part
             elif isinstance(part, Answer):
-                text = filled(question.form, question.text, part)
+                text = filled(question.form, parsed.ask, part)
                 yield Delta(question.id, text)
                 yield replace(part, text=text)
 
 
-async def _seen(question: Question, supported: bool, seer: VlmSession) -> AsyncGenerator[Clause, None]:
-    """What the model that sees says, where it is to be asked; told as its own where only it knows.
-
-    Of a picture that came along it is asked what it would be asked of the words, unless the question is about what was said.
-    """
-    ask = parse(question.text)
-    asked_of = way(ask)
-    if question.image is not None:
-        asked_of = "look" if asked_of is not None and not ask.spoken else None
-    if asked_of is None or (supported and (question.image is not None or not first(ask))):
-        return
-    before = ""
-    clauses = seer.clauses(question, asked_of, words=MOST_WORDS - SOURCE_WORDS)
-    async with aclosing(clauses):
-        async for clause in clauses:
-            before = " " if before else _source(clause.evidence[0])
-            yield Clause(before + clause.text, clause.evidence)
+def _source(evidence: Evidence) -> str:
+    """The lead of a VLM's answer: where it is from. Of a picture it is the model's own word, which nothing here can check."""
+    if evidence.kind == "screen":
+        return f"On the screen at {timestamp(evidence.start)}: "
+    if evidence.kind == "speech":
+        return f"From what was said at {timestamp(evidence.start)}: "
+    return "It looks like this: "
 
 
-def _source(line: Evidence) -> str:
-    """Where a clause of the model is from: of a picture it is its own word, which nothing here can check."""
-    if line.kind == "screen":
-        return f"On the screen at {timed(line.start)}: "
-    return f"From what was said at {timed(line.start)}: " if line.kind == "speech" else "It looks like this: "
+def _count_words(text: str) -> int:
+    return len(tokens(text.replace("-", " ").replace(":", " ")))
 
 
-async def _written(asked: dict[str, Any], think: Asks, due: float, note: Note) -> str:
-    """What the model writes; "" where it fails, or would not be done when it is due (monotonic seconds)."""
-    since = clock.now()
-    if due - since < LEAST_SECONDS:
-        return ""
-    text, unit, units = "", "prompt", len(asked["prompt"]) // CHARACTERS
-    try:
-        pieces = think.stream("generate", asked, deadline_in_s=due - since - 0.1)
-        async with aclosing(pieces) as stream:  # type: ignore[type-var]
-            async for piece in stream:
-                note("think", unit, clock.now() - since, units)
-                since, unit, units = clock.now(), "token", 1
-                text += str(piece.get("text", ""))
-    except StreamsvcError:
-        return ""
-    return text
-
-
-def prompt(question: str, lines: tuple[Evidence, ...], window: int = WINDOW) -> str:
-    """A completion over the found lines, of at most about `window` tokens; with fewer than the usual ones it is shown no example."""
-    full = window >= WINDOW
-    told = " ".join(line.quote for line in lines)[: 600 if full else 2 * window]
+def prompt(question: str, lines: tuple[Evidence, ...], window: int = WINDOW_TOKENS) -> str:
+    """A completion prompt over the cited lines, of about `window` tokens; below the usual size it has no examples."""
+    full = window >= WINDOW_TOKENS
+    text = " ".join(line.quote for line in lines)[: 600 if full else 2 * window]
     asked = " ".join(question.split())[: 200 if full else window // 2]
-    return f"{_EXAMPLES if full else ''}Text: {told}\nQuestion: {asked}\nAnswer:"
+    return f"{_EXAMPLES if full else ''}Text: {text}\nQuestion: {asked}\nAnswer:"
 
 
-def supported(text: str, question: str, lines: tuple[Evidence, ...]) -> str | None:
-    """The model's phrase, if it says something new and the lines hold it word for word in a row; else None."""
+def supported_phrase(text: str, question: str, lines: tuple[Evidence, ...]) -> str | None:
+    """The model's phrase, if it says something new and a line holds it word for word; else None."""
     phrase = " ".join(text.split()).strip(" .,;:\"'")
     words = [word for word in tokens(phrase) if word not in ("a", "an", "the")]
     content = [stem(word) for word in words if word not in STOP]
@@ -196,8 +210,9 @@ def supported(text: str, question: str, lines: tuple[Evidence, ...]) -> str | No
     asked = set(bag(question)) | QUESTION_WORDS
     if all(term in asked for term in content):
         return None
+    pattern = re.compile(rf"(?:^| ){re.escape(' '.join(words))}(?: |$)")
     for line in lines:
         held = " ".join(word for word in tokens(line.quote) if word not in ("a", "an", "the"))
-        if re.search(rf"(?:^| ){re.escape(' '.join(words))}(?: |$)", held):
+        if pattern.search(held):
             return phrase
     return None

@@ -1,91 +1,78 @@
-"""The answering half of a session: a question waits its turn, is given what can be had in time, answered, and told.
+"""Answering the questions of a session: queue, plan, answer, publish.
 
-    inbox -> answerers -> rules and models -> log
+    question queue -> answerers -> plan -> rules and models -> dispatch
 
-What cannot be in time is not begun and says so; an answer that fails costs itself alone.
+What cannot be answered in time is not begun, and says so; a failed answer costs itself alone.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Protocol
 
 import structlog
 
-from streamsvc.answers import answer, deadline
-from streamsvc.answers.question_queue import QuestionQueue, QueuedQuestion, named
+from streamsvc.answers import deadline
+from streamsvc.answers.answer import Answerer, Attachment, shaped
+from streamsvc.answers.question_queue import QuestionQueue, QueuedQuestion, matching
 from streamsvc.answers.rules import follow_ups
-from streamsvc.answers.rules.parse import parse
-from streamsvc.core import clock, degradation, metrics
-from streamsvc.core.config import Settings
+from streamsvc.answers.rules.parse import ParsedQuestion, parsed
+from streamsvc.answers.vlm_reader import VlmReader
+from streamsvc.core import clock, metrics
+from streamsvc.core.context import SessionContext
 from streamsvc.core.errors import Cancelled, DeadlineMissed, NotFound, StreamsvcError
-from streamsvc.core.roles import Role
-from streamsvc.core.types import Delta, Question, Stages
-from streamsvc.events.log import EventLog
-from streamsvc.events.serialize import event_body
-from streamsvc.service.latency_report import LatencyReport
+from streamsvc.core.types import Answer, Delta
+from streamsvc.core.units import Reply
 from streamsvc.timeline.timeline import Timeline
-from streamsvc.vision.pipeline import VisionPipeline
 from streamsvc.vision.still_image import glance
-from streamsvc.workers.idle_gate import IdleGate
+from streamsvc.vision.vlm import VlmSession
 
 log = structlog.get_logger()
-_ANSWERERS = 2  # questions at work at once: one that waits for a model holds up no other
+_ANSWERERS = 2  # questions in work at once: one that waits for a model holds up no other
+
+
+class LivePictures(Protocol):
+    """The vision pipeline, as answering sees it."""
+
+    @property
+    def vlm(self) -> VlmSession | None:
+        """The vision language model's side of the session, where the profile has one."""
+        ...
+
+    def request_keyframe(self) -> None:
+        """Sample more pictures than usual for a while."""
+        ...
+
+    async def refresh(self, now: float, seconds: float) -> float:
+        """Wait up to `seconds` for a picture of session second `now`; returns the newest second with known contents."""
+        ...
 
 
 class Answering:
-    """What a session answers.
+    """Answers the questions of one session.
 
     Args:
-        session: its id.
-        settings: of the service.
-        think, see: the models.
-        log, timeline, report: where answers go, what they are found in, and who keeps their ages.
-        eye: what the session sees.
-        position: session seconds of now.
-        live: whether pictures come in that an answer may wait for.
-        frame_url: where the keyframe of a session second can be loaded.
-        lull: the time between questions.
-        pace: what the models cost.
+        context: of the session.
+        timeline: what is known.
+        pictures: the vision pipeline.
+
+    `queue`: where questions are put.
     """
 
-    def __init__(
-        self,
-        session: str,
-        settings: Settings,
-        think: Role,
-        see: Role,
-        log: EventLog,
-        timeline: Timeline,
-        report: LatencyReport,
-        eye: VisionPipeline,
-        *,
-        position: Callable[[], float],
-        live: Callable[[], bool],
-        frame_url: Callable[[float], str],
-        lull: IdleGate,
-        pace: degradation.Pace,
-    ) -> None:
-        self._session, self._settings, self._think, self._see = session, settings, think, see
-        self._log, self._timeline, self._report, self._eye = log, timeline, report, eye
-        self._live, self._frame_url, self._lull, self._pace = live, frame_url, lull, pace
-        self._spent = degradation.Fidelity()  # what the ladder leaves
-        self._inbox = QuestionQueue(settings.limits, settings.think.deadline, position)
-        self.ask, self.hold, self.waited = self._inbox.ask, self._inbox.hold, self._inbox.waited
-        self.close, self.close_after_held = self._inbox.close, self._inbox.close_after_held
+    def __init__(self, context: SessionContext, timeline: Timeline, pictures: LivePictures) -> None:
+        self.queue = QuestionQueue(context)
+        self._context = context
+        self._pictures = pictures
+        roles = context.roles
+        vlm = VlmReader(context.session, pictures.vlm, timeline) if pictures.vlm is not None else None
+        self._answerer = Answerer(timeline, context.settings.think, roles.think, vlm, roles.costs.note)
         self._memory = follow_ups.Memory()
-        self._at_work: dict[QueuedQuestion, asyncio.Task[None]] = {}  # whose end is not told yet
-
-    def spend(self, fidelity: degradation.Fidelity, why: str) -> None:
-        """Leave out what the ladder does not leave, for a reason."""
-        self._spent = fidelity
-        self._inbox.refusing = "" if fidelity.questions else why
+        self._running: dict[QueuedQuestion, asyncio.Task[None]] = {}  # until their answer is complete
 
     def cancel(self, number: str, asker: str | None = None) -> None:
-        """Give a question up, whether it waits or is being answered; its `answer.done` says so.
+        """Cancel a question, whether it waits or is being answered; its `answer.done` says so.
 
         Args:
             number: the question's id.
@@ -94,109 +81,100 @@ class Answering:
         Raises:
             NotFound: there is no such question, or it has been answered.
         """
-        if (waiting := self._inbox.cancel(number, asker)) is not None:
-            self._unanswered(waiting, Cancelled("this question was cancelled"))
-        elif (working := named(self._at_work, number, asker)) is not None:
-            self._at_work[working].cancel()
+        if (waiting := self.queue.cancel(number, asker)) is not None:
+            self._reply(waiting, Cancelled("this question was cancelled"))
+        elif (running := matching(self._running, number, asker)) is not None:
+            self._running[running].cancel()
         else:
             raise NotFound("no such question waits or is being answered", code="no_question")
 
-    async def answer(self) -> None:
-        """Answer what comes, until the inbox is closed and empty."""
+    async def run(self) -> None:
+        """Answer questions until the queue is closed and empty."""
         async with asyncio.TaskGroup() as answerers:
             for _ in range(_ANSWERERS):
-                answerers.create_task(self._answer_some())
+                answerers.create_task(self._answer_queued())
 
-    async def _answer_some(self) -> None:
-        async for asked in self._inbox.questions():
-            work = self._at_work[asked] = asyncio.create_task(self._answer_one(asked))
+    async def _answer_queued(self) -> None:
+        async for queued in self.queue.questions():
+            task = self._running[queued] = asyncio.create_task(self._answer(queued))
             try:
-                with self._lull.broken():
-                    await work
+                with self._context.roles.idle.question():
+                    await task
             except asyncio.CancelledError:
-                if (me := asyncio.current_task()) is not None and me.cancelling():
+                if (current := asyncio.current_task()) is not None and current.cancelling():
                     raise
-                self._unanswered(asked, Cancelled("this question was cancelled"))
+                self._reply(queued, Cancelled("this question was cancelled"))
+            except StreamsvcError as error:
+                self._reply(queued, error)
             except Exception as error:  # whatever a question does to the rules, it costs its own answer alone
-                told = (
-                    error
-                    if isinstance(error, StreamsvcError)
-                    else StreamsvcError("this question could not be answered")
-                )
-                if told is not error:
-                    log.error("question failed", session=self._session, error=type(error).__name__)
-                self._unanswered(asked, told)
+                log.error("question failed", session=self._context.session, error=type(error).__name__)
+                self._reply(queued, StreamsvcError("this question could not be answered"))
             finally:
-                self._at_work.pop(asked, None)
+                self._running.pop(queued, None)
 
-    def _unanswered(self, asked: QueuedQuestion, why: StreamsvcError) -> None:
-        self._say(
-            asked,
-            "answer.done",
-            {"text": "", "supported": False, "evidence": [], "error": why.body()["error"]},
-        )
-
-    async def _answer_one(self, asked: QueuedQuestion) -> None:
-        self._eye.ask()
-        first = True
-        question = await self._alone(asked)
-        plan = self._planned(question)
+    async def _answer(self, queued: QueuedQuestion) -> None:
+        """Answer one question. Raises StreamsvcError: there is no answer."""
+        self._pictures.request_keyframe()
+        question = await self._standalone(queued)
+        plan = self._plan(question)
         if not plan.fits:
             metrics.deadline_missed.labels("answer", "not_started").inc()
             raise DeadlineMissed("this question's time had passed before it could be begun")
-        sent = None
-        if question.image is not None:
-            at, left = max(question.asked, 0.0), question.deadline - clock.now()
-            sent = await glance(
-                question.image, self._session, at, self._see, self._settings.see, deadline_in_s=left
-            )
+        attachment = await self._attachment(question)
         if plan.keyframe_wait:
-            question = await self._current(question, plan.keyframe_wait)
-        models = self._think, self._settings.think, sent, self._eye.seer
-        spend = plan.window_tokens, plan.phrase_tokens, self._pace.note
-        parts = answer.shaped(question, answer.answer(question, self._timeline, *models, *spend))
+            question = await self._refreshed(question, plan.keyframe_wait)
+        first = True
+        parts = shaped(question, self._answerer.answer(question, plan, attachment))
         async with contextlib.aclosing(parts):
             async for part in parts:
-                seconds = clock.now() - asked.at
-                if isinstance(part, Delta):
-                    if first:
-                        metrics.answer_first_delta.observe(seconds)
-                        self._report.age("first_delta", seconds)
-                        first = False
-                    self._say(asked, "answer.delta", {"text": part.text})
-                else:
-                    self._report.age("answer", seconds)
-                    self._memory.note(asked.asker, question, part, clock.now())
-                    self._say(asked, "answer.done", event_body(part, self._frame_url), part.stages)
+                if isinstance(part, Answer):
+                    self._memory.note(queued.asker, question, part, clock.now())
+                self._reply(queued, part, first=first)
+                first = False
 
-    async def _alone(self, asked: QueuedQuestion) -> Question:
-        """A question, with what its asker was told before; one that follows another waits until that one is answered."""
-        question = asked.question
-        if asked.asker and follow_ups.refers(question.text):
-            works = [work for other, work in self._at_work.items() if other.asker == asked.asker]
-            if before := works[: works.index(self._at_work[asked])]:
-                await asyncio.wait(before, timeout=max(0.0, question.deadline - clock.now()))
-        return follow_ups.alone(question, self._memory.before(asked.asker, clock.now()))
+    async def _standalone(self, queued: QueuedQuestion) -> ParsedQuestion:
+        """Parse a question, and resolve what it refers to; a follow-up waits for the answers to its asker's earlier questions."""
+        question = parsed(queued.question)
+        if queued.asker and follow_ups.refers(question.ask):
+            tasks = [task for other, task in self._running.items() if other.asker == queued.asker]
+            if earlier := tasks[: tasks.index(self._running[queued])]:
+                await asyncio.wait(earlier, timeout=max(0.0, queued.question.deadline - clock.now()))
+        return follow_ups.alone(question, self._memory.before(queued.asker, clock.now()))
 
-    def _planned(self, question: Question) -> deadline.Plan:
-        """What a question may spend: one about what is shown now, a little time until a picture of now is there."""
-        now = question.image is None and self._live() and parse(question.text).present
-        return deadline.plan(
-            self._pace.costs, clock.now(), question.deadline, window=self._spent.window_tokens, keyframe=now
+    def _plan(self, parsed: ParsedQuestion) -> deadline.Plan:
+        """What the question may spend; one about the present picture may wait a little for a picture of now."""
+        question = parsed.question
+        present = question.image is None and self._context.host.live_video and parsed.ask.present
+        window = self._context.degradation.fidelity.window_tokens
+        costs = self._context.roles.costs.costs
+        return deadline.plan(costs, clock.now(), question.deadline, window=window, keyframe=present)
+
+    async def _attachment(self, parsed: ParsedQuestion) -> Attachment | None:
+        """What is seen and read in the question's image; None: it has none. Raises StreamsvcError."""
+        question = parsed.question
+        if question.image is None:
+            return None
+        return await glance(
+            question.image,
+            self._context.session,
+            max(question.asked, 0.0),
+            self._context.roles.see,
+            self._context.settings.see,
+            deadline_in_s=question.deadline - clock.now(),
         )
 
-    async def _current(self, question: Question, seconds: float) -> Question:
-        """A question, asked of a picture of now if there is one within some seconds."""
-        asked, began = max(question.asked, 0.0), clock.now()
-        return replace(question, asked=await self._eye.renew(asked, seconds), waited=clock.now() - began)
+    async def _refreshed(self, parsed: ParsedQuestion, seconds: float) -> ParsedQuestion:
+        """The question, asked of the newest picture that is known within `seconds`."""
+        question = parsed.question
+        began = clock.now()
+        known = await self._pictures.refresh(max(question.asked, 0.0), seconds)
+        return replace(parsed, question=replace(question, asked=known, waited=clock.now() - began))
 
-    def _say(
-        self, asked: QueuedQuestion, kind: str, body: dict[str, Any], stages: Stages | None = None
+    def _reply(
+        self, queued: QueuedQuestion, part: Delta | Answer | StreamsvcError, *, first: bool = False
     ) -> None:
-        """A part of an answer, to whom it is for."""
-        told = {"question_id": asked.question.id, **body}
-        if kind == "answer.done":
-            self._at_work.pop(asked, None)  # too late to be cancelled
-        self._log.emit(
-            kind, told, at=asked.question.asked, arrived=asked.at, stages=stages, audience=asked.client
-        )
+        """Publish a part of an answer."""
+        if not isinstance(part, Delta):
+            self._running.pop(queued, None)  # too late to be cancelled
+        question = queued.question
+        self._context.host.dispatch(Reply(question.id, question.asked, queued.at, part, queued.client, first))

@@ -1,47 +1,73 @@
-"""Which sentences of a model may be shown: those that the lines or pictures it was shown hold. Pure."""
+"""Which sentences of the VLM may be shown: those that the lines or pictures before it support. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
 
 from streamsvc.answers.rules.parse import Ask
 from streamsvc.answers.rules.visual_questions import Way
+from streamsvc.core.roles import Payload
 from streamsvc.core.types import Evidence
 from streamsvc.timeline.text import QUESTION_WORDS, STOP, bag, stem, tokens
-from streamsvc.vision.vlm_context import Item, clean, declined, ended, of_words
+from streamsvc.vision.vlm_context import Item
+from streamsvc.vision.vlm_text import clause_end, clean, is_about_words, is_refusal
 
-_NOT = frozenset(["not", "no", "never", "nobody", "nothing", "none", "neither", "nor", "without", "cannot"])
+MAX_TOKENS = 64  # of an answer: 40 words are about 55
+MIN_WORDS = 3  # that the beginning of a sentence must have to say anything
+_NEGATIONS = frozenset(
+    ["not", "no", "never", "nobody", "nothing", "none", "neither", "nor", "without", "cannot"]
+)
 
 
-def stands(clause: str, items: Sequence[Item], ask: Ask) -> Evidence | None:
-    """What was said or shown that holds a clause: its content words and numbers in their order, and no other "not".
+@dataclass(frozen=True, slots=True)
+class Clause:
+    """A part of an answer that may be shown, with its evidence: keyframes that the model saw, or a line that was said or written."""
 
-    It says something that the question does not, and who and what the question names is spoken of there.
+    text: str
+    evidence: tuple[Evidence, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What a model was asked, and shown for it.
+
+    `way`: whether it was asked of the pictures or of the words. `ask`: the parsed question. `items`: the context. `cite`: evidence of
+    the keyframes of some session seconds.
+    """
+
+    way: Way
+    ask: Ask
+    items: Sequence[Item]
+    cite: Callable[[Sequence[float]], tuple[Evidence, ...]]
+
+
+def supporting_line(clause: str, items: Sequence[Item], ask: Ask) -> Evidence | None:
+    """The newest line that supports a clause; None where there is none.
+
+    A line supports a clause that it holds word by word: content words and numbers in the same order, the same negation. The clause
+    must say something that the question does not, and the names of the question must stand near the line.
 
     Args:
         clause: of the model.
-        items: as told.
-        ask: the question, taken apart.
+        items: the context that the model was shown.
+        ask: the parsed question.
     """
     words = _content(clause)
     asked = bag(ask.raw) | QUESTION_WORDS
     if not words or all(word in asked for word in words):
         return None
     lines = [item for item in items if item.kind != "picture"]
-    named = {
-        *ask.names,
-        *ask.owners,
-        *([ask.subject] if ask.subject is not None and ask.subject != ask.focus else []),
-    }
+    names = {*ask.names, *ask.owners}
+    if ask.subject is not None and ask.subject != ask.focus:
+        names.add(ask.subject)
     for place in range(len(lines) - 1, -1, -1):
         line = lines[place]
-        if not _in_order(words, _content(line.text)) or _denies(clause) != _denies(line.text):
+        if not _in_order(words, _content(line.text)) or _negated(clause) != _negated(line.text):
             continue
         near = frozenset().union(*(bag(other.text) for other in lines[max(0, place - 2) : place + 3]))
-        if named <= near and any(word in near for word in ask.about):
+        if names <= near and any(word in near for word in ask.about):
             return Evidence(line.at, line.end, line.kind, line.text)
     return None
 
@@ -51,102 +77,84 @@ def _content(text: str) -> tuple[str, ...]:
     return tuple(stem(word) for word in tokens(text) if word not in STOP)
 
 
-def _in_order(words: Sequence[str], held: Sequence[str]) -> bool:
-    rest = iter(held)
+def _in_order(words: Sequence[str], line: Sequence[str]) -> bool:
+    rest = iter(line)
     return all(word in rest for word in words)
 
 
-def _denies(text: str) -> bool:
-    return any(word in _NOT or word.endswith("n't") for word in tokens(text))
-
-
-TOKENS = 64  # of an answer: 40 words are about 55
-SOME = 3  # words that the beginning of a sentence must have to say anything
-
-
-@dataclass(frozen=True, slots=True)
-class Clause:
-    """A part of an answer that may be shown, and what it stands on: keyframes that the model saw, or words that were said or written."""
-
-    text: str
-    evidence: tuple[Evidence, ...]
+def _negated(text: str) -> bool:
+    return any(word in _NEGATIONS or word.endswith("n't") for word in tokens(text))
 
 
 class AnswerFilter:
-    """What may be shown of one answer as it grows. `over`: nothing more of it may.
+    """Passes on the supported clauses of one answer while it is generated.
 
     Args:
-        way: of what it was asked.
-        ask: the question, taken apart.
-        items: what the model was told.
-        seen: the times of the pictures that were before it -> evidence of them.
-        words: that may be shown.
+        shown: what the model was asked, and shown.
+        words: that may be passed on, at most.
+
+    `over`: nothing more of the answer may be shown.
     """
 
-    def __init__(
-        self,
-        way: Way,
-        ask: Ask,
-        items: Sequence[Item],
-        seen: Callable[[Sequence[float]], tuple[Evidence, ...]],
-        words: int,
-    ) -> None:
+    def __init__(self, shown: Shown, words: int) -> None:
         self.over = False
-        self._way, self._ask, self._items, self._of, self._left = way, ask, items, seen, words
-        self._seen: tuple[Evidence, ...] = ()
+        self._shown = shown
+        self._words_left = words
+        self._seen: tuple[Evidence, ...] = ()  # keyframes that were before the model
         self._text = ""
         self._pieces = 0
         self._cut = False
-        self._any = False  # something was shown
+        self._passed_any = False
 
-    def take(self, piece: dict[str, Any]) -> list[Clause]:
-        """The clauses that a piece completes."""
+    def take(self, piece: Payload) -> list[Clause]:
+        """Take the next piece of the generated text; returns the clauses that it completes."""
         if "shown" in piece:
-            self._seen = self._of(piece["shown"])
-            self.over = self._way == "look" and not self._seen
+            self._seen = self._shown.cite(piece["shown"])
+            self.over = self._shown.way == "look" and not self._seen
         self._cut = self._cut or bool(piece.get("cut"))
         self._text = (self._text + str(piece.get("text", ""))).lstrip()
         self._pieces += bool(piece.get("text"))
-        found: list[Clause] = []
-        while not self.over and (end := ended(self._text)):
-            clause, self._text = self._text[:end], self._text[end:].lstrip()
-            found += self._checked(clause)
-        if not self.over and len(self._text.split()) > self._left:
-            found += self._checked(self._text, cut=True)
-        return found
+        clauses: list[Clause] = []
+        while not self.over and (end := clause_end(self._text)):
+            clause = self._text[:end]
+            self._text = self._text[end:].lstrip()
+            clauses += self._checked(clause)
+        if not self.over and len(self._text.split()) > self._words_left:
+            clauses += self._checked(self._text, cut=True)
+        return clauses
 
-    def rest(self, *, whole: bool) -> list[Clause]:
-        """What is left at the end. `whole`: the model ended of itself, as far as is known."""
-        return (
-            []
-            if self.over
-            else self._checked(self._text, cut=not whole or self._cut or self._pieces >= TOKENS)
-        )
+    def rest(self, *, complete: bool) -> list[Clause]:
+        """What is left at the end of the text. `complete`: the engine ended the stream by itself."""
+        if self.over:
+            return []
+        cut = not complete or self._cut or self._pieces >= MAX_TOKENS
+        return self._checked(self._text, cut=cut)
 
     def _checked(self, text: str, *, cut: bool = False) -> list[Clause]:
-        """A clause, if it may be shown; after one that may not, nothing more is.
+        """The clause, if it may be shown; after a clause that may not, nothing more is.
 
-        Of one that is `cut` off or too long, the beginning is shown where it is all that there is; not of words: a "not" may follow.
+        The beginning of a clause that is `cut` off or too long is shown where it is all that there is, but only of pictures: in what was
+        said, a "not" may follow.
         """
         clause = clean(text)
         words = clause.split()
-        if cut or len(words) > self._left:
+        if cut or len(words) > self._words_left:
             self.over = True
-            if self._any or self._way == "text" or len(words) < SOME:
+            if self._passed_any or self._shown.way == "text" or len(words) < MIN_WORDS:
                 return []
-            clause = " ".join([*words[: self._left - 1], "…"])
+            clause = " ".join([*words[: self._words_left - 1], "…"])
         evidence = self._evidence(clause)
         if not evidence:
             self.over = self.over or bool(clause)
             return []
-        self._left -= len(clause.split())
-        self._any = True
+        self._words_left -= len(clause.split())
+        self._passed_any = True
         return [Clause(clause, evidence)]
 
     def _evidence(self, clause: str) -> tuple[Evidence, ...]:
-        if not clause or declined(clause):
+        if not clause or is_refusal(clause):
             return ()
-        if self._way == "look" and not of_words(clause):
+        if self._shown.way == "look" and not is_about_words(clause):
             return self._seen
-        found = stands(clause, self._items, self._ask)
-        return (found,) if found is not None else ()
+        line = supporting_line(clause, self._shown.items, self._shown.ask)
+        return (line,) if line is not None else ()

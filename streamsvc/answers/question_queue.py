@@ -1,122 +1,120 @@
-"""The questions of one session that wait for an answer: checked at the door, bounded, handed out to each asker in turn."""
+"""The questions of one session that wait for an answer: checked, bounded, and handed out to each asker in turn."""
 
 from __future__ import annotations
 
 import asyncio
 import secrets
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from streamsvc.core import clock
-from streamsvc.core.config import Limits
+from streamsvc.core.context import SessionContext
 from streamsvc.core.errors import CapacityError, InvalidRequest, NotFound, TooLarge
 from streamsvc.core.types import Question
 
-_KEPT_FREE = (
-    4  # one place in so many is only for askers of whom no question waits: one who floods shuts out nobody
-)
+# One place in so many is reserved for askers of whom no question waits, so that one who floods the queue shuts out nobody.
+_RESERVED = 4
+_DEADLINE_MS = (1, 120_000)
+
+
+@dataclass(frozen=True, slots=True)
+class NewQuestion:
+    """A question as a client asks it.
+
+    `number`: the client's id for it; None: one is made. `deadline_ms`: milliseconds for the whole answer; None: as the settings say.
+    `audience`: "asker" or "session". `client`: the subscriber that asks, and alone gets the answer where the audience is "asker".
+    `asker`: takes turns with other askers; None: the client. `image`: JPEG or PNG. `form`: JSON Schema of the answer, as for `Question`.
+    """
+
+    text: str
+    number: str | None = None
+    deadline_ms: float | None = None
+    audience: str = "asker"
+    client: str | None = None
+    asker: str | None = None
+    image: bytes | None = None
+    form: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class QueuedQuestion:
-    """A question, when it was asked (monotonic seconds), the one subscriber who gets the answer (None: all), and who asks.
+    """A question in the queue. Two are never equal: askers choose the ids of their questions.
 
-    Two are never equal: askers choose the ids of their questions.
+    `at`: monotonic seconds at which it was asked. `client`: the one subscriber that gets the answer; None: all. `asker` "": unknown.
     """
 
     question: Question
     at: float
     client: str | None
-    asker: str = ""  # "": nobody who can be told from others
+    asker: str = ""
 
 
 class QuestionQueue:
-    """What was asked and nobody works at yet: a queue for each asker, taken from in turn. Many may take at once.
+    """A bounded queue of questions, taken from each asker in turn; several tasks may take at once.
+
+    Full, it refuses: the client is told with CapacityError, nothing is dropped.
 
     Args:
-        limits: of the number, the length and the image of questions.
-        seconds: for a whole answer, where the asker names none.
-        position: session seconds of now.
+        context: of the session: limits, time for an answer, clock and degradation level are read from it.
     """
 
-    def __init__(self, limits: Limits, seconds: float, position: Callable[[], float]) -> None:
-        self._limits, self._seconds, self._position = limits, seconds, position
+    def __init__(self, context: SessionContext) -> None:
+        self._limits = context.settings.limits
+        self._seconds = context.settings.think.deadline
+        self._clock = context.clock
+        self._degradation = context.degradation
         self._waiting: dict[
             str, deque[QueuedQuestion]
-        ] = {}  # by asker, none of them empty; the first one's turn is next
-        self._changed = asyncio.Event()  # something came, or no more will
-        self._room = asyncio.Event()  # something was taken
-        self._held: list[tuple[str, str]] = []  # to be asked when all has been understood, and who asks
+        ] = {}  # by asker, none empty; the first asker's turn is next
+        self._changed = asyncio.Event()  # a question was put, or the queue was closed
+        self._taken = asyncio.Event()
+        self._at_end: list[NewQuestion] = []  # to be asked when everything has been understood
         self._closed = False
-        self.refusing = ""  # why no question is taken now; may be set at any time (degradation)
 
     def waited(self, now: float) -> float:
-        """Seconds that the oldest question has waited at monotonic second `now`, before anybody works at it; 0: none waits."""
+        """Seconds that the oldest question has waited at monotonic second `now`; 0: none waits."""
         return max((now - queue[0].at for queue in self._waiting.values()), default=0.0)
 
-    def ask(
-        self,
-        text: str,
-        *,
-        number: str | None = None,
-        deadline_ms: float | None = None,
-        audience: str = "asker",
-        client: str | None = None,
-        asker: str | None = None,
-        image: bytes | None = None,
-        form: Mapping[str, Any] | None = None,
-    ) -> Question:
+    def ask(self, new: NewQuestion) -> Question:
         """Queue a question; its answer comes as events.
 
-        Args:
-            text: plain words.
-            number: the asker's id for it; None: one is made.
-            deadline_ms: milliseconds for the whole answer; None: the budget's.
-            audience: "asker" or "session".
-            client: the subscriber that asks (who alone gets the answer where the audience is "asker").
-            asker: with whom it takes turns; None: the client.
-            image: JPEG or PNG sent along.
-            form: the schema of the answer, as for `Question`.
-
         Raises:
-            InvalidRequest: no text, or a deadline that is none. TooLarge: over the limits. CapacityError: too many wait,
-                or the machine has no time for questions.
-            NotFound: the session has ended, or answers its last questions.
+            InvalidRequest: no text, or an impossible deadline or audience. TooLarge: over the limits. CapacityError: too many
+                questions wait, or the degradation level allows none. NotFound: the session has ended, or answers its last questions.
         """
-        text = self._checked(text)
-        if image is not None and len(image) > self._limits.image_bytes:
+        text = self._checked(new.text)
+        if new.image is not None and len(new.image) > self._limits.image_bytes:
             raise TooLarge(f"an image has at most {self._limits.image_bytes} bytes", code="image_too_large")
-        if deadline_ms is not None and not 1 <= deadline_ms <= 120_000:
-            raise InvalidRequest("deadline_ms is between 1 and 120000", code="bad_deadline")
-        if audience not in ("asker", "session"):
+        if new.deadline_ms is not None and not _DEADLINE_MS[0] <= new.deadline_ms <= _DEADLINE_MS[1]:
+            raise InvalidRequest(
+                f"deadline_ms is between {_DEADLINE_MS[0]} and {_DEADLINE_MS[1]}", code="bad_deadline"
+            )
+        if new.audience not in ("asker", "session"):
             raise InvalidRequest('audience is "asker" or "session"', code="bad_audience")
         if self._closed:
             raise NotFound("this session has ended", code="session_ended")
-        if self.refusing:
-            raise CapacityError(f"no questions are taken now: {self.refusing}")
-        asker = asker if asker is not None else client or ""
-        most = self._limits.questions_waiting
-        if self._count() >= most - (most // _KEPT_FREE if asker in self._waiting else 0):
+        if not self._degradation.fidelity.questions:
+            raise CapacityError(f"no questions are taken now: {self._degradation.reason}")
+        asker = _asker(new)
+        limit = self._limits.questions_waiting
+        if self._count() >= limit - (limit // _RESERVED if asker in self._waiting else 0):
             raise CapacityError(
                 f"{self._count()} questions wait already", retry_after=2.0, code="too_many_questions"
             )
-        seconds = deadline_ms / 1000 if deadline_ms is not None else self._seconds
-        return self._put(
-            text, number, seconds, audience, client if audience == "asker" else None, asker, image, form
-        )
+        return self._put(new, text)
 
     def cancel(self, number: str, asker: str | None = None) -> QueuedQuestion | None:
-        """Take a question out that still waits, and give it back; None: no such one waits. As in `named`."""
-        found = named([asked for queue in self._waiting.values() for asked in queue], number, asker)
-        if found is not None:
-            self._waiting[found.asker].remove(found)
-            self._taken(found.asker)
-        return found
+        """Remove a question that waits, and return it; None: none such waits. Arguments as for `matching`."""
+        queued = matching([queued for queue in self._waiting.values() for queued in queue], number, asker)
+        if queued is not None:
+            self._waiting[queued.asker].remove(queued)
+            self._after_removal(queued.asker)
+        return queued
 
-    def hold(self, texts: Sequence[str], client: str) -> None:
-        """Ask these when the stream has ended and all of it has been understood; at most as many as may wait.
+    def ask_at_end(self, texts: Sequence[str], client: str) -> None:
+        """Ask these questions when the stream has ended and all of it has been understood; at most as many as may wait.
 
         Raises:
             InvalidRequest: too many, or one without text. TooLarge: one is too long. NotFound: the session has ended.
@@ -125,37 +123,37 @@ class QuestionQueue:
             raise InvalidRequest(
                 f"at most {self._limits.questions_waiting} questions at once", code="too_many_questions"
             )
-        checked = [(self._checked(text), client) for text in texts]
+        questions = [NewQuestion(self._checked(text), client=client) for text in texts]
         if self._closed:
             raise NotFound("this session has ended", code="session_ended")
-        self._held = checked
+        self._at_end = questions
 
-    async def close_after_held(self) -> None:
-        """Put in what was held, each as soon as there is room, and take nothing more."""
-        for text, client in self._held:
+    async def close_after_last(self) -> None:
+        """Queue the questions of `ask_at_end`, each as soon as there is room, then close."""
+        for new in self._at_end:
             while not self._closed and self._count() >= self._limits.questions_waiting:
-                self._room.clear()
-                await self._room.wait()
+                self._taken.clear()
+                await self._taken.wait()
             if not self._closed:
-                self._put(text, None, self._seconds, "asker", client, client)
+                self._put(new, new.text)
         self.close()
 
     def close(self) -> None:
-        """Take nothing more; what waits can still be taken out. May be called twice."""
+        """Close the input; questions that wait can still be taken. Idempotent."""
         self._closed = True
         self._changed.set()
-        self._room.set()
+        self._taken.set()
 
     async def questions(self) -> AsyncIterator[QueuedQuestion]:
-        """One after the other, of each asker in turn, until the inbox is closed and empty."""
+        """Take questions, from each asker in turn, until the queue is closed and empty."""
         while True:
             while self._waiting:
                 asker = next(iter(self._waiting))
                 queue = self._waiting.pop(asker)
-                asked = queue.popleft()
+                queued = queue.popleft()
                 self._waiting[asker] = queue  # its next turn is after all others'
-                self._taken(asker)
-                yield asked
+                self._after_removal(asker)
+                yield queued
             if self._closed:
                 return
             self._changed.clear()
@@ -164,10 +162,10 @@ class QuestionQueue:
     def _count(self) -> int:
         return sum(map(len, self._waiting.values()))
 
-    def _taken(self, asker: str) -> None:
+    def _after_removal(self, asker: str) -> None:
         if not self._waiting[asker]:
             del self._waiting[asker]
-        self._room.set()
+        self._taken.set()
 
     def _checked(self, text: str) -> str:
         text = text.strip()
@@ -179,34 +177,29 @@ class QuestionQueue:
             )
         return text
 
-    def _put(
-        self,
-        text: str,
-        number: str | None,
-        seconds: float,
-        audience: str,
-        client: str | None,
-        asker: str,
-        image: bytes | None = None,
-        form: Mapping[str, Any] | None = None,
-    ) -> Question:
+    def _put(self, new: NewQuestion, text: str) -> Question:
         now = clock.now()
+        seconds = new.deadline_ms / 1000 if new.deadline_ms is not None else self._seconds
         question = Question(
-            number or f"q_{secrets.token_hex(6)}",
+            new.number or f"q_{secrets.token_hex(6)}",
             text,
-            self._position(),
+            self._clock.position(),
             now + seconds,
-            audience,
-            image,
-            form,
+            new.audience,
+            new.image,
+            new.form,
         )
+        asker = _asker(new)
+        client = new.client if new.audience == "asker" else None
         self._waiting.setdefault(asker, deque()).append(QueuedQuestion(question, now, client, asker))
         self._changed.set()
         return question
 
 
-def named(many: Iterable[QueuedQuestion], number: str, asker: str | None) -> QueuedQuestion | None:
-    """The first question with an id; with an asker only one of his: who asks chooses the id, and two may choose the same."""
-    return next(
-        (asked for asked in many if asked.question.id == number and asker in (None, asked.asker)), None
-    )
+def _asker(new: NewQuestion) -> str:
+    return new.asker if new.asker is not None else new.client or ""
+
+
+def matching(queued: Iterable[QueuedQuestion], number: str, asker: str | None) -> QueuedQuestion | None:
+    """The first question with an id; with an asker, only one of that asker: ids are the askers' and may repeat."""
+    return next((one for one in queued if one.question.id == number and asker in (None, one.asker)), None)

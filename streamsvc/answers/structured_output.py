@@ -16,7 +16,7 @@ from typing import Any
 from jsonschema import Draft7Validator, SchemaError
 
 from streamsvc.answers.rules.finding import timestamp
-from streamsvc.answers.rules.parse import NUMBERS, Ask, parse
+from streamsvc.answers.rules.parse import NUMBERS, Ask
 from streamsvc.core.errors import InvalidRequest, Unprocessable
 from streamsvc.core.types import Answer, Evidence
 from streamsvc.timeline.text import stem, tokens
@@ -206,19 +206,18 @@ class _Unfilled(Exception):
         self.path = path
 
 
-def filled(schema: Schema, question: str, answer: Answer) -> str:
+def filled(schema: Schema, ask: Ask, answer: Answer) -> str:
     """An answer as JSON text that is valid by a schema.
 
     Args:
         schema: as `read` gives it.
-        question: plain words: fields may be named by them ("bus_visible" of "Is a bus visible?").
+        ask: the parsed question: fields may be named by them ("bus_visible" of "Is a bus visible?").
         answer: a refusal fills only `answer` and `supported`.
 
     Raises:
         Unprocessable: nothing known fills a field that the schema demands ("response_format_unmet").
     """
-    ask = parse(question)
-    asked = frozenset(stem(token) for token in tokens(question.replace("-", " ")))
+    asked = frozenset(stem(token) for token in tokens(ask.raw.replace("-", " ")))
     known = _Known(ask, asked, answer.text, answer.supported, answer.evidence, answer.values)
     try:
         found = _fill(schema, "", known, "")

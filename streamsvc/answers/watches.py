@@ -1,8 +1,4 @@
-"""The watches of one session: made at its doors, fed with what is seen, read and heard, and told when they fire, by event and webhook.
-
-A webhook is POSTed JSON with the header `Streamsvc-Signature: t=SECONDS,v1=HEX`: t is the Unix time of the try, and v1 the HMAC-SHA256
-of "t.body" by the secret that was given out once, when the watch was made. What fails is tried again; the `id` in it stays the same.
-"""
+"""The watches of one session: given every unit that may fire them, and published as `alert.fired` and by webhook when they fire."""
 
 from __future__ import annotations
 
@@ -15,168 +11,164 @@ from typing import Any
 from streamsvc.answers.topic_match import Topics
 from streamsvc.answers.watch_conditions import Alert, Watch, compiled
 from streamsvc.core import clock, metrics
+from streamsvc.core.context import SessionContext
 from streamsvc.core.errors import CapacityError, Conflict, NotFound
-from streamsvc.core.roles import Role
-from streamsvc.core.types import Evidence, ScreenText, Sight, Speech, Word
+from streamsvc.core.types import Evidence, ScreenText, Sight, Speech, Words
+from streamsvc.core.units import AlertFired, Unit
 from streamsvc.events.webhook import GRACE, Webhook
 
-COOLDOWN = 10.0  # seconds after an alert, where nobody says how many
-
-Tell = Callable[[str, Alert], Mapping[str, Any]]
+COOLDOWN = 10.0  # seconds after an alert, where the client names none
 
 
 @dataclass(slots=True)
-class _Kept:
+class _Registration:
     watch: Watch
-    hook: Webhook | None
+    webhook: Webhook | None
     sending: asyncio.Task[None] | None = None
 
     def describe(self) -> dict[str, Any]:
-        """As the door shows it: never the webhook's address or secret."""
-        told = {
+        """The watch as clients see it: never the webhook's address or secret."""
+        body = {
             "id": self.watch.id,
             "when": self.watch.when,
             "cooldown_s": self.watch.cooldown,
             "fired": self.watch.fired,
         }
-        return told | ({"webhook": self.hook.told()} if self.hook is not None else {})
+        return body | ({"webhook": self.webhook.told()} if self.webhook is not None else {})
 
 
 class Watches:
-    """The watches of one session.
+    """The watches of one session."""
 
-    Args:
-        most: how many there may be.
-        private_urls: security limit: whether webhooks may go to private networks.
-        tell: publishes an alert of a watch; what it returns goes to the webhook.
-        embed: the role with the op "texts"; None: what is said is watched by its words alone.
-    """
-
-    def __init__(self, most: int, private_urls: bool, tell: Tell, embed: Role | None = None) -> None:
-        self._most, self._private, self._tell = most, private_urls, tell
-        self._kept: dict[str, _Kept] = {}
+    def __init__(self, context: SessionContext) -> None:
+        self._context = context
+        self._limit = context.settings.limits.watches
+        self._registered: dict[str, _Registration] = {}
         self._sending: set[asyncio.Task[None]] = set()  # webhooks at work, those of removed watches too
-        self._over = asyncio.Event()
+        self._closed = asyncio.Event()
         self._group: asyncio.TaskGroup | None = None
-        self._stopped = 0.0  # session seconds at which somebody last stopped speaking
+        self._speech_end = 0.0  # session seconds at which speech last stopped
         self._speaking = False
-        self._topics = Topics(
-            embed, lambda: {topic for kept in self._kept.values() for topic in kept.watch.topics}, self._meant
-        )
+        self._topics = Topics(context.roles.embed, self._watched_topics, self._on_topics)
 
     async def run(self) -> None:
-        """Send webhooks until `close`, and what waits then for GRACE seconds more."""
+        """Send webhooks until closed, and what waits then for GRACE seconds more."""
         async with asyncio.TaskGroup() as group:
             self._group = group
             comparing = group.create_task(self._topics.run())
-            for kept in self._kept.values():
-                self._send(kept)
-            await self._over.wait()
+            for registration in self._registered.values():
+                self._start_sending(registration)
+            await self._closed.wait()
             self._topics.close()
             await comparing
-            for kept in self._kept.values():
-                if kept.hook is not None:
-                    kept.hook.close()
+            for registration in self._registered.values():
+                if registration.webhook is not None:
+                    registration.webhook.close()
             if sending := set(self._sending):
                 await asyncio.wait(sending, timeout=GRACE)
             for task in sending:
                 task.cancel()
 
     def close(self) -> None:
-        """No alert comes any more. May be called twice."""
-        self._over.set()
+        """Stop: no watch fires any more. Idempotent."""
+        self._closed.set()
 
-    # --- doors ---
+    # --- registration ---
 
-    def add(self, when: str, cooldown: float = COOLDOWN, hook: Webhook | None = None) -> dict[str, Any]:
-        """Make a watch.
+    def add(self, when: str, cooldown: float = COOLDOWN, webhook: Webhook | None = None) -> dict[str, Any]:
+        """Register a watch.
 
         Raises:
             InvalidRequest: "cannot_watch". CapacityError: there are too many. Conflict: the session has ended.
         """
-        checks = compiled(when)
-        if self._over.is_set():
+        conditions = compiled(when)
+        if self._closed.is_set():
             raise Conflict("this session has ended", code="session_ended")
-        removed = len(self._sending - {kept.sending for kept in self._kept.values()})
-        if len(self._kept) + removed >= self._most:
+        removed = len(self._sending - {registration.sending for registration in self._registered.values()})
+        if len(self._registered) + removed >= self._limit:
             raise CapacityError(
-                f"this session has {self._most} watches already; delete one", code="too_many_watches"
+                f"this session has {self._limit} watches already; delete one", code="too_many_watches"
             )
-        kept = _Kept(Watch(f"w_{secrets.token_hex(6)}", when.strip(), checks, cooldown), hook)
-        self._send(kept)
-        self._kept[kept.watch.id] = kept
-        return kept.describe()
+        watch = Watch(f"w_{secrets.token_hex(6)}", when.strip(), conditions, cooldown)
+        registration = _Registration(watch, webhook)
+        self._start_sending(registration)
+        self._registered[watch.id] = registration
+        return registration.describe()
 
-    def _send(self, kept: _Kept) -> None:
-        """Begin to send what its webhook is given, once the room is open."""
-        if kept.hook is not None and kept.sending is None and self._group is not None:
-            kept.sending = self._group.create_task(kept.hook.run())
-            self._sending.add(kept.sending)
-            kept.sending.add_done_callback(self._sending.discard)
+    def _start_sending(self, registration: _Registration) -> None:
+        if registration.webhook is None or registration.sending is not None or self._group is None:
+            return
+        registration.sending = self._group.create_task(registration.webhook.run())
+        self._sending.add(registration.sending)
+        registration.sending.add_done_callback(self._sending.discard)
 
-    async def hooked(self, when: str, cooldown: float, url: str) -> dict[str, Any]:
-        """Make a watch with a webhook; its secret is told this once.
+    async def add_with_webhook(self, when: str, cooldown: float, url: str) -> dict[str, Any]:
+        """Register a watch with a webhook; its secret is shown this once.
 
         Raises:
-            InvalidRequest, CapacityError, Conflict: as `add`, or "bad_webhook". Forbidden, Unprocessable: the host may not be reached.
+            InvalidRequest, CapacityError, Conflict: as for `add`, or "bad_webhook". Forbidden, Unprocessable: the host may not be
+                reached.
         """
         compiled(when)
-        hook = Webhook(url, self._private)
-        await hook.check()
-        return self.add(when, cooldown, hook) | {"secret": hook.secret}
+        webhook = Webhook(url, self._context.settings.server.private_urls)
+        await webhook.check()
+        return self.add(when, cooldown, webhook) | {"secret": webhook.secret}
 
     def all(self) -> list[dict[str, Any]]:
-        """Every watch."""
-        return [kept.describe() for kept in self._kept.values()]
+        """Every watch, as clients see it."""
+        return [registration.describe() for registration in self._registered.values()]
 
     def remove(self, number: str) -> dict[str, Any]:
-        """Forget a watch; its webhook has GRACE seconds for what waits. Raises NotFound."""
-        kept = self._kept.pop(number, None)
-        if kept is None:
+        """Remove a watch; its webhook has GRACE seconds for what waits. Raises NotFound."""
+        registration = self._registered.pop(number, None)
+        if registration is None:
             raise NotFound("there is no such watch", code="no_watch")
-        if kept.hook is not None:
-            kept.hook.close()
-        if kept.sending is not None:
-            asyncio.get_running_loop().call_later(GRACE, kept.sending.cancel)
-        return kept.describe()
+        if registration.webhook is not None:
+            registration.webhook.close()
+        if registration.sending is not None:
+            asyncio.get_running_loop().call_later(GRACE, registration.sending.cancel)
+        return registration.describe()
 
-    # --- what is seen, read and heard ---
+    # --- units ---
 
-    def saw(self, sight: Sight) -> None:
-        """Take what a keyframe shows."""
-        self._each(lambda watch: watch.saw(sight))
-
-    def read(self, page: ScreenText) -> None:
-        """Take the text of a screen."""
-        self._each(lambda watch: watch.read(page))
-
-    def heard(self, words: tuple[Word, ...], arrived: float) -> None:
-        """Take newly stable words."""
-        self._each(lambda watch: watch.heard(words, arrived))
-        self._topics.heard(words, arrived)
-
-    def _meant(self, likeness: Mapping[str, float], passage: Evidence, arrived: float) -> None:
-        self._each(lambda watch: watch.meant(likeness, passage, arrived))
-
-    def spoke(self, speech: Speech) -> None:
-        """Take that somebody begins or stops to speak."""
-        self._speaking, self._stopped = speech.active, speech.at
-        if speech.active:
-            self._each(lambda watch: watch.spoke(speech.at, speech.arrived))
+    def take(self, unit: Unit) -> None:
+        """Check all watches against a unit; kinds that no watch depends on are ignored."""
+        match unit:
+            case Sight():
+                self._check(lambda watch: watch.saw(unit))
+            case ScreenText():
+                self._check(lambda watch: watch.read(unit))
+            case Words():
+                stable = unit.words[: unit.stable]
+                self._check(lambda watch: watch.heard(stable, unit.arrived))
+                self._topics.heard(stable, unit.arrived)
+            case Speech():
+                self._speaking = unit.active
+                self._speech_end = unit.at
+                if unit.active:
+                    self._check(lambda watch: watch.spoke(unit.at, unit.arrived))
 
     def tick(self, now: float) -> None:
-        """Look at the clock, at session second `now`: nobody may have spoken for long."""
+        """Check the watches for silence, at session second `now`."""
         if not self._speaking:
-            self._each(lambda watch: watch.quiet(self._stopped, now, clock.now()))
+            self._check(lambda watch: watch.quiet(self._speech_end, now, clock.now()))
 
-    def _each(self, check: Callable[[Watch], Alert | None]) -> None:
-        for kept in list(self._kept.values()):
-            alert = check(kept.watch)
+    def _watched_topics(self) -> set[str]:
+        return {topic for registration in self._registered.values() for topic in registration.watch.topics}
+
+    def _on_topics(self, likeness: Mapping[str, float], passage: Evidence, arrived: float) -> None:
+        self._check(lambda watch: watch.meant(likeness, passage, arrived))
+
+    def _check(self, condition: Callable[[Watch], Alert | None]) -> None:
+        for registration in list(self._registered.values()):
+            alert = condition(registration.watch)
             if alert is not None:
-                told = self._tell(kept.watch.id, alert)
-                metrics.alerts.inc()
-                if kept.hook is not None:
-                    kept.hook.put(told)
+                self._fire(registration, alert)
 
-
-# --- the door -------------------------------------------------------------------------------------------------------
+    def _fire(self, registration: _Registration, alert: Alert) -> None:
+        fired = AlertFired(registration.watch.id, alert.at, alert.arrived, alert.text, tuple(alert.evidence))
+        event = self._context.host.dispatch(fired)
+        metrics.alerts.inc()
+        if registration.webhook is not None and event is not None:
+            head = {"type": event.type, "id": event.id, "session": event.session, "at": event.at}
+            registration.webhook.put({**head, **event.body})

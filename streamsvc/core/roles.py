@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
 from typing import Any, Protocol
+
+from streamsvc.core.degradation import Pace
+from streamsvc.core.idle_gate import IdleGate
 
 Payload = dict[str, Any]
 
 
 class Role(Protocol):
-    """What a room sees of a model."""
+    """What a package sees of a model, wherever the model runs."""
 
     async def call(self, op: str, payload: Payload, *, deadline_in_s: float, affinity: str = "") -> Payload:
         """Run one op.
@@ -30,3 +34,20 @@ class Role(Protocol):
     ) -> AsyncIterator[Payload]:
         """Run one op that yields payloads as they come. Raises as `call` does; leaving the loop cancels the work."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Roles:
+    """The models of a service, and what all its sessions share of them.
+
+    `embed` None: search goes by words alone. `vlm`: `think`, where that model can be shown pictures. `idle`: admits background work.
+    `costs`: what the models' work has cost so far.
+    """
+
+    hear: Role
+    see: Role
+    think: Role
+    embed: Role | None = None
+    vlm: Role | None = None
+    idle: IdleGate = field(default_factory=IdleGate, init=False)
+    costs: Pace = field(default_factory=Pace, init=False)

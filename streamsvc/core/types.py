@@ -64,6 +64,14 @@ class Publisher(Protocol):
 
     tracks: tuple[MediaTrack, ...]
 
+    def stats(self) -> Mapping[str, float]:
+        """What the transport counts, such as "audio_lost" packets; empty where it counts nothing."""
+        ...
+
+    def request_keyframe(self) -> None:
+        """Ask the encoder for a codec keyframe, where it can be asked."""
+        ...
+
     async def close(self) -> None:
         """Stop sending; never raises."""
         ...
@@ -158,6 +166,7 @@ class Sight:
     blank: bool = False  # the picture is a single flat colour: nothing is shown
     stages: Stages = field(default_factory=dict)
     clip: NDArray[np.float16] | None = None
+    of: str = ""  # id of the keyframe's event
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,6 +193,7 @@ class ScreenText:
     lines: tuple[TextLine, ...]
     first_seen: float  # session seconds at which this screen was first seen
     stages: Stages = field(default_factory=dict)
+    of: str = ""  # id of the keyframe's event
 
 
 # --- speech -------------------------------------------------------------------------------------------------------

@@ -19,9 +19,12 @@ from typing import Any
 
 import psutil
 
+from streamsvc.answers.question_queue import NewQuestion
 from streamsvc.core import clock
 from streamsvc.core.config import Settings
 from streamsvc.core.errors import StreamsvcError, WorkerError
+from streamsvc.core.options import SessionOptions, SpeechOptions, VisionOptions
+from streamsvc.core.roles import Roles
 from streamsvc.core.types import EncodedFrame, MediaTrack
 from streamsvc.evaluation.scenario import Scenario
 from streamsvc.evaluation.transcriber_run import spent
@@ -29,7 +32,7 @@ from streamsvc.ingest.container import choose, open_file, packets
 from streamsvc.ingest.source import TrackClock
 from streamsvc.ingest.source_policy import Place, check_file
 from streamsvc.service.service import Service
-from streamsvc.service.session import Roles, Session
+from streamsvc.service.session import Session
 from streamsvc.workers.look_cache import LookCache
 
 ASKER = "examiner"  # the client name of the subscription
@@ -103,7 +106,7 @@ async def steady(settings: Settings, load: Load = loaded) -> AsyncIterator[Servi
             for worker in service.workers.values()
             for role, module in worker.roles.items()
         }
-        service.roles = Roles(**{**roles, "see": LookCache(roles["see"])})
+        service.use_roles(Roles(**{**roles, "see": LookCache(roles["see"])}))
         yield service
 
 
@@ -157,7 +160,7 @@ class Sitting:
 
     def now(self) -> float:
         """Session seconds."""
-        return clock.now() - self.session.zero
+        return clock.now() - self.session.clock.zero
 
     async def watch(self) -> None:
         """Take every event until the session has ended."""
@@ -173,7 +176,7 @@ class Sitting:
         """Ask a question; one that is refused at the door stays unanswered, with the error among the events."""
         self.asked[number] = self.now()
         try:
-            self.session.ask(text, number=number, client=ASKER, image=image)
+            self.session.answering.queue.ask(NewQuestion(text, number=number, client=ASKER, image=image))
         except StreamsvcError as error:
             self.events.append({"received": round(self.now(), 3), "type": "error", **error.body()})
         else:
@@ -188,9 +191,12 @@ class Sitting:
 
 
 @contextlib.asynccontextmanager
-async def sitting(service: Service, **options: Any) -> AsyncIterator[Sitting]:
-    """A watched session, in memory; it has ended, with all events in, and is forgotten afterwards. `options`: of `Service.create`."""
-    session = await service.create(no_store=True, **options)
+async def sitting(
+    service: Service, speech: SpeechOptions | None = None, vision: VisionOptions | None = None
+) -> AsyncIterator[Sitting]:
+    """A watched session, in memory; it has ended, with all events in, and is forgotten afterwards."""
+    options = SessionOptions(speech or SpeechOptions(), vision or VisionOptions(), stored=False)
+    session = await service.sessions.create(options=options)
     watched = Sitting(session)
     watching = asyncio.create_task(watched.watch())
     try:
@@ -199,7 +205,7 @@ async def sitting(service: Service, **options: Any) -> AsyncIterator[Sitting]:
         session.end("evaluated")
         await session.over.wait()
         await watching
-        await service.delete(session.id, purge=True)
+        await service.sessions.delete(session.id, purge=True)
 
 
 async def play(
@@ -218,9 +224,9 @@ async def play(
         end = end if scenario.seconds is None else min(end, scenario.seconds)
         sees = any(track.kind == "video" for track in tracks)
         scales = Scales() if not isinstance(asyncio.get_running_loop(), clock.VirtualLoop) else None
-        async with sitting(service, sees=sees, language=language) as watched:
-            made = tuple(watched.session.alerts.add(when, 0.0)["id"] for when in watches)
-            watched.session.attach(_Publisher(tracks))
+        async with sitting(service, SpeechOptions(language), VisionOptions(sees)) as watched:
+            made = tuple(watched.session.watches.add(when, 0.0)["id"] for when in watches)
+            watched.session.media.attach(_Publisher(tracks))
             async with asyncio.TaskGroup() as group:
                 weighing = group.create_task(scales.watch()) if scales is not None else None
                 asking = group.create_task(
@@ -229,9 +235,9 @@ async def play(
                 for due, frame in frames:
                     if due > end:
                         break
-                    await clock.sleep(watched.session.zero + due - clock.now())
-                    watched.session.tap(replace(frame, session=watched.session.id, arrived=clock.now()))
-                await watched.session.flush(ASKER)
+                    await clock.sleep(watched.session.clock.zero + due - clock.now())
+                    watched.session.media.tap(replace(frame, session=watched.session.id, arrived=clock.now()))
+                await watched.session.speech.flush(ASKER)
                 await asking
                 await clock.sleep(SETTLE)
                 for question in questions:
@@ -271,6 +277,13 @@ class _Publisher:
     """Whoever sends the media of a session (`types.Publisher`)."""
 
     tracks: tuple[MediaTrack, ...]
+
+    def stats(self) -> dict[str, float]:
+        """See types.Publisher."""
+        return {}
+
+    def request_keyframe(self) -> None:
+        """See types.Publisher."""
 
     async def close(self) -> None:
         """See types.Publisher."""

@@ -275,7 +275,7 @@ class NewPush(BaseModel):
 class Host(Protocol):
     """What the door needs of the service; all raise NotFound where there is no such session or push."""
 
-    async def push(self, session: str, where: Target) -> Push:
+    async def add(self, session: str, where: Target) -> Push:
         """Begin a push.
 
         Raises:
@@ -283,10 +283,10 @@ class Host(Protocol):
             Forbidden, Unprocessable: the host may not be reached, or is not known.
         """
 
-    def pushed(self, session: str) -> Sequence[Push]:
+    def all(self, session: str) -> Sequence[Push]:
         """The pushes of a session, stopped ones too."""
 
-    def unpush(self, session: str, push: str) -> Push:
+    def remove(self, session: str, push: str) -> Push:
         """Stop a push and forget it."""
 
 
@@ -298,17 +298,17 @@ def router(host: Host, allowed: params.Depends) -> APIRouter:
     async def add(session_id: str, body: NewPush) -> dict[str, Any]:
         """Push this session's closed captions to a target, from now on."""
         return (
-            await host.push(session_id, target(body.to, body.url.get_secret_value(), body.lang))
+            await host.add(session_id, target(body.to, body.url.get_secret_value(), body.lang))
         ).describe()
 
     @routes.get("")
     async def show(session_id: str) -> list[dict[str, Any]]:
         """The pushes of a session: state, counts and last error, never the URL."""
-        return [push.describe() for push in host.pushed(session_id)]
+        return [push.describe() for push in host.all(session_id)]
 
     @routes.delete("/{push_id}")
     async def remove(session_id: str, push_id: str) -> dict[str, Any]:
         """Stop a push and forget it; what waits is not posted."""
-        return host.unpush(session_id, push_id).describe()
+        return host.remove(session_id, push_id).describe()
 
     return routes

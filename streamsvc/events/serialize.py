@@ -1,68 +1,151 @@
-"""Units as event event_body, and the running account of ages that `latency.report` tells."""
+"""Units as events: type, body and times of the event that a unit is published as."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
-from streamsvc.core.types import Answer, Cue, Evidence, Scene, ScreenText, Sight, Translation, Word
+from streamsvc.core.errors import StreamsvcError
+from streamsvc.core.types import (
+    Answer,
+    Box,
+    Cue,
+    Delta,
+    Evidence,
+    Gap,
+    Keyframe,
+    Scene,
+    ScreenText,
+    Sight,
+    Speech,
+    Stages,
+    TextLine,
+    Translation,
+    Word,
+)
+from streamsvc.core.units import AlertFired, Flushed, Reply, Unit
+
+FrameUrl = Callable[[float], str]  # session seconds of a keyframe -> where its thumbnail can be loaded
 
 
-def event_body(
-    unit: Cue | Translation | Sight | ScreenText | Scene | Answer, url: Callable[[float], str] | None = None
-) -> dict[str, Any]:
-    """The event body of a unit; `url` gives the address of a keyframe."""
+@dataclass(frozen=True, slots=True)
+class EventDraft:
+    """What of an event the unit decides. `at`: session seconds; None: now. `arrived`: monotonic seconds; None: no age."""
+
+    type: str
+    body: dict[str, Any]
+    at: float | None = None
+    arrived: float | None = None
+    stages: Stages | None = None
+    audience: str | None = None  # the one subscriber that may see it; None: all
+
+
+def event_draft(unit: Unit, url: FrameUrl) -> EventDraft:
+    """The event that a unit is published as.
+
+    Args:
+        unit: of any kind but Words, which become cues first.
+        url: the address of a keyframe.
+
+    Raises:
+        TypeError: units of this kind are not published.
+    """
+    body: dict[str, Any]
     match unit:
         case Cue():
-            body = {
-                "text": unit.text,
-                "words": [_word(word) for word in unit.words],
-                "start": round(unit.start, 3),
-                "end": round(unit.end, 3),
-                "language": unit.language,
-            }
-            return body if unit.final else body | {"stable": unit.stable}
+            kind = "caption.final" if unit.final else "caption.partial"
+            return EventDraft(kind, cue_body(unit), unit.start, unit.arrived, unit.stages)
         case Translation():
-            return {"of": unit.of, "text": unit.text, "language": unit.language}
+            body = {"of": unit.of, "text": unit.text, "language": unit.language}
+            return EventDraft("caption.translation", body, unit.start, unit.arrived, unit.stages)
+        case Speech():
+            kind = "speech.started" if unit.active else "speech.stopped"
+            return EventDraft(kind, {}, unit.at, unit.arrived)
+        case Gap():
+            return EventDraft("caption.gap", {**_span(unit), "reason": unit.reason}, unit.at)
+        case Flushed():
+            return EventDraft("session.flushed", {}, audience=unit.audience)
+        case Keyframe():
+            body = {"reason": unit.reason, "url": url(unit.at)}
+            return EventDraft("keyframe.sampled", body, unit.at, unit.arrived)
         case Sight():
-            return {
-                "tags": [{"label": tag.label, "score": round(tag.score, 3)} for tag in unit.tags],
-                "boxes": [
-                    {"label": box.label, "score": round(box.score, 3), **_place(box)} for box in unit.boxes
-                ],
-            }
+            return EventDraft("sight.ready", sight_body(unit), unit.at, unit.arrived, unit.stages)
         case ScreenText():
-            lines = [{"text": line.text, **_place(line)} for line in unit.lines]
-            return {"title": unit.title, "lines": lines, "first_seen": round(unit.first_seen, 3)}
+            lines = [{"text": line.text, **_rectangle(line)} for line in unit.lines]
+            body = {
+                "of": unit.of,
+                "title": unit.title,
+                "lines": lines,
+                "first_seen": round(unit.first_seen, 3),
+            }
+            return EventDraft("screen.text", body, unit.at, unit.arrived, unit.stages)
         case Scene():
-            span = {"start": round(unit.start, 3), "end": round(unit.end, 3)}
-            return {
-                "text": unit.text,
-                **span,
-                "evidence": [evidence(item, url) for item in unit.evidence],
-                "by": unit.by,
-            }
+            body = {"text": unit.text, **_span(unit), "evidence": _all(unit.evidence, url), "by": unit.by}
+            return EventDraft("scene.caption", body, unit.at, unit.arrived, unit.stages)
+        case Reply():
+            return _reply(unit, url)
+        case AlertFired():
+            body = {"watch_id": unit.watch_id, "text": unit.text, "evidence": _all(unit.evidence, url)}
+            return EventDraft("alert.fired", body, unit.at, unit.arrived)
+        case _:
+            raise TypeError(f"units of kind {type(unit).__name__} are not published")
+
+
+def _reply(unit: Reply, url: FrameUrl) -> EventDraft:
+    body: dict[str, Any] = {"question_id": unit.question_id}
+    stages: Stages | None = None
+    match unit.part:
+        case Delta():
+            body["text"] = unit.part.text
         case Answer():
-            told = [evidence(item, url) for item in unit.evidence]
-            return {
-                "question_id": unit.question_id,
-                "text": unit.text,
-                "supported": unit.supported,
-                "evidence": told,
+            body |= {
+                "text": unit.part.text,
+                "supported": unit.part.supported,
+                "evidence": _all(unit.part.evidence, url),
             }
+            stages = unit.part.stages
+        case StreamsvcError():
+            body |= {"text": "", "supported": False, "evidence": [], "error": unit.part.body()["error"]}
+    kind = "answer.delta" if isinstance(unit.part, Delta) else "answer.done"
+    return EventDraft(kind, body, unit.at, unit.arrived, stages, unit.audience)
 
 
-def evidence(item: Evidence, url: Callable[[float], str] | None) -> dict[str, Any]:
-    """One piece of evidence as JSON."""
-    body: dict[str, Any] = {
-        "start": round(item.start, 3),
-        "end": round(item.end, 3),
-        "kind": item.kind,
-        "quote": item.quote,
+def cue_body(cue: Cue) -> dict[str, Any]:
+    """The body of caption.final or caption.partial."""
+    body = {
+        "text": cue.text,
+        "words": [_word(word) for word in cue.words],
+        **_span(cue),
+        "language": cue.language,
     }
-    if url is not None and item.frame is not None:
+    return body if cue.final else body | {"stable": cue.stable}
+
+
+def sight_body(sight: Sight) -> dict[str, Any]:
+    """The body of sight.ready."""
+    return {
+        "of": sight.of,
+        "tags": [{"label": tag.label, "score": round(tag.score, 3)} for tag in sight.tags],
+        "boxes": [
+            {"label": box.label, "score": round(box.score, 3), **_rectangle(box)} for box in sight.boxes
+        ],
+    }
+
+
+def _all(evidence: tuple[Evidence, ...], url: FrameUrl) -> list[dict[str, Any]]:
+    return [_evidence(item, url) for item in evidence]
+
+
+def _evidence(item: Evidence, url: FrameUrl) -> dict[str, Any]:
+    body: dict[str, Any] = {**_span(item), "kind": item.kind, "quote": item.quote}
+    if item.frame is not None:
         body["url"] = url(item.frame)
     return body
+
+
+def _span(unit: Cue | Gap | Scene | Evidence) -> dict[str, float]:
+    return {"start": round(unit.start, 3), "end": round(unit.end, 3)}
 
 
 def _word(word: Word) -> dict[str, Any]:
@@ -75,5 +158,5 @@ def _word(word: Word) -> dict[str, Any]:
     }
 
 
-def _place(thing: Any) -> dict[str, float]:
-    return {side: round(float(getattr(thing, side)), 4) for side in ("x", "y", "w", "h")}
+def _rectangle(item: Box | TextLine) -> dict[str, float]:
+    return {"x": round(item.x, 4), "y": round(item.y, 4), "w": round(item.w, 4), "h": round(item.h, 4)}

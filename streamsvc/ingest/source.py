@@ -210,6 +210,13 @@ class Source:
             self.on_state("resumed", "opened again" if self.reconnects > opened else "media again")
         return packet
 
+    def stats(self) -> dict[str, float]:
+        """Nothing: a source counts no losses."""
+        return {}
+
+    def request_keyframe(self) -> None:
+        """Do nothing: the encoder of a source cannot be asked."""
+
     async def close(self) -> None:
         """Stop reading and join the thread. May be called twice; waits at most for the read time limit of a silent URL."""
         self._reader.stop()

@@ -26,16 +26,17 @@ from streamsvc.answers import watches
 from streamsvc.core import metrics
 from streamsvc.core.config import Phrases, Settings
 from streamsvc.core.errors import InvalidRequest, NotFound, StreamsvcError, TooLarge
+from streamsvc.core.options import SessionOptions, SpeechOptions, VisionOptions
 from streamsvc.core.types import Grants
 from streamsvc.events import caption_push, schema
-from streamsvc.events.log import Subscription
+from streamsvc.events.subscription import Subscription
 from streamsvc.ingest import whip
 from streamsvc.service import question_routes, subtitle_routes, watch_routes
 from streamsvc.service.auth import SUBPROTOCOL, need
 from streamsvc.service.compat import routes
 from streamsvc.service.rate_limit import Rate
 from streamsvc.service.service import Service
-from streamsvc.service.session import Session, State
+from streamsvc.service.session import Session
 
 log = structlog.get_logger()
 WEB = Path(__file__).parents[1] / "web"
@@ -95,9 +96,9 @@ def build(service: Service) -> FastAPI:
     app.include_router(whip.router(_Whip(service)))
     app.include_router(routes.router(service))
     publish, subscribe, ask = (Depends(_allowed(service, right)) for right in ("publish", "subscribe", "ask"))
-    app.include_router(question_routes.router(service.find, ask))
-    app.include_router(caption_push.router(service, publish))
-    app.include_router(watch_routes.router(service.find, publish, subscribe))
+    app.include_router(question_routes.router(service.sessions.find, ask))
+    app.include_router(caption_push.router(service.pushes, publish))
+    app.include_router(watch_routes.router(service.sessions.find, publish, subscribe))
     _faces(app)
     _errors(app)
 
@@ -191,15 +192,19 @@ def _sessions(service: Service) -> APIRouter:
         rate.take(request.client.host if request.client else "")
         if body.speed != "max" and not 0.1 <= body.speed <= 100:
             raise InvalidRequest('speed is a number from 0.1 to 100, or "max"', code="bad_speed")
-        session = await service.create(
+        session = await service.sessions.create(
             body.source,
+            SessionOptions(
+                SpeechOptions(
+                    language=body.language,
+                    vocabulary=tuple(body.vocabulary),
+                    translate=body.translate,
+                    replace=body.replace or {},
+                ),
+                VisionOptions(adapter=body.adapter),
+                stored=not body.no_store,
+            ),
             speed=None if body.speed == "max" else float(body.speed),
-            language=body.language,
-            vocabulary=body.vocabulary,
-            translate=body.translate,
-            replace=body.replace,
-            adapter=body.adapter,
-            no_store=body.no_store,
             roots=service.settings.server.sources,
         )
         response.headers["Location"] = f"/v1/sessions/{session.id}"
@@ -208,20 +213,24 @@ def _sessions(service: Service) -> APIRouter:
     @router.get("/{session_id}", dependencies=[subscribe])
     async def show(session_id: str) -> dict[str, Any]:
         """State, tracks and addresses of a session."""
-        return service.find(session_id).describe()
+        return service.sessions.find(session_id).describe()
 
     @router.delete("/{session_id}", dependencies=[publish])
     async def delete(session_id: str, purge: bool = False) -> dict[str, Any]:
         """End a session; with `purge=1` it is erased at once."""
-        await service.delete(session_id, purge=purge)
+        await service.sessions.delete(session_id, purge=purge)
         return {"id": session_id, "purged": purge}
 
     @router.get("/{session_id}/stats", dependencies=[subscribe])
     async def stats(session_id: str) -> dict[str, Any]:
         """Ages by kind, coverage, backlog, and what the transport counted."""
-        session = service.find(session_id)
-        told = getattr(session.publisher, "stats", None)
-        return {**session.report.body(0.0), "state": session.state.value, "ingest": told() if told else {}}
+        session = service.sessions.find(session_id)
+        told = getattr(session.media.publisher, "stats", None)
+        return {
+            **session.latency.body(0.0, session.level),
+            "state": session.state.value,
+            "ingest": told() if told else {},
+        }
 
     @router.get("/{session_id}/search", dependencies=[subscribe])
     async def find(
@@ -230,10 +239,10 @@ def _sessions(service: Service) -> APIRouter:
         limit: Annotated[int, Query(ge=1, le=50)] = 10,
     ) -> Any:
         """What was said and shown that fits `q`, by its words and by its meaning, best first; with the picture shown then, if any."""
-        session = service.find(session_id)
+        session = service.sessions.find(session_id)
         kept = {picture.start for picture in session.timeline.shown[-session.settings.store.frames :]}
         found = []
-        for hit in await service.search(session_id, q, limit):
+        for hit in await service.sessions.search(session_id, q, limit):
             told = {
                 "start": hit.start,
                 "end": hit.end,
@@ -254,7 +263,7 @@ def _sessions(service: Service) -> APIRouter:
     @router.get("/{session_id}/frames/{at}.jpg", dependencies=[subscribe])
     async def frame(session_id: str, at: float) -> Response:
         """The keyframe at or before session second `at`."""
-        jpeg = await asyncio.to_thread(service.find(session_id).store.frame, at)
+        jpeg = await asyncio.to_thread(service.sessions.find(session_id).store.frame, at)
         if jpeg is None:
             raise NotFound("there is no picture at that time", code="no_frame")
         return Response(jpeg, media_type="image/jpeg", headers={"Cache-Control": "private, max-age=3600"})
@@ -270,7 +279,7 @@ def _sessions(service: Service) -> APIRouter:
     ) -> Response:
         """The session's events as Server-Sent Events; upgraded to a WebSocket it is the event socket."""
         _allowed(service, "subscribe")(request)
-        session = service.find(session_id)
+        session = service.sessions.find(session_id)
         last = request.headers.get("last-event-id", "")
         if last and after is None:
             named, _, number = last.partition(".")
@@ -358,7 +367,7 @@ async def _event_socket(
     try:
         grants = service.auth.grants(socket.headers, offered)
         need(grants, session_id, "subscribe")
-        session = service.find(session_id)
+        session = service.sessions.find(session_id)
         subscription = session.log.subscribe(types, client)
     except StreamsvcError as error:
         failure = error
@@ -438,7 +447,7 @@ def _message(
             question_routes.ask(session, message, subscription.client)
         case "question.cancel":
             need(grants, session.id, "ask")
-            session.cancel(str(message.get("id"))[:64], subscription.client)
+            session.answering.cancel(str(message.get("id"))[:64], subscription.client)
         case "watch.add" | "watch.remove" as kind:
             need(grants, session.id, "ask")
             named = message.get("when" if kind == "watch.add" else "watch_id")
@@ -449,7 +458,7 @@ def _message(
                     "watch.add has `when` and `cooldown_s`, watch.remove `watch_id`", code="bad_watch"
                 )
             watch = (
-                session.alerts.add(named, cooldown) if kind == "watch.add" else session.alerts.remove(named)
+                session.watches.add(named, cooldown) if kind == "watch.add" else session.watches.remove(named)
             )
             done = "watch.added" if kind == "watch.add" else "watch.removed"
             _tell(subscription, session, done, {"watch_id": watch["id"], "when": watch["when"]})
@@ -460,7 +469,7 @@ def _message(
                 raise InvalidRequest(
                     "session.update has a language, or null: it is to be detected", code="bad_update"
                 )
-            service.update(session.id, language)
+            service.sessions.set_language(session.id, language)
         case kind:
             told = f"{str(kind)[:64]!r} is no message type; there are question.ask/cancel, watch.add/remove, session.update and ping"
             raise InvalidRequest(told, code="unknown_type")
@@ -486,9 +495,9 @@ def _operations(service: Service) -> APIRouter:
     async def ready() -> Response:
         """Whether sessions can be served now."""
         up = {role: worker.ready for role, worker in service.workers.items()}
-        good = up["hear"] and up["see"] and not service.draining
+        good = up["hear"] and up["see"] and not service.sessions.draining
         return JSONResponse(
-            {"ready": good, "workers": up, "draining": service.draining}, 200 if good else 503
+            {"ready": good, "workers": up, "draining": service.sessions.draining}, 200 if good else 503
         )
 
     @router.get("/metrics")
@@ -501,12 +510,11 @@ def _operations(service: Service) -> APIRouter:
     async def capacity(request: Request) -> dict[str, Any]:
         """How many sessions are live, and how many may be."""
         service.auth.grants(request.headers)
-        live = sum(session.state is not State.ENDED for session in service.sessions.values())
         return {
-            "sessions": live,
+            "sessions": len(service.sessions.live),
             "limit": service.settings.limits.sessions,
-            "level": service.governor.ladder.level,
-            "draining": service.draining,
+            "level": service.load_controller.ladder.level,
+            "draining": service.sessions.draining,
         }
 
     @router.get("/v1/schema")
@@ -556,15 +564,15 @@ class _Whip:
     async def publish(self, session: str | None, offer: str, grants: Grants) -> whip.Publication:
         """Answer an offer."""
         self._rate.take(grants.tenant)
-        return await self._service.publish(session, offer)
+        return await self._service.publications.publish(session, offer)
 
     def find(self, resource: str) -> whip.Publication | None:
         """A publication by the name in its Location."""
-        return self._service.publications.get(resource)
+        return self._service.publications.by_resource.get(resource)
 
     async def end(self, resource: str) -> None:
         """End a publication."""
-        await self._service.unpublish(resource)
+        await self._service.publications.unpublish(resource)
 
     def ice_links(self, grants: Grants) -> list[str]:
         """The ICE servers that a publisher may use."""

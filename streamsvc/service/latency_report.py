@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from streamsvc.core import metrics
-from streamsvc.core.config import Budget
-from streamsvc.core.types import Event
+from streamsvc.core import clock, metrics
+from streamsvc.core.types import Answer, Delta, Event, Gap, Words
+from streamsvc.core.units import Reply, Unit
 
-_KEPT = 200  # ages per kind behind a percentile
-_REPORTED = {
+_WINDOW = 200  # ages of a kind behind a percentile
+# Event type -> kind in `latency.report`, and in the metric streamsvc_caption_age_seconds but for those of _NOT_IN_METRIC.
+_KINDS = {
     "caption.partial": "partial",
     "caption.final": "final",
     "caption.translation": "translation",
@@ -20,54 +21,59 @@ _REPORTED = {
     "screen.text": "screen",
     "scene.caption": "scene",
 }
+_NOT_IN_METRIC = {"translation"}
 
 
 class LatencyReport:
-    """Ages by kind over the last events, and how much of the audio was captioned."""
+    """Ages by kind over the last events of one session, and the share of its speech that was captioned."""
 
-    def __init__(self, budget: Budget) -> None:
-        self.budget = budget
-        self.level = 0  # of the ladder of fidelity; 0: none is spent
-        self._ages: dict[str, deque[float]] = defaultdict(lambda: deque(maxlen=_KEPT))
-        self._heard = 0.0  # seconds of speech in closed captions
+    def __init__(self) -> None:
+        self._ages: dict[str, deque[float]] = defaultdict(lambda: deque(maxlen=_WINDOW))
+        self._captioned = 0.0  # seconds of speech in closed captions
         self._lost = 0.0  # seconds that will never be captioned
 
-    def note(self, event: Event) -> None:
-        """Count one published event."""
-        if event.type in _REPORTED and event.age_ms:
-            by = "_model" if event.body.get("by") == "model" else ""  # in its own time, and not in the budget
-            self._ages[_REPORTED[event.type] + by].append(event.age_ms / 1000)
+    def note_event(self, event: Event) -> None:
+        """Count the age of a published event."""
+        kind = _KINDS.get(event.type)
+        if kind is not None and event.age_ms:
+            if event.body.get("by") == "model":  # background work, outside the latency budget
+                kind = f"{kind}_model"
+            self._ages[kind].append(event.age_ms / 1000)
+            if kind not in _NOT_IN_METRIC:
+                metrics.caption_age.labels(kind).observe(event.age_ms / 1000)
         if event.type == "caption.final":
-            self._heard += event.body["end"] - event.body["start"]
+            self._captioned += event.body["end"] - event.body["start"]
 
-    def age(self, kind: str, seconds: float) -> None:
-        """Count an age that no event carries."""
-        self._ages[kind].append(seconds)
+    def note_unit(self, unit: Unit) -> None:
+        """Count what no event's age tells: stable words, lost audio, first and last part of an answer."""
+        match unit:
+            case Words():
+                age = clock.now() - unit.arrived
+                metrics.caption_age.labels("stable").observe(age)
+                self._ages["stable"].append(age)
+            case Gap():
+                metrics.caption_gap.inc(unit.end - unit.start)
+                self._lost += unit.end - unit.start
+            case Reply(part=Delta(), first=True):
+                age = clock.now() - unit.arrived
+                metrics.answer_first_delta.observe(age)
+                self._ages["first_delta"].append(age)
+            case Reply(part=Answer()):
+                self._ages["answer"].append(clock.now() - unit.arrived)
 
-    def stable(self, seconds: float) -> None:
-        """Count the age of newly stable words."""
-        metrics.caption_age.labels("stable").observe(seconds)
-        self.age("stable", seconds)
+    def body(self, backlog: float, level: int) -> dict[str, Any]:
+        """The body of latency.report; ages in milliseconds.
 
-    def gap(self, seconds: float) -> None:
-        """Count audio that will never be captioned."""
-        metrics.caption_gap.inc(seconds)
-        self._lost += seconds
+        Args:
+            backlog: frames that wait in the session's rings.
+            level: degradation level.
+        """
+        ages = {kind: _percentiles(list(ages)) for kind, ages in self._ages.items()}
+        total = self._captioned + self._lost
+        coverage = round(self._captioned / total, 4) if total else None
+        return {"ages": ages, "coverage": coverage, "backlog": backlog, "level": level}
 
-    def body(self, backlog: float) -> dict[str, Any]:
-        """The body of latency.report; ages in milliseconds."""
-        ages = {
-            kind: {
-                "p50": round(float(np.percentile(list(ages), 50)) * 1000),
-                "p95": round(float(np.percentile(list(ages), 95)) * 1000),
-                "count": len(ages),
-            }
-            for kind, ages in self._ages.items()
-        }
-        total = self._heard + self._lost
-        return {
-            "ages": ages,
-            "coverage": round(self._heard / total, 4) if total else None,
-            "backlog": backlog,
-            "level": self.level,
-        }
+
+def _percentiles(ages: list[float]) -> dict[str, int]:
+    p50, p95 = np.percentile(ages, (50, 95))
+    return {"p50": round(float(p50) * 1000), "p95": round(float(p95) * 1000), "count": len(ages)}

@@ -39,7 +39,7 @@ class LoadSource(Protocol):
         """What waits in it, at monotonic second `now`; `cpu` is left out."""
         ...
 
-    def spend(self, level: int, reason: str) -> None:
+    def apply_level(self, level: int, reason: str) -> None:
         """Live with what a level of the ladder leaves. Told again and again: what is the same is no news."""
         ...
 
@@ -87,7 +87,7 @@ class LoadController:
             self.ladder = load_policy.step(self.ladder, self._sum(loads, cpu), now)
         metrics.degradation_level.set(self.ladder.level)
         for session in governed:
-            session.spend(self.ladder.level, self.ladder.reason)
+            session.apply_level(self.ladder.level, self.ladder.reason)
 
     def _sum(self, loads: Sequence[Load], cpu: float) -> Load:
         """The worst of all sessions, without what waits for a worker that is not up."""

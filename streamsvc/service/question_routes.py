@@ -6,15 +6,16 @@ import base64
 import binascii
 import json
 from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import replace
 from typing import Any, Literal
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
-from streamsvc.answers import structured_output
+from streamsvc.answers import question_queue, structured_output
 from streamsvc.core.errors import InvalidRequest
-from streamsvc.events.log import Subscription
+from streamsvc.events.subscription import Subscription
 from streamsvc.service.session import Session
 
 SSE_HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
@@ -42,19 +43,22 @@ def router(find: Callable[[str], Session], ask: Any) -> APIRouter:
     async def question(session_id: str, body: NewQuestion, request: Request) -> Response:
         """Ask; 202 with the question's id, or the answer streamed with `Accept: text/event-stream`."""
         session = find(session_id)
-        asked: dict[str, Any] = {
-            "deadline_ms": body.deadline_ms,
-            "image": picture(body.image),
-            "form": structured_output.read(body.response_format),
-        }
+        asked = question_queue.NewQuestion(
+            body.text,
+            deadline_ms=body.deadline_ms,
+            image=picture(body.image),
+            form=structured_output.read(body.response_format),
+        )
         if "text/event-stream" not in request.headers.get("accept", ""):
             host = request.client.host if request.client else ""
-            queued = session.ask(body.text, audience=body.audience or "session", asker=host, **asked)
+            queued = session.answering.queue.ask(
+                replace(asked, audience=body.audience or "session", asker=host)
+            )
             return JSONResponse({"question_id": queued.id}, 202)
         subscription = session.log.subscribe(["answer.*"])
         try:
-            queued = session.ask(
-                body.text, audience=body.audience or "asker", client=subscription.client, **asked
+            queued = session.answering.queue.ask(
+                replace(asked, audience=body.audience or "asker", client=subscription.client)
             )
         except BaseException:
             session.log.unsubscribe(subscription)
@@ -66,7 +70,7 @@ def router(find: Callable[[str], Session], ask: Any) -> APIRouter:
     @routes.delete("/{question_id}", status_code=204)
     async def cancel(session_id: str, question_id: str) -> None:
         """Give a question up that is not answered yet; its `answer.done` carries the error `cancelled`. 404: there is none."""
-        find(session_id).cancel(question_id)
+        find(session_id).answering.cancel(question_id)
 
     return routes
 
@@ -101,14 +105,16 @@ def ask(session: Session, message: Mapping[str, Any], client: str) -> None:
         raise InvalidRequest("question.ask needs a text", code="empty_question")
     if deadline is not None and not isinstance(deadline, int | float):
         raise InvalidRequest("deadline_ms is a number", code="bad_deadline")
-    session.ask(
-        message["text"],
-        number=str(number)[:64] if number is not None else None,
-        deadline_ms=deadline,
-        audience=str(message.get("audience", "asker")),
-        client=client,
-        image=picture(image) if isinstance(image, str) else None,
-        form=structured_output.read(message.get("response_format")),
+    session.answering.queue.ask(
+        question_queue.NewQuestion(
+            message["text"],
+            number=str(number)[:64] if number is not None else None,
+            deadline_ms=deadline,
+            audience=str(message.get("audience", "asker")),
+            client=client,
+            image=picture(image) if isinstance(image, str) else None,
+            form=structured_output.read(message.get("response_format")),
+        )
     )
 
 

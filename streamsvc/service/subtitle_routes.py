@@ -10,7 +10,7 @@ from fastapi import APIRouter, Query, Response
 from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
 
 from streamsvc.core.errors import InvalidRequest
-from streamsvc.events.log import SlowSubscriber, Subscription
+from streamsvc.events.subscription import SlowSubscriber, Subscription
 from streamsvc.service.service import Service
 from streamsvc.service.session import Session
 from streamsvc.speech import captions
@@ -33,7 +33,7 @@ def router(service: Service, allowed: Any) -> APIRouter:
         follow: bool = False,
     ) -> Response:
         """All closed captions so far: a whole, valid file at every instant. `follow=1`: then each as it closes, to the session's end."""
-        session = service.find(session_id)
+        session = service.sessions.find(session_id)
         language = lang.split("-")[0].lower() if lang else None
         closed = track(session, language)
         if form == "json":
@@ -62,8 +62,8 @@ def router(service: Service, allowed: Any) -> APIRouter:
 def track(session: Session, language: str | None) -> Sequence[captions.Shown]:
     """The closed captions of one language, translated ones at the times of what they translate; None: all, as they were said."""
     if language is None:
-        return session.cues
-    every: list[captions.Shown] = [*session.cues, *session.translations]
+        return session.published.cues
+    every: list[captions.Shown] = [*session.published.cues, *session.published.translations]
     return sorted((cue for cue in every if cue.language == language), key=lambda cue: cue.start)
 
 
@@ -88,5 +88,5 @@ def _span(session: Session, event: dict[str, Any]) -> tuple[float, float]:
     """When the speech of a caption event began and ended, in session seconds."""
     if "of" not in event:
         return event["start"], event["end"]
-    unit = next(unit for unit in reversed(session.translations) if unit.of == event["of"])
+    unit = next(unit for unit in reversed(session.published.translations) if unit.of == event["of"])
     return unit.start, unit.end

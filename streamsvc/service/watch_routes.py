@@ -30,7 +30,7 @@ class Watched(Protocol):
     """What the door needs of a session."""
 
     @property
-    def alerts(self) -> Watches: ...  # noqa: D102
+    def watches(self) -> Watches: ...  # noqa: D102
 
 
 def router(find: Callable[[str], Watched], publish: params.Depends, subscribe: params.Depends) -> APIRouter:
@@ -46,19 +46,19 @@ def router(find: Callable[[str], Watched], publish: params.Depends, subscribe: p
     @routes.post("", status_code=201, dependencies=[publish])
     async def add(session_id: str, body: NewWatch) -> dict[str, Any]:
         """Watch for something, in plain words; `alert.fired` tells of it, and a webhook, if one is given. The secret is shown this once."""
-        alerts = find(session_id).alerts
+        alerts = find(session_id).watches
         if body.webhook is None:
             return alerts.add(body.when, body.cooldown_s)
-        return await alerts.hooked(body.when, body.cooldown_s, body.webhook.get_secret_value())
+        return await alerts.add_with_webhook(body.when, body.cooldown_s, body.webhook.get_secret_value())
 
     @routes.get("", dependencies=[subscribe])
     async def show(session_id: str) -> list[dict[str, Any]]:
         """The watches of a session; of webhooks counts alone, never the address."""
-        return find(session_id).alerts.all()
+        return find(session_id).watches.all()
 
     @routes.delete("/{watch_id}", dependencies=[publish])
     async def remove(session_id: str, watch_id: str) -> dict[str, Any]:
         """Forget a watch."""
-        return find(session_id).alerts.remove(watch_id)
+        return find(session_id).watches.remove(watch_id)
 
     return routes

@@ -1,8 +1,8 @@
-"""The seeing half of a session: its video ring, decoded, keyframes chosen, looked at and read, published.
+"""The vision pipeline of a session: encoded video in; keyframes, sights, scenes and screen text out, to `dispatch`.
 
-    video ring -> decode -> sample -> keyframes -> look -> texts -> read -> timeline, log
+    video ring -> decode -> keyframe choice -> look (detector, tagger) -> read (screen text)
 
-What the session was shown before is never waited for: a newer keyframe takes the place of one that nobody has looked at yet.
+The past is never waited for: a newer keyframe replaces one that no model has begun to look at.
 """
 
 from __future__ import annotations
@@ -10,341 +10,282 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-from collections.abc import Awaitable, Callable, Coroutine
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import TypeVar
 
+import numpy as np
 import structlog
+from numpy.typing import NDArray
 
-from streamsvc.answers import answer
 from streamsvc.core import clock, metrics
-from streamsvc.core.config import Settings
-from streamsvc.core.degradation import Fidelity, Pace
+from streamsvc.core.context import SessionContext
 from streamsvc.core.errors import StreamsvcError, WorkerError
 from streamsvc.core.queues import Ring
-from streamsvc.core.roles import Role
-from streamsvc.core.types import EncodedFrame, Keyframe, MediaTrack, Scene, ScreenText, Sight, VideoFrame
-from streamsvc.events.log import EventLog
-from streamsvc.events.serialize import event_body
+from streamsvc.core.types import EncodedFrame, Keyframe, MediaTrack, Sight, VideoFrame
 from streamsvc.ingest import decode
 from streamsvc.ingest.decode import TrackFrame, count_dropped
 from streamsvc.timeline.timeline import Timeline
-from streamsvc.vision import keyframes, perception
+from streamsvc.vision import keyframes, perception, scenes
 from streamsvc.vision.vlm import VlmSession
 from streamsvc.vision.vlm_captions import VlmCaptioner
-from streamsvc.workers.idle_gate import IdleGate
 
 log = structlog.get_logger()
 T = TypeVar("T")
 _LOOK_SECONDS = 10.0  # a keyframe not looked at by then is skipped
 _READ_SECONDS = 30.0
-FRESH = 1.0  # seconds for which a sight tells what is shown now
-ON_ITS_WAY = 2.0  # seconds after which a keyframe without a sight is no longer expected to get one
+_KEYFRAME_REQUEST_SECONDS = 1.0  # between requests for a codec keyframe
+FRESH_SECONDS = 1.0  # for which a sight describes the present picture
+PENDING_SECONDS = 2.0  # after which a keyframe without a sight is no longer expected to get one
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
-    """A keyframe on its way through the models that see."""
+class PendingKeyframe:
+    """A keyframe on its way through the vision models."""
 
     keyframe: Keyframe
     jpeg: bytes
-    gray: Any  # the thumbnail, uint8 (h, w)
+    gray: NDArray[np.uint8]  # the thumbnail, shape (h, w)
     event: str  # id of its keyframe.sampled
 
 
 class VisionPipeline:
-    """What a session sees.
+    """Looks at the pictures of one session.
 
     Args:
-        session: its id.
-        settings: of the service.
-        see: the model.
-        media: the threads that decode.
-        log, timeline: where sights go.
-        lull: the time between questions.
-        pace: what the models cost.
-        lossless: the source can wait, so nothing is ever dropped.
-        pictures: the keyframes that all sessions may have.
-        frame_url: where the keyframe of a session second can be loaded.
-        sight: the language model that sees, if there is one; never waited for.
-        adapter: of it.
+        context: of the session.
+        timeline: what is known so far; only read here.
+        shared_budget: keyframes that all sessions together may have; None: no limit.
+
+    `video`: the ring that encoded frames are put into; full, it drops the oldest, counted as `dropped_video`. `vlm`: the vision
+    language model's side of the session, where the profile has one.
     """
 
     def __init__(
-        self,
-        session: str,
-        settings: Settings,
-        see: Role,
-        media: ThreadPoolExecutor,
-        log: EventLog,
-        timeline: Timeline,
-        *,
-        lull: IdleGate,
-        pace: Pace,
-        lossless: bool = False,
-        pictures: keyframes.Budget | None = None,
-        frame_url: Callable[[float], str] = str,
-        sight: Role | None = None,
-        adapter: str | None = None,
+        self, context: SessionContext, timeline: Timeline, shared_budget: keyframes.Budget | None = None
     ) -> None:
-        self.video: Ring[TrackFrame] = Ring(settings.ingest.video_ring, self._video_dropped)
-        self._keyframes: Ring[Seen] = Ring(2, lambda seen: count_dropped("keyframe"))
-        self._texts: Ring[Seen] = Ring(1, lambda seen: count_dropped("text"))
-        self._session, self._settings, self._see, self._media = session, settings, see, media
-        self._log, self._timeline, self._lossless, self._frame_url, self._pace = (
-            log,
-            timeline,
-            lossless,
-            frame_url,
-            pace,
-        )
-        self.seer: VlmSession | None = None
-        self.narrator: VlmCaptioner | None = None
-        if sight is not None:
-            reads = settings.models.profile == "gpu"  # such an engine keeps what it has read
-            self.seer = VlmSession(session, sight, timeline, lossless=lossless, reads=reads, adapter=adapter)
+        settings = context.settings
+        self._context = context
+        self._timeline = timeline
+        self.video: Ring[TrackFrame] = Ring(settings.ingest.video_ring, self._frame_dropped)
+        self._keyframes: Ring[PendingKeyframe] = Ring(2, lambda item: count_dropped("keyframe"))
+        self._unread: Ring[PendingKeyframe] = Ring(1, lambda item: count_dropped("text"))
+        self.vlm: VlmSession | None = None
+        self._captioner: VlmCaptioner | None = None
+        if context.roles.vlm is not None:
+            self.vlm = VlmSession(context, context.roles.vlm, timeline)
             if settings.think.scenes:
-                self.narrator = VlmCaptioner(
-                    session, self.seer, lull, settings.think.scene_seconds, self._tell
-                )
-        self.speaking: Callable[[], bool] = lambda: False  # whether somebody is heard now
-        self.on_sight: Callable[[Sight], None] = lambda sight: None
-        self.on_text: Callable[[ScreenText], None] = lambda text: None
-        self.on_waiting: Callable[[], None] = lambda: (
-            None
-        )  # the decoder can go on only at a keyframe of the publisher; once a second
+                self._captioner = VlmCaptioner(context, self.vlm)
         self._wants = keyframes.Wants()
-        self._own = keyframes.Budget(
+        self._budget = keyframes.Budget(
             settings.sample.budget, settings.sample.burst, lambda: count_dropped("budget")
         )
-        self._sampler = keyframes.Sampler(settings.sample, self._own, pictures)
-        self.ask = self._sampler.ask
-        self._chosen = (
-            self._looked
-        ) = -1.0  # session seconds of the newest keyframe, and of the newest that the models are done with
-        self._settled = asyncio.Event()  # what is known of the picture is of now
+        self._sampler = keyframes.Sampler(settings.sample, self._budget, shared_budget)
         self._reader = perception.Reader(settings.see)
-        self._scenes = True  # they are captioned
-        self._hole = False  # frames have been dropped before the next one
-        self._looking: float | None = None  # when the keyframe that is being looked at arrived, monotonic
+        self._newest_keyframe = -1.0  # session seconds
+        self._newest_sight = -1.0  # session seconds of the newest keyframe that the models are done with
+        self._refreshed = asyncio.Event()  # what is known of the picture is of the present
+        self._frames_missing = False  # frames were dropped before the next one
+        self._looking_since: float | None = None  # arrival of the keyframe that is being looked at, monotonic
 
-    # --- pictures in ---
+    # --- frames in ---
 
     def wants(self, frame: EncodedFrame) -> bool:
-        """Whether a frame of video is to be put into the ring; every one that comes is to be asked about, in order."""
+        """Whether a frame is to be put into the ring; to be asked for every frame that comes, in order."""
         return keyframes.wants(frame, self._wants)
 
-    def _video_dropped(self, sent: TrackFrame) -> None:
+    def _frame_dropped(self, item: TrackFrame) -> None:
         count_dropped("video")
-        self._hole = True
+        self._frames_missing = True
 
     def close(self) -> None:
-        """Take nothing more in; what is in is still looked at. May be called twice."""
+        """Close the input; queued pictures are still looked at. Idempotent."""
         self.video.close()
 
-    async def renew(self, now: float, seconds: float) -> float:
-        """Wait until what is known of the picture is of now; nothing that media wait for waits for this.
+    # --- pictures on request ---
 
-        Where the newest sight is older than FRESH, the next picture is compared with the last keyframe, and looked at if anything
-        in it is new. The wait ends with a sight that is not older, with a picture in which nothing is new, or when it has lasted
-        too long.
+    def request_keyframe(self) -> None:
+        """Sample the next picture that differs at all, and more pictures than usual for a while: a question was asked."""
+        self._sampler.ask()
+
+    async def refresh(self, now: float, seconds: float) -> float:
+        """Wait until what is known of the picture is of the present; media never wait for this.
+
+        Where the newest sight is older than FRESH_SECONDS, the next picture is compared with the last keyframe, and looked at if
+        anything in it is new. The wait ends with a fresh sight, with a picture in which nothing is new, or after `seconds`.
 
         Args:
             now: session seconds.
-            seconds: at most.
+            seconds: to wait at most.
 
         Returns:
-            The newest session second of which is known what it shows.
+            The newest session second of which it is known what the picture shows.
         """
         newest = self._timeline.shown[-1] if self._timeline.shown else None
-        if newest is None or newest.sight is None or now - newest.start > FRESH:
-            self._settled.clear()
+        if newest is None or newest.sight is None or now - newest.start > FRESH_SECONDS:
+            self._refreshed.clear()
             self._sampler.ask()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(seconds):
-                    await self._settled.wait()
-        return self._known(now)
+                    await self._refreshed.wait()
+        return self._known_until(now)
 
-    def _known(self, now: float) -> float:
+    def _known_until(self, now: float) -> float:
         shown = self._timeline.shown
         if not shown or shown[-1].sight is not None:
             return max(now, shown[-1].start) if shown else now
-        last = next((item for item in reversed(shown) if item.sight is not None), None)
-        if last is None or last.end is None or now - shown[-1].start > ON_ITS_WAY:
+        seen = next((item for item in reversed(shown) if item.sight is not None), None)
+        if seen is None or seen.end is None or now - shown[-1].start > PENDING_SECONDS:
             return now
-        return min(now, last.end - 0.001)
+        return min(now, seen.end - 0.001)
 
-    def _settle(self) -> None:
-        """Tell who waits that the last picture that was compared shows what is known."""
-        if self._looked >= self._chosen and not self._sampler.owes:
-            self._settled.set()
-
-    # --- the budget ---
-
-    def spend(self, fidelity: Fidelity) -> None:
-        """Leave out what the ladder does not leave."""
-        self._scenes, self._reader.whole = fidelity.scenes, fidelity.whole_screen
-        self._own.rate = min(self._settings.sample.budget, fidelity.keyframes or self._settings.sample.budget)
+    def _note_compared(self) -> None:
+        """Wake `refresh` where the newest keyframe has its sight and no sampling is owed."""
+        if self._newest_sight >= self._newest_keyframe and not self._sampler.owes:
+            self._refreshed.set()
 
     def waited(self, now: float) -> float:
-        """Seconds since the picture arrived that is being looked at; 0: none is."""
-        return 0.0 if self._looking is None else now - self._looking
+        """Seconds since the arrival of the keyframe that is being looked at, at monotonic second `now`; 0: none is."""
+        return 0.0 if self._looking_since is None else now - self._looking_since
 
-    # --- the rooms ---
+    # --- stages ---
 
-    def rooms(self) -> list[Coroutine[Any, Any, None]]:
-        """What is to run, each as a task; all end when the ring of video is closed and everything is understood."""
-        rooms = [self.decode(), self.look(), self.read()]
-        if self.seer is not None:
-            rooms.append(self.seer.encode())
-        return rooms if self.narrator is None else [*rooms, self.narrator.run()]
+    async def run(self) -> None:
+        """Run all stages until the input is closed and every picture is understood."""
+        async with asyncio.TaskGroup() as stages:
+            stages.create_task(self._decode())
+            stages.create_task(self._look())
+            stages.create_task(self._read())
+            if self.vlm is not None:
+                stages.create_task(self.vlm.encode_keyframes())
+            if self._captioner is not None:
+                stages.create_task(self._captioner.run())
 
-    async def decode(self) -> None:
-        """Encoded frames -> keyframes, until the ring is closed and empty."""
+    async def _decode(self) -> None:
+        """Decode frames, and compare some with the last keyframe, until the ring is closed and empty."""
         decoder: decode.VideoDecoder | None = None
         track: MediaTrack | None = None
         next_probe = 0.0  # session seconds
-        next_ask = 0.0  # monotonic seconds at which a keyframe may be asked for again
+        next_request = 0.0  # monotonic seconds
+        media = self._context.media
         async for batch in self.video.batches(8):
-            if self._hole:
-                self._hole = False
-                batch[0] = (batch[0][0], replace(batch[0][1], gap=max(batch[0][1].gap, 0.001)))
+            if self._frames_missing:
+                self._frames_missing = False
+                first_track, first = batch[0]
+                batch[0] = (first_track, replace(first, gap=max(first.gap, 0.001)))
             for fresh, frames in decode.by_track(batch):
                 if decoder is None or fresh is not track:
-                    track, decoder = fresh, decode.VideoDecoder(fresh, self._session)
-                pictures = await decode.on_thread(self._media, decoder.decode, frames)
-                if decoder.waiting and clock.now() >= next_ask:
-                    next_ask = clock.now() + 1.0
-                    self.on_waiting()
-                for frame in pictures:
+                    track = fresh
+                    decoder = decode.VideoDecoder(fresh, self._context.session)
+                pictures = await decode.on_thread(media, decoder.decode, frames)
+                if decoder.waiting and clock.now() >= next_request:
+                    next_request = clock.now() + _KEYFRAME_REQUEST_SECONDS
+                    self._context.host.request_keyframe()
+                for picture in pictures:
                     metrics.frames.labels("decoded").inc()
-                    if frame.at >= next_probe:
-                        next_probe = frame.at + 1 / self._settings.sample.probe_fps - 0.005
-                        await self._probe(frame)
+                    if picture.at >= next_probe:
+                        next_probe = picture.at + 1 / self._context.settings.sample.probe_fps - 0.005
+                        await self._probe(picture)
         if decoder is not None:
-            for frame in (await decode.on_thread(self._media, decoder.flush))[-1:]:
-                await self._probe(frame)
+            for picture in (await decode.on_thread(media, decoder.flush))[-1:]:
+                await self._probe(picture)
         self._keyframes.close()
-        if self.seer is not None:
-            self.seer.pictures.close()
+        if self.vlm is not None:
+            self.vlm.close()
 
     async def _probe(self, frame: VideoFrame) -> None:
-        """Compare one picture with the last keyframe; publish it where it is worth looking at."""
-        gray = await decode.on_thread(self._media, decode.thumbnail, frame)
-        self._sampler.speaking = self.speaking()
-        found = self._sampler.look(gray, frame.at, frame.arrived)
-        if found is None:
-            self._settle()
+        """Compare one picture with the last keyframe; publish it as a keyframe where it differs enough."""
+        context = self._context
+        gray = await decode.on_thread(context.media, decode.thumbnail, frame)
+        speeches = self._timeline.speeches
+        self._sampler.speaking = bool(speeches) and speeches[-1].active
+        rate = context.settings.sample.budget
+        self._budget.rate = min(rate, context.degradation.fidelity.keyframes or rate)
+        change = self._sampler.look(gray, frame.at, frame.arrived)
+        if change is None:
+            self._note_compared()
             return
-        self._chosen = frame.at
+        self._newest_keyframe = frame.at
         keyframe = Keyframe(
-            self._session, frame.track, frame.at, frame.arrived, frame, found.reason, found.changed
+            context.session, frame.track, frame.at, frame.arrived, frame, change.reason, change.changed
         )
-        jpeg = await decode.on_thread(self._media, decode.jpeg, frame)
+        jpeg = await decode.on_thread(context.media, decode.jpeg, frame)
         metrics.frames.labels("keyframe").inc()
-        await self._log.put_frame(frame.at, jpeg)
-        self._timeline.add(keyframe)
-        body = {"reason": found.reason, "url": self._frame_url(frame.at)}
-        event = self._log.emit("keyframe.sampled", body, at=frame.at, arrived=frame.arrived)
-        if self.seer is not None:
-            self.seer.pictures.put((frame.at, jpeg))
-        await self._pass_on(self._keyframes, Seen(keyframe, jpeg, gray, event.id))
+        await context.host.store_frame(frame.at, jpeg)
+        event = context.host.dispatch(keyframe)
+        if self.vlm is not None:
+            self.vlm.put(frame.at, jpeg)
+        await self._pass_on(
+            self._keyframes, PendingKeyframe(keyframe, jpeg, gray, event.id if event is not None else "")
+        )
 
-    async def look(self) -> None:
-        """Keyframes through the vision models; scene captions never wait for the reading of text."""
+    async def _look(self) -> None:
+        """Run the vision models on keyframes; scene captions never wait for screen text."""
+        settings = self._context.settings.see
         async for batch in self._keyframes.batches(1):
-            seen = batch[0]
-            self._looking = seen.keyframe.arrived
+            pending = batch[0]
+            self._looking_since = pending.keyframe.arrived
+            look = functools.partial(
+                perception.look,
+                pending.keyframe,
+                pending.jpeg,
+                self._context.roles.see,
+                settings,
+                deadline_in_s=_LOOK_SECONDS,
+            )
             try:
-                sight = await self._retried(
-                    functools.partial(
-                        perception.look,
-                        seen.keyframe,
-                        seen.jpeg,
-                        self._see,
-                        self._settings.see,
-                        deadline_in_s=_LOOK_SECONDS,
-                    ),
-                    lambda: len(self._keyframes) > 0,
-                )
+                sight = await self._retried(look, lambda: len(self._keyframes) > 0)
             except StreamsvcError as error:
-                self._failed("look", error)
+                self._skipped("look", error)
             else:
-                self._sighted(sight, seen)
-            self._looking = None
-            self._looked = seen.keyframe.at
-            if clock.now() - seen.keyframe.arrived <= FRESH:
-                self._settled.set()
-            self._settle()
-            if self._settings.see.ocr:
-                await self._pass_on(self._texts, seen)
-        self._texts.close()
-        if self.narrator is not None:
-            self.narrator.close()
+                self._publish(sight, pending)
+            self._looking_since = None
+            self._newest_sight = pending.keyframe.at
+            if clock.now() - pending.keyframe.arrived <= FRESH_SECONDS:
+                self._refreshed.set()
+            self._note_compared()
+            if settings.ocr:
+                await self._pass_on(self._unread, pending)
+        self._unread.close()
+        if self._captioner is not None:
+            self._captioner.close()
 
-    def _sighted(self, sight: Sight, seen: Seen) -> None:
-        """Publish what the models found on a keyframe, and the caption of its scene."""
-        self._timeline.add(sight)
-        self._pace.note("see", "frame", sum(sight.stages.values()))
-        self.on_sight(sight)
-        self._log.emit(
-            "sight.ready",
-            {"of": seen.event, **event_body(sight)},
-            at=sight.at,
-            arrived=sight.arrived,
-            stages=sight.stages,
-        )
-        if not self._scenes:
+    def _publish(self, sight: Sight, pending: PendingKeyframe) -> None:
+        """Publish a sight, and the caption of its scene where that is new."""
+        context = self._context
+        context.roles.costs.note("see", "frame", sum(sight.stages.values()))
+        context.host.dispatch(replace(sight, of=pending.event))
+        if not context.degradation.fidelity.scenes:
             return
-        scene = answer.scene(self._timeline, sight)
+        scene = scenes.scene(self._timeline, sight)
         if scene is not None:
-            self._timeline.add(scene)
-            self._tell(scene)
-        if self.narrator is not None:
-            self.narrator.note(seen.keyframe.reason, sight, seen.jpeg, scene)
+            context.host.dispatch(scene)
+        if self._captioner is not None:
+            self._captioner.offer(pending.keyframe.reason, sight, pending.jpeg, scene)
 
-    def _tell(self, scene: Scene) -> None:
-        self._log.emit(
-            "scene.caption",
-            event_body(scene, self._frame_url),
-            at=scene.at,
-            arrived=scene.arrived,
-            stages=scene.stages,
-        )
-
-    async def read(self) -> None:
-        """Text on keyframes, where there may be some and it has changed; the newest picture wins."""
-        async for batch in self._texts.batches():
-            seen = batch[-1]
+    async def _read(self) -> None:
+        """Read the text of keyframes where there may be some and it has changed; the newest picture wins."""
+        async for batch in self._unread.batches():
+            pending = batch[-1]
+            self._reader.whole = self._context.degradation.fidelity.whole_screen
+            read = functools.partial(
+                self._reader.read,
+                pending.keyframe,
+                pending.jpeg,
+                pending.gray,
+                self._context.roles.see,
+                deadline_in_s=_READ_SECONDS,
+            )
             try:
-                text = await self._retried(
-                    functools.partial(
-                        self._reader.read,
-                        seen.keyframe,
-                        seen.jpeg,
-                        seen.gray,
-                        self._see,
-                        deadline_in_s=_READ_SECONDS,
-                    ),
-                    lambda: len(self._texts) > 0,
-                )
+                text = await self._retried(read, lambda: len(self._unread) > 0)
             except StreamsvcError as error:
-                self._failed("read", error)
+                self._skipped("read", error)
                 continue
             if text is not None:
-                self._timeline.add(text)
-                self.on_text(text)
-                self._log.emit(
-                    "screen.text",
-                    {"of": seen.event, **event_body(text)},
-                    at=text.at,
-                    arrived=text.arrived,
-                    stages=text.stages,
-                )
+                self._context.host.dispatch(replace(text, of=pending.event))
 
     async def _retried(self, work: Callable[[], Awaitable[T]], superseded: Callable[[], bool]) -> T:
-        """Do it again when the worker died under it, unless something newer waits: a still picture comes only once."""
+        """Repeat work whose worker died, unless a newer item waits: a still picture comes only once."""
         for _ in range(2):
             try:
                 return await work()
@@ -354,12 +295,12 @@ class VisionPipeline:
                 await clock.sleep(0.5)
         return await work()
 
-    def _failed(self, stage: str, error: StreamsvcError) -> None:
+    def _skipped(self, stage: str, error: StreamsvcError) -> None:
         metrics.deadline_missed.labels(stage, "skipped").inc()
-        log.warning("keyframe skipped", session=self._session, stage=stage, reason=error.code)
+        log.warning("keyframe skipped", session=self._context.session, stage=stage, reason=error.code)
 
     async def _pass_on(self, ring: Ring[T], item: T) -> None:
-        if self._lossless:
+        if self._context.options.lossless:
             await ring.put_when_room(item)
         else:
             ring.put(item)

@@ -1,9 +1,8 @@
-"""The language model that sees, for one session: keyframes are encoded before anybody asks, and it is asked what no rule answers.
+"""The vision language model (VLM) in one session: its keyframes are encoded before a question comes, and its context is read ahead.
 
-    eye -> pictures -> encode -> the engine's names of them --\
-    question -> what has been told so far (fusion.py) --> generate -> clause by clause -> reason.answer
+    vision pipeline -> pictures -> encode_keyframes -> the engine's keys of them -> context (vlm_context.py) -> generate
 
-Its failure or lateness costs its words alone: whoever asks falls back on what the rules say.
+The model's failure or lateness costs only its own words: callers go on with what the rules say.
 """
 
 from __future__ import annotations
@@ -11,279 +10,217 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import structlog
 
-from streamsvc.answers.grounding import TOKENS, AnswerFilter, Clause
-from streamsvc.answers.rules.parse import parse
-from streamsvc.answers.rules.visual_questions import Way
 from streamsvc.core import clock, metrics
 from streamsvc.core.config import Settings
-from streamsvc.core.errors import DeadlineMissed, InvalidRequest, StreamsvcError
+from streamsvc.core.context import SessionContext
+from streamsvc.core.errors import InvalidRequest, StreamsvcError
 from streamsvc.core.queues import Ring
-from streamsvc.core.roles import Role
-from streamsvc.core.types import Evidence, Question
+from streamsvc.core.roles import Payload, Role
 from streamsvc.timeline.timeline import Timeline
-from streamsvc.vision.vlm_context import Item, Told, grown, sights
+from streamsvc.vision.vlm_context import Item, VlmContext, extended
 
 log = structlog.get_logger()
 Picture = tuple[float, bytes]  # a keyframe: session seconds, JPEG
 
-LEAST_SECONDS = 0.4  # before the deadline: with less left the model is not asked
-ENCODE_SECONDS = 10.0  # for one picture; one that fails is tried again until a newer one waits,
-TRIES = 12  # ... and at most so often: together longer than a worker may take to load its model
-PAUSE = 1.0  # seconds between tries
-WAIT = 0.3  # seconds that a question waits for pictures, in all
-AHEAD = 64  # pictures that wait where the source can wait (a file read as fast as possible); else the newest alone
-KEPT = 256  # names of pictures
-READ_EVERY, READ_SECONDS = 2.0, 2.0  # seconds between readings ahead, at least, and for one
+ENCODE_SECONDS = 10.0  # for one picture
+TRIES = (
+    12  # for one picture while no newer one waits: together longer than a worker may take to load its model
+)
+RETRY_SECONDS = 1.0  # between tries
+LOSSLESS_QUEUE = 64  # pictures that wait where the source can wait (a file read as fast as possible); else the newest alone
+MAX_KEYS = 256  # keys of encoded pictures
+READ_AHEAD_EVERY = 2.0  # seconds between readings ahead, at least
+READ_AHEAD_SECONDS = 2.0  # for one
 _ADAPTER = re.compile(r"[A-Za-z0-9_-]{1,64}")
-SENT = "the picture that came with the question"
-_HINTS: dict[Way, str] = {
-    "look": "Asked at second {now:.1f}. Answer in one short sentence what the pictures show.",
-    "text": "Answer in one short sentence, in the words that were said or written.",
-}
 
 
 def check_adapter(name: str | None, settings: Settings) -> None:
-    """Raises InvalidRequest: the model that sees has no adapter of this name ("no_adapter"); None is the model as it is."""
+    """Raise InvalidRequest ("no_adapter") where the VLM has no adapter of this name; None is the plain model."""
     if name is None:
         return
     if settings.models.profile != "gpu":
         raise InvalidRequest(
-            f"the profile {settings.models.profile} has no adapters: they are of the profile gpu",
+            f"adapters need the profile gpu; this service runs the profile {settings.models.profile}",
             code="no_adapter",
         )
-    found = (settings.models.dir / "models" / "adapters").glob(
-        "*/adapter_model.safetensors"
-    )  # where engines/vlm.py looks
-    known = sorted(path.parent.name for path in found if _ADAPTER.fullmatch(path.parent.name))
+    folder = settings.models.dir / "models" / "adapters"  # where engines/vlm.py looks
+    files = folder.glob("*/adapter_model.safetensors")
+    known = sorted(path.parent.name for path in files if _ADAPTER.fullmatch(path.parent.name))
     if name not in known:
         raise InvalidRequest(
             f"there is no adapter {name[:64]!r}; there are: {', '.join(known) or 'none'}", code="no_adapter"
         )
 
 
-class VlmSession:
-    """What a session shows and asks the model.
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """What the engine is asked to generate from.
 
-    Args:
-        session: its id.
-        think: the role with the ops `encode`, `extend` and `generate` (engines/vlm.py).
-        timeline: all that is known.
-        lossless: the source can wait: more pictures wait for the model.
-        reads: the engine keeps what it has read, so it reads ahead of questions.
-        adapter: of the model, by name; None: as it is.
-
-    `pictures`: where keyframes are put; a newer one takes the place of one that waits, which is counted as dropped.
+    `cache_key`: names the kept keys and values of its context; a context of another key is never mixed with it. `aside`: nothing of
+    it is kept.
     """
 
-    def __init__(
-        self,
-        session: str,
-        think: Role,
-        timeline: Timeline,
-        *,
-        lossless: bool = False,
-        reads: bool = False,
-        adapter: str | None = None,
-    ) -> None:
+    cache_key: str
+    items: Sequence[Payload]
+    question: str
+    max_tokens: int
+    aside: bool = False
+
+
+class VlmSession:
+    """One session's side of the vision language model.
+
+    Args:
+        context: of the session.
+        think: the role with the ops `encode`, `extend` and `generate` (engines/vlm.py).
+        timeline: what is known so far; only read here.
+
+    `turn`: held by the one question that uses the context: there is one context, and one cache of it in the engine.
+    """
+
+    def __init__(self, context: SessionContext, think: Role, timeline: Timeline) -> None:
+        lossless = context.options.lossless
         dropped = metrics.frames.labels("dropped_picture")
-        self.pictures: Ring[Picture] = Ring(AHEAD if lossless else 1, lambda picture: dropped.inc())
-        self._session, self._think, self._timeline, self._reads = session, think, timeline, reads
-        self._by = {"adapter": adapter} if adapter else {}
-        self._names: dict[float, str] = {}  # of the pictures that the engine has seen, by session second
-        self._newest: bytes | None = None  # the picture of the last name
-        self._told = Told()
-        self._turn = (
-            asyncio.Lock()
-        )  # one question at a time: there is one window, and one memory of it in the engine
+        self.turn = asyncio.Lock()
+        self._pictures: Ring[Picture] = Ring(LOSSLESS_QUEUE if lossless else 1, lambda picture: dropped.inc())
+        self._session = context.session
+        self._think = think
+        self._timeline = timeline
+        self._keeps_context = context.settings.models.profile == "gpu"  # such an engine keeps keys and values
+        adapter = context.options.vision.adapter
+        self._adapter: Payload = {"adapter": adapter} if adapter else {}
+        self._keys: dict[float, str] = {}  # the engine's keys of encoded pictures, by session second
+        self._newest: bytes | None = None  # the picture of the newest key
+        self._vlm_context = VlmContext()
         self._idle = asyncio.Event()  # no picture is being encoded
         self._idle.set()
-        self._next = 0.0  # monotonic seconds at which it may read ahead again
+        self._next_read = 0.0  # monotonic seconds at which it may read ahead again
+
+    @property
+    def has_pictures(self) -> bool:
+        """Whether the engine has encoded any keyframe of the session."""
+        return bool(self._keys)
 
     # --- pictures ---
 
-    async def encode(self) -> None:
-        """Keyframes through the model's eye, until `pictures` is closed and empty; one that fails costs itself alone."""
-        async for batch in self.pictures.batches(1):
+    def put(self, at: float, jpeg: bytes) -> None:
+        """Queue a keyframe; where the queue is full the oldest is dropped and counted."""
+        self._pictures.put((at, jpeg))
+
+    def close(self) -> None:
+        """Close the input; queued keyframes are still encoded. Idempotent."""
+        self._pictures.close()
+
+    async def encode_keyframes(self) -> None:
+        """Encode queued keyframes until the input is closed and empty; a failure costs that keyframe alone."""
+        async for batch in self._pictures.batches(1):
             at, jpeg = batch[0]
             self._idle.clear()
             try:
-                self._names[at] = await self.encoded(jpeg, self.pictures)
+                self._keys[at] = await self.encode_newest(jpeg, self._pictures)
             except StreamsvcError as error:
                 metrics.deadline_missed.labels("encode", "skipped").inc()
-                log.warning(
-                    "keyframe not shown to the language model", session=self._session, reason=error.code
-                )
+                log.warning("keyframe not encoded by the VLM", session=self._session, reason=error.code)
                 if (
-                    self.pictures.closed
-                ):  # the stream has ended, and the model is away: nobody waits for it picture by picture
-                    metrics.deadline_missed.labels("encode", "skipped").inc(len(self.pictures))
+                    self._pictures.closed
+                ):  # the stream has ended and the model is away: do not try picture by picture
+                    metrics.deadline_missed.labels("encode", "skipped").inc(len(self._pictures))
                     break
             else:
                 self._newest = jpeg
-                while len(self._names) > KEPT:
-                    del self._names[next(iter(self._names))]
-            if not len(self.pictures):
+                while len(self._keys) > MAX_KEYS:
+                    del self._keys[next(iter(self._keys))]
+            if not len(self._pictures):
                 self._idle.set()
                 await self._read_ahead(at)
         self._idle.set()
 
-    async def encoded(self, jpeg: bytes, newer: Ring[Any]) -> str:
-        """The engine's name of a picture; one that fails is tried again until a newer one waits.
+    async def encode_newest(self, jpeg: bytes, newer: Ring[Any]) -> str:
+        """Encode a picture, with retries while nothing waits in `newer`; returns the engine's key of it.
 
         Raises:
             StreamsvcError: the engine's last failure.
         """
         for _ in range(TRIES - 1):
             try:
-                return await self._encode(jpeg, ENCODE_SECONDS)
+                return await self.encode(jpeg, ENCODE_SECONDS)
             except StreamsvcError as error:
                 if not error.retryable or len(newer) or newer.closed:
                     raise
-                await clock.sleep(PAUSE)
-        return await self._encode(jpeg, ENCODE_SECONDS)
+                await clock.sleep(RETRY_SECONDS)
+        return await self.encode(jpeg, ENCODE_SECONDS)
 
-    async def _encode(self, jpeg: bytes, seconds: float) -> str:
+    async def encode(self, jpeg: bytes, seconds: float) -> str:
+        """Encode a picture within `seconds`; returns the engine's key of it. Raises StreamsvcError."""
         payload = {"jpeg": np.frombuffer(jpeg, dtype=np.uint8)}
-        return str(
-            (await self._think.call("encode", payload, deadline_in_s=seconds, affinity=self._session))[
-                "picture"
-            ]
-        )
+        result = await self._think.call("encode", payload, deadline_in_s=seconds, affinity=self._session)
+        return str(result["picture"])
 
-    async def _read_ahead(self, at: float) -> None:
-        """Let the engine read what is known, while nobody asks: all but the picture of second `at`, what is in it may not be known yet."""
-        if not self._reads or self._turn.locked() or clock.now() < self._next:
-            return
-        self._next = clock.now() + READ_EVERY
-        async with self._turn:
-            told = grown(
-                self._told,
-                self._timeline,
-                {when: name for when, name in self._names.items() if when < at},
-                at,
-            )
-            if told is self._told:
-                return
-            self._told = told
-            payload = {"session": self._session, "items": told.payload("look"), **self._by}
-            with contextlib.suppress(StreamsvcError):  # then it is read with the next question
-                await self._think.call("extend", payload, deadline_in_s=READ_SECONDS, affinity=self._session)
-
-    # --- what nobody waits for ---
-
-    def aside(
-        self, items: Sequence[Item], question: str, tokens: int, seconds: float
-    ) -> AsyncIterator[dict[str, Any]]:
-        """The engine's pieces of an answer that nobody waits for, of these items alone: it takes no room for it that questions need.
-
-        Raises:
-            StreamsvcError: it fails, or is late.
-        """
-        told = {
-            "session": f"{self._session} aside",
-            "items": [item.payload() for item in items],
-            "aside": True,
-        }
-        asked = {**told, "question": question, "max_tokens": tokens, **self._by}
-        return self._think.stream("generate", asked, deadline_in_s=seconds, affinity=self._session)
-
-    # --- questions ---
-
-    async def clauses(self, question: Question, way: Way, *, words: int) -> AsyncGenerator[Clause, None]:
-        """What the model says to a question, as far as it may be shown, clause by clause.
-
-        There is none where the model fails, is late, was shown no picture for a question about pictures, or does not know.
+    async def refresh(self, idle_by: float, encoded_by: float) -> None:
+        """Wait for a keyframe on its way, and make sure that the engine has the newest: it may have restarted.
 
         Args:
-            question: with an `image` (a JPEG), it is about that image alone.
-            way: of what it is asked (fusion.way).
-            words: at most, in all.
+            idle_by: monotonic seconds until which a keyframe on its way is waited for.
+            encoded_by: monotonic seconds at which the newest must be encoded.
+
+        Raises:
+            StreamsvcError: the newest cannot be encoded.
         """
-        try:
-            async with asyncio.timeout_at(question.deadline - LEAST_SECONDS):
-                await self._turn.acquire()
-        except TimeoutError:
-            metrics.deadline_missed.labels("answer", "not_looked").inc()
-            return
-        try:
-            if question.deadline - clock.now() < LEAST_SECONDS:
-                metrics.deadline_missed.labels("answer", "not_looked").inc()
-                return
-            payload, telling = await self._asked(question, way, words)
-            if payload["items"]:
-                async with aclosing(self._heard(payload, telling, _left(question))) as clauses:
-                    async for clause in clauses:
-                        yield clause
-        except StreamsvcError as error:
-            metrics.deadline_missed.labels(
-                "answer", "cut" if isinstance(error, DeadlineMissed) else "failed"
-            ).inc()
-            log.warning("the model that sees did not answer", session=self._session, reason=error.code)
-        finally:
-            self._turn.release()
-
-    async def _asked(self, question: Question, way: Way, words: int) -> tuple[dict[str, Any], AnswerFilter]:
-        """What the engine is asked, and what may be shown of its answer."""
-        now, ask = max(question.asked, 0.0), parse(question.text)
-        asked: dict[str, Any] = {
-            "question": f"({_HINTS[way].format(now=now)}) {question.text}",
-            "max_tokens": TOKENS,
-            **self._by,
-        }
-        if question.image is not None:  # under a name of its own, for it is no part of what the session shows
-            item = Item(now, now, "picture", SENT, await self._encode(question.image, _left(question)))
-            sent = (Evidence(now, now, "image", SENT),)
-            told = {"session": f"{self._session} {question.id}", "items": [item.payload()]}
-            return told | asked, AnswerFilter(way, ask, (item,), lambda shown: sent if shown else (), words)
-        if way == "look":
-            await self._refreshed(question)
-        self._told = grown(self._told, self._timeline, self._names, now)
-        items = self._told.items
-        name = (
-            self._session if way == "look" else f"{self._session} text"
-        )  # what one is told is all that it is ever told
-        told = {"session": name, "items": self._told.payload(way) if way == "text" or self._names else []}
-        return told | asked, AnswerFilter(
-            way, ask, items, lambda shown: sights(shown, items, self._timeline), words
-        )
-
-    async def _refreshed(self, question: Question) -> None:
-        """Wait a little for a keyframe on its way, and see to it that the engine has the newest: it may have died since."""
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout_at(
-                min(clock.now() + WAIT - question.waited, question.deadline - LEAST_SECONDS)
-            ):
+            async with asyncio.timeout_at(idle_by):
                 await self._idle.wait()
         if self._newest is not None:
-            await self._encode(self._newest, _left(question))
+            await self.encode(self._newest, encoded_by - clock.now())
 
-    async def _heard(
-        self, payload: dict[str, Any], telling: AnswerFilter, seconds: float
-    ) -> AsyncGenerator[Clause, None]:
-        pieces = self._think.stream("generate", payload, deadline_in_s=seconds, affinity=self._session)
-        failure: StreamsvcError | None = None
-        try:
-            async with aclosing(pieces) as stream:  # type: ignore[type-var]
-                async for piece in stream:
-                    for clause in telling.take(piece):
-                        yield clause
-                    if telling.over:
-                        return
-        except StreamsvcError as error:
-            failure = error
-        for clause in telling.rest(whole=failure is None):
-            yield clause
-        if failure is not None:
-            raise failure
+    # --- context ---
 
+    def context_at(self, now: float) -> VlmContext:
+        """The context, extended by what has become known until session second `now`. Only for the holder of `turn`."""
+        self._vlm_context = extended(self._vlm_context, self._timeline, self._keys, now)
+        return self._vlm_context
 
-def _left(question: Question) -> float:
-    """Seconds for the model: what it says must still be published."""
-    return question.deadline - clock.now() - 0.1
+    async def _read_ahead(self, at: float) -> None:
+        """Let the engine read the context while no question uses it, but for the keyframe of second `at`: its sight may be missing."""
+        if not self._keeps_context or self.turn.locked() or clock.now() < self._next_read:
+            return
+        self._next_read = clock.now() + READ_AHEAD_EVERY
+        async with self.turn:
+            older = {when: key for when, key in self._keys.items() if when < at}
+            longer = extended(self._vlm_context, self._timeline, older, at)
+            if longer is self._vlm_context:
+                return
+            self._vlm_context = longer
+            payload = {"session": self._session, "items": longer.payload(pictures=True), **self._adapter}
+            with contextlib.suppress(StreamsvcError):  # then it is read with the next question
+                await self._think.call(
+                    "extend", payload, deadline_in_s=READ_AHEAD_SECONDS, affinity=self._session
+                )
+
+    # --- generation ---
+
+    def generate(self, prompt: Prompt, seconds: float) -> AsyncIterator[Payload]:
+        """Stream the engine's pieces of a text. Raises StreamsvcError: it fails, or is late."""
+        payload: Payload = {
+            "session": prompt.cache_key,
+            "items": list(prompt.items),
+            "question": prompt.question,
+            "max_tokens": prompt.max_tokens,
+            **self._adapter,
+        }
+        if prompt.aside:
+            payload["aside"] = True
+        return self._think.stream("generate", payload, deadline_in_s=seconds, affinity=self._session)
+
+    def generate_aside(
+        self, items: Sequence[Item], question: str, tokens: int, seconds: float
+    ) -> AsyncIterator[Payload]:
+        """Stream a text about `items` alone, in the background: it takes no cache that questions need. Raises StreamsvcError."""
+        told = [item.payload() for item in items]
+        return self.generate(Prompt(f"{self._session} aside", told, question, tokens, aside=True), seconds)

@@ -1,9 +1,9 @@
-"""Scene captions by the model that sees (`think.scenes`), beside those made by rule, in their own time, and marked as the model's.
+"""Scene captions by the vision language model (`think.scenes`), beside those made by rule; background work, marked as the model's.
 
-    eye -> note -> the newest view that waits -> run -> the model, in a lull -> caption -> tell
+    vision pipeline -> offer -> the newest candidate -> run -> the model, while no question is in flight -> caption -> dispatch
 
-Nothing here can check what a model says of a picture: it goes on no time line, and no answer or alert stands on it. Where the model fails,
-is interrupted by a question or has nothing new to say, the caption made by rule is all there is.
+Nothing here can check what the model says of a picture, so its captions go on no timeline, and no answer or alert stands on them. Where
+the model fails, is interrupted by a question or has nothing new to say, the caption made by rule is all there is.
 """
 
 from __future__ import annotations
@@ -11,48 +11,54 @@ from __future__ import annotations
 import asyncio
 import re
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from typing import Any
 
+import numpy as np
 import structlog
+from numpy.typing import NDArray
 
 from streamsvc.core import clock, metrics
+from streamsvc.core.context import SessionContext
 from streamsvc.core.errors import StreamsvcError, WorkerError
 from streamsvc.core.queues import Latest
 from streamsvc.core.types import Evidence, Scene, Sight
 from streamsvc.timeline.text import QUESTION_WORDS, terms
 from streamsvc.timeline.timeline import labels_of
 from streamsvc.vision.vlm import VlmSession
-from streamsvc.vision.vlm_context import Item, clean, declined, ended, of_words
-from streamsvc.workers.idle_gate import IdleGate
+from streamsvc.vision.vlm_context import Item
+from streamsvc.vision.vlm_text import clause_end, clean, is_about_words, is_refusal
 
 log = structlog.get_logger()
-ANOTHER = ("first", "scene")  # keyframes that show another scene than the one before
-UNLIKE = 0.7  # ... and so does one whose vector has a smaller cosine: in real clips cuts had 0.4 to 0.6, movement in a scene mostly more
-STILL, STILL_SECONDS = 2, 300.0  # captions in so many seconds, at most, while the scene stays the same
-PATIENCE = 5.0  # seconds that a view waits for a lull
-SECONDS = 6.0  # for a caption: it is no use when the next scene is there
-TOKENS = 48  # of a caption
-MOST_WORDS = 20  # ... and words of it: it is shown whole or not at all
-_FIRST = "Say in one plain sentence of at most 15 words what the picture shows."
-_NEXT = (
-    'Before, it was told: "{before}" Say in one plain sentence of at most 15 words what the last picture shows that is new. '
-    "If nothing is, answer: nothing new."
+NEW_SCENE_REASONS = ("first", "scene")  # keyframe reasons that stand for another scene than before
+# Below this cosine similarity of embeddings two pictures are of different scenes: in real clips cuts had 0.4 to 0.6, movement within a
+# scene mostly more.
+SAME_SCENE = 0.7
+SAME_SCENE_CAPTIONS = 2  # at most, in SAME_SCENE_SECONDS, while the scene stays the same
+SAME_SCENE_SECONDS = 300.0
+IDLE_PATIENCE = 5.0  # seconds that a candidate waits for an idle moment
+GENERATE_SECONDS = 6.0  # for one caption: it is no use once the next scene is there
+MAX_TOKENS = 48  # of a caption
+MAX_WORDS = 20  # of a caption: it is shown whole or not at all
+_FIRST_PROMPT = "Say in one plain sentence of at most 15 words what the picture shows."
+_NEXT_PROMPT = (
+    'Before, it was told: "{before}" Say in one plain sentence of at most 15 words what the last picture shows '
+    "that is new. If nothing is, answer: nothing new."
 )
 _RULES = " Name no person, quote no text, guess nothing."
 _LEAD = re.compile(
     r"(?:in the (?:\w+ )?(?:picture|image),?|the (?:\w+ )?(?:picture|image)(?: now)? shows) ", re.IGNORECASE
 )
-_SAME = re.compile(
-    r"\b(?:nothing (?:is |has |was )?(?:new|else|changed|different)|no (?:new|(?:\w+ )?changes?|(?:\w+ )?differences?)|unchanged|"
+_NOTHING_NEW = re.compile(
+    r"\b(?:nothing (?:is |has |was )?(?:new|else|changed|different)|"
+    r"no (?:new|(?:\w+ )?changes?|(?:\w+ )?differences?)|unchanged|"
     r"(?:the )?same|as before|still|remains?|continues?)\b"
 )
 
 
 @dataclass(frozen=True, slots=True)
-class View:
+class Candidate:
     """A keyframe that may be worth a caption. `rule`: the caption that the rules made of it, or ""."""
 
     sight: Sight
@@ -61,147 +67,146 @@ class View:
 
 
 class VlmCaptioner:
-    """What captions the scenes of one session.
+    """Captions the scenes of one session with the vision language model.
 
     Args:
-        session: its id.
-        seer: the model.
-        lull: the time between questions.
-        every: seconds between two captions, at least.
-        tell: publishes one.
+        context: of the session.
+        vlm: the model.
     """
 
-    def __init__(
-        self, session: str, seer: VlmSession, lull: IdleGate, every: float, tell: Callable[[Scene], None]
-    ) -> None:
+    def __init__(self, context: SessionContext, vlm: VlmSession) -> None:
         self._dropped = metrics.frames.labels("dropped_scene")
-        self._views: Latest[View] = Latest(lambda view: self._dropped.inc())
-        self._session, self._seer, self._lull, self._every, self._tell = session, seer, lull, every, tell
-        self._ended = asyncio.Event()  # no more views come
-        self._another = False  # a keyframe of another scene has come since the model was asked
-        self._spoken: Any = None  # the vector of the picture that it spoke of last, shape (d,)
-        self._next = 0.0  # monotonic seconds at which it may be asked again
-        self._before: tuple[Item, str] | None = None  # the last picture that it told of, and how
-        self._told: deque[float] = deque(maxlen=STILL)  # session seconds of the last captions
+        self._candidates: Latest[Candidate] = Latest(lambda candidate: self._dropped.inc())
+        self._context = context
+        self._vlm = vlm
+        self._interval = context.settings.think.scene_seconds  # between two captions, at least
+        self._closed = asyncio.Event()
+        self._new_scene = False  # a keyframe of another scene has come since the model was asked
+        self._captioned: NDArray[np.float32] | None = (
+            None  # embedding of the picture last captioned, shape (d,)
+        )
+        self._next = 0.0  # monotonic seconds at which the model may be asked again
+        self._previous: tuple[Item, str] | None = None  # the picture last captioned, and its caption
+        self._recent: deque[float] = deque(maxlen=SAME_SCENE_CAPTIONS)  # session seconds of the last captions
 
-    def note(self, reason: str, sight: Sight, jpeg: bytes, rule: Scene | None) -> None:
-        """Take a keyframe that was looked at. Worth telling of is another scene, or another thing in it. Nothing here waits.
+    def offer(self, reason: str, sight: Sight, jpeg: bytes, rule: Scene | None) -> None:
+        """Offer a keyframe; one of another scene, or with a new caption by rule, becomes the candidate. Non-blocking.
 
         Args:
             reason: of the keyframe.
-            sight: what was seen in it, with its vector.
+            sight: what the vision models found in it, with its embedding.
             jpeg: the picture.
-            rule: the caption that the rules made of it, if they told anew.
+            rule: the caption that the rules made of it, if that is new.
         """
-        another = reason in ANOTHER
-        self._another = self._another or another
-        if (another or rule is not None or self._unlike(sight)) and not sight.blank:
-            self._views.put(View(sight, jpeg, rule.text if rule is not None else ""))
+        new_scene = reason in NEW_SCENE_REASONS
+        self._new_scene = self._new_scene or new_scene
+        if (new_scene or rule is not None or self._differs(sight)) and not sight.blank:
+            self._candidates.put(Candidate(sight, jpeg, rule.text if rule is not None else ""))
 
-    def _unlike(self, sight: Sight) -> bool:
-        """Whether a picture is of another scene than that of which the model spoke last."""
-        return self._spoken is None or float(sight.embedding @ self._spoken) < UNLIKE
+    def _differs(self, sight: Sight) -> bool:
+        """Whether a picture is of another scene than the one last captioned."""
+        return self._captioned is None or float(sight.embedding @ self._captioned) < SAME_SCENE
 
     def close(self) -> None:
-        """Take nothing more; what has begun is brought to its end. May be called twice."""
-        self._views.close()
-        self._ended.set()
+        """Close the input; a caption that is being made is completed. Idempotent."""
+        self._candidates.close()
+        self._closed.set()
 
     async def run(self) -> None:
-        """Tell of the newest view, again and again, until it is closed; a failure costs one caption."""
-        async for batch in self._views.batches():
-            view = batch[0]
-            if not await self._due():
+        """Caption the newest candidate, again and again, until the input is closed; a failure costs one caption."""
+        async for batch in self._candidates.batches():
+            candidate = batch[0]
+            if not await self._wait_for_turn():
                 self._dropped.inc()
                 continue
-            if len(self._views):
+            if len(self._candidates):
                 self._dropped.inc()
-                view = await self._views.get()
-            another, self._another = (
-                self._another or self._unlike(view.sight),
-                False,
-            )  # it may have spoken of this scene since
-            often = len(self._told) == STILL and view.sight.at - self._told[0] < STILL_SECONDS
-            if not another and (often or not view.rule):
+                candidate = await self._candidates.get()
+            new_scene = self._new_scene or self._differs(candidate.sight)  # it may have been captioned since
+            self._new_scene = False
+            if not new_scene and (not candidate.rule or self._captioned_often(candidate.sight.at)):
                 continue
-            self._next = clock.now() + self._every
+            self._next = clock.now() + self._interval
             try:
-                await self._describe(view)
+                await self._caption(candidate)
             except TimeoutError:
                 metrics.deadline_missed.labels("scene", "given_up").inc()
             except StreamsvcError as error:
                 metrics.deadline_missed.labels("scene", "skipped").inc()
-                log.warning(
-                    "the model that sees told nothing of a scene", session=self._session, reason=error.code
-                )
+                log.warning("the VLM captioned no scene", session=self._context.session, reason=error.code)
 
-    async def _due(self) -> bool:
+    def _captioned_often(self, at: float) -> bool:
+        return len(self._recent) == SAME_SCENE_CAPTIONS and at - self._recent[0] < SAME_SCENE_SECONDS
+
+    async def _wait_for_turn(self) -> bool:
         """Wait until the model may be asked again; False: the stream has ended before."""
         try:
             async with asyncio.timeout_at(self._next):
-                await self._ended.wait()
+                await self._closed.wait()
         except TimeoutError:
             return True
         return clock.now() >= self._next
 
-    async def _describe(self, view: View) -> None:
-        """Ask the model, and tell what it says if that is worth it.
+    async def _caption(self, candidate: Candidate) -> None:
+        """Ask the model, and publish its caption where it says something new.
 
         Raises:
-            TimeoutError: somebody asks something. StreamsvcError: the model fails.
+            TimeoutError: a question has arrived. StreamsvcError: the model fails.
         """
-        sight, at = view.sight, view.sight.at
-        item = Item(
-            at,
-            at,
-            "picture",
-            labels_of(sight) or "a picture",
-            await self._seer.encoded(view.jpeg, self._views),
-        )
-        async with self._lull.lasting(PATIENCE):
+        sight = candidate.sight
+        at = sight.at
+        key = await self._vlm.encode_newest(candidate.jpeg, self._candidates)
+        item = Item(at, at, "picture", labels_of(sight) or "a picture", key)
+        async with self._context.roles.idle.background(IDLE_PATIENCE):
             began = clock.now()
-            self._next = began + self._every
-            said = await self._said(item)
-        self._spoken = sight.embedding
-        text = caption(said, [view.rule, self._before[1] if self._before is not None else ""])
+            self._next = began + self._interval
+            sentence = await self._first_sentence(item)
+        self._captioned = sight.embedding
+        text = caption(sentence, [candidate.rule, self._previous[1] if self._previous is not None else ""])
         if text:
-            self._before = item, text
-            self._told.append(at)
+            self._previous = item, text
+            self._recent.append(at)
             evidence = (Evidence(at, at, "sight", item.text, at),)
             stages = {"describe": clock.now() - began}
-            self._tell(
+            self._context.host.dispatch(
                 Scene(sight.session, sight.track, at, sight.arrived, text, at, at, evidence, stages, "model")
             )
 
-    async def _said(self, item: Item) -> str:
-        """The model's first sentence about a picture, beside the one that it told of before."""
-        before, question = [], _FIRST
-        if self._before is not None:
-            before, question = [self._before[0]], _NEXT.format(before=self._before[1])
-        text, pieces, seen = "", 0, False
-        told = self._seer.aside([*before, item], question + _RULES, TOKENS, SECONDS)
-        async with aclosing(told) as stream:  # type: ignore[type-var]
+    async def _first_sentence(self, item: Item) -> str:
+        """The model's first sentence about a picture, shown beside the one that it captioned before."""
+        before: list[Item] = []
+        question = _FIRST_PROMPT
+        if self._previous is not None:
+            before = [self._previous[0]]
+            question = _NEXT_PROMPT.format(before=self._previous[1])
+        text = ""
+        pieces = 0
+        seen = False
+        generated = self._vlm.generate_aside([*before, item], question + _RULES, MAX_TOKENS, GENERATE_SECONDS)
+        async with aclosing(generated) as stream:  # type: ignore[type-var]
             async for piece in stream:
                 seen = seen or item.at in piece.get("shown", ())
                 text = (text + str(piece.get("text", ""))).lstrip()
                 pieces += bool(piece.get("text"))
-                if not seen or piece.get("cut") or pieces >= TOKENS:
-                    raise WorkerError("the model was not shown the picture, or has not come to an end")
-                if end := ended(text):
+                if not seen or piece.get("cut") or pieces >= MAX_TOKENS:
+                    raise WorkerError("the VLM was not shown the picture, or its text was cut off")
+                if end := clause_end(text):
                     return text[:end]
         return text
 
 
-def caption(said: str, known: Iterable[str]) -> str:
-    """A model's sentence as a caption; "" where it does not know, is too long, is about words, or tells nothing that is not known.
+def caption(sentence: str, known: Iterable[str]) -> str:
+    """A model's sentence as a caption; "" where it is a refusal, too long, about words, or says nothing new.
 
     Args:
-        said: by the model.
-        known: what has been told of the scene, and of the one before.
+        sentence: of the model.
+        known: the caption by rule of the scene, and the caption of the scene before.
     """
-    text = clean(said)
+    text = clean(sentence)
     if lead := _LEAD.match(text):
         text = text[lead.end()].upper() + text[lead.end() + 1 :]
-    if len(text.split()) > MOST_WORDS or declined(text) or of_words(text) or _SAME.search(text.lower()):
+    if len(text.split()) > MAX_WORDS or is_refusal(text) or is_about_words(text):
+        return ""
+    if _NOTHING_NEW.search(text.lower()):
         return ""
     return text if set(terms(text)) - QUESTION_WORDS.union(*map(terms, known)) else ""

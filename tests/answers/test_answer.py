@@ -13,8 +13,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from streamsvc.answers.answer import answer, prompt, shaped
+from streamsvc.answers.answer import PHRASE_TOKENS, WINDOW_TOKENS, Answerer, prompt, shaped
+from streamsvc.answers.deadline import Plan
+from streamsvc.answers.rules.parse import parsed
 from streamsvc.answers.structured_output import read
+from streamsvc.answers.vlm_reader import VlmReader
 from streamsvc.core import clock
 from streamsvc.core.config import Think
 from streamsvc.core.errors import DeadlineMissed, Unprocessable
@@ -33,6 +36,8 @@ from streamsvc.core.types import (
 )
 from streamsvc.timeline.timeline import Timeline
 from streamsvc.vision.vlm import VlmSession
+from tests.builders.questions import question
+from tests.fakes.host import context
 from tests.fakes.vlm_role import Model as Sees
 
 EMPTY = np.zeros(4, np.float32)
@@ -107,10 +112,13 @@ def known_at(scenario: dict[str, Any], now: float) -> Timeline:
     return line
 
 
+PLAN = Plan(0.0, WINDOW_TOKENS, PHRASE_TOKENS)
+
+
 async def ask(text: str, line: Timeline, now: float, think: Any = None) -> Answer:
     told = ""
     done: Answer | None = None
-    async for part in answer(Question("q", text, now, 1e12), line, think, Think()):
+    async for part in Answerer(line, Think(), think).answer(question(text, now), PLAN):
         if isinstance(part, Delta):
             assert done is None, "a delta after the answer"
             told += part.text
@@ -208,6 +216,11 @@ class Model:
     def __init__(self, text: str, fails: bool = False) -> None:
         self.text, self.fails, self.asked = text, fails, 0
 
+    async def call(
+        self, op: str, payload: dict[str, Any], *, deadline_in_s: float, affinity: str = ""
+    ) -> Any:
+        raise AssertionError("the language model is only streamed")
+
     async def stream(
         self, op: str, payload: dict[str, Any], *, deadline_in_s: float, affinity: str = ""
     ) -> Any:
@@ -243,14 +256,15 @@ async def test_a_model_that_is_late_or_dead_costs_only_its_phrase() -> None:
 async def test_what_the_model_reads_and_writes_is_told_and_without_room_for_a_phrase_it_is_not_asked() -> (
     None
 ):
-    question, costs = Question("q", "Where did Anna carry the lantern?", 9.0, 1e12), []
+    asked, costs = question("Where did Anna carry the lantern?", 9.0), []
 
     def note(engine: str, unit: str, seconds: float, units: int) -> None:
         costs.append((engine, unit, seconds >= 0, units > 10))
 
     for most in (16, 0):
         model = Model(" to the old harbour")
-        parts = answer(question, story(), model, Think(), None, None, 400, most, note)
+        plan = Plan(0.0, WINDOW_TOKENS, most)
+        parts = Answerer(story(), Think(), model, None, note).answer(asked, plan)
         told = "".join([part.text async for part in parts if isinstance(part, Delta)])
         assert ("In short" in told, model.asked) == ((True, 1) if most else (False, 0))
     assert costs == [("think", "prompt", True, True), ("think", "token", True, False)]
@@ -281,8 +295,9 @@ async def test_an_answer_of_a_form_comes_whole_as_json_and_any_other_in_its_clau
     schema = read({"type": "json_object"})
     shapes = []
     for form in (None, schema):
-        question = Question("q", "How many cats are shown?", 2.0, 1e12, form=form)
-        shapes.append([part async for part in shaped(question, answer(question, line, None, Think()))])
+        asked = parsed(Question("q", "How many cats are shown?", 2.0, 1e12, form=form))
+        answer = Answerer(line, Think()).answer(asked, PLAN)
+        shapes.append([part async for part in shaped(asked, answer)])
     plain, whole = shapes
     assert len(plain) == 3
     assert isinstance(plain[-1], Answer)
@@ -298,20 +313,21 @@ async def test_an_answer_that_does_not_fit_its_form_is_an_error_and_shows_nothin
     line = Timeline()
     line.add(sight(1.0, [("cat", 0.9)], []))
     schema = {"type": "object", "properties": {"weather": {"type": "string"}}, "required": ["weather"]}
-    question = Question("q", "What is shown?", 2.0, 1e12, form=schema)
+    asked = parsed(Question("q", "What is shown?", 2.0, 1e12, form=schema))
     with pytest.raises(Unprocessable):
-        _ = [part async for part in shaped(question, answer(question, line, None, Think()))]
+        _ = [part async for part in shaped(asked, Answerer(line, Think()).answer(asked, PLAN))]
 
 
 async def seen(text: str, line: Timeline, says: list[Any]) -> tuple[Answer, int]:
     """The answer with a model that sees and says this, and how often that was asked."""
     model = Sees(says=says)
-    eye = VlmSession("s", model, line)
-    eye.pictures.put((20.0, b"a picture"))
-    eye.pictures.close()
-    await eye.encode()
+    vlm = VlmSession(context(), model, line)
+    vlm.put(20.0, b"a picture")
+    vlm.close()
+    await vlm.encode_keyframes()
+    answerer = Answerer(line, Think(), vlm=VlmReader("s", vlm, line))
     told, done = "", None
-    async for part in answer(Question("q", text, 30.0, clock.now() + 3.0), line, None, Think(), seer=eye):
+    async for part in answerer.answer(parsed(Question("q", text, 30.0, clock.now() + 3.0)), PLAN):
         if isinstance(part, Delta):
             told += part.text
         else:

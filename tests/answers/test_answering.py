@@ -10,9 +10,13 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from streamsvc.answers import answer
+from streamsvc.answers.answer import Answerer
+from streamsvc.answers.deadline import Plan
+from streamsvc.answers.question_queue import NewQuestion
+from streamsvc.answers.rules.parse import ParsedQuestion
 from streamsvc.core import clock, metrics
 from streamsvc.core.errors import NotFound, WorkerError
+from streamsvc.core.options import SessionOptions
 from streamsvc.core.types import Answer, Delta
 from tests.builders.session import VP8, Playing, Sender, Tape, kinds, make, packets, send
 from tests.fakes.vlm_role import Model, sighted
@@ -20,12 +24,14 @@ from tests.fakes.vlm_role import Model, sighted
 
 def test_held_questions_are_asked_when_all_is_understood(stage: asyncio.Runner, tmp_path: Path) -> None:
     async def main() -> None:
-        async with Playing(make(lossless=True, limits={"questions_waiting": 2})) as played:
+        async with Playing(
+            make(options=SessionOptions(lossless=True), limits={"questions_waiting": 2})
+        ) as played:
             live = played.session
-            live.hold(["What is shown?", "What was said?"], client="me")
+            live.answering.queue.ask_at_end(["What is shown?", "What was said?"], client="me")
             await live.play(Tape(packets(tmp_path, 2.0)), None)
-            live.ask("Now?", client="me")
-            live.ask("And now?", client="me")
+            live.answering.queue.ask(NewQuestion("Now?", client="me"))
+            live.answering.queue.ask(NewQuestion("And now?", client="me"))
             events = await played.ended()
         got = kinds(events)
         assert got.count("answer.done") == 4
@@ -39,7 +45,7 @@ def test_held_questions_are_asked_when_all_is_understood(stage: asyncio.Runner, 
 def test_a_question_before_any_content_is_answered_as_unknown(stage: asyncio.Runner) -> None:
     async def main() -> None:
         async with Playing(make()) as played:
-            question = played.session.ask("What is shown?", client="me")
+            question = played.session.answering.queue.ask(NewQuestion("What is shown?", client="me"))
             await clock.sleep(1.0)
             played.session.end("ended")
             (done,) = [event for event in await played.ended() if event["type"] == "answer.done"]
@@ -58,15 +64,15 @@ def test_a_question_is_answered_or_refused_up_to_the_very_end(
         await clock.sleep(2.0)
         yield Answer("q", "It was.", True, ())
 
-    monkeypatch.setattr(answer, "answer", slow)
+    monkeypatch.setattr(Answerer, "answer", slow)
 
     async def main() -> None:
         async with Playing(make()) as played:
-            played.session.ask("First?", client="me")
+            played.session.answering.queue.ask(NewQuestion("First?", client="me"))
             played.session.end("ended")
             await clock.sleep(1.0)  # the last answers are being given
             with pytest.raises(NotFound) as caught:
-                played.session.ask("Too late?", client="me")
+                played.session.answering.queue.ask(NewQuestion("Too late?", client="me"))
             assert caught.value.code == "session_ended"
             assert kinds(await played.ended()).count("answer.done") == 1
 
@@ -74,21 +80,21 @@ def test_a_question_is_answered_or_refused_up_to_the_very_end(
 
 
 def test_an_answer_that_fails_costs_no_other(stage: asyncio.Runner, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = answer.answer
+    whole = Answerer.answer
 
-    def sometimes(question: Any, *rest: Any) -> Any:
-        if question.text == "Worse?":
+    def sometimes(self: Answerer, parsed: ParsedQuestion, *rest: Any) -> Any:
+        if parsed.question.text == "Worse?":
             raise ValueError("a secret")
-        if question.text == "Bad?":
+        if parsed.question.text == "Bad?":
             raise WorkerError("the think worker died")
-        return whole(question, *rest)
+        return whole(self, parsed, *rest)
 
-    monkeypatch.setattr(answer, "answer", sometimes)
+    monkeypatch.setattr(Answerer, "answer", sometimes)
 
     async def main() -> None:
         async with Playing(make()) as played:
             for text in ("Worse?", "Bad?", "What is shown?"):
-                played.session.ask(text, client="me", number=text)
+                played.session.answering.queue.ask(NewQuestion(text, client="me", number=text))
             await clock.sleep(1.0)
             played.session.end("ended")
             done = {
@@ -100,7 +106,7 @@ def test_an_answer_that_fails_costs_no_other(stage: asyncio.Runner, monkeypatch:
             assert "secret" not in str(done)
             assert done["Bad?"]["error"] == WorkerError("the think worker died").body()["error"]
             assert "error" not in done["What is shown?"]
-            assert played.session.failure() is None
+            assert played.session.failure is None
 
     stage.run(main())
 
@@ -112,14 +118,14 @@ def test_a_question_whose_time_has_passed_is_not_begun_and_says_so(
         await clock.sleep(2.0)
         yield Answer("q", "It was.", True, ())
 
-    monkeypatch.setattr(answer, "answer", slow)
+    monkeypatch.setattr(Answerer, "answer", slow)
 
     async def main() -> None:
         before = metrics.deadline_missed.labels("answer", "not_started")._value.get()
         async with Playing(make()) as played:
-            played.session.ask("First?", number="one")
-            played.session.ask("At the same time?", number="beside")
-            played.session.ask("Second?", number="two", deadline_ms=500)
+            played.session.answering.queue.ask(NewQuestion("First?", number="one"))
+            played.session.answering.queue.ask(NewQuestion("At the same time?", number="beside"))
+            played.session.answering.queue.ask(NewQuestion("Second?", number="two", deadline_ms=500))
             await clock.sleep(1.0)
             assert played.session.load(clock.now()).think_wait == pytest.approx(1.0)
             await clock.sleep(4.0)
@@ -130,7 +136,7 @@ def test_a_question_whose_time_has_passed_is_not_begun_and_says_so(
                 for event in await played.ended()
                 if event["type"] == "answer.done"
             }
-        assert "error" not in done["q"]
+        assert "error" not in done["one"]
         assert done["two"]["error"]["code"] == "deadline_missed"
         assert metrics.deadline_missed.labels("answer", "not_started")._value.get() == before + 1
 
@@ -140,28 +146,28 @@ def test_a_question_whose_time_has_passed_is_not_begun_and_says_so(
 def test_a_question_can_be_cancelled_while_it_waits_and_while_it_is_answered_but_not_after(
     stage: asyncio.Runner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def slow(question: Any, *_: Any) -> Any:
-        yield Delta(question.id, "It ")
+    async def slow(_: Answerer, parsed: ParsedQuestion, *rest: Any) -> Any:
+        yield Delta(parsed.question.id, "It ")
         await clock.sleep(2.0)
-        yield Answer(question.id, "It was.", True, ())
+        yield Answer(parsed.question.id, "It was.", True, ())
 
-    monkeypatch.setattr(answer, "answer", slow)
+    monkeypatch.setattr(Answerer, "answer", slow)
 
     async def main() -> None:
         async with Playing(make()) as played:
             live = played.session
             for number in ("answered", "begun", "waits"):
-                live.ask("What?", number=number, client="me")
+                live.answering.queue.ask(NewQuestion("What?", number=number, client="me"))
             await clock.sleep(1.0)
             for number, asker in (("begun", "another"), ("waits", "another"), ("unknown", None)):
                 with pytest.raises(NotFound) as caught:
-                    live.cancel(number, asker)
+                    live.answering.cancel(number, asker)
                 assert caught.value.code == "no_question"
-            live.cancel("begun", "me")
-            live.cancel("waits")
+            live.answering.cancel("begun", "me")
+            live.answering.cancel("waits")
             await clock.sleep(2.0)
             with pytest.raises(NotFound):
-                live.cancel("answered")
+                live.answering.cancel("answered")
             live.end("ended")
             events = await played.ended()
         done = {
@@ -182,16 +188,16 @@ def test_a_question_can_be_cancelled_while_it_waits_and_while_it_is_answered_but
 def test_a_question_that_waits_for_a_model_does_not_hold_up_the_next(
     stage: asyncio.Runner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def sometimes_slow(question: Any, *_: Any) -> Any:
-        await clock.sleep(2.0 if question.text == "Slow?" else 0.0)
-        yield Answer(question.id, "It was.", True, ())
+    async def sometimes_slow(_: Answerer, parsed: ParsedQuestion, *rest: Any) -> Any:
+        await clock.sleep(2.0 if parsed.question.text == "Slow?" else 0.0)
+        yield Answer(parsed.question.id, "It was.", True, ())
 
-    monkeypatch.setattr(answer, "answer", sometimes_slow)
+    monkeypatch.setattr(Answerer, "answer", sometimes_slow)
 
     async def main() -> None:
         async with Playing(make()) as played:
-            played.session.ask("Slow?", number="slow", audience="session")
-            played.session.ask("Quick?", number="quick", audience="session")
+            played.session.answering.queue.ask(NewQuestion("Slow?", number="slow", audience="session"))
+            played.session.answering.queue.ask(NewQuestion("Quick?", number="quick", audience="session"))
             await clock.sleep(3.0)
             played.session.end("ended")
             done = [event["question_id"] for event in await played.ended() if event["type"] == "answer.done"]
@@ -205,28 +211,18 @@ def test_what_a_question_may_spend_follows_from_what_the_model_has_cost_and_the_
 ) -> None:
     spent: list[tuple[int, int]] = []
 
-    async def noted(
-        question: Any,
-        timeline: Any,
-        think: Any,
-        settings: Any,
-        sent: Any,
-        seer: Any,
-        window: int,
-        most: int,
-        note: Any,
-    ) -> Any:
-        spent.append((window, most))
-        note("think", "token", 5.0, 1)  # a slow model, from now on
-        yield Answer(question.id, "It was.", True, ())
+    async def noted(self: Answerer, parsed: ParsedQuestion, plan: Plan, *rest: Any) -> Any:
+        spent.append((plan.window_tokens, plan.phrase_tokens))
+        self.note_cost("think", "token", 5.0, 1)  # a slow model, from now on
+        yield Answer(parsed.question.id, "It was.", True, ())
 
-    monkeypatch.setattr(answer, "answer", noted)
+    monkeypatch.setattr(Answerer, "answer", noted)
 
     async def main() -> None:
         async with Playing(make()) as played:
             for level in (0, 5, 0, 0):
-                played.session.spend(level, "questions wait")
-                played.session.ask("What was said?")
+                played.session.apply_level(level, "questions wait")
+                played.session.answering.queue.ask(NewQuestion("What was said?"))
                 await clock.sleep(1.0)
 
     stage.run(main())
@@ -242,13 +238,21 @@ def test_what_the_rules_refuse_is_asked_of_the_model_that_sees_and_told_as_its_o
     async def main() -> None:
         model = Model(says=["A grey", " cat. I cannot tell", " more."])
         async with Playing(sighted(model)) as played:
-            played.session.attach(Sender())
+            played.session.media.attach(Sender())
             await send(played.session, packets(tmp_path, 3.0))
-            played.session.ask("What colour is the cat?", number="look", client="me")
-            played.session.ask("When was the cat shown?", number="time", client="me")
-            played.session.ask("How many cats are in the picture?", number="count", client="me")
+            played.session.answering.queue.ask(
+                NewQuestion("What colour is the cat?", number="look", client="me")
+            )
+            played.session.answering.queue.ask(
+                NewQuestion("When was the cat shown?", number="time", client="me")
+            )
+            played.session.answering.queue.ask(
+                NewQuestion("How many cats are in the picture?", number="count", client="me")
+            )
             await clock.sleep(1.0)
-            played.session.ask("Is the cat's collar red?", number="again", client="me")
+            played.session.answering.queue.ask(
+                NewQuestion("Is the cat's collar red?", number="again", client="me")
+            )
             played.session.end("ended")
             events = await played.ended()
         done = {event["question_id"]: event for event in events if event["type"] == "answer.done"}
@@ -281,9 +285,9 @@ def test_a_refusal_stands_where_the_model_that_sees_does_not_know_fails_or_is_la
     async def main() -> None:
         async with Playing(sighted(Model(says=says))) as played, Playing(make()) as blind:
             for one in (played, blind):
-                one.session.attach(Sender(VP8))
+                one.session.media.attach(Sender(VP8))
                 await send(one.session, packets(tmp_path, 1.0, audio=None))
-                one.session.ask("What colour is the cat?", client="me")
+                one.session.answering.queue.ask(NewQuestion("What colour is the cat?", client="me"))
                 one.session.end("ended")
             done, usual = [
                 [event for event in await one.ended() if event["type"] == "answer.done"]
@@ -303,7 +307,9 @@ def test_an_image_that_comes_with_a_question_is_looked_at_by_the_model_that_sees
         model, page = Model(says=["A blue square."]), io.BytesIO()
         Image.new("RGBA", (40, 30), "blue").save(page, "PNG")
         async with Playing(sighted(model)) as played:
-            played.session.ask("What colour is this?", number="q1", client="me", image=page.getvalue())
+            played.session.answering.queue.ask(
+                NewQuestion("What colour is this?", number="q1", client="me", image=page.getvalue())
+            )
             await clock.sleep(1.0)
             played.session.end("ended")
             (done,) = [event for event in await played.ended() if event["type"] == "answer.done"]

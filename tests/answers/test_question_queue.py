@@ -7,16 +7,25 @@ from typing import Any
 
 import pytest
 
-from streamsvc.answers.question_queue import QuestionQueue, QueuedQuestion
-from streamsvc.core import clock
-from streamsvc.core.config import Limits
+from streamsvc.answers.question_queue import NewQuestion, QuestionQueue, QueuedQuestion
+from streamsvc.core import clock, config
+from streamsvc.core.context import SessionContext
 from streamsvc.core.errors import CapacityError, InvalidRequest, NotFound, StreamsvcError, TooLarge
+from tests.fakes.host import context
 
-LIMITS = Limits(questions_waiting=2, question_chars=20, image_bytes=10)
+LIMITS: dict[str, Any] = {"questions_waiting": 2, "question_chars": 20, "image_bytes": 10}
 
 
-def inbox() -> QuestionQueue:
-    return QuestionQueue(LIMITS, 3.0, lambda: 7.5)
+def at_work(**limits: Any) -> SessionContext:
+    """A session at second 7.5 whose answers have 3 s."""
+    made = context(settings=config.load(None, limits=limits or LIMITS, think={"deadline": 3.0}))
+    made.clock.restart(media_paced=True)
+    made.clock.advance(7.5)
+    return made
+
+
+def inbox(**limits: Any) -> QuestionQueue:
+    return QuestionQueue(at_work(**limits))
 
 
 async def emptied(box: QuestionQueue) -> list[QueuedQuestion]:
@@ -26,15 +35,17 @@ async def emptied(box: QuestionQueue) -> list[QueuedQuestion]:
 def test_a_question_carries_its_times_its_deadline_and_its_asker(virtual: asyncio.Runner) -> None:
     async def main() -> None:
         box, now = inbox(), clock.now()
-        one = box.ask("  What is it? ", client="me")
+        one = box.ask(NewQuestion("  What is it? ", client="me"))
         other = box.ask(
-            "And that?",
-            number="mine",
-            deadline_ms=500,
-            audience="session",
-            client="me",
-            image=b"jpeg",
-            form={},
+            NewQuestion(
+                "And that?",
+                number="mine",
+                deadline_ms=500,
+                audience="session",
+                client="me",
+                image=b"jpeg",
+                form={},
+            )
         )
         box.close()
         asked = await emptied(box)
@@ -44,7 +55,7 @@ def test_a_question_carries_its_times_its_deadline_and_its_asker(virtual: asynci
         ]
         assert (one.text, one.asked, one.deadline) == ("What is it?", 7.5, now + 3.0)
         assert (other.id, other.deadline, other.image, other.form) == ("mine", now + 0.5, b"jpeg", {})
-        assert one.id != inbox().ask("What is it?").id
+        assert one.id != inbox().ask(NewQuestion("What is it?")).id
 
     virtual.run(main())
 
@@ -65,27 +76,27 @@ def test_what_is_no_question_is_refused_and_takes_no_place(
 ) -> None:
     box = inbox()
     with pytest.raises(error) as caught:
-        box.ask(**{"text": "What?", **wrong})
+        box.ask(NewQuestion(**{"text": "What?", **wrong}))
     assert caught.value.code == code
-    box.ask("One?")
-    box.ask("Two?")
+    box.ask(NewQuestion("One?"))
+    box.ask(NewQuestion("Two?"))
 
 
 def test_more_than_may_wait_are_refused_with_a_time_to_come_back() -> None:
     box = inbox()
-    box.ask("One?")
-    box.ask("Two?")
+    box.ask(NewQuestion("One?"))
+    box.ask(NewQuestion("Two?"))
     with pytest.raises(CapacityError) as caught:
-        box.ask("Three?")
+        box.ask(NewQuestion("Three?"))
     assert (caught.value.code, caught.value.retry_after) == ("too_many_questions", 2.0)
 
 
 async def test_held_questions_wait_for_room_and_are_the_last() -> None:
     box = inbox()
-    box.hold(["Three?", "Four?"], client="me")
-    box.ask("One?")
-    box.ask("Two?")
-    closing = asyncio.create_task(box.close_after_held())
+    box.ask_at_end(["Three?", "Four?"], client="me")
+    box.ask(NewQuestion("One?"))
+    box.ask(NewQuestion("Two?"))
+    closing = asyncio.create_task(box.close_after_last())
     assert [asked.question.text for asked in await emptied(box)] == ["One?", "Two?", "Three?", "Four?"]
     await closing
 
@@ -98,16 +109,16 @@ def test_held_questions_are_checked_when_they_are_handed_in() -> None:
         (["x" * 21], "question_too_long"),
     ):
         with pytest.raises(StreamsvcError) as caught:
-            box.hold(texts, client="me")
+            box.ask_at_end(texts, client="me")
         assert caught.value.code == code
 
 
 async def test_a_closed_inbox_gives_out_what_it_holds_and_takes_nothing() -> None:
     box = inbox()
-    box.ask("One?")
+    box.ask(NewQuestion("One?"))
     box.close()
     box.close()
-    for take in (lambda: box.ask("Two?"), lambda: box.hold(["Two?"], client="me")):
+    for take in (lambda: box.ask(NewQuestion("Two?")), lambda: box.ask_at_end(["Two?"], client="me")):
         with pytest.raises(NotFound) as caught:
             take()
         assert caught.value.code == "session_ended"
@@ -118,9 +129,9 @@ def test_it_tells_how_long_the_oldest_question_has_waited(virtual: asyncio.Runne
     async def main() -> None:
         box = inbox()
         assert box.waited(clock.now()) == 0.0
-        box.ask("One?")
+        box.ask(NewQuestion("One?"))
         await clock.sleep(2.0)
-        box.ask("Two?")
+        box.ask(NewQuestion("Two?"))
         assert box.waited(clock.now()) == 2.0
         box.close()
         assert len(await emptied(box)) == 2
@@ -130,22 +141,23 @@ def test_it_tells_how_long_the_oldest_question_has_waited(virtual: asyncio.Runne
 
 
 def test_while_it_refuses_questions_it_says_why_and_what_waits_is_still_answered() -> None:
-    box = inbox()
-    box.ask("One?")
-    box.refusing = "speech waits for recognition"
+    session = at_work()
+    box = QuestionQueue(session)
+    box.ask(NewQuestion("One?"))
+    session.degradation.apply(6, "speech waits for recognition")
     with pytest.raises(CapacityError, match="speech waits for recognition") as caught:
-        box.ask("Two?")
+        box.ask(NewQuestion("Two?"))
     assert caught.value.code == "capacity"
-    box.refusing = ""
-    box.ask("Three?")
+    session.degradation.apply(0, "")
+    box.ask(NewQuestion("Three?"))
 
 
 async def test_askers_take_turns_however_much_one_of_them_asks() -> None:
-    box = QuestionQueue(Limits(questions_waiting=8), 3.0, lambda: 7.5)
+    box = inbox(questions_waiting=8)
     for text in ("A1", "A2", "A3"):
-        box.ask(text, client="a")
-    box.ask("B1", client="b")
-    box.ask("H1", audience="session", asker="a host")
+        box.ask(NewQuestion(text, client="a"))
+    box.ask(NewQuestion("B1", client="b"))
+    box.ask(NewQuestion("H1", audience="session", asker="a host"))
     box.close()
     taken = await emptied(box)
     assert [asked.question.text for asked in taken] == ["A1", "B1", "H1", "A2", "A3"]
@@ -153,26 +165,26 @@ async def test_askers_take_turns_however_much_one_of_them_asks() -> None:
 
 
 def test_one_who_floods_leaves_places_for_those_who_have_none() -> None:
-    box = QuestionQueue(Limits(questions_waiting=8), 3.0, lambda: 7.5)
+    box = inbox(questions_waiting=8)
     for number in range(6):
-        box.ask(f"A{number}?", client="a")
+        box.ask(NewQuestion(f"A{number}?", client="a"))
     with pytest.raises(CapacityError, match="6 questions wait already"):
-        box.ask("A6?", client="a")
-    box.ask("B0?", client="b")
-    box.ask("C0?", client="c")
+        box.ask(NewQuestion("A6?", client="a"))
+    box.ask(NewQuestion("B0?", client="b"))
+    box.ask(NewQuestion("C0?", client="c"))
     with pytest.raises(CapacityError, match="8 questions wait already"):
-        box.ask("D0?", client="d")
+        box.ask(NewQuestion("D0?", client="d"))
 
 
 async def test_a_cancelled_question_leaves_its_place_and_is_not_handed_out() -> None:
     box = inbox()
-    box.ask("One?", number="x", client="a")
-    box.ask("Two?", number="x", client="b")
+    box.ask(NewQuestion("One?", number="x", client="a"))
+    box.ask(NewQuestion("Two?", number="x", client="b"))
     assert box.cancel("x", "nobody") is None
     assert box.cancel("y") is None
     assert (gone := box.cancel("x", "b")) is not None
     assert gone.question.text == "Two?"
-    box.ask("Three?", client="b")
+    box.ask(NewQuestion("Three?", client="b"))
     assert (gone := box.cancel("x")) is not None
     assert gone.question.text == "One?"
     box.close()
@@ -180,12 +192,12 @@ async def test_a_cancelled_question_leaves_its_place_and_is_not_handed_out() -> 
 
 
 async def test_two_who_take_get_each_question_once_and_both_end() -> None:
-    box = QuestionQueue(Limits(questions_waiting=8), 3.0, lambda: 7.5)
+    box = inbox(questions_waiting=8)
     taking = [asyncio.create_task(emptied(box)) for _ in range(2)]
     await asyncio.sleep(0)
     texts = ["One?", "Two?", "Three?"]
     for text in texts:
-        box.ask(text)
+        box.ask(NewQuestion(text))
         await asyncio.sleep(0)
     box.close()
     assert sorted(

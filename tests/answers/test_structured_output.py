@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamsvc.answers import structured_output
+from streamsvc.answers.rules.parse import parse
 from streamsvc.core.errors import InvalidRequest, Unprocessable
 from streamsvc.core.types import Answer, Evidence
 
@@ -41,7 +42,9 @@ def told(
     schema = structured_output.read(asked)
     assert schema is not None
     found = json.loads(
-        structured_output.filled(schema, question, Answer("q", text, bool(evidence), evidence, {}, values))
+        structured_output.filled(
+            schema, parse(question), Answer("q", text, bool(evidence), evidence, {}, values)
+        )
     )
     jsonschema.Draft202012Validator(asked["json_schema"]["schema"]).validate(found)
     return found
@@ -120,7 +123,7 @@ def test_any_object_holds_answer_support_and_evidence() -> None:
     schema = structured_output.read({"type": "json_object"})
     assert schema is not None
     found = json.loads(
-        structured_output.filled(schema, "What is shown?", Answer("q", "A cat.", True, (CAT,)))
+        structured_output.filled(schema, parse("What is shown?"), Answer("q", "A cat.", True, (CAT,)))
     )
     assert found == {
         "answer": "A cat.",
@@ -129,7 +132,7 @@ def test_any_object_holds_answer_support_and_evidence() -> None:
     }
     refused = json.loads(
         structured_output.filled(
-            schema, "What is shown?", Answer("q", "I have not seen or heard that.", False)
+            schema, parse("What is shown?"), Answer("q", "I have not seen or heard that.", False)
         )
     )
     assert refused == {"answer": "I have not seen or heard that.", "supported": False, "evidence": []}
@@ -298,7 +301,7 @@ def test_what_is_not_demanded_and_not_known_is_left_out() -> None:
     schema = structured_output.read(wanted({"answer": TEXT, "weather": TEXT}, required=["answer"]))
     assert schema is not None
     assert json.loads(
-        structured_output.filled(schema, "What is shown?", Answer("q", "A cat.", True, (CAT,)))
+        structured_output.filled(schema, parse("What is shown?"), Answer("q", "A cat.", True, (CAT,)))
     ) == {"answer": "A cat."}
     assert "weather" in unmet("What is shown?", "A cat.", CAT, weather=TEXT)
 
@@ -364,7 +367,7 @@ def test_whatever_the_schema_the_text_is_valid_or_the_answer_is_an_error(
         (value,) if value and known else (),
     )
     try:
-        found = structured_output.filled(schema, "Is a cat shown?", answer)
+        found = structured_output.filled(schema, parse("Is a cat shown?"), answer)
     except Unprocessable:
         return
     jsonschema.Draft202012Validator(asked["json_schema"]["schema"]).validate(json.loads(found))

@@ -6,28 +6,29 @@ import asyncio
 import hashlib
 import hmac
 import json
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from streamsvc.answers import watches
-from streamsvc.answers.watch_conditions import Alert
 from streamsvc.answers.watches import Watches
-from streamsvc.core import clock, metrics
+from streamsvc.core import clock, config, metrics
 from streamsvc.core.errors import CapacityError, Conflict, Forbidden, InvalidRequest, NotFound
-from streamsvc.core.types import Evidence, Speech, Word
+from streamsvc.core.types import Evidence, Speech, Word, Words
+from streamsvc.core.units import AlertFired
 from streamsvc.events import webhook
 from streamsvc.events.webhook import Webhook, signature
 from tests.answers.test_topic_match import Letters
 from tests.builders.service import serving, socket_of, until
-from tests.builders.session import VP8, Playing, Sender, kinds, make, packets, send
+from tests.builders.session import VP8, Models, Playing, Sender, kinds, make, packets, send
+from tests.fakes.host import RecordingHost, context
 from tests.fakes.http_receiver import listening
 
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watches, "FIRST", 0.01)
+    monkeypatch.setattr(webhook, "FIRST", 0.01)
     monkeypatch.setattr(watches, "GRACE", 0.3)
 
 
@@ -35,19 +36,11 @@ def counted(result: str) -> float:
     return float(metrics.webhooks.labels(result)._value.get())
 
 
-class Told:
-    """Takes the alerts."""
-
-    def __init__(self) -> None:
-        self.got: list[tuple[str, Alert]] = []
-
-    def __call__(self, watch: str, alert: Alert) -> dict[str, Any]:
-        self.got.append((watch, alert))
-        return {"id": str(len(self.got)), "watch_id": watch, "text": alert.text}
-
-
-async def running(told: Told, most: int = 4, private: bool = True) -> tuple[Watches, asyncio.Task[None]]:
-    made = Watches(most, private, told)
+async def running(
+    host: RecordingHost, most: int = 4, private: bool = True
+) -> tuple[Watches, asyncio.Task[None]]:
+    settings = config.load(None, limits={"watches": most}, server={"private_urls": private})
+    made = Watches(context(host, settings=settings))
     task = asyncio.create_task(made.run())
     await asyncio.sleep(0)
     return made, task
@@ -64,11 +57,11 @@ def test_what_is_watched_for_is_told_once_with_its_evidence(stage: asyncio.Runne
     async def main() -> None:
         async with Playing(make()) as played:
             live = played.session
-            cat = live.alerts.add("when a cat appears")
-            said = live.alerts.add("somebody says la", 100.0)
-            live.alerts.add("when a dog appears")
-            live.alerts.add("when nobody speaks for 2 seconds")
-            live.attach(Sender())
+            cat = live.watches.add("when a cat appears")
+            said = live.watches.add("somebody says la", 100.0)
+            live.watches.add("when a dog appears")
+            live.watches.add("when nobody speaks for 2 seconds")
+            live.media.attach(Sender())
             await send(live, packets(tmp_path, 4.0))
             await clock.sleep(4.0)
             live.end("ended")
@@ -80,7 +73,7 @@ def test_what_is_watched_for_is_told_once_with_its_evidence(stage: asyncio.Runne
         assert told[cat["id"]]["evidence"][0]["url"]
         assert told[cat["id"]]["age_ms"] < 2000
         assert told[said["id"]]["evidence"][0]["kind"] == "speech"
-        assert [kept["fired"] for kept in live.alerts.all()] == [1, 1, 0, 1]
+        assert [kept["fired"] for kept in live.watches.all()] == [1, 1, 0, 1]
 
     stage.run(main())
 
@@ -88,44 +81,43 @@ def test_what_is_watched_for_is_told_once_with_its_evidence(stage: asyncio.Runne
 def test_a_session_that_has_ended_takes_no_watch(stage: asyncio.Runner) -> None:
     async def main() -> None:
         async with Playing(make()) as played:
-            played.session.attach(Sender(VP8))
+            played.session.media.attach(Sender(VP8))
             played.session.end("ended")
             await played.ended()
             with pytest.raises(Conflict):
-                played.session.alerts.add("when a cat appears")
+                played.session.watches.add("when a cat appears")
 
     stage.run(main())
 
 
 async def test_a_topic_is_found_by_its_meaning_and_what_waits_at_the_end_is_still_told() -> None:
-    told = Told()
-    made = Watches(4, True, told, Letters())  # type: ignore[arg-type]
+    host = RecordingHost()
+    made = Watches(context(host, roles=replace(Models().roles(), embed=Letters())))  # type: ignore[arg-type]
     task = asyncio.create_task(made.run())
     watch = made.add("when they talk about a bad bed")
-    made.heard(
-        tuple(Word(word, n, n + 0.5, 0.9) for n, word in enumerate(["I", "had", "a", "dab.", "We", "ate."])),
-        7.0,
-    )
+    texts = ["I", "had", "a", "dab.", "We", "ate."]
+    words = tuple(Word(word, n, n + 0.5, 0.9) for n, word in enumerate(texts))
+    made.take(Words("s", "main", 0.0, 7.0, words, len(words), final=False))
     made.close()
     await task
-    (found,) = told.got
-    assert found[0] == watch["id"]
-    assert found[1].text == 'About a bad bed: "I had a dab."'
-    assert found[1].arrived == 7.0
+    (fired,) = host.of(AlertFired)
+    assert fired.watch_id == watch["id"]
+    assert fired.text == 'About a bad bed: "I had a dab."'
+    assert fired.arrived == 7.0
 
 
 async def test_there_are_no_more_watches_than_may_be_and_one_that_is_removed_fires_no_more() -> None:
-    told = Told()
-    made, task = await running(told, most=2)
+    host = RecordingHost()
+    made, task = await running(host, most=2)
     one = made.add("when somebody starts talking", 0.0)
     made.add("when a cat appears")
     with pytest.raises(CapacityError) as caught:
         made.add("when a dog appears")
     assert caught.value.code == "too_many_watches"
-    made.spoke(speech(1.0, active=True))
+    made.take(speech(1.0, active=True))
     made.remove(one["id"])
-    made.spoke(speech(2.0, active=True))
-    assert [watch for watch, _ in told.got] == [one["id"]]
+    made.take(speech(2.0, active=True))
+    assert [fired.watch_id for fired in host.of(AlertFired)] == [one["id"]]
     with pytest.raises(NotFound):
         made.remove(one["id"])
     made.close()
@@ -133,16 +125,16 @@ async def test_there_are_no_more_watches_than_may_be_and_one_that_is_removed_fir
 
 
 async def test_silence_is_counted_from_the_last_word_and_not_while_somebody_speaks() -> None:
-    told = Told()
-    made, task = await running(told)
+    host = RecordingHost()
+    made, task = await running(host)
     made.add("when nobody speaks for 5 seconds", 0.0)
-    made.spoke(speech(1.0, active=True))
+    made.take(speech(1.0, active=True))
     made.tick(20.0)
-    made.spoke(speech(21.0, active=False))
+    made.take(speech(21.0, active=False))
     made.tick(25.0)
-    assert told.got == []
+    assert host.units == []
     made.tick(26.0)
-    assert told.got[0][1].evidence == (Evidence(21.0, 26.0, "timeline", "no speech"),)
+    assert host.of(AlertFired)[0].evidence == (Evidence(21.0, 26.0, "timeline", "no speech"),)
     made.close()
     await task
 
@@ -152,17 +144,17 @@ async def test_silence_is_counted_from_the_last_word_and_not_while_somebody_spea
 
 async def test_a_webhook_is_signed_and_tried_again_with_the_same_id(quick: None) -> None:
     async with listening(503, None, 429) as listener:
-        told = Told()
-        made, task = await running(told)
-        watch = await made.hooked("when somebody starts talking", 0.0, f"{listener.url}/hook?key=k")
-        made.spoke(speech(1.0, active=True))
+        host = RecordingHost()
+        made, task = await running(host)
+        watch = await made.add_with_webhook("when somebody starts talking", 0.0, f"{listener.url}/hook?key=k")
+        made.take(speech(1.0, active=True))
         await listener.until(4)
-        made.spoke(speech(9.0, active=True))
+        made.take(speech(9.0, active=True))
         await listener.until(5)
         made.close()
         await task
         assert made.all()[0]["webhook"] == {"sent": 2, "failed": 0, "waiting": 0}
-        assert [json.loads(body)["id"] for _, _, body in listener.got] == ["1", "1", "1", "1", "2"]
+        assert [json.loads(body)["id"] for _, _, body in listener.got] == ["e.1", "e.1", "e.1", "e.1", "e.2"]
         for target, headers, body in listener.got:
             assert target == "/hook?key=k"
             stamp, _, proof = headers["Streamsvc-Signature"].removeprefix("t=").partition(",v1=")
@@ -176,10 +168,10 @@ async def test_a_webhook_is_signed_and_tried_again_with_the_same_id(quick: None)
 async def test_what_a_webhook_refuses_or_never_answers_is_given_up_and_counted(quick: None) -> None:
     before = counted("refused"), counted("no_answer")
     async with listening(410, *[None] * webhook.TRIES) as listener:
-        made, task = await running(Told())
-        await made.hooked("when somebody starts talking", 0.0, listener.url)
-        made.spoke(speech(1.0, active=True))
-        made.spoke(speech(2.0, active=True))
+        made, task = await running(RecordingHost())
+        await made.add_with_webhook("when somebody starts talking", 0.0, listener.url)
+        made.take(speech(1.0, active=True))
+        made.take(speech(2.0, active=True))
         await listener.until(1 + webhook.TRIES)
         made.close()
         await task
@@ -205,10 +197,10 @@ async def test_more_alerts_than_may_wait_drop_the_oldest_and_what_is_left_at_the
 
 async def test_the_webhooks_of_removed_watches_count_and_are_not_waited_for_for_long(quick: None) -> None:
     async with listening(*[None] * 100) as listener:
-        made, task = await running(Told(), most=2)
+        made, task = await running(RecordingHost(), most=2)
         for _ in range(2):
-            watch = await made.hooked("when somebody starts talking", 0.0, listener.url)
-            made.spoke(speech(1.0, active=True))
+            watch = await made.add_with_webhook("when somebody starts talking", 0.0, listener.url)
+            made.take(speech(1.0, active=True))
             made.remove(watch["id"])
         with pytest.raises(CapacityError):
             made.add("when a cat appears")
@@ -231,9 +223,9 @@ async def test_what_is_no_url_of_a_webhook_is_refused_without_being_quoted(url: 
 
 
 async def test_a_webhook_into_a_private_network_is_refused_unless_it_is_allowed() -> None:
-    made, task = await running(Told(), private=False)
+    made, task = await running(RecordingHost(), private=False)
     with pytest.raises(Forbidden):
-        await made.hooked("when a cat appears", 0.0, "http://127.0.0.1:9/hook")
+        await made.add_with_webhook("when a cat appears", 0.0, "http://127.0.0.1:9/hook")
     assert made.all() == []
     made.close()
     await task

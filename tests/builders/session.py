@@ -17,11 +17,13 @@ import numpy as np
 from engines import Engine, Op, Payload, StreamOp
 from streamsvc.core import clock, config
 from streamsvc.core.clock import Threadless as Threadless  # tests take it from here
+from streamsvc.core.options import SessionOptions
+from streamsvc.core.roles import Roles
 from streamsvc.core.types import EncodedFrame, Kind, MediaTrack
 from streamsvc.events import schema
-from streamsvc.events.log import Subscription
 from streamsvc.events.store import Store
-from streamsvc.service.session import Roles, Session
+from streamsvc.events.subscription import Subscription
+from streamsvc.service.session import Session, SharedResources
 from tests.builders.clips import clip
 from tests.fakes.local_role import LocalRole
 
@@ -93,9 +95,13 @@ class Sender:
         self.tracks = tracks or (OPUS, VP8)
         self.closed = 0
         self.lost = 0
+        self.keyframe_requests = 0
 
     def stats(self) -> dict[str, float]:
         return {"audio_lost": self.lost}
+
+    def request_keyframe(self) -> None:
+        self.keyframe_requests += 1
 
     async def close(self) -> None:
         self.closed += 1
@@ -107,7 +113,7 @@ class Tape(Sender):
     def __init__(self, frames: list[EncodedFrame], failure: Exception | None = None) -> None:
         super().__init__()
         self.frames, self.failure = frames, failure
-        self.duration = 1.0
+        self.duration: float | None = 1.0
         self.on_state: Callable[[str, str], None] = lambda state, why: None
 
     async def run(
@@ -144,35 +150,25 @@ def packets(folder: Path, seconds: float, **options: Any) -> list[EncodedFrame]:
 
 async def send(session: Session, frames: list[EncodedFrame]) -> None:
     """Tap frames at their times, from now on."""
-    start, zero = clock.now(), session.zero
+    start, zero = clock.now(), session.clock.zero
     for frame in frames:
         await clock.sleep(start + frame.at - clock.now())
-        session.tap(replace(frame, at=start - zero + frame.at, arrived=clock.now()))
+        session.media.tap(replace(frame, at=start - zero + frame.at, arrived=clock.now()))
 
 
 def make(
     models: Models | None = None,
     /,
     *,
-    lossless: bool = False,
-    sees: bool = True,
-    speech: dict[str, Any] | None = None,
+    options: SessionOptions | None = None,
     **groups: dict[str, Any],
 ) -> Session:
-    """A session that keeps everything in memory. `speech`: its language, translate and replace. On a `Threadless` loop."""
+    """A session that keeps everything in memory, on a `Threadless` loop. `groups`: settings."""
     settings = config.load(None, **groups)
     store = Store(None, events=1000, frames=100)
     media = ThreadPoolExecutor(1)  # never used: it starts no thread before the first submit
-    return Session(
-        "s",
-        settings,
-        (models or Models()).roles(),
-        store,
-        media,
-        lossless=lossless,
-        sees=sees,
-        **(speech or {}),
-    )
+    shared = SharedResources(settings, (models or Models()).roles(), media)
+    return Session("s", shared, store, options)
 
 
 class Playing:

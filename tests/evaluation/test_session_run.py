@@ -37,7 +37,7 @@ def served(loop: asyncio.Runner, folder: Path, work: Callable[[Service], Awaitab
     async def main() -> Any:
         async with steady(settings(folder), load) as service:
             result = await work(service)
-            assert service.sessions == {}
+            assert service.sessions.by_id == {}
             return result
 
     return loop.run(main())

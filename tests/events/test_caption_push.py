@@ -594,7 +594,7 @@ async def test_the_door_needs_the_right_to_publish_and_never_shows_the_url(tmp_p
         made = await client.post(door, json=wanted, headers=own)
         assert made.status_code == 201
         assert made.json()["host"] == "127.0.0.1"
-        service.sessions[session].log.emit(
+        service.sessions.by_id[session].log.emit(
             "caption.final", {"text": "Hello.", "words": [], "start": 0.0, "end": 1.0, "language": "en"}
         )
         await zoom.until(lambda: zoom.taken == ["Hello.\n"])
@@ -623,7 +623,7 @@ async def test_the_door_needs_the_right_to_publish_and_never_shows_the_url(tmp_p
             await client.delete(f"/v1/sessions/{session}", params={"purge": 1}, headers=own)
         ).status_code == 200
         assert (await client.get(door, headers=own)).json()["error"]["code"] == "no_session"
-        assert service.pushes == {}
+        assert not service.pushes.running
 
 
 async def test_private_targets_are_refused_at_the_door_by_default(tmp_path: Path) -> None:
@@ -648,7 +648,7 @@ async def test_a_push_that_stops_for_good_is_told_to_the_subscribers_of_the_sess
             await client.post(f"/v1/sessions/{session}/pushes", json={"to": "zoom", "url": zoom.url})
         ).status_code == 201
         async with socket_of(place, session) as events:
-            service.sessions[session].log.emit(
+            service.sessions.by_id[session].log.emit(
                 "caption.final", {"text": "Hello.", "words": [], "start": 0.0, "end": 1.0, "language": "en"}
             )
             told = (await until(events, "error"))[-1]["error"]

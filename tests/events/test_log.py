@@ -16,16 +16,18 @@ from hypothesis import strategies as st
 from streamsvc.core import clock, metrics
 from streamsvc.core.config import Limits
 from streamsvc.core.errors import CapacityError
+from streamsvc.core.session_clock import SessionClock
 from streamsvc.events import schema
-from streamsvc.events.log import EventLog, SlowSubscriber, Subscription
+from streamsvc.events.log import EventLog
 from streamsvc.events.store import Store
+from streamsvc.events.subscription import SlowSubscriber, Subscription
 
 CAPTION = {"text": "hallo", "words": [], "start": 0.0, "end": 1.0, "language": "en"}
 
 
 def a_log(limits: Limits | None = None, **kept: int) -> EventLog:
     store = Store(None, events=kept.get("events", 1000), frames=10)
-    return EventLog("0.s", clock.now(), limits or Limits(), store)
+    return EventLog("0.s", SessionClock(), limits or Limits(), store)
 
 
 async def received(subscription: Subscription) -> list[dict[str, Any]]:
@@ -238,7 +240,7 @@ class FullDisk(Store):
 
 def on_a_full_disk(events: int = 1000) -> tuple[EventLog, FullDisk]:
     store = FullDisk(None, events=events, frames=10)
-    return EventLog("0.s", clock.now(), Limits(), store), store
+    return EventLog("0.s", SessionClock(), Limits(), store), store
 
 
 async def test_what_cannot_be_written_is_told_once_and_written_later(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""Units become event bodies that the schema accepts; ages and coverage are accounted for."""
+"""Every kind of unit becomes an event that the schema accepts."""
 
 from __future__ import annotations
 
@@ -8,24 +8,29 @@ import jsonschema
 import numpy as np
 import pytest
 
-from streamsvc.core.config import Budget
+from streamsvc.core.errors import Cancelled
 from streamsvc.core.types import (
     Answer,
     Box,
     Cue,
-    Event,
+    Delta,
     Evidence,
+    Gap,
+    Keyframe,
     Scene,
     ScreenText,
     Sight,
+    Speech,
     Tag,
     TextLine,
     Translation,
+    VideoFrame,
     Word,
+    Words,
 )
+from streamsvc.core.units import AlertFired, Flushed, Reply
 from streamsvc.events import schema
-from streamsvc.events.serialize import event_body
-from streamsvc.service.latency_report import LatencyReport
+from streamsvc.events.serialize import event_draft
 
 HEAD: dict[str, Any] = {"session": "0.a", "track": "main", "at": 1.0, "arrived": 5.0}
 WORDS = (Word("Once", 0.5, 0.9, 1.0000002), Word("upon", 0.9, 1.3, 0.5))
@@ -35,7 +40,18 @@ UNITS: list[tuple[str, Any]] = [
     ("caption.partial", Cue(**HEAD, text="Once upon", words=WORDS, stable=1, final=False)),
     ("caption.translation", Translation(**HEAD, of="e.1", text="Once", language="en", start=1.0, end=2.0)),
     ("scene.caption", Scene(**HEAD, text="A cat.", start=1.0, end=2.0, evidence=EVIDENCE)),
-    ("answer.done", Answer("q", "Yes.", supported=True, evidence=EVIDENCE)),
+    ("answer.done", Reply("q", 1.0, 5.0, Answer("q", "Yes.", supported=True, evidence=EVIDENCE), "me")),
+    ("answer.done", Reply("q", 1.0, 5.0, Cancelled("this question was cancelled"), "me")),
+    ("answer.delta", Reply("q", 1.0, 5.0, Delta("q", "Yes"), None)),
+    ("alert.fired", AlertFired("w_1", 1.0, 5.0, "A cat is shown.", EVIDENCE)),
+    ("speech.started", Speech(**HEAD, active=True)),
+    ("speech.stopped", Speech(**HEAD, active=False)),
+    ("caption.gap", Gap(**HEAD, start=1.0, end=2.0, reason="packet_loss")),
+    ("session.flushed", Flushed(None)),
+    (
+        "keyframe.sampled",
+        Keyframe(**HEAD, frame=VideoFrame(**HEAD, handle=None, width=2, height=2), reason="scene"),
+    ),
     (
         "sight.ready",
         Sight(
@@ -43,19 +59,22 @@ UNITS: list[tuple[str, Any]] = [
             embedding=np.ones(3, np.float32),
             tags=(Tag("cat", 0.9),),
             boxes=(Box("cat", 0.8, 0.1, 0.2, 0.3, 0.4),),
+            of="e.1",
         ),
     ),
     (
         "screen.text",
-        ScreenText(**HEAD, title=None, lines=(TextLine("Hallo", 0.9, 0.1, 0.2, 0.3, 0.4),), first_seen=1.0),
+        ScreenText(
+            **HEAD, title=None, lines=(TextLine("Hallo", 0.9, 0.1, 0.2, 0.3, 0.4),), first_seen=1.0, of="e.1"
+        ),
     ),
 ]
 
 
 @pytest.mark.parametrize(("kind", "unit"), UNITS, ids=[kind for kind, _ in UNITS])
-def test_a_unit_becomes_a_body_that_the_schema_accepts(kind: str, unit: Any) -> None:
-    body = event_body(unit, lambda at: f"/frames/{at}.jpg")
-    of = {"of": "e.1"} if kind in ("sight.ready", "screen.text") else {}
+def test_a_unit_becomes_an_event_that_the_schema_accepts(kind: str, unit: Any) -> None:
+    draft = event_draft(unit, lambda at: f"/frames/{at}.jpg")
+    assert draft.type == kind
     head = {
         "v": 1,
         "type": kind,
@@ -68,33 +87,20 @@ def test_a_unit_becomes_a_body_that_the_schema_accepts(kind: str, unit: Any) -> 
         "stages": {},
     }
     count = {"seq": 1, "prev": 0} if kind in schema.DURABLE else {"after": 1}
-    jsonschema.validate(head | count | of | body, schema.document())
+    jsonschema.validate(head | count | draft.body, schema.document())
 
 
 def test_evidence_with_a_frame_gets_its_address() -> None:
-    body = event_body(UNITS[3][1], lambda at: f"/frames/{at}.jpg")
+    scene = next(unit for kind, unit in UNITS if kind == "scene.caption")
+    body = event_draft(scene, lambda at: f"/frames/{at}.jpg").body
     assert [item.get("url") for item in body["evidence"]] == [None, "/frames/1.5.jpg"]
 
 
-def test_the_report_tells_ages_in_milliseconds_and_coverage() -> None:
-    report = LatencyReport(Budget())
-    assert report.body(0.0)["coverage"] is None
-    for age in (100.0, 200.0, 300.0):
-        report.note(
-            Event("0.a", "main", "e", "e.1", "caption.final", 1.0, age, {}, {"start": 0.0, "end": 3.0}, 1)
-        )
-    report.gap(1.0)
-    body = report.body(2.0)
-    assert body["ages"]["final"] == {"p50": 200, "p95": 290, "count": 3}
-    assert body["coverage"] == 0.9
-    assert body["backlog"] == 2.0
+def test_an_answer_keeps_the_times_and_the_audience_of_its_question() -> None:
+    draft = event_draft(Reply("q", 7.0, 3.0, Delta("q", "Yes"), "me"), str)
+    assert (draft.type, draft.at, draft.arrived, draft.audience) == ("answer.delta", 7.0, 3.0, "me")
 
 
-def test_what_a_model_says_of_a_scene_ages_apart_from_what_the_rules_say() -> None:
-    report = LatencyReport(Budget())
-    for by, age in (("rule", 100.0), ("model", 2500.0)):
-        report.note(Event("0.a", "main", "e", "e.1", "scene.caption", 1.0, age, {}, {"by": by}, 1))
-    assert {kind: ages["p95"] for kind, ages in report.body(0.0)["ages"].items()} == {
-        "scene": 100,
-        "scene_model": 2500,
-    }
+def test_words_are_not_published_as_they_are() -> None:
+    with pytest.raises(TypeError, match="Words"):
+        event_draft(Words(**HEAD, words=WORDS, stable=1, final=False), str)

@@ -11,9 +11,9 @@ from typing import Any
 
 from streamsvc.core import clock
 from streamsvc.core.errors import DeadlineMissed
-from streamsvc.core.roles import Role
+from streamsvc.core.roles import Role, Roles
 from streamsvc.core.types import Cue, Keyframe, ScreenText, TextLine, VideoFrame, Word
-from streamsvc.service.session import Roles, Session
+from streamsvc.service.session import Session
 from streamsvc.workers.supervisor import Worker
 from tests.builders.session import Models, make
 
@@ -104,7 +104,7 @@ class _Seeing(Models):
         self._think = think
 
     def roles(self) -> Roles:
-        return replace(super().roles(), think=self._think, sight=self._think)
+        return replace(super().roles(), think=self._think, vlm=self._think)
 
 
 def sighted(think: Role, /, **groups: Any) -> Session:

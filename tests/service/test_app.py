@@ -19,7 +19,7 @@ from websockets.exceptions import ConnectionClosed
 from streamsvc.core.types import SAMPLE_RATE
 from streamsvc.evaluation.recordings import read
 from streamsvc.service import app
-from streamsvc.service.session import State
+from streamsvc.service.media_input import State
 from tests.builders.clips import clip
 from tests.builders.service import serving, socket_of, until
 from tests.fakes.hear_engine import written
@@ -153,13 +153,13 @@ async def test_the_session_outlives_its_killed_workers_and_its_events_resume(
                 process = service.workers[role]
                 old = process.pid
                 assert old is not None
-                killed, resumed = service.sessions[session].position(), 0.0
+                killed, resumed = service.sessions.by_id[session].clock.position(), 0.0
                 kill(old, signal.SIGKILL)
                 while process.pid in (None, old):  # noqa: ASYNC110  # the supervisor tells nobody
                     await asyncio.sleep(0.05)
                 while resumed < killed:
                     resumed = (await until(events, kind))[-1]["at"]
-        assert service.sessions[session].state is State.LIVE
+        assert service.sessions.by_id[session].state is State.LIVE
 
 
 @pytest.mark.media
@@ -188,7 +188,7 @@ async def test_the_death_of_the_language_model_costs_no_answer(media: Path, tmp_
             while service.workers["think"].pid in (None, old):  # noqa: ASYNC110  # the supervisor tells nobody
                 await asyncio.sleep(0.05)
         assert (await service.roles.think.call("count", {"text": "a"}, deadline_in_s=60))["tokens"] >= 1
-        assert service.sessions[session].state is State.LIVE
+        assert service.sessions.by_id[session].state is State.LIVE
 
 
 async def test_bad_sources_are_told_at_the_door_and_leave_nothing(tmp_path: Path) -> None:
@@ -224,7 +224,7 @@ async def test_bad_sources_are_told_at_the_door_and_leave_nothing(tmp_path: Path
             "draining": False,
             "level": 0,
         }
-        assert service.sessions == {}
+        assert service.sessions.by_id == {}
 
 
 async def test_a_silent_clip_is_no_error_and_a_question_before_any_content_is_refused_clearly(
@@ -287,7 +287,7 @@ async def test_subscribers_who_leave_at_the_handshake_take_no_place(tmp_path: Pa
 
 async def test_a_hit_comes_with_the_picture_that_was_shown_then_as_long_as_it_is_kept(tmp_path: Path) -> None:
     async with serving(tmp_path, store={"frames": 1}) as (service, _, client):
-        session = service.sessions[await opened(client)]
+        session = service.sessions.by_id[await opened(client)]
         for at in (1.0, 9.0):
             await session.log.put_frame(at, f"picture at {at}".encode())
             session.timeline.add(sight(at, f"cat {at:.0f}"))
@@ -432,7 +432,7 @@ async def test_what_the_models_cannot_do_is_refused_when_a_session_is_made(tmp_p
         ):
             assert told(await client.post("/v1/sessions", json=body))[0] in (400, 422), body
             assert told(await client.post("/v1/sessions", json=body))[1] == code, body
-        assert service.sessions == {}
+        assert service.sessions.by_id == {}
         assert (
             await client.post(
                 "/v1/sessions", json={"language": "en", "translate": False, "replace": {"a b": "c"}}

@@ -25,7 +25,7 @@ class Fake:
     def load(self, now: float) -> Load:
         return self.now
 
-    def spend(self, level: int, reason: str) -> None:
+    def apply_level(self, level: int, reason: str) -> None:
         if not self.told or self.told[-1] != (level, reason):
             self.told.append((level, reason))
 

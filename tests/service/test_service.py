@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 import structlog.testing
 
+from streamsvc.answers.rules.parse import parsed
+from streamsvc.answers.vlm_reader import VlmReader
 from streamsvc.core import clock, config, metrics
 from streamsvc.core.errors import (
     CapacityError,
@@ -23,12 +25,14 @@ from streamsvc.core.errors import (
     SourceError,
     StreamsvcError,
 )
+from streamsvc.core.options import SessionOptions, SpeechOptions, VisionOptions
 from streamsvc.core.types import Question
 from streamsvc.events.store import Store
 from streamsvc.ingest import peer
-from streamsvc.service import service
+from streamsvc.service import sessions
+from streamsvc.service.media_input import State
 from streamsvc.service.service import Service
-from streamsvc.service.session import Session, State
+from streamsvc.service.session import Session
 from streamsvc.speech.pipeline import SpeechPipeline
 from streamsvc.workers.look_cache import LookCache
 from tests.builders.clips import clip
@@ -44,7 +48,7 @@ async def serving(
     async with Service(
         config.load(None, **{"server": {"data_dir": folder}, **groups}), at_once=()
     ) as running:
-        running.roles = (models or Models()).roles()
+        running.use_roles((models or Models()).roles())
         yield running
 
 
@@ -52,17 +56,17 @@ async def test_the_profile_gpu_thinks_by_the_vision_language_model(tmp_path: Pat
     groups = {"models": {"profile": "gpu"}, "think": {"model": "seer"}}
     async with Service(config.load(None, server={"data_dir": tmp_path}, **groups), at_once=()) as running:
         assert running.workers["think"].roles == {"think": "engines.vlm"}
-        assert running.roles.sight is running.roles.think
+        assert running.roles.vlm is running.roles.think
     async with Service(config.load(None, server={"data_dir": tmp_path}), at_once=()) as running:
         assert running.workers["think"].roles == {"think": "engines.llm"}
-        assert running.roles.sight is None
+        assert running.roles.vlm is None
 
 
 async def test_the_profile_remote_thinks_by_an_endpoint(tmp_path: Path) -> None:
     groups = {"models": {"profile": "remote"}, "remote": {"url": "http://127.0.0.1:9/v1", "model": "seer"}}
     async with Service(config.load(None, server={"data_dir": tmp_path}, **groups), at_once=()) as running:
         assert running.workers["think"].roles == {"think": "engines.remote"}
-        assert running.roles.sight is running.roles.think
+        assert running.roles.vlm is running.roles.think
 
 
 class Peer(Sender):
@@ -112,13 +116,13 @@ def at(session: Session, state: State) -> bool:
 def test_ids_cannot_be_guessed_and_find_their_session(stage: asyncio.Runner, tmp_path: Path) -> None:
     async def main() -> None:
         async with serving(tmp_path) as running:
-            one, other = await running.create(), await running.create()
+            one, other = await running.sessions.create(), await running.sessions.create()
             assert one.id != other.id
             assert one.id.startswith("0.")
             assert len(one.id) >= 2 + 16
-            assert running.find(one.id) is one
+            assert running.sessions.find(one.id) is one
             with pytest.raises(NotFound) as caught:
-                running.find("0.nobody")
+                running.sessions.find("0.nobody")
             assert caught.value.code == "no_session"
 
     stage.run(main())
@@ -131,9 +135,9 @@ def test_a_name_that_is_no_id_is_refused(
     async def main() -> None:
         async with serving(tmp_path) as running:
             with pytest.raises(InvalidRequest) as caught:
-                await running.publish(name, "good")
+                await running.publications.publish(name, "good")
             assert caught.value.code == "bad_session_id"
-            assert running.sessions == {}
+            assert running.sessions.by_id == {}
         assert kept(tmp_path) == set()
 
     stage.run(main())
@@ -145,9 +149,13 @@ def test_no_more_sessions_are_let_in_than_can_be_served(
     async def main() -> None:
         before = rejected("capacity")
         async with serving(tmp_path, limits={"sessions": 2}) as running:
-            one = await running.create()
-            await running.publish("mine", "good")
-            for enter in (running.create(), running.publish(None, "good"), running.publish("other", "good")):
+            one = await running.sessions.create()
+            await running.publications.publish("mine", "good")
+            for enter in (
+                running.sessions.create(),
+                running.publications.publish(None, "good"),
+                running.publications.publish("other", "good"),
+            ):
                 with pytest.raises(CapacityError) as caught:
                     await enter
                 assert (caught.value.code, caught.value.status, caught.value.retryable) == (
@@ -157,10 +165,10 @@ def test_no_more_sessions_are_let_in_than_can_be_served(
                 )
                 assert caught.value.retry_after > 0
             assert rejected("capacity") - before == 3
-            assert len(running.sessions) == 2
-            await running.delete(one.id)
+            assert len(running.sessions.by_id) == 2
+            await running.sessions.delete(one.id)
             await one.over.wait()
-            assert at(await running.create(), State.CREATED)
+            assert at(await running.sessions.create(), State.CREATED)
 
     stage.run(main())
 
@@ -171,18 +179,18 @@ def test_one_more_session_is_refused_where_it_would_make_the_others_late(
     async def main() -> None:
         before = rejected("budget")
         async with serving(tmp_path) as running:
-            await running.publish("mine", "good")
-            running.governor.force(1)
+            await running.publications.publish("mine", "good")
+            running.load_controller.force(1)
             await clock.sleep(1.0)
-            running.governor.admit()  # it has hardly begun: what it costs is not known
+            running.load_controller.admit()  # it has hardly begun: what it costs is not known
             await clock.sleep(30.0)
-            for enter in (running.create(), running.publish(None, "good")):
+            for enter in (running.sessions.create(), running.publications.publish(None, "good")):
                 with pytest.raises(CapacityError, match="late") as caught:
                     await enter
                 assert caught.value.retry_after > 0
             assert rejected("budget") - before == 2
-            running.governor.force(0)
-            await running.create()
+            running.load_controller.force(0)
+            await running.sessions.create()
 
     stage.run(main())
 
@@ -192,12 +200,12 @@ def test_strain_is_told_to_live_sessions_and_not_to_what_can_wait(
 ) -> None:
     async def main() -> None:
         async with serving(tmp_path) as running:
-            await running.publish("mine", "good")
-            patient = await running.create(speed=None)
-            patient.attach(Sender(OPUS))
-            running.governor.force(3)
+            await running.publications.publish("mine", "good")
+            patient = await running.sessions.create(speed=None)
+            patient.media.attach(Sender(OPUS))
+            running.load_controller.force(3)
             await clock.sleep(1.0)
-            assert (running.find("mine").report.level, patient.report.level) == (3, 0)
+            assert (running.sessions.find("mine").level, patient.level) == (3, 0)
 
     stage.run(main())
 
@@ -209,17 +217,17 @@ def test_a_session_counts_while_its_source_is_being_opened(
         await clock.sleep(5.0)
         raise SourceError("no answer", code="no_answer", retryable=True)
 
-    monkeypatch.setattr(service, "open_source", slow)
+    monkeypatch.setattr(sessions, "open_source", slow)
 
     async def main() -> None:
         async with serving(tmp_path, limits={"sessions": 1}) as running:
-            opening = asyncio.create_task(running.create("rtsp://example.org/a"))
+            opening = asyncio.create_task(running.sessions.create("rtsp://example.org/a"))
             await clock.sleep(1.0)
             with pytest.raises(CapacityError):
-                await running.create()
+                await running.sessions.create()
             with pytest.raises(SourceError):
                 await opening
-            await running.create()
+            await running.sessions.create()
 
     stage.run(main())
 
@@ -232,7 +240,7 @@ def test_the_end_of_the_service_is_told_and_nobody_gets_in_after_it(
 ) -> None:
     async def main() -> None:
         async with serving(tmp_path) as running:
-            session = await running.create()
+            session = await running.sessions.create()
             subscription = session.log.subscribe(["session.*"])
             await running.drain("update", 5.0)
             assert at(session, State.ENDED)
@@ -242,7 +250,7 @@ def test_the_end_of_the_service_is_told_and_nobody_gets_in_after_it(
             assert '"session.closed"' in told
             assert '"reason":"update"' in told
             with pytest.raises(CapacityError, match="going away"):
-                await running.create()
+                await running.sessions.create()
 
     stage.run(main())
 
@@ -253,11 +261,11 @@ def test_a_session_that_does_not_end_is_not_waited_for_longer_than_said(
     async def never(self: SpeechPipeline) -> None:
         await asyncio.Event().wait()
 
-    monkeypatch.setattr(SpeechPipeline, "transcribe", never)
+    monkeypatch.setattr(SpeechPipeline, "_recognise", never)
 
     async def main() -> None:
         async with serving(tmp_path) as running:
-            session = await running.create()
+            session = await running.sessions.create()
             start = clock.now()
             await running.drain("update", 3.0)
             assert clock.now() - start == pytest.approx(3.0, abs=0.2)
@@ -277,17 +285,17 @@ def test_a_source_that_opens_while_the_service_ends_is_closed(
         await clock.sleep(1.0)
         return source
 
-    monkeypatch.setattr(service, "open_source", slow)
+    monkeypatch.setattr(sessions, "open_source", slow)
 
     async def main() -> None:
         async with serving(tmp_path) as running:
-            opening = asyncio.create_task(running.create("rtsp://example.org/a"))
+            opening = asyncio.create_task(running.sessions.create("rtsp://example.org/a"))
             await clock.sleep(0.5)
             await running.drain()
             with pytest.raises(CapacityError):
                 await opening
             assert source.closed == 1
-            assert running.sessions == {}
+            assert running.sessions.by_id == {}
 
     stage.run(main())
 
@@ -300,18 +308,18 @@ def test_an_ended_session_is_readable_for_its_retention_and_then_erased(
 ) -> None:
     async def main() -> None:
         async with serving(tmp_path, store={"retention": 100.0}) as running:
-            session, live = await running.create(), await running.create()
-            live.attach(Sender())
-            await running.delete(session.id)
+            session, live = await running.sessions.create(), await running.sessions.create()
+            live.media.attach(Sender())
+            await running.sessions.delete(session.id)
             await clock.sleep(90.0)
-            assert running.find(session.id) is session
+            assert running.sessions.find(session.id) is session
             assert (await session.log.since(0, None, session.log.seq))[0]
             assert (tmp_path / session.id / "session.db").exists()
-            await clock.sleep(10.0 + 2 * service._JANITOR)
+            await clock.sleep(10.0 + 2 * sessions._JANITOR_SECONDS)
             with pytest.raises(NotFound):
-                running.find(session.id)
+                running.sessions.find(session.id)
             assert not (tmp_path / session.id).exists()
-            assert running.find(live.id) is live
+            assert running.sessions.find(live.id) is live
             assert (tmp_path / live.id).exists()
 
     stage.run(main())
@@ -320,15 +328,15 @@ def test_an_ended_session_is_readable_for_its_retention_and_then_erased(
 def test_of_too_many_ended_sessions_the_oldest_go_first(
     stage: asyncio.Runner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(service, "_ENDED", 2)
+    monkeypatch.setattr(sessions, "_MAX_ENDED", 2)
 
     async def main() -> None:
         async with serving(tmp_path) as running:
-            made = [await running.create() for _ in range(4)]
+            made = [await running.sessions.create() for _ in range(4)]
             for session in made:
-                await running.delete(session.id)
-            await clock.sleep(2 * service._JANITOR)
-            assert list(running.sessions.values()) == made[2:]
+                await running.sessions.delete(session.id)
+            await clock.sleep(2 * sessions._JANITOR_SECONDS)
+            assert list(running.sessions.by_id.values()) == made[2:]
             assert kept(tmp_path) == {session.id for session in made[2:]}
 
     stage.run(main())
@@ -347,9 +355,9 @@ async def test_a_purge_waits_until_the_end_is_written_and_leaves_nothing(
 
     monkeypatch.setattr(Store, "append", slow)
     async with serving(tmp_path) as running:
-        session = await running.create()
+        session = await running.sessions.create()
         subscription = session.log.subscribe(["session.closed"])
-        erasing = asyncio.create_task(running.delete(session.id, purge=True))
+        erasing = asyncio.create_task(running.sessions.delete(session.id, purge=True))
         await asyncio.to_thread(writing.wait, 5.0)
         done, _ = await asyncio.wait({erasing}, timeout=0.1)
         assert not done
@@ -357,7 +365,7 @@ async def test_a_purge_waits_until_the_end_is_written_and_leaves_nothing(
         await erasing
         assert await subscription.next()
         assert await subscription.next() is None
-        assert running.sessions == {}
+        assert running.sessions.by_id == {}
     assert kept(tmp_path) == set()
 
 
@@ -366,9 +374,9 @@ def test_a_session_that_is_not_to_be_stored_never_touches_the_disk(
 ) -> None:
     async def main() -> None:
         async with serving(tmp_path) as running:
-            session = await running.create(no_store=True)
+            session = await running.sessions.create(options=SessionOptions(stored=False))
             await clock.sleep(2.0)
-            await running.delete(session.id)
+            await running.sessions.delete(session.id)
             await session.over.wait()
             assert kept(tmp_path) == set()
 
@@ -384,8 +392,8 @@ def test_a_name_used_again_after_a_restart_shows_nothing_of_the_earlier_session(
 
     async def main() -> None:
         async with serving(tmp_path) as running:
-            await running.publish("mine", "good")
-            assert running.find("mine").store.frame(1000.0) is None
+            await running.publications.publish("mine", "good")
+            assert running.sessions.find("mine").store.frame(1000.0) is None
 
     stage.run(main())
 
@@ -400,9 +408,9 @@ def test_a_name_never_reaches_a_folder_that_is_not_a_session_s(
         async with serving(tmp_path) as running:
             for offer in ("good", "bad"):
                 with pytest.raises(Conflict) as caught:
-                    await running.publish("holiday", offer)
+                    await running.publications.publish("holiday", offer)
                 assert caught.value.code == "name_taken"
-            assert running.sessions == {}
+            assert running.sessions.by_id == {}
 
     stage.run(main())
     assert (tmp_path / "holiday" / "beach.jpg").read_bytes() == b"dear"
@@ -429,35 +437,37 @@ async def test_a_source_that_cannot_be_had_leaves_nothing(tmp_path: Path) -> Non
         ):
             before = rejected(code)
             with pytest.raises(kind) as caught:
-                await running.create(f"file:{source}" if source else "", roots=(opened,))
+                await running.sessions.create(f"file:{source}" if source else "", roots=(opened,))
             assert isinstance(caught.value, StreamsvcError)
             assert (caught.value.code, caught.value.status) == (code, status)
             assert caught.value.message
             assert rejected(code) - before == 1
-        assert running.sessions == {}
-        assert running._opening == 0
+        assert running.sessions.by_id == {}
+        assert running.sessions._opening == 0
     assert kept(data) == set()
 
 
 async def test_a_source_plays_to_its_end_and_its_tracks_are_known_at_once(tmp_path: Path) -> None:
     path = clip(tmp_path / "a.wav", video=None, audio="pcm_s16le", seconds=2.0)
     async with serving(tmp_path / "data") as running:
-        session = await running.create(str(path), speed=None, roots=None, no_store=True)
+        session = await running.sessions.create(
+            str(path), SessionOptions(stored=False), speed=None, roots=None
+        )
         assert session.describe()["tracks"] == ["audio"]
         assert session.describe()["state"] == "live"
         async with asyncio.timeout(20):
             await session.over.wait()
-        assert session.failure() is None
-        assert " ".join(cue.text for cue in session.cues).startswith("La la")
+        assert session.failure is None
+        assert " ".join(cue.text for cue in session.published.cues).startswith("La la")
 
 
 async def test_a_deleted_session_lets_its_source_go(tmp_path: Path) -> None:
     path = clip(tmp_path / "a.wav", video=None, audio="pcm_s16le", seconds=30.0)
     async with serving(tmp_path / "data") as running:
-        session = await running.create(str(path), roots=None)
-        await running.delete(session.id, purge=True)
-        assert session.publisher is None
-        assert running.sessions == {}
+        session = await running.sessions.create(str(path), roots=None)
+        await running.sessions.delete(session.id, purge=True)
+        assert session.media.publisher is None
+        assert running.sessions.by_id == {}
 
 
 async def test_the_failure_of_one_session_is_its_own_and_its_text_is_not_logged(tmp_path: Path) -> None:
@@ -468,13 +478,13 @@ async def test_the_failure_of_one_session_is_its_own_and_its_text_is_not_logged(
 
     with structlog.testing.capture_logs() as logs:
         async with serving(tmp_path / "data") as running:
-            other = await running.create()
-            session = await running.create(str(path), speed=None, roots=None)
-            session.ear._heard = broken  # type: ignore[method-assign,assignment]
+            other = await running.sessions.create()
+            session = await running.sessions.create(str(path), speed=None, roots=None)
+            session.speech._recognised = broken  # type: ignore[method-assign,assignment]
             async with asyncio.timeout(20):
                 await session.over.wait()
             assert at(other, State.CREATED)
-    assert session.failure() is not None
+    assert session.failure is not None
     assert any(entry["event"] == "session failed" and "RuntimeError" in entry["error"] for entry in logs)
     assert "secret" not in str([{**entry, "exc_info": None} for entry in logs]), (
         "exc_info is told by its places alone"
@@ -489,15 +499,15 @@ def test_a_publisher_makes_its_session_and_a_second_one_is_refused(
 ) -> None:
     async def main() -> None:
         async with serving(tmp_path) as running:
-            publication = await running.publish("mine", "good")
-            session = running.find("mine")
+            publication = await running.publications.publish("mine", "good")
+            session = running.sessions.find("mine")
             assert at(session, State.LIVE)
-            assert running.publications == {publication.resource: publication}
+            assert running.publications.by_resource == {publication.resource: publication}
             with pytest.raises(Conflict) as caught:
-                await running.publish("mine", "good")
+                await running.publications.publish("mine", "good")
             assert (caught.value.code, caught.value.status) == ("already_publishing", 409)
             assert len(peers) == 1, "the second was not even answered"
-            assert session.publisher is peers[0]
+            assert session.media.publisher is peers[0]
 
     stage.run(main())
 
@@ -507,21 +517,21 @@ def test_a_publisher_that_comes_back_within_the_window_goes_on_and_after_it_begi
 ) -> None:
     async def main() -> None:
         async with serving(tmp_path) as running:
-            publication = await running.publish("mine", "good")
-            session = running.find("mine")
-            await running.unpublish(publication.resource)
+            publication = await running.publications.publish("mine", "good")
+            session = running.sessions.find("mine")
+            await running.publications.unpublish(publication.resource)
             assert at(session, State.STALLED)
             assert peers[0].closed
             with pytest.raises(NotFound) as caught:
-                await running.unpublish(publication.resource)
+                await running.publications.unpublish(publication.resource)
             assert caught.value.code == "no_publication"
-            await running.publish("mine", "good")
+            await running.publications.publish("mine", "good")
             assert at(session, State.LIVE)
             peers[1].tell("closed", "left")
             await clock.sleep(31.0)
             assert at(session, State.ENDED)
-            await running.publish("mine", "good")
-            anew = running.find("mine")
+            await running.publications.publish("mine", "good")
+            anew = running.sessions.find("mine")
             assert anew is not session
             assert at(anew, State.LIVE)
             assert anew.log.epoch != session.log.epoch
@@ -535,12 +545,12 @@ def test_a_publisher_that_ends_by_itself_is_forgotten_and_a_failed_connection_co
     async def main() -> None:
         before = metrics.ice_failures.labels("handshake")._value.get()
         async with serving(tmp_path) as running:
-            await running.publish("mine", "good")
+            await running.publications.publish("mine", "good")
             peers[0].tell("closed", "handshake")
             await asyncio.sleep(0.1)
-            assert running.publications == {}
+            assert running.publications.by_resource == {}
             assert peers[0].closed
-            assert at(running.find("mine"), State.STALLED)
+            assert at(running.sessions.find("mine"), State.STALLED)
         assert metrics.ice_failures.labels("handshake")._value.get() - before == 1
 
     stage.run(main())
@@ -551,11 +561,11 @@ def test_the_publication_of_a_deleted_session_is_forgotten(
 ) -> None:
     async def main() -> None:
         async with serving(tmp_path) as running:
-            await running.publish("mine", "good")
-            await running.delete("mine")
+            await running.publications.publish("mine", "good")
+            await running.sessions.delete("mine")
             await asyncio.sleep(1.0)
             assert peers[0].closed
-            assert running.publications == {}
+            assert running.publications.by_resource == {}
 
     stage.run(main())
 
@@ -578,14 +588,14 @@ async def test_an_offer_that_cannot_be_answered_leaves_nothing_and_its_name_free
     async with serving(tmp_path) as running:
         for _ in range(2):
             with pytest.raises(StreamsvcError) as caught:
-                await running.publish("mine", offer)
+                await running.publications.publish("mine", offer)
             assert (caught.value.status, caught.value.code) == (status, code)
             assert caught.value.message
-            assert running.sessions == {}
+            assert running.sessions.by_id == {}
             assert kept(tmp_path) == set()
         with pytest.raises(StreamsvcError):
-            await running.publish((await running.create()).id, offer)
-        assert [session.state for session in running.sessions.values()] == [State.CREATED], (
+            await running.publications.publish((await running.sessions.create()).id, offer)
+        assert [session.state for session in running.sessions.by_id.values()] == [State.CREATED], (
             "a session made before goes on"
         )
 
@@ -595,13 +605,13 @@ def test_an_offer_that_fails_late_does_not_end_what_another_has_begun(
 ) -> None:
     async def main() -> None:
         async with serving(tmp_path) as running:
-            failing = asyncio.create_task(running.publish("mine", "bad"))
+            failing = asyncio.create_task(running.publications.publish("mine", "bad"))
             await asyncio.sleep(0.5)
-            await running.publish("mine", "good")
+            await running.publications.publish("mine", "good")
             with pytest.raises(InvalidRequest):
                 await failing
             await asyncio.sleep(0.5)
-            assert at(running.find("mine"), State.LIVE)
+            assert at(running.sessions.find("mine"), State.LIVE)
 
     stage.run(main())
 
@@ -622,30 +632,32 @@ async def test_a_session_has_an_adapter_that_is_there_or_is_not_opened(tmp_path:
         config.load(None, server={"data_dir": tmp_path / "data"}, **groups), at_once=()
     ) as running:
         model = Model()
-        running.roles = replace(Models().roles(), sight=model)
+        running.use_roles(replace(Models().roles(), vlm=model))
         for adapter in ("legal", "empty", "not a name", "../medical", ""):
             with pytest.raises(InvalidRequest, match="there are: medical") as refused:
-                await running.create(adapter=adapter)
+                await running.sessions.create(options=SessionOptions(vision=VisionOptions(adapter=adapter)))
             assert refused.value.code == "no_adapter"
-        assert running.sessions == {}
-        session = await running.create(adapter="medical")
+        assert running.sessions.by_id == {}
+        session = await running.sessions.create(
+            options=SessionOptions(vision=VisionOptions(adapter="medical"))
+        )
         model.affinity = session.id
-        assert session.eye.seer is not None
+        assert session.vision.vlm is not None
         question = Question("q", "What colour is the car?", 0.0, clock.now() + 30.0, image=jpeg("sent"))
-        assert [clause.text async for clause in session.eye.seer.clauses(question, "look", words=33)] == [
-            "A red car."
-        ]
+        reader = VlmReader("s", session.vision.vlm, session.timeline)
+        clauses = reader.clauses(parsed(question), "look", 33)
+        assert [clause.text async for clause in clauses] == ["A red car."]
         assert [asked["adapter"] for asked in model.asked] == ["medical"]
     async with serving(tmp_path / "data") as running:
         with pytest.raises(InvalidRequest, match="of the profile gpu"):
-            await running.create(adapter="medical")
+            await running.sessions.create(options=SessionOptions(vision=VisionOptions(adapter="medical")))
 
 
 async def test_a_hangover_that_cannot_be_opens_no_session(tmp_path: Path) -> None:
     async with serving(tmp_path) as running:
         for seconds in (0.05, 6.0):
             with pytest.raises(InvalidRequest) as refused:
-                await running.create(hangover=seconds)
+                await running.sessions.create(options=SessionOptions(SpeechOptions(hangover=seconds)))
             assert refused.value.code == "bad_hangover"
-        assert running.sessions == {}
-        await running.create(hangover=5.0)
+        assert running.sessions.by_id == {}
+        await running.sessions.create(options=SessionOptions(SpeechOptions(hangover=5.0)))

@@ -9,11 +9,13 @@ from typing import Any
 
 import pytest
 
+from streamsvc.answers.question_queue import NewQuestion
 from streamsvc.core import clock, metrics
 from streamsvc.core.errors import CapacityError, Conflict, NotFound, SourceError, WorkerError
+from streamsvc.core.options import SessionOptions, SpeechOptions
 from streamsvc.core.types import EncodedFrame, MediaTrack
-from streamsvc.service import session
-from streamsvc.service.session import Session, State
+from streamsvc.service.media_input import State
+from streamsvc.service.session import Session
 from streamsvc.vision.pipeline import VisionPipeline
 from tests.builders.session import OPUS, VP8, Models, Playing, Sender, Tape, kinds, make, packets, send
 
@@ -36,10 +38,10 @@ def test_a_stream_becomes_captions_sights_and_answers_and_ends_when_all_is_under
             live = played.session
             assert at(live, State.CREATED)
             sender = Sender()
-            live.attach(sender)
+            live.media.attach(sender)
             assert at(live, State.LIVE)
             await send(live, packets(tmp_path, 3.0))
-            question = live.ask("What was said?", client="me")
+            question = live.answering.queue.ask(NewQuestion("What was said?", client="me"))
             live.end("unpublished")
             events = await played.ended()
             assert at(live, State.ENDED)
@@ -61,7 +63,7 @@ def test_a_stream_becomes_captions_sights_and_answers_and_ends_when_all_is_under
         assert done["question_id"] == question.id
         assert events[-1]["reason"] == "unpublished"
         assert [event["seq"] for event in events if "seq" in event] == list(range(1, live.log.seq + 1))
-        assert len(live.cues) == kinds(events).count("caption.final")
+        assert len(live.published.cues) == kinds(events).count("caption.final")
 
     stage.run(main())
 
@@ -73,7 +75,7 @@ def test_sound_alone_and_pictures_alone_are_whole_sessions(stage: asyncio.Runner
             (VP8, "sight.ready", "caption.final"),
         ):
             async with Playing(make()) as played:
-                played.session.attach(Sender(track))
+                played.session.media.attach(Sender(track))
                 await send(
                     played.session, [frame for frame in packets(tmp_path, 1.5) if frame.kind == track.kind]
                 )
@@ -92,8 +94,10 @@ def test_captions_of_another_language_come_in_english_too_and_the_session_ends_a
     stage: asyncio.Runner, tmp_path: Path
 ) -> None:
     async def main() -> None:
-        async with Playing(make(hear={"model": "whisper-base"}, speech={"translate": True})) as played:
-            played.session.attach(Sender(OPUS))
+        async with Playing(
+            make(hear={"model": "whisper-base"}, options=SessionOptions(SpeechOptions(translate=True)))
+        ) as played:
+            played.session.media.attach(Sender(OPUS))
             await send(played.session, [frame for frame in packets(tmp_path, 3.0) if frame.kind == "audio"])
             played.session.end("ended")
             events = await played.ended()
@@ -103,7 +107,9 @@ def test_captions_of_another_language_come_in_english_too_and_the_session_ends_a
         assert [(event["of"], event["text"], event["language"]) for event in translations] == [
             (event["id"], "The the.", "en") for event in finals
         ]
-        assert [unit.of for unit in played.session.translations] == [event["id"] for event in finals]
+        assert [unit.of for unit in played.session.published.translations] == [
+            event["id"] for event in finals
+        ]
         assert events[-1]["type"] == "session.closed"
 
     stage.run(main())
@@ -111,15 +117,17 @@ def test_captions_of_another_language_come_in_english_too_and_the_session_ends_a
 
 def test_phrases_are_replaced_wherever_captions_are_read(stage: asyncio.Runner, tmp_path: Path) -> None:
     async def main() -> None:
-        async with Playing(make(speech={"replace": {"la la la": "trill"}})) as played:
-            played.session.attach(Sender(OPUS))
+        async with Playing(
+            make(options=SessionOptions(SpeechOptions(replace={"la la la": "trill"})))
+        ) as played:
+            played.session.media.attach(Sender(OPUS))
             await send(played.session, [frame for frame in packets(tmp_path, 3.0) if frame.kind == "audio"])
             played.session.end("ended")
             events = await played.ended()
         text = " ".join(event["text"] for event in events if event["type"] == "caption.final")
         assert "trill" in text
         assert "la la la" not in text.lower()
-        assert [cue.text for cue in played.session.cues] == [
+        assert [cue.text for cue in played.session.published.cues] == [
             event["text"] for event in events if event["type"] == "caption.final"
         ]
 
@@ -133,11 +141,11 @@ def test_a_second_publisher_is_refused_and_the_first_goes_on(stage: asyncio.Runn
     async def main() -> None:
         async with Playing(make()) as played:
             first = Sender()
-            played.session.attach(first)
+            played.session.media.attach(first)
             with pytest.raises(Conflict) as caught:
-                played.session.attach(Sender())
+                played.session.media.attach(Sender())
             assert caught.value.code == "already_publishing"
-            assert played.session.publisher is first
+            assert played.session.media.publisher is first
             assert at(played.session, State.LIVE)
 
     stage.run(main())
@@ -147,21 +155,21 @@ def test_a_publisher_that_stalls_and_one_that_returns_are_told(stage: asyncio.Ru
     async def main() -> None:
         async with Playing(make()) as played:
             live, peer, again = played.session, Sender(), Sender(OPUS)
-            live.attach(peer)
-            live.publisher_state(peer, "connected", "")
-            live.publisher_state(peer, "resumed", "")  # it has not stalled
-            live.publisher_state(Sender(), "stalled", "a stranger")
+            live.media.attach(peer)
+            live.media.publisher_state(peer, "connected", "")
+            live.media.publisher_state(peer, "resumed", "")  # it has not stalled
+            live.media.publisher_state(Sender(), "stalled", "a stranger")
             assert at(live, State.LIVE)
-            live.publisher_state(peer, "stalled", "silence")
+            live.media.publisher_state(peer, "stalled", "silence")
             assert at(live, State.STALLED)
-            live.publisher_state(peer, "stalled", "silence")
-            live.publisher_state(peer, "resumed", "")
+            live.media.publisher_state(peer, "stalled", "silence")
+            live.media.publisher_state(peer, "resumed", "")
             assert at(live, State.LIVE)
-            live.publisher_state(peer, "closed", "left")
+            live.media.publisher_state(peer, "closed", "left")
             assert at(live, State.STALLED)
-            live.publisher_state(peer, "resumed", "too late")
+            live.media.publisher_state(peer, "resumed", "too late")
             assert at(live, State.STALLED)
-            live.attach(again)
+            live.media.attach(again)
             assert at(live, State.LIVE)
             live.end("ended")
             events = await played.ended()
@@ -186,20 +194,20 @@ def test_nothing_moves_an_ended_session(stage: asyncio.Runner) -> None:
     async def main() -> None:
         async with Playing(make()) as played:
             live, peer = played.session, Sender()
-            live.attach(peer)
+            live.media.attach(peer)
             live.end("first")
             live.end("second")
             with pytest.raises(Conflict) as refused:
-                live.attach(Sender())
+                live.media.attach(Sender())
             assert refused.value.code == "session_ended"
-            live.publisher_state(peer, "stalled", "late")
+            live.media.publisher_state(peer, "stalled", "late")
             events = await played.ended()
             assert events[-1]["reason"] == "first"
             assert "session.stalled" not in kinds(events)
             with pytest.raises(Conflict):
-                live.attach(Sender())
+                live.media.attach(Sender())
             with pytest.raises(NotFound) as late:
-                live.ask("Anybody there?")
+                live.answering.queue.ask(NewQuestion("Anybody there?"))
             assert late.value.code == "session_ended"
             assert at(live, State.ENDED)
 
@@ -211,8 +219,8 @@ def test_a_session_waits_for_its_publisher_to_come_back_and_no_longer(stage: asy
         async with Playing(make(ingest={"resume_seconds": 30.0})) as played:
             live = played.session
             for _ in range(3):  # each absence has a window of its own
-                live.attach(Sender())
-                live.detach("left")
+                live.media.attach(Sender())
+                live.media.detach("left")
                 await clock.sleep(29.0)
                 assert at(live, State.STALLED)
             left = clock.now()
@@ -228,10 +236,10 @@ def test_a_session_that_nobody_publishes_to_gives_its_place_back(stage: asyncio.
         start = clock.now()
         async with Playing(make()) as played:
             assert (await played.ended())[-1]["reason"] == "never_published"
-        assert clock.now() - start == pytest.approx(session._UNUSED, abs=1.0)
+        assert clock.now() - start == pytest.approx(media_input._UNUSED_SECONDS, abs=1.0)
         async with Playing(make()) as played:
-            played.session.attach(Sender())
-            await clock.sleep(2 * session._UNUSED)
+            played.session.media.attach(Sender())
+            await clock.sleep(2 * media_input._UNUSED_SECONDS)
             assert at(played.session, State.LIVE)
 
     stage.run(main())
@@ -244,10 +252,10 @@ def test_full_rings_drop_the_oldest_and_count_it(stage: asyncio.Runner, tmp_path
     async def main() -> None:
         before = counted("dropped_audio"), counted("dropped_video")
         async with Playing(make(ingest={"audio_seconds": 0.2, "video_ring": 5})) as played:
-            played.session.attach(Sender())
+            played.session.media.attach(Sender())
             frames = packets(tmp_path, 1.0)
             for frame in frames:  # all at once: nobody can take them meanwhile
-                played.session.tap(frame)
+                played.session.media.tap(frame)
             audio = sum(frame.kind == "audio" for frame in frames)
             assert audio - 11 <= counted("dropped_audio") - before[0] <= audio - 10, "0.2 s of 20 ms each"
             assert counted("dropped_video") - before[1] == len(frames) - audio - 5
@@ -262,16 +270,16 @@ def test_what_one_publisher_left_behind_is_decoded_as_its_own_whoever_comes_next
         frames = packets(tmp_path, 1.0)
         async with Playing(make()) as played:
             live = played.session
-            live.attach(Sender(OPUS, VP8))
+            live.media.attach(Sender(OPUS, VP8))
             for frame in frames:
-                live.tap(frame)
-            live.detach("left")
-            live.attach(Sender(MediaTrack("audio", "pcm_mulaw")))
+                live.media.tap(frame)
+            live.media.detach("left")
+            live.media.attach(Sender(MediaTrack("audio", "pcm_mulaw")))
             live.end("ended")
             got = kinds(await played.ended())
             assert "sight.ready" in got
             assert "caption.final" in got
-            assert live.failure() is None
+            assert live.failure is None
 
     stage.run(main())
 
@@ -282,9 +290,9 @@ def test_packets_lost_on_the_way_are_counted_for_each_publisher(stage: asyncio.R
         async with Playing(make()) as played:
             for lost in (100, 50, 60):
                 sender = Sender()
-                played.session.attach(sender)
+                played.session.media.attach(sender)
                 sender.lost = lost
-                played.session.detach("left")
+                played.session.media.detach("left")
             assert metrics.rtp_lost._value.get() - before == 210
 
     stage.run(main())
@@ -308,9 +316,9 @@ def test_gauges_hold_the_sum_of_all_sessions_and_nothing_of_those_that_ended(
         frames = packets(tmp_path, 0.4, audio=None)
         async with Playing(make()) as one, Playing(make()) as other:
             for played in (one, other):
-                played.session.attach(Sender(VP8))
+                played.session.media.attach(Sender(VP8))
                 for frame in frames:
-                    played.session.tap(frame)
+                    played.session.media.tap(frame)
             await clock.sleep(6.0)
             assert waiting() - before == 2 * len(frames)
             assert metrics.sessions_active._value.get() - active == 2
@@ -331,7 +339,7 @@ def test_who_speaks_again_after_a_long_absence_of_the_worker_is_heard(
         frames = packets(tmp_path, 2.0, video=None)
         async with Playing(make(models, ingest={"resume_seconds": 300.0})) as played:
             live, peer = played.session, Sender(OPUS)
-            live.attach(peer)
+            live.media.attach(peer)
             models.broken = {"vad": WorkerError("the hear worker died")}
             await send(live, frames)
             await clock.sleep(120.0)  # neither worker nor audio
@@ -351,7 +359,7 @@ def test_a_room_that_fails_ends_its_session_with_an_error_and_lets_the_publisher
 ) -> None:
     async def main() -> None:
         models = Models()
-        live = make(models, lossless=True)
+        live = make(models, options=SessionOptions(lossless=True))
 
         def broken(*_: object) -> Any:
             raise RuntimeError("somebody said a secret")
@@ -359,12 +367,12 @@ def test_a_room_that_fails_ends_its_session_with_an_error_and_lets_the_publisher
         live.timeline.add = broken  # type: ignore[method-assign,assignment]
         async with Playing(live) as played:
             sender = Sender()
-            live.attach(sender)
+            live.media.attach(sender)
             await send(live, packets(tmp_path, 1.0))
             events = await played.ended()
             assert sender.closed == 1
-            await live.room()  # a source that waits for room is let go too
-            failure = live.failure()
+            await live.media.wait_for_room()  # a source that waits for room is let go too
+            failure = live.failure
         assert events[-1]["reason"] == "failed"
         assert events[-1]["error"]["code"] == "internal"
         assert "secret" not in str(events)
@@ -378,7 +386,7 @@ def test_a_cancelled_session_still_tells_its_end_and_why(stage: asyncio.Runner) 
     async def main() -> None:
         for ending, wanted in ((False, "cancelled"), (True, "shutdown")):
             async with Playing(make()) as played:
-                played.session.attach(Sender())
+                played.session.media.attach(Sender())
                 if ending:
                     played.session.end("shutdown")
                 played.task.cancel()
@@ -394,10 +402,14 @@ def test_a_source_read_as_fast_as_possible_loses_nothing(stage: asyncio.Runner, 
     async def main() -> None:
         outcomes = [f"dropped_{queue}" for queue in ("audio", "video", "chunks", "keyframe", "text")]
         before = [counted(outcome) for outcome in outcomes]
-        async with Playing(make(lossless=True, ingest={"audio_seconds": 0.04, "video_ring": 2})) as played:
+        async with Playing(
+            make(options=SessionOptions(lossless=True), ingest={"audio_seconds": 0.04, "video_ring": 2})
+        ) as played:
             tape = Tape(packets(tmp_path, 4.0))
             await played.session.play(tape, None)
-            assert played.session.position() == pytest.approx(4.0, abs=0.1), "media time, not the clock's"
+            assert played.session.clock.position() == pytest.approx(4.0, abs=0.1), (
+                "media time, not the clock's"
+            )
             events = await played.ended()
             assert tape.closed
         assert [counted(outcome) for outcome in outcomes] == before
@@ -411,11 +423,11 @@ def test_a_source_that_fails_ends_the_session_with_its_error_and_what_came_is_ke
     stage: asyncio.Runner, tmp_path: Path
 ) -> None:
     async def main() -> None:
-        async with Playing(make(lossless=True)) as played:
+        async with Playing(make(options=SessionOptions(lossless=True))) as played:
             failure = SourceError("a.mp4 is damaged", code="corrupt")
             await played.session.play(Tape(packets(tmp_path, 2.0), failure), None)
             events = await played.ended()
-            assert played.session.failure() is failure
+            assert played.session.failure is failure
         assert events[-1]["reason"] == "source_failed"
         assert events[-1]["error"] == {
             "type": "source_error",
@@ -440,7 +452,7 @@ def test_a_live_source_that_falls_silent_is_told_and_its_return_too(
             self.on_state("resumed", "opened again")
 
     async def main() -> None:
-        async with Playing(make(lossless=True)) as played:
+        async with Playing(make(options=SessionOptions(lossless=True))) as played:
             await played.session.play(Faltering(packets(tmp_path, 1.0)), None)
             events = await played.ended()
         told = [
@@ -470,7 +482,7 @@ def test_a_full_disk_is_told_and_the_stream_goes_on_to_its_end(stage: asyncio.Ru
         async with Playing(make()) as played:
             live = played.session
             live.store._db.execute("PRAGMA max_page_count = 5")
-            live.attach(Sender())
+            live.media.attach(Sender())
             await send(live, packets(tmp_path, 3.0))
             live.end("ended")
             events = await played.ended()
@@ -494,17 +506,17 @@ def test_what_a_level_spends_is_told_once_and_given_back(stage: asyncio.Runner, 
     async def main() -> None:
         async with Playing(make()) as played:
             live = played.session
-            live.attach(Sender())
+            live.media.attach(Sender())
             for level in (0, 4, 4, 6):
-                live.spend(level, "speech waits for recognition")
+                live.apply_level(level, "speech waits for recognition")
             await send(live, packets(tmp_path, 6.0))
             with pytest.raises(CapacityError, match="speech waits for recognition") as refused:
-                live.ask("What is shown?")
+                live.answering.queue.ask(NewQuestion("What is shown?"))
             assert refused.value.code == "capacity"
             await clock.sleep(1.0)
             spent = list(played.events)
-            live.spend(0, "")
-            live.ask("What is shown?")
+            live.apply_level(0, "")
+            live.answering.queue.ask(NewQuestion("What is shown?"))
             await send(live, packets(tmp_path, 6.0))
             live.end("ended")
             events = await played.ended()

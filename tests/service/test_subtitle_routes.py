@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from streamsvc.core.types import Cue, Translation, Word
-from streamsvc.events.serialize import event_body
+from streamsvc.events.serialize import event_draft
 from streamsvc.service.session import Session
 from tests.builders.service import serving
 
@@ -21,12 +21,12 @@ VTT = "WEBVTT\n"
 def close(live: Session, text: str, start: float, language: str = "de", english: str = "") -> None:
     """A cue of two seconds closes, and is translated."""
     cue = Cue(live.id, "main", start, 0.0, text, (Word(text, start, start + 2.0),), 1, True, language)
-    live.cues.append(cue)
-    event = live.log.emit("caption.final", event_body(cue), at=start)
+    live.published.cues.append(cue)
+    event = live.log.emit("caption.final", event_draft(cue, str).body, at=start)
     if english:
         unit = Translation(live.id, "main", start, 0.0, event.id, english, "en", start, start + 2.0)
-        live.translations.append(unit)
-        live.log.emit("caption.translation", event_body(unit), at=start)
+        live.published.translations.append(unit)
+        live.log.emit("caption.translation", event_draft(unit, str).body, at=start)
 
 
 async def session_of(client: httpx.AsyncClient) -> str:
@@ -46,7 +46,7 @@ async def test_the_translated_track_has_the_times_of_what_was_said_and_without_l
 ) -> None:
     async with serving(tmp_path) as (service, _, client):
         session = await session_of(client)
-        live = service.sessions[session]
+        live = service.sessions.by_id[session]
         close(live, "Guten Tag.", 1.0, english="Good <day>.")
         close(live, "Well.", 4.0, "en")
         original = await client.get(f"/v1/sessions/{session}/captions.vtt")
@@ -73,7 +73,7 @@ async def test_a_followed_file_begins_with_what_there_is_grows_cue_by_cue_and_en
 ) -> None:
     async with serving(tmp_path) as (service, _, client):
         session = await session_of(client)
-        live = service.sessions[session]
+        live = service.sessions.by_id[session]
         query: dict[str, Any] = {"follow": 1} | ({"lang": lang} if lang else {})
         async with client.stream("GET", f"/v1/sessions/{session}/captions.vtt", params=query) as answer:
             pieces = answer.aiter_text()
@@ -105,7 +105,7 @@ async def test_a_reader_that_falls_behind_is_let_go_and_finds_everything_when_it
 ) -> None:
     async with serving(tmp_path, limits={"subscriber_events": 5}) as (service, _, client):
         session = await session_of(client)
-        live = service.sessions[session]
+        live = service.sessions.by_id[session]
         async with client.stream(
             "GET", f"/v1/sessions/{session}/captions.vtt", params={"follow": 1}
         ) as answer:

@@ -9,8 +9,9 @@ import av
 import numpy as np
 import pytest
 
-from streamsvc.core import clock, degradation
+from streamsvc.core import clock
 from streamsvc.core.errors import CapacityError, Conflict, InvalidRequest, WorkerError
+from streamsvc.core.options import SessionOptions, SpeechOptions
 from streamsvc.core.types import EncodedFrame, MediaTrack
 from streamsvc.service.session import Session
 from streamsvc.speech import decoding_loop, pipeline
@@ -20,7 +21,7 @@ from tests.builders.session import Models, Playing, Sender, kinds, make, send
 def attach(session: Session) -> None:
     context: Any = av.CodecContext.create("pcm_s16le", "r")
     context.sample_rate, context.layout = 16_000, "mono"
-    session.attach(Sender(MediaTrack("audio", "pcm_s16le", context)))
+    session.media.attach(Sender(MediaTrack("audio", "pcm_s16le", context)))
 
 
 def frames(start: float, seconds: float, *, loud: bool, piece: float = 0.04) -> list[EncodedFrame]:
@@ -34,7 +35,7 @@ def frames(start: float, seconds: float, *, loud: bool, piece: float = 0.04) -> 
 
 def push(session: Session, start: float, seconds: float, *, loud: bool = True) -> None:
     for frame in frames(start, seconds, loud=loud):
-        session.tap(frame)
+        session.media.tap(frame)
 
 
 def test_a_flush_closes_what_was_said_before_it_and_the_session_and_its_time_go_on(
@@ -46,7 +47,7 @@ def test_a_flush_closes_what_was_said_before_it_and_the_session_and_its_time_go_
             attach(live)
             push(live, 0.0, 2.0)
             began = clock.now()
-            await live.flush()
+            await live.speech.flush()
             assert clock.now() - began < 0.5
             await asyncio.sleep(0)
             first = kinds(played.events)
@@ -54,7 +55,7 @@ def test_a_flush_closes_what_was_said_before_it_and_the_session_and_its_time_go_
             assert first.count("caption.final") >= 1
             assert first[-2] == "speech.stopped"
             push(live, 2.0, 2.0)
-            await live.flush()
+            await live.speech.flush()
             live.end("ended")
             events = await played.ended()
         finals = [event for event in events if event["type"] == "caption.final"]
@@ -72,18 +73,18 @@ def test_flushes_at_the_beginning_of_silence_and_one_upon_the_other_are_done_at_
         async with Playing(make()) as played:
             live = played.session
             began = clock.now()
-            await live.flush()  # nobody has published yet
+            await live.speech.flush()  # nobody has published yet
             attach(live)
             push(live, 0.0, 2.0, loud=False)
-            await asyncio.gather(*(live.flush() for _ in range(pipeline.FLUSHES)))
+            await asyncio.gather(*(live.speech.flush() for _ in range(pipeline.MAX_FLUSHES)))
             assert clock.now() - began < 0.1
-            waiting = [asyncio.ensure_future(live.flush()) for _ in range(pipeline.FLUSHES)]
+            waiting = [asyncio.ensure_future(live.speech.flush()) for _ in range(pipeline.MAX_FLUSHES)]
             await asyncio.sleep(0)
             with pytest.raises(CapacityError, match="under way"):
-                await live.flush()
+                await live.speech.flush()
             await asyncio.gather(*waiting)
             live.end("ended")
-            assert kinds(await played.ended()).count("session.flushed") == 2 * pipeline.FLUSHES + 1
+            assert kinds(await played.ended()).count("session.flushed") == 2 * pipeline.MAX_FLUSHES + 1
 
     stage.run(main())
 
@@ -96,10 +97,10 @@ def test_a_flush_that_nobody_waits_for_any_more_keeps_its_place_and_harms_nobody
             live = played.session
             attach(live)
             push(live, 0.0, 2.0)
-            gone = asyncio.create_task(live.flush())
+            gone = asyncio.create_task(live.speech.flush())
             await asyncio.sleep(0)
             gone.cancel()
-            await live.flush()
+            await live.speech.flush()
             live.end("ended")
             assert kinds(await played.ended()).count("session.flushed") == 2
 
@@ -109,8 +110,8 @@ def test_a_flush_that_nobody_waits_for_any_more_keeps_its_place_and_harms_nobody
 def test_a_flush_is_told_to_the_one_who_asked(stage: asyncio.Runner) -> None:
     async def main() -> None:
         async with Playing(make()) as played:
-            await played.session.flush("somebody")
-            await played.session.flush("me")  # the client of `Playing`
+            await played.session.speech.flush("somebody")
+            await played.session.speech.flush("me")  # the client of `Playing`
             played.session.end("ended")
             assert kinds(await played.ended()).count("session.flushed") == 1
 
@@ -125,13 +126,13 @@ def test_a_flush_while_the_worker_is_away_becomes_a_gap_and_is_done(stage: async
             attach(live)
             push(live, 0.0, 2.0)
             began = clock.now()
-            await live.flush()
+            await live.speech.flush()
             assert clock.now() - began == pytest.approx(
                 decoding_loop.GIVE_UP, abs=decoding_loop.RETRY_MOST + 0.1
             )
             del models.broken["vad"]
             push(live, 2.0, 2.0)
-            await live.flush()
+            await live.speech.flush()
             live.end("ended")
             events = await played.ended()
         told = [
@@ -158,14 +159,14 @@ def test_flushes_under_way_are_done_when_the_session_ends_and_refused_after_it(s
             live = played.session
             attach(live)
             push(live, 0.0, 2.0)
-            flushing = asyncio.create_task(live.flush())
+            flushing = asyncio.create_task(live.speech.flush())
             await asyncio.sleep(0)
             live.end("ended")
             await flushing
             got = kinds(await played.ended())
             assert got.index("caption.final") < got.index("session.flushed")
             with pytest.raises(Conflict) as late:
-                await live.flush()
+                await live.speech.flush()
             assert late.value.code == "session_ended"
 
     stage.run(main())
@@ -179,7 +180,7 @@ def test_a_flush_of_a_session_that_fails_is_refused_and_not_waited_for_for_ever(
             live = played.session
             attach(live)
             push(live, 0.0, 2.0)
-            flushing = asyncio.create_task(live.flush())
+            flushing = asyncio.create_task(live.speech.flush())
             await asyncio.sleep(0)
             played.task.cancel()
             await asyncio.wait([flushing])
@@ -194,7 +195,7 @@ def test_who_pushes_is_held_up_after_the_same_seconds_however_the_audio_is_cut(
 ) -> None:
     async def main() -> None:
         models = Models(broken={"vad": WorkerError("away")})
-        async with Playing(make(models, lossless=True)) as played:
+        async with Playing(make(models, options=SessionOptions(lossless=True))) as played:
             live = played.session
             attach(live)
             ahead = 0.0
@@ -202,8 +203,8 @@ def test_who_pushes_is_held_up_after_the_same_seconds_however_the_audio_is_cut(
             async def pour() -> None:
                 nonlocal ahead
                 for frame in frames(0.0, 200.0, loud=True, piece=piece):
-                    await live.room()
-                    live.tap(frame)
+                    await live.media.wait_for_room()
+                    live.media.tap(frame)
                     ahead = frame.at
 
             pouring = asyncio.create_task(pour())
@@ -219,13 +220,13 @@ def test_who_pushes_is_held_up_after_the_same_seconds_however_the_audio_is_cut(
 def test_silence_ends_an_utterance_after_the_hangover_of_the_session(stage: asyncio.Runner) -> None:
     async def main() -> None:
         for hangover in (0.1, 0.5, 3.0):
-            async with Playing(make(speech={"hangover": hangover})) as played:
+            async with Playing(make(options=SessionOptions(SpeechOptions(hangover=hangover)))) as played:
                 live = played.session
                 attach(live)
                 zero = clock.now()
                 for frame in [*frames(0.0, 2.0, loud=True), *frames(2.0, 4.0, loud=False)]:
                     await clock.sleep(zero + frame.at + 0.04 - clock.now())
-                    live.tap(frame)
+                    live.media.tap(frame)
                     if "speech.stopped" in kinds(played.events):
                         break
                 assert clock.now() - zero - 2.0 == pytest.approx(hangover, abs=0.25)
@@ -235,17 +236,17 @@ def test_silence_ends_an_utterance_after_the_hangover_of_the_session(stage: asyn
 
 def test_what_is_tuned_holds_from_the_next_flush_on(stage: asyncio.Runner) -> None:
     async def main() -> None:
-        async with Playing(make(speech={"hangover": 0.1})) as played:
+        async with Playing(make(options=SessionOptions(SpeechOptions(hangover=0.1)))) as played:
             live = played.session
             attach(live)
-            live.ear.tune("en", ("Anna",), 3.0)
+            live.speech.reconfigure(SpeechOptions("en", ("Anna",), 3.0))
             push(live, 0.0, 1.0)
             push(live, 1.0, 1.0, loud=False)
-            await live.flush()
+            await live.speech.flush()
             push(live, 2.0, 1.0)
             push(live, 3.0, 1.0, loud=False)
             push(live, 4.0, 1.0)
-            await live.flush()
+            await live.speech.flush()
             live.end("ended")
             assert kinds(await played.ended()).count("speech.started") == 2, "the second pause ends nothing"
 
@@ -260,9 +261,9 @@ def test_the_top_of_the_ladder_spends_partials_and_no_closed_caption(
         models = Models()
         async with Playing(make(models)) as played:
             attach(played.session)
-            played.session.ear.spent = degradation.fidelity(level)
+            played.session.apply_level(level, "test")
             await send(played.session, [*frames(0.0, 4.0, loud=True), *frames(4.0, 1.0, loud=False)])
-            assert played.session.ear.backlog() < 1.0
+            assert played.session.speech.backlog < 1.0
             played.session.end("ended")
             events = await played.ended()
         assert ("caption.partial" in kinds(events)) == partials
@@ -275,6 +276,6 @@ def test_the_top_of_the_ladder_spends_partials_and_no_closed_caption(
 @pytest.mark.parametrize("seconds", [0.0, 0.09, 5.1, float("nan")])
 def test_a_hangover_that_cannot_be_is_refused(seconds: float) -> None:
     with pytest.raises(InvalidRequest) as refused:
-        pipeline.hangover_of(seconds, 0.5)
+        SpeechOptions(hangover=seconds).check()
     assert refused.value.code == "bad_hangover"
-    assert pipeline.hangover_of(None, 0.5) == 0.5
+    SpeechOptions().check()

@@ -12,8 +12,10 @@ import av
 import numpy as np
 import pytest
 
+from streamsvc.answers.question_queue import NewQuestion
 from streamsvc.core import clock, metrics
 from streamsvc.core.errors import WorkerError
+from streamsvc.core.options import SessionOptions, VisionOptions
 from streamsvc.core.types import EncodedFrame
 from streamsvc.service import load_policy
 from streamsvc.vision import perception
@@ -37,9 +39,9 @@ def test_after_dropped_pictures_the_publisher_is_asked_for_a_keyframe(
     async def main() -> None:
         async with Playing(make(ingest={"video_ring": 5})) as played:
             sender = Asked()
-            played.session.attach(sender)
+            played.session.media.attach(sender)
             for frame in packets(tmp_path, 1.0, audio=None)[:20]:  # the last five hold no keyframe
-                played.session.tap(frame)
+                played.session.media.tap(frame)
             await clock.sleep(1.0)
             assert sender.asked == 1
             assert "keyframe.sampled" not in kinds(played.events), "half a picture is none"
@@ -50,8 +52,8 @@ def test_after_dropped_pictures_the_publisher_is_asked_for_a_keyframe(
 def test_pictures_are_left_alone_where_nobody_is_to_see_them(stage: asyncio.Runner, tmp_path: Path) -> None:
     async def main() -> None:
         before = counted("not_wanted")
-        async with Playing(make(sees=False)) as played:
-            played.session.attach(Sender())
+        async with Playing(make(options=SessionOptions(vision=VisionOptions(enabled=False)))) as played:
+            played.session.media.attach(Sender())
             await send(played.session, packets(tmp_path, 0.4))
             assert counted("not_wanted") - before == 10
             played.session.end("ended")
@@ -66,12 +68,12 @@ def test_every_keyframe_is_put_before_a_model_that_is_asked_later_and_none_after
     async def main() -> None:
         model = Model()
         async with Playing(sighted(model)) as played:
-            played.session.attach(Sender(VP8))
+            played.session.media.attach(Sender(VP8))
             await send(played.session, packets(tmp_path, 3.0, audio=None))
             played.session.end("ended")
             events = await played.ended()
-            assert played.session.eye.seer is not None
-            assert played.session.eye.seer.pictures.closed
+            assert played.session.vision.vlm is not None
+            assert played.session.vision.vlm._pictures.closed
         assert len(model.encoded) == kinds(events).count("keyframe.sampled") > 1
 
     stage.run(main())
@@ -84,7 +86,7 @@ def test_a_keyframe_that_no_worker_looks_at_is_skipped_and_counted_and_captions_
         before = metrics.deadline_missed.labels("look", "skipped")._value.get()
         models = Models(broken={"look": WorkerError("the see worker died")})
         async with Playing(make(models)) as played:
-            played.session.attach(Sender())
+            played.session.media.attach(Sender())
             await send(played.session, packets(tmp_path, 2.0))
             played.session.end("ended")
             events = await played.ended()
@@ -105,9 +107,9 @@ def test_a_worker_that_is_back_in_time_sees_the_picture_after_all(
     async def main() -> None:
         models = Models(broken={"look": WorkerError("the see worker died")})
         async with Playing(make(models)) as played:
-            played.session.attach(Sender(VP8))
+            played.session.media.attach(Sender(VP8))
             for frame in packets(tmp_path, 0.2, audio=None):
-                played.session.tap(frame)
+                played.session.media.tap(frame)
             await clock.sleep(0.3)
             assert "look" in models.asked
             models.broken.clear()
@@ -130,7 +132,7 @@ def test_the_load_tells_how_long_a_picture_waits_for_the_eyes(
     async def main() -> None:
         async with Playing(make()) as played:
             assert played.session.load(clock.now()) == load_policy.Load()
-            played.session.attach(Sender(VP8))
+            played.session.media.attach(Sender(VP8))
             await send(played.session, packets(tmp_path, 2.0, audio=None))
             assert 1.0 < played.session.load(clock.now()).see_wait < 2.5
 
@@ -190,7 +192,7 @@ async def answered(played: Playing, frames: list[EncodedFrame], text: str, at: f
     sending = asyncio.create_task(send(played.session, frames))
     await clock.sleep(at)
     asked = clock.now()
-    played.session.ask(text, client="me")
+    played.session.answering.queue.ask(NewQuestion(text, client="me"))
     while "answer.done" not in kinds(played.events):
         await clock.sleep(0.01)
     took = clock.now() - asked
@@ -235,7 +237,7 @@ def test_a_question_about_now_waits_a_little_for_a_picture_of_now(
 ) -> None:
     async def main() -> None:
         async with Playing(make(Slow(seconds, monkeypatch))) as played:
-            played.session.attach(Sender(VP8))
+            played.session.media.attach(Sender(VP8))
             told, took = await answered(played, filmed(tmp_path, 3.0, 1.0), text, at)
         assert told == answer
         assert least <= took <= most
@@ -250,7 +252,7 @@ def test_a_question_waits_no_longer_in_all_where_the_model_that_answers_is_slow_
         Slow(2.0, monkeypatch)
         model = Model()
         async with Playing(sighted(model)) as played:
-            played.session.attach(Sender(VP8))
+            played.session.media.attach(Sender(VP8))
             sending = asyncio.create_task(
                 answered(played, filmed(tmp_path, 3.0, 1.0), "What colour is the cat now?", 2.99)
             )
@@ -269,7 +271,7 @@ def test_where_no_picture_comes_a_question_about_now_goes_on(
 ) -> None:
     async def main() -> None:
         async with Playing(make(Slow(0.0, monkeypatch))) as played:
-            played.session.attach(Sender(VP8))
+            played.session.media.attach(Sender(VP8))
             told, took = await answered(played, filmed(tmp_path, 0.5), "What is shown now?", 3.0)
         assert told == "A cat."
         assert 0.29 <= took <= 0.32

@@ -13,16 +13,17 @@ from typing import Any
 import numpy as np
 import pytest
 
+from streamsvc.answers.question_queue import NewQuestion
 from streamsvc.core import clock, config, metrics
 from streamsvc.core.errors import ConfigError, WorkerError
 from streamsvc.core.roles import Role
 from streamsvc.core.types import Scene
 from streamsvc.timeline.timeline import Timeline
 from streamsvc.vision.vlm import VlmSession
-from streamsvc.vision.vlm_captions import MOST_WORDS, SECONDS, TOKENS, VlmCaptioner, caption
-from streamsvc.workers.idle_gate import IdleGate
+from streamsvc.vision.vlm_captions import GENERATE_SECONDS, MAX_TOKENS, MAX_WORDS, VlmCaptioner, caption
 from tests.builders.session import VP8, Playing, Sender, kinds, packets, send
 from tests.engines.chat_server import Fake, Mark, refused, serving, stream
+from tests.fakes.host import RecordingHost, context
 from tests.fakes.vlm_role import Model, jpeg, sighted, working
 from tests.timeline.test_timeline import sight
 
@@ -40,13 +41,17 @@ class Case:
     """A narrator at work, and what it told."""
 
     model: Model
-    lull: IdleGate = field(default_factory=IdleGate)
-    told: list[Scene] = field(default_factory=list)
+    host: RecordingHost = field(default_factory=RecordingHost)
 
     def __post_init__(self) -> None:
-        self.narrator = VlmCaptioner(
-            "s", VlmSession("s", self.model, Timeline()), self.lull, 10.0, self.told.append
-        )
+        settings = config.load(None, think={"scene_seconds": 10.0})
+        made = context(self.host, settings=settings)
+        self.gate = made.roles.idle
+        self.narrator = VlmCaptioner(made, VlmSession(made, self.model, Timeline()))
+
+    @property
+    def told(self) -> list[Scene]:
+        return self.host.of(Scene)
 
     def note(
         self, at: float, reason: str = "scene", rule: str = "", label: str = "cat", like: float = 1.0
@@ -54,7 +59,7 @@ class Case:
         """A keyframe whose vector has this cosine with that of every other of 1.0."""
         scene = Scene("s", "main", at, 0.0, rule, at, at, ()) if rule else None
         vector = np.array([like, np.sqrt(1 - like**2)], np.float32)
-        self.narrator.note(
+        self.narrator.offer(
             reason, replace(sight(at, label), arrived=at, embedding=vector), jpeg(f"at {at}"), scene
         )
 
@@ -101,7 +106,7 @@ def test_a_scene_is_told_of_in_a_sentence_that_is_marked_as_the_models_with_its_
             assert case.model.at_work == 0, "after its first sentence it is not listened to"
             (asked,) = case.asked
             assert asked["items"] == [{"at": 3.0, "kind": "picture", "text": "cat", "picture": "at 3.0"}]
-            assert (asked["aside"], asked["max_tokens"]) == (True, TOKENS)
+            assert (asked["aside"], asked["max_tokens"]) == (True, MAX_TOKENS)
 
     virtual.run(main())
 
@@ -144,7 +149,7 @@ def test_the_next_scene_is_asked_of_beside_the_one_before_and_what_was_told_of_t
         ("A speaker explains the budget.", ""),
         ("...", ""),
         ("", ""),
-        ("A dog and " * (MOST_WORDS // 3) + "a horse run.", ""),
+        ("A dog and " * (MAX_WORDS // 3) + "a horse run.", ""),
     ],
 )
 def test_what_is_not_short_new_and_of_the_picture_is_not_told(said: str, told: str) -> None:
@@ -207,7 +212,7 @@ def test_a_scene_of_which_the_model_has_not_spoken_is_still_new(virtual: asyncio
 def test_a_blank_picture_is_not_asked_about(virtual: asyncio.Runner) -> None:
     async def main() -> None:
         async with narrating("A cat on a mat.") as case:
-            case.narrator.note("scene", sight(0.0, blank=True), jpeg("black"), None)
+            case.narrator.offer("scene", sight(0.0, blank=True), jpeg("black"), None)
             await clock.sleep(1.0)
             assert case.asked == []
 
@@ -277,7 +282,7 @@ def test_a_scene_that_stays_the_same_is_told_of_at_most_twice_in_five_minutes(
 def test_no_scene_is_asked_about_while_a_question_is_at_work(virtual: asyncio.Runner) -> None:
     async def main() -> None:
         async with narrating("A cat on a mat.") as case:
-            with case.lull.broken():
+            with case.gate.question():
                 case.note(0.0)
                 await clock.sleep(3.0)
                 assert case.asked == []
@@ -296,7 +301,7 @@ def test_a_question_that_comes_takes_the_model_at_once_and_costs_that_caption_al
             case.note(0.0)
             await clock.sleep(1.0)
             assert case.model.at_work == 1
-            with case.lull.broken():
+            with case.gate.question():
                 began = clock.now()
                 for _ in range(5):
                     await asyncio.sleep(0)
@@ -315,10 +320,10 @@ def test_a_question_that_comes_takes_the_model_at_once_and_costs_that_caption_al
     [
         ([WorkerError("it died")], {}),
         (["A cat", WorkerError("it died")], {}),
-        ([2 * SECONDS, "A cat on a mat."], {}),
+        ([2 * GENERATE_SECONDS, "A cat on a mat."], {}),
         (["A cat on a mat."], {"most": 0}),  # it was not shown the picture
         (["A cat on"], {"more": {"cut": "broken"}}),
-        (["cat "] * (TOKENS + 1), {}),
+        (["cat "] * (MAX_TOKENS + 1), {}),
         (["A cat on a mat."], {"failures": [ConfigError("no key")]}),
     ],
 )
@@ -383,7 +388,7 @@ def test_a_session_tells_of_a_scene_by_rule_at_once_and_by_the_model_when_it_has
         ):
             model = Model(tells=[3.0, "A grey cat on a mat."])
             async with Playing(sighted(model, think={"scenes": scenes})) as played:
-                played.session.attach(Sender(VP8))
+                played.session.media.attach(Sender(VP8))
                 await send(played.session, packets(tmp_path, 6.0, audio=None))
                 played.session.end("ended")
                 events = await played.ended()
@@ -410,11 +415,11 @@ def test_a_question_takes_the_model_from_the_scene_that_it_tells_of(
     async def main() -> None:
         model = Model(says=[0.5, "A grey cat."], tells=[2.5, "A grey cat on a mat."])
         async with Playing(sighted(model, think={"scenes": True})) as played:
-            played.session.attach(Sender(VP8))
+            played.session.media.attach(Sender(VP8))
             sending = asyncio.create_task(send(played.session, packets(tmp_path, 3.0, audio=None)))
             await clock.sleep(1.0)
             assert (model.at_work, len(model.asked)) == (1, 0)
-            played.session.ask("What colour is the cat?", client="me")
+            played.session.answering.queue.ask(NewQuestion("What colour is the cat?", client="me"))
             await clock.sleep(0.01)
             assert (model.at_work, len(model.asked)) == (1, 1)
             await sending
@@ -436,15 +441,15 @@ async def shown(think: Role, folder: Path, asked_when: threading.Event | None = 
     live = sighted(think, think={"scenes": True, "deadline": 30.0})
     try:
         async with Playing(live) as playing:
-            live.attach(Sender(VP8))
+            live.media.attach(Sender(VP8))
             await send(live, packets(folder, 1.0, audio=None))
             if asked_when is not None:
                 assert await asyncio.to_thread(asked_when.wait, 20)
-                live.ask("What colour is the cat?", client="me")
+                live.answering.queue.ask(NewQuestion("What colour is the cat?", client="me"))
             live.end("ended")
             return await playing.ended()
     finally:
-        live.eye._media.shutdown()
+        live.context.media.shutdown()
 
 
 async def test_a_real_vision_language_model_tells_of_a_scene(tmp_path: Path) -> None:

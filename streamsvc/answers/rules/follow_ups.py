@@ -12,8 +12,8 @@ from dataclasses import replace
 
 from streamsvc.answers.rules import sights
 from streamsvc.answers.rules.finding import Finding, quote_of, refusal, timestamp
-from streamsvc.answers.rules.parse import Ask, parse
-from streamsvc.core.types import Answer, Before, Evidence, Question, Word
+from streamsvc.answers.rules.parse import Ask, ParsedQuestion, parse, parsed
+from streamsvc.core.types import Answer, Before, Evidence, Word
 from streamsvc.timeline.text import stem, tokens
 from streamsvc.timeline.timeline import Timeline
 
@@ -93,23 +93,22 @@ _MOVES = frozenset(
 )
 
 
-def refers(text: str) -> bool:
+def refers(ask: Ask) -> bool:
     """Whether a question may need what was told before; one that stands alone never does."""
-    ask = parse(text)
-    return _direct(ask) is not None or _phrase(text, ask) is not None or _pronoun(ask)
+    return _direct(ask) is not None or _phrase(ask) is not None or _pronoun(ask)
 
 
 def _direct(ask: Ask) -> re.Pattern[str] | None:
     return next((pattern for pattern in _DIRECT if pattern.fullmatch(ask.text)), None)
 
 
-def _phrase(text: str, ask: Ask) -> str | None:
+def _phrase(ask: Ask) -> str | None:
     """What an elliptic question puts in the place of something: "what about the dog", "and the dog"."""
     about = _ABOUT.fullmatch(ask.text)
     if about is not None:
         return about[1]
     short = (
-        re.match(r"\s*(?:and|or)\b", text.lower())
+        re.match(r"\s*(?:and|or)\b", ask.raw.lower())
         and len(ask.text.split()) <= 6
         and not _OPENS.match(ask.text)
     )
@@ -125,23 +124,25 @@ def _pronoun(ask: Ask) -> bool:
 # --- a question that stands alone -----------------------------------------------------------------------------------
 
 
-def alone(question: Question, before: Before | None) -> Question:
+def alone(question: ParsedQuestion, before: Before | None) -> ParsedQuestion:
     """A question with what its asker was told before, in words that need nothing before them, where that can be done.
 
     Args:
         question: as it was asked.
         before: what the same asker asked last, and was told; None: nothing, or too long ago.
     """
-    if before is None or question.image is not None:
+    if before is None or question.question.image is not None:
         return question
-    told = before.image or _nth(question.text, before) is not None
-    text = None if told else _replaced(question.text, before.question)
-    return replace(question, text=text or question.text, before=before)
+    told = before.image or _nth(question.ask, before) is not None
+    text = None if told else _replaced(question.ask, before.question)
+    if not text:
+        return replace(question, question=replace(question.question, before=before))
+    return parsed(replace(question.question, text=text, before=before))
 
 
-def _nth(text: str, before: Before) -> int | None:
+def _nth(ask: Ask, before: Before) -> int | None:
     """Which entry of a list that was told a question is about, as an index: "what about the second one"."""
-    phrase = _phrase(text, parse(text))
+    phrase = _phrase(ask)
     chosen = _ONE.fullmatch(phrase) if phrase is not None else None
     if chosen is None or before.listed is None:
         return None
@@ -149,9 +150,9 @@ def _nth(text: str, before: Before) -> int | None:
     return len(before.listed.values) - 1 if number < 0 else number - 1
 
 
-def _replaced(text: str, last: str) -> str | None:
-    ask, old = parse(text), parse(last)
-    phrase = _phrase(text, ask)
+def _replaced(ask: Ask, last: str) -> str | None:
+    old = parse(last)
+    phrase = _phrase(ask)
     if phrase is not None:
         return _put(phrase, old)
     if _direct(ask) is not None or not _pronoun(ask) or old.thing is None:
@@ -194,18 +195,19 @@ def _put(phrase: str, old: Ask) -> str | None:
 # --- a question that the last answer's evidence answers -----------------------------------------------------------------
 
 
-def followed(question: Question, timeline: Timeline, now: float) -> Finding | None:
+def followed(parsed: ParsedQuestion, timeline: Timeline, now: float) -> Finding | None:
     """What the evidence of the last answer tells; None: it is not asked about, or there was none.
 
     Args:
-        question: as `alone` gives it.
+        parsed: the question, as `alone` gives it.
         timeline: what is known.
         now: session seconds at which it is asked.
     """
+    question, ask = parsed.question, parsed.ask
     if question.before is None:
         return None
-    ask, told = parse(question.text), question.before.answer
-    nth, listed = _nth(question.text, question.before), question.before.listed
+    told = question.before.answer
+    nth, listed = _nth(ask, question.before), question.before.listed
     if nth is not None and listed is not None:
         if nth >= len(listed.values):
             return refusal()
@@ -332,13 +334,14 @@ class Memory:
         last = self._last.get(asker)
         return last if last is not None and now - last.at <= self._seconds else None
 
-    def note(self, asker: str, question: Question, answer: Answer, now: float) -> None:
+    def note(self, asker: str, parsed: ParsedQuestion, answer: Answer, now: float) -> None:
         """Keep an answer at monotonic second `now`; of a question about the last answer, with the question that that one answered."""
         if not asker:
             return
         self._last.pop(asker, None)
+        question = parsed.question
         last = question.before
-        if last is not None and _direct(parse(question.text)) is None and _nth(question.text, last) is None:
+        if last is not None and _direct(parsed.ask) is None and _nth(parsed.ask, last) is None:
             last = None
         image = question.image is not None or (last is not None and last.image)
         many = len(answer.values) > 1 and len(answer.values) == len(answer.evidence)

@@ -6,7 +6,7 @@ import re
 
 from streamsvc.answers.rules import screen_text
 from streamsvc.answers.rules.finding import Finding, timestamp
-from streamsvc.answers.rules.parse import parse
+from streamsvc.answers.rules.parse import Ask
 from streamsvc.answers.rules.router import find
 from streamsvc.core.types import Evidence, ScreenText, Sight
 from streamsvc.timeline.timeline import Timeline
@@ -16,16 +16,15 @@ _MEANT = re.compile(
 )
 
 
-def answered(question: str, sight: Sight, text: ScreenText, asked: float) -> Finding | None:
+def answered(ask: Ask, sight: Sight, text: ScreenText, asked: float) -> Finding | None:
     """What a picture alone tells about a question; None where the question is about the stream, which no picture answers.
 
     Args:
-        question: plain words.
+        ask: the parsed question.
         sight: what was seen in the picture, `at` session second `asked`.
         text: what was read in it, at the same second.
         asked: session seconds.
     """
-    ask = parse(question)
     alone = Timeline()
     alone.add(sight)
     alone.add(text)
@@ -34,7 +33,7 @@ def answered(question: str, sight: Sight, text: ScreenText, asked: float) -> Fin
         ask, alone, asked
     )  # "when" is a time of the stream, unless a document tells a date
     if found is None and not timed:
-        found = find(question, alone, asked)
+        found = find(ask, alone, asked)
     if (
         found is not None
         and found.supported

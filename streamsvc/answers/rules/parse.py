@@ -9,6 +9,7 @@ import re
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from streamsvc.core.types import Question
 from streamsvc.timeline.text import QUESTION_WORDS, STOP, stem, terms, tokens
 from streamsvc.vision import labels
 
@@ -384,3 +385,16 @@ def _times(text: str) -> tuple[float, ...]:
 def _span(number: str | None, unit: str) -> float:
     count = float(number) if number and number.isdigit() else float(NUMBERS.get(number or "one", 1))
     return count * (60.0 if unit.startswith("min") else 1.0)
+
+
+@dataclass(frozen=True, slots=True)
+class ParsedQuestion:
+    """A question and what it asks for, parsed once and carried along."""
+
+    question: Question
+    ask: Ask
+
+
+def parsed(question: Question) -> ParsedQuestion:
+    """The question with what its text asks for."""
+    return ParsedQuestion(question, parse(question.text))

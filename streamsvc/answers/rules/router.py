@@ -45,15 +45,14 @@ _SEEN_PERSON = re.compile(
 )
 
 
-def find(text: str, timeline: Timeline, now: float) -> Finding:
+def find(ask: Ask, timeline: Timeline, now: float) -> Finding:
     """The best supported answer to a question, or a refusal.
 
     Args:
-        text: the question.
+        ask: the parsed question.
         timeline: what is known.
         now: session seconds at which it is asked.
     """
-    ask = parse(text)
     if timeline.empty:
         return Finding(("I have not seen or heard anything yet.",), (), supported=False)
     if not terms(ask.text) and not ask.words:

@@ -19,11 +19,11 @@ import av
 from streamsvc.core import clock
 from streamsvc.core.config import LANGUAGES
 from streamsvc.core.errors import Conflict, InvalidRequest, NotFound, StreamsvcError, TooLarge
+from streamsvc.core.options import HANGOVER, SessionOptions, SpeechOptions, VisionOptions
 from streamsvc.core.types import EncodedFrame, MediaTrack
-from streamsvc.events.log import Subscription
+from streamsvc.events.subscription import Subscription
 from streamsvc.service.service import Service
 from streamsvc.service.session import Session
-from streamsvc.speech.pipeline import HANGOVER
 
 Event = Mapping[str, Any]
 
@@ -111,8 +111,8 @@ class Feed:
         unpaused = 0.0
         for first in range(0, whole, step):
             piece = payload[first : min(first + step, whole)]
-            await self._session.room()
-            self._session.tap(
+            await self._session.media.wait_for_room()
+            self._session.media.tap(
                 EncodedFrame(
                     self._session.id,
                     "main",
@@ -129,6 +129,13 @@ class Feed:
             if unpaused >= BURST:
                 unpaused = 0.0
                 await clock.sleep(BREATH)
+
+    def stats(self) -> dict[str, float]:
+        """Nothing: no packets are lost here."""
+        return {}
+
+    def request_keyframe(self) -> None:
+        """Do nothing: there is no video."""
 
     async def close(self) -> None:
         """There is nothing to stop: the samples come from whoever pushes."""
@@ -184,12 +191,17 @@ class Line:
             CapacityError: there is none.
         """
         language, vocabulary, hangover = self._heard
-        session = await self._service.create(
-            speed=None, language=language, vocabulary=vocabulary, hangover=hangover, no_store=True, sees=False
+        session = await self._service.sessions.create(
+            options=SessionOptions(
+                SpeechOptions(language, tuple(vocabulary), hangover),
+                VisionOptions(enabled=False),
+                stored=False,
+            ),
+            speed=None,
         )
         self._opened = session, Feed(session, self._form), session.log.subscribe(TYPES)
-        session.attach(self._opened[1])
-        session.zero = session.log.zero = clock.now()
+        session.media.attach(self._opened[1])
+        session.clock.restart()
 
     async def push(self, payload: bytes) -> None:
         """Give samples to the session; waits until it has room.
@@ -215,7 +227,7 @@ class Line:
         session, _, subscription = self._open
         self._flushed.clear()
         with contextlib.suppress(Conflict):  # it has ended: its last event says why
-            await session.flush(subscription.client)
+            await session.speech.flush(subscription.client)
         await self._flushed.wait()
         if self._failure is not None:
             raise self._failure
@@ -228,13 +240,13 @@ class Line:
         if (form, heard) == (self._form, self._heard):
             return
         session, _, subscription = self._open
-        session.ear.tune(*heard)
+        session.speech.reconfigure(SpeechOptions(language, tuple(vocabulary), hangover))
         await self.flush()
         if form != self._form:
-            session.detach("another format")
+            session.media.detach("another format")
             self._before = self.seconds
             self._opened = session, Feed(session, form, start=self._before), subscription
-            session.attach(self._opened[1])
+            session.media.attach(self._opened[1])
         self._form, self._heard = form, heard
 
     async def next(self) -> list[Event]:
@@ -271,7 +283,7 @@ class Line:
         session.end("client_left")
         session.log.unsubscribe(subscription)
         with contextlib.suppress(NotFound):
-            await self._service.delete(session.id, purge=True)
+            await self._service.sessions.delete(session.id, purge=True)
         self._before, self._opened = self.seconds, None
 
 

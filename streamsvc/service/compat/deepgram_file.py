@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 from fastapi import Request as HttpRequest
 
 from streamsvc.core.errors import DeadlineMissed, InvalidRequest, NotFound, SourceError, TooLarge
+from streamsvc.core.options import SessionOptions, SpeechOptions, VisionOptions
 from streamsvc.service.compat.audio_session import Bounds
 from streamsvc.service.compat.deepgram_live import Message, Options, Request, alternative, options
 from streamsvc.service.service import Service
@@ -92,14 +93,15 @@ async def _transcribed(
     digest: str,
     bounds: Bounds,
 ) -> Message:
-    session = await service.create(
+    session = await service.sessions.create(
         source,
+        SessionOptions(
+            SpeechOptions(language=asked.language, vocabulary=tuple(asked.vocabulary)),
+            VisionOptions(enabled=False),
+            stored=False,
+        ),
         speed=None,
-        language=asked.language,
-        vocabulary=asked.vocabulary,
-        no_store=True,
         roots=roots,
-        sees=False,
     )
     try:
         async with asyncio.timeout(bounds.file_seconds):
@@ -108,10 +110,10 @@ async def _transcribed(
         raise DeadlineMissed(f"the file was not transcribed within {bounds.file_seconds:g} s") from None
     finally:
         with contextlib.suppress(NotFound):
-            await service.delete(session.id, purge=True)
-    if (error := session.failure()) is not None:
+            await service.sessions.delete(session.id, purge=True)
+    if (error := session.failure) is not None:
         raise error
-    return {"metadata": request.metadata(digest, session.position()), "results": results(events, asked)}
+    return {"metadata": request.metadata(digest, session.clock.position()), "results": results(events, asked)}
 
 
 async def _events(session: Session) -> list[Mapping[str, Any]]:

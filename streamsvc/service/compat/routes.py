@@ -19,9 +19,10 @@ from streamsvc.service.auth import SUBPROTOCOL
 from streamsvc.service.compat import deepgram_file, deepgram_live, openai_realtime
 from streamsvc.service.compat.audio_session import Bounds, Feed, SessionOver, fits
 from streamsvc.service.compat.websocket import admit, deny, farewell, hear, say, together
+from streamsvc.service.media_input import State
 from streamsvc.service.rate_limit import Rate
 from streamsvc.service.service import Service
-from streamsvc.service.session import Session, State
+from streamsvc.service.session import Session
 
 
 def router(service: Service, bounds: Bounds | None = None) -> APIRouter:
@@ -74,7 +75,7 @@ def router(service: Service, bounds: Bounds | None = None) -> APIRouter:
         offered = socket.scope.get("subprotocols", ())
         try:
             admit(service, rate, socket, _ours(offered), session_id, listen=False)
-            await _publish(service.find(session_id), socket, limits)
+            await _publish(service.sessions.find(session_id), socket, limits)
         except StreamsvcError as error:
             await deny(socket, error, error.body())
 
@@ -94,8 +95,8 @@ async def _publish(session: Session, socket: WebSocket, bounds: Bounds) -> None:
     )
     if session.state is State.ENDED:
         raise NotFound("this session has ended", code="session_ended")
-    feed = Feed(session, form, start=session.position())
-    session.attach(feed)
+    feed = Feed(session, form, start=session.clock.position())
+    session.media.attach(feed)
     try:
         offered = socket.scope.get("subprotocols", ())
         await socket.accept(
@@ -106,13 +107,13 @@ async def _publish(session: Session, socket: WebSocket, bounds: Bounds) -> None:
             await together(say(socket, {"v": VERSION, "type": "error", **error.body()}))
             await farewell(socket, error.close_code, error.code)
     finally:
-        session.publisher_state(feed, "closed", "socket_closed")
+        session.media.publisher_state(feed, "closed", "socket_closed")
 
 
 async def _samples(session: Session, feed: Feed, socket: WebSocket, bounds: Bounds) -> None:
     while True:
         data = await hear(socket, bounds.idle_seconds)
-        if session.state is State.ENDED or session.publisher is not feed:
+        if session.state is State.ENDED or session.media.publisher is not feed:
             raise SessionOver("this session has ended", code="session_ended")
         fits(data, bounds)
         if isinstance(data, bytes):

@@ -8,14 +8,17 @@ from typing import Any
 
 import pytest
 
-from streamsvc.answers import answer as answers_answer
+from streamsvc.answers.answer import Answerer
+from streamsvc.answers.deadline import Plan
+from streamsvc.answers.question_queue import NewQuestion
 from streamsvc.answers.rules import follow_ups
 from streamsvc.answers.rules.follow_ups import ASKERS, SECONDS, Memory, alone, followed, refers
-from streamsvc.answers.rules.router import find
+from streamsvc.answers.rules.parse import ParsedQuestion, parse, parsed
 from streamsvc.core import clock
 from streamsvc.core.config import Think
 from streamsvc.core.types import Answer, Before, Delta, Evidence, Question
 from streamsvc.timeline.timeline import Timeline
+from tests.builders.questions import find
 from tests.builders.session import Playing, make
 from tests.timeline.test_timeline import cue, screen, sight
 
@@ -38,8 +41,8 @@ def told(first: str, *then: str, now: float = 40.0) -> str:
     known, memory = line(), Memory()
     text = ""
     for asked in (first, *then):
-        question = alone(Question("q", asked, now, 0.0), memory.before("me", 0.0))
-        found = followed(question, known, now) or find(question.text, known, now)
+        question = alone(parsed(Question("q", asked, now, 0.0)), memory.before("me", 0.0))
+        found = followed(question, known, now) or find(question.question.text, known, now)
         assert found.supported == bool(found.evidence)
         memory.note(
             "me", question, Answer("q", found.text, found.supported, found.evidence, {}, found.values), 0.0
@@ -112,21 +115,21 @@ def test_what_comes_next_goes_on_from_answer_to_answer() -> None:
     ],
 )
 def test_a_question_that_stands_alone_follows_none(question: str) -> None:
-    assert not refers(question)
-    asked = Question("q", question, 1.0, 1.0)
+    assert not refers(parse(question))
+    asked = parsed(Question("q", question, 1.0, 1.0))
     before = Before(
         "When was the dog shown?", Answer("p", "At 0:20.", True, (Evidence(20.0, 30.0, "sight", "dog"),)), 0.0
     )
-    assert alone(asked, before).text == question
+    assert alone(asked, before).question.text == question
     assert followed(alone(asked, before), line(), 1.0) is None
 
 
 def test_without_an_answer_before_or_with_a_picture_a_question_is_left_alone() -> None:
-    asked = Question("q", "and the dog?", 1.0, 1.0)
+    asked = parsed(Question("q", "and the dog?", 1.0, 1.0))
     assert alone(asked, None) is asked
     before = Before("When was the cat shown?", Answer("p", "At 0:10.", True, ()), 0.0)
-    assert alone(asked, before).text == "when was the dog shown"
-    pictured = Question("q", "and the dog?", 1.0, 1.0, image=b"jpeg")
+    assert alone(asked, before).question.text == "when was the dog shown"
+    pictured = parsed(Question("q", "and the dog?", 1.0, 1.0, image=b"jpeg"))
     assert alone(pictured, before) is pictured
     of_image = Before(
         "Is this a cat?",
@@ -134,15 +137,15 @@ def test_without_an_answer_before_or_with_a_picture_a_question_is_left_alone() -
         0.0,
         image=True,
     )
-    assert alone(asked, of_image).text == "and the dog?", "the picture is gone"
-    found = followed(alone(Question("q", "when was that?", 1.0, 1.0), of_image), line(), 1.0)
+    assert alone(asked, of_image).question.text == "and the dog?", "the picture is gone"
+    found = followed(alone(parsed(Question("q", "when was that?", 1.0, 1.0)), of_image), line(), 1.0)
     assert found is not None
     assert not found.supported
 
 
 def test_what_was_told_is_forgotten_after_some_minutes_and_for_the_oldest_askers() -> None:
     memory = Memory()
-    question, answer = Question("q", "What is shown?", 1.0, 1.0), Answer("q", "A cat.", True, ())
+    question, answer = parsed(Question("q", "What is shown?", 1.0, 1.0)), Answer("q", "A cat.", True, ())
     memory.note("", question, answer, 0.0)
     assert memory.before("", 0.0) is None, "nobody who can be told from others"
     memory.note("me", question, answer, 0.0)
@@ -160,15 +163,15 @@ def test_what_was_told_is_forgotten_after_some_minutes_and_for_the_oldest_askers
 def test_a_session_knows_what_each_asker_was_told_and_waits_for_what_is_followed(
     stage: asyncio.Runner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = answers_answer.answer
+    whole = Answerer.answer
 
-    async def slow(question: Question, *rest: Any) -> AsyncIterator[Delta | Answer]:
-        if "cat" in question.text:
+    async def slow(self: Answerer, parsed: ParsedQuestion, *rest: Any) -> AsyncIterator[Delta | Answer]:
+        if "cat" in parsed.question.text:
             await clock.sleep(1.0)
-        async for part in whole(question, *rest):
+        async for part in whole(self, parsed, *rest):
             yield part
 
-    monkeypatch.setattr(answers_answer, "answer", slow)
+    monkeypatch.setattr(Answerer, "answer", slow)
 
     async def main() -> None:
         async with Playing(make()) as played:
@@ -180,7 +183,7 @@ def test_a_session_knows_what_each_asker_was_told_and_waits_for_what_is_followed
                 ("b", "and the dog?", "me"),
                 ("c", "and the dog?", "you"),
             ):
-                live.ask(text, number=number, client="me", asker=asker)
+                live.answering.queue.ask(NewQuestion(text, number=number, client="me", asker=asker))
             live.end("ended")
             done = {
                 event["question_id"]: event
@@ -198,7 +201,7 @@ async def test_an_answer_from_the_last_evidence_comes_without_a_model() -> None:
     before = Before(
         "Is there a cat?", Answer("p", "Yes.", True, (Evidence(10.0, 20.0, "sight", "cat 0.9", 10.0),)), 0.0
     )
-    question = Question("q", "and when was that?", 40.0, 1e12, before=before)
-    parts = [part async for part in answers_answer.answer(question, line(), None, Think())]
+    question = parsed(Question("q", "and when was that?", 40.0, 1e12, before=before))
+    parts = [part async for part in Answerer(line(), Think()).answer(question, Plan())]
     assert parts[0] == Delta("q", "At 0:10 (10.0 s).")
-    assert follow_ups.refers(question.text)
+    assert follow_ups.refers(question.ask)

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from streamsvc.answers.rules.image import answered
+from streamsvc.answers.rules.parse import parse
 from tests.builders import pages
 from tests.timeline.test_timeline import sight
 
@@ -29,7 +30,7 @@ PAGE = replace(sight(75.0), boxes=())
     ],
 )
 def test_a_document_is_read(question: str, text: str) -> None:
-    found = answered(question, PAGE, pages.screen(pages.INVOICE, 75.0, "INVOICE"), 75.0)
+    found = answered(parse(question), PAGE, pages.screen(pages.INVOICE, 75.0, "INVOICE"), 75.0)
     assert found is not None and found.text == text
     assert {(item.kind, item.start, item.end, item.frame) for item in found.evidence} == {
         ("image", 75.0, 75.0, None)
@@ -45,7 +46,7 @@ def test_a_document_is_read(question: str, text: str) -> None:
     ],
 )
 def test_things_in_the_picture_are_named(question: str, text: str) -> None:
-    found = answered(question, CAT, NOTHING, 75.0)
+    found = answered(parse(question), CAT, NOTHING, 75.0)
     assert found is not None and found.text == text
     assert [item.kind for item in found.evidence] == ["image"]
 
@@ -61,7 +62,7 @@ def test_things_in_the_picture_are_named(question: str, text: str) -> None:
     ],
 )
 def test_what_the_picture_does_not_tell_is_declined(question: str) -> None:
-    found = answered(question, CAT, NOTHING, 75.0)
+    found = answered(parse(question), CAT, NOTHING, 75.0)
     assert found is not None and not found.supported
     assert found.evidence == ()
 
@@ -71,4 +72,4 @@ def test_what_the_picture_does_not_tell_is_declined(question: str) -> None:
     ["What did the speaker say about Lisbon?", "When did the cat appear?", "What was said at 0:30?"],
 )
 def test_a_question_about_the_stream_is_left_to_the_stream(question: str) -> None:
-    assert answered(question, CAT, NOTHING, 75.0) is None
+    assert answered(parse(question), CAT, NOTHING, 75.0) is None

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamsvc.answers.rules.router import find
 from streamsvc.core.types import Box, Gap
 from streamsvc.timeline.timeline import Timeline
 from tests.answers.rules.ferries import LURES, WAYS, ferries
+from tests.builders.questions import find
 from tests.timeline.test_timeline import cue, screen, sight
 
 

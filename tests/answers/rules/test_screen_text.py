@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from engines import ocr
 from streamsvc.answers.rules import screen_text
 from streamsvc.answers.rules.parse import parse
-from streamsvc.answers.rules.router import find
 from streamsvc.core.types import ScreenText, TextLine
 from streamsvc.timeline.timeline import Timeline
 from streamsvc.vision.perception import lines_of, title
 from tests.builders import pages
+from tests.builders.questions import find
 from tests.timeline.test_timeline import sight
 
 

@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamsvc.answers.rules.parse import parse
-from streamsvc.answers.rules.router import find
 from streamsvc.answers.rules.summary import before, notes, standing, stretch
 from streamsvc.timeline.timeline import Timeline
+from tests.builders.questions import find
 from tests.timeline.test_timeline import cue, screen
 
 TOPICS = ("harbour", "lantern", "glacier", "orchard", "violin", "furnace")

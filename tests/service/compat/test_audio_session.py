@@ -168,14 +168,14 @@ async def test_a_flush_gives_all_that_was_said_and_the_session_and_its_times_go_
     async with serving(tmp_path) as (service, _, _):
         await service.ready()
         async with Talk(Line(service, PCM, language="en")) as talk:
-            (session,) = service.sessions.values()
+            (session,) = service.sessions.by_id.values()
             await talk.line.push(data[:cut])
             await talk.line.flush()
             first = len(talk.got)
             assert talk.got[-1]["type"] == "session.flushed"
             await talk.line.push(data[cut:])
             await talk.line.flush()
-            assert list(service.sessions.values()) == [session], "its place was never given away"
+            assert list(service.sessions.by_id.values()) == [session], "its place was never given away"
             assert talk.line.seconds == pytest.approx(len(data) / 32_000)
         assert (
             len(
@@ -189,7 +189,7 @@ async def test_a_flush_gives_all_that_was_said_and_the_session_and_its_times_go_
         starts = [event["start"] for event in talk.got if event["type"] == "caption.final"]
         assert starts == sorted(starts)
         assert starts[len(starts) // 2] > 9.0
-        assert service.sessions == {}
+        assert service.sessions.by_id == {}
         assert not list((tmp_path / "data").glob("*")), "nothing was written"
         assert subscribers() == before, "no subscriber is left behind"
 
@@ -227,7 +227,7 @@ async def test_a_session_that_the_service_ends_ends_the_line_and_too_much_audio_
             await line.push(bytes(2 * 16_000 + 2))
             with pytest.raises(Expired):
                 await line.push(bytes(2))
-            next(iter(service.sessions.values())).end("shutdown")
+            next(iter(service.sessions.by_id.values())).end("shutdown")
             event = (await line.next())[-1]
             assert event["type"] == "session.closed"
             with pytest.raises(SessionOver):
@@ -236,14 +236,14 @@ async def test_a_session_that_the_service_ends_ends_the_line_and_too_much_audio_
                 await line.push(bytes(2))
         finally:
             await line.close()
-        assert service.sessions == {}
+        assert service.sessions.by_id == {}
         assert subscribers() == before, "no subscriber is left behind"
 
 
 async def test_a_flush_of_a_session_that_the_service_ends_says_so(tmp_path: Path) -> None:
     async with serving(tmp_path) as (service, _, _), Talk(Line(service, PCM)) as talk:
         await talk.line.flush()
-        (session,) = service.sessions.values()
+        (session,) = service.sessions.by_id.values()
         session.end("shutdown")
         await session.over.wait()
         with pytest.raises(SessionOver, match="shutdown"):

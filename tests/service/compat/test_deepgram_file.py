@@ -56,7 +56,7 @@ async def test_the_official_client_has_a_file_transcribed(media: Path, tmp_path:
         assert answer.metadata.duration == pytest.approx(18.3, abs=0.3)
         assert answer.metadata.models == ["whisper-tiny.en"]
         assert " ".join(each.transcript for each in answer.results.utterances) == best.transcript
-        assert service.sessions == {}
+        assert service.sessions.by_id == {}
     assert not list((tmp_path / "data").glob("*")), "nothing was kept"
 
 
@@ -81,7 +81,7 @@ async def test_what_cannot_be_transcribed_is_told_in_their_words(tmp_path: Path)
             assert told in answer.json()["err_msg"]
             assert "streamsvc-" not in answer.text, "no path of this machine is told"
             assert answer.headers["dg-request-id"] == answer.json()["request_id"]
-            assert service.sessions == {}
+            assert service.sessions.by_id == {}
 
 
 async def test_no_more_files_are_taken_than_sessions_are_allowed(tmp_path: Path) -> None:

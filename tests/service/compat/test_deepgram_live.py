@@ -291,7 +291,7 @@ async def test_the_official_client_has_its_speech_transcribed(
     assert got[0].type == "SpeechStarted"
     assert got[-1].type == "Metadata"
     assert got[-1].duration == pytest.approx(len(data) / rate / (2 if codec == "pcm_s16le" else 1), abs=0.01)
-    assert service.sessions == {}
+    assert service.sessions.by_id == {}
     assert not list((tmp_path / "data").glob("*")), "nothing was written"
 
 

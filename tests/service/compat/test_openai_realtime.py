@@ -228,7 +228,7 @@ async def test_the_official_client_has_its_speech_transcribed(
             assert "".join(parts) == transcript
         assert got[0].type == "input_audio_buffer.speech_started"
         assert [event.item_id for event in got if event.type == "input_audio_buffer.committed"] == list(whole)
-    assert service.sessions == {}
+    assert service.sessions.by_id == {}
     assert not list((tmp_path / "data").glob("*")), "nothing was written"
 
 

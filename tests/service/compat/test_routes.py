@@ -66,7 +66,7 @@ async def test_a_wrong_key_is_refused_in_the_words_of_each_protocol(tmp_path: Pa
         async with AsyncOpenAI(api_key="wrong", base_url=f"http://{place}/v1") as client:
             with pytest.raises(InvalidStatus):
                 await client.realtime.connect(extra_query={"intent": "transcription"}).enter()
-        assert service.sessions == {}
+        assert service.sessions.by_id == {}
 
 
 async def test_a_key_opens_the_doors_by_header_and_by_subprotocol(tmp_path: Path) -> None:
@@ -128,7 +128,7 @@ async def test_what_is_not_served_is_refused_at_the_handshake(
         assert (
             await refused(f"ws://{place}{LISTEN}", additional_headers={"Origin": "https://evil.example"})
         )[0] == 403
-        assert service.sessions == {}
+        assert service.sessions.by_id == {}
     assert not [record for record in caplog.records if record.levelname == "ERROR"], (
         "a refusal is no fault of ours"
     )

@@ -7,23 +7,23 @@ import asyncio
 import pytest
 
 from streamsvc.core import clock
-from streamsvc.workers.idle_gate import IdleGate
+from streamsvc.core.idle_gate import IdleGate
 
 
-async def work(lull: IdleGate, seconds: float, patience: float = 5.0) -> float:
-    """Do something for some seconds in a lull; when it was done."""
-    async with lull.lasting(patience):
+async def work(gate: IdleGate, seconds: float, patience: float = 5.0) -> float:
+    """Do something for some seconds in a gate; when it was done."""
+    async with gate.background(patience):
         await clock.sleep(seconds)
         return clock.now()
 
 
 def test_it_begins_when_no_question_is_at_work_any_more(virtual: asyncio.Runner) -> None:
     async def main() -> None:
-        lull, began = IdleGate(), clock.now()
-        with lull.broken():
-            working = asyncio.create_task(work(lull, 1.0))
+        gate, began = IdleGate(), clock.now()
+        with gate.question():
+            working = asyncio.create_task(work(gate, 1.0))
             await clock.sleep(2.0)
-            with lull.broken():  # two at once
+            with gate.question():  # two at once
                 await clock.sleep(1.0)
             await clock.sleep(1.0)
             assert not working.done()
@@ -34,11 +34,11 @@ def test_it_begins_when_no_question_is_at_work_any_more(virtual: asyncio.Runner)
 
 def test_a_question_that_comes_as_another_goes_keeps_it_from_beginning(virtual: asyncio.Runner) -> None:
     async def main() -> None:
-        lull = IdleGate()
-        with lull.broken():
-            working = asyncio.create_task(work(lull, 0.0))
+        gate = IdleGate()
+        with gate.question():
+            working = asyncio.create_task(work(gate, 0.0))
             await asyncio.sleep(0)
-        with lull.broken():  # before who waits has been woken
+        with gate.question():  # before who waits has been woken
             await clock.sleep(1.0)
             assert not working.done()
         await working
@@ -48,24 +48,24 @@ def test_a_question_that_comes_as_another_goes_keeps_it_from_beginning(virtual: 
 
 def test_whoever_asks_ends_it_at_once_for_all_that_are_at_work(virtual: asyncio.Runner) -> None:
     async def main() -> None:
-        lull, began = IdleGate(), clock.now()
-        working = [asyncio.create_task(work(lull, 9.0)) for _ in range(2)]
+        gate, began = IdleGate(), clock.now()
+        working = [asyncio.create_task(work(gate, 9.0)) for _ in range(2)]
         await clock.sleep(1.0)
-        with lull.broken(), lull.broken():
+        with gate.question(), gate.question():
             ended = await asyncio.gather(*working, return_exceptions=True)
             assert clock.now() - began == pytest.approx(1.0)
         assert [type(error) for error in ended] == [TimeoutError, TimeoutError]
-        await work(lull, 0.0)
+        await work(gate, 0.0)
 
     virtual.run(main())
 
 
 def test_it_is_not_waited_for_for_ever(virtual: asyncio.Runner) -> None:
     async def main() -> None:
-        lull, began = IdleGate(), clock.now()
-        with lull.broken():
+        gate, began = IdleGate(), clock.now()
+        with gate.question():
             with pytest.raises(TimeoutError):
-                await work(lull, 0.0, patience=5.0)
+                await work(gate, 0.0, patience=5.0)
             assert clock.now() - began == pytest.approx(5.0)
 
     virtual.run(main())

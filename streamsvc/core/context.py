@@ -1,0 +1,71 @@
+"""What the parts of one session share: its options, models, clock and degradation level, and the session they report to."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Protocol
+
+from streamsvc.core.config import Settings
+from streamsvc.core.degradation import Fidelity, fidelity
+from streamsvc.core.options import SessionOptions
+from streamsvc.core.roles import Roles
+from streamsvc.core.session_clock import SessionClock
+from streamsvc.core.types import Event
+from streamsvc.core.units import Unit
+
+
+class SessionHost(Protocol):
+    """The session, as its parts see it."""
+
+    @property
+    def live_video(self) -> bool:
+        """Whether pictures of the present come in, at the speed of time."""
+        ...
+
+    def dispatch(self, unit: Unit) -> Event | None:
+        """Hand a unit to everything that uses it. Returns the published event; None: none was."""
+        ...
+
+    async def store_frame(self, at: float, jpeg: bytes) -> None:
+        """Keep the thumbnail of session second `at`; a failed write is reported as an event and never raised."""
+        ...
+
+    def request_keyframe(self) -> None:
+        """Ask the publisher's encoder for a codec keyframe, where it can be asked."""
+        ...
+
+
+class DegradationState:
+    """The degradation level that one session is at, read by its parts whenever they spend something."""
+
+    def __init__(self) -> None:
+        self.level = 0
+        self.reason = ""  # empty at level 0
+        self.fidelity = Fidelity()
+
+    def apply(self, level: int, reason: str) -> bool:
+        """Go to `level`. Idempotent; returns whether the level has changed."""
+        if level == self.level:
+            return False
+        self.level = level
+        self.reason = reason
+        self.fidelity = fidelity(level)
+        return True
+
+
+@dataclass(frozen=True, slots=True)
+class SessionContext:
+    """What the parts of one session share.
+
+    `session`: its id. `options`: with the service's defaults filled in. `media`: the threads that decode, of all sessions.
+    """
+
+    session: str
+    settings: Settings
+    options: SessionOptions
+    roles: Roles
+    clock: SessionClock
+    degradation: DegradationState
+    media: ThreadPoolExecutor
+    host: SessionHost

@@ -1,0 +1,37 @@
+"""The time of one session: the one owner of its zero, from which all session seconds count."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from streamsvc.core import clock
+
+
+class SessionClock:
+    """Maps monotonic time to session seconds.
+
+    `started_utc`: wall-clock time of the session's creation. `zero`: monotonic seconds (`clock.now()`) of session second 0.
+    """
+
+    def __init__(self) -> None:
+        self.started_utc: datetime = clock.utc()
+        self.zero = clock.now()
+        self._newest = 0.0  # session seconds of the newest media
+        self._media_paced = False
+
+    def restart(self, *, media_paced: bool = False) -> None:
+        """Make this instant session second 0, before the first media.
+
+        Args:
+            media_paced: media does not come at the speed of time (a file read fast), so the present is its newest time.
+        """
+        self.zero = clock.now()
+        self._media_paced = media_paced
+
+    def advance(self, at: float) -> None:
+        """Note that media of session second `at` has come in."""
+        self._newest = max(self._newest, at)
+
+    def position(self) -> float:
+        """Session seconds of the present."""
+        return self._newest if self._media_paced else clock.now() - self.zero

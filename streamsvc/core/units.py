@@ -1,0 +1,71 @@
+"""What the parts of a session hand to its one `dispatch`: the units of media, and those that only leave the session."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from streamsvc.core.errors import StreamsvcError
+from streamsvc.core.types import (
+    Answer,
+    Cue,
+    Delta,
+    Evidence,
+    Gap,
+    Keyframe,
+    Scene,
+    ScreenText,
+    Sight,
+    Speech,
+    Translation,
+    Words,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Flushed:
+    """All audio that came in before a flush has been captioned. `audience`: the one subscriber that is told; None: all."""
+
+    audience: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A part of the answer to one question: an increment, the whole answer, or why there is none.
+
+    `at`: session seconds at which the question was asked; `arrived`: the same in monotonic seconds. `first`: the first part.
+    `audience`: the one subscriber that gets it; None: all.
+    """
+
+    question_id: str
+    at: float
+    arrived: float
+    part: Delta | Answer | StreamsvcError
+    audience: str | None
+    first: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class AlertFired:
+    """A watch has fired. `at`: session seconds of the evidence; `arrived`: monotonic seconds of its last packet."""
+
+    watch_id: str
+    at: float
+    arrived: float
+    text: str
+    evidence: tuple[Evidence, ...]
+
+
+Unit = (
+    Words
+    | Speech
+    | Gap
+    | Cue
+    | Translation
+    | Flushed
+    | Keyframe
+    | Sight
+    | ScreenText
+    | Scene
+    | Reply
+    | AlertFired
+)

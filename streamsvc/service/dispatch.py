@@ -1,0 +1,98 @@
+"""The one place where each kind of unit of a session goes: timeline, watches, latency figures, event log."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from streamsvc.answers.watches import Watches
+from streamsvc.core.context import SessionContext
+from streamsvc.core.types import (
+    Cue,
+    Event,
+    Gap,
+    Keyframe,
+    Scene,
+    ScreenText,
+    Sight,
+    Speech,
+    Translation,
+    Words,
+)
+from streamsvc.core.units import Unit
+from streamsvc.events.log import EventLog
+from streamsvc.events.serialize import event_draft
+from streamsvc.service.latency_report import LatencyReport
+from streamsvc.speech.captions import light
+from streamsvc.timeline.timeline import Timeline
+
+
+class Dispatcher:
+    """Hands each unit of one session to everything that uses it.
+
+    Args:
+        context: of the session.
+        timeline: what is known; filled here.
+        log: where events are published.
+        frame_url: where the keyframe of a session second can be loaded.
+
+    `cues`, `translations`: the closed ones, oldest first; at most `settings.store.events` of each.
+    """
+
+    def __init__(
+        self,
+        context: SessionContext,
+        timeline: Timeline,
+        log: EventLog,
+        frame_url: Callable[[float], str],
+    ) -> None:
+        self.cues: list[Cue] = []
+        self.translations: list[Translation] = []
+        self.latency = LatencyReport()
+        self.watches = Watches(context)
+        self._context = context
+        self._timeline = timeline
+        self._log = log
+        self._frame_url = frame_url
+
+    def dispatch(self, unit: Unit) -> Event | None:
+        """Hand a unit on. Returns the published event; None: units of its kind are not published, or not at this level."""
+        self._add_to_timeline(unit)
+        self.latency.note_unit(unit)
+        self.watches.take(unit)
+        if isinstance(unit, Words):
+            return None
+        if isinstance(unit, Cue) and not unit.final and not self._context.degradation.fidelity.partials:
+            return None
+        event = self._publish(unit)
+        if isinstance(unit, Translation):
+            self.translations.append(unit)
+            del self.translations[: -self._context.settings.store.events]
+        return event
+
+    def _add_to_timeline(self, unit: Unit) -> None:
+        """Put what the stream said and showed on the timeline; a model's scene caption cannot be checked, and stays off it."""
+        match unit:
+            case Cue(final=True):
+                cue = light(unit)
+                self.cues.append(cue)
+                del self.cues[: -self._context.settings.store.events]
+                self._timeline.add(cue)
+            case Cue():
+                self._timeline.tail(unit.words[: unit.stable])
+            case Scene(by="model"):
+                pass
+            case Speech() | Gap() | Keyframe() | Sight() | ScreenText() | Scene():
+                self._timeline.add(unit)
+
+    def _publish(self, unit: Unit) -> Event:
+        draft = event_draft(unit, self._frame_url)
+        event = self._log.emit(
+            draft.type,
+            draft.body,
+            at=draft.at,
+            arrived=draft.arrived,
+            stages=draft.stages,
+            audience=draft.audience,
+        )
+        self.latency.note_event(event)
+        return event

@@ -1,0 +1,178 @@
+"""The media side of a session: its publisher, the tap that queues encoded frames, and the state that follows from both."""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol
+
+from streamsvc.core import clock, metrics
+from streamsvc.core.context import SessionContext
+from streamsvc.core.errors import Conflict
+from streamsvc.core.types import EncodedFrame, MediaTrack, Publisher
+from streamsvc.events.log import EventLog
+from streamsvc.speech.pipeline import SpeechPipeline
+from streamsvc.vision.pipeline import VisionPipeline
+
+_UNUSED_SECONDS = 600.0  # that a session waits for its first publisher: meanwhile it holds one of few places
+
+
+class State(enum.Enum):
+    """The state of a session."""
+
+    CREATED = "created"  # there has been no publisher yet
+    LIVE = "live"
+    STALLED = "stalled"  # media have stopped coming; the context is kept
+    ENDED = "ended"  # readable until its retention has passed
+
+
+class MediaSource(Publisher, Protocol):
+    """A source that is read to its end (ingest/source.py). `duration`: seconds; None: it is live."""
+
+    duration: float | None
+    on_state: Callable[[str, str], None]
+
+    async def run(
+        self,
+        tap: Callable[[EncodedFrame], None],
+        room: Callable[[], Awaitable[None]],
+        zero: Callable[[], float],
+    ) -> None:
+        """Give every encoded frame to `tap`. Raises StreamsvcError: the source failed."""
+        ...
+
+
+class MediaInput:
+    """Takes the media of one session, from one publisher at a time. Session time continues across publishers.
+
+    Args:
+        context: of the session.
+        log: where its states are published.
+        speech, vision: the pipelines that frames are queued for.
+        end: ends the session, for a reason.
+
+    `state`: CREATED, LIVE or STALLED.
+    """
+
+    def __init__(
+        self,
+        context: SessionContext,
+        log: EventLog,
+        speech: SpeechPipeline,
+        vision: VisionPipeline,
+        end: Callable[[str], None],
+    ) -> None:
+        self.state = State.CREATED
+        self.publisher: Publisher | None = None
+        self.tracks: dict[str, MediaTrack] = {}
+        self._context = context
+        self._log = log
+        self._speech = speech
+        self._vision = vision
+        self._end = end
+        self._closed = False
+        self._packets_lost = 0  # by the present publisher's transport, as last counted
+        self._timer: asyncio.TimerHandle | None = None  # ends the session unless a publisher comes first
+
+    def summary(self) -> dict[str, Any]:
+        """When the session began, and which tracks it has now."""
+        return {
+            "started_utc": clock.stamp(self._context.clock.started_utc),
+            "tracks": sorted(self.tracks),
+        }
+
+    # --- frames ---
+
+    def tap(self, frame: EncodedFrame) -> None:
+        """Queue one encoded frame. Non-blocking; called from the transport's task."""
+        self._context.clock.advance(frame.at)
+        track = self.tracks.get(frame.kind)
+        if track is not None and frame.kind == "audio":
+            self._speech.audio.put((track, frame))
+        elif track is not None and self._context.options.vision.enabled and self._vision.wants(frame):
+            self._vision.video.put((track, frame))
+        else:
+            metrics.frames.labels("not_wanted").inc()
+
+    async def wait_for_room(self) -> None:
+        """Wait until both input queues have room, for sources that can wait."""
+        await self._speech.audio.room()
+        await self._vision.video.room()
+
+    # --- publishers ---
+
+    def attach(self, publisher: Publisher) -> None:
+        """Attach a publisher.
+
+        Raises:
+            Conflict: there is a publisher already, or the session has ended.
+        """
+        if self._closed:
+            raise Conflict("this session has ended", code="session_ended")
+        if self.publisher is not None:
+            raise Conflict("this session has a publisher already", code="already_publishing")
+        self.publisher = publisher
+        self.tracks = {track.kind: track for track in publisher.tracks}
+        self._packets_lost = 0
+        self.cancel_timer()
+        resumed = self.state is State.STALLED
+        self.state = State.LIVE
+        self._log.emit("session.updated", self.summary())
+        if resumed:
+            self._log.emit("session.resumed", {"reason": "published again"})
+
+    def publisher_state(self, publisher: object, state: str, why: str) -> None:
+        """Take over a publisher's state: "connected", "stalled", "resumed" or "closed"."""
+        if self.publisher is not publisher or self._closed:
+            return
+        if state == "stalled" and self.state is State.LIVE:
+            self.state = State.STALLED
+            self._log.emit("session.stalled", {"reason": why})
+        elif state == "resumed" and self.state is State.STALLED:
+            self.state = State.LIVE
+            self._log.emit("session.resumed", {"reason": why})
+        elif state == "closed":
+            self.detach(why)
+
+    def detach(self, why: str) -> None:
+        """Detach the publisher; the context is kept for the resume window."""
+        self.count_losses()
+        self.publisher = None
+        if self.state is State.LIVE:
+            self.state = State.STALLED
+            self._log.emit("session.stalled", {"reason": why})
+        self._await_publisher(self._context.settings.ingest.resume_seconds, "publisher_left")
+
+    def await_first_publisher(self) -> None:
+        """End the session unless a publisher comes within the time that an unused session is kept."""
+        if self.publisher is None:
+            self._await_publisher(_UNUSED_SECONDS, "never_published")
+
+    def _await_publisher(self, seconds: float, reason: str) -> None:
+        self._timer = asyncio.get_running_loop().call_later(seconds, self._end, reason)
+
+    def cancel_timer(self) -> None:
+        """Stop waiting for a publisher."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def refuse_publishers(self) -> None:
+        """Admit no publisher and no state of one any more: the end of the session has begun."""
+        self._closed = True
+        self.cancel_timer()
+
+    async def close(self) -> None:
+        """Close the publisher and the input queues; queued media is still processed. Idempotent."""
+        self.count_losses()
+        if (publisher := self.publisher) is not None:
+            self.publisher = None
+            await publisher.close()
+        self._speech.close()
+        self._vision.close()
+
+    def count_losses(self) -> None:
+        """Add what the transport has lost since the last call to the metrics."""
+        lost = int(self.publisher.stats().get("audio_lost", 0)) if self.publisher is not None else 0
+        metrics.rtp_lost.inc(max(0, lost - self._packets_lost))
+        self._packets_lost = lost

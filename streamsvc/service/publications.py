@@ -1,0 +1,126 @@
+"""WebRTC publications: an SDP offer is answered by a peer that publishes to a session (WHIP, RFC 9725)."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+
+from streamsvc.core import metrics
+from streamsvc.core.errors import Conflict, InvalidRequest, NotFound
+from streamsvc.core.tasks import BackgroundTasks
+from streamsvc.ingest import peer as webrtc
+from streamsvc.ingest.whip import Publication
+from streamsvc.service.media_input import State
+from streamsvc.service.session import Session
+from streamsvc.service.sessions import Sessions
+
+
+class Publications:
+    """The WebRTC publications of a service.
+
+    Args:
+        sessions: that are published to.
+        tasks: for closing peers in the background.
+
+    `by_resource`: publications by the unguessable name in their URL.
+    """
+
+    def __init__(self, sessions: Sessions, tasks: BackgroundTasks) -> None:
+        self.by_resource: dict[str, Publication] = {}
+        self._sessions = sessions
+        self._tasks = tasks
+
+    async def publish(self, name: str | None, offer: str) -> Publication:
+        """Answer an offer and publish its media to a session; a session of that id is created where there is none.
+
+        Raises:
+            Conflict: the session has a publisher already. CapacityError, InvalidRequest, Unprocessable: no answer is possible.
+        """
+        session, created = await self._session(name)
+        resource = secrets.token_urlsafe(18)
+        try:
+            peer = await self._answer(session, resource, offer)
+        except BaseException:
+            # Unless another publisher has come meanwhile, nothing of a session that never began is left.
+            if created and session.state is State.CREATED:
+                session.end("never_published")
+                await asyncio.shield(self._tasks.spawn(self._erase(session)))
+            raise
+        publication = Publication(session.id, resource, peer)
+        self.by_resource[resource] = publication
+        self._tasks.spawn(self._remove_at_end(session, resource))
+        return publication
+
+    async def _session(self, name: str | None) -> tuple[Session, bool]:
+        """The session to publish to, and whether it was created for that."""
+        session = self._sessions.by_id.get(name) if name is not None else None
+        if session is not None and session.state is State.ENDED:
+            # OBS comes back under the same address: its session begins anew.
+            await self._sessions.erase(session)
+            session = self._sessions.by_id.get(session.id)
+        if session is None:
+            if name is not None and not _is_id(name):
+                raise InvalidRequest(
+                    "a session id has 1 to 64 letters, digits, '.', '_' or '-'", code="bad_session_id"
+                )
+            self._sessions.admit()
+            return self._sessions.start(name or f"0.{secrets.token_urlsafe(12)}"), True
+        if session.media.publisher is not None:
+            raise Conflict("this session has a publisher already", code="already_publishing")
+        return session, False
+
+    async def _answer(self, session: Session, resource: str, offer: str) -> webrtc.Peer:
+        """Answer an offer with a peer that is attached to the session."""
+        peers: list[webrtc.Peer] = []  # the peer, once there is one
+
+        def on_state(state: str, why: str) -> None:
+            if state == "closed":
+                self.by_resource.pop(resource, None)
+                if why in ("handshake", "failed"):
+                    metrics.ice_failures.labels(why).inc()
+            if peers:
+                session.media.publisher_state(peers[0], state, why)
+                if state == "closed":
+                    self._tasks.spawn(peers[0].close())
+
+        settings = session.settings
+        peer = await webrtc.answer(
+            offer,
+            settings.ingest,
+            settings.limits,
+            session=session.id,
+            zero=session.clock.zero,
+            tap=session.media.tap,
+            on_state=on_state,
+        )
+        peers.append(peer)
+        try:
+            session.media.attach(peer)
+        except BaseException:
+            await peer.close()
+            raise
+        return peer
+
+    async def _erase(self, session: Session) -> None:
+        await session.over.wait()
+        await self._sessions.erase(session)
+
+    async def _remove_at_end(self, session: Session, resource: str) -> None:
+        """Remove a publication with its session: a publisher that lost its connection does not come back to end it."""
+        await session.over.wait()
+        self.by_resource.pop(resource, None)
+
+    async def unpublish(self, resource: str) -> None:
+        """End a publication; its session waits for the next one. Raises NotFound."""
+        publication = self.by_resource.pop(resource, None)
+        if publication is None:
+            raise NotFound("there is no such publication", code="no_publication")
+        session = self._sessions.by_id.get(publication.session)
+        if session is not None:
+            session.media.publisher_state(publication.peer, "closed", "unpublished")
+        await publication.peer.close()
+
+
+def _is_id(name: str) -> bool:
+    allowed = all(char.isascii() and (char.isalnum() or char in "._-") for char in name)
+    return 0 < len(name) <= 64 and allowed and name.strip(".") != ""

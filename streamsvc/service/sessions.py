@@ -1,0 +1,249 @@
+"""The sessions of a service: admission, creation, look-up, deletion, and retention of ended ones."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import structlog
+
+from streamsvc.core import clock, metrics
+from streamsvc.core.config import LANGUAGES
+from streamsvc.core.errors import CapacityError, Conflict, InvalidRequest, NotFound, StreamsvcError
+from streamsvc.core.options import SessionOptions
+from streamsvc.core.tasks import BackgroundTasks
+from streamsvc.events.store import Store, clear
+from streamsvc.ingest.source import Source, open_source
+from streamsvc.service.media_input import State
+from streamsvc.service.session import Session, SharedResources
+from streamsvc.timeline.ranking import Hit
+from streamsvc.vision.vlm import check_adapter
+
+log = structlog.get_logger()
+_JANITOR_SECONDS = 5.0  # between searches for sessions whose retention has passed
+_MAX_ENDED = 200  # ended sessions that stay readable at once; the oldest are removed first
+
+
+class Sessions:
+    """The sessions of a service.
+
+    Args:
+        shared: what all sessions share.
+        tasks: where sessions run.
+        admit: raises CapacityError where the load allows no further session.
+
+    `by_id`: all sessions, ended ones too. `draining`: admits none any more.
+    """
+
+    def __init__(self, shared: SharedResources, tasks: BackgroundTasks, admit: Callable[[], None]) -> None:
+        self.by_id: dict[str, Session] = {}
+        self.draining = False
+        self.shared = shared
+        self._tasks = tasks
+        self._admit_load = admit
+        self._opening = 0  # sessions whose source is being opened; they count against the limit already
+
+    @property
+    def live(self) -> list[Session]:
+        """The sessions that have not ended."""
+        return [session for session in self.by_id.values() if session.state is not State.ENDED]
+
+    # --- creation ---
+
+    async def create(
+        self,
+        source: str | None = None,
+        options: SessionOptions | None = None,
+        *,
+        speed: float | None = 1.0,
+        roots: Sequence[Path] | None = (),
+    ) -> Session:
+        """Create a session: with a source it plays at once, without one it waits for a publisher.
+
+        Args:
+            source: a URL or path, or None.
+            options: what the session is to do; `lossless` follows from `speed`.
+            speed: of a file; None: as fast as possible.
+            roots: folders below which files may lie; None: anywhere.
+
+        Raises:
+            CapacityError: as many sessions as may be are live. SourceError, Forbidden: the source cannot be opened.
+            InvalidRequest: the model does not know the language, or cannot translate; the hangover is out of range; there is no
+                such adapter.
+        """
+        options = replace(options or SessionOptions(), lossless=speed is None)
+        self.check(options)
+        self.admit()
+        name = f"0.{secrets.token_urlsafe(12)}"
+        opened = await self._open(source, name, speed, roots) if source is not None else None
+        try:
+            self._refuse_if_draining()  # draining may have begun while the source was opened
+            session = self.start(name, options)
+        except BaseException:
+            if opened is not None:
+                await opened.close()
+            raise
+        if opened is not None:
+            self._tasks.spawn(self._play(session, opened, speed))
+            await asyncio.sleep(
+                0
+            )  # both tasks have begun: the tracks are known, and a cancelled player closes its source
+        return session
+
+    async def _open(
+        self, source: str, name: str, speed: float | None, roots: Sequence[Path] | None
+    ) -> Source:
+        settings = self.shared.settings
+        self._opening += 1
+        try:
+            return await open_source(
+                source,
+                settings.ingest,
+                session=name,
+                speed=speed,
+                roots=roots,
+                private_urls=settings.server.private_urls,
+            )
+        except StreamsvcError as error:
+            metrics.sessions_rejected.labels(error.code).inc()
+            raise
+        finally:
+            self._opening -= 1
+
+    def start(self, name: str, options: SessionOptions | None = None) -> Session:
+        """Start a session without a source; a stored session of that name is erased."""
+        options = options or SessionOptions()
+        keep = self.shared.settings.store
+        folder = self.shared.settings.data_dir / name
+        clear(folder)
+        store = Store(folder if options.stored else None, events=keep.events, frames=keep.frames)
+        session = Session(name, self.shared, store, options)
+        self.by_id[name] = session
+        self._tasks.spawn(self._run(session))
+        return session
+
+    async def _run(self, session: Session) -> None:
+        """Run a session; a failure ends it alone, and is logged without what was said or shown."""
+        try:
+            await session.run()
+        except Exception as error:
+            log.error("session failed", session=session.id, error=_class_names(error), exc_info=True)
+        log.info("session ended", session=session.id)
+
+    async def _play(self, session: Session, source: Source, speed: float | None) -> None:
+        try:
+            await session.play(source, speed)
+        except Exception as error:
+            log.error("source failed", session=session.id, error=_class_names(error), exc_info=True)
+            session.end("source_failed")
+
+    # --- admission ---
+
+    def check(self, options: SessionOptions) -> None:
+        """Check what a client has asked for. Raises InvalidRequest."""
+        model = self.shared.settings.hear.model
+        self._check_language(options.speech.language)
+        options.speech.check()
+        check_adapter(options.vision.adapter, self.shared.settings)
+        if options.speech.translate and model.endswith(".en"):
+            raise InvalidRequest(
+                f"translation needs a multilingual model, such as whisper-base: {model} knows English alone",
+                code="cannot_translate",
+            )
+
+    def _check_language(self, code: str | None) -> None:
+        model = self.shared.settings.hear.model
+        if code is not None and (code not in LANGUAGES or (model.endswith(".en") and code != "en")):
+            raise InvalidRequest(
+                f'{code[:16]!r} is no language that {model} knows; they are named as in "en"',
+                code="unknown_language",
+            )
+
+    def admit(self) -> None:
+        """Raise CapacityError where no further session may begin."""
+        self._refuse_if_draining()
+        limit = self.shared.settings.limits.sessions
+        live = len(self.live) + self._opening
+        if live >= limit:
+            metrics.sessions_rejected.labels("capacity").inc()
+            raise CapacityError(f"{live} of {limit} sessions are live; try again later")
+        self._admit_load()
+
+    def _refuse_if_draining(self) -> None:
+        if self.draining:
+            metrics.sessions_rejected.labels("draining").inc()
+            raise CapacityError("this server is going away")
+
+    # --- access ---
+
+    def find(self, name: str) -> Session:
+        """A live or ended session. Raises NotFound."""
+        session = self.by_id.get(name)
+        if session is None:
+            raise NotFound(f"there is no session {name!r}", code="no_session")
+        return session
+
+    def set_language(self, name: str, language: str | None) -> None:
+        """Recognise a session's speech in `language` from now on; None: detect it again.
+
+        Raises:
+            NotFound: no such session. Conflict: it has ended. InvalidRequest: the model does not know the language.
+        """
+        session = self.find(name)
+        self._check_language(language)
+        if session.state is State.ENDED:
+            raise Conflict("this session has ended", code="session_ended")
+        session.speech.set_language(language)
+        session.log.emit("session.updated", session.media.summary() | {"reason": "language"})
+
+    async def search(self, name: str, query: str, limit: int = 10) -> list[Hit]:
+        """What was said and shown in a session that fits a query, best first. Raises NotFound."""
+        session = self.find(name)
+        pictures = session.timeline.pictures() if self.shared.settings.see.clip else ()
+        lines = session.timeline.lines()
+        return await session.index.search(lines, query, limit, self._tasks.spawn, pictures)
+
+    # --- deletion and retention ---
+
+    async def delete(self, name: str, *, purge: bool = False) -> None:
+        """End a session; `purge` erases it at once, else it stays readable for its retention. Raises NotFound."""
+        session = self.find(name)
+        session.end("deleted")
+        if purge:
+            await session.over.wait()  # everything is written then: a closed store cannot be written to
+            await self.erase(session)
+
+    async def erase(self, session: Session) -> None:
+        """Erase an ended session and all that it has stored."""
+        for push in session.pushes.values():
+            push.stop()
+        # The store before the name: a new session of that name has the same folder.
+        await asyncio.to_thread(session.store.close, purge=True)
+        if self.by_id.get(session.id) is session:
+            del self.by_id[session.id]
+
+    async def run_janitor(self) -> None:
+        """Erase ended sessions whose retention has passed, until cancelled."""
+        while True:
+            await clock.sleep(_JANITOR_SECONDS)
+            ended = [session for session in self.by_id.values() if session.ended_at is not None]
+            surplus = len(ended) - _MAX_ENDED
+            for number, session in enumerate(ended):
+                age = clock.now() - (session.ended_at or 0.0)
+                if number < surplus or age > self.shared.settings.store.retention:
+                    await self.erase(session)
+
+    async def close_stores(self) -> None:
+        """Close the stores of all sessions, at the end of the service."""
+        for session in self.by_id.values():
+            await asyncio.to_thread(session.store.close, purge=False)
+
+
+def _class_names(error: BaseException) -> str:
+    """The classes of an error, without its text: that may quote what was said."""
+    if isinstance(error, BaseExceptionGroup):
+        return ", ".join(_class_names(inner) for inner in error.exceptions)
+    return type(error).__name__

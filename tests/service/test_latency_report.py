@@ -1,0 +1,69 @@
+"""Ages and coverage are counted by kind, and what a model makes in the background apart."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from streamsvc.core import clock, metrics
+from streamsvc.core.types import Answer, Delta, Event, Gap, Word, Words
+from streamsvc.core.units import Reply
+from streamsvc.service.latency_report import LatencyReport
+
+
+def published(kind: str, age: float, **body: object) -> Event:
+    return Event("0.a", "main", "e", "e.1", kind, 1.0, age, {}, body, 1)
+
+
+def test_ages_are_told_in_milliseconds_with_coverage() -> None:
+    report = LatencyReport()
+    assert report.body(0.0, 0)["coverage"] is None
+    for age in (100.0, 200.0, 300.0):
+        report.note_event(published("caption.final", age, start=0.0, end=3.0))
+    report.note_unit(Gap("0.a", "main", 1.0, 5.0, 1.0, 2.0, "overload"))
+    body = report.body(2.0, 3)
+    assert body["ages"]["final"] == {"p50": 200, "p95": 290, "count": 3}
+    assert body["coverage"] == 0.9
+    assert body["backlog"] == 2.0
+    assert body["level"] == 3
+
+
+def test_scene_captions_of_a_model_age_apart_from_those_by_rule() -> None:
+    report = LatencyReport()
+    for by, age in (("rule", 100.0), ("model", 2500.0)):
+        report.note_event(published("scene.caption", age, by=by))
+    assert {kind: ages["p95"] for kind, ages in report.body(0.0, 0)["ages"].items()} == {
+        "scene": 100,
+        "scene_model": 2500,
+    }
+
+
+def test_a_translation_is_in_the_report_and_not_in_the_metric() -> None:
+    report = LatencyReport()
+    report.note_event(published("caption.translation", 100.0))
+    assert report.body(0.0, 0)["ages"]["translation"]["count"] == 1
+    assert 'kind="translation"' not in metrics.render().decode()
+
+
+def test_stable_words_and_the_first_and_last_part_of_an_answer_have_ages(virtual: asyncio.Runner) -> None:
+    async def main() -> None:
+        report = LatencyReport()
+        began = clock.now()
+        await clock.sleep(0.5)
+        words = (Word("la", 0.0, 0.4),)
+        report.note_unit(Words("0.a", "main", 0.0, began, words, 1, final=False))
+        for part, first in (
+            (Delta("q", "Yes"), True),
+            (Delta("q", "."), False),
+            (Answer("q", "Yes.", True), False),
+        ):
+            report.note_unit(Reply("q", 0.0, began, part, None, first))
+        ages = report.body(0.0, 0)["ages"]
+        assert {kind: (age["p50"], age["count"]) for kind, age in ages.items()} == {
+            "stable": (pytest.approx(500, abs=1), 1),
+            "first_delta": (pytest.approx(500, abs=1), 1),
+            "answer": (pytest.approx(500, abs=1), 1),
+        }
+
+    virtual.run(main())
