@@ -13,7 +13,7 @@ from streamsvc.answers.rules.parse import parsed
 from streamsvc.answers.vlm_reader import VlmReader
 from streamsvc.core import clock, config, metrics
 from streamsvc.core.errors import ConfigError, DeadlineMissed, WorkerError
-from streamsvc.core.options import SessionOptions
+from streamsvc.core.options import SessionOptions, VisionOptions
 from streamsvc.core.roles import Role
 from streamsvc.core.types import Question
 from streamsvc.timeline.timeline import Timeline
@@ -283,10 +283,13 @@ def test_no_word_of_it_reaches_a_log_line(
 # --- the real engines -------------------------------------------------------------------------------------------------
 
 
-async def played(think: Role, folder: Path, *questions: str, **more: Any) -> list[dict[str, Any]]:
+async def played(
+    think: Role, folder: Path, *questions: str, adapter: str | None = None
+) -> list[dict[str, Any]]:
     """All events of a session that is shown a second of a clip, hears of a ferry, and is asked these when all is understood."""
 
-    live = sighted(think, think={"deadline": 60.0}, options=SessionOptions(**more))
+    options = SessionOptions(vision=VisionOptions(adapter=adapter))
+    live = sighted(think, think={"deadline": 60.0}, options=options)
     try:
         async with Playing(live) as playing:
             live.media.attach(Sender(VP8))

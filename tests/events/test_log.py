@@ -60,26 +60,6 @@ async def test_prev_tells_a_filter_from_a_loss() -> None:
     assert [(event["seq"], event["prev"]) for event in await received(subscription)] == [(2, 0), (4, 2)]
 
 
-def test_what_a_model_says_of_a_scene_ages_under_a_name_of_its_own(virtual: asyncio.Runner) -> None:
-    def observed(kind: str) -> float:
-        return float(
-            metrics.REGISTRY.get_sample_value("streamsvc_caption_age_seconds_count", {"kind": kind}) or 0.0
-        )
-
-    async def main() -> None:
-        before = observed("scene"), observed("scene_model")
-        log = a_log()
-        for by in ("rule", "model", "model"):
-            log.emit(
-                "scene.caption",
-                {"text": "A cat.", "start": 1.0, "end": 1.0, "evidence": [], "by": by},
-                arrived=clock.now(),
-            )
-        assert (observed("scene") - before[0], observed("scene_model") - before[1]) == (1, 2)
-
-    virtual.run(main())
-
-
 def test_age_is_the_time_between_arrival_and_publication(virtual: asyncio.Runner) -> None:
     async def main() -> None:
         log = a_log()

@@ -39,11 +39,24 @@ def test_scene_captions_of_a_model_age_apart_from_those_by_rule() -> None:
     }
 
 
+def observed(kind: str) -> float:
+    name = "streamsvc_caption_age_seconds_count"
+    return float(metrics.REGISTRY.get_sample_value(name, {"kind": kind}) or 0.0)
+
+
+def test_the_metric_counts_scene_captions_of_a_model_under_a_kind_of_their_own() -> None:
+    before = observed("scene"), observed("scene_model")
+    report = LatencyReport()
+    for by in ("rule", "model", "model"):
+        report.note_event(published("scene.caption", 100.0, by=by))
+    assert (observed("scene") - before[0], observed("scene_model") - before[1]) == (1, 2)
+
+
 def test_a_translation_is_in_the_report_and_not_in_the_metric() -> None:
     report = LatencyReport()
     report.note_event(published("caption.translation", 100.0))
     assert report.body(0.0, 0)["ages"]["translation"]["count"] == 1
-    assert 'kind="translation"' not in metrics.render().decode()
+    assert observed("translation") == 0.0
 
 
 def test_stable_words_and_the_first_and_last_part_of_an_answer_have_ages(virtual: asyncio.Runner) -> None:

@@ -649,7 +649,7 @@ async def test_a_session_has_an_adapter_that_is_there_or_is_not_opened(tmp_path:
         assert [clause.text async for clause in clauses] == ["A red car."]
         assert [asked["adapter"] for asked in model.asked] == ["medical"]
     async with serving(tmp_path / "data") as running:
-        with pytest.raises(InvalidRequest, match="of the profile gpu"):
+        with pytest.raises(InvalidRequest, match="need the profile gpu"):
             await running.sessions.create(options=SessionOptions(vision=VisionOptions(adapter="medical")))
 
 

@@ -14,6 +14,7 @@ from streamsvc.core import clock, metrics
 from streamsvc.core.errors import CapacityError, Conflict, NotFound, SourceError, WorkerError
 from streamsvc.core.options import SessionOptions, SpeechOptions
 from streamsvc.core.types import EncodedFrame, MediaTrack
+from streamsvc.service import media_input
 from streamsvc.service.media_input import State
 from streamsvc.service.session import Session
 from streamsvc.vision.pipeline import VisionPipeline
@@ -306,7 +307,7 @@ def test_gauges_hold_the_sum_of_all_sessions_and_nothing_of_those_that_ended(
             await clock.sleep(0.5)
         self._keyframes.close()
 
-    monkeypatch.setattr(VisionPipeline, "decode", stuck)
+    monkeypatch.setattr(VisionPipeline, "_decode", stuck)
 
     def waiting() -> float:
         return float(metrics.queue_depth.labels("video")._value.get())

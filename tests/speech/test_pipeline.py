@@ -176,12 +176,14 @@ def test_a_flush_of_a_session_that_fails_is_refused_and_not_waited_for_for_ever(
     stage: asyncio.Runner,
 ) -> None:
     async def main() -> None:
-        async with Playing(make()) as played:
+        models = Models(broken={"transcribe": WorkerError("the hear worker died")})
+        async with Playing(make(models)) as played:
             live = played.session
             attach(live)
             push(live, 0.0, 2.0)
             flushing = asyncio.create_task(live.speech.flush())
-            await asyncio.sleep(0)
+            await clock.sleep(1.0)
+            assert not flushing.done(), "it waits for a worker that is away"
             played.task.cancel()
             await asyncio.wait([flushing])
             assert isinstance(flushing.exception(), Conflict)
