@@ -111,7 +111,7 @@ class Answering:
         async for asked in self._inbox.questions():
             work = self._at_work[asked] = asyncio.create_task(self._answer_one(asked))
             try:
-                with self._lull.broken():
+                with self._lull.question_in_flight():
                     await work
             except asyncio.CancelledError:
                 if (me := asyncio.current_task()) is not None and me.cancelling():

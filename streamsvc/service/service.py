@@ -437,15 +437,8 @@ class Service:
                     self._spawn(told[0].close())
 
         try:
-            peer = await webrtc.answer(
-                offer,
-                self.settings.ingest,
-                self.settings.limits,
-                session=session.id,
-                zero=session.zero,
-                tap=session.tap,
-                on_state=on_state,
-            )
+            sink = webrtc.FrameSink(session.id, session.zero, session.tap, on_state)
+            peer = await webrtc.answer(offer, self.settings.ingest, self.settings.limits, sink)
             told.append(peer)
             try:
                 session.attach(peer)

@@ -312,7 +312,7 @@ class Session:
         track = self._tracks.get(frame.kind)
         if track is not None and frame.kind == "audio":
             self.ear.audio.put((track, frame))
-        elif track is not None and self._sees and self.eye.wants(frame):
+        elif track is not None and self._sees:
             self.eye.video.put((track, frame))
         else:
             metrics.frames.labels("not_wanted").inc()
@@ -323,8 +323,8 @@ class Session:
 
     async def room(self) -> None:
         """Wait until the rings have room, for sources that can wait; that of audio is measured in seconds, however it is cut."""
-        await self.ear.audio.room()
-        await self.eye.video.room()
+        await self.ear.audio.wait_for_space()
+        await self.eye.video.wait_for_space()
 
     def publisher_state(self, publisher: object, state: str, why: str) -> None:
         """What a WebRTC peer tells about itself: "connected", "stalled", "resumed" or "closed"."""

@@ -24,7 +24,7 @@ from streamsvc.core.degradation import Fidelity, Pace
 from streamsvc.core.errors import StreamsvcError, WorkerError
 from streamsvc.core.queues import Ring
 from streamsvc.core.roles import Role
-from streamsvc.core.types import EncodedFrame, Keyframe, MediaTrack, Scene, ScreenText, Sight, VideoFrame
+from streamsvc.core.types import Keyframe, MediaTrack, Scene, ScreenText, Sight, VideoFrame
 from streamsvc.events.log import EventLog
 from streamsvc.events.serialize import event_body
 from streamsvc.ingest import decode
@@ -114,7 +114,6 @@ class VisionPipeline:
         self.on_waiting: Callable[[], None] = lambda: (
             None
         )  # the decoder can go on only at a keyframe of the publisher; once a second
-        self._wants = keyframes.Wants()
         self._own = keyframes.Budget(
             settings.sample.budget, settings.sample.burst, lambda: count_dropped("budget")
         )
@@ -130,10 +129,6 @@ class VisionPipeline:
         self._looking: float | None = None  # when the keyframe that is being looked at arrived, monotonic
 
     # --- pictures in ---
-
-    def wants(self, frame: EncodedFrame) -> bool:
-        """Whether a frame of video is to be put into the ring; every one that comes is to be asked about, in order."""
-        return keyframes.wants(frame, self._wants)
 
     def _video_dropped(self, sent: TrackFrame) -> None:
         count_dropped("video")
@@ -360,6 +355,6 @@ class VisionPipeline:
 
     async def _pass_on(self, ring: Ring[T], item: T) -> None:
         if self._lossless:
-            await ring.put_when_room(item)
+            await ring.put_when_space(item)
         else:
             ring.put(item)

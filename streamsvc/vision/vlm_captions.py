@@ -158,7 +158,7 @@ class VlmCaptioner:
             labels_of(sight) or "a picture",
             await self._seer.encoded(view.jpeg, self._views),
         )
-        async with self._lull.lasting(PATIENCE):
+        async with self._lull.while_idle(PATIENCE):
             began = clock.now()
             self._next = began + self._every
             said = await self._said(item)

@@ -1,4 +1,4 @@
-"""The time in which no session answers a question: what nobody waits for is done in it, and given up as soon as somebody asks."""
+"""Idle gate: background model work runs only while no question is in flight."""
 
 from __future__ import annotations
 
@@ -10,44 +10,44 @@ from streamsvc.core import clock
 
 
 class IdleGate:
-    """One for all sessions that share a model."""
+    """Gates background work; shared by all sessions that share a model."""
 
     def __init__(self) -> None:
-        self._questions = 0  # at work
-        self._quiet = asyncio.Event()  # there are none
-        self._quiet.set()
-        self._begun: set[asyncio.Timeout] = set()  # what is being done in it
+        self._questions = 0  # in flight
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._running: set[asyncio.Timeout] = set()  # of the background work
 
     @contextlib.contextmanager
-    def broken(self) -> Iterator[None]:
-        """While this is entered a question is at work. What was being done gets TimeoutError, and nothing is begun."""
+    def question_in_flight(self) -> Iterator[None]:
+        """Mark a question in flight: running background work gets TimeoutError, and none is started."""
         self._questions += 1
-        self._quiet.clear()
-        while self._begun:
-            self._begun.pop().reschedule(clock.now())
+        self._idle.clear()
+        while self._running:
+            self._running.pop().reschedule(clock.now())
         try:
             yield
         finally:
             self._questions -= 1
             if not self._questions:
-                self._quiet.set()
+                self._idle.set()
 
     @contextlib.asynccontextmanager
-    async def lasting(self, patience: float) -> AsyncIterator[None]:
-        """Wait for it; the body has it until somebody asks.
+    async def while_idle(self, patience: float) -> AsyncIterator[None]:
+        """Wait until no question is in flight, then run the body; a new question cancels it.
 
         Args:
-            patience: seconds that it is waited for, at most.
+            patience: seconds to wait at most.
 
         Raises:
-            TimeoutError: it has not come, or somebody has asked.
+            TimeoutError: the wait took too long, or a question arrived.
         """
         async with asyncio.timeout(patience):
-            while self._questions:  # another may have come since it was quiet
-                await self._quiet.wait()
-        async with asyncio.timeout(None) as until_asked:
-            self._begun.add(until_asked)
+            while self._questions:  # another may have arrived since the event was set
+                await self._idle.wait()
+        async with asyncio.timeout(None) as until_question:
+            self._running.add(until_question)
             try:
                 yield
             finally:
-                self._begun.discard(until_asked)
+                self._running.discard(until_question)

@@ -277,7 +277,7 @@ def test_a_scene_that_stays_the_same_is_told_of_at_most_twice_in_five_minutes(
 def test_no_scene_is_asked_about_while_a_question_is_at_work(virtual: asyncio.Runner) -> None:
     async def main() -> None:
         async with narrating("A cat on a mat.") as case:
-            with case.lull.broken():
+            with case.lull.question_in_flight():
                 case.note(0.0)
                 await clock.sleep(3.0)
                 assert case.asked == []
@@ -296,7 +296,7 @@ def test_a_question_that_comes_takes_the_model_at_once_and_costs_that_caption_al
             case.note(0.0)
             await clock.sleep(1.0)
             assert case.model.at_work == 1
-            with case.lull.broken():
+            with case.lull.question_in_flight():
                 began = clock.now()
                 for _ in range(5):
                     await asyncio.sleep(0)

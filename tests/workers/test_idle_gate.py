@@ -1,4 +1,4 @@
-"""What nobody waits for is done between questions, and gives way to them at once."""
+"""Background work runs between questions and is cancelled when one arrives."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from streamsvc.core import clock
 from streamsvc.workers.idle_gate import IdleGate
 
 
-async def work(lull: IdleGate, seconds: float, patience: float = 5.0) -> float:
-    """Do something for some seconds in a lull; when it was done."""
-    async with lull.lasting(patience):
+async def work(gate: IdleGate, seconds: float, patience: float = 5.0) -> float:
+    """Run background work for some seconds; returns when it was done."""
+    async with gate.while_idle(patience):
         await clock.sleep(seconds)
         return clock.now()
 
 
-def test_it_begins_when_no_question_is_at_work_any_more(virtual: asyncio.Runner) -> None:
+def test_background_work_starts_when_no_question_is_in_flight(virtual: asyncio.Runner) -> None:
     async def main() -> None:
-        lull, began = IdleGate(), clock.now()
-        with lull.broken():
-            working = asyncio.create_task(work(lull, 1.0))
+        gate, began = IdleGate(), clock.now()
+        with gate.question_in_flight():
+            working = asyncio.create_task(work(gate, 1.0))
             await clock.sleep(2.0)
-            with lull.broken():  # two at once
+            with gate.question_in_flight():  # two at once
                 await clock.sleep(1.0)
             await clock.sleep(1.0)
             assert not working.done()
@@ -32,13 +32,13 @@ def test_it_begins_when_no_question_is_at_work_any_more(virtual: asyncio.Runner)
     virtual.run(main())
 
 
-def test_a_question_that_comes_as_another_goes_keeps_it_from_beginning(virtual: asyncio.Runner) -> None:
+def test_a_question_that_arrives_as_another_ends_keeps_the_work_waiting(virtual: asyncio.Runner) -> None:
     async def main() -> None:
-        lull = IdleGate()
-        with lull.broken():
-            working = asyncio.create_task(work(lull, 0.0))
+        gate = IdleGate()
+        with gate.question_in_flight():
+            working = asyncio.create_task(work(gate, 0.0))
             await asyncio.sleep(0)
-        with lull.broken():  # before who waits has been woken
+        with gate.question_in_flight():  # before the waiter has been woken
             await clock.sleep(1.0)
             assert not working.done()
         await working
@@ -46,26 +46,26 @@ def test_a_question_that_comes_as_another_goes_keeps_it_from_beginning(virtual: 
     virtual.run(main())
 
 
-def test_whoever_asks_ends_it_at_once_for_all_that_are_at_work(virtual: asyncio.Runner) -> None:
+def test_a_question_cancels_all_running_work_at_once(virtual: asyncio.Runner) -> None:
     async def main() -> None:
-        lull, began = IdleGate(), clock.now()
-        working = [asyncio.create_task(work(lull, 9.0)) for _ in range(2)]
+        gate, began = IdleGate(), clock.now()
+        working = [asyncio.create_task(work(gate, 9.0)) for _ in range(2)]
         await clock.sleep(1.0)
-        with lull.broken(), lull.broken():
+        with gate.question_in_flight(), gate.question_in_flight():
             ended = await asyncio.gather(*working, return_exceptions=True)
             assert clock.now() - began == pytest.approx(1.0)
         assert [type(error) for error in ended] == [TimeoutError, TimeoutError]
-        await work(lull, 0.0)
+        await work(gate, 0.0)
 
     virtual.run(main())
 
 
-def test_it_is_not_waited_for_for_ever(virtual: asyncio.Runner) -> None:
+def test_the_wait_is_bounded(virtual: asyncio.Runner) -> None:
     async def main() -> None:
-        lull, began = IdleGate(), clock.now()
-        with lull.broken():
+        gate, began = IdleGate(), clock.now()
+        with gate.question_in_flight():
             with pytest.raises(TimeoutError):
-                await work(lull, 0.0, patience=5.0)
+                await work(gate, 0.0, patience=5.0)
             assert clock.now() - began == pytest.approx(5.0)
 
     virtual.run(main())
