@@ -479,7 +479,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="where all figures go")
     chosen = parser.parse_args()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(40))
-    malloc.map_large()  # as `serve` does
+    malloc.fix_mmap_threshold()  # as `serve` does
     with tempfile.TemporaryDirectory() as folder:
         recorded = chosen.recorded or Path(folder) / "recorded"
         recorded.mkdir(parents=True, exist_ok=True)

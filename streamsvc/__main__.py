@@ -142,11 +142,11 @@ async def tidy() -> None:
     """From time to time give back what was freed: what a session remembers leaves holes in the heap, some MB an hour of stream."""
     while True:
         await clock.sleep(TIDY)
-        malloc.give_back()
+        malloc.trim()
 
 
 async def _serve(settings: config.Settings) -> None:
-    malloc.map_large()
+    malloc.fix_mmap_threshold()
     with contextlib.closing(_listen(settings.server.host, settings.server.port)) as listener:
         async with http_app.listening(settings, listener, _certificate(settings)) as (service, serving):
             stop = asyncio.Event()

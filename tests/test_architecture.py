@@ -70,6 +70,7 @@ PURE = {
     "ingest.depacketizer",
     "ingest.jitter",
     "ingest.rtp_clock",
+    "ingest.timestamps",
     "service.load_policy",
     "speech.agreement",
     "speech.captions",

@@ -73,7 +73,7 @@ def test_freed_memory_is_given_back_again_and_again(
     virtual: asyncio.Runner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     times: list[float] = []
-    monkeypatch.setattr("streamsvc.core.malloc.give_back", lambda: times.append(clock.now()))
+    monkeypatch.setattr("streamsvc.core.malloc.trim", lambda: times.append(clock.now()))
     with pytest.raises(TimeoutError):
         virtual.run(asyncio.wait_for(command_line.tidy(), 2.5 * command_line.TIDY))
     assert len(times) == 2

@@ -1,7 +1,7 @@
-"""The only reader of time.
+"""The only module that reads the time.
 
-`now()` is the running event loop's time, which on a real loop is `time.monotonic()`. So a test that runs on a
-`VirtualLoop` makes every sleep, timeout and age virtual at once, and thirty seconds of talk take microseconds.
+`now()` is the time of the running event loop, which on a real loop is `time.monotonic()`. On a `VirtualLoop`
+every sleep, timeout and age becomes virtual, so a test of 30 s of speech takes microseconds.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 
 
 def now() -> float:
-    """Monotonic seconds; comparable between the threads and processes of one host on a real loop."""
+    """Monotonic seconds; on a real loop comparable between threads and processes of one host."""
     try:
         return asyncio.get_running_loop().time()
     except RuntimeError:
@@ -23,44 +23,44 @@ def now() -> float:
 
 
 async def sleep(seconds: float) -> None:
-    """Wait for `seconds` of the loop's time."""
+    """Sleep for `seconds` of loop time; a negative duration only yields to the loop."""
     await asyncio.sleep(max(0.0, seconds))
 
 
 def utc() -> datetime:
-    """Wall-clock time, for stamps that leave the host; never subtract two of these."""
+    """Wall-clock time, for timestamps that leave the host. Not for durations: it may step."""
     return datetime.now(UTC)
 
 
 def stamp(moment: datetime) -> str:
-    """A moment of `utc` as text, to the millisecond."""
+    """A UTC moment in ISO 8601 with milliseconds and a trailing Z."""
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
-    """An event loop whose time jumps to the next timer as soon as nothing else is to be done.
+    """An event loop whose time jumps to the next timer as soon as nothing else is ready.
 
-    Only for code without real sockets or threads: those would be outrun by the jumping clock.
+    Only for code without real sockets or threads: the virtual clock would outrun them.
     """
 
     def __init__(self) -> None:
-        self._virtual = 1000.0  # seconds; any start but 0, so that an unset time stands out
-        super().__init__(_JumpSelector(self))
+        self._virtual = 1000.0  # seconds; not 0, so that an unset time stands out
+        super().__init__(_VirtualSelector(self))
 
     def time(self) -> float:
         """Virtual seconds."""
         return self._virtual
 
     def jump(self, seconds: float) -> None:
-        """Let `seconds` pass."""
+        """Advance the virtual time by `seconds`."""
         self._virtual += seconds
 
 
 class Threadless(VirtualLoop):
-    """A virtual loop on which what is meant for a thread is done at once: a thread would be outrun by the jumping clock."""
+    """A virtual loop that runs executor functions inline: virtual time would outrun a thread."""
 
     def run_in_executor(self, executor: Any, func: Callable[..., Any], *args: Any) -> Any:  # type: ignore[override]
-        """Call the function now; the future is done."""
+        """Call the function now; return a future that is done."""
         future = self.create_future()
         try:
             future.set_result(func(*args))
@@ -69,8 +69,8 @@ class Threadless(VirtualLoop):
         return future
 
 
-class _JumpSelector(selectors.DefaultSelector):
-    """Turns the loop's wait for its next timer into a jump."""
+class _VirtualSelector(selectors.DefaultSelector):
+    """Advances the loop's time instead of blocking until its next timer."""
 
     def __init__(self, loop: VirtualLoop) -> None:
         super().__init__()

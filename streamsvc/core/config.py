@@ -1,7 +1,8 @@
-"""All settings, validated once at start; rooms get their group as an argument and read nothing themselves.
+"""All settings, validated once at start.
 
-Sources, the later wins: defaults here, a TOML file (`--config`, or STREAMSVC_CONFIG), the environment
-(`STREAMSVC_SERVER__PORT=9000`), flags of the command line.
+Components get their group as an argument and read no settings themselves.
+Sources, in rising precedence: the defaults here, a TOML file (`--config`, or STREAMSVC_CONFIG), the
+environment (`STREAMSVC_SERVER__PORT=9000`), flags of the command line.
 """
 
 from __future__ import annotations
@@ -32,32 +33,31 @@ from streamsvc.core.errors import ConfigError
 
 
 class Group(BaseModel):
-    """A group of settings: unchangeable, and a misspelt name is an error."""
+    """A group of settings: immutable; an unknown name is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class Server(Group):
-    """The doors."""
+    """HTTP server, access, and sources."""
 
     host: str = "127.0.0.1"
     port: int = Field(8080, ge=0, le=65535)
-    api_key: str | None = Field(
-        None, min_length=16, repr=False
-    )  # also signs tokens; required unless the bind is loopback
+    # Also signs tokens; required unless the bind address is loopback.
+    api_key: str | None = Field(None, min_length=16, repr=False)
     tls_cert: Path | None = None
     tls_key: Path | None = None
     tls_self_signed: bool = False
     sources: tuple[Path, ...] = ()  # security limit: `file:` sources must lie below one of these folders
-    private_urls: bool = False  # security limit: whether sources may name hosts of private networks
-    origins: tuple[str, ...] = ()  # browser origins that may connect besides our own
-    data_dir: Path | None = None  # sessions' folders; default: below the cache folder
+    private_urls: bool = False  # security limit: sources may name hosts of private networks
+    origins: tuple[str, ...] = ()  # browser origins allowed besides our own
+    data_dir: Path | None = None  # session folders; default: below the cache folder
 
 
 class Limits(Group):
-    """Sizes and times that protect the service."""
+    """Limits that protect the service."""
 
-    sessions: int = Field(4, ge=1)  # admitted at once; the rest get 503 + Retry-After
+    sessions: int = Field(4, ge=1)  # live at once; more get 503 + Retry-After
     sdp_bytes: int = 128 * 1024
     sdp_media: int = 4  # m-lines
     sdp_candidates: int = 64
@@ -68,56 +68,50 @@ class Limits(Group):
     questions_waiting: int = 8  # per session
     subscribers: int = 64  # per session
     watches: int = 32  # per session
-    pushes: int = 4  # per session; stopped ones count until they are deleted
+    pushes: int = 4  # per session; stopped ones count until deleted
     subscriber_events: int = 256
     subscriber_bytes: int = 1024 * 1024
     subscriber_seconds: float = 10.0
-    requests_per_minute: int = 120  # creating sessions and tokens, per client address
+    requests_per_minute: int = 120  # that create sessions or tokens, per client address
 
 
 class Ingest(Group):
-    """How media comes in."""
+    """Media input: WebRTC and sources."""
 
-    ice_servers: tuple[str, ...] = ()  # stun:… or turn:…; none: host candidates only
-    loopback: bool = True  # offer 127.0.0.1 too: tests, containers
+    ice_servers: tuple[str, ...] = ()  # "stun:…" or "turn:…"; empty: host candidates only
+    loopback: bool = True  # offer 127.0.0.1 as a candidate: tests, containers
     handshake_seconds: float = 10.0
-    stall_seconds: float = 3.0  # no media, no RTCP, no consent for so long: session.stalled
-    close_seconds: float = 10.0  # ... the peer is closed
-    resume_seconds: float = 30.0  # ... the context is kept for so long after that
+    stall_seconds: float = 3.0  # without media, RTCP and consent: session.stalled
+    close_seconds: float = 10.0  # without them: the peer is closed
+    resume_seconds: float = 30.0  # after that the session still accepts a publisher
     start_kbps: int = 1500  # x-google-start-bitrate in the answer
-    reorder_packets: int = 3  # audio packets waited for before a hole is given up
-    open_seconds: float = 8.0  # until a URL must have answered
-    reconnects: int = 5  # tries, for live URLs, with backoff
-    audio_seconds: float = Field(5.0, gt=0)  # encoded audio waiting to be decoded
+    reorder_packets: int = 3  # audio packets behind a hole until it counts as lost
+    open_seconds: float = 8.0  # connection time limit of a URL
+    reconnects: int = 5  # of a live URL, with backoff
+    audio_seconds: float = Field(5.0, gt=0)  # size of the queue of encoded audio
     video_ring: int = 120  # encoded frames (4 s at 30 a second)
 
 
 class Sample(Group):
-    """Which pictures are looked at."""
+    """Keyframe sampling."""
 
-    min_interval: float = 0.5  # seconds between keyframes; half of it while somebody speaks or has just asked
-    max_interval: float = (
-        10.0  # a picture that changes a little all the time is looked at this often; the same half
-    )
+    min_interval: float = 0.5  # seconds between keyframes; halved during speech and after a question
+    max_interval: float = 10.0  # seconds between keyframes of slow, steady change; halved likewise
     scene_threshold: float = 0.08  # share of the picture that must change
-    budget: float = Field(
-        1.0, gt=0
-    )  # keyframes a second of one session, on the mean; what is refused is counted, and asks again
-    budget_all: float = Field(4.0, gt=0)  # ... of all sessions
-    burst: int = Field(5, ge=1)  # keyframes at once, of one or of all, after a pause
+    budget: float = Field(1.0, gt=0)  # mean keyframes a second, per session; refusals are counted and retried
+    budget_all: float = Field(4.0, gt=0)  # mean keyframes a second, all sessions
+    burst: int = Field(5, ge=1)  # token bucket size of both budgets
     probe_fps: float = 5.0  # pictures compared per second
 
 
 _CODES = """
-en zh de es ru ko fr ja pt tr pl ca nl ar sv it id hi fi vi he uk el ms cs ro da hu ta no th ur hr bg lt la mi ml cy sk te fa lv
-bn sr az sl kn et mk br eu is hy ne mn bs kk sq sw gl mr pa si km sn yo so af oc ka be tg sd gu am yi lo uz fo ht ps tk nn mt sa
-lb my bo tl mg as tt haw ln ha ba jw su
+en zh de es ru ko fr ja pt tr pl ca nl ar sv it id hi fi vi he uk el ms cs ro da hu ta no th ur hr bg lt
+la mi ml cy sk te fa lv bn sr az sl kn et mk br eu is hy ne mn bs kk sq sw gl mr pa si km sn yo so af oc
+ka be tg sd gu am yi lo uz fo ht ps tk nn mt sa lb my bo tl mg as tt haw ln ha ba jw su
 """  # of Whisper's multilingual models (openai/whisper, tokenizer.py)
 LANGUAGES = frozenset(_CODES.split())
 Phrase = Annotated[str, Field(min_length=1, max_length=100)]
-Phrases = Annotated[
-    dict[Phrase, Phrase], Field(max_length=200)
-]  # security limit; what is heard -> what is to be written
+Phrases = Annotated[dict[Phrase, Phrase], Field(max_length=200)]  # recognised -> written; security limit
 
 
 class Hear(Group):
@@ -126,21 +120,19 @@ class Hear(Group):
     model: str = "whisper-tiny.en"  # a name of engines/registry.toml with role "asr"
     device: Literal["cpu", "cuda"] = "cpu"  # of CTranslate2; on a GPU in float16, else in int8
     language: str | None = None  # None: English for *.en models, else detected
-    translate: bool = False  # a second track of captions in English; needs a model that is not *.en
-    replace: Phrases = {}  # phrases of captions written otherwise; a session's own come on top
+    translate: bool = False  # a second caption track in English; needs a multilingual model
+    replace: Phrases = {}  # replacements in captions; a session may add its own
     step: float = 0.38  # seconds between decode steps
-    beam: int = Field(
-        3, ge=1, le=10
-    )  # hypotheses followed at once where a pause settles what was said; steps before it follow one
+    beam: int = Field(3, ge=1, le=10)  # beam size of the final step of an utterance; earlier steps are greedy
     hangover: float = 0.5  # seconds of silence that end an utterance
-    workers: int = 2  # decode steps at once, one thread each
-    backlog_seconds: float = 20.0  # audio waiting for the worker; more is skipped and said (caption.gap)
+    workers: int = 2  # concurrent decode steps, one thread each
+    backlog_seconds: float = 20.0  # bound of the audio backlog; more is skipped (caption.gap)
 
     @model_validator(mode="after")
     def _can_translate(self) -> Hear:
         if self.translate and self.model.endswith(".en"):
             raise ValueError(
-                f"translate needs a multilingual model, such as whisper-base: {self.model} knows English alone"
+                f"translate needs a multilingual model, such as whisper-base: {self.model} knows English only"
             )
         return self
 
@@ -150,17 +142,15 @@ class See(Group):
 
     tagger: str = "efficientnet-lite3"
     detector: str = "ssd-mobilenet-v2-coco"
-    tag_threshold: float = 0.4  # below, the tagger names what is not there
+    tag_threshold: float = 0.4  # below it tags are mostly wrong
     box_threshold: float = 0.4
     ocr: bool = True
-    clip: str | None = (
-        None  # a vision-text model (CLIP, SigLIP): a folder below models.dir/models, as transformers saves it; extra gpu
-    )
-    clip_device: str = "cpu"  # of torch, e.g. "cuda"
-    clip_adapter: str | None = None  # of `python -m engines.finetune`
-    labels: Path | None = (
-        None  # what it may name in a picture: a file, one label a line; tag_threshold holds for these too
-    )
+    # Folder of a vision-text model (CLIP, SigLIP) in transformers format, below models.dir/models; extra
+    # "gpu".
+    clip: str | None = None
+    clip_device: str = "cpu"  # torch device, e.g. "cuda"
+    clip_adapter: str | None = None  # made by `python -m engines.finetune`
+    labels: Path | None = None  # file of the labels it may name, one a line; tag_threshold applies
 
     @model_validator(mode="after")
     def _labels_have_a_model(self) -> See:
@@ -169,80 +159,74 @@ class See(Group):
         return self
 
 
-SMALL = "smollm2-135m-instruct"
+SMALLEST_MODEL = "smollm2-135m-instruct"
 
 
 class Think(Group):
-    """The language model and the window it is shown."""
+    """Language model and its context window."""
 
-    model: str = SMALL  # profile gpu: the folder of a vision language model, as transformers saves it, below models.dir/models
-    window_tokens: int = Field(4096, ge=256)  # profiles gpu and remote: of a session, shown at once
-    visual_tokens: int = Field(1024, ge=0)  # profile gpu: of these, for keyframes
-    device: str = "cpu"  # profile gpu: of torch, e.g. "cuda"
-    tower: Literal["torch", "onnx"] = (
-        "torch"  # profile gpu: what runs the vision tower; "onnx" is for the CPU
-    )
+    model: str = SMALLEST_MODEL  # profile gpu: folder of a VLM (transformers format) below models.dir/models
+    window_tokens: int = Field(4096, ge=256)  # profiles gpu and remote: window of a session
+    visual_tokens: int = Field(1024, ge=0)  # profile gpu: share of the window for keyframes
+    device: str = "cpu"  # profile gpu: torch device, e.g. "cuda"
+    tower: Literal["torch", "onnx"] = "torch"  # profile gpu: runtime of the vision tower; "onnx" on the CPU
     deadline: float = 3.0  # seconds for a whole answer
-    scenes: bool = False  # profiles gpu and remote: the model captions scenes too; a remote one is sent pictures though nobody asks
-    scene_seconds: float = Field(10.0, ge=1)  # between two of these captions of a session, at least
+    scenes: bool = False  # profiles gpu and remote: scene captions by the model (sends pictures unasked)
+    scene_seconds: float = Field(10.0, ge=1)  # minimum between two of these captions of a session
 
 
 class Remote(Group):
-    """Profile remote: an OpenAI-compatible endpoint (vLLM, Ollama, llama.cpp, a cloud). What was said and shown is sent there."""
+    """Profile remote: an OpenAI-compatible endpoint, which is sent speech and pictures."""
 
-    url: str = ""  # as OpenAI's clients take it, with its /v1: "http://127.0.0.1:11434/v1"
-    key: SecretStr | None = None  # by the environment alone: STREAMSVC_REMOTE__KEY
-    model: str = ""  # answers, and is shown pictures
-    text_model: str | None = None  # answers where no picture is shown: a cheaper one; None: model
-    timeout: float = Field(
-        15.0, gt=0
-    )  # seconds for a whole answer of the endpoint; a question's own deadline comes first
-    images: int = Field(4, ge=0)  # of one request, the newest
-    images_per_minute: int = Field(30, ge=0)  # of all sessions; beyond it a question goes as text
-    image_pixels: int = Field(786_432, ge=4096)  # of one image, at most
+    url: str = ""  # with /v1, as OpenAI clients take it: "http://127.0.0.1:11434/v1"
+    key: SecretStr | None = None  # only from the environment: STREAMSVC_REMOTE__KEY
+    model: str = ""  # answers questions with pictures
+    text_model: str | None = None  # answers questions without pictures, cheaper; None: model
+    timeout: float = Field(15.0, gt=0)  # seconds for a whole response; a question's deadline may be earlier
+    images: int = Field(4, ge=0)  # most per request, the newest
+    images_per_minute: int = Field(30, ge=0)  # of all sessions; beyond it questions are sent as text
+    image_pixels: int = Field(786_432, ge=4096)  # most per image
 
     @field_validator("url")
     @classmethod
     def _is_plain(cls, url: str) -> str:
-        read = urlsplit(url)
+        parts = urlsplit(url)
         plain = (
-            read.scheme in ("http", "https")
-            and read.hostname
-            and read.port != 0
-            and not (read.query or read.fragment)
+            parts.scheme in ("http", "https")
+            and parts.hostname
+            and parts.port != 0
+            and not (parts.query or parts.fragment)
         )
-        if url and (not plain or "@" in read.netloc):
+        if url and (not plain or "@" in parts.netloc):
             raise ValueError(
-                'an address such as "http://127.0.0.1:11434/v1", without user, query and fragment'
+                'must be a URL such as "http://127.0.0.1:11434/v1", without user, query and fragment'
             )
         return url.rstrip("/")
 
     @field_validator("key")
     @classmethod
     def _can_be_sent(cls, key: SecretStr | None) -> SecretStr | None:
-        bare = key.get_secret_value().strip() if key is not None else ""
-        if not (bare.isascii() and bare.isprintable()) or " " in bare:
-            raise ValueError("a key is made of ASCII characters without blanks")
-        return SecretStr(bare) if bare else None
+        plain = key.get_secret_value().strip() if key is not None else ""
+        if not (plain.isascii() and plain.isprintable()) or " " in plain:
+            raise ValueError("must be printable ASCII without blanks")
+        return SecretStr(plain) if plain else None
 
     def options(self) -> dict[str, Any]:
-        """For the worker, with the key as it is."""
+        """Options for the worker, with the key in clear text."""
         return self.model_dump() | {"key": self.key.get_secret_value() if self.key is not None else ""}
 
 
 class Embed(Group):
-    """Sentence vectors, for search."""
+    """Sentence embeddings, for retrieval."""
 
     model: str = "minilm-l6-v2"
 
 
 class Budget(Group):
-    """The contract, p95 ages in seconds."""
+    """The latency budget: p95 ages in seconds, and what enforces it."""
 
-    ladder: bool = True  # fidelity is spent before it is broken
-    admission: bool = (
-        True  # sessions are refused before those that are live break it; False: up to limits.sessions
-    )
+    ladder: bool = True  # degrade fidelity before the budget is exceeded
+    admission: bool = True  # refuse sessions that would exceed it; False: only limits.sessions counts
 
     stable: float = 1.2
     final: float = 1.6
@@ -254,17 +238,17 @@ class Budget(Group):
 
 
 class Store(Group):
-    """What is kept."""
+    """Retention of a session's data."""
 
     retention: float = 3600.0  # seconds after the end of a session
-    frames: int = 2000  # thumbnails per session; the oldest go first
-    events: int = 100_000  # durable events per session; the oldest go first
+    frames: int = 2000  # thumbnails per session; the oldest are deleted first
+    events: int = 100_000  # durable events per session; the oldest are deleted first
 
 
 class Models(Group):
-    """Where weights lie."""
+    """Model profile and folder."""
 
-    # gpu: answers by a vision language model (engines/vlm.py); remote: by an endpoint (engines/remote.py)
+    # Answers come from: gpu: a VLM (engines/vlm.py); remote: an endpoint (engines/remote.py).
     profile: Literal["embedded", "gpu", "remote"] = "embedded"
     dir: Path = Field(
         default_factory=lambda: Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "streamsvc"
@@ -272,7 +256,7 @@ class Models(Group):
 
 
 class Settings(BaseSettings):
-    """Everything that can be set."""
+    """All groups of settings."""
 
     model_config = SettingsConfigDict(
         env_prefix="STREAMSVC_", env_nested_delimiter="__", frozen=True, extra="forbid"
@@ -300,19 +284,20 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Flags, then the environment, then the file."""
+        """Order of precedence: flags, environment, file."""
         path = _config_file.get("path")
         file = (TomlConfigSettingsSource(settings_cls, toml_file=path),) if path else ()
         if any("key" in (source.toml_data.get("remote") or ()) for source in file):
-            raise ValueError("remote.key does not belong into a file: set STREAMSVC_REMOTE__KEY")
+            raise ValueError("remote.key must not be in a file: set STREAMSVC_REMOTE__KEY")
         return (init_settings, env_settings, *file)
 
     @model_validator(mode="after")
     def _bind_is_guarded(self) -> Settings:
         if not is_loopback(self.server.host) and self.server.api_key is None:
             raise ValueError(
-                f"refusing to listen on {self.server.host} without a key: everybody who reaches this machine could "
-                "publish and listen. Set STREAMSVC_SERVER__API_KEY to 16 characters or more, or bind 127.0.0.1"
+                f"refusing to listen on {self.server.host} without a key: anyone who can reach this machine "
+                "could publish and listen. Set STREAMSVC_SERVER__API_KEY (16 characters or more) "
+                "or bind 127.0.0.1"
             )
         if (self.server.tls_cert is None) != (self.server.tls_key is None):
             raise ValueError("tls_cert and tls_key go together")
@@ -320,7 +305,7 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _profile_has_its_model(self) -> Settings:
-        if self.models.profile == "gpu" and self.think.model == SMALL:
+        if self.models.profile == "gpu" and self.think.model == SMALLEST_MODEL:
             raise ValueError(
                 "profile gpu needs think.model: the folder of a vision language model below models.dir/models"
             )
@@ -334,15 +319,15 @@ class Settings(BaseSettings):
 
     @property
     def data_dir(self) -> Path:
-        """The folder of the sessions' folders."""
+        """Parent of the session folders."""
         return self.server.data_dir or self.models.dir / "sessions"
 
 
-_config_file: dict[str, Path] = {}  # handed to the settings source of one `load`
+_config_file: dict[str, Path] = {}  # read by the TOML source during one `load`
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach an address."""
+    """Whether a host is this machine's loopback."""
     if host == "localhost":
         return True
     try:
@@ -352,14 +337,14 @@ def is_loopback(host: str) -> bool:
 
 
 def load(path: Path | None = None, **flags: dict[str, Any]) -> Settings:
-    """Read and validate the settings.
+    """Load and validate the settings.
 
     Args:
         path: a TOML file, or None.
         flags: groups of settings given on the command line, e.g. `server={"port": 9000}`.
 
     Raises:
-        ConfigError: a setting is wrong; the message names it.
+        ConfigError: a setting is invalid; the message names it.
     """
     if path is not None and not path.is_file():
         raise ConfigError(f"the configuration file {path} does not exist")
@@ -368,12 +353,12 @@ def load(path: Path | None = None, **flags: dict[str, Any]) -> Settings:
     try:
         return Settings(**flags)  # type: ignore[arg-type]
     except ValidationError as error:
-        raise ConfigError("; ".join(_told(item["loc"], item["msg"]) for item in error.errors())) from None
-    except ValueError as error:  # a TOML file that is none
+        raise ConfigError("; ".join(_describe(item["loc"], item["msg"]) for item in error.errors())) from None
+    except ValueError as error:  # invalid TOML
         raise ConfigError(f"{path or 'settings'}: {error}") from None
     finally:
         _config_file.clear()
 
 
-def _told(place: tuple[int | str, ...], message: str) -> str:
-    return f"{'.'.join(map(str, place)) or 'settings'}: {message.removeprefix('Value error, ')}"
+def _describe(location: tuple[int | str, ...], message: str) -> str:
+    return f"{'.'.join(map(str, location)) or 'settings'}: {message.removeprefix('Value error, ')}"

@@ -1,8 +1,8 @@
-"""The errors of streamsvc. Each says by its class whether a retry can help, and how it looks at the doors.
+"""The error tree. A class sets HTTP status, WebSocket close code, and whether to retry.
 
     StreamsvcError
-    |-- ConfigError            the settings are wrong: the command ends with exit status 2
-    |-- HookError              the pinned aiortc has changed under us: refuse to start
+    |-- ConfigError            invalid settings: the command ends with exit status 2
+    |-- HookError              the installed aiortc lacks a private name we use: refuse to start
     |-- RequestError           the client's fault
     |   |-- InvalidRequest           400
     |   |-- Unauthorized             401  (4401)
@@ -15,14 +15,15 @@
     |   |-- Unprocessable            422
     |   |-- PreconditionRequired     428
     |   `-- RateLimited              429  retryable
-    |-- SourceError            a source cannot be read (422: bad media; 502: it does not answer, retryable)
+    |-- SourceError            a source cannot be read (422: bad media; 502: no answer, retryable)
     |-- CapacityError          503, retryable, with Retry-After
-    |-- ModelMissing           503: a model file is not there or is broken; says how to get it
+    |-- ModelMissing           503: a model file is missing or broken; the message says how to get it
     |-- WorkerError            503, retryable: a worker died, hung or refused
-    |-- Cancelled              409: whoever asked no longer wants it
-    `-- DeadlineMissed         504, retryable: the work could not be done in time, and was not
+    |-- Cancelled              409: the client cancelled the request
+    `-- DeadlineMissed         504, retryable: the deadline passed before the work was done
 
-A WebSocket is closed with the code in brackets, 4400 where none is given for a client's fault, and 1011 otherwise.
+The WebSocket close code is in brackets; without one it is 4400 for the client's fault, 1013 for
+CapacityError, 1011 otherwise.
 """
 
 from __future__ import annotations
@@ -31,11 +32,11 @@ from typing import Any
 
 
 class StreamsvcError(Exception):
-    """Base of all errors of ours.
+    """Base class of all errors raised on purpose.
 
     Args:
-        message: what was wrong, naming it; shown to the client.
-        code: a stable, machine-readable word; the class has a default.
+        message: what is wrong, by name; shown to the client.
+        code: stable and machine-readable; the class has a default.
     """
 
     type = "server_error"
@@ -43,6 +44,7 @@ class StreamsvcError(Exception):
     status = 500  # HTTP
     close_code = 1011  # WebSocket
     retryable = False
+    retry_after = 5.0  # seconds
 
     def __init__(self, message: str, *, code: str | None = None) -> None:
         super().__init__(message)
@@ -54,16 +56,16 @@ class StreamsvcError(Exception):
         return f"{self.message} [{self.code}]"
 
     def headers(self) -> dict[str, str]:
-        """The headers that belong to the status, at every door that speaks HTTP."""
+        """HTTP headers that belong to the status."""
         headers = {"Cache-Control": "no-store"}
         if self.status == 401:
             headers["WWW-Authenticate"] = "Bearer"
         elif self.status == 429 or isinstance(self, CapacityError):
-            headers["Retry-After"] = str(max(1, round(getattr(self, "retry_after", 5.0))))
+            headers["Retry-After"] = str(max(1, round(self.retry_after)))
         return headers
 
     def body(self) -> dict[str, Any]:
-        """The JSON body at every door."""
+        """The JSON body of the HTTP response."""
         return {
             "error": {
                 "type": self.type,
@@ -75,91 +77,119 @@ class StreamsvcError(Exception):
 
 
 class ConfigError(StreamsvcError):
-    """The settings are wrong."""
+    """The settings are invalid."""
 
-    type, code = "config_error", "bad_config"
+    type = "config_error"
+    code = "bad_config"
 
 
 class HookError(StreamsvcError):
-    """A private name of aiortc that we build on is not there."""
+    """A private name of aiortc that we use is missing."""
 
-    type, code = "server_error", "aiortc_changed"
+    type = "server_error"
+    code = "aiortc_changed"
 
 
 class RequestError(StreamsvcError):
-    """The client asked for something that cannot be."""
+    """The request cannot be served, by the client's fault."""
 
-    type, code, status, close_code = "invalid_request_error", "bad_request", 400, 4400
+    type = "invalid_request_error"
+    code = "bad_request"
+    status = 400
+    close_code = 4400
 
 
 class InvalidRequest(RequestError):
-    """The request cannot be read."""
+    """The request is malformed."""
 
 
 class Unauthorized(RequestError):
-    """No token, or one that is not valid."""
+    """The token is missing or invalid."""
 
-    type, code, status, close_code = "authentication_error", "unauthorized", 401, 4401
+    type = "authentication_error"
+    code = "unauthorized"
+    status = 401
+    close_code = 4401
 
 
 class Forbidden(RequestError):
-    """The token does not allow this."""
+    """The token does not grant this."""
 
-    type, code, status, close_code = "permission_error", "forbidden", 403, 4403
+    type = "permission_error"
+    code = "forbidden"
+    status = 403
+    close_code = 4403
 
 
 class NotFound(RequestError):
-    """There is no such thing."""
+    """The named resource does not exist."""
 
-    code, status, close_code = "not_found", 404, 4404
+    code = "not_found"
+    status = 404
+    close_code = 4404
 
 
 class Conflict(RequestError):
-    """Somebody else already does this."""
+    """The request conflicts with the present state: a second publisher, for example."""
 
-    code, status = "conflict", 409
+    code = "conflict"
+    status = 409
 
 
 class PreconditionFailed(RequestError):
-    """If-Match names an old state."""
+    """If-Match names a stale state."""
 
-    code, status = "stale_etag", 412
+    code = "stale_etag"
+    status = 412
 
 
 class TooLarge(RequestError):
-    """The body is over its limit."""
+    """The request body is over its limit."""
 
-    code, status = "too_large", 413
+    code = "too_large"
+    status = 413
 
 
 class UnsupportedMediaType(RequestError):
-    """The Content-Type is not one that this door takes."""
+    """The Content-Type is not supported here."""
 
-    code, status = "unsupported_media_type", 415
+    code = "unsupported_media_type"
+    status = 415
 
 
 class Unprocessable(RequestError):
-    """The request is well formed, and cannot be served."""
+    """The request is well formed but cannot be served."""
 
-    code, status = "unprocessable", 422
+    code = "unprocessable"
+    status = 422
 
 
 class PreconditionRequired(RequestError):
     """If-Match is missing."""
 
-    code, status = "if_match_required", 428
+    code = "if_match_required"
+    status = 428
 
 
 class RateLimited(RequestError):
     """Too many requests."""
 
-    type, code, status, retryable = "rate_limit_error", "rate_limited", 429, True
+    type = "rate_limit_error"
+    code = "rate_limited"
+    status = 429
+    retryable = True
 
 
 class SourceError(StreamsvcError):
-    """A source of media cannot be read. `retryable`: it did not answer (502); else what it holds is of no use (422)."""
+    """A media source cannot be read.
 
-    type, code, status, close_code = "source_error", "bad_source", 422, 4400
+    `retryable`: it did not answer (502); otherwise its content is unusable (422).
+    """
+
+    type = "source_error"
+    code = "bad_source"
+    status = 422
+    close_code = 4400
 
     def __init__(self, message: str, *, code: str | None = None, retryable: bool = False) -> None:
         super().__init__(message, code=code)
@@ -169,9 +199,13 @@ class SourceError(StreamsvcError):
 
 
 class CapacityError(StreamsvcError):
-    """The machine is full. `retry_after`: seconds."""
+    """No capacity left. `retry_after`: seconds."""
 
-    type, code, status, close_code, retryable = "overloaded_error", "capacity", 503, 1013, True
+    type = "overloaded_error"
+    code = "capacity"
+    status = 503
+    close_code = 1013
+    retryable = True
 
     def __init__(self, message: str, *, retry_after: float = 5.0, code: str | None = None) -> None:
         super().__init__(message, code=code)
@@ -179,24 +213,32 @@ class CapacityError(StreamsvcError):
 
 
 class ModelMissing(StreamsvcError):
-    """A model file is not there, or is not what the registry says."""
+    """A model file is missing or does not match the registry."""
 
-    code, status = "model_missing", 503
+    code = "model_missing"
+    status = 503
 
 
 class WorkerError(StreamsvcError):
-    """A worker died, hung, or failed at its work."""
+    """A worker died, hung, or failed a request."""
 
-    code, status, retryable = "worker_failed", 503, True
+    code = "worker_failed"
+    status = 503
+    retryable = True
 
 
 class Cancelled(StreamsvcError):
-    """Whoever asked no longer wants it."""
+    """The client cancelled the request."""
 
-    type, code, status = "invalid_request_error", "cancelled", 409
+    type = "invalid_request_error"
+    code = "cancelled"
+    status = 409
 
 
 class DeadlineMissed(StreamsvcError):
-    """The deadline passed before the work could be done."""
+    """The deadline passed before the work was done."""
 
-    type, code, status, retryable = "timeout_error", "deadline_missed", 504, True
+    type = "timeout_error"
+    code = "deadline_missed"
+    status = 504
+    retryable = True

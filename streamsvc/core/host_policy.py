@@ -1,4 +1,7 @@
-"""Hosts that users name: their addresses, and whether they may be reached. What every outgoing connection asks first."""
+"""SSRF guard: resolves hosts that users name, and refuses private networks.
+
+Called before every outgoing connection.
+"""
 
 from __future__ import annotations
 
@@ -7,28 +10,30 @@ import socket
 
 from streamsvc.core.errors import Forbidden
 
-_NAT64 = ipaddress.IPv6Network(
-    "64:ff9b::/96"
-)  # RFC 6052: a gateway turns these into the IPv4 address in the last 32 bits
+_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")  # RFC 6052: the last 32 bits are an IPv4 address
 _COMPATIBLE = ipaddress.IPv6Network("::/96")  # RFC 4291, 2.5.5.1, deprecated
 
 
 def is_public(address: str) -> bool:
-    """Whether an address (no name) is of the public internet: not of a private network, this machine or a group, nor a way to one."""
-    found = ipaddress.ip_address(address.split("%")[0])
-    if isinstance(found, ipaddress.IPv6Address):
-        inner = found.ipv4_mapped or found.sixtofour
-        if found in _NAT64 or found in _COMPATIBLE:
-            inner = ipaddress.IPv4Address(int(found) & 0xFFFFFFFF)
-        if found.is_site_local or (inner is not None and not is_public(str(inner))):
+    """Whether an IP address is public.
+
+    It is not if it is private, loopback or multicast, or embeds such an IPv4 address (NAT64, 6to4, mapped).
+    """
+    ip = ipaddress.ip_address(address.split("%")[0])
+    if isinstance(ip, ipaddress.IPv6Address):
+        embedded = ip.ipv4_mapped or ip.sixtofour
+        if ip in _NAT64 or ip in _COMPATIBLE:
+            embedded = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
+        if ip.is_site_local or (embedded is not None and not is_public(str(embedded))):
             return False
-    return found.is_global and not found.is_multicast
+    return ip.is_global and not ip.is_multicast
 
 
 def addresses(host: str, port: int, private_urls: bool) -> tuple[str, ...]:
-    """All addresses of a host, in the resolver's order; it blocks, so call it on a thread.
+    """Resolve a host to all its addresses, in the resolver's order. Blocking.
 
-    A name may give another answer a moment later: whoever wants to be sure connects to one of these, not to the name.
+    Connect to one of these addresses, not to the name: the name may resolve differently a moment later (DNS
+    rebinding).
 
     Args:
         host: a name or an address.
@@ -40,12 +45,12 @@ def addresses(host: str, port: int, private_urls: bool) -> tuple[str, ...]:
         Forbidden: "private_url": one of its addresses is not public.
     """
     try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except UnicodeError:  # no name at all, such as one with a label of more than 63 characters
+        records = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except UnicodeError:  # not a host name, for example a label of more than 63 characters
         raise OSError("not a host name") from None
-    named = tuple(dict.fromkeys(str(address[0]) for *_, address in found))
-    if not private_urls and not all(map(is_public, named)):
+    resolved = tuple(dict.fromkeys(str(address[0]) for *_, address in records))
+    if not private_urls and not all(map(is_public, resolved)):
         raise Forbidden(
             f"{host} lies in a private network (server.private_urls allows it)", code="private_url"
         )
-    return named
+    return resolved

@@ -1,24 +1,25 @@
-"""The heap of this process: what was freed goes back to the system. With a C library other than glibc nothing is done."""
+"""glibc malloc tuning: return freed memory to the system. No-op with another C library."""
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
 
-MAPPED = 128 * 1024  # bytes: glibc's own choice, as long as nobody frees a larger block
-_M_MMAP_THRESHOLD = -3
+MMAP_THRESHOLD = 128 * 1024  # bytes: glibc's default, which it raises when a larger block is freed
+_M_MMAP_THRESHOLD = -3  # <malloc.h>
 
 
-def map_large() -> None:
-    """Map blocks of MAPPED bytes and more, such as pictures, each for itself: they are given back as soon as they are freed.
+def fix_mmap_threshold() -> None:
+    """Allocate blocks of MMAP_THRESHOLD bytes or more by mmap, to return them when freed.
 
-    By itself glibc soon puts them between what is kept for hours, where they leave holes. To be called before anything large is freed.
+    By default glibc soon places such blocks (pictures) between long-lived ones, which fragments the heap.
+    Call this before anything large is freed.
     """
     with contextlib.suppress(AttributeError):
-        ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, MAPPED)
+        ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, MMAP_THRESHOLD)
 
 
-def give_back() -> None:
-    """Memory that was freed goes back to the system: glibc would keep it, hundreds of megabytes of it after loading."""
+def trim() -> None:
+    """Return freed heap memory to the system: hundreds of megabytes after loading models."""
     with contextlib.suppress(AttributeError):
         ctypes.CDLL(None).malloc_trim(0)

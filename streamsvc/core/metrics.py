@@ -1,6 +1,6 @@
-"""Counters and histograms, by the names of the interface; base units, no session label.
+"""Prometheus metrics: one process-wide registry, rendered by `/metrics`.
 
-One process-wide registry: `/metrics` renders it. Names are part of the interface: add, never rename.
+Base units, no session label. The names are part of the interface: add, never rename.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ stage_latency = Histogram(
 )
 caption_age = Histogram(
     "streamsvc_caption_age_seconds",
-    "Age of what was published, by kind.",
+    "Age of published units, by kind.",
     ["kind"],
     buckets=AGE_BUCKETS,
     registry=REGISTRY,
 )
 answer_first_delta = Histogram(
     "streamsvc_answer_first_delta_seconds",
-    "From the question to the first delta.",
+    "Time from a question to the first delta of its answer.",
     buckets=AGE_BUCKETS,
     registry=REGISTRY,
 )
@@ -39,11 +39,11 @@ deadline_missed = Counter(
     "streamsvc_deadline_missed", "Work that was late or not started.", ["stage", "action"], registry=REGISTRY
 )
 frames = Counter("streamsvc_frames", "Encoded frames, by outcome.", ["outcome"], registry=REGISTRY)
-queue_depth = Gauge("streamsvc_queue_depth", "Items waiting.", ["queue"], registry=REGISTRY)
+queue_depth = Gauge("streamsvc_queue_depth", "Queued items.", ["queue"], registry=REGISTRY)
 asr_backlog = Gauge(
-    "streamsvc_asr_backlog_seconds", "Audio that waits for recognition, all sessions.", registry=REGISTRY
+    "streamsvc_asr_backlog_seconds", "Audio queued for recognition, all sessions.", registry=REGISTRY
 )
-audio_processed = Counter("streamsvc_audio_processed_seconds", "Audio heard.", registry=REGISTRY)
+audio_processed = Counter("streamsvc_audio_processed_seconds", "Audio decoded.", registry=REGISTRY)
 caption_gap = Counter(
     "streamsvc_caption_gap_seconds", "Audio that will never be captioned.", registry=REGISTRY
 )
@@ -60,13 +60,13 @@ events_unwritten = Counter(
 ice_failures = Counter(
     "streamsvc_ice_failures", "WebRTC connections that failed, by phase.", ["phase"], registry=REGISTRY
 )
-rtp_lost = Counter("streamsvc_rtp_packets_lost", "RTP packets that never came.", registry=REGISTRY)
+rtp_lost = Counter("streamsvc_rtp_packets_lost", "RTP packets lost.", registry=REGISTRY)
 batch_size = Histogram(
     "streamsvc_batch_size", "Requests per batch.", ["role"], buckets=(1, 2, 4, 8, 16, 32), registry=REGISTRY
 )
 looks = Counter(
     "streamsvc_looks",
-    "Keyframes to look at: hit, known from before or from another session, or miss.",
+    "Keyframe results: hit (cached, of this or another session) or miss.",
     ["outcome"],
     registry=REGISTRY,
 )
@@ -78,26 +78,27 @@ webhooks = Counter(
     registry=REGISTRY,
 )
 worker_restarts = Counter(
-    "streamsvc_worker_restarts", "Workers started again after they died or hung.", ["role"], registry=REGISTRY
+    "streamsvc_worker_restarts", "Workers restarted after they died or hung.", ["role"], registry=REGISTRY
 )
 degradation_level = Gauge(
-    "streamsvc_degradation_level", "Fidelity spent: 0 is none, 7 the most.", registry=REGISTRY
+    "streamsvc_degradation_level", "Degradation level: 0 is full fidelity, 7 the lowest.", registry=REGISTRY
 )
 build_info = Info("streamsvc_build", "Version and engines.", registry=REGISTRY)
 
 
 class Share:
-    """One session's part of a gauge that all sessions share: each sets its own, and the gauge holds the sum."""
+    """One session's share of a gauge: sessions set their own values, the gauge holds the sum."""
 
     def __init__(self, gauge: Gauge) -> None:
-        self._gauge, self._value = gauge, 0.0
+        self._gauge = gauge
+        self._value = 0.0
 
     def set(self, value: float) -> None:
-        """Replace this session's part."""
+        """Replace this session's value."""
         self._gauge.inc(value - self._value)
         self._value = value
 
 
 def render() -> bytes:
-    """The text exposition of all metrics."""
+    """All metrics in the Prometheus text format."""
     return generate_latest(REGISTRY)

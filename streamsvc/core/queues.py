@@ -1,7 +1,7 @@
-"""The only two hand-offs between tasks: `Latest` (the newest wins) and `Ring` (bounded, drops the oldest, counts).
+"""Bounded queues between tasks: `Ring` drops the oldest item, `Latest` keeps the newest.
 
-Both belong to one event loop; a thread hands items over with `loop.call_soon_threadsafe(box.put, item)`.
-Neither ever blocks who puts. One taker each.
+Single event loop, one consumer. `put` never blocks; a thread uses `loop.call_soon_threadsafe(queue.put,
+item)`. Every dropped item is counted.
 """
 
 from __future__ import annotations
@@ -16,17 +16,19 @@ T = TypeVar("T")
 
 
 class Closed(Exception):
-    """The box was closed and is empty: nothing will come any more."""
+    """The queue is closed and empty."""
 
 
 class Ring(Generic[T]):
-    """A bounded queue. Full: the oldest item is dropped, counted in `dropped` and told to `on_drop`.
+    """A bounded queue that drops its oldest item when full.
+
+    Drops are counted in `dropped` and passed to `on_drop`.
 
     Args:
-        size: how much fits: it is full when its items weigh as much, together.
+        size: capacity; the queue is full when the weights of its items add up to it.
         on_drop: called with each dropped item.
-        weigh: the weight of an item, asked once as it is put (seconds, say); without it each weighs 1. What weighs nothing is
-            never dropped: whoever puts it sees to it that there is not too much of it.
+        weigh: weight of an item (seconds, say), evaluated once, at `put`; default 1. Items of weight 0 are
+            never dropped, so the producer must bound their number.
     """
 
     def __init__(
@@ -36,23 +38,24 @@ class Ring(Generic[T]):
         weigh: Callable[[T], float] = lambda item: 1,
     ) -> None:
         if size <= 0:
-            raise ValueError(f"a ring needs room, not {size}")
+            raise ValueError(f"the size of a ring must be positive, not {size}")
         self.size = size
         self.dropped = 0
-        self.load = 0.0  # weight of what is in it
-        self._on_drop, self._weigh = on_drop, weigh
+        self.load = 0.0  # weight of all queued items
+        self._on_drop = on_drop
+        self._weigh = weigh
         self._items: deque[tuple[T, float]] = deque()
         self._closed = False
-        self._filled = asyncio.Event()
-        self._room = asyncio.Event()
-        self._room.set()
+        self._not_empty = asyncio.Event()
+        self._not_full = asyncio.Event()
+        self._not_full.set()
 
     def __len__(self) -> int:
         return len(self._items)
 
     @property
     def closed(self) -> bool:
-        """Whether nothing more comes; something may still be in it."""
+        """Whether `close` was called; items may still be queued."""
         return self._closed
 
     def put(self, item: T) -> None:
@@ -64,72 +67,72 @@ class Ring(Generic[T]):
             self._drop()
         self._items.append((item, weight))
         self.load += weight
-        self._filled.set()
+        self._not_empty.set()
         if self.load >= self.size:
-            self._room.clear()
+            self._not_full.clear()
 
     def _drop(self) -> None:
-        """Drop the oldest item that weighs something."""
-        place = next(place for place, (_, weight) in enumerate(self._items) if weight)
-        oldest, weight = self._items[place]
-        del self._items[place]
+        """Drop the oldest item with a weight."""
+        index = next(index for index, (_, weight) in enumerate(self._items) if weight)
+        oldest, weight = self._items[index]
+        del self._items[index]
         self.load -= weight
         self.dropped += 1
         if self._on_drop is not None:
             self._on_drop(oldest)
 
-    async def put_when_room(self, item: T) -> None:
-        """Add an item once there is room: for sources that can wait (a file read as fast as possible)."""
-        await self.room()
+    async def put_when_space(self, item: T) -> None:
+        """Add an item once the queue is not full: for sources that can wait, such as files."""
+        await self.wait_for_space()
         self.put(item)
 
-    async def room(self) -> None:
-        """Wait until the ring is not full."""
+    async def wait_for_space(self) -> None:
+        """Wait until the queue is not full, or closed."""
         while self.load >= self.size and not self._closed:
-            self._room.clear()
-            await self._room.wait()
+            self._not_full.clear()
+            await self._not_full.wait()
 
     async def take(self, most: int | None = None) -> list[T]:
-        """All waiting items (at most `most`), at least one.
+        """Wait for at least one item; return all queued items, at most `most`.
 
         Raises:
-            Closed: the ring was closed and is empty.
+            Closed: the queue is closed and empty.
         """
         while not self._items:
             if self._closed:
                 raise Closed
-            self._filled.clear()
-            await self._filled.wait()
+            self._not_empty.clear()
+            await self._not_empty.wait()
         count = len(self._items) if most is None else min(most, len(self._items))
         taken = [self._items.popleft() for _ in range(count)]
         self.load = self.load - sum(weight for _, weight in taken) if self._items else 0.0
         if self.load < self.size:
-            self._room.set()
+            self._not_full.set()
         return [item for item, _ in taken]
 
     async def batches(self, most: int | None = None) -> AsyncIterator[list[T]]:
-        """What `take` gives, until the ring is closed and empty."""
+        """Yield the results of `take` until the queue is closed and empty."""
         with contextlib.suppress(Closed):
             while True:
                 yield await self.take(most)
 
     def close(self) -> None:
-        """Let the taker have what is left, then `Closed`. Never fails, may be called twice."""
+        """Ignore new items; `take` returns the queued ones, then raises Closed. Idempotent."""
         self._closed = True
-        self._filled.set()
-        self._room.set()
+        self._not_empty.set()
+        self._not_full.set()
 
 
 class Latest(Ring[T]):
-    """A place for one item: a newer one replaces the one not yet taken, which is counted as dropped."""
+    """A one-place queue: a newer item replaces the one not yet taken, which counts as dropped."""
 
     def __init__(self, on_drop: Callable[[T], None] | None = None) -> None:
         super().__init__(1, on_drop)
 
     async def get(self) -> T:
-        """The newest item.
+        """Wait for the newest item.
 
         Raises:
-            Closed: the box was closed and is empty.
+            Closed: the queue is closed and empty.
         """
         return (await self.take())[0]

@@ -1,4 +1,4 @@
-"""Roles: how the packages ask a model, wherever it runs."""
+"""Role: the interface through which packages call a model, wherever it runs."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Any, Protocol
 from streamsvc.core.degradation import Pace
 from streamsvc.core.idle_gate import IdleGate
 
-Payload = dict[str, Any]
+Payload = dict[str, Any]  # JSON values and numpy arrays, flat
 
 
 class Role(Protocol):
-    """What a package sees of a model, wherever the model runs."""
+    """One model role ("hear", "see", "think", "embed") and its ops."""
 
     async def call(self, op: str, payload: Payload, *, deadline_in_s: float, affinity: str = "") -> Payload:
         """Run one op.
@@ -21,18 +21,20 @@ class Role(Protocol):
         Args:
             op: name of the op.
             payload: JSON values and numpy arrays, flat.
-            deadline_in_s: seconds from now until the result is of no use; work not started by then is not done.
-            affinity: key that keeps a session's calls at one worker where there are several.
+            deadline_in_s: seconds from now until the result is useless; work not started by then is not
+                started.
+            affinity: key that routes a session's calls to the same worker where there are several.
 
         Raises:
-            DeadlineMissed: the deadline passed. WorkerError: the worker died or failed. CapacityError: its queue is full.
+            DeadlineMissed: the deadline passed. WorkerError: the worker died or failed. CapacityError: its
+                queue is full.
         """
         ...
 
     def stream(
         self, op: str, payload: Payload, *, deadline_in_s: float, affinity: str = ""
     ) -> AsyncIterator[Payload]:
-        """Run one op that yields payloads as they come. Raises as `call` does; leaving the loop cancels the work."""
+        """Run one op that yields payloads. Raises as `call` does; leaving the loop cancels the work."""
         ...
 
 

@@ -1,14 +1,14 @@
-"""The units that pass between rooms, and nothing else.
+"""The units that pass between packages: frozen dataclasses, no behaviour.
 
-Every unit that comes from media carries four fields first:
+Every unit that comes from media starts with four fields:
 
     session  id of the session
     track    name of the track, "main" unless several cameras or languages are published
-    at       seconds since the session's `started_utc`, on the server's clock (for audio: of the first sample)
-    arrived  monotonic seconds (`clock.now()`) at which the last packet behind the unit arrived; it rides along
-             unchanged, and never leaves the host
+    at       session seconds: since the session's `started_utc`, on the server's clock (for audio: of the
+    first sample) arrived  monotonic seconds (`clock.now()`) of the last packet behind the unit; never leaves
+    the host
 
-The age of anything published is the time of publication minus `arrived`.
+The age of a published unit is the time of publication minus `arrived`.
 """
 
 from __future__ import annotations
@@ -21,32 +21,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 SAMPLE_RATE = 16_000  # Hz, of every AudioChunk
-
-SPACELESS = "\u0e00-\u109f\u3001-\u30ff\u3400-\u9fff\uf900-\ufaff\uff01-\uff20"  # written without blanks: Thai to Myanmar, kana, Han (in a regex)
+# Regex range of scripts written without blanks: Thai to Myanmar, kana, Han.
+SPACELESS = "\u0e00-\u109f\u3001-\u30ff\u3400-\u9fff\uf900-\ufaff\uff01-\uff20"
 
 Kind = Literal["audio", "video"]
 Stages = Mapping[str, float]  # seconds spent per stage, e.g. {"decode": 0.004, "asr": 0.11}
 
 
-# --- media, on its way in ---------------------------------------------------------------------------------------
+# --- media ---
 
 
 @dataclass(frozen=True, slots=True)
 class MediaTrack:
-    """What must be known to decode one track. `codec`: libav's decoder name ("opus", "vp8", "h264", "aac", ...).
-
-    `context`: a libav codec context that is ready to decode (files carry parameters that no name tells), or None:
-    the decoder makes one from `codec`.
-    """
+    """The decoding parameters of one track."""
 
     kind: Kind
-    codec: str
-    context: Any = None
+    codec: str  # libav decoder name: "opus", "vp8", "h264", "aac", ...
+    context: Any = None  # a libav codec context, ready to decode (files); None: made from `codec`
 
 
 @dataclass(frozen=True, slots=True)
 class EncodedFrame:
-    """One encoded access unit, tapped before the decoder. `codec`: as in MediaTrack. `gap`: see below."""
+    """One encoded access unit, tapped before the decoder."""
 
     session: str
     track: str
@@ -54,13 +50,13 @@ class EncodedFrame:
     arrived: float
     kind: Kind
     payload: bytes
-    codec: str
-    keyframe: bool
-    gap: float = 0.0  # seconds of media lost right before this frame (known loss only)
+    codec: str  # as in MediaTrack
+    keyframe: bool  # a codec keyframe
+    gap: float = 0.0  # seconds of media known to be lost right before this frame
 
 
 class Publisher(Protocol):
-    """Whoever sends the media of a session: a WebRTC peer or a source."""
+    """The sender of a session's media: a WebRTC peer or a source."""
 
     tracks: tuple[MediaTrack, ...]
 
@@ -79,58 +75,53 @@ class Publisher(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class VideoFrame:
-    """A decoded picture. `handle` is an av.VideoFrame on a CPU (DLPack on a GPU, later); it is converted once, when sampled."""
+    """A decoded picture; its pixels are converted only when sampled."""
 
     session: str
     track: str
     at: float
     arrived: float
-    handle: Any
+    handle: Any  # av.VideoFrame
     width: int  # pixels
     height: int  # pixels
 
 
 @dataclass(frozen=True, slots=True)
 class AudioChunk:
-    """Contiguous mono samples, float32 in [-1, 1], shape (n,), at SAMPLE_RATE. `gap`: the samples are silence put in for lost audio."""
+    """Contiguous mono samples at SAMPLE_RATE."""
 
     session: str
     track: str
     at: float
     arrived: float
-    samples: NDArray[np.float32]
-    gap: bool = False
+    samples: NDArray[np.float32]  # in [-1, 1], shape (n,)
+    gap: bool = False  # the samples are silence in place of lost audio
 
     @property
     def end(self) -> float:
-        """Session time of the end of the last sample, in seconds."""
+        """Session seconds of the end of the last sample."""
         return self.at + len(self.samples) / SAMPLE_RATE
 
 
-# --- sight --------------------------------------------------------------------------------------------------------
+# --- vision ---
 
 
 @dataclass(frozen=True, slots=True)
 class Keyframe:
-    """A picture worth looking at. `reason`: "first", "scene", "text", "motion", "interval" or "question"."""
+    """A picture sampled for the vision models."""
 
     session: str
     track: str
     at: float
     arrived: float
     frame: VideoFrame
-    reason: str
-    changed: tuple[float, float, float, float] = (
-        0.0,
-        0.0,
-        1.0,
-        1.0,
-    )  # x, y, w, h of what changed, as fractions of the picture
+    reason: str  # "first", "scene", "text", "motion", "interval" or "question"
+    changed: tuple[float, float, float, float] = (0.0, 0.0, 1.0, 1.0)  # x, y, w, h: fractions of the picture
 
 
 @dataclass(frozen=True, slots=True)
 class Tag:
-    """What a whole picture shows, with a probability in [0, 1]."""
+    """A label of the whole picture, with a probability in [0, 1]."""
 
     label: str
     score: float
@@ -138,7 +129,7 @@ class Tag:
 
 @dataclass(frozen=True, slots=True)
 class Box:
-    """One detected thing. x, y, w, h are fractions of the picture, origin at the top left."""
+    """One detection. x, y, w, h are fractions of the picture, origin at the top left."""
 
     label: str
     score: float
@@ -150,28 +141,26 @@ class Box:
 
 @dataclass(frozen=True, slots=True)
 class Sight:
-    """What the vision models saw in one keyframe. `embedding`: float32, shape (d,), unit length.
-
-    `clip`: of a vision-text model, float16, shape (d,); None where there is none, or the picture is blank. Times a text's vector of that
-    model: by how many standard deviations the text stands out.
-    """
+    """What detector and tagger found in one keyframe."""
 
     session: str
     track: str
     at: float
     arrived: float
-    embedding: NDArray[np.float32]
+    embedding: NDArray[np.float32]  # shape (d,), unit length
     tags: tuple[Tag, ...]
     boxes: tuple[Box, ...]
-    blank: bool = False  # the picture is a single flat colour: nothing is shown
+    blank: bool = False  # the picture is a single flat colour
     stages: Stages = field(default_factory=dict)
+    # Of a vision-text model, shape (d,); None: no such model, or a blank picture. Its dot product with a text
+    # vector of that model is the number of standard deviations by which the text stands out.
     clip: NDArray[np.float16] | None = None
     of: str = ""  # id of the keyframe's event
 
 
 @dataclass(frozen=True, slots=True)
 class TextLine:
-    """One line of text on the screen; x, y, w, h as in Box."""
+    """One line of screen text; x, y, w, h as in Box."""
 
     text: str
     score: float
@@ -183,7 +172,7 @@ class TextLine:
 
 @dataclass(frozen=True, slots=True)
 class ScreenText:
-    """All text read from one keyframe, top to bottom. No lines: the screen that had text has none now."""
+    """All text read from one keyframe, top to bottom. No lines: the text has disappeared."""
 
     session: str
     track: str
@@ -196,12 +185,12 @@ class ScreenText:
     of: str = ""  # id of the keyframe's event
 
 
-# --- speech -------------------------------------------------------------------------------------------------------
+# --- speech ---
 
 
 @dataclass(frozen=True, slots=True)
 class Word:
-    """One spoken word with its punctuation, no surrounding blanks. start, end: session seconds."""
+    """One spoken word with its punctuation, without blanks. start, end: session seconds."""
 
     text: str
     start: float
@@ -211,28 +200,26 @@ class Word:
 
 @dataclass(frozen=True, slots=True)
 class Words:
-    """What was heard since the last unit of this type.
+    """The words recognised since the last unit of this type.
 
-    The first `stable` words are new, will never change and are never sent again; the rest is the tentative tail,
-    replaced by the next unit. `final`: the utterance ends here, and no tail is left.
+    The first `stable` words are new, never change and are not sent again; the rest is the tentative tail,
+    replaced by the next unit. `arrived`: of the last packet of the last stable word (else of the last word).
     """
 
     session: str
     track: str
     at: float
-    arrived: (
-        float  # of the packet that holds the last stable word's last sample (last word's when none is stable)
-    )
+    arrived: float
     words: tuple[Word, ...]
     stable: int
-    final: bool
+    final: bool  # the utterance ends here, and no tail is left
     language: str = "en"
     stages: Stages = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Speech:
-    """Somebody began (`active`) or stopped speaking at `at`."""
+    """Speech starts (`active`) or stops at `at`."""
 
     session: str
     track: str
@@ -243,7 +230,7 @@ class Speech:
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """A stretch that will never be captioned, and why: "packet_loss", "overload" or "worker_restart"."""
+    """A stretch that will never be captioned."""
 
     session: str
     track: str
@@ -251,12 +238,12 @@ class Gap:
     arrived: float
     start: float
     end: float
-    reason: str
+    reason: str  # "packet_loss", "overload" or "worker_restart"
 
 
 @dataclass(frozen=True, slots=True)
 class Cue:
-    """One caption: at most two lines on a screen. `final`: closed, never changed again; else the open cue so far."""
+    """One caption of at most two lines on a screen."""
 
     session: str
     track: str
@@ -264,73 +251,57 @@ class Cue:
     arrived: float
     text: str
     words: Sequence[Word]
-    stable: int  # how many first words will never change
-    final: bool
+    stable: int  # number of leading words that will never change
+    final: bool  # closed, will never change; False: the open cue so far
     language: str = "en"
     stages: Stages = field(default_factory=dict)
 
     @property
     def start(self) -> float:
-        """Session time of the first word's start, in seconds."""
+        """Session seconds of the start of the first word."""
         return self.words[0].start
 
     @property
     def end(self) -> float:
-        """Session time of the last word's end, in seconds."""
+        """Session seconds of the end of the last word."""
         return self.words[-1].end
 
 
 @dataclass(frozen=True, slots=True)
 class Translation:
-    """A closed cue in another language: `of` is the id of its caption.final, and it is shown when that is."""
+    """A closed cue in another language, shown at the time of the original."""
 
     session: str
     track: str
     at: float
     arrived: float
-    of: str
+    of: str  # id of the original's caption.final event
     text: str
     language: str
     start: float  # session seconds
     end: float
     stages: Stages = field(default_factory=dict)
-    words: tuple[Word, ...] = ()  # nobody knows when a word was said that nobody said
+    words: tuple[Word, ...] = ()  # always empty: translated words have no times
     final: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class Sound:
-    """A sound that is no speech (a seam: no model here hears one yet)."""
-
-    session: str
-    track: str
-    at: float
-    arrived: float
-    start: float
-    end: float
-    label: str
-
-
-# --- questions and answers ----------------------------------------------------------------------------------------
+# --- questions and answers ---
 
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """A stretch of the stream that supports a claim. kind: "speech", "screen", "sight", "timeline" or "image" (one sent along).
-
-    `frame`: `at` of a keyframe.
-    """
+    """A stretch of the stream that supports a claim."""
 
     start: float
     end: float
-    kind: str
+    kind: str  # "speech", "screen", "sight", "timeline" or "image" (an attachment)
     quote: str
-    frame: float | None = None
+    frame: float | None = None  # `at` of a keyframe
 
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """A scene caption: what is shown since `start`, true only of what the evidence holds. `by` "model": nothing here can check it."""
+    """A scene caption: what is shown since `start`, limited to what the evidence supports."""
 
     session: str
     track: str
@@ -341,43 +312,38 @@ class Scene:
     end: float
     evidence: tuple[Evidence, ...]
     stages: Stages = field(default_factory=dict)
-    by: Literal["rule", "model"] = "rule"
+    by: Literal["rule", "model"] = "rule"  # "model": by a VLM, unchecked
 
 
 @dataclass(frozen=True, slots=True)
 class Before:
-    """What an asker asked last, and was told at monotonic second `at`. `image`: it was about a picture that came with it.
-
-    `listed`: the last answer that was a list, where everything asked since was about that.
-    """
+    """The asker's previous question and its answer."""
 
     question: str
     answer: Answer
-    at: float
-    image: bool = False
-    listed: Answer | None = None
+    at: float  # monotonic seconds of the answer
+    image: bool = False  # the question was about an attachment
+    listed: Answer | None = None  # the last answer that was a list, if all questions since were about it
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A question about the session. `asked`: session seconds. `deadline`: monotonic seconds. audience: "asker" or "session"."""
+    """A question about the session."""
 
     id: str
     text: str
-    asked: float
-    deadline: float
-    audience: str = "asker"
-    image: bytes | None = None  # JPEG or PNG
-    form: Mapping[str, Any] | None = (
-        None  # the JSON Schema that its answer fits, as `forms.read` gives it; None: plain words
-    )
-    before: Before | None = None  # what it may follow
-    waited: float = 0.0  # seconds that it has waited for a picture of now
+    asked: float  # session seconds
+    deadline: float  # monotonic seconds
+    audience: str = "asker"  # or "session"
+    image: bytes | None = None  # attachment, JPEG or PNG
+    form: Mapping[str, Any] | None = None  # JSON Schema of a structured answer; None: plain text
+    before: Before | None = None  # the previous question, for follow-ups
+    waited: float = 0.0  # seconds spent waiting for a current keyframe
 
 
 @dataclass(frozen=True, slots=True)
 class Delta:
-    """An increment of an answer, checked against its evidence before it is shown, never retracted."""
+    """An increment of an answer: checked against its evidence, never retracted."""
 
     question_id: str
     text: str
@@ -385,17 +351,14 @@ class Delta:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A whole answer. `supported` false: it is a refusal, and there is no evidence.
-
-    `values`: what was asked for, without words around it, where that is known: a count, the things of a list.
-    """
+    """A whole answer."""
 
     question_id: str
     text: str
-    supported: bool
+    supported: bool  # False: a refusal, without evidence
     evidence: tuple[Evidence, ...] = ()
     stages: Stages = field(default_factory=dict)
-    values: tuple[str, ...] = ()
+    values: tuple[str, ...] = ()  # the bare values where they are known: a count, the items of a list
 
 
 @dataclass(frozen=True, slots=True)
@@ -409,12 +372,12 @@ class Window:
     tokens: int
 
 
-# --- what leaves the session --------------------------------------------------------------------------------------
+# --- events and access ---
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One event of a session's log. Durable events have a `seq` of their own; ephemeral ones carry the last one as `after`."""
+    """One event of a session's log."""
 
     session: str
     track: str
@@ -425,23 +388,23 @@ class Event:
     age_ms: float
     stages: Mapping[str, float]  # milliseconds
     body: Mapping[str, Any]
-    seq: int | None  # None: ephemeral
-    after: int = 0
-    audience: str | None = None  # None: everybody; else the id of the one subscriber who may see it
+    seq: int | None  # number of a durable event; None: ephemeral
+    after: int = 0  # of an ephemeral event: the last `seq` before it
+    audience: str | None = None  # id of the only subscriber that may see it; None: all
 
     @property
     def durable(self) -> bool:
-        """Whether the event is stored and counted."""
+        """Whether the event is stored and numbered."""
         return self.seq is not None
 
 
 @dataclass(frozen=True, slots=True)
 class Grants:
-    """What the bearer of a token may do. `session` "*": any of the tenant. `expires`: Unix seconds, None: never."""
+    """The rights of a token."""
 
     tenant: str
-    session: str
+    session: str  # "*": any session of the tenant
     publish: bool
     subscribe: bool
     ask: bool
-    expires: float | None
+    expires: float | None  # Unix seconds; None: never

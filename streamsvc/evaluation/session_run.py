@@ -29,8 +29,8 @@ from streamsvc.core.types import EncodedFrame, MediaTrack
 from streamsvc.evaluation.scenario import Scenario
 from streamsvc.evaluation.transcriber_run import spent
 from streamsvc.ingest.container import choose, open_file, packets
-from streamsvc.ingest.source import TrackClock
 from streamsvc.ingest.source_policy import Place, check_file
+from streamsvc.ingest.timestamps import TrackClock
 from streamsvc.service.service import Service
 from streamsvc.service.session import Session
 from streamsvc.workers.look_cache import LookCache
@@ -310,12 +310,11 @@ def recorded(path: Path) -> Iterator[tuple[tuple[MediaTrack, ...], list[tuple[fl
             kind, stamp = packet.stream.type, packet.pts if packet.pts is not None else packet.dts
             lasts = float(packet.duration * packet.time_base) if packet.duration else 0.0
             at = clocks[kind].place(None if stamp is None else float(stamp * packet.time_base), lasts)
-            # A packet of audio is due when its last sample has been spoken; one of video with B-frames not before those ahead of it.
-            clocks[kind].due = max(clocks[kind].due, at + lasts if kind == "audio" else at)
+            due = clocks[kind].advance_due(kind, at, lasts)
             frame = EncodedFrame(
                 "", "main", at, 0.0, kind, bytes(packet), codecs[kind], bool(packet.is_keyframe)
             )
-            frames.append((clocks[kind].due, frame))
+            frames.append((due, frame))
         yield tracks, sorted(frames, key=lambda pair: pair[0])
 
 

@@ -113,7 +113,9 @@ async def play(
                 late = max(late, clock.now() - due)
                 ring.put(AudioChunk("bench", "main", start / SAMPLE_RATE, clock.now(), piece))
             else:
-                await ring.put_when_room(AudioChunk("bench", "main", start / SAMPLE_RATE, clock.now(), piece))
+                await ring.put_when_space(
+                    AudioChunk("bench", "main", start / SAMPLE_RATE, clock.now(), piece)
+                )
         ring.close()
         ended = clock.now()
 

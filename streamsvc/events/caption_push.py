@@ -23,7 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 from streamsvc.core import clock, http_client, metrics
 from streamsvc.core.errors import InvalidRequest, StreamsvcError
-from streamsvc.core.http_client import Outgoing
+from streamsvc.core.http_client import HostClient
 from streamsvc.core.queues import Closed, Ring
 from streamsvc.events.caption_posts import PROVIDERS, Answer, Desk, Line, Pace, State, plain
 
@@ -66,7 +66,7 @@ def target(to: str, url: str, lang: str) -> Target:
     Raises:
         InvalidRequest: "bad_url". The message does not quote it.
     """
-    found = http_client.read(url)
+    found = http_client.parse_url(url)
     if found is None:
         raise InvalidRequest("a target is an https URL, as the provider shows it", code="bad_url")
     path, _, query = found.raw_path.decode().partition("?")
@@ -97,7 +97,7 @@ class Poster:
         verify: ssl.SSLContext | bool = True,
     ) -> None:
         self._where, self._zero = where, zero
-        self._out = Outgoing(where.scheme, where.host, where.port, private_urls, timeout, verify)
+        self._out = HostClient(where.scheme, where.host, where.port, private_urls, timeout, verify)
         self.resolve, self.close = self._out.resolve, self._out.close
 
     async def post(self, seq: int, content_type: str, body: str) -> Answer:
@@ -121,7 +121,7 @@ class Poster:
         self, method: str, path: str, more: str, headers: Mapping[str, str], body: bytes
     ) -> Answer:
         sent = clock.now() - self._zero
-        status, text = await self._out.ask(method, f"{path}?{self._where.query}{more}", headers, body)
+        status, text = await self._out.request(method, f"{path}?{self._where.query}{more}", headers, body)
         return Answer(status, text, sent, clock.now() - self._zero)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from streamsvc.core import clock, http_client, metrics
 from streamsvc.core.errors import InvalidRequest
-from streamsvc.core.http_client import Outgoing
+from streamsvc.core.http_client import HostClient
 from streamsvc.core.queues import Closed, Ring
 
 TRIES, FIRST, TIMEOUT, GRACE = (
@@ -38,7 +38,7 @@ class Webhook:
     """
 
     def __init__(self, url: str, private_urls: bool) -> None:
-        found = http_client.read(url)
+        found = http_client.parse_url(url)
         if found is None:
             raise InvalidRequest(
                 "a webhook is an http(s) URL without a name or a fragment in it", code="bad_webhook"
@@ -46,7 +46,7 @@ class Webhook:
         self.secret = f"whsec_{secrets.token_urlsafe(24)}"
         self.sent = self.failed = 0
         self._target = found.raw_path.decode()
-        self._out = Outgoing(found.scheme, found.raw_host.decode(), found.port, private_urls, TIMEOUT)
+        self._out = HostClient(found.scheme, found.raw_host.decode(), found.port, private_urls, TIMEOUT)
         self.check, self._waiting = (
             self._out.resolve,
             Ring[bytes](WAITING, lambda body: self._failed("dropped")),
@@ -85,7 +85,7 @@ class Webhook:
                 "Content-Type": "application/json",
                 "Streamsvc-Signature": signature(self.secret, body, clock.utc().timestamp()),
             }
-            status, _ = await self._out.ask("POST", self._target, headers, body)
+            status, _ = await self._out.request("POST", self._target, headers, body)
             if status not in _AGAIN:
                 break
         if status is not None and 200 <= status < 300:

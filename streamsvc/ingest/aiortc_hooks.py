@@ -1,8 +1,9 @@
-"""Every private name of aiortc and aioice that the ingest builds on, in one place, and the check that they are there.
+"""All use of private names of aiortc and aioice, and the check that they exist.
 
-aiortc hands out decoded frames from a thread per track through unbounded queues, joins that thread on the event loop, and
-takes any datagram for DTLS (FIELD_NOTES 1 to 7). We want encoded frames, early, and nothing else; so its receiver is
-started without a thread, its jitter buffer is replaced, and its sockets are guarded. aiortc is pinned for this.
+aiortc delivers decoded frames from a thread per track through unbounded queues, joins that thread on the
+event loop, and accepts any datagram as DTLS. We want encoded frames as early as possible, so its receiver is
+started without a thread, its jitter buffer is replaced, and its sockets are guarded. The versions are pinned
+for this.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from streamsvc.core.errors import HookError
 
 AIORTC = "1.16."  # versions known to work
 AIOICE = "0.13."
-QUEUED_DATAGRAMS = 2048  # security limit: datagrams waiting for DTLS and SRTP
+QUEUED_DATAGRAMS = 2048  # security limit: datagrams queued for DTLS and SRTP
 LOOPBACK = "127.0.0.1"
 
 _RECEIVER = "_RTCRtpReceiver__"
@@ -61,50 +62,51 @@ _ATTRIBUTES: tuple[tuple[type, tuple[str, ...]], ...] = (
 
 
 def check_hooks() -> None:
-    """Check that everything we build on is there; to be called at start.
+    """Check that all private names exist; call this at start.
 
     Raises:
-        HookError: the version is another one, or a name is missing; the message says which.
+        HookError: another version is installed, or a name is missing; the message says which.
     """
     for package, known in (("aiortc", AIORTC), ("aioice", AIOICE)):
         if not version(package).startswith(known):
             raise HookError(
-                f"{package} {version(package)} is installed; streamsvc builds on private names of {known}x"
+                f"{package} {version(package)} is installed; streamsvc uses private names of {known}x"
             )
     for owner, names in _METHODS:
         for name in names:
             if not callable(getattr(owner, name, None)):
-                raise HookError(f"{owner.__module__}.{owner.__name__} has no method {name} any more")
+                raise HookError(f"{owner.__module__}.{owner.__name__} has no method {name}")
     for owner, names in _ATTRIBUTES:
-        made = owner.__init__.__code__.co_names  # type: ignore[misc]
+        attributes = owner.__init__.__code__.co_names  # type: ignore[misc]
         for name in names:
-            if name not in made:
-                raise HookError(f"{owner.__module__}.{owner.__name__} has no attribute {name} any more")
+            if name not in attributes:
+                raise HookError(f"{owner.__module__}.{owner.__name__} has no attribute {name}")
 
 
-# --- receivers ----------------------------------------------------------------------------------------------------
+# --- receivers ---
 
 
-def replace_buffer(receiver: RTCRtpReceiver, add: Callable[[Any], bool]) -> None:
-    """Let `add(packet) -> whether a PLI should be sent` take each packet instead of the receiver's jitter buffer.
+def replace_jitter_buffer(receiver: RTCRtpReceiver, push: Callable[[Any], bool]) -> None:
+    """Pass each packet to `push` instead of the receiver's jitter buffer.
 
-    The packet has its retransmission unwrapped, and `_data` is its payload without the codec's RTP descriptor.
+    `push` returns whether to send a PLI. Retransmissions are unwrapped, and `packet._data` is the payload
+    without the codec's RTP descriptor.
     """
-    setattr(receiver, _RECEIVER + "jitter_buffer", _Tap(add))
+    setattr(receiver, _RECEIVER + "jitter_buffer", _PacketTap(push))
 
 
-class _Tap:
-    """Stands where aiortc's JitterBuffer stood; as it never returns a frame, aiortc's decoder never gets one."""
+class _PacketTap:
+    """Replaces aiortc's JitterBuffer; it never returns a frame, so aiortc decodes nothing."""
 
-    def __init__(self, add: Callable[[Any], bool]) -> None:
-        self._add = add
+    def __init__(self, push: Callable[[Any], bool]) -> None:
+        self._push = push
 
     def add(self, packet: Any) -> tuple[bool, None]:
-        return self._add(packet), None
+        return self._push(packet), None
 
 
 def start_without_thread(receiver: RTCRtpReceiver) -> None:
-    """Replace `receiver.receive`: the same, but no decoder thread (so that `stop` has none to join)."""
+    """Replace `receiver.receive` by one that starts no decoder thread, which `stop` would join."""
 
     async def receive(parameters: RTCRtpReceiveParameters) -> None:
         if getattr(receiver, _RECEIVER + "started"):
@@ -121,26 +123,26 @@ def start_without_thread(receiver: RTCRtpReceiver) -> None:
     receiver.receive = receive  # type: ignore[method-assign]
 
 
-def watch_packets(
-    receiver: RTCRtpReceiver, wanted: Callable[[Any], bool], reported: Callable[[Any], None]
+def intercept_packets(
+    receiver: RTCRtpReceiver, accept: Callable[[Any], bool], on_rtcp: Callable[[Any], None]
 ) -> None:
-    """Ask `wanted(packet)` before the receiver sees an RTP packet; tell `reported(packet)` each RTCP packet."""
+    """Pass only RTP packets that `accept` returns true for; call `on_rtcp` for each RTCP packet."""
     rtp, rtcp = receiver._handle_rtp_packet, receiver._handle_rtcp_packet
 
     async def handle_rtp(packet: Any, arrival_time_ms: int) -> None:
-        if wanted(packet):
+        if accept(packet):
             await rtp(packet, arrival_time_ms=arrival_time_ms)
 
     async def handle_rtcp(packet: Any) -> None:
-        reported(packet)
+        on_rtcp(packet)
         await rtcp(packet)
 
     receiver._handle_rtp_packet = handle_rtp  # type: ignore[method-assign]
     receiver._handle_rtcp_packet = handle_rtcp  # type: ignore[method-assign]
 
 
-def forget_missing(receiver: RTCRtpReceiver) -> None:
-    """Ask for no retransmission of what is missing now (a new stream begins)."""
+def reset_nack(receiver: RTCRtpReceiver) -> None:
+    """Request no retransmission of the packets missing now (a new stream begins)."""
     generator = getattr(receiver, _RECEIVER + "nack_generator")
     if generator is not None:
         generator.max_seq = None
@@ -148,21 +150,21 @@ def forget_missing(receiver: RTCRtpReceiver) -> None:
 
 
 def is_retransmission(receiver: RTCRtpReceiver, packet: Any) -> bool:
-    """Whether a packet is an RTX one (RFC 4588), which has an SSRC of its own."""
+    """Whether a packet is an RTX one (RFC 4588); these have their own SSRC."""
     codec = getattr(receiver, _RECEIVER + "codecs").get(packet.payload_type)
     return codec is not None and codec.name.lower() == "rtx"
 
 
-# --- ICE ----------------------------------------------------------------------------------------------------------
+# --- ICE ---
 
 
-def connections(peer: RTCPeerConnection) -> list[Connection]:
-    """The ICE connections of a peer (one, when all media are bundled)."""
+def ice_connections(peer: RTCPeerConnection) -> list[Connection]:
+    """The ICE connections of a peer: one when all media are bundled."""
     return [transport._connection for transport in peer._RTCPeerConnection__iceTransports]  # type: ignore[attr-defined]
 
 
 def offer_loopback(connection: Connection) -> None:
-    """Let the connection gather 127.0.0.1 too, which aioice never does: for tests and containers."""
+    """Gather 127.0.0.1 as a candidate too, which aioice never does: for tests and containers."""
     gather = connection.get_component_candidates
 
     async def get_component_candidates(component: int, addresses: list[str], timeout: int = 5) -> Any:
@@ -171,48 +173,49 @@ def offer_loopback(connection: Connection) -> None:
     connection.get_component_candidates = get_component_candidates  # type: ignore[method-assign]
 
 
-def guard_sources(connection: Connection, refused: Callable[[], None]) -> None:
-    """Take DTLS and SRTP only from addresses of the check list; call `refused` for every other datagram.
+def guard_datagrams(connection: Connection, on_refused: Callable[[], None]) -> None:
+    """Accept DTLS and SRTP only from addresses of the ICE check list; report the others.
 
-    Who is on the check list has sent a STUN request with our password. Without this, one stranger's ClientHello breaks
-    the handshake (FIELD_NOTES 3). To be called after gathering.
+    An address on the check list has sent a STUN request with our password. Without this guard one ClientHello
+    of a stranger breaks the handshake. Call this after gathering.
     """
     for protocol in connection._protocols:
-        protocol.datagram_received = _guard(connection, protocol, refused)  # type: ignore[method-assign, assignment]
+        guarded = _guard(connection, protocol, on_refused)
+        protocol.datagram_received = guarded  # type: ignore[method-assign, assignment]
 
 
 def _guard(
-    connection: Connection, protocol: StunProtocol, refused: Callable[[], None]
+    connection: Connection, protocol: StunProtocol, on_refused: Callable[[], None]
 ) -> Callable[[Any, tuple[Any, ...]], None]:
     known: set[tuple[str, int]] = set()
-    passed = protocol.datagram_received
+    receive_stun = protocol.datagram_received
     component = protocol.local_candidate.component
 
     def datagram_received(data: Any, address: tuple[Any, ...]) -> None:
-        if not data:  # aiortc would read its first byte, and end the call with an IndexError
-            refused()
+        if not data:  # aiortc would read its first byte: an IndexError that ends the call
+            on_refused()
             return
         if data[0] < 4:  # STUN (RFC 7983)
-            passed(data, address)
+            receive_stun(data, address)
             return
         source = (address[0], address[1])
         if source not in known:
             if not any(
                 pair.remote_addr == source and pair.protocol is protocol for pair in connection._check_list
             ):
-                refused()
+                on_refused()
                 return
             known.add(source)
         if connection._queue.qsize() >= QUEUED_DATAGRAMS:
-            refused()
+            on_refused()
             return
         connection.data_received(data, component)
 
     return datagram_received
 
 
-async def ask_consent(connection: Connection) -> bool:
-    """Send one STUN binding request on the chosen pair (RFC 7675); whether it was answered."""
+async def check_consent(connection: Connection) -> bool:
+    """Check consent by one STUN binding request (RFC 7675); return whether it was answered."""
     password = connection.remote_password
     for pair in list(connection._nominated.values()):
         request = connection.build_request(pair, nominate=False)
@@ -226,7 +229,7 @@ async def ask_consent(connection: Connection) -> bool:
     return False
 
 
-async def close_rest(connections: list[Connection]) -> None:
+async def close_connections(connections: list[Connection]) -> None:
     """Close what aiortc's own close left open; never raises."""
     for connection in connections:
         protocols = list(connection._protocols)

@@ -1,7 +1,7 @@
-"""EncodedFrame -> AudioChunk and VideoFrame, at the rate and size that the models want.
+"""Decoders: EncodedFrame -> AudioChunk (16 kHz mono) and VideoFrame.
 
-A bad payload never raises out of here: it is counted in `errors`, and decoding goes on with the next good one.
-The decoders are plain objects for one thread at a time; `decode` blocks, so call it by `on_thread`.
+A damaged payload never raises: it is counted in `errors`, and decoding continues with the next one. A decoder
+is used by one thread at a time; `decode` blocks, so call it through `on_thread`.
 """
 
 from __future__ import annotations
@@ -24,38 +24,45 @@ from streamsvc.core.types import SAMPLE_RATE, AudioChunk, EncodedFrame, MediaTra
 
 T = TypeVar("T")
 
-MICROSECONDS = Fraction(1, 1_000_000)  # time base of what goes into the decoders: `at` in microseconds
+# A frame, and the parameters to decode it: the next publisher's tracks may differ.
+TrackFrame = tuple[MediaTrack, EncodedFrame]
+
+MICROSECONDS = Fraction(1, 1_000_000)  # time base of the packets: `at` in microseconds
 STEP = 0.06  # seconds: a larger step of `at` between audio frames is lost audio
-KNOWN_STEP = 0.005  # seconds: ... where the transport already said that something is missing
-BACK = 1.0  # seconds: audio that overlaps by more is a new time line, by less it is a repetition
-SLEW = 0.05  # share of the clock difference taken over with each frame: follows drift, ignores jitter
-LONGEST_FILL = 3600.0  # seconds of silence put in for one gap; beyond, the time steps
-PATIENCE = 300  # inter frames waited through for a keyframe, before the decoder tries without one
-REMEMBERED = 64  # pictures whose arrival is remembered while the decoder reorders
+KNOWN_STEP = 0.005  # seconds: the same, after a loss that the transport reported
+BACK = 1.0  # seconds: audio that overlaps by more is a new time line, by less a repetition
+SLEW = 0.05  # share of the clock difference corrected per frame: follows drift, ignores jitter
+LONGEST_FILL = 3600.0  # seconds of silence inserted for one gap; beyond, the time steps
+PATIENCE = 300  # inter frames skipped while waiting for a codec keyframe, then decoding is tried without one
+REORDERED = 64  # pictures whose arrival is remembered while the decoder reorders
 _SILENCE = np.zeros(SAMPLE_RATE, dtype=np.float32)  # one second, shared by all gaps
 _SILENCE.setflags(write=False)
 
 
 class AudioDecoder:
-    """Any codec to mono float32 at 16 kHz. `errors`: payloads that could not be decoded.
+    """Decodes any codec to mono float32 at 16 kHz.
 
-    Lost audio becomes silence of its length in chunks marked `gap`; decoded audio is never joined across it.
+    Lost audio becomes silence of its length in chunks marked `gap`; chunks never span a gap.
+
+    Attributes:
+        errors: payloads that could not be decoded.
     """
 
     def __init__(self, track: MediaTrack, session: str, track_name: str = "main") -> None:
         self.errors = 0
-        self._session, self._name = session, track_name
+        self._session = session
+        self._name = track_name
         self._codec = _audio_context(track)
         self._resampler = _resampler(1)
-        self._shape: tuple[Any, ...] | None = None  # rate, layout and format that the resampler was made for
+        self._shape: tuple[Any, ...] | None = None  # rate, layout and format of the resampler's input
         self._anchor: float | None = None  # session seconds of the first sample since the last break
-        self._heard = 0.0  # seconds decoded since then
-        self._given = 0  # samples given out since then
+        self._decoded = 0.0  # seconds decoded since the anchor
+        self._emitted = 0  # samples emitted since the anchor
         self._arrived = 0.0
-        self._lost = 0.0  # seconds that the transport knows to be missing before the next frame
+        self._lost = 0.0  # seconds that the transport reports missing before the next frame
 
     def decode(self, frames: Sequence[EncodedFrame]) -> list[AudioChunk]:
-        """Decode frames that follow each other; contiguous samples come out as one chunk."""
+        """Decode consecutive frames; contiguous samples come out as one chunk."""
         chunks: list[AudioChunk] = []
         fresh: list[NDArray[np.float32]] = []
         for frame in frames:
@@ -63,17 +70,17 @@ class AudioDecoder:
             try:
                 decoded = self._codec.decode(_packet(frame)) if frame.payload else []
                 for piece in decoded:
-                    self._take(piece, frame, chunks, fresh)
+                    self._add(piece, frame, chunks, fresh)
             except (av.error.FFmpegError, ValueError):
                 self.errors += 1
                 continue
             if decoded:
                 self._arrived = frame.arrived
-        self._give(fresh, chunks)
+        self._emit(fresh, chunks)
         return chunks
 
     def flush(self) -> list[AudioChunk]:
-        """What the decoder and the resampler still hold; the decoder can go on after it."""
+        """Drain the decoder and the resampler; decoding can continue afterwards."""
         chunks: list[AudioChunk] = []
         fresh: list[NDArray[np.float32]] = []
         try:
@@ -85,17 +92,17 @@ class AudioDecoder:
         self._break(fresh, chunks)
         return chunks
 
-    def _take(
+    def _add(
         self, piece: Any, frame: EncodedFrame, chunks: list[AudioChunk], fresh: list[NDArray[np.float32]]
     ) -> None:
-        """One decoded piece: find out where it belongs, then resample it."""
+        """Place one decoded piece on the time line, then resample it."""
         at = frame.at if piece.pts is None else piece.pts / 1_000_000
         if self._anchor is not None:
-            expected = self._anchor + self._heard
+            expected = self._anchor + self._decoded
             step = at - expected
             threshold = KNOWN_STEP if self._lost else STEP
             if -BACK <= step < -STEP:
-                return  # a repetition of what was heard
+                return  # a repetition
             if step > threshold or step < -BACK:
                 self._break(fresh, chunks)
                 self._fill(expected, at, frame.arrived, chunks)
@@ -104,51 +111,57 @@ class AudioDecoder:
                 self._anchor += SLEW * step
         shape = (piece.sample_rate, piece.layout.name, piece.format.name)
         if self._shape not in (None, shape):
-            at = at if self._anchor is None else self._anchor + self._heard
+            at = at if self._anchor is None else self._anchor + self._decoded
             self._break(fresh, chunks)
             self._anchor = None
         if self._shape is None:
             self._resampler = _resampler(len(piece.layout.channels))
         self._shape = shape
         if self._anchor is None:
-            self._anchor, self._heard, self._given = at, 0.0, 0
+            self._set_anchor(at)
         self._lost = 0.0
         self._resample(piece, fresh)
 
+    def _set_anchor(self, at: float) -> None:
+        self._anchor = at
+        self._decoded = 0.0
+        self._emitted = 0
+
     def _resample(self, piece: Any, fresh: list[NDArray[np.float32]]) -> None:
-        self._heard += piece.samples / piece.sample_rate
-        piece.pts = None  # a step in the pts would be passed on by the resampler; time is kept here
+        self._decoded += piece.samples / piece.sample_rate
+        piece.pts = None  # the resampler would pass on a step of the pts; the anchor keeps the time
         fresh.extend(_mono(out) for out in self._resampler.resample(piece))
 
     def _break(self, fresh: list[NDArray[np.float32]], chunks: list[AudioChunk]) -> None:
-        """Give all that the resampler holds: it keeps the last millisecond back for its filter."""
+        """Drain the resampler, which keeps back the last millisecond for its filter, and emit."""
         if self._shape is not None:
             try:
                 fresh.extend(_mono(out) for out in self._resampler.resample(None))
             except (av.error.FFmpegError, ValueError):
                 self.errors += 1
             self._shape = None
-        self._give(fresh, chunks)
-        if self._anchor is not None:  # so that what follows without a step begins where this ended
-            self._anchor, self._heard, self._given = self._anchor + self._given / SAMPLE_RATE, 0.0, 0
+        self._emit(fresh, chunks)
+        if self._anchor is not None:  # audio that follows without a step starts at this end
+            self._set_anchor(self._anchor + self._emitted / SAMPLE_RATE)
 
-    def _give(self, fresh: list[NDArray[np.float32]], chunks: list[AudioChunk]) -> None:
+    def _emit(self, fresh: list[NDArray[np.float32]], chunks: list[AudioChunk]) -> None:
         if not fresh or self._anchor is None:
             return
         samples = np.concatenate(fresh) if len(fresh) > 1 else fresh[0].copy()
         fresh.clear()
-        at = self._anchor + self._given / SAMPLE_RATE
-        self._given += len(samples)
+        at = self._anchor + self._emitted / SAMPLE_RATE
+        self._emitted += len(samples)
         early = round(-at * SAMPLE_RATE)
-        if early > 0:  # priming samples of the encoder, before the media begin
-            samples, at = samples[early:], 0.0
+        if early > 0:  # priming samples of the encoder, before time 0
+            samples = samples[early:]
+            at = 0.0
         if len(samples):
             chunks.append(AudioChunk(self._session, self._name, at, self._arrived, samples))
 
     def _fill(self, start: float, end: float, arrived: float, chunks: list[AudioChunk]) -> None:
-        start = max(0.0, start)
-        left = round(min(end - start, LONGEST_FILL) * SAMPLE_RATE)
-        at = start
+        """Append silence from `start` to `end`, session seconds."""
+        at = max(0.0, start)
+        left = round(min(end - at, LONGEST_FILL) * SAMPLE_RATE)
         while left > 0:
             samples = _SILENCE[:left]
             chunks.append(AudioChunk(self._session, self._name, at, arrived, samples, gap=True))
@@ -157,14 +170,15 @@ class AudioDecoder:
 
 
 class VideoDecoder:
-    """Any codec to pictures, on one thread.
+    """Decodes any codec to pictures, on one thread.
 
-    After a known loss or a damaged payload it waits for the next keyframe: half-broken pictures would look like a change of scene.
+    After a known loss or a damaged payload it waits for the next codec keyframe: broken pictures would look
+    like a scene change.
 
     Attributes:
         errors: payloads that could not be decoded.
-        skipped: payloads not decoded because they came between a loss and the next keyframe.
-        waiting: whether a keyframe is waited for (ask the sender for one).
+        skipped: payloads between a loss and the next codec keyframe, not decoded.
+        waiting: whether it waits for a codec keyframe (request one from the sender).
     """
 
     def __init__(self, track: MediaTrack, session: str, track_name: str = "main") -> None:
@@ -172,12 +186,13 @@ class VideoDecoder:
         self.skipped = 0
         self.waiting = True
         self._patience = PATIENCE
-        self._session, self._name = session, track_name
+        self._session = session
+        self._name = track_name
         self._codec = _video_context(track)
         self._arrived: dict[int, float] = {}  # pts in microseconds -> arrival
 
     def decode(self, frames: Sequence[EncodedFrame]) -> list[VideoFrame]:
-        """Decode frames that follow each other; `at` and `arrived` of a picture are those of its own payload, in any order of coding."""
+        """Decode consecutive frames; each picture has `at` and `arrived` of its own payload."""
         pictures: list[VideoFrame] = []
         for frame in frames:
             if frame.gap > 0:
@@ -190,7 +205,7 @@ class VideoDecoder:
                 continue
             packet = _packet(frame)
             self._arrived[cast(int, packet.pts)] = frame.arrived
-            while len(self._arrived) > REMEMBERED:
+            while len(self._arrived) > REORDERED:
                 del self._arrived[next(iter(self._arrived))]
             try:
                 pictures += [self._picture(picture, frame) for picture in self._codec.decode(packet)]
@@ -201,7 +216,7 @@ class VideoDecoder:
         return pictures
 
     def flush(self) -> list[VideoFrame]:
-        """The pictures that the decoder still holds back for reordering; the decoder can go on at the next keyframe."""
+        """Drain the pictures kept for reordering; decoding can continue at the next codec keyframe."""
         pictures: list[VideoFrame] = []
         try:
             pictures = [self._picture(picture, None) for picture in self._codec.decode(None)]
@@ -212,7 +227,8 @@ class VideoDecoder:
         return pictures
 
     def _wait(self) -> None:
-        self.waiting, self._patience = True, PATIENCE
+        self.waiting = True
+        self._patience = PATIENCE
 
     def _picture(self, picture: Any, frame: EncodedFrame | None) -> VideoFrame:
         at, arrived = (frame.at, frame.arrived) if frame else (0.0, 0.0)
@@ -225,15 +241,15 @@ class VideoDecoder:
 
 
 def thumbnail(frame: VideoFrame, width: int = 320) -> NDArray[np.uint8]:
-    """A small gray picture, uint8, shape (h, width), made by one swscale call from the decoder's own pixels."""
+    """A small gray picture, uint8, shape (h, width), scaled from the decoder's own pixels."""
     height = max(2, round(width * frame.height / frame.width))
     gray = frame.handle.reformat(width=width, height=height, format="gray", interpolation="AREA")
     return _plane(gray)
 
 
 def jpeg(frame: VideoFrame, max_width: int = 1280, quality: int = 85) -> bytes:
-    """The picture as JPEG, at most `max_width` wide."""
-    from PIL import Image  # only here: a caption-only process never needs it
+    """Encode a picture as JPEG, at most `max_width` pixels wide."""
+    from PIL import Image  # lazy: a caption-only process does not need it
 
     handle = frame.handle
     if frame.width > max_width:
@@ -263,29 +279,22 @@ def _resampler(channels: int) -> Any:
 
 
 def _mono(piece: Any) -> NDArray[np.float32]:
-    """The mean of the channels: swresample's own stereo to mono adds 3 dB to what both hold, and so clips speech."""
+    """The mean of the channels; swresample's downmix would add 3 dB and clip speech."""
     samples = piece.to_ndarray()
     mono: NDArray[np.float32] = samples[0] if len(samples) == 1 else samples.mean(axis=0, dtype=np.float32)
     return mono
 
 
 def _audio_context(track: MediaTrack) -> Any:
-    if track.codec in (
-        "opus",
-        "libopus",
-    ):  # libopus conceals better than FFmpeg's own decoder, for 1.4 ms a second
+    if track.codec in ("opus", "libopus"):  # libopus conceals losses better than FFmpeg's own decoder
         codec = av.CodecContext.create("libopus", "r")
         codec.sample_rate = 48_000
-        codec.layout = (
-            "mono"  # libopus mixes down itself, at the right level: libswresample would add both sides up
-        )
-        if (
-            track.context is not None and len(track.context.layout.channels) > 2
-        ):  # the header tells how they are coupled; for fewer it
-            codec.layout, codec.extradata = (
-                track.context.layout,
-                track.context.extradata,
-            )  # would only cut the pre-skip, unsaid in the pts
+        codec.layout = "mono"  # libopus mixes down at the right level, unlike libswresample
+        if track.context is not None and len(track.context.layout.channels) > 2:
+            # The header says how channels are coupled; with fewer it would only cut the pre-skip, unseen by
+            # the pts.
+            codec.layout = track.context.layout
+            codec.extradata = track.context.extradata
         return codec
     context = track.context if track.context is not None else av.CodecContext.create(track.codec, "r")
     context.thread_count = 1
@@ -293,7 +302,7 @@ def _audio_context(track: MediaTrack) -> Any:
 
 
 def _video_context(track: MediaTrack) -> Any:
-    # FFmpeg's own vp8 decoder costs less than libvpx, and can skip pictures
+    # FFmpeg's own vp8 decoder is cheaper than libvpx and can skip pictures.
     name = {"libvpx": "vp8", "libvpx-vp8": "vp8"}.get(track.codec, track.codec)
     codec = (
         track.context
@@ -304,25 +313,18 @@ def _video_context(track: MediaTrack) -> Any:
     return codec
 
 
-def by_track(
-    batch: Sequence[tuple[MediaTrack, EncodedFrame]],
-) -> Iterator[tuple[MediaTrack, list[EncodedFrame]]]:
-    """Frames that follow each other with the same track, and the track."""
-    for _, group in itertools.groupby(batch, key=lambda sent: id(sent[0])):
-        same = list(group)
-        yield same[0][0], [frame for _, frame in same]
+def by_track(batch: Sequence[TrackFrame]) -> Iterator[tuple[MediaTrack, list[EncodedFrame]]]:
+    """Group consecutive frames of the same track."""
+    for _, group in itertools.groupby(batch, key=lambda pair: id(pair[0])):
+        pairs = list(group)
+        yield pairs[0][0], [frame for _, frame in pairs]
 
 
 async def on_thread(media: Executor, function: Callable[..., T], *args: Any) -> T:
-    """What a function gives that blocks, from one of the threads that decode."""
+    """Run a blocking function in a decoding thread."""
     return await asyncio.get_running_loop().run_in_executor(media, function, *args)
 
 
-TrackFrame = tuple[
-    MediaTrack, EncodedFrame
-]  # a frame, and what must be known to decode it: the next publisher's tracks may differ
-
-
 def count_dropped(queue: str) -> None:
-    """Count an item that a full ring has count_dropped."""
+    """Count an item that a full queue dropped."""
     metrics.frames.labels(f"dropped_{queue}").inc()

@@ -1,8 +1,8 @@
-"""RTP packets of one video stream -> whole pictures, at once and never broken.
+"""RTP packets of one video stream -> complete access units, without added delay.
 
-aiortc's jitter buffer does the reordering. What it lacks (FIELD_NOTES 12) is added here: a picture is released by its
-marker bit, not by the next picture's first packet; several are released at once; a hole that no retransmission repairs is
-given up after HOLE_SECONDS; and after a loss nothing is passed on until a keyframe makes the picture whole again.
+aiortc's jitter buffer does the reordering. Added here: a picture is released by its marker bit, not by the
+first packet of the next one; several are released at once; a hole that no retransmission repairs is given up
+after HOLE_SECONDS; and after a loss nothing is released until the next codec keyframe.
 """
 
 from __future__ import annotations
@@ -14,23 +14,23 @@ from typing import Any
 from aiortc.jitterbuffer import JitterBuffer, JitterFrame
 
 CAPACITY = 512  # packets
-HOLE_SECONDS = 0.3  # a retransmission takes one round trip
-HOLD_SECONDS = 5.0  # a sender that answers no PLI is shown broken rather than not at all
-PLI_SECONDS = 0.5  # between two requests of ours
+HOLE_SECONDS = 0.3  # until a hole is given up; a retransmission takes one round trip
+WITHHOLD_SECONDS = 5.0  # without a keyframe after a loss; then broken pictures are better than none
+PLI_SECONDS = 0.5  # between two keyframe requests
 
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """One access unit. `after_loss`: pictures are missing before it. `timestamp`: RTP."""
+    """One access unit."""
 
-    timestamp: int
+    timestamp: int  # RTP
     payload: bytes
     keyframe: bool
-    after_loss: bool
+    after_loss: bool  # pictures are missing before it
 
 
 class Assembler:
-    """Pictures out of packets.
+    """Assembles pictures from the packets of one stream.
 
     Args:
         codec: "vp8" or "h264".
@@ -38,31 +38,31 @@ class Assembler:
 
     def __init__(self, codec: str) -> None:
         self.codec = codec
-        self.held = 0  # pictures not passed on because they refer to lost ones
-        self.holes = 0  # times that a hole was given up
+        self.withheld = 0  # pictures not released because they refer to lost ones
+        self.holes = 0  # holes given up
         self._buffer = JitterBuffer(capacity=CAPACITY, is_video=True)
         self._newest: int | None = None
         self._hole_since: float | None = None
         self._broken_since: float | None = None
-        self._whole = False  # the decoder has a keyframe, and everything since
-        self._lost = False  # since the last picture passed on
-        self._asked: float | None = None
+        self._decodable = False  # the decoder has a keyframe and every picture since
+        self._lost = False  # something since the last released picture
+        self._last_pli: float | None = None
 
     def push(self, packet: Any, now: float) -> tuple[list[Picture], bool]:
-        """Take a packet (its `_data` depacketised); return the pictures that are complete, and whether to send a PLI."""
+        """Add a packet (`_data`: depacketised); return complete pictures and whether to send a PLI."""
         sequence = packet.sequence_number
-        if self._asked is None:  # the first packets belong to a keyframe most likely: do not ask at once
-            self._asked = now
+        if self._last_pli is None:  # the first packets most likely belong to a keyframe: no request yet
+            self._last_pli = now
         if self._newest is None or (sequence - self._newest) & 0xFFFF < 0x8000:
             self._newest = sequence
         overrun, first = self._buffer.add(packet)
         if overrun:
-            self._break(now)
-            if (sequence - self._newest) & 0xFFFF >= 0x8000:  # a restart, further back
+            self._note_loss(now)
+            if (sequence - self._newest) & 0xFFFF >= 0x8000:  # a restart at a lower number
                 self._newest = sequence
         frames = [first] if first is not None else []
-        frames += self._ready()
-        if self._blocked():
+        frames += self._complete_frames()
+        if self._has_hole():
             if self._hole_since is None:
                 self._hole_since = now
             elif now - self._hole_since > HOLE_SECONDS:
@@ -70,40 +70,44 @@ class Assembler:
         else:
             self._hole_since = None
         pictures = [picture for frame in frames if (picture := self._picture(frame, now)) is not None]
-        return pictures, not self._whole and self._ask(now)
+        return pictures, not self._decodable and self._may_send_pli(now)
 
     def skip(self, now: float) -> None:
-        """Give up everything that waits, and go on behind it."""
+        """Give up all buffered packets and continue after them."""
         self.holes += 1
         self._buffer.remove(CAPACITY)
         if self._newest is not None:
             self._buffer._origin = (self._newest + 1) & 0xFFFF
         self._hole_since = None
-        self._break(now)
+        self._note_loss(now)
 
     def reset(self) -> None:
-        """Another stream begins."""
+        """Start over with another stream."""
         self._buffer = JitterBuffer(capacity=CAPACITY, is_video=True)
-        self._newest = self._hole_since = self._broken_since = None
-        self._whole, self._lost = False, True
-
-    def _break(self, now: float) -> None:
+        self._newest = None
+        self._hole_since = None
+        self._broken_since = None
+        self._decodable = False
         self._lost = True
-        if self._whole:
-            self._whole, self._broken_since = False, now
 
-    def _ask(self, now: float) -> bool:
-        if self._asked is None or now - self._asked < PLI_SECONDS:
+    def _note_loss(self, now: float) -> None:
+        self._lost = True
+        if self._decodable:
+            self._decodable = False
+            self._broken_since = now
+
+    def _may_send_pli(self, now: float) -> bool:
+        if self._last_pli is None or now - self._last_pli < PLI_SECONDS:
             return False
-        self._asked = now
+        self._last_pli = now
         return True
 
-    def _ready(self) -> Iterator[JitterFrame]:
-        """Complete pictures at the head of the buffer: all packets are there, up to a marker or to another timestamp."""
+    def _complete_frames(self) -> Iterator[JitterFrame]:
+        """Complete pictures at the head of the buffer: up to a marker or to the next timestamp."""
         buffer = self._buffer
         while True:
             run: list[Any] = []
-            for packet in self._run():
+            for packet in self._contiguous():
                 if run and packet.timestamp != run[0].timestamp:
                     break
                 run.append(packet)
@@ -114,7 +118,7 @@ class Assembler:
             buffer.remove(len(run))
             yield JitterFrame(data=b"".join(packet._data for packet in run), timestamp=run[0].timestamp)
 
-    def _run(self) -> Iterator[Any]:
+    def _contiguous(self) -> Iterator[Any]:
         """The packets at the head of the buffer, up to the first hole."""
         buffer = self._buffer
         for count in range(CAPACITY):
@@ -123,30 +127,35 @@ class Assembler:
                 return
             yield packet
 
-    def _blocked(self) -> bool:
+    def _has_hole(self) -> bool:
         if self._newest is None or self._buffer._origin is None:
             return False
-        waiting = (self._newest + 1 - self._buffer._origin) & 0xFFFF
-        return waiting < 0x8000 and sum(1 for _ in self._run()) < waiting
+        buffered = (self._newest + 1 - self._buffer._origin) & 0xFFFF
+        return buffered < 0x8000 and sum(1 for _ in self._contiguous()) < buffered
+
+    def _waited_too_long(self, now: float) -> bool:
+        return self._broken_since is not None and now - self._broken_since >= WITHHOLD_SECONDS
 
     def _picture(self, frame: JitterFrame, now: float) -> Picture | None:
         if not frame.data:  # padding only
             return None
-        key = is_keyframe(self.codec, frame.data)
-        if key:
-            self._whole, self._broken_since = True, None
-        elif not self._whole:
-            if self._broken_since is None or now - self._broken_since < HOLD_SECONDS:
-                self.held += 1
-                self._lost = True
-                return None
-            self._whole, self._broken_since = True, None
-        after_loss, self._lost = self._lost, False
-        return Picture(frame.timestamp, frame.data, key, after_loss)
+        keyframe = is_keyframe(self.codec, frame.data)
+        if not keyframe and not self._decodable and not self._waited_too_long(now):
+            self.withheld += 1
+            self._lost = True
+            return None
+        self._decodable = True
+        self._broken_since = None
+        after_loss = self._lost
+        self._lost = False
+        return Picture(frame.timestamp, frame.data, keyframe, after_loss)
 
 
 def is_keyframe(codec: str, data: bytes) -> bool:
-    """Whether an access unit can be decoded alone: a VP8 key frame (RFC 6386 section 9.1), or one with an H.264 IDR slice."""
+    """Whether an access unit can be decoded alone.
+
+    VP8: a key frame (RFC 6386 section 9.1). H.264: it has an IDR slice.
+    """
     if codec == "vp8":
         return len(data) >= 6 and not data[0] & 1 and data[3:6] == b"\x9d\x01\x2a"
     start = data.find(b"\0\0\1")

@@ -1,12 +1,12 @@
-"""The audio jitter buffer: RTP packets in any order in, frames in order out, with the loss before each of them. Pure.
+"""Audio jitter buffer: reorders RTP packets and reports the loss before each frame. Pure.
 
-Speech wants low, steady delay more than it wants the last late packet: a hole is given up as soon as `reorder_packets`
-packets wait behind it (or the first of them has waited `reorder_seconds`), and everything that can be delivered then is
-delivered at once. So loss costs what was lost, and never adds latency for good. (aiortc's own buffer, made for play-out,
-loses 100 ms for each lost packet and adds 200 ms for good; FIELD_NOTES 1.)
+Low, steady delay matters more than the last late packet: a hole is given up as soon as `reorder_packets`
+packets wait behind it (or the first of them has waited `reorder_seconds`), and all frames behind it are
+delivered at once. So a loss never adds lasting latency. (aiortc's own buffer, made for play-out, loses 100 ms
+per lost packet and adds 200 ms for good.)
 
-Sequence numbers and timestamps wrap as in RFC 3550; a jump of the sequence is believed when a second packet confirms it
-(RFC 3550, appendix A.1), which is what a restarted sender looks like.
+Sequence numbers and timestamps wrap as in RFC 3550. A jump of the sequence number, as of a restarted sender,
+is accepted when a second packet confirms it (RFC 3550, appendix A.1).
 """
 
 from __future__ import annotations
@@ -21,29 +21,29 @@ MAX_OPUS_SECONDS = 0.12  # RFC 6716 section 3.2.5
 
 @dataclass(frozen=True, slots=True)
 class Packet:
-    """One RTP packet. `sequence`: 16 bits. `timestamp`: 32 bits. `payload` may be empty (padding only). `arrived`: monotonic seconds."""
+    """One RTP packet."""
 
-    sequence: int
-    timestamp: int
-    payload: bytes
-    arrived: float
+    sequence: int  # 16 bits
+    timestamp: int  # 32 bits
+    payload: bytes  # empty: padding only
+    arrived: float  # monotonic seconds
 
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """One packet's payload, in order. `lost`: seconds of media known to be lost right before it."""
+    """One packet's payload, in order."""
 
     timestamp: int
     payload: bytes
     arrived: float
-    lost: float
+    lost: float  # seconds of media known to be lost right before it
 
 
 @dataclass(slots=True)
 class Counts:
-    """What happened so far, in packets. `received` counts all that came in."""
+    """Counters of packets."""
 
-    received: int = 0
+    received: int = 0  # all
     lost: int = 0
     late: int = 0
     duplicate: int = 0
@@ -53,7 +53,7 @@ class Counts:
 
 @dataclass(slots=True)
 class _Last:
-    """The last packet with media that was delivered."""
+    """The last delivered packet with media."""
 
     timestamp: int
     seconds: float
@@ -65,8 +65,8 @@ class Jitter:
 
     Args:
         rate: RTP clock rate in Hz.
-        reorder_packets: how many packets may wait behind a hole (security limit: also the size of the buffer).
-        reorder_seconds: how long the first of them may wait, for streams that pause (DTX).
+        reorder_packets: most packets behind a hole (security limit: also the size of the buffer).
+        reorder_seconds: longest wait of the first of them, for streams that pause (DTX).
         seconds: duration of a payload, in seconds.
     """
 
@@ -75,14 +75,14 @@ class Jitter:
     reorder_seconds: float = 0.1
     seconds: Callable[[bytes], float] = field(default=lambda payload: opus_seconds(payload))
     counts: Counts = field(default_factory=Counts)
-    _next: int | None = None  # sequence number that is due
+    _next: int | None = None  # expected sequence number
     _waiting: dict[int, Packet] = field(default_factory=dict)  # behind a hole
-    _suspect: Packet | None = None  # a far jump that no second packet has confirmed
+    _suspect: Packet | None = None  # a jump not yet confirmed by a second packet
     _last: _Last | None = None
     _missed: int = 0  # packets given up since `_last`
 
     def push(self, packet: Packet) -> list[Frame]:
-        """Take one packet; return what can be delivered now, in order."""
+        """Add a packet; return the frames that can be delivered now, in order."""
         self.counts.received += 1
         if self._next is None:
             self._next = packet.sequence
@@ -104,7 +104,7 @@ class Jitter:
         return out
 
     def poll(self, now: float) -> list[Frame]:
-        """Deliver what has waited long enough; to be called now and then when no packets come."""
+        """Return the frames that have waited long enough; call it regularly when no packets come."""
         out: list[Frame] = []
         while self._waiting and self._overdue(now):
             self._give_up()
@@ -112,19 +112,21 @@ class Jitter:
         return out
 
     def reset(self) -> None:
-        """Forget the stream (another source begins); the counts stay."""
-        self._next = self._suspect = self._last = None
+        """Discard the stream, for another source; the counts stay."""
+        self._next = None
+        self._suspect = None
+        self._last = None
         self._waiting.clear()
         self._missed = 0
 
     def _jump(self, packet: Packet) -> list[Frame]:
-        """A packet far from what is due: believed when the one after it follows (RFC 3550 A.1)."""
+        """Handle a packet far from the expected one: accepted when its successor follows."""
         first = self._suspect
         if first is None or packet.sequence != (first.sequence + 1) & 0xFFFF:
             self._suspect = packet
             return []
         out: list[Frame] = []
-        while self._waiting:  # what the old stream left
+        while self._waiting:  # of the old stream
             self._give_up()
             out += self._drain()
         self.counts.restarts += 1
@@ -137,7 +139,7 @@ class Jitter:
         return now - min(packet.arrived for packet in self._waiting.values()) >= self.reorder_seconds
 
     def _give_up(self) -> None:
-        """Let the hole before the first waiting packet be a loss."""
+        """Count the hole before the first waiting packet as lost."""
         assert self._next is not None
         hole = min((sequence - self._next) & 0xFFFF for sequence in self._waiting)
         self._missed += hole
@@ -151,7 +153,7 @@ class Jitter:
             self._next = (self._next + 1) & 0xFFFF
             if packet.payload:
                 out.append(self._frame(packet))
-            else:  # padding only: it has a place in the sequence and no media
+            else:  # padding only: a sequence number without media
                 self.counts.empty += 1
         return out
 
@@ -159,16 +161,17 @@ class Jitter:
         seconds = self.seconds(packet.payload)
         lost = 0.0
         if self._missed and self._last is not None:
-            # Timestamps tell how much is missing; the count of packets bounds it, so that a pause of the sender (DTX)
-            # or a new timestamp base is not taken for loss.
+            # The loss is the step of the timestamps, bounded by the number of missing packets, so that a
+            # pause of the sender (DTX) or a new timestamp base does not count as loss.
             step = _signed(packet.timestamp - self._last.timestamp, 32) / self.rate
             lost = min(max(0.0, step - self._last.seconds), self._missed * max(self._last.seconds, seconds))
-        self._last, self._missed = _Last(packet.timestamp, seconds), 0
+        self._last = _Last(packet.timestamp, seconds)
+        self._missed = 0
         return Frame(packet.timestamp, packet.payload, packet.arrived, lost)
 
 
 def opus_seconds(payload: bytes) -> float:
-    """Duration of an Opus packet in seconds, from its first two bytes (RFC 6716 section 3.1 and 3.2); 0 for an empty one."""
+    """Duration of an Opus packet in seconds (RFC 6716 sections 3.1 and 3.2); 0 for an empty one."""
     if not payload:
         return 0.0
     config, code = payload[0] >> 3, payload[0] & 3
@@ -183,11 +186,11 @@ def opus_seconds(payload: bytes) -> float:
 
 
 def byte_seconds(payload: bytes) -> float:
-    """Duration of a packet of G.711 or G.722 in seconds: 8000 bytes a second (RFC 3551)."""
+    """Duration of a G.711 or G.722 packet in seconds: 8000 bytes a second (RFC 3551)."""
     return len(payload) / 8000
 
 
 def _signed(difference: int, bits: int) -> int:
-    """A difference of two wrapping counters, as the nearest signed number."""
+    """The difference of two wrapping counters as a signed number."""
     half = 1 << (bits - 1)
     return ((difference + half) & ((1 << bits) - 1)) - half

@@ -1,12 +1,12 @@
 """One WebRTC publisher: an aiortc peer whose encoded frames are tapped before any decoder.
 
-The path of a packet: socket -> source guard -> aiortc's ICE, DTLS, SRTP, RTP -> our filter (one stream per track) ->
-audio: jitter.Jitter, video: video.Assembler -> sync.Sync (session time) -> `tap(frame)`. Nothing here waits for a model or
-queues a frame; the tap must return at once. One task watches the timers.
+The path of a packet: socket -> datagram guard -> aiortc's ICE, DTLS, SRTP, RTP -> `track_receiver` ->
+`tap(frame)`. Nothing here waits for a model or queues a frame; the tap must return at once. One task runs all
+timers.
 
-States told to `on_state(state, reason)`: "connected"; "stalled" and "resumed" (neither media nor RTCP nor consent for
-`stall_seconds`); and once "closed", if the peer ended by itself, with the reason "handshake" (never connected), "failed",
-"left" (the publisher said goodbye) or "stalled".
+States passed to `on_state(state, reason)`: "connected"; "stalled" and "resumed" (neither media nor RTCP nor
+consent for `stall_seconds`); and once "closed", if the peer ended by itself, with the reason "handshake"
+(never connected), "failed", "left" (the publisher said goodbye) or "stalled".
 """
 
 from __future__ import annotations
@@ -14,66 +14,54 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
 from typing import Any
 
 import structlog
 from aiortc import RTCConfiguration, RTCIceServer, RTCPeerConnection, RTCSessionDescription
 from aiortc.rtcrtptransceiver import RTCRtpTransceiver
-from aiortc.rtp import RtcpSrPacket
 
 from streamsvc.core import clock
 from streamsvc.core.config import Ingest, Limits
 from streamsvc.core.errors import InvalidRequest, PreconditionFailed, Unprocessable
 from streamsvc.core.types import EncodedFrame, Kind, MediaTrack
 from streamsvc.ingest import aiortc_hooks
-from streamsvc.ingest.depacketizer import Assembler
-from streamsvc.ingest.jitter import Frame, Jitter, Packet, byte_seconds, opus_seconds
-from streamsvc.ingest.rtp_clock import Sync
+from streamsvc.ingest.rtp_clock import RtpClock
 from streamsvc.ingest.sdp import DECODERS, Offer, read_fragment, read_offer
+from streamsvc.ingest.track_receiver import AudioReceiver, PeerContext, TrackReceiver, VideoReceiver
 
 log = structlog.get_logger(__name__)
 
-TICK = 0.1  # seconds between two looks at the timers
-PROBE_SECONDS = 0.8  # of silence, then a consent request is sent each second
-WATCHDOG_SECONDS = 3.0  # packets come, and no frame
-CLOSE_SECONDS = 3.0  # for aiortc's own close
-SOURCE_SECONDS = 2.0  # of silence of a track's SSRC, before another one may take its place
-KEYFRAME_SECONDS = 0.5  # between two requests for a keyframe
-
-Tap = Callable[[EncodedFrame], None]
-OnState = Callable[[str, str], None]
+TICK = 0.1  # seconds between two checks of the timers
+CONSENT_AFTER = 0.8  # seconds of silence until consent is checked
+CONSENT_SECONDS = 1.0  # between two consent checks
+CLOSE_SECONDS = 3.0  # time limit of aiortc's own close
 
 
-async def answer(
-    offer: str,
-    settings: Ingest,
-    limits: Limits,
-    *,
-    session: str,
-    zero: float,
-    tap: Tap,
-    on_state: OnState,
-    track: str = "main",
-) -> Peer:
-    """Answer an offer; the peer then connects and feeds the tap by itself.
+@dataclass(frozen=True, slots=True)
+class FrameSink:
+    """Where a peer's frames and states go."""
+
+    session: str  # id
+    zero: float  # `clock.now()` of session time 0
+    tap: Callable[[EncodedFrame], None]  # must not block; what it raises is counted and ends nothing
+    on_state: Callable[[str, str], None]  # called with the states of the module's docstring
+    track: str = "main"  # name put into the frames
+
+
+async def answer(offer: str, settings: Ingest, limits: Limits, sink: FrameSink) -> Peer:
+    """Answer an offer; the peer then connects and feeds the sink by itself.
 
     Args:
         offer: SDP, untrusted.
         settings: timers and ICE servers.
         limits: security limits on the SDP.
-        session: id of the session.
-        zero: `clock.now()` of session time 0.
-        tap: takes each frame; must not block. What it raises is counted, and ends nothing.
-        on_state: told the states above.
-        track: name put into the frames.
+        sink: receives frames and states.
 
     Raises:
         InvalidRequest, Unprocessable, TooLarge: see `sdp.read_offer`.
     """
-    checked = read_offer(offer, limits)
-    peer = Peer(
-        checked, settings, limits, session=session, zero=zero, tap=tap, on_state=on_state, track=track
-    )
+    peer = Peer(read_offer(offer, limits), settings, limits, sink)
     try:
         async with asyncio.timeout(limits.sdp_seconds):
             await peer._negotiate()
@@ -83,7 +71,7 @@ async def answer(
     except TimeoutError:
         await peer.close()
         raise InvalidRequest("the SDP could not be answered in time", code="malformed_sdp") from None
-    except Exception as error:  # aiortc's own checks of a description raise many kinds; the offer is at fault
+    except Exception as error:  # aiortc raises many classes for an offer it cannot answer
         await peer.close()
         raise InvalidRequest(
             f"the SDP cannot be answered ({type(error).__name__})", code="malformed_sdp"
@@ -95,134 +83,138 @@ async def answer(
 
 
 class Peer:
-    """A publisher. Made by `answer`.
+    """A WebRTC publisher. Made by `answer`.
 
     Attributes:
         sdp: the answer, complete with candidates.
-        etag: names the ICE session, quoted as HTTP wants it.
-        tracks: what will come.
+        etag: identifies the ICE session, quoted as in HTTP.
+        tracks: the tracks that the publisher sends.
+        state: "new", "connected", "stalled", "resumed" or "closed".
     """
 
-    def __init__(
-        self,
-        offer: Offer,
-        settings: Ingest,
-        limits: Limits,
-        *,
-        session: str,
-        zero: float,
-        tap: Tap,
-        on_state: OnState,
-        track: str,
-    ) -> None:
+    def __init__(self, offer: Offer, settings: Ingest, limits: Limits, sink: FrameSink) -> None:
         self.sdp = ""
         self.etag = f'"{secrets.token_hex(8)}"'
         self.tracks: tuple[MediaTrack, ...] = ()
         self.state = "new"
         self._offer = offer
-        self._settings, self._limits = settings, limits
-        self._session, self._track = session, track
-        self._zero, self._tap, self._on_state = zero, tap, on_state
-        self._inputs: dict[Kind, _Input] = {}
-        self._sync = Sync(zero, {})
-        self._refused = self._tap_errors = 0
+        self._settings = settings
+        self._limits = limits
+        self._sink = sink
+        self._rtp_clock = RtpClock(sink.zero, {})
+        self._receivers: dict[Kind, TrackReceiver] = {}
+        self._discarding = False
+        self._refused = 0  # datagrams of strangers
+        self._tap_errors = 0
         self._candidates = offer.candidates
-        self._born = self._heard = clock.now()
+        self._created = clock.now()
+        self._last_activity = self._created
         self._connections: list[Any] = []
         self._tasks: set[asyncio.Task[Any]] = set()
         self._closing: asyncio.Task[None] | None = None
-        self._probe: asyncio.Task[Any] | None = None
-        self._probed = 0.0
+        self._consent_check: asyncio.Task[Any] | None = None
+        self._last_consent_check = 0.0
         servers = [RTCIceServer(urls=url) for url in settings.ice_servers]
         self._pc = RTCPeerConnection(RTCConfiguration(iceServers=servers))
 
     async def _negotiate(self) -> None:
-        peer = self._pc
-        await peer.setRemoteDescription(RTCSessionDescription(self._offer.text, "offer"))
-        tracks = []
-        rates: dict[str, int] = {}
-        for transceiver in peer.getTransceivers():
+        pc = self._pc
+        await pc.setRemoteDescription(RTCSessionDescription(self._offer.text, "offer"))
+        self._open_receivers()
+        self._connections = aiortc_hooks.ice_connections(pc)
+        if self._settings.loopback:
+            for connection in self._connections:
+                aiortc_hooks.offer_loopback(connection)
+        await pc.setLocalDescription(await pc.createAnswer())
+        for connection in self._connections:
+            aiortc_hooks.guard_datagrams(connection, self._count_refused)
+        self.sdp = pc.localDescription.sdp
+        self._created = clock.now()
+        self._last_activity = self._created
+        self._spawn(self._run_timers())
+
+    def _open_receivers(self) -> None:
+        """Choose one codec per track and hook into aiortc's receivers."""
+        chosen: dict[Kind, tuple[RTCRtpTransceiver, Any]] = {}
+        for transceiver in self._pc.getTransceivers():
             kind: Kind = "audio" if transceiver.kind == "audio" else "video"
             codec = _choose_codec(transceiver, self._settings.start_kbps)
-            if kind not in self._offer.kinds:
-                continue
-            name = DECODERS[codec.name.lower()]
-            tracks.append(MediaTrack(kind, name))
-            rates[kind] = codec.clockRate
-            self._inputs[kind] = (_Audio if kind == "audio" else _Video)(
-                self, transceiver.receiver, name, codec.clockRate
-            )
+            if kind in self._offer.kinds:
+                chosen[kind] = (transceiver, codec)
+        self._rtp_clock = RtpClock(
+            self._sink.zero, {kind: codec.clockRate for kind, (_, codec) in chosen.items()}
+        )
+        context = PeerContext(
+            session=self._sink.session,
+            track=self._sink.track,
+            rtp_clock=self._rtp_clock,
+            reorder_packets=self._settings.reorder_packets,
+            deliver=self._deliver,
+            note_activity=self._note_activity,
+            spawn=self._spawn,
+        )
+        for kind, (transceiver, codec) in chosen.items():
+            track = MediaTrack(kind, DECODERS[codec.name.lower()])
+            receiver_class = AudioReceiver if kind == "audio" else VideoReceiver
+            self._receivers[kind] = receiver_class(context, transceiver.receiver, track, codec.clockRate)
             aiortc_hooks.start_without_thread(transceiver.receiver)
-        self._sync = Sync(self._zero, rates)
-        self.tracks = tuple(tracks)
-        self._connections = aiortc_hooks.connections(peer)
-        for connection in self._connections:
-            if self._settings.loopback:
-                aiortc_hooks.offer_loopback(connection)
-        await peer.setLocalDescription(await peer.createAnswer())
-        for connection in self._connections:
-            aiortc_hooks.guard_sources(connection, self._refuse)
-        self.sdp = peer.localDescription.sdp
-        self._born = self._heard = clock.now()
-        self._spawn(self._watch())
+        self.tracks = tuple(receiver.track for receiver in self._receivers.values())
 
-    # --- what the doors may do -------------------------------------------------------------------------------------
+    # --- called by the service ---
 
     async def add_candidates(self, fragment: str) -> None:
         """Add trickled candidates (RFC 8840).
 
         Raises:
-            InvalidRequest: the fragment is malformed, or there are too many candidates by now.
-            Unprocessable: it restarts ICE ("ice_restart"), which aiortc cannot; the session goes on.
+            InvalidRequest: the fragment is malformed, or there are too many candidates in all.
+            Unprocessable: "ice_restart": aiortc cannot restart ICE; the session continues.
             PreconditionFailed: the peer is closed.
         """
-        found = read_fragment(fragment, self._limits)
-        restarts = (found.ufrag not in (None, self._offer.ufrag)) or (
-            found.password not in (None, self._offer.password)
+        trickled = read_fragment(fragment, self._limits)
+        restarts = trickled.ufrag not in (None, self._offer.ufrag) or (
+            trickled.password not in (None, self._offer.password)
         )
         if restarts:
-            raise Unprocessable(
-                "ICE restart is not supported; the session goes on as it is", code="ice_restart"
-            )
+            raise Unprocessable("ICE restart is not supported; the session continues", code="ice_restart")
         if self._closing is not None:
             raise PreconditionFailed("the publisher's connection is closed")
-        self._candidates += len(found.candidates)
+        self._candidates += len(trickled.candidates)
         if self._candidates > self._limits.sdp_candidates:
             raise InvalidRequest(f"more than {self._limits.sdp_candidates} candidates", code="malformed_sdp")
-        for candidate in found.candidates:
-            # All media are bundled, so that every candidate is one of the only transport, whatever its mid.
-            for transport in {
-                transceiver.receiver.transport.transport for transceiver in self._pc.getTransceivers()
-            }:
+        # All media are bundled, so every candidate belongs to the only transport, whatever its mid.
+        transports = {transceiver.receiver.transport.transport for transceiver in self._pc.getTransceivers()}
+        for candidate in trickled.candidates:
+            for transport in transports:
                 await transport.addRemoteCandidate(candidate)
 
     def request_keyframe(self) -> None:
-        """Ask the publisher for a keyframe (PLI); at most one request in KEYFRAME_SECONDS is sent. Never fails."""
-        video = self._inputs.get("video")
-        if isinstance(video, _Video) and self._closing is None:
-            video.ask_keyframe()
+        """Ask the publisher for a codec keyframe (PLI), rate-limited. Never fails."""
+        video = self._receivers.get("video")
+        if isinstance(video, VideoReceiver) and self._closing is None:
+            video.request_keyframe()
 
     def stats(self) -> dict[str, float]:
         """Counters since the start; `audio_*` and `video_*` count packets unless they say otherwise.
 
-        refused: datagrams of strangers. tap_errors: exceptions of the tap. shared_clock: 1 once both tracks lie on one clock.
+        refused: datagrams of strangers. tap_errors: exceptions of the tap. shared_clock: 1 once both tracks
+            share one clock.
         """
         numbers: dict[str, float] = {
             "refused": self._refused,
             "tap_errors": self._tap_errors,
-            "shared_clock": float(self._sync.shared),
+            "shared_clock": float(self._rtp_clock.shared),
         }
-        for kind, source in self._inputs.items():
-            numbers |= {f"{kind}_{name}": value for name, value in source.counts().items()}
+        for kind, receiver in self._receivers.items():
+            numbers |= {f"{kind}_{name}": value for name, value in receiver.counts().items()}
         return numbers
 
     async def close(self) -> None:
-        """End the connection and free everything. Never raises; may be called again, and by several."""
+        """Close the connection and free everything. Never raises; idempotent, also concurrently."""
         if self._closing is None:
-            self._closing = asyncio.ensure_future(self._shut())
+            self._closing = asyncio.ensure_future(self._shut_down())
         await asyncio.shield(self._closing)
 
-    async def _shut(self) -> None:
+    async def _shut_down(self) -> None:
         self.state = "closed"
         others = [task for task in self._tasks if task is not asyncio.current_task()]
         for task in others:
@@ -232,50 +224,25 @@ class Peer:
             async with asyncio.timeout(CLOSE_SECONDS):
                 await self._pc.close()
         except Exception as error:
-            log.warning("peer.close_failed", session=self._session, error=type(error).__name__)
-        await aiortc_hooks.close_rest([*self._connections, *aiortc_hooks.connections(self._pc)])
-        self._tap = lambda frame: None
+            log.warning("peer.close_failed", session=self._sink.session, error=type(error).__name__)
+        await aiortc_hooks.close_connections([*self._connections, *aiortc_hooks.ice_connections(self._pc)])
+        self._discarding = True
 
-    # --- what happens by itself ------------------------------------------------------------------------------------
+    # --- called by the tracks ---
 
-    def _emit(
-        self,
-        kind: Kind,
-        codec: str,
-        payload: bytes,
-        timestamp: int,
-        arrived: float,
-        keyframe: bool,
-        lost: float | None,
-    ) -> None:
-        """Hand a frame to the tap. `lost`: seconds lost before it; None: as much as its time lies behind the last one."""
-        before = self._inputs[kind].last_at
-        at = self._sync.at(kind, timestamp, arrived)
-        if lost is None:
-            lost = 0.0 if before is None else max(0.0, at - before)
-        self._inputs[kind].last_at = at
-        self._inputs[kind].last_frame = arrived
-        frame = EncodedFrame(self._session, self._track, at, arrived, kind, payload, codec, keyframe, lost)
+    def _deliver(self, frame: EncodedFrame) -> None:
+        if self._discarding:
+            return
         try:
-            self._tap(frame)
+            self._sink.tap(frame)
         except Exception as error:  # would end aiortc's receiving task, and with it the call
             self._tap_errors += 1
             if self._tap_errors == 1:
-                log.error("peer.tap_failed", session=self._session, error=type(error).__name__)
+                log.error("peer.tap_failed", session=self._sink.session, error=type(error).__name__)
 
-    def _heard_now(self) -> float:
-        self._heard = clock.now()
-        return self._heard
-
-    def _refuse(self) -> None:
-        self._refused += 1
-
-    def _tell(self, state: str, reason: str = "") -> None:
-        self.state = state
-        try:
-            self._on_state(state, reason)
-        except Exception as error:
-            log.error("peer.on_state_failed", session=self._session, error=type(error).__name__)
+    def _note_activity(self) -> float:
+        self._last_activity = clock.now()
+        return self._last_activity
 
     def _spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         task = asyncio.ensure_future(work)
@@ -283,214 +250,86 @@ class Peer:
         task.add_done_callback(self._tasks.discard)
         return task
 
-    def _end(self, reason: str) -> None:
-        """The peer ends by itself."""
-        if self._closing is None:
-            self._closing = asyncio.ensure_future(self._shut())
-            self._tell("closed", reason)
+    def _count_refused(self) -> None:
+        self._refused += 1
 
-    async def _watch(self) -> None:
-        """All timers of the peer."""
+    # --- timers ---
+
+    async def _run_timers(self) -> None:
         while self._closing is None:
             await clock.sleep(TICK)
-            now = clock.now()
-            connection = self._pc.connectionState
-            if connection in ("failed", "closed"):
-                if connection == "failed":  # "dtls" tells of a certificate or a cipher, "ice" of the network
-                    dtls = sorted(
-                        {transceiver.receiver.transport.state for transceiver in self._pc.getTransceivers()}
-                    )
-                    log.warning(
-                        "peer.failed", session=self._session, ice=self._pc.iceConnectionState, dtls=dtls
-                    )
-                self._end("left" if connection == "closed" else "failed")
-            elif self.state == "new":
-                if connection == "connected":
-                    self._heard = now
-                    self._tell("connected")
-                elif now - self._born > self._settings.handshake_seconds:
-                    self._end("handshake")
-            else:
-                self._look_for_life(now)
-                for source in self._inputs.values():
-                    source.look(now)
+            self._tick(clock.now())
 
-    def _look_for_life(self, now: float) -> None:
-        silence = now - self._heard
+    def _tick(self, now: float) -> None:
+        connection = self._pc.connectionState
+        if connection == "failed":
+            self._log_failure()
+            self._end("failed")
+        elif connection == "closed":
+            self._end("left")
+        elif self.state == "new":
+            if connection == "connected":
+                self._last_activity = now
+                self._set_state("connected")
+            elif now - self._created > self._settings.handshake_seconds:
+                self._end("handshake")
+        else:
+            self._check_liveness(now)
+            for receiver in self._receivers.values():
+                receiver.tick(now)
+
+    def _check_liveness(self, now: float) -> None:
+        silence = now - self._last_activity
         if (
-            silence > PROBE_SECONDS
-            and now - self._probed > 1.0
-            and (self._probe is None or self._probe.done())
+            silence > CONSENT_AFTER
+            and now - self._last_consent_check > CONSENT_SECONDS
+            and (self._consent_check is None or self._consent_check.done())
         ):
-            self._probed = now
-            self._probe = self._spawn(self._ask_consent())
+            self._last_consent_check = now
+            self._consent_check = self._spawn(self._check_consent())
         if silence > self._settings.close_seconds:
             self._end("stalled")
         elif silence > self._settings.stall_seconds and self.state != "stalled":
-            self._tell("stalled", "neither media nor RTCP nor consent")
+            self._set_state("stalled", "neither media nor RTCP nor consent")
         elif silence <= self._settings.stall_seconds and self.state == "stalled":
-            self._tell("resumed")
+            self._set_state("resumed")
 
-    async def _ask_consent(self) -> None:
+    async def _check_consent(self) -> None:
         for connection in self._connections:
-            if await aiortc_hooks.ask_consent(connection):
-                self._heard_now()
+            if await aiortc_hooks.check_consent(connection):
+                self._note_activity()
 
+    def _set_state(self, state: str, reason: str = "") -> None:
+        self.state = state
+        try:
+            self._sink.on_state(state, reason)
+        except Exception as error:
+            log.error("peer.on_state_failed", session=self._sink.session, error=type(error).__name__)
 
-class _Input:
-    """What one track's packets go through."""
+    def _end(self, reason: str) -> None:
+        """Close the peer from inside."""
+        if self._closing is None:
+            self._closing = asyncio.ensure_future(self._shut_down())
+            self._set_state("closed", reason)
 
-    def __init__(self, peer: Peer, receiver: Any, codec: str, rate: int, kind: Kind) -> None:
-        self.peer, self.receiver, self.codec, self.rate, self.kind = peer, receiver, codec, rate, kind
-        self.last_at: float | None = None
-        self.last_frame = clock.now()
-        self.last_packet = float("-inf")
-        self.frames = self.packets = self.foreign = self.resets = 0
-        self.ssrc: int | None = None
-        aiortc_hooks.replace_buffer(receiver, self._add)
-        aiortc_hooks.watch_packets(receiver, self._wanted, self._reported)
-
-    def _wanted(self, packet: Any) -> bool:
-        """One stream per track: a second SSRC (a simulcast layer) must not corrupt the first; when that is silent, it takes over."""
-        now = self.peer._heard_now()
-        if aiortc_hooks.is_retransmission(self.receiver, packet):
-            return True
-        if packet.ssrc != self.ssrc:
-            if self.ssrc is not None and now - self.last_packet < SOURCE_SECONDS:
-                self.foreign += 1
-                return False
-            if self.ssrc is not None:
-                aiortc_hooks.forget_missing(self.receiver)
-                self._reset()
-            self.ssrc = packet.ssrc
-        self.packets += 1
-        self.last_packet = now
-        return True
-
-    def _reported(self, packet: Any) -> None:
-        self.peer._heard_now()
-        if isinstance(packet, RtcpSrPacket) and packet.ssrc == self.ssrc:
-            ntp = packet.sender_info.ntp_timestamp / (1 << 32)
-            self.peer._sync.report(self.kind, ntp, packet.sender_info.rtp_timestamp)
-
-    def _add(self, packet: Any) -> bool:
-        """Take a packet in place of aiortc's jitter buffer; whether to send a PLI."""
-        raise NotImplementedError
-
-    def _reset(self) -> None:
-        raise NotImplementedError
-
-    def look(self, now: float) -> None:
-        """Called at each tick."""
-        if now - self.last_packet < TICK * 10 and now - self.last_frame > WATCHDOG_SECONDS:
-            self.resets += 1
-            self.last_frame = now
-            self._reset()
-
-    def counts(self) -> dict[str, float]:
-        """Counters for `Peer.stats`."""
-        return {
-            "packets": self.packets,
-            "frames": self.frames,
-            "foreign": self.foreign,
-            "resets": self.resets,
-        }
-
-
-class _Audio(_Input):
-    def __init__(self, peer: Peer, receiver: Any, codec: str, rate: int) -> None:
-        super().__init__(peer, receiver, codec, rate, "audio")
-        self.jitter = Jitter(
-            rate, peer._settings.reorder_packets, seconds=opus_seconds if codec == "opus" else byte_seconds
-        )
-
-    def _add(self, packet: Any) -> bool:
-        self._deliver(
-            self.jitter.push(Packet(packet.sequence_number, packet.timestamp, packet._data, clock.now()))
-        )
-        return False
-
-    def _deliver(self, frames: list[Frame]) -> None:
-        for frame in frames:
-            self.frames += 1
-            self.peer._emit(
-                "audio", self.codec, frame.payload, frame.timestamp, frame.arrived, True, frame.lost
-            )
-
-    def _reset(self) -> None:
-        self.jitter.reset()
-
-    def look(self, now: float) -> None:
-        self._deliver(self.jitter.poll(now))
-        super().look(now)
-
-    def counts(self) -> dict[str, float]:
-        counts = self.jitter.counts
-        more = {name: getattr(counts, name) for name in ("lost", "late", "duplicate", "empty", "restarts")}
-        return super().counts() | more
-
-
-class _Video(_Input):
-    def __init__(self, peer: Peer, receiver: Any, codec: str, rate: int) -> None:
-        super().__init__(peer, receiver, codec, rate, "video")
-        self.assembler = Assembler(codec)
-        self.empty = self.keyframes = self.asked = 0
-        self._asked_at = float("-inf")
-
-    def _add(self, packet: Any) -> bool:
-        now = clock.now()
-        if not packet._data:
-            self.empty += 1
-        pictures, ask = self.assembler.push(packet, now)
-        for picture in pictures:
-            self.frames += 1
-            self.keyframes += picture.keyframe
-            lost = None if picture.after_loss else 0.0
-            self.peer._emit(
-                "video", self.codec, picture.payload, picture.timestamp, now, picture.keyframe, lost
-            )
-        if ask:
-            self.asked += 1
-            self._asked_at = now
-        return ask
-
-    def _reset(self) -> None:
-        self.assembler.reset()
-        self.ask_keyframe()
-
-    def ask_keyframe(self) -> None:
-        now = clock.now()
-        if self.ssrc is None or now - self._asked_at < KEYFRAME_SECONDS:
-            return
-        self._asked_at = now
-        self.asked += 1
-        self.peer._spawn(self.receiver._send_rtcp_pli(self.ssrc))
-
-    def counts(self) -> dict[str, float]:
-        more = {
-            "empty": self.empty,
-            "keyframes": self.keyframes,
-            "held": self.assembler.held,
-            "holes": self.assembler.holes,
-            "plis": self.asked,
-        }
-        return super().counts() | more
+    def _log_failure(self) -> None:
+        # A failed DTLS state points at a certificate or a cipher, a failed ICE state at the network.
+        dtls = sorted({transceiver.receiver.transport.state for transceiver in self._pc.getTransceivers()})
+        log.warning("peer.failed", session=self._sink.session, ice=self._pc.iceConnectionState, dtls=dtls)
 
 
 def _choose_codec(transceiver: RTCRtpTransceiver, start_kbps: int) -> Any:
-    """Answer with one codec (and its retransmissions), so that a track is what its MediaTrack says."""
+    """Answer with one codec (and its retransmissions), the one that the MediaTrack names."""
     codecs = transceiver._codecs
     chosen = next((codec for codec in codecs if codec.name.lower() in DECODERS), None)
     if chosen is None:
         raise Unprocessable(
             f"no codec offered for {transceiver.kind} is supported", code="no_supported_codec"
         )
-    if transceiver.kind == "audio":  # Opus wherever it stands in the list
+    if transceiver.kind == "audio":  # prefer Opus, wherever it is listed
         chosen = next((codec for codec in codecs if codec.name.lower() == "opus"), chosen)
-    else:
-        chosen.parameters["x-google-start-bitrate"] = (
-            start_kbps  # else Chromium starts small (FIELD_NOTES 11)
-        )
+    else:  # Chromium starts at a low bitrate otherwise
+        chosen.parameters["x-google-start-bitrate"] = start_kbps
     transceiver._codecs = [
         codec for codec in codecs if codec is chosen or codec.parameters.get("apt") == chosen.payloadType
     ]

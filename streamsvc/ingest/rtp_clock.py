@@ -1,16 +1,17 @@
 """RTP timestamps and RTCP sender reports -> session time. Pure.
 
-RTP clocks start at random values and say nothing about each other; sender reports (RFC 3550 section 6.4.1) tie each to
-the sender's wall clock. The first comes after about 2 s, the wall clock itself may be wrong, and audio reports scatter by
-31 ms (FIELD_NOTES 13). So:
+RTP clocks start at random values and are unrelated to each other; sender reports (RFC 3550 section 6.4.1) tie
+each to the sender's wall clock. The first report comes after about 2 s, the wall clock may be wrong, and
+audio reports scatter by 31 ms in our measurements. So:
 
-- A track's time is its RTP clock, laid on the arrival of its fastest recent packets. The laying moves by at most SLEW of
-  the time that passes, so that jitter never shows; only a lag of more than STEP that lasts (the sender's clock stood
-  still) or a new RTP base is mended at once.
-- As soon as both tracks have a report, the video's RTP clock is laid on the audio's through the wall clock (median of the
-  last reports): one shared clock. Audio is the one that is never moved, because it must be contiguous.
+- A track's time is its RTP clock plus an offset, taken from the arrival of its fastest recent packets. The
+  offset is slewed by at most SLEW of the elapsed time, so that jitter does not show; only a lag of more than
+  STEP that lasts (the sender's clock stood still) or a new RTP base is corrected at once.
+- Once both tracks have a report, the video's RTP clock is mapped to the audio's through the wall clock
+  (median of the last reports): one shared clock. Audio is never moved, because it must be contiguous.
 
-Times given out never go back within a track, and a re-publish continues the session's time because arrival does.
+Session times never go back within a track, and a re-publish continues the session's time because arrival
+does.
 """
 
 from __future__ import annotations
@@ -19,40 +20,38 @@ from collections import deque
 from dataclasses import dataclass, field
 from statistics import median
 
-SLEW = 0.01  # seconds a second that a track's laying may move
-FAST_SLEW = 0.1  # ... back, when the first packets turn out to have been slow ones
-STEP = 0.5  # seconds behind that are mended at once
+SLEW = 0.01  # seconds per second by which an offset may move
+FAST_SLEW = 0.1  # the same, backwards, when the first packets turn out to have been slow
+STEP = 0.5  # seconds of lag that are corrected at once
 WINDOW = 2.0  # seconds of arrivals whose fastest packet counts
-REPORTS = 9  # sender reports whose median counts
+REPORTS = 9  # sender reports in the median
 WRAP = 1 << 32
 
 
 @dataclass(slots=True)
-class _Clock:
-    """One track's RTP clock. `offset`: session seconds at RTP time 0 (unwrapped)."""
+class _TrackClock:
+    """The RTP clock of one track. `rate`: Hz."""
 
     rate: int
     last: int | None = None  # unwrapped RTP time of the newest frame
     last_arrived: float = 0.0
-    offset: float = 0.0
-    since: float = 0.0  # arrival of the first packet of the window's run
-    given: float | None = None  # the last session time given out
-    transits: deque[tuple[float, float]] = field(
-        default_factory=deque
-    )  # (arrived, session time - RTP time), rising: a sliding minimum
-    walls: deque[float] = field(
-        default_factory=lambda: deque(maxlen=REPORTS)
-    )  # the sender's wall clock - RTP time, in seconds
+    offset: float = 0.0  # session seconds at RTP time 0 (unwrapped)
+    since: float = 0.0  # arrival of the first packet of the window
+    last_at: float | None = None  # the last session time returned
+    # (arrived, session time - RTP time), rising: a monotonic queue for the sliding minimum
+    transits: deque[tuple[float, float]] = field(default_factory=deque)
+    # the sender's wall clock - RTP time, in seconds, of the last reports
+    wall_offsets: deque[float] = field(default_factory=lambda: deque(maxlen=REPORTS))
 
     def unwrap(self, timestamp: int) -> int:
-        """The 32-bit timestamp as a number that does not wrap, near the last one."""
+        """Extend a 32-bit timestamp to one that does not wrap, nearest to the last one."""
         if self.last is None:
             return timestamp % WRAP
         return self.last + ((timestamp - self.last + WRAP // 2) % WRAP - WRAP // 2)
 
 
-class Sync:
-    """Session time for the tracks of one peer.
+class RtpClock:
+    """Maps RTP timestamps of the tracks of one peer to session time.
 
     Args:
         zero: monotonic seconds (`clock.now()`) of session time 0.
@@ -61,70 +60,77 @@ class Sync:
 
     def __init__(self, zero: float, rates: dict[str, int]) -> None:
         self._zero = zero
-        self._clocks = {kind: _Clock(rate) for kind, rate in rates.items()}
+        self._tracks = {kind: _TrackClock(rate) for kind, rate in rates.items()}
 
     @property
     def shared(self) -> bool:
-        """Whether all tracks lie on one clock."""
-        return len(self._clocks) > 1 and all(clock.walls for clock in self._clocks.values())
+        """Whether both tracks share one clock."""
+        return len(self._tracks) > 1 and all(track.wall_offsets for track in self._tracks.values())
 
     def report(self, kind: str, ntp: float, timestamp: int) -> None:
-        """Take a sender report: the sender's wall clock, in seconds, at an RTP timestamp. Ignored before the first frame."""
-        clock = self._clocks[kind]
-        if clock.last is None:
+        """Process a sender report; ignored before the first frame.
+
+        Args:
+            kind: of the track.
+            ntp: the sender's wall clock in seconds.
+            timestamp: RTP timestamp at that moment.
+        """
+        track = self._tracks[kind]
+        if track.last is None:
             return
-        wall = ntp - clock.unwrap(timestamp) / clock.rate
-        if clock.walls and abs(wall - median(clock.walls)) > STEP:
-            clock.walls.clear()  # the sender set its wall clock, or the RTP base is new
-        clock.walls.append(wall)
+        wall = ntp - track.unwrap(timestamp) / track.rate
+        if track.wall_offsets and abs(wall - median(track.wall_offsets)) > STEP:
+            track.wall_offsets.clear()  # the sender stepped its wall clock, or the RTP base is new
+        track.wall_offsets.append(wall)
 
     def at(self, kind: str, timestamp: int, arrived: float) -> float:
-        """Session time of a frame, in seconds. Frames of one kind come in order."""
-        clock = self._clocks[kind]
+        """Session seconds of a frame. Frames of one kind must come in order."""
+        track = self._tracks[kind]
         now = arrived - self._zero
-        rtp = clock.unwrap(timestamp)
-        passed = 0.0
-        if clock.last is not None:
-            passed = (rtp - clock.last) / clock.rate
-            if passed < -STEP or passed > arrived - clock.last_arrived + WINDOW:  # a new RTP base
-                clock.transits.clear()
-                clock.walls.clear()
-                clock.offset = now - rtp / clock.rate
-                passed = 0.0
+        rtp = track.unwrap(timestamp)
+        elapsed = 0.0
+        if track.last is not None:
+            elapsed = (rtp - track.last) / track.rate
+            if elapsed < -STEP or elapsed > arrived - track.last_arrived + WINDOW:  # a new RTP base
+                track.transits.clear()
+                track.wall_offsets.clear()
+                track.offset = now - rtp / track.rate
+                elapsed = 0.0
         else:
-            clock.offset = now - rtp / clock.rate
-        self._lay(clock, now - rtp / clock.rate, arrived, max(0.0, passed))
-        clock.last, clock.last_arrived = rtp, arrived
-        at = rtp / clock.rate + self._offset(kind)
-        if clock.given is not None and at < clock.given:
-            at = clock.given
-        clock.given = at
+            track.offset = now - rtp / track.rate
+        self._slew(track, now - rtp / track.rate, arrived, max(0.0, elapsed))
+        track.last = rtp
+        track.last_arrived = arrived
+        at = rtp / track.rate + self._offset(kind)
+        if track.last_at is not None and at < track.last_at:
+            at = track.last_at
+        track.last_at = at
         return at
 
     def _offset(self, kind: str) -> float:
-        clock = self._clocks[kind]
+        track = self._tracks[kind]
         if kind == "audio" or not self.shared:
-            return clock.offset
-        audio = self._clocks["audio"]
-        return audio.offset + median(clock.walls) - median(audio.walls)
+            return track.offset
+        audio = self._tracks["audio"]
+        return audio.offset + median(track.wall_offsets) - median(audio.wall_offsets)
 
     @staticmethod
-    def _lay(clock: _Clock, transit: float, arrived: float, passed: float) -> None:
-        """Move the laying towards the fastest packet of the window."""
-        window = clock.transits
-        if window and arrived - clock.last_arrived > STEP:
-            window.clear()  # after a silence: a burst follows if the network stood still, and none if the sender did
+    def _slew(track: _TrackClock, transit: float, arrived: float, elapsed: float) -> None:
+        """Move the offset towards the fastest packet of the window."""
+        window = track.transits
+        if window and arrived - track.last_arrived > STEP:
+            window.clear()  # a silence: of the network (a burst follows) or of the sender (none follows)
         if not window:
-            clock.since = arrived
+            track.since = arrived
         while window and window[-1][1] >= transit:
             window.pop()
         window.append((arrived, transit))
         while window[0][0] < arrived - WINDOW:
             window.popleft()
-        error = window[0][1] - clock.offset
+        error = window[0][1] - track.offset
         if error > STEP:
-            if arrived - clock.since >= WINDOW:
-                clock.offset += error
+            if arrived - track.since >= WINDOW:
+                track.offset += error
         else:
-            most = (FAST_SLEW if error < -STEP / 10 else SLEW) * passed
-            clock.offset += max(-most, min(most, error))
+            most = (FAST_SLEW if error < -STEP / 10 else SLEW) * elapsed
+            track.offset += max(-most, min(most, error))

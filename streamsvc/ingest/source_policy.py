@@ -1,4 +1,4 @@
-"""Where a source lies, and whether it may be read: schemes, folders, hosts. The first gate of `source`."""
+"""Access policy for sources: which schemes, folders and hosts may be read."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from streamsvc.core.errors import Forbidden, SourceError
 
 FILE_SCHEMES = ("", "file")
 URL_SCHEMES = ("http", "https", "rtsp", "rtsps")
-PROTOCOLS = {  # security limit: what libav may open for a URL of each scheme; a file may open nothing else at all
+PROTOCOLS = {  # security limit: libav protocols allowed for a URL of each scheme
     "http": "http,https,tcp,tls,crypto,data",
     "https": "https,tcp,tls,crypto,data",
     "rtsp": "rtsp,rtp,udp,tcp",
@@ -23,27 +23,31 @@ PROTOCOLS = {  # security limit: what libav may open for a URL of each scheme; a
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a source lies: a file's real path, or a URL. `name` is what messages call it, without credentials."""
+    """The location of a source: a file's real path, or a URL."""
 
     scheme: str
-    name: str
+    name: str  # for messages, without credentials
     path: Path | None = None
     url: str = ""
     host: str = ""
     port: int = 0
 
 
-def shown(url: str) -> str:
-    """A URL as it may stand in messages and logs: without user, password and query."""
+def redacted(url: str) -> str:
+    """A URL for messages and logs: without user, password and query."""
     parts = urlsplit(url)
     if parts.scheme not in URL_SCHEMES:
         return url
-    host = parts.netloc.rpartition("@")[2]  # with its port, and with the brackets of an IPv6 address
+    host = parts.netloc.rpartition("@")[2]  # keeps the port and the brackets of an IPv6 address
     return f"{parts.scheme}://{host.lower()}{parts.path}"
 
 
-def find(url: str, roots: Sequence[Path] | None) -> Place:
-    """Read a URL or a path, and check that its scheme and folder are allowed; the file itself is not touched before that.
+def locate(url: str, roots: Sequence[Path] | None) -> Place:
+    """Parse a URL or a path and check its scheme and folder, without touching the file.
+
+    Args:
+        url: a path, or a URL.
+        roots: security limit: a file must lie below one of these folders; None: anywhere.
 
     Raises:
         SourceError: "bad_scheme".
@@ -53,37 +57,38 @@ def find(url: str, roots: Sequence[Path] | None) -> Place:
         url.encode()
         parts = urlsplit(url)
         port = parts.port
-    except ValueError:  # the text is not repeated: it may hold a password
-        raise SourceError("the source is not a URL that can be read", code="bad_scheme") from None
+    except ValueError:  # the URL is not quoted: it may hold a password
+        raise SourceError("the source is not a valid URL", code="bad_scheme") from None
     scheme = parts.scheme.lower()
     if scheme in URL_SCHEMES:
         if not parts.hostname:
-            raise SourceError(f"a URL names a host after {scheme}://, this one names none", code="bad_scheme")
+            raise SourceError(f"the URL has no host after {scheme}://", code="bad_scheme")
         default = {"http": 80, "https": 443, "rtsp": 554, "rtsps": 322}[scheme]
-        return Place(scheme, shown(url), url=url, host=parts.hostname, port=port or default)
+        return Place(scheme, redacted(url), url=url, host=parts.hostname, port=port or default)
     if scheme not in FILE_SCHEMES:
         raise SourceError(
-            f"sources begin with file:, http:, https:, rtsp: or rtsps:, not {scheme}:", code="bad_scheme"
+            f"a source starts with file:, http:, https:, rtsp: or rtsps:, not {scheme}:",
+            code="bad_scheme",
         )
     if parts.netloc not in ("", "localhost"):
-        raise SourceError("a file: URL names no host, this one names one", code="bad_scheme")
+        raise SourceError("a file: URL must not have a host", code="bad_scheme")
     named = unquote(parts.path) if scheme == "file" else url
     if "\0" in named or not named:
-        raise SourceError("the source has no usable path", code="bad_scheme")
+        raise SourceError("the source has no valid path", code="bad_scheme")
     try:
         path = Path(named).resolve()
     except (OSError, RuntimeError):
-        raise SourceError(f"{named} is a link that leads in a circle", code="bad_scheme") from None
+        raise SourceError(f"{named} is a circular link", code="bad_scheme") from None
     if roots is not None and not any(path.is_relative_to(Path(root).resolve()) for root in roots):
         raise Forbidden(
-            f"{named} does not lie below a folder that was opened for sources (--sources)",
+            f"{named} is not below a folder that is allowed for sources (--sources)",
             code="outside_sources",
         )
     return Place("file", named, path=path)
 
 
 def check_host(place: Place, private_urls: bool) -> None:
-    """Refuse hosts of private networks, by every address that the name has."""
+    """Refuse a host if any of its addresses is private. Raises Forbidden, SourceError."""
     try:
         host_policy.addresses(place.host, place.port, private_urls)
     except OSError:
@@ -91,14 +96,14 @@ def check_host(place: Place, private_urls: bool) -> None:
 
 
 def check_file(path: Path, name: str) -> None:
-    """Raise SourceError "not_found" or "empty" unless there is a regular file with something in it."""
+    """Raise SourceError "not_found" or "empty" unless the path is a regular, non-empty file."""
     try:
         status = path.stat()
     except PermissionError:
-        raise SourceError(f"{name} may not be read", code="not_found") from None
+        raise SourceError(f"{name} is not readable", code="not_found") from None
     except OSError:
         raise SourceError(f"{name} does not exist", code="not_found") from None
     if not stat.S_ISREG(status.st_mode):
-        raise SourceError(f"{name} is not a file", code="not_found")
+        raise SourceError(f"{name} is not a regular file", code="not_found")
     if status.st_size == 0:
         raise SourceError(f"{name} is empty (0 bytes)", code="empty")

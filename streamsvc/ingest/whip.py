@@ -1,11 +1,11 @@
-"""The WHIP door (RFC 9725): an SDP offer comes by POST, candidates by PATCH, the end by DELETE.
+"""WHIP (RFC 9725): publish by POST of an SDP offer, trickle by PATCH, end by DELETE.
 
     POST   /whip, /whip/{session}     201 + answer, Location, ETag, Accept-Patch, Link
     PATCH  /whip/{session}/{resource} 204
     DELETE /whip/{session}/{resource} 200
     OPTIONS on all of them            204 + CORS, Accept-Post
 
-What a session is, who may publish, and how many: that is the Host's business.
+Sessions, access and admission are the Host's.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ EVENTS_REL = "urn:ietf:params:whip:ext:streamsvc:events"
 MAX_AGE = "86400"  # seconds that a browser may remember a preflight
 
 CORS = {
-    "Access-Control-Allow-Origin": "*",  # the token is in a header, never in a cookie, so that any origin may try
+    "Access-Control-Allow-Origin": "*",  # safe: the token is in a header, never in a cookie
     "Access-Control-Expose-Headers": "Location, Link, ETag, Accept-Patch, Retry-After",
 }
 PREFLIGHT = CORS | {
@@ -47,7 +47,7 @@ PREFLIGHT = CORS | {
 
 
 class Publisher(Protocol):
-    """What the door needs of a `peer.Peer`."""
+    """The part of `peer.Peer` that WHIP needs."""
 
     sdp: str
     etag: str
@@ -61,81 +61,85 @@ class Publisher(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Publication:
-    """A publisher that was let in. `resource`: an unguessable id."""
+    """An admitted publisher."""
 
     session: str
-    resource: str
+    resource: str  # an unguessable id
     peer: Publisher
 
 
 class Host(Protocol):
-    """What the door needs of the service."""
+    """The part of the service that WHIP needs."""
 
     limits: Limits
 
     async def authorise(self, request: Request, session: str | None, right: str) -> Grants:
-        """The grants behind a request for the right "publish"; Unauthorized, Forbidden or RateLimited otherwise."""
+        """Check the token of a request.
+
+        Raises:
+            Unauthorized, Forbidden, RateLimited: it does not grant the right.
+        """
 
     async def publish(self, session: str | None, offer: str, grants: Grants) -> Publication:
-        """Let a publisher in; session None: a new one.
+        """Admit a publisher and answer its offer; session None: a new one.
 
         Raises:
             Conflict: a second publisher. CapacityError, NotFound, and what `peer.answer` raises.
         """
 
     def find(self, resource: str) -> Publication | None:
-        """A publication that goes on."""
+        """A live publication, or None."""
 
     async def end(self, resource: str) -> None:
         """End a publication."""
 
     def ice_links(self, grants: Grants) -> Sequence[str]:
-        """One Link header value per ICE server, e.g. `<stun:host:3478>; rel="ice-server"`."""
+        """One Link header value per ICE server: `<stun:host:3478>; rel="ice-server"`."""
 
 
 Handler = Callable[[], Awaitable[Response]]
 
 
 def router(host: Host) -> APIRouter:
-    """The routes of the door."""
+    """The WHIP routes."""
     routes = APIRouter(tags=["whip"])
 
     @routes.post("/whip", status_code=201, response_class=Response)
     async def publish_new(request: Request) -> Response:
         """Publish into a new session: the body is an SDP offer."""
-        return await _answered(lambda: _publish(host, request, None))
+        return await _catch(lambda: _publish(host, request, None))
 
     @routes.post("/whip/{session}", status_code=201, response_class=Response)
     async def publish(request: Request, session: str) -> Response:
         """Publish into a session: the body is an SDP offer."""
-        return await _answered(lambda: _publish(host, request, session))
+        return await _catch(lambda: _publish(host, request, session))
 
     @routes.patch("/whip/{session}/{resource}", status_code=204, response_class=Response)
     async def trickle(request: Request, session: str, resource: str) -> Response:
         """Add candidates: the body is a trickle ICE fragment (RFC 8840)."""
-        return await _answered(lambda: _trickle(host, request, session, resource))
+        return await _catch(lambda: _trickle(host, request, session, resource))
 
     @routes.delete("/whip/{session}/{resource}", response_class=Response)
     async def end(request: Request, session: str, resource: str) -> Response:
         """End a publication."""
-        return await _answered(lambda: _end(host, request, session, resource))
+        return await _catch(lambda: _end(host, request, session, resource))
 
     @routes.options("/whip", status_code=204, response_class=Response)
     async def options_new() -> Response:
-        """CORS preflight, and what the door takes."""
+        """CORS preflight and accepted content types."""
         return Response(status_code=204, headers=PREFLIGHT)
 
     @routes.options("/whip/{session}", status_code=204, response_class=Response)
     async def options(session: str) -> Response:
-        """CORS preflight, and what the door takes."""
+        """CORS preflight and accepted content types."""
         return Response(status_code=204, headers=PREFLIGHT)
 
     @routes.options("/whip/{session}/{resource}", status_code=204, response_class=Response)
     async def options_resource(session: str, resource: str) -> Response:
-        """CORS preflight, and what the door takes."""
+        """CORS preflight and accepted content types."""
         return Response(status_code=204, headers=PREFLIGHT | {"Accept-Patch": FRAGMENT})
 
-    # RFC 9725 section 4.1: other methods are refused in words of this door (and with CORS, so that a browser can read them).
+    # RFC 9725 section 4.1: other methods get 405, with CORS headers so that a browser can read the error.
     for path, allowed in (
         ("/whip", "POST, OPTIONS"),
         ("/whip/{session}", "POST, OPTIONS"),
@@ -155,7 +159,7 @@ async def _publish(host: Host, request: Request, session: str | None) -> Respons
     _expect_type(request, SDP)
     offer = await _body(request, host.limits.sdp_bytes)
     publication = await host.publish(session, offer, grants)
-    # A relative reference (RFC 3986), resolved by the client against the URL that it posted to: it holds behind any proxy.
+    # A relative reference (RFC 3986), which the client resolves against its own URL: valid behind any proxy.
     base = "" if session is not None else "whip/"
     location = f"{base}{publication.session}/{publication.resource}"
     root = request.scope.get("root_path", "")
@@ -171,7 +175,7 @@ async def _publish(host: Host, request: Request, session: str | None) -> Respons
 
 async def _trickle(host: Host, request: Request, session: str, resource: str) -> Response:
     await host.authorise(request, session, "publish")
-    publication = _found(host, session, resource)
+    publication = _live_publication(host, session, resource)
     _expect_type(request, FRAGMENT)
     tag = request.headers.get("if-match")
     if tag is None:
@@ -185,14 +189,14 @@ async def _trickle(host: Host, request: Request, session: str, resource: str) ->
 
 async def _end(host: Host, request: Request, session: str, resource: str) -> Response:
     await host.authorise(request, session, "publish")
-    await host.end(_found(host, session, resource).resource)
+    await host.end(_live_publication(host, session, resource).resource)
     return Response(status_code=200, headers=CORS)
 
 
-def _found(host: Host, session: str, resource: str) -> Publication:
+def _live_publication(host: Host, session: str, resource: str) -> Publication:
     publication = host.find(resource)
     if publication is None or publication.session != session:
-        raise NotFound("there is no such publication (any more)")
+        raise NotFound("there is no such publication")
     return publication
 
 
@@ -203,7 +207,7 @@ def _expect_type(request: Request, wanted: str) -> None:
 
 
 async def _body(request: Request, limit: int) -> str:
-    """The body as text; never more than `limit` bytes (and one chunk) are held.
+    """Read the body as text; buffers at most `limit` bytes and one chunk.
 
     Raises:
         TooLarge: it is longer.
@@ -223,8 +227,8 @@ async def _body(request: Request, limit: int) -> str:
         raise InvalidRequest("the body is not UTF-8", code="malformed_sdp") from None
 
 
-async def _answered(handle: Handler) -> Response:
-    """The handler's response, or the error's."""
+async def _catch(handle: Handler) -> Response:
+    """The response of a handler, or of the error that it raises."""
     try:
         return await handle()
     except StreamsvcError as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import enum
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from streamsvc.core import clock, metrics
@@ -12,6 +12,7 @@ from streamsvc.core.context import SessionContext
 from streamsvc.core.errors import Conflict
 from streamsvc.core.types import EncodedFrame, MediaTrack, Publisher
 from streamsvc.events.log import EventLog
+from streamsvc.ingest.source import SourceSink
 from streamsvc.speech.pipeline import SpeechPipeline
 from streamsvc.vision.pipeline import VisionPipeline
 
@@ -31,15 +32,9 @@ class MediaSource(Publisher, Protocol):
     """A source that is read to its end (ingest/source.py). `duration`: seconds; None: it is live."""
 
     duration: float | None
-    on_state: Callable[[str, str], None]
 
-    async def run(
-        self,
-        tap: Callable[[EncodedFrame], None],
-        room: Callable[[], Awaitable[None]],
-        zero: Callable[[], float],
-    ) -> None:
-        """Give every encoded frame to `tap`. Raises StreamsvcError: the source failed."""
+    async def run(self, sink: SourceSink) -> None:
+        """Give every encoded frame to the sink. Raises StreamsvcError: the source failed."""
         ...
 
 
@@ -90,15 +85,15 @@ class MediaInput:
         track = self.tracks.get(frame.kind)
         if track is not None and frame.kind == "audio":
             self._speech.audio.put((track, frame))
-        elif track is not None and self._context.options.vision.enabled and self._vision.wants(frame):
+        elif track is not None and self._context.options.vision.enabled:
             self._vision.video.put((track, frame))
         else:
             metrics.frames.labels("not_wanted").inc()
 
-    async def wait_for_room(self) -> None:
+    async def wait_for_space(self) -> None:
         """Wait until both input queues have room, for sources that can wait."""
-        await self._speech.audio.room()
-        await self._vision.video.room()
+        await self._speech.audio.wait_for_space()
+        await self._vision.video.wait_for_space()
 
     # --- publishers ---
 

@@ -84,15 +84,8 @@ class Publications:
                     self._tasks.spawn(peers[0].close())
 
         settings = session.settings
-        peer = await webrtc.answer(
-            offer,
-            settings.ingest,
-            settings.limits,
-            session=session.id,
-            zero=session.clock.zero,
-            tap=session.media.tap,
-            on_state=on_state,
-        )
+        sink = webrtc.FrameSink(session.id, session.clock.zero, session.media.tap, on_state)
+        peer = await webrtc.answer(offer, settings.ingest, settings.limits, sink)
         peers.append(peer)
         try:
             session.media.attach(peer)

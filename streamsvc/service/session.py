@@ -33,6 +33,7 @@ from streamsvc.core.units import Unit
 from streamsvc.events.caption_push import Push
 from streamsvc.events.log import EventLog
 from streamsvc.events.store import Store
+from streamsvc.ingest.source import SourceSink
 from streamsvc.service.dispatch import Dispatcher
 from streamsvc.service.latency_report import LatencyReport
 from streamsvc.service.load_policy import Load
@@ -229,9 +230,14 @@ class Session:
         try:
             self.media.attach(source)
             self.clock.restart(media_paced=speed != 1.0 and source.duration is not None)
-            source.on_state = functools.partial(self.media.publisher_state, source)
+            sink = SourceSink(
+                self.media.tap,
+                self.media.wait_for_space,
+                lambda: self.clock.zero,
+                functools.partial(self.media.publisher_state, source),
+            )
             try:
-                await source.run(self.media.tap, self.media.wait_for_room, lambda: self.clock.zero)
+                await source.run(sink)
             except StreamsvcError as failed:
                 error = failed
         finally:

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from streamsvc.core.compact_words import TOLD, KeptWords
+from streamsvc.core.compact_words import NO_STAGES, CompactWords
 from streamsvc.core.types import SPACELESS, Cue, Translation, Word, Words
 
 Shown = Cue | Translation  # what the formats write
@@ -100,7 +100,7 @@ class Cues:
 
 def light(cue: Cue) -> Cue:
     """A closed cue as it is kept for hours; its stages have been told."""
-    return replace(cue, words=KeptWords(cue.words), stages=TOLD)
+    return replace(cue, words=CompactWords(cue.words), stages=NO_STAGES)
 
 
 def text_of(words: Sequence[Word]) -> str:

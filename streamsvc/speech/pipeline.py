@@ -192,7 +192,7 @@ class SpeechPipeline:
         for chunk in chunks:
             await self._translator.hear(chunk)
             if self._context.options.lossless:
-                await self._chunks.put_when_room(chunk)
+                await self._chunks.put_when_space(chunk)
             else:
                 self._chunks.put(chunk)
 

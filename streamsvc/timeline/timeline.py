@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from streamsvc.core.compact_words import TOLD, KeptWords
+from streamsvc.core.compact_words import NO_STAGES, CompactWords
 from streamsvc.core.types import Cue, Evidence, Gap, Keyframe, Scene, ScreenText, Sight, Speech, Window, Word
 from streamsvc.timeline.text_tracks import MOST, Line, Lines, folded
 
@@ -52,7 +52,7 @@ _ABBREVIATION = re.compile(r"^(?:[A-Za-z]\.)+$|^(?:mr|mrs|ms|dr|st|prof|vs|etc|n
 class Sentence:
     """What was said from one full stop to the next, with its words' times."""
 
-    words: KeptWords
+    words: CompactWords
 
     @property
     def start(self) -> float:
@@ -234,7 +234,7 @@ class Timeline:
             self.shown[:half] = older
 
     def _see(self, sight: Sight) -> None:
-        sight = replace(sight, embedding=_UNUSED, stages=TOLD)
+        sight = replace(sight, embedding=_UNUSED, stages=NO_STAGES)
         for index in range(len(self.shown) - 1, -1, -1):
             if abs(self.shown[index].start - sight.at) < 1e-3:
                 self.shown[index] = replace(self.shown[index], sight=sight)
@@ -383,7 +383,7 @@ class Timeline:
                 heard = (
                     sentence
                     if sentence.end <= now
-                    else Sentence(KeptWords([word for word in sentence.words if word.end <= now]))
+                    else Sentence(CompactWords([word for word in sentence.words if word.end <= now]))
                 )
                 if heard.words:
                     found.append((heard.end, heard.evidence(), None))
@@ -472,16 +472,16 @@ def sentences(words: Sequence[Word]) -> list[Sentence]:
         following = words[index + 1] if index + 1 < len(words) else None
         stops = _STOP_MARK.search(word.text) is not None and not _ABBREVIATION.match(word.text)
         if following is not None and (stops or following.start - word.end > PAUSE):
-            found.append(Sentence(KeptWords(run)))
+            found.append(Sentence(CompactWords(run)))
             run = []
         elif len(run) >= LONGEST:
             cut = next(
                 (n for n in range(len(run), LONGEST // 2, -1) if run[n - 1].text[-1:] in ",;:"), len(run)
             )
-            found.append(Sentence(KeptWords(run[:cut])))
+            found.append(Sentence(CompactWords(run[:cut])))
             run = run[cut:]
     if run:
-        found.append(Sentence(KeptWords(run)))
+        found.append(Sentence(CompactWords(run)))
     return found
 
 

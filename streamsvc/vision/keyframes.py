@@ -1,6 +1,5 @@
 """Which pictures are worth looking at. Pure: small gray pictures in, decisions out.
 
-Two gates. `wants` is asked at the tap, before decoding: a payload that nobody will look at need not be decoded.
 `Sampler` compares decoded pictures with the last **keyframe** (not with the last picture, so that slow changes add up),
 window by window: one digit of a slide counts; camera noise, exposure, a caret and a mouse pointer do not. What passes must
 also find room in the `Budget`s of the session and of the service.
@@ -15,8 +14,6 @@ from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-
-from streamsvc.core.types import EncodedFrame
 
 Gray = NDArray[np.uint8]  # shape (h, w), best 320 wide: one digit of a slide is then some pixels
 Cells = NDArray[np.float32]  # one value per window
@@ -63,27 +60,6 @@ class Settings(Protocol):
     def max_interval(self) -> float: ...  # noqa: D102
     @property
     def scene_threshold(self) -> float: ...  # noqa: D102
-
-
-@dataclass(slots=True)
-class Wants:
-    """State of the tap's gate. `intra_only`: only keyframes are decoded (saves most of the decoding)."""
-
-    intra_only: bool = False
-    broken: bool = False  # an inter frame was left out: the decoder can go on only at a keyframe
-
-
-def wants(frame: EncodedFrame, state: Wants) -> bool:
-    """Whether a payload is to be decoded; keeps the chain of references whole when the gate opens again."""
-    if frame.kind == "audio":
-        return True
-    if frame.keyframe:
-        state.broken = False
-        return True
-    if state.intra_only or state.broken:
-        state.broken = True
-        return False
-    return True
 
 
 class Budget:

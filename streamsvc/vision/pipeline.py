@@ -22,7 +22,7 @@ from streamsvc.core import clock, metrics
 from streamsvc.core.context import SessionContext
 from streamsvc.core.errors import StreamsvcError, WorkerError
 from streamsvc.core.queues import Ring
-from streamsvc.core.types import EncodedFrame, Keyframe, MediaTrack, Sight, VideoFrame
+from streamsvc.core.types import Keyframe, MediaTrack, Sight, VideoFrame
 from streamsvc.ingest import decode
 from streamsvc.ingest.decode import TrackFrame, count_dropped
 from streamsvc.timeline.timeline import Timeline
@@ -76,7 +76,6 @@ class VisionPipeline:
             self.vlm = VlmSession(context, context.roles.vlm, timeline)
             if settings.think.scenes:
                 self._captioner = VlmCaptioner(context, self.vlm)
-        self._wants = keyframes.Wants()
         self._budget = keyframes.Budget(
             settings.sample.budget, settings.sample.burst, lambda: count_dropped("budget")
         )
@@ -89,10 +88,6 @@ class VisionPipeline:
         self._looking_since: float | None = None  # arrival of the keyframe that is being looked at, monotonic
 
     # --- frames in ---
-
-    def wants(self, frame: EncodedFrame) -> bool:
-        """Whether a frame is to be put into the ring; to be asked for every frame that comes, in order."""
-        return keyframes.wants(frame, self._wants)
 
     def _frame_dropped(self, item: TrackFrame) -> None:
         count_dropped("video")
@@ -301,6 +296,6 @@ class VisionPipeline:
 
     async def _pass_on(self, ring: Ring[T], item: T) -> None:
         if self._context.options.lossless:
-            await ring.put_when_room(item)
+            await ring.put_when_space(item)
         else:
             ring.put(item)

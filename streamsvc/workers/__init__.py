@@ -1,1 +1,11 @@
-"""workers: TODO."""
+"""Supervised child processes that run the models, behind `core.roles.Role`.
+
+In: ops with JSON values and numpy arrays, and a relative deadline. Out: results or streams of payloads, or
+CapacityError, DeadlineMissed, WorkerError.
+
+`supervisor` runs in the service, `child` in the worker process; `framing` is the wire format between them.
+`look_cache` deduplicates vision calls; `idle_gate` schedules background model work. A worker process imports
+this file, so it imports nothing.
+"""
+
+__all__ = ["idle_gate", "look_cache", "supervisor"]

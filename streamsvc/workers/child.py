@@ -1,4 +1,10 @@
-"""The worker process: loads engines and serves their ops on a Unix socket until its parent is gone."""
+"""The worker process: loads engines and serves their ops on a Unix socket.
+
+The parent writes one JSON line to stdin (socket path, roles, options, niceness) and keeps stdin open; its end
+tells the child to exit. The child answers with one JSON line on stdout: `ready`, or `error` as in `framing`.
+
+Each op has a lane: a bounded queue and its threads. Batching across sessions happens here and nowhere else.
+"""
 
 from __future__ import annotations
 
@@ -20,14 +26,14 @@ from typing import Any
 from streamsvc.core import malloc
 from streamsvc.core.errors import CapacityError, DeadlineMissed, StreamsvcError, WorkerError
 from streamsvc.core.roles import Payload
-from streamsvc.workers.framing import FRAME, error_payload, pack, sizes, unpack
+from streamsvc.workers.framing import PREFIX, error_payload, pack, sizes, unpack
 
-_WAITING = 64  # requests per op; more are refused with CapacityError
+_QUEUED = 64  # requests per op; more are refused with CapacityError
 
 
 @dataclass(slots=True)
 class _Request:
-    """One request inside the child."""
+    """One request that is queued or running."""
 
     connection: _Connection
     number: int
@@ -37,7 +43,7 @@ class _Request:
 
 
 class _Connection:
-    """One serve process that is connected to the child."""
+    """The socket of one connected serve process."""
 
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
@@ -45,19 +51,19 @@ class _Connection:
         self._lock = threading.Lock()
 
     def send(self, header: Mapping[str, Any], payload: Payload) -> None:
-        """Write one frame; a peer that is gone is no error."""
+        """Write one frame; a closed socket is ignored."""
         with self._lock, contextlib.suppress(OSError):
             self.sock.sendall(pack(header, payload))
 
     def fail(self, request: _Request, error: BaseException) -> None:
-        """Answer a request with an error."""
+        """Send an error frame for a request."""
         self.requests.pop(request.number, None)
         self.send({"id": request.number, "kind": "error", "error": error_payload(error)}, {})
 
     def frames(self) -> Iterator[tuple[dict[str, Any], Payload]]:
-        """Frames until the peer is gone."""
+        """Read frames until the socket is closed."""
         with self.sock, self.sock.makefile("rb") as file, contextlib.suppress(OSError):
-            while prefix := file.read(FRAME.size):
+            while prefix := file.read(PREFIX.size):
                 head, blob = sizes(prefix)
                 yield unpack(file.read(head), file.read(blob))
 
@@ -66,20 +72,22 @@ class _Lane:
     """One op of one role: its bounded queue and its threads."""
 
     def __init__(self, role: str, op: Any) -> None:
-        self.role, self.op = role, op
-        self.waiting: queue.Queue[_Request] = queue.Queue(_WAITING)
+        self.role = role
+        self.op = op
+        self.queue: queue.Queue[_Request] = queue.Queue(_QUEUED)
         self.running: dict[int, float] = {}  # thread id -> monotonic start of its batch
-        target = self._batches if hasattr(op, "batch") else self._streams
+        target = self._run_batches if hasattr(op, "batch") else self._run_streams
         for _ in range(op.threads):
             threading.Thread(target=target, daemon=True).start()
 
     def _next(self) -> _Request:
         while True:
-            request = self.waiting.get()
-            if self._alive(request):
+            request = self.queue.get()
+            if self._is_wanted(request):
                 return request
 
-    def _alive(self, request: _Request) -> bool:
+    def _is_wanted(self, request: _Request) -> bool:
+        """Whether to start a request: it is neither cancelled nor past its deadline."""
         if request.cancelled:
             request.connection.requests.pop(request.number, None)
             return False
@@ -88,24 +96,24 @@ class _Lane:
             return False
         return True
 
-    def _batches(self) -> None:
-        me = threading.get_ident()
+    def _run_batches(self) -> None:
+        thread = threading.get_ident()
         while True:
             batch = [self._next()]
             while len(batch) < self.op.batch:
                 try:
-                    request = self.waiting.get_nowait()
+                    request = self.queue.get_nowait()
                 except queue.Empty:
                     break
-                if self._alive(request):
+                if self._is_wanted(request):
                     batch.append(request)
-            self.running[me] = time.monotonic()
+            self.running[thread] = time.monotonic()
             results: Sequence[Payload | Exception]
             try:
                 results = self.op.run([request.payload for request in batch])
-            except Exception as error:  # an engine may fail in any way: the request fails, not the worker
+            except Exception as error:  # any failure of an engine fails the request, not the worker
                 results = [error] * len(batch)
-            self.running.pop(me, None)
+            self.running.pop(thread, None)
             for request, result in zip(batch, results, strict=True):
                 if isinstance(result, Exception):
                     request.connection.fail(request, result)
@@ -114,14 +122,14 @@ class _Lane:
                     header = {"id": request.number, "kind": "result", "role": self.role, "batch": len(batch)}
                     request.connection.send(header, result)
 
-    def _streams(self) -> None:
-        me = threading.get_ident()
+    def _run_streams(self) -> None:
+        thread = threading.get_ident()
         while True:
             request = self._next()
             items = self.op.run(request.payload)
             try:
                 while True:
-                    self.running[me] = time.monotonic()
+                    self.running[thread] = time.monotonic()
                     item = next(items, None)
                     if item is None or request.cancelled:
                         break
@@ -133,12 +141,12 @@ class _Lane:
             except Exception as error:  # as above
                 request.connection.fail(request, error)
             finally:
-                self.running.pop(me, None)
+                self.running.pop(thread, None)
                 items.close()
 
 
 def _serve(connection: _Connection, lanes: Mapping[tuple[str, str], _Lane]) -> None:
-    """Hand the requests of one connection to their lanes."""
+    """Route the requests of one connection to their lanes."""
     for header, payload in connection.frames():
         kind, number = header["kind"], header["id"]
         if kind == "ping":
@@ -155,12 +163,12 @@ def _serve(connection: _Connection, lanes: Mapping[tuple[str, str], _Lane]) -> N
             lane = lanes.get((header["role"], header["op"]))
             try:
                 if lane is None:
-                    raise WorkerError(f"no op {header['role']}.{header['op']} here")
-                lane.waiting.put_nowait(request)
+                    raise WorkerError(f"no op {header['role']}.{header['op']} in this worker")
+                lane.queue.put_nowait(request)
             except queue.Full:
                 connection.fail(
                     request,
-                    CapacityError(f"{_WAITING} requests wait for {header['role']}.{header['op']} already"),
+                    CapacityError(f"{_QUEUED} requests are queued for {header['role']}.{header['op']}"),
                 )
             except WorkerError as error:
                 connection.fail(request, error)
@@ -169,23 +177,23 @@ def _serve(connection: _Connection, lanes: Mapping[tuple[str, str], _Lane]) -> N
 
 
 def main() -> None:
-    """Entry of the worker process: load the engines, then serve until the parent is gone."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    """Load the engines, then serve until stdin is closed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C
     job = json.loads(sys.stdin.readline())
     out = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what a library prints must not reach the contract line
+    os.dup2(2, 1)  # libraries may print; stdout carries the ready line only
     os.nice(job["nice"])
     try:
         lanes = {}
         for role, module in job["roles"].items():
             engine = importlib.import_module(module).load(job["options"])
             lanes.update({(role, name): _Lane(role, op) for name, op in engine.ops.items()})
-        malloc.give_back()
+        malloc.trim()
         listener = socket.socket(socket.AF_UNIX)
         listener.bind(job["socket"])
         Path(job["socket"]).chmod(0o600)
         listener.listen(16)
-    except Exception as error:  # told to the parent, whatever it is
+    except Exception as error:  # any failure is reported to the parent
         print(json.dumps({"error": error_payload(error)}), file=out, flush=True)
         if not isinstance(error, StreamsvcError):
             raise
@@ -199,7 +207,7 @@ def main() -> None:
 
     threading.Thread(target=accept, daemon=True).start()
     sys.stdin.read()  # returns when the parent closes the pipe or dies
-    os._exit(0)  # engines' own threads must not hold us
+    os._exit(0)  # do not wait for the engines' threads
 
 
 if __name__ == "__main__":

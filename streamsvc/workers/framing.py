@@ -1,4 +1,14 @@
-"""The wire format between the service and its workers: length-prefixed frames of a JSON header and numpy arrays."""
+"""Wire format between service and workers: length-prefixed frames of JSON and numpy arrays.
+
+A frame is a prefix `!II` (bytes of header, bytes of blob), a JSON header, and a blob: the arrays that the
+header describes, one after the other. `payload` holds the plain values, `arrays` name, dtype, shape and bytes
+of each array.
+
+    to the worker     {"id", "kind": "call" | "stream", "role", "op", "deadline_in_s", "payload", "arrays"}
+                      {"id", "kind": "cancel" | "ping"}
+    from the worker   {"id", "kind": "result" | "item" | "end" | "pong", "payload", "arrays"}
+                      {"id", "kind": "error", "error": {"class", "message", "retry_after"}}
+"""
 
 from __future__ import annotations
 
@@ -19,12 +29,16 @@ from streamsvc.core.errors import (
 )
 from streamsvc.core.roles import Payload
 
-FRAME = struct.Struct("!II")
-_MAX_FRAME = 64 * 1024 * 1024  # bytes; security limit: a broken peer must not make us allocate more
+PREFIX = struct.Struct("!II")
+_MAX_FRAME = 64 * 1024 * 1024  # bytes; security limit on what a broken peer makes us allocate
+
+_ERRORS: dict[str, type[StreamsvcError]] = {
+    error.__name__: error for error in (CapacityError, ConfigError, DeadlineMissed, ModelMissing, WorkerError)
+}
 
 
 def pack(header: Mapping[str, Any], payload: Payload) -> bytes:
-    """One frame: the payload's arrays travel as raw bytes behind the JSON header."""
+    """Encode one frame."""
     arrays = {
         key: np.ascontiguousarray(value) for key, value in payload.items() if isinstance(value, np.ndarray)
     }
@@ -32,11 +46,11 @@ def pack(header: Mapping[str, Any], payload: Payload) -> bytes:
     described = [[key, value.dtype.str, value.shape, value.nbytes] for key, value in arrays.items()]
     head = json.dumps({**header, "payload": plain, "arrays": described}, separators=(",", ":")).encode()
     blob = b"".join(value.tobytes() for value in arrays.values())
-    return FRAME.pack(len(head), len(blob)) + head + blob
+    return PREFIX.pack(len(head), len(blob)) + head + blob
 
 
 def unpack(head: bytes, blob: bytes) -> tuple[dict[str, Any], Payload]:
-    """Header and payload of one frame. The arrays are read-only views of `blob`."""
+    """Decode header and payload of one frame. The arrays are read-only views of `blob`."""
     header = json.loads(head)
     payload: Payload = header.pop("payload", {})
     offset = 0
@@ -49,28 +63,26 @@ def unpack(head: bytes, blob: bytes) -> tuple[dict[str, Any], Payload]:
 
 
 def sizes(prefix: bytes) -> tuple[int, int]:
-    """Bytes of header and blob of a frame, from its prefix. Raises WorkerError: over the security limit."""
-    head, blob = FRAME.unpack(prefix)
+    """Decode a prefix: bytes of header and of blob. Raises WorkerError: over the security limit."""
+    head, blob = PREFIX.unpack(prefix)
     if head + blob > _MAX_FRAME:
         raise WorkerError(f"a frame of {head + blob} bytes is over the limit of {_MAX_FRAME}")
     return head, blob
 
 
-_ERRORS: dict[str, type[StreamsvcError]] = {
-    c.__name__: c for c in (CapacityError, ConfigError, DeadlineMissed, ModelMissing, WorkerError)
-}
-
-
-def error_from(told: Mapping[str, Any]) -> StreamsvcError:
-    """The exception that an error frame describes."""
-    error = _ERRORS.get(told["class"], WorkerError)(told["message"])
+def error_from(described: Mapping[str, Any]) -> StreamsvcError:
+    """The exception that an error frame describes; WorkerError for an unknown class."""
+    error = _ERRORS.get(described["class"], WorkerError)(described["message"])
     if isinstance(error, CapacityError):
-        error.retry_after = float(told.get("retry_after", error.retry_after))
+        error.retry_after = float(described.get("retry_after", error.retry_after))
     return error
 
 
 def error_payload(error: BaseException) -> dict[str, Any]:
-    """An error as the wire carries it. A foreign error's text is left out: it may quote what was said or shown."""
+    """Describe an exception for an error frame, without a foreign error's text.
+
+    That text may quote user content.
+    """
     if isinstance(error, StreamsvcError):
         after = {"retry_after": error.retry_after} if isinstance(error, CapacityError) else {}
         return {"class": type(error).__name__, "message": error.message, **after}

@@ -1,14 +1,8 @@
-"""Roles, and the supervised processes that serve them.
+"""Worker processes, supervised: started, pinged, killed, restarted, and sent requests.
 
-A role ("hear", "see", "think") is what a room asks for; a worker is a process that serves one or more roles on a Unix
-socket. The contract is two calls, `call` and `stream`, with relative deadlines; batching across sessions happens inside
-the worker and nowhere else. A worker holds only caches: its death costs time, never content. The supervisor pings it,
-kills it when it hangs, and starts it again with backoff.
-
-Wire: `!II` (header bytes, blob bytes), a JSON header, then the arrays named in the header, one after the other.
-
-    to the worker     {"id", "kind": "call" | "stream" | "cancel" | "ping", "op", "deadline_in_s", "payload", "arrays"}
-    from the worker   {"id", "kind": "result" | "item" | "end" | "error" | "pong", "payload" | "error", "arrays"}
+A worker serves one or more roles (hear, see, think, embed) and holds only caches: its death costs time, never
+content. The supervisor kills a worker that hangs and restarts it with exponential backoff. Pending requests
+of a dead worker fail with WorkerError; new ones wait for the restart, within their deadlines.
 """
 
 from __future__ import annotations
@@ -20,7 +14,7 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,34 +24,32 @@ import structlog
 from streamsvc.core import clock, metrics
 from streamsvc.core.errors import DeadlineMissed, StreamsvcError, WorkerError
 from streamsvc.core.roles import Payload, Role
-from streamsvc.workers.framing import FRAME, error_from, pack, sizes, unpack
+from streamsvc.workers.framing import PREFIX, error_from, pack, sizes, unpack
 
 log = structlog.get_logger()
-_STREAM_ITEMS = 256  # items of one stream not yet taken by the asker; more end the stream
+_STREAM_ITEMS = 256  # unread items of one stream; more end the stream with CapacityError
 _ENVIRONMENT = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "HF_HUB_OFFLINE"), "1") | {
     "MALLOC_ARENA_MAX": "2"
 }
-# One long window must not keep a hundred megabytes for good: what is large goes back at once, what each step needs again stays.
+# glibc: return large blocks at once, and keep what every step needs again.
 _ENVIRONMENT |= {"MALLOC_MMAP_THRESHOLD_": str(4 << 20), "MALLOC_TRIM_THRESHOLD_": str(64 << 20)}
 
-LOAD_SECONDS = 120.0  # until a worker must have loaded its models
+LOAD_SECONDS = 120.0  # time limit for loading the models
 PING_SECONDS = 2.0  # between pings
-HANG_SECONDS = 20.0  # a batch that runs longer, or a ping unanswered for so long: the worker is killed
-BACKOFF = (0.2, 10.0)  # seconds before a restart, first and most
-
-
-# --- the asking side ------------------------------------------------------------------------------------------------
+HANG_SECONDS = 20.0  # of one batch, or without a pong: the worker is killed
+BACKOFF = (0.2, 10.0)  # seconds before a restart: first, longest
+STABLE_SECONDS = 30.0  # a worker that ran longer resets the backoff
 
 
 class Worker:
-    """One supervised process.
+    """One supervised worker process.
 
     Args:
         name: of the process, for logs.
-        roles: the dotted engine module of each role served, e.g. {"hear": "engines.asr"}.
-        options: handed to every module's `load`.
-        nice: added to the process's niceness.
-        lazy: start at the first call instead of at once.
+        roles: dotted engine module by role, e.g. {"hear": "engines.asr"}.
+        options: passed to `load` of every module.
+        nice: added to the niceness of the process.
+        lazy: start at the first request instead of at once.
     """
 
     def __init__(
@@ -75,30 +67,30 @@ class Worker:
         self.failure: StreamsvcError | None = None  # why the last start failed
         self.options = dict(options)
         self._nice = nice
-        self._wanted = asyncio.Event()
+        self._start_requested = asyncio.Event()
         if not lazy:
-            self._wanted.set()
+            self._start_requested.set()
         self._up = asyncio.Event()
-        self._tried = asyncio.Event()  # at least one start has ended, well or not
-        self._ids = 0
+        self._tried = asyncio.Event()  # the first start has ended, well or not
+        self._requests = 0
         self._writer: asyncio.StreamWriter | None = None
         self._pending: dict[int, asyncio.Queue[tuple[str, Any]]] = {}
-        self._pong = 0.0
-        self._busy = 0.0  # seconds that the longest running batch had run at the last pong
+        self._pong = 0.0  # monotonic seconds of the last one
+        self._busy = 0.0  # seconds that the oldest running batch had run at the last pong
 
     def role(self, name: str) -> Role:
-        """The asking end of one role."""
+        """The client of one role of this worker."""
         if name not in self.roles:
             raise ValueError(f"worker {self.name} serves {sorted(self.roles)}, not {name}")
-        return _Asker(self, name)
+        return _RoleClient(self, name)
 
     @property
     def ready(self) -> bool:
-        """Whether the process is up."""
+        """Whether the process serves requests."""
         return self._up.is_set()
 
     async def wait_ready(self) -> None:
-        """Wait until the process is up.
+        """Wait until the process serves requests.
 
         Raises:
             StreamsvcError: its first start failed (ModelMissing, WorkerError).
@@ -108,26 +100,30 @@ class Worker:
             raise self.failure
 
     async def run(self) -> None:
-        """Keep the process alive until cancelled."""
-        await self._wanted.wait()
+        """Run and restart the process until cancelled."""
+        await self._start_requested.wait()
         pause = BACKOFF[0]
         with tempfile.TemporaryDirectory(prefix="streamsvc-") as folder:
-            for life in itertools.count():
-                if life:
+            for run in itertools.count():
+                if run:
                     metrics.worker_restarts.labels(self.name).inc()
                 started = clock.now()
                 try:
-                    await self._live(Path(folder) / f"{self.name}-{life}.sock")
+                    await self._run_once(Path(folder) / f"{self.name}-{run}.sock")
                 except StreamsvcError as error:
                     self.failure = error
                     log.warning("worker ended", worker=self.name, reason=error.message)
                 finally:
                     self._tried.set()
-                pause = BACKOFF[0] if clock.now() - started > 30 else min(pause * 2, BACKOFF[1])
+                pause = BACKOFF[0] if clock.now() - started > STABLE_SECONDS else min(pause * 2, BACKOFF[1])
                 await clock.sleep(pause)
 
-    async def _live(self, path: Path) -> None:
-        """One life of the process: start, serve, and be gone when this returns or raises."""
+    async def _run_once(self, path: Path) -> None:
+        """Start the process, serve until it ends or hangs, and kill it.
+
+        Raises:
+            StreamsvcError: it could not load its models, ended or hung.
+        """
         env = {**os.environ, **_ENVIRONMENT}
         process = await asyncio.create_subprocess_exec(
             sys.executable,
@@ -140,25 +136,12 @@ class Worker:
         self.pid = process.pid
         reading: asyncio.Task[None] | None = None
         try:
-            assert process.stdin is not None and process.stdout is not None
-            job = {"socket": str(path), "roles": self.roles, "options": self.options, "nice": self._nice}
-            process.stdin.write(
-                json.dumps(job, default=str).encode() + b"\n"
-            )  # stdin stays open: its end tells the child that we are gone
-            try:
-                async with asyncio.timeout(LOAD_SECONDS):
-                    line = await process.stdout.readline()
-            except TimeoutError:
-                raise WorkerError(
-                    f"the {self.name} worker had not loaded its models after {LOAD_SECONDS:.0f} s"
-                ) from None
-            if not line:
-                raise WorkerError(f"the {self.name} worker died while it loaded its models")
-            told = json.loads(line)
-            if "error" in told:
-                raise error_from(told["error"])
-            reader, self._writer = await asyncio.open_unix_connection(path)
-            self._pong, self._busy, self.failure = clock.now(), 0.0, None
+            await self._load(process, path)
+            reader, writer = await asyncio.open_unix_connection(path)
+            self._writer = writer
+            self._pong = clock.now()
+            self._busy = 0.0
+            self.failure = None
             reading = asyncio.create_task(self._read(reader))
             self._up.set()
             self._tried.set()
@@ -176,10 +159,28 @@ class Worker:
             self._fail_pending()
             with contextlib.suppress(ProcessLookupError):
                 process.kill()
-            await asyncio.shield(_reaped(process))
+            await asyncio.shield(_reap(process))
+
+    async def _load(self, process: asyncio.subprocess.Process, path: Path) -> None:
+        """Send the process its job and wait until its models are loaded."""
+        assert process.stdin is not None and process.stdout is not None
+        job = {"socket": str(path), "roles": self.roles, "options": self.options, "nice": self._nice}
+        process.stdin.write(json.dumps(job, default=str).encode() + b"\n")
+        try:
+            async with asyncio.timeout(LOAD_SECONDS):
+                line = await process.stdout.readline()
+        except TimeoutError:
+            raise WorkerError(
+                f"the {self.name} worker had not loaded its models after {LOAD_SECONDS:.0f} s"
+            ) from None
+        if not line:
+            raise WorkerError(f"the {self.name} worker died while it loaded its models")
+        reply = json.loads(line)
+        if "error" in reply:
+            raise error_from(reply["error"])
 
     async def _watch(self, process: asyncio.subprocess.Process, reading: asyncio.Task[None]) -> None:
-        """Ping until the process ends or hangs."""
+        """Ping until the process ends or hangs, then raise WorkerError."""
         exited = asyncio.create_task(process.wait())
         try:
             while True:
@@ -200,24 +201,25 @@ class Worker:
     async def _read(self, reader: asyncio.StreamReader) -> None:
         with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
             while True:
-                head_size, blob_size = sizes(await reader.readexactly(FRAME.size))
+                head_size, blob_size = sizes(await reader.readexactly(PREFIX.size))
                 header, payload = unpack(
                     await reader.readexactly(head_size), await reader.readexactly(blob_size)
                 )
                 if header["kind"] == "pong":
-                    self._pong, self._busy = clock.now(), payload["busy_s"]
+                    self._pong = clock.now()
+                    self._busy = payload["busy_s"]
                     continue
-                box = self._pending.get(header["id"])
-                if box is None:
-                    continue  # the asker has left
+                replies = self._pending.get(header["id"])
+                if replies is None:
+                    continue  # cancelled
                 if "batch" in header:
                     metrics.batch_size.labels(header["role"]).observe(header["batch"])
                 try:
-                    box.put_nowait((header["kind"], header.get("error") or payload))
-                except asyncio.QueueFull:  # an asker that does not take its stream loses it
-                    self._drop(header["id"])
-                    box.get_nowait()
-                    box.put_nowait(
+                    replies.put_nowait((header["kind"], header.get("error") or payload))
+                except asyncio.QueueFull:
+                    self._cancel(header["id"])
+                    replies.get_nowait()
+                    replies.put_nowait(
                         ("error", {"class": "CapacityError", "message": "the stream was not read in time"})
                     )
 
@@ -226,28 +228,29 @@ class Worker:
             self._writer.write(pack(header, payload))
 
     def _fail_pending(self) -> None:
-        for box in self._pending.values():
-            while box.full():
-                box.get_nowait()
-            box.put_nowait(("error", {"class": "WorkerError", "message": f"the {self.name} worker died"}))
+        for replies in self._pending.values():
+            while replies.full():
+                replies.get_nowait()
+            replies.put_nowait(("error", {"class": "WorkerError", "message": f"the {self.name} worker died"}))
 
-    def _drop(self, number: int) -> None:
+    def _cancel(self, number: int) -> None:
+        """Forget a request and cancel its work; no-op once it has ended."""
         if self._pending.pop(number, None) is not None:
             self._send({"id": number, "kind": "cancel"}, {})
 
-    async def ask(
+    async def request(
         self, kind: str, role: str, op: str, payload: Payload, deadline_in_s: float
-    ) -> AsyncIterator[Payload]:
-        """Send one request and yield what comes back; leaving early cancels the work."""
-        self._wanted.set()
+    ) -> AsyncGenerator[Payload, None]:
+        """Send one request and yield its results; closing the generator early cancels the work."""
+        self._start_requested.set()
         deadline = clock.now() + deadline_in_s
-        self._ids += 1
-        number = self._ids
+        self._requests += 1
+        number = self._requests
         try:
             async with asyncio.timeout_at(deadline):
                 await self._up.wait()
-                box: asyncio.Queue[tuple[str, Any]] = asyncio.Queue(_STREAM_ITEMS)
-                self._pending[number] = box
+                replies: asyncio.Queue[tuple[str, Any]] = asyncio.Queue(_STREAM_ITEMS)
+                self._pending[number] = replies
                 header = {
                     "id": number,
                     "kind": kind,
@@ -264,54 +267,54 @@ class Worker:
             while True:
                 try:
                     async with asyncio.timeout_at(deadline):
-                        kind_back, body = await box.get()
+                        reply, body = await replies.get()
                 except TimeoutError:
                     raise DeadlineMissed(f"{role}.{op} did not answer in time") from None
-                if kind_back == "error":
+                if reply == "error":
                     self._pending.pop(number, None)
                     raise error_from(body)
-                if kind_back != "end":
+                if reply != "end":
                     yield body
-                if kind_back in ("end", "result"):
+                if reply in ("end", "result"):
                     self._pending.pop(number, None)
                     return
         finally:
-            self._drop(number)
+            self._cancel(number)
 
 
 @dataclass(frozen=True, slots=True)
-class _Asker:
-    """The asking end of one role of one worker."""
+class _RoleClient:
+    """One role of one worker; implements Role."""
 
     worker: Worker
     name: str
 
     async def call(self, op: str, payload: Payload, *, deadline_in_s: float, affinity: str = "") -> Payload:
         """See Role."""
-        async with contextlib.aclosing(self._ask("call", op, payload, deadline_in_s)) as items:
+        async with contextlib.aclosing(self._request("call", op, payload, deadline_in_s)) as items:
             async for item in items:
                 return dict(item)
-        raise WorkerError(f"{self.name}.{op} gave no result")
+        raise WorkerError(f"{self.name}.{op} returned no result")
 
     async def stream(
         self, op: str, payload: Payload, *, deadline_in_s: float, affinity: str = ""
     ) -> AsyncIterator[Payload]:
         """See Role."""
-        async with contextlib.aclosing(self._ask("stream", op, payload, deadline_in_s)) as items:
+        async with contextlib.aclosing(self._request("stream", op, payload, deadline_in_s)) as items:
             async for item in items:
                 yield item
 
-    def _ask(self, kind: str, op: str, payload: Payload, deadline_in_s: float) -> Any:
-        return self.worker.ask(kind, self.name, op, payload, deadline_in_s)
+    def _request(
+        self, kind: str, op: str, payload: Payload, deadline_in_s: float
+    ) -> AsyncGenerator[Payload, None]:
+        return self.worker.request(kind, self.name, op, payload, deadline_in_s)
 
 
-async def _reaped(process: asyncio.subprocess.Process) -> None:
-    """Wait for a killed process, and close its pipes."""
+async def _reap(process: asyncio.subprocess.Process) -> None:
+    """Wait for a killed process and close its pipes."""
     await process.wait()
     if process.stdin is not None:
         process.stdin.close()
-    transport = getattr(
-        process, "_transport", None
-    )  # the only way to close the stdout pipe before it is garbage
+    transport = getattr(process, "_transport", None)  # asyncio has no public way to close the stdout pipe
     if transport is not None:
         transport.close()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -23,6 +23,7 @@ from streamsvc.core.types import EncodedFrame, Kind, MediaTrack
 from streamsvc.events import schema
 from streamsvc.events.store import Store
 from streamsvc.events.subscription import Subscription
+from streamsvc.ingest.source import SourceSink
 from streamsvc.service.session import Session, SharedResources
 from tests.builders.clips import clip
 from tests.fakes.local_role import LocalRole
@@ -114,17 +115,11 @@ class Tape(Sender):
         super().__init__()
         self.frames, self.failure = frames, failure
         self.duration: float | None = 1.0
-        self.on_state: Callable[[str, str], None] = lambda state, why: None
 
-    async def run(
-        self,
-        tap: Callable[[EncodedFrame], None],
-        room: Callable[[], Awaitable[None]],
-        zero: Callable[[], float],
-    ) -> None:
+    async def run(self, sink: SourceSink) -> None:
         for frame in self.frames:
-            await room()
-            tap(frame)
+            await sink.wait_for_space()
+            sink.tap(frame)
         if self.failure is not None:
             raise self.failure
 

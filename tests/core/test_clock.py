@@ -1,4 +1,4 @@
-"""The clock, real and virtual."""
+"""Real and virtual time."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ import pytest
 from streamsvc.core import clock
 
 
-def test_outside_a_loop_now_is_the_machines_monotonic_time() -> None:
+def test_outside_a_loop_now_is_monotonic_time() -> None:
     before = time.monotonic()
     assert before <= clock.now() <= time.monotonic()
 
 
-async def test_inside_a_real_loop_now_is_comparable_to_the_time_of_threads() -> None:
+async def test_inside_a_real_loop_now_is_comparable_between_threads() -> None:
     before = time.monotonic()
     assert before <= clock.now() <= time.monotonic()
 
@@ -47,7 +47,7 @@ def test_virtual_sleepers_wake_in_the_order_of_their_times(virtual: asyncio.Runn
     assert [(at - start, name) for at, name in woken] == [(10, "early"), (20, "middle"), (30, "late")]
 
 
-def test_a_virtual_timeout_fires_when_its_time_has_come(virtual: asyncio.Runner) -> None:
+def test_a_virtual_timeout_fires_at_its_time(virtual: asyncio.Runner) -> None:
     async def main() -> float:
         start = clock.now()
         try:
@@ -69,7 +69,7 @@ def test_a_negative_sleep_only_yields(virtual: asyncio.Runner) -> None:
     assert virtual.run(main()) == 0
 
 
-def test_a_jump_lets_time_pass(virtual: asyncio.Runner) -> None:
+def test_a_jump_advances_the_time(virtual: asyncio.Runner) -> None:
     async def main() -> float:
         start = clock.now()
         loop = asyncio.get_running_loop()
@@ -80,11 +80,11 @@ def test_a_jump_lets_time_pass(virtual: asyncio.Runner) -> None:
     assert virtual.run(main()) == 12.5
 
 
-def test_stamps_that_leave_the_host_carry_their_zone() -> None:
+def test_wall_clock_times_carry_their_zone() -> None:
     assert clock.utc().tzinfo is UTC
 
 
-def test_what_is_meant_for_a_thread_is_done_at_once_where_the_clock_jumps() -> None:
+def test_a_threadless_loop_runs_executor_functions_inline() -> None:
     async def main() -> tuple[int, bool, float]:
         start = clock.now()
         here = await asyncio.to_thread(threading.get_ident)

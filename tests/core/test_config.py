@@ -1,4 +1,4 @@
-"""Settings: four sources, the later wins; what is wrong is named."""
+"""Settings come from four sources by precedence; errors name the setting."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ def no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name)
 
 
-def test_the_defaults_are_valid_and_open_to_this_machine_alone() -> None:
+def test_the_defaults_are_valid_and_bind_loopback() -> None:
     settings = load()
     assert is_loopback(settings.server.host)
     assert settings.server.api_key is None
     assert settings.server.sources == ()
 
 
-def test_a_file_is_overruled_by_the_environment_and_that_by_flags(
+def test_flags_override_the_environment_and_that_the_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "streamsvc.toml"
@@ -36,7 +36,7 @@ def test_a_file_is_overruled_by_the_environment_and_that_by_flags(
     settings = load(path)
     assert (settings.server.port, settings.server.host, settings.limits.sessions) == (1002, "127.0.0.2", 9)
     assert load(path, server={"port": 1003}).server.port == 1003
-    assert load().server.port == 1002, "the file of one load does not stay for the next"
+    assert load().server.port == 1002, "the file of one load is not used by the next"
 
 
 @pytest.mark.parametrize(
@@ -51,20 +51,20 @@ def test_a_file_is_overruled_by_the_environment_and_that_by_flags(
         ("[server\n", "server|Expected|TOML"),
     ],
 )
-def test_what_is_wrong_in_a_file_is_named(tmp_path: Path, text: str, named: str) -> None:
+def test_an_invalid_setting_in_a_file_is_named(tmp_path: Path, text: str, named: str) -> None:
     path = tmp_path / "streamsvc.toml"
     path.write_text(text)
     with pytest.raises(ConfigError, match=named):
         load(path)
 
 
-def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"nowhere\.toml does not exist"):
         load(tmp_path / "nowhere.toml")
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.7", "example.org"])
-def test_a_public_bind_needs_a_key_and_the_error_says_how(host: str) -> None:
+def test_a_public_bind_needs_a_key_and_the_error_names_the_setting(host: str) -> None:
     with pytest.raises(ConfigError, match="STREAMSVC_SERVER__API_KEY"):
         load(server={"host": host})
     assert load(server={"host": host, "api_key": KEY}).server.host == host
@@ -85,16 +85,16 @@ def test_a_certificate_without_its_key_is_refused(tmp_path: Path) -> None:
     ("host", "loopback"),
     [("127.0.0.1", True), ("127.9.9.9", True), ("::1", True), ("localhost", True), ("10.0.0.1", False)],
 )
-def test_loopback_is_told_from_the_rest(host: str, loopback: bool) -> None:
+def test_loopback_hosts_are_recognised(host: str, loopback: bool) -> None:
     assert is_loopback(host) is loopback
 
 
-def test_sessions_lie_below_the_cache_unless_told_otherwise(tmp_path: Path) -> None:
+def test_session_folders_lie_below_the_cache_unless_set(tmp_path: Path) -> None:
     assert load(models={"dir": tmp_path}).data_dir == tmp_path / "sessions"
     assert load(server={"data_dir": tmp_path / "here"}).data_dir == tmp_path / "here"
 
 
-def test_the_profile_gpu_needs_a_model_that_sees_and_a_tower_of_its_device() -> None:
+def test_the_profile_gpu_needs_a_vlm_and_a_tower_of_its_device() -> None:
     with pytest.raises(ConfigError, match="vision language model"):
         load(models={"profile": "gpu"})
     with pytest.raises(ConfigError, match="onnx"):
@@ -128,7 +128,7 @@ def test_the_profile_remote_needs_an_address_and_a_model() -> None:
         assert "pass" not in str(caught.value)
 
 
-def test_the_key_of_the_endpoint_comes_by_the_environment_alone_and_is_never_shown(
+def test_the_endpoint_key_comes_from_the_environment_only_and_is_never_shown(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("STREAMSVC_REMOTE__KEY", f" {KEY}\n")
@@ -148,17 +148,15 @@ def test_the_key_of_the_endpoint_comes_by_the_environment_alone_and_is_never_sho
     assert KEY not in str(caught.value)
 
 
-def test_scenes_are_told_of_by_a_model_that_sees_alone() -> None:
+def test_scene_captions_by_a_model_need_a_vlm() -> None:
     with pytest.raises(ConfigError, match=r"think\.scenes needs a model that sees"):
         load(think={"scenes": True})
     settings = load(models={"profile": "gpu"}, think={"model": "qwen2-vl-2b", "scenes": True})
     assert (settings.think.scenes, settings.think.scene_seconds) == (True, 10.0)
-    assert not load(models={"profile": "gpu"}, think={"model": "qwen2-vl-2b"}).think.scenes, (
-        "only where it is asked for"
-    )
+    assert not load(models={"profile": "gpu"}, think={"model": "qwen2-vl-2b"}).think.scenes, "off by default"
 
 
-def test_settings_cannot_be_changed_after_they_were_read() -> None:
+def test_settings_are_immutable() -> None:
     settings = load()
     with pytest.raises(ValueError, match="frozen"):
         settings.server.port = 1  # type: ignore[misc]

@@ -1,4 +1,4 @@
-"""The error tree: what each error looks like at the doors."""
+"""Status, close code, headers and body of every error."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from streamsvc.core import errors
 
 
 def every_error() -> list[type[errors.StreamsvcError]]:
-    found = [errors.StreamsvcError]
-    for known in found:
-        found += known.__subclasses__()
-    return [known for known in found if known.__module__ == errors.__name__]
+    classes = [errors.StreamsvcError]
+    for known in classes:
+        classes += known.__subclasses__()
+    return [known for known in classes if known.__module__ == errors.__name__]
 
 
-def test_an_error_says_type_code_message_and_whether_a_retry_can_help() -> None:
+def test_the_body_has_type_code_message_and_retryable() -> None:
     error = errors.NotFound("there is no session x")
     assert error.body() == {
         "error": {
@@ -29,7 +29,7 @@ def test_an_error_says_type_code_message_and_whether_a_retry_can_help() -> None:
     assert str(error) == "there is no session x [not_found]"
 
 
-def test_the_headers_say_when_to_come_back_and_how_to_sign_in() -> None:
+def test_headers_carry_retry_after_and_www_authenticate() -> None:
     assert errors.CapacityError("full", retry_after=7.4).headers()["Retry-After"] == "7"
     assert errors.CapacityError("full", retry_after=0.1).headers()["Retry-After"] == "1"
     assert errors.RateLimited("slow down").headers()["Retry-After"] == "5"
@@ -37,7 +37,7 @@ def test_the_headers_say_when_to_come_back_and_how_to_sign_in() -> None:
     assert errors.InvalidRequest("no").headers() == {"Cache-Control": "no-store"}
 
 
-def test_a_code_given_at_birth_replaces_the_class_default_of_that_error_alone() -> None:
+def test_a_code_argument_replaces_the_default_of_that_error_only() -> None:
     assert errors.InvalidRequest("no", code="bad_sdp").code == "bad_sdp"
     assert errors.InvalidRequest("no").code == "bad_request"
 
@@ -68,7 +68,7 @@ def test_each_error_has_its_http_status_and_close_code(name: str, status: int, c
     assert (error.status, error.close_code) == (status, close_code)
 
 
-def test_retryable_are_those_that_time_can_heal() -> None:
+def test_capacity_worker_rate_and_deadline_errors_are_retryable() -> None:
     assert {error.__name__ for error in every_error() if error.retryable} == {
         "RateLimited",
         "CapacityError",
@@ -77,26 +77,24 @@ def test_retryable_are_those_that_time_can_heal() -> None:
     }
 
 
-def test_a_source_that_does_not_answer_is_a_bad_gateway_and_worth_a_retry() -> None:
+def test_a_source_without_an_answer_is_502_and_retryable() -> None:
     silent = errors.SourceError("no answer", retryable=True)
     assert (silent.status, silent.retryable, silent.body()["error"]["retryable"]) == (502, True, True)
-    assert (errors.SourceError.status, errors.SourceError("x").status) == (422, 422), (
-        "the class is left as it was"
-    )
+    assert (errors.SourceError.status, errors.SourceError("x").status) == (422, 422), "the class is unchanged"
 
 
-def test_a_full_machine_says_when_to_come_back() -> None:
+def test_a_capacity_error_carries_retry_after() -> None:
     assert errors.CapacityError("full", retry_after=9).retry_after == 9
 
 
-def test_every_error_stands_in_the_tree_of_the_docstring() -> None:
+def test_every_error_is_drawn_in_the_docstring() -> None:
     drawn = set(re.findall(r"(?:^|-- )(\w+)", errors.__doc__ or "", re.M)) | set(
         re.findall(r"^\s*(\w+)$", errors.__doc__ or "", re.M)
     )
     assert {error.__name__ for error in every_error()} <= drawn
 
 
-def test_codes_are_words_that_a_machine_can_read() -> None:
+def test_codes_and_types_are_snake_case() -> None:
     for error in every_error():
         assert re.fullmatch(r"[a-z][a-z_]+", error.code), error
         assert re.fullmatch(r"[a-z][a-z_]+", error.type), error

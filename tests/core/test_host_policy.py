@@ -1,4 +1,4 @@
-"""Which hosts may be reached: every address that a name has counts, and only public ones are reached by default."""
+"""A host is allowed if all its addresses are public, or private ones are allowed."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from streamsvc.core.errors import Forbidden
         "::ffff:127.0.0.1",
     ],
 )
-def test_addresses_of_private_networks_this_machine_and_groups_are_not_public(address: str) -> None:
+def test_private_loopback_and_multicast_addresses_are_not_public(address: str) -> None:
     assert not host_policy.is_public(address)
 
 
@@ -33,25 +33,25 @@ def test_addresses_of_private_networks_this_machine_and_groups_are_not_public(ad
     "address",
     ["64:ff9b::7f00:1", "64:ff9b::a9fe:a9fe", "2002:a01:203::1", "::10.1.2.3", "::ffff:a01:203", "fec0::1"],
 )
-def test_addresses_that_hold_a_private_one_for_a_gateway_to_take_out_are_not_public(address: str) -> None:
+def test_addresses_that_embed_a_private_one_are_not_public(address: str) -> None:
     assert not host_policy.is_public(address)
 
 
 @pytest.mark.parametrize(
     "address", ["8.8.8.8", "2001:4860:4860::8888", "64:ff9b::808:808", "2002:808:808::1"]
 )
-def test_addresses_of_the_internet_are_public(address: str) -> None:
+def test_internet_addresses_are_public(address: str) -> None:
     assert host_policy.is_public(address)
 
 
-def test_a_private_host_is_refused_unless_the_settings_allow_it() -> None:
+def test_a_private_host_is_refused_unless_allowed() -> None:
     with pytest.raises(Forbidden) as caught:
         host_policy.addresses("127.0.0.1", 80, private_urls=False)
     assert caught.value.code == "private_url"
     assert host_policy.addresses("127.0.0.1", 80, private_urls=True) == ("127.0.0.1",)
 
 
-def test_one_private_address_among_public_ones_is_enough_to_refuse_a_name(
+def test_one_private_address_refuses_a_name(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def answer(*_: Any, **__: Any) -> list[Any]:
@@ -66,13 +66,13 @@ def test_one_private_address_among_public_ones_is_enough_to_refuse_a_name(
     assert host_policy.addresses("captions.example", 443, private_urls=True) == ("8.8.8.8", "10.0.0.1")
 
 
-def test_a_host_that_is_not_known_or_is_no_name_is_an_oserror(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unknown_or_invalid_host_name_is_an_oserror(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(OSError, match="not a host name"):
         host_policy.addresses("x" * 64 + ".example", 443, private_urls=False)
 
-    def silence(*_: Any, **__: Any) -> list[Any]:
+    def fail(*_: Any, **__: Any) -> list[Any]:
         raise socket.gaierror(socket.EAI_NONAME, "unknown")
 
-    monkeypatch.setattr(socket, "getaddrinfo", silence)
+    monkeypatch.setattr(socket, "getaddrinfo", fail)
     with pytest.raises(OSError, match="unknown"):
         host_policy.addresses("nobody.invalid", 443, private_urls=False)

@@ -1,4 +1,4 @@
-"""Tests of the heap: what was freed is held by nobody."""
+"""Freed memory is returned to the system."""
 
 from __future__ import annotations
 
@@ -12,42 +12,42 @@ pytestmark = pytest.mark.skipif(
     sys.platform != "linux" or not hasattr(ctypes.CDLL(None), "malloc_trim"), reason="no glibc"
 )
 
-HELD = """
+MEASURE = """
 import pathlib, re, sys
-from streamsvc import heap
-def held():
+from streamsvc.core import malloc
+def resident():
     return int(re.search(r"RssAnon:\\s+(\\d+) kB", pathlib.Path("/proc/self/status").read_text())[1]) / 1000
 """
 
 HOLES = """
 blocks = [b"x" * 50_000 for _ in range(2000)]  # 100 MB
-kept = blocks[-1]  # at the top of the heap: without it glibc would give everything back by itself
-before = held()
+last = blocks[-1]  # pins the top of the heap: without it glibc would trim by itself
+before = resident()
 del blocks
-freed = held()
-heap.give_back()
-print(before - freed, freed - held())
+freed = resident()
+malloc.trim()
+print(before - freed, freed - resident())
 """
 
-BESIDE = """
+MIXED = """
 if sys.argv[1] == "mapped":
-    heap.map_large()
+    malloc.fix_mmap_threshold()
 freed = b"x" * 2_000_000
-del freed  # from now on glibc by itself maps nothing of this size
-before = held()
-pictures, kept = [], []
-for _ in range(100):  # as something is kept of each picture that comes
+del freed  # by default this raises glibc's mmap threshold to this size
+before = resident()
+pictures, small = [], []
+for _ in range(100):  # as a session stores something of each picture
     pictures.append(b"x" * 1_000_000)
-    kept.append(b"x" * 20_000)
+    small.append(b"x" * 20_000)
 del pictures
-print(held() - before)
+print(resident() - before)
 """
 
 
-def told(script: str, *arguments: str) -> list[float]:
-    """What a process of its own prints."""
+def measure(script: str, *arguments: str) -> list[float]:
+    """Run a script in a process of its own; the numbers that it prints."""
     ended = subprocess.run(
-        [sys.executable, "-c", HELD + script, *arguments],
+        [sys.executable, "-c", MEASURE + script, *arguments],
         capture_output=True,
         text=True,
         timeout=90,
@@ -56,12 +56,12 @@ def told(script: str, *arguments: str) -> list[float]:
     return [float(number) for number in ended.stdout.split()]
 
 
-def test_freed_memory_within_the_heap_is_given_back() -> None:
-    by_itself, given_back = told(HOLES)
-    assert by_itself < 20.0
-    assert given_back > 60.0, "MB"
+def test_trim_returns_freed_memory_within_the_heap() -> None:
+    by_default, trimmed = measure(HOLES)
+    assert by_default < 20.0
+    assert trimmed > 60.0, "MB"
 
 
-def test_large_blocks_leave_no_holes_beside_what_is_kept() -> None:
-    assert told(BESIDE, "together")[0] > 50.0, "MB: else this test shows nothing"
-    assert told(BESIDE, "mapped")[0] < 5.0
+def test_large_blocks_do_not_fragment_the_heap() -> None:
+    assert measure(MIXED, "together")[0] > 50.0, "MB: otherwise this test shows nothing"
+    assert measure(MIXED, "mapped")[0] < 5.0

@@ -1,4 +1,4 @@
-"""The names, labels and units of the interface: a dashboard that was built on them goes on working."""
+"""Names, types and labels of the metrics are stable: dashboards depend on them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from streamsvc.core import metrics
 
-# INTERFACES.md, section Metrics, and two of the store: name as the parser gives it (counters without _total), type, labels.
+# INTERFACES.md, section Metrics, and two of the store: name (counters without _total), type, labels.
 NAMES = {
     "sessions_active": ("gauge", ()),
     "sessions": ("counter", ("result",)),
@@ -40,11 +40,11 @@ def rendered() -> dict[str, str]:
 
 def labels() -> dict[str, tuple[str, ...]]:
     described = [
-        thing
-        for thing in vars(metrics).values()
-        if hasattr(thing, "describe") and hasattr(thing, "_labelnames")
+        metric
+        for metric in vars(metrics).values()
+        if hasattr(metric, "describe") and hasattr(metric, "_labelnames")
     ]
-    return {thing._name: thing._labelnames for thing in described}
+    return {metric._name: metric._labelnames for metric in described}
 
 
 @pytest.mark.parametrize("name", sorted(NAMES))
@@ -54,11 +54,11 @@ def test_a_metric_has_the_type_and_the_labels_of_the_interface(name: str) -> Non
     assert labels()[f"streamsvc_{name}"] == names
 
 
-def test_no_metric_has_a_label_for_each_session() -> None:
+def test_no_metric_has_a_session_label() -> None:
     assert not any({"session", "session_id", "id"} & set(names) for names in labels().values())
 
 
-def test_everything_rendered_is_ours() -> None:
+def test_only_our_metrics_are_rendered() -> None:
     assert {name for name in rendered() if not name.startswith("streamsvc_")} == set()
 
 
@@ -74,7 +74,7 @@ def test_caption_ages_fall_into_the_buckets_of_the_interface() -> None:
     assert (edges["0.25"], edges["0.5"]) == (0.0, 1.0)
 
 
-def test_the_build_tells_version_and_engine() -> None:
+def test_build_info_has_version_and_engine() -> None:
     metrics.build_info.info({"version": "1", "engine": "test"})
     assert 'streamsvc_build_info{engine="test",version="1"} 1.0' in metrics.render().decode()
 

@@ -1,4 +1,4 @@
-"""The two hand-offs: nothing waits who puts, nothing is lost uncounted."""
+"""Queues never block `put`, keep the order, and count every dropped item."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from streamsvc.core import clock
 from streamsvc.core.queues import Closed, Latest, Ring
 
 
-async def test_a_ring_gives_what_was_put_in_order() -> None:
+async def test_a_ring_keeps_the_order() -> None:
     ring: Ring[int] = Ring(4)
     for item in (1, 2, 3):
         ring.put(item)
@@ -23,16 +23,16 @@ async def test_a_ring_gives_what_was_put_in_order() -> None:
     assert ring.closed
 
 
-async def test_a_full_ring_drops_the_oldest_counts_it_and_tells() -> None:
-    told: list[int] = []
-    ring: Ring[int] = Ring(2, told.append)
+async def test_a_full_ring_drops_the_oldest_counts_it_and_calls_on_drop() -> None:
+    dropped: list[int] = []
+    ring: Ring[int] = Ring(2, dropped.append)
     for item in range(5):
         ring.put(item)
     assert await ring.take() == [3, 4]
-    assert (ring.dropped, told) == (3, [0, 1, 2])
+    assert (ring.dropped, dropped) == (3, [0, 1, 2])
 
 
-async def test_take_gives_at_most_as_many_as_asked_for_and_keeps_the_rest() -> None:
+async def test_take_returns_at_most_the_requested_number() -> None:
     ring: Ring[int] = Ring(8)
     for item in range(5):
         ring.put(item)
@@ -41,7 +41,7 @@ async def test_take_gives_at_most_as_many_as_asked_for_and_keeps_the_rest() -> N
     assert await ring.take(2) == [4]
 
 
-async def test_a_taker_waits_until_something_is_put() -> None:
+async def test_take_waits_for_an_item() -> None:
     ring: Ring[str] = Ring(2)
     taking = asyncio.create_task(ring.take())
     await asyncio.sleep(0)
@@ -50,7 +50,7 @@ async def test_a_taker_waits_until_something_is_put() -> None:
     assert await taking == ["here"]
 
 
-async def test_a_closed_ring_hands_out_the_rest_and_then_says_so() -> None:
+async def test_a_closed_ring_returns_the_rest_and_then_raises() -> None:
     ring: Ring[int] = Ring(2)
     ring.put(1)
     ring.close()
@@ -61,7 +61,7 @@ async def test_a_closed_ring_hands_out_the_rest_and_then_says_so() -> None:
         await ring.take()
 
 
-async def test_closing_wakes_a_waiting_taker() -> None:
+async def test_close_wakes_a_waiting_take() -> None:
     ring: Ring[int] = Ring(2)
     taking = asyncio.create_task(ring.take())
     await asyncio.sleep(0)
@@ -78,7 +78,7 @@ def test_a_source_that_can_wait_loses_nothing(virtual: asyncio.Runner) -> None:
 
         async def put_all() -> None:
             for item in range(50):
-                await ring.put_when_room(item)
+                await ring.put_when_space(item)
             ring.close()
 
         putting = asyncio.create_task(put_all())
@@ -94,10 +94,10 @@ def test_a_source_that_can_wait_loses_nothing(virtual: asyncio.Runner) -> None:
     assert virtual.run(main()) == (list(range(50)), 3, 0)
 
 
-async def test_closing_frees_a_source_that_waits_for_room() -> None:
+async def test_close_wakes_a_source_that_waits_for_space() -> None:
     ring: Ring[int] = Ring(1)
     ring.put(1)
-    waiting = asyncio.create_task(ring.put_when_room(2))
+    waiting = asyncio.create_task(ring.put_when_space(2))
     await asyncio.sleep(0)
     assert not waiting.done()
     ring.close()
@@ -105,28 +105,26 @@ async def test_closing_frees_a_source_that_waits_for_room() -> None:
     assert await ring.take() == [1]
 
 
-async def test_the_latest_box_holds_only_the_newest() -> None:
+async def test_latest_keeps_only_the_newest_item() -> None:
     replaced: list[str] = []
-    box: Latest[str] = Latest(replaced.append)
+    queue: Latest[str] = Latest(replaced.append)
     for item in ("a", "b", "c"):
-        box.put(item)
-    assert await box.get() == "c"
-    assert (box.dropped, replaced) == (2, ["a", "b"])
-    box.close()
+        queue.put(item)
+    assert await queue.get() == "c"
+    assert (queue.dropped, replaced) == (2, ["a", "b"])
+    queue.close()
     with pytest.raises(Closed):
-        await box.get()
+        await queue.get()
 
 
 @pytest.mark.parametrize("size", [0, -1])
-def test_a_ring_without_room_is_refused(size: int) -> None:
+def test_a_ring_without_capacity_is_refused(size: int) -> None:
     with pytest.raises(ValueError, match=f"not {size}"):
         Ring(size)
 
 
 @given(size=st.integers(1, 8), steps=st.lists(st.one_of(st.just("put"), st.integers(1, 4)), max_size=60))
-def test_whatever_happens_nothing_is_lost_uncounted_or_turned_round(
-    size: int, steps: list[str | int]
-) -> None:
+def test_every_item_is_taken_in_order_or_counted_as_dropped(size: int, steps: list[str | int]) -> None:
     async def main() -> None:
         dropped: list[int] = []
         ring: Ring[int] = Ring(size, dropped.append)
@@ -148,25 +146,25 @@ def test_whatever_happens_nothing_is_lost_uncounted_or_turned_round(
     asyncio.run(main())
 
 
-async def test_a_ring_may_be_measured_by_the_weight_of_what_is_in_it() -> None:
-    told: list[float] = []
-    ring: Ring[float] = Ring(3.0, told.append, lambda item: item)
+async def test_the_capacity_of_a_ring_may_be_a_weight() -> None:
+    dropped: list[float] = []
+    ring: Ring[float] = Ring(3.0, dropped.append, lambda item: item)
     ring.put(1.0)
-    ring.put(2.5)  # it was not full: what comes last may go over
-    assert (ring.load, told) == (3.5, [])
-    waiting = asyncio.create_task(ring.room())
+    ring.put(2.5)  # it was not full: the last item may exceed the size
+    assert (ring.load, dropped) == (3.5, [])
+    waiting = asyncio.create_task(ring.wait_for_space())
     await asyncio.sleep(0)
     assert not waiting.done()
     assert await ring.take(1) == [1.0]
     await waiting
     ring.put(2.0)
     ring.put(1.0)
-    assert told == [2.5]
+    assert dropped == [2.5]
     assert await ring.take() == [2.0, 1.0]
     assert ring.load == 0.0
 
 
-async def test_what_weighs_nothing_is_never_dropped_and_keeps_its_place() -> None:
+async def test_items_without_weight_are_never_dropped_and_keep_their_place() -> None:
     ring: Ring[int] = Ring(2, None, lambda item: 0 if item < 0 else 1)
     for item in (1, -1, 2, -2, 3, 4, -3):
         ring.put(item)

@@ -1,4 +1,4 @@
-"""The units: frozen, with both clocks first, and the few things that they compute."""
+"""Units are frozen, start with both times, and compute their ends."""
 
 from __future__ import annotations
 
@@ -22,7 +22,6 @@ WITH_CLOCKS = (
     "Speech",
     "Gap",
     "Cue",
-    "Sound",
     "Scene",
 )
 
@@ -31,9 +30,7 @@ def units() -> list[type]:
     classes = [
         item for _, item in inspect.getmembers(types, inspect.isclass) if item.__module__ == types.__name__
     ]
-    return [
-        item for item in classes if not getattr(item, "_is_protocol", False)
-    ]  # a protocol is a promise, no unit
+    return [item for item in classes if not getattr(item, "_is_protocol", False)]  # a protocol is not a unit
 
 
 @pytest.mark.parametrize("unit", units(), ids=lambda unit: unit.__name__)
@@ -62,6 +59,6 @@ def test_a_cue_spans_its_words() -> None:
 
 
 @pytest.mark.parametrize(("seq", "durable"), [(None, False), (0, True), (7, True)])
-def test_an_event_with_a_number_is_durable(seq: int | None, durable: bool) -> None:
+def test_an_event_with_a_seq_is_durable(seq: int | None, durable: bool) -> None:
     event = Event("s", "main", "e1", "id", "caption.final", 1.0, 300.0, {}, {}, seq)
     assert event.durable is durable

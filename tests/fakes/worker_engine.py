@@ -1,4 +1,4 @@
-"""An engine for the tests of worker.py: it echoes, sleeps, fails and dies on demand."""
+"""An engine for the tests of workers: it echoes, sleeps, fails and counts on demand."""
 
 from __future__ import annotations
 

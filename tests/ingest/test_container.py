@@ -1,4 +1,4 @@
-"""What libav opens is opened within limits, and what it cannot make sense of is said in words."""
+"""Containers are opened within limits, and every failure has its own code."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from av.stream import Disposition
 from streamsvc.core.errors import SourceError
 from streamsvc.ingest import container
 from streamsvc.ingest.container import check_decodable, choose, open_file, open_url, packets, with_headers
-from streamsvc.ingest.source_policy import Place, find
+from streamsvc.ingest.source_policy import Place, locate
 from tests.builders.clips import clip
 
 
@@ -30,15 +30,15 @@ def failing(work: Callable[[], Any]) -> SourceError:
 
 
 def opened(path: Path) -> tuple[list[str], tuple[str, ...]]:
-    """Kinds of the streams and codecs of the tracks that are chosen of a file."""
+    """Kinds of the chosen streams of a file, and codecs of its tracks."""
     with contextlib.ExitStack() as stack:
-        place = find(str(path), None)
+        place = locate(str(path), None)
         streams, tracks = choose(open_file(place, stack), place.name)
         check_decodable(place, {stream.index for stream in streams})
         return [stream.type for stream in streams], tuple(track.codec for track in tracks)
 
 
-# --- files ----------------------------------------------------------------------------------------------------------
+# --- files ---
 
 
 def test_the_first_track_of_each_kind_is_chosen_with_its_decoder(tmp_path: Path) -> None:
@@ -52,16 +52,16 @@ def test_the_first_track_of_each_kind_is_chosen_with_its_decoder(tmp_path: Path)
 
 def test_each_bad_file_has_its_own_code(tmp_path: Path) -> None:
     whole = clip(tmp_path / "whole.mp4").read_bytes()
-    rubbish = bytearray(clip(tmp_path / "pictures.mp4", audio=None).read_bytes())
-    start, end = rubbish.index(b"mdat") + 4, rubbish.index(b"moov") - 4
-    rubbish[start:end] = b"\x55" * (end - start)  # the right shape, with rubbish inside
+    garbage = bytearray(clip(tmp_path / "pictures.mp4", audio=None).read_bytes())
+    start, end = garbage.index(b"mdat") + 4, garbage.index(b"moov") - 4
+    garbage[start:end] = b"\x55" * (end - start)  # well formed, with garbage inside
     clip(tmp_path / "a.ts", video="mpeg4", audio=None)
     playlist = f"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\n{tmp_path}/a.ts\n#EXT-X-ENDLIST\n"
     for name, content, code in (
         ("noise.mp4", bytes(range(256)) * 40, "corrupt"),
         ("cut.mp4", whole[: len(whole) // 2], "corrupt"),
-        ("rubbish.mp4", bytes(rubbish), "corrupt"),
-        ("list.m3u8", playlist.encode(), "corrupt"),  # it may name no other file
+        ("garbage.mp4", bytes(garbage), "corrupt"),
+        ("list.m3u8", playlist.encode(), "corrupt"),  # must not name another file
         ("a.srt", b"1\n00:00:01,000 --> 00:00:02,000\nhello\n\n", "no_media"),
     ):
         (tmp_path / name).write_bytes(content)
@@ -70,9 +70,7 @@ def test_each_bad_file_has_its_own_code(tmp_path: Path) -> None:
         assert name in error.message
 
 
-def test_an_unreadable_file_is_said_and_its_handle_closed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_unreadable_file_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(self: Path, mode: str) -> Any:
         raise PermissionError
 
@@ -89,7 +87,7 @@ def stream(kind: str, codec: str | None, disposition: Any = 0) -> Any:
     return SimpleNamespace(type=kind, codec_context=context, disposition=Disposition(disposition))
 
 
-def test_cover_pictures_are_no_video_and_a_codec_that_is_not_known_is_said() -> None:
+def test_cover_pictures_are_not_video_and_an_unknown_codec_is_an_error() -> None:
     cover = stream("video", "mjpeg", Disposition.attached_pic)
     song, strange, data = stream("audio", "mp3"), stream("video", None), stream("subtitle", "srt")
     film = stream("video", "h264")
@@ -98,7 +96,7 @@ def test_cover_pictures_are_no_video_and_a_codec_that_is_not_known_is_said() -> 
         return choose(SimpleNamespace(streams=streams), "a.mp4")[0]
 
     assert of(cover, song) == [song]
-    assert of(strange, song) == [song], "what can be heard is heard"
+    assert of(strange, song) == [song], "the decodable track is used"
     assert of(strange, film) == [film]
     unknown = failing(lambda: of(strange, data))
     assert (unknown.code, unknown.status) == ("no_decoder", 422)
@@ -107,11 +105,11 @@ def test_cover_pictures_are_no_video_and_a_codec_that_is_not_known_is_said() -> 
     assert failing(of).code == "no_media"
 
 
-# --- packets --------------------------------------------------------------------------------------------------------
+# --- packets ---
 
 
 class Reel:
-    """A container that gives packets, and raises where it is damaged."""
+    """A container that yields packets and raises where it is damaged."""
 
     def __init__(self, *items: Any) -> None:
         self.items = list(items)
@@ -132,7 +130,7 @@ def damage() -> Exception:
     return av.error.InvalidDataError(1, "damaged")
 
 
-def test_damaged_packets_are_skipped_and_counted_and_empty_ones_left_out() -> None:
+def test_damaged_packets_are_counted_and_empty_ones_left_out() -> None:
     counted: list[int] = []
     good, bad = packet(), packet(corrupt=True)
     reel = Reel(damage(), good, packet(size=0), damage(), bad)
@@ -140,14 +138,14 @@ def test_damaged_packets_are_skipped_and_counted_and_empty_ones_left_out() -> No
     assert len(counted) == 3
 
 
-def test_a_source_of_nothing_but_damage_is_given_up() -> None:
+def test_too_many_unreadable_packets_in_a_row_are_an_error() -> None:
     reel = Reel(packet(), *(damage() for _ in range(20)), packet())
-    found = packets(reel, [], "a.mp4", lambda: None)
-    assert next(found)
-    assert failing(lambda: next(found)).code == "corrupt"
+    readable = packets(reel, [], "a.mp4", lambda: None)
+    assert next(readable)
+    assert failing(lambda: next(readable)).code == "corrupt"
 
 
-def test_new_parameter_sets_are_put_in_front_where_they_fit_in_band() -> None:
+def test_new_parameter_sets_are_prepended_where_they_fit_in_band() -> None:
     def of(kind: str, extra: bytes | None) -> Any:
         return SimpleNamespace(type=kind, codec_context=SimpleNamespace(extradata=extra))
 
@@ -159,12 +157,15 @@ def test_new_parameter_sets_are_put_in_front_where_they_fit_in_band() -> None:
     assert with_headers(b"idr", of("video", None)) == b"idr"
 
 
-# --- URLs -----------------------------------------------------------------------------------------------------------
+# --- URLs ---
 
 
 @pytest.fixture
 def web(tmp_path: Path) -> Iterator[str]:
-    """A web server on loopback: /a.wav is a recording, /STATUS answers with that status, /noise with no media, /away redirects."""
+    """A web server on loopback.
+
+    /a.wav is a recording, /STATUS answers with that status, /noise with random bytes, /away redirects.
+    """
     recording = clip(tmp_path / "a.wav", video=None, audio="pcm_s16le").read_bytes()
 
     class Answers(http.server.BaseHTTPRequestHandler):
@@ -176,7 +177,7 @@ def web(tmp_path: Path) -> Iterator[str]:
                 self.send_header("Location", "/a.wav")
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
-            with contextlib.suppress(OSError):  # libav has seen enough
+            with contextlib.suppress(OSError):  # libav may close early
                 self.wfile.write(body)
 
         def log_message(self, *arguments: object) -> None:
@@ -192,7 +193,7 @@ def web(tmp_path: Path) -> Iterator[str]:
 
 def reach(url: str, private_urls: bool = True) -> tuple[str, ...]:
     with contextlib.ExitStack() as stack:
-        place = find(url, ())
+        place = locate(url, ())
         return tuple(
             track.codec for track in choose(open_url(place, 1.0, private_urls, stack), place.name)[1]
         )
@@ -207,25 +208,22 @@ def test_a_url_that_answers_with_media_is_opened(web: str) -> None:
     ("path", "code"),
     [("404", "not_found"), ("401", "refused"), ("403", "refused"), ("500", "refused"), ("noise", "corrupt")],
 )
-def test_what_a_server_says_instead_of_media_is_told(web: str, path: str, code: str) -> None:
+def test_a_response_without_media_is_an_error(web: str, path: str, code: str) -> None:
     error = failing(lambda: reach(f"{web}/{path}?key=secret"))
     assert (error.code, error.retryable) == (code, False)
     assert "secret" not in str(error)
 
 
-def test_a_redirect_does_not_lead_round_the_check_of_the_host(
-    web: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(
-        container, "check_host", lambda place, private_urls: None
-    )  # the host passes, as a public one would
+def test_a_redirect_does_not_bypass_the_check_of_the_host(web: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    # The host passes, as a public one would.
+    monkeypatch.setattr(container, "check_host", lambda place, private_urls: None)
     assert reach(f"{web}/a.wav", private_urls=False) == ("pcm_s16le",)
     failing(lambda: reach(f"{web}/away", private_urls=False))
 
 
 @pytest.mark.parametrize("scheme", ["http", "rtsp"])
-def test_a_server_that_is_silent_or_not_there_does_not_answer(scheme: str) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as server:  # accepts, and is silent
+def test_a_silent_or_absent_server_is_no_answer(scheme: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:  # accepts and stays silent
         port = server.getsockname()[1]
         silent = failing(lambda: reach(f"{scheme}://user:secret@127.0.0.1:{port}/a?key=secret"))
     gone = failing(lambda: reach(f"{scheme}://user:secret@127.0.0.1:{port}/a"))

@@ -17,23 +17,21 @@ from tests.builders.clips import clip
 def frames(path: Path, kind: str) -> tuple[MediaTrack, list[EncodedFrame]]:
     with av.open(str(path)) as container:
         stream: Any = container.streams.get({kind: 0})[0]
-        found = [
+        packets = [
             EncodedFrame(
                 "s", "main", float(p.pts * p.time_base), 100.0 + i, stream.type, bytes(p), "x", p.is_keyframe
             )
             for i, p in enumerate(cast(Any, container.demux(stream)))
             if p.size
         ]
-        return MediaTrack(stream.type, stream.codec_context.codec.name, stream.codec_context), found
+        return MediaTrack(stream.type, stream.codec_context.codec.name, stream.codec_context), packets
 
 
 @pytest.mark.parametrize(
     ("name", "codec", "rate"),
     [("a.mp4", "aac", 44_100), ("a.webm", "libopus", 48_000), ("a.wav", "pcm_s16le", 8_000)],
 )
-def test_any_codec_becomes_16_khz_mono_without_holes(
-    tmp_path: Path, name: str, codec: str, rate: int
-) -> None:
+def test_any_codec_becomes_16_khz_mono_without_gaps(tmp_path: Path, name: str, codec: str, rate: int) -> None:
     track, packets = frames(clip(tmp_path / name, video=None, audio=codec, rate=rate), "audio")
     decoder = AudioDecoder(track, "s")
     chunks = [chunk for packet in packets for chunk in decoder.decode([packet])] + decoder.flush()
@@ -79,10 +77,10 @@ def test_lost_audio_becomes_marked_silence_of_its_length(tmp_path: Path) -> None
     assert all(abs(b.at - a.end) < 0.002 for a, b in pairwise(chunks))
 
 
-def test_a_known_loss_of_one_packet_is_marked_too(tmp_path: Path) -> None:
+def test_a_reported_loss_of_one_packet_is_marked_too(tmp_path: Path) -> None:
     track, packets = frames(clip(tmp_path / "a.webm", video=None, audio="libopus"), "audio")
-    told = [*packets[:20], replace(packets[21], gap=0.02), *packets[22:]]
-    gaps = [chunk for chunk in AudioDecoder(track, "s").decode(told) if chunk.gap]
+    received = [*packets[:20], replace(packets[21], gap=0.02), *packets[22:]]
+    gaps = [chunk for chunk in AudioDecoder(track, "s").decode(received) if chunk.gap]
     assert [len(gap.samples) for gap in gaps] == [pytest.approx(320, abs=32)]
 
 
@@ -111,7 +109,7 @@ def test_pictures_keep_the_time_and_arrival_of_their_own_payload(
     assert all(arrival[round(picture.at, 3)] == picture.arrived for picture in pictures)
 
 
-def test_after_a_loss_pictures_wait_for_the_next_keyframe(tmp_path: Path) -> None:
+def test_after_a_loss_the_decoder_waits_for_a_codec_keyframe(tmp_path: Path) -> None:
     track, packets = frames(clip(tmp_path / "a.webm", video="libvpx", audio=None), "video")
     decoder = VideoDecoder(track, "s")
     assert decoder.decode(packets[:5])

@@ -5,16 +5,16 @@ from typing import Any
 import pytest
 from aiortc.rtp import RtpPacket
 
-from streamsvc.ingest.depacketizer import HOLD_SECONDS, HOLE_SECONDS, Assembler, Picture, is_keyframe
+from streamsvc.ingest.depacketizer import HOLE_SECONDS, WITHHOLD_SECONDS, Assembler, Picture, is_keyframe
 
 KEY = b"\x10\0\0\x9d\x01\x2a"  # VP8
 INTER = b"\x11\0\0\0\0\0"
 
 
 def packet(number: int, picture: int, data: bytes, marker: int = 1) -> Any:
-    made = RtpPacket(sequence_number=number & 0xFFFF, timestamp=picture * 3000, marker=marker)
-    made._data = data  # type: ignore[attr-defined]
-    return made
+    rtp = RtpPacket(sequence_number=number & 0xFFFF, timestamp=picture * 3000, marker=marker)
+    rtp._data = data  # type: ignore[attr-defined]
+    return rtp
 
 
 def feed(assembler: Assembler, *packets: Any, start: float = 0.0) -> list[Picture]:
@@ -33,32 +33,32 @@ def test_a_picture_without_marker_is_released_by_the_next_one() -> None:
     assert [picture.timestamp for picture in pictures] == [0, 3000]
 
 
-def test_after_a_repaired_hole_all_pictures_come_at_once() -> None:
+def test_after_a_repaired_hole_all_pictures_are_released_at_once() -> None:
     assembler = Assembler("vp8")
     assert len(feed(assembler, packet(1, 0, KEY), packet(3, 2, INTER), packet(4, 3, INTER))) == 1
     assert [p.timestamp for p in feed(assembler, packet(2, 1, INTER))] == [3000, 6000, 9000]
 
 
-def test_an_unrepaired_hole_is_given_up_and_a_keyframe_asked_for_and_awaited() -> None:
+def test_an_unrepaired_hole_is_given_up_and_a_keyframe_requested_and_awaited() -> None:
     assembler = Assembler("vp8")
     feed(assembler, packet(1, 0, KEY), packet(3, 2, INTER))
-    pictures, ask = assembler.push(packet(4, 3, INTER), HOLE_SECONDS + 1.0)
-    assert (pictures, ask, assembler.holes) == ([], True, 1)
+    pictures, send_pli = assembler.push(packet(4, 3, INTER), HOLE_SECONDS + 1.0)
+    assert (pictures, send_pli, assembler.holes) == ([], True, 1)
     assert feed(assembler, packet(5, 4, INTER), start=1.4) == []
-    assert assembler.held == 1
+    assert assembler.withheld == 1
     (picture,) = feed(assembler, packet(6, 5, KEY), start=1.5)
     assert (picture.keyframe, picture.after_loss) == (True, True)
 
 
-def test_a_sender_that_answers_no_pli_is_shown_after_a_while() -> None:
+def test_without_a_keyframe_pictures_are_released_after_a_while() -> None:
     assembler = Assembler("vp8")
     feed(assembler, packet(1, 0, KEY))
     assembler.skip(1.0)
     assert feed(assembler, packet(2, 1, INTER), start=2.0) == []
-    assert len(feed(assembler, packet(3, 2, INTER), start=1.0 + HOLD_SECONDS)) == 1
+    assert len(feed(assembler, packet(3, 2, INTER), start=1.0 + WITHHOLD_SECONDS)) == 1
 
 
-def test_padding_gives_no_picture() -> None:
+def test_padding_yields_no_picture() -> None:
     assert len(feed(Assembler("vp8"), packet(1, 0, KEY), packet(2, 0, b""), packet(3, 1, INTER))) == 2
 
 
@@ -78,5 +78,5 @@ def test_sequence_numbers_wrap() -> None:
         ("h264", b"\0\0\1", False),
     ],
 )
-def test_keyframes_are_known_by_their_headers(codec: str, data: bytes, key: bool) -> None:
+def test_keyframes_are_recognised_by_their_headers(codec: str, data: bytes, key: bool) -> None:
     assert is_keyframe(codec, data) is key

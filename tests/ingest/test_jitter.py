@@ -28,7 +28,7 @@ def order(frames: list[Frame]) -> list[int]:
     return [frame.timestamp // 960 for frame in frames]
 
 
-def test_packets_in_order_pass_at_once() -> None:
+def test_packets_in_order_are_delivered_at_once() -> None:
     jitter = Jitter()
     for number in range(100, 110):
         frames = jitter.push(packet(number))
@@ -36,7 +36,7 @@ def test_packets_in_order_pass_at_once() -> None:
         assert frames[0].lost == 0.0
 
 
-def test_a_swap_is_put_right_without_loss() -> None:
+def test_swapped_packets_are_reordered_without_loss() -> None:
     jitter = Jitter()
     frames = feed(jitter, [1, 3, 2, 4])
     assert order(frames) == [1, 2, 3, 4]
@@ -52,10 +52,10 @@ def test_a_lost_packet_is_given_up_after_three_others_and_all_are_delivered_at_o
     assert order(frames) == [3, 4, 5]
     assert [round(frame.lost, 6) for frame in frames] == [0.02, 0.0, 0.0]
     assert jitter.counts.lost == 1
-    assert order(feed(jitter, [6])) == [6]  # no latency added for good
+    assert order(feed(jitter, [6])) == [6]  # no lasting latency
 
 
-def test_what_comes_after_it_was_given_up_is_late_and_a_repetition_is_dropped() -> None:
+def test_late_and_duplicate_packets_are_dropped_and_counted() -> None:
     jitter = Jitter()
     assert order(feed(jitter, [1, 3, 4, 4, 5, 2, 5])) == [1, 3, 4, 5]
     assert (jitter.counts.late, jitter.counts.duplicate) == (2, 1)
@@ -74,7 +74,7 @@ def test_sequence_numbers_and_timestamps_wrap() -> None:
     assert all(frame.lost == 0 for frame in frames)
 
 
-def test_a_pause_of_the_sender_is_no_loss() -> None:
+def test_a_pause_of_the_sender_is_not_a_loss() -> None:
     jitter = Jitter()
     jitter.push(Packet(1, 0, OPUS_20MS, 0.0))
     (frame,) = jitter.push(Packet(2, 48_000 * 5, OPUS_20MS, 5.0))
@@ -96,14 +96,14 @@ def test_a_hole_is_given_up_after_its_time_when_no_packets_come() -> None:
     assert order(jitter.poll(0.15)) == [3]
 
 
-def test_padding_gives_no_frame_and_leaves_no_hole() -> None:
+def test_padding_yields_no_frame_and_leaves_no_hole() -> None:
     jitter = Jitter()
     frames = [f for p in (packet(1), packet(2, payload=b""), packet(3)) for f in jitter.push(p)]
     assert order(frames) == [1, 3]
     assert (jitter.counts.empty, jitter.counts.lost) == (1, 0)
 
 
-def test_a_restarted_sender_is_believed_at_its_second_packet() -> None:
+def test_a_restarted_sender_is_accepted_at_its_second_packet() -> None:
     jitter = Jitter()
     feed(jitter, [1, 2])
     assert jitter.push(packet(30_000)) == []
@@ -122,7 +122,7 @@ def test_a_single_stray_packet_does_not_disturb_the_stream() -> None:
         st.tuples(st.integers(0, 0xFFFF), st.integers(0, 0xFFFFFFFF), st.binary(max_size=4)), max_size=200
     )
 )
-def test_any_input_is_survived_within_bounds(packets: list[tuple[int, int, bytes]]) -> None:
+def test_any_input_is_handled_within_bounds(packets: list[tuple[int, int, bytes]]) -> None:
     jitter = Jitter()
     delivered = 0
     for place, (sequence, timestamp, payload) in enumerate(packets):
@@ -134,7 +134,7 @@ def test_any_input_is_survived_within_bounds(packets: list[tuple[int, int, bytes
 
 
 @given(st.integers(0, 2**32), st.sets(st.integers(1, 198)), st.randoms(use_true_random=False))
-def test_whatever_is_lost_or_near_misordered_the_rest_comes_once_and_in_order(
+def test_every_packet_not_lost_or_late_is_delivered_once_and_in_order(
     base: int, lost: set[int], chance: random.Random
 ) -> None:
     numbers = [n for n in range(200) if n not in lost]
@@ -181,7 +181,7 @@ def test_loss_costs_what_was_lost_and_adds_no_latency(loss: float) -> None:
         (b"\xfb", 0.02),
     ],
 )
-def test_the_duration_of_an_opus_packet_is_read_from_its_head(payload: bytes, seconds: float) -> None:
+def test_the_duration_of_an_opus_packet_is_read_from_its_header(payload: bytes, seconds: float) -> None:
     assert opus_seconds(payload) == pytest.approx(seconds)
 
 

@@ -1,31 +1,25 @@
+"""Files are read in order of time, paced or as fast as the consumer allows; close joins the thread."""
+
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import socket
-import subprocess
-from collections.abc import AsyncIterator, Callable
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-import av
-import numpy as np
 import pytest
 
 from streamsvc.core import clock
 from streamsvc.core.config import Ingest
 from streamsvc.core.errors import SourceError
 from streamsvc.core.types import EncodedFrame
-from streamsvc.ingest.source import Source, TrackClock, open_source
+from streamsvc.ingest.source import SourceSink, open_source
 from tests.builders.clips import clip
 
 SETTINGS = Ingest(open_seconds=1.0, reconnects=1)
-SYSTEM_PYTHON = "/usr/bin/python3"  # Debian's packages for GStreamer are this one's
-RTSP = Path(__file__).parents[1] / "fakes" / "rtsp_server.py"
 
 
-async def room() -> None:
+async def no_wait() -> None:
     return
 
 
@@ -33,7 +27,7 @@ async def read(path: Path | str, speed: float | None = None) -> list[EncodedFram
     source = await open_source(str(path), SETTINGS, session="s", speed=speed, roots=None)
     frames: list[EncodedFrame] = []
     zero = clock.now()
-    await source.run(frames.append, room, lambda: zero)
+    await source.run(SourceSink(frames.append, no_wait, lambda: zero))
     await source.close()
     return frames
 
@@ -58,7 +52,7 @@ async def test_a_file_gives_frames_of_the_kinds_it_has(
         assert 0.85 < times[-1] < 1.05
 
 
-async def test_frames_of_both_tracks_come_in_the_order_of_time(tmp_path: Path) -> None:
+async def test_frames_of_both_tracks_are_merged_in_order_of_time(tmp_path: Path) -> None:
     frames = await read(clip(tmp_path / "a.mp4", video="libx264"))
     first_video = next(i for i, frame in enumerate(frames) if frame.kind == "video")
     last_video = max(i for i, frame in enumerate(frames) if frame.kind == "video")
@@ -66,7 +60,7 @@ async def test_frames_of_both_tracks_come_in_the_order_of_time(tmp_path: Path) -
 
 
 async def test_a_file_in_real_time_is_paced_by_the_clock(tmp_path: Path) -> None:
-    """In real time, since the source reads on a thread that a jumping clock would outrun."""
+    """On a real clock: the source reads in a thread, which a virtual clock would outrun."""
     path = clip(tmp_path / "a.wav", video=None, audio="pcm_s16le", seconds=0.5)
     start = clock.now()
     frames = await read(path, speed=1.0)
@@ -75,28 +69,28 @@ async def test_a_file_in_real_time_is_paced_by_the_clock(tmp_path: Path) -> None
     assert clock.now() - start >= frames[-1].at
 
 
-async def test_pictures_are_handed_over_no_earlier_than_they_could_be_coded(tmp_path: Path) -> None:
+async def test_reordered_pictures_come_in_decoding_order(tmp_path: Path) -> None:
     frames = await read(clip(tmp_path / "a.mp4", video="libx264", audio=None, b_frames=2))
     assert sorted(frame.at for frame in frames) != [frame.at for frame in frames], (
         "the clip has no reordered pictures"
     )
 
 
-async def test_reading_as_fast_as_possible_waits_for_room(tmp_path: Path) -> None:
+async def test_reading_as_fast_as_possible_waits_for_space(tmp_path: Path) -> None:
     source = await open_source(str(clip(tmp_path / "a.mp4")), SETTINGS, session="s", speed=None, roots=None)
-    asked: list[Any] = []
+    waits: list[Any] = []
     frames: list[Any] = []
 
     async def counting() -> None:
-        asked.append(len(frames))
+        waits.append(len(frames))
 
-    await source.run(frames.append, counting, lambda: 0.0)
+    await source.run(SourceSink(frames.append, counting, lambda: 0.0))
     await source.close()
-    assert asked == list(range(len(frames)))
+    assert waits == list(range(len(frames)))
 
 
-async def test_a_url_that_does_not_answer_says_so_and_leaves_nothing() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as server:  # accepts, and is silent
+async def test_a_url_without_an_answer_is_an_error_without_credentials() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:  # accepts and stays silent
         port = server.getsockname()[1]
         with pytest.raises(SourceError) as caught:
             await open_source(
@@ -110,366 +104,12 @@ async def test_a_url_that_does_not_answer_says_so_and_leaves_nothing() -> None:
         await open_source(f"rtsp://127.0.0.1:{port}/a", SETTINGS, session="s", private_urls=True)
 
 
-async def test_closing_in_the_middle_joins_the_thread(tmp_path: Path) -> None:
+async def test_close_joins_the_thread_while_it_reads(tmp_path: Path) -> None:
     source = await open_source(
         str(clip(tmp_path / "a.mp4", seconds=4.0)), SETTINGS, session="s", speed=1.0, roots=None
     )
-    task = asyncio.create_task(source.run(lambda frame: None, room, clock.now))
+    task = asyncio.create_task(source.run(SourceSink(lambda frame: None, no_wait, clock.now)))
     await asyncio.sleep(0.05)
     task.cancel()
     await source.close()
     await source.close()
-
-
-def test_missing_restarted_and_early_stamps_are_bridged() -> None:
-    track = TrackClock(start=5.0)
-    assert track.place(5.0, 0.02) == 0.0
-    assert track.place(None, 0.02) == pytest.approx(0.02)
-    assert track.place(5.04, 0.02) == pytest.approx(0.04)
-    assert track.place(95443.7, 0.02) == pytest.approx(0.06), (
-        "a new time line goes on where the old one ended"
-    )
-    assert track.place(95443.72, 0.02) == pytest.approx(0.08)
-    assert track.place(95444.72, 0.02) == pytest.approx(1.08), "a pause stays a pause"
-
-
-def test_a_new_connection_goes_on_even_if_its_first_packet_has_no_stamp() -> None:
-    """As GStreamer's server sends it: the first picture has no time, the second one has."""
-    track = TrackClock(start=0.0)
-    track.place(9.0, 0.04)
-    track.go_on_at(20.0, 0.0)
-    assert track.place(None, 0.0) == 20.0
-    assert track.place(0.04, 0.04) == pytest.approx(20.04)
-
-
-# --- live: what comes is compared with the file that the server sends, packet by packet --------------------------------
-
-
-class Live:
-    """A live source that is being read, on a session clock that begins now."""
-
-    def __init__(self, source: Source) -> None:
-        self.source = source
-        self.zero = clock.now()
-        self.frames: list[EncodedFrame] = []
-        self.states: list[tuple[str, str]] = []
-        self.news = asyncio.Event()
-        source.on_state = self.tell
-        self.task = asyncio.create_task(source.run(self.tap, room, lambda: self.zero))
-
-    def tap(self, frame: EncodedFrame) -> None:
-        self.frames.append(frame)
-        self.news.set()
-
-    def tell(self, state: str, why: str) -> None:
-        self.states.append((state, why))
-        self.news.set()
-
-    def of(self, kind: str) -> list[EncodedFrame]:
-        return [frame for frame in self.frames if frame.kind == kind]
-
-    async def until(self, what: Callable[[], Any], seconds: float = 20.0) -> None:
-        async with asyncio.timeout(seconds):
-            while not what():
-                assert not self.task.done(), self.task
-                self.news.clear()
-                await self.news.wait()
-
-
-@contextlib.asynccontextmanager
-async def live(url: str, **settings: Any) -> AsyncIterator[Live]:
-    source = await open_source(
-        url, Ingest(**({"open_seconds": 4.0} | settings)), session="s", private_urls=True
-    )
-    reading = Live(source)
-    try:
-        yield reading
-    finally:
-        reading.task.cancel()
-        await asyncio.gather(reading.task, return_exceptions=True)
-        await source.close()
-
-
-def noise(path: Path, seconds: float) -> Path:
-    """A clip of which no two packets are alike: H.264, 160x96 at 25 a second, and AAC."""
-    random = np.random.default_rng(1)
-    with av.open(str(path), "w") as container:
-        video: Any = container.add_stream(
-            "libx264", rate=25, options={"preset": "ultrafast", "tune": "zerolatency", "g": "10"}
-        )
-        video.width, video.height, video.pix_fmt = 160, 96, "yuv420p"
-        audio: Any = container.add_stream("aac", rate=48_000, layout="mono")
-        for number in range(round(25 * seconds)):
-            picture = av.VideoFrame.from_ndarray(
-                random.integers(0, 255, (96, 160, 3), dtype=np.uint8), format="rgb24"
-            )
-            picture.pts, picture.time_base = number, Fraction(1, 25)
-            container.mux(video.encode(picture))
-            sound = av.AudioFrame.from_ndarray(
-                random.normal(0, 0.1, (1, 1920)).astype(np.float32), format="fltp", layout="mono"
-            )
-            sound.sample_rate, sound.pts, sound.time_base = 48_000, 1920 * number, Fraction(1, 48_000)
-            container.mux(audio.encode(sound))
-        container.mux([*video.encode(None), *audio.encode(None)])
-    return path
-
-
-def essence(kind: str, payload: bytes) -> bytes:
-    """What a payload has in common in every container: AAC without its ADTS header, the end of the last slice of a picture."""
-    if kind == "audio":
-        return payload[7:] if payload[:2] in (b"\xff\xf1", b"\xff\xf9") else payload
-    return payload.rstrip(b"\0")[-24:]
-
-
-def times(path: Path) -> dict[tuple[str, bytes], float]:
-    """The times of all packets of a file that are there once, by what is in them."""
-    found: dict[tuple[str, bytes], list[float]] = {}
-    with av.open(str(path)) as container:
-        for packet in container.demux():
-            if packet.size and packet.pts is not None:
-                key = (packet.stream.type, essence(packet.stream.type, bytes(packet)))
-                found.setdefault(key, []).append(float(packet.pts * packet.time_base))
-    return {key: stamps[0] for key, stamps in found.items() if len(stamps) == 1}
-
-
-def offsets(frames: list[EncodedFrame], truth: dict[tuple[str, bytes], float]) -> list[float]:
-    """By how much the times of frames differ from the file's."""
-    known = [(frame, truth.get((frame.kind, essence(frame.kind, frame.payload)))) for frame in frames]
-    return [frame.at - stamp for frame, stamp in known if stamp is not None]
-
-
-@contextlib.asynccontextmanager
-async def rtsp(
-    path: Path, port: int = 0, transport: str = "tcp"
-) -> AsyncIterator[tuple[str, Callable[[], None]]]:
-    """A server: its URL, and what kills it."""
-    server = await asyncio.create_subprocess_exec(
-        SYSTEM_PYTHON,
-        str(RTSP),
-        str(path),
-        str(port),
-        transport,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.DEVNULL,
-    )
-    assert server.stdout is not None
-    try:
-        async with asyncio.timeout(20):
-            bound = int(await server.stdout.readline())
-        yield f"rtsp://127.0.0.1:{bound}/live", server.kill
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            server.kill()
-        await server.communicate()
-
-
-@pytest.fixture(scope="module")
-def gstreamer() -> None:
-    """Skip where GStreamer's RTSP server is not installed."""
-    try:
-        ready = (
-            subprocess.run([SYSTEM_PYTHON, str(RTSP), "--check"], capture_output=True, timeout=60).returncode
-            == 0
-        )
-    except OSError:
-        ready = False
-    if not ready:
-        pytest.skip(
-            "GStreamer's RTSP server is missing (Debian: python3-gi gir1.2-gst-rtsp-server-1.0 gstreamer1.0-plugins-good)"
-        )
-
-
-@pytest.mark.usefixtures("gstreamer")
-@pytest.mark.parametrize("transport", ["tcp", "udp"])
-async def test_an_rtsp_server_s_tracks_lie_on_one_time_base_and_come_as_they_are_sent(
-    tmp_path: Path, transport: str
-) -> None:
-    path = noise(tmp_path / "a.mp4", 6.0)
-    async with rtsp(path, transport=transport) as (url, _), live(url) as reading:
-        assert {(track.kind, track.codec) for track in reading.source.tracks} == {
-            ("audio", "aac"),
-            ("video", "h264"),
-        }
-        await reading.until(lambda: reading.of("audio") and reading.of("audio")[-1].at > 2.5)
-        truth = times(path)
-        found = [offsets(reading.of(kind), truth) for kind in ("audio", "video")]
-        assert all(len(each) > 20 for each in found)
-        assert max(map(max, found)) - min(map(min, found)) < 0.1
-        assert reading.of("video")[0].keyframe
-        ahead = [frame.at - (frame.arrived - reading.zero) for frame in reading.of("audio")]
-        assert max(ahead) < 0.5, "what was held back to guess the format lies in the future of the session"
-        assert reading.states == []
-
-
-@pytest.mark.usefixtures("gstreamer")
-async def test_an_rtsp_server_that_was_killed_stalls_and_resumes_on_the_same_clock(tmp_path: Path) -> None:
-    path = noise(tmp_path / "a.mp4", 20.0)
-    async with contextlib.AsyncExitStack() as stack:
-        url, kill = await stack.enter_async_context(rtsp(path))
-        reading = await stack.enter_async_context(live(url, stall_seconds=0.3))
-        await reading.until(lambda: len(reading.of("audio")) > 50)
-        kill()
-        await reading.until(lambda: reading.states)
-        assert reading.states == [("stalled", "no media")]
-        before = len(reading.frames)
-        await stack.enter_async_context(rtsp(path, int(url.split(":")[2].split("/")[0])))
-        await reading.until(lambda: len(reading.states) > 1)
-        resumed = len(reading.frames)
-        await reading.until(
-            lambda: (
-                min(sum(f.kind == kind for f in reading.frames[resumed:]) for kind in ("audio", "video")) > 30
-            )
-        )
-        assert reading.states[:2] == [("stalled", "no media"), ("resumed", "opened again")]
-        assert reading.source.reconnects == 1
-        for kind in ("audio", "video"):
-            again = [frame for frame in reading.frames[before:] if frame.kind == kind]
-            assert again[0].gap > 0.3
-            assert all(abs(frame.at - (frame.arrived - reading.zero)) < 0.6 for frame in again), (
-                "it lies on the session's clock"
-            )
-
-
-@pytest.mark.usefixtures("gstreamer")
-async def test_an_rtsp_server_that_does_not_come_back_is_an_error_after_the_tries(tmp_path: Path) -> None:
-    path = noise(tmp_path / "a.mp4", 20.0)
-    async with rtsp(path) as (url, kill), live(url, reconnects=1) as reading:
-        await reading.until(lambda: reading.frames)
-        kill()
-        with pytest.raises(SourceError) as caught:
-            await asyncio.wait_for(reading.task, 15)
-    assert (caught.value.code, caught.value.retryable) == ("no_answer", True)
-
-
-class Site:
-    """A web server in the test's own loop: what lies at a path, or a function that says it at each request."""
-
-    def __init__(self) -> None:
-        self.files: dict[str, bytes | Callable[[], bytes | None]] = {}
-        self.url = ""
-
-    async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
-            path = (await reader.readuntil(b"\r\n\r\n")).split(b" ")[1].decode().lstrip("/")
-            found = self.files.get(path)
-            body = found() if callable(found) else found
-            status = b"404 Not Found" if body is None else b"200 OK"
-            writer.write(
-                b"HTTP/1.1 %b\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%b"
-                % (status, len(body or b""), body or b"")
-            )
-            await writer.drain()
-        writer.close()
-        with contextlib.suppress(ConnectionError):
-            await writer.wait_closed()
-
-
-@contextlib.asynccontextmanager
-async def site() -> AsyncIterator[Site]:
-    web = Site()
-    server = await asyncio.start_server(web.answer, "127.0.0.1", 0)
-    web.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    try:
-        yield web
-    finally:
-        server.close()
-        await server.wait_closed()
-
-
-def segments(web: Site, path: Path) -> list[str]:
-    """Cut a file with FFmpeg's HLS muxer, put the segments on the site, and tell their lines in a playlist."""
-    playlist = path.with_suffix(".m3u8")
-    with (
-        av.open(str(path)) as whole,
-        av.open(str(playlist), "w", format="hls", options={"hls_time": "0.4", "hls_list_size": "0"}) as cut,
-    ):
-        streams = {stream.index: cut.add_stream_from_template(stream) for stream in whole.streams}
-        for packet in whole.demux():
-            if packet.dts is not None:
-                packet.stream = streams[packet.stream.index]
-                cut.mux(packet)
-    for segment in path.parent.glob("*.ts"):
-        web.files[segment.name] = segment.read_bytes()
-    lines = playlist.read_text().splitlines()
-    return [
-        f"{line}\n{lines[number + 1]}\n" for number, line in enumerate(lines) if line.startswith("#EXTINF")
-    ]
-
-
-def window(entries: list[str], first: int, *, ended: bool = False) -> bytes:
-    """A playlist of three segments."""
-    head = f"#EXTM3U\n#EXT-X-VERSION:3\n#EXT-X-TARGETDURATION:1\n#EXT-X-MEDIA-SEQUENCE:{first}\n"
-    return (head + "".join(entries[first : first + 3]) + ("#EXT-X-ENDLIST\n" if ended else "")).encode()
-
-
-async def test_a_live_playlist_is_read_once_from_end_to_end_at_the_speed_of_time(tmp_path: Path) -> None:
-    path = noise(tmp_path / "a.mp4", 3.2)
-    async with site() as web:
-        entries = segments(web, path)
-        asked = [0]
-
-        def playlist() -> bytes:  # grows by a segment at each look
-            first = min(asked[0], len(entries) - 3)
-            asked[0] += 1
-            return window(entries, first, ended=asked[0] > len(entries))
-
-        web.files["live.m3u8"] = playlist
-        async with live(f"{web.url}/live.m3u8") as reading:
-            await asyncio.wait_for(reading.task, 30)
-        assert len(entries) > 6
-        truth = times(path)
-        found = [offsets(reading.of(kind), truth) for kind in ("audio", "video")]
-        assert max(map(max, found)) - min(map(min, found)) < 0.1
-        payloads = [frame.payload for frame in reading.of("video")]
-        assert len(payloads) == len(set(payloads)) == 80
-        assert all(frame.arrived - reading.zero >= frame.at - 0.2 for frame in reading.frames)
-
-
-async def test_a_playlist_that_stops_growing_is_no_news_but_a_stall_and_then_an_error(tmp_path: Path) -> None:
-    async with site() as web:
-        web.files["live.m3u8"] = window(segments(web, noise(tmp_path / "a.mp4", 2.0)), 0)
-        async with live(f"{web.url}/live.m3u8", open_seconds=1.0, reconnects=1, stall_seconds=0.3) as reading:
-            with pytest.raises(SourceError) as caught:
-                await asyncio.wait_for(reading.task, 30)
-    assert caught.value.code == "no_answer"
-    assert reading.source.reconnects == 1
-    assert reading.states == [("stalled", "no media")]
-    payloads = [frame.payload for frame in reading.of("video")]
-    assert len(payloads) == len(set(payloads)), (
-        "it was opened again, and the segments that are still there were heard twice"
-    )
-
-
-async def test_a_live_playlist_that_ended_and_is_taken_away_is_no_error(tmp_path: Path) -> None:
-    async with site() as web:
-        entries = segments(web, noise(tmp_path / "a.mp4", 2.0))
-        looks = iter([window(entries, 0), window(entries, 0, ended=True)])
-        web.files["live.m3u8"] = lambda: next(looks, None)
-        async with live(f"{web.url}/live.m3u8", reconnects=1) as reading:
-            await asyncio.wait_for(reading.task, 15)
-    assert reading.source.reconnects == 0
-    assert len(reading.of("video")) > 20
-
-
-@pytest.mark.parametrize(
-    "named",
-    ["file:{folder}/a0.ts", "{folder}/a0.ts", "concat:{folder}/a0.ts", "ftp://127.0.0.1:{port}/a0.ts"],
-)
-@pytest.mark.parametrize(
-    "line", ["#EXTINF:0.4,\n{}\n", '#EXT-X-KEY:METHOD=AES-128,URI="{}"\n#EXTINF:0.4,\na0.ts\n']
-)
-async def test_a_playlist_cannot_name_a_file_or_a_foreign_protocol(
-    tmp_path: Path, named: str, line: str
-) -> None:
-    async with site() as web:
-        segments(web, noise(tmp_path / "a.mp4", 1.0))
-        with socket.create_server(("127.0.0.1", 0)) as other:
-            name = named.format(folder=tmp_path, port=other.getsockname()[1])
-            web.files["live.m3u8"] = f"#EXTM3U\n#EXT-X-TARGETDURATION:1\n{line.format(name)}".encode()
-            with pytest.raises(SourceError):
-                await open_source(
-                    f"{web.url}/live.m3u8", Ingest(open_seconds=0.5), session="s", private_urls=True
-                )
-            other.setblocking(False)
-            with pytest.raises(BlockingIOError):
-                other.accept()

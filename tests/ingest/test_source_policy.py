@@ -1,4 +1,4 @@
-"""What may be read is decided before it is touched, and no message holds a password or a key."""
+"""Access is decided before a source is touched; no message contains a password or a key."""
 
 from __future__ import annotations
 
@@ -10,12 +10,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamsvc.core.errors import Forbidden, SourceError, StreamsvcError
-from streamsvc.ingest.source_policy import PROTOCOLS, URL_SCHEMES, Place, check_file, check_host, find, shown
+from streamsvc.ingest.source_policy import (
+    PROTOCOLS,
+    URL_SCHEMES,
+    Place,
+    check_file,
+    check_host,
+    locate,
+    redacted,
+)
 
 
 def refused(url: str, roots: tuple[Path, ...] | None = None) -> str:
     with pytest.raises((SourceError, Forbidden)) as caught:
-        find(url, roots)
+        locate(url, roots)
     assert caught.value.message
     return caught.value.code
 
@@ -39,7 +47,7 @@ def refused(url: str, roots: tuple[Path, ...] | None = None) -> str:
         *("file:/a\ud800b", "http://\ud800/a"),
     ],
 )
-def test_what_is_no_place_of_ours_is_refused(url: str) -> None:
+def test_invalid_sources_are_refused(url: str) -> None:
     assert refused(url) == "bad_scheme"
 
 
@@ -54,16 +62,16 @@ def test_what_is_no_place_of_ours_is_refused(url: str) -> None:
     ],
 )
 def test_a_url_has_the_port_of_its_scheme_unless_it_names_one(url: str, port: int) -> None:
-    place = find(url, ())
+    place = locate(url, ())
     assert (place.host, place.port, place.url, place.path) == ("h", port, url, None)
     assert place.scheme in PROTOCOLS
 
 
-def test_nothing_that_is_shown_holds_a_password_or_a_key() -> None:
+def test_messages_contain_no_password_or_key() -> None:
     url = "rtsp://user:secret@cam.example:8554/live?key=secret#secret"
-    assert find(url, ()).name == shown(url) == "rtsp://cam.example:8554/live"
-    assert shown("http://[::1]:80/a") == "http://[::1]:80/a"
-    assert shown("talk.mp4") == "talk.mp4"
+    assert locate(url, ()).name == redacted(url) == "rtsp://cam.example:8554/live"
+    assert redacted("http://[::1]:80/a") == "http://[::1]:80/a"
+    assert redacted("talk.mp4") == "talk.mp4"
     for broken in (
         "http://user:secret@h:99999/a",
         "http://user:secret@/a",
@@ -71,7 +79,7 @@ def test_nothing_that_is_shown_holds_a_password_or_a_key() -> None:
         "file://user:secret@host/a",
     ):
         with pytest.raises(SourceError) as caught:
-            find(broken, ())
+            locate(broken, ())
         assert "secret" not in str(caught.value)
 
 
@@ -95,20 +103,18 @@ def test_files_are_read_only_below_the_roots(tmp_path: Path) -> None:
     ):
         assert refused(url, (inside,)) == "outside_sources"
     assert refused(f"file:{inside}/b.wav", ()) == "outside_sources"
-    place = find(f"file://{inside}/b%20c.wav", (outside, inside))
+    place = locate(f"file://{inside}/b%20c.wav", (outside, inside))
     assert (place.scheme, place.path) == ("file", inside / "b c.wav")
-    assert find(f"file://localhost{inside}/b.wav", (inside,)).path == inside / "b.wav"
-    assert find("talk #1?.mp4", None).path == Path.cwd() / "talk #1?.mp4"
+    assert locate(f"file://localhost{inside}/b.wav", (inside,)).path == inside / "b.wav"
+    assert locate("talk #1?.mp4", None).path == Path.cwd() / "talk #1?.mp4"
 
 
-def test_links_that_lead_in_a_circle_are_refused(tmp_path: Path) -> None:
+def test_circular_links_are_refused(tmp_path: Path) -> None:
     (tmp_path / "one").symlink_to(tmp_path / "other")
     (tmp_path / "other").symlink_to(tmp_path / "one")
     with pytest.raises(SourceError) as caught:
-        place = find(f"file:{tmp_path}/one", (tmp_path,))
-        assert (
-            place.path is not None
-        )  # newer Pythons resolve it as far as they can, and the look at the file fails
+        place = locate(f"file:{tmp_path}/one", (tmp_path,))
+        assert place.path is not None  # newer Pythons resolve it as far as they can; check_file fails
         check_file(place.path, place.name)
     assert caught.value.code in ("bad_scheme", "not_found")
 
@@ -117,9 +123,9 @@ def test_links_that_lead_in_a_circle_are_refused(tmp_path: Path) -> None:
     st.text(max_size=60)
     | st.builds("{}://{}/{}".format, st.sampled_from(URL_SCHEMES), st.text(max_size=20), st.text(max_size=20))
 )
-def test_any_text_is_a_place_or_is_refused(text: str) -> None:
+def test_any_text_is_located_or_refused(text: str) -> None:
     try:
-        place = find(text, ())
+        place = locate(text, ())
     except StreamsvcError as error:
         assert error.message
     else:
@@ -151,16 +157,16 @@ def test_private_hosts_are_refused_unless_allowed(host: str) -> None:
 
 
 @pytest.mark.parametrize("host", ["x" * 64 + ".example", "no.such.host.invalid"])
-def test_a_host_that_nobody_knows_does_not_answer(host: str) -> None:
+def test_an_unknown_host_is_no_answer(host: str) -> None:
     with pytest.raises(SourceError) as caught:
         check_host(Place("http", "there", url=f"http://{host}/", host=host, port=80), private_urls=True)
     assert (caught.value.code, caught.value.retryable) == ("no_answer", True)
 
 
-def test_a_file_must_be_there_and_hold_something(tmp_path: Path) -> None:
+def test_a_file_must_be_regular_and_not_empty(tmp_path: Path) -> None:
     (tmp_path / "empty.mp4").touch()
     (tmp_path / "good.mp4").write_bytes(b"x")
-    os.mkfifo(tmp_path / "pipe.mp4")  # to open it would wait for ever
+    os.mkfifo(tmp_path / "pipe.mp4")  # opening it would block
     for name, code in (
         ("none.mp4", "not_found"),
         ("", "not_found"),

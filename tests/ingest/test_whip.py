@@ -30,7 +30,7 @@ from streamsvc.core.errors import (
     Unprocessable,
 )
 from streamsvc.core.types import EncodedFrame, Grants
-from streamsvc.ingest.peer import Peer, answer
+from streamsvc.ingest.peer import FrameSink, Peer, answer
 from streamsvc.ingest.whip import EVENTS_REL, FRAGMENT, Publication, router
 
 SDP = {"Content-Type": "application/sdp"}
@@ -38,7 +38,8 @@ SDP = {"Content-Type": "application/sdp"}
 
 class FakePeer:
     def __init__(self) -> None:
-        self.sdp, self.etag = "v=0 answer", '"one"'
+        self.sdp = "v=0 answer"
+        self.etag = '"one"'
         self.fragments: list[str] = []
         self.fails: StreamsvcError | None = None
 
@@ -117,7 +118,7 @@ async def test_an_offer_is_answered_with_201_and_all_headers(
     assert host.offers == ["v=0 offer"]
 
 
-async def test_the_location_holds_behind_a_proxy_with_a_path_of_its_own(client: httpx.AsyncClient) -> None:
+async def test_the_location_is_valid_behind_a_proxy_with_its_own_path(client: httpx.AsyncClient) -> None:
     location = (await client.post("/whip/0.abc", content="v=0", headers=SDP)).headers["location"]
     assert (
         str(httpx.URL("https://example.org/live/whip/0.abc").join(location))
@@ -143,7 +144,7 @@ async def test_candidates_are_trickled_with_the_right_etag_only(
     assert host.peer.fragments == ["a=x"]
 
 
-async def test_an_ice_restart_is_422_and_the_session_goes_on(
+async def test_an_ice_restart_is_422_and_the_session_continues(
     client: httpx.AsyncClient, host: FakeHost
 ) -> None:
     url = await resource(client)
@@ -153,7 +154,7 @@ async def test_an_ice_restart_is_422_and_the_session_goes_on(
     assert "secret" in host.live
 
 
-async def test_delete_ends_it_once(client: httpx.AsyncClient) -> None:
+async def test_delete_ends_a_publication_once(client: httpx.AsyncClient) -> None:
     url = await resource(client)
     assert (await client.delete(url)).status_code == 200
     assert (await client.delete(url)).status_code == 404
@@ -165,7 +166,7 @@ async def test_a_resource_of_another_session_is_not_found(client: httpx.AsyncCli
 
 
 @pytest.mark.parametrize("path", ["/whip", "/whip/0.abc", "/whip/0.abc/secret"])
-async def test_options_needs_no_token_and_says_what_is_taken(
+async def test_options_needs_no_token_and_names_the_content_types(
     client: httpx.AsyncClient, host: FakeHost, path: str
 ) -> None:
     host.refuses = Unauthorized("no token")
@@ -179,7 +180,7 @@ async def test_options_needs_no_token_and_says_what_is_taken(
     ("method", "path"),
     [("GET", "/whip"), ("PUT", "/whip/0.abc"), ("GET", "/whip/0.abc/secret"), ("POST", "/whip/0.abc/secret")],
 )
-async def test_other_methods_are_405_with_what_is_allowed(
+async def test_other_methods_are_405_with_the_allowed_ones(
     client: httpx.AsyncClient, method: str, path: str
 ) -> None:
     response = await client.request(method, path)
@@ -247,12 +248,12 @@ async def test_a_large_body_is_413_and_is_not_read_to_its_end(client: httpx.Asyn
     assert (await client.post("/whip", content=bytes(200_000), headers=SDP)).status_code == 413
 
 
-async def test_a_body_that_is_no_text_is_malformed(client: httpx.AsyncClient) -> None:
+async def test_a_body_that_is_not_utf8_is_malformed(client: httpx.AsyncClient) -> None:
     response = await client.post("/whip", content=b"\xff\xfe", headers=SDP)
     assert (response.status_code, response.json()["error"]["code"]) == (400, "malformed_sdp")
 
 
-# --- a real client: FFmpeg's WHIP muxer, in a process of its own -------------------------------------------------------
+# --- a real client: FFmpeg's WHIP muxer, in its own process ---
 
 
 class RealHost(FakeHost):
@@ -267,18 +268,11 @@ class RealHost(FakeHost):
         self.peers: list[Peer] = []
 
     async def publish(self, session: str | None, offer: str, grants: Grants) -> Publication:
-        def told(state: str, why: str) -> None:
-            self.states.append((state, why))
+        def note_state(state: str, reason: str) -> None:
+            self.states.append((state, reason))
 
-        peer = await answer(
-            offer,
-            Ingest(),
-            self.limits,
-            session=str(session),
-            zero=clock.now(),
-            tap=self.frames.append,
-            on_state=told,
-        )
+        sink = FrameSink(str(session), clock.now(), self.frames.append, note_state)
+        peer = await answer(offer, Ingest(), self.limits, sink)
         self.peers.append(peer)
         self.live["secret"] = Publication(str(session), "secret", peer)
         return self.live["secret"]
@@ -291,16 +285,16 @@ class RealHost(FakeHost):
 
 @contextlib.asynccontextmanager
 async def publishing(*arguments: str) -> AsyncIterator[tuple[RealHost, asyncio.subprocess.Process]]:
-    """The door on a loopback port, and `tests.fakes.whip_publisher` at it."""
+    """WHIP on a loopback port, and `tests.fakes.whip_publisher` publishing to it."""
     host, app = RealHost(), FastAPI()
     app.include_router(router(host))
     with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as listener:
         listener.setblocking(False)
-        doors = uvicorn.Server(
+        server = uvicorn.Server(
             uvicorn.Config(app, ws="none", lifespan="off", log_config=None, loop="asyncio")
         )
-        doors.capture_signals = contextlib.nullcontext  # type: ignore[method-assign,assignment]
-        serving = asyncio.create_task(doors.serve(sockets=[listener]))
+        server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign,assignment]
+        serving = asyncio.create_task(server.serve(sockets=[listener]))
         program = await asyncio.create_subprocess_exec(
             sys.executable,
             *(
@@ -320,7 +314,7 @@ async def publishing(*arguments: str) -> AsyncIterator[tuple[RealHost, asyncio.s
             await program.communicate()
             for peer in host.peers:
                 await peer.close()
-            doors.should_exit = True
+            server.should_exit = True
             await serving
 
 
@@ -346,7 +340,7 @@ needs_muxer = pytest.mark.skipif("whip" not in av.formats_available, reason="thi
 
 
 @needs_muxer
-async def test_ffmpeg_publishes_sound_and_pictures_without_loss_and_says_goodbye(tmp_path: Path) -> None:
+async def test_ffmpeg_publishes_audio_and_video_without_loss_and_says_goodbye(tmp_path: Path) -> None:
     async with publishing("2", *certificate(tmp_path, ec.SECP256R1())) as (host, program):
         async with asyncio.timeout(30):
             await host.ended.wait()
@@ -362,10 +356,10 @@ async def test_ffmpeg_publishes_sound_and_pictures_without_loss_and_says_goodbye
 
 
 @needs_muxer
-async def test_a_certificate_with_a_curve_that_webrtc_does_not_know_fails_and_ends_the_peer(
+async def test_a_certificate_with_an_unsupported_curve_fails_and_ends_the_peer(
     tmp_path: Path,
 ) -> None:
-    """What FFmpeg makes by itself where it is built with GnuTLS (deploy/decisions.md)."""
+    """FFmpeg built with GnuTLS generates such certificates (deploy/decisions.md)."""
     async with publishing("2", *certificate(tmp_path, ec.SECP224R1())) as (host, program):
         async with asyncio.timeout(30):
             assert await program.wait() != 0

@@ -29,7 +29,7 @@ from load_tests.long_session import (
     verdict,
     weighed,
 )
-from streamsvc.core.malloc import give_back
+from streamsvc.core.malloc import trim
 
 
 def rows(*verdicts: str) -> list[dict[str, Any]]:
@@ -107,7 +107,7 @@ def test_this_process_and_others_are_weighed_apart(tmp_path: Path) -> None:
 
 def test_what_a_process_takes_for_itself_is_weighed_and_what_it_maps_is_not(tmp_path: Path) -> None:
     (tmp_path / "library").write_bytes(b"x" * 50_000_000)
-    give_back()  # else what is taken may come from what other tests have freed
+    trim()  # else what is taken may come from what other tests have freed
     before = anonymous(os.getpid())
     mapped = np.memmap(tmp_path / "library", mode="r")
     assert mapped.sum() == 50_000_000 * ord("x")

@@ -87,11 +87,11 @@ def peers(monkeypatch: pytest.MonkeyPatch) -> list[Peer]:
     """Every offer is answered by a stand-in, which is put here; the offer "bad" fails once `unlock` is set."""
     made: list[Peer] = []
 
-    async def answer(offer: str, *_: object, on_state: Any, **__: object) -> Peer:
+    async def answer(offer: str, _settings: object, _limits: object, sink: peer.FrameSink) -> Peer:
         if offer != "good":
             await asyncio.sleep(1.0)  # negotiating
             raise InvalidRequest("no", code="malformed_sdp")
-        made.append(Peer(on_state))
+        made.append(Peer(sink.on_state))
         return made[-1]
 
     monkeypatch.setattr(peer, "answer", answer)

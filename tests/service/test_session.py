@@ -13,7 +13,8 @@ from streamsvc.answers.question_queue import NewQuestion
 from streamsvc.core import clock, metrics
 from streamsvc.core.errors import CapacityError, Conflict, NotFound, SourceError, WorkerError
 from streamsvc.core.options import SessionOptions, SpeechOptions
-from streamsvc.core.types import EncodedFrame, MediaTrack
+from streamsvc.core.types import MediaTrack
+from streamsvc.ingest.source import SourceSink
 from streamsvc.service import media_input
 from streamsvc.service.media_input import State
 from streamsvc.service.session import Session
@@ -372,7 +373,7 @@ def test_a_room_that_fails_ends_its_session_with_an_error_and_lets_the_publisher
             await send(live, packets(tmp_path, 1.0))
             events = await played.ended()
             assert sender.closed == 1
-            await live.media.wait_for_room()  # a source that waits for room is let go too
+            await live.media.wait_for_space()  # a source that waits for room is let go too
             failure = live.failure
         assert events[-1]["reason"] == "failed"
         assert events[-1]["error"]["code"] == "internal"
@@ -447,10 +448,10 @@ def test_a_live_source_that_falls_silent_is_told_and_its_return_too(
     class Faltering(Tape):
         """Media, silence, media."""
 
-        async def run(self, tap: Callable[[EncodedFrame], None], room: Any, zero: Any) -> None:
-            await super().run(tap, room, zero)
-            self.on_state("stalled", "no media")
-            self.on_state("resumed", "opened again")
+        async def run(self, sink: SourceSink) -> None:
+            await super().run(sink)
+            sink.on_state("stalled", "no media")
+            sink.on_state("resumed", "opened again")
 
     async def main() -> None:
         async with Playing(make(options=SessionOptions(lossless=True))) as played:

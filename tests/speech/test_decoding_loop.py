@@ -148,7 +148,7 @@ def told(
                     if live:
                         box.put(chunk)
                     else:
-                        await box.put_when_room(chunk)
+                        await box.put_when_space(chunk)
             for _, seam in seams:
                 box.put(seam)
             box.close()

@@ -12,12 +12,7 @@ from PIL import Image
 from load_tests import screens
 from load_tests.keyframes import delays, probes, watched
 from streamsvc.core.config import Sample
-from streamsvc.core.types import EncodedFrame
-from streamsvc.vision.keyframes import Budget, Change, Gray, Sampler, Wants, exposure, parts, wants
-
-
-def frame(keyframe: bool, kind: str = "video") -> EncodedFrame:
-    return EncodedFrame("s", "main", 0.0, 0.0, kind, b"x", "vp8", keyframe)  # type: ignore[arg-type]
+from streamsvc.vision.keyframes import Budget, Change, Gray, Sampler, exposure, parts
 
 
 def page(*words: tuple[int, int, int], ground: int = 240) -> Gray:
@@ -32,16 +27,6 @@ def reasons(pictures: list[Gray], fps: float = 5.0) -> list[tuple[float, str]]:
     sampler = Sampler(Sample())
     found = [(number / fps, sampler.look(picture, number / fps)) for number, picture in enumerate(pictures)]
     return [(at, change.reason) for at, change in found if change is not None]
-
-
-def test_the_tap_takes_only_keyframes_when_told_and_opens_at_a_keyframe() -> None:
-    state = Wants()
-    assert wants(frame(False), state)
-    state.intra_only = True
-    assert [wants(frame(key), state) for key in (False, True, False)] == [False, True, False]
-    assert wants(frame(False, "audio"), state)
-    state.intra_only = False
-    assert [wants(frame(key), state) for key in (False, True, False)] == [False, True, True]
 
 
 def test_a_static_picture_is_looked_at_once_for_ever() -> None:

@@ -1,8 +1,6 @@
 from __future__ import annotations
 
-import asyncio
 import io
-from collections.abc import AsyncIterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,8 +9,7 @@ import pytest
 from PIL import Image, ImageDraw, ImageFont
 
 from engines import Engine, Op, Payload
-from streamsvc.core import clock, metrics
-from streamsvc.core.errors import DeadlineMissed, WorkerError
+from streamsvc.core.errors import WorkerError
 from streamsvc.core.types import Keyframe, TextLine, VideoFrame
 from streamsvc.vision.perception import (
     Reader,
@@ -24,7 +21,6 @@ from streamsvc.vision.perception import (
     title,
     widened,
 )
-from streamsvc.workers.look_cache import LookCache
 from tests.fakes.local_role import LocalRole
 
 SETTINGS = SimpleNamespace(ocr=True)
@@ -215,102 +211,3 @@ def test_rows_of_letters_are_told_from_a_plain_photo() -> None:
 
 def test_two_readings_of_a_line_are_the_same_without_case_blanks_and_marks() -> None:
     assert normalised("• The Stone-Cutter") == normalised("the stonecutter ")
-
-
-class SlowEyes:
-    """A role whose looks end when they are let go; counts them."""
-
-    def __init__(self) -> None:
-        self.looks = 0
-        self.reads = 0
-        self.go = asyncio.Event()
-        self.fail = False
-
-    async def call(self, op: str, payload: Payload, *, deadline_in_s: float, affinity: str = "") -> Payload:
-        if op == "read":
-            self.reads += 1
-            return {}
-        self.looks += 1
-        await self.go.wait()
-        if self.fail:
-            self.fail = False
-            raise WorkerError("died")
-        return {"tags": [int(payload["jpeg"][0])]}
-
-    def stream(
-        self, op: str, payload: Payload, *, deadline_in_s: float, affinity: str = ""
-    ) -> AsyncIterator[Payload]:
-        raise NotImplementedError
-
-
-def shown(first: int, size: int = 4) -> Payload:
-    return {"jpeg": np.array([first] * size, np.uint8)}
-
-
-async def test_two_sessions_with_the_same_feed_encode_once_at_once_and_later() -> None:
-    eyes = SlowEyes()
-    glances = LookCache(eyes)
-    hits = metrics.looks.labels("hit")._value.get()
-    both = [
-        asyncio.create_task(glances.call("look", shown(7), deadline_in_s=5.0, affinity=name)) for name in "ab"
-    ]
-    await asyncio.sleep(0)
-    eyes.go.set()
-    assert [result["tags"] for result in await asyncio.gather(*both)] == [[7], [7]]
-    assert (await glances.call("look", shown(7), deadline_in_s=5.0))["tags"] == [7]
-    assert eyes.looks == 1
-    assert metrics.looks.labels("hit")._value.get() == hits + 2
-
-
-async def test_one_changed_byte_is_another_picture_and_text_is_always_read() -> None:
-    eyes = SlowEyes()
-    eyes.go.set()
-    glances = LookCache(eyes)
-    almost = shown(7)
-    almost["jpeg"][3] = 8
-    for payload in (shown(7), almost):
-        await glances.call("look", payload, deadline_in_s=5.0)
-    for _ in range(2):
-        await glances.call("read", shown(7), deadline_in_s=5.0)
-    assert (eyes.looks, eyes.reads) == (2, 2)
-
-
-async def test_only_the_last_pictures_are_remembered() -> None:
-    eyes = SlowEyes()
-    eyes.go.set()
-    glances = LookCache(eyes, most=2)
-    for first in (1, 2, 1, 3, 1, 2):  # 3 pushes 2 out, since 1 was asked again
-        await glances.call("look", shown(first), deadline_in_s=5.0)
-    assert eyes.looks == 4
-
-
-async def test_a_failed_or_cancelled_look_is_done_again_by_whoever_waits_for_it() -> None:
-    eyes = SlowEyes()
-    glances, eyes.fail = LookCache(eyes), True
-    first = asyncio.create_task(glances.call("look", shown(7), deadline_in_s=5.0))
-    second = asyncio.create_task(glances.call("look", shown(7), deadline_in_s=5.0))
-    third = asyncio.create_task(glances.call("look", shown(7), deadline_in_s=5.0))
-    await asyncio.sleep(0)
-    first.cancel()
-    await asyncio.sleep(0)
-    eyes.go.set()
-    with pytest.raises(WorkerError):
-        await second
-    assert (await third)["tags"] == [7]
-    assert first.cancelled()
-    assert eyes.looks == 3
-
-
-def test_who_waits_for_another_sessions_look_keeps_its_own_deadline(virtual: asyncio.Runner) -> None:
-    async def main() -> None:
-        glances = LookCache(SlowEyes())
-        first = asyncio.create_task(glances.call("look", shown(7), deadline_in_s=60.0))
-        await asyncio.sleep(0)
-        began = clock.now()
-        with pytest.raises(DeadlineMissed):
-            await glances.call("look", shown(7), deadline_in_s=2.0)
-        assert clock.now() - began == pytest.approx(2.0)
-        first.cancel()
-        await asyncio.gather(first, return_exceptions=True)
-
-    virtual.run(main())

@@ -111,7 +111,7 @@ class Feed:
         unpaused = 0.0
         for first in range(0, whole, step):
             piece = payload[first : min(first + step, whole)]
-            await self._session.media.wait_for_room()
+            await self._session.media.wait_for_space()
             self._session.media.tap(
                 EncodedFrame(
                     self._session.id,

@@ -1,0 +1,219 @@
+"""RTP packets of one WebRTC track -> encoded frames with session time.
+
+The path of a packet: SSRC filter (one stream per track) -> audio: `jitter.Jitter`, video:
+`depacketizer.Assembler` -> `rtp_clock.RtpClock` -> `deliver(frame)`. Nothing here blocks, and no frame is
+queued.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any
+
+from aiortc.rtcrtpreceiver import RTCRtpReceiver
+from aiortc.rtp import RtcpSrPacket
+
+from streamsvc.core import clock
+from streamsvc.core.types import EncodedFrame, MediaTrack
+from streamsvc.ingest import aiortc_hooks
+from streamsvc.ingest.depacketizer import Assembler
+from streamsvc.ingest.jitter import Frame, Jitter, Packet, byte_seconds, opus_seconds
+from streamsvc.ingest.rtp_clock import RtpClock
+
+SSRC_SECONDS = 2.0  # of silence of a track's SSRC before another one may replace it
+KEYFRAME_SECONDS = 0.5  # between two requests for a codec keyframe
+FLOWING_SECONDS = 1.0  # since the last packet: packets still count as flowing
+WATCHDOG_SECONDS = 3.0  # packets flow but no frame comes out: reset
+
+
+@dataclass(frozen=True, slots=True)
+class PeerContext:
+    """What all tracks of a peer share."""
+
+    session: str
+    track: str  # name put into the frames
+    rtp_clock: RtpClock
+    reorder_packets: int  # of the jitter buffer
+    deliver: Callable[[EncodedFrame], None]
+    note_activity: Callable[[], float]  # called for each RTP and RTCP packet; returns monotonic seconds
+    spawn: Callable[[Coroutine[Any, Any, Any]], asyncio.Task[Any]]
+
+
+class TrackReceiver:
+    """Base of the receivers of one track.
+
+    Args:
+        context: of the peer.
+        receiver: aiortc's receiver, which is hooked into.
+        track: kind and codec.
+        rate: RTP clock rate in Hz.
+    """
+
+    def __init__(self, context: PeerContext, receiver: RTCRtpReceiver, track: MediaTrack, rate: int) -> None:
+        self.context = context
+        self.receiver = receiver
+        self.track = track
+        self.rate = rate
+        self.ssrc: int | None = None
+        self.packets = 0
+        self.frames = 0
+        self.foreign = 0  # packets of another SSRC
+        self.resets = 0
+        self._last_at: float | None = None
+        self._last_frame = clock.now()
+        self._last_packet = float("-inf")
+        aiortc_hooks.replace_jitter_buffer(receiver, self._push)
+        aiortc_hooks.intercept_packets(receiver, self.accept, self._on_rtcp)
+
+    def accept(self, packet: Any) -> bool:
+        """Filter by SSRC: a second stream (a simulcast layer) replaces the first after its silence."""
+        now = self.context.note_activity()
+        if aiortc_hooks.is_retransmission(self.receiver, packet):
+            return True
+        if packet.ssrc != self.ssrc:
+            if self.ssrc is not None and now - self._last_packet < SSRC_SECONDS:
+                self.foreign += 1
+                return False
+            if self.ssrc is not None:
+                aiortc_hooks.reset_nack(self.receiver)
+                self._reset()
+            self.ssrc = packet.ssrc
+        self.packets += 1
+        self._last_packet = now
+        return True
+
+    def tick(self, now: float) -> None:
+        """Run the timers of the track: called every `peer.TICK`."""
+        if now - self._last_packet < FLOWING_SECONDS and now - self._last_frame > WATCHDOG_SECONDS:
+            self.resets += 1
+            self._last_frame = now
+            self._reset()
+
+    def counts(self) -> dict[str, float]:
+        """Counters for `Peer.stats`."""
+        return {
+            "packets": self.packets,
+            "frames": self.frames,
+            "foreign": self.foreign,
+            "resets": self.resets,
+        }
+
+    def _push(self, packet: Any) -> bool:
+        """Process a packet in place of aiortc's jitter buffer; return whether to send a PLI."""
+        raise NotImplementedError
+
+    def _reset(self) -> None:
+        """Discard all state of the stream."""
+        raise NotImplementedError
+
+    def _on_rtcp(self, packet: Any) -> None:
+        self.context.note_activity()
+        if isinstance(packet, RtcpSrPacket) and packet.ssrc == self.ssrc:
+            ntp = packet.sender_info.ntp_timestamp / (1 << 32)
+            self.context.rtp_clock.report(self.track.kind, ntp, packet.sender_info.rtp_timestamp)
+
+    def _emit(
+        self, payload: bytes, timestamp: int, arrived: float, keyframe: bool, lost: float | None
+    ) -> None:
+        """Deliver a frame. `lost`: seconds lost before it; None: all since the last frame."""
+        context, kind = self.context, self.track.kind
+        at = context.rtp_clock.at(kind, timestamp, arrived)
+        if lost is None:
+            lost = 0.0 if self._last_at is None else max(0.0, at - self._last_at)
+        self.frames += 1
+        self._last_at = at
+        self._last_frame = arrived
+        context.deliver(
+            EncodedFrame(
+                context.session, context.track, at, arrived, kind, payload, self.track.codec, keyframe, lost
+            )
+        )
+
+
+class AudioReceiver(TrackReceiver):
+    """Receives an audio track through the jitter buffer."""
+
+    def __init__(self, context: PeerContext, receiver: RTCRtpReceiver, track: MediaTrack, rate: int) -> None:
+        super().__init__(context, receiver, track, rate)
+        seconds = opus_seconds if track.codec == "opus" else byte_seconds
+        self.jitter = Jitter(rate, context.reorder_packets, seconds=seconds)
+
+    def tick(self, now: float) -> None:
+        """Deliver what has waited long enough behind a hole."""
+        self._deliver(self.jitter.poll(now))
+        super().tick(now)
+
+    def counts(self) -> dict[str, float]:
+        """Counters for `Peer.stats`."""
+        counts = self.jitter.counts
+        return super().counts() | {
+            "lost": counts.lost,
+            "late": counts.late,
+            "duplicate": counts.duplicate,
+            "empty": counts.empty,
+            "restarts": counts.restarts,
+        }
+
+    def _push(self, packet: Any) -> bool:
+        self._deliver(
+            self.jitter.push(Packet(packet.sequence_number, packet.timestamp, packet._data, clock.now()))
+        )
+        return False
+
+    def _deliver(self, frames: list[Frame]) -> None:
+        for frame in frames:
+            self._emit(frame.payload, frame.timestamp, frame.arrived, True, frame.lost)
+
+    def _reset(self) -> None:
+        self.jitter.reset()
+
+
+class VideoReceiver(TrackReceiver):
+    """Receives a video track through the access unit assembler."""
+
+    def __init__(self, context: PeerContext, receiver: RTCRtpReceiver, track: MediaTrack, rate: int) -> None:
+        super().__init__(context, receiver, track, rate)
+        self.assembler = Assembler(track.codec)
+        self.empty = 0  # packets of padding only
+        self.keyframes = 0
+        self.plis = 0  # keyframe requests sent
+        self._last_pli = float("-inf")
+
+    def request_keyframe(self) -> None:
+        """Send a PLI, at most one in KEYFRAME_SECONDS."""
+        now = clock.now()
+        if self.ssrc is None or now - self._last_pli < KEYFRAME_SECONDS:
+            return
+        self._last_pli = now
+        self.plis += 1
+        self.context.spawn(self.receiver._send_rtcp_pli(self.ssrc))
+
+    def counts(self) -> dict[str, float]:
+        """Counters for `Peer.stats`."""
+        return super().counts() | {
+            "empty": self.empty,
+            "keyframes": self.keyframes,
+            "held": self.assembler.withheld,
+            "holes": self.assembler.holes,
+            "plis": self.plis,
+        }
+
+    def _push(self, packet: Any) -> bool:
+        now = clock.now()
+        if not packet._data:
+            self.empty += 1
+        pictures, send_pli = self.assembler.push(packet, now)
+        for picture in pictures:
+            self.keyframes += picture.keyframe
+            lost = None if picture.after_loss else 0.0
+            self._emit(picture.payload, picture.timestamp, now, picture.keyframe, lost)
+        if send_pli:
+            self.plis += 1
+            self._last_pli = now
+        return send_pli
+
+    def _reset(self) -> None:
+        self.assembler.reset()
+        self.request_keyframe()
