@@ -57,6 +57,7 @@ PURE = {
     "answers.deadline",
     "answers.grounding",
     "answers.rules.visual_questions",
+    "answers.response_schema",
     "answers.structured_output",
     "answers.watch_conditions",
     "core.compact_words",

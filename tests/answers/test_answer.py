@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from streamsvc.answers.answer import answer, prompt, shaped
-from streamsvc.answers.structured_output import read
+from streamsvc.answers.response_schema import read
 from streamsvc.core import clock
 from streamsvc.core.config import Think
 from streamsvc.core.errors import DeadlineMissed, Unprocessable
