@@ -92,7 +92,7 @@ async def crowd(service: Service, scenario: Scenario, count: int) -> Crowd:
 
     async def watch() -> None:
         while True:
-            levels.append(service.governor.ladder.level)
+            levels.append(service.load_controller.state.level)
             await clock.sleep(1.0)
 
     watching = asyncio.create_task(watch())
@@ -236,16 +236,16 @@ def budgeted() -> float:
 async def levels(service: Service, scenario: Scenario) -> list[tuple[int, float, float]]:
     """(level, CPU s/s at it, CPU s/s at level 0 in turns with it) for levels 1 to the top."""
     rows = []
-    for level in range(1, degradation.TOP + 1):
+    for level in range(1, degradation.MAX_LEVEL + 1):
         spent: dict[int, list[float]] = {level: [], 0: []}
         for _ in range(TURNS):
             for now in (0, level):
-                service.governor.force(now)
+                service.load_controller.force(now)
                 scales = Scales()
                 began = clock.now()
                 await session_run.play(service, scenario)
                 spent[now].append(scales.told(clock.now() - began)["cpu_s_per_stream_s"])
-        service.governor.force(None)
+        service.load_controller.force(None)
         rows.append((level, float(np.mean(spent[level])), float(np.mean(spent[0]))))
         print(f"level {level}: {rows[-1][1]:.3f} CPU s/s, level 0: {rows[-1][2]:.3f}", flush=True)
     return rows
@@ -297,7 +297,7 @@ async def _measured(arguments: argparse.Namespace, scenario: Scenario) -> None:
         for count in arguments.sessions:
             crowds.append(await crowd(service, asking(scenario, arguments.seconds, arguments.every), count))
             print(table(crowds), flush=True)
-            await clock.sleep(load_policy.CALM)
+            await clock.sleep(load_policy.RECOVERY)
     if arguments.plot:
         arguments.plot.write_text(plot(crowds), encoding="utf-8")
     if arguments.json:

@@ -67,7 +67,7 @@ class Answering:
         live: Callable[[], bool],
         frame_url: Callable[[float], str],
         lull: IdleGate,
-        pace: degradation.Pace,
+        pace: degradation.CostTracker,
     ) -> None:
         self._session, self._settings, self._think, self._see = session, settings, think, see
         self._log, self._timeline, self._report, self._eye = log, timeline, report, eye
@@ -153,7 +153,7 @@ class Answering:
         if plan.keyframe_wait:
             question = await self._current(question, plan.keyframe_wait)
         models = self._think, self._settings.think, sent, self._eye.seer
-        spend = plan.window_tokens, plan.phrase_tokens, self._pace.note
+        spend = plan.window_tokens, plan.phrase_tokens, self._pace.record
         parts = answer.shaped(question, answer.answer(question, self._timeline, *models, *spend))
         async with contextlib.aclosing(parts):
             async for part in parts:

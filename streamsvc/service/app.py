@@ -505,7 +505,7 @@ def _operations(service: Service) -> APIRouter:
         return {
             "sessions": live,
             "limit": service.settings.limits.sessions,
-            "level": service.governor.ladder.level,
+            "level": service.load_controller.state.level,
             "draining": service.draining,
         }
 

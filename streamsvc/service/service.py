@@ -85,7 +85,7 @@ class Service:
         roles = {role: worker.role(role) for worker in self.workers.values() for role in worker.roles}
         sight = roles["think"] if settings.models.profile != "embedded" else None
         self.roles = Roles(**{**roles, "see": LookCache(roles["see"])}, sight=sight)
-        self.governor = LoadController(self._governed, lambda name: self.workers[name].ready, settings.budget)
+        self.load_controller = LoadController(self._realtime_sessions, lambda name: self.workers[name].ready, settings.budget)
         metrics.build_info.info({"version": streamsvc.__version__, "engine": settings.models.profile})
 
     async def __aenter__(self) -> Self:
@@ -96,7 +96,7 @@ class Service:
         for worker in self.workers.values():
             self._spawn(worker.run())
         self._spawn(self._janitor())
-        self._spawn(self.governor.run())
+        self._spawn(self.load_controller.run())
         return self
 
     async def __aexit__(
@@ -228,9 +228,9 @@ class Service:
         if live >= limit:
             metrics.sessions_rejected.labels("capacity").inc()
             raise CapacityError(f"{live} of {limit} sessions are live; try again later")
-        self.governor.admit()
+        self.load_controller.admit()
 
-    def _governed(self) -> list[tuple[Session, float]]:
+    def _realtime_sessions(self) -> list[tuple[Session, float]]:
         return [
             (session, session.zero)
             for session in self.sessions.values()

@@ -64,7 +64,7 @@ class Roles:
     embed: Role | None = None  # without it, searches go by words alone
     sight: Role | None = None  # think, where it can be shown pictures
     lull: IdleGate = field(default_factory=IdleGate, init=False)  # when none of them is asked anything
-    pace: degradation.Pace = field(default_factory=degradation.Pace, init=False)  # what they cost
+    pace: degradation.CostTracker = field(default_factory=degradation.CostTracker, init=False)  # what they cost
 
 
 class Session:
@@ -388,7 +388,7 @@ class Session:
         """See governor.Governed."""
         return load_policy.Load(self.ear.backlog(), self.eye.waited(now), self.mouth.waited(now))
 
-    def spend(self, level: int, reason: str) -> None:
+    def apply_level(self, level: int, reason: str) -> None:
         """See governor.Governed."""
         if level == self.report.level:
             return

@@ -20,7 +20,7 @@ import structlog
 from streamsvc.answers import answer
 from streamsvc.core import clock, metrics
 from streamsvc.core.config import Settings
-from streamsvc.core.degradation import Fidelity, Pace
+from streamsvc.core.degradation import CostTracker, Fidelity
 from streamsvc.core.errors import StreamsvcError, WorkerError
 from streamsvc.core.queues import Ring
 from streamsvc.core.roles import Role
@@ -81,7 +81,7 @@ class VisionPipeline:
         timeline: Timeline,
         *,
         lull: IdleGate,
-        pace: Pace,
+        pace: CostTracker,
         lossless: bool = False,
         pictures: keyframes.Budget | None = None,
         frame_url: Callable[[float], str] = str,
@@ -286,7 +286,7 @@ class VisionPipeline:
     def _sighted(self, sight: Sight, seen: Seen) -> None:
         """Publish what the models found on a keyframe, and the caption of its scene."""
         self._timeline.add(sight)
-        self._pace.note("see", "frame", sum(sight.stages.values()))
+        self._pace.record("see", "frame", sum(sight.stages.values()))
         self.on_sight(sight)
         self._log.emit(
             "sight.ready",

@@ -225,7 +225,7 @@ def test_what_a_question_may_spend_follows_from_what_the_model_has_cost_and_the_
     async def main() -> None:
         async with Playing(make()) as played:
             for level in (0, 5, 0, 0):
-                played.session.spend(level, "questions wait")
+                played.session.apply_level(level, "questions are waiting")
                 played.session.ask("What was said?")
                 await clock.sleep(1.0)
 

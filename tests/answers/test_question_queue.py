@@ -132,8 +132,8 @@ def test_it_tells_how_long_the_oldest_question_has_waited(virtual: asyncio.Runne
 def test_while_it_refuses_questions_it_says_why_and_what_waits_is_still_answered() -> None:
     box = inbox()
     box.ask("One?")
-    box.refusing = "speech waits for recognition"
-    with pytest.raises(CapacityError, match="speech waits for recognition") as caught:
+    box.refusing = "speech recognition is behind"
+    with pytest.raises(CapacityError, match="speech recognition is behind") as caught:
         box.ask("Two?")
     assert caught.value.code == "capacity"
     box.refusing = ""

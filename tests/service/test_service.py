@@ -172,16 +172,16 @@ def test_one_more_session_is_refused_where_it_would_make_the_others_late(
         before = rejected("budget")
         async with serving(tmp_path) as running:
             await running.publish("mine", "good")
-            running.governor.force(1)
+            running.load_controller.force(1)
             await clock.sleep(1.0)
-            running.governor.admit()  # it has hardly begun: what it costs is not known
+            running.load_controller.admit()  # it has hardly begun: what it costs is not known
             await clock.sleep(30.0)
             for enter in (running.create(), running.publish(None, "good")):
                 with pytest.raises(CapacityError, match="late") as caught:
                     await enter
                 assert caught.value.retry_after > 0
             assert rejected("budget") - before == 2
-            running.governor.force(0)
+            running.load_controller.force(0)
             await running.create()
 
     stage.run(main())
@@ -195,7 +195,7 @@ def test_strain_is_told_to_live_sessions_and_not_to_what_can_wait(
             await running.publish("mine", "good")
             patient = await running.create(speed=None)
             patient.attach(Sender(OPUS))
-            running.governor.force(3)
+            running.load_controller.force(3)
             await clock.sleep(1.0)
             assert (running.find("mine").report.level, patient.report.level) == (3, 0)
 
