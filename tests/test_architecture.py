@@ -60,6 +60,7 @@ PURE = {
     "answers.response_schema",
     "answers.structured_output",
     "answers.watch_conditions",
+    "answers.watch_evaluation",
     "core.compact_words",
     "core.degradation",
     "core.types",

@@ -1,7 +1,7 @@
 """JSON Schemas of structured output: read from a `response_format`, checked and bounded. Pure.
 
-Supported is the part of JSON Schema that `structured_output.fill` can fill from an answer. References within the
-schema are resolved here and annotations are dropped.
+Supported is the part of JSON Schema that `structured_output.fill` can fill from an answer. References
+within the schema are resolved here and annotations are dropped.
 """
 
 from __future__ import annotations
@@ -22,14 +22,19 @@ MAX_BYTES = 16_384  # of the schema as JSON text
 MAX_SUBSCHEMAS = 100  # after references are resolved
 MAX_DEPTH = 8  # nesting of subschemas
 
-_ANNOTATIONS = frozenset(
-    "title description default examples deprecated readOnly writeOnly $schema $comment $defs definitions".split()
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+_ANNOTATIONS = _words(
+    "title description default examples deprecated readOnly writeOnly $schema $comment $defs definitions"
 )
 # Left out: `pattern`, since a regular expression from outside may backtrack without bound; `allOf`, `not` and
 # `if`, since no value can be derived from them.
-_KEYWORDS = _ANNOTATIONS | frozenset(
+_KEYWORDS = _ANNOTATIONS | _words(
     "type enum const properties required additionalProperties items minItems maxItems uniqueItems minLength "
-    "maxLength minimum maximum exclusiveMinimum exclusiveMaximum format anyOf oneOf".split()
+    "maxLength minimum maximum exclusiveMinimum exclusiveMaximum format anyOf oneOf"
 )
 
 _EVIDENCE = {
@@ -69,7 +74,7 @@ def read(response_format: object) -> Schema | None:
         The schema with its references resolved and its annotations dropped.
 
     Raises:
-        InvalidRequest: another form; no valid schema, or an unsupported or too large one ("bad_response_format").
+        InvalidRequest: another form, or an invalid, unsupported or too large schema ("bad_response_format").
     """
     kind = response_format.get("type") if isinstance(response_format, Mapping) else None
     if response_format is None or kind == "text":

@@ -1,7 +1,7 @@
 """Structured output: an answer as JSON that is valid by a schema, filled from the answer's evidence. Pure.
 
-The name and the type of a field say what belongs there: the answer, whether it is supported, a count, yes or no, a
-time, a quote, a list. A field that nothing known fits is null where the schema allows null.
+The name and the type of a field say what belongs there: the answer, whether it is supported, a count, yes
+or no, a time, a quote, a list. A field that nothing known fits is null where the schema allows null.
 """
 
 from __future__ import annotations
@@ -19,29 +19,34 @@ from streamsvc.core.errors import Unprocessable
 from streamsvc.core.types import Answer, Evidence
 from streamsvc.timeline.text import stem, tokens
 
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
 # Kind of a field -> words of its name that say so. Order matters: the first match wins.
 _KIND_WORDS = {
-    kind: frozenset(words.split())
+    kind: _words(words)
     for kind, words in {
         "end": "end ends ended stop until finish",
         "duration": "duration length long lasted",
         "start": "start starts begin begins from time times at when timestamp timestamps moment moments",
         "count": "count number total amount quantity many num sum",
         "kind": "kind modality medium",
-        "quote": "quote quotes evidence source sources citation citations reference references excerpt excerpts "
-        "transcript proof",
+        "quote": "quote quotes evidence source sources citation citations reference references excerpt "
+        "excerpts transcript proof",
         "supported": "supported answered answerable grounded",
         "question": "question",
-        "answer": "answer answers text response reply message result results summary explanation output content "
-        "value values yes",
-        "item": "item items list entry entries title titles name names label labels thing things object objects "
-        "line lines",
+        "answer": "answer answers text response reply message result results summary explanation output "
+        "content value values yes",
+        "item": "item items list entry entries title titles name names label labels thing things object "
+        "objects line lines",
     }.items()
 }
 # Words of a name that need not occur in the question.
-_NEUTRAL_WORDS = _KIND_WORDS["answer"] | frozenset(
-    "a an the of in on is was are were has have been be it to and or no how first time second seconds s sec secs "
-    "ms millis milliseconds minute minutes".split()
+_NEUTRAL_WORDS = _KIND_WORDS["answer"] | _words(
+    "a an the of in on is was are were has have been be it to and or no how first time second seconds s sec "
+    "secs ms millis milliseconds minute minutes"
 )
 _TRUNCATABLE = frozenset(["answer", "quote", "question"])
 _UNKNOWN = ("unknown", "unsure", "unclear", "not sure", "cannot tell")  # values of an enum that mean it
@@ -69,7 +74,7 @@ class _Facts:
 
 @dataclass(frozen=True, slots=True)
 class _Field:
-    """A field by its name. `kind`: a key of _KIND_WORDS, "" for none; `relevant`: the rest fits the question."""
+    """A field by its name. `kind`: a key of _KIND_WORDS or ""; `relevant`: the rest fits the question."""
 
     kind: str
     words: tuple[str, ...]
@@ -122,7 +127,7 @@ def _unmet(message: str) -> Unprocessable:
     return Unprocessable(message, code="response_format_unmet")
 
 
-# --- by type of the schema ------------------------------------------------------------------------------------------
+# --- by type of the schema ---
 
 
 def _value_or_null(schema: Schema | bool, name: str, facts: _Facts, path: str) -> object:
@@ -231,7 +236,7 @@ def _normalized(text: str) -> str:
     return re.sub(r"^(?:an?|the) ", "", " ".join(re.findall(r"[\w']+", text.lower().replace("_", " "))))
 
 
-# --- by kind of the field -------------------------------------------------------------------------------------------
+# --- by kind of the field ---
 
 
 def _candidates(field: _Field, facts: _Facts) -> Sequence[object]:

@@ -12,8 +12,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from streamsvc.answers.topic_match import Topics
-from streamsvc.answers.watch_conditions import Alert, Watch, compiled
+from streamsvc.answers.topic_match import TopicMatcher
+from streamsvc.answers.watch_conditions import compile_condition
+from streamsvc.answers.watch_evaluation import Alert, Watch
 from streamsvc.core import clock, metrics
 from streamsvc.core.errors import CapacityError, Conflict, NotFound
 from streamsvc.core.roles import Role
@@ -60,7 +61,7 @@ class Watches:
         self._group: asyncio.TaskGroup | None = None
         self._stopped = 0.0  # session seconds at which somebody last stopped speaking
         self._speaking = False
-        self._topics = Topics(
+        self._topics = TopicMatcher(
             embed, lambda: {topic for kept in self._kept.values() for topic in kept.watch.topics}, self._meant
         )
 
@@ -94,7 +95,7 @@ class Watches:
         Raises:
             InvalidRequest: "cannot_watch". CapacityError: there are too many. Conflict: the session has ended.
         """
-        checks = compiled(when)
+        checks = compile_condition(when)
         if self._over.is_set():
             raise Conflict("this session has ended", code="session_ended")
         removed = len(self._sending - {kept.sending for kept in self._kept.values()})
@@ -120,7 +121,7 @@ class Watches:
         Raises:
             InvalidRequest, CapacityError, Conflict: as `add`, or "bad_webhook". Forbidden, Unprocessable: the host may not be reached.
         """
-        compiled(when)
+        compile_condition(when)
         hook = Webhook(url, self._private)
         await hook.check()
         return self.add(when, cooldown, hook) | {"secret": hook.secret}
@@ -144,30 +145,30 @@ class Watches:
 
     def saw(self, sight: Sight) -> None:
         """Take what a keyframe shows."""
-        self._each(lambda watch: watch.saw(sight))
+        self._each(lambda watch: watch.on_sight(sight))
 
     def read(self, page: ScreenText) -> None:
         """Take the text of a screen."""
-        self._each(lambda watch: watch.read(page))
+        self._each(lambda watch: watch.on_screen_text(page))
 
     def heard(self, words: tuple[Word, ...], arrived: float) -> None:
         """Take newly stable words."""
-        self._each(lambda watch: watch.heard(words, arrived))
-        self._topics.heard(words, arrived)
+        self._each(lambda watch: watch.on_words(words, arrived))
+        self._topics.on_words(words, arrived)
 
     def _meant(self, likeness: Mapping[str, float], passage: Evidence, arrived: float) -> None:
-        self._each(lambda watch: watch.meant(likeness, passage, arrived))
+        self._each(lambda watch: watch.on_topic(likeness, passage, arrived))
 
     def spoke(self, speech: Speech) -> None:
         """Take that somebody begins or stops to speak."""
         self._speaking, self._stopped = speech.active, speech.at
         if speech.active:
-            self._each(lambda watch: watch.spoke(speech.at, speech.arrived))
+            self._each(lambda watch: watch.on_speech(speech.at, speech.arrived))
 
     def tick(self, now: float) -> None:
         """Look at the clock, at session second `now`: nobody may have spoken for long."""
         if not self._speaking:
-            self._each(lambda watch: watch.quiet(self._stopped, now, clock.now()))
+            self._each(lambda watch: watch.on_silence(self._stopped, now, clock.now()))
 
     def _each(self, check: Callable[[Watch], Alert | None]) -> None:
         for kept in list(self._kept.values()):

@@ -1,7 +1,8 @@
 """Load controller: keeps the latency budget of one process by degradation and admission control.
 
-One level applies to all sessions, since they share the machine. Sessions that are not real time (a file read as
-fast as possible) are left out: they are late by design, and what they publish must not depend on the machine.
+One level applies to all sessions, since they share the machine. Sessions that are not real time (a file
+read as fast as possible) are left out: they are late by design, and what they publish must not depend on
+the machine.
 """
 
 from __future__ import annotations
@@ -41,8 +42,8 @@ class LoadController:
 
     Args:
         sessions: the live real-time sessions, each with the monotonic second at which it began.
-        ready: whether the worker "hear", "see" or "think" is up. The wait for one that is starting is not counted,
-            since no level shortens it.
+        ready: whether the worker "hear", "see" or "think" is up. The wait for one that is starting is not
+            counted, since no level shortens it.
         settings: whether levels change (`ladder`), and whether sessions may be rejected (`admission`).
     """
 

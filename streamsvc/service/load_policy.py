@@ -39,10 +39,10 @@ class Limit:
     reason: str
 
 
-# Field of Load -> its limit. The first one exceeded gives the reason. Each wait raises the level only as far as
-# that relieves it: slow vision must not cost captions. CPU load alone raises nothing, since a busy machine need not
-# be late, but it blocks lowering. The age of stable words is no measure of overload: most of it is the wait for
-# agreement, and the longer decoding steps of level 1 increase it.
+# Field of Load -> its limit. The first one exceeded gives the reason. Each wait raises the level only as
+# far as that relieves it: slow vision must not cost captions. CPU load alone raises nothing, since a busy
+# machine need not be late, but it blocks lowering. The age of stable words is no measure of overload: most
+# of it is the wait for agreement, and the longer decoding steps of level 1 increase it.
 LIMITS: Mapping[str, Limit] = {
     "backlog": Limit(0.8, 0.4, MAX_LEVEL, "speech recognition is behind"),
     "see_wait": Limit(2.0, 0.8, 4, "vision is behind"),
@@ -68,9 +68,9 @@ class LoadState:
 def step(state: LoadState, load: Load, now: float) -> LoadState:
     """The state after one measurement: a level up on overload, a level down after enough calm.
 
-    A level that is overloaded within PROBATION of being lowered to is tried again after twice the calm, up to
-    MAX_RECOVERY; once it has held for PROBATION, the backoff is reset. So a steady load between two levels costs
-    one attempt in about five minutes, and a load that has gone costs one wait.
+    A level that is overloaded within PROBATION of being lowered to is tried again after twice the calm, up
+    to MAX_RECOVERY; once it has held for PROBATION, the backoff is reset. So a steady load between two
+    levels costs one attempt in about five minutes, and a load that has gone costs one wait.
     """
     if state.level <= state.failed_level and PROBATION <= now - state.lowered_at < inf:
         state = replace(state, failed_level=-1, backoff=RECOVERY)

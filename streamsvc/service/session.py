@@ -20,7 +20,7 @@ import structlog
 
 from streamsvc.answers.answering import Answering
 from streamsvc.answers.rules import summary
-from streamsvc.answers.watch_conditions import Alert
+from streamsvc.answers.watch_evaluation import Alert
 from streamsvc.answers.watches import Watches
 from streamsvc.core import clock, degradation, metrics
 from streamsvc.core.config import Settings

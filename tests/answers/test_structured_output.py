@@ -1,4 +1,4 @@
-"""Structured output: fields are filled from the answer's evidence alone, and the result is valid by the schema."""
+"""Structured output: fields are filled from the answer's evidence alone; the result is valid."""
 
 from __future__ import annotations
 
@@ -232,7 +232,22 @@ _LEAVES = st.sampled_from(
     [TEXT, NUMBER, WHOLE, TRUTH, NULL, {"enum": ["yes", 1, None]}, {"type": ["string", "null"]}]
 )
 _NAMES = st.sampled_from(
-    [*"answer supported count at end quote evidence items cat x_y Ü kind list".split(), ""]
+    [
+        "answer",
+        "supported",
+        "count",
+        "at",
+        "end",
+        "quote",
+        "evidence",
+        "items",
+        "cat",
+        "x_y",
+        "",
+        "Ü",
+        "kind",
+        "list",
+    ]
 )
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from streamsvc.answers import watches
-from streamsvc.answers.watch_conditions import Alert
+from streamsvc.answers.watch_evaluation import Alert
 from streamsvc.answers.watches import Watches
 from streamsvc.core import clock, metrics
 from streamsvc.core.errors import CapacityError, Conflict, Forbidden, InvalidRequest, NotFound
