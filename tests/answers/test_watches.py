@@ -27,7 +27,7 @@ from tests.fakes.http_receiver import listening
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watches, "FIRST", 0.01)
+    monkeypatch.setattr(webhook, "FIRST", 0.01)
     monkeypatch.setattr(watches, "GRACE", 0.3)
 
 
