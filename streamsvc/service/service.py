@@ -85,7 +85,9 @@ class Service:
         roles = {role: worker.role(role) for worker in self.workers.values() for role in worker.roles}
         sight = roles["think"] if settings.models.profile != "embedded" else None
         self.roles = Roles(**{**roles, "see": LookCache(roles["see"])}, sight=sight)
-        self.load_controller = LoadController(self._realtime_sessions, lambda name: self.workers[name].ready, settings.budget)
+        self.load_controller = LoadController(
+            self._realtime_sessions, lambda name: self.workers[name].ready, settings.budget
+        )
         metrics.build_info.info({"version": streamsvc.__version__, "engine": settings.models.profile})
 
     async def __aenter__(self) -> Self:

@@ -64,7 +64,9 @@ class Roles:
     embed: Role | None = None  # without it, searches go by words alone
     sight: Role | None = None  # think, where it can be shown pictures
     lull: IdleGate = field(default_factory=IdleGate, init=False)  # when none of them is asked anything
-    pace: degradation.CostTracker = field(default_factory=degradation.CostTracker, init=False)  # what they cost
+    pace: degradation.CostTracker = field(
+        default_factory=degradation.CostTracker, init=False
+    )  # what they cost
 
 
 class Session:
