@@ -48,12 +48,12 @@ class Heard:
 
     def __init__(self, role: Any, *wanted: str) -> None:
         self.wanted = set(wanted)
-        self.told: list[tuple[dict[str, float], Evidence, float]] = []
+        self.reported: list[tuple[dict[str, float], Evidence, float]] = []
         self.first = asyncio.Event()
         self.matcher = TopicMatcher(role, lambda: self.wanted, self._take)
 
     def _take(self, likeness: Mapping[str, float], passage: Evidence, arrived: float) -> None:
-        self.told.append((dict(likeness), passage, arrived))
+        self.reported.append((dict(likeness), passage, arrived))
         self.first.set()
 
     def say(self, text: str, at: float = 0.0) -> None:
@@ -76,18 +76,18 @@ async def test_each_sentence_is_compared_together_with_the_one_before() -> None:
     heard.say("A bad bed. Dad had")
     heard.say("a bag! And", 20.0)
     await heard.over()
-    assert [evidence.quote for _, evidence, _ in heard.told] == ["A bad bed.", "A bad bed. Dad had a bag!"]
-    assert [(evidence.start, evidence.end) for _, evidence, _ in heard.told] == [(0.0, 2.5), (0.0, 21.5)]
-    assert [arrived for _, _, arrived in heard.told] == [0.0, 20.0]
+    assert [evidence.quote for _, evidence, _ in heard.reported] == ["A bad bed.", "A bad bed. Dad had a bag!"]
+    assert [(evidence.start, evidence.end) for _, evidence, _ in heard.reported] == [(0.0, 2.5), (0.0, 21.5)]
+    assert [arrived for _, _, arrived in heard.reported] == [0.0, 20.0]
     assert role.asked == [["A bad bed.", "a bed"], ["A bad bed. Dad had a bag!"]], "a topic is embedded once"
-    assert all(0.3 < likeness["a bed"] < 1.0 for likeness, _, _ in heard.told)
+    assert all(0.3 < likeness["a bed"] < 1.0 for likeness, _, _ in heard.reported)
 
 
 async def test_a_sentence_without_an_end_is_cut() -> None:
     heard = Heard(Letters(), "a bed")
     heard.say("bad " * (MAX_SENTENCE + 3))
     await heard.over()
-    assert [len(evidence.quote.split()) for _, evidence, _ in heard.told] == [MAX_SENTENCE]
+    assert [len(evidence.quote.split()) for _, evidence, _ in heard.reported] == [MAX_SENTENCE]
 
 
 async def test_without_topics_or_a_model_nothing_is_compared() -> None:
@@ -95,7 +95,7 @@ async def test_without_topics_or_a_model_nothing_is_compared() -> None:
     for heard in (Heard(role), Heard(None, "a bed")):
         heard.say("A bad bed.")
         await heard.over()
-        assert heard.told == []
+        assert heard.reported == []
     assert role.asked == []
 
 
@@ -104,7 +104,7 @@ async def test_a_failing_model_loses_its_passage_and_is_called_again() -> None:
     heard = Heard(Letters(fails=1), "a bed")
     heard.say("A bad bed. A big bag.")
     await heard.over()
-    assert [sorted(likeness) for likeness, _, _ in heard.told] == [[], ["a bed"]]
+    assert [sorted(likeness) for likeness, _, _ in heard.reported] == [[], ["a bed"]]
     assert missed("failed") - before == 1
 
 
@@ -115,7 +115,7 @@ async def test_a_slow_model_drops_the_oldest_passages_and_counts_them() -> None:
         heard.say("A bad bed.", float(n))
     go.set()
     await heard.over()
-    assert len(heard.told) == MAX_QUEUED
+    assert len(heard.reported) == MAX_QUEUED
     assert missed("dropped") - before == 3
 
 
@@ -129,7 +129,7 @@ async def test_a_topic_without_a_watch_is_forgotten() -> None:
     heard.say("A big bag.")
     heard.matcher.close()
     await running
-    assert [sorted(likeness) for likeness, _, _ in heard.told] == [["a bed", "an egg"], ["a bed"]]
+    assert [sorted(likeness) for likeness, _, _ in heard.reported] == [["a bed", "an egg"], ["a bed"]]
 
 
 @pytest.mark.models
