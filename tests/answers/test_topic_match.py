@@ -76,7 +76,10 @@ async def test_each_sentence_is_compared_together_with_the_one_before() -> None:
     heard.say("A bad bed. Dad had")
     heard.say("a bag! And", 20.0)
     await heard.over()
-    assert [evidence.quote for _, evidence, _ in heard.reported] == ["A bad bed.", "A bad bed. Dad had a bag!"]
+    assert [evidence.quote for _, evidence, _ in heard.reported] == [
+        "A bad bed.",
+        "A bad bed. Dad had a bag!",
+    ]
     assert [(evidence.start, evidence.end) for _, evidence, _ in heard.reported] == [(0.0, 2.5), (0.0, 21.5)]
     assert [arrived for _, _, arrived in heard.reported] == [0.0, 20.0]
     assert role.asked == [["A bad bed.", "a bed"], ["A bad bed. Dad had a bag!"]], "a topic is embedded once"

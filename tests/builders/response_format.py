@@ -6,7 +6,7 @@ from typing import Any
 
 
 def response_format(properties: dict[str, Any], **keywords: Any) -> dict[str, Any]:
-    """An object schema of `properties`, all required and no others allowed, unless `keywords` say otherwise."""
+    """An object schema of exactly `properties`; `keywords` override its keywords."""
     schema = {
         "type": "object",
         "properties": properties,
