@@ -92,7 +92,7 @@ async def crowd(service: Service, scenario: Scenario, count: int) -> Crowd:
 
     async def watch() -> None:
         while True:
-            levels.append(service.load_controller.ladder.level)
+            levels.append(service.load_controller.state.level)
             await clock.sleep(1.0)
 
     watching = asyncio.create_task(watch())
@@ -236,7 +236,7 @@ def budgeted() -> float:
 async def levels(service: Service, scenario: Scenario) -> list[tuple[int, float, float]]:
     """(level, CPU s/s at it, CPU s/s at level 0 in turns with it) for levels 1 to the top."""
     rows = []
-    for level in range(1, degradation.TOP + 1):
+    for level in range(1, degradation.MAX_LEVEL + 1):
         spent: dict[int, list[float]] = {level: [], 0: []}
         for _ in range(TURNS):
             for now in (0, level):
@@ -297,7 +297,7 @@ async def _measured(arguments: argparse.Namespace, scenario: Scenario) -> None:
         for count in arguments.sessions:
             crowds.append(await crowd(service, asking(scenario, arguments.seconds, arguments.every), count))
             print(table(crowds), flush=True)
-            await clock.sleep(load_policy.CALM)
+            await clock.sleep(load_policy.RECOVERY)
     if arguments.plot:
         arguments.plot.write_text(plot(crowds), encoding="utf-8")
     if arguments.json:

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engines import embed
-from streamsvc.answers import watch_conditions
+from streamsvc.answers import watch_evaluation
 from streamsvc.core.types import Box, Cue, Evidence, ScreenText, Sight, TextLine, Word
 from streamsvc.timeline import ranking as timeline_ranking
 from streamsvc.timeline.text import terms, tokens
@@ -335,7 +335,7 @@ def watched(
     hours = (max(document.end for document in documents) - documents[0].start) / 3600
     found = false = 0
     for query, right in queries:
-        near = (known[query] >= watch_conditions.CLOSE) & spoken
+        near = (known[query] >= watch_evaluation.TOPIC_SIMILARITY) & spoken
         allowed = {place + shift for place in right for shift in (-1, 0, 1)}
         found += any(near[place] for place in right)
         false += sum(place not in allowed for place in np.flatnonzero(near))

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import structlog
 
-from streamsvc.answers.watch_conditions import compiled
+from streamsvc.answers.watch_conditions import compile_condition
 from streamsvc.core import clock, config
 from streamsvc.core.errors import InvalidRequest
 from streamsvc.evaluation import figures, session_run
@@ -253,7 +253,7 @@ async def watched(scenario: Scenario, cases: Sequence[Case], *, live: bool) -> l
 
 def _taken(when: str) -> bool:
     try:
-        compiled(when)
+        compile_condition(when)
     except InvalidRequest:
         return False
     return True

@@ -18,7 +18,7 @@ from streamsvc.answers.rules.image import answered
 from streamsvc.answers.rules.parse import ParsedQuestion
 from streamsvc.answers.rules.router import find
 from streamsvc.answers.rules.visual_questions import first, way
-from streamsvc.answers.structured_output import filled
+from streamsvc.answers.structured_output import fill
 from streamsvc.answers.vlm_reader import MIN_SECONDS, VlmReader
 from streamsvc.core import clock
 from streamsvc.core.config import Think
@@ -174,7 +174,7 @@ async def shaped(
             if question.form is None:
                 yield part
             elif isinstance(part, Answer):
-                text = filled(question.form, parsed.ask, part)
+                text = fill(question.form, parsed.ask, part)
                 yield Delta(question.id, text)
                 yield replace(part, text=text)
 

@@ -67,7 +67,7 @@ class Answering:
         self._pictures = pictures
         roles = context.roles
         vlm = VlmReader(context.session, pictures.vlm, timeline) if pictures.vlm is not None else None
-        self._answerer = Answerer(timeline, context.settings.think, roles.think, vlm, roles.costs.note)
+        self._answerer = Answerer(timeline, context.settings.think, roles.think, vlm, roles.costs.record)
         self._memory = follow_ups.Memory()
         self._running: dict[QueuedQuestion, asyncio.Task[None]] = {}  # until their answer is complete
 

@@ -1,6 +1,7 @@
-"""What is said beside what watches are about, by meaning: "someone talks about money" also where nobody says "money".
+"""Topic matching for watches: speech compared with topics by the cosine similarity of sentence vectors.
 
-Sentences are embedded two at a time as they become stable; `watch.CLOSE` says from when on a topic has come up.
+"Talks about money" so matches speech without the word. Each sentence is embedded together with the one before
+it; `watch_evaluation.TOPIC_SIMILARITY` is the threshold.
 """
 
 from __future__ import annotations
@@ -18,69 +19,75 @@ from streamsvc.core.queues import Closed, Ring
 from streamsvc.core.roles import Role
 from streamsvc.core.types import Evidence, Word
 
-LONG = 24  # words of a sentence without an end
-WAITING = 8  # passages that wait for the model; the oldest go first, for an alert that is late tells nothing
-SECONDS = 3.0  # for the model
+MAX_SENTENCE = 24  # words, where no punctuation ends it
+MAX_QUEUED = 8  # passages; when full the oldest is dropped, since a late alert is of no use
+TIMEOUT = 3.0  # seconds, of the model
 
 log = structlog.get_logger(__name__)
-Tell = Callable[[Mapping[str, float], Evidence, float], None]
+OnSimilarity = Callable[[Mapping[str, float], Evidence, float], None]
 
 
-class Topics:
-    """The topics of one session's watches.
+class TopicMatcher:
+    """Compares the speech of one session with the topics of its watches.
 
     Args:
-        embed: the role with the op "texts"; None: nothing is found by meaning.
-        wanted: the topics of all watches, as they stand.
-        tell: takes the cosine of each topic with a passage, the passage, and when it arrived (monotonic seconds).
+        embed: the role with the op "texts"; None: nothing is compared.
+        topics: returns the current topics of all watches.
+        on_similarity: called with the cosine of each topic, the passage, and its arrival in monotonic
+            seconds.
     """
 
-    def __init__(self, embed: Role | None, wanted: Callable[[], Collection[str]], tell: Tell) -> None:
-        self._embed, self._wanted, self._tell = embed, wanted, tell
-        self._vectors: dict[str, NDArray[np.float32]] = {}  # of the topics
+    def __init__(
+        self, embed: Role | None, topics: Callable[[], Collection[str]], on_similarity: OnSimilarity
+    ) -> None:
+        self._embed = embed
+        self._topics = topics
+        self._on_similarity = on_similarity
+        self._vectors: dict[str, NDArray[np.float32]] = {}  # topic -> unit vector, shape (d,)
         self._sentence: list[Word] = []
-        self._before: list[Word] = []  # the sentence before it
-        self._waiting: Ring[tuple[Evidence, float]] = Ring(WAITING, lambda item: _missed("dropped"))
+        self._previous: list[Word] = []  # the sentence before
+        self._queue: Ring[tuple[Evidence, float]] = Ring(MAX_QUEUED, lambda item: _count_missed("dropped"))
 
-    def heard(self, words: Sequence[Word], arrived: float) -> None:
-        """Take newly stable words."""
+    def on_words(self, words: Sequence[Word], arrived: float) -> None:
+        """Add newly stable words; queues a passage at the end of each sentence."""
         for word in words:
             self._sentence.append(word)
-            if word.text.rstrip("\"'”’)")[-1:] in ".?!" or len(self._sentence) >= LONG:
-                whole = self._before + self._sentence
-                self._before, self._sentence = self._sentence, []
-                if self._embed is not None and self._wanted():
-                    quote = " ".join(each.text for each in whole)
-                    self._waiting.put((Evidence(whole[0].start, whole[-1].end, "speech", quote), arrived))
+            if word.text.rstrip("\"'”’)")[-1:] in ".?!" or len(self._sentence) >= MAX_SENTENCE:
+                passage = self._previous + self._sentence
+                self._previous = self._sentence
+                self._sentence = []
+                if self._embed is not None and self._topics():
+                    quote = " ".join(item.text for item in passage)
+                    self._queue.put((Evidence(passage[0].start, passage[-1].end, "speech", quote), arrived))
 
     def close(self) -> None:
-        """Nothing more is said; what waits is still looked at."""
-        self._waiting.close()
+        """Close the queue; queued passages are still compared."""
+        self._queue.close()
 
     async def run(self) -> None:
-        """Compare what is heard, until it is closed."""
+        """Compare queued passages until closed."""
         with suppress(Closed):
             while True:
-                for passage, arrived in await self._waiting.take(1):
-                    self._tell(await self._likeness(passage.quote), passage, arrived)
+                for passage, arrived in await self._queue.take(1):
+                    self._on_similarity(await self._similarity(passage.quote), passage, arrived)
 
-    async def _likeness(self, quote: str) -> dict[str, float]:
-        """Of each topic; {} where the model cannot be asked."""
-        topics = sorted(self._wanted())
+    async def _similarity(self, quote: str) -> dict[str, float]:
+        """The cosine of a text to each topic; {} where the model fails."""
+        topics = sorted(self._topics())
         self._vectors = {topic: vector for topic, vector in self._vectors.items() if topic in topics}
         new = [topic for topic in topics if topic not in self._vectors]
         if self._embed is None or not topics:
             return {}
         try:
-            result = await self._embed.call("texts", {"texts": [quote, *new]}, deadline_in_s=SECONDS)
+            result = await self._embed.call("texts", {"texts": [quote, *new]}, deadline_in_s=TIMEOUT)
         except StreamsvcError as error:
-            log.warning("watching by words alone", reason=error.code)
-            _missed("failed")
+            log.warning("topic matching failed; watches match by words only", reason=error.code)
+            _count_missed("failed")
             return {}
-        said, *others = np.asarray(result["vectors"], dtype=np.float32)
-        self._vectors |= dict(zip(new, others, strict=True))
-        return {topic: float(vector @ said) for topic, vector in self._vectors.items()}
+        quote_vector, *new_vectors = np.asarray(result["vectors"], dtype=np.float32)
+        self._vectors |= dict(zip(new, new_vectors, strict=True))
+        return {topic: float(vector @ quote_vector) for topic, vector in self._vectors.items()}
 
 
-def _missed(how: str) -> None:
-    metrics.deadline_missed.labels("topic", how).inc()
+def _count_missed(outcome: str) -> None:
+    metrics.deadline_missed.labels("topic", outcome).inc()

@@ -8,8 +8,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from streamsvc.answers.topic_match import Topics
-from streamsvc.answers.watch_conditions import Alert, Watch, compiled
+from streamsvc.answers.topic_match import TopicMatcher
+from streamsvc.answers.watch_conditions import compile_condition
+from streamsvc.answers.watch_evaluation import Alert, Watch
 from streamsvc.core import clock, metrics
 from streamsvc.core.context import SessionContext
 from streamsvc.core.errors import CapacityError, Conflict, NotFound
@@ -49,7 +50,7 @@ class Watches:
         self._group: asyncio.TaskGroup | None = None
         self._speech_end = 0.0  # session seconds at which speech last stopped
         self._speaking = False
-        self._topics = Topics(context.roles.embed, self._watched_topics, self._on_topics)
+        self._topics = TopicMatcher(context.roles.embed, self._watched_topics, self._on_topics)
 
     async def run(self) -> None:
         """Send webhooks until closed, and what waits then for GRACE seconds more."""
@@ -81,7 +82,7 @@ class Watches:
         Raises:
             InvalidRequest: "cannot_watch". CapacityError: there are too many. Conflict: the session has ended.
         """
-        conditions = compiled(when)
+        checks = compile_condition(when)
         if self._closed.is_set():
             raise Conflict("this session has ended", code="session_ended")
         removed = len(self._sending - {registration.sending for registration in self._registered.values()})
@@ -89,7 +90,7 @@ class Watches:
             raise CapacityError(
                 f"this session has {self._limit} watches already; delete one", code="too_many_watches"
             )
-        watch = Watch(f"w_{secrets.token_hex(6)}", when.strip(), conditions, cooldown)
+        watch = Watch(f"w_{secrets.token_hex(6)}", when.strip(), checks, cooldown)
         registration = _Registration(watch, webhook)
         self._start_sending(registration)
         self._registered[watch.id] = registration
@@ -109,7 +110,7 @@ class Watches:
             InvalidRequest, CapacityError, Conflict: as for `add`, or "bad_webhook". Forbidden, Unprocessable: the host may not be
                 reached.
         """
-        compiled(when)
+        compile_condition(when)
         webhook = Webhook(url, self._context.settings.server.private_urls)
         await webhook.check()
         return self.add(when, cooldown, webhook) | {"secret": webhook.secret}
@@ -135,29 +136,29 @@ class Watches:
         """Check all watches against a unit; kinds that no watch depends on are ignored."""
         match unit:
             case Sight():
-                self._check(lambda watch: watch.saw(unit))
+                self._check(lambda watch: watch.on_sight(unit))
             case ScreenText():
-                self._check(lambda watch: watch.read(unit))
+                self._check(lambda watch: watch.on_screen_text(unit))
             case Words():
                 stable = unit.words[: unit.stable]
-                self._check(lambda watch: watch.heard(stable, unit.arrived))
-                self._topics.heard(stable, unit.arrived)
+                self._check(lambda watch: watch.on_words(stable, unit.arrived))
+                self._topics.on_words(stable, unit.arrived)
             case Speech():
                 self._speaking = unit.active
                 self._speech_end = unit.at
                 if unit.active:
-                    self._check(lambda watch: watch.spoke(unit.at, unit.arrived))
+                    self._check(lambda watch: watch.on_speech(unit.at, unit.arrived))
 
     def tick(self, now: float) -> None:
         """Check the watches for silence, at session second `now`."""
         if not self._speaking:
-            self._check(lambda watch: watch.quiet(self._speech_end, now, clock.now()))
+            self._check(lambda watch: watch.on_silence(self._speech_end, now, clock.now()))
 
     def _watched_topics(self) -> set[str]:
         return {topic for registration in self._registered.values() for topic in registration.watch.topics}
 
-    def _on_topics(self, likeness: Mapping[str, float], passage: Evidence, arrived: float) -> None:
-        self._check(lambda watch: watch.meant(likeness, passage, arrived))
+    def _on_topics(self, similarity: Mapping[str, float], passage: Evidence, arrived: float) -> None:
+        self._check(lambda watch: watch.on_topic(similarity, passage, arrived))
 
     def _check(self, condition: Callable[[Watch], Alert | None]) -> None:
         for registration in list(self._registered.values()):

@@ -1,9 +1,8 @@
-"""What the machine can still do in time: costs as measured, plans that fit a deadline, and the ladder of fidelity. Pure.
+"""Costs of model calls as measured, and what each degradation level allows. Pure.
 
-All times are seconds, and `now` is handed in. One ladder stands for one process, for all sessions share its machine:
-`step` is asked every half second or so with what was observed, and `fidelity` says what its level means to each room.
-Levels, from the design: 1 longer decode steps, 2 screen text on whole-screen changes only, 3 fewer keyframes, 4 no scene
-captions, 5 a shorter window, 6 no questions, 7 closed captions alone. Speech goes last.
+All sessions share the models of a process, so the process has one level, decided by `service.load_policy`:
+1 longer decoding steps, 2 screen text on whole-screen changes only, 3 fewer keyframes, 4 no scene captions,
+5 a shorter answer window, 6 no questions, 7 closed captions only.
 """
 
 from __future__ import annotations
@@ -13,79 +12,75 @@ from dataclasses import dataclass, field
 
 # --- costs ---
 
-# (engine, unit) -> seconds of one unit until something is measured: the usual rates of the small models on one core.
-START: Mapping[tuple[str, str], float] = {
+# (role, unit) -> seconds per unit until it is measured: typical of the small models on one core.
+DEFAULT_COSTS: Mapping[tuple[str, str], float] = {
     ("hear", "step"): 0.12,
     ("see", "frame"): 0.05,
     ("see", "screen"): 1.2,
     ("think", "prompt"): 0.001,  # a token read
     ("think", "token"): 0.03,  # a token written
 }
-_KEPT = 20  # measurements behind an estimate; a stall is forgotten after so many
-_TRUSTED = 3  # measurements that replace the usual rate
+_MAX_SAMPLES = 20  # measurements behind an estimate
+_MIN_SAMPLES = 3  # measurements that replace a default
 
 
 @dataclass(frozen=True, slots=True)
 class Costs:
-    """Measured seconds a unit, by engine and unit; the newest last."""
+    """Measured seconds per unit of work, by role and unit; the newest last."""
 
-    measured: Mapping[tuple[str, str], tuple[float, ...]] = field(default_factory=dict)
+    samples: Mapping[tuple[str, str], tuple[float, ...]] = field(default_factory=dict)
 
-    def of(self, engine: str, unit: str) -> float:
-        """Seconds that one unit costs: the 90th percentile of the last measurements, rounded down, so that one stall is not believed.
+    def of(self, role: str, unit: str) -> float:
+        """Seconds per unit: the 90th percentile of the samples, rounded down to ignore a single stall.
 
         Raises:
-            KeyError: neither measured nor in `START`.
+            KeyError: neither measured nor in `DEFAULT_COSTS`.
         """
-        known = self.measured.get((engine, unit), ())
-        if len(known) < _TRUSTED and (engine, unit) in START:
-            return START[engine, unit]
-        if not known:
-            raise KeyError((engine, unit))
-        return sorted(known)[int(0.9 * (len(known) - 1))]
+        samples = self.samples.get((role, unit), ())
+        if len(samples) < _MIN_SAMPLES and (role, unit) in DEFAULT_COSTS:
+            return DEFAULT_COSTS[role, unit]
+        if not samples:
+            raise KeyError((role, unit))
+        return sorted(samples)[int(0.9 * (len(samples) - 1))]
 
-
-def measured(costs: Costs, engine: str, unit: str, seconds: float, units: int = 1) -> Costs:
-    """The costs after `units` units took `seconds` together; what took no unit tells nothing."""
-    if units < 1 or seconds < 0:
-        return costs
-    known = (*costs.measured.get((engine, unit), ()), seconds / units)[-_KEPT:]
-    return Costs({**costs.measured, (engine, unit): known})
+    def add(self, role: str, unit: str, seconds: float, units: int = 1) -> Costs:
+        """The costs with one more sample: `seconds` for `units` units; unchanged for zero units."""
+        if units < 1 or seconds < 0:
+            return self
+        samples = (*self.samples.get((role, unit), ()), seconds / units)[-_MAX_SAMPLES:]
+        return Costs({**self.samples, (role, unit): samples})
 
 
 @dataclass(slots=True)
-class Pace:
-    """The costs of one process as they stand: all sessions share its models."""
+class CostTracker:
+    """The current costs of one process."""
 
     costs: Costs = field(default_factory=Costs)
 
-    def note(self, engine: str, unit: str, seconds: float, units: int = 1) -> None:
-        """As `measured`."""
-        self.costs = measured(self.costs, engine, unit, seconds, units)
+    def record(self, role: str, unit: str, seconds: float, units: int = 1) -> None:
+        """Add a sample; arguments as for `Costs.add`."""
+        self.costs = self.costs.add(role, unit, seconds, units)
 
 
-# --- plans ---
+# --- levels ---
 
-
-# --- the ladder ---
-
-TOP = 7
+MAX_LEVEL = 7
 
 
 @dataclass(frozen=True, slots=True)
 class Fidelity:
-    """What each room may spend; the defaults are level 0. None: as the settings say."""
+    """What a degradation level allows; the defaults are level 0. None: as configured."""
 
-    step: float | None = None  # seconds between decode steps, at least
-    whole_screen: bool = False  # screen text is read where the whole screen changed, not where a part did
-    keyframes: float | None = None  # a second and session, at most
+    step: float | None = None  # minimum seconds between decoding steps
+    whole_screen: bool = False  # screen text is read on changes of the whole screen only
+    keyframes: float | None = None  # maximum rate per session, in Hz
     scenes: bool = True  # scene captions
-    window_tokens: int = 400  # of an answer
-    questions: bool = True  # False: refused with CapacityError
-    partials: bool = True  # captions before they are closed
+    window_tokens: int = 400  # of the context of an answer
+    questions: bool = True  # False: rejected with CapacityError
+    partials: bool = True  # captions that are not closed yet
 
 
-_SPENT: tuple[Mapping[str, float | bool], ...] = (  # what each level, from 1 on, adds to those below
+_CHANGES: tuple[Mapping[str, float | bool], ...] = (  # what each level from 1 on changes; levels add up
     {"step": 0.7},
     {"whole_screen": True},
     {"keyframes": 0.2},
@@ -97,13 +92,10 @@ _SPENT: tuple[Mapping[str, float | bool], ...] = (  # what each level, from 1 on
 
 
 def fidelity(level: int) -> Fidelity:
-    """What a level leaves. Raises ValueError: it is none of 0 to 7."""
-    if not 0 <= level <= TOP:
-        raise ValueError(f"there are levels 0 to {TOP}, not {level}")
-    spent: dict[str, float | bool] = {}
-    for each in _SPENT[:level]:
-        spent |= each
-    return Fidelity(**spent)  # type: ignore[arg-type]
-
-
-# --- admission ---
+    """The fidelity of a degradation level. Raises ValueError unless `level` is 0 to MAX_LEVEL."""
+    if not 0 <= level <= MAX_LEVEL:
+        raise ValueError(f"degradation levels are 0 to {MAX_LEVEL}, not {level}")
+    changes: dict[str, float | bool] = {}
+    for change in _CHANGES[:level]:
+        changes |= change
+    return Fidelity(**changes)  # type: ignore[arg-type]

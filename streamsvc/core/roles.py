@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from streamsvc.core.degradation import Pace
+from streamsvc.core.degradation import CostTracker
 from streamsvc.core.idle_gate import IdleGate
 
 Payload = dict[str, Any]  # JSON values and numpy arrays, flat
@@ -52,4 +52,4 @@ class Roles:
     embed: Role | None = None
     vlm: Role | None = None
     idle: IdleGate = field(default_factory=IdleGate, init=False)
-    costs: Pace = field(default_factory=Pace, init=False)
+    costs: CostTracker = field(default_factory=CostTracker, init=False)

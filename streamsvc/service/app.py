@@ -513,7 +513,7 @@ def _operations(service: Service) -> APIRouter:
         return {
             "sessions": len(service.sessions.live),
             "limit": service.settings.limits.sessions,
-            "level": service.load_controller.ladder.level,
+            "level": service.load_controller.state.level,
             "draining": service.sessions.draining,
         }
 

@@ -1,7 +1,8 @@
-"""Keeps the latency budget of one process: looks at all sessions, climbs the ladder of budget.py, and tells them what to spend.
+"""Load controller: keeps the latency budget of one process by degradation and admission control.
 
-One ladder for all, for they share the machine. Sessions whose source can wait (a file read as fast as possible) neither strain it nor
-spend anything: they are late by design, and what comes of them does not depend on the machine.
+One level applies to all sessions, since they share the machine. Sessions that are not real time (a file
+read as fast as possible) are left out: they are late by design, and what they publish must not depend on
+the machine.
 """
 
 from __future__ import annotations
@@ -14,115 +15,125 @@ from typing import Protocol
 import psutil
 
 from streamsvc.core import clock, degradation, metrics
+from streamsvc.core.config import Budget
 from streamsvc.core.errors import CapacityError
 from streamsvc.service import load_policy
 from streamsvc.service.load_policy import Load, LoadState
 
-TICK = 0.5  # seconds between looks at the load
-WEIGH = 5.0  # ... at the processor time of this service's processes
-SETTLED = 10.0  # seconds that a session must have been live to count with what it costs
-
-
-class Settings(Protocol):
-    """What is read of config.Budget."""
-
-    @property
-    def ladder(self) -> bool: ...  # noqa: D102
-    @property
-    def admission(self) -> bool: ...  # noqa: D102
+TICK = 0.5  # seconds between measurements of the load
+CPU_INTERVAL = 5.0  # seconds between measurements of the CPU time of our processes
+WARMUP = 10.0  # seconds after which the CPU time of a session is representative
 
 
 class LoadSource(Protocol):
-    """What is asked of a session."""
+    """What the load controller needs of a session."""
 
     def load(self, now: float) -> Load:
-        """What waits in it, at monotonic second `now`; `cpu` is left out."""
+        """The waits of the session at monotonic second `now`, without `cpu`."""
         ...
 
     def apply_level(self, level: int, reason: str) -> None:
-        """Live with what a level of the ladder leaves. Told again and again: what is the same is no news."""
+        """Apply degradation `level`. Called every tick; idempotent."""
         ...
 
 
 class LoadController:
-    """The owner of the ladder.
+    """Measures the load, decides the level, applies it to the sessions, and admits new ones.
 
     Args:
-        governed: the live sessions that cannot wait, each with the monotonic second at which it began.
-        ready: whether a worker ("hear", "see", "think") is up: what waits for one that is starting is no strain that a level relieves.
-        settings: whether the ladder is climbed, and whether anybody is refused.
+        sessions: the live real-time sessions, each with the monotonic second at which it began.
+        ready: whether the worker "hear", "see" or "think" is up. The wait for one that is starting is not
+            counted, since no level shortens it.
+        settings: whether levels change (`ladder`), and whether sessions may be rejected (`admission`).
     """
 
     def __init__(
         self,
-        governed: Callable[[], Sequence[tuple[LoadSource, float]]],
+        sessions: Callable[[], Sequence[tuple[LoadSource, float]]],
         ready: Callable[[str], bool],
-        settings: Settings,
+        settings: Budget,
     ) -> None:
-        self.ladder = LoadState()
-        self.cpu = 0.0  # share of all cores that this service's processes use; 0 to 1
-        self._governed, self._ready, self._settings = governed, ready, settings
+        self.state = LoadState()
+        self.cpu = 0.0  # share of all cores that our processes use, smoothed; 0 to 1
+        self._sessions = sessions
+        self._ready = ready
+        self._settings = settings
         self._forced: int | None = None
-        self._weighed, self._spent = clock.now(), _spent()
-        psutil.cpu_percent()  # the next call tells the share since this one
+        self._cpu_measured_at = clock.now()
+        self._cpu_seconds = _cpu_seconds()
+        psutil.cpu_percent()  # the first call only starts its interval
 
     async def run(self) -> None:
-        """Look again and again, until cancelled."""
+        """Tick until cancelled."""
         while True:
             await clock.sleep(TICK)
-            self.look(psutil.cpu_percent() / 100)
+            self.tick(psutil.cpu_percent() / 100)
 
-    def look(self, cpu: float) -> None:
-        """One look. `cpu`: share of all cores in use since the last one, whoever uses them, 0 to 1."""
+    def tick(self, machine_cpu: float) -> None:
+        """Measure the load and apply the level that follows from it.
+
+        Args:
+            machine_cpu: share of all cores in use since the last tick, by any process; 0 to 1.
+        """
         now = clock.now()
-        if now - self._weighed >= WEIGH:
-            spent = _spent()
-            share = (spent - self._spent) / (now - self._weighed) / (os.cpu_count() or 1)
-            self.cpu = (self.cpu + max(0.0, share)) / 2
-            self._weighed, self._spent = now, spent
-        governed = [session for session, _ in self._governed()]
-        loads = [session.load(now) for session in governed]
+        self._measure_cpu(now)
+        sessions = [session for session, _ in self._sessions()]
+        loads = [session.load(now) for session in sessions]
         metrics.asr_backlog.set(sum(load.backlog for load in loads))
         if self._settings.ladder and self._forced is None:
-            self.ladder = load_policy.step(self.ladder, self._sum(loads, cpu), now)
-        metrics.degradation_level.set(self.ladder.level)
-        for session in governed:
-            session.apply_level(self.ladder.level, self.ladder.reason)
+            self.state = load_policy.step(self.state, self._worst(loads, machine_cpu), now)
+        metrics.degradation_level.set(self.state.level)
+        for session in sessions:
+            session.apply_level(self.state.level, self.state.reason)
 
-    def _sum(self, loads: Sequence[Load], cpu: float) -> Load:
-        """The worst of all sessions, without what waits for a worker that is not up."""
+    def _measure_cpu(self, now: float) -> None:
+        elapsed = now - self._cpu_measured_at
+        if elapsed < CPU_INTERVAL:
+            return
+        seconds = _cpu_seconds()
+        share = (seconds - self._cpu_seconds) / elapsed / (os.cpu_count() or 1)
+        self.cpu = (self.cpu + max(0.0, share)) / 2
+        self._cpu_measured_at = now
+        self._cpu_seconds = seconds
 
-        def worst(name: str, role: str) -> float:
-            return max((getattr(load, name) for load in loads), default=0.0) if self._ready(role) else 0.0
-
-        return Load(worst("backlog", "hear"), worst("see_wait", "see"), worst("think_wait", "think"), cpu)
+    def _worst(self, loads: Sequence[Load], machine_cpu: float) -> Load:
+        """The longest wait of all sessions per role; 0 for a worker that is not up."""
+        backlog, see_wait, think_wait = (
+            max(waits, default=0.0) if self._ready(worker) else 0.0
+            for worker, waits in (
+                ("hear", [load.backlog for load in loads]),
+                ("see", [load.see_wait for load in loads]),
+                ("think", [load.think_wait for load in loads]),
+            )
+        )
+        return Load(backlog, see_wait, think_wait, machine_cpu)
 
     def force(self, level: int | None) -> None:
-        """Stay at a level, to measure what it saves; None: go on from there by what is observed.
+        """Hold a level, to measure its effect. None: follow the load again, from the level held.
 
         Raises:
-            ValueError: there is no such level.
+            ValueError: no such level.
         """
         if level is not None:
             degradation.fidelity(level)
-            self.ladder = LoadState(level, "forced" if level else "")
+            self.state = LoadState(level, "forced" if level else "")
         self._forced = level
 
     def admit(self) -> None:
-        """Raises CapacityError: one more session would make those that are live late."""
+        """Admit one more session. Raises CapacityError where it would make the live ones late."""
         now = clock.now()
-        settled = sum(now - began >= SETTLED for _, began in self._governed())
-        if self._settings.admission and not load_policy.admits(self.ladder, self.cpu, settled):
+        warm = sum(now - began >= WARMUP for _, began in self._sessions())
+        if self._settings.admission and not load_policy.admits(self.state, self.cpu, warm):
             metrics.sessions_rejected.labels("budget").inc()
-            busy = f"; {self.ladder.reason}" if self.ladder.level else ""
+            reason = f"; {self.state.reason}" if self.state.level else ""
             raise CapacityError(
-                f"one more session would make the captions of the others late{busy}; try again later",
+                f"one more session would make the captions of the others late{reason}; try again later",
                 retry_after=10.0,
             )
 
 
-def _spent() -> float:
-    """Processor seconds of this process and its children so far, dead ones left out."""
+def _cpu_seconds() -> float:
+    """CPU seconds of this process and its living children so far."""
     total = 0.0
     with contextlib.suppress(psutil.Error):
         own = psutil.Process()

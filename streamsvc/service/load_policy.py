@@ -1,4 +1,8 @@
-"""Degradation and admission decisions: load observed in, level or verdict out. Pure."""
+"""Degradation and admission decisions: load in, level or verdict out. Pure.
+
+The level follows the load with hysteresis: up above a high watermark, down after enough time below a low one,
+with exponential backoff where a lower level has failed. All times are monotonic seconds.
+"""
 
 from __future__ import annotations
 
@@ -6,107 +10,106 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from math import inf
 
-from streamsvc.core.degradation import TOP
+from streamsvc.core.degradation import MAX_LEVEL
 
-CALM = 10.0  # seconds of calm before a level is given back
-PATIENT = 320.0  # ... at most, where giving it back has gone wrong again and again
-TRIAL = 60.0  # seconds after which a level that was given back was not missed
-RISE = 2.0  # seconds between two levels on the way up: the last one must show what it saves
-HASTE = 1.0  # ... where a limit is passed twice over
+RECOVERY = 10.0  # seconds of calm before the level is lowered
+MAX_RECOVERY = 320.0  # seconds; upper bound of the backoff
+PROBATION = 60.0  # seconds after which a lowered level has held
+SETTLING = 2.0  # seconds between two rises, so that the first can take effect
+URGENT_SETTLING = 1.0  # seconds; where a wait is twice its limit
 
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What was observed since the last step, all sessions together; 0 where there is nothing to observe."""
+    """Load of all sessions since the last decision; 0 where nothing is measured."""
 
-    backlog: float = 0.0  # seconds of audio that wait for recognition, of the session that waits longest
-    see_wait: float = 0.0  # seconds that the oldest keyframe waits
-    think_wait: float = 0.0  # seconds that the oldest question waits
+    backlog: float = 0.0  # seconds of audio not recognised yet, in the session with most
+    see_wait: float = 0.0  # age of the oldest queued keyframe, in seconds
+    think_wait: float = 0.0  # age of the oldest queued question, in seconds
     cpu: float = 0.0  # share of all cores, 0 to 1
 
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """Above `high` is strain, at or below `low` is calm; what is strained can be helped by no level beyond `most`."""
+    """Watermarks of one wait. Levels beyond `max_level` would not shorten it."""
 
-    high: float
-    low: float
-    most: int
+    high: float  # seconds; above: overload
+    low: float  # seconds; at or below: calm
+    max_level: int
     reason: str
 
 
-# The age of stable words is no sign of strain: most of it is agreement that is waited for, and longer steps, which the first level buys,
-# make it older. What a slow decode step adds shows as audio that waits meanwhile.
-# Field of Load -> its limit; the first that is strained names the reason. Eyes behind do not make the ears deaf: each buys only what
-# relieves it. A full processor alone makes nobody late and buys nothing; but what was spent is not given back to one that has no room.
+# Field of Load -> its limit. The first one exceeded gives the reason. Each wait raises the level only as
+# far as that relieves it: slow vision must not cost captions. CPU load alone raises nothing, since a busy
+# machine need not be late, but it blocks lowering. The age of stable words is no measure of overload: most
+# of it is the wait for agreement, and the longer decoding steps of level 1 increase it.
 LIMITS: Mapping[str, Limit] = {
-    "backlog": Limit(0.8, 0.4, TOP, "speech waits for recognition"),
-    "see_wait": Limit(2.0, 0.8, 4, "pictures wait to be looked at"),
-    "think_wait": Limit(1.5, 0.6, 6, "questions wait"),
+    "backlog": Limit(0.8, 0.4, MAX_LEVEL, "speech recognition is behind"),
+    "see_wait": Limit(2.0, 0.8, 4, "vision is behind"),
+    "think_wait": Limit(1.5, 0.6, 6, "questions are waiting"),
 }
-BUSY, FULL = 0.9, 0.95  # share of all cores: a level is given back up to it; a session is admitted up to it
+MAX_CPU_TO_LOWER = 0.9  # share of all cores
+MAX_CPU_TO_ADMIT = 0.95  # share of all cores, the new session included
 
 
 @dataclass(frozen=True, slots=True)
 class LoadState:
-    """Where the process stands. `reason` is empty at level 0 alone. All times are monotonic seconds."""
+    """Degradation level of the process, and what its next change depends on."""
 
     level: int = 0
-    reason: str = ""
-    rose: float = -inf  # when a level was last spent
-    calm_since: float | None = None  # None: it is not calm now
-    fell: float = -inf  # when a level was given back, if none was spent since
-    missed: int = -1  # the level that last proved too low as soon as it was tried; -1: none
-    patience: float = CALM  # seconds of calm that the next try of `missed` needs; other levels need CALM
+    reason: str = ""  # empty at level 0 only
+    raised_at: float = -inf
+    calm_since: float | None = None  # None: not calm
+    lowered_at: float = -inf  # -inf: raised since
+    failed_level: int = -1  # the level that last was overloaded within PROBATION; -1: none
+    backoff: float = RECOVERY  # seconds of calm before `failed_level` is tried again
 
 
-def step(ladder: LoadState, load: Load, now: float) -> LoadState:
-    """The ladder after an observation: up by one level where a limit is strained, down by one after enough calm.
+def step(state: LoadState, load: Load, now: float) -> LoadState:
+    """The state after one measurement: a level up on overload, a level down after enough calm.
 
-    A level that proves too low within TRIAL seconds is tried again after twice the calm, up to PATIENT, and is forgiven once it has
-    held for TRIAL seconds. So a steady load between two levels costs a try in five minutes, and a load that is gone costs one wait.
+    A level that is overloaded within PROBATION of being lowered to is tried again after twice the calm, up
+    to MAX_RECOVERY; once it has held for PROBATION, the backoff is reset. So a steady load between two
+    levels costs one attempt in about five minutes, and a load that has gone costs one wait.
     """
-    if ladder.level <= ladder.missed and TRIAL <= now - ladder.fell < inf:
-        ladder = replace(ladder, missed=-1, patience=CALM)
-    over = {
-        name: value / limit.high
-        for name, limit in LIMITS.items()
-        if (value := getattr(load, name)) > limit.high
-    }
-    helped = [name for name in over if ladder.level < LIMITS[name].most]
-    if helped and now - ladder.rose >= (HASTE if any(over[name] >= 2 for name in helped) else RISE):
-        up = replace(
-            ladder,
-            level=ladder.level + 1,
-            reason=LIMITS[helped[0]].reason,
-            rose=now,
-            calm_since=None,
-            fell=-inf,
-        )
-        if now - ladder.fell < TRIAL:
-            up = replace(up, missed=ladder.level, patience=min(PATIENT, 2 * ladder.patience))
-        return up
-    if load.cpu > BUSY or any(getattr(load, name) > limit.low for name, limit in LIMITS.items()):
-        return replace(ladder, calm_since=None)
-    since = now if ladder.calm_since is None else ladder.calm_since
-    needed = ladder.patience if ladder.level - 1 <= ladder.missed else CALM
-    if ladder.level == 0 or now - since < needed:
-        return replace(ladder, calm_since=since)
-    return replace(
-        ladder,
-        level=ladder.level - 1,
-        reason=ladder.reason if ladder.level > 1 else "",
-        calm_since=now,
-        fell=now,
+    if state.level <= state.failed_level and PROBATION <= now - state.lowered_at < inf:
+        state = replace(state, failed_level=-1, backoff=RECOVERY)
+    waits = {name: getattr(load, name) for name in LIMITS}
+    overload = {name: wait / LIMITS[name].high for name, wait in waits.items() if wait > LIMITS[name].high}
+    relievable = [name for name in overload if state.level < LIMITS[name].max_level]
+    urgent = any(overload[name] >= 2 for name in relievable)
+    if relievable and now - state.raised_at >= (URGENT_SETTLING if urgent else SETTLING):
+        return _raised(state, LIMITS[relievable[0]].reason, now)
+    if load.cpu > MAX_CPU_TO_LOWER or any(wait > LIMITS[name].low for name, wait in waits.items()):
+        return replace(state, calm_since=None)
+    return _calm(state, now)
+
+
+def _raised(state: LoadState, reason: str, now: float) -> LoadState:
+    raised = replace(
+        state, level=state.level + 1, reason=reason, raised_at=now, calm_since=None, lowered_at=-inf
     )
+    if now - state.lowered_at < PROBATION:
+        return replace(raised, failed_level=state.level, backoff=min(MAX_RECOVERY, 2 * state.backoff))
+    return raised
 
 
-def admits(ladder: LoadState, cpu: float, live: int) -> bool:
-    """Whether one more session, as dear as those that are live, leaves them in time. The first always comes in.
+def _calm(state: LoadState, now: float) -> LoadState:
+    """The state after one more calm measurement: lowered by one level once the calm has lasted."""
+    since = now if state.calm_since is None else state.calm_since
+    level = state.level - 1
+    needed = state.backoff if level <= state.failed_level else RECOVERY
+    if state.level == 0 or now - since < needed:
+        return replace(state, calm_since=since)
+    return replace(state, level=level, reason=state.reason if level else "", calm_since=now, lowered_at=now)
+
+
+def admits(state: LoadState, cpu: float, live: int) -> bool:
+    """Whether one more session of average cost keeps the live ones in time. The first is always admitted.
 
     Args:
-        ladder: now; while anything is spent, nobody comes in.
-        cpu: share of all cores in use, 0 to 1.
-        live: sessions that use it.
+        state: no session is admitted above level 0.
+        cpu: share of all cores that this service uses, 0 to 1.
+        live: sessions behind that share.
     """
-    return live == 0 or (ladder.level == 0 and cpu + cpu / live <= FULL)
+    return live == 0 or (state.level == 0 and cpu + cpu / live <= MAX_CPU_TO_ADMIT)

@@ -13,7 +13,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
-from streamsvc.answers import question_queue, structured_output
+from streamsvc.answers import question_queue, response_schema
 from streamsvc.core.errors import InvalidRequest
 from streamsvc.events.subscription import Subscription
 from streamsvc.service.session import Session
@@ -47,7 +47,7 @@ def router(find: Callable[[str], Session], ask: Any) -> APIRouter:
             body.text,
             deadline_ms=body.deadline_ms,
             image=picture(body.image),
-            form=structured_output.read(body.response_format),
+            form=response_schema.read(body.response_format),
         )
         if "text/event-stream" not in request.headers.get("accept", ""):
             host = request.client.host if request.client else ""
@@ -113,7 +113,7 @@ def ask(session: Session, message: Mapping[str, Any], client: str) -> None:
             audience=str(message.get("audience", "asker")),
             client=client,
             image=picture(image) if isinstance(image, str) else None,
-            form=structured_output.read(message.get("response_format")),
+            form=response_schema.read(message.get("response_format")),
         )
     )
 

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from fastapi import APIRouter, params
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
-from streamsvc.answers.watch_conditions import LONGEST
+from streamsvc.answers.watch_conditions import MAX_LENGTH
 from streamsvc.answers.watches import COOLDOWN, Watches
 
 
@@ -19,7 +19,7 @@ class NewWatch(BaseModel):
 
     when: str = Field(
         min_length=1,
-        max_length=LONGEST,
+        max_length=MAX_LENGTH,
         description='plain words: "when a bus appears", "someone says budget"',
     )
     cooldown_s: float = Field(COOLDOWN, ge=0, le=86_400)

@@ -248,7 +248,7 @@ class VisionPipeline:
     def _publish(self, sight: Sight, pending: PendingKeyframe) -> None:
         """Publish a sight, and the caption of its scene where that is new."""
         context = self._context
-        context.roles.costs.note("see", "frame", sum(sight.stages.values()))
+        context.roles.costs.record("see", "frame", sum(sight.stages.values()))
         context.host.dispatch(replace(sight, of=pending.event))
         if not context.degradation.fidelity.scenes:
             return

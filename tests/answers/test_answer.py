@@ -15,8 +15,8 @@ import pytest
 
 from streamsvc.answers.answer import PHRASE_TOKENS, WINDOW_TOKENS, Answerer, prompt, shaped
 from streamsvc.answers.deadline import Plan
+from streamsvc.answers.response_schema import read
 from streamsvc.answers.rules.parse import parsed
-from streamsvc.answers.structured_output import read
 from streamsvc.answers.vlm_reader import VlmReader
 from streamsvc.core import clock
 from streamsvc.core.config import Think

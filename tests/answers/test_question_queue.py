@@ -144,8 +144,8 @@ def test_while_it_refuses_questions_it_says_why_and_what_waits_is_still_answered
     session = at_work()
     box = QuestionQueue(session)
     box.ask(NewQuestion("One?"))
-    session.degradation.apply(6, "speech waits for recognition")
-    with pytest.raises(CapacityError, match="speech waits for recognition") as caught:
+    session.degradation.apply(6, "speech recognition is behind")
+    with pytest.raises(CapacityError, match="speech recognition is behind") as caught:
         box.ask(NewQuestion("Two?"))
     assert caught.value.code == "capacity"
     session.degradation.apply(0, "")

@@ -1,4 +1,4 @@
-"""What watches are about, by meaning: passages, the model beside them, and what happens where it is slow, away or not wanted."""
+"""Topic matching: passages, similarities, and a model that is slow, failing or absent."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from engines import embed
-from streamsvc.answers.topic_match import LONG, WAITING, Topics
-from streamsvc.answers.watch_conditions import CLOSE
+from streamsvc.answers.topic_match import MAX_QUEUED, MAX_SENTENCE, TopicMatcher
+from streamsvc.answers.watch_evaluation import TOPIC_SIMILARITY
 from streamsvc.core import metrics
 from streamsvc.core.config import Models
 from streamsvc.core.errors import WorkerError
@@ -44,24 +44,26 @@ class Letters:
 
 
 class Heard:
-    """Topics at work, and what they told."""
+    """A matcher, and the similarities that it reported."""
 
     def __init__(self, role: Any, *wanted: str) -> None:
         self.wanted = set(wanted)
-        self.told: list[tuple[dict[str, float], Evidence, float]] = []
+        self.reported: list[tuple[dict[str, float], Evidence, float]] = []
         self.first = asyncio.Event()
-        self.topics = Topics(role, lambda: self.wanted, self._take)
+        self.matcher = TopicMatcher(role, lambda: self.wanted, self._take)
 
     def _take(self, likeness: Mapping[str, float], passage: Evidence, arrived: float) -> None:
-        self.told.append((dict(likeness), passage, arrived))
+        self.reported.append((dict(likeness), passage, arrived))
         self.first.set()
 
     def say(self, text: str, at: float = 0.0) -> None:
-        self.topics.heard([Word(word, at + n, at + n + 0.5, 0.9) for n, word in enumerate(text.split())], at)
+        self.matcher.on_words(
+            [Word(word, at + n, at + n + 0.5, 0.9) for n, word in enumerate(text.split())], at
+        )
 
     async def over(self) -> None:
-        self.topics.close()
-        await self.topics.run()
+        self.matcher.close()
+        await self.matcher.run()
 
 
 def missed(how: str) -> float:
@@ -74,64 +76,67 @@ async def test_each_sentence_is_compared_together_with_the_one_before() -> None:
     heard.say("A bad bed. Dad had")
     heard.say("a bag! And", 20.0)
     await heard.over()
-    assert [evidence.quote for _, evidence, _ in heard.told] == ["A bad bed.", "A bad bed. Dad had a bag!"]
-    assert [(evidence.start, evidence.end) for _, evidence, _ in heard.told] == [(0.0, 2.5), (0.0, 21.5)]
-    assert [arrived for _, _, arrived in heard.told] == [0.0, 20.0]
+    assert [evidence.quote for _, evidence, _ in heard.reported] == [
+        "A bad bed.",
+        "A bad bed. Dad had a bag!",
+    ]
+    assert [(evidence.start, evidence.end) for _, evidence, _ in heard.reported] == [(0.0, 2.5), (0.0, 21.5)]
+    assert [arrived for _, _, arrived in heard.reported] == [0.0, 20.0]
     assert role.asked == [["A bad bed.", "a bed"], ["A bad bed. Dad had a bag!"]], "a topic is embedded once"
-    assert all(0.3 < likeness["a bed"] < 1.0 for likeness, _, _ in heard.told)
+    assert all(0.3 < likeness["a bed"] < 1.0 for likeness, _, _ in heard.reported)
 
 
 async def test_a_sentence_without_an_end_is_cut() -> None:
     heard = Heard(Letters(), "a bed")
-    heard.say("bad " * (LONG + 3))
+    heard.say("bad " * (MAX_SENTENCE + 3))
     await heard.over()
-    assert [len(evidence.quote.split()) for _, evidence, _ in heard.told] == [LONG]
+    assert [len(evidence.quote.split()) for _, evidence, _ in heard.reported] == [MAX_SENTENCE]
 
 
-async def test_nothing_is_asked_where_no_watch_has_a_topic_or_there_is_no_model() -> None:
+async def test_without_topics_or_a_model_nothing_is_compared() -> None:
     role = Letters()
     for heard in (Heard(role), Heard(None, "a bed")):
         heard.say("A bad bed.")
         await heard.over()
-        assert heard.told == []
+        assert heard.reported == []
     assert role.asked == []
 
 
-async def test_a_model_that_is_away_costs_its_passages_and_is_asked_again() -> None:
+async def test_a_failing_model_loses_its_passage_and_is_called_again() -> None:
     before = missed("failed")
     heard = Heard(Letters(fails=1), "a bed")
     heard.say("A bad bed. A big bag.")
     await heard.over()
-    assert [sorted(likeness) for likeness, _, _ in heard.told] == [[], ["a bed"]]
+    assert [sorted(likeness) for likeness, _, _ in heard.reported] == [[], ["a bed"]]
     assert missed("failed") - before == 1
 
 
-async def test_where_the_model_is_slow_the_oldest_passages_go_and_are_counted() -> None:
+async def test_a_slow_model_drops_the_oldest_passages_and_counts_them() -> None:
     before, go = missed("dropped"), asyncio.Event()
     heard = Heard(Letters(go), "a bed")
-    for n in range(WAITING + 3):
+    for n in range(MAX_QUEUED + 3):
         heard.say("A bad bed.", float(n))
     go.set()
     await heard.over()
-    assert len(heard.told) == WAITING
+    assert len(heard.reported) == MAX_QUEUED
     assert missed("dropped") - before == 3
 
 
-async def test_a_topic_that_nobody_watches_any_more_is_forgotten() -> None:
+async def test_a_topic_without_a_watch_is_forgotten() -> None:
     role = Letters()
     heard = Heard(role, "a bed", "an egg")
     heard.say("A bad bed.")
-    running = asyncio.create_task(heard.topics.run())
+    running = asyncio.create_task(heard.matcher.run())
     await asyncio.wait_for(heard.first.wait(), 5.0)
     heard.wanted = {"a bed"}
     heard.say("A big bag.")
-    heard.topics.close()
+    heard.matcher.close()
     await running
-    assert [sorted(likeness) for likeness, _, _ in heard.told] == [["a bed", "an egg"], ["a bed"]]
+    assert [sorted(likeness) for likeness, _, _ in heard.reported] == [["a bed", "an egg"], ["a bed"]]
 
 
 @pytest.mark.models
-def test_the_real_model_tells_what_is_about_a_topic_from_what_is_not() -> None:
+def test_the_real_model_separates_passages_by_topic() -> None:
     encoder = embed.Encoder(Path(Models().dir) / "models" / embed.DEFAULT)
     topics = ("the price of bread", "insects")
     said = (
@@ -140,4 +145,4 @@ def test_the_real_model_tells_what_is_about_a_topic_from_what_is_not() -> None:
         MONEY,
     )
     closeness = encoder.vectors(list(topics)) @ encoder.vectors(list(said)).T
-    assert (closeness >= CLOSE).tolist() == [[True, False, False], [False, True, False]]
+    assert (closeness >= TOPIC_SIMILARITY).tolist() == [[True, False, False], [False, True, False]]

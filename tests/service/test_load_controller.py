@@ -1,4 +1,4 @@
-"""One ladder for all live sessions: strain is told to each, and nobody comes in who would make the others late."""
+"""Load controller: one level for all live sessions, and admission by CPU time."""
 
 from __future__ import annotations
 
@@ -11,59 +11,59 @@ from streamsvc.core import clock, metrics
 from streamsvc.core.config import Budget
 from streamsvc.core.errors import CapacityError
 from streamsvc.service import load_controller
-from streamsvc.service.load_controller import SETTLED, TICK, LoadController
+from streamsvc.service.load_controller import TICK, WARMUP, LoadController
 from streamsvc.service.load_policy import Load
 
 
 @dataclass
-class Fake:
-    """A session whose load is set by the test; `told`: the levels and reasons that it heard, without repetitions."""
+class FakeSession:
+    """A session whose load the test sets. `levels`: the levels and reasons applied, without repetitions."""
 
     now: Load = field(default_factory=Load)
-    told: list[tuple[int, str]] = field(default_factory=list)
+    levels: list[tuple[int, str]] = field(default_factory=list)
 
     def load(self, now: float) -> Load:
         return self.now
 
     def apply_level(self, level: int, reason: str) -> None:
-        if not self.told or self.told[-1] != (level, reason):
-            self.told.append((level, reason))
+        if not self.levels or self.levels[-1] != (level, reason):
+            self.levels.append((level, reason))
 
 
-async def looked(made: LoadController, seconds: float) -> None:
+async def ticks(controller: LoadController, seconds: float) -> None:
     for _ in range(round(seconds / TICK)):
         await clock.sleep(TICK)
-        made.look(0.5)
+        controller.tick(0.5)
 
 
-def test_the_strain_of_one_session_is_told_to_all_and_given_back_when_it_is_gone(
+def test_overload_of_one_session_degrades_all_until_it_ends(
     virtual: asyncio.Runner,
 ) -> None:
     async def main() -> None:
-        late, fine = Fake(Load(backlog=1.0)), Fake()
-        made = LoadController(lambda: [(late, 0.0), (fine, 0.0)], lambda role: True, Budget())
-        await looked(made, 3.0)
+        late, fine = FakeSession(Load(backlog=1.0)), FakeSession()
+        controller = LoadController(lambda: [(late, 0.0), (fine, 0.0)], lambda role: True, Budget())
+        await ticks(controller, 3.0)
         assert (
-            late.told
-            == fine.told
-            == [(1, "speech waits for recognition"), (2, "speech waits for recognition")]
+            late.levels
+            == fine.levels
+            == [(1, "speech recognition is behind"), (2, "speech recognition is behind")]
         )
         assert metrics.degradation_level._value.get() == 2
         late.now = Load()
-        await looked(made, 30.0)
-        assert fine.told[-1] == (0, "")
+        await ticks(controller, 30.0)
+        assert fine.levels[-1] == (0, "")
         assert metrics.degradation_level._value.get() == 0
 
     virtual.run(main())
 
 
-def test_the_backlog_of_all_sessions_is_told(virtual: asyncio.Runner) -> None:
+def test_the_backlog_metric_is_the_sum_of_all_sessions(virtual: asyncio.Runner) -> None:
     async def main() -> None:
         LoadController(
-            lambda: [(Fake(Load(backlog=0.5)), 0.0), (Fake(Load(backlog=0.25)), 0.0)],
+            lambda: [(FakeSession(Load(backlog=0.5)), 0.0), (FakeSession(Load(backlog=0.25)), 0.0)],
             lambda role: True,
             Budget(),
-        ).look(0.0)
+        ).tick(0.0)
         assert metrics.asr_backlog._value.get() == 0.75
 
     virtual.run(main())
@@ -74,77 +74,81 @@ def test_the_backlog_of_all_sessions_is_told(virtual: asyncio.Runner) -> None:
     ("load", "role"),
     [(Load(backlog=9.0), "hear"), (Load(see_wait=9.0), "see"), (Load(think_wait=9.0), "think")],
 )
-def test_what_waits_for_a_worker_that_starts_is_no_strain(
+def test_waits_for_a_worker_that_is_starting_do_not_count(
     virtual: asyncio.Runner, load: Load, role: str, up: bool, level: int
 ) -> None:
     async def main() -> None:
-        made = LoadController(lambda: [(Fake(load), 0.0)], lambda name: name != role or up, Budget())
-        await looked(made, TICK)
-        assert made.ladder.level == level
+        controller = LoadController(
+            lambda: [(FakeSession(load), 0.0)], lambda name: name != role or up, Budget()
+        )
+        await ticks(controller, TICK)
+        assert controller.state.level == level
 
     virtual.run(main())
 
 
-def test_switched_off_nothing_is_spent_and_everybody_comes_in(virtual: asyncio.Runner) -> None:
+def test_with_both_settings_off_nothing_degrades_and_all_are_admitted(virtual: asyncio.Runner) -> None:
     async def main() -> None:
-        late = Fake(Load(backlog=9.0))
-        made = LoadController(
+        late = FakeSession(Load(backlog=9.0))
+        controller = LoadController(
             lambda: [(late, -99.0)], lambda role: True, Budget(ladder=False, admission=False)
         )
-        made.cpu = 1.0
-        await looked(made, 10.0)
-        assert late.told == [(0, "")]
-        made.admit()
+        controller.cpu = 1.0
+        await ticks(controller, 10.0)
+        assert late.levels == [(0, "")]
+        controller.admit()
 
     virtual.run(main())
 
 
-def test_a_forced_level_stays_whatever_is_observed(virtual: asyncio.Runner) -> None:
+def test_a_forced_level_holds_under_any_load(virtual: asyncio.Runner) -> None:
     async def main() -> None:
-        session = Fake()
-        made = LoadController(lambda: [(session, 0.0)], lambda role: True, Budget())
-        made.force(5)
-        await looked(made, 60.0)
-        assert session.told == [(5, "forced")]
-        made.force(None)
-        await looked(made, 60.0)
-        assert session.told[-1] == (0, "")
+        session = FakeSession()
+        controller = LoadController(lambda: [(session, 0.0)], lambda role: True, Budget())
+        controller.force(5)
+        await ticks(controller, 60.0)
+        assert session.levels == [(5, "forced")]
+        controller.force(None)
+        await ticks(controller, 60.0)
+        assert session.levels[-1] == (0, "")
         with pytest.raises(ValueError, match="levels"):
-            made.force(8)
+            controller.force(8)
 
     virtual.run(main())
 
 
-def test_only_sessions_that_have_settled_tell_what_one_more_would_cost(virtual: asyncio.Runner) -> None:
+def test_only_warm_sessions_count_for_the_cost_of_one_more(virtual: asyncio.Runner) -> None:
     async def main() -> None:
         began = clock.now()
-        made = LoadController(lambda: [(Fake(), began), (Fake(), began)], lambda role: True, Budget())
-        made.cpu = 0.8
-        made.admit()  # the first seconds of a session tell nothing
-        await clock.sleep(SETTLED)
+        controller = LoadController(
+            lambda: [(FakeSession(), began), (FakeSession(), began)], lambda role: True, Budget()
+        )
+        controller.cpu = 0.8
+        controller.admit()  # the first seconds of a session are not representative
+        await clock.sleep(WARMUP)
         with pytest.raises(CapacityError, match="late") as refused:
-            made.admit()
+            controller.admit()
         assert refused.value.retry_after > 0
-        made.cpu = 0.5
-        made.admit()
+        controller.cpu = 0.5
+        controller.admit()
 
     virtual.run(main())
 
 
-def test_processor_time_is_the_share_of_all_cores_since_the_last_weighing(
+def test_cpu_is_the_share_of_all_cores_since_the_last_measurement(
     virtual: asyncio.Runner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    spent = [10.0]
-    monkeypatch.setattr(load_controller, "_spent", lambda: spent[0])
+    seconds = [10.0]
+    monkeypatch.setattr(load_controller, "_cpu_seconds", lambda: seconds[0])
     monkeypatch.setattr("os.cpu_count", lambda: 2)
 
     async def main() -> None:
-        made = LoadController(list, lambda role: True, Budget())
+        controller = LoadController(list, lambda role: True, Budget())
         for _ in range(8):
-            spent[0] += load_controller.WEIGH  # one of two cores
-            await looked(made, load_controller.WEIGH)
-        assert made.cpu == pytest.approx(0.5, abs=0.01)
+            seconds[0] += load_controller.CPU_INTERVAL  # one of two cores
+            await ticks(controller, load_controller.CPU_INTERVAL)
+        assert controller.cpu == pytest.approx(0.5, abs=0.01)
 
     virtual.run(main())
     monkeypatch.undo()
-    assert load_controller._spent() > 0.1
+    assert load_controller._cpu_seconds() > 0.1

@@ -510,9 +510,9 @@ def test_what_a_level_spends_is_told_once_and_given_back(stage: asyncio.Runner, 
             live = played.session
             live.media.attach(Sender())
             for level in (0, 4, 4, 6):
-                live.apply_level(level, "speech waits for recognition")
+                live.apply_level(level, "speech recognition is behind")
             await send(live, packets(tmp_path, 6.0))
-            with pytest.raises(CapacityError, match="speech waits for recognition") as refused:
+            with pytest.raises(CapacityError, match="speech recognition is behind") as refused:
                 live.answering.queue.ask(NewQuestion("What is shown?"))
             assert refused.value.code == "capacity"
             await clock.sleep(1.0)
@@ -524,8 +524,8 @@ def test_what_a_level_spends_is_told_once_and_given_back(stage: asyncio.Runner, 
             events = await played.ended()
         told = [(event["level"], event["reason"]) for event in events if event["type"] == "session.degraded"]
         assert told == [
-            (4, "speech waits for recognition"),
-            (6, "speech waits for recognition"),
+            (4, "speech recognition is behind"),
+            (6, "speech recognition is behind"),
             (0, "recovered"),
         ]
         assert [event["level"] for event in events if event["type"] == "latency.report"][-1] == 0

@@ -205,7 +205,7 @@ def test_who_pushes_is_held_up_after_the_same_seconds_however_the_audio_is_cut(
             async def pour() -> None:
                 nonlocal ahead
                 for frame in frames(0.0, 200.0, loud=True, piece=piece):
-                    await live.media.wait_for_room()
+                    await live.media.wait_for_space()
                     live.media.tap(frame)
                     ahead = frame.at
 

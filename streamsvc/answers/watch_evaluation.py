@@ -1,0 +1,200 @@
+"""Watches: the checks of a condition evaluated on sights, screen text and speech. Pure.
+
+Checks are edge-triggered: one fires when an object appears, when words are said, when the slide changes, and
+not again while that lasts. Presence is debounced (ABSENCE). All times are session seconds unless stated
+otherwise.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from math import inf
+
+from streamsvc.answers.watch_conditions import Check
+from streamsvc.core.types import Evidence, ScreenText, Sight, Word
+from streamsvc.timeline.text import terms
+from streamsvc.vision import labels, scenes
+
+ABSENCE = 2.5  # seconds without a detection after which an object is gone
+PHRASE_SPAN = 8.0  # seconds within which all words of a phrase are said
+PHRASE_GAP = 2  # other words that may stand between those of a phrase
+TOPIC_SIMILARITY = 0.4  # cosine from which a passage is on topic; load_tests/search.py measures its errors
+TOPIC_HOLD = 3  # passages after the last one on topic that still belong to the same mention
+
+
+@dataclass(frozen=True, slots=True)
+class Alert:
+    """A watch that fired. `arrived`: monotonic seconds, of the media that made it fire."""
+
+    text: str
+    at: float
+    arrived: float
+    evidence: tuple[Evidence, ...]
+
+
+@dataclass(slots=True)
+class _Presence:
+    """Debounced presence: one missed detection does not end it."""
+
+    present: bool = False
+    last_seen: float = -inf
+    misses: int = 0  # in a row
+
+    def update(self, seen: bool, at: float) -> bool:
+        """Update with one observation; whether presence has just begun."""
+        if seen:
+            begins = not self.present
+            self.present = True
+            self.last_seen = at
+            self.misses = 0
+            return begins
+        self.misses += 1
+        if self.misses >= 2 and at - self.last_seen >= ABSENCE:
+            self.present = False
+        return False
+
+
+@dataclass(slots=True)
+class Watch:
+    """One watch of a session. `fired`: number of alerts; `cooldown`: minimum seconds between two."""
+
+    id: str
+    when: str
+    checks: tuple[Check, ...]
+    cooldown: float
+    fired: int = 0
+    _last_alert: float = -inf
+    _presence: dict[int, _Presence] = field(default_factory=dict)  # by number of the check
+    _recent: deque[tuple[Word, tuple[str, ...]]] = field(default_factory=lambda: deque(maxlen=24))
+    _screen: tuple[str, ...] = ()  # lines of the last screen text
+    _reported_silence: float = -inf  # start of the last silence that fired
+    _topic_hold: dict[str, int] = field(default_factory=dict)  # passages until a topic may fire again
+
+    @property
+    def topics(self) -> tuple[str, ...]:
+        """The topics that speech is compared with."""
+        return tuple(check.topic for check in self.checks if check.topic)
+
+    def on_sight(self, sight: Sight) -> Alert | None:
+        """Update all checks with the sight of a keyframe; the alert of the first that fires."""
+        alert: Alert | None = None
+        for number, check in self._checks("object", "gone", "blank"):
+            presence = self._presence.setdefault(number, _Presence())
+            was_present, last_seen = presence.present, presence.last_seen
+            count = 0 if sight.blank or check.kind == "blank" else scenes.shows(sight, check.label)
+            seen = sight.blank if check.kind == "blank" else check.min_count <= count <= check.max_count
+            begins = presence.update(seen, sight.at)
+            if check.kind == "gone":
+                if was_present and not presence.present:
+                    text = f"No {labels.plain(check.label)} is shown any more"
+                    alert = alert or self._alert(text, sight.at, sight.arrived, _sighted(last_seen, sight))
+            elif begins:
+                text = _shown(sight, count)
+                alert = alert or self._alert(text, sight.at, sight.arrived, _sighted(sight.at, sight))
+        return alert
+
+    def on_screen_text(self, page: ScreenText) -> Alert | None:
+        """Update all checks with the text of a screen; the alert of the first that fires."""
+        alert: Alert | None = None
+        lines = tuple(line.text for line in page.lines)
+        before, self._screen = self._screen, lines
+        for number, check in self._checks("slide", "written"):
+            if check.kind == "slide":
+                fires = bool(lines) and bool(before) and _is_other_slide(before, lines)
+                text, quote = "Another slide is shown", page.title or " ".join(lines)
+            else:
+                present = check.stems <= set(terms(" ".join(lines)))
+                presence = self._presence.setdefault(number, _Presence())
+                fires = presence.update(present, page.at)
+                presence.present = present  # screen text does not flicker: no debounce
+                matching = [line for line in lines if check.stems & set(terms(line))]
+                text, quote = "On the screen", " ".join(matching)
+            if fires:
+                quote = _truncated(quote)
+                evidence = Evidence(page.at, page.at, "screen", quote, page.at)
+                alert = alert or self._alert(f'{text}: "{quote}"', page.at, page.arrived, evidence)
+        return alert
+
+    def on_words(self, words: Sequence[Word], arrived: float) -> Alert | None:
+        """Update with newly stable words; the alert of the first phrase that is complete."""
+        checks = self._checks("said")
+        for word in words if checks else ():
+            stems = terms(word.text)
+            self._recent.append((word, stems))
+            for _, check in checks:
+                if not set(stems) & check.stems:
+                    continue
+                near = [
+                    (other, other_stems)
+                    for other, other_stems in list(self._recent)[-(len(check.stems) + PHRASE_GAP) :]
+                    if word.start - other.start <= PHRASE_SPAN
+                ]
+                if check.stems <= {stem for _, other_stems in near for stem in other_stems}:
+                    self._recent.clear()
+                    quote = _truncated(" ".join(other.text for other, _ in near))
+                    evidence = Evidence(near[0][0].start, word.end, "speech", quote)
+                    return self._alert(f'Said: "{quote}"', word.end, arrived, evidence)
+        return None
+
+    def on_topic(self, similarity: Mapping[str, float], passage: Evidence, arrived: float) -> Alert | None:
+        """Update with the cosine of a passage to each topic.
+
+        A passage that fired by words does not fire again.
+        """
+        for topic in self.topics:
+            on_topic = similarity.get(topic, 0.0) >= TOPIC_SIMILARITY
+            hold = self._topic_hold.get(topic, 0)
+            self._topic_hold[topic] = TOPIC_HOLD if on_topic else max(0, hold - 1)
+            if on_topic and not hold and self._last_alert < passage.start:
+                text = f'About {topic}: "{_truncated(passage.quote)}"'
+                return self._alert(text, passage.end, arrived, passage)
+        return None
+
+    def on_speech(self, at: float, arrived: float) -> Alert | None:
+        """Speech begins."""
+        if self._checks("speech"):
+            return self._alert("Somebody speaks", at, arrived, Evidence(at, at, "timeline", "speech began"))
+        return None
+
+    def on_silence(self, since: float, now: float, arrived: float) -> Alert | None:
+        """There has been no speech since `since`. Each silence fires once."""
+        for _, check in self._checks("silence"):
+            if now - since >= check.seconds and since > self._reported_silence:
+                self._reported_silence = since
+                text = f"Nobody has spoken for {now - since:.0f} seconds"
+                return self._alert(text, now, arrived, Evidence(since, now, "timeline", "no speech"))
+        return None
+
+    def _checks(self, *kinds: str) -> list[tuple[int, Check]]:
+        return [(number, check) for number, check in enumerate(self.checks) if check.kind in kinds]
+
+    def _alert(self, text: str, at: float, arrived: float, evidence: Evidence) -> Alert | None:
+        """An alert, counted; None within the cooldown."""
+        if at - self._last_alert < self.cooldown:
+            return None
+        self._last_alert = at
+        self.fired += 1
+        return Alert(text if text.endswith('"') else f"{text}.", at, arrived, (evidence,))
+
+
+def _is_other_slide(before: Iterable[str], now: Iterable[str]) -> bool:
+    """Whether the lines of two screens share less than half of their stems."""
+    old, new = ({stem for line in lines for stem in terms(line)} for lines in (before, now))
+    return len(old & new) < 0.5 * max(len(old), len(new), 1)
+
+
+def _shown(sight: Sight, count: int) -> str:
+    """What a sight shows, as a sentence without its full stop."""
+    text = scenes.phrase(sight) or "the picture is blank"
+    verb = "" if sight.blank else " is shown" if count == 1 else " are shown"
+    return f"{text[:1].upper()}{text[1:]}{verb}"
+
+
+def _sighted(start: float, sight: Sight) -> Evidence:
+    return Evidence(start, sight.at, "sight", scenes.quote(sight), sight.at)
+
+
+def _truncated(text: str) -> str:
+    return text if len(text) <= 120 else text[:119].rsplit(" ", 1)[0] + "…"
