@@ -3,16 +3,34 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from streamsvc.core.config import Settings
-from streamsvc.core.degradation import Fidelity, fidelity
+from streamsvc.core.degradation import CostTracker, Fidelity, fidelity
+from streamsvc.core.idle_gate import IdleGate
 from streamsvc.core.options import SessionOptions
-from streamsvc.core.roles import Roles
+from streamsvc.core.roles import Role
 from streamsvc.core.session_clock import SessionClock
 from streamsvc.core.types import Event
 from streamsvc.core.units import Unit
+
+
+@dataclass(frozen=True, slots=True)
+class Roles:
+    """The models of a service, and what all its sessions share of them.
+
+    `embed` None: search goes by words alone. `vlm`: `think`, where that model can be shown pictures. `idle`: admits background work.
+    `costs`: what the models' work has cost so far.
+    """
+
+    hear: Role
+    see: Role
+    think: Role
+    embed: Role | None = None
+    vlm: Role | None = None
+    idle: IdleGate = field(default_factory=IdleGate, init=False)
+    costs: CostTracker = field(default_factory=CostTracker, init=False)
 
 
 class SessionHost(Protocol):

@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
 from typing import Any, Protocol
-
-from streamsvc.core.degradation import CostTracker
-from streamsvc.core.idle_gate import IdleGate
 
 Payload = dict[str, Any]  # JSON values and numpy arrays, flat
 
@@ -36,20 +32,3 @@ class Role(Protocol):
     ) -> AsyncIterator[Payload]:
         """Run one op that yields payloads. Raises as `call` does; leaving the loop cancels the work."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class Roles:
-    """The models of a service, and what all its sessions share of them.
-
-    `embed` None: search goes by words alone. `vlm`: `think`, where that model can be shown pictures. `idle`: admits background work.
-    `costs`: what the models' work has cost so far.
-    """
-
-    hear: Role
-    see: Role
-    think: Role
-    embed: Role | None = None
-    vlm: Role | None = None
-    idle: IdleGate = field(default_factory=IdleGate, init=False)
-    costs: CostTracker = field(default_factory=CostTracker, init=False)

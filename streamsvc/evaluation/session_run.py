@@ -22,9 +22,9 @@ import psutil
 from streamsvc.answers.question_queue import NewQuestion
 from streamsvc.core import clock
 from streamsvc.core.config import Settings
+from streamsvc.core.context import Roles
 from streamsvc.core.errors import StreamsvcError, WorkerError
 from streamsvc.core.options import SessionOptions, SpeechOptions, VisionOptions
-from streamsvc.core.roles import Roles
 from streamsvc.core.types import EncodedFrame, MediaTrack
 from streamsvc.evaluation.scenario import Scenario
 from streamsvc.evaluation.transcriber_run import spent

@@ -19,7 +19,7 @@ import structlog
 import streamsvc
 from streamsvc.core import clock, metrics
 from streamsvc.core.config import Settings
-from streamsvc.core.roles import Roles
+from streamsvc.core.context import Roles
 from streamsvc.core.tasks import BackgroundTasks
 from streamsvc.events.store import sweep
 from streamsvc.ingest.aiortc_hooks import check_hooks

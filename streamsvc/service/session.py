@@ -22,11 +22,10 @@ from streamsvc.answers.rules import summary
 from streamsvc.answers.watches import Watches
 from streamsvc.core import clock, metrics
 from streamsvc.core.config import Settings
-from streamsvc.core.context import DegradationState, SessionContext
+from streamsvc.core.context import DegradationState, Roles, SessionContext
 from streamsvc.core.errors import StreamsvcError
 from streamsvc.core.options import SessionOptions
 from streamsvc.core.queues import Ring
-from streamsvc.core.roles import Roles
 from streamsvc.core.session_clock import SessionClock
 from streamsvc.core.types import Event
 from streamsvc.core.units import Unit

@@ -17,8 +17,8 @@ import numpy as np
 from engines import Engine, Op, Payload, StreamOp
 from streamsvc.core import clock, config
 from streamsvc.core.clock import Threadless as Threadless  # tests take it from here
+from streamsvc.core.context import Roles
 from streamsvc.core.options import SessionOptions
-from streamsvc.core.roles import Roles
 from streamsvc.core.types import EncodedFrame, Kind, MediaTrack
 from streamsvc.events import schema
 from streamsvc.events.store import Store

@@ -7,9 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from streamsvc.core import config
-from streamsvc.core.context import DegradationState, SessionContext
+from streamsvc.core.context import DegradationState, Roles, SessionContext
 from streamsvc.core.options import SessionOptions
-from streamsvc.core.roles import Roles
 from streamsvc.core.session_clock import SessionClock
 from streamsvc.core.types import Event
 from streamsvc.core.units import Unit

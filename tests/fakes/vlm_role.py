@@ -10,8 +10,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from streamsvc.core import clock
+from streamsvc.core.context import Roles
 from streamsvc.core.errors import DeadlineMissed
-from streamsvc.core.roles import Role, Roles
+from streamsvc.core.roles import Role
 from streamsvc.core.types import Cue, Keyframe, ScreenText, TextLine, VideoFrame, Word
 from streamsvc.service.session import Session
 from streamsvc.workers.supervisor import Worker
