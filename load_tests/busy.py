@@ -1,6 +1,7 @@
-"""A recording on which every part of the service has work: a talk, pages whose lines change, and a moving picture in their corner.
+"""A generated recording with work for every part of the service: a talk, changing pages, a moving picture.
 
-The shared lecture shows a slide for twenty seconds, so that reading less of the screen, or looking at fewer pictures, saves nothing there.
+The shared lecture shows each slide for twenty seconds, so reading less of the screen, or fewer keyframes,
+saves nothing there.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ INSET = (400, 225)  # pixels
 
 
 def made(folder: Path, media: Path, seconds: float) -> Path:
-    """Write the recording and its truth, which asks what the lecture's does; the path of the truth.
+    """Write the recording and its truth, with the questions of the lecture; return the path of the truth.
 
     Args:
         folder: where they go.
@@ -60,13 +61,13 @@ def made(folder: Path, media: Path, seconds: float) -> Path:
 
 def pages(media: Path, seconds: float) -> Iterator[Any]:
     """uint8 (720, 1280, 3), FPS a second."""
-    chance, moving = random.Random(0), _moving(media / "video" / "tears_of_steel_battle.mp4")
+    rng, moving = random.Random(0), _moving(media / "video" / "tears_of_steel_battle.mp4")
     lines: list[str] = []
     for number in range(int(seconds * FPS)):
         if number % int(PAGE * FPS) == 0:
-            lines = [phrase(chance, 3, 6) for _ in range(LINES)]
+            lines = [phrase(rng, 3, 6) for _ in range(LINES)]
         elif number % int(LINE * FPS) == 0:
-            lines[chance.randrange(LINES)] = phrase(chance, 3, 6)
+            lines[rng.randrange(LINES)] = phrase(rng, 3, 6)
         page = Image.new("RGB", SIZE, (250, 250, 245))
         pen = ImageDraw.Draw(page)
         for row, line in enumerate(lines):
@@ -84,11 +85,11 @@ def _moving(clip: Path) -> Iterator[Image.Image]:
 
 
 def _sound(talk: Path, seconds: float) -> Iterator[av.AudioFrame]:
-    resample, told = av.AudioResampler("fltp", "mono", RATE), 0
+    resample, samples = av.AudioResampler("fltp", "mono", RATE), 0
     with av.open(str(talk)) as file:
         for frame in file.decode(audio=0):
             for part in resample.resample(frame):
-                part.pts, told = told, told + part.samples
+                part.pts, samples = samples, samples + part.samples
                 yield part
-            if told >= seconds * RATE:
+            if samples >= seconds * RATE:
                 return

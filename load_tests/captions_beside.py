@@ -1,22 +1,24 @@
-r"""Streaming recognisers beside each other, through ../shared/bench/streambench.py: one table, everything as JSON, and it can be cut off.
+r"""Streaming recognisers compared on the same recordings, through ../shared/bench/streambench.py.
 
-    make="python ../shared/bench/make_ref.py --out REF"                     # 1,525 words of four readers in 428 s:
-    $make speech/crimson_26_motikatika.flac --end 353.9                     # few seconds for many words, cut in a pause
+    make="python ../shared/bench/make_ref.py --out REF"       # 1,525 words of four readers in 428 s
+    $make speech/crimson_26_motikatika.flac --end 353.9       # cut in a pause: few seconds for many words
     for file in two_cities harvard jfk_inaugural_excerpt; do $make speech/$file.flac; done
-    python -m load_tests.captions_beside REF --out OUT --runs 3 --model MODELS/whisper-tiny.en \
+    weights=MODELS/whisper-tiny.en bench=../shared/bench
+    python -m load_tests.captions_beside REF --out OUT --runs 3 --model $weights \
         --worker "ours=python -m load_tests.streambench_worker" \
         --worker "ours, many sessions=python -m load_tests.streambench_worker --hear step=1.4" \
-        --worker "5 s chunks=python ../shared/bench/worker_chunks.py --model MODELS/whisper-tiny.en" \
-        --worker "WhisperLive=PEER/bin/python ../shared/bench/peers/worker_whisperlive.py --model MODELS/whisper-tiny.en"
+        --worker "5 s chunks=python $bench/worker_chunks.py --model $weights" \
+        --worker "WhisperLive=PEER/bin/python $bench/peers/worker_whisperlive.py --model $weights"
 
-Each worker hears each recording in real time, `--runs` times; they take turns, so that what else the machine does hits all alike. A cell
-that is finished in OUT is not run again, so the same command goes on where it was cut off; `--table` runs nothing. Commands run in the
-project's folder. Run nothing else meanwhile.
+Each worker gets each recording in real time, `--runs` times. Workers take turns, so that other load on the
+machine affects all alike. A finished cell in OUT is not run again, so an interrupted command can be repeated;
+`--table` runs nothing. Commands run in the project's folder. Run nothing else meanwhile.
 
-The figures are streambench's, over all runs and recordings as one (score.py has the same definitions). WER is compared with offline
-faster-whisper, beam 1, of the weights in `--model`, by paired bootstrap on the mean errors of the runs. Memory is PSS, of the largest
-process of a worker and of all of them (the peers' clients included), from one second on; CPU is what streambench counts: of a peer, its
-server alone. The gap is the longest time without a change on the screen while somebody speaks; gap and flush are the worst of all runs.
+The figures are streambench's, pooled over runs and recordings (score_captions.py has the same definitions).
+WER is compared with offline faster-whisper, beam 1, of the weights in `--model`, by paired bootstrap on the
+mean errors of the runs. Memory is PSS, of the largest process of a worker and of all of them (clients of the
+peers included), from the first second on. CPU is what streambench counts: of a peer, its server alone. The
+gap is the longest time without a change of the screen during speech; gap and flush are the worst of all runs.
 """
 
 from __future__ import annotations
@@ -39,7 +41,8 @@ import psutil
 
 from streamsvc.core import clock
 from streamsvc.evaluation import score_captions
-from streamsvc.evaluation.caption_bench import markdown, offline
+from streamsvc.evaluation.caption_bench import offline_decoder
+from streamsvc.evaluation.markdown import markdown_table
 from streamsvc.evaluation.recordings import read, truth_of
 from streamsvc.evaluation.score_captions import Reference, norm
 
@@ -51,7 +54,7 @@ FEW = 1500  # words pooled, below which a word error rate says little
 
 @dataclass(frozen=True, slots=True)
 class Recording:
-    """A reference of make_ref.py and the WAV beside it. `seconds`: how long it is."""
+    """A reference of make_ref.py and the WAV beside it. `seconds`: duration."""
 
     name: str
     wav: Path
@@ -62,7 +65,7 @@ class Recording:
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One run (from 1) of one worker over one recording, and the file of its result."""
+    """One run of one worker on one recording, and the file of its result. `run` counts from 1."""
 
     worker: str
     command: tuple[str, ...]
@@ -77,29 +80,29 @@ def recordings(folder: Path) -> list[Recording]:
     Raises:
         SystemExit: there are none. ConfigError: a reference cannot be read.
     """
-    found = []
+    loaded = []
     for ref in sorted(folder.glob("*.ref.json")):
-        truth, told = truth_of(ref, ref), json.loads(ref.read_text(encoding="utf-8"))
+        truth, fields = truth_of(ref, ref), json.loads(ref.read_text(encoding="utf-8"))
         assert truth is not None  # a file was given
         name = ref.name.removesuffix(".ref.json")
-        found.append(
+        loaded.append(
             Recording(
                 name,
-                ref.with_name(told["audio"]),
+                ref.with_name(fields["audio"]),
                 ref,
                 Reference(truth.words, truth.ends or ()),
-                float(told["duration"]),
+                float(fields["duration"]),
             )
         )
-    if not found:
+    if not loaded:
         raise SystemExit(f"no *.ref.json in {folder}: make them by make_ref.py")
-    return found
+    return loaded
 
 
 def cells(
     workers: Mapping[str, Sequence[str]], of: Sequence[Recording], runs: int, out: Path
 ) -> Iterator[Cell]:
-    """What is to be run, in order: the workers take turns, and another one begins each time."""
+    """The cells in the order in which they are run: workers take turns, in rotating order."""
     order = list(workers.items())
     for run in range(1, runs + 1):
         for recording in of:
@@ -112,7 +115,7 @@ def cells(
 
 
 def done(cell: Cell) -> dict[str, Any] | None:
-    """The result of a cell, or None: it has none yet.
+    """The result of a cell; None: not run yet.
 
     Raises:
         SystemExit: it is that of another command or recording: the table would mix two things.
@@ -123,16 +126,17 @@ def done(cell: Cell) -> dict[str, Any] | None:
         return None
     if result["cmd"] != list(cell.command) or result["stream_s"] < cell.recording.seconds:
         raise SystemExit(
-            f"{cell.file} is a run of something else: {shlex.join(result['cmd'])}; choose another --out, or remove it"
+            f"{cell.file} is the result of another command: {shlex.join(result['cmd'])}; "
+            "choose another --out, or remove it"
         )
     return result
 
 
 def measure(cell: Cell, harness: Path) -> bool:
-    """Run one cell; its file appears when it is whole. False: the worker failed."""
+    """Run one cell; its file appears when it is complete. False: the worker failed."""
     cell.file.parent.mkdir(parents=True, exist_ok=True)
     part = cell.file.with_suffix(".part")
-    told = (
+    options = (
         "--name",
         cell.worker,
         "--audio",
@@ -142,7 +146,7 @@ def measure(cell: Cell, harness: Path) -> bool:
         "--out",
         str(part),
     )
-    command = [sys.executable, str(harness), "run", *told, "--", *cell.command]
+    command = [sys.executable, str(harness), "run", *options, "--", *cell.command]
     looks: list[tuple[float, list[int]]] = []
     process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     try:
@@ -158,15 +162,15 @@ def measure(cell: Cell, harness: Path) -> bool:
         return False
     result = json.loads(part.read_text(encoding="utf-8"))
     began = clock.now() - result["stream_s"]  # or a little after the first sample: loading does not count
-    sizes = [each for at, each in looks if at >= began and each] or [[0]]
-    result["pss"] = {"largest": max(max(each) for each in sizes), "all": max(sum(each) for each in sizes)}
+    sizes = [pss for at, pss in looks if at >= began and pss] or [[0]]
+    result["pss"] = {"largest": max(max(pss) for pss in sizes), "all": max(sum(pss) for pss in sizes)}
     part.write_text(json.dumps(result), encoding="utf-8")
     part.rename(cell.file)
     return True
 
 
 def memory(pid: int) -> list[int]:
-    """PSS of each process below one, bytes."""
+    """PSS in bytes of each process below `pid`."""
     sizes = []
     with contextlib.suppress(psutil.Error):
         for process in psutil.Process(pid).children(recursive=True):
@@ -176,36 +180,36 @@ def memory(pid: int) -> list[int]:
 
 
 def end(process: subprocess.Popen[bytes]) -> None:
-    """End a process and all below it, if it still runs; when this returns, they are gone."""
+    """End a process and all its descendants, and wait until they are gone."""
     if process.poll() is None:
         below = psutil.Process(process.pid).children(recursive=True)
-        for each in below:
+        for descendant in below:
             with contextlib.suppress(psutil.Error):
-                each.kill()
+                descendant.kill()
         process.kill()
         process.wait()
         psutil.wait_procs(below, timeout=5.0)
 
 
-# --- told ---------------------------------------------------------------------------------------------------------
+# --- report ---------------------------------------------------------------------------------------------
 
 
 def decoded(of: Sequence[Recording], model: Path, out: Path) -> dict[str, list[str]]:
-    """The words of offline decoding by recording, kept in OUT."""
+    """The words of offline decoding by recording, cached in OUT."""
     file = out / f"offline_{model.name}.json"
-    kept: dict[str, list[str]] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-    if missing := [each for each in of if each.name not in kept]:
-        decode = offline(model, "en")
-        kept |= {each.name: decode(read(each.wav)) for each in missing}
+    cached: dict[str, list[str]] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    if missing := [recording for recording in of if recording.name not in cached]:
+        decode = offline_decoder(model, "en")
+        cached |= {recording.name: decode(read(recording.wav)) for recording in missing}
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(json.dumps(kept), encoding="utf-8")
-    return kept
+        file.write_text(json.dumps(cached), encoding="utf-8")
+    return cached
 
 
 def figures(
     results: Sequence[tuple[Recording, dict[str, Any]]], theirs: Mapping[str, list[str]] | None
 ) -> dict[str, Any]:
-    """All runs of one worker as one: see the module's text. At least one run."""
+    """The figures of one worker, its runs pooled (see the module). At least one run."""
     scores: list[score_captions.Score] = []
     edits: dict[str, tuple[Sequence[str], list[score_captions.Counts]]] = {}
     for recording, result in results:
@@ -216,7 +220,7 @@ def figures(
             score_captions.errors(recording.reference.words, final)
         )
     seconds = sum(result["stream_s"] for _, result in results)
-    told: dict[str, Any] = {
+    table: dict[str, Any] = {
         "runs": len(results),
         "unfinished": sum(not result["finished"] for _, result in results),
         **score_captions.figures(score_captions.pool(scores)),
@@ -229,7 +233,7 @@ def figures(
         "rss_mb": round(max(result["rss_mb"] for _, result in results) * 2**20 / 1e6),
         "flush_s": round(max(result["flush_s"] for _, result in results), 2),
         "late_feed_s": round(max(result["late_feed_s"] for _, result in results), 3),
-        "wer_of_runs": [round(each.edits / max(1, each.words), 4) for each in scores],
+        "wer_of_runs": [round(one.edits / max(1, one.words), 4) for one in scores],
     }
     if theirs is not None:
         ours = np.concatenate(
@@ -245,12 +249,12 @@ def figures(
             ),
         )
         assert gap is not None  # there is at least one run
-        told["offline"] = {
+        table["offline"] = {
             "difference": round(gap.points, 4),
             "upper_95": round(gap.upper, 4),
             "pieces": gap.pieces,
         }
-    return told
+    return table
 
 
 HEADS = (
@@ -295,13 +299,13 @@ def row(name: str, of: Mapping[str, Any]) -> tuple[str, ...]:
 def report(
     every: Sequence[Cell], of: Sequence[Recording], model: Path | None, out: Path
 ) -> tuple[str, dict[str, Any]]:
-    """The table with its remarks, and the same as data, of what has been run so far."""
+    """The table with its remarks, and its data, of the cells run so far."""
     theirs = decoded(of, model, out) if model is not None else None
-    words, seconds = sum(len(each.reference.words) for each in of), sum(each.seconds for each in of)
-    told: dict[str, Any] = {
+    words, seconds = sum(len(one.reference.words) for one in of), sum(one.seconds for one in of)
+    data: dict[str, Any] = {
         "words": words,
         "seconds": round(seconds, 1),
-        "recordings": [each.name for each in of],
+        "recordings": [one.name for one in of],
         "workers": {},
     }
     for name in dict.fromkeys(cell.worker for cell in every):
@@ -311,31 +315,28 @@ def report(
             if cell.worker == name and (result := done(cell)) is not None
         ]
         if results:
-            told["workers"][name] = {
+            data["workers"][name] = {
                 **figures(results, theirs),
                 "of": sum(cell.worker == name for cell in every),
             }
-    lines = [markdown(HEADS, [row(name, each) for name, each in told["workers"].items()]), ""]
+    lines = [markdown_table(HEADS, [row(name, one) for name, one in data["workers"].items()]), ""]
     lines.append(
         f"{len(of)} recordings, {words} words, {seconds:.0f} s"
         + (f"; fewer than {FEW} words say little." if words < FEW else ".")
     )
     if model is not None and theirs is not None:
-        told["offline_wer"] = (
-            sum(int(score_captions.errors(each.reference.words, theirs[each.name]).sum()) for each in of)
-            / words
+        data["offline_wer"] = (
+            sum(int(score_captions.errors(one.reference.words, theirs[one.name]).sum()) for one in of) / words
         )
-        lines.append(f"Offline faster-whisper, beam 1, {model.name}: WER {100 * told['offline_wer']:.1f} %.")
-    for name, each in told["workers"].items():
-        if each["runs"] < each["of"]:
+        lines.append(f"Offline faster-whisper, beam 1, {model.name}: WER {100 * data['offline_wer']:.1f} %.")
+    for name, one in data["workers"].items():
+        if one["runs"] < one["of"]:
+            lines.append(f"{name}: {one['runs']} of {one['of']} runs so far; its figures are of those alone.")
+        if one["late_feed_s"] > 0.1:
             lines.append(
-                f"{name}: {each['runs']} of {each['of']} runs so far; its figures are of those alone."
+                f"{name}: audio was fed up to {one['late_feed_s']:.2f} s late; the machine was not quiet."
             )
-        if each["late_feed_s"] > 0.1:
-            lines.append(
-                f"{name}: audio was fed up to {each['late_feed_s']:.2f} s late; the machine was not quiet."
-            )
-    return "\n".join(lines), told
+    return "\n".join(lines), data
 
 
 def main() -> None:
@@ -377,12 +378,13 @@ def main() -> None:
         )
         if not measure(cell, chosen.harness.resolve()):
             failed.append(cell)
-    table, told = report(every, of, chosen.model, out)
-    (out / "table.json").write_text(json.dumps(told, indent=1), encoding="utf-8")
+    table, data = report(every, of, chosen.model, out)
+    (out / "table.json").write_text(json.dumps(data, indent=1), encoding="utf-8")
     print(table)
     for cell in failed:
         print(
-            f"{cell.worker}, {cell.recording.name}, run {cell.run}: failed, see {cell.file.with_suffix('.part.stderr')}"
+            f"{cell.worker}, {cell.recording.name}, run {cell.run}: "
+            f"failed, see {cell.file.with_suffix('.part.stderr')}"
         )
     sys.exit(bool(failed))
 

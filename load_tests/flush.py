@@ -1,10 +1,13 @@
-"""How long a flush takes: from the commit of the last sample until the transcript is whole, through the running service.
+"""Duration of a flush through the running service.
 
-    python -m load_tests.flush                    # 30 utterances cut out of ../shared/media/speech, spoken in real time
+From the commit of the last sample to the complete transcript.
+
+    python -m load_tests.flush                              # 30 utterances, in real time
     python -m load_tests.flush --flushes 10 --seconds 4
 
-A client of `GET /v1/realtime` sends samples as a microphone does, 40 ms each when they are due, and commits in the middle of speech
-or not, as it comes; turns are not detected. The worst case for latency: nothing has been settled by a pause. Run nothing beside it.
+A client of `GET /v1/realtime` sends samples like a microphone, 40 ms each when they are due, and commits at
+fixed lengths, in the middle of speech or not; turn detection is off. This is the worst case: no pause has
+ended an utterance before. Run nothing else meanwhile.
 """
 
 from __future__ import annotations
@@ -33,14 +36,14 @@ HEARD = {"transcription": {"model": "whisper-1", "language": "en"}, "turn_detect
 
 
 def pcm(path: Path) -> bytes:
-    """A recording as the client sends it."""
+    """Decode a recording to the PCM that the client sends."""
     samples = read(path)
     times = np.arange(round(len(samples) * RATE / SAMPLE_RATE)) * SAMPLE_RATE / RATE
     return bytes((np.interp(times, np.arange(len(samples)), samples) * 32767).astype("<i2").tobytes())
 
 
 async def until(client: ClientConnection, kind: str) -> dict[str, Any]:
-    """The next event of a kind."""
+    """Read events until one of type `kind`; return it."""
     while (event := json.loads(await client.recv()))["type"] != kind:
         if event["type"] == "error":
             raise RuntimeError(event["error"]["message"])
@@ -50,8 +53,8 @@ async def until(client: ClientConnection, kind: str) -> dict[str, Any]:
 async def flushes(
     client: ClientConnection, data: bytes, count: int, seconds: float
 ) -> list[tuple[float, int]]:
-    """Seconds from each commit to its whole transcript, and how many words that has."""
-    found = []
+    """Seconds from each commit to the completed transcript, and its number of words."""
+    timed = []
     step = round(seconds * RATE / PIECE) * PIECE * 2
     for number in range(count):
         first = number * step % (len(data) - step) // 2 * 2
@@ -63,12 +66,12 @@ async def flushes(
         began = clock.now()
         await client.send(json.dumps({"type": "input_audio_buffer.commit"}))
         done = await until(client, "conversation.item.input_audio_transcription.completed")
-        found.append((clock.now() - began, len(done["transcript"].split())))
-    return found
+        timed.append((clock.now() - began, len(done["transcript"].split())))
+    return timed
 
 
 async def measure(data: bytes, count: int, seconds: float, folder: Path) -> list[tuple[float, int]]:
-    """The same, with a service of its own on a free loopback port."""
+    """Run `flushes` against a service of its own on a free loopback port."""
     listener = socket.create_server(("127.0.0.1", 0))
     listener.setblocking(False)
     place = f"ws://127.0.0.1:{listener.getsockname()[1]}/v1/realtime?intent=transcription"
@@ -95,11 +98,12 @@ def main() -> None:
         for name in ("jfk_inaugural_excerpt", "two_cities", "harvard")
     )
     with tempfile.TemporaryDirectory(prefix="streamsvc-") as folder:
-        found = asyncio.run(measure(data, chosen.flushes, chosen.seconds, Path(folder)))
-    taken = [seconds for seconds, _ in found]
+        timed = asyncio.run(measure(data, chosen.flushes, chosen.seconds, Path(folder)))
+    taken = [seconds for seconds, _ in timed]
     p50, p95 = np.percentile(taken, [50, 95])
     print(
-        f"{len(found)} flushes after {chosen.seconds:g} s of speech each, {sum(words for _, words in found)} words: ",
+        f"{len(timed)} flushes after {chosen.seconds:g} s of speech each, "
+        f"{sum(words for _, words in timed)} words: ",
         end="",
     )
     print(f"p50 {p50:.2f} s, p95 {p95:.2f} s, longest {max(taken):.2f} s")

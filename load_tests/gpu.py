@@ -1,19 +1,23 @@
-"""What a GPU does for streamsvc: run this first on a machine that has one.
+"""Model speed on a GPU: run this first on a machine that has one.
 
-    python -m load_tests.gpu [vlm] [encoders] [speech] [--device cuda] [--models DIR] [--speech FILE.wav] [--small]
+    python -m load_tests.gpu [vlm] [encoders] [speech] [--device cuda] [--models DIR] [--speech FILE.wav]
+                              [--small]
 
-vlm: vision language models of published sizes with random weights (speed does not depend on them), through the engine as a worker calls it:
-keyframes to visual tokens, a full window, the first token of an answer and the ones after it.
-encoders: vision encoders by torch and by TensorRT, against ONNX Runtime on the CPU: time, and whether the numbers are the same.
-speech: one recording by Whisper tiny.en on the CPU in int8 and on the GPU in float16: both texts, and seconds of a hypothesis.
+vlm: vision language models of published sizes with random weights, through the engine as a worker calls it:
+keyframes to visual tokens, a full context, the first token of an answer and the following ones.
 
-Times are medians by the wall, after a first run that is not counted, and end when the result is on the host.
+encoders: vision encoders by torch and by TensorRT, compared with ONNX Runtime on the CPU: time and cosine
+similarity.
+
+speech: one recording by Whisper tiny.en on the CPU in int8 and on the GPU in float16: text, and time of a
+hypothesis.
+
+Times are medians of wall time after a warm-up run and end when the result is on the host.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import tempfile
 import time
@@ -28,19 +32,22 @@ from typing import Any
 
 import numpy as np
 
-from engines import asr, build_vision, efficientnet, export, vlm
+from engines import asr, build_vision, export, vlm
 from engines.bench_vision import jpeg
 from engines.vlm_decoder import Decoder, Kept
 from engines.vlm_window import Piece
-from streamsvc.core.errors import ModelMissing, StreamsvcError
+from load_tests.gpu_models import enlarge, turbo, vision_encoders
+from streamsvc.core.errors import StreamsvcError
 from tests.engines import tiny_vlm
 
-WINDOW, VISUAL, ANSWER = 4096, 1024, 48  # tokens
+WINDOW = 4096  # tokens of a full context
+VISUAL = 1024  # tokens of its pictures
+ANSWER = 48  # tokens of an answer
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What to run, and where. `small`: tiny models, to try this script itself."""
+    """What to run, and where. `small`: tiny models, to test this script."""
 
     device: str
     models: Path
@@ -60,14 +67,15 @@ def timed(work: Callable[[], Any], times: int = 9) -> float:
     return 1000 * median(spent)
 
 
-# --- a model that sees and answers ------------------------------------------------------------------------------------
+# --- a model that sees and answers --------------------------------------------------------------------------
 
 
 def vlms(plan: Plan) -> None:
     """Print a table of models."""
-    alike(plan)
+    parity(plan)
     print(
-        "| model | MB | picture at 1 / 8, ms | tokens of one | of the window | none kept, s | kept, s | a token, ms | whole answer, s |"
+        "| model | MB | picture at 1 / 8, ms | tokens of one | of the window | none kept, s | kept, s "
+        "| a token, ms | whole answer, s |"
     )
     print("|---|---|---|---|---|---|---|---|---|")
     for name in ("qwen2-vl-2b", "smolvlm-500m"):
@@ -78,8 +86,11 @@ def vlms(plan: Plan) -> None:
         print(f"| {name} | " + " | ".join(of_vlm(plan, name)) + " |", flush=True)
 
 
-def alike(plan: Plan) -> None:
-    """Print how far the steps of an answer by `vlm_steps` are from plain ones, by class; tiny models, float32."""
+def parity(plan: Plan) -> None:
+    """Print the largest difference of a logit between `vlm_steps` and plain steps, by model class.
+
+    Tiny models, float32.
+    """
     for kind in tiny_vlm.KINDS:
         bench = tiny_vlm.Bench(tiny_vlm.save(kind, plan.scratch / kind), plan.device)
         pieces, _ = bench.growing(bench.see([tiny_vlm.picture(1), tiny_vlm.picture(2)]))[-1]
@@ -93,7 +104,7 @@ def alike(plan: Plan) -> None:
                     *(float((step(token) - decoder.step(plain, token)).abs().max()) for token in answer),
                 )
             pieces = (*pieces, Piece(tuple(answer)), bench.layout.question("And then?"))
-        print(f"{kind}: {worst:.1e} of a logit at most, over answers that go on from each other", flush=True)
+        print(f"{kind}: largest difference of a logit {worst:.1e}, over three answers in a row", flush=True)
 
 
 def of_vlm(plan: Plan, name: str) -> list[str]:
@@ -113,7 +124,7 @@ def of_vlm(plan: Plan, name: str) -> list[str]:
         return ops["encode"].run([{"jpeg": jpeg(random)} for _ in range(count)])
 
     one, eight = timed(lambda: look(1)), timed(lambda: look(8), 5) / 8
-    drawn = 1000 * sum(_seconds(lambda: jpeg(random)) for _ in range(8)) / 8
+    encoding = 1000 * sum(_seconds(lambda: jpeg(random)) for _ in range(8)) / 8
     (seen,) = look(1)
     items = [{"at": 0.0, "kind": "picture", "text": "a picture", "picture": seen["picture"]}]
     count = 0
@@ -157,80 +168,8 @@ def of_vlm(plan: Plan, name: str) -> list[str]:
         memory = f"{torch.cuda.max_memory_allocated() / 1e6:.0f}"
         torch.cuda.reset_peak_memory_stats()
     step = 1000 * (total - kept) / (ANSWER - 1)
-    numbers = [f"{one - drawn:.1f} / {eight - drawn:.1f}", f"{seen['tokens']}", f"{count}"]
+    numbers = [f"{one - encoding:.1f} / {eight - encoding:.1f}", f"{seen['tokens']}", f"{count}"]
     return [memory, *numbers, f"{none:.3f}", f"{kept:.3f}", f"{step:.1f}", f"{total:.2f}"]
-
-
-def enlarge(name: str, folder: Path, device: str) -> None:
-    """Replace the tiny model of a folder by one of a published size, in bfloat16; its tokenizer and processor stay, but for the pixels."""
-    import torch
-    import transformers
-
-    t: Any = transformers
-    config = t.AutoConfig.from_pretrained(folder)
-    if name == "qwen2-vl-2b":
-        grown = {
-            "hidden_size": 1536,
-            "intermediate_size": 8960,
-            "num_hidden_layers": 28,
-            "num_attention_heads": 12,
-            "vocab_size": 151936,
-        }
-        _set(
-            config.text_config,
-            {
-                **grown,
-                "num_key_value_heads": 2,
-                "initializer_range": 0.02,
-                "layer_types": ["full_attention"] * 28,
-            },
-        )
-        config.text_config.rope_parameters["mrope_section"] = [16, 24, 24]
-        eye = {
-            "depth": 32,
-            "embed_dim": 1280,
-            "num_heads": 16,
-            "mlp_ratio": 4,
-            "patch_size": 14,
-            "hidden_size": 1536,
-        }
-        processor = t.Qwen2VLImageProcessorPil(
-            patch_size=14, size={"shortest_edge": 56 * 56, "longest_edge": 28 * 28 * 1280}
-        )
-    else:
-        grown = {
-            "hidden_size": 960,
-            "intermediate_size": 2560,
-            "num_hidden_layers": 32,
-            "num_attention_heads": 15,
-            "vocab_size": 49280,
-        }
-        _set(
-            config.text_config, {**grown, "num_key_value_heads": 5, "initializer_range": 0.02, "head_dim": 64}
-        )
-        eye = {
-            "hidden_size": 768,
-            "intermediate_size": 3072,
-            "num_hidden_layers": 12,
-            "num_attention_heads": 12,
-            "image_size": 512,
-        }
-        eye |= {"patch_size": 16}
-        config.scale_factor = 4
-        processor = t.SmolVLMImageProcessorPil(
-            size={"longest_edge": 512}, max_image_size={"longest_edge": 512}
-        )
-    _set(config.vision_config, {**eye, "initializer_range": 0.02})
-    kind = t.AutoModelForImageTextToText
-    with torch.device(device):
-        model = kind.from_config(config, dtype=torch.bfloat16)
-    model.save_pretrained(folder, max_shard_size="10GB")
-    processor.save_pretrained(folder)
-
-
-def _set(config: Any, values: dict[str, Any]) -> None:
-    for key, value in values.items():
-        setattr(config, key, value)
 
 
 def _seconds(work: Callable[[], Any]) -> float:
@@ -239,15 +178,16 @@ def _seconds(work: Callable[[], Any]) -> float:
     return time.perf_counter() - began
 
 
-# --- vision encoders --------------------------------------------------------------------------------------------------
+# --- vision encoders ----------------------------------------------------------------------------------------
 
 
 def encoders(plan: Plan) -> None:
     """Print a table of encoders and runtimes."""
     print(
-        "| encoder | runtime | ready after, s | least cosine | ms a batch of 1 / 8 / 32 |\n|---|---|---|---|---|"
+        "| encoder | runtime | ready after, s | least cosine | ms a batch of 1 / 8 / 32 |\n"
+        "|---|---|---|---|---|"
     )
-    for name, module, side in _towers(plan):
+    for name, module, side in vision_encoders(plan.models, small=plan.small):
         sources = {
             half: plan.scratch / f"{name}{', float16' if half else ''}" / "model.onnx"
             for half in (False, True)
@@ -278,35 +218,11 @@ def compared(source: Path, side: int, runtimes: dict[str, Callable[[], build_vis
         try:
             encode = make()
             ready = time.perf_counter() - began
-            alike = build_vision.cosine(encode(batches[8]), expected)
+            similarity = build_vision.cosine(encode(batches[8]), expected)
             times = " / ".join(f"{timed(partial(encode, pixels)):.2f}" for pixels in batches.values())
-            print(f"| {source.parent.name} | {name} | {ready:.1f} | {alike:.5f} | {times} |", flush=True)
+            print(f"| {source.parent.name} | {name} | {ready:.1f} | {similarity:.5f} | {times} |", flush=True)
         except StreamsvcError as error:
             print(f"| {source.parent.name} | {name} | not run: {error} |", flush=True)
-
-
-def _towers(plan: Plan) -> list[tuple[str, Any, int]]:
-    import torch
-    import transformers
-
-    t: Any = transformers
-    torch.manual_seed(0)
-    small = {
-        "hidden_size": 32,
-        "intermediate_size": 48,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 2,
-        "image_size": 32,
-    }
-    config = (
-        t.SiglipVisionConfig(**small, patch_size=8) if plan.small else t.SiglipVisionConfig()
-    )  # as siglip-base-patch16-224
-    found = [("siglip-base", export.pooled(t.SiglipVisionModel(config)), int(config.image_size))]
-    try:
-        found.append((efficientnet.NAME, efficientnet.lite0(plan.models), efficientnet.SIDE))
-    except ModelMissing as error:
-        print(error)
-    return found
 
 
 def _torch(module: Any, device: str, *, half: bool) -> build_vision.Encode:
@@ -322,7 +238,7 @@ def _torch(module: Any, device: str, *, half: bool) -> build_vision.Encode:
     return encode
 
 
-# --- speech -----------------------------------------------------------------------------------------------------------
+# --- speech -------------------------------------------------------------------------------------------------
 
 
 def speech(plan: Plan) -> None:
@@ -333,7 +249,8 @@ def speech(plan: Plan) -> None:
     with wave.open(str(plan.speech)) as file:
         samples = np.frombuffer(file.readframes(file.getnframes()), np.int16).astype(np.float32) / 32768
     print(
-        "| model | device | ready after, s | quick 2 / 6 / 12 s, ms | beam 3 of 6 s, ms | text |\n|---|---|---|---|---|---|"
+        "| model | device | ready after, s | quick 2 / 6 / 12 s, ms | beam 3 of 6 s, ms | text |\n"
+        "|---|---|---|---|---|---|"
     )
     models = {"whisper-tiny.en": ["cpu", plan.device]}
     if not plan.small:
@@ -358,33 +275,6 @@ def speech(plan: Plan) -> None:
         print(f"| {name} | {device} | {ready:.1f} | {times} | {sure:.0f} | {text[:200]} |", flush=True)
 
 
-def turbo(folder: Path) -> None:
-    """A Whisper of the size of large-v3-turbo with random weights: it fills the cap of tokens, twice, the most that it can cost."""
-    import ctranslate2
-    import torch
-    import transformers
-
-    if (folder / "model.bin").is_file():
-        return
-    t: Any = transformers
-    size = {
-        "d_model": 1280,
-        "encoder_layers": 32,
-        "decoder_layers": 4,
-        "encoder_attention_heads": 20,
-        "decoder_attention_heads": 20,
-    }
-    size |= {"encoder_ffn_dim": 5120, "decoder_ffn_dim": 5120, "vocab_size": 51866, "num_mel_bins": 128}
-    torch.manual_seed(0)
-    source = folder.with_suffix(".torch")
-    t.WhisperForConditionalGeneration(t.WhisperConfig(**size)).half().save_pretrained(source)
-    tokens = folder.parent / "whisper-tiny.en" / "tokenizer.json"
-    t.PreTrainedTokenizerFast(tokenizer_file=str(tokens)).save_pretrained(source)
-    ctranslate2.converters.TransformersConverter(str(source)).convert(str(folder), quantization="float16")
-    (folder / "tokenizer.json").write_bytes(tokens.read_bytes())
-    (folder / "preprocessor_config.json").write_text(json.dumps({"feature_size": 128}))
-
-
 PARTS: dict[str, Callable[[Plan], None]] = {"vlm": vlms, "encoders": encoders, "speech": speech}
 
 
@@ -396,15 +286,15 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--models", type=Path, default=Path.home() / ".cache" / "streamsvc" / "models")
     parser.add_argument("--speech", type=Path)
     parser.add_argument("--small", action="store_true")
-    asked = parser.parse_args(words)
+    chosen = parser.parse_args(words)
     failed = 0
     with tempfile.TemporaryDirectory() as scratch:
-        plan = Plan(asked.device, asked.models, asked.speech, asked.small, Path(scratch))
-        for part in asked.parts or PARTS:
+        plan = Plan(chosen.device, chosen.models, chosen.speech, chosen.small, Path(scratch))
+        for part in chosen.parts or PARTS:
             print(f"\n{part}\n", flush=True)
             try:
                 PARTS[part](plan)
-            except Exception:  # the other parts are wanted all the same
+            except Exception:  # the other parts still run
                 failed = 1
                 traceback.print_exc()
     return failed

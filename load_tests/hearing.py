@@ -1,4 +1,4 @@
-"""What the measurements of hearing share: the settings on the command line, and the hear role on either clock."""
+"""Command line options and the hear role for the measurements of speech, on either clock."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from streamsvc.core import config
 from streamsvc.core.clock import VirtualLoop
 from streamsvc.core.config import Settings
 from streamsvc.core.roles import Role
-from streamsvc.evaluation.transcriber_run import local, working
+from streamsvc.evaluation.transcriber_run import hear_worker, local_role
 
 ENGINE = "engines.asr"
 MEDIA = Path(__file__).resolve().parents[2] / "shared" / "media"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options that say what is measured: --media, --model, --hear, --live."""
+    """Add the options --media, --model, --hear, --live."""
     parser.add_argument("--media", type=Path, default=MEDIA, help="folder with manifest.json (%(default)s)")
     parser.add_argument(
         "--model", default="tiny.en", help="tiny.en, base, or a name of engines/registry.toml (%(default)s)"
@@ -41,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def settings_of(chosen: argparse.Namespace) -> Settings:
-    """The settings that those options say; the language is English.
+    """The settings of these options; the language is English.
 
     Raises:
         ConfigError: there is no such setting.
@@ -54,22 +54,22 @@ def settings_of(chosen: argparse.Namespace) -> Settings:
 def hearing(
     settings: Settings, *, live: bool, engine: str = ENGINE
 ) -> Iterator[tuple[asyncio.Runner, Role, int | None]]:
-    """A loop, the hear role on it, and the worker's process id.
+    """An event loop, the hear role on it, and the worker's process id.
 
-    live: a real loop and the hear worker process, as under `serve`. Else: a clock that jumps, and the engine in this process (no id),
-    whose CPU time moves the clock; so a run costs its CPU time only, and what else the machine does hardly matters.
+    live: a real loop and the hear worker process, as under `serve`. Otherwise a virtual clock and the engine
+    in this process (id None), whose CPU time advances the clock.
 
     Raises:
         ModelMissing, WorkerError: the engine does not load.
     """
     if not live:
-        role = local(settings, engine)  # before there is a loop: loading takes seconds
+        role = local_role(settings, engine)  # before there is a loop: loading takes seconds
         with asyncio.Runner(loop_factory=VirtualLoop) as runner:
             yield runner, role, None
         return
     with asyncio.Runner() as runner:
         stack = contextlib.AsyncExitStack()
-        worker = runner.run(stack.enter_async_context(working(settings, engine)))
+        worker = runner.run(stack.enter_async_context(hear_worker(settings, engine)))
         try:
             yield runner, worker.role("hear"), worker.pid
         finally:

@@ -1,13 +1,14 @@
-"""An hour of talk without an end in sight: the lag at the end must be the lag at the beginning, and so must the memory.
+"""Lag and memory of an hour of speech: at the end as at the beginning.
 
-    python -m load_tests.hour [--minutes 60] [--every 5] [--model base] [--hear KEY=VALUE ...] [--live] [--json FILE]
+    python -m load_tests.hour [--minutes 60] [--every 5] [--model base] [--hear KEY=VALUE ...] [--live]
+                               [--json FILE]
 
-The recordings of speech/ whose word times are known are joined with PAUSES and looped, and fed to the transcriber in 20 ms packets: on
-the virtual clock with the engine in this process (its CPU time is its duration: 20 to 30 minutes for an hour), or in real time through
-the hear worker (`--live`). Lag is the time since the end of a word when it is committed. Spoken are the words of the truth that
-ended meanwhile. Memory is PSS at the end of each stretch: of this process, which holds the recordings, and of the worker. Exit status 1
-if the median lag of the last stretch is more than GROWTH above that of the first, or if more than LOST of the audio were given up; the
-tails are those of what is said, which differs between stretches.
+The recordings of speech/ with known word times are joined with PAUSES, looped, and fed to the decoding loop
+in 20 ms packets: on a virtual clock with the engine in this process (20 to 30 minutes for an hour), or in
+real time through the hear worker (`--live`). Lag is the time from the end of a word to its commit. Memory is
+PSS at the end of each interval: of this process, which contains the recordings, and of the worker. Exit
+status 1 if the median lag of the last interval is more than GROWTH above that of the first, or if more than
+LOST of the audio was dropped. The tails depend on what is said, which differs between intervals.
 """
 
 from __future__ import annotations
@@ -32,10 +33,10 @@ from streamsvc.core.config import Hear
 from streamsvc.core.queues import Ring
 from streamsvc.core.roles import Role
 from streamsvc.core.types import SAMPLE_RATE, AudioChunk, Gap, Words
-from streamsvc.evaluation.caption_bench import markdown
+from streamsvc.evaluation.markdown import markdown_table
 from streamsvc.evaluation.recordings import Samples, Truth, read, truth_of
 from streamsvc.evaluation.score_captions import percentile
-from streamsvc.evaluation.transcriber_run import PACKET, RING, spent
+from streamsvc.evaluation.transcriber_run import PACKET, RING, cpu_seconds
 from streamsvc.speech.decoding_loop import run
 from streamsvc.speech.segmenter import Unit
 
@@ -46,8 +47,11 @@ Talk = tuple[Samples, Truth]
 
 
 @dataclass(slots=True)
-class Stretch:
-    """What happened in some minutes. `until`: seconds at its end. `lags`: of each committed word. `pss`: MB of each process."""
+class Interval:
+    """The figures of some minutes.
+
+    `until`: seconds at the end. `lags`: of each committed word. `pss`: MB by process.
+    """
 
     until: float
     spoken: int = 0
@@ -60,25 +64,26 @@ class Stretch:
 
 
 def talks(media: Path) -> list[Talk]:
-    """The recordings whose word times are known.
+    """The recordings with known word times.
 
     Raises:
         SystemExit: there are none.
     """
-    found = []
+    loaded = []
     for entry in entries(media, "speech"):
         truth = truth_of(media / entry["path"])
         if truth is not None and truth.ends is not None:
-            found.append((read(media / entry["path"]), truth))
-    if not found:
+            loaded.append((read(media / entry["path"]), truth))
+    if not loaded:
         raise SystemExit(
-            f"no recording with word times in {media / 'speech'}: real recordings are not part of the project (--media DIR)"
+            f"no recording with word times in {media / 'speech'}: "
+            "real recordings are not part of the project (--media DIR)"
         )
-    return found
+    return loaded
 
 
 def packets(of: Sequence[Talk], seconds: float) -> Iterator[tuple[float, Samples, int]]:
-    """(time, samples, words of the truth that end in them) of each packet of the feed, until `seconds` have passed."""
+    """(time, samples, number of reference words that end in them) of each packet, for `seconds`."""
     at = 0  # samples
     for (samples, truth), pause in zip(itertools.cycle(of), itertools.cycle(PAUSES), strict=False):
         quiet = np.zeros(int(pause * SAMPLE_RATE), np.float32)
@@ -92,42 +97,42 @@ def packets(of: Sequence[Talk], seconds: float) -> Iterator[tuple[float, Samples
             at += PACKET
 
 
-async def listen(
+async def measure(
     of: Sequence[Talk], hear: Role, settings: Hear, *, seconds: float, every: float, pids: Sequence[int]
-) -> list[Stretch]:
-    """Feed the talks and tell what happened, in stretches of `every` seconds; the last may be shorter."""
+) -> list[Interval]:
+    """Feed the talks and collect figures in intervals of `every` seconds; the last may be shorter."""
     ring: Ring[AudioChunk] = Ring(RING)
     zero = clock.now()
     processes = [psutil.Process(pid) for pid in pids]
-    found = [Stretch(min(every, seconds))]
-    used = spent(processes)
+    intervals = [Interval(min(every, seconds))]
+    used = cpu_seconds(processes)
 
     def close(until: float | None) -> None:
         """End the stretch, and begin the next one if there is one."""
         nonlocal used
-        before, used = used, spent(processes)
-        found[-1].cpu = used - before
-        found[-1].pss = [round(process.memory_full_info().pss / 1e6, 1) for process in processes]
-        tell(found[-1], found[0])
+        before, used = used, cpu_seconds(processes)
+        intervals[-1].cpu = used - before
+        intervals[-1].pss = [round(process.memory_full_info().pss / 1e6, 1) for process in processes]
+        print_progress(intervals[-1], intervals[0])
         if until is not None:
-            found.append(Stretch(until))
+            intervals.append(Interval(until))
 
     def take(unit: Unit) -> None:
         now = clock.now() - zero
         if isinstance(unit, Words):
-            found[-1].lags += [now - word.end for word in unit.words[: unit.stable]]
-            found[-1].finals += unit.final
+            intervals[-1].lags += [now - word.end for word in unit.words[: unit.stable]]
+            intervals[-1].finals += unit.final
         elif isinstance(unit, Gap):
-            found[-1].gaps += 1
-            found[-1].lost += unit.end - unit.start
+            intervals[-1].gaps += 1
+            intervals[-1].lost += unit.end - unit.start
 
     async def speak() -> None:
         for at, samples, words in packets(of, seconds):
-            if at >= found[-1].until:
-                close(min(found[-1].until + every, seconds))
+            if at >= intervals[-1].until:
+                close(min(intervals[-1].until + every, seconds))
             await clock.sleep(zero + at + PACKET / SAMPLE_RATE - clock.now())
             ring.put(AudioChunk("hour", "main", at, clock.now(), samples))
-            found[-1].spoken += words
+            intervals[-1].spoken += words
         ring.close()
 
     async with asyncio.TaskGroup() as group:
@@ -135,12 +140,12 @@ async def listen(
         group.create_task(run(ring, hear, take, settings, session="hour"))
     close(None)
     if ring.dropped:
-        found[-1].gaps += 1
-        found[-1].lost += ring.dropped * PACKET / SAMPLE_RATE
-    return found
+        intervals[-1].gaps += 1
+        intervals[-1].lost += ring.dropped * PACKET / SAMPLE_RATE
+    return intervals
 
 
-# --- told ---------------------------------------------------------------------------------------------------------
+# --- report ---------------------------------------------------------------------------------------------
 
 HEADS = (
     "until min",
@@ -154,53 +159,53 @@ HEADS = (
 )
 
 
-def row(stretch: Stretch, began: float) -> tuple[str, ...]:
-    """One line of the table. began: seconds at which the stretch did."""
+def row(interval: Interval, began: float) -> tuple[str, ...]:
+    """One line of the table. `began`: seconds at the start of the interval."""
     lags = (
-        " / ".join(f"{percentile(stretch.lags, share) or 0.0:.2f}" for share in (50, 95, 100))
-        if stretch.lags
+        " / ".join(f"{percentile(interval.lags, share) or 0.0:.2f}" for share in (50, 95, 100))
+        if interval.lags
         else "-"
     )
     return (
-        f"{stretch.until / 60:.1f}",
-        f"{len(stretch.lags)} / {stretch.spoken}",
+        f"{interval.until / 60:.1f}",
+        f"{len(interval.lags)} / {interval.spoken}",
         lags,
-        f"{stretch.finals}",
-        f"{stretch.gaps}",
-        f"{stretch.lost:.1f}",
-        f"{stretch.cpu / max(0.1, stretch.until - began):.3f}",
-        " + ".join(f"{size:.0f}" for size in stretch.pss),
+        f"{interval.finals}",
+        f"{interval.gaps}",
+        f"{interval.lost:.1f}",
+        f"{interval.cpu / max(0.1, interval.until - began):.3f}",
+        " + ".join(f"{size:.0f}" for size in interval.pss),
     )
 
 
-def table(of: Sequence[Stretch]) -> str:
-    """All stretches."""
-    return markdown(
+def table(of: Sequence[Interval]) -> str:
+    """All intervals."""
+    return markdown_table(
         HEADS,
         [
-            row(stretch, began)
-            for stretch, began in zip(of, [0.0, *(each.until for each in of)], strict=False)
+            row(interval, began)
+            for interval, began in zip(of, [0.0, *(interval.until for interval in of)], strict=False)
         ],
     )
 
 
-def verdict(of: Sequence[Stretch]) -> list[str]:
-    """What is wrong: nothing, if the lag and the losses are as they should be."""
+def verdict(of: Sequence[Interval]) -> list[str]:
+    """Limits that were exceeded; [] if none."""
     wrong = []
     first, last = (percentile(of[place].lags, 50) for place in (0, -1))
     if first is None or last is None:
         wrong.append("nothing was committed in the first stretch or in the last")
     elif last > first + GROWTH:
         wrong.append(f"the lag grew from {first:.2f} to {last:.2f} s (median)")
-    if (lost := sum(each.lost for each in of)) > LOST * of[-1].until:
+    if (lost := sum(interval.lost for interval in of)) > LOST * of[-1].until:
         wrong.append(f"{lost:.1f} s of audio were given up")
     return wrong
 
 
-def tell(stretch: Stretch, first: Stretch) -> None:
-    """Progress, for whoever waits."""
+def print_progress(interval: Interval, first: Interval) -> None:
+    """Print progress on stderr."""
     print(
-        f"{stretch.until / 60:.1f} min: " + ", ".join(row(stretch, stretch.until - first.until)[1:]),
+        f"{interval.until / 60:.1f} min: " + ", ".join(row(interval, interval.until - first.until)[1:]),
         file=sys.stderr,
         flush=True,
     )
@@ -223,15 +228,20 @@ def main() -> None:
     settings, of = settings_of(chosen), talks(chosen.media.resolve())
     with hearing(settings, live=chosen.live) as (runner, role, worker):
         pids = [psutil.Process().pid, *([worker] if worker is not None else [])]
-        found = runner.run(
-            listen(of, role, settings.hear, seconds=60 * chosen.minutes, every=60 * chosen.every, pids=pids)
+        intervals = runner.run(
+            measure(of, role, settings.hear, seconds=60 * chosen.minutes, every=60 * chosen.every, pids=pids)
         )
-    print(table(found))
+    print(table(intervals))
     if chosen.json is not None:
         chosen.json.write_text(
-            json.dumps([{**asdict(each), "lags": [round(lag, 3) for lag in each.lags]} for each in found])
+            json.dumps(
+                [
+                    {**asdict(interval), "lags": [round(lag, 3) for lag in interval.lags]}
+                    for interval in intervals
+                ]
+            )
         )
-    wrong = verdict(found)
+    wrong = verdict(intervals)
     print("\n".join(["", *(f"Wrong: {line}." for line in wrong)]) if wrong else "")
     sys.exit(bool(wrong))
 

@@ -1,10 +1,11 @@
-"""Which known changes of a screen become keyframes, how late, and how many keyframes show nothing new.
+"""Known changes of a screen: recall and delay of their keyframes, and needless keyframes.
 
     python -m load_tests.keyframes [--seeds 1 2 3] [--each 1] [--still 30] [--media DIR]
 
-Per seed: the clips of `screens.py` (pages of text, pictures, a document, that change at known times under known disturbances, coded
-as H.264 or VP8 at 0.5 to 2 Mb/s and decoded again, so that the coding noise is real); the same without any change; then the
-recordings of `--media`. `sample.py` was tuned on seed 0. Exit status 1 if recall or needless miss their goals.
+Per seed: the clips of `screens.py` (pages of text, pictures, a document, changing at known times under known
+disturbances, coded as H.264 or VP8 at 0.5 to 2 Mb/s and decoded again, so that the coding noise is real); the
+same without any change; then the recordings of `--media`. The keyframe sampler was tuned on seed 0. Exit
+status 1 if recall or needless keyframes miss their goals.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ RECALL_GOAL, NEEDLESS_GOAL, LATE = 0.95, 2.0, 1.0  # share within LATE seconds; 
 
 
 def probes(file: Any, settings: Sample) -> Iterator[tuple[float, Gray, float]]:
-    """Second, thumbnail, and CPU seconds that the thumbnail took, of every picture that a session would compare."""
+    """(second, thumbnail, CPU seconds of the thumbnail) of every picture that a session would compare."""
     due = 0.0
     with av.open(file) as container:
         for picture in container.decode(video=0):
@@ -48,39 +49,41 @@ def probes(file: Any, settings: Sample) -> Iterator[tuple[float, Gray, float]]:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What the sampler made of one clip. `found`: (second, reason) of keyframes; cpu: seconds of thumbnails and of looking."""
+    """The keyframes (second, reason) of one clip; `cpu`: seconds of thumbnails and of comparisons."""
 
     name: str
     changes: tuple[Change, ...]
-    found: tuple[tuple[float, str], ...]
+    keyframes: tuple[tuple[float, str], ...]
     seconds: float
     probes: int
     cpu: tuple[float, float]
 
 
 def watched(name: str, changes: Iterable[Change], seen: Iterable[tuple[float, Gray, float]]) -> Run:
-    """Let a sampler with the default settings look at a clip."""
-    sampler, found, count, at, cpu = Sampler(Sample()), [], 0, 0.0, [0.0, 0.0]
+    """Run a sampler with the default settings over a clip."""
+    sampler, keyframes, count, at, cpu = Sampler(Sample()), [], 0, 0.0, [0.0, 0.0]
     for at, gray, spent in seen:
         start = time.process_time()
         change = sampler.look(gray, at)
         cpu = [cpu[0] + spent, cpu[1] + time.process_time() - start]
         count += 1
         if change is not None:
-            found.append((at, change.reason))
-    return Run(name, tuple(changes), tuple(found), at, count, (cpu[0], cpu[1]))
+            keyframes.append((at, change.reason))
+    return Run(name, tuple(changes), tuple(keyframes), at, count, (cpu[0], cpu[1]))
 
 
-# --- judged -------------------------------------------------------------------------------------------------------
+# --- judged -------------------------------------------------------------------------------------------------
 
 
 def delays(run: Run) -> Iterator[tuple[Change, float]]:
-    """Each change, and the seconds until a keyframe shows it (inf: none before the next change)."""
+    """Each change with the seconds until its keyframe; inf: none before the next change."""
     ends = [*(change.at for change in run.changes[1:]), run.seconds + 1.0]
     for change, end in zip(run.changes, ends, strict=True):
         yield (
             change,
-            min((at - change.at for at, _ in run.found if change.at - 1e-3 <= at < end), default=math.inf),
+            min(
+                (at - change.at for at, _ in run.keyframes if change.at - 1e-3 <= at < end), default=math.inf
+            ),
         )
 
 
@@ -90,7 +93,7 @@ def recall(waits: Sequence[float]) -> float:
 
 
 def at_share(waits: Sequence[float], share: float) -> float:
-    """The wait that a share of all does not exceed, in seconds."""
+    """The delay, in seconds, that is not exceeded by this share of all."""
     return sorted(waits)[min(len(waits) - 1, math.ceil(share * len(waits)) - 1)]
 
 
@@ -104,13 +107,14 @@ def changes_table(runs: Sequence[Run]) -> bool:
     for name in ("all", *KINDS, *(f"while: {condition}" for condition in CONDITIONS)):
         waits = groups[name]
         print(
-            f"{name:20} {len(waits):4} {recall(waits):10.3f} {at_share(waits, 0.5):6.2f} {at_share(waits, 0.95):6.2f}"
+            f"{name:20} {len(waits):4} {recall(waits):10.3f} "
+            f"{at_share(waits, 0.5):6.2f} {at_share(waits, 0.95):6.2f}"
         )
     return recall(groups["all"]) >= RECALL_GOAL
 
 
 def needless_table(runs: Sequence[Run]) -> bool:
-    """Print keyframes a minute, after the first, where nothing changes; whether none of the generated kinds exceeds the goal."""
+    """Print keyframes a minute, after the first, without a change; whether the goal is met."""
     groups: dict[str, list[Run]] = defaultdict(list)
     for run in runs:
         groups[run.name].append(run)
@@ -118,18 +122,20 @@ def needless_table(runs: Sequence[Run]) -> bool:
     good = True
     for name, group in groups.items():
         minutes = sum(run.seconds for run in group) / 60
-        reasons = [reason for run in group for _, reason in run.found if reason != "first"]
-        told = ", ".join(f"{reasons.count(reason)} {reason}" for reason in sorted(set(reasons)))
-        print(f"{name:36} {minutes:7.1f} {len(reasons) / minutes:8.1f}  {told}")
+        reasons = [reason for run in group for _, reason in run.keyframes if reason != "first"]
+        counts = ", ".join(f"{reasons.count(reason)} {reason}" for reason in sorted(set(reasons)))
+        print(f"{name:36} {minutes:7.1f} {len(reasons) / minutes:8.1f}  {counts}")
         good = good and (not name.startswith("still") or len(reasons) / minutes <= NEEDLESS_GOAL)
     return good
 
 
 def recordings(media: Path) -> Iterator[Run]:
-    """The real scenarios, with their known changes, and real videos, in which nothing is known to change."""
+    """The scenarios with their known changes, and videos without a known change."""
     for truth in sorted((media / "scenarios").glob("*.json")):
-        told = json.loads(truth.read_text())["intervals"]
-        changes = [Change(interval["kind"], truth.stem, float(interval["start"])) for interval in told[1:]]
+        intervals = json.loads(truth.read_text())["intervals"]
+        changes = [
+            Change(interval["kind"], truth.stem, float(interval["start"])) for interval in intervals[1:]
+        ]
         yield watched(truth.stem, changes, probes(str(truth.with_suffix(".mp4")), Sample()))
     for path in sorted((media / "video").glob("*.mp4")):
         yield watched(path.stem, (), probes(str(path), Sample()))
@@ -160,7 +166,7 @@ def main() -> int:
 
 
 def report(runs: Sequence[Run], real: Sequence[Run]) -> int:
-    """Print what was made of generated clips and of recordings; 1 if a goal is missed."""
+    """Print the tables of generated clips and of recordings; 1 if a goal is missed."""
     good = changes_table([run for run in runs if run.changes])
     good = (
         needless_table([*(run for run in runs if not run.changes), *(run for run in real if not run.changes)])
@@ -172,14 +178,13 @@ def report(runs: Sequence[Run], real: Sequence[Run]) -> int:
             waits = [wait for _, wait in delays(run)]
             good = good and recall(waits) >= RECALL_GOAL
             print(
-                f"{run.name}: {recall(waits):.3f} of {len(waits)} within 1 s, {len(run.found)} keyframes in {run.seconds / 60:.1f} minutes"
+                f"{run.name}: {recall(waits):.3f} of {len(waits)} within 1 s, "
+                f"{len(run.keyframes)} keyframes in {run.seconds / 60:.1f} minutes"
             )
     every = [*runs, *real]
     count = sum(run.probes for run in every) / 1000
     thumbs, looks = (sum(run.cpu[part] for run in every) / count for part in (0, 1))
-    print(
-        f"CPU a probe: {thumbs:.2f} ms to make the thumbnail, {looks:.2f} ms to look at it ({count * 1000:.0f} probes)"
-    )
+    print(f"CPU a probe: thumbnail {thumbs:.2f} ms, comparison {looks:.2f} ms ({count * 1000:.0f} probes)")
     return 0 if good else 1
 
 

@@ -1,11 +1,13 @@
-"""The vision language path against the plain transformers pipeline, and what kept keys and values save; random models of the real classes.
+"""The VLM path compared with the plain transformers pipeline, and the gain of reused keys and values.
 
     python -m load_tests.kv_reuse [--seed 0] [--answers 24] [--device cpu]
 
-Three tables. Parity: the largest difference of a logit over a growing window, at every step, by class, tower and reuse. Dropping: what the
-model says after the head fell off beside what it would say with all of it, and beside keys and values that are cut without computing them
-anew. Speed: the time to the first token of an answer, with and without reuse, in a window of about 1,500 tokens. Exit status 1 if a
-parity is over 1e-4. Random models say nothing about how well a real one answers after a drop; they show that nothing else changes.
+Random models of the real classes; three tables. Parity: largest difference of a logit over a growing context,
+at every step, by class, tower and reuse. Dropping: the model's output after the head of the context was
+dropped, compared with the whole context, and with keys and values that are cut without recomputing. Speed:
+time to the first token of an answer, with and without reuse, in a context of about 1,500 tokens. Exit status
+1 if a parity is over 1e-4. Random models do not show how well a real one answers after a drop; they show that
+nothing else changes.
 """
 
 from __future__ import annotations
@@ -34,7 +36,7 @@ LARGER = Shape(
 
 @dataclass(frozen=True, slots=True)
 class Dropped:
-    """After each drop of the head, over the tokens of greedy answers: share that agree, and largest and mean difference of a logit."""
+    """After the drops, over tokens of greedy answers: share that agree, largest and mean logit difference."""
 
     drops: int
     agree: float
@@ -59,7 +61,7 @@ def parity(bench: Bench) -> dict[tuple[str, str], float]:
 
 
 def entries(bench: Bench, count: int) -> list[Entry]:
-    """A session: three lines of speech, then a keyframe, and so on."""
+    """The items of a session: three lines of speech, then a keyframe, repeated."""
     seen = bench.see([picture(n) for n in range(count // 4 + 1)])
     made = []
     for n in range(count):
@@ -76,8 +78,8 @@ def entries(bench: Bench, count: int) -> list[Entry]:
 
 
 def dropping(bench: Bench, count: int = 60) -> tuple[Dropped, Dropped]:
-    """At each drop: our window beside the whole, and a cut without computing anew (keys and values of a longer past) beside ours."""
-    window, told, limits, question = (
+    """At each drop: our context against the whole, and a cut without recomputing against ours."""
+    window, items, limits, question = (
         Window(),
         list[Entry](),
         Limits(900, 120),
@@ -87,13 +89,13 @@ def dropping(bench: Bench, count: int = 60) -> tuple[Dropped, Dropped]:
     cut: list[tuple[bool, float]] = []
     drops = 0
     for entry in entries(bench, count):
-        told.append(entry)
+        items.append(entry)
         before, window = window, grown(window, entry, limits)
         if window.drops == before.drops:
             continue
         drops += 1
         everything = [
-            Entry(one.name, one.at, one.text, one.sight, one.sight is not None).piece for one in told
+            Entry(one.name, one.at, one.text, one.sight, one.sight is not None).piece for one in items
         ]
         shown = [bench.layout.head, *window.pieces, question]
         whole = [bench.layout.head, *everything, question]
@@ -106,7 +108,7 @@ def dropping(bench: Bench, count: int = 60) -> tuple[Dropped, Dropped]:
 def _answers(
     bench: Bench, pieces: Sequence[Piece], forced: Sequence[int] = ()
 ) -> list[tuple[int, np.ndarray]]:
-    """The likeliest token and the logits of each step; fed with its own tokens, or with forced ones."""
+    """The most likely token and the logits of each step; fed with its own tokens, or with forced ones."""
     kept = Kept()
     return _stepped(bench, kept, bench.decoder.read(kept, pieces).cpu().numpy(), forced)
 
@@ -124,7 +126,7 @@ def _stepped(
 def _cut(
     bench: Bench, whole: Sequence[Piece], size: int, forced: Sequence[int]
 ) -> list[tuple[int, np.ndarray]]:
-    """The tempting shortcut: keys and values of the whole, with all but the head's and the newest `size` of them thrown away."""
+    """Keys and values of the whole context, cut to the head's and the newest `size`, without recomputing."""
     kept, head = Kept(), length(whole[:1])
     bench.decoder.read(kept, whole[:-1])
     for layer in kept.cache.layers:
@@ -140,7 +142,7 @@ def _cut(
 
 
 def _joined(left: object, right: object) -> object:
-    """Two tensors along their tokens."""
+    """Concatenate two tensors along the token axis."""
     import torch
 
     return torch.cat([left, right], dim=-2)  # type: ignore[list-item]
@@ -159,10 +161,11 @@ def _summed(drops: int, steps: Sequence[tuple[bool, float]]) -> Dropped:
 
 @dataclass(frozen=True, slots=True)
 class Speed:
-    """Seconds to the first token of an answer, means over answers, the drops of the head among them.
+    """Seconds to the first token of an answer, means over answers, drops of the head included.
 
-    `none`: nothing kept. `kept`: what the last question left. `ahead`: what was said and shown since then had been read too (op `extend`).
-    `median`: of `none` over the median of `kept`. `tokens`: mean length of the sequence. `reused`: share of tokens that `kept` found there.
+    `none`: no reuse. `kept`: keys and values of the last question. `ahead`: the items since then were read
+    ahead too (op `extend`). `median`: median of `none` over median of `kept`. `tokens`: mean length of the
+    sequence. `reused`: share of the tokens that `kept` reused.
     """
 
     none: float
@@ -174,17 +177,17 @@ class Speed:
 
 
 def speed(bench: Bench, answers: int) -> Speed:
-    """A session that grows by two things between questions, whose window drops its head as it does in service."""
+    """Time answers of a session that grows by two items a question and drops its head as in service."""
     window, limits = Window(), Limits(1600, 400)
-    told = iter(entries(bench, 400))
+    items = iter(entries(bench, 400))
     while window.tokens < 1200:
-        window = grown(window, next(told), limits)
+        window = grown(window, next(items), limits)
     kept, ahead = Kept(), Kept()
     bench.decoder.read(kept, [bench.layout.head, *window.pieces])
     rows: list[list[float]] = []
     for n in range(answers):
         for _ in range(2):
-            window = grown(window, next(told), limits)
+            window = grown(window, next(items), limits)
         session = [bench.layout.head, *window.pieces]
         pieces = [*session, bench.layout.question(f"What of {n}?")]
         bench.decoder.read(ahead, session)
@@ -223,17 +226,20 @@ def main() -> int:
             print(f"| {kind} | " + " | ".join(f"{gap:.1e}" for gap in table.values()) + " |", flush=True)
         print("\nAfter a drop of the head, tokens of answers\n")
         print(
-            "| class | drops | beside the whole: agree, mean gap | cut, not computed anew, beside ours: agree, gap |\n|---|---|---|---|"
+            "| class | drops | against the whole: agree, mean gap | cut without recomputing, against ours |\n"
+            "|---|---|---|---|"
         )
         for kind, bench in benches.items():
             ours, cut = dropping(bench)
             print(
-                f"| {kind} | {ours.drops} | {ours.agree:.0%}, {ours.mean:.2f} | {cut.agree:.0%}, {cut.mean:.2f} |",
+                f"| {kind} | {ours.drops} | {ours.agree:.0%}, {ours.mean:.2f} "
+                f"| {cut.agree:.0%}, {cut.mean:.2f} |",
                 flush=True,
             )
         print("\nSeconds to the first token of an answer, one thread\n")
         print(
-            "| class | tokens | found there | none kept | kept | read ahead | kept: times faster, median | read ahead: times faster |"
+            "| class | tokens | reused | no reuse | reuse | read ahead "
+            "| reuse: times faster, median | read ahead: times faster |"
         )
         print("|---|---|---|---|---|---|---|---|")
         for kind in ("qwen2_vl", "smolvlm", "llava"):

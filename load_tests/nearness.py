@@ -1,11 +1,13 @@
-"""Whether nearness in meaning could answer: paraphrased questions, near misses and strangers against one session of three stories and more.
+"""Whether the semantically nearest line could serve as an answer.
 
     python -m load_tests.nearness [--media DIR] [--models DIR] [--each]
 
-A paraphrase asks in other words for a line that is there; a near miss asks for what nobody said, about those who were spoken of; a stranger
-asks about other matters. The first table tells what would come of the line nearest to each question that the rules refuse (findings.find),
-told as its answer from each cosine on. It is why answers go by words; searches, which only show what is near, go by meaning too. The second
-tells of single words, for watches: of "someone says X" what means X should fire, and another of the kind not. They go by words so far.
+Paraphrases, near misses and unrelated questions against one session of three stories and other recordings. A
+paraphrase asks for an existing line in other words; a near miss asks for what was never said about a person
+who was mentioned; an unrelated question is about something else. The first table tells, by cosine threshold,
+what answering with the nearest line would give for the questions that the answer rules decline: the reason
+why answers go by words, while search, which only shows what is near, goes by meaning too. The second table is
+about single words of watches: for "someone says X", which other words would fire it.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ import numpy as np
 
 from engines import embed
 from load_tests.search import plain, spoken
-from streamsvc.evaluation.caption_bench import markdown
+from streamsvc.evaluation.markdown import markdown_table
 from streamsvc.timeline.ranking import passages
 from streamsvc.timeline.timeline import Timeline
 from tests.builders.questions import find
@@ -114,18 +116,23 @@ STRANGERS = (
 
 # What is watched for, and what is said instead: by another name, and another of its kind.
 SAME = (
-    "harvest crops, mansion house, tombstone gravestone, spouse husband, lawn grass, kid child, outdoors outside, meal food, woods forest, "
-    "settlement village, ape monkey, sea ocean, doctor physician, cash money, price cost, rain downpour, film movie, car automobile"
+    "harvest crops, mansion house, tombstone gravestone, spouse husband, lawn grass, kid child, outdoors "
+    "outside, meal food, woods forest, settlement village, ape monkey, sea ocean, doctor physician, cash "
+    "money, price cost, rain downpour, film movie, car automobile"
 )
 OTHERS = (
-    "wine beer, summer winter, king prince, forest tree, gold silver, ring tassel, emperor king, ocean river, horse dog, spring autumn, "
-    "ham chicken, despair hope, wisdom foolishness, light darkness, sun cloud, wife husband, apple pear, monday friday"
+    "wine beer, summer winter, king prince, forest tree, gold silver, ring tassel, emperor king, ocean "
+    "river, horse dog, spring autumn, ham chicken, despair hope, wisdom foolishness, light darkness, sun "
+    "cloud, wife husband, apple pear, monday friday"
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """What came of one question. `supported`: a rule answered. `cosine`: of the nearest `line`; `right`: it is the one looked for."""
+    """The result of one question.
+
+    `supported`: a rule answered. `cosine`: of the nearest `line`; `right`: it is the line that is asked for.
+    """
 
     kind: str
     text: str
@@ -136,11 +143,11 @@ class Row:
 
 
 def questions() -> list[tuple[str, str, tuple[str, ...]]]:
-    """(kind, question, what stands in the line looked for)."""
+    """(kind, question, words of the line that is asked for)."""
     rows = [row.split(" = ") for row in PARAPHRASES.strip().splitlines()]
-    found = [("paraphrase", text, tuple(part.strip() for part in wanted.split("|"))) for text, wanted in rows]
+    asked = [("paraphrase", text, tuple(part.strip() for part in wanted.split("|"))) for text, wanted in rows]
     return (
-        found + [("near miss", text, ()) for text in MISSES] + [("stranger", text, ()) for text in STRANGERS]
+        asked + [("near miss", text, ()) for text in MISSES] + [("stranger", text, ()) for text in STRANGERS]
     )
 
 
@@ -154,7 +161,7 @@ def measured(line: Timeline, encoder: embed.Encoder) -> list[Row]:
     vectors = encoder.vectors(texts)
     rows = []
     for kind, text, wanted in questions():
-        right = [any(plain(phrase) in plain(each) for phrase in wanted) for each in texts]
+        right = [any(plain(phrase) in plain(text) for phrase in wanted) for text in texts]
         if wanted and not any(right):
             raise SystemExit(f"{text!r} looks for {wanted}: not there")
         likeness = vectors @ encoder.vectors([text])[0]
@@ -173,36 +180,36 @@ def measured(line: Timeline, encoder: embed.Encoder) -> list[Row]:
 
 
 def thresholds(rows: Sequence[Row]) -> str:
-    """What would come of the nearest line as the answer, from each cosine on, as markdown."""
+    """Markdown table: outcomes of answering with the nearest line, by cosine threshold."""
     left = [row for row in rows if not row.supported]
     cells = []
     for least in np.arange(0.35, 0.71, 0.05):
-        told = [row for row in left if row.cosine >= least]
-        right = sum(row.right for row in told)
-        paraphrased = sum(row.kind == "paraphrase" for row in told)
-        cells.append((f"{least:.2f}", str(right), str(paraphrased - right), str(len(told) - paraphrased)))
-    return markdown(
+        answered = [row for row in left if row.cosine >= least]
+        right = sum(row.right for row in answered)
+        paraphrased = sum(row.kind == "paraphrase" for row in answered)
+        cells.append((f"{least:.2f}", str(right), str(paraphrased - right), str(len(answered) - paraphrased)))
+    return markdown_table(
         ("from cosine", "paraphrases answered right", "wrong", "invented for near misses and strangers"),
         cells,
     )
 
 
-def pairs(told: str) -> list[tuple[str, str]]:
+def pairs(text: str) -> list[tuple[str, str]]:
     """The pairs of words of SAME or OTHERS."""
-    return [(one, other) for one, other in (pair.split() for pair in told.split(", "))]
+    return [(one, other) for one, other in (pair.split() for pair in text.split(", "))]
 
 
 def words(same: Sequence[float], others: Sequence[float]) -> str:
-    """How many watches of a word would fire for another word, from each cosine on, as markdown."""
+    """Markdown table: watches of a word that would fire for another word, by cosine threshold."""
     cells = [
         (
             f"{least:.2f}",
-            f"{sum(each >= least for each in same)} of {len(same)}",
-            f"{sum(each >= least for each in others)} of {len(others)}",
+            f"{sum(cosine >= least for cosine in same)} of {len(same)}",
+            f"{sum(cosine >= least for cosine in others)} of {len(others)}",
         )
         for least in np.arange(0.5, 0.91, 0.1)
     ]
-    return markdown(("from cosine", "fire by another name", "fire for another of the kind"), cells)
+    return markdown_table(("from cosine", "fire by another name", "fire for another of the kind"), cells)
 
 
 def main() -> None:
@@ -218,8 +225,8 @@ def main() -> None:
     encoder = embed.Encoder(chosen.models / embed.DEFAULT)
     rows = measured(spoken(chosen.media), encoder)
     likeness = [
-        [float(np.prod(encoder.vectors(list(pair)), axis=0).sum()) for pair in pairs(told)]
-        for told in (SAME, OTHERS)
+        [float(np.prod(encoder.vectors(list(pair)), axis=0).sum()) for pair in pairs(text)]
+        for text in (SAME, OTHERS)
     ]
     print(thresholds(rows), words(*likeness), sep="\n\n")
     if chosen.each:

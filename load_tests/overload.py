@@ -1,12 +1,14 @@
-"""What happens when more is asked of the machine than it can do, and what each level of the ladder saves.
+"""Overload: many sessions at once, and what each degradation level saves.
 
-    python -m load_tests.overload [SCENARIO] [--sessions 1 2 4 6] [--seconds 90] [--every 4] [--json FILE] [--plot FILE.svg]
+    python -m load_tests.overload [SCENARIO] [--sessions 1 2 4 6] [--seconds 90] [--every 4]
+                                  [--json FILE] [--plot FILE.svg]
     python -m load_tests.overload [SCENARIO] --levels [--seconds 40] [--busy]
 
-The first plays a scenario in so many sessions at once, in real time, with admission off, and asks its questions again and again in each:
-ages, coverage and levels, every SLICE seconds of the run in the plot. The second plays it in one session and forces one level after the
-other, always in turns with level 0, so that the machine's moods fall on both: CPU of all processes at each level, as a share of level
-0's; with --busy it is a recording on which every part has work (busy.py). Run nothing else meanwhile.
+The first plays a scenario in so many sessions at once, in real time, with admission off, and repeats its
+questions in each: ages, coverage and levels, in the plot by SLICE seconds. The second plays it in one session
+and forces one level after the other, in turns with level 0, so that other load affects both: CPU of all
+processes as a share of level 0's; with --busy on a recording with work for every part (busy.py). Run nothing
+else meanwhile.
 """
 
 from __future__ import annotations
@@ -29,9 +31,9 @@ from load_tests import busy
 from streamsvc.core import clock, degradation
 from streamsvc.core.config import Settings, load
 from streamsvc.evaluation import figures, session_run
-from streamsvc.evaluation.caption_bench import markdown
-from streamsvc.evaluation.scenario import Scenario, found
-from streamsvc.evaluation.session_run import Run, Scales
+from streamsvc.evaluation.markdown import markdown_table
+from streamsvc.evaluation.scenario import Scenario, load_scenarios
+from streamsvc.evaluation.session_run import ResourceMeter, SessionRun
 from streamsvc.service import load_policy
 from streamsvc.service.service import Service
 
@@ -42,7 +44,7 @@ TURNS = 3  # times that a level and level 0 take turns
 
 
 def asking(scenario: Scenario, seconds: float, every: float) -> Scenario:
-    """The scenario with a question every few seconds: its own, over and over."""
+    """The scenario with a question every `every` seconds: its own, repeated."""
     known = [question["question"] for question in scenario.truth.get("qa") or ()] or ["What was said last?"]
     times = np.arange(every, seconds, every)
     asked = [
@@ -52,13 +54,15 @@ def asking(scenario: Scenario, seconds: float, every: float) -> Scenario:
     return replace(scenario, truth={**scenario.truth, "qa": asked}, seconds=seconds)
 
 
-# --- overload -----------------------------------------------------------------------------------------------------
+# --- overload -----------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class Crowd:
-    """What came of so many sessions at once. `level`: the highest; `first`, `whole`: seconds to the first part of each answer, and
-    to its end. `series`: name -> a value for each slice, ages as their p95.
+    """The result of so many sessions at once.
+
+    `levels`: one each second. `first`, `whole`: seconds to the first part and to the end of each answer.
+    `series`: name -> a value a slice; ages as p95.
     """
 
     sessions: int
@@ -82,11 +86,11 @@ class Crowd:
 
 async def crowd(service: Service, scenario: Scenario, count: int) -> Crowd:
     """Play a scenario in so many sessions at once."""
-    scales = Scales()
+    meter = ResourceMeter()
     levels: list[float] = []
     began = clock.now()
 
-    async def one(number: int) -> Run:
+    async def one(number: int) -> SessionRun:
         await clock.sleep(number * STAGGER)
         return await session_run.play(service, scenario)
 
@@ -99,10 +103,10 @@ async def crowd(service: Service, scenario: Scenario, count: int) -> Crowd:
     runs = await asyncio.gather(*(one(number) for number in range(count)))
     watching.cancel()
     seconds = clock.now() - began
-    return summary(scenario, runs, levels, scales.told(seconds)["cpu_s_per_stream_s"])
+    return summary(scenario, runs, levels, meter.figures(seconds)["cpu_s_per_stream_s"])
 
 
-def summary(scenario: Scenario, runs: Sequence[Run], levels: Sequence[float], cpu: float) -> Crowd:
+def summary(scenario: Scenario, runs: Sequence[SessionRun], levels: Sequence[float], cpu: float) -> Crowd:
     """The figures of all runs together. `levels`: one each second."""
     events = [event for run in runs for event in run.events]
     # Each session's own clock: they began within STAGGER of each other.
@@ -125,8 +129,8 @@ def summary(scenario: Scenario, runs: Sequence[Run], levels: Sequence[float], cp
     refused = Counter(event["error"]["code"] for event in figures.of_type(events, "error"))
     asked = sum(len(run.asked) for run in runs)
     gaps = sum(event["end"] - event["start"] for event in figures.of_type(events, "caption.gap"))
-    told = sum("error" not in event for event in done)
-    late = asked - told - refused.total()
+    answered = sum("error" not in event for event in done)
+    late = asked - answered - refused.total()
     first, whole = waits(runs, ("answer.delta", "answer.done")), waits(runs, ("answer.done",))
     return Crowd(
         len(runs),
@@ -134,7 +138,7 @@ def summary(scenario: Scenario, runs: Sequence[Run], levels: Sequence[float], cp
         coverage,
         gaps,
         tuple(levels),
-        told,
+        answered,
         refused.total(),
         late,
         first,
@@ -144,24 +148,27 @@ def summary(scenario: Scenario, runs: Sequence[Run], levels: Sequence[float], cp
     )
 
 
-def covered(truth: Mapping[str, Any], runs: Sequence[Run], start: float, end: float) -> float:
-    """Words of final captions that end between two times, as a share of those that were spoken then; 1 at most, and where nothing was."""
+def covered(truth: Mapping[str, Any], runs: Sequence[SessionRun], start: float, end: float) -> float:
+    """Share of the words spoken between two times that final captions contain.
+
+    At most 1; 1 without speech.
+    """
     spoken = sum(start <= word["end"] < end for word in truth.get("words") or ()) * len(runs)
     finals = [final for run in runs for final in figures.of_type(run.events, "caption.final")]
-    told = sum(start <= word["end"] < end for final in finals for word in final["words"])
-    return min(1.0, told / spoken) if spoken else 1.0
+    published = sum(start <= word["end"] < end for final in finals for word in final["words"])
+    return min(1.0, published / spoken) if spoken else 1.0
 
 
-def waits(runs: Sequence[Run], kinds: Sequence[str]) -> tuple[float, ...]:
-    """Seconds from each question to the first event about it of some types; those that failed are left out."""
-    found = []
+def waits(runs: Sequence[SessionRun], kinds: Sequence[str]) -> tuple[float, ...]:
+    """Seconds from each question to its first event of some types; failed questions are left out."""
+    seconds = []
     for run in runs:
         seen: dict[str, float] = {}
         for event in run.events:
             if event["type"] in kinds and "error" not in event:
                 seen.setdefault(event["question_id"], event["received"])
-        found += [seen[number] - at for number, at in run.asked.items() if number in seen]
-    return tuple(found)
+        seconds += [seen[number] - at for number, at in run.asked.items() if number in seen]
+    return tuple(seconds)
 
 
 def _p95(events: Sequence[Mapping[str, Any]]) -> float:
@@ -169,7 +176,7 @@ def _p95(events: Sequence[Mapping[str, Any]]) -> float:
 
 
 def table(crowds: Sequence[Crowd]) -> str:
-    """As markdown."""
+    """A Markdown table."""
     heads: tuple[str, ...] = (
         "sessions",
         "stable p50 / p95 s",
@@ -186,39 +193,39 @@ def table(crowds: Sequence[Crowd]) -> str:
         "CPU s/s",
     )
     rows = []
-    for each in crowds:
-        ages = {kind: row for kind, row in each.ages.items() if row}
+    for one in crowds:
+        ages = {kind: row for kind, row in one.ages.items() if row}
         cell = {kind: f"{row['p50'] / 1000:.2f} / {row['p95'] / 1000:.2f}" for kind, row in ages.items()}
         rows.append(
             (
-                str(each.sessions),
+                str(one.sessions),
                 cell.get("stable", "-"),
                 cell.get("final", "-"),
                 f"{ages['sight']['p95'] / 1000:.2f}" if "sight" in ages else "-",
-                f"{100 * each.coverage:.1f}",
-                f"{each.gaps:.1f}",
-                str(each.level),
-                f"{each.levels[-1]:.0f}" if each.levels else "-",
-                f"{each.answered} / {each.refused} / {each.unanswered}",
-                f"{np.percentile(each.first, 95):.2f}, {np.percentile(each.whole, 95):.2f}"
-                if each.whole
+                f"{100 * one.coverage:.1f}",
+                f"{one.gaps:.1f}",
+                str(one.level),
+                f"{one.levels[-1]:.0f}" if one.levels else "-",
+                f"{one.answered} / {one.refused} / {one.unanswered}",
+                f"{np.percentile(one.first, 95):.2f}, {np.percentile(one.whole, 95):.2f}"
+                if one.whole
                 else "-",
-                f"{each.cpu:.2f}",
+                f"{one.cpu:.2f}",
             )
         )
-    return markdown(heads, rows)
+    return markdown_table(heads, rows)
 
 
 def plot(crowds: Sequence[Crowd]) -> str:
-    """A panel for each number of sessions: p95 ages, the level and the coverage over time. An SVG."""
+    """SVG, a panel a number of sessions: p95 ages, level and coverage over time."""
     panels = []
-    for each in crowds:
-        ticks = [f"{(n + 1) * SLICE:.0f}" if n % 3 == 2 else "" for n in range(len(each.series["level"]))]
+    for one in crowds:
+        ticks = [f"{(n + 1) * SLICE:.0f}" if n % 3 == 2 else "" for n in range(len(one.series["level"]))]
         panels.append(
             Panel(
-                f"sessions: {each.sessions}; p95 age (s), level and coverage, by second",
+                f"sessions: {one.sessions}; p95 age (s), level and coverage, by second",
                 ticks,
-                each.series,
+                one.series,
                 mark=budgeted(),
             )
         )
@@ -226,11 +233,11 @@ def plot(crowds: Sequence[Crowd]) -> str:
 
 
 def budgeted() -> float:
-    """Seconds: the budget of a closed caption."""
+    """Budget of a closed caption, seconds."""
     return Settings().budget.final
 
 
-# --- levels -------------------------------------------------------------------------------------------------------
+# --- levels -------------------------------------------------------------------------------------------------
 
 
 async def levels(service: Service, scenario: Scenario) -> list[tuple[int, float, float]]:
@@ -241,10 +248,10 @@ async def levels(service: Service, scenario: Scenario) -> list[tuple[int, float,
         for _ in range(TURNS):
             for now in (0, level):
                 service.load_controller.force(now)
-                scales = Scales()
+                meter = ResourceMeter()
                 began = clock.now()
                 await session_run.play(service, scenario)
-                spent[now].append(scales.told(clock.now() - began)["cpu_s_per_stream_s"])
+                spent[now].append(meter.figures(clock.now() - began)["cpu_s_per_stream_s"])
         service.load_controller.force(None)
         rows.append((level, float(np.mean(spent[level])), float(np.mean(spent[0]))))
         print(f"level {level}: {rows[-1][1]:.3f} CPU s/s, level 0: {rows[-1][2]:.3f}", flush=True)
@@ -252,7 +259,7 @@ async def levels(service: Service, scenario: Scenario) -> list[tuple[int, float,
 
 
 def savings(rows: Sequence[tuple[int, float, float]]) -> str:
-    """As markdown: what each level costs of level 0, and what it saves of the level below it."""
+    """Markdown table: cost of each level relative to level 0, and its saving on the level below."""
     cells, below = [], 1.0
     for level, cost, full in rows:
         share = cost / full
@@ -266,7 +273,7 @@ def savings(rows: Sequence[tuple[int, float, float]]) -> str:
             )
         )
         below = share
-    return markdown(
+    return markdown_table(
         ("level", "CPU s/s", "level 0 in turns", "% of level 0", "% saved of the level below"), cells
     )
 
@@ -278,7 +285,7 @@ async def _main(arguments: argparse.Namespace) -> None:
             if arguments.busy
             else arguments.scenario
         )
-        await _measured(arguments, *found([made_here]))
+        await _measured(arguments, *load_scenarios([made_here]))
 
 
 async def _measured(arguments: argparse.Namespace, scenario: Scenario) -> None:
@@ -301,8 +308,8 @@ async def _measured(arguments: argparse.Namespace, scenario: Scenario) -> None:
     if arguments.plot:
         arguments.plot.write_text(plot(crowds), encoding="utf-8")
     if arguments.json:
-        told = [{**{name: getattr(each, name) for name in each.__slots__}} for each in crowds]
-        arguments.json.write_text(json.dumps(told, default=dict), encoding="utf-8")
+        figures_json = [{name: getattr(one, name) for name in one.__slots__} for one in crowds]
+        arguments.json.write_text(json.dumps(figures_json, default=dict), encoding="utf-8")
 
 
 def main() -> None:

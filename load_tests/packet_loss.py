@@ -1,9 +1,9 @@
-"""Audio packet loss on an in-process link: our jitter buffer beside plain aiortc's, on the same packets in the same run.
+"""Audio packet loss on a simulated link: our jitter buffer compared with aiortc's on the same packets.
 
     python -m load_tests.packet_loss [--packets 10000] [--seed 7]
 
-Virtual time, fixed seed: each 20 ms packet is delayed by 20 ms + jitter of up to 15 ms (so that none is reordered twice),
-and lost with the given probability. Exit status 1 if our buffer misses a goal.
+Virtual time, fixed seed: each 20 ms packet is delayed by 20 ms plus a jitter of up to 15 ms (so none is
+reordered twice), and lost with the given probability. Exit status 1 if our buffer misses a goal.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ STALL_GOAL = 0.15  # seconds
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What one buffer made of it. missing, worst_stall, added: seconds; lost: packets."""
+    """The result of one buffer. missing, worst_stall, added: seconds; lost: packets."""
 
     name: str
     sent: int
@@ -38,31 +38,31 @@ class Result:
 
 
 def play(loss: float, *, packets: int, seed: int) -> tuple[Result, Result]:
-    """Ours and plain aiortc's, on the same link."""
-    chance = random.Random(seed)
-    sent = [(n, n * PACKET_SECONDS + 0.02 + chance.uniform(0, 0.015)) for n in range(packets)]
-    kept = sorted(((n, at) for n, at in sent if n == 0 or chance.random() >= loss), key=lambda item: item[1])
-    lost = packets - len(kept)
+    """Run our buffer and aiortc's over the same link."""
+    rng = random.Random(seed)
+    sent = [(n, n * PACKET_SECONDS + 0.02 + rng.uniform(0, 0.015)) for n in range(packets)]
+    received = sorted(((n, at) for n, at in sent if n == 0 or rng.random() >= loss), key=lambda item: item[1])
+    lost = packets - len(received)
     return (
-        _result("streamsvc", packets, lost, _ours(kept), dict(kept)),
-        _result("aiortc 16/4", packets, lost, _plain(kept), dict(kept)),
+        _result("streamsvc", packets, lost, _ours(received), dict(received)),
+        _result("aiortc 16/4", packets, lost, _plain(received), dict(received)),
     )
 
 
-def _ours(kept: list[tuple[int, float]]) -> list[tuple[int, float]]:
+def _ours(received: list[tuple[int, float]]) -> list[tuple[int, float]]:
     jitter = Jitter()
     out = []
-    for n, at in kept:
+    for n, at in received:
         out += [
             (frame.timestamp // 960, at) for frame in jitter.push(Packet(n & 0xFFFF, n * 960, PAYLOAD, at))
         ]
     return out
 
 
-def _plain(kept: list[tuple[int, float]]) -> list[tuple[int, float]]:
+def _plain(received: list[tuple[int, float]]) -> list[tuple[int, float]]:
     buffer = JitterBuffer(capacity=16, prefetch=4)
     out = []
-    for n, at in kept:
+    for n, at in received:
         packet = RtpPacket(sequence_number=n & 0xFFFF, timestamp=n * 960, payload=PAYLOAD)
         packet._data = PAYLOAD  # type: ignore[attr-defined]
         _, frame = buffer.add(packet)
@@ -92,7 +92,8 @@ def main() -> int:
     missed = False
     print(f"{options.packets} packets of 20 ms, seed {options.seed}")
     print(
-        "| loss | buffer | packets lost | audio missing s | of 20 ms x lost | % of audio | worst stall ms | latency added for good ms |"
+        "| loss | buffer | packets lost | audio missing s | of 20 ms x lost | % of audio | worst stall ms "
+        "| latency added for good ms |"
     )
     print("|---|---|---|---|---|---|---|---|")
     for loss in (0.01, 0.05):

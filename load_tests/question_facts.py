@@ -1,6 +1,7 @@
-"""What load_tests.question_set asks about and no template can know: from the transcripts and the manifest's descriptions.
+"""Facts for load_tests.question_set, from the transcripts and the manifest's descriptions.
 
-Written down before any of it was asked, and not changed by how it was answered. The clips themselves were not looked at.
+Written down before any of it was asked, and not changed by how it was answered. The clips themselves were not
+looked at.
 """
 
 from __future__ import annotations
@@ -185,7 +186,8 @@ UNKNOWN: Mapping[str, Sequence[str]] = {
     "flower": ("Was there a flower bud in the picture?",),
 }
 
-# Near-misses: slides that are nearly called so, deeds nearly done, things that look alike or belong to the same place.
+# Near-misses: slides that are nearly called so, deeds nearly done, things that look alike or belong to the
+# same place.
 NEVER: Mapping[str, Sequence[str]] = {
     "lecture_stone_cutter": (
         'When did the slide "The mountain king" appear?',

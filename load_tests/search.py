@@ -1,9 +1,11 @@
-"""Search on one long session made of the shared recordings' transcripts and slides: mean reciprocal ranks, by way of ranking.
+"""Search in one long session: mean reciprocal rank of each way of ranking.
 
     python -m load_tests.search [--media DIR] [--models DIR] [--misses] [--grid]
 
-Paraphrased queries share no content word, by our own stemmer, with what they look for; one that does is an error. Every second one is held
-out: the constants of search.py were chosen by `--grid` on the others. Exact queries are words of a document, nonsense has nothing to find.
+The session is made of the transcripts and slides of the shared recordings. Paraphrased queries have no
+content word (by our stemmer) in common with their target; one that has is an error. Every second one is held
+out: the constants of timeline/ranking.py were chosen by `--grid` on the others. Exact queries are words of a
+document, nonsense queries have no target.
 """
 
 from __future__ import annotations
@@ -27,7 +29,14 @@ from streamsvc.timeline import ranking as timeline_ranking
 from streamsvc.timeline.text import terms, tokens
 from streamsvc.timeline.timeline import Timeline
 
-RECORDINGS = "crimson_17_the_stone_cutter crimson_26_motikatika crimson_30_the_crab_and_the_monkey ivr_prompts_telephone two_cities harvard"
+RECORDINGS = (
+    "crimson_17_the_stone_cutter",
+    "crimson_26_motikatika",
+    "crimson_30_the_crab_and_the_monkey",
+    "ivr_prompts_telephone",
+    "two_cities",
+    "harvard",
+)
 SHOWN = ("person", "cup, espresso, dining table", "cat", "rocket", "motorcycle", "clock", "cell phone")
 # query = what stands in the document looked for; "|": or
 PARAPHRASES = """
@@ -126,9 +135,9 @@ Ranking = Callable[[str], NDArray[np.float64]]  # query -> a score of each docum
 
 
 def spoken(media: Path) -> Timeline:
-    """All recordings one after the other, as if they had been heard without an error."""
+    """The captions of all recordings one after the other, without recognition errors."""
     line, at = Timeline(), 0.0
-    for name in RECORDINGS.split():
+    for name in RECORDINGS:
         for words in heard(media, name):
             moved = tuple(Word(word.text, word.start + at, word.end + at) for word in words)
             line.add(
@@ -148,7 +157,7 @@ def spoken(media: Path) -> Timeline:
 
 
 def session(media: Path) -> list[Evidence]:
-    """The documents of one session of 25 minutes: six recordings one after the other, eight slides and seven pictures between them."""
+    """The documents of one session of 25 minutes: six recordings, eight slides and seven pictures."""
     line = spoken(media)
     at = line.latest + 5.0
     slides = json.loads((media / "scenarios" / "lecture_stone_cutter.json").read_text())["intervals"]
@@ -163,14 +172,14 @@ def session(media: Path) -> list[Evidence]:
 
 
 def heard(media: Path, name: str) -> list[tuple[Word, ...]]:
-    """The captions of a recording, from its transcript: words by their times, else spread over their segment."""
+    """The captions of a recording from its transcript: by word times, else spread over its segments."""
     entry: Mapping[str, Any] = next(
-        each
-        for each in json.loads((media / "manifest.json").read_text())["files"]
-        if each["path"] == f"speech/{name}.flac"
+        entry
+        for entry in json.loads((media / "manifest.json").read_text())["files"]
+        if entry["path"] == f"speech/{name}.flac"
     )
     if entry.get("words"):
-        words = [Word(each["w"], each["start"], each["end"]) for each in entry["words"]]
+        words = [Word(entry["w"], entry["start"], entry["end"]) for entry in entry["words"]]
     else:
         words = []
         for part in entry["segments"]:
@@ -184,12 +193,12 @@ def heard(media: Path, name: str) -> list[tuple[Word, ...]]:
 
 
 def paraphrases(documents: Sequence[Evidence]) -> list[tuple[str, list[int]]]:
-    """The queries with the places of what they look for.
+    """The queries with the indices of their targets.
 
     Raises:
         SystemExit: one looks for what is not there, or shares a content word with it.
     """
-    found = []
+    pairs = []
     for row in PARAPHRASES.strip().splitlines():
         query, wanted = (part.strip() for part in row.split(" = "))
         phrases = [plain(phrase) for phrase in wanted.split("|")]
@@ -208,45 +217,45 @@ def paraphrases(documents: Sequence[Evidence]) -> list[tuple[str, list[int]]]:
                     else f"looks for {wanted!r}: not there"
                 )
             )
-        found.append((query, right))
-    return found
+        pairs.append((query, right))
+    return pairs
 
 
 def plain(text: str) -> str:
-    """Its words, with a blank at each end."""
+    """The words of a text with a blank at both ends."""
     return f" {' '.join(tokens(text))} "
 
 
 def exact(documents: Sequence[Evidence], count: int, kind: str) -> list[tuple[str, list[int]]]:
-    """Queries of a document's own words, with the places of all that hold each of them.
+    """Queries made of a document's own words, with the indices of all documents that contain them.
 
-    kind: "two words", content words; "two and an unknown one", which no document holds; "two and a wrong one", of another document;
-    "a run of four", as they stand.
+    kind: "two words": content words; "two and an unknown one": which no document contains; "two and a wrong
+    one": of another document; "a run of four": consecutive words.
     """
-    chance = random.Random(7)
-    found = []
-    for place in chance.sample(range(len(documents)), count):
+    rng = random.Random(7)
+    pairs = []
+    for place in rng.sample(range(len(documents)), count):
         words = documents[place].quote.split()
         content = [word.strip(".,;:!?‘’'\"") for word in words if terms(word)]
         if len(content) < 2 or len(words) < 6:
             continue
-        first = chance.randrange(len(words) - 3)
-        query = " ".join(words[first : first + 4] if kind == "a run of four" else chance.sample(content, 2))
+        first = rng.randrange(len(words) - 3)
+        query = " ".join(words[first : first + 4] if kind == "a run of four" else rng.sample(content, 2))
         needed = set(terms(query))
         right = [n for n, document in enumerate(documents) if needed <= set(terms(document.quote))]
         if kind == "two and an unknown one":
-            query += " " + chance.choice(NONSENSE).split()[0]
+            query += " " + rng.choice(NONSENSE).split()[0]
         elif kind == "two and a wrong one":
-            query += " " + chance.choice(
-                [word for word in tokens(chance.choice(documents).quote) if terms(word)] or ["tax"]
+            query += " " + rng.choice(
+                [word for word in tokens(rng.choice(documents).quote) if terms(word)] or ["tax"]
             )
         if needed:
-            found.append((query, right))
-    return found
+            pairs.append((query, right))
+    return pairs
 
 
 def reciprocal(scores: NDArray[np.float64], right: Sequence[int]) -> float:
-    """1 over the best rank of a right document; 0 where none is found. Of equals the worst rank counts."""
+    """1 / the best rank of a right document; 0 if none is ranked. Ties count as the worst rank."""
     best = max(scores[place] for place in right)
     return (
         1.0 / int((scores >= best).sum() - sum(scores[place] == best for place in right) + 1)
@@ -279,7 +288,8 @@ def main() -> None:
     began = time.perf_counter()
     vectors = encoder.vectors(texts).astype(np.float16).astype(np.float32)  # as a session keeps them
     print(
-        f"{len(texts)} documents, {sum(len(text.split()) for text in texts)} words, embedded in {time.perf_counter() - began:.2f} s"
+        f"{len(texts)} documents, {sum(len(text.split()) for text in texts)} words, "
+        f"embedded in {time.perf_counter() - began:.2f} s"
     )
     queries = paraphrases(documents)
     exacts = {
@@ -310,9 +320,8 @@ def main() -> None:
     for name, half in halves.items():
         print(f"{name + f' ({len(half)})':28}" + "".join(f"{mean(half, way):14.3f}" for way in ways.values()))
     for name in ("BM25", "hybrid"):
-        print(
-            f"hits for nonsense, mean of {len(NONSENSE)}, {name}: {np.mean([(ways[name](query) > 0).sum() for query in NONSENSE]):.1f}"
-        )
+        hits = np.mean([(ways[name](query) > 0).sum() for query in NONSENSE])
+        print(f"hits for nonsense, mean of {len(NONSENSE)}, {name}: {hits:.1f}")
     watched(documents, queries, known)
     if chosen.grid:
         grid(queries[::2], list(itertools.chain(*exacts.values())), hybrid)
@@ -321,7 +330,8 @@ def main() -> None:
             if (worth := reciprocal(hybrid(query), right)) < 0.34:
                 best = int(hybrid(query).argmax())
                 print(
-                    f"{worth:.2f}  {query}\n        first: {texts[best]}\n        right: {texts[right[0]]} ({max(known[query][right]):.2f})"
+                    f"{worth:.2f}  {query}\n        first: {texts[best]}\n"
+                    f"        right: {texts[right[0]]} ({max(known[query][right]):.2f})"
                 )
 
 
@@ -330,18 +340,19 @@ def watched(
     queries: Sequence[tuple[str, list[int]]],
     known: Mapping[str, NDArray[np.float32]],
 ) -> None:
-    """The paraphrases as topics of watches: how many come up where they should, and how often elsewhere; neighbours count as right."""
+    """The paraphrases as topics of watches: true and false alerts; neighbours of the target count as true."""
     spoken = np.array([document.kind == "speech" for document in documents])
     hours = (max(document.end for document in documents) - documents[0].start) / 3600
-    found = false = 0
+    true = false = 0
     for query, right in queries:
         near = (known[query] >= watch_evaluation.TOPIC_SIMILARITY) & spoken
         allowed = {place + shift for place in right for shift in (-1, 0, 1)}
-        found += any(near[place] for place in right)
+        true += any(near[place] for place in right)
         false += sum(place not in allowed for place in np.flatnonzero(near))
-    told = sum(spoken[right].any() for _, right in queries)
+    targets = sum(spoken[right].any() for _, right in queries)
     print(
-        f"as topics of watches: {found} of {told} found, {false / len(queries) / hours:.1f} false alarms an hour and watch"
+        f"as topics of watches: {true} of {targets} found, "
+        f"{false / len(queries) / hours:.1f} false alarms an hour and watch"
     )
 
 
@@ -352,12 +363,15 @@ def wanted(query: str) -> list[str]:
 def grid(
     queries: Sequence[tuple[str, list[int]]], exacts: Sequence[tuple[str, list[int]]], hybrid: Ranking
 ) -> None:
-    """What other constants of the hybrid do."""
+    """Print the figures of other constants of the hybrid ranking."""
     for timeline_ranking.UNLIKE in (0.1, 0.15, 0.2, 0.25, 0.3):
         for timeline_ranking.WEIGHT in (0.5, 0.75, 1.0, 1.5, 2.0, 3.0):
             none = np.mean([(hybrid(query) > 0).sum() for query in NONSENSE])
-            told = f"paraphrased {mean(queries, hybrid):.3f} exact {mean(exacts, hybrid):.3f} hits for nonsense {none:.1f}"
-            print(f"unlike {timeline_ranking.UNLIKE:.2f} weight {timeline_ranking.WEIGHT:.2f}: {told}")
+            print(
+                f"unlike {timeline_ranking.UNLIKE:.2f} weight {timeline_ranking.WEIGHT:.2f}: "
+                f"paraphrased {mean(queries, hybrid):.3f} exact {mean(exacts, hybrid):.3f} "
+                f"hits for nonsense {none:.1f}"
+            )
 
 
 if __name__ == "__main__":

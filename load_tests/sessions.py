@@ -1,11 +1,13 @@
-"""How many people one hear worker can follow at once: latencies and coverage against the number of sessions.
+"""Number of speakers that one hear worker follows: latencies and coverage against the number of sessions.
 
-    python -m load_tests.sessions [--sessions 1 2 4 6 8] [--seconds 60] [--model base] [--json FILE] [--plot FILE.svg]
+    python -m load_tests.sessions [--sessions 1 2 4 6 8] [--seconds 60] [--model base]
+                                  [--json FILE] [--plot FILE.svg]
 
-Every session speaks all the time, in real time, another part of the recordings of speech/ whose word times are known; all ask one hear
-worker, as under `serve`. So this is the cost of hearing alone; nobody talks without a pause in most streams, and pictures come on top.
-Coverage: words committed of words spoken. Within the budget: stable words at most BUDGET seconds after their end (p95: 1.2 s of age, and
-what lies between a word's end and the packet that proves it), coverage of 99 %, nothing given up. Run nothing else meanwhile.
+Every session plays another part of the recordings of speech/ with known word times, in real time and without
+pauses; all share one hear worker, as under `serve`. So this is the cost of speech alone: most streams have
+pauses, and pictures come on top. Coverage: words committed of words spoken. Within the budget: p95 of stable
+words at most BUDGET seconds after their end (1.2 s of age, plus the time from a word's end to the packet that
+proves it), coverage of 99 %, no audio dropped. Run nothing else meanwhile.
 """
 
 from __future__ import annotations
@@ -29,19 +31,25 @@ from streamsvc.core.config import Hear
 from streamsvc.core.roles import Role
 from streamsvc.core.types import SAMPLE_RATE, Gap
 from streamsvc.evaluation import score_captions
-from streamsvc.evaluation.caption_bench import markdown
+from streamsvc.evaluation.markdown import markdown_table
 from streamsvc.evaluation.recordings import Truth
 from streamsvc.evaluation.score_captions import Figures, Reference
-from streamsvc.evaluation.transcriber_run import Heard, Meter, play
+from streamsvc.evaluation.transcriber_run import Meter, TranscriberRun, play
 
-BUDGET, COVERAGE = 1.4, 0.99  # seconds; share of the words
-STAGGER = 0.13  # seconds between the beginnings of two sessions: steps of all at once would be the worst case, and not a likely one
+BUDGET = 1.4  # seconds
+COVERAGE = 0.99  # share of the words
+# seconds between the beginnings of two sessions: steps of all at once would be the worst case, and not a
+# likely one
+STAGGER = 0.13
 TAIL = 2.0  # seconds of silence after each, so that its last words settle
 
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """So many sessions at once. `lost`: seconds of audio given up by all. `cpu`: CPU seconds of all processes, a second and session."""
+    """The result of so many sessions at once.
+
+    `lost`: seconds of audio dropped in all. `cpu`: CPU seconds of all processes, per second and session.
+    """
 
     sessions: int
     figures: Figures
@@ -50,31 +58,31 @@ class Load:
 
     @property
     def coverage(self) -> float:
-        """Words committed of words spoken; above 1 where more were heard than said."""
+        """Words committed / words spoken; above 1 with insertions."""
         return (self.figures["committed"] or 0) / max(1, self.figures["words"] or 0)
 
     @property
-    def kept(self) -> bool:
-        """Whether the budget was kept."""
+    def within_budget(self) -> bool:
+        """Whether all goals of the budget are met."""
         late = self.figures["commit_p95"]
         return late is not None and late <= BUDGET and self.coverage >= COVERAGE and not self.lost
 
 
 def parts(of: Sequence[Talk], seconds: float) -> list[Talk]:
-    """The talks in parts of so many seconds; what is left over at their ends is not used.
+    """Cut the talks into parts of `seconds`; remainders are left out.
 
     Raises:
         SystemExit: no talk is that long.
     """
     size = round(seconds * SAMPLE_RATE)
-    found = []
+    cut_parts = []
     for samples, truth in of:
         ends = np.asarray(truth.ends)
         for first in range(0, len(samples) - size + 1, size):
             start = first / SAMPLE_RATE
             low, high = np.searchsorted(ends, [start, start + seconds])
             cut = Truth(truth.words[low:high], tuple(float(end) - start for end in ends[low:high]))
-            found.append(
+            cut_parts.append(
                 (
                     np.concatenate(
                         [samples[first : first + size], np.zeros(int(TAIL * SAMPLE_RATE), np.float32)]
@@ -82,17 +90,20 @@ def parts(of: Sequence[Talk], seconds: float) -> list[Talk]:
                     cut,
                 )
             )
-    if not found:
+    if not cut_parts:
         raise SystemExit(f"no recording with word times lasts {seconds:g} s")
-    return found
+    return cut_parts
 
 
 async def measure(of: Sequence[Talk], hear: Role, settings: Hear, sessions: int, worker: int | None) -> Load:
-    """Play so many talks at once; the list begins anew where there are more sessions. `worker`: the process that hears, if any."""
+    """Play so many talks at once; with more sessions than talks, talks repeat.
+
+    `worker`: process id of the hear worker, if any.
+    """
     chosen = [of[number % len(of)] for number in range(sessions)]
     meter = Meter(worker)
 
-    async def one(number: int) -> Heard:
+    async def one(number: int) -> TranscriberRun:
         await clock.sleep(STAGGER * number)
         return await play(chosen[number][0], hear, settings)
 
@@ -122,7 +133,7 @@ async def measure(of: Sequence[Talk], hear: Role, settings: Hear, sessions: int,
     )
 
 
-# --- told ---------------------------------------------------------------------------------------------------------
+# --- report ---------------------------------------------------------------------------------------------
 
 HEADS = (
     "sessions",
@@ -138,11 +149,11 @@ HEADS = (
 
 def table(loads: Sequence[Load]) -> str:
     """A line for each number of sessions."""
-    return markdown(HEADS, [_row(load) for load in loads])
+    return markdown_table(HEADS, [_row(load) for load in loads])
 
 
 def _row(load: Load) -> tuple[str, ...]:
-    def told(*names: str) -> str:
+    def cell(*names: str) -> str:
         values = [load.figures[name] for name in names]
         return " / ".join("-" if value is None else f"{value:.2f}" for value in values)
 
@@ -150,11 +161,11 @@ def _row(load: Load) -> tuple[str, ...]:
         f"{load.sessions}",
         f"{100 * (load.figures['wer'] or 0.0):.1f}",
         f"{100 * load.coverage:.1f}",
-        told("first_p50", "first_p95"),
-        told("commit_p50", "commit_p95", "commit_max"),
+        cell("first_p50", "first_p95"),
+        cell("commit_p50", "commit_p95", "commit_max"),
         f"{load.lost:.1f}",
         f"{load.cpu:.3f}",
-        "yes" if load.kept else "no",
+        "yes" if load.within_budget else "no",
     )
 
 
@@ -200,8 +211,8 @@ def main() -> None:
         chosen.json.write_text(
             json.dumps(
                 [
-                    {"sessions": each.sessions, **each.figures, "lost": each.lost, "cpu": each.cpu}
-                    for each in loads
+                    {"sessions": load.sessions, **load.figures, "lost": load.lost, "cpu": load.cpu}
+                    for load in loads
                 ]
             )
         )

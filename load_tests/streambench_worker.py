@@ -1,9 +1,9 @@
-"""streamsvc as a worker of streambench: PCM s16le mono 16 kHz on stdin, what a viewer would see as JSON lines on stdout.
+"""streamsvc as a worker of streambench: PCM on stdin, captions as JSON lines on stdout.
 
     python -m load_tests.streambench_worker [--model tiny.en] [--language en] [--hear KEY=VALUE ...]
 
-`c`: all stable words so far; `t`: the words shown behind them. The models run in the hear worker process, as they do under
-`serve`; the harness counts the CPU and memory of both processes.
+Input: s16le, mono, 16 kHz. Output: `c`: all stable words so far; `t`: the tentative words behind them. The
+models run in the hear worker process, as under `serve`; the harness counts CPU and memory of both processes.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import structlog
 from streamsvc.core import clock, config
 from streamsvc.core.queues import Ring
 from streamsvc.core.types import SAMPLE_RATE, AudioChunk, Words
-from streamsvc.evaluation.transcriber_run import Screen, working
+from streamsvc.evaluation.transcriber_run import CaptionView, hear_worker
 from streamsvc.speech.decoding_loop import run
 from streamsvc.speech.segmenter import Unit
 
@@ -35,7 +35,7 @@ def say(**fields: Any) -> None:
 
 
 def read_stdin(loop: asyncio.AbstractEventLoop, ring: Ring[AudioChunk]) -> None:
-    """Hand the audio over as it comes."""
+    """Put audio from stdin into the ring as it comes."""
     position, rest = 0, b""
     while data := os.read(0, 1 << 16):
         rest += data
@@ -50,15 +50,15 @@ def read_stdin(loop: asyncio.AbstractEventLoop, ring: Ring[AudioChunk]) -> None:
 
 async def serve(settings: config.Settings) -> None:
     hear = settings.hear
-    async with working(settings, "engines.asr") as worker:
+    async with hear_worker(settings, "engines.asr") as worker:
         ring: Ring[AudioChunk] = Ring(3000)
         say(ready=True)
         threading.Thread(target=read_stdin, args=(asyncio.get_running_loop(), ring), daemon=True).start()
-        screen = Screen()
+        screen = CaptionView()
 
         def show(unit: Unit) -> None:
             if isinstance(unit, Words):
-                committed, tentative = screen.take(unit)
+                committed, tentative = screen.update(unit)
                 say(c=committed, t=tentative)
 
         await run(ring, worker.role("hear"), show, hear, session="bench")

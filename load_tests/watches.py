@@ -1,11 +1,12 @@
-"""How well watches fire: precision, recall and latency of plain words that come true, and of lures that never do.
+"""Watches in plain words: precision, recall and latency, with decoys that must not fire.
 
     python -m load_tests.watches [--media ../shared/media] [--live] [--json FILE]
 
-Four recordings, each with watches in plain words that come true in it at known seconds, and lures that do not. Truth: the scenarios' own
-word times and slides; of the clips, what was seen by eye in a picture every four seconds. A watch is right if it fires within LATE
-seconds after each moment at which it comes true, and nowhere else; one that is refused at the door is missed. On a clock that jumps; with
---live in real time, which gives latencies: from the frame or sound that shows it to the event. Then run nothing else meanwhile.
+Four recordings with watches that come true at known seconds, and decoys that do not. Truth: the scenarios'
+word times and slides; of the clips, what was seen by eye in a picture every four seconds. A watch is right if
+it fires within LATE seconds after each moment at which it comes true, and at no other time; a refused one
+counts as missed. On a virtual clock; with --live in real time, which gives latencies from the frame or sound
+to the event. Then run nothing else meanwhile.
 """
 
 from __future__ import annotations
@@ -25,9 +26,9 @@ from streamsvc.answers.watch_conditions import compile_condition
 from streamsvc.core import clock, config
 from streamsvc.core.errors import InvalidRequest
 from streamsvc.evaluation import figures, session_run
-from streamsvc.evaluation.caption_bench import markdown
+from streamsvc.evaluation.markdown import markdown_table
 from streamsvc.evaluation.scenario import Scenario
-from streamsvc.evaluation.session_run import Run
+from streamsvc.evaluation.session_run import SessionRun
 from streamsvc.timeline.text import terms
 
 MEDIA = Path("../shared/media")
@@ -40,7 +41,10 @@ Spans = tuple[tuple[float, float], ...]
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A watch and when it comes true: seconds from and to which firing is right. None: a lure. `each`: it must fire in every span."""
+    """A watch and its truth: spans in seconds in which firing is right; None: a decoy.
+
+    `each`: it must fire in every span.
+    """
 
     when: str
     spans: Spans
@@ -48,12 +52,12 @@ class Case:
 
 
 def at(*seconds: float) -> Spans:
-    """It comes true at these seconds."""
+    """True at these seconds."""
     return tuple((second - EARLY, second + LATE) for second in seconds)
 
 
 def said(scenario: Scenario, phrase: str) -> Spans:
-    """When a phrase is said: the ends of its last word where all its words stand in a row."""
+    """The times at which a phrase is said: ends of the last words of its occurrences."""
     wanted = [term for word in phrase.split() for term in terms(word)]
     words = [(term, word["end"]) for word in scenario.truth["words"] for term in terms(word["w"])]
     ends = [
@@ -65,7 +69,7 @@ def said(scenario: Scenario, phrase: str) -> Spans:
 
 
 def lecture(scenario: Scenario) -> list[Case]:
-    """Of the talk with slides."""
+    """Cases of the lecture."""
     slides = [part["start"] for part in scenario.truth["intervals"]]
     right = [
         Case("when the slide changes", at(*slides[1:])),
@@ -107,7 +111,7 @@ def lecture(scenario: Scenario) -> list[Case]:
 
 
 def photos(scenario: Scenario) -> list[Case]:
-    """Of the photos with speech."""
+    """Cases of the photos with speech."""
     shown = {part["label"]: part["start"] for part in reversed(scenario.truth["intervals"])}
     ends = {part["label"]: part["end"] for part in scenario.truth["intervals"]}
     right = [
@@ -139,7 +143,7 @@ def photos(scenario: Scenario) -> list[Case]:
 
 
 def street(scenario: Scenario) -> list[Case]:
-    """Of people who walk across a yard all the time, with parked cars behind them."""
+    """Cases of a clip: people who walk across a yard all the time, parked cars behind them."""
     right = [
         Case("when somebody appears", ALWAYS, each=False),
         Case("tell me when a pedestrian enters the picture", ALWAYS, each=False),
@@ -168,7 +172,7 @@ def street(scenario: Scenario) -> list[Case]:
 
 
 def room(scenario: Scenario) -> list[Case]:
-    """Of four people at tables."""
+    """Cases of a clip: four people at tables."""
     right = [
         Case("when a person appears", ALWAYS, each=False),
         Case("when there is more than one person in the room", ALWAYS, each=False),
@@ -190,7 +194,7 @@ CASES = {
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of one watch: moments that were due, those told, alerts that were none, and seconds from what showed it to each alert."""
+    """The result of one watch: moments due, moments hit, false alerts, and seconds of delay of each alert."""
 
     when: str
     lure: bool
@@ -201,39 +205,45 @@ class Outcome:
 
 
 def judged(case: Case, alerts: Sequence[Mapping[str, Any]]) -> Outcome:
-    """Hold the alerts of a watch against its truth."""
+    """Compare the alerts of a watch with its truth."""
     times = [alert["at"] for alert in alerts]
     hits = [any(start <= time <= end for time in times) for start, end in case.spans]
-    due, told = (len(hits), sum(hits)) if case.each else (1, int(any(hits)))
+    due, fired = (len(hits), sum(hits)) if case.each else (1, int(any(hits)))
     wrong = sum(not any(start <= time <= end for start, end in case.spans) for time in times)
     return Outcome(
         case.when,
         not case.spans,
         due if case.spans else 0,
-        told,
+        fired,
         wrong,
         tuple(alert["age_ms"] / 1000 for alert in alerts),
     )
 
 
 def summary(outcomes: Sequence[Outcome], live: bool) -> str:
-    """As markdown, and what went wrong by name."""
+    """A Markdown table, and the failures by name."""
     rows = []
     for name, some in (
         ("come true", [o for o in outcomes if not o.lure]),
         ("lures", [o for o in outcomes if o.lure]),
         ("all", outcomes),
     ):
-        due, told, wrong = (sum(getattr(each, field) for each in some) for field in ("due", "told", "wrong"))
-        ages = [age for each in some for age in each.ages]
+        due, fired, wrong = (
+            sum(getattr(outcome, field) for outcome in some) for field in ("due", "told", "wrong")
+        )
+        ages = [age for outcome in some for age in outcome.ages]
         late = f"{np.percentile(ages, 50):.2f} / {np.percentile(ages, 95):.2f}" if ages and live else "-"
-        precision = f"{100 * told / max(1, told + wrong):.0f}" if told + wrong else "-"
-        cells = (f"{told} of {due}", f"{100 * told / due:.0f}") if due else ("-", "-")
+        precision = f"{100 * fired / max(1, fired + wrong):.0f}" if fired + wrong else "-"
+        cells = (f"{fired} of {due}", f"{100 * fired / due:.0f}") if due else ("-", "-")
         rows.append((name, str(len(some)), *cells, str(wrong), precision, late))
     heads = ("watches", "n", "moments told", "recall %", "wrong alerts", "precision %", "latency p50 / p95 s")
-    missed = [f"missed: {each.when} ({each.told} of {each.due})" for each in outcomes if each.told < each.due]
-    missed += [f"wrong: {each.when} ({each.wrong})" for each in outcomes if each.wrong]
-    return "\n".join((markdown(heads, rows), "", *missed))
+    missed = [
+        f"missed: {outcome.when} ({outcome.told} of {outcome.due})"
+        for outcome in outcomes
+        if outcome.told < outcome.due
+    ]
+    missed += [f"wrong: {outcome.when} ({outcome.wrong})" for outcome in outcomes if outcome.wrong]
+    return "\n".join((markdown_table(heads, rows), "", *missed))
 
 
 async def watched(scenario: Scenario, cases: Sequence[Case], *, live: bool) -> list[Outcome]:
@@ -241,8 +251,10 @@ async def watched(scenario: Scenario, cases: Sequence[Case], *, live: bool) -> l
     made = config.load(None)
     settings = made.model_copy(update={"limits": made.limits.model_copy(update={"watches": len(cases)})})
     taken = [case for case in cases if _taken(case.when)]
-    async with session_run.working(settings) if live else session_run.steady(settings) as service:
-        run: Run = await session_run.play(service, scenario, watches=[case.when for case in taken])
+    async with (
+        session_run.worker_service(settings) if live else session_run.fixed_time_service(settings) as service
+    ):
+        run: SessionRun = await session_run.play(service, scenario, watches=[case.when for case in taken])
     numbers = dict(zip((case.when for case in taken), run.watches, strict=True))
     alerts = figures.of_type(run.events, "alert.fired")
     return [
@@ -282,8 +294,8 @@ def main() -> None:
         print(f"{name}: {len(outcomes)} watches so far", flush=True)
     print(summary(outcomes, chosen.live))
     if chosen.json:
-        told = [{field: getattr(outcome, field) for field in outcome.__slots__} for outcome in outcomes]
-        chosen.json.write_text(json.dumps(told, indent=1), encoding="utf-8")
+        rows = [{field: getattr(outcome, field) for field in outcome.__slots__} for outcome in outcomes]
+        chosen.json.write_text(json.dumps(rows, indent=1), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,32 +1,32 @@
-"""The command line: serve, watch, transcribe, eval, bench, models."""
+"""The command line: serve, watch, transcribe, models, eval, bench.
+
+`eval` and `bench` are defined in streamsvc/evaluation/commands.py.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import importlib
-import ipaddress
 import json
-import logging
 import signal
 import socket
-import sys
 from collections.abc import AsyncIterator, Callable
-from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any
 
-import structlog
 import typer
 from rich.console import Console
 
 import streamsvc
 from streamsvc.core import clock, config, malloc
 from streamsvc.core.errors import ConfigError, StreamsvcError
+from streamsvc.core.logs import configure_logs
 from streamsvc.core.options import SessionOptions, SpeechOptions, VisionOptions
-from streamsvc.core.types import SAMPLE_RATE, Cue
-from streamsvc.evaluation import caption_bench, evaluate
+from streamsvc.core.types import Cue
+from streamsvc.evaluation import commands
 from streamsvc.service import app as http_app
+from streamsvc.service.certificate import certificate
 from streamsvc.service.service import Service
 from streamsvc.service.session import Session
 from streamsvc.speech import captions
@@ -34,10 +34,9 @@ from streamsvc.speech import captions
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, help=streamsvc.__doc__, pretty_exceptions_enable=False
 )
-measures = typer.Typer(no_args_is_help=True, help="Measure models and machine on recordings of yours.")
-app.add_typer(measures, name="bench")
-TIDY = 60.0  # seconds between two times that freed memory is given back
-_SEND_BUFFER = 64 * 1024  # bytes; so that a subscriber that does not read is noticed here, not in the kernel
+TRIM_INTERVAL = 60.0  # seconds between two calls of malloc.trim
+# Bytes. Small, so that backpressure of a slow subscriber shows in its queue, not in the kernel.
+_SEND_BUFFER = 64 * 1024
 
 ConfigFile = Annotated[
     Path | None, typer.Option("--config", envvar="STREAMSVC_CONFIG", help="TOML file with settings.")
@@ -48,7 +47,7 @@ Ask = Annotated[
 
 
 def main() -> None:
-    """Entry of `streamsvc`: errors of ours are one clear line and exit status 2."""
+    """Entry point of `streamsvc`. A StreamsvcError is printed as one line; exit status 2."""
     try:
         app()
     except StreamsvcError as error:
@@ -56,47 +55,26 @@ def main() -> None:
         raise SystemExit(2) from None
 
 
-def _logs(*, machine: bool) -> None:
-    """Structured logs on stderr: JSON lines for a machine, coloured text for a person."""
-    renderer: Any = (
-        structlog.processors.JSONRenderer()
-        if machine
-        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
-    )
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            _only_class,
-            renderer,
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-    )
-    logging.getLogger("aiortc").setLevel(logging.ERROR)
-    logging.getLogger("aioice").setLevel(logging.ERROR)
+def _print_version(requested: bool) -> None:
+    if requested:
+        print(f"streamsvc {streamsvc.__version__}")
+        raise typer.Exit
 
 
-def _only_class(logger: Any, method: str, event: Any) -> Any:
-    """Turn exc_info into the places of the traceback, without the message or values: they may quote what was said."""
-    if event.pop("exc_info", None):
-        error = sys.exc_info()[1]
-        places = []
-        while error is not None:
-            trace = error.__traceback__
-            while trace is not None:
-                places.append(f"{Path(trace.tb_frame.f_code.co_filename).name}:{trace.tb_lineno}")
-                trace = trace.tb_next
-            error = error.exceptions[0] if isinstance(error, BaseExceptionGroup) else None
-        event["places"] = places[-8:]
-    return event
+@app.callback()
+def _before_command(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version.")
+    ] = False,
+) -> None:
+    configure_logs(as_json=False)
 
 
-# --- serve ----------------------------------------------------------------------------------------------------------
+# --- serve --------------------------------------------------------------------------------------------------
 
 
 @app.command()
-def serve(
+def serve(  # typer: one parameter an option
     host: Annotated[
         str | None, typer.Option(help="Address to listen on; anything but a loopback address needs a key.")
     ] = None,
@@ -114,8 +92,8 @@ def serve(
     log_json: Annotated[bool, typer.Option("--log-json", help="Logs as JSON lines.")] = False,
     config_file: ConfigFile = None,
 ) -> None:
-    """Serve the page, WHIP, the event socket and the REST doors."""
-    _logs(machine=log_json)
+    """Serve the page, WHIP, the event socket and the REST interface."""
+    configure_logs(as_json=log_json)
     if tls not in (None, "self-signed"):
         raise ConfigError(
             f'--tls is "self-signed", not {tls!r}; for your own certificate use --tls-cert and --tls-key'
@@ -138,32 +116,35 @@ def serve(
     asyncio.run(_serve(settings))
 
 
-async def tidy() -> None:
-    """From time to time give back what was freed: what a session remembers leaves holes in the heap, some MB an hour of stream."""
+async def trim_memory() -> None:
+    """Return freed memory to the system every TRIM_INTERVAL seconds.
+
+    The heap of a session fragments by some MB an hour of stream.
+    """
     while True:
-        await clock.sleep(TIDY)
+        await clock.sleep(TRIM_INTERVAL)
         malloc.trim()
 
 
 async def _serve(settings: config.Settings) -> None:
     malloc.fix_mmap_threshold()
     with contextlib.closing(_listen(settings.server.host, settings.server.port)) as listener:
-        async with http_app.listening(settings, listener, _certificate(settings)) as (service, serving):
+        async with http_app.listening(settings, listener, certificate(settings)) as (service, serving):
             stop = asyncio.Event()
             for number in (signal.SIGINT, signal.SIGTERM):
                 asyncio.get_running_loop().add_signal_handler(number, stop.set)
             await _first(service.ready(), stop.wait(), serving)
             if not stop.is_set() and not serving.done():
                 _announce(settings, listener)
-                await _first(stop.wait(), serving, tidy())
+                await _first(stop.wait(), serving, trim_memory())
 
 
-async def _first(*works: Any) -> None:
-    """Wait for the first of several; its error is raised, the others (unless tasks already) are cancelled."""
-    tasks = [work if isinstance(work, asyncio.Task) else asyncio.create_task(work) for work in works]
+async def _first(*awaitables: Any) -> None:
+    """Wait for the first to finish and raise its error; cancel the others, except tasks of the caller."""
+    tasks = [item if isinstance(item, asyncio.Task) else asyncio.create_task(item) for item in awaitables]
     done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    for task, work in zip(tasks, works, strict=True):
-        if task is not work and not task.done():
+    for task, item in zip(tasks, awaitables, strict=True):
+        if task is not item and not task.done():
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
     for task in done:
@@ -191,68 +172,18 @@ def _listen(host: str, port: int) -> socket.socket:
 def _announce(settings: config.Settings, listener: socket.socket) -> None:
     host, port = listener.getsockname()[:2]
     scheme = "https" if settings.server.tls_cert or settings.server.tls_self_signed else "http"
-    shown = f"[{host}]" if ":" in host else host
-    print(f"ready, open {scheme}://{shown}:{port}", flush=True)
+    authority = f"[{host}]" if ":" in host else host
+    print(f"ready, open {scheme}://{authority}:{port}", flush=True)
 
 
-def _certificate(settings: config.Settings) -> tuple[str, str] | None:
-    if settings.server.tls_cert is not None and settings.server.tls_key is not None:
-        for path in (settings.server.tls_cert, settings.server.tls_key):
-            if not path.is_file():
-                raise ConfigError(f"the TLS file {path} does not exist")
-        return str(settings.server.tls_cert), str(settings.server.tls_key)
-    if not settings.server.tls_self_signed:
-        return None
-    folder = settings.models.dir / "tls"
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    return _self_signed(folder, settings.server.host)
-
-
-def _self_signed(folder: Path, host: str) -> tuple[str, str]:
-    """A fresh certificate for this host and localhost, valid for 30 days; the key never leaves the folder."""
-    from cryptography import x509
-    from cryptography.hazmat.primitives import hashes, serialization
-    from cryptography.hazmat.primitives.asymmetric import ec
-
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "streamsvc self-signed")])
-    names: list[x509.GeneralName] = [
-        x509.DNSName("localhost"),
-        x509.IPAddress(ipaddress.ip_address("127.0.0.1")),
-    ]
-    with contextlib.suppress(ValueError):
-        names.append(x509.IPAddress(ipaddress.ip_address(host)))
-    now = clock.utc()
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(hours=1))
-        .not_valid_after(now + timedelta(days=30))
-        .add_extension(x509.SubjectAlternativeName(names), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    cert_path, key_path = folder / "cert.pem", folder / "key.pem"
-    cert_path.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-    key_path.touch(mode=0o600)
-    key_path.write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
-    )
-    return str(cert_path), str(key_path)
-
-
-# --- watch and transcribe -------------------------------------------------------------------------------------------
+# --- watch and transcribe -----------------------------------------------------------------------------------
 
 
 @contextlib.asynccontextmanager
 async def _playing(
     settings: config.Settings, source: str, speed: float | None, *, language: str | None, sees: bool
 ) -> AsyncIterator[tuple[Service, Session]]:
-    """A session of one source, without doors."""
+    """A session that plays one source, without the HTTP interface."""
     async with Service(settings, at_once=("hear", "see") if sees else ("hear",)) as service:
         await service.ready()
         yield (
@@ -276,10 +207,9 @@ def watch(
     config_file: ConfigFile = None,
 ) -> None:
     """Live captions, scenes and answers in the terminal."""
-    _logs(machine=as_json)
-    settings = config.load(
-        config_file, server={"private_urls": True}
-    )  # the user's own command may name the user's own network
+    configure_logs(as_json=as_json)
+    # Private addresses are allowed: the source is the user's own argument.
+    settings = config.load(config_file, server={"private_urls": True})
     asyncio.run(_watch(settings, source, _speed(speed), ask or [], as_json=as_json, language=language))
 
 
@@ -309,24 +239,24 @@ async def _watch(
         entries, _ = await session.log.since(0, None, session.log.seq)
         batch: list[tuple[int | None, str]] | None = subscription.replay(entries)
         subscription.skip_to(session.log.seq)
-        screen = _Screen(as_json)
+        printer = _EventPrinter(as_json)
         session.answering.queue.ask_at_end(ask, client="terminal")
         while batch is not None:
             for _, text in batch:
-                screen.show(json.loads(text))
+                printer.show(json.loads(text))
             batch = await subscription.next()
-    if screen.failure is not None:
-        raise StreamsvcError(screen.failure)
+    if printer.failure is not None:
+        raise StreamsvcError(printer.failure)
 
 
-class _Screen:
-    """Prints events for a person, or as JSON lines."""
+class _EventPrinter:
+    """Prints events as text, or as JSON lines."""
 
     def __init__(self, as_json: bool) -> None:
         self.failure: str | None = None
         self._json = as_json
         self._console = Console(highlight=False)
-        self._open = False  # whether the cursor stands behind an open caption
+        self._open = False  # the cursor is behind a partial caption
 
     def show(self, event: dict[str, Any]) -> None:
         """Print one event."""
@@ -383,7 +313,6 @@ def transcribe(
     config_file: ConfigFile = None,
 ) -> None:
     """Captions of a whole file, as fast as possible."""
-    _logs(machine=False)
     write: dict[str, Callable[[list[Cue]], str]] = {
         ".srt": captions.to_srt,
         ".vtt": captions.to_vtt,
@@ -413,124 +342,10 @@ def transcribe(
     print(f"{len(session.published.cues)} captions in {output}")
 
 
-# --- eval -----------------------------------------------------------------------------------------------------------
+commands.register(app)  # eval and bench
 
 
-@app.command("eval")
-def evaluate_command(
-    targets: Annotated[
-        list[str],
-        typer.Argument(help=f"Files or folders of scenarios, or NAME:FOLDER: {', '.join(evaluate.SETS)}."),
-    ],
-    speed: Annotated[
-        str, typer.Option(help='"max": on a clock that jumps, with fixed steps; 1: in real time, with ages.')
-    ] = "max",
-    rows: Annotated[
-        int | None, typer.Option(min=1, help="Of each published set, evenly drawn; else all.")
-    ] = None,
-    language: Annotated[str | None, typer.Option(help="Of the speech, e.g. en.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="JSON instead of a table.")] = False,
-    plot: Annotated[
-        Path | None, typer.Option("--plot", help="*.svg: verdicts by kind, word errors by slice, ages.")
-    ] = None,
-    config_file: ConfigFile = None,
-) -> None:
-    """Word errors, keyframes, screen text and answers against the truth of scenarios and published sets."""
-    _logs(machine=False)
-    if speed not in ("1", "max"):
-        raise ConfigError(f'--speed is 1 or "max", not {speed!r}')
-    _check_plot(plot)
-    plan = evaluate.planned(targets, live=speed == "1", most=rows, language=language)
-    progress = Console(stderr=True, highlight=False)
-    report = evaluate.run(
-        config.load(config_file), plan, lambda line: progress.print(line, markup=False, style="dim")
-    )
-    if plot is not None and (panels := evaluate.panels(report)):
-        drawing: Any = importlib.import_module("engines.plot")  # by dotted name, as below
-        plot.write_text(drawing.svg([drawing.Panel(**panel) for panel in panels]), encoding="utf-8")
-    print(json.dumps(report) if as_json else evaluate.table(report))
-
-
-def _check_plot(plot: Path | None) -> None:
-    if plot is not None and (plot.suffix != ".svg" or not plot.parent.is_dir()):
-        raise ConfigError(f"--plot {plot}: a name that ends with .svg, in a folder that is there")
-
-
-# --- bench ----------------------------------------------------------------------------------------------------------
-
-
-@measures.command("captions")
-def bench_captions(
-    recordings: Annotated[list[Path], typer.Argument(help="Media files with sound.")],
-    truth: Annotated[
-        Path | None,
-        typer.Option(help="*.txt or *.json with what is said; else the nearest manifest.json above."),
-    ] = None,
-    model: Annotated[str | None, typer.Option(help="A speech model, e.g. whisper-tiny.en.")] = None,
-    runs: Annotated[int, typer.Option(min=1, max=100, help="Of each recording.")] = 1,
-    speed: Annotated[
-        str,
-        typer.Option(
-            help='1: in real time; "max": on a virtual clock that only the models\' CPU time moves.'
-        ),
-    ] = "1",
-    offline: Annotated[
-        bool,
-        typer.Option("--offline", help="Compare with faster-whisper on the whole file, the same weights."),
-    ] = False,
-    seconds: Annotated[
-        float | None, typer.Option(min=1, help="Only the first seconds of each recording.")
-    ] = None,
-    chunk_ms: Annotated[
-        int, typer.Option(min=20, max=100, help="Length of the pieces in which the audio comes.")
-    ] = 100,
-    as_json: Annotated[bool, typer.Option("--json", help="JSON instead of a table.")] = False,
-    config_file: ConfigFile = None,
-) -> None:
-    """Word errors, latency, steadiness and cost of live captions."""
-    _logs(machine=False)
-    if speed not in ("1", "max"):
-        raise ConfigError(f'--speed is 1 or "max", not {speed!r}')
-    if truth is not None and len(recordings) > 1:
-        raise ConfigError("--truth belongs to one recording; for several, write a manifest.json beside them")
-    settings = config.load(config_file, **({"hear": {"model": model}} if model else {}))
-    plan = caption_bench.Plan(
-        tuple(recordings), truth, runs, seconds, chunk_ms * SAMPLE_RATE // 1000, speed == "1", offline
-    )
-    progress = Console(stderr=True, highlight=False)
-    rows, compared = caption_bench.captions(
-        settings, plan, "engines.asr", lambda line: progress.print(line, markup=False, style="dim")
-    )
-    print(
-        json.dumps(caption_bench.as_json(rows, compared, plan, settings.hear.model))
-        if as_json
-        else caption_bench.table(rows, compared, plan)
-    )
-
-
-@measures.command("vision")
-def bench_vision(
-    as_json: Annotated[bool, typer.Option("--json", help="JSON instead of a table.")] = False,
-    plot: Annotated[
-        Path | None, typer.Option("--plot", help="*.svg: throughput and latency against the batch.")
-    ] = None,
-    config_file: ConfigFile = None,
-) -> None:
-    """The vision encoder by every runtime at batches of 1, 8 and 32, and what a session's looks cost."""
-    _logs(machine=False)
-    _check_plot(plot)
-    settings = config.load(config_file)
-    folder = settings.models.dir / "models"
-    engine: Any = importlib.import_module("engines.bench_vision")  # by dotted name, as below
-    progress = Console(stderr=True, highlight=False)
-    options = {"models": str(folder), **settings.see.model_dump()}
-    report = engine.measured(folder, options, lambda line: progress.print(line, markup=False, style="dim"))
-    if plot is not None:
-        plot.write_text(engine.plot(report), encoding="utf-8")
-    print(json.dumps(engine.as_json(report)) if as_json else engine.table(report))
-
-
-# --- models ---------------------------------------------------------------------------------------------------------
+# --- models -------------------------------------------------------------------------------------------------
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
@@ -541,7 +356,7 @@ def models(
 ) -> None:
     """List, fetch and check the models' weights."""
     folder = config.load(config_file).models.dir / "models"
-    fetch: Any = importlib.import_module("engines.fetch")  # by dotted name: nothing here depends on engines
+    fetch: Any = importlib.import_module("engines.fetch")  # by dotted name: no static import of engines
     status = fetch.main([do, *context.args, "--dir", str(folder)])
     if do == "pull" and status == 0 and not fetch.missing(fetch.defaults(), folder):
         importlib.import_module("engines.prepare").prepare(folder)

@@ -1,12 +1,17 @@
-"""The canary: a scenario of our own whose accuracy figures are committed, so that a change of model, prompt or quantisation shows.
+"""The canary: a small scenario whose accuracy figures are committed.
 
-    python -m tests.canary              evaluates it, prints what differs from tests/canary.json by more than the tolerances there
+A change of a model, a prompt or a quantisation shows in them.
+
+    python -m tests.canary              evaluates it, prints what differs from tests/canary.json by more than
+    the tolerances there
     python -m tests.canary --refresh    writes the figures of now into it
-    python -m tests.canary --cut MEDIA  cuts the three fixtures out of the shared recordings, once; then --refresh
+    python -m tests.canary --cut MEDIA  cuts the three fixtures out of the shared recordings, once; then
+    --refresh
 
-Half a minute: two slides drawn here, two photos and a black picture, under 23 s of speech. fixtures/canary.ogg is the beginning of The
-Stone-Cutter (The Crimson Fairy Book, a LibriVox recording read by Jenny Lundak; public domain); fixtures/canary_cat.jpg and
-canary_coffee.jpg are "Chelsea" and "Coffee" of scikit-image's data (CC0).
+Half a minute: two slides drawn here, two photos and a black picture, under 23 s of speech.
+fixtures/canary.ogg is the beginning of The Stone-Cutter (The Crimson Fairy Book, a LibriVox recording read by
+Jenny Lundak; public domain); fixtures/canary_cat.jpg and canary_coffee.jpg are "Chelsea" and "Coffee" of
+scikit-image's data (CC0).
 """
 
 from __future__ import annotations
@@ -26,6 +31,7 @@ from PIL import Image, ImageDraw, ImageFont
 from streamsvc.core import config
 from streamsvc.evaluation import evaluate
 from streamsvc.evaluation.figures import DECIDED
+from streamsvc.evaluation.report import table
 
 FIXTURES = Path(__file__).parent / "fixtures"
 COMMITTED = Path(__file__).parent / "canary.json"
@@ -39,14 +45,15 @@ SLIDES = (
 )
 ENDS = (9.0, 18.0, 23.0, 28.0, 31.0)  # seconds: of the two slides, the cat, the coffee, the black picture
 SAID = (
-    "Once upon a time there lived a stone-cutter, who went every day to a great rock in the side of a big mountain and cut out slabs for "
-    "gravestones or for houses. He understood very well the kinds of stones wanted for the different purposes, and as he was a careful "
-    "workman he had plenty of customers."
+    "Once upon a time there lived a stone-cutter, who went every day to a great rock in the side of a big "
+    "mountain and cut out slabs for gravestones or for houses. He understood very well the kinds of "
+    "stones wanted for the different purposes, and as he was a careful workman he had plenty of "
+    "customers."
 )
 
 
 def slide(title: str, lines: tuple[str, ...]) -> Image.Image:
-    """A title and some lines, in Pillow's own letters."""
+    """A slide: a title and some lines, in Pillow's built-in font."""
     picture = Image.new("RGB", (WIDTH, HEIGHT), "white")
     pen = ImageDraw.Draw(picture)
     pen.text((70, 60), title, fill="black", font=ImageFont.load_default(48))
@@ -67,7 +74,7 @@ def question(
     """An entry of the scenario's "qa"; yes and no make it yes/no, a `form` else what it says."""
     form = more.pop("form", "yes/no" if answer in ("yes", "no") else "open")
     modality = {"speech": "speech", "screen": "ocr", "sound": "audio"}.get(kind, "vision")
-    told = {
+    entry = {
         "id": f"c{number}",
         "kind": kind,
         "type": form,
@@ -76,7 +83,7 @@ def question(
         "keywords": [answer],
         "evidence_s": list(span),
     }
-    return told | {"modality": modality, "ask_at_s": ENDS[-1] + 1.0, **more}
+    return entry | {"modality": modality, "ask_at_s": ENDS[-1] + 1.0, **more}
 
 
 def truth() -> dict[str, Any]:
@@ -153,7 +160,7 @@ def build(folder: Path) -> Path:
 
 
 def cut(media: Path) -> None:
-    """Make the fixtures of the shared media: the talk's first 23.9 s as Opus at 24 kb/s, and two of the photos as JPEG."""
+    """Make the fixtures from the shared media: 23.9 s of the talk as Opus at 24 kb/s, two photos as JPEG."""
     rate, seconds = 48_000, 23.9
     with (
         av.open(str(media / "speech" / "crimson_17_the_stone_cutter.flac")) as talk,
@@ -181,7 +188,7 @@ def cut(media: Path) -> None:
 
 
 def figures(report: dict[str, Any]) -> dict[str, float]:
-    """What is committed: word errors, keyframes, screen text, things, and verdicts."""
+    """The committed figures: word errors, keyframes, screen text, objects, and verdicts."""
     of = report["scenarios"]["canary"]
     counts = {
         word: sum(row.get(word, 0) for row in of["answers"]["by_kind"].values())
@@ -199,13 +206,13 @@ def figures(report: dict[str, Any]) -> dict[str, float]:
     }
 
 
-def differences(found: dict[str, float], committed: dict[str, dict[str, float]]) -> list[str]:
-    """The figures that are farther from the committed ones than their tolerance, which is 0 where none is stated."""
+def differences(measured: dict[str, float], committed: dict[str, dict[str, float]]) -> list[str]:
+    """The figures that differ from the committed ones by more than their tolerance (default 0)."""
     goal, most = committed["figures"], committed["tolerances"]
     return [
-        f"{name}: {found.get(name)}, committed {goal.get(name)} (tolerance {most.get(name, 0)})"
-        for name in sorted(goal.keys() | found.keys())
-        if name not in found or name not in goal or abs(found[name] - goal[name]) > most.get(name, 0)
+        f"{name}: {measured.get(name)}, committed {goal.get(name)} (tolerance {most.get(name, 0)})"
+        for name in sorted(goal.keys() | measured.keys())
+        if name not in measured or name not in goal or abs(measured[name] - goal[name]) > most.get(name, 0)
     ]
 
 
@@ -224,16 +231,16 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         plan = evaluate.planned([str(build(Path(folder)))])
         report = evaluate.run(config.load(), plan, lambda line: print(line, file=sys.stderr))
-    found, committed = figures(report), json.loads(COMMITTED.read_text(encoding="utf-8"))
-    told = differences(found, committed)
-    print(evaluate.table(report), *told, sep="\n")
+    measured, committed = figures(report), json.loads(COMMITTED.read_text(encoding="utf-8"))
+    changed = differences(measured, committed)
+    print(table(report), *changed, sep="\n")
     if chosen.refresh:
         COMMITTED.write_text(
-            json.dumps(committed | {"models": report["models"], "figures": found}, indent=1) + "\n",
+            json.dumps(committed | {"models": report["models"], "figures": measured}, indent=1) + "\n",
             encoding="utf-8",
         )
         return 0
-    return 1 if told else 0
+    return 1 if changed else 0
 
 
 if __name__ == "__main__":

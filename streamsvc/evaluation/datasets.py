@@ -1,6 +1,7 @@
-"""Readers of the published sets' own formats: rows of what is said in a file, or asked about a picture. They open no media.
+"""Readers of published datasets in their own formats: rows of transcribed audio or of questions about images.
 
-The folder is the one that a set unpacks to. What a reader wants is named in its docstring; a set that is not there is no error.
+No media is opened. The folder is the one that a set unpacks to; the docstring of a reader names the files it
+needs. An absent set gives no rows.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ from streamsvc.core.errors import ConfigError
 
 
 @dataclass(frozen=True, slots=True)
-class Spoken:
-    """What is said in a recording. `slices`: by which word errors are told apart."""
+class Utterance:
+    """A recording and its transcript. `slices`: groups by which word errors are reported."""
 
     id: str
     audio: Path
@@ -26,8 +27,8 @@ class Spoken:
 
 
 @dataclass(frozen=True, slots=True)
-class Pictured:
-    """A question about a picture, and the answers that people gave. `rule`: a name of `grade.RULES`."""
+class ImageQuestion:
+    """A question about an image and the annotators' answers. `rule`: a name of `grade_answers.RULES`."""
 
     id: str
     image: Path
@@ -37,22 +38,30 @@ class Pictured:
     slices: Mapping[str, str] = field(default_factory=dict)
 
 
-Row = Spoken | Pictured
+Row = Utterance | ImageQuestion
 
 
-# --- speech -------------------------------------------------------------------------------------------------------
+# --- speech -------------------------------------------------------------------------------------------------
 
 
 def librispeech(folder: Path) -> Iterator[Row]:
-    """LibriSpeech: SUBSET/SPEAKER/CHAPTER/SPEAKER-CHAPTER.trans.txt, lines of an id and its words; ID.flac beside it."""
+    """LibriSpeech.
+
+    SUBSET/SPEAKER/CHAPTER/SPEAKER-CHAPTER.trans.txt, lines of an id and its words; ID.flac beside it.
+    """
     for listing in sorted(folder.rglob("*.trans.txt")):
         for line in listing.read_text(encoding="utf-8").splitlines():
             number, _, text = line.partition(" ")
-            yield Spoken(number, listing.parent / f"{number}.flac", text, {"subset": listing.parents[2].name})
+            yield Utterance(
+                number, listing.parent / f"{number}.flac", text, {"subset": listing.parents[2].name}
+            )
 
 
 def common_voice(folder: Path) -> Iterator[Row]:
-    """Common Voice: test.tsv with columns path and sentence, and accents (accent in older ones), age, gender; clips/PATH."""
+    """Common Voice.
+
+    test.tsv with columns path and sentence, and accents (accent in older ones), age, gender; clips/PATH.
+    """
     listing = folder / "test.tsv"
     if not listing.is_file():
         return
@@ -63,7 +72,7 @@ def common_voice(folder: Path) -> Iterator[Row]:
                 "age": row.get("age"),
                 "gender": row.get("gender"),
             }
-            yield Spoken(
+            yield Utterance(
                 row["path"],
                 folder / "clips" / row["path"],
                 row["sentence"],
@@ -71,11 +80,15 @@ def common_voice(folder: Path) -> Iterator[Row]:
             )
 
 
-# --- pictures -----------------------------------------------------------------------------------------------------
+# --- pictures -----------------------------------------------------------------------------------------------
 
 
 def vqav2(folder: Path) -> Iterator[Row]:
-    """VQAv2: *OpenEnded*questions.json and *annotations.json of the same name before that; SUBTYPE/COCO_SUBTYPE_<12 digits>.jpg."""
+    """VQAv2.
+
+    *OpenEnded*questions.json and *annotations.json with the same prefix; SUBTYPE/COCO_SUBTYPE_<12
+    digits>.jpg.
+    """
     for listing in sorted(folder.glob("*OpenEnded*questions.json")):
         begin = listing.name.removesuffix("questions.json").replace("OpenEnded_", "")
         if not (folder / f"{begin}annotations.json").is_file():
@@ -87,32 +100,42 @@ def vqav2(folder: Path) -> Iterator[Row]:
         }
         for item in asked["questions"]:
             image = folder / part / f"COCO_{part}_{item['image_id']:012d}.jpg"
-            of = answers[item["question_id"]]
-            said = tuple(each["answer"] for each in of["answers"])
-            yield Pictured(
+            annotation = answers[item["question_id"]]
+            given = tuple(answer["answer"] for answer in annotation["answers"])
+            yield ImageQuestion(
                 str(item["question_id"]),
                 image,
                 item["question"],
-                said,
+                given,
                 "vqa",
-                {"type": of.get("answer_type", "other")},
+                {"type": annotation.get("answer_type", "other")},
             )
 
 
 def textvqa(folder: Path) -> Iterator[Row]:
-    """TextVQA: TextVQA_*_val.json, {"data": [{"question_id", "image_id", "question", "answers"}]}; train_images/ID.jpg (of val too)."""
+    """TextVQA.
+
+    TextVQA_*_val.json, {"data": [{"question_id", "image_id", "question", "answers"}]}; train_images/ID.jpg,
+    also for the validation set.
+    """
     for listing in sorted(folder.glob("TextVQA_*_val.json")):
         for item in _json(listing)["data"]:
             image = folder / "train_images" / f"{item['image_id']}.jpg"
-            yield Pictured(str(item["question_id"]), image, item["question"], tuple(item["answers"]), "vqa")
+            yield ImageQuestion(
+                str(item["question_id"]), image, item["question"], tuple(item["answers"]), "vqa"
+            )
 
 
 def docvqa(folder: Path) -> Iterator[Row]:
-    """DocVQA: val_v*.json, {"data": [{"questionId", "question", "image", "answers", "question_types"?}]}; "image" lies below the folder."""
-    for listing in sorted(folder.glob("val_v*.json"))[:1]:  # the others are the same with question types
+    """DocVQA.
+
+    val_v*.json, {"data": [{"questionId", "question", "image", "answers", "question_types"?}]}; "image" is
+    relative to the folder.
+    """
+    for listing in sorted(folder.glob("val_v*.json"))[:1]:  # the others repeat its questions
         for item in _json(listing)["data"]:
             kind = {"type": ", ".join(item["question_types"])} if item.get("question_types") else {}
-            yield Pictured(
+            yield ImageQuestion(
                 str(item["questionId"]),
                 folder / item["image"],
                 item["question"],
@@ -123,12 +146,16 @@ def docvqa(folder: Path) -> Iterator[Row]:
 
 
 def chartqa(folder: Path) -> Iterator[Row]:
-    """ChartQA: test/test_human.json and test/test_augmented.json, lists of {"imgname", "query", "label"}; test/png/IMGNAME."""
+    """ChartQA.
+
+    test/test_human.json and test/test_augmented.json, lists of {"imgname", "query", "label"};
+    test/png/IMGNAME.
+    """
     for part in ("human", "augmented"):
         listing = folder / "test" / f"test_{part}.json"
         for number, item in enumerate(_json(listing) if listing.is_file() else []):
             image = folder / "test" / "png" / item["imgname"]
-            yield Pictured(
+            yield ImageQuestion(
                 f"{part}-{number}", image, item["query"], (str(item["label"]),), "relaxed", {"part": part}
             )
 
@@ -137,7 +164,7 @@ def _json(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-SETS: Mapping[str, Callable[[Path], Iterator[Row]]] = {
+DATASETS: Mapping[str, Callable[[Path], Iterator[Row]]] = {
     "librispeech": librispeech,
     "common_voice": common_voice,
     "vqav2": vqav2,
@@ -148,20 +175,22 @@ SETS: Mapping[str, Callable[[Path], Iterator[Row]]] = {
 
 
 def rows(name: str, folder: Path, most: int | None = None) -> list[Row]:
-    """The rows of a set, at most so many, evenly drawn; none where the folder does not hold it.
+    """The rows of a set, at most `most`, evenly drawn; none where the folder does not contain it.
 
     Args:
-        name: of SETS.
+        name: of DATASETS.
         folder: where it was unpacked.
         most: None: all.
 
     Raises:
-        ConfigError: it is there, and not of its published format.
+        ConfigError: it is not in its published format.
     """
     try:
-        found = list(SETS[name](folder)) if folder.is_dir() else []
+        listed = list(DATASETS[name](folder)) if folder.is_dir() else []
     except (OSError, ValueError, KeyError, TypeError, AttributeError, StopIteration, IndexError) as error:
-        raise ConfigError(f"{folder} is not as {name} is published ({type(error).__name__})") from None
-    if most is None or len(found) <= most:
-        return found
-    return [found[place * len(found) // most] for place in range(most)]
+        raise ConfigError(
+            f"{folder} is not in the published format of {name} ({type(error).__name__})"
+        ) from None
+    if most is None or len(listed) <= most:
+        return listed
+    return [listed[index * len(listed) // most] for index in range(most)]

@@ -1,7 +1,8 @@
-"""Events of one run, against the truth -> figures. Pure, so that a stored run can be scored again.
+"""Figures of one session run: its events against the truth of the scenario. Pure.
 
-Events are as published, with "received": session seconds at which the asker had each. Ages are milliseconds, all else seconds;
-None or nothing: there is nothing to measure. A word never published counts in the coverage that stands beside every age.
+A stored run can be scored again. Events are as published, with "received": session seconds at which the asker
+got the event. Ages are milliseconds, all else seconds. None, or an absent key: there is nothing to measure.
+Words that were never published count in the coverage beside every age.
 """
 
 from __future__ import annotations
@@ -16,26 +17,25 @@ from streamsvc.vision import labels
 
 Events = Sequence[Mapping[str, Any]]
 Truth = Mapping[str, Any]
-Table = dict[str, Any]
+Report = dict[str, Any]  # JSON values: what `streamsvc eval --json` prints
 
-QUIET_MARGIN = 0.5  # seconds around the truth's speech that still count as speech
-SOON = 1.0  # seconds after a change within which its keyframe must come
-IN_TIME = 4.0  # seconds after a slide came up within which its title must be read
+QUIET_MARGIN = 0.5  # seconds around speech that still count as speech
+SOON = 1.0  # seconds within which a keyframe must follow a change
+IN_TIME = 4.0  # seconds within which the title of a new slide must be read
 STILL = ("slide", "photo")  # kinds of intervals in which nothing moves
 DECIDED = ("right", "declined", "wrong", "hallucinated", "unanswered")
 KINDS = ("speech", "screen", "time", "object", "attribute", "sound", "unknown", "never", "absent")
 
 
-def spread(values: Iterable[float], digits: int = 0) -> Table:
-    """p50, p95, the largest and the count; empty when there is nothing."""
+def percentiles(values: Iterable[float], digits: int = 0) -> Report:
+    """p50, p95, maximum and count; {} without values."""
     known = list(values)
     if not known:
         return {}
-    told = {
-        name: round(percentile(known, share) or 0.0, digits)
-        for name, share in (("p50", 50), ("p95", 95), ("max", 100))
+    shares = (("p50", 50), ("p95", 95), ("max", 100))
+    return {name: round(percentile(known, share) or 0.0, digits) for name, share in shares} | {
+        "n": len(known)
     }
-    return {**told, "n": len(known)}
 
 
 def of_type(events: Events, kind: str) -> list[Mapping[str, Any]]:
@@ -43,34 +43,35 @@ def of_type(events: Events, kind: str) -> list[Mapping[str, Any]]:
     return [event for event in events if event["type"] == kind]
 
 
-# --- speech -------------------------------------------------------------------------------------------------------
+# --- speech -------------------------------------------------------------------------------------------------
 
 
-def speech(truth: Truth, events: Events, until: float | None = None) -> Table:
-    """Word errors and coverage of the final captions, and what was captioned where nobody spoke.
+def speech(truth: Truth, events: Events, until: float | None = None) -> Report:
+    """Word errors and coverage of the final captions, and the captions outside of speech.
 
     Args:
-        truth: with "words" (and their times) or "transcript"; neither: only what was captioned in silence is told.
+        truth: with "words" (and their times) or "transcript"; with neither, only captions outside of speech
+            are counted.
         events: of the run.
-        until: seconds that were played; words that end later were not said.
+        until: seconds that were played; words that end later are left out.
     """
     finals = of_type(events, "caption.final")
     timed = [item for item in truth.get("words") or () if until is None or item["end"] <= until]
-    spoken = [word for item in timed for word in said(item["w"])]
-    ends = [item["end"] for item in timed for _ in said(item["w"])]
+    spoken = [word for item in timed for word in spoken_words(item["w"])]
+    ends = [item["end"] for item in timed for _ in spoken_words(item["w"])]
     if not truth.get("words"):
-        spoken = said(truth.get("transcript") or "")
-    heard: list[str] = []
-    shown: list[float] = []  # session seconds at which each heard word was stable at the asker
+        spoken = spoken_words(truth.get("transcript") or "")
+    published: list[str] = []
+    shown: list[float] = []  # session seconds at which the asker had each published word as stable
     for final, stable in zip(finals, _stable_times(events), strict=True):
         for word, at in zip(final["words"], stable, strict=True):
-            pieces = said(word["text"])
-            heard += pieces
+            pieces = spoken_words(word["text"])
+            published += pieces
             shown += [at] * len(pieces)
-    pairs, edits = align(spoken, heard)
+    pairs, edits = align(spoken, published)
     spans = truth.get("speech")
-    told: Table = {
-        "words_published": len(heard),
+    table: Report = {
+        "words_published": len(published),
         "gaps_s": round(sum(gap["end"] - gap["start"] for gap in of_type(events, "caption.gap")), 2),
         "captions_without_speech": sum(
             spans is not None
@@ -82,26 +83,27 @@ def speech(truth: Truth, events: Events, until: float | None = None) -> Table:
         ),
     }
     if not spoken:
-        return told
-    told |= {
+        return table
+    table |= {
         "edits": edits,
         "words_spoken": len(spoken),
         "wer_percent": round(100 * edits / len(spoken), 2),
-        "coverage": round(min(1.0, len(heard) / len(spoken)), 3),
+        "coverage": round(min(1.0, len(published) / len(spoken)), 3),
         "words_right": round(len(pairs) / len(spoken), 3),
     }
     if ends:
-        told["stable_after_word_s"] = spread((shown[there] - ends[here] for here, there in pairs), 2)
-    return told
+        delays = (shown[there] - ends[here] for here, there in pairs)
+        table["stable_after_word_s"] = percentiles(delays, 2)
+    return table
 
 
-def said(text: str) -> list[str]:
+def spoken_words(text: str) -> list[str]:
     """The words of a text as they are compared: without fillers, numbers in words."""
-    return grade_answers.spoken(norm(text))
+    return grade_answers.spoken_form(norm(text))
 
 
 def _stable_times(events: Events) -> list[list[float]]:
-    """For each final caption: when each of its words was stable at the asker."""
+    """For each final caption, the session seconds at which the asker had each of its words as stable."""
     all_times: list[list[float]] = []
     open_times: list[float] = []
     for event in events:
@@ -115,9 +117,9 @@ def _stable_times(events: Events) -> list[list[float]]:
     return all_times
 
 
-# --- ages ---------------------------------------------------------------------------------------------------------
+# --- ages ---------------------------------------------------------------------------------------------------
 
-_AGED = {
+_AGE_NAMES = {
     "caption.partial": "partial",
     "caption.final": "final",
     "keyframe.sampled": "keyframe",
@@ -127,10 +129,13 @@ _AGED = {
 }
 
 
-def ages(events: Events) -> Table:
-    """`age_ms` as published, by kind, named as in the budget; "stable": of the event that made each word stable."""
+def ages(events: Events) -> Report:
+    """`age_ms` as published, by kind, named as in the budget.
+
+    "stable": for each word, the age of the event that made it stable.
+    """
     words: list[float] = []
-    known = 0
+    known = 0  # stable words of the open utterance
     for event in events:
         if event["type"] == "caption.partial":
             words += [event["age_ms"]] * max(0, event["stable"] - known)
@@ -138,31 +143,38 @@ def ages(events: Events) -> Table:
         elif event["type"] == "caption.final":
             words += [event["age_ms"]] * max(0, len(event["words"]) - known)
             known = max(0, known - len(event["words"]))
-    table = {"stable": spread(words)}
-    mine = [
-        event for event in events if event.get("by") != "model"
-    ]  # what a model says of a scene is in no budget
-    table |= {name: spread(event["age_ms"] for event in of_type(mine, kind)) for kind, name in _AGED.items()}
+    table = {"stable": percentiles(words)}
+    # Scene captions of a VLM have no budget.
+    by_rule = [event for event in events if event.get("by") != "model"]
+    for kind, name in _AGE_NAMES.items():
+        table[name] = percentiles(event["age_ms"] for event in of_type(by_rule, kind))
     return {name: row for name, row in table.items() if row}
 
 
-def kept(report: Mapping[str, Any], budget: Mapping[str, float]) -> dict[str, bool]:
-    """Whether each p95 of a report that `budget` (seconds) names is within it."""
-    late = {name: row["p95"] / 1000 for name, row in report["ages_ms"].items()}
+def within_budget(report: Mapping[str, Any], budget: Mapping[str, float]) -> dict[str, bool]:
+    """Whether each p95 of a report is within `budget` (seconds by name).
+
+    Names without a budget are left out.
+    """
+    ages_s = {name: row["p95"] / 1000 for name, row in report["ages_ms"].items()}
     answers = report.get("answers") or {}
-    late |= {
+    ages_s |= {
         name: answers[key]["p95"]
         for name, key in (("first_clause", "first_delta_s"), ("answer", "done_s"))
         if answers.get(key)
     }
-    return {name: seconds <= budget[name] for name, seconds in late.items() if name in budget}
+    return {name: seconds <= budget[name] for name, seconds in ages_s.items() if name in budget}
 
 
-# --- pictures -----------------------------------------------------------------------------------------------------
+# --- pictures -----------------------------------------------------------------------------------------------
 
 
-def keyframes(truth: Truth, events: Events, until: float | None = None) -> Table:
-    """Changes that a keyframe followed within SOON, and keyframes of still pictures that followed a change."""
+def keyframes(truth: Truth, events: Events, until: float | None = None) -> Report:
+    """Recall and precision of keyframes.
+
+    Recall: changes that a keyframe followed within SOON. Precision: keyframes of still pictures that followed
+    a change.
+    """
     spans = [part for part in truth.get("intervals") or () if until is None or part["start"] < until]
     if not spans:
         return {}
@@ -182,14 +194,14 @@ def keyframes(truth: Truth, events: Events, until: float | None = None) -> Table
         "of_still": len(still),
         "due": due,
         "precision": round(due / len(still), 3) if still else None,
-        "delay_s": spread((max(0.0, wait) for wait in waits if wait is not None), 2),
+        "delay_s": percentiles((max(0.0, wait) for wait in waits if wait is not None), 2),
     }
 
 
-def screens(truth: Truth, events: Events, until: float | None = None) -> list[Table]:
-    """Each interval with a text: whether its title was read and how long after it came up, and the characters wrong of its last reading.
+def screens(truth: Truth, events: Events, until: float | None = None) -> list[Report]:
+    """For each interval with a text: whether and when its title was read, and its character error rate.
 
-    "cer": edits / characters of the truth, blanks counted once; 1 where nothing was read.
+    "cer": edits / characters of the truth, runs of white space counted once; 1 where nothing was read.
     """
     rows = []
     for slide in truth.get("intervals") or ():
@@ -200,7 +212,7 @@ def screens(truth: Truth, events: Events, until: float | None = None) -> list[Ta
             for event in of_type(events, "screen.text")
             if slide["start"] - 1 <= event["first_seen"] < slide["end"]
         ]
-        row: Table = {"title": slide.get("title"), "start": slide["start"], "found": False, "cer": 1.0}
+        row: Report = {"title": slide.get("title"), "start": slide["start"], "found": False, "cer": 1.0}
         wanted = " ".join(norm(slide.get("title") or ""))
         for event in readings:
             lines = [event["title"] or "", *(line["text"] for line in event["lines"])]
@@ -218,8 +230,8 @@ def screens(truth: Truth, events: Events, until: float | None = None) -> list[Ta
     return rows
 
 
-def read(rows: Sequence[Mapping[str, Any]]) -> Table:
-    """The same as counts."""
+def screen_counts(rows: Sequence[Mapping[str, Any]]) -> Report:
+    """The rows of `screens` as counts."""
     if not rows:
         return {}
     titled = [row for row in rows if row["title"]]
@@ -232,36 +244,42 @@ def read(rows: Sequence[Mapping[str, Any]]) -> Table:
     }
 
 
-def sights(truth: Truth, events: Events, until: float | None = None) -> Table:
-    """Intervals that name what they show ("things", or else "label"), and how many of them a tag or a box named so, by `things.is_a`."""
-    wanted, named, missed = 0, Counter[str](), []
+def sights(truth: Truth, events: Events, until: float | None = None) -> Report:
+    """Intervals with a named object, and how many of the objects a tag or a box named (`labels.is_a`).
+
+    The names are the interval's "things", or else its "label".
+    """
+    shown = 0
+    named: Counter[str] = Counter()
+    missed: list[str] = []
     for part in truth.get("intervals") or ():
         names = part.get("things") or (
-            [part["label"]] if part.get("label") and part["kind"] not in ("slide",) else []
+            [part["label"]] if part.get("label") and part["kind"] != "slide" else []
         )
         if not names or (until is not None and part["start"] >= until):
             continue
-        looks = [
+        during = [
             event
             for event in of_type(events, "sight.ready")
             if part["start"] - 0.1 <= event["at"] < part["end"]
         ]
-        by = {
-            kind: any(
-                labels.is_a(found["label"], name)
-                for event in looks
-                for found in event[kind]
-                for name in names
-            )
+        sources = [
+            kind
             for kind in ("tags", "boxes")
-        }
-        wanted += 1
-        named.update([kind for kind, good in by.items() if good] + (["either"] if any(by.values()) else []))
-        missed += [] if any(by.values()) else [names[0]]
-    if not wanted:
+            if any(
+                labels.is_a(item["label"], name) for event in during for item in event[kind] for name in names
+            )
+        ]
+        shown += 1
+        named.update(sources)
+        if sources:
+            named["either"] += 1
+        else:
+            missed.append(names[0])
+    if not shown:
         return {}
     return {
-        "shown": wanted,
+        "shown": shown,
         "named": named["either"],
         "by_tag": named["tags"],
         "by_box": named["boxes"],
@@ -269,10 +287,10 @@ def sights(truth: Truth, events: Events, until: float | None = None) -> Table:
     }
 
 
-# --- answers ------------------------------------------------------------------------------------------------------
+# --- answers ------------------------------------------------------------------------------------------------
 
 
-def answers(truth: Truth, events: Events, asked: Mapping[str, float]) -> Table:
+def answers(truth: Truth, events: Events, asked: Mapping[str, float]) -> Report:
     """Every question with its answer and verdict, and the counts by kind.
 
     Args:
@@ -284,10 +302,10 @@ def answers(truth: Truth, events: Events, asked: Mapping[str, float]) -> Table:
     if not questions:
         return {}
     done = {event["question_id"]: event for event in of_type(events, "answer.done")}
-    rows: list[Table] = []
+    rows: list[Report] = []
     for question in questions:
         event = done.get(question["id"], {"text": "", "evidence": []})
-        row: Table = {
+        row: Report = {
             "id": question["id"],
             "kind": question.get("kind") or grade_answers.kind(question),
             "half": question.get("half"),
@@ -301,58 +319,57 @@ def answers(truth: Truth, events: Events, asked: Mapping[str, float]) -> Table:
         }
         if question["id"] in asked and "received" in event:
             deltas = [
-                each["received"]
-                for each in of_type(events, "answer.delta")
-                if each["question_id"] == question["id"]
+                delta["received"]
+                for delta in of_type(events, "answer.delta")
+                if delta["question_id"] == question["id"]
             ]
-            row |= {"first_delta_s": round(deltas[0] - asked[question["id"]], 3)} if deltas else {}
+            if deltas:
+                row["first_delta_s"] = round(deltas[0] - asked[question["id"]], 3)
             row["done_s"] = round(event["received"] - asked[question["id"]], 3)
         rows.append(row)
     return {
         "by_kind": by_kind(rows),
-        "first_delta_s": spread((row["first_delta_s"] for row in rows if "first_delta_s" in row), 2),
-        "done_s": spread((row["done_s"] for row in rows if "done_s" in row), 2),
+        "first_delta_s": percentiles((row["first_delta_s"] for row in rows if "first_delta_s" in row), 2),
+        "done_s": percentiles((row["done_s"] for row in rows if "done_s" in row), 2),
         "each": rows,
     }
 
 
-def by_kind(rows: Sequence[Mapping[str, Any]]) -> Table:
+def by_kind(rows: Sequence[Mapping[str, Any]]) -> Report:
     """Counts of graded questions by kind, in the order of KINDS.
 
-    "asked", and of these "right", "declined", "wrong", "hallucinated", "unanswered"; "cited": right ones that can be cited and are.
-    "honest": of those about what never was, those that are not affirmed.
+    "asked", and of these "right", "declined", "wrong", "hallucinated", "unanswered"; "citable": right and
+    answerable; "cited": citable and cited; "honest": neither affirmed nor invented (grade_answers.honest).
     """
     table: dict[str, Counter[str]] = {}
     for row in rows:
-        good = row["verdict"] == "right" and row["answerable"]
+        citable = row["verdict"] == "right" and row["answerable"]
         counts = table.setdefault(row["kind"], Counter())
-        counts.update(
-            [
-                "asked",
-                row["verdict"],
-                *(["citable"] if good else []),
-                *(["cited"] if good and row["cited"] else []),
-            ]
-        )
-        counts.update(["honest"] if row["honest"] else [])
-    order = {name: place for place, name in enumerate(KINDS)}
+        counts.update(["asked", row["verdict"]])
+        if citable:
+            counts["citable"] += 1
+        if citable and row["cited"]:
+            counts["cited"] += 1
+        if row["honest"]:
+            counts["honest"] += 1
+    order = {name: index for index, name in enumerate(KINDS)}
     return {
         name: dict(table[name])
         for name in sorted(table, key=lambda name: (order.get(name, len(order)), name))
     }
 
 
-# --- all ----------------------------------------------------------------------------------------------------------
+# --- all ----------------------------------------------------------------------------------------------------
 
 
-def report(truth: Truth, events: Events, asked: Mapping[str, float], until: float | None = None) -> Table:
-    """All figures of one run that its events tell. `until`: seconds of the recording that were played, None: all."""
+def report(truth: Truth, events: Events, asked: Mapping[str, float], until: float | None = None) -> Report:
+    """All figures of one run. `until`: seconds of the recording that were played, None: all."""
     rows = screens(truth, events, until)
     return {
         "speech": speech(truth, events, until),
         "ages_ms": ages(events),
         "keyframes": keyframes(truth, events, until),
-        "screens": read(rows),
+        "screens": screen_counts(rows),
         "sights": sights(truth, events, until),
         "answers": answers(truth, events, asked),
         "slides": rows,

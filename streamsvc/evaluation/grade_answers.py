@@ -1,8 +1,9 @@
-"""Grades of answers: by the rules of the scenarios' own grader, and by those of the published question sets. Pure.
+"""Grades answers by the rules of the scenarios' grader and by those of the published question sets. Pure.
 
-A question is an entry of a scenario's "qa": {"id", "type": "open" | "yes/no" | "when", "question", "answer", "keywords", "evidence_s":
-[start, end], "modality", "answerable"?: false, "kind"?}. An answer is the body of `answer.done`: {"text", "supported"?, "evidence":
-[{"start", "end"}]}, seconds throughout. `grade`, `cited` and `kind` are held equal to the grader of the shared bench by a test.
+A question is an entry of a scenario's "qa": {"id", "type": "open" | "yes/no" | "when", "question", "answer",
+"keywords", "evidence_s": [start, end], "modality", "answerable"?: false, "kind"?}. An answer is the body of
+`answer.done`: {"text", "supported"?, "evidence": [{"start", "end"}]}, seconds throughout. A test compares
+`grade`, `cited` and `kind` with the grader of the shared bench.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ Question = Mapping[str, Any]
 Reply = Mapping[str, Any]
 
 MOST_WORDS = 40  # of an open answer
-NEAR = 2.0  # seconds by which a named time may be off
-SPARE = 5.0  # seconds of evidence that may be cited beyond twice what the truth needs
+NEAR = 2.0  # seconds; tolerance of a named time
+SPARE = 5.0  # seconds of evidence that may be cited beyond twice the length of the truth
 
 _REFUSAL = re.compile(
     r"\b(i (have not|haven't|did not|didn't|can ?not|can't|do not|don't)"
@@ -28,7 +29,7 @@ _REFUSAL = re.compile(
 _CLOCK = re.compile(r"\b(?:(\d+):)?(\d{1,2}):(\d{2}(?:\.\d+)?)\b|\b(\d+(?:\.\d+)?)\s*s(?:ec|econds?)?\b")
 
 
-# --- answers about a scenario -------------------------------------------------------------------------------------
+# --- answers about a scenario -------------------------------------------------------------------------------
 
 
 def words(text: str) -> list[str]:
@@ -36,28 +37,31 @@ def words(text: str) -> list[str]:
     return re.sub(r"[^a-z0-9]+", " ", text.lower().replace("\u2019", "'").replace("'", "")).split()
 
 
-def has(phrase: str, text: str) -> bool:
-    """Whether a text holds a phrase by whole words; its last word counts by its beginning (wither: withered), from three letters on."""
+def contains_phrase(phrase: str, text: str) -> bool:
+    """Whether a text contains a phrase by whole words.
+
+    The last word may be a prefix (wither: withered) if it has three letters or more.
+    """
     *firsts, last = words(phrase) or [""]
-    found = words(text)
+    tokens = words(text)
     size = len(firsts)
     return bool(last) and any(
-        found[place : place + size] == firsts
-        and (found[place + size] == last or (len(last) > 2 and found[place + size].startswith(last)))
-        for place in range(len(found) - size)
+        tokens[start : start + size] == firsts
+        and (tokens[start + size] == last or (len(last) > 2 and tokens[start + size].startswith(last)))
+        for start in range(len(tokens) - size)
     )
 
 
 def times(text: str) -> list[float]:
-    """The clock times and seconds that a text names, in seconds."""
+    """All clock times and durations in a text, in seconds."""
     return [
         float(seconds) if seconds else float(hours or 0) * 3600 + float(minutes) * 60 + float(rest)
         for hours, minutes, rest, seconds in _CLOCK.findall(text)
     ]
 
 
-def refused(answer: Reply) -> bool:
-    """Whether an answer declines: it says so by `supported`, or in words without a yes or no before them."""
+def is_refusal(answer: Reply) -> bool:
+    """Whether an answer declines: by `supported` false, or by its words unless they begin with yes or no."""
     text = str(answer.get("text", ""))
     first = (words(text) or [""])[0]
     return answer.get("supported") is False or (bool(_REFUSAL.search(text)) and first not in ("yes", "no"))
@@ -66,12 +70,12 @@ def refused(answer: Reply) -> bool:
 def grade(question: Question, answer: Reply) -> str:
     """The verdict: "right", "wrong" or "refused".
 
-    Open: at least one keyword, in at most MOST_WORDS words. Yes/no: the first word decides. When: the first cited interval starts
-    within NEAR seconds of the truth, or, without evidence, a time in the text does. Where the question says "answerable": false,
-    refusing is right and all else wrong.
+    Open: at least one keyword, in at most MOST_WORDS words. Yes/no: the first word decides. When: the first
+    cited interval starts within NEAR seconds of the truth, or, without evidence, a time in the text does.
+    Where the question says "answerable": false, refusing is right and all else wrong.
     """
     text = str(answer.get("text", ""))
-    declined = refused(answer)
+    declined = is_refusal(answer)
     if question.get("answerable") is False:
         return "right" if declined else "wrong"
     if declined:
@@ -82,20 +86,25 @@ def grade(question: Question, answer: Reply) -> str:
         named = [item["start"] for item in answer.get("evidence", [])[:1]] or times(text)
         good = any(abs(at - question["evidence_s"][0]) <= NEAR for at in named)
     else:
-        good = len(words(text)) <= MOST_WORDS and any(has(keyword, text) for keyword in question["keywords"])
+        good = len(words(text)) <= MOST_WORDS and any(
+            contains_phrase(keyword, text) for keyword in question["keywords"]
+        )
     return "right" if good else "wrong"
 
 
 def cited(question: Question, answer: Reply) -> bool:
-    """Whether some cited interval meets the truth, and all together are at most twice as long as it, and SPARE seconds."""
+    """Whether a cited interval overlaps the truth.
+
+    All cited intervals together may be at most twice as long as the truth, plus SPARE seconds.
+    """
     start, end = question["evidence_s"]
     spans = [(item["start"], item["end"]) for item in answer.get("evidence", [])]
-    met = any(first <= end and last >= start for first, last in spans)
-    return met and sum(last - first for first, last in spans) <= 2 * (end - start) + SPARE
+    overlaps = any(first <= end and last >= start for first, last in spans)
+    return overlaps and sum(last - first for first, last in spans) <= 2 * (end - start) + SPARE
 
 
 def kind(question: Question) -> str:
-    """What is asked for: "speech", "screen", "time", "object", "attribute", "sound" or "absent"; figures are reported by it."""
+    """The kind of a question: "speech", "screen", "time", "object", "attribute", "sound" or "absent"."""
     if question.get("answerable") is False:
         return "absent"
     if question["type"] == "when":
@@ -109,73 +118,83 @@ def kind(question: Question) -> str:
 
 
 def verdict(question: Question, answer: Reply) -> str:
-    """The verdict for people: "right", "declined", "wrong", or "hallucinated": it affirms what never was, or what nobody here can know."""
-    found = grade(question, answer)
-    if found == "refused":
+    """The reported verdict: "right", "declined", "wrong" or "hallucinated".
+
+    "hallucinated": it affirms what never was or what cannot be known here.
+    """
+    result = grade(question, answer)
+    if result == "refused":
         return "declined"
     never = question.get("answerable") is False or (
         question["type"] == "yes/no" and words(question["answer"])[0] == "no"
     )
-    return "hallucinated" if found == "wrong" and never else found
+    return "hallucinated" if result == "wrong" and never else result
 
 
 def honest(question: Question, answer: Reply) -> bool:
-    """Whether an answer to a question about what never was neither affirms nor invents: it declines, or says no to a yes/no question."""
+    """Whether an answer is right or declined.
+
+    For a question about what never was: it neither affirms nor invents.
+    """
     return verdict(question, answer) in ("right", "declined")
 
 
-# --- answers about published question sets ------------------------------------------------------------------------
+# --- answers about published question sets ------------------------------------------------------------------
 
 _ARTICLES = {"a", "an", "the"}
 _NUMBERS = ["none", "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
-_AS_DIGITS = {name: str(max(0, place - 1)) for place, name in enumerate(_NUMBERS)}
+_AS_DIGITS = {name: str(max(0, index - 1)) for index, name in enumerate(_NUMBERS)}
 
 
-def plain(text: str) -> str:
-    """An answer as VQA's evaluation compares it: lower case, no articles or punctuation, small numbers as digits.
+def vqa_form(text: str) -> str:
+    """An answer normalised as by VQA's evaluation.
 
-    Source: VQA's `vqaEval.py` (processPunctuation, processDigitArticle). Instead of its table of contractions, apostrophes are
-    dropped on both sides.
+    Lower case, no articles or punctuation, small numbers as digits.
+
+    Source: VQA's `vqaEval.py` (processPunctuation, processDigitArticle). Instead of its table of
+    contractions, apostrophes are dropped on both sides.
     """
     text = re.sub(r"(?<=\d),(?=\d)", "", text.lower().replace("\u2019", "'").replace("'", ""))
     text = re.sub(r"\.(?!\d)", "", text)
-    found = re.sub(r"[;/\[\]\"{}()=+\\_\-><@`,?!]", " ", text).split()
-    return " ".join(_AS_DIGITS.get(word, word) for word in found if word not in _ARTICLES)
+    tokens = re.sub(r"[;/\[\]\"{}()=+\\_\-><@`,?!]", " ", text).split()
+    return " ".join(_AS_DIGITS.get(word, word) for word in tokens if word not in _ARTICLES)
 
 
 def vqa(text: str, answers: Sequence[str]) -> float:
-    """VQA accuracy: min(n / 3, 1), n of the other people gave the same answer; the mean over leaving each of them out (Antol et al., 2015).
+    """VQA accuracy (Antol et al., 2015).
 
-    With three people or fewer nobody is left out.
+    The mean over the annotators of min(n / 3, 1), n the number of others who gave the same answer. With three
+    annotators or fewer, all count.
     """
-    given, said = [plain(answer) for answer in answers], plain(text)
-    same = [answer == said for answer in given]
+    given = [vqa_form(answer) for answer in answers]
+    candidate = vqa_form(text)
+    same = [answer == candidate for answer in given]
     if len(given) <= 3:
         return min(1.0, sum(same) / max(1, len(given)))
-    return sum(min(1.0, (sum(same) - left) / 3) for left in same) / len(same)
+    return sum(min(1.0, (sum(same) - left_out) / 3) for left_out in same) / len(same)
 
 
 def anls(text: str, answers: Sequence[str]) -> float:
-    """Average normalised Levenshtein similarity of the nearest answer; 0 below a half (DocVQA, Mathew et al., 2021)."""
-    said = " ".join(text.lower().split())
+    """Normalised Levenshtein similarity of the nearest answer; 0 below 0.5 (DocVQA, Mathew et al., 2021)."""
+    candidate = " ".join(text.lower().split())
     best = 0.0
     for answer in answers:
         truth = " ".join(answer.lower().split())
-        longest = max(len(said), len(truth))
-        distance = align(truth, said)[1] / longest if longest else 0.0
+        longest = max(len(candidate), len(truth))
+        distance = align(truth, candidate)[1] / longest if longest else 0.0
         best = max(best, 1.0 - distance if distance < 0.5 else 0.0)
     return best
 
 
 def relaxed(text: str, answers: Sequence[str]) -> float:
-    """ChartQA's accuracy: a number may be off by 5 %, all else must be equal but for case (Masry et al., 2022)."""
+    """ChartQA's relaxed accuracy: numbers within 5 %, other text equal but for case (Masry et al., 2022)."""
     return float(any(_relaxed(text.strip(), answer.strip()) for answer in answers))
 
 
-def _relaxed(said: str, truth: str) -> bool:
-    number, goal = _number(said), _number(truth)
-    if number is None or not goal:  # nothing is near zero
-        return said.lower() == truth.lower() or (number is not None and number == goal)
+def _relaxed(candidate: str, truth: str) -> bool:
+    number, goal = _number(candidate), _number(truth)
+    if number is None or not goal:  # no relative tolerance around zero
+        return candidate.lower() == truth.lower() or (number is not None and number == goal)
     return abs(number - goal) / abs(goal) <= 0.05
 
 
@@ -190,10 +209,11 @@ def _number(text: str) -> float | None:
 RULES = {"vqa": vqa, "anls": anls, "relaxed": relaxed}
 
 
-def short(text: str) -> str:
-    """The few words of an answer in a sentence that sets of short answers compare: a yes or no, a summing up, a quotation, else all of it.
+def short_answer(text: str) -> str:
+    """The part of an answer that is compared with short answers.
 
-    The sets' own systems answer in one word; ours quotes what it saw. The same for every set, and no question is looked at.
+    Yes or no, a summary, a quotation, else all of it. The published systems answer in one word, this service
+    quotes. The rule is the same for every set and independent of the question.
     """
     text = " ".join(text.split())
     first = (words(text) or [""])[0]
@@ -206,29 +226,35 @@ def short(text: str) -> str:
     return re.sub(r"\s*[(\[]?\b(?:at )?\d{1,2}:\d{2}(?:\.\d+)?\b[)\]]?", "", text).strip(" .")
 
 
-# --- speech -------------------------------------------------------------------------------------------------------
+# --- speech -------------------------------------------------------------------------------------------------
 
 _FILLERS = {"uh", "um", "hmm", "mm", "mhm", "ah", "er"}
-_SMALL = "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen"
+_SMALL = (
+    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
+    "seventeen eighteen nineteen"
+)
 _ONES, _TENS = _SMALL.split(), ["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"]
 
 
-def spoken(found: Sequence[str]) -> list[str]:
-    """Words as `score.norm` gives them, without fillers, numbers below a million as they are said: LibriSpeech writes no digits."""
-    told: list[str] = []
-    for word in found:
+def spoken_form(tokens: Sequence[str]) -> list[str]:
+    """Words (see `score_captions.norm`) without fillers, integers below a million in words.
+
+    LibriSpeech writes no digits.
+    """
+    spoken: list[str] = []
+    for word in tokens:
         if word.isascii() and word.isdigit() and len(word) <= 6:
-            told += said(int(word))
+            spoken += number_words(int(word))
         elif word not in _FILLERS:
-            told.append(word)
-    return told
+            spoken.append(word)
+    return spoken
 
 
-def said(number: int) -> list[str]:
+def number_words(number: int) -> list[str]:
     """A number from 0 to 999,999 in words."""
     if number < 20:
         return [_ONES[number]]
     if number < 100:
-        return [_TENS[number // 10 - 2], *(said(number % 10) if number % 10 else [])]
+        return [_TENS[number // 10 - 2], *(number_words(number % 10) if number % 10 else [])]
     size, name = (100, "hundred") if number < 1000 else (1000, "thousand")
-    return [*said(number // size), name, *(said(number % size) if number % size else [])]
+    return [*number_words(number // size), name, *(number_words(number % size) if number % size else [])]

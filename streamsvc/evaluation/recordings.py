@@ -1,4 +1,4 @@
-"""Recordings to measure on, and what was said in them."""
+"""Recordings to measure on, and their transcripts."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ Samples = NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True)
 class Truth:
-    """What was said in a recording: words as `norm` gives them, and their ends in seconds, if they are known."""
+    """The transcript of a recording: words (see `norm`) and their ends in seconds, if known."""
 
     words: tuple[str, ...]
     ends: tuple[float, ...] | None = None
 
     def until(self, seconds: float) -> Truth:
-        """The words that ended by then; all of them if nobody knows when."""
+        """The words that end by `seconds`; all words if the ends are unknown."""
         if self.ends is None:
             return self
         count = sum(end <= seconds for end in self.ends)
@@ -37,7 +37,10 @@ class Truth:
 
 @dataclass(frozen=True, slots=True)
 class Clip:
-    """One recording. `samples`: mono float32 at SAMPLE_RATE, shape (n,). `cut`: only its first part is heard."""
+    """One recording.
+
+    `samples`: mono float32 at SAMPLE_RATE, shape (n,). `cut`: only its first part was read.
+    """
 
     path: Path
     samples: Samples
@@ -46,15 +49,17 @@ class Clip:
 
     @property
     def seconds(self) -> float:
-        """How long it is."""
+        """Duration."""
         return len(self.samples) / SAMPLE_RATE
 
 
 def read(path: Path, seconds: float | None = None) -> Samples:
-    """The first audio track of a file (its first `seconds`) as mono float32 at SAMPLE_RATE, shape (n,); channels are averaged.
+    """Decode the first audio track of a file, or its first `seconds`.
+
+    Mono float32 at SAMPLE_RATE, shape (n,); channels are averaged.
 
     Raises:
-        ConfigError: there is no such file, no sound in it, or it cannot be decoded.
+        ConfigError: the file does not exist, has no sound, or cannot be decoded.
     """
     blocks: list[Samples] = []
     try:
@@ -85,15 +90,15 @@ def read(path: Path, seconds: float | None = None) -> Samples:
 
 
 def truth_of(path: Path, given: Path | None = None) -> Truth | None:
-    """What was said in a recording.
+    """The transcript of a recording.
 
     Args:
         path: the recording.
-        given: a text, or JSON: {"words": [{"w", "end"}]}, {"transcript"} or streambench's {"truth", "end"}. None: the entry of the
-            nearest manifest.json of a folder above that has one.
+        given: a text, or JSON: {"words": [{"w", "end"}]}, {"transcript"} or streambench's {"truth", "end"}.
+            None: the entry of the nearest manifest.json of a folder above that has one.
 
     Returns:
-        None: nobody has written it down.
+        None: there is no transcript.
 
     Raises:
         ConfigError: the file cannot be read.
@@ -114,13 +119,14 @@ def truth_of(path: Path, given: Path | None = None) -> Truth | None:
                         else None
                     )
                 except (ValueError, KeyError, TypeError, AttributeError) as error:
-                    told = f"{folder / 'manifest.json'}: the entry of {entry['path']} cannot be read ({type(error).__name__})"
-                    raise ConfigError(told) from None
+                    manifest, name = folder / "manifest.json", type(error).__name__
+                    message = f"{manifest}: the entry of {entry['path']} cannot be read ({name})"
+                    raise ConfigError(message) from None
     return None
 
 
 def _entries(manifest: Path) -> list[dict[str, Any]]:
-    """What a manifest tells of recordings; nothing where there is none, or one of something else: the name is a common one."""
+    """The recordings of a manifest; [] where there is none, or a file of that name with another purpose."""
     try:
         files = json.loads(manifest.read_text(encoding="utf-8"))["files"]
     except (OSError, ValueError, KeyError, TypeError):
@@ -139,5 +145,5 @@ def _from_json(entry: dict[str, Any]) -> Truth:
 
 
 def ascending(ends: Sequence[float]) -> tuple[float, ...]:
-    """Ends of words to the millisecond, none before the one before it."""
+    """Ends of words, rounded to milliseconds, made non-decreasing."""
     return tuple(float(end) for end in np.maximum.accumulate(np.asarray(ends, np.float64)).round(3))

@@ -1,10 +1,11 @@
-"""Scenarios: a recording, what is true of it, and the questions that are asked about it at their times.
+"""Scenarios: a recording, its truth, and questions about it with the times at which they are asked.
 
-A scenario is a media file with its truth beside it (NAME.json), a truth that names its media ("file"), or a recording that a
-manifest.json above it describes: that one has words alone. Truth, all but "file" optional: {"duration_s", "play_s", "intervals":
-[{"start", "end", "kind", "label", "title", "text", "things"}], "transcript", "words": [{"w", "start", "end"}], "speech": [{"start",
-"end"}], "qa": [see grade.py, and "ask_at_s"], "noise", "accent", "channel"}, seconds throughout. "play_s": only so much of it is
-played. A question whose time lies behind the end is asked when all has been understood.
+A scenario is a media file with its truth beside it (NAME.json), a truth that names its media ("file"), or a
+recording that a manifest.json above it describes (transcript only). Truth, all but "file" optional:
+{"duration_s", "play_s", "intervals": [{"start", "end", "kind", "label", "title", "text", "things"}],
+"transcript", "words": [{"w", "start", "end"}], "speech": [{"start", "end"}], "qa": [see grade_answers.py, and
+"ask_at_s"], "noise", "accent", "channel"}, seconds throughout. "play_s": only the first seconds are played. A
+question with a time after the end is asked when the whole recording has been processed.
 """
 
 from __future__ import annotations
@@ -24,7 +25,10 @@ _MANIFEST = "manifest.json"
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """A recording and its truth. `seconds`: of it that are played, None: all. `slices`: by which word errors are told apart."""
+    """A recording and its truth.
+
+    `seconds`: how much is played, None: all. `slices`: groups by which word errors are reported.
+    """
 
     name: str
     media: Path
@@ -33,47 +37,53 @@ class Scenario:
     seconds: float | None = None
 
 
-def found(paths: Sequence[Path]) -> list[Scenario]:
-    """The scenarios that paths name: media files, truths, or folders of them, in order, none twice.
+def load_scenarios(paths: Sequence[Path]) -> list[Scenario]:
+    """The scenarios of media files, truths, or folders of them, in order, without duplicates.
 
     Raises:
-        ConfigError: a path is not there, holds no scenario, or its truth cannot be read.
+        ConfigError: a path does not exist, contains no scenario, or its truth cannot be read.
     """
     scenarios: dict[tuple[Path, str], Scenario] = {}
     for path in paths:
-        if path.is_dir():
-            truths = [each for each in sorted(path.glob("*.json")) if each.name != _MANIFEST]
-            inside = [scenario for each in truths if (scenario := _of_truth(each, strict=False)) is not None]
-            told = {scenario.media for scenario in inside}
-            others = [
-                each.resolve()
-                for each in sorted(path.iterdir())
-                if each.suffix in _MEDIA and each.resolve() not in told
-            ]
-            inside += [scenario for each in others if (scenario := _of_media(each)) is not None]
-            if not inside:
-                raise ConfigError(
-                    f"{path} holds no scenario: no truth (*.json), and no recording that a {_MANIFEST} describes"
-                )
-        elif path.suffix == ".json" and path.is_file():
-            of_truth = _of_truth(path, strict=True)
-            inside = [of_truth] if of_truth is not None else []
-        elif path.is_file():
-            of_media = _of_media(path.resolve())
-            if of_media is None:
-                raise ConfigError(
-                    f"{path} has no truth: neither {path.with_suffix('.json').name} beside it nor an entry in a {_MANIFEST}"
-                )
-            inside = [of_media]
-        else:
-            raise ConfigError(f"{path} does not exist")
-        for scenario in inside:
+        for scenario in _in_folder(path) if path.is_dir() else [_of_file(path)]:
             scenarios.setdefault((scenario.media, scenario.name), scenario)
     return list(scenarios.values())
 
 
+def _in_folder(folder: Path) -> list[Scenario]:
+    """All truths of a folder, then the recordings that no truth names and a manifest describes."""
+    truths = [path for path in sorted(folder.glob("*.json")) if path.name != _MANIFEST]
+    scenarios = [scenario for path in truths if (scenario := _of_truth(path, strict=False)) is not None]
+    named = {scenario.media for scenario in scenarios}
+    others = [
+        path.resolve()
+        for path in sorted(folder.iterdir())
+        if path.suffix in _MEDIA and path.resolve() not in named
+    ]
+    scenarios += [scenario for path in others if (scenario := _of_media(path)) is not None]
+    if not scenarios:
+        raise ConfigError(
+            f"{folder} holds no scenario: no truth (*.json), and no recording that a {_MANIFEST} describes"
+        )
+    return scenarios
+
+
+def _of_file(path: Path) -> Scenario:
+    if not path.is_file():
+        raise ConfigError(f"{path} does not exist")
+    if path.suffix == ".json":
+        scenario = _of_truth(path, strict=True)
+        assert scenario is not None
+        return scenario
+    scenario = _of_media(path.resolve())
+    if scenario is None:
+        beside = path.with_suffix(".json").name
+        raise ConfigError(f"{path} has no truth: neither {beside} beside it nor an entry in a {_MANIFEST}")
+    return scenario
+
+
 def _of_truth(path: Path, *, strict: bool) -> Scenario | None:
-    """What a truth says. None: it is JSON of something else, and nobody has named it (`strict`)."""
+    """The scenario of a truth file. JSON of something else: None, or with `strict` a ConfigError."""
     try:
         truth = json.loads(path.read_text(encoding="utf-8"))
         named = isinstance(truth, dict) and isinstance(truth.get("file"), str)
@@ -81,7 +91,7 @@ def _of_truth(path: Path, *, strict: bool) -> Scenario | None:
         raise ConfigError(f"{path} cannot be read ({type(error).__name__})") from None
     if not named:
         if strict:
-            raise ConfigError(f'{path} is no truth: it names no recording ("file")')
+            raise ConfigError(f'{path} is not a truth: it names no recording ("file")')
         return None
     media = (path.parent / truth["file"]).resolve()
     if not media.is_file():
@@ -95,7 +105,7 @@ def _of_truth(path: Path, *, strict: bool) -> Scenario | None:
 
 
 def _of_media(media: Path) -> Scenario | None:
-    """What is known of a recording: the truth beside it, or its entry in a manifest; None: nothing."""
+    """The scenario of a recording, by the truth beside it or its entry in a manifest; None without both."""
     beside = media.with_suffix(".json")
     if beside.is_file():
         return _of_truth(beside, strict=True)
@@ -107,13 +117,16 @@ def _of_media(media: Path) -> Scenario | None:
         "speech": entry.get("segments") or [],
         **{key: entry.get(key) for key in ("transcript", "words")},
     }
-    if not truth["speech"] and entry["transcript"]:  # it is known what is said, and not when: anywhere
+    if not truth["speech"] and entry["transcript"]:  # times unknown: speech anywhere
         truth["speech"] = [{"start": 0.0, "end": float(entry.get("duration_s") or 1e9)}]
     return _checked(Scenario(media.stem, media, truth, _slices({}, entry)), media)
 
 
 def _checked(scenario: Scenario, path: Path) -> Scenario:
-    """Raises ConfigError where a question lacks what grading it takes: told now, not after the recording has been played."""
+    """Check the questions before anything is played.
+
+    Raises ConfigError: a question lacks a field that grading needs.
+    """
     for number, question in enumerate(scenario.truth.get("qa") or (), 1):
         lacking = {
             "id",
@@ -136,31 +149,30 @@ def _checked(scenario: Scenario, path: Path) -> Scenario:
 
 
 def _entry(media: Path) -> dict[str, Any]:
-    """What the nearest manifest above says of a recording; nothing where none does."""
+    """The entry of a recording in the nearest manifest above it; {} where there is none."""
     for folder in media.parents:
         try:
             files = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))["files"]
             return next(dict(entry) for entry in files if folder / entry["path"] == media)
         except (OSError, ValueError, KeyError, TypeError, StopIteration):
-            continue  # none, or one of something else: the name is a common one
+            continue  # no manifest, or a file of that name with another purpose
     return {}
 
 
 def _slices(truth: Mapping[str, Any], entry: Mapping[str, Any]) -> dict[str, str]:
-    """Noise, accent and channel, as the truth or the manifest says by these names, or by its remarks."""
-    told = {**entry, **truth}
-    remarks = f"{told.get('noise') or ''} {told.get('note') or ''}".lower()
+    """Noise, accent and channel, by these keys of the truth or the manifest, or derived from its notes."""
+    fields = {**entry, **truth}
+    remarks = f"{fields.get('noise') or ''} {fields.get('note') or ''}".lower()
     channel = "telephone" if "telephone" in remarks or "8 khz" in remarks else "wide band"
-    noise = str(told.get("noise") or "none")
-    if "telephone" in noise:  # a channel is no noise
+    noise = str(fields.get("noise") or "none")
+    if "telephone" in noise:  # a channel, not a noise
         noise = "none"
-    if told.get("snr_db") is not None:
-        noise = f"{noise} {told['snr_db']:g} dB"
+    if fields.get("snr_db") is not None:
+        noise = f"{noise} {fields['snr_db']:g} dB"
     if "jackhammer" in remarks:
         noise = "jackhammer"
     accent = "non-native" if "non-native" in remarks else "native"
-    found_by_name = {"noise": noise, "accent": accent, "channel": channel}
+    derived = {"noise": noise, "accent": accent, "channel": channel}
     return {
-        name: str(told[name]) if name != "noise" and told.get(name) else found_by_name[name]
-        for name in SLICES
+        name: str(fields[name]) if name != "noise" and fields.get(name) else derived[name] for name in SLICES
     }

@@ -1,8 +1,8 @@
-"""Sessions played before an examiner: a recording at its times, questions at theirs, and every event of it.
+"""Session run: play a recording into a session, ask questions at given times, and collect every event.
 
-In real time the models run in the service's workers, as under `serve` (`working`). Else the clock jumps, the models run in this process,
-and each call takes a fixed time of that clock (`steady`): so every run hears, sees and reads at the same moments, and only a change of
-the code, a model, a prompt or a quantisation changes what comes out. The ages of such a run mean nothing.
+In real time the models run in the worker processes, as under `serve` (`worker_service`). Otherwise on a
+virtual clock the models run in this process, and each call takes a fixed time (`fixed_time_service`): every
+run is the same until code, a model, a prompt or a quantisation changes. The ages of such a run mean nothing.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from streamsvc.core.errors import StreamsvcError, WorkerError
 from streamsvc.core.options import SessionOptions, SpeechOptions, VisionOptions
 from streamsvc.core.types import EncodedFrame, MediaTrack
 from streamsvc.evaluation.scenario import Scenario
-from streamsvc.evaluation.transcriber_run import spent
+from streamsvc.evaluation.transcriber_run import cpu_seconds
 from streamsvc.ingest.container import choose, open_file, packets
 from streamsvc.ingest.source_policy import Place, check_file
 from streamsvc.ingest.timestamps import TrackClock
@@ -36,12 +36,12 @@ from streamsvc.service.session import Session
 from streamsvc.workers.look_cache import LookCache
 
 ASKER = "examiner"  # the client name of the subscription
-PATIENCE = 60.0  # seconds after the last question in which all answers must have come
-SETTLE = 3.0  # seconds after the end until the questions that come behind it are asked
-SPACING = 1.0  # seconds between these
-WEIGH = 2.0  # seconds between two looks at memory and CPU
-# Seconds that a call takes on the jumping clock, about as long as on one core of the machine that FIELD_NOTES was measured on.
-TAKES = {
+ANSWER_TIMEOUT = 60.0  # seconds after the last question
+SETTLE = 3.0  # seconds from the end of the recording to the questions after it
+SPACING = 1.0  # seconds between these questions
+SAMPLE_INTERVAL = 2.0  # seconds between two samples of memory and CPU
+# Seconds of a call on the virtual clock by op, about as long as on one x86-64 core.
+CALL_SECONDS = {
     "vad": 0.002,
     "transcribe": 0.1,
     "translate": 0.1,
@@ -50,18 +50,19 @@ TAKES = {
     "texts": 0.01,
     "generate": 0.03,
 }
-ELSE = 0.02  # ... of any other; of a stream, each item
+OTHER_CALL_SECONDS = 0.02  # of any other op; in a stream, of each item
 
 Event = dict[str, Any]
 Load = Callable[[str, Mapping[str, Any]], Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
-    """What came of one session.
+class SessionRun:
+    """The output of one session.
 
-    `events`: as published, with "received" (session seconds). `asked`: question id -> session seconds. `seconds`: of media played.
-    `cost`: memory and CPU of all processes, in real time. `watches`: the ids of those that were made, in order.
+    `events`: as published, with "received" (session seconds). `asked`: question id -> session seconds.
+    `seconds`: of media played. `cost`: memory and CPU of all processes, in real time only. `watches`: ids, in
+    the order of the argument.
     """
 
     events: list[Event]
@@ -71,38 +72,39 @@ class Run:
     watches: tuple[str, ...] = ()
 
 
-# --- the service --------------------------------------------------------------------------------------------------
+# --- the service --------------------------------------------------------------------------------------------
 
 
 @contextlib.asynccontextmanager
-async def working(settings: Settings) -> AsyncIterator[Service]:
-    """A service with its worker processes, ready. Raises ModelMissing, WorkerError: they do not come up."""
+async def worker_service(settings: Settings) -> AsyncIterator[Service]:
+    """A service with its worker processes, ready.
+
+    Raises ModelMissing, WorkerError: a worker does not start.
+    """
     async with Service(settings) as service:
         await service.ready()
         yield service
 
 
-def loaded(module: str, options: Mapping[str, Any]) -> Any:
-    """The engine of a module, by its dotted name. Raises ModelMissing."""
+def load_engine(module: str, options: Mapping[str, Any]) -> Any:
+    """Load the engine of a module (dotted name). Raises ModelMissing."""
     return importlib.import_module(module).load({**options, "workers": 1})
 
 
 @contextlib.asynccontextmanager
-async def steady(settings: Settings, load: Load = loaded) -> AsyncIterator[Service]:
-    """A service whose models run in this process, each call for a fixed time. On a `clock.Threadless` loop.
+async def fixed_time_service(settings: Settings, load: Load = load_engine) -> AsyncIterator[Service]:
+    """A service whose models run in this process, a fixed time a call. Requires a `clock.Threadless` loop.
 
     Args:
         settings: of the service.
-        load: makes an engine of a module's dotted name and its options, at the first call.
+        load: (dotted name of the module, options) -> engine; called at the first call of the role.
 
     Raises:
-        ModelMissing: at the first call of a model that is not there.
+        ModelMissing: at the first call, no weights.
     """
-    async with Service(
-        settings, at_once=()
-    ) as service:  # no worker starts before its first call, and none is called
+    async with Service(settings, at_once=()) as service:  # workers start at their first call: never here
         roles: dict[str, Any] = {
-            role: Steady(functools.partial(load, module, worker.options))
+            role: FixedTimeRole(functools.partial(load, module, worker.options))
             for worker in service.workers.values()
             for role, module in worker.roles.items()
         }
@@ -110,8 +112,8 @@ async def steady(settings: Settings, load: Load = loaded) -> AsyncIterator[Servi
         yield service
 
 
-class Steady:
-    """The asking end of a role (`worker.Role`) whose engine runs in this process, one call after the other. Deadlines are not kept.
+class FixedTimeRole:
+    """A `Role` whose engine runs in this process, one call at a time. Deadlines are ignored.
 
     Args:
         load: makes the engine, at the first call.
@@ -119,15 +121,15 @@ class Steady:
 
     def __init__(self, load: Callable[[], Any]) -> None:
         self._engine = functools.cache(load)
-        self._turn = asyncio.Lock()
+        self._lock = asyncio.Lock()
 
     async def call(
         self, op: str, payload: dict[str, Any], *, deadline_in_s: float, affinity: str = ""
     ) -> dict[str, Any]:
-        """See worker.Role."""
-        async with self._turn:
+        """See Role."""
+        async with self._lock:
             (result,) = self._engine().ops[op].run([payload])
-            await clock.sleep(TAKES.get(op, ELSE))
+            await clock.sleep(CALL_SECONDS.get(op, OTHER_CALL_SECONDS))
         if isinstance(result, Exception):
             raise (
                 result
@@ -139,18 +141,18 @@ class Steady:
     async def stream(
         self, op: str, payload: dict[str, Any], *, deadline_in_s: float, affinity: str = ""
     ) -> AsyncIterator[dict[str, Any]]:
-        """See worker.Role."""
-        async with self._turn:
+        """See Role."""
+        async with self._lock:
             for item in self._engine().ops[op].run(payload):
-                await clock.sleep(TAKES.get(op, ELSE))
+                await clock.sleep(CALL_SECONDS.get(op, OTHER_CALL_SECONDS))
                 yield dict(item)
 
 
-# --- one session --------------------------------------------------------------------------------------------------
+# --- one session --------------------------------------------------------------------------------------------
 
 
-class Sitting:
-    """A session that is watched: `async with sitting(service) as watched`."""
+class ObservedSession:
+    """A session whose events are collected: `async with observed_session(service) as observed`."""
 
     def __init__(self, session: Session) -> None:
         self.session = session
@@ -163,7 +165,7 @@ class Sitting:
         return clock.now() - self.session.clock.zero
 
     async def watch(self) -> None:
-        """Take every event until the session has ended."""
+        """Collect every event until the session has ended."""
         subscription = self.session.log.subscribe(client=ASKER)
         while (batch := await subscription.next()) is not None:
             for _, text in batch:
@@ -173,7 +175,7 @@ class Sitting:
                     self._answers[event["question_id"]].set()
 
     def ask(self, number: str, text: str, image: bytes | None = None) -> None:
-        """Ask a question; one that is refused at the door stays unanswered, with the error among the events."""
+        """Ask a question. If it is refused, the error is added to the events and there is no answer."""
         self.asked[number] = self.now()
         try:
             self.session.answering.queue.ask(NewQuestion(text, number=number, client=ASKER, image=image))
@@ -183,24 +185,27 @@ class Sitting:
             self._answers[number] = asyncio.Event()
 
     async def answered(self) -> None:
-        """Wait until all that was asked is answered; at most PATIENCE seconds."""
+        """Wait for the answers to all questions; at most ANSWER_TIMEOUT seconds."""
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(ANSWER_TIMEOUT):
                 for answer in self._answers.values():
                     await answer.wait()
 
 
 @contextlib.asynccontextmanager
-async def sitting(
+async def observed_session(
     service: Service, speech: SpeechOptions | None = None, vision: VisionOptions | None = None
-) -> AsyncIterator[Sitting]:
-    """A watched session, in memory; it has ended, with all events in, and is forgotten afterwards."""
+) -> AsyncIterator[ObservedSession]:
+    """An observed session without storage.
+
+    On exit it is ended, all events are collected, and it is deleted.
+    """
     options = SessionOptions(speech or SpeechOptions(), vision or VisionOptions(), stored=False)
     session = await service.sessions.create(options=options)
-    watched = Sitting(session)
-    watching = asyncio.create_task(watched.watch())
+    observed = ObservedSession(session)
+    watching = asyncio.create_task(observed.watch())
     try:
-        yield watched
+        yield observed
     finally:
         session.end("evaluated")
         await session.over.wait()
@@ -210,71 +215,74 @@ async def sitting(
 
 async def play(
     service: Service, scenario: Scenario, *, language: str | None = None, watches: Sequence[str] = ()
-) -> Run:
-    """Play a recording at its times, ask the scenario's questions at theirs, and collect all events.
+) -> SessionRun:
+    """Play a recording in session time, ask the scenario's questions at their times, and collect all events.
 
-    `watches`: plain words that are watched for from the start, without a cooldown.
+    `watches`: conditions of watches that are added at the start, without a cooldown.
 
     Raises:
         SourceError: the recording cannot be read.
     """
     questions = sorted(scenario.truth.get("qa") or (), key=lambda question: float(question["ask_at_s"]))
-    with recorded(scenario.media) as (tracks, frames):
+    with open_recording(scenario.media) as (tracks, frames):
         end = max((due for due, _ in frames), default=0.0)
         end = end if scenario.seconds is None else min(end, scenario.seconds)
         sees = any(track.kind == "video" for track in tracks)
-        scales = Scales() if not isinstance(asyncio.get_running_loop(), clock.VirtualLoop) else None
-        async with sitting(service, SpeechOptions(language), VisionOptions(sees)) as watched:
-            made = tuple(watched.session.watches.add(when, 0.0)["id"] for when in watches)
-            watched.session.media.attach(_Publisher(tracks))
+        meter = ResourceMeter() if not isinstance(asyncio.get_running_loop(), clock.VirtualLoop) else None
+        async with observed_session(service, SpeechOptions(language), VisionOptions(sees)) as observed:
+            watch_ids = tuple(observed.session.watches.add(when, 0.0)["id"] for when in watches)
+            observed.session.media.attach(RecordingPublisher(tracks))
             async with asyncio.TaskGroup() as group:
-                weighing = group.create_task(scales.watch()) if scales is not None else None
+                sampling = group.create_task(meter.watch()) if meter is not None else None
                 asking = group.create_task(
-                    _ask(watched, [question for question in questions if question["ask_at_s"] <= end])
+                    _ask(observed, [question for question in questions if question["ask_at_s"] <= end])
                 )
                 for due, frame in frames:
                     if due > end:
                         break
-                    await clock.sleep(watched.session.clock.zero + due - clock.now())
-                    watched.session.media.tap(replace(frame, session=watched.session.id, arrived=clock.now()))
-                await watched.session.speech.flush(ASKER)
+                    await clock.sleep(observed.session.clock.zero + due - clock.now())
+                    observed.session.media.tap(
+                        replace(frame, session=observed.session.id, arrived=clock.now())
+                    )
+                await observed.session.speech.flush(ASKER)
                 await asking
                 await clock.sleep(SETTLE)
                 for question in questions:
                     if question["ask_at_s"] > end:
-                        watched.ask(question["id"], question["question"])
+                        observed.ask(question["id"], question["question"])
                         await clock.sleep(SPACING)
-                await watched.answered()
-                if weighing is not None:
-                    weighing.cancel()
-    return Run(watched.events, watched.asked, end, scales.told(end) if scales is not None else {}, made)
+                await observed.answered()
+                if sampling is not None:
+                    sampling.cancel()
+    cost = meter.figures(end) if meter is not None else {}
+    return SessionRun(observed.events, observed.asked, end, cost, watch_ids)
 
 
-async def _ask(watched: Sitting, questions: list[Mapping[str, Any]]) -> None:
+async def _ask(observed: ObservedSession, questions: list[Mapping[str, Any]]) -> None:
     for question in questions:
-        await clock.sleep(question["ask_at_s"] - watched.now())
-        watched.ask(question["id"], question["question"])
+        await clock.sleep(question["ask_at_s"] - observed.now())
+        observed.ask(question["id"], question["question"])
 
 
-async def inquire(service: Service, text: str, image: bytes) -> Event:
-    """The answer to a question about a picture that is sent along, in a session of its own: no other question is known to it.
+async def ask_about_image(service: Service, text: str, image: bytes) -> Event:
+    """Ask a question with an attached image in a new session, so that no other question is in its history.
 
     Returns:
-        The body of answer.done; an empty one with "supported" false where none came.
+        The body of answer.done; without an answer, an empty text with "supported" false.
     """
-    async with sitting(service) as watched:
-        watched.ask("q", text, image)
-        await watched.answered()
-    done = [event for event in watched.events if event["type"] == "answer.done"]
+    async with observed_session(service) as observed:
+        observed.ask("q", text, image)
+        await observed.answered()
+    done = [event for event in observed.events if event["type"] == "answer.done"]
     return done[0] if done else {"text": "", "supported": False, "evidence": []}
 
 
-# --- the recording ------------------------------------------------------------------------------------------------
+# --- the recording ------------------------------------------------------------------------------------------
 
 
 @dataclass
-class _Publisher:
-    """Whoever sends the media of a session (`types.Publisher`)."""
+class RecordingPublisher:
+    """The publisher of a session (`types.Publisher`)."""
 
     tracks: tuple[MediaTrack, ...]
 
@@ -290,11 +298,13 @@ class _Publisher:
 
 
 @contextlib.contextmanager
-def recorded(path: Path) -> Iterator[tuple[tuple[MediaTrack, ...], list[tuple[float, EncodedFrame]]]]:
-    """The tracks of a file, ready to decode while it is open, and its packets, each with the second at which it is due, in that order.
+def open_recording(path: Path) -> Iterator[tuple[tuple[MediaTrack, ...], list[tuple[float, EncodedFrame]]]]:
+    """Open a file: its tracks, and (due second, packet) in order of the due time.
+
+    The tracks can be decoded while the context is open.
 
     Raises:
-        SourceError: it cannot be read.
+        SourceError: the file cannot be read.
     """
     check_file(path, path.name)
     with contextlib.ExitStack() as stack:
@@ -318,45 +328,45 @@ def recorded(path: Path) -> Iterator[tuple[tuple[MediaTrack, ...], list[tuple[fl
         yield tracks, sorted(frames, key=lambda pair: pair[0])
 
 
-# --- the cost -----------------------------------------------------------------------------------------------------
+# --- the cost -----------------------------------------------------------------------------------------------
 
 
-class Scales:
-    """Memory (PSS, the highest sum) and CPU seconds of this process and all its children. Linux only, for PSS."""
+class ResourceMeter:
+    """Peak PSS and CPU seconds of this process and all its children. Linux only (PSS)."""
 
     def __init__(self) -> None:
         self._root = psutil.Process()
-        self._most = 0
-        self._before = self._spent()
+        self._peak = 0
+        self._before = self._cpu_by_process()
         self._after = dict(self._before)
 
-    def _spent(self) -> dict[int, float]:
-        told = {}
+    def _cpu_by_process(self) -> dict[int, float]:
+        seconds = {}
         for process in [self._root, *self._root.children(recursive=True)]:
             with contextlib.suppress(psutil.Error):
-                told[process.pid] = spent([process])
-        return told
+                seconds[process.pid] = cpu_seconds([process])
+        return seconds
 
-    def look(self) -> None:
-        """Weigh everything now."""
+    def sample(self) -> None:
+        """Sample memory and CPU now."""
         total = 0
         for process in [self._root, *self._root.children(recursive=True)]:
             with contextlib.suppress(psutil.Error):
                 total += int(process.memory_full_info().pss)
-        self._most = max(self._most, total)
-        self._after |= self._spent()
+        self._peak = max(self._peak, total)
+        self._after |= self._cpu_by_process()
 
     async def watch(self) -> None:
-        """Weigh again and again until cancelled."""
+        """Sample until cancelled."""
         while True:
-            await asyncio.to_thread(self.look)
-            await clock.sleep(WEIGH)
+            await asyncio.to_thread(self.sample)
+            await clock.sleep(SAMPLE_INTERVAL)
 
-    def told(self, seconds: float) -> dict[str, float]:
-        """The figures of a run of so many seconds; a child that was born meanwhile counts from its birth."""
-        self.look()
+    def figures(self, seconds: float) -> dict[str, float]:
+        """The cost of a run of `seconds`; a child started meanwhile counts from its start."""
+        self.sample()
         cpu = sum(self._after.values()) - sum(self._before.values())
         return {
-            "pss_max_mb": round(self._most / 1e6),
+            "pss_max_mb": round(self._peak / 1e6),
             "cpu_s_per_stream_s": round(cpu / max(seconds, 1e-9), 3),
         }

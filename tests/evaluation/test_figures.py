@@ -11,14 +11,14 @@ from streamsvc.evaluation.figures import (
     ages,
     answers,
     by_kind,
-    kept,
     keyframes,
-    read,
+    percentiles,
     report,
+    screen_counts,
     screens,
     sights,
     speech,
-    spread,
+    within_budget,
 )
 
 SLIDES = [
@@ -53,23 +53,23 @@ def test_word_errors_stand_beside_what_was_never_published() -> None:
         {"w": "20", "start": 1.0, "end": 1.5},
     ]
     truth = {"words": words, "speech": [{"start": 0.0, "end": 1.5}]}
-    told = speech(truth, [partial(1, 0.9, 300.0), final("one too", 0.1, 2.0), final("you", 9.0, 11.0)])
-    assert told["words_spoken"] == 3
-    assert told["edits"] == 2  # "too" for two, "you" for twenty
-    assert told["coverage"] == 1.0
-    assert told["captions_without_speech"] == 1
-    assert told["stable_after_word_s"] == {"p50": 0.4, "p95": 0.4, "max": 0.4, "n": 1}
+    table = speech(truth, [partial(1, 0.9, 300.0), final("one too", 0.1, 2.0), final("you", 9.0, 11.0)])
+    assert table["words_spoken"] == 3
+    assert table["edits"] == 2  # "too" for two, "you" for twenty
+    assert table["coverage"] == 1.0
+    assert table["captions_without_speech"] == 1
+    assert table["stable_after_word_s"] == {"p50": 0.4, "p95": 0.4, "max": 0.4, "n": 1}
 
 
-def test_words_behind_the_part_that_was_played_were_not_said() -> None:
+def test_words_after_the_played_part_are_left_out() -> None:
     words = [{"w": "one", "start": 0.0, "end": 1.0}, {"w": "two", "start": 8.0, "end": 9.0}]
     assert speech({"words": words}, [final("one", 0.0, 1.5)], until=5.0)["wer_percent"] == 0.0
 
 
 def test_without_words_there_is_no_word_error_rate_and_without_speech_known_no_invention() -> None:
-    told = speech({}, [final("hello", 1.0, 2.0)])
-    assert "wer_percent" not in told
-    assert told["captions_without_speech"] == 0
+    table = speech({}, [final("hello", 1.0, 2.0)])
+    assert "wer_percent" not in table
+    assert table["captions_without_speech"] == 0
     assert speech({"speech": []}, [final("hello", 1.0, 2.0)])["captions_without_speech"] == 1
 
 
@@ -84,7 +84,7 @@ def test_each_word_is_as_old_as_the_event_that_made_it_stable() -> None:
     assert ages(events)["final"]["n"] == 1
 
 
-def test_what_a_model_says_of_a_scene_is_in_no_age() -> None:
+def test_scene_captions_of_a_vlm_are_in_no_age() -> None:
     scenes = [
         {"type": "scene.caption", "by": by, "age_ms": age} for by, age in (("rule", 100.0), ("model", 2500.0))
     ]
@@ -92,11 +92,11 @@ def test_what_a_model_says_of_a_scene_is_in_no_age() -> None:
 
 
 def test_a_budget_is_kept_where_the_95th_percentile_is_within_it() -> None:
-    told = {
+    table = {
         "ages_ms": {"stable": {"p95": 1100}, "final": {"p95": 1700}, "sight": {"p95": 9}},
         "answers": {"done_s": {"p95": 3.1}},
     }
-    assert kept(told, {"stable": 1.2, "final": 1.6, "answer": 3.0}) == {
+    assert within_budget(table, {"stable": 1.2, "final": 1.6, "answer": 3.0}) == {
         "stable": True,
         "final": False,
         "answer": False,
@@ -105,20 +105,20 @@ def test_a_budget_is_kept_where_the_95th_percentile_is_within_it() -> None:
 
 def test_a_change_is_found_by_a_keyframe_within_a_second_and_a_still_picture_needs_no_other() -> None:
     events = [{"type": "keyframe.sampled", "at": at} for at in (0.0, 5.0, 10.3, 21.5, 30.2, 33.0, 36.0)]
-    told = keyframes(TRUTH, events)
-    assert (told["changes"], told["found"], told["recall"]) == (4, 3, 0.75)
-    assert (told["of_still"], told["due"], told["precision"]) == (4, 2, 0.5)
+    table = keyframes(TRUTH, events)
+    assert (table["changes"], table["found"], table["recall"]) == (4, 3, 0.75)
+    assert (table["of_still"], table["due"], table["precision"]) == (4, 2, 0.5)
     assert keyframes(TRUTH, events, until=25.0)["changes"] == 3
     assert keyframes({}, events) == {}
 
 
 def text(first_seen: float, received: float, *lines: str, title: str = "") -> dict[str, Any]:
-    told = [{"text": line} for line in lines]
+    table = [{"text": line} for line in lines]
     return {
         "type": "screen.text",
         "first_seen": first_seen,
         "received": received,
-        "lines": told,
+        "lines": table,
         "title": title,
         "age_ms": 900.0,
     }
@@ -134,7 +134,7 @@ def test_a_slide_is_read_when_its_title_comes_and_as_well_as_its_last_reading() 
     assert (first["found"], first["as_title"], first["delay_s"]) == (True, True, 2.0)
     assert first["cer"] == pytest.approx(1 / 19, abs=1e-4)
     assert second["cer"] == pytest.approx(9 / 20, abs=1e-4)
-    assert read([first, second]) == {
+    assert screen_counts([first, second]) == {
         "titles": 2,
         "found": 2,
         "in_time": 1,
@@ -144,7 +144,7 @@ def test_a_slide_is_read_when_its_title_comes_and_as_well_as_its_last_reading() 
     assert screens(TRUTH, [])[0]["cer"] == 1.0
 
 
-def test_a_thing_is_named_by_a_tag_or_a_box_that_is_one() -> None:
+def test_an_object_is_named_by_a_tag_or_a_box_of_its_class() -> None:
     events = [
         {"type": "sight.ready", "at": 20.3, "tags": [{"label": "Egyptian cat"}], "boxes": []},
         {"type": "sight.ready", "at": 31.0, "tags": [], "boxes": [{"label": "dog"}]},
@@ -203,11 +203,11 @@ def test_every_question_has_a_verdict_and_its_times() -> None:
         done("a", "A cat.", 31.0, evidence=[{"start": 21, "end": 22}]),
         done("b", "A king.", 33.0),
     ]
-    told = answers({"qa": QA}, events, {"a": 30.0, "b": 32.0, "c": 33.0})
-    assert [row["verdict"] for row in told["each"]] == ["right", "hallucinated", "unanswered"]
-    assert (told["first_delta_s"]["max"], told["done_s"]["max"]) == (0.5, 1.0)
-    assert list(told["by_kind"]) == ["speech", "object", "never"]
-    assert told["by_kind"]["object"] == {"asked": 1, "right": 1, "citable": 1, "cited": 1, "honest": 1}
+    table = answers({"qa": QA}, events, {"a": 30.0, "b": 32.0, "c": 33.0})
+    assert [row["verdict"] for row in table["each"]] == ["right", "hallucinated", "unanswered"]
+    assert (table["first_delta_s"]["max"], table["done_s"]["max"]) == (0.5, 1.0)
+    assert list(table["by_kind"]) == ["speech", "object", "never"]
+    assert table["by_kind"]["object"] == {"asked": 1, "right": 1, "citable": 1, "cited": 1, "honest": 1}
 
 
 def test_a_refusal_that_is_right_needs_no_citation() -> None:
@@ -217,14 +217,14 @@ def test_a_refusal_that_is_right_needs_no_citation() -> None:
     assert by_kind([row])["never"] == {"asked": 1, "right": 1, "honest": 1}
 
 
-def test_a_report_holds_all_of_it_and_survives_a_run_without_events() -> None:
-    told = report({**TRUTH, "qa": QA}, [{"type": "error", "error": {"code": "x"}, "received": 1.0}], {})
-    assert told["errors"] == ["x"]
-    assert told["answers"]["by_kind"]["speech"] == {"asked": 1, "unanswered": 1}
+def test_a_report_has_all_parts_and_accepts_a_run_without_events() -> None:
+    table = report({**TRUTH, "qa": QA}, [{"type": "error", "error": {"code": "x"}, "received": 1.0}], {})
+    assert table["errors"] == ["x"]
+    assert table["answers"]["by_kind"]["speech"] == {"asked": 1, "unanswered": 1}
     assert report({}, [], {})["answers"] == {}
 
 
-def test_the_spread_of_nothing_is_nothing() -> None:
-    assert spread([]) == {}
-    assert spread([1.0, 3.0], 1) == {"p50": 2.0, "p95": 2.9, "max": 3.0, "n": 2}
+def test_percentiles_without_values_are_empty() -> None:
+    assert percentiles([]) == {}
+    assert percentiles([1.0, 3.0], 1) == {"p50": 2.0, "p95": 2.9, "max": 3.0, "n": 2}
     assert figures.KINDS.index("never") > figures.KINDS.index("speech")

@@ -1,4 +1,4 @@
-"""A recording is read as the models hear it, and what was said is found beside it."""
+"""Recordings are decoded to mono samples; their transcript is read from a truth or a manifest."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_channels_are_averaged_not_added(tmp_path: Path) -> None:
     assert np.allclose(samples, 15000 / 32768, atol=1e-4)
 
 
-def test_only_the_first_seconds_are_read_if_so_wanted(tmp_path: Path) -> None:
+def test_only_the_first_seconds_are_read_on_request(tmp_path: Path) -> None:
     path = clip(tmp_path / "tone.mp4", seconds=2.0)
     assert len(read(path, 0.5)) == SAMPLE_RATE // 2
     assert len(read(path)) == pytest.approx(2 * SAMPLE_RATE, rel=0.05)
@@ -58,7 +58,7 @@ def test_a_file_that_cannot_be_measured_is_named(tmp_path: Path) -> None:
         "no JSON",
     ],
 )
-def test_a_manifest_of_something_else_is_passed_over(tmp_path: Path, other: str) -> None:
+def test_a_manifest_of_another_purpose_is_ignored(tmp_path: Path, other: str) -> None:
     (tmp_path / "deep").mkdir()
     (tmp_path / "deep" / "manifest.json").write_text(other)
     (tmp_path / "manifest.json").write_text(
@@ -98,7 +98,7 @@ def test_the_nearest_manifest_that_knows_the_recording_tells_its_words(tmp_path:
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "told"),
+    ("name", "content", "result"),
     [
         ("a.txt", "One, two.", Truth(("one", "two"))),
         ("a.json", '{"transcript": "One two"}', Truth(("one", "two"))),
@@ -106,10 +106,10 @@ def test_the_nearest_manifest_that_knows_the_recording_tells_its_words(tmp_path:
         ("a.json", '{"truth": ["one", "two"], "end": [0.4, 0.8]}', Truth(("one", "two"), (0.4, 0.8))),
     ],
 )
-def test_a_given_truth_goes_before_the_manifest(tmp_path: Path, name: str, content: str, told: Truth) -> None:
+def test_a_given_truth_overrides_the_manifest(tmp_path: Path, name: str, content: str, result: Truth) -> None:
     (tmp_path / "manifest.json").write_text(json.dumps({"files": [{"path": "a.wav", "transcript": "other"}]}))
     (tmp_path / name).write_text(content)
-    assert truth_of(tmp_path / "a.wav", tmp_path / name) == told
+    assert truth_of(tmp_path / "a.wav", tmp_path / name) == result
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Scenarios are found by their truth, or by a manifest, and what is wrong with one is told before anything is played."""
+"""Scenarios are found by a truth or a manifest; errors in them are raised before anything is played."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from streamsvc.core.errors import ConfigError
-from streamsvc.evaluation.scenario import Scenario, found
+from streamsvc.evaluation.scenario import Scenario, load_scenarios
 
 QUESTION = {
     "id": "q1",
@@ -37,11 +37,11 @@ def names(scenarios: list[Scenario]) -> list[tuple[str, str]]:
 
 def test_a_truth_a_recording_and_their_folder_name_the_same_scenario(tmp_path: Path) -> None:
     folder(tmp_path, talk_mp4=None, talk_json={"file": "talk.mp4", "qa": [WHOLE], "play_s": 20})
-    (scenario,) = found([tmp_path])
+    (scenario,) = load_scenarios([tmp_path])
     assert (
-        found([tmp_path / "talk.json"])
-        == found([tmp_path / "talk.mp4"])
-        == found([tmp_path, tmp_path / "talk.mp4"])
+        load_scenarios([tmp_path / "talk.json"])
+        == load_scenarios([tmp_path / "talk.mp4"])
+        == load_scenarios([tmp_path, tmp_path / "talk.mp4"])
         == [scenario]
     )
     assert (scenario.name, scenario.seconds, scenario.media) == (
@@ -59,10 +59,10 @@ def test_two_truths_about_one_recording_are_two_scenarios(tmp_path: Path) -> Non
         b_json={"file": "talk.mp4"},
         other_json={"what": "ever"},
     )
-    assert names(found([tmp_path])) == [("a", "talk.mp4"), ("b", "talk.mp4")]
+    assert names(load_scenarios([tmp_path])) == [("a", "talk.mp4"), ("b", "talk.mp4")]
 
 
-def test_a_manifest_above_tells_what_is_said_and_by_whom(tmp_path: Path) -> None:
+def test_a_manifest_above_gives_transcript_and_slices(tmp_path: Path) -> None:
     entries = [
         {"path": "speech/a.flac", "transcript": "one two", "duration_s": 3.0, "note": "non-native speaker"},
         {
@@ -83,7 +83,7 @@ def test_a_manifest_above_tells_what_is_said_and_by_whom(tmp_path: Path) -> None
     (tmp_path / "speech").mkdir()
     folder(tmp_path, manifest_json={"files": entries})
     folder(tmp_path / "speech", a_flac=None, b_flac=None, c_flac=None, d_flac=None, e_flac=None)
-    a, b, c = found([tmp_path / "speech"])
+    a, b, c = load_scenarios([tmp_path / "speech"])
     assert a.slices == {"noise": "none", "accent": "non-native", "channel": "wide band"}
     assert b.slices == {"noise": "music 10 dB", "accent": "native", "channel": "wide band"}
     assert c.slices == {"noise": "none", "accent": "Scottish", "channel": "telephone"}
@@ -92,7 +92,7 @@ def test_a_manifest_above_tells_what_is_said_and_by_whom(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
-    ("files", "named", "told"),
+    ("files", "named", "message"),
     [
         ({}, "absent.mp4", "does not exist"),
         ({}, ".", "holds no scenario"),
@@ -111,13 +111,15 @@ def test_a_manifest_above_tells_what_is_said_and_by_whom(tmp_path: Path) -> None
         ),
     ],
 )
-def test_what_is_no_scenario_is_told(files: dict[str, Any], named: str, told: str, tmp_path: Path) -> None:
+def test_an_invalid_scenario_is_an_error(
+    files: dict[str, Any], named: str, message: str, tmp_path: Path
+) -> None:
     folder(tmp_path, **files)
-    with pytest.raises(ConfigError, match=told):
-        found([tmp_path / named])
+    with pytest.raises(ConfigError, match=message):
+        load_scenarios([tmp_path / named])
 
 
-def test_a_truth_that_is_no_json_is_told(tmp_path: Path) -> None:
+def test_a_truth_that_is_not_json_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "x.json").write_text("{")
     with pytest.raises(ConfigError, match="cannot be read"):
-        found([tmp_path / "x.json"])
+        load_scenarios([tmp_path / "x.json"])

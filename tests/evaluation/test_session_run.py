@@ -1,4 +1,4 @@
-"""A recording is played at its times on a clock that jumps, and the same things happen at the same moments every time."""
+"""A recording is played on a virtual clock; every run is the same."""
 
 from __future__ import annotations
 
@@ -17,7 +17,14 @@ from streamsvc.core.clock import Threadless
 from streamsvc.core.errors import SourceError, WorkerError
 from streamsvc.evaluation import session_run
 from streamsvc.evaluation.scenario import Scenario
-from streamsvc.evaluation.session_run import Run, Scales, Steady, inquire, play, steady
+from streamsvc.evaluation.session_run import (
+    FixedTimeRole,
+    ResourceMeter,
+    SessionRun,
+    ask_about_image,
+    fixed_time_service,
+    play,
+)
 from streamsvc.service.service import Service
 from tests.builders.clips import clip
 from tests.fakes.engines_by_name import load, settings
@@ -35,7 +42,7 @@ def question(number: str, text: str, at: float) -> dict[str, Any]:
 
 def served(loop: asyncio.Runner, folder: Path, work: Callable[[Service], Awaitable[Any]]) -> Any:
     async def main() -> Any:
-        async with steady(settings(folder), load) as service:
+        async with fixed_time_service(settings(folder), load) as service:
             result = await work(service)
             assert service.sessions.by_id == {}
             return result
@@ -43,20 +50,21 @@ def served(loop: asyncio.Runner, folder: Path, work: Callable[[Service], Awaitab
     return loop.run(main())
 
 
-def plain(run: Run) -> list[dict[str, Any]]:
+def plain(run: SessionRun) -> list[dict[str, Any]]:
     """The events without what is drawn by lot or read from the wall clock."""
     dropped = {"epoch", "id", "session", "started_utc", "url", "of", "stages", "prev"}
-    return json.loads(
-        json.dumps(run.events),
-        object_hook=lambda body: {key: body[key] for key in body if key not in dropped},
-    )  # type: ignore[no-any-return]
+    text = json.dumps(run.events)
+    events: list[dict[str, Any]] = json.loads(
+        text, object_hook=lambda body: {key: body[key] for key in body if key not in dropped}
+    )
+    return events
 
 
 def test_two_runs_publish_the_same_at_the_same_moments(loop: asyncio.Runner, tmp_path: Path) -> None:
     media = clip(tmp_path / "a.mp4", seconds=4.0)
     scenario = Scenario("a", media, {"qa": [question("q1", "What is shown?", 2.0)]}, {})
 
-    def run() -> Run:  # in a service of its own: one remembers what it has looked at
+    def run() -> SessionRun:  # in a service of its own: one remembers what it has looked at
         return served(loop, tmp_path, lambda service: play(service, scenario))  # type: ignore[no-any-return]
 
     first, second = run(), run()
@@ -72,7 +80,7 @@ def test_two_runs_publish_the_same_at_the_same_moments(loop: asyncio.Runner, tmp
     } <= kinds
 
 
-def test_questions_are_asked_at_their_times_and_behind_the_end_when_all_is_understood(
+def test_questions_are_asked_at_their_times_and_after_the_end_once_all_is_processed(
     loop: asyncio.Runner, tmp_path: Path
 ) -> None:
     media = clip(tmp_path / "a.mp4", seconds=3.0)
@@ -81,7 +89,9 @@ def test_questions_are_asked_at_their_times_and_behind_the_end_when_all_is_under
         question("soon", "What is shown now?", 1.5),
         question("later", "A dog?", 9.0),
     ]
-    run: Run = served(loop, tmp_path, lambda service: play(service, Scenario("a", media, {"qa": asked}, {})))
+    run: SessionRun = served(
+        loop, tmp_path, lambda service: play(service, Scenario("a", media, {"qa": asked}, {}))
+    )
     assert run.asked["soon"] == pytest.approx(1.5, abs=0.01)
     assert run.asked["late"] >= run.seconds + session_run.SETTLE
     assert run.asked["later"] == pytest.approx(run.asked["late"] + session_run.SPACING)
@@ -97,7 +107,7 @@ def test_only_the_first_seconds_are_played_where_the_scenario_says_so(
     loop: asyncio.Runner, tmp_path: Path
 ) -> None:
     media = clip(tmp_path / "a.mp4", seconds=4.0)
-    run: Run = served(
+    run: SessionRun = served(
         loop, tmp_path, lambda service: play(service, Scenario("a", media, {}, {}, seconds=2.0))
     )
     assert run.seconds == 2.0
@@ -109,13 +119,13 @@ def test_only_the_first_seconds_are_played_where_the_scenario_says_so(
 def test_a_recording_of_one_track_is_played_too(track: str, loop: asyncio.Runner, tmp_path: Path) -> None:
     options: dict[str, Any] = {"video": None} if track == "audio" else {"audio": None}
     media = clip(tmp_path / "a.mkv", seconds=2.0, **options)
-    run: Run = served(loop, tmp_path, lambda service: play(service, Scenario("a", media, {}, {})))
+    run: SessionRun = served(loop, tmp_path, lambda service: play(service, Scenario("a", media, {}, {})))
     kinds = {event["type"] for event in run.events}
     assert ("caption.final" in kinds, "keyframe.sampled" in kinds) == (track == "audio", track == "video")
     assert run.events[-1]["type"] == "session.closed"
 
 
-def test_what_is_no_recording_is_told_and_leaves_no_session(loop: asyncio.Runner, tmp_path: Path) -> None:
+def test_an_unreadable_recording_raises_and_leaves_no_session(loop: asyncio.Runner, tmp_path: Path) -> None:
     (tmp_path / "a.mp4").write_bytes(b"nothing")
 
     async def fails(service: Service) -> None:
@@ -130,7 +140,7 @@ def test_a_picture_is_asked_about_in_a_session_of_its_own(loop: asyncio.Runner, 
     Image.new("RGB", (64, 48), "white").save(out, "JPEG")
 
     async def work(service: Service) -> list[dict[str, Any]]:
-        return [await inquire(service, text, out.getvalue()) for text in ("What is the total?", "")]
+        return [await ask_about_image(service, text, out.getvalue()) for text in ("What is the total?", "")]
 
     answered, refused = served(loop, tmp_path, work)
     assert answered["type"] == "answer.done"
@@ -147,14 +157,14 @@ def test_each_call_takes_its_time_one_after_the_other_and_fails_alone(
         return load("any", {})
 
     async def main() -> float:
-        role = Steady(once)
+        role = FixedTimeRole(once)
         picture = {"jpeg": b""}
         began = clock.now()
         await asyncio.gather(*(role.call("look", picture, deadline_in_s=1) for _ in range(3)))
         async for _ in role.stream("generate", {"prompt": "x"}, deadline_in_s=1):
             pass
         with pytest.raises(WorkerError, match="KeyError") as caught:
-            broken = Steady(
+            broken = FixedTimeRole(
                 lambda: type(
                     "Engine",
                     (),
@@ -169,13 +179,15 @@ def test_each_call_takes_its_time_one_after_the_other_and_fails_alone(
         assert "said" not in str(caught.value)
         return clock.now() - began
 
-    assert loop.run(main()) == pytest.approx(4 * session_run.TAKES["look"] + session_run.TAKES["generate"])
+    assert loop.run(main()) == pytest.approx(
+        4 * session_run.CALL_SECONDS["look"] + session_run.CALL_SECONDS["generate"]
+    )
     assert loads == [1]
 
 
-async def test_memory_and_cpu_of_this_process_and_its_children_are_weighed() -> None:
-    scales = Scales()
+async def test_memory_and_cpu_of_this_process_and_its_children_are_measured() -> None:
+    meter = ResourceMeter()
     sum(number * number for number in range(300_000))
-    told = scales.told(seconds=1.0)
-    assert told["pss_max_mb"] > 10
-    assert 0.0 <= told["cpu_s_per_stream_s"] < 60
+    outcome = meter.figures(seconds=1.0)
+    assert outcome["pss_max_mb"] > 10
+    assert 0.0 <= outcome["cpu_s_per_stream_s"] < 60

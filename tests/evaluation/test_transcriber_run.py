@@ -1,4 +1,4 @@
-"""One run: audio at its time, everything heard kept, the models' work as time, and the cost weighed."""
+"""One run: audio when due, units with their times, CPU time of the models, and the cost."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from streamsvc.core import clock
 from streamsvc.core.config import Hear
 from streamsvc.core.errors import InvalidRequest
 from streamsvc.core.types import SAMPLE_RATE, Speech, Word, Words
-from streamsvc.evaluation.transcriber_run import Heard, Meter, Timed, listen, play
+from streamsvc.evaluation.transcriber_run import Meter, TimedRole, TranscriberRun, play, run_virtual
 from tests.fakes.hear_engine import Direct, load, spoken
 
 SETTINGS = Hear(model="whisper-tiny.en")
 TALK = spoken(12, 1.5)
 
 
-def texts(heard: Heard) -> list[str]:
+def texts(heard: TranscriberRun) -> list[str]:
     return [word.text.lower() for word in heard.stable]
 
 
@@ -45,14 +45,14 @@ def test_every_word_comes_after_it_was_spoken_and_before_the_talk_ends(
     assert heard.units[-1][0] <= len(TALK) / SAMPLE_RATE + heard.flush
 
 
-def test_at_once_the_same_words_come_in_no_time(virtual: asyncio.Runner) -> None:
+def test_fed_at_once_the_same_words_take_no_time(virtual: asyncio.Runner) -> None:
     heard = virtual.run(play(TALK, Direct().role(), SETTINGS, live=False))
     assert texts(heard) == [f"w{number}" for number in range(1, 13)]
     assert heard.units[-1][0] < 0.1
 
 
-def test_what_is_shown_is_all_that_is_stable_and_the_tail() -> None:
-    heard = Heard(
+def test_snapshots_have_the_stable_words_and_the_tentative_tail() -> None:
+    heard = TranscriberRun(
         [
             (1.0, unit("a b", 0)),
             (1.2, Speech("s", "main", 0.0, 0.0, True)),
@@ -63,14 +63,14 @@ def test_what_is_shown_is_all_that_is_stable_and_the_tail() -> None:
     assert heard.shown == [(1.0, "", "a b"), (1.5, "a b", "c"), (2.0, "a b c", "")]
 
 
-def test_the_models_work_moves_the_clock_by_its_cpu_time(virtual: asyncio.Runner) -> None:
+def test_cpu_time_of_a_call_advances_the_virtual_clock(virtual: asyncio.Runner) -> None:
     def work(batch: list[Any]) -> list[Any]:
         until = time.process_time() + 0.03
         while time.process_time() < until:
             pass
         return [{"done": True}]
 
-    role = Timed(SimpleNamespace(ops={"work": Op(work)}))
+    role = TimedRole(SimpleNamespace(ops={"work": Op(work)}))
 
     async def main() -> float:
         began = clock.now()
@@ -83,25 +83,25 @@ def test_the_models_work_moves_the_clock_by_its_cpu_time(virtual: asyncio.Runner
 
 
 def test_an_error_of_the_engine_is_raised(virtual: asyncio.Runner) -> None:
-    role = Timed(SimpleNamespace(ops={"work": Op(lambda batch: [InvalidRequest("no")])}))
+    role = TimedRole(SimpleNamespace(ops={"work": Op(lambda batch: [InvalidRequest("no")])}))
     with pytest.raises(InvalidRequest):
         virtual.run(role.call("work", {}, deadline_in_s=1.0))
 
 
 def test_a_whole_run_counts_the_calls_of_each_op() -> None:
-    heard = listen(TALK, load({}), SETTINGS)
+    heard = run_virtual(TALK, load({}), SETTINGS)
     assert texts(heard) == [f"w{number}" for number in range(1, 13)]
     assert heard.calls["transcribe"] >= 6
     assert heard.cpu.keys() == heard.calls.keys() == {"vad", "transcribe"}
 
 
-def test_cpu_and_memory_are_weighed_from_the_making_on() -> None:
+def test_cpu_and_memory_are_measured_from_construction_on() -> None:
     meter = Meter()
     until = time.process_time() + 0.1
     while time.process_time() < until:
         pass
     ballast = np.ones(30_000_000, np.uint8)
-    meter.look()
+    meter.sample()
     with_ballast = meter.cost()
     assert with_ballast.cpu == pytest.approx(0.1, abs=0.09)
     assert with_ballast.cpu > 0.05
@@ -109,15 +109,15 @@ def test_cpu_and_memory_are_weighed_from_the_making_on() -> None:
     assert with_ballast.all > len(ballast)
 
 
-def test_the_weighing_ends_with_the_worker() -> None:
+def test_memory_sampling_ends_with_the_worker() -> None:
     with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as worker:
         meter = Meter(worker.pid)
-        meter.look()
+        meter.sample()
         worker.communicate()
         asyncio.run(asyncio.wait_for(meter.watch(), 5.0))
 
 
-def test_a_worker_is_weighed_apart_and_together() -> None:
+def test_a_worker_is_measured_alone_and_in_the_sum() -> None:
     cost = Meter(os.getpid()).cost()  # this process twice: as itself and as the worker
     assert cost.hear is not None
     assert cost.all == pytest.approx(2 * cost.hear, rel=0.01)

@@ -26,11 +26,12 @@ open(sys.argv[at["out"] + 1] + ".stderr", "w").close()
 if "DIE" in command:
     sys.exit("not ready")
 truth = json.load(open(sys.argv[at["ref"] + 1]))
-events = [[end + 0.5, " ".join(truth["truth"][:number]), "more"] for number, end in enumerate(truth["end"], 1)]
+words = truth["truth"]
+events = [[end + 0.5, " ".join(words[:number]), "more"] for number, end in enumerate(truth["end"], 1)]
 events.append([truth["end"][-1] + 0.6, " ".join(truth["truth"][:-1] + ["wrong"] * ("WRONG" in command)), ""])
-told = {"cmd": command, "events": events, "stream_s": truth["duration"] + 2, "cpu_s": 1.0, "machine_busy_s": 1.5, "rss_mb": 100.0,
-        "flush_s": 0.25, "late_feed_s": 0.01, "finished": True}
-json.dump(told, open(sys.argv[at["out"] + 1], "w"))
+outcome = {"cmd": command, "events": events, "stream_s": truth["duration"] + 2, "cpu_s": 1.0,
+        "machine_busy_s": 1.5, "rss_mb": 100.0, "flush_s": 0.25, "late_feed_s": 0.01, "finished": True}
+json.dump(outcome, open(sys.argv[at["out"] + 1], "w"))
 """
 
 
@@ -39,20 +40,20 @@ def shelf(tmp_path: Path) -> Path:
     """A folder as make_ref.py leaves it: recordings "a" and "b", of six words each."""
     for name in ("a", "b"):
         written(tmp_path / f"{name}.wav", spoken(6, 0.5))
-        told = {
+        outcome = {
             "audio": f"{name}.wav",
             "duration": 2.4,
             "truth": [f"w{number}" for number in range(1, 7)],
             "end": ends(6),
         }
-        (tmp_path / f"{name}.ref.json").write_text(json.dumps(told), encoding="utf-8")
+        (tmp_path / f"{name}.ref.json").write_text(json.dumps(outcome), encoding="utf-8")
     (tmp_path / "harness.py").write_text(HARNESS, encoding="utf-8")
     return tmp_path
 
 
 def go(monkeypatch: pytest.MonkeyPatch, shelf: Path, *words: str) -> int:
     """The command line; its exit status."""
-    told = [
+    outcome = [
         "captions_beside",
         str(shelf),
         "--out",
@@ -61,7 +62,7 @@ def go(monkeypatch: pytest.MonkeyPatch, shelf: Path, *words: str) -> int:
         str(shelf / "harness.py"),
         *words,
     ]
-    monkeypatch.setattr(sys, "argv", told)
+    monkeypatch.setattr(sys, "argv", outcome)
     monkeypatch.setattr(signal, "signal", lambda *_: None)  # the handler would outlive the test
     with pytest.raises(SystemExit) as ended:
         captions_beside.main()
@@ -81,7 +82,7 @@ def test_workers_take_turns_and_another_one_begins_each_time(shelf: Path) -> Non
     assert sorted(order) == sorted((name, run, worker) for name in "ab" for run in (1, 2) for worker in "xy")
 
 
-def test_a_folder_without_references_and_a_broken_reference_are_told(tmp_path: Path) -> None:
+def test_a_folder_without_references_and_a_broken_reference_are_errors(tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match="make_ref"):
         recordings(tmp_path)
     (tmp_path / "a.ref.json").write_text("{}", encoding="utf-8")
@@ -100,9 +101,9 @@ def test_what_is_finished_is_not_run_again_and_the_table_is_of_all_runs(
     second = capsys.readouterr()
     assert second.err == ""
     assert second.out == first.out
-    told = json.loads((shelf / "out" / "table.json").read_text(encoding="utf-8"))
-    assert (told["words"], told["seconds"]) == (12, 4.8)
-    one, two = told["workers"]["one"], told["workers"]["two, wrong"]
+    outcome = json.loads((shelf / "out" / "table.json").read_text(encoding="utf-8"))
+    assert (outcome["words"], outcome["seconds"]) == (12, 4.8)
+    one, two = outcome["workers"]["one"], outcome["workers"]["two, wrong"]
     assert (one["runs"], one["wer"], one["commit_erased"], one["commit_p50"]) == (
         4,
         round(1 / 6, 4),
@@ -121,11 +122,11 @@ def test_another_command_under_the_same_name_is_refused(monkeypatch: pytest.Monk
         for cell in cells({"one": ["other"]}, recordings(shelf), 1, shelf / "out")
         if cell.recording.name == "a"
     ]
-    with pytest.raises(SystemExit, match="run of something else"):
+    with pytest.raises(SystemExit, match="result of another command"):
         done(cell)
 
 
-def test_a_worker_that_fails_is_told_and_the_others_go_on(
+def test_a_failing_worker_is_reported_and_the_others_go_on(
     monkeypatch: pytest.MonkeyPatch, shelf: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert go(monkeypatch, shelf, "--worker", "bad=cmd DIE", "--worker", "good=cmd", "--runs", "1") == 1
@@ -135,10 +136,10 @@ def test_a_worker_that_fails_is_told_and_the_others_go_on(
     assert "| bad " not in out
 
 
-def test_a_run_that_is_cut_off_leaves_no_process_and_no_result(
+def test_an_interrupted_run_leaves_no_process_and_no_result(
     monkeypatch: pytest.MonkeyPatch, shelf: Path
 ) -> None:
-    """The harness starts a child in a session of its own, as streambench does, and neither would end by itself."""
+    """Start a harness with a child in a session of its own, as streambench does; neither ends by itself."""
     sleeper = "import subprocess; subprocess.Popen(['sleep', '60'], start_new_session=True).wait()"
     (shelf / "harness.py").write_text(sleeper, encoding="utf-8")
     seen: list[list[int]] = []
@@ -180,10 +181,10 @@ def test_word_errors_are_compared_with_offline_decoding_by_the_mean_of_the_runs(
     result |= {"pss": {"largest": 2e6, "all": 3e6}, "finished": True}
     right = {**result, "events": [[3.0, "w1 w2 w3 w4 w5 w6", ""]]}
     wrong = {**result, "events": [[3.0, "w1 w2 w3 w4 w5", ""]]}
-    told = figures([(recording, right), (recording, wrong)], {"a": ["w1", "w2", "w3", "w4", "w5", "w6"]})
-    assert told["wer_of_runs"] == [0.0, round(1 / 6, 4)]
-    assert told["offline"]["difference"] == pytest.approx(1 / 12, abs=1e-4)
-    line = row("one", told)
+    outcome = figures([(recording, right), (recording, wrong)], {"a": ["w1", "w2", "w3", "w4", "w5", "w6"]})
+    assert outcome["wer_of_runs"] == [0.0, round(1 / 6, 4)]
+    assert outcome["offline"]["difference"] == pytest.approx(1 / 12, abs=1e-4)
+    line = row("one", outcome)
     assert line[2:4] == ("8.3", "+8.3 (+8.3)")
     assert "2 / 3" in line
 
@@ -192,6 +193,6 @@ def test_the_table_says_what_is_still_to_be_run(shelf: Path) -> None:
     of = recordings(shelf)
     every = list(cells({"one": ["cmd"]}, of, 1, shelf / "out"))
     assert measure(every[0], shelf / "harness.py")
-    table, told = report(every, of, None, shelf / "out")
+    table, outcome = report(every, of, None, shelf / "out")
     assert "one: 1 of 2 runs so far" in table
-    assert told["workers"]["one"]["runs"] == 1
+    assert outcome["workers"]["one"]["runs"] == 1

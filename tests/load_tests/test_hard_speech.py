@@ -1,4 +1,4 @@
-"""The ends of utterances are exact, the noise is as loud as it should be, and what voice activity lost is told."""
+"""Ends of utterances, level of the noise, and the words that VAD missed."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from load_tests.hard_speech import (
     FRAME,
     PAUSES,
     Utterance,
-    compared,
+    attenuated,
+    compare,
     cut,
     latencies,
     levels,
     measure_ends,
     measure_silence,
-    noisier,
-    quieter,
+    speech_frames,
+    speech_spans,
     spliced,
-    spoken,
-    stretches,
     utterances,
+    with_noise,
 )
 from streamsvc.core.config import Hear
 from streamsvc.core.types import SAMPLE_RATE, Speech, Word, Words
 from streamsvc.evaluation.recordings import Truth
-from streamsvc.evaluation.transcriber_run import Heard, play
+from streamsvc.evaluation.transcriber_run import TranscriberRun, play
 from tests.fakes import hear_engine
 from tests.fakes.hear_engine import Direct
 
@@ -83,7 +83,7 @@ def test_latencies_are_those_of_the_last_word_from_the_end_of_the_utterance() ->
         Utterance("a", 5.0, 6.0, ("no",)),
         Utterance("a", 9.0, 10.0, ("gone",)),
     ]
-    heard = Heard(
+    heard = TranscriberRun(
         [
             words(2.5, "Good", stable=1, start=1.0),
             words(3.4, "day.", stable=1, start=2.5),
@@ -98,31 +98,31 @@ def test_latencies_are_those_of_the_last_word_from_the_end_of_the_utterance() ->
 
 
 def test_quiet_speech_is_twenty_decibels_below_and_rounded_to_sixteen_bits() -> None:
-    quiet = quieter(TONE)
+    quiet = attenuated(TONE)
     assert np.median(levels(TONE) - levels(quiet)) == pytest.approx(20.0, abs=0.1)
     assert np.array_equal(quiet * 32768, np.round(quiet * 32768))
 
 
-def test_noise_lies_five_decibels_below_the_speech_however_much_silence_there_is_and_is_the_same_each_time() -> (
-    None
-):
+def test_noise_is_five_decibels_below_the_speech_whatever_the_silence_and_reproducible() -> None:
     for silence in (0, 1, 9):
         talk = np.concatenate([TONE, np.zeros(silence * SAMPLE_RATE, np.float32)])
-        noise = noisier(talk) - talk
+        noise = with_noise(talk) - talk
         assert 10 * np.log10((TONE**2).mean() / (noise**2).mean()) == pytest.approx(5.0, abs=0.1)
-        assert np.array_equal(noisier(talk), noisier(talk))
-    assert spoken(talk).sum() == 100
+        assert np.array_equal(with_noise(talk), with_noise(talk))
+    assert speech_frames(talk).sum() == 100
 
 
-def test_missed_words_are_unheard_only_where_voice_activity_found_nobody() -> None:
+def test_missed_words_are_unheard_only_outside_of_vad_speech() -> None:
     truth = Truth(("one", "two", "three", "four"), (1.0, 2.0, 5.0, 9.0))
-    heard = Heard([speech(0.5, True), words(1.5, "one", stable=1), speech(2.5, False), speech(8.5, True)])
-    result = compared("x", "name", truth, heard, ["one", "two", "three", "three", "four"])
+    heard = TranscriberRun(
+        [speech(0.5, True), words(1.5, "one", stable=1), speech(2.5, False), speech(8.5, True)]
+    )
+    result = compare("x", "name", truth, heard, ["one", "two", "three", "three", "four"])
     assert result.unheard == (5.0,)
     assert result.fewer == (3, -1)
     assert (int(result.ours.sum()), int(result.theirs.sum())) == (3, 1)
-    assert stretches(heard) == [(0.5, 2.5), (8.5, float("inf"))]
-    assert compared("x", "name", Truth(("one",)), heard, []).unheard is None
+    assert speech_spans(heard) == [(0.5, 2.5), (8.5, float("inf"))]
+    assert compare("x", "name", Truth(("one",)), heard, []).unheard is None
 
 
 def manifest(folder: Path, *entries: dict[str, Any]) -> Path:
@@ -171,7 +171,7 @@ def test_single_sentences_and_each_prompt_are_utterances(shelf: Path) -> None:
     ]
 
 
-def test_the_tables_tell_the_latencies_and_what_was_closed_without_speech(
+def test_the_tables_have_latencies_and_captions_outside_of_speech(
     virtual: asyncio.Runner, shelf: Path
 ) -> None:
     role = Direct().role()

@@ -1,4 +1,4 @@
-"""What measurements share: the settings that options say, and the hear role on either clock."""
+"""Shared options: settings from the command line, and the hear role on either clock."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_on_the_virtual_clock_one_role_hears_one_talk_after_the_other() -> None:
             ]
 
 
-def test_live_the_worker_process_hears_and_is_gone_afterwards() -> None:
+def test_live_runs_use_the_worker_process_and_end_it() -> None:
     with hearing(SETTINGS, live=True, engine=NAME) as (runner, role, worker):
         assert worker is not None
         heard = runner.run(play(spoken(3, 1.0), role, SETTINGS.hear, live=False))

@@ -1,4 +1,4 @@
-"""A talk without an end: it is fed as it should be, and a lag that grows is found."""
+"""A long talk is fed with pauses; a growing lag exceeds the limit."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from load_tests.hour import PAUSES, Stretch, listen, packets, table, verdict
+from load_tests.hour import PAUSES, Interval, measure, packets, table, verdict
 from streamsvc.core import clock
 from streamsvc.core.config import Hear
 from streamsvc.core.errors import CapacityError
@@ -40,11 +40,11 @@ class Slow(Direct):
         return await super().call(op, payload, deadline_in_s=deadline_in_s, affinity=affinity)
 
 
-def hour(virtual: asyncio.Runner, role: Role, seconds: float, every: float) -> list[Stretch]:
-    return virtual.run(listen([TALK], role, SETTINGS, seconds=seconds, every=every, pids=[os.getpid()]))
+def hour(virtual: asyncio.Runner, role: Role, seconds: float, every: float) -> list[Interval]:
+    return virtual.run(measure([TALK], role, SETTINGS, seconds=seconds, every=every, pids=[os.getpid()]))
 
 
-def test_the_feed_is_the_talks_and_the_pauses_again_and_again() -> None:
+def test_the_feed_repeats_the_talks_with_pauses() -> None:
     of = list(packets([TALK], 30.0))
     assert [at for at, _, _ in of] == pytest.approx([number * 0.02 for number in range(len(of))])
     assert len(of) == 1500
@@ -70,7 +70,7 @@ def test_every_word_of_a_long_talk_is_committed_soon_and_nothing_is_wrong(virtua
     assert len(table(found).splitlines()) == 5
 
 
-def test_a_lag_that_grows_and_audio_given_up_are_wrong(virtual: asyncio.Runner) -> None:
+def test_a_growing_lag_and_dropped_audio_exceed_the_limits(virtual: asyncio.Runner) -> None:
     found = hour(virtual, Slow(virtual.run(_now()) + 30.0).role(), 100.0, 25.0)
     grown, lost = verdict(found)[0], sum(each.lost for each in found)
     assert "lag grew" in grown or "nothing was committed" in grown

@@ -20,21 +20,21 @@ def test_the_table_counts_right_wrong_and_invented() -> None:
         Row("near miss", text, False, 0.52, False, ""),
         Row("stranger", text, True, 0.9, False, ""),
     ]
-    told = [
+    result = [
         [cell.strip() for cell in line.strip("|").split("|")] for line in thresholds(rows).splitlines()[2:]
     ]
-    assert ["0.35", "1", "1", "1"] in told
-    assert ["0.50", "1", "0", "1"] in told
-    assert ["0.60", "1", "0", "0"] in told
-    assert ["0.65", "0", "0", "0"] in told
+    assert ["0.35", "1", "1", "1"] in result
+    assert ["0.50", "1", "0", "1"] in result
+    assert ["0.60", "1", "0", "0"] in result
+    assert ["0.65", "0", "0", "0"] in result
 
 
 def test_watches_that_would_fire_are_counted_for_both_kinds_of_pairs() -> None:
     assert {len(pairs(SAME)), len(pairs(OTHERS))} == {18}
-    told = [
+    result = [
         [cell.strip() for cell in line.strip("|").split("|")]
         for line in words([0.65, 0.85], [0.55]).splitlines()[2:]
     ]
-    assert told[0] == ["0.50", "2 of 2", "1 of 1"]
-    assert told[1] == ["0.60", "2 of 2", "0 of 1"]
-    assert told[3] == ["0.80", "1 of 2", "0 of 1"]
+    assert result[0] == ["0.50", "2 of 2", "1 of 1"]
+    assert result[1] == ["0.60", "2 of 2", "0 of 1"]
+    assert result[3] == ["0.80", "1 of 2", "0 of 1"]

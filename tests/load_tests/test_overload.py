@@ -1,4 +1,4 @@
-"""Overload is told in figures: what came of all sessions, over time, and what each level saves."""
+"""Overload figures: of all sessions together, over time, and the saving of each level."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from load_tests import overload
 from load_tests.overload import asking, plot, savings, summary, table
 from streamsvc.evaluation.scenario import Scenario
-from streamsvc.evaluation.session_run import Run
+from streamsvc.evaluation.session_run import SessionRun
 
 
 def final(received: float, age: float) -> dict[str, Any]:
@@ -47,7 +47,7 @@ def test_what_was_answered_refused_and_late_adds_up_to_what_was_asked() -> None:
         {"type": "error", "error": {"code": "capacity"}},
     ]
     events += [{"type": "answer.done", "question_id": "q3", "error": {"code": "deadline"}}]
-    run = Run(events, {"q1": 1.0, "q2": 2.0, "q3": 3.0, "q4": 4.0}, 20.0)
+    run = SessionRun(events, {"q1": 1.0, "q2": 2.0, "q3": 3.0, "q4": 4.0}, 20.0)
     made = summary(
         Scenario("a", Path("a.mp4"), {"transcript": "la la"}, {}), [run, run], [0.0] * 10 + [2.0] * 10, 0.5
     )
@@ -56,14 +56,14 @@ def test_what_was_answered_refused_and_late_adds_up_to_what_was_asked() -> None:
     assert (made.first, made.whole) == ((2.0, 2.0), (3.0, 3.0))
     assert made.series["captions"] == pytest.approx([0.5, 3.0])
     assert made.series["level"] == [0.0, 2.0]
-    told = table([made])
-    assert "2 / 2 / 4" in told
+    result = table([made])
+    assert "2 / 2 / 4" in result
     assert "<svg" in plot([made, made])
 
 
 def test_coverage_over_time_is_of_the_words_that_were_spoken_then() -> None:
     truth = {"words": [{"w": "la", "start": end - 0.3, "end": end} for end in (4.5, 6.0, 14.5)]}
-    runs = [Run([final(5.0, 0.5), final(15.0, 3.0)], {}, 30.0)] * 2
+    runs = [SessionRun([final(5.0, 0.5), final(15.0, 3.0)], {}, 30.0)] * 2
     assert summary(Scenario("a", Path("a.mp4"), truth, {}), runs, [0.0] * 30, 0.5).series["coverage"] == [
         0.5,
         1.0,
@@ -71,7 +71,7 @@ def test_coverage_over_time_is_of_the_words_that_were_spoken_then() -> None:
     ]
 
 
-def test_what_a_level_saves_is_told_beside_the_level_below_it() -> None:
+def test_the_saving_of_a_level_is_relative_to_the_level_below() -> None:
     lines = savings([(1, 0.8, 1.0), (2, 0.3, 0.5)]).splitlines()
     assert [[cell.strip() for cell in line.split("|")[4:6]] for line in lines[2:]] == [
         ["80", "20"],

@@ -1,4 +1,4 @@
-"""Questions are made by templates from what is true, the same ones every time, and a run over them is told by kind and half."""
+"""The question set is reproducible and balanced; a run over it is reported by kind and half."""
 
 from __future__ import annotations
 
@@ -9,54 +9,20 @@ from typing import Any
 
 import pytest
 
-from load_tests import question_set
-from load_tests.question_set import Said, good, halve, nouns, sheets, show, telling, words_of, write
-from streamsvc.evaluation.scenario import found
-
-TALK = "The miller carried a lantern to the harbour, and the miller slept. Nobody saw the lighthouse burn; it was dark."
-
-
-def said(text: str) -> list[Said]:
-    items = [{"w": word, "start": float(n), "end": n + 0.5} for n, word in enumerate(text.split())]
-    return words_of({"words": items}, 100.0)
-
-
-def test_sentences_end_with_their_marks_and_words_behind_the_end_are_not_said() -> None:
-    words = said(TALK)
-    assert [word.text for word in words if word.sentence == 1] == [
-        "Nobody",
-        "saw",
-        "the",
-        "lighthouse",
-        "burn;",
-    ]
-    assert (
-        len(words_of({"words": [{"w": "a", "start": 0, "end": 1}, {"w": "b", "start": 9, "end": 10}]}, 5.0))
-        == 1
-    )
-
-
-def test_telling_words_are_said_once_and_nouns_stand_behind_an_article() -> None:
-    words = said(TALK)
-    assert [word.bare for word in telling(words)] == [
-        "carried",
-        "lantern",
-        "harbour",
-        "slept",
-        "nobody",
-        "lighthouse",
-    ]
-    assert [word.bare for word in nouns(words)] == ["lantern", "harbour"]
+from load_tests.question_set import good, halve, sheets, show, write
+from load_tests.question_templates import Sheet
+from load_tests.question_words import words_of
+from streamsvc.evaluation.scenario import load_scenarios
 
 
 @pytest.fixture(scope="module")
-def made(request: pytest.FixtureRequest) -> list[question_set.Sheet]:
+def made(request: pytest.FixtureRequest) -> list[Sheet]:
     media: Path = request.getfixturevalue("media")
     return sheets(media)
 
 
 @pytest.mark.media
-def test_there_are_enough_of_every_kind_in_both_halves(made: list[question_set.Sheet]) -> None:
+def test_there_are_enough_of_every_kind_in_both_halves(made: list[Sheet]) -> None:
     counts = Counter((question["kind"], question["half"]) for sheet in made for question in sheet.asked)
     never = counts["never", "tune"] + counts["never", "held"]
     assert never >= 60
@@ -67,9 +33,7 @@ def test_there_are_enough_of_every_kind_in_both_halves(made: list[question_set.S
 
 
 @pytest.mark.media
-def test_the_same_questions_are_made_every_time_and_none_twice(
-    made: list[question_set.Sheet], media: Path
-) -> None:
+def test_the_same_questions_are_made_every_time_and_none_twice(made: list[Sheet], media: Path) -> None:
     again = sheets(media)
     assert [sheet.asked for sheet in again] == [sheet.asked for sheet in made]
     texts = [(sheet.name, question["question"]) for sheet in made for question in sheet.asked]
@@ -77,7 +41,7 @@ def test_the_same_questions_are_made_every_time_and_none_twice(
 
 
 @pytest.mark.media
-def test_what_was_never_said_is_not_in_the_part_that_is_played(made: list[question_set.Sheet]) -> None:
+def test_words_never_said_do_not_occur_in_the_played_part(made: list[Sheet]) -> None:
     for sheet in made:
         stems = {word.bare[:5] for word in words_of(sheet.truth, sheet.seconds)}
         for question in sheet.asked:
@@ -87,9 +51,9 @@ def test_what_was_never_said_is_not_in_the_part_that_is_played(made: list[questi
 
 
 @pytest.mark.media
-def test_what_is_written_is_read_as_scenarios(made: list[question_set.Sheet], tmp_path: Path) -> None:
+def test_written_truths_load_as_scenarios(made: list[Sheet], tmp_path: Path) -> None:
     write(made, tmp_path)
-    assert [scenario.name for scenario in found([tmp_path])] == sorted(sheet.name for sheet in made)
+    assert [scenario.name for scenario in load_scenarios([tmp_path])] == sorted(sheet.name for sheet in made)
 
 
 def row(kind: str, half: str, verdict: str, honest: bool = False) -> dict[str, Any]:
@@ -103,20 +67,20 @@ def row(kind: str, half: str, verdict: str, honest: bool = False) -> dict[str, A
     }
 
 
-def test_what_never_was_is_answered_well_by_no_and_by_declining() -> None:
+def test_of_what_never_was_no_and_declining_are_good() -> None:
     rows = [
         row("never", "tune", "declined", True),
         row("never", "held", "hallucinated"),
         row("speech", "held", "right", True),
     ]
-    assert [good(each) for each in rows] == [True, False, True]
-    told = show(rows)
-    assert "| never  | 1 of 1     | 100 |" in told
-    assert "right ones that are cited: 1 of 1" in told
+    assert [good(row) for row in rows] == [True, False, True]
+    report = show(rows)
+    assert "| never  | 1 of 1     | 100 |" in report
+    assert "right ones that are cited: 1 of 1" in report
 
 
-def test_halves_are_told_apart_within_every_recording_and_kind() -> None:
-    sheet = question_set.Sheet("a", Path("a.mp4"), 10.0, {})
+def test_halves_are_equal_within_every_recording_and_kind() -> None:
+    sheet = Sheet("a", Path("a.mp4"), 10.0, {})
     for number in range(6):
         sheet.ask("object", f"Is it {number}?", "yes")
     halve([sheet], random.Random(1))

@@ -1,4 +1,4 @@
-"""Many sessions at one worker: all of them are measured, and one that is not heard in time is seen in the figures."""
+"""Many sessions on one worker: all are measured, and a late one shows in the figures."""
 
 from __future__ import annotations
 
@@ -46,12 +46,12 @@ def test_every_word_of_every_session_is_covered_and_more_sessions_wait_longer(
     assert (one.figures["words"], six.figures["words"]) == (12, 72)
     assert one.coverage == six.coverage == 1.0
     assert (six.figures["commit_p50"] or 0.0) > (one.figures["commit_p50"] or 0.0) + 0.1
-    assert one.kept
+    assert one.within_budget
 
 
 def test_a_worker_that_cannot_follow_is_out_of_the_budget(virtual: asyncio.Runner) -> None:
     load = loaded(virtual, Queue(3.0).role(), 3)
-    assert not load.kept
+    assert not load.within_budget
     assert table([load]).splitlines()[-1].rstrip(" |").endswith("no")
 
 

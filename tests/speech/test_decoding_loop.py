@@ -20,7 +20,7 @@ from streamsvc.core.queues import Ring
 from streamsvc.core.types import SAMPLE_RATE, AudioChunk, Gap, Speech, Words
 from streamsvc.evaluation.recordings import read, truth_of
 from streamsvc.evaluation.score_captions import align, norm
-from streamsvc.evaluation.transcriber_run import Heard, listen
+from streamsvc.evaluation.transcriber_run import TranscriberRun, run_virtual
 from streamsvc.speech import decoding_loop
 from streamsvc.speech.segmenter import VAD_WINDOW, Unit
 
@@ -637,7 +637,7 @@ def engine() -> Any:
     return asr.load({"models": Models().dir / "models", "model": "whisper-tiny.en", "workers": 1})
 
 
-def wer(heard: Heard, path: Path) -> float:
+def wer(heard: TranscriberRun, path: Path) -> float:
     truth = truth_of(path)
     assert truth is not None
     return align(truth.words, [w for word in heard.stable for w in norm(word.text)])[1] / len(truth.words)
@@ -648,7 +648,7 @@ def wer(heard: Heard, path: Path) -> float:
 @pytest.mark.parametrize(("clip", "most"), [("jfk_inaugural_excerpt", 0.14), ("harvard", 0.08)])
 def test_real_speech_becomes_the_right_words(media: Path, engine: Any, clip: str, most: float) -> None:
     path = media / "speech" / f"{clip}.flac"
-    heard = listen(read(path), engine, Hear())
+    heard = run_virtual(read(path), engine, Hear())
     assert wer(heard, path) <= most
     assert not [unit for _, unit in heard.units if isinstance(unit, Gap)]
 
@@ -657,4 +657,4 @@ def test_real_speech_becomes_the_right_words(media: Path, engine: Any, clip: str
 @pytest.mark.media
 @pytest.mark.parametrize("clip", ["noise2", "room_noise", "digital_silence_30s", "music_guitar"])
 def test_what_is_no_speech_becomes_no_word(media: Path, engine: Any, clip: str) -> None:
-    assert listen(read(media / "non_speech" / f"{clip}.flac"), engine, Hear()).stable == []
+    assert run_virtual(read(media / "non_speech" / f"{clip}.flac"), engine, Hear()).stable == []

@@ -1,0 +1,56 @@
+"""The commands eval and bench, run from the command line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.builders.command_line import error_of, run
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("bench", "captions", "x.wav", "--speed", "2"), "--speed"),
+        (("bench", "captions", "x.wav", "y.wav", "--truth", "x.txt"), "--truth"),
+        (("bench", "captions", "/no/such.wav"), "/no/such.wav cannot be read"),
+        (("bench", "vision", "--plot", "plot.png"), "ends with .svg"),
+        (("eval", "x.json", "--speed", "2"), "--speed"),
+        (("eval", "/no/such.json"), "/no/such.json does not exist"),
+    ],
+)
+def test_bad_arguments_give_one_line_and_exit_status_2(
+    arguments: tuple[str, ...],
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    assert message in error_of(arguments, monkeypatch, capfd)
+
+
+@pytest.mark.models
+@pytest.mark.media
+def test_a_recording_is_measured(media: Path) -> None:
+    ended = run(
+        "bench", "captions", str(media / "speech" / "jfk_inaugural_excerpt.flac"), "--speed", "max", "--json"
+    )
+    assert ended.returncode == 0, ended.stderr
+    report = json.loads(ended.stdout)
+    assert report["speed"] == "max"
+    assert report["runs"][0]["recording"] == "jfk_inaugural_excerpt"
+    assert report["all"]["wer"] <= 0.14
+
+
+@pytest.mark.models
+@pytest.mark.media
+def test_a_recording_is_evaluated_in_real_time_from_the_command_line(media: Path, tmp_path: Path) -> None:
+    recording = str(media / "speech" / "sb_spk1_snt5.flac")
+    ended = run("eval", recording, "--speed", "1", "--json", "--plot", str(tmp_path / "a.svg"))
+    assert ended.returncode == 0, ended.stderr[-2000:]
+    report = json.loads(ended.stdout)["scenarios"]["sb_spk1_snt5"]
+    assert report["slices"]["accent"] == "non-native"
+    assert report["speech"]["words_published"] >= 6
+    assert report["cost"]["pss_max_mb"] > 100
+    assert (tmp_path / "a.svg").read_text().startswith("<svg")
