@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamsvc.core.types import TextLine
-from streamsvc.timeline.text_tracks import Lines, alike, folded, followed, moved
+from streamsvc.timeline.text_tracks import TextTracks, follow, normalized, page_shift, same_text
 from tests.builders import pages
 
 
@@ -20,12 +20,12 @@ def page(*texts: str, score: float = 0.9) -> list[TextLine]:
     return [line(text, 0.1 + 0.1 * n, score=score) for n, text in enumerate(texts)]
 
 
-def times(lines: Lines) -> dict[str, tuple[float, float | None]]:
+def times(lines: TextTracks) -> dict[str, tuple[float, float | None]]:
     return {each.text: (each.start, each.end) for each in lines.all()}
 
 
 def test_a_line_lasts_from_the_first_keyframe_that_shows_it_to_the_first_that_does_not() -> None:
-    lines = Lines()
+    lines = TextTracks()
     lines.read(page("Agenda for today", "Budget"), 1.0)
     lines.read(page("Agenda for today", "Budget", "Hiring plan"), 4.0)
     lines.read([line("Agenda for today", 0.1), line("Hiring plan", 0.3)], 9.0)
@@ -34,7 +34,7 @@ def test_a_line_lasts_from_the_first_keyframe_that_shows_it_to_the_first_that_do
 
 
 def test_a_misread_letter_does_not_end_a_line_and_the_surer_reading_is_kept() -> None:
-    lines = Lines()
+    lines = TextTracks()
     lines.read(page("The rnountain spirit", score=0.8), 1.0)
     lines.read(page("The mountain spirit", score=0.95), 2.0)
     lines.read(page("The mountaln spirlt", score=0.7), 3.0)
@@ -43,7 +43,7 @@ def test_a_misread_letter_does_not_end_a_line_and_the_surer_reading_is_kept() ->
 
 
 def test_a_digit_or_a_word_that_changes_ends_the_line_and_begins_a_new_one() -> None:
-    lines = Lines()
+    lines = TextTracks()
     lines.read(page("Total: 120 euros", "Room Lisbon"), 1.0)
     lines.read(page("Total: 150 euros", "Room Athens"), 5.0)
     assert times(lines) == {
@@ -55,11 +55,11 @@ def test_a_digit_or_a_word_that_changes_ends_the_line_and_begins_a_new_one() -> 
 
 
 def test_one_letter_is_an_edit_where_both_readings_are_sure() -> None:
-    assert alike(
+    assert same_text(
         line("meet the cat at the station", 0.1, score=0.8),
         line("meet the car at the station", 0.1, score=0.99),
     )
-    assert not alike(
+    assert not same_text(
         line("meet the cat at the station", 0.1, score=0.99),
         line("meet the car at the station", 0.1, score=0.99),
     )
@@ -71,7 +71,7 @@ def test_a_scrolled_page_keeps_its_lines() -> None:
         for word in ("first", "second", "third", "fourth", "fifth", "sixth")
     ]
     whole = page(*text)
-    lines = Lines()
+    lines = TextTracks()
     lines.read(whole[:5], 1.0)
     lines.read([*pages.moved(whole[:5], -0.2), replace(whole[5], y=0.4)], 3.0)
     assert times(lines) == {
@@ -82,14 +82,14 @@ def test_a_scrolled_page_keeps_its_lines() -> None:
 
 
 def test_the_same_text_elsewhere_is_another_line_unless_the_page_moved() -> None:
-    lines = Lines()
+    lines = TextTracks()
     lines.read([line("OK", 0.1), line("Some other words here", 0.5)], 1.0)
     lines.read([line("OK", 0.9), line("Some other words here", 0.5)], 2.0)
     assert [(each.start, each.end) for each in lines.all() if each.text == "OK"] == [(1.0, 2.0), (2.0, None)]
 
 
 def test_lines_that_are_alike_do_not_take_each_others_times() -> None:
-    lines = Lines()
+    lines = TextTracks()
     lines.read(page("item number 1 of the list", "item number 2 of the list"), 1.0)
     lines.read(
         page("item number 1 of the list", "item number 2 of the list", "item number 3 of the list"), 2.0
@@ -98,7 +98,7 @@ def test_lines_that_are_alike_do_not_take_each_others_times() -> None:
 
 
 def test_a_line_that_one_reading_overlooks_goes_on_and_one_that_stays_away_ended_when_it_was_missed() -> None:
-    lines = Lines()
+    lines = TextTracks()
     lines.read(page("Title of the page", "Budget"), 1.0)
     lines.read(page("Title of the page"), 2.0)
     assert times(lines)["Budget"] == (1.0, 2.0)
@@ -113,7 +113,7 @@ def test_a_line_that_one_reading_overlooks_goes_on_and_one_that_stays_away_ended
 
 
 def test_a_line_cut_in_two_by_the_reader_and_joined_again_has_been_there_all_the_time() -> None:
-    lines = Lines()
+    lines = TextTracks()
     lines.read([line("Due date", 0.1, 0.1, w=0.2), line("11 April", 0.1, 0.35, w=0.15)], 1.0)
     lines.read([line("Due date 11 April", 0.1, 0.1, w=0.4)], 2.0)
     assert [(each.text, each.start) for each in lines.shown] == [("Due date 11 April", 1.0)]
@@ -122,13 +122,13 @@ def test_a_line_cut_in_two_by_the_reader_and_joined_again_has_been_there_all_the
 
 
 def test_a_number_that_loses_a_digit_is_no_part_of_what_stood_there() -> None:
-    now, gone = followed(followed([], page("Total 150"), 1.0)[0], page("Total 15"), 2.0)
+    now, gone = follow(follow([], page("Total 150"), 1.0)[0], page("Total 15"), 2.0)
     assert [each.start for each in now] == [2.0]
     assert [each.text for each in gone] == ["Total 150"]
 
 
 def test_what_is_shown_at_a_time_comes_in_reading_order() -> None:
-    lines = Lines()
+    lines = TextTracks()
     lines.read([line("below", 0.5), line("right", 0.1, 0.6), line("left", 0.1, 0.1)], 1.0)
     lines.clear(5.0)
     assert [each.text for each in lines.at(3.0)] == ["left", "right", "below"]
@@ -137,7 +137,7 @@ def test_what_is_shown_at_a_time_comes_in_reading_order() -> None:
 
 
 def test_beyond_the_limit_the_oldest_go_and_are_counted() -> None:
-    lines = Lines(most=5)
+    lines = TextTracks(limit=5)
     for n in range(20):
         lines.read(page(f"line number {n}"), float(n))
     assert len(lines.all()) == 6
@@ -146,20 +146,20 @@ def test_beyond_the_limit_the_oldest_go_and_are_counted() -> None:
 
 
 def test_a_move_needs_letters_enough_and_no_line_that_stands_there_twice() -> None:
-    before, _ = followed([], page("Ok", "Ok", "the long words of a line"), 1.0)
-    assert moved(before, pages.moved(page("Ok", "Ok", "the long words of a line"), 0.2))[1] > 0.19
-    assert moved(before, pages.moved(page("Ok", "Ok"), 0.2)) == (0.0, 0.0)
+    before, _ = follow([], page("Ok", "Ok", "the long words of a line"), 1.0)
+    assert page_shift(before, pages.moved(page("Ok", "Ok", "the long words of a line"), 0.2))[1] > 0.19
+    assert page_shift(before, pages.moved(page("Ok", "Ok"), 0.2)) == (0.0, 0.0)
 
 
 def test_texts_are_folded_to_what_readers_tell_apart() -> None:
-    assert folded("Invoice No. 1O0") == folded("lnv0ice no 100")
-    assert folded("12") != folded("13")
+    assert normalized("Invoice No. 1O0") == normalized("lnv0ice no 100")
+    assert normalized("12") != normalized("13")
 
 
 @given(st.integers(0, 500), st.lists(st.floats(0.1, 5.0), min_size=2, max_size=6))
 def test_misreadings_of_a_letter_never_break_a_page_in_two(seed: int, steps: list[float]) -> None:
-    lines, now = Lines(), 0.0
-    page_ = [each for each in pages.lines(pages.BULLETS) if len(folded(each.text)) >= 16]
+    lines, now = TextTracks(), 0.0
+    page_ = [each for each in pages.lines(pages.BULLETS) if len(normalized(each.text)) >= 16]
     for n, step in enumerate(steps):
         now += step
         lines.read([replace(each, text=pages.garbled(each.text, seed + n), score=0.9) for each in page_], now)
@@ -179,7 +179,7 @@ def test_misreadings_of_a_letter_never_break_a_page_in_two(seed: int, steps: lis
 def test_no_readings_break_it_and_every_line_ends_after_it_began(
     readings: list[list[tuple[str, float]]],
 ) -> None:
-    lines = Lines()
+    lines = TextTracks()
     for at, reading in enumerate(readings):
         lines.read([line(text, y) for text, y in reading], float(at))
         assert len(lines.shown) == sum(bool(text) for text, _ in reading)

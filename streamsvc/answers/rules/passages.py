@@ -12,7 +12,8 @@ from streamsvc.answers.rules.parse import Ask
 from streamsvc.core.types import Evidence, Word
 from streamsvc.timeline.ranking import rarity
 from streamsvc.timeline.text import NEGATIONS, QUESTION_WORDS, bag, kin, sounds, stem, stems, terms, tokens
-from streamsvc.timeline.timeline import Sentence, Timeline
+from streamsvc.timeline.timeline import Timeline
+from streamsvc.timeline.transcript import Sentence
 
 ENOUGH = 0.55  # share of the question's words, weighed by rarity, that a line must hold
 STRICT = 0.75  # ... where a near miss would be a wrong answer
@@ -53,8 +54,8 @@ class _Line:
 
 
 def _lines(timeline: Timeline) -> list[_Line]:
-    said = [_Line(bag(s.text), s.evidence(), s, i) for i, s in enumerate(timeline.said)]
-    read = [_Line(bag(line.text), line.evidence(timeline.latest), None, 0) for line in timeline.text.all()]
+    said = [_Line(bag(s.text), s.evidence(), s, i) for i, s in enumerate(timeline.sentences)]
+    read = [_Line(bag(line.text), line.evidence(timeline.latest), None, 0) for line in timeline.text_tracks.all()]
     return said + read
 
 
@@ -238,7 +239,7 @@ def _quoted(line: _Line, wanted: Sequence[str], timeline: Timeline, why: bool = 
             lines=(line.evidence,),
         )
     part = _part(line.sentence, wanted, 28)
-    said = timeline.said
+    said = timeline.sentences
     whole = len(part) == len(line.sentence.words)
     before = [word for sentence in said[max(0, line.place - 3) : line.place] for word in sentence.words]
     before = before if before and part[0].start - before[-1].end < 2.0 else []

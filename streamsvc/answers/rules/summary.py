@@ -17,8 +17,10 @@ from streamsvc.answers.rules.finding import Finding, quote_of, refusal, timestam
 from streamsvc.answers.rules.parse import NUMBERS, Ask
 from streamsvc.core.types import Evidence
 from streamsvc.timeline.ranking import rarity
+from streamsvc.timeline.screen_history import Screen
 from streamsvc.timeline.text import STOP, bag, stem, tokens
-from streamsvc.timeline.timeline import Screen, Sentence, Timeline
+from streamsvc.timeline.timeline import Timeline
+from streamsvc.timeline.transcript import Sentence
 
 STRETCH = 60.0  # seconds of talk that one note stands for, at most
 LEAST_WORDS = 5  # of a sentence that may stand for others, where there is one
@@ -101,7 +103,7 @@ def notes(timeline: Timeline, start: float = 0.0, end: float = float("inf"), mos
         end: session seconds; a sentence belongs to the side on which its middle lies.
         most: how many notes at most, at least 1; stretches grow longer until they suffice.
     """
-    said = [sentence for sentence in timeline.said if start <= (sentence.start + sentence.end) / 2 < end]
+    said = [sentence for sentence in timeline.sentences if start <= (sentence.start + sentence.end) / 2 < end]
     screens = [
         screen for screen in timeline.screens if screen.start < end and timeline.end_of(screen) > start
     ]
