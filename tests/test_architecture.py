@@ -86,6 +86,7 @@ PURE = {
     "timeline.text_tracks",
     "timeline.timeline",
     "timeline.transcript",
+    "timeline.word_lists",
     "vision.keyframes",
     "vision.labels",
     "vision.scenes",

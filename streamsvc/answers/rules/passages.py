@@ -11,7 +11,17 @@ from streamsvc.answers.rules.finding import Finding, quote_of, timestamp
 from streamsvc.answers.rules.parse import Ask
 from streamsvc.core.types import Evidence, Word
 from streamsvc.timeline.ranking import rarity
-from streamsvc.timeline.text import NEGATIONS, QUESTION_WORDS, bag, kin, sounds, stem, stems, terms, tokens
+from streamsvc.timeline.text import (
+    NEGATIONS,
+    QUESTION_WORDS,
+    bag,
+    homophones,
+    related,
+    stem,
+    stems,
+    terms,
+    tokens,
+)
 from streamsvc.timeline.timeline import Timeline
 from streamsvc.timeline.transcript import Sentence
 
@@ -128,13 +138,13 @@ def _ranked(
         meant = {
             t
             for t in wanted
-            if t not in line.terms and (sounds(t) | (kin(t) if loose else frozenset())) & line.terms
+            if t not in line.terms and (homophones(t) | (related(t) if loose else frozenset())) & line.terms
         }
         own = same + KIN * sum(weights[t] for t in meant)
         near = _around(line, lines)
         rest = [t for t in wanted if t not in line.terms and t not in meant]
         worth = sum(
-            weights[t] * (1.0 if t in near else KIN if loose and kin(t) & near else 0.0) for t in rest
+            weights[t] * (1.0 if t in near else KIN if loose and related(t) & near else 0.0) for t in rest
         )
         found.append(((own + NEIGHBOUR * worth) / total, own / total, line))
 
@@ -217,15 +227,15 @@ def _fits(ask: Ask, line: _Line, near: frozenset[str], lines: Sequence[_Line]) -
     if (
         ask.subject is not None
         and ask.subject != ask.focus
-        and not (kin(ask.subject) | sounds(ask.subject))
+        and not (related(ask.subject) | homophones(ask.subject))
         & near.union(*(other.terms for other in _beside(line, lines, 2)))
     ):
         return False
     if any(
-        not (kin(term) | sounds(term)) & near for term in (*ask.definite, *([ask.verb] if ask.verb else []))
+        not (related(term) | homophones(term)) & near for term in (*ask.definite, *([ask.verb] if ask.verb else []))
     ):
         return False
-    return all(sounds(name) & near for name in (*ask.names, *ask.owners))
+    return all(homophones(name) & near for name in (*ask.names, *ask.owners))
 
 
 def _quoted(line: _Line, wanted: Sequence[str], timeline: Timeline, why: bool = False) -> Finding:
