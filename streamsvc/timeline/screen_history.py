@@ -33,7 +33,7 @@ class ScreenHistory:
     """Screens by time, and the text tracks of their lines.
 
     Args:
-        limit: screens kept. Over it the oldest without a title goes: questions ask for slides by their titles.
+        limit: screens kept. Over it the oldest without a title is dropped: questions name slides by title.
         track_limit: ended text tracks kept.
     """
 

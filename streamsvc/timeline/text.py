@@ -38,7 +38,7 @@ def terms(text: str) -> tuple[str, ...]:
 
 @lru_cache(maxsize=_CACHE)
 def bag(text: str) -> frozenset[str]:
-    """The set of terms of a line, negations, and each two neighbours joined: "stone cutter" has "stonecutter"."""
+    """Terms of a line, its negations, and neighbours joined: "stone cutter" has "stonecutter"."""
     words = tokens(text)
     joined = {stem(a + b) for a, b in itertools.pairwise(words)}
     return frozenset(terms(text)) | joined | {stem(word) for word in words if word in NEGATIONS}

@@ -1,7 +1,7 @@
 """Lines of text on the screen followed over time: when each appeared, and when it went. Pure.
 
-Text is read keyframe by keyframe; readings contain errors, pages scroll, and lines are edited. A line continues a track where its
-text is the same but for reading errors, and its place is the same or moved as the page did.
+Text is read keyframe by keyframe; readings contain errors, pages scroll, and lines are edited. A line continues a
+track where its text is the same but for reading errors, and its place is the same or moved as the page did.
 """
 
 from __future__ import annotations
@@ -167,7 +167,7 @@ def page_shift(tracks: Sequence[TextTrack], lines: Sequence[TextLine]) -> Shift:
 
 
 def same_text(one: TextTrack | TextLine, other: TextTrack | TextLine) -> bool:
-    """Whether two readings may be of the same text. A changed digit is an edit; so is a letter if both are sure."""
+    """Whether two readings may be of one text. A changed digit is an edit; a letter is if both are sure."""
     a, b = normalized(one.text), normalized(other.text)
     if a == b:
         return _equal_text(one, other)
@@ -243,7 +243,7 @@ def _covers(outer: TextTrack | TextLine, inner: TextTrack | TextLine, share: flo
 
 
 def _earlier_start(line: TextLine, tracks: Sequence[TextTrack]) -> float | None:
-    """When the words of a line appeared as part of one track, or as several: OCR cuts lines differently each time."""
+    """Start of the track that had a line's words as a part, or of several: OCR cuts lines differently."""
     words = _words(line.text)
     wholes = [
         track.start

@@ -154,7 +154,7 @@ class Timeline:
         return self._screens.at(when)
 
     def lines(self) -> list[Evidence]:
-        """Sentences, text tracks and labels of keyframes by time, each with the keyframe shown at its start."""
+        """Sentences, text tracks and labels of keyframes, by time, with the keyframe shown at their start."""
         frames = [entry.start for entry in self.shown]
 
         def frame_at(when: float) -> float | None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from streamsvc.answers.rules.finding import Finding, quote_of, timestamp
 from streamsvc.answers.rules.parse import Ask
 from streamsvc.core.types import Evidence, Word
-from streamsvc.timeline.ranking import rarity
+from streamsvc.timeline.ranking import idf
 from streamsvc.timeline.text import (
     NEGATIONS,
     QUESTION_WORDS,
@@ -72,7 +72,7 @@ def _lines(timeline: Timeline) -> list[_Line]:
 def _weights(wanted: Iterable[str], lines: Sequence[_Line]) -> dict[str, float]:
     return {
         term: (LIGHT if term in _LIGHT else 1.0)
-        * rarity(sum(term in line.terms for line in lines), len(lines))
+        * idf(sum(term in line.terms for line in lines), len(lines))
         for term in wanted
     }
 

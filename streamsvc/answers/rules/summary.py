@@ -1,7 +1,7 @@
 """Running notes of a session: one line for each stretch of a talk or slide, with its times. Pure and extractive: every note is quoted.
 
 A note is the sentence of its stretch that tells most: the one whose terms its neighbours share and the rest of the session does not (H. P.
-Luhn, "The Automatic Creation of Literature Abstracts", 1958, with the weights of `search.rarity`). Nothing is invented, so nothing is to be
+Luhn, "The Automatic Creation of Literature Abstracts", 1958, with the weights of `ranking.idf`). Nothing is invented, so nothing is to be
 checked.
 """
 
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from streamsvc.answers.rules.finding import Finding, quote_of, refusal, timestamp
 from streamsvc.answers.rules.parse import NUMBERS, Ask
 from streamsvc.core.types import Evidence
-from streamsvc.timeline.ranking import rarity
+from streamsvc.timeline.ranking import idf
 from streamsvc.timeline.screen_history import Screen
 from streamsvc.timeline.text import STOP, bag, stem, tokens
 from streamsvc.timeline.timeline import Timeline
@@ -201,7 +201,7 @@ def telling(group: Sequence[Sentence], held: Counter[str], count: int) -> Senten
     def worth(sentence: Sentence) -> tuple[bool, float]:
         words = [word for word in tokens(sentence.text) if word not in STOP]
         shared = math.fsum(
-            rarity(held[term], count) * min(here[term], 4) for term in bag(sentence.text) if term in held
+            idf(held[term], count) * min(here[term], 4) for term in bag(sentence.text) if term in held
         )
         size = len(sentence.words)
         return size >= LEAST_WORDS and bool(words), shared / max(1.0, size / MOST) / max(1, len(words)) ** 0.5
