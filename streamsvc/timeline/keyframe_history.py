@@ -26,7 +26,7 @@ class Shown:
 
 
 class KeyframeHistory:
-    """Keyframes by time. Over the limit, equal neighbours in the older half are merged, else the oldest is dropped.
+    """Keyframes by time. Over the limit equal neighbours in the older half are merged, else the oldest goes.
 
     Args:
         limit: entries kept.

@@ -25,7 +25,7 @@ MAX_PAUSE = 3.0  # seconds of silence within a passage
 # Chosen on one half of the queries of load_tests/search.py, tested on the other.
 UNRELATED = 0.25  # cosine similarity of unrelated texts
 SIMILARITY_WEIGHT = 0.75  # relative to a text that holds every term, which has 1
-# Not measured: no weights of a vision-text model were available. Of 4000 normal deviates 5 are over 3, none over 5.
+# Not measured: no weights of a vision-text model were at hand. Of 4000 normal deviates 5 exceed 3, none 5.
 Z_CHANCE = 3.0  # deviations up to which a picture does not match
 Z_CERTAIN = 5.0  # deviations from which a picture counts as much as equal meaning
 NEIGHBOUR_SHARE = 0.5  # of the best picture's score: neighbours from this on join its hit
@@ -34,7 +34,7 @@ UNNAMED = "picture"  # text of a picture without labels
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """One result. start, end: session seconds; frame: `at` of its keyframe. Scores compare within a search."""
+    """One result. start, end: session seconds; frame: `at` of its keyframe; score: within one search."""
 
     start: float
     end: float

@@ -1,7 +1,7 @@
 """Lines of text on the screen followed over time: when each appeared, and when it went. Pure.
 
-Text is read keyframe by keyframe; readings contain errors, pages scroll, and lines are edited. A line continues a
-track where its text is the same but for reading errors, and its place is the same or moved as the page did.
+Text is read keyframe by keyframe; readings contain errors, pages scroll, lines are edited. A line continues a
+track where its text is the same but for reading errors, and its place is the same or moved with the page.
 """
 
 from __future__ import annotations
