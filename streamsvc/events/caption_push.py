@@ -162,12 +162,10 @@ class Push:
         self._policy = policy or RetryPolicy()
         self._provider = PROVIDERS[target.provider]
         self._clock = session_clock
-        self._zero = session_clock.zero  # times of posts count from here, even if the session restarts its clock
+        self._zero = session_clock.zero  # stays the same if the session restarts its clock
         self._on_failed = on_failed
         self._poster = Poster(target, private_urls, self._zero, self._policy.timeout)
-        self._sequencer = PostSequencer(
-            self._provider, self._policy, session_clock.started_utc, self._drop
-        )
+        self._sequencer = PostSequencer(self._provider, self._policy, session_clock.started_utc, self._drop)
         self._queue: Ring[CaptionText] = Ring(self._policy.queue_size, lambda caption: self._drop(1))
         self._stopping = asyncio.Event()
 

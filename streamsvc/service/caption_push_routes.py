@@ -24,7 +24,7 @@ class NewPush(BaseModel):
 
 
 class _Pushes(Protocol):
-    """What the routes need of the pushes of all sessions. All raise NotFound for an unknown session or push."""
+    """What the routes need of `Pushes`. All raise NotFound for an unknown session or push."""
 
     async def add(self, session: str, target: Target) -> Push:
         """Start a push.

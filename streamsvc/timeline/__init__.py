@@ -1,8 +1,9 @@
 """Everything known of a session, on one time axis.
 
-In: units of the speech and vision pipelines, by `Timeline.add`. Out: sentences, talks, screens, text tracks and
-keyframes by time; `Timeline.lines` as evidence, which an `Index` searches by words and by meaning. Memory is bounded:
-`Limits` states how much of each kind is kept, `Timeline.dropped` counts the rest. All but `index` is free of I/O.
+In: units of the speech and vision pipelines, by `Timeline.add`. Out: sentences, talks, screens, text tracks
+and keyframes by time; `Timeline.lines` as evidence, which an `Index` searches by words and by meaning. Memory
+is bounded: `Limits` states how much of each kind is kept, `Timeline.dropped` counts the rest. All modules but
+`index` are free of I/O.
 """
 
 from streamsvc.timeline.index import Index

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from streamsvc.core.compact_words import TOLD
+from streamsvc.core.compact_words import NO_STAGES
 from streamsvc.core.types import Sight
 
 _SAME_TIME = 1e-3  # seconds between the times of a keyframe and of its sight
@@ -49,7 +49,7 @@ class KeyframeHistory:
 
     def add_sight(self, sight: Sight) -> None:
         """Attach a sight to its keyframe; one without a keyframe becomes an entry of its own."""
-        sight = replace(sight, embedding=_NO_EMBEDDING, stages=TOLD)
+        sight = replace(sight, embedding=_NO_EMBEDDING, stages=NO_STAGES)
         for index in range(len(self.entries) - 1, -1, -1):
             if abs(self.entries[index].start - sight.at) < _SAME_TIME:
                 self.entries[index] = replace(self.entries[index], sight=sight)

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from streamsvc.core.compact_words import KeptWords
+from streamsvc.core.compact_words import CompactWords
 from streamsvc.core.types import Cue, Evidence, Word
 
 PAUSE = 1.5  # seconds between words that end a sentence without a full stop
@@ -25,7 +25,7 @@ _ABBREVIATION = re.compile(r"^(?:[A-Za-z]\.)+$|^(?:mr|mrs|ms|dr|st|prof|vs|etc|n
 class Sentence:
     """Speech from one full stop to the next, with word times."""
 
-    words: KeptWords
+    words: CompactWords
 
     @property
     def start(self) -> float:
@@ -163,14 +163,14 @@ def split_sentences(words: Sequence[Word]) -> list[Sentence]:
         run.append(word)
         following = words[index + 1] if index + 1 < len(words) else None
         if following is not None and (_ends_sentence(word) or following.start - word.end > PAUSE):
-            sentences.append(Sentence(KeptWords(run)))
+            sentences.append(Sentence(CompactWords(run)))
             run = []
         elif len(run) >= MAX_SENTENCE_WORDS:
             cut = _last_comma(run)
-            sentences.append(Sentence(KeptWords(run[:cut])))
+            sentences.append(Sentence(CompactWords(run[:cut])))
             run = run[cut:]
     if run:
-        sentences.append(Sentence(KeptWords(run)))
+        sentences.append(Sentence(CompactWords(run)))
     return sentences
 
 

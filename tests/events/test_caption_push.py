@@ -279,7 +279,9 @@ async def test_captions_that_raise_end_the_push_and_nothing_else() -> None:
 
     async with caption_target("youtube") as youtube:
         failures = list[PushError]()
-        made = Push(parse_target("youtube", youtube.url, "en"), True, Captions().clock, failures.append, QUICK)
+        made = Push(
+            parse_target("youtube", youtube.url, "en"), True, Captions().clock, failures.append, QUICK
+        )
         with capture_logs() as logs:
             await made.run(broken)
         assert made.describe()["last_error"]["code"] == "internal"

@@ -228,7 +228,9 @@ def extreme(lines: Sequence[TextTrack], wanted: Terms, largest: bool) -> Value |
     return _only(found)
 
 
-def _column(top: TextTrack, first: TextTrack, page: Sequence[Row]) -> Iterator[tuple[float, TextTrack, TextTrack]]:
+def _column(
+    top: TextTrack, first: TextTrack, page: Sequence[Row]
+) -> Iterator[tuple[float, TextTrack, TextTrack]]:
     """The numbers below a head, each with the head of its row, until the table ends."""
     for row in page:
         met = next((line for line in row[1:] if _overlap(top, line) > 0.5), None)

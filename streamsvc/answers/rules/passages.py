@@ -65,14 +65,15 @@ class _Line:
 
 def _lines(timeline: Timeline) -> list[_Line]:
     said = [_Line(bag(s.text), s.evidence(), s, i) for i, s in enumerate(timeline.sentences)]
-    read = [_Line(bag(line.text), line.evidence(timeline.latest), None, 0) for line in timeline.text_tracks.all()]
+    read = [
+        _Line(bag(line.text), line.evidence(timeline.latest), None, 0) for line in timeline.text_tracks.all()
+    ]
     return said + read
 
 
 def _weights(wanted: Iterable[str], lines: Sequence[_Line]) -> dict[str, float]:
     return {
-        term: (LIGHT if term in _LIGHT else 1.0)
-        * idf(sum(term in line.terms for line in lines), len(lines))
+        term: (LIGHT if term in _LIGHT else 1.0) * idf(sum(term in line.terms for line in lines), len(lines))
         for term in wanted
     }
 
@@ -232,7 +233,8 @@ def _fits(ask: Ask, line: _Line, near: frozenset[str], lines: Sequence[_Line]) -
     ):
         return False
     if any(
-        not (related(term) | homophones(term)) & near for term in (*ask.definite, *([ask.verb] if ask.verb else []))
+        not (related(term) | homophones(term)) & near
+        for term in (*ask.definite, *([ask.verb] if ask.verb else []))
     ):
         return False
     return all(homophones(name) & near for name in (*ask.names, *ask.owners))
