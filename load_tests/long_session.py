@@ -315,7 +315,7 @@ async def _run(
     result.minutes = at / 60
     line = session.timeline
     result.held = {
-        "sentences": len(line.said),
+        "sentences": len(line.sentences),
         "pictures": len(line.shown),
         "screens": len(line.screens),
         **line.dropped,

@@ -300,10 +300,10 @@ def main() -> None:
     known = {query: vectors @ encoder.vectors([query])[0] for query in asked}
 
     def words(query: str) -> NDArray[np.float64]:
-        return timeline_ranking.ranked(texts, wanted(query))
+        return timeline_ranking.score(texts, wanted(query))
 
     def meaning(query: str) -> NDArray[np.float64]:
-        return timeline_ranking.ranked(texts, ["no such word"], known[query])
+        return timeline_ranking.score(texts, ["no such word"], known[query])
 
     def by_rank(query: str) -> NDArray[np.float64]:
         """Reciprocal rank fusion with k = 60 (Cormack, Clarke and Buettcher 2009)."""
@@ -312,7 +312,7 @@ def main() -> None:
         return ranks[0] + ranks[1]
 
     def hybrid(query: str) -> NDArray[np.float64]:
-        return timeline_ranking.ranked(texts, wanted(query), known[query])
+        return timeline_ranking.score(texts, wanted(query), known[query])
 
     ways: dict[str, Ranking] = {"BM25": words, "embedding": meaning, "rank fusion": by_rank, "hybrid": hybrid}
     halves = {"paraphrased, chosen on": queries[::2], "paraphrased, held out": queries[1::2], **exacts}
@@ -364,11 +364,11 @@ def grid(
     queries: Sequence[tuple[str, list[int]]], exacts: Sequence[tuple[str, list[int]]], hybrid: Ranking
 ) -> None:
     """Print the figures of other constants of the hybrid ranking."""
-    for timeline_ranking.UNLIKE in (0.1, 0.15, 0.2, 0.25, 0.3):
-        for timeline_ranking.WEIGHT in (0.5, 0.75, 1.0, 1.5, 2.0, 3.0):
+    for timeline_ranking.UNRELATED in (0.1, 0.15, 0.2, 0.25, 0.3):
+        for timeline_ranking.SIMILARITY_WEIGHT in (0.5, 0.75, 1.0, 1.5, 2.0, 3.0):
             none = np.mean([(hybrid(query) > 0).sum() for query in NONSENSE])
             print(
-                f"unlike {timeline_ranking.UNLIKE:.2f} weight {timeline_ranking.WEIGHT:.2f}: "
+                f"unlike {timeline_ranking.UNRELATED:.2f} weight {timeline_ranking.SIMILARITY_WEIGHT:.2f}: "
                 f"paraphrased {mean(queries, hybrid):.3f} exact {mean(exacts, hybrid):.3f} "
                 f"hits for nonsense {none:.1f}"
             )

@@ -35,7 +35,7 @@ class _Registration:
             "cooldown_s": self.watch.cooldown,
             "fired": self.watch.fired,
         }
-        return body | ({"webhook": self.webhook.told()} if self.webhook is not None else {})
+        return body | ({"webhook": self.webhook.describe()} if self.webhook is not None else {})
 
 
 class Watches:

@@ -361,17 +361,6 @@ class Answer:
     values: tuple[str, ...] = ()  # the bare values where they are known: a count, the items of a list
 
 
-@dataclass(frozen=True, slots=True)
-class Window:
-    """What a model is shown: timed lines, oldest first. `tokens`: their estimated cost."""
-
-    lines: tuple[Evidence, ...]
-    sights: tuple[Sight, ...]
-    start: float
-    end: float
-    tokens: int
-
-
 # --- events and access ---
 
 

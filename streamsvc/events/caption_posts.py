@@ -1,9 +1,9 @@
-"""Captions for YouTube and Zoom: how a post looks, which one comes next under which number, and when it is tried again. Pure.
+"""Caption posts for YouTube and Zoom: their format, sequence numbers and retries. Pure.
 
 Sources: support.google.com/youtube/answer/6077032 (Closed Captions over HTTP for YouTube Live Streams) and
-support.zoom.us/hc/en-us/articles/115002212983 (third-party closed captioning). Both number the posts by `seq`: one
-more for each new post, unchanged for a retry. YouTube opens its answers with its own time, and refuses times more than
-60 s off; it allows heartbeats and asks for none. Zoom tells the last number that it took by GET ...closedcaption/seq.
+support.zoom.us/hc/en-us/articles/115002212983 (third-party closed captioning). Both number posts by `seq`:
+plus one for a new post, unchanged for a retry. A YouTube response begins with YouTube's time, and times more
+than 60 s off are refused; heartbeats are optional. Zoom returns the last number taken at GET .../seq.
 """
 
 from __future__ import annotations
@@ -17,249 +17,275 @@ from datetime import UTC, datetime, timedelta
 from streamsvc.speech.captions import wrap
 
 _ENTITY = re.compile(r"&(?=#?\w+;)")
-_NOT_YET = (
-    400  # Zoom: the meeting has not started. YouTube: times more than 60 s off, or a body that it cannot read
-)
-_BUSY = 429
-_UNCLEAR = frozenset({408, 425, 500, 502, 503, 504})  # it may have been taken, or not
+_NOT_READY = 400  # Zoom: the meeting has not started. YouTube: times more than 60 s off, or an invalid body
+_TOO_MANY_REQUESTS = 429
+_UNCERTAIN = frozenset({408, 425, 500, 502, 503, 504})  # the post may have been taken
+_CLOCK_MOVED = 1.0  # seconds from which a change of the target's clock explains a refusal
 
 
-class State(enum.Enum):
-    """Where a push stands."""
+class PushState(enum.Enum):
+    """State of a push."""
 
     READY = "ready"
-    RETRYING = "retrying"  # the target does not answer, or not well
-    WAITING = "waiting"  # the target says that it does not take captions now (a meeting that has not started)
+    RETRYING = "retrying"  # the target does not respond, or with an error
+    WAITING = "waiting"  # the target is not ready for captions: a meeting that has not started
     FAILED = "failed"  # for good
     ENDED = "ended"  # with the session, or deleted
 
 
 @dataclass(frozen=True, slots=True)
 class Provider:
-    """What a target asks for."""
+    """Requirements of a target."""
 
     content_type: str
-    batch: int  # cues in one post, at most
-    oldest: float  # seconds since a cue was spoken; older ones are dropped
-    meeting: bool  # Zoom's ways: it takes the language, and tells the last number by GET …/seq
+    batch: int  # cues in one post at most
+    max_age: float  # seconds since a cue was spoken; older ones are dropped
+    zoom_protocol: bool  # `lang` parameter, plain body, last number at GET .../seq; else YouTube's
 
 
 PROVIDERS = {
     # No charset: it is UTF-8 by definition. YouTube refuses times more than 60 s off its own (400).
-    "youtube": Provider("text/plain", 8, 55.0, meeting=False),
-    # Zoom shows a caption when it comes, so an old one would stand under other words.
-    "zoom": Provider("text/plain; charset=utf-8", 1, 20.0, meeting=True),
+    "youtube": Provider("text/plain", 8, 55.0, zoom_protocol=False),
+    # Zoom shows a caption on arrival, so an old one would appear under other words.
+    "zoom": Provider("text/plain; charset=utf-8", 1, 20.0, zoom_protocol=True),
 }
 
 
 @dataclass(frozen=True, slots=True)
-class Pace:
-    """Seconds and counts of a push; the defaults are for the real services."""
+class RetryPolicy:
+    """Delays in seconds and limits of a push; the defaults are for the real services."""
 
-    first: float = 0.5  # before the first retry; doubled for each further one
-    most: float = 8.0  # ... up to this
-    slow: float = 5.0  # between tries while the target is not ready
-    refusals: int = (
-        5  # Zoom asks to retry every code, 403 and 405 too: so often in a row, then the push stops
-    )
-    not_yet: int = 3  # times that one post may be answered "not yet"; then newer words are tried
+    first_delay: float = 0.5  # before the first retry; doubled for each further one
+    max_delay: float = 8.0
+    slow_delay: float = 5.0  # between tries while the target is busy or not ready
+    max_refusals: int = 5  # in a row, then the push fails; Zoom asks to retry every code, 403 and 405 too
+    max_not_ready: int = 3  # responses "not ready" to one post, then newer words are tried
     timeout: float = 5.0  # of one request
-    grace: float = 3.0  # to post what is left at the end of the session
-    lines: int = 32  # cues that wait; full: the oldest are dropped
+    grace: float = 3.0  # to post the rest at the end of the session
+    queue_size: int = 32  # waiting cues; the oldest are dropped
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
-    """A closed cue. `spoken`: when it began, in seconds since the session did. `text`: plain, lines parted by a line feed."""
+class CaptionText:
+    """A closed cue: plain text with line feeds, and its start in seconds since the session began."""
 
     spoken: float
     text: str
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """What came of one try. `status` None: nothing. `sent`, `came`: seconds since the session began."""
+class PostResult:
+    """Outcome of one try. `status` None: no response. sent, received: seconds since the session began."""
 
     status: int | None
     body: str
     sent: float
-    came: float
+    received: float
 
 
-# --- formats --------------------------------------------------------------------------------------------------------
+# --- formats ---
 
 
-def plain(text: str) -> str:
-    """Text that no reader takes for markup, in at most two lines of 42 characters, as `captions.py` cuts its cues; "" if nothing."""
-    shown = "".join(char if char.isprintable() else " " for char in text)
-    shown = _ENTITY.sub("\uff06", shown.replace("<", "\u2039").replace(">", "\u203a"))
-    return "\n".join(wrap(shown))
+def plain_text(text: str) -> str:
+    """Text without markup, in at most two lines of 42 characters; "" if nothing is left."""
+    printable = "".join(char if char.isprintable() else " " for char in text)
+    printable = _ENTITY.sub("\uff06", printable.replace("<", "\u2039").replace(">", "\u203a"))
+    return "\n".join(wrap(printable))
 
 
-def stamp(started_utc: datetime, seconds: float) -> str:
-    """YYYY-MM-DDTHH:MM:SS.mmm, UTC: `seconds` after the start."""
+def timestamp(started_utc: datetime, seconds: float) -> str:
+    """YYYY-MM-DDTHH:MM:SS.mmm in UTC, `seconds` after the start."""
     moment = started_utc.astimezone(UTC) + timedelta(milliseconds=round(seconds * 1000))
     return moment.replace(tzinfo=None).isoformat(timespec="milliseconds")
 
 
-def youtube_body(lines: Sequence[Line], started_utc: datetime, ahead: float) -> str:
-    """Cues as YouTube reads them: a time stamp and a line of text each, with a line feed behind the last one too.
+def youtube_body(captions: Sequence[CaptionText], started_utc: datetime, clock_offset: float) -> str:
+    """YouTube's body: for each cue a line with its time and one with its text, each with a line feed.
 
     Args:
-        lines: what was said.
+        captions: the cues.
         started_utc: when `spoken` was 0.
-        ahead: seconds that YouTube's clock is ahead of ours.
+        clock_offset: seconds that YouTube's clock is ahead of ours.
     """
     return "".join(
-        stamp(started_utc, line.spoken + ahead) + "\n" + line.text.replace("\n", "<br>") + "\n"
-        for line in lines
+        timestamp(started_utc, caption.spoken + clock_offset)
+        + "\n"
+        + caption.text.replace("\n", "<br>")
+        + "\n"
+        for caption in captions
     )
 
 
-def zoom_body(lines: Sequence[Line]) -> str:
-    """Cues as Zoom reads them: text, and a line feed where a line ends."""
-    return "".join(f"{line.text}\n" for line in lines)
+def zoom_body(captions: Sequence[CaptionText]) -> str:
+    """Zoom's body: the text, a line feed after each line."""
+    return "".join(f"{caption.text}\n" for caption in captions)
 
 
 def server_time(body: str) -> datetime | None:
-    """YouTube's clock, which opens every answer of it; None: this answer does not tell it."""
+    """The time at the beginning of a YouTube response; None if there is none."""
     try:
         return datetime.strptime(body.strip()[:23], "%Y-%m-%dT%H:%M:%S.%f").replace(tzinfo=UTC)
     except ValueError:
         return None
 
 
-# --- decisions ------------------------------------------------------------------------------------------------------
+# --- decisions ---
 
 
-class Desk:
-    """What is posted, under which number, and when it is tried again. No I/O; times are seconds since the session began.
+class PostSequencer:
+    """Decides what is posted, under which number, and when it is retried.
+
+    No I/O; times are seconds since the session began. A post goes `begin`, `due`, `handle`, `due`, ... until
+    `due` returns nothing.
 
     Args:
-        provider: whom it is for.
-        pace: waits and limits.
+        provider: of the target.
+        policy: delays and limits.
         started_utc: when the session began.
         on_drop: called with the number of cues that will never be posted.
     """
 
     def __init__(
-        self, provider: Provider, pace: Pace, started_utc: datetime, on_drop: Callable[[int], None]
+        self,
+        provider: Provider,
+        policy: RetryPolicy,
+        started_utc: datetime,
+        on_drop: Callable[[int], None],
     ) -> None:
-        self.state = State.READY
-        self.seq = 1  # of the present post, or of the next one
-        self.ahead = 0.0  # seconds that the target's clock is ahead of ours
-        self.asks = provider.meeting  # whether the target's last number should be asked for now
-        self.sent = self.retried = 0  # cues, posts
+        self.state = PushState.READY
+        self.seq = 1  # of the current post, or of the next one
+        self.clock_offset = 0.0  # seconds that the target's clock is ahead of ours
+        self.needs_last_seq = provider.zoom_protocol  # whether to ask the target for its last number now
+        self.sent = 0  # cues
+        self.retried = 0  # posts
         self.error: tuple[str, str] | None = None  # code, message
-        self._provider, self._pace, self._started, self._on_drop = provider, pace, started_utc, on_drop
-        self._lines: tuple[Line, ...] = ()
-        self._tries = self._refusals = self._not_yet = 0
-        self._unclear = False  # the present post may have been taken already
+        self._provider = provider
+        self._policy = policy
+        self._started = started_utc
+        self._on_drop = on_drop
+        self._captions: tuple[CaptionText, ...] = ()  # of the current post
+        self._tries = 0
+        self._refusals = 0  # in a row
+        self._not_ready = 0  # of the current post
+        self._uncertain = False  # whether the current post may have been taken
 
-    def begin(self, lines: Sequence[Line]) -> None:
-        """Take the lines of the next post."""
-        self._lines, self._tries, self._not_yet, self._unclear = tuple(lines), 0, 0, False
+    def begin(self, captions: Sequence[CaptionText]) -> None:
+        """Start the next post."""
+        self._captions = tuple(captions)
+        self._tries = 0
+        self._not_ready = 0
+        self._uncertain = False
 
-    def post(self, now: float) -> tuple[Line, ...]:
-        """The lines to post now under `seq`; none: this post is done, or the push is over."""
-        kept = tuple(line for line in self._lines if now - line.spoken <= self._provider.oldest)
-        if len(kept) < len(self._lines):
-            self._on_drop(len(self._lines) - len(kept))
-            if not kept:
+    def due(self, now: float) -> tuple[CaptionText, ...]:
+        """Cues to post now under `seq`; none if the post is done, given up, or the push has failed."""
+        fresh = tuple(caption for caption in self._captions if now - caption.spoken <= self._provider.max_age)
+        if len(fresh) < len(self._captions):
+            self._on_drop(len(self._captions) - len(fresh))
+            if not fresh:
                 self._give_up()
-        self._lines = kept
-        if self.state is State.FAILED or not kept:
+        self._captions = fresh
+        if self.state is PushState.FAILED or not fresh:
             return ()
         self.retried += self._tries > 0
         self._tries += 1
-        return kept
+        return fresh
 
     def body(self) -> str:
-        """The body of the present post."""
-        return (
-            zoom_body(self._lines)
-            if self._provider.meeting
-            else youtube_body(self._lines, self._started, self.ahead)
-        )
+        """The body of the current post."""
+        if self._provider.zoom_protocol:
+            return zoom_body(self._captions)
+        return youtube_body(self._captions, self._started, self.clock_offset)
 
-    def told(self, answer: Answer) -> float:
-        """Learn what came of it; returns seconds to wait before the next `post`."""
-        moved = False if self._provider.meeting else self._set_clock(answer)
-        status = answer.status
+    def handle(self, result: PostResult) -> float:
+        """Update the state by the outcome of a try; returns seconds to wait before the next `due`."""
+        clock_moved = not self._provider.zoom_protocol and self._update_clock(result)
+        status = result.status
         if status is not None and 200 <= status < 300:
-            self.sent += len(self._lines)
+            self._accepted()
             self.seq += 1
-            self._lines, self._refusals, self.state = (), 0, State.READY
             return 0.0
-        if status is None or status in _UNCLEAR or status == _BUSY:
-            self._unclear |= status != _BUSY
-            self._note(
-                State.RETRYING,
-                "no_answer" if status is None else f"status_{status}",
-                "it does not answer, or is overloaded",
-            )
-            return self._pace.slow if status == _BUSY else self._backoff(self._tries)
-        self.asks = self._provider.meeting  # a wrong number may be behind it
-        if status == _NOT_YET:
-            self._not_yet += 1
-            self._note(State.WAITING, "status_400", "it does not take captions now")
-            if self._not_yet >= self._pace.not_yet:
-                self._on_drop(len(self._lines))
-                self._give_up()
-            return self._pace.first if moved else self._pace.slow
-        self._refusals += 1
-        self._note(
-            State.RETRYING,
-            f"status_{status}",
-            "it refuses captions: the address is wrong or has expired, or captions are off",
-        )
-        if self._refusals >= self._pace.refusals:
-            self.state = State.FAILED
-            return 0.0
-        return self._backoff(self._refusals)
+        if status is None or status in _UNCERTAIN or status == _TOO_MANY_REQUESTS:
+            return self._overloaded(status)
+        self.needs_last_seq = self._provider.zoom_protocol  # the number may be the reason
+        if status == _NOT_READY:
+            self._target_not_ready()
+            return self._policy.first_delay if clock_moved else self._policy.slow_delay
+        return self._refused(status)
 
-    def last_was(self, number: int | None) -> None:
-        """What the target says was the last number that it took; None: it does not say."""
-        self.asks = False
+    def set_last_seq(self, number: int | None) -> None:
+        """Continue after the last number that the target took; None: not known."""
+        self.needs_last_seq = False
         if number is None:
             return
-        if self._unclear and number == self.seq:  # it was taken, and the answer was lost
-            self.sent += len(self._lines)
-            self._lines, self._unclear, self._refusals, self.state = (), False, 0, State.READY
+        if self._uncertain and number == self.seq:  # the post was taken, and its response lost
+            self._accepted()
+            self._uncertain = False
         self.seq = number + 1
 
     def fail(self, code: str, message: str) -> None:
-        """Stop for good."""
-        self._note(State.FAILED, code, message)
+        """End the push for good."""
+        self._set(PushState.FAILED, code, message)
 
     def close(self) -> None:
-        """The push is over; what was being posted counts as dropped, unless it was posted."""
-        if self._lines:
-            self._on_drop(len(self._lines))
-            self._lines = ()
-        if self.state is not State.FAILED:
-            self.state = State.ENDED
+        """End the push; the cues of an unfinished post count as dropped. Idempotent."""
+        if self._captions:
+            self._on_drop(len(self._captions))
+            self._captions = ()
+        if self.state is not PushState.FAILED:
+            self.state = PushState.ENDED
+
+    def _accepted(self) -> None:
+        self.sent += len(self._captions)
+        self._captions = ()
+        self._refusals = 0
+        self.state = PushState.READY
+
+    def _overloaded(self, status: int | None) -> float:
+        code = "no_answer" if status is None else f"status_{status}"
+        self._set(PushState.RETRYING, code, "it does not answer, or is overloaded")
+        if status == _TOO_MANY_REQUESTS:
+            return self._policy.slow_delay
+        self._uncertain = True
+        return self._backoff(self._tries)
+
+    def _target_not_ready(self) -> None:
+        self._not_ready += 1
+        self._set(PushState.WAITING, "status_400", "it does not take captions now")
+        if self._not_ready >= self._policy.max_not_ready:
+            self._on_drop(len(self._captions))
+            self._give_up()
+
+    def _refused(self, status: int) -> float:
+        self._refusals += 1
+        message = "it refuses captions: the address is wrong or has expired, or captions are off"
+        self._set(PushState.RETRYING, f"status_{status}", message)
+        if self._refusals >= self._policy.max_refusals:
+            self.state = PushState.FAILED
+            return 0.0
+        return self._backoff(self._refusals)
 
     def _give_up(self) -> None:
-        """The present post will not be tried again. Where it may have been taken, its number is not used for other words."""
-        if self._unclear:
+        """Drop the current post. If it may have been taken, its number is not used again."""
+        if self._uncertain:
             self.seq += 1
-            self.asks = self._provider.meeting
-        self._lines = ()
+            self.needs_last_seq = self._provider.zoom_protocol
+        self._captions = ()
 
     def _backoff(self, tries: int) -> float:
-        return float(min(self._pace.most, self._pace.first * 2 ** min(tries - 1, 16)))
+        return float(min(self._policy.max_delay, self._policy.first_delay * 2 ** min(tries - 1, 16)))
 
-    def _note(self, state: State, code: str, message: str) -> None:
-        self.state, self.error = state, (code, message)
+    def _set(self, state: PushState, code: str, message: str) -> None:
+        self.state = state
+        self.error = (code, message)
 
-    def _set_clock(self, answer: Answer) -> bool:
-        """Measure the target's clock against ours; returns whether that changes much."""
-        found = server_time(answer.body)
-        if found is None:
+    def _update_clock(self, result: PostResult) -> bool:
+        """Measure the offset of the target's clock. Returns whether it changed by over `_CLOCK_MOVED`."""
+        time = server_time(result.body)
+        if time is None:
             return False
-        ahead = (found - self._started).total_seconds() - (answer.sent + answer.came) / 2
-        if abs(ahead) <= (answer.came - answer.sent) / 2:
-            ahead = 0.0  # no more than the way there and back leaves open
-        moved, self.ahead = abs(ahead - self.ahead) > 1.0, ahead
+        offset = (time - self._started).total_seconds() - (result.sent + result.received) / 2
+        if abs(offset) <= (result.received - result.sent) / 2:
+            offset = 0.0  # within the round trip
+        moved = abs(offset - self.clock_offset) > _CLOCK_MOVED
+        self.clock_offset = offset
         return moved

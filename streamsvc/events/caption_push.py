@@ -1,8 +1,8 @@
-"""Closed captions pushed outward: to YouTube's live caption ingest and to Zoom's closed captioning.
+"""Push of closed captions to YouTube's live caption ingest and to Zoom's closed captioning.
 
-    session's caption.final -> lines (Ring) -> Desk (outbox.py: which post, which number, when again) -> Poster -> the target
+    caption.final events -> queue (drops the oldest) -> PostSequencer (number, retries) -> Poster -> target
 
-The target's URL holds a secret: only its host is ever told (outgoing.py).
+The target's URL is a secret: only its host appears in responses, events and logs.
 """
 
 from __future__ import annotations
@@ -14,36 +14,44 @@ import ssl
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Any, Literal, Protocol
+from typing import Any
 
 import structlog
-from fastapi import APIRouter, params
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 from streamsvc.core import clock, http_client, metrics
 from streamsvc.core.errors import InvalidRequest, StreamsvcError
 from streamsvc.core.http_client import HostClient
 from streamsvc.core.queues import Closed, Ring
-from streamsvc.events.caption_posts import PROVIDERS, Answer, Desk, Line, Pace, State, plain
+from streamsvc.core.session_clock import SessionClock
+from streamsvc.events.caption_posts import (
+    PROVIDERS,
+    CaptionText,
+    PostResult,
+    PostSequencer,
+    PushState,
+    RetryPolicy,
+    plain_text,
+)
 
 log = structlog.get_logger()
 
+# The next caption.final events (seq, JSON text); None: the captions have ended.
+NextCaptions = Callable[[], Awaitable[list[tuple[int | None, str]] | None]]
+
 
 class PushError(StreamsvcError):
-    """A push has stopped for good."""
+    """A push has failed for good."""
 
-    type, code, status = "push_error", "push_stopped", 502
-
-
-# --- the edge -------------------------------------------------------------------------------------------------------
+    type = "push_error"
+    code = "push_stopped"
+    status = 502
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where captions go. `path` and `query` are its secret."""
+    """Destination of a push. `path` and `query` are secret."""
 
-    to: str
+    provider: str  # "youtube" or "zoom"
     host: str
     lang: str
     scheme: str
@@ -52,263 +60,208 @@ class Target:
     query: str
 
     def __repr__(self) -> str:
-        return f"Target({self.to}, {self.host})"
+        return f"Target({self.provider}, {self.host})"
 
 
-def target(to: str, url: str, lang: str) -> Target:
-    """Read a target's URL.
+def parse_target(provider: str, url: str, lang: str) -> Target:
+    """Parse the URL of a target.
 
     Args:
-        to: "youtube" or "zoom".
+        provider: "youtube" or "zoom".
         url: as the provider shows it.
-        lang: language and country, such as "en-US"; told to Zoom.
+        lang: language and country, such as "en-US"; sent to Zoom.
 
     Raises:
-        InvalidRequest: "bad_url". The message does not quote it.
+        InvalidRequest: "bad_url". The message does not quote the URL.
     """
-    found = http_client.parse_url(url)
-    if found is None:
+    parsed = http_client.parse_url(url)
+    if parsed is None:
         raise InvalidRequest("a target is an https URL, as the provider shows it", code="bad_url")
-    path, _, query = found.raw_path.decode().partition("?")
-    # The query is signed: what is kept of it stays as it is, byte for byte.
+    path, _, query = parsed.raw_path.decode().partition("?")
+    # The query is signed: the other parameters stay as they are, byte for byte.
     query = "".join(
         f"{part}&" for part in query.split("&") if part and part.partition("=")[0] not in ("seq", "lang")
     )
-    return Target(to, found.raw_host.decode(), lang, found.scheme, found.port, path, query)
+    return Target(provider, parsed.raw_host.decode(), lang, parsed.scheme, parsed.port, path, query)
 
 
 class Poster:
-    """Posts to one target, over one connection that is kept.
+    """HTTP client of one target, with one persistent connection.
 
     Args:
-        where: the target.
+        target: the target.
         private_urls: security limit: whether hosts of private networks are allowed, and plain http with them.
-        zero: clock.now() when the session began.
+        zero: monotonic seconds when the session began.
         timeout: seconds for one request.
-        verify: certificates to trust; True: the usual ones.
+        verify: trusted certificates; True: the system's.
     """
 
     def __init__(
         self,
-        where: Target,
+        target: Target,
         private_urls: bool,
         zero: float,
         timeout: float,
         verify: ssl.SSLContext | bool = True,
     ) -> None:
-        self._where, self._zero = where, zero
-        self._out = HostClient(where.scheme, where.host, where.port, private_urls, timeout, verify)
-        self.resolve, self.close = self._out.resolve, self._out.close
+        self._target = target
+        self._zero = zero
+        self._client = HostClient(target.scheme, target.host, target.port, private_urls, timeout, verify)
 
-    async def post(self, seq: int, content_type: str, body: str) -> Answer:
-        """One try; never raises for what the target or the way to it does."""
-        lang = f"&lang={self._where.lang}" if PROVIDERS[self._where.to].meeting else ""
-        return await self._ask(
-            "POST", self._where.path, f"seq={seq}{lang}", {"Content-Type": content_type}, body.encode()
-        )
+    async def resolve(self) -> None:
+        """Resolve and check the target's host. Raises as `HostClient.resolve`."""
+        await self._client.resolve()
 
-    async def last(self) -> int | None:
-        """The number of the last post that Zoom took; None: it does not say."""
-        answer = await self._ask("GET", self._where.path.rstrip("/") + "/seq", "", {}, b"")
-        text = answer.body.strip()
-        return (
-            int(text)
-            if answer.status == 200 and text.isascii() and text.isdigit() and len(text) < 10
-            else None
-        )
+    async def close(self) -> None:
+        """Close the connection."""
+        await self._client.close()
 
-    async def _ask(
-        self, method: str, path: str, more: str, headers: Mapping[str, str], body: bytes
-    ) -> Answer:
+    async def post(self, seq: int, content_type: str, body: str) -> PostResult:
+        """Try once. Never raises for errors of the target or the network."""
+        zoom_protocol = PROVIDERS[self._target.provider].zoom_protocol
+        lang = f"&lang={self._target.lang}" if zoom_protocol else ""
+        path = f"{self._target.path}?{self._target.query}seq={seq}{lang}"
+        return await self._request("POST", path, {"Content-Type": content_type}, body.encode())
+
+    async def last_seq(self) -> int | None:
+        """The number of the last post that Zoom took; None: not known."""
+        path = f"{self._target.path.rstrip('/')}/seq?{self._target.query}"
+        result = await self._request("GET", path, {}, b"")
+        text = result.body.strip()
+        is_number = result.status == 200 and text.isascii() and text.isdigit() and len(text) < 10
+        return int(text) if is_number else None
+
+    async def _request(self, method: str, path: str, headers: Mapping[str, str], body: bytes) -> PostResult:
         sent = clock.now() - self._zero
-        status, text = await self._out.request(method, f"{path}?{self._where.query}{more}", headers, body)
-        return Answer(status, text, sent, clock.now() - self._zero)
-
-
-Captions = Callable[
-    [], Awaitable[list[tuple[int | None, str]] | None]
-]  # the next caption.final events as JSON; None: no more
+        status, text = await self._client.request(method, path, headers, body)
+        return PostResult(status, text, sent, clock.now() - self._zero)
 
 
 class Push:
-    """One push: everything between a session's captions and its target.
+    """Push of one session's closed captions to one target.
 
     Args:
-        where: the target.
-        private_urls: security limit, as `Poster` has it.
-        started_utc: when the session began.
-        zero: the same moment, by clock.now().
-        position: seconds of the media's time that have come in; differs from the session's age for files that play faster.
-        on_failed: called once, if the push stops for good.
-        pace: waits and limits.
+        target: the target.
+        private_urls: security limit, as in `Poster`.
+        session_clock: of the session.
+        on_failed: called once if the push fails for good.
+        policy: delays and limits.
     """
 
     def __init__(
         self,
-        where: Target,
+        target: Target,
         private_urls: bool,
-        started_utc: datetime,
-        zero: float,
-        position: Callable[[], float],
+        session_clock: SessionClock,
         on_failed: Callable[[PushError], object],
-        pace: Pace | None = None,
+        policy: RetryPolicy | None = None,
     ) -> None:
         self.id = f"p_{secrets.token_hex(6)}"
-        self.where, self.dropped = where, 0  # cues
-        self._pace, self._provider = pace or Pace(), PROVIDERS[where.to]
-        self._zero, self._position, self._on_failed = zero, position, on_failed
-        self._poster = Poster(where, private_urls, zero, self._pace.timeout)
-        self._desk = Desk(self._provider, self._pace, started_utc, self._lose)
-        self._lines: Ring[Line] = Ring(self._pace.lines, lambda line: self._lose(1))
+        self.target = target
+        self.dropped = 0  # cues
+        self._policy = policy or RetryPolicy()
+        self._provider = PROVIDERS[target.provider]
+        self._clock = session_clock
+        self._zero = session_clock.zero  # stays the same if the session restarts its clock
+        self._on_failed = on_failed
+        self._poster = Poster(target, private_urls, self._zero, self._policy.timeout)
+        self._sequencer = PostSequencer(self._provider, self._policy, session_clock.started_utc, self._drop)
+        self._queue: Ring[CaptionText] = Ring(self._policy.queue_size, lambda caption: self._drop(1))
         self._stopping = asyncio.Event()
 
     @property
     def over(self) -> bool:
-        """Whether nothing will be posted any more."""
-        return self._desk.state in (State.FAILED, State.ENDED)
+        """Whether the push has failed or ended."""
+        return self._sequencer.state in (PushState.FAILED, PushState.ENDED)
 
     async def check(self) -> None:
-        """See that the target's host may be reached. Raises as `Poster.resolve`."""
+        """Check that the target's host may be reached. Raises as `Poster.resolve`."""
         await self._poster.resolve()
 
     def describe(self) -> dict[str, Any]:
-        """The push as the door shows it: never its URL."""
-        desk = self._desk
-        error = (
-            {"code": desk.error[0], "message": f"{self.where.host}: {desk.error[1]}"} if desk.error else None
-        )
-        counts = {
-            "sent": desk.sent,
-            "retried": desk.retried,
-            "dropped": self.dropped,
-            "waiting": len(self._lines),
-        }
-        head = {
+        """The push as JSON, without its URL."""
+        sequencer = self._sequencer
+        error = None
+        if sequencer.error is not None:
+            code, message = sequencer.error
+            error = {"code": code, "message": f"{self.target.host}: {message}"}
+        return {
             "id": self.id,
-            "to": self.where.to,
-            "host": self.where.host,
-            "lang": self.where.lang,
-            "state": desk.state.value,
+            "to": self.target.provider,
+            "host": self.target.host,
+            "lang": self.target.lang,
+            "state": sequencer.state.value,
+            "sent": sequencer.sent,
+            "retried": sequencer.retried,
+            "dropped": self.dropped,
+            "waiting": len(self._queue),
+            "last_error": error,
         }
-        return {**head, **counts, "last_error": error}
 
     def stop(self) -> None:
-        """Post nothing more; never fails, may be called twice."""
+        """Stop posting. Idempotent."""
         self._stopping.set()
 
-    async def run(self, captions: Captions) -> None:
-        """Post until the captions end and are posted, the target refuses for good, or `stop` is called."""
-        tasks = {name: asyncio.create_task(work) for name, work in self._work(captions).items()}
+    async def run(self, captions: NextCaptions) -> None:
+        """Post until the captions have ended and are posted, the target refuses for good, or `stop`."""
+        reading = asyncio.create_task(self._read(captions))
+        posting = asyncio.create_task(self._post())
+        stopping = asyncio.create_task(self._stopping.wait())
+        tasks: list[asyncio.Task[Any]] = [reading, posting, stopping]
         try:
-            await asyncio.wait(tasks.values(), return_when=asyncio.FIRST_COMPLETED)
-            self._lines.close()
-            if tasks["reading"].done() and not self._stopping.is_set():
-                await asyncio.wait([tasks["posting"]], timeout=self._pace.grace)
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            self._queue.close()
+            if reading.done() and not self._stopping.is_set():
+                await asyncio.wait([posting], timeout=self._policy.grace)
         finally:
-            for task in tasks.values():
+            for task in tasks:
                 task.cancel()
-            results = await asyncio.gather(*tasks.values(), return_exceptions=True)
+            results = await asyncio.gather(*tasks, return_exceptions=True)
             await self._poster.close()
             self._end([result for result in results if isinstance(result, Exception)])
 
-    def _work(self, captions: Captions) -> dict[str, Any]:
-        return {"reading": self._read(captions), "posting": self._post(), "stopping": self._stopping.wait()}
-
-    async def _read(self, captions: Captions) -> None:
-        """Hand over every closed cue, and never wait for the target: who reads a log slowly loses it."""
+    async def _read(self, captions: NextCaptions) -> None:
+        """Queue every closed cue without waiting for the target: a slow subscriber would lose events."""
         while (batch := await captions()) is not None:
             for _, text in batch:
                 event = json.loads(text)
-                now = clock.now() - self._zero
-                if shown := plain(event["text"]):
-                    self._lines.put(Line(now - (self._position() - event["start"]), shown))
+                age = self._clock.position() - event["start"]
+                if caption := plain_text(event["text"]):
+                    self._queue.put(CaptionText(self._now() - age, caption))
 
     async def _post(self) -> None:
-        desk = self._desk
+        sequencer = self._sequencer
         with suppress(Closed):
             while not self.over:
-                desk.begin(await self._lines.take(self._provider.batch))
+                sequencer.begin(await self._queue.take(self._provider.batch))
                 while True:
-                    if desk.asks:
-                        desk.last_was(await self._poster.last())
-                    if not desk.post(clock.now() - self._zero):
+                    if sequencer.needs_last_seq:
+                        sequencer.set_last_seq(await self._poster.last_seq())
+                    if not sequencer.due(self._now()):
                         break
-                    wait = desk.told(
-                        await self._poster.post(desk.seq, self._provider.content_type, desk.body())
+                    delay = sequencer.handle(
+                        await self._poster.post(sequencer.seq, self._provider.content_type, sequencer.body())
                     )
-                    if wait:
-                        await clock.sleep(wait)
+                    if delay:
+                        await clock.sleep(delay)
 
-    def _lose(self, cues: int) -> None:
+    def _now(self) -> float:
+        return clock.now() - self._zero
+
+    def _drop(self, cues: int) -> None:
         self.dropped += cues
         metrics.events_dropped.labels("caption.final").inc(cues)
 
     def _end(self, errors: Sequence[Exception]) -> None:
+        provider = self.target.provider
         for error in errors:
-            log.error("push failed", push=self.id, to=self.where.to, error=type(error).__name__)
-            self._desk.fail("internal", "something went wrong here; the log names it by class only")
-        self._lose(len(self._lines))
-        self._desk.close()
-        if self._desk.state is State.FAILED and self._desk.error is not None:
-            code, message = self._desk.error
-            log.warning("push stopped", push=self.id, to=self.where.to, host=self.where.host, reason=code)
+            log.error("push failed", push=self.id, to=provider, error=type(error).__name__)
+            self._sequencer.fail("internal", "internal error; the server log records the exception class")
+        self._drop(len(self._queue))
+        self._sequencer.close()
+        if self._sequencer.state is PushState.FAILED and self._sequencer.error is not None:
+            code, message = self._sequencer.error
+            log.warning("push stopped", push=self.id, to=provider, host=self.target.host, reason=code)
             self._on_failed(
-                PushError(f"captions no longer go to {self.where.to} ({self.where.host}): {message} ({code})")
+                PushError(f"captions no longer go to {provider} ({self.target.host}): {message} ({code})")
             )
-
-
-# --- the door -------------------------------------------------------------------------------------------------------
-
-
-class NewPush(BaseModel):
-    """Body of POST /v1/sessions/{id}/pushes."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    to: Literal["youtube", "zoom"]
-    url: SecretStr = Field(
-        max_length=4096, description="YouTube: the captions ingestion URL; Zoom: the caption API token, a URL"
-    )
-    lang: str = Field("en-US", pattern=r"^[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8}){0,3}$")
-
-
-class Host(Protocol):
-    """What the door needs of the service; all raise NotFound where there is no such session or push."""
-
-    async def add(self, session: str, where: Target) -> Push:
-        """Begin a push.
-
-        Raises:
-            Conflict: the session has ended, or pushes there already. CapacityError: it has as many as it may have.
-            Forbidden, Unprocessable: the host may not be reached, or is not known.
-        """
-
-    def all(self, session: str) -> Sequence[Push]:
-        """The pushes of a session, stopped ones too."""
-
-    def remove(self, session: str, push: str) -> Push:
-        """Stop a push and forget it."""
-
-
-def router(host: Host, allowed: params.Depends) -> APIRouter:
-    """The routes of the door; `allowed` checks the right to publish."""
-    routes = APIRouter(prefix="/v1/sessions/{session_id}/pushes", tags=["pushes"], dependencies=[allowed])
-
-    @routes.post("", status_code=201)
-    async def add(session_id: str, body: NewPush) -> dict[str, Any]:
-        """Push this session's closed captions to a target, from now on."""
-        return (
-            await host.add(session_id, target(body.to, body.url.get_secret_value(), body.lang))
-        ).describe()
-
-    @routes.get("")
-    async def show(session_id: str) -> list[dict[str, Any]]:
-        """The pushes of a session: state, counts and last error, never the URL."""
-        return [push.describe() for push in host.all(session_id)]
-
-    @routes.delete("/{push_id}")
-    async def remove(session_id: str, push_id: str) -> dict[str, Any]:
-        """Stop a push and forget it; what waits is not posted."""
-        return host.remove(session_id, push_id).describe()
-
-    return routes

@@ -1,4 +1,4 @@
-"""The JSON Schema of every event: what `/v1/schema` serves and the tests hold every event against."""
+"""JSON Schema of all events, served at `/v1/schema`."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ def _list(item: Schema) -> Schema:
     return {"type": "array", "items": item}
 
 
-def _maybe(schema: Schema) -> Schema:
+def _nullable(schema: Schema) -> Schema:
     return {"anyOf": [schema, {"type": "null"}]}
 
 
 _WORD = _object({"text": _TEXT, "start": _NUMBER, "end": _NUMBER, "probability": _SHARE})
-_PLACE = {"x": _NUMBER, "y": _NUMBER, "w": _NUMBER, "h": _NUMBER}  # fractions of the picture
+_BOX = {"x": _NUMBER, "y": _NUMBER, "w": _NUMBER, "h": _NUMBER}  # fractions of the picture
 _EVIDENCE = _object(
     {
         "start": _NUMBER,
@@ -56,11 +56,8 @@ EVENTS: dict[str, tuple[bool, dict[str, Schema], dict[str, Schema]]] = {
     "session.stalled": (True, _REASON, {}),
     "session.resumed": (True, _REASON, {}),
     "session.degraded": (True, {"level": _COUNT, **_REASON}, {}),
-    "session.flushed": (
-        True,
-        {},
-        {},
-    ),  # to whoever asked: all audio before it is understood, and its captions are closed
+    # To the subscriber that asked: all audio before it is decoded, and its captions are final.
+    "session.flushed": (True, {}, {}),
     "session.going_away": (True, _REASON, {"time_left_ms": _NUMBER}),
     "session.closed": (True, _REASON, {"error": _ERROR}),
     "speech.started": (True, {}, {}),
@@ -76,7 +73,7 @@ EVENTS: dict[str, tuple[bool, dict[str, Schema], dict[str, Schema]]] = {
         {
             "of": _TEXT,
             "tags": _list(_object({"label": _TEXT, "score": _SHARE})),
-            "boxes": _list(_object({"label": _TEXT, "score": _SHARE, **_PLACE})),
+            "boxes": _list(_object({"label": _TEXT, "score": _SHARE, **_BOX})),
         },
         {},
     ),
@@ -84,8 +81,8 @@ EVENTS: dict[str, tuple[bool, dict[str, Schema], dict[str, Schema]]] = {
         True,
         {
             "of": _TEXT,
-            "title": _maybe(_TEXT),
-            "lines": _list(_object({"text": _TEXT, **_PLACE})),
+            "title": _nullable(_TEXT),
+            "lines": _list(_object({"text": _TEXT, **_BOX})),
             "first_seen": _NUMBER,
         },
         {},
@@ -101,14 +98,15 @@ EVENTS: dict[str, tuple[bool, dict[str, Schema], dict[str, Schema]]] = {
         {"question_id": _TEXT, "text": _TEXT, "supported": {"type": "boolean"}, "evidence": _list(_EVIDENCE)},
         {"error": _ERROR},
     ),
-    "watch.added": (False, {"watch_id": _TEXT, "when": _TEXT}, {}),  # to whoever asked by the event socket
+    # To the subscriber that asked over the event socket.
+    "watch.added": (False, {"watch_id": _TEXT, "when": _TEXT}, {}),
     "watch.removed": (False, {"watch_id": _TEXT, "when": _TEXT}, {}),
     "alert.fired": (True, {"watch_id": _TEXT, "text": _TEXT, "evidence": _list(_EVIDENCE)}, {}),
     "latency.report": (
         False,
         {
             "ages": {"type": "object", "additionalProperties": _AGES},
-            "coverage": _maybe(_SHARE),
+            "coverage": _nullable(_SHARE),
             "backlog": _NUMBER,
             "level": _COUNT,
         },
@@ -123,7 +121,7 @@ DURABLE = frozenset(kind for kind, (durable, _, _) in EVENTS.items() if durable)
 
 
 def event(kind: str) -> Schema:
-    """The schema of one type of event as it is sent."""
+    """Schema of one type of event, envelope included."""
     durable, required, optional = EVENTS[kind]
     head: dict[str, Schema] = {
         "v": {"const": VERSION},
@@ -145,7 +143,7 @@ def event(kind: str) -> Schema:
 
 
 def document() -> Schema:
-    """One schema for all events, told apart by `type`."""
+    """Schema of any event, discriminated by `type`."""
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "streamsvc event",

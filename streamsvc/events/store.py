@@ -1,6 +1,6 @@
-"""Durable events and thumbnails of one session: SQLite (WAL) in the session's folder, or memory (`no_store`).
+"""Durable events and thumbnails of one session: SQLite (WAL) in its folder, or in memory (`no_store`).
 
-All methods are short and blocking; the session calls them on a thread. Nothing else writes the folder.
+All methods block shortly; the session calls them on a thread. No other code writes to the folder.
 """
 
 from __future__ import annotations
@@ -15,29 +15,32 @@ from pathlib import Path
 from streamsvc.core import clock
 from streamsvc.core.errors import CapacityError, Conflict
 
-FAILURES = (OSError, sqlite3.Error)  # what a write raises when the disk is full or gone
+FAILURES = (OSError, sqlite3.Error)  # raised by writes when the disk is full or gone
 
 _TABLES = """
-CREATE TABLE IF NOT EXISTS events (seq INTEGER PRIMARY KEY, type TEXT NOT NULL, audience TEXT, json TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS events (
+    seq INTEGER PRIMARY KEY, type TEXT NOT NULL, audience TEXT, json TEXT NOT NULL
+);
 CREATE TABLE IF NOT EXISTS frames (at REAL PRIMARY KEY, jpeg BLOB NOT NULL);
 """
 
 
 class Store:
-    """What is kept of one session.
+    """Store of one session.
 
     Args:
-        folder: made when absent; None: everything stays in memory and is gone after `close`.
-        events: the most durable events kept; the oldest go first.
-        frames: the most thumbnails kept; the oldest go first.
+        folder: created if absent; None: in memory, until `close`.
+        events: durable events kept; the oldest are dropped.
+        frames: thumbnails kept; the oldest are dropped.
 
     Raises:
-        CapacityError: the disk takes no more, or the folder cannot be made.
+        CapacityError: the disk is full, or the folder cannot be created.
     """
 
     def __init__(self, folder: Path | None, *, events: int, frames: int) -> None:
-        self.folder, self.events = folder, events
-        self._most_frames = frames
+        self.folder = folder
+        self.events = events
+        self._max_frames = frames
         self._lock = threading.Lock()
         self._purged = False
         with contextlib.ExitStack() as failed:
@@ -61,7 +64,11 @@ class Store:
             failed.pop_all()
 
     def append(self, events: Iterable[tuple[int, str, str | None, str]]) -> None:
-        """Add durable events (seq, type, audience, JSON text) in one transaction, and trim; after any of FAILURES nothing was added."""
+        """Add durable events (seq, type, audience, JSON text) in one transaction, and trim.
+
+        Raises:
+            FAILURES: no event was added.
+        """
         with self._lock, self._transaction():
             self._db.executemany("INSERT OR REPLACE INTO events VALUES (?, ?, ?, ?)", events)
             self._db.execute(
@@ -77,18 +84,18 @@ class Store:
             ).fetchall()
 
     def oldest(self) -> int | None:
-        """The lowest seq still held."""
+        """The lowest seq in the store; None: it is empty."""
         with self._lock:
             row: tuple[int | None] = self._db.execute("SELECT MIN(seq) FROM events").fetchone()
             return row[0]
 
     def put_frame(self, at: float, jpeg: bytes) -> None:
-        """Keep the thumbnail of the keyframe at session second `at`, and trim."""
+        """Add the thumbnail of the keyframe at session second `at`, and trim."""
         with self._lock, self._transaction():
             self._db.execute("INSERT OR REPLACE INTO frames VALUES (?, ?)", (round(at, 3), jpeg))
             self._db.execute(
                 "DELETE FROM frames WHERE at < (SELECT at FROM frames ORDER BY at DESC LIMIT 1 OFFSET ?)",
-                (self._most_frames - 1,),
+                (self._max_frames - 1,),
             )
 
     def frame(self, at: float) -> bytes | None:
@@ -100,13 +107,11 @@ class Store:
             return row[0] if row else None
 
     def close(self, *, purge: bool) -> None:
-        """Close; with `purge` nothing is left on the disk. May be called twice, from two threads too."""
+        """Close; with `purge` delete the folder. Idempotent, thread-safe."""
         with self._lock:
             self._db.close()
             if purge and self.folder is not None and not self._purged:
-                self._purged = (
-                    True  # the next to purge would erase what a new session of that name keeps there by then
-                )
+                self._purged = True  # a second purge could delete a new session of the same name
                 shutil.rmtree(self.folder, ignore_errors=True)
 
     @contextlib.contextmanager
@@ -116,20 +121,20 @@ class Store:
             yield
             self._db.execute("COMMIT")
         except BaseException:
-            if self._db.in_transaction:  # SQLite has rolled back by itself where the disk was full
+            if self._db.in_transaction:  # when the disk is full SQLite has rolled back already
                 self._db.execute("ROLLBACK")
             raise
 
 
 def clear(folder: Path) -> None:
-    """A publisher chooses its session's name: what an earlier run has kept under it goes, but nothing that is not ours.
+    """Delete the store of an earlier session in `folder`: publishers choose the names of their sessions.
 
     Raises:
-        Conflict: "name_taken": there is something else of that name.
+        Conflict: "name_taken": the folder is not a session's.
     """
     if folder.exists() and not (folder / "session.db").is_file():
         raise Conflict(
-            f"the name {folder.name!r} is taken by something else in the folder of sessions",
+            f"the name {folder.name!r} is taken: the data folder has an entry that is no session",
             code="name_taken",
         )
     for file in folder.glob("session.db*"):
@@ -137,17 +142,17 @@ def clear(folder: Path) -> None:
 
 
 def sweep(data_dir: Path, retention: float) -> int:
-    """Remove what an earlier run left behind and whose retention (seconds) has passed; returns how many sessions."""
+    """Delete sessions of earlier runs that are older than `retention` (seconds); returns their number."""
     if not data_dir.is_dir():
         return 0
-    old = [
+    expired = [
         folder
         for folder in data_dir.iterdir()
         if (folder / "session.db").is_file() and _age(folder) > retention
     ]
-    for folder in old:
+    for folder in expired:
         shutil.rmtree(folder, ignore_errors=True)
-    return len(old)
+    return len(expired)
 
 
 def _age(folder: Path) -> float:

@@ -28,10 +28,10 @@ from streamsvc.core.config import Phrases, Settings
 from streamsvc.core.errors import InvalidRequest, NotFound, StreamsvcError, TooLarge
 from streamsvc.core.options import SessionOptions, SpeechOptions, VisionOptions
 from streamsvc.core.types import Grants
-from streamsvc.events import caption_push, schema
+from streamsvc.events import schema
 from streamsvc.events.subscription import Subscription
 from streamsvc.ingest import whip
-from streamsvc.service import question_routes, subtitle_routes, watch_routes
+from streamsvc.service import caption_push_routes, question_routes, subtitle_routes, watch_routes
 from streamsvc.service.auth import SUBPROTOCOL, need
 from streamsvc.service.compat import routes
 from streamsvc.service.rate_limit import Rate
@@ -97,7 +97,7 @@ def build(service: Service) -> FastAPI:
     app.include_router(routes.router(service))
     publish, subscribe, ask = (Depends(_allowed(service, right)) for right in ("publish", "subscribe", "ask"))
     app.include_router(question_routes.router(service.sessions.find, ask))
-    app.include_router(caption_push.router(service.pushes, publish))
+    app.include_router(caption_push_routes.router(service.pushes, publish))
     app.include_router(watch_routes.router(service.sessions.find, publish, subscribe))
     _faces(app)
     _errors(app)

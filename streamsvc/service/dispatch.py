@@ -78,7 +78,7 @@ class Dispatcher:
                 del self.cues[: -self._context.settings.store.events]
                 self._timeline.add(cue)
             case Cue():
-                self._timeline.tail(unit.words[: unit.stable])
+                self._timeline.set_open_words(unit.words[: unit.stable])
             case Scene(by="model"):
                 pass
             case Speech() | Gap() | Keyframe() | Sight() | ScreenText() | Scene():

@@ -40,16 +40,14 @@ class Pushes:
         push = Push(
             target,
             session.settings.server.private_urls,
-            session.clock.started_utc,
-            session.clock.zero,
-            session.clock.position,
+            session.clock,
             lambda error: session.log.emit("error", error.body()),
         )
         await push.check()
         if session.state is State.ENDED or name not in self._sessions.by_id:
             raise Conflict("this session has ended", code="session_ended")
         pushes = session.pushes
-        if any(other.where == target and not other.over for other in pushes.values()):
+        if any(other.target == target and not other.over for other in pushes.values()):
             raise Conflict("this session pushes there already", code="already_pushed")
         if len(pushes) >= session.settings.limits.pushes:
             raise CapacityError(

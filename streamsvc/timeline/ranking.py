@@ -1,15 +1,13 @@
-"""Retrieval over what was said and shown: BM25 on stems, beside the likeness of meaning and of pictures where vectors are known. Pure.
+"""Ranking of passages for a query: BM25 on stems, plus similarity of vectors where they are known. Pure.
 
-Source: S. Robertson and H. Zaragoza, "The Probabilistic Relevance Framework: BM25 and Beyond" (2009), with k1 = 1.2 and
-b = 0.5 (passages are short and of about one length). A document is an `Evidence`: a passage of speech, a line of a screen, what a
-picture shows.
+Source: S. Robertson and H. Zaragoza, "The Probabilistic Relevance Framework: BM25 and Beyond" (2009).
 """
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -18,26 +16,25 @@ from numpy.typing import NDArray
 from streamsvc.core.types import Evidence
 from streamsvc.timeline.text import terms
 
-K1, B = 1.2, 0.5
-MOST_DOCUMENTS = 20_000  # the newest are searched; a search stays below about 0.1 s
-SHORT = 6  # words: a shorter sentence is joined with its neighbour, alone it seldom tells what it is about
-LONG = 30  # words of a passage at most, unless one sentence has more: a hit is to be read at a glance
-PAUSE = 3.0  # seconds of silence that no passage bridges
-# Chosen on one half of the queries of load_tests/search.py, held against the other.
-UNLIKE = 0.25  # cosine up to which two texts have nothing in common
-WEIGHT = 0.75  # of likeness, beside a coverage of 1
-# Not measured: no weights of such a model were at hand. Among 4000 normal numbers five are beyond 3 by chance, and none beyond 5.
-CHANCE, CERTAIN = (
-    3.0,
-    5.0,
-)  # standard deviations by which a text stands out for a picture: no sign yet; as good as equal meaning
-FADED = 0.5  # share of the best picture's score from which a picture beside it is found together with it
-UNNAMED = "picture"  # the text of a picture in which nothing has a name
+K1 = 1.2
+B = 0.5  # passages are short and of about one length
+MAX_DOCUMENTS = 20_000  # the newest are searched; a search stays below about 0.1 s
+SHORT_SENTENCE = 6  # words; a shorter one is joined with its neighbour, alone it lacks context
+MAX_PASSAGE = 30  # words, unless one sentence has more
+MAX_PAUSE = 3.0  # seconds of silence within a passage
+# Chosen on one half of the queries of load_tests/search.py, tested on the other.
+UNRELATED = 0.25  # cosine similarity of unrelated texts
+SIMILARITY_WEIGHT = 0.75  # relative to a text that holds every term, which has 1
+# Not measured: no weights of a vision-text model were at hand. Of 4000 normal deviates 5 exceed 3, none 5.
+Z_CHANCE = 3.0  # deviations up to which a picture does not match
+Z_CERTAIN = 5.0  # deviations from which a picture counts as much as equal meaning
+NEIGHBOUR_SHARE = 0.5  # of the best picture's score: neighbours from this on join its hit
+UNNAMED = "picture"  # text of a picture without labels
 
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """What was found. start, end: session seconds; score: comparable within one search only; frame: `at` of the keyframe shown then."""
+    """One result. start, end: session seconds; frame: `at` of its keyframe; score: within one search."""
 
     start: float
     end: float
@@ -48,123 +45,127 @@ class Hit:
 
 
 def passages(lines: Iterable[Evidence]) -> list[Evidence]:
-    """Documents of lines: short sentences are joined with their neighbours, and what is shown again at once is one document.
+    """Documents made of lines: short sentences are joined, repeated screens and sights are one.
 
     Args:
-        lines: by time; the passages of what does not change do not change either.
+        lines: by time. Later lines change only the last document of their kind.
     """
-    found: list[Evidence] = []
-    last: dict[str, int] = {}  # kind -> place of its newest document
+    documents: list[Evidence] = []
+    newest: dict[str, int] = {}  # kind -> index of its newest document
     for line in lines:
-        place = last.get(line.kind)
-        if place is not None and _one(found[place], line):
-            before = found[place]
+        index = newest.get(line.kind)
+        if index is not None and _joins(documents[index], line):
+            before = documents[index]
             quote = f"{before.quote} {line.quote}" if line.kind == "speech" else before.quote
-            found[place] = replace(before, end=line.end, quote=quote)
+            documents[index] = replace(before, end=line.end, quote=quote)
         else:
-            last[line.kind] = len(found)
-            found.append(line)
-    return found[-MOST_DOCUMENTS:]
+            newest[line.kind] = len(documents)
+            documents.append(line)
+    return documents[-MAX_DOCUMENTS:]
 
 
-def _one(before: Evidence, line: Evidence) -> bool:
+def _joins(document: Evidence, line: Evidence) -> bool:
     if line.kind != "speech":
-        return line.quote == before.quote
-    had, more = len(before.quote.split()), len(line.quote.split())
-    return min(had, more) < SHORT and had + more <= LONG and line.start - before.end < PAUSE
+        return line.quote == document.quote
+    before = len(document.quote.split())
+    words = len(line.quote.split())
+    is_short = min(before, words) < SHORT_SENTENCE and before + words <= MAX_PASSAGE
+    return is_short and line.start - document.end < MAX_PAUSE
 
 
 def search(
     documents: Sequence[Evidence],
     query: str,
-    likeness: NDArray[np.float32] | None = None,
+    similarity: NDArray[np.float32] | None = None,
     limit: int = 10,
-    standing: NDArray[np.float32] | None = None,
+    deviations: NDArray[np.float32] | None = None,
 ) -> list[Hit]:
-    """The documents that fit a query, best first; of two equals the newer one.
+    """The documents that match a query, best first; of equal scores the newest first.
 
     Args:
-        documents: what may be found. Pictures that follow each other and are found by the same query are one hit: the best of them,
-            from the first one's start to the last one's end.
-        query: plain words. Without a content word nothing is found.
-        likeness: the cosine of each document's vector with the query's, shape (n,), NaN where none is known; None: none is known.
-        limit: how many hits at most.
-        standing: by how many standard deviations the query stands out for each picture, shape (n,), NaN where a document is none; pictures
-            are together, by time. None: there are no pictures.
+        documents: matching pictures that follow each other are one hit, from first start to last end.
+        query: plain words. Without a content word there is no hit.
+        similarity: cosine similarity of each document with the query, shape (n,), NaN where not known.
+        limit: hits at most.
+        deviations: standard deviations by which each picture matches the query, shape (n,), NaN for other
+            documents. Pictures are the last documents, by time.
     """
-    wanted = list(dict.fromkeys(terms(query)))
-    if not wanted or not documents:
+    query_terms = list(dict.fromkeys(terms(query)))
+    if not query_terms or not documents:
         return []
-    scores = ranked([document.quote for document in documents], wanted, likeness, standing)
-    pictures = np.zeros(len(documents), bool) if standing is None else ~np.isnan(standing)
+    scores = score([document.quote for document in documents], query_terms, similarity, deviations)
+    is_picture = np.zeros(len(documents), bool) if deviations is None else ~np.isnan(deviations)
     taken = scores <= 0
-    found: list[Hit] = []
+    hits: list[Hit] = []
     for n in sorted(np.flatnonzero(~taken).tolist(), key=lambda n: (-scores[n], -documents[n].start)):
-        if len(found) == limit:
+        if len(hits) == limit:
             break
         if taken[n]:
             continue
         first = last = n
-        if pictures[n]:
-            alike = pictures & ~taken & (scores >= FADED * scores[n])
-            while first > 0 and alike[first - 1]:
-                first -= 1
-            while last + 1 < len(documents) and alike[last + 1]:
-                last += 1
+        if is_picture[n]:
+            first, last = _run(is_picture & ~taken & (scores >= NEIGHBOUR_SHARE * scores[n]), n)
         taken[first : last + 1] = True
         best = documents[n]
-        text = best.quote or UNNAMED
-        found.append(
-            Hit(
-                documents[first].start,
-                documents[last].end,
-                best.kind,
-                text,
-                round(float(scores[n]), 4),
-                best.frame,
-            )
-        )
-    return found
+        start, end = documents[first].start, documents[last].end
+        hits.append(Hit(start, end, best.kind, best.quote or UNNAMED, round(float(scores[n]), 4), best.frame))
+    return hits
 
 
-def ranked(
+def _run(mask: NDArray[np.bool_], index: int) -> tuple[int, int]:
+    """First and last index of the run of true values around `index`."""
+    first = last = index
+    while first > 0 and mask[first - 1]:
+        first -= 1
+    while last + 1 < len(mask) and mask[last + 1]:
+        last += 1
+    return first, last
+
+
+def score(
     texts: Sequence[str],
-    wanted: Sequence[str],
-    likeness: NDArray[np.float32] | None = None,
-    standing: NDArray[np.float32] | None = None,
+    query_terms: Sequence[str],
+    similarity: NDArray[np.float32] | None = None,
+    deviations: NDArray[np.float32] | None = None,
 ) -> NDArray[np.float64]:
-    """A score of each text, shape (n,), 0: not found; `likeness` and `standing` as in `search`.
+    """Score of each text, shape (n,); 0 is no match. `similarity` and `deviations` as in `search`.
 
-    The words found, as BM25's share of what a text would have that held each wanted term without end; and the meaning shared, beyond what
-    any two texts share. A text that holds every term comes before all that do not: likeness buries nothing that was asked for by its words;
-    terms that no text holds are not counted there, if two remain.
+    BM25 as a share of its upper bound, plus similarity over `UNRELATED`. A text that holds every term comes
+    before all others, whatever their similarity. Terms that no text holds are ignored there, if two remain.
     """
-    bags = [Counter(terms(text)) for text in texts]
-    mean = sum(sum(bag.values()) for bag in bags) / len(bags) or 1.0
-    held = {term: sum(term in bag for bag in bags) for term in wanted}
-    weight = {term: rarity(count, len(bags)) for term, count in held.items()}
-    most = sum(weight.values()) * (K1 + 1)
-    known = [term for term, count in held.items() if count]
-    named = known if len(known) >= min(2, len(wanted)) else wanted
-
-    def words(bag: Counter[str]) -> float:
-        norm = K1 * (1 - B + B * sum(bag.values()) / mean)
-        share = (
-            sum(weight[term] * bag[term] * (K1 + 1) / (bag[term] + norm) for term in known if term in bag)
-            / most
-        )
-        return share + all(term in bag for term in named) * (1 + WEIGHT)
-
-    scores = np.array([words(bag) for bag in bags])
-    if likeness is not None:
-        scores += WEIGHT * np.clip((np.nan_to_num(likeness.astype(np.float64)) - UNLIKE) / (1 - UNLIKE), 0, 1)
-    if standing is not None:
-        scores += WEIGHT * np.clip(
-            (np.nan_to_num(standing.astype(np.float64)) - CHANCE) / (CERTAIN - CHANCE), 0, 1
-        )
+    scores = _word_scores([Counter(terms(text)) for text in texts], query_terms)
+    if similarity is not None:
+        scores += SIMILARITY_WEIGHT * _scaled(similarity, UNRELATED, 1)
+    if deviations is not None:
+        scores += SIMILARITY_WEIGHT * _scaled(deviations, Z_CHANCE, Z_CERTAIN)
     return scores
 
 
-def rarity(count: int, of: int) -> float:
-    """Inverse document frequency of a term that `count` of `of` documents hold; always above 0."""
+def _word_scores(bags: Sequence[Mapping[str, int]], query_terms: Sequence[str]) -> NDArray[np.float64]:
+    lengths = [sum(bag.values()) for bag in bags]
+    mean_length = sum(lengths) / len(lengths) or 1.0
+    frequency = {term: sum(term in bag for bag in bags) for term in query_terms}
+    weight = {term: idf(count, len(bags)) for term, count in frequency.items()}
+    upper_bound = sum(weight.values()) * (K1 + 1)
+    known = [term for term, count in frequency.items() if count]
+    required = known if len(known) >= min(2, len(query_terms)) else query_terms
+    scores = np.zeros(len(bags))
+    for n, (bag, length) in enumerate(zip(bags, lengths, strict=True)):
+        norm = K1 * (1 - B + B * length / mean_length)
+        bm25 = sum(weight[term] * bag[term] * (K1 + 1) / (bag[term] + norm) for term in known if term in bag)
+        has_all = all(term in bag for term in required)
+        scores[n] = bm25 / upper_bound + has_all * (1 + SIMILARITY_WEIGHT)
+    return scores
+
+
+def _scaled(values: NDArray[np.float32], low: float, high: float) -> NDArray[np.float64]:
+    """Values from `low` to `high` scaled to 0 to 1 and clipped; NaN counts as 0 before scaling."""
+    scaled: NDArray[np.float64] = np.clip(
+        (np.nan_to_num(values.astype(np.float64)) - low) / (high - low), 0, 1
+    )
+    return scaled
+
+
+def idf(count: int, of: int) -> float:
+    """Inverse document frequency of a term in `count` of `of` documents; always above 0."""
     return math.log(1 + (of - count + 0.5) / (count + 0.5))

@@ -1,4 +1,4 @@
-"""The words that a text is searched by: content words only, cut to their stems, near synonyms joined. Pure."""
+"""Terms of a text for retrieval: stems of its content words, with near synonyms joined. Pure; English."""
 
 from __future__ import annotations
 
@@ -6,211 +6,122 @@ import itertools
 import re
 from functools import lru_cache
 
+from streamsvc.timeline import word_lists
+
 _TOKEN = re.compile(r"[a-z0-9]+(?:['’][a-z]+)?(?:[.:]\d+)?", re.ASCII)
 _HYPHEN = re.compile(r"(?<=[a-z])[-‐‑](?=[a-z])")
+_COMPOUND_PART = re.compile(r"[a-z]+(?=[-‐‑][a-z])|(?<=[a-z][-‐‑])[a-z]+")
+_CACHE = 32_768  # entries of each LRU cache
 
-# They tell nothing of what a text is about.
-_STOP = """
-a an the and or but nor so if then than that this these those there here it its he him his she her hers they them their theirs we us our
-ours you your yours i me my mine who whom whose which what when where why how is are was were be been being am do does did done doing has
-have had having will would shall should can could may might must of in on at to for from by with about into onto over under out up down
-off as not no yes any some all each every ever just only also too very much more most such own same s t ll ve re d m don isn wasn didn
-doesn hasn haven hadn couldn wouldn while during between until since far please now"""
-STOP = frozenset(_STOP.split())
-
-# Irregular forms that no suffix rule joins (a general list of common English verbs and nouns).
+STOP = frozenset(word_lists.STOP.split())
+NEGATIONS = frozenset(word_lists.NEGATIONS.split())
 _IRREGULAR = {
     form: base
-    for base, forms in {
-        "see": "saw seen sees", "go": "went gone goes going", "say": "said says", "tell": "told", "speak": "spoke spoken",
-        "think": "thought",
-        "come": "came", "become": "became", "give": "gave given", "take": "took taken", "find": "found", "hear": "heard", "keep": "kept",
-        "leave": "left", "know": "knew known", "feel": "felt", "bring": "brought", "buy": "bought", "begin": "began begun beginning",
-        "eat": "ate eaten", "drink": "drank drunk", "drive": "drove driven", "write": "wrote written", "ride": "rode ridden",
-        "rise": "rose risen", "run": "ran", "sing": "sang sung", "sit": "sat", "sleep": "slept", "stand": "stood", "steal": "stole stolen",
-        "swim": "swam swum", "teach": "taught", "throw": "threw thrown", "understand": "understood", "wear": "wore worn", "win": "won",
-        "fall": "fell fallen", "fight": "fought", "fly": "flew flown flies", "forget": "forgot forgotten", "get": "got gotten",
-        "grow": "grew grown", "hold": "held", "lose": "lost", "make": "made", "mean": "meant", "meet": "met", "pay": "paid",
-        "sell": "sold", "send": "sent", "show": "shown", "shake": "shook shaken", "build": "built", "catch": "caught",
-        "choose": "chose chosen", "break": "broke broken", "draw": "drew drawn", "dwell": "dwelt", "learn": "learnt", "dream": "dreamt",
-        "die": "dying died", "lie": "lay lain lying", "lead": "led", "spend": "spent", "strike": "struck", "carry": "carried",
-        "bite": "bit bitten", "blow": "blew blown", "burn": "burnt", "creep": "crept", "dig": "dug", "feed": "fed", "flee": "fled",
-        "freeze": "froze frozen", "hang": "hung", "hide": "hid hidden", "lend": "lent", "ring": "rang rung", "seek": "sought",
-        "shine": "shone", "shoot": "shot", "shrink": "shrank shrunk", "sink": "sank sunk", "slide": "slid", "spin": "spun",
-        "spring": "sprang sprung", "stick": "stuck", "sweep": "swept", "swing": "swung", "tear": "tore torn", "wake": "woke woken",
-        "weep": "wept", "bind": "bound", "swear": "swore sworn", "bear": "bore borne", "deal": "dealt", "cling": "clung",
-        "man": "men", "woman": "women", "child": "children", "person": "people persons", "foot": "feet", "tooth": "teeth", "mouse": "mice",
-        "life": "lives", "knife": "knives", "wife": "wives", "favor": "favour favourite favorite favourites favorites",
-        "color": "colour colours colors", "silk": "silken", "wood": "wooden", "gold": "golden", "gray": "grey", "bus": "buses",
-    }.items()
-    for form in forms.split()
-}  # fmt: skip
-
-# Words so near to each other that a question may use one for another.
-_SYNONYMS = (
-    "begin start commence", "hear listen sound", "decide determine resolve", "end finish stop conclude", "big large great",
-    "quick fast rapid", "house home", "happen occur", "picture image photo photograph", "help assist", "answer reply", "wish desire",
-    "buy purchase", "carry bring", "reach arrive", "choose select", "hard difficult", "rich wealthy", "small little", "sick ill",
-    "talk speech", "hot heat",
-)  # fmt: skip
-
-# Words that people use for one another where they ask: a line that holds one of them may be meant by another. Weaker than a synonym: it
-# counts only beside words that are equal, and never where a word itself is asked for.
-_KIN = """
-proud pride; many plenty numerous several; refuse reject decline; offer propose suggest give; want wish desire hope; eat swallow dine
-consume; cook bake prepare; repair fix mend; destroy ruin wreck; damage harm hurt injure; throw toss fling cast; get obtain receive
-acquire fetch; live dwell reside stay remain; leave depart; return back; travel walk journey wander; hurry hasten rush hastily; answer
-reply respond; ask request beg demand; order command; notice spot observe; find discover see notice; hide conceal; reveal show; teach
-instruct train; understand realise; like love enjoy prefer favorite; hate dislike; fear afraid scared frightened; angry furious anger;
-happy glad joyful pleased delighted content joy; sad unhappy sorrow; tired weary exhausted; die death dead; kill murder slay; win
-victory defeat; grow increase rise raise climb; fall drop decrease decline reduce shrink; improve better upgrade; change alter become
-turn transform; create make build construct produce; use employ utilise; protect guard defend; save rescue; lift raise; put place lay;
-close shut; cut chop slice; break smash crack; fill full; contain include hold; cause reason because; meet encounter; pay cost price
-spend charge; send ship mail deliver; choose pick; try attempt; allow let permit; prevent forbid; agree accept consent; promise swear;
-cry weep; smell odor scent; taste flavor; woman wife lady; man husband gentleman; boy son lad; girl daughter; child kid; doctor
-physician; car automobile vehicle; boat ship vessel; road street path; sea ocean; hill mountain; rock stone; money cash; job work
-task; company firm business; boss manager chief; country nation; people folk citizen; illness sickness disease ill sick; error mistake
-fault bug; problem issue trouble difficulty; result outcome; goal aim purpose target; plan scheme; idea thought notion; speed fast
-pace; size large; place location spot site; part piece portion section; amount number quantity; way method approach manner; software
-program application; meeting conference; test exam trial experiment; speak address talk; surprised amazed astonished amazement; pretty
-beautiful; clever smart wise"""
-
-# Words that sound alike: who hears one may write another. None of them is among the commonest words, which would be found everywhere.
-_ALIKE = """
-threw through; shone shown; hole whole; knight night; son sun; flour flower; meat meet; peace piece; plain plane; pair pear pare; bear
-bare; deer dear; fair fare; hair hare; heel heal; mail male; main mane; pain pane; pail pale; rain reign rein; role roll; sail sale;
-seam seem; sight site cite; soul sole; stair stare; steal steel; tail tale; tide tied; toe tow; waist waste; wait weight; war wore;
-board bored; brake break; ceiling sealing; cell sell; coarse course; council counsel; creak creek; feat feet; gait gate; groan grown;
-guessed guest; hail hale; hall haul; higher hire; horse hoarse; idle idol; isle aisle; key quay; lead led; leak leek; loan lone; medal
-meddle; miner minor; missed mist; moan mown; morning mourning; muscle mussel; oar ore; patience patients; pause paws; peal peel; pedal
-peddle; plum plumb; pole poll; pour poor pore; pray prey; principal principle; prince prints; profit prophet; rap wrap; raise rays;
-root route; sauce source; shore sure; side sighed; soar sore; stake steak; stationary stationery; steel steal; straight strait; sweet
-suite; team teem; tea tee; thrown throne; vain vein vane; vale veil; wail whale; wade weighed; wine whine; yoke yolk; bread bred;
-berry bury; bough bow; colonel kernel; currant current; dough doe; fir fur; flea flee; hoard horde; jam jamb; ladder latter; lesson
-lessen; lightning lightening; manner manor; marshal martial; naval navel; pact packed; pallet palate; pier peer; presence presents;
-quarts quartz; racket racquet; rose rows; rude rued; sheer shear; slay sleigh; sort sought; staid stayed; tear tier; taught taut;
-tacks tax; ton tun; urn earn; warn worn; blew blue; aloud allowed; alter altar; air heir; ball bawl; band banned; base bass; beach
-beech; beat beet; bell belle; birth berth; bolder boulder; borough burrow; bridal bridle; broach brooch; road rowed; scent cent"""
+    for base, *forms in (entry.split() for entry in word_lists.IRREGULAR.split(";"))
+    for form in forms
+}
 
 
 def tokens(text: str) -> list[str]:
-    """Words and numbers in lower case. A hyphen joins: "stone-cutter" gives "stonecutter"."""
+    """Words and numbers in lower case. Hyphens are removed: "stone-cutter" gives "stonecutter"."""
     return _TOKEN.findall(_HYPHEN.sub("", text.lower().replace("’", "'").replace("‘", " ")))
 
 
-@lru_cache(maxsize=32_768)
+@lru_cache(maxsize=_CACHE)
 def terms(text: str) -> tuple[str, ...]:
-    """The stems of the content words, in order. A compound with a hyphen gives its parts too, so that either spelling matches."""
-    parts = _HYPHEN.findall(text.lower())
-    found = [stem(token) for token in tokens(text) if token not in STOP]
-    if parts:
-        found += [
-            stem(part)
-            for part in re.findall(r"[a-z]+(?=[-‐‑][a-z])|(?<=[a-z][-‐‑])[a-z]+", text.lower())
-            if part not in STOP
-        ]
-    return tuple(found)
+    """Stems of the content words, in order; a hyphenated compound gives its parts too."""
+    words = [token for token in tokens(text) if token not in STOP]
+    if _HYPHEN.search(text.lower()):
+        words += [part for part in _COMPOUND_PART.findall(text.lower()) if part not in STOP]
+    return tuple(map(stem, words))
 
 
-@lru_cache(maxsize=32_768)
+@lru_cache(maxsize=_CACHE)
+def bag(text: str) -> frozenset[str]:
+    """Terms of a line, its negations, and neighbours joined: "stone cutter" has "stonecutter"."""
+    words = tokens(text)
+    joined = {stem(a + b) for a, b in itertools.pairwise(words)}
+    return frozenset(terms(text)) | joined | {stem(word) for word in words if word in NEGATIONS}
+
+
+@lru_cache(maxsize=_CACHE)
 def stem(word: str) -> str:
-    """A light stem: plural, -ing, -ed, -ly and common irregular forms; British and American spelling alike; near synonyms joined."""
+    """A light stem: plural, -ing, -ed, -ly, irregular forms; British spelling and near synonyms joined."""
     base = _base(word.removesuffix("'s").replace("'", ""))
-    return _SAME.get(base, base)
+    return _SYNONYMS.get(base, base)
 
 
 def stems(words: str) -> frozenset[str]:
-    """The stems of a list of words with blanks between."""
+    """The stems of words separated by blanks."""
     return frozenset(map(stem, words.split()))
+
+
+def related(term: str) -> frozenset[str]:
+    """Stems that a question may mean by a stem, itself included."""
+    return _RELATED.get(term, frozenset((term,)))
+
+
+def homophones(term: str) -> frozenset[str]:
+    """Stems that a recogniser may write for a stem, itself included."""
+    return _HOMOPHONES.get(term, frozenset((term,)))
 
 
 def _base(word: str) -> str:
     word = _IRREGULAR.get(word, word)
-    return _suffix(word) if len(word) > 3 and not word[0].isdigit() else word
-
-
-def _suffix(word: str) -> str:
-    if word.endswith("ies") and len(word) > 4:
-        word = word[:-3] + "y"
-    elif word.endswith(("sses", "shes", "ches", "xes", "zes")):
-        word = word[:-2]
-    elif word.endswith("s") and not word.endswith(("ss", "us", "is")):
-        word = word[:-1]
-    for end in ("ing", "ed"):
-        root = word.removesuffix(end)
-        if root != word and len(root) > 2 and re.search("[aeiouy]", root):
-            if root[-1] == root[-2] and root[-1] not in "lsz":
-                root = root[:-1]  # stopped
-            word = root[:-1] + "y" if root.endswith("i") else root
-            break
-    if word.endswith("ly") and len(word) > 5:
-        word = word[:-2]
-    word = word.replace("our", "or") if word.endswith("our") and len(word) > 5 else word
-    if len(word) > 6 - word.endswith("is") and word.endswith(
-        ("is", "ise", "isation")
-    ):  # "is": what -ed and -ing leave
-        word = re.sub("is(e|ation)?$", r"iz\1", word)
+    if len(word) <= 3 or word[0].isdigit():
+        return word
+    word = _without_ly(_without_ing_ed(_singular(word)))
+    word = _american(word)
     word = _IRREGULAR.get(word, word)
     return word[:-1] if len(word) > 3 and word.endswith("e") else word
 
 
-_SAME = {_base(word): _base(group.split()[0]) for group in _SYNONYMS for word in group.split()}
+def _singular(word: str) -> str:
+    if word.endswith("ies") and len(word) > 4:
+        return word[:-3] + "y"
+    if word.endswith(("sses", "shes", "ches", "xes", "zes")):
+        return word[:-2]
+    if word.endswith("s") and not word.endswith(("ss", "us", "is")):
+        return word[:-1]
+    return word
+
+
+def _without_ing_ed(word: str) -> str:
+    for suffix in ("ing", "ed"):
+        root = word.removesuffix(suffix)
+        if root != word and len(root) > 2 and re.search("[aeiouy]", root):
+            if root[-1] == root[-2] and root[-1] not in "lsz":
+                root = root[:-1]  # stopped
+            return root[:-1] + "y" if root.endswith("i") else root
+    return word
+
+
+def _without_ly(word: str) -> str:
+    return word[:-2] if word.endswith("ly") and len(word) > 5 else word
+
+
+def _american(word: str) -> str:
+    """-our as -or, -ise and -isation as -ize and -ization; also "-is", which -ed and -ing leave."""
+    if word.endswith("our") and len(word) > 5:
+        word = word.replace("our", "or")
+    shortest = 6 if word.endswith("is") else 7
+    if len(word) >= shortest and word.endswith(("is", "ise", "isation")):
+        word = re.sub("is(e|ation)?$", r"iz\1", word)
+    return word
 
 
 def _groups(text: str) -> dict[str, frozenset[str]]:
-    """Of each stem, those of all its groups."""
-    found: dict[str, frozenset[str]] = {}
+    """Stem -> the stems of all groups that it is in."""
+    members: dict[str, frozenset[str]] = {}
     for group in map(stems, text.split(";")):
         for term in group:
-            found[term] = found.get(term, frozenset()) | group
-    return found
+            members[term] = members.get(term, frozenset()) | group
+    return members
 
 
-_RELATED, _HEARD = _groups(_KIN), _groups(_ALIKE)
-
-
-def kin(term: str) -> frozenset[str]:
-    """The stems of what may be meant by a stem in a question, itself included."""
-    return _RELATED.get(term, frozenset((term,)))
-
-
-def sounds(term: str) -> frozenset[str]:
-    """The stems of what may have been heard for a stem, itself included."""
-    return _HEARD.get(term, frozenset((term,)))
-
-
-NEGATIONS = frozenset(
-    [
-        "not",
-        "no",
-        "never",
-        "nobody",
-        "nothing",
-        "none",
-        "neither",
-        "nor",
-        "without",
-        "hardly",
-        "noone",
-        "cannot",
-    ]
-)
-
-
-@lru_cache(maxsize=32_768)
-def bag(text: str) -> frozenset[str]:
-    """The terms of a line, and of each two neighbours joined, so that "stone cutter" holds "stonecutter"."""
-    words = tokens(text)
-    joined = {stem(a + b) for a, b in itertools.pairwise(words)}
-    return frozenset(terms(text)) | joined | {stem(w) for w in words if w in NEGATIONS}
-
-
-# Words about the stream itself: they say where to look, not what for.
-_QUESTION_WORDS = """
-say said speaker speakers speak spoken talk talking mention mentioned reader narrator presenter lecturer host voiceover name named
-call called tell told slide slides screen show shown display displayed picture image photo video stream scene frame clip camera
-visible lecture presentation title titled heading headline text written write read word words sentence phrase speech appear
-appeared see seen view viewer page line question answer kind sort type thing things time times moment point currently now yet ever
-ago far second seconds minute minutes timestamp mark audience recording transcript caption captions mean happen there according anybody
-anyone anything somebody someone something everything nothing nobody anywhere somewhere everywhere"""
-QUESTION_WORDS = stems(_QUESTION_WORDS)
+_SYNONYMS = {
+    _base(word): _base(group.split()[0]) for group in word_lists.SYNONYMS.split(";") for word in group.split()
+}
+_RELATED = _groups(word_lists.RELATED)
+_HOMOPHONES = _groups(word_lists.HOMOPHONES)
+QUESTION_WORDS = stems(word_lists.QUESTION)

@@ -1,7 +1,7 @@
-"""Lines of text followed over time: since when, and until when, each stood on the screen. Pure.
+"""Lines of text on the screen followed over time: when each appeared, and when it went. Pure.
 
-Text is read keyframe by keyframe, errs a little each time, pages scroll, and lines are edited. A line that is read is one that was
-shown before where its text is the same but for such errors, and it stands in the old one's place, or has moved as the page did.
+Text is read keyframe by keyframe; readings contain errors, pages scroll, lines are edited. A line continues a
+track where its text is the same but for reading errors, and its place is the same or moved with the page.
 """
 
 from __future__ import annotations
@@ -16,18 +16,26 @@ from typing import TypeVar
 
 from streamsvc.core.types import Evidence, TextLine
 
-MOST = 6000  # lines kept, about 2 MB: hours of slides
-SURE = 0.97  # score of two readings from which a letter that differs was edited, and not misread
-LETTERS = 8  # letters of a line for each one that may be misread
-VOTES = 8  # letters that must have moved together before a page counts as scrolled
-RETURN = 3.0  # seconds for which a line may be overlooked
-L = TypeVar("L", "Line", TextLine)
-_LOOKALIKES = str.maketrans("oil|", "0111")  # taken for one another by every reader
+MAX_TRACKS = 6000  # ended tracks kept, about 2 MB: hours of slides
+SURE_SCORE = 0.97  # score of both readings from which a letter that differs is an edit, not an error
+LETTERS_PER_ERROR = 8
+MIN_SHIFT_LETTERS = 8  # letters that moved together from which a page counts as scrolled
+SHIFT_TOLERANCE = 0.01  # of the picture's size
+MAX_MISSED = 3.0  # seconds for which a line may be missing from readings
+# Shares of a line's area or size.
+_VACANT = 0.3
+_INSIDE = 0.7
+_SAME_HEIGHT = 0.6
+_SAME_WIDTH = 0.5
+
+_CONFUSABLE = str.maketrans("oil|", "0111")  # letters that OCR confuses
+Shift = tuple[float, float]  # right and down, in fractions of the picture
+_NO_SHIFT: Shift = (0.0, 0.0)
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
-    """One line of text on the screen: its best reading, and its newest place (x, y, w, h as in Box). start, end: session seconds."""
+class TextTrack:
+    """One line of text over time: its best reading, and its newest place (x, y, w, h as in Box)."""
 
     text: str
     score: float
@@ -35,158 +43,174 @@ class Line:
     y: float
     w: float
     h: float
-    start: float  # `at` of the keyframe that showed it first
-    end: float | None  # ... and of the first that showed it no longer; None: it is shown now
-    frame: float  # `at` of the keyframe whose reading this is
+    start: float  # session seconds of the first keyframe that showed it
+    end: float | None  # session seconds of the first keyframe that no longer did; None: shown now
+    frame: float  # session seconds of the keyframe of its best reading
 
     @property
     def middle(self) -> float:
-        """Of its height, as a fraction of the picture's."""
+        """Vertical middle, as a fraction of the picture's height."""
         return self.y + self.h / 2
 
     def evidence(self, now: float, kind: str = "screen") -> Evidence:
-        """The line as evidence; `now`: until when it is shown, if it still is."""
-        return Evidence(
-            self.start, max(self.start, now) if self.end is None else self.end, kind, self.text, self.frame
-        )
+        """The line as evidence; `now` is the end of one that is still shown."""
+        end = max(self.start, now) if self.end is None else self.end
+        return Evidence(self.start, end, kind, self.text, self.frame)
 
 
-class Lines:
-    """All lines of text of one session. `shown`: those on the screen now, as they were read; `dropped`: those forgotten over the limit.
+AnyLine = TypeVar("AnyLine", TextTrack, TextLine)
+
+
+class TextTracks:
+    """All text tracks of one session.
 
     Args:
-        most: how many lines that are shown no longer are kept; the oldest go first.
+        limit: ended tracks kept; the oldest are dropped.
     """
 
-    def __init__(self, most: int = MOST) -> None:
-        self.shown: tuple[Line, ...] = ()
+    def __init__(self, limit: int = MAX_TRACKS) -> None:
+        self.shown: tuple[TextTrack, ...] = ()  # on the screen now, in the order of the reading
         self.dropped = 0
-        self._most = most
-        self._missed: tuple[
-            Line, ...
-        ] = ()  # not found by the newest reading, though nothing else stands in their places
-        self._gone: list[Line] = []
+        self._limit = limit
+        self._missed: tuple[TextTrack, ...] = ()  # not in the newest reading, but their places are vacant
+        self._ended: list[TextTrack] = []
 
     def read(self, lines: Sequence[TextLine], at: float) -> None:
-        """Take a reading of the whole screen, from the keyframe of session second `at`; readings come in order of time."""
-        missed = tuple(line for line in self._missed if line.end is not None and at - line.end <= RETURN)
-        self._forget([line for line in self._missed if line not in missed])
-        now, rest = followed((*self.shown, *missed), [line for line in lines if line.text.strip()], at)
-        lost = [line if line.end is not None else replace(line, end=max(line.start, at)) for line in rest]
-        self._missed = tuple(line for line in lost if not any(_covers(other, line, 0.3) for other in now))
-        self._forget([line for line in lost if line not in self._missed])
-        self.shown = tuple(now)
+        """Add a reading of the whole screen of session second `at`; readings come in order of time."""
+        missed = tuple(
+            track for track in self._missed if track.end is not None and at - track.end <= MAX_MISSED
+        )
+        self._keep_ended([track for track in self._missed if track not in missed])
+        shown, rest = follow((*self.shown, *missed), [line for line in lines if line.text.strip()], at)
+        gone = [_ended(track, at) for track in rest]
+        self._missed = tuple(
+            track for track in gone if not any(_covers(other, track, _VACANT) for other in shown)
+        )
+        self._keep_ended([track for track in gone if track not in self._missed])
+        self.shown = tuple(shown)
 
     def clear(self, at: float) -> None:
-        """The screen is blank, or something else, since session second `at`."""
-        self._forget([*self._missed, *(replace(line, end=max(line.start, at)) for line in self.shown)])
-        self.shown, self._missed = (), ()
+        """End all tracks: the screen is blank, or another, since session second `at`."""
+        self._keep_ended([*self._missed, *(_ended(track, at) for track in self.shown)])
+        self.shown = ()
+        self._missed = ()
 
-    def all(self) -> list[Line]:
-        """Every line that is known, by the time it came up; those of one keyframe in reading order."""
-        return sorted(
-            (*self._gone, *self._missed, *self.shown),
-            key=lambda line: (line.start, round(line.middle, 2), line.x),
-        )
+    def all(self) -> list[TextTrack]:
+        """Every track by its start; those of one keyframe in reading order."""
+        tracks = (*self._ended, *self._missed, *self.shown)
+        return sorted(tracks, key=lambda track: (track.start, *_reading_order(track)))
 
-    def at(self, when: float) -> tuple[Line, ...]:
-        """The lines that were shown at session second `when`, in reading order."""
-        known = itertools.chain(self._gone, self._missed, self.shown)
-        found = [line for line in known if line.start <= when and (line.end is None or when < line.end)]
-        return tuple(sorted(found, key=lambda line: (round(line.middle, 2), line.x)))
+    def at(self, when: float) -> tuple[TextTrack, ...]:
+        """The tracks shown at session second `when`, in reading order."""
+        tracks = itertools.chain(self._ended, self._missed, self.shown)
+        shown = (track for track in tracks if track.start <= when and (track.end is None or when < track.end))
+        return tuple(sorted(shown, key=_reading_order))
 
-    def _forget(self, lines: Sequence[Line]) -> None:
-        self._gone.extend(lines)
-        over = max(0, len(self._gone) - self._most)
-        del self._gone[:over]
+    def _keep_ended(self, tracks: Sequence[TextTrack]) -> None:
+        self._ended.extend(tracks)
+        over = max(0, len(self._ended) - self._limit)
+        del self._ended[:over]
         self.dropped += over
 
 
-def followed(before: Sequence[Line], read: Sequence[TextLine], at: float) -> tuple[list[Line], list[Line]]:
-    """A new reading as lines that go on or begin, in its order; and the lines before that are not in it.
+def follow(
+    tracks: Sequence[TextTrack], lines: Sequence[TextLine], at: float
+) -> tuple[list[TextTrack], list[TextTrack]]:
+    """Match the lines of a new reading to tracks.
 
     Args:
-        before: shown until now.
-        read: what is shown now.
-        at: session seconds.
+        tracks: shown until now.
+        lines: shown now.
+        at: session seconds of the reading.
+
+    Returns:
+        The tracks of `lines`, continued or new, in their order; and the tracks that no line continues.
     """
-    found: dict[int, Line] = {}  # place in `read` -> the line before
-    left = list(before)
-    moves = dict.fromkeys([(0.0, 0.0), moved(before, read)])
-    for same in (_equal, alike):  # what is equal first: of two lines that are much alike, each finds its own
-        for move in moves:
-            for n, line in enumerate(read):
-                if n in found:
-                    continue
-                old = next((old for old in left if _stands(old, line, move) and same(old, line)), None)
-                if old is not None:
-                    left.remove(old)
-                    found[n] = old
-    now = []
-    for n, line in enumerate(read):
-        if (known := found.get(n)) is not None:
-            best = known if known.score >= line.score else line
-            frame = known.frame if best is known else at
-            now.append(Line(best.text, best.score, line.x, line.y, line.w, line.h, known.start, None, frame))
-        else:
-            since = _since(line, before)
-            now.append(
-                Line(
-                    line.text,
-                    line.score,
-                    line.x,
-                    line.y,
-                    line.w,
-                    line.h,
-                    at if since is None else since,
-                    None,
-                    at,
-                )
-            )
-    return now, left
+    matches: dict[int, TextTrack] = {}  # index in `lines` -> its track
+    left = list(tracks)
+    shifts = dict.fromkeys([_NO_SHIFT, page_shift(tracks, lines)])
+    # Equal texts first: of two lines that differ by one letter, each keeps its own track.
+    for same, shift in itertools.product((_equal_text, same_text), shifts):
+        for n, line in enumerate(lines):
+            if n in matches:
+                continue
+            track = next((old for old in left if _same_place(old, line, shift) and same(old, line)), None)
+            if track is not None:
+                left.remove(track)
+                matches[n] = track
+    shown = [
+        _continued(matches[n], line, at) if n in matches else _started(line, tracks, at)
+        for n, line in enumerate(lines)
+    ]
+    return shown, left
 
 
-def moved(before: Sequence[Line], read: Sequence[TextLine]) -> tuple[float, float]:
-    """How far right and down most of the page has moved, in fractions of the picture: what lines with the same text say together."""
-    old, new = dict(_once(before)), dict(_once(read))
-    steps = [
-        (new[text].x - line.x, new[text].y - line.y, len(text))
-        for text, line in old.items()
-        if text in new and not _stands(line, new[text], (0.0, 0.0))
+def page_shift(tracks: Sequence[TextTrack], lines: Sequence[TextLine]) -> Shift:
+    """How far most of the page has moved: a vote of the lines whose text is unique, one vote a letter."""
+    before = dict(_unique(tracks))
+    after = dict(_unique(lines))
+    moves = [
+        (after[text].x - track.x, after[text].y - track.y, len(text))
+        for text, track in before.items()
+        if text in after and not _same_place(track, after[text], _NO_SHIFT)
     ]
 
-    def votes(step: tuple[float, float, int]) -> int:
+    def votes(move: tuple[float, float, int]) -> int:
         return sum(
-            other[2] for other in steps if abs(other[0] - step[0]) < 0.01 and abs(other[1] - step[1]) < 0.01
+            letters
+            for x, y, letters in moves
+            if abs(x - move[0]) < SHIFT_TOLERANCE and abs(y - move[1]) < SHIFT_TOLERANCE
         )
 
-    best = max(steps, key=votes, default=None)
-    return (best[0], best[1]) if best is not None and votes(best) >= VOTES else (0.0, 0.0)
+    best = max(moves, key=votes, default=None)
+    return (best[0], best[1]) if best is not None and votes(best) >= MIN_SHIFT_LETTERS else _NO_SHIFT
 
 
-def alike(one: Line | TextLine, other: Line | TextLine) -> bool:
-    """Whether two readings may be of the same text. A digit that differs is an edit, and so is what both readings are sure of."""
-    a, b = folded(one.text), folded(other.text)
+def same_text(one: TextTrack | TextLine, other: TextTrack | TextLine) -> bool:
+    """Whether two readings may be of one text. A changed digit is an edit; a letter is if both are sure."""
+    a, b = normalized(one.text), normalized(other.text)
     if a == b:
-        return _equal(one, other)
-    if min(one.score, other.score) >= SURE or re.findall(r"\d", one.text) != re.findall(r"\d", other.text):
+        return _equal_text(one, other)
+    if min(one.score, other.score) >= SURE_SCORE:
         return False
-    return _errors(a, b) <= max(len(a), len(b)) // LETTERS
+    if re.findall(r"\d", one.text) != re.findall(r"\d", other.text):
+        return False
+    return _edit_distance(a, b) <= max(len(a), len(b)) // LETTERS_PER_ERROR
 
 
-def folded(text: str) -> str:
-    """Letters and digits alone, without case, and without the differences that no reader of pictures tells for sure: 0 and o, 1 and l."""
+def normalized(text: str) -> str:
+    """Letters and digits only, case-folded, with letters that OCR confuses (0 and o, 1 and l) made equal."""
     plain = unicodedata.normalize("NFKC", text).casefold()
-    return "".join(letter for letter in plain if letter.isalnum() or letter == "|").translate(_LOOKALIKES)
+    return "".join(letter for letter in plain if letter.isalnum() or letter == "|").translate(_CONFUSABLE)
 
 
-def _equal(one: Line | TextLine, other: Line | TextLine) -> bool:
-    a, b = folded(one.text), folded(other.text)
+def _continued(track: TextTrack, line: TextLine, at: float) -> TextTrack:
+    """A track with the newest place, and with the better of its reading and the line's."""
+    best, frame = (track, track.frame) if track.score >= line.score else (line, at)
+    return TextTrack(best.text, best.score, line.x, line.y, line.w, line.h, track.start, None, frame)
+
+
+def _started(line: TextLine, tracks: Sequence[TextTrack], at: float) -> TextTrack:
+    start = _earlier_start(line, tracks)
+    start = at if start is None else start
+    return TextTrack(line.text, line.score, line.x, line.y, line.w, line.h, start, None, at)
+
+
+def _ended(track: TextTrack, at: float) -> TextTrack:
+    return track if track.end is not None else replace(track, end=max(track.start, at))
+
+
+def _reading_order(track: TextTrack) -> tuple[float, float]:
+    return (round(track.middle, 2), track.x)
+
+
+def _equal_text(one: TextTrack | TextLine, other: TextTrack | TextLine) -> bool:
+    a, b = normalized(one.text), normalized(other.text)
     return a == b if a or b else one.text == other.text
 
 
-def _errors(a: str, b: str) -> int:
-    """The least number of letters put in, left out or exchanged."""
+def _edit_distance(a: str, b: str) -> int:
+    """Levenshtein distance."""
     row = list(range(len(b) + 1))
     for n, letter in enumerate(a, 1):
         corner, row[0] = row[0], n
@@ -195,39 +219,42 @@ def _errors(a: str, b: str) -> int:
     return row[-1]
 
 
-def _once(lines: Sequence[L]) -> list[tuple[str, L]]:
-    """The lines whose text stands there once, by that text: only they tell where they went."""
-    texts = [folded(line.text) for line in lines]
+def _unique(lines: Sequence[AnyLine]) -> list[tuple[str, AnyLine]]:
+    """Lines whose normalized text occurs once, with that text."""
+    texts = [normalized(line.text) for line in lines]
     count = Counter(texts)
     return [(text, line) for text, line in zip(texts, lines, strict=True) if text and count[text] == 1]
 
 
-def _stands(old: Line | TextLine, new: Line | TextLine, move: tuple[float, float]) -> bool:
-    """Whether a line stands where the old one would after a move: by most of its height, and half of the shorter one's width."""
-    if abs(old.y + old.h / 2 + move[1] - new.y - new.h / 2) > 0.6 * min(old.h, new.h):
+def _same_place(old: TextTrack | TextLine, new: TextTrack | TextLine, shift: Shift) -> bool:
+    """Whether a line is where the old one would be after a shift of the page."""
+    if abs(old.y + old.h / 2 + shift[1] - new.y - new.h / 2) > _SAME_HEIGHT * min(old.h, new.h):
         return False
-    left, right = max(old.x + move[0], new.x), min(old.x + move[0] + old.w, new.x + new.w)
-    return right - left >= 0.5 * min(old.w, new.w)
+    left = max(old.x + shift[0], new.x)
+    right = min(old.x + shift[0] + old.w, new.x + new.w)
+    return right - left >= _SAME_WIDTH * min(old.w, new.w)
 
 
-def _covers(outer: Line | TextLine, inner: Line | TextLine, share: float) -> bool:
-    """Whether a line's box lies, by a share of its area, in another's."""
+def _covers(outer: TextTrack | TextLine, inner: TextTrack | TextLine, share: float) -> bool:
+    """Whether a share of a line's area lies in another's box."""
     w = min(outer.x + outer.w, inner.x + inner.w) - max(outer.x, inner.x)
     h = min(outer.y + outer.h, inner.y + inner.h) - max(outer.y, inner.y)
     return w > 0 and h > 0 and w * h >= share * inner.w * inner.h
 
 
-def _since(line: TextLine, before: Sequence[Line]) -> float | None:
-    """Since when a line's words stood in its place as a part of another line, or as several lines: readers cut lines now so, now so."""
+def _earlier_start(line: TextLine, tracks: Sequence[TextTrack]) -> float | None:
+    """Start of the track that had a line's words as a part, or of several: OCR cuts lines differently."""
     words = _words(line.text)
     wholes = [
-        old.start for old in before if _covers(old, line, 0.7) and f" {words} " in f" {_words(old.text)} "
+        track.start
+        for track in tracks
+        if _covers(track, line, _INSIDE) and f" {words} " in f" {_words(track.text)} "
     ]
     if words and wholes:
         return min(wholes)
-    parts = sorted((old for old in before if _covers(line, old, 0.7)), key=lambda old: old.x)
-    if len(parts) > 1 and " ".join(_words(old.text) for old in parts) == words:
-        return max(old.start for old in parts)
+    parts = sorted((track for track in tracks if _covers(line, track, _INSIDE)), key=lambda track: track.x)
+    if len(parts) > 1 and " ".join(_words(track.text) for track in parts) == words:
+        return max(track.start for track in parts)
     return None
 
 

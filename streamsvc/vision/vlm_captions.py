@@ -24,8 +24,8 @@ from streamsvc.core.context import SessionContext
 from streamsvc.core.errors import StreamsvcError, WorkerError
 from streamsvc.core.queues import Latest
 from streamsvc.core.types import Evidence, Scene, Sight
+from streamsvc.timeline.keyframe_history import labels_of
 from streamsvc.timeline.text import QUESTION_WORDS, terms
-from streamsvc.timeline.timeline import labels_of
 from streamsvc.vision.vlm import VlmSession
 from streamsvc.vision.vlm_context import Item
 from streamsvc.vision.vlm_text import clause_end, clean, is_about_words, is_refusal

@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 
 from streamsvc.core.roles import Payload
 from streamsvc.core.types import Evidence, Word
-from streamsvc.timeline.timeline import Timeline, labels_of
+from streamsvc.timeline.keyframe_history import labels_of
+from streamsvc.timeline.timeline import Timeline
 
 MAX_ITEMS = 800  # of all kinds together: more than a window of 4096 tokens holds
 MAX_CHARACTERS = 600  # of one item
@@ -88,7 +89,7 @@ def extended(context: VlmContext, timeline: Timeline, keys: Mapping[float, str],
         context.removed + removed,
         context.shortened + shortened,
         max([context.speech_until, *(item.end for item in fresh if item.kind == "speech")]),
-        frozenset((line.start, line.text) for line in timeline.text.all()),
+        frozenset((line.start, line.text) for line in timeline.text_tracks.all()),
         max([context.pictures_until, *(item.at for item in fresh if item.picture)]),
     )
 
@@ -96,7 +97,7 @@ def extended(context: VlmContext, timeline: Timeline, keys: Mapping[float, str],
 def _sentences(context: VlmContext, timeline: Timeline, now: float) -> list[Item]:
     """New complete sentences; of a sentence that was taken as complete too early, the rest."""
     items: list[Item] = []
-    sentences = timeline.said
+    sentences = timeline.sentences
     if sentences and now - sentences[-1].end < SETTLED_SECONDS:
         sentences = sentences[:-1]
     for sentence in reversed(sentences):
@@ -117,7 +118,7 @@ def _screen_lines(context: VlmContext, timeline: Timeline) -> list[Item]:
     """New lines of the screen; lines that appeared together make one item."""
     texts: dict[float, list[str]] = {}
     ends: dict[float, float] = {}
-    for line in timeline.text.all():
+    for line in timeline.text_tracks.all():
         if (line.start, line.text) not in context.screen_lines and (text := one_line(line.text)):
             texts.setdefault(line.start, []).append(text)
             ends[line.start] = max(ends.get(line.start, 0.0), timeline.end_of(line))

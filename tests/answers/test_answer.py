@@ -106,8 +106,8 @@ def known_at(scenario: dict[str, Any], now: float) -> Timeline:
             line.add(unit)
     # the open caption's stable words, about a second behind
     heard = [w for w in words if w.end <= now - 1.0]
-    last = max((s.end for s in line.said), default=-1.0)
-    line.tail([w for w in heard if w.start >= last - 0.01])
+    last = max((s.end for s in line.sentences), default=-1.0)
+    line.set_open_words([w for w in heard if w.start >= last - 0.01])
     line.latest = max(line.latest, now)
     return line
 

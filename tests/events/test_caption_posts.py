@@ -1,4 +1,4 @@
-"""Formats by the examples of the documents, and what is posted next after each answer. No clock, no network."""
+"""Formats follow the examples of the documents; posts, numbers and retries follow each result. No I/O."""
 
 from __future__ import annotations
 
@@ -10,63 +10,68 @@ from hypothesis import strategies as st
 
 from streamsvc.events.caption_posts import (
     PROVIDERS,
-    Answer,
-    Desk,
-    Line,
-    Pace,
-    State,
-    plain,
+    CaptionText,
+    PostResult,
+    PostSequencer,
+    PushState,
+    RetryPolicy,
+    plain_text,
     server_time,
-    stamp,
+    timestamp,
     youtube_body,
     zoom_body,
 )
 from streamsvc.speech import captions
 
 STARTED = datetime(2012, 12, 24, tzinfo=UTC)
-PACE = Pace(first=0.5, most=8.0, slow=5.0, refusals=5, not_yet=3)
+POLICY = RetryPolicy(first_delay=0.5, max_delay=8.0, slow_delay=5.0, max_refusals=5, max_not_ready=3)
 
 
 class Counted:
-    """A desk, and the cues that it dropped."""
+    """A sequencer, and the number of cues that it dropped."""
 
     def __init__(self, to: str) -> None:
         self.dropped = 0
-        self.desk = Desk(PROVIDERS[to], PACE, STARTED, self.drop)
+        self.posts = PostSequencer(PROVIDERS[to], POLICY, STARTED, self.drop)
 
     def drop(self, cues: int) -> None:
         self.dropped += cues
 
-    def told(self, status: int | None, body: str = "", sent: float = 0.0, came: float = 0.0) -> float:
-        return self.desk.told(Answer(status, body, sent, came))
+    def handle(self, status: int | None, body: str = "", sent: float = 0.0, received: float = 0.0) -> float:
+        return self.posts.handle(PostResult(status, body, sent, received))
 
 
-def line(spoken: float, text: str = "words") -> Line:
-    return Line(spoken, text)
+def caption(spoken: float, text: str = "words") -> CaptionText:
+    return CaptionText(spoken, text)
 
 
 # --- formats ---
 
 
 def test_the_example_of_youtubes_document_comes_out_byte_for_byte() -> None:
-    said = [line(6.873, "I'M"), line(6.974, "SENDING"), line(7.03, "SEVERAL"), line(7.104, "CAPTIONS")]
+    said = [
+        caption(6.873, "I'M"),
+        caption(6.974, "SENDING"),
+        caption(7.03, "SEVERAL"),
+        caption(7.104, "CAPTIONS"),
+    ]
     assert youtube_body(said, STARTED, 0.0) == (
         "2012-12-24T00:00:06.873\nI'M\n2012-12-24T00:00:06.974\nSENDING\n2012-12-24T00:00:07.030\nSEVERAL\n2012-12-24T00:00:07.104\nCAPTIONS\n"
     )
 
 
-def test_youtubes_lines_are_parted_by_br_and_its_clock_is_followed() -> None:
-    assert youtube_body([line(0.25, "one\ntwo")], STARTED, 0.5) == "2012-12-24T00:00:00.750\none<br>two\n"
+def test_youtubes_lines_are_separated_by_br_and_times_are_on_its_clock() -> None:
+    assert youtube_body([caption(0.25, "one\ntwo")], STARTED, 0.5) == "2012-12-24T00:00:00.750\none<br>two\n"
 
 
 def test_the_example_of_zooms_document_comes_out_byte_for_byte() -> None:
-    assert zoom_body([line(0.0, "SEVERAL CAPTIONS.")]) == "SEVERAL CAPTIONS.\n"
-    assert zoom_body([line(0.0, "one\ntwo")]) == "one\ntwo\n"
+    assert zoom_body([caption(0.0, "SEVERAL CAPTIONS.")]) == "SEVERAL CAPTIONS.\n"
+    assert zoom_body([caption(0.0, "one\ntwo")]) == "one\ntwo\n"
 
 
 def test_a_time_stamp_is_utc_whatever_the_zone_of_the_start() -> None:
     assert (
-        stamp(datetime(2026, 1, 1, 1, 30, tzinfo=timezone(timedelta(hours=2))), 1.0004)
+        timestamp(datetime(2026, 1, 1, 1, 30, tzinfo=timezone(timedelta(hours=2))), 1.0004)
         == "2025-12-31T23:30:01.000"
     )
 
@@ -84,27 +89,23 @@ def test_a_time_stamp_is_utc_whatever_the_zone_of_the_start() -> None:
         ),
     ],
 )
-def test_text_is_plain_and_cut_into_lines(said: str, shown: str) -> None:
-    assert plain(said) == shown
+def test_text_is_plain_and_wrapped(said: str, shown: str) -> None:
+    assert plain_text(said) == shown
 
 
 @given(st.text(max_size=84))
 def test_no_text_brings_a_tag_an_entity_or_a_line_of_its_own_into_a_post(text: str) -> None:
-    body = youtube_body([line(0.0, shown)], STARTED, 0.0) if (shown := plain(text)) else ""
+    body = youtube_body([caption(0.0, shown)], STARTED, 0.0) if (shown := plain_text(text)) else ""
     assert body.count("\n") == (2 if shown else 0)
     assert "<" not in body.replace("<br>", "")
     assert all(len(part) <= captions.WIDTH for part in shown.split("\n"))
 
 
-def test_the_clock_of_youtube_is_read_from_answers_and_nothing_else_is_taken_for_one() -> None:
+def test_youtubes_time_is_parsed_from_its_responses_and_from_nothing_else() -> None:
     moment = datetime(2021, 11, 5, 12, 17, 21, 75000, tzinfo=UTC)
     assert server_time("2021-11-05T12:17:21.075\n") == moment
-    assert (
-        server_time(
-            "2021-11-05T12:17:21.075\nTimestamp skew from local=2021-11-05T12:17:21.074 larger than 60 sec in /x"
-        )
-        == moment
-    )
+    skew = "Timestamp skew from local=2021-11-05T12:17:21.074 larger than 60 sec in /x"
+    assert server_time(f"2021-11-05T12:17:21.075\n{skew}") == moment
     for other in ("", "ok", "2021-11-05", "12", "<html>2021-11-05T12:17:21.075"):
         assert server_time(other) is None
 
@@ -115,166 +116,169 @@ def test_the_clock_of_youtube_is_read_from_answers_and_nothing_else_is_taken_for
 @pytest.mark.parametrize("to", ["youtube", "zoom"])
 def test_a_new_post_has_the_next_number_and_a_retry_the_same(to: str) -> None:
     counted = Counted(to)
-    desk, seqs = counted.desk, []
+    posts, seqs = counted.posts, []
     for statuses in ((200,), (503, None, 500, 204), (200,)):
-        desk.begin([line(0.0)])
+        posts.begin([caption(0.0)])
         for status in statuses:
-            assert desk.post(1.0)
-            seqs.append(desk.seq)
-            counted.told(status)
-        assert not desk.post(1.0), "a post that was taken is not posted again"
+            assert posts.due(1.0)
+            seqs.append(posts.seq)
+            counted.handle(status)
+        assert not posts.due(1.0), "a post that was taken is not posted again"
     assert seqs == [1, 2, 2, 2, 2, 3]
-    assert (desk.sent, desk.retried, counted.dropped, desk.state) == (3, 3, 0, State.READY)
+    assert (posts.sent, posts.retried, counted.dropped, posts.state) == (3, 3, 0, PushState.READY)
 
 
-def test_waits_double_from_the_first_up_to_the_most_and_begin_anew_with_the_next_post() -> None:
+def test_delays_double_up_to_the_maximum_and_start_again_with_the_next_post() -> None:
     counted = Counted("youtube")
-    counted.desk.begin([line(0.0)])
+    counted.posts.begin([caption(0.0)])
     waits = []
     for _ in range(7):
-        assert counted.desk.post(1.0)
-        waits.append(counted.told(None))
+        assert counted.posts.due(1.0)
+        waits.append(counted.handle(None))
     assert waits == [0.5, 1.0, 2.0, 4.0, 8.0, 8.0, 8.0]
-    assert counted.desk.state is State.RETRYING
-    counted.told(200)
-    counted.desk.begin([line(1.0)])
-    assert counted.desk.post(1.0)
-    assert counted.told(502) == 0.5
+    assert counted.posts.state is PushState.RETRYING
+    counted.handle(200)
+    counted.posts.begin([caption(1.0)])
+    assert counted.posts.due(1.0)
+    assert counted.handle(502) == 0.5
 
 
-def test_a_busy_target_is_left_alone_for_the_slow_wait() -> None:
+def test_a_busy_target_is_retried_after_the_slow_delay() -> None:
     counted = Counted("zoom")
-    counted.desk.begin([line(0.0)])
-    counted.desk.post(1.0)
-    assert counted.told(429) == PACE.slow
+    counted.posts.begin([caption(0.0)])
+    counted.posts.due(1.0)
+    assert counted.handle(429) == POLICY.slow_delay
 
 
-def test_a_meeting_that_has_not_started_is_tried_slowly_without_end_and_with_newer_words() -> None:
+def test_a_meeting_that_has_not_started_is_retried_slowly_without_end_and_with_newer_words() -> None:
     counted = Counted("zoom")
-    desk = counted.desk
+    posts = counted.posts
     for _ in range(20):
-        desk.begin([line(0.0)])
-        while desk.post(1.0):
-            assert counted.told(400) == PACE.slow
-            assert desk.state is State.WAITING
+        posts.begin([caption(0.0)])
+        while posts.due(1.0):
+            assert counted.handle(400) == POLICY.slow_delay
+            assert posts.state is PushState.WAITING
     assert counted.dropped == 20
-    desk.begin([line(0.0)])
-    assert desk.post(1.0)
-    assert desk.seq == 1, "a number that was refused is not used up"
-    counted.told(200)
-    assert desk.state is State.READY
+    posts.begin([caption(0.0)])
+    assert posts.due(1.0)
+    assert posts.seq == 1, "a number that was refused is not used up"
+    counted.handle(200)
+    assert posts.state is PushState.READY
 
 
 @pytest.mark.parametrize("status", [403, 405, 401, 404, 410, 302])
 @pytest.mark.parametrize("to", ["youtube", "zoom"])
 def test_a_refusal_is_retried_some_times_and_then_stops_the_push(to: str, status: int) -> None:
     counted = Counted(to)
-    desk = counted.desk
-    desk.begin([line(0.0)])
+    posts = counted.posts
+    posts.begin([caption(0.0)])
     waits = []
-    while desk.post(1.0):
-        waits.append(counted.told(status))
+    while posts.due(1.0):
+        waits.append(counted.handle(status))
     assert waits == [0.5, 1.0, 2.0, 4.0, 0.0]
-    assert desk.state is State.FAILED
-    assert desk.error is not None
-    assert desk.error[0] == f"status_{status}"
-    desk.close()
-    assert (counted.dropped, desk.state) == (1, State.FAILED)
+    assert posts.state is PushState.FAILED
+    assert posts.error is not None
+    assert posts.error[0] == f"status_{status}"
+    posts.close()
+    assert (counted.dropped, posts.state) == (1, PushState.FAILED)
 
 
 def test_refusals_with_a_success_between_them_do_not_stop_the_push() -> None:
     counted = Counted("zoom")
     for _ in range(3):
-        counted.desk.begin([line(0.0)])
+        counted.posts.begin([caption(0.0)])
         for status in (403, 403, 403, 403, 200):
-            assert counted.desk.post(1.0)
-            counted.told(status)
-    assert counted.desk.sent == 3
+            assert counted.posts.due(1.0)
+            counted.handle(status)
+    assert counted.posts.sent == 3
 
 
-def test_old_words_are_dropped_and_counted_each_provider_by_its_own_age() -> None:
+def test_cues_over_the_maximum_age_of_their_provider_are_dropped_and_counted() -> None:
     for to, oldest in (("zoom", 20.0), ("youtube", 55.0)):
         counted = Counted(to)
-        counted.desk.begin([line(0.0), line(10.0)])
-        assert len(counted.desk.post(oldest)) == 2
-        counted.told(503)
-        assert counted.desk.post(oldest + 1) == (line(10.0),)
+        counted.posts.begin([caption(0.0), caption(10.0)])
+        assert len(counted.posts.due(oldest)) == 2
+        counted.handle(503)
+        assert counted.posts.due(oldest + 1) == (caption(10.0),)
         assert counted.dropped == 1
-        assert not counted.desk.post(oldest + 11)
+        assert not counted.posts.due(oldest + 11)
         assert counted.dropped == 2
 
 
 def test_a_number_that_may_have_been_taken_is_not_used_for_other_words_and_a_refused_one_is() -> None:
     for status, seq in ((None, 2), (500, 2), (429, 1)):
         counted = Counted("youtube")
-        counted.desk.begin([line(0.0)])
-        counted.desk.post(1.0)
-        counted.told(status)
-        assert not counted.desk.post(100.0)
-        assert counted.desk.seq == seq, status
+        counted.posts.begin([caption(0.0)])
+        counted.posts.due(1.0)
+        counted.handle(status)
+        assert not counted.posts.due(100.0)
+        assert counted.posts.seq == seq, status
 
 
-def test_zoom_is_asked_for_its_last_number_at_the_start_and_after_a_refusal_and_youtube_never() -> None:
+def test_zooms_last_number_is_requested_at_the_start_and_after_a_refusal_and_youtubes_never() -> None:
     zoom, youtube = Counted("zoom"), Counted("youtube")
-    assert zoom.desk.asks
-    zoom.desk.last_was(41)
-    assert (zoom.desk.seq, zoom.desk.asks) == (42, False)
+    assert zoom.posts.needs_last_seq
+    zoom.posts.set_last_seq(41)
+    assert (zoom.posts.seq, zoom.posts.needs_last_seq) == (42, False)
     for counted in (zoom, youtube):
-        counted.desk.begin([line(0.0)])
-        counted.desk.post(1.0)
-        counted.told(503)
-        assert not counted.desk.asks, "a retry has the same number"
-        counted.told(403)
-    assert (zoom.desk.asks, youtube.desk.asks) == (True, False)
+        counted.posts.begin([caption(0.0)])
+        counted.posts.due(1.0)
+        counted.handle(503)
+        assert not counted.posts.needs_last_seq, "a retry has the same number"
+        counted.handle(403)
+    assert (zoom.posts.needs_last_seq, youtube.posts.needs_last_seq) == (True, False)
 
 
-def test_a_target_that_does_not_tell_its_last_number_changes_nothing() -> None:
+def test_an_unknown_last_number_changes_nothing() -> None:
     counted = Counted("zoom")
-    counted.desk.last_was(None)
-    assert (counted.desk.seq, counted.desk.asks) == (1, False)
+    counted.posts.set_last_seq(None)
+    assert (counted.posts.seq, counted.posts.needs_last_seq) == (1, False)
 
 
-def test_words_that_were_taken_although_the_answer_was_lost_are_not_posted_twice() -> None:
+def test_a_post_that_was_taken_but_whose_response_was_lost_is_not_posted_twice() -> None:
     counted = Counted("zoom")
-    desk = counted.desk
-    desk.begin([line(0.0)])
-    desk.post(1.0)
-    counted.told(None)
-    desk.post(1.0)
-    counted.told(403)  # the number is used up
-    desk.last_was(1)
-    assert not desk.post(1.0)
-    assert (desk.sent, desk.seq, desk.state, counted.dropped) == (1, 2, State.READY, 0)
+    posts = counted.posts
+    posts.begin([caption(0.0)])
+    posts.due(1.0)
+    counted.handle(None)
+    posts.due(1.0)
+    counted.handle(403)  # the number is used up
+    posts.set_last_seq(1)
+    assert not posts.due(1.0)
+    assert (posts.sent, posts.seq, posts.state, counted.dropped) == (1, 2, PushState.READY, 0)
 
 
 def test_a_clock_that_is_off_is_corrected_at_once_and_the_post_keeps_its_number() -> None:
     counted = Counted("youtube")
-    desk = counted.desk
-    desk.begin([line(1.0)])
-    desk.post(2.0)
-    assert counted.told(400, "2012-12-24T01:00:02.500\nTimestamp skew", sent=2.0, came=3.0) == PACE.first
-    assert desk.post(3.5)
-    assert (desk.seq, desk.ahead) == (1, 3600.0)
-    assert desk.body() == "2012-12-24T01:00:01.000\nwords\n"
-    assert counted.told(400, "2012-12-24T01:00:03.500", sent=3.5, came=3.6) == PACE.slow, (
+    posts = counted.posts
+    posts.begin([caption(1.0)])
+    posts.due(2.0)
+    assert (
+        counted.handle(400, "2012-12-24T01:00:02.500\nTimestamp skew", sent=2.0, received=3.0)
+        == POLICY.first_delay
+    )
+    assert posts.due(3.5)
+    assert (posts.seq, posts.clock_offset) == (1, 3600.0)
+    assert posts.body() == "2012-12-24T01:00:01.000\nwords\n"
+    assert counted.handle(400, "2012-12-24T01:00:03.500", sent=3.5, received=3.6) == POLICY.slow_delay, (
         "the clock was not the reason"
     )
 
 
-def test_a_difference_that_the_way_there_and_back_explains_is_no_difference() -> None:
+def test_a_clock_offset_within_the_round_trip_counts_as_none() -> None:
     counted = Counted("youtube")
-    counted.desk.begin([line(0.0)])
-    counted.desk.post(1.0)
-    counted.told(200, "2012-12-24T00:00:01.200", sent=1.0, came=1.6)
-    assert counted.desk.ahead == 0.0
-    counted.told(200, "2012-12-24T00:00:01.800", sent=1.0, came=1.2)
-    assert counted.desk.ahead == pytest.approx(0.7)
+    counted.posts.begin([caption(0.0)])
+    counted.posts.due(1.0)
+    counted.handle(200, "2012-12-24T00:00:01.200", sent=1.0, received=1.6)
+    assert counted.posts.clock_offset == 0.0
+    counted.handle(200, "2012-12-24T00:00:01.800", sent=1.0, received=1.2)
+    assert counted.posts.clock_offset == pytest.approx(0.7)
 
 
-def test_closing_counts_what_was_being_posted_and_ends() -> None:
+def test_closing_counts_the_unfinished_post_as_dropped() -> None:
     counted = Counted("youtube")
-    counted.desk.begin([line(0.0), line(1.0)])
-    counted.desk.post(1.0)
-    counted.desk.close()
-    counted.desk.close()
-    assert (counted.dropped, counted.desk.state) == (2, State.ENDED)
+    counted.posts.begin([caption(0.0), caption(1.0)])
+    counted.posts.due(1.0)
+    counted.posts.close()
+    counted.posts.close()
+    assert (counted.dropped, counted.posts.state) == (2, PushState.ENDED)

@@ -1,4 +1,4 @@
-"""The published schema is a valid one, and is strict."""
+"""The published schema is valid and strict."""
 
 from __future__ import annotations
 

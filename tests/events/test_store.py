@@ -1,4 +1,4 @@
-"""The store keeps, trims, reads pages and purges."""
+"""The store writes, trims, reads in pages and purges."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_the_oldest_events_go_first() -> None:
     store.close(purge=True)
 
 
-def test_a_frame_is_found_by_the_time_it_was_shown() -> None:
+def test_a_frame_is_read_by_the_time_it_was_shown() -> None:
     store = Store(None, events=10, frames=3)
     for at in (1.0, 2.5, 4.0, 5.25):
         store.put_frame(at, f"jpeg {at}".encode())
@@ -57,7 +57,7 @@ def test_an_interrupted_write_leaves_the_store_as_it_was() -> None:
     store.close(purge=True)
 
 
-def test_a_full_disk_refuses_a_write_whole_and_takes_it_when_there_is_room(tmp_path: Path) -> None:
+def test_a_full_disk_fails_a_write_as_a_whole_and_takes_it_when_there_is_room(tmp_path: Path) -> None:
     store = Store(tmp_path / "s", events=1000, frames=3)
     store.append(rows(1, 2))
     (pages,) = store._db.execute("PRAGMA page_count").fetchone()
@@ -100,7 +100,7 @@ def test_a_commit_that_fails_leaves_no_transaction_open(tmp_path: Path) -> None:
     store.close(purge=True)
 
 
-def test_a_second_purge_leaves_the_folder_to_whoever_has_it_by_then(tmp_path: Path) -> None:
+def test_a_second_purge_leaves_the_folder_of_a_new_session(tmp_path: Path) -> None:
     old = Store(tmp_path / "s", events=10, frames=3)
     old.close(purge=False)
     old.close(purge=True)
@@ -111,7 +111,7 @@ def test_a_second_purge_leaves_the_folder_to_whoever_has_it_by_then(tmp_path: Pa
     new.close(purge=True)
 
 
-def test_what_an_earlier_run_left_is_swept_after_its_retention(tmp_path: Path) -> None:
+def test_sessions_of_earlier_runs_are_swept_after_their_retention(tmp_path: Path) -> None:
     for name, age in (("old", 7200), ("new", 10)):
         store = Store(tmp_path / name, events=10, frames=3)
         store.append(rows(1, 1))

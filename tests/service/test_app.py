@@ -22,8 +22,8 @@ from streamsvc.service import app
 from streamsvc.service.media_input import State
 from tests.builders.clips import clip
 from tests.builders.service import serving, socket_of, until
+from tests.builders.units import cue, sight
 from tests.fakes.hear_engine import written
-from tests.timeline.test_timeline import cue, sight
 
 KEY = "a-key-of-enough-length"
 

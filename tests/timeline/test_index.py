@@ -1,4 +1,4 @@
-"""A search finds by meaning what has been embedded, by words what has not, and never waits long."""
+"""A search matches embedded texts by meaning, others by words, and its waiting is bounded."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from tests.builders.session import Threadless
 ANIMALS = ("feline", "cat", "kitten")
 
 
-class Meanings:
-    """A stand-in for the embed role: texts about animals are alike. Each text takes `seconds`."""
+class AnimalEncoder:
+    """A fake embed role: texts about animals have one vector, others another. A text takes `seconds`."""
 
     def __init__(self, seconds: float = 0.0, error: Exception | None = None) -> None:
         self.seconds, self.error = seconds, error
-        self.asked: list[str] = []
-        self._one = asyncio.Lock()  # as the worker's lane: one call after the other
+        self.embedded: list[str] = []
+        self._lane = asyncio.Lock()  # as in the worker: one call after the other
 
     async def call(
         self, op: str, payload: dict[str, Any], *, deadline_in_s: float, affinity: str = ""
@@ -36,11 +36,11 @@ class Meanings:
         if self.error is not None:
             raise self.error
         try:
-            async with asyncio.timeout(deadline_in_s), self._one:
+            async with asyncio.timeout(deadline_in_s), self._lane:
                 await clock.sleep(self.seconds * len(payload["texts"]))
         except TimeoutError:
-            raise WorkerError("not in time") from None
-        self.asked += payload["texts"]
+            raise WorkerError("deadline exceeded") from None
+        self.embedded += payload["texts"]
         return {
             "vectors": np.array(
                 [[1, 0] if any(a in text.lower() for a in ANIMALS) else [0, 1] for text in payload["texts"]],
@@ -61,8 +61,8 @@ def said(*texts: str) -> list[Evidence]:
 class Searching:
     """An index with its task, on virtual time."""
 
-    def __init__(self, meanings: Meanings | None, see: Meanings | None = None) -> None:
-        self.index = Index(meanings, see)
+    def __init__(self, encoder: AnimalEncoder | None, see: AnimalEncoder | None = None) -> None:
+        self.index = Index(encoder, see)
         self.tasks: list[asyncio.Task[None]] = []
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
@@ -75,42 +75,42 @@ class Searching:
         return await self.index.search(lines, query, 10, self.spawn, pictures)
 
 
-def play(work: Coroutine[Any, Any, None]) -> None:
+def run(work: Coroutine[Any, Any, None]) -> None:
     with asyncio.Runner(loop_factory=Threadless) as runner:
         runner.run(work)
 
 
 def test_a_paraphrase_is_found_by_its_meaning() -> None:
     async def main() -> None:
-        search = Searching(Meanings())
+        search = Searching(AnimalEncoder())
         assert [hit.text for hit in await search(said("A cat sat there.", "It rains."), "feline")] == [
             "A cat sat there."
         ]
 
-    play(main())
+    run(main())
 
 
-def test_without_a_model_the_words_still_find() -> None:
+def test_without_a_model_the_search_is_by_words() -> None:
     async def main() -> None:
-        for meanings in (
+        for encoder in (
             None,
-            Meanings(error=ModelMissing("not there")),
-            Meanings(error=WorkerError("died")),
+            AnimalEncoder(error=ModelMissing("not there")),
+            AnimalEncoder(error=WorkerError("died")),
         ):
-            search = Searching(meanings)
+            search = Searching(encoder)
             assert [hit.text for hit in await search(said("A cat sat there.", "It rains."), "cats")] == [
                 "A cat sat there."
             ]
             assert await search(said("A cat sat there.", "It rains."), "feline") == []
             await asyncio.gather(*search.tasks)
 
-    play(main())
+    run(main())
 
 
-def test_what_a_search_cannot_wait_for_is_embedded_after_it_the_newest_first() -> None:
+def test_texts_not_embedded_in_time_are_embedded_after_the_search_the_newest_first() -> None:
     async def main() -> None:
-        meanings = Meanings(seconds=0.05)
-        search = Searching(meanings)
+        encoder = AnimalEncoder(seconds=0.05)
+        search = Searching(encoder)
         lines = said(
             "A cat sat there.",
             *(f"Line number {n} of a long talk about rain." for n in range(60)),
@@ -118,7 +118,7 @@ def test_what_a_search_cannot_wait_for_is_embedded_after_it_the_newest_first() -
         )
         began = clock.now()
         first = await search(lines, "feline")
-        assert clock.now() - began <= index.PATIENCE + 0.01
+        assert clock.now() - began <= index.MAX_WAIT + 0.01
         assert [hit.text for hit in first] == ["A kitten sat there."]
         await asyncio.gather(*search.tasks)
         assert {hit.text for hit in await search(lines, "feline")} == {
@@ -126,67 +126,67 @@ def test_what_a_search_cannot_wait_for_is_embedded_after_it_the_newest_first() -
             "A cat sat there.",
         }
 
-    play(main())
+    run(main())
 
 
-def test_nothing_is_embedded_twice_and_what_came_since_is_embedded_by_the_next_search() -> None:
+def test_no_text_is_embedded_twice_and_new_ones_are_embedded_by_the_next_search() -> None:
     async def main() -> None:
-        meanings = Meanings()
-        search = Searching(meanings)
+        encoder = AnimalEncoder()
+        search = Searching(encoder)
         await search(said("A cat sat there."), "rain")
         await search(said("A cat sat there.", "It rains."), "feline")
-        assert sorted(meanings.asked) == ["A cat sat there.", "It rains.", "feline", "rain"]
+        assert sorted(encoder.embedded) == ["A cat sat there.", "It rains.", "feline", "rain"]
 
-    play(main())
+    run(main())
 
 
-def test_a_second_search_finds_what_came_while_the_first_one_was_embedding() -> None:
+def test_a_second_search_finds_a_text_added_while_the_first_was_embedding() -> None:
     async def main() -> None:
-        search = Searching(Meanings(seconds=0.04))
+        search = Searching(AnimalEncoder(seconds=0.04))
         lines = said(*(f"Line number {n} of a long talk about rain." for n in range(40)))
         await search(lines, "feline")
-        found = await search([*lines, Evidence(900.0, 901.0, "speech", "A cat sat there.")], "feline")
+        hits = await search([*lines, Evidence(900.0, 901.0, "speech", "A cat sat there.")], "feline")
         await asyncio.gather(*search.tasks)
-        assert [hit.text for hit in found] == ["A cat sat there."]
+        assert [hit.text for hit in hits] == ["A cat sat there."]
         assert len(search.tasks) == 1
 
-    play(main())
+    run(main())
 
 
-def test_vectors_of_what_the_session_has_forgotten_are_forgotten() -> None:
+def test_vectors_of_dropped_documents_are_dropped() -> None:
     async def main() -> None:
-        search = Searching(Meanings())
+        search = Searching(AnimalEncoder())
         await search(said("A cat sat there.", "It rains."), "feline")
         await search(said("It snows."), "feline")
         assert set(search.index._vectors) == {"It snows."}
 
-    play(main())
+    run(main())
 
 
-def test_nobody_is_asked_for_a_query_without_a_content_word() -> None:
+def test_no_model_is_called_for_a_query_without_a_content_word() -> None:
     async def main() -> None:
-        meanings = Meanings()
-        assert await Searching(meanings)(said("A cat sat there."), "what is the") == []
-        assert meanings.asked == []
+        encoder = AnimalEncoder()
+        assert await Searching(encoder)(said("A cat sat there."), "what is the") == []
+        assert encoder.embedded == []
 
-    play(main())
+    run(main())
 
 
 def test_a_query_is_never_logged(capsys: pytest.CaptureFixture[str]) -> None:
     async def main() -> None:
-        search = Searching(Meanings(error=WorkerError("died")))
+        search = Searching(AnimalEncoder(error=WorkerError("died")))
         await search(said("A cat sat there."), "feline")
         await asyncio.gather(*search.tasks)
 
-    play(main())
-    told = capsys.readouterr().out
-    assert "by words alone" in told
-    assert "feline" not in told and "cat" not in told
+    run(main())
+    output = capsys.readouterr().out
+    assert "by words alone" in output
+    assert "feline" not in output and "cat" not in output
 
 
 def test_the_embedding_can_be_cancelled_at_any_time() -> None:
     async def main() -> None:
-        search = Searching(Meanings(seconds=1.0))
+        search = Searching(AnimalEncoder(seconds=1.0))
         lines = said("A cat sat there.", "It rains.")
         await search(lines, "cats")
         for task in search.tasks:
@@ -196,63 +196,68 @@ def test_the_embedding_can_be_cancelled_at_any_time() -> None:
         assert [hit.text for hit in await search(lines, "cats")] == ["A cat sat there."]
         await asyncio.gather(*search.tasks, return_exceptions=True)
 
-    play(main())
+    run(main())
 
 
 def shown(*vectors: tuple[float, float], name: str = "") -> list[Picture]:
-    """Pictures; of a text about animals each stands out by its vector's first number, of any other by its second."""
+    """Pictures: a query about animals matches by the first number of a vector, others by the second."""
     return [
-        (Evidence(10.0 * n, 10.0 * n + 9, "sight", name, 10.0 * n), np.array(each, np.float16))
-        for n, each in enumerate(vectors)
+        (Evidence(10.0 * n, 10.0 * n + 9, "sight", name, 10.0 * n), np.array(vector, np.float16))
+        for n, vector in enumerate(vectors)
     ]
 
 
-def test_a_picture_is_found_by_a_sentence_and_not_the_one_beside_it() -> None:
+def test_a_picture_is_found_by_a_sentence_and_its_neighbour_is_not() -> None:
     async def main() -> None:
-        see = Meanings()
+        see = AnimalEncoder()
         for vectors, frame in (
             (((6.0, 0.0), (0.0, 6.0)), 0.0),
             (((0.0, 6.0), (6.0, 0.0)), 10.0),
-        ):  # swapped: found swapped
+        ):  # swapped
             search = Searching(None, see)
             assert [hit.frame for hit in await search(said("It rains."), "feline", shown(*vectors))] == [
                 frame
             ]
-        assert see.asked[:2] == ["feline", "a photo of feline."]
+        assert see.embedded[:2] == ["feline", "a photo of feline."]
 
-    play(main())
+    run(main())
 
 
-def test_a_picture_with_a_vector_takes_the_place_of_the_line_that_tells_of_it() -> None:
+def test_a_picture_with_a_vector_replaces_the_line_with_its_labels() -> None:
     async def main() -> None:
         lines = [
             *said("It rains."),
             Evidence(0.0, 9.0, "sight", "cat", 0.0),
             Evidence(20.0, 29.0, "sight", "cat", 20.0),
         ]
-        found = await Searching(None, Meanings())(lines, "cat", shown((6.0, 0.0), name="cat"))
-        assert [(hit.start, hit.text) for hit in found] == [(0.0, "cat"), (20.0, "cat")]
+        hits = await Searching(None, AnimalEncoder())(lines, "cat", shown((6.0, 0.0), name="cat"))
+        assert [(hit.start, hit.text) for hit in hits] == [(0.0, "cat"), (20.0, "cat")]
 
-    play(main())
+    run(main())
 
 
-def test_pictures_are_found_by_their_labels_where_the_vision_text_model_cannot_be_asked() -> None:
+def test_without_a_vision_text_model_pictures_are_found_by_their_labels() -> None:
     async def main() -> None:
-        for see in (None, Meanings(error=WorkerError("died"))):
+        for see in (None, AnimalEncoder(error=WorkerError("died"))):
             search = Searching(None, see)
             assert [hit.text for hit in await search([], "cats", shown((0.0, 0.0), name="cat"))] == ["cat"]
             assert await search([], "feline", shown((6.0, 0.0))) == []
 
-    play(main())
+    run(main())
 
 
-def test_both_models_are_asked_at_once_and_neither_for_what_is_not_there() -> None:
+def test_both_models_are_called_concurrently_and_neither_without_documents() -> None:
     async def main() -> None:
-        embed, see = Meanings(seconds=0.2), Meanings(seconds=0.2)
+        embed, see = AnimalEncoder(seconds=0.2), AnimalEncoder(seconds=0.2)
         began = clock.now()
         await Searching(embed, see)(said("It rains."), "feline", shown((6.0, 0.0)))
-        assert clock.now() - began == pytest.approx(0.4)  # two texts, one after the other, in each
-        assert await Searching(Meanings(error=AssertionError()), see)([], "feline", shown((6.0, 0.0))) != []
-        assert await Searching(None, Meanings(error=AssertionError()))(said("A cat sat there."), "cat") != []
+        assert clock.now() - began == pytest.approx(0.4)  # two prompts, one after the other, in each model
+        assert (
+            await Searching(AnimalEncoder(error=AssertionError()), see)([], "feline", shown((6.0, 0.0))) != []
+        )
+        assert (
+            await Searching(None, AnimalEncoder(error=AssertionError()))(said("A cat sat there."), "cat")
+            != []
+        )
 
-    play(main())
+    run(main())

@@ -1,10 +1,10 @@
-"""Forms, spellings and near synonyms of one word share a stem; words that tell nothing are left out."""
+"""Forms, spellings and near synonyms share a stem; function words are no terms."""
 
 from __future__ import annotations
 
 import pytest
 
-from streamsvc.timeline.text import _ALIKE, _KIN, STOP, kin, sounds, stem, stems, terms, tokens
+from streamsvc.timeline.text import homophones, related, stem, stems, terms, tokens
 
 
 @pytest.mark.parametrize(
@@ -37,18 +37,11 @@ def test_a_compound_is_one_word_and_its_parts() -> None:
     assert set(terms("stone-cutter")) == {stem("stonecutter"), stem("stone"), stem("cutter")}
 
 
-def test_what_may_be_meant_by_a_word_or_heard_for_it_includes_the_word_itself() -> None:
-    assert stem("rejected") in kin(stem("refuse"))
-    assert kin("lantern") == {"lantern"}
-    assert stem("pier") in sounds(stem("peer"))
-    assert sounds("lantern") == {"lantern"}
-
-
-@pytest.mark.parametrize("groups", [_KIN, _ALIKE])
-def test_no_group_of_words_holds_one_that_tells_nothing_or_only_one(groups: str) -> None:
-    for group in groups.split(";"):
-        assert not set(group.split()) & STOP, group
-        assert len(set(group.split())) > 1, group
+def test_related_words_and_homophones_include_the_word_itself() -> None:
+    assert stem("rejected") in related(stem("refuse"))
+    assert related("lantern") == {"lantern"}
+    assert stem("pier") in homophones(stem("peer"))
+    assert homophones("lantern") == {"lantern"}
 
 
 @pytest.mark.parametrize(

@@ -22,10 +22,10 @@ from streamsvc.timeline.timeline import Timeline
 from streamsvc.vision.vlm import VlmSession
 from streamsvc.vision.vlm_captions import GENERATE_SECONDS, MAX_TOKENS, MAX_WORDS, VlmCaptioner, caption
 from tests.builders.session import VP8, Playing, Sender, kinds, packets, send
+from tests.builders.units import sight
 from tests.engines.chat_server import Fake, Mark, refused, serving, stream
 from tests.fakes.host import RecordingHost, context
 from tests.fakes.vlm_role import Model, jpeg, sighted, working
-from tests.timeline.test_timeline import sight
 
 
 def counted(action: str) -> float:

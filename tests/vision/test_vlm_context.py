@@ -125,7 +125,7 @@ def test_whatever_comes_and_whenever_it_is_told_the_beginning_stays_as_it_was(
         if item.kind == "speech"
         for word in item.text.split()
     ]
-    assert spoken == [word.text for sentence in line.said for word in sentence.words]
+    assert spoken == [word.text for sentence in line.sentences for word in sentence.words]
 
 
 def test_the_newest_keyframes_that_were_shown_are_the_evidence() -> None:

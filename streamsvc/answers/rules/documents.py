@@ -11,9 +11,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from streamsvc.timeline.text import terms
-from streamsvc.timeline.text_tracks import Line
+from streamsvc.timeline.text_tracks import TextTrack
 
-Row = tuple[Line, ...]  # lines side by side, left to right
+Row = tuple[TextTrack, ...]  # lines side by side, left to right
 Terms = frozenset[str]
 
 _NUMBER = r"\d[\d.,']*"
@@ -92,9 +92,9 @@ def called(wanted: Terms) -> list[Terms]:
     return list(dict.fromkeys((wanted, *others)))
 
 
-def rows(lines: Iterable[Line]) -> list[Row]:
+def rows(lines: Iterable[TextTrack]) -> list[Row]:
     """Lines side by side together, top to bottom: their middles lie within half a line's height."""
-    found: list[list[Line]] = []
+    found: list[list[TextTrack]] = []
     for line in sorted(lines, key=lambda line: line.middle):
         if found and abs(line.middle - found[-1][0].middle) < 0.5 * min(line.h, found[-1][0].h):
             found[-1].append(line)
@@ -108,13 +108,13 @@ def text_of(row: Row) -> str:
     return " ".join(line.text for line in row)
 
 
-def values(lines: Iterable[Line], kind: str) -> list[Value]:
+def values(lines: Iterable[TextTrack], kind: str) -> list[Value]:
     """All values of a kind (of KINDS) on a page, each text once."""
     found = {match[0].strip(" .,;"): line for line in lines for match in KINDS[kind].finditer(line.text)}
     return [Value(text, (line,)) for text, line in found.items()]
 
 
-def pairs(lines: Sequence[Line]) -> Iterator[tuple[str, Value, bool]]:
+def pairs(lines: Sequence[TextTrack]) -> Iterator[tuple[str, Value, bool]]:
     """Every label of a page with its value, and whether that stands in the same row (else below it)."""
     page = rows(lines)
     for n, row in enumerate(page):
@@ -134,7 +134,7 @@ def pairs(lines: Sequence[Line]) -> Iterator[tuple[str, Value, bool]]:
                 yield line.text, Value(below.text, (line, below)), False
 
 
-def _inside(line: Line) -> tuple[str, Value] | None:
+def _inside(line: TextTrack) -> tuple[str, Value] | None:
     """As in "Due date: 12 May", "Invoice no. 17", "Total $ 12.50"."""
     mark = re.search(r":(?!//|\d)|=", line.text)
     if mark is not None:
@@ -146,7 +146,7 @@ def _inside(line: Line) -> tuple[str, Value] | None:
     return (name, Value(value, (line,))) if value and re.search(r"[^\W\d]{2}", name) else None
 
 
-def _below(line: Line, page: Sequence[Row]) -> Line | None:
+def _below(line: TextTrack, page: Sequence[Row]) -> TextTrack | None:
     """What stands right below a line, at one of its edges; `page`: the next row, if any."""
     for other in page[0] if page else ():
         near = other.y - (line.y + line.h) <= 1.5 * line.h
@@ -155,7 +155,7 @@ def _below(line: Line, page: Sequence[Row]) -> Line | None:
     return None
 
 
-def look_up(lines: Sequence[Line], wanted: Terms, kind: str | None = None) -> Value | None:
+def look_up(lines: Sequence[TextTrack], wanted: Terms, kind: str | None = None) -> Value | None:
     """The value that stands with a label, or where a row and a column meet.
 
     Args:
@@ -186,7 +186,7 @@ def fits(text: str, kind: str | None) -> bool:
     return kind is None or plain or KINDS[kind].search(text) is not None
 
 
-def cell(lines: Sequence[Line], wanted: Terms, kind: str | None = None) -> Value | None:
+def cell(lines: Sequence[TextTrack], wanted: Terms, kind: str | None = None) -> Value | None:
     """Where a row and a column meet whose heads hold all the wanted terms between them, each at least one of its own."""
     page = rows(lines)
     found: list[tuple[int, Value]] = []
@@ -209,7 +209,7 @@ def cell(lines: Sequence[Line], wanted: Terms, kind: str | None = None) -> Value
     return _only(value for extra, value in found if extra == least)
 
 
-def extreme(lines: Sequence[Line], wanted: Terms, largest: bool) -> Value | None:
+def extreme(lines: Sequence[TextTrack], wanted: Terms, largest: bool) -> Value | None:
     """The head of the row with the largest, or least, number of the column that is asked for; None where several have it."""
     page = rows(lines)
     found = []
@@ -228,7 +228,9 @@ def extreme(lines: Sequence[Line], wanted: Terms, largest: bool) -> Value | None
     return _only(found)
 
 
-def _column(top: Line, first: Line, page: Sequence[Row]) -> Iterator[tuple[float, Line, Line]]:
+def _column(
+    top: TextTrack, first: TextTrack, page: Sequence[Row]
+) -> Iterator[tuple[float, TextTrack, TextTrack]]:
     """The numbers below a head, each with the head of its row, until the table ends."""
     for row in page:
         met = next((line for line in row[1:] if _overlap(top, line) > 0.5), None)
@@ -257,7 +259,7 @@ def _parts(wanted: Terms) -> Iterator[Terms]:
         yield from (frozenset(part) for part in itertools.combinations(several, size))
 
 
-def _overlap(one: Line, other: Line) -> float:
+def _overlap(one: TextTrack, other: TextTrack) -> float:
     """Share of the narrower line's width that lies above or below the other."""
     return (min(one.x + one.w, other.x + other.w) - max(one.x, other.x)) / max(1e-6, min(one.w, other.w))
 
@@ -286,12 +288,12 @@ _WRONG = re.compile(
 )
 
 
-def points(lines: Sequence[Line]) -> list[Row]:
+def points(lines: Sequence[TextTrack]) -> list[Row]:
     """The rows that begin with the mark of a list: a bullet, a dash, a number."""
     return [row for row in rows(lines) if _POINT.match(text_of(row)) and len(text_of(row)) > 2]
 
 
-def commands(lines: Sequence[Line]) -> list[tuple[str, Row, list[Row]]]:
+def commands(lines: Sequence[TextTrack]) -> list[tuple[str, Row, list[Row]]]:
     """What was typed at the prompts of a terminal: the command, its row, and the rows of its output."""
     found: list[tuple[str, Row, list[Row]]] = []
     for row in rows(lines):
@@ -302,14 +304,14 @@ def commands(lines: Sequence[Line]) -> list[tuple[str, Row, list[Row]]]:
     return found
 
 
-def coded(lines: Sequence[Line]) -> bool:
+def coded(lines: Sequence[TextTrack]) -> bool:
     """Whether a page looks like source code."""
     page = rows(lines)
     hits = sum(_CODE.search(text_of(row)) is not None for row in page)
     return hits >= 2 and 3 * hits >= len(page)
 
 
-def wrongs(lines: Sequence[Line]) -> list[Row]:
+def wrongs(lines: Sequence[TextTrack]) -> list[Row]:
     """The rows that tell of an error; where some name one, those alone."""
     found = [row for row in rows(lines) if _WRONG.search(text_of(row))]
     return [row for row in found if re.search(r"error|exception", text_of(row), re.IGNORECASE)] or found

@@ -290,7 +290,10 @@ def _beside(place: Evidence, timeline: Timeline, now: float, *, later: bool, hea
     if not heard:
         return sights.beside(timeline, place, later) or refusal()
     words = [
-        word for sentence in timeline.said for word in sentence.words if word.end <= now and tokens(word.text)
+        word
+        for sentence in timeline.sentences
+        for word in sentence.words
+        if word.end <= now and tokens(word.text)
     ]
     if not later:
         return _quoted([word for word in words if word.end <= place.start + 0.05][-TOLD:])

@@ -10,9 +10,20 @@ from dataclasses import dataclass
 from streamsvc.answers.rules.finding import Finding, quote_of, timestamp
 from streamsvc.answers.rules.parse import Ask
 from streamsvc.core.types import Evidence, Word
-from streamsvc.timeline.ranking import rarity
-from streamsvc.timeline.text import NEGATIONS, QUESTION_WORDS, bag, kin, sounds, stem, stems, terms, tokens
-from streamsvc.timeline.timeline import Sentence, Timeline
+from streamsvc.timeline.ranking import idf
+from streamsvc.timeline.text import (
+    NEGATIONS,
+    QUESTION_WORDS,
+    bag,
+    homophones,
+    related,
+    stem,
+    stems,
+    terms,
+    tokens,
+)
+from streamsvc.timeline.timeline import Timeline
+from streamsvc.timeline.transcript import Sentence
 
 ENOUGH = 0.55  # share of the question's words, weighed by rarity, that a line must hold
 STRICT = 0.75  # ... where a near miss would be a wrong answer
@@ -53,15 +64,16 @@ class _Line:
 
 
 def _lines(timeline: Timeline) -> list[_Line]:
-    said = [_Line(bag(s.text), s.evidence(), s, i) for i, s in enumerate(timeline.said)]
-    read = [_Line(bag(line.text), line.evidence(timeline.latest), None, 0) for line in timeline.text.all()]
+    said = [_Line(bag(s.text), s.evidence(), s, i) for i, s in enumerate(timeline.sentences)]
+    read = [
+        _Line(bag(line.text), line.evidence(timeline.latest), None, 0) for line in timeline.text_tracks.all()
+    ]
     return said + read
 
 
 def _weights(wanted: Iterable[str], lines: Sequence[_Line]) -> dict[str, float]:
     return {
-        term: (LIGHT if term in _LIGHT else 1.0)
-        * rarity(sum(term in line.terms for line in lines), len(lines))
+        term: (LIGHT if term in _LIGHT else 1.0) * idf(sum(term in line.terms for line in lines), len(lines))
         for term in wanted
     }
 
@@ -127,13 +139,13 @@ def _ranked(
         meant = {
             t
             for t in wanted
-            if t not in line.terms and (sounds(t) | (kin(t) if loose else frozenset())) & line.terms
+            if t not in line.terms and (homophones(t) | (related(t) if loose else frozenset())) & line.terms
         }
         own = same + KIN * sum(weights[t] for t in meant)
         near = _around(line, lines)
         rest = [t for t in wanted if t not in line.terms and t not in meant]
         worth = sum(
-            weights[t] * (1.0 if t in near else KIN if loose and kin(t) & near else 0.0) for t in rest
+            weights[t] * (1.0 if t in near else KIN if loose and related(t) & near else 0.0) for t in rest
         )
         found.append(((own + NEIGHBOUR * worth) / total, own / total, line))
 
@@ -216,15 +228,16 @@ def _fits(ask: Ask, line: _Line, near: frozenset[str], lines: Sequence[_Line]) -
     if (
         ask.subject is not None
         and ask.subject != ask.focus
-        and not (kin(ask.subject) | sounds(ask.subject))
+        and not (related(ask.subject) | homophones(ask.subject))
         & near.union(*(other.terms for other in _beside(line, lines, 2)))
     ):
         return False
     if any(
-        not (kin(term) | sounds(term)) & near for term in (*ask.definite, *([ask.verb] if ask.verb else []))
+        not (related(term) | homophones(term)) & near
+        for term in (*ask.definite, *([ask.verb] if ask.verb else []))
     ):
         return False
-    return all(sounds(name) & near for name in (*ask.names, *ask.owners))
+    return all(homophones(name) & near for name in (*ask.names, *ask.owners))
 
 
 def _quoted(line: _Line, wanted: Sequence[str], timeline: Timeline, why: bool = False) -> Finding:
@@ -238,7 +251,7 @@ def _quoted(line: _Line, wanted: Sequence[str], timeline: Timeline, why: bool = 
             lines=(line.evidence,),
         )
     part = _part(line.sentence, wanted, 28)
-    said = timeline.said
+    said = timeline.sentences
     whole = len(part) == len(line.sentence.words)
     before = [word for sentence in said[max(0, line.place - 3) : line.place] for word in sentence.words]
     before = before if before and part[0].start - before[-1].end < 2.0 else []

@@ -16,8 +16,9 @@ from streamsvc.answers.rules import sights
 from streamsvc.answers.rules.finding import Finding, refusal, timestamp
 from streamsvc.answers.rules.parse import Ask, thing_in
 from streamsvc.core.types import Box, Evidence, Sight
+from streamsvc.timeline.keyframe_history import Shown
 from streamsvc.timeline.text import STOP, stem, tokens
-from streamsvc.timeline.timeline import Shown, Timeline
+from streamsvc.timeline.timeline import Timeline
 from streamsvc.vision import labels, scenes
 
 INNER, OUTER = (

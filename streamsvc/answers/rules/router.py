@@ -201,7 +201,7 @@ def _when(ask: Ask, timeline: Timeline, now: float) -> Finding | None:
     if (
         ends
         and span.end >= timeline.latest
-        and (timeline.text.shown if span.kind == "screen" else span.kind == "sight")
+        and (timeline.text_tracks.shown if span.kind == "screen" else span.kind == "sight")
     ):
         return refusal()  # it is still shown
     when = span.end if ends else span.start
@@ -273,7 +273,7 @@ def _mentioned(ask: Ask, timeline: Timeline, now: float) -> Finding | None:
         return Finding(
             (f"Yes, at {timestamp(hits[0].start)}: ", f'"{quote_of(hits[0].quote, 28)}"'), (hits[0],)
         )
-    if not timeline.said and not timeline.screens:
+    if not timeline.sentences and not timeline.screens:
         return refusal()
     if any(gap.end - gap.start > 1.0 for gap in timeline.gaps) or timeline.dropped["sentences"]:
         return refusal()
@@ -427,8 +427,8 @@ def _summary(ask: Ask, timeline: Timeline, now: float) -> Finding | None:
             tuple(slides.as_evidence(s, timeline) for s in told),
             values=tuple(s.title or "" for s in told),
         )
-    if timeline.said:
-        first = timeline.said[0]
+    if timeline.sentences:
+        first = timeline.sentences[0]
         return Finding(
             (f"It begins at {timestamp(first.start)}: ", f'"{quote_of(first.text, 28)}"'), (first.evidence(),)
         )

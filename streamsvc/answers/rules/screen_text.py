@@ -15,9 +15,10 @@ from streamsvc.answers.rules.parse import Ask
 from streamsvc.answers.rules.passages import mentions
 from streamsvc.answers.rules.slides import as_evidence, numbered_screen, screen_for
 from streamsvc.core.types import Evidence
+from streamsvc.timeline.screen_history import Screen
 from streamsvc.timeline.text import QUESTION_WORDS, bag, stem, stems, terms
-from streamsvc.timeline.text_tracks import Line
-from streamsvc.timeline.timeline import Screen, Timeline
+from streamsvc.timeline.text_tracks import TextTrack
+from streamsvc.timeline.timeline import Timeline
 
 NEWEST = 60  # screens that a document is looked for in
 WORDS = 32  # of a quote
@@ -101,7 +102,7 @@ def locate(ask: Ask, timeline: Timeline) -> Evidence | None:
         or (screen.title and wanted <= bag(screen.title))
     ):
         return as_evidence(screen, timeline)
-    lines = [line for line in timeline.text.all() if wanted and wanted <= bag(line.text)]
+    lines = [line for line in timeline.text_tracks.all() if wanted and wanted <= bag(line.text)]
     number = ask.ordinal or 1
     if lines and number <= len(lines):
         return lines[number if number < 0 else number - 1].evidence(timeline.latest)
@@ -111,9 +112,9 @@ def locate(ask: Ask, timeline: Timeline) -> Evidence | None:
 # --- what is on a page --------------------------------------------------------------------------------------------
 
 
-def page(timeline: Timeline, screen: Screen) -> tuple[Line, ...]:
+def page(timeline: Timeline, screen: Screen) -> tuple[TextTrack, ...]:
     """The lines of a screen as it stood last, in reading order."""
-    return timeline.text.at(
+    return timeline.text_tracks.at(
         max(screen.start, timeline.end_of(screen) - (0.0 if screen.end is None else 1e-3))
     )
 
@@ -205,7 +206,7 @@ def _changed(ask: Ask, timeline: Timeline, now: float) -> Finding | None:
         return None
     if set(ask.about) - _CHANGED:
         return None
-    lines = timeline.text.all()
+    lines = timeline.text_tracks.all()
     since = ask.times[0] if ask.times else now - (ask.last or ask.ago or 0.0) if ask.last or ask.ago else None
     first = min((line.start for line in lines), default=0.0)
     moments = {
@@ -229,7 +230,7 @@ def _changed(ask: Ask, timeline: Timeline, now: float) -> Finding | None:
     return Finding((f"At {timestamp(max(moments))}, ", "; ".join(parts) + "."), tuple(spans))
 
 
-def _names(lines: Sequence[Line]) -> str:
+def _names(lines: Sequence[TextTrack]) -> str:
     return ", ".join(f'"{quote_of(line.text, 7)}"' for line in lines[:2]) + (
         f" and {len(lines) - 2} more" if len(lines) > 2 else ""
     )
@@ -253,9 +254,9 @@ def _before(ask: Ask, timeline: Timeline, now: float) -> Finding | None:
         wanted = set(
             terms(ask.quoted) if ask.quoted else [t for t in terms(cut[1]) if t not in QUESTION_WORDS]
         )
-        hits = [line.start for line in timeline.text.all() if wanted and wanted <= bag(line.text)]
+        hits = [line.start for line in timeline.text_tracks.all() if wanted and wanted <= bag(line.text)]
         when = hits[0] if hits else None
-    rows = documents.rows(timeline.text.at(when - 1e-3)) if when is not None else []
+    rows = documents.rows(timeline.text_tracks.at(when - 1e-3)) if when is not None else []
     return _told(rows[-1:], timeline) if rows else refusal()
 
 
@@ -459,7 +460,7 @@ def _kind(text: str, wanted: Terms) -> str | None:
     return "money" if wanted in documents.called(frozenset({"total"})) else None
 
 
-def _looking(lines: Sequence[Line], kind: str | None, wanted: Terms) -> list[Value]:
+def _looking(lines: Sequence[TextTrack], kind: str | None, wanted: Terms) -> list[Value]:
     """Values that tell what they are by their look, of whom or what the question names, if it does: in the same row, or right above."""
     if kind not in ("email", "url", "phone", "date"):
         return []
@@ -479,7 +480,7 @@ def _looking(lines: Sequence[Line], kind: str | None, wanted: Terms) -> list[Val
     return [value for value in found if rest <= beside(value)]
 
 
-def _pages(timeline: Timeline, document: str, only_newest: bool) -> Iterator[tuple[Line, ...]]:
+def _pages(timeline: Timeline, document: str, only_newest: bool) -> Iterator[tuple[TextTrack, ...]]:
     """Pages to look at, the newest first: where one calls itself a document as the question does, that kind only."""
     screens = timeline.screens[-1:] if only_newest else timeline.screens[-NEWEST:][::-1]
     asked = stem(document) if document else ""

@@ -8,8 +8,9 @@ from __future__ import annotations
 from streamsvc.answers.rules.finding import Finding, refusal, timestamp
 from streamsvc.answers.rules.parse import Ask
 from streamsvc.core.types import Evidence, Sight
+from streamsvc.timeline.keyframe_history import Shown
 from streamsvc.timeline.text import terms
-from streamsvc.timeline.timeline import Shown, Timeline
+from streamsvc.timeline.timeline import Timeline
 from streamsvc.vision import labels as vision_labels
 from streamsvc.vision.scenes import TAG_MAY, TAG_SURE, holds, labelled, names, phrase, quote, sure
 

@@ -8,8 +8,9 @@ import re
 from streamsvc.answers.rules.finding import Finding, quote_of, refusal
 from streamsvc.answers.rules.parse import Ask
 from streamsvc.core.types import Evidence
+from streamsvc.timeline.screen_history import Screen
 from streamsvc.timeline.text import bag, stems, terms
-from streamsvc.timeline.timeline import Screen, Timeline
+from streamsvc.timeline.timeline import Timeline
 
 MISREAD = 0.7  # likeness of a word that was misread to what it is
 _MOVES = stems("begin end long come go word disappear stay about open")  # what a screen may do

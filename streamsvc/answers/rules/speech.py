@@ -9,7 +9,8 @@ from streamsvc.answers.rules.finding import Finding, quote_of, refusal, timestam
 from streamsvc.answers.rules.parse import Ask, parse
 from streamsvc.core.types import Evidence, Word
 from streamsvc.timeline.text import stems, tokens
-from streamsvc.timeline.timeline import Sentence, Timeline
+from streamsvc.timeline.timeline import Timeline
+from streamsvc.timeline.transcript import Sentence
 
 _OWN = stems(
     "begin end open close conclude first last final story tale just right person man woman talk hear exact"
@@ -66,7 +67,7 @@ def activity(ask: Ask, timeline: Timeline, now: float) -> Finding | None:
             " ".join(w.text for w in words[:20]),
         )
         return Finding((f"{yes}at {timestamp(words[0].start)}: ", f'"{quote_of(first.quote, 20)}"'), (first,))
-    lost = start < timeline.thin or any(gap.start < end and gap.end > start for gap in timeline.gaps)
+    lost = start < timeline.folded_until or any(gap.start < end and gap.end > start for gap in timeline.gaps)
     if lost or end > max(now, timeline.latest) + 1.0 or _active(timeline, start, end) > 1.0:
         return refusal()
     said = (
@@ -119,7 +120,7 @@ def nth(ask: Ask, timeline: Timeline) -> list[Sentence] | None:
 
 def talked(ask: Ask, timeline: Timeline, now: float) -> Finding | None:
     """How a speech begins or ends; the first and last words; what was just said, or said at a time."""
-    if ask.form != "open" or not timeline.said:
+    if ask.form != "open" or not timeline.sentences:
         return None
     words = re.search(
         r"\b(begin|begins|beginning|began|start\w*|open\w*|end|ends|ended|ending|finish\w*|clos(?:e|es|ed|ing)|conclu\w*|first|last|final)\b",
@@ -134,7 +135,7 @@ def talked(ask: Ask, timeline: Timeline, now: float) -> Finding | None:
     if (ask.times or ask.ago is not None or ask.last is not None) and ask.spoken:
         return said_between(timeline, *stretch(ask, now))
     if _LATELY.search(ask.text):
-        last = timeline.said[-1]
+        last = timeline.sentences[-1]
         return Finding(
             (f"At {timestamp(last.start)}: ", f'"{quote_of(last.text, 30, tail=True)}"'), (last.evidence(),)
         )
@@ -182,7 +183,7 @@ def addressed(ask: Ask, timeline: Timeline, now: float) -> Finding | None:
     """Whom the speaker addresses, by the words that address: "my fellow citizens"."""
     if _ADDRESSED.match(ask.text) is None:
         return None
-    for sentence in timeline.said:
+    for sentence in timeline.sentences:
         if _CALLED.search(" ".join(tokens(sentence.text))):
             return Finding(
                 (f"At {timestamp(sentence.start)}: ", f'"{quote_of(sentence.text, 30)}"'),
@@ -205,7 +206,7 @@ def beside(ask: Ask, timeline: Timeline, now: float) -> Finding | None:
     wanted = tokens(ask.quoted)
     words = [
         word
-        for sentence in timeline.said
+        for sentence in timeline.sentences
         for word in sentence.words
         if word.start < now and tokens(word.text)
     ]

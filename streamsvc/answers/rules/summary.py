@@ -1,7 +1,7 @@
 """Running notes of a session: one line for each stretch of a talk or slide, with its times. Pure and extractive: every note is quoted.
 
 A note is the sentence of its stretch that tells most: the one whose terms its neighbours share and the rest of the session does not (H. P.
-Luhn, "The Automatic Creation of Literature Abstracts", 1958, with the weights of `search.rarity`). Nothing is invented, so nothing is to be
+Luhn, "The Automatic Creation of Literature Abstracts", 1958, with the weights of `ranking.idf`). Nothing is invented, so nothing is to be
 checked.
 """
 
@@ -16,9 +16,11 @@ from dataclasses import dataclass
 from streamsvc.answers.rules.finding import Finding, quote_of, refusal, timestamp
 from streamsvc.answers.rules.parse import NUMBERS, Ask
 from streamsvc.core.types import Evidence
-from streamsvc.timeline.ranking import rarity
+from streamsvc.timeline.ranking import idf
+from streamsvc.timeline.screen_history import Screen
 from streamsvc.timeline.text import STOP, bag, stem, tokens
-from streamsvc.timeline.timeline import Screen, Sentence, Timeline
+from streamsvc.timeline.timeline import Timeline
+from streamsvc.timeline.transcript import Sentence
 
 STRETCH = 60.0  # seconds of talk that one note stands for, at most
 LEAST_WORDS = 5  # of a sentence that may stand for others, where there is one
@@ -101,7 +103,7 @@ def notes(timeline: Timeline, start: float = 0.0, end: float = float("inf"), mos
         end: session seconds; a sentence belongs to the side on which its middle lies.
         most: how many notes at most, at least 1; stretches grow longer until they suffice.
     """
-    said = [sentence for sentence in timeline.said if start <= (sentence.start + sentence.end) / 2 < end]
+    said = [sentence for sentence in timeline.sentences if start <= (sentence.start + sentence.end) / 2 < end]
     screens = [
         screen for screen in timeline.screens if screen.start < end and timeline.end_of(screen) > start
     ]
@@ -199,7 +201,7 @@ def telling(group: Sequence[Sentence], held: Counter[str], count: int) -> Senten
     def worth(sentence: Sentence) -> tuple[bool, float]:
         words = [word for word in tokens(sentence.text) if word not in STOP]
         shared = math.fsum(
-            rarity(held[term], count) * min(here[term], 4) for term in bag(sentence.text) if term in held
+            idf(held[term], count) * min(here[term], 4) for term in bag(sentence.text) if term in held
         )
         size = len(sentence.words)
         return size >= LEAST_WORDS and bool(words), shared / max(1.0, size / MOST) / max(1, len(words)) ** 0.5

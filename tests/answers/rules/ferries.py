@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from streamsvc.timeline.timeline import Timeline
-from tests.timeline.test_timeline import cue, screen, sight
+from tests.builders.units import cue, screen, sight
 
 
 def ferries() -> Timeline:

@@ -19,12 +19,12 @@ from streamsvc.answers.rules.documents import (
     text_of,
     values,
 )
-from streamsvc.timeline.text_tracks import Line, followed
+from streamsvc.timeline.text_tracks import TextTrack, follow
 from tests.builders import pages
 
 
-def page(pieces: list[pages.Piece]) -> list[Line]:
-    return followed([], pages.lines(pieces), 1.0)[0]
+def page(pieces: list[pages.Piece]) -> list[TextTrack]:
+    return follow([], pages.lines(pieces), 1.0)[0]
 
 
 INVOICE, TABLE = page(pages.INVOICE), page(pages.TABLE)

@@ -20,7 +20,7 @@ from streamsvc.core.types import Answer, Before, Delta, Evidence, Question
 from streamsvc.timeline.timeline import Timeline
 from tests.builders.questions import find
 from tests.builders.session import Playing, make
-from tests.timeline.test_timeline import cue, screen, sight
+from tests.builders.units import cue, screen, sight
 
 WORDS = "We begin with the budget. It was cut in half last year. Nobody liked it, I think."
 

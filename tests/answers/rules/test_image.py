@@ -9,7 +9,7 @@ import pytest
 from streamsvc.answers.rules.image import answered
 from streamsvc.answers.rules.parse import parse
 from tests.builders import pages
-from tests.timeline.test_timeline import sight
+from tests.builders.units import sight
 
 NOTHING = pages.screen([], 75.0)
 CAT = sight(75.0)

@@ -9,7 +9,7 @@ from streamsvc.answers.rules.parse import parse
 from streamsvc.answers.rules.passages import claim, extract, locate, mentions
 from streamsvc.timeline.timeline import Timeline
 from tests.answers.rules.ferries import ferries
-from tests.timeline.test_timeline import cue, screen
+from tests.builders.units import cue, screen
 
 
 def line() -> Timeline:

@@ -11,7 +11,7 @@ from streamsvc.answers.rules.parse import parse
 from streamsvc.answers.rules.positions import above, left_of, next_to, overlap, placed, side, sides
 from streamsvc.core.types import Box, Sight, Tag
 from streamsvc.timeline.timeline import Timeline
-from tests.timeline.test_timeline import NO_EMBEDDING
+from tests.builders.units import NO_EMBEDDING
 
 CAT = Box("cat", 0.9, 0.05, 0.5, 0.2, 0.3)
 DOG = Box("dog", 0.9, 0.7, 0.45, 0.25, 0.4)

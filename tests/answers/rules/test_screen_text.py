@@ -18,7 +18,7 @@ from streamsvc.timeline.timeline import Timeline
 from streamsvc.vision.perception import lines_of, title
 from tests.builders import pages
 from tests.builders.questions import find
-from tests.timeline.test_timeline import sight
+from tests.builders.units import sight
 
 
 def on(pieces: list[pages.Piece]) -> Timeline:

@@ -8,7 +8,7 @@ from streamsvc.answers.rules.sights import appearances, there_between
 from streamsvc.core.types import Box, Sight, Tag
 from streamsvc.timeline.timeline import Timeline
 from streamsvc.vision.scenes import phrase, scene
-from tests.timeline.test_timeline import sight
+from tests.builders.units import sight
 
 
 def seen(boxes: list[tuple[str, float]], tags: list[tuple[str, float]]) -> Sight:

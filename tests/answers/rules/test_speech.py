@@ -7,7 +7,7 @@ import pytest
 from streamsvc.answers.rules.parse import parse
 from streamsvc.answers.rules.speech import addressed, beside, nth, stretch
 from streamsvc.timeline.timeline import Timeline
-from tests.timeline.test_timeline import cue
+from tests.builders.units import cue
 
 
 def line() -> Timeline:

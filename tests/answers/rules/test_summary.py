@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from streamsvc.answers.rules.parse import parse
 from streamsvc.answers.rules.summary import before, notes, standing, stretch
-from streamsvc.timeline.timeline import Timeline
+from streamsvc.timeline.timeline import Limits, Timeline
 from tests.builders.questions import find
-from tests.timeline.test_timeline import cue, screen
+from tests.builders.units import cue, screen
 
 TOPICS = ("harbour", "lantern", "glacier", "orchard", "violin", "furnace")
 
@@ -122,8 +122,8 @@ def test_a_question_about_minute_three_is_answered_at_minute_sixty() -> None:
 
 
 def test_what_told_most_of_each_minute_is_still_found_when_the_limit_of_the_line_is_long_past() -> None:
-    line = hour(found=Timeline(standing, sentences=24))
-    assert len(line.said) < 24 + 60 + 8
+    line = hour(found=Timeline(standing, Limits(sentences=24)))
+    assert len(line.sentences) < 24 + 60 + 8
     assert line.dropped["sentences"] > 150
     for minute, thing in ((0, "harbour"), (10, "lantern")):
         found = find(f"What was said about the {thing}?", line, 3600.0)

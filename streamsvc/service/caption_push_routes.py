@@ -1,0 +1,64 @@
+"""Routes of a session's caption pushes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal, Protocol
+
+from fastapi import APIRouter, params
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
+
+from streamsvc.events.caption_push import Push, Target, parse_target
+
+
+class NewPush(BaseModel):
+    """Body of POST /v1/sessions/{id}/pushes."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    to: Literal["youtube", "zoom"]
+    url: SecretStr = Field(
+        max_length=4096, description="YouTube: the captions ingestion URL; Zoom: the caption API token, a URL"
+    )
+    lang: str = Field("en-US", pattern=r"^[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8}){0,3}$")
+
+
+class _Pushes(Protocol):
+    """What the routes need of `Pushes`. All raise NotFound for an unknown session or push."""
+
+    async def add(self, session: str, target: Target) -> Push:
+        """Start a push.
+
+        Raises:
+            Conflict: the session has ended, or has a push to this target. CapacityError: too many pushes.
+            Forbidden, Unprocessable: the host may not be reached, or is not known.
+        """
+
+    def all(self, session: str) -> Sequence[Push]:
+        """The pushes of a session, stopped ones too."""
+
+    def remove(self, session: str, push: str) -> Push:
+        """Stop and delete a push."""
+
+
+def router(pushes: _Pushes, publish: params.Depends) -> APIRouter:
+    """The routes; `publish` checks the right to publish."""
+    routes = APIRouter(prefix="/v1/sessions/{session_id}/pushes", tags=["pushes"], dependencies=[publish])
+
+    @routes.post("", status_code=201)
+    async def add(session_id: str, body: NewPush) -> dict[str, Any]:
+        """Push this session's closed captions to a target, from now on."""
+        target = parse_target(body.to, body.url.get_secret_value(), body.lang)
+        return (await pushes.add(session_id, target)).describe()
+
+    @routes.get("")
+    async def show(session_id: str) -> list[dict[str, Any]]:
+        """The pushes of a session: state, counts and last error, never the URL."""
+        return [push.describe() for push in pushes.all(session_id)]
+
+    @routes.delete("/{push_id}")
+    async def remove(session_id: str, push_id: str) -> dict[str, Any]:
+        """Stop a push and forget it; what waits is not posted."""
+        return pushes.remove(session_id, push_id).describe()
+
+    return routes
