@@ -4,8 +4,7 @@ In: ops with JSON values and numpy arrays, and a relative deadline. Out: results
 CapacityError, DeadlineMissed, WorkerError.
 
 `supervisor` runs in the service, `child` in the worker process; `framing` is the wire format between them.
-`look_cache` deduplicates vision calls; `idle_gate` schedules background model work. A worker process imports
-this file, so it imports nothing.
+`look_cache` deduplicates vision calls. A worker process imports this file, so it imports nothing.
 """
 
-__all__ = ["idle_gate", "look_cache", "supervisor"]
+__all__ = ["look_cache", "supervisor"]

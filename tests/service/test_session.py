@@ -15,7 +15,6 @@ from streamsvc.core.errors import CapacityError, Conflict, NotFound, SourceError
 from streamsvc.core.options import SessionOptions, SpeechOptions
 from streamsvc.core.types import MediaTrack
 from streamsvc.ingest.source import SourceSink
-from streamsvc.service import media_input
 from streamsvc.service.media_input import State
 from streamsvc.service.session import Session
 from streamsvc.vision.pipeline import VisionPipeline
@@ -139,59 +138,6 @@ def test_phrases_are_replaced_wherever_captions_are_read(stage: asyncio.Runner, 
 # --- states ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_second_publisher_is_refused_and_the_first_goes_on(stage: asyncio.Runner) -> None:
-    async def main() -> None:
-        async with Playing(make()) as played:
-            first = Sender()
-            played.session.media.attach(first)
-            with pytest.raises(Conflict) as caught:
-                played.session.media.attach(Sender())
-            assert caught.value.code == "already_publishing"
-            assert played.session.media.publisher is first
-            assert at(played.session, State.LIVE)
-
-    stage.run(main())
-
-
-def test_a_publisher_that_stalls_and_one_that_returns_are_told(stage: asyncio.Runner) -> None:
-    async def main() -> None:
-        async with Playing(make()) as played:
-            live, peer, again = played.session, Sender(), Sender(OPUS)
-            live.media.attach(peer)
-            live.media.publisher_state(peer, "connected", "")
-            live.media.publisher_state(peer, "resumed", "")  # it has not stalled
-            live.media.publisher_state(Sender(), "stalled", "a stranger")
-            assert at(live, State.LIVE)
-            live.media.publisher_state(peer, "stalled", "silence")
-            assert at(live, State.STALLED)
-            live.media.publisher_state(peer, "stalled", "silence")
-            live.media.publisher_state(peer, "resumed", "")
-            assert at(live, State.LIVE)
-            live.media.publisher_state(peer, "closed", "left")
-            assert at(live, State.STALLED)
-            live.media.publisher_state(peer, "resumed", "too late")
-            assert at(live, State.STALLED)
-            live.media.attach(again)
-            assert at(live, State.LIVE)
-            live.end("ended")
-            events = await played.ended()
-            assert kinds(events, "session.") == [
-                "session.created",
-                "session.updated",
-                "session.stalled",
-                "session.resumed",
-                "session.stalled",
-                "session.updated",
-                "session.resumed",
-                "session.closed",
-            ]
-            assert events[1]["tracks"] == ["audio", "video"]
-            assert events[5]["tracks"] == ["audio"]
-            assert live.describe()["tracks"] == ["audio"]
-
-    stage.run(main())
-
-
 def test_nothing_moves_an_ended_session(stage: asyncio.Runner) -> None:
     async def main() -> None:
         async with Playing(make()) as played:
@@ -216,53 +162,7 @@ def test_nothing_moves_an_ended_session(stage: asyncio.Runner) -> None:
     stage.run(main())
 
 
-def test_a_session_waits_for_its_publisher_to_come_back_and_no_longer(stage: asyncio.Runner) -> None:
-    async def main() -> None:
-        async with Playing(make(ingest={"resume_seconds": 30.0})) as played:
-            live = played.session
-            for _ in range(3):  # each absence has a window of its own
-                live.media.attach(Sender())
-                live.media.detach("left")
-                await clock.sleep(29.0)
-                assert at(live, State.STALLED)
-            left = clock.now()
-            events = await played.ended()
-            assert clock.now() - left == pytest.approx(1.0, abs=0.1)
-            assert events[-1]["reason"] == "publisher_left"
-
-    stage.run(main())
-
-
-def test_a_session_that_nobody_publishes_to_gives_its_place_back(stage: asyncio.Runner) -> None:
-    async def main() -> None:
-        start = clock.now()
-        async with Playing(make()) as played:
-            assert (await played.ended())[-1]["reason"] == "never_published"
-        assert clock.now() - start == pytest.approx(media_input._UNUSED_SECONDS, abs=1.0)
-        async with Playing(make()) as played:
-            played.session.media.attach(Sender())
-            await clock.sleep(2 * media_input._UNUSED_SECONDS)
-            assert at(played.session, State.LIVE)
-
-    stage.run(main())
-
-
 # --- media ----------------------------------------------------------------------------------------------------------
-
-
-def test_full_rings_drop_the_oldest_and_count_it(stage: asyncio.Runner, tmp_path: Path) -> None:
-    async def main() -> None:
-        before = counted("dropped_audio"), counted("dropped_video")
-        async with Playing(make(ingest={"audio_seconds": 0.2, "video_ring": 5})) as played:
-            played.session.media.attach(Sender())
-            frames = packets(tmp_path, 1.0)
-            for frame in frames:  # all at once: nobody can take them meanwhile
-                played.session.media.tap(frame)
-            audio = sum(frame.kind == "audio" for frame in frames)
-            assert audio - 11 <= counted("dropped_audio") - before[0] <= audio - 10, "0.2 s of 20 ms each"
-            assert counted("dropped_video") - before[1] == len(frames) - audio - 5
-
-    stage.run(main())
 
 
 def test_what_one_publisher_left_behind_is_decoded_as_its_own_whoever_comes_next(
@@ -282,20 +182,6 @@ def test_what_one_publisher_left_behind_is_decoded_as_its_own_whoever_comes_next
             assert "sight.ready" in got
             assert "caption.final" in got
             assert live.failure is None
-
-    stage.run(main())
-
-
-def test_packets_lost_on_the_way_are_counted_for_each_publisher(stage: asyncio.Runner) -> None:
-    async def main() -> None:
-        before = metrics.rtp_lost._value.get()
-        async with Playing(make()) as played:
-            for lost in (100, 50, 60):
-                sender = Sender()
-                played.session.media.attach(sender)
-                sender.lost = lost
-                played.session.media.detach("left")
-            assert metrics.rtp_lost._value.get() - before == 210
 
     stage.run(main())
 

@@ -1,0 +1,26 @@
+"""A session's clock counts from its zero, or follows its media where they do not come at the speed of time."""
+
+from __future__ import annotations
+
+import asyncio
+
+from streamsvc.core import clock
+from streamsvc.core.session_clock import SessionClock
+
+
+def test_the_position_follows_time_or_the_newest_media(virtual: asyncio.Runner) -> None:
+    async def main() -> None:
+        session = SessionClock()
+        await clock.sleep(2.0)
+        assert session.position() == 2.0
+        session.restart()
+        session.advance(9.0)
+        assert session.position() == 0.0
+        session.restart(media_paced=True)
+        await clock.sleep(1.0)
+        assert session.position() == 9.0
+        session.advance(4.0)  # an older frame
+        assert session.position() == 9.0
+        assert session.zero == clock.now() - 1.0
+
+    virtual.run(main())

@@ -1,0 +1,154 @@
+"""A publisher makes or continues a session, and a failed offer leaves nothing."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from streamsvc.core import clock, metrics
+from streamsvc.core.errors import (
+    Conflict,
+    InvalidRequest,
+    NotFound,
+    StreamsvcError,
+)
+from streamsvc.service.media_input import State
+from tests.builders.fake_service import Peer, at, kept, serving
+
+OFFER = (Path(__file__).parents[1] / "fixtures" / "obs.sdp").read_text()
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "a/b", "a b", "ä", "x" * 65, "a\0", "~", "a\\b"])
+def test_a_name_that_is_no_id_is_refused(
+    stage: asyncio.Runner, tmp_path: Path, peers: list[Peer], name: str
+) -> None:
+    async def main() -> None:
+        async with serving(tmp_path) as running:
+            with pytest.raises(InvalidRequest) as caught:
+                await running.publications.publish(name, "good")
+            assert caught.value.code == "bad_session_id"
+            assert running.sessions.by_id == {}
+        assert kept(tmp_path) == set()
+
+    stage.run(main())
+
+
+def test_a_publisher_makes_its_session_and_a_second_one_is_refused(
+    stage: asyncio.Runner, tmp_path: Path, peers: list[Peer]
+) -> None:
+    async def main() -> None:
+        async with serving(tmp_path) as running:
+            publication = await running.publications.publish("mine", "good")
+            session = running.sessions.find("mine")
+            assert at(session, State.LIVE)
+            assert running.publications.by_resource == {publication.resource: publication}
+            with pytest.raises(Conflict) as caught:
+                await running.publications.publish("mine", "good")
+            assert (caught.value.code, caught.value.status) == ("already_publishing", 409)
+            assert len(peers) == 1, "the second was not even answered"
+            assert session.media.publisher is peers[0]
+
+    stage.run(main())
+
+
+def test_a_publisher_that_comes_back_within_the_window_goes_on_and_after_it_begins_anew(
+    stage: asyncio.Runner, tmp_path: Path, peers: list[Peer]
+) -> None:
+    async def main() -> None:
+        async with serving(tmp_path) as running:
+            publication = await running.publications.publish("mine", "good")
+            session = running.sessions.find("mine")
+            await running.publications.unpublish(publication.resource)
+            assert at(session, State.STALLED)
+            assert peers[0].closed
+            with pytest.raises(NotFound) as caught:
+                await running.publications.unpublish(publication.resource)
+            assert caught.value.code == "no_publication"
+            await running.publications.publish("mine", "good")
+            assert at(session, State.LIVE)
+            peers[1].tell("closed", "left")
+            await clock.sleep(31.0)
+            assert at(session, State.ENDED)
+            await running.publications.publish("mine", "good")
+            anew = running.sessions.find("mine")
+            assert anew is not session
+            assert at(anew, State.LIVE)
+            assert anew.log.epoch != session.log.epoch
+
+    stage.run(main())
+
+
+def test_a_publisher_that_ends_by_itself_is_forgotten_and_a_failed_connection_counted(
+    stage: asyncio.Runner, tmp_path: Path, peers: list[Peer]
+) -> None:
+    async def main() -> None:
+        before = metrics.ice_failures.labels("handshake")._value.get()
+        async with serving(tmp_path) as running:
+            await running.publications.publish("mine", "good")
+            peers[0].tell("closed", "handshake")
+            await asyncio.sleep(0.1)
+            assert running.publications.by_resource == {}
+            assert peers[0].closed
+            assert at(running.sessions.find("mine"), State.STALLED)
+        assert metrics.ice_failures.labels("handshake")._value.get() - before == 1
+
+    stage.run(main())
+
+
+def test_the_publication_of_a_deleted_session_is_forgotten(
+    stage: asyncio.Runner, tmp_path: Path, peers: list[Peer]
+) -> None:
+    async def main() -> None:
+        async with serving(tmp_path) as running:
+            await running.publications.publish("mine", "good")
+            await running.sessions.delete("mine")
+            await asyncio.sleep(1.0)
+            assert peers[0].closed
+            assert running.publications.by_resource == {}
+
+    stage.run(main())
+
+
+@pytest.mark.parametrize(
+    ("offer", "status", "code"),
+    [
+        ("no SDP at all", 400, "malformed_sdp"),
+        (OFFER[:300], 422, "no_media"),
+        (OFFER.replace("a=sendonly", "a=recvonly"), 422, "no_media"),
+        (OFFER.replace("H264/90000", "AV1/90000"), 422, "no_supported_codec"),
+    ],
+)
+async def test_an_offer_that_cannot_be_answered_leaves_nothing_and_its_name_free(
+    tmp_path: Path, offer: str, status: int, code: str
+) -> None:
+    async with serving(tmp_path) as running:
+        for _ in range(2):
+            with pytest.raises(StreamsvcError) as caught:
+                await running.publications.publish("mine", offer)
+            assert (caught.value.status, caught.value.code) == (status, code)
+            assert caught.value.message
+            assert running.sessions.by_id == {}
+            assert kept(tmp_path) == set()
+        with pytest.raises(StreamsvcError):
+            await running.publications.publish((await running.sessions.create()).id, offer)
+        assert [session.state for session in running.sessions.by_id.values()] == [State.CREATED], (
+            "a session made before goes on"
+        )
+
+
+def test_an_offer_that_fails_late_does_not_end_what_another_has_begun(
+    stage: asyncio.Runner, tmp_path: Path, peers: list[Peer]
+) -> None:
+    async def main() -> None:
+        async with serving(tmp_path) as running:
+            failing = asyncio.create_task(running.publications.publish("mine", "bad"))
+            await asyncio.sleep(0.5)
+            await running.publications.publish("mine", "good")
+            with pytest.raises(InvalidRequest):
+                await failing
+            await asyncio.sleep(0.5)
+            assert at(running.sessions.find("mine"), State.LIVE)
+
+    stage.run(main())

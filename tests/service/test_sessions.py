@@ -1,0 +1,350 @@
+"""Sessions are admitted, kept for their retention, and erased without a trace."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import structlog.testing
+
+from streamsvc.answers.rules.parse import parsed
+from streamsvc.answers.vlm_reader import VlmReader
+from streamsvc.core import clock, config
+from streamsvc.core.errors import (
+    CapacityError,
+    Conflict,
+    Forbidden,
+    InvalidRequest,
+    NotFound,
+    SourceError,
+    StreamsvcError,
+)
+from streamsvc.core.options import SessionOptions, SpeechOptions, VisionOptions
+from streamsvc.core.types import Question
+from streamsvc.events.store import Store
+from streamsvc.service import sessions
+from streamsvc.service.media_input import State
+from streamsvc.service.service import Service
+from tests.builders.clips import clip
+from tests.builders.fake_service import Peer, at, kept, rejected, serving
+from tests.builders.session import Models, Sender
+from tests.fakes.vlm_role import Model, jpeg
+
+
+def test_ids_cannot_be_guessed_and_find_their_session(stage: asyncio.Runner, tmp_path: Path) -> None:
+    async def main() -> None:
+        async with serving(tmp_path) as running:
+            one, other = await running.sessions.create(), await running.sessions.create()
+            assert one.id != other.id
+            assert one.id.startswith("0.")
+            assert len(one.id) >= 2 + 16
+            assert running.sessions.find(one.id) is one
+            with pytest.raises(NotFound) as caught:
+                running.sessions.find("0.nobody")
+            assert caught.value.code == "no_session"
+
+    stage.run(main())
+
+
+def test_no_more_sessions_are_let_in_than_can_be_served(
+    stage: asyncio.Runner, tmp_path: Path, peers: list[Peer]
+) -> None:
+    async def main() -> None:
+        before = rejected("capacity")
+        async with serving(tmp_path, limits={"sessions": 2}) as running:
+            one = await running.sessions.create()
+            await running.publications.publish("mine", "good")
+            for enter in (
+                running.sessions.create(),
+                running.publications.publish(None, "good"),
+                running.publications.publish("other", "good"),
+            ):
+                with pytest.raises(CapacityError) as caught:
+                    await enter
+                assert (caught.value.code, caught.value.status, caught.value.retryable) == (
+                    "capacity",
+                    503,
+                    True,
+                )
+                assert caught.value.retry_after > 0
+            assert rejected("capacity") - before == 3
+            assert len(running.sessions.by_id) == 2
+            await running.sessions.delete(one.id)
+            await one.over.wait()
+            assert at(await running.sessions.create(), State.CREATED)
+
+    stage.run(main())
+
+
+def test_one_more_session_is_refused_where_it_would_make_the_others_late(
+    stage: asyncio.Runner, tmp_path: Path, peers: list[Peer]
+) -> None:
+    async def main() -> None:
+        before = rejected("budget")
+        async with serving(tmp_path) as running:
+            await running.publications.publish("mine", "good")
+            running.load_controller.force(1)
+            await clock.sleep(1.0)
+            running.load_controller.admit()  # it has hardly begun: what it costs is not known
+            await clock.sleep(30.0)
+            for enter in (running.sessions.create(), running.publications.publish(None, "good")):
+                with pytest.raises(CapacityError, match="late") as caught:
+                    await enter
+                assert caught.value.retry_after > 0
+            assert rejected("budget") - before == 2
+            running.load_controller.force(0)
+            await running.sessions.create()
+
+    stage.run(main())
+
+
+def test_a_session_counts_while_its_source_is_being_opened(
+    stage: asyncio.Runner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def slow(*_: object, **__: object) -> Any:
+        await clock.sleep(5.0)
+        raise SourceError("no answer", code="no_answer", retryable=True)
+
+    monkeypatch.setattr(sessions, "open_source", slow)
+
+    async def main() -> None:
+        async with serving(tmp_path, limits={"sessions": 1}) as running:
+            opening = asyncio.create_task(running.sessions.create("rtsp://example.org/a"))
+            await clock.sleep(1.0)
+            with pytest.raises(CapacityError):
+                await running.sessions.create()
+            with pytest.raises(SourceError):
+                await opening
+            await running.sessions.create()
+
+    stage.run(main())
+
+
+def test_an_ended_session_is_readable_for_its_retention_and_then_erased(
+    stage: asyncio.Runner, tmp_path: Path
+) -> None:
+    async def main() -> None:
+        async with serving(tmp_path, store={"retention": 100.0}) as running:
+            session, live = await running.sessions.create(), await running.sessions.create()
+            live.media.attach(Sender())
+            await running.sessions.delete(session.id)
+            await clock.sleep(90.0)
+            assert running.sessions.find(session.id) is session
+            assert (await session.log.since(0, None, session.log.seq))[0]
+            assert (tmp_path / session.id / "session.db").exists()
+            await clock.sleep(10.0 + 2 * sessions._JANITOR_SECONDS)
+            with pytest.raises(NotFound):
+                running.sessions.find(session.id)
+            assert not (tmp_path / session.id).exists()
+            assert running.sessions.find(live.id) is live
+            assert (tmp_path / live.id).exists()
+
+    stage.run(main())
+
+
+def test_of_too_many_ended_sessions_the_oldest_go_first(
+    stage: asyncio.Runner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sessions, "_MAX_ENDED", 2)
+
+    async def main() -> None:
+        async with serving(tmp_path) as running:
+            made = [await running.sessions.create() for _ in range(4)]
+            for session in made:
+                await running.sessions.delete(session.id)
+            await clock.sleep(2 * sessions._JANITOR_SECONDS)
+            assert list(running.sessions.by_id.values()) == made[2:]
+            assert kept(tmp_path) == {session.id for session in made[2:]}
+
+    stage.run(main())
+
+
+async def test_a_purge_waits_until_the_end_is_written_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    free, writing, whole = threading.Event(), threading.Event(), Store.append
+
+    def slow(self: Store, events: Any) -> None:
+        if any(kind == "session.closed" for _, kind, *_ in events):
+            writing.set()
+            free.wait(5.0)
+        whole(self, events)
+
+    monkeypatch.setattr(Store, "append", slow)
+    async with serving(tmp_path) as running:
+        session = await running.sessions.create()
+        subscription = session.log.subscribe(["session.closed"])
+        erasing = asyncio.create_task(running.sessions.delete(session.id, purge=True))
+        await asyncio.to_thread(writing.wait, 5.0)
+        done, _ = await asyncio.wait({erasing}, timeout=0.1)
+        assert not done
+        free.set()
+        await erasing
+        assert await subscription.next()
+        assert await subscription.next() is None
+        assert running.sessions.by_id == {}
+    assert kept(tmp_path) == set()
+
+
+def test_a_session_that_is_not_to_be_stored_never_touches_the_disk(
+    stage: asyncio.Runner, tmp_path: Path
+) -> None:
+    async def main() -> None:
+        async with serving(tmp_path) as running:
+            session = await running.sessions.create(options=SessionOptions(stored=False))
+            await clock.sleep(2.0)
+            await running.sessions.delete(session.id)
+            await session.over.wait()
+            assert kept(tmp_path) == set()
+
+    stage.run(main())
+
+
+def test_a_name_used_again_after_a_restart_shows_nothing_of_the_earlier_session(
+    stage: asyncio.Runner, tmp_path: Path, peers: list[Peer]
+) -> None:
+    earlier = Store(tmp_path / "mine", events=10, frames=10)
+    earlier.put_frame(100.0, b"an old picture")
+    earlier.close(purge=False)
+
+    async def main() -> None:
+        async with serving(tmp_path) as running:
+            await running.publications.publish("mine", "good")
+            assert running.sessions.find("mine").store.frame(1000.0) is None
+
+    stage.run(main())
+
+
+def test_a_name_never_reaches_a_folder_that_is_not_a_session_s(
+    stage: asyncio.Runner, tmp_path: Path, peers: list[Peer]
+) -> None:
+    (tmp_path / "holiday").mkdir()
+    (tmp_path / "holiday" / "beach.jpg").write_bytes(b"dear")
+
+    async def main() -> None:
+        async with serving(tmp_path) as running:
+            for offer in ("good", "bad"):
+                with pytest.raises(Conflict) as caught:
+                    await running.publications.publish("holiday", offer)
+                assert caught.value.code == "name_taken"
+            assert running.sessions.by_id == {}
+
+    stage.run(main())
+    assert (tmp_path / "holiday" / "beach.jpg").read_bytes() == b"dear"
+
+
+async def test_a_source_that_cannot_be_had_leaves_nothing(tmp_path: Path) -> None:
+    opened, data = tmp_path / "opened", tmp_path / "data"
+    opened.mkdir()
+    (opened / "empty.mp4").touch()
+    (opened / "corrupt.mp4").write_bytes(b"no media at all" * 100)
+    (opened / "a.srt").write_text("1\n00:00:01,000 --> 00:00:02,000\nhello\n\n")
+    clip(tmp_path / "outside.wav", video=None, audio="pcm_s16le")
+    async with serving(data) as running:
+        for source, kind, code, status in (
+            (f"{opened}/absent.mp4", SourceError, "not_found", 422),
+            (f"{opened}/empty.mp4", SourceError, "empty", 422),
+            (f"{opened}/corrupt.mp4", SourceError, "corrupt", 422),
+            (f"{opened}/a.srt", SourceError, "no_media", 422),
+            (f"{tmp_path}/outside.wav", Forbidden, "outside_sources", 403),
+            ("", SourceError, "bad_scheme", 422),
+        ):
+            before = rejected(code)
+            with pytest.raises(kind) as caught:
+                await running.sessions.create(f"file:{source}" if source else "", roots=(opened,))
+            assert isinstance(caught.value, StreamsvcError)
+            assert (caught.value.code, caught.value.status) == (code, status)
+            assert caught.value.message
+            assert rejected(code) - before == 1
+        assert running.sessions.by_id == {}
+        assert running.sessions._opening == 0
+    assert kept(data) == set()
+
+
+async def test_a_source_plays_to_its_end_and_its_tracks_are_known_at_once(tmp_path: Path) -> None:
+    path = clip(tmp_path / "a.wav", video=None, audio="pcm_s16le", seconds=2.0)
+    async with serving(tmp_path / "data") as running:
+        session = await running.sessions.create(
+            str(path), SessionOptions(stored=False), speed=None, roots=None
+        )
+        assert session.describe()["tracks"] == ["audio"]
+        assert session.describe()["state"] == "live"
+        async with asyncio.timeout(20):
+            await session.over.wait()
+        assert session.failure is None
+        assert " ".join(cue.text for cue in session.published.cues).startswith("La la")
+
+
+async def test_a_deleted_session_lets_its_source_go(tmp_path: Path) -> None:
+    path = clip(tmp_path / "a.wav", video=None, audio="pcm_s16le", seconds=30.0)
+    async with serving(tmp_path / "data") as running:
+        session = await running.sessions.create(str(path), roots=None)
+        await running.sessions.delete(session.id, purge=True)
+        assert session.media.publisher is None
+        assert running.sessions.by_id == {}
+
+
+async def test_the_failure_of_one_session_is_its_own_and_its_text_is_not_logged(tmp_path: Path) -> None:
+    path = clip(tmp_path / "a.wav", video=None, audio="pcm_s16le", seconds=2.0)
+
+    def broken(*_: object) -> Any:
+        raise RuntimeError("somebody said a secret")
+
+    with structlog.testing.capture_logs() as logs:
+        async with serving(tmp_path / "data") as running:
+            other = await running.sessions.create()
+            session = await running.sessions.create(str(path), speed=None, roots=None)
+            session.speech._recognised = broken  # type: ignore[method-assign,assignment]
+            async with asyncio.timeout(20):
+                await session.over.wait()
+            assert at(other, State.CREATED)
+    assert session.failure is not None
+    assert any(entry["event"] == "session failed" and "RuntimeError" in entry["error"] for entry in logs)
+    assert "secret" not in str([{**entry, "exc_info": None} for entry in logs]), (
+        "exc_info is told by its places alone"
+    )
+
+
+async def test_a_session_has_an_adapter_that_is_there_or_is_not_opened(tmp_path: Path) -> None:
+    for name in ("medical", "not a name"):
+        (tmp_path / "models" / "adapters" / name).mkdir(parents=True)
+        (tmp_path / "models" / "adapters" / name / "adapter_model.safetensors").touch()
+    (tmp_path / "models" / "adapters" / "empty").mkdir()
+    groups: dict[str, Any] = {"models": {"dir": tmp_path, "profile": "gpu"}, "think": {"model": "seer"}}
+    async with Service(
+        config.load(None, server={"data_dir": tmp_path / "data"}, **groups), at_once=()
+    ) as running:
+        model = Model()
+        running.use_roles(replace(Models().roles(), vlm=model))
+        for adapter in ("legal", "empty", "not a name", "../medical", ""):
+            with pytest.raises(InvalidRequest, match="there are: medical") as refused:
+                await running.sessions.create(options=SessionOptions(vision=VisionOptions(adapter=adapter)))
+            assert refused.value.code == "no_adapter"
+        assert running.sessions.by_id == {}
+        session = await running.sessions.create(
+            options=SessionOptions(vision=VisionOptions(adapter="medical"))
+        )
+        model.affinity = session.id
+        assert session.vision.vlm is not None
+        question = Question("q", "What colour is the car?", 0.0, clock.now() + 30.0, image=jpeg("sent"))
+        reader = VlmReader("s", session.vision.vlm, session.timeline)
+        clauses = reader.clauses(parsed(question), "look", 33)
+        assert [clause.text async for clause in clauses] == ["A red car."]
+        assert [asked["adapter"] for asked in model.asked] == ["medical"]
+    async with serving(tmp_path / "data") as running:
+        with pytest.raises(InvalidRequest, match="need the profile gpu"):
+            await running.sessions.create(options=SessionOptions(vision=VisionOptions(adapter="medical")))
+
+
+async def test_a_hangover_that_cannot_be_opens_no_session(tmp_path: Path) -> None:
+    async with serving(tmp_path) as running:
+        for seconds in (0.05, 6.0):
+            with pytest.raises(InvalidRequest) as refused:
+                await running.sessions.create(options=SessionOptions(SpeechOptions(hangover=seconds)))
+            assert refused.value.code == "bad_hangover"
+        assert running.sessions.by_id == {}
+        await running.sessions.create(options=SessionOptions(SpeechOptions(hangover=5.0)))
