@@ -1,4 +1,4 @@
-"""Watches of a live session: alerts as events, signed webhooks that are tried again, and doors that tell no address."""
+"""Watches of a live session: alerts as events, and signed webhooks that are retried."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def speech(at: float, *, active: bool) -> Speech:
     return Speech("s", "main", at, at, active)
 
 
-# --- in a session ---------------------------------------------------------------------------------------------------
+# --- in a session -------------------------------------------------------------------------------------------
 
 
 def test_what_is_watched_for_is_told_once_with_its_evidence(stage: asyncio.Runner, tmp_path: Path) -> None:
@@ -132,7 +132,7 @@ async def test_silence_is_counted_from_the_last_word_and_not_while_somebody_spea
     await task
 
 
-# --- webhooks -------------------------------------------------------------------------------------------------------
+# --- webhooks -----------------------------------------------------------------------------------------------
 
 
 async def test_an_alert_goes_to_the_webhook_of_its_watch_signed_with_its_secret(quick: None) -> None:
