@@ -54,7 +54,7 @@ from streamsvc.evaluation import grade_answers, session_run
 from streamsvc.evaluation.recordings import Samples, read
 from streamsvc.ingest.container import choose, open_file
 from streamsvc.ingest.source_policy import Place
-from streamsvc.service.compat.audio_session import Format
+from streamsvc.service.compat.audio_session import AudioFormat
 from streamsvc.service.service import Service
 from streamsvc.service.session import Session
 
@@ -284,7 +284,7 @@ async def _run(
 ) -> None:
     asked = questions(played.media, len(played.sounds[LECTURE]) / 2 / SAMPLE_RATE)
     session = await service.sessions.create()
-    sound = Format("pcm_s16le", SAMPLE_RATE).track()
+    sound = AudioFormat("pcm_s16le", SAMPLE_RATE).track()
 
     async def sampling() -> None:
         while True:

@@ -1,7 +1,8 @@
-"""Who may do what: tokens -> Grants, and view-only signed URLs where no header can be sent.
+"""Authentication and authorisation: tokens, their grants, and signed URLs.
 
-Open only on a loopback bind without a key; there the Host header must name a loopback address, so that no web page can
-reach us by a name of its own (DNS rebinding). Tokens are JWTs (RFC 7519, HS256) signed with a key derived from the API key.
+Tokens are JWTs (RFC 7519, HS256) signed with a key derived from the API key. A signed URL gives read access
+to one path. Without an API key the server is open, which `core.config` allows on a loopback bind only; an
+open server checks the Host header against DNS rebinding.
 """
 
 from __future__ import annotations
@@ -9,10 +10,11 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from urllib.parse import urlsplit
 
 import jwt
+from fastapi import Request
 
 from streamsvc.core import clock
 from streamsvc.core.config import Server, is_loopback
@@ -20,60 +22,63 @@ from streamsvc.core.errors import Forbidden, InvalidRequest, Unauthorized
 from streamsvc.core.types import Grants
 
 SUBPROTOCOL = "streamsvc.token."  # + the token, as a WebSocket subprotocol
-_LONGEST = 24 * 3600  # seconds; security limit: no token lives longer
-_MAY = ("publish", "subscribe", "ask")
+PERMISSIONS = ("publish", "subscribe", "ask")
+_MAX_LIFETIME = 24 * 3600  # seconds; security limit: lifetime of a token
 
 
 class Auth:
-    """The keeper of one server's key."""
+    """Checks and issues the credentials of one server."""
 
     def __init__(self, server: Server) -> None:
         self._server = server
-        self._open = server.api_key is None  # config.py lets that through on a loopback bind only
+        self._open = server.api_key is None
         secret = (server.api_key or secrets.token_hex(32)).encode()
-        self._key = hmac.new(secret, b"streamsvc tokens", hashlib.sha256).digest()
+        self._token_key = hmac.new(secret, b"streamsvc tokens", hashlib.sha256).digest()
         self._url_key = hmac.new(secret, b"streamsvc urls", hashlib.sha256).digest()
 
     def grants(self, headers: Mapping[str, str], subprotocols: tuple[str, ...] = ()) -> Grants:
-        """The grants of a request: `Authorization: Bearer` or the WebSocket subprotocol.
+        """Grants of a request, by `Authorization: Bearer` or the WebSocket subprotocol.
 
         Raises:
-            Unauthorized: no token, or one that is not valid. Forbidden: a foreign origin or host.
+            Unauthorized: the token is missing or not valid.
+            Forbidden: foreign origin or host on an open server.
         """
         self.check_origin(headers)
+        if self._open:
+            return Grants("local", "*", publish=True, subscribe=True, ask=True, expires=None)
         scheme, _, token = headers.get("authorization", "").partition(" ")
         if scheme.lower() != "bearer":
             token = next(
                 (name.removeprefix(SUBPROTOCOL) for name in subprotocols if name.startswith(SUBPROTOCOL)), ""
             )
         token = token.strip()
-        if self._open:
-            return Grants("local", "*", publish=True, subscribe=True, ask=True, expires=None)
         if not token:
-            raise Unauthorized("a token is needed: Authorization: Bearer …")
-        if self._server.api_key is not None and hmac.compare_digest(
-            token.encode(), self._server.api_key.encode()
-        ):
+            raise Unauthorized("A token is required: Authorization: Bearer …")
+        api_key = self._server.api_key
+        if api_key is not None and hmac.compare_digest(token.encode(), api_key.encode()):
             return Grants("owner", "*", publish=True, subscribe=True, ask=True, expires=None)
-        return self._read(token)
+        return self._decode(token)
 
     def token(self, grants: Grants, *, session: str, may: tuple[str, ...], seconds: float) -> str:
-        """A short-lived token with no more than what `grants` holds.
+        """Issue a short-lived token with at most the rights of `grants`.
 
         Raises:
-            InvalidRequest: an unknown permission or time. Forbidden: more than the grantor may.
+            InvalidRequest: unknown permission or bad lifetime. Forbidden: more than `grants` hold.
         """
-        if not 0 < seconds <= _LONGEST:
-            raise InvalidRequest(f"expires_in must be between 1 and {_LONGEST} seconds", code="bad_expiry")
-        for name in may:
-            if name not in _MAY:
+        if not 0 < seconds <= _MAX_LIFETIME:
+            raise InvalidRequest(
+                f"expires_in must be greater than 0 and at most {_MAX_LIFETIME} seconds", code="bad_expiry"
+            )
+        for permission in may:
+            if permission not in PERMISSIONS:
                 raise InvalidRequest(
-                    f"{name!r} is no permission; there are {', '.join(_MAY)}", code="bad_permission"
+                    f"Unknown permission {permission!r}; the permissions are {', '.join(PERMISSIONS)}",
+                    code="bad_permission",
                 )
-            if not getattr(grants, name):
-                raise Forbidden(f"you may not {name}, so you cannot grant it")
+            if not _holds(grants, permission):
+                raise Forbidden(f"You cannot grant {permission!r}: your own token does not allow it")
         if grants.session not in ("*", session):
-            raise Forbidden("you may only grant your own session")
+            raise Forbidden("You can only grant access to your own session")
         expires = clock.utc().timestamp() + seconds
         if grants.expires is not None:
             expires = min(expires, grants.expires)
@@ -84,22 +89,21 @@ class Auth:
             "exp": int(expires),
             "aud": "streamsvc",
         }
-        return jwt.encode(claims, self._key, algorithm="HS256")
+        return jwt.encode(claims, self._token_key, algorithm="HS256")
 
-    def _read(self, token: str) -> Grants:
+    def _decode(self, token: str) -> Grants:
         try:
             claims = jwt.decode(
                 token,
-                self._key,
+                self._token_key,
                 algorithms=["HS256"],
                 audience="streamsvc",
                 options={"require": ["exp", "sub"]},
             )
-        except jwt.PyJWTError as error:
-            code = "token_expired" if isinstance(error, jwt.ExpiredSignatureError) else "bad_token"
-            raise Unauthorized(
-                "the token is not valid" if code == "bad_token" else "the token has expired", code=code
-            ) from None
+        except jwt.ExpiredSignatureError:
+            raise Unauthorized("The token has expired", code="token_expired") from None
+        except jwt.PyJWTError:
+            raise Unauthorized("The token is not valid", code="bad_token") from None
         may = claims.get("may", ())
         return Grants(
             tenant=str(claims["sub"]),
@@ -110,21 +114,24 @@ class Auth:
             expires=float(claims["exp"]),
         )
 
-    # --- signed URLs: one path, view only ---
+    # --- signed URLs: read access to one path ---
 
     def sign(self, path: str, seconds: float) -> str:
-        """`path` with an expiry and a signature: for <img>, <track> and EventSource, which can send no header."""
+        """Add an expiry and a signature to `path`.
+
+        For <img>, <track> and EventSource, which cannot send a header.
+        """
         if self._open:
             return path
         expires = int(clock.utc().timestamp() + seconds)
         return f"{path}?exp={expires}&sig={self._signature(path, expires)}"
 
     def check_signed(self, path: str, expires: str | None, signature: str | None) -> bool:
-        """Whether a signed URL is genuine and not expired."""
+        """Whether the signature of a URL is valid and not expired."""
         if not expires or not signature or not expires.isdigit():
             return False
-        genuine = hmac.compare_digest(self._signature(path, int(expires)), signature)
-        return genuine and clock.utc().timestamp() < int(expires)
+        valid = hmac.compare_digest(self._signature(path, int(expires)), signature)
+        return valid and clock.utc().timestamp() < int(expires)
 
     def _signature(self, path: str, expires: int) -> str:
         return hmac.new(self._url_key, f"{expires} {path}".encode(), hashlib.sha256).hexdigest()[:43]
@@ -132,9 +139,10 @@ class Auth:
     # --- browsers ---
 
     def check_origin(self, headers: Mapping[str, str]) -> None:
-        """On an open server, refuse a page of another site, and a host name that is not this machine's.
+        """On an open server, reject foreign origins (CSRF) and foreign host names (DNS rebinding).
 
-        With a key there is nothing to refuse here: a browser never adds a token by itself, as it would a cookie.
+        A server with an API key needs no such check: unlike a cookie, a bearer token is never added by the
+        browser.
 
         Raises:
             Forbidden: with code "bad_origin" or "bad_host".
@@ -145,20 +153,45 @@ class Auth:
         name = urlsplit(f"//{host}").hostname or ""
         if host and not is_loopback(name):
             raise Forbidden(
-                f"this server is open to its own machine only, and was asked for as {name}", code="bad_host"
+                f"A server without an API key answers loopback addresses only, not {name}", code="bad_host"
             )
         origin = headers.get("origin")
         if origin is None or origin in self._server.origins or "*" in self._server.origins:
             return
         if urlsplit(origin).netloc != host:
             raise Forbidden(
-                f"pages of {origin} may not use this server; allow it with server.origins", code="bad_origin"
+                f"Pages of {origin} are not allowed to use this server; add it to server.origins",
+                code="bad_origin",
             )
 
 
-def need(grants: Grants, session: str | None, permission: str) -> None:
-    """Raise Forbidden unless `grants` hold the permission for the session (None: a new one)."""
-    if not getattr(grants, permission):
-        raise Forbidden(f"this token does not allow to {permission}")
+def require(grants: Grants, session: str | None, permission: str) -> None:
+    """Raise Forbidden unless `grants` hold `permission` for `session` (None: a new session)."""
+    if not _holds(grants, permission):
+        raise Forbidden(f"This token does not have the permission {permission!r}")
     if grants.session != "*" and grants.session != session:
-        raise Forbidden("this token is for another session")
+        raise Forbidden("This token is for another session")
+
+
+def requirement(auth: Auth, permission: str) -> Callable[[Request], Grants]:
+    """A FastAPI dependency that checks `permission` for the session in the path.
+
+    A GET may use a signed URL instead of a token.
+    """
+
+    def check(request: Request) -> Grants:
+        session = request.path_params.get("session_id")
+        query = request.query_params
+        if request.method == "GET" and auth.check_signed(
+            request.url.path, query.get("exp"), query.get("sig")
+        ):
+            return Grants("signed", str(session), publish=False, subscribe=True, ask=False, expires=None)
+        grants = auth.grants(request.headers)
+        require(grants, session, permission)
+        return grants
+
+    return check
+
+
+def _holds(grants: Grants, permission: str) -> bool:
+    return {"publish": grants.publish, "subscribe": grants.subscribe, "ask": grants.ask}[permission]

@@ -1,4 +1,4 @@
-"""The doors of questions: asked by HTTP or by the event socket, answered by events or in the response, and cancelled."""
+"""Questions by HTTP and by the event socket: validation, answers in the response."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import replace
 from typing import Any, Literal
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Request, Response, params
 from fastapi.responses import JSONResponse, StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -19,6 +19,7 @@ from streamsvc.events.subscription import Subscription
 from streamsvc.service.session import Session
 
 SSE_HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+_ID_LENGTH = 64  # characters of a question id that the client chose; security limit
 
 
 class NewQuestion(BaseModel):
@@ -29,53 +30,64 @@ class NewQuestion(BaseModel):
     text: str
     deadline_ms: float | None = None
     audience: Literal["asker", "session"] | None = None
-    image: str | None = Field(None, description="JPEG or PNG, base64 or a data URL")
+    image: str | None = Field(None, description="JPEG or PNG, as base64 or a data URL")
     response_format: dict[str, Any] | None = Field(
-        None, description="as of OpenAI's chat completions: json_schema, json_object or text"
+        None, description="as in OpenAI's chat completions: json_schema, json_object or text"
     )
 
 
-def router(find: Callable[[str], Session], ask: Any) -> APIRouter:
-    """The doors by HTTP. `find` gives a session by its id; `ask`: the dependency that lets in who may ask."""
+def router(find: Callable[[str], Session], ask: params.Depends) -> APIRouter:
+    """The HTTP routes.
+
+    Args:
+        find: a session by its id; raises NotFound.
+        ask: checks the permission to ask.
+    """
     routes = APIRouter(prefix="/v1/sessions/{session_id}/questions", tags=["sessions"], dependencies=[ask])
 
     @routes.post("", status_code=202)
     async def question(session_id: str, body: NewQuestion, request: Request) -> Response:
-        """Ask; 202 with the question's id, or the answer streamed with `Accept: text/event-stream`."""
+        """Ask a question: 202 with its id; with `Accept: text/event-stream`, the answer."""
         session = find(session_id)
-        asked = question_queue.NewQuestion(
+        new = question_queue.NewQuestion(
             body.text,
             deadline_ms=body.deadline_ms,
-            image=picture(body.image),
+            image=decode_image(body.image),
             form=response_schema.read(body.response_format),
         )
         if "text/event-stream" not in request.headers.get("accept", ""):
             host = request.client.host if request.client else ""
             queued = session.answering.queue.ask(
-                replace(asked, audience=body.audience or "session", asker=host)
+                replace(new, audience=body.audience or "session", asker=host)
             )
             return JSONResponse({"question_id": queued.id}, 202)
         subscription = session.log.subscribe(["answer.*"])
         try:
             queued = session.answering.queue.ask(
-                replace(asked, audience=body.audience or "asker", client=subscription.client)
+                replace(new, audience=body.audience or "asker", client=subscription.client)
             )
         except BaseException:
             session.log.unsubscribe(subscription)
             raise
         return StreamingResponse(
-            _answer(session, subscription, queued.id), media_type="text/event-stream", headers=SSE_HEADERS
+            _answer_stream(session, subscription, queued.id),
+            media_type="text/event-stream",
+            headers=SSE_HEADERS,
         )
 
     @routes.delete("/{question_id}", status_code=204)
     async def cancel(session_id: str, question_id: str) -> None:
-        """Give a question up that is not answered yet; its `answer.done` carries the error `cancelled`. 404: there is none."""
+        """Cancel an unanswered question (404: none with this id).
+
+        Its `answer.done` has the error `cancelled`.
+        """
         find(session_id).answering.cancel(question_id)
 
     return routes
 
 
-async def _answer(session: Session, subscription: Subscription, question: str) -> AsyncIterator[str]:
+async def _answer_stream(session: Session, subscription: Subscription, question: str) -> AsyncIterator[str]:
+    """The events of one answer as Server-Sent Events, up to its `answer.done`."""
     try:
         while (batch := await subscription.next()) is not None:
             for _, text in batch:
@@ -90,39 +102,40 @@ async def _answer(session: Session, subscription: Subscription, question: str) -
 
 
 def ask(session: Session, message: Mapping[str, Any], client: str) -> None:
-    """Take a `question.ask` of the event socket.
+    """Queue the question of a `question.ask` message.
 
     Args:
-        session: that is asked.
-        message: as it came.
+        session: receives the question.
+        message: as received on the event socket.
         client: the subscriber that sent it.
 
     Raises:
-        InvalidRequest: it cannot be read. And what `Inbox.ask` raises.
+        InvalidRequest: a field has the wrong type. Also what `QuestionQueue.ask` raises.
     """
-    number, deadline, image = message.get("id"), message.get("deadline_ms"), message.get("image")
-    if not isinstance(message.get("text"), str):
-        raise InvalidRequest("question.ask needs a text", code="empty_question")
+    text, number = message.get("text"), message.get("id")
+    deadline, image = message.get("deadline_ms"), message.get("image")
+    if not isinstance(text, str):
+        raise InvalidRequest("question.ask requires a string `text`", code="empty_question")
     if deadline is not None and not isinstance(deadline, int | float):
-        raise InvalidRequest("deadline_ms is a number", code="bad_deadline")
+        raise InvalidRequest("deadline_ms must be a number", code="bad_deadline")
     session.answering.queue.ask(
         question_queue.NewQuestion(
-            message["text"],
-            number=str(number)[:64] if number is not None else None,
+            text,
+            number=str(number)[:_ID_LENGTH] if number is not None else None,
             deadline_ms=deadline,
             audience=str(message.get("audience", "asker")),
             client=client,
-            image=picture(image) if isinstance(image, str) else None,
+            image=decode_image(image) if isinstance(image, str) else None,
             form=response_schema.read(message.get("response_format")),
         )
     )
 
 
-def picture(text: str | None) -> bytes | None:
-    """A JPEG or PNG from base64 or a data URL, its first bytes checked; None for none.
+def decode_image(text: str | None) -> bytes | None:
+    """Decode a JPEG or PNG from base64 or a data URL, and check its signature; None stays None.
 
     Raises:
-        InvalidRequest: it is neither ("bad_image").
+        InvalidRequest: "bad_image".
     """
     if text is None:
         return None
@@ -131,7 +144,7 @@ def picture(text: str | None) -> bytes | None:
     try:
         image = base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):
-        raise InvalidRequest("the image is not base64", code="bad_image") from None
+        raise InvalidRequest("The image is not valid base64", code="bad_image") from None
     if not image.startswith((b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n")):
-        raise InvalidRequest("the image is neither JPEG nor PNG", code="bad_image")
+        raise InvalidRequest("The image must be JPEG or PNG", code="bad_image")
     return image

@@ -1,4 +1,4 @@
-"""Rate limit per client: a token bucket each, bounded in number."""
+"""Rate limit for each client: token buckets in a bounded LRU table."""
 
 from __future__ import annotations
 
@@ -7,23 +7,22 @@ from collections import OrderedDict
 from streamsvc.core import clock
 from streamsvc.core.errors import RateLimited
 
-_CLIENTS = 10_000  # buckets kept; the one unused for longest goes first
+_CLIENTS = 10_000  # buckets; the least recently used one is evicted
 
 
-class Rate:
-    """At most `per_minute` takes a minute for each client, with bursts of as many."""
+class RateLimiter:
+    """At most `per_minute` requests a minute for each client, in bursts of the same size."""
 
     def __init__(self, per_minute: int) -> None:
         self._per_minute = per_minute
-        self._buckets: OrderedDict[str, tuple[float, float]] = (
-            OrderedDict()
-        )  # client -> (tokens, monotonic seconds)
+        # client -> (tokens, monotonic seconds of the last request)
+        self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
     def take(self, client: str) -> None:
         """Count one request.
 
         Raises:
-            RateLimited: the client has none left.
+            RateLimited: the bucket of the client is empty.
         """
         now = clock.now()
         tokens, last = self._buckets.pop(client, (float(self._per_minute), now))
@@ -32,4 +31,4 @@ class Rate:
         if len(self._buckets) > _CLIENTS:
             self._buckets.popitem(last=False)
         if tokens < 1:
-            raise RateLimited(f"at most {self._per_minute} requests a minute")
+            raise RateLimited(f"At most {self._per_minute} requests a minute are allowed")

@@ -1,4 +1,7 @@
-"""The doors of subtitles: captions.vtt, .srt and .json, in the language that was spoken or a translated one, whole or followed."""
+"""Subtitles of a session: captions.vtt, captions.srt and captions.json.
+
+In the spoken language or translated, as a complete file or followed live.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +9,12 @@ import json
 from collections.abc import AsyncIterator, Sequence
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Query, Response, params
 from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
 
 from streamsvc.core.errors import InvalidRequest
 from streamsvc.events.subscription import SlowSubscriber, Subscription
+from streamsvc.service.question_routes import SSE_HEADERS
 from streamsvc.service.service import Service
 from streamsvc.service.session import Session
 from streamsvc.speech import captions
@@ -18,40 +22,43 @@ from streamsvc.speech import captions
 _TYPES = {"vtt": "text/vtt", "srt": "application/x-subrip"}
 
 
-def router(service: Service, allowed: Any) -> APIRouter:
-    """The routes. `allowed`: the dependency that lets in who may subscribe."""
+def router(service: Service, subscribe: params.Depends) -> APIRouter:
+    """The routes. `subscribe` checks the permission to subscribe."""
     routes = APIRouter(prefix="/v1/sessions", tags=["sessions"])
 
-    @routes.get("/{session_id}/captions.{form}", dependencies=[allowed])
+    @routes.get("/{session_id}/captions.{form}", dependencies=[subscribe])
     async def subtitles(
         session_id: str,
         form: Literal["vtt", "srt", "json"],
         lang: Annotated[
             str | None,
-            Query(max_length=16, description="what was said in this language, or translated into it"),
+            Query(max_length=16, description="captions spoken in this language or translated into it"),
         ] = None,
         follow: bool = False,
     ) -> Response:
-        """All closed captions so far: a whole, valid file at every instant. `follow=1`: then each as it closes, to the session's end."""
+        """All closed captions so far, as a complete file.
+
+        `follow=1` streams further captions until the session ends.
+        """
         session = service.sessions.find(session_id)
         language = lang.split("-")[0].lower() if lang else None
-        closed = track(session, language)
+        closed = cues(session, language)
         if form == "json":
             if follow:
                 raise InvalidRequest(
-                    "only vtt and srt can be followed; for JSON there are the events", code="cannot_follow"
+                    "Only vtt and srt can be followed; for JSON, subscribe to the events",
+                    code="cannot_follow",
                 )
             return JSONResponse(captions.to_json(closed))
         if follow:
-            # Between the next line and the last nothing is awaited: a cue is among the closed ones, or an event.
-            following = session.log.subscribe(["caption.final", "caption.translation"])
+            # No await between reading the closed cues and subscribing: no cue is lost or written twice.
+            subscription = session.log.subscribe(["caption.final", "caption.translation"])
             file = captions.Following(form)
-            first = file.head + "".join(file.write(cue.start, cue.end, cue.text) for cue in closed)
-            pieces = _follow(session, following, file, first, language)
+            head = file.head + "".join(file.write(cue.start, cue.end, cue.text) for cue in closed)
             return StreamingResponse(
-                pieces,
+                _follow(session, subscription, file, head, language),
                 media_type=_TYPES[form],
-                headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
+                headers=SSE_HEADERS,
             )
         text = captions.to_vtt(closed) if form == "vtt" else captions.to_srt(closed)
         return PlainTextResponse(text, media_type=_TYPES[form], headers={"Cache-Control": "no-cache"})
@@ -59,8 +66,11 @@ def router(service: Service, allowed: Any) -> APIRouter:
     return routes
 
 
-def track(session: Session, language: str | None) -> Sequence[captions.Shown]:
-    """The closed captions of one language, translated ones at the times of what they translate; None: all, as they were said."""
+def cues(session: Session, language: str | None) -> Sequence[captions.Shown]:
+    """Closed captions in one language, sorted by start; None: all, as spoken.
+
+    A translation has the times of its original.
+    """
     if language is None:
         return session.published.cues
     every: list[captions.Shown] = [*session.published.cues, *session.published.translations]
@@ -68,12 +78,15 @@ def track(session: Session, language: str | None) -> Sequence[captions.Shown]:
 
 
 async def _follow(
-    session: Session, following: Subscription, file: captions.Following, first: str, language: str | None
+    session: Session, subscription: Subscription, file: captions.Following, head: str, language: str | None
 ) -> AsyncIterator[str]:
-    """Pieces of a subtitle file. A reader that falls behind the limits of subscribers is let go, and may come again for all of it."""
+    """Pieces of a growing subtitle file.
+
+    A reader that falls behind is disconnected; it can request the file again.
+    """
     try:
-        yield first
-        while (batch := await following.next()) is not None:
+        yield head
+        while (batch := await subscription.next()) is not None:
             for _, text in batch:
                 event = json.loads(text)
                 if event["language"] == language or (language is None and event["type"] == "caption.final"):
@@ -81,12 +94,12 @@ async def _follow(
     except SlowSubscriber:
         return
     finally:
-        session.log.unsubscribe(following)
+        session.log.unsubscribe(subscription)
 
 
 def _span(session: Session, event: dict[str, Any]) -> tuple[float, float]:
-    """When the speech of a caption event began and ended, in session seconds."""
+    """Start and end of the speech of a caption event, in session seconds."""
     if "of" not in event:
         return event["start"], event["end"]
-    unit = next(unit for unit in reversed(session.published.translations) if unit.of == event["of"])
-    return unit.start, unit.end
+    translation = next(unit for unit in reversed(session.published.translations) if unit.of == event["of"])
+    return translation.start, translation.end

@@ -1,4 +1,4 @@
-"""Routes of a session's watches."""
+"""Routes of a session's watches: add, list and remove."""
 
 from __future__ import annotations
 
@@ -20,45 +20,50 @@ class NewWatch(BaseModel):
     when: str = Field(
         min_length=1,
         max_length=MAX_LENGTH,
-        description='plain words: "when a bus appears", "someone says budget"',
+        description='the condition in plain English: "when a bus appears", "someone says budget"',
     )
     cooldown_s: float = Field(COOLDOWN, ge=0, le=86_400)
-    webhook: SecretStr | None = Field(None, max_length=2048, description="where alerts are POSTed, signed")
+    webhook: SecretStr | None = Field(
+        None, max_length=2048, description="URL to which alerts are POSTed, signed"
+    )
 
 
 class Watched(Protocol):
-    """What the door needs of a session."""
+    """The part of a session that the routes use."""
 
     @property
     def watches(self) -> Watches: ...  # noqa: D102
 
 
 def router(find: Callable[[str], Watched], publish: params.Depends, subscribe: params.Depends) -> APIRouter:
-    """The routes of the door.
+    """The routes.
 
     Args:
-        find: a session of an id; raises NotFound.
-        publish: checks the right to make and remove watches.
-        subscribe: checks the right to read them.
+        find: a session by its id; raises NotFound.
+        publish: checks the permission to add and remove watches.
+        subscribe: checks the permission to list them.
     """
     routes = APIRouter(prefix="/v1/sessions/{session_id}/watches", tags=["watches"])
 
     @routes.post("", status_code=201, dependencies=[publish])
     async def add(session_id: str, body: NewWatch) -> dict[str, Any]:
-        """Watch for something, in plain words; `alert.fired` tells of it, and a webhook, if one is given. The secret is shown this once."""
-        alerts = find(session_id).watches
+        """Add a watch. Alerts are published as `alert.fired` and POSTed to the webhook, if given.
+
+        The webhook's secret is in this response only.
+        """
+        watches = find(session_id).watches
         if body.webhook is None:
-            return alerts.add(body.when, body.cooldown_s)
-        return await alerts.add_with_webhook(body.when, body.cooldown_s, body.webhook.get_secret_value())
+            return watches.add(body.when, body.cooldown_s)
+        return await watches.add_with_webhook(body.when, body.cooldown_s, body.webhook.get_secret_value())
 
     @routes.get("", dependencies=[subscribe])
     async def show(session_id: str) -> list[dict[str, Any]]:
-        """The watches of a session; of webhooks counts alone, never the address."""
+        """The watches of a session. Webhooks are shown as counts, never with their URL."""
         return find(session_id).watches.all()
 
     @routes.delete("/{watch_id}", dependencies=[publish])
     async def remove(session_id: str, watch_id: str) -> dict[str, Any]:
-        """Forget a watch."""
+        """Remove a watch."""
         return find(session_id).watches.remove(watch_id)
 
     return routes

@@ -1,4 +1,4 @@
-"""Watches of a live session: alerts as events, signed webhooks that are tried again, and doors that tell no address."""
+"""Watches of a live session: alerts as events, and signed webhooks that are retried."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ from streamsvc.core.units import AlertFired
 from streamsvc.events import webhook
 from streamsvc.events.webhook import signature
 from tests.answers.test_topic_match import Letters
-from tests.builders.service import serving, socket_of, until
 from tests.builders.session import VP8, Models, Playing, Sender, kinds, make, packets, send
 from tests.fakes.host import RecordingHost, context
 from tests.fakes.http_receiver import listening
@@ -44,7 +43,7 @@ def speech(at: float, *, active: bool) -> Speech:
     return Speech("s", "main", at, at, active)
 
 
-# --- in a session ---------------------------------------------------------------------------------------------------
+# --- in a session -------------------------------------------------------------------------------------------
 
 
 def test_what_is_watched_for_is_told_once_with_its_evidence(stage: asyncio.Runner, tmp_path: Path) -> None:
@@ -133,7 +132,7 @@ async def test_silence_is_counted_from_the_last_word_and_not_while_somebody_spea
     await task
 
 
-# --- webhooks -------------------------------------------------------------------------------------------------------
+# --- webhooks -----------------------------------------------------------------------------------------------
 
 
 async def test_an_alert_goes_to_the_webhook_of_its_watch_signed_with_its_secret(quick: None) -> None:
@@ -176,41 +175,3 @@ async def test_a_webhook_into_a_private_network_is_refused_unless_it_is_allowed(
     assert made.all() == []
     made.close()
     await task
-
-
-# --- doors ----------------------------------------------------------------------------------------------------------
-
-
-async def test_watches_by_the_door_and_the_socket_tell_no_address(tmp_path: Path) -> None:
-    async with (
-        listening() as listener,
-        serving(tmp_path, server={"private_urls": True}) as (_, place, client),
-    ):
-        session = (await client.post("/v1/sessions", json={"no_store": True})).json()["id"]
-        path = f"/v1/sessions/{session}/watches"
-        made = await client.post(
-            path, json={"when": "when a cat appears", "cooldown_s": 3, "webhook": f"{listener.url}/hidden"}
-        )
-        assert made.status_code == 201
-        assert made.json()["secret"].startswith("whsec_")
-        shown = (await client.get(path)).json()
-        assert [row["when"] for row in shown] == ["when a cat appears"]
-        assert "hidden" not in str(shown)
-        assert "secret" not in str(shown)
-        refused = await client.post(path, json={"when": "when the dog barks"})
-        assert (refused.status_code, refused.json()["error"]["code"]) == (400, "cannot_watch")
-        assert (await client.delete(f"{path}/{made.json()['id']}")).status_code == 200
-        assert (await client.delete(f"{path}/{made.json()['id']}")).status_code == 404
-        assert (await client.get("/v1/sessions/0.none/watches")).status_code == 404
-        async with socket_of(place, session) as events:
-            await events.send(
-                json.dumps({"type": "watch.add", "when": "when a cat appears", "cooldown_s": 5})
-            )
-            (added,) = (await until(events, "watch.added"))[-1:]
-            await events.send(json.dumps({"type": "watch.add", "when": "when the dog barks"}))
-            assert (await until(events, "error"))[-1]["error"]["code"] == "cannot_watch"
-            await events.send(json.dumps({"type": "watch.add"}))
-            assert (await until(events, "error"))[-1]["error"]["code"] == "bad_watch"
-            await events.send(json.dumps({"type": "watch.remove", "watch_id": added["watch_id"]}))
-            assert (await until(events, "watch.removed"))[-1]["when"] == "when a cat appears"
-        assert (await client.get(path)).json() == []

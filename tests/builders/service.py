@@ -41,6 +41,20 @@ async def serving(
             yield service, place, client
 
 
+async def open_session(client: httpx.AsyncClient, **body: Any) -> str:
+    """Create a session; returns its id."""
+    answer = await client.post("/v1/sessions", json=body)
+    assert answer.status_code == 201, answer.text
+    return str(answer.json()["id"])
+
+
+def error_of(answer: httpx.Response) -> tuple[int, str]:
+    """Status and error code of a refused request."""
+    error = answer.json()["error"]
+    assert error["message"]
+    return answer.status_code, error["code"]
+
+
 def socket_of(place: str, session: str, query: str = "?after=0", **options: Any) -> connect:
     """The event socket of a session."""
     return connect(f"ws://{place}/v1/sessions/{session}/events{query}", **options)

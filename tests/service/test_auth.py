@@ -1,4 +1,4 @@
-"""Who gets in, with what, and who does not."""
+"""Tokens and their rights, signed URLs, and the origin check of an open server."""
 
 from __future__ import annotations
 
@@ -9,55 +9,54 @@ import pytest
 from streamsvc.core.config import Server
 from streamsvc.core.errors import Forbidden, InvalidRequest, Unauthorized
 from streamsvc.core.types import Grants
-from streamsvc.service.auth import Auth, need
-
-KEY = "a-key-of-enough-length"
+from streamsvc.service.auth import Auth, require
+from tests.builders.spoken import KEY
 
 
 def headers(**fields: str) -> dict[str, str]:
     return {"host": "127.0.0.1:8080"} | fields
 
 
-def guarded(**options: Any) -> Auth:
+def with_key(**options: Any) -> Auth:
     return Auth(Server(api_key=KEY, **options))
 
 
-def test_without_a_key_the_own_machine_may_do_all() -> None:
+def test_without_a_key_a_local_client_has_all_rights() -> None:
     grants = Auth(Server()).grants(headers())
     assert (grants.publish, grants.subscribe, grants.ask) == (True, True, True)
 
 
-def test_an_open_server_refuses_a_name_that_is_not_this_machine() -> None:
+def test_an_open_server_refuses_a_foreign_host_name() -> None:
     with pytest.raises(Forbidden, match=r"evil\.example"):
         Auth(Server()).grants({"host": "evil.example:8080"})
 
 
-def test_a_page_of_another_site_is_refused_unless_allowed() -> None:
+def test_a_foreign_origin_is_refused_unless_allowed() -> None:
     with pytest.raises(Forbidden, match="evil"):
         Auth(Server()).grants(headers(origin="https://evil.example"))
     Auth(Server(origins=("https://friend.example",))).grants(headers(origin="https://friend.example"))
     Auth(Server()).grants(headers(origin="http://127.0.0.1:8080"))
 
 
-def test_with_a_key_nobody_gets_in_without_a_token() -> None:
+def test_with_a_key_a_valid_token_is_required() -> None:
     for fields in ({}, {"authorization": "Bearer wrong"}, {"authorization": "Basic " + KEY}):
         with pytest.raises(Unauthorized):
-            guarded().grants(headers(**fields))
-    assert guarded().grants(headers(authorization=f"Bearer {KEY}")).session == "*"
-    assert guarded().grants({"host": "any.example", "authorization": f"Bearer {KEY}"}).publish
+            with_key().grants(headers(**fields))
+    assert with_key().grants(headers(authorization=f"Bearer {KEY}")).session == "*"
+    assert with_key().grants({"host": "any.example", "authorization": f"Bearer {KEY}"}).publish
 
 
-def test_a_token_holds_what_was_granted_and_no_more() -> None:
-    auth = guarded()
+def test_a_token_has_the_granted_rights_and_no_others() -> None:
+    auth = with_key()
     owner = auth.grants(headers(authorization=f"Bearer {KEY}"))
     token = auth.token(owner, session="0.a", may=("subscribe",), seconds=60)
     grants = auth.grants(headers(), (f"streamsvc.token.{token}",))
     assert grants.subscribe
     assert not grants.publish
-    need(grants, "0.a", "subscribe")
+    require(grants, "0.a", "subscribe")
     for session, permission in (("0.b", "subscribe"), ("0.a", "publish"), (None, "subscribe")):
         with pytest.raises(Forbidden):
-            need(grants, session, permission)
+            require(grants, session, permission)
     with pytest.raises(Forbidden, match="cannot grant"):
         auth.token(grants, session="0.a", may=("publish",), seconds=60)
     with pytest.raises(Forbidden, match="own session"):
@@ -78,22 +77,24 @@ def test_a_token_of_another_server_or_an_expired_one_is_refused(monkeypatch: pyt
         owner, session="*", may=("subscribe",), seconds=60
     )
     with pytest.raises(Unauthorized, match="not valid"):
-        guarded().grants(headers(authorization=f"Bearer {foreign}"))
+        with_key().grants(headers(authorization=f"Bearer {foreign}"))
     past = Grants("owner", "*", publish=True, subscribe=True, ask=True, expires=1.0)
-    old = guarded().token(past, session="*", may=("subscribe",), seconds=60)
+    old = with_key().token(past, session="*", may=("subscribe",), seconds=60)
     with pytest.raises(Unauthorized, match="expired"):
-        guarded().grants(headers(authorization=f"Bearer {old}"))
+        with_key().grants(headers(authorization=f"Bearer {old}"))
 
 
 @pytest.mark.parametrize(("may", "seconds"), [(("fly",), 60.0), (("ask",), 0.0), (("ask",), 1e9)])
-def test_a_token_that_makes_no_sense_is_refused(may: tuple[str, ...], seconds: float) -> None:
+def test_a_token_with_an_unknown_permission_or_a_bad_lifetime_is_refused(
+    may: tuple[str, ...], seconds: float
+) -> None:
     owner = Grants("owner", "*", publish=True, subscribe=True, ask=True, expires=None)
     with pytest.raises(InvalidRequest):
-        guarded().token(owner, session="*", may=may, seconds=seconds)
+        with_key().token(owner, session="*", may=may, seconds=seconds)
 
 
-def test_a_signed_url_opens_one_path_until_it_expires() -> None:
-    auth = guarded()
+def test_a_signed_url_is_valid_for_one_path_until_it_expires() -> None:
+    auth = with_key()
     path, _, query = auth.sign("/v1/sessions/0.a/frames/1.000.jpg", 60).partition("?")
     parts = dict(part.split("=", 1) for part in query.split("&"))
     assert auth.check_signed(path, parts["exp"], parts["sig"])

@@ -1,4 +1,4 @@
-"""The rate limit lets bursts through, refuses the flood, and forgets."""
+"""Token buckets allow bursts, refuse more, refill with time, and are bounded in number."""
 
 from __future__ import annotations
 
@@ -9,27 +9,27 @@ import pytest
 from streamsvc.core import clock
 from streamsvc.core.errors import RateLimited
 from streamsvc.service import rate_limit
-from streamsvc.service.rate_limit import Rate
+from streamsvc.service.rate_limit import RateLimiter
 
 
-def test_a_burst_passes_and_the_flood_is_refused_until_time_has_passed(virtual: asyncio.Runner) -> None:
+def test_a_burst_is_allowed_and_more_is_refused_until_the_bucket_refills(virtual: asyncio.Runner) -> None:
     async def main() -> None:
-        limit = Rate(60)
+        limiter = RateLimiter(60)
         for _ in range(60):
-            limit.take("a")
+            limiter.take("a")
         with pytest.raises(RateLimited):
-            limit.take("a")
-        limit.take("b")
+            limiter.take("a")
+        limiter.take("b")
         await clock.sleep(2.1)
-        limit.take("a")
+        limiter.take("a")
 
     virtual.run(main())
 
 
-def test_the_number_of_clients_kept_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_number_of_buckets_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rate_limit, "_CLIENTS", 3)
-    limit = Rate(1)
+    limiter = RateLimiter(1)
     for name in "abcd":
-        limit.take(name)
-    assert len(limit._buckets) == 3
-    limit.take("a")
+        limiter.take(name)
+    assert len(limiter._buckets) == 3
+    limiter.take("a")

@@ -1,7 +1,8 @@
-"""Raw audio from a socket into a session of the service, and its events back, on the time line of the samples.
+"""Raw audio from a socket into a session, and the session's events back.
 
-A `Feed` publishes PCM into a session. A `Line` is what a foreign protocol's connection holds: a session of its own, which is
-flushed where the protocol asks for it. Nothing is dropped here: who pushes waits until there is room, and so the socket is not read.
+`PcmPublisher` publishes samples to a session. `AudioSession` is a session owned by one connection of a
+foreign protocol; its times are seconds of the client's audio. No audio is dropped: `push` waits for room in
+the session's queue, and the socket is not read meanwhile (backpressure).
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import asyncio
 import contextlib
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,30 +29,30 @@ from streamsvc.service.session import Session
 Event = Mapping[str, Any]
 
 FRAME = 0.04  # seconds of audio in one frame at most
-BURST, BREATH = (
-    0.25,
-    0.002,
-)  # seconds of audio pushed without a pause, and seconds of that pause: keeps chunks small, 125 times real time
+# Pacing keeps decoded chunks small; at most 125 times real time.
+BURST = 0.25  # seconds of audio pushed without a pause
+PAUSE = 0.002  # seconds between bursts
 TYPES = ("speech.*", "caption.partial", "caption.final", "caption.gap", "session.flushed", "session.closed")
 _SAMPLE_BYTES = {"pcm_s16le": 2, "pcm_mulaw": 1, "pcm_alaw": 1}
 
 
 @dataclass(frozen=True, slots=True)
-class Bounds:
+class ConnectionLimits:
     """Security limits of one connection."""
 
     message_bytes: int = 2 * 1024 * 1024
     audio_seconds: float = 4 * 3600.0
-    idle_seconds: float = (
-        600.0  # without any message; a quiet connection holds a session that others wait for
-    )
+    idle_seconds: float = 600.0  # without a message; an idle connection occupies a session
     file_bytes: int = 64 * 1024 * 1024  # of a POST
     file_seconds: float = 600.0  # wall-clock time for the answer to a POST
 
 
 @dataclass(frozen=True, slots=True)
-class Format:
-    """Mono audio without a container. `codec`: libav's name, pcm_s16le, pcm_mulaw or pcm_alaw. `rate`: Hz."""
+class AudioFormat:
+    """Mono audio without a container.
+
+    codec: libav's name: pcm_s16le, pcm_mulaw or pcm_alaw. rate: Hz.
+    """
 
     codec: str
     rate: int
@@ -62,7 +63,7 @@ class Format:
         return _SAMPLE_BYTES[self.codec]
 
     def track(self) -> MediaTrack:
-        """A track of this format, with a decoder of its own."""
+        """A new track of this format, with its own decoder."""
         context: Any = av.CodecContext.create(self.codec, "r")
         context.sample_rate = self.rate
         context.layout = "mono"
@@ -70,47 +71,49 @@ class Format:
 
 
 class SessionOver(StreamsvcError):
-    """The service ended the session under the client: it goes away, or the session failed."""
+    """The service ended the session of a connection: shutdown, or the session failed."""
 
     code, status, close_code, retryable = "session_over", 503, 1001, True
 
 
 class Expired(StreamsvcError):
-    """More audio than one connection may send."""
+    """The connection has sent the maximum amount of audio."""
 
     type, code, status, close_code = "invalid_request_error", "session_expired", 413, 1001
 
 
-class Feed:
-    """The publisher of one session: samples that are pushed become its audio.
+class PcmPublisher:
+    """Publishes pushed samples as the audio of one session.
 
     Args:
-        session: to be attached to; `Session.attach(feed)` is the caller's.
-        form: of the samples.
+        session: the caller attaches the publisher to it with `MediaInput.attach`.
+        audio_format: of the samples.
         start: session seconds of the first sample.
     """
 
-    def __init__(self, session: Session, form: Format, start: float = 0.0) -> None:
-        self.tracks: tuple[MediaTrack, ...] = (form.track(),)
-        self.samples = 0  # whole samples pushed
-        self._session, self._form, self._start = session, form, start
-        self._rest = b""  # half a sample
+    def __init__(self, session: Session, audio_format: AudioFormat, start: float = 0.0) -> None:
+        self.tracks: tuple[MediaTrack, ...] = (audio_format.track(),)
+        self.samples = 0  # complete samples pushed
+        self._session = session
+        self._format = audio_format
+        self._start = start
+        self._partial = b""  # bytes of an incomplete sample
 
     @property
     def seconds(self) -> float:
         """Seconds of audio pushed."""
-        return self.samples / self._form.rate
+        return self.samples / self._format.rate
 
     async def push(self, payload: bytes) -> None:
-        """Give samples to the session; waits until it has room for them. A sample may be cut in two anywhere."""
-        payload = self._rest + payload
-        size = self._form.sample_bytes
-        whole = len(payload) - len(payload) % size
-        self._rest = payload[whole:]
-        step = round(FRAME * self._form.rate) * size
-        unpaused = 0.0
-        for first in range(0, whole, step):
-            piece = payload[first : min(first + step, whole)]
+        """Publish samples; waits until the session has room. The payload may end within a sample."""
+        payload = self._partial + payload
+        size = self._format.sample_bytes
+        complete = len(payload) - len(payload) % size
+        self._partial = payload[complete:]
+        frame_bytes = round(FRAME * self._format.rate) * size
+        unpaused = 0.0  # seconds of audio since the last pause
+        for first in range(0, complete, frame_bytes):
+            frame = payload[first : min(first + frame_bytes, complete)]
             await self._session.media.wait_for_space()
             self._session.media.tap(
                 EncodedFrame(
@@ -119,64 +122,62 @@ class Feed:
                     self._start + self.seconds,
                     clock.now(),
                     "audio",
-                    piece,
-                    self._form.codec,
+                    frame,
+                    self._format.codec,
                     True,
                 )
             )
-            self.samples += len(piece) // size
-            unpaused += len(piece) / size / self._form.rate
+            self.samples += len(frame) // size
+            unpaused += len(frame) / size / self._format.rate
             if unpaused >= BURST:
                 unpaused = 0.0
-                await clock.sleep(BREATH)
+                await clock.sleep(PAUSE)
 
     def stats(self) -> dict[str, float]:
-        """Nothing: no packets are lost here."""
+        """No statistics: no packets can be lost."""
         return {}
 
     def request_keyframe(self) -> None:
         """Do nothing: there is no video."""
 
     async def close(self) -> None:
-        """There is nothing to stop: the samples come from whoever pushes."""
+        """Do nothing: the owner of the publisher stops pushing."""
 
 
-class Line:
-    """What a foreign protocol's connection holds: one session, its audio, and the events about it.
+class AudioSession:
+    """A session owned by one connection: its audio goes in, its events come out.
 
-    Two tasks use it: one pushes and flushes, one takes events with `next`. The session is not stored, and erased at its end.
+    Two tasks use it: one pushes and flushes, the other takes events with `next`. The session is not stored,
+    and is erased at the end.
 
     Args:
-        service: that makes the session.
-        form: of the samples.
-        language: of the speech; None: as the service's settings say.
-        vocabulary: names and terms to expect.
-        hangover: seconds of silence that end an utterance; None: as the service's settings say.
-        bounds: security limits.
+        service: creates the session.
+        audio_format: of the samples.
+        speech: options of speech recognition.
+        limits: security limits of the connection.
     """
 
     def __init__(
         self,
         service: Service,
-        form: Format,
-        *,
-        language: str | None = None,
-        vocabulary: Sequence[str] = (),
-        hangover: float | None = None,
-        bounds: Bounds | None = None,
+        audio_format: AudioFormat,
+        speech: SpeechOptions | None = None,
+        limits: ConnectionLimits | None = None,
     ) -> None:
         self.digest = hashlib.sha256()  # of all audio pushed
-        self._service, self._form, self._bounds = service, form, bounds or Bounds()
-        self._heard = (language, tuple(vocabulary), hangover)
+        self._service = service
+        self._format = audio_format
+        self._speech = speech or SpeechOptions()
+        self._limits = limits or ConnectionLimits()
         self._before = 0.0  # client seconds at which the present format began
-        self._opened: tuple[Session, Feed, Subscription] | None = None
-        self._behind = False  # among the events given last is one of a flush
-        self._flushed = asyncio.Event()  # that one, and all before it, have been told
+        self._opened: tuple[Session, PcmPublisher, Subscription] | None = None
+        self._flush_returned = False  # the last batch of `next` contains session.flushed
+        self._flushed = asyncio.Event()  # session.flushed, and all events before it, have been handled
         self._failure: SessionOver | None = None
 
     @property
-    def _open(self) -> tuple[Session, Feed, Subscription]:
-        assert self._opened is not None, "the line is not open"
+    def _open(self) -> tuple[Session, PcmPublisher, Subscription]:
+        assert self._opened is not None, "the audio session is not open"
         return self._opened
 
     @property
@@ -185,39 +186,33 @@ class Line:
         return self._before + (self._opened[1].seconds if self._opened is not None else 0.0)
 
     async def open(self) -> None:
-        """Take a session, and with it a place at the service.
+        """Create the session.
 
         Raises:
-            CapacityError: there is none.
+            CapacityError: the service is full.
         """
-        language, vocabulary, hangover = self._heard
-        session = await self._service.sessions.create(
-            options=SessionOptions(
-                SpeechOptions(language, tuple(vocabulary), hangover),
-                VisionOptions(enabled=False),
-                stored=False,
-            ),
-            speed=None,
-        )
-        self._opened = session, Feed(session, self._form), session.log.subscribe(TYPES)
-        session.media.attach(self._opened[1])
+        options = SessionOptions(self._speech, VisionOptions(enabled=False), stored=False)
+        session = await self._service.sessions.create(options=options, speed=None)
+        publisher = PcmPublisher(session, self._format)
+        self._opened = session, publisher, session.log.subscribe(TYPES)
+        session.media.attach(publisher)
         session.clock.restart()
 
     async def push(self, payload: bytes) -> None:
-        """Give samples to the session; waits until it has room.
+        """Publish samples; waits until the session has room.
 
         Raises:
-            Expired: that is more audio than one connection may send. SessionOver: the service has ended the session.
+            Expired: over the limit of audio seconds. SessionOver: the service has ended the session.
         """
         if self._failure is not None:
             raise self._failure
-        if self.seconds > self._bounds.audio_seconds:
-            raise Expired(f"one connection may send {self._bounds.audio_seconds:g} seconds of audio")
+        if self.seconds > self._limits.audio_seconds:
+            raise Expired(f"One connection may send at most {self._limits.audio_seconds:g} seconds of audio")
         self.digest.update(payload)
         await self._open[1].push(payload)
 
     async def flush(self) -> None:
-        """Have all audio so far understood, and wait until the other task has told its events.
+        """Transcribe all audio so far; returns when the other task has handled the resulting events.
 
         Raises:
             SessionOver: the service has ended the session.
@@ -226,57 +221,62 @@ class Line:
             raise self._failure
         session, _, subscription = self._open
         self._flushed.clear()
-        with contextlib.suppress(Conflict):  # it has ended: its last event says why
+        with contextlib.suppress(
+            Conflict
+        ):  # the session has ended: `end` takes the reason from session.closed
             await session.speech.flush(subscription.client)
         await self._flushed.wait()
         if self._failure is not None:
             raise self._failure
 
-    async def change(
-        self, form: Format, language: str | None, vocabulary: Sequence[str], hangover: float | None
-    ) -> None:
-        """Go on with another format, language, vocabulary or hangover; what was sent before is flushed."""
-        heard = (language, tuple(vocabulary), hangover)
-        if (form, heard) == (self._form, self._heard):
+    async def reconfigure(self, audio_format: AudioFormat, speech: SpeechOptions) -> None:
+        """Change the format or the options of recognition. Audio sent before is flushed."""
+        if (audio_format, speech) == (self._format, self._speech):
             return
         session, _, subscription = self._open
-        session.speech.reconfigure(SpeechOptions(language, tuple(vocabulary), hangover))
+        session.speech.reconfigure(speech)
         await self.flush()
-        if form != self._form:
+        if audio_format != self._format:
             session.media.detach("another format")
             self._before = self.seconds
-            self._opened = session, Feed(session, form, start=self._before), subscription
-            session.media.attach(self._opened[1])
-        self._form, self._heard = form, heard
+            publisher = PcmPublisher(session, audio_format, start=self._before)
+            self._opened = session, publisher, subscription
+            session.media.attach(publisher)
+        self._format = audio_format
+        self._speech = speech
 
     async def next(self) -> list[Event]:
-        """The events that wait, at least one, with times in seconds of the client's audio. Those given before have been told.
+        """The pending events, at least one, with times in seconds of the client's audio.
+
+        A call confirms that the events of the call before have been handled.
 
         Raises:
-            SlowSubscriber: they were taken too slowly. SessionOver: there are no more.
+            SlowSubscriber: the events were taken too slowly. SessionOver: the session has ended.
         """
-        if self._behind:
-            self._behind = False
+        if self._flush_returned:
+            self._flush_returned = False
             self._flushed.set()
         batch = await self._open[2].next()
         if batch is None:
-            raise self._failure or SessionOver("the session was ended")
+            raise self._failure or SessionOver("The session has ended")
         events: list[Event] = [json.loads(text) for _, text in batch]
-        self._behind = any(event["type"] == "session.flushed" for event in events)
+        self._flush_returned = any(event["type"] == "session.flushed" for event in events)
         return events
 
-    def over(self, event: Event) -> None:
-        """Look at a session.closed that was taken: a line's session is ended by others alone, or after its last event was taken.
+    def end(self, closed: Event) -> None:
+        """Handle a session.closed event: the service ended the session. Wakes a pending `flush`.
 
         Raises:
             SessionOver: always.
         """
-        self._failure = SessionOver(f"the session was ended: {event['reason']}", code=event["reason"])
+        self._failure = SessionOver(
+            f"The service ended the session: {closed['reason']}", code=closed["reason"]
+        )
         self._flushed.set()
         raise self._failure
 
     async def close(self) -> None:
-        """End the session, if there is one, and erase it. May be called at any time, and again where it was cancelled."""
+        """End the session, if open, and erase it. Idempotent, also after a cancelled call."""
         if self._opened is None:
             return
         session, _, subscription = self._opened
@@ -284,35 +284,37 @@ class Line:
         session.log.unsubscribe(subscription)
         with contextlib.suppress(NotFound):
             await self._service.sessions.delete(session.id, purge=True)
-        self._before, self._opened = self.seconds, None
+        self._before = self.seconds
+        self._opened = None
 
 
-def spoken(language: str | None, model: str) -> str | None:
-    """The model's code for a BCP-47 tag such as "en-US"; None, "multi": to be detected.
+def language_code(language: str | None, model: str) -> str | None:
+    """The model's code for a BCP-47 tag such as "en-US"; None or "multi": detect the language.
 
     Raises:
-        InvalidRequest: "unsupported_language": the model does not know it.
+        InvalidRequest: "unsupported_language".
     """
     code = None if language in (None, "", "multi") else str(language).replace("_", "-").split("-")[0].lower()
-    if (model.endswith(".en") and code not in (None, "en")) or (
-        code is None and language == "multi" and model.endswith(".en")
-    ):
+    english_only = model.endswith(".en")
+    if english_only and (code not in (None, "en") or language == "multi"):
         raise InvalidRequest(
-            f"the model {model} hears English alone, not {str(language)[:35]!r}", code="unsupported_language"
+            f"The model {model} supports English only, not {str(language)[:35]!r}",
+            code="unsupported_language",
         )
     if code is not None and code not in LANGUAGES:
         raise InvalidRequest(
-            f"{str(language)[:35]!r} is no language that {model} knows", code="unsupported_language"
+            f"The model {model} does not support the language {str(language)[:35]!r}",
+            code="unsupported_language",
         )
     return code
 
 
-def hangover(milliseconds: int | None) -> float | None:
-    """What is asked for, in seconds, as near to it as the service can; None: it is not asked for."""
+def clamp_hangover(milliseconds: int | None) -> float | None:
+    """A requested hangover in seconds, clamped to the service's range; None: not requested."""
     return None if milliseconds is None else min(max(milliseconds / 1000, HANGOVER[0]), HANGOVER[1])
 
 
-def fits(message: str | bytes, bounds: Bounds) -> None:
-    """Raise TooLarge unless a message is within the bounds."""
-    if len(message) > bounds.message_bytes:
-        raise TooLarge(f"a message has at most {bounds.message_bytes} bytes", code="message_too_large")
+def check_size(message: str | bytes, limits: ConnectionLimits) -> None:
+    """Raise TooLarge if a message is over the limit."""
+    if len(message) > limits.message_bytes:
+        raise TooLarge(f"A message may have at most {limits.message_bytes} bytes", code="message_too_large")

@@ -1,4 +1,4 @@
-"""What an OpenAI Realtime client may set by session.update, checked, merged, and shown as what holds.
+"""The settings of an OpenAI Realtime client: validation and merging of session.update.
 
 Source: openai/types/realtime/realtime_transcription_session_*.py of the official Python client, 3.57.
 """
@@ -12,13 +12,14 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from streamsvc.core.config import Hear
 from streamsvc.core.errors import InvalidRequest
-from streamsvc.service.compat.audio_session import Format, hangover, spoken
+from streamsvc.core.options import SpeechOptions
+from streamsvc.service.compat.audio_session import AudioFormat, clamp_hangover, language_code
 from streamsvc.speech.segmenter import PREROLL
 
 FORMATS = {
-    "audio/pcm": Format("pcm_s16le", 24_000),
-    "audio/pcmu": Format("pcm_mulaw", 8_000),
-    "audio/pcma": Format("pcm_alaw", 8_000),
+    "audio/pcm": AudioFormat("pcm_s16le", 24_000),
+    "audio/pcmu": AudioFormat("pcm_mulaw", 8_000),
+    "audio/pcma": AudioFormat("pcm_alaw", 8_000),
 }
 MODELS = (
     "whisper-1",
@@ -28,19 +29,22 @@ MODELS = (
     "gpt-4o-transcribe",
     "gpt-4o-mini-transcribe",
 )
-_PROMPT, _KEYWORDS = 1000, 2000  # characters
+_PROMPT_CHARACTERS = 1000
+_KEYWORDS = 100
+_KEYWORD_CHARACTERS = 2000  # of all keywords together
+_TRANSCRIPTION = "session.audio.input.transcription"
 _DIARIZED = "gpt-4o-transcribe-diarize"
 
 
 class ClientError(InvalidRequest):
-    """A client event that cannot be. `param`: the field that is wrong."""
+    """An invalid client event. param: the path of the wrong field."""
 
     def __init__(self, message: str, code: str, param: str | None = None) -> None:
         super().__init__(message, code=code)
         self.param = param
 
 
-# --- session.update -------------------------------------------------------------------------------------------------
+# --- session.update -----------------------------------------------------------------------------------------
 
 
 class _Strict(BaseModel):
@@ -57,7 +61,7 @@ class _Transcription(_Strict):
     language: str | None = None
     prompt: str | None = None
     keywords: list[str] | None = None
-    delay: str | None = None  # accepted: our delay is what the budget says
+    delay: str | None = None  # accepted without effect: the latency budget sets the delay
     languages: list[str] | None = None
 
 
@@ -87,148 +91,153 @@ class _Update(_Strict):
     audio: _Audio | None = None
     include: list[str] | None = None
 
+    @property
+    def audio_input(self) -> _Input | None:
+        return self.audio.input if self.audio is not None else None
+
 
 class Configuration:
-    """What the client has set: format, transcription (None: not yet), whether turns are detected, and after how much silence.
+    """The settings of one client: format, transcription and turn detection.
+
+    transcription is None until configured.
 
     Args:
-        hear: the service's settings, which hold for whatever cannot be set.
-        model: named in the address.
+        hear: the service's settings, effective for everything that a client cannot set.
+        model: named in the URL.
     """
 
     def __init__(self, hear: Hear, model: str | None = None) -> None:
         self._hear = hear
         self.format = "audio/pcm"
         self.transcription: dict[str, Any] | None = None
-        self.detect = True
-        self.hangover: float | None = (
-            None  # seconds of silence that end a turn; None: as the service's settings say
-        )
+        self.detect_turns = True
+        self.hangover: float | None = None  # seconds of silence that end a turn; None: the service's setting
         if model is not None:
             self._check_model(model)
             self.transcription = {"model": model}
 
     def update(self, session: object) -> None:
-        """Take the `session` of a session.update; only what is in it changes, and nothing if any of it is wrong.
+        """Apply the `session` of a session.update.
+
+        Absent fields keep their value; an error changes nothing.
 
         Raises:
-            ClientError: with the field's name.
+            ClientError: names the field.
         """
-        if isinstance(session, Mapping) and session.get("type") == "realtime":
-            raise ClientError(
-                "this is a transcription session: session.type must be 'transcription'",
-                "invalid_value",
-                "session.type",
-            )
-        try:
-            given = _Update.model_validate(session)
-        except ValidationError as error:
-            raise _told(error) from None
-        heard = given.audio.input if given.audio is not None else None
-        if heard is None:
+        audio_input = _parse(session).audio_input
+        if audio_input is None:
             return
-        fields = heard.model_fields_set
-        transcription = self.transcription
-        if "transcription" in fields:
-            wanted = (
-                heard.transcription.model_dump(exclude_unset=True)
-                if heard.transcription is not None
-                else None
-            )
-            transcription = None if wanted is None else (self.transcription or {"model": MODELS[0]}) | wanted
-            self._check(transcription or {})
-        self.transcription = transcription
-        if heard.format is not None:
-            self.format = heard.format.type
-        if "turn_detection" in fields:
-            self.detect = heard.turn_detection is not None
-            self.hangover = (
-                hangover(heard.turn_detection.silence_duration_ms)
-                if heard.turn_detection is not None
-                else None
-            )
+        given = audio_input.model_fields_set
+        if "transcription" in given:
+            self.transcription = self._merged(audio_input.transcription)
+        if audio_input.format is not None:
+            self.format = audio_input.format.type
+        if "turn_detection" in given:
+            detection = audio_input.turn_detection
+            self.detect_turns = detection is not None
+            self.hangover = None if detection is None else clamp_hangover(detection.silence_duration_ms)
 
-    def _check(self, transcription: Mapping[str, Any]) -> None:
-        param = "session.audio.input.transcription"
-        self._check_model(transcription.get("model"))
-        words = transcription.get("keywords") or ()
+    def _merged(self, update: _Transcription | None) -> dict[str, Any] | None:
+        if update is None:
+            return None
+        merged = (self.transcription or {"model": MODELS[0]}) | update.model_dump(exclude_unset=True)
+        self._check_model(merged.get("model"))
+        keywords = merged.get("keywords") or ()
         if (
-            len(transcription.get("prompt") or "") > _PROMPT
-            or len(words) > 100
-            or sum(map(len, words)) > _KEYWORDS
+            len(merged.get("prompt") or "") > _PROMPT_CHARACTERS
+            or len(keywords) > _KEYWORDS
+            or sum(map(len, keywords)) > _KEYWORD_CHARACTERS
         ):
-            told = f"the prompt has at most {_PROMPT} characters, and there are at most 100 keywords of {_KEYWORDS} characters together"
-            raise ClientError(told, "invalid_value", param)
+            raise ClientError(
+                f"The prompt may have at most {_PROMPT_CHARACTERS} characters, and there may be at most "
+                f"{_KEYWORDS} keywords with {_KEYWORD_CHARACTERS} characters together",
+                "invalid_value",
+                _TRANSCRIPTION,
+            )
         try:
-            spoken(transcription.get("language"), self._hear.model)
+            language_code(merged.get("language"), self._hear.model)
         except InvalidRequest as error:
-            raise ClientError(error.message, error.code, f"{param}.language") from None
+            raise ClientError(error.message, error.code, f"{_TRANSCRIPTION}.language") from None
+        return merged
 
     def _check_model(self, model: object) -> None:
-        param = "session.audio.input.transcription.model"
+        if model is None:
+            return
+        param = f"{_TRANSCRIPTION}.model"
         if model == _DIARIZED:
             raise ClientError(
-                f"{_DIARIZED} needs speaker labels, which are not served here", "model_not_found", param
+                f"{_DIARIZED} requires speaker labels, which are not supported", "model_not_found", param
             )
         name = str(model)
-        if (
-            model is not None
-            and name != self._hear.model
-            and not any(name == known or name.startswith(f"{known}-20") for known in MODELS)
-        ):
-            served = ", ".join((*MODELS, self._hear.model))
+        is_known = any(name == known or name.startswith(f"{known}-20") for known in MODELS)
+        if name != self._hear.model and not is_known:
+            supported = ", ".join((*MODELS, self._hear.model))
             raise ClientError(
-                f"the model {name[:64]!r} is not served here; supported values are: {served}",
+                f"The model {name[:64]!r} is not supported; supported values are: {supported}",
                 "model_not_found",
                 param,
             )
 
     @property
-    def language(self) -> str | None:
-        """Of the speech."""
-        return spoken((self.transcription or {}).get("language"), self._hear.model)
+    def speech(self) -> SpeechOptions:
+        """The options of speech recognition. The prompt and the keywords are the vocabulary."""
+        transcription = self.transcription or {}
+        terms = (transcription.get("prompt"), *(transcription.get("keywords") or ()))
+        return SpeechOptions(
+            language_code(transcription.get("language"), self._hear.model),
+            tuple(term for term in terms if term),
+            self.hangover,
+        )
 
-    @property
-    def vocabulary(self) -> tuple[str, ...]:
-        """Prompt and keywords: names and terms to expect."""
-        asked = self.transcription or {}
-        return tuple(term for term in (asked.get("prompt"), *(asked.get("keywords") or ())) if term)
+    def session(self, session_id: str, expires: int) -> dict[str, Any]:
+        """The session object of session.created and session.updated.
 
-    def shown(self, number: str, expires: int) -> dict[str, Any]:
-        """The session as session.created and session.updated show it: what holds, not what was asked."""
+        It has the effective values, not the requested ones. expires: Unix seconds.
+        """
         detection = {
             "type": "server_vad",
             "threshold": 0.5,
             "prefix_padding_ms": round(PREROLL * 1000),
             "silence_duration_ms": round((self.hangover or self._hear.hangover) * 1000),
         }
-        form: dict[str, Any] = {"type": self.format} | (
-            {"rate": 24_000} if self.format == "audio/pcm" else {}
-        )
-        heard = {
-            "format": form,
+        audio_format: dict[str, Any] = {"type": self.format}
+        if self.format == "audio/pcm":
+            audio_format["rate"] = 24_000
+        audio_input = {
+            "format": audio_format,
             "transcription": self.transcription,
             "noise_reduction": None,
-            "turn_detection": detection if self.detect else None,
+            "turn_detection": detection if self.detect_turns else None,
         }
-        fixed = {
-            "id": number,
+        return {
+            "id": session_id,
             "object": "realtime.transcription_session",
             "type": "transcription",
             "expires_at": expires,
             "include": None,
+            "audio": {"input": audio_input},
         }
-        return fixed | {"audio": {"input": heard}}
 
 
-def _told(error: ValidationError) -> ClientError:
+def _parse(session: object) -> _Update:
+    if isinstance(session, Mapping) and session.get("type") == "realtime":
+        raise ClientError(
+            "This is a transcription session: session.type must be 'transcription'",
+            "invalid_value",
+            "session.type",
+        )
+    try:
+        return _Update.model_validate(session)
+    except ValidationError as error:
+        raise _client_error(error) from None
+
+
+def _client_error(error: ValidationError) -> ClientError:
     first = error.errors(include_url=False, include_input=False)[0]
     param = ".".join(["session", *map(str, first["loc"])])
-    code = {"extra_forbidden": "unknown_parameter", "missing": "missing_required_parameter"}.get(
-        first["type"], "invalid_value"
-    )
-    said = {
-        "unknown_parameter": f"Unknown parameter: '{param}'.",
-        "missing_required_parameter": f"Missing required parameter: '{param}'.",
-    }
-    return ClientError(said.get(code, f"Invalid value at '{param}': {first['msg']}."), code, param)
+    match first["type"]:
+        case "extra_forbidden":
+            return ClientError(f"Unknown parameter: '{param}'.", "unknown_parameter", param)
+        case "missing":
+            return ClientError(f"Missing required parameter: '{param}'.", "missing_required_parameter", param)
+    return ClientError(f"Invalid value at '{param}': {first['msg']}.", "invalid_value", param)

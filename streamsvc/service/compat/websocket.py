@@ -1,4 +1,4 @@
-"""What all doors of this room do with a WebSocket: credentials, the handshake, events told, and tasks that end together."""
+"""WebSocket helpers of all protocols: credentials, handshake, messages, task groups."""
 
 from __future__ import annotations
 
@@ -10,18 +10,19 @@ from typing import Any
 
 from fastapi import WebSocket, WebSocketDisconnect
 from fastapi.responses import JSONResponse
+from starlette.requests import HTTPConnection
 from starlette.websockets import WebSocketState
 
 from streamsvc.core.errors import StreamsvcError
 from streamsvc.core.types import Grants
-from streamsvc.service.auth import need
-from streamsvc.service.compat.audio_session import Event, Line
-from streamsvc.service.rate_limit import Rate
+from streamsvc.service.auth import require
+from streamsvc.service.compat.audio_session import AudioSession, Event
+from streamsvc.service.rate_limit import RateLimiter
 from streamsvc.service.service import Service
 
 OPENAI_KEY = "openai-insecure-api-key."  # + the key, as a WebSocket subprotocol
 _SCHEMES = ("bearer", "token")
-_SEND_SECONDS = 10.0  # a client that takes no message for so long has gone
+_SEND_SECONDS = 10.0  # a client that accepts no message for this long is treated as disconnected
 
 
 class Idle(StreamsvcError):
@@ -31,7 +32,11 @@ class Idle(StreamsvcError):
 
 
 def bearer(headers: Mapping[str, str], offered: Sequence[str] = ()) -> dict[str, str]:
-    """The headers that `Auth.grants` reads, whatever way the key came: Bearer, Deepgram's Token, or either subprotocol."""
+    """Normalise credentials to the headers that `Auth.grants` reads.
+
+    The key is in `Authorization: Bearer`, in Deepgram's `Authorization: Token`, or in the subprotocols of
+    either protocol.
+    """
     plain = {name: headers[name] for name in ("host", "origin") if name in headers}
     scheme, _, key = headers.get("authorization", "").partition(" ")
     if scheme.lower() not in _SCHEMES:
@@ -43,27 +48,29 @@ def bearer(headers: Mapping[str, str], offered: Sequence[str] = ()) -> dict[str,
 
 def admit(
     service: Service,
-    rate: Rate,
-    connection: Any,
+    limiter: RateLimiter,
+    connection: HTTPConnection,
     offered: Sequence[str] = (),
     session: str | None = None,
     *,
-    listen: bool = True,
+    subscribes: bool = True,
 ) -> Grants:
-    """The grants of a client that wants to send audio, and (`listen`) to have the events.
+    """Check the permissions and the rate limit of a client that publishes audio.
+
+    subscribes: the client also receives events.
 
     Raises:
         Unauthorized, Forbidden, RateLimited.
     """
     grants = service.auth.grants(bearer(connection.headers, offered))
-    need(grants, session, "publish")
-    if listen:
-        need(grants, session, "subscribe")
-    rate.take(connection.client.host if connection.client else "")
+    require(grants, session, "publish")
+    if subscribes:
+        require(grants, session, "subscribe")
+    limiter.take(connection.client.host if connection.client else "")
     return grants
 
 
-def _is_news(record: logging.LogRecord) -> bool:
+def _is_fault(record: logging.LogRecord) -> bool:
     return not record.getMessage().startswith("ASGI callable returned without completing handshake")
 
 
@@ -73,36 +80,36 @@ async def deny(
     body: Mapping[str, Any],
     headers: Mapping[str, str] | None = None,
 ) -> None:
-    """Answer a handshake with an error instead of a WebSocket."""
-    # uvicorn 0.54 (websockets_sansio_impl.run_asgi) takes every such answer for a fault of ours, and logs it as an error
-    logging.getLogger("uvicorn.error").addFilter(_is_news)
+    """Answer a handshake with an HTTP error instead of a WebSocket."""
+    # uvicorn 0.54 (websockets_sansio_impl.run_asgi) logs every denial response as an application error.
+    logging.getLogger("uvicorn.error").addFilter(_is_fault)
     await socket.send_denial_response(
         JSONResponse(dict(body), error.status, error.headers() | dict(headers or {}))
     )
 
 
-async def hear(socket: WebSocket, seconds: float) -> str | bytes:
+async def receive(socket: WebSocket, seconds: float) -> str | bytes:
     """The client's next message.
 
     Raises:
-        WebSocketDisconnect: it left. Idle: nothing came for `seconds`.
+        WebSocketDisconnect: the client disconnected. Idle: no message within `seconds`.
     """
     try:
         async with asyncio.timeout(seconds):
             message = await socket.receive()
     except TimeoutError:
-        raise Idle(f"nothing came for {seconds:g} s") from None
+        raise Idle(f"No message was received for {seconds:g} s") from None
     if message["type"] == "websocket.disconnect":
         raise WebSocketDisconnect(message.get("code", 1005))
     data = message.get("bytes")
     return data if data is not None else str(message.get("text") or "")
 
 
-async def say(socket: WebSocket, *messages: Mapping[str, Any]) -> None:
-    """Send messages, unless the client has gone.
+async def send(socket: WebSocket, *messages: Mapping[str, Any]) -> None:
+    """Send JSON messages.
 
     Raises:
-        WebSocketDisconnect: it takes nothing any more.
+        WebSocketDisconnect: the client disconnected, or does not read.
     """
     for message in messages:
         if socket.application_state is not WebSocketState.CONNECTED:
@@ -114,8 +121,8 @@ async def say(socket: WebSocket, *messages: Mapping[str, Any]) -> None:
             raise WebSocketDisconnect(1006) from None
 
 
-async def farewell(socket: WebSocket, code: int, reason: str = "") -> None:
-    """Close the socket, if it is open."""
+async def close(socket: WebSocket, code: int, reason: str = "") -> None:
+    """Close the socket if it is open."""
     if (
         socket.application_state is WebSocketState.CONNECTED
         and socket.client_state is WebSocketState.CONNECTED
@@ -123,55 +130,64 @@ async def farewell(socket: WebSocket, code: int, reason: str = "") -> None:
         try:
             await socket.close(code, reason)
         except (OSError, WebSocketDisconnect):
-            return  # it has gone meanwhile
+            return  # the client disconnected in the meantime
 
 
-async def opened(
-    line: Line, socket: WebSocket, subprotocol: str | None, headers: Sequence[tuple[bytes, bytes]] = ()
+async def accept(
+    socket: WebSocket,
+    audio: AudioSession,
+    subprotocol: str | None,
+    headers: Sequence[tuple[bytes, bytes]] = (),
 ) -> None:
-    """Take a session for a line, then accept the socket; whoever has gone by then leaves no session behind.
+    """Open the audio session, then accept the socket.
+
+    The session is closed if the client has disconnected by then.
 
     Raises:
-        CapacityError: there is none; the socket is not accepted.
+        CapacityError: no session is free; the socket is not accepted.
     """
-    await line.open()
+    await audio.open()
     try:
         await socket.accept(subprotocol, headers)
     except BaseException:
-        await line.close()
+        await audio.close()
         raise
 
 
-async def tell(
-    line: Line, socket: WebSocket, translate: Callable[[Event], Sequence[Mapping[str, Any]]]
+async def forward_events(
+    audio: AudioSession, socket: WebSocket, translate: Callable[[Event], Sequence[Mapping[str, Any]]]
 ) -> None:
-    """Send what a line's events are to the client, until the service ends the session.
+    """Send the translated events of an audio session until the service ends the session.
 
     Raises:
         SessionOver, SlowSubscriber, WebSocketDisconnect.
     """
     while True:
-        for event in await line.next():
-            await say(socket, *translate(event))
+        for event in await audio.next():
+            await send(socket, *translate(event))
             if event["type"] == "session.closed":
-                line.over(event)
+                audio.end(event)
 
 
-async def together(*works: Coroutine[Any, Any, None]) -> StreamsvcError | None:
-    """Do all until the first has ended, then stop the others. The error that ended them, if it is one to tell."""
+async def run_until_first_ends(*works: Coroutine[Any, Any, None]) -> StreamsvcError | None:
+    """Run coroutines until the first one ends, then cancel the others.
+
+    Returns the StreamsvcError that ended it, if any. WebSocketDisconnect is a normal end; other exceptions
+    are raised.
+    """
     failures: list[StreamsvcError] = []
     try:
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(work) for work in works]
 
-            def stop(_: asyncio.Task[None]) -> None:
+            def cancel_all(_: asyncio.Task[None]) -> None:
                 for task in tasks:
                     task.cancel()
 
             for task in tasks:
-                task.add_done_callback(stop)
+                task.add_done_callback(cancel_all)
     except* WebSocketDisconnect:
-        pass  # the client left
+        pass
     except* StreamsvcError as errors:
         failures += [error for error in errors.exceptions if isinstance(error, StreamsvcError)]
     return failures[0] if failures else None

@@ -1,4 +1,4 @@
-"""Samples become frames on their own time line; a flushed line goes on where it was, in the session that it has."""
+"""Samples become timed frames; an audio session continues after a flush and a new format."""
 
 from __future__ import annotations
 
@@ -10,64 +10,66 @@ import pytest
 
 from streamsvc.core import metrics
 from streamsvc.core.errors import InvalidRequest, StreamsvcError, TooLarge
+from streamsvc.core.options import SpeechOptions
 from streamsvc.core.types import EncodedFrame
 from streamsvc.service.compat.audio_session import (
-    Bounds,
+    AudioFormat,
+    AudioSession,
+    ConnectionLimits,
     Expired,
-    Feed,
-    Format,
-    Line,
+    PcmPublisher,
     SessionOver,
-    fits,
-    hangover,
-    spoken,
+    check_size,
+    clamp_hangover,
+    language_code,
 )
 from streamsvc.service.session import Session
 from tests.builders.service import serving
 from tests.builders.spoken import heard, samples
 
-PCM = Format("pcm_s16le", 16_000)
+PCM = AudioFormat("pcm_s16le", 16_000)
 
 
-class Taken:
-    """A session that takes frames, and has room when it is told so."""
+class FakeSession:
+    """A session that records frames, and has room while `free` is set."""
 
     id = "0.test"
 
     def __init__(self) -> None:
+        self.media = self  # its own MediaInput
         self.frames: list[EncodedFrame] = []
         self.free = asyncio.Event()
         self.free.set()
 
-    async def room(self) -> None:
+    async def wait_for_space(self) -> None:
         await self.free.wait()
 
     def tap(self, frame: EncodedFrame) -> None:
         self.frames.append(frame)
 
 
-def feed(taken: Taken, form: Format = PCM, **options: Any) -> Feed:
-    return Feed(cast(Session, taken), form, **options)
+def publisher_of(session: FakeSession, start: float = 0.0) -> PcmPublisher:
+    return PcmPublisher(cast(Session, session), PCM, start)
 
 
 def subscribers() -> float:
-    """Subscribers of all sessions of this process; tests of the log leave some."""
+    """Subscribers of all sessions of this process; tests of the event log leave some."""
     return float(metrics.subscribers._value.get())
 
 
 @pytest.mark.parametrize("cut", [1, 3, 641, 5000, 64_000])
-def test_the_samples_define_the_time_line_however_they_are_cut(virtual: asyncio.Runner, cut: int) -> None:
+def test_frame_times_follow_the_samples_however_they_are_cut(virtual: asyncio.Runner, cut: int) -> None:
     data = bytes(index % 251 for index in range(64_000))  # 2 s
 
     async def main() -> None:
-        taken = Taken()
-        line = feed(taken, start=3.0)
+        session = FakeSession()
+        publisher = publisher_of(session, start=3.0)
         for first in range(0, len(data), cut):
-            await line.push(data[first : first + cut])
-        assert b"".join(frame.payload for frame in taken.frames) == data
-        assert line.seconds == 2.0
+            await publisher.push(data[first : first + cut])
+        assert b"".join(frame.payload for frame in session.frames) == data
+        assert publisher.seconds == 2.0
         at = 3.0
-        for frame in taken.frames:
+        for frame in session.frames:
             assert frame.at == pytest.approx(at)
             assert 0 < len(frame.payload) <= 1280, "40 ms at most"
             assert len(frame.payload) % 2 == 0
@@ -76,90 +78,99 @@ def test_the_samples_define_the_time_line_however_they_are_cut(virtual: asyncio.
     virtual.run(main())
 
 
-def test_who_pushes_waits_until_there_is_room(virtual: asyncio.Runner) -> None:
+def test_push_waits_until_the_session_has_room(virtual: asyncio.Runner) -> None:
     async def main() -> None:
-        taken = Taken()
-        taken.free.clear()
-        pushing = asyncio.create_task(feed(taken).push(bytes(3200)))
+        session = FakeSession()
+        session.free.clear()
+        pushing = asyncio.create_task(publisher_of(session).push(bytes(3200)))
         await asyncio.sleep(10)
         assert not pushing.done()
-        assert taken.frames == []
-        taken.free.set()
+        assert session.frames == []
+        session.free.set()
         await pushing
-        assert sum(len(frame.payload) for frame in taken.frames) == 3200
+        assert sum(len(frame.payload) for frame in session.frames) == 3200
 
     virtual.run(main())
 
 
-def test_half_a_sample_waits_for_its_other_half() -> None:
+def test_an_incomplete_sample_waits_for_the_rest() -> None:
     async def main() -> None:
-        taken = Taken()
-        line = feed(taken)
-        await line.push(b"\x01")
-        assert taken.frames == []
-        await line.push(b"\x02\x03")
-        assert [frame.payload for frame in taken.frames] == [b"\x01\x02"]
+        session = FakeSession()
+        publisher = publisher_of(session)
+        await publisher.push(b"\x01")
+        assert session.frames == []
+        await publisher.push(b"\x02\x03")
+        assert [frame.payload for frame in session.frames] == [b"\x01\x02"]
 
     asyncio.run(main())
 
 
-def test_a_language_is_a_code_that_the_model_hears() -> None:
-    assert spoken(None, "whisper-tiny.en") is None
-    assert spoken("en-US", "whisper-tiny.en") == "en"
-    assert spoken("pt_BR", "whisper-base") == "pt"
-    assert spoken("multi", "whisper-base") is None
+def test_a_language_tag_becomes_a_code_that_the_model_supports() -> None:
+    assert language_code(None, "whisper-tiny.en") is None
+    assert language_code("en-US", "whisper-tiny.en") == "en"
+    assert language_code("pt_BR", "whisper-base") == "pt"
+    assert language_code("multi", "whisper-base") is None
     for language, model in (
         ("de", "whisper-tiny.en"),
         ("multi", "whisper-tiny.en"),
         ("x1", "whisper-base"),
         ("english", "whisper-base"),
     ):
-        with pytest.raises(InvalidRequest) as told:
-            spoken(language, model)
-        assert told.value.code == "unsupported_language"
+        with pytest.raises(InvalidRequest) as caught:
+            language_code(language, model)
+        assert caught.value.code == "unsupported_language"
 
 
-def test_a_message_over_the_bound_is_refused() -> None:
-    fits(b"12345", Bounds(message_bytes=5))
+def test_a_message_over_the_limit_is_refused() -> None:
+    check_size(b"12345", ConnectionLimits(message_bytes=5))
     with pytest.raises(TooLarge):
-        fits(b"123456", Bounds(message_bytes=5))
+        check_size(b"123456", ConnectionLimits(message_bytes=5))
 
 
-def test_a_hangover_is_held_within_what_can_be() -> None:
-    assert [hangover(asked) for asked in (None, 0, 100, 700, 5000, 10**9)] == [None, 0.1, 0.1, 0.7, 5.0, 5.0]
+@pytest.mark.parametrize(
+    ("milliseconds", "seconds"),
+    [(None, None), (0, 0.1), (100, 0.1), (700, 0.7), (5000, 5.0), (10**9, 5.0)],
+)
+def test_a_hangover_is_clamped(milliseconds: int | None, seconds: float | None) -> None:
+    assert clamp_hangover(milliseconds) == seconds
 
 
-class Talk:
-    """A line on a real service, and a task that takes its events as a door does: `async with Talk(line) as talk`."""
+class Connection:
+    """An open audio session of a real service, and a task that takes its events."""
 
-    def __init__(self, line: Line) -> None:
-        self.line = line
+    def __init__(self, audio: AudioSession) -> None:
+        self.audio = audio
         self.got: list[Any] = []
 
-    async def __aenter__(self) -> Talk:
-        await self.line.open()
+    async def __aenter__(self) -> Connection:
+        await self.audio.open()
         self._taking = asyncio.create_task(self._take())
         return self
 
     async def __aexit__(self, *error: object) -> None:
         self._taking.cancel()
         await asyncio.wait([self._taking])
-        await self.line.close()
+        await self.audio.close()
 
     async def _take(self) -> None:
         while True:
-            for event in await self.line.next():
+            for event in await self.audio.next():
                 self.got.append(event)
                 if event["type"] == "session.closed":
-                    self.line.over(event)
+                    self.audio.end(event)
 
-    def finals(self, since: int = 0) -> str:
-        return " ".join(event["text"] for event in self.got[since:] if event["type"] == "caption.final")
+    def finals(self, first: int = 0, end: int | None = None) -> list[dict[str, Any]]:
+        """The caption.final events among events `first` to `end`."""
+        return [event for event in self.got[first:end] if event["type"] == "caption.final"]
+
+
+def text_of(captions: list[dict[str, Any]]) -> str:
+    return " ".join(caption["text"] for caption in captions)
 
 
 @pytest.mark.media
 @pytest.mark.models
-async def test_a_flush_gives_all_that_was_said_and_the_session_and_its_times_go_on(
+async def test_a_flush_transcribes_all_audio_and_the_session_and_its_times_continue(
     media: Path, tmp_path: Path
 ) -> None:
     before = subscribers()
@@ -167,26 +178,19 @@ async def test_a_flush_gives_all_that_was_said_and_the_session_and_its_times_go_
     cut = 2 * 16_000 * 10 - 1  # in the pause at 10 s, and in the middle of a sample
     async with serving(tmp_path) as (service, _, _):
         await service.ready()
-        async with Talk(Line(service, PCM, language="en")) as talk:
+        async with Connection(AudioSession(service, PCM, SpeechOptions("en"))) as connection:
             (session,) = service.sessions.by_id.values()
-            await talk.line.push(data[:cut])
-            await talk.line.flush()
-            first = len(talk.got)
-            assert talk.got[-1]["type"] == "session.flushed"
-            await talk.line.push(data[cut:])
-            await talk.line.flush()
-            assert list(service.sessions.by_id.values()) == [session], "its place was never given away"
-            assert talk.line.seconds == pytest.approx(len(data) / 32_000)
-        assert (
-            len(
-                heard(
-                    " ".join(event["text"] for event in talk.got[:first] if event["type"] == "caption.final")
-                )
-            )
-            == 3
-        )
-        assert len(heard(talk.finals(first))) >= 2
-        starts = [event["start"] for event in talk.got if event["type"] == "caption.final"]
+            await connection.audio.push(data[:cut])
+            await connection.audio.flush()
+            first = len(connection.got)
+            assert connection.got[-1]["type"] == "session.flushed"
+            await connection.audio.push(data[cut:])
+            await connection.audio.flush()
+            assert list(service.sessions.by_id.values()) == [session], "the session stays the same"
+            assert connection.audio.seconds == pytest.approx(len(data) / 32_000)
+        assert len(heard(text_of(connection.finals(end=first)))) == 3
+        assert len(heard(text_of(connection.finals(first)))) >= 2
+        starts = [caption["start"] for caption in connection.finals()]
         assert starts == sorted(starts)
         assert starts[len(starts) // 2] > 9.0
         assert service.sessions.by_id == {}
@@ -196,55 +200,52 @@ async def test_a_flush_gives_all_that_was_said_and_the_session_and_its_times_go_
 
 @pytest.mark.media
 @pytest.mark.models
-async def test_a_line_goes_on_with_another_format_and_hangover_where_it_was(
+async def test_an_audio_session_continues_with_another_format_and_hangover(
     media: Path, tmp_path: Path
 ) -> None:
     path = media / "speech" / "harvard.flac"
     async with serving(tmp_path) as (service, _, _):
         await service.ready()
-        async with Talk(Line(service, PCM, language="en")) as talk:
-            await talk.line.push(samples(path, 16_000)[: 2 * 16_000 * 10])
-            law = Format("pcm_mulaw", 8_000)
-            await talk.line.change(law, "en", ("pickle",), 3.0)
-            first = len(talk.got)
-            await talk.line.push(samples(path, 8_000, "pcm_mulaw")[8_000 * 10 :])
-            await talk.line.flush()
-            assert len(heard(talk.finals())) >= 4
-            assert min(event["start"] for event in talk.got[first:] if event["type"] == "caption.final") > 9.0
-            assert [event["type"] for event in talk.got[first:]].count("speech.stopped") == 1, (
-                "no pause lasts for 3 s"
-            )
+        async with Connection(AudioSession(service, PCM, SpeechOptions("en"))) as connection:
+            await connection.audio.push(samples(path, 16_000)[: 2 * 16_000 * 10])
+            mulaw = AudioFormat("pcm_mulaw", 8_000)
+            await connection.audio.reconfigure(mulaw, SpeechOptions("en", ("pickle",), 3.0))
+            first = len(connection.got)
+            await connection.audio.push(samples(path, 8_000, "pcm_mulaw")[8_000 * 10 :])
+            await connection.audio.flush()
+            assert len(heard(text_of(connection.finals()))) >= 4
+            assert min(caption["start"] for caption in connection.finals(first)) > 9.0
+            stopped = [event for event in connection.got[first:] if event["type"] == "speech.stopped"]
+            assert len(stopped) == 1, "no pause lasts for 3 s"
 
 
-async def test_a_session_that_the_service_ends_ends_the_line_and_too_much_audio_is_refused(
-    tmp_path: Path,
-) -> None:
+async def test_the_audio_limit_and_the_end_of_the_session_raise(tmp_path: Path) -> None:
     before = subscribers()
     async with serving(tmp_path) as (service, _, _):
-        line = Line(service, PCM, bounds=Bounds(audio_seconds=1.0))
-        await line.open()
+        audio = AudioSession(service, PCM, limits=ConnectionLimits(audio_seconds=1.0))
+        await audio.open()
         try:
-            await line.push(bytes(2 * 16_000 + 2))
+            await audio.push(bytes(2 * 16_000 + 2))
             with pytest.raises(Expired):
-                await line.push(bytes(2))
+                await audio.push(bytes(2))
             next(iter(service.sessions.by_id.values())).end("shutdown")
-            event = (await line.next())[-1]
+            event = (await audio.next())[-1]
             assert event["type"] == "session.closed"
             with pytest.raises(SessionOver):
-                line.over(event)
+                audio.end(event)
             with pytest.raises(StreamsvcError, match="shutdown"):
-                await line.push(bytes(2))
+                await audio.push(bytes(2))
         finally:
-            await line.close()
+            await audio.close()
         assert service.sessions.by_id == {}
         assert subscribers() == before, "no subscriber is left behind"
 
 
-async def test_a_flush_of_a_session_that_the_service_ends_says_so(tmp_path: Path) -> None:
-    async with serving(tmp_path) as (service, _, _), Talk(Line(service, PCM)) as talk:
-        await talk.line.flush()
+async def test_a_flush_after_the_end_of_the_session_raises(tmp_path: Path) -> None:
+    async with serving(tmp_path) as (service, _, _), Connection(AudioSession(service, PCM)) as connection:
+        await connection.audio.flush()
         (session,) = service.sessions.by_id.values()
         session.end("shutdown")
         await session.over.wait()
         with pytest.raises(SessionOver, match="shutdown"):
-            await talk.line.flush()
+            await connection.audio.flush()

@@ -1,4 +1,4 @@
-"""Deepgram's prerecorded protocol: the shape alone, then the official client with a whole file."""
+"""Deepgram's prerecorded protocol: the results, then the official client with a file."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from starlette.datastructures import QueryParams
 
 from streamsvc.core.config import Hear
 from streamsvc.service.compat.deepgram_file import results
-from streamsvc.service.compat.deepgram_live import options
+from streamsvc.service.compat.deepgram_options import parse_options
 from tests.builders.service import serving
 from tests.builders.spoken import caption, heard, speech
 from tests.service.compat.test_deepgram_live import official
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:websockets.*:DeprecationWarning"
 
 
 def test_captions_become_one_transcript_and_utterances() -> None:
-    asked = options(QueryParams("punctuate=true&utterances=true"), Hear(), live=False)
+    options = parse_options(QueryParams("punctuate=true&utterances=true"), Hear())
     events = [
         caption("One two."),
         caption("Three.", None, 3.0),
@@ -29,21 +29,22 @@ def test_captions_become_one_transcript_and_utterances() -> None:
         speech(False, 5.0),
         caption("Four.", None, 6.0),
     ]
-    found = results(events, asked)
-    best = found["channels"][0]["alternatives"][0]
+    body = results(events, options)
+    best = body["channels"][0]["alternatives"][0]
     assert best["transcript"] == "One two. Three. Four."
     assert [word["word"] for word in best["words"]] == ["one", "two", "three", "four"]
-    assert [(each["transcript"], each["start"], each["end"]) for each in found["utterances"]] == [
+    utterances = [(line["transcript"], line["start"], line["end"]) for line in body["utterances"]]
+    assert utterances == [
         ("One two. Three.", 1.0, 3.4),
         ("Four.", 6.0, 6.4),
     ]
-    silent = results([], options(QueryParams(""), Hear(), live=False))
+    silent = results([], parse_options(QueryParams(""), Hear()))
     assert silent == {"channels": [{"alternatives": [{"transcript": "", "confidence": 0.0, "words": []}]}]}
 
 
 @pytest.mark.media
 @pytest.mark.models
-async def test_the_official_client_has_a_file_transcribed(media: Path, tmp_path: Path) -> None:
+async def test_the_official_client_gets_the_transcript_of_a_file(media: Path, tmp_path: Path) -> None:
     file = (media / "speech" / "harvard.flac").read_bytes()
     async with serving(tmp_path) as (service, place, http):
         await service.ready()
@@ -55,9 +56,9 @@ async def test_the_official_client_has_a_file_transcribed(media: Path, tmp_path:
         assert len(heard(best.transcript)) >= 5
         assert answer.metadata.duration == pytest.approx(18.3, abs=0.3)
         assert answer.metadata.models == ["whisper-tiny.en"]
-        assert " ".join(each.transcript for each in answer.results.utterances) == best.transcript
+        assert " ".join(utterance.transcript for utterance in answer.results.utterances) == best.transcript
         assert service.sessions.by_id == {}
-    assert not list((tmp_path / "data").glob("*")), "nothing was kept"
+    assert not list((tmp_path / "data").glob("*")), "nothing was stored"
 
 
 WRONG = (
@@ -72,19 +73,19 @@ WRONG = (
 )
 
 
-async def test_what_cannot_be_transcribed_is_told_in_their_words(tmp_path: Path) -> None:
+async def test_bad_media_and_options_are_refused_in_deepgrams_format(tmp_path: Path) -> None:
     async with serving(tmp_path) as (service, _, http):
-        for content, kind, query, status, told in WRONG:
+        for content, kind, query, status, text in WRONG:
             answer = await http.post(f"/v1/listen{query}", content=content, headers={"Content-Type": kind})
             assert answer.status_code == status, content
             assert set(answer.json()) == {"err_code", "err_msg", "request_id"}
-            assert told in answer.json()["err_msg"]
-            assert "streamsvc-" not in answer.text, "no path of this machine is told"
+            assert text in answer.json()["err_msg"]
+            assert "streamsvc-" not in answer.text, "the answer shows no path of this machine"
             assert answer.headers["dg-request-id"] == answer.json()["request_id"]
             assert service.sessions.by_id == {}
 
 
-async def test_no_more_files_are_taken_than_sessions_are_allowed(tmp_path: Path) -> None:
+async def test_the_number_of_files_in_progress_is_limited(tmp_path: Path) -> None:
     begun, go_on = asyncio.Event(), asyncio.Event()
 
     async def slow() -> AsyncIterator[bytes]:

@@ -1,4 +1,4 @@
-"""OpenAI's Realtime transcription: the translation alone, then the official client against the real service."""
+"""OpenAI's Realtime transcription: the translator, then the official client."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from openai.types.realtime import RealtimeServerEvent
 from pydantic import TypeAdapter
 
 from streamsvc.core.errors import Unauthorized
-from streamsvc.service.compat.openai_realtime import Turns, body, failed, message
+from streamsvc.service.compat.openai_realtime import ItemTranslator, error_body, error_event, server_event
 from tests.builders.service import serving
 from tests.builders.spoken import caption, closed, flushed, heard, samples, speech
 
@@ -21,29 +21,32 @@ OFFICIAL: TypeAdapter[Any] = TypeAdapter(RealtimeServerEvent)
 TRANSCRIPTION = "conversation.item.input_audio_transcription."
 
 
-def told(turns: Turns, *events: dict[str, Any]) -> list[dict[str, Any]]:
-    """The messages for events, each held against the official client's own types."""
-    messages = [made for event in events for made in turns.take(event)]
-    for made in messages:
-        OFFICIAL.validate_python(made, strict=True)
+def translate(items: ItemTranslator, *events: dict[str, Any]) -> list[dict[str, Any]]:
+    """The messages for events, validated against the official client's types."""
+    messages = [message for event in events for message in items.translate(event)]
+    for message in messages:
+        OFFICIAL.validate_python(message, strict=True)
     return messages
 
 
 def kinds(messages: list[dict[str, Any]]) -> list[str]:
-    return [made["type"].removeprefix("conversation.item.").removeprefix("input_audio_") for made in messages]
+    return [
+        message["type"].removeprefix("conversation.item.").removeprefix("input_audio_")
+        for message in messages
+    ]
 
 
 def deltas(messages: list[dict[str, Any]]) -> str:
-    return "".join(made["delta"] for made in messages if made["type"].endswith(".delta"))
+    return "".join(message["delta"] for message in messages if message["type"].endswith(".delta"))
 
 
 def completed(messages: list[dict[str, Any]]) -> list[str]:
-    return [made["transcript"] for made in messages if made["type"].endswith(".completed")]
+    return [message["transcript"] for message in messages if message["type"].endswith(".completed")]
 
 
-def test_an_utterance_is_an_item_with_increments_and_a_whole() -> None:
-    messages = told(
-        Turns(),
+def test_an_utterance_is_an_item_with_deltas_and_a_transcript() -> None:
+    messages = translate(
+        ItemTranslator(),
         speech(True, 1.0),
         caption("the old", 0),
         caption("The old beer", 2),
@@ -62,17 +65,21 @@ def test_an_utterance_is_an_item_with_increments_and_a_whole() -> None:
         "done",
         "transcription.completed",
     ]
-    assert [made["delta"] for made in messages if "delta" in made] == ["The old", " beer", " lingers."]
+    assert [message["delta"] for message in messages if "delta" in message] == [
+        "The old",
+        " beer",
+        " lingers.",
+    ]
     assert completed(messages) == ["The old beer lingers."]
-    assert len({made.get("item_id") or made["item"]["id"] for made in messages}) == 1
+    assert len({message.get("item_id") or message["item"]["id"] for message in messages}) == 1
     assert (messages[0]["audio_start_ms"], messages[5]["audio_end_ms"]) == (700, 3000)
     assert messages[-1]["usage"] == {"type": "duration", "seconds": 2.0}
-    assert len({made["event_id"] for made in messages}) == len(messages)
+    assert len({message["event_id"] for message in messages}) == len(messages)
 
 
-def test_a_closed_caption_takes_its_words_from_what_was_shown_of_the_open_one() -> None:
-    messages = told(
-        Turns(),
+def test_words_sent_before_their_caption_closed_are_not_sent_again() -> None:
+    messages = translate(
+        ItemTranslator(),
         speech(True, 1.0),
         caption("One two three. Four five", 5),
         caption("One two three."),
@@ -84,41 +91,43 @@ def test_a_closed_caption_takes_its_words_from_what_was_shown_of_the_open_one() 
     assert completed(messages) == [deltas(messages)]
 
 
-def test_a_lost_partial_loses_no_word() -> None:
-    messages = told(Turns(), speech(True, 1.0), caption("One two."), caption("Three."), speech(False, 5.0))
+def test_a_dropped_partial_loses_no_word() -> None:
+    messages = translate(
+        ItemTranslator(), speech(True, 1.0), caption("One two."), caption("Three."), speech(False, 5.0)
+    )
     assert completed(messages) == ["One two. Three."]
     assert deltas(messages) == "One two. Three."
 
 
-def test_items_follow_each_other_and_name_the_one_before() -> None:
-    turns = Turns()
-    first = told(turns, speech(True, 1.0), caption("One."), speech(False, 2.0))
-    second = told(turns, speech(True, 4.0), speech(False, 5.0))
-    committed = [made for made in first + second if made["type"].endswith("committed")]
+def test_an_item_names_the_previous_one() -> None:
+    items = ItemTranslator()
+    first = translate(items, speech(True, 1.0), caption("One."), speech(False, 2.0))
+    second = translate(items, speech(True, 4.0), speech(False, 5.0))
+    committed = [message for message in first + second if message["type"].endswith("committed")]
     assert committed[0]["previous_item_id"] is None
     assert committed[1]["previous_item_id"] == committed[0]["item_id"]
-    assert completed(second) == [""], "speech without a word is an empty item"
+    assert completed(second) == [""], "speech without words gives an empty item"
 
 
-def test_without_turn_detection_only_a_commit_makes_an_item() -> None:
-    turns = Turns()
-    turns.detect = False
-    before = told(turns, speech(True, 1.0), caption("One."), speech(False, 2.0), speech(True, 3.0))
+def test_without_turn_detection_a_commit_ends_the_item() -> None:
+    items = ItemTranslator()
+    items.detect_turns = False
+    before = translate(items, speech(True, 1.0), caption("One."), speech(False, 2.0), speech(True, 3.0))
     assert kinds(before) == ["added", "transcription.delta"]
-    made = turns.commit(4.0)
-    assert kinds(made) == ["buffer.committed"]
-    after = told(turns, caption("Two."), speech(False, 3.9), flushed())
+    committed = items.commit(4.0)
+    assert kinds(committed) == ["buffer.committed"]
+    after = translate(items, caption("Two."), speech(False, 3.9), flushed())
     assert kinds(after) == ["transcription.delta", "done", "transcription.completed"]
     assert completed(after) == ["One. Two."]
     assert after[-1]["usage"]["seconds"] == 3.0
 
 
-def test_what_is_flushed_by_a_commit_belongs_to_one_item_even_with_turn_detection() -> None:
-    turns = Turns()
-    told(turns, speech(True, 1.0), caption("One two", 1))
-    turns.commit(9.0)
-    after = told(
-        turns,
+def test_all_audio_flushed_by_a_commit_belongs_to_one_item() -> None:
+    items = ItemTranslator()
+    translate(items, speech(True, 1.0), caption("One two", 1))
+    items.commit(9.0)
+    after = translate(
+        items,
         caption("One two."),
         speech(False, 2.0),
         speech(True, 5.0),
@@ -130,49 +139,49 @@ def test_what_is_flushed_by_a_commit_belongs_to_one_item_even_with_turn_detectio
     assert not [kind for kind in kinds(after) if kind.startswith("buffer.")]
 
 
-def test_what_was_taken_back_is_told_to_nobody() -> None:
-    turns = Turns()
-    told(turns, speech(True, 1.0), caption("One two", 1))
-    turns.clear(2.0)
-    assert told(turns, caption("One two."), speech(False, 2.0), flushed()) == []
-    assert completed(told(turns, speech(True, 3.0), caption("Four."), speech(False, 4.0))) == ["Four."]
+def test_cleared_audio_gives_no_message() -> None:
+    items = ItemTranslator()
+    translate(items, speech(True, 1.0), caption("One two", 1))
+    items.clear(2.0)
+    assert translate(items, caption("One two."), speech(False, 2.0), flushed()) == []
+    assert completed(translate(items, speech(True, 3.0), caption("Four."), speech(False, 4.0))) == ["Four."]
 
 
-def test_audio_that_was_not_transcribed_is_said_and_an_item_of_nothing_else_fails() -> None:
+def test_skipped_audio_is_reported_and_an_item_without_words_fails() -> None:
     gap = {"type": "caption.gap", "at": 1.0, "start": 1.0, "end": 2.0, "reason": "overload"}
-    messages = told(Turns(), speech(True, 1.0), gap, speech(False, 2.0))
+    messages = translate(ItemTranslator(), speech(True, 1.0), gap, speech(False, 2.0))
     assert kinds(messages)[-1] == "transcription.failed"
-    errors = [made["error"]["code"] for made in messages if made["type"] == "error"]
+    errors = [message["error"]["code"] for message in messages if message["type"] == "error"]
     assert errors == ["audio_skipped"]
-    assert completed(told(Turns(), speech(True, 1.0), gap, caption("But this."), speech(False, 3.0))) == [
-        "But this."
-    ]
+    assert completed(
+        translate(ItemTranslator(), speech(True, 1.0), gap, caption("But this."), speech(False, 3.0))
+    ) == ["But this."]
 
 
 def test_an_open_item_fails_with_its_session() -> None:
-    messages = told(Turns(), speech(True, 1.0), caption("One two", 1), closed("failed"))
+    messages = translate(ItemTranslator(), speech(True, 1.0), caption("One two", 1), closed("failed"))
     assert kinds(messages)[-1] == "transcription.failed"
 
 
-def test_errors_have_their_shape() -> None:
-    assert body(Unauthorized("who?")) == {
+def test_errors_have_openais_fields() -> None:
+    assert error_body(Unauthorized("who?")) == {
         "type": "invalid_request_error",
         "code": "invalid_api_key",
         "message": "who?",
         "param": None,
     }
-    made = failed({"type": "t", "message": "m"}, "mine")
-    assert made["error"] == {"type": "t", "message": "m", "code": None, "param": None, "event_id": "mine"}
-    assert message("x")["event_id"] != message("x")["event_id"]
+    event = error_event({"type": "t", "message": "m"}, "mine")
+    assert event["error"] == {"type": "t", "message": "m", "code": None, "param": None, "event_id": "mine"}
+    assert server_event("x", {})["event_id"] != server_event("x", {})["event_id"]
 
 
-# --- the official client, unchanged -------------------------------------------------------------------------------------
+# --- the official client, unchanged -------------------------------------------------------------------------
 
 
-def settings(**heard: Any) -> Any:
+def settings(**fields: Any) -> Any:
     return {
         "type": "transcription",
-        "audio": {"input": {"transcription": {"model": "gpt-4o-transcribe", "language": "en"}, **heard}},
+        "audio": {"input": {"transcription": {"model": "gpt-4o-transcribe", "language": "en"}, **fields}},
     }
 
 
@@ -189,7 +198,7 @@ async def until(connection: Any, kind: str) -> list[Any]:
 @pytest.mark.parametrize(
     ("form", "codec", "rate"), [("audio/pcm", "pcm_s16le", 24_000), ("audio/pcmu", "pcm_mulaw", 8_000)]
 )
-async def test_the_official_client_has_its_speech_transcribed(
+async def test_the_official_client_gets_a_transcript(
     media: Path, tmp_path: Path, form: str, codec: str, rate: int
 ) -> None:
     data = (
@@ -234,9 +243,7 @@ async def test_the_official_client_has_its_speech_transcribed(
 
 @pytest.mark.media
 @pytest.mark.models
-async def test_the_official_client_commits_clears_and_is_told_its_mistakes(
-    media: Path, tmp_path: Path
-) -> None:
+async def test_the_official_client_commits_clears_and_gets_errors(media: Path, tmp_path: Path) -> None:
     data = samples(media / "speech" / "harvard.flac", 24_000)
     half = 2 * 24_000 * 10
     async with (
@@ -260,7 +267,9 @@ async def test_the_official_client_commits_clears_and_is_told_its_mistakes(
             "e1",
         )
         assert await mistake("no json") == ("invalid_json", None, None)
-        assert await mistake("[" * 100_000) == ("invalid_json", None, None), "too deep for the reader of JSON"
+        assert await mistake("[" * 100_000) == ("invalid_json", None, None), (
+            "nested too deep for the JSON parser"
+        )
         assert (await mistake("x" * (2 * 1024 * 1024 + 1)))[0] == "message_too_large"
         assert await mistake("[1]") == ("missing_required_parameter", "type", None)
         assert await mistake('{"type": "response.create", "event_id": "e2"}') == (

@@ -1,4 +1,4 @@
-"""session.update: what is given changes, what is wrong is named, and what holds is shown."""
+"""session.update: partial updates, errors that name the field, effective values."""
 
 from __future__ import annotations
 
@@ -7,39 +7,37 @@ from typing import Any
 import pytest
 
 from streamsvc.core.config import Hear
+from streamsvc.core.options import SpeechOptions
 from streamsvc.service.compat.openai_session import ClientError, Configuration
 
 
-def update(**heard: Any) -> dict[str, Any]:
-    return {"type": "transcription", "audio": {"input": heard}}
+def update(**fields: Any) -> dict[str, Any]:
+    return {"type": "transcription", "audio": {"input": fields}}
 
 
-def test_only_what_is_given_changes() -> None:
-    now = Configuration(Hear())
-    now.update(
+def test_only_the_given_fields_change() -> None:
+    configuration = Configuration(Hear())
+    configuration.update(
         update(
             transcription={"model": "gpt-4o-transcribe", "language": "en", "prompt": "Zürich"},
             format={"type": "audio/pcmu"},
         )
     )
-    now.update(update(transcription={"keywords": ["Anna"]}))
-    assert now.transcription == {
+    configuration.update(update(transcription={"keywords": ["Anna"]}))
+    assert configuration.transcription == {
         "model": "gpt-4o-transcribe",
         "language": "en",
         "prompt": "Zürich",
         "keywords": ["Anna"],
     }
-    assert (now.format, now.language, now.vocabulary, now.detect) == (
-        "audio/pcmu",
-        "en",
-        ("Zürich", "Anna"),
-        True,
-    )
-    now.update(update(turn_detection=None))
-    detected = [now.detect]
-    now.update(update(turn_detection={"type": "server_vad"}, transcription=None))
-    assert [*detected, now.detect] == [False, True]
-    assert now.shown("s", 1)["audio"]["input"]["transcription"] is None
+    assert configuration.format == "audio/pcmu"
+    assert configuration.speech == SpeechOptions("en", ("Zürich", "Anna"), hangover=None)
+    assert configuration.detect_turns
+    configuration.update(update(turn_detection=None))
+    detected = [configuration.detect_turns]
+    configuration.update(update(turn_detection={"type": "server_vad"}, transcription=None))
+    assert [*detected, configuration.detect_turns] == [False, True]
+    assert configuration.session("s", 1)["audio"]["input"]["transcription"] is None
 
 
 @pytest.mark.parametrize(
@@ -88,33 +86,33 @@ def test_only_what_is_given_changes() -> None:
         ),
     ],
 )
-def test_what_is_wrong_is_named_and_changes_nothing(session: object, code: str, param: str) -> None:
-    now = Configuration(Hear())
-    before = now.shown("s", 1)
-    with pytest.raises(ClientError) as told:
-        now.update(session)
-    assert (told.value.code, told.value.param) == (code, param)
-    assert now.shown("s", 1) == before
+def test_an_error_names_the_field_and_changes_nothing(session: object, code: str, param: str) -> None:
+    configuration = Configuration(Hear())
+    before = configuration.session("s", 1)
+    with pytest.raises(ClientError) as caught:
+        configuration.update(session)
+    assert (caught.value.code, caught.value.param) == (code, param)
+    assert configuration.session("s", 1) == before
 
 
-@pytest.mark.parametrize(("asked", "holds"), [(700, 700), (50, 100), (9000, 5000), (None, 600)])
-def test_what_holds_is_shown_and_not_what_was_asked(asked: int | None, holds: int) -> None:
-    now = Configuration(Hear(hangover=0.6), "whisper-1")
-    now.update(
+@pytest.mark.parametrize(("requested", "effective"), [(700, 700), (50, 100), (9000, 5000), (None, 600)])
+def test_the_session_shows_effective_values(requested: int | None, effective: int) -> None:
+    configuration = Configuration(Hear(hangover=0.6), "whisper-1")
+    configuration.update(
         update(
-            turn_detection={"type": "server_vad", "silence_duration_ms": asked},
+            turn_detection={"type": "server_vad", "silence_duration_ms": requested},
             noise_reduction={"type": "near_field"},
         )
     )
-    shown = now.shown("sess_1", 5)
-    assert shown["audio"]["input"]["turn_detection"]["silence_duration_ms"] == holds
-    assert now.hangover == (None if asked is None else holds / 1000)
-    assert shown["audio"]["input"]["noise_reduction"] is None
-    assert shown["audio"]["input"]["transcription"] == {"model": "whisper-1"}
-    assert shown["audio"]["input"]["format"] == {"type": "audio/pcm", "rate": 24_000}
-    assert (shown["id"], shown["type"], shown["expires_at"]) == ("sess_1", "transcription", 5)
+    session = configuration.session("sess_1", 5)
+    assert session["audio"]["input"]["turn_detection"]["silence_duration_ms"] == effective
+    assert configuration.hangover == (None if requested is None else effective / 1000)
+    assert session["audio"]["input"]["noise_reduction"] is None
+    assert session["audio"]["input"]["transcription"] == {"model": "whisper-1"}
+    assert session["audio"]["input"]["format"] == {"type": "audio/pcm", "rate": 24_000}
+    assert (session["id"], session["type"], session["expires_at"]) == ("sess_1", "transcription", 5)
 
 
-def test_dated_names_and_our_own_are_models_too() -> None:
+def test_dated_model_names_and_our_own_are_accepted() -> None:
     for name in ("gpt-4o-mini-transcribe-2025-12-15", "whisper-tiny.en"):
         assert Configuration(Hear(), name).transcription == {"model": name}

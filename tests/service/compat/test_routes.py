@@ -1,4 +1,4 @@
-"""Who is let in at the foreign doors, in which words the others are refused, and PCM into a named session."""
+"""Authorisation and refusals of each protocol, and PCM into an existing session."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import pytest
 from openai import AsyncOpenAI
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.typing import Subprotocol
 
 from tests.builders.service import serving, socket_of, until
 from tests.builders.spoken import KEY, heard, samples
@@ -30,14 +31,14 @@ LISTEN = f"/v1/listen?{RAW}"
 
 async def refused(address: str, **options: Any) -> tuple[int, dict[str, Any], Any]:
     """Status, body and headers of a handshake that fails."""
-    with pytest.raises(InvalidStatus) as told:
+    with pytest.raises(InvalidStatus) as caught:
         async with connect(address, **options):
             pass
-    answer = told.value.response
+    answer = caught.value.response
     return answer.status_code, json.loads(answer.body or b"{}"), answer.headers
 
 
-async def test_a_wrong_key_is_refused_in_the_words_of_each_protocol(tmp_path: Path) -> None:
+async def test_a_wrong_key_is_refused_in_the_format_of_each_protocol(tmp_path: Path) -> None:
     wrong = {"Authorization": "Bearer wrong"}
     async with serving(tmp_path, server={"api_key": KEY}) as (service, place, http):
         for headers in (None, wrong):
@@ -57,19 +58,19 @@ async def test_a_wrong_key_is_refused_in_the_words_of_each_protocol(tmp_path: Pa
             assert (status, body["error"]["type"]) == (401, "authentication_error")
             answer = await http.post("/v1/listen", content=b"x", headers=headers)
             assert (answer.status_code, answer.json()["err_code"]) == (401, "INVALID_AUTH")
-        with pytest.raises(ApiError) as told:
+        with pytest.raises(ApiError) as caught:
             async with official(place, http, key="wrong").listen.v1.connect(
                 model="nova-3", encoding="linear16", sample_rate=16_000
             ):
                 pass
-        assert told.value.status_code == 401
+        assert caught.value.status_code == 401
         async with AsyncOpenAI(api_key="wrong", base_url=f"http://{place}/v1") as client:
             with pytest.raises(InvalidStatus):
                 await client.realtime.connect(extra_query={"intent": "transcription"}).enter()
         assert service.sessions.by_id == {}
 
 
-async def test_a_key_opens_the_doors_by_header_and_by_subprotocol(tmp_path: Path) -> None:
+async def test_a_key_is_accepted_in_a_header_and_in_a_subprotocol(tmp_path: Path) -> None:
     async with serving(tmp_path, server={"api_key": KEY}) as (_, place, _):
         for options, chosen in (
             ({"additional_headers": {"Authorization": f"Bearer {KEY}"}}, None),
@@ -88,15 +89,15 @@ async def test_a_key_opens_the_doors_by_header_and_by_subprotocol(tmp_path: Path
                 assert socket.subprotocol == chosen
 
 
-async def test_tokens_without_the_right_are_refused(tmp_path: Path) -> None:
+async def test_a_token_without_the_required_rights_is_refused(tmp_path: Path) -> None:
     async with serving(tmp_path, server={"api_key": KEY}) as (_, place, http):
         owner = {"Authorization": f"Bearer {KEY}"}
-        for asked in (
+        for body in (
             {"may": ["subscribe"]},
             {"may": ["publish"]},
             {"may": ["publish", "subscribe"], "session": "0.one"},
         ):
-            token = (await http.post("/v1/tokens", json=asked, headers=owner)).json()["token"]
+            token = (await http.post("/v1/tokens", json=body, headers=owner)).json()["token"]
             assert (
                 await refused(f"ws://{place}{LISTEN}", additional_headers={"Authorization": f"Token {token}"})
             )[0] == 403
@@ -106,15 +107,15 @@ async def test_tokens_without_the_right_are_refused(tmp_path: Path) -> None:
         ).json()["token"]
         async with connect(
             f"ws://{place}/v1/sessions/{made}/audio",
-            subprotocols=["streamsvc.v1", f"streamsvc.token.{token}"],
-        ) as socket:  # type: ignore[list-item]
+            subprotocols=[Subprotocol("streamsvc.v1"), Subprotocol(f"streamsvc.token.{token}")],
+        ) as socket:
             await socket.send(bytes(320))
             await socket.send('{"type": "session.close"}')
             with pytest.raises(ConnectionClosed):
                 await socket.recv()
 
 
-async def test_what_is_not_served_is_refused_at_the_handshake(
+async def test_an_unsupported_request_is_refused_at_the_handshake(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with serving(tmp_path) as (service, place, _):
@@ -130,11 +131,11 @@ async def test_what_is_not_served_is_refused_at_the_handshake(
         )[0] == 403
         assert service.sessions.by_id == {}
     assert not [record for record in caplog.records if record.levelname == "ERROR"], (
-        "a refusal is no fault of ours"
+        "a refusal is not logged as an error"
     )
 
 
-async def test_a_full_server_and_a_hasty_client_are_told_when_to_come_back(tmp_path: Path) -> None:
+async def test_a_full_server_and_the_rate_limit_send_retry_after(tmp_path: Path) -> None:
     async with (
         serving(tmp_path, limits={"sessions": 1, "requests_per_minute": 3}) as (_, place, _),
         connect(f"ws://{place}{REALTIME}") as socket,
@@ -157,7 +158,7 @@ async def audio_refused(http: httpx.AsyncClient, place: str, session: str) -> tu
 
 @pytest.mark.media
 @pytest.mark.models
-async def test_samples_go_into_a_named_session_that_others_follow(media: Path, tmp_path: Path) -> None:
+async def test_samples_are_published_to_an_existing_session(media: Path, tmp_path: Path) -> None:
     data = samples(media / "speech" / "harvard.flac", 16_000)
     async with serving(tmp_path) as (service, place, http):
         await service.ready()
@@ -168,10 +169,10 @@ async def test_samples_go_into_a_named_session_that_others_follow(media: Path, t
                 assert await audio_refused(http, place, session) == (409, "already_publishing")
                 for first in range(0, len(data), 32_000):
                     piece = data[first : first + 32_000]
-                    told = json.dumps(
+                    message = json.dumps(
                         {"type": "input_audio_buffer.append", "audio": base64.b64encode(piece).decode()}
                     )
-                    await socket.send(piece if first % 64_000 else told)
+                    await socket.send(piece if first % 64_000 else message)
                 await socket.send('{"type": "session.close"}')
                 with pytest.raises(ConnectionClosed):
                     await socket.recv()
@@ -180,7 +181,7 @@ async def test_samples_go_into_a_named_session_that_others_follow(media: Path, t
         assert got[-1]["reason"] == "source_ended"
 
 
-async def test_a_publisher_that_leaves_stalls_the_session_and_wrong_messages_end_the_socket(
+async def test_a_disconnected_publisher_stalls_the_session_and_an_invalid_message_closes_the_socket(
     tmp_path: Path,
 ) -> None:
     async with serving(tmp_path) as (_, place, http):
@@ -193,7 +194,7 @@ async def test_a_publisher_that_leaves_stalls_the_session_and_wrong_messages_end
                 await until(events, "session.resumed", 10)
                 await socket.send('{"type": "input_audio_buffer.append", "audio": ' + "[" * 100_000)
                 assert json.loads(await socket.recv())["error"]["code"] == "bad_audio"
-                with pytest.raises(ConnectionClosed) as told:
+                with pytest.raises(ConnectionClosed) as caught:
                     await socket.recv()
-                assert told.value.rcvd is not None
-                assert told.value.rcvd.code == 4400
+                assert caught.value.rcvd is not None
+                assert caught.value.rcvd.code == 4400

@@ -1,4 +1,4 @@
-"""Credentials in whatever way they come, silence that is noticed, events told, and tasks that end together."""
+"""Credentials, idle clients, the handshake, forwarded events, and tasks that end together."""
 
 from __future__ import annotations
 
@@ -11,8 +11,15 @@ from fastapi import WebSocket, WebSocketDisconnect
 from starlette.websockets import WebSocketState
 
 from streamsvc.core.errors import InvalidRequest
-from streamsvc.service.compat.audio_session import Line, SessionOver
-from streamsvc.service.compat.websocket import Idle, bearer, hear, opened, tell, together
+from streamsvc.service.compat.audio_session import AudioSession, SessionOver
+from streamsvc.service.compat.websocket import (
+    Idle,
+    accept,
+    bearer,
+    forward_events,
+    receive,
+    run_until_first_ends,
+)
 
 
 @pytest.mark.parametrize(
@@ -26,11 +33,11 @@ from streamsvc.service.compat.websocket import Idle, bearer, hear, opened, tell,
         ({}, ("bearer", "KEY")),
     ],
 )
-def test_a_key_is_found_wherever_a_client_puts_it(headers: dict[str, str], offered: tuple[str, ...]) -> None:
+def test_a_key_is_read_from_every_supported_place(headers: dict[str, str], offered: tuple[str, ...]) -> None:
     assert bearer(headers, offered) == {"authorization": "Bearer KEY"}
 
 
-def test_what_is_no_key_is_no_credential_and_host_and_origin_are_kept() -> None:
+def test_other_headers_are_no_credentials_and_host_and_origin_are_kept() -> None:
     headers = {"host": "h", "origin": "o", "authorization": "Basic eDp5", "cookie": "c"}
     assert bearer(headers) == {"host": "h", "origin": "o"}
     assert bearer({}, ("realtime",)) == {}
@@ -38,7 +45,7 @@ def test_what_is_no_key_is_no_credential_and_host_and_origin_are_kept() -> None:
 
 
 class Client:
-    """A socket whose messages are put in by the test."""
+    """A socket that receives the given messages."""
 
     def __init__(self, *messages: dict[str, Any]) -> None:
         self._messages = list(messages)
@@ -49,7 +56,7 @@ class Client:
         return self._messages.pop(0)
 
 
-def test_messages_are_text_or_bytes_and_silence_is_noticed(virtual: asyncio.Runner) -> None:
+def test_a_message_is_text_or_bytes_and_an_idle_client_raises(virtual: asyncio.Runner) -> None:
     async def main() -> None:
         gone = {"type": "websocket.disconnect", "code": 1001}
         client = cast(
@@ -58,50 +65,50 @@ def test_messages_are_text_or_bytes_and_silence_is_noticed(virtual: asyncio.Runn
                 {"type": "websocket.receive", "text": "a"}, {"type": "websocket.receive", "bytes": b""}, gone
             ),
         )
-        assert await hear(client, 5.0) == "a"
-        assert await hear(client, 5.0) == b""
+        assert await receive(client, 5.0) == "a"
+        assert await receive(client, 5.0) == b""
         with pytest.raises(WebSocketDisconnect):
-            await hear(client, 5.0)
+            await receive(client, 5.0)
         with pytest.raises(Idle):
-            await hear(client, 5.0)
+            await receive(client, 5.0)
 
     virtual.run(main())
 
 
-class Talk:
-    """A line of which the test says what comes."""
+class FakeAudio:
+    """An audio session with the given batches of events."""
 
     def __init__(self, *batches: list[dict[str, Any]]) -> None:
         self._batches = list(batches)
-        self.held = 0
+        self.opened = 0
 
     async def open(self) -> None:
-        self.held += 1
+        self.opened += 1
 
     async def close(self) -> None:
-        self.held -= 1
+        self.opened -= 1
 
     async def next(self) -> list[dict[str, Any]]:
         return self._batches.pop(0)
 
-    def over(self, event: dict[str, Any]) -> None:
+    def end(self, event: dict[str, Any]) -> None:
         if event["reason"] != "flushed":
             raise SessionOver("over")
 
 
-async def test_a_client_that_has_gone_at_the_handshake_leaves_no_session_behind() -> None:
-    class Gone:
+async def test_a_client_that_disconnects_at_the_handshake_leaves_no_session() -> None:
+    class DisconnectedSocket:
         async def accept(self, *_: Any) -> None:
             raise WebSocketDisconnect(1006)
 
-    line = Talk()
+    audio = FakeAudio()
     with pytest.raises(WebSocketDisconnect):
-        await opened(cast(Line, line), cast(WebSocket, Gone()), None)
-    assert line.held == 0
+        await accept(cast(WebSocket, DisconnectedSocket()), cast(AudioSession, audio), None)
+    assert audio.opened == 0
 
 
-async def test_events_are_told_until_the_service_ends_the_session() -> None:
-    class Open:
+async def test_events_are_forwarded_until_the_service_ends_the_session() -> None:
+    class OpenSocket:
         application_state = WebSocketState.CONNECTED
 
         def __init__(self) -> None:
@@ -110,14 +117,18 @@ async def test_events_are_told_until_the_service_ends_the_session() -> None:
         async def send_text(self, text: str) -> None:
             self.sent.append(json.loads(text))
 
-    flushed, going = {"type": "session.flushed"}, {"type": "session.closed", "reason": "shutdown"}
-    line, client = Talk([{"type": "a"}, flushed], [{"type": "b"}, going, {"type": "never"}]), Open()
+    flushed = {"type": "session.flushed"}
+    closed = {"type": "session.closed", "reason": "shutdown"}
+    audio = FakeAudio([{"type": "a"}, flushed], [{"type": "b"}, closed, {"type": "never"}])
+    socket = OpenSocket()
     with pytest.raises(SessionOver):
-        await tell(cast(Line, line), cast(WebSocket, client), lambda event: [{"kind": event["type"]}])
-    assert [message["kind"] for message in client.sent] == ["a", "session.flushed", "b", "session.closed"]
+        await forward_events(
+            cast(AudioSession, audio), cast(WebSocket, socket), lambda event: [{"kind": event["type"]}]
+        )
+    assert [message["kind"] for message in socket.sent] == ["a", "session.flushed", "b", "session.closed"]
 
 
-def test_tasks_end_together_and_the_error_of_the_first_is_told(virtual: asyncio.Runner) -> None:
+def test_tasks_end_together_and_the_error_of_the_first_is_returned(virtual: asyncio.Runner) -> None:
     ended: list[str] = []
 
     async def forever() -> None:
@@ -134,11 +145,11 @@ def test_tasks_end_together_and_the_error_of_the_first_is_told(virtual: asyncio.
 
     async def main() -> None:
         error = InvalidRequest("no")
-        assert await together(forever(), fails(error)) is error
-        assert await together(forever(), returns()) is None
-        assert await together(forever(), fails(WebSocketDisconnect(1001))) is None
+        assert await run_until_first_ends(forever(), fails(error)) is error
+        assert await run_until_first_ends(forever(), returns()) is None
+        assert await run_until_first_ends(forever(), fails(WebSocketDisconnect(1001))) is None
         with pytest.raises(ExceptionGroup):
-            await together(forever(), fails(ValueError("a fault of ours is not swallowed")))
+            await run_until_first_ends(forever(), fails(ValueError("an internal error is not swallowed")))
 
     virtual.run(main())
     assert ended == ["forever"] * 4

@@ -1,0 +1,113 @@
+"""Messages that a subscriber sends on the event socket: parsing, permissions, dispatch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from streamsvc.answers import watches
+from streamsvc.core.errors import InvalidRequest, TooLarge
+from streamsvc.core.types import Grants
+from streamsvc.events.subscription import Subscription
+from streamsvc.service import question_routes
+from streamsvc.service.auth import require
+from streamsvc.service.service import Service
+from streamsvc.service.session import Session
+
+Message = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Subscriber:
+    """One client of the event socket."""
+
+    session: Session
+    subscription: Subscription
+    grants: Grants
+
+    def require(self, permission: str) -> None:
+        """Raise Forbidden unless the subscriber holds `permission` for its session."""
+        require(self.grants, self.session.id, permission)
+
+    def reply(self, kind: str, body: Message) -> None:
+        """Send an event to this subscriber alone, regardless of its type filter."""
+        self.session.log.whisper(self.subscription, kind, body)
+
+
+def handle(service: Service, subscriber: Subscriber, text: str) -> None:
+    """Handle one message; the reply, if any, is an event.
+
+    Raises:
+        InvalidRequest, TooLarge, Forbidden, and what the requested action raises. The socket stays open.
+    """
+    session, subscription = subscriber.session, subscriber.subscription
+    message = _parse(text, session.settings.limits.message_bytes)
+    match message.get("type"):
+        case "ping":
+            subscriber.reply("pong", {"id": str(message["id"])[:64]} if "id" in message else {})
+        case "question.ask":
+            subscriber.require("ask")
+            question_routes.ask(session, message, subscription.client)
+        case "question.cancel":
+            subscriber.require("ask")
+            session.answering.cancel(str(message.get("id"))[:64], subscription.client)
+        case "watch.add":
+            subscriber.require("ask")
+            when, cooldown = _watch_fields(message, "when")
+            watch = session.watches.add(when, cooldown)
+            subscriber.reply("watch.added", {"watch_id": watch["id"], "when": watch["when"]})
+        case "watch.remove":
+            subscriber.require("ask")
+            watch_id, _ = _watch_fields(message, "watch_id")
+            watch = session.watches.remove(watch_id)
+            subscriber.reply("watch.removed", {"watch_id": watch["id"], "when": watch["when"]})
+        case "session.update":
+            subscriber.require("publish")
+            service.sessions.set_language(session.id, _language(message))
+        case kind:
+            raise InvalidRequest(
+                f"Unknown message type {str(kind)[:64]!r}; the types are question.ask, question.cancel, "
+                "watch.add, watch.remove, session.update and ping",
+                code="unknown_type",
+            )
+
+
+def _parse(text: str, limit: int) -> Message:
+    if len(text) > limit:
+        raise TooLarge(f"A message may have at most {limit} bytes")
+    try:
+        message = json.loads(text)
+        if "\\u" in text:
+            # A lone surrogate cannot be encoded as UTF-8, so it could be neither forwarded nor stored.
+            json.dumps(message, ensure_ascii=False).encode()
+    except (ValueError, RecursionError):
+        raise InvalidRequest("A message must be one JSON object", code="bad_json") from None
+    if not isinstance(message, Mapping):
+        raise InvalidRequest("A message must be one JSON object", code="bad_json")
+    return message
+
+
+def _watch_fields(message: Message, name: str) -> tuple[str, float]:
+    """The string field `name` and the cooldown in seconds."""
+    value = message.get(name)
+    cooldown = message.get("cooldown_s", watches.COOLDOWN)
+    if not isinstance(value, str) or not isinstance(cooldown, int | float):
+        raise InvalidRequest(
+            "watch.add requires a string `when` (and a number `cooldown_s`, if given); "
+            "watch.remove requires a string `watch_id`",
+            code="bad_watch",
+        )
+    return value, cooldown
+
+
+def _language(message: Message) -> str | None:
+    """The language of a session.update; None: detect it."""
+    language = message.get("language")
+    if set(message) != {"type", "language"} or not isinstance(language, str | None):
+        raise InvalidRequest(
+            "session.update requires `language` alone: a language code, or null to detect the language",
+            code="bad_update",
+        )
+    return language

@@ -1,0 +1,205 @@
+"""The events of a session, as Server-Sent Events and over a WebSocket (the event socket).
+
+A subscriber resumes with `epoch` and `after`, or with `Last-Event-ID: EPOCH.SEQ`: it gets the durable events
+that it missed, then new ones. A subscriber that reads too slowly is disconnected and can resume.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+from fastapi import APIRouter, Request, Response, WebSocket, WebSocketDisconnect
+from fastapi.responses import StreamingResponse
+from starlette.websockets import WebSocketState
+
+from streamsvc.core.errors import StreamsvcError
+from streamsvc.events import schema
+from streamsvc.events.subscription import Subscription
+from streamsvc.service import client_messages
+from streamsvc.service.auth import SUBPROTOCOL, require, requirement
+from streamsvc.service.client_messages import Subscriber
+from streamsvc.service.question_routes import SSE_HEADERS
+from streamsvc.service.service import Service
+from streamsvc.service.session import Session
+
+SUBPROTOCOL_PLAIN = "streamsvc.v1"
+_KEEPALIVE = 15.0  # seconds between comments on an idle SSE stream
+_PATTERNS = 32  # type patterns of one subscriber; security limit
+_CLIENT_LENGTH = 64  # characters of a client id; security limit
+
+
+@dataclass(frozen=True, slots=True)
+class EventQuery:
+    """The query of a subscriber.
+
+    types: patterns such as "caption.*"; empty: all.
+    epoch, after: the last event seen; after None: new events only.
+    client: id of the subscriber, whose own answers it receives.
+    """
+
+    types: tuple[str, ...] = ()
+    epoch: str | None = None
+    after: int | None = None
+    client: str = ""
+
+
+def router(service: Service) -> APIRouter:
+    """The routes."""
+    routes = APIRouter(prefix="/v1/sessions", tags=["sessions"])
+    check = requirement(service.auth, "subscribe")
+
+    @routes.get("/{session_id}/events")
+    async def follow(
+        request: Request,
+        session_id: str,
+        types: str = "",
+        epoch: str | None = None,
+        after: int | None = None,
+        client: str = "",
+    ) -> Response:
+        """The session's events as Server-Sent Events; with a WebSocket upgrade, the event socket."""
+        check(request)
+        session = service.sessions.find(session_id)
+        last_id = request.headers.get("last-event-id", "")
+        if last_id and after is None:
+            last_epoch, _, seq = last_id.partition(".")
+            if seq.isdigit():
+                epoch, after = last_epoch, int(seq)
+        query = EventQuery(_patterns(types), epoch, after, client[:_CLIENT_LENGTH])
+        subscription = session.log.subscribe(query.types, query.client)
+        return StreamingResponse(
+            _event_stream(session, subscription, query), media_type="text/event-stream", headers=SSE_HEADERS
+        )
+
+    @routes.websocket("/{session_id}/events")
+    async def events(
+        socket: WebSocket,
+        session_id: str,
+        types: str = "",
+        epoch: str | None = None,
+        after: int | None = None,
+        client: str = "",
+    ) -> None:
+        query = EventQuery(_patterns(types), epoch, after, client[:_CLIENT_LENGTH])
+        await serve_socket(service, socket, session_id, query)
+
+    return routes
+
+
+def _patterns(types: str) -> tuple[str, ...]:
+    return tuple(pattern.strip() for pattern in types.split(",") if pattern.strip())[:_PATTERNS]
+
+
+async def _missed_events(
+    session: Session, subscription: Subscription, query: EventQuery
+) -> list[tuple[int | None, str]]:
+    """The durable events after `query.after`, as (seq, JSON text).
+
+    A gap event comes first if some are no longer stored.
+    """
+    if query.after is None:
+        return []
+    entries, gap = await session.log.since(query.after, query.epoch, session.log.seq)
+    replayed = subscription.replay(entries)
+    subscription.skip_to(entries[-1].seq or 0 if entries else query.after)
+    return ([(None, gap.text + "}")] if gap is not None else []) + replayed
+
+
+async def _event_stream(
+    session: Session, subscription: Subscription, query: EventQuery
+) -> AsyncIterator[str]:
+    try:
+        batch: list[tuple[int | None, str]] | None = await _missed_events(session, subscription, query)
+        while batch is not None:
+            for seq, text in batch:
+                event_id = f"id: {session.log.epoch}.{seq}\n" if seq is not None else ""
+                yield f"{event_id}event: {json.loads(text)['type']}\ndata: {text}\n\n"
+            try:
+                async with asyncio.timeout(_KEEPALIVE):
+                    batch = await subscription.next()
+            except TimeoutError:
+                batch = []
+                yield ": keepalive\n\n"
+            except StreamsvcError:
+                return  # too slow: an EventSource reconnects by itself, with Last-Event-ID
+    finally:
+        session.log.unsubscribe(subscription)
+
+
+# --- the event socket ---------------------------------------------------------------------------------------
+
+
+async def serve_socket(service: Service, socket: WebSocket, session_id: str, query: EventQuery) -> None:
+    """Serve one event socket until either side closes it.
+
+    A refused client gets an error event, then a close code.
+    """
+    offered = tuple(socket.scope.get("subprotocols", ()))
+    chosen = next(
+        (name for name in offered if name.startswith(SUBPROTOCOL) or name == SUBPROTOCOL_PLAIN), None
+    )
+    subscriber: Subscriber | None = None
+    refusal: StreamsvcError | None = None
+    try:
+        subscriber = _subscribe(service, socket, session_id, query)
+    except StreamsvcError as error:
+        refusal = error
+    try:
+        await socket.accept(chosen)
+        if subscriber is None:
+            assert refusal is not None
+            await _refuse(socket, refusal)
+            return
+        async with asyncio.TaskGroup() as group:
+            sending = group.create_task(_send_events(socket, subscriber, query))
+            receiving = group.create_task(_receive_messages(service, socket, subscriber))
+            sending.add_done_callback(lambda _: receiving.cancel())
+            receiving.add_done_callback(lambda _: sending.cancel())
+    except* (WebSocketDisconnect, RuntimeError, OSError):
+        pass  # the client disconnected, perhaps during the handshake
+    finally:
+        if subscriber is not None:
+            subscriber.session.log.unsubscribe(subscriber.subscription)
+
+
+def _subscribe(service: Service, socket: WebSocket, session_id: str, query: EventQuery) -> Subscriber:
+    grants = service.auth.grants(socket.headers, tuple(socket.scope.get("subprotocols", ())))
+    require(grants, session_id, "subscribe")
+    session = service.sessions.find(session_id)
+    return Subscriber(session, session.log.subscribe(query.types, query.client), grants)
+
+
+async def _refuse(socket: WebSocket, error: StreamsvcError) -> None:
+    with contextlib.suppress(RuntimeError, OSError):
+        await socket.send_text(json.dumps({"v": schema.VERSION, "type": "error", **error.body()}))
+        await socket.close(error.close_code, error.code)
+
+
+async def _send_events(socket: WebSocket, subscriber: Subscriber, query: EventQuery) -> None:
+    session, subscription = subscriber.session, subscriber.subscription
+    try:
+        for _, text in await _missed_events(session, subscription, query):
+            await socket.send_text(text)
+        while (batch := await subscription.next()) is not None:
+            for _, text in batch:
+                async with asyncio.timeout(session.settings.limits.subscriber_seconds):
+                    await socket.send_text(text)
+        await socket.close(1000, "session_closed")
+    except TimeoutError:
+        await socket.close(4008, "too_slow")
+    except StreamsvcError as error:
+        await socket.close(error.close_code, error.code)
+
+
+async def _receive_messages(service: Service, socket: WebSocket, subscriber: Subscriber) -> None:
+    """Handle the client's messages. A bad message only causes an error event."""
+    while socket.client_state is WebSocketState.CONNECTED:
+        text = await socket.receive_text()
+        try:
+            client_messages.handle(service, subscriber, text)
+        except StreamsvcError as error:
+            subscriber.reply("error", error.body())

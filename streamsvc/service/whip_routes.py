@@ -1,0 +1,48 @@
+"""The WHIP routes of a service: authorisation, rate limit and publications."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Request
+
+from streamsvc.core.types import Grants
+from streamsvc.ingest import whip
+from streamsvc.service.auth import require
+from streamsvc.service.rate_limit import RateLimiter
+from streamsvc.service.service import Service
+
+
+def router(service: Service) -> APIRouter:
+    """The WHIP routes of a service."""
+    return whip.router(_Host(service))
+
+
+class _Host:
+    """Implements `whip.Host`."""
+
+    def __init__(self, service: Service) -> None:
+        self.limits = service.settings.limits
+        self._service = service
+        self._limiter = RateLimiter(service.settings.limits.requests_per_minute)
+
+    async def authorise(self, request: Request, session: str | None, right: str) -> Grants:
+        """Grants of the request, checked for `right`."""
+        grants = self._service.auth.grants(request.headers)
+        require(grants, session, right)
+        return grants
+
+    async def publish(self, session: str | None, offer: str, grants: Grants) -> whip.Publication:
+        """Answer an SDP offer. Rate limited by tenant."""
+        self._limiter.take(grants.tenant)
+        return await self._service.publications.publish(session, offer)
+
+    def find(self, resource: str) -> whip.Publication | None:
+        """A publication by the resource id in its Location."""
+        return self._service.publications.by_resource.get(resource)
+
+    async def end(self, resource: str) -> None:
+        """End a publication."""
+        await self._service.publications.unpublish(resource)
+
+    def ice_links(self, grants: Grants) -> list[str]:
+        """Link header values that name the ICE servers."""
+        return [f'<{url}>; rel="ice-server"' for url in self._service.settings.ingest.ice_servers]

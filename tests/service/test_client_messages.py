@@ -1,0 +1,70 @@
+"""Messages on the event socket: questions, language updates, and the errors of invalid ones."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from tests.builders.service import open_session, serving, socket_of, until
+from tests.builders.spoken import KEY
+
+
+async def test_a_question_before_any_content_gets_an_unsupported_answer(tmp_path: Path) -> None:
+    async with serving(tmp_path) as (_, place, client):
+        session = await open_session(client, no_store=True)
+        async with socket_of(place, session) as events:
+            await events.send(json.dumps({"type": "question.ask", "text": "What is shown?"}))
+            done = (await until(events, "answer.done"))[-1]
+            assert not done["supported"]
+            assert done["evidence"] == []
+        assert not (tmp_path / "data" / session).exists(), "no_store writes nothing"
+
+
+async def test_an_invalid_message_is_answered_with_an_error_and_the_socket_stays_open(tmp_path: Path) -> None:
+    async with serving(tmp_path) as (_, place, client):
+        session = await open_session(client, no_store=True)
+        async with socket_of(place, session) as events:
+            for message, code in (
+                ("no json", "bad_json"),
+                ("[]", "bad_json"),
+                ("[" * 60_000, "bad_json"),
+                ('{"type":"fly"}', "unknown_type"),
+                ('{"type":"question.ask"}', "empty_question"),
+                ('{"type":"question.ask","id":"\\ud800","text":"Who?"}', "bad_json"),
+                ('{"type":"question.cancel","id":"q"}', "no_question"),
+            ):
+                await events.send(message)
+                assert (await until(events, "error"))[-1]["error"]["code"] == code
+            await events.send('{"type":"ping","id":"p"}')
+            assert (await until(events, "pong"))[-1]["id"] == "p"
+
+
+async def test_the_language_of_a_live_session_can_be_set_with_the_permission_to_publish(
+    tmp_path: Path,
+) -> None:
+    async with serving(tmp_path, server={"api_key": KEY}, hear={"model": "whisper-base"}) as (
+        service,
+        place,
+        client,
+    ):
+        client.headers["Authorization"] = f"Bearer {KEY}"
+        session = await open_session(client)
+        reader = service.auth.token(
+            service.auth.grants(client.headers), session=session, may=("subscribe",), seconds=60
+        )
+        async with socket_of(place, session, additional_headers={"Authorization": f"Bearer {KEY}"}) as events:
+            await until(events, "session.created")
+            for body, code in (
+                ({"language": "klingon"}, "unknown_language"),
+                ({}, "bad_update"),
+                ({"language": 7}, "bad_update"),
+            ):
+                await events.send(json.dumps({"type": "session.update", **body}))
+                assert (await until(events, "error"))[-1]["error"]["code"] == code
+            await events.send(json.dumps({"type": "session.update", "language": "de"}))
+            assert (await until(events, "session.updated"))[-1]["reason"] == "language"
+        async with socket_of(
+            place, session, additional_headers={"Authorization": f"Bearer {reader}"}
+        ) as events:
+            await events.send(json.dumps({"type": "session.update", "language": None}))
+            assert (await until(events, "error"))[-1]["error"]["type"] == "permission_error"
