@@ -45,7 +45,7 @@ def router(service: Service, allowed: Any) -> APIRouter:
         if follow:
             # Between the next line and the last nothing is awaited: a cue is among the closed ones, or an event.
             following = session.log.subscribe(["caption.final", "caption.translation"])
-            file = captions.Following(form)
+            file = captions.SubtitleWriter(form)
             first = file.head + "".join(file.write(cue.start, cue.end, cue.text) for cue in closed)
             pieces = _follow(session, following, file, first, language)
             return StreamingResponse(
@@ -59,16 +59,16 @@ def router(service: Service, allowed: Any) -> APIRouter:
     return routes
 
 
-def track(session: Session, language: str | None) -> Sequence[captions.Shown]:
+def track(session: Session, language: str | None) -> Sequence[captions.Caption]:
     """The closed captions of one language, translated ones at the times of what they translate; None: all, as they were said."""
     if language is None:
         return session.published.cues
-    every: list[captions.Shown] = [*session.published.cues, *session.published.translations]
+    every: list[captions.Caption] = [*session.published.cues, *session.published.translations]
     return sorted((cue for cue in every if cue.language == language), key=lambda cue: cue.start)
 
 
 async def _follow(
-    session: Session, following: Subscription, file: captions.Following, first: str, language: str | None
+    session: Session, following: Subscription, file: captions.SubtitleWriter, first: str, language: str | None
 ) -> AsyncIterator[str]:
     """Pieces of a subtitle file. A reader that falls behind the limits of subscribers is let go, and may come again for all of it."""
     try:

@@ -26,7 +26,7 @@ from streamsvc.service.compat.audio_session import Bounds, Event, Expired, Line,
 from streamsvc.service.compat.openai_session import FORMATS, ClientError, Configuration
 from streamsvc.service.compat.websocket import Idle, farewell, hear, opened, say, tell, together
 from streamsvc.service.service import Service
-from streamsvc.speech.segmenter import PREROLL
+from streamsvc.speech.vad import PREROLL
 
 Message = dict[str, Any]
 

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from streamsvc.core.config import Hear
 from streamsvc.core.errors import InvalidRequest
 from streamsvc.service.compat.audio_session import Format, hangover, spoken
-from streamsvc.speech.segmenter import PREROLL
+from streamsvc.speech.vad import PREROLL
 
 FORMATS = {
     "audio/pcm": Format("pcm_s16le", 24_000),
