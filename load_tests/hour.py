@@ -37,7 +37,7 @@ from streamsvc.evaluation.markdown import markdown_table
 from streamsvc.evaluation.recordings import Samples, Truth, read, truth_of
 from streamsvc.evaluation.score_captions import percentile
 from streamsvc.evaluation.transcriber_run import PACKET, RING, cpu_seconds
-from streamsvc.speech.decoding_loop import run
+from streamsvc.speech.decoding_loop import DecodingOptions, run
 from streamsvc.speech.segmenter import Unit
 
 PAUSES = (1.0, 4.0, 15.0, 0.5)  # seconds of nothing between recordings, in turn
@@ -137,7 +137,7 @@ async def measure(
 
     async with asyncio.TaskGroup() as group:
         group.create_task(speak())
-        group.create_task(run(ring, hear, take, settings, session="hour"))
+        group.create_task(run(ring, hear, take, DecodingOptions(settings, session="hour")))
     close(None)
     if ring.dropped:
         intervals[-1].gaps += 1

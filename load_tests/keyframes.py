@@ -28,7 +28,8 @@ from load_tests.screens import CONDITIONS, KINDS, Change, clips
 from streamsvc.core.config import Sample
 from streamsvc.core.types import VideoFrame
 from streamsvc.ingest.decode import thumbnail
-from streamsvc.vision.keyframes import Gray, Sampler
+from streamsvc.vision.frame_difference import Gray
+from streamsvc.vision.keyframes import Sampler
 
 ROOT = Path(__file__).resolve().parents[1]
 RECALL_GOAL, NEEDLESS_GOAL, LATE = 0.95, 2.0, 1.0  # share within LATE seconds; keyframes a minute
@@ -64,7 +65,7 @@ def watched(name: str, changes: Iterable[Change], seen: Iterable[tuple[float, Gr
     sampler, keyframes, count, at, cpu = Sampler(Sample()), [], 0, 0.0, [0.0, 0.0]
     for at, gray, spent in seen:
         start = time.process_time()
-        change = sampler.look(gray, at)
+        change = sampler.probe(gray, at)
         cpu = [cpu[0] + spent, cpu[1] + time.process_time() - start]
         count += 1
         if change is not None:

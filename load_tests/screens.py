@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from streamsvc.vision.keyframes import Gray
+from streamsvc.vision.frame_difference import Gray
 
 WIDTH, HEIGHT, FPS = 1280, 720, 10
 SPACING = (3.5, 4.5)  # seconds between two changes

@@ -24,7 +24,7 @@ from streamsvc.core import clock, config
 from streamsvc.core.queues import Ring
 from streamsvc.core.types import SAMPLE_RATE, AudioChunk, Words
 from streamsvc.evaluation.transcriber_run import CaptionView, hear_worker
-from streamsvc.speech.decoding_loop import run
+from streamsvc.speech.decoding_loop import DecodingOptions, run
 from streamsvc.speech.segmenter import Unit
 
 NAMES = {"tiny.en": "whisper-tiny.en", "base": "whisper-base"}
@@ -61,7 +61,7 @@ async def serve(settings: config.Settings) -> None:
                 committed, tentative = screen.update(unit)
                 say(c=committed, t=tentative)
 
-        await run(ring, worker.role("hear"), show, hear, session="bench")
+        await run(ring, worker.role("hear"), show, DecodingOptions(hear, session="bench"))
         say(done=True)
         await asyncio.Event().wait()  # until the harness kills us
 

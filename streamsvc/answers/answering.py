@@ -26,7 +26,7 @@ from streamsvc.core.errors import Cancelled, DeadlineMissed, NotFound, Streamsvc
 from streamsvc.core.types import Answer, Delta
 from streamsvc.core.units import Reply
 from streamsvc.timeline.timeline import Timeline
-from streamsvc.vision.still_image import glance
+from streamsvc.vision.still_image import analyse
 from streamsvc.vision.vlm import VlmSession
 
 log = structlog.get_logger()
@@ -154,7 +154,7 @@ class Answering:
         question = parsed.question
         if question.image is None:
             return None
-        return await glance(
+        return await analyse(
             question.image,
             self._context.session,
             max(question.asked, 0.0),

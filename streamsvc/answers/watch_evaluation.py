@@ -83,7 +83,7 @@ class Watch:
         for number, check in self._checks("object", "gone", "blank"):
             presence = self._presence.setdefault(number, _Presence())
             was_present, last_seen = presence.present, presence.last_seen
-            count = 0 if sight.blank or check.kind == "blank" else scenes.shows(sight, check.label)
+            count = 0 if sight.blank or check.kind == "blank" else scenes.count_shown(sight, check.label)
             seen = sight.blank if check.kind == "blank" else check.min_count <= count <= check.max_count
             begins = presence.update(seen, sight.at)
             if check.kind == "gone":

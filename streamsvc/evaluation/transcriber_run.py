@@ -23,7 +23,7 @@ from streamsvc.core.roles import Role
 from streamsvc.core.types import SAMPLE_RATE, AudioChunk, Word, Words
 from streamsvc.evaluation.recordings import Samples
 from streamsvc.evaluation.score_captions import Snapshot
-from streamsvc.speech.decoding_loop import run
+from streamsvc.speech.decoding_loop import DecodingOptions, run
 from streamsvc.speech.segmenter import Unit
 from streamsvc.workers.supervisor import Worker
 
@@ -144,7 +144,12 @@ async def play(
     async with asyncio.TaskGroup() as group:
         group.create_task(feed())
         group.create_task(
-            run(ring, hear, lambda unit: units.append((clock.now() - zero, unit)), settings, session="bench")
+            run(
+                ring,
+                hear,
+                lambda unit: units.append((clock.now() - zero, unit)),
+                DecodingOptions(settings, session="bench"),
+            )
         )
     return TranscriberRun(units, clock.now() - ended, late, ring.dropped)
 

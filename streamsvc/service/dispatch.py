@@ -22,7 +22,7 @@ from streamsvc.core.units import Unit
 from streamsvc.events.log import EventLog
 from streamsvc.events.serialize import event_draft
 from streamsvc.service.latency_report import LatencyReport
-from streamsvc.speech.captions import light
+from streamsvc.speech.captions import compact
 from streamsvc.timeline.timeline import Timeline
 
 
@@ -73,7 +73,7 @@ class Dispatcher:
         """Put what the stream said and showed on the timeline; a model's scene caption cannot be checked, and stays off it."""
         match unit:
             case Cue(final=True):
-                cue = light(unit)
+                cue = compact(unit)
                 self.cues.append(cue)
                 del self.cues[: -self._context.settings.store.events]
                 self._timeline.add(cue)

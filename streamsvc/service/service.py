@@ -65,7 +65,7 @@ class Service:
             self.roles,
             self._media,
             functools.partial(self.auth.sign, seconds=settings.store.retention + 3600),
-            keyframes.Budget(sample.budget_all, sample.burst, lambda: count_dropped("budget_all")),
+            keyframes.TokenBucket(sample.budget_all, sample.burst, lambda: count_dropped("budget_all")),
         )
         self.sessions = Sessions(shared, self._tasks, self.load_controller.admit)
         self.publications = Publications(self.sessions, self._tasks)

@@ -59,7 +59,7 @@ class SharedResources:
     roles: Roles
     media: ThreadPoolExecutor
     sign: Callable[[str], str] = str
-    keyframe_budget: keyframes.Budget | None = None
+    keyframe_budget: keyframes.TokenBucket | None = None
 
 
 class Session:

@@ -53,7 +53,7 @@ def router(service: Service, subscribe: params.Depends) -> APIRouter:
         if follow:
             # No await between reading the closed cues and subscribing: no cue is lost or written twice.
             subscription = session.log.subscribe(["caption.final", "caption.translation"])
-            file = captions.Following(form)
+            file = captions.SubtitleWriter(form)
             head = file.head + "".join(file.write(cue.start, cue.end, cue.text) for cue in closed)
             return StreamingResponse(
                 _follow(session, subscription, file, head, language),
@@ -66,19 +66,23 @@ def router(service: Service, subscribe: params.Depends) -> APIRouter:
     return routes
 
 
-def cues(session: Session, language: str | None) -> Sequence[captions.Shown]:
+def cues(session: Session, language: str | None) -> Sequence[captions.Caption]:
     """Closed captions in one language, sorted by start; None: all, as spoken.
 
     A translation has the times of its original.
     """
     if language is None:
         return session.published.cues
-    every: list[captions.Shown] = [*session.published.cues, *session.published.translations]
+    every: list[captions.Caption] = [*session.published.cues, *session.published.translations]
     return sorted((cue for cue in every if cue.language == language), key=lambda cue: cue.start)
 
 
 async def _follow(
-    session: Session, subscription: Subscription, file: captions.Following, head: str, language: str | None
+    session: Session,
+    subscription: Subscription,
+    file: captions.SubtitleWriter,
+    head: str,
+    language: str | None,
 ) -> AsyncIterator[str]:
     """Pieces of a growing subtitle file.
 

@@ -1,147 +1,174 @@
-"""Which words of a hypothesis are new, which are certain, and which were never spoken. Pure."""
+"""Agreement of hypotheses: new, stable, shown and hallucinated words. Pure."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from streamsvc.core.types import Word
 
-CROWD, CROWD_SECONDS = (
-    3,
-    0.14,
-)  # so many words in less than so many seconds were not spoken; fast talk has 6 a second
-LIKELY = 0.7  # probability below which a word wants one step more: a fifth of those are wrong, of the others one in fifty
-EVIDENT, EVIDENT_AGO = 0.97, 0.5  # a word this probable that ended so many seconds ago wants no second step
-# Seconds after a word's end at which agreement is enough, however improbable it is: in clear speech, and where it is hard to hear.
-SETTLED_AGO = {True: 0.4, False: 0.65}
-PLAIN, PLAIN_AGO = (
-    {True: 0.4, False: 0.5},
-    {True: 0.4, False: 1.1},
-)  # ... and at which a single step is, for a word of this probability
-ODD_AGO = 2.0  # ... and for any word: nobody waits for ever
-# Probability of a word that is shown before it is certain; the higher one where it ended less than EDGE seconds ago.
-SHOWN, SHOWN_EDGE, EDGE = 0.35, 0.65, 0.2
-TIME_WEIGHT = 0.5  # seconds of shift that weigh as much as one wrong word
-SAME = 1.0  # seconds of shift beyond which two words are not the same one, but the second of two that sound alike
+# So many words in less than so many seconds are hallucinated: fast speech has 6 words a second.
+CROWD_WORDS = 3
+CROWD_SECONDS = 0.14
+LIKELY_PROBABILITY = 0.7  # below it a word needs one more step: a fifth of those are wrong, of the others 2 %
+# A word of this probability that ended so many seconds ago is stable after one step.
+CERTAIN_PROBABILITY = 0.97
+CERTAIN_AGE = 0.5
+MAX_AGE = 2.0  # seconds after its end at which any word is stable
+# Probability from which a tentative word is shown; the higher one where it ended less than EDGE_SECONDS ago.
+SHOWN_PROBABILITY = 0.35
+EDGE_PROBABILITY = 0.65
+EDGE_SECONDS = 0.2
+SHIFT_WEIGHT = 0.5  # seconds of shift that cost as much as one substituted word
+SAME_WORD_SHIFT = 1.0  # seconds; beyond, equal texts are two occurrences of a word
 
 
-def norm(text: str) -> str:
-    """What two spellings of a word have in common: letters and digits, lower case."""
+@dataclass(frozen=True, slots=True)
+class _Ages:
+    """Seconds after a word's end at which weak evidence makes it stable."""
+
+    agreed: float  # two steps agree, whatever the probability
+    single_step: float  # one step, with at least `single_step_probability`
+    single_step_probability: float
+
+
+_CLEAR_SPEECH = _Ages(agreed=0.4, single_step=0.4, single_step_probability=0.4)
+_UNCLEAR_SPEECH = _Ages(agreed=0.65, single_step=1.1, single_step_probability=0.5)
+
+
+def normalise(text: str) -> str:
+    """A word without case and punctuation: letters and digits, lower case."""
     return re.sub(r"[\W_]+", "", text.lower())
 
 
-def agreed(before: Sequence[Word], now: Sequence[Word]) -> int:
-    """How many first words two consecutive hypotheses share."""
+def agreement_length(previous: Sequence[Word], current: Sequence[Word]) -> int:
+    """Length of the common prefix of two consecutive hypotheses, in words."""
     count = 0
-    for old, new in zip(before, now, strict=False):
-        if norm(old.text) != norm(new.text):
+    for old, new in zip(previous, current, strict=False):
+        if normalise(old.text) != normalise(new.text):
             break
         count += 1
     return count
 
 
-def certain(words: Sequence[Word], steps: Sequence[int], end: float, *, pause: bool, clear: bool) -> int:
-    """How many first words of a hypothesis will never change.
+def stable_count(
+    words: Sequence[Word], agreements: Sequence[int], end: float, *, pause: bool, clear: bool
+) -> int:
+    """How many first words of a hypothesis become stable.
+
+    The last word waits: in running speech it may be cut ("answer" for "answered"), and its full stop is the
+    model's guess at why the audio ends. A pause makes likely words stable; the others wait for the end of the
+    utterance or for more audio.
 
     Args:
-        words: the hypothesis, without what is certain already.
-        steps: of each word, how many steps before this one heard the same in its place.
+        words: the hypothesis without the words that are stable already.
+        agreements: for each word, how many previous steps recognised the same in its place.
         end: session time of the end of the audio.
         pause: the audio ends in a pause.
-        clear: the speech is heard well. Where it is not, haste costs too many words.
-
-    The last word waits: in running speech it may be cut ("answer" for "answered"), and its full stop is the model's guess at
-    why the audio ends. A pause makes likely words certain; the rest wait for the end of the utterance, or for what follows.
+        clear: the speech is clear; where it is not, early stability costs too many word errors.
     """
-    for place, (word, same) in enumerate(zip(words, steps, strict=True)):
-        ago = end - word.end
-        likely = word.probability >= LIKELY
-        sure = (
-            same >= (1 if likely else 2)
-            or (pause and likely)
-            or (word.probability >= EVIDENT and ago >= EVIDENT_AGO)
-            or (same >= 1 and ago >= SETTLED_AGO[clear])
-            or (word.probability >= PLAIN[clear] and ago >= PLAIN_AGO[clear])
-            or ago >= ODD_AGO
-        )
-        last = place == len(words) - 1 and (pause or not word.text[-1].isalnum())
-        if not sure or last:
-            return place
+    ages = _CLEAR_SPEECH if clear else _UNCLEAR_SPEECH
+    for index, (word, agreed) in enumerate(zip(words, agreements, strict=True)):
+        last = index == len(words) - 1 and (pause or not word.text[-1].isalnum())
+        if last or not _is_stable(word, agreed, end - word.end, pause=pause, ages=ages):
+            return index
     return len(words)
 
 
-def presentable(tail: Sequence[Word], steps: Sequence[int], end: float) -> int:
-    """How many first words of an uncertain tail are worth showing: one that is soon taken back disturbs more than it tells.
+def _is_stable(word: Word, agreed: int, age: float, *, pause: bool, ages: _Ages) -> bool:
+    likely = word.probability >= LIKELY_PROBABILITY
+    return (
+        agreed >= (1 if likely else 2)
+        or (pause and likely)
+        or (word.probability >= CERTAIN_PROBABILITY and age >= CERTAIN_AGE)
+        or (agreed >= 1 and age >= ages.agreed)
+        or (word.probability >= ages.single_step_probability and age >= ages.single_step)
+        or age >= MAX_AGE
+    )
+
+
+def shown_count(tail: Sequence[Word], agreements: Sequence[int], end: float) -> int:
+    """How many first words of a tentative tail are shown.
+
+    Words that are soon retracted disturb readers. A word that two steps agree on is shown whatever its
+    probability, since it would hide all that follow.
 
     Args:
-        tail: the hypothesis, without what is certain.
-        steps: as for `certain`. What was heard twice is shown, however improbable: it would hide all that follows.
+        tail: the hypothesis without the stable words.
+        agreements: as for `stable_count`.
         end: session time of the end of the audio.
     """
-    for place, (word, same) in enumerate(zip(tail, steps, strict=True)):
-        if not same and word.probability < (SHOWN_EDGE if end - word.end < EDGE else SHOWN):
-            return place
+    for index, (word, agreed) in enumerate(zip(tail, agreements, strict=True)):
+        threshold = EDGE_PROBABILITY if end - word.end < EDGE_SECONDS else SHOWN_PROBABILITY
+        if not agreed and word.probability < threshold:
+            return index
     return len(tail)
 
 
-def sentence_case(words: Sequence[Word], before: str) -> list[Word]:
-    """The words with a capital after each full stop: a hypothesis that begins within a sentence goes on in small letters.
+def sentence_case(words: Sequence[Word], previous: str) -> list[Word]:
+    """Capitalise the first word of each sentence.
+
+    A hypothesis that starts within a sentence continues in lower case after a full stop.
 
     Args:
         words: the hypothesis.
-        before: the word before it; "." where there is none.
+        previous: text of the word before it; "." if there is none.
     """
     cased = []
     for word in words:
-        opens = before.rstrip("\"'”’)").endswith((".", "!", "?")) and not before.endswith("...")
-        cased.append(
-            replace(word, text=word.text[0].upper() + word.text[1:])
-            if opens and word.text[0].islower()
-            else word
-        )
-        before = word.text
+        starts_sentence = previous.rstrip("\"'”’)").endswith((".", "!", "?")) and not previous.endswith("...")
+        if starts_sentence and word.text[0].islower():
+            cased.append(replace(word, text=word.text[0].upper() + word.text[1:]))
+        else:
+            cased.append(word)
+        previous = word.text
     return cased
 
 
-def known(stable: Sequence[Word], heard: Sequence[Word]) -> int:
-    """How many first words of a hypothesis are stable already.
+def overlap_count(stable: Sequence[Word], words: Sequence[Word]) -> int:
+    """How many first words of a hypothesis repeat the stable words.
+
+    Minimises the edit distance to the stable words plus the weighted shift in time of the cut.
 
     Args:
-        stable: the stable words inside the window, oldest first; the first may be cut.
-        heard: the hypothesis.
-
-    Text and time decide together: the least edit distance to the stable words, plus the distance in time of the cut.
+        stable: stable words inside the window, oldest first; the window may cut the first.
+        words: the hypothesis.
     """
-    if not stable or not heard:
+    if not stable or not words:
         return 0
-    last = stable[-1].start  # starts: the end of a word before a pause wanders with each alignment
-    most = min(len(heard), len(stable) + 4)
-    row = [
-        float(max(0, i - 1)) for i in range(len(stable) + 1)
-    ]  # the first may be cut off by the window: free
+    last = stable[-1].start  # start times: the end of a word before a pause varies between alignments
+    most = min(len(words), len(stable) + 4)
+    # Column i of `row`: the cost of matching stable[:i] with words[:j]. Deleting the first word is free.
+    row = [float(max(0, i - 1)) for i in range(len(stable) + 1)]
     costs = [float(len(stable))]
-    texts = [(norm(word.text), word.start) for word in stable]
-    # column i of `row`: the cost of matching stable[:i] with heard[:j]
+    stable_texts = [(normalise(word.text), word.start) for word in stable]
     for j in range(1, most + 1):
-        text, start = norm(heard[j - 1].text), heard[j - 1].start
+        text = normalise(words[j - 1].text)
+        start = words[j - 1].start
         above = row
         row = [above[0] + 1.0]
-        for i, (other, when) in enumerate(texts, 1):
-            same = text == other and abs(start - when) <= SAME
+        for i, (stable_text, stable_start) in enumerate(stable_texts, 1):
+            same = text == stable_text and abs(start - stable_start) <= SAME_WORD_SHIFT
             row.append(min(above[i - 1] + (0.0 if same else 1.0), above[i] + 1.0, row[i - 1] + 1.0))
         costs.append(row[-1])
-    starts = [stable[0].start, *(word.start for word in heard[:most])]
-    return min(range(most + 1), key=lambda j: (costs[j] + abs(starts[j] - last) / TIME_WEIGHT, j))
+    starts = [stable[0].start, *(word.start for word in words[:most])]
+    return min(range(most + 1), key=lambda j: (costs[j] + abs(starts[j] - last) / SHIFT_WEIGHT, j))
 
 
-def sound(starts: Sequence[float], end: float) -> int:
-    """How many first words were spoken: invented ones (a loop, a guess beyond the audio) find no sound and crowd into one moment."""
+def spoken_count(starts: Sequence[float], end: float) -> int:
+    """How many first words were spoken.
+
+    Hallucinated words crowd into one moment, without audio of their own.
+
+    Args:
+        starts: start time of each word, in seconds.
+        end: end time of the last one.
+    """
     times = [*starts, end]
     crowded = (
-        place
-        for place in range(len(starts) - CROWD + 1)
-        if times[place + CROWD] - times[place] < CROWD_SECONDS
+        index
+        for index in range(len(starts) - CROWD_WORDS + 1)
+        if times[index + CROWD_WORDS] - times[index] < CROWD_SECONDS
     )
     return next(crowded, len(starts))

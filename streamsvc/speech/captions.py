@@ -1,8 +1,8 @@
 """Words -> cues -> WebVTT, SubRip and JSON. Pure.
 
-A cue is closed as soon as it can be, and never changed again: at the end of a sentence, when it is full, or when the
-speaker pauses. Reading rules: at most LINES lines of WIDTH characters, at most LONGEST seconds of speech; on display at
-least SHORTEST seconds, and no faster than SPEED characters a second where the next cue leaves room.
+A cue closes as early as possible and then never changes: at the end of a sentence, when it is full, or at the
+end of an utterance. Reading rules: at most LINES lines of WIDTH characters, at most SECONDS_MAX seconds of
+speech; displayed for at least SECONDS_MIN, and at most at READING_SPEED where the next cue leaves time.
 """
 
 from __future__ import annotations
@@ -17,78 +17,82 @@ from typing import Any
 from streamsvc.core.compact_words import NO_STAGES, CompactWords
 from streamsvc.core.types import SPACELESS, Cue, Translation, Word, Words
 
-Shown = Cue | Translation  # what the formats write
+Caption = Cue | Translation  # what the formats write
 
-WIDTH, LINES = 42, 2  # characters, lines
-SHORTEST, LONGEST = 1.0, 7.0  # seconds
-SPEED = 20.0  # characters a second
-SENTENCE = 15  # characters: a shorter sentence waits for the next one, so that "Yes." is no cue of its own
-FRESH = 1.2  # seconds: a full cue is cut at punctuation only this far back, so that its last word is not old
-ENDS, CLAUSES = (".", "!", "?", "。", "！", "？"), (",", ";", ":", "—", "、", "，")
-_NO_BLANK = re.compile(rf"(?<=[{SPACELESS}]) | (?=[{SPACELESS}])")
+WIDTH = 42  # characters of a line
+LINES = 2  # lines of a cue
+SECONDS_MIN = 1.0  # on display
+SECONDS_MAX = 7.0  # of speech
+READING_SPEED = 20.0  # characters a second
+SENTENCE_MIN = 15  # characters; a shorter sentence waits for the next, so that "Yes." is no cue of its own
+CUT_BACK = 1.2  # seconds; a full cue is cut at punctuation only so far back, so that its last word is not old
+SENTENCE_ENDS = (".", "!", "?", "。", "！", "？")
+CLAUSE_ENDS = (",", ";", ":", "—", "、", "，")
 ABBREVIATIONS = frozenset({"mr.", "mrs.", "ms.", "dr.", "st.", "prof.", "no.", "vs.", "jr.", "sr."})
+VTT_HEAD = "WEBVTT\n"
+_NO_BLANK = re.compile(rf"(?<=[{SPACELESS}]) | (?=[{SPACELESS}])")
 
 
 @dataclass(frozen=True, slots=True)
-class _Heard:
-    """A stable word and when its last sample arrived (monotonic seconds)."""
+class _Arrived:
+    """A word, and when its last sample arrived (monotonic seconds)."""
 
     word: Word
     arrived: float
 
 
 class Cues:
-    """Turns the words of one track into captions. Every stable word is in exactly one closed cue, in order."""
+    """Segments the words of one track into cues.
+
+    Every stable word is in exactly one closed cue, in order.
+    """
 
     def __init__(self, session: str, track: str = "main") -> None:
-        self._session, self._track = session, track
-        self._open: list[_Heard] = []
+        self._session = session
+        self._track = track
+        self._open: list[_Arrived] = []  # stable words of the open cue
 
     def push(self, words: Words) -> list[Cue]:
-        """Take what was heard; returns the cues that close, and last the open one, if there is one."""
-        stable, tail = words.words[: words.stable], words.words[words.stable :]
+        """Add words; returns the cues that close, then the open cue if there is one."""
+        stable = words.words[: words.stable]
+        tail = words.words[words.stable :]
         last = (stable or tail)[-1].end if words.words else 0.0
-        self._open += [_Heard(word, words.arrived - max(0.0, last - word.end)) for word in stable]
+        self._open += [_Arrived(word, words.arrived - max(0.0, last - word.end)) for word in stable]
         cues = []
         while count := self._cut():
             cues.append(self._cue(words, self._take(count), (), final=True))
         if words.final and self._open:
             cues.append(self._cue(words, self._take(len(self._open)), (), final=True))
         elif self._open or tail:
-            cues.append(
-                self._cue(
-                    words,
-                    self._open,
-                    [_Heard(word, words.arrived + word.end - last) for word in tail],
-                    final=False,
-                )
-            )
+            tentative = [_Arrived(word, words.arrived + word.end - last) for word in tail]
+            cues.append(self._cue(words, self._open, tentative, final=False))
         return cues
 
-    def _take(self, count: int) -> list[_Heard]:
-        taken, self._open = self._open[:count], self._open[count:]
+    def _take(self, count: int) -> list[_Arrived]:
+        taken = self._open[:count]
+        self._open = self._open[count:]
         return taken
 
     def _cut(self) -> int:
-        """How many open words make a closed cue now; 0: none."""
-        words = [heard.word for heard in self._open]
+        """How many first words of the open cue make a closed cue now; 0 if none."""
+        words = [item.word for item in self._open]
         size = 0
         for count, word in enumerate(words, 1):
-            if count > 1 and not (fits(words[:count]) and word.end - words[0].start <= LONGEST):
+            if count > 1 and not (fits(words[:count]) and word.end - words[0].start <= SECONDS_MAX):
                 return _clause(words[: count - 1])
             size += len(word.text) + 1
-            if size > SENTENCE and _ends_sentence(word.text):
+            if size > SENTENCE_MIN and _ends_sentence(word.text):
                 return count
         return 0
 
-    def _cue(self, words: Words, stable: Sequence[_Heard], tail: Sequence[_Heard], *, final: bool) -> Cue:
-        all_heard = (*stable, *tail)
-        spoken = tuple(heard.word for heard in all_heard)
+    def _cue(self, words: Words, stable: Sequence[_Arrived], tail: Sequence[_Arrived], *, final: bool) -> Cue:
+        items = (*stable, *tail)
+        spoken = tuple(item.word for item in items)
         return Cue(
             self._session,
             self._track,
             spoken[0].start,
-            all_heard[-1].arrived,
+            items[-1].arrived,
             text_of(spoken),
             spoken,
             len(stable),
@@ -98,13 +102,13 @@ class Cues:
         )
 
 
-def light(cue: Cue) -> Cue:
-    """A closed cue as it is kept for hours; its stages have been told."""
+def compact(cue: Cue) -> Cue:
+    """A closed cue with compact words and without stages, to be stored for hours."""
     return replace(cue, words=CompactWords(cue.words), stages=NO_STAGES)
 
 
 def text_of(words: Sequence[Word]) -> str:
-    """The words as one line of text, with blanks where their script has some."""
+    """The words as one line of text, with blanks where their script uses them."""
     return _NO_BLANK.sub("", " ".join(word.text for word in words))
 
 
@@ -114,7 +118,7 @@ def fits(words: Sequence[Word]) -> bool:
 
 
 def wrap(text: str) -> list[str]:
-    """The text in as few lines as it takes, of at most WIDTH characters, about equally long."""
+    """The text in as few lines of at most WIDTH characters as possible, of similar length."""
     lines = textwrap.wrap(text, WIDTH)
     for width in range(len(text) // max(1, len(lines)), WIDTH) if len(lines) > 1 else ():
         balanced = textwrap.wrap(text, width, break_long_words=False)
@@ -125,99 +129,105 @@ def wrap(text: str) -> list[str]:
 
 def _ends_sentence(text: str) -> bool:
     bare = text.rstrip("\"'”’)")
-    return bare.endswith(ENDS) and bare.lower() not in ABBREVIATIONS and not re.fullmatch(r"\w\.", bare)
+    return (
+        bare.endswith(SENTENCE_ENDS) and bare.lower() not in ABBREVIATIONS and not re.fullmatch(r"\w\.", bare)
+    )
 
 
 def _clause(words: Sequence[Word]) -> int:
-    """Where to cut words that fill a cue: behind the last punctuation, unless that is long ago."""
+    """How many words of a full cue to take: to the last punctuation in CUT_BACK seconds, or all."""
     for count in range(len(words), 0, -1):
-        if words[-1].end - words[count - 1].end > FRESH:
+        if words[-1].end - words[count - 1].end > CUT_BACK:
             break
-        if words[count - 1].text.endswith(CLAUSES + ENDS):
+        if words[count - 1].text.endswith(CLAUSE_ENDS + SENTENCE_ENDS):
             return count
     return len(words)
 
 
-# --- formats ------------------------------------------------------------------------------------------------------
+# --- formats
 
 
-def timed(cues: Sequence[Shown]) -> Iterator[tuple[float, float, Shown]]:
-    """Closed cues with the times at which they are shown: sorted, end after start, never overlapping. Seconds."""
-    closed = sorted((cue for cue in cues if cue.final), key=lambda cue: cue.start)
+def timed(captions: Sequence[Caption]) -> Iterator[tuple[float, float, Caption]]:
+    """Closed captions with start and end of display in seconds: sorted, without overlap."""
+    closed = sorted((caption for caption in captions if caption.final), key=lambda caption: caption.start)
     starts: list[float] = []
-    for cue in closed:
-        starts.append(
-            max(round(cue.start, 3), starts[-1] + 0.001) if starts else max(0.0, round(cue.start, 3))
-        )
-    for place, (start, cue) in enumerate(zip(starts, closed, strict=True)):
-        end = max(cue.end, start + SHORTEST, start + min(LONGEST, len(cue.text) / SPEED))
-        if place + 1 < len(starts):
-            end = min(end, starts[place + 1])
-        yield start, max(end, start + 0.001), cue
+    for caption in closed:
+        start = round(caption.start, 3)
+        starts.append(max(start, starts[-1] + 0.001) if starts else max(0.0, start))
+    for index, (start, caption) in enumerate(zip(starts, closed, strict=True)):
+        reading_time = min(SECONDS_MAX, len(caption.text) / READING_SPEED)
+        end = max(caption.end, start + SECONDS_MIN, start + reading_time)
+        if index + 1 < len(starts):
+            end = min(end, starts[index + 1])
+        yield start, max(end, start + 0.001), caption
 
 
-def to_vtt(cues: Sequence[Shown]) -> str:
-    """WebVTT (W3C): whole and valid at every instant."""
-    return "\n".join([VTT_HEAD, *(vtt_block(start, end, cue.text) for start, end, cue in timed(cues))])
+def to_vtt(captions: Sequence[Caption]) -> str:
+    """A complete WebVTT file (W3C)."""
+    blocks = (vtt_block(start, end, caption.text) for start, end, caption in timed(captions))
+    return "\n".join([VTT_HEAD, *blocks])
 
 
-def to_srt(cues: Sequence[Shown]) -> str:
-    """SubRip: whole and valid at every instant."""
+def to_srt(captions: Sequence[Caption]) -> str:
+    """A complete SubRip file."""
     return "\n".join(
-        srt_block(number, start, end, cue.text) for number, (start, end, cue) in enumerate(timed(cues), 1)
+        srt_block(number, start, end, caption.text)
+        for number, (start, end, caption) in enumerate(timed(captions), 1)
     )
 
 
-class Following:
-    """The same formats cue by cue, as the cues close: what is written is never changed.
+class SubtitleWriter:
+    """Writes WebVTT or SubRip incrementally, cue by cue; what is written never changes.
 
-    Nobody knows yet when the next cue begins, so a cue is shown for as long as it was spoken, at least SHORTEST, and the next one
-    after that. The pieces joined are a whole, valid file at every instant.
+    The start of the next cue is unknown, so a cue is displayed for as long as it was spoken, at least
+    SECONDS_MIN, and the next one after that. The concatenated blocks are a complete, valid file at any time.
 
     Args:
         form: "vtt" or "srt".
+
+    Attributes:
+        head: what the file starts with.
     """
 
     def __init__(self, form: str) -> None:
         self.head = VTT_HEAD if form == "vtt" else ""
         self._vtt = form == "vtt"
-        self._count, self._end = 0, 0.0
+        self._count = 0
+        self._end = 0.0  # seconds; of the last cue
 
     def write(self, start: float, end: float, text: str) -> str:
         """The next cue as text: spoken from `start` to `end`, in session seconds."""
         start = max(round(start, 3), self._end)
-        self._end = end = max(round(end, 3), start + SHORTEST)
+        end = max(round(end, 3), start + SECONDS_MIN)
+        self._end = end
         self._count += 1
         block = vtt_block(start, end, text) if self._vtt else srt_block(self._count, start, end, text)
         return f"\n{block}" if self._vtt or self._count > 1 else block
 
 
-VTT_HEAD = "WEBVTT\n"
-
-
 def vtt_block(start: float, end: float, text: str) -> str:
     """One cue of a WebVTT file; times in seconds."""
-    return (
-        f"{stamp(start, '.')} --> {stamp(end, '.')}\n"
-        + "\n".join(html.escape(line, quote=False) for line in _shown(text))
-        + "\n"
-    )
+    lines = "\n".join(html.escape(line, quote=False) for line in _displayed(text))
+    return f"{timestamp(start, '.')} --> {timestamp(end, '.')}\n{lines}\n"
 
 
 def srt_block(number: int, start: float, end: float, text: str) -> str:
-    """One cue of a SubRip file. The format cannot escape: players take <b> for markup, so angle brackets become quotation marks."""
-    lines = "\n".join(line.replace("<", "\u2039").replace(">", "\u203a") for line in _shown(text))
-    return f"{number}\n{stamp(start, ',')} --> {stamp(end, ',')}\n{lines}\n"
+    """One cue of a SubRip file; times in seconds.
+
+    SubRip has no escapes and players interpret <b> as markup, so angle brackets become quotation marks.
+    """
+    lines = "\n".join(line.replace("<", "\u2039").replace(">", "\u203a") for line in _displayed(text))
+    return f"{number}\n{timestamp(start, ',')} --> {timestamp(end, ',')}\n{lines}\n"
 
 
-def to_json(cues: Sequence[Shown]) -> list[dict[str, Any]]:
-    """Closed cues with their words, as JSON values; times in seconds."""
+def to_json(captions: Sequence[Caption]) -> list[dict[str, Any]]:
+    """Closed captions with their words, as JSON values; times in seconds."""
     return [
         {
             "start": round(start, 3),
             "end": round(end, 3),
-            "text": cue.text,
-            "language": cue.language,
+            "text": caption.text,
+            "language": caption.language,
             "words": [
                 {
                     "text": word.text,
@@ -225,21 +235,21 @@ def to_json(cues: Sequence[Shown]) -> list[dict[str, Any]]:
                     "end": round(word.end, 3),
                     "probability": round(word.probability, 3),
                 }
-                for word in cue.words
+                for word in caption.words
             ],
         }
-        for start, end, cue in timed(cues)
+        for start, end, caption in timed(captions)
     ]
 
 
-def stamp(seconds: float, mark: str) -> str:
-    """HH:MM:SS and milliseconds behind `mark`."""
+def timestamp(seconds: float, separator: str) -> str:
+    """HH:MM:SS, the separator, and milliseconds."""
     milliseconds = round(seconds * 1000)
     minutes, milliseconds = divmod(milliseconds, 60_000)
     hours, minutes = divmod(minutes, 60)
-    return f"{hours:02}:{minutes:02}:{milliseconds // 1000:02}{mark}{milliseconds % 1000:03}"
+    return f"{hours:02}:{minutes:02}:{milliseconds // 1000:02}{separator}{milliseconds % 1000:03}"
 
 
-def _shown(text: str) -> list[str]:
-    """A cue's lines, without the characters that no subtitle may hold; never empty."""
+def _displayed(text: str) -> list[str]:
+    """A cue's lines without unprintable characters; never empty."""
     return wrap("".join(char if char.isprintable() else " " for char in text)) or ["…"]

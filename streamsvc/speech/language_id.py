@@ -1,7 +1,7 @@
-"""Which language a track speaks, from what a model says of its first seconds. Pure.
+"""Language identification of a track, from what the model detects in it. Pure.
 
-Where none is fixed, every utterance is asked for its own: one encoder pass on its first DETECT_LEAST to DETECT_MOST seconds.
-Nothing is decoded before the answer is good enough: words in the wrong language could not be taken back.
+Unless a language is fixed, it is detected in every utterance: one encoder pass on the first DETECT_MIN to
+DETECT_MAX seconds. Nothing is decoded before: words in the wrong language could not be retracted.
 """
 
 from __future__ import annotations
@@ -10,93 +10,110 @@ from collections import deque
 from collections.abc import Iterable
 
 from streamsvc.core.types import Word
+from streamsvc.speech.stable_words import OVERLAP, PROMPT_WORDS
+from streamsvc.speech.vad import PREROLL
 
-DETECT_LEAST, DETECT_MOST = 0.7, 2.0  # seconds of new speech: asked from the first on, settled at the second
-SURE, LIKELY = (
-    0.9,
-    0.6,
-)  # probability at which a language is believed at once (German sounds English at first); ... in the end
-UNLIKELY = -0.9  # mean log probability of a decode below which the language is doubted
-AGAIN = 5.0  # seconds of audio that a doubt looks back, and between two doubts
-PREROLL = 0.3  # seconds before the onset that belong to it
-KEPT = 40  # words whose ends are remembered
+DETECT_MIN = 0.7  # seconds of new speech from which the language is detected
+DETECT_MAX = 2.0  # seconds of it at which the answer is final
+# Probability that is accepted at once (German resembles English at first), and at DETECT_MAX.
+EARLY_PROBABILITY = 0.9
+FINAL_PROBABILITY = 0.6
+DOUBT_LOG_PROBABILITY = -0.9  # mean of a token; a decode below it starts another detection
+DOUBT_INTERVAL = 5.0  # seconds between two of those, and seconds of audio that each uses
 
 
-class Language:
-    """The language of one track: `code`, spoken since session second `since`.
+class LanguageDetector:
+    """Language of one track.
 
     Args:
-        fixed: it is this and no other; None: to be detected.
+        fixed: the language; None: detect it.
+
+    Attributes:
+        code: the language; None: not known yet.
+        since: session seconds at which the track changed to it; -inf: it always was.
     """
 
     def __init__(self, fixed: str | None) -> None:
-        self.code, self._fixed = fixed, fixed
+        self.code = fixed
         self.since = float("-inf")
-        self._open = fixed is None
-        self._onset = 0.0
-        self._doubted = 0.0
-        self._ends: deque[float] = deque(maxlen=KEPT)  # of the last stable words
+        self._fixed = fixed
+        self._pending = fixed is None
+        self._onset = 0.0  # session seconds from which speech is judged
+        self._doubted_at = 0.0  # session seconds
+        self._word_ends: deque[float] = deque(maxlen=PROMPT_WORDS)
+
+    @property
+    def pending(self) -> bool:
+        """Whether decoding waits for `accept`."""
+        return self._pending
 
     def fix(self, code: str | None) -> None:
-        """Somebody has said what it is (None: that it is to be detected), from now on; the same again changes nothing."""
+        """Fix the language from now on; None: detect it. Idempotent."""
         if code == self._fixed:
             return
-        self._fixed, self._open = code, code is None
+        self._fixed = code
+        self._pending = code is None
         if code is not None:
             self._change(code)
 
-    def began(self, onset: float) -> None:
-        """An utterance began."""
+    def start_utterance(self, onset: float) -> None:
+        """An utterance began at session second `onset`."""
         self._onset = onset
-        self._open = self._fixed is None
+        self._pending = self._fixed is None
 
-    def said(self, words: Iterable[Word]) -> None:
-        """Take words that will never change."""
-        self._ends.extend(word.end for word in words)
+    def add_stable(self, words: Iterable[Word]) -> None:
+        """Add stable words."""
+        self._word_ends.extend(word.end for word in words)
 
-    def doubt(self, log_probability: float, end: float) -> None:
-        """A decode up to session second `end` was so probable; an improbable one may be in the wrong language."""
-        if (
-            log_probability < UNLIKELY
-            and self._fixed is None
-            and not self._open
-            and end - self._doubted >= AGAIN
-        ):
-            self._open, self._doubted = True, end
-            self._onset = max(self._onset, end - AGAIN)
+    def note_log_probability(self, log_probability: float, end: float) -> None:
+        """Doubt the language after an improbable decode, which ended at session second `end`."""
+        improbable = log_probability < DOUBT_LOG_PROBABILITY
+        known = self._fixed is None and not self._pending
+        if improbable and known and end - self._doubted_at >= DOUBT_INTERVAL:
+            self._pending = True
+            self._doubted_at = end
+            self._onset = max(self._onset, end - DOUBT_INTERVAL)
 
-    def asks(self, end: float, *, settle: bool) -> float | None:
-        """Session second from which on speech up to `end` is to be judged; None: there is nothing to ask. `settle`: a pause follows."""
-        if not self._open or (end - self._onset < DETECT_LEAST and not settle):
+    def detection_start(self, end: float, *, at_pause: bool) -> float | None:
+        """Session second from which speech up to `end` is judged; None: nothing to judge yet.
+
+        Args:
+            end: session seconds.
+            at_pause: a pause follows: no more speech will come.
+        """
+        if not self._pending or (end - self._onset < DETECT_MIN and not at_pause):
             return None
         return self._onset - PREROLL
 
-    @property
-    def waits(self) -> bool:
-        """Whether nothing may be decoded until `found` was called."""
-        return self._open
+    def accept(self, code: str, probability: float, end: float, *, at_pause: bool) -> bool:
+        """Take a detected language; returns whether to decode now.
 
-    def found(self, code: str, probability: float, end: float, *, settle: bool) -> bool:
-        """Take the answer. Whether to decode now; a short remark before a pause is decoded on a guess, and asked about again."""
-        late = end - self._onset >= DETECT_MOST
-        if probability >= (LIKELY if late else SURE):
+        A short utterance before a pause is decoded on a guess, and the language is detected again.
+        """
+        final = end - self._onset >= DETECT_MAX
+        if probability >= (FINAL_PROBABILITY if final else EARLY_PROBABILITY):
             self._change(code)
-            self._open = False
-        elif late or settle:
+            self._pending = False
+        elif final or at_pause:
             self.code = self.code or code
-            self._open = not late
+            self._pending = not final
         else:
             return False
         return True
 
-    def before(self, text: str, start: float) -> str:
-        """Of the words spoken before session second `start`, those in this language: others would be imitated."""
+    def prompt(self, text: str, start: float) -> str:
+        """Without the words of other languages, which the model would imitate.
+
+        Args:
+            text: spoken before session second `start`.
+            start: session seconds.
+        """
         if self.since == float("-inf"):
             return text
-        count = sum(self.since < end <= start + 0.1 for end in self._ends)
+        count = sum(self.since < end <= start + OVERLAP for end in self._word_ends)
         return " ".join(text.split()[-count:]) if count else ""
 
     def _change(self, code: str) -> None:
         if self.code not in (None, code):
-            self.since = max(self._onset - PREROLL, self._ends[-1] if self._ends else 0.0)
+            self.since = max(self._onset - PREROLL, self._word_ends[-1] if self._word_ends else 0.0)
         self.code = code

@@ -190,7 +190,7 @@ class SpeechPipeline:
 
     async def _pass_on(self, chunks: Sequence[AudioChunk]) -> None:
         for chunk in chunks:
-            await self._translator.hear(chunk)
+            await self._translator.add_audio(chunk)
             if self._context.options.lossless:
                 await self._chunks.put_when_space(chunk)
             else:
@@ -205,12 +205,14 @@ class SpeechPipeline:
                 self._chunks,
                 self._context.roles.hear,
                 self._recognised,
-                hear.model_copy(update={"hangover": self._options.hangover}),
-                session=self._context.session,
-                vocabulary=self._options.vocabulary,
-                language=lambda: self._options.language,
-                step=None if lossless else self._step,
-                lossless=lossless,
+                decoding_loop.DecodingOptions(
+                    hear.model_copy(update={"hangover": self._options.hangover}),
+                    session=self._context.session,
+                    vocabulary=self._options.vocabulary,
+                    language=lambda: self._options.language,
+                    step=None if lossless else self._step,
+                    lossless=lossless,
+                ),
             )
         self._translator.close()
 

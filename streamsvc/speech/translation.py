@@ -1,7 +1,7 @@
-"""Closed cues of other languages -> English, by Whisper's own translate task on their audio. Never in the way of transcription.
+"""Closed cues of other languages -> English, by Whisper's translate task on their audio.
 
-At most one request is in flight, on a lane of its own in the worker. A cue that cannot be translated in time stays untranslated, and
-while captions themselves come late, nothing is translated: the machine has no time to spare.
+At most one request is in flight, on its own lane of the worker. A cue that is not translated in time stays
+untranslated. While captions are late, nothing is translated: the machine has no capacity to spare.
 """
 
 from __future__ import annotations
@@ -20,36 +20,42 @@ from streamsvc.core.errors import StreamsvcError
 from streamsvc.core.queues import Ring
 from streamsvc.core.roles import Role
 from streamsvc.core.types import SAMPLE_RATE, AudioChunk, Cue, Translation
+from streamsvc.speech.hypothesis import is_no_speech
 
 log = structlog.get_logger()
-TO = "en"  # the only language that Whisper translates into
-KEPT, KEPT_LOSSLESS = (
-    40.0,
-    150.0,
-)  # seconds of audio remembered; a source that waits runs further ahead of its captions
-WAITING, WAITING_LOSSLESS = 8, 64  # cues; full: the oldest is dropped and counted
-DEADLINE, DEADLINE_LOSSLESS = 8.0, 30.0  # seconds for one cue
-LATE = 3.0  # seconds from the last word of a cue to its closing, from which on captions come late
-AROUND = 0.2  # seconds of audio before and after a cue: word times are only so good
-LONGEST = 28.0  # seconds of audio in one request
-NO_SPEECH, UNLIKELY = 0.6, -1.0  # as in transcription: what is both is no speech
+TARGET = "en"  # the only language that Whisper translates into
+LATE = 3.0  # seconds from the last word of a cue to its end, from which captions count as late
+MARGIN = 0.2  # seconds of audio before and after a cue: accuracy of word times
+SECONDS_MAX = 28.0  # of audio in one request
 
 
 @dataclass(frozen=True, slots=True)
-class _Asked:
+class _Limits:
+    audio_seconds: float  # kept for cues to come
+    queue: int  # cues; when full, the oldest is dropped and counted
+    deadline: float  # seconds for one cue
+
+
+LIVE = _Limits(audio_seconds=40.0, queue=8, deadline=8.0)
+# A lossless source runs further ahead of its captions.
+LOSSLESS = _Limits(audio_seconds=150.0, queue=64, deadline=30.0)
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
     cue: Cue
-    of: str
+    event: str  # id of its event
 
 
 class Translator:
-    """The translations of one track.
+    """Translates the closed cues of one track.
 
     Args:
         hear: the worker role of engines/asr.py, with a multilingual model.
-        emit: takes every translation; must not block.
-        wanted: False: nothing is translated, and no audio kept.
-        beam: hypotheses followed at once.
-        lossless: the source waits for us: nothing is dropped.
+        emit: called with every translation; must not block.
+        wanted: False: nothing is translated, and no audio is kept.
+        beam: beam size.
+        lossless: the source can wait: nothing is dropped.
     """
 
     def __init__(
@@ -61,92 +67,102 @@ class Translator:
         beam: int = 1,
         lossless: bool = False,
     ) -> None:
-        self._hear, self._emit, self._wanted, self._beam, self._lossless = hear, emit, wanted, beam, lossless
+        self._hear = hear
+        self._emit = emit
+        self._wanted = wanted
+        self._beam = beam
+        self._lossless = lossless
+        self._limits = LOSSLESS if lossless else LIVE
         self._audio: deque[AudioChunk] = deque()
-        self._kept, self._deadline = (KEPT_LOSSLESS, DEADLINE_LOSSLESS) if lossless else (KEPT, DEADLINE)
-        self._waiting: Ring[_Asked] = Ring(
-            WAITING_LOSSLESS if lossless else WAITING, lambda asked: self._missed("dropped")
-        )
-        self._room = asyncio.Event()
-        self._room.set()
+        self._queue: Ring[_Request] = Ring(self._limits.queue, lambda request: _count("dropped"))
+        self._has_room = asyncio.Event()
+        self._has_room.set()
 
-    async def hear(self, chunk: AudioChunk) -> None:
-        """Remember audio, and forget what is old; where the source can wait, it does so while cues wait."""
+    async def add_audio(self, chunk: AudioChunk) -> None:
+        """Keep audio for cues to come. Backpressure: a lossless source waits while cues are queued."""
         if not self._wanted:
             return
         if self._lossless:
-            await self._room.wait()
+            await self._has_room.wait()
         self._audio.append(chunk)
-        while self._audio[0].end < chunk.end - self._kept:
+        while self._audio[0].end < chunk.end - self._limits.audio_seconds:
             self._audio.popleft()
 
-    def put(self, cue: Cue, of: str) -> None:
-        """Take a closed cue and the id of its event; one in English needs nothing."""
-        if not self._wanted or cue.language == TO:
+    def put(self, cue: Cue, event: str) -> None:
+        """Queue a closed cue, unless it is English already. `event`: id of its event."""
+        if not self._wanted or cue.language == TARGET:
             return
         if not self._lossless and clock.now() - cue.arrived > LATE:
-            self._missed("overload")
+            _count("overload")
             return
-        self._waiting.put(_Asked(cue, of))
-        if len(self._waiting) >= WAITING:
-            self._room.clear()
+        self._queue.put(_Request(cue, event))
+        if len(self._queue) >= LIVE.queue:
+            self._has_room.clear()
 
     def close(self) -> None:
-        """No more cues will come; those that wait are still translated."""
-        self._waiting.close()
+        """Close the queue; queued cues are still translated."""
+        self._queue.close()
 
     async def run(self) -> None:
         """Translate until closed and empty."""
         try:
-            async for (asked,) in self._waiting.batches(1):
-                await self._translate(asked)
-                if len(self._waiting) < WAITING:
-                    self._room.set()
+            async for (request,) in self._queue.batches(1):
+                await self._translate(request)
+                if len(self._queue) < LIVE.queue:
+                    self._has_room.set()
         finally:
-            self._waiting.close()
-            self._room.set()
+            self._queue.close()
+            self._has_room.set()
 
-    async def _translate(self, asked: _Asked) -> None:
-        cue = asked.cue
-        samples = self._between(cue.start - AROUND, min(cue.end + AROUND, cue.start - AROUND + LONGEST))
+    async def _translate(self, request: _Request) -> None:
+        cue = request.cue
+        start = cue.start - MARGIN
+        samples = self._between(start, min(cue.end + MARGIN, start + SECONDS_MAX))
         if not len(samples):
-            self._missed("forgotten")
+            _count("forgotten")
             return
         began = clock.now()
         payload = {"samples": samples, "language": cue.language, "beam": self._beam}
         try:
             result = await self._hear.call(
-                "translate", payload, deadline_in_s=self._deadline, affinity=cue.session
+                "translate", payload, deadline_in_s=self._limits.deadline, affinity=cue.session
             )
         except StreamsvcError as error:
-            self._missed("skipped")
+            _count("skipped")
             log.warning("caption not translated", session=cue.session, reason=error.code)
             return
         text = result["text"]
-        if not text or (result["no_speech"] > NO_SPEECH and result["log_probability"] < UNLIKELY):
-            self._missed("unheard")
+        if not text or is_no_speech(result["no_speech"], result["log_probability"]):
+            _count("unheard")
             return
-        stages = {"translate": clock.now() - began}
         self._emit(
             Translation(
-                cue.session, cue.track, cue.start, cue.arrived, asked.of, text, TO, cue.start, cue.end, stages
+                cue.session,
+                cue.track,
+                cue.start,
+                cue.arrived,
+                request.event,
+                text,
+                TARGET,
+                cue.start,
+                cue.end,
+                {"translate": clock.now() - began},
             )
         )
 
     def _between(self, start: float, end: float) -> NDArray[np.float32]:
-        """The remembered samples of a stretch of session time, shape (n,); none where any of it is forgotten."""
-        if not self._audio or self._audio[0].at > max(start, 0.0) + AROUND:
+        """Kept samples between two session times, shape (n,); empty if any of them is dropped."""
+        if not self._audio or self._audio[0].at > max(start, 0.0) + MARGIN:
             return np.zeros(0, np.float32)
-        pieces = [
-            chunk.samples[
-                max(0, round((start - chunk.at) * SAMPLE_RATE)) : max(
-                    0, round((end - chunk.at) * SAMPLE_RATE)
-                )
-            ]
-            for chunk in self._audio
-            if chunk.end > start and chunk.at < end
-        ]
+        pieces = []
+        for chunk in self._audio:
+            if chunk.end > start and chunk.at < end:
+                first = max(0, round((start - chunk.at) * SAMPLE_RATE))
+                last = max(0, round((end - chunk.at) * SAMPLE_RATE))
+                pieces.append(chunk.samples[first:last])
         return np.concatenate(pieces) if pieces else np.zeros(0, np.float32)
 
-    def _missed(self, how: str) -> None:
-        metrics.deadline_missed.labels("translate", how).inc()
+
+def _count(reason: str) -> None:
+    """Count a cue that stays untranslated."""
+    metrics.deadline_missed.labels("translate", reason).inc()

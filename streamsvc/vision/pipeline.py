@@ -62,7 +62,7 @@ class VisionPipeline:
     """
 
     def __init__(
-        self, context: SessionContext, timeline: Timeline, shared_budget: keyframes.Budget | None = None
+        self, context: SessionContext, timeline: Timeline, shared_budget: keyframes.TokenBucket | None = None
     ) -> None:
         settings = context.settings
         self._context = context
@@ -76,11 +76,11 @@ class VisionPipeline:
             self.vlm = VlmSession(context, context.roles.vlm, timeline)
             if settings.think.scenes:
                 self._captioner = VlmCaptioner(context, self.vlm)
-        self._budget = keyframes.Budget(
+        self._budget = keyframes.TokenBucket(
             settings.sample.budget, settings.sample.burst, lambda: count_dropped("budget")
         )
         self._sampler = keyframes.Sampler(settings.sample, self._budget, shared_budget)
-        self._reader = perception.Reader(settings.see)
+        self._reader = perception.ScreenReader(settings.see)
         self._newest_keyframe = -1.0  # session seconds
         self._newest_sight = -1.0  # session seconds of the newest keyframe that the models are done with
         self._refreshed = asyncio.Event()  # what is known of the picture is of the present
@@ -136,7 +136,7 @@ class VisionPipeline:
 
     def _note_compared(self) -> None:
         """Wake `refresh` where the newest keyframe has its sight and no sampling is owed."""
-        if self._newest_sight >= self._newest_keyframe and not self._sampler.owes:
+        if self._newest_sight >= self._newest_keyframe and not self._sampler.question_pending:
             self._refreshed.set()
 
     def waited(self, now: float) -> float:
@@ -196,7 +196,7 @@ class VisionPipeline:
         self._sampler.speaking = bool(speeches) and speeches[-1].active
         rate = context.settings.sample.budget
         self._budget.rate = min(rate, context.degradation.fidelity.keyframes or rate)
-        change = self._sampler.look(gray, frame.at, frame.arrived)
+        change = self._sampler.probe(gray, frame.at, frame.arrived)
         if change is None:
             self._note_compared()
             return
@@ -221,11 +221,10 @@ class VisionPipeline:
             pending = batch[0]
             self._looking_since = pending.keyframe.arrived
             look = functools.partial(
-                perception.look,
+                perception.perceive,
                 pending.keyframe,
                 pending.jpeg,
                 self._context.roles.see,
-                settings,
                 deadline_in_s=_LOOK_SECONDS,
             )
             try:

@@ -1,4 +1,4 @@
-"""Scene captions and what a picture surely shows, composed by rule. Pure."""
+"""Scene captions by rule: what a picture shows with confidence. Pure."""
 
 from __future__ import annotations
 
@@ -8,76 +8,59 @@ from streamsvc.core.types import Box, Evidence, Scene, Sight, Tag
 from streamsvc.timeline.timeline import Timeline
 from streamsvc.vision import labels
 
-BOX_SURE = 0.5  # score from which a detected thing is named
-BOX_LONE = (
-    0.75  # ... a small thing that no tag agrees with: the detector sees phones and clocks in plain patterns
-)
-TAG_SURE = 0.5  # ... from which a whole picture's tag is named
-TAG_MAY = 0.3  # from which a tag may confirm what a question already names
-LARGE = (
-    "person",
-    "animal",
-    "vehicle",
-    "chair",
-    "couch",
-    "bed",
-    "dining table",
-    "cup",
-    "bottle",
-)  # boxes of these are right more often
+BOX_CONFIDENT = 0.5  # score from which a box is named, if it is of LARGE or a tag confirms it
+BOX_CONFIDENT_ALONE = 0.75  # for others: the detector finds phones and clocks in plain patterns
+TAG_CONFIDENT = 0.5  # score from which a tag of a whole picture is named
+TAG_POSSIBLE = 0.3  # score from which a tag may confirm what a question names
+LARGE = ("person", "animal", "vehicle", "chair", "couch", "bed", "dining table", "cup", "bottle")
+NAMES_MAX = 5  # names in a caption
 
 
 def names(sight: Sight) -> Counter[str]:
-    """What one picture surely shows, by plain name, with counts."""
+    """Plain names of what a picture shows with confidence, with counts."""
     if sight.blank:
         return Counter()
-    found = Counter(labels.plain(box.label) for box in sight.boxes if sure(box, sight))
+    counts = Counter(labels.plain(box.label) for box in sight.boxes if confident(box, sight))
     for tag in sight.tags:
-        if tag.score >= TAG_SURE and not any(labels.is_a(tag.label, name) for name in found):
-            found[labels.plain(tag.label)] += 1
-    return found
+        if tag.score >= TAG_CONFIDENT and not any(labels.is_a(tag.label, name) for name in counts):
+            counts[labels.plain(tag.label)] += 1
+    return counts
 
 
-def sure(box: Box, sight: Sight) -> bool:
-    """Whether a detected thing of a picture is certain enough to be named."""
-    agreed = any(labels.is_a(box.label, kind) for kind in LARGE) or any(
-        labels.is_a(tag.label, box.label) for tag in sight.tags
-    )
-    return box.score >= (BOX_SURE if agreed else BOX_LONE)
+def confident(box: Box, sight: Sight) -> bool:
+    """Whether a box of a picture is certain enough to be named."""
+    large = any(labels.is_a(box.label, kind) for kind in LARGE)
+    confirmed = large or any(labels.is_a(tag.label, box.label) for tag in sight.tags)
+    return box.score >= (BOX_CONFIDENT if confirmed else BOX_CONFIDENT_ALONE)
 
 
 def phrase(sight: Sight) -> str | None:
-    """A picture in words, no capital and no stop; None where nothing is known."""
+    """A picture in words, without capital and full stop; None if nothing is known."""
     if sight.blank:
         black = any(tag.label == "black" for tag in sight.tags)
         return "the picture is black" if black else "the picture is blank"
-    found = [
-        labels.counted(name, count)
-        for name, count in sorted(names(sight).items(), key=lambda item: (item[0] != "person", -item[1]))
-    ][:5]
-    if not found:
+    persons_first = sorted(names(sight).items(), key=lambda item: (item[0] != "person", -item[1]))
+    counted = [labels.counted(name, count) for name, count in persons_first][:NAMES_MAX]
+    if not counted:
         return None
-    return found[0] if len(found) == 1 else f"{', '.join(found[:-1])} and {found[-1]}"
+    return counted[0] if len(counted) == 1 else f"{', '.join(counted[:-1])} and {counted[-1]}"
 
 
 def scene(timeline: Timeline, sight: Sight) -> Scene | None:
-    """The caption of a new scene, or None where nothing is known or nothing has changed.
+    """The caption of a new scene, or None if nothing is known or nothing has changed.
 
     Args:
         timeline: what came before, its last Scene included.
-        sight: the newest picture; it may be on the time line already.
+        sight: the newest picture; it may be on the timeline already.
     """
-    told = phrase(sight)
-    if told is None:
+    shown = phrase(sight)
+    if shown is None:
         return None
-    text = f"{told[0].upper()}{told[1:]}."
+    text = f"{shown[0].upper()}{shown[1:]}."
     if timeline.scenes and timeline.scenes[-1].text == text:
-        before = [
-            item
-            for item in timeline.shown
-            if timeline.scenes[-1].start <= item.start < sight.at and item.sight is not None
-        ]
-        if not any(item.sight is not None and phrase(item.sight) not in (None, told) for item in before):
+        since = timeline.scenes[-1].start
+        between = [item.sight for item in timeline.shown if since <= item.start < sight.at]
+        if not any(other is not None and phrase(other) not in (None, shown) for other in between):
             return None
     evidence = Evidence(sight.at, sight.at, "sight", quote(sight), sight.at)
     return Scene(
@@ -94,26 +77,28 @@ def scene(timeline: Timeline, sight: Sight) -> Scene | None:
 
 
 def labelled(sight: Sight) -> list[Box | Tag]:
-    """Everything that has a label and a score: boxes, then tags."""
+    """All labels with scores: boxes, then tags."""
     return [*sight.boxes, *sight.tags]
 
 
 def quote(sight: Sight) -> str:
-    """The labels behind a picture's words, with scores."""
+    """The labels of a picture with their scores, as evidence."""
     if sight.blank:
         return "blank picture"
-    return ", ".join(f"{item.label} {item.score:.2f}" for item in labelled(sight) if item.score >= TAG_MAY)
+    return ", ".join(
+        f"{item.label} {item.score:.2f}" for item in labelled(sight) if item.score >= TAG_POSSIBLE
+    )
 
 
-def shows(sight: Sight, thing: str) -> int:
-    """How many of a thing a picture surely shows; one where only a tag tells of it."""
-    boxes = sum(sure(box, sight) and labels.is_a(box.label, thing) for box in sight.boxes)
-    return boxes or int(holds(sight, thing))
+def count_shown(sight: Sight, name: str) -> int:
+    """How many of a label a picture shows with confidence; 1 if only a tag has it."""
+    boxes = sum(confident(box, sight) and labels.is_a(box.label, name) for box in sight.boxes)
+    return boxes or int(is_shown(sight, name))
 
 
-def holds(sight: Sight, thing: str) -> bool:
-    """Whether a picture surely shows a thing."""
+def is_shown(sight: Sight, name: str) -> bool:
+    """Whether a picture shows a label with confidence."""
     return not sight.blank and (
-        any(sure(box, sight) and labels.is_a(box.label, thing) for box in sight.boxes)
-        or any(tag.score >= TAG_SURE and labels.is_a(tag.label, thing) for tag in sight.tags)
+        any(confident(box, sight) and labels.is_a(box.label, name) for box in sight.boxes)
+        or any(tag.score >= TAG_CONFIDENT and labels.is_a(tag.label, name) for tag in sight.tags)
     )

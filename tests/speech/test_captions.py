@@ -1,4 +1,4 @@
-"""Cues close early, hold every stable word once and in order, and make valid subtitles at every instant."""
+"""Cues close early, contain every stable word once, and make valid subtitles."""
 
 from __future__ import annotations
 
@@ -62,27 +62,27 @@ def test_a_short_sentence_or_an_abbreviation_closes_nothing(text: str) -> None:
     assert not cue.final
 
 
-def test_a_full_cue_is_cut_behind_a_fresh_comma_only() -> None:
-    fresh = (
+def test_a_full_cue_is_cut_after_a_recent_comma_only() -> None:
+    recent = (
         "a very long stream of words without any end in sight that goes on, and then on and on and on and on"
     )
-    (closed, _) = Cues("0.s").push(words(spoken(fresh, pace=0.2)))
+    (closed, _) = Cues("0.s").push(words(spoken(recent, pace=0.2)))
     assert closed.text.endswith("goes on,")
-    stale = (
+    old = (
         "well, "
         + "a very long stream of words without any end in sight that goes on and on and on and on and on"
     )
-    (closed, _) = Cues("0.s").push(words(spoken(stale, pace=0.2)))
+    (closed, _) = Cues("0.s").push(words(spoken(old, pace=0.2)))
     assert not closed.text.endswith("well,")
     assert len(wrap(closed.text)) == 2
 
 
 def test_slow_speech_closes_after_seven_seconds() -> None:
     closed, _ = Cues("0.s").push(words(spoken("one two three four five six", pace=1.5)))
-    assert closed.end - closed.start <= captions.LONGEST
+    assert closed.end - closed.start <= captions.SECONDS_MAX
 
 
-def test_a_closed_cue_knows_when_its_own_last_word_arrived() -> None:
+def test_a_closed_cue_has_the_arrival_of_its_own_last_word() -> None:
     said = spoken("The stale smell of old beer lingers. It takes heat")
     closed, still_open = Cues("0.s").push(words(said, 9, arrived=100.0))
     assert closed.arrived == pytest.approx(100.0 - (said[8].end - said[6].end))
@@ -100,22 +100,24 @@ def test_every_stable_word_is_in_one_closed_cue_in_order_and_within_the_reading_
     data: st.DataObject, texts: list[str]
 ) -> None:
     said = tuple(Word(text, 0.3 * number, 0.3 * number + 0.25) for number, text in enumerate(texts))
-    cues, closed, place = Cues("0.s"), list[Cue](), 0
-    while place < len(said):
+    cues, closed, index = Cues("0.s"), list[Cue](), 0
+    while index < len(said):
         step = data.draw(st.integers(0, 8))
         tail = data.draw(st.integers(0, 4))
-        got = cues.push(words(said[place : place + step + tail], min(step, len(said) - place), final=False))
-        assert all(cue.final for cue in got[:-1])
-        closed += [cue for cue in got if cue.final]
-        place += step or 1 if step else 0
+        pushed = cues.push(
+            words(said[index : index + step + tail], min(step, len(said) - index), final=False)
+        )
+        assert all(cue.final for cue in pushed[:-1])
+        closed += [cue for cue in pushed if cue.final]
+        index += step or 1 if step else 0
         if not step:
-            closed += [cue for cue in cues.push(words(said[place : place + 1])) if cue.final]
-            place += 1
+            closed += [cue for cue in cues.push(words(said[index : index + 1])) if cue.final]
+            index += 1
     closed += cues.push(words((), final=True))
     assert [word for cue in closed for word in cue.words] == list(said)
     for cue in closed:
         assert len(cue.words) == 1 or len(wrap(cue.text)) <= captions.LINES
-        assert len(cue.words) == 1 or cue.end - cue.start <= captions.LONGEST
+        assert len(cue.words) == 1 or cue.end - cue.start <= captions.SECONDS_MAX
 
 
 TIMES = st.lists(
@@ -123,7 +125,7 @@ TIMES = st.lists(
 )
 
 
-def made(times: list[tuple[float, float, str]]) -> list[Cue]:
+def cues_of(times: list[tuple[float, float, str]]) -> list[Cue]:
     return [
         Cue("0.s", "main", at, 0.0, text, (Word(text, at, at + length),), 1, True)
         for at, length, text in times
@@ -134,14 +136,14 @@ def made(times: list[tuple[float, float, str]]) -> list[Cue]:
 def test_subtitles_are_sorted_never_overlap_and_end_after_they_start(
     times: list[tuple[float, float, str]],
 ) -> None:
-    shown = [(start, end) for start, end, _ in timed(made(times))]
+    shown = [(start, end) for start, end, _ in timed(cues_of(times))]
     assert all(start < end for start, end in shown)
     assert all(first[1] <= second[0] + 1e-9 for first, second in itertools.pairwise(shown))
 
 
 @given(TIMES)
-def test_webvtt_and_subrip_are_valid_whatever_was_said(times: list[tuple[float, float, str]]) -> None:
-    cues = made(times)
+def test_webvtt_and_subrip_are_valid_for_any_text(times: list[tuple[float, float, str]]) -> None:
+    cues = cues_of(times)
     vtt, srt = to_vtt(cues), to_srt(cues)
     assert vtt.startswith("WEBVTT\n")
     line = r"\d\d:\d\d:\d\d%s\d{3} --> \d\d:\d\d:\d\d%s\d{3}"
@@ -155,27 +157,27 @@ def test_webvtt_and_subrip_are_valid_whatever_was_said(times: list[tuple[float, 
     )
 
 
-def test_markup_is_shown_as_text() -> None:
-    assert "&lt;b&gt; &amp; --&gt;" in to_vtt(made([(0.0, 1.0, "<b> & -->")]))
+def test_markup_is_escaped() -> None:
+    assert "&lt;b&gt; &amp; --&gt;" in to_vtt(cues_of([(0.0, 1.0, "<b> & -->")]))
 
 
-def test_a_short_cue_is_shown_for_a_second_and_a_long_text_long_enough_to_read() -> None:
-    (start, end, _), (start2, end2, _) = timed(made([(0.0, 0.2, "Yes"), (10.0, 1.0, "x" * 80)]))
-    assert end - start == captions.SHORTEST
+def test_a_short_cue_is_displayed_for_a_second_and_a_long_text_long_enough_to_read() -> None:
+    (start, end, _), (start2, end2, _) = timed(cues_of([(0.0, 0.2, "Yes"), (10.0, 1.0, "x" * 80)]))
+    assert end - start == captions.SECONDS_MIN
     assert end2 - start2 == 4.0
 
 
-def test_json_holds_the_words() -> None:
-    (cue,) = to_json(made([(1.0, 0.5, "Hallo")]))
+def test_json_contains_the_words() -> None:
+    (cue,) = to_json(cues_of([(1.0, 0.5, "Hallo")]))
     assert cue["words"] == [{"text": "Hallo", "start": 1.0, "end": 1.5, "probability": 1.0}]
 
 
-def test_a_cue_that_is_kept_for_hours_says_the_same_and_shares_what_is_equal() -> None:
+def test_a_compact_cue_has_the_same_words_and_shares_equal_texts() -> None:
     def cue(text: str) -> Cue:
-        told = tuple(Word("".join(word), 1.0 + n, 1.5 + n, 0.98765) for n, word in enumerate(text.split()))
-        return Cue("0.s", "main", 1.0, 100.0, text, told, len(told), True, "en", {"decode": 0.1})
+        said = tuple(Word("".join(word), 1.0 + n, 1.5 + n, 0.98765) for n, word in enumerate(text.split()))
+        return Cue("0.s", "main", 1.0, 100.0, text, said, len(said), True, "en", {"decode": 0.1})
 
-    one, other = captions.light(cue("the old mill")), captions.light(cue("by the mill"))
+    one, other = captions.compact(cue("the old mill")), captions.compact(cue("by the mill"))
     assert (one.text, one.start, one.end, one.stable, one.final) == ("the old mill", 1.0, 3.5, 3, True)
     assert [word.text for word in one.words] == ["the", "old", "mill"]
     assert [(word.start, word.end) for word in one.words] == [(1.0, 1.5), (2.0, 2.5), (3.0, 3.5)]
@@ -184,24 +186,24 @@ def test_a_cue_that_is_kept_for_hours_says_the_same_and_shares_what_is_equal() -
     assert one.stages == {}
 
 
-# --- cue by cue -----------------------------------------------------------------------------------------------------
+# --- incremental writing
 
 
 @pytest.mark.parametrize("form", ["vtt", "srt"])
 @given(
     st.lists(st.tuples(st.floats(0, 50), st.floats(0.01, 8), st.text(min_size=1, max_size=90)), max_size=12)
 )
-def test_what_is_written_cue_by_cue_is_a_valid_file_at_every_instant(
+def test_incremental_output_is_a_valid_file_after_every_cue(
     form: str, spoken: list[tuple[float, float, str]]
 ) -> None:
-    following = captions.Following(form)
-    file, last = following.head, 0.0
+    writer = captions.SubtitleWriter(form)
+    file, last = writer.head, 0.0
     for number, (start, seconds, text) in enumerate(spoken, 1):
-        file += following.write(start, start + seconds, text)
+        file += writer.write(start, start + seconds, text)
         assert file.endswith("\n")
         assert len(file.split("\n\n")) == number + (form == "vtt")
         (first, second), *_ = re.findall(r"([\d:,.]+) --> ([\d:,.]+)", file.split("\n\n")[-1])
-        assert seconds_of(second) > seconds_of(first) >= last, "sorted, and never two at once"
+        assert seconds_of(second) > seconds_of(first) >= last, "sorted, without overlap"
         last = seconds_of(second)
     assert form != "vtt" or file.startswith("WEBVTT\n")
 
@@ -211,19 +213,17 @@ def seconds_of(stamp: str) -> float:
     return 3600 * int(hours) + 60 * int(minutes) + float(rest)
 
 
-def test_cues_written_one_by_one_have_the_form_of_the_whole_file() -> None:
+def test_incremental_output_equals_the_whole_file() -> None:
     cues = [
         Cue("s", "main", at, 0.0, text, spoken("x", at, 1.5), 1, True)
         for at, text in ((1.0, "one <b>"), (4.0, "two"))
     ]
     for form, whole in (("vtt", to_vtt(cues)), ("srt", to_srt(cues))):
-        following = captions.Following(form)
-        assert (
-            following.head + "".join(following.write(cue.start, cue.end, cue.text) for cue in cues) == whole
-        )
+        writer = captions.SubtitleWriter(form)
+        assert writer.head + "".join(writer.write(cue.start, cue.end, cue.text) for cue in cues) == whole
 
 
-def test_scripts_without_blanks_get_none() -> None:
+def test_scripts_without_blanks_are_joined_without_blanks() -> None:
     assert captions.text_of(spoken("東 京 は 7 時 です。 はい")) == "東京は7時です。はい"
     assert captions.text_of(spoken("so it goes")) == "so it goes"
 

@@ -1,4 +1,4 @@
-"""Speech becomes words that never change, silence becomes nothing, and lost audio is said."""
+"""Speech becomes stable words, silence yields nothing, and lost audio is reported."""
 
 from __future__ import annotations
 
@@ -22,7 +22,9 @@ from streamsvc.evaluation.recordings import read, truth_of
 from streamsvc.evaluation.score_captions import align, norm
 from streamsvc.evaluation.transcriber_run import TranscriberRun, run_virtual
 from streamsvc.speech import decoding_loop
-from streamsvc.speech.segmenter import VAD_WINDOW, Unit
+from streamsvc.speech.recognizer import RETRY_MAX
+from streamsvc.speech.segmenter import Unit
+from streamsvc.speech.vad import VAD_WINDOW
 
 SETTINGS = Hear(model="whisper-tiny.en", step=0.5, hangover=0.5, backlog_seconds=5.0)
 CHUNK = VAD_WINDOW  # samples
@@ -30,33 +32,39 @@ CHUNK_SECONDS = CHUNK / SAMPLE_RATE
 
 
 @dataclass
-class Script:
-    """A hear role without a model. The audio is its own script: the value of a sample is the number of the word spoken, 0 is silence.
+class ScriptedHear:
+    """A hear role without a model.
 
-    `speaks`: word number -> its language; decoded in another one (but English) it is heard as "x…".
-    `fails`: what to raise at a monotonic time, or None. `mishears` : (word number, how many samples of it were heard) -> text or None.
+    The value of a sample is the number of the word spoken; 0 is silence.
+
+    Attributes:
+        fails: (op, monotonic seconds) -> the error to raise, or None.
+        misrecognises: (number of a word, its samples in the window) -> text, or None.
+        speaks: number of a word -> its language; decoded in another one (but English) it becomes "x…".
     """
 
     fails: Callable[[str, float], Exception | None] = lambda op, now: None
-    mishears: Callable[[int, int], str | None] = lambda number, heard: None
+    misrecognises: Callable[[int, int], str | None] = lambda number, count: None
     speaks: Callable[[int], str] = lambda number: "de"
-    probable: float = -0.1  # mean log probability of a decode
-    sure: float = 0.9  # probability of each word
-    befores: list[str] = field(default_factory=list)
+    log_probability: float = -0.1  # mean of a token
+    probability: float = 0.9  # of a word
+    prompts: list[str] = field(default_factory=list)
     hotwords: list[str | None] = field(default_factory=list)
     quick: list[bool] = field(default_factory=list)
-    seconds: float = 0.05  # that a decode takes
-    asked: list[tuple[float, str, float]] = field(default_factory=list)  # (monotonic, op, seconds of samples)
-    flying: int = 0
+    seconds: float = 0.05  # of a decode
+    requests: list[tuple[float, str, float]] = field(
+        default_factory=list
+    )  # (monotonic, op, seconds of samples)
+    in_flight: int = 0
 
     async def call(
         self, op: str, payload: dict[str, Any], *, deadline_in_s: float, affinity: str = ""
     ) -> dict[str, Any]:
-        assert not self.flying, "one request at a time"
-        self.flying += 1
+        assert not self.in_flight, "one request at a time"
+        self.in_flight += 1
         try:
             samples = payload["samples"]
-            self.asked.append((clock.now(), op, len(samples) / SAMPLE_RATE))
+            self.requests.append((clock.now(), op, len(samples) / SAMPLE_RATE))
             await clock.sleep(self.seconds if op == "transcribe" else 0.002)
             if (error := self.fails(op, clock.now())) is not None:
                 raise error
@@ -70,35 +78,40 @@ class Script:
                 spoken = [self.speaks(int(number)) for number in np.round(samples[samples != 0])]
                 most = max(sorted(set(spoken)), key=spoken.count)
                 return {"language": most, "probability": spoken.count(most) / len(spoken) - 0.05}
-            self.befores.append(payload["before"])
+            self.prompts.append(payload["before"])
             self.hotwords.append(payload.get("hotwords"))
             self.quick.append(payload["quick"])
             words = self.words(samples, payload["language"])
             return {
                 "words": words,
                 "no_speech": 0.0,
-                "log_probability": self.probable,
+                "log_probability": self.log_probability,
                 "seconds": self.seconds,
             }
         finally:
-            self.flying -= 1
+            self.in_flight -= 1
 
     def words(self, samples: Any, language: str) -> list[list[Any]]:
         words = []
         for number in [n for n in dict.fromkeys(np.round(samples).astype(int).tolist()) if n]:
-            places = np.flatnonzero(np.round(samples) == number)
+            positions = np.flatnonzero(np.round(samples) == number)
             text = (
-                self.mishears(number, len(places))
+                self.misrecognises(number, len(positions))
                 or f"{'w' if language in ('en', self.speaks(number)) else 'x'}{number}"
             )
             words.append(
-                [text, float(places[0]) / SAMPLE_RATE, float(places[-1] + 1) / SAMPLE_RATE, self.sure]
+                [
+                    text,
+                    float(positions[0]) / SAMPLE_RATE,
+                    float(positions[-1] + 1) / SAMPLE_RATE,
+                    self.probability,
+                ]
             )
         return words
 
 
 def spoken(*parts: tuple[int, float]) -> Any:
-    """Samples of words: (how many words, seconds of silence after them); each word lasts 0.32 s. Numbers go on."""
+    """Samples of consecutive words of 0.32 s: (number of words, seconds of silence after them)."""
     blocks, number = [], 0
     for words, silence in parts:
         for _ in range(words):
@@ -108,7 +121,7 @@ def spoken(*parts: tuple[int, float]) -> Any:
     return np.concatenate(blocks)
 
 
-def told(
+def transcribe(
     virtual: asyncio.Runner,
     samples: Any,
     role: Any,
@@ -120,49 +133,65 @@ def told(
     lose: Callable[[float], str] = lambda at: "",
     flushes: Sequence[tuple[float, decoding_loop.Flush]] = (),
     watch: list[tuple[float, Unit]] | None = None,
-    **more: Any,
+    step: Callable[[], float] | None = None,
+    language: Callable[[], str | None] | None = None,
+    lossless: bool = False,
 ) -> list[tuple[float, Unit]]:
-    """Every unit with the session time at which it came. lose(at): "" (keep), "marked" (silence put in) or "hole".
+    """Every unit with the session time of its publication.
 
-    flushes: by the session time of the first chunk behind them, in order. watch: takes the units as they come.
+    Args:
+        virtual: runner on the virtual clock.
+        samples: what is spoken.
+        role: the hear role.
+        settings: of the hear group.
+        ring: chunks that fit in the ring.
+        live: chunks come in real time.
+        chunk_samples: samples of a chunk.
+        lose: session time of a chunk -> "" (keep it), "marked" (silence with `gap` set) or "hole".
+        flushes: with the session time of the first chunk after them, in order.
+        watch: list that takes the units as they come.
+        step: see DecodingOptions.
+        language: see DecodingOptions.
+        lossless: see DecodingOptions.
     """
-    seams = list(flushes)
+    pending = list(flushes)
+    options = decoding_loop.DecodingOptions(
+        settings, session="s", step=step, language=language, lossless=lossless
+    )
     units: list[tuple[float, Unit]] = [] if watch is None else watch
 
     async def main() -> None:
-        box: Ring[AudioChunk | decoding_loop.Flush] = Ring(ring)
+        queue: Ring[AudioChunk | decoding_loop.Flush] = Ring(ring)
         zero = clock.now()
 
         async def speak() -> None:
             for start in range(0, len(samples), chunk_samples):
                 at, piece = start / SAMPLE_RATE, samples[start : start + chunk_samples]
-                while seams and at >= seams[0][0]:
-                    box.put(seams.pop(0)[1])
+                while pending and at >= pending[0][0]:
+                    queue.put(pending.pop(0)[1])
                 if live:
                     await clock.sleep(zero + at + len(piece) / SAMPLE_RATE - clock.now())
-                how = lose(at)
-                if how != "hole":
+                loss = lose(at)
+                if loss != "hole":
                     chunk = AudioChunk(
-                        "s", "main", at, clock.now(), np.zeros_like(piece) if how else piece, bool(how)
+                        "s", "main", at, clock.now(), np.zeros_like(piece) if loss else piece, bool(loss)
                     )
                     if live:
-                        box.put(chunk)
+                        queue.put(chunk)
                     else:
-                        await box.put_when_space(chunk)
-            for _, seam in seams:
-                box.put(seam)
-            box.close()
+                        await queue.put_when_space(chunk)
+            for _, flush in pending:
+                queue.put(flush)
+            queue.close()
 
         async with asyncio.TaskGroup() as group:
             group.create_task(speak())
             group.create_task(
                 decoding_loop.run(
-                    box,
+                    queue,
                     role,
                     lambda unit: units.append((clock.now() - zero, unit)),
-                    settings,
-                    session="s",
-                    **more,
+                    options,
                 )
             )
 
@@ -183,11 +212,11 @@ def numbers(count: int) -> list[str]:
     return [f"w{number}" for number in range(1, count + 1)]
 
 
-# --- steps and ends, on a virtual clock ---------------------------------------------------------------------------
+# --- steps and ends of utterances
 
 
-def test_every_word_comes_once_in_order_soon_after_it_was_said(virtual: asyncio.Runner) -> None:
-    units = told(virtual, spoken((12, 1.0), (5, 1.5)), Script())
+def test_every_word_is_published_once_in_order_and_soon(virtual: asyncio.Runner) -> None:
+    units = transcribe(virtual, spoken((12, 1.0), (5, 1.5)), ScriptedHear())
     assert stable(units) == numbers(17)
     for came, unit in units:
         if isinstance(unit, Words):
@@ -198,7 +227,7 @@ def test_every_word_comes_once_in_order_soon_after_it_was_said(virtual: asyncio.
 
 
 def test_an_utterance_ends_after_the_hangover(virtual: asyncio.Runner) -> None:
-    units = told(virtual, spoken((6, 2.0)), Script())
+    units = transcribe(virtual, spoken((6, 2.0)), ScriptedHear())
     end = 6 * 0.32
     (final,) = [came for came, unit in units if isinstance(unit, Words) and unit.final]
     assert end + SETTINGS.hangover <= final <= end + SETTINGS.hangover + 0.3
@@ -208,8 +237,8 @@ def test_an_utterance_ends_after_the_hangover(virtual: asyncio.Runner) -> None:
     ]
 
 
-def test_a_pause_settles_all_words_but_the_last_which_waits_for_what_follows(virtual: asyncio.Runner) -> None:
-    units = told(virtual, spoken((3, 0.42), (3, 2.0)), Script())
+def test_a_pause_makes_all_words_stable_but_the_last(virtual: asyncio.Runner) -> None:
+    units = transcribe(virtual, spoken((3, 0.42), (3, 2.0)), ScriptedHear())
     second, third = (
         next(
             came
@@ -223,52 +252,54 @@ def test_a_pause_settles_all_words_but_the_last_which_waits_for_what_follows(vir
     assert sum(isinstance(unit, Words) and unit.final for _, unit in units) == 1
 
 
-def test_who_never_pauses_is_ended_between_two_words(virtual: asyncio.Runner) -> None:
-    units = told(virtual, spoken((200, 1.0)), Script())
+def test_an_utterance_without_pauses_ends_between_two_words(virtual: asyncio.Runner) -> None:
+    units = transcribe(virtual, spoken((200, 1.0)), ScriptedHear())
     assert stable(units) == numbers(200)
     assert sum(isinstance(unit, Words) and unit.final for _, unit in units) >= 3
     assert sum(isinstance(unit, Speech) for _, unit in units) == 2
 
 
-def test_a_word_that_wavers_is_not_stable_until_it_is_whole(virtual: asyncio.Runner) -> None:
+def test_a_word_that_changes_is_not_stable_until_it_is_complete(virtual: asyncio.Runner) -> None:
     whole = 10 * VAD_WINDOW
-    units = told(
+    units = transcribe(
         virtual,
         spoken((20, 1.0)),
-        Script(mishears=lambda number, heard: f"half{heard}" if heard < whole else None),
+        ScriptedHear(misrecognises=lambda number, count: f"half{count}" if count < whole else None),
     )
     assert stable(units) == numbers(20)
 
 
-def test_silence_asks_no_decode_and_yields_nothing(virtual: asyncio.Runner) -> None:
-    role = Script()
-    assert told(virtual, spoken((0, 60.0)), role) == []
-    assert {op for _, op, _ in role.asked} == {"vad"}
+def test_silence_is_not_decoded_and_yields_nothing(virtual: asyncio.Runner) -> None:
+    role = ScriptedHear()
+    assert transcribe(virtual, spoken((0, 60.0)), role) == []
+    assert {op for _, op, _ in role.requests} == {"vad"}
 
 
-def test_steps_are_quick_and_what_settles_them_is_not(virtual: asyncio.Runner) -> None:
-    live, patient = Script(), Script()
-    told(virtual, spoken((6, 1.0), (6, 1.0)), live)
+def test_steps_are_decoded_quickly_and_pauses_with_full_effort(virtual: asyncio.Runner) -> None:
+    live, lossless = ScriptedHear(), ScriptedHear()
+    transcribe(virtual, spoken((6, 1.0), (6, 1.0)), live)
     assert live.quick[0]
-    assert live.quick.count(False) == 2, "each pause settles once"
-    told(virtual, spoken((6, 1.0), (6, 1.0)), patient, lossless=True)
-    assert patient.quick
-    assert not any(patient.quick)
+    assert live.quick.count(False) == 2, "each pause is decoded once"
+    transcribe(virtual, spoken((6, 1.0), (6, 1.0)), lossless, lossless=True)
+    assert lossless.quick
+    assert not any(lossless.quick)
 
 
-def test_where_speech_is_hard_to_hear_steps_take_their_time(virtual: asyncio.Runner) -> None:
-    unclear = Script(probable=-0.6)
-    told(virtual, spoken((30, 1.0)), unclear)
+def test_unclear_speech_is_decoded_with_full_effort_in_longer_steps(virtual: asyncio.Runner) -> None:
+    unclear = ScriptedHear(log_probability=-0.6)
+    transcribe(virtual, spoken((30, 1.0)), unclear)
     assert unclear.quick[0], "nothing is known yet"
     assert not any(unclear.quick[4:])
-    clear = Script()
-    told(virtual, spoken((30, 1.0)), clear)
+    clear = ScriptedHear()
+    transcribe(virtual, spoken((30, 1.0)), clear)
     assert 1.2 * len(unclear.quick) < len(clear.quick), "and steps are longer"
 
 
-def test_where_speech_is_clear_words_become_stable_sooner(virtual: asyncio.Runner) -> None:
-    def late(probable: float) -> float:
-        units = told(virtual, spoken((30, 1.0)), Script(probable=probable, sure=0.5))
+def test_clear_speech_becomes_stable_sooner(virtual: asyncio.Runner) -> None:
+    def late(log_probability: float) -> float:
+        units = transcribe(
+            virtual, spoken((30, 1.0)), ScriptedHear(log_probability=log_probability, probability=0.5)
+        )
         waited = [
             at - word.end
             for at, unit in units
@@ -278,87 +309,85 @@ def test_where_speech_is_clear_words_become_stable_sooner(virtual: asyncio.Runne
         assert len(waited) == 30
         return sum(waited) / len(waited)
 
-    assert late(-0.1) < late(-0.42) - 0.1, "both are heard in steps of the same length"
+    assert late(-0.1) < late(-0.42) - 0.1, "both have steps of the same length"
 
 
 def test_a_click_is_no_speech(virtual: asyncio.Runner) -> None:
     samples = spoken((0, 4.0))
     samples[3 * VAD_WINDOW : 5 * VAD_WINDOW] = 1
-    assert told(virtual, samples, Script()) == []
+    assert transcribe(virtual, samples, ScriptedHear()) == []
 
 
-def test_a_source_without_end_leaves_the_window_short(virtual: asyncio.Runner) -> None:
-    role = Script()
-    told(virtual, spoken((300, 1.0)), role)
-    assert max(seconds for _, op, seconds in role.asked if op == "transcribe") < 7.0
+def test_endless_speech_does_not_grow_the_window(virtual: asyncio.Runner) -> None:
+    role = ScriptedHear()
+    transcribe(virtual, spoken((300, 1.0)), role)
+    assert max(seconds for _, op, seconds in role.requests if op == "transcribe") < 7.0
 
 
-def test_speech_that_the_model_cannot_hear_does_not_hold_the_window(virtual: asyncio.Runner) -> None:
-    class Deaf(Script):
+def test_unrecognised_speech_does_not_grow_the_window(virtual: asyncio.Runner) -> None:
+    class NeverRecognises(ScriptedHear):
         def words(self, samples: Any, language: str) -> list[list[Any]]:
             return []
 
-    role = Deaf()
-    units = told(virtual, spoken((100, 1.0)), role)
+    role = NeverRecognises()
+    units = transcribe(virtual, spoken((100, 1.0)), role)
     assert stable(units) == []
-    assert max(seconds for _, op, seconds in role.asked if op == "transcribe") < 9.0
+    assert max(seconds for _, op, seconds in role.requests if op == "transcribe") < 9.0
 
 
-def test_a_model_that_stops_at_the_context_gets_a_window_without_it(virtual: asyncio.Runner) -> None:
-    class Stops(Script):
+def test_a_model_that_stops_after_the_context_gets_a_window_without_it(virtual: asyncio.Runner) -> None:
+    class Stops(ScriptedHear):
         def words(self, samples: Any, language: str) -> list[list[Any]]:
             heard = super().words(samples, language)
             return heard[:1] if (np.round(samples) == 10).any() else heard
 
     stops = Stops()
-    units = told(virtual, spoken((10, 0.4), (20, 1.0)), stops)
+    units = transcribe(virtual, spoken((10, 0.4), (20, 1.0)), stops)
     assert stable(units)[-15:] == numbers(30)[-15:]
-    decodes = [(at, seconds) for at, op, seconds in stops.asked if op == "transcribe"]
+    decodes = [(at, seconds) for at, op, seconds in stops.requests if op == "transcribe"]
     quickest = min(itertools.pairwise(decodes), key=lambda pair: pair[1][0] - pair[0][0])
-    assert quickest[1][0] - quickest[0][0] < SETTINGS.step / 2, (
-        "what it passed over is asked for at once again"
-    )
+    assert quickest[1][0] - quickest[0][0] < SETTINGS.step / 2, "unrecognised speech is decoded again at once"
     assert quickest[1][1] < quickest[0][1]
 
 
 def test_a_file_read_at_full_speed_gives_the_words_of_the_live_run(virtual: asyncio.Runner) -> None:
     samples = spoken((40, 0.6), (30, 2.0), (3, 1.0))
-    assert stable(told(virtual, samples, Script(), live=False)) == numbers(73)
+    assert stable(transcribe(virtual, samples, ScriptedHear(), live=False)) == numbers(73)
 
 
 def test_a_file_is_stepped_through_by_audio_time_however_slow_the_worker(virtual: asyncio.Runner) -> None:
-    quick, slow = Script(seconds=0.01), Script(seconds=3.0)
+    quick, slow = ScriptedHear(seconds=0.01), ScriptedHear(seconds=3.0)
     for role in (quick, slow):
-        told(virtual, spoken((60, 1.0)), role, live=False)
-    assert [what[1:] for what in quick.asked] == [what[1:] for what in slow.asked]
+        transcribe(virtual, spoken((60, 1.0)), role, live=False)
+    assert [what[1:] for what in quick.requests] == [what[1:] for what in slow.requests]
 
 
 def test_a_file_is_stepped_through_in_the_same_way_however_long_its_chunks_are(
     virtual: asyncio.Runner,
 ) -> None:
     samples = spoken((10, 0.6), (10, 0.6), (10, 2.0))
-    short, long = Script(), Script()
-    words = stable(told(virtual, samples, short, live=False))
+    short, long = ScriptedHear(), ScriptedHear()
+    words = stable(transcribe(virtual, samples, short, live=False))
     assert (
-        stable(told(virtual, samples, long, live=False, chunk_samples=10 * SAMPLE_RATE))
+        stable(transcribe(virtual, samples, long, live=False, chunk_samples=10 * SAMPLE_RATE))
         == words
         == numbers(30)
     )
-    assert len(long.asked) == len(short.asked)
+    assert len(long.requests) == len(short.requests)
 
 
-def test_a_source_that_waits_is_never_skipped_and_takes_longer_steps(virtual: asyncio.Runner) -> None:
-    samples, hasty, patient = spoken((150, 1.0)), Script(seconds=2.0), Script(seconds=2.0)
+def test_a_lossless_source_is_never_skipped_and_takes_longer_steps(virtual: asyncio.Runner) -> None:
+    samples, live, lossless = spoken((150, 1.0)), ScriptedHear(seconds=2.0), ScriptedHear(seconds=2.0)
     backlog = Hear(backlog_seconds=2.0)
-    assert any(isinstance(unit, Gap) for _, unit in told(virtual, samples, hasty, settings=backlog))
-    units = told(virtual, samples, patient, settings=backlog, lossless=True)
+    assert any(isinstance(unit, Gap) for _, unit in transcribe(virtual, samples, live, settings=backlog))
+    units = transcribe(virtual, samples, lossless, settings=backlog, lossless=True)
     assert stable(units) == numbers(150)
     assert not any(isinstance(unit, Gap) for _, unit in units)
 
 
 def test_a_slow_worker_makes_longer_steps_not_a_growing_lag(virtual: asyncio.Runner) -> None:
-    role = Script(seconds=1.2)
-    units = told(virtual, spoken((150, 1.0)), role)
+    role = ScriptedHear(seconds=1.2)
+    units = transcribe(virtual, spoken((150, 1.0)), role)
     assert stable(units) == numbers(150)
     lags = [
         came - unit.words[unit.stable - 1].end
@@ -368,11 +397,11 @@ def test_a_slow_worker_makes_longer_steps_not_a_growing_lag(virtual: asyncio.Run
     assert max(lags[len(lags) // 2 :]) <= max(lags[: len(lags) // 2]) + 0.5
 
 
-def test_the_step_follows_the_budget(virtual: asyncio.Runner) -> None:
-    often, seldom = Script(), Script()
-    told(virtual, spoken((30, 1.0)), often, step=lambda: 0.5)
-    told(virtual, spoken((30, 1.0)), seldom, step=lambda: 1.0)
-    count = [sum(op == "transcribe" for _, op, _ in role.asked) for role in (often, seldom)]
+def test_the_step_follows_the_load(virtual: asyncio.Runner) -> None:
+    often, seldom = ScriptedHear(), ScriptedHear()
+    transcribe(virtual, spoken((30, 1.0)), often, step=lambda: 0.5)
+    transcribe(virtual, spoken((30, 1.0)), seldom, step=lambda: 1.0)
+    count = [sum(op == "transcribe" for _, op, _ in role.requests) for role in (often, seldom)]
     assert count[1] <= 0.6 * count[0]
 
 
@@ -388,52 +417,52 @@ def languages(units: Sequence[tuple[float, Unit]]) -> list[tuple[str, str]]:
     ]
 
 
-def test_a_language_that_is_not_set_is_detected_once_in_an_utterance_and_before_any_decode(
+def test_a_language_is_detected_once_in_an_utterance_before_any_decode(
     virtual: asyncio.Runner,
 ) -> None:
-    role = Script()
-    units = told(virtual, spoken((9, 1.0), (5, 1.0)), role, settings=MULTILINGUAL)
+    role = ScriptedHear()
+    units = transcribe(virtual, spoken((9, 1.0), (5, 1.0)), role, settings=MULTILINGUAL)
     assert languages(units) == [(word, "de") for word in numbers(14)]
-    ops = [op for _, op, _ in role.asked if op != "vad"]
+    ops = [op for _, op, _ in role.requests if op != "vad"]
     assert ops.index("detect_language") < ops.index("transcribe")
     assert ops.count("detect_language") == 2
-    assert min(seconds for _, op, seconds in role.asked if op == "detect_language") >= 0.7
+    assert min(seconds for _, op, seconds in role.requests if op == "detect_language") >= 0.7
 
 
-def test_two_languages_in_one_stream_come_out_each_in_its_own(virtual: asyncio.Runner) -> None:
-    role = Script(speaks=lambda number: "de" if number <= 9 or number > 18 else "fr")
-    units = told(virtual, spoken((9, 0.8), (9, 0.8), (9, 1.0)), role, settings=MULTILINGUAL)
+def test_two_languages_in_one_stream_are_both_recognised(virtual: asyncio.Runner) -> None:
+    role = ScriptedHear(speaks=lambda number: "de" if number <= 9 or number > 18 else "fr")
+    units = transcribe(virtual, spoken((9, 0.8), (9, 0.8), (9, 1.0)), role, settings=MULTILINGUAL)
     assert languages(units) == [(f"w{number}", role.speaks(number)) for number in range(1, 28)]
 
 
-def test_words_of_another_language_are_no_prompt(virtual: asyncio.Runner) -> None:
-    role = Script(speaks=lambda number: "de" if number <= 20 else "fr")
-    told(virtual, spoken((20, 0.8), (30, 1.0)), role, settings=MULTILINGUAL)
-    german = [before for before in role.befores if "w1" in before.lower().split()]
-    french = [before for before in role.befores if "w21" in before.lower().split()]
+def test_the_prompt_has_no_words_of_another_language(virtual: asyncio.Runner) -> None:
+    role = ScriptedHear(speaks=lambda number: "de" if number <= 20 else "fr")
+    transcribe(virtual, spoken((20, 0.8), (30, 1.0)), role, settings=MULTILINGUAL)
+    german = [prompt for prompt in role.prompts if "w1" in prompt.lower().split()]
+    french = [prompt for prompt in role.prompts if "w21" in prompt.lower().split()]
     assert german
     assert french
-    assert all(int(word[1:]) > 20 for before in french for word in before.split())
+    assert all(int(word[1:]) > 20 for prompt in french for word in prompt.split())
 
 
 @pytest.mark.parametrize("model", ["whisper-base", "whisper-tiny.en"])
-def test_a_language_that_is_fixed_is_never_asked_for(virtual: asyncio.Runner, model: str) -> None:
-    role = Script()
-    units = told(
+def test_a_fixed_language_is_never_detected(virtual: asyncio.Runner, model: str) -> None:
+    role = ScriptedHear()
+    units = transcribe(
         virtual,
         spoken((9, 1.0)),
         role,
         settings=SETTINGS.model_copy(update={"model": model}),
         language=lambda: "de",
     )
-    assert "detect_language" not in [op for _, op, _ in role.asked]
+    assert "detect_language" not in [op for _, op, _ in role.requests]
     assert {code for _, code in languages(units)} == {"de" if model == "whisper-base" else "en"}
 
 
 def test_a_language_may_be_fixed_while_the_stream_runs(virtual: asyncio.Runner) -> None:
     zero = virtual.get_loop().time()
-    role = Script()
-    units = told(
+    role = ScriptedHear()
+    units = transcribe(
         virtual,
         spoken((9, 1.0), (9, 1.0)),
         role,
@@ -444,36 +473,42 @@ def test_a_language_may_be_fixed_while_the_stream_runs(virtual: asyncio.Runner) 
     assert {code for word, code in languages(units) if word not in numbers(9)} == {"fr"}
 
 
-def test_improbable_words_make_the_language_doubtful_but_not_at_every_step(virtual: asyncio.Runner) -> None:
-    role = Script(probable=-1.2)
-    told(virtual, spoken((40, 1.0)), role, settings=MULTILINGUAL)
-    assert 2 <= [op for _, op, _ in role.asked].count("detect_language") <= 4
+def test_improbable_words_start_language_detection_but_not_at_every_step(virtual: asyncio.Runner) -> None:
+    role = ScriptedHear(log_probability=-1.2)
+    transcribe(virtual, spoken((40, 1.0)), role, settings=MULTILINGUAL)
+    assert 2 <= [op for _, op, _ in role.requests].count("detect_language") <= 4
 
 
-# --- gaps ---------------------------------------------------------------------------------------------------------
+# --- gaps
 
 
 @pytest.mark.parametrize("how", ["marked", "hole"])
-def test_lost_audio_is_said_and_what_follows_keeps_its_time(virtual: asyncio.Runner, how: str) -> None:
-    units = told(virtual, spoken((20, 1.0)), Script(), lose=lambda at: how if 2.5 < at < 3.3 else "")
+def test_lost_audio_is_reported_and_later_words_keep_their_times(virtual: asyncio.Runner, how: str) -> None:
+    units = transcribe(
+        virtual, spoken((20, 1.0)), ScriptedHear(), lose=lambda at: how if 2.5 < at < 3.3 else ""
+    )
     (gap,) = [unit for _, unit in units if isinstance(unit, Gap)]
     assert (gap.reason, round(gap.start, 1), round(gap.end, 1)) == ("packet_loss", 2.5, 3.3)
     words = {w.text: w for _, unit in units if isinstance(unit, Words) for w in unit.words[: unit.stable]}
     assert words["w20"].end == pytest.approx(20 * 0.32, abs=0.1)
 
 
-def test_a_short_loss_is_not_worth_a_word(virtual: asyncio.Runner) -> None:
-    units = told(virtual, spoken((20, 1.0)), Script(), lose=lambda at: "marked" if 2.5 < at < 2.6 else "")
+def test_a_short_loss_is_not_reported(virtual: asyncio.Runner) -> None:
+    units = transcribe(
+        virtual, spoken((20, 1.0)), ScriptedHear(), lose=lambda at: "marked" if 2.5 < at < 2.6 else ""
+    )
     assert not [unit for _, unit in units if isinstance(unit, Gap)]
 
 
-def test_a_long_hole_in_the_middle_of_speech_is_survived(virtual: asyncio.Runner) -> None:
-    units = told(virtual, spoken((40, 1.0)), Script(), lose=lambda at: "hole" if 3.2 <= at < 9.6 else "")
+def test_a_long_hole_within_speech_ends_the_utterance(virtual: asyncio.Runner) -> None:
+    units = transcribe(
+        virtual, spoken((40, 1.0)), ScriptedHear(), lose=lambda at: "hole" if 3.2 <= at < 9.6 else ""
+    )
     assert stable(units) == [word for word in numbers(40) if not 11 <= int(word[1:]) <= 30]
     assert [unit.active for _, unit in units if isinstance(unit, Speech)] == [True, False, True, False]
 
 
-# --- a worker that fails ------------------------------------------------------------------------------------------
+# --- outages of the worker
 
 
 def away(start: float, end: float, error: type[Exception]) -> Callable[[str, float], Exception | None]:
@@ -481,18 +516,16 @@ def away(start: float, end: float, error: type[Exception]) -> Callable[[str, flo
 
 
 @pytest.mark.parametrize("error", [WorkerError, DeadlineMissed, CapacityError])
-def test_a_worker_that_comes_back_costs_time_and_no_word(
-    virtual: asyncio.Runner, error: type[Exception]
-) -> None:
-    units = told(virtual, spoken((30, 1.0)), Script(fails=away(3.0, 6.0, error)))
+def test_a_short_outage_costs_time_and_no_word(virtual: asyncio.Runner, error: type[Exception]) -> None:
+    units = transcribe(virtual, spoken((30, 1.0)), ScriptedHear(fails=away(3.0, 6.0, error)))
     assert stable(units) == numbers(30)
     assert not [unit for _, unit in units if isinstance(unit, Gap)]
 
 
-def test_a_worker_away_for_longer_than_the_backlog_costs_a_gap_and_captions_resume(
+def test_an_outage_beyond_the_backlog_is_a_gap_and_captions_resume(
     virtual: asyncio.Runner,
 ) -> None:
-    units = told(virtual, spoken((80, 1.0)), Script(fails=away(3.0, 15.0, WorkerError)))
+    units = transcribe(virtual, spoken((80, 1.0)), ScriptedHear(fails=away(3.0, 15.0, WorkerError)))
     gaps = [unit for _, unit in units if isinstance(unit, Gap)]
     assert gaps
     assert {gap.reason for gap in gaps} == {"worker_restart"}
@@ -504,27 +537,46 @@ def test_a_worker_away_for_longer_than_the_backlog_costs_a_gap_and_captions_resu
     )
 
 
-def test_audio_dropped_by_a_small_ring_is_blamed_on_the_worker(virtual: asyncio.Runner) -> None:
-    units = told(
-        virtual, spoken((80, 1.0)), Script(fails=away(3.0, 15.0, WorkerError), seconds=0.05), ring=30
+def test_audio_dropped_by_a_small_ring_has_the_reason_of_the_outage(virtual: asyncio.Runner) -> None:
+    units = transcribe(
+        virtual, spoken((80, 1.0)), ScriptedHear(fails=away(3.0, 15.0, WorkerError), seconds=0.05), ring=30
     )
     assert {unit.reason for _, unit in units if isinstance(unit, Gap)} == {"worker_restart"}
     assert stable(units)[-1] == "w80"
 
 
-def test_a_worker_that_never_comes_back_is_given_up_with_a_gap(virtual: asyncio.Runner) -> None:
-    units = told(virtual, spoken((20, 1.0)), Script(fails=away(2.0, 1e9, WorkerError)))
+def test_a_lost_worker_is_given_up_with_a_gap(virtual: asyncio.Runner) -> None:
+    units = transcribe(virtual, spoken((20, 1.0)), ScriptedHear(fails=away(2.0, 1e9, WorkerError)))
     last = [unit for _, unit in units if isinstance(unit, Gap)][-1]
     assert last.reason == "worker_restart"
     assert last.end == pytest.approx(20 * 0.32 + 1.0, abs=0.1)
     assert [unit.active for _, unit in units if isinstance(unit, Speech)][-1] is False
 
 
-# --- flushes ------------------------------------------------------------------------------------------------------
+def test_an_outage_that_begins_at_a_long_hole_is_given_up_and_captions_resume(
+    virtual: asyncio.Runner,
+) -> None:
+    units = transcribe(
+        virtual,
+        spoken((200, 1.0)),
+        ScriptedHear(fails=away(9.0, 30.0, WorkerError)),
+        lose=lambda at: "hole" if 3.2 <= at < 9.6 else "",
+    )
+    gaps = [unit for _, unit in units if isinstance(unit, Gap)]
+    assert {gap.reason for gap in gaps} == {"worker_restart"}
+    assert stable(units)[-60:] == numbers(200)[-60:]
 
 
-class Seams:
-    """Flushes of a run; `done`: the session time at which each was done, and the stable words by then, of the `units` watched."""
+# --- flushes
+
+
+class Flushes:
+    """Flushes of a run.
+
+    Attributes:
+        done: session time of each completion, and the stable words among `units` by then.
+        units: the units of the run (`watch`).
+    """
 
     def __init__(self, virtual: asyncio.Runner) -> None:
         self.zero = virtual.get_loop().time()
@@ -541,13 +593,15 @@ class Seams:
 
 
 @pytest.mark.parametrize("live", [True, False])
-def test_a_flush_gives_every_word_before_it_and_the_time_line_goes_on(
+def test_a_flush_publishes_every_word_before_it_and_time_continues(
     virtual: asyncio.Runner, live: bool
 ) -> None:
-    seams = Seams(virtual)
+    markers = Flushes(virtual)
     end = 12 * 0.32  # in the middle of speech
-    units = told(virtual, spoken((30, 1.0)), Script(), flushes=seams.at(end), live=live, watch=seams.units)
-    ((came, words),) = seams.done
+    units = transcribe(
+        virtual, spoken((30, 1.0)), ScriptedHear(), flushes=markers.at(end), live=live, watch=markers.units
+    )
+    ((came, words),) = markers.done
     assert words == numbers(12)
     assert not live or came - end <= 0.2, "one decode, without waiting for a step or a pause"
     assert stable(units) == numbers(30)
@@ -558,31 +612,33 @@ def test_a_flush_gives_every_word_before_it_and_the_time_line_goes_on(
     assert [unit.active for _, unit in units if isinstance(unit, Speech)] == [True, False, True, False]
 
 
-def test_flushes_of_nothing_of_silence_and_one_upon_the_other_are_done_at_once_and_ask_no_decode(
+def test_flushes_of_silence_are_done_at_once_without_a_decode(
     virtual: asyncio.Runner,
 ) -> None:
-    seams, role = Seams(virtual), Script()
-    units = told(virtual, spoken((0, 5.0)), role, flushes=seams.at(0.0, 0.0, 3.2, 3.2, 3.2, 9.0))
-    assert [round(came, 1) for came, _ in seams.done] == [0.0, 0.0, 3.2, 3.2, 3.2, 5.0]
+    markers, role = Flushes(virtual), ScriptedHear()
+    units = transcribe(virtual, spoken((0, 5.0)), role, flushes=markers.at(0.0, 0.0, 3.2, 3.2, 3.2, 9.0))
+    assert [round(came, 1) for came, _ in markers.done] == [0.0, 0.0, 3.2, 3.2, 3.2, 5.0]
     assert units == []
-    assert {op for _, op, _ in role.asked} == {"vad"}
+    assert {op for _, op, _ in role.requests} == {"vad"}
 
 
-def test_a_flush_while_the_worker_is_away_is_done_with_a_gap_and_the_next_ones_do_not_wait_again(
+def test_a_flush_during_an_outage_is_done_with_a_gap_and_later_ones_do_not_wait_again(
     virtual: asyncio.Runner,
 ) -> None:
-    seams = Seams(virtual)
-    role = Script(fails=away(3.0, 30.0, WorkerError))
+    markers = Flushes(virtual)
+    role = ScriptedHear(fails=away(3.0, 30.0, WorkerError))
     settings = SETTINGS.model_copy(update={"backlog_seconds": 60.0})
-    flushes = seams.at(6.4, 6.4, 7.04)
-    units = told(virtual, spoken((120, 1.0)), role, settings=settings, flushes=flushes, watch=seams.units)
-    times = [came for came, _ in seams.done]
-    assert times[0] == pytest.approx(6.4 + decoding_loop.GIVE_UP, abs=decoding_loop.RETRY_MOST + 0.1)
-    assert times[2] - times[0] <= 3 * decoding_loop.RETRY_MOST
+    flushes = markers.at(6.4, 6.4, 7.04)
+    units = transcribe(
+        virtual, spoken((120, 1.0)), role, settings=settings, flushes=flushes, watch=markers.units
+    )
+    times = [came for came, _ in markers.done]
+    assert times[0] == pytest.approx(6.4 + decoding_loop.GIVE_UP, abs=RETRY_MAX + 0.1)
+    assert times[2] - times[0] <= 3 * RETRY_MAX
     gaps = [unit for _, unit in units if isinstance(unit, Gap)]
     assert {gap.reason for gap in gaps} == {"worker_restart"}
     heard = stable(units)
-    assert len(set(heard)) == len(heard), "what was given up does not come after all"
+    assert len(set(heard)) == len(heard), "abandoned words are not published later"
     assert heard[-30:] == numbers(120)[-30:]
     missing = [0.32 * int(word[1:]) for word in numbers(120) if word not in heard]
     assert all(any(gap.start - 0.7 <= end <= gap.end + 0.7 for gap in gaps) for end in missing), (
@@ -590,25 +646,27 @@ def test_a_flush_while_the_worker_is_away_is_done_with_a_gap_and_the_next_ones_d
     )
 
 
-def test_a_flush_waits_for_a_worker_that_comes_back_and_loses_no_word(virtual: asyncio.Runner) -> None:
-    seams = Seams(virtual)
-    units = told(
+def test_a_flush_waits_for_the_end_of_a_short_outage_and_loses_no_word(virtual: asyncio.Runner) -> None:
+    markers = Flushes(virtual)
+    units = transcribe(
         virtual,
         spoken((30, 1.0)),
-        Script(fails=away(3.0, 8.0, WorkerError)),
-        flushes=seams.at(6.4),
-        watch=seams.units,
+        ScriptedHear(fails=away(3.0, 8.0, WorkerError)),
+        flushes=markers.at(6.4),
+        watch=markers.units,
     )
-    ((_, words),) = seams.done
+    ((_, words),) = markers.done
     assert words == numbers(20)
     assert stable(units) == numbers(30)
     assert not [unit for _, unit in units if isinstance(unit, Gap)]
 
 
-def test_what_holds_from_a_flush_on_is_what_it_says(virtual: asyncio.Runner) -> None:
-    seams, role = Seams(virtual), Script()
-    samples = spoken((6, 0.9), (6, 0.9), (6, 2.0))  # each 2.82 s
-    units = told(virtual, samples, role, flushes=seams.at(2.8, hangover=1.5, vocabulary=("Zürich", "Anna")))
+def test_a_flush_sets_the_hangover_and_the_vocabulary_from_then_on(virtual: asyncio.Runner) -> None:
+    markers, role = Flushes(virtual), ScriptedHear()
+    samples = spoken((6, 0.9), (6, 0.9), (6, 2.0))  # 2.82 s each
+    units = transcribe(
+        virtual, samples, role, flushes=markers.at(2.8, hangover=1.5, vocabulary=("Zürich", "Anna"))
+    )
     assert [unit.active for _, unit in units if isinstance(unit, Speech)] == [True, False, True, False], (
         "0.9 s end only the first"
     )
@@ -622,14 +680,14 @@ def test_a_short_hangover_ends_an_utterance_soon_with_all_its_words(
     virtual: asyncio.Runner, hangover: float
 ) -> None:
     settings = SETTINGS.model_copy(update={"hangover": hangover, "step": 1.3})
-    units = told(virtual, spoken((5, 0.6), (8, 0.6), (6, 2.0)), Script(), settings=settings)
+    units = transcribe(virtual, spoken((5, 0.6), (8, 0.6), (6, 2.0)), ScriptedHear(), settings=settings)
     assert stable(units) == numbers(19)
     stopped = [came - unit.at for came, unit in units if isinstance(unit, Speech) and not unit.active]
     assert len(stopped) == 3
     assert max(stopped) <= hangover + 0.25
 
 
-# --- real weights -------------------------------------------------------------------------------------------------
+# --- real weights
 
 
 @pytest.fixture(scope="module")
@@ -637,7 +695,7 @@ def engine() -> Any:
     return asr.load({"models": Models().dir / "models", "model": "whisper-tiny.en", "workers": 1})
 
 
-def wer(heard: TranscriberRun, path: Path) -> float:
+def word_error_rate(heard: TranscriberRun, path: Path) -> float:
     truth = truth_of(path)
     assert truth is not None
     return align(truth.words, [w for word in heard.stable for w in norm(word.text)])[1] / len(truth.words)
@@ -649,12 +707,12 @@ def wer(heard: TranscriberRun, path: Path) -> float:
 def test_real_speech_becomes_the_right_words(media: Path, engine: Any, clip: str, most: float) -> None:
     path = media / "speech" / f"{clip}.flac"
     heard = run_virtual(read(path), engine, Hear())
-    assert wer(heard, path) <= most
+    assert word_error_rate(heard, path) <= most
     assert not [unit for _, unit in heard.units if isinstance(unit, Gap)]
 
 
 @pytest.mark.models
 @pytest.mark.media
 @pytest.mark.parametrize("clip", ["noise2", "room_noise", "digital_silence_30s", "music_guitar"])
-def test_what_is_no_speech_becomes_no_word(media: Path, engine: Any, clip: str) -> None:
+def test_non_speech_yields_no_word(media: Path, engine: Any, clip: str) -> None:
     assert run_virtual(read(media / "non_speech" / f"{clip}.flac"), engine, Hear()).stable == []

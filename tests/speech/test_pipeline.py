@@ -14,7 +14,7 @@ from streamsvc.core.errors import CapacityError, Conflict, InvalidRequest, Worke
 from streamsvc.core.options import SessionOptions, SpeechOptions
 from streamsvc.core.types import EncodedFrame, MediaTrack
 from streamsvc.service.session import Session
-from streamsvc.speech import decoding_loop, pipeline
+from streamsvc.speech import decoding_loop, pipeline, recognizer
 from tests.builders.session import Models, Playing, Sender, kinds, make, send
 
 
@@ -127,9 +127,7 @@ def test_a_flush_while_the_worker_is_away_becomes_a_gap_and_is_done(stage: async
             push(live, 0.0, 2.0)
             began = clock.now()
             await live.speech.flush()
-            assert clock.now() - began == pytest.approx(
-                decoding_loop.GIVE_UP, abs=decoding_loop.RETRY_MOST + 0.1
-            )
+            assert clock.now() - began == pytest.approx(decoding_loop.GIVE_UP, abs=recognizer.RETRY_MAX + 0.1)
             del models.broken["vad"]
             push(live, 2.0, 2.0)
             await live.speech.flush()

@@ -1,4 +1,4 @@
-"""Phrases become what was asked for, once, and what was told as stable is never revised."""
+"""Phrases are replaced once, and published stable words are never revised."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from streamsvc.core.types import Word, Words
 from streamsvc.speech.replacements import Replacer
 
 
-def said(text: str, first: int = 0) -> tuple[Word, ...]:
+def words_of(text: str, first: int = 0) -> tuple[Word, ...]:
     """Words of a second each."""
-    return tuple(Word(word, float(place), place + 1.0, 0.9) for place, word in enumerate(text.split(), first))
+    return tuple(Word(word, float(index), index + 1.0, 0.9) for index, word in enumerate(text.split(), first))
 
 
 def unit(words: tuple[Word, ...], stable: int, *, final: bool = False) -> Words:
@@ -22,14 +22,14 @@ def unit(words: tuple[Word, ...], stable: int, *, final: bool = False) -> Words:
     return Words("s", "main", words[0].start if words else 0.0, 100.0 + reference, words, stable, final)
 
 
-def written(phrases: dict[str, str], text: str) -> str:
-    """What becomes of an utterance told at once."""
-    words = said(text)
+def replaced(phrases: dict[str, str], text: str) -> str:
+    """An utterance in one unit after replacement."""
+    words = words_of(text)
     return " ".join(word.text for word in Replacer(phrases).take(unit(words, len(words), final=True)).words)
 
 
 @pytest.mark.parametrize(
-    ("phrases", "text", "wanted"),
+    ("phrases", "text", "expected"),
     [
         ({"stream service": "streamsvc"}, "The Stream SERVICE, runs.", "The streamsvc, runs."),
         ({"stream service": "streamsvc"}, "“Stream service!”", "“streamsvc!”"),
@@ -53,10 +53,10 @@ def written(phrases: dict[str, str], text: str) -> str:
         ({}, "as it was", "as it was"),
     ],
 )
-def test_whole_phrases_are_replaced_without_regard_to_case_and_keep_their_punctuation(
-    phrases: dict[str, str], text: str, wanted: str
+def test_whole_phrases_are_replaced_case_insensitively_and_keep_their_punctuation(
+    phrases: dict[str, str], text: str, expected: str
 ) -> None:
-    assert written(phrases, text) == wanted
+    assert replaced(phrases, text) == expected
 
 
 def test_a_replaced_phrase_has_the_times_of_all_its_words() -> None:
@@ -65,24 +65,24 @@ def test_a_replaced_phrase_has_the_times_of_all_its_words() -> None:
     assert joined == Word("streamsvc", 1.0, 2.0, 0.5)
 
 
-def test_the_beginning_of_a_phrase_waits_in_the_tail_and_its_age_is_that_of_what_is_told() -> None:
+def test_the_beginning_of_a_phrase_waits_in_the_tail_and_the_unit_has_the_arrival_of_its_own_words() -> None:
     replacer = Replacer({"stream service": "streamsvc"})
-    first = replacer.take(unit(said("the stream serv"), 2))
+    first = replacer.take(unit(words_of("the stream serv"), 2))
     assert ([word.text for word in first.words], first.stable) == (["the", "stream", "serv"], 1)
     assert first.arrived == 101.0, "of `the`, not of `stream`"
-    second = replacer.take(unit(said("service", 2), 1))
+    second = replacer.take(unit(words_of("service", 2), 1))
     assert ([word.text for word in second.words], second.stable) == (["streamsvc"], 1)
     assert (second.at, second.arrived) == (1.0, 103.0)
 
 
-def test_the_tail_passes_as_it_was_heard() -> None:
-    passed = Replacer({"stream service": "streamsvc"}).take(unit(said("stream service"), 0))
+def test_the_tail_passes_unchanged() -> None:
+    passed = Replacer({"stream service": "streamsvc"}).take(unit(words_of("stream service"), 0))
     assert ([word.text for word in passed.words], passed.stable) == (["stream", "service"], 0)
 
 
-def test_what_waits_comes_out_at_the_end_of_the_utterance() -> None:
+def test_undecided_words_are_published_at_the_end_of_the_utterance() -> None:
     replacer = Replacer({"stream service": "streamsvc"})
-    assert replacer.take(unit(said("stream"), 1)).stable == 0
+    assert replacer.take(unit(words_of("stream"), 1)).stable == 0
     end = replacer.take(unit((), 0, final=True))
     assert ([word.text for word in end.words], end.stable, end.final) == (["stream"], 1, True)
     assert replacer.take(unit((), 0, final=True)).words == ()
@@ -97,20 +97,20 @@ TEXTS = st.lists(st.sampled_from(["a", "B", "c", "a,", "d", "(b"]), max_size=12)
 
 
 @given(PHRASES, TEXTS, st.lists(st.integers(0, 4), max_size=12))
-def test_the_result_does_not_depend_on_where_the_units_were_cut_and_no_word_is_lost(
+def test_the_result_does_not_depend_on_the_cuts_and_no_word_is_lost(
     phrases: dict[str, str], texts: Sequence[str], cuts: Sequence[int]
 ) -> None:
-    words = said(" ".join(texts))
+    words = words_of(" ".join(texts))
     whole = Replacer(phrases).take(unit(words, len(words), final=True)).words
-    replacer, told, place = Replacer(phrases), list[Word](), 0
+    replacer, published, index = Replacer(phrases), list[Word](), 0
     for cut in cuts:
-        piece = words[place : place + cut]
-        out = replacer.take(unit((*piece, *words[place + cut : place + cut + 1]), len(piece)))
-        told += out.words[: out.stable]
-        assert told == list(whole[: len(told)]), "what was told as stable stays"
-        place += len(piece)
-    end = replacer.take(unit(words[place:], len(words) - place, final=True))
+        piece = words[index : index + cut]
+        out = replacer.take(unit((*piece, *words[index + cut : index + cut + 1]), len(piece)))
+        published += out.words[: out.stable]
+        assert published == list(whole[: len(published)]), "published stable words stay"
+        index += len(piece)
+    end = replacer.take(unit(words[index:], len(words) - index, final=True))
     assert end.stable == len(end.words)
-    assert (*told, *end.words) == whole
+    assert (*published, *end.words) == whole
     covered = [second for word in whole for second in range(int(word.start), int(word.end))]
     assert covered == list(range(len(words)))

@@ -1,82 +1,108 @@
-"""The decisions of transcription, without worker or clock."""
+"""Segmentation without worker or clock: windows, utterances and stable words."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamsvc.core.config import Hear
-from streamsvc.core.types import SAMPLE_RATE, AudioChunk, Gap, Word, Words
-from streamsvc.speech.segmenter import LULL, PAUSE, VAD_WINDOW, Ask, Transcriber
+from streamsvc.core.types import SAMPLE_RATE, AudioChunk, Gap, Speech, Word, Words
+from streamsvc.speech.hypothesis import DecodeWindow, Hypothesis
+from streamsvc.speech.segmenter import SHORT_SILENCE, Segmenter
+from streamsvc.speech.vad import PAUSE, VAD_WINDOW
 
-SETTINGS = Hear(model="whisper-tiny.en", step=0.5, hangover=0.5)
+STEP = 0.5
 CHUNK = VAD_WINDOW  # samples
 CHUNK_SECONDS = CHUNK / SAMPLE_RATE
 
 texts = st.lists(st.sampled_from(["the", "stone", "cutter", "went", "home", "so", "far"]), max_size=12)
 
 
-def laid(words: Sequence[str], start: float = 0.0) -> list[Word]:
-    return [Word(text, start + 0.3 * place, start + 0.3 * place + 0.28) for place, text in enumerate(words)]
-
-
 @given(st.lists(texts, min_size=1, max_size=12))
 def test_stable_words_are_never_revised_nor_repeated(hypotheses: list[list[str]]) -> None:
-    core = Transcriber(SETTINGS, session="s")
-    shown: list[Word] = []
-    for place, words in enumerate(hypotheses):
+    segmenter = Segmenter("s", step=STEP, hangover=0.5)
+    stable: list[Word] = []
+    for step, words in enumerate(hypotheses):
         for start in range(0, SAMPLE_RATE // 2, CHUNK):
-            core.feed(
-                AudioChunk(
-                    "s", "main", core.end, 1.0, np.ones(min(CHUNK, SAMPLE_RATE // 2 - start), np.float32)
-                )
-            )
-        while (samples := core.unjudged()) is not None:
-            core.judged(np.ones(len(samples) // VAD_WINDOW, np.float32))
-        ask = core.due()
-        if ask is None:
+            samples = np.ones(min(CHUNK, SAMPLE_RATE // 2 - start), np.float32)
+            segmenter.add_audio(AudioChunk("s", "main", segmenter.end, 1.0, samples))
+        while (pending := segmenter.vad_samples()) is not None:
+            segmenter.add_vad(np.ones(len(pending) // VAD_WINDOW, np.float32))
+        window = segmenter.due()
+        if window is None:
             continue
-        raw = [
-            [w.text, w.start, min(w.end, ask.end - ask.start), 0.9]
-            for w in laid(words)
-            if w.end < ask.end - ask.start
-        ]
-        for unit in core.heard(ask, {"words": raw, "no_speech": 0.0, "log_probability": -0.1}, {}):
-            assert isinstance(unit, Words), place
-            shown += unit.words[: unit.stable]
-    assert all(a.end <= b.end + 0.3 for a, b in itertools.pairwise(shown)), "a stable word came twice"
+        seconds = window.end - window.start
+        spoken = [Word(text, 0.3 * index, 0.3 * index + 0.28, 0.9) for index, text in enumerate(words)]
+        hypothesis = Hypothesis(tuple(word for word in spoken if word.end < seconds), 0.0, -0.1)
+        for unit in segmenter.add_hypothesis(window, hypothesis, {}):
+            assert isinstance(unit, Words), step
+            stable += unit.words[: unit.stable]
+    assert all(a.end <= b.end + 0.3 for a, b in itertools.pairwise(stable)), "a stable word came twice"
 
 
-def test_a_step_waits_in_a_lull_for_what_follows_or_for_the_pause() -> None:
-    def after(*stretches: tuple[float, float]) -> Ask | None:
-        core = Transcriber(SETTINGS, session="s")
-        for probability, windows in stretches:
-            count = round(windows)
-            core.feed(AudioChunk("s", "main", core.end, 1.0, np.zeros(count * VAD_WINDOW, np.float32)))
-            core.judged([probability] * count)
-        return core.due()
-
-    step, lull = SETTINGS.step / CHUNK_SECONDS + 1, LULL / CHUNK_SECONDS + 1
-    spoken = after((1.0, step))
-    assert spoken is not None and not spoken.settle
-    assert after((1.0, step), (0.0, lull)) is None
-    resumed = after((1.0, step), (0.0, lull), (1.0, 2))
-    assert resumed is not None and not resumed.settle
-    paused = after((1.0, step), (0.0, PAUSE / CHUNK_SECONDS + 1))
-    assert paused is not None and paused.settle
+def feed(segmenter: Segmenter, probability: float, seconds: float) -> list[Speech]:
+    """Add silence of whole VAD windows with a speech probability."""
+    count = round(seconds / CHUNK_SECONDS)
+    samples = np.zeros(count * VAD_WINDOW, np.float32)
+    segmenter.add_audio(AudioChunk("s", "main", segmenter.end, 1.0, samples))
+    return segmenter.add_vad([probability] * count)
 
 
-def test_a_long_hole_ends_the_utterance_and_costs_no_memory() -> None:
-    core = Transcriber(SETTINGS, session="s")
-    core.feed(AudioChunk("s", "main", 0.0, 0.0, np.zeros(CHUNK, np.float32)))
-    (gap,) = core.feed(AudioChunk("s", "main", 7200.0, 7200.0, np.zeros(CHUNK, np.float32)))
+def test_a_short_silence_defers_a_step_until_speech_resumes_or_the_pause() -> None:
+    def due_after(*stretches: tuple[float, float]) -> DecodeWindow | None:
+        segmenter = Segmenter("s", step=STEP, hangover=0.5)
+        for probability, seconds in stretches:
+            feed(segmenter, probability, seconds)
+        return segmenter.due()
+
+    step = (1.0, STEP + CHUNK_SECONDS)
+    silence = (0.0, SHORT_SILENCE + CHUNK_SECONDS)
+    spoken = due_after(step)
+    assert spoken is not None and not spoken.at_pause
+    assert due_after(step, silence) is None
+    resumed = due_after(step, silence, (1.0, 2 * CHUNK_SECONDS))
+    assert resumed is not None and not resumed.at_pause
+    paused = due_after(step, (0.0, PAUSE + CHUNK_SECONDS))
+    assert paused is not None and paused.at_pause
+
+
+def test_a_long_hole_is_reported_and_costs_no_memory() -> None:
+    segmenter = Segmenter("s", step=STEP, hangover=0.5)
+    segmenter.add_audio(AudioChunk("s", "main", 0.0, 0.0, np.zeros(CHUNK, np.float32)))
+    (gap,) = segmenter.add_audio(AudioChunk("s", "main", 7200.0, 7200.0, np.zeros(CHUNK, np.float32)))
     assert isinstance(gap, Gap)
-    assert core.end == pytest.approx(7200.0 + CHUNK_SECONDS, abs=0.01)
-    samples = core.unjudged()
+    assert segmenter.end == pytest.approx(7200.0 + CHUNK_SECONDS, abs=0.01)
+    samples = segmenter.vad_samples()
     assert samples is not None
     assert len(samples) < 3 * SAMPLE_RATE
+
+
+def test_an_utterance_ends_after_the_hangover_with_its_tail() -> None:
+    segmenter = Segmenter("s", step=STEP, hangover=0.5)
+    assert [speech.active for speech in feed(segmenter, 1.0, 0.64)] == [True]
+    assert feed(segmenter, 0.0, 0.32) == []
+    window = segmenter.due()
+    assert window is not None and window.at_pause
+    words = (Word("so", 0.0, 0.2, 0.9), Word("far", 0.3, 0.6, 0.9))
+    (unit,) = segmenter.add_hypothesis(window, Hypothesis(words, 0.0, -0.1), {})
+    assert (len(unit.words), unit.stable) == (2, 1), "the last word waits"
+    assert segmenter.end_utterance() == [], "0.3 s of silence are no hangover"
+    feed(segmenter, 0.0, 0.32)
+    tail, final, stopped = segmenter.end_utterance()
+    assert isinstance(tail, Words) and [word.text for word in tail.words] == ["far"] and tail.stable == 1
+    assert isinstance(final, Words) and final.final and final.words == ()
+    assert isinstance(stopped, Speech) and not stopped.active and stopped.at == pytest.approx(0.64)
+
+
+def test_abandoned_audio_is_a_gap_and_ends_the_utterance() -> None:
+    segmenter = Segmenter("s", step=STEP, hangover=0.5)
+    assert segmenter.abandon("overload") == []
+    feed(segmenter, 1.0, 1.28)
+    feed(segmenter, 0.0, 0.32)
+    gap, stopped = segmenter.abandon("overload")
+    assert isinstance(gap, Gap) and (gap.start, gap.end, gap.reason) == (0.0, 1.6, "overload")
+    assert isinstance(stopped, Speech) and not stopped.active
+    assert segmenter.due(closing=True) is None

@@ -12,7 +12,8 @@ from PIL import Image
 from load_tests import screens
 from load_tests.keyframes import delays, probes, watched
 from streamsvc.core.config import Sample
-from streamsvc.vision.keyframes import Budget, Change, Gray, Sampler, exposure, parts
+from streamsvc.vision.frame_difference import Gray
+from streamsvc.vision.keyframes import Change, Sampler, TokenBucket
 
 
 def page(*words: tuple[int, int, int], ground: int = 240) -> Gray:
@@ -25,11 +26,13 @@ def page(*words: tuple[int, int, int], ground: int = 240) -> Gray:
 
 def reasons(pictures: list[Gray], fps: float = 5.0) -> list[tuple[float, str]]:
     sampler = Sampler(Sample())
-    found = [(number / fps, sampler.look(picture, number / fps)) for number, picture in enumerate(pictures)]
-    return [(at, change.reason) for at, change in found if change is not None]
+    sampled = [
+        (number / fps, sampler.probe(picture, number / fps)) for number, picture in enumerate(pictures)
+    ]
+    return [(at, change.reason) for at, change in sampled if change is not None]
 
 
-def test_a_static_picture_is_looked_at_once_for_ever() -> None:
+def test_a_static_picture_is_sampled_once() -> None:
     noise = np.random.default_rng(1)
     pictures = [
         np.clip(page((10, 10, 80)) + noise.normal(0, 2, (90, 160)), 0, 255).astype(np.uint8)
@@ -38,20 +41,20 @@ def test_a_static_picture_is_looked_at_once_for_ever() -> None:
     assert reasons(pictures) == [(0.0, "first")]
 
 
-def test_a_new_slide_is_found_within_a_second() -> None:
+def test_a_new_slide_is_sampled_within_a_second() -> None:
     old, new = page((10, 10, 80), (40, 10, 120)), page((10, 20, 100), (40, 10, 60), (60, 10, 130))
-    found = reasons([old] * 20 + [new] * 20)
-    assert [reason for _, reason in found] == ["first", "scene"] or [reason for _, reason in found] == [
+    sampled = reasons([old] * 20 + [new] * 20)
+    assert [reason for _, reason in sampled] == ["first", "scene"] or [reason for _, reason in sampled] == [
         "first",
         "text",
     ]
-    assert found[1][0] - 4.0 <= 1.0
+    assert sampled[1][0] - 4.0 <= 1.0
 
 
-def test_one_new_line_of_text_is_found_once_it_stands_still() -> None:
-    found = reasons([page((10, 10, 80))] * 10 + [page((10, 10, 80), (50, 10, 40))] * 20)
-    assert [reason for _, reason in found] == ["first", "text"]
-    assert 2.0 <= found[1][0] <= 2.81
+def test_a_new_line_of_text_is_sampled_once_it_stands_still() -> None:
+    sampled = reasons([page((10, 10, 80))] * 10 + [page((10, 10, 80), (50, 10, 40))] * 20)
+    assert [reason for _, reason in sampled] == ["first", "text"]
+    assert 2.0 <= sampled[1][0] <= 2.81
 
 
 def test_a_mouse_cursor_is_no_change() -> None:
@@ -65,24 +68,24 @@ def test_a_mouse_cursor_is_no_change() -> None:
     assert reasons(pictures) == [(0.0, "first")]
 
 
-def test_a_cut_to_black_and_back_is_found() -> None:
+def test_a_cut_to_black_and_back_is_sampled() -> None:
     photo = np.random.default_rng(2).integers(0, 255, (90, 160)).astype(np.uint8)
-    found = reasons([photo] * 10 + [np.zeros((90, 160), np.uint8)] * 10 + [photo] * 10)
-    assert [reason for _, reason in found] == ["first", "scene", "scene"]
+    sampled = reasons([photo] * 10 + [np.zeros((90, 160), np.uint8)] * 10 + [photo] * 10)
+    assert [reason for _, reason in sampled] == ["first", "scene", "scene"]
 
 
-def test_a_picture_that_never_stands_still_is_looked_at_less_and_less() -> None:
+def test_a_picture_that_never_stands_still_is_sampled_less_and_less() -> None:
     rng = np.random.default_rng(3)
-    found = reasons([rng.integers(0, 255, (90, 160)).astype(np.uint8) for _ in range(5 * 60)])
-    assert 5 < len(found) < 20
+    sampled = reasons([rng.integers(0, 255, (90, 160)).astype(np.uint8) for _ in range(5 * 60)])
+    assert 5 < len(sampled) < 20
 
 
 def test_the_changed_region_lies_around_the_change() -> None:
     sampler = Sampler(Sample())
-    sampler.look(page(), 0.0)
+    sampler.probe(page(), 0.0)
     change = None
     for number in range(1, 10):
-        change = change or sampler.look(page((50, 100, 40)), number / 5)
+        change = change or sampler.probe(page((50, 100, 40)), number / 5)
     assert change is not None
     x, y, w, h = change.changed
     assert x <= 100 / 160 and x + w >= 138 / 160 and y <= 50 / 90 and y + h >= 54 / 90
@@ -93,26 +96,8 @@ def test_a_new_size_of_the_picture_is_a_new_scene() -> None:
     assert reasons([page(), np.zeros((120, 160), np.uint8)]) == [(0.0, "first"), (0.2, "scene")]
 
 
-def test_exposure_of_a_camera_is_fitted_and_a_new_page_is_not_taken_for_it() -> None:
-    before = np.linspace(10, 200, 400, dtype=np.float32).reshape(20, 20)
-    gain, shift = exposure(before, before * 1.2 + 5)
-    assert gain == pytest.approx(1.2, abs=0.01)
-    assert shift == pytest.approx(5, abs=1)
-    gain, shift = exposure(before, np.full((20, 20), 240, np.float32))
-    assert np.abs(before * gain + shift - 240).max() > 20
-
-
-def test_what_lies_together_is_one_part() -> None:
-    mask = np.zeros((40, 60), np.bool_)
-    mask[3:5, 2:9] = mask[30, 50] = True
-    assert sorted((rows.start, rows.stop, columns.start, columns.stop) for rows, columns in parts(mask)) == [
-        (3, 5, 2, 9),
-        (30, 31, 50, 51),
-    ]
-
-
 @pytest.mark.parametrize(("condition", "kind"), [("noise 4", "digit"), ("inset", "bullet")])
-def test_a_change_of_a_coded_page_is_found_within_a_second(condition: str, kind: str) -> None:
+def test_a_change_of_a_coded_page_is_sampled_within_a_second(condition: str, kind: str) -> None:
     changes, file = screens.clip(condition, (kind,), 5)
     run = watched(condition, changes, probes(io.BytesIO(file), Sample()))
     assert [change.kind for change, _ in delays(run)] == [kind]
@@ -120,78 +105,80 @@ def test_a_change_of_a_coded_page_is_found_within_a_second(condition: str, kind:
 
 
 @pytest.mark.parametrize("condition", ["noise 8", "exposure", "cursor", "caret"])
-def test_what_disturbs_a_page_is_no_change(condition: str) -> None:
-    told, _, chance = screens.script(condition, (), 5)
-    disturb = screens.Disturbance(condition, told, chance)
-    pictures = [disturb(screens.shown(told, n / 10), n / 10) for n in range(10 * 15)][::2]
+def test_a_disturbance_of_a_page_is_no_change(condition: str) -> None:
+    script, _, chance = screens.script(condition, (), 5)
+    disturb = screens.Disturbance(condition, script, chance)
+    pictures = [disturb(screens.shown(script, n / 10), n / 10) for n in range(10 * 15)][::2]
     small = [
         np.asarray(Image.fromarray(picture).resize((320, 180), Image.Resampling.BOX)) for picture in pictures
     ]
     assert [reason for _, reason in reasons(small)] == ["first"]
 
 
-def test_a_budget_lets_a_bunch_through_and_then_its_rate_and_counts_what_it_refuses() -> None:
+def test_a_token_bucket_allows_a_burst_and_then_its_rate_and_counts_refusals() -> None:
     refused: list[int] = []
-    budget = Budget(0.5, 2, lambda: refused.append(1))
+    bucket = TokenBucket(0.5, 2, lambda: refused.append(1))
     taken = []
     for second in range(8):
-        if budget.has(float(second)):
-            budget.spend(float(second))
+        if bucket.has_token(float(second)):
+            bucket.take(float(second))
             taken.append(second)
     assert taken == [0, 1, 2, 4, 6]
     assert len(refused) == 3
 
 
-def test_a_change_that_the_budget_refuses_is_seen_when_there_is_room_again() -> None:
+def test_a_refused_change_is_sampled_once_the_rate_allows() -> None:
     refused: list[int] = []
-    sampler = Sampler(Sample(), Budget(0.2, 1, lambda: refused.append(1)))
+    sampler = Sampler(Sample(), TokenBucket(0.2, 1, lambda: refused.append(1)))
     pages = [page((10, 10, 80))] * 5 + [page((10, 40, 100), (40, 10, 120), (60, 10, 130))] * 35
-    found = [(n / 5, change.reason) for n, gray in enumerate(pages) if (change := sampler.look(gray, n / 5))]
-    assert [reason for _, reason in found] == ["first", "scene"]
-    assert found[1][0] == pytest.approx(5.0, abs=0.21)
+    sampled = [
+        (n / 5, change.reason) for n, gray in enumerate(pages) if (change := sampler.probe(gray, n / 5))
+    ]
+    assert [reason for _, reason in sampled] == ["first", "scene"]
+    assert sampled[1][0] == pytest.approx(5.0, abs=0.21)
     assert len(refused) >= 19  # each probe from the one after the change on
 
 
-def test_the_first_picture_of_a_session_is_never_refused_and_other_pictures_share_what_is_left() -> None:
-    everyone = Budget(0.1, 1)
+def test_the_first_picture_of_a_session_is_never_refused_and_others_share_the_rate() -> None:
+    everyone = TokenBucket(0.1, 1)
     one, other = Sampler(Sample(), None, everyone), Sampler(Sample(), None, everyone)
-    assert one.look(page(), 0.0, 100.0) == other.look(page(), 0.0, 100.0) == Change("first")
+    assert one.probe(page(), 0.0, 100.0) == other.probe(page(), 0.0, 100.0) == Change("first")
     new = page((10, 40, 100), (40, 10, 120), (60, 10, 130))
     later = [
-        [sampler.look(new, at, 100.0 + at) is not None for sampler in (one, other)]
+        [sampler.probe(new, at, 100.0 + at) is not None for sampler in (one, other)]
         for at in (10.0, 12.0, 21.0, 23.0, 32.0)
     ]
     assert later == [[False, False], [False, False], [True, False], [False, False], [False, True]]
 
 
-def test_a_restless_picture_is_looked_at_more_often_while_somebody_speaks() -> None:
+def test_a_restless_picture_is_sampled_more_often_during_speech() -> None:
     rng = np.random.default_rng(4)
     quiet, spoken = Sampler(Sample()), Sampler(Sample())
     spoken.speaking = True
     pictures = [rng.integers(0, 255, (90, 160)).astype(np.uint8) for _ in range(5 * 60)]
     counts = [
-        sum(sampler.look(gray, n / 5) is not None for n, gray in enumerate(pictures))
+        sum(sampler.probe(gray, n / 5) is not None for n, gray in enumerate(pictures))
         for sampler in (quiet, spoken)
     ]
     assert counts[1] > 1.5 * counts[0]
 
 
-def test_a_question_looks_at_what_moves_at_once_and_not_at_what_is_known() -> None:
+def test_a_question_samples_any_change_at_once_and_nothing_unchanged() -> None:
     sampler = Sampler(Sample())
-    sampler.look(page((10, 10, 80)), 0.0)
+    sampler.probe(page((10, 10, 80)), 0.0)
     sampler.ask()
-    assert sampler.look(page((10, 10, 80)), 1.0) is None
+    assert sampler.probe(page((10, 10, 80)), 1.0) is None
     sampler.ask()
-    change = sampler.look(page((10, 10, 80), (50, 10, 40)), 1.2)
+    change = sampler.probe(page((10, 10, 80), (50, 10, 40)), 1.2)
     assert change is not None
     assert change.reason == "question"
 
 
 @pytest.mark.media
 @pytest.mark.parametrize("name", ["lecture_stone_cutter", "scenes_photos"])
-def test_every_change_of_a_real_recording_is_found_within_a_second(media: Path, name: str) -> None:
+def test_every_change_of_a_real_recording_is_sampled_within_a_second(media: Path, name: str) -> None:
     truth = json.loads((media / "scenarios" / f"{name}.json").read_text())["intervals"]
-    sampler, found, last = Sampler(Sample()), [], -1.0
+    sampler, sampled, last = Sampler(Sample()), [], -1.0
     with av.open(str(media / "scenarios" / f"{name}.mp4")) as container:
         for picture in container.decode(video=0):
             if picture.time is not None and picture.time - last >= 0.195:
@@ -200,13 +187,13 @@ def test_every_change_of_a_real_recording_is_found_within_a_second(media: Path, 
                     picture.reformat(width=320, height=180, format="gray", interpolation="AREA").to_ndarray(),
                     np.uint8,
                 )
-                if sampler.look(gray, last):
-                    found.append(last)
+                if sampler.probe(gray, last):
+                    sampled.append(last)
     for interval in truth:
-        assert any(interval["start"] <= at <= interval["start"] + 1.0 for at in found), interval["start"]
+        assert any(interval["start"] <= at <= interval["start"] + 1.0 for at in sampled), interval["start"]
     still = [
         at
-        for at in found
+        for at in sampled
         if not any(
             i["start"] <= at <= i["start"] + 1 or (i["kind"] == "clip" and i["start"] <= at <= i["end"])
             for i in truth
@@ -215,10 +202,10 @@ def test_every_change_of_a_real_recording_is_found_within_a_second(media: Path, 
     assert len(still) <= 2
 
 
-def test_a_question_is_owed_until_a_picture_has_been_compared_for_it() -> None:
+def test_a_question_is_pending_until_a_picture_has_been_compared() -> None:
     gray = np.full((90, 160), 100, np.uint8)
     sampler = Sampler(Sample())
-    owed = []
+    pending = []
     for asks, at in (
         (True, 0.0),
         (True, 0.1),
@@ -226,8 +213,8 @@ def test_a_question_is_owed_until_a_picture_has_been_compared_for_it() -> None:
     ):  # the first picture; one so soon after it that none is compared; nothing new
         if asks:
             sampler.ask()
-            assert sampler.owes
-        found = sampler.look(gray, at)
-        assert (found is not None) == (at == 0.0)
-        owed.append(sampler.owes)
-    assert owed == [False, True, False]
+            assert sampler.question_pending
+        sampled = sampler.probe(gray, at)
+        assert (sampled is not None) == (at == 0.0)
+        pending.append(sampler.question_pending)
+    assert pending == [False, True, False]

@@ -1,4 +1,4 @@
-"""Labels answer to plain words, and absence is stated only where the detector could have seen the thing."""
+"""Labels in plain words; absence is stated only of what the detector knows."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from streamsvc.vision.labels import at_place, counted, detectable, is_a, known, 
         ("person", "people"),
     ],
 )
-def test_a_label_answers_to_plain_words(label: str, word: str) -> None:
+def test_a_label_is_what_plain_words_denote(label: str, word: str) -> None:
     assert is_a(label, word)
 
 
 @pytest.mark.parametrize(
     "label, word", [("hot dog", "dog"), ("cat", "dog"), ("football helmet", "person"), ("cup", "coffee")]
 )
-def test_a_label_does_not_answer_to_what_it_is_not(label: str, word: str) -> None:
+def test_a_label_is_not_another_one(label: str, word: str) -> None:
     assert not is_a(label, word)
 
 
-def test_absence_is_told_only_of_what_the_detector_knows() -> None:
+def test_absence_can_be_stated_only_of_what_the_detector_knows() -> None:
     assert detectable("dog") and detectable("zebra") and detectable("people")
     assert not detectable("astronaut") and not detectable("rocket") and not detectable("coffee")
     assert known("rocket") and not known("unicorn")

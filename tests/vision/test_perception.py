@@ -12,12 +12,12 @@ from engines import Engine, Op, Payload
 from streamsvc.core.errors import WorkerError
 from streamsvc.core.types import Keyframe, TextLine, VideoFrame
 from streamsvc.vision.perception import (
-    Reader,
+    ScreenReader,
     changed_region,
     likely_text,
-    look,
     merged,
     normalised,
+    perceive,
     title,
     widened,
 )
@@ -81,14 +81,14 @@ class Eyes:
 
 
 async def test_a_sight_carries_the_time_of_its_keyframe() -> None:
-    sight = await look(keyframe(3.0), b"jpeg", Eyes().role(), SETTINGS, deadline_in_s=1.0)
+    sight = await perceive(keyframe(3.0), b"jpeg", Eyes().role(), deadline_in_s=1.0)
     assert (sight.at, sight.arrived) == (3.0, 103.0)
     assert sight.tags[0].label == "cat"
     assert sight.boxes[0].w == pytest.approx(0.3)
     assert sight.embedding.dtype == np.float32
 
 
-async def test_the_vector_of_a_vision_text_model_is_kept_in_sixteen_bits_where_there_is_one() -> None:
+async def test_the_embedding_of_a_vision_text_model_is_stored_as_float16() -> None:
     def clip(batch: list[Payload]) -> list[Payload | Exception]:
         return [
             {**answer, "clip": np.array([0.25, -3.0], np.float32)}
@@ -96,16 +96,14 @@ async def test_the_vector_of_a_vision_text_model_is_kept_in_sixteen_bits_where_t
             if isinstance(answer, dict)
         ]
 
-    sight = await look(
-        keyframe(3.0), b"jpeg", LocalRole(Engine({"look": Op(clip)})), SETTINGS, deadline_in_s=1.0
-    )
+    sight = await perceive(keyframe(3.0), b"jpeg", LocalRole(Engine({"look": Op(clip)})), deadline_in_s=1.0)
     assert sight.clip is not None
     assert (sight.clip.dtype, sight.clip.tolist()) == (np.dtype(np.float16), [0.25, -3.0])
-    assert (await look(keyframe(3.0), b"jpeg", Eyes().role(), SETTINGS, deadline_in_s=1.0)).clip is None
+    assert (await perceive(keyframe(3.0), b"jpeg", Eyes().role(), deadline_in_s=1.0)).clip is None
 
 
-async def test_text_is_read_once_and_only_where_it_changed() -> None:
-    eyes, reader = Eyes(), Reader(SETTINGS)
+async def test_text_is_read_once_and_then_only_in_the_changed_region() -> None:
+    eyes, reader = Eyes(), ScreenReader(SETTINGS)
     eyes.texts = ["A title of some length", "and one more line"]
     jpeg, gray = screen(*eyes.texts)
     first = await reader.read(keyframe(1.0), jpeg, gray, eyes.role(), deadline_in_s=1.0)
@@ -121,8 +119,8 @@ async def test_text_is_read_once_and_only_where_it_changed() -> None:
     assert y > 0.4 and h < 0.5, "only the new line is read"
 
 
-async def test_a_small_change_waits_while_only_whole_screens_are_read_and_is_read_afterwards() -> None:
-    eyes, reader = Eyes(), Reader(SETTINGS)
+async def test_a_small_change_is_deferred_while_only_whole_screens_are_read() -> None:
+    eyes, reader = Eyes(), ScreenReader(SETTINGS)
     eyes.texts = ["Agenda"]
     for at, whole, texts in (
         (1.0, True, ("Agenda",)),
@@ -134,16 +132,16 @@ async def test_a_small_change_waits_while_only_whole_screens_are_read_and_is_rea
         assert (len(eyes.asked), reader.skipped) == {1.0: (1, 0), 2.0: (1, 1), 3.0: (2, 1)}[at]
 
 
-async def test_blank_and_textless_pictures_cost_no_reading() -> None:
-    eyes, reader = Eyes(), Reader(SETTINGS)
+async def test_pictures_without_text_are_not_read() -> None:
+    eyes, reader = Eyes(), ScreenReader(SETTINGS)
     jpeg, gray = screen()
     assert await reader.read(keyframe(1.0), jpeg, gray, eyes.role(), deadline_in_s=1.0) is None
     assert eyes.asked == []
     assert reader.skipped == 1
 
 
-async def test_text_that_goes_away_is_said() -> None:
-    eyes, reader = Eyes(), Reader(SETTINGS)
+async def test_text_that_disappears_is_reported() -> None:
+    eyes, reader = Eyes(), ScreenReader(SETTINGS)
     eyes.texts = ["Something written here"]
     await reader.read(
         keyframe(1.0), *screen("Something written here", "and here as well"), eyes.role(), deadline_in_s=1.0
@@ -154,8 +152,8 @@ async def test_text_that_goes_away_is_said() -> None:
     assert gone.title is None
 
 
-async def test_a_reading_that_failed_is_made_up_for_by_the_next() -> None:
-    eyes, reader = Eyes(), Reader(SETTINGS)
+async def test_a_change_that_could_not_be_read_is_read_with_the_next_keyframe() -> None:
+    eyes, reader = Eyes(), ScreenReader(SETTINGS)
     eyes.fail = True
     jpeg, gray = screen("Some words are here", "and more of them")
     with pytest.raises(WorkerError):
@@ -178,7 +176,7 @@ def test_the_title_is_the_largest_line_of_the_upper_half() -> None:
     assert title([]) is None
 
 
-def test_a_change_is_bounded_and_a_large_one_is_the_whole_screen() -> None:
+def test_a_changed_region_is_bounded_and_a_large_one_is_the_whole_screen() -> None:
     gray = np.full((90, 160), 200, np.uint8)
     other = gray.copy()
     other[40:50, 80:120] = 0
@@ -191,14 +189,14 @@ def test_a_change_is_bounded_and_a_large_one_is_the_whole_screen() -> None:
     assert region[2] * region[3] < 0.2
 
 
-def test_a_region_grows_to_hold_whole_lines_and_replaces_them() -> None:
+def test_a_region_grows_to_whole_lines_and_replaces_them() -> None:
     known = [line("first", 0.1), line("second", 0.3), line("third", 0.8)]
     region = widened((0.3, 0.28, 0.1, 0.1), known)
     assert region[0] < 0.1 and region[0] + region[2] > 0.6
     assert [item.text for item in merged(known, [line("2nd", 0.3)], region)] == ["first", "2nd", "third"]
 
 
-def test_rows_of_letters_are_told_from_a_plain_photo() -> None:
+def test_rows_of_letters_are_distinguished_from_a_plain_photo() -> None:
     picture = (
         Image.open(io.BytesIO(screen("Some words of a text", "in two lines")[0]))
         .convert("L")
@@ -209,5 +207,5 @@ def test_rows_of_letters_are_told_from_a_plain_photo() -> None:
     assert not likely_text(smooth)
 
 
-def test_two_readings_of_a_line_are_the_same_without_case_blanks_and_marks() -> None:
+def test_readings_of_a_line_are_compared_without_case_blanks_and_punctuation() -> None:
     assert normalised("• The Stone-Cutter") == normalised("the stonecutter ")

@@ -127,7 +127,7 @@ def test_the_load_tells_how_long_a_picture_waits_for_the_eyes(
         await clock.sleep(3.0)
         raise WorkerError("no")
 
-    monkeypatch.setattr(perception, "look", slow)
+    monkeypatch.setattr(perception, "perceive", slow)
 
     async def main() -> None:
         async with Playing(make()) as played:
@@ -174,7 +174,7 @@ class Slow(Models):
 
     def __init__(self, seconds: float, monkeypatch: pytest.MonkeyPatch) -> None:
         super().__init__()
-        whole, self.looks = perception.look, 0
+        whole, self.looks = perception.perceive, 0
 
         async def look(keyframe: Any, jpeg: bytes, *rest: Any, **options: Any) -> Any:
             self.looks += 1
@@ -184,7 +184,7 @@ class Slow(Models):
             sight = await whole(keyframe, jpeg, *rest, **options)
             return replace(sight, boxes=tuple(replace(box, label=label) for box in sight.boxes), tags=())
 
-        monkeypatch.setattr(perception, "look", look)
+        monkeypatch.setattr(perception, "perceive", look)
 
 
 async def answered(played: Playing, frames: list[EncodedFrame], text: str, at: float) -> tuple[str, float]:

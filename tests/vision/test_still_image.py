@@ -1,4 +1,4 @@
-"""A picture sent along is decoded with care, and seen and read at once."""
+"""A still image is decoded safely, and perceived and read concurrently."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from PIL import Image
 from engines import Engine, Op, Payload
 from streamsvc.core.errors import InvalidRequest, WorkerError
 from streamsvc.vision import still_image
-from streamsvc.vision.still_image import glance, plain
+from streamsvc.vision.still_image import analyse, normalised_jpeg
 from tests.builders import pages
 from tests.fakes.local_role import LocalRole
 from tests.vision.test_perception import SETTINGS, Eyes
 
 
-async def test_a_picture_is_seen_and_read_and_bears_the_time_of_its_question() -> None:
+async def test_an_image_is_perceived_and_read_and_has_the_time_of_its_question() -> None:
     eyes = Eyes()
     eyes.texts = ["INVOICE"]
-    sight, text = await glance(
+    sight, text = await analyse(
         pages.picture(pages.INVOICE, "PNG"), "s", 75.0, eyes.role(), SETTINGS, deadline_in_s=1.0
     )
     assert (sight.at, text.at, text.first_seen) == (75.0, 75.0, 75.0)
@@ -30,22 +30,22 @@ async def test_a_picture_is_seen_and_read_and_bears_the_time_of_its_question() -
     assert bytes(eyes.asked[0]["jpeg"].tobytes()).startswith(b"\xff\xd8\xff"), "the worker is sent a JPEG"
 
 
-async def test_nothing_is_read_where_reading_is_off() -> None:
+async def test_nothing_is_read_without_ocr() -> None:
     eyes = Eyes()
-    _, text = await glance(
+    _, text = await analyse(
         pages.picture(pages.TABLE), "s", 1.0, eyes.role(), SimpleNamespace(ocr=False), deadline_in_s=1.0
     )
     assert (text.lines, eyes.asked) == ((), [])
 
 
-async def test_a_worker_that_fails_fails_the_question() -> None:
+async def test_a_failure_of_the_worker_is_raised() -> None:
     eyes = Eyes()
     eyes.fail = True
     with pytest.raises(WorkerError):
-        await glance(pages.picture(pages.TABLE), "s", 1.0, eyes.role(), SETTINGS, deadline_in_s=1.0)
+        await analyse(pages.picture(pages.TABLE), "s", 1.0, eyes.role(), SETTINGS, deadline_in_s=1.0)
 
 
-async def test_both_are_asked_at_once() -> None:
+async def test_both_ops_run_concurrently() -> None:
     asked: list[str] = []
 
     def op(name: str) -> Op:
@@ -56,7 +56,7 @@ async def test_both_are_asked_at_once() -> None:
         return Op(run)
 
     with pytest.raises(WorkerError):
-        await glance(
+        await analyse(
             pages.picture(pages.TABLE),
             "s",
             1.0,
@@ -77,29 +77,29 @@ async def test_both_are_asked_at_once() -> None:
         b"GIF89a" + bytes(40),
     ],
 )
-def test_a_broken_picture_is_refused_by_name(image: bytes) -> None:
+def test_a_broken_image_is_refused_with_its_code(image: bytes) -> None:
     with pytest.raises(InvalidRequest) as caught:
-        plain(image)
+        normalised_jpeg(image)
     assert caught.value.code == "bad_image"
 
 
-def test_a_picture_of_too_many_pixels_is_not_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(still_image, "MOST_PIXELS", 1000)
+def test_an_image_of_too_many_pixels_is_not_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(still_image, "PIXELS_MAX", 1000)
     with pytest.raises(InvalidRequest, match="pixels"):
-        plain(pages.picture(pages.TABLE))
+        normalised_jpeg(pages.picture(pages.TABLE))
 
 
-def test_a_large_picture_is_made_smaller_and_a_transparent_one_lies_on_white() -> None:
+def test_a_large_image_is_scaled_and_transparent_parts_are_white() -> None:
     buffer = io.BytesIO()
     Image.new("RGBA", (4000, 1000), (0, 0, 0, 0)).save(buffer, "PNG")
-    made = Image.open(io.BytesIO(plain(buffer.getvalue())))
+    made = Image.open(io.BytesIO(normalised_jpeg(buffer.getvalue())))
     assert (made.format, made.size) == ("JPEG", (1600, 400))
     assert np.asarray(made).min() > 250
 
 
-def test_a_photo_that_was_taken_sideways_is_turned_upright() -> None:
+def test_a_photo_with_an_orientation_is_turned_upright() -> None:
     buffer = io.BytesIO()
     exif = Image.Exif()
     exif[0x0112] = 6  # to be turned by a quarter
     Image.new("RGB", (200, 100), "white").save(buffer, "JPEG", exif=exif)
-    assert Image.open(io.BytesIO(plain(buffer.getvalue()))).size == (100, 200)
+    assert Image.open(io.BytesIO(normalised_jpeg(buffer.getvalue()))).size == (100, 200)

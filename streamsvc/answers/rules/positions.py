@@ -192,7 +192,7 @@ class _Look:
     def boxes(self, thing: str | None) -> list[Box] | None:
         """Of a thing, or of all things; None: some are not sure, or may be of one and the same thing."""
         every = [box for box in self.sight.boxes if thing is None or labels.is_a(box.label, thing)]
-        found = [box for box in every if scenes.sure(box, self.sight)]
+        found = [box for box in every if scenes.confident(box, self.sight)]
         double = any(
             one.label == other.label and overlap(one, other) > SAME for one, other in combinations(found, 2)
         )
@@ -253,7 +253,7 @@ def _in_zone(subject: str, zone: set[str], look: _Look) -> Finding:
     if not alone or boxes is None or re.match(r"who\b", subject):
         return refusal()
     if thing is not None and not boxes:  # a tag has no place
-        absent = look.ask.form == "yes/no" and not scenes.shows(look.sight, thing)
+        absent = look.ask.form == "yes/no" and not scenes.count_shown(look.sight, thing)
         return sights.there_now(look.timeline, thing, look.item.start) if absent else refusal()
     each = [[sides(box)[name] for name in zone] for box in boxes]
     within = [box for box, told in zip(boxes, each, strict=True) if all(told)]

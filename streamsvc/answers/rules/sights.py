@@ -12,14 +12,23 @@ from streamsvc.timeline.keyframe_history import Shown
 from streamsvc.timeline.text import terms
 from streamsvc.timeline.timeline import Timeline
 from streamsvc.vision import labels as vision_labels
-from streamsvc.vision.scenes import TAG_MAY, TAG_SURE, holds, labelled, names, phrase, quote, sure
+from streamsvc.vision.scenes import (
+    TAG_CONFIDENT,
+    TAG_POSSIBLE,
+    confident,
+    is_shown,
+    labelled,
+    names,
+    phrase,
+    quote,
+)
 
 JOINED = 4.0  # seconds a thing may be lost from sight between two looks without a new appearance
 
 
 def appearances(timeline: Timeline, thing: str) -> list[Evidence]:
     """When a thing was shown, by time; looks that miss it for a moment do not end it."""
-    return _runs(timeline, lambda sight: holds(sight, thing), thing)
+    return _runs(timeline, lambda sight: is_shown(sight, thing), thing)
 
 
 def blanks(timeline: Timeline) -> list[Evidence]:
@@ -178,8 +187,8 @@ def movers(timeline: Timeline, verb: str) -> Finding:
 
 
 def _of(sight: Sight, kind: str) -> list[str]:
-    labels = [box.label for box in sight.boxes if sure(box, sight)] + [
-        tag.label for tag in sight.tags if tag.score >= TAG_SURE
+    labels = [box.label for box in sight.boxes if confident(box, sight)] + [
+        tag.label for tag in sight.tags if tag.score >= TAG_CONFIDENT
     ]
     return (
         []
@@ -220,7 +229,8 @@ def count(timeline: Timeline, thing: str, now: float, present: bool) -> Finding 
     for item in items:
         if item is not None and item.sight is not None:
             number = sum(
-                sure(box, item.sight) and vision_labels.is_a(box.label, thing) for box in item.sight.boxes
+                confident(box, item.sight) and vision_labels.is_a(box.label, thing)
+                for box in item.sight.boxes
             )
             if number and (best is None or number > best[0]):
                 best = number, item
@@ -241,11 +251,11 @@ def there_now(timeline: Timeline, thing: str, now: float) -> Finding:
     if item is None or item.sight is None:
         return refusal()
     span = _as_evidence(timeline, item)
-    if holds(item.sight, thing):
+    if is_shown(item.sight, thing):
         return Finding(("Yes, ", f"{phrase(item.sight)} is shown since {timestamp(item.start)}."), (span,))
-    if any(tag.score >= TAG_MAY and vision_labels.is_a(tag.label, thing) for tag in item.sight.tags) or any(
-        vision_labels.is_a(box.label, thing) for box in item.sight.boxes
-    ):
+    if any(
+        tag.score >= TAG_POSSIBLE and vision_labels.is_a(tag.label, thing) for tag in item.sight.tags
+    ) or any(vision_labels.is_a(box.label, thing) for box in item.sight.boxes):
         return refusal()  # perhaps
     if item.sight.blank:
         return Finding(("No, ", f"{phrase(item.sight)}."), (span,))
@@ -269,7 +279,7 @@ def there_between(timeline: Timeline, thing: str, start: float, end: float) -> F
         if item.start < end and (item.end is None or item.end > start) and item.sight is not None
     ]
     maybe = any(
-        entry.score >= TAG_MAY and vision_labels.is_a(entry.label, thing)
+        entry.score >= TAG_POSSIBLE and vision_labels.is_a(entry.label, thing)
         for item in items
         if item.sight is not None
         for entry in labelled(item.sight)

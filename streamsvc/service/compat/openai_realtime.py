@@ -42,7 +42,7 @@ from streamsvc.service.compat.websocket import (
     send,
 )
 from streamsvc.service.service import Service
-from streamsvc.speech.segmenter import PREROLL
+from streamsvc.speech.vad import PREROLL
 
 Message = dict[str, Any]
 

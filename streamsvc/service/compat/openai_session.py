@@ -14,7 +14,7 @@ from streamsvc.core.config import Hear
 from streamsvc.core.errors import InvalidRequest
 from streamsvc.core.options import SpeechOptions
 from streamsvc.service.compat.audio_session import AudioFormat, clamp_hangover, language_code
-from streamsvc.speech.segmenter import PREROLL
+from streamsvc.speech.vad import PREROLL
 
 FORMATS = {
     "audio/pcm": AudioFormat("pcm_s16le", 24_000),

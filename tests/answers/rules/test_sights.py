@@ -1,4 +1,4 @@
-"""Scene captions and appearances name only what was surely seen."""
+"""Appearances name only what was surely seen."""
 
 from __future__ import annotations
 
@@ -7,33 +7,12 @@ import numpy as np
 from streamsvc.answers.rules.sights import appearances, there_between
 from streamsvc.core.types import Box, Sight, Tag
 from streamsvc.timeline.timeline import Timeline
-from streamsvc.vision.scenes import phrase, scene
 from tests.builders.units import sight
 
 
 def seen(boxes: list[tuple[str, float]], tags: list[tuple[str, float]]) -> Sight:
     told = tuple(Box(label, score, 0, 0, 1, 1) for label, score in boxes)
     return Sight("s", "main", 0.0, 0.0, np.zeros(2, np.float32), tuple(Tag(*t) for t in tags), told)
-
-
-def test_things_are_counted_and_told_in_plain_words() -> None:
-    assert phrase(seen([("person", 0.9), ("person", 0.8), ("car", 0.7)], [])) == "two persons and a car"
-    assert phrase(seen([("cat", 0.9)], [("Egyptian cat", 0.6)])) == "a cat"
-
-
-def test_what_is_not_sure_is_not_told() -> None:
-    assert phrase(seen([("person", 0.45)], [("football helmet", 0.48)])) is None
-
-
-def test_a_scene_caption_comes_on_change_only() -> None:
-    line = Timeline()
-    first = scene(line, sight(0.0))
-    assert first is not None and first.text == "A cat." and first.evidence
-    line.add(sight(0.0))
-    line.add(first)
-    assert scene(line, sight(5.0)) is None
-    blank = scene(line, sight(6.0, blank=True))
-    assert blank is not None and blank.text == "The picture is blank."
 
 
 def test_a_look_that_misses_a_thing_for_a_moment_does_not_end_its_appearance() -> None:
