@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from engines import Engine, Op, Payload, each
-from streamsvc.core.roles import Role
 from streamsvc.core.types import SAMPLE_RATE
+from tests.fakes.role import FakeRole
 
 NAME = "tests.fakes.hear_engine"
 WINDOW = 512  # samples per voice-activity probability
@@ -81,21 +81,7 @@ def _language(payload: Payload) -> Payload:
     return {"language": "de", "probability": 0.9}
 
 
-class Direct:
-    """The engine as a role, in the loop itself. `asked`: the ops that were called."""
-
-    def __init__(self) -> None:
-        self.ops = load({}).ops
-        self.asked: list[tuple[str, Payload]] = []
-
-    async def call(self, op: str, payload: Payload, *, deadline_in_s: float, affinity: str = "") -> Payload:
-        self.asked.append((op, payload))
-        entry = self.ops[op]
-        assert isinstance(entry, Op)
-        (result,) = entry.run([payload])
-        assert not isinstance(result, Exception)
-        return result
-
-    def role(self) -> Role:
-        """The same, as the type that rooms ask for."""
-        return self  # type: ignore[return-value]
+def hear_role(**script: Any) -> FakeRole:
+    """The engine as a role in the test's own loop; `script`: fields of FakeRole."""
+    ops = {"vad": _vad, "transcribe": _transcribe, "detect_language": _language}
+    return FakeRole(ops, **script)

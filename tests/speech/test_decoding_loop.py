@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,14 @@ from streamsvc.core import clock
 from streamsvc.core.config import Hear, Models
 from streamsvc.core.errors import CapacityError, DeadlineMissed, WorkerError
 from streamsvc.core.queues import Ring
+from streamsvc.core.roles import Payload
 from streamsvc.core.types import SAMPLE_RATE, AudioChunk, Gap, Speech, Words
 from streamsvc.evaluation.recordings import read, truth_of
 from streamsvc.evaluation.score_captions import align, norm
 from streamsvc.evaluation.transcriber_run import TranscriberRun, run_virtual
 from streamsvc.speech import decoding_loop
 from streamsvc.speech.segmenter import VAD_WINDOW, Unit
+from tests.fakes.role import FakeRole
 
 SETTINGS = Hear(model="whisper-tiny.en", step=0.5, hangover=0.5, backlog_seconds=5.0)
 CHUNK = VAD_WINDOW  # samples
@@ -30,58 +33,58 @@ CHUNK_SECONDS = CHUNK / SAMPLE_RATE
 
 
 @dataclass
-class Script:
-    """A hear role without a model. The audio is its own script: the value of a sample is the number of the word spoken, 0 is silence.
+class Script(FakeRole):
+    """A hear role whose audio is its script: a sample's value is the number of the word spoken, 0 is silence.
 
-    `speaks`: word number -> its language; decoded in another one (but English) it is heard as "x…".
-    `fails`: what to raise at a monotonic time, or None. `mishears` : (word number, how many samples of it were heard) -> text or None.
+    One request at a time; a decode takes `seconds`.
     """
 
-    fails: Callable[[str, float], Exception | None] = lambda op, now: None
-    mishears: Callable[[int, int], str | None] = lambda number, heard: None
-    speaks: Callable[[int], str] = lambda number: "de"
+    fails: Callable[[str, float], Exception | None] = lambda op, now: None  # by op and monotonic seconds
+    mishears: Callable[[int, int], str | None] = lambda number, heard: None  # by word and samples of it heard
+    speaks: Callable[[int], str] = lambda number: "de"  # word -> language; decoded in another: "x<number>"
     probable: float = -0.1  # mean log probability of a decode
     sure: float = 0.9  # probability of each word
-    befores: list[str] = field(default_factory=list)
-    hotwords: list[str | None] = field(default_factory=list)
-    quick: list[bool] = field(default_factory=list)
     seconds: float = 0.05  # that a decode takes
-    asked: list[tuple[float, str, float]] = field(default_factory=list)  # (monotonic, op, seconds of samples)
-    flying: int = 0
 
-    async def call(
-        self, op: str, payload: dict[str, Any], *, deadline_in_s: float, affinity: str = ""
-    ) -> dict[str, Any]:
-        assert not self.flying, "one request at a time"
-        self.flying += 1
-        try:
-            samples = payload["samples"]
-            self.asked.append((clock.now(), op, len(samples) / SAMPLE_RATE))
-            await clock.sleep(self.seconds if op == "transcribe" else 0.002)
-            if (error := self.fails(op, clock.now())) is not None:
-                raise error
-            if op == "vad":
-                windows = samples.reshape(-1, VAD_WINDOW)
-                return {
-                    "probability": (windows != 0).any(axis=1).astype(np.float32),
-                    "state": np.zeros(320, np.float32),
-                }
-            if op == "detect_language":
-                spoken = [self.speaks(int(number)) for number in np.round(samples[samples != 0])]
-                most = max(sorted(set(spoken)), key=spoken.count)
-                return {"language": most, "probability": spoken.count(most) / len(spoken) - 0.05}
-            self.befores.append(payload["before"])
-            self.hotwords.append(payload.get("hotwords"))
-            self.quick.append(payload["quick"])
-            words = self.words(samples, payload["language"])
-            return {
-                "words": words,
-                "no_speech": 0.0,
-                "log_probability": self.probable,
-                "seconds": self.seconds,
-            }
-        finally:
-            self.flying -= 1
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.overlap = False
+        self.delay = lambda op, payload: self.seconds if op == "transcribe" else 0.002
+        ops = {"vad": self._vad, "detect_language": self._detect_language, "transcribe": self._transcribe}
+        self.results = {op: partial(self._failing, op, run) for op, run in ops.items()}
+
+    @property
+    def asked(self) -> list[tuple[float, str, float]]:
+        """Monotonic seconds, op and seconds of samples of each request."""
+        return [(call.at, call.op, len(call.payload["samples"]) / SAMPLE_RATE) for call in self.calls]
+
+    def decoded(self, name: str) -> list[Any]:
+        """A value of each decode that returned words."""
+        return [call.payload.get(name) for call in self.completed if call.op == "transcribe"]
+
+    def _failing(self, op: str, run: Callable[[Payload], Payload], payload: Payload) -> Payload | Exception:
+        return self.fails(op, clock.now()) or run(payload)
+
+    def _vad(self, payload: Payload) -> Payload:
+        windows = payload["samples"].reshape(-1, VAD_WINDOW)
+        return {
+            "probability": (windows != 0).any(axis=1).astype(np.float32),
+            "state": np.zeros(320, np.float32),
+        }
+
+    def _detect_language(self, payload: Payload) -> Payload:
+        samples = payload["samples"]
+        spoken = [self.speaks(int(number)) for number in np.round(samples[samples != 0])]
+        most = max(sorted(set(spoken)), key=spoken.count)
+        return {"language": most, "probability": spoken.count(most) / len(spoken) - 0.05}
+
+    def _transcribe(self, payload: Payload) -> Payload:
+        return {
+            "words": self.words(payload["samples"], payload["language"]),
+            "no_speech": 0.0,
+            "log_probability": self.probable,
+            "seconds": self.seconds,
+        }
 
     def words(self, samples: Any, language: str) -> list[list[Any]]:
         words = []
@@ -249,21 +252,21 @@ def test_silence_asks_no_decode_and_yields_nothing(virtual: asyncio.Runner) -> N
 def test_steps_are_quick_and_what_settles_them_is_not(virtual: asyncio.Runner) -> None:
     live, patient = Script(), Script()
     told(virtual, spoken((6, 1.0), (6, 1.0)), live)
-    assert live.quick[0]
-    assert live.quick.count(False) == 2, "each pause settles once"
+    assert live.decoded("quick")[0]
+    assert live.decoded("quick").count(False) == 2, "each pause settles once"
     told(virtual, spoken((6, 1.0), (6, 1.0)), patient, lossless=True)
-    assert patient.quick
-    assert not any(patient.quick)
+    assert patient.decoded("quick")
+    assert not any(patient.decoded("quick"))
 
 
 def test_where_speech_is_hard_to_hear_steps_take_their_time(virtual: asyncio.Runner) -> None:
     unclear = Script(probable=-0.6)
     told(virtual, spoken((30, 1.0)), unclear)
-    assert unclear.quick[0], "nothing is known yet"
-    assert not any(unclear.quick[4:])
+    assert unclear.decoded("quick")[0], "nothing is known yet"
+    assert not any(unclear.decoded("quick")[4:])
     clear = Script()
     told(virtual, spoken((30, 1.0)), clear)
-    assert 1.2 * len(unclear.quick) < len(clear.quick), "and steps are longer"
+    assert 1.2 * len(unclear.decoded("quick")) < len(clear.decoded("quick")), "and steps are longer"
 
 
 def test_where_speech_is_clear_words_become_stable_sooner(virtual: asyncio.Runner) -> None:
@@ -409,8 +412,8 @@ def test_two_languages_in_one_stream_come_out_each_in_its_own(virtual: asyncio.R
 def test_words_of_another_language_are_no_prompt(virtual: asyncio.Runner) -> None:
     role = Script(speaks=lambda number: "de" if number <= 20 else "fr")
     told(virtual, spoken((20, 0.8), (30, 1.0)), role, settings=MULTILINGUAL)
-    german = [before for before in role.befores if "w1" in before.lower().split()]
-    french = [before for before in role.befores if "w21" in before.lower().split()]
+    german = [before for before in role.decoded("before") if "w1" in before.lower().split()]
+    french = [before for before in role.decoded("before") if "w21" in before.lower().split()]
     assert german
     assert french
     assert all(int(word[1:]) > 20 for before in french for word in before.split())
@@ -613,8 +616,8 @@ def test_what_holds_from_a_flush_on_is_what_it_says(virtual: asyncio.Runner) -> 
         "0.9 s end only the first"
     )
     assert stable(units) == numbers(18)
-    assert None in role.hotwords
-    assert role.hotwords[-1] == "Zürich Anna"
+    assert None in role.decoded("hotwords")
+    assert role.decoded("hotwords")[-1] == "Zürich Anna"
 
 
 @pytest.mark.parametrize("hangover", [0.1, 0.2])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,41 +14,28 @@ from engines import Engine, asr
 from streamsvc.core import clock, metrics
 from streamsvc.core.config import Models
 from streamsvc.core.errors import DeadlineMissed, StreamsvcError, WorkerError
+from streamsvc.core.roles import Payload
 from streamsvc.core.types import SAMPLE_RATE, AudioChunk, Cue, Translation, Word
 from streamsvc.evaluation.recordings import read
 from streamsvc.speech import translation
 from streamsvc.speech.translation import Translator
 from tests.fakes.local_role import LocalRole
+from tests.fakes.role import FakeRole
 
 
-@dataclass
-class Interpreter:
-    """A hear role: the text is the seconds of audio that it was given, by the value of the samples."""
+def interpreter(
+    *, seconds: float = 0.5, error: StreamsvcError | None = None, unsure: bool = False
+) -> FakeRole:
+    """A hear role. The text of a translation is the values of the samples, each once; one request at a time."""
 
-    seconds: float = 0.5
-    error: StreamsvcError | None = None
-    unsure: bool = False
-    asked: list[dict[str, Any]] = field(default_factory=list)
-    flying: int = 0
+    def translate(payload: Payload) -> Payload:
+        return {
+            "text": " ".join(str(int(value)) for value in np.unique(payload["samples"])),
+            "no_speech": 0.9 if unsure else 0.1,
+            "log_probability": -2.0 if unsure else -0.3,
+        }
 
-    async def call(
-        self, op: str, payload: dict[str, Any], *, deadline_in_s: float, affinity: str = ""
-    ) -> dict[str, Any]:
-        assert op == "translate"
-        self.flying += 1
-        assert self.flying == 1, "one request at a time"
-        self.asked.append(payload)
-        await clock.sleep(self.seconds)
-        self.flying -= 1
-        if self.error is not None:
-            raise self.error
-        heard = " ".join(str(int(second)) for second in np.unique(payload["samples"]))
-        doubt = (
-            {"no_speech": 0.9, "log_probability": -2.0}
-            if self.unsure
-            else {"no_speech": 0.1, "log_probability": -0.3}
-        )
-        return {"text": heard, **doubt}
+    return FakeRole({"translate": error or translate}, delay=lambda op, payload: seconds, overlap=False)
 
 
 def second(number: int) -> AudioChunk:
@@ -90,11 +76,12 @@ def test_a_cue_is_translated_from_its_own_audio_and_keeps_its_times(virtual: asy
             await translator.hear(second(number))
         translator.put(cue(3.5, 5.5, arrived=clock.now() - 1.0), "e.7")
 
-    role = Interpreter()
+    role = interpreter()
     (unit,) = played(virtual, role, story, beam=3)
     assert (unit.of, unit.text, unit.language, unit.start, unit.end) == ("e.7", "3 4 5", "en", 3.5, 5.5)
     assert unit.stages["translate"] == pytest.approx(0.5)
-    assert (role.asked[0]["language"], role.asked[0]["beam"]) == ("de", 3)
+    (sent,) = role.payloads("translate")
+    assert (sent["language"], sent["beam"]) == ("de", 3)
 
 
 @pytest.mark.parametrize(("language", "wanted"), [("en", True), ("de", False)])
@@ -105,9 +92,9 @@ def test_english_and_what_nobody_wants_is_not_translated(
         await translator.hear(second(0))
         translator.put(cue(0.1, 0.9, language), "e.1")
 
-    role = Interpreter()
+    role = interpreter()
     assert played(virtual, role, story, wanted=wanted) == []
-    assert role.asked == []
+    assert role.calls == []
 
 
 def test_of_too_many_cues_the_oldest_are_dropped_and_counted(virtual: asyncio.Runner) -> None:
@@ -117,7 +104,7 @@ def test_of_too_many_cues_the_oldest_are_dropped_and_counted(virtual: asyncio.Ru
             translator.put(cue(0.1, 0.9), f"e.{number}")
 
     before = count("dropped")
-    units = played(virtual, Interpreter(), story)
+    units = played(virtual, interpreter(), story)
     assert [unit.of for unit in units] == [f"e.{number}" for number in range(3, translation.WAITING + 3)]
     assert count("dropped") - before == 3
 
@@ -128,7 +115,7 @@ def test_a_source_that_can_wait_waits_for_its_translations(virtual: asyncio.Runn
             await translator.hear(second(number))
             translator.put(cue(number + 0.3, number + 0.7), f"e.{number}")
 
-    units = played(virtual, Interpreter(seconds=3.0), story, lossless=True)
+    units = played(virtual, interpreter(seconds=3.0), story, lossless=True)
     assert [unit.text for unit in units] == [str(number) for number in range(30)]
 
 
@@ -142,7 +129,7 @@ def test_while_captions_come_late_nothing_is_translated_unless_nobody_waits(
         translator.put(cue(0.1, 0.9, arrived=clock.now() - translation.LATE + 0.1), "e.2")
 
     before = count("overload")
-    units = played(virtual, Interpreter(), story, lossless=lossless)
+    units = played(virtual, interpreter(), story, lossless=lossless)
     assert [unit.of for unit in units] == (["e.1", "e.2"] if lossless else ["e.2"])
     assert count("overload") - before == (0 if lossless else 1)
 
@@ -155,20 +142,20 @@ def test_old_audio_is_forgotten_and_its_cue_stays_as_it_is(virtual: asyncio.Runn
         translator.put(cue(1.0, 2.0), "e.1")
 
     before = count("forgotten")
-    assert played(virtual, Interpreter(), story) == []
+    assert played(virtual, interpreter(), story) == []
     assert count("forgotten") - before == 1
 
 
 @pytest.mark.parametrize(
     ("role", "how"),
     [
-        (Interpreter(error=WorkerError("gone")), "skipped"),
-        (Interpreter(error=DeadlineMissed("late")), "skipped"),
-        (Interpreter(unsure=True), "unheard"),
+        (interpreter(error=WorkerError("gone")), "skipped"),
+        (interpreter(error=DeadlineMissed("late")), "skipped"),
+        (interpreter(unsure=True), "unheard"),
     ],
 )
 def test_what_cannot_be_translated_is_counted_and_the_next_one_is_tried(
-    virtual: asyncio.Runner, role: Interpreter, how: str
+    virtual: asyncio.Runner, role: FakeRole, how: str
 ) -> None:
     async def story(translator: Translator) -> None:
         await translator.hear(second(0))
@@ -177,7 +164,7 @@ def test_what_cannot_be_translated_is_counted_and_the_next_one_is_tried(
 
     before = count(how)
     assert played(virtual, role, story) == []
-    assert (count(how) - before, len(role.asked)) == (2, 2)
+    assert (count(how) - before, role.count("translate")) == (2, 2)
 
 
 @pytest.mark.models
