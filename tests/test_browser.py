@@ -23,7 +23,7 @@ import pytest
 from playwright.sync_api import Page, expect, sync_playwright
 from websockets.sync.client import connect
 
-from tests.test_web import CHROMIUM, FLAGS, serious
+from tests.builders.browser import CHROMIUM, FLAGS, serious
 
 pytestmark = [
     pytest.mark.browser,

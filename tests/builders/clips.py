@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -46,3 +47,13 @@ def clip(
                 container.mux(sound.encode(piece))
             container.mux(sound.encode(None))
     return path
+
+
+def shot(path: Path, at: float) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """The picture of a recording at a second, as a JPEG."""
+    with av.open(str(path)) as container:
+        container.seek(int(at * 1_000_000))
+        picture: Any = next(frame for frame in container.decode(video=0) if frame.time >= at)
+        buffer = io.BytesIO()
+        picture.to_image().save(buffer, "JPEG", quality=85)
+    return np.frombuffer(buffer.getvalue(), np.uint8)

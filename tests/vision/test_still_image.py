@@ -15,7 +15,7 @@ from streamsvc.vision import still_image
 from streamsvc.vision.still_image import glance, plain
 from tests.builders import pages
 from tests.fakes.local_role import LocalRole
-from tests.vision.test_perception import SETTINGS, Eyes
+from tests.fakes.see_engine import SETTINGS, Eyes
 
 
 async def test_a_picture_is_seen_and_read_and_bears_the_time_of_its_question() -> None:

@@ -9,7 +9,6 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 from starlette.datastructures import QueryParams
 from websockets.asyncio.client import connect
@@ -20,12 +19,12 @@ from streamsvc.core.config import Hear
 from streamsvc.core.errors import CapacityError, InvalidRequest, Unauthorized
 from streamsvc.service.compat.audio_session import Format
 from streamsvc.service.compat.deepgram_live import Listener, Request, alternative, body, options
+from tests.builders.deepgram import RAW, official
 from tests.builders.service import serving
 from tests.builders.spoken import caption, flushed, heard, samples, speech, words
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # it imports websockets.legacy
-    from deepgram import AsyncDeepgramClient, DeepgramClientEnvironment
     from deepgram.listen.v1.types.listen_v1metadata import ListenV1Metadata
     from deepgram.listen.v1.types.listen_v1results import ListenV1Results
     from deepgram.listen.v1.types.listen_v1speech_started import ListenV1SpeechStarted
@@ -39,7 +38,6 @@ TYPES: dict[str, Any] = {
     "UtteranceEnd": ListenV1UtteranceEnd,
     "Metadata": ListenV1Metadata,
 }
-RAW = "encoding=linear16&sample_rate=16000"
 
 
 def listener(query: str = "interim_results=true") -> Listener:
@@ -231,13 +229,6 @@ def test_errors_have_their_shape() -> None:
 
 
 # --- the official client, unchanged -------------------------------------------------------------------------------------
-
-
-def official(place: str, http: httpx.AsyncClient, key: str = "none") -> AsyncDeepgramClient:
-    environment = DeepgramClientEnvironment(
-        base=f"http://{place}", production=f"ws://{place}", agent="", agent_rest=""
-    )
-    return AsyncDeepgramClient(api_key=key, environment=environment, httpx_client=http)
 
 
 @pytest.mark.media
