@@ -1,4 +1,4 @@
-"""The page, the overlay and the browser client in a real browser, against a small server that speaks the event protocol."""
+"""Page, overlay and browser client in Chromium, against a small server of the event protocol."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ pytestmark = [
 
 
 class Fake:
-    """One session's event socket without a session behind it: durable events are kept and replayed, as publish.Log does."""
+    """The event socket of one session without a session: durable events are logged and replayed."""
 
     def __init__(self) -> None:
         self.log: list[dict[str, Any]] = []
@@ -185,7 +185,8 @@ def playwright() -> Iterator[Playwright]:
         yield running
 
 
-@pytest.fixture  # one for each test: Chromium keeps processes of closed pages for seconds, which the leak guard would wait for
+# One per test: Chromium keeps processes of closed pages for seconds, and the leak guard would wait for them.
+@pytest.fixture
 def browser(playwright: Playwright) -> Iterator[Browser]:
     running = playwright.chromium.launch(executable_path=str(CHROMIUM), args=FLAGS)
     yield running
@@ -229,7 +230,7 @@ Open = Callable[..., Page]
 
 @pytest.fixture
 def open_page(browser: Browser, fake: Fake) -> Iterator[Open]:
-    """Open an address of the fake server; at the end nothing may have gone wrong in the console or left the origin."""
+    """Open an address of the fake server. Fails on console errors and on requests to another origin."""
     contexts = []
     faults: list[str] = []
 

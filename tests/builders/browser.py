@@ -19,7 +19,7 @@ FLAGS += ["--disable-component-update", "--disable-sync", "--disable-features=Sp
 
 
 def serious(page: Page) -> list[str]:
-    """Serious and critical violations that axe reports; its script runs by the debugger, so the page keeps its CSP."""
+    """Serious and critical violations that axe reports; run by the debugger, so the page keeps its CSP."""
     page.evaluate(AXE_FILE_PATH.read_text())
     found = page.evaluate("axe.run().then((result) => result.violations)")
     return [

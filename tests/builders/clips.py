@@ -20,7 +20,7 @@ def clip(
     rate: int = 48_000,
     b_frames: int = 0,
 ) -> Path:
-    """Write a clip with a tone of 440 Hz and a picture that gets brighter, 160x96 at 25 a second."""
+    """Write a clip: a tone of 440 Hz, and a picture of rising brightness, 160x96 at 25 frames/s."""
     with av.open(str(path), "w") as container:
         pictures: Any = container.add_stream(video, rate=25) if video else None
         sound: Any = container.add_stream(audio, rate=rate, layout="mono") if audio else None

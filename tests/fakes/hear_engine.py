@@ -1,6 +1,6 @@
-"""A hear engine without a model, for processes and for none: the audio is its own script.
+"""A hear engine without a model: the audio is its own script. For worker processes, and as a FakeRole.
 
-A sample of n hundredths belongs to the word number n, 0 is silence. A word is heard as "w<n>".
+A sample of n hundredths belongs to word number n, 0 is silence. Word n is recognised as "w<n>".
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ WORD = 10 * WINDOW  # samples: 0.32 s
 
 
 def spoken(words: int, silence: float) -> Any:
-    """Samples of words number 1 to `words`, each WORD long, and seconds of silence behind them."""
+    """Samples of words 1 to `words`, each WORD long, then `silence` seconds of silence."""
     blocks = [np.full(WORD, number / 100, np.float32) for number in range(1, words + 1)]
     return np.concatenate([*blocks, np.zeros(int(silence * SAMPLE_RATE / WINDOW) * WINDOW, np.float32)])
 
 
 def ends(words: int) -> tuple[float, ...]:
-    """Where those words end, in seconds."""
+    """Seconds at which these words end."""
     return tuple(round(number * WORD / SAMPLE_RATE, 3) for number in range(1, words + 1))
 
 
 def written(path: Path, samples: Any) -> Path:
-    """The samples as a WAV file, 16 bits."""
+    """Write samples as a 16-bit WAV file."""
     with wave.open(str(path), "wb") as out:
         out.setnchannels(1)
         out.setsampwidth(2)

@@ -1,4 +1,4 @@
-"""FakeRole: a `Role` without a model, with scripted results, recorded calls and durations on the test's clock."""
+"""FakeRole: a `Role` without a model: scripted results, recorded calls, delays on the test's clock."""
 
 from __future__ import annotations
 
@@ -33,19 +33,18 @@ class Call:
 class FakeRole:
     """A scripted role. Unscripted ops fail the test with KeyError.
 
-    All waits are on the running loop's clock, so under a virtual loop they take no time. A request that is not done
-    by its deadline raises DeadlineMissed. A result is taken from its script when the request ends, so a cancelled
-    request uses none up.
+    Waits are on the running loop's clock: under a virtual loop they take no time. A request that misses its
+    deadline raises DeadlineMissed. A result is taken from its script when the request ends: a cancelled one
+    consumes none.
     """
 
-    results: Mapping[str, Script] = field(
-        default_factory=dict
-    )  # of `call`; a list: one each call, the last repeats
-    streams: Mapping[str, Pieces] = field(default_factory=dict)  # of `stream`
+    # Of `call`, by op. A list has one entry per call; the last repeats.
+    results: Mapping[str, Script] = field(default_factory=dict)
+    # Of `stream`, by op.
+    streams: Mapping[str, Pieces] = field(default_factory=dict)
     delay: Callable[[str, Payload], float] = lambda op, payload: 0.0  # seconds that a call takes
-    gates: Mapping[str, asyncio.Event] = field(
-        default_factory=dict
-    )  # op: a call waits until the event is set
+    # Op -> an event that its calls wait for.
+    gates: Mapping[str, asyncio.Event] = field(default_factory=dict)
     lanes: int | None = None  # calls worked on at once; further ones wait, as in a worker's lane
     overlap: bool = True  # False: a call during another one fails the test
     calls: list[Call] = field(default_factory=list)  # all requests, in order of arrival

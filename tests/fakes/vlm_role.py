@@ -1,4 +1,4 @@
-"""A stand-in for a think role that sees: it keeps what it was told, and answers by script; and the real ones, in a worker process."""
+"""Think roles that see: a scripted one, and the real engines in a worker process."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from tests.fakes.role import FakeRole, Piece
 
 @dataclass
 class Model(FakeRole):
-    """A think role that sees. It knows a picture by its bytes and is shown the newest `most` of those encoded.
+    """A think role that sees. It knows a picture by its bytes and is shown the newest `most` encoded ones.
 
-    `says` are the pieces of each answer, `tells` those of a request aside (a scene caption), as FakeRole.streams.
+    `says`: pieces of each answer; `tells`: pieces of a scene caption (a request aside); see FakeRole.streams.
     """
 
     says: list[str | float | Exception] = field(default_factory=lambda: ["A red car."])
@@ -96,7 +96,7 @@ class Model(FakeRole):
 
 
 class _Seeing(Models):
-    """The stand-in models of a session, but for one that sees."""
+    """The fake models of a session, with a think role that sees."""
 
     def __init__(self, think: Role) -> None:
         super().__init__()
@@ -107,36 +107,36 @@ class _Seeing(Models):
 
 
 def sighted(think: Role, /, **groups: Any) -> Session:
-    """A session as of `stage.make` whose answers are by a model that sees."""
+    """A session as of `builders.session.make` whose answers are by a model that sees."""
     groups["think"] = {"model": "seer", **groups.get("think", {})}
     return make(_Seeing(think), models={"profile": "gpu"}, **groups)
 
 
 def jpeg(name: str) -> bytes:
-    """What stands for a picture of this name."""
+    """Bytes that stand for the picture `name`."""
     return name.encode()
 
 
 def keyframe(at: float) -> Keyframe:
-    """One that was shown at a session second."""
+    """A keyframe at a session second."""
     return Keyframe("s", "main", at, 0.0, VideoFrame("s", "main", at, 0.0, None, 2, 2), "scene")
 
 
 def said(start: float, text: str) -> Cue:
-    """A closed caption, a word each 0.3 s."""
+    """A final caption, a word each 0.3 s."""
     words = tuple(Word(word, start + 0.3 * n, start + 0.3 * n + 0.25) for n, word in enumerate(text.split()))
     return Cue("s", "main", start, 0.0, text, words, len(words), True)
 
 
 def read(at: float, *lines: str) -> ScreenText:
-    """A screen of text, one line below the other."""
+    """Screen text, one line below the other."""
     placed = tuple(TextLine(text, 0.99, 0.1, 0.1 + 0.1 * n, 0.5, 0.05) for n, text in enumerate(lines))
     return ScreenText("s", "main", at, 0.0, None, placed, at)
 
 
 @contextlib.asynccontextmanager
 async def working(engine: str, options: dict[str, Any]) -> AsyncIterator[Role]:
-    """The think role of a worker process that has an engine."""
+    """Run `engine` in a worker process; yields its think role."""
     worker = Worker("think", {"think": engine}, options)
     running = asyncio.create_task(worker.run())
     try:
