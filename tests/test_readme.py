@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 DOCUMENTS = sorted(
     path
-    for pattern in ("*.md", "*/README.md", "deploy/*.md")
+    for pattern in ("*.md", "*/README.md", "deploy/decisions.md")
     for path in ROOT.glob(pattern)
     if path.is_file()
 )
