@@ -96,6 +96,7 @@ def test_the_backoff_is_reset_once_a_level_has_held() -> None:
 loads = st.builds(Load, *(st.floats(0.0, 3.0) for _ in range(3)), st.floats(0.0, 1.0))
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(st.lists(loads, max_size=200))
 def test_every_state_recovers(before: list[Load]) -> None:
@@ -106,6 +107,7 @@ def test_every_state_recovers(before: list[Load]) -> None:
     assert history[-1].level == 0
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=25)  # an hour each
 @given(st.floats(0.0, 7.0), st.floats(0.1, 1.0))
 def test_a_steady_load_that_one_level_can_bear_does_not_flap(need: float, eases: float) -> None:
