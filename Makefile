@@ -1,40 +1,55 @@
-# make run     everything, from a fresh clone to "ready, open http://…"     SOURCES=DIR  PORT=8080  HOST=127.0.0.1
-# make test    what CI runs: ruff, mypy, pytest
-# make lint    ruff and mypy alone
+# `make help` lists the targets.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := run
-.PHONY: run test lint clean
+.PHONY: run test test-fast test-random lint format clean help
 
 VENV ?= .venv
 BIN := $(VENV)/bin
 TESTS ?=
+SEED ?=
+FAST := not models and not media and not browser and not slow
+FAST_FOLDERS := tests/core tests/timeline tests/events tests/answers tests/speech
 
-run: $(VENV)/.installed
+run: $(VENV)/.installed  ## install, download the weights, serve           SOURCES=DIR PORT=8080 HOST=127.0.0.1
 	@$(BIN)/streamsvc models pull
 	@exec $(BIN)/streamsvc serve $(if $(HOST),--host "$(HOST)") $(if $(PORT),--port "$(PORT)") $(if $(SOURCES),--sources "$(SOURCES)")
 
-test: $(VENV)/.installed-dev lint
+test: $(VENV)/.installed-dev lint  ## what CI runs: ruff, mypy, pytest                TESTS="tests/core -x"
 	@$(BIN)/streamsvc models pull --all
 	$(BIN)/python -m pytest $(TESTS)
 
-lint: $(VENV)/.installed-dev
+test-fast: $(VENV)/.installed-dev  ## pure unit tests: no weights, network or browser; under a minute
+	$(BIN)/python -m pytest -m "$(FAST)" $(or $(TESTS),$(FAST_FOLDERS))
+
+test-random: $(VENV)/.installed-dev  ## pytest in random order                             SEED=1 TESTS=...
+	@$(BIN)/streamsvc models pull --all
+	$(BIN)/python -m pytest -p randomly $(if $(SEED),--randomly-seed=$(SEED)) $(TESTS)
+
+lint: $(VENV)/.installed-dev  ## ruff and mypy alone
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-clean:
+format: $(VENV)/.installed-dev  ## ruff format, and ruff's safe fixes
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean:  ## remove build outputs and caches
 	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache
 
-# The stamps: installed again only when pyproject.toml has changed. With the dev tools in, the plain install is in too.
+help:  ## list the targets
+	@sed -nE 's/^([a-z-]+):[^#]*## */\1\t/p' $(MAKEFILE_LIST) | expand -t 14
+
+# Stamps: reinstall only when pyproject.toml has changed. The dev install contains the plain one.
 $(VENV)/.installed: pyproject.toml | $(BIN)/pip
-	@echo "installing streamsvc into $(VENV): some minutes, the first time"
+	@echo "installing streamsvc into $(VENV): some minutes the first time"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
 	@touch $@
 
 $(VENV)/.installed-dev: pyproject.toml | $(BIN)/pip
-	@echo "installing streamsvc and its tools into $(VENV): some minutes, the first time"
+	@echo "installing streamsvc and its tools into $(VENV): some minutes the first time"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch $@ $(VENV)/.installed
 

@@ -1,4 +1,4 @@
-"""Follow a session and ask it a question: `python deploy/subscribe.py http://127.0.0.1:8080 SESSION "What is it about?"`."""
+"""Follow a session and ask it: `python deploy/subscribe.py http://127.0.0.1:8080 SESSION QUESTION`."""
 
 import asyncio
 import json
@@ -7,14 +7,15 @@ import sys
 
 from websockets.asyncio.client import connect
 
+TYPES = "caption.final,scene.*,answer.*,session.closed"
+
 
 async def follow(service: str, session: str, question: str) -> None:
-    """Print captions, scenes and the answer until the answer has come or the session ends."""
-    address = f"{service.replace('http', 'ws', 1)}/v1/sessions/{session}/events?types=caption.final,scene.*,answer.*,session.closed"
+    """Print captions, scenes and the answer until the answer is complete or the session ends."""
+    address = f"{service.replace('http', 'ws', 1)}/v1/sessions/{session}/events?types={TYPES}"
     key = os.environ.get("STREAMSVC_SERVER__API_KEY")
-    async with connect(
-        address, additional_headers={"Authorization": f"Bearer {key}"} if key else {}
-    ) as socket:
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    async with connect(address, additional_headers=headers) as socket:
         await socket.send(json.dumps({"type": "question.ask", "text": question}))
         async for message in socket:
             event = json.loads(message)

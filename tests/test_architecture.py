@@ -110,6 +110,7 @@ WHOLE = {
     "test_browser.py",
     "test_architecture.py",
     "test_conftest.py",
+    "test_readme.py",
 }  # they mirror no single source file
 LINES = 400
 LONG: dict[str, int] = {}  # longer than the rule allows, and by how much at most: may shrink, may not grow

@@ -1,4 +1,4 @@
-"""The whole way: Chromium publishes real pictures and real speech by WHIP through the page, to the real service."""
+"""End to end: Chromium publishes real pictures and speech by WHIP through the page to the real service."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ import pytest
 from playwright.sync_api import Page, expect, sync_playwright
 from websockets.sync.client import connect
 
-from tests.test_web import CHROMIUM, FLAGS, serious
+from tests.builders.browser import CHROMIUM, FLAGS, serious
 
 pytestmark = [
     pytest.mark.browser,
@@ -56,7 +56,7 @@ WORDS = {
 
 
 def picture_file(source: Path, target: Path) -> None:
-    """The beginning of a video as Motion JPEG, 640x360, which Chromium's fake camera plays over and over."""
+    """Write the start of a video as Motion JPEG, 640x360, which Chromium's fake camera loops."""
     with av.open(str(source)) as movie, av.open(str(target), "w", format="mjpeg") as out:
         stream = out.add_stream("mjpeg", rate=PICTURES_PER_S, options={"qmin": "4", "qmax": "4"})
         assert isinstance(stream, av.VideoStream)
@@ -69,7 +69,7 @@ def picture_file(source: Path, target: Path) -> None:
 
 
 def sound_file(source: Path, target: Path) -> None:
-    """Speech as WAV, 48 kHz, 16 bit, mono, which Chromium's fake microphone plays over and over."""
+    """Write speech as WAV, 48 kHz, 16 bit, mono, which Chromium's fake microphone loops."""
     resampler = av.AudioResampler(format="s16", layout="mono", rate=48_000)
     with av.open(str(source)) as recording, wave.open(str(target), "wb") as out:
         out.setnchannels(1)
@@ -78,7 +78,7 @@ def sound_file(source: Path, target: Path) -> None:
         for frame in [*recording.decode(audio=0), None]:
             for part in resampler.resample(frame):
                 out.writeframes(np.ascontiguousarray(part.to_ndarray()).tobytes())
-        out.writeframes(bytes(2 * 48_000))  # a second of silence before it begins again
+        out.writeframes(bytes(2 * 48_000))  # a second of silence between rounds
 
 
 @pytest.fixture
@@ -96,14 +96,14 @@ def origin(tmp_path: Path) -> Iterator[str]:
         "--data-dir",
         str(tmp_path / "data"),
     ]
-    told = tmp_path / "serve.log"
-    with told.open("wb") as log:
+    log_path = tmp_path / "serve.log"
+    with log_path.open("wb") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=os.environ)
     try:
         deadline = time.monotonic() + 90
         while not answers(f"http://127.0.0.1:{port}/readyz"):
             if process.poll() is not None or time.monotonic() > deadline:
-                pytest.fail(f"the service did not become ready:\n{told.read_text()[-2000:]}")
+                pytest.fail(f"the service did not become ready:\n{log_path.read_text()[-2000:]}")
             time.sleep(0.2)
         yield f"http://127.0.0.1:{port}"
     finally:
@@ -126,7 +126,10 @@ def answers(url: str) -> bool:
 
 @pytest.fixture
 def page(origin: str, media: Path, tmp_path: Path) -> Iterator[Page]:
-    """The page in a Chromium whose camera and microphone play real recordings; no console error, no foreign request."""
+    """The page in Chromium, with recordings as camera and microphone.
+
+    Fails on console errors and on requests to another origin.
+    """
     picture_file(media / "scenarios/scenes_photos.mp4", tmp_path / "camera.mjpeg")
     sound_file(media / "speech/harvard.flac", tmp_path / "microphone.wav")
     flags = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
@@ -149,7 +152,7 @@ def page(origin: str, media: Path, tmp_path: Path) -> Iterator[Page]:
 
 
 def events(origin: str, session: str) -> list[dict[str, Any]]:
-    """All durable events of a session so far, as an independent subscriber gets them."""
+    """All durable events of a session so far, as another subscriber receives them."""
     received = []
     address = f"{origin.replace('http', 'ws')}/v1/sessions/{session}/events?after=0"
     with contextlib.suppress(TimeoutError), connect(address, compression=None) as subscriber:
@@ -169,7 +172,7 @@ def test_real_pictures_and_speech_are_captioned_described_and_asked_about_throug
 
 
 def publish_camera(page: Page, origin: str, tmp_path: Path) -> None:
-    """Camera and microphone: captions here and at another subscriber, a described scene, an answered question, the end."""
+    """Publish camera and microphone: captions (also at another subscriber), a scene, an answer, the end."""
     page.locator("#start").click()
     expect(page.locator("#status-text")).to_have_text("Live", timeout=20_000)
     expect(page.locator("#captions .caption-line").first).to_be_visible(timeout=30_000)
@@ -201,7 +204,7 @@ def publish_camera(page: Page, origin: str, tmp_path: Path) -> None:
 
 
 def publish_file(page: Page, clip: Path) -> None:
-    """20 s of speech without pictures: a stream of sound only, which ends by itself."""
+    """Publish 20 s of speech without video; the stream ends by itself."""
     page.get_by_text("File", exact=True).click()
     page.locator("#file").set_input_files(clip)
     page.locator("#file-muted").check()

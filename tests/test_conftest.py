@@ -1,4 +1,4 @@
-"""The leak guard itself: each kind of leak, on purpose, in a pytest of its own."""
+"""The leak guard: each kind of leak on purpose, in a pytest run of its own."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ async def test_transport_in_a_later_file():
     server.close()
 """
 
-TOLD = {
+REPORTS = {
     "test_task": "tasks forgotten",
     "test_task_of_a_loop_run_inside": "tasks inner",
     "test_task_in_virtual_time": "tasks later",
@@ -93,24 +93,25 @@ def outcome(tmp_path_factory: pytest.TempPathFactory) -> str:
     (folder / "test_leaks.py").write_text(LEAKS)
     (folder / "test_more.py").write_text(LATER)
     (folder / "pytest.ini").write_text(
-        "[pytest]\nasyncio_mode = auto\nasyncio_default_fixture_loop_scope = function\nfilterwarnings = error\n"
+        "[pytest]\nasyncio_mode = auto\nasyncio_default_fixture_loop_scope = function\n"
+        "filterwarnings = error\n"
     )
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-q", "-rA", str(folder)]
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=60).stdout
 
 
-@pytest.mark.parametrize("leak", TOLD)
+@pytest.mark.parametrize("leak", REPORTS)
 def test_a_leak_fails_the_test_and_is_named(outcome: str, leak: str) -> None:
     reports = re.findall(rf"(?:ERROR|FAILED) test_\w+\.py::{leak} - .*", outcome)
     assert reports, outcome
     section = re.search(rf"^_+ ERROR at teardown of {leak} _+$(.*?)(?=^_{{5,}} |^=+ )", outcome, re.M | re.S)
     assert section, outcome
-    assert re.search(TOLD[leak], section[1]), section[1]
+    assert re.search(REPORTS[leak], section[1]), section[1]
 
 
 @pytest.mark.parametrize(
     "test", ["test_clean", "test_task_that_is_about_to_end", "test_task_of_a_fixture_that_ends_it"]
 )
-def test_what_leaves_nothing_behind_passes(outcome: str, test: str) -> None:
+def test_a_test_without_leaks_passes(outcome: str, test: str) -> None:
     assert f"PASSED test_leaks.py::{test}\n" in outcome
     assert f"ERROR test_leaks.py::{test} " not in outcome

@@ -1,4 +1,4 @@
-"""The page, the overlay and the browser client in a real browser, against a small server that speaks the event protocol."""
+"""Page, overlay and browser client in Chromium, against a small server of the event protocol."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 import uvicorn
-from axe_playwright_python.base import AXE_FILE_PATH
 from playwright.sync_api import Browser, ConsoleMessage, Page, Playwright, expect, sync_playwright
 from playwright.sync_api import Request as BrowserRequest
 from starlette.applications import Starlette
@@ -23,16 +22,9 @@ from starlette.routing import Mount, Route, WebSocketRoute
 from starlette.staticfiles import StaticFiles
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
+from tests.builders.browser import CHROMIUM, FLAGS, serious
+
 WEB = Path(__file__).resolve().parents[1] / "streamsvc" / "web"
-CHROMIUM = Path("/usr/bin/chromium")
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-]
-FLAGS += ["--disable-component-update", "--disable-sync", "--disable-features=SpareRendererForSitePerProcess"]
 CSP = (
     "default-src 'self'; connect-src 'self' ws: wss:; img-src 'self' blob: data:; media-src 'self' blob:; "
     "style-src 'self'; script-src 'self'; object-src 'none'; base-uri 'none'; frame-ancestors 'self'"
@@ -49,7 +41,7 @@ pytestmark = [
 
 
 class Fake:
-    """One session's event socket without a session behind it: durable events are kept and replayed, as publish.Log does."""
+    """The event socket of one session without a session: durable events are logged and replayed."""
 
     def __init__(self) -> None:
         self.log: list[dict[str, Any]] = []
@@ -193,7 +185,8 @@ def playwright() -> Iterator[Playwright]:
         yield running
 
 
-@pytest.fixture  # one for each test: Chromium keeps processes of closed pages for seconds, which the leak guard would wait for
+# One per test: Chromium keeps processes of closed pages for seconds, and the leak guard would wait for them.
+@pytest.fixture
 def browser(playwright: Playwright) -> Iterator[Browser]:
     running = playwright.chromium.launch(executable_path=str(CHROMIUM), args=FLAGS)
     yield running
@@ -237,7 +230,7 @@ Open = Callable[..., Page]
 
 @pytest.fixture
 def open_page(browser: Browser, fake: Fake) -> Iterator[Open]:
-    """Open an address of the fake server; at the end nothing may have gone wrong in the console or left the origin."""
+    """Open an address of the fake server. Fails on console errors and on requests to another origin."""
     contexts = []
     faults: list[str] = []
 
@@ -610,18 +603,6 @@ def test_axe_finds_nothing_serious(open_page: Open, fake: Fake, scheme: str, tmp
         idle.get_by_text(choice, exact=True).first.click()
         assert serious(idle) == []
     idle.screenshot(path=tmp_path / f"idle_{scheme}.png", full_page=True)
-
-
-def serious(page: Page) -> list[str]:
-    """axe's violations of impact serious or critical. The page's own policy stays: the script runs by the debugger."""
-    page.evaluate(AXE_FILE_PATH.read_text())
-    found = page.evaluate("axe.run().then((result) => result.violations)")
-    return [
-        f"{v['id']}: {n['html'][:120]} {n['failureSummary']}"
-        for v in found
-        if v["impact"] in ("serious", "critical")
-        for n in v["nodes"]
-    ]
 
 
 @pytest.mark.parametrize("larger", [0, 5])

@@ -13,15 +13,15 @@
  *   session.close();
  *
  * Other names to listen for: every event type of the server; "*" (each event); "gap" {from, to} when durable events
- * were missed; "epoch" {epoch} when the server's log began anew, so that what is shown must be thrown away.
+ * were missed; "epoch" {epoch} when the server's log was reset: discard what is shown.
  * What arrives is text, never markup: put it on a page with textContent.
  */
 
 const FIRST_RETRY_MS = 500;
 const LAST_RETRY_MS = 10_000;
 const PING_MS = 20_000;
-const SILENCE_MS = 45_000; // nothing at all for so long: the connection is dead, whatever the socket says
-const FATAL = new Set([4400, 4401, 4403, 4404]); // close codes after which asking again cannot help
+const SILENCE_MS = 45_000; // without any message for so long, the connection is taken for dead
+const FATAL = new Set([4400, 4401, 4403, 4404]); // close codes that a retry cannot help
 const REASONS = {
   400: "The server did not accept the request.",
   401: "This session needs a token.",
@@ -35,19 +35,19 @@ export function randomId() {
   return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
-/** Headers for the server's HTTP doors. */
+/** HTTP headers that carry a token. */
 export function bearer(token) {
   return token ? { Authorization: `Bearer ${token}` } : {};
 }
 
-/** What a failed answer of an HTTP door says, as one sentence. */
+/** The error message of a failed HTTP response, as one sentence. */
 export async function problem(response) {
   let message = "";
   try {
     const body = await response.json();
     message = body?.error?.message ?? (typeof body?.detail === "string" ? body.detail : "");
   } catch {
-    // no JSON body: the status has to do
+    // no JSON body: use the status
   }
   return message || REASONS[response.status] || `The server answered ${response.status}.`;
 }
@@ -71,7 +71,7 @@ export class Session extends EventTarget {
     this.forever = forever;
     this.epoch = null;
     this.seq = history ? 0 : null; // the last durable event seen; null: never saw one, begin now
-    this.client = randomId(); // answers to own questions find their asker by it, also after a reconnect
+    this.client = randomId(); // identifies the asker of answers, also after a reconnect
     this.state = "closed";
     this.ended = false; // the session itself has ended
     this._socket = null;

@@ -103,7 +103,7 @@ async function publish() {
   } else {
     const microphone = $("microphone").value;
     stream = await (kind() === "screen" ? openScreen(microphone) : openCamera($("camera").value, microphone));
-    fillDevices(); // now the browser tells their names
+    fillDevices(); // the browser reveals device names only after permission
     video.muted = true;
     video.srcObject = stream;
     video.play().catch(() => {});
@@ -233,7 +233,7 @@ function ended({ reason, error }) {
   if (error) fail(error.message);
   $("stop").textContent = "New session";
   $("stop").className = "primary";
-  owned = false; // nothing is left to stop on the server
+  owned = false; // the server has nothing left to stop
   show($("level"), false);
   if (reason && !$("hint").textContent) hint("The session has ended. You can still read and download what was said.");
 }

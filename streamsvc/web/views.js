@@ -78,7 +78,7 @@ export class Transcript {
   }
 
   _say(text) {
-    this.waiting = [...this.waiting, text.replaceAll("\n", " ")].slice(-3); // who reads along wants the newest, not a backlog
+    this.waiting = [...this.waiting, text.replaceAll("\n", " ")].slice(-3); // a screen reader needs the newest lines, not a backlog
     this.timer ||= setTimeout(() => {
       this.timer = 0;
       this.live.textContent = this.waiting.splice(0).join(" ");

@@ -16,7 +16,7 @@ const GATHER_MS = 1000; // candidates found later go by PATCH
 const CONNECT_MS = 15_000;
 const DISCONNECTED_MS = 4000; // ICE often mends itself within this time
 const GIVE_UP_MS = 60_000;
-const MAX_BITRATE = 1_500_000; // bit/s; what is shown is looked at about once a second, so more would only cost
+const MAX_BITRATE = 1_500_000; // bit/s; keyframes are sampled about once a second: more would be wasted
 const MAX_FRAMERATE = 15; // frames/s
 const EVENTS_REL = "urn:ietf:params:whip:ext:streamsvc:events";
 
@@ -140,7 +140,7 @@ export class Publication {
     try {
       transceiver.setCodecPreferences([...codecs.filter(served), ...codecs.filter((codec) => !served(codec))]);
     } catch {
-      // the browser's own order will do
+      // keep the browser's own order
     }
   }
 

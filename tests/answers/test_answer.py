@@ -36,8 +36,9 @@ from streamsvc.core.types import (
 )
 from streamsvc.timeline.timeline import Timeline
 from streamsvc.vision.vlm import VlmSession
-from tests.builders.questions import question
+from tests.builders.questions import question as parsed_question
 from tests.fakes.host import context
+from tests.fakes.role import FakeRole
 from tests.fakes.vlm_role import Model as Sees
 
 EMPTY = np.zeros(4, np.float32)
@@ -118,7 +119,7 @@ PLAN = Plan(0.0, WINDOW_TOKENS, PHRASE_TOKENS)
 async def ask(text: str, line: Timeline, now: float, think: Any = None) -> Answer:
     told = ""
     done: Answer | None = None
-    async for part in Answerer(line, Think(), think).answer(question(text, now), PLAN):
+    async for part in Answerer(line, Think(), think).answer(parsed_question(text, now), PLAN):
         if isinstance(part, Delta):
             assert done is None, "a delta after the answer"
             told += part.text
@@ -210,25 +211,9 @@ async def test_before_any_content_it_says_so() -> None:
     assert (done.text, done.supported) == ("I have not seen or heard anything yet.", False)
 
 
-class Model:
-    """A stand-in for the think role."""
-
-    def __init__(self, text: str, fails: bool = False) -> None:
-        self.text, self.fails, self.asked = text, fails, 0
-
-    async def call(
-        self, op: str, payload: dict[str, Any], *, deadline_in_s: float, affinity: str = ""
-    ) -> Any:
-        raise AssertionError("the language model is only streamed")
-
-    async def stream(
-        self, op: str, payload: dict[str, Any], *, deadline_in_s: float, affinity: str = ""
-    ) -> Any:
-        self.asked += 1
-        if self.fails:
-            raise DeadlineMissed("too late")
-        yield {"text": self.text[:3]}
-        yield {"text": self.text[3:]}
+def writer(text: str) -> FakeRole:
+    """A think role that writes `text` in two pieces."""
+    return FakeRole(streams={"generate": [text[:3], text[3:]]})
 
 
 def story() -> Timeline:
@@ -240,7 +225,7 @@ def story() -> Timeline:
 
 
 async def test_a_phrase_of_the_model_is_added_only_when_the_line_holds_it() -> None:
-    good, bad = Model(" to the old harbour"), Model(" to the burning castle")
+    good, bad = writer(" to the old harbour"), writer(" to the burning castle")
     assert (await ask("Where did Anna carry the lantern?", story(), 9.0, good)).text.endswith(
         "In short: to the old harbour."
     )
@@ -248,7 +233,8 @@ async def test_a_phrase_of_the_model_is_added_only_when_the_line_holds_it() -> N
 
 
 async def test_a_model_that_is_late_or_dead_costs_only_its_phrase() -> None:
-    done = await ask("Where did Anna carry the lantern?", story(), 9.0, Model("", fails=True))
+    late = FakeRole(streams={"generate": [DeadlineMissed("too late")]})
+    done = await ask("Where did Anna carry the lantern?", story(), 9.0, late)
     assert done.supported
     assert "old harbour" in done.text
 
@@ -256,24 +242,24 @@ async def test_a_model_that_is_late_or_dead_costs_only_its_phrase() -> None:
 async def test_what_the_model_reads_and_writes_is_told_and_without_room_for_a_phrase_it_is_not_asked() -> (
     None
 ):
-    asked, costs = question("Where did Anna carry the lantern?", 9.0), []
+    asked, costs = parsed_question("Where did Anna carry the lantern?", 9.0), []
 
     def note(engine: str, unit: str, seconds: float, units: int) -> None:
         costs.append((engine, unit, seconds >= 0, units > 10))
 
     for most in (16, 0):
-        model = Model(" to the old harbour")
+        model = writer(" to the old harbour")
         plan = Plan(0.0, WINDOW_TOKENS, most)
         parts = Answerer(story(), Think(), model, None, note).answer(asked, plan)
         told = "".join([part.text async for part in parts if isinstance(part, Delta)])
-        assert ("In short" in told, model.asked) == ((True, 1) if most else (False, 0))
+        assert ("In short" in told, model.count("generate")) == ((True, 1) if most else (False, 0))
     assert costs == [("think", "prompt", True, True), ("think", "token", True, False)]
 
 
 async def test_a_refusal_never_asks_the_model() -> None:
-    model = Model(" to Paris")
+    model = writer(" to Paris")
     assert not (await ask("Where did the dragon fly?", story(), 9.0, model)).supported
-    assert model.asked == 0
+    assert model.calls == []
 
 
 def test_the_prompt_stays_within_its_budget() -> None:

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from engines import embed
@@ -17,30 +16,9 @@ from streamsvc.core import metrics
 from streamsvc.core.config import Models
 from streamsvc.core.errors import WorkerError
 from streamsvc.core.types import Evidence, Word
+from tests.fakes.embed_role import letters_role
 
 MONEY = "He paid forty dollars. He owes the bank a lot."
-
-
-class Letters:
-    """A role whose vectors count letters. `wait`: an event before it answers."""
-
-    def __init__(self, wait: asyncio.Event | None = None, fails: int = 0) -> None:
-        self.asked: list[list[str]] = []
-        self.wait, self.fails = wait, fails
-
-    async def call(
-        self, op: str, payload: dict[str, Any], *, deadline_in_s: float, affinity: str = ""
-    ) -> dict[str, Any]:
-        assert op == "texts"
-        self.asked.append(payload["texts"])
-        if self.wait is not None:
-            await self.wait.wait()
-        if len(self.asked) <= self.fails:
-            raise WorkerError("away")
-        rows = np.array(
-            [[text.count(letter) for letter in "abcdefghij"] for text in payload["texts"]], np.float32
-        )
-        return {"vectors": rows / np.linalg.norm(rows, axis=1, keepdims=True)}
 
 
 class Heard:
@@ -71,7 +49,7 @@ def missed(how: str) -> float:
 
 
 async def test_each_sentence_is_compared_together_with_the_one_before() -> None:
-    role = Letters()
+    role = letters_role()
     heard = Heard(role, "a bed")
     heard.say("A bad bed. Dad had")
     heard.say("a bag! And", 20.0)
@@ -82,29 +60,32 @@ async def test_each_sentence_is_compared_together_with_the_one_before() -> None:
     ]
     assert [(evidence.start, evidence.end) for _, evidence, _ in heard.reported] == [(0.0, 2.5), (0.0, 21.5)]
     assert [arrived for _, _, arrived in heard.reported] == [0.0, 20.0]
-    assert role.asked == [["A bad bed.", "a bed"], ["A bad bed. Dad had a bag!"]], "a topic is embedded once"
+    assert [sent["texts"] for sent in role.payloads("texts")] == [
+        ["A bad bed.", "a bed"],
+        ["A bad bed. Dad had a bag!"],
+    ], "a topic is embedded once"
     assert all(0.3 < likeness["a bed"] < 1.0 for likeness, _, _ in heard.reported)
 
 
 async def test_a_sentence_without_an_end_is_cut() -> None:
-    heard = Heard(Letters(), "a bed")
+    heard = Heard(letters_role(), "a bed")
     heard.say("bad " * (MAX_SENTENCE + 3))
     await heard.over()
     assert [len(evidence.quote.split()) for _, evidence, _ in heard.reported] == [MAX_SENTENCE]
 
 
 async def test_without_topics_or_a_model_nothing_is_compared() -> None:
-    role = Letters()
+    role = letters_role()
     for heard in (Heard(role), Heard(None, "a bed")):
         heard.say("A bad bed.")
         await heard.over()
         assert heard.reported == []
-    assert role.asked == []
+    assert role.calls == []
 
 
 async def test_a_failing_model_loses_its_passage_and_is_called_again() -> None:
     before = missed("failed")
-    heard = Heard(Letters(fails=1), "a bed")
+    heard = Heard(letters_role(WorkerError("away")), "a bed")
     heard.say("A bad bed. A big bag.")
     await heard.over()
     assert [sorted(likeness) for likeness, _, _ in heard.reported] == [[], ["a bed"]]
@@ -113,7 +94,7 @@ async def test_a_failing_model_loses_its_passage_and_is_called_again() -> None:
 
 async def test_a_slow_model_drops_the_oldest_passages_and_counts_them() -> None:
     before, go = missed("dropped"), asyncio.Event()
-    heard = Heard(Letters(go), "a bed")
+    heard = Heard(letters_role(gate=go), "a bed")
     for n in range(MAX_QUEUED + 3):
         heard.say("A bad bed.", float(n))
     go.set()
@@ -123,7 +104,7 @@ async def test_a_slow_model_drops_the_oldest_passages_and_counts_them() -> None:
 
 
 async def test_a_topic_without_a_watch_is_forgotten() -> None:
-    role = Letters()
+    role = letters_role()
     heard = Heard(role, "a bed", "an egg")
     heard.say("A bad bed.")
     running = asyncio.create_task(heard.matcher.run())

@@ -320,6 +320,7 @@ def frames(events: list[dict[str, Any]]) -> set[float]:
     return {round(event["at"], 3) for event in events if event["type"] == "keyframe.sampled"}
 
 
+@pytest.mark.slow
 async def test_a_real_vision_language_model_is_shown_the_frames_and_asked_about_them(tmp_path: Path) -> None:
     pytest.importorskip("torch", reason="needs the extra `gpu`")
     from tests.engines.tiny_vlm import save, taught
@@ -336,16 +337,17 @@ async def test_a_real_vision_language_model_is_shown_the_frames_and_asked_about_
     assert events[-1]["reason"] == "ended"
 
 
+@pytest.mark.slow
 async def test_of_two_sessions_of_a_real_model_only_the_one_with_the_adapter_is_answered_by_it(
     tmp_path: Path,
 ) -> None:
     pytest.importorskip("torch", reason="needs the extra `gpu`")
     pytest.importorskip("peft", reason="needs the extra `gpu`")
-    from tests.engines.test_vlm_adapters import made
+    from tests.builders.adapters import save_adapter
     from tests.engines.tiny_vlm import save, taught
 
     taught(save("qwen2_vl", tmp_path / "tiny"), "A big.")
-    made(tmp_path / "tiny", tmp_path / "adapters" / "other", 1, r".*\.language_model\..*\.down_proj")
+    save_adapter(tmp_path / "tiny", tmp_path / "adapters" / "other", 1, r".*\.language_model\..*\.down_proj")
     async with working("engines.vlm", {"models": str(tmp_path), "model": "tiny"}) as think:
         answers = [
             told(await played(think, tmp_path, "What colour is the cat?", adapter=name))[0]

@@ -17,8 +17,8 @@ from streamsvc.core.types import Evidence, Speech, Word, Words
 from streamsvc.core.units import AlertFired
 from streamsvc.events import webhook
 from streamsvc.events.webhook import signature
-from tests.answers.test_topic_match import Letters
 from tests.builders.session import VP8, Models, Playing, Sender, kinds, make, packets, send
+from tests.fakes.embed_role import letters_role
 from tests.fakes.host import RecordingHost, context
 from tests.fakes.http_receiver import listening
 
@@ -85,7 +85,7 @@ def test_a_session_that_has_ended_takes_no_watch(stage: asyncio.Runner) -> None:
 
 async def test_a_topic_is_found_by_its_meaning_and_what_waits_at_the_end_is_still_told() -> None:
     host = RecordingHost()
-    made = Watches(context(host, roles=replace(Models().roles(), embed=Letters())))  # type: ignore[arg-type]
+    made = Watches(context(host, roles=replace(Models().roles(), embed=letters_role())))
     task = asyncio.create_task(made.run())
     watch = made.add("when they talk about a bad bed")
     texts = ["I", "had", "a", "dab.", "We", "ate."]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ def clip(
     rate: int = 48_000,
     b_frames: int = 0,
 ) -> Path:
-    """Write a clip with a tone of 440 Hz and a picture that gets brighter, 160x96 at 25 a second."""
+    """Write a clip: a tone of 440 Hz, and a picture of rising brightness, 160x96 at 25 frames/s."""
     with av.open(str(path), "w") as container:
         pictures: Any = container.add_stream(video, rate=25) if video else None
         sound: Any = container.add_stream(audio, rate=rate, layout="mono") if audio else None
@@ -46,3 +47,13 @@ def clip(
                 container.mux(sound.encode(piece))
             container.mux(sound.encode(None))
     return path
+
+
+def shot(path: Path, at: float) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """The picture of a recording at a second, as a JPEG."""
+    with av.open(str(path)) as container:
+        container.seek(int(at * 1_000_000))
+        picture: Any = next(frame for frame in container.decode(video=0) if frame.time >= at)
+        buffer = io.BytesIO()
+        picture.to_image().save(buffer, "JPEG", quality=85)
+    return np.frombuffer(buffer.getvalue(), np.uint8)

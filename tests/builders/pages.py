@@ -1,4 +1,4 @@
-"""Pages drawn with known text at known places: what a perfect reader would read, and the picture that it would read it from."""
+"""Pages of known text at known places: the picture, and the text lines that a perfect OCR returns."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ BULLETS: list[Piece] = [
 
 
 def lines(pieces: Sequence[Piece], score: float = 0.99) -> tuple[TextLine, ...]:
-    """The page as a perfect reader reads it, in reading order."""
+    """The text lines of the page, in reading order."""
     pen = ImageDraw.Draw(Image.new("L", (8, 8)))
     found = []
     for text, x, y, size in pieces:
@@ -89,12 +89,12 @@ def picture(pieces: Sequence[Piece], kind: str = "JPEG") -> bytes:
 
 
 def screen(pieces: Sequence[Piece], at: float, title: str | None = None) -> ScreenText:
-    """A reading of the page at session second `at`."""
+    """Screen text of the page at session second `at`."""
     return ScreenText("s", "main", at, 0.0, title, lines(pieces), at)
 
 
 def shown(*pages: Sequence[Piece], every: float = 10.0) -> Timeline:
-    """A time line on which each page is shown for `every` seconds, from second `every` on."""
+    """A timeline on which each page is shown for `every` seconds, from second `every` on."""
     line = Timeline()
     for n, pieces in enumerate(pages, 1):
         line.add(screen(pieces, n * every, pieces[0][0] if pieces else None))
@@ -102,12 +102,12 @@ def shown(*pages: Sequence[Piece], every: float = 10.0) -> Timeline:
 
 
 def moved(read: Sequence[TextLine], down: float) -> tuple[TextLine, ...]:
-    """The lines after a scroll, those left on the screen; `down`: a fraction of the picture."""
+    """The lines still on the screen after scrolling by `down`, a fraction of its height."""
     return tuple(replace(line, y=line.y + down) for line in read if 0 <= line.y + down <= 1 - line.h)
 
 
 def garbled(text: str, seed: int) -> str:
-    """The text with one letter (never a digit) misread, the same for the same seed."""
+    """The text with one letter misread, never a digit; deterministic by seed."""
     places = [n for n, letter in enumerate(text) if letter.isalpha()]
     chance = np.random.default_rng(seed)
     place = int(chance.choice(places))

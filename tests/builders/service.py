@@ -1,4 +1,4 @@
-"""A real service on a free loopback port, inside the test's event loop, with its real workers."""
+"""A real service with its workers, on a free loopback port, in the test's event loop."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ VALIDATOR = jsonschema.Draft202012Validator(schema.document())
 async def serving(
     folder: Path, **groups: dict[str, Any]
 ) -> AsyncIterator[tuple[Service, str, httpx.AsyncClient]]:
-    """The service, "127.0.0.1:PORT", and an HTTP client for it."""
+    """Run the service; yields it, "127.0.0.1:PORT" and an HTTP client."""
     settings = config.load(
         None, **(groups | {"server": {"data_dir": folder / "data", **groups.get("server", {})}})
     )
@@ -61,7 +61,7 @@ def socket_of(place: str, session: str, query: str = "?after=0", **options: Any)
 
 
 async def until(events: ClientConnection, kind: str, seconds: float = 60.0) -> list[dict[str, Any]]:
-    """All events up to the first of a type, each held against the schema."""
+    """All events up to the first of type `kind`, each validated against the schema."""
     got: list[dict[str, Any]] = []
     async with asyncio.timeout(seconds):
         while not got or got[-1]["type"] != kind:

@@ -1,4 +1,4 @@
-"""A session on a stage: real rooms and real decoders, stand-in models, and virtual time without threads."""
+"""A session with real pipelines and decoders, fake models, and a virtual clock without threads."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ OPUS, VP8 = MediaTrack("audio", "opus"), MediaTrack("video", "vp8")
 
 @dataclass
 class Models:
-    """Stand-in engines: a tone is speech of one word each 0.4 s, and every picture shows a cat.
+    """Fake engines: a tone is speech of one word each 0.4 s, and every picture shows a cat.
 
-    `broken`: the ops that fail now, and with what.
+    `broken`: op -> the exception it raises. `asked`: the ops that were called.
     """
 
     broken: dict[str, Exception] = field(default_factory=dict)
@@ -90,7 +90,7 @@ class Models:
 
 
 class Sender:
-    """A publisher: what it sends is tapped by the test; `lost` is what its transport says it has lost."""
+    """A publisher whose frames the test taps; `lost`: packets that its transport reports as lost."""
 
     def __init__(self, *tracks: MediaTrack) -> None:
         self.tracks = tracks or (OPUS, VP8)
@@ -109,7 +109,7 @@ class Sender:
 
 
 class Tape(Sender):
-    """A source that is read as fast as possible, and then ends or fails."""
+    """A source that is read as fast as possible, then ends or fails."""
 
     def __init__(self, frames: list[EncodedFrame], failure: Exception | None = None) -> None:
         super().__init__()
@@ -125,7 +125,7 @@ class Tape(Sender):
 
 
 def packets(folder: Path, seconds: float, **options: Any) -> list[EncodedFrame]:
-    """The encoded frames of a generated clip of tone and picture (Opus, VP8), by time."""
+    """The encoded frames of a generated clip (Opus, VP8), by time."""
     found = []
     with av.open(
         str(
@@ -144,7 +144,7 @@ def packets(folder: Path, seconds: float, **options: Any) -> list[EncodedFrame]:
 
 
 async def send(session: Session, frames: list[EncodedFrame]) -> None:
-    """Tap frames at their times, from now on."""
+    """Tap frames at their times, starting now."""
     start, zero = clock.now(), session.clock.zero
     for frame in frames:
         await clock.sleep(start + frame.at - clock.now())
@@ -158,7 +158,7 @@ def make(
     options: SessionOptions | None = None,
     **groups: dict[str, Any],
 ) -> Session:
-    """A session that keeps everything in memory, on a `Threadless` loop. `groups`: settings."""
+    """A session kept in memory, for a `Threadless` loop. `groups`: settings."""
     settings = config.load(None, **groups)
     store = Store(None, events=1000, frames=100)
     media = ThreadPoolExecutor(1)  # never used: it starts no thread before the first submit
@@ -167,7 +167,7 @@ def make(
 
 
 class Playing:
-    """A session at work, and all its events: `async with Playing(session) as played`."""
+    """Run a session and record its events: `async with Playing(session) as played`."""
 
     def __init__(self, session: Session) -> None:
         self.session = session
@@ -189,7 +189,7 @@ class Playing:
             self.events += [json.loads(text) for _, text in batch]
 
     async def ended(self) -> list[dict[str, Any]]:
-        """All events, once the session is over; each is held against the schema."""
+        """All events, once the session has ended; each is validated against the schema."""
         await asyncio.wait({self.task, self._reading})
         for event in self.events:
             VALIDATOR.validate(event)

@@ -1,4 +1,4 @@
-"""Recordings as raw samples, and events as the session's log gives them."""
+"""Recordings as raw samples, and events as the event log returns them."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def samples(path: Path, rate: int, codec: str = "pcm_s16le") -> bytes:
 
 
 def heard(text: str) -> list[str]:
-    """The phrases of harvard.flac that are in a text."""
+    """The phrases of harvard.flac that `text` holds."""
     return [phrase for phrase in SAID if phrase in text.lower()]
 
 
@@ -51,7 +51,7 @@ def words(text: str, start: float = 1.0) -> list[dict[str, Any]]:
 
 
 def caption(text: str, stable: int | None = None, start: float = 1.0) -> dict[str, Any]:
-    """A caption event: partial with `stable`, else final."""
+    """A caption event: partial where `stable` is given, else final."""
     told = words(text, start)
     event = {
         "type": "caption.final",

@@ -15,11 +15,11 @@ from openvino import opset13 as ops
 from engines import build_vision, tensorrt_plan
 from engines.build_vision import GRAPH, compiled
 from streamsvc.core.errors import ModelMissing, WorkerError
+from tests.builders.onnx_model import save_onnx
 from tests.engines.tensorrt_double import Double, Torch
-from tests.engines.test_tensorrt_plan import a_model as an_onnx_file
 
 
-def a_model(path: Path, factor: float) -> Path:
+def save_openvino(path: Path, factor: float) -> Path:
     given = ops.parameter([-1, 3], np.float32)
     model = openvino.Model([ops.multiply(given, ops.constant(np.float32(factor)))], [given])
     openvino.save_model(model, str(path.with_suffix(".xml")), compress_to_fp16=False)
@@ -32,7 +32,7 @@ def run(model: Any) -> list[float]:
 
 
 def test_a_graph_is_shaped_once_and_kept_until_its_source_changes(tmp_path: Path) -> None:
-    source = a_model(tmp_path / "m", 2.0)
+    source = save_openvino(tmp_path / "m", 2.0)
     shaped = []
 
     def shape(graph: Any) -> None:
@@ -42,7 +42,7 @@ def test_a_graph_is_shaped_once_and_kept_until_its_source_changes(tmp_path: Path
     assert run(compiled(source, shape)) == [2.0, 2.0, 2.0]
     assert run(compiled(source, shape)) == [2.0, 2.0, 2.0]
     assert len(shaped) == 1
-    a_model(tmp_path / "m", 2.0)  # the same content
+    save_openvino(tmp_path / "m", 2.0)  # the same content
     source.write_text(source.read_text() + "\n<!-- another version -->\n")
     assert run(compiled(source, shape)) == [2.0, 2.0, 2.0]
     assert len(shaped) == 2
@@ -81,7 +81,7 @@ def nothing(pixels: build_vision.Pixels) -> Any:
 def test_the_runtimes_agree_and_the_faster_is_kept_for_this_machine(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    source = an_onnx_file(tmp_path / "model.onnx")
+    source = save_onnx(tmp_path / "model.onnx")
     pixels = np.random.default_rng(1).random((5, 3, 4, 4), dtype=np.float32)
     encode, choice = build_vision.encoder(source)
     assert set(choice.ms) == {"openvino", "onnxruntime"}
@@ -97,10 +97,10 @@ def test_the_runtimes_agree_and_the_faster_is_kept_for_this_machine(
 def test_the_choice_is_made_again_when_anything_differs(
     tmp_path: Path, changed: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    source = an_onnx_file(tmp_path / "model.onnx")
+    source = save_onnx(tmp_path / "model.onnx")
     build_vision.encoder(source)
     if changed == "model":
-        an_onnx_file(source, factor=3.0)
+        save_onnx(source, factor=3.0)
     elif changed == "openvino":
         monkeypatch.setattr(openvino, "__version__", "2099.1")
     elif changed == "cpu":
@@ -116,7 +116,7 @@ def test_the_choice_is_made_again_when_anything_differs(
 def test_a_runtime_that_computes_something_else_is_not_chosen_however_fast(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    source = an_onnx_file(tmp_path / "model.onnx")
+    source = save_onnx(tmp_path / "model.onnx")
     monkeypatch.setattr(
         build_vision,
         "RUNTIMES",
@@ -125,7 +125,7 @@ def test_a_runtime_that_computes_something_else_is_not_chosen_however_fast(
     assert build_vision.encoder(source)[1].runtime == "onnxruntime"
     monkeypatch.setattr(build_vision, "RUNTIMES", {"onnxruntime": lambda source: nothing})
     with pytest.raises(WorkerError) as caught:
-        build_vision.encoder(an_onnx_file(tmp_path / "other.onnx"))
+        build_vision.encoder(save_onnx(tmp_path / "other.onnx"))
     assert caught.value.code == "no_runtime"
     assert not (tmp_path / "other.runtime.json").exists()
 
@@ -136,7 +136,7 @@ def test_with_a_gpu_and_tensorrt_the_plan_is_what_runs(
     machine: Any = Torch()
     machine.from_numpy = torch.from_numpy
     monkeypatch.setattr(tensorrt_plan, "bindings", lambda: (Double(), machine))
-    encode, choice = build_vision.encoder(an_onnx_file(tmp_path / "model.onnx"))
+    encode, choice = build_vision.encoder(save_onnx(tmp_path / "model.onnx"))
     pixels = np.random.default_rng(1).random((5, 3, 4, 4), dtype=np.float32)
     assert choice.runtime == "tensorrt"
     np.testing.assert_allclose(encode(pixels), pixels.mean((2, 3)) * 2, rtol=1e-5)

@@ -13,7 +13,7 @@ from PIL import Image
 from engines.efficientnet import NAME, SIDE, lite0, pixels
 from streamsvc.core.config import Models
 from streamsvc.core.errors import ModelMissing
-from tests.engines.test_vision import shot
+from tests.builders.clips import shot
 
 MODELS = Models().dir / "models"
 

@@ -14,7 +14,7 @@ from engines.ocr import load, pixels, reading_order
 from streamsvc.core.errors import WorkerError
 from streamsvc.core.types import TextLine
 from streamsvc.vision.perception import title
-from tests.engines.test_vision import shot
+from tests.builders.clips import shot
 
 
 @pytest.fixture(scope="module")

@@ -20,6 +20,7 @@ from openai.types.chat import completion_create_params
 
 from engines.remote_chat import MOST_BYTES, Chat, Endpoint, Events, Piece, retry_after
 from streamsvc.core.errors import CapacityError, ConfigError, DeadlineMissed, StreamsvcError, WorkerError
+from tests.builders.certificate import certificate
 from tests.engines.chat_server import (
     DONE,
     ROLE,
@@ -33,7 +34,6 @@ from tests.engines.chat_server import (
     serving,
     stream,
 )
-from tests.events.test_caption_push import certificate
 
 KEY = "sk-a-secret-key"
 SAID = "the budget is nine million"

@@ -17,8 +17,9 @@ import torch
 from engines import tensorrt_context, tensorrt_plan
 from engines.tensorrt_context import MOST, Context
 from streamsvc.core.errors import WorkerError
+from tests.builders.mutant import executed
+from tests.builders.onnx_model import save_onnx
 from tests.engines.tensorrt_double import Double, Stream, Torch, on_gpu
-from tests.engines.test_tensorrt_plan import a_model, executed
 
 
 def plain(values: Any) -> torch.Tensor:
@@ -37,7 +38,7 @@ def machine() -> Torch:
 
 @pytest.fixture
 def plan(tmp_path: Path) -> bytes:
-    return tensorrt_plan.build(Double(), a_model(tmp_path / "model.onnx"), b"")[0]
+    return tensorrt_plan.build(Double(), save_onnx(tmp_path / "model.onnx"), b"")[0]
 
 
 @pytest.mark.parametrize("count", [1, 2, 7, MOST])

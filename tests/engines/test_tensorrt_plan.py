@@ -18,37 +18,20 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import numpy as np
 import onnx
 import pytest
 import torch
-from onnx import TensorProto, helper, numpy_helper
 
 from engines import export, tensorrt_context, tensorrt_plan
 from streamsvc.core.errors import ModelMissing, WorkerError
+from tests.builders.mutant import executed
+from tests.builders.onnx_model import save_onnx
 from tests.engines.tensorrt_double import FIXTURE, Double, Torch, Wrong, on_gpu, specification, stand_in
-
-
-def a_model(path: Path, factor: float = 2.0) -> Path:
-    """(n, 3, 4, 4) -> the mean of each channel times a factor, (n, 3)."""
-    given = helper.make_tensor_value_info("pixels", TensorProto.FLOAT, ["n", 3, 4, 4])
-    made = helper.make_tensor_value_info("means", TensorProto.FLOAT, ["n", 3])
-    nodes = [
-        helper.make_node("ReduceMean", ["pixels", "axes"], ["mean"], keepdims=0),
-        helper.make_node("Mul", ["mean", "factor"], ["means"]),
-    ]
-    constants = [
-        numpy_helper.from_array(np.array([2, 3], np.int64), "axes"),
-        numpy_helper.from_array(np.array(factor, np.float32), "factor"),
-    ]
-    graph = helper.make_graph(nodes, "means", [given], [made], constants)
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10), str(path))
-    return path
 
 
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
-    return a_model(tmp_path / "model.onnx")
+    return save_onnx(tmp_path / "model.onnx")
 
 
 @pytest.mark.skipif(
@@ -95,7 +78,7 @@ def test_a_plan_is_rebuilt_when_anything_differs(
     elif changed == "release":
         double.spec = {**double.spec, "version": "11.5.0.0"}
     elif changed == "model":
-        a_model(source, factor=3.0)
+        save_onnx(source, factor=3.0)
     elif changed == "recipe":
         monkeypatch.setattr(tensorrt_plan, "RECIPE", "other")
     after = tensorrt_plan.built(double, machine, source)
@@ -207,18 +190,6 @@ def walk(plan: Any, context: Any, source: Path) -> None:
         assert torch.allclose(
             told.as_subclass(torch.Tensor), pictures.as_subclass(torch.Tensor).mean((2, 3)) * 2, atol=1e-5
         )
-
-
-def executed(module: ModuleType, tree: ast.Module, **given: Any) -> ModuleType:
-    """A module's source, changed, run as a module."""
-    made = ModuleType(module.__name__)
-    sys.modules[made.__name__], before = made, sys.modules[made.__name__]  # dataclasses look there
-    try:
-        exec(compile(ast.unparse(tree), "mutant", "exec"), made.__dict__)
-    finally:
-        sys.modules[made.__name__] = before
-    made.__dict__.update(given)
-    return made
 
 
 def _specified() -> tuple[set[str], set[str]]:
@@ -400,7 +371,7 @@ def test_the_real_builder_makes_plans_of_what_is_exported(build: Build, tmp_path
 
 
 def test_what_the_real_parser_cannot_read_is_named(build: Build, tmp_path: Path) -> None:
-    model = onnx.load(str(a_model(tmp_path / "good.onnx")))
+    model = onnx.load(str(save_onnx(tmp_path / "good.onnx")))
     model.graph.node[1].op_type, model.graph.node[1].name = "Frobnicate", "middle"
     onnx.save(model, str(tmp_path / "bad.onnx"))
     good, bad = build(tmp_path / "good.onnx", tmp_path / "bad.onnx")

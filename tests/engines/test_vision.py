@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import av
 import numpy as np
 import pytest
 from PIL import Image
@@ -14,17 +13,9 @@ from engines.clip import Match
 from engines.vision import Eyes, claims, families, joined, load, overlap
 from streamsvc.core.config import Models, See
 from streamsvc.core.errors import ModelMissing, WorkerError
+from tests.builders.clips import shot
 
 OPTIONS = {"models": str(Models().dir / "models"), **See().model_dump(), "ocr": False}
-
-
-def shot(path: Path, at: float) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    with av.open(str(path)) as container:
-        container.seek(int(at * 1_000_000))
-        picture: Any = next(frame for frame in container.decode(video=0) if frame.time >= at)
-        buffer = io.BytesIO()
-        picture.to_image().save(buffer, "JPEG", quality=85)
-    return np.frombuffer(buffer.getvalue(), np.uint8)
 
 
 @pytest.fixture(scope="module")

@@ -15,21 +15,10 @@ from engines.vlm_adapters import Adapters, named, quiet  # noqa: E402
 from engines.vlm_decoder import Decoder, Kept  # noqa: E402
 from engines.vlm_model import Layout, loaded  # noqa: E402
 from streamsvc.core.errors import InvalidRequest, ModelMissing  # noqa: E402
+from tests.builders.adapters import save_adapter  # noqa: E402
 from tests.engines.tiny_vlm import save  # noqa: E402
 
-LANGUAGE = r".*\.language_model\..*\.(q_proj|v_proj)"
 EYE = r".*\.visual\..*\.qkv"
-
-
-def made(folder: Path, place: Path, seed: int, targets: str = LANGUAGE) -> None:
-    """An adapter that changes what the model says."""
-    model, _, _ = loaded(folder, "cpu")
-    torch.manual_seed(seed)
-    with quiet():
-        adapted = peft.get_peft_model(
-            model, peft.LoraConfig(r=4, target_modules=targets, init_lora_weights=False)
-        )
-    adapted.save_pretrained(str(place), safe_serialization=True)
 
 
 @pytest.fixture(scope="module")
@@ -37,8 +26,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("models")
     save("qwen2_vl", place / "tiny")
     for name, seed in (("a", 1), ("b", 2), ("c", 3)):
-        made(place / "tiny", place / "adapters" / name, seed)
-    made(place / "tiny", place / "adapters" / "eye", 4, EYE)
+        save_adapter(place / "tiny", place / "adapters" / name, seed)
+    save_adapter(place / "tiny", place / "adapters" / "eye", 4, EYE)
     return place
 
 

@@ -17,7 +17,7 @@ from streamsvc.evaluation import caption_bench
 from streamsvc.evaluation.caption_bench import Plan, captions
 from streamsvc.evaluation.caption_report import as_json, figures, table
 from streamsvc.evaluation.recordings import Clip, Truth
-from tests.fakes.hear_engine import NAME, Direct, ends, spoken, written
+from tests.fakes.hear_engine import NAME, ends, hear_role, spoken, written
 
 SETTINGS = Settings(hear=Hear(model="script.en"))
 TWELVE = tuple(f"w{number}" for number in range(1, 13))
@@ -100,7 +100,7 @@ def test_a_worker_that_dies_during_a_run_raises(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(caption_bench, "TAIL", 0.1)
     short = Clip(Path("a.wav"), np.zeros(1600, np.float32), Truth(()))
     with pytest.raises(WorkerError, match="died during the run"):
-        asyncio.run(caption_bench._rows([short], Plan(()), SETTINGS.hear, Direct().role(), Dying(), quiet))  # type: ignore[arg-type]
+        asyncio.run(caption_bench._rows([short], Plan(()), SETTINGS.hear, hear_role(), Dying(), quiet))  # type: ignore[arg-type]
 
 
 def test_an_unreadable_recording_raises_before_a_model_is_loaded(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from streamsvc.core.config import Hear
 from streamsvc.core.errors import InvalidRequest
 from streamsvc.core.types import SAMPLE_RATE, Speech, Word, Words
 from streamsvc.evaluation.transcriber_run import Meter, TimedRole, TranscriberRun, play, run_virtual
-from tests.fakes.hear_engine import Direct, load, spoken
+from tests.fakes.hear_engine import hear_role, load, spoken
 
 SETTINGS = Hear(model="whisper-tiny.en")
 TALK = spoken(12, 1.5)
@@ -36,7 +36,7 @@ def unit(words: str, stable: int) -> Words:
 def test_every_word_comes_after_it_was_spoken_and_before_the_talk_ends(
     virtual: asyncio.Runner, chunk: int
 ) -> None:
-    heard = virtual.run(play(TALK, Direct().role(), SETTINGS, chunk=chunk))
+    heard = virtual.run(play(TALK, hear_role(), SETTINGS, chunk=chunk))
     assert texts(heard) == [f"w{number}" for number in range(1, 13)]
     for at, each in heard.units:
         assert not isinstance(each, Words) or all(word.end - 0.1 <= at for word in each.words)
@@ -46,7 +46,7 @@ def test_every_word_comes_after_it_was_spoken_and_before_the_talk_ends(
 
 
 def test_fed_at_once_the_same_words_take_no_time(virtual: asyncio.Runner) -> None:
-    heard = virtual.run(play(TALK, Direct().role(), SETTINGS, live=False))
+    heard = virtual.run(play(TALK, hear_role(), SETTINGS, live=False))
     assert texts(heard) == [f"w{number}" for number in range(1, 13)]
     assert heard.units[-1][0] < 0.1
 

@@ -8,16 +8,12 @@ import datetime
 import ipaddress
 import json
 import logging
-import ssl
 from collections import deque
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 from structlog.testing import capture_logs
 
 from streamsvc.core import clock, host_policy
@@ -26,6 +22,7 @@ from streamsvc.core.session_clock import SessionClock
 from streamsvc.events import caption_push
 from streamsvc.events.caption_posts import PostResult, RetryPolicy
 from streamsvc.events.caption_push import Poster, Push, PushError, parse_target
+from tests.builders.certificate import certificate
 from tests.fakes.caption_target import QUICK, SECRET, SIGNED, caption_target
 
 
@@ -339,32 +336,6 @@ async def test_private_hosts_and_unknown_ones_are_refused(monkeypatch: pytest.Mo
 
     monkeypatch.setattr(host_policy, "addresses", nowhere)
     assert await refused(f"https://nobody.invalid/closedcaption?{SIGNED}") == "unknown_host"
-
-
-def certificate(folder: Path, name: str) -> tuple[ssl.SSLContext, ssl.SSLContext]:
-    """A server's context with a certificate for `name`, and a client's that trusts it."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
-    now = datetime.datetime.now(datetime.UTC)
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(subject)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now - datetime.timedelta(hours=1))
-        .not_valid_after(now + datetime.timedelta(hours=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    plain = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    path = folder / "both.pem"
-    path.write_bytes(
-        key.private_bytes(serialization.Encoding.PEM, *plain) + made.public_bytes(serialization.Encoding.PEM)
-    )
-    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    server.load_cert_chain(path)
-    return server, ssl.create_default_context(cadata=made.public_bytes(serialization.Encoding.PEM).decode())
 
 
 @pytest.mark.parametrize(("name", "status"), [("captions.example", 200), ("other.example", None)])

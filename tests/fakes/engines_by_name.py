@@ -1,4 +1,4 @@
-"""Stand-in engines for rehearsals: the stage's models, whatever module is asked for."""
+"""Fake engines for session runs: the models of builders/session.py, for any module name."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from tests.builders.session import Models
 
 
 def load(module: str, options: Mapping[str, Any]) -> Engine:
-    """An engine with the ops of all roles: a tone is speech of one word each 0.4 s, every picture shows a cat."""
+    """An engine with the ops of all roles (see builders.session.Models)."""
     roles: Any = Models().roles()
     return Engine({**roles.hear.ops, **roles.see.ops, **roles.think.ops})
 
 
 def settings(folder: Path) -> Settings:
-    """Settings whose models lie nowhere."""
+    """Settings with `folder` as the model folder; nothing is read from it."""
     return Settings(models=Places(dir=folder))

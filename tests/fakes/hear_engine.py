@@ -1,6 +1,6 @@
-"""A hear engine without a model, for processes and for none: the audio is its own script.
+"""A hear engine without a model: the audio is its own script. For worker processes, and as a FakeRole.
 
-A sample of n hundredths belongs to the word number n, 0 is silence. A word is heard as "w<n>".
+A sample of n hundredths belongs to word number n, 0 is silence. Word n is recognised as "w<n>".
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from engines import Engine, Op, Payload, each
-from streamsvc.core.roles import Role
 from streamsvc.core.types import SAMPLE_RATE
+from tests.fakes.role import FakeRole
 
 NAME = "tests.fakes.hear_engine"
 WINDOW = 512  # samples per voice-activity probability
@@ -23,18 +23,18 @@ WORD = 10 * WINDOW  # samples: 0.32 s
 
 
 def spoken(words: int, silence: float) -> Any:
-    """Samples of words number 1 to `words`, each WORD long, and seconds of silence behind them."""
+    """Samples of words 1 to `words`, each WORD long, then `silence` seconds of silence."""
     blocks = [np.full(WORD, number / 100, np.float32) for number in range(1, words + 1)]
     return np.concatenate([*blocks, np.zeros(int(silence * SAMPLE_RATE / WINDOW) * WINDOW, np.float32)])
 
 
 def ends(words: int) -> tuple[float, ...]:
-    """Where those words end, in seconds."""
+    """Seconds at which these words end."""
     return tuple(round(number * WORD / SAMPLE_RATE, 3) for number in range(1, words + 1))
 
 
 def written(path: Path, samples: Any) -> Path:
-    """The samples as a WAV file, 16 bits."""
+    """Write samples as a 16-bit WAV file."""
     with wave.open(str(path), "wb") as out:
         out.setnchannels(1)
         out.setsampwidth(2)
@@ -81,21 +81,7 @@ def _language(payload: Payload) -> Payload:
     return {"language": "de", "probability": 0.9}
 
 
-class Direct:
-    """The engine as a role, in the loop itself. `asked`: the ops that were called."""
-
-    def __init__(self) -> None:
-        self.ops = load({}).ops
-        self.asked: list[tuple[str, Payload]] = []
-
-    async def call(self, op: str, payload: Payload, *, deadline_in_s: float, affinity: str = "") -> Payload:
-        self.asked.append((op, payload))
-        entry = self.ops[op]
-        assert isinstance(entry, Op)
-        (result,) = entry.run([payload])
-        assert not isinstance(result, Exception)
-        return result
-
-    def role(self) -> Role:
-        """The same, as the type that rooms ask for."""
-        return self  # type: ignore[return-value]
+def hear_role(**script: Any) -> FakeRole:
+    """The engine as a role in the test's own loop; `script`: fields of FakeRole."""
+    ops = {"vad": _vad, "transcribe": _transcribe, "detect_language": _language}
+    return FakeRole(ops, **script)

@@ -1,4 +1,4 @@
-"""A local HTTP server that remembers what it was sent and answers with the statuses that it was told, then with 200."""
+"""A local HTTP server that records requests and answers with scripted statuses, then with 200."""
 
 from __future__ import annotations
 
@@ -14,7 +14,11 @@ from typing import Any
 
 @dataclass
 class Listener:
-    """`says`: a status, or None: hang up. `got`: target, headers and body of every request. `text`: the body of its answers."""
+    """The server's script and record.
+
+    `says`: statuses to answer with; None closes the connection. `text`: the body of each response.
+    `got`: target, headers and body of each request.
+    """
 
     says: deque[int | None] = field(default_factory=deque)
     got: list[tuple[str, Message, bytes]] = field(default_factory=list)
@@ -24,7 +28,7 @@ class Listener:
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def until(self, count: int) -> None:
-        """Wait until so many requests have come."""
+        """Wait until `count` requests have arrived."""
         async with asyncio.timeout(10):
             while len(self.got) < count:
                 self._changed.clear()
@@ -45,16 +49,15 @@ class Listener:
                 if status is None:
                     break
                 more = "Location: /elsewhere\r\n" if status == 302 else ""
-                writer.write(
-                    f"HTTP/1.1 {status} So\r\n{more}Content-Length: {len(self.text)}\r\n\r\n{self.text}".encode()
-                )
+                head = f"HTTP/1.1 {status} So\r\n{more}Content-Length: {len(self.text)}\r\n\r\n"
+                writer.write(f"{head}{self.text}".encode())
                 await writer.drain()
         writer.close()
 
 
 @contextlib.asynccontextmanager
 async def listening(*says: int | None) -> AsyncIterator[Listener]:
-    """Such a server, on loopback."""
+    """Run one on loopback."""
     made = Listener(deque(says))
     server = await asyncio.start_server(made.serve, "127.0.0.1", 0)
     made.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"

@@ -13,7 +13,7 @@ from streamsvc.workers.framing import error_from, error_payload
 
 
 class LocalRole:
-    """An engine in this process, for tests: the same contract without a process. Ops run in a thread each call."""
+    """The contract of a worker without a process; each op runs in a thread."""
 
     def __init__(self, engine: Any) -> None:
         self.ops = engine.ops

@@ -1,9 +1,9 @@
 """A real RTSP server on loopback: GStreamer's, which Debian packages for the system's Python alone.
 
-    /usr/bin/python3 rtsp_server.py FILE PORT tcp|udp     serves rtsp://127.0.0.1:PORT/live; prints the port when it is ready
-    /usr/bin/python3 rtsp_server.py --check               exits with 0 if everything that this needs is installed
+    /usr/bin/python3 rtsp_server.py FILE PORT tcp|udp  serve rtsp://127.0.0.1:PORT/live; print PORT when ready
+    /usr/bin/python3 rtsp_server.py --check            exit with 0 if everything it needs is installed
 
-FILE is an MP4 with H.264 and AAC; it is sent as it is, at the speed of time, from its start to whoever comes first.
+FILE is an MP4 with H.264 and AAC, streamed in real time from its start at the first client's request.
 """
 
 # mypy: ignore-errors

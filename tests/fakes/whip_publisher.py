@@ -1,7 +1,9 @@
-"""Publish noise and a tone with FFmpeg's WHIP muxer: `python -m tests.fakes.whip_publisher ADDRESS SECONDS CERTIFICATE KEY`.
+"""Publish noise and a tone with FFmpeg's WHIP muxer.
 
-A program of its own, since the muxer holds Python's lock while it waits for answers. Without a certificate FFmpeg makes one
-itself; where it is built with GnuTLS, that has a curve which WebRTC does not know (deploy/decisions.md).
+    python -m tests.fakes.whip_publisher ADDRESS SECONDS [CERTIFICATE KEY]
+
+A program of its own, since the muxer holds the GIL while it waits for responses. Without a certificate FFmpeg
+makes one; where it is built with GnuTLS, on a curve that WebRTC does not support (deploy/decisions.md).
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ from streamsvc.core.types import SAMPLE_RATE, Speech, Word, Words
 from streamsvc.evaluation.recordings import Truth
 from streamsvc.evaluation.transcriber_run import TranscriberRun, play
 from tests.fakes import hear_engine
-from tests.fakes.hear_engine import Direct
+from tests.fakes.hear_engine import hear_role
 
 TONE = (0.2 * np.sin(np.arange(SAMPLE_RATE) * 0.3)).astype(np.float32)  # a second of "speech"
 SETTINGS = Hear(model="script.en")
@@ -174,7 +174,7 @@ def test_single_sentences_and_each_prompt_are_utterances(shelf: Path) -> None:
 def test_the_tables_have_latencies_and_captions_outside_of_speech(
     virtual: asyncio.Runner, shelf: Path
 ) -> None:
-    role = Direct().role()
+    role = hear_role()
     ends, every = measure_ends(lambda samples: virtual.run(play(samples, role, SETTINGS)), shelf)
     assert "3 of 3" in ends.splitlines()[-1]
     assert all(0.0 < committed <= final < 1.0 for _, _, committed, final, _ in every)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-from typing import Any
 
 import numpy as np
 import pytest
@@ -16,28 +15,26 @@ from streamsvc.core.errors import CapacityError
 from streamsvc.core.roles import Role
 from streamsvc.core.types import SAMPLE_RATE
 from streamsvc.evaluation.recordings import Truth
-from tests.fakes.hear_engine import Direct, ends, spoken
+from tests.fakes.hear_engine import ends, hear_role, spoken
+from tests.fakes.role import FakeRole
 
 TALK = (spoken(6, 0.4), Truth(tuple(f"w{number}" for number in range(1, 7)), ends(6)))
 SETTINGS = Hear(model="script.en", backlog_seconds=5.0)
 
 
-class Slow(Direct):
-    """An engine that takes longer and longer from a time on, and refuses whoever waits too long."""
-
-    def __init__(self, since: float) -> None:
-        super().__init__()
-        self.since = since
-
-    async def call(
-        self, op: str, payload: dict[str, Any], *, deadline_in_s: float, affinity: str = ""
-    ) -> dict[str, Any]:
-        late = clock.now() - self.since
-        if op == "transcribe" and late > 0:
-            await clock.sleep(min(0.1 * late, 2.0))
-            if late > 60:
-                raise CapacityError("too much", retry_after=1.0)
-        return await super().call(op, payload, deadline_in_s=deadline_in_s, affinity=affinity)
+def slow_role(since: float) -> FakeRole:
+    """A hear role that takes longer and longer from monotonic second `since` on; 60 s later it refuses decodes."""
+    role = hear_role(
+        delay=lambda op, payload: min(0.1 * (clock.now() - since), 2.0) if op == "transcribe" else 0.0
+    )
+    transcribe = role.results["transcribe"]
+    assert callable(transcribe)
+    refusal = CapacityError("too much", retry_after=1.0)
+    role.results = {
+        **role.results,
+        "transcribe": lambda payload: refusal if clock.now() - since > 60 else transcribe(payload),
+    }
+    return role
 
 
 def hour(virtual: asyncio.Runner, role: Role, seconds: float, every: float) -> list[Interval]:
@@ -58,7 +55,7 @@ def test_the_feed_repeats_the_talks_with_pauses() -> None:
 
 
 def test_every_word_of_a_long_talk_is_committed_soon_and_nothing_is_wrong(virtual: asyncio.Runner) -> None:
-    found = hour(virtual, Direct().role(), 120.0, 40.0)
+    found = hour(virtual, hear_role(), 120.0, 40.0)
     assert [each.until for each in found] == [40.0, 80.0, 120.0]
     assert sum(each.spoken for each in found) > 50
     assert sum(len(each.lags) for each in found) == pytest.approx(
@@ -71,7 +68,7 @@ def test_every_word_of_a_long_talk_is_committed_soon_and_nothing_is_wrong(virtua
 
 
 def test_a_growing_lag_and_dropped_audio_exceed_the_limits(virtual: asyncio.Runner) -> None:
-    found = hour(virtual, Slow(virtual.run(_now()) + 30.0).role(), 100.0, 25.0)
+    found = hour(virtual, slow_role(virtual.run(_now()) + 30.0), 100.0, 25.0)
     grown, lost = verdict(found)[0], sum(each.lost for each in found)
     assert "lag grew" in grown or "nothing was committed" in grown
     assert lost > 0

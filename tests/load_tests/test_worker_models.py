@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 from collections import Counter
 from pathlib import Path
@@ -16,6 +17,7 @@ from load_tests.worker_models import CachedRole, WorkerProcesses, digest
 from streamsvc.core import clock
 from streamsvc.core.errors import ModelMissing, WorkerError
 from streamsvc.evaluation import session_run
+from tests.fakes.role import FakeRole
 
 
 def test_a_call_and_a_stream_are_answered_by_another_process_in_no_time_of_the_loop() -> None:
@@ -63,21 +65,19 @@ def test_equal_calls_have_equal_hashes_and_others_have_not() -> None:
     assert digest({"jpeg": b"a"}) != digest({"jpeg": b"b"})
 
 
-class Counting:
-    """A role that counts its calls."""
-
-    def __init__(self) -> None:
-        self.calls: Counter[str] = Counter()
-
-    async def call(
-        self, op: str, payload: dict[str, Any], *, deadline_in_s: float, affinity: str = ""
-    ) -> dict[str, Any]:
-        self.calls[op] += 1
-        return {"heard": payload["samples"] * 2, "number": self.calls[op]}
+def counting_role() -> FakeRole:
+    """A role whose results are numbered per op."""
+    numbers = itertools.count(1)
+    return FakeRole(
+        {
+            "transcribe": lambda payload: {"heard": payload["samples"] * 2, "number": next(numbers)},
+            "vad": lambda payload: {"heard": payload["samples"] * 2},
+        }
+    )
 
 
 def test_a_cached_result_is_read_and_takes_its_time(virtual: asyncio.Runner, tmp_path: Path) -> None:
-    role, counts = Counting(), Counter[str]()
+    role, counts = counting_role(), Counter[str]()
     recorded = CachedRole(role, tmp_path, counts)
     sound = np.ones(4, np.float32)
 
@@ -97,7 +97,7 @@ def test_a_cached_result_is_read_and_takes_its_time(virtual: asyncio.Runner, tmp
 
 
 def test_voice_activity_is_always_computed(virtual: asyncio.Runner, tmp_path: Path) -> None:
-    role = Counting()
+    role = counting_role()
     recorded = CachedRole(role, tmp_path, Counter())
 
     async def main() -> None:
@@ -105,5 +105,5 @@ def test_voice_activity_is_always_computed(virtual: asyncio.Runner, tmp_path: Pa
             await recorded.call("vad", {"samples": np.ones(4, np.float32)}, deadline_in_s=1.0)
 
     virtual.run(main())
-    assert role.calls["vad"] == 3
+    assert role.count("vad") == 3
     assert not list(tmp_path.iterdir())

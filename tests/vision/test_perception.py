@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import io
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -22,8 +21,7 @@ from streamsvc.vision.perception import (
     widened,
 )
 from tests.fakes.local_role import LocalRole
-
-SETTINGS = SimpleNamespace(ocr=True)
+from tests.fakes.see_engine import SETTINGS, Eyes
 
 
 def line(text: str, y: float, h: float = 0.06, x: float = 0.1, w: float = 0.5) -> TextLine:
@@ -45,39 +43,6 @@ def keyframe(at: float) -> Keyframe:
     return Keyframe(
         "s", "main", at, 100.0 + at, VideoFrame("s", "main", at, 100.0 + at, None, 1280, 720), "scene"
     )
-
-
-class Eyes:
-    """A stand-in engine: says what it was told to, and remembers what it was asked."""
-
-    def __init__(self) -> None:
-        self.asked: list[Payload] = []
-        self.texts: list[str] = []
-        self.fail = False
-
-    def role(self) -> LocalRole:
-        return LocalRole(Engine({"look": Op(self.look), "read": Op(self.read)}))
-
-    def look(self, batch: list[Payload]) -> list[Payload | Exception]:
-        answer: Payload = {
-            "embedding": np.ones(4, np.float32) / 2,
-            "tags": ["cat"],
-            "tag_scores": [0.9],
-            "boxes": ["cat"],
-            "box_scores": [0.8],
-            "corners": np.array([[0.1, 0.2, 0.3, 0.4]], np.float32),
-            "blank": False,
-        }
-        return [answer for _ in batch]
-
-    def read(self, batch: list[Payload]) -> list[Payload | Exception]:
-        self.asked += batch
-        if self.fail:
-            return [WorkerError("died")]
-        corners = np.array(
-            [[0.05, 0.1 + 0.17 * n, 0.5, 0.07] for n in range(len(self.texts))], np.float32
-        ).reshape(-1, 4)
-        return [{"texts": self.texts, "scores": [0.99] * len(self.texts), "corners": corners}]
 
 
 async def test_a_sight_carries_the_time_of_its_keyframe() -> None:

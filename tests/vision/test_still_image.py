@@ -15,7 +15,7 @@ from streamsvc.vision import still_image
 from streamsvc.vision.still_image import analyse, normalised_jpeg
 from tests.builders import pages
 from tests.fakes.local_role import LocalRole
-from tests.vision.test_perception import SETTINGS, Eyes
+from tests.fakes.see_engine import SETTINGS, Eyes
 
 
 async def test_an_image_is_perceived_and_read_and_has_the_time_of_its_question() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from streamsvc.answers.rules.finding import quote_of, timestamp
 from streamsvc.answers.rules.parse import parse
 from streamsvc.answers.rules.passages import claim, extract, locate, mentions
 from streamsvc.timeline.timeline import Timeline
@@ -40,15 +39,6 @@ def test_what_is_another_s_is_no_answer() -> None:
         "What was the king's palace filled with?",
     ):
         assert extract(parse(question), found, 20.0) is None
-
-
-def test_quotes_are_cut_at_a_number_of_words() -> None:
-    assert quote_of("one two three four", 2) == "one two …"
-    assert quote_of("one two three four", 2, tail=True) == "… three four"
-
-
-def test_times_are_told_as_a_clock() -> None:
-    assert (timestamp(64.9), timestamp(3723.0)) == ("1:04", "1:02:03")
 
 
 def test_a_word_may_be_meant_by_another_beside_one_that_is_the_same() -> None:

@@ -13,9 +13,9 @@ from starlette.datastructures import QueryParams
 from streamsvc.core.config import Hear
 from streamsvc.service.compat.deepgram_file import results
 from streamsvc.service.compat.deepgram_options import parse_options
+from tests.builders.deepgram import official
 from tests.builders.service import serving
 from tests.builders.spoken import caption, heard, speech
-from tests.service.compat.test_deepgram_live import official
 
 pytestmark = pytest.mark.filterwarnings("ignore:websockets.*:DeprecationWarning")  # the official client's
 

@@ -5,32 +5,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import warnings
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
+from tests.builders.deepgram import RAW, official
 from tests.builders.service import serving
 from tests.builders.spoken import heard, samples
 
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # it imports websockets.legacy
-    from deepgram import AsyncDeepgramClient, DeepgramClientEnvironment
-
 pytestmark = pytest.mark.filterwarnings("ignore:websockets.*:DeprecationWarning")  # the official client's
-
-RAW = "encoding=linear16&sample_rate=16000"
-
-
-def official(place: str, http: httpx.AsyncClient, key: str = "none") -> AsyncDeepgramClient:
-    environment = DeepgramClientEnvironment(
-        base=f"http://{place}", production=f"ws://{place}", agent="", agent_rest=""
-    )
-    return AsyncDeepgramClient(api_key=key, environment=environment, httpx_client=http)
 
 
 @pytest.mark.media

@@ -15,9 +15,9 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.typing import Subprotocol
 
+from tests.builders.deepgram import RAW, official
 from tests.builders.service import serving, socket_of, until
 from tests.builders.spoken import KEY, heard, samples
-from tests.service.compat.test_deepgram_live import RAW, official
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")

@@ -1,0 +1,24 @@
+"""LoRA adapters of the tiny random models. Needs the extra `gpu`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import peft
+import torch
+
+from engines.vlm_adapters import quiet
+from engines.vlm_model import loaded
+
+LANGUAGE = r".*\.language_model\..*\.(q_proj|v_proj)"
+
+
+def save_adapter(folder: Path, place: Path, seed: int, targets: str = LANGUAGE) -> None:
+    """An adapter that changes what the model says."""
+    model, _, _ = loaded(folder, "cpu")
+    torch.manual_seed(seed)
+    with quiet():
+        adapted = peft.get_peft_model(
+            model, peft.LoraConfig(r=4, target_modules=targets, init_lora_weights=False)
+        )
+    adapted.save_pretrained(str(place), safe_serialization=True)

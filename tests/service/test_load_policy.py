@@ -1,0 +1,144 @@
+"""Levels rise with backlog at once and fall after calm; admission refuses before sessions are late."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import pairwise
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from streamsvc.core.degradation import MAX_LEVEL
+from streamsvc.service.load_policy import (
+    LIMITS,
+    MAX_RECOVERY,
+    PROBATION,
+    RECOVERY,
+    Load,
+    LoadState,
+    admits,
+    step,
+)
+
+TICK = 0.5  # seconds between measurements
+LATE, FINE, BETWEEN = Load(backlog=1.0), Load(), Load(backlog=0.6)
+
+
+def states(loads: list[Load], state: LoadState | None = None, start: float = 1000.0) -> list[LoadState]:
+    """The state after each of several loads, measured a tick apart."""
+    state = state or LoadState()
+    history = []
+    for number, load in enumerate(loads):
+        state = step(state, load, start + number * TICK)
+        history.append(state)
+    return history
+
+
+def level_changes(history: list[LoadState]) -> int:
+    return sum(a.level != b.level for a, b in pairwise(history))
+
+
+def test_overload_raises_the_level_at_once() -> None:
+    assert states([LATE])[0].level == 1
+    assert states([LATE])[0].reason == "speech recognition is behind"
+
+
+@pytest.mark.parametrize(("load", "seconds"), [(LATE, 12.0), (Load(backlog=9.0), 6.0)])
+def test_the_highest_level_is_reached_fast_and_one_level_at_a_time(load: Load, seconds: float) -> None:
+    history = states([load] * 40)
+    reached = next(number for number, state in enumerate(history) if state.level == MAX_LEVEL)
+    assert reached * TICK == seconds
+    assert all(abs(a.level - b.level) <= 1 for a, b in pairwise(history))
+    assert history[-1].level == MAX_LEVEL
+
+
+def test_the_level_is_lowered_after_the_recovery_time_and_no_sooner() -> None:
+    up = states([LATE])[-1]
+    history = states([FINE] * 21, up, 1000.5)
+    assert [state.level for state in history] == [1] * 20 + [0]
+    assert 20 * TICK == RECOVERY
+    assert history[-1].reason == ""
+
+
+def test_between_the_watermarks_the_level_holds_and_calm_restarts() -> None:
+    up = states([LATE])[-1]
+    history = states([*[FINE] * 15, BETWEEN, *[FINE] * 20], up, 1000.5)
+    assert {state.level for state in history} == {1}
+
+
+@pytest.mark.parametrize("name", LIMITS)
+def test_each_wait_raises_the_level_as_far_as_that_relieves_it(name: str) -> None:
+    limit = LIMITS[name]
+    history = states([replace(FINE, **{name: limit.high * 1.1})] * 100)
+    assert history[-1].level == limit.max_level
+    assert history[-1].reason == limit.reason
+
+
+def test_cpu_load_alone_raises_nothing_and_blocks_lowering() -> None:
+    full = replace(FINE, cpu=1.0)
+    assert states([full] * 100)[-1].level == 0
+    assert states([full] * 100, states([LATE])[-1], 1000.5)[-1].level == 1
+
+
+def test_a_failed_level_is_tried_again_after_twice_the_calm() -> None:
+    again = states([*[FINE] * 21, LATE], states([LATE])[-1], 1000.5)[-1]
+    assert (again.level, again.failed_level, again.backoff) == (1, 0, 2 * RECOVERY)
+    assert [state.level for state in states([FINE] * 41, again, 1012.0)] == [1] * 40 + [0]
+
+
+def test_the_backoff_is_reset_once_a_level_has_held() -> None:
+    again = states([*[FINE] * 21, LATE], states([LATE])[-1], 1000.5)[-1]
+    history = states([FINE] * int((2 * RECOVERY + PROBATION) / TICK + 1), again, 1012.0)
+    assert (history[-2].failed_level, history[-1].failed_level, history[-1].backoff) == (0, -1, RECOVERY)
+
+
+loads = st.builds(Load, *(st.floats(0.0, 3.0) for _ in range(3)), st.floats(0.0, 1.0))
+
+
+@pytest.mark.slow
+@settings(deadline=None)
+@given(st.lists(loads, max_size=200))
+def test_every_state_recovers(before: list[Load]) -> None:
+    state = states(before)[-1] if before else LoadState()
+    history = states(
+        [FINE] * int((MAX_RECOVERY + PROBATION + MAX_LEVEL * (RECOVERY + TICK)) / TICK + 1), state, 5000.0
+    )
+    assert history[-1].level == 0
+
+
+@pytest.mark.slow
+@settings(deadline=None, max_examples=25)  # an hour each
+@given(st.floats(0.0, 7.0), st.floats(0.1, 1.0))
+def test_a_steady_load_that_one_level_can_bear_does_not_flap(need: float, eases: float) -> None:
+    """Levels at or above `need` drain the backlog, those below let it grow; an hour of it."""
+    state, backlog, history = LoadState(), 0.0, []
+    for number in range(7200):
+        backlog = min(20.0, max(0.0, backlog + TICK * (eases if state.level < need else -eases)))
+        state = step(state, Load(backlog=backlog), 1000.0 + number * TICK)
+        history.append(state)
+    assert level_changes(history[-1200:]) <= 20  # of the last ten minutes
+    assert max(state.level for state in history) >= need  # the level that the load needs is reached
+
+
+@settings(deadline=None)
+@given(st.lists(st.sampled_from([LATE, FINE, BETWEEN]), min_size=1, max_size=12), st.integers(60, 200))
+def test_the_level_changes_a_bounded_number_of_times_for_each_change_of_the_load(
+    phases: list[Load], ticks: int
+) -> None:
+    history = states([load for load in phases for _ in range(ticks)])
+    assert level_changes([LoadState(), *history]) <= MAX_LEVEL * len(phases)
+
+
+def test_the_first_session_is_always_admitted() -> None:
+    assert admits(LoadState(level=3), 1.0, live=0)
+
+
+def test_no_session_is_admitted_above_level_0() -> None:
+    assert admits(LoadState(), 0.25, live=1)
+    assert not admits(LoadState(level=1), 0.25, live=1)
+
+
+def test_a_session_that_would_exceed_the_cpu_is_rejected() -> None:
+    assert admits(LoadState(), 0.6, live=2)
+    assert not admits(LoadState(), 0.7, live=2)
