@@ -1,3 +1,3 @@
-"""streamsvc: live video and audio in; captions, scene captions and answers out, within a stated latency budget."""
+"""Live video and audio in; captions, scene captions and answers out, within a stated latency budget."""
 
 __version__ = "0.1.0"

@@ -1,4 +1,7 @@
-"""The shape of the project, read from its source by `ast`: who may import whom, what mirrors what, how long a file is."""
+"""The shape of the project, read from its source by `ast`.
+
+Who may import whom, what mirrors what, how long a file is.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-# The import table of DESIGN 1: package -> what its files may import besides their own package. A dotted name is one module.
+# The import table of DESIGN 1: package -> what its files may import besides their own package. A dotted name
+# is one module.
 TABLE: dict[str, set[str]] = {
     "core": set(),
     "workers": {"core"},
@@ -121,7 +125,10 @@ def _sources(*folders: str) -> list[Path]:
 
 
 def _name(path: Path) -> str:
-    """Dotted name of a file below the root; a package is its folder's name: streamsvc/ingest/peer.py -> streamsvc.ingest.peer."""
+    """Dotted name of a file below the root.
+
+    A package is its folder's name: streamsvc/ingest/peer.py -> streamsvc.ingest.peer.
+    """
     return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
 
 
@@ -146,7 +153,10 @@ ENGINES = {_name(path): path for path in _sources("engines")}
 
 
 def _ours(path: Path) -> set[str]:
-    """Modules of streamsvc that a file imports, without "streamsvc."; of a package and its module, the module alone."""
+    """Modules of streamsvc that a file imports, without "streamsvc.".
+
+    Of a package and its module, the module alone.
+    """
     found = {
         name.removeprefix("streamsvc.") for name in _imported(path) if name.startswith("streamsvc.")
     } & set(OURS)
@@ -184,7 +194,10 @@ def package_edges() -> set[tuple[str, str]]:
 
 
 def circles() -> list[set[str]]:
-    """Groups of modules that import each other, directly or through others; imports inside functions count too."""
+    """Groups of modules that import each other, directly or through others.
+
+    Imports inside functions count too.
+    """
     graph = {
         f"streamsvc.{name}": {f"streamsvc.{other}" for other in _ours(path)}
         for name, path in OURS.items()
@@ -287,7 +300,10 @@ def test_only_the_clock_and_child_processes_read_the_time() -> None:
 
 
 def _mirror(path: Path) -> Path:
-    """Where the test of a source file is: streamsvc/a/b.py -> tests/a/test_b.py, engines/c.py -> tests/engines/test_c.py."""
+    """Where the test of a source file is.
+
+    Streamsvc/a/b.py -> tests/a/test_b.py, engines/c.py -> tests/engines/test_c.py.
+    """
     relative = (
         path.relative_to(ROOT / "streamsvc")
         if path.is_relative_to(ROOT / "streamsvc")

@@ -1,6 +1,7 @@
 """Answers: the timeline first, by rule; a language model only adds a phrase that the cited lines support.
 
-An answer streams by checked clause: what was shown is never retracted, and the increments joined are the whole text.
+An answer streams by checked clause: what was shown is never retracted, and the increments joined are the
+whole text.
 """
 
 from __future__ import annotations
@@ -47,9 +48,10 @@ _EXAMPLES = (
 class Answerer:
     """Answers questions about one session from what is known at the moment.
 
-    `think`: the language model, or None; its failure or lateness costs only its phrase. `vlm`: the vision language model, or None; it is
-    asked where the rules refuse, and first about what somebody does in the picture. `note_cost`: called with the cost of the language
-    model's work: "think", "prompt" (tokens read) or "token" (written), seconds, units.
+    `think`: the language model, or None; its failure or lateness costs only its phrase. `vlm`: the vision
+    language model, or None; it is asked where the rules refuse, and first about what somebody does in the
+    picture. `note_cost`: called with the cost of the language model's work: "think", "prompt" (tokens read)
+    or "token" (written), seconds, units.
     """
 
     timeline: Timeline
@@ -109,7 +111,8 @@ class Answerer:
     ) -> AsyncGenerator[Clause, None]:
         """The VLM's clauses, where it is to be asked, each answer with its source.
 
-        About an image that came along, the VLM is asked of the picture, unless the question is about what was said.
+        About an image that came along, the VLM is asked of the picture, unless the question is about what was
+        said.
         """
         ask = parsed.ask
         has_image = parsed.question.image is not None
@@ -139,7 +142,7 @@ class Answerer:
         return supported_phrase(await self._generated(payload, self.think, due), question, finding.lines)
 
     async def _generated(self, payload: Payload, think: Role, due: float) -> str:
-        """The language model's text; "" where the model fails, or would not be done at monotonic second `due`."""
+        """The language model's text; "" where it fails, or would not be done at monotonic second `due`."""
         since = clock.now()
         if due - since < MIN_SECONDS:
             return ""
@@ -180,7 +183,10 @@ async def shaped(
 
 
 def _source(evidence: Evidence) -> str:
-    """The lead of a VLM's answer: where it is from. Of a picture it is the model's own word, which nothing here can check."""
+    """The lead of a VLM's answer: where it is from.
+
+    Of a picture it is the model's own word, which nothing here can check.
+    """
     if evidence.kind == "screen":
         return f"On the screen at {timestamp(evidence.start)}: "
     if evidence.kind == "speech":
@@ -193,7 +199,10 @@ def _count_words(text: str) -> int:
 
 
 def prompt(question: str, lines: tuple[Evidence, ...], window: int = WINDOW_TOKENS) -> str:
-    """A completion prompt over the cited lines, of about `window` tokens; below the usual size it has no examples."""
+    """A completion prompt over the cited lines, of about `window` tokens.
+
+    Below the usual size it has no examples.
+    """
     full = window >= WINDOW_TOKENS
     text = " ".join(line.quote for line in lines)[: 600 if full else 2 * window]
     asked = " ".join(question.split())[: 200 if full else window // 2]

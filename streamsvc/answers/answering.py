@@ -46,7 +46,10 @@ class LivePictures(Protocol):
         ...
 
     async def refresh(self, now: float, seconds: float) -> float:
-        """Wait up to `seconds` for a picture of session second `now`; returns the newest second with known contents."""
+        """Wait up to `seconds` for a picture of session second `now`.
+
+        Returns the newest second with known contents.
+        """
         ...
 
 
@@ -133,7 +136,10 @@ class Answering:
                 first = False
 
     async def _standalone(self, queued: QueuedQuestion) -> ParsedQuestion:
-        """Parse a question, and resolve what it refers to; a follow-up waits for the answers to its asker's earlier questions."""
+        """Parse a question, and resolve what it refers to.
+
+        A follow-up waits for the answers to its asker's earlier questions.
+        """
         question = parsed(queued.question)
         if queued.asker and follow_ups.refers(question.ask):
             tasks = [task for other, task in self._running.items() if other.asker == queued.asker]
@@ -142,7 +148,10 @@ class Answering:
         return follow_ups.alone(question, self._memory.before(queued.asker, clock.now()))
 
     def _plan(self, parsed: ParsedQuestion) -> deadline.Plan:
-        """What the question may spend; one about the present picture may wait a little for a picture of now."""
+        """What the question may spend.
+
+        One about the present picture may wait a little for a picture of now.
+        """
         question = parsed.question
         present = question.image is None and self._context.host.live_video and parsed.ask.present
         window = self._context.degradation.fidelity.window_tokens

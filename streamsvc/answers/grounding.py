@@ -23,7 +23,10 @@ _NEGATIONS = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Clause:
-    """A part of an answer that may be shown, with its evidence: keyframes that the model saw, or a line that was said or written."""
+    """A part of an answer that may be shown, with its evidence.
+
+    Keyframes that the model saw, or a line that was said or written.
+    """
 
     text: str
     evidence: tuple[Evidence, ...]
@@ -33,8 +36,8 @@ class Clause:
 class Shown:
     """What a model was asked, and shown for it.
 
-    `way`: whether it was asked of the pictures or of the words. `ask`: the parsed question. `items`: the context. `cite`: evidence of
-    the keyframes of some session seconds.
+    `way`: whether it was asked of the pictures or of the words. `ask`: the parsed question. `items`: the
+    context. `cite`: evidence of the keyframes of some session seconds.
     """
 
     way: Way
@@ -46,8 +49,9 @@ class Shown:
 def supporting_line(clause: str, items: Sequence[Item], ask: Ask) -> Evidence | None:
     """The newest line that supports a clause; None where there is none.
 
-    A line supports a clause that it holds word by word: content words and numbers in the same order, the same negation. The clause
-    must say something that the question does not, and the names of the question must stand near the line.
+    A line supports a clause that it holds word by word: content words and numbers in the same order, the same
+    negation. The clause must say something that the question does not, and the names of the question must
+    stand near the line.
 
     Args:
         clause: of the model.
@@ -133,8 +137,8 @@ class AnswerFilter:
     def _checked(self, text: str, *, cut: bool = False) -> list[Clause]:
         """The clause, if it may be shown; after a clause that may not, nothing more is.
 
-        The beginning of a clause that is `cut` off or too long is shown where it is all that there is, but only of pictures: in what was
-        said, a "not" may follow.
+        The beginning of a clause that is `cut` off or too long is shown where it is all that there is, but
+        only of pictures: in what was said, a "not" may follow.
         """
         clause = clean(text)
         words = clause.split()

@@ -1,4 +1,7 @@
-"""The questions of one session that wait for an answer: checked, bounded, and handed out to each asker in turn."""
+"""The questions of one session that wait for an answer.
+
+Checked, bounded, and handed out to each asker in turn.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,8 @@ from streamsvc.core.context import SessionContext
 from streamsvc.core.errors import CapacityError, InvalidRequest, NotFound, TooLarge
 from streamsvc.core.types import Question
 
-# One place in so many is reserved for askers of whom no question waits, so that one who floods the queue shuts out nobody.
+# One place in so many is reserved for askers of whom no question waits, so that one who floods the queue
+# shuts out nobody.
 _RESERVED = 4
 _DEADLINE_MS = (1, 120_000)
 
@@ -23,9 +27,12 @@ _DEADLINE_MS = (1, 120_000)
 class NewQuestion:
     """A question as a client asks it.
 
-    `number`: the client's id for it; None: one is made. `deadline_ms`: milliseconds for the whole answer; None: as the settings say.
-    `audience`: "asker" or "session". `client`: the subscriber that asks, and alone gets the answer where the audience is "asker".
-    `asker`: takes turns with other askers; None: the client. `image`: JPEG or PNG. `form`: JSON Schema of the answer, as for `Question`.
+    `number`: the client's id for it; None: one is made. `deadline_ms`: milliseconds for the whole answer;
+    None: as the settings say.
+    `audience`: "asker" or "session". `client`: the subscriber that asks, and alone gets the answer where the
+    audience is "asker".
+    `asker`: takes turns with other askers; None: the client. `image`: JPEG or PNG. `form`: JSON Schema of the
+    answer, as for `Question`.
     """
 
     text: str
@@ -42,7 +49,8 @@ class NewQuestion:
 class QueuedQuestion:
     """A question in the queue. Two are never equal: askers choose the ids of their questions.
 
-    `at`: monotonic seconds at which it was asked. `client`: the one subscriber that gets the answer; None: all. `asker` "": unknown.
+    `at`: monotonic seconds at which it was asked. `client`: the one subscriber that gets the answer; None:
+    all. `asker` "": unknown.
     """
 
     question: Question
@@ -81,8 +89,9 @@ class QuestionQueue:
         """Queue a question; its answer comes as events.
 
         Raises:
-            InvalidRequest: no text, or an impossible deadline or audience. TooLarge: over the limits. CapacityError: too many
-                questions wait, or the degradation level allows none. NotFound: the session has ended, or answers its last questions.
+            InvalidRequest: no text, or an impossible deadline or audience. TooLarge: over the limits.
+                CapacityError: too many questions wait, or the degradation level allows none. NotFound: the
+                    session has ended, or answers its last questions.
         """
         text = self._checked(new.text)
         if new.image is not None and len(new.image) > self._limits.image_bytes:
@@ -114,10 +123,13 @@ class QuestionQueue:
         return queued
 
     def ask_at_end(self, texts: Sequence[str], client: str) -> None:
-        """Ask these questions when the stream has ended and all of it has been understood; at most as many as may wait.
+        """Ask these questions when the stream has ended and all of it has been understood.
+
+        At most as many as may wait.
 
         Raises:
-            InvalidRequest: too many, or one without text. TooLarge: one is too long. NotFound: the session has ended.
+            InvalidRequest: too many, or one without text. TooLarge: one is too long. NotFound: the session
+                has ended.
         """
         if len(texts) > self._limits.questions_waiting:
             raise InvalidRequest(
@@ -201,5 +213,8 @@ def _asker(new: NewQuestion) -> str:
 
 
 def matching(queued: Iterable[QueuedQuestion], number: str, asker: str | None) -> QueuedQuestion | None:
-    """The first question with an id; with an asker, only one of that asker: ids are the askers' and may repeat."""
+    """The first question with an id.
+
+    With an asker, only one of that asker: ids are the askers' and may repeat.
+    """
     return next((one for one in queued if one.question.id == number and asker in (None, one.asker)), None)

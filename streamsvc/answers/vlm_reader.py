@@ -1,6 +1,7 @@
 """Answers of the vision language model, clause by clause, as far as they may be shown.
 
-There is no clause where the model fails, is late, saw no picture for a question about pictures, or does not know.
+There is no clause where the model fails, is late, saw no picture for a question about pictures, or does not
+know.
 """
 
 from __future__ import annotations
@@ -103,7 +104,8 @@ class VlmReader:
             await self._vlm.refresh(idle_by, question.deadline - PUBLISH_SECONDS)
         context = self._vlm.context_at(now)
         usable = way == "text" or self._vlm.has_pictures
-        # Contexts with and without pictures are cached apart: what a cache key has been shown is all that it is ever shown.
+        # Contexts with and without pictures are cached apart: what a cache key has been shown is all that it
+        # is ever shown.
         cache_key = self._session if way == "look" else f"{self._session} text"
         payload = context.payload(pictures=way == "look") if usable else []
         prompt = Prompt(cache_key, payload, text, MAX_TOKENS)

@@ -1,4 +1,7 @@
-"""The watches of one session: given every unit that may fire them, and published as `alert.fired` and by webhook when they fire."""
+"""The watches of one session.
+
+Given every unit that may fire them, and published as `alert.fired` and by webhook when they fire.
+"""
 
 from __future__ import annotations
 
@@ -80,7 +83,8 @@ class Watches:
         """Register a watch.
 
         Raises:
-            InvalidRequest: "cannot_watch". CapacityError: there are too many. Conflict: the session has ended.
+            InvalidRequest: "cannot_watch". CapacityError: there are too many. Conflict: the session has
+                ended.
         """
         checks = compile_condition(when)
         if self._closed.is_set():
@@ -107,8 +111,8 @@ class Watches:
         """Register a watch with a webhook; its secret is shown this once.
 
         Raises:
-            InvalidRequest, CapacityError, Conflict: as for `add`, or "bad_webhook". Forbidden, Unprocessable: the host may not be
-                reached.
+            InvalidRequest, CapacityError, Conflict: as for `add`, or "bad_webhook". Forbidden, Unprocessable:
+                the host may not be reached.
         """
         compile_condition(when)
         webhook = Webhook(url, self._context.settings.server.private_urls)

@@ -1,4 +1,7 @@
-"""What the parts of one session share: its options, models, clock and degradation level, and the session they report to."""
+"""What the parts of one session share.
+
+Its options, models, clock and degradation level, and the session they report to.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,8 @@ from streamsvc.core.units import Unit
 class Roles:
     """The models of a service, and what all its sessions share of them.
 
-    `embed` None: search goes by words alone. `vlm`: `think`, where that model can be shown pictures. `idle`: admits background work.
+    `embed` None: search goes by words alone. `vlm`: `think`, where that model can be shown pictures. `idle`:
+    admits background work.
     `costs`: what the models' work has cost so far.
     """
 
@@ -46,7 +50,10 @@ class SessionHost(Protocol):
         ...
 
     async def store_frame(self, at: float, jpeg: bytes) -> None:
-        """Keep the thumbnail of session second `at`; a failed write is reported as an event and never raised."""
+        """Keep the thumbnail of session second `at`.
+
+        A failed write is reported as an event and never raised.
+        """
         ...
 
     def request_keyframe(self) -> None:
@@ -76,7 +83,8 @@ class DegradationState:
 class SessionContext:
     """What the parts of one session share.
 
-    `session`: its id. `options`: with the service's defaults filled in. `media`: the threads that decode, of all sessions.
+    `session`: its id. `options`: with the service's defaults filled in. `media`: the threads that decode, of
+    all sessions.
     """
 
     session: str

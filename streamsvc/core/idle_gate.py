@@ -1,4 +1,7 @@
-"""Idle gate for background model work: it runs only while no question is in flight, and is cancelled when one arrives."""
+"""Idle gate for background model work.
+
+It runs only while no question is in flight, and is cancelled when one arrives.
+"""
 
 from __future__ import annotations
 

@@ -15,9 +15,9 @@ HANGOVER = (0.1, 5.0)  # seconds of silence that may end an utterance: at least,
 class SpeechOptions:
     """How speech is recognised. None: as the service's settings say.
 
-    `language`: of the speech; detected for each utterance where the settings name none either. `vocabulary`: names and terms to
-    expect. `hangover`: seconds of silence that end an utterance. `translate`: captions in English too. `replace`: phrases that
-    captions spell otherwise.
+    `language`: of the speech; detected for each utterance where the settings name none either. `vocabulary`:
+    names and terms to expect. `hangover`: seconds of silence that end an utterance. `translate`: captions in
+    English too. `replace`: phrases that captions spell otherwise.
     """
 
     language: str | None = None
@@ -34,7 +34,10 @@ class SpeechOptions:
             )
 
     def with_defaults(self, hear: Hear) -> SpeechOptions:
-        """These options with the settings' value wherever nothing was asked for; `replace` adds to the settings' phrases."""
+        """These options with the settings' value wherever nothing was asked for.
+
+        `replace` adds to the settings' phrases.
+        """
         return replace(
             self,
             language=self.language or hear.language,
@@ -46,7 +49,10 @@ class SpeechOptions:
 
 @dataclass(frozen=True, slots=True)
 class VisionOptions:
-    """How pictures are looked at. `enabled` False: not at all. `adapter`: LoRA adapter of the VLM; None: the plain model."""
+    """How pictures are looked at.
+
+    `enabled` False: not at all. `adapter`: LoRA adapter of the VLM; None: the plain model.
+    """
 
     enabled: bool = True
     adapter: str | None = None
@@ -56,8 +62,8 @@ class VisionOptions:
 class SessionOptions:
     """What one session is to do.
 
-    `lossless`: the source can wait, so nothing is dropped (a file read as fast as possible). `stored`: events and thumbnails are
-    written to the disk.
+    `lossless`: the source can wait, so nothing is dropped (a file read as fast as possible). `stored`: events
+    and thumbnails are written to the disk.
     """
 
     speech: SpeechOptions = SpeechOptions()

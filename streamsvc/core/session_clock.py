@@ -10,7 +10,8 @@ from streamsvc.core import clock
 class SessionClock:
     """Maps monotonic time to session seconds.
 
-    `started_utc`: wall-clock time of the session's creation. `zero`: monotonic seconds (`clock.now()`) of session second 0.
+    `started_utc`: wall-clock time of the session's creation. `zero`: monotonic seconds (`clock.now()`) of
+    session second 0.
     """
 
     def __init__(self) -> None:
@@ -23,7 +24,8 @@ class SessionClock:
         """Make this instant session second 0, before the first media.
 
         Args:
-            media_paced: media does not come at the speed of time (a file read fast), so the present is its newest time.
+            media_paced: media does not come at the speed of time (a file read fast), so the present is its
+                newest time.
         """
         self.zero = clock.now()
         self._media_paced = media_paced

@@ -8,7 +8,10 @@ from typing import Any
 
 
 class BackgroundTasks:
-    """A set of running tasks. A task is referenced here until it ends, so it cannot be garbage-collected before."""
+    """A set of running tasks.
+
+    A task is referenced here until it ends, so it cannot be garbage-collected before.
+    """
 
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[None]] = set()

@@ -1,4 +1,7 @@
-"""What the parts of a session hand to its one `dispatch`: the units of media, and those that only leave the session."""
+"""What the parts of a session hand to its one `dispatch`.
+
+The units of media, and those that only leave the session.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,10 @@ from streamsvc.core.types import (
 
 @dataclass(frozen=True, slots=True)
 class Flushed:
-    """All audio that came in before a flush has been captioned. `audience`: the one subscriber that is told; None: all."""
+    """All audio that came in before a flush has been captioned.
+
+    `audience`: the one subscriber that is told; None: all.
+    """
 
     audience: str | None
 
@@ -32,7 +38,8 @@ class Flushed:
 class Reply:
     """A part of the answer to one question: an increment, the whole answer, or why there is none.
 
-    `at`: session seconds at which the question was asked; `arrived`: the same in monotonic seconds. `first`: the first part.
+    `at`: session seconds at which the question was asked; `arrived`: the same in monotonic seconds. `first`:
+    the first part.
     `audience`: the one subscriber that gets it; None: all.
     """
 
@@ -46,7 +53,10 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class AlertFired:
-    """A watch has fired. `at`: session seconds of the evidence; `arrived`: monotonic seconds of its last packet."""
+    """A watch has fired. `at`: session seconds of the evidence.
+
+    `arrived`: monotonic seconds of its last packet.
+    """
 
     watch_id: str
     at: float

@@ -1,7 +1,7 @@
 """The event log of one session.
 
-Durable events are numbered per session (`seq`), stored, and replayed to subscribers that resume. Ephemeral events carry the last seq as
-`after`, and are gone once sent.
+Durable events are numbered per session (`seq`), stored, and replayed to subscribers that resume. Ephemeral
+events carry the last seq as `after`, and are gone once sent.
 """
 
 from __future__ import annotations
@@ -71,7 +71,8 @@ class EventLog:
             kind: a type of the event table.
             body: JSON values.
             at: session seconds that the event is about; None: now.
-            arrived: of the evidence's last packet (monotonic seconds); None: the event is about now, and has no age.
+            arrived: of the evidence's last packet (monotonic seconds); None: the event is about now, and has
+                no age.
             stages: seconds per stage.
             audience: the one subscriber that may see it; None: all.
 
@@ -141,7 +142,7 @@ class EventLog:
             metrics.subscribers.dec()
 
     async def since(self, after: int, epoch: str | None, until: int) -> tuple[list[Entry], Entry | None]:
-        """Durable events with after < seq <= until, and, where some of them are no longer held, an event that says so."""
+        """Durable events with after < seq <= until, and an event that names those no longer held, if any."""
         gap: Entry | None = None
         if epoch is not None and epoch != self.epoch:
             gap = self._gap(0, 0, "new_epoch")
@@ -185,11 +186,17 @@ class EventLog:
             self._unwritten.popleft()
 
     async def put_frame(self, at: float, jpeg: bytes) -> None:
-        """Store the thumbnail of session second `at`; a failure is reported as an event, and the stream goes on without it."""
+        """Store the thumbnail of session second `at`.
+
+        A failure is reported as an event, and the stream goes on without it.
+        """
         await self._write(self._store.put_frame, at, jpeg)
 
     async def _write(self, write: Callable[..., None], *arguments: Any) -> bool:
-        """Write on a thread; returns whether that succeeded. The first failure of a row is reported as an event."""
+        """Write on a thread; returns whether that succeeded.
+
+        The first failure of a row is reported as an event.
+        """
         try:
             await asyncio.to_thread(write, *arguments)
         except FAILURES as error:

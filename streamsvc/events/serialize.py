@@ -31,7 +31,10 @@ FrameUrl = Callable[[float], str]  # session seconds of a keyframe -> where its 
 
 @dataclass(frozen=True, slots=True)
 class EventDraft:
-    """What of an event the unit decides. `at`: session seconds; None: now. `arrived`: monotonic seconds; None: no age."""
+    """What of an event the unit decides.
+
+    `at`: session seconds; None: now. `arrived`: monotonic seconds; None: no age.
+    """
 
     type: str
     body: dict[str, Any]

@@ -1,7 +1,7 @@
 """One subscriber's bounded queue of events.
 
-Over its limits the queue first drops ephemeral events, counted by type; then the subscription fails with SlowSubscriber (WebSocket
-close code 4008), and the subscriber may resume from the log.
+Over its limits the queue first drops ephemeral events, counted by type; then the subscription fails with
+SlowSubscriber (WebSocket close code 4008), and the subscriber may resume from the log.
 """
 
 from __future__ import annotations
@@ -25,7 +25,10 @@ class SlowSubscriber(StreamsvcError):
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One event as it is stored and sent. `text`: its JSON without the closing brace, so that `prev` can be added."""
+    """One event as it is stored and sent.
+
+    `text`: its JSON without the closing brace, so that `prev` can be added.
+    """
 
     seq: int | None  # None: ephemeral
     type: str
@@ -120,7 +123,7 @@ class Subscription:
         self._bytes = sum(len(item.text) for _, item in self._waiting)
 
     def _completed(self, entry: Entry) -> tuple[int | None, str]:
-        """The event's JSON text; a durable one gets `prev`, the seq of the last durable event sent to this subscriber."""
+        """The event's JSON text; a durable one gets `prev`, the seq of the durable event sent before."""
         if entry.seq is None:
             return None, entry.text + "}"
         prev = self._prev

@@ -27,9 +27,10 @@ MERGE = 512  # packets buffered to sort a badly interleaved file by time
 class SourceSink:
     """Where a source's frames and states go.
 
-    `tap`: takes one frame; never blocks. `wait_for_space`: awaited before each frame of a file that is read as fast as possible, so that
-    no queue drops frames. `zero`: returns `clock.now()` of session time 0. `on_state`: for a live URL, called on the event loop with
-    ("stalled", reason) after `stall_seconds` without media, and with ("resumed", reason).
+    `tap`: takes one frame; never blocks. `wait_for_space`: awaited before each frame of a file that is read
+    as fast as possible, so that no queue drops frames. `zero`: returns `clock.now()` of session time 0.
+    `on_state`: for a live URL, called on the event loop with ("stalled", reason) after `stall_seconds`
+    without media, and with ("resumed", reason).
     """
 
     tap: Callable[[EncodedFrame], None]

@@ -55,7 +55,10 @@ class Dispatcher:
         self._frame_url = frame_url
 
     def dispatch(self, unit: Unit) -> Event | None:
-        """Hand a unit on. Returns the published event; None: units of its kind are not published, or not at this level."""
+        """Hand a unit on. Returns the published event.
+
+        None: units of its kind are not published, or not at this level.
+        """
         self._add_to_timeline(unit)
         self.latency.note_unit(unit)
         self.watches.take(unit)
@@ -70,7 +73,10 @@ class Dispatcher:
         return event
 
     def _add_to_timeline(self, unit: Unit) -> None:
-        """Put what the stream said and showed on the timeline; a model's scene caption cannot be checked, and stays off it."""
+        """Put what the stream said and showed on the timeline.
+
+        A model's scene caption cannot be checked, and stays off it.
+        """
         match unit:
             case Cue(final=True):
                 cue = compact(unit)

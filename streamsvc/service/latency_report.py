@@ -12,7 +12,8 @@ from streamsvc.core.types import Answer, Delta, Event, Gap, Words
 from streamsvc.core.units import Reply, Unit
 
 _WINDOW = 200  # ages of a kind behind a percentile
-# Event type -> kind in `latency.report`, and in the metric streamsvc_caption_age_seconds but for those of _NOT_IN_METRIC.
+# Event type -> kind in `latency.report`, and in the metric streamsvc_caption_age_seconds but for those of
+# _NOT_IN_METRIC.
 _KINDS = {
     "caption.partial": "partial",
     "caption.final": "final",

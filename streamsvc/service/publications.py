@@ -31,10 +31,13 @@ class Publications:
         self._tasks = tasks
 
     async def publish(self, name: str | None, offer: str) -> Publication:
-        """Answer an offer and publish its media to a session; a session of that id is created where there is none.
+        """Answer an offer and publish its media to a session.
+
+        A session of that id is created where there is none.
 
         Raises:
-            Conflict: the session has a publisher already. CapacityError, InvalidRequest, Unprocessable: no answer is possible.
+            Conflict: the session has a publisher already. CapacityError, InvalidRequest, Unprocessable: no
+                answer is possible.
         """
         session, created = await self._session(name)
         resource = secrets.token_urlsafe(18)
@@ -99,7 +102,10 @@ class Publications:
         await self._sessions.erase(session)
 
     async def _remove_at_end(self, session: Session, resource: str) -> None:
-        """Remove a publication with its session: a publisher that lost its connection does not come back to end it."""
+        """Remove a publication with its session.
+
+        A publisher that lost its connection does not come back to end it.
+        """
         await session.over.wait()
         self.by_resource.pop(resource, None)
 

@@ -1,4 +1,4 @@
-"""Caption pushes: the closed captions of sessions, sent on to YouTube Live or Zoom (events/caption_push.py)."""
+"""Caption pushes: closed captions sent on to YouTube Live or Zoom (events/caption_push.py)."""
 
 from __future__ import annotations
 
@@ -33,8 +33,9 @@ class Pushes:
         """Push a session's closed captions to a target, from now on.
 
         Raises:
-            NotFound: no such session. Conflict: it has ended, or pushes there already. CapacityError: it has as many pushes as it
-                may have. Forbidden, Unprocessable: the host may not be reached, or is not known.
+            NotFound: no such session. Conflict: it has ended, or pushes there already. CapacityError: it has
+                as many pushes as it may have. Forbidden, Unprocessable: the host may not be reached, or is
+                not known.
         """
         session = self._sessions.find(name)
         push = Push(

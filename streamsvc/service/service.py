@@ -100,7 +100,7 @@ class Service:
         await asyncio.gather(*(self.workers[name].wait_ready() for name in self._at_once))
 
     def use_roles(self, roles: Roles) -> None:
-        """Use other models than the workers' in sessions from now on, such as engines in this process (evaluation)."""
+        """Use other models than the workers' in new sessions, such as engines in this process."""
         self.roles = roles
         self.sessions.shared = replace(self.sessions.shared, roles=roles)
 

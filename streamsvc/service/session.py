@@ -52,7 +52,8 @@ _REPORT_TICKS = 10  # between latency reports
 class SharedResources:
     """What all sessions of a service share.
 
-    `media`: the threads that decode. `sign`: makes a path loadable by an <img>. `keyframe_budget`: of all sessions; None: no limit.
+    `media`: the threads that decode. `sign`: makes a path loadable by an <img>. `keyframe_budget`: of all
+    sessions; None: no limit.
     """
 
     settings: Settings
@@ -164,7 +165,10 @@ class Session:
         await self.media.close()
 
     async def _finish(self, result: str) -> None:
-        """Publish the end, and write what is not written; a failed pipeline has left the publisher at work."""
+        """Publish the end, and write what is not written.
+
+        A failed pipeline has left the publisher at work.
+        """
         self.end(result, self._end_error)
         body: dict[str, Any] = {"reason": result}
         if self._end_error is not None:
@@ -224,7 +228,10 @@ class Session:
         return self._end_error
 
     async def play(self, source: MediaSource, speed: float | None) -> None:
-        """Attach an opened source and play it to its end; then the session ends. The source is closed in any case."""
+        """Attach an opened source and play it to its end; then the session ends.
+
+        The source is closed in any case.
+        """
         error: StreamsvcError | None = None
         try:
             self.media.attach(source)

@@ -70,9 +70,10 @@ class Sessions:
             roots: folders below which files may lie; None: anywhere.
 
         Raises:
-            CapacityError: as many sessions as may be are live. SourceError, Forbidden: the source cannot be opened.
-            InvalidRequest: the model does not know the language, or cannot translate; the hangover is out of range; there is no
-                such adapter.
+            CapacityError: as many sessions as may be are live. SourceError, Forbidden: the source cannot be
+                opened.
+            InvalidRequest: the model does not know the language, or cannot translate; the hangover is out of
+                range; there is no such adapter.
         """
         options = replace(options or SessionOptions(), lossless=speed is None)
         self.check(options)
@@ -190,7 +191,8 @@ class Sessions:
         """Recognise a session's speech in `language` from now on; None: detect it again.
 
         Raises:
-            NotFound: no such session. Conflict: it has ended. InvalidRequest: the model does not know the language.
+            NotFound: no such session. Conflict: it has ended. InvalidRequest: the model does not know the
+                language.
         """
         session = self.find(name)
         self._check_language(language)
@@ -209,7 +211,10 @@ class Sessions:
     # --- deletion and retention ---
 
     async def delete(self, name: str, *, purge: bool = False) -> None:
-        """End a session; `purge` erases it at once, else it stays readable for its retention. Raises NotFound."""
+        """End a session; `purge` erases it at once, else it stays readable for its retention.
+
+        Raises NotFound.
+        """
         session = self.find(name)
         session.end("deleted")
         if purge:

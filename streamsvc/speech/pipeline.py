@@ -1,8 +1,11 @@
-"""The speech pipeline of a session: encoded audio in; words, speech, gaps, cues and translations out, to `dispatch`.
+"""The speech pipeline of a session: encoded audio in.
+
+Words, speech, gaps, cues and translations out, to `dispatch`.
 
     audio ring -> decode -> chunks -> decoding loop -> replacements -> captions (-> translation)
 
-A flush travels through the rings as a marker between two frames, so what it brings out covers exactly the audio before it.
+A flush travels through the rings as a marker between two frames, so what it brings out covers exactly the
+audio before it.
 """
 
 from __future__ import annotations
@@ -107,14 +110,15 @@ class SpeechPipeline:
     async def flush(self, audience: str | None = None) -> None:
         """Recognise all audio that has come in, and close its captions; the session goes on.
 
-        Returns when `session.flushed` is in the log, behind all of that. With the worker away, what is left becomes a
-        `caption.gap` after `decoding_loop.GIVE_UP` seconds, and the flush completes all the same.
+        Returns when `session.flushed` is in the log, behind all of that. With the worker away, what is left
+        becomes a `caption.gap` after `decoding_loop.GIVE_UP` seconds, and the flush completes all the same.
 
         Args:
             audience: the one subscriber that is to have the event; None: all.
 
         Raises:
-            Conflict: the session has ended, or ends before the flush is done. CapacityError: MAX_FLUSHES are under way.
+            Conflict: the session has ended, or ends before the flush is done. CapacityError: MAX_FLUSHES are
+                under way.
         """
         if self._closed:
             raise Conflict("this session has ended", code="session_ended")
@@ -171,7 +175,8 @@ class SpeechPipeline:
         async for batch in self.audio.batches():
             for fresh, frames in _runs(batch):
                 if isinstance(fresh, Flush):
-                    # The decoder is not flushed: it holds back a millisecond at most, and flushing it would click.
+                    # The decoder is not flushed: it holds back a millisecond at most, and flushing it would
+                    # click.
                     self._chunks.put(fresh)
                     continue
                 chunks: list[AudioChunk] = []
@@ -197,7 +202,10 @@ class SpeechPipeline:
                 self._chunks.put(chunk)
 
     async def _recognise(self) -> None:
-        """Run the decoding loop; it gives up after long with neither worker nor audio, and is started again by new audio."""
+        """Run the decoding loop; it gives up after long with neither worker nor audio.
+
+        Is started again by new audio.
+        """
         hear = self._context.settings.hear
         lossless = self._context.options.lossless
         while not self._all_decoded or len(self._chunks):

@@ -1,4 +1,6 @@
-"""The vision pipeline of a session: encoded video in; keyframes, sights, scenes and screen text out, to `dispatch`.
+"""The vision pipeline of a session: encoded video in.
+
+Keyframes, sights, scenes and screen text out, to `dispatch`.
 
     video ring -> decode -> keyframe choice -> look (detector, tagger) -> read (screen text)
 
@@ -57,8 +59,8 @@ class VisionPipeline:
         timeline: what is known so far; only read here.
         shared_budget: keyframes that all sessions together may have; None: no limit.
 
-    `video`: the ring that encoded frames are put into; full, it drops the oldest, counted as `dropped_video`. `vlm`: the vision
-    language model's side of the session, where the profile has one.
+    `video`: the ring that encoded frames are put into; full, it drops the oldest, counted as `dropped_video`.
+    `vlm`: the vision language model's side of the session, where the profile has one.
     """
 
     def __init__(
@@ -100,14 +102,18 @@ class VisionPipeline:
     # --- pictures on request ---
 
     def request_keyframe(self) -> None:
-        """Sample the next picture that differs at all, and more pictures than usual for a while: a question was asked."""
+        """Sample the next picture that differs at all, and more pictures than usual for a while.
+
+        A question was asked.
+        """
         self._sampler.ask()
 
     async def refresh(self, now: float, seconds: float) -> float:
         """Wait until what is known of the picture is of the present; media never wait for this.
 
-        Where the newest sight is older than FRESH_SECONDS, the next picture is compared with the last keyframe, and looked at if
-        anything in it is new. The wait ends with a fresh sight, with a picture in which nothing is new, or after `seconds`.
+        Where the newest sight is older than FRESH_SECONDS, the next picture is compared with the last
+        keyframe, and looked at if anything in it is new. The wait ends with a fresh sight, with a picture in
+        which nothing is new, or after `seconds`.
 
         Args:
             now: session seconds.
@@ -140,7 +146,7 @@ class VisionPipeline:
             self._refreshed.set()
 
     def waited(self, now: float) -> float:
-        """Seconds since the arrival of the keyframe that is being looked at, at monotonic second `now`; 0: none is."""
+        """Seconds since arrival of the keyframe in work, at monotonic second `now`; 0: none is."""
         return 0.0 if self._looking_since is None else now - self._looking_since
 
     # --- stages ---

@@ -1,6 +1,9 @@
-"""The vision language model (VLM) in one session: its keyframes are encoded before a question comes, and its context is read ahead.
+"""The vision language model (VLM) in one session.
 
-    vision pipeline -> pictures -> encode_keyframes -> the engine's keys of them -> context (vlm_context.py) -> generate
+Its keyframes are encoded before a question comes, and its context is read ahead.
+
+    vision pipeline -> pictures -> encode_keyframes -> the engine's keys of them -> context (vlm_context.py)
+    -> generate
 
 The model's failure or lateness costs only its own words: callers go on with what the rules say.
 """
@@ -34,7 +37,8 @@ TRIES = (
     12  # for one picture while no newer one waits: together longer than a worker may take to load its model
 )
 RETRY_SECONDS = 1.0  # between tries
-LOSSLESS_QUEUE = 64  # pictures that wait where the source can wait (a file read as fast as possible); else the newest alone
+# pictures that wait where the source can wait (a file read as fast as possible); else the newest alone
+LOSSLESS_QUEUE = 64
 MAX_KEYS = 256  # keys of encoded pictures
 READ_AHEAD_EVERY = 2.0  # seconds between readings ahead, at least
 READ_AHEAD_SECONDS = 2.0  # for one
@@ -42,7 +46,10 @@ _ADAPTER = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 def check_adapter(name: str | None, settings: Settings) -> None:
-    """Raise InvalidRequest ("no_adapter") where the VLM has no adapter of this name; None is the plain model."""
+    """Raise InvalidRequest ("no_adapter") where the VLM has no adapter of this name.
+
+    None is the plain model.
+    """
     if name is None:
         return
     if settings.models.profile != "gpu":
@@ -63,8 +70,8 @@ def check_adapter(name: str | None, settings: Settings) -> None:
 class Prompt:
     """What the engine is asked to generate from.
 
-    `cache_key`: names the kept keys and values of its context; a context of another key is never mixed with it. `aside`: nothing of
-    it is kept.
+    `cache_key`: names the kept keys and values of its context; a context of another key is never mixed with
+    it. `aside`: nothing of it is kept.
     """
 
     cache_key: str
@@ -82,7 +89,8 @@ class VlmSession:
         think: the role with the ops `encode`, `extend` and `generate` (engines/vlm.py).
         timeline: what is known so far; only read here.
 
-    `turn`: held by the one question that uses the context: there is one context, and one cache of it in the engine.
+    `turn`: held by the one question that uses the context: there is one context, and one cache of it in the
+    engine.
     """
 
     def __init__(self, context: SessionContext, think: Role, timeline: Timeline) -> None:
@@ -119,7 +127,10 @@ class VlmSession:
         self._pictures.close()
 
     async def encode_keyframes(self) -> None:
-        """Encode queued keyframes until the input is closed and empty; a failure costs that keyframe alone."""
+        """Encode queued keyframes until the input is closed and empty.
+
+        A failure costs that keyframe alone.
+        """
         async for batch in self._pictures.batches(1):
             at, jpeg = batch[0]
             self._idle.clear()
@@ -164,7 +175,9 @@ class VlmSession:
         return str(result["picture"])
 
     async def refresh(self, idle_by: float, encoded_by: float) -> None:
-        """Wait for a keyframe on its way, and make sure that the engine has the newest: it may have restarted.
+        """Wait for a keyframe on its way, and make sure that the engine has the newest.
+
+        It may have restarted.
 
         Args:
             idle_by: monotonic seconds until which a keyframe on its way is waited for.
@@ -182,12 +195,18 @@ class VlmSession:
     # --- context ---
 
     def context_at(self, now: float) -> VlmContext:
-        """The context, extended by what has become known until session second `now`. Only for the holder of `turn`."""
+        """The context, extended by what has become known until session second `now`.
+
+        Only for the holder of `turn`.
+        """
         self._vlm_context = extended(self._vlm_context, self._timeline, self._keys, now)
         return self._vlm_context
 
     async def _read_ahead(self, at: float) -> None:
-        """Let the engine read the context while no question uses it, but for the keyframe of second `at`: its sight may be missing."""
+        """Let the engine read the context while no question uses it.
+
+        The keyframe of second `at` is left out: its sight may still be missing.
+        """
         if not self._keeps_context or self.turn.locked() or clock.now() < self._next_read:
             return
         self._next_read = clock.now() + READ_AHEAD_EVERY
@@ -221,6 +240,9 @@ class VlmSession:
     def generate_aside(
         self, items: Sequence[Item], question: str, tokens: int, seconds: float
     ) -> AsyncIterator[Payload]:
-        """Stream a text about `items` alone, in the background: it takes no cache that questions need. Raises StreamsvcError."""
+        """Stream a text about `items` alone, in the background.
+
+        It takes no cache that questions need. Raises StreamsvcError.
+        """
         told = [item.payload() for item in items]
         return self.generate(Prompt(f"{self._session} aside", told, question, tokens, aside=True), seconds)

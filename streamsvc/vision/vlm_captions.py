@@ -1,9 +1,13 @@
-"""Scene captions by the vision language model (`think.scenes`), beside those made by rule; background work, marked as the model's.
+"""Scene captions by the vision language model (`think.scenes`), beside those made by rule.
 
-    vision pipeline -> offer -> the newest candidate -> run -> the model, while no question is in flight -> caption -> dispatch
+Background work, marked as the model's.
 
-Nothing here can check what the model says of a picture, so its captions go on no timeline, and no answer or alert stands on them. Where
-the model fails, is interrupted by a question or has nothing new to say, the caption made by rule is all there is.
+    vision pipeline -> offer -> the newest candidate -> run -> the model, while no question is in flight ->
+    caption -> dispatch
+
+Nothing here can check what the model says of a picture, so its captions go on no timeline, and no answer or
+alert stands on them. Where the model fails, is interrupted by a question or has nothing new to say, the
+caption made by rule is all there is.
 """
 
 from __future__ import annotations
@@ -32,7 +36,8 @@ from streamsvc.vision.vlm_text import clause_end, clean, is_about_words, is_refu
 
 log = structlog.get_logger()
 NEW_SCENE_REASONS = ("first", "scene")  # keyframe reasons that stand for another scene than before
-# Below this cosine similarity of embeddings two pictures are of different scenes: in real clips cuts had 0.4 to 0.6, movement within a
+# Below this cosine similarity of embeddings two pictures are of different scenes: in real clips cuts had 0.4
+# to 0.6, movement within a
 # scene mostly more.
 SAME_SCENE = 0.7
 SAME_SCENE_CAPTIONS = 2  # at most, in SAME_SCENE_SECONDS, while the scene stays the same
@@ -43,8 +48,8 @@ MAX_TOKENS = 48  # of a caption
 MAX_WORDS = 20  # of a caption: it is shown whole or not at all
 _FIRST_PROMPT = "Say in one plain sentence of at most 15 words what the picture shows."
 _NEXT_PROMPT = (
-    'Before, it was told: "{before}" Say in one plain sentence of at most 15 words what the last picture shows '
-    "that is new. If nothing is, answer: nothing new."
+    'Before, it was told: "{before}" Say in one plain sentence of at most 15 words what the last picture '
+    "shows that is new. If nothing is, answer: nothing new."
 )
 _RULES = " Name no person, quote no text, guess nothing."
 _LEAD = re.compile(
@@ -90,7 +95,7 @@ class VlmCaptioner:
         self._recent: deque[float] = deque(maxlen=SAME_SCENE_CAPTIONS)  # session seconds of the last captions
 
     def offer(self, reason: str, sight: Sight, jpeg: bytes, rule: Scene | None) -> None:
-        """Offer a keyframe; one of another scene, or with a new caption by rule, becomes the candidate. Non-blocking.
+        """Offer a keyframe as a candidate: one of another scene, or with a new caption by rule.
 
         Args:
             reason: of the keyframe.
@@ -113,7 +118,10 @@ class VlmCaptioner:
         self._closed.set()
 
     async def run(self) -> None:
-        """Caption the newest candidate, again and again, until the input is closed; a failure costs one caption."""
+        """Caption the newest candidate, again and again, until the input is closed.
+
+        A failure costs one caption.
+        """
         async for batch in self._candidates.batches():
             candidate = batch[0]
             if not await self._wait_for_turn():

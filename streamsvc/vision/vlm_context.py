@@ -1,7 +1,9 @@
-"""What the vision language model is shown of a session: an append-only list of sentences, screen lines and keyframes. Pure.
+"""What the vision language model is shown of a session.
 
-Items stand in the order in which they became known. None is ever edited or moved, so that the engine can keep the keys and values of
-what it has read (engines/vlm.py); where there are too many, the oldest quarter leaves.
+An append-only list of sentences, screen lines and keyframes. Pure.
+
+Items stand in the order in which they became known. None is ever edited or moved, so that the engine can keep
+the keys and values of what it has read (engines/vlm.py); where there are too many, the oldest quarter leaves.
 """
 
 from __future__ import annotations
@@ -22,7 +24,10 @@ MAX_CITED = 4  # keyframes that an answer cites, the newest
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One thing said or shown, from session second `at` to `end`. `picture`: the engine's key of a keyframe, else ""."""
+    """One thing said or shown, from session second `at` to `end`.
+
+    `picture`: the engine's key of a keyframe, else "".
+    """
 
     at: float
     end: float
@@ -42,8 +47,9 @@ class Item:
 class VlmContext:
     """The items so far, in the order in which they became known.
 
-    `removed`: items that have left at the head. `shortened`: items whose text was too long. `speech_until`, `pictures_until`: session
-    seconds up to which speech and pictures are in it; `screen_lines`: (start, text) of the screen lines that are.
+    `removed`: items that have left at the head. `shortened`: items whose text was too long. `speech_until`,
+    `pictures_until`: session seconds up to which speech and pictures are in it; `screen_lines`: (start, text)
+    of the screen lines that are.
     """
 
     items: tuple[Item, ...] = ()
@@ -136,12 +142,15 @@ def _pictures(context: VlmContext, timeline: Timeline, keys: Mapping[float, str]
 
 
 def one_line(text: str) -> str:
-    """The printable characters of a text in one line, so that user text cannot be mistaken for structure of the prompt."""
+    """The printable characters of a text in one line.
+
+    So user text cannot be mistaken for structure of the prompt.
+    """
     return " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
 
 
 def cited_pictures(shown: Sequence[float], items: Sequence[Item], timeline: Timeline) -> tuple[Evidence, ...]:
-    """Evidence of the newest MAX_CITED keyframes among the session seconds `shown`, oldest first, each for as long as it was shown."""
+    """Evidence of the newest MAX_CITED keyframes among the session seconds `shown`, oldest first."""
     pictures = {item.at: item for item in items if item.picture}
     evidence = []
     for at in [at for at in shown if at in pictures][-MAX_CITED:]:

@@ -1,4 +1,7 @@
-"""Reading the text that a vision language model writes: its clauses, its refusals, and whether it speaks of words. Pure."""
+"""Reading the text that a vision language model writes.
+
+Its clauses, its refusals, and whether it speaks of words. Pure.
+"""
 
 from __future__ import annotations
 
@@ -42,5 +45,8 @@ def is_refusal(clause: str) -> bool:
 
 
 def is_about_words(clause: str) -> bool:
-    """Whether a clause is about what was said or written, or gives a reason, so that no picture can support it."""
+    """Whether a clause is about what was said or written, or gives a reason.
+
+    So no picture can support it.
+    """
     return _OF_WORDS.search(clause.lower()) is not None

@@ -1,4 +1,7 @@
-"""Answers come from the time line, with evidence, or are refused; graded on the real scenarios by the shared grader."""
+"""Answers come from the time line, with evidence, or are refused.
+
+Graded on the real scenarios by the shared grader.
+"""
 
 from __future__ import annotations
 
@@ -160,7 +163,8 @@ async def graded(
         verdict, cited = grader.grade(question, given), grader.cited(question, given)
         if os.environ.get("SHOW_ANSWERS"):
             print(
-                f"{verdict:8} {'cited' if cited else '     '} {grader.kind(question):9} {question['question']}\n          -> {done.text}"
+                f"{verdict:8} {'cited' if cited else '     '} {grader.kind(question):9} "
+                f"{question['question']}\n          -> {done.text}"
             )
         rows.setdefault(grader.kind(question), Counter()).update(
             [verdict, "all"] + (["cited"] if cited else [])
@@ -355,9 +359,7 @@ async def test_what_rules_answer_and_what_is_exact_is_never_asked_of_the_model_t
     assert done.text == (await ask(question, walking(), 30.0)).text
 
 
-async def test_a_question_about_words_is_answered_by_the_model_that_sees_only_as_far_as_they_stand_there() -> (
-    None
-):
+async def test_the_vlm_answers_a_question_about_words_only_as_far_as_they_stand_there() -> None:
     question = "What became of Anna?"
     usual = await ask(question, walking(), 30.0)
     done, asked = await seen(

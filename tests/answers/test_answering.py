@@ -229,7 +229,8 @@ def test_what_a_question_may_spend_follows_from_what_the_model_has_cost_and_the_
     assert spent == [(400, 48), (150, 48), (400, 48), (0, 0)], "three measurements replace the usual rate"
 
 
-# --- a model that sees ----------------------------------------------------------------------------------------------
+# --- a model that sees
+# ----------------------------------------------------------------------------------------------
 
 
 def test_what_the_rules_refuse_is_asked_of_the_model_that_sees_and_told_as_its_own_with_the_keyframes(

@@ -1,4 +1,7 @@
-"""Keyframes reach the model ahead of questions; what it says is shown clause by clause, or not at all; a failure costs itself alone."""
+"""Keyframes reach the model ahead of questions.
+
+What it says is shown clause by clause, or not at all; a failure costs itself alone.
+"""
 
 from __future__ import annotations
 
@@ -280,13 +283,17 @@ def test_no_word_of_it_reaches_a_log_line(
     assert "secret" not in told
 
 
-# --- the real engines -------------------------------------------------------------------------------------------------
+# --- the real engines
+# -------------------------------------------------------------------------------------------------
 
 
 async def played(
     think: Role, folder: Path, *questions: str, adapter: str | None = None
 ) -> list[dict[str, Any]]:
-    """All events of a session that is shown a second of a clip, hears of a ferry, and is asked these when all is understood."""
+    """All events of a session that is shown a second of a clip, hears of a ferry.
+
+    Is asked these when all is understood.
+    """
 
     options = SessionOptions(vision=VisionOptions(adapter=adapter))
     live = sighted(think, think={"deadline": 60.0}, options=options)

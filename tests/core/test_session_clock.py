@@ -1,4 +1,4 @@
-"""A session's clock counts from its zero, or follows its media where they do not come at the speed of time."""
+"""A session's clock counts from its zero, or follows media that do not come at the speed of time."""
 
 from __future__ import annotations
 

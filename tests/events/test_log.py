@@ -1,4 +1,7 @@
-"""The log counts, replays and filters; a slow subscriber loses ephemeral events first, then its subscription."""
+"""The log counts, replays and filters.
+
+A slow subscriber loses ephemeral events first, then its subscription.
+"""
 
 from __future__ import annotations
 

@@ -19,7 +19,10 @@ T = TypeVar("T")
 
 @dataclass
 class RecordingHost:
-    """A `SessionHost`: what it was handed, in order. Each unit gets an event "e.1", "e.2", ... with an empty body."""
+    """A `SessionHost`: what it was handed, in order.
+
+    Each unit gets an event "e.1", "e.2", ... with an empty body.
+    """
 
     live_video: bool = False
     units: list[Unit] = field(default_factory=list)

@@ -23,7 +23,10 @@ SETTINGS = Hear(model="script.en", backlog_seconds=5.0)
 
 
 def slow_role(since: float) -> FakeRole:
-    """A hear role that takes longer and longer from monotonic second `since` on; 60 s later it refuses decodes."""
+    """A hear role that takes longer and longer from monotonic second `since` on.
+
+    60 s later it refuses decodes.
+    """
     role = hear_role(
         delay=lambda op, payload: min(0.1 * (clock.now() - since), 2.0) if op == "transcribe" else 0.0
     )

@@ -15,7 +15,10 @@ from tests.builders.fake_service import Peer
 
 @pytest.fixture
 def peers(monkeypatch: pytest.MonkeyPatch) -> list[Peer]:
-    """Every offer is answered by a stand-in, which is put here; the offer "bad" fails once `unlock` is set."""
+    """Every offer is answered by a stand-in, which is put here.
+
+    The offer "bad" fails once `unlock` is set.
+    """
     made: list[Peer] = []
 
     async def answer(offer: str, _settings: object, _limits: object, sink: peer.FrameSink) -> Peer:

@@ -1,4 +1,7 @@
-"""The service lets in as many as it can serve, tells everybody the end, and what ended or never began leaves nothing behind."""
+"""The service lets in as many as it can serve, tells everybody the end.
+
+What ended or never began leaves nothing behind.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +41,8 @@ async def test_the_profile_remote_thinks_by_an_endpoint(tmp_path: Path) -> None:
         assert running.roles.vlm is running.roles.think
 
 
-# --- ids and capacity -----------------------------------------------------------------------------------------------
+# --- ids and capacity
+# -----------------------------------------------------------------------------------------------
 
 
 def test_strain_is_told_to_live_sessions_and_not_to_what_can_wait(
@@ -56,7 +60,8 @@ def test_strain_is_told_to_live_sessions_and_not_to_what_can_wait(
     stage.run(main())
 
 
-# --- the end --------------------------------------------------------------------------------------------------------
+# --- the end
+# --------------------------------------------------------------------------------------------------------
 
 
 def test_the_end_of_the_service_is_told_and_nobody_gets_in_after_it(
@@ -124,13 +129,16 @@ def test_a_source_that_opens_while_the_service_ends_is_closed(
     stage.run(main())
 
 
-# --- what is kept ---------------------------------------------------------------------------------------------------
+# --- what is kept
+# ---------------------------------------------------------------------------------------------------
 
 
-# --- sources --------------------------------------------------------------------------------------------------------
+# --- sources
+# --------------------------------------------------------------------------------------------------------
 
 
-# --- publishers -----------------------------------------------------------------------------------------------------
+# --- publishers
+# -----------------------------------------------------------------------------------------------------
 
 
 async def test_all_sessions_look_through_one_memory_of_pictures(tmp_path: Path) -> None:

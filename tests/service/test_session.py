@@ -1,4 +1,7 @@
-"""One session from its first publisher to its end: nothing is lost in silence, and nothing that fails takes the rest with it."""
+"""One session from its first publisher to its end.
+
+Nothing is lost in silence, and nothing that fails takes the rest with it.
+"""
 
 from __future__ import annotations
 
@@ -88,7 +91,8 @@ def test_sound_alone_and_pictures_alone_are_whole_sessions(stage: asyncio.Runner
     stage.run(main())
 
 
-# --- captions -------------------------------------------------------------------------------------------------------
+# --- captions
+# -------------------------------------------------------------------------------------------------------
 
 
 def test_captions_of_another_language_come_in_english_too_and_the_session_ends_after_them(
@@ -135,7 +139,8 @@ def test_phrases_are_replaced_wherever_captions_are_read(stage: asyncio.Runner, 
     stage.run(main())
 
 
-# --- states ---------------------------------------------------------------------------------------------------------
+# --- states
+# ---------------------------------------------------------------------------------------------------------
 
 
 def test_nothing_moves_an_ended_session(stage: asyncio.Runner) -> None:
@@ -162,7 +167,8 @@ def test_nothing_moves_an_ended_session(stage: asyncio.Runner) -> None:
     stage.run(main())
 
 
-# --- media ----------------------------------------------------------------------------------------------------------
+# --- media
+# ----------------------------------------------------------------------------------------------------------
 
 
 def test_what_one_publisher_left_behind_is_decoded_as_its_own_whoever_comes_next(
@@ -216,7 +222,8 @@ def test_gauges_hold_the_sum_of_all_sessions_and_nothing_of_those_that_ended(
     stage.run(main())
 
 
-# --- workers that fail ----------------------------------------------------------------------------------------------
+# --- workers that fail
+# ----------------------------------------------------------------------------------------------
 
 
 def test_who_speaks_again_after_a_long_absence_of_the_worker_is_heard(
@@ -283,7 +290,8 @@ def test_a_cancelled_session_still_tells_its_end_and_why(stage: asyncio.Runner) 
     stage.run(main())
 
 
-# --- sources --------------------------------------------------------------------------------------------------------
+# --- sources
+# --------------------------------------------------------------------------------------------------------
 
 
 def test_a_source_read_as_fast_as_possible_loses_nothing(stage: asyncio.Runner, tmp_path: Path) -> None:
@@ -384,7 +392,8 @@ def test_a_full_disk_is_told_and_the_stream_goes_on_to_its_end(stage: asyncio.Ru
     stage.run(main())
 
 
-# --- the budget -----------------------------------------------------------------------------------------------------
+# --- the budget
+# -----------------------------------------------------------------------------------------------------
 
 
 def test_what_a_level_spends_is_told_once_and_given_back(stage: asyncio.Runner, tmp_path: Path) -> None:

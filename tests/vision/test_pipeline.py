@@ -139,7 +139,8 @@ def test_the_load_tells_how_long_a_picture_waits_for_the_eyes(
     stage.run(main())
 
 
-# --- what is shown now ----------------------------------------------------------------------------------------------
+# --- what is shown now
+# ----------------------------------------------------------------------------------------------
 
 
 def filmed(folder: Path, *seconds: float) -> list[EncodedFrame]:

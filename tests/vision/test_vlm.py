@@ -1,4 +1,7 @@
-"""Keyframes reach the model ahead of questions; what it says is shown clause by clause, or not at all; a failure costs itself alone."""
+"""Keyframes reach the model ahead of questions.
+
+What it says is shown clause by clause, or not at all; a failure costs itself alone.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Scenes are told of by the model that sees: seldom, in few words, marked as its own, and never in the way of anybody."""
+"""Scenes are told of by the model that sees.
+
+Seldom, in few words, marked as its own, and never in the way of anybody.
+"""
 
 from __future__ import annotations
 

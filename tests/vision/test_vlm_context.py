@@ -1,4 +1,7 @@
-"""The VLM's context only grows at its end, drops its oldest quarter when full, and cites the newest keyframes."""
+"""The VLM's context only grows at its end, drops its oldest quarter when full.
+
+Cites the newest keyframes.
+"""
 
 from __future__ import annotations
 

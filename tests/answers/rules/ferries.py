@@ -1,4 +1,7 @@
-"""A time line that questions are asked about in tests (a talk with slides, and pictures), and the many ways to ask about it."""
+"""A time line that questions are asked about in tests (a talk with slides, and pictures).
+
+The many ways to ask about it.
+"""
 
 from __future__ import annotations
 

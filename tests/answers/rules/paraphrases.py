@@ -1,4 +1,7 @@
-"""Questions of our own about the two scenarios: (asked at, question, what the answer must hold; None: it must be refused)."""
+"""Questions of our own about the two scenarios.
+
+(asked at, question, what the answer must hold; None: it must be refused).
+"""
 
 LECTURE: list[tuple[float, str, str | None]] = [
     (30, "What is the heading of slide 2?", "mountain spirit"),

@@ -1,4 +1,7 @@
-"""Questions that follow another are answered from its evidence, or made to stand alone; others are left as they are."""
+"""Questions that follow another are answered from its evidence, or made to stand alone.
+
+Others are left as they are.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Where things are is told from their boxes, and declined where boxes are missing, overlap, lie across, or are not sure."""
+"""Where things are is told from their boxes.
+
+Declined where boxes are missing, overlap, lie across, or are not sure.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Questions about text on the screen are answered from it, with its time; what it does not say is left to others."""
+"""Questions about text on the screen are answered from it, with its time.
+
+What it does not say is left to others.
+"""
 
 from __future__ import annotations
 
