@@ -75,7 +75,7 @@ def measured(
     """
     module = efficientnet.lite0(models)
     tell("exporting efficientnet-lite0 to ONNX")
-    source, parity = export.kept(models / efficientnet.NAME, module, efficientnet.SIDE)
+    source, parity = export.cached(models / efficientnet.NAME, module, efficientnet.SIDE)
     makers: dict[str, Callable[[], build_vision.Encode]] = {
         "torch": lambda: _torch(module),
         **{name: lambda make=make: make(source) for name, make in build_vision.RUNTIMES.items()},  # type: ignore[misc]

@@ -6,7 +6,7 @@ sentence finds it, and tags out of a list of labels. No package wheel holds such
 is torch.
 
 What a cosine says differs from model to model (0.3 is much for CLIP, 0.1 for SigLIP) and from picture to picture. So a text is held
-against what COMMON texts give with the same picture, and that yardstick is put into the picture's vector: its product with a text's
+against what REFERENCE_TEXTS texts give with the same picture, and that yardstick is put into the picture's vector: its product with a text's
 vector is how many standard deviations the text stands out.
 
     python -m engines.clip MODELS_FOLDER NAME [--adapter NAME]     builds the ONNX file ahead of the first start
@@ -30,16 +30,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engines import build_vision, export
-from engines.vlm_adapters import WEIGHTS, named, quiet
+from engines.vlm_adapters import WEIGHTS, adapter_path, suppress_future_warnings
 from streamsvc.core.errors import InvalidRequest, ModelMissing
 
 CLASSES = ("clip", "siglip")  # model_type of config.json; SigLIP 2 of a fixed size is "siglip" too
 PROMPT = "a photo of a {}."
 BATCH, TOGETHER = 16, 32  # pictures, and texts, of one run
-MOST_TAGS, MOST_LABELS = 5, 200  # of a picture; of a file
-LEAST_SPREAD = 1e-3  # of the cosines with COMMON; so that a vector fits float16
+MAX_TAGS, MAX_LABELS = 5, 200  # of a picture; of a file
+MIN_SPREAD = 1e-3  # of the cosines with REFERENCE_TEXTS; so that a vector fits float16
 # What live pictures show, in wide words: a text that is about a picture stands out from these, and a label must win against them.
-COMMON = (
+REFERENCE_TEXTS = (
     "a photo.",
     "a picture of something else.",
     "a blurry picture.",
@@ -104,10 +104,10 @@ class Matcher:
         )  # on one core a batch gains nothing, and the first would wait for the last
         self._threshold = float(options.get("tag_threshold", 0.4))
         self._labels = _labels(Path(options["labels"])) if options.get("labels") else ()
-        vectors = self._towers.kept([*COMMON, *(PROMPT.format(label) for label in self._labels)])
-        self._common, self._known = vectors[: len(COMMON)], vectors[len(COMMON) :]
+        vectors = self._towers.kept([*REFERENCE_TEXTS, *(PROMPT.format(label) for label in self._labels)])
+        self._common, self._known = vectors[: len(REFERENCE_TEXTS)], vectors[len(REFERENCE_TEXTS) :]
         rivals = [
-            not any(label.lower() in text for label in self._labels) for text in COMMON
+            not any(label.lower() in text for label in self._labels) for text in REFERENCE_TEXTS
         ]  # a label is no rival of itself
         self._rivals = self._common[rivals]
 
@@ -120,19 +120,19 @@ class Matcher:
         ]
 
     def texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """float32 (n, d + 1): times a picture's vector, how many standard deviations the text stands out among COMMON ones."""
+        """float32 (n, d + 1): times a picture's vector, how many standard deviations the text stands out among REFERENCE_TEXTS ones."""
         vectors = self._towers.texts(texts)
         return np.concatenate([vectors, np.ones((len(vectors), 1), np.float32)], axis=1)
 
     def _measured(self, vector: NDArray[np.float32]) -> NDArray[np.float32]:
         """A picture's vector with its yardstick. By quartiles: one common text may well be about the picture."""
         low, middle, high = np.quantile(self._common @ vector, (0.25, 0.5, 0.75))
-        spread = max((high - low) / 1.349, LEAST_SPREAD)  # 1.349: of a normal distribution
+        spread = max((high - low) / 1.349, MIN_SPREAD)  # 1.349: of a normal distribution
         return np.append(vector, -middle).astype(np.float32) / np.float32(spread)
 
     def _tags(self, vector: NDArray[np.float32]) -> tuple[tuple[str, float], ...]:
         scores = self._towers.probabilities(self._known @ vector, self._rivals @ vector)
-        best = np.argsort(-scores)[:MOST_TAGS].tolist()
+        best = np.argsort(-scores)[:MAX_TAGS].tolist()
         return tuple((self._labels[n], float(scores[n])) for n in best if scores[n] >= self._threshold)
 
 
@@ -140,7 +140,7 @@ class Towers:
     """Both towers of one model. `runtime`: what computes the vision tower."""
 
     def __init__(self, folder: Path, device: str, adapter: str | None = None) -> None:
-        model, self._tokenizer, self._processor = loaded(folder, device)
+        model, self._tokenizer, self._processor = load_model(folder, device)
         if adapter:
             model = _adapted(model, folder, adapter)
         bias = getattr(model, "logit_bias", None)  # SigLIP has one
@@ -148,7 +148,9 @@ class Towers:
         self._folder, self._model, self.runtime = folder, model, f"torch, {device}"
         self._encode: Callable[[NDArray[np.float32]], NDArray[np.float32]] = self._by_torch
         if device == "cpu":
-            source, _ = export.kept(folder, export.pooled(model), int(model.config.vision_config.image_size))
+            source, _ = export.cached(
+                folder, export.pooled(model), int(model.config.vision_config.image_size)
+            )
             self._encode, choice = build_vision.encoder(source)
             self.runtime = choice.runtime
             model.vision_model = None  # its weights are the runtime's now
@@ -209,7 +211,7 @@ class Towers:
             )
 
 
-def loaded(folder: Path, device: str) -> tuple[Any, Any, Any]:
+def load_model(folder: Path, device: str) -> tuple[Any, Any, Any]:
     """Model, tokenizer and image processor, nothing to be trained. On the CPU in float32, elsewhere in the type of the checkpoint.
 
     Raises:
@@ -259,7 +261,7 @@ def text_features(model: Any, tokenizer: Any, texts: Sequence[str]) -> Any:
 def _adapted(model: Any, folder: Path, name: str) -> Any:
     """The model with an adapter's weights added to its own."""
     try:
-        place = named(folder.parent / "adapters", name)
+        place = adapter_path(folder.parent / "adapters", name)
     except InvalidRequest as error:
         raise ModelMissing(str(error)) from None
     if not (place / WEIGHTS).is_file():  # security: pickled weights are not read
@@ -267,7 +269,7 @@ def _adapted(model: Any, folder: Path, name: str) -> Any:
     import peft
 
     try:
-        with quiet():
+        with suppress_future_warnings():
             return (
                 peft.PeftModel.from_pretrained(model, str(place))
                 .merge_and_unload()
@@ -285,8 +287,8 @@ def _labels(path: Path) -> tuple[str, ...]:
     except (OSError, UnicodeDecodeError):
         raise ModelMissing(f"the file of labels {path} cannot be read") from None
     labels = tuple(dict.fromkeys(line for line in lines if line))
-    if not 0 < len(labels) <= MOST_LABELS:
-        raise ModelMissing(f"the file of labels {path} has {len(labels)} of them, not 1 to {MOST_LABELS}")
+    if not 0 < len(labels) <= MAX_LABELS:
+        raise ModelMissing(f"the file of labels {path} has {len(labels)} of them, not 1 to {MAX_LABELS}")
     return labels
 
 

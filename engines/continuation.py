@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from engines import Payload
 
-MOST_TOKENS = 256  # of one continuation
+MAX_TOKENS = 256  # of one continuation
 LONGEST_PROMPT = 1000  # tokens; of a longer one the end is kept
 
 
-def wanted(asked: Payload) -> tuple[int, list[str]]:
+def generation_limits(asked: Payload) -> tuple[int, list[str]]:
     """How many tokens at most, and the texts before which to stop: "max_tokens" and "stop" of a request."""
-    return max(1, min(int(asked.get("max_tokens", 32)), MOST_TOKENS)), [
+    return max(1, min(int(asked.get("max_tokens", 32)), MAX_TOKENS)), [
         str(stop) for stop in asked.get("stop", []) if stop
     ]
 

@@ -37,7 +37,7 @@ class Contrast:
     """Pairs as a model takes them, and their loss.
 
     Args:
-        model: of `clip.loaded`, with its tokenizer and image processor. peft puts its layers into this very model.
+        model: of `clip.load_model`, with its tokenizer and image processor. peft puts its layers into this very model.
     """
 
     batch = 16  # pairs of a step: each text is held against all the others

@@ -23,12 +23,12 @@ from engines.building import building
 from streamsvc.core.errors import ModelMissing, WorkerError
 
 OPSET = 18  # what torch's exporter writes natively; every other number is a conversion of that
-MOST = 32  # pictures of one batch
+MAX_BATCH = 32  # pictures of one batch
 INPUT, OUTPUT = (
     "input_pixels",
     "output_embedding",
 )  # plain words are names inside some models, and torch's exporter lets them clash
-_BATCHES = (1, 3, MOST)  # of the comparison: no number that the export itself has seen
+_BATCHES = (1, 3, MAX_BATCH)  # of the comparison: no number that the export itself has seen
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +79,7 @@ def exported(
                 str(path),
                 input_names=[INPUT],
                 output_names=[OUTPUT],
-                dynamic_shapes=({0: torch.export.Dim("batch", min=1, max=MOST)},),
+                dynamic_shapes=({0: torch.export.Dim("batch", min=1, max=MAX_BATCH)},),
                 opset_version=OPSET,
                 external_data=False,
                 verbose=False,

@@ -70,7 +70,7 @@ def parity(graph: Path, tower: Tower) -> float:
     chance, worst = np.random.default_rng(5), 0.0
     for width, height in ((64, 48), (96, 40), (33, 71)):
         pictures = [Image.fromarray(chance.integers(0, 255, (height, width, 3), np.uint8)) for _ in range(2)]
-        theirs = [np.asarray(tokens) for tokens, _, _ in tower.see(pictures)]
+        theirs = [np.asarray(tokens) for tokens, _, _ in tower.encode(pictures)]
         ours = run(session(graph), tower.inputs(pictures), tower.merge)
         worst = max(
             worst, *(float(np.abs(a - b).max() / np.abs(a).max()) for a, b in zip(theirs, ours, strict=True))
@@ -218,9 +218,9 @@ def _clip(model: Any) -> Any:
 
 def main(folder: str) -> None:
     """Export the tower of the model in a folder."""
-    from engines.vlm_model import loaded
+    from engines.vlm_model import load_model
 
-    model, _, processor = loaded(Path(folder), "cpu")
+    model, _, processor = load_model(Path(folder), "cpu")
     tower = Tower(model, processor)
     graph = exported(model, tower, Path(folder))
     print(

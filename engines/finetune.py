@@ -27,9 +27,9 @@ from typing import Any, Protocol
 
 from engines import clip
 from engines.contrast import Contrast, Pair
-from engines.vlm_adapters import named, quiet
+from engines.vlm_adapters import adapter_path, suppress_future_warnings
 from engines.vlm_decoder import Decoder
-from engines.vlm_model import Layout, loaded
+from engines.vlm_model import Layout, load_model
 from engines.vlm_tower import Tower
 from engines.vlm_window import Picture, Piece
 from streamsvc.core.errors import InvalidRequest
@@ -97,7 +97,7 @@ def trained(
     """Train an adapter, and keep it at `place` if the held-out loss falls. What is there already must be beaten too.
 
     Args:
-        model: model, tokenizer and image processor (`vlm_model.loaded`, `clip.loaded`). The model is left without an adapter.
+        model: model, tokenizer and image processor (`vlm_model.load_model`, `clip.load_model`). The model is left without an adapter.
         examples: to learn from.
         held_out: to judge by.
         place: the adapter's folder; it appears whole or not at all.
@@ -122,7 +122,7 @@ def trained(
     rival = _rival(whole, place, lesson, unseen) if place.is_dir() else before
     torch.manual_seed(seed)
     config = peft.LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=lesson.targets)
-    with quiet():
+    with suppress_future_warnings():
         adapted = peft.get_peft_model(whole, config)
     try:
         losses = _learn(adapted, lesson, learnt, steps=steps, rate=rate, batch=batch or lesson.batch)
@@ -168,12 +168,12 @@ class Answers:
                 raise InvalidRequest(
                     'this model learns from answers: {"picture": path, "question": str, "answer": str}'
                 )
-            (sight,) = self._tower.see([example.picture])
+            (sight,) = self._tower.encode([example.picture])
             answer = Piece((*layout.text(example.answer), min(layout.ends)))
             rows.append(
                 (
                     layout.head,
-                    layout.shown(0.0, Picture(f"{number}", *sight)),
+                    layout.picture_line(0.0, Picture(f"{number}", *sight)),
                     layout.question(example.question),
                     answer,
                 )
@@ -235,7 +235,7 @@ def _rival(model: Any, place: Path, lesson: Lesson, unseen: Sequence[Any]) -> fl
     """Held-out loss of the adapter that is there already."""
     import peft
 
-    with quiet():
+    with suppress_future_warnings():
         adapted = peft.PeftModel.from_pretrained(model, str(place))
     try:
         return lesson.judged(unseen)
@@ -293,8 +293,8 @@ def main() -> int:
     parser.add_argument("--batch", type=int)
     parser.add_argument("--device", default="cpu")
     asked = parser.parse_args()
-    place = named(asked.model.parent / "adapters", asked.name)
-    model = (clip.loaded if clip.fits(asked.model) else loaded)(asked.model, asked.device)
+    place = adapter_path(asked.model.parent / "adapters", asked.name)
+    model = (clip.load_model if clip.fits(asked.model) else load_model)(asked.model, asked.device)
     verdict = trained(
         model,
         *read(asked.examples),

@@ -10,7 +10,7 @@ from typing import Any
 
 from engines import Engine, Op, Payload, StreamOp
 from engines.build_llm import built
-from engines.continuation import LONGEST_PROMPT, increments, wanted
+from engines.continuation import LONGEST_PROMPT, generation_limits, increments
 from streamsvc.core.errors import InvalidRequest, ModelMissing
 
 DEFAULT = "smollm2-135m-instruct"
@@ -57,7 +57,7 @@ def load(options: dict[str, Any]) -> Engine:
         prompt = asked.get("prompt")
         if not isinstance(prompt, str) or not prompt:
             raise InvalidRequest("generate wants a prompt")
-        most, stops = wanted(asked)
+        most, stops = generation_limits(asked)
         ids = tokenizer.encode(prompt).ids[-LONGEST_PROMPT:]
         steps = generator.generate_tokens(
             [tokenizer.id_to_token(index) for index in ids], max_length=most, sampling_topk=1

@@ -27,15 +27,15 @@ import structlog
 from PIL import Image, ImageOps
 
 from engines import Engine, Op, Payload, StreamOp, each
-from engines.continuation import LONGEST_PROMPT, wanted
+from engines.continuation import LONGEST_PROMPT, generation_limits
 from engines.remote_chat import Chat, Endpoint
-from engines.shelf import Shelf
+from engines.lru_cache import LruCache
 from streamsvc.core.errors import CapacityError, ConfigError, InvalidRequest, WorkerError
 
 AT_ONCE = 4  # answers; each waits on a thread of its own
-MOST_ITEMS = 2000  # of one request
-MOST_PIXELS = 50_000_000  # of a picture before it is scaled; security limit
-MOST_BYTES = 300_000  # of a picture as it is sent
+MAX_ITEMS = 2000  # of one request
+MAX_PIXELS = 50_000_000  # of a picture before it is scaled; security limit
+MAX_BYTES = 300_000  # of a picture as it is sent
 PICTURES = 64  # kept
 LONGEST = 1600  # characters of one thing said or shown, and of a question
 BLOCK = (
@@ -144,7 +144,7 @@ class Remote:
     ) -> None:
         self.model, self.text_model = model, text_model
         self._chat, self._limits = chat, limits
-        self._pictures: Shelf[Scaled] = Shelf(PICTURES)
+        self._pictures: LruCache[Scaled] = LruCache(PICTURES)
         self._bucket = Bucket(limits.images_per_minute, now)
         self._complained = ""
 
@@ -187,7 +187,7 @@ class Remote:
 
     def generate(self, asked: Payload) -> Iterator[Payload]:
         """See the head of `engines.vlm`."""
-        most, stops = wanted(asked)
+        most, stops = generation_limits(asked)
         prompt, question = asked.get("prompt"), asked.get("question")
         told: list[Item] = []
         sent: dict[int, Scaled] = {}  # index among those kept
@@ -284,7 +284,7 @@ def content(kept: Sequence[Item], sent: Mapping[int, Scaled], ask: str) -> str |
 
 
 def scaled(data: bytes, pixels: int) -> Scaled:
-    """A picture of at most so many pixels and MOST_BYTES, upright, without what its file tells besides (place, camera).
+    """A picture of at most so many pixels and MAX_BYTES, upright, without what its file tells besides (place, camera).
 
     Args:
         data: JPEG, PNG or WebP.
@@ -294,7 +294,7 @@ def scaled(data: bytes, pixels: int) -> Scaled:
         OSError, ValueError, SyntaxError: it cannot be read.
     """
     with Image.open(io.BytesIO(data), formats=("JPEG", "PNG", "WEBP")) as opened:
-        if opened.width * opened.height > MOST_PIXELS:
+        if opened.width * opened.height > MAX_PIXELS:
             raise ValueError("too many pixels")
         share = min(1.0, math.sqrt(pixels / (opened.width * opened.height)))
         opened.draft(
@@ -311,7 +311,7 @@ def scaled(data: bytes, pixels: int) -> Scaled:
         for quality in _QUALITIES:
             out = io.BytesIO()
             picture.save(out, "JPEG", quality=quality)
-            if out.tell() <= MOST_BYTES:
+            if out.tell() <= MAX_BYTES:
                 return Scaled(out.getvalue(), math.ceil(picture.width * picture.height / _PIXELS_A_TOKEN))
         pixels = picture.width * picture.height // 2
 
@@ -340,8 +340,8 @@ def _items(asked: Payload) -> list[Item]:
     if asked.get("adapter"):
         raise InvalidRequest("a remote model has no adapter")
     items = asked.get("items")
-    if not isinstance(items, list) or len(items) > MOST_ITEMS:
-        raise InvalidRequest(f"items wants a list of at most {MOST_ITEMS}")
+    if not isinstance(items, list) or len(items) > MAX_ITEMS:
+        raise InvalidRequest(f"items wants a list of at most {MAX_ITEMS}")
     try:
         return [
             Item(float(item["at"]), str(item["kind"]), str(item["text"]), str(item.get("picture") or ""))

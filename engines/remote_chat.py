@@ -29,9 +29,7 @@ BEAT_SECONDS = 0.1  # without news, and an empty piece tells the reader so: it m
 CONNECT_SECONDS = 5.0
 AGAIN_SECONDS = 0.2  # before the second try
 KEPT_SECONDS = 60.0  # that a connection waits for the next question: a new one costs three round trips
-MOST_BYTES = (
-    4 * 1024 * 1024
-)  # of one answer; security limit: a broken endpoint must not make us allocate more
+MAX_BYTES = 4 * 1024 * 1024  # of one answer; security limit: a broken endpoint must not make us allocate more
 _LONGEST_WAIT = 3600.0  # seconds of Retry-After
 # Codes of the endpoint that may be told: words of the protocol, not of the user.
 _CODES = {
@@ -246,7 +244,7 @@ class Chat:
             CapacityError: it takes no more requests now; `retry_after` seconds.
             WorkerError: it failed, or cannot be reached. It was asked twice. DeadlineMissed: there was no whole answer in time.
         """
-        box: queue.Queue[Piece | Exception] = queue.Queue()  # bounded by MOST_BYTES of an answer
+        box: queue.Queue[Piece | Exception] = queue.Queue()  # bounded by MAX_BYTES of an answer
         job = asyncio.run_coroutine_threadsafe(self._answer({**body, "stream": True}, box), self._loop)
         end = False
         try:
@@ -353,8 +351,8 @@ async def _bounded(response: httpx.Response) -> AsyncGenerator[bytes, None]:
     read = 0
     async for part in response.aiter_bytes():
         read += len(part)
-        if read > MOST_BYTES:
-            raise WorkerError(f"an answer of the remote endpoint is over {MOST_BYTES} bytes")
+        if read > MAX_BYTES:
+            raise WorkerError(f"an answer of the remote endpoint is over {MAX_BYTES} bytes")
         if part:
             yield part
     yield b""

@@ -14,7 +14,7 @@ from typing import Any
 from engines.tensorrt_plan import BATCHES
 from streamsvc.core.errors import WorkerError
 
-MOST = BATCHES[-1]
+MAX_BATCH = BATCHES[-1]
 
 
 class Context:
@@ -52,10 +52,10 @@ class Context:
             ) from None
         self.shape = tuple(self._engine.get_tensor_shape(self._in))[1:]  # of one picture: (3, side, side)
         self._stream = torch.cuda.Stream()
-        self._pinned = torch.empty((MOST, *self.shape), dtype=torch.float32, pin_memory=True)
-        self._pixels = torch.empty((MOST, *self.shape), dtype=torch.float32, device="cuda")
+        self._pinned = torch.empty((MAX_BATCH, *self.shape), dtype=torch.float32, pin_memory=True)
+        self._pixels = torch.empty((MAX_BATCH, *self.shape), dtype=torch.float32, device="cuda")
         width = tuple(self._engine.get_tensor_shape(self._out))[1:]
-        self._told = torch.empty((MOST, *width), dtype=torch.float32, pin_memory=True)
+        self._told = torch.empty((MAX_BATCH, *width), dtype=torch.float32, pin_memory=True)
 
     def encode(self, pictures: Any) -> Any:
         """Float32 tensor (n, 3, side, side), on the host or on the GPU -> float32 tensor (n, d) on the GPU, ready on the caller's stream.
@@ -66,7 +66,7 @@ class Context:
         torch = self._torch
         count = len(pictures)
         if (
-            not 1 <= count <= MOST
+            not 1 <= count <= MAX_BATCH
             or tuple(pictures.shape[1:]) != self.shape
             or pictures.dtype != torch.float32
         ):

@@ -25,19 +25,19 @@ from pathlib import Path
 from typing import Any
 
 from engines import Engine, Op, Payload, StreamOp, each
-from engines.continuation import LONGEST_PROMPT, MOST_TOKENS, increments, wanted
-from engines.shelf import Shelf
+from engines.continuation import LONGEST_PROMPT, MAX_TOKENS, generation_limits, increments
+from engines.lru_cache import LruCache
 from engines.vision import opened
 from engines.vlm_adapters import Adapters
-from engines.vlm_decoder import Decoder, Kept, best
-from engines.vlm_model import LONGEST, Layout, loaded
+from engines.vlm_decoder import Decoder, KvCache, argmax
+from engines.vlm_model import LONGEST, Layout, load_model
 from engines.vlm_tower import Tower
-from engines.vlm_window import Entry, Limits, Picture, Piece, Window, grown
+from engines.vlm_window import Entry, Limits, Picture, Piece, Window, append_entry
 from streamsvc.core.errors import InvalidRequest, WorkerError
 
-MOST_ITEMS = 2000  # of one request
+MAX_ITEMS = 2000  # of one request
 BATCH = 8  # pictures of one run
-ROOM = 2 * LONGEST + MOST_TOKENS  # tokens beside a window: head, question, answer
+ROOM = 2 * LONGEST + MAX_TOKENS  # tokens beside a window: head, question, answer
 SHOWN = 4  # pictures for which the window has room: larger ones are made smaller
 
 
@@ -46,7 +46,7 @@ class Seat:
     """What is held of one session: it can be rebuilt from its items."""
 
     window: Window = field(default_factory=Window)
-    kept: Kept = field(default_factory=Kept)
+    kept: KvCache = field(default_factory=KvCache)
     unseen: int = 0
 
 
@@ -66,7 +66,7 @@ def load(options: Mapping[str, Any]) -> Engine:
         str(options["model"]),
         str(options.get("device", "cpu")),
     )
-    model, tokenizer, processor = loaded(folder / name, device)
+    model, tokenizer, processor = load_model(folder / name, device)
     tower = Tower(model, processor)
     if options.get("tower", "torch") == "onnx":
         from engines.export_vlm import exported
@@ -97,8 +97,8 @@ class Fusion:
         self._limits = Limits(
             int(options.get("window_tokens", 4096)), int(options.get("visual_tokens", 1024))
         )
-        self._pictures: Shelf[Picture] = Shelf(int(options.get("pictures", 256)))
-        self._seats: Shelf[Seat] = Shelf(int(options.get("sessions", 8)))
+        self._pictures: LruCache[Picture] = LruCache(int(options.get("pictures", 256)))
+        self._seats: LruCache[Seat] = LruCache(int(options.get("sessions", 8)))
 
     def encode(self, batch: list[Payload]) -> list[Payload | Exception]:
         """See the head of this file."""
@@ -108,13 +108,11 @@ class Fusion:
                 data = asked["jpeg"].tobytes()
                 key = hashlib.blake2b(data, digest_size=16).hexdigest()
                 if self._pictures.get(key) is None and key not in fresh:
-                    fresh[key] = self._tower.fitted(
-                        opened(asked["jpeg"]), max(1, self._limits.visual // SHOWN)
-                    )
+                    fresh[key] = self._tower.fit(opened(asked["jpeg"]), max(1, self._limits.visual // SHOWN))
                 keys.append(key)
             except (OSError, ValueError, KeyError, AttributeError):
                 keys.append("")
-        sights = self._tower.see(list(fresh.values())) if fresh else []
+        sights = self._tower.encode(list(fresh.values())) if fresh else []
         seen = {key: Picture(key, *sight) for key, sight in zip(fresh, sights, strict=True)}
         for key, picture in seen.items():
             self._pictures.put(key, picture)
@@ -139,7 +137,7 @@ class Fusion:
 
     def generate(self, asked: Payload) -> Iterator[Payload]:
         """See the head of this file."""
-        most, stops = wanted(asked)
+        most, stops = generation_limits(asked)
         prompt, question = asked.get("prompt"), asked.get("question")
         if isinstance(prompt, str) and prompt:
             name, adapter, seats = "", "", self._seats
@@ -147,7 +145,7 @@ class Fusion:
             pieces = [self.layout.prompt(prompt, LONGEST_PROMPT)]
         elif isinstance(question, str) and question:
             name, adapter = _named(asked)
-            seats = Shelf(1) if asked.get("aside") else self._seats
+            seats = LruCache(1) if asked.get("aside") else self._seats
             seat = seats.take(name) or Seat()
             self._grow(seat, asked.get("items"))
             pieces = [self.layout.head, *seat.window.pieces, self.layout.question(question)]
@@ -167,12 +165,12 @@ class Fusion:
         yield {"text": "", **_counts(seat)}
         with self._decoder.answering(seat.kept, most) as step:
             tokens = itertools.islice(self._tokens(logits, step), most)
-            for text in increments(tokens, self.layout.told, stops):
+            for text in increments(tokens, self.layout.decode, stops):
                 yield {"text": text}
 
     def _tokens(self, logits: Any, step: Callable[[int], Any]) -> Iterator[int]:
         """The likeliest continuation; what is kept grows by a token when the one after it is asked for."""
-        while (token := best(logits)) not in self.layout.ends:
+        while (token := argmax(logits)) not in self.layout.ends:
             yield token
             logits = step(token)
 
@@ -182,8 +180,8 @@ class Fusion:
         Raises:
             InvalidRequest: an item is none.
         """
-        if not isinstance(items, list) or len(items) > MOST_ITEMS:
-            raise InvalidRequest(f"items wants a list of at most {MOST_ITEMS}")
+        if not isinstance(items, list) or len(items) > MAX_ITEMS:
+            raise InvalidRequest(f"items wants a list of at most {MAX_ITEMS}")
         for item in items:
             try:
                 at, kind, text, key = (
@@ -199,9 +197,9 @@ class Fusion:
                 continue
             picture = self._pictures.get(key) if key else None
             seat.unseen += bool(key) and picture is None
-            sight = self.layout.shown(at, picture) if picture is not None else None
-            seat.window = grown(
-                seat.window, Entry(name, at, self.layout.said(at, kind, text), sight), self._limits
+            sight = self.layout.picture_line(at, picture) if picture is not None else None
+            seat.window = append_entry(
+                seat.window, Entry(name, at, self.layout.text_line(at, kind, text), sight), self._limits
             )
 
 

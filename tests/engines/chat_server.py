@@ -22,7 +22,7 @@ from typing import Any
 import jsonschema
 from PIL import Image
 
-MOST_PIXELS, MOST_BYTES = 786_432, 300_000  # of a picture
+MAX_PIXELS, MAX_BYTES = 786_432, 300_000  # of a picture
 _TEXT = {
     "type": "object",
     "additionalProperties": False,
@@ -190,8 +190,8 @@ def _picture(url: str) -> Image.Image:
     picture = Image.open(io.BytesIO(data))
     picture.load()
     assert picture.format == "JPEG"
-    assert len(data) <= MOST_BYTES
-    assert picture.width * picture.height <= MOST_PIXELS
+    assert len(data) <= MAX_BYTES
+    assert picture.width * picture.height <= MAX_PIXELS
     assert not picture.getexif()
     return picture
 

@@ -13,7 +13,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="the towers need the extra `gpu`")
 
 from engines import build_vision, clip  # noqa: E402
-from engines.clip import COMMON, Matcher, Towers  # noqa: E402
+from engines.clip import REFERENCE_TEXTS, Matcher, Towers  # noqa: E402
 from streamsvc.core.errors import ModelMissing  # noqa: E402
 from tests.engines.tiny_clip import picture, save, whole  # noqa: E402
 
@@ -60,7 +60,8 @@ def wanted(folder: Path, shown: Any) -> list[float]:
     powers = np.exp(logits)
     return list(
         (
-            powers / (powers.sum() + np.exp(whole(folder, list(COMMON), shown).astype(np.float64)).sum())
+            powers
+            / (powers.sum() + np.exp(whole(folder, list(REFERENCE_TEXTS), shown).astype(np.float64)).sum())
         ).tolist()
     )
 
@@ -91,7 +92,7 @@ def test_a_text_stands_out_by_so_many_deviations_as_the_whole_models_cosines_say
     matches = made.look([picture(1), picture(2)])
     found = np.array([made.texts(TOLD) @ match.vector for match in matches])
     for row, other, shown in zip(found, found[::-1], (picture(1), picture(2)), strict=True):
-        low, middle, high = np.quantile(whole(folder, list(COMMON), shown), (0.25, 0.5, 0.75))
+        low, middle, high = np.quantile(whole(folder, list(REFERENCE_TEXTS), shown), (0.25, 0.5, 0.75))
         right = (whole(folder, TOLD, shown) - middle) / (
             (high - low) / 1.349
         )  # logits are cosines but for a factor and an addend
@@ -150,7 +151,7 @@ def test_a_label_is_no_rival_of_itself_and_the_threshold_holds(folder: Path, by:
     by("onnxruntime")
     own = folder.parent / "own.txt"
     own.write_text("Kitchen\nmap\n")
-    assert len(matcher(folder, labels=str(own))._rivals) == len(COMMON) - 2
+    assert len(matcher(folder, labels=str(own))._rivals) == len(REFERENCE_TEXTS) - 2
     assert matcher(folder, tag_threshold=1.0).look([picture(1)])[0].tags == ()
     assert matcher(folder, labels=None).look([picture(1)])[0].tags == ()
 

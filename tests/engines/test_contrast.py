@@ -22,7 +22,7 @@ PAIRS = [Pair(picture(seed), text) for seed, text in enumerate(TEXTS)]
 
 @pytest.fixture(scope="module", params=["clip", "siglip"])
 def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    return clip.loaded(save(request.param, tmp_path_factory.mktemp("models") / request.param), "cpu")
+    return clip.load_model(save(request.param, tmp_path_factory.mktemp("models") / request.param), "cpu")
 
 
 def own(model: Any, pairs: list[Pair]) -> float:

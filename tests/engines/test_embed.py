@@ -58,7 +58,7 @@ def test_a_bad_payload_fails_alone(texts: Op) -> None:
             {"texts": []},
             {"texts": "rain"},
             {"texts": [1]},
-            {"texts": ["x"] * (embed.MOST + 1)},
+            {"texts": ["x"] * (embed.MAX_TEXTS + 1)},
             {},
         ]
     )

@@ -19,8 +19,8 @@ from engines.clip import Matcher, Towers  # noqa: E402
 from engines.contrast import Pair  # noqa: E402
 from engines.finetune import Example, read, trained  # noqa: E402
 from engines.vlm_adapters import Adapters  # noqa: E402
-from engines.vlm_decoder import Decoder, Kept  # noqa: E402
-from engines.vlm_model import Layout, loaded  # noqa: E402
+from engines.vlm_decoder import Decoder, KvCache  # noqa: E402
+from engines.vlm_model import Layout, load_model  # noqa: E402
 from streamsvc.core.errors import InvalidRequest  # noqa: E402
 from streamsvc.core.types import Sight  # noqa: E402
 from streamsvc.timeline.index import Index  # noqa: E402
@@ -50,7 +50,7 @@ def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 @pytest.fixture
 def model(folder: Path) -> Any:
-    return loaded(folder, "cpu")
+    return load_model(folder, "cpu")
 
 
 def test_steps_lower_the_loss_and_a_better_adapter_is_kept_and_serves(model: Any, tmp_path: Path) -> None:
@@ -61,7 +61,7 @@ def test_steps_lower_the_loss_and_a_better_adapter_is_kept_and_serves(model: Any
     assert [path.name for path in tmp_path.iterdir()] == ["colours"]  # no half of one lies about
     layout, decoder = Layout(model[0].config, model[1]), Decoder(model[0], Adapters(model[0], tmp_path).using)
     asked = [layout.head, layout.question("colour?")]
-    plain, with_it = decoder.read(Kept(), asked), decoder.read(Kept(), asked, "colours")
+    plain, with_it = decoder.read(KvCache(), asked), decoder.read(KvCache(), asked, "colours")
     assert (plain - with_it).abs().max() > 1e-2
 
 
@@ -126,7 +126,7 @@ def towers(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 
 def test_one_step_lowers_the_contrastive_loss(towers: Path, tmp_path: Path) -> None:
-    model = clip.loaded(towers, "cpu")
+    model = clip.load_model(towers, "cpu")
     verdict = trained(model, PAIRS, PAIRS, tmp_path / "colours", steps=1, rate=1e-2, batch=len(PAIRS))
     assert verdict.after < verdict.before
 
@@ -135,7 +135,7 @@ def test_a_vision_adapter_that_is_better_is_kept_and_serves_and_then_a_sentence_
     towers: Path,
 ) -> None:
     place = towers.parent / "adapters" / "colours"
-    verdict = trained(clip.loaded(towers, "cpu"), PAIRS, OTHERS, place, steps=60, rate=1e-2)
+    verdict = trained(clip.load_model(towers, "cpu"), PAIRS, OTHERS, place, steps=60, rate=1e-2)
     assert verdict.accepted and verdict.after < 0.8 * verdict.before, verdict.why
 
     pictures = [pair(name, 3).picture for name in PAINT]
@@ -180,7 +180,7 @@ async def _searched(matcher: Matcher, order: list[str], query: str) -> float | N
 
 
 def test_a_worse_vision_adapter_is_refused_and_the_old_one_stays(towers: Path, tmp_path: Path) -> None:
-    model = clip.loaded(towers, "cpu")
+    model = clip.load_model(towers, "cpu")
     before = {name: weight.clone() for name, weight in model[0].named_parameters()}
     good = trained(model, PAIRS, OTHERS, tmp_path / "colours", steps=60, rate=1e-2)
     weights = (tmp_path / "colours" / "adapter_model.safetensors").read_bytes()
@@ -205,7 +205,7 @@ def test_each_model_is_taught_by_its_own_kind_of_example_alone(
     with pytest.raises(InvalidRequest, match="answer"):
         trained(model, PAIRS, OTHERS, tmp_path / "x")
     with pytest.raises(InvalidRequest, match="text"):
-        trained(clip.loaded(towers, "cpu"), LEARNT, UNSEEN, tmp_path / "x")
+        trained(clip.load_model(towers, "cpu"), LEARNT, UNSEEN, tmp_path / "x")
 
 
 def test_the_command_teaches_either_and_its_status_is_the_verdict(

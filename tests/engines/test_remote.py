@@ -17,7 +17,7 @@ from PIL import Image
 
 from engines import Engine
 from engines.llm import source
-from engines.remote import MOST_BYTES, PICTURES, Bucket, Limits, Remote, scaled, showable
+from engines.remote import MAX_BYTES, PICTURES, Bucket, Limits, Remote, scaled, showable
 from engines.remote_chat import Chat, Endpoint
 from streamsvc.core.config import Models
 from streamsvc.core.config import Remote as Settings
@@ -113,7 +113,7 @@ def test_what_a_picture_file_tells_besides_stays_here_and_it_is_sent_upright(kin
 
 def test_a_picture_of_noise_is_still_within_the_limit_of_bytes() -> None:
     made = scaled(picture(1, 1600, 1200).tobytes(), 1600 * 1200)
-    assert len(made.jpeg) <= MOST_BYTES
+    assert len(made.jpeg) <= MAX_BYTES
 
 
 @pytest.mark.parametrize(

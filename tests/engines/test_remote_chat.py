@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from openai import AsyncOpenAI, AuthenticationError
 from openai.types.chat import completion_create_params
 
-from engines.remote_chat import MOST_BYTES, Chat, Endpoint, Events, Piece, retry_after
+from engines.remote_chat import MAX_BYTES, Chat, Endpoint, Events, Piece, retry_after
 from streamsvc.core.errors import CapacityError, ConfigError, DeadlineMissed, StreamsvcError, WorkerError
 from tests.engines.chat_server import (
     DONE,
@@ -240,7 +240,7 @@ def test_beats_come_while_it_is_silent_and_leaving_closes_the_stream_at_the_endp
 
 
 def test_an_answer_without_end_is_cut() -> None:
-    with chatting(Reply([chunk({"content": "a"}), b": " + b"x" * MOST_BYTES, DONE])) as (_, chat):
+    with chatting(Reply([chunk({"content": "a"}), b": " + b"x" * MAX_BYTES, DONE])) as (_, chat):
         assert told(chat) == ("a", "broken")
 
 

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from engines import tensorrt_context, tensorrt_plan
-from engines.tensorrt_context import MOST, Context
+from engines.tensorrt_context import MAX_BATCH, Context
 from streamsvc.core.errors import WorkerError
 from tests.engines.tensorrt_double import Double, Stream, Torch, on_gpu
 from tests.engines.test_tensorrt_plan import a_model, executed
@@ -40,7 +40,7 @@ def plan(tmp_path: Path) -> bytes:
     return tensorrt_plan.build(Double(), a_model(tmp_path / "model.onnx"), b"")[0]
 
 
-@pytest.mark.parametrize("count", [1, 2, 7, MOST])
+@pytest.mark.parametrize("count", [1, 2, 7, MAX_BATCH])
 @pytest.mark.parametrize("place", ["host", "gpu"])
 def test_any_batch_is_encoded_wherever_it_lies(plan: bytes, machine: Torch, count: int, place: str) -> None:
     context = Context(Double(), machine, plan)
@@ -70,7 +70,7 @@ def test_what_is_on_the_gpu_is_read_where_it_lies(
     "pictures",
     [
         torch.zeros(0, 3, 4, 4),
-        torch.zeros(MOST + 1, 3, 4, 4),
+        torch.zeros(MAX_BATCH + 1, 3, 4, 4),
         torch.zeros(1, 3, 4, 5),
         torch.zeros(1, 3, 4, 4, dtype=torch.float16),
     ],

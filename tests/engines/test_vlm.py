@@ -13,7 +13,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="needs the extra `gpu`")
 
 from engines import Engine, vlm  # noqa: E402
-from engines.vlm_decoder import best  # noqa: E402
+from engines.vlm_decoder import argmax  # noqa: E402
 from engines.vlm_window import Picture  # noqa: E402
 from streamsvc.core.errors import InvalidRequest, ModelMissing, WorkerError  # noqa: E402
 from tests.engines.tiny_vlm import Bench, picture, png, save  # noqa: E402
@@ -57,18 +57,18 @@ def test_an_answer_is_what_the_plain_pipeline_says_of_the_same_tokens_and_pixels
     _, text = answer(
         made, session="s", items=[said(1, "Hello."), shown(made, 2, 1)], question="what?", max_tokens=6
     )
-    layout, (sight,) = bench.layout, bench.tower.see([picture(1)])
+    layout, (sight,) = bench.layout, bench.tower.encode([picture(1)])
     pieces = [
         layout.head,
-        layout.said(1, "speech", "Hello."),
-        layout.shown(2, Picture("p", *sight)),
+        layout.text_line(1, "speech", "Hello."),
+        layout.picture_line(2, Picture("p", *sight)),
         layout.question("what?"),
     ]
     ids = [n for piece in pieces for n in piece.ids]
     got: list[int] = []
-    while len(got) < 6 and (token := best(bench.plain([*ids, *got], [picture(1)]))) not in layout.ends:
+    while len(got) < 6 and (token := argmax(bench.plain([*ids, *got], [picture(1)]))) not in layout.ends:
         got.append(token)
-    assert layout.told(got).startswith(text.rstrip("\ufffd"))
+    assert layout.decode(got).startswith(text.rstrip("\ufffd"))
     assert got
 
 

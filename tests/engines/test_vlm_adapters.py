@@ -11,9 +11,9 @@ import pytest
 torch = pytest.importorskip("torch", reason="needs the extra `gpu`")
 peft = pytest.importorskip("peft", reason="needs the extra `gpu`")
 
-from engines.vlm_adapters import Adapters, named, quiet  # noqa: E402
-from engines.vlm_decoder import Decoder, Kept  # noqa: E402
-from engines.vlm_model import Layout, loaded  # noqa: E402
+from engines.vlm_adapters import Adapters, adapter_path, suppress_future_warnings  # noqa: E402
+from engines.vlm_decoder import Decoder, KvCache  # noqa: E402
+from engines.vlm_model import Layout, load_model  # noqa: E402
 from streamsvc.core.errors import InvalidRequest, ModelMissing  # noqa: E402
 from tests.engines.tiny_vlm import save  # noqa: E402
 
@@ -23,9 +23,9 @@ EYE = r".*\.visual\..*\.qkv"
 
 def made(folder: Path, place: Path, seed: int, targets: str = LANGUAGE) -> None:
     """An adapter that changes what the model says."""
-    model, _, _ = loaded(folder, "cpu")
+    model, _, _ = load_model(folder, "cpu")
     torch.manual_seed(seed)
-    with quiet():
+    with suppress_future_warnings():
         adapted = peft.get_peft_model(
             model, peft.LoraConfig(r=4, target_modules=targets, init_lora_weights=False)
         )
@@ -44,21 +44,25 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 class Case:
     def __init__(self, folder: Path, most: int = 8) -> None:
-        self.model, tokenizer, _ = loaded(folder / "tiny", "cpu")
+        self.model, tokenizer, _ = load_model(folder / "tiny", "cpu")
         self.layout = Layout(self.model.config, tokenizer)
         self.adapters = Adapters(self.model, folder / "adapters", most)
         self.decoder = Decoder(self.model, self.adapters.using)
 
-    def says(self, adapter: str, kept: Kept | None = None) -> Any:
-        pieces = [self.layout.head, self.layout.said(1, "speech", "Hello."), self.layout.question("what?")]
-        return self.decoder.read(kept or Kept(), pieces, adapter)
+    def says(self, adapter: str, kept: KvCache | None = None) -> Any:
+        pieces = [
+            self.layout.head,
+            self.layout.text_line(1, "speech", "Hello."),
+            self.layout.question("what?"),
+        ]
+        return self.decoder.read(kept or KvCache(), pieces, adapter)
 
 
 def alone(folder: Path, adapter: str) -> Any:
     """What peft itself makes of one adapter on a model of its own."""
     case = Case(folder)
     if adapter:
-        with quiet():
+        with suppress_future_warnings():
             peft.PeftModel.from_pretrained(case.model, str(folder / "adapters" / adapter)).eval()
     return case.says("")
 
@@ -90,7 +94,7 @@ def test_threads_at_once_do_not_hear_each_other(folder: Path) -> None:
 
 
 def test_what_was_kept_under_one_adapter_is_not_used_under_another(folder: Path) -> None:
-    case, kept = Case(folder), Kept()
+    case, kept = Case(folder), KvCache()
     case.says("a", kept)
     assert torch.allclose(case.says("b", kept), alone(folder, "b"), atol=1e-4)
     assert kept.reused == 0
@@ -99,11 +103,11 @@ def test_what_was_kept_under_one_adapter_is_not_used_under_another(folder: Path)
 
 
 def test_steps_of_two_answers_taken_in_turns_keep_their_adapters(folder: Path) -> None:
-    case, one, other = Case(folder), Kept(), Kept()
+    case, one, other = Case(folder), KvCache(), KvCache()
     case.says("a", one)
     case.says("b", other)
     turns = [case.decoder.step(kept, 40 + n) for n in range(3) for kept in (one, other)]
-    single = Kept()
+    single = KvCache()
     case.says("a", single)
     assert all(torch.allclose(turns[2 * n], case.decoder.step(single, 40 + n), atol=1e-4) for n in range(3))
 
@@ -135,7 +139,7 @@ def test_names_that_are_paths_or_not_there_and_broken_files_are_refused(folder: 
         with pytest.raises(InvalidRequest):
             case.says(name)
     with pytest.raises(InvalidRequest):
-        named(tmp_path, "")
+        adapter_path(tmp_path, "")
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "adapter_model.safetensors").write_bytes(b"none")
     with pytest.raises(ModelMissing, match="broken"), Adapters(case.model, tmp_path).using("broken"):

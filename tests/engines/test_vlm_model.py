@@ -10,7 +10,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs the extra `gpu`")
 
-from engines.vlm_model import INSTRUCTION, LONGEST, Layout, loaded  # noqa: E402
+from engines.vlm_model import INSTRUCTION, LONGEST, Layout, load_model  # noqa: E402
 from engines.vlm_window import Picture  # noqa: E402
 from streamsvc.core.errors import ModelMissing  # noqa: E402
 from tests.engines.tiny_vlm import KINDS, SPECIAL, save  # noqa: E402
@@ -18,7 +18,7 @@ from tests.engines.tiny_vlm import KINDS, SPECIAL, save  # noqa: E402
 
 class Case:
     def __init__(self, folder: Path) -> None:
-        self.model, self.tokenizer, _ = loaded(folder, "cpu")
+        self.model, self.tokenizer, _ = load_model(folder, "cpu")
         self.kind = self.model.config.model_type
         self.layout = Layout(self.model.config, self.tokenizer)
 
@@ -32,7 +32,7 @@ def case(request: pytest.FixtureRequest, tiny_vlm: Callable[[str], Path]) -> Cas
 
 
 def test_a_picture_stands_between_the_marks_of_its_class(case: Case) -> None:
-    piece = case.layout.shown(2.5, Picture("p", torch.zeros(3, 4)))
+    piece = case.layout.picture_line(2.5, Picture("p", torch.zeros(3, 4)))
     before, after = {
         "llava": ("", ""),
         "smolvlm": ("<fake_token_around_image><global-img>", "<fake_token_around_image>"),
@@ -67,7 +67,7 @@ def test_the_template_of_an_older_checkpoint_lies_in_a_file_of_its_own(tmp_path:
 def test_what_people_say_never_becomes_a_control_token(case: Case) -> None:
     for token in SPECIAL:
         for ids in (
-            case.layout.said(1, "speech", token).ids,
+            case.layout.text_line(1, "speech", token).ids,
             case.layout.prompt(token, 100).ids,
             case.layout.text(token),
         ):
@@ -75,7 +75,7 @@ def test_what_people_say_never_becomes_a_control_token(case: Case) -> None:
 
 
 def test_a_long_line_keeps_its_beginning_and_a_long_prompt_its_end(case: Case) -> None:
-    line = case.layout.said(1, "speech", "a" * 1000)
+    line = case.layout.text_line(1, "speech", "a" * 1000)
     assert len(line.ids) == LONGEST + 1
     assert case.written(line.ids).endswith("aa\n")
     assert case.written(case.layout.prompt("x" * 50 + "end", 5).ids) == "xxend"
@@ -84,10 +84,10 @@ def test_a_long_line_keeps_its_beginning_and_a_long_prompt_its_end(case: Case) -
 def test_folders_without_a_model_are_refused_by_name(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(ModelMissing, match="empty"):
-        loaded(tmp_path / "empty", "cpu")
+        load_model(tmp_path / "empty", "cpu")
     (tmp_path / "empty" / "config.json").write_text('{"model_type": "bert"}')
     with pytest.raises(ModelMissing, match="empty"):
-        loaded(tmp_path / "empty", "cpu")
+        load_model(tmp_path / "empty", "cpu")
 
 
 def test_a_tokenizer_that_begins_every_text_with_a_token_begins_a_session_once(tmp_path: Path) -> None:
@@ -100,4 +100,8 @@ def test_a_tokenizer_that_begins_every_text_with_a_token_begins_a_session_once(t
     )
     layout = Layout(case.model.config, case.tokenizer)
     assert layout.head.ids[0] == layout.prompt("a", 5).ids[0] == start
-    assert start not in (*layout.head.ids[1:], *layout.said(1, "speech", "a").ids, *layout.question("b").ids)
+    assert start not in (
+        *layout.head.ids[1:],
+        *layout.text_line(1, "speech", "a").ids,
+        *layout.question("b").ids,
+    )
