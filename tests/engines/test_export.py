@@ -13,7 +13,7 @@ import torch
 from transformers import CLIPVisionConfig, CLIPVisionModel, SiglipVisionConfig, SiglipVisionModel
 
 from engines import export
-from engines.export import INPUT, OPSET, OUTPUT, exported, kept, pooled
+from engines.export import INPUT, OPSET, OUTPUT, cached, exported, pooled
 from streamsvc.core.errors import WorkerError
 
 SIDE = 32
@@ -128,12 +128,12 @@ def test_a_file_of_a_fixed_batch_is_no_export(tmp_path: Path) -> None:
 
 
 def test_a_file_is_made_once_for_the_same_weights_and_goes_when_there_are_others(tmp_path: Path) -> None:
-    path, words = kept(tmp_path, Tiny(0), SIDE)
+    path, words = cached(tmp_path, Tiny(0), SIDE)
     made = path.stat().st_mtime_ns
     assert words.startswith("opset 18, 36 pictures")
-    assert kept(tmp_path, Tiny(0), SIDE) == (path, words)
+    assert cached(tmp_path, Tiny(0), SIDE) == (path, words)
     assert path.stat().st_mtime_ns == made
-    other, _ = kept(tmp_path, Tiny(1), SIDE)
+    other, _ = cached(tmp_path, Tiny(1), SIDE)
     assert other != path
     assert list(tmp_path.iterdir()) == [other.parent]
 

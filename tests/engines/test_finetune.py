@@ -1,4 +1,4 @@
-"""Training lowers the loss, and an adapter that is no better on what it has not seen is refused."""
+"""Training lowers the loss, and an adapter that is not better on held-out examples is refused."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ torch = pytest.importorskip("torch", reason="needs the extra `gpu`")
 from engines import Engine, Op, clip, finetune  # noqa: E402
 from engines.clip import Matcher, Towers  # noqa: E402
 from engines.contrast import Pair  # noqa: E402
-from engines.finetune import Example, read, trained  # noqa: E402
+from engines.finetune import Example, Training, read, train  # noqa: E402
 from engines.vlm_adapters import Adapters  # noqa: E402
 from engines.vlm_decoder import Decoder, KvCache  # noqa: E402
 from engines.vlm_model import Layout, load_model  # noqa: E402
@@ -54,7 +54,7 @@ def model(folder: Path) -> Any:
 
 
 def test_steps_lower_the_loss_and_a_better_adapter_is_kept_and_serves(model: Any, tmp_path: Path) -> None:
-    verdict = trained(model, LEARNT, UNSEEN, tmp_path / "colours", steps=15, rate=1e-2)
+    verdict = train(model, LEARNT, UNSEEN, tmp_path / "colours", Training(steps=15, rate=1e-2))
     assert verdict.last < 0.8 * verdict.first
     assert verdict.after < 0.8 * verdict.before
     assert (verdict.accepted, verdict.place) == (True, tmp_path / "colours")
@@ -67,7 +67,7 @@ def test_steps_lower_the_loss_and_a_better_adapter_is_kept_and_serves(model: Any
 
 def test_an_adapter_that_is_no_better_is_refused_and_nothing_of_it_stays(model: Any, tmp_path: Path) -> None:
     before = {name: weight.clone() for name, weight in model[0].named_parameters()}
-    verdict = trained(model, LEARNT, UNSEEN, tmp_path / "none", steps=2, rate=0.0)
+    verdict = train(model, LEARNT, UNSEEN, tmp_path / "none", Training(steps=2, rate=0.0))
     assert verdict.after == verdict.before
     assert (verdict.accepted, verdict.place) == (False, None)
     assert "refused" in verdict.why
@@ -76,10 +76,10 @@ def test_an_adapter_that_is_no_better_is_refused_and_nothing_of_it_stays(model: 
 
 
 def test_a_worse_adapter_does_not_replace_a_better_one(model: Any, tmp_path: Path) -> None:
-    good = trained(model, LEARNT, UNSEEN, tmp_path / "colours", steps=15, rate=1e-2)
+    good = train(model, LEARNT, UNSEEN, tmp_path / "colours", Training(steps=15, rate=1e-2))
     weights = (tmp_path / "colours" / "adapter_model.safetensors").read_bytes()
     wrong = [example(name, 0, "qqqq") for name in COLOURS]
-    worse = trained(model, wrong, UNSEEN, tmp_path / "colours", steps=15, rate=1e-2)
+    worse = train(model, wrong, UNSEEN, tmp_path / "colours", Training(steps=15, rate=1e-2))
     assert worse.last < worse.first  # it has learnt, but the wrong thing
     assert (good.accepted, worse.accepted) == (True, False)
     assert worse.after > good.after
@@ -88,7 +88,7 @@ def test_a_worse_adapter_does_not_replace_a_better_one(model: Any, tmp_path: Pat
 
 def test_without_examples_there_is_no_training(model: Any, tmp_path: Path) -> None:
     with pytest.raises(InvalidRequest):
-        trained(model, LEARNT, [], tmp_path / "x")
+        train(model, LEARNT, [], tmp_path / "x")
 
 
 def test_each_fifth_line_of_a_file_is_held_out_and_a_bad_line_is_named(tmp_path: Path) -> None:
@@ -127,7 +127,7 @@ def towers(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 def test_one_step_lowers_the_contrastive_loss(towers: Path, tmp_path: Path) -> None:
     model = clip.load_model(towers, "cpu")
-    verdict = trained(model, PAIRS, PAIRS, tmp_path / "colours", steps=1, rate=1e-2, batch=len(PAIRS))
+    verdict = train(model, PAIRS, PAIRS, tmp_path / "colours", Training(steps=1, rate=1e-2, batch=len(PAIRS)))
     assert verdict.after < verdict.before
 
 
@@ -135,7 +135,7 @@ def test_a_vision_adapter_that_is_better_is_kept_and_serves_and_then_a_sentence_
     towers: Path,
 ) -> None:
     place = towers.parent / "adapters" / "colours"
-    verdict = trained(clip.load_model(towers, "cpu"), PAIRS, OTHERS, place, steps=60, rate=1e-2)
+    verdict = train(clip.load_model(towers, "cpu"), PAIRS, OTHERS, place, Training(steps=60, rate=1e-2))
     assert verdict.accepted and verdict.after < 0.8 * verdict.before, verdict.why
 
     pictures = [pair(name, 3).picture for name in PAINT]
@@ -182,7 +182,7 @@ async def _searched(matcher: Matcher, order: list[str], query: str) -> float | N
 def test_a_worse_vision_adapter_is_refused_and_the_old_one_stays(towers: Path, tmp_path: Path) -> None:
     model = clip.load_model(towers, "cpu")
     before = {name: weight.clone() for name, weight in model[0].named_parameters()}
-    good = trained(model, PAIRS, OTHERS, tmp_path / "colours", steps=60, rate=1e-2)
+    good = train(model, PAIRS, OTHERS, tmp_path / "colours", Training(steps=60, rate=1e-2))
     weights = (tmp_path / "colours" / "adapter_model.safetensors").read_bytes()
     names = list(PAINT)
     shifted = [
@@ -190,7 +190,7 @@ def test_a_worse_vision_adapter_is_refused_and_the_old_one_stays(towers: Path, t
         for name, wrong in zip(names, names[1:] + names[:1], strict=True)
         for shade in (0, 9)
     ]
-    worse = trained(model, shifted, OTHERS, tmp_path / "colours", steps=60, rate=1e-2)
+    worse = train(model, shifted, OTHERS, tmp_path / "colours", Training(steps=60, rate=1e-2))
     assert worse.last < worse.first  # it has learnt, but the wrong thing
     assert (good.accepted, worse.accepted, worse.place) == (True, False, None)
     assert worse.after > good.after
@@ -203,9 +203,9 @@ def test_each_model_is_taught_by_its_own_kind_of_example_alone(
     model: Any, towers: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(InvalidRequest, match="answer"):
-        trained(model, PAIRS, OTHERS, tmp_path / "x")
+        train(model, PAIRS, OTHERS, tmp_path / "x")
     with pytest.raises(InvalidRequest, match="text"):
-        trained(clip.load_model(towers, "cpu"), LEARNT, UNSEEN, tmp_path / "x")
+        train(clip.load_model(towers, "cpu"), LEARNT, UNSEEN, tmp_path / "x")
 
 
 def test_the_command_teaches_either_and_its_status_is_the_verdict(

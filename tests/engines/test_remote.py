@@ -17,7 +17,7 @@ from PIL import Image
 
 from engines import Engine
 from engines.llm import source
-from engines.remote import MAX_BYTES, PICTURES, Bucket, Limits, Remote, scaled, showable
+from engines.remote import CACHED_PICTURES, MAX_BYTES, Limits, Remote, TokenBucket, scaled, showable
 from engines.remote_chat import Chat, Endpoint
 from streamsvc.core.config import Models
 from streamsvc.core.config import Remote as Settings
@@ -216,7 +216,7 @@ def test_what_is_asked_aside_leaves_half_of_the_images_to_questions_and_never_go
             answer(made, session="s", items=items, question="new?", aside=True)[0]["shown"] for _ in range(2)
         ]
         assert seen == [[1, 2], [2]]
-        with pytest.raises(CapacityError, match="left to questions"):
+        with pytest.raises(CapacityError, match="reserved for questions"):
             answer(made, session="s", items=items, question="new?", aside=True)
         assert len(fake.asked) == 2
         assert answer(made, session="s", items=items, question="what?")[0]["shown"] == [1, 2]
@@ -224,7 +224,7 @@ def test_what_is_asked_aside_leaves_half_of_the_images_to_questions_and_never_go
 
 def test_a_bucket_never_holds_more_than_a_minute() -> None:
     seconds = 0.0
-    bucket = Bucket(4, lambda: seconds)
+    bucket = TokenBucket(4, lambda: seconds)
     assert (bucket.take(9), bucket.take(1)) == (4, 0)
     seconds = 3600.0
     assert (bucket.take(9), bucket.take(1)) == (4, 0)
@@ -233,7 +233,7 @@ def test_a_bucket_never_holds_more_than_a_minute() -> None:
 def test_a_picture_that_is_not_here_any_more_is_told_by_its_text() -> None:
     with asking() as (fake, made):
         old = shown(made, 1, 0)
-        for seed in range(1, PICTURES + 1):
+        for seed in range(1, CACHED_PICTURES + 1):
             call(made, "encode", {"jpeg": picture(seed, 8, 8)})
         first, _ = answer(made, session="s", items=[old], question="what?")
         assert (first["unseen"], fake.asked[-1]["model"]) == (1, "reader")
