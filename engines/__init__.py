@@ -1,8 +1,11 @@
-"""Runtime adapters of models. Loaded only inside a worker process, by dotted name (see streamsvc/workers/supervisor.py).
+"""Runtime adapters of models.
 
-An engine module has one function, `load(options) -> Engine`. A payload is a flat dict of JSON values and numpy arrays
-(bytes are sent as uint8 arrays). An op takes a batch, a list of payloads, and returns one result for each, in order; a
-result may be an Exception, which fails only its request. A stream op takes one payload and yields payloads.
+Loaded only inside a worker process, by dotted name (see streamsvc/workers/supervisor.py).
+
+An engine module has one function, `load(options) -> Engine`. A payload is a flat dict of JSON values and
+numpy arrays (bytes are sent as uint8 arrays). An op takes a batch, a list of payloads, and returns one result
+for each, in order; a result may be an Exception, which fails only its request. A stream op takes one payload
+and yields payloads.
 
 An engine has no session state that cannot be rebuilt: a restarted worker loses time, never content.
 """

@@ -1,15 +1,18 @@
 """The speech engine: voice activity (Silero) and transcription (Whisper).
 
 Ops:
-    vad              {samples: float32 (n * 512,), state?: float32 (320,)} -> {probability: float32 (n,), state}
+    vad              {samples: float32 (n * 512,), state?: float32 (320,)} ->
+                     {probability: float32 (n,), state}
     transcribe       {samples: float32 (n,), language?, hotwords?, before?, beam?, quick?} ->
-                     {words: [[text, start, end, probability], ...], text, no_speech, log_probability, padded, rejected,
-                     language, seconds}; times in seconds from the first sample
-    translate        as transcribe, with `language` that of the speech: English text, no words; multilingual models only
+                     {words: [[text, start, end, probability], ...], text, no_speech, log_probability, padded,
+                     rejected, language, seconds}; times in seconds from the first sample
+    translate        as transcribe, with `language` that of the speech: English text, no words; multilingual
+        models only
     detect_language  {samples} -> {language, probability}
 
-`before`: the words before the samples. `hotwords`: names and terms to expect. `quick`: the hypothesis will soon be replaced; `beam`
-is ignored. All samples are mono at 16 kHz. The engine keeps no session state: the VAD state travels with the request.
+`before`: the words before the samples. `hotwords`: names and terms to expect. `quick`: the hypothesis will
+soon be replaced; `beam` is ignored. All samples are mono at 16 kHz. The engine keeps no session state: the
+VAD state travels with the request.
 """
 
 from __future__ import annotations
@@ -37,8 +40,8 @@ def load(options: Mapping[str, Any]) -> Engine:
     """Load and warm up the speech engine.
 
     Args:
-        options: "models": the folder of models; "model": its name; "workers": parallel transcriptions, one thread
-            each; "device": "cpu" or "cuda".
+        options: "models": the folder of models; "model": its name; "workers": parallel transcriptions, one
+            thread each; "device": "cpu" or "cuda".
 
     Raises:
         ModelMissing: a file is missing or cannot be read.

@@ -23,7 +23,8 @@ def request_samples(payload: Mapping[str, Any]) -> Samples:
     """The samples of a request.
 
     Raises:
-        InvalidRequest: the samples are not a float32 array of shape (n,), are empty, or are longer than LONGEST.
+        InvalidRequest: the samples are not a float32 array of shape (n,), are empty, or are longer than
+            LONGEST.
     """
     samples = payload.get("samples")
     if not isinstance(samples, np.ndarray) or samples.ndim != 1 or samples.dtype != np.float32:
@@ -37,7 +38,10 @@ def request_samples(payload: Mapping[str, Any]) -> Samples:
 
 @cache
 def mel_filters(mels: int = 80) -> Samples:
-    """The triangular filters of Slaney's mel scale that Whisper was trained with. Shape (mels, FFT / 2 + 1)."""
+    """The triangular filters of Slaney's mel scale that Whisper was trained with.
+
+    Shape (mels, FFT / 2 + 1).
+    """
     step = 200.0 / 3  # Hz per mel below the knee; logarithmic above it
     knee = 1000.0  # Hz
     log_step = np.log(6.4) / 27.0
@@ -76,7 +80,8 @@ def log_mel(samples: Samples, mels: int = 80) -> Samples:
 def pad(features: Samples, frames: int) -> Samples:
     """Features padded with silence to `frames` columns (an even number: the encoder halves it).
 
-    Silence is the minimum of the features, as in training. Zeros are loud here and cost words at the end of the speech.
+    Silence is the minimum of the features, as in training. Zeros are loud here and cost words at the end of
+    the speech.
     """
     floor = float(features.min(initial=0.0))
     return np.pad(features, ((0, 0), (0, max(0, frames - features.shape[1]))), constant_values=floor)

@@ -1,8 +1,9 @@
 """Measures the vision models on this machine: `streamsvc bench vision`.
 
-The vision encoder in every runtime at batches of 1, 8 and 32, one thread each, as in the see worker; and the CPU time of one op
-`look` of a session (JPEG in; tags, boxes and embedding out). At one keyframe a second that is the session's share of a core, without
-OCR, which runs only where text is likely and has changed (engines/README.md).
+The vision encoder in every runtime at batches of 1, 8 and 32, one thread each, as in the see worker; and the
+CPU time of one op `look` of a session (JPEG in; tags, boxes and embedding out). At one keyframe a second that
+is the session's share of a core, without OCR, which runs only where text is likely and has changed
+(engines/README.md).
 """
 
 from __future__ import annotations
@@ -31,7 +32,8 @@ SIZE = (1280, 720)  # pixels of those pictures
 class Row:
     """One runtime at one batch size.
 
-    `ms`, `cpu_ms`: wall and CPU milliseconds per picture. `latency_ms`: wall milliseconds per batch. `why`: the reason if it was not run.
+    `ms`, `cpu_ms`: wall and CPU milliseconds per picture. `latency_ms`: wall milliseconds per batch. `why`:
+    the reason if it was not run.
     """
 
     runtime: str
@@ -49,7 +51,10 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """All results. `parity`: of the ONNX file. `chosen`: the runtime chosen on this machine. `share`: of one core, per session."""
+    """All results. `parity`: of the ONNX file.
+
+    `chosen`: the runtime chosen on this machine. `share`: of one core, per session.
+    """
 
     model: str
     parity: str
@@ -136,7 +141,7 @@ def _torch(module: Any) -> build_vision.Encode:
     return encode
 
 
-# --- output -----------------------------------------------------------------------------------------------------------
+# --- output -------------------------------------------------------------------------------------------------
 
 
 def as_json(report: Report) -> dict[str, Any]:
@@ -173,13 +178,13 @@ def table(report: Report) -> str:
             lines.append(f"{row.runtime:<12} not run: {row.why}")
     lines += ["", f"chosen on this machine: {report.chosen}"]
     lines += [
-        f"a session at one keyframe a second: {report.share:.1%} of one core (tags, boxes, embedding; without OCR)"
+        f"a session at one keyframe a second: {report.share:.1%} of one core (tags, boxes, embedding; no OCR)"
     ]
     return "\n".join(lines)
 
 
 def plot(report: Report) -> str:
-    """An SVG plot of frames per second and milliseconds per batch over the batch size, one line per runtime."""
+    """An SVG plot of frames per second and ms per batch over the batch size, one line per runtime."""
     rows = sorted((row for row in report.rows if not row.why), key=lambda row: row.batch)
     ticks = [f"batch {batch}" for batch in sorted({row.batch for row in report.rows})]
     ran = list(dict.fromkeys(row.runtime for row in report.rows if not row.why))

@@ -1,8 +1,9 @@
 """Converts SmolLM2 (llama architecture) from GGUF to CTranslate2 int8, without torch.
 
-The GGUF's tensors are dequantised, put into CTranslate2's specification and quantised to int8. In a llama GGUF the rows of Q
-and K are permuted for interleaved rotary embeddings, so `rotary_interleave=True` needs no un-permuting. The result is in
-`ct2-int8-<hash>/` beside the source; the hash covers the source's size, head and tail and RECIPE.
+The GGUF's tensors are dequantised, put into CTranslate2's specification and quantised to int8. In a llama
+GGUF the rows of Q and K are permuted for interleaved rotary embeddings, so `rotary_interleave=True` needs no
+un-permuting. The result is in `ct2-int8-<hash>/` beside the source; the hash covers the source's size, head
+and tail and RECIPE.
 """
 
 from __future__ import annotations

@@ -1,11 +1,12 @@
 """Vision models in the fastest form for this machine.
 
-`compiled`: a published model -> an OpenVINO graph that loads fast on this CPU (tagger and detector of every session).
-`encoder`: an ONNX file of `export` -> a TensorRT plan if there are a GPU and TensorRT, else the faster CPU runtime.
+`compiled`: a published model -> an OpenVINO graph that loads fast on this CPU (tagger and detector of every
+session). `encoder`: an ONNX file of `export` -> a TensorRT plan if there are a GPU and TensorRT, else the
+faster CPU runtime.
 
-Reading the detector's TensorFlow graph takes 10 s of one core; the same graph in OpenVINO's format takes 0.1 s. The graph is in
-`openvino-<hash>/` beside its source; the hash covers the source's content, OpenVINO's version and RECIPE. OpenVINO caches
-its compiled form in the same folder and checks that it fits this CPU.
+Reading the detector's TensorFlow graph takes 10 s of one core; the same graph in OpenVINO's format takes 0.1
+s. The graph is in `openvino-<hash>/` beside its source; the hash covers the source's content, OpenVINO's
+version and RECIPE. OpenVINO caches its compiled form in the same folder and checks that it fits this CPU.
 """
 
 from __future__ import annotations
@@ -74,7 +75,7 @@ def _built(core: Any, source: Path, shape: Callable[[Any], None]) -> Path:
     return target
 
 
-# --- ONNX files, by the fastest runtime -------------------------------------------------------------------------------
+# --- ONNX files, by the fastest runtime ---------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,11 +89,12 @@ class Choice:
 def encoder(source: Path) -> tuple[Encode, Choice]:
     """An ONNX file of `export.exported`, ready to run on this machine. Not thread-safe.
 
-    With a GPU and TensorRT's builder it is a plan. Otherwise the CPU runtimes are timed, one thread each, and the choice is stored beside
-    the file until the file, a runtime's version or the CPU changes.
+    With a GPU and TensorRT's builder it is a plan. Otherwise the CPU runtimes are timed, one thread each, and
+    the choice is stored beside the file until the file, a runtime's version or the CPU changes.
 
     Raises:
-        WorkerError: TensorRT cannot build or run the file (see tensorrt_plan), or no runtime computes it correctly.
+        WorkerError: TensorRT cannot build or run the file (see tensorrt_plan), or no runtime computes it
+            correctly.
     """
     try:
         return tensorrt(source), Choice("tensorrt", {})
@@ -114,7 +116,9 @@ def encoder(source: Path) -> tuple[Encode, Choice]:
 
 
 def tensorrt(source: Path) -> Encode:
-    """The file as a TensorRT plan, with host arrays as input and output; for GPU tensors use `tensorrt_context.Context`.
+    """The file as a TensorRT plan, with host arrays as input and output.
+
+    For GPU tensors use `tensorrt_context.Context`.
 
     Raises:
         ModelMissing: no GPU (code "no_gpu") or no TensorRT with its builder (code "no_tensorrt").
@@ -128,7 +132,7 @@ def tensorrt(source: Path) -> Encode:
 
 
 def openvino(source: Path) -> Encode:
-    """The file in OpenVINO, one thread, in the precision that it chooses for this CPU (bfloat16 with matrix units)."""
+    """The file in OpenVINO, one thread, in OpenVINO's choice of precision (bfloat16 with matrix units)."""
     model = compiled(source, lambda graph: None)
     request = model.create_infer_request()
     return lambda pixels: np.array(request.infer({0: pixels})[model.outputs[0]])
@@ -150,7 +154,10 @@ RUNTIMES: Mapping[str, Callable[[Path], Encode]] = {"openvino": openvino, "onnxr
 
 
 def timed(encode: Encode, pixels: Pixels, times: int) -> tuple[float, float]:
-    """(wall seconds, CPU seconds of all threads) of one batch: each the minimum of `times` runs after a warm-up run."""
+    """(wall seconds, CPU seconds of all threads) of one batch.
+
+    Each the minimum of `times` runs after a warm-up run.
+    """
     encode(pixels)
     wall = cpu = float("inf")
     for _ in range(times):

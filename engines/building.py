@@ -14,7 +14,8 @@ def building(target: Path, others: str, whole: Callable[[], bool]) -> Iterator[P
     """A temporary folder to build in. It is renamed to `target` on success and removed on an exception.
 
     Args:
-        target: the final folder. An incomplete one is replaced; one that another process has completed meanwhile stays.
+        target: the final folder. An incomplete one is replaced; one that another process has completed
+            meanwhile stays.
         others: pattern of the folders of older builds beside it, removed on success.
         whole: tells whether `target` is complete.
     """

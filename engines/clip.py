@@ -1,17 +1,19 @@
 """CLIP and SigLIP models: picture vectors for search by sentences, and tags from a list of labels.
 
-Used by the see worker (`engines.vision`) if `see.clip` names a folder written by transformers' `save_pretrained`. No package wheel
-contains such weights, so no default uses this. It needs the extra `gpu` (torch, transformers). On a CPU the vision tower is an ONNX
-file, run by the fastest runtime (`build_vision.encoder`); the text tower runs in torch.
+Used by the see worker (`engines.vision`) if `see.clip` names a folder written by transformers'
+`save_pretrained`. No package wheel contains such weights, so no default uses this. It needs the extra `gpu`
+(torch, transformers). On a CPU the vision tower is an ONNX file, run by the fastest runtime
+(`build_vision.encoder`); the text tower runs in torch.
 
-Cosine similarities are not comparable between models (0.3 is high for CLIP, 0.1 for SigLIP) or between pictures. So each picture is
-calibrated against REFERENCE_TEXTS, and the calibration is part of its vector: the dot product with a text's vector is the number of
-standard deviations by which the text exceeds the reference texts (a z-score).
+Cosine similarities are not comparable between models (0.3 is high for CLIP, 0.1 for SigLIP) or between
+pictures. So each picture is calibrated against REFERENCE_TEXTS, and the calibration is part of its vector:
+the dot product with a text's vector is the number of standard deviations by which the text exceeds the
+reference texts (a z-score).
 
     python -m engines.clip MODELS_FOLDER NAME [--adapter NAME]     builds the ONNX file before the first start
 
-Sources: A. Radford et al. 2021 (CLIP: softmax over the labels), X. Zhai et al. 2023 (SigLIP: a sigmoid per label, texts padded to
-full length).
+Sources: A. Radford et al. 2021 (CLIP: softmax over the labels), X. Zhai et al. 2023 (SigLIP: a sigmoid per
+label, texts padded to full length).
 """
 
 from __future__ import annotations
@@ -39,7 +41,7 @@ TEXT_BATCH = 32  # texts per inference
 MAX_TAGS = 5  # per picture
 MAX_LABELS = 200  # per file
 MIN_SPREAD = 1e-3  # of the cosines with REFERENCE_TEXTS, so that a vector fits float16
-# Generic descriptions of live pictures: the baseline for z-scores, and rivals of the labels in CLIP's softmax.
+# Generic descriptions of live pictures: the baseline for z-scores, and rivals of the labels in a softmax.
 REFERENCE_TEXTS = (
     "a photo.",
     "a picture of something else.",
@@ -76,7 +78,10 @@ REFERENCE_TEXTS = (
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """The result for one picture: calibrated `vector`, float32 (d + 1,); `tags`: (label, probability), best first."""
+    """The result for one picture.
+
+    Calibrated `vector`, float32 (d + 1,); `tags`: (label, probability), best first.
+    """
 
     vector: NDArray[np.float32]
     tags: tuple[tuple[str, float], ...]
@@ -86,9 +91,9 @@ class Matcher:
     """A model with its labels and the calibration.
 
     Args:
-        options: "models": the folder of models; "clip": a folder in it; "clip_device": torch device, default "cpu";
-            "clip_adapter": an adapter of `engines.finetune`, in "adapters" beside the model; "labels": a file with one
-            label per line; "tag_threshold": the least probability of a tag.
+        options: "models": the folder of models; "clip": a folder in it; "clip_device": torch device, default
+            "cpu"; "clip_adapter": an adapter of `engines.finetune`, in "adapters" beside the model; "labels":
+            a file with one label per line; "tag_threshold": the least probability of a tag.
 
     Raises:
         ModelMissing: torch, transformers, the model, its adapter or the label file is missing or invalid.
@@ -119,12 +124,18 @@ class Matcher:
         return [Match(self._calibrated(vector), self._tags(vector)) for vector in vectors]
 
     def texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """float32 (n, d + 1). The dot product with a picture's vector is the text's z-score among REFERENCE_TEXTS."""
+        """float32 (n, d + 1).
+
+        The dot product with a picture's vector is the text's z-score among REFERENCE_TEXTS.
+        """
         vectors = self._towers.texts(texts)
         return np.concatenate([vectors, np.ones((len(vectors), 1), np.float32)], axis=1)
 
     def _calibrated(self, vector: NDArray[np.float32]) -> NDArray[np.float32]:
-        """A picture's vector with its calibration; by quartiles, because some reference texts may describe the picture."""
+        """A picture's vector with its calibration.
+
+        By quartiles, because some reference texts may describe the picture.
+        """
         low, middle, high = np.quantile(self._references @ vector, (0.25, 0.5, 0.75))
         spread = max(
             (high - low) / 1.349, MIN_SPREAD
@@ -173,7 +184,10 @@ class Towers:
             )
 
     def cached_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """As `texts`, cached in a file beside the model: a text takes up to 0.2 s of one core, and a start needs many."""
+        """As `texts`, cached in a file beside the model.
+
+        A text takes up to 0.2 s of one core, and a start needs many.
+        """
         weights = [
             (path.name, path.stat().st_size, path.stat().st_mtime_ns)
             for path in sorted(self._folder.glob("*.safetensors"))
@@ -196,7 +210,10 @@ class Towers:
         return _unit(self._encode(pixels.numpy()))
 
     def probabilities(self, cosines: NDArray[np.float32], rivals: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Probability of each label, shape (n,), from its cosine with a picture. With a softmax the rivals take their share."""
+        """Probability of each label, shape (n,), from its cosine with a picture.
+
+        With a softmax the rivals take their share.
+        """
         logits = np.concatenate([cosines, rivals]).astype(np.float64) * self._scale
         if self._bias is not None:
             independent: NDArray[np.float64] = 1 / (1 + np.exp(-(logits + self._bias)))
@@ -251,7 +268,10 @@ def is_supported(folder: Path) -> bool:
 
 
 def text_features(model: Any, tokenizer: Any, texts: Sequence[str]) -> Any:
-    """Tensor (n, d), not normalised. Without a mask: SigLIP attends to its padding, and CLIP's attention is causal."""
+    """Tensor (n, d), not normalised.
+
+    Without a mask: SigLIP attends to its padding, and CLIP's attention is causal.
+    """
     coded = tokenizer(
         list(texts),
         padding="max_length" if hasattr(model, "logit_bias") else True,

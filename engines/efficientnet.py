@@ -1,6 +1,7 @@
 """EfficientNet-Lite0 as a torch module: pictures of 224 pixels -> 1280 pooled features.
 
-The class is from the package efficientnet-lite-pytorch, the weights from the registry, the pixel normalisation from upstream.
+The class is from the package efficientnet-lite-pytorch, the weights from the registry, the pixel
+normalisation from upstream.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """Sentence embeddings: op `texts` gives a unit vector for each text. Runs on a CPU.
 
-all-MiniLM-L6-v2, int8 ONNX: mean of the tokens' last hidden states, normalised (the pooling stated in the model card). OpenVINO takes
-2.7 ms for a text of 40 tokens on one thread; ONNX Runtime takes 7 ms and unpacks all weights to float32 (cosine between both: 0.99997).
-The first call loads the model, so a worker that is never searched does not load it.
+all-MiniLM-L6-v2, int8 ONNX: mean of the tokens' last hidden states, normalised (the pooling stated in the
+model card). OpenVINO takes 2.7 ms for a text of 40 tokens on one thread; ONNX Runtime takes 7 ms and unpacks
+all weights to float32 (cosine between both: 0.99997). The first call loads the model, so a worker that is
+never searched does not load it.
 """
 
 from __future__ import annotations

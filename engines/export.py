@@ -1,7 +1,9 @@
-"""Exports a torch module to ONNX with a dynamic batch, and checks form (onnx.checker) and numbers (against the module).
+"""Exports a torch module to ONNX with a dynamic batch, and verifies the file.
 
-The file is the source of every compiled engine: a TensorRT plan (`tensorrt_plan.py`) or a CPU runtime (`build_vision.py`).
-Needs the extra `gpu` (torch, onnx, onnxscript); running built engines does not.
+onnx.checker validates the form; the numbers are compared with the module on random input.
+
+The file is the source of every compiled engine: a TensorRT plan (`tensorrt_plan.py`) or a CPU runtime
+(`build_vision.py`). Needs the extra `gpu` (torch, onnx, onnxscript); running built engines does not.
 """
 
 from __future__ import annotations
@@ -34,7 +36,8 @@ _BATCHES = (1, 3, MAX_BATCH)  # batch sizes of the comparison; the export uses a
 class Parity:
     """The difference between the ONNX file and the torch module on random pictures.
 
-    `worst`: largest absolute difference divided by the largest absolute value. `pictures`: number compared. `opset`: of the file.
+    `worst`: largest absolute difference divided by the largest absolute value. `pictures`: number compared.
+    `opset`: of the file.
     """
 
     worst: float
@@ -42,24 +45,29 @@ class Parity:
     opset: int
 
     def __str__(self) -> str:
-        return f"opset {self.opset}, {self.pictures} pictures, largest difference {self.worst:.1e} of the largest value"
+        compared = f"opset {self.opset}, {self.pictures} pictures"
+        return f"{compared}, largest difference {self.worst:.1e} of the largest value"
 
 
 def exported(
     module: Any, side: int, target: Path, *, half: bool = False, tolerance: float | None = None
 ) -> Parity:
-    """Write `target`: float32 pixels (n, 3, side, side), already normalised -> float32 embedding (n, d), n from 1 to 32.
+    """Export a module to `target` and verify it.
+
+    Signature: normalised float32 pixels (n, 3, side, side) -> float32 embedding (n, d), n from 1 to 32.
 
     Args:
         module: a torch module from one tensor to (n, d); left in evaluation mode.
         side: pixels.
         target: the file, created atomically. At most 2 GB, the limit of a protobuf message.
-        half: weights and arithmetic in float16. A strongly typed TensorRT network takes its precision from the file.
+        half: weights and arithmetic in float16. A strongly typed TensorRT network takes its precision from
+            the file.
         tolerance: limit of `Parity.worst`; default 1e-4, or 2e-2 in float16.
 
     Raises:
         ModelMissing: a package of the extra `gpu` is not installed.
-        WorkerError: code "onnx_invalid": the checker refuses the file; "onnx_differs": it differs more than `tolerance`.
+        WorkerError: code "onnx_invalid": the checker refuses the file; "onnx_differs": it differs more than
+            `tolerance`.
     """
     try:
         import onnx
@@ -95,7 +103,9 @@ def exported(
 
 
 def cached(folder: Path, module: Any, side: int) -> tuple[Path, str]:
-    """The module's ONNX file below `folder`, exported once per set of weights, and its parity as text. Older files are removed.
+    """The module's ONNX file below `folder`, exported once per set of weights, and its parity as text.
+
+    Older files are removed.
 
     Raises:
         ModelMissing, WorkerError: of `exported`.

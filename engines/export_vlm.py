@@ -1,10 +1,11 @@
-"""Exports the vision tower and projector of a transformers VLM to one ONNX graph, and compares it with the source.
+"""Exports the vision tower and projector of a transformers VLM to one ONNX graph, and verifies it.
 
     python -m engines.export_vlm FOLDER
 
-The graph is `tower-<hash>.onnx` beside the model; the hash covers the tower's weights, versions and RECIPE. Dynamic dimensions: the
-number of pictures (SmolVLM, Idefics3, LLaVA), or the number of patches and so the picture size (Qwen). Qwen's code splits attention
-by lengths read from a tensor, which a graph cannot express; here an equivalent attention mask is used.
+The graph is `tower-<hash>.onnx` beside the model; the hash covers the tower's weights, versions and RECIPE.
+Dynamic dimensions: the number of pictures (SmolVLM, Idefics3, LLaVA), or the number of patches and so the
+picture size (Qwen). Qwen's code splits attention by lengths read from a tensor, which a graph cannot express;
+here an equivalent attention mask is used.
 """
 
 from __future__ import annotations
@@ -62,7 +63,7 @@ def exported(model: Any, tower: Tower, folder: Path) -> Path:
 
 
 def parity(graph: Path, tower: Tower) -> float:
-    """Largest relative difference between the tokens of a graph and of a torch tower, over pictures of several shapes."""
+    """Largest relative difference between the tokens of a graph and a torch tower, over several shapes."""
     from PIL import Image
 
     random = np.random.default_rng(5)
@@ -80,9 +81,8 @@ def _mark(model: Any, kind: str) -> str:
     import torch
     import transformers
 
-    mark = hashlib.sha256(
-        f"{RECIPE} {OPSET} {torch.__version__} {transformers.__version__} {model.config.vision_config}".encode()
-    )
+    versions = f"{OPSET} {torch.__version__} {transformers.__version__}"
+    mark = hashlib.sha256(f"{RECIPE} {versions} {model.config.vision_config}".encode())
     for part in _PARTS[kind]:
         for name, weight in getattr(model.model, part).state_dict().items():
             mark.update(name.encode() + weight.numpy().tobytes())
@@ -166,7 +166,10 @@ def _grid(model: Any) -> Any:
 
 
 def _shuffled(model: Any) -> Any:
-    """SmolVLM, Idefics3: square pictures (count, 3, side, side) without padding -> tokens (count, n, width)."""
+    """SmolVLM, Idefics3.
+
+    Square pictures (count, 3, side, side) without padding -> tokens (count, n, width).
+    """
     import torch
 
     class Shuffled(torch.nn.Module):

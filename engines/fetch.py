@@ -1,12 +1,14 @@
 """Registry entry -> verified files on disk.
 
-    missing(names, models_dir)         models that are incomplete (fast: file sizes and the stamp of the last full check)
+    missing(names, models_dir)         models that are incomplete (fast: file sizes and the stamp of the last
+        full check)
     pull(names, models_dir, progress)  fetch what is missing or broken; no network access if nothing is
     verify(names, models_dir)          hash every file again
 
-A model's files are in `<models_dir>/NAME/`. A file is moved there atomically after its sha256 was verified, so a file that exists is
-complete unless it was damaged later. `.verified.json` beside the files records what was checked. Partial downloads are in
-`<models_dir>/.partial-*`; the next fetcher removes those of a fetcher that died.
+A model's files are in `<models_dir>/NAME/`. A file is moved there atomically after its sha256 was verified,
+so a file that exists is complete unless it was damaged later. `.verified.json` beside the files records what
+was checked. Partial downloads are in `<models_dir>/.partial-*`; the next fetcher removes those of a fetcher
+that died.
 """
 
 from __future__ import annotations
@@ -53,13 +55,14 @@ def default_dir() -> Path:
     return cache.expanduser() / "models"
 
 
-# --- checking -----------------------------------------------------------------------------------------------------
+# --- checking -----------------------------------------------------------------------------------------------
 
 
 def verify(names: Iterable[str], models_dir: Path, *, full: bool = True) -> dict[str, list[str]]:
     """The problems of each model: {name: [problem, ...]}, an empty list for a complete model.
 
-    `full`: hash every file again; else trust the stamp of the last full check if size and modification time are unchanged.
+    `full`: hash every file again; else trust the stamp of the last full check if size and modification time
+    are unchanged.
 
     Raises:
         ConfigError: the registry has no such model.
@@ -135,7 +138,7 @@ def _write_stamp(folder: Path, stamp: dict[str, Any]) -> None:
         return
 
 
-# --- fetching -----------------------------------------------------------------------------------------------------
+# --- fetching -----------------------------------------------------------------------------------------------
 
 
 def pull(names: Iterable[str], models_dir: Path, progress: Progress | None = None) -> list[str]:
@@ -151,7 +154,8 @@ def pull(names: Iterable[str], models_dir: Path, progress: Progress | None = Non
 
     Raises:
         ConfigError: the registry has no such model.
-        ModelMissing: no source provides a file; the message names model, file, the sources tried and the command.
+        ModelMissing: no source provides a file; the message names model, file, the sources tried and the
+            command.
     """
     report = progress or _no_progress
     entries = chosen(names)
@@ -197,7 +201,8 @@ def _fetch(entry: Entry, wanted: Sequence[File], models_dir: Path, downloader: D
         names = ", ".join(file.name for file in left)
         why = "; ".join(tried) or "the registry names no source"
         raise ModelMissing(
-            f"model {entry.name}: {names} could not be fetched ({why}). With a network, run `streamsvc models pull {entry.name}`"
+            f"model {entry.name}: {names} could not be fetched ({why}). "
+            f"With a network, run `streamsvc models pull {entry.name}`"
         )
     problems = _broken(entry, models_dir, full=False)  # writes the stamp
     if problems:
@@ -213,7 +218,10 @@ def _check_free_space(models_dir: Path, left: Sequence[File], source: Source) ->
 
 @contextmanager
 def _fetch_lock(models_dir: Path, report: Progress) -> Iterator[None]:
-    """Hold the folder's file lock, so that one process fetches at a time. The kernel releases it if the process dies."""
+    """Hold the folder's file lock, so that one process fetches at a time.
+
+    The kernel releases it if the process dies.
+    """
     with (models_dir / ".lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -227,7 +235,7 @@ def _no_progress(what: str, done: int, total: int) -> None:
     return
 
 
-# --- command line -------------------------------------------------------------------------------------------------
+# --- command line -------------------------------------------------------------------------------------------
 
 
 @contextmanager
@@ -269,7 +277,10 @@ def bars(*, plain: bool | None = None) -> Iterator[Progress]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """`python -m engines.fetch pull|verify|list [NAME ...] [--all] [--dir DIR]`. Returns 0, or 1 if a model is incomplete."""
+    """`python -m engines.fetch pull|verify|list [NAME ...] [--all] [--dir DIR]`.
+
+    Returns 0, or 1 if a model is incomplete.
+    """
     parser = argparse.ArgumentParser(
         prog="python -m engines.fetch", description="Fetch and check model files."
     )
@@ -293,9 +304,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     entries = registry()
     for name, wrong in problems.items():
         entry = entries[name]
-        print(
-            f"{name:24} {entry.role:9} {entry.size / 1e6:6.0f} MB  {entry.licence:11} {'; '.join(wrong) or 'whole'}"
-        )
+        state = "; ".join(wrong) or "whole"
+        print(f"{name:24} {entry.role:9} {entry.size / 1e6:6.0f} MB  {entry.licence:11} {state}")
     return 1 if parsed.action == "verify" and any(problems.values()) else 0
 
 

@@ -1,14 +1,14 @@
-"""Trains a LoRA adapter of a VLM, CLIP or SigLIP model, and keeps it only if the loss on held-out examples falls.
+"""Trains a LoRA adapter of a VLM, CLIP or SigLIP model, and saves it only if the held-out loss falls.
 
     python -m engines.finetune MODEL_FOLDER EXAMPLES.jsonl ADAPTER_NAME [--steps 200] [--rank 8] [--batch N]
 
 Every fifth line of the file is held out. The model's class decides what is trained:
 
-- VLM (`vlm_model`): {"picture": path, "question": str, "answer": str}. The loss is that of the answer's tokens (visual question
-  answering), on the same token sequence that the engine uses. The vision tower stays fixed, because all sessions share its visual
-  tokens; so they are computed once.
-- CLIP or SigLIP (`clip`): {"picture": path, "text": str}. The loss is the class's contrastive loss; the vision tower is trained
-  (`contrast`).
+- VLM (`vlm_model`): {"picture": path, "question": str, "answer": str}. The loss is that of the answer's
+  tokens (visual question answering), on the same token sequence that the engine uses. The vision tower stays
+  fixed, because all sessions share its visual tokens; so they are computed once.
+- CLIP or SigLIP (`clip`): {"picture": path, "text": str}. The loss is the class's contrastive loss; the
+  vision tower is trained (`contrast`).
 
 Source: E. Hu et al. 2021 (LoRA), through peft.
 """
@@ -71,8 +71,9 @@ class Training:
 class Verdict:
     """The result of a training. Losses in nats, per token of an answer or per pair.
 
-    `before`, `after`: held-out loss without and with the adapter. `first`, `last`: mean training loss of the first and last tenth of the
-    steps. `accepted`: whether the adapter was saved, at `place`. `why`: explanation.
+    `before`, `after`: held-out loss without and with the adapter. `first`, `last`: mean training loss of the
+    first and last tenth of the steps. `accepted`: whether the adapter was saved, at `place`. `why`:
+    explanation.
     """
 
     before: float
@@ -85,12 +86,15 @@ class Verdict:
 
 
 class Objective(Protocol):
-    """A training objective. `batch`: default examples per step. `targets`: pattern of the layers that get an adapter."""
+    """A training objective.
+
+    `batch`: default examples per step. `targets`: pattern of the layers that get an adapter.
+    """
 
     batch: int
 
     @property
-    def targets(self) -> str: ...  # noqa: D102
+    def targets(self) -> str: ...
 
     def prepare(self, examples: Sequence[Any]) -> Sequence[Any]:
         """Examples as input of the model. Raises InvalidRequest: examples of another kind, or too few."""
@@ -107,12 +111,15 @@ def train(
     examples: Sequence[Example | Pair],
     held_out: Sequence[Example | Pair],
     place: Path,
-    training: Training = Training(),  # noqa: B008 - frozen
+    training: Training = Training(),
 ) -> Verdict:
-    """Train an adapter and save it at `place` if the held-out loss falls. It must also beat an adapter already at `place`.
+    """Train an adapter and save it at `place` if the held-out loss falls.
+
+    It must also beat an adapter already at `place`.
 
     Args:
-        model: model, tokenizer and image processor (`vlm_model.load_model`, `clip.load_model`). Its weights are restored.
+        model: model, tokenizer and image processor (`vlm_model.load_model`, `clip.load_model`). Its weights
+            are restored.
         examples: training examples.
         held_out: examples for evaluation only.
         place: the adapter's folder, created atomically.
@@ -178,7 +185,8 @@ class Answers:
         for number, example in enumerate(examples):
             if not isinstance(example, Example):
                 raise InvalidRequest(
-                    'this model is trained with questions and answers: {"picture": path, "question": str, "answer": str}'
+                    "this model is trained with questions and answers: "
+                    '{"picture": path, "question": str, "answer": str}'
                 )
             (visual,) = self._tower.encode([example.picture])
             answer = Piece((*layout.text(example.answer), min(layout.ends)))
@@ -266,7 +274,9 @@ def _save(adapted: Any, place: Path) -> None:
 
 
 def read(path: Path) -> tuple[list[Example | Pair], list[Example | Pair]]:
-    """Training and held-out examples of a file. A line with "text" is a pair. Picture paths are relative to the file.
+    """Training and held-out examples of a file.
+
+    A line with "text" is a pair. Picture paths are relative to the file.
 
     Raises:
         InvalidRequest: a line is not an example.

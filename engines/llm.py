@@ -1,4 +1,7 @@
-"""The LLM engine: SmolLM2 on CTranslate2, one thread. Op `generate` streams a greedy continuation; op `count` counts tokens."""
+"""The LLM engine: SmolLM2 on CTranslate2, one thread.
+
+Op `generate` streams a greedy continuation; op `count` counts tokens.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """Screen text: op `read` gives the text lines of a JPEG or of a region of it. Runs on a CPU.
 
-PP-OCR from the rapidocr wheel, on ONNX Runtime (as fast as OpenVINO on one thread, with 350 MB instead of 670 MB). The weights' paths
-are passed explicitly, so rapidocr never downloads. A 720p slide takes about 1 s of CPU time.
+PP-OCR from the rapidocr wheel, on ONNX Runtime (as fast as OpenVINO on one thread, with 350 MB instead of 670
+MB). The weights' paths are passed explicitly, so rapidocr never downloads. A 720p slide takes about 1 s of
+CPU time.
 """
 
 from __future__ import annotations
@@ -67,7 +68,10 @@ class TextReader:
         self._least_score = least_score
 
     def read(self, batch: list[Payload]) -> list[Payload | Exception]:
-        """{"jpeg": uint8 bytes, "region"?: [x, y, w, h]} -> {"texts", "scores", "corners" (n, 4)}; fractions of the whole picture."""
+        """{"jpeg": uint8 bytes, "region"?: [x, y, w, h]} -> {"texts", "scores", "corners" (n, 4)}.
+
+        Region and corners are fractions of the whole picture.
+        """
         return [self._read(payload) for payload in batch]
 
     def _read(self, payload: Payload) -> Payload | Exception:

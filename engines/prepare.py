@@ -1,4 +1,7 @@
-"""Builds what the first start would build: the vision graphs for this CPU, and the converted language model."""
+"""Builds what the first start would build.
+
+The vision graphs for this CPU, and the converted language model.
+"""
 
 from __future__ import annotations
 

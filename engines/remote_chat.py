@@ -1,10 +1,14 @@
-"""Streamed chat completions of an OpenAI-compatible endpoint: the protocol, the mapping of its errors, and a thread-safe client.
+"""Streamed chat completions of an OpenAI-compatible endpoint.
 
-Sources: OpenAI's API reference, chat completions with "stream": true; Server-Sent Events, HTML standard section 9.2.6; Retry-After,
-RFC 9110 section 10.2.3. Deviations of other servers are accepted: comments in the stream, a usage chunk without choices, an end
-without "[DONE]", an error inside the stream, a complete answer instead of a stream.
+The protocol, the mapping of its errors, and a thread-safe client.
 
-Texts of the endpoint are never part of our error messages, because they may quote the session or the question.
+Sources: OpenAI's API reference, chat completions with "stream": true; Server-Sent Events, HTML standard
+section 9.2.6; Retry-After, RFC 9110 section 10.2.3. Deviations of other servers are accepted: comments in the
+stream, a usage chunk without choices, an end without "[DONE]", an error inside the stream, a complete answer
+instead of a stream.
+
+Texts of the endpoint are never part of our error messages, because they may quote the session or the
+question.
 """
 
 from __future__ import annotations
@@ -46,7 +50,7 @@ _CODES |= {
     "unsupported_parameter",
     "unsupported_value",
 }
-# Optional fields that an endpoint may refuse, and their replacement. OpenAI's reasoning models need the newer name of the limit.
+# Optional fields that an endpoint may refuse, with their replacement (for OpenAI's reasoning models).
 _REPLACEMENTS = {"max_tokens": "max_completion_tokens", "temperature": "", "stop": ""}
 _LINE = re.compile(rb"\r\n|\n|\r(?!\Z)")  # a CR at the end may be the first half of a CRLF
 
@@ -70,8 +74,8 @@ class Endpoint:
 class Piece:
     """One part of an answer.
 
-    `text`: "" for a heartbeat. `end`: "" until the end; then "stop", "length" (token limit), "content_filter" or "broken" (the connection
-    was lost in the middle).
+    `text`: "" for a heartbeat. `end`: "" until the end; then "stop", "length" (token limit), "content_filter"
+    or "broken" (the connection was lost in the middle).
     """
 
     text: str = ""
@@ -159,7 +163,7 @@ def refusal(status: int, headers: Mapping[str, str], body: Any) -> StreamsvcErro
         )
     if status in (404, 405):
         return ConfigError(
-            f"the remote endpoint does not know the path or the model {reason}: check remote.url and remote.model"
+            f"the remote endpoint has no such path or model {reason}: check remote.url and remote.model"
         )
     return ConfigError(
         f"the remote endpoint refuses the request {reason}: check remote.model and think.window_tokens"
@@ -199,7 +203,10 @@ def _connection_error(error: httpx.RequestError) -> StreamsvcError:
 
 
 class Chat:
-    """A client of one endpoint. Thread-safe; requests run in an event loop on one thread, which owns the connections."""
+    """A client of one endpoint.
+
+    Thread-safe; requests run in an event loop on one thread, which owns the connections.
+    """
 
     def __init__(self, endpoint: Endpoint) -> None:
         self._endpoint = endpoint
@@ -233,13 +240,16 @@ class Chat:
         await self._client.aclose()
 
     def stream(self, body: Mapping[str, Any]) -> Generator[Piece, None, None]:
-        """Yield the answer in pieces; the last one has an `end`. Closing the generator closes the HTTP stream.
+        """Yield the answer in pieces; the last one has an `end`.
+
+        Closing the generator closes the HTTP stream.
 
         Args:
             body: of the request: "model", "messages" and options.
 
         Raises:
-            ConfigError: the endpoint refuses the key, the model, the path or the request; the message names the setting.
+            ConfigError: the endpoint refuses the key, the model, the path or the request; the message names
+                the setting.
             CapacityError: the endpoint accepts no more requests now; `retry_after` seconds.
             WorkerError: the endpoint failed twice, or cannot be reached.
             DeadlineMissed: the answer was not complete in time.

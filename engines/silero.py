@@ -1,4 +1,4 @@
-"""Silero voice activity detection (v6, shipped in the faster-whisper package) with its recurrent state passed in the request."""
+"""Silero voice activity detection (v6, from the faster-whisper package), with its state in the request."""
 
 from __future__ import annotations
 
@@ -67,7 +67,9 @@ class Silero:
 
 
 def silero_file() -> Path:
-    """The ONNX file inside the faster-whisper package. The package is not imported: its dependencies are large.
+    """The ONNX file inside the faster-whisper package.
+
+    The package is not imported: its dependencies are large.
 
     Raises:
         ModelMissing: the package does not contain the file.

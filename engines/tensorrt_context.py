@@ -1,10 +1,13 @@
-"""Runs a TensorRT plan: one execution context with its own CUDA stream and buffers, without copies through numpy.
+"""Runs a TensorRT plan.
 
-Pictures on the host are copied to pinned memory and from there by the stream; pictures on the GPU are read in place. The embedding
-stays on the GPU for late fusion; `host` copies it to the host through pinned memory. TensorRT gets the addresses of torch's
-tensors, so torch owns all memory.
+One execution context with its own CUDA stream and buffers, without copies through numpy.
 
-This has run only against a fake of the bindings, which computes with ONNX Runtime at the given addresses (engines/README.md).
+Pictures on the host are copied to pinned memory and from there by the stream; pictures on the GPU are read in
+place. The embedding stays on the GPU for late fusion; `host` copies it to the host through pinned memory.
+TensorRT gets the addresses of torch's tensors, so torch owns all memory.
+
+This has run only against a fake of the bindings, which computes with ONNX Runtime at the given addresses
+(engines/README.md).
 """
 
 from __future__ import annotations
@@ -26,7 +29,8 @@ class Context:
         plan: of `tensorrt_plan.built`.
 
     Raises:
-        WorkerError: code "plan_failed": the plan cannot be loaded, or has not exactly one float32 input and output.
+        WorkerError: code "plan_failed": the plan cannot be loaded, or has not exactly one float32 input and
+            output.
     """
 
     def __init__(self, tensorrt: Any, torch: Any, plan: bytes) -> None:
@@ -60,10 +64,11 @@ class Context:
         self._pinned_output = torch.empty((MAX_BATCH, *width), dtype=torch.float32, pin_memory=True)
 
     def encode(self, pictures: Any) -> Any:
-        """float32 (n, 3, side, side) on host or GPU -> float32 (n, d) on the GPU, ready on the caller's current stream.
+        """float32 (n, 3, side, side) on host or GPU -> float32 (n, d) on the GPU, on the current stream.
 
         Raises:
-            WorkerError: code "bad_batch": another shape or type, or n is not 1 to 32; "run_failed": TensorRT rejects the work.
+            WorkerError: code "bad_batch": another shape or type, or n is not 1 to 32; "run_failed": TensorRT
+                rejects the work.
         """
         torch = self._torch
         count = len(pictures)

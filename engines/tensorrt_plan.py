@@ -1,12 +1,16 @@
-"""Builds a TensorRT plan of an ONNX file for one GPU: one profile for batches of 1 to 32, rebuilt when an input changes.
+"""Builds a TensorRT plan of an ONNX file for one GPU.
 
-Written for release 11 of TensorRT's Python API, where every network is strongly typed: the precision comes from the file
-(`export.exported(half=True)`). A plan contains machine code, so a plan of another machine is never loaded: the key contains
-the board's uuid, and the plan must have the hash stored beside it.
+One profile for batches of 1 to 32, rebuilt when an input changes.
 
-    model.onnx -> tensorrt-<key>/{plan, key.json}    and timings-<board>.cache, which only saves time; TensorRT validates it
+Written for release 11 of TensorRT's Python API, where every network is strongly typed: the precision comes
+from the file (`export.exported(half=True)`). A plan contains machine code, so a plan of another machine is
+never loaded: the key contains the board's uuid, and the plan must have the hash stored beside it.
 
-This has run on the library of TensorRT for RTX, which builds without a GPU, and against a fake of the bindings (engines/README.md).
+    model.onnx -> tensorrt-<key>/{plan, key.json}
+               -> timings-<board>.cache, which only saves time; TensorRT validates it
+
+This has run on the library of TensorRT for RTX, which builds without a GPU, and against a fake of the
+bindings (engines/README.md).
 """
 
 from __future__ import annotations
@@ -28,7 +32,10 @@ _DRIVER = Path("/proc/driver/nvidia/version")
 
 @dataclass(frozen=True, slots=True)
 class Board:
-    """The target of a plan. `capability`: CUDA compute capability, "9.0". `uuid`: of the board. `driver`, `tensorrt`: versions."""
+    """The target of a plan.
+
+    `capability`: CUDA compute capability, "9.0". `uuid`: of the board. `driver`, `tensorrt`: versions.
+    """
 
     gpu: str
     capability: str
@@ -41,7 +48,8 @@ def bindings() -> tuple[Any, Any]:
     """The modules tensorrt and torch, if both can be used.
 
     Raises:
-        ModelMissing: torch or a CUDA GPU is missing (code "no_gpu"), or TensorRT or its libraries are (code "no_tensorrt").
+        ModelMissing: torch or a CUDA GPU is missing (code "no_gpu"), or TensorRT or its libraries are (code
+            "no_tensorrt").
     """
     try:
         import torch
@@ -100,7 +108,8 @@ def built(tensorrt: Any, torch: Any, source: Path) -> bytes:
         source: of `export.exported`; plan and timing cache are stored beside it.
 
     Raises:
-        WorkerError: code "plan_failed": TensorRT cannot read the file or build a plan; the message names the node.
+        WorkerError: code "plan_failed": TensorRT cannot read the file or build a plan; the message names the
+            node.
     """
     made_for = board(tensorrt, torch)
     key = key_of(source, made_for)

@@ -1,10 +1,13 @@
-"""The vision engine: op `look` gives tags, boxes and an embedding of a JPEG; with `ocr` also op `read`. Runs on a CPU.
+"""The vision engine: op `look` gives tags, boxes and an embedding of a JPEG; with `ocr` also op `read`.
 
-With `clip`, `look` also gives a vector for search by sentences and tags from a list of labels (`engines.clip`), and op `texts`
-gives the vectors of sentences.
+Runs on a CPU.
 
-Tagger: EfficientNet-Lite3 (ImageNet, TFLite). Detector: SSD-MobileNet-v2 (COCO, TensorFlow frozen graph). OpenVINO reads
-both files as published. Measured on one thread: tagger 10 ms per view, detector 19 ms (engines/README.md).
+With `clip`, `look` also gives a vector for search by sentences and tags from a list of labels
+(`engines.clip`), and op `texts` gives the vectors of sentences.
+
+Tagger: EfficientNet-Lite3 (ImageNet, TFLite). Detector: SSD-MobileNet-v2 (COCO, TensorFlow frozen graph).
+OpenVINO reads both files as published. Measured on one thread: tagger 10 ms per view, detector 19 ms
+(engines/README.md).
 """
 
 from __future__ import annotations
@@ -39,19 +42,23 @@ MAX_TAGS = 5
 Box = tuple[float, float, float, float]  # x, y, width, height as fractions of the picture
 
 _COCO = """
-person,bicycle,car,motorcycle,airplane,bus,train,truck,boat,traffic light,fire hydrant,,stop sign,parking meter,bench,bird,cat,dog,horse,
-sheep,cow,elephant,bear,zebra,giraffe,,backpack,umbrella,,,handbag,tie,suitcase,frisbee,skis,snowboard,sports ball,kite,baseball bat,
-baseball glove,skateboard,surfboard,tennis racket,bottle,,wine glass,cup,fork,knife,spoon,bowl,banana,apple,sandwich,orange,broccoli,
-carrot,hot dog,pizza,donut,cake,chair,couch,potted plant,bed,,dining table,,,toilet,,tv,laptop,mouse,remote,keyboard,cell phone,
-microwave,oven,toaster,sink,refrigerator,,book,clock,vase,scissors,teddy bear,hair drier,toothbrush"""
+person,bicycle,car,motorcycle,airplane,bus,train,truck,boat,traffic light,fire hydrant,,stop sign,
+parking meter,bench,bird,cat,dog,horse,sheep,cow,elephant,bear,zebra,giraffe,,backpack,umbrella,,,handbag,
+tie,suitcase,frisbee,skis,snowboard,sports ball,kite,baseball bat,baseball glove,skateboard,surfboard,
+tennis racket,bottle,,wine glass,cup,fork,knife,spoon,bowl,banana,apple,sandwich,orange,broccoli,carrot,
+hot dog,pizza,donut,cake,chair,couch,potted plant,bed,,dining table,,,toilet,,tv,laptop,mouse,remote,
+keyboard,cell phone,microwave,oven,toaster,sink,refrigerator,,book,clock,vase,scissors,
+teddy bear,hair drier,toothbrush"""
 COCO = _COCO.replace("\n", "").split(",")  # from class 1; unused class numbers are empty
 # Classes whose boxes are reliable at the configured threshold.
-_VEHICLES_AND_ANIMALS = "person,bicycle,car,motorcycle,airplane,bus,train,truck,boat,bird,cat,dog,horse,sheep,cow,elephant,bear,zebra,giraffe"
+_VEHICLES = "person,bicycle,car,motorcycle,airplane,bus,train,truck,boat"
+_ANIMALS = "bird,cat,dog,horse,sheep,cow,elephant,bear,zebra,giraffe"
 _FURNITURE = "chair,couch,bed,dining table,cup,bottle"
-RELIABLE = frozenset(f"{_VEHICLES_AND_ANIMALS},{_FURNITURE}".split(","))
+RELIABLE = frozenset(f"{_VEHICLES},{_ANIMALS},{_FURNITURE}".split(","))
 # Tags of slides and terminals themselves. They say nothing about the content, so they are dropped.
-_SCREENS = "web site,menu,envelope,book jacket,comic book,crossword puzzle,oscilloscope,monitor,screen,television,notebook"
-SCREENS = frozenset(_SCREENS.split(","))
+_PAGES = "web site,menu,envelope,book jacket,comic book,crossword puzzle"
+_DEVICES = "oscilloscope,monitor,screen,television,notebook"
+SCREENS = frozenset(f"{_PAGES},{_DEVICES}".split(","))
 # ImageNet classes that the tagger confuses, by their common name (first names of ImageNet's labels).
 FAMILIES = {
     "cat": "tabby,tiger cat,Persian cat,Siamese cat,Egyptian cat",
@@ -82,11 +89,11 @@ DETECTOR_CLASS = {  # tag -> class that the detector must confirm
 
 
 def load(options: Mapping[str, Any]) -> Engine:
-    """Load the tagger and the detector, OCR if options["ocr"], and a CLIP or SigLIP model if options["clip"] names one.
+    """Load the tagger, the detector and, as options["ocr"] and options["clip"] say, OCR and a CLIP model.
 
     Args:
-        options: "models" (folder of models), "tagger", "detector" (names), "tag_threshold", "box_threshold", "ocr"; with
-            "clip" also those of `clip.Matcher`.
+        options: "models" (folder of models), "tagger", "detector" (names), "tag_threshold", "box_threshold",
+            "ocr"; with "clip" also those of `clip.Matcher`.
 
     Raises:
         ModelMissing: a file is missing or cannot be read; the message names it.
@@ -109,7 +116,7 @@ def load(options: Mapping[str, Any]) -> Engine:
         float(options.get("box_threshold", 0.4)),
         matcher,
     )
-    # Batch size 1: batches save nothing on one core (engines/README.md) and delay the first request of a batch.
+    # Batch size 1: batches save nothing on one core (engines/README.md) and add latency.
     ops: dict[str, Any] = {"look": Op(recognizer.look)}
     describe = {"tagger": tagger, "detector": detector}
     if matcher is not None:
@@ -157,7 +164,10 @@ class Tagger:
         return probabilities.reshape(-1).astype(np.float32), features.reshape(-1).astype(np.float32)
 
     def tags(self, picture: Image.Image) -> tuple[dict[str, float], NDArray[np.float32]]:
-        """Scores by label, and the embedding (unit length). A score is the lower of the whole picture's and its middle's."""
+        """Scores by label, and the embedding (unit length).
+
+        A score is the lower of the whole picture's and its middle's.
+        """
         size = (TAGGER_SIDE, TAGGER_SIDE)
         whole, features = self.classify(picture.resize(size, Image.Resampling.BILINEAR))
         middle, middle_features = self.classify(ImageOps.fit(picture, size, Image.Resampling.BILINEAR))
@@ -211,8 +221,10 @@ class Recognizer:
         self._box_threshold = box_threshold
 
     def look(self, batch: list[Payload]) -> list[Payload | Exception]:
-        """{"jpeg": uint8 bytes} -> {"embedding", "tags", "tag_scores", "boxes", "box_scores", "corners" (n, 4), "blank"}.
+        """Op `look`.
 
+        {"jpeg": uint8 bytes} ->
+        {"embedding", "tags", "tag_scores", "boxes", "box_scores", "corners" (n, 4), "blank"}.
         With a vision-text model also "clip", float32 (d + 1,), unless the picture is blank (`clip.Match`).
         """
         results: list[Payload | Exception] = []

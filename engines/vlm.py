@@ -1,18 +1,20 @@
-"""The VLM engine: encodes keyframes and answers questions from the text and pictures of a session (late fusion).
+"""The VLM engine: encodes keyframes, and answers questions from a session's text and pictures (late fusion).
 
-Op `encode`: {"jpeg": uint8 bytes} -> {"picture": key, "tokens": n, "known": bool}. The key is a hash of the bytes, so a picture that
-two sessions share is encoded once.
+Op `encode`: {"jpeg": uint8 bytes} -> {"picture": key, "tokens": n, "known": bool}. The key is a hash of the
+bytes, so a picture that two sessions share is encoded once.
 
-Op `extend`: {"session", "items", "adapter"?} -> {"tokens", "reused", "computed", "drops", "gone", "unseen", "shown"}. Reads the new
-items of a session before any question. "shown": times of the pictures that the model has as visual tokens.
+Op `extend`: {"session", "items", "adapter"?} -> {"tokens", "reused", "computed", "drops", "gone", "unseen",
+"shown"}. Reads the new items of a session before any question. "shown": times of the pictures that the model
+has as visual tokens.
 
-Op `generate`, streamed: {"session", "items", "question", "adapter"?, "aside"?} or {"prompt"}, and {"max_tokens"?, "stop"?} -> first
-the counts of `extend` with "text": "", then {"text": next part of the answer}. With "prompt" it follows the contract of `engines.llm`.
-An "aside" request leaves nothing in the cache, so it does not evict the KV cache of a session.
+Op `generate`, streamed: {"session", "items", "question", "adapter"?, "aside"?} or {"prompt"}, and
+{"max_tokens"?, "stop"?} -> first the counts of `extend` with "text": "", then {"text": next part of the
+answer}. With "prompt" it follows the contract of `engines.llm`. An "aside" request leaves nothing in the
+cache, so it does not evict the KV cache of a session.
 
-An item is {"at": session seconds, "kind": "speech" | "screen" | "picture", "text": str, "picture"?: key}. Items are final. A request may
-repeat all items; known items are not read again. A picture whose visual tokens were evicted is shown as its text, and counted in
-"unseen".
+An item is {"at": session seconds, "kind": "speech" | "screen" | "picture", "text": str, "picture"?: key}.
+Items are final. A request may repeat all items; known items are not read again. A picture whose visual tokens
+were evicted is shown as its text, and counted in "unseen".
 """
 
 from __future__ import annotations
@@ -54,9 +56,9 @@ def load(options: Mapping[str, Any]) -> Engine:
     """Load the model in the folder options["models"] / options["model"].
 
     Args:
-        options: "device": torch device ("cpu"); "tower": "torch" or "onnx"; "adapters": folder of LoRA adapters (default:
-            `adapters` beside the models); "window_tokens" (4096); "visual_tokens" (1024); "sessions" (8): cached KV caches;
-            "pictures" (256): cached visual tokens.
+        options: "device": torch device ("cpu"); "tower": "torch" or "onnx"; "adapters": folder of LoRA
+            adapters (default: `adapters` beside the models); "window_tokens" (4096); "visual_tokens" (1024);
+            "sessions" (8): cached KV caches; "pictures" (256): cached visual tokens.
 
     Raises:
         ModelMissing: torch, transformers or a file of the model is missing.

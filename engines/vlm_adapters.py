@@ -1,6 +1,7 @@
 """LoRA adapters of one model, through peft: loaded by name at first use, switched before each forward pass.
 
-Many sessions share one model. A switch and the forward pass after it hold one lock, so a session never runs with another's adapter.
+Many sessions share one model. A switch and the forward pass after it hold one lock, so a session never runs
+with another's adapter.
 """
 
 from __future__ import annotations

@@ -1,7 +1,10 @@
-"""The language model of a transformers VLM, run on embeddings assembled here, with KV caches that are reused across requests.
+"""The language model of a transformers VLM, with KV caches that are reused across requests.
 
-Only the part of a sequence that differs from the previous one is computed: a `KvCache` knows the pieces that it was computed from, is
-cropped at the first difference, and continues from there. A window that grows at its end costs only its new tokens.
+Its input is embeddings assembled here from text and visual tokens.
+
+Only the part of a sequence that differs from the previous one is computed: a `KvCache` knows the pieces that
+it was computed from, is cropped at the first difference, and continues from there. A window that grows at its
+end costs only its new tokens.
 """
 
 from __future__ import annotations
@@ -14,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from engines.vlm_steps import Steps
-from engines.vlm_window import Piece, common_prefix, token_count, positions
+from engines.vlm_window import Piece, common_prefix, positions, token_count
 
 Switch = Callable[[str], AbstractContextManager[None]]
 """Activates an adapter by name for the duration of a context (`vlm_adapters.Adapters.using`)."""
@@ -52,7 +55,8 @@ class Decoder:
     Args:
         model: a transformers class for image-text-to-text, in eval mode.
         switch: activates adapters.
-        room: tokens of the longest sequence that `vlm_steps` decodes; 0 to disable it, as on a CPU, where it saves nothing.
+        room: tokens of the longest sequence that `vlm_steps` decodes; 0 to disable it, as on a CPU, where it
+            saves nothing.
     """
 
     def __init__(self, model: Any, switch: Switch | None = None, room: int = 0) -> None:
@@ -66,7 +70,7 @@ class Decoder:
         self._steps = Steps(model, room, self._place) if room else None
 
     def embeddings(self, pieces: Iterable[Piece]) -> Any:
-        """`inputs_embeds` of concatenated pieces, shape (1, tokens, width), with visual tokens in place of placeholders."""
+        """`inputs_embeds` of concatenated pieces, shape (1, tokens, width), with their visual tokens."""
         torch, table = self._torch, self._model.get_input_embeddings()
         parts = []
         for piece in pieces:
@@ -119,7 +123,10 @@ class Decoder:
 
     @contextmanager
     def answering(self, kv: KvCache, most: int) -> Iterator[Callable[[int], Any]]:
-        """A step function for an answer of at most `most` tokens. `kv` is complete when the context ends. One answer at a time."""
+        """A step function for an answer of at most `most` tokens.
+
+        `kv` is complete when the context ends. One answer at a time.
+        """
         steps = self._steps
         if steps is None or kv.adapter or kv.tokens + most > steps.room:
             yield partial(self.step, kv)

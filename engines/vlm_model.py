@@ -1,4 +1,7 @@
-"""Loads a transformers VLM, and tokenizes a session for it: chat template, markers around pictures, control tokens."""
+"""Loads a transformers VLM, and tokenizes a session for it.
+
+Chat template, markers around pictures, control tokens.
+"""
 
 from __future__ import annotations
 
@@ -121,7 +124,10 @@ def tokenizer_bos(tokenizer: Any) -> Ids:
 
 
 def _template(tokenizer: Any) -> tuple[str, str]:
-    """The chat template's text before and after the user's message; a plain question and answer without a template."""
+    """The chat template's text before and after the user's message.
+
+    A plain question and answer without a template.
+    """
     if tokenizer.chat_template:
         for content in (_HERE, [{"type": "text", "text": _HERE}]):  # templates accept one of the two forms
             try:

@@ -1,9 +1,9 @@
 """Decoding steps on a GPU, each as one replay of a CUDA graph.
 
-One step of a language model launches about a thousand small kernels, and launching them takes longer than running them: an H200 took
-57 ms per token for two billion parameters at any window size. A captured graph launches them together. A graph has fixed addresses
-and shapes, so it uses a KV cache of fixed size: the sequence's keys and values are copied in before an answer, and those of the
-answer are copied out after it.
+One step of a language model launches about a thousand small kernels, and launching them takes longer than
+running them: an H200 took 57 ms per token for two billion parameters at any window size. A captured graph
+launches them together. A graph has fixed addresses and shapes, so it uses a KV cache of fixed size: the
+sequence's keys and values are copied in before an answer, and those of the answer are copied out after it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ class Steps:
     """One captured decoding step, for one answer at a time.
 
     Args:
-        model: in eval mode, without adapters. On a CPU a step is a plain forward pass on the fixed-size cache.
+        model: in eval mode, without adapters. On a CPU a step is a plain forward pass on the fixed-size
+            cache.
         room: tokens of the longest sequence including its answer.
         places: shape of one token's position ids.
     """

@@ -1,6 +1,7 @@
 """The vision tower and projector of a VLM: pictures -> visual tokens, in torch or as an ONNX graph.
 
-Each keyframe is one tile. SmolVLM and Idefics3 support up to 17 tiles, which costs too many tokens for a live stream.
+Each keyframe is one tile. SmolVLM and Idefics3 support up to 17 tiles, which costs too many tokens for a live
+stream.
 """
 
 from __future__ import annotations
@@ -54,7 +55,10 @@ class Tower:
         return [(part, rows, columns) for part, (rows, columns) in zip(tokens, grids, strict=True)]
 
     def fit(self, picture: Any, most: int) -> Any:
-        """The picture, scaled down to at most `most` visual tokens. Without a grid all pictures have the same number."""
+        """The picture, scaled down to at most `most` visual tokens.
+
+        Without a grid all pictures have the same number.
+        """
         if not self._grids:
             return picture
         side = int(self._model.config.vision_config.patch_size) * self.merge  # pixels of one token
@@ -90,7 +94,10 @@ def session(graph: Path) -> Any:
 
 
 def run(session: Any, inputs: Inputs, merge: int) -> list[NDArray[np.float32]]:
-    """Tokens (n, width) of each picture. Pictures with a grid run one by one: the graph attends over all patches."""
+    """Tokens (n, width) of each picture.
+
+    Pictures with a grid run one by one: the graph attends over all patches.
+    """
     if "image_grid_thw" not in inputs:
         pixels = inputs["pixel_values"].numpy()
         (tokens,) = session.run(None, {"pixels": pixels.reshape(-1, *pixels.shape[-3:])})
@@ -106,7 +113,10 @@ def run(session: Any, inputs: Inputs, merge: int) -> list[NDArray[np.float32]]:
 
 
 def places(rows: int, columns: int, merge: int) -> NDArray[np.int64]:
-    """(row, column) of each patch, shape (rows * columns, 2), in Qwen's order: blocks of merge x merge, row by row."""
+    """(row, column) of each patch, shape (rows * columns, 2), in Qwen's order.
+
+    Blocks of merge x merge, row by row.
+    """
     grid = np.stack(np.meshgrid(np.arange(rows), np.arange(columns), indexing="ij"), axis=-1)
     blocks = grid.reshape(rows // merge, merge, columns // merge, merge, 2).transpose(0, 2, 1, 3, 4)
     return np.ascontiguousarray(blocks.reshape(-1, 2), dtype=np.int64)

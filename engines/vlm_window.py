@@ -1,11 +1,13 @@
-"""The VLM context of a session: text and visual tokens in order of arrival, in a window that only grows at its end. Pure.
+"""The VLM context of a session.
 
-Between drops the prefix is stable, so its KV cache can be reused. When the window is full, a quarter of it is dropped at once:
-first, keyframes are replaced by their text, oldest first; then the head is cut off. Dropping a little at every step would change
-the prefix, and invalidate the KV cache, at every step.
+Text and visual tokens in order of arrival, in a window that only grows at its end. Pure.
 
-Source of the positions: M-RoPE, P. Wang et al. 2024 (Qwen2-VL), section 2.1. Text advances all three rows; a picture's tokens share
-one time and have their row and column; text continues after the larger of these.
+Between drops the prefix is stable, so its KV cache can be reused. When the window is full, a quarter of it is
+dropped at once: first, keyframes are replaced by their text, oldest first; then the head is cut off. Dropping
+a little at every step would change the prefix, and invalidate the KV cache, at every step.
+
+Source of the positions: M-RoPE, P. Wang et al. 2024 (Qwen2-VL), section 2.1. Text advances all three rows; a
+picture's tokens share one time and have their row and column; text continues after the larger of these.
 """
 
 from __future__ import annotations
@@ -84,7 +86,8 @@ class Entry:
 class Limits:
     """Limits of a window.
 
-    `tokens`: of the whole window. `visual`: of pieces with visual tokens. `block`: the share that is dropped when a limit is exceeded.
+    `tokens`: of the whole window. `visual`: of pieces with visual tokens. `block`: the share that is dropped
+    when a limit is exceeded.
     """
 
     tokens: int = 4096
@@ -96,7 +99,8 @@ class Limits:
 class Window:
     """The items that the model is shown, oldest first.
 
-    `dropped`: the latest `at` of the dropped items. `drops`: number of drops. `gone`: number of dropped items.
+    `dropped`: the latest `at` of the dropped items. `drops`: number of drops. `gone`: number of dropped
+    items.
     """
 
     entries: tuple[Entry, ...] = ()
@@ -179,7 +183,9 @@ def common_prefix(old: Sequence[Piece], new: Sequence[Piece]) -> int:
 
 
 def positions(pieces: Iterable[Piece]) -> tuple[NDArray[np.int64], int]:
-    """M-RoPE positions: time, row and column of each token, shape (3, tokens), and the position of the next token.
+    """M-RoPE positions.
+
+    Time, row and column of each token, shape (3, tokens), and the position of the next token.
 
     Pictures without a grid advance like text; then all three rows are equal.
     """

@@ -1,12 +1,13 @@
 """Whisper through CTranslate2, with an encoder input that is not padded to 30 s.
 
-Whisper was trained on windows of 30 s. Padding a window of 5 s to 30 s is three quarters of the work. A shorter input gives
-correct results if about 5 s of padding follow the speech; with less, the decoder loops. So the input is the speech plus
-PADDING frames, the number of tokens is capped by the duration, loops are rejected, and a rejected hypothesis is decoded once more
-with the full padding.
+Whisper was trained on windows of 30 s. Padding a window of 5 s to 30 s is three quarters of the work. A
+shorter input gives correct results if about 5 s of padding follow the speech; with less, the decoder loops.
+So the input is the speech plus PADDING frames, the number of tokens is capped by the duration, loops are
+rejected, and a rejected hypothesis is decoded once more with the full padding.
 
-A hypothesis that will soon be replaced (`quick`) encodes only NEAR frames of the padding. The encoder's output for the rest
-hardly depends on the speech and comes from a precomputed average. This halves the encoder's work.
+A hypothesis that will soon be replaced (`quick`) encodes only NEAR frames of the padding. The encoder's
+output for the rest hardly depends on the speech and comes from a precomputed average. This halves the
+encoder's work.
 """
 
 from __future__ import annotations
@@ -24,10 +25,11 @@ from streamsvc.core.errors import InvalidRequest
 
 FULL = 3000  # mel frames of Whisper's training window
 PADDING = 500  # mel frames after the speech; with fewer the decoder loops (FIELD_NOTES, speech 3)
-NEAR = 160  # padding frames encoded for a quick hypothesis; with 100 the word error rate rises by a third of a point
+NEAR = 160  # padding frames encoded for a quick hypothesis; with 100 word errors rise by a third of a point
 BEHIND = 2000  # mel frames up to which the output for padding is precomputed
 SOUNDS = 6  # synthetic sounds over which the output for padding is averaged
-GRAIN = 100  # mel frames; few distinct sizes let the allocator reuse memory (290 MB after 1 min of speech, else 470 MB after 2)
+# Few input sizes let the allocator reuse memory: 290 MB after 1 min of speech, else 470 MB after 2 min.
+GRAIN = 100  # mel frames
 TOKENS_PER_SECOND = 7.0  # token cap; fast speakers reach 5.5 tokens a second
 TOKENS_MORE = 8  # added to the cap
 PROMPT_TOKENS = 100  # at most, of the hotwords and of the text before
@@ -86,7 +88,10 @@ class Whisper:
         self._padding: Samples | None = None  # float32 (1, BEHIND / 2, d): the encoder's output for padding
 
     def prepare(self) -> None:
-        """Precompute the encoder's output for padding (half a second). Without it `quick` has no effect on the encoder."""
+        """Precompute the encoder's output for padding (half a second).
+
+        Without it `quick` has no effect on the encoder.
+        """
         encoded = [
             np.asarray(self._encode(log_mel(_noise(seed), self.mels), BEHIND)) for seed in range(SOUNDS)
         ]
@@ -96,7 +101,8 @@ class Whisper:
         """Op `transcribe`.
 
         Raises:
-            InvalidRequest: the samples are invalid (`audio.request_samples`), or the model does not support the language.
+            InvalidRequest: the samples are invalid (`audio.request_samples`), or the model does not support
+                the language.
         """
         return self._decode(payload, "transcribe")
 
@@ -157,7 +163,10 @@ class Whisper:
         }
 
     def _encode(self, features: Samples, frames: int, *, quick: bool = False) -> Any:
-        """The encoder's output for features padded to `frames`; with `quick` its end is precomputed, up to BEHIND frames."""
+        """The encoder's output for features padded to `frames`.
+
+        With `quick` its end is precomputed, up to BEHIND frames.
+        """
         import ctranslate2
 
         frames += frames % 2
@@ -180,7 +189,10 @@ class Whisper:
         return ids
 
     def _prompt(self, payload: Payload) -> list[int]:
-        """Tokens that the model takes for the preceding text: the hotwords, then the words before the samples."""
+        """Tokens that the model takes for the preceding text.
+
+        The hotwords, then the words before the samples.
+        """
         hotwords = self._text_tokens(payload.get("hotwords"))
         before = self._text_tokens(payload.get("before"))
         if not hotwords and not before:
@@ -230,7 +242,10 @@ class Whisper:
         return words
 
     def _groups(self, ids: list[int], language: str) -> list[list[int]]:
-        """Tokens grouped into words: at a leading space, or, in languages without spaces, at each whole character."""
+        """Tokens grouped into words.
+
+        At a leading space, or, in languages without spaces, at each whole character.
+        """
         groups: list[list[int]] = []
         whole = True
         for token in ids:
@@ -247,7 +262,10 @@ class Whisper:
 
 
 def _noise(seed: int) -> Samples:
-    """1.6 s of noise modulated at the rate of syllables: enough like speech for the encoder to treat what follows as padding."""
+    """1.6 s of noise modulated at the rate of syllables.
+
+    Enough like speech for the encoder to treat what follows as padding.
+    """
     times = np.arange(int(1.6 * RATE)) / RATE
     envelope = np.clip(np.sin(8 * np.pi * times), 0.0, 1.0)
     noise = np.random.default_rng(seed).standard_normal(len(times))

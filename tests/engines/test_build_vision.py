@@ -1,4 +1,7 @@
-"""A graph is built once, whole or not at all, and again when its source changes; the runtime of an ONNX file is chosen by measuring."""
+"""A graph is built once, whole or not at all, and again when its source changes.
+
+The runtime of an ONNX file is chosen by measuring.
+"""
 
 from __future__ import annotations
 
@@ -58,7 +61,7 @@ def test_a_file_that_is_no_model_is_told_and_leaves_nothing(tmp_path: Path) -> N
     assert [path.name for path in tmp_path.iterdir()] == ["broken.xml"]
 
 
-# --- ONNX files -------------------------------------------------------------------------------------------------------
+# --- ONNX files ---------------------------------------------------------------------------------------------
 
 
 class Stopwatch:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from engines.continuation import MAX_TOKENS, increments, generation_limits
+from engines.continuation import MAX_TOKENS, generation_limits, increments
 
 
 def bytes_of(text: str, taken: list[int]) -> Iterator[int]:

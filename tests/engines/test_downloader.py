@@ -20,7 +20,7 @@ def test_a_wheel_with_another_hash_is_refused_and_nothing_is_left_behind(index: 
     models = tmp_path / "models"
     with pytest.raises(
         ModelMissing,
-        match=r"model toy: model\.bin, labels\.txt could not be fetched.*has sha256.*streamsvc models pull toy",
+        match=r"toy: model\.bin, labels\.txt could not be fetched.*has sha256.*streamsvc models pull toy",
     ):
         fetch.pull(["toy"], models)
     assert not (models / "toy" / "model.bin").exists()

@@ -1,4 +1,4 @@
-"""What is exported is valid ONNX at the stated opset, takes any batch up to 32, and computes what the module computes, or is refused."""
+"""Exports are valid ONNX, accept any batch up to 32, and match the module, or are refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The exported tower is its source, for any number of pictures and any shape, and a graph that is not is refused."""
+"""The exported tower matches its source for any number and shape of pictures; other graphs are refused."""
 
 from __future__ import annotations
 

@@ -147,7 +147,7 @@ def test_a_full_disk_is_reported_before_anything_is_fetched(
         fetch.pull(["toy"], tmp_path / "models")
 
 
-# --- the real registry and the command line -----------------------------------------------------------------------
+# --- the real registry and the command line -----------------------------------------------------------------
 
 
 @pytest.mark.models

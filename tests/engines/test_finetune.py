@@ -158,7 +158,7 @@ def test_a_vision_adapter_that_is_better_is_kept_and_serves_and_then_a_sentence_
 
 
 async def _searched(matcher: Matcher, order: list[str], query: str) -> float | None:
-    """`at` of the best picture for a query, of a session that has shown some colours, through the roles and the time line."""
+    """`at` of the best picture for a query in a session of coloured pictures, through role and timeline."""
     texts = Op(lambda batch: [{"vectors": matcher.texts(payload["texts"])} for payload in batch])
     line = Timeline()
     for place, match in enumerate(matcher.look([pair(name, 3).picture for name in order])):

@@ -1,4 +1,7 @@
-"""A remote model behind the ops of a seeing engine: what is sent, what is kept back, and what comes of it through a worker."""
+"""A remote model behind the ops of a seeing engine.
+
+What is sent, what is kept back, and what comes of it through a worker.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The client of chat completions: streams as they come in the wild, errors by name, and nothing told that is not ours to tell."""
+"""The client of chat completions.
+
+Streams as they come in the wild, errors by name, and nothing told that is not ours to tell.
+"""
 
 from __future__ import annotations
 
@@ -73,7 +76,8 @@ def failed(chat: Chat) -> StreamsvcError:
 
 # --- Server-Sent Events ---
 
-STREAM = b': a comment\r\ndata: {"a": 1}\r\n\r\nevent: x\ndata:two\ndata: lines\n\nid: 3\n\ndata: \xc3\xa4\r\rdata: end'
+STREAM = b': a comment\r\ndata: {"a": 1}\r\n\r\nevent: x\ndata:two\ndata: lines\n\n'
+STREAM += b"id: 3\n\ndata: \xc3\xa4\r\rdata: end"
 
 
 @given(st.lists(st.integers(0, len(STREAM)), max_size=6))

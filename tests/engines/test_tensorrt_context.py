@@ -1,6 +1,9 @@
-"""Batches on a stream: right results for host and GPU pictures, in place where they are there already, and every wait is needed.
+"""Batches on a stream.
 
-Against tests/engines/tensorrt_double.py: work on a stream happens when somebody waits, so a wait that is missing gives wrong numbers.
+Right results for host and GPU pictures, in place where they are there already, and every wait is needed.
+
+Against tests/engines/tensorrt_double.py: work on a stream happens when somebody waits, so a wait that is
+missing gives wrong numbers.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
-"""A plan is built by calls that the real bindings would take, kept for one board and one set of versions, and never trusted beyond that.
+"""A plan is built by calls that the real bindings accept, and used only on the same board and versions.
 
-No GPU and no TensorRT here: all but the last tests run against tests/engines/tensorrt_double.py, which knows the real signatures and enums.
+No GPU and no TensorRT here: all but the last tests run against tests/engines/tensorrt_double.py, which knows
+the real signatures and enums.
 """
 
 from __future__ import annotations
@@ -182,7 +183,7 @@ class ModelType(ModuleType):
         super().__init__("tensorrt")
 
 
-# --- a wrong name, argument or enum fails -----------------------------------------------------------------------------
+# --- a wrong name, argument or enum fails -------------------------------------------------------------------
 
 
 def walk(plan: Any, context: Any, source: Path) -> None:
@@ -243,7 +244,10 @@ OURS = {
 
 
 def mutants() -> list[Any]:
-    """(file, its changed tree): each name of TensorRT misspelt, each call with one argument more, and with one less."""
+    """(file, its changed tree).
+
+    Each name of TensorRT misspelt, each call with one argument more, and with one less.
+    """
     names, methods = _specified()
     found = []
     for module in (tensorrt_plan, tensorrt_context):
@@ -324,9 +328,10 @@ def test_a_wrong_value_or_order_fails(module: ModuleType, right: str, wrong: str
         )
 
 
-# --- the real builder -------------------------------------------------------------------------------------------------
-# The bindings of TensorRT 11 over the library of TensorRT for RTX (1.7, a wheel of the registry), which builds without a GPU and exports
-# what TensorRT's own do, parser and builder included. Its plans run on RTX cards alone; what is shown here is that the calls are right,
+# --- the real builder ---------------------------------------------------------------------------------------
+# The bindings of TensorRT 11 on the library of TensorRT for RTX (1.7, from a wheel), which builds without a GPU
+# and exports the same functions, parser and builder included. Its plans run only on RTX cards. What is shown
+# here is that the calls are right,
 # that a TensorRT parser takes our files whole, and what a refusal says.
 
 LIBRARIES = {

@@ -60,7 +60,7 @@ def test_screens_and_what_the_detector_does_not_see_are_not_claimed() -> None:
 
 
 class FakeModels:
-    """Fakes: a tagger and a detector that always find a cup, and a matcher whose vector is the mean colour."""
+    """Fakes: tagger and detector always find a cup; the matcher's vector is the mean colour."""
 
     def __init__(self) -> None:
         self.batches: list[int] = []

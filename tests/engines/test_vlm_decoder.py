@@ -1,4 +1,4 @@
-"""The decoder gives the logits of the plain transformers pipeline, at every step, whatever of the sequence was kept."""
+"""The decoder's logits equal the plain transformers pipeline's at every step, with and without a KV cache."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def bench(request: pytest.FixtureRequest, tiny_vlm: Callable[[str], Path]) -> Be
 
 
 def gap(bench: Bench, pieces: Sequence[Piece], pictures: Sequence[Any], kept: KvCache | None = None) -> float:
-    """Largest difference of a logit from the plain pipeline's, over the end of the input and some greedy steps."""
+    """Largest logit difference from the plain pipeline, at the end of the input and over greedy steps."""
     return bench.gap(pieces, pictures, kept or KvCache(), STEPS)
 
 

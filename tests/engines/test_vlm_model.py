@@ -1,4 +1,4 @@
-"""A session is written as the model's class was taught, and nothing that people say becomes a control token."""
+"""A session is tokenized as the model expects, and its text never becomes control tokens."""
 
 from __future__ import annotations
 

@@ -1,6 +1,9 @@
-"""Answers step by step in a cache of fixed size, as a GPU takes them: the same logits, and what was read stays the sequence's.
+"""Answers step by step in a cache of fixed size, as a GPU takes them.
 
-On the CPU nothing is captured; the graph itself ran on a GPU (`python -m load_tests.gpu vlm`, engines/README.md).
+The same logits, and what was read stays the sequence's.
+
+On the CPU nothing is captured; the graph itself ran on a GPU (`python -m load_tests.gpu vlm`,
+engines/README.md).
 """
 
 from __future__ import annotations

@@ -15,10 +15,10 @@ from engines.vlm_window import (
     Picture,
     Piece,
     Window,
-    common_prefix,
     append_entry,
-    token_count,
+    common_prefix,
     positions,
+    token_count,
 )
 
 LIMITS = Limits(tokens=100, visual=40)

@@ -1,4 +1,4 @@
-"""Decoding loops are rejected, prompts and tasks reach the model, and quick hypotheses encode little padding."""
+"""Decoding loops are rejected, prompts reach the model, and quick hypotheses encode little padding."""
 
 from __future__ import annotations
 

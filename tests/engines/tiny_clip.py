@@ -1,4 +1,7 @@
-"""CLIP and SigLIP of transformers, tiny and random, saved as their checkpoints are; and pictures to show them."""
+"""CLIP and SigLIP of transformers, tiny and random, saved as their checkpoints are.
+
+And pictures to show them.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tiny random models of the real classes, with tokenizers and image processors, saved as `save_pretrained` saves the large ones."""
+"""Tiny random models of the real classes, with tokenizers and image processors, as saved checkpoints."""
 
 from __future__ import annotations
 
@@ -32,7 +32,8 @@ SPECIAL = [
 ]
 SPECIAL += ["<|im_start|>", "<|im_end|>", "<end_of_utterance>"]
 TEMPLATE = (
-    "{% for m in messages %}<|im_start|>{{ m.role }}\n{% for c in m.content %}{{ c.text }}{% endfor %}<|im_end|>\n{% endfor %}"
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n"
+    "{% for c in m.content %}{{ c.text }}{% endfor %}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 
@@ -85,7 +86,10 @@ def save(kind: str, folder: Path, shape: Shape = TINY, seed: int = 0) -> Path:
 
 
 def taught(folder: Path, text: str) -> Path:
-    """Make a saved model of Qwen's answer with this, whatever it is asked and shown: each letter, no two alike, names the next."""
+    """Make a saved model of Qwen's answer with this, whatever it is asked and shown.
+
+    Each letter, no two alike, names the next.
+    """
     import torch
     import transformers
 
@@ -230,11 +234,9 @@ class Bench:
         self.folder, self.device = folder, device
         self.model, tokenizer, processor = load_model(folder, device)
         self.kind = str(self.model.config.model_type)
-        self.layout, self.tower, self.decoder = (
-            Layout(self.model.config, tokenizer),
-            Tower(self.model, processor),
-            Decoder(self.model),
-        )
+        self.layout = Layout(self.model.config, tokenizer)
+        self.tower = Tower(self.model, processor)
+        self.decoder = Decoder(self.model)
         self._processor = processor
 
     @cached_property
@@ -252,7 +254,10 @@ class Bench:
         return [Picture(f"{n}", *sight) for n, sight in enumerate(tower.encode(pictures), 1)]
 
     def growing(self, seen: Sequence[Picture]) -> list[tuple[tuple[Piece, ...], list[int]]]:
-        """A window that grows: its pieces with a question at their end, and the numbers of the pictures in it."""
+        """A window that grows.
+
+        Its pieces with a question at their end, and the numbers of the pictures in it.
+        """
         lines = [
             self.layout.text_line(0.5, "speech", "Good morning, here is the plan for today."),
             self.layout.picture_line(2.0, seen[0]),
@@ -270,7 +275,10 @@ class Bench:
     def gap(
         self, pieces: Sequence[Piece], pictures: Sequence[Image.Image], kept: KvCache, steps: int
     ) -> float:
-        """Largest difference of a logit from the plain pipeline's: at the end of the input, and at each of some greedy steps."""
+        """Largest difference of a logit from the plain pipeline's.
+
+        At the end of the input, and at each of some greedy steps.
+        """
         ids = [n for piece in pieces for n in piece.ids]
         logits, worst = self.decoder.read(kept, pieces), 0.0
         for step in range(steps):
@@ -286,7 +294,10 @@ class Bench:
         return worst
 
     def plain(self, ids: Sequence[int], pictures: Sequence[Image.Image]) -> Any:
-        """Logits of the last token by the plain pipeline: the whole of token ids and pixels in one forward pass of the class."""
+        """Logits of the last token by the plain pipeline.
+
+        The whole of token ids and pixels in one forward pass of the class.
+        """
         import torch
 
         asked = {"input_ids": torch.tensor([list(ids)])}
