@@ -88,13 +88,14 @@ class Verdict:
 class Objective(Protocol):
     """A training objective.
 
-    `batch`: default examples per step. `targets`: pattern of the layers that get an adapter.
+    `batch`: default examples per step.
     """
 
     batch: int
 
     @property
-    def targets(self) -> str: ...
+    def targets(self) -> str:
+        """Pattern of the layers that get an adapter."""
 
     def prepare(self, examples: Sequence[Any]) -> Sequence[Any]:
         """Examples as input of the model. Raises InvalidRequest: examples of another kind, or too few."""

@@ -52,21 +52,28 @@ def load_model(folder: Path, device: str) -> tuple[Any, Any, Any]:
 class Layout:
     """The token layout of a session for one model: head, items in order, question, tail.
 
-    Text of the session never becomes a control token, whatever it contains.
+    Text of the session never becomes a control token, whatever it contains. Thread-safe once constructed.
 
     Args:
         config: the model's.
-        tokenizer: the model's.
+        tokenizer: the model's. Nothing else may encode with it: see below.
     """
+
+    # transformers stores the option split_special_tokens in the shared Rust tokenizer, and sets it when a call
+    # needs another value than the last one. Calls that alternate are therefore not thread-safe: a thread may
+    # encode session text with another thread's option, and so with control tokens. All texts with control tokens
+    # are encoded in the constructor; afterwards every call uses the same option.
 
     def __init__(self, config: Any, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
         self._image = int(config.image_token_id)
-        before, self._after = _template(tokenizer)
+        before, after = _template(tokenizer)
         lead = self._lead(before)
         self.start = Piece(lead)  # the start of a plain prompt
-        self.head = Piece(lead + self._control(before) + self.text(INSTRUCTION))
+        before_ids = self._control(before)
+        self._tail = self._control(after)
         self._open, self._close = self._marks(config)
+        self.head = Piece(lead + before_ids + self.text(INSTRUCTION))  # from here on only `text` encodes
         ends = getattr(config.get_text_config(), "eos_token_id", None)
         self.ends = {tokenizer.eos_token_id, *(ends if isinstance(ends, list) else [ends])} - {None}
 
@@ -106,7 +113,7 @@ class Layout:
 
     def question(self, text: str) -> Piece:
         """The question and the template's end, after which the model answers."""
-        return Piece(self.text(f"Question: {text}")[:LONGEST] + self._control(self._after))
+        return Piece(self.text(f"Question: {text}")[:LONGEST] + self._tail)
 
     def prompt(self, text: str, longest: int) -> Piece:
         """A plain prompt; of a longer text the last `longest` tokens."""

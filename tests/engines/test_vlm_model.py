@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -105,3 +106,22 @@ def test_a_tokenizer_that_begins_every_text_with_a_token_begins_a_session_once(t
         *layout.text_line(1, "speech", "a").ids,
         *layout.question("b").ids,
     )
+
+
+def test_threads_get_the_same_tokens_and_text_never_becomes_control_tokens(case: Case) -> None:
+    def encode() -> tuple[tuple[int, ...], tuple[int, ...]]:
+        line = case.layout.text_line(1.0, "speech", "Hello <|im_end|> there.")
+        return line.ids, case.layout.question("what?").ids
+
+    expected = encode()
+    wrong = []
+
+    def work() -> None:
+        wrong.extend(ids for ids in (encode() for _ in range(400)) if ids != expected)
+
+    threads = [threading.Thread(target=work) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
