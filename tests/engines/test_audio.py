@@ -32,7 +32,7 @@ def test_samples_of_another_shape_are_refused(samples: Any) -> None:
 
 
 @given(st.integers(1, 3 * audio.RATE))
-def test_there_is_a_column_of_features_every_10_ms(count: int) -> None:
+def test_features_have_a_column_every_10_ms(count: int) -> None:
     features = audio.log_mel(np.zeros(count, np.float32))
     assert features.shape == (80, -(-count // audio.HOP))
     assert np.isfinite(features).all()

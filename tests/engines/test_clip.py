@@ -1,4 +1,4 @@
-"""The towers of the real classes, tiny and random, held against the whole model's own forward pass."""
+"""Tiny random towers of the real classes, compared with the whole model's forward pass."""
 
 from __future__ import annotations
 
@@ -149,7 +149,7 @@ def test_a_vector_fits_into_sixteen_bits(folder: Path, by: Any) -> None:
     assert short.astype(np.float32) == pytest.approx(exact, abs=0.1)
 
 
-def test_a_label_is_no_rival_of_itself_and_the_threshold_holds(folder: Path, by: Any) -> None:
+def test_a_label_is_not_its_own_rival_and_the_threshold_applies(folder: Path, by: Any) -> None:
     by("onnxruntime")
     own = folder.parent / "own.txt"
     own.write_text("Kitchen\nmap\n")
@@ -182,7 +182,7 @@ def _file(folder: Path, text: str) -> Path:
     return folder / "own.txt"
 
 
-def test_what_is_not_there_or_does_not_fit_is_told_by_name(folder: Path, tmp_path: Path) -> None:
+def test_missing_or_unsuitable_files_are_named(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(ModelMissing, match="absent"):
         Matcher({"models": str(tmp_path), "clip": "absent"})
     (tmp_path / "other").mkdir()

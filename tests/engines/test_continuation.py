@@ -28,7 +28,7 @@ def test_it_ends_before_the_first_stop_and_asks_for_no_token_after_it() -> None:
     assert len(taken) == 4
 
 
-def test_what_is_wanted_is_bounded() -> None:
+def test_generation_limits_are_bounded() -> None:
     assert generation_limits({}) == (32, [])
     assert generation_limits({"max_tokens": 100_000, "stop": ["\n", ""]}) == (MAX_TOKENS, ["\n"])
     assert generation_limits({"max_tokens": 0})[0] == 1

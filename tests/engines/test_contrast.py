@@ -1,4 +1,4 @@
-"""The losses are those of transformers' own classes, and what cannot be told apart is refused."""
+"""The losses equal those of transformers' classes; indistinguishable pairs are refused."""
 
 from __future__ import annotations
 
@@ -100,11 +100,11 @@ def test_all_held_out_pairs_are_evaluated_and_none_alone(model: Any, monkeypatch
     assert objective.evaluate(rows[:4]) == pytest.approx(float(objective.loss(rows[:4]).detach()), rel=1e-5)
 
 
-def test_what_is_no_pair_and_pairs_of_one_text_are_refused(model: Any) -> None:
+def test_other_examples_and_pairs_with_one_text_are_refused(model: Any) -> None:
     objective = Contrast(*model)
     with pytest.raises(InvalidRequest, match='"text"'):
         objective.prepare([Example(picture(1), "what?", "a dog")])
-    with pytest.raises(InvalidRequest, match="told apart"):
+    with pytest.raises(InvalidRequest, match="two different texts"):
         objective.prepare([PAIRS[0], PAIRS[0]])
 
 

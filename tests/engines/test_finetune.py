@@ -53,7 +53,7 @@ def model(folder: Path) -> Any:
     return load_model(folder, "cpu")
 
 
-def test_steps_lower_the_loss_and_a_better_adapter_is_kept_and_serves(model: Any, tmp_path: Path) -> None:
+def test_training_lowers_the_loss_and_a_better_adapter_is_saved_and_used(model: Any, tmp_path: Path) -> None:
     verdict = train(model, LEARNT, UNSEEN, tmp_path / "colours", Training(steps=15, rate=1e-2))
     assert verdict.last < 0.8 * verdict.first
     assert verdict.after < 0.8 * verdict.before
@@ -65,7 +65,7 @@ def test_steps_lower_the_loss_and_a_better_adapter_is_kept_and_serves(model: Any
     assert (plain - with_it).abs().max() > 1e-2
 
 
-def test_an_adapter_that_is_no_better_is_refused_and_nothing_of_it_stays(model: Any, tmp_path: Path) -> None:
+def test_an_adapter_that_is_not_better_is_refused_and_leaves_nothing(model: Any, tmp_path: Path) -> None:
     before = {name: weight.clone() for name, weight in model[0].named_parameters()}
     verdict = train(model, LEARNT, UNSEEN, tmp_path / "none", Training(steps=2, rate=0.0))
     assert verdict.after == verdict.before
@@ -91,7 +91,7 @@ def test_without_examples_there_is_no_training(model: Any, tmp_path: Path) -> No
         train(model, LEARNT, [], tmp_path / "x")
 
 
-def test_each_fifth_line_of_a_file_is_held_out_and_a_bad_line_is_named(tmp_path: Path) -> None:
+def test_every_fifth_line_is_held_out_and_a_bad_line_is_named(tmp_path: Path) -> None:
     Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
     line = json.dumps({"picture": "a.png", "question": "what?", "answer": "black"})
     (tmp_path / "rows.jsonl").write_text("\n".join([line] * 6))
@@ -131,7 +131,7 @@ def test_one_step_lowers_the_contrastive_loss(towers: Path, tmp_path: Path) -> N
     assert verdict.after < verdict.before
 
 
-def test_a_vision_adapter_that_is_better_is_kept_and_serves_and_then_a_sentence_finds_its_picture(
+def test_a_better_vision_adapter_is_saved_and_used_and_a_sentence_finds_its_picture(
     towers: Path,
 ) -> None:
     place = towers.parent / "adapters" / "colours"

@@ -1,4 +1,4 @@
-"""A process that loads our engines leaves nothing behind for the makers of their runtimes."""
+"""A process that loads our engines sends and stores no telemetry."""
 
 from __future__ import annotations
 

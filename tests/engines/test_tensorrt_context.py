@@ -53,9 +53,7 @@ def test_any_batch_is_encoded_wherever_it_lies(plan: bytes, machine: Torch, coun
     assert torch.allclose(plain(context.host(made)), means(pictures), atol=1e-6)
 
 
-def test_what_is_on_the_gpu_is_read_where_it_lies(
-    plan: bytes, machine: Torch, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_gpu_pictures_are_read_in_place(plan: bytes, machine: Torch, monkeypatch: pytest.MonkeyPatch) -> None:
     double = Double()
     addresses: dict[str, int] = {}
     monkeypatch.setattr(
@@ -78,8 +76,8 @@ def test_what_is_on_the_gpu_is_read_where_it_lies(
         torch.zeros(1, 3, 4, 4, dtype=torch.float16),
     ],
 )
-def test_what_is_no_batch_is_refused(plan: bytes, machine: Torch, pictures: torch.Tensor) -> None:
-    with pytest.raises(WorkerError, match="no batch") as caught:
+def test_invalid_batches_are_refused(plan: bytes, machine: Torch, pictures: torch.Tensor) -> None:
+    with pytest.raises(WorkerError, match="not a batch") as caught:
         Context(Double(), machine, plan).encode(pictures)
     assert caught.value.code == "bad_batch"
 
@@ -89,7 +87,7 @@ def test_a_plan_of_another_board_is_not_loaded(plan: bytes, machine: Torch) -> N
         Context(Double("another board"), machine, plan)
 
 
-def test_work_that_tensorrt_does_not_take_is_told(
+def test_work_that_tensorrt_rejects_is_an_error(
     plan: bytes, machine: Torch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     double = Double()

@@ -62,7 +62,7 @@ def test_the_specification_is_what_the_bindings_say() -> None:
     )
 
 
-def test_a_plan_is_built_once_and_kept(source: Path) -> None:
+def test_a_plan_is_built_once_and_stored(source: Path) -> None:
     first, second = Double(), Double()
     plan = tensorrt_plan.built(first, Torch(), source)
     assert "Builder.build_serialized_network" in first.calls
@@ -124,7 +124,7 @@ def test_a_plan_that_is_not_what_was_written_is_built_again(source: Path, harm: 
     assert tensorrt_plan.built(Double(), Torch(), source) == plan
 
 
-def test_timings_are_kept_for_the_next_build_and_those_of_another_board_are_not_used(source: Path) -> None:
+def test_timings_are_reused_by_the_next_build_but_not_for_another_board(source: Path) -> None:
     plan, timings = tensorrt_plan.build(Double("a"), source, b"")
     assert plan
     same, other = Double("a"), Double("b")
@@ -141,7 +141,7 @@ def test_timings_are_kept_for_the_next_build_and_those_of_another_board_are_not_
     ("at", "told"),
     [("parse", "NonZero node_7: not supported"), ("profile", "batches"), ("build", "cannot build")],
 )
-def test_what_tensorrt_refuses_is_told_and_leaves_nothing(source: Path, at: str, told: str) -> None:
+def test_a_refusal_by_tensorrt_is_an_error_and_leaves_nothing(source: Path, at: str, told: str) -> None:
     double = Double()
     double.refuses = at
     with pytest.raises(WorkerError, match=told) as caught:

@@ -37,7 +37,7 @@ def changed(piece: Piece, change: Callable[[Picture], Picture]) -> Piece:
 
 
 @pytest.mark.parametrize("graph", [False, True], ids=["torch", "onnx"])
-def test_logits_are_the_plain_pipelines_at_every_step_with_and_without_what_was_kept(
+def test_logits_equal_the_plain_pipeline_s_at_every_step_with_and_without_a_cache(
     bench: Bench, graph: bool
 ) -> None:
     if graph and bench.kind == "idefics3":
@@ -51,7 +51,7 @@ def test_logits_are_the_plain_pipelines_at_every_step_with_and_without_what_was_
     assert kept.reused > kept.computed > 0  # the last one was not computed anew
 
 
-def test_a_sequence_that_departs_from_what_was_kept_is_cut_there(bench: Bench) -> None:
+def test_a_sequence_that_differs_from_the_cached_one_is_cropped_there(bench: Bench) -> None:
     seen = bench.encode([picture(1), picture(2)])
     (_, (second, _), *_), kept = bench.growing(seen), KvCache()
     gap(bench, second, [picture(1)], kept)
@@ -124,7 +124,7 @@ def test_positions_are_those_of_the_class_itself(bench: Bench) -> None:
     assert after == flat.shape[1] + int(delta)
 
 
-def test_a_step_after_a_cut_goes_on_from_the_right_place(tiny_vlm: Callable[[str], Path]) -> None:
+def test_a_step_after_a_crop_continues_at_the_right_position(tiny_vlm: Callable[[str], Path]) -> None:
     model, tokenizer, processor = load_model(tiny_vlm("qwen2_vl"), "cpu")
     layout, decoder, kept = Layout(model.config, tokenizer), Decoder(model), KvCache()
     ((tokens, rows, columns),) = Tower(model, processor).encode([picture(4)])

@@ -43,7 +43,7 @@ def test_a_picture_stands_between_the_marks_of_its_class(case: Case) -> None:
     assert piece.ids[piece.first : piece.first + 3] == (SPECIAL.index("<image>"),) * 3
 
 
-def test_the_chat_template_is_around_the_session_and_without_one_there_is_a_plain_question(
+def test_the_chat_template_encloses_the_session_and_without_one_there_is_a_plain_question(
     case: Case,
 ) -> None:
     head, tail = case.written(case.layout.head.ids), case.written(case.layout.question("what?").ids)

@@ -1,4 +1,4 @@
-"""Visual tokens are the class's own, whatever the picture's size, alone or beside others."""
+"""Visual tokens equal the class's own for any picture size and batch."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_pictures_side_by_side_have_the_tokens_that_each_has_alone(bench: Bench)
     assert (together[0][0][:4] - together[1][0][:4]).abs().max() > 1e-2
 
 
-def test_a_keyframe_is_one_tile_of_a_fixed_number_of_tokens_where_the_class_could_cut_it(
+def test_a_keyframe_is_one_tile_for_classes_that_support_tiling(
     bench: Bench,
 ) -> None:
     if bench.kind.startswith("qwen"):
@@ -41,7 +41,7 @@ def test_a_keyframe_is_one_tile_of_a_fixed_number_of_tokens_where_the_class_coul
     assert sizes == {36 if bench.kind == "llava" else 9}
 
 
-def test_a_large_picture_is_made_smaller_where_it_would_be_too_many_tokens(bench: Bench) -> None:
+def test_a_large_picture_is_scaled_down_to_the_token_limit(bench: Bench) -> None:
     large, small = picture(1, 480, 320), picture(1, 16, 16)
     fitted = bench.tower.fit(large, 6)
     assert bench.tower.fit(small, 6) is small

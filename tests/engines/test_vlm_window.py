@@ -1,4 +1,4 @@
-"""The window grows at its end, and what falls off falls off in blocks."""
+"""The window grows at its end and drops items in blocks."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_the_newest_keyframe_stays_visual_at_a_drop_whatever_its_size() -> None:
     assert [entry.visible for entry in window.entries] == [False, True]
 
 
-def test_what_was_told_or_dropped_before_is_known() -> None:
+def test_items_seen_or_dropped_before_are_known() -> None:
     window = filled(*map(line, range(21)))
     assert window.knows("line 20", 20.0)
     assert window.knows("line 3", 3.0)
@@ -125,7 +125,7 @@ def test_the_common_start_ends_inside_text_but_never_inside_a_picture() -> None:
     assert common_prefix(first, ()) == 0
 
 
-def test_positions_of_a_picture_are_its_rows_and_columns_and_text_goes_on_after_the_larger() -> None:
+def test_positions_of_a_picture_are_rows_and_columns_and_text_continues_after_the_larger() -> None:
     rows, after = positions(
         [Piece((1, 1)), Piece((1, *[0] * 6, 1), Picture("a", np.zeros((6, 4)), 2, 3), 1), Piece((1,))]
     )
