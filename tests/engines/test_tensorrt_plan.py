@@ -328,11 +328,10 @@ def test_a_wrong_value_or_order_fails(module: ModuleType, right: str, wrong: str
         )
 
 
-# --- the real builder ---------------------------------------------------------------------------------------
-# The bindings of TensorRT 11 on the library of TensorRT for RTX (1.7, from a wheel), which builds without a GPU
+# --- the real builder -----------------------------------------------------------------------------------
+# The bindings of TensorRT 11 on the library of TensorRT for RTX (1.7, a wheel), which builds without a GPU
 # and exports the same functions, parser and builder included. Its plans run only on RTX cards. What is shown
-# here is that the calls are right,
-# that a TensorRT parser takes our files whole, and what a refusal says.
+# here is that the calls are right, that a TensorRT parser accepts our files, and what a refusal says.
 
 LIBRARIES = {
     "libnvinfer.so.11": "libtensorrt_rtx.so.1.*",

@@ -76,7 +76,7 @@ def test_sessions_with_different_adapters_are_independent(folder: Path) -> None:
         assert torch.allclose(case.logits(name), wanted[name], atol=1e-4), name
 
 
-def test_threads_at_once_do_not_hear_each_other(folder: Path) -> None:
+def test_concurrent_threads_keep_their_adapters(folder: Path) -> None:
     case, wrong = Case(folder), list[str]()
     wanted = {name: case.logits(name) for name in ("", "a", "b")}
 
