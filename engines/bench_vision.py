@@ -12,6 +12,7 @@ import io
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +83,7 @@ def measured(
     source, parity = export.cached(models / efficientnet.NAME, module, efficientnet.SIDE)
     makers: dict[str, Callable[[], build_vision.Encode]] = {
         "torch": lambda: _torch(module),
-        **{name: lambda make=make: make(source) for name, make in build_vision.RUNTIMES.items()},  # type: ignore[misc]
+        **{name: partial(make, source) for name, make in build_vision.RUNTIMES.items()},
         "tensorrt": lambda: build_vision.tensorrt(source),
     }
     rows: list[Row] = []

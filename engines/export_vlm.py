@@ -175,7 +175,8 @@ def _shuffled(model: Any) -> Any:
     class Shuffled(torch.nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.tower, self.connector = model.model.vision_model, model.model.connector
+            self.tower = model.model.vision_model
+            self.connector = model.model.connector
             rows = self.tower.embeddings.num_patches_per_side
             black = torch.zeros(1, 3, rows * self.tower.patch_size, rows * self.tower.patch_size)
             whole = torch.ones(1, rows, rows, dtype=torch.bool)
@@ -206,7 +207,8 @@ def _clip(model: Any) -> Any:
     class Clip(torch.nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.tower, self.projector = model.model.vision_tower, model.model.multi_modal_projector
+            self.tower = model.model.vision_tower
+            self.projector = model.model.multi_modal_projector
 
         def forward(self, pixels: Any) -> Any:
             x = self.tower.pre_layrnorm(self.tower.embeddings(pixels))

@@ -231,7 +231,8 @@ class Bench:
     """A model, what stands around it, and the plain pipeline beside it."""
 
     def __init__(self, folder: Path, device: str = "cpu") -> None:
-        self.folder, self.device = folder, device
+        self.folder = folder
+        self.device = device
         self.model, tokenizer, processor = load_model(folder, device)
         self.kind = str(self.model.config.model_type)
         self.layout = Layout(self.model.config, tokenizer)
