@@ -114,7 +114,7 @@ def test_threads_get_the_same_tokens_and_text_never_becomes_control_tokens(case:
         return line.ids, case.layout.question("what?").ids
 
     expected = encode()
-    wrong = []
+    wrong: list[tuple[tuple[int, ...], tuple[int, ...]]] = []
 
     def work() -> None:
         wrong.extend(ids for ids in (encode() for _ in range(400)) if ids != expected)
