@@ -59,10 +59,10 @@ class Layout:
         tokenizer: the model's. Nothing else may encode with it: see below.
     """
 
-    # transformers stores the option split_special_tokens in the shared Rust tokenizer and changes it when a call
-    # needs another value. Calls that alternate are therefore not thread-safe: a thread may encode text of the
-    # session with another thread's option, and so with control tokens. All text with control tokens is encoded
-    # in the constructor; afterwards every call uses the same option.
+    # transformers stores the option split_special_tokens in the shared Rust tokenizer and changes it when a
+    # call needs another value. Calls that alternate are not thread-safe: a thread may encode text of the
+    # session with another thread's option, and so with control tokens. All text with control tokens is
+    # encoded in the constructor; afterwards every call uses the same option.
 
     def __init__(self, config: Any, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
