@@ -167,7 +167,7 @@ STATUSES: list[tuple[Reply, type[StreamsvcError], str]] = [
     (Reply([b"<h1>Welcome</h1>"], 200, {"Content-Type": "text/html"}), WorkerError, "protocol"),
     (Reply([b"data: {]\n\n"]), WorkerError, "protocol"),
     (Reply([ROLE]), WorkerError, "broke off"),
-    (Reply([ROLE, Mark.CUT]), WorkerError, "gone"),
+    (Reply([ROLE, Mark.CUT]), WorkerError, "closed the connection"),
     (Reply([b'data: {"error": {"code": 429, "message": "no"}}\n\n']), CapacityError, "429"),
     (Reply([b'data: {"error": {"message": "out of memory"}}\n\n']), WorkerError, "failed"),
 ]
