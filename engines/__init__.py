@@ -1,10 +1,13 @@
-"""Runtime adapters of models. Loaded only inside a worker process, by dotted name (see streamsvc/workers/supervisor.py).
+"""Runtime adapters of models.
 
-An engine module has one function, `load(options) -> Engine`. A payload is a flat dict of JSON values and numpy arrays
-(bytes cross as uint8 arrays). An op takes a list of payloads, the batch, and gives one result for each, in order; a
-result may be an Exception, which fails that request alone. A stream op takes one payload and yields payloads.
+Loaded only inside a worker process, by dotted name (see streamsvc/workers/supervisor.py).
 
-An engine keeps no state of a session: what it holds can be rebuilt, and losing it costs time, never content.
+An engine module has one function, `load(options) -> Engine`. A payload is a flat dict of JSON values and
+numpy arrays (bytes are sent as uint8 arrays). An op takes a batch, a list of payloads, and returns one result
+for each, in order; a result may be an Exception, which fails only its request. A stream op takes one payload
+and yields payloads.
+
+An engine has no session state that cannot be rebuilt: a restarted worker loses time, never content.
 """
 
 from __future__ import annotations
@@ -15,17 +18,17 @@ from typing import Any
 
 from engines import telemetry
 
-telemetry.switch_off()  # here, because whatever loads an engine comes by this file first
+telemetry.switch_off()  # here, because this module is imported before any engine
 
 Payload = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Op:
-    """One thing an engine does.
+    """One operation of an engine.
 
-    `run`: the function on a batch. `threads`: how many batches run at once, each op on threads of its own.
-    `batch`: how many waiting requests one batch takes at most.
+    `run`: the function on a batch. `threads`: how many batches run in parallel, on threads of this op.
+    `batch`: the largest number of waiting requests in a batch.
     """
 
     run: Callable[[list[Payload]], list[Payload | Exception]]
@@ -35,7 +38,7 @@ class Op:
 
 @dataclass(frozen=True, slots=True)
 class StreamOp:
-    """An op that yields payloads as they come; closed early when the asker goes away or the deadline passes."""
+    """An op that yields payloads; its generator is closed early on cancellation or at the deadline."""
 
     run: Callable[[Payload], Iterator[Payload]]
     threads: int = 1
@@ -43,14 +46,14 @@ class StreamOp:
 
 @dataclass(frozen=True, slots=True)
 class Engine:
-    """The ops of one loaded engine by name; `describe` tells versions and models for `_build_info`."""
+    """The ops of a loaded engine by name. `describe`: versions and models, for the metric `_build_info`."""
 
     ops: Mapping[str, Op | StreamOp]
     describe: Mapping[str, str] = field(default_factory=dict)
 
 
 def each(one: Callable[[Payload], Payload]) -> Callable[[list[Payload]], list[Payload | Exception]]:
-    """The batch function of a function on one payload: an error fails its own request alone."""
+    """Make a batch function of a function on one payload. An exception fails only its request."""
 
     def run(batch: list[Payload]) -> list[Payload | Exception]:
         results: list[Payload | Exception] = []

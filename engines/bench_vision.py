@@ -1,8 +1,9 @@
-"""What seeing costs on this machine: `streamsvc bench vision`.
+"""Measures the vision models on this machine: `streamsvc bench vision`.
 
-The vision encoder by every runtime at batches of 1, 8 and 32, one thread each, as the see worker runs it; and the CPU time of one look as a
-session asks for it (JPEG in; tags, boxes and embedding out), which at one keyframe a second is the session's share of a core.
-Reading text comes on top, where text is likely and has changed (engines/README.md).
+The vision encoder in every runtime at batches of 1, 8 and 32, one thread each, as in the see worker; and the
+CPU time of one op `look` of a session (JPEG in; tags, boxes and embedding out). At one keyframe a second that
+is the session's share of a core, without OCR, which runs only where text is likely and has changed
+(engines/README.md).
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import io
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,17 +24,17 @@ from engines.plot import Panel, svg
 from streamsvc.core.errors import ModelMissing, StreamsvcError
 
 BATCHES = (1, 8, 32)
-TIMES = 7  # batches timed, of which the fastest counts: others share the machine
-LOOKS = 12  # pictures of the whole look
-SIZE = (1280, 720)  # pixels of such a picture
+TIMES = 7  # timed batches, of which the fastest counts
+LOOKS = 12  # pictures for the op `look`
+SIZE = (1280, 720)  # pixels of those pictures
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One runtime at one batch.
+    """One runtime at one batch size.
 
-    `ms`, `cpu_ms`: wall and CPU milliseconds of a picture, alike where nobody else uses the machine. `latency_ms`: wall, of the batch.
-    `why`: it was not run.
+    `ms`, `cpu_ms`: wall and CPU milliseconds per picture. `latency_ms`: wall milliseconds per batch. `why`:
+    the reason if it was not run.
     """
 
     runtime: str
@@ -44,13 +46,16 @@ class Row:
 
     @property
     def frames_per_second(self) -> float:
-        """Pictures a second by one thread, or by the GPU."""
+        """Pictures per second, on one thread or on the GPU."""
         return 1000 / self.ms if self.ms else 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """The whole measurement. `parity`: of the ONNX file. `chosen`: the runtime that this machine would use. `share`: of one core."""
+    """All results. `parity`: of the ONNX file.
+
+    `chosen`: the runtime chosen on this machine. `share`: of one core, per session.
+    """
 
     model: str
     parity: str
@@ -62,23 +67,23 @@ class Report:
 def measured(
     models: Path, options: Mapping[str, Any], tell: Callable[[str], None], batches: Sequence[int] = BATCHES
 ) -> Report:
-    """Measure this machine; half a minute of one core.
+    """Run the benchmark; half a minute of one core.
 
     Args:
-        models: the folder of all models, with efficientnet-lite0.
-        options: of `vision.load`, as the see worker gets them.
-        tell: hears what is being done.
-        batches: pictures of one run.
+        models: the folder of models, with efficientnet-lite0.
+        options: of `vision.load`, as passed to the see worker.
+        tell: called with progress messages.
+        batches: batch sizes.
 
     Raises:
-        ModelMissing: weights, torch or onnx are not there; the message says how to get them.
+        ModelMissing: weights, torch or onnx are missing; the message names the command that installs them.
     """
     module = efficientnet.lite0(models)
     tell("exporting efficientnet-lite0 to ONNX")
-    source, parity = export.kept(models / efficientnet.NAME, module, efficientnet.SIDE)
+    source, parity = export.cached(models / efficientnet.NAME, module, efficientnet.SIDE)
     makers: dict[str, Callable[[], build_vision.Encode]] = {
         "torch": lambda: _torch(module),
-        **{name: lambda make=make: make(source) for name, make in build_vision.RUNTIMES.items()},  # type: ignore[misc]
+        **{name: partial(make, source) for name, make in build_vision.RUNTIMES.items()},
         "tensorrt": lambda: build_vision.tensorrt(source),
     }
     rows: list[Row] = []
@@ -96,12 +101,12 @@ def measured(
             wall, cpu = (1000 * seconds for seconds in build_vision.timed(encode, pixels, TIMES))
             rows.append(Row(name, batch, wall / batch, cpu / batch, wall))
     _, choice = build_vision.encoder(source)
-    tell("timing whole looks")
+    tell("timing the op look")
     return Report(efficientnet.NAME, parity, choice.runtime, tuple(rows), share(options))
 
 
 def share(options: Mapping[str, Any]) -> float:
-    """CPU seconds of one look of a session: its share of one core at one keyframe a second. All threads count."""
+    """CPU seconds of one op `look`, all threads: a session's share of a core at one keyframe a second."""
     look = vision.load({**options, "ocr": False}).ops["look"]
     random = np.random.default_rng(0)
     pictures = [jpeg(random) for _ in range(LOOKS)]
@@ -115,7 +120,7 @@ def share(options: Mapping[str, Any]) -> float:
 
 
 def jpeg(random: np.random.Generator) -> Any:
-    """A picture of soft shapes: as costly as a photo to decode and to look at, and never blank."""
+    """A JPEG of soft shapes: costs as much to decode and analyse as a photo, and is never blank."""
     small = Image.fromarray(random.integers(0, 256, (18, 32, 3), dtype=np.uint8))
     buffer = io.BytesIO()
     small.resize(SIZE, Image.Resampling.BICUBIC).save(buffer, "JPEG", quality=85)
@@ -137,11 +142,11 @@ def _torch(module: Any) -> build_vision.Encode:
     return encode
 
 
-# --- told -------------------------------------------------------------------------------------------------------------
+# --- output -------------------------------------------------------------------------------------------------
 
 
 def as_json(report: Report) -> dict[str, Any]:
-    """Everything, for programs; a row that was not run has `why` and no figures."""
+    """The report as JSON. A row that was not run has `why` and no figures."""
     rows: list[dict[str, Any]] = []
     for row in report.rows:
         if row.why:
@@ -159,28 +164,28 @@ def as_json(report: Report) -> dict[str, Any]:
 
 
 def table(report: Report) -> str:
-    """For people."""
+    """The report as text."""
     lines = [f"{report.model}: {report.parity}", "one thread; the fastest of several runs", ""]
     lines += [f"{'runtime':<12} {'batch':>5} {'ms/frame':>9} {'CPU ms':>9} {'frames/s':>9} {'ms/batch':>9}"]
-    told: set[str] = set()
+    skipped: set[str] = set()
     for row in report.rows:
         if not row.why:
             figures = (
                 f"{row.ms:>9.2f} {row.cpu_ms:>9.2f} {row.frames_per_second:>9.1f} {row.latency_ms:>9.1f}"
             )
             lines.append(f"{row.runtime:<12} {row.batch:>5} {figures}")
-        elif row.runtime not in told:
-            told.add(row.runtime)
+        elif row.runtime not in skipped:
+            skipped.add(row.runtime)
             lines.append(f"{row.runtime:<12} not run: {row.why}")
     lines += ["", f"chosen on this machine: {report.chosen}"]
     lines += [
-        f"a session at one keyframe a second: {report.share:.1%} of one core (tags, boxes, embedding; text apart)"
+        f"a session at one keyframe a second: {report.share:.1%} of one core (tags, boxes, embedding; no OCR)"
     ]
     return "\n".join(lines)
 
 
 def plot(report: Report) -> str:
-    """An SVG picture: frames a second and milliseconds a batch against the batch, a line for each runtime that ran."""
+    """An SVG plot of frames per second and ms per batch over the batch size, one line per runtime."""
     rows = sorted((row for row in report.rows if not row.why), key=lambda row: row.batch)
     ticks = [f"batch {batch}" for batch in sorted({row.batch for row in report.rows})]
     ran = list(dict.fromkeys(row.runtime for row in report.rows if not row.why))

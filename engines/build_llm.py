@@ -1,16 +1,15 @@
-"""SmolLM2 (llama architecture) from GGUF to CTranslate2 int8, without torch.
+"""Converts SmolLM2 (llama architecture) from GGUF to CTranslate2 int8, without torch.
 
-The GGUF's tensors are dequantised, put into CTranslate2's specification and quantised anew to int8. In a llama GGUF the
-rows of Q and K are permuted for interleaved rotary embeddings, so `rotary_interleave=True` and no un-permuting.
-The result lies beside the source in `ct2-int8-<hash>/`, named by the source's size, head and tail and by `RECIPE`; it is written to a
-temporary folder and renamed, so that a reader sees a whole model or none.
+The GGUF's tensors are dequantised, put into CTranslate2's specification and quantised to int8. In a llama
+GGUF the rows of Q and K are permuted for interleaved rotary embeddings, so `rotary_interleave=True` needs no
+un-permuting. The result is in `ct2-int8-<hash>/` beside the source; the hash covers the source's size, head
+and tail and RECIPE.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -20,21 +19,21 @@ from numpy.typing import NDArray
 from engines.building import building
 from streamsvc.core.errors import ModelMissing
 
-RECIPE = "1"  # raise it when the conversion changes
+RECIPE = "1"  # increment when the conversion changes
 _PROBE = 1 << 20  # bytes hashed at each end of the source
 
 
 def built(source: Path) -> Path:
-    """The folder of the converted model, built now if it is not there.
+    """The folder of the converted model; converts it first if necessary.
 
     Args:
         source: the GGUF file.
 
     Raises:
-        ModelMissing: there is no such file, or it is no GGUF of the llama architecture.
+        ModelMissing: the file is missing, or is not a GGUF of the llama architecture.
     """
     if not source.is_file():
-        raise ModelMissing(f"the language model {source.name} is not there: run `streamsvc models pull`")
+        raise ModelMissing(f"the language model {source.name} is missing: run `streamsvc models pull`")
     target = source.parent / f"ct2-int8-{_mark(source)}"
 
     def whole() -> bool:
@@ -72,19 +71,16 @@ def convert(source: Path, target: Path) -> None:
         ) from None
     pieces = meta.texts("tokenizer.ggml.tokens")
     spec.register_vocabulary(pieces)
-    spec.config.bos_token, spec.config.eos_token, spec.config.unk_token = (
-        pieces[meta.whole("tokenizer.ggml.bos_token_id")],
-        pieces[meta.whole("tokenizer.ggml.eos_token_id")],
-        pieces[0],
-    )
+    spec.config.bos_token = pieces[meta.integer("tokenizer.ggml.bos_token_id")]
+    spec.config.eos_token = pieces[meta.integer("tokenizer.ggml.eos_token_id")]
+    spec.config.unk_token = pieces[0]
     spec.config.layer_norm_epsilon = meta.real("llama.attention.layer_norm_rms_epsilon")
     spec.validate()
     spec.optimize(quantization="int8")
     spec.save(str(target))
     _tokenizer(meta, pieces).save(str(target / "tokenizer.json"))
-    (target / "source.json").write_text(
-        json.dumps({"source": source.name, "bytes": os.path.getsize(source), "recipe": RECIPE})
-    )
+    origin = {"source": source.name, "bytes": source.stat().st_size, "recipe": RECIPE}
+    (target / "source.json").write_text(json.dumps(origin))
 
 
 class _Meta:
@@ -101,10 +97,10 @@ class _Meta:
         field = self._fields[name]
         return [bytes(field.parts[index]).decode() for index in field.data]
 
-    def whole(self, name: str) -> int:
+    def integer(self, name: str) -> int:
         return int(self._fields[name].parts[-1][0])
 
-    def wholes(self, name: str) -> list[int]:
+    def integers(self, name: str) -> list[int]:
         field = self._fields[name]
         return [int(field.parts[index][0]) for index in field.data]
 
@@ -120,10 +116,10 @@ def _spec(meta: _Meta, tensors: dict[str, Any]) -> Any:
         tensor = tensors[name]
         return np.ascontiguousarray(gguf.dequantize(tensor.data, tensor.tensor_type), dtype=np.float32)
 
-    layers = meta.whole("llama.block_count")
+    layers = meta.integer("llama.block_count")
     spec = transformer_spec.TransformerDecoderModelSpec.from_config(
         layers,
-        meta.whole("llama.attention.head_count"),
+        meta.integer("llama.attention.head_count"),
         activation=common_spec.Activation.SWISH,
         pre_norm=True,
         ffn_glu=True,
@@ -131,7 +127,7 @@ def _spec(meta: _Meta, tensors: dict[str, Any]) -> Any:
         rotary_dim=0,
         rotary_interleave=True,
         rotary_base=meta.real("llama.rope.freq_base"),
-        num_heads_kv=meta.whole("llama.attention.head_count_kv"),
+        num_heads_kv=meta.integer("llama.attention.head_count_kv"),
     )
     decoder = spec.decoder
     decoder.scale_embeddings = False
@@ -168,7 +164,7 @@ def _tokenizer(meta: _Meta, pieces: list[str]) -> Any:
     tokenizer.decoder = decoders.ByteLevel()
     control = [
         piece
-        for piece, kind in zip(pieces, meta.wholes("tokenizer.ggml.token_type"), strict=True)
+        for piece, kind in zip(pieces, meta.integers("tokenizer.ggml.token_type"), strict=True)
         if kind == 3
     ]
     tokenizer.add_special_tokens([AddedToken(piece, special=True, normalized=False) for piece in control])

@@ -1,12 +1,12 @@
-"""Vision models as this machine runs them fastest.
+"""Vision models in the fastest form for this machine.
 
-Two ways lead here. `compiled`: a model as it was published -> an OpenVINO graph that starts fast on this CPU; the eyes of every session.
-`encoder`: an ONNX file of `export` -> a TensorRT plan where there are a GPU and TensorRT, else whichever CPU runtime is faster here.
+`compiled`: a published model -> an OpenVINO graph that loads fast on this CPU (tagger and detector of every
+session). `encoder`: an ONNX file of `export` -> a TensorRT plan if there are a GPU and TensorRT, else the
+faster CPU runtime.
 
-Reading the detector's TensorFlow graph takes ten seconds of one core; the same graph in OpenVINO's own format takes a
-tenth of one. The graph lies beside its source in `openvino-<hash>/`, named by the source's content, OpenVINO's version and
-RECIPE, written to a temporary folder and renamed, so that a reader sees a whole one or none. OpenVINO keeps the compiled
-form in the same folder and checks by itself that it fits this processor.
+Reading the detector's TensorFlow graph takes 10 s of one core; the same graph in OpenVINO's format takes 0.1
+s. The graph is in `openvino-<hash>/` beside its source; the hash covers the source's content, OpenVINO's
+version and RECIPE. OpenVINO caches its compiled form in the same folder and checks that it fits this CPU.
 """
 
 from __future__ import annotations
@@ -31,19 +31,22 @@ from streamsvc.core.errors import ModelMissing, WorkerError
 Pixels = NDArray[np.float32]  # (n, 3, side, side), normalised as the model wants it; n from 1 to 32
 Encode = Callable[[Pixels], NDArray[np.float32]]  # -> (n, d)
 
-RECIPE = "1"  # raise it when what is done to a graph changes
+RECIPE = "1"  # increment when the processing of a graph changes
 GRAPH = "graph.xml"
-TRIAL, TRIALS = 8, 5  # pictures of a batch that is timed to choose a runtime; the fastest of so many
-ALIKE = 0.99  # least cosine between a runtime's embedding and that of ONNX Runtime in float32: OpenVINO may compute in bfloat16
+TRIAL_BATCH = 8  # pictures of the batch that is timed to choose a runtime
+TRIALS = 5  # of which the fastest counts
+MIN_COSINE = (
+    0.99  # between a runtime's embedding and ONNX Runtime's in float32; OpenVINO may compute in bfloat16
+)
 _OPTIONS = {"INFERENCE_NUM_THREADS": 1, "NUM_STREAMS": 1, "PERFORMANCE_HINT": "LATENCY"}
 
 
 def compiled(source: Path, shape: Callable[[Any], None]) -> Any:
-    """The model of a file, compiled for this CPU, one thread.
+    """A model file compiled for this CPU, one thread.
 
     Args:
         source: any format that OpenVINO reads.
-        shape: changes the graph once it is read (fixed input size, more outputs); done once, then kept.
+        shape: modifies the graph after reading (fixed input size, more outputs); the result is stored.
 
     Raises:
         ModelMissing: the file cannot be read.
@@ -72,46 +75,50 @@ def _built(core: Any, source: Path, shape: Callable[[Any], None]) -> Path:
     return target
 
 
-# --- ONNX files, by the fastest runtime -------------------------------------------------------------------------------
+# --- ONNX files, by the fastest runtime ---------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """What was chosen for an ONNX file on this machine. `ms`: CPU time of a picture, in a batch of TRIAL, by each runtime tried."""
+    """The chosen runtime. `ms`: CPU milliseconds per picture in a batch of TRIAL_BATCH, by runtime."""
 
     runtime: str
     ms: Mapping[str, float]
 
 
 def encoder(source: Path) -> tuple[Encode, Choice]:
-    """An ONNX file of `export.exported`, ready to run on this machine. Not for two threads at once.
+    """An ONNX file of `export.exported`, ready to run on this machine. Not thread-safe.
 
-    With a GPU and TensorRT's builder it is a plan. Else the CPU runtimes are timed, one thread each, and the choice is kept beside the file
-    until the file, a runtime's version or the processor changes.
+    With a GPU and TensorRT's builder it is a plan. Otherwise the CPU runtimes are timed, one thread each, and
+    the choice is stored beside the file until the file, a runtime's version or the CPU changes.
 
     Raises:
-        WorkerError: TensorRT is there, and cannot build or run the file (see tensorrt_plan), or no runtime computes it right.
+        WorkerError: TensorRT cannot build or run the file (see tensorrt_plan), or no runtime computes it
+            correctly.
     """
     try:
         return tensorrt(source), Choice("tensorrt", {})
-    except ModelMissing:  # no GPU, or no builder: said by `streamsvc bench vision`
+    except ModelMissing:  # no GPU or no builder; `streamsvc bench vision` shows which
         pass
-    kept, key = source.with_suffix(".runtime.json"), _key(source)
+    path = source.with_suffix(".runtime.json")
+    key = _key(source)
     try:
-        told = json.loads(kept.read_text())
-        if told["key"] == key and told["runtime"] in RUNTIMES:
-            return RUNTIMES[told["runtime"]](source), Choice(told["runtime"], told["ms"])
+        stored = json.loads(path.read_text())
+        if stored["key"] == key and stored["runtime"] in RUNTIMES:
+            return RUNTIMES[stored["runtime"]](source), Choice(stored["runtime"], stored["ms"])
     except (OSError, ValueError, KeyError, TypeError):
-        pass  # none yet, or not a whole one
+        pass  # not stored yet, or incomplete
     choice, chosen = _fastest({name: make(source) for name, make in RUNTIMES.items()}, _trial(source))
-    scratch = kept.with_suffix(".part")
+    scratch = path.with_suffix(".part")
     scratch.write_text(json.dumps({"key": key, "runtime": choice.runtime, "ms": choice.ms}, indent=1))
-    scratch.replace(kept)
+    scratch.replace(path)
     return chosen, choice
 
 
 def tensorrt(source: Path) -> Encode:
-    """The file as a TensorRT plan. The arrays at both ends share torch's memory; on the GPU path call `tensorrt_context.Context` itself.
+    """The file as a TensorRT plan, with host arrays as input and output.
+
+    For GPU tensors use `tensorrt_context.Context`.
 
     Raises:
         ModelMissing: no GPU (code "no_gpu") or no TensorRT with its builder (code "no_tensorrt").
@@ -125,14 +132,14 @@ def tensorrt(source: Path) -> Encode:
 
 
 def openvino(source: Path) -> Encode:
-    """The file in OpenVINO, one thread, in the precision that it thinks best for this processor (bfloat16 where there are matrix units)."""
+    """The file in OpenVINO, one thread, in OpenVINO's choice of precision (bfloat16 with matrix units)."""
     model = compiled(source, lambda graph: None)
     request = model.create_infer_request()
     return lambda pixels: np.array(request.infer({0: pixels})[model.outputs[0]])
 
 
 def onnxruntime(source: Path) -> Encode:
-    """The file in ONNX Runtime, one thread, in the precision of the file."""
+    """The file in ONNX Runtime, one thread, in the file's precision."""
     import onnxruntime as runtime
 
     options = runtime.SessionOptions()
@@ -147,7 +154,10 @@ RUNTIMES: Mapping[str, Callable[[Path], Encode]] = {"openvino": openvino, "onnxr
 
 
 def timed(encode: Encode, pixels: Pixels, times: int) -> tuple[float, float]:
-    """Seconds of one batch, by the wall and of all CPU threads: the least of each over so many, after one that is not counted."""
+    """(wall seconds, CPU seconds of all threads) of one batch.
+
+    Each the minimum of `times` runs after a warm-up run.
+    """
     encode(pixels)
     wall = cpu = float("inf")
     for _ in range(times):
@@ -158,24 +168,24 @@ def timed(encode: Encode, pixels: Pixels, times: int) -> tuple[float, float]:
 
 
 def _fastest(runtimes: Mapping[str, Encode], pixels: Pixels) -> tuple[Choice, Encode]:
-    """The fastest of those that compute what ONNX Runtime does."""
+    """The fastest of the runtimes whose result matches ONNX Runtime's."""
     expected = runtimes["onnxruntime"](pixels)
     ms = {}
     for name, encode in runtimes.items():
-        found = encode(pixels)
-        if found.shape == expected.shape and cosine(found, expected) >= ALIKE:
-            _, cpu = timed(
-                encode, pixels, TRIALS
-            )  # one thread each, and CPU time does not mind who else uses the machine
+        output = encode(pixels)
+        if output.shape == expected.shape and cosine(output, expected) >= MIN_COSINE:
+            _, cpu = timed(encode, pixels, TRIALS)  # CPU time: wall time depends on other processes
             ms[name] = round(cpu / len(pixels) * 1000, 3)
     if not ms:
-        raise WorkerError("no runtime of this machine computes the vision encoder right", code="no_runtime")
+        raise WorkerError(
+            "no runtime of this machine computes the vision encoder correctly", code="no_runtime"
+        )
     best = min(ms, key=lambda name: ms[name])
     return Choice(best, ms), runtimes[best]
 
 
 def cosine(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
-    """The least cosine between rows of the same place; NaN counts as -1."""
+    """The least cosine similarity between corresponding rows; NaN counts as -1."""
     lengths = np.linalg.norm(one, axis=1) * np.linalg.norm(other, axis=1)
     least = float(((one * other).sum(axis=1) / np.maximum(lengths, 1e-9)).min())
     return least if np.isfinite(least) else -1.0
@@ -184,14 +194,13 @@ def cosine(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
 def _trial(source: Path) -> Pixels:
     import onnxruntime as runtime
 
-    shape = (
-        runtime.InferenceSession(str(source), providers=["CPUExecutionProvider"]).get_inputs()[0].shape[1:]
-    )
-    return np.random.default_rng(0).standard_normal((TRIAL, *shape), dtype=np.float32)
+    session = runtime.InferenceSession(str(source), providers=["CPUExecutionProvider"])
+    shape = (TRIAL_BATCH, *session.get_inputs()[0].shape[1:])
+    return np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
 
 
 def _key(source: Path) -> dict[str, str]:
-    """What the choice depends on."""
+    """Everything that the choice depends on."""
     import onnxruntime as runtime
     import openvino as other
 
@@ -205,5 +214,5 @@ def _key(source: Path) -> dict[str, str]:
 
 
 def _flags() -> str:
-    """A hash of what the processor can do: some machines give every processor the same name."""
+    """A hash of the CPU's features: on some machines all CPUs have the same name."""
     return hashlib.sha256(flags().encode()).hexdigest()[:16]

@@ -1,4 +1,4 @@
-"""Files that are built once on a machine, beside their source: a whole folder or none, and no older ones."""
+"""Atomic creation of built artefacts (graphs, plans, converted models) beside their source."""
 
 from __future__ import annotations
 
@@ -11,19 +11,20 @@ from pathlib import Path
 
 @contextlib.contextmanager
 def building(target: Path, others: str, whole: Callable[[], bool]) -> Iterator[Path]:
-    """An empty folder to build in; it becomes `target` if nothing is raised, else it is removed.
+    """A temporary folder to build in. It is renamed to `target` on success and removed on an exception.
 
     Args:
-        target: where it is to lie. A broken one gives way, a whole one that somebody else has built meanwhile stays.
-        others: pattern of such folders of older sources, beside it; they are removed once it is there.
-        whole: whether `target` is.
+        target: the final folder. An incomplete one is replaced; one that another process has completed
+            meanwhile stays.
+        others: pattern of the folders of older builds beside it, removed on success.
+        whole: tells whether `target` is complete.
     """
     scratch = Path(tempfile.mkdtemp(prefix=".building-", dir=target.parent))
     try:
         yield scratch
         try:
             scratch.rename(target)
-        except OSError:  # somebody else was faster, or a broken folder is in the way
+        except OSError:  # another process was faster, or an incomplete folder exists
             if not whole():
                 shutil.rmtree(target, ignore_errors=True)
                 scratch.rename(target)

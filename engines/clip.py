@@ -1,18 +1,19 @@
-"""Pictures and texts in one space: the towers of a CLIP or SigLIP model, from a folder that transformers' `save_pretrained` wrote.
+"""CLIP and SigLIP models: picture vectors for search by sentences, and tags from a list of labels.
 
-A part of the see worker (`engines.vision`) where `see.clip` names such a model: every picture that is looked at gets a vector by which a
-sentence finds it, and tags out of a list of labels. No package wheel holds such weights, so no default uses this; it needs the extra
-`gpu` (torch, transformers). On the CPU the vision tower is an ONNX file, run by the fastest runtime (`build_vision.encoder`); that of texts
-is torch.
+Used by the see worker (`engines.vision`) if `see.clip` names a folder written by transformers'
+`save_pretrained`. No package wheel contains such weights, so no default uses this. It needs the extra `gpu`
+(torch, transformers). On a CPU the vision tower is an ONNX file, run by the fastest runtime
+(`build_vision.encoder`); the text tower runs in torch.
 
-What a cosine says differs from model to model (0.3 is much for CLIP, 0.1 for SigLIP) and from picture to picture. So a text is held
-against what COMMON texts give with the same picture, and that yardstick is put into the picture's vector: its product with a text's
-vector is how many standard deviations the text stands out.
+Cosine similarities are not comparable between models (0.3 is high for CLIP, 0.1 for SigLIP) or between
+pictures. So each picture is calibrated against REFERENCE_TEXTS, and the calibration is part of its vector:
+the dot product with a text's vector is the number of standard deviations by which the text exceeds the
+reference texts (a z-score).
 
-    python -m engines.clip MODELS_FOLDER NAME [--adapter NAME]     builds the ONNX file ahead of the first start
+    python -m engines.clip MODELS_FOLDER NAME [--adapter NAME]     builds the ONNX file before the first start
 
-Sources: A. Radford et al. 2021 (CLIP: a softmax over the labels), X. Zhai et al. 2023 (SigLIP: a sigmoid for each label by itself, its
-texts padded to their full length).
+Sources: A. Radford et al. 2021 (CLIP: softmax over the labels), X. Zhai et al. 2023 (SigLIP: a sigmoid per
+label, texts padded to full length).
 """
 
 from __future__ import annotations
@@ -30,16 +31,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engines import build_vision, export
-from engines.vlm_adapters import WEIGHTS, named, quiet
+from engines.vlm_adapters import WEIGHTS, adapter_path, suppress_future_warnings
 from streamsvc.core.errors import InvalidRequest, ModelMissing
 
-CLASSES = ("clip", "siglip")  # model_type of config.json; SigLIP 2 of a fixed size is "siglip" too
+CLASSES = ("clip", "siglip")  # model_type in config.json; fixed-size SigLIP 2 is "siglip" too
 PROMPT = "a photo of a {}."
-BATCH, TOGETHER = 16, 32  # pictures, and texts, of one run
-MOST_TAGS, MOST_LABELS = 5, 200  # of a picture; of a file
-LEAST_SPREAD = 1e-3  # of the cosines with COMMON; so that a vector fits float16
-# What live pictures show, in wide words: a text that is about a picture stands out from these, and a label must win against them.
-COMMON = (
+BATCH = 16  # pictures per inference
+TEXT_BATCH = 32  # texts per inference
+MAX_TAGS = 5  # per picture
+MAX_LABELS = 200  # per file
+MIN_SPREAD = 1e-3  # of the cosines with REFERENCE_TEXTS, so that a vector fits float16
+# Generic descriptions of live pictures: the baseline for z-scores, and rivals of the labels in a softmax.
+REFERENCE_TEXTS = (
     "a photo.",
     "a picture of something else.",
     "a blurry picture.",
@@ -75,22 +78,25 @@ COMMON = (
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """What one picture gives: `vector` float32 (d + 1,), to be multiplied with a text's; `tags`: (label, probability), best first."""
+    """The result for one picture.
+
+    Calibrated `vector`, float32 (d + 1,); `tags`: (label, probability), best first.
+    """
 
     vector: NDArray[np.float32]
     tags: tuple[tuple[str, float], ...]
 
 
 class Matcher:
-    """The model, its labels, and the yardstick.
+    """A model with its labels and the calibration.
 
     Args:
-        options: "models": the folder of all models; "clip": a folder in it; "clip_device": of torch, by default "cpu"; "clip_adapter": one
-            of `engines.finetune`, below "adapters" beside the model; "labels": a file, one label a line; "tag_threshold": the least
-            probability.
+        options: "models": the folder of models; "clip": a folder in it; "clip_device": torch device, default
+            "cpu"; "clip_adapter": an adapter of `engines.finetune`, in "adapters" beside the model; "labels":
+            a file with one label per line; "tag_threshold": the least probability of a tag.
 
     Raises:
-        ModelMissing: torch or transformers, the model, its adapter or the file of labels is not there or is none.
+        ModelMissing: torch, transformers, the model, its adapter or the label file is missing or invalid.
     """
 
     def __init__(self, options: Mapping[str, Any]) -> None:
@@ -99,65 +105,76 @@ class Matcher:
             Path(options["models"]) / str(options["clip"]), device, options.get("clip_adapter")
         )
         self.describe = f"{options['clip']} ({self._towers.runtime})"
-        self.together = (
-            1 if device == "cpu" else BATCH
-        )  # on one core a batch gains nothing, and the first would wait for the last
+        self.batch = 1 if device == "cpu" else BATCH  # on one core batches only add latency
         self._threshold = float(options.get("tag_threshold", 0.4))
         self._labels = _labels(Path(options["labels"])) if options.get("labels") else ()
-        vectors = self._towers.kept([*COMMON, *(PROMPT.format(label) for label in self._labels)])
-        self._common, self._known = vectors[: len(COMMON)], vectors[len(COMMON) :]
-        rivals = [
-            not any(label.lower() in text for label in self._labels) for text in COMMON
-        ]  # a label is no rival of itself
-        self._rivals = self._common[rivals]
+        prompts = [PROMPT.format(label) for label in self._labels]
+        vectors = self._towers.cached_texts([*REFERENCE_TEXTS, *prompts])
+        self._references = vectors[: len(REFERENCE_TEXTS)]
+        self._label_vectors = vectors[len(REFERENCE_TEXTS) :]
+        # A reference text that contains a label is not its rival.
+        rivals = [not any(label.lower() in text for label in self._labels) for text in REFERENCE_TEXTS]
+        self._rivals = self._references[rivals]
 
     def look(self, pictures: Sequence[Any]) -> list[Match]:
-        """Of RGB pictures of any size, in their order. One caller at a time."""
+        """Vectors and tags of RGB pictures of any size, in their order. Not thread-safe."""
         if not pictures:
             return []
-        return [
-            Match(self._measured(vector), self._tags(vector)) for vector in self._towers.pictures(pictures)
-        ]
+        vectors = self._towers.pictures(pictures)
+        return [Match(self._calibrated(vector), self._tags(vector)) for vector in vectors]
 
     def texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """float32 (n, d + 1): times a picture's vector, how many standard deviations the text stands out among COMMON ones."""
+        """float32 (n, d + 1).
+
+        The dot product with a picture's vector is the text's z-score among REFERENCE_TEXTS.
+        """
         vectors = self._towers.texts(texts)
         return np.concatenate([vectors, np.ones((len(vectors), 1), np.float32)], axis=1)
 
-    def _measured(self, vector: NDArray[np.float32]) -> NDArray[np.float32]:
-        """A picture's vector with its yardstick. By quartiles: one common text may well be about the picture."""
-        low, middle, high = np.quantile(self._common @ vector, (0.25, 0.5, 0.75))
-        spread = max((high - low) / 1.349, LEAST_SPREAD)  # 1.349: of a normal distribution
+    def _calibrated(self, vector: NDArray[np.float32]) -> NDArray[np.float32]:
+        """A picture's vector with its calibration.
+
+        By quartiles, because some reference texts may describe the picture.
+        """
+        low, middle, high = np.quantile(self._references @ vector, (0.25, 0.5, 0.75))
+        spread = max(
+            (high - low) / 1.349, MIN_SPREAD
+        )  # a normal distribution's interquartile range is 1.349 deviations
         return np.append(vector, -middle).astype(np.float32) / np.float32(spread)
 
     def _tags(self, vector: NDArray[np.float32]) -> tuple[tuple[str, float], ...]:
-        scores = self._towers.probabilities(self._known @ vector, self._rivals @ vector)
-        best = np.argsort(-scores)[:MOST_TAGS].tolist()
+        scores = self._towers.probabilities(self._label_vectors @ vector, self._rivals @ vector)
+        best = np.argsort(-scores)[:MAX_TAGS].tolist()
         return tuple((self._labels[n], float(scores[n])) for n in best if scores[n] >= self._threshold)
 
 
 class Towers:
-    """Both towers of one model. `runtime`: what computes the vision tower."""
+    """Both towers of one model. `runtime`: the runtime of the vision tower."""
 
     def __init__(self, folder: Path, device: str, adapter: str | None = None) -> None:
-        model, self._tokenizer, self._processor = loaded(folder, device)
+        model, self._tokenizer, self._processor = load_model(folder, device)
         if adapter:
             model = _adapted(model, folder, adapter)
-        bias = getattr(model, "logit_bias", None)  # SigLIP has one
-        self._scale, self._bias = float(model.logit_scale.exp()), None if bias is None else float(bias)
-        self._folder, self._model, self.runtime = folder, model, f"torch, {device}"
+        bias = getattr(model, "logit_bias", None)  # SigLIP only
+        self._scale = float(model.logit_scale.exp())
+        self._bias = None if bias is None else float(bias)
+        self._folder = folder
+        self._model = model
+        self.runtime = f"torch, {device}"
         self._encode: Callable[[NDArray[np.float32]], NDArray[np.float32]] = self._by_torch
         if device == "cpu":
-            source, _ = export.kept(folder, export.pooled(model), int(model.config.vision_config.image_size))
+            source, _ = export.cached(
+                folder, export.pooled(model), int(model.config.vision_config.image_size)
+            )
             self._encode, choice = build_vision.encoder(source)
             self.runtime = choice.runtime
-            model.vision_model = None  # its weights are the runtime's now
+            model.vision_model = None  # frees the weights; the runtime has its own copy
 
     def texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """float32 (n, d), rows of unit length."""
+        """float32 (n, d), unit rows."""
         import torch
 
-        parts = [texts[first : first + TOGETHER] for first in range(0, len(texts), TOGETHER)]
+        parts = [texts[first : first + TEXT_BATCH] for first in range(0, len(texts), TEXT_BATCH)]
         with torch.inference_mode():
             return np.concatenate(
                 [
@@ -166,35 +183,41 @@ class Towers:
                 ]
             )
 
-    def kept(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """The same, kept beside the model: a text takes up to a fifth of a second of one core, and a start has many."""
+    def cached_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """As `texts`, cached in a file beside the model.
+
+        A text takes up to 0.2 s of one core, and a start needs many.
+        """
         weights = [
             (path.name, path.stat().st_size, path.stat().st_mtime_ns)
             for path in sorted(self._folder.glob("*.safetensors"))
         ]
         mark = hashlib.sha256(json.dumps([weights, list(texts)]).encode()).hexdigest()[:16]
-        place = self._folder / f"texts-{mark}.npy"
-        with contextlib.suppress(OSError, ValueError):  # none yet, or not a whole one
-            if len(known := np.load(place)) == len(texts):
-                return np.asarray(known, np.float32)
+        path = self._folder / f"texts-{mark}.npy"
+        with contextlib.suppress(OSError, ValueError):  # not cached yet, or incomplete
+            if len(cached := np.load(path)) == len(texts):
+                return np.asarray(cached, np.float32)
         vectors = self.texts(texts)
-        scratch = place.with_suffix(".part")
+        scratch = path.with_suffix(".part")
         with scratch.open("wb") as file:
             np.save(file, vectors)
-        scratch.replace(place)
+        scratch.replace(path)
         return vectors
 
     def pictures(self, pictures: Sequence[Any]) -> NDArray[np.float32]:
-        """float32 (n, d) of RGB pictures, rows of unit length."""
+        """float32 (n, d) of RGB pictures, unit rows."""
         pixels = self._processor(images=list(pictures), return_tensors="pt")["pixel_values"]
         return _unit(self._encode(pixels.numpy()))
 
     def probabilities(self, cosines: NDArray[np.float32], rivals: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Of each label, shape (n,), from its cosine with a picture; where they add up to one, the rivals take their share."""
+        """Probability of each label, shape (n,), from its cosine with a picture.
+
+        With a softmax the rivals take their share.
+        """
         logits = np.concatenate([cosines, rivals]).astype(np.float64) * self._scale
         if self._bias is not None:
-            each: NDArray[np.float64] = 1 / (1 + np.exp(-(logits + self._bias)))
-            return each[: len(cosines)]
+            independent: NDArray[np.float64] = 1 / (1 + np.exp(-(logits + self._bias)))
+            return independent[: len(cosines)]
         powers = np.exp(logits - logits.max())
         shares: NDArray[np.float64] = powers / powers.sum()
         return shares[: len(cosines)]
@@ -209,35 +232,35 @@ class Towers:
             )
 
 
-def loaded(folder: Path, device: str) -> tuple[Any, Any, Any]:
-    """Model, tokenizer and image processor, nothing to be trained. On the CPU in float32, elsewhere in the type of the checkpoint.
+def load_model(folder: Path, device: str) -> tuple[Any, Any, Any]:
+    """Model (frozen), tokenizer and image processor. float32 on the CPU, elsewhere the checkpoint's type.
 
     Raises:
-        ModelMissing: torch or transformers, or a file of the model, is not there, or it is of another class.
+        ModelMissing: torch, transformers or a file of the model is missing, or the model is of another class.
     """
     try:
         import torch
         import transformers as library
     except ImportError:
         raise ModelMissing("this model needs torch and transformers: pip install 'streamsvc[gpu]'") from None
-    if not fits(folder):
-        raise ModelMissing(f"the model {folder.name} is not there, or neither CLIP nor SigLIP")
-    transformers: Any = library  # its own types are narrower than what it takes
+    if not is_supported(folder):
+        raise ModelMissing(f"the model {folder.name} is missing, or is neither CLIP nor SigLIP")
+    transformers: Any = library  # its annotations are narrower than what it accepts
     transformers.utils.logging.disable_progress_bar()
-    kind = torch.float32 if device == "cpu" else "auto"
+    dtype = torch.float32 if device == "cpu" else "auto"
     try:
         tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
         processor = transformers.AutoImageProcessor.from_pretrained(folder, local_files_only=True)
         model = transformers.AutoModel.from_pretrained(
-            folder, local_files_only=True, use_safetensors=True, dtype=kind
+            folder, local_files_only=True, use_safetensors=True, dtype=dtype
         )
     except (OSError, ValueError, KeyError):
         raise ModelMissing(f"the model {folder.name} cannot be loaded") from None
     return model.to(device).eval().requires_grad_(False), tokenizer, processor
 
 
-def fits(folder: Path) -> bool:
-    """Whether a folder holds a model of CLASSES."""
+def is_supported(folder: Path) -> bool:
+    """Whether the folder contains a model of CLASSES."""
     try:
         return json.loads((folder / "config.json").read_text(encoding="utf-8"))["model_type"] in CLASSES
     except (OSError, ValueError, KeyError, TypeError):
@@ -245,7 +268,10 @@ def fits(folder: Path) -> bool:
 
 
 def text_features(model: Any, tokenizer: Any, texts: Sequence[str]) -> Any:
-    """Tensor (n, d), not of unit length. No mask is given: SigLIP attends to its padding, CLIP looks only back from the end of a text."""
+    """Tensor (n, d), not normalised.
+
+    Without a mask: SigLIP attends to its padding, and CLIP's attention is causal.
+    """
     coded = tokenizer(
         list(texts),
         padding="max_length" if hasattr(model, "logit_bias") else True,
@@ -257,19 +283,19 @@ def text_features(model: Any, tokenizer: Any, texts: Sequence[str]) -> Any:
 
 
 def _adapted(model: Any, folder: Path, name: str) -> Any:
-    """The model with an adapter's weights added to its own."""
+    """The model with an adapter merged into its weights."""
     try:
-        place = named(folder.parent / "adapters", name)
+        path = adapter_path(folder.parent / "adapters", name)
     except InvalidRequest as error:
         raise ModelMissing(str(error)) from None
-    if not (place / WEIGHTS).is_file():  # security: pickled weights are not read
-        raise ModelMissing(f"the adapter {name} is not there")
+    if not (path / WEIGHTS).is_file():  # security: pickled weights are not loaded
+        raise ModelMissing(f"the adapter {name} is missing")
     import peft
 
     try:
-        with quiet():
+        with suppress_future_warnings():
             return (
-                peft.PeftModel.from_pretrained(model, str(place))
+                peft.PeftModel.from_pretrained(model, str(path))
                 .merge_and_unload()
                 .eval()
                 .requires_grad_(False)
@@ -279,14 +305,14 @@ def _adapted(model: Any, folder: Path, name: str) -> Any:
 
 
 def _labels(path: Path) -> tuple[str, ...]:
-    """One label a line; empty lines are left out."""
+    """One label per line, without empty lines and duplicates."""
     try:
         lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
     except (OSError, UnicodeDecodeError):
-        raise ModelMissing(f"the file of labels {path} cannot be read") from None
+        raise ModelMissing(f"the label file {path} cannot be read") from None
     labels = tuple(dict.fromkeys(line for line in lines if line))
-    if not 0 < len(labels) <= MOST_LABELS:
-        raise ModelMissing(f"the file of labels {path} has {len(labels)} of them, not 1 to {MOST_LABELS}")
+    if not 0 < len(labels) <= MAX_LABELS:
+        raise ModelMissing(f"the label file {path} has {len(labels)} labels, not 1 to {MAX_LABELS}")
     return labels
 
 
@@ -298,15 +324,15 @@ def _unit(features: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def main() -> None:
-    """Build what the first start would build."""
+    """Build in advance what the first start would build."""
     parser = argparse.ArgumentParser(
         description="Build the vision tower of a CLIP or SigLIP model for this processor."
     )
     parser.add_argument("models", type=Path)
     parser.add_argument("name")
     parser.add_argument("--adapter")
-    asked = parser.parse_args()
-    print(f"{asked.name}: {Towers(asked.models / asked.name, 'cpu', asked.adapter).runtime}")
+    parsed = parser.parse_args()
+    print(f"{parsed.name}: {Towers(parsed.models / parsed.name, 'cpu', parsed.adapter).runtime}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What the language models share: how much of a continuation is wanted, and its text as it grows. Pure."""
+"""Shared by the language model engines: limits of a continuation, and its text as tokens arrive. Pure."""
 
 from __future__ import annotations
 
@@ -6,37 +6,36 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from engines import Payload
 
-MOST_TOKENS = 256  # of one continuation
-LONGEST_PROMPT = 1000  # tokens; of a longer one the end is kept
+MAX_TOKENS = 256  # of one continuation
+LONGEST_PROMPT = 1000  # tokens; longer prompts lose their beginning
 
 
-def wanted(asked: Payload) -> tuple[int, list[str]]:
-    """How many tokens at most, and the texts before which to stop: "max_tokens" and "stop" of a request."""
-    return max(1, min(int(asked.get("max_tokens", 32)), MOST_TOKENS)), [
-        str(stop) for stop in asked.get("stop", []) if stop
-    ]
+def generation_limits(asked: Payload) -> tuple[int, list[str]]:
+    """The maximum number of tokens and the stop texts: "max_tokens" and "stop" of a request."""
+    stops = [str(stop) for stop in asked.get("stop", []) if stop]
+    return max(1, min(int(asked.get("max_tokens", 32)), MAX_TOKENS)), stops
 
 
 def increments(
     tokens: Iterable[int], decode: Callable[[list[int]], str], stops: Sequence[str]
 ) -> Iterator[str]:
-    """The text that each token adds, if it adds any; after a stop no further token is asked for.
+    """Yield the text that each token adds, up to the first stop text.
 
     Args:
-        tokens: of the continuation, as they come.
+        tokens: of the continuation; not consumed further after a stop.
         decode: all tokens so far -> their text.
-        stops: texts before which it ends.
+        stops: texts that end the continuation; not part of it.
     """
-    got: list[int] = []
-    told = ""
+    ids: list[int] = []
+    yielded = ""
     for token in tokens:
-        got.append(token)
-        text = decode(got)
+        ids.append(token)
+        text = decode(ids)
         cut = min((place for place in (text.find(stop) for stop in stops) if place >= 0), default=-1)
         if cut >= 0:
             text = text[:cut]
-        if not text.endswith("\ufffd") and len(text) > len(told):  # a character may need several tokens
-            yield text[len(told) :]
-            told = text
+        if not text.endswith("\ufffd") and len(text) > len(yielded):  # one character may need several tokens
+            yield text[len(yielded) :]
+            yielded = text
         if cut >= 0:
             return

@@ -1,9 +1,11 @@
-"""What a CLIP or SigLIP model is taught: which text belongs to which picture, by its own class's contrastive loss.
+"""Contrastive training objective of CLIP and SigLIP models: which text belongs to which picture.
 
-Only the vision tower learns. The vectors of texts stay what they are, so they are computed once, and nobody has to embed labels again.
+Only the vision tower is trained. Text vectors stay fixed, so they are computed once, and cached label vectors
+stay valid.
 
-Sources: A. Radford et al. 2021 (CLIP: symmetric cross entropy over a batch), X. Zhai et al. 2023 (SigLIP: a sigmoid for each pair). Texts
-that occur twice in a batch belong to both their pictures; where none does, the losses are those of transformers' own `return_loss`.
+Sources: A. Radford et al. 2021 (CLIP: symmetric cross entropy over a batch), X. Zhai et al. 2023 (SigLIP: a
+sigmoid per pair). A text that occurs twice in a batch belongs to both pictures; otherwise the losses equal
+transformers' own `return_loss`.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from streamsvc.core.errors import InvalidRequest
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """A picture (RGB), and a text that is true of it."""
+    """A training example: a picture (RGB) and a text that describes it."""
 
     picture: Any
     text: str
@@ -26,7 +28,7 @@ class Pair:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A pair as the model takes it: pixels (3, side, side), the text's vector (d,) of unit length, and the text itself."""
+    """A prepared pair: pixels (3, side, side), the text's unit vector (d,), and the text."""
 
     pixels: Any
     vector: Any
@@ -34,44 +36,49 @@ class Row:
 
 
 class Contrast:
-    """Pairs as a model takes them, and their loss.
+    """The objective (`finetune.Objective`) for pairs.
 
     Args:
-        model: of `clip.loaded`, with its tokenizer and image processor. peft puts its layers into this very model.
+        model: of `clip.load_model`, with its tokenizer and image processor. peft modifies it in place.
     """
 
-    batch = 16  # pairs of a step: each text is held against all the others
-    targets = r"vision_model\.encoder\..*\.(q_proj|k_proj|v_proj|out_proj)"  # attention of the vision tower; SigLIP's head stays
+    batch = 16  # pairs per step; each text is contrasted with all others
+    # Attention of the vision tower, without SigLIP's attention pooling head.
+    targets = r"vision_model\.encoder\..*\.(q_proj|k_proj|v_proj|out_proj)"
 
     def __init__(self, model: Any, tokenizer: Any, processor: Any) -> None:
-        self._model, self._tokenizer, self._processor = model, tokenizer, processor
+        self._model = model
+        self._tokenizer = tokenizer
+        self._processor = processor
 
-    def rows(self, examples: Sequence[Any]) -> list[Row]:
-        """Each pair, prepared.
+    def prepare(self, examples: Sequence[Any]) -> list[Row]:
+        """Prepare the pairs.
 
         Raises:
-            InvalidRequest: one is no pair, or all have the same text, so that there is nothing to tell apart.
+            InvalidRequest: an example is not a pair, or all texts are equal.
         """
         import torch
 
         if not all(isinstance(example, Pair) for example in examples):
-            raise InvalidRequest('this model learns from pictures with texts: {"picture": path, "text": str}')
+            raise InvalidRequest(
+                'this model is trained with pictures and texts: {"picture": path, "text": str}'
+            )
         if len({example.text for example in examples}) < 2:
             raise InvalidRequest(
-                "pictures are told apart by their texts: at least two are wanted, to learn from and to judge by"
+                "a contrastive loss needs two different texts in the training and held-out examples each"
             )
-        found = []
+        rows = []
         for example in examples:
             pixels = self._processor(images=[example.picture], return_tensors="pt")["pixel_values"][0]
             with torch.no_grad():
                 vector = torch.nn.functional.normalize(
                     text_features(self._model, self._tokenizer, [example.text]).float(), dim=-1
                 )[0]
-            found.append(Row(pixels, vector, example.text))
-        return found
+            rows.append(Row(pixels, vector, example.text))
+        return rows
 
     def loss(self, rows: Sequence[Row]) -> Any:
-        """Of pairs that are held against each other, a scalar in nats; differentiable where the adapter is."""
+        """Contrastive loss of a batch, a scalar tensor in nats."""
         import torch
 
         model = self._model
@@ -88,19 +95,19 @@ class Contrast:
         )
         if (bias := getattr(model, "logit_bias", None)) is not None:
             return -torch.nn.functional.logsigmoid((2 * same - 1) * (logits + bias.float())).sum(dim=1).mean()
-        wanted = same / same.sum(dim=1, keepdim=True)
+        targets = same / same.sum(dim=1, keepdim=True)
         return (
-            torch.nn.functional.cross_entropy(logits, wanted)
-            + torch.nn.functional.cross_entropy(logits.T, wanted)
+            torch.nn.functional.cross_entropy(logits, targets)
+            + torch.nn.functional.cross_entropy(logits.T, targets)
         ) / 2
 
-    def judged(self, rows: Sequence[Row]) -> float:
-        """The mean loss of batches in the order of the rows, the same for whatever adapter."""
+    def evaluate(self, rows: Sequence[Row]) -> float:
+        """Mean loss over fixed batches in the order of the rows, so that adapters can be compared."""
         import torch
 
         parts = [rows[first : first + self.batch] for first in range(0, len(rows), self.batch)]
         if len(parts) > 1 and len(parts[-1]) < self.batch:
-            parts[-2:] = [[*parts[-2], *parts[-1]]]  # a pair alone would have no rival
+            parts[-2:] = [[*parts[-2], *parts[-1]]]  # merged: a single pair has nothing to contrast with
         self._model.eval()
         with torch.no_grad():
             return sum(float(self.loss(part)) * len(part) for part in parts) / len(rows)

@@ -1,6 +1,7 @@
-"""EfficientNet-Lite0 as a torch module: pictures of 224 pixels -> the 1280 pooled features under its 1000 ImageNet classes.
+"""EfficientNet-Lite0 as a torch module: pictures of 224 pixels -> 1280 pooled features.
 
-The class is that of the package efficientnet-lite-pytorch, the weights come by the registry; the scaling of pixels is upstream's.
+The class is from the package efficientnet-lite-pytorch, the weights from the registry, the pixel
+normalisation from upstream.
 """
 
 from __future__ import annotations
@@ -16,20 +17,18 @@ from streamsvc.core.errors import ModelMissing
 
 NAME = "efficientnet-lite0"
 SIDE = 224  # pixels
-MEAN, DEVIATION = (
-    (0.485, 0.456, 0.406),
-    (0.229, 0.224, 0.225),
-)  # of ImageNet, by which these weights were made
+MEAN = (0.485, 0.456, 0.406)  # of ImageNet's pixels, as in training
+DEVIATION = (0.229, 0.224, 0.225)
 
 
 def lite0(models: Path) -> Any:
-    """The module, for evaluation.
+    """The module in evaluation mode.
 
     Args:
-        models: the folder of all models.
+        models: the folder of models.
 
     Raises:
-        ModelMissing: the weights are not there, or torch or the package with the class is not installed.
+        ModelMissing: the weights, torch or efficientnet-lite-pytorch are missing.
     """
     weights = models / NAME / f"{NAME}.pth"
     if not weights.is_file():
@@ -41,7 +40,7 @@ def lite0(models: Path) -> Any:
         raise ModelMissing(f"{NAME} needs {error.name}: pip install 'streamsvc[gpu]'") from None
 
     class Features(torch.nn.Module):
-        """The network up to its pooled features. `classes`: the last layer, features -> 1000 logits."""
+        """The network up to its pooled features. `classes`: the last layer, 1280 features -> 1000 logits."""
 
         def __init__(self) -> None:
             super().__init__()
@@ -56,10 +55,10 @@ def lite0(models: Path) -> Any:
 
 
 def pixels(pictures: list[Image.Image]) -> NDArray[np.float32]:
-    """RGB pictures of any size as the module takes them: float32 (n, 3, 224, 224)."""
-    small = [
+    """RGB pictures of any size as input of the module: float32 (n, 3, 224, 224)."""
+    resized = [
         np.asarray(picture.resize((SIDE, SIDE), Image.Resampling.BICUBIC), np.float32) / 255
         for picture in pictures
     ]
-    scaled = (np.stack(small) - np.array(MEAN, np.float32)) / np.array(DEVIATION, np.float32)
+    scaled = (np.stack(resized) - np.array(MEAN, np.float32)) / np.array(DEVIATION, np.float32)
     return np.ascontiguousarray(scaled.transpose(0, 3, 1, 2), dtype=np.float32)

@@ -1,8 +1,9 @@
-"""Sentence embeddings on a CPU: one op, `texts`, gives a unit vector for each text.
+"""Sentence embeddings: op `texts` gives a unit vector for each text. Runs on a CPU.
 
-all-MiniLM-L6-v2, int8 ONNX: the last hidden states of its tokens, averaged, at unit length (the pooling that its model card states).
-OpenVINO runs it: at one thread 2.7 ms a text of 40 tokens, where ONNX Runtime takes 7 ms and unpacks all weights to float32 (the vectors
-are equal to a cosine of 0.99997). It is loaded by the first call, not with the worker: who never searches does not pay for it.
+all-MiniLM-L6-v2, int8 ONNX: mean of the tokens' last hidden states, normalised (the pooling stated in the
+model card). OpenVINO takes 2.7 ms for a text of 40 tokens on one thread; ONNX Runtime takes 7 ms and unpacks
+all weights to float32 (cosine between both: 0.99997). The first call loads the model, so a worker that is
+never searched does not load it.
 """
 
 from __future__ import annotations
@@ -19,44 +20,46 @@ from engines import Engine, Op, Payload
 from streamsvc.core.errors import InvalidRequest, ModelMissing
 
 DEFAULT = "minilm-l6-v2"
-LONGEST = 128  # tokens of one text; of a longer one the beginning is taken (the model was trained on 128)
-MOST = 64  # texts of one call
-TOGETHER = 4  # texts of one run of the graph: more at once save little on one thread, and take memory
+LONGEST = 128  # tokens of one text, as in training; longer texts are truncated
+MAX_TEXTS = 64  # texts per request
+BATCH = 4  # texts per inference; larger batches save little on one thread and need memory
 
 
 def load(options: Mapping[str, Any]) -> Engine:
-    """The engine; its model is loaded by the first call, which fails alone where there is none.
+    """The engine. The first request loads the model, and fails alone if it is missing.
 
     Args:
-        options: "models" is the folder of models; "embed" may name another "model" there.
+        options: "models": the folder of models; "embed": {"model": name}, optional.
     """
     name = str(options.get("embed", {}).get("model", DEFAULT))
     encoder = functools.cache(lambda: Encoder(Path(options["models"]) / name))
 
     def texts(batch: list[Payload]) -> list[Payload | Exception]:
         """{"texts": [str]} -> {"vectors": float32 (n, d)}, each row of unit length."""
-        return [answered(encoder().vectors, payload) for payload in batch]
+        return [embed_request(encoder().vectors, payload) for payload in batch]
 
     return Engine({"texts": Op(texts)}, {"embed": name})
 
 
-def answered(vectors: Callable[[list[str]], NDArray[np.float32]], payload: Payload) -> Payload | Exception:
-    """The result of one call of an op `texts`, by a function that embeds."""
-    wanted = payload.get("texts")
+def embed_request(
+    vectors: Callable[[list[str]], NDArray[np.float32]], payload: Payload
+) -> Payload | Exception:
+    """The result of one request of an op `texts`; `vectors` embeds the texts."""
+    texts = payload.get("texts")
     if (
-        not isinstance(wanted, list)
-        or not 0 < len(wanted) <= MOST
-        or not all(isinstance(text, str) for text in wanted)
+        not isinstance(texts, list)
+        or not 0 < len(texts) <= MAX_TEXTS
+        or not all(isinstance(text, str) for text in texts)
     ):
-        return InvalidRequest(f"texts wants a list of 1 to {MOST} texts")
-    return {"vectors": vectors(wanted)}
+        return InvalidRequest(f"texts takes a list of 1 to {MAX_TEXTS} texts")
+    return {"vectors": vectors(texts)}
 
 
 class Encoder:
     """Texts to unit vectors, on one thread.
 
     Raises:
-        ModelMissing: a file of the model is not there or broken.
+        ModelMissing: a file of the model is missing or broken.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -70,7 +73,7 @@ class Encoder:
             )
         except (
             Exception
-        ):  # tokenizers raises plain Exceptions, OpenVINO RuntimeErrors that quote its own source
+        ):  # tokenizers raises bare Exceptions, OpenVINO RuntimeErrors that quote its C++ source
             raise ModelMissing(
                 f"the model {folder.name} cannot be loaded: run `streamsvc models pull {folder.name}`"
             ) from None
@@ -79,11 +82,11 @@ class Encoder:
         self._tokenizer.enable_padding()
 
     def vectors(self, texts: list[str]) -> NDArray[np.float32]:
-        """float32 (n, d), rows of unit length in the order of the texts; texts of like length are run together."""
+        """float32 (n, d), unit rows in the order of the texts; texts of similar length share a batch."""
         order = sorted(range(len(texts)), key=lambda index: len(texts[index]))
-        parts = [order[first : first + TOGETHER] for first in range(0, len(order), TOGETHER)]
-        found = np.concatenate([self._run([texts[index] for index in part]) for part in parts])
-        return found[np.argsort(order)]
+        parts = [order[first : first + BATCH] for first in range(0, len(order), BATCH)]
+        vectors = np.concatenate([self._run([texts[index] for index in part]) for part in parts])
+        return vectors[np.argsort(order)]
 
     def _run(self, texts: list[str]) -> NDArray[np.float32]:
         coded = self._tokenizer.encode_batch(texts)
@@ -92,7 +95,9 @@ class Encoder:
         hidden = self._request.infer(
             {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
         )[0]
-        pooled = (hidden * mask[:, :, None]).sum(axis=1)  # the average but for its length, which goes anyway
+        pooled = (hidden * mask[:, :, None]).sum(
+            axis=1
+        )  # the mean up to a factor, which the normalisation removes
         unit: NDArray[np.float32] = (pooled / np.linalg.norm(pooled, axis=1, keepdims=True)).astype(
             np.float32
         )

@@ -1,7 +1,9 @@
-"""A torch module -> an ONNX file with a dynamic batch, checked: its form by onnx.checker, its numbers against the module itself.
+"""Exports a torch module to ONNX with a dynamic batch, and verifies the file.
 
-The file is the common source of every compiled engine: a TensorRT plan (`tensorrt_plan.py`) or a CPU runtime (`build_vision.py`).
-Needs the extra `gpu` (torch, onnx, onnxscript); who only runs what was built does not need it.
+onnx.checker validates the form; the numbers are compared with the module on random input.
+
+The file is the source of every compiled engine: a TensorRT plan (`tensorrt_plan.py`) or a CPU runtime
+(`build_vision.py`). Needs the extra `gpu` (torch, onnx, onnxscript); running built engines does not.
 """
 
 from __future__ import annotations
@@ -22,20 +24,20 @@ import numpy as np
 from engines.building import building
 from streamsvc.core.errors import ModelMissing, WorkerError
 
-OPSET = 18  # what torch's exporter writes natively; every other number is a conversion of that
-MOST = 32  # pictures of one batch
-INPUT, OUTPUT = (
-    "input_pixels",
-    "output_embedding",
-)  # plain words are names inside some models, and torch's exporter lets them clash
-_BATCHES = (1, 3, MOST)  # of the comparison: no number that the export itself has seen
+OPSET = 18  # native to torch's exporter; others are conversions
+MAX_BATCH = 32  # pictures
+# Shorter names occur inside some models, and torch's exporter does not resolve the clash.
+INPUT = "input_pixels"
+OUTPUT = "output_embedding"
+_BATCHES = (1, 3, MAX_BATCH)  # batch sizes of the comparison; the export uses another one
 
 
 @dataclass(frozen=True, slots=True)
 class Parity:
-    """How far the ONNX file is from the torch module, over random pictures.
+    """The difference between the ONNX file and the torch module on random pictures.
 
-    `worst`: the largest difference, as a share of the largest value. `pictures`: how many were compared. `opset`: of the file.
+    `worst`: largest absolute difference divided by the largest absolute value. `pictures`: number compared.
+    `opset`: of the file.
     """
 
     worst: float
@@ -43,52 +45,54 @@ class Parity:
     opset: int
 
     def __str__(self) -> str:
-        return f"opset {self.opset}, {self.pictures} pictures, largest difference {self.worst:.1e} of the largest value"
+        compared = f"opset {self.opset}, {self.pictures} pictures"
+        return f"{compared}, largest difference {self.worst:.1e} of the largest value"
 
 
 def exported(
     module: Any, side: int, target: Path, *, half: bool = False, tolerance: float | None = None
 ) -> Parity:
-    """Write `target`: float32 pixels (n, 3, side, side), already normalised -> float32 embedding (n, d), n from 1 to 32.
+    """Export a module to `target` and verify it.
+
+    Signature: normalised float32 pixels (n, 3, side, side) -> float32 embedding (n, d), n from 1 to 32.
 
     Args:
-        module: a torch module of one tensor that gives (n, d); it is left in evaluation mode.
+        module: a torch module from one tensor to (n, d); left in evaluation mode.
         side: pixels.
-        target: the file; it appears whole or not at all. At most 2 GB, the limit of one protobuf message.
-        half: weights and arithmetic in float16, as a strongly typed TensorRT network takes its precision from the file.
-        tolerance: of `Parity.worst`; by default 1e-4, or 2e-2 in float16.
+        target: the file, created atomically. At most 2 GB, the limit of a protobuf message.
+        half: weights and arithmetic in float16. A strongly typed TensorRT network takes its precision from
+            the file.
+        tolerance: limit of `Parity.worst`; default 1e-4, or 2e-2 in float16.
 
     Raises:
         ModelMissing: a package of the extra `gpu` is not installed.
-        WorkerError: code "onnx_invalid": the checker refuses the file; "onnx_differs": its numbers are not the module's.
+        WorkerError: code "onnx_invalid": the checker refuses the file; "onnx_differs": it differs more than
+            `tolerance`.
     """
     try:
         import onnx
         import torch
     except ImportError as error:
-        raise ModelMissing(
-            f"to export a model, {error.name} is needed: pip install 'streamsvc[gpu]'"
-        ) from None
+        raise ModelMissing(f"exporting a model needs {error.name}: pip install 'streamsvc[gpu]'") from None
     scratch = Path(tempfile.mkdtemp(prefix=".exporting-", dir=target.parent))
     path = scratch / target.name
     try:
         with quiet(FutureWarning), torch.inference_mode():  # of torch's own pytrees, in its exporter
             torch.onnx.export(
                 _in_half(module) if half else module.eval(),
-                (torch.zeros(2, 3, side, side),),  # 2: an example of 1 would be taken for a fixed size
+                (torch.zeros(2, 3, side, side),),  # a batch of 1 would be exported as a fixed size
                 str(path),
                 input_names=[INPUT],
                 output_names=[OUTPUT],
-                dynamic_shapes=({0: torch.export.Dim("batch", min=1, max=MOST)},),
+                dynamic_shapes=({0: torch.export.Dim("batch", min=1, max=MAX_BATCH)},),
                 opset_version=OPSET,
                 external_data=False,
                 verbose=False,
             )
         opset = _checked(onnx, path)
         parity = Parity(_difference(module, path, side), sum(_BATCHES), opset)
-        if not parity.worst <= (
-            tolerance if tolerance is not None else 2e-2 if half else 1e-4
-        ):  # so that NaN fails too
+        limit = tolerance if tolerance is not None else 2e-2 if half else 1e-4
+        if not parity.worst <= limit:  # NaN fails too
             raise WorkerError(
                 f"the exported {target.name} differs from its source: {parity}", code="onnx_differs"
             )
@@ -98,8 +102,10 @@ def exported(
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-def kept(folder: Path, module: Any, side: int) -> tuple[Path, str]:
-    """The module's ONNX file below `folder`, made once for these weights, and its parity in words; files of other weights go.
+def cached(folder: Path, module: Any, side: int) -> tuple[Path, str]:
+    """The module's ONNX file below `folder`, exported once per set of weights, and its parity as text.
+
+    Older files are removed.
 
     Raises:
         ModelMissing, WorkerError: of `exported`.
@@ -108,16 +114,17 @@ def kept(folder: Path, module: Any, side: int) -> tuple[Path, str]:
     for value in module.state_dict().values():
         digest.update(value.numpy().tobytes())
     target = folder / f"onnx-{digest.hexdigest()[:16]}"
-    file, words = target / "model.onnx", target / "model.parity.txt"
-    if not (file.is_file() and words.is_file()):
-        with building(target, "onnx-*", lambda: file.is_file() and words.is_file()) as scratch:
-            (scratch / words.name).write_text(str(exported(module, side, scratch / file.name)))
-    return file, words.read_text()
+    file = target / "model.onnx"
+    parity = target / "model.parity.txt"
+    if not (file.is_file() and parity.is_file()):
+        with building(target, "onnx-*", lambda: file.is_file() and parity.is_file()) as scratch:
+            (scratch / parity.name).write_text(str(exported(module, side, scratch / file.name)))
+    return file, parity.read_text()
 
 
 @contextlib.contextmanager
 def quiet(about: type[Warning]) -> Iterator[None]:
-    """Without what torch's exporter says of itself: warnings of a kind, and at every export a list of what it leaves out."""
+    """Suppress warnings of one category and the log output of torch's exporter."""
     loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
@@ -132,13 +139,13 @@ def quiet(about: type[Warning]) -> Iterator[None]:
 
 
 def _checked(onnx: Any, path: Path) -> int:
-    """The file's opset, once form, types, shapes and names are right."""
+    """The file's opset, after checking form, types, shapes and names."""
     model = onnx.load(str(path))
     try:
         onnx.checker.check_model(model, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise WorkerError(
-            f"the exported {path.name} is no valid ONNX: {type(error).__name__}", code="onnx_invalid"
+            f"the exported {path.name} is not valid ONNX: {type(error).__name__}", code="onnx_invalid"
         ) from None
     opset = next(int(entry.version) for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
     (given,), (made,) = model.graph.input, model.graph.output
@@ -146,7 +153,7 @@ def _checked(onnx: Any, path: Path) -> int:
         _dynamic(value) for value in (given, made)
     ):
         raise WorkerError(
-            f"the exported {path.name} is not as it was asked for: {opset}, {given.name}, {made.name}",
+            f"the exported {path.name} has another signature: {opset}, {given.name}, {made.name}",
             code="onnx_invalid",
         )
     return opset
@@ -157,7 +164,7 @@ def _dynamic(value: Any) -> bool:
 
 
 def _difference(module: Any, path: Path, side: int) -> float:
-    """Parity.worst, by ONNX Runtime without its own optimisations: what is compared is the file."""
+    """`Parity.worst`, by ONNX Runtime without optimisations, so that the file itself is compared."""
     import onnxruntime
     import torch
 
@@ -172,10 +179,10 @@ def _difference(module: Any, path: Path, side: int) -> float:
         pixels = random.standard_normal((batch, 3, side, side), dtype=np.float32)
         with torch.inference_mode():
             expected = module(torch.from_numpy(pixels)).float().numpy()
-        (found,) = session.run([OUTPUT], {INPUT: pixels})
-        if found.shape != expected.shape:
+        (output,) = session.run([OUTPUT], {INPUT: pixels})
+        if output.shape != expected.shape:
             return float("inf")
-        worst = max(worst, float(np.abs(found - expected).max() / max(float(np.abs(expected).max()), 1e-9)))
+        worst = max(worst, float(np.abs(output - expected).max() / max(float(np.abs(expected).max()), 1e-9)))
         if not np.isfinite(worst):
             return float("inf")
     return worst
@@ -187,7 +194,7 @@ def _in_half(module: Any) -> Any:
     import torch
 
     class Half(torch.nn.Module):
-        """float32 at both ends, float16 between."""
+        """float16 inside, float32 input and output."""
 
         def __init__(self) -> None:
             super().__init__()
@@ -200,14 +207,14 @@ def _in_half(module: Any) -> Any:
 
 
 def pooled(model: Any) -> Any:
-    """A vision tower of transformers as a module of one tensor: pixels -> pooled (n, d).
+    """A transformers vision tower as a module from one tensor to one: pixels -> pooled (n, d).
 
     Args:
-        model: CLIPVisionModel or SiglipVisionModel; or CLIPModel or SiglipModel, whose vision tower and projection it takes.
+        model: CLIPVisionModel, SiglipVisionModel, or CLIPModel or SiglipModel (vision tower and projection).
     """
     import torch
 
-    see = getattr(model, "get_image_features", model)
+    encode = getattr(model, "get_image_features", model)
 
     class Pooled(torch.nn.Module):
         """The pooled output alone."""
@@ -217,6 +224,6 @@ def pooled(model: Any) -> Any:
             self.tower = model
 
         def forward(self, pixels: Any) -> Any:
-            return see(pixel_values=pixels).pooler_output
+            return encode(pixel_values=pixels).pooler_output
 
     return Pooled().eval()

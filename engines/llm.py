@@ -1,4 +1,7 @@
-"""The small language model on CTranslate2, one thread: op "generate" streams a greedy continuation, op "count" counts tokens."""
+"""The LLM engine: SmolLM2 on CTranslate2, one thread.
+
+Op `generate` streams a greedy continuation; op `count` counts tokens.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from typing import Any
 
 from engines import Engine, Op, Payload, StreamOp
 from engines.build_llm import built
-from engines.continuation import LONGEST_PROMPT, increments, wanted
+from engines.continuation import LONGEST_PROMPT, generation_limits, increments
 from streamsvc.core.errors import InvalidRequest, ModelMissing
 
 DEFAULT = "smollm2-135m-instruct"
@@ -18,36 +21,36 @@ _FILES = {DEFAULT: "SmolLM2-135M-Instruct.Q4_1.gguf"}
 
 
 def source(models_dir: Path, name: str = DEFAULT) -> Path:
-    """The GGUF file of a model; it need not be there."""
+    """The GGUF file of a model; it may not exist."""
     folder = models_dir / name
-    return (
-        folder / _FILES[name]
-        if name in _FILES
-        else next(iter(sorted(folder.glob("*.gguf"))), folder / "*.gguf")
-    )
+    if name in _FILES:
+        return folder / _FILES[name]
+    return next(iter(sorted(folder.glob("*.gguf"))), folder / "*.gguf")
 
 
 def load(options: dict[str, Any]) -> Engine:
-    """Load the model, converting it first if that was not done yet (about half a minute, once).
+    """Load the model. The first call on a machine converts it (about half a minute).
 
     Args:
-        options: "models" is the folder of models, "model" the model's name there.
+        options: "models": the folder of models; "model": the model's name.
 
     Raises:
-        ModelMissing: the file is not there or is broken.
+        ModelMissing: the file is missing or broken.
     """
     import ctranslate2
     from tokenizers import Tokenizer
 
-    place = built(source(Path(options["models"]), str(options.get("model", DEFAULT))))
+    folder = built(source(Path(options["models"]), str(options.get("model", DEFAULT))))
     try:
-        tokenizer = Tokenizer.from_file(str(place / "tokenizer.json"))
+        tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         generator = ctranslate2.Generator(
-            str(place), device="cpu", compute_type="int8", inter_threads=1, intra_threads=1
+            str(folder), device="cpu", compute_type="int8", inter_threads=1, intra_threads=1
         )
-    except Exception as error:  # the library raises RuntimeError and plain Exception for broken files
+    except (
+        Exception
+    ) as error:  # CTranslate2 raises RuntimeError for broken files, tokenizers a bare Exception
         raise ModelMissing(
-            f"the converted language model in {place.name} is broken ({error}): remove that folder"
+            f"the converted language model in {folder.name} is broken ({error}): remove that folder"
         ) from None
 
     def ends(step: Any) -> bool:
@@ -56,8 +59,8 @@ def load(options: dict[str, Any]) -> Engine:
     def generate(asked: Payload) -> Iterator[Payload]:
         prompt = asked.get("prompt")
         if not isinstance(prompt, str) or not prompt:
-            raise InvalidRequest("generate wants a prompt")
-        most, stops = wanted(asked)
+            raise InvalidRequest("generate takes a prompt")
+        most, stops = generation_limits(asked)
         ids = tokenizer.encode(prompt).ids[-LONGEST_PROMPT:]
         steps = generator.generate_tokens(
             [tokenizer.id_to_token(index) for index in ids], max_length=most, sampling_topk=1

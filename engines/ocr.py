@@ -1,7 +1,8 @@
-"""Screen text on a CPU: one op, `read`, gives the lines of a JPEG or of a part of it.
+"""Screen text: op `read` gives the text lines of a JPEG or of a region of it. Runs on a CPU.
 
-PP-OCR from the rapidocr wheel, on ONNX Runtime (as fast as OpenVINO at one thread, with 350 instead of 670 MB). The paths of the
-weights are given outright, so that nothing is ever looked for on a hub. A 720p slide costs about 1 CPU second.
+PP-OCR from the rapidocr wheel, on ONNX Runtime (as fast as OpenVINO on one thread, with 350 MB instead of 670
+MB). The weights' paths are passed explicitly, so rapidocr never downloads. A 720p slide takes about 1 s of
+CPU time.
 """
 
 from __future__ import annotations
@@ -13,22 +14,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from engines import Engine, Op, Payload
-from engines.vision import needed, opened
+from engines.files import model_file
+from engines.image import decode_image
 from streamsvc.core.errors import ModelMissing, WorkerError
 
-LEAST_SCORE = 0.6  # lines below are noise read into a photo
-LEAST_HEIGHT = 64  # pixels: a narrower strip is widened before it is read, the detector needs surroundings
-TextBox = tuple[str, float, float, float, float, float]  # text, score, x, y, w, h
+MIN_SCORE = 0.6  # lines below are noise, such as text read into a photo
+MIN_SIDE = 64  # pixels; narrower regions are extended, because the text detector needs context
+TextBox = tuple[str, float, float, float, float, float]  # text, score, x, y, width, height
 
 
 def load(options: Mapping[str, Any]) -> Engine:
-    """Load detection and recognition; one thread, no arena, no logging.
+    """Load text detection and recognition: one thread, no memory arena, no logging.
 
     Args:
-        options: nothing of them is needed; "min_text_score" may be given.
+        options: "min_text_score", optional.
 
     Raises:
         ModelMissing: the rapidocr package lacks its weights.
@@ -39,8 +40,8 @@ def load(options: Mapping[str, Any]) -> Engine:
     params = {
         "Global.log_level": "critical",
         "Global.use_cls": False,  # screens are upright
-        "Det.model_path": str(needed(folder / "PP-OCRv6_det_small.onnx")),
-        "Rec.model_path": str(needed(folder / "PP-OCRv6_rec_small.onnx")),
+        "Det.model_path": str(model_file(folder / "PP-OCRv6_det_small.onnx")),
+        "Rec.model_path": str(model_file(folder / "PP-OCRv6_rec_small.onnx")),
         "EngineConfig.onnxruntime.intra_op_num_threads": 1,
         "EngineConfig.onnxruntime.inter_op_num_threads": 1,
         "EngineConfig.onnxruntime.enable_cpu_mem_arena": False,
@@ -48,42 +49,44 @@ def load(options: Mapping[str, Any]) -> Engine:
     logging.getLogger("RapidOCR").setLevel(logging.CRITICAL)
     try:
         reader = rapidocr.RapidOCR(params=params)
-        reader(
-            np.full((64, 256, 3), 255, dtype=np.uint8)
-        )  # models are loaded at the first call: let it be now
+        reader(np.full((64, 256, 3), 255, dtype=np.uint8))  # the first call loads the models
     except (RuntimeError, ValueError, OSError) as error:
         raise ModelMissing(
             f"the OCR models in {folder} cannot be loaded ({type(error).__name__}): install rapidocr again"
         ) from None
     return Engine(
-        {"read": Op(Eyeglass(reader, float(options.get("min_text_score", LEAST_SCORE))).read)},
+        {"read": Op(TextReader(reader, float(options.get("min_text_score", MIN_SCORE))).read)},
         {"ocr": "PP-OCRv6 small"},
     )
 
 
-class Eyeglass:
-    """The op `read`."""
+class TextReader:
+    """Op `read`."""
 
-    def __init__(self, reader: Any, least: float) -> None:
-        self._reader, self._least = reader, least
+    def __init__(self, reader: Any, least_score: float) -> None:
+        self._reader = reader
+        self._least_score = least_score
 
     def read(self, batch: list[Payload]) -> list[Payload | Exception]:
-        """{"jpeg": uint8 bytes, "region": [x, y, w, h]} -> {"texts", "scores", "corners" (n, 4)}: fractions of the whole picture."""
-        return [self._one(payload) for payload in batch]
+        """{"jpeg": uint8 bytes, "region"?: [x, y, w, h]} -> {"texts", "scores", "corners" (n, 4)}.
 
-    def _one(self, payload: Payload) -> Payload | Exception:
+        Region and corners are fractions of the whole picture.
+        """
+        return [self._read(payload) for payload in batch]
+
+    def _read(self, payload: Payload) -> Payload | Exception:
         try:
-            picture = opened(payload["jpeg"])
-        except (OSError, ValueError, KeyError, Image.DecompressionBombError):
-            return WorkerError("the picture cannot be read", code="bad_picture")
+            picture = decode_image(payload)
+        except WorkerError as error:
+            return error
         left, top, right, bottom = pixels(payload.get("region") or [0, 0, 1, 1], picture.size)
         pixels_bgr = np.ascontiguousarray(np.asarray(picture.crop((left, top, right, bottom)))[:, :, ::-1])
-        found = self._reader(pixels_bgr)
+        output = self._reader(pixels_bgr)
         lines: list[TextBox] = []
         for text, score, corners in zip(
-            found.txts or (), found.scores or (), [] if found.boxes is None else found.boxes, strict=True
+            output.txts or (), output.scores or (), [] if output.boxes is None else output.boxes, strict=True
         ):
-            if score < self._least or not text.strip():
+            if score < self._least_score or not text.strip():
                 continue
             (x0, y0), (x1, y1) = np.min(corners, axis=0), np.max(corners, axis=0)
             box = (
@@ -102,19 +105,19 @@ class Eyeglass:
 
 
 def pixels(region: list[float], size: tuple[int, int]) -> tuple[int, int, int, int]:
-    """Left, top, right, bottom in pixels of a region in fractions; strips are widened to LEAST_HEIGHT."""
+    """(left, top, right, bottom) in pixels of a region in fractions; each side is at least MIN_SIDE."""
     width, height = size
     x, y, w, h = (min(1.0, max(0.0, float(value))) for value in region)
     left, top = math.floor(x * width), math.floor(y * height)
     right, bottom = math.ceil(min(1.0, x + w) * width), math.ceil(min(1.0, y + h) * height)
-    lacking = max(0, LEAST_HEIGHT - (bottom - top))
+    lacking = max(0, MIN_SIDE - (bottom - top))
     top, bottom = max(0, top - lacking // 2), min(height, bottom + lacking - lacking // 2)
-    lacking = max(0, LEAST_HEIGHT - (right - left))
+    lacking = max(0, MIN_SIDE - (right - left))
     return max(0, left - lacking // 2), top, min(width, right + lacking - lacking // 2), bottom
 
 
 def reading_order(lines: list[TextBox]) -> list[TextBox]:
-    """Top to bottom, and left to right where lines stand side by side (their middles within half a line's height)."""
+    """Top to bottom; lines side by side (centres within half a line height) left to right."""
     rows: list[list[TextBox]] = []
     for line in sorted(lines, key=lambda item: item[3] + item[5] / 2):
         middle = line[3] + line[5] / 2

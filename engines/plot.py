@@ -1,4 +1,7 @@
-"""Figures of measurements as an SVG picture: panels of lines side by side, from zero, with one legend. Pure."""
+"""Figures of measurements as an SVG picture: panels of lines side by side, from zero, with one legend.
+
+Pure.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +10,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 _COLOURS = ("#1b6ca8", "#d1495b", "#3a7d44", "#8d5a97", "#c98b1d", "#5c6670")
-_WIDTH, _HEIGHT, _LEFT, _TOP, _GAP = 340, 240, 60, 40, 80  # pixels of one panel and around it
+_WIDTH = 340  # pixels of one panel
+_HEIGHT = 240
+_LEFT = 60  # margins
+_TOP = 40
+_GAP = 80  # between panels
 
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """Lines over the same places. `ticks`: names of the places; `lines`: a value at each; `mark`: a dashed height, if any."""
+    """Lines over the same places.
+
+    `ticks`: names of the places; `lines`: a value at each; `mark`: a dashed height, if any.
+    """
 
     title: str
     ticks: Sequence[str]
@@ -21,13 +31,13 @@ class Panel:
 
     @property
     def most(self) -> float:
-        """What the top stands for."""
+        """The value at the top of the axis."""
         values = [value for line in self.lines.values() for value in line]
         return max([*values, self.mark or 0.0]) or 1.0
 
 
 def svg(panels: Sequence[Panel]) -> str:
-    """The picture; a line has the same colour in every panel. At least one panel."""
+    """The picture of at least one panel. A line has the same colour in every panel."""
     names = list(dict.fromkeys(name for panel in panels for name in panel.lines))
     colours = dict(zip(names, _COLOURS, strict=False))
     parts = []
@@ -40,7 +50,8 @@ def svg(panels: Sequence[Panel]) -> str:
             + _text(x + 26, y, name, "start")
         )
     width, height = _LEFT + len(panels) * (_WIDTH + _GAP) - _GAP + 20, _TOP + _HEIGHT + 60
-    head = f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" font-family="sans-serif" font-size="12">'
+    size = f'width="{width}" height="{height}"'
+    head = f'<svg xmlns="http://www.w3.org/2000/svg" {size} font-family="sans-serif" font-size="12">'
     return "\n".join([head, f'<rect width="{width}" height="{height}" fill="white"/>', *parts, "</svg>", ""])
 
 

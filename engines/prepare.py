@@ -1,4 +1,7 @@
-"""What is made of fetched weights once per machine, ahead of the first start: graphs for this CPU, the language model's own format."""
+"""Builds what the first start would build.
+
+The vision graphs for this CPU, and the converted language model.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +12,10 @@ from engines import build_llm, llm, vision
 
 
 def prepare(models_dir: Path, tell: Callable[[str], None] = print) -> None:
-    """Build whatever is not built yet; takes half a minute of one core the first time, and nothing after that.
+    """Build what is not built yet: half a minute of one core the first time.
 
     Raises:
-        ModelMissing: a file that is needed is not there or broken.
+        ModelMissing: a required file is missing or broken.
     """
     tell("preparing the vision models for this processor")
     vision.load({"models": str(models_dir), "ocr": False})

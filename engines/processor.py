@@ -1,4 +1,4 @@
-"""What this machine's processor can do."""
+"""The CPU's features."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def flags() -> str:
-    """Its features in Linux's words, the line of /proc/cpuinfo; nothing elsewhere."""
-    told = Path("/proc/cpuinfo")
-    lines = told.read_text().splitlines() if told.is_file() else []
+    """The feature line of /proc/cpuinfo; empty on other systems than Linux."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.is_file() else []
     return next((line for line in lines if line.startswith(("flags", "Features"))), "")  # Features: on ARM

@@ -1,4 +1,4 @@
-"""What engines/registry.toml says: every model, where it comes from, and what its files must hash to."""
+"""Reads engines/registry.toml: every model with its sources, licence, and the hashes of its files."""
 
 from __future__ import annotations
 
@@ -35,21 +35,17 @@ class Wheel:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where files come from: a hub's repository at a revision, or members of wheels."""
+    """A source of files: a hub repository at a revision, or members of wheels."""
 
     hub: str = ""
     revision: str = ""
     wheels: tuple[Wheel, ...] = ()
-    members: Mapping[str, tuple[str, ...]] | None = (
-        None  # file name -> paths inside the wheels, joined in this order
-    )
+    members: Mapping[str, tuple[str, ...]] | None = None  # file -> paths in the wheels, concatenated in order
 
     def __str__(self) -> str:
-        return (
-            f"hub {self.hub}"
-            if self.hub
-            else "wheel " + " + ".join(f"{wheel.name} {wheel.version}" for wheel in self.wheels)
-        )
+        if self.hub:
+            return f"hub {self.hub}"
+        return "wheel " + " + ".join(f"{wheel.name} {wheel.version}" for wheel in self.wheels)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,10 +68,10 @@ class Entry:
 
 
 def registry(path: Path | None = None) -> dict[str, Entry]:
-    """All models by name; `path`: a registry.toml, by default ours.
+    """All models by name. `path`: a registry.toml, default: REGISTRY.
 
     Raises:
-        ConfigError: the file is not a registry.
+        ConfigError: the file is not a valid registry.
     """
     path = path or REGISTRY
     try:
@@ -87,15 +83,15 @@ def registry(path: Path | None = None) -> dict[str, Entry]:
 
 
 def defaults() -> list[str]:
-    """The names that a default install pulls."""
+    """The names of the models of a default install."""
     return [entry.name for entry in registry().values() if entry.default]
 
 
 def chosen(names: Iterable[str]) -> list[Entry]:
-    """The entries of `names`, each once.
+    """The entries of `names`, without duplicates.
 
     Raises:
-        ConfigError: the registry has no such model; the message names those it has.
+        ConfigError: the registry has no such model; the message lists the known ones.
     """
     known = registry()
     entries = []
@@ -117,7 +113,7 @@ def _entry(name: str, item: dict[str, Any]) -> Entry:
     files = tuple(File(file["name"], int(file["size"]), file["sha256"]) for file in item["files"])
     for part in (name, *(file.name for file in files)):
         if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]*", part):
-            raise ValueError(f"{part!r} is no name for a file")
+            raise ValueError(f"{part!r} is not a valid file name")
     return Entry(
         name=name,
         role=item["role"],

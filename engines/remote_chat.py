@@ -1,10 +1,14 @@
-"""Chat completions of an OpenAI-compatible endpoint, streamed: the protocol, what its errors mean here, and a client for all threads.
+"""Streamed chat completions of an OpenAI-compatible endpoint.
 
-Sources: OpenAI's API reference, chat completions with "stream": true; Server-Sent Events, HTML standard section 9.2.6; Retry-After,
-RFC 9110 section 10.2.3. What other servers do differently is taken as it comes: comments in the stream, a chunk of usage without choices,
-an end without "[DONE]", an error in the stream, a whole answer instead of a stream.
+The protocol, the mapping of its errors, and a thread-safe client.
 
-The endpoint's own words never reach an error's text: they may quote what was said, shown or asked.
+Sources: OpenAI's API reference, chat completions with "stream": true; Server-Sent Events, HTML standard
+section 9.2.6; Retry-After, RFC 9110 section 10.2.3. Deviations of other servers are accepted: comments in the
+stream, a usage chunk without choices, an end without "[DONE]", an error inside the stream, a complete answer
+instead of a stream.
+
+Texts of the endpoint are never part of our error messages, because they may quote the session or the
+question.
 """
 
 from __future__ import annotations
@@ -25,15 +29,13 @@ import httpx
 
 from streamsvc.core.errors import CapacityError, ConfigError, DeadlineMissed, StreamsvcError, WorkerError
 
-BEAT_SECONDS = 0.1  # without news, and an empty piece tells the reader so: it may have to leave, or to say that it is alive
+HEARTBEAT_SECONDS = 0.1  # of silence, after which an empty piece lets the reader check for cancellation
 CONNECT_SECONDS = 5.0
-AGAIN_SECONDS = 0.2  # before the second try
-KEPT_SECONDS = 60.0  # that a connection waits for the next question: a new one costs three round trips
-MOST_BYTES = (
-    4 * 1024 * 1024
-)  # of one answer; security limit: a broken endpoint must not make us allocate more
+RETRY_SECONDS = 0.2  # before the second attempt
+KEEPALIVE_SECONDS = 60.0  # that an idle connection stays open; a new one costs three round trips
+MAX_BYTES = 4 * 1024 * 1024  # of one answer; security limit
 _LONGEST_WAIT = 3600.0  # seconds of Retry-After
-# Codes of the endpoint that may be told: words of the protocol, not of the user.
+# Error codes of the protocol; they contain no user data and may be shown.
 _CODES = {
     "context_length_exceeded",
     "exceed_context_size_error",
@@ -48,19 +50,19 @@ _CODES |= {
     "unsupported_parameter",
     "unsupported_value",
 }
-# Fields that an endpoint may refuse, and what is sent instead. OpenAI's reasoning models want the newer name of the limit.
-_INSTEAD = {"max_tokens": "max_completion_tokens", "temperature": "", "stop": ""}
-_LINE = re.compile(rb"\r\n|\n|\r(?!\Z)")  # a CR at the end may be half of a CRLF
+# Optional fields that an endpoint may refuse, with their replacement (for OpenAI's reasoning models).
+_REPLACEMENTS = {"max_tokens": "max_completion_tokens", "temperature": "", "stop": ""}
+_LINE = re.compile(rb"\r\n|\n|\r(?!\Z)")  # a CR at the end may be the first half of a CRLF
 
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Where it is.
+    """An endpoint.
 
     Args:
-        url: as OpenAI's clients take it, with its /v1.
-        key: sent as a Bearer token; "": none is sent.
-        timeout: seconds for a whole answer.
+        url: the base URL, including /v1.
+        key: sent as a Bearer token unless "".
+        timeout: seconds for a complete answer.
     """
 
     url: str
@@ -70,10 +72,10 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """What an answer grows by.
+    """One part of an answer.
 
-    `text`: "" when there was no news for a beat. `end`: "" while it goes on; then "stop", "length" (the limit of tokens), "content_filter",
-    or "broken" (the endpoint has gone in the middle).
+    `text`: "" for a heartbeat. `end`: "" until the end; then "stop", "length" (token limit), "content_filter"
+    or "broken" (the connection was lost in the middle).
     """
 
     text: str = ""
@@ -81,90 +83,90 @@ class Piece:
 
 
 class _Unsupported(Exception):
-    """The endpoint does not take this field of the request."""
+    """The endpoint refuses this field of the request."""
 
 
 class Events:
-    """Server-Sent Events out of bytes as they come."""
+    """An incremental parser of Server-Sent Events."""
 
     def __init__(self) -> None:
         self._rest = b""
         self._data: list[str] = []
 
     def feed(self, part: bytes) -> list[str]:
-        """The data of each event that is whole now; an empty part ends the stream, and with it its last event."""
+        """The data of the events completed by `part`. An empty part ends the stream and its last event."""
         *lines, self._rest = _LINE.split(self._rest + part) if part else (self._rest.rstrip(b"\r"), b"", b"")
-        whole = []
+        complete = []
         for line in lines:
             name, _, value = line.partition(b":")
             if name == b"data":
                 self._data.append(value.removeprefix(b" ").decode("utf-8", "replace"))
             elif not line and self._data:
-                whole.append("\n".join(self._data))
+                complete.append("\n".join(self._data))
                 self._data = []
-        return whole
+        return complete
 
 
 def piece(chunk: Any) -> Piece:
-    """What one chunk of a stream, or a whole answer, tells.
+    """The piece in one chunk of a stream or in a complete answer.
 
     Raises:
-        StreamsvcError: it is an error, or no chunk.
+        StreamsvcError: the chunk is an error, or not a chunk.
     """
     if not isinstance(chunk, dict):
-        raise _stranger()
+        raise _protocol_error()
     if chunk.get("error"):
         error = chunk["error"]
         code = error.get("code") if isinstance(error, dict) else None
         raise refusal(code if isinstance(code, int) and 400 <= code < 600 else 500, {}, chunk)
     if not isinstance(choices := chunk.get("choices"), list):
-        raise _stranger()
-    if not choices:  # the chunk of usage
+        raise _protocol_error()
+    if not choices:  # a usage chunk
         return Piece()
     try:
-        told = choices[0].get("delta") or choices[0].get("message") or {}
-        text, reason = told.get("content") or "", choices[0].get("finish_reason") or ""
+        message = choices[0].get("delta") or choices[0].get("message") or {}
+        text, reason = message.get("content") or "", choices[0].get("finish_reason") or ""
     except AttributeError:
-        raise _stranger() from None
+        raise _protocol_error() from None
     if not isinstance(text, str):
-        raise _stranger()
+        raise _protocol_error()
     return Piece(text, str(reason) if reason in ("", "length", "content_filter") else "stop")
 
 
 def refusal(status: int, headers: Mapping[str, str], body: Any) -> StreamsvcError:
-    """What an answer other than 200 means here.
+    """Map an HTTP error response to an error of ours.
 
     Args:
-        status: of HTTP.
-        headers: of the answer.
-        body: its JSON; anything else, if it was none.
+        status: HTTP status.
+        headers: response headers.
+        body: the parsed JSON body, or None.
     """
     error = body.get("error") if isinstance(body, dict) else None
-    told = [error.get("code"), error.get("type")] if isinstance(error, dict) else []
-    code = next((f", {word}" for word in told if isinstance(word, str) and word in _CODES), "")
-    said = f"({status}{code})"
+    codes = [error.get("code"), error.get("type")] if isinstance(error, dict) else []
+    code = next((f", {word}" for word in codes if isinstance(word, str) and word in _CODES), "")
+    reason = f"({status}{code})"
     if status in (401, 403):
         return ConfigError(
-            f"the remote endpoint refuses the key {said}: check STREAMSVC_REMOTE__KEY", code="remote_key"
+            f"the remote endpoint refuses the key {reason}: check STREAMSVC_REMOTE__KEY", code="remote_key"
         )
     if status == 429:
         wait = retry_after(headers.get("retry-after", ""), time.time())
-        return CapacityError(f"the remote endpoint takes no more requests now {said}", retry_after=wait)
+        return CapacityError(f"the remote endpoint accepts no more requests now {reason}", retry_after=wait)
     if status in (408, 504):
-        return DeadlineMissed(f"the remote endpoint did not answer in time {said}")
+        return DeadlineMissed(f"the remote endpoint did not answer in time {reason}")
     if status >= 500:
-        return WorkerError(f"the remote endpoint failed {said}")
+        return WorkerError(f"the remote endpoint failed {reason}")
     if 300 <= status < 400:
         return ConfigError(
-            f"the remote endpoint sends us elsewhere {said}, where we do not go: check remote.url",
+            f"the remote endpoint redirects {reason}, and redirects are not followed: check remote.url",
             code="remote_url",
         )
     if status in (404, 405):
         return ConfigError(
-            f"the remote endpoint does not know the path or the model {said}: check remote.url and remote.model"
+            f"the remote endpoint has no such path or model {reason}: check remote.url and remote.model"
         )
     return ConfigError(
-        f"the remote endpoint refuses what it is asked {said}: check remote.model and think.window_tokens"
+        f"the remote endpoint refuses the request {reason}: check remote.model and think.window_tokens"
     )
 
 
@@ -172,8 +174,8 @@ def retry_after(value: str, now: float) -> float:
     """Seconds to wait.
 
     Args:
-        value: of the header Retry-After, seconds or a date; anything else means 5 s.
-        now: seconds since 1970.
+        value: the header Retry-After, seconds or a date; anything else means 5 s.
+        now: Unix time in seconds.
     """
     try:
         seconds = float(value) if value.strip().isdigit() else parsedate_to_datetime(value).timestamp() - now
@@ -182,47 +184,49 @@ def retry_after(value: str, now: float) -> float:
     return min(max(seconds, 0.0), _LONGEST_WAIT)
 
 
-def _stranger() -> WorkerError:
+def _protocol_error() -> WorkerError:
     return WorkerError("the remote endpoint does not speak the protocol of chat completions")
 
 
-def _lost(error: httpx.RequestError) -> StreamsvcError:
-    """What it means that no answer came, or half of one."""
+def _connection_error(error: httpx.RequestError) -> StreamsvcError:
+    """Map a connection error to an error of ours."""
     if isinstance(error, httpx.TimeoutException):
         return DeadlineMissed("the remote endpoint could not be reached in time")
     if "CERTIFICATE_VERIFY_FAILED" in str(error):
         return ConfigError(
-            "the certificate of the remote endpoint is not to be trusted: check remote.url",
+            "the certificate of the remote endpoint is not trusted: check remote.url",
             code="remote_certificate",
         )
-    return WorkerError(f"the remote endpoint cannot be reached, or has gone ({type(error).__name__})")
+    return WorkerError(
+        f"the remote endpoint cannot be reached, or closed the connection ({type(error).__name__})"
+    )
 
 
 class Chat:
-    """Asks one endpoint. Any thread may call it; requests run on one thread of its own, which keeps the connections."""
+    """A client of one endpoint.
+
+    Thread-safe; requests run in an event loop on one thread, which owns the connections.
+    """
 
     def __init__(self, endpoint: Endpoint) -> None:
         self._endpoint = endpoint
         self._refused: set[tuple[str, str]] = set()  # model, field of a request
-        headers = {
-            "Accept": "text/event-stream",
-            "User-Agent": "streamsvc",
-            "Accept-Encoding": "identity",
-        }  # packing delays what streams
+        # Without compression, which delays a stream.
+        headers = {"Accept": "text/event-stream", "User-Agent": "streamsvc", "Accept-Encoding": "identity"}
         if endpoint.key:
             headers["Authorization"] = f"Bearer {endpoint.key}"
         self._client = httpx.AsyncClient(
             headers=headers,
             timeout=httpx.Timeout(None, connect=min(CONNECT_SECONDS, endpoint.timeout)),
-            limits=httpx.Limits(keepalive_expiry=KEPT_SECONDS),
-            follow_redirects=False,  # security: the key and what was said go where the operator has said, and nowhere else
+            limits=httpx.Limits(keepalive_expiry=KEEPALIVE_SECONDS),
+            follow_redirects=False,  # security: key and session data go only to the configured address
         )
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="remote", daemon=True)
         self._thread.start()
 
     def close(self) -> None:
-        """End what runs, and the thread."""
+        """Cancel running requests and stop the thread."""
         asyncio.run_coroutine_threadsafe(self._close(), self._loop).result()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
@@ -236,81 +240,87 @@ class Chat:
         await self._client.aclose()
 
     def stream(self, body: Mapping[str, Any]) -> Generator[Piece, None, None]:
-        """The answer as it comes, its last piece with an `end`. Closing the iterator closes the HTTP stream.
+        """Yield the answer in pieces; the last one has an `end`.
+
+        Closing the generator closes the HTTP stream.
 
         Args:
-            body: of the request: "model", "messages" and what else is wanted.
+            body: of the request: "model", "messages" and options.
 
         Raises:
-            ConfigError: the endpoint refuses the key, the model, the path or the request; the message names the setting.
-            CapacityError: it takes no more requests now; `retry_after` seconds.
-            WorkerError: it failed, or cannot be reached. It was asked twice. DeadlineMissed: there was no whole answer in time.
+            ConfigError: the endpoint refuses the key, the model, the path or the request; the message names
+                the setting.
+            CapacityError: the endpoint accepts no more requests now; `retry_after` seconds.
+            WorkerError: the endpoint failed twice, or cannot be reached.
+            DeadlineMissed: the answer was not complete in time.
         """
-        box: queue.Queue[Piece | Exception] = queue.Queue()  # bounded by MOST_BYTES of an answer
-        job = asyncio.run_coroutine_threadsafe(self._answer({**body, "stream": True}, box), self._loop)
+        pieces: queue.Queue[Piece | Exception] = queue.Queue()  # bounded by MAX_BYTES of an answer
+        job = asyncio.run_coroutine_threadsafe(self._answer({**body, "stream": True}, pieces), self._loop)
         end = False
         try:
             while not end:
                 try:
-                    got = box.get(timeout=BEAT_SECONDS)
+                    item = pieces.get(timeout=HEARTBEAT_SECONDS)
                 except queue.Empty:
-                    got = Piece()
-                if isinstance(got, Exception):
-                    raise got
-                end = bool(got.end)
-                yield got
+                    item = Piece()
+                if isinstance(item, Exception):
+                    raise item
+                end = bool(item.end)
+                yield item
         finally:
-            if not end:  # else the job reads on to the true end of the stream, so that its connection is kept
+            if (
+                not end
+            ):  # otherwise the job reads the rest of the stream, so that the connection can be reused
                 job.cancel()
 
-    async def _answer(self, body: dict[str, Any], box: queue.Queue[Piece | Exception]) -> None:
+    async def _answer(self, body: dict[str, Any], pieces: queue.Queue[Piece | Exception]) -> None:
         try:
             async with asyncio.timeout(self._endpoint.timeout):
-                await self._tried(body, box)
+                await self._request_with_retry(body, pieces)
         except TimeoutError:
-            box.put(DeadlineMissed("the remote endpoint did not answer in time"))
-        except Exception as error:  # whatever it is, the reader waits for it
-            box.put(error)
+            pieces.put(DeadlineMissed("the remote endpoint did not answer in time"))
+        except Exception as error:  # passed to the reader, which would wait forever otherwise
+            pieces.put(error)
 
-    async def _tried(self, body: dict[str, Any], box: queue.Queue[Piece | Exception]) -> None:
-        """Ask, and once more if it fails before the first text; pieces go into the box."""
+    async def _request_with_retry(self, body: dict[str, Any], pieces: queue.Queue[Piece | Exception]) -> None:
+        """Send the request, and once more if it fails before the first text. Pieces go into the queue."""
         for last in (False, True):
             text = end = False
             try:
-                async with contextlib.aclosing(self._fitted(body)) as pieces:
-                    async for got in pieces:
-                        box.put(got)
+                async with contextlib.aclosing(self._request(body)) as received:
+                    async for got in received:
+                        pieces.put(got)
                         text, end = text or bool(got.text), end or bool(got.end)
                 return
             except (httpx.RequestError, StreamsvcError) as error:
-                failure = _lost(error) if isinstance(error, httpx.RequestError) else error
+                failure = _connection_error(error) if isinstance(error, httpx.RequestError) else error
             if end:
                 return
             if text:
-                box.put(Piece(end="broken"))
+                pieces.put(Piece(end="broken"))
                 return
             if last or not isinstance(failure, WorkerError):
                 raise failure
-            await asyncio.sleep(AGAIN_SECONDS)
+            await asyncio.sleep(RETRY_SECONDS)
 
-    async def _fitted(self, body: dict[str, Any]) -> AsyncGenerator[Piece, None]:
-        """Ask without the fields that this endpoint has refused for this model; each is refused once at most."""
-        for _ in range(len(_INSTEAD) + 1):
+    async def _request(self, body: dict[str, Any]) -> AsyncGenerator[Piece, None]:
+        """Send the request without the fields that the endpoint refused for this model before."""
+        for _ in range(len(_REPLACEMENTS) + 1):
             fields = {
-                _INSTEAD[name] if (str(body["model"]), name) in self._refused else name: value
+                _REPLACEMENTS[name] if (str(body["model"]), name) in self._refused else name: value
                 for name, value in body.items()
             }
             fields.pop("", None)
             try:
-                async with contextlib.aclosing(self._once(fields)) as pieces:
+                async with contextlib.aclosing(self._send(fields)) as pieces:
                     async for got in pieces:
                         yield got
                 return
             except _Unsupported as error:
                 self._refused.add((str(body["model"]), str(error)))
 
-    async def _once(self, body: dict[str, Any]) -> AsyncGenerator[Piece, None]:
-        """One request and its pieces."""
+    async def _send(self, body: dict[str, Any]) -> AsyncGenerator[Piece, None]:
+        """Send one request and yield its pieces."""
         async with (
             self._client.stream("POST", f"{self._endpoint.url}/chat/completions", json=body) as response,
             contextlib.aclosing(_bounded(response)) as parts,
@@ -318,14 +328,14 @@ class Chat:
             if response.status_code != 200 or not response.headers.get("content-type", "").startswith(
                 "text/event-stream"
             ):
-                told = _json(b"".join([part async for part in parts]))
-                if response.status_code == 200:  # it does not stream
-                    whole = piece(told)
+                answer = _json(b"".join([part async for part in parts]))
+                if response.status_code == 200:  # a complete answer instead of a stream
+                    whole = piece(answer)
                     yield Piece(whole.text, whole.end or "stop")
                     return
-                if (name := _unsupported(response.status_code, told)) in body:
+                if (name := _unsupported(response.status_code, answer)) in body:
                     raise _Unsupported(name)
-                raise refusal(response.status_code, response.headers, told)
+                raise refusal(response.status_code, response.headers, answer)
             events, end, done = Events(), "", False
             async for part in parts:
                 for data in events.feed(part):
@@ -345,16 +355,16 @@ class Chat:
 
 
 async def _bounded(response: httpx.Response) -> AsyncGenerator[bytes, None]:
-    """The body in parts, and an empty one at its end.
+    """Yield the body in parts, then an empty part.
 
     Raises:
-        WorkerError: it is too long.
+        WorkerError: the body is longer than MAX_BYTES.
     """
     read = 0
     async for part in response.aiter_bytes():
         read += len(part)
-        if read > MOST_BYTES:
-            raise WorkerError(f"an answer of the remote endpoint is over {MOST_BYTES} bytes")
+        if read > MAX_BYTES:
+            raise WorkerError(f"an answer of the remote endpoint exceeds {MAX_BYTES} bytes")
         if part:
             yield part
     yield b""
@@ -368,7 +378,7 @@ def _json(data: bytes | str) -> Any:
 
 
 def _unsupported(status: int, body: Any) -> str:
-    """The field that the endpoint does not take, of those that can be left out; "" if that is not what it says."""
+    """The optional field that the endpoint refuses; "" for any other error."""
     error = body.get("error") if isinstance(body, dict) else None
     if (
         status != 400
@@ -376,4 +386,4 @@ def _unsupported(status: int, body: Any) -> str:
         or error.get("code") not in ("unsupported_parameter", "unsupported_value")
     ):
         return ""
-    return next((name for name in _INSTEAD if name == error.get("param")), "")
+    return next((name for name in _REPLACEMENTS if name == error.get("param")), "")

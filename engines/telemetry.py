@@ -1,9 +1,9 @@
-"""No runtime that we load tells its maker anything.
+"""Disables the telemetry of the model runtimes.
 
-ONNX Runtime (1.29 and later, on Linux) keeps an id of the device and a database of events in ~/.cache/Microsoft/DeveloperTools and
-sends them to Microsoft; `onnxruntime.disable_telemetry_events()` comes too late, the import alone opens the database (Privacy.md in
-its package). OpenVINO's Python package tells Google Analytics of each import and keeps an id in ~/intel; it does without where the
-package openvino_telemetry cannot be imported.
+ONNX Runtime (1.29 and later, on Linux) stores a device id and events in ~/.cache/Microsoft/DeveloperTools and
+sends them to Microsoft. `onnxruntime.disable_telemetry_events()` is too late: the import already opens the
+database (Privacy.md in its package). OpenVINO's Python package reports each import to Google Analytics and
+stores an id in ~/intel, unless openvino_telemetry cannot be imported.
 """
 
 from __future__ import annotations
@@ -13,6 +13,9 @@ import sys
 
 
 def switch_off() -> None:
-    """For this process and its children (ONNX Runtime), for this process alone (OpenVINO); before either is imported."""
+    """Call before either runtime is imported.
+
+    Affects child processes too for ONNX Runtime, only this process for OpenVINO.
+    """
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"
-    sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]  # to import it raises ImportError
+    sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]  # importing it raises ImportError

@@ -1,12 +1,16 @@
-"""An ONNX file -> a TensorRT plan for this very GPU: one profile for batches of 1 to 32, timings kept, rebuilt when anything changes.
+"""Builds a TensorRT plan of an ONNX file for one GPU.
 
-Written against release 11 of TensorRT's Python API. There every network is strongly typed: precision comes from the file
-(`export.exported(half=True)`), so there is no flag for it. A plan holds machine code, so one that another machine made is never
-loaded: the key names the board itself, and what lies in the folder must hash to what was written down beside it.
+One profile for batches of 1 to 32, rebuilt when an input changes.
 
-    model.onnx -> tensorrt-<key>/{plan, key.json}    and timings-<board>.cache, which only saves time and which TensorRT itself checks
+Written for release 11 of TensorRT's Python API, where every network is strongly typed: the precision comes
+from the file (`export.exported(half=True)`). A plan contains machine code, so a plan of another machine is
+never loaded: the key contains the board's uuid, and the plan must have the hash stored beside it.
 
-This has run on the library of TensorRT for RTX, which builds without a GPU, and against a double of the bindings (engines/README.md).
+    model.onnx -> tensorrt-<key>/{plan, key.json}
+               -> timings-<board>.cache, which only saves time; TensorRT validates it
+
+This has run on the library of TensorRT for RTX, which builds without a GPU, and against a fake of the
+bindings (engines/README.md).
 """
 
 from __future__ import annotations
@@ -20,15 +24,18 @@ from typing import Any
 from engines.building import building
 from streamsvc.core.errors import ModelMissing, WorkerError
 
-RECIPE = "1"  # raise it when what is asked of the builder changes
-BATCHES = (1, 8, 32)  # least, most usual, most
-WORKSPACE = 2 << 30  # bytes that the builder may use while it tries kernels
+RECIPE = "1"  # increment when the builder's configuration changes
+BATCHES = (1, 8, 32)  # minimum, optimum and maximum of the profile
+WORKSPACE = 2 << 30  # bytes for the builder while it times kernels
 _DRIVER = Path("/proc/driver/nvidia/version")
 
 
 @dataclass(frozen=True, slots=True)
 class Board:
-    """What a plan is made for. `capability`: of CUDA, "9.0". `uuid`: of this one board. `driver`, `tensorrt`: versions."""
+    """The target of a plan.
+
+    `capability`: CUDA compute capability, "9.0". `uuid`: of the board. `driver`, `tensorrt`: versions.
+    """
 
     gpu: str
     capability: str
@@ -38,10 +45,11 @@ class Board:
 
 
 def bindings() -> tuple[Any, Any]:
-    """TensorRT's and torch's modules, where both can be used.
+    """The modules tensorrt and torch, if both can be used.
 
     Raises:
-        ModelMissing: torch or a CUDA GPU is missing (code "no_gpu"), or TensorRT or its libraries (code "no_tensorrt").
+        ModelMissing: torch or a CUDA GPU is missing (code "no_gpu"), or TensorRT or its libraries are (code
+            "no_tensorrt").
     """
     try:
         import torch
@@ -56,7 +64,7 @@ def bindings() -> tuple[Any, Any]:
         )
     try:
         import tensorrt
-    except ImportError as error:  # also where the package is there and its libraries are not
+    except ImportError as error:  # also if the package is installed without its libraries
         raise ModelMissing(
             f"TensorRT 11 with its builder library is needed and cannot be loaded: {error}",
             code="no_tensorrt",
@@ -69,16 +77,20 @@ def bindings() -> tuple[Any, Any]:
 
 
 def board(tensorrt: Any, torch: Any) -> Board:
-    """The GPU that torch uses now."""
-    found = torch.cuda.get_device_properties(torch.cuda.current_device())
+    """The current GPU of torch."""
+    properties = torch.cuda.get_device_properties(torch.cuda.current_device())
     driver = _DRIVER.read_text().splitlines()[0] if _DRIVER.is_file() else f"cuda {torch.version.cuda}"
     return Board(
-        found.name, f"{found.major}.{found.minor}", str(found.uuid), driver, str(tensorrt.__version__)
+        gpu=properties.name,
+        capability=f"{properties.major}.{properties.minor}",
+        uuid=str(properties.uuid),
+        driver=driver,
+        tensorrt=str(tensorrt.__version__),
     )
 
 
 def key_of(source: Path, made_for: Board) -> dict[str, str]:
-    """Everything that a plan depends on; a plan is used only where all of it is the same."""
+    """Everything that a plan depends on. A plan is used only if all of it is equal."""
     return {
         **asdict(made_for),
         "model": _sha256(source.read_bytes()),
@@ -88,28 +100,28 @@ def key_of(source: Path, made_for: Board) -> dict[str, str]:
 
 
 def built(tensorrt: Any, torch: Any, source: Path) -> bytes:
-    """The plan of an ONNX file: the one that was built here before, or a new one (minutes).
+    """The plan of an ONNX file; builds it first if necessary (minutes).
 
     Args:
         tensorrt: of `bindings`.
         torch: of `bindings`.
-        source: of `export.exported`; plan and timings are kept beside it.
+        source: of `export.exported`; plan and timing cache are stored beside it.
 
     Raises:
-        WorkerError: code "plan_failed": TensorRT cannot read the file or build from it; the message says which node.
+        WorkerError: code "plan_failed": TensorRT cannot read the file or build a plan; the message names the
+            node.
     """
     made_for = board(tensorrt, torch)
     key = key_of(source, made_for)
     mark = _sha256(json.dumps(key, sort_keys=True).encode())[:16]
     target = source.parent / f"tensorrt-{mark}"
-    if (plan := _kept(target, key)) is not None:
+    if (plan := _stored(target, key)) is not None:
         return plan
-    timings = (
-        source.parent / f"timings-{_sha256(json.dumps(asdict(made_for), sort_keys=True).encode())[:16]}.cache"
-    )
-    plan, learnt = build(tensorrt, source, timings.read_bytes() if timings.is_file() else b"")
-    with building(target, "tensorrt-*", lambda: _kept(target, key) is not None) as scratch:
-        (scratch / "timings").write_bytes(learnt)
+    board_mark = _sha256(json.dumps(asdict(made_for), sort_keys=True).encode())[:16]
+    timings = source.parent / f"timings-{board_mark}.cache"
+    plan, measured = build(tensorrt, source, timings.read_bytes() if timings.is_file() else b"")
+    with building(target, "tensorrt-*", lambda: _stored(target, key) is not None) as scratch:
+        (scratch / "timings").write_bytes(measured)
         (scratch / "timings").replace(timings)
         (scratch / "plan").write_bytes(plan)
         (scratch / "key.json").write_text(json.dumps({**key, "plan": _sha256(plan)}, indent=1))
@@ -117,7 +129,7 @@ def built(tensorrt: Any, torch: Any, source: Path) -> bytes:
 
 
 def build(tensorrt: Any, source: Path, timings: bytes) -> tuple[bytes, bytes]:
-    """Plan and timing cache of an ONNX file whose inputs have a dynamic first dimension.
+    """(plan, timing cache) of an ONNX file whose inputs have a dynamic first dimension.
 
     Args:
         tensorrt: the module.
@@ -133,35 +145,37 @@ def build(tensorrt: Any, source: Path, timings: bytes) -> tuple[bytes, bytes]:
     parser = tensorrt.OnnxParser(network, log)
     if not parser.parse_from_file(str(source)):
         errors = [parser.get_error(number) for number in range(parser.num_errors)]
-        told = "; ".join(f"{error.node_operator()} {error.node_name()}: {error.desc()}" for error in errors)
-        raise WorkerError(f"TensorRT cannot read {source.name}: {told}", code="plan_failed")
+        reasons = "; ".join(
+            f"{error.node_operator()} {error.node_name()}: {error.desc()}" for error in errors
+        )
+        raise WorkerError(f"TensorRT cannot read {source.name}: {reasons}", code="plan_failed")
     config = builder.create_builder_config()
     config.set_memory_pool_limit(tensorrt.MemoryPoolType.WORKSPACE, WORKSPACE)
     cache = config.create_timing_cache(timings)
-    if not config.set_timing_cache(cache, False):  # of another board or release: begin anew
+    if not config.set_timing_cache(cache, False):  # of another board or release: start with an empty one
         cache = config.create_timing_cache(b"")
         config.set_timing_cache(cache, False)
     profile = builder.create_optimization_profile()
     for number in range(network.num_inputs):
-        given = network.get_input(number)
-        rest = tuple(given.shape)[1:]
-        profile.set_shape(given.name, *((batch, *rest) for batch in BATCHES))
+        network_input = network.get_input(number)
+        rest = tuple(network_input.shape)[1:]
+        profile.set_shape(network_input.name, *((batch, *rest) for batch in BATCHES))
     if config.add_optimization_profile(profile) < 0:
         raise WorkerError(f"TensorRT refuses batches of {BATCHES} for {source.name}", code="plan_failed")
     plan = builder.build_serialized_network(network, config)
     if plan is None:
-        raise WorkerError(f"TensorRT cannot build {source.name}; its log says why", code="plan_failed")
+        raise WorkerError(f"TensorRT cannot build {source.name}; its log has the reason", code="plan_failed")
     return bytes(memoryview(plan)), bytes(memoryview(config.get_timing_cache().serialize()))
 
 
-def _kept(folder: Path, key: dict[str, str]) -> bytes | None:
-    """A plan that is whole, and of this very key."""
+def _stored(folder: Path, key: dict[str, str]) -> bytes | None:
+    """The stored plan, if it is intact and has this key."""
     try:
-        told = json.loads((folder / "key.json").read_text())
+        stored = json.loads((folder / "key.json").read_text())
         plan = (folder / "plan").read_bytes()
     except (OSError, ValueError):
         return None
-    return plan if told == {**key, "plan": _sha256(plan)} else None
+    return plan if stored == {**key, "plan": _sha256(plan)} else None
 
 
 def _sha256(data: bytes) -> str:

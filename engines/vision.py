@@ -1,15 +1,17 @@
-"""Sight on a CPU: one op, `look`, gives tags, boxes and an embedding of a JPEG; with `ocr` also the op `read`.
+"""The vision engine: op `look` gives tags, boxes and an embedding of a JPEG; with `ocr` also op `read`.
 
-With `clip` it also gives a vector by which a sentence finds the picture, and tags of its own labels (`engines.clip`); the op `texts` gives
-the sentences' vectors.
+Runs on a CPU.
 
-Tagger: EfficientNet-Lite3 (ImageNet, TFLite); detector: SSD-MobileNet-v2 (COCO, TensorFlow's frozen graph). OpenVINO reads
-both files as they are. Measured at one thread: tagger 10 ms a view, detector 19 ms (engines/README.md).
+With `clip`, `look` also gives a vector for search by sentences and tags from a list of labels
+(`engines.clip`), and op `texts` gives the vectors of sentences.
+
+Tagger: EfficientNet-Lite3 (ImageNet, TFLite). Detector: SSD-MobileNet-v2 (COCO, TensorFlow frozen graph).
+OpenVINO reads both files as published. Measured on one thread: tagger 10 ms per view, detector 19 ms
+(engines/README.md).
 """
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,41 +22,51 @@ from PIL import Image, ImageOps
 
 from engines import Engine, Op, Payload
 from engines.build_vision import compiled
-from engines.embed import answered
+from engines.embed import embed_request
+from engines.files import model_file
+from engines.image import decode_image
 from streamsvc.core.errors import ModelMissing, WorkerError
 
 if TYPE_CHECKING:
     from engines.clip import Matcher
 
-TAGGER_SIDE, DETECTOR_SIDE = 280, 300  # pixels
-FLAT = 3.0  # gray levels: a picture with less deviation is a single colour
-SMALL_THINGS = 0.15  # added to the threshold for things that the detector likes to see in patterns
-SAME_BOX = 0.7  # intersection over union
-UNCONFIRMED = 0.3  # factor on a tag that the detector knows as a class too, and does not see
-SEEN = 0.2  # score at which a box confirms a tag
+TAGGER_SIDE = 280  # pixels
+DETECTOR_SIDE = 300  # pixels
+BLANK_DEVIATION = 3.0  # gray levels; a picture with a lower standard deviation is blank
+UNRELIABLE_MARGIN = 0.15  # added to the box threshold for classes that the detector often sees in patterns
+SAME_BOX = 0.7  # intersection over union above which two boxes are duplicates
+UNCONFIRMED = 0.3  # factor on a tag whose object class the detector knows and has not detected
+CONFIRMS = 0.2  # score at which a box confirms a tag
+MAX_TAGS = 5
+
+Box = tuple[float, float, float, float]  # x, y, width, height as fractions of the picture
 
 _COCO = """
-person,bicycle,car,motorcycle,airplane,bus,train,truck,boat,traffic light,fire hydrant,,stop sign,parking meter,bench,bird,cat,dog,horse,
-sheep,cow,elephant,bear,zebra,giraffe,,backpack,umbrella,,,handbag,tie,suitcase,frisbee,skis,snowboard,sports ball,kite,baseball bat,
-baseball glove,skateboard,surfboard,tennis racket,bottle,,wine glass,cup,fork,knife,spoon,bowl,banana,apple,sandwich,orange,broccoli,
-carrot,hot dog,pizza,donut,cake,chair,couch,potted plant,bed,,dining table,,,toilet,,tv,laptop,mouse,remote,keyboard,cell phone,
-microwave,oven,toaster,sink,refrigerator,,book,clock,vase,scissors,teddy bear,hair drier,toothbrush"""
-COCO = _COCO.replace("\n", "").split(",")  # class 1 first; the numbers left out have no name
-# Classes whose boxes can be believed at the plain threshold.
-_PLAIN = "person,bicycle,car,motorcycle,airplane,bus,train,truck,boat,bird,cat,dog,horse,sheep,cow,elephant,bear,zebra,giraffe"
+person,bicycle,car,motorcycle,airplane,bus,train,truck,boat,traffic light,fire hydrant,,stop sign,
+parking meter,bench,bird,cat,dog,horse,sheep,cow,elephant,bear,zebra,giraffe,,backpack,umbrella,,,handbag,
+tie,suitcase,frisbee,skis,snowboard,sports ball,kite,baseball bat,baseball glove,skateboard,surfboard,
+tennis racket,bottle,,wine glass,cup,fork,knife,spoon,bowl,banana,apple,sandwich,orange,broccoli,carrot,
+hot dog,pizza,donut,cake,chair,couch,potted plant,bed,,dining table,,,toilet,,tv,laptop,mouse,remote,
+keyboard,cell phone,microwave,oven,toaster,sink,refrigerator,,book,clock,vase,scissors,
+teddy bear,hair drier,toothbrush"""
+COCO = _COCO.replace("\n", "").split(",")  # from class 1; unused class numbers are empty
+# Classes whose boxes are reliable at the configured threshold.
+_VEHICLES = "person,bicycle,car,motorcycle,airplane,bus,train,truck,boat"
+_ANIMALS = "bird,cat,dog,horse,sheep,cow,elephant,bear,zebra,giraffe"
 _FURNITURE = "chair,couch,bed,dining table,cup,bottle"
-PLAIN = frozenset(f"{_PLAIN},{_FURNITURE}".split(","))
-# What the tagger says of slides and terminals. True of nothing that is shown on them, so it is not claimed.
-_SCREENS = "web site,menu,envelope,book jacket,comic book,crossword puzzle,oscilloscope,monitor,screen,television,notebook"
-SCREENS = frozenset(_SCREENS.split(","))
-# Kinds that the tagger cannot tell apart safely, under the name that all of them share (first names of ImageNet's labels).
+RELIABLE = frozenset(f"{_VEHICLES},{_ANIMALS},{_FURNITURE}".split(","))
+# Tags of slides and terminals themselves. They say nothing about the content, so they are dropped.
+_PAGES = "web site,menu,envelope,book jacket,comic book,crossword puzzle"
+_DEVICES = "oscilloscope,monitor,screen,television,notebook"
+SCREENS = frozenset(f"{_PAGES},{_DEVICES}".split(","))
+# ImageNet classes that the tagger confuses, by their common name (first names of ImageNet's labels).
 FAMILIES = {
     "cat": "tabby,tiger cat,Persian cat,Siamese cat,Egyptian cat",
     "motorcycle": "moped,motor scooter",
     "rocket": "missile,projectile",
     "car": "cab,minivan,sports car,beach wagon,convertible,jeep,limousine,racer,Model T",
 }
-KNOWN_TO_DETECTOR = {  # tag -> class of the detector that must be seen too
+DETECTOR_CLASS = {  # tag -> class that the detector must confirm
     "cat": "cat",
     "motorcycle": "motorcycle",
     "car": "car",
@@ -77,14 +89,14 @@ KNOWN_TO_DETECTOR = {  # tag -> class of the detector that must be seen too
 
 
 def load(options: Mapping[str, Any]) -> Engine:
-    """Load the tagger and the detector, and OCR where options["ocr"].
+    """Load the tagger, the detector and, as options["ocr"] and options["clip"] say, OCR and a CLIP model.
 
     Args:
-        options: "models" (folder of all models), "tagger", "detector" (names), "tag_threshold", "box_threshold", "ocr"; those of
-            `clip.Matcher`, where "clip" names a model.
+        options: "models" (folder of models), "tagger", "detector" (names), "tag_threshold", "box_threshold",
+            "ocr"; with "clip" also those of `clip.Matcher`.
 
     Raises:
-        ModelMissing: a file is not there or cannot be read; the message names it.
+        ModelMissing: a file is missing or cannot be read; the message names it.
     """
     folder = Path(str(options["models"]))
     tagger = str(options.get("tagger", "efficientnet-lite3"))
@@ -94,24 +106,24 @@ def load(options: Mapping[str, Any]) -> Engine:
         from engines import clip
 
         matcher = clip.Matcher(options)
-    eyes = Eyes(
+    recognizer = Recognizer(
         Tagger(
-            needed(folder / tagger / "efficientnet_lite3.tflite"),
-            needed(folder / tagger / "efficientnet_labels.txt"),
+            model_file(folder / tagger / "efficientnet_lite3.tflite"),
+            model_file(folder / tagger / "efficientnet_labels.txt"),
         ),
-        Detector(needed(folder / detector / "frozen_inference_graph.pb")),
+        Detector(model_file(folder / detector / "frozen_inference_graph.pb")),
         float(options.get("tag_threshold", 0.4)),
         float(options.get("box_threshold", 0.4)),
         matcher,
     )
-    # No batches: on one core they gain nothing (engines/README.md), and the first of four sessions would wait for the last.
-    ops: dict[str, Any] = {"look": Op(eyes.look)}
+    # Batch size 1: batches save nothing on one core (engines/README.md) and add latency.
+    ops: dict[str, Any] = {"look": Op(recognizer.look)}
     describe = {"tagger": tagger, "detector": detector}
     if matcher is not None:
         texts = matcher.texts
         ops = {
-            "look": Op(eyes.look, batch=matcher.together),
-            "texts": Op(lambda batch: [answered(texts, payload) for payload in batch]),
+            "look": Op(recognizer.look, batch=matcher.batch),
+            "texts": Op(lambda batch: [embed_request(texts, payload) for payload in batch]),
         }
         describe["clip"] = matcher.describe
     if options.get("ocr", True):
@@ -123,15 +135,8 @@ def load(options: Mapping[str, Any]) -> Engine:
     return Engine(ops, describe)
 
 
-def needed(path: Path) -> Path:
-    """The path, if there is a file with something in it."""
-    if not path.is_file() or path.stat().st_size == 0:
-        raise ModelMissing(f"the model file {path} is missing: run `streamsvc models pull`")
-    return path
-
-
 class Tagger:
-    """1000 ImageNet classes, and the pooled features under them as an embedding."""
+    """Scores of 1000 ImageNet classes, and the pooled features below them as an embedding."""
 
     def __init__(self, model: Path, labels: Path) -> None:
         self.labels = [
@@ -141,39 +146,40 @@ class Tagger:
         ]
 
         def shape(graph: Any) -> None:
-            by_type = {op.get_type_name(): op for op in graph.get_ordered_ops()}  # the last of each type
-            if "AvgPool" not in by_type or "Softmax" not in by_type or len(self.labels) != 1000:
+            last = {op.get_type_name(): op for op in graph.get_ordered_ops()}  # the last op of each type
+            if "AvgPool" not in last or "Softmax" not in last or len(self.labels) != 1000:
                 raise ModelMissing(
-                    f"the model file {model} is not the tagger that was expected: run `streamsvc models pull`"
+                    f"the model file {model} is not the expected tagger: run `streamsvc models pull`"
                 )
-            graph.add_outputs(
-                [by_type["AvgPool"].output(0), by_type["Softmax"].output(0)]
-            )  # before they are rounded to 8 bits
+            # Outputs before quantisation to 8 bits.
+            graph.add_outputs([last["AvgPool"].output(0), last["Softmax"].output(0)])
 
         self._compiled = compiled(model, shape)
         self._request = self._compiled.create_infer_request()
 
-    def view(self, picture: Image.Image) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Class probabilities, shape (1000,), and features, shape (1280,), of a square picture."""
+    def classify(self, picture: Image.Image) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Class probabilities, shape (1000,), and pooled features, shape (1280,), of a square picture."""
         result = self._request.infer({0: np.asarray(picture, dtype=np.uint8)[None]})
         _, features, probabilities = (np.array(result[output]) for output in self._compiled.outputs)
         return probabilities.reshape(-1).astype(np.float32), features.reshape(-1).astype(np.float32)
 
     def tags(self, picture: Image.Image) -> tuple[dict[str, float], NDArray[np.float32]]:
-        """Scores by label, and the embedding (unit length). A label scores what the whole picture and its middle both give it."""
+        """Scores by label, and the embedding (unit length).
+
+        A score is the lower of the whole picture's and its middle's.
+        """
         size = (TAGGER_SIDE, TAGGER_SIDE)
-        whole, features = self.view(picture.resize(size, Image.Resampling.BILINEAR))
-        middle, more = self.view(ImageOps.fit(picture, size, Image.Resampling.BILINEAR))
-        scores = families(dict(zip(self.labels, whole.tolist(), strict=True)))
-        again = families(dict(zip(self.labels, middle.tolist(), strict=True)))
-        pooled = features + more
-        return {name: min(score, again[name]) for name, score in scores.items()}, pooled / max(
-            float(np.linalg.norm(pooled)), 1e-9
-        )
+        whole, features = self.classify(picture.resize(size, Image.Resampling.BILINEAR))
+        middle, middle_features = self.classify(ImageOps.fit(picture, size, Image.Resampling.BILINEAR))
+        scores = merge_families(dict(zip(self.labels, whole.tolist(), strict=True)))
+        middle_scores = merge_families(dict(zip(self.labels, middle.tolist(), strict=True)))
+        pooled = features + middle_features
+        embedding = pooled / max(float(np.linalg.norm(pooled)), 1e-9)
+        return {name: min(score, middle_scores[name]) for name, score in scores.items()}, embedding
 
 
 class Detector:
-    """80 COCO classes with boxes."""
+    """Boxes of 80 COCO classes."""
 
     def __init__(self, model: Path) -> None:
         self._compiled = compiled(
@@ -181,24 +187,24 @@ class Detector:
         )
         self._request = self._compiled.create_infer_request()
 
-    def boxes(self, picture: Image.Image) -> list[tuple[str, float, tuple[float, float, float, float]]]:
-        """(label, score, (x, y, w, h) as fractions), best first, down to a score of 0.1."""
+    def boxes(self, picture: Image.Image) -> list[tuple[str, float, Box]]:
+        """(label, score, box), best first, down to a score of 0.1, without duplicates."""
         small = picture.resize((DETECTOR_SIDE, DETECTOR_SIDE), Image.Resampling.BILINEAR)
         result = self._request.infer({0: np.asarray(small, dtype=np.uint8)[None]})
         corners, classes, scores, _ = (np.array(result[output])[0] for output in self._compiled.outputs)
-        found: list[tuple[str, float, tuple[float, float, float, float]]] = []
+        boxes: list[tuple[str, float, Box]] = []
         for (top, left, bottom, right), number, score in zip(
             np.clip(corners, 0, 1).tolist(), classes, scores, strict=True
         ):
             label = COCO[int(number) - 1] if 1 <= int(number) <= len(COCO) else ""
             box = (left, top, right - left, bottom - top)
-            if label and score >= 0.1 and not any(overlap(box, other) > SAME_BOX for *_, other in found):
-                found.append((label, float(score), box))
-        return found
+            if label and score >= 0.1 and not any(overlap(box, other) > SAME_BOX for *_, other in boxes):
+                boxes.append((label, float(score), box))
+        return boxes
 
 
-class Eyes:
-    """The op `look`."""
+class Recognizer:
+    """Op `look`: tagger, detector and, if given, a vision-text model on each picture."""
 
     def __init__(
         self,
@@ -208,48 +214,57 @@ class Eyes:
         box_threshold: float,
         matcher: Matcher | None = None,
     ) -> None:
-        self._tagger, self._detector, self._matcher = tagger, detector, matcher
-        self._tag_threshold, self._box_threshold = tag_threshold, box_threshold
+        self._tagger = tagger
+        self._detector = detector
+        self._matcher = matcher
+        self._tag_threshold = tag_threshold
+        self._box_threshold = box_threshold
 
     def look(self, batch: list[Payload]) -> list[Payload | Exception]:
-        """{"jpeg": uint8 bytes} -> {"embedding", "tags", "tag_scores", "boxes", "box_scores", "corners" (n, 4), "blank"}.
+        """Op `look`.
 
-        With a vision-text model also "clip", float32 (d + 1,), unless the picture is blank: see `clip.Match`.
+        {"jpeg": uint8 bytes} ->
+        {"embedding", "tags", "tag_scores", "boxes", "box_scores", "corners" (n, 4), "blank"}.
+        With a vision-text model also "clip", float32 (d + 1,), unless the picture is blank (`clip.Match`).
         """
         results: list[Payload | Exception] = []
-        shown: dict[int, Image.Image] = {}  # place in the batch -> what a vision-text model is to look at
-        for place, payload in enumerate(batch):
+        pictures: dict[int, Image.Image] = {}  # by index in the batch, for the vision-text model
+        for index, payload in enumerate(batch):
             try:
-                picture = opened(payload["jpeg"])
-            except (OSError, ValueError, KeyError, Image.DecompressionBombError):
-                results.append(WorkerError("the picture cannot be read", code="bad_picture"))
+                picture = decode_image(payload)
+            except WorkerError as error:
+                results.append(error)
                 continue
-            blank = float(np.asarray(picture.convert("L").resize((64, 36))).std()) < FLAT
-            results.append(self._one(picture, blank))
+            blank = float(np.asarray(picture.convert("L").resize((64, 36))).std()) < BLANK_DEVIATION
+            results.append(self._recognize(picture, blank))
             if self._matcher is not None and not blank:
-                shown[place] = picture
+                pictures[index] = picture
         if self._matcher is not None:
-            for place, match in zip(shown, self._matcher.look(list(shown.values())), strict=True):
-                result = results[place]
+            for index, match in zip(pictures, self._matcher.look(list(pictures.values())), strict=True):
+                result = results[index]
                 assert isinstance(result, dict)
-                tags = joined(list(zip(result["tags"], result["tag_scores"], strict=True)), match.tags)
-                results[place] = {**result, **_told(tags), "clip": match.vector}
+                tags = join_tags(list(zip(result["tags"], result["tag_scores"], strict=True)), match.tags)
+                results[index] = {**result, **_tag_fields(tags), "clip": match.vector}
         return results
 
-    def _one(self, picture: Image.Image, blank: bool) -> Payload:
+    def _recognize(self, picture: Image.Image, blank: bool) -> Payload:
         scores, embedding = self._tagger.tags(picture)
-        seen = [] if blank else self._detector.boxes(picture)
+        detected = [] if blank else self._detector.boxes(picture)
         boxes = [
-            box for box in seen if box[1] >= self._box_threshold + (0.0 if box[0] in PLAIN else SMALL_THINGS)
+            box
+            for box in detected
+            if box[1] >= self._box_threshold + (0.0 if box[0] in RELIABLE else UNRELIABLE_MARGIN)
         ]
         tags = (
             []
             if blank
-            else claims(scores, {label for label, score, _ in seen if score >= SEEN}, self._tag_threshold)
+            else select_tags(
+                scores, {label for label, score, _ in detected if score >= CONFIRMS}, self._tag_threshold
+            )
         )
         return {
             "embedding": embedding.astype(np.float32),
-            **_told(tags),
+            **_tag_fields(tags),
             "boxes": [label for label, _, _ in boxes],
             "box_scores": [round(score, 3) for _, score, _ in boxes],
             "corners": np.array([box for *_, box in boxes], dtype=np.float32).reshape(-1, 4),
@@ -257,18 +272,12 @@ class Eyes:
         }
 
 
-def _told(tags: Sequence[tuple[str, float]]) -> Payload:
+def _tag_fields(tags: Sequence[tuple[str, float]]) -> Payload:
     return {"tags": [label for label, _ in tags], "tag_scores": [round(score, 3) for _, score in tags]}
 
 
-def opened(jpeg: NDArray[np.uint8]) -> Image.Image:
-    """A JPEG (or PNG) as an RGB picture."""
-    picture = Image.open(io.BytesIO(jpeg.tobytes()))
-    return picture.convert("RGB")
-
-
-def families(scores: Mapping[str, float]) -> dict[str, float]:
-    """Scores with kinds that are easily confused added up under one name; the kinds themselves go."""
+def merge_families(scores: Mapping[str, float]) -> dict[str, float]:
+    """Scores in which the classes of each of FAMILIES are replaced by their sum under the family's name."""
     result = dict(scores)
     for name, members in FAMILIES.items():
         result[name] = min(
@@ -277,30 +286,32 @@ def families(scores: Mapping[str, float]) -> dict[str, float]:
     return result
 
 
-def claims(scores: Mapping[str, float], seen: set[str], threshold: float) -> list[tuple[str, float]]:
-    """The labels that may be claimed, best first, at most five.
+def select_tags(scores: Mapping[str, float], detected: set[str], threshold: float) -> list[tuple[str, float]]:
+    """The tags at or above the threshold, best first, at most MAX_TAGS.
 
-    What stands for a screen is left out; what the detector knows too, and does not see, counts less.
+    Tags in SCREENS are dropped. A tag that the detector could confirm and has not scores less.
     """
-    kept = []
+    tags = []
     for label, score in scores.items():
-        other = KNOWN_TO_DETECTOR.get(label)
-        score *= UNCONFIRMED if other is not None and other not in seen else 1.0
+        detector_class = DETECTOR_CLASS.get(label)
+        score *= UNCONFIRMED if detector_class is not None and detector_class not in detected else 1.0
         if score >= threshold and label not in SCREENS:
-            kept.append((label, score))
-    return sorted(kept, key=lambda tag: -tag[1])[:5]
+            tags.append((label, score))
+    return sorted(tags, key=lambda tag: -tag[1])[:MAX_TAGS]
 
 
-def joined(tags: Sequence[tuple[str, float]], more: Sequence[tuple[str, float]]) -> list[tuple[str, float]]:
-    """The tags of two models, best first; what both name counts as the surer of them says."""
+def join_tags(
+    tags: Sequence[tuple[str, float]], more: Sequence[tuple[str, float]]
+) -> list[tuple[str, float]]:
+    """The tags of two models, best first; a tag of both has the higher score."""
     best: dict[str, float] = {}
     for label, score in (*tags, *more):
         best[label] = max(score, best.get(label, 0.0))
     return sorted(best.items(), key=lambda tag: -tag[1])
 
 
-def overlap(a: tuple[float, float, float, float], b: tuple[float, float, float, float]) -> float:
-    """Intersection over union of two boxes (x, y, w, h)."""
+def overlap(a: Box, b: Box) -> float:
+    """Intersection over union of two boxes."""
     width = min(a[0] + a[2], b[0] + b[2]) - max(a[0], b[0])
     height = min(a[1] + a[3], b[1] + b[3]) - max(a[1], b[1])
     shared = max(0.0, width) * max(0.0, height)

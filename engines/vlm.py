@@ -1,18 +1,20 @@
-"""A vision language model as an engine: it sees keyframes and answers from what a session said and showed (late fusion).
+"""The VLM engine: encodes keyframes, and answers questions from a session's text and pictures (late fusion).
 
-Op `encode`: {"jpeg": uint8 bytes} -> {"picture": key, "tokens": n, "known": bool}. The key is of the bytes, so a picture that two sessions
-show is encoded once.
+Op `encode`: {"jpeg": uint8 bytes} -> {"picture": key, "tokens": n, "known": bool}. The key is a hash of the
+bytes, so a picture that two sessions share is encoded once.
 
-Op `extend`: {"session", "items", "adapter"?} -> {"tokens", "reused", "computed", "drops", "gone", "unseen", "shown"}. Reads what is new
-of a session ahead of any question. "shown": times of the pictures that are before the model as pictures.
+Op `extend`: {"session", "items", "adapter"?} -> {"tokens", "reused", "computed", "drops", "gone", "unseen",
+"shown"}. Reads the new items of a session before any question. "shown": times of the pictures that the model
+has as visual tokens.
 
-Op `generate`, streamed: {"session", "items", "question", "adapter"?, "aside"?} or {"prompt"}, and {"max_tokens"?, "stop"?} -> first the
-counts as of `extend` and "text": "", then {"text": more of the answer}. With a prompt it keeps the contract of `engines.llm`. Of what is
-asked "aside" nothing is kept: it takes no room that questions need.
+Op `generate`, streamed: {"session", "items", "question", "adapter"?, "aside"?} or {"prompt"}, and
+{"max_tokens"?, "stop"?} -> first the counts of `extend` with "text": "", then {"text": next part of the
+answer}. With "prompt" it follows the contract of `engines.llm`. An "aside" request leaves nothing in the
+cache, so it does not evict the KV cache of a session.
 
-An item is {"at": session seconds, "kind": "speech" | "screen" | "picture", "text": str, "picture"?: key}. Items are final, and may
-all be told each time: those known already are not read again. A picture whose visual tokens are gone is shown by its text, and counted
-in "unseen".
+An item is {"at": session seconds, "kind": "speech" | "screen" | "picture", "text": str, "picture"?: key}.
+Items are final. A request may repeat all items; known items are not read again. A picture whose visual tokens
+were evicted is shown as its text, and counted in "unseen".
 """
 
 from __future__ import annotations
@@ -25,48 +27,46 @@ from pathlib import Path
 from typing import Any
 
 from engines import Engine, Op, Payload, StreamOp, each
-from engines.continuation import LONGEST_PROMPT, MOST_TOKENS, increments, wanted
-from engines.shelf import Shelf
-from engines.vision import opened
+from engines.continuation import LONGEST_PROMPT, MAX_TOKENS, generation_limits, increments
+from engines.image import decode_image
+from engines.lru_cache import LruCache
 from engines.vlm_adapters import Adapters
-from engines.vlm_decoder import Decoder, Kept, best
-from engines.vlm_model import LONGEST, Layout, loaded
+from engines.vlm_decoder import Decoder, KvCache, argmax
+from engines.vlm_model import LONGEST, Layout, load_model
 from engines.vlm_tower import Tower
-from engines.vlm_window import Entry, Limits, Picture, Piece, Window, grown
+from engines.vlm_window import Entry, Limits, Picture, Piece, Window, append_entry
 from streamsvc.core.errors import InvalidRequest, WorkerError
 
-MOST_ITEMS = 2000  # of one request
-BATCH = 8  # pictures of one run
-ROOM = 2 * LONGEST + MOST_TOKENS  # tokens beside a window: head, question, answer
-SHOWN = 4  # pictures for which the window has room: larger ones are made smaller
+MAX_ITEMS = 2000  # per request
+BATCH = 8  # pictures per inference
+ROOM = 2 * LONGEST + MAX_TOKENS  # tokens in addition to the window: head, question, answer
+VISIBLE_PICTURES = 4  # that must fit the window's visual tokens; larger pictures are scaled down
 
 
 @dataclass(slots=True)
-class Seat:
-    """What is held of one session: it can be rebuilt from its items."""
+class SessionState:
+    """The cached state of one session. It can be rebuilt from the session's items."""
 
     window: Window = field(default_factory=Window)
-    kept: Kept = field(default_factory=Kept)
+    kv: KvCache = field(default_factory=KvCache)
     unseen: int = 0
 
 
 def load(options: Mapping[str, Any]) -> Engine:
-    """The engine of the model in the folder options["models"] / options["model"].
+    """Load the model in the folder options["models"] / options["model"].
 
     Args:
-        options: "device" of torch ("cpu"); "tower": "torch" or "onnx"; "adapters": folder of LoRA adapters (by default `adapters` beside
-            the models); "window_tokens" (4096), "visual_tokens" (1024); "sessions" (8) whose keys and values, "pictures" (256) whose
-            visual tokens are kept.
+        options: "device": torch device ("cpu"); "tower": "torch" or "onnx"; "adapters": folder of LoRA
+            adapters (default: `adapters` beside the models); "window_tokens" (4096); "visual_tokens" (1024);
+            "sessions" (8): cached KV caches; "pictures" (256): cached visual tokens.
 
     Raises:
-        ModelMissing: torch or transformers, or a file of the model, is not there.
+        ModelMissing: torch, transformers or a file of the model is missing.
     """
-    folder, name, device = (
-        Path(str(options["models"])),
-        str(options["model"]),
-        str(options.get("device", "cpu")),
-    )
-    model, tokenizer, processor = loaded(folder / name, device)
+    folder = Path(str(options["models"]))
+    name = str(options["model"])
+    device = str(options.get("device", "cpu"))
+    model, tokenizer, processor = load_model(folder / name, device)
     tower = Tower(model, processor)
     if options.get("tower", "torch") == "onnx":
         from engines.export_vlm import exported
@@ -90,130 +90,137 @@ def load(options: Mapping[str, Any]) -> Engine:
 
 
 class Fusion:
-    """The ops, and what they keep."""
+    """The ops and their caches."""
 
     def __init__(self, layout: Layout, tower: Tower, decoder: Decoder, options: Mapping[str, Any]) -> None:
-        self.layout, self._tower, self._decoder = layout, tower, decoder
+        self.layout = layout
+        self._tower = tower
+        self._decoder = decoder
         self._limits = Limits(
             int(options.get("window_tokens", 4096)), int(options.get("visual_tokens", 1024))
         )
-        self._pictures: Shelf[Picture] = Shelf(int(options.get("pictures", 256)))
-        self._seats: Shelf[Seat] = Shelf(int(options.get("sessions", 8)))
+        self._pictures: LruCache[Picture] = LruCache(int(options.get("pictures", 256)))
+        self._sessions: LruCache[SessionState] = LruCache(int(options.get("sessions", 8)))
 
     def encode(self, batch: list[Payload]) -> list[Payload | Exception]:
-        """See the head of this file."""
-        keys, fresh, bad = [], {}, WorkerError("the picture cannot be read", code="bad_picture")
+        """Op `encode`: see the module."""
+        keys: list[str | WorkerError] = []
+        images: dict[str, Any] = {}  # not cached yet, by key
+        pictures: dict[str, Picture] = {}  # all of the batch, as the cache may evict some of them meanwhile
         for asked in batch:
-            try:
-                data = asked["jpeg"].tobytes()
-                key = hashlib.blake2b(data, digest_size=16).hexdigest()
-                if self._pictures.get(key) is None and key not in fresh:
-                    fresh[key] = self._tower.fitted(
-                        opened(asked["jpeg"]), max(1, self._limits.visual // SHOWN)
-                    )
-                keys.append(key)
-            except (OSError, ValueError, KeyError, AttributeError):
-                keys.append("")
-        sights = self._tower.see(list(fresh.values())) if fresh else []
-        seen = {key: Picture(key, *sight) for key, sight in zip(fresh, sights, strict=True)}
-        for key, picture in seen.items():
-            self._pictures.put(key, picture)
-        results: list[Payload | Exception] = []
-        for key in keys:
-            found = seen.get(key) or self._pictures.get(key)
-            results.append(
-                {"picture": key, "tokens": len(found.tokens), "known": key not in seen}
-                if found is not None
-                else bad
-            )
-        return results
+            key = _picture_key(asked)
+            keys.append(key)
+            if picture := self._pictures.get(key):
+                pictures[key] = picture
+            elif key not in images:
+                try:
+                    image = decode_image(asked)
+                    images[key] = self._tower.fit(image, max(1, self._limits.visual // VISIBLE_PICTURES))
+                except WorkerError as error:
+                    keys[-1] = error
+        encoded = self._tower.encode(list(images.values())) if images else []
+        for key, visual in zip(images, encoded, strict=True):
+            pictures[key] = Picture(key, *visual)
+            self._pictures.put(key, pictures[key])
+        return [
+            key
+            if isinstance(key, WorkerError)
+            else {"picture": key, "tokens": len(pictures[key].tokens), "known": key not in images}
+            for key in keys
+        ]
 
     def extend(self, asked: Payload) -> Payload:
-        """See the head of this file."""
-        name, adapter = _named(asked)
-        seat = self._seats.take(name) or Seat()
-        self._grow(seat, asked.get("items"))
-        self._decoder.read(seat.kept, [self.layout.head, *seat.window.pieces], adapter)
-        self._seats.put(name, seat)
-        return _counts(seat)
+        """Op `extend`: see the module."""
+        name, adapter = _session_and_adapter(asked)
+        state = self._sessions.take(name) or SessionState()
+        self._grow(state, asked.get("items"))
+        self._decoder.read(state.kv, [self.layout.head, *state.window.pieces], adapter)
+        self._sessions.put(name, state)
+        return _counts(state)
 
     def generate(self, asked: Payload) -> Iterator[Payload]:
-        """See the head of this file."""
-        most, stops = wanted(asked)
+        """Op `generate`: see the module."""
+        most, stops = generation_limits(asked)
         prompt, question = asked.get("prompt"), asked.get("question")
         if isinstance(prompt, str) and prompt:
-            name, adapter, seats = "", "", self._seats
-            seat = seats.take(name) or Seat()  # prompts begin alike, with their examples
+            name, adapter, sessions = "", "", self._sessions
+            state = sessions.take(name) or SessionState()  # prompts share their beginning: the same examples
             pieces = [self.layout.prompt(prompt, LONGEST_PROMPT)]
         elif isinstance(question, str) and question:
-            name, adapter = _named(asked)
-            seats = Shelf(1) if asked.get("aside") else self._seats
-            seat = seats.take(name) or Seat()
-            self._grow(seat, asked.get("items"))
-            pieces = [self.layout.head, *seat.window.pieces, self.layout.question(question)]
+            name, adapter = _session_and_adapter(asked)
+            sessions = LruCache(1) if asked.get("aside") else self._sessions
+            state = sessions.take(name) or SessionState()
+            self._grow(state, asked.get("items"))
+            pieces = [self.layout.head, *state.window.pieces, self.layout.question(question)]
         else:
-            raise InvalidRequest("generate wants a prompt, or a question")
+            raise InvalidRequest("generate takes a prompt or a question")
         try:
-            yield from self._answer(seat, pieces, adapter, most, stops)
-        except GeneratorExit:  # the asker has left between two tokens: what is kept is whole
-            seats.put(name, seat)
+            yield from self._answer(state, pieces, adapter, most, stops)
+        except GeneratorExit:  # cancelled between two tokens: the KV cache is consistent
+            sessions.put(name, state)
             raise
-        seats.put(name, seat)  # after an error it is not: half a token may be in it
+        sessions.put(name, state)  # not after an error, which may leave the KV cache inconsistent
 
     def _answer(
-        self, seat: Seat, pieces: list[Piece], adapter: str, most: int, stops: list[str]
+        self, state: SessionState, pieces: list[Piece], adapter: str, most: int, stops: list[str]
     ) -> Iterator[Payload]:
-        logits = self._decoder.read(seat.kept, pieces, adapter)
-        yield {"text": "", **_counts(seat)}
-        with self._decoder.answering(seat.kept, most) as step:
+        logits = self._decoder.read(state.kv, pieces, adapter)
+        yield {"text": "", **_counts(state)}
+        with self._decoder.answering(state.kv, most) as step:
             tokens = itertools.islice(self._tokens(logits, step), most)
-            for text in increments(tokens, self.layout.told, stops):
+            for text in increments(tokens, self.layout.decode, stops):
                 yield {"text": text}
 
     def _tokens(self, logits: Any, step: Callable[[int], Any]) -> Iterator[int]:
-        """The likeliest continuation; what is kept grows by a token when the one after it is asked for."""
-        while (token := best(logits)) not in self.layout.ends:
+        """Greedy decoding. The KV cache grows by a token when the next one is requested."""
+        while (token := argmax(logits)) not in self.layout.ends:
             yield token
             logits = step(token)
 
-    def _grow(self, seat: Seat, items: Any) -> None:
-        """Put into the window what it does not know yet.
+    def _grow(self, state: SessionState, items: Any) -> None:
+        """Append new items to the window.
 
         Raises:
-            InvalidRequest: an item is none.
+            InvalidRequest: an item is invalid.
         """
-        if not isinstance(items, list) or len(items) > MOST_ITEMS:
-            raise InvalidRequest(f"items wants a list of at most {MOST_ITEMS}")
+        if not isinstance(items, list) or len(items) > MAX_ITEMS:
+            raise InvalidRequest(f"items takes a list of at most {MAX_ITEMS} items")
         for item in items:
             try:
-                at, kind, text, key = (
-                    float(item["at"]),
-                    str(item["kind"]),
-                    str(item["text"]),
-                    str(item.get("picture") or ""),
-                )
+                at = float(item["at"])
+                kind = str(item["kind"])
+                text = str(item["text"])
+                key = str(item.get("picture") or "")
             except (KeyError, TypeError, ValueError, AttributeError):
-                raise InvalidRequest('an item has "at", "kind" and "text"') from None
+                raise InvalidRequest('an item needs "at", "kind" and "text"') from None
             name = f"{at} {kind} {key or text}"
-            if seat.window.knows(name, at):
+            if state.window.knows(name, at):
                 continue
             picture = self._pictures.get(key) if key else None
-            seat.unseen += bool(key) and picture is None
-            sight = self.layout.shown(at, picture) if picture is not None else None
-            seat.window = grown(
-                seat.window, Entry(name, at, self.layout.said(at, kind, text), sight), self._limits
+            state.unseen += bool(key) and picture is None
+            visual = self.layout.picture_line(at, picture) if picture is not None else None
+            state.window = append_entry(
+                state.window, Entry(name, at, self.layout.text_line(at, kind, text), visual), self._limits
             )
 
 
-def _named(asked: Payload) -> tuple[str, str]:
+def _picture_key(asked: Payload) -> str:
+    """Hash of the picture's bytes; "" if there are none."""
+    try:
+        return hashlib.blake2b(asked["jpeg"].tobytes(), digest_size=16).hexdigest()
+    except (KeyError, AttributeError):
+        return ""
+
+
+def _session_and_adapter(asked: Payload) -> tuple[str, str]:
     name = asked.get("session")
     if not isinstance(name, str) or not name:
-        raise InvalidRequest("items belong to a session: say which")
+        raise InvalidRequest("a request with items must name its session")
     return name, str(asked.get("adapter") or "")
 
 
-def _counts(seat: Seat) -> Payload:
-    window, kept = seat.window, seat.kept
-    counts = {"tokens": kept.tokens, "reused": kept.reused, "computed": kept.computed}
+def _counts(state: SessionState) -> Payload:
+    window, kv = state.window, state.kv
+    counts = {"tokens": kv.tokens, "reused": kv.reused, "computed": kv.computed}
     shown = [entry.at for entry in window.entries if entry.piece.picture]
-    return counts | {"drops": window.drops, "gone": window.gone, "unseen": seat.unseen, "shown": shown}
+    return counts | {"drops": window.drops, "gone": window.gone, "unseen": state.unseen, "shown": shown}

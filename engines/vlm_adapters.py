@@ -1,6 +1,7 @@
-"""LoRA adapters of one model, through peft: loaded by name when first wanted, switched for each run of the model.
+"""LoRA adapters of one model, through peft: loaded by name at first use, switched before each forward pass.
 
-Many sessions share one model. A switch and the run behind it are under one lock, so a session never runs with another's adapter.
+Many sessions share one model. A switch and the forward pass after it hold one lock, so a session never runs
+with another's adapter.
 """
 
 from __future__ import annotations
@@ -16,119 +17,125 @@ from typing import Any
 
 from streamsvc.core.errors import InvalidRequest, ModelMissing
 
-MOST = 8  # adapters held; the one that was not used for longest goes
+MAX_ADAPTERS = 8  # loaded at once; the least recently used one is evicted
 WEIGHTS = "adapter_model.safetensors"
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 class Adapters:
-    """The adapters below a folder.
+    """The adapters in a folder. Thread-safe.
 
     Args:
-        model: the whole model. peft puts its layers into it; without an adapter it computes what it did before.
-        folder: holds a folder for each adapter, as peft's `save_pretrained` writes it.
-        most: how many are held.
+        model: the whole model. peft inserts its layers; without an active adapter its output is unchanged.
+        folder: one subfolder per adapter, as written by peft's `save_pretrained`.
+        capacity: how many are loaded at once.
     """
 
-    def __init__(self, model: Any, folder: Path, most: int = MOST) -> None:
-        self._model, self._folder, self._most = model, folder, most
-        self._peft: Any = None  # made with the first adapter
-        self._held: OrderedDict[str, None] = OrderedDict()
+    def __init__(self, model: Any, folder: Path, capacity: int = MAX_ADAPTERS) -> None:
+        self._model = model
+        self._folder = folder
+        self._capacity = capacity
+        self._peft: Any = None  # created with the first adapter
+        self._loaded: OrderedDict[str, None] = OrderedDict()
         self._current = ""
         self._lock = threading.RLock()
 
     @contextmanager
     def using(self, name: str) -> Iterator[None]:
-        """While this is entered the model has the adapter; "" is none. One caller at a time.
+        """Activate an adapter ("": none) for the duration of the context. Other callers wait.
 
         Raises:
-            InvalidRequest: no such adapter, or none that may be used here.
+            InvalidRequest: there is no such adapter, or it changes the vision tower.
+            ModelMissing: the adapter does not fit the model.
         """
         with self._lock:
             if name:
                 self._load(name)
-                self._held.move_to_end(name)
+                self._loaded.move_to_end(name)
             if name != self._current:
                 self._switch(name)
             yield
 
     def _switch(self, name: str) -> None:
         if name:
-            self._peft.set_adapter(_inside(name))
+            self._peft.set_adapter(_peft_name(name))
             self._peft.base_model.enable_adapter_layers()
         elif self._peft is not None:
             self._peft.base_model.disable_adapter_layers()
-        self._model.requires_grad_(False)  # peft makes the adapter that is set trainable
+        self._model.requires_grad_(False)  # peft makes the active adapter trainable
         self._current = name
 
     def _load(self, name: str) -> None:
-        if name in self._held:
+        if name in self._loaded:
             return
-        place = named(self._folder, name)
-        if not (place / WEIGHTS).is_file():  # security: pickled weights are not read
+        place = adapter_path(self._folder, name)
+        if not (place / WEIGHTS).is_file():  # security: pickled weights are not loaded
             raise InvalidRequest("there is no such adapter", code="no_adapter")
         import peft
 
         try:
             if self._peft is None:
-                with quiet():
+                with suppress_future_warnings():
                     self._peft = peft.PeftModel.from_pretrained(
-                        self._model, str(place), adapter_name=_inside(name)
+                        self._model, str(place), adapter_name=_peft_name(name)
                     )
             else:
-                self._peft.load_adapter(str(place), adapter_name=_inside(name))
+                self._peft.load_adapter(str(place), adapter_name=_peft_name(name))
         except (ValueError, KeyError, RuntimeError, OSError):
             raise ModelMissing(f"the adapter {name} does not fit this model") from None
         self._model.eval().requires_grad_(False)
-        self._current = "?"  # whatever peft has set: the next use switches
-        self._held[name] = None
-        if any(_inside(name) in child.lora_A for child in _eyes(self._model) if hasattr(child, "lora_A")):
-            self._forget(name)
+        self._current = "?"  # unknown: the next use switches
+        self._loaded[name] = None
+        if any(
+            _peft_name(name) in child.lora_A
+            for child in _vision_modules(self._model)
+            if hasattr(child, "lora_A")
+        ):
+            self._evict(name)
             raise InvalidRequest(
                 f"the adapter {name} changes the vision tower, whose visual tokens sessions share"
             )
-        if len(self._held) > self._most:
-            self._forget(next(iter(self._held)))
+        if len(self._loaded) > self._capacity:
+            self._evict(next(iter(self._loaded)))
 
-    def _forget(self, name: str) -> None:
-        del self._held[name]
-        if self._held:
-            self._peft.set_adapter(
-                _inside(next(reversed(self._held)))
-            )  # peft warns when it must choose another itself
-            self._peft.delete_adapter(_inside(name))
-        else:  # peft wants one at least: the model gets its own layers back
+    def _evict(self, name: str) -> None:
+        del self._loaded[name]
+        if self._loaded:
+            # Choose the next adapter here: peft warns if it has to.
+            self._peft.set_adapter(_peft_name(next(reversed(self._loaded))))
+            self._peft.delete_adapter(_peft_name(name))
+        else:  # peft needs at least one adapter: restore the model's own layers
             self._peft.unload()
             self._peft = None
         self._current = "?"
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
-    """Quiet about how peft asks transformers under old names, which transformers says at every model."""
+def suppress_future_warnings() -> Iterator[None]:
+    """Suppress transformers' FutureWarnings about deprecated names that peft uses."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
         yield
 
 
-def named(folder: Path, name: str) -> Path:
-    """Where the adapter of a name lies, or would lie.
+def adapter_path(folder: Path, name: str) -> Path:
+    """The folder of an adapter, whether it exists or not.
 
     Raises:
-        InvalidRequest: a name has 1 to 64 letters, digits, '_' and '-'.
+        InvalidRequest: the name is not 1 to 64 letters, digits, '_' and '-'.
     """
-    if not _NAME.fullmatch(name):  # security: no path
+    if not _NAME.fullmatch(name):  # security: a name must not be a path
         raise InvalidRequest("an adapter's name has 1 to 64 letters, digits, '_' and '-'", code="no_adapter")
     return folder / name
 
 
-def _inside(name: str) -> str:
-    """The name inside peft, which takes names that are parts of its own prefix "lora_" for that."""
+def _peft_name(name: str) -> str:
+    """The adapter's name inside peft. The prefix avoids clashes with peft's own prefix "lora_"."""
     return f"of-{name}"
 
 
-def _eyes(model: Any) -> Iterator[Any]:
-    """All modules of the vision tower and its projector: everything but the language model."""
+def _vision_modules(model: Any) -> Iterator[Any]:
+    """The modules of the vision tower and its projector: all except the language model."""
     language = {
         id(module)
         for part in ("language_model", "text_model")

@@ -1,7 +1,10 @@
-"""The language model of a transformers VLM, fed with embeddings that were put together here, on keys and values that are kept.
+"""The language model of a transformers VLM, with KV caches that are reused across requests.
 
-Of a sequence, only what differs from the last one is computed: `Kept` remembers what its keys and values were made of, is cut where the new
-sequence departs, and goes on from there. So a window that grows at its end costs its new tokens, whatever its length.
+Its input is embeddings assembled here from text and visual tokens.
+
+Only the part of a sequence that differs from the previous one is computed: a `KvCache` knows the pieces that
+it was computed from, is cropped at the first difference, and continues from there. A window that grows at its
+end costs only its new tokens.
 """
 
 from __future__ import annotations
@@ -14,34 +17,35 @@ from typing import Any
 import numpy as np
 
 from engines.vlm_steps import Steps
-from engines.vlm_window import Piece, common, length, positions
+from engines.vlm_window import Piece, common_prefix, positions, token_count
 
-Switch = Callable[
-    [str], AbstractContextManager[None]
-]  # while it is entered the model has this adapter; see vlm_adapters
+Switch = Callable[[str], AbstractContextManager[None]]
+"""Activates an adapter by name for the duration of a context (`vlm_adapters.Adapters.using`)."""
 
 
-class Kept:
-    """Keys and values of one sequence. Belongs to one caller at a time.
+class KvCache:
+    """Keys and values of one sequence. Not thread-safe.
 
     Attributes:
-        pieces: what they were made of; tokens stepped after these are not among them.
-        adapter: with which adapter.
-        reused, computed: tokens of the last `Decoder.read` that were here already, and that were not.
+        pieces: the sequence, without the tokens generated after it.
+        adapter: the adapter that it was computed with.
+        reused, computed: tokens of the last `Decoder.read` that were cached, and that were computed.
+        position: of the next token.
     """
 
     def __init__(self) -> None:
         from transformers import DynamicCache
 
-        self.cache: Any = DynamicCache()  # without a config: layers that slide could not be cut
+        self.cache: Any = DynamicCache()  # without a config, because sliding-window layers cannot be cropped
         self.pieces: tuple[Piece, ...] = ()
         self.adapter = ""
-        self.reused = self.computed = 0
-        self.position = 0  # of the next token
+        self.reused = 0
+        self.computed = 0
+        self.position = 0
 
     @property
     def tokens(self) -> int:
-        """How many tokens' keys and values are held."""
+        """Number of cached tokens."""
         return int(self.cache.get_seq_length())
 
 
@@ -50,8 +54,9 @@ class Decoder:
 
     Args:
         model: a transformers class for image-text-to-text, in eval mode.
-        switch: turns adapters on and off.
-        room: tokens of the longest sequence whose answers go by `vlm_steps`; 0: none do, as on a CPU, where nothing is gained by it.
+        switch: activates adapters.
+        room: tokens of the longest sequence that `vlm_steps` decodes; 0 to disable it, as on a CPU, where it
+            saves nothing.
     """
 
     def __init__(self, model: Any, switch: Switch | None = None, room: int = 0) -> None:
@@ -60,12 +65,12 @@ class Decoder:
         self._torch = torch
         self._model = model
         self._switch = switch or (lambda adapter: nullcontext())
-        self._grids = hasattr(model.model, "get_rope_index")  # Qwen's: positions in three rows
+        self._grids = hasattr(model.model, "get_rope_index")  # Qwen: positions have three rows
         self._place = (3, 1, 1) if self._grids else (1, 1)
         self._steps = Steps(model, room, self._place) if room else None
 
     def embeddings(self, pieces: Iterable[Piece]) -> Any:
-        """`inputs_embeds` of pieces in a row, shape (1, tokens, width): visual tokens where their placeholders stand."""
+        """`inputs_embeds` of concatenated pieces, shape (1, tokens, width), with their visual tokens."""
         torch, table = self._torch, self._model.get_input_embeddings()
         parts = []
         for piece in pieces:
@@ -77,67 +82,75 @@ class Decoder:
         return torch.cat(parts)[None]
 
     def positions(self, pieces: Sequence[Piece]) -> tuple[Any, int]:
-        """`position_ids` of pieces in a row as the model's class wants them, and the position of the token after them."""
+        """`position_ids` of concatenated pieces in the model's shape, and the position of the next token."""
         rows, after = positions(pieces)
         ids = self._torch.from_numpy(rows[:, None] if self._grids else rows[0][None]).to(self._model.device)
         return ids, after
 
-    def read(self, kept: Kept, pieces: Sequence[Piece], adapter: str = "") -> Any:
-        """Logits after the last token, shape (vocabulary,), float32. `kept` holds the sequence afterwards.
+    def read(self, kv: KvCache, pieces: Sequence[Piece], adapter: str = "") -> Any:
+        """Logits after the last token, shape (vocabulary,), float32. Afterwards `kv` contains the sequence.
 
-        After an error `kept` is of no more use.
+        After an exception `kv` must be discarded.
         """
-        start = common(kept.pieces, pieces) if kept.adapter == adapter else 0
-        start = min(start, kept.tokens, length(pieces) - 1)  # one token at least is run: it has the logits
-        cut = kept.tokens - start
+        start = common_prefix(kv.pieces, pieces) if kv.adapter == adapter else 0
+        start = min(start, kv.tokens, token_count(pieces) - 1)  # at least one token is run, for its logits
+        cut = kv.tokens - start
         if cut:
-            kept.cache.crop(-cut)
-        done = whole = 0  # pieces that need no embedding, and their tokens
-        while whole + len(pieces[done].ids) <= start:
-            whole, done = whole + len(pieces[done].ids), done + 1
+            kv.cache.crop(-cut)
+        done = 0  # pieces that are cached completely
+        done_tokens = 0
+        while done_tokens + len(pieces[done].ids) <= start:
+            done_tokens += len(pieces[done].ids)
+            done += 1
         with self._torch.inference_mode():
             ids, after = self.positions(pieces)
-            embeds = self.embeddings(pieces[done:])[:, start - whole :]
-            logits = self._run(kept, embeds, ids[..., start:], adapter)
-        kept.pieces, kept.adapter, kept.position = tuple(pieces), adapter, after
-        kept.reused, kept.computed = start, embeds.shape[1]
+            embeds = self.embeddings(pieces[done:])[:, start - done_tokens :]
+            logits = self._run(kv, embeds, ids[..., start:], adapter)
+        kv.pieces = tuple(pieces)
+        kv.adapter = adapter
+        kv.position = after
+        kv.reused = start
+        kv.computed = embeds.shape[1]
         return logits
 
-    def step(self, kept: Kept, token: int) -> Any:
+    def step(self, kv: KvCache, token: int) -> Any:
         """Logits after one more token."""
         with self._torch.inference_mode():
-            ids = self._torch.full(self._place, kept.position, device=self._model.device)
-            logits = self._run(kept, self.embeddings([Piece((token,))]), ids, kept.adapter)
-        kept.position += 1
+            ids = self._torch.full(self._place, kv.position, device=self._model.device)
+            logits = self._run(kv, self.embeddings([Piece((token,))]), ids, kv.adapter)
+        kv.position += 1
         return logits
 
     @contextmanager
-    def answering(self, kept: Kept, most: int) -> Iterator[Callable[[int], Any]]:
-        """`step` of one sequence for an answer of at most so many tokens; `kept` grows when it ends. One answer at a time."""
+    def answering(self, kv: KvCache, most: int) -> Iterator[Callable[[int], Any]]:
+        """A step function for an answer of at most `most` tokens.
+
+        `kv` is complete when the context ends. One answer at a time.
+        """
         steps = self._steps
-        if steps is None or kept.adapter or kept.tokens + most > steps.room:
-            yield partial(self.step, kept)
+        if steps is None or kv.adapter or kv.tokens + most > steps.room:
+            yield partial(self.step, kv)
             return
-        steps.begin(kept.cache)
-        first = kept.position
+        steps.begin(kv.cache)
+        first = kv.position
 
         def step(token: int) -> Any:
-            kept.position += 1
-            return steps.step(token, kept.position - 1)
+            kv.position += 1
+            return steps.step(token, kv.position - 1)
 
         try:
             yield step
         finally:
-            steps.finish(kept.cache, kept.position - first)
+            steps.finish(kv.cache, kv.position - first)
 
-    def _run(self, kept: Kept, embeds: Any, ids: Any, adapter: str) -> Any:
+    def _run(self, kv: KvCache, embeds: Any, ids: Any, adapter: str) -> Any:
         with self._switch(adapter):
             out = self._model(
-                inputs_embeds=embeds, position_ids=ids, cache=kept.cache, use_cache=True, logits_to_keep=1
+                inputs_embeds=embeds, position_ids=ids, cache=kv.cache, use_cache=True, logits_to_keep=1
             )
         return out.logits[0, -1].float()
 
 
-def best(logits: Any) -> int:
-    """The likeliest token."""
+def argmax(logits: Any) -> int:
+    """The most probable token."""
     return int(np.argmax(logits.cpu().numpy()))

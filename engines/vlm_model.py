@@ -1,4 +1,7 @@
-"""A transformers VLM from a folder, and how a session is written down for it: its chat template, its marks around pictures, its tokens."""
+"""Loads a transformers VLM, and tokenizes a session for it.
+
+Chat template, markers around pictures, control tokens.
+"""
 
 from __future__ import annotations
 
@@ -10,24 +13,24 @@ from engines.vlm_window import Ids, Picture, Piece
 from streamsvc.core.errors import ModelMissing
 
 INSTRUCTION = "What was said and shown in a live stream, with times in seconds:\n"
-LONGEST = 400  # tokens of one thing said or shown, and of a question; of a longer one the beginning is kept
-_HERE = "\u2042here\u2042"  # stands in the template where the session goes
+LONGEST = 400  # tokens of one item and of a question; longer ones are truncated
+_HERE = "\u2042here\u2042"  # placeholder for the session in the chat template
 
 
-def loaded(folder: Path, device: str) -> tuple[Any, Any, Any]:
-    """Model, tokenizer and image processor. On the CPU in float32, elsewhere in the type of the checkpoint.
+def load_model(folder: Path, device: str) -> tuple[Any, Any, Any]:
+    """Model, tokenizer and image processor. float32 on the CPU, elsewhere the checkpoint's type.
 
     Raises:
-        ModelMissing: torch or transformers, or a file of the model, is not there, or the class takes no pictures.
+        ModelMissing: torch, transformers or a file of the model is missing, or the model takes no pictures.
     """
     try:
         import torch
         import transformers as library
     except ImportError:
         raise ModelMissing("this model needs torch and transformers: pip install 'streamsvc[gpu]'") from None
-    if not (folder / "config.json").is_file():  # else the name would be looked for at a hub
+    if not (folder / "config.json").is_file():  # otherwise transformers would look for it on a hub
         raise ModelMissing(f"the model {folder.name} is not there")
-    transformers: Any = library  # its own types are narrower than what it takes
+    transformers: Any = library  # its annotations are narrower than what it accepts
     transformers.utils.logging.disable_progress_bar()
     try:
         model = transformers.AutoModelForImageTextToText.from_pretrained(
@@ -38,7 +41,7 @@ def loaded(folder: Path, device: str) -> tuple[Any, Any, Any]:
         )
         tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
         processor = transformers.AutoImageProcessor.from_pretrained(folder, local_files_only=True)
-        template = folder / "chat_template.json"  # where older checkpoints keep it, for their processor alone
+        template = folder / "chat_template.json"  # older checkpoints have it only for their processor
         if not tokenizer.chat_template and template.is_file():
             tokenizer.chat_template = json.loads(template.read_text(encoding="utf-8"))["chat_template"]
     except (OSError, ValueError, KeyError):
@@ -47,28 +50,35 @@ def loaded(folder: Path, device: str) -> tuple[Any, Any, Any]:
 
 
 class Layout:
-    """How a session is written for one model: head, things in order, question, tail.
+    """The token layout of a session for one model: head, items in order, question, tail.
 
-    What people said or wrote never becomes a control token, whatever it reads like.
+    Text of the session never becomes a control token, whatever it contains. Thread-safe once constructed.
 
     Args:
-        config: of the model.
-        tokenizer: of the model.
+        config: the model's.
+        tokenizer: the model's. Nothing else may encode with it: see below.
     """
+
+    # transformers stores the option split_special_tokens in the shared Rust tokenizer and changes it when a
+    # call needs another value. Calls that alternate are not thread-safe: a thread may encode text of the
+    # session with another thread's option, and so with control tokens. All text with control tokens is
+    # encoded in the constructor; afterwards every call uses the same option.
 
     def __init__(self, config: Any, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
         self._image = int(config.image_token_id)
-        before, self._after = _template(tokenizer)
+        before, after = _template(tokenizer)
         lead = self._lead(before)
-        self.start = Piece(lead)  # of a plain prompt
-        self.head = Piece(lead + self._control(before) + self.text(INSTRUCTION))
+        self.start = Piece(lead)  # the start of a plain prompt
+        before_ids = self._control(before)
+        self._tail = self._control(after)
         self._open, self._close = self._marks(config)
+        self.head = Piece(lead + before_ids + self.text(INSTRUCTION))  # from here on only `text` encodes
         ends = getattr(config.get_text_config(), "eos_token_id", None)
         self.ends = {tokenizer.eos_token_id, *(ends if isinstance(ends, list) else [ends])} - {None}
 
     def _lead(self, before: str) -> Ids:
-        """The token that the tokenizer puts first, unless the template has written it already."""
+        """The BOS token if the tokenizer adds one and the template does not contain it."""
         first = tokenizer_bos(self._tokenizer)
         return () if not first or before.startswith(self._tokenizer.bos_token) else first
 
@@ -76,7 +86,7 @@ class Layout:
         return tuple(self._tokenizer.encode(text, add_special_tokens=False))
 
     def _marks(self, config: Any) -> tuple[Ids, Ids]:
-        """What the class puts around the visual tokens of a picture that is not cut into tiles."""
+        """The tokens before and after the visual tokens of a picture that is not tiled."""
         if config.model_type.startswith("qwen2"):
             return (config.vision_start_token_id,), (config.vision_end_token_id,)
         if config.model_type in ("smolvlm", "idefics3"):
@@ -85,14 +95,14 @@ class Layout:
         return (), ()
 
     def text(self, text: str) -> Ids:
-        """Tokens of text, none of them a control token."""
+        """Tokens of text, without control tokens."""
         return tuple(self._tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True))
 
-    def said(self, at: float, kind: str, text: str) -> Piece:
-        """A line of text with its time."""
+    def text_line(self, at: float, kind: str, text: str) -> Piece:
+        """A text item with its time."""
         return Piece(self.text(f"[{at:.1f}] {kind}: {text}")[:LONGEST] + self.text("\n"))
 
-    def shown(self, at: float, picture: Picture) -> Piece:
+    def picture_line(self, at: float, picture: Picture) -> Piece:
         """A keyframe with its time, as visual tokens."""
         before = self.text(f"[{at:.1f}] picture: ") + self._open
         return Piece(
@@ -102,35 +112,35 @@ class Layout:
         )
 
     def question(self, text: str) -> Piece:
-        """The question, and what makes the model answer."""
-        return Piece(self.text(f"Question: {text}")[:LONGEST] + self._control(self._after))
+        """The question and the template's end, after which the model answers."""
+        return Piece(self.text(f"Question: {text}")[:LONGEST] + self._tail)
 
     def prompt(self, text: str, longest: int) -> Piece:
-        """Text to go on from; of a longer one the end is kept."""
+        """A plain prompt; of a longer text the last `longest` tokens."""
         return Piece(self.start.ids + self.text(text)[-longest:])
 
-    def told(self, ids: list[int]) -> str:
-        """The text of an answer's tokens."""
+    def decode(self, ids: list[int]) -> str:
+        """The text of generated tokens."""
         return str(self._tokenizer.decode(ids, skip_special_tokens=True))
 
 
 def tokenizer_bos(tokenizer: Any) -> Ids:
-    """The token that a tokenizer puts before every text; () if it does not."""
+    """The BOS token that a tokenizer puts before every text; () if it adds none."""
     first = tokenizer.encode("")[:1]
     return tuple(first) if first and first[0] == tokenizer.bos_token_id else ()
 
 
 def _template(tokenizer: Any) -> tuple[str, str]:
-    """What the chat template writes before and after the user's words; without one, a plain question and answer."""
+    """The chat template's text before and after the user's message.
+
+    A plain question and answer without a template.
+    """
     if tokenizer.chat_template:
-        for content in (
-            _HERE,
-            [{"type": "text", "text": _HERE}],
-        ):  # classes differ in which of the two they take
+        for content in (_HERE, [{"type": "text", "text": _HERE}]):  # templates accept one of the two forms
             try:
                 chat = [{"role": "user", "content": content}]
                 written = tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
-            except Exception:  # a template may raise whatever it likes
+            except Exception:  # Jinja templates may raise anything
                 continue
             if written.count(_HERE) == 1 and "'type'" not in written:
                 before, after = written.split(_HERE)

@@ -1,8 +1,9 @@
-"""The tokens of an answer on a GPU, each as one replay of a CUDA graph.
+"""Decoding steps on a GPU, each as one replay of a CUDA graph.
 
-A step of a language model is a thousand small kernels, and starting them costs more than running them: an H200 took 57 ms a token for two
-billion parameters, whatever the window. Captured once, they start together. A graph knows addresses, not shapes, so its keys and values lie
-in a cache of fixed size: those of the sequence are copied in before an answer, and what the answer added is copied out behind it.
+One step of a language model launches about a thousand small kernels, and launching them takes longer than
+running them: an H200 took 57 ms per token for two billion parameters at any window size. A captured graph
+launches them together. A graph has fixed addresses and shapes, so it uses a KV cache of fixed size: the
+sequence's keys and values are copied in before an answer, and those of the answer are copied out after it.
 """
 
 from __future__ import annotations
@@ -11,19 +12,22 @@ from typing import Any
 
 
 class Steps:
-    """One step of a model, captured; of one answer at a time.
+    """One captured decoding step, for one answer at a time.
 
     Args:
-        model: in eval mode, without adapters. On the CPU nothing is captured, and a step is a forward pass on the same fixed cache.
-        room: tokens of the longest sequence, its answer included.
-        places: shape of the position of one token, as the model's class wants it.
+        model: in eval mode, without adapters. On a CPU a step is a plain forward pass on the fixed-size
+            cache.
+        room: tokens of the longest sequence including its answer.
+        places: shape of one token's position ids.
     """
 
     def __init__(self, model: Any, room: int, places: tuple[int, ...]) -> None:
         import torch
         from transformers import StaticCache
 
-        self._torch, self._model, self.room = torch, model, room
+        self._torch = torch
+        self._model = model
+        self.room = room
         self._token = torch.zeros((1, 1), dtype=torch.long, device=model.device)
         self._place = torch.zeros(places, dtype=torch.long, device=model.device)
         self._cache: Any = StaticCache(config=model.config, max_cache_len=room)
@@ -35,17 +39,16 @@ class Steps:
 
     def _capture(self) -> None:
         torch = self._torch
-        aside = torch.cuda.Stream()  # a graph is captured beside the stream that others use, after a few steps that load and tune kernels
-        aside.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(aside), torch.inference_mode():
+        # Warm up on a separate stream before the capture: the first steps load and tune kernels.
+        stream = torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream), torch.inference_mode():
             for _ in range(3):
                 self._forward()
-        torch.cuda.current_stream().wait_stream(aside)
+        torch.cuda.current_stream().wait_stream(stream)
         graph = torch.cuda.CUDAGraph()
-        with (
-            torch.inference_mode(),
-            torch.cuda.graph(graph, capture_error_mode="thread_local"),
-        ):  # other threads may use the GPU meanwhile
+        # thread_local: other threads may use the GPU during the capture.
+        with torch.inference_mode(), torch.cuda.graph(graph, capture_error_mode="thread_local"):
             self._logits = self._forward()
         self._graph = graph
 
@@ -61,18 +64,18 @@ class Steps:
         return out.logits[0, -1].float()
 
     def begin(self, cache: Any) -> None:
-        """Take the keys and values of a sequence, a DynamicCache."""
+        """Copy the keys and values of a sequence (DynamicCache) into the fixed-size cache."""
         self._first = int(cache.get_seq_length())
         with self._torch.inference_mode():
-            for mine, other in zip(self._cache.layers, cache.layers, strict=True):
-                if not mine.is_initialized:
-                    mine.lazy_initialization(other.keys, other.values)
-                mine.keys[:, :, : self._first] = other.keys
-                mine.values[:, :, : self._first] = other.values
-                mine.cumulative_length.fill_(self._first)
+            for fixed, dynamic in zip(self._cache.layers, cache.layers, strict=True):
+                if not fixed.is_initialized:
+                    fixed.lazy_initialization(dynamic.keys, dynamic.values)
+                fixed.keys[:, :, : self._first] = dynamic.keys
+                fixed.values[:, :, : self._first] = dynamic.values
+                fixed.cumulative_length.fill_(self._first)
 
     def step(self, token: int, position: int) -> Any:
-        """Logits after one more token, shape (vocabulary,), float32; good until the next step."""
+        """Logits after one more token, shape (vocabulary,), float32; overwritten by the next step."""
         with self._torch.inference_mode():
             self._token.fill_(token)
             self._place.fill_(position)
@@ -82,8 +85,8 @@ class Steps:
             return self._logits
 
     def finish(self, cache: Any, count: int) -> None:
-        """Give the sequence the keys and values of `count` steps."""
+        """Append the keys and values of `count` steps to the sequence's cache."""
         last = self._first + count
         with self._torch.inference_mode():
-            for mine, other in zip(self._cache.layers, cache.layers, strict=True):
-                other.update(mine.keys[:, :, self._first : last], mine.values[:, :, self._first : last])
+            for fixed, dynamic in zip(self._cache.layers, cache.layers, strict=True):
+                dynamic.update(fixed.keys[:, :, self._first : last], fixed.values[:, :, self._first : last])

@@ -1,11 +1,13 @@
-"""What a vision language model is shown of a session: text and visual tokens in order of arrival, in a window that only grows at its end.
+"""The VLM context of a session.
 
-Pure: no model, no clock. Between drops everything before the end stays as it is, so that its keys and values can be kept. When the window
-is full, a quarter of it goes at once: keyframes give way to their text first, oldest first (few visual tokens, much text), then the
-head falls away. Dropping a little at every step would change the prefix at every step, and nothing could be kept.
+Text and visual tokens in order of arrival, in a window that only grows at its end. Pure.
 
-Sources: M-RoPE, P. Wang et al. 2024 (Qwen2-VL), section 2.1: text counts on in all three rows; a picture's tokens share one time, and take
-their row and column; text goes on after the larger of these.
+Between drops the prefix is stable, so its KV cache can be reused. When the window is full, a quarter of it is
+dropped at once: first, keyframes are replaced by their text, oldest first; then the head is cut off. Dropping
+a little at every step would change the prefix, and invalidate the KV cache, at every step.
+
+Source of the positions: M-RoPE, P. Wang et al. 2024 (Qwen2-VL), section 2.1. Text advances all three rows; a
+picture's tokens share one time and have their row and column; text continues after the larger of these.
 """
 
 from __future__ import annotations
@@ -25,9 +27,9 @@ class Picture:
     """The visual tokens of one keyframe.
 
     Args:
-        key: names the picture; two of one key hold the same tokens.
-        tokens: floats of shape (n, width), of the language model's width.
-        rows, columns: the grid that the tokens fill, row by row; 0 where the model's positions know no grid.
+        key: identifies the picture; equal keys mean equal tokens.
+        tokens: floats of shape (n, width), with the language model's width.
+        rows, columns: the tokens' grid, row by row; 0 for models without grid positions.
     """
 
     key: str
@@ -41,9 +43,9 @@ class Piece:
     """A run of tokens: text, or text around the visual tokens of one picture.
 
     Args:
-        ids: token ids; where a visual token stands, the model's placeholder.
-        picture: what the placeholders stand for.
-        first: index of the first placeholder; they are in a row.
+        ids: token ids, with the model's placeholder for each visual token.
+        picture: the picture that replaces the placeholders.
+        first: index of the first placeholder; the others follow it.
     """
 
     ids: Ids
@@ -53,38 +55,39 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One thing said or shown. It is final: what is told twice under one name is taken once.
+    """One item of the session. Items are final: a second one with the same name is ignored.
 
     Args:
-        name: of this thing.
+        name: identifies the item.
         at: session seconds.
-        text: as text.
-        sight: a keyframe as visual tokens; None: text alone.
-        seen: whether `sight` is shown.
+        text: the item as text.
+        visual: a keyframe as visual tokens; None for an item without a picture.
+        visible: whether `visual` is in the window; otherwise `text` is.
     """
 
     name: str
     at: float
     text: Piece
-    sight: Piece | None = None
-    seen: bool = False
+    visual: Piece | None = None
+    visible: bool = False
 
     @property
     def piece(self) -> Piece:
-        """As it is shown."""
-        return self.sight if self.sight is not None and self.seen else self.text
+        """The item as it is in the window."""
+        return self.visual if self.visual is not None and self.visible else self.text
 
     @property
     def size(self) -> int:
-        """Tokens as it is shown."""
+        """Tokens of `piece`."""
         return len(self.piece.ids)
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How much is shown.
+    """Limits of a window.
 
-    `tokens`: of the whole window. `visual`: of the pieces with visual tokens. `block`: the share that goes at once when one is reached.
+    `tokens`: of the whole window. `visual`: of pieces with visual tokens. `block`: the share that is dropped
+    when a limit is exceeded.
     """
 
     tokens: int = 4096
@@ -94,9 +97,10 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """What is shown, oldest first.
+    """The items that the model is shown, oldest first.
 
-    `dropped`: the newest `at` that fell off the head. `drops`: how often the head was dropped. `gone`: how many things fell off.
+    `dropped`: the latest `at` of the dropped items. `drops`: number of drops. `gone`: number of dropped
+    items.
     """
 
     entries: tuple[Entry, ...] = ()
@@ -106,7 +110,7 @@ class Window:
 
     @property
     def pieces(self) -> tuple[Piece, ...]:
-        """What the model is shown."""
+        """The token pieces in order."""
         return tuple(entry.piece for entry in self.entries)
 
     @property
@@ -116,52 +120,56 @@ class Window:
 
     @property
     def visual(self) -> int:
-        """Tokens of pieces that hold visual ones."""
+        """Tokens of the pieces with visual tokens."""
         return sum(entry.size for entry in self.entries if entry.piece.picture)
 
     def knows(self, name: str, at: float) -> bool:
-        """Whether a thing of this name is in the window, or lies before what it still holds."""
+        """Whether the item is in the window or was dropped from it."""
         return at <= self.dropped or any(entry.name == name for entry in self.entries)
 
 
-def grown(window: Window, entry: Entry, limits: Limits) -> Window:
-    """The window with one more entry at its end; with its head dropped if that fills it.
+def append_entry(window: Window, entry: Entry, limits: Limits) -> Window:
+    """The window with one more entry at its end. If it exceeds the limits, a block is dropped.
 
-    A keyframe that alone is over the limits is shown as text.
+    A keyframe that alone exceeds the limits is shown as text.
     """
-    seen = entry.sight is not None and len(entry.sight.ids) <= min(limits.visual, limits.tokens)
-    window = replace(window, entries=(*window.entries, replace(entry, seen=seen)))
-    return (
-        window
-        if window.tokens <= limits.tokens and window.visual <= limits.visual
-        else _dropped(window, limits)
-    )
+    visible = entry.visual is not None and len(entry.visual.ids) <= min(limits.visual, limits.tokens)
+    window = replace(window, entries=(*window.entries, replace(entry, visible=visible)))
+    if window.tokens <= limits.tokens and window.visual <= limits.visual:
+        return window
+    return _drop_block(window, limits)
 
 
-def _dropped(window: Window, limits: Limits) -> Window:
+def _drop_block(window: Window, limits: Limits) -> Window:
     *older, newest = window.entries
-    visual, shown = newest.size if newest.piece.picture else 0, [newest]
-    for entry in reversed(older):  # newest first; the first that must give way takes all older ones along
-        if entry.seen:
+    visual = newest.size if newest.piece.picture else 0
+    entries = [newest]
+    for entry in reversed(older):  # newest first; once the limit is reached, all older keyframes become text
+        if entry.visible:
             visual += entry.size
-        stays = entry.seen and visual <= limits.visual * (1 - limits.block)
-        shown.append(replace(entry, seen=stays))
-    tokens, kept = newest.size, 1
-    while kept < len(shown) and tokens + shown[kept].size <= limits.tokens * (1 - limits.block):
-        tokens, kept = tokens + shown[kept].size, kept + 1
-    lost = [entry.at for entry in shown[kept:]]
+        stays = entry.visible and visual <= limits.visual * (1 - limits.block)
+        entries.append(replace(entry, visible=stays))
+    tokens = newest.size
+    count = 1  # entries that stay
+    while count < len(entries) and tokens + entries[count].size <= limits.tokens * (1 - limits.block):
+        tokens += entries[count].size
+        count += 1
+    dropped = [entry.at for entry in entries[count:]]
     return Window(
-        tuple(reversed(shown[:kept])), max([window.dropped, *lost]), window.drops + 1, window.gone + len(lost)
+        entries=tuple(reversed(entries[:count])),
+        dropped=max([window.dropped, *dropped]),
+        drops=window.drops + 1,
+        gone=window.gone + len(dropped),
     )
 
 
-def length(pieces: Iterable[Piece]) -> int:
-    """Tokens of pieces in a row."""
+def token_count(pieces: Iterable[Piece]) -> int:
+    """Number of tokens of concatenated pieces."""
     return sum(len(piece.ids) for piece in pieces)
 
 
-def common(old: Sequence[Piece], new: Sequence[Piece]) -> int:
-    """How many tokens two sequences have in common at their start. Never ends inside a picture."""
+def common_prefix(old: Sequence[Piece], new: Sequence[Piece]) -> int:
+    """Length in tokens of the common prefix of two sequences. It never ends inside a picture."""
     same = 0
     for left, right in zip(old, new, strict=False):
         if left == right:
@@ -175,9 +183,11 @@ def common(old: Sequence[Piece], new: Sequence[Piece]) -> int:
 
 
 def positions(pieces: Iterable[Piece]) -> tuple[NDArray[np.int64], int]:
-    """M-RoPE: time, row and column of each token, shape (3, tokens), and the position of what comes next.
+    """M-RoPE positions.
 
-    Pictures without a grid count on like text, and then all three rows are alike.
+    Time, row and column of each token, shape (3, tokens), and the position of the next token.
+
+    Pictures without a grid advance like text; then all three rows are equal.
     """
     runs: list[NDArray[np.int64]] = [np.zeros((3, 0), np.int64)]
     at = 0

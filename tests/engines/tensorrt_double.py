@@ -1,10 +1,13 @@
-"""TensorRT's Python module without TensorRT: every name, argument and enum is what the real bindings say, anything else fails.
+"""TensorRT's Python module without TensorRT.
 
-The specification (tests/fixtures/tensorrt_11.json) is taken from the bindings themselves: `specification()` loads the real .so of the
-package tensorrt-cu13-bindings over empty stand-ins for the libraries that no registry serves, and reads classes, signatures and enums
-out of it. What a call does stands in `Double`; its engines compute with ONNX Runtime, at the memory addresses that they are given, when
-their stream runs. `Torch` is torch with a GPU made of host memory: copies and engines run only when somebody waits for their stream, so
-a missing wait shows.
+Every name, argument and enum is what the real bindings say, anything else fails.
+
+The specification (tests/fixtures/tensorrt_11.json) is taken from the bindings themselves: `specification()`
+loads the real .so of the package tensorrt-cu13-bindings over empty stand-ins for the libraries that no
+registry serves, and reads classes, signatures and enums out of it. What a call does stands in `Double`; its
+engines compute with ONNX Runtime, at the memory addresses that they are given, when their stream runs.
+`Torch` is torch with a GPU made of host memory: copies and engines run only when somebody waits for their
+stream, so a missing wait shows.
 """
 
 from __future__ import annotations
@@ -29,11 +32,12 @@ import onnxruntime
 import torch
 
 FIXTURE = Path(__file__).resolve().parents[1] / "fixtures" / "tensorrt_11.json"
-_CLASSES = "Builder IBuilderConfig IOptimizationProfile INetworkDefinition ITensor OnnxParser ParserError ITimingCache IHostMemory"
+_CLASSES = "Builder IBuilderConfig IOptimizationProfile INetworkDefinition ITensor OnnxParser"
+_CLASSES += " ParserError ITimingCache IHostMemory"
 CLASSES = f"{_CLASSES} ILogger Logger Runtime ICudaEngine IExecutionContext".split()
 ENUMS = ["MemoryPoolType", "TensorIOMode", "DataType", "BuilderFlag", "NetworkDefinitionCreationFlag"]
 
-# --- what the bindings say --------------------------------------------------------------------------------------------
+# --- what the bindings say ----------------------------------------------------------------------------------
 
 _READ = """
 import json, sys
@@ -60,11 +64,13 @@ for name in sys.argv[1].split():
 for name in sys.argv[2].split():
     enums[name] = {key: int(value) for key, value in sorted(getattr(trt, name).__members__.items())}
 enums["Severity"] = {key: int(value) for key, value in sorted(trt.ILogger.Severity.__members__.items())}
-json.dump({"version": tensorrt_bindings.__version__, "classes": classes, "enums": enums}, sys.stdout, indent=1, sort_keys=True)
+found = {"version": tensorrt_bindings.__version__, "classes": classes, "enums": enums}
+json.dump(found, sys.stdout, indent=1, sort_keys=True)
 """
 _STAND_IN = """
 void *createInferBuilder_INTERNAL(void) { return 0; } void *createInferRefitter_INTERNAL(void) { return 0; }
-void *createInferRuntime_INTERNAL(void) { return 0; } void *createNvOnnxParserRefitter_INTERNAL(void) { return 0; }
+void *createInferRuntime_INTERNAL(void) { return 0; }
+void *createNvOnnxParserRefitter_INTERNAL(void) { return 0; }
 void *createNvOnnxParser_INTERNAL(void) { return 0; } void *getBuilderPluginRegistry(void) { return 0; }
 int getNvOnnxParserVersion(void) { return 0; } void *getPluginRegistry(void) { return 0; }
 """
@@ -93,7 +99,7 @@ def specification() -> str:
         )
 
 
-# --- names, arguments and enums are checked ---------------------------------------------------------------------------
+# --- names, arguments and enums are checked -----------------------------------------------------------------
 
 
 class Wrong(Exception):
@@ -183,7 +189,10 @@ class Maker:
 
 
 class Double:
-    """The module `tensorrt`. `calls`: what was asked of it, in order. `board`: a timing cache of another board is refused."""
+    """The module `tensorrt`.
+
+    `calls`: what was asked of it, in order. `board`: a timing cache of another board is refused.
+    """
 
     def __init__(self, board: str = "board") -> None:
         self.spec: Mapping[str, Any] = json.loads(FIXTURE.read_text())
@@ -291,7 +300,7 @@ class Double:
         )
         return value
 
-    # --- what the calls do --------------------------------------------------------------------------------------------
+    # --- behaviour of the calls -------------------------------------------------------------------------
 
     def Logger___init__(self, state: Any, severity: Any = None) -> None: ...
 
@@ -465,11 +474,14 @@ def _memory(address: int, shape: Sequence[int]) -> Any:
     return np.ctypeslib.as_array((ctypes.c_float * int(np.prod(shape))).from_address(address)).reshape(shape)
 
 
-# --- a GPU made of host memory ----------------------------------------------------------------------------------------
+# --- a GPU made of host memory ------------------------------------------------------------------------------
 
 
 class Stream:
-    """torch.cuda.Stream: work piles up until somebody waits. `kept`: tensors whose memory must stay until the work so far is done."""
+    """torch.cuda.Stream: work piles up until somebody waits.
+
+    `kept`: tensors whose memory must stay until the work so far is done.
+    """
 
     by_handle: ClassVar[dict[int, Stream]] = {}
     current: ClassVar[Stream]
@@ -519,7 +531,7 @@ class Pinned(torch.Tensor):
 
 
 def _copied(target: Any, source: Any, non_blocking: bool) -> Any:
-    """A copy between host and GPU is a matter of the current stream, and only pinned memory is copied without the host waiting."""
+    """Copies run on the current stream, and only pinned memory is copied without blocking the host."""
     plain_target, plain_source = (
         target.as_subclass(torch.Tensor),
         source.as_subclass(torch.Tensor),

@@ -1,4 +1,4 @@
-"""The figures of the vision bench: each is what its name says, and what was not run is said."""
+"""The vision benchmark: figures match their names, and runtimes that were not run say why."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_the_plot_draws_a_line_for_each_runtime_that_ran_in_both_panels() -> Non
     assert "tensorrt" not in words
 
 
-def test_a_name_is_no_markup_in_the_plot() -> None:
+def test_names_are_escaped_in_the_plot() -> None:
     ElementTree.fromstring(plot(Report("a <b> & c", "", "", ROWS, 0.0)))
 
 
@@ -92,11 +92,11 @@ def test_every_runtime_is_measured_or_says_why_not(monkeypatch: pytest.MonkeyPat
     )
     assert report.chosen in ("openvino", "onnxruntime", "tensorrt")
     assert 0.005 < report.share < 1.0
-    assert heard[-1] == "timing whole looks"
+    assert heard[-1] == "timing the op look"
 
 
 @pytest.mark.models
-def test_a_look_that_fails_is_no_fast_look(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_look_is_an_error_and_not_a_fast_one(monkeypatch: pytest.MonkeyPatch) -> None:
     import numpy as np
 
     from streamsvc.core.errors import WorkerError

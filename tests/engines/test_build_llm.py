@@ -1,4 +1,4 @@
-"""The conversion is built once, rebuilt when the source differs, and never left half done."""
+"""The conversion is done once, repeated when the source changes, and atomic."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""A graph is built once, whole or not at all, and again when its source changes; the runtime of an ONNX file is chosen by measuring."""
+"""A graph is built once, whole or not at all, and again when its source changes.
+
+The runtime of an ONNX file is chosen by measuring.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +34,7 @@ def run(model: Any) -> list[float]:
     return result
 
 
-def test_a_graph_is_shaped_once_and_kept_until_its_source_changes(tmp_path: Path) -> None:
+def test_a_graph_is_built_once_until_its_source_changes(tmp_path: Path) -> None:
     source = save_openvino(tmp_path / "m", 2.0)
     shaped = []
 
@@ -50,7 +53,7 @@ def test_a_graph_is_shaped_once_and_kept_until_its_source_changes(tmp_path: Path
     assert not list(tmp_path.glob(".building-*"))
 
 
-def test_a_file_that_is_no_model_is_told_and_leaves_nothing(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_model_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
     broken = tmp_path / "broken.xml"
     broken.write_text("no model")
     with pytest.raises(ModelMissing, match="models pull"):
@@ -58,7 +61,7 @@ def test_a_file_that_is_no_model_is_told_and_leaves_nothing(tmp_path: Path) -> N
     assert [path.name for path in tmp_path.iterdir()] == ["broken.xml"]
 
 
-# --- ONNX files -------------------------------------------------------------------------------------------------------
+# --- ONNX files ---------------------------------------------------------------------------------------------
 
 
 class Stopwatch:
@@ -78,7 +81,7 @@ def nothing(pixels: build_vision.Pixels) -> Any:
     return np.full((len(pixels), 3), np.nan, np.float32)
 
 
-def test_the_runtimes_agree_and_the_faster_is_kept_for_this_machine(
+def test_the_runtimes_agree_and_the_faster_one_is_stored_for_this_machine(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = save_onnx(tmp_path / "model.onnx")
@@ -113,7 +116,7 @@ def test_the_choice_is_made_again_when_anything_differs(
     assert watch.used == 2
 
 
-def test_a_runtime_that_computes_something_else_is_not_chosen_however_fast(
+def test_a_fast_runtime_with_different_results_is_not_chosen(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = save_onnx(tmp_path / "model.onnx")

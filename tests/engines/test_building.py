@@ -1,4 +1,4 @@
-"""A folder that is built appears whole or not at all."""
+"""A built folder appears atomically."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def test_what_was_built_takes_its_place_and_older_ones_go(tmp_path: Path) -> Non
     assert list(tmp_path.iterdir()) == [target]
 
 
-def test_whoever_was_faster_stays_and_a_broken_one_gives_way(tmp_path: Path) -> None:
+def test_a_complete_folder_of_another_process_stays_and_a_broken_one_is_replaced(tmp_path: Path) -> None:
     build(tmp_path, "first")
     assert (build(tmp_path, "second") / "file").read_text() == "first"
     (tmp_path / "made-2" / "file").rename(tmp_path / "made-2" / "half")

@@ -1,4 +1,4 @@
-"""The towers of the real classes, tiny and random, held against the whole model's own forward pass."""
+"""Tiny random towers of the real classes, compared with the whole model's forward pass."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="the towers need the extra `gpu`")
 
 from engines import build_vision, clip  # noqa: E402
-from engines.clip import COMMON, Matcher, Towers  # noqa: E402
+from engines.clip import REFERENCE_TEXTS, Matcher, Towers  # noqa: E402
 from streamsvc.core.errors import ModelMissing  # noqa: E402
 from tests.engines.tiny_clip import picture, save, whole  # noqa: E402
 
@@ -60,7 +60,8 @@ def wanted(folder: Path, shown: Any) -> list[float]:
     powers = np.exp(logits)
     return list(
         (
-            powers / (powers.sum() + np.exp(whole(folder, list(COMMON), shown).astype(np.float64)).sum())
+            powers
+            / (powers.sum() + np.exp(whole(folder, list(REFERENCE_TEXTS), shown).astype(np.float64)).sum())
         ).tolist()
     )
 
@@ -91,7 +92,7 @@ def test_a_text_stands_out_by_so_many_deviations_as_the_whole_models_cosines_say
     matches = made.look([picture(1), picture(2)])
     found = np.array([made.texts(TOLD) @ match.vector for match in matches])
     for row, other, shown in zip(found, found[::-1], (picture(1), picture(2)), strict=True):
-        low, middle, high = np.quantile(whole(folder, list(COMMON), shown), (0.25, 0.5, 0.75))
+        low, middle, high = np.quantile(whole(folder, list(REFERENCE_TEXTS), shown), (0.25, 0.5, 0.75))
         right = (whole(folder, TOLD, shown) - middle) / (
             (high - low) / 1.349
         )  # logits are cosines but for a factor and an addend
@@ -100,7 +101,9 @@ def test_a_text_stands_out_by_so_many_deviations_as_the_whole_models_cosines_say
         assert row[::-1] != pytest.approx(right, abs=2e-2), "and swapped texts"
 
 
-@pytest.mark.parametrize(("runtime", "least"), [("onnxruntime", 1 - 1e-6), ("openvino", build_vision.ALIKE)])
+@pytest.mark.parametrize(
+    ("runtime", "least"), [("onnxruntime", 1 - 1e-6), ("openvino", build_vision.MIN_COSINE)]
+)
 def test_the_compiled_tower_gives_the_vectors_of_torch(
     folder: Path, by: Any, runtime: str, least: float
 ) -> None:
@@ -146,11 +149,11 @@ def test_a_vector_fits_into_sixteen_bits(folder: Path, by: Any) -> None:
     assert short.astype(np.float32) == pytest.approx(exact, abs=0.1)
 
 
-def test_a_label_is_no_rival_of_itself_and_the_threshold_holds(folder: Path, by: Any) -> None:
+def test_a_label_is_not_its_own_rival_and_the_threshold_applies(folder: Path, by: Any) -> None:
     by("onnxruntime")
     own = folder.parent / "own.txt"
     own.write_text("Kitchen\nmap\n")
-    assert len(matcher(folder, labels=str(own))._rivals) == len(COMMON) - 2
+    assert len(matcher(folder, labels=str(own))._rivals) == len(REFERENCE_TEXTS) - 2
     assert matcher(folder, tag_threshold=1.0).look([picture(1)])[0].tags == ()
     assert matcher(folder, labels=None).look([picture(1)])[0].tags == ()
 
@@ -179,7 +182,7 @@ def _file(folder: Path, text: str) -> Path:
     return folder / "own.txt"
 
 
-def test_what_is_not_there_or_does_not_fit_is_told_by_name(folder: Path, tmp_path: Path) -> None:
+def test_missing_or_unsuitable_files_are_named(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(ModelMissing, match="absent"):
         Matcher({"models": str(tmp_path), "clip": "absent"})
     (tmp_path / "other").mkdir()

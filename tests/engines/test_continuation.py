@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from engines.continuation import MOST_TOKENS, increments, wanted
+from engines.continuation import MAX_TOKENS, generation_limits, increments
 
 
 def bytes_of(text: str, taken: list[int]) -> Iterator[int]:
@@ -28,7 +28,7 @@ def test_it_ends_before_the_first_stop_and_asks_for_no_token_after_it() -> None:
     assert len(taken) == 4
 
 
-def test_what_is_wanted_is_bounded() -> None:
-    assert wanted({}) == (32, [])
-    assert wanted({"max_tokens": 100_000, "stop": ["\n", ""]}) == (MOST_TOKENS, ["\n"])
-    assert wanted({"max_tokens": 0})[0] == 1
+def test_generation_limits_are_bounded() -> None:
+    assert generation_limits({}) == (32, [])
+    assert generation_limits({"max_tokens": 100_000, "stop": ["\n", ""]}) == (MAX_TOKENS, ["\n"])
+    assert generation_limits({"max_tokens": 0})[0] == 1

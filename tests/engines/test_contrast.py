@@ -1,4 +1,4 @@
-"""The losses are those of transformers' own classes, and what cannot be told apart is refused."""
+"""The losses equal those of transformers' classes; indistinguishable pairs are refused."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PAIRS = [Pair(picture(seed), text) for seed, text in enumerate(TEXTS)]
 
 @pytest.fixture(scope="module", params=["clip", "siglip"])
 def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    return clip.loaded(save(request.param, tmp_path_factory.mktemp("models") / request.param), "cpu")
+    return clip.load_model(save(request.param, tmp_path_factory.mktemp("models") / request.param), "cpu")
 
 
 def own(model: Any, pairs: list[Pair]) -> float:
@@ -43,23 +43,23 @@ def own(model: Any, pairs: list[Pair]) -> float:
 
 
 def test_the_loss_is_that_of_the_class_itself(model: Any) -> None:
-    lesson = Contrast(*model)
-    assert float(lesson.loss(lesson.rows(PAIRS))) == pytest.approx(own(model, PAIRS), rel=1e-5)
+    objective = Contrast(*model)
+    assert float(objective.loss(objective.prepare(PAIRS))) == pytest.approx(own(model, PAIRS), rel=1e-5)
 
 
 def test_swapped_pictures_and_texts_shifted_by_one_have_another_loss(model: Any) -> None:
-    lesson = Contrast(*model)
-    right = float(lesson.loss(lesson.rows(PAIRS)))
+    objective = Contrast(*model)
+    right = float(objective.loss(objective.prepare(PAIRS)))
     swapped = [Pair(PAIRS[1].picture, TEXTS[0]), Pair(PAIRS[0].picture, TEXTS[1]), *PAIRS[2:]]
     shifted = [Pair(pair.picture, text) for pair, text in zip(PAIRS, TEXTS[1:] + TEXTS[:1], strict=True)]
     for wrong in (swapped, shifted):
-        assert abs(float(lesson.loss(lesson.rows(wrong))) - right) > 1e-4 * right
-        assert float(lesson.loss(lesson.rows(wrong))) == pytest.approx(own(model, wrong), rel=1e-5)
+        assert abs(float(objective.loss(objective.prepare(wrong))) - right) > 1e-4 * right
+        assert float(objective.loss(objective.prepare(wrong))) == pytest.approx(own(model, wrong), rel=1e-5)
 
 
 def test_two_pictures_of_the_same_text_are_no_rivals(model: Any) -> None:
-    lesson = Contrast(*model)
-    rows = lesson.rows([*PAIRS[:2], Pair(picture(9), TEXTS[0])])
+    objective = Contrast(*model)
+    rows = objective.prepare([*PAIRS[:2], Pair(picture(9), TEXTS[0])])
     logits = _logits(model, rows)
     if hasattr(model[0], "logit_bias"):
         signs = np.array([[1, -1, 1], [-1, 1, -1], [1, -1, 1]])
@@ -68,7 +68,7 @@ def test_two_pictures_of_the_same_text_are_no_rivals(model: Any) -> None:
         wanted = np.array([[0.5, 0, 0.5], [0, 1, 0], [0.5, 0, 0.5]])
         shares = [way - np.log(np.exp(way).sum(axis=1, keepdims=True)) for way in (logits, logits.T)]
         expected = sum(-(wanted * share).sum(axis=1).mean() for share in shares) / 2
-    assert float(lesson.loss(rows)) == pytest.approx(expected, rel=1e-5)
+    assert float(objective.loss(rows)) == pytest.approx(expected, rel=1e-5)
 
 
 def _logits(model: Any, rows: Any) -> Any:
@@ -82,12 +82,10 @@ def _logits(model: Any, rows: Any) -> Any:
     return seen @ np.stack([row.vector.numpy() for row in rows]).T * np.exp(2.0) + bias
 
 
-def test_all_that_is_held_out_is_judged_and_no_pair_alone(
-    model: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_all_held_out_pairs_are_evaluated_and_none_alone(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Contrast, "batch", 3)
-    lesson = Contrast(*model)
-    rows = lesson.rows(
+    objective = Contrast(*model)
+    rows = objective.prepare(
         [
             *PAIRS,
             *(
@@ -97,17 +95,17 @@ def test_all_that_is_held_out_is_judged_and_no_pair_alone(
         ]
     )
     with torch.no_grad():
-        first, rest = float(lesson.loss(rows[:3])), float(lesson.loss(rows[3:]))
-    assert lesson.judged(rows) == pytest.approx((3 * first + 4 * rest) / 7, rel=1e-5)
-    assert lesson.judged(rows[:4]) == pytest.approx(float(lesson.loss(rows[:4]).detach()), rel=1e-5)
+        first, rest = float(objective.loss(rows[:3])), float(objective.loss(rows[3:]))
+    assert objective.evaluate(rows) == pytest.approx((3 * first + 4 * rest) / 7, rel=1e-5)
+    assert objective.evaluate(rows[:4]) == pytest.approx(float(objective.loss(rows[:4]).detach()), rel=1e-5)
 
 
-def test_what_is_no_pair_and_pairs_of_one_text_are_refused(model: Any) -> None:
-    lesson = Contrast(*model)
+def test_other_examples_and_pairs_with_one_text_are_refused(model: Any) -> None:
+    objective = Contrast(*model)
     with pytest.raises(InvalidRequest, match='"text"'):
-        lesson.rows([Example(picture(1), "what?", "a dog")])
-    with pytest.raises(InvalidRequest, match="told apart"):
-        lesson.rows([PAIRS[0], PAIRS[0]])
+        objective.prepare([Example(picture(1), "what?", "a dog")])
+    with pytest.raises(InvalidRequest, match="two different texts"):
+        objective.prepare([PAIRS[0], PAIRS[0]])
 
 
 def test_only_the_attention_of_the_vision_tower_is_trained(model: Any) -> None:

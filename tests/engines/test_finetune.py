@@ -1,4 +1,4 @@
-"""Training lowers the loss, and an adapter that is no better on what it has not seen is refused."""
+"""Training lowers the loss, and an adapter that is not better on held-out examples is refused."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ torch = pytest.importorskip("torch", reason="needs the extra `gpu`")
 from engines import Engine, Op, clip, finetune  # noqa: E402
 from engines.clip import Matcher, Towers  # noqa: E402
 from engines.contrast import Pair  # noqa: E402
-from engines.finetune import Example, read, trained  # noqa: E402
+from engines.finetune import Example, Training, read, train  # noqa: E402
 from engines.vlm_adapters import Adapters  # noqa: E402
-from engines.vlm_decoder import Decoder, Kept  # noqa: E402
-from engines.vlm_model import Layout, loaded  # noqa: E402
+from engines.vlm_decoder import Decoder, KvCache  # noqa: E402
+from engines.vlm_model import Layout, load_model  # noqa: E402
 from streamsvc.core.errors import InvalidRequest  # noqa: E402
 from streamsvc.core.types import Sight  # noqa: E402
 from streamsvc.timeline.index import Index  # noqa: E402
@@ -50,24 +50,24 @@ def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 @pytest.fixture
 def model(folder: Path) -> Any:
-    return loaded(folder, "cpu")
+    return load_model(folder, "cpu")
 
 
-def test_steps_lower_the_loss_and_a_better_adapter_is_kept_and_serves(model: Any, tmp_path: Path) -> None:
-    verdict = trained(model, LEARNT, UNSEEN, tmp_path / "colours", steps=15, rate=1e-2)
+def test_training_lowers_the_loss_and_a_better_adapter_is_saved_and_used(model: Any, tmp_path: Path) -> None:
+    verdict = train(model, LEARNT, UNSEEN, tmp_path / "colours", Training(steps=15, rate=1e-2))
     assert verdict.last < 0.8 * verdict.first
     assert verdict.after < 0.8 * verdict.before
     assert (verdict.accepted, verdict.place) == (True, tmp_path / "colours")
     assert [path.name for path in tmp_path.iterdir()] == ["colours"]  # no half of one lies about
     layout, decoder = Layout(model[0].config, model[1]), Decoder(model[0], Adapters(model[0], tmp_path).using)
     asked = [layout.head, layout.question("colour?")]
-    plain, with_it = decoder.read(Kept(), asked), decoder.read(Kept(), asked, "colours")
+    plain, with_it = decoder.read(KvCache(), asked), decoder.read(KvCache(), asked, "colours")
     assert (plain - with_it).abs().max() > 1e-2
 
 
-def test_an_adapter_that_is_no_better_is_refused_and_nothing_of_it_stays(model: Any, tmp_path: Path) -> None:
+def test_an_adapter_that_is_not_better_is_refused_and_leaves_nothing(model: Any, tmp_path: Path) -> None:
     before = {name: weight.clone() for name, weight in model[0].named_parameters()}
-    verdict = trained(model, LEARNT, UNSEEN, tmp_path / "none", steps=2, rate=0.0)
+    verdict = train(model, LEARNT, UNSEEN, tmp_path / "none", Training(steps=2, rate=0.0))
     assert verdict.after == verdict.before
     assert (verdict.accepted, verdict.place) == (False, None)
     assert "refused" in verdict.why
@@ -76,10 +76,10 @@ def test_an_adapter_that_is_no_better_is_refused_and_nothing_of_it_stays(model: 
 
 
 def test_a_worse_adapter_does_not_replace_a_better_one(model: Any, tmp_path: Path) -> None:
-    good = trained(model, LEARNT, UNSEEN, tmp_path / "colours", steps=15, rate=1e-2)
+    good = train(model, LEARNT, UNSEEN, tmp_path / "colours", Training(steps=15, rate=1e-2))
     weights = (tmp_path / "colours" / "adapter_model.safetensors").read_bytes()
     wrong = [example(name, 0, "qqqq") for name in COLOURS]
-    worse = trained(model, wrong, UNSEEN, tmp_path / "colours", steps=15, rate=1e-2)
+    worse = train(model, wrong, UNSEEN, tmp_path / "colours", Training(steps=15, rate=1e-2))
     assert worse.last < worse.first  # it has learnt, but the wrong thing
     assert (good.accepted, worse.accepted) == (True, False)
     assert worse.after > good.after
@@ -88,10 +88,10 @@ def test_a_worse_adapter_does_not_replace_a_better_one(model: Any, tmp_path: Pat
 
 def test_without_examples_there_is_no_training(model: Any, tmp_path: Path) -> None:
     with pytest.raises(InvalidRequest):
-        trained(model, LEARNT, [], tmp_path / "x")
+        train(model, LEARNT, [], tmp_path / "x")
 
 
-def test_each_fifth_line_of_a_file_is_held_out_and_a_bad_line_is_named(tmp_path: Path) -> None:
+def test_every_fifth_line_is_held_out_and_a_bad_line_is_named(tmp_path: Path) -> None:
     Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
     line = json.dumps({"picture": "a.png", "question": "what?", "answer": "black"})
     (tmp_path / "rows.jsonl").write_text("\n".join([line] * 6))
@@ -126,16 +126,16 @@ def towers(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 
 def test_one_step_lowers_the_contrastive_loss(towers: Path, tmp_path: Path) -> None:
-    model = clip.loaded(towers, "cpu")
-    verdict = trained(model, PAIRS, PAIRS, tmp_path / "colours", steps=1, rate=1e-2, batch=len(PAIRS))
+    model = clip.load_model(towers, "cpu")
+    verdict = train(model, PAIRS, PAIRS, tmp_path / "colours", Training(steps=1, rate=1e-2, batch=len(PAIRS)))
     assert verdict.after < verdict.before
 
 
-def test_a_vision_adapter_that_is_better_is_kept_and_serves_and_then_a_sentence_finds_its_picture(
+def test_a_better_vision_adapter_is_saved_and_used_and_a_sentence_finds_its_picture(
     towers: Path,
 ) -> None:
     place = towers.parent / "adapters" / "colours"
-    verdict = trained(clip.loaded(towers, "cpu"), PAIRS, OTHERS, place, steps=60, rate=1e-2)
+    verdict = train(clip.load_model(towers, "cpu"), PAIRS, OTHERS, place, Training(steps=60, rate=1e-2))
     assert verdict.accepted and verdict.after < 0.8 * verdict.before, verdict.why
 
     pictures = [pair(name, 3).picture for name in PAINT]
@@ -158,7 +158,7 @@ def test_a_vision_adapter_that_is_better_is_kept_and_serves_and_then_a_sentence_
 
 
 async def _searched(matcher: Matcher, order: list[str], query: str) -> float | None:
-    """`at` of the best picture for a query, of a session that has shown some colours, through the roles and the time line."""
+    """`at` of the best picture for a query in a session of coloured pictures, through role and timeline."""
     texts = Op(lambda batch: [{"vectors": matcher.texts(payload["texts"])} for payload in batch])
     line = Timeline()
     for place, match in enumerate(matcher.look([pair(name, 3).picture for name in order])):
@@ -180,9 +180,9 @@ async def _searched(matcher: Matcher, order: list[str], query: str) -> float | N
 
 
 def test_a_worse_vision_adapter_is_refused_and_the_old_one_stays(towers: Path, tmp_path: Path) -> None:
-    model = clip.loaded(towers, "cpu")
+    model = clip.load_model(towers, "cpu")
     before = {name: weight.clone() for name, weight in model[0].named_parameters()}
-    good = trained(model, PAIRS, OTHERS, tmp_path / "colours", steps=60, rate=1e-2)
+    good = train(model, PAIRS, OTHERS, tmp_path / "colours", Training(steps=60, rate=1e-2))
     weights = (tmp_path / "colours" / "adapter_model.safetensors").read_bytes()
     names = list(PAINT)
     shifted = [
@@ -190,7 +190,7 @@ def test_a_worse_vision_adapter_is_refused_and_the_old_one_stays(towers: Path, t
         for name, wrong in zip(names, names[1:] + names[:1], strict=True)
         for shade in (0, 9)
     ]
-    worse = trained(model, shifted, OTHERS, tmp_path / "colours", steps=60, rate=1e-2)
+    worse = train(model, shifted, OTHERS, tmp_path / "colours", Training(steps=60, rate=1e-2))
     assert worse.last < worse.first  # it has learnt, but the wrong thing
     assert (good.accepted, worse.accepted, worse.place) == (True, False, None)
     assert worse.after > good.after
@@ -203,9 +203,9 @@ def test_each_model_is_taught_by_its_own_kind_of_example_alone(
     model: Any, towers: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(InvalidRequest, match="answer"):
-        trained(model, PAIRS, OTHERS, tmp_path / "x")
+        train(model, PAIRS, OTHERS, tmp_path / "x")
     with pytest.raises(InvalidRequest, match="text"):
-        trained(clip.loaded(towers, "cpu"), LEARNT, UNSEEN, tmp_path / "x")
+        train(clip.load_model(towers, "cpu"), LEARNT, UNSEEN, tmp_path / "x")
 
 
 def test_the_command_teaches_either_and_its_status_is_the_verdict(

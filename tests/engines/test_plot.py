@@ -1,4 +1,4 @@
-"""The picture of figures."""
+"""SVG plots of figures."""
 
 from __future__ import annotations
 

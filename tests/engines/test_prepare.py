@@ -1,4 +1,4 @@
-"""What is prepared ahead is what the workers then find."""
+"""Prepared files are those that the workers load."""
 
 from __future__ import annotations
 

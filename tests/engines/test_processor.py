@@ -1,4 +1,4 @@
-"""What the processor can do."""
+"""The CPU's features."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from engines import fetch, registry
 from streamsvc.core.errors import ConfigError
 
 
-def test_an_unknown_model_is_named_with_the_ones_there_are(index: Path, tmp_path: Path) -> None:
+def test_an_unknown_model_is_named_with_the_known_ones(index: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no model 'gpt-9'; the registry has toy"):
         fetch.pull(["gpt-9"], tmp_path)
 
@@ -21,7 +21,7 @@ def test_a_registry_cannot_name_a_path_outside_the_model_folder(index: Path, nam
     registry.REGISTRY.write_text(
         registry.REGISTRY.read_text().replace('"labels.txt", size', f'"{name}", size')
     )
-    with pytest.raises(ConfigError, match="no name for a file"):
+    with pytest.raises(ConfigError, match="not a valid file name"):
         registry.registry()
 
 

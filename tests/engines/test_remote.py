@@ -1,4 +1,7 @@
-"""A remote model behind the ops of a seeing engine: what is sent, what is kept back, and what comes of it through a worker."""
+"""A remote model behind the ops of a seeing engine.
+
+What is sent, what is kept back, and what comes of it through a worker.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ from PIL import Image
 
 from engines import Engine
 from engines.llm import source
-from engines.remote import MOST_BYTES, PICTURES, Bucket, Limits, Remote, scaled, showable
+from engines.remote import CACHED_PICTURES, MAX_BYTES, Limits, Remote, TokenBucket, scaled, showable
 from engines.remote_chat import Chat, Endpoint
 from streamsvc.core.config import Models
 from streamsvc.core.config import Remote as Settings
@@ -84,7 +87,7 @@ def sent(fake: Fake) -> list[str]:
 # --- pictures ---
 
 
-def test_a_picture_is_scaled_down_kept_once_and_named_by_its_bytes() -> None:
+def test_a_picture_is_scaled_cached_once_and_keyed_by_its_bytes() -> None:
     with asking() as (fake, made):
         big = picture(1, 2000, 1500)
         first, again = call(made, "encode", {"jpeg": big}), call(made, "encode", {"jpeg": big})
@@ -102,7 +105,7 @@ def test_a_picture_is_scaled_down_kept_once_and_named_by_its_bytes() -> None:
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
-def test_what_a_picture_file_tells_besides_stays_here_and_it_is_sent_upright(kind: str) -> None:
+def test_metadata_is_removed_and_pictures_are_sent_upright(kind: str) -> None:
     exif = Image.Exif()
     exif[0x0112], exif[0x010F] = 6, "camera"  # to be turned by a quarter
     made = scaled(picture(1, 640, 480, kind, exif=exif).tobytes(), PIXELS)
@@ -113,13 +116,13 @@ def test_what_a_picture_file_tells_besides_stays_here_and_it_is_sent_upright(kin
 
 def test_a_picture_of_noise_is_still_within_the_limit_of_bytes() -> None:
     made = scaled(picture(1, 1600, 1200).tobytes(), 1600 * 1200)
-    assert len(made.jpeg) <= MOST_BYTES
+    assert len(made.jpeg) <= MAX_BYTES
 
 
 @pytest.mark.parametrize(
     "data", [b"", b"no picture", picture(1).tobytes()[:100], picture(1, kind="GIF").tobytes()]
 )
-def test_what_is_no_picture_fails_alone_and_by_name(data: bytes) -> None:
+def test_an_unreadable_picture_fails_alone(data: bytes) -> None:
     with asking() as (_, made):
         failed = call(made, "encode", {"jpeg": np.array(list(data), np.uint8)})
         assert isinstance(failed, WorkerError)
@@ -136,7 +139,7 @@ def test_a_small_file_of_very_many_pixels_is_refused() -> None:
 # --- what is sent ---
 
 
-def test_what_was_said_and_shown_goes_out_by_time_with_the_pictures_at_their_places() -> None:
+def test_items_are_sent_by_time_with_pictures_at_their_positions() -> None:
     with asking() as (fake, made):
         items = [
             shown(made, 4, 1),
@@ -173,7 +176,7 @@ def test_a_question_without_a_picture_goes_as_plain_text_to_the_text_model() -> 
         )
 
 
-def test_only_the_newest_pictures_are_sent_and_the_others_are_told_and_counted() -> None:
+def test_only_the_newest_pictures_are_sent_and_others_become_text_and_are_counted() -> None:
     with asking(images=2) as (fake, made):
         items = [shown(made, n, n) for n in range(1, 5)]
         first, _ = answer(made, session="s", items=items, question="what?")
@@ -209,14 +212,14 @@ def test_beyond_the_images_of_a_minute_questions_go_as_text_and_say_so() -> None
         assert [ask(), ask()] == [(1, "seer"), (2, "reader")]
 
 
-def test_what_is_asked_aside_leaves_half_of_the_images_to_questions_and_never_goes_without() -> None:
+def test_aside_requests_leave_half_of_the_images_to_questions_and_need_a_picture() -> None:
     with asking(images_per_minute=6, images=2, now=lambda: 0.0) as (fake, made):
         items = [shown(made, 1, 1), shown(made, 2, 2)]
         seen = [
             answer(made, session="s", items=items, question="new?", aside=True)[0]["shown"] for _ in range(2)
         ]
         assert seen == [[1, 2], [2]]
-        with pytest.raises(CapacityError, match="left to questions"):
+        with pytest.raises(CapacityError, match="reserved for questions"):
             answer(made, session="s", items=items, question="new?", aside=True)
         assert len(fake.asked) == 2
         assert answer(made, session="s", items=items, question="what?")[0]["shown"] == [1, 2]
@@ -224,16 +227,16 @@ def test_what_is_asked_aside_leaves_half_of_the_images_to_questions_and_never_go
 
 def test_a_bucket_never_holds_more_than_a_minute() -> None:
     seconds = 0.0
-    bucket = Bucket(4, lambda: seconds)
+    bucket = TokenBucket(4, lambda: seconds)
     assert (bucket.take(9), bucket.take(1)) == (4, 0)
     seconds = 3600.0
     assert (bucket.take(9), bucket.take(1)) == (4, 0)
 
 
-def test_a_picture_that_is_not_here_any_more_is_told_by_its_text() -> None:
+def test_an_evicted_picture_is_replaced_by_its_text() -> None:
     with asking() as (fake, made):
         old = shown(made, 1, 0)
-        for seed in range(1, PICTURES + 1):
+        for seed in range(1, CACHED_PICTURES + 1):
             call(made, "encode", {"jpeg": picture(seed, 8, 8)})
         first, _ = answer(made, session="s", items=[old], question="what?")
         assert (first["unseen"], fake.asked[-1]["model"]) == (1, "reader")
@@ -255,7 +258,7 @@ def test_of_a_long_session_the_newest_is_sent_and_the_beginning_moves_in_blocks(
         )  # of 40 questions: between them what the endpoint knows of the beginning holds
 
 
-def test_what_is_no_request_is_refused() -> None:
+def test_invalid_requests_are_refused() -> None:
     with asking() as (fake, made):
         for asked in (
             {},
@@ -274,7 +277,7 @@ def test_what_is_no_request_is_refused() -> None:
 # --- what comes back ---
 
 
-def test_a_stop_is_kept_to_even_if_the_endpoint_does_not_and_nothing_of_it_is_shown() -> None:
+def test_stop_texts_are_enforced_here_and_never_shown() -> None:
     with asking(stream("a", "b E", "N", "D c")) as (_, made):
         assert answer(made, prompt="x", stop=["END"])[1] == "ab "
     with asking(stream("ab EN")) as (_, made):
@@ -289,7 +292,7 @@ def test_an_answer_that_breaks_off_ends_cleanly_and_says_so() -> None:
         assert answer(made, prompt="x")[1] == "The budget"
 
 
-def test_the_operator_is_told_once_of_a_wrong_setting(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_wrong_setting_is_logged_once(capsys: pytest.CaptureFixture[str]) -> None:
     with asking(refused(404, "model_not_found", message="the user said a secret")) as (_, made):
         for _ in range(2):
             with pytest.raises(ConfigError):
@@ -308,7 +311,7 @@ def remotely(fake: Fake, **settings: Any) -> contextlib.AbstractAsyncContextMana
     return working("engines.remote", {"models": "", "window_tokens": 4096, "remote": told})
 
 
-async def test_a_worker_process_answers_about_a_picture_and_lets_go_when_the_asker_leaves() -> None:
+async def test_a_worker_process_answers_about_a_picture_and_stops_on_cancellation() -> None:
     with serving(Fake([stream("Two ", "boxes."), stream(Mark.HOLD)], key="sk-of-the-test")) as fake:
         async with remotely(fake, text_model="reader") as think:
             seen = await think.call("encode", {"jpeg": picture(1)}, deadline_in_s=60)
@@ -323,7 +326,7 @@ async def test_a_worker_process_answers_about_a_picture_and_lets_go_when_the_ask
             assert await asyncio.to_thread(fake.left.wait, 10)  # before a single word has come
 
 
-async def test_errors_reach_the_asker_as_what_they_are() -> None:
+async def test_errors_keep_their_type_across_the_worker() -> None:
     async def failure(think: Any) -> StreamsvcError:
         with pytest.raises(StreamsvcError) as caught:
             async for _ in think.stream("generate", {"prompt": "x"}, deadline_in_s=60):

@@ -1,4 +1,7 @@
-"""The client of chat completions: streams as they come in the wild, errors by name, and nothing told that is not ours to tell."""
+"""The client of chat completions.
+
+Streams as they come in the wild, errors by name, and nothing told that is not ours to tell.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ from hypothesis import strategies as st
 from openai import AsyncOpenAI, AuthenticationError
 from openai.types.chat import completion_create_params
 
-from engines.remote_chat import MOST_BYTES, Chat, Endpoint, Events, Piece, retry_after
+from engines.remote_chat import MAX_BYTES, Chat, Endpoint, Events, Piece, retry_after
 from streamsvc.core.errors import CapacityError, ConfigError, DeadlineMissed, StreamsvcError, WorkerError
 from tests.builders.certificate import certificate
 from tests.engines.chat_server import (
@@ -73,7 +76,8 @@ def failed(chat: Chat) -> StreamsvcError:
 
 # --- Server-Sent Events ---
 
-STREAM = b': a comment\r\ndata: {"a": 1}\r\n\r\nevent: x\ndata:two\ndata: lines\n\nid: 3\n\ndata: \xc3\xa4\r\rdata: end'
+STREAM = b': a comment\r\ndata: {"a": 1}\r\n\r\nevent: x\ndata:two\ndata: lines\n\n'
+STREAM += b"id: 3\n\ndata: \xc3\xa4\r\rdata: end"
 
 
 @given(st.lists(st.integers(0, len(STREAM)), max_size=6))
@@ -95,7 +99,7 @@ def test_an_answer_streams_and_the_request_is_what_was_asked_for() -> None:
         assert fake.asked == [{**BODY, "stream": True}]
 
 
-def test_connections_are_kept_between_questions() -> None:
+def test_connections_are_reused_between_questions() -> None:
     with chatting(stream("yes")) as (fake, chat):
         assert [told(chat) for _ in range(8)] == [("yes", "stop")] * 8
         assert len(set(fake.ports)) <= 2, "an answer is told before its connection is read to its end"
@@ -136,7 +140,7 @@ def test_what_servers_do_differently_is_taken_as_it_comes(reply: Reply) -> None:
 
 
 @pytest.mark.parametrize("reason", ["length", "content_filter"])
-def test_an_answer_that_was_cut_by_the_endpoint_says_so(reason: str) -> None:
+def test_an_answer_cut_by_the_endpoint_has_its_reason(reason: str) -> None:
     with chatting(stream("half", finish=reason)) as (_, chat):
         assert told(chat) == ("half", reason)
 
@@ -163,7 +167,7 @@ STATUSES: list[tuple[Reply, type[StreamsvcError], str]] = [
     (Reply([b"<h1>Welcome</h1>"], 200, {"Content-Type": "text/html"}), WorkerError, "protocol"),
     (Reply([b"data: {]\n\n"]), WorkerError, "protocol"),
     (Reply([ROLE]), WorkerError, "broke off"),
-    (Reply([ROLE, Mark.CUT]), WorkerError, "gone"),
+    (Reply([ROLE, Mark.CUT]), WorkerError, "closed the connection"),
     (Reply([b'data: {"error": {"code": 429, "message": "no"}}\n\n']), CapacityError, "429"),
     (Reply([b'data: {"error": {"message": "out of memory"}}\n\n']), WorkerError, "failed"),
 ]
@@ -182,7 +186,7 @@ def test_failures_become_errors_of_ours_and_only_those_of_the_moment_are_tried_a
             assert caught.value.retry_after == 7.0
 
 
-def test_neither_the_key_nor_what_was_said_is_told_by_errors_and_reprs() -> None:
+def test_errors_and_reprs_contain_neither_the_key_nor_session_text() -> None:
     echo = refused(401, f"key_{KEY}", f"Incorrect key {KEY} for: {SAID}")
     with chatting(echo, key=KEY) as (fake, chat):
         error = failed(chat)
@@ -215,7 +219,7 @@ def test_a_stream_that_breaks_in_the_middle_ends_with_what_has_come(end: Any) ->
         assert len(fake.ports) == 1
 
 
-def test_nobody_at_the_address_is_an_error_that_may_be_tried_again() -> None:
+def test_an_unreachable_address_is_a_retryable_error() -> None:
     with serving(Fake([stream("yes")])) as fake:
         pass
     with closing(Chat(Endpoint(fake.url))) as chat:
@@ -240,7 +244,7 @@ def test_beats_come_while_it_is_silent_and_leaving_closes_the_stream_at_the_endp
 
 
 def test_an_answer_without_end_is_cut() -> None:
-    with chatting(Reply([chunk({"content": "a"}), b": " + b"x" * MOST_BYTES, DONE])) as (_, chat):
+    with chatting(Reply([chunk({"content": "a"}), b": " + b"x" * MAX_BYTES, DONE])) as (_, chat):
         assert told(chat) == ("a", "broken")
 
 
@@ -252,7 +256,7 @@ def test_a_redirect_is_not_followed() -> None:
         assert other.ports == []
 
 
-def test_a_certificate_that_nobody_vouches_for_is_refused(tmp_path: Path) -> None:
+def test_an_untrusted_certificate_is_refused(tmp_path: Path) -> None:
     theirs, _ = certificate(tmp_path, "localhost")
     assert isinstance(theirs, ssl.SSLContext)
     with (
@@ -330,7 +334,7 @@ def test_the_server_knows_no_field_that_the_official_client_does_not_know() -> N
     assert SCHEMA["properties"].keys() <= real.keys()
 
 
-def test_the_server_complains_of_a_request_that_is_none() -> None:
+def test_the_fake_server_rejects_invalid_requests() -> None:
     with (
         pytest.raises(AssertionError, match="sorcery"),
         chatting(stream("yes")) as (_, chat),

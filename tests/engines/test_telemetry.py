@@ -1,4 +1,4 @@
-"""A process that loads our engines leaves nothing behind for the makers of their runtimes."""
+"""A process that loads our engines sends and stores no telemetry."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from pathlib import Path
 
 import numpy as np
 
-from engines import asr, build_vision, ocr  # what a worker imports; the runtimes come with the first load
+from engines import asr, build_vision, ocr, silero  # what a worker imports; load() imports the runtimes
 
-asr.Silero(asr.silero_file())
+silero.Silero(silero.silero_file())
 ocr.load({})
 import openvino
 

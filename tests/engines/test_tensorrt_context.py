@@ -1,6 +1,9 @@
-"""Batches on a stream: right results for host and GPU pictures, in place where they are there already, and every wait is needed.
+"""Batches on a stream.
 
-Against tests/engines/tensorrt_double.py: work on a stream happens when somebody waits, so a wait that is missing gives wrong numbers.
+Right results for host and GPU pictures, in place where they are there already, and every wait is needed.
+
+Against tests/engines/tensorrt_double.py: work on a stream happens when somebody waits, so a wait that is
+missing gives wrong numbers.
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ import pytest
 import torch
 
 from engines import tensorrt_context, tensorrt_plan
-from engines.tensorrt_context import MOST, Context
+from engines.tensorrt_context import MAX_BATCH, Context
 from streamsvc.core.errors import WorkerError
 from tests.builders.mutant import executed
 from tests.builders.onnx_model import save_onnx
@@ -41,7 +44,7 @@ def plan(tmp_path: Path) -> bytes:
     return tensorrt_plan.build(Double(), save_onnx(tmp_path / "model.onnx"), b"")[0]
 
 
-@pytest.mark.parametrize("count", [1, 2, 7, MOST])
+@pytest.mark.parametrize("count", [1, 2, 7, MAX_BATCH])
 @pytest.mark.parametrize("place", ["host", "gpu"])
 def test_any_batch_is_encoded_wherever_it_lies(plan: bytes, machine: Torch, count: int, place: str) -> None:
     context = Context(Double(), machine, plan)
@@ -51,9 +54,7 @@ def test_any_batch_is_encoded_wherever_it_lies(plan: bytes, machine: Torch, coun
     assert torch.allclose(plain(context.host(made)), means(pictures), atol=1e-6)
 
 
-def test_what_is_on_the_gpu_is_read_where_it_lies(
-    plan: bytes, machine: Torch, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_gpu_pictures_are_read_in_place(plan: bytes, machine: Torch, monkeypatch: pytest.MonkeyPatch) -> None:
     double = Double()
     addresses: dict[str, int] = {}
     monkeypatch.setattr(
@@ -71,13 +72,13 @@ def test_what_is_on_the_gpu_is_read_where_it_lies(
     "pictures",
     [
         torch.zeros(0, 3, 4, 4),
-        torch.zeros(MOST + 1, 3, 4, 4),
+        torch.zeros(MAX_BATCH + 1, 3, 4, 4),
         torch.zeros(1, 3, 4, 5),
         torch.zeros(1, 3, 4, 4, dtype=torch.float16),
     ],
 )
-def test_what_is_no_batch_is_refused(plan: bytes, machine: Torch, pictures: torch.Tensor) -> None:
-    with pytest.raises(WorkerError, match="no batch") as caught:
+def test_invalid_batches_are_refused(plan: bytes, machine: Torch, pictures: torch.Tensor) -> None:
+    with pytest.raises(WorkerError, match="not a batch") as caught:
         Context(Double(), machine, plan).encode(pictures)
     assert caught.value.code == "bad_batch"
 
@@ -87,7 +88,7 @@ def test_a_plan_of_another_board_is_not_loaded(plan: bytes, machine: Torch) -> N
         Context(Double("another board"), machine, plan)
 
 
-def test_work_that_tensorrt_does_not_take_is_told(
+def test_work_that_tensorrt_rejects_is_an_error(
     plan: bytes, machine: Torch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     double = Double()

@@ -1,6 +1,7 @@
-"""A plan is built by calls that the real bindings would take, kept for one board and one set of versions, and never trusted beyond that.
+"""A plan is built by calls that the real bindings accept, and used only on the same board and versions.
 
-No GPU and no TensorRT here: all but the last tests run against tests/engines/tensorrt_double.py, which knows the real signatures and enums.
+No GPU and no TensorRT here: all but the last tests run against tests/engines/tensorrt_double.py, which knows
+the real signatures and enums.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ def test_the_specification_is_what_the_bindings_say() -> None:
     )
 
 
-def test_a_plan_is_built_once_and_kept(source: Path) -> None:
+def test_a_plan_is_built_once_and_stored(source: Path) -> None:
     first, second = Double(), Double()
     plan = tensorrt_plan.built(first, Torch(), source)
     assert "Builder.build_serialized_network" in first.calls
@@ -106,7 +107,7 @@ def test_a_plan_that_is_not_what_was_written_is_built_again(source: Path, harm: 
     assert tensorrt_plan.built(Double(), Torch(), source) == plan
 
 
-def test_timings_are_kept_for_the_next_build_and_those_of_another_board_are_not_used(source: Path) -> None:
+def test_timings_are_reused_by_the_next_build_but_not_for_another_board(source: Path) -> None:
     plan, timings = tensorrt_plan.build(Double("a"), source, b"")
     assert plan
     same, other = Double("a"), Double("b")
@@ -123,7 +124,7 @@ def test_timings_are_kept_for_the_next_build_and_those_of_another_board_are_not_
     ("at", "told"),
     [("parse", "NonZero node_7: not supported"), ("profile", "batches"), ("build", "cannot build")],
 )
-def test_what_tensorrt_refuses_is_told_and_leaves_nothing(source: Path, at: str, told: str) -> None:
+def test_a_refusal_by_tensorrt_is_an_error_and_leaves_nothing(source: Path, at: str, told: str) -> None:
     double = Double()
     double.refuses = at
     with pytest.raises(WorkerError, match=told) as caught:
@@ -165,7 +166,7 @@ class ModelType(ModuleType):
         super().__init__("tensorrt")
 
 
-# --- a wrong name, argument or enum fails -----------------------------------------------------------------------------
+# --- a wrong name, argument or enum fails -------------------------------------------------------------------
 
 
 def walk(plan: Any, context: Any, source: Path) -> None:
@@ -214,7 +215,10 @@ OURS = {
 
 
 def mutants() -> list[Any]:
-    """(file, its changed tree): each name of TensorRT misspelt, each call with one argument more, and with one less."""
+    """(file, its changed tree).
+
+    Each name of TensorRT misspelt, each call with one argument more, and with one less.
+    """
     names, methods = _specified()
     found = []
     for module in (tensorrt_plan, tensorrt_context):
@@ -295,10 +299,10 @@ def test_a_wrong_value_or_order_fails(module: ModuleType, right: str, wrong: str
         )
 
 
-# --- the real builder -------------------------------------------------------------------------------------------------
-# The bindings of TensorRT 11 over the library of TensorRT for RTX (1.7, a wheel of the registry), which builds without a GPU and exports
-# what TensorRT's own do, parser and builder included. Its plans run on RTX cards alone; what is shown here is that the calls are right,
-# that a TensorRT parser takes our files whole, and what a refusal says.
+# --- the real builder -----------------------------------------------------------------------------------
+# The bindings of TensorRT 11 on the library of TensorRT for RTX (1.7, a wheel), which builds without a GPU
+# and exports the same functions, parser and builder included. Its plans run only on RTX cards. What is shown
+# here is that the calls are right, that a TensorRT parser accepts our files, and what a refusal says.
 
 LIBRARIES = {
     "libnvinfer.so.11": "libtensorrt_rtx.so.1.*",

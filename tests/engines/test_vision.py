@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from engines.clip import Match
-from engines.vision import Eyes, claims, families, joined, load, overlap
+from engines.vision import Recognizer, join_tags, load, merge_families, overlap, select_tags
 from streamsvc.core.config import Models, See
 from streamsvc.core.errors import ModelMissing, WorkerError
 from tests.builders.clips import shot
@@ -39,7 +39,7 @@ def test_a_broken_model_file_is_named(tmp_path: Path) -> None:
 
 
 def test_kinds_that_are_easily_confused_are_added_up() -> None:
-    scores = families({"tabby": 0.3, "Egyptian cat": 0.4, "espresso": 0.2})
+    scores = merge_families({"tabby": 0.3, "Egyptian cat": 0.4, "espresso": 0.2})
     assert scores["cat"] == pytest.approx(0.7)
     assert "tabby" not in scores
     assert scores["espresso"] == 0.2
@@ -47,11 +47,11 @@ def test_kinds_that_are_easily_confused_are_added_up() -> None:
 
 def test_screens_and_what_the_detector_does_not_see_are_not_claimed() -> None:
     scores = {"web site": 0.9, "ski": 0.8, "espresso": 0.7, "cat": 0.6, "nail": 0.1}
-    assert claims(scores, {"cat"}, 0.4) == [("espresso", 0.7), ("cat", 0.6)]
+    assert select_tags(scores, {"cat"}, 0.4) == [("espresso", 0.7), ("cat", 0.6)]
 
 
-class Colours:
-    """Stand-ins: a tagger and a detector that see a cup everywhere, and a matcher whose vector is the picture's colour."""
+class FakeModels:
+    """Fakes: tagger and detector always find a cup; the matcher's vector is the mean colour."""
 
     def __init__(self) -> None:
         self.batches: list[int] = []
@@ -80,10 +80,10 @@ def png(colour: tuple[int, int, int], striped: bool = True) -> Any:
 
 
 def test_each_picture_of_a_batch_gets_its_own_vector_and_the_tags_of_both_models() -> None:
-    colours: Any = Colours()
-    eyes = Eyes(colours, colours, 0.4, 0.4, colours)
+    models: Any = FakeModels()
+    recognizer = Recognizer(models, models, 0.4, 0.4, models)
     jpegs = [png((200, 0, 0)), np.zeros(9, np.uint8), png((0, 0, 0), striped=False), png((0, 0, 200))]
-    red, bad, blank, blue = eyes.look([{"jpeg": jpeg} for jpeg in jpegs])
+    red, bad, blank, blue = recognizer.look([{"jpeg": jpeg} for jpeg in jpegs])
     assert (
         isinstance(red, dict)
         and isinstance(blue, dict)
@@ -93,18 +93,18 @@ def test_each_picture_of_a_batch_gets_its_own_vector_and_the_tags_of_both_models
     assert (red["clip"].tolist(), blue["clip"].tolist()) == ([100.0, 0.0, 0.0], [0.0, 0.0, 100.0])
     assert (red["tags"], red["tag_scores"]) == (["red", "cup"], [0.9, 0.6])
     assert (blank["tags"], "clip" in blank) == ([], False)
-    assert colours.batches == [2]
+    assert models.batches == [2]
 
 
-def test_without_a_vision_text_model_nothing_of_it_is_told() -> None:
-    colours: Any = Colours()
-    (seen,) = Eyes(colours, colours, 0.4, 0.4).look([{"jpeg": png((200, 0, 0))}])
+def test_without_a_vision_text_model_there_is_no_clip_vector() -> None:
+    models: Any = FakeModels()
+    (seen,) = Recognizer(models, models, 0.4, 0.4).look([{"jpeg": png((200, 0, 0))}])
     assert isinstance(seen, dict)
     assert ("clip" in seen, seen["tags"]) == (False, ["cup"])
 
 
-def test_what_two_models_name_counts_as_the_surer_says() -> None:
-    assert joined([("cup", 0.6), ("sea", 0.5)], [("cup", 0.8), ("red", 0.55)]) == [
+def test_a_tag_of_both_models_has_the_higher_score() -> None:
+    assert join_tags([("cup", 0.6), ("sea", 0.5)], [("cup", 0.8), ("red", 0.55)]) == [
         ("cup", 0.8),
         ("red", 0.55),
         ("sea", 0.5),
@@ -128,7 +128,7 @@ def test_overlap_of_boxes_is_between_none_and_all() -> None:
         (2, None, "person"),
     ],
 )
-def test_photos_are_known(look: Any, media: Path, at: float, tag: str | None, box: str | None) -> None:
+def test_photos_are_recognised(look: Any, media: Path, at: float, tag: str | None, box: str | None) -> None:
     seen = look(shot(media / "scenarios" / "scenes_photos.mp4", at))
     assert seen["tags"][:1] == ([tag] if tag else [])
     assert box is None or box in seen["boxes"]
@@ -139,7 +139,7 @@ def test_photos_are_known(look: Any, media: Path, at: float, tag: str | None, bo
 
 @pytest.mark.models
 @pytest.mark.media
-def test_a_slide_and_a_black_picture_claim_nothing(look: Any, media: Path) -> None:
+def test_a_slide_and_a_black_picture_have_no_tags_and_no_boxes(look: Any, media: Path) -> None:
     slide = look(shot(media / "scenarios" / "lecture_stone_cutter.mp4", 2))
     black = look(shot(media / "scenarios" / "scenes_photos.mp4", 26))
     assert (slide["tags"], slide["boxes"], slide["blank"]) == ([], [], False)
@@ -147,7 +147,7 @@ def test_a_slide_and_a_black_picture_claim_nothing(look: Any, media: Path) -> No
 
 
 @pytest.mark.models
-def test_a_picture_that_is_none_fails_alone(look: Any) -> None:
+def test_an_unreadable_picture_fails_alone(look: Any) -> None:
     assert isinstance(look(np.frombuffer(b"no picture", np.uint8)), WorkerError)
     buffer = io.BytesIO()
     Image.new("RGB", (64, 64), "white").save(buffer, "JPEG")
@@ -164,10 +164,10 @@ def test_with_a_vision_text_model_the_see_worker_looks_and_embeds_texts(tmp_path
         (tmp_path / name).symlink_to(Models().dir / "models" / name)
     save("clip", tmp_path / "tiny")
     engine: Any = load({**OPTIONS, "models": str(tmp_path), "clip": "tiny"})
-    (seen,), (told,) = (
+    (seen,), (embedded,) = (
         engine.ops["look"].run([{"jpeg": lossless(picture(1))}]),
         engine.ops["texts"].run([{"texts": ["a dog", "a map"]}]),
     )
-    assert (told["vectors"] @ seen["clip"]).shape == (2,)
+    assert (embedded["vectors"] @ seen["clip"]).shape == (2,)
     assert engine.describe["clip"].startswith("tiny (")
     assert engine.ops["look"].batch == 1

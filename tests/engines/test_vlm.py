@@ -1,4 +1,4 @@
-"""The engine under the worker's contract: pictures in, answers out, and what a session has is read once."""
+"""The VLM engine: pictures in, answers out, and each item of a session is read once."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="needs the extra `gpu`")
 
 from engines import Engine, vlm  # noqa: E402
-from engines.vlm_decoder import best  # noqa: E402
+from engines.vlm_decoder import argmax  # noqa: E402
 from engines.vlm_window import Picture  # noqa: E402
 from streamsvc.core.errors import InvalidRequest, ModelMissing, WorkerError  # noqa: E402
 from tests.engines.tiny_vlm import Bench, picture, png, save  # noqa: E402
@@ -57,18 +57,18 @@ def test_an_answer_is_what_the_plain_pipeline_says_of_the_same_tokens_and_pixels
     _, text = answer(
         made, session="s", items=[said(1, "Hello."), shown(made, 2, 1)], question="what?", max_tokens=6
     )
-    layout, (sight,) = bench.layout, bench.tower.see([picture(1)])
+    layout, (sight,) = bench.layout, bench.tower.encode([picture(1)])
     pieces = [
         layout.head,
-        layout.said(1, "speech", "Hello."),
-        layout.shown(2, Picture("p", *sight)),
+        layout.text_line(1, "speech", "Hello."),
+        layout.picture_line(2, Picture("p", *sight)),
         layout.question("what?"),
     ]
     ids = [n for piece in pieces for n in piece.ids]
     got: list[int] = []
-    while len(got) < 6 and (token := best(bench.plain([*ids, *got], [picture(1)]))) not in layout.ends:
+    while len(got) < 6 and (token := argmax(bench.plain([*ids, *got], [picture(1)]))) not in layout.ends:
         got.append(token)
-    assert layout.told(got).startswith(text.rstrip("\ufffd"))
+    assert layout.decode(got).startswith(text.rstrip("\ufffd"))
     assert got
 
 
@@ -84,7 +84,7 @@ def test_a_picture_is_encoded_once_and_a_broken_one_fails_alone(folder: Path) ->
     assert call(made, "encode", {"jpeg": png(1)})[0] == {**first, "known": True}
 
 
-def test_what_a_session_has_told_is_read_once_and_ahead_of_the_question(folder: Path) -> None:
+def test_items_of_a_session_are_read_once_and_before_the_question(folder: Path) -> None:
     made = engine(folder)
     items = [
         said(1, "Hello."),
@@ -115,7 +115,7 @@ def test_a_full_window_drops_its_head_and_counts_it(folder: Path) -> None:
 
 def test_a_picture_whose_tokens_are_gone_is_shown_by_its_text_and_counted(folder: Path) -> None:
     made = engine(folder, pictures=1)
-    items = [shown(made, 1, 1), shown(made, 2, 2)]  # the second pushes the first off the shelf
+    items = [shown(made, 1, 1), shown(made, 2, 2)]  # the second evicts the first
     first, _ = answer(made, session="s", items=items, question="what?", max_tokens=1)
     assert (first["unseen"], first["shown"]) == (1, [2])
 
@@ -126,7 +126,7 @@ def test_a_keyframe_that_is_too_large_for_the_window_is_made_smaller_and_still_s
     assert (first["unseen"], first["shown"]) == (0, [2])
 
 
-def test_an_asker_that_leaves_costs_nothing_of_what_is_kept(folder: Path) -> None:
+def test_a_cancelled_question_keeps_the_cached_session(folder: Path) -> None:
     made = engine(folder)
     stream = generated(made, session="s", items=[said(1, "Hello.")], question="what?", max_tokens=30)
     next(stream)
@@ -150,7 +150,7 @@ def test_what_is_asked_aside_takes_no_place_of_a_session_and_is_answered_the_sam
     assert answer(fresh, session="t", items=[shown(fresh, 2, 1)], question="new?", max_tokens=4)[1] == text
 
 
-def test_at_most_so_many_sessions_are_kept(folder: Path) -> None:
+def test_the_number_of_cached_sessions_is_bounded(folder: Path) -> None:
     made = engine(folder, sessions=2)
     for name in ("a", "b", "c"):
         call(made, "extend", {"session": name, "items": [said(1, "Hello.")]})
@@ -180,7 +180,7 @@ def test_control_tokens_that_people_say_are_plain_text(folder: Path) -> None:
     assert first["tokens"] > len("<image> <|im_end|> <|vision_start|>")  # a token a letter
 
 
-def test_what_is_no_request_is_refused(folder: Path) -> None:
+def test_invalid_requests_are_refused(folder: Path) -> None:
     made = engine(folder)
     for asked in (
         {},
@@ -228,6 +228,6 @@ async def test_a_worker_process_serves_the_think_role(folder: Path) -> None:
         assert "".join(piece["text"] for piece in pieces) == answer(here, **asked)[1]
 
 
-def test_a_model_that_is_not_there_is_told_by_name(tmp_path: Path) -> None:
+def test_a_missing_model_is_named(tmp_path: Path) -> None:
     with pytest.raises(ModelMissing, match="absent"):
         vlm.load({"models": str(tmp_path), "model": "absent"})

@@ -1,4 +1,4 @@
-"""The decoder gives the logits of the plain transformers pipeline, at every step, whatever of the sequence was kept."""
+"""The decoder's logits equal the plain transformers pipeline's at every step, with and without a KV cache."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs the extra `gpu`")
 
-from engines.vlm_decoder import Decoder, Kept, best  # noqa: E402
-from engines.vlm_model import Layout, loaded  # noqa: E402
+from engines.vlm_decoder import Decoder, KvCache, argmax  # noqa: E402
+from engines.vlm_model import Layout, load_model  # noqa: E402
 from engines.vlm_tower import Tower  # noqa: E402
-from engines.vlm_window import Entry, Limits, Picture, Piece, Window, grown  # noqa: E402
+from engines.vlm_window import Entry, Limits, Picture, Piece, Window, append_entry  # noqa: E402
 from tests.engines.tiny_vlm import KINDS, Bench, picture  # noqa: E402
 
 CLOSE = 1e-4  # of logits
@@ -27,9 +27,9 @@ def bench(request: pytest.FixtureRequest, tiny_vlm: Callable[[str], Path]) -> Be
     return Bench(tiny_vlm(request.param))
 
 
-def gap(bench: Bench, pieces: Sequence[Piece], pictures: Sequence[Any], kept: Kept | None = None) -> float:
-    """Largest difference of a logit from the plain pipeline's, over the end of the input and some greedy steps."""
-    return bench.gap(pieces, pictures, kept or Kept(), STEPS)
+def gap(bench: Bench, pieces: Sequence[Piece], pictures: Sequence[Any], kept: KvCache | None = None) -> float:
+    """Largest logit difference from the plain pipeline, at the end of the input and over greedy steps."""
+    return bench.gap(pieces, pictures, kept or KvCache(), STEPS)
 
 
 def changed(piece: Piece, change: Callable[[Picture], Picture]) -> Piece:
@@ -37,13 +37,13 @@ def changed(piece: Piece, change: Callable[[Picture], Picture]) -> Piece:
 
 
 @pytest.mark.parametrize("graph", [False, True], ids=["torch", "onnx"])
-def test_logits_are_the_plain_pipelines_at_every_step_with_and_without_what_was_kept(
+def test_logits_equal_the_plain_pipeline_s_at_every_step_with_and_without_a_cache(
     bench: Bench, graph: bool
 ) -> None:
     if graph and bench.kind == "idefics3":
         pytest.skip("its tower is SmolVLM's; load_tests.kv_reuse exports it too")
-    seen = bench.see([picture(1), picture(2)], graph=graph)
-    growing, kept = bench.growing(seen), Kept()
+    seen = bench.encode([picture(1), picture(2)], graph=graph)
+    growing, kept = bench.growing(seen), KvCache()
     for pieces, pictures in growing:
         shown = [picture(n) for n in pictures]
         assert gap(bench, pieces, shown) < CLOSE
@@ -51,11 +51,15 @@ def test_logits_are_the_plain_pipelines_at_every_step_with_and_without_what_was_
     assert kept.reused > kept.computed > 0  # the last one was not computed anew
 
 
-def test_a_sequence_that_departs_from_what_was_kept_is_cut_there(bench: Bench) -> None:
-    seen = bench.see([picture(1), picture(2)])
-    (_, (second, _), *_), kept = bench.growing(seen), Kept()
+def test_a_sequence_that_differs_from_the_cached_one_is_cropped_there(bench: Bench) -> None:
+    seen = bench.encode([picture(1), picture(2)])
+    (_, (second, _), *_), kept = bench.growing(seen), KvCache()
     gap(bench, second, [picture(1)], kept)
-    other = (*second[:2], bench.layout.said(3.0, "speech", "another story"), bench.layout.question("why?"))
+    other = (
+        *second[:2],
+        bench.layout.text_line(3.0, "speech", "another story"),
+        bench.layout.question("why?"),
+    )
     shown = [picture(1)] if any(piece.picture for piece in other) else []
     assert gap(bench, other, shown, kept) < CLOSE
     assert 0 < kept.reused < kept.computed + kept.reused
@@ -64,7 +68,7 @@ def test_a_sequence_that_departs_from_what_was_kept_is_cut_there(bench: Bench) -
 
 
 def test_a_swapped_picture_is_noticed(bench: Bench) -> None:
-    pieces, pictures = bench.growing(bench.see([picture(1), picture(2)]))[-1]
+    pieces, pictures = bench.growing(bench.encode([picture(1), picture(2)]))[-1]
     assert pictures == [1, 2]
     assert gap(bench, pieces, [picture(2), picture(1)]) > 10 * CLOSE
     assert gap(bench, pieces, [picture(1), picture(3)]) > 10 * CLOSE
@@ -73,14 +77,14 @@ def test_a_swapped_picture_is_noticed(bench: Bench) -> None:
 def test_visual_tokens_that_are_off_by_one_are_noticed(bench: Bench) -> None:
     seen = [
         replace(one, tokens=np.roll(np.asarray(one.tokens), 1, axis=0))
-        for one in bench.see([picture(1), picture(2)])
+        for one in bench.encode([picture(1), picture(2)])
     ]
     pieces, _ = bench.growing(seen)[-1]
     assert gap(bench, pieces, [picture(1), picture(2)]) > 10 * CLOSE
 
 
 def test_positions_that_are_off_are_noticed(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    pieces, _ = bench.growing(bench.see([picture(1), picture(2)]))[-1]
+    pieces, _ = bench.growing(bench.encode([picture(1), picture(2)]))[-1]
     shown = [picture(1), picture(2)]
     right = bench.decoder.positions
 
@@ -101,7 +105,7 @@ def test_positions_that_are_off_are_noticed(bench: Bench, monkeypatch: pytest.Mo
 
 
 def test_positions_are_those_of_the_class_itself(bench: Bench) -> None:
-    pieces, _ = bench.growing(bench.see([picture(1, 96, 40), picture(2, 40, 96)]))[-1]
+    pieces, _ = bench.growing(bench.encode([picture(1, 96, 40), picture(2, 40, 96)]))[-1]
     ids, after = bench.decoder.positions(pieces)
     if not hasattr(bench.model.model, "get_rope_index"):
         assert ids.tolist() == [list(range(after))]
@@ -120,27 +124,31 @@ def test_positions_are_those_of_the_class_itself(bench: Bench) -> None:
     assert after == flat.shape[1] + int(delta)
 
 
-def test_a_step_after_a_cut_goes_on_from_the_right_place(tiny_vlm: Callable[[str], Path]) -> None:
-    model, tokenizer, processor = loaded(tiny_vlm("qwen2_vl"), "cpu")
-    layout, decoder, kept = Layout(model.config, tokenizer), Decoder(model), Kept()
-    ((tokens, rows, columns),) = Tower(model, processor).see([picture(4)])
-    pieces = [layout.head, layout.shown(1.0, Picture("p", tokens, rows, columns)), layout.question("what?")]
+def test_a_step_after_a_crop_continues_at_the_right_position(tiny_vlm: Callable[[str], Path]) -> None:
+    model, tokenizer, processor = load_model(tiny_vlm("qwen2_vl"), "cpu")
+    layout, decoder, kept = Layout(model.config, tokenizer), Decoder(model), KvCache()
+    ((tokens, rows, columns),) = Tower(model, processor).encode([picture(4)])
+    pieces = [
+        layout.head,
+        layout.picture_line(1.0, Picture("p", tokens, rows, columns)),
+        layout.question("what?"),
+    ]
     first = decoder.read(kept, pieces)
-    after = [decoder.step(kept, best(first)) for _ in range(3)]
+    after = [decoder.step(kept, argmax(first)) for _ in range(3)]
     assert kept.tokens == sum(len(piece.ids) for piece in pieces) + 3
     again = decoder.read(kept, pieces)
     assert torch.allclose(first, again, atol=CLOSE)
-    assert torch.allclose(after[0], decoder.step(kept, best(again)), atol=CLOSE)
+    assert torch.allclose(after[0], decoder.step(kept, argmax(again)), atol=CLOSE)
 
 
 def test_logits_are_the_plain_pipelines_after_every_drop_of_the_head(bench: Bench) -> None:
     pictures = [picture(n) for n in range(1, 4)]
-    seen, kept, window, reused = bench.see(pictures), Kept(), Window(), 0
+    seen, kept, window, reused = bench.encode(pictures), KvCache(), Window(), 0
     for n in range(12):
-        sight = bench.layout.shown(n, seen[n // 4]) if n % 4 == 1 else None
-        window = grown(
+        sight = bench.layout.picture_line(n, seen[n // 4]) if n % 4 == 1 else None
+        window = append_entry(
             window,
-            Entry(f"{n}", float(n), bench.layout.said(n, "speech", f"Sentence {n}."), sight),
+            Entry(f"{n}", float(n), bench.layout.text_line(n, "speech", f"Sentence {n}."), sight),
             Limits(180, 100),
         )
         pieces = [bench.layout.head, *window.pieces, bench.layout.question("what?")]

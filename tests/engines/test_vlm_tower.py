@@ -1,4 +1,4 @@
-"""Visual tokens are the class's own, whatever the picture's size, alone or beside others."""
+"""Visual tokens equal the class's own for any picture size and batch."""
 
 from __future__ import annotations
 
@@ -23,32 +23,32 @@ def bench(request: pytest.FixtureRequest, tiny_vlm: Callable[[str], Path]) -> Be
 
 def test_pictures_side_by_side_have_the_tokens_that_each_has_alone(bench: Bench) -> None:
     pictures = [picture(1), picture(2, 40, 64), picture(3, 90, 30)]
-    together = bench.tower.see(pictures)
+    together = bench.tower.encode(pictures)
     for one, (tokens, rows, columns) in zip(pictures, together, strict=True):
-        ((alone, *grid),) = bench.tower.see([one])
+        ((alone, *grid),) = bench.tower.encode([one])
         assert torch.allclose(tokens, alone, atol=1e-4)
         assert [rows, columns] == grid
         assert rows * columns == (len(tokens) if bench.kind.startswith("qwen") else 0)
     assert (together[0][0][:4] - together[1][0][:4]).abs().max() > 1e-2
 
 
-def test_a_keyframe_is_one_tile_of_a_fixed_number_of_tokens_where_the_class_could_cut_it(
+def test_a_keyframe_is_one_tile_for_classes_that_support_tiling(
     bench: Bench,
 ) -> None:
     if bench.kind.startswith("qwen"):
         pytest.skip("Qwen's pictures keep their shape")
-    sizes = {len(tokens) for tokens, _, _ in bench.tower.see([picture(1, 300, 200), picture(2, 24, 24)])}
+    sizes = {len(tokens) for tokens, _, _ in bench.tower.encode([picture(1, 300, 200), picture(2, 24, 24)])}
     assert sizes == {36 if bench.kind == "llava" else 9}
 
 
-def test_a_large_picture_is_made_smaller_where_it_would_be_too_many_tokens(bench: Bench) -> None:
+def test_a_large_picture_is_scaled_down_to_the_token_limit(bench: Bench) -> None:
     large, small = picture(1, 480, 320), picture(1, 16, 16)
-    fitted = bench.tower.fitted(large, 6)
-    assert bench.tower.fitted(small, 6) is small
+    fitted = bench.tower.fit(large, 6)
+    assert bench.tower.fit(small, 6) is small
     if bench.kind.startswith("qwen"):
-        ((tokens, rows, columns),) = bench.tower.see([fitted])
+        ((tokens, rows, columns),) = bench.tower.encode([fitted])
         assert (len(tokens), rows, columns) == (6, 2, 3)
-        assert len(bench.tower.see([large])[0][0]) > 6
+        assert len(bench.tower.encode([large])[0][0]) > 6
     else:
         assert fitted is large
 

@@ -1,4 +1,4 @@
-"""The window grows at its end, and what falls off falls off in blocks."""
+"""The window grows at its end and drops items in blocks."""
 
 from __future__ import annotations
 
@@ -9,7 +9,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engines.vlm_window import Entry, Limits, Picture, Piece, Window, common, grown, length, positions
+from engines.vlm_window import (
+    Entry,
+    Limits,
+    Picture,
+    Piece,
+    Window,
+    append_entry,
+    common_prefix,
+    positions,
+    token_count,
+)
 
 LIMITS = Limits(tokens=100, visual=40)
 
@@ -30,14 +40,14 @@ def frame(n: int, size: int = 10) -> Entry:
 def filled(*entries: Entry, limits: Limits = LIMITS) -> Window:
     window = Window()
     for entry in entries:
-        window = grown(window, entry, limits)
+        window = append_entry(window, entry, limits)
     return window
 
 
 def test_the_window_only_grows_at_its_end_until_it_is_full() -> None:
     window = Window()
     for n in range(20):
-        more = grown(window, line(n), LIMITS)
+        more = append_entry(window, line(n), LIMITS)
         assert more.pieces[:-1] == window.pieces
         window = more
     assert (window.tokens, window.drops) == (100, 0)
@@ -54,7 +64,7 @@ def test_a_full_window_loses_a_quarter_of_its_head_at_once_and_then_grows_again(
 
 def test_old_keyframes_give_way_to_their_text_and_the_text_stays() -> None:
     window = filled(line(0), frame(1), frame(2), line(3), frame(4), frame(5), frame(6))
-    assert [entry.seen for entry in window.entries] == [False, False, False, False, True, True, True]
+    assert [entry.visible for entry in window.entries] == [False, False, False, False, True, True, True]
     assert window.drops == 1
     assert (window.gone, window.visual) == (0, 30)
     assert window.entries[1].piece.ids == (1, 1, 1)
@@ -67,10 +77,10 @@ def test_a_keyframe_that_alone_is_over_the_limit_is_shown_as_text() -> None:
 
 def test_the_newest_keyframe_stays_visual_at_a_drop_whatever_its_size() -> None:
     window = filled(frame(1), frame(2, 38))
-    assert [entry.seen for entry in window.entries] == [False, True]
+    assert [entry.visible for entry in window.entries] == [False, True]
 
 
-def test_what_was_told_or_dropped_before_is_known() -> None:
+def test_items_seen_or_dropped_before_are_known() -> None:
     window = filled(*map(line, range(21)))
     assert window.knows("line 20", 20.0)
     assert window.knows("line 3", 3.0)
@@ -90,32 +100,32 @@ def test_no_window_is_ever_over_its_limits_or_without_its_newest(
     window, limits = Window(), Limits(tokens, visual)
     for n, (seen, size) in enumerate(kinds):
         entry = frame(n, size) if seen else line(n, min(size, tokens))
-        window = grown(window, entry, limits)
+        window = append_entry(window, entry, limits)
         assert window.tokens <= tokens
         assert window.visual <= visual
         assert window.entries[-1].name == entry.name
         fitting = [
             one
             for one in window.entries
-            if one.sight is not None and len(one.sight.ids) <= min(tokens, visual)
+            if one.visual is not None and len(one.visual.ids) <= min(tokens, visual)
         ]
-        assert [one.seen for one in fitting] == sorted(
-            one.seen for one in fitting
+        assert [one.visible for one in fitting] == sorted(
+            one.visible for one in fitting
         )  # what is seen is the newest
 
 
 def test_the_common_start_ends_inside_text_but_never_inside_a_picture() -> None:
     tokens = np.zeros((2, 4))
     first = (Piece((1, 2)), Piece((3, 9, 9, 4), Picture("a", tokens), 1), Piece((5, 6, 7)))
-    assert common(first, first) == length(first) == 9
-    assert common(first, (*first[:2], Piece((5, 6, 8)))) == 8
+    assert common_prefix(first, first) == token_count(first) == 9
+    assert common_prefix(first, (*first[:2], Piece((5, 6, 8)))) == 8
     other = replace(first[1], picture=Picture("b", tokens))
-    assert common(first, (first[0], other, first[2])) == 2
-    assert common(first, (first[0], Piece((3, 9, 9, 4)))) == 2
-    assert common(first, ()) == 0
+    assert common_prefix(first, (first[0], other, first[2])) == 2
+    assert common_prefix(first, (first[0], Piece((3, 9, 9, 4)))) == 2
+    assert common_prefix(first, ()) == 0
 
 
-def test_positions_of_a_picture_are_its_rows_and_columns_and_text_goes_on_after_the_larger() -> None:
+def test_positions_of_a_picture_are_rows_and_columns_and_text_continues_after_the_larger() -> None:
     rows, after = positions(
         [Piece((1, 1)), Piece((1, *[0] * 6, 1), Picture("a", np.zeros((6, 4)), 2, 3), 1), Piece((1,))]
     )

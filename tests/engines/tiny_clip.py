@@ -1,4 +1,7 @@
-"""CLIP and SigLIP of transformers, tiny and random, saved as their checkpoints are; and pictures to show them."""
+"""CLIP and SigLIP of transformers, tiny and random, saved as their checkpoints are.
+
+And pictures to show them.
+"""
 
 from __future__ import annotations
 
@@ -12,10 +15,12 @@ import transformers
 from PIL import Image
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
-from engines.clip import COMMON
+from engines.clip import REFERENCE_TEXTS
 
 LONGEST, SIDE = 12, 32  # tokens of a text, pixels
-_COMMON = sorted({word for text in COMMON for word in text.replace("-", " - ").replace(".", "").split()})
+_COMMON = sorted(
+    {word for text in REFERENCE_TEXTS for word in text.replace("-", " - ").replace(".", "").split()}
+)
 WORDS = list(
     dict.fromkeys(["<pad>", "</s>", "<unk>", ".", "-", *_COMMON, "cat", "dog", "car", "red", "blue", "green"])
 )

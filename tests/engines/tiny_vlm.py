@@ -1,4 +1,4 @@
-"""Tiny random models of the real classes, with tokenizers and image processors, saved as `save_pretrained` saves the large ones."""
+"""Tiny random models of the real classes, with tokenizers and image processors, as saved checkpoints."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ import numpy as np
 from PIL import Image
 
 from engines.export_vlm import exported
-from engines.vlm_decoder import Decoder, Kept
-from engines.vlm_model import Layout, loaded
+from engines.vlm_decoder import Decoder, KvCache
+from engines.vlm_model import Layout, load_model
 from engines.vlm_tower import Tower
 from engines.vlm_window import Picture, Piece
 
@@ -32,7 +32,8 @@ SPECIAL = [
 ]
 SPECIAL += ["<|im_start|>", "<|im_end|>", "<end_of_utterance>"]
 TEMPLATE = (
-    "{% for m in messages %}<|im_start|>{{ m.role }}\n{% for c in m.content %}{{ c.text }}{% endfor %}<|im_end|>\n{% endfor %}"
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n"
+    "{% for c in m.content %}{{ c.text }}{% endfor %}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 
@@ -85,7 +86,10 @@ def save(kind: str, folder: Path, shape: Shape = TINY, seed: int = 0) -> Path:
 
 
 def taught(folder: Path, text: str) -> Path:
-    """Make a saved model of Qwen's answer with this, whatever it is asked and shown: each letter, no two alike, names the next."""
+    """Make a saved model of Qwen's answer with this, whatever it is asked and shown.
+
+    Each letter, no two alike, names the next.
+    """
     import torch
     import transformers
 
@@ -227,14 +231,13 @@ class Bench:
     """A model, what stands around it, and the plain pipeline beside it."""
 
     def __init__(self, folder: Path, device: str = "cpu") -> None:
-        self.folder, self.device = folder, device
-        self.model, tokenizer, processor = loaded(folder, device)
+        self.folder = folder
+        self.device = device
+        self.model, tokenizer, processor = load_model(folder, device)
         self.kind = str(self.model.config.model_type)
-        self.layout, self.tower, self.decoder = (
-            Layout(self.model.config, tokenizer),
-            Tower(self.model, processor),
-            Decoder(self.model),
-        )
+        self.layout = Layout(self.model.config, tokenizer)
+        self.tower = Tower(self.model, processor)
+        self.decoder = Decoder(self.model)
         self._processor = processor
 
     @cached_property
@@ -246,20 +249,23 @@ class Bench:
     def _graphed(self) -> Tower:
         return Tower(self.model, self._processor, self.graph)
 
-    def see(self, pictures: Sequence[Image.Image], *, graph: bool = False) -> list[Picture]:
+    def encode(self, pictures: Sequence[Image.Image], *, graph: bool = False) -> list[Picture]:
         """Pictures as visual tokens, by torch or by the exported graph."""
         tower = self._graphed if graph else self.tower
-        return [Picture(f"{n}", *sight) for n, sight in enumerate(tower.see(pictures), 1)]
+        return [Picture(f"{n}", *sight) for n, sight in enumerate(tower.encode(pictures), 1)]
 
     def growing(self, seen: Sequence[Picture]) -> list[tuple[tuple[Piece, ...], list[int]]]:
-        """A window that grows: its pieces with a question at their end, and the numbers of the pictures in it."""
+        """A window that grows.
+
+        Its pieces with a question at their end, and the numbers of the pictures in it.
+        """
         lines = [
-            self.layout.said(0.5, "speech", "Good morning, here is the plan for today."),
-            self.layout.shown(2.0, seen[0]),
-            self.layout.said(4.0, "screen", "Plan: 1. budget 2. hiring"),
-            self.layout.said(6.2, "speech", "The first point is the budget, and the second is hiring."),
-            self.layout.shown(9.0, seen[1]),
-            self.layout.said(10.0, "speech", "Any questions so far?"),
+            self.layout.text_line(0.5, "speech", "Good morning, here is the plan for today."),
+            self.layout.picture_line(2.0, seen[0]),
+            self.layout.text_line(4.0, "screen", "Plan: 1. budget 2. hiring"),
+            self.layout.text_line(6.2, "speech", "The first point is the budget, and the second is hiring."),
+            self.layout.picture_line(9.0, seen[1]),
+            self.layout.text_line(10.0, "speech", "Any questions so far?"),
         ]
         steps = [(1, []), (4, [1]), (6, [1, 2])]
         return [
@@ -267,8 +273,13 @@ class Bench:
             for n, numbers in steps
         ]
 
-    def gap(self, pieces: Sequence[Piece], pictures: Sequence[Image.Image], kept: Kept, steps: int) -> float:
-        """Largest difference of a logit from the plain pipeline's: at the end of the input, and at each of some greedy steps."""
+    def gap(
+        self, pieces: Sequence[Piece], pictures: Sequence[Image.Image], kept: KvCache, steps: int
+    ) -> float:
+        """Largest difference of a logit from the plain pipeline's.
+
+        At the end of the input, and at each of some greedy steps.
+        """
         ids = [n for piece in pieces for n in piece.ids]
         logits, worst = self.decoder.read(kept, pieces), 0.0
         for step in range(steps):
@@ -284,7 +295,10 @@ class Bench:
         return worst
 
     def plain(self, ids: Sequence[int], pictures: Sequence[Image.Image]) -> Any:
-        """Logits of the last token by the plain pipeline: the whole of token ids and pixels in one forward pass of the class."""
+        """Logits of the last token by the plain pipeline.
+
+        The whole of token ids and pixels in one forward pass of the class.
+        """
         import torch
 
         asked = {"input_ids": torch.tensor([list(ids)])}
