@@ -49,7 +49,7 @@ class Answerer:
     """Answers questions about one session from what is known at the moment.
 
     `think`: the language model, or None; its failure or lateness costs only its phrase. `vlm`: the vision
-    language model, or None; it is asked where the rules refuse, and first about what somebody does in the
+    language model, or None; it is asked where the rules refuse, and first about what a person does in the
     picture. `note_cost`: called with the cost of the language model's work: "think", "prompt" (tokens read)
     or "token" (written), seconds, units.
     """

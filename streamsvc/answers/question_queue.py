@@ -17,8 +17,8 @@ from streamsvc.core.context import SessionContext
 from streamsvc.core.errors import CapacityError, InvalidRequest, NotFound, TooLarge
 from streamsvc.core.types import Question
 
-# One place in so many is reserved for askers of whom no question waits, so that one who floods the queue
-# shuts out nobody.
+# One place in so many is reserved for askers of whom no question waits, so that one asker who floods
+# the queue shuts out no other.
 _RESERVED = 4
 _DEADLINE_MS = (1, 120_000)
 

@@ -1,4 +1,4 @@
-"""Background tasks that nobody awaits: kept until they end, and cancelled together."""
+"""Background tasks that are not awaited: referenced until they end, and cancelled together."""
 
 from __future__ import annotations
 

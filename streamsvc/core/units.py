@@ -28,7 +28,7 @@ from streamsvc.core.types import (
 class Flushed:
     """All audio that came in before a flush has been captioned.
 
-    `audience`: the one subscriber that is told; None: all.
+    `audience`: the one subscriber that gets the event; None: all.
     """
 
     audience: str | None

@@ -234,7 +234,7 @@ class VisionPipeline:
                 deadline_in_s=_LOOK_SECONDS,
             )
             try:
-                sight = await self._retried(look, lambda: len(self._keyframes) > 0)
+                sight = await _retried(look, lambda: len(self._keyframes) > 0)
             except StreamsvcError as error:
                 self._skipped("look", error)
             else:
@@ -277,23 +277,12 @@ class VisionPipeline:
                 deadline_in_s=_READ_SECONDS,
             )
             try:
-                text = await self._retried(read, lambda: len(self._unread) > 0)
+                text = await _retried(read, lambda: len(self._unread) > 0)
             except StreamsvcError as error:
                 self._skipped("read", error)
                 continue
             if text is not None:
                 self._context.host.dispatch(replace(text, of=pending.event))
-
-    async def _retried(self, work: Callable[[], Awaitable[T]], superseded: Callable[[], bool]) -> T:
-        """Repeat work whose worker died, unless a newer item waits: a still picture comes only once."""
-        for _ in range(2):
-            try:
-                return await work()
-            except WorkerError:
-                if superseded():
-                    raise
-                await clock.sleep(0.5)
-        return await work()
 
     def _skipped(self, stage: str, error: StreamsvcError) -> None:
         metrics.deadline_missed.labels(stage, "skipped").inc()
@@ -304,3 +293,15 @@ class VisionPipeline:
             await ring.put_when_space(item)
         else:
             ring.put(item)
+
+
+async def _retried(work: Callable[[], Awaitable[T]], superseded: Callable[[], bool]) -> T:
+    """Repeat work whose worker died, unless a newer item waits: a still picture comes only once."""
+    for _ in range(2):
+        try:
+            return await work()
+        except WorkerError:
+            if superseded():
+                raise
+            await clock.sleep(0.5)
+    return await work()

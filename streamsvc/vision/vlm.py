@@ -244,5 +244,5 @@ class VlmSession:
 
         It takes no cache that questions need. Raises StreamsvcError.
         """
-        told = [item.payload() for item in items]
-        return self.generate(Prompt(f"{self._session} aside", told, question, tokens, aside=True), seconds)
+        payloads = [item.payload() for item in items]
+        return self.generate(Prompt(f"{self._session} aside", payloads, question, tokens, aside=True), seconds)
