@@ -127,10 +127,10 @@ def test_batches_in_a_hurry_do_not_run_into_each_other(plan: bytes) -> None:
 @pytest.mark.parametrize(
     "wait",
     [
-        "self._stream.wait_stream(asking)",
-        "self._stream.synchronize()  # the copy before",
-        "asking.wait_stream(self._stream)",
-        "self._stream.synchronize()\n        return told",
+        "self._stream.wait_stream(caller)",
+        "self._stream.synchronize()  # the previous copy",
+        "caller.wait_stream(self._stream)",
+        "self._stream.synchronize()\n        return output.clone()",
         ".clone()",
     ],
 )
