@@ -245,4 +245,6 @@ class VlmSession:
         It takes no cache that questions need. Raises StreamsvcError.
         """
         payloads = [item.payload() for item in items]
-        return self.generate(Prompt(f"{self._session} aside", payloads, question, tokens, aside=True), seconds)
+        return self.generate(
+            Prompt(f"{self._session} aside", payloads, question, tokens, aside=True), seconds
+        )

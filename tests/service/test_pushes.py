@@ -20,13 +20,17 @@ def test_pushes_are_bounded_and_distinct_and_end_with_their_session(tmp_path: Pa
             serving(tmp_path, limits={"pushes": 2}, server={"private_urls": True}) as running,
         ):
             session = await running.sessions.create()
-            first = await running.pushes.add(session.id, parse_target("zoom", f"{receiver.url}/a?k=1", "en-US"))
+            first = await running.pushes.add(
+                session.id, parse_target("zoom", f"{receiver.url}/a?k=1", "en-US")
+            )
             with pytest.raises(Conflict) as refused:
-                await running.pushes.add(session.id, parse_target("zoom", f"{receiver.url}/a?k=1", "en-US"))
+                await running.pushes.add(session.id, one)
             assert refused.value.code == "already_pushed"
-            second = await running.pushes.add(session.id, parse_target("zoom", f"{receiver.url}/b?k=1", "en-US"))
+            second = await running.pushes.add(
+                session.id, parse_target("zoom", f"{receiver.url}/b?k=1", "en-US")
+            )
             with pytest.raises(CapacityError):
-                await running.pushes.add(session.id, parse_target("zoom", f"{receiver.url}/c?k=1", "en-US"))
+                await running.pushes.add(session.id, another)
             assert running.pushes.all(session.id) == [first, second]
             assert running.pushes.running
             running.pushes.remove(session.id, first.id)
