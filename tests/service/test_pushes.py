@@ -20,15 +20,14 @@ def test_pushes_are_bounded_and_distinct_and_end_with_their_session(tmp_path: Pa
             serving(tmp_path, limits={"pushes": 2}, server={"private_urls": True}) as running,
         ):
             session = await running.sessions.create()
-            first = await running.pushes.add(
-                session.id, parse_target("zoom", f"{receiver.url}/a?k=1", "en-US")
+            one, other, another = (
+                parse_target("zoom", f"{receiver.url}/{name}?k=1", "en-US") for name in "abc"
             )
+            first = await running.pushes.add(session.id, one)
             with pytest.raises(Conflict) as refused:
                 await running.pushes.add(session.id, one)
             assert refused.value.code == "already_pushed"
-            second = await running.pushes.add(
-                session.id, parse_target("zoom", f"{receiver.url}/b?k=1", "en-US")
-            )
+            second = await running.pushes.add(session.id, other)
             with pytest.raises(CapacityError):
                 await running.pushes.add(session.id, another)
             assert running.pushes.all(session.id) == [first, second]
