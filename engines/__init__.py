@@ -46,7 +46,7 @@ class StreamOp:
 
 @dataclass(frozen=True, slots=True)
 class Engine:
-    """The ops of a loaded engine by name. `describe`: versions and models, for the metric `_build_info`."""
+    """The ops of a loaded engine by name. `describe`: versions and models, for logs and tests."""
 
     ops: Mapping[str, Op | StreamOp]
     describe: Mapping[str, str] = field(default_factory=dict)

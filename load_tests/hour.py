@@ -38,7 +38,7 @@ from streamsvc.evaluation.recordings import Samples, Truth, read, truth_of
 from streamsvc.evaluation.score_captions import percentile
 from streamsvc.evaluation.transcriber_run import PACKET, RING, cpu_seconds
 from streamsvc.speech.decoding_loop import DecodingOptions, run
-from streamsvc.speech.segmenter import Unit
+from streamsvc.speech.segmenter import SpeechUnit
 
 PAUSES = (1.0, 4.0, 15.0, 0.5)  # seconds of nothing between recordings, in turn
 GROWTH = 0.2  # seconds of lag
@@ -117,7 +117,7 @@ async def measure(
         if until is not None:
             intervals.append(Interval(until))
 
-    def take(unit: Unit) -> None:
+    def take(unit: SpeechUnit) -> None:
         now = clock.now() - zero
         if isinstance(unit, Words):
             intervals[-1].lags += [now - word.end for word in unit.words[: unit.stable]]

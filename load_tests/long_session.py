@@ -45,7 +45,7 @@ from load_tests.question_set import ROOT
 from load_tests.question_words import distinctive, span_of, spread_out, words_of
 from load_tests.worker_models import CachedRole, WorkerProcesses
 from streamsvc.__main__ import trim_memory
-from streamsvc.answers.question_queue import NewQuestion
+from streamsvc.answers.question_queue import QuestionRequest
 from streamsvc.core import clock, config, malloc
 from streamsvc.core.config import Settings
 from streamsvc.core.roles import Role
@@ -156,7 +156,7 @@ async def examine(session: Session, asked: Sequence[Mapping[str, Any]], when: st
         for question in asked:
             began = clock.now()
             number = session.answering.queue.ask(
-                NewQuestion(question["question"], number=f"{when}-{question['id']}", client=ASKER)
+                QuestionRequest(question["question"], question_id=f"{when}-{question['id']}", client=ASKER)
             ).id
             answer = await _answer(answers, number)
             verdict = grade_answers.verdict(question, answer)

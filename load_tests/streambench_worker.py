@@ -25,7 +25,7 @@ from streamsvc.core.queues import Ring
 from streamsvc.core.types import SAMPLE_RATE, AudioChunk, Words
 from streamsvc.evaluation.transcriber_run import CaptionView, hear_worker
 from streamsvc.speech.decoding_loop import DecodingOptions, run
-from streamsvc.speech.segmenter import Unit
+from streamsvc.speech.segmenter import SpeechUnit
 
 NAMES = {"tiny.en": "whisper-tiny.en", "base": "whisper-base"}
 
@@ -56,7 +56,7 @@ async def serve(settings: config.Settings) -> None:
         threading.Thread(target=read_stdin, args=(asyncio.get_running_loop(), ring), daemon=True).start()
         screen = CaptionView()
 
-        def show(unit: Unit) -> None:
+        def show(unit: SpeechUnit) -> None:
             if isinstance(unit, Words):
                 committed, tentative = screen.update(unit)
                 say(c=committed, t=tentative)

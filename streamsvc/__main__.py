@@ -337,9 +337,9 @@ def transcribe(
     if (failed := session.failure) is not None:
         raise failed
     partial = output.with_suffix(output.suffix + ".part")
-    partial.write_text(write[output.suffix](session.published.cues), encoding="utf-8")
+    partial.write_text(write[output.suffix](session.dispatcher.cues), encoding="utf-8")
     partial.replace(output)
-    print(f"{len(session.published.cues)} captions in {output}")
+    print(f"{len(session.dispatcher.cues)} captions in {output}")
 
 
 commands.register(app)  # eval and bench

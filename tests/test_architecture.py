@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-# The import table of DESIGN 1: package -> what its files may import besides their own package. A dotted name
+# The import table: package -> what its files may import besides their own package. A dotted name
 # is one module.
 TABLE: dict[str, set[str]] = {
     "core": set(),
@@ -307,7 +307,7 @@ def test_only_the_clock_and_child_processes_read_the_time() -> None:
 def _mirror(path: Path) -> Path:
     """Where the test of a source file is.
 
-    Streamsvc/a/b.py -> tests/a/test_b.py, engines/c.py -> tests/engines/test_c.py.
+    streamsvc/a/b.py -> tests/a/test_b.py, engines/c.py -> tests/engines/test_c.py.
     """
     relative = (
         path.relative_to(ROOT / "streamsvc")

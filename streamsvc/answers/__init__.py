@@ -7,7 +7,7 @@ unit, and dispatches `AlertFired`.
 """
 
 from streamsvc.answers.answering import Answering
-from streamsvc.answers.question_queue import NewQuestion, QuestionQueue
+from streamsvc.answers.question_queue import QuestionQueue, QuestionRequest
 from streamsvc.answers.watches import Watches
 
-__all__ = ["Answering", "NewQuestion", "QuestionQueue", "Watches"]
+__all__ = ["Answering", "QuestionQueue", "QuestionRequest", "Watches"]

@@ -18,7 +18,7 @@ from streamsvc.answers.rules.follow_ups import followed
 from streamsvc.answers.rules.image import answered
 from streamsvc.answers.rules.parse import ParsedQuestion
 from streamsvc.answers.rules.router import find
-from streamsvc.answers.rules.visual_questions import first, way
+from streamsvc.answers.rules.visual_questions import ask_target, asks_about_action
 from streamsvc.answers.structured_output import fill
 from streamsvc.answers.vlm_reader import MIN_SECONDS, VlmReader
 from streamsvc.core import clock
@@ -71,7 +71,7 @@ class Answerer:
             attachment: what was seen and read in the question's image, if it has one.
         """
         began = clock.now()
-        number = parsed.question.id
+        question_id = parsed.question.id
         finding = self._by_rule(parsed, attachment)
         text = ""
         if self.vlm is not None:
@@ -80,13 +80,15 @@ class Answerer:
                 async for clause in clauses:
                     text += clause.text
                     cited += clause.evidence
-                    yield Delta(number, clause.text)
+                    yield Delta(question_id, clause.text)
             if text:
-                yield Answer(number, text, True, tuple(dict.fromkeys(cited)), {"sight": clock.now() - began})
+                yield Answer(
+                    question_id, text, True, tuple(dict.fromkeys(cited)), {"sight": clock.now() - began}
+                )
                 return
         for part in finding.clauses:
             text += part
-            yield Delta(number, part)
+            yield Delta(question_id, part)
         rules_seconds = clock.now() - began
         phrase = await self._phrase(
             parsed, finding, plan, min(parsed.question.deadline, began + self.settings.deadline)
@@ -96,9 +98,9 @@ class Answerer:
             part = f" In short: {phrase}."
             text += part
             values = values or (phrase,)
-            yield Delta(number, part)
+            yield Delta(question_id, part)
         stages = {"rules": rules_seconds, "think": clock.now() - began - rules_seconds}
-        yield Answer(number, text, finding.supported, finding.evidence, stages, values)
+        yield Answer(question_id, text, finding.supported, finding.evidence, stages, values)
 
     def _by_rule(self, parsed: ParsedQuestion, attachment: Attachment | None) -> Finding:
         """What the rules find: in the attachment, in the last answer's evidence, or on the timeline."""
@@ -116,10 +118,10 @@ class Answerer:
         """
         ask = parsed.ask
         has_image = parsed.question.image is not None
-        asked_of = way(ask)
+        asked_of = ask_target(ask)
         if has_image:
             asked_of = "look" if asked_of is not None and not ask.spoken else None
-        if asked_of is None or (supported and (has_image or not first(ask))):
+        if asked_of is None or (supported and (has_image or not asks_about_action(ask))):
             return
         lead = ""
         async with aclosing(vlm.clauses(parsed, asked_of, MAX_WORDS - SOURCE_WORDS)) as clauses:

@@ -70,23 +70,25 @@ class Answering:
         self._pictures = pictures
         roles = context.roles
         vlm = VlmReader(context.session, pictures.vlm, timeline) if pictures.vlm is not None else None
-        self._answerer = Answerer(timeline, context.settings.think, roles.think, vlm, roles.costs.record)
+        self._answerer = Answerer(
+            timeline, context.settings.think, roles.think, vlm, roles.cost_tracker.record
+        )
         self._memory = follow_ups.Memory()
         self._running: dict[QueuedQuestion, asyncio.Task[None]] = {}  # until their answer is complete
 
-    def cancel(self, number: str, asker: str | None = None) -> None:
+    def cancel(self, question_id: str, asker: str | None = None) -> None:
         """Cancel a question, whether it waits or is being answered; its `answer.done` says so.
 
         Args:
-            number: the question's id.
+            question_id: of the question.
             asker: who asked it; None: anybody.
 
         Raises:
             NotFound: there is no such question, or it has been answered.
         """
-        if (waiting := self.queue.cancel(number, asker)) is not None:
+        if (waiting := self.queue.cancel(question_id, asker)) is not None:
             self._reply(waiting, Cancelled("this question was cancelled"))
-        elif (running := matching(self._running, number, asker)) is not None:
+        elif (running := matching(self._running, question_id, asker)) is not None:
             self._running[running].cancel()
         else:
             raise NotFound("no such question waits or is being answered", code="no_question")
@@ -145,7 +147,7 @@ class Answering:
             tasks = [task for other, task in self._running.items() if other.asker == queued.asker]
             if earlier := tasks[: tasks.index(self._running[queued])]:
                 await asyncio.wait(earlier, timeout=max(0.0, queued.question.deadline - clock.now()))
-        return follow_ups.alone(question, self._memory.before(queued.asker, clock.now()))
+        return follow_ups.standalone(question, self._memory.before(queued.asker, clock.now()))
 
     def _plan(self, parsed: ParsedQuestion) -> deadline.Plan:
         """What the question may spend.
@@ -155,7 +157,7 @@ class Answering:
         question = parsed.question
         present = question.image is None and self._context.host.live_video and parsed.ask.present
         window = self._context.degradation.fidelity.window_tokens
-        costs = self._context.roles.costs.costs
+        costs = self._context.roles.cost_tracker.costs
         return deadline.plan(costs, clock.now(), question.deadline, window=window, keyframe=present)
 
     async def _attachment(self, parsed: ParsedQuestion) -> Attachment | None:

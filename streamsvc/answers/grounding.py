@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from streamsvc.answers.rules.parse import Ask
-from streamsvc.answers.rules.visual_questions import Way
+from streamsvc.answers.rules.visual_questions import Target
 from streamsvc.core.roles import Payload
 from streamsvc.core.types import Evidence
 from streamsvc.timeline.text import QUESTION_WORDS, STOP, bag, stem, tokens
@@ -40,7 +40,7 @@ class Shown:
     context. `cite`: evidence of the keyframes of some session seconds.
     """
 
-    way: Way
+    way: Target
     ask: Ask
     items: Sequence[Item]
     cite: Callable[[Sequence[float]], tuple[Evidence, ...]]

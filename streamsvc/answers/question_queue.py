@@ -1,7 +1,4 @@
-"""The questions of one session that wait for an answer.
-
-Checked, bounded, and handed out to each asker in turn.
-"""
+"""A bounded queue of the questions of one session, taken from each asker in turn."""
 
 from __future__ import annotations
 
@@ -24,19 +21,17 @@ _DEADLINE_MS = (1, 120_000)
 
 
 @dataclass(frozen=True, slots=True)
-class NewQuestion:
+class QuestionRequest:
     """A question as a client asks it.
 
-    `number`: the client's id for it; None: one is made. `deadline_ms`: milliseconds for the whole answer;
-    None: as the settings say.
-    `audience`: "asker" or "session". `client`: the subscriber that asks, and alone gets the answer where the
-    audience is "asker".
-    `asker`: takes turns with other askers; None: the client. `image`: JPEG or PNG. `form`: JSON Schema of the
-    answer, as for `Question`.
+    `question_id`: the client's id for it; None: one is made. `deadline_ms`: milliseconds for the whole
+    answer; None: as the settings say. `audience`: "asker" or "session". `client`: the subscriber that asks,
+    and alone gets the answer where the audience is "asker". `asker`: takes turns with other askers; None: the
+    client. `image`: JPEG or PNG. `form`: JSON Schema of the answer, as for `Question`.
     """
 
     text: str
-    number: str | None = None
+    question_id: str | None = None
     deadline_ms: float | None = None
     audience: str = "asker"
     client: str | None = None
@@ -73,19 +68,18 @@ class QuestionQueue:
         self._seconds = context.settings.think.deadline
         self._clock = context.clock
         self._degradation = context.degradation
-        self._waiting: dict[
-            str, deque[QueuedQuestion]
-        ] = {}  # by asker, none empty; the first asker's turn is next
+        # By asker, none empty; the first asker's turn is next.
+        self._waiting: dict[str, deque[QueuedQuestion]] = {}
         self._changed = asyncio.Event()  # a question was put, or the queue was closed
         self._taken = asyncio.Event()
-        self._at_end: list[NewQuestion] = []  # to be asked when everything has been understood
+        self._at_end: list[QuestionRequest] = []  # to be asked when everything has been understood
         self._closed = False
 
     def waited(self, now: float) -> float:
         """Seconds that the oldest question has waited at monotonic second `now`; 0: none waits."""
         return max((now - queue[0].at for queue in self._waiting.values()), default=0.0)
 
-    def ask(self, new: NewQuestion) -> Question:
+    def ask(self, new: QuestionRequest) -> Question:
         """Queue a question; its answer comes as events.
 
         Raises:
@@ -114,9 +108,11 @@ class QuestionQueue:
             )
         return self._put(new, text)
 
-    def cancel(self, number: str, asker: str | None = None) -> QueuedQuestion | None:
+    def cancel(self, question_id: str, asker: str | None = None) -> QueuedQuestion | None:
         """Remove a question that waits, and return it; None: none such waits. Arguments as for `matching`."""
-        queued = matching([queued for queue in self._waiting.values() for queued in queue], number, asker)
+        queued = matching(
+            [queued for queue in self._waiting.values() for queued in queue], question_id, asker
+        )
         if queued is not None:
             self._waiting[queued.asker].remove(queued)
             self._after_removal(queued.asker)
@@ -135,7 +131,7 @@ class QuestionQueue:
             raise InvalidRequest(
                 f"at most {self._limits.questions_waiting} questions at once", code="too_many_questions"
             )
-        questions = [NewQuestion(self._checked(text), client=client) for text in texts]
+        questions = [QuestionRequest(self._checked(text), client=client) for text in texts]
         if self._closed:
             raise NotFound("this session has ended", code="session_ended")
         self._at_end = questions
@@ -189,11 +185,11 @@ class QuestionQueue:
             )
         return text
 
-    def _put(self, new: NewQuestion, text: str) -> Question:
+    def _put(self, new: QuestionRequest, text: str) -> Question:
         now = clock.now()
         seconds = new.deadline_ms / 1000 if new.deadline_ms is not None else self._seconds
         question = Question(
-            new.number or f"q_{secrets.token_hex(6)}",
+            new.question_id or f"q_{secrets.token_hex(6)}",
             text,
             self._clock.position(),
             now + seconds,
@@ -208,13 +204,15 @@ class QuestionQueue:
         return question
 
 
-def _asker(new: NewQuestion) -> str:
+def _asker(new: QuestionRequest) -> str:
     return new.asker if new.asker is not None else new.client or ""
 
 
-def matching(queued: Iterable[QueuedQuestion], number: str, asker: str | None) -> QueuedQuestion | None:
+def matching(queued: Iterable[QueuedQuestion], question_id: str, asker: str | None) -> QueuedQuestion | None:
     """The first question with an id.
 
     With an asker, only one of that asker: ids are the askers' and may repeat.
     """
-    return next((one for one in queued if one.question.id == number and asker in (None, one.asker)), None)
+    return next(
+        (one for one in queued if one.question.id == question_id and asker in (None, one.asker)), None
+    )

@@ -12,9 +12,10 @@ from contextlib import aclosing
 
 import structlog
 
+from streamsvc.answers.deadline import KEYFRAME_WAIT
 from streamsvc.answers.grounding import MAX_TOKENS, AnswerFilter, Clause, Shown
 from streamsvc.answers.rules.parse import ParsedQuestion
-from streamsvc.answers.rules.visual_questions import Way
+from streamsvc.answers.rules.visual_questions import Target
 from streamsvc.core import clock, metrics
 from streamsvc.core.errors import DeadlineMissed, StreamsvcError
 from streamsvc.core.types import Evidence, Question
@@ -24,10 +25,9 @@ from streamsvc.vision.vlm_context import Item, cited_pictures
 
 log = structlog.get_logger()
 MIN_SECONDS = 0.4  # before the deadline: with less left the model is not asked
-PICTURE_WAIT = 0.3  # seconds that a question waits for pictures, in all
 PUBLISH_SECONDS = 0.1  # kept back from the deadline: what the model says must still be published
 ATTACHMENT = "the picture that came with the question"
-_HINTS: dict[Way, str] = {
+_HINTS: dict[Target, str] = {
     "look": "Asked at second {now:.1f}. Answer in one short sentence what the pictures show.",
     "text": "Answer in one short sentence, in the words that were said or written.",
 }
@@ -47,7 +47,9 @@ class VlmReader:
         self._vlm = vlm
         self._timeline = timeline
 
-    async def clauses(self, parsed: ParsedQuestion, way: Way, max_words: int) -> AsyncGenerator[Clause, None]:
+    async def clauses(
+        self, parsed: ParsedQuestion, way: Target, max_words: int
+    ) -> AsyncGenerator[Clause, None]:
         """Stream the clauses of an answer that may be shown.
 
         Args:
@@ -86,21 +88,20 @@ class VlmReader:
             return False
         return True
 
-    async def _prompt(self, parsed: ParsedQuestion, way: Way) -> tuple[Prompt, Shown]:
+    async def _prompt(self, parsed: ParsedQuestion, way: Target) -> tuple[Prompt, Shown]:
         """What the model is to be shown and asked. Raises StreamsvcError: a picture cannot be encoded."""
         question = parsed.question
         now = max(question.asked, 0.0)
         text = f"({_HINTS[way].format(now=now)}) {question.text}"
-        if (
-            question.image is not None
-        ):  # under a cache key of its own, for it is no part of what the session shows
+        if question.image is not None:
+            # Under a cache key of its own, for it is no part of what the session shows.
             key = await self._vlm.encode(question.image, _seconds_left(question))
             item = Item(now, now, "picture", ATTACHMENT, key)
             evidence = (Evidence(now, now, "image", ATTACHMENT),)
             prompt = Prompt(f"{self._session} {question.id}", [item.payload()], text, MAX_TOKENS)
             return prompt, Shown(way, parsed.ask, (item,), lambda shown: evidence if shown else ())
         if way == "look":
-            idle_by = min(clock.now() + PICTURE_WAIT - question.waited, question.deadline - MIN_SECONDS)
+            idle_by = min(clock.now() + KEYFRAME_WAIT - question.waited, question.deadline - MIN_SECONDS)
             await self._vlm.refresh(idle_by, question.deadline - PUBLISH_SECONDS)
         context = self._vlm.context_at(now)
         usable = way == "text" or self._vlm.has_pictures

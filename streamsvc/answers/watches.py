@@ -1,7 +1,4 @@
-"""The watches of one session.
-
-Given every unit that may fire them, and published as `alert.fired` and by webhook when they fire.
-"""
+"""The watches of one session: checked against each unit, published as `alert.fired` and by webhook."""
 
 from __future__ import annotations
 

@@ -176,7 +176,7 @@ class Think(Group):
 
 
 class Remote(Group):
-    """Profile remote: an OpenAI-compatible endpoint, which is sent speech and pictures."""
+    """Profile remote: an OpenAI-compatible endpoint, which is sent the session's text and pictures."""
 
     url: str = ""  # with /v1, as OpenAI clients take it: "http://127.0.0.1:11434/v1"
     key: SecretStr | None = None  # only from the environment: STREAMSVC_REMOTE__KEY
@@ -225,7 +225,7 @@ class Embed(Group):
 class Budget(Group):
     """The latency budget: p95 ages in seconds, and what enforces it."""
 
-    ladder: bool = True  # degrade fidelity before the budget is exceeded
+    ladder: bool = True  # degradation levels: spend fidelity before the budget is exceeded
     admission: bool = True  # refuse sessions that would exceed it; False: only limits.sessions counts
 
     stable: float = 1.2

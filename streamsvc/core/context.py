@@ -1,7 +1,4 @@
-"""What the parts of one session share.
-
-Its options, models, clock and degradation level, and the session they report to.
-"""
+"""The frozen context that the parts of one session share, and the session as they see it."""
 
 from __future__ import annotations
 
@@ -25,7 +22,7 @@ class Roles:
 
     `embed` None: search goes by words alone. `vlm`: `think`, where that model can be shown pictures. `idle`:
     admits background work.
-    `costs`: what the models' work has cost so far.
+    `cost_tracker`: what the models' work has cost so far.
     """
 
     hear: Role
@@ -34,7 +31,7 @@ class Roles:
     embed: Role | None = None
     vlm: Role | None = None
     idle: IdleGate = field(default_factory=IdleGate, init=False)
-    costs: CostTracker = field(default_factory=CostTracker, init=False)
+    cost_tracker: CostTracker = field(default_factory=CostTracker, init=False)
 
 
 class SessionHost(Protocol):

@@ -2,7 +2,7 @@
 
 All sessions share the models of a process, so the process has one level, decided by `service.load_policy`:
 1 longer decoding steps, 2 screen text on whole-screen changes only, 3 fewer keyframes, 4 no scene captions,
-5 a shorter answer window, 6 no questions, 7 closed captions only.
+5 a shorter prompt for the text model, 6 no questions, 7 closed captions only.
 """
 
 from __future__ import annotations

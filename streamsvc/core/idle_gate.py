@@ -1,7 +1,4 @@
-"""Idle gate for background model work.
-
-It runs only while no question is in flight, and is cancelled when one arrives.
-"""
+"""Idle gate: background model work runs only while no question is in flight."""
 
 from __future__ import annotations
 

@@ -4,9 +4,8 @@ Every unit that comes from media starts with four fields:
 
     session  id of the session
     track    name of the track, "main" unless several cameras or languages are published
-    at       session seconds: since the session's `started_utc`, on the server's clock (for audio: of the
-    first sample) arrived  monotonic seconds (`clock.now()`) of the last packet behind the unit; never leaves
-    the host
+    at       session seconds: since `SessionClock.zero`, server's clock (for audio: of the first sample)
+    arrived  monotonic seconds (`clock.now()`) of the last packet behind the unit; never leaves the host
 
 The age of a published unit is the time of publication minus `arrived`.
 """

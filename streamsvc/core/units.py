@@ -1,7 +1,4 @@
-"""What the parts of a session hand to its one `dispatch`.
-
-The units of media, and those that only leave the session.
-"""
+"""The union of all units that a session dispatches, and the units that only leave it."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ from typing import Any
 
 import psutil
 
-from streamsvc.answers.question_queue import NewQuestion
+from streamsvc.answers.question_queue import QuestionRequest
 from streamsvc.core import clock
 from streamsvc.core.config import Settings
 from streamsvc.core.context import Roles
@@ -178,7 +178,9 @@ class ObservedSession:
         """Ask a question. If it is refused, the error is added to the events and there is no answer."""
         self.asked[number] = self.now()
         try:
-            self.session.answering.queue.ask(NewQuestion(text, number=number, client=ASKER, image=image))
+            self.session.answering.queue.ask(
+                QuestionRequest(text, question_id=number, client=ASKER, image=image)
+            )
         except StreamsvcError as error:
             self.events.append({"received": round(self.now(), 3), "type": "error", **error.body()})
         else:

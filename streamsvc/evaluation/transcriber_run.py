@@ -24,7 +24,7 @@ from streamsvc.core.types import SAMPLE_RATE, AudioChunk, Word, Words
 from streamsvc.evaluation.recordings import Samples
 from streamsvc.evaluation.score_captions import Snapshot
 from streamsvc.speech.decoding_loop import DecodingOptions, run
-from streamsvc.speech.segmenter import Unit
+from streamsvc.speech.segmenter import SpeechUnit
 from streamsvc.workers.supervisor import Worker
 
 PACKET = 320  # samples: 20 ms, one Opus packet
@@ -54,7 +54,7 @@ class TranscriberRun:
     process.
     """
 
-    units: list[tuple[float, Unit]]
+    units: list[tuple[float, SpeechUnit]]
     flush: float = 0.0
     late: float = 0.0
     dropped: int = 0
@@ -120,7 +120,7 @@ async def play(
         live: feed each piece when its last sample is due; False: as fast as the ring takes them.
     """
     ring: Ring[AudioChunk] = Ring(RING)
-    units: list[tuple[float, Unit]] = []
+    units: list[tuple[float, SpeechUnit]] = []
     zero = clock.now()
     late = 0.0
     ended = zero

@@ -1,4 +1,4 @@
-"""The one place where each kind of unit of a session goes: timeline, watches, latency figures, event log."""
+"""The one place where each unit of a session goes: timeline, latency, watches, event log."""
 
 from __future__ import annotations
 
@@ -100,5 +100,5 @@ class Dispatcher:
             stages=draft.stages,
             audience=draft.audience,
         )
-        self.latency.note_event(event)
+        self.latency.note_event(event, aged=draft.arrived is not None)
         return event

@@ -33,13 +33,14 @@ class LatencyReport:
         self._captioned = 0.0  # seconds of speech in closed captions
         self._lost = 0.0  # seconds that will never be captioned
 
-    def note_event(self, event: Event) -> None:
-        """Count the age of a published event."""
+    def note_event(self, event: Event, *, aged: bool = True) -> None:
+        """Count the age of a published event. `aged` False: the event is about now, and has no age."""
         kind = _KINDS.get(event.type)
-        if kind is not None and event.age_ms:
+        if kind is not None and aged:
             if event.body.get("by") == "model":  # background work, outside the latency budget
                 kind = f"{kind}_model"
-            self._ages[kind].append(event.age_ms / 1000)
+            if event.age_ms:
+                self._ages[kind].append(event.age_ms / 1000)
             if kind not in _NOT_IN_METRIC:
                 metrics.caption_age.labels(kind).observe(event.age_ms / 1000)
         if event.type == "caption.final":

@@ -24,7 +24,7 @@ class Load:
     """Load of all sessions since the last decision; 0 where nothing is measured."""
 
     backlog: float = 0.0  # seconds of audio not recognised yet, in the session with most
-    see_wait: float = 0.0  # age of the oldest queued keyframe, in seconds
+    see_wait: float = 0.0  # seconds since the arrival of the keyframe that is being looked at
     think_wait: float = 0.0  # age of the oldest queued question, in seconds
     cpu: float = 0.0  # share of all cores, 0 to 1
 

@@ -1,7 +1,4 @@
-"""The media side of a session.
-
-Its publisher, the tap that queues encoded frames, and the state that follows from both.
-"""
+"""The media side of a session: its publisher, the tap that queues frames, and its state."""
 
 from __future__ import annotations
 

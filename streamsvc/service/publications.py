@@ -27,6 +27,8 @@ class Publications:
 
     def __init__(self, sessions: Sessions, tasks: BackgroundTasks) -> None:
         self.by_resource: dict[str, Publication] = {}
+        self._owners: dict[str, Session] = {}  # by resource
+        self._watched: set[Session] = set()  # sessions whose end removes their publications
         self._sessions = sessions
         self._tasks = tasks
 
@@ -51,7 +53,10 @@ class Publications:
             raise
         publication = Publication(session.id, resource, peer)
         self.by_resource[resource] = publication
-        self._tasks.spawn(self._remove_at_end(session, resource))
+        if session not in self._watched:
+            self._watched.add(session)
+            self._tasks.spawn(self._remove_at_end(session))
+        self._owners[resource] = session
         return publication
 
     async def _session(self, name: str | None) -> tuple[Session, bool]:
@@ -78,7 +83,7 @@ class Publications:
 
         def on_state(state: str, why: str) -> None:
             if state == "closed":
-                self.by_resource.pop(resource, None)
+                self._remove(resource)
                 if why in ("handshake", "failed"):
                     metrics.ice_failures.labels(why).inc()
             if peers:
@@ -101,17 +106,20 @@ class Publications:
         await session.over.wait()
         await self._sessions.erase(session)
 
-    async def _remove_at_end(self, session: Session, resource: str) -> None:
-        """Remove a publication with its session.
-
-        A publisher that lost its connection does not come back to end it.
-        """
+    async def _remove_at_end(self, session: Session) -> None:
+        """Remove the publications of a session at its end: a publisher that lost its connection does not."""
         await session.over.wait()
-        self.by_resource.pop(resource, None)
+        self._watched.discard(session)
+        for resource in [resource for resource, owner in self._owners.items() if owner is session]:
+            self._remove(resource)
+
+    def _remove(self, resource: str) -> Publication | None:
+        self._owners.pop(resource, None)
+        return self.by_resource.pop(resource, None)
 
     async def unpublish(self, resource: str) -> None:
         """End a publication; its session waits for the next one. Raises NotFound."""
-        publication = self.by_resource.pop(resource, None)
+        publication = self._remove(resource)
         if publication is None:
             raise NotFound("there is no such publication", code="no_publication")
         session = self._sessions.by_id.get(publication.session)

@@ -49,7 +49,7 @@ def router(find: Callable[[str], Session], ask: params.Depends) -> APIRouter:
     async def question(session_id: str, body: NewQuestion, request: Request) -> Response:
         """Ask a question: 202 with its id; with `Accept: text/event-stream`, the answer."""
         session = find(session_id)
-        new = question_queue.NewQuestion(
+        new = question_queue.QuestionRequest(
             body.text,
             deadline_ms=body.deadline_ms,
             image=decode_image(body.image),
@@ -119,9 +119,9 @@ def ask(session: Session, message: Mapping[str, Any], client: str) -> None:
     if deadline is not None and not isinstance(deadline, int | float):
         raise InvalidRequest("deadline_ms must be a number", code="bad_deadline")
     session.answering.queue.ask(
-        question_queue.NewQuestion(
+        question_queue.QuestionRequest(
             text,
-            number=str(number)[:_ID_LENGTH] if number is not None else None,
+            question_id=str(number)[:_ID_LENGTH] if number is not None else None,
             deadline_ms=deadline,
             audience=str(message.get("audience", "asker")),
             client=client,

@@ -57,7 +57,7 @@ class Service:
         self.workers = _workers(settings, self._at_once)
         self.roles = _roles(self.workers, settings)
         self.load_controller = LoadController(
-            self._governed, lambda name: self.workers[name].ready, settings.budget
+            self._load_sources, lambda name: self.workers[name].ready, settings.budget
         )
         sample = settings.sample
         shared = SharedResources(
@@ -118,7 +118,7 @@ class Service:
                 while self.pushes.running:
                     await clock.sleep(0.05)
 
-    def _governed(self) -> list[tuple[Session, float]]:
+    def _load_sources(self) -> list[tuple[Session, float]]:
         """Live sessions that cannot wait for their media, each with the monotonic second of its start."""
         return [
             (session, session.clock.zero)

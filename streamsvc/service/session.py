@@ -1,8 +1,8 @@
 r"""One session: a stream, and all that is known about it. `Session.run` tells the whole story.
 
     publisher -> tap -> speech pipeline --\
-                    \\-> vision pipeline ---> dispatch -> timeline, watches, latency, event log
-                        questions -> answering --/
+                    \-> vision pipeline ---> dispatch -> timeline, latency, watches, event log
+                       questions -> answering --/
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ class Session:
         self.timeline = Timeline(summary.standing)
         self.index = Index(shared.roles.embed, shared.roles.see if settings.see.clip else None)
         self.log = EventLog(name, self.clock, settings.limits, store)
-        self.published = Dispatcher(self.context, self.timeline, self.log, self.frame_url)
+        self.dispatcher = Dispatcher(self.context, self.timeline, self.log, self.frame_url)
         self.speech = SpeechPipeline(self.context)
         self.vision = VisionPipeline(self.context, self.timeline, shared.keyframe_budget)
         self.answering = Answering(self.context, self.timeline, self.vision)
@@ -155,6 +155,7 @@ class Session:
             metrics.sessions_active.dec()
             metrics.sessions.labels(result).inc()
             self._ended = True
+            self.media.refuse_publishers()
             self.answering.queue.close()
             self.watches.close()
             await asyncio.shield(asyncio.ensure_future(self._finish(result)))
@@ -254,7 +255,7 @@ class Session:
 
     def dispatch(self, unit: Unit) -> Event | None:
         """See SessionHost."""
-        return self.published.dispatch(unit)
+        return self.dispatcher.dispatch(unit)
 
     async def store_frame(self, at: float, jpeg: bytes) -> None:
         """See SessionHost."""
@@ -287,12 +288,12 @@ class Session:
     @property
     def watches(self) -> Watches:
         """The watches of the session."""
-        return self.published.watches
+        return self.dispatcher.watches
 
     @property
     def latency(self) -> LatencyReport:
         """Ages and coverage of the session."""
-        return self.published.latency
+        return self.dispatcher.latency
 
     def frame_url(self, at: float) -> str:
         """Where the keyframe of session second `at` can be loaded."""

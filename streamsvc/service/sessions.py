@@ -89,9 +89,8 @@ class Sessions:
             raise
         if opened is not None:
             self._tasks.spawn(self._play(session, opened, speed))
-            await asyncio.sleep(
-                0
-            )  # both tasks have begun: the tracks are known, and a cancelled player closes its source
+            # Let both tasks begin: the tracks are known then, and a cancelled player closes its source.
+            await asyncio.sleep(0)
         return session
 
     async def _open(

@@ -72,8 +72,8 @@ def cues(session: Session, language: str | None) -> Sequence[captions.Caption]:
     A translation has the times of its original.
     """
     if language is None:
-        return session.published.cues
-    every: list[captions.Caption] = [*session.published.cues, *session.published.translations]
+        return session.dispatcher.cues
+    every: list[captions.Caption] = [*session.dispatcher.cues, *session.dispatcher.translations]
     return sorted((cue for cue in every if cue.language == language), key=lambda cue: cue.start)
 
 
@@ -105,5 +105,5 @@ def _span(session: Session, event: dict[str, Any]) -> tuple[float, float]:
     """Start and end of the speech of a caption event, in session seconds."""
     if "of" not in event:
         return event["start"], event["end"]
-    translation = next(unit for unit in reversed(session.published.translations) if unit.of == event["of"])
+    translation = next(unit for unit in reversed(session.dispatcher.translations) if unit.of == event["of"])
     return translation.start, translation.end

@@ -19,7 +19,7 @@ from streamsvc.speech.backlog import Backlog
 from streamsvc.speech.hypothesis import DecodeWindow, Hypothesis
 from streamsvc.speech.language_id import LanguageDetector
 from streamsvc.speech.recognizer import RETRY_MAX, Recognizer
-from streamsvc.speech.segmenter import Segmenter, Unit
+from streamsvc.speech.segmenter import Segmenter, SpeechUnit
 from streamsvc.speech.vad import VAD_WINDOW
 
 LOSSLESS_STEP = 1.5  # seconds between steps of a lossless source: a third of the work, and more context
@@ -77,7 +77,7 @@ class DecodingOptions:
 async def run(
     chunks: Ring[AudioChunk] | Ring[AudioChunk | Flush],
     hear: Role,
-    emit: Callable[[Unit], None],
+    emit: Callable[[SpeechUnit], None],
     options: DecodingOptions,
 ) -> None:
     """Transcribe a track until its ring is closed and empty.
@@ -103,7 +103,7 @@ class _DecodingLoop:
         self,
         chunks: Ring[AudioChunk] | Ring[AudioChunk | Flush],
         hear: Role,
-        emit: Callable[[Unit], None],
+        emit: Callable[[SpeechUnit], None],
         options: DecodingOptions,
     ) -> None:
         self.chunks = chunks
@@ -137,7 +137,7 @@ class _DecodingLoop:
             await self._decode()
             self._publish(self.segmenter.end_utterance())
 
-    def _publish(self, units: Sequence[Unit]) -> None:
+    def _publish(self, units: Sequence[SpeechUnit]) -> None:
         for unit in units:
             if isinstance(unit, Speech) and unit.active:
                 self.language.start_utterance(unit.at)

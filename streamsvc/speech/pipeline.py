@@ -1,6 +1,4 @@
-"""The speech pipeline of a session: encoded audio in.
-
-Words, speech, gaps, cues and translations out, to `dispatch`.
+"""The speech pipeline of a session: encoded audio to words, cues and translations.
 
     audio ring -> decode -> chunks -> decoding loop -> replacements -> captions (-> translation)
 
@@ -202,9 +200,9 @@ class SpeechPipeline:
                 self._chunks.put(chunk)
 
     async def _recognise(self) -> None:
-        """Run the decoding loop; it gives up after long with neither worker nor audio.
+        """Run the decoding loop, again when audio comes after it has given up.
 
-        Is started again by new audio.
+        `decoding_loop.run` gives up after GIVE_UP seconds with neither worker nor audio.
         """
         hear = self._context.settings.hear
         lossless = self._context.options.lossless

@@ -25,7 +25,7 @@ from streamsvc.speech.hypothesis import DecodeWindow, Hypothesis
 from streamsvc.speech.stable_words import OVERLAP, StableWords
 from streamsvc.speech.vad import ONSET_WINDOWS, PAUSE, PREROLL, VAD_WINDOW, VoiceActivity
 
-Unit = Words | Speech | Gap
+SpeechUnit = Words | Speech | Gap
 
 SHORT_SILENCE = 0.2  # seconds of silence that defer a step: to the next speech, or to the decode of the pause
 CONTEXT = 2.25  # seconds of stable audio before the new
@@ -210,7 +210,7 @@ class Segmenter:
 
     # --- end of the utterance
 
-    def end_utterance(self, *, closing: bool = False) -> list[Unit]:
+    def end_utterance(self, *, closing: bool = False) -> list[SpeechUnit]:
         """End the utterance if its silence reached the hangover and nothing is left to decode.
 
         Args:
@@ -224,7 +224,7 @@ class Segmenter:
         self.speaking = False
         self._activity.reset()
         self._settled_until = max(self._settled_until, end)
-        units: list[Unit] = []
+        units: list[SpeechUnit] = []
         if tail := self._words.commit_tail():
             units.append(self._unit(tail, len(tail)))
         last = self._words.last
@@ -233,7 +233,7 @@ class Segmenter:
         units.append(Speech(self.session, self.track, end, self._audio.arrival(end), False))
         return units
 
-    def abandon(self, reason: str) -> list[Unit]:
+    def abandon(self, reason: str) -> list[SpeechUnit]:
         """Give up what is not decoded: report it as a gap and end the utterance."""
         if self._audio.empty:
             return []
@@ -241,7 +241,7 @@ class Segmenter:
         if self.speaking:
             last = self._words.last
             start = max(self._settled_until, last.end if last is not None else self._utterance_start)
-        units: list[Unit] = []
+        units: list[SpeechUnit] = []
         end = self._audio.end
         if end - start >= GAP_MIN:
             arrived = self._audio.last_arrival

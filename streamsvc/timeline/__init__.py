@@ -2,8 +2,8 @@
 
 In: units of the speech and vision pipelines, by `Timeline.add`. Out: sentences, talks, screens, text tracks
 and keyframes by time; `Timeline.lines` as evidence, which an `Index` searches by words and by meaning. Memory
-is bounded: `Limits` states how much of each kind is kept, `Timeline.dropped` counts the rest. All modules but
-`index` are free of I/O.
+is bounded: `TimelineLimits` states how much of each kind is kept, `Timeline.dropped` counts the rest. All
+modules but `index` are free of I/O.
 """
 
 from streamsvc.timeline.index import Index
@@ -11,7 +11,7 @@ from streamsvc.timeline.keyframe_history import Shown
 from streamsvc.timeline.ranking import Hit
 from streamsvc.timeline.screen_history import Screen
 from streamsvc.timeline.text_tracks import TextTrack
-from streamsvc.timeline.timeline import Limits, Timeline
+from streamsvc.timeline.timeline import Timeline, TimelineLimits
 from streamsvc.timeline.transcript import Sentence
 
-__all__ = ["Hit", "Index", "Limits", "Screen", "Sentence", "Shown", "TextTrack", "Timeline"]
+__all__ = ["Hit", "Index", "Screen", "Sentence", "Shown", "TextTrack", "Timeline", "TimelineLimits"]

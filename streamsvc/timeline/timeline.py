@@ -17,11 +17,11 @@ from streamsvc.timeline.screen_history import Screen, ScreenHistory
 from streamsvc.timeline.text_tracks import MAX_TRACKS, TextTrack, TextTracks
 from streamsvc.timeline.transcript import Fold, Sentence, Transcript
 
-Unit = TypeVar("Unit", Speech, Gap, Scene)
+TimelineUnit = TypeVar("TimelineUnit", Speech, Gap, Scene)
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class TimelineLimits:
     """Entries kept of each kind; over a limit the oldest are dropped. The defaults hold hours of talk."""
 
     sentences: int = 6000
@@ -44,8 +44,8 @@ class Timeline:
         limits: entries kept of each kind.
     """
 
-    def __init__(self, fold: Fold | None = None, limits: Limits | None = None) -> None:
-        limits = limits or Limits()
+    def __init__(self, fold: Fold | None = None, limits: TimelineLimits | None = None) -> None:
+        limits = limits or TimelineLimits()
         self.latest = 0.0
         self.speeches: deque[Speech] = deque(maxlen=limits.speeches)
         self.gaps: deque[Gap] = deque(maxlen=limits.gaps)
@@ -85,7 +85,7 @@ class Timeline:
         self._transcript.set_open_words(words)
         self.latest = max(self.latest, self._transcript.end)
 
-    def _append(self, units: deque[Unit], unit: Unit, kind: str) -> None:
+    def _append(self, units: deque[TimelineUnit], unit: TimelineUnit, kind: str) -> None:
         self._dropped[kind] += len(units) == units.maxlen
         units.append(unit)
 
@@ -99,7 +99,7 @@ class Timeline:
 
     @property
     def dropped(self) -> Counter[str]:
-        """Entries dropped over each of `Limits`, by its name."""
+        """Entries dropped over each of `TimelineLimits`, by its name."""
         return self._dropped | Counter(
             sentences=self._transcript.dropped,
             shown=self._keyframes.dropped,

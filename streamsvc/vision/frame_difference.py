@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 Gray = NDArray[np.uint8]  # shape (h, w), best 320 wide: one digit of a slide is then some pixels
 Cells = NDArray[np.float32]  # one value per window
 Mask = NDArray[np.bool_]  # one value per window
-Box = tuple[slice, slice]  # rows and columns of windows
+WindowBox = tuple[slice, slice]  # rows and columns of windows
 Region = tuple[float, float, float, float]  # x, y, w, h as fractions of the picture
 WHOLE: Region = (0.0, 0.0, 1.0, 1.0)
 
@@ -85,7 +85,7 @@ def dense_areas(mask: Mask) -> Mask:
     return dense[1:-1, 1:-1].repeat(PATCH, axis=0).repeat(PATCH, axis=1)[: mask.shape[0], : mask.shape[1]]
 
 
-def components(mask: Mask) -> Iterator[Box]:
+def components(mask: Mask) -> Iterator[WindowBox]:
     """Tight boxes of the connected components of a mask; gaps below PATCH windows connect."""
     ys, xs = np.nonzero(mask)
     patches = set(zip((ys // PATCH).tolist(), (xs // PATCH).tolist(), strict=True))
@@ -109,7 +109,7 @@ def components(mask: Mask) -> Iterator[Box]:
         )
 
 
-def pixels_of(box: Box) -> Box:
+def pixels_of(box: WindowBox) -> WindowBox:
     """Rows and columns of the pixels that a box of windows covers."""
     rows, columns = (slice(side.start * STEP, (side.stop + 1) * STEP) for side in box)
     return rows, columns

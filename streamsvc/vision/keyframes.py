@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 
 from streamsvc.vision.frame_difference import (
     WHOLE,
-    Box,
     Cells,
     Gray,
     Mask,
     Region,
+    WindowBox,
     components,
     dense_areas,
     difference,
@@ -54,7 +54,7 @@ INK_DEVIATION = 10.0  # gray levels, standard deviation; below it an area is wit
 QUESTION_SECONDS = 10.0  # after a question with shorter intervals
 
 
-class Settings(Protocol):
+class SamplerSettings(Protocol):
     """The part of config.Sample that is read."""
 
     @property
@@ -145,7 +145,10 @@ class Sampler:
     """
 
     def __init__(
-        self, settings: Settings, session: TokenBucket | None = None, everyone: TokenBucket | None = None
+        self,
+        settings: SamplerSettings,
+        session: TokenBucket | None = None,
+        everyone: TokenBucket | None = None,
     ) -> None:
         self.speaking = False
         self._settings = settings
@@ -313,7 +316,7 @@ class Sampler:
                 text[box] |= still  # the pointer is elsewhere, or rests for long: other ink is shown
         return Change("text", region(text)) if text.any() else None
 
-    def _pointer_elsewhere(self, box: Box, video: Mask) -> float | None:
+    def _pointer_elsewhere(self, box: WindowBox, video: Mask) -> float | None:
         """When a small change elsewhere came last, if it came with this one: a pointer was there."""
         others = self._changed_at.copy()
         around = tuple(slice(max(0, side.start - 3), side.stop + 3) for side in box)
@@ -321,13 +324,13 @@ class Sampler:
         simultaneous = np.abs(others - self._moved_at[box].max()) <= POINTER_MOVE_SECONDS
         return float(others.max()) if np.count_nonzero(simultaneous) >= POINTER_WINDOWS else None
 
-    def _ink_replaced(self, gray: Gray, box: Box) -> bool:
+    def _ink_replaced(self, gray: Gray, box: WindowBox) -> bool:
         """Whether there was ink before, and is now."""
         assert self._keyframe is not None
         pixels = pixels_of(box)
         return bool(min(self._keyframe[pixels].std(), gray[pixels].std()) > INK_DEVIATION)
 
-    def _absorb(self, gray: Gray, box: Box) -> None:
+    def _absorb(self, gray: Gray, box: WindowBox) -> None:
         """Copy a box of the picture into the keyframe."""
         assert self._keyframe is not None
         self._keyframe = self._keyframe.copy()

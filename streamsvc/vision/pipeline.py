@@ -1,6 +1,4 @@
-"""The vision pipeline of a session: encoded video in.
-
-Keyframes, sights, scenes and screen text out, to `dispatch`.
+"""The vision pipeline of a session: encoded video to keyframes, sights, scenes and screen text.
 
     video ring -> decode -> keyframe choice -> look (detector, tagger) -> read (screen text)
 
@@ -102,10 +100,7 @@ class VisionPipeline:
     # --- pictures on request ---
 
     def request_keyframe(self) -> None:
-        """Sample the next picture that differs at all, and more pictures than usual for a while.
-
-        A question was asked.
-        """
+        """Sample the next picture that differs at all, and more than usual for a while, for a question."""
         self._sampler.ask()
 
     async def refresh(self, now: float, seconds: float) -> float:
@@ -253,7 +248,7 @@ class VisionPipeline:
     def _publish(self, sight: Sight, pending: PendingKeyframe) -> None:
         """Publish a sight, and the caption of its scene where that is new."""
         context = self._context
-        context.roles.costs.record("see", "frame", sum(sight.stages.values()))
+        context.roles.cost_tracker.record("see", "frame", sum(sight.stages.values()))
         context.host.dispatch(replace(sight, of=pending.event))
         if not context.degradation.fidelity.scenes:
             return

@@ -1,9 +1,6 @@
-"""The vision language model (VLM) in one session.
+"""One session's side of the vision language model (VLM): keyframes encoded and read ahead of questions.
 
-Its keyframes are encoded before a question comes, and its context is read ahead.
-
-    vision pipeline -> pictures -> encode_keyframes -> the engine's keys of them -> context (vlm_context.py)
-    -> generate
+    vision pipeline -> pictures -> encode_keyframes -> keys -> context (vlm_context.py) -> generate
 
 The model's failure or lateness costs only its own words: callers go on with what the rules say.
 """
@@ -33,9 +30,8 @@ log = structlog.get_logger()
 Picture = tuple[float, bytes]  # a keyframe: session seconds, JPEG
 
 ENCODE_SECONDS = 10.0  # for one picture
-TRIES = (
-    12  # for one picture while no newer one waits: together longer than a worker may take to load its model
-)
+# For one picture while no newer one waits: together longer than a worker may take to load its model.
+TRIES = 12
 RETRY_SECONDS = 1.0  # between tries
 # pictures that wait where the source can wait (a file read as fast as possible); else the newest alone
 LOSSLESS_QUEUE = 64

@@ -1,9 +1,6 @@
-"""Scene captions by the vision language model (`think.scenes`), beside those made by rule.
+"""Scene captions by the vision language model (`think.scenes`): background work beside the rules'.
 
-Background work, marked as the model's.
-
-    vision pipeline -> offer -> the newest candidate -> run -> the model, while no question is in flight ->
-    caption -> dispatch
+    vision pipeline -> offer -> newest candidate -> run -> model (idle gate) -> caption -> dispatch
 
 Nothing here can check what the model says of a picture, so its captions go on no timeline, and no answer or
 alert stands on them. Where the model fails, is interrupted by a question or has nothing new to say, the

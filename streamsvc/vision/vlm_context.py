@@ -1,6 +1,4 @@
-"""What the vision language model is shown of a session.
-
-An append-only list of sentences, screen lines and keyframes. Pure.
+"""What the VLM is shown of a session: an append-only list of sentences, lines and keyframes. Pure.
 
 Items stand in the order in which they became known. None is ever edited or moved, so that the engine can keep
 the keys and values of what it has read (engines/vlm.py); where there are too many, the oldest quarter leaves.

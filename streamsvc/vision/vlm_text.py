@@ -1,7 +1,4 @@
-"""Reading the text that a vision language model writes.
-
-Its clauses, its refusals, and whether it speaks of words. Pure.
-"""
+"""Reads a VLM's text: clause ends, refusals, and whether it speaks of words. Pure."""
 
 from __future__ import annotations
 

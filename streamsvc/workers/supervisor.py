@@ -37,7 +37,7 @@ _ENVIRONMENT |= {"MALLOC_MMAP_THRESHOLD_": str(4 << 20), "MALLOC_TRIM_THRESHOLD_
 LOAD_SECONDS = 120.0  # time limit for loading the models
 PING_SECONDS = 2.0  # between pings
 HANG_SECONDS = 20.0  # of one batch, or without a pong: the worker is killed
-BACKOFF = (0.2, 10.0)  # seconds before a restart: first, longest
+BACKOFF = (0.2, 10.0)  # seconds before a restart: after a long run, at most; doubled after each short run
 STABLE_SECONDS = 30.0  # a worker that ran longer resets the backoff
 
 

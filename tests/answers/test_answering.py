@@ -12,7 +12,7 @@ from PIL import Image
 
 from streamsvc.answers.answer import Answerer
 from streamsvc.answers.deadline import Plan
-from streamsvc.answers.question_queue import NewQuestion
+from streamsvc.answers.question_queue import QuestionRequest
 from streamsvc.answers.rules.parse import ParsedQuestion
 from streamsvc.core import clock, metrics
 from streamsvc.core.errors import NotFound, WorkerError
@@ -30,8 +30,8 @@ def test_held_questions_are_asked_when_all_is_understood(stage: asyncio.Runner, 
             live = played.session
             live.answering.queue.ask_at_end(["What is shown?", "What was said?"], client="me")
             await live.play(Tape(packets(tmp_path, 2.0)), None)
-            live.answering.queue.ask(NewQuestion("Now?", client="me"))
-            live.answering.queue.ask(NewQuestion("And now?", client="me"))
+            live.answering.queue.ask(QuestionRequest("Now?", client="me"))
+            live.answering.queue.ask(QuestionRequest("And now?", client="me"))
             events = await played.ended()
         got = kinds(events)
         assert got.count("answer.done") == 4
@@ -45,7 +45,7 @@ def test_held_questions_are_asked_when_all_is_understood(stage: asyncio.Runner, 
 def test_a_question_before_any_content_is_answered_as_unknown(stage: asyncio.Runner) -> None:
     async def main() -> None:
         async with Playing(make()) as played:
-            question = played.session.answering.queue.ask(NewQuestion("What is shown?", client="me"))
+            question = played.session.answering.queue.ask(QuestionRequest("What is shown?", client="me"))
             await clock.sleep(1.0)
             played.session.end("ended")
             (done,) = [event for event in await played.ended() if event["type"] == "answer.done"]
@@ -68,11 +68,11 @@ def test_a_question_is_answered_or_refused_up_to_the_very_end(
 
     async def main() -> None:
         async with Playing(make()) as played:
-            played.session.answering.queue.ask(NewQuestion("First?", client="me"))
+            played.session.answering.queue.ask(QuestionRequest("First?", client="me"))
             played.session.end("ended")
             await clock.sleep(1.0)  # the last answers are being given
             with pytest.raises(NotFound) as caught:
-                played.session.answering.queue.ask(NewQuestion("Too late?", client="me"))
+                played.session.answering.queue.ask(QuestionRequest("Too late?", client="me"))
             assert caught.value.code == "session_ended"
             assert kinds(await played.ended()).count("answer.done") == 1
 
@@ -94,7 +94,7 @@ def test_an_answer_that_fails_costs_no_other(stage: asyncio.Runner, monkeypatch:
     async def main() -> None:
         async with Playing(make()) as played:
             for text in ("Worse?", "Bad?", "What is shown?"):
-                played.session.answering.queue.ask(NewQuestion(text, client="me", number=text))
+                played.session.answering.queue.ask(QuestionRequest(text, client="me", question_id=text))
             await clock.sleep(1.0)
             played.session.end("ended")
             done = {
@@ -123,9 +123,9 @@ def test_a_question_whose_time_has_passed_is_not_begun_and_says_so(
     async def main() -> None:
         before = metrics.deadline_missed.labels("answer", "not_started")._value.get()
         async with Playing(make()) as played:
-            played.session.answering.queue.ask(NewQuestion("First?", number="one"))
-            played.session.answering.queue.ask(NewQuestion("At the same time?", number="beside"))
-            played.session.answering.queue.ask(NewQuestion("Second?", number="two", deadline_ms=500))
+            played.session.answering.queue.ask(QuestionRequest("First?", question_id="one"))
+            played.session.answering.queue.ask(QuestionRequest("At the same time?", question_id="beside"))
+            played.session.answering.queue.ask(QuestionRequest("Second?", question_id="two", deadline_ms=500))
             await clock.sleep(1.0)
             assert played.session.load(clock.now()).think_wait == pytest.approx(1.0)
             await clock.sleep(4.0)
@@ -157,7 +157,7 @@ def test_a_question_can_be_cancelled_while_it_waits_and_while_it_is_answered_but
         async with Playing(make()) as played:
             live = played.session
             for number in ("answered", "begun", "waits"):
-                live.answering.queue.ask(NewQuestion("What?", number=number, client="me"))
+                live.answering.queue.ask(QuestionRequest("What?", question_id=number, client="me"))
             await clock.sleep(1.0)
             for number, asker in (("begun", "another"), ("waits", "another"), ("unknown", None)):
                 with pytest.raises(NotFound) as caught:
@@ -196,8 +196,12 @@ def test_a_question_that_waits_for_a_model_does_not_hold_up_the_next(
 
     async def main() -> None:
         async with Playing(make()) as played:
-            played.session.answering.queue.ask(NewQuestion("Slow?", number="slow", audience="session"))
-            played.session.answering.queue.ask(NewQuestion("Quick?", number="quick", audience="session"))
+            played.session.answering.queue.ask(
+                QuestionRequest("Slow?", question_id="slow", audience="session")
+            )
+            played.session.answering.queue.ask(
+                QuestionRequest("Quick?", question_id="quick", audience="session")
+            )
             await clock.sleep(3.0)
             played.session.end("ended")
             done = [event["question_id"] for event in await played.ended() if event["type"] == "answer.done"]
@@ -222,7 +226,7 @@ def test_what_a_question_may_spend_follows_from_what_the_model_has_cost_and_the_
         async with Playing(make()) as played:
             for level in (0, 5, 0, 0):
                 played.session.apply_level(level, "questions wait")
-                played.session.answering.queue.ask(NewQuestion("What was said?"))
+                played.session.answering.queue.ask(QuestionRequest("What was said?"))
                 await clock.sleep(1.0)
 
     stage.run(main())
@@ -242,17 +246,17 @@ def test_what_the_rules_refuse_is_asked_of_the_model_that_sees_and_told_as_its_o
             played.session.media.attach(Sender())
             await send(played.session, packets(tmp_path, 3.0))
             played.session.answering.queue.ask(
-                NewQuestion("What colour is the cat?", number="look", client="me")
+                QuestionRequest("What colour is the cat?", question_id="look", client="me")
             )
             played.session.answering.queue.ask(
-                NewQuestion("When was the cat shown?", number="time", client="me")
+                QuestionRequest("When was the cat shown?", question_id="time", client="me")
             )
             played.session.answering.queue.ask(
-                NewQuestion("How many cats are in the picture?", number="count", client="me")
+                QuestionRequest("How many cats are in the picture?", question_id="count", client="me")
             )
             await clock.sleep(1.0)
             played.session.answering.queue.ask(
-                NewQuestion("Is the cat's collar red?", number="again", client="me")
+                QuestionRequest("Is the cat's collar red?", question_id="again", client="me")
             )
             played.session.end("ended")
             events = await played.ended()
@@ -288,7 +292,7 @@ def test_a_refusal_stands_where_the_model_that_sees_does_not_know_fails_or_is_la
             for one in (played, blind):
                 one.session.media.attach(Sender(VP8))
                 await send(one.session, packets(tmp_path, 1.0, audio=None))
-                one.session.answering.queue.ask(NewQuestion("What colour is the cat?", client="me"))
+                one.session.answering.queue.ask(QuestionRequest("What colour is the cat?", client="me"))
                 one.session.end("ended")
             done, usual = [
                 [event for event in await one.ended() if event["type"] == "answer.done"]
@@ -309,7 +313,7 @@ def test_an_image_that_comes_with_a_question_is_looked_at_by_the_model_that_sees
         Image.new("RGBA", (40, 30), "blue").save(page, "PNG")
         async with Playing(sighted(model)) as played:
             played.session.answering.queue.ask(
-                NewQuestion("What colour is this?", number="q1", client="me", image=page.getvalue())
+                QuestionRequest("What colour is this?", question_id="q1", client="me", image=page.getvalue())
             )
             await clock.sleep(1.0)
             played.session.end("ended")

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from streamsvc.answers.question_queue import NewQuestion, QuestionQueue, QueuedQuestion
+from streamsvc.answers.question_queue import QuestionQueue, QuestionRequest, QueuedQuestion
 from streamsvc.core import clock, config
 from streamsvc.core.context import SessionContext
 from streamsvc.core.errors import CapacityError, InvalidRequest, NotFound, StreamsvcError, TooLarge
@@ -35,11 +35,11 @@ async def emptied(box: QuestionQueue) -> list[QueuedQuestion]:
 def test_a_question_carries_its_times_its_deadline_and_its_asker(virtual: asyncio.Runner) -> None:
     async def main() -> None:
         box, now = inbox(), clock.now()
-        one = box.ask(NewQuestion("  What is it? ", client="me"))
+        one = box.ask(QuestionRequest("  What is it? ", client="me"))
         other = box.ask(
-            NewQuestion(
+            QuestionRequest(
                 "And that?",
-                number="mine",
+                question_id="mine",
                 deadline_ms=500,
                 audience="session",
                 client="me",
@@ -55,7 +55,7 @@ def test_a_question_carries_its_times_its_deadline_and_its_asker(virtual: asynci
         ]
         assert (one.text, one.asked, one.deadline) == ("What is it?", 7.5, now + 3.0)
         assert (other.id, other.deadline, other.image, other.form) == ("mine", now + 0.5, b"jpeg", {})
-        assert one.id != inbox().ask(NewQuestion("What is it?")).id
+        assert one.id != inbox().ask(QuestionRequest("What is it?")).id
 
     virtual.run(main())
 
@@ -76,26 +76,26 @@ def test_what_is_no_question_is_refused_and_takes_no_place(
 ) -> None:
     box = inbox()
     with pytest.raises(error) as caught:
-        box.ask(NewQuestion(**{"text": "What?", **wrong}))
+        box.ask(QuestionRequest(**{"text": "What?", **wrong}))
     assert caught.value.code == code
-    box.ask(NewQuestion("One?"))
-    box.ask(NewQuestion("Two?"))
+    box.ask(QuestionRequest("One?"))
+    box.ask(QuestionRequest("Two?"))
 
 
 def test_more_than_may_wait_are_refused_with_a_time_to_come_back() -> None:
     box = inbox()
-    box.ask(NewQuestion("One?"))
-    box.ask(NewQuestion("Two?"))
+    box.ask(QuestionRequest("One?"))
+    box.ask(QuestionRequest("Two?"))
     with pytest.raises(CapacityError) as caught:
-        box.ask(NewQuestion("Three?"))
+        box.ask(QuestionRequest("Three?"))
     assert (caught.value.code, caught.value.retry_after) == ("too_many_questions", 2.0)
 
 
 async def test_held_questions_wait_for_room_and_are_the_last() -> None:
     box = inbox()
     box.ask_at_end(["Three?", "Four?"], client="me")
-    box.ask(NewQuestion("One?"))
-    box.ask(NewQuestion("Two?"))
+    box.ask(QuestionRequest("One?"))
+    box.ask(QuestionRequest("Two?"))
     closing = asyncio.create_task(box.close_after_last())
     assert [asked.question.text for asked in await emptied(box)] == ["One?", "Two?", "Three?", "Four?"]
     await closing
@@ -115,10 +115,10 @@ def test_held_questions_are_checked_when_they_are_handed_in() -> None:
 
 async def test_a_closed_inbox_gives_out_what_it_holds_and_takes_nothing() -> None:
     box = inbox()
-    box.ask(NewQuestion("One?"))
+    box.ask(QuestionRequest("One?"))
     box.close()
     box.close()
-    for take in (lambda: box.ask(NewQuestion("Two?")), lambda: box.ask_at_end(["Two?"], client="me")):
+    for take in (lambda: box.ask(QuestionRequest("Two?")), lambda: box.ask_at_end(["Two?"], client="me")):
         with pytest.raises(NotFound) as caught:
             take()
         assert caught.value.code == "session_ended"
@@ -129,9 +129,9 @@ def test_it_tells_how_long_the_oldest_question_has_waited(virtual: asyncio.Runne
     async def main() -> None:
         box = inbox()
         assert box.waited(clock.now()) == 0.0
-        box.ask(NewQuestion("One?"))
+        box.ask(QuestionRequest("One?"))
         await clock.sleep(2.0)
-        box.ask(NewQuestion("Two?"))
+        box.ask(QuestionRequest("Two?"))
         assert box.waited(clock.now()) == 2.0
         box.close()
         assert len(await emptied(box)) == 2
@@ -143,21 +143,21 @@ def test_it_tells_how_long_the_oldest_question_has_waited(virtual: asyncio.Runne
 def test_while_it_refuses_questions_it_says_why_and_what_waits_is_still_answered() -> None:
     session = at_work()
     box = QuestionQueue(session)
-    box.ask(NewQuestion("One?"))
+    box.ask(QuestionRequest("One?"))
     session.degradation.apply(6, "speech recognition is behind")
     with pytest.raises(CapacityError, match="speech recognition is behind") as caught:
-        box.ask(NewQuestion("Two?"))
+        box.ask(QuestionRequest("Two?"))
     assert caught.value.code == "capacity"
     session.degradation.apply(0, "")
-    box.ask(NewQuestion("Three?"))
+    box.ask(QuestionRequest("Three?"))
 
 
 async def test_askers_take_turns_however_much_one_of_them_asks() -> None:
     box = inbox(questions_waiting=8)
     for text in ("A1", "A2", "A3"):
-        box.ask(NewQuestion(text, client="a"))
-    box.ask(NewQuestion("B1", client="b"))
-    box.ask(NewQuestion("H1", audience="session", asker="a host"))
+        box.ask(QuestionRequest(text, client="a"))
+    box.ask(QuestionRequest("B1", client="b"))
+    box.ask(QuestionRequest("H1", audience="session", asker="a host"))
     box.close()
     taken = await emptied(box)
     assert [asked.question.text for asked in taken] == ["A1", "B1", "H1", "A2", "A3"]
@@ -167,24 +167,24 @@ async def test_askers_take_turns_however_much_one_of_them_asks() -> None:
 def test_one_who_floods_leaves_places_for_those_who_have_none() -> None:
     box = inbox(questions_waiting=8)
     for number in range(6):
-        box.ask(NewQuestion(f"A{number}?", client="a"))
+        box.ask(QuestionRequest(f"A{number}?", client="a"))
     with pytest.raises(CapacityError, match="6 questions wait already"):
-        box.ask(NewQuestion("A6?", client="a"))
-    box.ask(NewQuestion("B0?", client="b"))
-    box.ask(NewQuestion("C0?", client="c"))
+        box.ask(QuestionRequest("A6?", client="a"))
+    box.ask(QuestionRequest("B0?", client="b"))
+    box.ask(QuestionRequest("C0?", client="c"))
     with pytest.raises(CapacityError, match="8 questions wait already"):
-        box.ask(NewQuestion("D0?", client="d"))
+        box.ask(QuestionRequest("D0?", client="d"))
 
 
 async def test_a_cancelled_question_leaves_its_place_and_is_not_handed_out() -> None:
     box = inbox()
-    box.ask(NewQuestion("One?", number="x", client="a"))
-    box.ask(NewQuestion("Two?", number="x", client="b"))
+    box.ask(QuestionRequest("One?", question_id="x", client="a"))
+    box.ask(QuestionRequest("Two?", question_id="x", client="b"))
     assert box.cancel("x", "nobody") is None
     assert box.cancel("y") is None
     assert (gone := box.cancel("x", "b")) is not None
     assert gone.question.text == "Two?"
-    box.ask(NewQuestion("Three?", client="b"))
+    box.ask(QuestionRequest("Three?", client="b"))
     assert (gone := box.cancel("x")) is not None
     assert gone.question.text == "One?"
     box.close()
@@ -197,7 +197,7 @@ async def test_two_who_take_get_each_question_once_and_both_end() -> None:
     await asyncio.sleep(0)
     texts = ["One?", "Two?", "Three?"]
     for text in texts:
-        box.ask(NewQuestion(text))
+        box.ask(QuestionRequest(text))
         await asyncio.sleep(0)
     box.close()
     assert sorted(

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from streamsvc.answers import grounding, vlm_reader
+from streamsvc.answers import deadline, grounding, vlm_reader
 from streamsvc.answers.rules.parse import parsed
 from streamsvc.answers.vlm_reader import VlmReader
 from streamsvc.core import clock, config, metrics
@@ -132,7 +132,7 @@ def test_a_question_waits_a_little_for_a_keyframe_on_its_way_and_no_longer(virtu
             await asyncio.sleep(0)
             (clause,) = await asked(eye)
             assert [item.frame for item in clause.evidence] == shown
-            assert clock.now() - began <= vlm_reader.PICTURE_WAIT
+            assert clock.now() - began <= deadline.KEYFRAME_WAIT
         eye.close()
         await running
 

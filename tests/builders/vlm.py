@@ -7,7 +7,7 @@ from typing import Any
 
 from streamsvc.answers.grounding import Clause
 from streamsvc.answers.rules.parse import parsed
-from streamsvc.answers.rules.visual_questions import Way
+from streamsvc.answers.rules.visual_questions import Target
 from streamsvc.answers.vlm_reader import VlmReader
 from streamsvc.core import clock, config
 from streamsvc.core.options import SessionOptions, VisionOptions
@@ -50,7 +50,7 @@ async def asked(
     vlm: VlmSession,
     text: str = "What colour is the car?",
     *,
-    way: Way = "look",
+    way: Target = "look",
     seconds: float = 3.0,
     words: int = 33,
     **more: Any,

@@ -8,7 +8,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from streamsvc.core import metrics
 
-# INTERFACES.md, section Metrics, and two of the store: name (counters without _total), type, labels.
+# All metrics: name (counters without _total), type, labels.
 NAMES = {
     "sessions_active": ("gauge", ()),
     "sessions": ("counter", ("result",)),

@@ -20,7 +20,7 @@ def cue(*, final: bool) -> Cue:
 
 @pytest.fixture
 def live() -> Dispatcher:
-    return make().published
+    return make().dispatcher
 
 
 def published(event: Event | None) -> str:

@@ -152,3 +152,24 @@ def test_an_offer_that_fails_late_does_not_end_what_another_has_begun(
             assert at(running.sessions.find("mine"), State.LIVE)
 
     stage.run(main())
+
+
+def test_the_end_of_a_session_removes_its_publications_and_one_task_watches_them_all(
+    stage: asyncio.Runner, tmp_path: Path, peers: list[Peer]
+) -> None:
+    async def main() -> None:
+        async with serving(tmp_path) as running:
+            for _ in range(5):
+                publication = await running.publications.publish("mine", "good")
+                await running.publications.unpublish(publication.resource)
+            await running.publications.publish("mine", "good")
+            assert len(running.publications._watched) == 1
+            session = running.sessions.find("mine")
+            session.end("ended")
+            await session.over.wait()
+            await asyncio.sleep(0)
+            assert running.publications.by_resource == {}
+            assert running.publications._owners == {}
+            assert running.publications._watched == set()
+
+    stage.run(main())

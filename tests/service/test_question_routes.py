@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import pytest
 
-from streamsvc.answers.question_queue import NewQuestion
+from streamsvc.answers.question_queue import QuestionRequest
 from streamsvc.core.errors import InvalidRequest
 from streamsvc.service import question_routes
 from streamsvc.service.session import Session
@@ -23,13 +23,13 @@ class RecordingQueue:
     """A question queue that records what is asked."""
 
     def __init__(self) -> None:
-        self.questions: list[NewQuestion] = []
+        self.questions: list[QuestionRequest] = []
 
-    def ask(self, question: NewQuestion) -> None:
+    def ask(self, question: QuestionRequest) -> None:
         self.questions.append(question)
 
 
-def queued(**message: Any) -> NewQuestion:
+def queued(**message: Any) -> QuestionRequest:
     """The question that a message of the event socket puts into the queue."""
     queue = RecordingQueue()
     session = cast(Session, SimpleNamespace(answering=SimpleNamespace(queue=queue)))
@@ -39,8 +39,14 @@ def queued(**message: Any) -> NewQuestion:
 
 def test_a_question_of_the_event_socket_belongs_to_its_subscriber() -> None:
     image = base64.b64encode(JPEG).decode()
-    assert queued(text="What is shown?", id=7, deadline_ms=500, image=image) == NewQuestion(
-        "What is shown?", number="7", deadline_ms=500, audience="asker", client="c_1", image=JPEG, form=None
+    assert queued(text="What is shown?", id=7, deadline_ms=500, image=image) == QuestionRequest(
+        "What is shown?",
+        question_id="7",
+        deadline_ms=500,
+        audience="asker",
+        client="c_1",
+        image=JPEG,
+        form=None,
     )
     assert queued(text="And now?", audience="session").audience == "session"
 

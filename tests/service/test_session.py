@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from streamsvc.answers.question_queue import NewQuestion
+from streamsvc.answers.question_queue import QuestionRequest
 from streamsvc.core import clock, metrics
 from streamsvc.core.errors import CapacityError, Conflict, NotFound, SourceError, WorkerError
 from streamsvc.core.options import SessionOptions, SpeechOptions
@@ -45,7 +45,7 @@ def test_a_stream_becomes_captions_sights_and_answers_and_ends_when_all_is_under
             live.media.attach(sender)
             assert at(live, State.LIVE)
             await send(live, packets(tmp_path, 3.0))
-            question = live.answering.queue.ask(NewQuestion("What was said?", client="me"))
+            question = live.answering.queue.ask(QuestionRequest("What was said?", client="me"))
             live.end("unpublished")
             events = await played.ended()
             assert at(live, State.ENDED)
@@ -67,7 +67,7 @@ def test_a_stream_becomes_captions_sights_and_answers_and_ends_when_all_is_under
         assert done["question_id"] == question.id
         assert events[-1]["reason"] == "unpublished"
         assert [event["seq"] for event in events if "seq" in event] == list(range(1, live.log.seq + 1))
-        assert len(live.published.cues) == kinds(events).count("caption.final")
+        assert len(live.dispatcher.cues) == kinds(events).count("caption.final")
 
     stage.run(main())
 
@@ -112,7 +112,7 @@ def test_captions_of_another_language_come_in_english_too_and_the_session_ends_a
         assert [(event["of"], event["text"], event["language"]) for event in translations] == [
             (event["id"], "The the.", "en") for event in finals
         ]
-        assert [unit.of for unit in played.session.published.translations] == [
+        assert [unit.of for unit in played.session.dispatcher.translations] == [
             event["id"] for event in finals
         ]
         assert events[-1]["type"] == "session.closed"
@@ -132,7 +132,7 @@ def test_phrases_are_replaced_wherever_captions_are_read(stage: asyncio.Runner, 
         text = " ".join(event["text"] for event in events if event["type"] == "caption.final")
         assert "trill" in text
         assert "la la la" not in text.lower()
-        assert [cue.text for cue in played.session.published.cues] == [
+        assert [cue.text for cue in played.session.dispatcher.cues] == [
             event["text"] for event in events if event["type"] == "caption.final"
         ]
 
@@ -160,7 +160,7 @@ def test_nothing_moves_an_ended_session(stage: asyncio.Runner) -> None:
             with pytest.raises(Conflict):
                 live.media.attach(Sender())
             with pytest.raises(NotFound) as late:
-                live.answering.queue.ask(NewQuestion("Anybody there?"))
+                live.answering.queue.ask(QuestionRequest("Anybody there?"))
             assert late.value.code == "session_ended"
             assert at(live, State.ENDED)
 
@@ -408,12 +408,12 @@ def test_what_a_level_spends_is_told_once_and_given_back(stage: asyncio.Runner, 
                 live.apply_level(level, "speech recognition is behind")
             await send(live, packets(tmp_path, 6.0))
             with pytest.raises(CapacityError, match="speech recognition is behind") as refused:
-                live.answering.queue.ask(NewQuestion("What is shown?"))
+                live.answering.queue.ask(QuestionRequest("What is shown?"))
             assert refused.value.code == "capacity"
             await clock.sleep(1.0)
             spent = list(played.events)
             live.apply_level(0, "")
-            live.answering.queue.ask(NewQuestion("What is shown?"))
+            live.answering.queue.ask(QuestionRequest("What is shown?"))
             await send(live, packets(tmp_path, 6.0))
             live.end("ended")
             events = await played.ended()

@@ -276,7 +276,7 @@ async def test_a_source_plays_to_its_end_and_its_tracks_are_known_at_once(tmp_pa
         async with asyncio.timeout(20):
             await session.over.wait()
         assert session.failure is None
-        assert " ".join(cue.text for cue in session.published.cues).startswith("La la")
+        assert " ".join(cue.text for cue in session.dispatcher.cues).startswith("La la")
 
 
 async def test_a_deleted_session_lets_its_source_go(tmp_path: Path) -> None:

@@ -20,11 +20,11 @@ VTT = "WEBVTT\n"
 def close_cue(live: Session, text: str, start: float, language: str = "de", english: str = "") -> None:
     """Close a cue of two seconds, with a translation if `english` is given."""
     cue = Cue(live.id, "main", start, 0.0, text, (Word(text, start, start + 2.0),), 1, True, language)
-    live.published.cues.append(cue)
+    live.dispatcher.cues.append(cue)
     event = live.log.emit("caption.final", event_draft(cue, str).body, at=start)
     if english:
         unit = Translation(live.id, "main", start, 0.0, event.id, english, "en", start, start + 2.0)
-        live.published.translations.append(unit)
+        live.dispatcher.translations.append(unit)
         live.log.emit("caption.translation", event_draft(unit, str).body, at=start)
 
 

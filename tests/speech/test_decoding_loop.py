@@ -23,7 +23,7 @@ from streamsvc.evaluation.score_captions import align, norm
 from streamsvc.evaluation.transcriber_run import TranscriberRun, run_virtual
 from streamsvc.speech import decoding_loop
 from streamsvc.speech.recognizer import RETRY_MAX
-from streamsvc.speech.segmenter import Unit
+from streamsvc.speech.segmenter import SpeechUnit
 from streamsvc.speech.vad import VAD_WINDOW
 
 SETTINGS = Hear(model="whisper-tiny.en", step=0.5, hangover=0.5, backlog_seconds=5.0)
@@ -132,11 +132,11 @@ def transcribe(
     chunk_samples: int = CHUNK,
     lose: Callable[[float], str] = lambda at: "",
     flushes: Sequence[tuple[float, decoding_loop.Flush]] = (),
-    watch: list[tuple[float, Unit]] | None = None,
+    watch: list[tuple[float, SpeechUnit]] | None = None,
     step: Callable[[], float] | None = None,
     language: Callable[[], str | None] | None = None,
     lossless: bool = False,
-) -> list[tuple[float, Unit]]:
+) -> list[tuple[float, SpeechUnit]]:
     """Every unit with the session time of its publication.
 
     Args:
@@ -158,7 +158,7 @@ def transcribe(
     options = decoding_loop.DecodingOptions(
         settings, session="s", step=step, language=language, lossless=lossless
     )
-    units: list[tuple[float, Unit]] = [] if watch is None else watch
+    units: list[tuple[float, SpeechUnit]] = [] if watch is None else watch
 
     async def main() -> None:
         queue: Ring[AudioChunk | decoding_loop.Flush] = Ring(ring)
@@ -199,7 +199,7 @@ def transcribe(
     return units
 
 
-def stable(units: Sequence[tuple[float, Unit]]) -> list[str]:
+def stable(units: Sequence[tuple[float, SpeechUnit]]) -> list[str]:
     return [
         word.text.lower()
         for _, unit in units
@@ -408,7 +408,7 @@ def test_the_step_follows_the_load(virtual: asyncio.Runner) -> None:
 MULTILINGUAL = SETTINGS.model_copy(update={"model": "whisper-base"})
 
 
-def languages(units: Sequence[tuple[float, Unit]]) -> list[tuple[str, str]]:
+def languages(units: Sequence[tuple[float, SpeechUnit]]) -> list[tuple[str, str]]:
     return [
         (word.text.lower(), unit.language)
         for _, unit in units
@@ -581,7 +581,7 @@ class Flushes:
     def __init__(self, virtual: asyncio.Runner) -> None:
         self.zero = virtual.get_loop().time()
         self.done: list[tuple[float, list[str]]] = []
-        self.units: list[tuple[float, Unit]] = []
+        self.units: list[tuple[float, SpeechUnit]] = []
 
     def at(
         self, *seconds: float, hangover: float = SETTINGS.hangover, vocabulary: Sequence[str] = ()

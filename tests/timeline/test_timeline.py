@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from streamsvc.core.types import Gap, Keyframe, VideoFrame
-from streamsvc.timeline.timeline import Limits, Timeline
+from streamsvc.timeline.timeline import Timeline, TimelineLimits
 from tests.builders import pages
 from tests.builders.units import cue, screen, sight
 
@@ -42,7 +42,7 @@ def test_each_line_of_a_screen_has_its_own_times_and_an_edited_screen_its_newest
 
 
 def test_entries_over_the_limits_are_dropped_and_counted_by_kind() -> None:
-    timeline = Timeline(limits=Limits(sentences=3, lines=3, shown=3, screens=8, gaps=2))
+    timeline = Timeline(limits=TimelineLimits(sentences=3, lines=3, shown=3, screens=8, gaps=2))
     for n in range(9):
         timeline.add(screen(float(n), "abcdefghi"[n] * 12))
         timeline.add(cue(f"Number {n} is told.", 10.0 * n))
@@ -84,7 +84,7 @@ def test_lines_are_all_kinds_by_time_each_with_the_keyframe_shown_at_its_start()
 
 
 def test_pictures_are_the_keyframes_with_a_vector_with_or_without_labels() -> None:
-    timeline = Timeline(limits=Limits(shown=3))
+    timeline = Timeline(limits=TimelineLimits(shown=3))
     for at, label in ((0.0, "dog"), (2.0, "cat"), (4.0, "")):
         vector = np.full(2, at, np.float16)
         unlabelled = replace(sight(at, blank=True), blank=False, clip=vector)

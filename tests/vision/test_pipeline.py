@@ -12,7 +12,7 @@ import av
 import numpy as np
 import pytest
 
-from streamsvc.answers.question_queue import NewQuestion
+from streamsvc.answers.question_queue import QuestionRequest
 from streamsvc.core import clock, metrics
 from streamsvc.core.errors import WorkerError
 from streamsvc.core.options import SessionOptions, VisionOptions
@@ -193,7 +193,7 @@ async def answered(played: Playing, frames: list[EncodedFrame], text: str, at: f
     sending = asyncio.create_task(send(played.session, frames))
     await clock.sleep(at)
     asked = clock.now()
-    played.session.answering.queue.ask(NewQuestion(text, client="me"))
+    played.session.answering.queue.ask(QuestionRequest(text, client="me"))
     while "answer.done" not in kinds(played.events):
         await clock.sleep(0.01)
     took = clock.now() - asked

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from streamsvc.answers.question_queue import NewQuestion
+from streamsvc.answers.question_queue import QuestionRequest
 from streamsvc.core import clock, config, metrics
 from streamsvc.core.errors import ConfigError, WorkerError
 from streamsvc.core.roles import Role
@@ -422,7 +422,7 @@ def test_a_question_takes_the_model_from_the_scene_that_it_tells_of(
             sending = asyncio.create_task(send(played.session, packets(tmp_path, 3.0, audio=None)))
             await clock.sleep(1.0)
             assert (model.at_work, len(model.asked)) == (1, 0)
-            played.session.answering.queue.ask(NewQuestion("What colour is the cat?", client="me"))
+            played.session.answering.queue.ask(QuestionRequest("What colour is the cat?", client="me"))
             await clock.sleep(0.01)
             assert (model.at_work, len(model.asked)) == (1, 1)
             await sending
@@ -448,7 +448,7 @@ async def shown(think: Role, folder: Path, asked_when: threading.Event | None = 
             await send(live, packets(folder, 1.0, audio=None))
             if asked_when is not None:
                 assert await asyncio.to_thread(asked_when.wait, 20)
-                live.answering.queue.ask(NewQuestion("What colour is the cat?", client="me"))
+                live.answering.queue.ask(QuestionRequest("What colour is the cat?", client="me"))
             live.end("ended")
             return await playing.ended()
     finally:

@@ -1,7 +1,7 @@
 """Questions that follow another one: "and when was that?", "what about the second one?", "what did he say after that?". Pure.
 
 What was told before is the last question and answer of the same asker, for some minutes. Such a question is answered from
-that answer's own evidence (`followed`), or made to stand alone (`alone`); where neither is sure it is taken as it stands.
+that answer's own evidence (`followed`), or made to stand alone (`standalone`); where neither is sure it is taken as it stands.
 """
 
 from __future__ import annotations
@@ -124,7 +124,7 @@ def _pronoun(ask: Ask) -> bool:
 # --- a question that stands alone -----------------------------------------------------------------------------------
 
 
-def alone(question: ParsedQuestion, before: Before | None) -> ParsedQuestion:
+def standalone(question: ParsedQuestion, before: Before | None) -> ParsedQuestion:
     """A question with what its asker was told before, in words that need nothing before them, where that can be done.
 
     Args:
@@ -199,7 +199,7 @@ def followed(parsed: ParsedQuestion, timeline: Timeline, now: float) -> Finding 
     """What the evidence of the last answer tells; None: it is not asked about, or there was none.
 
     Args:
-        parsed: the question, as `alone` gives it.
+        parsed: the question, as `standalone` returns it.
         timeline: what is known.
         now: session seconds at which it is asked.
     """

@@ -47,7 +47,7 @@ def answered(ask: Ask, sight: Sight, text: ScreenText, asked: float) -> Finding 
 
 
 def _timeless(text: str, asked: float) -> str:
-    """An answer of the time line as one about a picture; what stands between double quotes is left alone."""
+    """An answer of the timeline as one about a picture; what stands between double quotes is left alone."""
     when = re.escape(timestamp(asked))
     parts = re.split(r'("[^"]*")', text)
     for n in range(0, len(parts), 2):

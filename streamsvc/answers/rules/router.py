@@ -1,4 +1,4 @@
-"""What the time line itself tells about a question: text found, things counted, times named. Pure; no model is asked.
+"""What the timeline itself tells about a question: text found, things counted, times named. Pure; no model is asked.
 
 `find` tries one rule after the other. A rule gives a `Finding`, or None where the question is not its business. What no
 rule can answer from evidence is refused: a wrong answer costs more than none.

@@ -1,6 +1,6 @@
 """Questions about text on the screen: which slide, which line, since when, what a document, a table or a terminal says. Pure.
 
-Each rule gives a `Finding`, or None where the question is not its business; answers quote the screen. `find` of findings.py calls `read`.
+Each rule gives a `Finding`, or None where the question is not its business; answers quote the screen. `router.find` calls `read`.
 """
 
 from __future__ import annotations

@@ -210,7 +210,7 @@ def telling(group: Sequence[Sentence], held: Counter[str], count: int) -> Senten
 
 
 def standing(group: Sequence[Sentence], after: Sequence[Sentence]) -> Sentence:
-    """The sentence that stays of a stretch which the time line lets go; of equals the first.
+    """The sentence that stays of a stretch which the timeline lets go; of equals the first.
 
     Args:
         group: the stretch, at least one sentence.

@@ -7,7 +7,7 @@ from typing import Literal
 
 from streamsvc.answers.rules.parse import Ask
 
-Way = Literal["look", "text"]
+Target = Literal["look", "text"]
 
 
 _EXACT = re.compile(
@@ -30,10 +30,10 @@ _PLACE = re.compile(
 )
 
 
-def way(ask: Ask) -> Way | None:
+def ask_target(ask: Ask) -> Target | None:
     """What a question that no rule answers may be asked of: the pictures ("look"), the words ("text"), or nobody.
 
-    Times, orders, counts and what a screen reads are exact: the time line knows them or nobody does. Sounds, and who somebody is, no
+    Times, orders, counts and what a screen reads are exact: the timeline knows them or nobody does. Sounds, and who somebody is, no
     picture tells.
     """
     exact = (
@@ -56,10 +56,14 @@ def way(ask: Ask) -> Way | None:
     present = _PRESENT.match(ask.text) and (
         ask.thing is not None or _PLACE.search(ask.text) or _COLOUR.search(ask.text)
     )
-    return "look" if ask.seen or ask.now or present or first(ask) or _GOING.search(ask.text) else "text"
+    return (
+        "look"
+        if ask.seen or ask.now or present or asks_about_action(ask) or _GOING.search(ask.text)
+        else "text"
+    )
 
 
-def first(ask: Ask) -> bool:
+def asks_about_action(ask: Ask) -> bool:
     """Whether a question is about what somebody does in the picture: words that were said do not tell that, though a rule may find some."""
     return (
         bool(_PRESENT.match(ask.text) and _ACTION.search(ask.text)) and not ask.spoken and not ask.on_screen

@@ -13,9 +13,9 @@ import pytest
 
 from streamsvc.answers.answer import Answerer
 from streamsvc.answers.deadline import Plan
-from streamsvc.answers.question_queue import NewQuestion
+from streamsvc.answers.question_queue import QuestionRequest
 from streamsvc.answers.rules import follow_ups
-from streamsvc.answers.rules.follow_ups import ASKERS, SECONDS, Memory, alone, followed, refers
+from streamsvc.answers.rules.follow_ups import ASKERS, SECONDS, Memory, followed, refers, standalone
 from streamsvc.answers.rules.parse import ParsedQuestion, parse, parsed
 from streamsvc.core import clock
 from streamsvc.core.config import Think
@@ -44,7 +44,7 @@ def told(first: str, *then: str, now: float = 40.0) -> str:
     known, memory = line(), Memory()
     text = ""
     for asked in (first, *then):
-        question = alone(parsed(Question("q", asked, now, 0.0)), memory.before("me", 0.0))
+        question = standalone(parsed(Question("q", asked, now, 0.0)), memory.before("me", 0.0))
         found = followed(question, known, now) or find(question.question.text, known, now)
         assert found.supported == bool(found.evidence)
         memory.note(
@@ -123,25 +123,25 @@ def test_a_question_that_stands_alone_follows_none(question: str) -> None:
     before = Before(
         "When was the dog shown?", Answer("p", "At 0:20.", True, (Evidence(20.0, 30.0, "sight", "dog"),)), 0.0
     )
-    assert alone(asked, before).question.text == question
-    assert followed(alone(asked, before), line(), 1.0) is None
+    assert standalone(asked, before).question.text == question
+    assert followed(standalone(asked, before), line(), 1.0) is None
 
 
 def test_without_an_answer_before_or_with_a_picture_a_question_is_left_alone() -> None:
     asked = parsed(Question("q", "and the dog?", 1.0, 1.0))
-    assert alone(asked, None) is asked
+    assert standalone(asked, None) is asked
     before = Before("When was the cat shown?", Answer("p", "At 0:10.", True, ()), 0.0)
-    assert alone(asked, before).question.text == "when was the dog shown"
+    assert standalone(asked, before).question.text == "when was the dog shown"
     pictured = parsed(Question("q", "and the dog?", 1.0, 1.0, image=b"jpeg"))
-    assert alone(pictured, before) is pictured
+    assert standalone(pictured, before) is pictured
     of_image = Before(
         "Is this a cat?",
         Answer("p", "Yes.", True, (Evidence(1.0, 1.0, "image", "cat 0.9"),)),
         0.0,
         image=True,
     )
-    assert alone(asked, of_image).question.text == "and the dog?", "the picture is gone"
-    found = followed(alone(parsed(Question("q", "when was that?", 1.0, 1.0)), of_image), line(), 1.0)
+    assert standalone(asked, of_image).question.text == "and the dog?", "the picture is gone"
+    found = followed(standalone(parsed(Question("q", "when was that?", 1.0, 1.0)), of_image), line(), 1.0)
     assert found is not None
     assert not found.supported
 
@@ -186,7 +186,7 @@ def test_a_session_knows_what_each_asker_was_told_and_waits_for_what_is_followed
                 ("b", "and the dog?", "me"),
                 ("c", "and the dog?", "you"),
             ):
-                live.answering.queue.ask(NewQuestion(text, number=number, client="me", asker=asker))
+                live.answering.queue.ask(QuestionRequest(text, question_id=number, client="me", asker=asker))
             live.end("ended")
             done = {
                 event["question_id"]: event

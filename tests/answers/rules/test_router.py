@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamsvc.core.types import Box, Gap
-from streamsvc.timeline.timeline import Limits, Timeline
+from streamsvc.timeline.timeline import Timeline, TimelineLimits
 from tests.answers.rules.ferries import LURES, WAYS, ferries
 from tests.builders.questions import find
 from tests.builders.units import cue, screen, sight
@@ -87,7 +87,7 @@ def test_places_are_told_from_boxes_and_what_is_still_shown_has_not_disappeared(
 
 
 def test_where_talk_has_been_forgotten_it_is_not_said_that_nobody_spoke() -> None:
-    whole, short = Timeline(), Timeline(limits=Limits(sentences=2))
+    whole, short = Timeline(), Timeline(limits=TimelineLimits(sentences=2))
     for found in (whole, short):
         for n in range(8):
             found.add(cue("Anna carried the lantern.", 20.0 * n))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from streamsvc.answers.rules.parse import parse
 from streamsvc.answers.rules.slides import count_screens, numbered_screen, screen_for
-from streamsvc.timeline.timeline import Limits, Timeline
+from streamsvc.timeline.timeline import Timeline, TimelineLimits
 from tests.builders.units import screen
 
 
@@ -17,7 +17,7 @@ def test_slides_are_counted_by_their_own_numbering_else_so_far() -> None:
 
 
 def test_where_screens_have_been_forgotten_nobody_knows_which_was_the_third() -> None:
-    whole, short = Timeline(), Timeline(limits=Limits(screens=4))
+    whole, short = Timeline(), Timeline(limits=TimelineLimits(screens=4))
     for n, title in enumerate(("Alpha", "Bravo", "Charlie", "Delta", "Echo", "Foxtrot")):
         for found in (whole, short):
             found.add(screen(10.0 * n, title, title * 4))

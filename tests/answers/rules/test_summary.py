@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from streamsvc.answers.rules.parse import parse
 from streamsvc.answers.rules.summary import before, notes, standing, stretch
-from streamsvc.timeline.timeline import Limits, Timeline
+from streamsvc.timeline.timeline import Timeline, TimelineLimits
 from tests.builders.questions import find
 from tests.builders.units import cue, screen
 
@@ -122,7 +122,7 @@ def test_a_question_about_minute_three_is_answered_at_minute_sixty() -> None:
 
 
 def test_what_told_most_of_each_minute_is_still_found_when_the_limit_of_the_line_is_long_past() -> None:
-    line = hour(found=Timeline(standing, Limits(sentences=24)))
+    line = hour(found=Timeline(standing, TimelineLimits(sentences=24)))
     assert len(line.sentences) < 24 + 60 + 8
     assert line.dropped["sentences"] > 150
     for minute, thing in ((0, "harbour"), (10, "lantern")):

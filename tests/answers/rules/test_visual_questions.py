@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from streamsvc.answers.rules.parse import parse
-from streamsvc.answers.rules.visual_questions import first, way
+from streamsvc.answers.rules.visual_questions import ask_target, asks_about_action
 
 
 @pytest.mark.parametrize(
@@ -35,12 +35,12 @@ from streamsvc.answers.rules.visual_questions import first, way
 def test_exact_questions_sounds_and_names_of_people_never_go_to_the_model(
     question: str, wanted: str | None
 ) -> None:
-    assert way(parse(question)) == wanted
+    assert ask_target(parse(question)) == wanted
 
 
 def test_what_somebody_does_now_is_looked_at_first() -> None:
-    assert first(parse("What is the man holding?"))
-    assert first(parse("Is the dog running?"))
-    assert not first(parse("What colour is the dog?"))
-    assert not first(parse("What did the man carry?"))
-    assert not first(parse("Is he saying that the man is walking?"))
+    assert asks_about_action(parse("What is the man holding?"))
+    assert asks_about_action(parse("Is the dog running?"))
+    assert not asks_about_action(parse("What colour is the dog?"))
+    assert not asks_about_action(parse("What did the man carry?"))
+    assert not asks_about_action(parse("Is he saying that the man is walking?"))
