@@ -73,7 +73,7 @@ class Session:
         options: what the session is to do.
 
     Raises:
-        InvalidRequest: the options cannot be.
+        InvalidRequest: an option is invalid.
     """
 
     def __init__(
