@@ -122,21 +122,6 @@ def notes(timeline: Timeline, start: float = 0.0, end: float = float("inf"), mos
         length *= 2
 
 
-def before(timeline: Timeline, now: float, tokens_: int) -> list[Evidence]:
-    """What a model is told of the time before its window begins: notes that fit a budget.
-
-    Args:
-        timeline: of the session.
-        now: session second at which the window begins.
-        tokens_: budget, at about 3 characters a token and 8 for a time.
-    """
-    for most in (120, 60, 30, 15, 8, 4, 2, 1):
-        found = [note.evidence() for note in notes(timeline, 0.0, now, most)]
-        if sum(8 + len(line.quote) // 3 + 1 for line in found) <= tokens_:
-            return found
-    return []
-
-
 def _cut(
     timeline: Timeline,
     said: Sequence[Sentence],

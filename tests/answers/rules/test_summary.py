@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamsvc.answers.rules.parse import parse
-from streamsvc.answers.rules.summary import before, notes, standing, stretch
+from streamsvc.answers.rules.summary import notes, standing, stretch
 from streamsvc.timeline.timeline import Timeline, TimelineLimits
 from tests.builders.questions import find
 from tests.builders.units import cue, screen
@@ -64,16 +64,6 @@ def test_notes_are_few_enough_by_time_and_of_the_stretch_asked_for(
 
 def test_nothing_known_makes_no_notes() -> None:
     assert notes(Timeline()) == []
-    assert before(Timeline(), 100.0, 400) == []
-
-
-def test_what_a_model_is_told_of_earlier_times_fits_its_budget_and_spans_them() -> None:
-    line = hour()
-    found = before(line, 3000.0, 400)
-    assert len(found) >= 4
-    assert sum(8 + len(item.quote) // 3 + 1 for item in found) <= 400
-    assert found[0].start < 600
-    assert 2400 < found[-1].end <= 3000
 
 
 @pytest.mark.parametrize(
