@@ -102,3 +102,8 @@ class Share:
 def render() -> bytes:
     """All metrics in the Prometheus text format."""
     return generate_latest(REGISTRY)
+
+
+def count_dropped(queue: str) -> None:
+    """Count an item that a full queue dropped, as an outcome of streamsvc_frames_total."""
+    frames.labels(f"dropped_{queue}").inc()

@@ -19,7 +19,6 @@ import av.error
 import numpy as np
 from numpy.typing import NDArray
 
-from streamsvc.core import metrics
 from streamsvc.core.types import SAMPLE_RATE, AudioChunk, EncodedFrame, MediaTrack, VideoFrame
 
 T = TypeVar("T")
@@ -323,8 +322,3 @@ def by_track(batch: Sequence[TrackFrame]) -> Iterator[tuple[MediaTrack, list[Enc
 async def on_thread(media: Executor, function: Callable[..., T], *args: Any) -> T:
     """Run a blocking function in a decoding thread."""
     return await asyncio.get_running_loop().run_in_executor(media, function, *args)
-
-
-def count_dropped(queue: str) -> None:
-    """Count an item that a full queue dropped."""
-    metrics.frames.labels(f"dropped_{queue}").inc()

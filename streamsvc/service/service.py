@@ -23,7 +23,6 @@ from streamsvc.core.context import Roles
 from streamsvc.core.tasks import BackgroundTasks
 from streamsvc.events.store import sweep
 from streamsvc.ingest.aiortc_hooks import check_hooks
-from streamsvc.ingest.decode import count_dropped
 from streamsvc.service.auth import Auth
 from streamsvc.service.engine_table import ENGINES, NICENESS
 from streamsvc.service.load_controller import LoadController
@@ -65,7 +64,9 @@ class Service:
             self.roles,
             self._media,
             functools.partial(self.auth.sign, seconds=settings.store.retention + 3600),
-            keyframes.TokenBucket(sample.budget_all, sample.burst, lambda: count_dropped("budget_all")),
+            keyframes.TokenBucket(
+                sample.budget_all, sample.burst, lambda: metrics.count_dropped("budget_all")
+            ),
         )
         self.sessions = Sessions(shared, self._tasks, self.load_controller.admit)
         self.publications = Publications(self.sessions, self._tasks)

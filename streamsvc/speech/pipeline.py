@@ -30,7 +30,7 @@ from streamsvc.core.types import (
 )
 from streamsvc.core.units import Flushed
 from streamsvc.ingest import decode
-from streamsvc.ingest.decode import TrackFrame, count_dropped
+from streamsvc.ingest.decode import TrackFrame
 from streamsvc.speech import decoding_loop
 from streamsvc.speech.captions import Cues
 from streamsvc.speech.decoding_loop import Flush
@@ -54,10 +54,12 @@ class SpeechPipeline:
         self._options = context.options.speech
         self._next_options: SpeechOptions | None = None  # takes effect at the next flush
         self.audio: Ring[TrackFrame | Flush] = Ring(
-            context.settings.ingest.audio_seconds, lambda item: count_dropped("audio"), self._seconds_of_frame
+            context.settings.ingest.audio_seconds,
+            lambda item: metrics.count_dropped("audio"),
+            self._seconds_of_frame,
         )
         self._chunks: Ring[AudioChunk | Flush] = Ring(
-            _CHUNK_SECONDS, lambda item: count_dropped("chunks"), _seconds_of_chunk
+            _CHUNK_SECONDS, lambda item: metrics.count_dropped("chunks"), _seconds_of_chunk
         )
         self._cues = Cues(context.session)
         self._replacer = Replacer(self._options.replace)

@@ -24,7 +24,7 @@ from streamsvc.core.errors import StreamsvcError, WorkerError
 from streamsvc.core.queues import Ring
 from streamsvc.core.types import Keyframe, MediaTrack, Sight, VideoFrame
 from streamsvc.ingest import decode
-from streamsvc.ingest.decode import TrackFrame, count_dropped
+from streamsvc.ingest.decode import TrackFrame
 from streamsvc.timeline.timeline import Timeline
 from streamsvc.vision import keyframes, perception, scenes
 from streamsvc.vision.vlm import VlmSession
@@ -68,8 +68,8 @@ class VisionPipeline:
         self._context = context
         self._timeline = timeline
         self.video: Ring[TrackFrame] = Ring(settings.ingest.video_ring, self._frame_dropped)
-        self._keyframes: Ring[PendingKeyframe] = Ring(2, lambda item: count_dropped("keyframe"))
-        self._unread: Ring[PendingKeyframe] = Ring(1, lambda item: count_dropped("text"))
+        self._keyframes: Ring[PendingKeyframe] = Ring(2, lambda item: metrics.count_dropped("keyframe"))
+        self._unread: Ring[PendingKeyframe] = Ring(1, lambda item: metrics.count_dropped("text"))
         self.vlm: VlmSession | None = None
         self._captioner: VlmCaptioner | None = None
         if context.roles.vlm is not None:
@@ -77,7 +77,7 @@ class VisionPipeline:
             if settings.think.scenes:
                 self._captioner = VlmCaptioner(context, self.vlm)
         self._budget = keyframes.TokenBucket(
-            settings.sample.budget, settings.sample.burst, lambda: count_dropped("budget")
+            settings.sample.budget, settings.sample.burst, lambda: metrics.count_dropped("budget")
         )
         self._sampler = keyframes.Sampler(settings.sample, self._budget, shared_budget)
         self._reader = perception.ScreenReader(settings.see)
@@ -90,7 +90,7 @@ class VisionPipeline:
     # --- frames in ---
 
     def _frame_dropped(self, item: TrackFrame) -> None:
-        count_dropped("video")
+        metrics.count_dropped("video")
         self._frames_missing = True
 
     def close(self) -> None:
