@@ -59,23 +59,19 @@ class Dispatcher:
 
         None: units of its kind are not published, or not at this level.
         """
-        self._add_to_timeline(unit)
+        self._keep(unit)
         self.latency.note_unit(unit)
         self.watches.take(unit)
         if isinstance(unit, Words):
             return None
         if isinstance(unit, Cue) and not unit.final and not self._context.degradation.fidelity.partials:
             return None
-        event = self._publish(unit)
-        if isinstance(unit, Translation):
-            self.translations.append(unit)
-            del self.translations[: -self._context.settings.store.events]
-        return event
+        return self._publish(unit)
 
-    def _add_to_timeline(self, unit: Unit) -> None:
-        """Put what the stream said and showed on the timeline.
+    def _keep(self, unit: Unit) -> None:
+        """Keep closed captions, and put what the stream said and showed on the timeline.
 
-        A model's scene caption cannot be checked, and stays off it.
+        A model's scene caption cannot be checked, and stays off the timeline.
         """
         match unit:
             case Cue(final=True):
@@ -85,6 +81,9 @@ class Dispatcher:
                 self._timeline.add(cue)
             case Cue():
                 self._timeline.set_open_words(unit.words[: unit.stable])
+            case Translation():
+                self.translations.append(unit)
+                del self.translations[: -self._context.settings.store.events]
             case Scene(by="model"):
                 pass
             case Speech() | Gap() | Keyframe() | Sight() | ScreenText() | Scene():
