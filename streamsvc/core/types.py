@@ -24,6 +24,9 @@ SAMPLE_RATE = 16_000  # Hz, of every AudioChunk
 SPACELESS = "\u0e00-\u109f\u3001-\u30ff\u3400-\u9fff\uf900-\ufaff\uff01-\uff20"
 
 Kind = Literal["audio", "video"]
+Outcome = Literal["answer", "closest", "declined"]
+Reason = Literal["", "nothing_yet", "cannot_tell", "not_found", "busy", "late", "cancelled"]
+By = Literal["tool", "reader", "model"]
 Stages = Mapping[str, float]  # seconds spent per stage, e.g. {"decode": 0.004, "asr": 0.11}
 
 
@@ -350,14 +353,21 @@ class Delta:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A whole answer."""
+    """A whole answer.
+
+    `outcome`: "answer" states something; "closest" claims nothing, its evidence names the nearest passages;
+    "declined" has a `reason`. `by`: an exact tool, the extractive reader, or a generative model.
+    """
 
     question_id: str
     text: str
-    supported: bool  # False: a refusal, without evidence
+    supported: bool  # stated, and held by the evidence; a model's own word on a picture is not
     evidence: tuple[Evidence, ...] = ()
     stages: Stages = field(default_factory=dict)
     values: tuple[str, ...] = ()  # the bare values where they are known: a count, the items of a list
+    outcome: Outcome = "answer"
+    reason: Reason = ""  # of a declined one alone
+    by: By = "tool"
 
 
 # --- events and access ---
