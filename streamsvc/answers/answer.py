@@ -1,229 +1,218 @@
-"""Answers: the timeline first, by rule; a language model only adds a phrase that the cited lines support.
+"""Answers: by an exact tool, by a language model's grounded sentences, or by the extractive reader.
 
-An answer streams by checked clause: what was shown is never retracted, and the increments joined are the
+    route -> exact tool ---------------------------------------------> answer
+          -> model reader: sentences with citations -> grounding ----> answer
+          -> beside it: retrieval -> extractive reader, at the latest > answer | closest | declined
+
+An answer streams by checked sentence: what was shown is never retracted, and the increments joined are the
 whole text.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import AsyncGenerator, Callable
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 
+from streamsvc.answers import tools
 from streamsvc.answers.deadline import Plan
-from streamsvc.answers.grounding import Clause
-from streamsvc.answers.rules.finding import Finding, timestamp
-from streamsvc.answers.rules.follow_ups import followed
-from streamsvc.answers.rules.image import answered
-from streamsvc.answers.rules.parse import ParsedQuestion
-from streamsvc.answers.rules.router import find
-from streamsvc.answers.rules.visual_questions import ask_target, asks_about_action
+from streamsvc.answers.extractive_reader import extract
+from streamsvc.answers.finding import Finding
+from streamsvc.answers.model_reader import Clause, ModelReader, Prompt
+from streamsvc.answers.route import Route
+from streamsvc.answers.router import queries_of
 from streamsvc.answers.structured_output import fill
-from streamsvc.answers.vlm_reader import MIN_SECONDS, VlmReader
 from streamsvc.core import clock
-from streamsvc.core.config import Think
-from streamsvc.core.errors import StreamsvcError
-from streamsvc.core.roles import Payload, Role
-from streamsvc.core.types import Answer, Delta, Evidence, ScreenText, Sight
-from streamsvc.timeline.text import QUESTION_WORDS, STOP, bag, stem, tokens
+from streamsvc.core.types import Answer, By, Delta, Evidence, Question, Reason, ScreenText, Sight
+from streamsvc.timeline.index import Index
+from streamsvc.timeline.passages import Passage
 from streamsvc.timeline.timeline import Timeline
 
-MAX_WORDS = 40  # of an answer
-SOURCE_WORDS = 7  # of them, for where a clause of the VLM is from
-PHRASE_TOKENS = 16  # of the language model's phrase
-WINDOW_TOKENS = 400  # of the prompt, at most
-CHARACTERS_PER_TOKEN = 4  # about
-NoteCost = Callable[[str, str, float, int], None]
-Attachment = tuple[Sight, ScreenText]  # what was seen and read in the image that came with a question
-_EXAMPLES = (
-    "Text: The ferry leaves the island at seven, because of the tide.\n"
-    "Question: Why does it leave at seven?\nAnswer: because of the tide\n\n"
-    "Text: Maria, who had sold her boat, walked to the old mill.\n"
-    "Question: Where did Maria walk?\nAnswer: to the old mill\n\n"
-)
+RETRIEVAL_SECONDS = 1.0
+RETOLD_TOOLS = frozenset(["summary", "topic"])  # whose findings a model that reads tells better
+_REFUSALS: dict[Reason, str] = {
+    "nothing_yet": "I have not seen or heard anything yet.",
+    "not_found": "I have not seen or heard that.",
+    "cannot_tell": "I cannot tell: the models here do not know such things.",
+}
+_ENGLISH_ONLY = "I cannot tell: the models here understand questions in English only."
+
+
+@dataclass(frozen=True, slots=True)
+class Attachment:
+    """What was seen and read in the image that came with a question.
+
+    `picture`: a VLM's key of it; "": there is none.
+    """
+
+    sight: Sight
+    text: ScreenText
+    picture: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Answerer:
     """Answers questions about one session from what is known at the moment.
 
-    `think`: the language model, or None; its failure or lateness costs only its phrase. `vlm`: the vision
-    language model, or None; it is asked where the rules refuse, and first about what a person does in the
-    picture. `note_cost`: called with the cost of the language model's work: "think", "prompt" (tokens read)
-    or "token" (written), seconds, units.
+    `model`: the generative reader; None: the profile has no model that reads.
     """
 
     timeline: Timeline
-    settings: Think
-    think: Role | None = None
-    vlm: VlmReader | None = None
-    note_cost: NoteCost = lambda engine, unit, seconds, units: None
+    index: Index
+    model: ModelReader | None = None
 
     async def answer(
-        self, parsed: ParsedQuestion, plan: Plan, attachment: Attachment | None = None
+        self, question: Question, route: Route, plan: Plan, attachment: Attachment | None = None
     ) -> AsyncGenerator[Delta | Answer, None]:
         """Stream the answer to one question: deltas, then the Answer.
 
         Args:
-            parsed: the question; `asked` in session seconds, `deadline` in monotonic seconds.
-            plan: tokens that the language model may read and write; where it may write none, it is not asked.
+            question: `asked` in session seconds, `deadline` in monotonic seconds.
+            route: which tool or reader answers it.
+            plan: what fits before the deadline.
             attachment: what was seen and read in the question's image, if it has one.
         """
         began = clock.now()
-        question_id = parsed.question.id
-        finding = self._by_rule(parsed, attachment)
-        text = ""
-        if self.vlm is not None:
-            cited: list[Evidence] = []
-            async with aclosing(self._by_vlm(parsed, finding.supported, self.vlm)) as clauses:
-                async for clause in clauses:
-                    text += clause.text
-                    cited += clause.evidence
-                    yield Delta(question_id, clause.text)
-            if text:
-                yield Answer(
-                    question_id, text, True, tuple(dict.fromkeys(cited)), {"sight": clock.now() - began}
-                )
-                return
-        for part in finding.clauses:
-            text += part
-            yield Delta(question_id, part)
-        rules_seconds = clock.now() - began
-        phrase = await self._phrase(
-            parsed, finding, plan, min(parsed.question.deadline, began + self.settings.deadline)
-        )
-        values = finding.values
-        if phrase is not None and _count_words(text + phrase) + 4 <= MAX_WORDS:
-            part = f" In short: {phrase}."
-            text += part
-            values = values or (phrase,)
-            yield Delta(question_id, part)
-        stages = {"rules": rules_seconds, "think": clock.now() - began - rules_seconds}
-        yield Answer(question_id, text, finding.supported, finding.evidence, stages, values)
+        timeline = self.timeline if attachment is None else _timeline_of(attachment, question)
+        picture = "" if attachment is None else attachment.picture
+        model = self.model if plan.asks_model and (attachment is None or picture) else None
+        exact = tools.call(route.tool, timeline, route.arguments, question.asked) if route.tool else None
+        answer = _without_reading(question, route, timeline, exact, model is not None)
+        if answer is None:
+            prompt = Prompt(question, route, queries_of(question), picture)
+            retrieval = asyncio.create_task(self._passages(prompt))
+            try:
+                if model is not None:
+                    said = _Said()
+                    clauses = model.clauses(prompt, retrieval)
+                    async with aclosing(_begun_by(plan.fallback_at, clauses)) as begun:
+                        async for clause in begun:
+                            yield Delta(question.id, said.add(clause))
+                    if said.text:
+                        yield said.answer(question.id, clock.now() - began)
+                        return
+                answer = _extracted(question, route, exact, await retrieval)
+            finally:
+                retrieval.cancel()
+        yield Delta(question.id, answer.text)
+        yield replace(answer, stages={answer.by: clock.now() - began})
 
-    def _by_rule(self, parsed: ParsedQuestion, attachment: Attachment | None) -> Finding:
-        """What the rules find: in the attachment, in the last answer's evidence, or on the timeline."""
-        asked = max(parsed.question.asked, 0.0)
-        in_image = answered(parsed.ask, *attachment, asked) if attachment is not None else None
-        return in_image or followed(parsed, self.timeline, asked) or find(parsed.ask, self.timeline, asked)
+    async def _passages(self, prompt: Prompt) -> list[Passage]:
+        """What retrieval finds, best first; nothing for languages that its models do not know."""
+        if prompt.picture or prompt.route.language != "en":
+            return []
+        asked = max(prompt.question.asked, 0.0)
+        found = [
+            passage
+            for query in prompt.queries
+            for passage in await self.index.passages(
+                query, seconds=RETRIEVAL_SECONDS, until=asked, span=prompt.route.arguments.span
+            )
+        ]
+        return sorted(found, key=lambda passage: -passage.score)
 
-    async def _by_vlm(
-        self, parsed: ParsedQuestion, supported: bool, vlm: VlmReader
-    ) -> AsyncGenerator[Clause, None]:
-        """The VLM's clauses, where it is to be asked, each answer with its source.
 
-        About an image that came along, the VLM is asked of the picture, unless the question is about what was
-        said.
-        """
-        ask = parsed.ask
-        has_image = parsed.question.image is not None
-        asked_of = ask_target(ask)
-        if has_image:
-            asked_of = "look" if asked_of is not None and not ask.spoken else None
-        if asked_of is None or (supported and (has_image or not asks_about_action(ask))):
-            return
-        lead = ""
-        async with aclosing(vlm.clauses(parsed, asked_of, MAX_WORDS - SOURCE_WORDS)) as clauses:
-            async for clause in clauses:
-                lead = " " if lead else _source(clause.evidence[0])
-                yield Clause(lead + clause.text, clause.evidence)
+class _Said:
+    """What a model has said so far."""
 
-    async def _phrase(self, parsed: ParsedQuestion, finding: Finding, plan: Plan, due: float) -> str | None:
-        """The language model's phrase on what the rules found, if the cited lines support it."""
-        if self.think is None or not plan.phrase_tokens or not finding.supported or not finding.lines:
-            return None
-        if parsed.ask.form != "open":
-            return None
-        question = parsed.question.text
-        payload: Payload = {
-            "prompt": prompt(question, finding.lines, plan.window_tokens),
-            "max_tokens": min(plan.phrase_tokens, PHRASE_TOKENS),
-            "stop": ["\n"],
-        }
-        return supported_phrase(await self._generated(payload, self.think, due), question, finding.lines)
+    def __init__(self) -> None:
+        self.text = ""
+        self._evidence: list[Evidence] = []
+        self._checked = True
 
-    async def _generated(self, payload: Payload, think: Role, due: float) -> str:
-        """The language model's text; "" where it fails, or would not be done at monotonic second `due`."""
-        since = clock.now()
-        if due - since < MIN_SECONDS:
-            return ""
-        text = ""
-        unit = "prompt"
-        units = len(payload["prompt"]) // CHARACTERS_PER_TOKEN
+    def add(self, clause: Clause) -> str:
+        """Take a sentence; returns the increment that it is."""
+        part = f" {clause.text}" if self.text else clause.text
+        self.text += part
+        self._evidence += clause.evidence
+        self._checked = self._checked and clause.checked
+        return part
+
+    def answer(self, question_id: str, seconds: float) -> Answer:
+        """The whole of it."""
+        evidence = tuple(dict.fromkeys(self._evidence))
+        return Answer(question_id, self.text, self._checked, evidence, {"model": seconds}, by="model")
+
+
+async def _begun_by(latest: float, clauses: AsyncGenerator[Clause, None]) -> AsyncGenerator[Clause, None]:
+    """The clauses, if the first comes before monotonic second `latest`."""
+    async with aclosing(clauses):
         try:
-            pieces = think.stream("generate", payload, deadline_in_s=due - since - 0.1)
-            async with aclosing(pieces) as stream:  # type: ignore[type-var]
-                async for piece in stream:
-                    self.note_cost("think", unit, clock.now() - since, units)
-                    since = clock.now()
-                    unit = "token"
-                    units = 1
-                    text += str(piece.get("text", ""))
-        except StreamsvcError:
-            return ""
-        return text
+            async with asyncio.timeout_at(latest):
+                first = await anext(clauses, None)
+        except TimeoutError:
+            return
+        if first is not None:
+            yield first
+            async for clause in clauses:
+                yield clause
+
+
+def _without_reading(
+    question: Question, route: Route, timeline: Timeline, exact: Finding | None, has_model: bool
+) -> Answer | None:
+    """The answer where no reader is needed: nothing is known, a tool knows, or no reader could; else None."""
+    image = question.image is not None
+    if timeline.empty and not (image and has_model):
+        return refusal(question.id, "not_found" if image else "nothing_yet")
+    if exact is not None and not (has_model and route.tool in RETOLD_TOOLS):
+        return _stated(question, exact, "tool")
+    if has_model:
+        return None
+    if route.language != "en":
+        return replace(refusal(question.id, "cannot_tell"), text=_ENGLISH_ONLY)
+    if image:
+        return refusal(question.id, "not_found" if route.reader == "text" else "cannot_tell")
+    return None
+
+
+def _extracted(
+    question: Question, route: Route, exact: Finding | None, passages: Sequence[Passage]
+) -> Answer:
+    """The answer beside a model's: a tool's finding, what the extractive reader found, or a refusal."""
+    if exact is not None:
+        return _stated(question, exact, "tool")
+    found = extract(passages, route)
+    if found.outcome == "declined":
+        return refusal(question.id, "not_found" if route.reader == "text" else "cannot_tell")
+    answer = _stated(question, found.finding, "reader")
+    return replace(answer, outcome=found.outcome, supported=found.outcome == "answer")
+
+
+def refusal(question_id: str, reason: Reason) -> Answer:
+    """An answer that declines, with its true reason."""
+    return Answer(question_id, _REFUSALS[reason], False, outcome="declined", reason=reason)
+
+
+def _stated(question: Question, finding: Finding, by: By) -> Answer:
+    evidence = finding.evidence
+    if question.image is not None:
+        evidence = tuple(Evidence(question.asked, question.asked, "image", item.quote) for item in evidence)
+    return Answer(question.id, finding.text, True, evidence, values=finding.values, by=by)
+
+
+def _timeline_of(attachment: Attachment, question: Question) -> Timeline:
+    """A timeline that holds the question's image alone."""
+    timeline = Timeline()
+    timeline.add(attachment.sight)
+    timeline.add(attachment.text)
+    return timeline
 
 
 async def shaped(
-    parsed: ParsedQuestion, parts: AsyncGenerator[Delta | Answer, None]
+    question: Question, parts: AsyncGenerator[Delta | Answer, None]
 ) -> AsyncGenerator[Delta | Answer, None]:
     """The parts of an answer as they come; with a response format, the whole answer at once, as JSON text.
 
     Raises:
         Unprocessable: nothing that is known fills the format ("response_format_unmet").
     """
-    question = parsed.question
     async with aclosing(parts):
         async for part in parts:
             if question.form is None:
                 yield part
             elif isinstance(part, Answer):
-                text = fill(question.form, parsed.ask, part)
+                text = fill(question.form, question.text, part)
                 yield Delta(question.id, text)
                 yield replace(part, text=text)
-
-
-def _source(evidence: Evidence) -> str:
-    """The lead of a VLM's answer: where it is from.
-
-    Of a picture it is the model's own word, which nothing here can check.
-    """
-    if evidence.kind == "screen":
-        return f"On the screen at {timestamp(evidence.start)}: "
-    if evidence.kind == "speech":
-        return f"From what was said at {timestamp(evidence.start)}: "
-    return "It looks like this: "
-
-
-def _count_words(text: str) -> int:
-    return len(tokens(text.replace("-", " ").replace(":", " ")))
-
-
-def prompt(question: str, lines: tuple[Evidence, ...], window: int = WINDOW_TOKENS) -> str:
-    """A completion prompt over the cited lines, of about `window` tokens.
-
-    Below the usual size it has no examples.
-    """
-    full = window >= WINDOW_TOKENS
-    text = " ".join(line.quote for line in lines)[: 600 if full else 2 * window]
-    asked = " ".join(question.split())[: 200 if full else window // 2]
-    return f"{_EXAMPLES if full else ''}Text: {text}\nQuestion: {asked}\nAnswer:"
-
-
-def supported_phrase(text: str, question: str, lines: tuple[Evidence, ...]) -> str | None:
-    """The model's phrase, if it says something new and a line holds it word for word; else None."""
-    phrase = " ".join(text.split()).strip(" .,;:\"'")
-    words = [word for word in tokens(phrase) if word not in ("a", "an", "the")]
-    content = [stem(word) for word in words if word not in STOP]
-    if not content or len(words) > 12:
-        return None
-    asked = set(bag(question)) | QUESTION_WORDS
-    if all(term in asked for term in content):
-        return None
-    pattern = re.compile(rf"(?:^| ){re.escape(' '.join(words))}(?: |$)")
-    for line in lines:
-        held = " ".join(word for word in tokens(line.quote) if word not in ("a", "an", "the"))
-        if pattern.search(held):
-            return phrase
-    return None

@@ -1,8 +1,9 @@
 """Answering the questions of a session: queue, plan, answer, publish.
 
-    question queue -> answerers -> plan -> rules and models -> dispatch
+    question queue -> answerers -> route, plan -> tool or readers -> dispatch
 
-What cannot be answered in time is not begun, and says so; a failed answer costs itself alone.
+Beside it, while nobody asks, the model reads the window along and new sentences are indexed. What cannot be
+answered in time is not begun, and says so; a failed answer costs itself alone.
 """
 
 from __future__ import annotations
@@ -16,20 +17,24 @@ import structlog
 
 from streamsvc.answers import deadline
 from streamsvc.answers.answer import Answerer, Attachment, shaped
+from streamsvc.answers.exchanges import Exchanges
+from streamsvc.answers.model_reader import ModelReader
 from streamsvc.answers.question_queue import QuestionQueue, QueuedQuestion, matching
-from streamsvc.answers.rules import follow_ups
-from streamsvc.answers.rules.parse import ParsedQuestion, parsed
-from streamsvc.answers.vlm_reader import VlmReader
+from streamsvc.answers.reading import Reading
+from streamsvc.answers.route import Route
+from streamsvc.answers.router import route
 from streamsvc.core import clock, metrics
 from streamsvc.core.context import SessionContext
 from streamsvc.core.errors import Cancelled, DeadlineMissed, NotFound, StreamsvcError
-from streamsvc.core.types import Answer, Delta
+from streamsvc.core.types import Answer, Delta, Question
 from streamsvc.core.units import Reply
+from streamsvc.timeline.index import Index
 from streamsvc.timeline.timeline import Timeline
 from streamsvc.vision.still_image import analyse
 from streamsvc.vision.vlm import VlmSession
 
 log = structlog.get_logger()
+_INDEX_SECONDS = 1.0  # between readings of what is new into the index, at least
 _ANSWERERS = 2  # questions in work at once: one that waits for a model holds up no other
 
 
@@ -59,21 +64,27 @@ class Answering:
     Args:
         context: of the session.
         timeline: what is known.
+        index: retrieval in it.
         pictures: the vision pipeline.
 
     `queue`: where questions are put.
     """
 
-    def __init__(self, context: SessionContext, timeline: Timeline, pictures: LivePictures) -> None:
+    def __init__(
+        self, context: SessionContext, timeline: Timeline, index: Index, pictures: LivePictures
+    ) -> None:
         self.queue = QuestionQueue(context)
         self._context = context
+        self._timeline = timeline
+        self._index = index
         self._pictures = pictures
-        roles = context.roles
-        vlm = VlmReader(context.session, pictures.vlm, timeline) if pictures.vlm is not None else None
-        self._answerer = Answerer(
-            timeline, context.settings.think, roles.think, vlm, roles.cost_tracker.record
-        )
-        self._memory = follow_ups.Memory()
+        model: ModelReader | None = None
+        self._reading: Reading | None = None
+        if context.roles.reads:
+            self._reading = Reading(context, context.roles.think, timeline, pictures.vlm)
+            model = ModelReader(context, self._reading, index.rank)
+        self._answerer = Answerer(timeline, index, model)
+        self._exchanges = Exchanges()
         self._running: dict[QueuedQuestion, asyncio.Task[None]] = {}  # until their answer is complete
 
     def cancel(self, question_id: str, asker: str | None = None) -> None:
@@ -95,9 +106,23 @@ class Answering:
 
     async def run(self) -> None:
         """Answer questions until the queue is closed and empty."""
-        async with asyncio.TaskGroup() as answerers:
-            for _ in range(_ANSWERERS):
-                answerers.create_task(self._answer_queued())
+        async with asyncio.TaskGroup() as tasks:
+            background = [tasks.create_task(self._index_new())]
+            if self._reading is not None:
+                background.append(tasks.create_task(self._reading.run()))
+            async with asyncio.TaskGroup() as answerers:
+                for _ in range(_ANSWERERS):
+                    answerers.create_task(self._answer_queued())
+            for task in background:
+                task.cancel()
+
+    async def _index_new(self) -> None:
+        """Index new sentences while nobody asks, until cancelled."""
+        while True:
+            await clock.sleep(_INDEX_SECONDS)
+            with contextlib.suppress(TimeoutError):  # a question came
+                async with self._context.roles.idle.background(_INDEX_SECONDS):
+                    await self._index.settle()
 
     async def _answer_queued(self) -> None:
         async for queued in self.queue.questions():
@@ -120,8 +145,10 @@ class Answering:
     async def _answer(self, queued: QueuedQuestion) -> None:
         """Answer one question. Raises StreamsvcError: there is no answer."""
         self._pictures.request_keyframe()
-        question = await self._standalone(queued)
-        plan = self._plan(question)
+        question = replace(queued.question, history=self._exchanges.before(queued.asker, clock.now()))
+        roles = self._context.roles
+        way = await route(question, self._timeline, roles.embed, max(question.asked, 0.0))
+        plan = self._plan(question, way)
         if not plan.fits:
             metrics.deadline_missed.labels("answer", "not_started").inc()
             raise DeadlineMissed("this question's time had passed before it could be begun")
@@ -129,43 +156,28 @@ class Answering:
         if plan.keyframe_wait:
             question = await self._refreshed(question, plan.keyframe_wait)
         first = True
-        parts = shaped(question, self._answerer.answer(question, plan, attachment))
+        parts = shaped(question, self._answerer.answer(question, way, plan, attachment))
         async with contextlib.aclosing(parts):
             async for part in parts:
                 if isinstance(part, Answer):
-                    self._memory.note(queued.asker, question, part, clock.now())
+                    self._exchanges.note(queued.asker, question, part, clock.now())
                 self._reply(queued, part, first=first)
                 first = False
 
-    async def _standalone(self, queued: QueuedQuestion) -> ParsedQuestion:
-        """Parse a question, and resolve what it refers to.
-
-        A follow-up waits for the answers to its asker's earlier questions.
-        """
-        question = parsed(queued.question)
-        if queued.asker and follow_ups.refers(question.ask):
-            tasks = [task for other, task in self._running.items() if other.asker == queued.asker]
-            if earlier := tasks[: tasks.index(self._running[queued])]:
-                await asyncio.wait(earlier, timeout=max(0.0, queued.question.deadline - clock.now()))
-        return follow_ups.standalone(question, self._memory.before(queued.asker, clock.now()))
-
-    def _plan(self, parsed: ParsedQuestion) -> deadline.Plan:
+    def _plan(self, question: Question, way: Route) -> deadline.Plan:
         """What the question may spend.
 
         One about the present picture may wait a little for a picture of now.
         """
-        question = parsed.question
-        present = question.image is None and self._context.host.live_video and parsed.ask.present
-        window = self._context.degradation.fidelity.window_tokens
+        present = question.image is None and self._context.host.live_video and way.present
         costs = self._context.roles.cost_tracker.costs
-        return deadline.plan(costs, clock.now(), question.deadline, window=window, keyframe=present)
+        return deadline.plan(costs, clock.now(), question.deadline, keyframe=present)
 
-    async def _attachment(self, parsed: ParsedQuestion) -> Attachment | None:
+    async def _attachment(self, question: Question) -> Attachment | None:
         """What is seen and read in the question's image; None: it has none. Raises StreamsvcError."""
-        question = parsed.question
         if question.image is None:
             return None
-        return await analyse(
+        sight, text = await analyse(
             question.image,
             self._context.session,
             max(question.asked, 0.0),
@@ -173,13 +185,15 @@ class Answering:
             self._context.settings.see,
             deadline_in_s=question.deadline - clock.now(),
         )
+        vlm = self._pictures.vlm
+        key = "" if vlm is None else await vlm.encode(question.image, question.deadline - clock.now())
+        return Attachment(sight, text, key)
 
-    async def _refreshed(self, parsed: ParsedQuestion, seconds: float) -> ParsedQuestion:
+    async def _refreshed(self, question: Question, seconds: float) -> Question:
         """The question, asked of the newest picture that is known within `seconds`."""
-        question = parsed.question
         began = clock.now()
         known = await self._pictures.refresh(max(question.asked, 0.0), seconds)
-        return replace(parsed, question=replace(question, asked=known, waited=clock.now() - began))
+        return replace(question, asked=known, waited=clock.now() - began)
 
     def _reply(
         self, queued: QueuedQuestion, part: Delta | Answer | StreamsvcError, *, first: bool = False

@@ -1,164 +1,203 @@
-"""Which sentences of the VLM may be shown: those that the lines or pictures before it support. Pure."""
+"""Whether a sentence of a model may be shown: the lines that it cites must hold what it claims. Pure.
+
+Held to the cited lines, or to the question: names (by sound and spelling, for captions mishear), numbers, and
+quotations; and the sentence must deny no more than they do. Other words are free, so that paraphrase passes.
+How well question and sentence fit the lines is scored by a cross-encoder beside this, one sign among these.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from streamsvc.answers.rules.parse import Ask
-from streamsvc.answers.rules.visual_questions import Target
-from streamsvc.core.roles import Payload
-from streamsvc.core.types import Evidence
-from streamsvc.timeline.text import QUESTION_WORDS, STOP, bag, stem, tokens
-from streamsvc.vision.vlm_context import Item
-from streamsvc.vision.vlm_text import clause_end, clean, is_about_words, is_refusal
+import jellyfish
+from text_to_num import alpha2digit
 
-MAX_TOKENS = 64  # of an answer: 40 words are about 55
-MIN_WORDS = 3  # that the beginning of a sentence must have to say anything
-_NEGATIONS = frozenset(
-    ["not", "no", "never", "nobody", "nothing", "none", "neither", "nor", "without", "cannot"]
+MAX_WORDS = 40  # of an answer
+# Scores of the cross-encoder below which a sentence is left out; see deploy/decisions.md for data and curve.
+MIN_RELEVANCE = -6.0
+_SHORTEST_BY_SOUND = 4  # letters; shorter words sound alike by chance
+_SENTENCE_END = re.compile(r"[.!?…]+[\"'”’)\]]*(?=\s|$)|\n")
+_CITATION = re.compile(r"\s*\[\s*(\d+(?:\s*[,;]\s*\d+)*)\s*\]")
+_WORD = re.compile(r"[^\W_]+(?:['’.-][^\W_]+)*")
+_NUMBER = re.compile(r"\d+(?:[.:]\d+)*")
+_THOUSANDS = re.compile(r"(?<=\d)[, ](?=\d{3}(?!\d))")
+_QUOTATION = re.compile(r"[“\"«]([^”\"»]{2,})[”\"»]")
+_NEGATION = re.compile(
+    r"\b(?:no|not|never|nobody|nothing|none|neither|nor|without|cannot)\b|n['’]t\b", re.IGNORECASE
 )
+_CLAUSE = re.compile(r"[,.;:!?…()]|\b(?:but|and|because|although)\b", re.IGNORECASE)
+# Words that begin a sentence with a capital and are no names.
+_OPENING_WORDS = """
+a about after again all also an and another any anything are as at because before both but by can could
+did do does during each either every everybody everyone everything few first five for four from had has
+have he her here hers his how i if in instead is it its just last later less many maybe more most much my
+neither never next no nobody none nor not nothing now of on once one only or other others our out over
+perhaps second several she should since so some somebody someone something soon such than that the their
+them then there these they third this those though three through to today tomorrow two under until up we
+were what when where whether which while who whose why will with without would yes yesterday yet you
+your
+"""
+_OPENERS = frozenset(_OPENING_WORDS.split())
 
 
 @dataclass(frozen=True, slots=True)
-class Clause:
-    """A part of an answer that may be shown, with its evidence.
-
-    Keyframes that the model saw, or a line that was said or written.
-    """
+class Claim:
+    """One sentence of a model, without its citations, and the numbers of the lines that it cites."""
 
     text: str
-    evidence: tuple[Evidence, ...]
+    lines: tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Shown:
-    """What a model was asked, and shown for it.
+class ClaimReader:
+    """Cuts a growing text into claims: sentences with the citations in or right behind them."""
 
-    `way`: whether it was asked of the pictures or of the words. `ask`: the parsed question. `items`: the
-    context. `cite`: evidence of the keyframes of some session seconds.
-    """
+    def __init__(self) -> None:
+        self._text = ""
 
-    way: Target
-    ask: Ask
-    items: Sequence[Item]
-    cite: Callable[[Sequence[float]], tuple[Evidence, ...]]
+    def take(self, piece: str) -> list[Claim]:
+        """Take the next piece of the text; returns the claims that it completes."""
+        self._text += piece
+        claims: list[Claim] = []
+        while (end := _complete(self._text)) > 0:
+            claims += _claims(self._text[:end])
+            self._text = self._text[end:]
+        return claims
+
+    def rest(self) -> list[Claim]:
+        """The claim that the end of the text completes."""
+        text, self._text = self._text, ""
+        return _claims(text)
 
 
-def supporting_line(clause: str, items: Sequence[Item], ask: Ask) -> Evidence | None:
-    """The newest line that supports a clause; None where there is none.
+def _complete(text: str) -> int:
+    """Length of the first sentence with its citations; 0: more of either may come."""
+    for match in _SENTENCE_END.finditer(text):
+        end = match.end()
+        while (citation := _CITATION.match(text, end)) is not None:
+            end = citation.end()
+            if end < len(text) and text[end] in ".!?":  # "… [12]." and "… . [12]." are both met
+                end += 1
+        rest = text[end:].lstrip()
+        if rest and not rest.startswith("["):
+            return end
+        if rest:
+            return 0  # a citation has begun
+    return 0
 
-    A line supports a clause that it holds word by word: content words and numbers in the same order, the same
-    negation. The clause must say something that the question does not, and the names of the question must
-    stand near the line.
+
+def _claims(text: str) -> list[Claim]:
+    numbers = [int(n) for found in _CITATION.findall(text) for n in re.split(r"\s*[,;]\s*", found)]
+    plain = " ".join(_CITATION.sub("", text).split())
+    plain = re.sub(r"\s+([.!?…])", r"\1", plain).strip("*_`# ")
+    return [Claim(plain, tuple(dict.fromkeys(numbers)))] if any(c.isalnum() for c in plain) else []
+
+
+def is_none(text: str) -> bool:
+    """Whether a model says that the lines do not tell."""
+    return text.strip().strip(".*[]\"'").upper() == "NONE"
+
+
+def held(claim: str, lines: Sequence[str], question: str, *, check_names: bool = True) -> bool:
+    """Whether lines hold the names, numbers, quotations and negations of a claim.
 
     Args:
-        clause: of the model.
-        items: the context that the model was shown.
-        ask: the parsed question.
+        claim: one sentence.
+        lines: the cited ones, as the model read them, with their times.
+        question: its names and numbers may be repeated.
+        check_names: False for languages that write other words with capitals too.
     """
-    words = _content(clause)
-    asked = bag(ask.raw) | QUESTION_WORDS
-    if not words or all(word in asked for word in words):
-        return None
-    lines = [item for item in items if item.kind != "picture"]
-    names = {*ask.names, *ask.owners}
-    if ask.subject is not None and ask.subject != ask.focus:
-        names.add(ask.subject)
-    for place in range(len(lines) - 1, -1, -1):
-        line = lines[place]
-        if not _in_order(words, _content(line.text)) or _negated(clause) != _negated(line.text):
-            continue
-        near = frozenset().union(*(bag(other.text) for other in lines[max(0, place - 2) : place + 3]))
-        if names <= near and any(word in near for word in ask.about):
-            return Evidence(line.at, line.end, line.kind, line.text)
-    return None
+    if not lines:
+        return False
+    known = " ".join([*lines, question])
+    words = _words(known)
+    names_held = not check_names or all(_is_among(name, words) for name in names(claim))
+    return (
+        names_held
+        and numbers(claim) <= numbers(known) | {"1"}
+        and all(_has_quotation(quotation, lines) for quotation in _QUOTATION.findall(claim))
+        and _negations_agree(claim, lines, question)
+    )
+
+
+def names(text: str) -> list[str]:
+    """Words with a capital that no sentence's beginning explains, and capitalised first words that may be."""
+    found = []
+    at_start = True
+    for match in _WORD.finditer(text):
+        word = match[0]
+        if word[0].isupper() and word != "I" and not (at_start and word.lower() in _OPENERS):
+            found.append(word.removesuffix("'s").removesuffix("’s"))
+        at_start = bool(_SENTENCE_END.match(text, match.end())) or text[match.end() : match.end() + 1] == ":"
+    return found
 
 
 @lru_cache(maxsize=4096)
-def _content(text: str) -> tuple[str, ...]:
-    return tuple(stem(word) for word in tokens(text) if word not in STOP)
+def numbers(text: str) -> frozenset[str]:
+    """The numbers of an English text as digits, written or in words; ordinals count as numbers."""
+    digits = alpha2digit(text.replace("-", " "), "en", threshold=0)
+    return frozenset(number.lstrip("0") or "0" for number in _NUMBER.findall(_THOUSANDS.sub("", digits)))
 
 
-def _in_order(words: Sequence[str], line: Sequence[str]) -> bool:
-    rest = iter(line)
-    return all(word in rest for word in words)
+@lru_cache(maxsize=4096)
+def _words(text: str) -> frozenset[str]:
+    return frozenset(
+        part for word in _WORD.findall(text.lower()) for part in (word, *re.split(r"[-'’.]", word))
+    )
 
 
-def _negated(text: str) -> bool:
-    return any(word in _NEGATIONS or word.endswith("n't") for word in tokens(text))
+def _is_among(name: str, words: Iterable[str]) -> bool:
+    """Whether a word is among others by spelling or by sound."""
+    lower = name.lower()
+    return all(any(_alike(part, word) for word in words) for part in re.split(r"[-'’.]", lower) if part)
 
 
-class AnswerFilter:
-    """Passes on the supported clauses of one answer while it is generated.
+@lru_cache(maxsize=65536)
+def _alike(first: str, second: str) -> bool:
+    if first == second:
+        return True
+    shorter = min(len(first), len(second))
+    if shorter < _SHORTEST_BY_SOUND:
+        return False
+    if jellyfish.levenshtein_distance(first, second) <= max(1, shorter // 4):
+        return True
+    return jellyfish.metaphone(first) == jellyfish.metaphone(second)
 
-    Args:
-        shown: what the model was asked, and shown.
-        words: that may be passed on, at most.
 
-    `over`: nothing more of the answer may be shown.
+def _has_quotation(quotation: str, lines: Sequence[str]) -> bool:
+    wanted = _WORD.findall(quotation.lower())
+    for line in lines:
+        rest = iter(_WORD.findall(line.lower()))
+        if all(any(_alike(word, other) for other in rest) for word in wanted):
+            return True
+    return False
+
+
+def _negations_agree(claim: str, lines: Sequence[str], question: str) -> bool:
+    """Whether a claim denies what its lines deny, and affirms what they affirm.
+
+    A denial needs one in the lines or in the question. An affirmation is compared with the clause that shares
+    most of its words.
     """
+    if _denies(claim):
+        return any(map(_denies, lines)) or _denies(question)
+    content = _content(claim)
+    clauses = [clause for line in lines for clause in _CLAUSE.split(line) if clause.strip()]
+    shared = [len(content & _content(clause)) for clause in clauses]
+    best = max(shared, default=0)
+    if best < 2:
+        return True
+    return not all(_denies(clause) for clause, count in zip(clauses, shared, strict=True) if count == best)
 
-    def __init__(self, shown: Shown, words: int) -> None:
-        self.over = False
-        self._shown = shown
-        self._words_left = words
-        self._seen: tuple[Evidence, ...] = ()  # keyframes that were before the model
-        self._text = ""
-        self._pieces = 0
-        self._cut = False
-        self._passed_any = False
 
-    def take(self, piece: Payload) -> list[Clause]:
-        """Take the next piece of the generated text; returns the clauses that it completes."""
-        if "shown" in piece:
-            self._seen = self._shown.cite(piece["shown"])
-            self.over = self._shown.way == "look" and not self._seen
-        self._cut = self._cut or bool(piece.get("cut"))
-        self._text = (self._text + str(piece.get("text", ""))).lstrip()
-        self._pieces += bool(piece.get("text"))
-        clauses: list[Clause] = []
-        while not self.over and (end := clause_end(self._text)):
-            clause = self._text[:end]
-            self._text = self._text[end:].lstrip()
-            clauses += self._checked(clause)
-        if not self.over and len(self._text.split()) > self._words_left:
-            clauses += self._checked(self._text, cut=True)
-        return clauses
+def _content(text: str) -> frozenset[str]:
+    """Beginnings of the words that are no function words; so "pays" and "paying" are one."""
+    return frozenset(
+        word[:5] for word in _WORD.findall(text.lower()) if word not in _OPENERS and len(word) > 2
+    )
 
-    def rest(self, *, complete: bool) -> list[Clause]:
-        """What is left at the end of the text. `complete`: the engine ended the stream by itself."""
-        if self.over:
-            return []
-        cut = not complete or self._cut or self._pieces >= MAX_TOKENS
-        return self._checked(self._text, cut=cut)
 
-    def _checked(self, text: str, *, cut: bool = False) -> list[Clause]:
-        """The clause, if it may be shown; after a clause that may not, nothing more is.
-
-        The beginning of a clause that is `cut` off or too long is shown where it is all that there is, but
-        only of pictures: in what was said, a "not" may follow.
-        """
-        clause = clean(text)
-        words = clause.split()
-        if cut or len(words) > self._words_left:
-            self.over = True
-            if self._passed_any or self._shown.way == "text" or len(words) < MIN_WORDS:
-                return []
-            clause = " ".join([*words[: self._words_left - 1], "…"])
-        evidence = self._evidence(clause)
-        if not evidence:
-            self.over = self.over or bool(clause)
-            return []
-        self._words_left -= len(clause.split())
-        self._passed_any = True
-        return [Clause(clause, evidence)]
-
-    def _evidence(self, clause: str) -> tuple[Evidence, ...]:
-        if not clause or is_refusal(clause):
-            return ()
-        if self._shown.way == "look" and not is_about_words(clause):
-            return self._seen
-        line = supporting_line(clause, self._shown.items, self._shown.ask)
-        return (line,) if line is not None else ()
+def _denies(text: str) -> bool:
+    return _NEGATION.search(text) is not None

@@ -12,9 +12,9 @@ Reader = Literal["text", "sight", "none"]
 class Arguments:
     """What a question names, as far as tools use it.
 
-    `span`: session seconds (start, end); one moment has start == end. `label`, `other`: labels of the detector
-    or tagger. `text`: words in quotation marks. `ordinal`: 1 is the first, -1 the last. `number`: any other
-    number. `form`: what kind of answer is asked for.
+    `span`: session seconds (start, end); one moment has start == end. `label`, `other`: labels of the
+    detector or tagger. `text`: words in quotation marks. `ordinal`: 1 is the first, -1 the last. `number`: any
+    other number. `form`: what kind of answer is asked for.
     """
 
     span: tuple[float, float] | None = None
@@ -30,9 +30,9 @@ class Arguments:
 class Route:
     """Which tool or reader answers a question.
 
-    `tool`: a name of `tools.TOOLS`; "": a reader. `reader`: of words or of pictures, also where the tool finds
-    nothing; "none": no model here can tell such things. `present`: the question is about now. `margin`: by how
-    much the nearest examples beat those of the next route; cosine.
+    `tool`: a name of `tools.TOOLS`; "": a reader. `reader`: of words or of pictures, also where the tool
+    finds nothing; "none": no model here can tell such things. `present`: the question is about now. `margin`:
+    by how much the nearest examples beat those of the next route; cosine.
     """
 
     tool: str = ""

@@ -20,8 +20,8 @@ from streamsvc.core.units import Unit
 class Roles:
     """The models of a service, and what all its sessions share of them.
 
-    `embed` None: search goes by words alone. `vlm`: `think`, where that model can be shown pictures. `idle`:
-    admits background work.
+    `embed` None: search goes by words alone. `vlm`: `think`, where that model can be shown pictures. `reads`:
+    `think` can answer from lines. `idle`: admits background work.
     `cost_tracker`: what the models' work has cost so far.
     """
 
@@ -30,6 +30,7 @@ class Roles:
     think: Role
     embed: Role | None = None
     vlm: Role | None = None
+    reads: bool = False
     idle: IdleGate = field(default_factory=IdleGate, init=False)
     cost_tracker: CostTracker = field(default_factory=CostTracker, init=False)
 

@@ -1,57 +1,37 @@
-"""An answer is planned by measured costs, and ends before its deadline."""
+"""What fits before a deadline: nothing that is late is begun, and a model is asked only where a sentence may come."""
 
 from __future__ import annotations
 
-from hypothesis import given
-from hypothesis import strategies as st
+import pytest
 
-from streamsvc.answers import deadline
-from streamsvc.answers.deadline import plan
+from streamsvc.answers.deadline import FALLBACK_SECONDS, KEYFRAME_WAIT, plan
 from streamsvc.core.degradation import Costs
 
 
-@given(
-    st.floats(-1.0, 5.0),
-    st.integers(0, 4096),
-    st.booleans(),
-    st.floats(0.0001, 0.01),
-    st.floats(0.001, 0.2),
-    st.floats(0.01, 1.0),
-)
-def test_a_plan_ends_before_the_deadline(
-    left: float, window: int, keyframe: bool, read: float, write: float, frame: float
-) -> None:
-    costs = Costs(
-        {("think", "prompt"): (read,) * 3, ("think", "token"): (write,) * 3, ("see", "frame"): (frame,) * 3}
-    )
-    planned = plan(costs, 100.0, 100.0 + left, window=window, keyframe=keyframe)
-    frame_cost = frame if planned.keyframe_wait else 0.0
-    spent = planned.keyframe_wait + frame_cost + planned.window_tokens * read + planned.phrase_tokens * write
-    assert not planned.fits or spent <= left + 1e-6
-    assert planned.keyframe_wait <= deadline.KEYFRAME_WAIT
-    assert planned.window_tokens <= window
-    assert planned.fits or planned.phrase_tokens == 0
+def measured(**seconds: float) -> Costs:
+    """Costs of the think role, and of a keyframe ("frame") of the see role."""
+    samples = {("see" if unit == "frame" else "think", unit): (cost,) * 3 for unit, cost in seconds.items()}
+    return Costs(samples)
 
 
-def test_an_answer_that_cannot_be_in_time_is_not_started() -> None:
-    planned = plan(Costs(), 10.0, 10.01, window=400)
-    assert not planned.fits
-    assert planned.left_out == ("answer",)
+def test_an_answer_that_would_be_late_is_not_begun() -> None:
+    assert not plan(Costs(), 10.0, 10.04).fits
+    assert plan(Costs(), 10.0, 13.0).fits
 
 
-def test_a_short_deadline_leaves_out_the_phrase() -> None:
-    planned = plan(Costs(), 10.0, 10.2, window=400)
-    assert planned.fits
-    assert planned.left_out == ("phrase",)
+def test_a_model_is_asked_where_a_sentence_may_come_before_the_fallback() -> None:
+    assert plan(measured(first=0.3, token=0.05), 10.0, 13.0).asks_model
+    assert not plan(measured(first=0.3, token=0.3), 10.0, 13.0).asks_model  # 12 tokens take 3.6 s
+    assert not plan(measured(first=2.7, token=0.01), 10.0, 13.0).asks_model
 
 
-def test_a_shortened_window_is_reported() -> None:
-    planned = plan(Costs(), 10.0, 10.5, window=400)
-    assert 64 <= planned.window_tokens < 400
-    assert planned.left_out == ("window",)
+@pytest.mark.parametrize(("deadline", "before"), [(13.0, FALLBACK_SECONDS), (10.45, 0.2)])
+def test_the_fallback_leaves_time_to_publish(deadline: float, before: float) -> None:
+    assert plan(Costs(), 10.0, deadline).fallback_at == pytest.approx(deadline - before)
 
 
-def test_a_usual_deadline_leaves_nothing_out() -> None:
-    planned = plan(Costs(), 10.0, 13.0, window=400, keyframe=True)
-    assert planned.left_out == ()
-    assert (planned.keyframe_wait, planned.window_tokens, planned.phrase_tokens) == (0.3, 400, 48)
+def test_only_a_question_about_now_waits_for_a_picture() -> None:
+    costs = measured(frame=0.05)
+    assert plan(costs, 10.0, 13.0).keyframe_wait == 0.0
+    assert plan(costs, 10.0, 13.0, keyframe=True).keyframe_wait == KEYFRAME_WAIT
+    assert 0 < plan(costs, 10.0, 10.3, keyframe=True).keyframe_wait < 0.25

@@ -1,0 +1,197 @@
+"""The generative reader: a language model's sentences on the window, as far as their citations hold them.
+
+It reads the window's lines and, where the window has lost its head, the passages that retrieval found. A
+sentence is passed on when it is complete and `grounding` finds its claims in the lines that it cites. Where a
+model is shown pictures, what it says of them cannot be checked: that is passed on as its own word.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+
+import structlog
+
+from streamsvc.answers import grounding
+from streamsvc.answers.finding import timestamp
+from streamsvc.answers.grounding import Claim, ClaimReader
+from streamsvc.answers.reading import INSTRUCTION, Reading
+from streamsvc.answers.route import Route
+from streamsvc.core import clock, metrics
+from streamsvc.core.context import SessionContext
+from streamsvc.core.errors import DeadlineMissed, StreamsvcError
+from streamsvc.core.roles import Payload
+from streamsvc.core.types import Evidence, Question
+from streamsvc.timeline.passages import Passage
+from streamsvc.timeline.window import Line, Window, one_line
+
+log = structlog.get_logger()
+MAX_TOKENS = 96  # of an answer: 40 words with their citations
+PUBLISH_SECONDS = 0.1  # kept back from the deadline: what the model says must still be published
+MAX_PICTURES = 4  # keyframes that an answer of pictures cites, the newest
+_RANK_SECONDS = 0.3  # for the score of one sentence; without it the other checks decide
+_CAPITALISED_NOUNS = frozenset(["de", "lb"])  # languages that write all nouns with a capital
+Rank = Callable[[str, Sequence[str], float], Awaitable[Sequence[float] | None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Clause:
+    """A sentence that may be shown, with its evidence. `checked`: the evidence holds it."""
+
+    text: str
+    evidence: tuple[Evidence, ...]
+    checked: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """What a model is asked: `queries` are the question with and without what it follows up.
+
+    `picture`: the engine's key of an image that came with the question, which then is all that is asked of.
+    """
+
+    question: Question
+    route: Route
+    queries: tuple[str, ...]
+    picture: str = ""
+
+
+class ModelReader:
+    """Asks the language model the questions of one session.
+
+    Args:
+        context: of the session.
+        reading: the window that the model has read.
+        rank: scores texts for a query (`Index.rank`).
+    """
+
+    def __init__(self, context: SessionContext, reading: Reading, rank: Rank) -> None:
+        self._context = context
+        self._reading = reading
+        self._rank = rank
+
+    async def clauses(
+        self, prompt: Prompt, passages: Awaitable[Sequence[Passage]]
+    ) -> AsyncGenerator[Clause, None]:
+        """Stream the sentences of an answer that may be shown.
+
+        There are none where the model fails, is late or cannot tell.
+
+        Args:
+            prompt: the question.
+            passages: of retrieval; waited for only where lines have left the window.
+        """
+        key, window = await self._reading.window(max(prompt.question.asked, 0.0))
+        lines = {line.number: line for line in window.lines}
+        found = _numbered(await passages, window) if window.generation else []
+        lines |= {line.number: line for line in found}
+        payload: Payload = {
+            "session": key,
+            "items": [line.payload() for line in window.lines],
+            "instruction": INSTRUCTION,
+            "question": _asked(prompt, found),
+            "max_tokens": MAX_TOKENS,
+        }
+        if prompt.picture:
+            image = Line(
+                1, prompt.question.asked, prompt.question.asked, "picture", "the image", None, prompt.picture
+            )
+            payload |= {"session": f"{key} image", "items": [image.payload()], "aside": True}
+            lines = {1: image}
+        words = 0
+        claims = self._claims(prompt.question, payload)
+        try:
+            async with aclosing(claims) as stream:
+                async for claim in stream:
+                    clause = await self._clause(claim, lines, prompt)
+                    words += len(claim.text.split())
+                    if clause is None:
+                        continue
+                    if words > grounding.MAX_WORDS:
+                        return
+                    yield clause
+        except StreamsvcError as error:
+            action = "cut" if isinstance(error, DeadlineMissed) else "failed"
+            metrics.deadline_missed.labels("answer", action).inc()
+            log.warning("the language model did not answer", session=self._context.session, reason=error.code)
+
+    async def _claims(self, question: Question, payload: Payload) -> AsyncGenerator[Claim, None]:
+        """The model's sentences. Raises StreamsvcError."""
+        reader = ClaimReader()
+        record = self._context.roles.cost_tracker.record
+        since, unit = clock.now(), "first"
+        pieces = self._context.roles.think.stream(
+            "generate",
+            payload,
+            deadline_in_s=question.deadline - since - PUBLISH_SECONDS,
+            affinity=self._context.session,
+        )
+        async with aclosing(pieces) as stream:  # type: ignore[type-var]
+            async for piece in stream:
+                if not (text := str(piece.get("text", ""))):
+                    continue
+                record("think", unit, clock.now() - since)
+                since, unit = clock.now(), "token"
+                for claim in reader.take(text):
+                    yield claim
+        for claim in reader.rest():
+            yield claim
+
+    async def _clause(self, claim: Claim, lines: dict[int, Line], prompt: Prompt) -> Clause | None:
+        """A sentence with its evidence; None: it may not be shown."""
+        if grounding.is_none(claim.text) or not all(number in lines for number in claim.lines):
+            return None
+        cited = [lines[number] for number in claim.lines]
+        if prompt.route.reader == "sight" and all(line.kind in ("picture", "sight") for line in cited):
+            pictures = [line for line in lines.values() if line.kind == "picture"][-MAX_PICTURES:]
+            return (
+                Clause(claim.text, tuple(line.evidence() for line in pictures), False) if pictures else None
+            )
+        texts = [line.rendered for line in cited]
+        named = prompt.route.language not in _CAPITALISED_NOUNS
+        asked = " ".join(prompt.queries)
+        if not grounding.held(claim.text, texts, asked, check_names=named):
+            return None
+        if prompt.route.language == "en" and not await self._is_relevant(claim, cited, prompt.queries):
+            return None
+        return Clause(claim.text, tuple(line.evidence() for line in cited))
+
+    async def _is_relevant(self, claim: Claim, cited: Sequence[Line], queries: Sequence[str]) -> bool:
+        """Whether the sentence with its lines fits the question; True where the cross-encoder is away."""
+        text = " ".join([claim.text, *(line.text for line in cited)])
+        best = None
+        for query in queries:
+            scores = await self._rank(query, [text], _RANK_SECONDS)
+            if scores is not None:
+                best = max(scores[0], best) if best is not None else scores[0]
+        return best is None or best >= grounding.MIN_RELEVANCE
+
+
+def _numbered(passages: Sequence[Passage], window: Window) -> list[Line]:
+    """Passages that are not in the window, as lines with numbers behind its last."""
+    first = window.lines[-1].number + 1 if window.lines else 1
+    starts = {line.start for line in window.lines if line.kind != "note"}
+    parts = [part for passage in passages for part in passage.parts if part.start not in starts]
+    unique = list(dict.fromkeys(parts))
+    return [
+        Line(
+            first + n,
+            part.start,
+            part.end,
+            "screen" if part.kind == "screen" else "speech",
+            one_line(part.quote),
+        )
+        for n, part in enumerate(sorted(unique, key=lambda part: part.start))
+    ]
+
+
+def _asked(prompt: Prompt, found: Sequence[Line]) -> str:
+    """The question as the model reads it, behind the window's lines."""
+    parts = [line.rendered for line in found]
+    parts += [
+        f"Asked before: {one_line(exchange.question)} Answer: {one_line(exchange.answer)}"
+        for exchange in prompt.question.history
+    ]
+    parts.append(f"It is {timestamp(prompt.question.asked)} now. Question: {one_line(prompt.question.text)}")
+    return "\n".join(parts)
