@@ -9,14 +9,15 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Protocol
 
 import structlog
 
 from streamsvc.answers import grounding
 from streamsvc.answers.finding import timestamp
 from streamsvc.answers.grounding import Claim, ClaimReader
-from streamsvc.answers.reading import INSTRUCTION, Reading
+from streamsvc.answers.reading import INSTRUCTION
 from streamsvc.answers.route import Route
 from streamsvc.core import clock, metrics
 from streamsvc.core.context import SessionContext
@@ -32,6 +33,16 @@ PUBLISH_SECONDS = 0.1  # kept back from the deadline: what the model says must s
 MAX_PICTURES = 4  # keyframes that an answer of pictures cites, the newest
 _RANK_SECONDS = 0.3  # for the score of one sentence; without it the other checks decide
 _CAPITALISED_NOUNS = frozenset(["de", "lb"])  # languages that write all nouns with a capital
+
+
+class WindowSource(Protocol):
+    """What keeps the window that the model has read (`reading.Reading`)."""
+
+    async def window(self, now: float) -> tuple[str, Window]:
+        """The key of the model's context and the window that a question at session second `now` uses."""
+        ...
+
+
 Rank = Callable[[str, Sequence[str], float], Awaitable[Sequence[float] | None]]
 
 
@@ -66,7 +77,7 @@ class ModelReader:
         rank: scores texts for a query (`Index.rank`).
     """
 
-    def __init__(self, context: SessionContext, reading: Reading, rank: Rank) -> None:
+    def __init__(self, context: SessionContext, reading: WindowSource, rank: Rank) -> None:
         self._context = context
         self._reading = reading
         self._rank = rank
@@ -85,10 +96,11 @@ class ModelReader:
         key, window = await self._reading.window(max(prompt.question.asked, 0.0))
         lines = {line.number: line for line in window.lines}
         found = _numbered(await passages, window) if window.generation else []
+        shown = prompt.route.reader == "sight" or self._context.settings.models.profile == "gpu"
         lines |= {line.number: line for line in found}
         payload: Payload = {
             "session": key,
-            "items": [line.payload() for line in window.lines],
+            "items": [line.payload() if shown else _words(line) for line in window.lines],
             "instruction": INSTRUCTION,
             "question": _asked(prompt, found),
             "max_tokens": MAX_TOKENS,
@@ -166,6 +178,11 @@ class ModelReader:
             if scores is not None:
                 best = max(scores[0], best) if best is not None else scores[0]
         return best is None or best >= grounding.MIN_RELEVANCE
+
+
+def _words(line: Line) -> Payload:
+    """A line without its picture: who asks of words is not sent pictures."""
+    return replace(line, picture="").payload()
 
 
 def _numbered(passages: Sequence[Passage], window: Window) -> list[Line]:
