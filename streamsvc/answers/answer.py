@@ -23,13 +23,16 @@ from streamsvc.answers.model_reader import Clause, ModelReader, Prompt
 from streamsvc.answers.route import Route
 from streamsvc.answers.router import queries_of
 from streamsvc.answers.structured_output import fill
+from streamsvc.answers.shortening import shortened
 from streamsvc.core import clock
+from streamsvc.core.roles import Role
 from streamsvc.core.types import Answer, By, Delta, Evidence, Question, Reason, ScreenText, Sight
 from streamsvc.timeline.index import Index
 from streamsvc.timeline.passages import Passage
 from streamsvc.timeline.timeline import Timeline
 
 RETRIEVAL_SECONDS = 1.0
+_MAX_TO_SHORTEN = 24  # words of a passage, so that it and its short form stay below 40
 RETOLD_TOOLS = frozenset(["summary", "topic"])  # whose findings a model that reads tells better
 _REFUSALS: dict[Reason, str] = {
     "nothing_yet": "I have not seen or heard anything yet.",
@@ -55,12 +58,14 @@ class Attachment:
 class Answerer:
     """Answers questions about one session from what is known at the moment.
 
-    `model`: the generative reader; None: the profile has no model that reads.
+    `model`: the generative reader; None: the profile has no model that reads. `shortener`: the language model
+    that cannot read and only shortens a passage, or None.
     """
 
     timeline: Timeline
     index: Index
     model: ModelReader | None = None
+    shortener: Role | None = None
 
     async def answer(
         self, question: Question, route: Route, plan: Plan, attachment: Attachment | None = None
@@ -96,7 +101,22 @@ class Answerer:
             finally:
                 retrieval.cancel()
         yield Delta(question.id, answer.text)
-        yield replace(answer, stages={answer.by: clock.now() - began})
+        stages = {answer.by: clock.now() - began}
+        if phrase := await self._short(question, answer):
+            part = f" In short: {phrase}."
+            yield Delta(question.id, part)
+            answer = replace(answer, text=answer.text + part, values=(phrase,))
+            stages["model"] = clock.now() - began - stages[answer.by]
+        yield replace(answer, stages=stages)
+
+    async def _short(self, question: Question, answer: Answer) -> str:
+        """The extractive reader's answer in few words, by a model that cannot read; "": it has none."""
+        if self.shortener is None or answer.by != "reader" or answer.outcome != "answer":
+            return ""
+        quote = answer.evidence[0].quote
+        if len(quote.split()) > _MAX_TO_SHORTEN:
+            return ""
+        return await shortened(self.shortener, question.id, question.text, quote, question.deadline - 0.1)
 
     async def _passages(self, prompt: Prompt) -> list[Passage]:
         """What retrieval finds, best first; nothing for languages that its models do not know."""

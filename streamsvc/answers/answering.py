@@ -83,7 +83,8 @@ class Answering:
         if context.roles.reads:
             self._reading = Reading(context, context.roles.think, timeline, pictures.vlm)
             model = ModelReader(context, self._reading, index.rank)
-        self._answerer = Answerer(timeline, index, model)
+        shortener = None if context.roles.reads else context.roles.think
+        self._answerer = Answerer(timeline, index, model, shortener)
         self._exchanges = Exchanges()
         self._running: dict[QueuedQuestion, asyncio.Task[None]] = {}  # until their answer is complete
 

@@ -13,8 +13,8 @@ class Arguments:
     """What a question names, as far as tools use it.
 
     `span`: session seconds (start, end); one moment has start == end. `label`, `other`: labels of the
-    detector or tagger. `text`: words in quotation marks. `ordinal`: 1 is the first, -1 the last. `number`: any
-    other number. `form`: what kind of answer is asked for.
+    detector or tagger. `text`: words in quotation marks. `ordinal`: 1 is the first, -1 the last. `number`:
+    any other number. `form`: what kind of answer is asked for.
     """
 
     span: tuple[float, float] | None = None
