@@ -22,8 +22,8 @@ from streamsvc.answers.finding import Finding
 from streamsvc.answers.model_reader import Clause, ModelReader, Prompt
 from streamsvc.answers.route import Route
 from streamsvc.answers.router import queries_of
-from streamsvc.answers.structured_output import fill
 from streamsvc.answers.shortening import shortened
+from streamsvc.answers.structured_output import fill
 from streamsvc.core import clock
 from streamsvc.core.roles import Role
 from streamsvc.core.types import Answer, By, Delta, Evidence, Question, Reason, ScreenText, Sight

@@ -1,7 +1,7 @@
 """A small model shortens the passage that the extractive reader chose, and adds nothing to it.
 
-A model that cannot read invents. What it writes is used only where it is a run of the passage's own words that
-says more than the question did; the passage is told in full before it.
+A model that cannot read invents. What it writes is used only where it is a run of the passage's own words
+that says more than the question did; the passage is told in full before it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What fits before a deadline: nothing that is late is begun, and a model is asked only where a sentence may come."""
+"""What fits before a deadline: nothing late is begun; a model is asked only where a sentence may come."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What may be shown of a model's sentence: names, numbers, quotations and negations must stand in its lines."""
+"""What may be shown of a sentence: names, numbers, quotations and negations must stand in its lines."""
 
 from __future__ import annotations
 
