@@ -329,6 +329,16 @@ class Before:
 
 
 @dataclass(frozen=True, slots=True)
+class Exchange:
+    """An earlier question of the same asker with its answer, for follow-ups."""
+
+    question: str
+    answer_text: str
+    evidence: tuple[Evidence, ...]
+    at: float  # monotonic seconds of the answer
+
+
+@dataclass(frozen=True, slots=True)
 class Question:
     """A question about the session."""
 
@@ -339,8 +349,9 @@ class Question:
     audience: str = "asker"  # or "session"
     image: bytes | None = None  # attachment, JPEG or PNG
     form: Mapping[str, Any] | None = None  # JSON Schema of a structured answer; None: plain text
-    before: Before | None = None  # the previous question, for follow-ups
+    before: Before | None = None  # of answers/rules alone; goes with them
     waited: float = 0.0  # seconds spent waiting for a current keyframe
+    history: tuple[Exchange, ...] = ()  # the asker's last exchanges, the oldest first
 
 
 @dataclass(frozen=True, slots=True)

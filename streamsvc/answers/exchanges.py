@@ -1,0 +1,50 @@
+"""What each asker was answered lately, so that follow-ups have what they refer to."""
+
+from __future__ import annotations
+
+from collections import deque
+
+from streamsvc.core.types import Answer, Exchange, Question
+
+SECONDS = 180.0  # after so long an exchange is forgotten
+ASKERS = 64  # whose exchanges are kept; beyond them those of the one answered longest ago are forgotten
+KEPT = 3  # exchanges of one asker
+
+
+class Exchanges:
+    """The last exchanges of each asker who can be told from others; bounded.
+
+    Args:
+        seconds: after which an exchange is forgotten.
+        askers: limit; beyond it, the one who was answered longest ago is forgotten.
+    """
+
+    def __init__(self, seconds: float = SECONDS, askers: int = ASKERS) -> None:
+        self._seconds, self._askers = seconds, askers
+        self._by_asker: dict[str, deque[Exchange]] = {}  # the one answered last at the end
+
+    def of(self, asker: str, now: float) -> tuple[Exchange, ...]:
+        """An asker's exchanges that are not forgotten at monotonic second `now`, the oldest first."""
+        kept = self._by_asker.get(asker, ())
+        return tuple(exchange for exchange in kept if now - exchange.at <= self._seconds)
+
+    def note(self, asker: str, question: Question, answer: Answer, now: float) -> None:
+        """Keep an answer, given at monotonic second `now`. One that states nothing is kept too: it has a question."""
+        if not asker:
+            return
+        kept = self._by_asker.pop(asker, deque(maxlen=KEPT))
+        kept.append(Exchange(question.text, answer.text, answer.evidence, now))
+        self._by_asker[asker] = kept
+        while len(self._by_asker) > self._askers:
+            del self._by_asker[next(iter(self._by_asker))]
+
+
+def queries_of(question: Question) -> tuple[str, ...]:
+    """What to search for: the question, and for what may be a follow-up the same behind its last exchange.
+
+    Whether a question is a follow-up is not decided from its words: a passage counts with the better of its scores.
+    """
+    if not question.history:
+        return (question.text,)
+    last = question.history[-1]
+    return (question.text, f"{last.question} {question.text}")

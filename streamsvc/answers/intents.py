@@ -1,0 +1,188 @@
+"""Example questions, and how they vote on where a question goes. The examples are data: intents.toml.
+
+An example is a unit vector. All of them vote, the near ones most: kernel ridge regression on their cosines,
+which is a vote of the nearest where neighbours that say the same do not count twice. Measured by leaving out
+one example at a time, with 398 examples on vectors of e5-small-v2: 73 % of the routes right, against 57 % for
+the 7 nearest and 62 % for the 7 nearest after the mean vector was taken off.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamsvc.answers.route import Form, Reader
+
+# Of the kernel and the regression. Leaving out one example at a time, 0.5 to 1.5 and 0.02 to 0.2 are within
+# two points of each other.
+_SHARPNESS = 1.5
+_RIDGE = 0.1
+_COMMON = 3  # a word of so many examples says what kind of question it is, not what it is about
+_APOSTROPHES = "'\u2019"
+
+Vector = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Intent:
+    """Where some examples go; the fields are those of `Route`."""
+
+    tool: str
+    reader: Reader
+    present: bool
+    form: Form
+    questions: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """The tool, or the reader where there is none."""
+        return self.tool or self.reader
+
+
+@dataclass(frozen=True, slots=True)
+class LabelWords:
+    """Words of a question that name labels otherwise than vision/labels.py has it."""
+
+    ignored: frozenset[str]
+    plurals: dict[str, tuple[str, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Vote:
+    """How the examples vote on one question: intents by name, the best first, with their shares (about 0 to 1)."""
+
+    names: tuple[str, ...]
+    shares: tuple[float, ...]
+    form: Form
+    present: bool
+
+    @property
+    def margin(self) -> float:
+        """By how much the best is ahead."""
+        return self.shares[0] - self.shares[1]
+
+
+@cache
+def _data() -> dict[str, dict[str, object]]:
+    return tomllib.loads(resources.files(__package__).joinpath("intents.toml").read_text(encoding="utf-8"))
+
+
+@cache
+def intents() -> tuple[Intent, ...]:
+    """The examples, in groups."""
+    return tuple(
+        Intent(
+            entry.get("tool", ""),
+            entry["reader"],
+            entry.get("present", False),
+            entry.get("form", "open"),
+            tuple(entry["questions"]),
+        )
+        for entry in _data()["intent"]
+    )
+
+
+@cache
+def by_name() -> dict[str, Intent]:
+    """The first group of each name: its tool and reader."""
+    groups: dict[str, Intent] = {}
+    for intent in intents():
+        groups.setdefault(intent.name, intent)
+    return groups
+
+
+@cache
+def about() -> dict[str, str]:
+    """What the questions of each name ask for, in a few words."""
+    return {name: str(text) for name, text in _data()["about"].items()}
+
+
+@cache
+def label_words() -> LabelWords:
+    """Words for labels."""
+    labels = _data()["labels"]
+    return LabelWords(
+        frozenset(labels["ignored"]), {name: tuple(words) for name, words in labels["plurals"].items()}
+    )
+
+
+def examples() -> list[str]:
+    """All questions, in the order of their vectors for `Electorate`."""
+    return [question for intent in intents() for question in intent.questions]
+
+
+def words_of(text: str) -> list[str]:
+    """Words in lower case, without punctuation; apostrophes stay inside."""
+    plain = "".join(sign if sign.isalnum() or sign in _APOSTROPHES else " " for sign in text.casefold())
+    return [word.strip(_APOSTROPHES) for word in plain.split() if word.strip(_APOSTROPHES)]
+
+
+@cache
+def common_words() -> frozenset[str]:
+    """Words of several examples: they carry the kind of a question, not its subject."""
+    counts = Counter(word for question in examples() for word in set(words_of(question)))
+    return frozenset(word for word, count in counts.items() if count >= _COMMON)
+
+
+class Electorate:
+    """The examples with their vectors.
+
+    Args:
+        vectors: of `examples()`, unit length, shape (n, d).
+    """
+
+    def __init__(self, vectors: Vector) -> None:
+        groups = [intent for intent in intents() for _ in intent.questions]
+        self._names = tuple(by_name())
+        self._forms: tuple[Form, ...] = tuple(dict.fromkeys(intent.form for intent in intents()))
+        answers = np.array(
+            [
+                [
+                    *(intent.name == name for name in self._names),
+                    *(intent.form == form for form in self._forms),
+                    intent.present,
+                ]
+                for intent in groups
+            ],
+            np.float64,
+        )
+        self._mean = vectors.mean(axis=0)
+        self._vectors = _unit(vectors - self._mean)
+        self._shares = answers.mean(axis=0)
+        kernel = np.exp(_SHARPNESS * (self._vectors @ self._vectors.T - 1.0)).astype(np.float64)
+        kernel += _RIDGE * np.eye(len(kernel))
+        self._weights = np.linalg.solve(kernel, answers - self._shares)
+        self._possible = {
+            name: {(intent.form, intent.present) for intent in intents() if intent.name == name}
+            for name in self._names
+        }
+
+    def vote(self, vector: Vector) -> Vote:
+        """How the examples vote on a question with a unit vector, shape (d,)."""
+        near = np.exp(_SHARPNESS * (self._vectors @ _unit(vector - self._mean) - 1.0))
+        shares = near @ self._weights + self._shares
+        of_names, of_forms = shares[: len(self._names)], shares[len(self._names) : -1]
+        order = np.argsort(-of_names)
+        names = tuple(self._names[index] for index in order)
+        possible = self._possible[names[0]]
+        form = max(
+            (form for form in self._forms if any(form == other for other, _ in possible)),
+            key=lambda form: of_forms[self._forms.index(form)],
+        )
+        presents = {present for _, present in possible}
+        present = shares[-1] > 0.5 if len(presents) > 1 else True in presents
+        return Vote(names, tuple(float(of_names[index]) for index in order), form, bool(present))
+
+
+def _unit(vectors: Vector) -> Vector:
+    unit: Vector = vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-9)
+    return unit
+
+
