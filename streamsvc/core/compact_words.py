@@ -28,11 +28,12 @@ class CompactWords(Sequence[Word]):
     def __init__(self, words: Sequence[Word]) -> None:
         self.texts = tuple(sys.intern(word.text) for word in words)
         # Times are stored relative to the first word, so they fit 32 bits however long the stream is.
-        self._begin = words[0].start if words else 0.0
+        self._begin = round(words[0].start, 3) if words else 0.0
         self._rows = b"".join(map(self._pack, words))
 
     def _pack(self, word: Word) -> bytes:
-        start, end = (round((at - self._begin) * 1000) for at in (word.start, word.end))
+        # Rounded first, so that words of an event, which are rounded too, are stored as the same words.
+        start, end = (round((round(at, 3) - self._begin) * 1000) for at in (word.start, word.end))
         return _ROW.pack(start, end, round(100 * min(1.0, max(0.0, word.probability))))
 
     def _unpack(self, index: int) -> Word:

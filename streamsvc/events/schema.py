@@ -75,14 +75,14 @@ EVENTS: dict[str, tuple[bool, dict[str, Schema], dict[str, Schema]]] = {
             "tags": _list(_object({"label": _TEXT, "score": _SHARE})),
             "boxes": _list(_object({"label": _TEXT, "score": _SHARE, **_BOX})),
         },
-        {},
+        {"blank": {"type": "boolean"}},
     ),
     "screen.text": (
         True,
         {
             "of": _TEXT,
             "title": _nullable(_TEXT),
-            "lines": _list(_object({"text": _TEXT, **_BOX})),
+            "lines": _list(_object({"text": _TEXT, **_BOX}, {"score": _SHARE})),
             "first_seen": _NUMBER,
         },
         {},

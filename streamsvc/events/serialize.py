@@ -75,7 +75,9 @@ def event_draft(unit: Unit, url: FrameUrl) -> EventDraft:
         case Sight():
             return EventDraft("sight.ready", sight_body(unit), unit.at, unit.arrived, unit.stages)
         case ScreenText():
-            lines = [{"text": line.text, **_rectangle(line)} for line in unit.lines]
+            lines = [
+                {"text": line.text, "score": _share(line.score), **_rectangle(line)} for line in unit.lines
+            ]
             body = {
                 "of": unit.of,
                 "title": unit.title,
@@ -127,13 +129,14 @@ def cue_body(cue: Cue) -> dict[str, Any]:
 
 def sight_body(sight: Sight) -> dict[str, Any]:
     """The body of sight.ready."""
-    return {
+    body: dict[str, Any] = {
         "of": sight.of,
         "tags": [{"label": tag.label, "score": round(tag.score, 3)} for tag in sight.tags],
         "boxes": [
             {"label": box.label, "score": round(box.score, 3), **_rectangle(box)} for box in sight.boxes
         ],
     }
+    return body | {"blank": True} if sight.blank else body
 
 
 def _all(evidence: tuple[Evidence, ...], url: FrameUrl) -> list[dict[str, Any]]:
@@ -152,13 +155,16 @@ def _span(unit: Cue | Gap | Scene | Evidence) -> dict[str, float]:
 
 
 def _word(word: Word) -> dict[str, Any]:
-    probability = min(1.0, max(0.0, round(word.probability, 3)))
     return {
         "text": word.text,
         "start": round(word.start, 3),
         "end": round(word.end, 3),
-        "probability": probability,
+        "probability": _share(word.probability),
     }
+
+
+def _share(value: float) -> float:
+    return min(1.0, max(0.0, round(value, 3)))
 
 
 def _rectangle(item: Box | TextLine) -> dict[str, float]:

@@ -71,12 +71,14 @@ class TextTracks:
     def __init__(self, limit: int = MAX_TRACKS) -> None:
         self.shown: tuple[TextTrack, ...] = ()  # on the screen now, in the order of the reading
         self.dropped = 0
+        self.readings = 0  # so far; what `all` returns changes with them alone
         self._limit = limit
         self._missed: tuple[TextTrack, ...] = ()  # not in the newest reading, but their places are vacant
         self._ended: list[TextTrack] = []
 
     def read(self, lines: Sequence[TextLine], at: float) -> None:
         """Add a reading of the whole screen of session second `at`; readings come in order of time."""
+        self.readings += 1
         missed = tuple(
             track for track in self._missed if track.end is not None and at - track.end <= MAX_MISSED
         )

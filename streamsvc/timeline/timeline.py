@@ -113,6 +113,11 @@ class Timeline:
         return self._transcript.sentences
 
     @property
+    def closed_sentences(self) -> list[Sentence]:
+        """All sentences of closed captions by time; the last may be unfinished."""
+        return self._transcript.closed_sentences
+
+    @property
     def talks(self) -> list[list[Sentence]]:
         """Sentences grouped by pauses of 5 s and more; pauses before `folded_until` are not known."""
         return self._transcript.talks

@@ -42,6 +42,11 @@ class Sentence:
         """The words, separated by blanks."""
         return " ".join(self.words.texts)
 
+    @property
+    def complete(self) -> bool:
+        """Whether it ends with a full stop."""
+        return _ends_sentence(self.words[-1])
+
     def evidence(self) -> Evidence:
         """The sentence as evidence."""
         return Evidence(self.start, self.end, "speech", self.text)
@@ -79,6 +84,11 @@ class Transcript:
         """All sentences by time, the unfinished one included."""
         unfinished = split_sentences([*self._pending, *self._open])
         return self._folded + self._stretch + self._closed + unfinished
+
+    @property
+    def closed_sentences(self) -> list[Sentence]:
+        """All sentences of closed captions by time; the last may be unfinished."""
+        return self._folded + self._stretch + self._closed + split_sentences(self._pending)
 
     @property
     def talks(self) -> list[list[Sentence]]:
