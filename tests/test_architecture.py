@@ -64,6 +64,7 @@ PURE = {
     "answers.rules.visual_questions",
     "answers.response_schema",
     "answers.structured_output",
+    "answers.times",
     "answers.watch_conditions",
     "answers.watch_evaluation",
     "core.compact_words",
