@@ -179,7 +179,7 @@ async def shaped(
             if question.form is None:
                 yield part
             elif isinstance(part, Answer):
-                text = fill(question.form, parsed.ask, part)
+                text = fill(question.form, question.text, part)
                 yield Delta(question.id, text)
                 yield replace(part, text=text)
 

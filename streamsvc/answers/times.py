@@ -71,8 +71,8 @@ def span_of(text: str, now: float) -> tuple[float, float] | None:
 
 def _range(text: str) -> tuple[float, float] | None:
     if named := _NAMED_RANGE.search(text):
-        unit = _SECONDS_IN[named[1][0]]
-        return _number(named[2]) * unit, _number(named[3]) * unit
+        seconds = _SECONDS_IN[named[1][0]]
+        return _number(named[2]) * seconds, _number(named[3]) * seconds
     found = _RANGE.search(text)
     if found is None:
         return None
