@@ -12,9 +12,10 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from streamsvc.answers.finding import timestamp
 from streamsvc.answers.response_schema import Schema, is_valid
-from streamsvc.answers.rules.finding import timestamp
-from streamsvc.answers.rules.parse import NUMBERS, Ask
+from streamsvc.answers.route import Arguments
+from streamsvc.answers.times import NUMBERS
 from streamsvc.core.errors import Unprocessable
 from streamsvc.core.types import Answer, Evidence
 from streamsvc.timeline.text import stem, tokens
@@ -55,9 +56,14 @@ _NUMBER = re.compile(r"(?<![\w.,:])-?\d[\d,']*(?:\.\d+)?(?![\w:])")
 
 @dataclass(frozen=True, slots=True)
 class _Facts:
-    """What fields are filled from. `is_entry`: one entry of a list, described by its first evidence alone."""
+    """What fields are filled from.
 
-    question: Ask
+    `form`: of the question, as in `Arguments`. `is_entry`: one entry of a list, described by its first
+    evidence alone.
+    """
+
+    question: str
+    form: str
     question_stems: frozenset[str]
     text: str
     supported: bool
@@ -101,19 +107,21 @@ class _NoValue(Exception):
         self.path = path
 
 
-def fill(schema: Schema, ask: Ask, answer: Answer) -> str:
+def fill(schema: Schema, question: str, answer: Answer, arguments: Arguments | None = None) -> str:
     """An answer as JSON text that is valid by a schema.
 
     Args:
         schema: as `response_schema.read` returns it.
-        ask: the parsed question; a field may be named by its words ("bus_visible" of "Is a bus visible?").
+        question: its text; a field may be named by its words ("bus_visible" of "Is a bus visible?").
         answer: a declined one fills only `answer` and `supported`.
+        arguments: of its route, where it has been routed; `form` is used.
 
     Raises:
         Unprocessable: nothing known fits a required field ("response_format_unmet").
     """
-    stems = frozenset(stem(token) for token in tokens(ask.raw.replace("-", " ")))
-    facts = _Facts(ask, stems, answer.text, answer.supported, answer.evidence, answer.values)
+    stems = frozenset(stem(token) for token in tokens(question.replace("-", " ")))
+    form = arguments.form if arguments is not None else "open"
+    facts = _Facts(question, form, stems, answer.text, answer.supported, answer.evidence, answer.values)
     try:
         value = _value_or_null(schema, "", facts, "")
     except _NoValue as error:
@@ -184,7 +192,7 @@ def _array(schema: Schema, name: str, facts: _Facts, path: str) -> list[object]:
     """
     field = _Field.of(name, facts)
     of_evidence = field.kind in ("quote", "start")
-    listable = of_evidence or facts.values or (facts.question.form == "open" and facts.evidence)
+    listable = of_evidence or facts.values or (facts.form in ("open", "list") and facts.evidence)
     if not field.relevant or not ((facts.supported and listable) or field.kind == "quote"):
         raise _NoValue(path)
     entries = [facts.entry(number) for number in range(len(facts.evidence))]
@@ -246,7 +254,7 @@ def _candidates(field: _Field, facts: _Facts) -> Sequence[object]:
     if field.kind == "supported":
         return [facts.supported]
     if field.kind == "question":
-        return [facts.question.raw]
+        return [facts.question]
     if not facts.supported:
         return [facts.text, *_UNKNOWN] if field.kind == "answer" else []
     if field.kind in ("start", "end", "duration"):
@@ -259,10 +267,9 @@ def _candidates(field: _Field, facts: _Facts) -> Sequence[object]:
 
 def _values(field: _Field, facts: _Facts) -> Sequence[object]:
     """Values for a field that holds the answer or a part of it."""
-    numbers = _number(facts)
+    numbers = _number(facts, is_count=field.kind == "count")
     if field.kind == "count":
-        counted = facts.values or facts.question.form == "how many"
-        return [*numbers, *facts.values[:1], *map(str, numbers)] if counted else []
+        return [*numbers, *facts.values[:1], *map(str, numbers)]
     if facts.is_entry:
         return [*facts.values[:1], *numbers, facts.text]
     verdict = _yes_no(facts)
@@ -279,29 +286,42 @@ def _in_question(words: Iterable[str], facts: _Facts) -> bool:
 
 
 def _yes_no(facts: _Facts) -> Sequence[object]:
-    if facts.question.form != "yes/no":
-        return []
-    verdict = re.match(r"(yes|no)\b", facts.text.lower())
-    return [] if verdict is None else [verdict[1] == "yes", verdict[1]]
+    verdict = _verdict(facts)
+    return [] if verdict is None else [verdict == "yes", verdict]
 
 
-def _number(facts: _Facts) -> list[float]:
-    """The number that the question asks for, where the answer or its first quote holds exactly one."""
-    counted = facts.question.form == "how many"
+def _verdict(facts: _Facts) -> str | None:
+    """The "yes" or "no" that an answer begins with, set off from what follows."""
+    found = re.match(r"(yes|no)(?:[,.;:!]|$)", facts.text.lower())
+    return found[1] if found else None
+
+
+def _number(facts: _Facts, is_count: bool) -> list[float]:
+    """The number that the question asks for, where the answer or its first quote holds exactly one.
+
+    Args:
+        facts: with the answer and its evidence.
+        is_count: the field wants a count. Without the form of the question, one that begins the answer is.
+    """
+    counted = facts.form == "how often"
     first = facts.evidence[0] if facts.evidence else None
     text = ""
     if facts.values:
         text = facts.values[0]
     elif counted:
         text = facts.text
-    elif (
-        first and first.kind in ("speech", "screen") and facts.question.form == "open" and not facts.is_entry
-    ):
+    elif is_count:
+        text = facts.text.split(" ", 1)[0] if facts.supported else ""
+    elif first and first.kind in ("speech", "screen") and not facts.is_entry and _asks_openly(facts):
         text = first.quote
     numbers = [float(re.sub("[,']", "", digits)) for digits in _NUMBER.findall(text)]
-    if counted and not numbers:
+    if (counted or is_count) and not numbers:
         numbers = [float(NUMBERS[word]) for word in tokens(text) if word in NUMBERS]
     return [_int_if_whole(numbers[0])] if len(numbers) == 1 and math.isfinite(numbers[0]) else []
+
+
+def _asks_openly(facts: _Facts) -> bool:
+    return facts.form in ("open", "list") and _verdict(facts) is None
 
 
 def _int_if_whole(number: float) -> float:

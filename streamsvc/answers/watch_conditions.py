@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from math import inf
 from typing import Literal
 
-from streamsvc.answers.rules.parse import NUMBERS, thing_in
+from streamsvc.answers.times import NUMBERS
+from streamsvc.answers.watch_words import thing_in
 from streamsvc.core.errors import InvalidRequest
 from streamsvc.timeline.text import terms
 from streamsvc.vision import labels

@@ -18,7 +18,6 @@ from typing import Any
 import structlog
 
 from streamsvc.answers.answering import Answering
-from streamsvc.answers.rules import summary
 from streamsvc.answers.watches import Watches
 from streamsvc.core import clock, metrics
 from streamsvc.core.config import Settings
@@ -38,6 +37,7 @@ from streamsvc.service.latency_report import LatencyReport
 from streamsvc.service.load_policy import Load
 from streamsvc.service.media_input import MediaInput, MediaSource, State
 from streamsvc.speech.pipeline import SpeechPipeline
+from streamsvc.timeline.centrality import standing
 from streamsvc.timeline.index import Index
 from streamsvc.timeline.timeline import Timeline
 from streamsvc.vision import keyframes
@@ -101,7 +101,7 @@ class Session:
             shared.media,
             self,
         )
-        self.timeline = Timeline(summary.standing)
+        self.timeline = Timeline(standing)
         self.index = Index(shared.roles.embed, shared.roles.see if settings.see.clip else None)
         self.log = EventLog(name, self.clock, settings.limits, store)
         self.dispatcher = Dispatcher(self.context, self.timeline, self.log, self.frame_url)
