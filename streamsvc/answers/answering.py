@@ -15,7 +15,7 @@ from typing import Protocol
 import structlog
 
 from streamsvc.answers import deadline
-from streamsvc.answers.answer import Answerer, Attachment, shaped
+from streamsvc.answers.answer import WINDOW_TOKENS, Answerer, Attachment, shaped
 from streamsvc.answers.question_queue import QuestionQueue, QueuedQuestion, matching
 from streamsvc.answers.rules import follow_ups
 from streamsvc.answers.rules.parse import ParsedQuestion, parsed
@@ -156,9 +156,8 @@ class Answering:
         """
         question = parsed.question
         present = question.image is None and self._context.host.live_video and parsed.ask.present
-        window = self._context.degradation.fidelity.window_tokens
         costs = self._context.roles.cost_tracker.costs
-        return deadline.plan(costs, clock.now(), question.deadline, window=window, keyframe=present)
+        return deadline.plan(costs, clock.now(), question.deadline, window=WINDOW_TOKENS, keyframe=present)
 
     async def _attachment(self, parsed: ParsedQuestion) -> Attachment | None:
         """What is seen and read in the question's image; None: it has none. Raises StreamsvcError."""
