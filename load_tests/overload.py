@@ -28,7 +28,7 @@ import structlog
 
 from engines.plot import Panel, svg
 from load_tests import busy
-from streamsvc.core import clock, degradation
+from streamsvc.core import clock
 from streamsvc.core.config import Settings, load
 from streamsvc.evaluation import figures, session_run
 from streamsvc.evaluation.markdown import markdown_table
@@ -241,9 +241,9 @@ def budgeted() -> float:
 
 
 async def levels(service: Service, scenario: Scenario) -> list[tuple[int, float, float]]:
-    """(level, CPU s/s at it, CPU s/s at level 0 in turns with it) for levels 1 to the top."""
+    """(level, CPU s/s at it, CPU s/s at level 0 in turns with it) for the levels in use."""
     rows = []
-    for level in range(1, degradation.MAX_LEVEL + 1):
+    for level in service.load_controller.levels:
         spent: dict[int, list[float]] = {level: [], 0: []}
         for _ in range(TURNS):
             for now in (0, level):

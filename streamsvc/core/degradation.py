@@ -1,8 +1,9 @@
 """Costs of model calls as measured, and what each degradation level allows. Pure.
 
 All sessions share the models of a process, so the process has one level, decided by `service.load_policy`:
-1 longer decoding steps, 2 screen text on whole-screen changes only, 3 fewer keyframes, 4 no scene captions,
-5 a shorter prompt for the text model, 6 no questions, 7 closed captions only.
+1 longer decoding steps, 2 screen text on whole-screen changes only, 3 fewer keyframes, 4 no scene captions by
+a model, 5 no reading along, 6 no questions, 7 closed captions only. Levels that would save nothing with the
+settings are stepped over (`levels_in_use`).
 """
 
 from __future__ import annotations
@@ -62,6 +63,25 @@ class CostTracker:
         self.costs = self.costs.add(role, unit, seconds, units)
 
 
+@dataclass(slots=True)
+class WorkRate:
+    """CPU seconds of work a second, smoothed, from a running total.
+
+    Each measurement weighs as much as all before it together. `value`: 1.0 is one core.
+    """
+
+    value: float = 0.0
+    _total: float | None = None
+    _at: float = 0.0
+
+    def add(self, total: float, now: float) -> None:
+        """Add a measurement: CPU seconds in all so far, at monotonic second `now`."""
+        if self._total is not None and now > self._at:
+            self.value = (self.value + max(0.0, total - self._total) / (now - self._at)) / 2
+        self._total = total
+        self._at = now
+
+
 # --- levels ---
 
 MAX_LEVEL = 7
@@ -74,8 +94,8 @@ class Fidelity:
     step: float | None = None  # minimum seconds between decoding steps
     whole_screen: bool = False  # screen text is read on changes of the whole screen only
     keyframes: float | None = None  # maximum rate per session, in Hz
-    scenes: bool = True  # scene captions
-    window_tokens: int = 400  # of the context of an answer
+    scenes: bool = True  # scene captions by a model; those by rule cost nothing
+    reading: bool = True  # the text model reads along while nobody asks
     questions: bool = True  # False: rejected with CapacityError
     partials: bool = True  # captions that are not closed yet
 
@@ -85,10 +105,25 @@ _CHANGES: tuple[Mapping[str, float | bool], ...] = (  # what each level from 1 o
     {"whole_screen": True},
     {"keyframes": 0.2},
     {"scenes": False},
-    {"window_tokens": 150},
+    {"reading": False},
     {"questions": False},
     {"step": 1.0, "partials": False},
 )
+
+
+ALL_LEVELS = tuple(range(1, MAX_LEVEL + 1))
+
+
+def levels_in_use(*, screen_text: bool, model_scenes: bool, reading: bool) -> tuple[int, ...]:
+    """The levels from 1 on that save something, ascending.
+
+    Args:
+        screen_text: text is read from the screen.
+        model_scenes: a model captions scenes.
+        reading: a model of this machine reads along.
+    """
+    idle = {2: not screen_text, 4: not model_scenes, 5: not reading}
+    return tuple(level for level in ALL_LEVELS if not idle.get(level, False))
 
 
 def fidelity(level: int) -> Fidelity:

@@ -1,12 +1,24 @@
-"""Idle gate: background model work runs only while no question is in flight."""
+"""Idle gate: background model work runs only while no question is in flight.
+
+What runs in `IdleGate.background` is idle-class work: workers are told so with each request
+(`idle_class`), and it counts neither for the degradation level nor for admission.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Iterator
+from contextvars import ContextVar
 
 from streamsvc.core import clock
+
+_background: ContextVar[bool] = ContextVar("background", default=False)
+
+
+def idle_class() -> bool:
+    """Whether the running task does idle-class work at this moment."""
+    return _background.get()
 
 
 class IdleGate:
@@ -47,7 +59,9 @@ class IdleGate:
                 await self._idle.wait()
         async with asyncio.timeout(None) as until_question:
             self._running.add(until_question)
+            token = _background.set(True)
             try:
                 yield
             finally:
+                _background.reset(token)
                 self._running.discard(until_question)

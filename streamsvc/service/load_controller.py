@@ -1,5 +1,8 @@
 """Load controller: keeps the latency budget of one process by degradation and admission control.
 
+Judged by what waits in our own sessions, and by the CPU seconds of our own work. Idle-class work (what runs
+under `core.idle_gate`) is left out of both: it waits for nobody, and stops where somebody asks.
+
 One level applies to all sessions, since they share the machine. Sessions that are not real time (a file
 read as fast as possible) are left out: they are late by design, and what they publish must not depend on
 the machine.
@@ -7,29 +10,28 @@ the machine.
 
 from __future__ import annotations
 
-import contextlib
 import os
+import time
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-import psutil
-
 from streamsvc.core import clock, degradation, metrics
 from streamsvc.core.config import Budget
+from streamsvc.core.degradation import ALL_LEVELS, WorkRate
 from streamsvc.core.errors import CapacityError
 from streamsvc.service import load_policy
 from streamsvc.service.load_policy import Load, LoadState
 
 TICK = 0.5  # seconds between measurements of the load
-CPU_INTERVAL = 5.0  # seconds between measurements of the CPU time of our processes
-WARMUP = 10.0  # seconds after which the CPU time of a session is representative
+COST_INTERVAL = 2.0  # seconds between measurements of this process's CPU time, as the workers'
+WARMUP = 10.0  # seconds after which the cost of a session is representative
 
 
 class LoadSource(Protocol):
     """What the load controller needs of a session."""
 
     def load(self, now: float) -> Load:
-        """The waits of the session at monotonic second `now`, without `cpu`."""
+        """What waits in the session at monotonic second `now`."""
         ...
 
     def apply_level(self, level: int, reason: str) -> None:
@@ -45,6 +47,8 @@ class LoadController:
         ready: whether the worker "hear", "see" or "think" is up. The wait for one that is starting is not
             counted, since no level shortens it.
         settings: whether levels change (`ladder`), and whether sessions may be rejected (`admission`).
+        levels: the levels that save something with the settings.
+        workers_cost: CPU seconds a second that the workers spend on other than idle-class work.
     """
 
     def __init__(
@@ -52,52 +56,50 @@ class LoadController:
         sessions: Callable[[], Sequence[tuple[LoadSource, float]]],
         ready: Callable[[str], bool],
         settings: Budget,
+        levels: Sequence[int] = ALL_LEVELS,
+        workers_cost: Callable[[], float] = lambda: 0.0,
     ) -> None:
         self.state = LoadState()
-        self.cpu = 0.0  # share of all cores that our processes use, smoothed; 0 to 1
+        self.levels = tuple(levels)
         self._sessions = sessions
         self._ready = ready
         self._settings = settings
+        self._workers_cost = workers_cost
         self._forced: int | None = None
-        self._cpu_measured_at = clock.now()
-        self._cpu_seconds = _cpu_seconds()
-        psutil.cpu_percent()  # the first call only starts its interval
+        self._own = WorkRate()  # of this process: transport, decoding, text
+        self._measured_at = -COST_INTERVAL
 
     async def run(self) -> None:
         """Tick until cancelled."""
         while True:
             await clock.sleep(TICK)
-            self.tick(psutil.cpu_percent() / 100)
+            self.tick()
 
-    def tick(self, machine_cpu: float) -> None:
-        """Measure the load and apply the level that follows from it.
-
-        Args:
-            machine_cpu: share of all cores in use since the last tick, by any process; 0 to 1.
-        """
+    def tick(self) -> None:
+        """Measure the load and apply the level that follows from it."""
         now = clock.now()
-        self._measure_cpu(now)
-        sessions = [session for session, _ in self._sessions()]
-        loads = [session.load(now) for session in sessions]
-        metrics.asr_backlog.set(sum(load.backlog for load in loads))
+        if now - self._measured_at >= COST_INTERVAL:
+            self._own.add(time.process_time(), now)
+            self._measured_at = now
+        loads = [(session, session.load(now)) for session, _ in self._sessions()]
+        metrics.asr_backlog.set(sum(load.backlog for _, load in loads))
         if self._settings.ladder and self._forced is None:
-            self.state = load_policy.step(self.state, self._worst(loads, machine_cpu), now)
+            if loads:
+                worst = self._worst([load for _, load in loads])
+                self.state = load_policy.step(self.state, worst, now, self.levels)
+            else:
+                self.state = LoadState()  # nobody is left to be late
         metrics.degradation_level.set(self.state.level)
-        for session in sessions:
-            session.apply_level(self.state.level, self.state.reason)
+        for session, load in loads:
+            session.apply_level(self.state.level, load_policy.reason(self.state, load))
 
-    def _measure_cpu(self, now: float) -> None:
-        elapsed = now - self._cpu_measured_at
-        if elapsed < CPU_INTERVAL:
-            return
-        seconds = _cpu_seconds()
-        share = (seconds - self._cpu_seconds) / elapsed / (os.cpu_count() or 1)
-        self.cpu = (self.cpu + max(0.0, share)) / 2
-        self._cpu_measured_at = now
-        self._cpu_seconds = seconds
+    @property
+    def cost(self) -> float:
+        """What our work costs now, as a share of all cores; idle-class work is left out."""
+        return (self._own.value + self._workers_cost()) / (os.cpu_count() or 1)
 
-    def _worst(self, loads: Sequence[Load], machine_cpu: float) -> Load:
-        """The longest wait of all sessions per role; 0 for a worker that is not up."""
+    def _worst(self, loads: Sequence[Load]) -> Load:
+        """The longest wait of all sessions by kind; 0 for a worker that is not up."""
         backlog, see_wait, think_wait = (
             max(waits, default=0.0) if self._ready(worker) else 0.0
             for worker, waits in (
@@ -106,7 +108,7 @@ class LoadController:
                 ("think", [load.think_wait for load in loads]),
             )
         )
-        return Load(backlog, see_wait, think_wait, machine_cpu)
+        return Load(backlog, see_wait, think_wait)
 
     def force(self, level: int | None) -> None:
         """Hold a level, to measure its effect. None: follow the load again, from the level held.
@@ -116,29 +118,19 @@ class LoadController:
         """
         if level is not None:
             degradation.fidelity(level)
-            self.state = LoadState(level, "forced" if level else "")
+            self.state = LoadState(level)
         self._forced = level
 
     def admit(self) -> None:
         """Admit one more session. Raises CapacityError where it would make the live ones late."""
         now = clock.now()
-        warm = sum(now - began >= WARMUP for _, began in self._sessions())
-        if self._settings.admission and not load_policy.admits(self.state, self.cpu, warm):
+        ages = [now - began for _, began in self._sessions()]
+        warm = sum(age >= WARMUP for age in ages)
+        if self._settings.admission and not load_policy.admits(self.state, self.cost, len(ages), warm):
             metrics.sessions_rejected.labels("budget").inc()
-            reason = f"; {self.state.reason}" if self.state.level else ""
+            cause = load_policy.LIMITS[self.state.cause].reason if self.state.cause else ""
             raise CapacityError(
-                f"one more session would make the captions of the others late{reason}; try again later",
+                f"one more session would make the captions of the others late{cause and f'; {cause}'}; "
+                "try again later",
                 retry_after=10.0,
             )
-
-
-def _cpu_seconds() -> float:
-    """CPU seconds of this process and its living children so far."""
-    total = 0.0
-    with contextlib.suppress(psutil.Error):
-        own = psutil.Process()
-        for process in [own, *own.children(recursive=True)]:
-            with contextlib.suppress(psutil.Error):
-                times = process.cpu_times()
-                total += times.user + times.system
-    return total

@@ -1,16 +1,19 @@
 """Degradation and admission decisions: load in, level or verdict out. Pure.
 
-The level follows the load with hysteresis: up above a high watermark, down after enough time below a low one,
-with exponential backoff where a lower level has failed. All times are monotonic seconds.
+Load is our own alone: what waits, and what our work costs. Neither the machine's CPU nor idle-class work
+(reading along, captions by a VLM) counts, since a busy machine need not be late, and idle work gives way.
+
+The level follows the waits with hysteresis: up above a high watermark, down after enough time below a low
+one, with exponential backoff where a lower level has failed. All times are monotonic seconds.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import inf
 
-from streamsvc.core.degradation import MAX_LEVEL
+from streamsvc.core.degradation import ALL_LEVELS, MAX_LEVEL
 
 RECOVERY = 10.0  # seconds of calm before the level is lowered
 MAX_RECOVERY = 320.0  # seconds; upper bound of the backoff
@@ -21,12 +24,11 @@ URGENT_SETTLING = 1.0  # seconds; where a wait is twice its limit
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """Load of all sessions since the last decision; 0 where nothing is measured."""
+    """What waits, in one session or at most in any; 0 where nothing is measured."""
 
-    backlog: float = 0.0  # seconds of audio not recognised yet, in the session with most
+    backlog: float = 0.0  # seconds of audio that has come in and is not processed yet
     see_wait: float = 0.0  # seconds since the arrival of the keyframe that is being looked at
     think_wait: float = 0.0  # age of the oldest queued question, in seconds
-    cpu: float = 0.0  # share of all cores, 0 to 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,17 +41,19 @@ class Limit:
     reason: str
 
 
-# Field of Load -> its limit. The first one exceeded gives the reason. Each wait raises the level only as
-# far as that relieves it: slow vision must not cost captions. CPU load alone raises nothing, since a busy
-# machine need not be late, but it blocks lowering. The age of stable words is no measure of overload: most
-# of it is the wait for agreement, and the longer decoding steps of level 1 increase it.
+# Field of Load -> its limit. The first one exceeded is the cause. Each wait raises the level only as far as
+# that relieves it: slow vision must not cost captions or questions. The age of stable words is no measure of
+# overload: most of it is the wait for agreement, and the longer decoding steps of level 1 increase it. The
+# reasons name what waits and no more: sound waits in a film without speech too.
 LIMITS: Mapping[str, Limit] = {
-    "backlog": Limit(0.8, 0.4, MAX_LEVEL, "speech recognition is behind"),
-    "see_wait": Limit(2.0, 0.8, 4, "vision is behind"),
-    "think_wait": Limit(1.5, 0.6, 6, "questions are waiting"),
+    "backlog": Limit(0.8, 0.4, MAX_LEVEL, "sound waits to be processed"),
+    "see_wait": Limit(2.0, 0.8, 5, "pictures wait to be looked at"),
+    "think_wait": Limit(1.5, 0.6, 6, "questions wait to be answered"),
 }
-MAX_CPU_TO_LOWER = 0.9  # share of all cores
-MAX_CPU_TO_ADMIT = 0.95  # share of all cores, the new session included
+OTHERS = "other sessions keep the models busy"  # the reason told to a session without the wait
+RECOVERING = "recovering"  # told with a level that was lowered and is not yet 0
+FORCED = "forced"
+MAX_COST = 0.95  # of all cores: CPU seconds a second of our work, the new session included
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +61,7 @@ class LoadState:
     """Degradation level of the process, and what its next change depends on."""
 
     level: int = 0
-    reason: str = ""  # empty at level 0 only
+    cause: str = ""  # field of Load that last raised the level; empty at level 0, and at a forced level
     raised_at: float = -inf
     calm_since: float | None = None  # None: not calm
     lowered_at: float = -inf  # -inf: raised since
@@ -65,51 +69,76 @@ class LoadState:
     backoff: float = RECOVERY  # seconds of calm before `failed_level` is tried again
 
 
-def step(state: LoadState, load: Load, now: float) -> LoadState:
+def step(state: LoadState, load: Load, now: float, levels: Sequence[int] = ALL_LEVELS) -> LoadState:
     """The state after one measurement: a level up on overload, a level down after enough calm.
 
     A level that is overloaded within PROBATION of being lowered to is tried again after twice the calm, up
     to MAX_RECOVERY; once it has held for PROBATION, the backoff is reset. So a steady load between two
     levels costs one attempt in about five minutes, and a load that has gone costs one wait.
+
+    Args:
+        state: before.
+        load: the longest wait of any session, by kind.
+        now: monotonic seconds.
+        levels: the levels from 1 on that save something, ascending; others are stepped over.
     """
     if state.level <= state.failed_level and PROBATION <= now - state.lowered_at < inf:
         state = replace(state, failed_level=-1, backoff=RECOVERY)
     waits = {name: getattr(load, name) for name in LIMITS}
     overload = {name: wait / LIMITS[name].high for name, wait in waits.items() if wait > LIMITS[name].high}
-    relievable = [name for name in overload if state.level < LIMITS[name].max_level]
+    above = next((level for level in levels if level > state.level), MAX_LEVEL + 1)
+    relievable = [name for name in overload if above <= LIMITS[name].max_level]
     urgent = any(overload[name] >= 2 for name in relievable)
     if relievable and now - state.raised_at >= (URGENT_SETTLING if urgent else SETTLING):
-        return _raised(state, LIMITS[relievable[0]].reason, now)
-    if load.cpu > MAX_CPU_TO_LOWER or any(wait > LIMITS[name].low for name, wait in waits.items()):
+        return _raised(state, above, relievable[0], now)
+    if any(wait > LIMITS[name].low for name, wait in waits.items()):
         return replace(state, calm_since=None)
-    return _calm(state, now)
+    below = max((level for level in levels if level < state.level), default=0)
+    return _calm(state, below, now)
 
 
-def _raised(state: LoadState, reason: str, now: float) -> LoadState:
-    raised = replace(
-        state, level=state.level + 1, reason=reason, raised_at=now, calm_since=None, lowered_at=-inf
-    )
+def _raised(state: LoadState, level: int, cause: str, now: float) -> LoadState:
+    raised = replace(state, level=level, cause=cause, raised_at=now, calm_since=None, lowered_at=-inf)
     if now - state.lowered_at < PROBATION:
         return replace(raised, failed_level=state.level, backoff=min(MAX_RECOVERY, 2 * state.backoff))
     return raised
 
 
-def _calm(state: LoadState, now: float) -> LoadState:
-    """The state after one more calm measurement: lowered by one level once the calm has lasted."""
+def _calm(state: LoadState, below: int, now: float) -> LoadState:
+    """The state after one more calm measurement: lowered to level `below` once the calm has lasted."""
     since = now if state.calm_since is None else state.calm_since
-    level = state.level - 1
-    needed = state.backoff if level <= state.failed_level else RECOVERY
+    needed = state.backoff if below <= state.failed_level else RECOVERY
     if state.level == 0 or now - since < needed:
         return replace(state, calm_since=since)
-    return replace(state, level=level, reason=state.reason if level else "", calm_since=now, lowered_at=now)
+    return replace(state, level=below, cause=state.cause if below else "", calm_since=now, lowered_at=now)
 
 
-def admits(state: LoadState, cpu: float, live: int) -> bool:
+def reason(state: LoadState, load: Load) -> str:
+    """Why the level is what it is, as it is true of one session; "" at level 0.
+
+    Args:
+        state: of the process.
+        load: what waits in the session that is told.
+    """
+    if state.level == 0:
+        return ""
+    if not state.cause:
+        return FORCED
+    if state.lowered_at > -inf:
+        return RECOVERING
+    limit = LIMITS[state.cause]
+    return limit.reason if getattr(load, state.cause) > limit.low else OTHERS
+
+
+def admits(state: LoadState, cost: float, sessions: int, warm: int) -> bool:
     """Whether one more session of average cost keeps the live ones in time. The first is always admitted.
 
     Args:
         state: no session is admitted above level 0.
-        cpu: share of all cores that this service uses, 0 to 1.
-        live: sessions behind that share.
+        cost: what our work other than idle-class costs, as a share of all cores, 0 to 1.
+        sessions: live ones.
+        warm: those of them behind that cost; the others are too new to have been measured.
     """
-    return live == 0 or (state.level == 0 and cpu + cpu / live <= MAX_CPU_TO_ADMIT)
+    if sessions == 0:
+        return True
+    return state.level == 0 and (warm == 0 or cost + cost / warm <= MAX_COST)

@@ -17,7 +17,7 @@ from typing import Any, Self
 import structlog
 
 import streamsvc
-from streamsvc.core import clock, metrics
+from streamsvc.core import clock, degradation, metrics
 from streamsvc.core.config import Settings
 from streamsvc.core.context import Roles
 from streamsvc.core.tasks import BackgroundTasks
@@ -56,7 +56,11 @@ class Service:
         self.workers = _workers(settings, self._at_once)
         self.roles = _roles(self.workers, settings)
         self.load_controller = LoadController(
-            self._load_sources, lambda name: self.workers[name].ready, settings.budget
+            self._load_sources,
+            lambda name: self.workers[name].ready,
+            settings.budget,
+            _levels(settings),
+            lambda: sum(worker.cost for worker in self.workers.values()),
         )
         sample = settings.sample
         shared = SharedResources(
@@ -126,6 +130,19 @@ class Service:
             for session in self.sessions.by_id.values()
             if session.state is State.LIVE and not session.options.lossless
         ]
+
+
+def _levels(settings: Settings) -> tuple[int, ...]:
+    """The degradation levels that save something with these settings.
+
+    An endpoint reads nothing along, and captions of scenes by a model are off unless they are asked for.
+    """
+    sees = settings.models.profile != "embedded"
+    return degradation.levels_in_use(
+        screen_text=settings.see.ocr,
+        model_scenes=sees and settings.think.scenes,
+        reading=settings.models.profile != "remote" and settings.think.model != "none",
+    )
 
 
 def _workers(settings: Settings, at_once: Sequence[str]) -> dict[str, Worker]:

@@ -250,12 +250,10 @@ class VisionPipeline:
         context = self._context
         context.roles.cost_tracker.record("see", "frame", sum(sight.stages.values()))
         context.host.dispatch(replace(sight, of=pending.event))
-        if not context.degradation.fidelity.scenes:
-            return
         scene = scenes.scene(self._timeline, sight)
         if scene is not None:
             context.host.dispatch(scene)
-        if self._captioner is not None:
+        if self._captioner is not None and context.degradation.fidelity.scenes:
             self._captioner.offer(pending.keyframe.reason, sight, pending.jpeg, scene)
 
     async def _read(self) -> None:

@@ -18,7 +18,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,14 +31,59 @@ from streamsvc.workers.framing import PREFIX, error_payload, pack, sizes, unpack
 _QUEUED = 64  # requests per op; more are refused with CapacityError
 
 
+class WorkMeter:
+    """CPU seconds of this process, but for the time in which nothing but idle-class work ran.
+
+    Where both kinds run at once, all counts as work: threads of native libraries cannot be told apart.
+
+    Args:
+        cpu: CPU seconds of this process so far.
+    """
+
+    def __init__(self, cpu: Callable[[], float] = time.process_time) -> None:
+        self._cpu = cpu
+        self._lock = threading.Lock()
+        self._running = [0, 0]  # runs of work, and of idle-class work
+        self._since = cpu()
+        self._idle = 0.0
+
+    @contextlib.contextmanager
+    def run(self, idle: bool) -> Iterator[None]:
+        """Count the body as one run."""
+        self._change(idle, 1)
+        try:
+            yield
+        finally:
+            self._change(idle, -1)
+
+    def _change(self, idle: bool, by: int) -> None:
+        with self._lock:
+            self._settle()
+            self._running[idle] += by
+
+    def _settle(self) -> None:
+        now = self._cpu()
+        if self._running[True] and not self._running[False]:
+            self._idle += now - self._since
+        self._since = now
+
+    @property
+    def seconds(self) -> float:
+        """CPU seconds of work so far."""
+        with self._lock:
+            self._settle()
+            return self._since - self._idle
+
+
 @dataclass(slots=True)
 class _Request:
-    """One request that is queued or running."""
+    """One request that is queued or running. `idle`: idle-class work."""
 
     connection: _Connection
     number: int
     deadline: float  # monotonic seconds
     payload: Payload
+    idle: bool = False
     cancelled: bool = False
 
 
@@ -71,9 +116,10 @@ class _Connection:
 class _Lane:
     """One op of one role: its bounded queue and its threads."""
 
-    def __init__(self, role: str, op: Any) -> None:
+    def __init__(self, role: str, op: Any, meter: WorkMeter) -> None:
         self.role = role
         self.op = op
+        self._meter = meter
         self.queue: queue.Queue[_Request] = queue.Queue(_QUEUED)
         self.running: dict[int, float] = {}  # thread id -> monotonic start of its batch
         target = self._run_batches if hasattr(op, "batch") else self._run_streams
@@ -110,7 +156,8 @@ class _Lane:
             self.running[thread] = time.monotonic()
             results: Sequence[Payload | Exception]
             try:
-                results = self.op.run([request.payload for request in batch])
+                with self._meter.run(all(request.idle for request in batch)):
+                    results = self.op.run([request.payload for request in batch])
             except Exception as error:  # any failure of an engine fails the request, not the worker
                 results = [error] * len(batch)
             self.running.pop(thread, None)
@@ -130,7 +177,8 @@ class _Lane:
             try:
                 while True:
                     self.running[thread] = time.monotonic()
-                    item = next(items, None)
+                    with self._meter.run(request.idle):
+                        item = next(items, None)
                     if item is None or request.cancelled:
                         break
                     if time.monotonic() > request.deadline:
@@ -145,20 +193,20 @@ class _Lane:
                 items.close()
 
 
-def _serve(connection: _Connection, lanes: Mapping[tuple[str, str], _Lane]) -> None:
+def _serve(connection: _Connection, lanes: Mapping[tuple[str, str], _Lane], meter: WorkMeter) -> None:
     """Route the requests of one connection to their lanes."""
     for header, payload in connection.frames():
         kind, number = header["kind"], header["id"]
         if kind == "ping":
             starts = [start for lane in lanes.values() for start in list(lane.running.values())]
-            connection.send(
-                {"id": number, "kind": "pong"}, {"busy_s": time.monotonic() - min(starts) if starts else 0.0}
-            )
+            busy = time.monotonic() - min(starts) if starts else 0.0
+            connection.send({"id": number, "kind": "pong"}, {"busy_s": busy, "work_s": meter.seconds})
         elif kind == "cancel":
             if (request := connection.requests.get(number)) is not None:
                 request.cancelled = True
         else:
-            request = _Request(connection, number, time.monotonic() + header["deadline_in_s"], payload)
+            due = time.monotonic() + header["deadline_in_s"]
+            request = _Request(connection, number, due, payload, bool(header.get("idle")))
             connection.requests[number] = request
             lane = lanes.get((header["role"], header["op"]))
             try:
@@ -185,9 +233,10 @@ def main() -> None:
     os.nice(job["nice"])
     try:
         lanes = {}
+        meter = WorkMeter()
         for role, module in job["roles"].items():
             engine = importlib.import_module(module).load(job["options"])
-            lanes.update({(role, name): _Lane(role, op) for name, op in engine.ops.items()})
+            lanes.update({(role, name): _Lane(role, op, meter) for name, op in engine.ops.items()})
         malloc.trim()
         listener = socket.socket(socket.AF_UNIX)
         listener.bind(job["socket"])
@@ -203,7 +252,7 @@ def main() -> None:
     def accept() -> None:
         while True:
             sock, _ = listener.accept()
-            threading.Thread(target=_serve, args=(_Connection(sock), lanes), daemon=True).start()
+            threading.Thread(target=_serve, args=(_Connection(sock), lanes, meter), daemon=True).start()
 
     threading.Thread(target=accept, daemon=True).start()
     sys.stdin.read()  # returns when the parent closes the pipe or dies

@@ -22,7 +22,9 @@ from typing import Any
 import structlog
 
 from streamsvc.core import clock, metrics
+from streamsvc.core.degradation import WorkRate
 from streamsvc.core.errors import DeadlineMissed, StreamsvcError, WorkerError
+from streamsvc.core.idle_gate import idle_class
 from streamsvc.core.roles import Payload, Role
 from streamsvc.workers.framing import PREFIX, error_from, pack, sizes, unpack
 
@@ -77,6 +79,7 @@ class Worker:
         self._pending: dict[int, asyncio.Queue[tuple[str, Any]]] = {}
         self._pong = 0.0  # monotonic seconds of the last one
         self._busy = 0.0  # seconds that the oldest running batch had run at the last pong
+        self._work = WorkRate()
 
     def role(self, name: str) -> Role:
         """The client of one role of this worker."""
@@ -88,6 +91,11 @@ class Worker:
     def ready(self) -> bool:
         """Whether the process serves requests."""
         return self._up.is_set()
+
+    @property
+    def cost(self) -> float:
+        """CPU seconds a second that the process spends, idle-class work left out; 1.0 is one core."""
+        return self._work.value
 
     async def wait_ready(self) -> None:
         """Wait until the process serves requests.
@@ -149,6 +157,7 @@ class Worker:
             await self._watch(process, reading)
         finally:
             self._up.clear()
+            self._work = WorkRate()
             self.pid = None
             if self._writer is not None:
                 self._writer.close()
@@ -208,6 +217,7 @@ class Worker:
                 if header["kind"] == "pong":
                     self._pong = clock.now()
                     self._busy = payload["busy_s"]
+                    self._work.add(payload["work_s"], self._pong)
                     continue
                 replies = self._pending.get(header["id"])
                 if replies is None:
@@ -257,6 +267,7 @@ class Worker:
                     "role": role,
                     "op": op,
                     "deadline_in_s": max(0.0, deadline - clock.now()),
+                    "idle": idle_class(),
                 }
                 self._send(header, payload)
         except TimeoutError:

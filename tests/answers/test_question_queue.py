@@ -144,8 +144,8 @@ def test_while_it_refuses_questions_it_says_why_and_what_waits_is_still_answered
     session = at_work()
     box = QuestionQueue(session)
     box.ask(QuestionRequest("One?"))
-    session.degradation.apply(6, "speech recognition is behind")
-    with pytest.raises(CapacityError, match="speech recognition is behind") as caught:
+    session.degradation.apply(6, "sound waits to be processed")
+    with pytest.raises(CapacityError, match="sound waits to be processed") as caught:
         box.ask(QuestionRequest("Two?"))
     assert caught.value.code == "capacity"
     session.degradation.apply(0, "")

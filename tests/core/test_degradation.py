@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamsvc.core.degradation import Costs, Fidelity, fidelity
+from streamsvc.core.degradation import ALL_LEVELS, Costs, Fidelity, WorkRate, fidelity, levels_in_use
 
 
 def test_defaults_hold_until_three_samples_replace_them() -> None:
@@ -57,7 +57,8 @@ def test_each_level_adds_its_change_to_those_below() -> None:
     assert fidelity(0) == Fidelity()
     assert fidelity(1) == Fidelity(step=0.7)
     assert fidelity(4) == Fidelity(step=0.7, whole_screen=True, keyframes=0.2, scenes=False)
-    assert fidelity(6) == replace(fidelity(4), window_tokens=150, questions=False)
+    assert fidelity(5) == replace(fidelity(4), reading=False)
+    assert fidelity(6) == replace(fidelity(5), questions=False)
     assert fidelity(7) == replace(fidelity(6), step=1.0, partials=False)
 
 
@@ -65,3 +66,19 @@ def test_each_level_adds_its_change_to_those_below() -> None:
 def test_an_unknown_level_is_an_error(level: int) -> None:
     with pytest.raises(ValueError, match="levels are 0 to 7"):
         fidelity(level)
+
+
+def test_levels_that_save_nothing_are_not_in_use() -> None:
+    assert levels_in_use(screen_text=True, model_scenes=True, reading=True) == ALL_LEVELS
+    assert levels_in_use(screen_text=False, model_scenes=True, reading=True) == (1, 3, 4, 5, 6, 7)
+    assert levels_in_use(screen_text=True, model_scenes=False, reading=True) == (1, 2, 3, 5, 6, 7)
+    assert levels_in_use(screen_text=False, model_scenes=False, reading=False) == (1, 3, 6, 7)
+
+
+def test_a_rate_of_work_follows_the_total_and_survives_a_restart_of_it() -> None:
+    rate = WorkRate()
+    for second in range(0, 20, 2):
+        rate.add(second * 0.5, float(second))
+    assert rate.value == pytest.approx(0.5, abs=0.01)
+    rate.add(0.0, 20.0)  # another process counts from 0
+    assert 0 <= rate.value < 0.3

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from streamsvc.core import clock
-from streamsvc.core.idle_gate import IdleGate
+from streamsvc.core.idle_gate import IdleGate, idle_class
 
 
 async def work(gate: IdleGate, seconds: float, patience: float = 5.0) -> float:
@@ -67,5 +67,30 @@ def test_it_is_not_waited_for_for_ever(virtual: asyncio.Runner) -> None:
             with pytest.raises(TimeoutError):
                 await work(gate, 0.0, patience=5.0)
             assert clock.now() - began == pytest.approx(5.0)
+
+    virtual.run(main())
+
+
+def test_what_runs_in_the_background_is_idle_class_and_nothing_beside_it(virtual: asyncio.Runner) -> None:
+    async def main() -> None:
+        gate = IdleGate()
+        inside = []
+
+        async def background() -> None:
+            async with gate.background(1.0):
+                await clock.sleep(1.0)
+                inside.append(idle_class())
+            inside.append(idle_class())
+
+        working = asyncio.create_task(background())
+        await clock.sleep(0.5)
+        assert not idle_class(), "another task"
+        await working
+        interrupted = asyncio.create_task(work(gate, 9.0))
+        await clock.sleep(0.5)
+        with gate.question():
+            await asyncio.gather(interrupted, return_exceptions=True)
+            assert not idle_class()
+        assert inside == [True, False]
 
     virtual.run(main())

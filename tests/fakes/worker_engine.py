@@ -20,6 +20,14 @@ def _sleep(batch: list[Payload]) -> list[Payload | Exception]:
     return _echo(batch)
 
 
+def _burn(batch: list[Payload]) -> list[Payload | Exception]:
+    """Use the CPU for some seconds."""
+    until = time.process_time() + batch[0]["seconds"]
+    while time.process_time() < until:
+        pass
+    return _echo(batch)
+
+
 def _fail(batch: list[Payload]) -> list[Payload | Exception]:
     raise ValueError("the user said a secret")
 
@@ -33,6 +41,5 @@ def _count(payload: Payload) -> Iterator[Payload]:
 def load(options: dict[str, Any]) -> Engine:
     if options.get("missing"):
         raise ModelMissing("no file x.bin: run `streamsvc models pull`")
-    return Engine(
-        {"echo": Op(_echo), "sleep": Op(_sleep, batch=4), "fail": Op(_fail), "count": StreamOp(_count)}
-    )
+    ops = {"echo": Op(_echo), "sleep": Op(_sleep, batch=4), "fail": Op(_fail), "burn": Op(_burn)}
+    return Engine({**ops, "count": StreamOp(_count)})

@@ -1,4 +1,4 @@
-"""Load controller: one level for all live sessions, and admission by CPU time."""
+"""Load controller: one level for all live sessions, and admission by what our own work costs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from streamsvc.core.config import Budget
 from streamsvc.core.errors import CapacityError
 from streamsvc.service import load_controller
 from streamsvc.service.load_controller import TICK, WARMUP, LoadController
-from streamsvc.service.load_policy import Load
+from streamsvc.service.load_policy import LIMITS, OTHERS, Load, LoadState
 
 
 @dataclass
@@ -26,14 +26,14 @@ class FakeSession:
         return self.now
 
     def apply_level(self, level: int, reason: str) -> None:
-        if not self.levels or self.levels[-1] != (level, reason):
+        if not self.levels or self.levels[-1][0] != level:
             self.levels.append((level, reason))
 
 
 async def ticks(controller: LoadController, seconds: float) -> None:
     for _ in range(round(seconds / TICK)):
         await clock.sleep(TICK)
-        controller.tick(0.5)
+        controller.tick()
 
 
 def test_overload_of_one_session_degrades_all_until_it_ends(
@@ -43,11 +43,8 @@ def test_overload_of_one_session_degrades_all_until_it_ends(
         late, fine = FakeSession(Load(backlog=1.0)), FakeSession()
         controller = LoadController(lambda: [(late, 0.0), (fine, 0.0)], lambda role: True, Budget())
         await ticks(controller, 3.0)
-        assert (
-            late.levels
-            == fine.levels
-            == [(1, "speech recognition is behind"), (2, "speech recognition is behind")]
-        )
+        assert late.levels == [(level, LIMITS["backlog"].reason) for level in (1, 2)]
+        assert fine.levels == [(level, OTHERS) for level in (1, 2)]
         assert metrics.degradation_level._value.get() == 2
         late.now = Load()
         await ticks(controller, 30.0)
@@ -63,7 +60,7 @@ def test_the_backlog_metric_is_the_sum_of_all_sessions(virtual: asyncio.Runner) 
             lambda: [(FakeSession(Load(backlog=0.5)), 0.0), (FakeSession(Load(backlog=0.25)), 0.0)],
             lambda role: True,
             Budget(),
-        ).tick(0.0)
+        ).tick()
         assert metrics.asr_backlog._value.get() == 0.75
 
     virtual.run(main())
@@ -91,9 +88,11 @@ def test_with_both_settings_off_nothing_degrades_and_all_are_admitted(virtual: a
     async def main() -> None:
         late = FakeSession(Load(backlog=9.0))
         controller = LoadController(
-            lambda: [(late, -99.0)], lambda role: True, Budget(ladder=False, admission=False)
+            lambda: [(late, -99.0)],
+            lambda role: True,
+            Budget(ladder=False, admission=False),
+            workers_cost=lambda: 99.0,
         )
-        controller.cpu = 1.0
         await ticks(controller, 10.0)
         assert late.levels == [(0, "")]
         controller.admit()
@@ -117,38 +116,77 @@ def test_a_forced_level_holds_under_any_load(virtual: asyncio.Runner) -> None:
     virtual.run(main())
 
 
-def test_only_warm_sessions_count_for_the_cost_of_one_more(virtual: asyncio.Runner) -> None:
+def test_only_warm_sessions_count_for_the_cost_of_one_more(
+    virtual: asyncio.Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    cores = [1.6]
+
     async def main() -> None:
         began = clock.now()
+        sessions = [(FakeSession(), began), (FakeSession(), began)]
         controller = LoadController(
-            lambda: [(FakeSession(), began), (FakeSession(), began)], lambda role: True, Budget()
+            lambda: sessions, lambda role: True, Budget(), workers_cost=lambda: cores[0]
         )
-        controller.cpu = 0.8
         controller.admit()  # the first seconds of a session are not representative
         await clock.sleep(WARMUP)
         with pytest.raises(CapacityError, match="late") as refused:
             controller.admit()
         assert refused.value.retry_after > 0
-        controller.cpu = 0.5
+        cores[0] = 1.0
         controller.admit()
 
     virtual.run(main())
 
 
-def test_cpu_is_the_share_of_all_cores_since_the_last_measurement(
+def test_nothing_that_other_programs_do_raises_a_level_or_refuses_a_session(
     virtual: asyncio.Runner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seconds = [10.0]
-    monkeypatch.setattr(load_controller, "_cpu_seconds", lambda: seconds[0])
+    monkeypatch.setattr("psutil.cpu_percent", lambda *_, **__: 100.0)
+
+    async def main() -> None:
+        session = FakeSession()
+        controller = LoadController(lambda: [(session, 0.0)], lambda role: True, Budget())
+        running = asyncio.create_task(controller.run())
+        await clock.sleep(20.0)
+        session.now = Load(backlog=1.0)
+        await clock.sleep(TICK)
+        session.now = Load()
+        await clock.sleep(20.0)
+        told = [(0, ""), (1, LIMITS["backlog"].reason), (0, "")]
+        assert session.levels == told, "it is lowered on a busy machine"
+        controller.admit()
+        running.cancel()
+
+    virtual.run(main())
+
+
+def test_once_nobody_is_live_the_level_is_0_and_nothing_is_remembered(virtual: asyncio.Runner) -> None:
+    async def main() -> None:
+        live = [(FakeSession(Load(backlog=9.0)), 0.0)]
+        controller = LoadController(lambda: live, lambda role: True, Budget())
+        await ticks(controller, 20.0)
+        assert controller.state.level == 7
+        live.clear()
+        controller.tick()
+        assert controller.state == LoadState()
+        assert metrics.degradation_level._value.get() == 0
+
+    virtual.run(main())
+
+
+def test_the_cost_of_this_process_is_its_cpu_time(
+    virtual: asyncio.Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spent = [10.0]
+    monkeypatch.setattr("time.process_time", lambda: spent[0])
     monkeypatch.setattr("os.cpu_count", lambda: 2)
 
     async def main() -> None:
-        controller = LoadController(list, lambda role: True, Budget())
+        controller = LoadController(list, lambda role: True, Budget(), workers_cost=lambda: 0.4)
         for _ in range(8):
-            seconds[0] += load_controller.CPU_INTERVAL  # one of two cores
-            await ticks(controller, load_controller.CPU_INTERVAL)
-        assert controller.cpu == pytest.approx(0.5, abs=0.01)
+            await ticks(controller, load_controller.COST_INTERVAL)
+            spent[0] += load_controller.COST_INTERVAL / 2  # half a core
+        assert controller.cost == pytest.approx((0.5 + 0.4) / 2, abs=0.01)
 
     virtual.run(main())
-    monkeypatch.undo()
-    assert load_controller._cpu_seconds() > 0.1

@@ -405,9 +405,9 @@ def test_what_a_level_spends_is_told_once_and_given_back(stage: asyncio.Runner, 
             live = played.session
             live.media.attach(Sender())
             for level in (0, 4, 4, 6):
-                live.apply_level(level, "speech recognition is behind")
+                live.apply_level(level, "sound waits to be processed")
             await send(live, packets(tmp_path, 6.0))
-            with pytest.raises(CapacityError, match="speech recognition is behind") as refused:
+            with pytest.raises(CapacityError, match="sound waits to be processed") as refused:
                 live.answering.queue.ask(QuestionRequest("What is shown?"))
             assert refused.value.code == "capacity"
             await clock.sleep(1.0)
@@ -419,8 +419,8 @@ def test_what_a_level_spends_is_told_once_and_given_back(stage: asyncio.Runner, 
             events = await played.ended()
         told = [(event["level"], event["reason"]) for event in events if event["type"] == "session.degraded"]
         assert told == [
-            (4, "speech recognition is behind"),
-            (6, "speech recognition is behind"),
+            (4, "sound waits to be processed"),
+            (6, "sound waits to be processed"),
             (0, "recovered"),
         ]
         assert [event["level"] for event in events if event["type"] == "latency.report"][-1] == 0

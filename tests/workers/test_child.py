@@ -87,3 +87,20 @@ def test_the_child_imports_no_settings_web_server_or_media_library() -> None:
     assert not {"pydantic", "aiortc", "av", "fastapi", "structlog", "prometheus_client"} & set(
         ended.stdout.split()
     )
+
+
+def test_idle_work_counts_only_where_other_work_runs_beside_it() -> None:
+    cpu = [1.0]  # loading the models
+    meter = child.WorkMeter(lambda: cpu[0])
+    with meter.run(idle=True):
+        cpu[0] += 10.0
+        with meter.run(idle=False):
+            cpu[0] += 2.0
+        cpu[0] += 10.0
+    assert meter.seconds == 3.0
+    with meter.run(idle=False):
+        cpu[0] += 4.0
+        assert meter.seconds == 7.0, "while it runs too"
+    with meter.run(idle=True):
+        cpu[0] += 10.0
+        assert meter.seconds == 7.0

@@ -11,6 +11,7 @@ import pytest
 
 from streamsvc.core import metrics
 from streamsvc.core.errors import ModelMissing, WorkerError
+from streamsvc.core.idle_gate import IdleGate
 from streamsvc.workers import supervisor
 from streamsvc.workers.supervisor import Worker
 from tests.builders.workers import running
@@ -67,3 +68,16 @@ async def test_a_lazy_worker_starts_at_its_first_call() -> None:
     assert (await process.role("test").call("echo", {}, deadline_in_s=30))["pid"] == process.pid
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_idle_work_costs_nothing_and_other_work_its_cpu_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervisor, "PING_SECONDS", 0.05)
+    async with running() as process:
+        role = process.role("test")
+        await role.call("echo", {}, deadline_in_s=30)
+        await asyncio.sleep(0.8)  # what loading has cost is forgotten
+        async with IdleGate().background(1.0):
+            await role.call("burn", {"seconds": 1.0}, deadline_in_s=30)
+        idle = process.cost
+        await role.call("burn", {"seconds": 1.0}, deadline_in_s=30)
+        assert idle < 0.1 < process.cost
