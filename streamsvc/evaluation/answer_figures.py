@@ -137,7 +137,7 @@ def counts(rows: Rows) -> Report:
                 "lists": row["points"] is not None,
             }
         )
-        table["points"] += row["points"] or 0  # type: ignore[assignment]  # a share
+        table["points"] += row["points"] or 0  # a share
     return {name: round(value, 3) for name, value in table.items() if value}
 
 
@@ -145,7 +145,7 @@ def added(tables: Iterable[Mapping[str, float]]) -> Report:
     """The sum of tables of counts."""
     total: Counter[str] = Counter()
     for table in tables:
-        total.update(table)  # type: ignore[arg-type]  # shares are added too
+        total.update(table)  # shares are added too
     return dict(total)
 
 
