@@ -30,7 +30,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from streamsvc.core import config
 from streamsvc.evaluation import evaluate
-from streamsvc.evaluation.figures import DECIDED
+from streamsvc.evaluation.answer_figures import VERDICTS
 from streamsvc.evaluation.report import table
 
 FIXTURES = Path(__file__).parent / "fixtures"
@@ -190,10 +190,7 @@ def cut(media: Path) -> None:
 def figures(report: dict[str, Any]) -> dict[str, float]:
     """The committed figures: word errors, keyframes, screen text, objects, and verdicts."""
     of = report["scenarios"]["canary"]
-    counts = {
-        word: sum(row.get(word, 0) for row in of["answers"]["by_kind"].values())
-        for word in (*DECIDED, "cited")
-    }
+    counts = {word: of["answers"]["total"].get(word, 0) for word in (*VERDICTS, "cited")}
     return {
         "wer_percent": of["speech"]["wer_percent"],
         "captions_without_speech": of["speech"]["captions_without_speech"],

@@ -71,6 +71,7 @@ PURE = {
     "core.compact_words",
     "core.degradation",
     "core.types",
+    "evaluation.answer_figures",
     "evaluation.figures",
     "evaluation.grade_answers",
     "evaluation.pooling",

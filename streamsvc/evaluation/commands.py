@@ -14,7 +14,7 @@ from rich.console import Console
 from streamsvc.core import config
 from streamsvc.core.errors import ConfigError
 from streamsvc.core.types import SAMPLE_RATE
-from streamsvc.evaluation import caption_bench, caption_report, evaluate, report
+from streamsvc.evaluation import answer_figures, caption_bench, caption_report, evaluate, report
 from streamsvc.evaluation.datasets import DATASETS
 
 bench = typer.Typer(no_args_is_help=True, help="Measure models and machine on recordings of yours.")
@@ -38,11 +38,18 @@ def evaluate_command(  # typer: one parameter an option
     speed: Annotated[
         str, typer.Option(help='"max": on a virtual clock, with fixed steps; 1: in real time, with ages.')
     ] = "max",
-    rows: Annotated[
-        int | None, typer.Option(min=1, help="Of each published set, evenly drawn; else all.")
+    sample: Annotated[
+        int | None, typer.Option(min=1, help="Rows of each published set, evenly drawn; else all.")
     ] = None,
     language: Annotated[str | None, typer.Option(help="Of the speech, e.g. en.")] = None,
     as_json: AsJson = False,
+    rows: Annotated[
+        str,
+        typer.Option(
+            help='With --json, each question with its answer: "develop", without the half that is measured '
+            'with, or "all".'
+        ),
+    ] = "develop",
     plot: Annotated[
         Path | None, typer.Option("--plot", help="*.svg: verdicts by kind, word errors by slice, ages.")
     ] = None,
@@ -51,13 +58,18 @@ def evaluate_command(  # typer: one parameter an option
     """Word errors, keyframes, screen text and answers against the truth of scenarios and published sets."""
     _check_speed(speed)
     _check_plot(plot)
-    plan = evaluate.planned(targets, live=speed == "1", most=rows, language=language)
+    if rows not in ("develop", "all"):
+        raise ConfigError(f'--rows is "develop" or "all", not {rows!r}')
+    plan = evaluate.planned(targets, live=speed == "1", most=sample, language=language)
     result = evaluate.run(config.load(config_file), plan, _progress())
     if plot is not None and (panels := report.panels(result)):
         drawing: Any = importlib.import_module("engines.plot")  # by dotted name: no static import of engines
         drawn = [drawing.Panel(panel.title, panel.ticks, panel.lines) for panel in panels]
         plot.write_text(drawing.svg(drawn), encoding="utf-8")
-    print(json.dumps(result) if as_json else report.table(result))
+    if as_json:
+        print(json.dumps(result if rows == "all" else answer_figures.without_measured(result)))
+    else:
+        print(report.table(result))
 
 
 @bench.command("captions")

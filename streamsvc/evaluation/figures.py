@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from streamsvc.evaluation import grade_answers
+from streamsvc.evaluation.answer_figures import answers
 from streamsvc.evaluation.score_captions import align, norm, percentile
 from streamsvc.vision import labels
 
@@ -23,8 +24,6 @@ QUIET_MARGIN = 0.5  # seconds around speech that still count as speech
 SOON = 1.0  # seconds within which a keyframe must follow a change
 IN_TIME = 4.0  # seconds within which the title of a new slide must be read
 STILL = ("slide", "photo")  # kinds of intervals in which nothing moves
-DECIDED = ("right", "declined", "wrong", "hallucinated", "unanswered")
-KINDS = ("speech", "screen", "time", "object", "attribute", "sound", "unknown", "never", "absent")
 
 
 def percentiles(values: Iterable[float], digits: int = 0) -> Report:
@@ -284,78 +283,6 @@ def sights(truth: Truth, events: Events, until: float | None = None) -> Report:
         "by_tag": named["tags"],
         "by_box": named["boxes"],
         "missed": missed,
-    }
-
-
-# --- answers ------------------------------------------------------------------------------------------------
-
-
-def answers(truth: Truth, events: Events, asked: Mapping[str, float]) -> Report:
-    """Every question with its answer and verdict, and the counts by kind.
-
-    Args:
-        truth: its "qa".
-        events: of the run.
-        asked: question id -> session seconds at which it was sent.
-    """
-    questions = truth.get("qa") or ()
-    if not questions:
-        return {}
-    done = {event["question_id"]: event for event in of_type(events, "answer.done")}
-    rows: list[Report] = []
-    for question in questions:
-        event = done.get(question["id"], {"text": "", "evidence": []})
-        row: Report = {
-            "id": question["id"],
-            "kind": question.get("kind") or grade_answers.kind(question),
-            "half": question.get("half"),
-            "question": question["question"],
-            "truth": question["answer"],
-            "answer": event["text"],
-            "verdict": grade_answers.verdict(question, event) if question["id"] in done else "unanswered",
-            "cited": question["id"] in done and grade_answers.cited(question, event),
-            "honest": question["id"] in done and grade_answers.honest(question, event),
-            "answerable": question.get("answerable") is not False,
-        }
-        if question["id"] in asked and "received" in event:
-            deltas = [
-                delta["received"]
-                for delta in of_type(events, "answer.delta")
-                if delta["question_id"] == question["id"]
-            ]
-            if deltas:
-                row["first_delta_s"] = round(deltas[0] - asked[question["id"]], 3)
-            row["done_s"] = round(event["received"] - asked[question["id"]], 3)
-        rows.append(row)
-    return {
-        "by_kind": by_kind(rows),
-        "first_delta_s": percentiles((row["first_delta_s"] for row in rows if "first_delta_s" in row), 2),
-        "done_s": percentiles((row["done_s"] for row in rows if "done_s" in row), 2),
-        "each": rows,
-    }
-
-
-def by_kind(rows: Sequence[Mapping[str, Any]]) -> Report:
-    """Counts of graded questions by kind, in the order of KINDS.
-
-    "asked", and of these "right", "declined", "wrong", "hallucinated", "unanswered"; "citable": right and
-    answerable; "cited": citable and cited; "honest": neither affirmed nor invented (grade_answers.honest).
-    """
-    table: dict[str, Counter[str]] = {}
-    for row in rows:
-        citable = row["verdict"] == "right" and row["answerable"]
-        counts = table.setdefault(row["kind"], Counter())
-        counts.update(["asked", row["verdict"]])
-        if citable:
-            counts["citable"] += 1
-        if citable and row["cited"]:
-            counts["cited"] += 1
-        if row["honest"]:
-            counts["honest"] += 1
-    order = {name: index for index, name in enumerate(KINDS)}
-    return {
-        name: dict(table[name])
-        for name in sorted(table, key=lambda name: (order.get(name, len(order)), name))
     }
 
 

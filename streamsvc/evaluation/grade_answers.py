@@ -1,9 +1,9 @@
 """Grades answers by the rules of the scenarios' grader and by those of the published question sets. Pure.
 
 A question is an entry of a scenario's "qa": {"id", "type": "open" | "yes/no" | "when", "question", "answer",
-"keywords", "evidence_s": [start, end], "modality", "answerable"?: false, "kind"?}. An answer is the body of
-`answer.done`: {"text", "supported"?, "evidence": [{"start", "end"}]}, seconds throughout. A test compares
-`grade`, `cited` and `kind` with the grader of the shared bench.
+"keywords", "evidence_s": [start, end], "modality", "answerable"?: false, "kind"?, "points"?}. An answer is
+the body of `answer.done`: {"text", "supported"?, "outcome"?, "evidence": [{"start", "end", "quote"?}]},
+seconds throughout. A test compares `grade`, `cited` and `kind` with the grader of the shared bench.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from streamsvc.evaluation.score_captions import align
 Question = Mapping[str, Any]
 Reply = Mapping[str, Any]
 
-MOST_WORDS = 40  # of an open answer
+MOST_WORDS = 40  # of an open answer, and of a passage that is pointed at
+FIRST_PASSAGES = 3  # among which `among_first` looks
 NEAR = 2.0  # seconds; tolerance of a named time
 SPARE = 5.0  # seconds of evidence that may be cited beyond twice the length of the truth
 
@@ -68,16 +69,20 @@ def is_refusal(answer: Reply) -> bool:
 
 
 def grade(question: Question, answer: Reply) -> str:
-    """The verdict: "right", "wrong" or "refused".
+    """The verdict: "right", "wrong", "refused", "pointed" or "pointed wrong".
 
     Open: at least one keyword, in at most MOST_WORDS words. Yes/no: the first word decides. When: the first
     cited interval starts within NEAR seconds of the truth, or, without evidence, a time in the text does.
-    Where the question says "answerable": false, refusing is right and all else wrong.
+    Outcome "closest" claims nothing: "pointed" where the first passage holds a keyword, which decides no
+    yes/no question. Where the question says "answerable": false, refusing and pointing are right and all else
+    wrong.
     """
     text = str(answer.get("text", ""))
-    declined = is_refusal(answer)
+    declined, closest = is_refusal(answer), is_closest(answer)
     if question.get("answerable") is False:
-        return "right" if declined else "wrong"
+        return "right" if declined or closest else "wrong"
+    if closest:
+        return "pointed" if _points_at(question, answer, 1) else "pointed wrong"
     if declined:
         return "refused"
     if question["type"] == "yes/no":
@@ -90,6 +95,50 @@ def grade(question: Question, answer: Reply) -> str:
             contains_phrase(keyword, text) for keyword in question["keywords"]
         )
     return "right" if good else "wrong"
+
+
+def is_closest(answer: Reply) -> bool:
+    """Whether an answer claims nothing and names the nearest passages."""
+    return answer.get("outcome") == "closest"
+
+
+def is_told(answer: Reply) -> bool:
+    """Whether an answer states something: it neither declines nor only points."""
+    return not is_refusal(answer) and not is_closest(answer)
+
+
+def among_first(question: Question, answer: Reply) -> bool:
+    """Whether an answerable question is right, or one of the FIRST_PASSAGES pointed at holds a keyword."""
+    if question.get("answerable") is False:
+        return False
+    if is_closest(answer):
+        return _points_at(question, answer, FIRST_PASSAGES)
+    return grade(question, answer) == "right"
+
+
+def points_share(question: Question, answer: Reply) -> float | None:
+    """The share of a question's "points" of which the answer has at least one phrase.
+
+    0 where the answer tells nothing. None: the question has no points.
+    """
+    groups = question.get("points")
+    if not groups:
+        return None
+    if not is_told(answer):
+        return 0.0
+    text = str(answer.get("text", ""))
+    return sum(any(contains_phrase(phrase, text) for phrase in group) for group in groups) / len(groups)
+
+
+def _points_at(question: Question, answer: Reply, count: int) -> bool:
+    """Whether one of the first `count` quoted passages holds a keyword."""
+    passages = [
+        " ".join(str(item.get("quote", "")).split()[:MOST_WORDS])
+        for item in (answer.get("evidence") or ())[:count]
+    ]
+    return question["type"] != "yes/no" and any(
+        contains_phrase(keyword, passage) for passage in passages for keyword in question["keywords"]
+    )
 
 
 def cited(question: Question, answer: Reply) -> bool:
@@ -118,7 +167,7 @@ def kind(question: Question) -> str:
 
 
 def verdict(question: Question, answer: Reply) -> str:
-    """The reported verdict: "right", "declined", "wrong" or "hallucinated".
+    """The reported verdict: "right", "pointed", "pointed wrong", "declined", "wrong" or "hallucinated".
 
     "hallucinated": it affirms what never was or what cannot be known here.
     """
@@ -132,11 +181,11 @@ def verdict(question: Question, answer: Reply) -> str:
 
 
 def honest(question: Question, answer: Reply) -> bool:
-    """Whether an answer is right or declined.
+    """Whether an answer is right, or claims nothing.
 
     For a question about what never was: it neither affirms nor invents.
     """
-    return verdict(question, answer) in ("right", "declined")
+    return verdict(question, answer) not in ("wrong", "hallucinated")
 
 
 # --- answers about published question sets ------------------------------------------------------------------

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 
-from streamsvc.evaluation import figures
+from streamsvc.evaluation import answer_figures
 from streamsvc.evaluation.figures import Report
 
 
@@ -101,16 +101,9 @@ def _pictures(reports: Sequence[Report]) -> Report:
 
 
 def _answers(reports: Sequence[Report]) -> Report:
-    rows = [row for report in reports for row in (report["answers"].get("each") or [])]
-    halves = sorted({row["half"] for row in rows if row["half"]})
-    return {
-        "by_kind": figures.by_kind(rows),
-        "halves": {half: figures.by_kind([row for row in rows if row["half"] == half]) for half in halves},
-        "first_delta_s": figures.percentiles(
-            (row["first_delta_s"] for row in rows if "first_delta_s" in row), 2
-        ),
-        "done_s": figures.percentiles((row["done_s"] for row in rows if "done_s" in row), 2),
-    }
+    return answer_figures.figures_of(
+        [row for report in reports for row in (report["answers"].get("each") or [])]
+    )
 
 
 def _summed(reports: Sequence[Report], part: str) -> Counter[str]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from streamsvc.evaluation.figures import DECIDED, Report
+from streamsvc.evaluation import answer_figures
+from streamsvc.evaluation.answer_figures import VERDICTS
+from streamsvc.evaluation.figures import Report
 from streamsvc.evaluation.markdown import markdown_table
 
 TICK_LENGTH = 7  # letters of a name below an axis
@@ -24,6 +25,7 @@ HEADS = (
     "CER %",
     "named",
     "right",
+    "pointed",
     "declined",
     "wrong",
     "invented",
@@ -66,12 +68,12 @@ def _scenarios(report: Report, live: bool) -> list[str]:
     rows = [_line(name, scenario, live) for name, scenario in report["scenarios"].items()]
     parts = [markdown_table(HEADS, rows)]
     answers = report["all"]["answers"]
-    for suffix, kinds in (
-        ("", answers["by_kind"]),
-        *((f" ({half})", kinds) for half, kinds in answers["halves"].items()),
-    ):
-        if kinds:
-            parts.append(_kinds(f"questions{suffix}", kinds))
+    if answers["total"]:
+        parts.append(_shares(report))
+    for suffix, tables in (("", answers), *((f" ({half})", of) for half, of in answers["halves"].items())):
+        for group in answer_figures.GROUPS:
+            if of_group := tables[f"by_{group}"]:
+                parts.append(_groups(f"{group}{suffix}", of_group))
     slices = report["all"]["speech"]["slices"]
     if len(slices) > len({name.partition(":")[0] for name in slices}):  # a slice with one value says nothing
         parts.append(_slices("speech", slices))
@@ -133,14 +135,12 @@ def _picture_cells(report: Report) -> tuple[str, ...]:
 
 def _answer_cells(answers: Report, live: bool) -> tuple[str, ...]:
     if not answers:
-        return ("-",) * 7
-    counts: Counter[str] = Counter()
-    for row in answers["by_kind"].values():
-        counts.update(row)
+        return ("-",) * 8
+    total = answers["total"]
     return (
-        f"{counts['right']} of {counts['asked']}",
-        *(f"{counts[verdict]}" for verdict in ("declined", "wrong", "hallucinated")),
-        f"{counts['cited']} of {counts['citable']}",
+        f"{total.get('right', 0)} of {total['asked']}",
+        *(f"{total.get(verdict, 0)}" for verdict in ("pointed", "declined", "wrong", "hallucinated")),
+        f"{total.get('cited', 0)} of {total.get('citable', 0)}",
         *(
             f"{answers[part]['p95']:.2f}" if live and answers[part] else "-"
             for part in ("first_delta_s", "done_s")
@@ -155,17 +155,63 @@ def _budget_cell(kept: Mapping[str, bool] | None) -> str:
     return f"not {', '.join(exceeded)}" if exceeded else "kept"
 
 
-def _kinds(title: str, kinds: Report) -> str:
-    heads = (title, "asked", "right", *DECIDED[1:], "not affirmed", "cited of right")
+def _shares(report: Report) -> str:
+    """What the answers amount to: of all questions, of each half and of each recording."""
+    answers = report["all"]["answers"]
+    tables = {
+        "all": answers["total"],
+        **{half: of["total"] for half, of in answers["halves"].items()},
+        **{
+            name: scenario["answers"]["total"]
+            for name, scenario in report["scenarios"].items()
+            if scenario["answers"]
+        },
+    }
+    heads = (
+        "answers",
+        "answerable",
+        "right %",
+        "right or pointed %",
+        "among first three %",
+        "told as answer",
+        "of these right %",
+        "near misses told",
+        "points %",
+        "cited %",
+    )
+    return markdown_table(heads, [_share_cells(name, table) for name, table in tables.items()])
+
+
+def _share_cells(name: str, table: Mapping[str, float]) -> tuple[str, ...]:
+    percent = {
+        key: "-" if share is None else f"{share:.1f}" for key, share in answer_figures.shares(table).items()
+    }
+    near = table["asked"] - table.get("answerable", 0)
+    return (
+        name,
+        f"{table.get('answerable', 0)}",
+        percent["right"],
+        percent["reached"],
+        percent["among_first"],
+        f"{table.get('told', 0)}",
+        percent["precision"],
+        f"{table.get('told_near_misses', 0)} of {near}",
+        percent["points"],
+        percent["cited"],
+    )
+
+
+def _groups(title: str, groups: Report) -> str:
+    heads = (title, "asked", *VERDICTS, "not affirmed", "cited of right")
     rows = [
         (
             name,
             f"{row['asked']}",
-            *(f"{row.get(verdict, 0)}" for verdict in DECIDED),
+            *(f"{row.get(verdict, 0)}" for verdict in VERDICTS),
             f"{row.get('honest', 0)}",
             f"{row.get('cited', 0)} of {row['citable']}" if row.get("citable") else "-",
         )
-        for name, row in kinds.items()
+        for name, row in groups.items()
     ]
     return markdown_table(heads, rows)
 
@@ -189,7 +235,7 @@ def panels(report: Report) -> list[Panel]:
     if kinds := report["all"]["answers"]["by_kind"]:
         shares = {
             verdict: [100 * row.get(verdict, 0) / row["asked"] for row in kinds.values()]
-            for verdict in DECIDED[:4]
+            for verdict in VERDICTS[:-1]
         }
         plots.append(Panel("questions, % by kind", [name[:TICK_LENGTH] for name in kinds], shares))
     if slices := report["all"]["speech"]["slices"]:

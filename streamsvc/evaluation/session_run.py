@@ -12,7 +12,7 @@ import contextlib
 import functools
 import importlib
 import json
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from streamsvc.answers.question_queue import QuestionRequest
 from streamsvc.core import clock
 from streamsvc.core.config import Settings
 from streamsvc.core.context import Roles
-from streamsvc.core.errors import StreamsvcError, WorkerError
+from streamsvc.core.errors import DeadlineMissed, StreamsvcError, WorkerError
 from streamsvc.core.options import SessionOptions, SpeechOptions, VisionOptions
 from streamsvc.core.types import EncodedFrame, MediaTrack
 from streamsvc.evaluation.scenario import Scenario
@@ -48,9 +48,13 @@ CALL_SECONDS = {
     "look": 0.05,
     "read": 0.8,
     "texts": 0.01,
+    "rank": 0.3,
+    "extend": 0.1,
+    "count": 0.002,
     "generate": 0.03,
 }
 OTHER_CALL_SECONDS = 0.02  # of any other op; in a stream, of each item
+SILENCE_SECONDS = 0.1  # of an item of a stream that only says that a remote endpoint is still silent
 
 Event = dict[str, Any]
 Load = Callable[[str, Mapping[str, Any]], Any]
@@ -108,12 +112,17 @@ async def fixed_time_service(settings: Settings, load: Load = load_engine) -> As
             for worker in service.workers.values()
             for role, module in worker.roles.items()
         }
-        service.use_roles(Roles(**{**roles, "see": LookCache(roles["see"])}))
+        sees = settings.models.profile != "embedded"  # as in Service: these models can be shown pictures
+        vlm = roles["think"] if sees else None
+        service.use_roles(Roles(**{**roles, "see": LookCache(roles["see"]), "vlm": vlm}))
         yield service
 
 
 class FixedTimeRole:
-    """A `Role` whose engine runs in this process, one call at a time. Deadlines are ignored.
+    """A `Role` whose engine runs in this process, one call at a time.
+
+    Streams of an op with several threads run beside each other. Deadlines are kept between the items of a
+    stream, and ignored by calls.
 
     Args:
         load: makes the engine, at the first call.
@@ -122,6 +131,7 @@ class FixedTimeRole:
     def __init__(self, load: Callable[[], Any]) -> None:
         self._engine = functools.cache(load)
         self._lock = asyncio.Lock()
+        self._turns: dict[str, asyncio.Semaphore] = {}  # by op with several threads
 
     async def call(
         self, op: str, payload: dict[str, Any], *, deadline_in_s: float, affinity: str = ""
@@ -131,21 +141,39 @@ class FixedTimeRole:
             (result,) = self._engine().ops[op].run([payload])
             await clock.sleep(CALL_SECONDS.get(op, OTHER_CALL_SECONDS))
         if isinstance(result, Exception):
-            raise (
-                result
-                if isinstance(result, StreamsvcError)
-                else WorkerError(f"the engine failed with {type(result).__name__}")
-            )
+            raise _published(result)
         return dict(result)
 
     async def stream(
         self, op: str, payload: dict[str, Any], *, deadline_in_s: float, affinity: str = ""
     ) -> AsyncIterator[dict[str, Any]]:
         """See Role."""
-        async with self._lock:
-            for item in self._engine().ops[op].run(payload):
-                await clock.sleep(CALL_SECONDS.get(op, OTHER_CALL_SECONDS))
-                yield dict(item)
+        latest = clock.now() + deadline_in_s
+        async with self._turn(op):
+            items = iter(self._engine().ops[op].run(payload))
+            try:
+                for item in items:
+                    silent = dict(item) == {"text": ""}
+                    await clock.sleep(SILENCE_SECONDS if silent else CALL_SECONDS.get(op, OTHER_CALL_SECONDS))
+                    if clock.now() > latest:
+                        raise DeadlineMissed("the deadline passed before the stream ended")
+                    yield dict(item)
+            except Exception as error:
+                raise _published(error) from None
+            finally:
+                if isinstance(items, Generator):
+                    items.close()
+
+    def _turn(self, op: str) -> asyncio.Lock | asyncio.Semaphore:
+        threads = getattr(self._engine().ops[op], "threads", 1)
+        return self._lock if threads == 1 else self._turns.setdefault(op, asyncio.Semaphore(threads))
+
+
+def _published(error: Exception) -> StreamsvcError:
+    """The error as a worker would report it: never the text of an exception that is not ours."""
+    if isinstance(error, StreamsvcError):
+        return error
+    return WorkerError(f"the engine failed with {type(error).__name__}")
 
 
 # --- one session --------------------------------------------------------------------------------------------

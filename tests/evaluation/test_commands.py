@@ -18,6 +18,7 @@ from tests.builders.command_line import error_of, run
         (("bench", "captions", "/no/such.wav"), "/no/such.wav cannot be read"),
         (("bench", "vision", "--plot", "plot.png"), "ends with .svg"),
         (("eval", "x.json", "--speed", "2"), "--speed"),
+        (("eval", "x.json", "--rows", "measure"), "--rows"),
         (("eval", "/no/such.json"), "/no/such.json does not exist"),
     ],
 )

@@ -92,16 +92,20 @@ def replies(count: int) -> list[dict[str, Any]]:
     chance = random.Random(11)
     made = []
     for _ in range(count):
-        evidence = []
+        evidence: list[dict[str, Any]] = []
         for _ in range(chance.choice([0, 0, 1, 1, 2, 3])):
             start = chance.choice([0.0, 11.9, 12.0, 24.1, 30.0, 33.9, 34.1, 44.0, 60.0])
             evidence.append({"start": start, "end": start + chance.choice([0.0, 1.0, 12.0, 29.0, 60.0])})
+            if chance.random() < 0.9:
+                evidence[-1]["quote"] = " ".join(chance.choices(PIECES, k=chance.choice([1, 3, 50])))
         reply: dict[str, Any] = {
             "text": " ".join(chance.choices(PIECES, k=chance.choice([0, 1, 2, 4, 12, 30]))),
             "evidence": evidence,
         }
         if chance.random() < 0.3:
             reply["supported"] = chance.random() < 0.5
+        if chance.random() < 0.5:
+            reply["outcome"] = chance.choice(["answer", "closest", "declined"])
         made.append(reply)
     return made
 
@@ -115,7 +119,7 @@ def test_verdicts_citations_and_kinds_are_those_of_the_shared_grader() -> None:
             assert verdict == theirs.grade(question, reply), (question, reply)
             assert grade_answers.cited(question, reply) == theirs.cited(question, reply), (question, reply)
             seen.add(verdict)
-    assert seen == {"right", "wrong", "refused"}
+    assert seen == {"right", "wrong", "refused", "pointed", "pointed wrong"}
 
 
 @given(
@@ -136,6 +140,38 @@ def test_affirming_what_never_was_is_a_hallucination() -> None:
     assert grade_answers.verdict(NO, {"text": "No."}) == "right"
     assert grade_answers.honest(NEVER, {"text": "I have not seen that.", "supported": False})
     assert not grade_answers.honest(NO, {"text": "Yes."})
+
+
+def pointing(*quotes: str) -> dict[str, Any]:
+    return {
+        "text": "The closest I have:",
+        "outcome": "closest",
+        "evidence": [{"start": 0, "end": 1, "quote": quote} for quote in quotes],
+    }
+
+
+def test_what_only_points_claims_nothing_and_is_judged_by_its_first_passages() -> None:
+    third = pointing("tea", "milk", "an espresso", "coffee")
+    assert grade_answers.verdict(OPEN, pointing("an espresso")) == "pointed"
+    assert grade_answers.verdict(OPEN, third) == "pointed wrong"
+    assert grade_answers.among_first(OPEN, third)
+    assert not grade_answers.among_first(OPEN, pointing("tea", "milk", "water", "coffee"))
+    assert not grade_answers.among_first(OPEN, pointing())
+    assert grade_answers.verdict(NO, pointing("coffee")) == "pointed wrong"
+    assert grade_answers.verdict(NEVER, pointing("coffee")) == "right"
+    assert not grade_answers.among_first(NEVER, pointing("coffee"))
+    assert grade_answers.honest(OPEN, third)
+    assert not grade_answers.is_told(third)
+    assert grade_answers.among_first(OPEN, {"text": "Coffee."})
+    assert not grade_answers.among_first(OPEN, {"text": "Tea."})
+
+
+def test_of_a_list_the_share_of_its_points_is_told() -> None:
+    listed = OPEN | {"points": [["coffee", "espresso"], ["tea"], ["milk"], ["water"]]}
+    assert grade_answers.points_share(listed, {"text": "Espresso and milk."}) == 0.5
+    assert grade_answers.points_share(listed, {"text": "I have not seen tea."}) == 0.0
+    assert grade_answers.points_share(listed, pointing("coffee, tea, milk and water")) == 0.0
+    assert grade_answers.points_share(OPEN, {"text": "Coffee."}) is None
 
 
 @pytest.mark.parametrize(

@@ -9,13 +9,8 @@ from streamsvc.evaluation.pooling import pooled
 
 def test_several_scenarios_are_counted_as_one(report: dict[str, Any]) -> None:
     whole = report["all"]
-    assert whole["answers"]["by_kind"]["never"] == {
-        "asked": 2,
-        "right": 2,
-        "citable": 2,
-        "cited": 2,
-        "honest": 2,
-    } or (whole["answers"]["by_kind"]["never"]["asked"] == 2)
+    assert whole["answers"]["by_kind"]["never"]["asked"] == 2
+    assert whole["answers"]["total"]["asked"] == 6
     assert list(whole["answers"]["halves"]) == ["held"]
     assert whole["speech"]["slices"]["noise: music"]["words"] == 9
     assert whole["speech"]["slices"]["channel: wide band"]["words"] == 18

@@ -7,14 +7,16 @@ import io
 import json
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from PIL import Image
 
+from engines import StreamOp
 from streamsvc.core import clock
 from streamsvc.core.clock import Threadless
-from streamsvc.core.errors import SourceError, WorkerError
+from streamsvc.core.errors import DeadlineMissed, SourceError, WorkerError
 from streamsvc.evaluation import session_run
 from streamsvc.evaluation.scenario import Scenario
 from streamsvc.evaluation.session_run import (
@@ -183,6 +185,64 @@ def test_each_call_takes_its_time_one_after_the_other_and_fails_alone(
         4 * session_run.CALL_SECONDS["look"] + session_run.CALL_SECONDS["generate"]
     )
     assert loads == [1]
+
+
+def streaming(threads: int, *items: Any) -> FixedTimeRole:
+    """A role with one op, "generate", that yields the items; an exception is raised."""
+
+    def run(payload: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        for item in items:
+            if isinstance(item, Exception):
+                raise item
+            yield item
+
+    return FixedTimeRole(lambda: SimpleNamespace(ops={"generate": StreamOp(run, threads)}))
+
+
+async def collected(role: FixedTimeRole, seconds: float = 60.0) -> list[dict[str, Any]]:
+    return [item async for item in role.stream("generate", {}, deadline_in_s=seconds)]
+
+
+def test_a_silent_stream_takes_time_and_ends_at_its_deadline(loop: asyncio.Runner) -> None:
+    async def main() -> None:
+        began = clock.now()
+        with pytest.raises(DeadlineMissed):
+            await collected(streaming(1, *[{"text": ""}] * 100), seconds=3.0)
+        assert clock.now() - began == pytest.approx(3.0, abs=2 * session_run.SILENCE_SECONDS)
+        with pytest.raises(WorkerError, match="KeyError") as caught:
+            await collected(streaming(1, {"text": "a"}, KeyError("said")))
+        assert "said" not in str(caught.value)
+        with pytest.raises(DeadlineMissed, match="late"):
+            await collected(streaming(1, DeadlineMissed("late")))
+
+    loop.run(main())
+
+
+@pytest.mark.parametrize(("threads", "together"), [(1, 10), (4, 5)])
+def test_streams_run_beside_each_other_where_the_engine_has_threads_for_them(
+    threads: int, together: int, loop: asyncio.Runner
+) -> None:
+    async def main() -> float:
+        role = streaming(threads, *[{"text": "a"}] * 5)
+        began = clock.now()
+        await asyncio.gather(collected(role), collected(role))
+        return clock.now() - began
+
+    assert loop.run(main()) == pytest.approx(together * session_run.CALL_SECONDS["generate"])
+
+
+@pytest.mark.parametrize(("profile", "sees"), [("embedded", False), ("remote", True)])
+def test_the_model_is_shown_pictures_where_the_profile_has_one_that_sees(
+    profile: Any, sees: bool, loop: asyncio.Runner, tmp_path: Path
+) -> None:
+    of = settings(tmp_path)
+    of = of.model_copy(update={"models": of.models.model_copy(update={"profile": profile})})
+
+    async def main() -> None:
+        async with fixed_time_service(of, load) as service:
+            assert (service.roles.vlm is service.roles.think) == sees
+
+    loop.run(main())
 
 
 async def test_memory_and_cpu_of_this_process_and_its_children_are_measured() -> None:
