@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from engines import Engine, Op, Payload
 from streamsvc.core.errors import InvalidRequest, ModelMissing
 
-DEFAULT = "minilm-l6-v2"
+DEFAULT = "e5-small-v2"
 LONGEST = 128  # tokens of one text, as in training; longer texts are truncated
 MAX_TEXTS = 64  # texts per request
 BATCH = 4  # texts per inference; larger batches save little on one thread and need memory
