@@ -50,7 +50,7 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One model of the registry. role: "asr", "llm", "detector", "tagger" or "embed"."""
+    """One model of the registry. role: "asr", "llm", "detector", "tagger", "embed" or "rank"."""
 
     name: str
     role: str

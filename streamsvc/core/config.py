@@ -219,7 +219,7 @@ class Remote(Group):
 class Embed(Group):
     """Sentence embeddings, for retrieval."""
 
-    model: str = "minilm-l6-v2"
+    model: str = "e5-small-v2"
 
 
 class Budget(Group):

@@ -28,9 +28,13 @@ def test_a_registry_cannot_name_a_path_outside_the_model_folder(index: Path, nam
 def test_every_entry_of_the_registry_is_complete() -> None:
     entries = registry.registry()
     ears_and_eyes = {"whisper-tiny.en", "ssd-mobilenet-v2-coco", "efficientnet-lite3"}
-    assert set(registry.defaults()) == ears_and_eyes | {"smollm2-135m-instruct", "minilm-l6-v2"}
+    assert set(registry.defaults()) == ears_and_eyes | {
+        "smollm2-135m-instruct",
+        "e5-small-v2",
+        "ms-marco-minilm-l12-v2",
+    }
     for entry in entries.values():
-        assert entry.role in {"asr", "llm", "detector", "tagger", "embed"}
+        assert entry.role in {"asr", "llm", "detector", "tagger", "embed", "rank"}
         assert entry.licence in {"MIT", "Apache-2.0"}
         names = {file.name for file in entry.files}
         for source in entry.sources:
