@@ -21,7 +21,7 @@ from streamsvc.answers.extractive_reader import extract
 from streamsvc.answers.finding import Finding
 from streamsvc.answers.model_reader import Clause, ModelReader, Prompt
 from streamsvc.answers.route import Route
-from streamsvc.answers.router import queries_of
+from streamsvc.answers.exchanges import queries_of
 from streamsvc.answers.shortening import shortened
 from streamsvc.answers.structured_output import fill
 from streamsvc.core import clock

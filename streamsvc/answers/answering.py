@@ -66,25 +66,30 @@ class Answering:
         timeline: what is known.
         index: retrieval in it.
         pictures: the vision pipeline.
+        reading: the window that a model which reads is shown; None: the profile has no such model.
 
     `queue`: where questions are put.
     """
 
     def __init__(
-        self, context: SessionContext, timeline: Timeline, index: Index, pictures: LivePictures
+        self,
+        context: SessionContext,
+        timeline: Timeline,
+        index: Index,
+        pictures: LivePictures,
+        reading: Reading | None = None,
     ) -> None:
         self.queue = QuestionQueue(context)
         self._context = context
         self._timeline = timeline
         self._index = index
         self._pictures = pictures
-        model: ModelReader | None = None
-        self._reading: Reading | None = None
-        if context.roles.reads:
-            self._reading = Reading(context, context.roles.think, timeline, pictures.vlm)
-            model = ModelReader(context, self._reading, index.rank)
-        shortener = None if context.roles.reads else context.roles.think
-        self._answerer = Answerer(timeline, index, model, shortener)
+        self._reading = reading
+        if reading is not None:
+            model = ModelReader(context, reading, index.rank, pictures.vlm)
+            self._answerer = Answerer(timeline, index, model)
+        else:
+            self._answerer = Answerer(timeline, index, shortener=context.roles.think)
         self._exchanges = Exchanges()
         self._running: dict[QueuedQuestion, asyncio.Task[None]] = {}  # until their answer is complete
 
@@ -146,7 +151,7 @@ class Answering:
     async def _answer(self, queued: QueuedQuestion) -> None:
         """Answer one question. Raises StreamsvcError: there is no answer."""
         self._pictures.request_keyframe()
-        question = replace(queued.question, history=self._exchanges.before(queued.asker, clock.now()))
+        question = replace(queued.question, history=self._exchanges.of(queued.asker, clock.now()))
         roles = self._context.roles
         way = await route(question, self._timeline, roles.embed, max(question.asked, 0.0))
         plan = self._plan(question, way)

@@ -7,6 +7,7 @@ model is shown pictures, what it says of them cannot be checked: that is passed 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
@@ -15,6 +16,7 @@ from typing import Protocol
 import structlog
 
 from streamsvc.answers import grounding
+from streamsvc.answers.deadline import KEYFRAME_WAIT
 from streamsvc.answers.finding import timestamp
 from streamsvc.answers.grounding import Claim, ClaimReader
 from streamsvc.answers.reading import INSTRUCTION
@@ -26,11 +28,14 @@ from streamsvc.core.roles import Payload
 from streamsvc.core.types import Evidence, Question
 from streamsvc.timeline.passages import Passage
 from streamsvc.timeline.window import Line, Window, one_line
+from streamsvc.vision.vlm import VlmSession
 
 log = structlog.get_logger()
 MAX_TOKENS = 96  # of an answer: 40 words with their citations
 PUBLISH_SECONDS = 0.1  # kept back from the deadline: what the model says must still be published
+MIN_SECONDS = 0.4  # before the deadline: with less left the model is not asked
 MAX_PICTURES = 4  # keyframes that an answer of pictures cites, the newest
+_PARALLEL = 4  # questions of one session at an endpoint
 _RANK_SECONDS = 0.3  # for the score of one sentence; without it the other checks decide
 _CAPITALISED_NOUNS = frozenset(["de", "lb"])  # languages that write all nouns with a capital
 
@@ -75,12 +80,18 @@ class ModelReader:
         context: of the session.
         reading: the window that the model has read.
         rank: scores texts for a query (`Index.rank`).
+        vlm: the session's pictures, where the model can be shown them.
     """
 
-    def __init__(self, context: SessionContext, reading: WindowSource, rank: Rank) -> None:
+    def __init__(
+        self, context: SessionContext, reading: WindowSource, rank: Rank, vlm: VlmSession | None = None
+    ) -> None:
         self._context = context
         self._reading = reading
         self._rank = rank
+        self._vlm = vlm
+        # What an engine keeps of a session serves one question at a time; an endpoint keeps nothing here.
+        self._turn = asyncio.Semaphore(_PARALLEL if context.settings.models.profile == "remote" else 1)
 
     async def clauses(
         self, prompt: Prompt, passages: Awaitable[Sequence[Passage]]
@@ -93,40 +104,59 @@ class ModelReader:
             prompt: the question.
             passages: of retrieval; waited for only where lines have left the window.
         """
-        key, window = await self._reading.window(max(prompt.question.asked, 0.0))
+        try:
+            async with asyncio.timeout_at(prompt.question.deadline - MIN_SECONDS):
+                await self._turn.acquire()
+        except TimeoutError:
+            metrics.deadline_missed.labels("answer", "not_asked").inc()
+            return
+        try:
+            async with aclosing(self._checked(prompt, passages)) as clauses:
+                async for clause in clauses:
+                    yield clause
+        except StreamsvcError as error:
+            action = "cut" if isinstance(error, DeadlineMissed) else "failed"
+            metrics.deadline_missed.labels("answer", action).inc()
+            log.warning("the language model did not answer", session=self._context.session, reason=error.code)
+        finally:
+            self._turn.release()
+
+    async def _checked(
+        self, prompt: Prompt, passages: Awaitable[Sequence[Passage]]
+    ) -> AsyncGenerator[Clause, None]:
+        """The sentences that may be shown. Raises StreamsvcError: the model fails or is late."""
+        question = prompt.question
+        if self._vlm is not None and prompt.route.reader == "sight" and not prompt.picture:
+            idle_by = min(clock.now() + KEYFRAME_WAIT - question.waited, question.deadline - MIN_SECONDS)
+            await self._vlm.refresh(idle_by, question.deadline - PUBLISH_SECONDS)
+        key, window = await self._reading.window(max(question.asked, 0.0))
         lines = {line.number: line for line in window.lines}
-        found = _numbered(await passages, window) if window.generation else []
+        is_whole = not window.generation and (not window.lines or window.lines[-1].number == window.numbered)
+        found = [] if is_whole else _numbered(await passages, window)
         shown = prompt.route.reader == "sight" or self._context.settings.models.profile == "gpu"
         lines |= {line.number: line for line in found}
         payload: Payload = {
             "session": key,
             "items": [line.payload() if shown else _words(line) for line in window.lines],
             "instruction": INSTRUCTION,
-            "question": _asked(prompt, found),
+            "question": _asked(question, found),
             "max_tokens": MAX_TOKENS,
         }
         if prompt.picture:
-            image = Line(
-                1, prompt.question.asked, prompt.question.asked, "picture", "the image", None, prompt.picture
-            )
+            at = question.asked
+            image = Line(1, at, at, "picture", "the image that came with the question", None, prompt.picture)
             payload |= {"session": f"{key} image", "items": [image.payload()], "aside": True}
             lines = {1: image}
         words = 0
-        claims = self._claims(prompt.question, payload)
-        try:
-            async with aclosing(claims) as stream:
-                async for claim in stream:
-                    clause = await self._clause(claim, lines, prompt)
-                    words += len(claim.text.split())
-                    if clause is None:
-                        continue
-                    if words > grounding.MAX_WORDS:
-                        return
-                    yield clause
-        except StreamsvcError as error:
-            action = "cut" if isinstance(error, DeadlineMissed) else "failed"
-            metrics.deadline_missed.labels("answer", action).inc()
-            log.warning("the language model did not answer", session=self._context.session, reason=error.code)
+        async with aclosing(self._claims(question, payload)) as claims:
+            async for claim in claims:
+                clause = await self._clause(claim, lines, prompt)
+                if clause is None:
+                    continue
+                words += len(claim.text.split())
+                if words > grounding.MAX_WORDS:
+                    return
+                yield clause
 
     async def _claims(self, question: Question, payload: Payload) -> AsyncGenerator[Claim, None]:
         """The model's sentences. Raises StreamsvcError."""
@@ -203,12 +233,12 @@ def _numbered(passages: Sequence[Passage], window: Window) -> list[Line]:
     ]
 
 
-def _asked(prompt: Prompt, found: Sequence[Line]) -> str:
+def _asked(question: Question, found: Sequence[Line]) -> str:
     """The question as the model reads it, behind the window's lines."""
     parts = [line.rendered for line in found]
     parts += [
-        f"Asked before: {one_line(exchange.question)} Answer: {one_line(exchange.answer)}"
-        for exchange in prompt.question.history
+        f"Asked before: {one_line(exchange.question)} Answer: {one_line(exchange.answer_text)}"
+        for exchange in question.history
     ]
-    parts.append(f"It is {timestamp(prompt.question.asked)} now. Question: {one_line(prompt.question.text)}")
+    parts.append(f"It is {timestamp(question.asked)} now. Question: {one_line(question.text)}")
     return "\n".join(parts)

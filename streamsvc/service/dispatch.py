@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from streamsvc.answers.reading import Reading
 from streamsvc.answers.watches import Watches
 from streamsvc.core.context import SessionContext
 from streamsvc.core.types import (
@@ -32,6 +33,7 @@ class Dispatcher:
     Args:
         context: of the session.
         timeline: what is known; filled here.
+        reading: the window that a language model is shown; None: none reads.
         log: where events are published.
         frame_url: where the keyframe of a session second can be loaded.
 
@@ -42,6 +44,7 @@ class Dispatcher:
         self,
         context: SessionContext,
         timeline: Timeline,
+        reading: Reading | None,
         log: EventLog,
         frame_url: Callable[[float], str],
     ) -> None:
@@ -51,6 +54,7 @@ class Dispatcher:
         self.watches = Watches(context)
         self._context = context
         self._timeline = timeline
+        self._reading = reading
         self._log = log
         self._frame_url = frame_url
 
@@ -60,6 +64,8 @@ class Dispatcher:
         None: units of its kind are not published, or not at this level.
         """
         self._keep(unit)
+        if self._reading is not None:
+            self._reading.take(unit)
         self.latency.note_unit(unit)
         self.watches.take(unit)
         if isinstance(unit, Words):

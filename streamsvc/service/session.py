@@ -18,6 +18,7 @@ from typing import Any
 import structlog
 
 from streamsvc.answers.answering import Answering
+from streamsvc.answers.reading import Reading
 from streamsvc.answers.watches import Watches
 from streamsvc.core import clock, metrics
 from streamsvc.core.config import Settings
@@ -103,11 +104,15 @@ class Session:
         )
         self.timeline = Timeline(standing)
         self.index = Index(shared.roles.embed, shared.roles.see if settings.see.clip else None)
-        self.log = EventLog(name, self.clock, settings.limits, store)
-        self.dispatcher = Dispatcher(self.context, self.timeline, self.log, self.frame_url)
-        self.speech = SpeechPipeline(self.context)
         self.vision = VisionPipeline(self.context, self.timeline, shared.keyframe_budget)
-        self.answering = Answering(self.context, self.timeline, self.vision)
+        reading: Reading | None = None
+        if shared.roles.reads:
+            keys = self.vision.vlm.keys if self.vision.vlm is not None else None
+            reading = Reading(self.context, shared.roles.think, self.timeline, keys)
+        self.log = EventLog(name, self.clock, settings.limits, store)
+        self.dispatcher = Dispatcher(self.context, self.timeline, reading, self.log, self.frame_url)
+        self.speech = SpeechPipeline(self.context)
+        self.answering = Answering(self.context, self.timeline, self.index, self.vision, reading)
         self.pushes: dict[str, Push] = {}  # by id; stopped ones stay until they are deleted
         self.media = MediaInput(self.context, self.log, self.speech, self.vision, self.end)
         self._queues: list[tuple[metrics.Share, Ring[Any]]] = [
