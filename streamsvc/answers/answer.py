@@ -17,11 +17,11 @@ from dataclasses import dataclass, replace
 
 from streamsvc.answers import tools
 from streamsvc.answers.deadline import Plan
+from streamsvc.answers.exchanges import queries_of
 from streamsvc.answers.extractive_reader import extract
 from streamsvc.answers.finding import Finding
 from streamsvc.answers.model_reader import Clause, ModelReader, Prompt
 from streamsvc.answers.route import Route
-from streamsvc.answers.exchanges import queries_of
 from streamsvc.answers.shortening import shortened
 from streamsvc.answers.structured_output import fill
 from streamsvc.core import clock

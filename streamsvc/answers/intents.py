@@ -184,5 +184,3 @@ class Electorate:
 def _unit(vectors: Vector) -> Vector:
     unit: Vector = vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-9)
     return unit
-
-
