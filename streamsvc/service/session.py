@@ -102,7 +102,7 @@ class Session:
             self,
         )
         self.timeline = Timeline(summary.standing)
-        self.index = Index(shared.roles.embed, shared.roles.see if settings.see.clip else None)
+        self.index = Index(self.timeline, shared.roles.embed, shared.roles.see if settings.see.clip else None)
         self.log = EventLog(name, self.clock, settings.limits, store)
         self.dispatcher = Dispatcher(self.context, self.timeline, self.log, self.frame_url)
         self.speech = SpeechPipeline(self.context)

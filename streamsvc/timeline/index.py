@@ -49,7 +49,7 @@ Span = tuple[float, float]
 
 @dataclass(frozen=True, slots=True)
 class _Query:
-    """A query of a search with its vectors, None where not known; `picture_vector` is of the vision-text model."""
+    """A query of a search with its vectors, None where not known; `picture_vector`: of the vision-text model."""
 
     text: str
     limit: int
@@ -90,6 +90,7 @@ class Index:
         """The passages that answer a question best, none of which overlap. Never fails for want of a model.
 
         Args:
+            query: the question.
             limit: passages at most.
             seconds: the time it may take; about 0.5 s lets the cross-encoder read all of `MAX_PAIRS`.
             until: session second of the question; what was not over by then is left out. None: now.

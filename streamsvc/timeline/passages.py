@@ -25,8 +25,8 @@ class Passage:
     """Two or three neighbouring sentences, a long one, or text of one screen, with its score for a query.
 
     `parts`: its sentences or lines, by time. `score`: of the cross-encoder, a logit; -inf where that was not
-    there. `margin`: by how much the score is above that of the next passage of its kind. `own`: of a follow-up,
-    the score for the question alone; else the score.
+    there. `margin`: by how much the score is above that of the next passage of its kind. `own`: of a
+    follow-up, the score for the question alone; else the score.
     """
 
     parts: tuple[Evidence, ...]
@@ -97,6 +97,8 @@ def screen_passages(screens: Iterable[Screen], tracks: Iterable[TextTrack], now:
     """Each screen with its title, and each line alone. Equal texts count once, by the newest.
 
     Args:
+        screens: by time.
+        tracks: by time.
         now: session seconds, the end of what is still shown.
     """
     passages: dict[str, Passage] = {}
@@ -137,6 +139,7 @@ def distinct(passages: Iterable[Passage], limit: int) -> list[Passage]:
 
     Args:
         passages: best first.
+        limit: how many.
     """
     chosen: list[Passage] = []
     taken: set[tuple[str, str, float]] = set()
@@ -159,7 +162,7 @@ def _key(part: Evidence) -> tuple[str, str, float]:
 
 
 def margin(passage: Passage, others: Iterable[Passage]) -> float:
-    """By how much a passage is better than the next of its kind that says something else; inf: there is none."""
+    """By how much a passage is better than the next of its kind that says something else; inf without one."""
     keys = {_key(part) for part in passage.parts}
     apart = [
         other.score

@@ -157,7 +157,7 @@ class WordIndex:
         return scores
 
     def has_all(self, query_terms: Sequence[str]) -> NDArray[np.bool_]:
-        """Whether a text holds every term, shape (n,). Terms that no text holds are ignored, if two remain."""
+        """Whether a text holds every term, shape (n,). Terms that none holds are ignored, if two remain."""
         known = [term for term in query_terms if self._bm25 is not None and term in self._bm25.idf]
         required = set(known if len(known) >= min(2, len(query_terms)) else query_terms)
         return np.array([required.issubset(bag) for bag in self._bags], bool)
