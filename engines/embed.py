@@ -1,8 +1,8 @@
 """Sentence vectors and ranking of texts for a query: ops `texts` and `rank`. Runs on a CPU.
 
 `texts`: e5-small-v2, int8 ONNX: mean of the tokens' last hidden states, normalised, of the text behind the
-prefix that the model was trained with. `rank`: the cross-encoder ms-marco-MiniLM-L-12-v2, int8 ONNX: one logit
-for query and text together. The first call of an op loads its model.
+prefix that the model was trained with. `rank`: the cross-encoder ms-marco-MiniLM-L-12-v2, int8 ONNX: one
+logit for query and text together. The first call of an op loads its model.
 
 Both quantise activations as they run, by the range of a whole batch: in a batch, a logit differs by up to 0.7
 from that of the pair alone, and batches of 2 to 8 save nothing on one thread. So texts run one by one, and a
@@ -43,7 +43,7 @@ def load(options: Mapping[str, Any]) -> Engine:
     ranker = functools.cache(lambda: Ranker(Path(options["models"]) / ranker_name))
 
     def texts(payload: Payload) -> Payload:
-        """{"texts": [str], "kind": "query" | "passage"} -> {"vectors": float32 (n, d)}, rows of unit length."""
+        """{"texts": [str], "kind": "query" | "passage"} -> {"vectors": float32 (n, d)}, unit rows."""
         kind = payload.get("kind", "query")
         if kind not in PREFIXES:
             raise InvalidRequest('kind is "query" or "passage"')
@@ -130,8 +130,12 @@ class Encoder(_Model):
     """Texts to unit vectors."""
 
     def vectors(self, texts: list[str], kind: str = "query") -> NDArray[np.float32]:
-        """float32 (n, d), unit rows in the order of the texts. kind: "query", also for texts that are
-        compared with their like, or "passage"."""
+        """float32 (n, d), unit rows in the order of the texts.
+
+        Args:
+            texts: any number.
+            kind: "query", also for texts that are compared with their like, or "passage".
+        """
         rows = [self.run(PREFIXES[kind] + text)[0].mean(axis=0) for text in texts]
         return np.stack([row / np.linalg.norm(row) for row in rows]).astype(np.float32)
 

@@ -22,7 +22,7 @@ import numpy as np
 from engines import embed
 from load_tests.search import plain, spoken
 from streamsvc.evaluation.markdown import markdown_table
-from streamsvc.timeline.ranking import passages
+from streamsvc.timeline.ranking import documents
 from streamsvc.timeline.timeline import Timeline
 from tests.builders.questions import find
 
@@ -157,7 +157,7 @@ def measured(line: Timeline, encoder: embed.Encoder) -> list[Row]:
     Raises:
         SystemExit: a paraphrase looks for what is not there.
     """
-    texts = [passage.quote for passage in passages(line.lines())]
+    texts = [passage.quote for passage in documents(line.lines())]
     vectors = encoder.vectors(texts)
     rows = []
     for kind, text, wanted in questions():

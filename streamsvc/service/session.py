@@ -103,7 +103,7 @@ class Session:
             self,
         )
         self.timeline = Timeline(standing)
-        self.index = Index(shared.roles.embed, shared.roles.see if settings.see.clip else None)
+        self.index = Index(self.timeline, shared.roles.embed, shared.roles.see if settings.see.clip else None)
         self.vision = VisionPipeline(self.context, self.timeline, shared.keyframe_budget)
         reading: Reading | None = None
         if shared.roles.reads:

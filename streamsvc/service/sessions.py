@@ -203,9 +203,8 @@ class Sessions:
     async def search(self, name: str, query: str, limit: int = 10) -> list[Hit]:
         """What was said and shown in a session that fits a query, best first. Raises NotFound."""
         session = self.find(name)
-        pictures = session.timeline.pictures() if self.shared.settings.see.clip else ()
-        lines = session.timeline.lines()
-        return await session.index.search(lines, query, limit, self._tasks.spawn, pictures)
+        with_pictures = self.shared.settings.see.clip
+        return await session.index.search(query, limit, self._tasks.spawn, with_pictures=with_pictures)
 
     # --- deletion and retention ---
 

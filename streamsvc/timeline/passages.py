@@ -2,28 +2,47 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from streamsvc.core.types import Evidence
 from streamsvc.timeline.screen_history import Screen
 from streamsvc.timeline.text_tracks import TextTrack
-from streamsvc.timeline.transcript import Sentence
 
-WINDOW = 3  # sentences of the longer passages
+WINDOWS = (2, 3)  # sentences that follow each other
+# Chosen on the develop half of ../shared/questions, as all constants here (load_tests/retrieval.py):
+MAX_WORDS = 40  # of a passage of several sentences; a longer sentence stands alone
 MAX_SCREEN_WORDS = 80  # of a screen as one passage; what follows is found line by line
+FLOOR = -10.0  # score below which a passage has nothing to do with the question
+ANSWER = 0.0  # score from which a passage may hold the answer
+MARGIN = 2.0  # by which it is better than the next one: where several are as good, the answer is in none
+OWN = -1.0  # score from which it fits a follow-up by itself, not only what was asked before
 
 
 @dataclass(frozen=True, slots=True)
 class Passage:
-    """One or three neighbouring sentences, or one screen of text, with its score for a query.
+    """Two or three neighbouring sentences, a long one, or text of one screen, with its score for a query.
 
-    `parts`: its sentences or lines, by time. `score`: of the cross-encoder, a logit; above about 2 the passage
-    mostly holds the answer.
+    `parts`: its sentences or lines, by time. `score`: of the cross-encoder, a logit; -inf where that was not
+    there. `margin`: by how much the score is above that of the next passage of its kind. `own`: of a
+    follow-up, the score for the question alone; else the score.
     """
 
     parts: tuple[Evidence, ...]
     score: float = 0.0
+    margin: float = 0.0
+    own: float = 0.0
+
+    @property
+    def answers(self) -> bool:
+        """Whether it mostly holds the answer: good, the only good one, and for this question."""
+        return self.score >= ANSWER and self.margin >= MARGIN and self.own >= OWN
+
+    @property
+    def near(self) -> bool:
+        """Whether it is worth pointing at."""
+        return self.score >= FLOOR or self.score == -math.inf  # those share words with it
 
     @property
     def text(self) -> str:
@@ -50,21 +69,27 @@ class Passage:
         return Evidence(self.start, self.end, self.kind, self.text, self.parts[0].frame)
 
 
-def spoken_passages(talks: Iterable[Sequence[Sentence]], folded_until: float = -1.0) -> list[Passage]:
-    """Each sentence, and each three that follow each other in one talk.
+def spoken_passages(talks: Iterable[Sequence[Evidence]], folded_until: float = -1.0) -> list[Passage]:
+    """Two and three sentences of one talk that follow each other, together at most `MAX_WORDS` words.
+
+    A sentence that fits with neither neighbour stands alone.
 
     Args:
         talks: sentences by time, grouped by pauses.
         folded_until: session seconds up to which neighbours are missing, so nothing is joined.
     """
+
+    def fits(run: Sequence[Evidence]) -> bool:
+        return run[0].start >= folded_until and sum(len(item.quote.split()) for item in run) <= MAX_WORDS
+
     passages: list[Passage] = []
     for talk in talks:
-        said = [sentence.evidence() for sentence in talk]
-        passages += [Passage((sentence,)) for sentence in said]
-        whole = [sentence for sentence in said if sentence.start >= folded_until]
-        if len(whole) > 1:
-            last = max(1, len(whole) - WINDOW + 1)
-            passages += [Passage(tuple(whole[first : first + WINDOW])) for first in range(last)]
+        for first in range(len(talk)):
+            runs = [talk[first : first + size] for size in WINDOWS if first + size <= len(talk)]
+            runs = [run for run in runs if fits(run)]
+            if not runs and not (first and fits(talk[first - 1 : first + 1])):
+                runs = [talk[first : first + 1]]
+            passages += [Passage(tuple(run)) for run in runs]
     return passages
 
 
@@ -72,6 +97,8 @@ def screen_passages(screens: Iterable[Screen], tracks: Iterable[TextTrack], now:
     """Each screen with its title, and each line alone. Equal texts count once, by the newest.
 
     Args:
+        screens: by time.
+        tracks: by time.
         now: session seconds, the end of what is still shown.
     """
     passages: dict[str, Passage] = {}
@@ -112,6 +139,7 @@ def distinct(passages: Iterable[Passage], limit: int) -> list[Passage]:
 
     Args:
         passages: best first.
+        limit: how many.
     """
     chosen: list[Passage] = []
     taken: set[tuple[str, str, float]] = set()
@@ -131,3 +159,16 @@ def distinct(passages: Iterable[Passage], limit: int) -> list[Passage]:
 def _key(part: Evidence) -> tuple[str, str, float]:
     """What a sentence or line is known by: of a line on the screen its text, its passages differ in times."""
     return (part.kind, part.quote, part.start if part.kind == "speech" else 0.0)
+
+
+def margin(passage: Passage, others: Iterable[Passage]) -> float:
+    """By how much a passage is better than the next of its kind that says something else; inf without one."""
+    keys = {_key(part) for part in passage.parts}
+    apart = [
+        other.score
+        for other in others
+        if other.kind == passage.kind
+        and other.text != passage.text
+        and not keys & {_key(part) for part in other.parts}
+    ]
+    return passage.score - max(apart) if apart and passage.score > -math.inf else math.inf

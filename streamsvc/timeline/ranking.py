@@ -1,17 +1,15 @@
-"""Ranking of passages for a query: BM25 on stems, plus similarity of vectors where they are known. Pure.
-
-Source: S. Robertson and H. Zaragoza, "The Probabilistic Relevance Framework: BM25 and Beyond" (2009).
-"""
+"""Ranking of documents for a query: BM25 on stems, plus similarity of vectors where they are known. Pure."""
 
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from rank_bm25 import BM25Okapi
 
 from streamsvc.core.types import Evidence
 from streamsvc.timeline.text import terms
@@ -44,24 +42,24 @@ class Hit:
     frame: float | None = None
 
 
-def passages(lines: Iterable[Evidence]) -> list[Evidence]:
+def documents(lines: Iterable[Evidence]) -> list[Evidence]:
     """Documents made of lines: short sentences are joined, repeated screens and sights are one.
 
     Args:
         lines: by time. Later lines change only the last document of their kind.
     """
-    documents: list[Evidence] = []
+    joined: list[Evidence] = []
     newest: dict[str, int] = {}  # kind -> index of its newest document
     for line in lines:
         index = newest.get(line.kind)
-        if index is not None and _joins(documents[index], line):
-            before = documents[index]
+        if index is not None and _joins(joined[index], line):
+            before = joined[index]
             quote = f"{before.quote} {line.quote}" if line.kind == "speech" else before.quote
-            documents[index] = replace(before, end=line.end, quote=quote)
+            joined[index] = replace(before, end=line.end, quote=quote)
         else:
-            newest[line.kind] = len(documents)
-            documents.append(line)
-    return documents[-MAX_DOCUMENTS:]
+            newest[line.kind] = len(joined)
+            joined.append(line)
+    return joined[-MAX_DOCUMENTS:]
 
 
 def _joins(document: Evidence, line: Evidence) -> bool:
@@ -133,7 +131,8 @@ def score(
     BM25 as a share of its upper bound, plus similarity over `UNRELATED`. A text that holds every term comes
     before all others, whatever their similarity. Terms that no text holds are ignored there, if two remain.
     """
-    scores = _word_scores([Counter(terms(text)) for text in texts], query_terms)
+    index = WordIndex(texts)
+    scores = index.scores(query_terms) + index.has_all(query_terms) * (1 + SIMILARITY_WEIGHT)
     if similarity is not None:
         scores += SIMILARITY_WEIGHT * _scaled(similarity, UNRELATED, 1)
     if deviations is not None:
@@ -141,21 +140,58 @@ def score(
     return scores
 
 
-def _word_scores(bags: Sequence[Mapping[str, int]], query_terms: Sequence[str]) -> NDArray[np.float64]:
-    lengths = [sum(bag.values()) for bag in bags]
-    mean_length = sum(lengths) / len(lengths) or 1.0
-    frequency = {term: sum(term in bag for bag in bags) for term in query_terms}
-    weight = {term: idf(count, len(bags)) for term, count in frequency.items()}
-    upper_bound = sum(weight.values()) * (K1 + 1)
-    known = [term for term, count in frequency.items() if count]
-    required = known if len(known) >= min(2, len(query_terms)) else query_terms
-    scores = np.zeros(len(bags))
-    for n, (bag, length) in enumerate(zip(bags, lengths, strict=True)):
-        norm = K1 * (1 - B + B * length / mean_length)
-        bm25 = sum(weight[term] * bag[term] * (K1 + 1) / (bag[term] + norm) for term in known if term in bag)
-        has_all = all(term in bag for term in required)
-        scores[n] = bm25 / upper_bound + has_all * (1 + SIMILARITY_WEIGHT)
-    return scores
+class WordIndex:
+    """BM25 over the stems of texts."""
+
+    def __init__(self, texts: Sequence[str]) -> None:
+        self._bags = [terms(text) or ("",) for text in texts]
+        self._bm25 = _BM25(self._bags, k1=K1, b=B) if self._bags else None
+
+    def scores(self, query_terms: Sequence[str]) -> NDArray[np.float64]:
+        """BM25 of each text as a share of its upper bound, shape (n,); 0: it holds none of the terms."""
+        if self._bm25 is None or not query_terms:
+            return np.zeros(len(self._bags))
+        # A term that no text holds lowers the share as the rarest would.
+        weight = [self._bm25.idf.get(term, self._bm25.weight(0)) for term in query_terms]
+        scores: NDArray[np.float64] = self._bm25.get_scores(query_terms) / (sum(weight) * (K1 + 1))
+        return scores
+
+    def has_all(self, query_terms: Sequence[str]) -> NDArray[np.bool_]:
+        """Whether a text holds every term, shape (n,). Terms that none holds are ignored, if two remain."""
+        known = [term for term in query_terms if self._bm25 is not None and term in self._bm25.idf]
+        required = set(known if len(known) >= min(2, len(query_terms)) else query_terms)
+        return np.array([required.issubset(bag) for bag in self._bags], bool)
+
+
+class _BM25(BM25Okapi):  # type: ignore[misc]
+    """Okapi BM25 with weights above 0 (as Lucene's), so a word of most texts never counts against one."""
+
+    idf: dict[str, float]
+
+    def _calc_idf(self, nd: Mapping[str, int]) -> None:
+        self.idf = {term: self.weight(count) for term, count in nd.items()}
+
+    def weight(self, count: int) -> float:
+        """The weight of a term that `count` texts hold."""
+        return idf(count, int(self.corpus_size))
+
+
+def fused(*rankings: Sequence[int]) -> list[int]:
+    """Indices of several rankings, each best first, in one order by the sum of their reciprocal ranks.
+
+    Source: Cormack, Clarke and Buettcher, "Reciprocal Rank Fusion" (2009), with its k of 60.
+    """
+    sums: dict[int, float] = {}
+    for ranking in rankings:
+        for rank, index in enumerate(ranking, 1):
+            sums[index] = sums.get(index, 0.0) + 1 / (60 + rank)
+    return sorted(sums, key=lambda index: -sums[index])
+
+
+def best(scores: NDArray[Any], count: int) -> list[int]:
+    """The indices of the largest scores that are numbers above 0, the largest first."""
+    order = np.argsort(-np.nan_to_num(scores, nan=0.0), kind="stable")[:count]
+    return [int(index) for index in order if scores[index] > 0]
 
 
 def _scaled(values: NDArray[np.float32], low: float, high: float) -> NDArray[np.float64]:

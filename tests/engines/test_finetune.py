@@ -174,8 +174,8 @@ async def _searched(matcher: Matcher, order: list[str], query: str) -> float | N
                 clip=match.vector.astype(np.float16),
             )
         )
-    index = Index(None, LocalRole(Engine({"texts": texts})))
-    hits = await index.search(line.lines(), query, 10, asyncio.create_task, line.pictures())
+    index = Index(line, None, LocalRole(Engine({"texts": texts})))
+    hits = await index.search(query, 10, asyncio.create_task, with_pictures=True)
     return hits[0].frame if hits else None
 
 
