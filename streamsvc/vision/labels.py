@@ -155,6 +155,16 @@ def plural(name: str) -> str:
     return name + "es" if name.endswith(("s", "x", "ch", "sh")) else name + "s"
 
 
+def singular(name: str) -> str:
+    """What one of a label, group or synonym is called: "people", "somebody" -> "person"."""
+    key = _key(name)
+    for known_name in (*_COCO_LABELS, *COCO, *IMAGENET_GROUPS, *WIDER_GROUPS):
+        if _key(known_name) == key:
+            return known_name
+    meant = (label for label, words in SYNONYMS.items() if key in map(_key, names_of(words)))
+    return next(meant, name)
+
+
 def counted(name: str, count: int) -> str:
     """A name with its number, such as "two persons" or "a car"."""
     if count == 1:
