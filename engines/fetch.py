@@ -13,12 +13,10 @@ that died.
 
 from __future__ import annotations
 
-import argparse
 import fcntl
 import json
 import os
 import shutil
-import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -26,22 +24,8 @@ from pathlib import Path
 from typing import Any
 
 from engines.downloader import Downloader, Progress, Unavailable, sha256
-from engines.registry import Entry, File, Source, chosen, defaults, registry
-from streamsvc.core.errors import ConfigError, ModelMissing
-
-__all__ = [
-    "Entry",
-    "Progress",
-    "bars",
-    "default_dir",
-    "defaults",
-    "main",
-    "missing",
-    "pull",
-    "registry",
-    "require",
-    "verify",
-]
+from engines.registry import Entry, File, Source, chosen
+from streamsvc.core.errors import ModelMissing
 
 STAMP = ".verified.json"
 PARTIAL = ".partial-"
@@ -233,81 +217,3 @@ def _fetch_lock(models_dir: Path, report: Progress) -> Iterator[None]:
 
 def _no_progress(what: str, done: int, total: int) -> None:
     return
-
-
-# --- command line -------------------------------------------------------------------------------------------
-
-
-@contextmanager
-def bars(*, plain: bool | None = None) -> Iterator[Progress]:
-    """A progress bar per download on a terminal; otherwise, or with `plain`, a line at every quarter."""
-    if plain if plain is not None else not sys.stderr.isatty():
-        quarters: dict[str, int] = {}
-
-        def line(what: str, done: int, total: int) -> None:
-            quarter = 4 * done // total if total else 0
-            if quarters.get(what) != quarter:
-                quarters[what] = quarter
-                size = f": {done / 1e6:.0f} of {total / 1e6:.0f} MB" if total else ""
-                print(what + size, file=sys.stderr, flush=True)
-
-        yield line
-        return
-
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
-    from rich.progress import Progress as ProgressBars
-
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(),
-    )
-    with ProgressBars(*columns, console=Console(stderr=True)) as shown:
-        tasks: dict[str, Any] = {}
-
-        def bar(what: str, done: int, total: int) -> None:
-            if what not in tasks:
-                tasks[what] = shown.add_task(what, total=total or None)
-            shown.update(tasks[what], completed=done)
-
-        yield bar
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """`python -m engines.fetch pull|verify|list [NAME ...] [--all] [--dir DIR]`.
-
-    Returns 0, or 1 if a model is incomplete.
-    """
-    parser = argparse.ArgumentParser(
-        prog="python -m engines.fetch", description="Fetch and check model files."
-    )
-    parser.add_argument("action", choices=("pull", "verify", "list"))
-    parser.add_argument(
-        "names", nargs="*", metavar="NAME", help="models of the registry; default: those of a default install"
-    )
-    parser.add_argument("--all", action="store_true", help="every model of the registry")
-    parser.add_argument("--dir", type=Path, default=default_dir(), help="folder of models (%(default)s)")
-    parsed = parser.parse_args(arguments)
-    try:
-        names = list(registry()) if parsed.all else parsed.names or defaults()
-        if parsed.action == "pull":
-            with bars() as progress:
-                pull(names, parsed.dir, progress)
-            return 0
-        problems = verify(names, parsed.dir, full=parsed.action == "verify")
-    except (ConfigError, ModelMissing) as error:
-        print(error, file=sys.stderr)
-        return 1
-    entries = registry()
-    for name, wrong in problems.items():
-        entry = entries[name]
-        state = "; ".join(wrong) or "whole"
-        print(f"{name:24} {entry.role:9} {entry.size / 1e6:6.0f} MB  {entry.licence:11} {state}")
-    return 1 if parsed.action == "verify" and any(problems.values()) else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,14 +1,11 @@
-"""Builds what the first start would build.
-
-The vision graphs for this CPU, and the converted language model.
-"""
+"""Builds what the first start would build: the vision graphs for this CPU."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
 
-from engines import build_llm, llm, vision
+from engines import vision
 
 
 def prepare(models_dir: Path, tell: Callable[[str], None] = print) -> None:
@@ -19,5 +16,3 @@ def prepare(models_dir: Path, tell: Callable[[str], None] = print) -> None:
     """
     tell("preparing the vision models for this processor")
     vision.load({"models": str(models_dir), "ocr": False})
-    tell("preparing the language model")
-    build_llm.built(llm.source(models_dir))

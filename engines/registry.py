@@ -49,8 +49,23 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True)
+class Needs:
+    """What a chat model needs of a machine. memory: bytes; cores: for answers in time.
+
+    reads: whether it finds an answer in a window; else it only rewords a passage.
+    """
+
+    memory: int
+    cores: int
+    reads: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Entry:
-    """One model of the registry. role: "asr", "llm", "detector", "tagger", "embed" or "rank"."""
+    """One model of the registry. role: "asr", "llm", "detector", "tagger", "embed" or "rank".
+
+    chat: set if it is a chat model. Chat models stand in the registry from the least to the best.
+    """
 
     name: str
     role: str
@@ -60,11 +75,17 @@ class Entry:
     notes: str
     files: tuple[File, ...]
     sources: tuple[Source, ...]
+    chat: Needs | None = None
 
     @property
     def size(self) -> int:
         """Bytes on disk."""
         return sum(file.size for file in self.files)
+
+    @property
+    def packaged(self) -> bool:
+        """Whether package wheels have it, so that no hub is needed."""
+        return any(source.wheels for source in self.sources)
 
 
 def registry(path: Path | None = None) -> dict[str, Entry]:
@@ -123,6 +144,7 @@ def _entry(name: str, item: dict[str, Any]) -> Entry:
         notes=item.get("notes", ""),
         files=files,
         sources=tuple(_source(source) for source in item["sources"]),
+        chat=Needs(int(item["memory"]), int(item["cores"]), bool(item["reads"])) if item.get("chat") else None,
     )
 
 

@@ -351,14 +351,15 @@ commands.register(app)  # eval and bench
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def models(
     context: typer.Context,
-    do: Annotated[str, typer.Argument(help="list, pull or verify; then names, or --all.")],
+    do: Annotated[str, typer.Argument(help="list, pull or verify; then names, --all, or --chat NAME.")],
     config_file: ConfigFile = None,
 ) -> None:
     """List, fetch and check the models' weights."""
     folder = config.load(config_file).models.dir / "models"
-    fetch: Any = importlib.import_module("engines.fetch")  # by dotted name: no static import of engines
-    status = fetch.main([do, *context.args, "--dir", str(folder)])
-    if do == "pull" and status == 0 and not fetch.missing(fetch.defaults(), folder):
+    # By dotted name: no static import of engines.
+    command: Any = importlib.import_module("engines.models_command")
+    status = command.main([do, *context.args, "--dir", str(folder)])
+    if do == "pull" and status == 0 and command.is_complete(folder):
         importlib.import_module("engines.prepare").prepare(folder)
     raise typer.Exit(status)
 

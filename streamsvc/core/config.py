@@ -159,14 +159,17 @@ class See(Group):
         return self
 
 
-SMALLEST_MODEL = "smollm2-135m-instruct"
+AUTO_MODEL = "auto"
 
 
 class Think(Group):
     """Language model and its context window."""
 
-    model: str = SMALLEST_MODEL  # profile gpu: folder of a VLM (transformers format) below models.dir/models
-    window_tokens: int = Field(4096, ge=256)  # profiles gpu and remote: window of a session
+    # "auto": the best chat model of engines/registry.toml that is there and that this machine can run; a name
+    # of the registry; or a folder below models.dir/models (a GGUF; profile gpu: a VLM in transformers format).
+    model: str = AUTO_MODEL
+    window_tokens: int = Field(4096, ge=256)  # of a session; embedded: context of a slot, answer included
+    threads: int | None = Field(None, ge=1)  # embedded; None: half of the cores
     visual_tokens: int = Field(1024, ge=0)  # profile gpu: share of the window for keyframes
     device: str = "cpu"  # profile gpu: torch device, e.g. "cuda"
     tower: Literal["torch", "onnx"] = "torch"  # profile gpu: runtime of the vision tower; "onnx" on the CPU
@@ -305,7 +308,7 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _profile_has_its_model(self) -> Settings:
-        if self.models.profile == "gpu" and self.think.model == SMALLEST_MODEL:
+        if self.models.profile == "gpu" and self.think.model == AUTO_MODEL:
             raise ValueError(
                 "profile gpu needs think.model: the folder of a vision language model below models.dir/models"
             )

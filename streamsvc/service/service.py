@@ -24,7 +24,7 @@ from streamsvc.core.tasks import BackgroundTasks
 from streamsvc.events.store import sweep
 from streamsvc.ingest.aiortc_hooks import check_hooks
 from streamsvc.service.auth import Auth
-from streamsvc.service.engine_table import ENGINES, NICENESS
+from streamsvc.service.engine_table import ENGINES, NICENESS, think_model
 from streamsvc.service.load_controller import LoadController
 from streamsvc.service.media_input import State
 from streamsvc.service.publications import Publications
@@ -151,7 +151,8 @@ def _workers(settings: Settings, at_once: Sequence[str]) -> dict[str, Worker]:
         "models": str(settings.models.dir / "models"),
         "hear": settings.hear.model_dump(),
         "see": settings.see.model_dump(),
-        "think": settings.think.model_dump() | {"remote": settings.remote.options()},
+        "think": settings.think.model_dump()
+        | {"model": think_model(settings).name, "remote": settings.remote.options()},
         "embed": settings.embed.model_dump(),
     }
     return {

@@ -1,0 +1,156 @@
+"""llama.cpp's server inside this process, spoken to over a Unix socket that has no name.
+
+llama.cpp always opens an HTTP listener. Here it is a Unix socket in a folder of our own, behind a random key,
+and its name is removed once it listens: it is reached through a descriptor of this process. So there is no
+TCP port, nobody else can connect, and a call is socket I/O that holds no Python lock while the model reads.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import secrets
+import shutil
+import socket
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from streamsvc.core.errors import InvalidRequest, ModelMissing, WorkerError
+
+_DESCRIPTORS = Path("/proc/self/fd")  # Linux: opens what a descriptor refers to, whether it has a name or not
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """threads: of one model. slots: prompts kept. context: tokens a slot. batch: most tokens of a step."""
+
+    threads: int = 1
+    slots: int = 4
+    context: int = 4096
+    batch: int = 64
+
+
+class LlamaServer:
+    """A GGUF model, loaded.
+
+    Args:
+        model: the GGUF file.
+        size: see `Size`; fixed for the life of the server.
+
+    Raises:
+        ModelMissing: llama.cpp cannot load the file.
+    """
+
+    def __init__(self, model: Path, size: Size) -> None:
+        import xllamacpp
+
+        self.version = f"llama.cpp, xllamacpp {xllamacpp.__version__}"
+        self._key = secrets.token_urlsafe(32)
+        folder = Path(tempfile.mkdtemp(prefix="streamsvc-"))  # mode 0700
+        name = folder / "model.sock"  # llama.cpp: a host name that ends in .sock is a Unix socket
+        try:
+            self._server = xllamacpp.Server(_parameters(xllamacpp, model, size, str(name), self._key))
+        except RuntimeError:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise ModelMissing(f"llama.cpp cannot load {model.name}: run `streamsvc models verify`") from None
+        self._descriptor = -1
+        self._address = str(name)
+        if _DESCRIPTORS.is_dir():
+            self._descriptor = os.open(name, os.O_PATH)
+            self._address = str(_DESCRIPTORS / str(self._descriptor))
+            shutil.rmtree(folder)
+
+    def close(self) -> None:
+        """Stop the server and free the model."""
+        self._server = None
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+    def call(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        """POST JSON and return the JSON of the response.
+
+        Raises:
+            InvalidRequest: llama.cpp refuses the request: a prompt too long, a schema that it cannot follow.
+            WorkerError: it fails.
+        """
+        with closing(self.connect()) as connection:
+            response = self._post(connection, path, body)
+            found: dict[str, Any] = json.loads(response.read())
+            return found
+
+    def stream(self, path: str, body: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+        """POST JSON and yield the server-sent events. Closing the iterator ends the work on them.
+
+        Raises:
+            InvalidRequest, WorkerError: as `call`.
+        """
+        with closing(self.connect()) as connection:
+            response = self._post(connection, path, {**body, "stream": True})
+            with closing(response):
+                for line in response:
+                    if line.startswith(b"data: {"):
+                        yield json.loads(line.removeprefix(b"data: "))
+                    elif line.startswith(b"error:"):
+                        raise WorkerError("llama.cpp gave up an answer")
+
+    def connect(self) -> http.client.HTTPConnection:
+        """A new connection."""
+        return _UnixConnection(self._address)
+
+    def _post(
+        self, connection: http.client.HTTPConnection, path: str, body: Mapping[str, Any]
+    ) -> http.client.HTTPResponse:
+        headers = {"Content-Type": "application/json", "Authorization": f"Bearer {self._key}"}
+        try:
+            connection.request("POST", path, json.dumps(body), headers)
+            response = connection.getresponse()
+        except (OSError, http.client.HTTPException) as error:
+            raise WorkerError(f"llama.cpp does not answer: {type(error).__name__}") from None
+        if response.status >= 500:
+            raise WorkerError(f"llama.cpp failed with status {response.status}")
+        if response.status != 200:  # its text may quote the prompt
+            raise InvalidRequest(f"llama.cpp refused the request with status {response.status}")
+        return response
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    def __init__(self, address: str) -> None:
+        super().__init__("localhost")
+        self._address = address
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        try:
+            self.sock.connect(self._address)
+        except OSError:
+            self.sock.close()
+            raise
+
+
+def _parameters(xllamacpp: Any, model: Path, size: Size, address: str, key: str) -> Any:
+    parameters = xllamacpp.CommonParams()
+    parameters.model.path = str(model)
+    parameters.hostnames = [address]
+    parameters.api_keys = [key]
+    parameters.endpoint_slots = False
+    parameters.endpoint_props = False
+    parameters.endpoint_metrics = False
+    parameters.ui = False
+    parameters.offline = True
+    parameters.n_parallel = size.slots
+    parameters.n_ctx = size.slots * size.context
+    parameters.n_batch = parameters.n_ubatch = size.batch
+    parameters.cpuparams.n_threads = parameters.cpuparams_batch.n_threads = size.threads
+    parameters.slot_prompt_similarity = 0.0  # we choose the slot
+    parameters.cache_ram_mib = 0  # else up to 8 GiB of prompts that left their slots are kept
+    parameters.n_ctx_checkpoints = 0
+    parameters.fit_params = False  # else it may shrink the context
+    parameters.warmup = False
+    parameters.verbosity = 0  # its log may quote prompts
+    return parameters
