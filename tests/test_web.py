@@ -324,11 +324,14 @@ def furnish(fake: Fake) -> None:
     partial(fake, "settled words and then tentative ones", 4, 50.0)
 
 
-def answer(fake: Fake, question: str, text: str, supported: bool) -> None:
-    evidence = (
-        [{"start": 20.0, "end": 22.0, "kind": "speech", "quote": "sentence number 1"}] if supported else []
-    )
-    fake.send("answer.done", question_id=question, text=text, supported=supported, evidence=evidence)
+CITED = {"start": 20.0, "end": 22.0, "kind": "speech", "quote": "sentence number 1"}
+
+
+def answer(fake: Fake, question: str, text: str, outcome: str = "answer", **more: Any) -> None:
+    body = {"outcome": outcome, "supported": outcome == "answer", "by": "reader", "evidence": [CITED]}
+    if outcome == "declined":
+        body |= {"reason": "cannot_tell", "evidence": []}
+    fake.send("answer.done", question_id=question, text=text, **body | more)
 
 
 def test_a_caption_is_shown_while_it_is_spoken_and_kept_in_the_transcript_once_closed(
@@ -353,7 +356,7 @@ def test_markup_in_a_caption_a_scene_and_an_answer_is_shown_as_text(open_page: O
     final(fake, nasty)
     fake.send("keyframe.sampled", start=0.0, reason="first", url=f"/v1/sessions/{SESSION}/frames/0.jpg")
     fake.send("scene.caption", text=nasty, start=0.0, end=1.0, evidence=[])
-    fake.send("answer.done", question_id="x", text=nasty, supported=True, evidence=[])
+    fake.send("answer.done", question_id="x", text=nasty, outcome="answer", supported=True, evidence=[])
     expect(page.locator("#transcript .words")).to_have_text(nasty)
     expect(page.locator("#scenes .scene-text")).to_have_text(nasty)
     expect(page.locator("#answers .reply")).to_have_text(nasty)
@@ -392,7 +395,7 @@ def test_a_typed_question_is_answered_with_evidence_that_leads_to_its_place(
     fake.send("answer.delta", durable=False, question_id=question["id"], text="It is ")
     fake.send("answer.delta", durable=False, question_id=question["id"], text="number 1.")
     expect(page.locator("#answers .reply")).to_have_text("It is number 1.")
-    answer(fake, question["id"], "It is number 1.", supported=True)
+    answer(fake, question["id"], "It is number 1.")
     page.locator("#answers .supported .chip").click()
     expect(page.locator("#transcript .marked")).to_contain_text("sentence number 1")
     expect(page.locator("#scenes .marked")).to_contain_text("Quarterly results")
@@ -405,9 +408,42 @@ def test_an_answer_without_support_looks_different_and_says_so(open_page: Open, 
     page.locator("#question").fill("What music is playing?")
     page.locator("#ask-button").click()
     wait_for(page, lambda: bool(fake.asked))
-    answer(fake, fake.asked[0]["id"], "I cannot tell from this stream.", supported=False)
-    expect(page.locator("#answers .unsupported .verdict")).to_have_text("No support found in this stream")
+    answer(fake, fake.asked[0]["id"], "I cannot tell from this stream.", "declined")
+    verdict = page.locator("#answers .unsupported .verdict")
+    expect(verdict).to_have_text("Not a thing that the models here can tell")
     expect(page.locator("#answers .chip")).to_have_count(0)
+    answer(fake, "other", "It looks like a guitar.", supported=False, by="model")
+    expect(verdict.first).to_have_text("The model's own word: nothing here can check it")
+
+
+def test_the_nearest_passage_is_shown_as_such_and_leads_to_its_place(open_page: Open, fake: Fake) -> None:
+    page = watching(open_page, fake)
+    furnish(fake)
+    answer(fake, "q", "I found no answer. Nearest, at 0:20: sentence number 1", "closest", url="/x")
+    row = page.locator("#answers .unsupported.closest")
+    expect(row.locator(".reply")).to_have_text("Nearest: sentence number 1")
+    expect(row.locator(".verdict")).to_contain_text("No answer found")
+    row.locator(".chip").click()
+    expect(page.locator("#transcript .marked")).to_contain_text("sentence number 1")
+
+
+@pytest.mark.parametrize(
+    ("reason", "words"), [("busy", "too much to do"), ("late", "time was up"), ("", "the worker died")]
+)
+def test_a_question_that_fails_says_why_in_words_and_can_be_asked_again(
+    open_page: Open, fake: Fake, reason: str, words: str
+) -> None:
+    page = watching(open_page, fake)
+    page.locator("#question").fill("Who speaks?")
+    page.locator("#ask-button").click()
+    wait_for(page, lambda: bool(fake.asked))
+    error = {"type": "server_error", "code": "x", "message": "the worker died", "retryable": True}
+    more = {"reason": reason} if reason else {}
+    body = {"outcome": "declined", "supported": False, "evidence": [], "error": error}
+    fake.send("answer.done", question_id=fake.asked[0]["id"], text="", **body | more)
+    expect(page.locator("#answers .failed .reply")).to_contain_text(words)
+    page.locator("#answers .failed button").click()
+    wait_for(page, lambda: len(fake.asked) == 2)
 
 
 def test_after_a_broken_connection_nothing_is_missing_and_nothing_is_twice(
@@ -593,8 +629,8 @@ def test_axe_finds_nothing_serious(open_page: Open, fake: Fake, scheme: str, tmp
     page.locator("#question").fill("What was said?")
     page.locator("#ask-button").click()
     wait_for(page, lambda: bool(fake.asked))
-    answer(fake, fake.asked[0]["id"], "You said: sentence number 1.", supported=True)
-    answer(fake, "other", "I cannot tell from this stream.", supported=False)
+    answer(fake, fake.asked[0]["id"], "You said: sentence number 1.")
+    answer(fake, "other", "I cannot tell from this stream.", "declined")
     expect(page.locator("#answers li")).to_have_count(2)
     assert serious(page) == []
     page.screenshot(path=tmp_path / f"watching_{scheme}.png", full_page=True)

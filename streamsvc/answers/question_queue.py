@@ -146,6 +146,19 @@ class QuestionQueue:
                 self._put(new, new.text)
         self.close()
 
+    @property
+    def closed(self) -> bool:
+        """Whether the input is closed."""
+        return self._closed
+
+    def __len__(self) -> int:
+        """How many questions wait."""
+        return self._count()
+
+    def reopen(self) -> None:
+        """Open the input again; whoever does so sees to it that somebody takes the questions."""
+        self._closed = False
+
     def close(self) -> None:
         """Close the input; questions that wait can still be taken. Idempotent."""
         self._closed = True

@@ -19,6 +19,7 @@ class SessionClock:
         self.zero = clock.now()
         self._newest = 0.0  # session seconds of the newest media
         self._media_paced = False
+        self._ended = False
 
     def restart(self, *, media_paced: bool = False) -> None:
         """Make this instant session second 0, before the first media.
@@ -34,6 +35,10 @@ class SessionClock:
         """Note that media of session second `at` has come in."""
         self._newest = max(self._newest, at)
 
+    def end(self) -> None:
+        """Stop: from now on the present is the last moment of the media."""
+        self._ended = True
+
     def position(self) -> float:
         """Session seconds of the present."""
-        return self._newest if self._media_paced else clock.now() - self.zero
+        return self._newest if self._media_paced or self._ended else clock.now() - self.zero

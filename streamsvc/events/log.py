@@ -117,8 +117,10 @@ class EventLog:
 
     # --- subscribers ---
 
-    def subscribe(self, types: Sequence[str] = (), client: str = "") -> Subscription:
-        """Add a subscriber, for events from now on.
+    def subscribe(
+        self, types: Sequence[str] = (), client: str = "", *, lasting: bool = False
+    ) -> Subscription:
+        """Add a subscriber, for events from now on; arguments as for Subscription.
 
         Raises:
             CapacityError: the session has as many subscribers as it may have.
@@ -128,8 +130,8 @@ class EventLog:
                 f"this session has {self._limits.subscribers} subscribers already",
                 code="too_many_subscribers",
             )
-        subscription = Subscription(self._limits, types, client or secrets.token_hex(8))
-        if self._ended:
+        subscription = Subscription(self._limits, types, client or secrets.token_hex(8), lasting=lasting)
+        if self._ended and not lasting:
             subscription.end()
         self._subscribers.add(subscription)
         metrics.subscribers.inc()
@@ -222,7 +224,13 @@ class EventLog:
         finally:
             self._ended = True
             for subscriber in self._subscribers:
-                subscriber.end()
+                if not subscriber.lasting:
+                    subscriber.end()
+
+    def close(self) -> None:
+        """End the lasting subscriptions too: nothing is published any more."""
+        for subscriber in self._subscribers:
+            subscriber.end()
 
     # --- events for one subscriber ---
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
+
+from streamsvc.core.types import By, Outcome, Reason
 
 Schema = dict[str, Any]
 
@@ -95,8 +97,24 @@ EVENTS: dict[str, tuple[bool, dict[str, Schema], dict[str, Schema]]] = {
     "answer.delta": (False, {"question_id": _TEXT, "text": _TEXT}, {}),
     "answer.done": (
         True,
-        {"question_id": _TEXT, "text": _TEXT, "supported": {"type": "boolean"}, "evidence": _list(_EVIDENCE)},
-        {"error": _ERROR},
+        {
+            "question_id": _TEXT,
+            "text": _TEXT,
+            "outcome": {"enum": list(get_args(Outcome))},
+            "supported": {"type": "boolean", "description": "true only of the outcome answer"},
+            "evidence": _list(_EVIDENCE),
+        },
+        {
+            "reason": {
+                "enum": [reason for reason in get_args(Reason) if reason],
+                "description": "of the outcome declined alone",
+            },
+            "by": {
+                "enum": list(get_args(By)),
+                "description": "an exact tool, the extractive reader, or a generative model",
+            },
+            "error": _ERROR,
+        },
     ),
     # To the subscriber that asked over the event socket.
     "watch.added": (False, {"watch_id": _TEXT, "when": _TEXT}, {}),
@@ -113,6 +131,7 @@ EVENTS: dict[str, tuple[bool, dict[str, Schema], dict[str, Schema]]] = {
         {},
     ),
     "log.gap": (False, {"first": _COUNT, "last": _COUNT, **_REASON}, {}),
+    # About a question, with its id.
     "error": (False, {"error": _ERROR}, {"question_id": _TEXT}),
     "pong": (False, {}, {"id": _TEXT}),
 }

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from streamsvc.core.errors import StreamsvcError
+from streamsvc.core.errors import Cancelled, CapacityError, DeadlineMissed, StreamsvcError
 from streamsvc.core.types import (
     Answer,
     Box,
@@ -15,6 +15,7 @@ from streamsvc.core.types import (
     Evidence,
     Gap,
     Keyframe,
+    Reason,
     Scene,
     ScreenText,
     Sight,
@@ -26,6 +27,12 @@ from streamsvc.core.types import (
 )
 from streamsvc.core.units import AlertFired, Flushed, Reply, Unit
 
+# What an error of a question means to its asker; other errors have no reason but their own.
+_REASONS: tuple[tuple[type[StreamsvcError], Reason], ...] = (
+    (CapacityError, "busy"),
+    (DeadlineMissed, "late"),
+    (Cancelled, "cancelled"),
+)
 FrameUrl = Callable[[float], str]  # session seconds of a keyframe -> where its thumbnail can be loaded
 
 
@@ -104,16 +111,30 @@ def _reply(unit: Reply, url: FrameUrl) -> EventDraft:
         case Delta():
             body["text"] = unit.part.text
         case Answer():
-            body |= {
-                "text": unit.part.text,
-                "supported": unit.part.supported,
-                "evidence": _all(unit.part.evidence, url),
-            }
+            body |= _answer(unit.part, url)
             stages = unit.part.stages
         case StreamsvcError():
-            body |= {"text": "", "supported": False, "evidence": [], "error": unit.part.body()["error"]}
+            body |= {"text": "", "outcome": "declined", "supported": False, "evidence": []}
+            body |= _reason(next((why for kind, why in _REASONS if isinstance(unit.part, kind)), ""))
+            body["error"] = unit.part.body()["error"]
     kind = "answer.delta" if isinstance(unit.part, Delta) else "answer.done"
     return EventDraft(kind, body, unit.at, unit.arrived, stages, unit.audience)
+
+
+def _answer(answer: Answer, url: FrameUrl) -> dict[str, Any]:
+    """The body of answer.done, but for the question's id: only a stated answer is ever supported."""
+    body = {
+        "text": answer.text,
+        "outcome": answer.outcome,
+        "supported": answer.supported and answer.outcome == "answer",
+        "evidence": _all(answer.evidence, url),
+        "by": answer.by,
+    }
+    return body | _reason(answer.reason if answer.outcome == "declined" else "")
+
+
+def _reason(reason: Reason) -> dict[str, str]:
+    return {"reason": reason} if reason else {}
 
 
 def cue_body(cue: Cue) -> dict[str, Any]:

@@ -43,12 +43,14 @@ class Subscription:
         limits: of the queue (events, bytes, seconds).
         types: patterns such as "caption.*"; empty: all.
         client: the subscriber's id; events with another audience are left out.
+        lasting: goes on after the end of the log: answers to questions about an ended session still come.
 
     `dropped`: events that the subscriber has lost.
     """
 
-    def __init__(self, limits: Limits, types: Sequence[str], client: str) -> None:
+    def __init__(self, limits: Limits, types: Sequence[str], client: str, *, lasting: bool = False) -> None:
         self.client = client
+        self.lasting = lasting
         self.dropped = 0
         self._limits = limits
         self._types = tuple(types)

@@ -46,18 +46,21 @@ class Auth:
         self.check_origin(headers)
         if self._open:
             return Grants("local", "*", publish=True, subscribe=True, ask=True, expires=None)
-        scheme, _, token = headers.get("authorization", "").partition(" ")
-        if scheme.lower() != "bearer":
-            token = next(
-                (name.removeprefix(SUBPROTOCOL) for name in subprotocols if name.startswith(SUBPROTOCOL)), ""
-            )
-        token = token.strip()
+        token = _bearer(headers) or next(
+            (name.removeprefix(SUBPROTOCOL) for name in subprotocols if name.startswith(SUBPROTOCOL)), ""
+        )
         if not token:
             raise Unauthorized("A token is required: Authorization: Bearer …")
         api_key = self._server.api_key
         if api_key is not None and hmac.compare_digest(token.encode(), api_key.encode()):
             return Grants("owner", "*", publish=True, subscribe=True, ask=True, expires=None)
         return self._decode(token)
+
+    def asker(self, request: Request) -> str:
+        """Who asks: the token's holder; on an open server, the client's address."""
+        if not self._open and (token := _bearer(request.headers)):
+            return f"token:{hashlib.sha256(token.encode()).hexdigest()[:32]}"
+        return f"host:{request.client.host if request.client else ''}"
 
     def token(self, grants: Grants, *, session: str, may: tuple[str, ...], seconds: float) -> str:
         """Issue a short-lived token with at most the rights of `grants`.
@@ -163,6 +166,12 @@ class Auth:
                 f"Pages of {origin} are not allowed to use this server; add it to server.origins",
                 code="bad_origin",
             )
+
+
+def _bearer(headers: Mapping[str, str]) -> str:
+    """The token of the `Authorization` header; "" without one."""
+    scheme, _, token = headers.get("authorization", "").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else ""
 
 
 def require(grants: Grants, session: str | None, permission: str) -> None:

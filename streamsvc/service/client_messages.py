@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from streamsvc.answers import watches
-from streamsvc.core.errors import InvalidRequest, TooLarge
+from streamsvc.core.errors import InvalidRequest, StreamsvcError, TooLarge
 from streamsvc.core.types import Grants
 from streamsvc.events.subscription import Subscription
 from streamsvc.service import question_routes
@@ -37,13 +37,29 @@ class Subscriber:
 
 
 def handle(service: Service, subscriber: Subscriber, text: str) -> None:
-    """Handle one message; the reply, if any, is an event.
+    """Handle one message; the reply, if any, is an event, also about a question that cannot be taken.
 
     Raises:
         InvalidRequest, TooLarge, Forbidden, and what the requested action raises. The socket stays open.
     """
+    message = _parse(text, subscriber.session.settings.limits.message_bytes)
+    if message.get("type") not in ("question.ask", "question.cancel"):
+        _act(service, subscriber, message)
+        return
+    try:
+        _act(service, subscriber, message)
+    except StreamsvcError as error:
+        subscriber.reply("error", error.body() | _named(message))
+
+
+def _named(message: Message) -> Message:
+    """The id by which the client knows its question; nothing where it gave none."""
+    number = message.get("id")
+    return {"question_id": str(number)[:64]} if isinstance(number, str | int) else {}
+
+
+def _act(service: Service, subscriber: Subscriber, message: Message) -> None:
     session, subscription = subscriber.session, subscriber.subscription
-    message = _parse(text, session.settings.limits.message_bytes)
     match message.get("type"):
         case "ping":
             subscriber.reply("pong", {"id": str(message["id"])[:64]} if "id" in message else {})

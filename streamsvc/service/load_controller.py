@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
 from streamsvc.core import clock, degradation, metrics
@@ -48,6 +48,7 @@ class LoadController:
             counted, since no level shortens it.
         settings: whether levels change (`ladder`), and whether sessions may be rejected (`admission`).
         levels: the levels that save something with the settings.
+        ended: sessions of which only questions can come: they get the level, and count for nothing.
         workers_cost: CPU seconds a second that the workers spend on other than idle-class work.
     """
 
@@ -57,11 +58,13 @@ class LoadController:
         ready: Callable[[str], bool],
         settings: Budget,
         levels: Sequence[int] = ALL_LEVELS,
+        ended: Callable[[], Iterable[LoadSource]] = tuple,
         workers_cost: Callable[[], float] = lambda: 0.0,
     ) -> None:
         self.state = LoadState()
         self.levels = tuple(levels)
         self._sessions = sessions
+        self._ended = ended
         self._ready = ready
         self._settings = settings
         self._workers_cost = workers_cost
@@ -92,6 +95,8 @@ class LoadController:
         metrics.degradation_level.set(self.state.level)
         for session, load in loads:
             session.apply_level(self.state.level, load_policy.reason(self.state, load))
+        for session in self._ended():
+            session.apply_level(self.state.level, load_policy.reason(self.state, Load()))
 
     @property
     def cost(self) -> float:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
+import contextlib
 import json
+import secrets
 from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import replace
 from typing import Any, Literal
 
 from fastapi import APIRouter, Request, Response, params
@@ -15,11 +17,13 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from streamsvc.answers import question_queue, response_schema
 from streamsvc.core.errors import InvalidRequest
+from streamsvc.core.types import By, Outcome, Question, Reason
 from streamsvc.events.subscription import Subscription
 from streamsvc.service.session import Session
 
 SSE_HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-_ID_LENGTH = 64  # characters of a question id that the client chose; security limit
+_ID_LENGTH = 64  # characters of a question id or a client id that the client chose; security limit
+_GRACE = 10.0  # seconds after a question's deadline at which its stream is given up
 
 
 class NewQuestion(BaseModel):
@@ -29,73 +33,130 @@ class NewQuestion(BaseModel):
 
     text: str
     deadline_ms: float | None = None
-    audience: Literal["asker", "session"] | None = None
+    audience: Literal["asker", "session"] = "asker"
+    client: str | None = Field(
+        None,
+        max_length=_ID_LENGTH,
+        description="the `client` of your event stream, to get the answer there",
+    )
     image: str | None = Field(None, description="JPEG or PNG, as base64 or a data URL")
     response_format: dict[str, Any] | None = Field(
         None, description="as in OpenAI's chat completions: json_schema, json_object or text"
     )
 
 
-def router(find: Callable[[str], Session], ask: params.Depends) -> APIRouter:
+class Accepted(BaseModel):
+    """A question that is not answered yet."""
+
+    question_id: str
+
+
+class AnswerBody(BaseModel):
+    """A whole answer: the body of its `answer.done` event. `error`: why there is none."""
+
+    question_id: str
+    text: str
+    outcome: Outcome
+    supported: bool
+    evidence: list[dict[str, Any]]
+    reason: Reason = ""
+    by: By | None = None
+    error: dict[str, Any] | None = None
+
+
+def router(
+    find: Callable[[str], Session], ask: params.Depends, asker_of: Callable[[Request], str]
+) -> APIRouter:
     """The HTTP routes.
 
     Args:
         find: a session by its id; raises NotFound.
         ask: checks the permission to ask.
+        asker_of: who sends a request: takes turns with others, reads and cancels its own questions alone.
     """
     routes = APIRouter(prefix="/v1/sessions/{session_id}/questions", tags=["sessions"], dependencies=[ask])
 
-    @routes.post("", status_code=202)
+    @routes.post("", status_code=202, response_model=Accepted)
     async def question(session_id: str, body: NewQuestion, request: Request) -> Response:
-        """Ask a question: 202 with its id; with `Accept: text/event-stream`, the answer."""
+        """Ask a question: 202 with its id; with `Accept: text/event-stream`, the answer.
+
+        Also of a session that has ended. With the audience `asker` the answer is no event for others: read it
+        at the question's address, or name the `client` of your event stream.
+        """
         session = find(session_id)
         new = question_queue.QuestionRequest(
             body.text,
             deadline_ms=body.deadline_ms,
+            audience=body.audience,
+            client=body.client or f"asker:{secrets.token_hex(8)}",
+            asker=asker_of(request),
             image=decode_image(body.image),
             form=response_schema.read(body.response_format),
         )
         if "text/event-stream" not in request.headers.get("accept", ""):
-            host = request.client.host if request.client else ""
-            queued = session.answering.queue.ask(
-                replace(new, audience=body.audience or "session", asker=host)
+            queued = _ask(session, new)
+            return JSONResponse(
+                {"question_id": queued.id}, 202, {"Location": f"{request.url.path}/{queued.id}"}
             )
-            return JSONResponse({"question_id": queued.id}, 202)
-        subscription = session.log.subscribe(["answer.*"])
+        subscription = session.log.subscribe(["answer.*"], new.client or "", lasting=True)
         try:
-            queued = session.answering.queue.ask(
-                replace(new, audience=body.audience or "asker", client=subscription.client)
-            )
+            queued = _ask(session, new)
         except BaseException:
             session.log.unsubscribe(subscription)
             raise
         return StreamingResponse(
-            _answer_stream(session, subscription, queued.id),
+            _answer_stream(session, subscription, queued),
             media_type="text/event-stream",
             headers=SSE_HEADERS,
         )
 
-    @routes.delete("/{question_id}", status_code=204)
-    async def cancel(session_id: str, question_id: str) -> None:
-        """Cancel an unanswered question (404: none with this id).
+    @routes.get(
+        "/{question_id}",
+        response_model=AnswerBody,
+        response_model_exclude_unset=True,
+        responses={202: {"model": Accepted}},
+    )
+    async def answer(session_id: str, question_id: str, request: Request) -> Any:
+        """The answer to a question of your own, or of the audience `session`; 202: it is not there yet."""
+        body = find(session_id).kept_answers.read(question_id, asker_of(request))
+        return JSONResponse({"question_id": question_id}, 202) if body is None else body
 
-        Its `answer.done` has the error `cancelled`.
+    @routes.delete("/{question_id}", status_code=204)
+    async def cancel(session_id: str, question_id: str, request: Request) -> None:
+        """Cancel an unanswered question of your own (404: none with this id).
+
+        Its `answer.done` has the reason and the error `cancelled`.
         """
-        find(session_id).answering.cancel(question_id)
+        find(session_id).answering.cancel(question_id, asker_of(request))
 
     return routes
 
 
-async def _answer_stream(session: Session, subscription: Subscription, question: str) -> AsyncIterator[str]:
-    """The events of one answer as Server-Sent Events, up to its `answer.done`."""
+def _ask(session: Session, new: question_queue.QuestionRequest) -> Question:
+    """Queue a question, and keep its answer for its asker."""
+    question = session.ask(new)
+    session.kept_answers.expect(question.id, new.asker if new.audience == "asker" else None)
+    return question
+
+
+async def _answer_stream(
+    session: Session, subscription: Subscription, question: Question
+) -> AsyncIterator[str]:
+    """The events of one answer as Server-Sent Events, up to its `answer.done`.
+
+    It ends in any case soon after the deadline, for a question dies with its session.
+    """
     try:
-        while (batch := await subscription.next()) is not None:
-            for _, text in batch:
-                event = json.loads(text)
-                if event["question_id"] != question:
-                    continue
-                yield f"event: {event['type']}\ndata: {text}\n\n"
-                if event["type"] == "answer.done":
+        with contextlib.suppress(TimeoutError):
+            while True:
+                async with asyncio.timeout_at(question.deadline + _GRACE):
+                    batch = await subscription.next()
+                for event in [json.loads(text) for _, text in batch or ()]:
+                    if event["question_id"] == question.id:
+                        yield f"event: {event['type']}\ndata: {json.dumps(event, ensure_ascii=False)}\n\n"
+                        if event["type"] == "answer.done":
+                            return
+                if batch is None:
                     return
     finally:
         session.log.unsubscribe(subscription)
@@ -118,7 +179,7 @@ def ask(session: Session, message: Mapping[str, Any], client: str) -> None:
         raise InvalidRequest("question.ask requires a string `text`", code="empty_question")
     if deadline is not None and not isinstance(deadline, int | float):
         raise InvalidRequest("deadline_ms must be a number", code="bad_deadline")
-    session.answering.queue.ask(
+    session.ask(
         question_queue.QuestionRequest(
             text,
             question_id=str(number)[:_ID_LENGTH] if number is not None else None,

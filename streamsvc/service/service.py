@@ -60,6 +60,7 @@ class Service:
             lambda name: self.workers[name].ready,
             settings.budget,
             _levels(settings),
+            lambda: [one for one in self.sessions.by_id.values() if one.state is State.ENDED],
             lambda: sum(worker.cost for worker in self.workers.values()),
         )
         sample = settings.sample

@@ -9,7 +9,7 @@
  *   session.on("answer.done", (e) => finish(e.question_id, e.text, e.supported, e.evidence));
  *   session.on("state", (s) => console.log(s.state, s.message)); // connecting, open, waiting, closed, refused
  *   session.open();
- *   const id = session.ask("What does the slide say?");        // only while the state is "open"
+ *   const id = session.ask("What does the slide say?");        // while the state is "open", and after the session's end
  *   session.close();
  *
  * Other names to listen for: every event type of the server; "*" (each event); "gap" {from, to} when durable events
@@ -108,6 +108,10 @@ export class Session extends EventTarget {
 
   /** Ask a question. Returns the id that answer.delta and answer.done will carry as question_id. */
   ask(text, { id = randomId(), deadlineMs } = {}) {
+    if (this.ended) {
+      this._askEnded(id, text, deadlineMs).catch((error) => this._emit("error", { question_id: id, error: { message: error.message } }));
+      return id;
+    }
     this.send({ type: "question.ask", id, text, ...(deadlineMs ? { deadline_ms: deadlineMs } : {}) });
     return id;
   }
@@ -116,6 +120,32 @@ export class Session extends EventTarget {
   send(message) {
     if (this._socket?.readyState !== WebSocket.OPEN) throw new Error("Not connected to the session.");
     this._socket.send(JSON.stringify(message));
+  }
+
+  /** A session that has ended has no event socket: its answers come in the response. */
+  async _askEnded(id, text, deadlineMs) {
+    const url = new URL(`/v1/sessions/${encodeURIComponent(this.id)}/questions`, this.origin);
+    const response = await fetch(url, {
+      method: "POST",
+      headers: { "Content-Type": "application/json", Accept: "text/event-stream", ...bearer(this.token) },
+      body: JSON.stringify({ text, ...(deadlineMs ? { deadline_ms: deadlineMs } : {}) }),
+    }).catch(() => {
+      throw new Error("The server could not be reached.");
+    });
+    if (!response.ok) throw new Error(await problem(response));
+    const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+    for (let rest = ""; ; ) {
+      const { done, value } = await reader.read();
+      if (done) return;
+      const blocks = (rest + value).split("\n\n");
+      rest = blocks.pop();
+      for (const block of blocks) {
+        const data = block.split("\n").find((line) => line.startsWith("data: "));
+        if (!data) continue;
+        const event = JSON.parse(data.slice(6));
+        this._emit(event.type, { ...event, question_id: id });
+      }
+    }
   }
 
   // --- inside ---------------------------------------------------------------------------------------------------

@@ -326,7 +326,6 @@ function showEvidence(start, end) {
 function ask(text) {
   if (!text) return;
   if (!session) return fail("Start or watch a stream first; then ask about it.");
-  if (session.ended) return fail("This session has ended. Questions are answered while it runs.");
   const id = randomId();
   answers.asked(id, text);
   try {
@@ -338,8 +337,7 @@ function ask(text) {
 }
 
 function answered(event) {
-  answers.done(event);
-  $("answer-said").textContent = event.text;
+  $("answer-said").textContent = answers.done(event);
 }
 
 // --- the rest of the page ---------------------------------------------------------------------------------------

@@ -172,7 +172,22 @@ export class Scenes {
   }
 }
 
+const DECLINED = {
+  nothing_yet: "Nothing has been said or shown yet",
+  cannot_tell: "Not a thing that the models here can tell",
+  not_found: "Neither said nor shown so far",
+  busy: "The server has too much to do now",
+  late: "The time was up before there was an answer",
+  cancelled: "Cancelled",
+};
 const KINDS = { speech: "heard", screen: "read on screen", sight: "seen", timeline: "from the timeline", image: "in your picture" };
+
+/** Why an answer is no supported one. */
+function verdict(event, declined) {
+  if (event.outcome === "closest") return "No answer found: this is the nearest that was said or shown";
+  if (event.outcome === "answer") return event.by === "model" ? "The model's own word: nothing here can check it" : "Nothing in the stream supports this";
+  return declined || "Declined";
+}
 
 export class Answers {
   /** onEvidence(start, end): show that stretch. onRepeat(text): ask again. */
@@ -206,14 +221,23 @@ export class Answers {
     pending.row.querySelector(".reply").textContent = pending.text;
   }
 
+  /** Show a whole answer. Returns what is shown, for a screen reader. */
   done(event) {
-    if (event.error) return this.fail(event.question_id, event.error.message);
+    const evidence = event.evidence ?? [];
+    const declined = event.outcome === "declined" ? (DECLINED[event.reason] ?? "") : "";
+    if (event.error) {
+      this.fail(event.question_id, declined ? `${declined}.` : event.error.message);
+      return "";
+    }
+    const nearest = event.outcome === "closest" && evidence.length > 0;
+    const shown = nearest ? `Nearest: ${evidence[0].quote}` : event.text || `${declined}.`;
     const row = this._finish(event.question_id) ?? this._foreign(event);
-    row.classList.add(event.supported ? "supported" : "unsupported");
-    row.querySelector(".reply").textContent = event.text;
+    row.classList.add(event.supported ? "supported" : "unsupported", event.outcome);
+    row.querySelector(".reply").textContent = shown;
     const foot = row.querySelector(".answer-foot");
-    if (!event.supported) foot.append(make("p", { className: "verdict" }, "No support found in this stream"));
-    foot.append(...(event.evidence ?? []).map((evidence) => this._chip(evidence)));
+    if (!event.supported) foot.append(make("p", { className: "verdict" }, verdict(event, declined)));
+    foot.append(...evidence.map((each) => this._chip(each)));
+    return shown;
   }
 
   fail(id, message) {

@@ -24,3 +24,16 @@ def test_the_position_follows_time_or_the_newest_media(virtual: asyncio.Runner) 
         assert session.zero == clock.now() - 1.0
 
     virtual.run(main())
+
+
+def test_after_the_end_the_present_is_the_last_moment_of_the_media(virtual: asyncio.Runner) -> None:
+    async def main() -> None:
+        session_clock = SessionClock()
+        session_clock.advance(3.0)
+        await clock.sleep(5.0)
+        assert session_clock.position() == 5.0
+        session_clock.end()
+        await clock.sleep(5.0)
+        assert session_clock.position() == 3.0
+
+    virtual.run(main())

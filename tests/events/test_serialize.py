@@ -8,7 +8,13 @@ import jsonschema
 import numpy as np
 import pytest
 
-from streamsvc.core.errors import Cancelled
+from streamsvc.core.errors import (
+    Cancelled,
+    CapacityError,
+    DeadlineMissed,
+    StreamsvcError,
+    WorkerError,
+)
 from streamsvc.core.types import (
     Answer,
     Box,
@@ -17,6 +23,7 @@ from streamsvc.core.types import (
     Evidence,
     Gap,
     Keyframe,
+    Outcome,
     Scene,
     ScreenText,
     Sight,
@@ -99,6 +106,39 @@ def test_evidence_with_a_frame_gets_its_address() -> None:
 def test_an_answer_keeps_the_times_and_the_audience_of_its_question() -> None:
     draft = event_draft(Reply("q", 7.0, 3.0, Delta("q", "Yes"), "me"), str)
     assert (draft.type, draft.at, draft.arrived, draft.audience) == ("answer.delta", 7.0, 3.0, "me")
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (CapacityError("full"), "busy"),
+        (DeadlineMissed("late"), "late"),
+        (Cancelled("no"), "cancelled"),
+        (WorkerError("the worker died"), None),
+        (StreamsvcError("no"), None),
+    ],
+)
+def test_an_error_of_a_question_declines_it_with_the_reason(
+    error: StreamsvcError, reason: str | None
+) -> None:
+    body = event_draft(Reply("q", 1.0, 5.0, error, "me"), str).body
+    assert (body["question_id"], body["outcome"], body["supported"]) == ("q", "declined", False)
+    assert body.get("reason") == reason
+    assert body["error"]["code"] == error.code
+    assert "by" not in body
+
+
+@pytest.mark.parametrize(
+    ("outcome", "supported", "shown"),
+    [("answer", True, True), ("answer", False, False), ("closest", True, False), ("declined", True, False)],
+)
+def test_only_a_stated_answer_is_supported_and_only_a_declined_one_has_a_reason(
+    outcome: Outcome, supported: bool, shown: bool
+) -> None:
+    part = Answer("q", "So.", supported, EVIDENCE, outcome=outcome, reason="not_found", by="reader")
+    body = event_draft(Reply("q", 1.0, 5.0, part, "me"), str).body
+    assert (body["outcome"], body["supported"], body["by"]) == (outcome, shown, "reader")
+    assert body.get("reason") == ("not_found" if outcome == "declined" else None)
 
 
 def test_words_are_not_published_as_they_are() -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, cast
 
+import httpx
 import pytest
 
 from streamsvc.answers.question_queue import QuestionRequest
@@ -15,12 +16,13 @@ from streamsvc.core.errors import InvalidRequest
 from streamsvc.service import question_routes
 from streamsvc.service.session import Session
 from tests.builders.service import error_of, open_session, serving, socket_of, until
+from tests.builders.spoken import KEY
 
 JPEG = b"\xff\xd8\xff\xe0 content"
 
 
-class RecordingQueue:
-    """A question queue that records what is asked."""
+class RecordingSession:
+    """A session that records what it is asked."""
 
     def __init__(self) -> None:
         self.questions: list[QuestionRequest] = []
@@ -31,10 +33,9 @@ class RecordingQueue:
 
 def queued(**message: Any) -> QuestionRequest:
     """The question that a message of the event socket puts into the queue."""
-    queue = RecordingQueue()
-    session = cast(Session, SimpleNamespace(answering=SimpleNamespace(queue=queue)))
-    question_routes.ask(session, {"type": "question.ask", **message}, "c_1")
-    return queue.questions[0]
+    session = RecordingSession()
+    question_routes.ask(cast(Session, session), {"type": "question.ask", **message}, "c_1")
+    return session.questions[0]
 
 
 def test_a_question_of_the_event_socket_belongs_to_its_subscriber() -> None:
@@ -88,7 +89,7 @@ async def test_an_answer_comes_in_the_response_or_as_events(tmp_path: Path) -> N
         done = json.loads(answer.text.strip().splitlines()[-1].removeprefix("data: "))
         assert (done["type"], done["supported"]) == ("answer.done", False)
         async with socket_of(place, session, "?types=answer.done") as events:
-            accepted = await client.post(path, json={"text": "And now?"})
+            accepted = await client.post(path, json={"text": "And now?", "audience": "session"})
             assert accepted.status_code == 202
             assert (await until(events, "answer.done"))[-1]["question_id"] == accepted.json()["question_id"]
             message = {"type": "question.ask", "text": "And now?", "response_format": {"type": "json_object"}}
@@ -96,9 +97,12 @@ async def test_an_answer_comes_in_the_response_or_as_events(tmp_path: Path) -> N
             assert json.loads((await until(events, "answer.done"))[-1]["text"])["supported"] is False
             schema = {"type": "object", "properties": {"count": {"type": "integer"}}, "required": ["count"]}
             form = {"type": "json_schema", "json_schema": {"name": "counted", "schema": schema}}
-            await client.post(path, json={"text": "How many cats?", "response_format": form})
+            await client.post(
+                path, json={"text": "How many cats?", "response_format": form, "audience": "session"}
+            )
             done = (await until(events, "answer.done"))[-1]
             assert (done["text"], done["error"]["code"]) == ("", "response_format_unmet")
+            assert (done["outcome"], "reason" in done) == ("declined", False)
         for body, code in (
             ({"text": "Who?", "response_format": {"type": "json_schema"}}, "bad_response_format"),
             ({"text": "Who?", "image": "!"}, "bad_image"),
@@ -106,3 +110,57 @@ async def test_an_answer_comes_in_the_response_or_as_events(tmp_path: Path) -> N
         ):
             assert error_of(await client.post(path, json=body)) == (400, code)
         assert error_of(await client.delete(f"{path}/q_none")) == (404, "no_question")
+
+
+async def answered(client: httpx.AsyncClient, address: str) -> httpx.Response:
+    """The response at a question's address, once it is no more 202."""
+    async with asyncio.timeout(30):
+        while (response := await client.get(address)).status_code == 202:
+            assert response.json()["question_id"] in address
+            await asyncio.sleep(0.05)
+    return response
+
+
+async def test_an_answer_is_its_askers_alone_and_read_at_its_address(tmp_path: Path) -> None:
+    async with serving(tmp_path, server={"api_key": KEY}) as (service, place, client):
+        client.headers["Authorization"] = f"Bearer {KEY}"
+        session = await open_session(client)
+        path = f"/v1/sessions/{session}/questions"
+        rights = service.auth.grants(client.headers)
+        other = service.auth.token(rights, session=session, may=("subscribe", "ask"), seconds=60)
+        others = {"Authorization": f"Bearer {other}"}
+        async with (
+            socket_of(place, session, "?types=answer.*", additional_headers=others) as stranger,
+            socket_of(place, session, "?types=answer.*&client=me", additional_headers=others) as named,
+        ):
+            mine = (await client.post(path, json={"text": "Anything?"})).json()["question_id"]
+            done = await answered(client, f"{path}/{mine}")
+            assert done.status_code == 200
+            assert (done.json()["question_id"], done.json()["supported"]) == (mine, False)
+            assert error_of(await client.get(f"{path}/{mine}", headers=others)) == (404, "no_question")
+            assert error_of(await client.delete(f"{path}/{mine}", headers=others)) == (404, "no_question")
+            told = (await client.post(path, json={"text": "Anything?", "client": "me"})).json()["question_id"]
+            assert (await until(named, "answer.done"))[-1]["question_id"] == told
+            body = {"text": "Anything?", "audience": "session"}
+            public = (await client.post(path, json=body)).json()["question_id"]
+            assert (await until(stranger, "answer.done"))[-1]["question_id"] == public, "the first it hears"
+            assert (await client.get(f"{path}/{public}", headers=others)).json()["question_id"] == public
+        assert error_of(await client.get(f"{path}/q_none")) == (404, "no_question")
+        for body in ({"text": "Who?", "audience": "all"}, {"text": "Who?", "client": "x" * 65}):
+            assert (await client.post(path, json=body)).status_code == 400
+
+
+async def test_a_session_that_has_ended_still_answers(tmp_path: Path) -> None:
+    async with serving(tmp_path) as (service, _, client):
+        session = await open_session(client)
+        path = f"/v1/sessions/{session}/questions"
+        await client.delete(f"/v1/sessions/{session}")
+        await service.sessions.find(session).over.wait()
+        asked = await client.post(path, json={"text": "Anything?"})
+        address = asked.headers["Location"]
+        assert (asked.status_code, address) == (202, f"{path}/{asked.json()['question_id']}")
+        assert not (await answered(client, address)).json()["supported"]
+        streamed = await client.post(path, json={"text": "And?"}, headers={"Accept": "text/event-stream"})
+        assert "event: answer.done" in streamed.text
+        await client.delete(f"/v1/sessions/{session}", params={"purge": 1})
+        assert error_of(await client.post(path, json={"text": "Anything?"})) == (404, "no_session")

@@ -1,0 +1,49 @@
+"""Whole answers kept for whoever asked, so that they can be read without an event stream."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from cachetools import LRUCache
+
+from streamsvc.core.errors import NotFound
+from streamsvc.core.types import Event
+
+_MOST = 256  # answers kept of one session; the longest unread are forgotten first
+
+
+@dataclass(slots=True)
+class _Kept:
+    """One question. `asker` None: anybody may read the answer. `body`: of its answer.done; None: it waits."""
+
+    asker: str | None
+    body: Mapping[str, Any] | None = None
+
+
+class KeptAnswers:
+    """The answers to the newest questions that came by HTTP."""
+
+    def __init__(self) -> None:
+        self._kept: LRUCache[str, _Kept] = LRUCache(_MOST)
+
+    def expect(self, question_id: str, asker: str | None) -> None:
+        """Keep the answer to a question for `asker`; None: for anybody."""
+        self._kept[question_id] = _Kept(asker)
+
+    def take(self, event: Event) -> None:
+        """Keep an answer that is expected; any other event is left alone."""
+        if event.type == "answer.done" and (kept := self._kept.get(event.body["question_id"])) is not None:
+            kept.body = event.body
+
+    def read(self, question_id: str, asker: str) -> Mapping[str, Any] | None:
+        """The body of the answer; None: it is not there yet.
+
+        Raises:
+            NotFound: no such question is kept, or somebody else has asked it.
+        """
+        kept = self._kept.get(question_id)
+        if kept is None or kept.asker not in (None, asker):
+            raise NotFound("you have asked no such question here", code="no_question")
+        return kept.body

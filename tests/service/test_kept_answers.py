@@ -1,0 +1,48 @@
+"""An answer is kept for whoever asked, and for nobody else."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from streamsvc.core.errors import NotFound
+from streamsvc.core.types import Event
+from streamsvc.service import kept_answers
+from streamsvc.service.kept_answers import KeptAnswers
+
+
+def event(question: str, kind: str = "answer.done", **body: Any) -> Event:
+    return Event("s", "main", "e", "e.1", kind, 1.0, 0.0, {}, {"question_id": question, **body}, 1)
+
+
+def test_an_answer_is_read_by_its_asker_alone() -> None:
+    kept = KeptAnswers()
+    kept.expect("q", "me")
+    kept.take(event("q", "answer.delta", text="a part"))
+    assert kept.read("q", "me") is None
+    kept.take(event("q", text="whole"))
+    assert kept.read("q", "me") == {"question_id": "q", "text": "whole"}
+    for question, asker in (("q", "you"), ("other", "me")):
+        with pytest.raises(NotFound):
+            kept.read(question, asker)
+
+
+def test_an_answer_for_the_session_is_read_by_anybody_and_one_that_is_not_expected_by_nobody() -> None:
+    kept = KeptAnswers()
+    kept.expect("q", None)
+    kept.take(event("q", text="whole"))
+    kept.take(event("asked elsewhere", text="private"))
+    kept.take(Event("s", "main", "e", "e.1", "speech.started", 1.0, 0.0, {}, {}, 1))
+    assert kept.read("q", "you") is not None
+    with pytest.raises(NotFound):
+        kept.read("asked elsewhere", "me")
+
+
+def test_only_so_many_are_kept() -> None:
+    kept = KeptAnswers()
+    for number in range(kept_answers._MOST + 1):
+        kept.expect(f"q{number}", "me")
+    assert kept.read("q1", "me") is None
+    with pytest.raises(NotFound):
+        kept.read("q0", "me")
