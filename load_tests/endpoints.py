@@ -81,12 +81,16 @@ def settings_for(endpoint: AnswerEndpoint | None, defaults: Settings) -> Setting
 
 
 async def examine(
-    name: str, endpoint: AnswerEndpoint | None, scenarios: Sequence[Scenario], load: Load
+    name: str,
+    endpoint: AnswerEndpoint | None,
+    scenarios: Sequence[Scenario],
+    defaults: Settings,
+    load: Load,
 ) -> Result:
     """Play all recordings with an endpoint and grade the answers. Requires a `clock.Threadless` loop."""
     rows: Rows = []
     said: dict[tuple[str, str], str] = {}
-    async with session_run.fixed_time_service(settings_for(endpoint, config.load(None)), load) as service:
+    async with session_run.fixed_time_service(settings_for(endpoint, defaults), load) as service:
         for scenario in scenarios:
             if endpoint is not None:
                 endpoint.questions = list(scenario.truth.get("qa") or ())
@@ -183,7 +187,9 @@ def silence(seconds: float) -> Iterator[None]:
         session_run.SILENCE_SECONDS = before
 
 
-def run(scenarios: Sequence[Scenario], names: Sequence[str], load: Load) -> Iterator[Result]:
+def run(
+    scenarios: Sequence[Scenario], names: Sequence[str], defaults: Settings, load: Load
+) -> Iterator[Result]:
     """The results with EMBEDDED and the named stand-ins, one after the other."""
     for name in names:
         opening = STAND_INS[name]() if name != EMBEDDED else contextlib.nullcontext()
@@ -192,7 +198,7 @@ def run(scenarios: Sequence[Scenario], names: Sequence[str], load: Load) -> Iter
             silence(SILENCE if name == "late" else session_run.SILENCE_SECONDS),
             asyncio.Runner(loop_factory=Threadless) as runner,
         ):
-            yield runner.run(examine(name, endpoint, scenarios, load))
+            yield runner.run(examine(name, endpoint, scenarios, defaults, load))
 
 
 def main() -> None:
@@ -209,7 +215,8 @@ def main() -> None:
         folder = chosen.cache or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
         results: list[Result] = []
-        for result in run(load_scenarios(chosen.questions), chosen.only, CachedEngines(folder).load):
+        load = CachedEngines(folder).load
+        for result in run(load_scenarios(chosen.questions), chosen.only, config.load(None), load):
             results.append(result)
             print(table([result]), file=sys.stderr, flush=True)
     print(table(results))
