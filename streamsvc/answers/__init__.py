@@ -1,7 +1,7 @@
 """Questions and watches of a session: a question in, an answer with its evidence out; units in, alerts out.
 
 A question is put into the `QuestionQueue` of `Answering`, which parses it once, plans what fits before its
-deadline, and answers it by rule (rules/), by a language model's supported phrase, or by the vision language
+deadline, and answers it by an exact tool, by a language model's supported phrase, or by the vision language
 model (vlm_reader). Every part leaves through the session's `dispatch` as a `Reply`. `Watches` is given each
 unit, and dispatches `AlertFired`.
 """
