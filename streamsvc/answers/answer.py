@@ -122,15 +122,14 @@ class Answerer:
         """What retrieval finds, best first; nothing for languages that its models do not know."""
         if prompt.picture or prompt.route.language != "en":
             return []
-        asked = max(prompt.question.asked, 0.0)
-        found = [
-            passage
-            for query in prompt.queries
-            for passage in await self.index.passages(
-                query, seconds=RETRIEVAL_SECONDS, until=asked, span=prompt.route.arguments.span
-            )
-        ]
-        return sorted(found, key=lambda passage: -passage.score)
+        question, history = prompt.question, prompt.question.history
+        return await self.index.passages(
+            question.text,
+            seconds=RETRIEVAL_SECONDS,
+            until=max(question.asked, 0.0),
+            span=prompt.route.arguments.span,
+            before=history[-1].question if history else "",
+        )
 
 
 class _Said:

@@ -1,7 +1,6 @@
 """The extractive reader: the passage that answers a question, or else the nearest ones, in their own words.
 
-What ranks above `ANSWER` is told as the answer; what ranks above `FLOOR` is pointed at, and claims nothing.
-Source of both figures: deploy/decisions.md.
+A passage that holds the answer (`Passage.answers`) is told; one that is near is pointed at, and claims nothing.
 """
 
 from __future__ import annotations
@@ -14,8 +13,6 @@ from streamsvc.answers.route import Route
 from streamsvc.core.types import Evidence, Outcome
 from streamsvc.timeline.passages import Passage
 
-FLOOR = -8.0
-ANSWER = 5.0
 MAX_WORDS = 32  # of a quotation, so that an answer stays below 40
 POINTED = 3  # passages that "closest" names
 
@@ -37,11 +34,11 @@ def extract(passages: Sequence[Passage], route: Route) -> Extract:
         passages: best first.
         route: what kind of answer is asked for.
     """
-    near = [passage for passage in passages if passage.score >= FLOOR][:POINTED]
+    near = [passage for passage in passages if passage.near][:POINTED]
     if not near:
         return Extract("declined", Finding("", ()))
     best = near[0].evidence()
-    if near[0].score >= ANSWER and route.reader == "text" and route.arguments.form != "yes/no":
+    if near[0].answers and route.reader == "text" and route.arguments.form != "yes/no":
         return Extract("answer", Finding(told(best), (best,), (best.quote,)))
     text = f"I found no answer. Nearest, {place(best)}: \u201c{quoted(best.quote, MAX_WORDS)}\u201d"
     return Extract("closest", Finding(text, tuple(passage.evidence() for passage in near)))
