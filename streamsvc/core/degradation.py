@@ -76,6 +76,7 @@ class Fidelity:
     keyframes: float | None = None  # maximum rate per session, in Hz
     scenes: bool = True  # scene captions
     window_tokens: int = 400  # of the context of an answer
+    reading: bool = True  # the model reads along while nobody asks
     questions: bool = True  # False: rejected with CapacityError
     partials: bool = True  # captions that are not closed yet
 
