@@ -194,7 +194,7 @@ class Answers:
             rows.append(
                 (
                     layout.head,
-                    layout.picture_line(0.0, Picture(f"{number}", *visual)),
+                    layout.picture_line("[1] 0:00 picture: a picture", Picture(f"{number}", *visual)),
                     layout.question(example.question),
                     answer,
                 )

@@ -51,7 +51,7 @@ _CODES |= {
     "unsupported_value",
 }
 # Optional fields that an endpoint may refuse, with their replacement (for OpenAI's reasoning models).
-_REPLACEMENTS = {"max_tokens": "max_completion_tokens", "temperature": "", "stop": ""}
+_REPLACEMENTS = {"max_tokens": "max_completion_tokens", "temperature": "", "stop": "", "response_format": ""}
 _LINE = re.compile(rb"\r\n|\n|\r(?!\Z)")  # a CR at the end may be the first half of a CRLF
 
 

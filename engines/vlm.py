@@ -3,18 +3,21 @@
 Op `encode`: {"jpeg": uint8 bytes} -> {"picture": key, "tokens": n, "known": bool}. The key is a hash of the
 bytes, so a picture that two sessions share is encoded once.
 
-Op `extend`: {"session", "items", "adapter"?} -> {"tokens", "reused", "computed", "drops", "gone", "unseen",
-"shown"}. Reads the new items of a session before any question. "shown": times of the pictures that the model
-has as visual tokens.
+Op `extend`: {"session", "items", "instruction"?, "adapter"?} -> {"left", "tokens", "visual", "reused",
+"computed", "drops", "gone", "unseen", "shown"}. Reads about READ_TOKENS at most of what is new in a session,
+before any question: "left" are the tokens not yet read, "tokens" all, "visual" those of pictures. "shown":
+numbers of the items whose pictures the model has as visual tokens.
 
-Op `generate`, streamed: {"session", "items", "question", "adapter"?, "aside"?} or {"prompt"}, and
-{"max_tokens"?, "stop"?} -> first the counts of `extend` with "text": "", then {"text": next part of the
+Op `generate`, streamed: {"session", "items", "question", "instruction"?, "adapter"?, "aside"?} or {"prompt"},
+and {"max_tokens"?, "stop"?} -> first the counts of `extend` with "text": "", then {"text": next part of the
 answer}. With "prompt" it follows the contract of `engines.llm`. An "aside" request leaves nothing in the
-cache, so it does not evict the KV cache of a session.
+cache, so it does not evict the KV cache of a session. A "schema" is not enforced.
 
-An item is {"at": session seconds, "kind": "speech" | "screen" | "picture", "text": str, "picture"?: key}.
-Items are final. A request may repeat all items; known items are not read again. A picture whose visual tokens
-were evicted is shown as its text, and counted in "unseen".
+Op `drop`: {"session"} -> {}: forgets what it has read of a session. Op `count`: {"texts"} -> {"tokens": [n]}.
+
+An item is {"number": int, "at": session seconds, "text": one line, "picture"?: key}. Items are final, and
+their numbers are never reused. A request repeats all items; known items are not read again. A picture whose
+visual tokens were evicted is shown as its text, and counted in "unseen".
 """
 
 from __future__ import annotations
@@ -34,10 +37,11 @@ from engines.vlm_adapters import Adapters
 from engines.vlm_decoder import Decoder, KvCache, argmax
 from engines.vlm_model import LONGEST, Layout, load_model
 from engines.vlm_tower import Tower
-from engines.vlm_window import Entry, Limits, Picture, Piece, Window, append_entry
+from engines.vlm_window import Entry, Limits, Picture, Piece, Window, append_entry, common_prefix
 from streamsvc.core.errors import InvalidRequest, WorkerError
 
 MAX_ITEMS = 2000  # per request
+READ_TOKENS = 512  # that one `extend` reads: a question waits for so much at most
 BATCH = 8  # pictures per inference
 ROOM = 2 * LONGEST + MAX_TOKENS  # tokens in addition to the window: head, question, answer
 VISIBLE_PICTURES = 4  # that must fit the window's visual tokens; larger pictures are scaled down
@@ -45,9 +49,13 @@ VISIBLE_PICTURES = 4  # that must fit the window's visual tokens; larger picture
 
 @dataclass(slots=True)
 class SessionState:
-    """The cached state of one session. It can be rebuilt from the session's items."""
+    """The cached state of one session. It can be rebuilt from the session's items.
+
+    `taken`: numbers of the items that are in the window, or have left it.
+    """
 
     window: Window = field(default_factory=Window)
+    taken: set[int] = field(default_factory=set)
     kv: KvCache = field(default_factory=KvCache)
     unseen: int = 0
 
@@ -79,12 +87,8 @@ def load(options: Mapping[str, Any]) -> Engine:
         "encode": Op(fusion.encode, batch=BATCH),
         "extend": Op(each(fusion.extend)),
         "generate": StreamOp(fusion.generate),
-        "count": Op(
-            lambda batch: [
-                {"tokens": len(fusion.layout.text(str(asked.get("text", ""))))} for asked in batch
-            ],
-            batch=16,
-        ),
+        "count": Op(each(fusion.count), batch=16),
+        "drop": Op(each(fusion.drop)),
     }
     return Engine(ops, {"vlm": name, "tower": str(options.get("tower", "torch")), "device": device})
 
@@ -134,9 +138,26 @@ class Fusion:
         name, adapter = _session_and_adapter(asked)
         state = self._sessions.take(name) or SessionState()
         self._grow(state, asked.get("items"))
-        self._decoder.read(state.kv, [self.layout.head, *state.window.pieces], adapter)
+        pieces = [self._head(asked), *state.window.pieces]
+        known = common_prefix(state.kv.pieces, pieces) if state.kv.adapter == adapter else 0
+        ends = list(itertools.accumulate(len(piece.ids) for piece in pieces))
+        now = next((n for n, end in enumerate(ends, 1) if end >= known + READ_TOKENS), len(pieces))
+        self._decoder.read(state.kv, pieces[:now], adapter)
         self._sessions.put(name, state)
-        return _counts(state)
+        return _counts(state) | {"tokens": ends[-1], "left": ends[-1] - ends[now - 1]}
+
+    def _head(self, asked: Payload) -> Piece:
+        instruction = asked.get("instruction")
+        return self.layout.headed(str(instruction)) if instruction else self.layout.head
+
+    def drop(self, asked: Payload) -> Payload:
+        """Op `drop`: see the module."""
+        self._sessions.take(str(asked.get("session")))
+        return {}
+
+    def count(self, asked: Payload) -> Payload:
+        """Op `count`: see the module."""
+        return {"tokens": [len(self.layout.text(str(text))) for text in asked.get("texts", ())]}
 
     def generate(self, asked: Payload) -> Iterator[Payload]:
         """Op `generate`: see the module."""
@@ -151,7 +172,7 @@ class Fusion:
             sessions = LruCache(1) if asked.get("aside") else self._sessions
             state = sessions.take(name) or SessionState()
             self._grow(state, asked.get("items"))
-            pieces = [self.layout.head, *state.window.pieces, self.layout.question(question)]
+            pieces = [self._head(asked), *state.window.pieces, self.layout.question(question)]
         else:
             raise InvalidRequest("generate takes a prompt or a question")
         try:
@@ -187,20 +208,19 @@ class Fusion:
             raise InvalidRequest(f"items takes a list of at most {MAX_ITEMS} items")
         for item in items:
             try:
-                at = float(item["at"])
-                kind = str(item["kind"])
+                number = int(item["number"])
                 text = str(item["text"])
                 key = str(item.get("picture") or "")
             except (KeyError, TypeError, ValueError, AttributeError):
-                raise InvalidRequest('an item needs "at", "kind" and "text"') from None
-            name = f"{at} {kind} {key or text}"
-            if state.window.knows(name, at):
+                raise InvalidRequest('an item needs "number", "at" and "text"') from None
+            if number in state.taken:
                 continue
+            state.taken.add(number)
             picture = self._pictures.get(key) if key else None
             state.unseen += bool(key) and picture is None
-            visual = self.layout.picture_line(at, picture) if picture is not None else None
+            visual = self.layout.picture_line(text, picture) if picture is not None else None
             state.window = append_entry(
-                state.window, Entry(name, at, self.layout.text_line(at, kind, text), visual), self._limits
+                state.window, Entry(number, self.layout.text_line(text), visual), self._limits
             )
 
 
@@ -222,5 +242,6 @@ def _session_and_adapter(asked: Payload) -> tuple[str, str]:
 def _counts(state: SessionState) -> Payload:
     window, kv = state.window, state.kv
     counts = {"tokens": kv.tokens, "reused": kv.reused, "computed": kv.computed}
-    shown = [entry.at for entry in window.entries if entry.piece.picture]
+    counts["visual"] = window.visual
+    shown = [entry.number for entry in window.entries if entry.piece.picture]
     return counts | {"drops": window.drops, "gone": window.gone, "unseen": state.unseen, "shown": shown}

@@ -12,7 +12,7 @@ from typing import Any
 from engines.vlm_window import Ids, Picture, Piece
 from streamsvc.core.errors import ModelMissing
 
-INSTRUCTION = "What was said and shown in a live stream, with times in seconds:\n"
+INSTRUCTION = "What was said and shown in a live stream, in numbered lines with times:"  # without another
 LONGEST = 400  # tokens of one item and of a question; longer ones are truncated
 _HERE = "\u2042here\u2042"  # placeholder for the session in the chat template
 
@@ -73,7 +73,8 @@ class Layout:
         before_ids = self._control(before)
         self._tail = self._control(after)
         self._open, self._close = self._marks(config)
-        self.head = Piece(lead + before_ids + self.text(INSTRUCTION))  # from here on only `text` encodes
+        self._before = lead + before_ids  # from here on only `text` encodes
+        self.head = self.headed(INSTRUCTION)
         ends = getattr(config.get_text_config(), "eos_token_id", None)
         self.ends = {tokenizer.eos_token_id, *(ends if isinstance(ends, list) else [ends])} - {None}
 
@@ -98,13 +99,17 @@ class Layout:
         """Tokens of text, without control tokens."""
         return tuple(self._tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True))
 
-    def text_line(self, at: float, kind: str, text: str) -> Piece:
-        """A text item with its time."""
-        return Piece(self.text(f"[{at:.1f}] {kind}: {text}")[:LONGEST] + self.text("\n"))
+    def headed(self, instruction: str) -> Piece:
+        """What stands before the items."""
+        return Piece(self._before + self.text(f"{instruction}\n"))
 
-    def picture_line(self, at: float, picture: Picture) -> Piece:
-        """A keyframe with its time, as visual tokens."""
-        before = self.text(f"[{at:.1f}] picture: ") + self._open
+    def text_line(self, text: str) -> Piece:
+        """An item as text."""
+        return Piece(self.text(text)[:LONGEST] + self.text("\n"))
+
+    def picture_line(self, text: str, picture: Picture) -> Piece:
+        """A keyframe as its text and visual tokens."""
+        before = self.text(f"{text} ")[:LONGEST] + self._open
         return Piece(
             before + (self._image,) * len(picture.tokens) + self._close + self.text("\n"),
             picture,

@@ -55,18 +55,16 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One item of the session. Items are final: a second one with the same name is ignored.
+    """One item of the session.
 
     Args:
-        name: identifies the item.
-        at: session seconds.
+        number: identifies the item.
         text: the item as text.
         visual: a keyframe as visual tokens; None for an item without a picture.
         visible: whether `visual` is in the window; otherwise `text` is.
     """
 
-    name: str
-    at: float
+    number: int
     text: Piece
     visual: Piece | None = None
     visible: bool = False
@@ -99,12 +97,10 @@ class Limits:
 class Window:
     """The items that the model is shown, oldest first.
 
-    `dropped`: the latest `at` of the dropped items. `drops`: number of drops. `gone`: number of dropped
-    items.
+    `drops`: number of drops. `gone`: number of dropped items.
     """
 
     entries: tuple[Entry, ...] = ()
-    dropped: float = float("-inf")
     drops: int = 0
     gone: int = 0
 
@@ -122,10 +118,6 @@ class Window:
     def visual(self) -> int:
         """Tokens of the pieces with visual tokens."""
         return sum(entry.size for entry in self.entries if entry.piece.picture)
-
-    def knows(self, name: str, at: float) -> bool:
-        """Whether the item is in the window or was dropped from it."""
-        return at <= self.dropped or any(entry.name == name for entry in self.entries)
 
 
 def append_entry(window: Window, entry: Entry, limits: Limits) -> Window:
@@ -154,12 +146,10 @@ def _drop_block(window: Window, limits: Limits) -> Window:
     while count < len(entries) and tokens + entries[count].size <= limits.tokens * (1 - limits.block):
         tokens += entries[count].size
         count += 1
-    dropped = [entry.at for entry in entries[count:]]
     return Window(
         entries=tuple(reversed(entries[:count])),
-        dropped=max([window.dropped, *dropped]),
         drops=window.drops + 1,
-        gone=window.gone + len(dropped),
+        gone=window.gone + len(entries) - count,
     )
 
 

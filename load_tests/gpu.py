@@ -126,15 +126,15 @@ def of_vlm(plan: Plan, name: str) -> list[str]:
     one, eight = timed(lambda: look(1)), timed(lambda: look(8), 5) / 8
     encoding = 1000 * sum(_seconds(lambda: jpeg(random)) for _ in range(8)) / 8
     (seen,) = look(1)
-    items = [{"at": 0.0, "kind": "picture", "text": "a picture", "picture": seen["picture"]}]
+    items = [{"number": 1, "at": 0.0, "text": "[1] 0:00 picture: a picture", "picture": seen["picture"]}]
     count = 0
 
     def say() -> None:
         items.append(
             {
+                "number": len(items) + 1,
                 "at": float(len(items)),
-                "kind": "speech",
-                "text": f"Sentence {len(items)} of a long talk about ships and weather.",
+                "text": f"[{len(items) + 1}] 0:00 said: Sentence {len(items)} of a talk about ships and weather.",
             }
         )
 

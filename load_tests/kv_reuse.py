@@ -67,15 +67,15 @@ def entries(bench: Bench, count: int) -> list[Entry]:
     seen = bench.encode([picture(n) for n in range(count // 4 + 1)])
     made = []
     for n in range(count):
-        text = bench.layout.text_line(n, "speech", f"Sentence {n} of a long talk about ships and weather.")
+        text = bench.layout.text_line(f"Sentence {n} of a long talk about ships and weather.")
         shown = (
             bench.layout.picture_line(
-                n, Picture(f"{n}", seen[n // 4].tokens, seen[n // 4].rows, seen[n // 4].columns)
+                f"[{n}]", Picture(f"{n}", seen[n // 4].tokens, seen[n // 4].rows, seen[n // 4].columns)
             )
             if n % 4 == 3
             else None
         )
-        made.append(Entry(f"{n}", float(n), text, shown))
+        made.append(Entry(n, text, shown))
     return made
 
 
@@ -97,7 +97,7 @@ def dropping(bench: Bench, count: int = 60) -> tuple[Dropped, Dropped]:
             continue
         drops += 1
         everything = [
-            Entry(one.name, one.at, one.text, one.visual, one.visual is not None).piece for one in items
+            Entry(one.number, one.text, one.visual, one.visual is not None).piece for one in items
         ]
         shown = [bench.layout.head, *window.pieces, question]
         whole = [bench.layout.head, *everything, question]

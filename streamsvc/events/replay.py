@@ -1,4 +1,4 @@
-"""Logged events as the units that they were published as: a timeline can be filled from a session's log. Pure."""
+"""Logged events as the units that they were published as, to fill a timeline from a session's log. Pure."""
 
 from __future__ import annotations
 
@@ -31,11 +31,12 @@ _NO_EMBEDDING = np.zeros(0, np.float32)
 def units_of(events: Iterable[LoggedEvent]) -> Iterator[LoggedUnit]:
     """The units of a timeline that events were made of, in their order; other events are passed over.
 
-    What the log does not hold is left empty: times of arrival, stages, pixels, embeddings. Times are rounded to
-    milliseconds and places to four decimals, as in the log.
+    So are a model's scene captions, which are on no timeline. What the log does not hold is left empty: times
+    of arrival, stages, pixels, embeddings. Times are rounded to milliseconds, places to four decimals.
     """
     for event in events:
-        if (made := _UNITS.get(event["type"])) is not None:
+        made = _UNITS.get(event["type"])
+        if made is not None and event.get("by") != "model":
             yield made(event)
 
 

@@ -44,12 +44,12 @@ def answer(made: Engine, **asked: Any) -> tuple[dict[str, Any], str]:
 
 
 def said(at: float, text: str) -> dict[str, Any]:
-    return {"at": at, "kind": "speech", "text": text}
+    return {"number": int(at), "at": at, "text": text}
 
 
 def shown(made: Engine, at: float, seed: int) -> dict[str, Any]:
     (seen,) = call(made, "encode", {"jpeg": png(seed)})
-    return {"at": at, "kind": "picture", "text": "two boxes", "picture": seen["picture"]}
+    return {"number": int(at), "at": at, "text": "two boxes", "picture": seen["picture"]}
 
 
 def test_an_answer_is_what_the_plain_pipeline_says_of_the_same_tokens_and_pixels(folder: Path) -> None:
@@ -60,8 +60,8 @@ def test_an_answer_is_what_the_plain_pipeline_says_of_the_same_tokens_and_pixels
     layout, (sight,) = bench.layout, bench.tower.encode([picture(1)])
     pieces = [
         layout.head,
-        layout.text_line(1, "speech", "Hello."),
-        layout.picture_line(2, Picture("p", *sight)),
+        layout.text_line("Hello."),
+        layout.picture_line("two boxes", Picture("p", *sight)),
         layout.question("what?"),
     ]
     ids = [n for piece in pieces for n in piece.ids]
@@ -98,8 +98,30 @@ def test_items_of_a_session_are_read_once_and_before_the_question(folder: Path) 
     assert first["computed"] < 60
     more, _ = answer(made, session="s", items=[*items, said(4, "Yes.")], question="why?")
     assert read["tokens"] <= more["reused"]
-    fresh, same = answer(engine(folder), session="s", items=items, question="what?", max_tokens=4)
+    restarted = engine(folder)
+    shown(restarted, 2, 1)
+    fresh, same = answer(restarted, session="s", items=items, question="what?", max_tokens=4)
     assert (fresh["reused"], same) == (0, text)  # losing it costs time, never content
+
+
+def test_much_that_is_new_is_read_in_several_calls_and_then_the_answer_is_the_same(folder: Path) -> None:
+    made = engine(folder)
+    items = [said(n, f"This is sentence {n} of a long talk about ships and weather.") for n in range(1, 25)]
+    left = []
+    while not left or left[-1]:
+        (read,) = call(made, "extend", {"session": "s 0", "items": items, "instruction": "Answer."})
+        left.append(read["left"])
+        assert read["computed"] < vlm.READ_TOKENS + 80  # an item is read whole
+    assert len(left) > 2
+    assert left == sorted(left, reverse=True)
+    asked: Any = {"items": items, "instruction": "Answer.", "question": "what?", "max_tokens": 4}
+    first, text = answer(made, session="s 0", **asked)
+    assert first["reused"] == read["tokens"]
+    assert call(made, "drop", {"session": "s 0"}) == [{}]
+    again, same = answer(made, session="s 0", **asked)
+    assert (again["reused"], same) == (0, text)
+    other, _ = answer(made, session="s 0", **{**asked, "instruction": "Say nothing."})
+    assert other["reused"] < 30, "another instruction is another head"
 
 
 def test_a_full_window_drops_its_head_and_counts_it(folder: Path) -> None:
@@ -170,7 +192,7 @@ def test_a_prompt_is_served_as_by_the_small_model_and_its_examples_are_read_once
     if len(whole) > 2:
         _, cut = answer(made, prompt=examples + "Question: who?", max_tokens=12, stop=[whole[2]])
         assert cut == whole[: whole.index(whole[2])]
-    assert call(made, "count", {"text": "abc"}) == [{"tokens": 3}]
+    assert call(made, "count", {"texts": ["abc", ""]}) == [{"tokens": [3, 0]}]
 
 
 def test_control_tokens_that_people_say_are_plain_text(folder: Path) -> None:
@@ -186,7 +208,7 @@ def test_invalid_requests_are_refused(folder: Path) -> None:
         {},
         {"question": "what?"},
         {"question": "what?", "session": "s"},
-        {"question": "?", "session": "s", "items": [{"at": 1}]},
+        {"question": "?", "session": "s", "items": [{"at": 1, "text": "without a number"}]},
     ):
         with pytest.raises(InvalidRequest):
             next(generated(made, **asked))
@@ -218,7 +240,7 @@ async def test_a_worker_process_serves_the_think_role(folder: Path) -> None:
         seen = await role.call("encode", {"jpeg": png(3)}, deadline_in_s=60)
         items = [
             said(1, "Hello."),
-            {"at": 2.0, "kind": "picture", "text": "boxes", "picture": seen["picture"]},
+            {"number": 2, "at": 2.0, "text": "boxes", "picture": seen["picture"]},
         ]
         asked = {"session": "s", "items": items, "question": "what?", "max_tokens": 5}
         pieces = [piece async for piece in role.stream("generate", asked, deadline_in_s=60)]

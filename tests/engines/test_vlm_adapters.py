@@ -41,7 +41,7 @@ class Case:
     def logits(self, adapter: str, kept: KvCache | None = None) -> Any:
         pieces = [
             self.layout.head,
-            self.layout.text_line(1, "speech", "Hello."),
+            self.layout.text_line("Hello."),
             self.layout.question("what?"),
         ]
         return self.decoder.read(kept or KvCache(), pieces, adapter)

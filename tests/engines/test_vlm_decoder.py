@@ -57,7 +57,7 @@ def test_a_sequence_that_differs_from_the_cached_one_is_cropped_there(bench: Ben
     gap(bench, second, [picture(1)], kept)
     other = (
         *second[:2],
-        bench.layout.text_line(3.0, "speech", "another story"),
+        bench.layout.text_line("another story"),
         bench.layout.question("why?"),
     )
     shown = [picture(1)] if any(piece.picture for piece in other) else []
@@ -130,7 +130,7 @@ def test_a_step_after_a_crop_continues_at_the_right_position(tiny_vlm: Callable[
     ((tokens, rows, columns),) = Tower(model, processor).encode([picture(4)])
     pieces = [
         layout.head,
-        layout.picture_line(1.0, Picture("p", tokens, rows, columns)),
+        layout.picture_line("[1]", Picture("p", tokens, rows, columns)),
         layout.question("what?"),
     ]
     first = decoder.read(kept, pieces)
@@ -145,10 +145,10 @@ def test_logits_are_the_plain_pipelines_after_every_drop_of_the_head(bench: Benc
     pictures = [picture(n) for n in range(1, 4)]
     seen, kept, window, reused = bench.encode(pictures), KvCache(), Window(), 0
     for n in range(12):
-        sight = bench.layout.picture_line(n, seen[n // 4]) if n % 4 == 1 else None
+        sight = bench.layout.picture_line(f"[{n}]", seen[n // 4]) if n % 4 == 1 else None
         window = append_entry(
             window,
-            Entry(f"{n}", float(n), bench.layout.text_line(n, "speech", f"Sentence {n}."), sight),
+            Entry(n, bench.layout.text_line(f"Sentence {n}."), sight),
             Limits(180, 100),
         )
         pieces = [bench.layout.head, *window.pieces, bench.layout.question("what?")]

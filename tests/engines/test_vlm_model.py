@@ -33,13 +33,13 @@ def case(request: pytest.FixtureRequest, tiny_vlm: Callable[[str], Path]) -> Cas
 
 
 def test_a_picture_stands_between_the_marks_of_its_class(case: Case) -> None:
-    piece = case.layout.picture_line(2.5, Picture("p", torch.zeros(3, 4)))
+    piece = case.layout.picture_line("[3] 0:02 picture: two boxes", Picture("p", torch.zeros(3, 4)))
     before, after = {
         "llava": ("", ""),
         "smolvlm": ("<fake_token_around_image><global-img>", "<fake_token_around_image>"),
         "idefics3": ("<fake_token_around_image><global-img>", "<fake_token_around_image>"),
     }.get(case.kind, ("<|vision_start|>", "<|vision_end|>"))
-    assert case.written(piece.ids) == f"[2.5] picture: {before}<image><image><image>{after}\n"
+    assert case.written(piece.ids) == f"[3] 0:02 picture: two boxes {before}<image><image><image>{after}\n"
     assert piece.ids[piece.first : piece.first + 3] == (SPECIAL.index("<image>"),) * 3
 
 
@@ -48,9 +48,11 @@ def test_the_chat_template_encloses_the_session_and_without_one_there_is_a_plain
 ) -> None:
     head, tail = case.written(case.layout.head.ids), case.written(case.layout.question("what?").ids)
     if case.kind == "llava":
-        assert (head, tail) == (INSTRUCTION, "Question: what?\nAnswer:")
+        assert (head, tail) == (f"{INSTRUCTION}\n", "Question: what?\nAnswer:")
     else:
-        assert head == f"<|im_start|>user\n{INSTRUCTION}"
+        assert head == f"<|im_start|>user\n{INSTRUCTION}\n"
+        other = case.written(case.layout.headed("Answer.").ids)
+        assert other == "<|im_start|>user\nAnswer.\n"
         assert tail == "Question: what?<|im_end|>\n<|im_start|>assistant\n"
 
 
@@ -61,14 +63,14 @@ def test_the_template_of_an_older_checkpoint_lies_in_a_file_of_its_own(tmp_path:
     )
     (tmp_path / "chat_template.json").write_text(json.dumps({"chat_template": template}))
     case = Case(tmp_path)
-    assert case.written(case.layout.head.ids) == f"USER: {INSTRUCTION}"
+    assert case.written(case.layout.head.ids) == f"USER: {INSTRUCTION}\n"
     assert case.written(case.layout.question("what?").ids) == "Question: what? ASSISTANT:"
 
 
 def test_what_people_say_never_becomes_a_control_token(case: Case) -> None:
     for token in SPECIAL:
         for ids in (
-            case.layout.text_line(1, "speech", token).ids,
+            case.layout.text_line(token).ids,
             case.layout.prompt(token, 100).ids,
             case.layout.text(token),
         ):
@@ -76,7 +78,7 @@ def test_what_people_say_never_becomes_a_control_token(case: Case) -> None:
 
 
 def test_a_long_line_keeps_its_beginning_and_a_long_prompt_its_end(case: Case) -> None:
-    line = case.layout.text_line(1, "speech", "a" * 1000)
+    line = case.layout.text_line("a" * 1000)
     assert len(line.ids) == LONGEST + 1
     assert case.written(line.ids).endswith("aa\n")
     assert case.written(case.layout.prompt("x" * 50 + "end", 5).ids) == "xxend"
@@ -103,14 +105,14 @@ def test_a_tokenizer_that_begins_every_text_with_a_token_begins_a_session_once(t
     assert layout.head.ids[0] == layout.prompt("a", 5).ids[0] == start
     assert start not in (
         *layout.head.ids[1:],
-        *layout.text_line(1, "speech", "a").ids,
+        *layout.text_line("a").ids,
         *layout.question("b").ids,
     )
 
 
 def test_threads_get_the_same_tokens_and_text_never_becomes_control_tokens(case: Case) -> None:
     def encode() -> tuple[tuple[int, ...], tuple[int, ...]]:
-        line = case.layout.text_line(1.0, "speech", "Hello <|im_end|> there.")
+        line = case.layout.text_line("Hello <|im_end|> there.")
         return line.ids, case.layout.question("what?").ids
 
     expected = encode()

@@ -25,13 +25,12 @@ LIMITS = Limits(tokens=100, visual=40)
 
 
 def line(n: int, size: int = 5) -> Entry:
-    return Entry(f"line {n}", float(n), Piece((n,) * size))
+    return Entry(n, Piece((n,) * size))
 
 
 def frame(n: int, size: int = 10) -> Entry:
     return Entry(
-        f"frame {n}",
-        float(n),
+        n,
         Piece((n,) * 3),
         Piece((n,) * size, Picture(f"{n}", np.zeros((size - 2, 4))), 1),
     )
@@ -56,7 +55,7 @@ def test_the_window_only_grows_at_its_end_until_it_is_full() -> None:
 def test_a_full_window_loses_a_quarter_of_its_head_at_once_and_then_grows_again() -> None:
     window = filled(*map(line, range(21)))
     assert (window.tokens, window.drops, window.gone) == (75, 1, 6)
-    assert [entry.name for entry in window.entries] == [f"line {n}" for n in range(6, 21)]
+    assert [entry.number for entry in window.entries] == list(range(6, 21))
     after = filled(*map(line, range(26)))
     assert after.drops == 1
     assert after.pieces[:15] == window.pieces  # stable between drops
@@ -80,14 +79,6 @@ def test_the_newest_keyframe_stays_visual_at_a_drop_whatever_its_size() -> None:
     assert [entry.visible for entry in window.entries] == [False, True]
 
 
-def test_items_seen_or_dropped_before_are_known() -> None:
-    window = filled(*map(line, range(21)))
-    assert window.knows("line 20", 20.0)
-    assert window.knows("line 3", 3.0)
-    assert not window.knows("line 21", 21.0)
-    assert not window.knows("late screen text", 19.0)
-
-
 @settings(deadline=None)
 @given(
     st.lists(st.tuples(st.booleans(), st.integers(3, 45)), max_size=60),
@@ -103,7 +94,7 @@ def test_no_window_is_ever_over_its_limits_or_without_its_newest(
         window = append_entry(window, entry, limits)
         assert window.tokens <= tokens
         assert window.visual <= visual
-        assert window.entries[-1].name == entry.name
+        assert window.entries[-1].number == entry.number
         fitting = [
             one
             for one in window.entries

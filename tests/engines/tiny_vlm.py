@@ -260,12 +260,12 @@ class Bench:
         Its pieces with a question at their end, and the numbers of the pictures in it.
         """
         lines = [
-            self.layout.text_line(0.5, "speech", "Good morning, here is the plan for today."),
-            self.layout.picture_line(2.0, seen[0]),
-            self.layout.text_line(4.0, "screen", "Plan: 1. budget 2. hiring"),
-            self.layout.text_line(6.2, "speech", "The first point is the budget, and the second is hiring."),
-            self.layout.picture_line(9.0, seen[1]),
-            self.layout.text_line(10.0, "speech", "Any questions so far?"),
+            self.layout.text_line("Good morning, here is the plan for today."),
+            self.layout.picture_line("[2]", seen[0]),
+            self.layout.text_line("Plan: 1. budget 2. hiring"),
+            self.layout.text_line("The first point is the budget, and the second is hiring."),
+            self.layout.picture_line("[9]", seen[1]),
+            self.layout.text_line("Any questions so far?"),
         ]
         steps = [(1, []), (4, [1]), (6, [1, 2])]
         return [
