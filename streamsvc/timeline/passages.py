@@ -26,13 +26,13 @@ class Passage:
 
     `parts`: its sentences or lines, by time. `score`: of the cross-encoder, a logit; -inf where that was not
     there. `margin`: by how much the score is above that of the next passage of its kind. `own`: of a
-    follow-up, the score for the question alone; else the score.
+    follow-up, the score for the question alone.
     """
 
     parts: tuple[Evidence, ...]
     score: float = 0.0
-    margin: float = 0.0
-    own: float = 0.0
+    margin: float = math.inf
+    own: float = math.inf
 
     @property
     def answers(self) -> bool:
