@@ -8,8 +8,9 @@ the true transcript and the slides of the truth, or with --units what the servic
 before it. A passage holds the answer if a keyword stands in its first 40 words (../shared/bench/grade.py).
 The constants of timeline/passages.py and timeline/index.py were chosen on the develop half.
 
-The second table tells, by the score of the first passage, what telling it as the answer would give: with
-`margin` and `own` as in `Passage.answers`, and without. --misses lists questions of the develop half.
+The other tables tell what telling the first passage as the answer would give, of open questions: by its score
+alone, and by its certainty with margin and own score (`Passage.answers`). --misses lists questions of the
+develop half.
 """
 
 from __future__ import annotations
@@ -188,7 +189,7 @@ def curve(rows: Sequence[Row], threshold: float, *, apart: bool) -> list[str]:
         for row in rows
         if row.passages
         and "language" not in row.question
-        and row.passages[0].score >= threshold
+        and (row.passages[0].certainty if apart else row.passages[0].score) >= threshold
         and (not apart or (row.passages[0].margin >= MARGIN and row.passages[0].own >= OWN))
     ]
     open_ones = [row for row in told if row.answerable and row.question["type"] == "open"]
@@ -238,8 +239,8 @@ def report(by_recording: Mapping[str, Sequence[Row]], *, misses: bool) -> None:
             for half in HALVES:
                 cells += curve([r for r in every if r.question["half"] == half], threshold, apart=apart)
             table.append(tuple(cells))
-        print(markdown_table(("score, margin, own" if apart else "score", *columns), table))
-    print(f"answers: score {ANSWER:g}, margin {MARGIN:g}, own {OWN:g}")
+        print(markdown_table(("certainty, margin, own" if apart else "score", *columns), table))
+    print(f"answers: certainty {ANSWER:g}, margin {MARGIN:g}, own {OWN:g}")
     for row in every if misses else ():
         if row.question["half"] == HALVES[0] and row.answerable and not row.held_in(1):
             best = row.passages[0] if row.passages else None

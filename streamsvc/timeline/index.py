@@ -107,10 +107,7 @@ class Index:
         candidates = await self._candidates(found, asked, seconds)
         scores = await self._scores(asked, candidates, deadline)
         now = self._timeline.latest if until is None else until
-        ranked = [
-            replace(passage, score=score)
-            for passage, score in zip(candidates, scores, strict=False)
-        ]
+        ranked = [replace(passage, score=score) for passage, score in zip(candidates, scores, strict=False)]
         ranked.sort(key=lambda passage: -passage.score - _recency(passage, now))
         best = distinct(ranked or [replace(each, score=NO_SCORE) for each in candidates], limit)
         if before and ranked:
