@@ -49,7 +49,7 @@ Span = tuple[float, float]
 
 @dataclass(frozen=True, slots=True)
 class _Query:
-    """A query of a search with its vectors, None where not known; `picture_vector`: of the vision-text model."""
+    """A query of a search with its vectors, None where not known; `picture_vector`: of a vision model."""
 
     text: str
     limit: int
@@ -107,12 +107,9 @@ class Index:
         candidates = await self._candidates(found, asked, seconds)
         scores = await self._scores(asked, candidates, deadline)
         now = self._timeline.latest if until is None else until
-        ranked = [
-            replace(passage, score=score, own=score)
-            for passage, score in zip(candidates, scores, strict=False)
-        ]
+        ranked = [replace(passage, score=score) for passage, score in zip(candidates, scores, strict=False)]
         ranked.sort(key=lambda passage: -passage.score - _recency(passage, now))
-        best = distinct(ranked or [replace(each, score=NO_SCORE, own=NO_SCORE) for each in candidates], limit)
+        best = distinct(ranked or [replace(each, score=NO_SCORE) for each in candidates], limit)
         if before and ranked:
             own = await self._scores(query, best, max(deadline, clock.now() + 0.1))
             best = [

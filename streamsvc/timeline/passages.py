@@ -15,9 +15,10 @@ WINDOWS = (2, 3)  # sentences that follow each other
 MAX_WORDS = 40  # of a passage of several sentences; a longer sentence stands alone
 MAX_SCREEN_WORDS = 80  # of a screen as one passage; what follows is found line by line
 FLOOR = -10.0  # score below which a passage has nothing to do with the question
-ANSWER = 0.0  # score from which a passage may hold the answer
-MARGIN = 2.0  # by which it is better than the next one: where several are as good, the answer is in none
-OWN = -1.0  # score from which it fits a follow-up by itself, not only what was asked before
+ANSWER = -2.0  # certainty from which a passage holds the answer, if it stands out
+SCREEN = 4.0  # by which a screen must score higher: short lines fit whatever names their topic
+MARGIN = 3.0  # by which the passage is better than the next one: where several are as good, none answers
+OWN = -2.0  # score from which it fits a follow-up by itself, and not only what was asked before
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,18 +27,23 @@ class Passage:
 
     `parts`: its sentences or lines, by time. `score`: of the cross-encoder, a logit; -inf where that was not
     there. `margin`: by how much the score is above that of the next passage of its kind. `own`: of a
-    follow-up, the score for the question alone; else the score.
+    follow-up, the score for the question alone.
     """
 
     parts: tuple[Evidence, ...]
     score: float = 0.0
-    margin: float = 0.0
-    own: float = 0.0
+    margin: float = math.inf
+    own: float = math.inf
+
+    @property
+    def certainty(self) -> float:
+        """The score, on one scale for speech and screens."""
+        return self.score - (SCREEN if self.kind == "screen" else 0.0)
 
     @property
     def answers(self) -> bool:
         """Whether it mostly holds the answer: good, the only good one, and for this question."""
-        return self.score >= ANSWER and self.margin >= MARGIN and self.own >= OWN
+        return self.certainty >= ANSWER and self.margin >= MARGIN and self.own >= OWN
 
     @property
     def near(self) -> bool:
