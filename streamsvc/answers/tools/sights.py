@@ -106,22 +106,22 @@ def sights(timeline: Timeline, arguments: Arguments, now: float) -> Finding | No
     if screen is not None and not any(item.sight and item.sight.blank for item in items[-1:]):
         name = screen.title or screen.lines[0]
         kind = "titled" if screen.title else "that begins with"
-        text = f'a screen of text {kind} "{quoted(name, 12)}"'
-        parts = [text] if not values else [*parts, f'the screen says "{quoted(name, 12)}"']
+        text = f'I see a screen of text {kind} "{quoted(name, 12)}"'
+        parts = [text] if not values else [*parts, f'The screen says "{quoted(name, 12)}"']
         spans.append(Evidence(screen.start, timeline.end_of(screen), "screen", name, screen.frame))
     is_now = span[1] >= now - JOINED
     if is_now and is_speaking(timeline, now):
         words = timeline.words_between(now - JOINED, now + 1.0)
         heard = Evidence(words[0].start, words[-1].end, "speech", " ".join(word.text for word in words))
-        parts, spans = [*parts, "somebody is speaking"], [*spans, heard]
+        parts, spans = [*parts, "Somebody is speaking"], [*spans, heard]
     if not parts:
         return None
     if arguments.form == "yes/no":
         blank = bool(items) and items[-1].sight is not None and items[-1].sight.blank
         parts[0] = f"{'No' if blank else 'Yes'}, {parts[0]}"
     elif not is_now:
-        parts[0] = f"at {timestamp(span[0])}: {parts[0]}"
-    return Finding(sentence("; ".join(parts)), tuple(spans), values)
+        parts[0] = f"at {timestamp(span[0])} {parts[0].replace('I see', 'I saw')}"
+    return Finding(" ".join(map(sentence, parts)), tuple(spans), values)
 
 
 def _described(
@@ -136,10 +136,10 @@ def _described(
             found += names(item.sight)
     if not told:
         spans = [as_evidence(timeline, item) for item in items[-1:]]
-        return (["nothing that I can name is in the picture"] if items else []), spans, ()
+        return (["I see nothing that I can name"] if items else []), spans, ()
     text, count = fitting(told, 24, "; then ")
     spans = [as_evidence(timeline, item) for item in list(told.values())[:count]]
-    return [text], spans, tuple(dict.fromkeys(found))
+    return [text if text.startswith("the picture") else f"I see {text}"], spans, tuple(dict.fromkeys(found))
 
 
 def _is_there(timeline: Timeline, arguments: Arguments, items: Sequence[Shown]) -> Finding | None:
