@@ -10,7 +10,7 @@ from streamsvc.answers.tools.summary import summary
 from streamsvc.answers.tools.wording import duration, fitting, lasted, moment, nth, sentence
 from streamsvc.core.types import Evidence, Word
 from streamsvc.timeline.timeline import Timeline
-from streamsvc.timeline.transcript import Sentence
+from streamsvc.timeline.transcript import TALK_PAUSE, Sentence
 
 QUOTED = 34  # words of speech in one answer
 NEAR = 2.0  # seconds around a moment in which a sentence is what was said then
@@ -47,8 +47,8 @@ def _between(timeline: Timeline, arguments: Arguments, now: float) -> Finding | 
 
 def _last_whole(spoken: list[Sentence]) -> list[Sentence]:
     """The last sentence, with the one before it where both are short, or it has only just begun."""
-    if len(spoken) < 2:
-        return spoken
+    if len(spoken) < 2 or spoken[-1].start - spoken[-2].end >= TALK_PAUSE:
+        return spoken[-1:]
     before, last = len(spoken[-2].words), len(spoken[-1].words)
     most = QUOTED if last < BEGUN else QUOTED // 2
     return spoken[-2:] if before + last <= most else spoken[-1:]
