@@ -17,7 +17,7 @@ NOW = 50.0
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        (Arguments(text="boiler", form="how often"), "Twice, at 0:37, 0:42."),
+        (Arguments(text="boiler", form="how often"), "Twice, at 0:38, 0:42."),
         (Arguments(text="shipyard", form="how often"), "Once, at 0:09."),
         (
             Arguments(text="shipyard", form="when"),
@@ -76,7 +76,7 @@ def test_a_label_that_was_never_seen_may_have_been_spoken_of() -> None:
         (Arguments(label="cat"), NOW, "12 seconds, from 0:00 to 0:12."),
         (Arguments(text="Prices and tickets"), NOW, "10 seconds, from 0:34 to 0:44."),
         (Arguments(text="Questions"), 47.6, "4 seconds so far, since 0:44."),
-        (Arguments(ordinal=1), NOW, "47 seconds, from 0:02 to 0:49."),
+        (Arguments(ordinal=1), NOW, "16 seconds, from 0:02 to 0:18."),
         (Arguments(), NOW, '50 seconds so far; the screen "Questions" for 6 seconds; somebody has been '),
         (Arguments(), 10.0, "10 seconds so far; the picture for 10 seconds"),
     ],

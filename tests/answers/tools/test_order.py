@@ -19,14 +19,14 @@ NOW = 50.0
             Arguments(text="lighthouse", other="shipyard"),
             '"shipyard" came first, at 0:09; "lighthouse" at 0:30.',
         ),
-        (Arguments(label="cat", other="car"), "Cat came first, at 0:00; car at 0:12."),
+        (Arguments(label="cat", other="car"), "The cat came first, at 0:00; the car at 0:12."),
         (
             Arguments(label="car", other="cat", form="yes/no"),
-            "No, cat came first, at 0:00; car at 0:12.",
+            "No, the cat came first, at 0:00; the car at 0:12.",
         ),
         (
             Arguments(label="car", other="cat", form="yes/no", ordinal=-1),
-            "Yes, cat came first, at 0:00; car at 0:12.",
+            "Yes, the cat came first, at 0:00; the car at 0:12.",
         ),
         (Arguments(text="castle", other="shipyard"), None),
         (Arguments(label="cat", other="cat"), None),

@@ -80,8 +80,8 @@ def test_a_misread_word_of_a_title_is_forgiven_and_another_word_is_not() -> None
     [
         (
             Arguments(),
-            '"Plan for the spring / - Hire two engineers / - Open the office in Lisbon / - Ship version 2.5 / '
-            'Slide 3 of 9"',
+            '"Plan for the spring / - Hire two engineers / - Open the office in Lisbon / '
+            '- Ship version 2.5 / Slide 3 of 9"',
         ),
         (Arguments(ordinal=2), '"- Open the office in Lisbon"'),
         (Arguments(ordinal=-1), '"- Ship version 2.5"'),

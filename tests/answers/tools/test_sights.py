@@ -1,4 +1,4 @@
-"""Only what was surely seen is named; that something is not there is told only where it would have been seen."""
+"""Only what was surely seen is named; absence is told only where a thing would have been seen."""
 
 from __future__ import annotations
 
