@@ -88,12 +88,10 @@ def slide_with(timeline: Timeline, text: str, now: float = float("inf")) -> Scre
 
 
 def _chosen(known: Sequence[Screen], timeline: Timeline, arguments: Arguments) -> tuple[Screen | None, bool]:
-    """The slide that the arguments name, and whether they name one."""
+    """The slide that the arguments name, and whether they name one: a place, else a time, else words."""
     place = arguments.ordinal
     if place is None and arguments.number is not None and arguments.number == int(arguments.number):
         place = int(arguments.number)
-    if arguments.text:
-        return slide_with(timeline, arguments.text), True
     if place is not None:
         numbered = [one for one in known if (number := number_of(one)) and number[0] == place]
         if numbered:
@@ -103,6 +101,8 @@ def _chosen(known: Sequence[Screen], timeline: Timeline, arguments: Arguments) -
         return (known[place - (place > 0)] if is_known and complete else None), True
     if arguments.span is not None:
         return timeline.screen_at(arguments.span[0]), True
+    if arguments.text and arguments.form != "list":
+        return slide_with(timeline, arguments.text), True
     return None, False
 
 

@@ -99,8 +99,8 @@ def sights(timeline: Timeline, arguments: Arguments, now: float) -> Finding | No
     """The scene, now or at a time: what is seen, the title on the screen, whether somebody speaks."""
     span = arguments.span or (now, now)
     items = seen_between(timeline, span)
-    if arguments.label:
-        return _is_there(timeline, arguments, items)
+    if arguments.label and arguments.form == "yes/no":
+        return _is_there(timeline, arguments.label, items)
     parts, spans, values = _described(timeline, items)
     screen = timeline.screen_at(span[1])
     if screen is not None and not any(item.sight and item.sight.blank for item in items[-1:]):
@@ -142,9 +142,8 @@ def _described(
     return [text if text.startswith("the picture") else f"I see {text}"], spans, tuple(dict.fromkeys(found))
 
 
-def _is_there(timeline: Timeline, arguments: Arguments, items: Sequence[Shown]) -> Finding | None:
+def _is_there(timeline: Timeline, label: str, items: Sequence[Shown]) -> Finding | None:
     """Whether a label is in some pictures."""
-    label = arguments.label
     if label in BLANK:
         hits = [item for item in items if item.sight is not None and item.sight.blank]
     else:
@@ -154,18 +153,14 @@ def _is_there(timeline: Timeline, arguments: Arguments, items: Sequence[Shown]) 
         since = (
             f"since {timestamp(hits[0].start)}" if hits[0].end is None else f"at {timestamp(hits[0].start)}"
         )
-        text = f"{told or label}, {since}"
-        answer = sentence(f"Yes, {text}" if arguments.form == "yes/no" else text)
+        answer = sentence(f"Yes, {told or label}, {since}")
         return Finding(answer, (as_evidence(timeline, hits[0]),), (label,))
     if label in BLANK and items:
         told = phrase(items[-1].sight) if items[-1].sight is not None else None
         return Finding(sentence(f"No, {told or 'something is shown'}"), (as_evidence(timeline, items[-1]),))
     if not surely_absent(items, label):
         return None
-    text = f"I see no {labels.singular(label)}"
-    return Finding(
-        sentence(f"No, {text}" if arguments.form == "yes/no" else text), (as_evidence(timeline, items[-1]),)
-    )
+    return Finding(f"No, I see no {labels.singular(label)}.", (as_evidence(timeline, items[-1]),))
 
 
 def seen(timeline: Timeline, arguments: Arguments, now: float) -> Finding | None:

@@ -38,6 +38,11 @@ NOW = 50.0
         (Arguments(label="car", form="yes/no"), "Yes, at 0:12, and it is still shown."),
         (Arguments(label="cat", form="how often"), "Once, at 0:00."),
         (Arguments(label="cat", form="how long"), "12 seconds, from 0:00 to 0:12."),
+        (
+            Arguments(label="boat", text="boats", form="yes/no"),
+            'Yes, mentioned at 0:07: "In March the harbour company bought three boats from a shipyard '
+            'in Norway."',
+        ),
         (Arguments(label="dog", form="yes/no"), "No, I have seen no dog."),
         (Arguments(label="dog", form="how often"), "0: I have seen no dog."),
         (Arguments(label="dog", form="when"), None),

@@ -45,6 +45,7 @@ def asked(arguments: Arguments, *boxes: Box, tags: tuple[Tag, ...] = ()) -> Find
         (Arguments(other="dog", text="left"), "A cat and a cup."),
         (Arguments(label="cat", other="dog", text="left", form="yes/no"), "Yes, a cat is left of the dog."),
         (Arguments(label="cat", other="dog", text="right", form="yes/no"), "No, none is right of the dog."),
+        (Arguments(other="dog", text="what is left of"), "A cat and a cup."),
         (Arguments(label="cat", other="dog"), "The cat is left of the dog."),
     ],
 )

@@ -27,6 +27,9 @@ from tests.builders.units import cue, screen, sight
         (Arguments(text="tickets", form="yes/no"), 'Yes, "Prices and tickets", slide 2, from 0:34 on.'),
         (Arguments(form="how often"), '3; the screen says "Slide 3 of 3"; 3 were shown so far.'),
         (Arguments(ordinal=4), None),
+        (Arguments(ordinal=2, text="chapter"), '"Prices and tickets", slide 2, from 0:34 on.'),
+        (Arguments(text="chapter"), None),
+        (Arguments(form="list", text="deck"), '"The night ferry", "Prices and tickets", "Questions".'),
         (Arguments(span=(10.0, 10.0)), None),
     ],
 )

@@ -54,6 +54,7 @@ def test_a_look_that_misses_a_thing_for_a_moment_does_not_end_its_appearance() -
         (Arguments(), 31.0, "The picture is blank."),
         (Arguments(form="yes/no"), 5.0, "Yes, I see a cat."),
         (Arguments(form="yes/no"), 31.0, "No, the picture is blank."),
+        (Arguments(label="horse"), 5.0, "I see a cat."),
         (Arguments(span=(12.0, 12.0)), 31.0, "At 0:12 I saw two persons and a dog."),
         (Arguments(span=(0.0, 15.0)), 31.0, "At 0:00 I saw a cat; then two persons and a dog."),
         (Arguments(label="people", form="yes/no"), 12.0, "Yes, two persons and a dog, at 0:10."),
