@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from streamsvc.vision.labels import at_place, counted, detectable, is_a, known, plain
+from streamsvc.vision.labels import at_place, counted, detectable, is_a, known, plain, singular
 
 
 @pytest.mark.parametrize(
@@ -41,3 +41,11 @@ def test_names_are_plain_and_counted() -> None:
     assert plain("tabby, tabby cat") == "cat"
     assert (counted("person", 2), counted("airplane", 1)) == ("two persons", "an airplane")
     assert "car" in at_place("road") and at_place("moon") == ()
+
+
+@pytest.mark.parametrize(
+    "name, one",
+    [("people", "person"), ("somebody", "person"), ("dogs", "dog"), ("animals", "animal"), ("orb", "orb")],
+)
+def test_one_of_many_has_a_name(name: str, one: str) -> None:
+    assert singular(name) == one

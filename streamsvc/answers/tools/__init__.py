@@ -1,8 +1,8 @@
 """The exact tools: what can be counted, timed or read off, over the timeline.
 
 In: a `Timeline`, the `Arguments` of a question, and the session second of it. Out: a `Finding` with its
-evidence, or None where a tool found nothing. Pure; nothing here reads a question, and nothing is told that the
-evidence does not hold. An answer has at most 40 words; of a yes/no question it begins with "Yes" or "No".
+evidence, or None where a tool found nothing. Pure; nothing here reads a question, and nothing is told that
+the evidence does not hold. An answer has at most 40 words; of a yes/no question it begins with "Yes" or "No".
 """
 
 from __future__ import annotations
@@ -11,32 +11,26 @@ from collections.abc import Callable, Mapping
 
 from streamsvc.answers.finding import Finding
 from streamsvc.answers.route import Arguments
-from streamsvc.answers.tools.occurrences import clock, occurrences
-from streamsvc.answers.tools.order import order
-from streamsvc.answers.tools.relation import relation
-from streamsvc.answers.tools.screen import screen_text, slides, table
-from streamsvc.answers.tools.sights import count, seen, sights
-from streamsvc.answers.tools.speech import speaker, transcript
-from streamsvc.answers.tools.summary import summary, topic
+from streamsvc.answers.tools import occurrences, order, relation, screen, sights, speech, summary
 from streamsvc.timeline.timeline import Timeline
 
 Tool = Callable[[Timeline, Arguments, float], Finding | None]
 
 TOOLS: Mapping[str, Tool] = {
-    "transcript": transcript,
-    "topic": topic,
-    "summary": summary,
-    "slides": slides,
-    "screen_text": screen_text,
-    "table": table,
-    "sights": sights,
-    "seen": seen,
-    "count": count,
-    "relation": relation,
-    "occurrences": occurrences,
-    "order": order,
-    "speaker": speaker,
-    "clock": clock,
+    "transcript": speech.transcript,
+    "topic": summary.topic,
+    "summary": summary.summary,
+    "slides": screen.slides,
+    "screen_text": screen.screen_text,
+    "table": screen.table,
+    "sights": sights.sights,
+    "seen": sights.seen,
+    "count": sights.count,
+    "relation": relation.relation,
+    "occurrences": occurrences.occurrences,
+    "order": order.order,
+    "speaker": speech.speaker,
+    "clock": occurrences.clock,
 }
 
 

@@ -10,7 +10,7 @@ import difflib
 import itertools
 from collections.abc import Sequence
 
-from streamsvc.core.types import Evidence, Word
+from streamsvc.core.types import Evidence
 from streamsvc.timeline.text import stem, terms, tokens
 from streamsvc.timeline.timeline import Timeline
 from streamsvc.timeline.transcript import Sentence
@@ -58,27 +58,27 @@ def is_complete(timeline: Timeline) -> bool:
 
 
 def _word_for_word(sentences: Sequence[Sentence], text: str) -> list[Evidence]:
-    wanted = [stem(token) for token in tokens(text)]
-    spoken_words = [(word, sentence) for sentence in sentences for word in sentence.words]
-    stems = [_stem_of(word) for word, _ in spoken_words]
+    wanted = tokens(text)
+    heard = [(word, sentence) for sentence in sentences for word in sentence.words]
+    plain = ["".join(tokens(word.text)) for word, _ in heard]
     found = []
-    for place in range(len(stems)) if wanted else ():
-        if _matched(stems, place, wanted):
-            word, sentence = spoken_words[place]
+    for place in range(len(plain)) if wanted else ():
+        if _matched(plain, place, wanted):
+            word, sentence = heard[place]
             found.append(Evidence(word.start, max(word.end, sentence.end), "speech", sentence.text))
     return found
 
 
-def _matched(stems: Sequence[str], place: int, wanted: Sequence[str]) -> bool:
-    """Whether the wanted stems follow each other from a place on; a compound may be cut."""
+def _matched(plain: Sequence[str], place: int, wanted: Sequence[str]) -> bool:
+    """Whether wanted words follow each other from a place on; compounds may be cut otherwise."""
     here, rest = place, list(wanted)
-    while rest and here < len(stems):
-        two = stem(stems[here] + stems[here + 1]) if here + 1 < len(stems) else ""
-        if stems[here] == rest[0]:
+    while rest and here < len(plain):
+        two = plain[here] + plain[here + 1] if here + 1 < len(plain) else ""
+        if stem(plain[here]) == stem(rest[0]):
             here, rest = here + 1, rest[1:]
-        elif two == rest[0]:
+        elif two and stem(two) == stem(rest[0]):
             here, rest = here + 2, rest[1:]
-        elif len(rest) > 1 and stems[here] == stem(rest[0] + rest[1]):
+        elif len(rest) > 1 and stem(plain[here]) == stem(rest[0] + rest[1]):
             here, rest = here + 1, rest[2:]
         else:
             return False
@@ -91,14 +91,11 @@ def _near_together(sentences: Sequence[Sentence], text: str) -> list[Evidence]:
     for sentence in sentences if len(wanted) > 1 else ():
         if not wanted <= _with_compounds(sentence.text):
             continue
-        places = [place for place, word in enumerate(sentence.words) if _stem_of(word) in wanted]
+        plain = ["".join(tokens(word)) for word in sentence.words.texts]
+        places = [place for place, word in enumerate(plain) if stem(word) in wanted]
         if places and places[-1] - places[0] <= 2 * len(wanted) + FAR:
             found.append(Evidence(sentence.words[places[0]].start, sentence.end, "speech", sentence.text))
     return found
-
-
-def _stem_of(word: Word) -> str:
-    return stem("".join(tokens(word.text)))
 
 
 def _with_compounds(text: str) -> frozenset[str]:

@@ -21,18 +21,17 @@ def occurrences(timeline: Timeline, arguments: Arguments, now: float) -> Finding
     spans = found_spans(timeline, arguments, now)
     if not spans:
         return _never(timeline, arguments, now)
-    match arguments.form:
-        case "how often":
-            return repeated(spans)
-        case "how long":
-            chosen = nth(spans, arguments.ordinal or -1)
-            return lasted(chosen, now) if chosen is not None else None
-        case "list":
-            return repeated(spans)
+    if arguments.form in ("how often", "list"):
+        return repeated(spans)
+    if arguments.form == "how long":
+        chosen = nth(spans, arguments.ordinal or -1)
+        return lasted(chosen, now) if chosen is not None else None
     chosen = nth(spans, arguments.ordinal)
     if chosen is None:
         return None
     verdict = "Yes, " if arguments.form == "yes/no" else ""
+    if arguments.label and chosen.kind == "speech":
+        verdict += "mentioned "  # it has not been seen
     return Finding(sentence(f"{verdict}{_told(chosen, timeline)}"), (chosen,), (timestamp(chosen.start),))
 
 

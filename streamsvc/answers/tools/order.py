@@ -13,6 +13,7 @@ from streamsvc.answers.tools.sights import as_evidence as sight_evidence
 from streamsvc.answers.tools.wording import fitting, sentence
 from streamsvc.core.types import Evidence
 from streamsvc.timeline.timeline import Timeline
+from streamsvc.vision import labels
 from streamsvc.vision.scenes import phrase
 
 TOGETHER = 0.3  # seconds between two things of which neither came first
@@ -38,7 +39,7 @@ def order(timeline: Timeline, arguments: Arguments, now: float) -> Finding | Non
     if arguments.form == "list":
         text, count = fitting((f"{name} ({timestamp(span.start)})" for name, span in steps), LISTED)
         return Finding(
-            sentence(text), tuple(span for _, span in steps[:count]), tuple(name for name, _ in steps)
+            sentence(text), tuple(span for _, span in steps[:count]), tuple(_bare(name) for name, _ in steps)
         )
     if arguments.ordinal is not None and arguments.ordinal > 0:
         if arguments.ordinal > len(steps):
@@ -66,7 +67,7 @@ def steps_of(timeline: Timeline, now: float = float("inf")) -> list[Step]:
 def came(timeline: Timeline, name: str) -> tuple[str, Evidence] | None:
     """When a thing was first shown, a slide first seen, or words first said or written."""
     if shown := appearances(timeline, name):
-        return name, shown[0]
+        return f"the {labels.singular(name)}", shown[0]
     titled = slide_with(timeline, name)
     spans = mentions(timeline, name)
     if titled is not None:
@@ -83,7 +84,7 @@ def _of_two(timeline: Timeline, first: str, second: str, arguments: Arguments) -
     if arguments.form == "yes/no":
         holds = (early is one) == (arguments.ordinal != -1)
         text = f"{'Yes' if holds else 'No'}, {text}"
-    return Finding(sentence(text), (early[1], late[1]), (early[0].strip('"'),))
+    return Finding(sentence(text), (early[1], late[1]), (_bare(early[0]),))
 
 
 def _beside(timeline: Timeline, name: str, steps: Sequence[Step], ordinal: int | None) -> Finding | None:
@@ -109,5 +110,10 @@ def _told(steps: Sequence[Step], places: Sequence[str]) -> Finding | None:
         f"{place + ': ' if place else ''}{name}, at {timestamp(span.start)}"
         for (name, span), place in zip(steps, places, strict=True)
     ]
-    values = tuple(name.strip('"') for name, _ in steps)
+    values = tuple(_bare(name) for name, _ in steps)
     return Finding(sentence("; ".join(parts)), tuple(span for _, span in steps), values)
+
+
+def _bare(name: str) -> str:
+    """A name without its quotation marks or article."""
+    return name.strip('"').removeprefix("the ")

@@ -19,7 +19,7 @@ from streamsvc.timeline.keyframe_history import Shown
 from streamsvc.timeline.timeline import Timeline
 from streamsvc.vision import labels
 
-ZONES = ("left", "right", "top", "bottom", "middle")  # values of `Arguments.text` without `other`
+ZONES = ("left", "right", "top", "bottom", "middle")  # in `Arguments.text`, without `other`
 MANY = 3  # things of one label, beyond which their places are not told one by one
 
 
@@ -68,8 +68,8 @@ def relation(timeline: Timeline, arguments: Arguments, now: float) -> Finding | 
     picture = _Picture(item, item.sight, timeline, arguments)
     if arguments.other:
         return _to_other(picture)
-    if arguments.text in ZONES:
-        return _in_zone(picture, arguments.text)
+    if (zone := _named_in(arguments.text, ZONES)) is not None:
+        return _in_zone(picture, zone)
     return _where(picture) if arguments.label else None
 
 
@@ -121,18 +121,23 @@ def _to_other(picture: _Picture) -> Finding | None:
         return None
     anchor = anchors[0]
     boxes = [box for box in boxes if box is not anchor]
-    holds = geometry.RELATIONS.get(arguments.text)
     name = labels.plain(anchor.label)
-    if holds is None:
+    how = _named_in(arguments.text, tuple(geometry.RELATIONS))
+    if how is None:
         return _as_they_lie(picture, boxes, anchor) if arguments.label else None
-    told = [holds(box, anchor) for box in boxes]
+    told = [geometry.RELATIONS[how](box, anchor) for box in boxes]
     found = [box for box, fits in zip(boxes, told, strict=True) if fits]
-    place = f"{arguments.text}{' of' if arguments.text in ('left', 'right') else ''} the {name}"
+    place = f"{how}{' of' if how in ('left', 'right') else ''} the {name}"
     if found and not (None in told and arguments.form == "how often"):
         return picture.found(found, place, anchors)
     if found or not boxes or None in told or arguments.form != "yes/no" or not arguments.label:
         return None
     return picture.told(f"No, none is {place}", [*boxes, anchor])
+
+
+def _named_in(text: str, names: Sequence[str]) -> str | None:
+    """The first of some names that stands in a text."""
+    return next((name for name in names if f" {name} " in f" {text} "), None)
 
 
 def _as_they_lie(picture: _Picture, boxes: Sequence[Box], anchor: Box) -> Finding | None:

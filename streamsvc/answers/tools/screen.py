@@ -15,11 +15,12 @@ from streamsvc.answers.tools.wording import fitting, lasted, moment, sentence
 from streamsvc.core.types import Evidence
 from streamsvc.timeline.screen_history import Screen
 from streamsvc.timeline.text import terms
-from streamsvc.timeline.text_tracks import TextTrack
+from streamsvc.timeline.text_tracks import TextTrack, normalized
 from streamsvc.timeline.timeline import Timeline
 
 QUOTED = 32  # words of a screen in one answer
 TITLE = 12  # words of a title among others
+LETTERS = 3  # of the name of a slide at least: less is a letter on some thing in a picture
 PAGES = 60  # screens, the newest, in which a labelled value is looked for
 _PAGE_OF = re.compile(r"\b(\d{1,3})\s?(?:of|/)\s?(\d{1,3})\b")  # "3 of 9", "3 / 9"
 _PAGE = re.compile(r"^\W*(?:[^\W\d]+ )?(\d{1,3})\W*$")  # a line with a number alone: "Slide 3", "- 3 -"
@@ -61,7 +62,7 @@ def slides_of(timeline: Timeline, now: float = float("inf")) -> list[Screen]:
         if screen.start <= now and (not found or name_of(found[-1]) != name_of(screen)):
             found.append(screen)
     titled = [screen for screen in found if screen.title]
-    return titled or found
+    return [screen for screen in titled or found if len(normalized(name_of(screen))) >= LETTERS]
 
 
 def number_of(screen: Screen) -> tuple[int, int | None] | None:
@@ -87,12 +88,10 @@ def slide_with(timeline: Timeline, text: str, now: float = float("inf")) -> Scre
 
 
 def _chosen(known: Sequence[Screen], timeline: Timeline, arguments: Arguments) -> tuple[Screen | None, bool]:
-    """The slide that the arguments name, and whether they name one."""
+    """The slide that the arguments name, and whether they name one: a place, else a time, else words."""
     place = arguments.ordinal
     if place is None and arguments.number is not None and arguments.number == int(arguments.number):
         place = int(arguments.number)
-    if arguments.text:
-        return slide_with(timeline, arguments.text), True
     if place is not None:
         numbered = [one for one in known if (number := number_of(one)) and number[0] == place]
         if numbered:
@@ -102,6 +101,8 @@ def _chosen(known: Sequence[Screen], timeline: Timeline, arguments: Arguments) -
         return (known[place - (place > 0)] if is_known and complete else None), True
     if arguments.span is not None:
         return timeline.screen_at(arguments.span[0]), True
+    if arguments.text and arguments.form != "list":
+        return slide_with(timeline, arguments.text), True
     return None, False
 
 
@@ -156,17 +157,16 @@ def screen_text(timeline: Timeline, arguments: Arguments, now: float) -> Finding
         seen = sights(timeline, arguments, now)
         return seen if arguments.form in ("open", "list") else None
     page = page_of(timeline, screen, when)
-    listed = layout.points(page) or _body(page, screen)
+    listed = _listed(page, screen)
     if arguments.form == "how often":
         quote = " / ".join(text_of(row) for row in listed)
         text = f'{len(listed)}: "{quoted(quote, QUOTED)}"'
         return Finding(text, (_span(listed, timeline),), (str(len(listed)),)) if listed else None
     if arguments.ordinal is not None:
         return _nth_line(listed, timeline, arguments.ordinal)
-    if arguments.form == "list" and layout.points(page):
-        values = tuple(text_of(row) for row in listed)
-    else:
-        listed, values = layout.rows(page), ()
+    values = tuple(text_of(row) for row in listed)
+    if arguments.form != "list":
+        listed = layout.rows(page)
     quote = " / ".join(text_of(row) for row in listed)
     return Finding(f'"{quoted(quote, QUOTED)}"', (_span(listed, timeline),), values) if listed else None
 
@@ -177,8 +177,11 @@ def page_of(timeline: Timeline, screen: Screen, when: float | None = None) -> tu
     return timeline.text_tracks.at(max(screen.start, min(last, last if when is None else when)))
 
 
-def _body(page: Sequence[TextTrack], screen: Screen) -> list[Row]:
-    """The rows of a page but for its title and its number."""
+def _listed(page: Sequence[TextTrack], screen: Screen) -> list[Row]:
+    """The points of a page, else its rows but for its title and its number; one mark alone makes no list."""
+    points = layout.points(page)
+    if len(points) > 1:
+        return points
     title = frozenset(terms(screen.title or ""))
     rows = [row for row in layout.rows(page) if not (title and frozenset(terms(text_of(row))) == title)]
     return [row for row in rows if not (_PAGE.match(text_of(row)) or _PAGE_OF.search(text_of(row)))]

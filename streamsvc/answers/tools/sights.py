@@ -99,29 +99,29 @@ def sights(timeline: Timeline, arguments: Arguments, now: float) -> Finding | No
     """The scene, now or at a time: what is seen, the title on the screen, whether somebody speaks."""
     span = arguments.span or (now, now)
     items = seen_between(timeline, span)
-    if arguments.label:
-        return _is_there(timeline, arguments, items)
+    if arguments.label and arguments.form == "yes/no":
+        return _is_there(timeline, arguments.label, items)
     parts, spans, values = _described(timeline, items)
     screen = timeline.screen_at(span[1])
     if screen is not None and not any(item.sight and item.sight.blank for item in items[-1:]):
         name = screen.title or screen.lines[0]
         kind = "titled" if screen.title else "that begins with"
-        text = f'a screen of text {kind} "{quoted(name, 12)}"'
-        parts = [text] if not values else [*parts, f'the screen says "{quoted(name, 12)}"']
+        text = f'I see a screen of text {kind} "{quoted(name, 12)}"'
+        parts = [text] if not values else [*parts, f'The screen says "{quoted(name, 12)}"']
         spans.append(Evidence(screen.start, timeline.end_of(screen), "screen", name, screen.frame))
     is_now = span[1] >= now - JOINED
     if is_now and is_speaking(timeline, now):
         words = timeline.words_between(now - JOINED, now + 1.0)
         heard = Evidence(words[0].start, words[-1].end, "speech", " ".join(word.text for word in words))
-        parts, spans = [*parts, "somebody is speaking"], [*spans, heard]
+        parts, spans = [*parts, "Somebody is speaking"], [*spans, heard]
     if not parts:
         return None
     if arguments.form == "yes/no":
         blank = bool(items) and items[-1].sight is not None and items[-1].sight.blank
         parts[0] = f"{'No' if blank else 'Yes'}, {parts[0]}"
     elif not is_now:
-        parts[0] = f"at {timestamp(span[0])}: {parts[0]}"
-    return Finding(sentence("; ".join(parts)), tuple(spans), values)
+        parts[0] = f"at {timestamp(span[0])} {parts[0].replace('I see', 'I saw')}"
+    return Finding(" ".join(map(sentence, parts)), tuple(spans), values)
 
 
 def _described(
@@ -136,15 +136,14 @@ def _described(
             found += names(item.sight)
     if not told:
         spans = [as_evidence(timeline, item) for item in items[-1:]]
-        return (["nothing that I can name is in the picture"] if items else []), spans, ()
+        return (["I see nothing that I can name"] if items else []), spans, ()
     text, count = fitting(told, 24, "; then ")
     spans = [as_evidence(timeline, item) for item in list(told.values())[:count]]
-    return [text], spans, tuple(dict.fromkeys(found))
+    return [text if text.startswith("the picture") else f"I see {text}"], spans, tuple(dict.fromkeys(found))
 
 
-def _is_there(timeline: Timeline, arguments: Arguments, items: Sequence[Shown]) -> Finding | None:
+def _is_there(timeline: Timeline, label: str, items: Sequence[Shown]) -> Finding | None:
     """Whether a label is in some pictures."""
-    label = arguments.label
     if label in BLANK:
         hits = [item for item in items if item.sight is not None and item.sight.blank]
     else:
@@ -154,18 +153,14 @@ def _is_there(timeline: Timeline, arguments: Arguments, items: Sequence[Shown]) 
         since = (
             f"since {timestamp(hits[0].start)}" if hits[0].end is None else f"at {timestamp(hits[0].start)}"
         )
-        text = f"{told or label}, {since}"
-        answer = sentence(f"Yes, {text}" if arguments.form == "yes/no" else text)
+        answer = sentence(f"Yes, {told or label}, {since}")
         return Finding(answer, (as_evidence(timeline, hits[0]),), (label,))
     if label in BLANK and items:
         told = phrase(items[-1].sight) if items[-1].sight is not None else None
         return Finding(sentence(f"No, {told or 'something is shown'}"), (as_evidence(timeline, items[-1]),))
     if not surely_absent(items, label):
         return None
-    text = f"I see no {labels.singular(label)}"
-    return Finding(
-        sentence(f"No, {text}" if arguments.form == "yes/no" else text), (as_evidence(timeline, items[-1]),)
-    )
+    return Finding(f"No, I see no {labels.singular(label)}.", (as_evidence(timeline, items[-1]),))
 
 
 def seen(timeline: Timeline, arguments: Arguments, now: float) -> Finding | None:

@@ -10,10 +10,11 @@ from streamsvc.answers.tools.summary import summary
 from streamsvc.answers.tools.wording import duration, fitting, lasted, moment, nth, sentence
 from streamsvc.core.types import Evidence, Word
 from streamsvc.timeline.timeline import Timeline
-from streamsvc.timeline.transcript import Sentence
+from streamsvc.timeline.transcript import TALK_PAUSE, Sentence
 
 QUOTED = 34  # words of speech in one answer
 NEAR = 2.0  # seconds around a moment in which a sentence is what was said then
+BEGUN = 5  # words up to which a sentence has only just begun
 SPEAKING = 3.0  # seconds after the last word for which somebody counts as speaking
 MAX_UNHEARD = 1.0  # seconds of voice without words in a stretch of which silence is told
 
@@ -27,14 +28,10 @@ def transcript(timeline: Timeline, arguments: Arguments, now: float) -> Finding 
     start, end = arguments.span or (now, now)
     if end - start > NEAR:
         return _between(timeline, arguments, now)
-    near = [one for one in spoken if one.start <= end + NEAR and one.end >= start - NEAR]
-    if not near and start >= now - NEAR:
-        near = spoken[-1:]  # what was last said, however long ago
     if start >= now - NEAR:
-        near = _last_whole(near, spoken)
-    else:
-        near = [one for one in near if one.start <= end and one.end >= start] or near[:1]
-    return _quoted_sentences(near)
+        return _quoted_sentences(_last_whole(spoken))  # what was last said, however long ago
+    near = [one for one in spoken if one.start <= end + NEAR and one.end >= start - NEAR]
+    return _quoted_sentences([one for one in near if one.start <= end and one.end >= start] or near[:1])
 
 
 def _between(timeline: Timeline, arguments: Arguments, now: float) -> Finding | None:
@@ -48,12 +45,13 @@ def _between(timeline: Timeline, arguments: Arguments, now: float) -> Finding | 
     return _quoted(words)
 
 
-def _last_whole(near: list[Sentence], spoken: list[Sentence]) -> list[Sentence]:
-    """The last sentence, with the one before it where both are short."""
-    last = near[-1:]
-    if last and len(spoken) > 1 and len(spoken[-2].words) + len(last[0].words) <= QUOTED // 2:
-        return spoken[-2:]
-    return last
+def _last_whole(spoken: list[Sentence]) -> list[Sentence]:
+    """The last sentence, with the one before it where both are short, or it has only just begun."""
+    if len(spoken) < 2 or spoken[-1].start - spoken[-2].end >= TALK_PAUSE:
+        return spoken[-1:]
+    before, last = len(spoken[-2].words), len(spoken[-1].words)
+    most = QUOTED if last < BEGUN else QUOTED // 2
+    return spoken[-2:] if before + last <= most else spoken[-1:]
 
 
 def _quoted_sentences(sentences: Sequence[Sentence]) -> Finding | None:
@@ -101,6 +99,8 @@ def speaker(timeline: Timeline, arguments: Arguments, now: float) -> Finding | N
     if not words and voice_between(timeline, start, end) > MAX_UNHEARD:
         return None  # somebody is heard, and not understood
     if words:
+        if is_now:
+            words = [word for one in _last_whole(timeline.sentences[-2:]) for word in one.words]
         return _spoken(words, arguments, is_now=is_now)
     return _silent(timeline, arguments, (start, end), is_now=is_now)
 
@@ -123,9 +123,10 @@ def voice_between(timeline: Timeline, start: float, end: float) -> float:
 
 
 def _spoken(words: Sequence[Word], arguments: Arguments, is_now: bool) -> Finding:
+    """That somebody speaks, with the first of the words."""
     text = " ".join(word.text for word in words)
     span = Evidence(words[0].start, words[-1].end, "speech", text)
-    told = f'{timestamp(span.start)}: "{quoted(text, 20)}"'
+    told = f'{timestamp(span.start)}: "{quoted(text, 26)}"'
     answer = f"somebody is speaking, at {told}" if is_now else f"somebody spoke, at {told}"
     return Finding(sentence(f"Yes, {answer}" if arguments.form == "yes/no" else answer), (span,))
 
