@@ -1,7 +1,7 @@
 """What a question names: times, numbers, quotations, labels, titles and words of the stream. Pure.
 
-Without English wordings: `times` reads times, numbers and quotation marks; labels are those of the detector and
-of what was seen; what is left when the words that many example questions share are taken away is its subject.
+Without English wordings: `times` reads times, numbers and quotation marks; labels are those of the detector
+and of what was seen; the subject is what is left without the words that many example questions share.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from functools import cache, lru_cache
 
 from streamsvc.answers import times
-from streamsvc.answers.intents import common_words, label_words, words_of
+from streamsvc.answers.intents import label_words, rarity, words_of
 from streamsvc.answers.route import Arguments, Form
 from streamsvc.timeline.timeline import Timeline
 from streamsvc.vision import labels
@@ -103,20 +103,19 @@ def title_in(words: Sequence[str], timeline: Timeline) -> str:
 
 
 def subject_of(words: Sequence[str], timeline: Timeline) -> str:
-    """What a question is about: the longest run of words that are not common to many questions.
+    """What a question is about: the run of words that is least common among questions.
 
     A run that the stream holds goes before one that it does not; "" if all words are common.
     """
     runs = list(_rare_runs(words))
     held = [run for run in runs if _on(timeline, run)]
-    return " ".join(max(held or runs, key=len, default=[]))
+    return " ".join(max(held or runs, key=lambda run: sum(map(rarity, run)), default=()))
 
 
 def _rare_runs(words: Sequence[str]) -> Iterator[list[str]]:
-    common = common_words()
     run: list[str] = []
     for word in [*words, ""]:
-        if word and word not in common and not word.isdigit():
+        if word and rarity(word) and not word.isdigit():
             run.append(word)
         elif run:
             yield run

@@ -29,7 +29,7 @@ class Exchanges:
         return tuple(exchange for exchange in kept if now - exchange.at <= self._seconds)
 
     def note(self, asker: str, question: Question, answer: Answer, now: float) -> None:
-        """Keep an answer, given at monotonic second `now`. One that states nothing is kept too: it has a question."""
+        """Keep an answer of monotonic second `now`; one that states nothing too, for its question."""
         if not asker:
             return
         kept = self._by_asker.pop(asker, deque(maxlen=KEPT))
@@ -42,7 +42,7 @@ class Exchanges:
 def queries_of(question: Question) -> tuple[str, ...]:
     """What to search for: the question, and for what may be a follow-up the same behind its last exchange.
 
-    Whether a question is a follow-up is not decided from its words: a passage counts with the better of its scores.
+    Whether it is one is not decided from its words: a passage counts with the better of its scores.
     """
     if not question.history:
         return (question.text,)

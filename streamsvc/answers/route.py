@@ -15,8 +15,8 @@ class Arguments:
 
     `span`: session seconds (start, end); one moment has start == end. `label`, `other`: names of labels of
     the detector or tagger, in the singular. `text`: words in quotation marks, or the title or words that the
-    question is about. `ordinal`: 1 is the first, -1 the last. `number`: any other number. `form`: what kind of
-    answer is asked for.
+    question is about. `ordinal`: 1 is the first, -1 the last. `number`: any other number. `form`: what kind
+    of answer is asked for.
     """
 
     span: tuple[float, float] | None = None
@@ -32,9 +32,9 @@ class Arguments:
 class Route:
     """Which tool or reader answers a question.
 
-    `tool`: a name of `tools.TOOLS`; "": a reader. `reader`: of words or of pictures, also where the tool finds
-    nothing; "none": no model here can tell such things. `present`: the question is about now. `margin`: by how
-    much the examples of this route are ahead of those of the next; 0: unknown. `language`:
+    `tool`: a name of `tools.TOOLS`; "": a reader. `reader`: of words or of pictures, also where the tool
+    finds nothing; "none": no model here can tell such things. `present`: the question is about now.
+    `margin`: by how much the examples of this route are ahead of those of the next; 0: unknown. `language`:
     ISO 639-1 code of the question.
     """
 
