@@ -188,7 +188,7 @@ class Chat:
         prompt = head + self._tail(question, self._size.context - len(head) - most)
         body = {"prompt": prompt, "n_predict": most, "temperature": 0.0, "cache_prompt": True, "stop": stops}
         if asked.get("schema"):
-            body["json_schema"] = asked["schema"]
+            body["json_schema"] = _grammar(asked["schema"])
         with self._slots.held(_ASIDE if asked.get("aside") else _key(asked)) as slot:
             assert slot is not None  # it waits as long as it takes
             yield {"text": "", "tokens": len(head), "left": max(0, len(head) - slot.common(head))}
@@ -282,6 +282,17 @@ class Chat:
                     self._tokens(text, special=True, begin=index == 0) for index, text in enumerate(texts)
                 ]
         raise ConfigError("the model's chat template takes no conversation: think.model must be a chat model")
+
+
+def _grammar(schema: Any) -> dict[str, Any]:
+    """A JSON schema as the wheel's llguidance takes it, without free blanks: weak models never stop them."""
+    from jsonschema import Draft202012Validator, SchemaError
+
+    try:
+        Draft202012Validator.check_schema(schema)  # llama.cpp silently generates free text for a broken one
+    except SchemaError:
+        raise InvalidRequest("schema is not a JSON schema") from None
+    return {**schema, "x-guidance": {"whitespace_flexible": False}}
 
 
 def _key(asked: Payload) -> str:

@@ -6,7 +6,6 @@ that width: nothing is quantised, so a gigabyte is written in seconds. What the 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -160,10 +159,3 @@ def _blocks(rows: int, columns: int, kind: Any, random: np.random.Generator) -> 
     for offset in _SCALES[kind]:
         pool[:, offset : offset + 2] = scale
     return np.resize(pool, (count, size)).reshape(rows, columns // length * size)
-
-
-def sizes(shapes: Sequence[Shape]) -> list[int]:
-    """Bytes of keys and values of one token, at two bytes a number."""
-    return [
-        2 * 2 * shape.layers * shape.width // shape.heads * shape.kv_heads for shape in shapes
-    ]
