@@ -106,8 +106,8 @@ def pull_chat(name: str, models_dir: Path, progress: Progress, tell: Callable[[s
             why = error.message
     (models_dir / UNREACHED).touch()
     tell(
-        f"{chat_model(models_dir).name} answers questions: {why}. A better model, {best.name} ({_size(best)}),"
-        f" can be had from a hub: `streamsvc models pull {best.name}`"
+        f"{chat_model(models_dir).name} answers questions: {why}. A better model, {best.name}"
+        f" ({_size(best)}), can be had from a hub: `streamsvc models pull {best.name}`"
     )
 
 

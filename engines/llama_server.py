@@ -15,7 +15,7 @@ import shutil
 import socket
 import tempfile
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,7 +60,7 @@ class LlamaServer:
             shutil.rmtree(folder, ignore_errors=True)
             raise ModelMissing(f"llama.cpp cannot load {model.name}: run `streamsvc models verify`") from None
         self._address = str(name)
-        self._release = weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+        self._release: Callable[[], Any] = weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
         if _DESCRIPTORS.is_dir():
             descriptor = os.open(name, os.O_PATH)
             self._address = str(_DESCRIPTORS / str(descriptor))

@@ -124,10 +124,8 @@ def write(
 
 def _add_tensors(writer: Any, shape: Shape, words: int, random: np.random.Generator) -> None:
     def add(name: str, rows: int, columns: int, *, fine: bool = False) -> None:
-        if columns % 256:
-            kind = Q8_0 if fine else Q5_0
-        else:
-            kind = Q6_K if fine else Q4_K
+        coarse_kind, fine_kind = (Q5_0, Q8_0) if columns % 256 else (Q4_K, Q6_K)
+        kind = fine_kind if fine else coarse_kind
         writer.add_tensor(name, _blocks(rows, columns, kind, random), raw_dtype=kind)
 
     def plain(name: str, values: NDArray[np.float32]) -> None:

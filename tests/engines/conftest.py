@@ -143,7 +143,9 @@ class Hub(http.server.BaseHTTPRequestHandler):
 def hub(index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Hub]]:
     write_registry(tmp_path / "registry.toml", sorted(index.glob("*.whl")), hub=True)
     served = type(
-        "ServedHub", (Hub,), {"files": {"model.bin": WEIGHTS, "labels.txt": LABELS}, "requests": [], "cuts": []}
+        "ServedHub",
+        (Hub,),
+        {"files": {"model.bin": WEIGHTS, "labels.txt": LABELS}, "requests": [], "cuts": []},
     )
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), served)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})

@@ -124,7 +124,7 @@ def test_text_of_a_stream_cannot_end_its_turn(engine: Chat, server: Recorded) ->
     assert server.prompts[-1].count(ending) == 2, "the template's own ends of turn"
 
 
-def test_a_template_without_a_system_turn_puts_the_instruction_before_the_window(tmp_path: Path) -> None:
+def test_without_a_system_turn_the_instruction_stands_before_the_window(tmp_path: Path) -> None:
     template = (
         "{% for m in messages %}{% if m.role == 'system' %}{{ raise_exception('no system') }}{% endif %}"
         "<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}<|im_start|>assistant\n"
@@ -134,7 +134,7 @@ def test_a_template_without_a_system_turn_puts_the_instruction_before_the_window
     prompt = server.text(server.prompts[-1])
     server.close()
     assert prompt == (
-        f"<|im_start|>user\nAnswer from the lines.\n\n{LINES[0]}\n\nQ?<|im_end|>\n<|im_start|>assistant"
+        f"<|im_start|>user\nAnswer from the lines.\n{LINES[0]}\n\nQ?<|im_end|>\n<|im_start|>assistant"
     )
 
 
@@ -153,7 +153,9 @@ def test_a_question_longer_than_the_room_loses_its_end_and_a_window_too_long_is_
     assert len(server.prompts[-1]) == SIZE.context - most
     with pytest.raises(InvalidRequest, match="the window has"):
         engine.extend(window(LINES * 4))
-    (room,) = engine.count({"texts": ["x" * (SIZE.context - engine.extend(window())["tokens"] - 20)]})["tokens"]
+    (room,) = engine.count({"texts": ["x" * (SIZE.context - engine.extend(window())["tokens"] - 20)]})[
+        "tokens"
+    ]
     with pytest.raises(CapacityError, match="no room"):
         answer(engine, window((*LINES, "x" * (room - 1)), question="why?", max_tokens=8))
 

@@ -59,8 +59,6 @@ def test_chat_models_stand_from_the_least_to_the_best_and_their_memory_holds_the
     assert [need.reads for need in needs] == [False, True, True, True]
     assert [need.memory for need in needs] == sorted(need.memory for need in needs)
     assert all(
-        entry.chat is not None and entry.chat.memory > 2 * entry.size
-        for entry in chat
-        if not entry.default
+        entry.chat is not None and entry.chat.memory > 2 * entry.size for entry in chat if not entry.default
     )
     assert all(name.endswith(".gguf") for entry in chat for name in (file.name for file in entry.files))
