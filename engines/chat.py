@@ -31,7 +31,7 @@ from engines.lru_cache import LruCache
 from streamsvc.core.errors import CapacityError, ConfigError, InvalidRequest
 
 PIECE = 64  # most tokens read in one call
-SMALLEST_PIECE = 8
+SMALLEST_PIECE = 4
 PIECE_SECONDS = 0.2  # a call reads what takes this long; a question waits for it to end
 SLOT_SECONDS = 0.2  # that `extend` waits for its slot
 _CACHED_LINES = 4096
@@ -161,8 +161,8 @@ class Chat:
         """Op `extend`: read a piece of what is new in a session's window.
 
         {"session": key, "items": [{"text": line, ...}], "instruction": str} -> {"left": tokens not yet read,
-        "tokens": tokens of the head}. All items are sent each time. At most PIECE tokens are read, and no more
-        than takes about PIECE_SECONDS; none while the slot is busy.
+        "tokens": tokens of the head}. All items are sent each time. At most PIECE tokens are read, and no
+        more than takes about PIECE_SECONDS; none while the slot is busy.
         """
         ids = self._head(asked)
         with self._slots.held(_key(asked), SLOT_SECONDS) as slot:
@@ -188,7 +188,7 @@ class Chat:
         prompt = head + self._tail(question, self._size.context - len(head) - most)
         body = {"prompt": prompt, "n_predict": most, "temperature": 0.0, "cache_prompt": True, "stop": stops}
         if asked.get("schema"):
-            body["json_schema"] = asked["schema"]
+            body["json_schema"] = _grammar(asked["schema"])
         with self._slots.held(_ASIDE if asked.get("aside") else _key(asked)) as slot:
             assert slot is not None  # it waits as long as it takes
             yield {"text": "", "tokens": len(head), "left": max(0, len(head) - slot.common(head))}
@@ -222,7 +222,7 @@ class Chat:
             {"prompt": ids[:until], "n_predict": 0, "cache_prompt": True, "id_slot": slot.number},
         )
         slot.read = ids[:until]
-        if until - done >= SMALLEST_PIECE:  # a few tokens take as long as eight
+        if until - done >= SMALLEST_PIECE:  # fewer take as long
             self._token_seconds += ((time.monotonic() - since) / (until - done) - self._token_seconds) / 2
 
     def _head(self, asked: Payload) -> list[int]:
@@ -260,28 +260,31 @@ class Chat:
 
     def _template(self) -> list[list[int]]:
         """The template's ids around instruction, window and question: four lists."""
-        user = f"{_WINDOW}\n{_QUESTION}"
-        for messages in (
-            [{"role": "system", "content": _INSTRUCTION}, {"role": "user", "content": user}],
-            [{"role": "user", "content": f"{_INSTRUCTION}\n\n{user}"}],  # templates without a system turn
-        ):
-            body = {"messages": messages, "chat_template_kwargs": {"enable_thinking": False}}
-            try:
-                left = str(self._server.call("/apply-template", body)["prompt"])
-            except Exception:  # a template may raise for a system turn: llama.cpp says 400 or 500
-                continue
-            texts = []
-            for mark in (_INSTRUCTION, _WINDOW, _QUESTION):
-                text, found, left = left.partition(mark)
-                texts.append(text)
-                if not found:
-                    break
-            else:
-                texts.append(left)
-                return [
-                    self._tokens(text, special=True, begin=index == 0) for index, text in enumerate(texts)
-                ]
-        raise ConfigError("the model's chat template takes no conversation: think.model must be a chat model")
+        messages = [
+            {"role": "system", "content": _INSTRUCTION},  # llama.cpp moves it where there is no system turn
+            {"role": "user", "content": f"{_WINDOW}\n{_QUESTION}"},
+        ]
+        body = {"messages": messages, "chat_template_kwargs": {"enable_thinking": False}}
+        left = str(self._server.call("/apply-template", body)["prompt"])
+        texts = []
+        for mark in (_INSTRUCTION, _WINDOW, _QUESTION):
+            text, found, left = left.partition(mark)
+            texts.append(text)
+            if not found:
+                raise ConfigError("the chat template of the model takes no conversation: choose a chat model")
+        texts.append(left)
+        return [self._tokens(text, special=True, begin=index == 0) for index, text in enumerate(texts)]
+
+
+def _grammar(schema: Any) -> dict[str, Any]:
+    """A JSON schema as the wheel's llguidance takes it, without free blanks: weak models never stop them."""
+    from jsonschema import Draft202012Validator, SchemaError
+
+    try:
+        Draft202012Validator.check_schema(schema)  # llama.cpp silently generates free text for a broken one
+    except SchemaError:
+        raise InvalidRequest("schema is not a JSON schema") from None
+    return {**schema, "x-guidance": {"whitespace_flexible": False}}
 
 
 def _key(asked: Payload) -> str:

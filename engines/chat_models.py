@@ -92,8 +92,8 @@ def pull_chat(name: str, models_dir: Path, progress: Progress, tell: Callable[[s
                 tell(f"fetching {entry.name}: {_size(entry)}")
         pull([name], models_dir, progress)
         return
-    best = able()[0]
-    if best.packaged or chat_model(models_dir).reads or _tried_lately(models_dir):
+    best = next(iter(able()), None)
+    if best is None or best.packaged or chat_model(models_dir).reads or _tried_lately(models_dir):
         return
     why = "the hub is not reached"
     hub = next(source for source in best.sources if source.hub)
@@ -106,8 +106,8 @@ def pull_chat(name: str, models_dir: Path, progress: Progress, tell: Callable[[s
             why = error.message
     (models_dir / UNREACHED).touch()
     tell(
-        f"{chat_model(models_dir).name} answers questions: {why}. A better model, {best.name} ({_size(best)}),"
-        f" can be had from a hub: `streamsvc models pull {best.name}`"
+        f"{chat_model(models_dir).name} answers questions: {why}. A better model, {best.name}"
+        f" ({_size(best)}), can be had from a hub: `streamsvc models pull {best.name}`"
     )
 
 

@@ -14,7 +14,8 @@ import secrets
 import shutil
 import socket
 import tempfile
-from collections.abc import Iterator, Mapping
+import weakref
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,19 +59,18 @@ class LlamaServer:
         except RuntimeError:
             shutil.rmtree(folder, ignore_errors=True)
             raise ModelMissing(f"llama.cpp cannot load {model.name}: run `streamsvc models verify`") from None
-        self._descriptor = -1
         self._address = str(name)
+        self._release: Callable[[], Any] = weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
         if _DESCRIPTORS.is_dir():
-            self._descriptor = os.open(name, os.O_PATH)
-            self._address = str(_DESCRIPTORS / str(self._descriptor))
-            shutil.rmtree(folder)
+            descriptor = os.open(name, os.O_PATH)
+            self._address = str(_DESCRIPTORS / str(descriptor))
+            self._release()
+            self._release = weakref.finalize(self, os.close, descriptor)
 
     def close(self) -> None:
         """Stop the server and free the model."""
         self._server = None
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
+        self._release()
 
     def call(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
         """POST JSON and return the JSON of the response.
@@ -80,7 +80,7 @@ class LlamaServer:
             WorkerError: it fails.
         """
         with closing(self.connect()) as connection:
-            response = self._post(connection, path, body)
+            response = self._post(connection, path, body)  # read to its end, it closes itself
             found: dict[str, Any] = json.loads(response.read())
             return found
 
@@ -112,11 +112,13 @@ class LlamaServer:
             response = connection.getresponse()
         except (OSError, http.client.HTTPException) as error:
             raise WorkerError(f"llama.cpp does not answer: {type(error).__name__}") from None
+        if response.status == 200:
+            return response
+        response.close()
         if response.status >= 500:
             raise WorkerError(f"llama.cpp failed with status {response.status}")
-        if response.status != 200:  # its text may quote the prompt
-            raise InvalidRequest(f"llama.cpp refused the request with status {response.status}")
-        return response
+        # Its text may quote the prompt.
+        raise InvalidRequest(f"llama.cpp refused the request with status {response.status}")
 
 
 class _UnixConnection(http.client.HTTPConnection):

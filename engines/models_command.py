@@ -69,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--chat",
         default=chat_models.AUTO,
         metavar="NAME",
-        help="pull without names: the chat model to fetch from the hub; none; auto: what this machine can run",
+        help="pull without names: chat model to fetch from the hub; none; auto: what this machine can run",
     )
     parser.add_argument("--dir", type=Path, default=default_dir(), help="folder of models (%(default)s)")
     parsed = parser.parse_args(arguments)

@@ -144,7 +144,9 @@ def _entry(name: str, item: dict[str, Any]) -> Entry:
         notes=item.get("notes", ""),
         files=files,
         sources=tuple(_source(source) for source in item["sources"]),
-        chat=Needs(int(item["memory"]), int(item["cores"]), bool(item["reads"])) if item.get("chat") else None,
+        chat=Needs(int(item["memory"]), int(item["cores"]), bool(item["reads"]))
+        if item.get("chat")
+        else None,
     )
 
 

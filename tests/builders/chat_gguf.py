@@ -6,7 +6,6 @@ that width: nothing is quantised, so a gigabyte is written in seconds. What the 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -125,10 +124,8 @@ def write(
 
 def _add_tensors(writer: Any, shape: Shape, words: int, random: np.random.Generator) -> None:
     def add(name: str, rows: int, columns: int, *, fine: bool = False) -> None:
-        if columns % 256:
-            kind = Q8_0 if fine else Q5_0
-        else:
-            kind = Q6_K if fine else Q4_K
+        coarse_kind, fine_kind = (Q5_0, Q8_0) if columns % 256 else (Q4_K, Q6_K)
+        kind = fine_kind if fine else coarse_kind
         writer.add_tensor(name, _blocks(rows, columns, kind, random), raw_dtype=kind)
 
     def plain(name: str, values: NDArray[np.float32]) -> None:
@@ -160,10 +157,3 @@ def _blocks(rows: int, columns: int, kind: Any, random: np.random.Generator) -> 
     for offset in _SCALES[kind]:
         pool[:, offset : offset + 2] = scale
     return np.resize(pool, (count, size)).reshape(rows, columns // length * size)
-
-
-def sizes(shapes: Sequence[Shape]) -> list[int]:
-    """Bytes of keys and values of one token, at two bytes a number."""
-    return [
-        2 * 2 * shape.layers * shape.width // shape.heads * shape.kv_heads for shape in shapes
-    ]

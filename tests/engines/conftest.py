@@ -108,21 +108,32 @@ def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 class Hub(http.server.BaseHTTPRequestHandler):
-    """A hub with one repository. Tests set `files`."""
+    """A hub with one repository. Tests set `files`, and how its transfers fail."""
 
     files: dict[str, bytes] = {}  # noqa: RUF012 - replaced in a subclass per test
-    requests: list[str] = []  # noqa: RUF012
+    requests: list[str] = []  # noqa: RUF012 - path, and the range if there is one
+    cuts: list[int] = []  # noqa: RUF012 - bytes after which the next transfers break off
+    ranges = True  # whether it knows ranges
 
     def do_HEAD(self) -> None:
-        self.send_response(200)
+        self.send_response(200 if self._name() in self.files else 404)
         self.end_headers()
 
     def do_GET(self) -> None:
-        self.requests.append(self.path)
-        data = self.files.get(self.path.removeprefix("/lab/toy/resolve/abc123/"))
-        self.send_response(404 if data is None else 200)
+        wanted = self.headers.get("Range", "")
+        self.requests.append(f"{self.path} {wanted}".strip())
+        data = self.files.get(self._name())
+        if data is None:
+            self.send_error(404)
+            return
+        start = int(wanted.removeprefix("bytes=").removesuffix("-")) if wanted and self.ranges else 0
+        self.send_response(206 if start else 200)
+        self.send_header("Content-Length", str(len(data) - start))
         self.end_headers()
-        self.wfile.write(data or b"")
+        self.wfile.write(data[start : start + self.cuts.pop(0)] if self.cuts else data[start:])
+
+    def _name(self) -> str:
+        return self.path.removeprefix("/lab/toy/resolve/abc123/")
 
     def log_message(self, *arguments: object) -> None:
         return
@@ -132,7 +143,9 @@ class Hub(http.server.BaseHTTPRequestHandler):
 def hub(index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Hub]]:
     write_registry(tmp_path / "registry.toml", sorted(index.glob("*.whl")), hub=True)
     served = type(
-        "ServedHub", (Hub,), {"files": {"model.bin": WEIGHTS, "labels.txt": LABELS}, "requests": []}
+        "ServedHub",
+        (Hub,),
+        {"files": {"model.bin": WEIGHTS, "labels.txt": LABELS}, "requests": [], "cuts": []},
     )
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), served)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})

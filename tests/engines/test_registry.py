@@ -46,5 +46,23 @@ def test_every_entry_of_the_registry_is_complete() -> None:
                 tops = {wheel.name.replace("-", "_") for wheel in source.wheels}
                 assert {path.split("/")[0] for paths in source.members.values() for path in paths} == tops
                 assert all(re.fullmatch(r"[0-9a-f]{64}", wheel.sha256) for wheel in source.wheels)
-        assert entry.sources[-1].wheels, f"{entry.name} can be had without the hub"
+        optional = entry.chat is not None and entry.chat.reads
+        assert entry.packaged or optional, f"{entry.name} can be had without the hub"
         assert all(re.fullmatch(r"[0-9a-f]{64}", file.sha256) and file.size > 0 for file in entry.files)
+
+
+def test_chat_models_stand_from_the_least_to_the_best_and_their_memory_holds_their_weights() -> None:
+    chat = [entry for entry in registry.registry().values() if entry.chat is not None]
+    assert [entry.name for entry in chat] == [
+        "smollm2-135m-instruct",
+        "qwen2.5-0.5b-instruct",
+        "qwen2.5-1.5b-instruct",
+        "qwen3-1.7b",
+    ]
+    needs = [entry.chat for entry in chat if entry.chat is not None]
+    assert [need.reads for need in needs] == [False, True, True, True]
+    assert [need.memory for need in needs] == sorted(need.memory for need in needs)
+    assert all(
+        entry.chat is not None and entry.chat.memory > 2 * entry.size for entry in chat if not entry.default
+    )
+    assert all(name.endswith(".gguf") for entry in chat for name in (file.name for file in entry.files))

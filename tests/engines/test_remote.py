@@ -19,7 +19,7 @@ import pytest
 from PIL import Image
 
 from engines import Engine
-from engines.llm import source
+from engines.chat_models import chat_file
 from engines.remote import CACHED_PICTURES, MAX_BYTES, Limits, Remote, TokenBucket, scaled, showable
 from engines.remote_chat import Chat, Endpoint
 from streamsvc.core.config import Models
@@ -350,7 +350,7 @@ def llamacpp() -> Iterator[str]:
     """The address of llama.cpp's server, with the embedded model."""
     pytest.importorskip("xllamacpp", reason="no wheel of xllamacpp for this machine")
     script = Path(__file__).with_name("llamacpp_server.py")
-    model = source(Models().dir / "models")
+    model = chat_file("smollm2-135m-instruct", Models().dir / "models")
     with subprocess.Popen(
         [sys.executable, str(script), str(model)],
         stdin=subprocess.PIPE,

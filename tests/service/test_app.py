@@ -150,7 +150,7 @@ async def test_an_answer_comes_although_the_think_worker_was_killed(media: Path,
         session = await open_session(client, source=f"file:{media}/speech/two_cities.flac")
         async with socket_of(place, session) as events:
             await until(events, "caption.final")
-            await service.roles.think.call("count", {"text": "a"}, deadline_in_s=60)
+            await service.roles.think.call("count", {"texts": ["a"]}, deadline_in_s=60)
             old = service.workers["think"].pid
             assert old is not None
             kill(old, signal.SIGKILL)
@@ -168,7 +168,8 @@ async def test_an_answer_comes_although_the_think_worker_was_killed(media: Path,
             assert done["supported"]
             while service.workers["think"].pid in (None, old):  # noqa: ASYNC110  # no event reports a restart
                 await asyncio.sleep(0.05)
-        assert (await service.roles.think.call("count", {"text": "a"}, deadline_in_s=60))["tokens"] >= 1
+        counted = await service.roles.think.call("count", {"texts": ["a"]}, deadline_in_s=60)
+        assert counted["tokens"][0] >= 1
         assert service.sessions.by_id[session].state is State.LIVE
 
 

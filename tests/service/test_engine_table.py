@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
+from pathlib import Path
+from typing import Any
 
 import pytest
 
-from streamsvc.service.engine_table import ENGINES, NICENESS
+from streamsvc.core.config import load
+from streamsvc.service.engine_table import ENGINES, NICENESS, ThinkModel, think_model
 
 
 @pytest.mark.parametrize("profile", ["embedded", "gpu", "remote"])
@@ -19,3 +22,26 @@ def test_every_profile_names_an_existing_engine_for_every_role(profile: str) -> 
 
 def test_speech_has_the_highest_priority() -> None:
     assert min(NICENESS, key=lambda worker: NICENESS[worker]) == "hear"
+
+
+@pytest.mark.parametrize(
+    ("groups", "found"),
+    [
+        ({}, ThinkModel("smollm2-135m-instruct", reads=False, sees=False)),
+        ({"think": {"model": "qwen3-1.7b"}}, ThinkModel("qwen3-1.7b", reads=True, sees=False)),
+        ({"think": {"model": "my-own"}}, ThinkModel("my-own", reads=True, sees=False)),
+        (
+            {"models": {"profile": "gpu"}, "think": {"model": "qwen2-vl"}},
+            ThinkModel("qwen2-vl", reads=True, sees=True),
+        ),
+        (
+            {"models": {"profile": "remote"}, "remote": {"url": "http://127.0.0.1:1/v1", "model": "m"}},
+            ThinkModel("m", reads=True, sees=True),
+        ),
+    ],
+)
+def test_the_settings_tell_whether_the_model_reads_and_sees(
+    tmp_path: Path, groups: dict[str, Any], found: ThinkModel
+) -> None:
+    settings = load(**{**groups, "models": {"dir": tmp_path, **groups.get("models", {})}})
+    assert think_model(settings) == found

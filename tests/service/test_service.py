@@ -30,7 +30,7 @@ async def test_the_profile_gpu_thinks_by_the_vision_language_model(tmp_path: Pat
         assert running.workers["think"].roles == {"think": "engines.vlm"}
         assert running.roles.vlm is running.roles.think
     async with Service(config.load(None, server={"data_dir": tmp_path}), at_once=()) as running:
-        assert running.workers["think"].roles == {"think": "engines.llm"}
+        assert running.workers["think"].roles == {"think": "engines.chat"}
         assert running.roles.vlm is None
 
 
