@@ -177,7 +177,7 @@ def _announce(settings: config.Settings, listener: socket.socket) -> None:
     print(f"ready, open {scheme}://{authority}:{port}", flush=True)
 
 
-# --- watch, ask and transcribe -------------------------------------------------------------------------------
+# --- watch, ask and transcribe ------------------------------------------------------------------------------
 
 
 @contextlib.asynccontextmanager
