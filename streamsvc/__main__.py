@@ -1,4 +1,4 @@
-"""The command line: serve, watch, transcribe, models, eval, bench.
+"""The command line: serve, watch, ask, transcribe, models, eval, bench.
 
 `eval` and `bench` are defined in streamsvc/evaluation/commands.py.
 """
@@ -26,6 +26,7 @@ from streamsvc.core.options import SessionOptions, SpeechOptions, VisionOptions
 from streamsvc.core.types import Cue
 from streamsvc.evaluation import commands
 from streamsvc.service import app as http_app
+from streamsvc.service import terminal
 from streamsvc.service.certificate import certificate
 from streamsvc.service.service import Service
 from streamsvc.service.session import Session
@@ -176,7 +177,7 @@ def _announce(settings: config.Settings, listener: socket.socket) -> None:
     print(f"ready, open {scheme}://{authority}:{port}", flush=True)
 
 
-# --- watch and transcribe -----------------------------------------------------------------------------------
+# --- watch, ask and transcribe ------------------------------------------------------------------------------
 
 
 @contextlib.asynccontextmanager
@@ -200,7 +201,7 @@ async def _playing(
 @app.command()
 def watch(
     source: Annotated[str, typer.Argument(help="File, rtsp://… or http(s)://… (HLS too).")],
-    ask: Ask = None,
+    at_end: Ask = None,
     as_json: Annotated[bool, typer.Option("--json", help="One event a line.")] = False,
     speed: Annotated[str, typer.Option(help='Of a file: 1 is real time, "max" as fast as possible.')] = "1",
     language: Annotated[str | None, typer.Option(help="Of the speech, e.g. en.")] = None,
@@ -210,7 +211,7 @@ def watch(
     configure_logs(as_json=as_json)
     # Private addresses are allowed: the source is the user's own argument.
     settings = config.load(config_file, server={"private_urls": True})
-    asyncio.run(_watch(settings, source, _speed(speed), ask or [], as_json=as_json, language=language))
+    asyncio.run(_watch(settings, source, _speed(speed), at_end or [], as_json=as_json, language=language))
 
 
 def _speed(text: str) -> float | None:
@@ -239,7 +240,7 @@ async def _watch(
         entries, _ = await session.log.since(0, None, session.log.seq)
         batch: list[tuple[int | None, str]] | None = subscription.replay(entries)
         subscription.skip_to(session.log.seq)
-        printer = _EventPrinter(as_json)
+        printer = terminal.EventPrinter(as_json)
         session.answering.queue.ask_at_end(ask, client="terminal")
         while batch is not None:
             for _, text in batch:
@@ -249,60 +250,24 @@ async def _watch(
         raise StreamsvcError(printer.failure)
 
 
-class _EventPrinter:
-    """Prints events as text, or as JSON lines."""
-
-    def __init__(self, as_json: bool) -> None:
-        self.failure: str | None = None
-        self._json = as_json
-        self._console = Console(highlight=False)
-        self._open = False  # the cursor is behind a partial caption
-
-    def show(self, event: dict[str, Any]) -> None:
-        """Print one event."""
-        if event["type"] == "session.closed" and "error" in event:
-            self.failure = event["error"]["message"]
-        if self._json:
-            print(json.dumps(event, ensure_ascii=False), flush=True)
-            return
-        match event["type"]:
-            case "caption.partial" if self._console.is_terminal:
-                self._console.print(
-                    "\r\x1b[K" + event["text"][-self._console.width + 12 :], end="", style="dim", markup=False
-                )
-                self._open = True
-            case "caption.final":
-                self._line(event["start"], "", event["text"])
-            case "scene.caption":
-                self._line(
-                    event["start"], "[model] " if event["by"] == "model" else "[seen] ", event["text"], "cyan"
-                )
-            case "screen.text" if event["lines"]:
-                self._line(
-                    event["first_seen"], "[screen] ", event["title"] or event["lines"][0]["text"], "green"
-                )
-            case "caption.gap":
-                self._line(
-                    event["start"],
-                    "[gap] ",
-                    f"{event['end'] - event['start']:.1f} s not captioned: {event['reason']}",
-                    "yellow",
-                )
-            case "answer.done":
-                self._line(
-                    event["at"],
-                    "[answer] ",
-                    event["text"] or event.get("error", {}).get("message", ""),
-                    "bold",
-                )
-
-    def _line(self, at: float, label: str, text: str, style: str = "") -> None:
-        if self._open:
-            self._console.print("\r\x1b[K", end="")
-            self._open = False
-        self._console.print(
-            f"{int(at // 60):3d}:{at % 60:04.1f} {label}{text}", style=style, markup=False, soft_wrap=True
-        )
+@app.command()
+def ask(
+    session: Annotated[
+        str, typer.Argument(help="Id of a session, its address, or the page's: http://HOST/#session=ID")
+    ],
+    question: Annotated[str, typer.Argument(help="In plain words.")],
+    token: Annotated[
+        str, typer.Option(envvar="STREAMSVC_TOKEN", help="Where the service asks for one.")
+    ] = "",
+    as_json: Annotated[bool, typer.Option("--json", help="The answer.done event.")] = False,
+    config_file: ConfigFile = None,
+) -> None:
+    """Ask a running service about a session. Exit status 1: it declines to answer."""
+    configure_logs(as_json=as_json)
+    server = config.load(config_file).server
+    url = terminal.questions_url(session, f"http://{server.host}:{server.port}")
+    if not asyncio.run(terminal.show_answer(terminal.ask(url, question, token), as_json=as_json)):
+        raise typer.Exit(1)
 
 
 @app.command()

@@ -42,6 +42,8 @@ def test_the_version_is_printed() -> None:
         (("serve", "--tls", "maybe"), "self-signed"),
         (("transcribe", "x.wav", "-o", "x.doc"), ".srt, .vtt or .json"),
         (("watch", "x.wav", "--speed", "fast"), "--speed"),
+        (("ask", "http://127.0.0.1:9/", "Who?"), "not the address of a session"),
+        (("ask", "http://127.0.0.1:9/v1/sessions/0.a", "Who?"), "cannot be reached"),
     ],
 )
 def test_bad_arguments_give_one_line_and_exit_status_2(

@@ -7,7 +7,7 @@ import contextlib
 import json
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from playwright.sync_api import Browser, ConsoleMessage, Page, Playwright, expec
 from playwright.sync_api import Request as BrowserRequest
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
 from starlette.routing import Mount, Route, WebSocketRoute
 from starlette.staticfiles import StaticFiles
 from starlette.websockets import WebSocket, WebSocketDisconnect
@@ -148,6 +148,24 @@ class Fake:
         error = {"type": "overloaded_error", "code": "capacity", "message": "4 of 4 sessions are live"}
         return JSONResponse({"error": error}, 503, {"Retry-After": "7"})
 
+    async def answer(self, request: Request) -> Response:
+        """The answer of a session that has ended, in two pieces that are cut anywhere."""
+        self.asked.append(await request.json())
+        if self.asked[-1]["text"] == "Too much?":
+            return JSONResponse({"error": {"message": "no questions are taken now"}}, 503)
+        body = {"question_id": "q_server", "text": "After the end."}
+        done = body | {"outcome": "answer", "supported": True, "by": "reader", "evidence": [CITED]}
+        text = "".join(
+            f"event: {kind}\ndata: {json.dumps({'type': kind, **event})}\n\n"
+            for kind, event in (("answer.delta", body), ("answer.done", done))
+        ).encode()
+
+        async def pieces() -> AsyncIterator[bytes]:
+            for piece in (text[:40], text[40:]):
+                yield piece
+
+        return StreamingResponse(pieces(), media_type="text/event-stream")
+
     def app(self) -> Starlette:
         async def page(request: Request) -> Response:
             return FileResponse(
@@ -171,6 +189,7 @@ class Fake:
                 Mount("/web", StaticFiles(directory=WEB)),
                 Route("/v1/sessions", self.create, methods=["POST"]),
                 Route("/v1/sessions/{session}", describe, methods=["GET", "DELETE"]),
+                Route("/v1/sessions/{session}/questions", self.answer, methods=["POST"]),
                 Route("/v1/sessions/{session}/frames/{at}.jpg", picture),
                 Route("/v1/sessions/{session}/captions.vtt", vtt),
                 WebSocketRoute("/v1/sessions/{session}/events", self.events),
@@ -324,7 +343,7 @@ def furnish(fake: Fake) -> None:
     partial(fake, "settled words and then tentative ones", 4, 50.0)
 
 
-CITED = {"start": 20.0, "end": 22.0, "kind": "speech", "quote": "sentence number 1"}
+CITED: dict[str, Any] = {"start": 20.0, "end": 22.0, "kind": "speech", "quote": "sentence number 1"}
 
 
 def answer(fake: Fake, question: str, text: str, outcome: str = "answer", **more: Any) -> None:
@@ -414,6 +433,23 @@ def test_an_answer_without_support_looks_different_and_says_so(open_page: Open, 
     expect(page.locator("#answers .chip")).to_have_count(0)
     answer(fake, "other", "It looks like a guitar.", supported=False, by="model")
     expect(verdict.first).to_have_text("The model's own word: nothing here can check it")
+
+
+def test_a_session_that_has_ended_is_asked_by_http(open_page: Open, fake: Fake) -> None:
+    page = watching(open_page, fake, allowed=("503",))
+    furnish(fake)
+    fake.send("session.closed", reason="ended")
+    expect(page.locator("#status")).to_have_attribute("data-state", "ended")
+    page.locator("#question").fill("And?")
+    page.locator("#ask-button").click()
+    expect(page.locator("#answers .supported .reply")).to_have_text("After the end.")
+    expect(page.locator("#answer-said")).to_have_text("After the end.")
+    page.locator("#answers .chip").click()
+    expect(page.locator("#transcript .marked")).to_contain_text("sentence number 1")
+    page.locator("#question").fill("Too much?")
+    page.locator("#ask-button").click()
+    expect(page.locator("#answers .failed .reply")).to_have_text("no questions are taken now")
+    assert [question["text"] for question in fake.asked] == ["And?", "Too much?"]
 
 
 def test_the_nearest_passage_is_shown_as_such_and_leads_to_its_place(open_page: Open, fake: Fake) -> None:

@@ -32,10 +32,13 @@ class KeptAnswers:
         """Keep the answer to a question for `asker`; None: for anybody."""
         self._kept[question_id] = _Kept(asker)
 
-    def take(self, event: Event) -> None:
-        """Keep an answer that is expected; any other event is left alone."""
-        if event.type == "answer.done" and (kept := self._kept.get(event.body["question_id"])) is not None:
-            kept.body = event.body
+    def take(self, event: Event | None) -> Event | None:
+        """Keep an answer that is expected. Returns the event, whatever it is."""
+        if event is not None and event.type == "answer.done":
+            kept = self._kept.get(event.body["question_id"])
+            if kept is not None:
+                kept.body = event.body
+        return event
 
     def read(self, question_id: str, asker: str) -> Mapping[str, Any] | None:
         """The body of the answer; None: it is not there yet.

@@ -118,7 +118,7 @@ def router(
     )
     async def answer(session_id: str, question_id: str, request: Request) -> Any:
         """The answer to a question of your own, or of the audience `session`; 202: it is not there yet."""
-        body = find(session_id).kept_answers.read(question_id, asker_of(request))
+        body = find(session_id).questions.kept.read(question_id, asker_of(request))
         return JSONResponse({"question_id": question_id}, 202) if body is None else body
 
     @routes.delete("/{question_id}", status_code=204)
@@ -134,8 +134,8 @@ def router(
 
 def _ask(session: Session, new: question_queue.QuestionRequest) -> Question:
     """Queue a question, and keep its answer for its asker."""
-    question = session.ask(new)
-    session.kept_answers.expect(question.id, new.asker if new.audience == "asker" else None)
+    question = session.questions.ask(new)
+    session.questions.kept.expect(question.id, new.asker if new.audience == "asker" else None)
     return question
 
 
@@ -179,7 +179,7 @@ def ask(session: Session, message: Mapping[str, Any], client: str) -> None:
         raise InvalidRequest("question.ask requires a string `text`", code="empty_question")
     if deadline is not None and not isinstance(deadline, int | float):
         raise InvalidRequest("deadline_ms must be a number", code="bad_deadline")
-    session.ask(
+    session.questions.ask(
         question_queue.QuestionRequest(
             text,
             question_id=str(number)[:_ID_LENGTH] if number is not None else None,

@@ -18,7 +18,6 @@ from typing import Any
 import structlog
 
 from streamsvc.answers.answering import Answering
-from streamsvc.answers.question_queue import QuestionRequest
 from streamsvc.answers.reading import Reading
 from streamsvc.answers.watches import Watches
 from streamsvc.core import clock, metrics
@@ -28,18 +27,17 @@ from streamsvc.core.errors import StreamsvcError
 from streamsvc.core.options import SessionOptions
 from streamsvc.core.queues import Ring
 from streamsvc.core.session_clock import SessionClock
-from streamsvc.core.types import Event, Question
+from streamsvc.core.types import Event
 from streamsvc.core.units import Unit
 from streamsvc.events.caption_push import Push
 from streamsvc.events.log import EventLog
 from streamsvc.events.store import Store
 from streamsvc.ingest.source import SourceSink
 from streamsvc.service.dispatch import Dispatcher
-from streamsvc.service.kept_answers import KeptAnswers
-from streamsvc.service.late_questions import LateQuestions
 from streamsvc.service.latency_report import LatencyReport
 from streamsvc.service.load_policy import Load
 from streamsvc.service.media_input import MediaInput, MediaSource, State
+from streamsvc.service.session_questions import SessionQuestions
 from streamsvc.speech.pipeline import SpeechPipeline
 from streamsvc.timeline.centrality import standing
 from streamsvc.timeline.index import Index
@@ -116,8 +114,7 @@ class Session:
         self.dispatcher = Dispatcher(self.context, self.timeline, reading, self.log, self.frame_url)
         self.speech = SpeechPipeline(self.context)
         self.answering = Answering(self.context, self.timeline, self.index, self.vision, reading)
-        self.late_questions = LateQuestions(self.answering, self.log)
-        self.kept_answers = KeptAnswers()
+        self.questions = SessionQuestions(self.answering, self.log)
         self.pushes: dict[str, Push] = {}  # by id; stopped ones stay until they are deleted
         self.media = MediaInput(self.context, self.log, self.speech, self.vision, self.end)
         self._queues: list[tuple[metrics.Share, Ring[Any]]] = [
@@ -166,10 +163,9 @@ class Session:
             metrics.sessions.labels(result).inc()
             self._ended = True
             self.media.refuse_publishers()
-            self.answering.queue.close()
-            self.watches.close()
             self.clock.end()
-            self.late_questions.begin()
+            self.questions.end()
+            self.watches.close()
             await asyncio.shield(asyncio.ensure_future(self._finish(result)))
 
     async def _close_at_end(self) -> None:
@@ -267,10 +263,7 @@ class Session:
 
     def dispatch(self, unit: Unit) -> Event | None:
         """See SessionHost."""
-        event = self.dispatcher.dispatch(unit)
-        if event is not None:
-            self.kept_answers.take(event)
-        return event
+        return self.questions.kept.take(self.dispatcher.dispatch(unit))
 
     async def store_frame(self, at: float, jpeg: bytes) -> None:
         """See SessionHost."""
@@ -297,14 +290,6 @@ class Session:
         """See LoadSource."""
         if self._degradation.apply(level, reason) and not self._ended:
             self.log.emit("session.degraded", {"level": level, "reason": reason or "recovered"})
-
-    # --- questions ---
-
-    def ask(self, new: QuestionRequest) -> Question:
-        """Queue a question, also of a session that has ended; else as `QuestionQueue.ask`."""
-        if self.answering.queue.closed:
-            return self.late_questions.ask(new)
-        return self.answering.queue.ask(new)
 
     # --- reading ---
 

@@ -223,7 +223,7 @@ class Sessions:
         """Erase an ended session and all that it has stored."""
         for push in session.pushes.values():
             push.stop()
-        await session.late_questions.close()
+        await session.questions.close()
         # The store before the name: a new session of that name has the same folder.
         await asyncio.to_thread(session.store.close, purge=True)
         if self.by_id.get(session.id) is session:
@@ -243,7 +243,7 @@ class Sessions:
     async def close_stores(self) -> None:
         """Close the stores of all sessions, at the end of the service."""
         for session in self.by_id.values():
-            await session.late_questions.close()
+            await session.questions.close()
             await asyncio.to_thread(session.store.close, purge=False)
 
 

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import httpx
@@ -21,8 +22,8 @@ from tests.builders.spoken import KEY
 JPEG = b"\xff\xd8\xff\xe0 content"
 
 
-class RecordingSession:
-    """A session that records what it is asked."""
+class RecordingQuestions:
+    """The questions of a session, recorded as they are asked."""
 
     def __init__(self) -> None:
         self.questions: list[QuestionRequest] = []
@@ -33,9 +34,10 @@ class RecordingSession:
 
 def queued(**message: Any) -> QuestionRequest:
     """The question that a message of the event socket puts into the queue."""
-    session = RecordingSession()
-    question_routes.ask(cast(Session, session), {"type": "question.ask", **message}, "c_1")
-    return session.questions[0]
+    asked = RecordingQuestions()
+    session = cast(Session, SimpleNamespace(questions=asked))
+    question_routes.ask(session, {"type": "question.ask", **message}, "c_1")
+    return asked.questions[0]
 
 
 def test_a_question_of_the_event_socket_belongs_to_its_subscriber() -> None:

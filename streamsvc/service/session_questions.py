@@ -1,4 +1,4 @@
-"""Questions about a session that has ended, answered in a task of their own while the session is kept."""
+"""The questions of one session, as its doors see them; after its end, a task of their own answers them."""
 
 from __future__ import annotations
 
@@ -8,41 +8,48 @@ from streamsvc.answers.answering import Answering
 from streamsvc.answers.question_queue import QuestionRequest
 from streamsvc.core.types import Question
 from streamsvc.events.log import EventLog
+from streamsvc.service.kept_answers import KeptAnswers
 
 
-class LateQuestions:
-    """Takes questions once the session has closed its queue.
+class SessionQuestions:
+    """Takes questions of a session, also after its end, as long as it is kept.
 
-    The queue is opened for one question at a time, so its bounds hold, and whoever empties it ends by itself.
+    After the end the queue is opened for one question at a time, so its bounds hold, and the task that
+    empties it ends by itself.
 
     Args:
-        answering: of the session.
-        log: where the answers go; they are written here, since the session writes no more.
+        answering: of the session, which runs it until its end.
+        log: where the answers go; after the end they are written here, since the session writes no more.
+
+    `kept`: answers for whoever reads them at their address.
     """
 
     def __init__(self, answering: Answering, log: EventLog) -> None:
+        self.kept = KeptAnswers()
         self._answering = answering
         self._log = log
-        self._begun = False  # until then the session itself answers what is in the queue
+        self._ended = False  # until then the session itself answers what is in the queue
         self._closed = False
         self._task: asyncio.Task[None] | None = None
-
-    def begin(self) -> None:
-        """The session answers no more: answer what is in the queue, and what comes."""
-        self._begun = True
-        self._answer()
 
     def ask(self, new: QuestionRequest) -> Question:
         """Queue a question; arguments and errors as of `QuestionQueue.ask`."""
         queue = self._answering.queue
-        if not self._closed:
-            queue.reopen()
+        if not queue.closed or self._closed:
+            return queue.ask(new)
+        queue.reopen()
         try:
             question = queue.ask(new)
         finally:
             queue.close()
         self._answer()
         return question
+
+    def end(self) -> None:
+        """The session answers no more: from now on it is done here, beginning with what waits."""
+        self._answering.queue.close()
+        self._ended = True
+        self._answer()
 
     async def close(self) -> None:
         """Answer nothing any more; who waits for an answer hears that there is none. Idempotent."""
@@ -54,7 +61,7 @@ class LateQuestions:
 
     def _answer(self) -> None:
         idle = self._task is None or self._task.done()
-        if self._begun and not self._closed and idle and len(self._answering.queue):
+        if self._ended and not self._closed and idle and len(self._answering.queue):
             self._task = asyncio.create_task(self._run())
 
     async def _run(self) -> None:

@@ -29,7 +29,7 @@ async def ended(session: Session) -> None:
 async def told(session: Session, question: str, client: str = "me") -> dict[str, Any]:
     """The whole answer to a question, as its asker gets it."""
     subscription = session.log.subscribe(["answer.done"], client, lasting=True)
-    asked = session.ask(QuestionRequest(question, client=client))
+    asked = session.questions.ask(QuestionRequest(question, client=client))
     event = json.loads((await subscription.next() or [])[0][1])
     assert event["question_id"] == asked.id
     return dict(event)
@@ -60,11 +60,11 @@ def test_a_question_asked_while_the_last_ones_are_answered_is_not_lost(
 
     async def main() -> None:
         async with Playing(make()) as played:
-            played.session.ask(QuestionRequest("First?", client="me"))
+            played.session.questions.ask(QuestionRequest("First?", client="me"))
             played.session.end("ended")
             await clock.sleep(1.0)
             subscription = played.session.log.subscribe(["answer.done"], "me", lasting=True)
-            played.session.ask(QuestionRequest("Last?", client="me"))
+            played.session.questions.ask(QuestionRequest("Last?", client="me"))
             events = await played.ended()
             assert kinds(events).count("answer.done") >= 1
             seen = 0
@@ -85,15 +85,15 @@ def test_the_bounds_hold_and_the_level_does(stage: asyncio.Runner, monkeypatch: 
         session = make(limits={"questions_waiting": 2})
         await ended(session)
         for _ in range(2):
-            session.ask(QuestionRequest("Wait?", client="me"))
+            session.questions.ask(QuestionRequest("Wait?", client="me"))
         with pytest.raises(CapacityError):
-            session.ask(QuestionRequest("Wait?", client="me"))
+            session.questions.ask(QuestionRequest("Wait?", client="me"))
         seq = session.log.seq
         session.apply_level(6, "sound waits to be processed")
         assert session.log.seq == seq, "its log has ended"
         with pytest.raises(CapacityError, match="sound waits"):
-            session.ask(QuestionRequest("Wait?", client="you"))
-        await session.late_questions.close()
+            session.questions.ask(QuestionRequest("Wait?", client="you"))
+        await session.questions.close()
 
     stage.run(main())
 
@@ -111,11 +111,11 @@ def test_once_it_is_closed_nothing_is_answered_and_nobody_waits_for_ever(
         session = make()
         await ended(session)
         subscription = session.log.subscribe(["answer.done"], "me", lasting=True)
-        session.ask(QuestionRequest("Wait?", client="me"))
+        session.questions.ask(QuestionRequest("Wait?", client="me"))
         await clock.sleep(1.0)
-        await session.late_questions.close()
+        await session.questions.close()
         assert await subscription.next() is None
         with pytest.raises(NotFound):
-            session.ask(QuestionRequest("Anybody?", client="me"))
+            session.questions.ask(QuestionRequest("Anybody?", client="me"))
 
     stage.run(main())
