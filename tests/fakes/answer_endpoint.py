@@ -171,7 +171,8 @@ def off_the_cited_lines(asked: Asked) -> str:
         and not (line.at <= end and line.end >= start)
     ]
     spoken = [line for line in apart if line.kind == "said"]
-    telling = (
+    named = [line for line in spoken if re.search(r"\d|(?<=\w )[A-Z][a-z]{2,}", line.text)]
+    telling = named or spoken or apart
         [line for line in spoken if re.search(r"\d|(?<=\w )[A-Z][a-z]{2,}", line.text)] or spoken or apart
     )
     if not telling or not cited:
