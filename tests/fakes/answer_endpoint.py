@@ -173,8 +173,6 @@ def off_the_cited_lines(asked: Asked) -> str:
     spoken = [line for line in apart if line.kind == "said"]
     named = [line for line in spoken if re.search(r"\d|(?<=\w )[A-Z][a-z]{2,}", line.text)]
     telling = named or spoken or apart
-        [line for line in spoken if re.search(r"\d|(?<=\w )[A-Z][a-z]{2,}", line.text)] or spoken or apart
-    )
     if not telling or not cited:
         return NONE
     said = re.split(r"(?<=[.!?])\s", telling[_draw(question) % len(telling)].text)[0]
