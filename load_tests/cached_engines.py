@@ -19,7 +19,7 @@ from load_tests.worker_models import CACHED_OPS, digest
 from streamsvc.evaluation import session_run
 from streamsvc.evaluation.session_run import Load
 
-ELSEWHERE = ("think", "remote")  # options that the cached ops do not read
+ELSEWHERE = ("think", "embed", "remote")  # options that the cached ops do not read
 
 
 @dataclass(frozen=True, slots=True)

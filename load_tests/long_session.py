@@ -39,9 +39,8 @@ from typing import Any
 import numpy as np
 import structlog
 
-from load_tests import question_facts as facts
+from load_tests import question_words
 from load_tests.long_session_figures import SERVING, Result, sample, table, verdict
-from load_tests.question_set import ROOT
 from load_tests.question_words import distinctive, span_of, spread_out, words_of
 from load_tests.worker_models import CachedRole, WorkerProcesses
 from streamsvc.__main__ import trim_memory
@@ -58,6 +57,7 @@ from streamsvc.service.compat.audio_session import AudioFormat
 from streamsvc.service.service import Service
 from streamsvc.service.session import Session
 
+ROOT = Path(__file__).resolve().parents[1]
 LECTURE = "scenarios/lecture_stone_cutter.mp4"
 STORY = "speech/crimson_30_the_crab_and_the_monkey.flac"
 PICTURES = (LECTURE, "scenarios/scenes_photos.mp4")
@@ -140,7 +140,7 @@ def questions(media: Path, story_at: float) -> list[dict[str, Any]]:
             "keywords": keywords,
             "evidence_s": span_of(quote, words, EARLY),
         }
-        for text, keywords, quote in facts.SAID[Path(STORY).stem]
+        for text, keywords, quote in question_words.STORY
     ]
     for number, question in enumerate(mine):
         question["evidence_s"] = [at + story_at for at in question["evidence_s"]]

@@ -32,8 +32,9 @@ from streamsvc.core import clock
 from streamsvc.core.config import Settings, load
 from streamsvc.evaluation import figures, session_run
 from streamsvc.evaluation.markdown import markdown_table
+from streamsvc.evaluation.resource_meter import ResourceMeter
 from streamsvc.evaluation.scenario import Scenario, load_scenarios
-from streamsvc.evaluation.session_run import ResourceMeter, SessionRun
+from streamsvc.evaluation.session_run import SessionRun
 from streamsvc.service import load_policy
 from streamsvc.service.service import Service
 

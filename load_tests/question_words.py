@@ -1,4 +1,4 @@
-"""Words of a transcript for load_tests.question_set: sentences, words that occur once, quotations."""
+"""Questions about the story of load_tests.long_session, and words of a transcript to make others of."""
 
 from __future__ import annotations
 
@@ -21,6 +21,21 @@ making takes taking times upon using what with this that some were when have the
 will your only more must such than said into over does doing here just like
 """
 COMMON = frozenset(_COMMON.split())
+
+# About crimson_30: question, what an answer must hold one of, and words of the sentence that says it. Written
+# before any of it was asked, and not changed by how it was answered.
+STORY: Sequence[tuple[str, tuple[str, ...], str]] = (
+    ("Where did the crab live?", ("hole",), "lived in a hole"),
+    ("What did the crab find near the mouth of her hole?", ("rice",), "a handful of cooked rice"),
+    ("Where did the monkey live?", ("trees",), "lived in some trees"),
+    ("What was the monkey's favourite food?", ("rice",), "his favourite food"),
+    (
+        "What did the monkey offer in exchange for the rice?",
+        ("kernel", "kaki"),
+        "in exchange for the kernel",
+    ),
+    ("Under which tree was the crab sitting?", ("kaki",), "a beautiful kaki tree"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,36 +82,6 @@ def distinctive(words: Sequence[SpokenWord]) -> list[SpokenWord]:
         and word.bare not in COMMON
         and "-" not in word.bare
     ]
-
-
-def nouns(words: Sequence[SpokenWord]) -> list[SpokenWord]:
-    """Distinctive words after an article and before a function word or punctuation: mostly nouns."""
-    closing = {
-        "of",
-        "in",
-        "on",
-        "was",
-        "and",
-        "that",
-        "which",
-        "to",
-        "with",
-        "from",
-        "at",
-        "for",
-        "had",
-        "when",
-        "who",
-        "were",
-        "is",
-    }
-    chosen = []
-    rare = {id(word) for word in distinctive(words)}
-    for before, word, after in zip(words, words[1:], words[2:], strict=False):
-        ends = bool(re.search(r"\W$", word.text)) or after.bare in closing
-        if id(word) in rare and before.bare in ("the", "a", "an", "his", "her") and ends:
-            chosen.append(word)
-    return chosen
 
 
 def spread_out(rng: random.Random, items: Sequence[Any], count: int) -> list[Any]:

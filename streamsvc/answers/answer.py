@@ -11,6 +11,7 @@ whole text.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
@@ -32,6 +33,10 @@ from streamsvc.timeline.passages import Passage
 from streamsvc.timeline.timeline import Timeline
 
 RETRIEVAL_SECONDS = 1.0
+# A question whose best passage scores SURE follows nothing up; else it is searched with the one before it too,
+# which must be better by FOLLOW_UP. Chosen on the develop half of ../shared/questions.
+SURE = 2.0
+FOLLOW_UP = 2.0
 _MAX_TO_SHORTEN = 24  # words of a passage, so that it and its short form stay below 40
 RETOLD_TOOLS = frozenset(["summary", "topic"])  # whose findings a model that reads tells better
 _REFUSALS: dict[Reason, str] = {
@@ -122,14 +127,26 @@ class Answerer:
         """What retrieval finds, best first; nothing for languages that its models do not know."""
         if prompt.picture or prompt.route.language != "en":
             return []
-        question, history = prompt.question, prompt.question.history
+        question = prompt.question
+        alone = await self._search(question, prompt.route)
+        if not question.history or (alone and alone[0].score >= SURE):
+            return alone
+        together = await self._search(question, prompt.route, question.history[-1].question)
+        return together if _top(together) - FOLLOW_UP > _top(alone) else alone
+
+    async def _search(self, question: Question, route: Route, before: str = "") -> list[Passage]:
+        """Passages for a question, behind the one before it where it may be a follow-up."""
         return await self.index.passages(
             question.text,
-            seconds=RETRIEVAL_SECONDS,
+            seconds=RETRIEVAL_SECONDS / 2 if question.history else RETRIEVAL_SECONDS,
             until=max(question.asked, 0.0),
-            span=prompt.route.arguments.span,
-            before=history[-1].question if history else "",
+            span=route.arguments.span,
+            before=before,
         )
+
+
+def _top(passages: Sequence[Passage]) -> float:
+    return passages[0].score if passages else -math.inf
 
 
 class _Said:

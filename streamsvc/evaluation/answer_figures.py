@@ -45,9 +45,10 @@ def answers(truth: Truth, events: Events, asked: Mapping[str, float]) -> Report:
     rows = [_row(question, done.get(question["id"])) for question in questions]
     for row in rows:
         if row["id"] in asked and row["id"] in done:
-            if row["id"] in deltas:
-                row["first_delta_s"] = round(deltas[row["id"]] - asked[row["id"]], 3)
             row["done_s"] = round(done[row["id"]]["received"] - asked[row["id"]], 3)
+            row["first_part_s"] = row["done_s"]
+            if row["id"] in deltas:
+                row["first_part_s"] = round(deltas[row["id"]] - asked[row["id"]], 3)
     return {**figures_of(rows), "each": rows}
 
 
@@ -88,14 +89,14 @@ def figures_of(rows: Rows) -> Report:
 
     Returns:
         "total", "by_kind", "by_style", "by_type": see `counts`; "halves": half -> the same four; "sources":
-        `by` of the answer -> counts; "first_delta_s", "done_s": p50, p95, max, n in seconds.
+        `by` of the answer -> counts; "first_part_s", "done_s": p50, p95, max, n in seconds.
     """
     halves = sorted({row["half"] for row in rows if row["half"]})
     return {
         **_tables(rows),
         "halves": {half: _tables([row for row in rows if row["half"] == half]) for half in halves},
         "sources": _grouped(rows, "by"),
-        "first_delta_s": _seconds(rows, "first_delta_s"),
+        "first_part_s": _seconds(rows, "first_part_s"),
         "done_s": _seconds(rows, "done_s"),
     }
 

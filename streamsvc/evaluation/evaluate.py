@@ -90,7 +90,8 @@ def run(settings: Settings, plan: Plan, progress: Progress) -> Report:
         "tag": settings.see.tagger,
         "think": settings.think.model,
     }
-    return {"speed": "1" if plan.live else "max", "models": models, **report}
+    profile = settings.models.profile
+    return {"speed": "1" if plan.live else "max", "profile": profile, "models": models, **report}
 
 
 async def _run(opening: AbstractAsyncContextManager[Service], plan: Plan, progress: Progress) -> Report:

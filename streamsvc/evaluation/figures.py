@@ -159,7 +159,7 @@ def within_budget(report: Mapping[str, Any], budget: Mapping[str, float]) -> dic
     answers = report.get("answers") or {}
     ages_s |= {
         name: answers[key]["p95"]
-        for name, key in (("first_clause", "first_delta_s"), ("answer", "done_s"))
+        for name, key in (("first_clause", "first_part_s"), ("answer", "done_s"))
         if answers.get(key)
     }
     return {name: seconds <= budget[name] for name, seconds in ages_s.items() if name in budget}

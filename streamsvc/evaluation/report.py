@@ -70,6 +70,10 @@ def _scenarios(report: Report, live: bool) -> list[str]:
     answers = report["all"]["answers"]
     if answers["total"]:
         parts.append(_shares(report))
+    if answers["sources"]:
+        parts.append(_groups("by", answers["sources"]))
+    if live and answers["done_s"]:
+        parts.append(_waits(answers))
     for suffix, tables in (("", answers), *((f" ({half})", of) for half, of in answers["halves"].items())):
         for group in answer_figures.GROUPS:
             if of_group := tables[f"by_{group}"]:
@@ -143,7 +147,7 @@ def _answer_cells(answers: Report, live: bool) -> tuple[str, ...]:
         f"{total.get('cited', 0)} of {total.get('citable', 0)}",
         *(
             f"{answers[part]['p95']:.2f}" if live and answers[part] else "-"
-            for part in ("first_delta_s", "done_s")
+            for part in ("first_part_s", "done_s")
         ),
     )
 
@@ -199,6 +203,19 @@ def _share_cells(name: str, table: Mapping[str, float]) -> tuple[str, ...]:
         percent["points"],
         percent["cited"],
     )
+
+
+def _waits(answers: Report) -> str:
+    heads = ("seconds from the question", "n", "p50", "p95", "longest")
+    rows = [
+        (name, f"{of['n']}", *(f"{of[share]:.2f}" for share in ("p50", "p95", "max")))
+        for name, of in (
+            ("to the first part", answers["first_part_s"]),
+            ("to the whole answer", answers["done_s"]),
+        )
+        if of
+    ]
+    return markdown_table(heads, rows)
 
 
 def _groups(title: str, groups: Report) -> str:

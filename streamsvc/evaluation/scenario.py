@@ -5,7 +5,9 @@ recording that a manifest.json above it describes (transcript only). Truth, all 
 {"duration_s", "play_s", "intervals": [{"start", "end", "kind", "label", "title", "text", "things"}],
 "transcript", "words": [{"w", "start", "end"}], "speech": [{"start", "end"}], "qa": [see grade_answers.py, and
 "ask_at_s"], "noise", "accent", "channel"}, seconds throughout. "play_s": only the first seconds are played. A
-question with a time after the end is asked when the whole recording has been processed.
+question with a time after the end is asked when the whole recording has been processed. All questions are
+asked by one client, in the order of their times; a question may tell its "half" ("develop", "measure"),
+"kind", "style", "points" and, as a follow-up, the question right before it ("after": its id).
 """
 
 from __future__ import annotations
@@ -125,9 +127,11 @@ def _of_media(media: Path) -> Scenario | None:
 def _checked(scenario: Scenario, path: Path) -> Scenario:
     """Check the questions before anything is played.
 
-    Raises ConfigError: a question lacks a field that grading needs.
+    Raises ConfigError: a question lacks a field that grading needs, or follows none before it.
     """
-    for number, question in enumerate(scenario.truth.get("qa") or (), 1):
+    questions = scenario.truth.get("qa") or ()
+    times = {question.get("id"): question.get("ask_at_s", 0.0) for question in questions}
+    for number, question in enumerate(questions, 1):
         lacking = {
             "id",
             "type",
@@ -145,6 +149,9 @@ def _checked(scenario: Scenario, path: Path) -> Scenario:
                 else f"has the unknown type {question['type']!r}"
             )
             raise ConfigError(f"{path}: question {number} {what}")
+        after = question.get("after")
+        if after is not None and times.get(after, float("inf")) >= question["ask_at_s"]:
+            raise ConfigError(f"{path}: question {number} follows {after!r}, which is not asked before it")
     return scenario
 
 

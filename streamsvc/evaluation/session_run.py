@@ -17,8 +17,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from streamsvc.answers.question_queue import QuestionRequest
 from streamsvc.core import clock
 from streamsvc.core.config import Settings
@@ -26,8 +24,8 @@ from streamsvc.core.context import Roles
 from streamsvc.core.errors import DeadlineMissed, StreamsvcError, WorkerError
 from streamsvc.core.options import SessionOptions, SpeechOptions, VisionOptions
 from streamsvc.core.types import EncodedFrame, MediaTrack
+from streamsvc.evaluation.resource_meter import ResourceMeter
 from streamsvc.evaluation.scenario import Scenario
-from streamsvc.evaluation.transcriber_run import cpu_seconds
 from streamsvc.ingest.container import choose, open_file, packets
 from streamsvc.ingest.source_policy import Place, check_file
 from streamsvc.ingest.timestamps import TrackClock
@@ -39,7 +37,6 @@ ASKER = "examiner"  # the client name of the subscription
 ANSWER_TIMEOUT = 60.0  # seconds after the last question
 SETTLE = 3.0  # seconds from the end of the recording to the questions after it
 SPACING = 1.0  # seconds between these questions
-SAMPLE_INTERVAL = 2.0  # seconds between two samples of memory and CPU
 # Seconds of a call on the virtual clock by op, about as long as on one x86-64 core.
 CALL_SECONDS = {
     "vad": 0.002,
@@ -356,47 +353,3 @@ def open_recording(path: Path) -> Iterator[tuple[tuple[MediaTrack, ...], list[tu
             )
             frames.append((due, frame))
         yield tracks, sorted(frames, key=lambda pair: pair[0])
-
-
-# --- the cost -----------------------------------------------------------------------------------------------
-
-
-class ResourceMeter:
-    """Peak PSS and CPU seconds of this process and all its children. Linux only (PSS)."""
-
-    def __init__(self) -> None:
-        self._root = psutil.Process()
-        self._peak = 0
-        self._before = self._cpu_by_process()
-        self._after = dict(self._before)
-
-    def _cpu_by_process(self) -> dict[int, float]:
-        seconds = {}
-        for process in [self._root, *self._root.children(recursive=True)]:
-            with contextlib.suppress(psutil.Error):
-                seconds[process.pid] = cpu_seconds([process])
-        return seconds
-
-    def sample(self) -> None:
-        """Sample memory and CPU now."""
-        total = 0
-        for process in [self._root, *self._root.children(recursive=True)]:
-            with contextlib.suppress(psutil.Error):
-                total += int(process.memory_full_info().pss)
-        self._peak = max(self._peak, total)
-        self._after |= self._cpu_by_process()
-
-    async def watch(self) -> None:
-        """Sample until cancelled."""
-        while True:
-            await asyncio.to_thread(self.sample)
-            await clock.sleep(SAMPLE_INTERVAL)
-
-    def figures(self, seconds: float) -> dict[str, float]:
-        """The cost of a run of `seconds`; a child started meanwhile counts from its start."""
-        self.sample()
-        cpu = sum(self._after.values()) - sum(self._before.values())
-        return {
-            "pss_max_mb": round(self._peak / 1e6),
-            "cpu_s_per_stream_s": round(cpu / max(seconds, 1e-9), 3),
-        }

@@ -77,7 +77,8 @@ def test_every_question_has_a_verdict_and_its_times() -> None:
     table = answers({"qa": QA}, events, {"a": 30.0, "b": 32.0, "c": 33.0})
     assert [row["verdict"] for row in table["each"]] == ["right", "hallucinated", "unanswered"]
     assert table["each"][0]["evidence"] == [{"start": 21, "end": 22, "quote": "cat"}]
-    assert (table["first_delta_s"]["max"], table["done_s"]["max"]) == (0.5, 1.0)
+    assert [row.get("first_part_s") for row in table["each"]] == [0.5, 1.0, None]
+    assert (table["first_part_s"]["max"], table["done_s"]["max"]) == (1.0, 1.0)
     assert list(table["by_kind"]) == ["speech", "object", "never"]
     assert table["by_kind"]["object"] == {
         "asked": 1,

@@ -109,6 +109,11 @@ def test_a_manifest_above_gives_transcript_and_slices(tmp_path: Path) -> None:
             "x.mp4",
             "unknown type 'essay'",
         ),
+        (
+            {"x_mp4": None, "x_json": {"file": "x.mp4", "qa": [WHOLE, WHOLE | {"id": "q2", "after": "q0"}]}},
+            "x.mp4",
+            "question 2 follows 'q0', which is not asked before it",
+        ),
     ],
 )
 def test_an_invalid_scenario_is_an_error(

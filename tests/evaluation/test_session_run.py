@@ -21,7 +21,6 @@ from streamsvc.evaluation import session_run
 from streamsvc.evaluation.scenario import Scenario
 from streamsvc.evaluation.session_run import (
     FixedTimeRole,
-    ResourceMeter,
     SessionRun,
     ask_about_image,
     fixed_time_service,
@@ -243,11 +242,3 @@ def test_the_model_is_shown_pictures_where_the_profile_has_one_that_sees(
             assert (service.roles.vlm is service.roles.think) == sees
 
     loop.run(main())
-
-
-async def test_memory_and_cpu_of_this_process_and_its_children_are_measured() -> None:
-    meter = ResourceMeter()
-    sum(number * number for number in range(300_000))
-    outcome = meter.figures(seconds=1.0)
-    assert outcome["pss_max_mb"] > 10
-    assert 0.0 <= outcome["cpu_s_per_stream_s"] < 60

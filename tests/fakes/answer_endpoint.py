@@ -126,7 +126,7 @@ def truthful(asked: Asked) -> str:
         return json.dumps(instance(asked.schema, question["answer"] if question and known else ""))
     if question is None or question.get("answerable") is False:
         return NONE
-    return _cited(sentences(question, asked.lines), evidence_lines(question, asked.lines))
+    return told(question, asked.lines)
 
 
 def inventing_names(asked: Asked) -> str:
@@ -151,7 +151,7 @@ def inventing_names(asked: Asked) -> str:
     elif chance % 2 and question.get("answerable") is not False:
         true = re.sub(r"\d[\d,.]*\d|\d", f"{number:,}", sentences(question, asked.lines)[0]).rstrip(".")
         text = f"{true}, as {name} told the people of {place}."
-    return _cited([text], evidence_lines(question, asked.lines))
+    return _cited(text, evidence_lines(question, asked.lines))
 
 
 def off_the_cited_lines(asked: Asked) -> str:
@@ -170,12 +170,14 @@ def off_the_cited_lines(asked: Asked) -> str:
         and len(line.text.split()) >= 3
         and not (line.at <= end and line.end >= start)
     ]
-    telling = [line for line in apart if re.search(r"\d|(?<=\w )[A-Z][a-z]{2,}", line.text)] or apart
+    spoken = [line for line in apart if line.kind == "said"]
+    named = [line for line in spoken if re.search(r"\d|(?<=\w )[A-Z][a-z]{2,}", line.text)]
+    telling = named or spoken or apart
     if not telling or not cited:
         return NONE
     said = re.split(r"(?<=[.!?])\s", telling[_draw(question) % len(telling)].text)[0]
     text = " ".join(said.split()[:25]).rstrip(".,;:!?")
-    return _cited([text[:1].upper() + text[1:] + "."], cited)
+    return _cited(text[:1].upper() + text[1:] + ".", cited)
 
 
 def of_another_question(asked: Asked) -> str:
@@ -190,30 +192,42 @@ def of_another_question(asked: Asked) -> str:
         for other in asked.others
         if other.get("answerable") is not False
         and other["type"] == "open"
+        and other.get("half") == question.get("half")
         and other["evidence_s"][1] <= now
         and (other["evidence_s"][0] > end or other["evidence_s"][1] < start)
     ]
     if not others:
         return NONE
     other = others[_draw(question) % len(others)]
-    return _cited(sentences(other, asked.lines), evidence_lines(other, asked.lines))
+    return told(other, asked.lines)
+
+
+def told(question: Question, lines: Sequence[Line]) -> str:
+    """The true answer, each of its sentences with lines of the evidence."""
+    parts = sentences(question, lines)
+    if len(parts) == 1:
+        return _cited(parts[0], evidence_lines(question, lines))
+    return " ".join(_cited(part, evidence_lines({**question, "keywords": ()}, lines, part)) for part in parts)
 
 
 def sentences(question: Question, lines: Sequence[Line]) -> list[str]:
-    """The true answer in whole sentences; one of less than four words is put into one."""
+    """The true answer in whole sentences; one of less than four words, if in English, is put into one."""
     text = " ".join(str(question["answer"]).split()).rstrip(".")
-    if len(text.split()) < 4 and question["type"] != "yes/no":
+    if len(text.split()) < 4 and question["type"] != "yes/no" and not question.get("language"):
         first, *rest = text.split(" ")
         heard = {word for line in lines for word in re.findall(r"\w+", line.text)}
         text = " ".join(["The answer is", first.lower() if first.lower() in heard else first, *rest])
     return [part[:1].upper() + part[1:] for part in re.split(r"(?<=[.!?])\s+(?=[A-Z\d])", text + ".")]
 
 
-def evidence_lines(question: Question, lines: Sequence[Line]) -> list[Line]:
-    """At most MOST_CITED lines during the evidence: those that together hold most words of the answer."""
+def evidence_lines(question: Question, lines: Sequence[Line], text: str = "") -> list[Line]:
+    """At most MOST_CITED lines during the evidence: those that together hold most words of the answer.
+
+    `text`: a part of the answer; "": all of it.
+    """
     start, end = question["evidence_s"]
     during = [line for line in lines if line.at <= end and line.end > start]
-    wanted = _stems(" ".join([str(question["answer"]), *question["keywords"]]))
+    wanted = _stems(" ".join([text or str(question["answer"]), *question["keywords"]]))
     chosen: list[Line] = []
     while during and len(chosen) < MOST_CITED:
         best = max(during, key=lambda line: (len(wanted & _stems(line.text)), line.kind != "picture"))
@@ -227,12 +241,14 @@ def evidence_lines(question: Question, lines: Sequence[Line]) -> list[Line]:
 
 
 def _stems(text: str) -> set[str]:
-    return {word[:5] for word in re.findall(r"[^\W_]+", text.casefold()) if len(word) > 3 or word.isdigit()}
+    """The beginnings of the longer words, and the digits of numbers and ordinals."""
+    words = re.findall(r"[^\W_]+", text.casefold())
+    numbers = {re.sub(r"\D+$", "", word) for word in words if word[0].isdigit()}
+    return numbers | {word[:5] for word in words if len(word) > 3 and not word[0].isdigit()}
 
 
-def _cited(texts: Sequence[str], lines: Sequence[Line]) -> str:
-    marks = "".join(f"[{line.number}]" for line in lines)
-    return " ".join(f"{text} {marks}".rstrip() for text in texts)
+def _cited(text: str, lines: Sequence[Line]) -> str:
+    return f"{text} {''.join(f'[{line.number}]' for line in lines)}".rstrip()
 
 
 def _draw(question: Question) -> int:

@@ -87,6 +87,12 @@ def test_the_last_question_of_a_prompt_is_understood_with_its_lines_and_pictures
 def test_the_truth_is_told_with_the_lines_of_its_evidence_and_nothing_of_what_never_was() -> None:
     assert truthful(asked("When does it leave?")) == "It leaves at half past seven. [2]"
     assert truthful(asked("Who barked?")) == "The answer is bruno. [5]"
+    both = question("q4", "And then?", "The ferry leaves. No bicycles on the 4th.", 10, 29)
+    text = {"messages": [{"role": "user", "content": f"{LINES}\nAnd then?"}]}
+    assert truthful(understood(text, [both])) == "The ferry leaves. [2] No bicycles on the 4th. [4]"
+    foreign = question("q5", "Wer bellt?", "Bruno.", 31, 34, language="de")
+    text = {"messages": [{"role": "user", "content": f"{LINES}\nWer bellt?"}]}
+    assert truthful(understood(text, [foreign])) == "Bruno. [5]"
     assert truthful(asked("Who steers?")) == NONE
     assert truthful(asked("What else?")) == NONE
 
