@@ -19,6 +19,7 @@ DEFAULT_COSTS: Mapping[tuple[str, str], float] = {
     ("see", "frame"): 0.05,
     ("see", "screen"): 1.2,
     ("think", "prompt"): 0.001,  # a token read
+    ("think", "first"): 0.3,  # until the first token of an answer
     ("think", "token"): 0.03,  # a token written
 }
 _MAX_SAMPLES = 20  # measurements behind an estimate

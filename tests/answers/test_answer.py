@@ -11,12 +11,11 @@ import pytest
 
 from streamsvc.answers.answer import Answerer, Attachment, shaped
 from streamsvc.answers.deadline import Plan
-from streamsvc.answers.extractive_reader import ANSWER, FLOOR
 from streamsvc.answers.model_reader import Clause, Prompt
 from streamsvc.answers.route import Arguments, Route
 from streamsvc.core import clock
 from streamsvc.core.types import Answer, Delta, Evidence, Question
-from streamsvc.timeline.passages import Passage
+from streamsvc.timeline.passages import ANSWER, FLOOR, Passage
 from streamsvc.timeline.timeline import Timeline
 from tests.builders.units import cue, screen, sight
 from tests.fakes.role import FakeRole
@@ -36,7 +35,7 @@ class FakeIndex:
     async def passages(self, query: str, **_: Any) -> list[Passage]:
         self.asked.append(query)
         await clock.sleep(self.seconds)
-        return [Passage((Evidence(2.0, 6.0, "speech", SAID),), self.score)]
+        return [Passage((Evidence(2.0, 6.0, "speech", SAID),), self.score, margin=9.0)]
 
 
 @dataclass

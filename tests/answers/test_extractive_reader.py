@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from streamsvc.answers.extractive_reader import ANSWER, FLOOR, POINTED, extract
+from streamsvc.answers.extractive_reader import POINTED, extract
 from streamsvc.answers.route import Arguments, Route
 from streamsvc.core.types import Evidence
-from streamsvc.timeline.passages import Passage
+from streamsvc.timeline.passages import ANSWER, FLOOR, Passage
 
 ROUTE = Route()
 
@@ -15,7 +15,7 @@ ROUTE = Route()
 def passage(
     score: float, text: str = "The kiln is fired on Thursdays.", at: float = 75.0, kind: str = "speech"
 ) -> Passage:
-    return Passage((Evidence(at, at + 2.0, kind, text),), score)
+    return Passage((Evidence(at, at + 2.0, kind, text),), score, margin=9.0)
 
 
 def test_a_passage_above_the_threshold_is_the_answer() -> None:
