@@ -10,8 +10,8 @@ from streamsvc.answers.rules.parse import Ask
 from streamsvc.answers.rules.visual_questions import Target
 from streamsvc.core.roles import Payload
 from streamsvc.core.types import Evidence
+from streamsvc.timeline.lines import Line
 from streamsvc.timeline.text import QUESTION_WORDS, STOP, bag, stem, tokens
-from streamsvc.vision.vlm_context import Item
 from streamsvc.vision.vlm_text import clause_end, clean, is_about_words, is_refusal
 
 MAX_TOKENS = 64  # of an answer: 40 words are about 55
@@ -37,16 +37,16 @@ class Shown:
     """What a model was asked, and shown for it.
 
     `way`: whether it was asked of the pictures or of the words. `ask`: the parsed question. `items`: the
-    context. `cite`: evidence of the keyframes of some session seconds.
+    context. `cite`: evidence of the keyframes of some lines, by number.
     """
 
     way: Target
     ask: Ask
-    items: Sequence[Item]
-    cite: Callable[[Sequence[float]], tuple[Evidence, ...]]
+    items: Sequence[Line]
+    cite: Callable[[Sequence[int]], tuple[Evidence, ...]]
 
 
-def supporting_line(clause: str, items: Sequence[Item], ask: Ask) -> Evidence | None:
+def supporting_line(clause: str, items: Sequence[Line], ask: Ask) -> Evidence | None:
     """The newest line that supports a clause; None where there is none.
 
     A line supports a clause that it holds word by word: content words and numbers in the same order, the same
@@ -62,7 +62,7 @@ def supporting_line(clause: str, items: Sequence[Item], ask: Ask) -> Evidence | 
     asked = bag(ask.raw) | QUESTION_WORDS
     if not words or all(word in asked for word in words):
         return None
-    lines = [item for item in items if item.kind != "picture"]
+    lines = [item for item in items if item.kind not in ("picture", "sight")]
     names = {*ask.names, *ask.owners}
     if ask.subject is not None and ask.subject != ask.focus:
         names.add(ask.subject)
@@ -72,7 +72,7 @@ def supporting_line(clause: str, items: Sequence[Item], ask: Ask) -> Evidence | 
             continue
         near = frozenset().union(*(bag(other.text) for other in lines[max(0, place - 2) : place + 3]))
         if names <= near and any(word in near for word in ask.about):
-            return Evidence(line.at, line.end, line.kind, line.text)
+            return line.evidence()
     return None
 
 

@@ -20,8 +20,8 @@ from streamsvc.core import clock, metrics
 from streamsvc.core.errors import DeadlineMissed, StreamsvcError
 from streamsvc.core.types import Evidence, Question
 from streamsvc.timeline.timeline import Timeline
-from streamsvc.vision.vlm import Prompt, VlmSession
-from streamsvc.vision.vlm_context import Item, cited_pictures
+from streamsvc.timeline.window import Line, Window, extended
+from streamsvc.vision.vlm import Prompt, VlmSession, cited_pictures
 
 log = structlog.get_logger()
 MIN_SECONDS = 0.4  # before the deadline: with less left the model is not asked
@@ -46,6 +46,7 @@ class VlmReader:
         self._session = session
         self._vlm = vlm
         self._timeline = timeline
+        self._window = Window()
 
     async def clauses(
         self, parsed: ParsedQuestion, way: Target, max_words: int
@@ -96,23 +97,24 @@ class VlmReader:
         if question.image is not None:
             # Under a cache key of its own, for it is no part of what the session shows.
             key = await self._vlm.encode(question.image, _seconds_left(question))
-            item = Item(now, now, "picture", ATTACHMENT, key)
+            item = Line(1, now, now, "picture", ATTACHMENT, None, key)
             evidence = (Evidence(now, now, "image", ATTACHMENT),)
             prompt = Prompt(f"{self._session} {question.id}", [item.payload()], text, MAX_TOKENS)
             return prompt, Shown(way, parsed.ask, (item,), lambda shown: evidence if shown else ())
         if way == "look":
             idle_by = min(clock.now() + KEYFRAME_WAIT - question.waited, question.deadline - MIN_SECONDS)
             await self._vlm.refresh(idle_by, question.deadline - PUBLISH_SECONDS)
-        context = self._vlm.context_at(now)
+        pictures = self._vlm.keys
+        self._window = extended(self._window, self._timeline, now, len, pictures)
         usable = way == "text" or self._vlm.has_pictures
         # Contexts with and without pictures are cached apart: what a cache key has been shown is all that it
         # is ever shown.
         cache_key = self._session if way == "look" else f"{self._session} text"
-        payload = context.payload(pictures=way == "look") if usable else []
+        lines = [line for line in self._window.lines if way == "look" or line.kind != "picture"]
+        payload = [line.payload() for line in lines] if usable else []
         prompt = Prompt(cache_key, payload, text, MAX_TOKENS)
-        items = context.items
         return prompt, Shown(
-            way, parsed.ask, items, lambda shown: cited_pictures(shown, items, self._timeline)
+            way, parsed.ask, lines, lambda shown: cited_pictures(shown, lines, self._timeline)
         )
 
     async def _generated(
