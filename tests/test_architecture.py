@@ -119,7 +119,10 @@ PURE = {
     "vision.label_tables",
     "vision.labels",
     "vision.scenes",
-    "vision.vlm_context",
+    "events.replay",
+    "timeline.lines",
+    "timeline.notes",
+    "timeline.window",
 }
 INPUT_AND_OUTPUT = {"asyncio", "threading", "socket", "subprocess", "os", "pathlib", "httpx", "av", "time"}
 CLOCK_READERS = {"core.clock", "workers.child"}  # workers.child has no event loop

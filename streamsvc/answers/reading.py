@@ -132,9 +132,7 @@ class Reading:
         copy = self._current
         if not self._keeps:
             return copy.key, copy.window
-        readable = self._readable(copy)
-        copy.lines = max(copy.lines, readable)  # the question lets the engine read them
-        lines = copy.window.lines[:readable]
+        lines = copy.window.lines[: self._readable(copy)]
         return copy.key, replace(copy.window, lines=lines, tokens=self._tokens(lines))
 
     def request(self, key: str, window: Window) -> Payload:

@@ -70,7 +70,9 @@ def quoted(part: Evidence) -> Evidence:
 
 def distinct(parts: Sequence[Evidence], most: int) -> list[Evidence]:
     """The first of the parts of each quote, at most `most`; the newest of them, by time."""
-    first = {part.quote.casefold(): part for part in reversed(parts)}
+    first: dict[str, Evidence] = {}
+    for part in parts:
+        first.setdefault(part.quote.casefold(), part)
     return sorted(first.values(), key=lambda part: part.start)[-most:]
 
 

@@ -154,16 +154,16 @@ def _screen_lines(known: Known, timeline: Timeline) -> tuple[list[Line], Known]:
     if tracks.readings == known.readings:
         return [], known
     everything = tracks.all()
-    standing = frozenset((track.start, track.text) for track in everything)
+    standing = frozenset(map(_key, everything))
     before: dict[float, list[str]] = {}  # start -> texts that are written
     for start, text in known.screen_lines:
         before.setdefault(start, []).append(text)
     fresh = [
         track
         for track in everything
-        if (track.start, track.text) not in known.screen_lines
+        if _key(track) not in known.screen_lines
         and one_line(track.text)
-        and not _is_told(track, before.get(track.start, ()), standing)
+        and not _is_told(track, before.get(_key(track)[0], ()), standing)
     ]
     together = itertools.groupby(fresh, lambda track: track.start)
     lines = [_appeared(list(group)) for _, group in together]
@@ -177,8 +177,12 @@ def _is_told(track: TextTrack, before: Sequence[str], standing: frozenset[tuple[
     """
     if before and _words(track.text) <= set().union(*map(_words, before)):
         return True
-    gone = (text for text in before if (track.start, text) not in standing)
+    gone = (text for text in before if (_key(track)[0], text) not in standing)
     return any(difflib.SequenceMatcher(None, text, track.text).ratio() >= SAME_LINE for text in gone)
+
+
+def _key(track: TextTrack) -> tuple[float, str]:
+    return round(track.start, 3), track.text
 
 
 def _appeared(tracks: Sequence[TextTrack]) -> Line:
@@ -198,7 +202,7 @@ def _sights(
     """What is seen, where it has changed, and keyframes that a VLM can be shown."""
     entries: list[Shown] = []
     for entry in reversed(timeline.shown):
-        if entry.start <= known.shown_until:
+        if round(entry.start, 3) <= known.shown_until:
             break
         entries.append(entry)
     entries.reverse()
@@ -213,7 +217,7 @@ def _sights(
             lines.append(new_line("picture", entry.start, end, text or UNLABELLED, entry.start, key))
         elif labels != known.seen:
             lines.append(new_line("sight", entry.start, end, text or NOTHING_SEEN, entry.start))
-        known = replace(known, seen=labels, shown_until=entry.start)
+        known = replace(known, seen=labels, shown_until=round(entry.start, 3))
     return lines, known
 
 

@@ -73,7 +73,7 @@ class VisionPipeline:
         self.vlm: VlmSession | None = None
         self._captioner: VlmCaptioner | None = None
         if context.roles.vlm is not None:
-            self.vlm = VlmSession(context, context.roles.vlm, timeline)
+            self.vlm = VlmSession(context, context.roles.vlm)
             if settings.think.scenes:
                 self._captioner = VlmCaptioner(context, self.vlm)
         self._budget = keyframes.TokenBucket(

@@ -1,6 +1,8 @@
-"""One session's side of the vision language model (VLM): keyframes encoded and read ahead of questions.
+"""One session's side of the vision language model (VLM): keyframes encoded ahead of questions.
 
-    vision pipeline -> pictures -> encode_keyframes -> keys -> context (vlm_context.py) -> generate
+    vision pipeline -> pictures -> encode_keyframes -> keys -> lines of the window (timeline/window.py)
+
+The window is read by `answers.reading` alone; here the model is asked only aside, of single keyframes.
 
 The model's failure or lateness costs only its own words: callers go on with what the rules say.
 """
@@ -23,8 +25,9 @@ from streamsvc.core.context import SessionContext
 from streamsvc.core.errors import InvalidRequest, StreamsvcError
 from streamsvc.core.queues import Ring
 from streamsvc.core.roles import Payload, Role
+from streamsvc.core.types import Evidence
+from streamsvc.timeline.lines import Line
 from streamsvc.timeline.timeline import Timeline
-from streamsvc.vision.vlm_context import Item, VlmContext, extended
 
 log = structlog.get_logger()
 Picture = tuple[float, bytes]  # a keyframe: session seconds, JPEG
@@ -36,8 +39,7 @@ RETRY_SECONDS = 1.0  # between tries
 # pictures that wait where the source can wait (a file read as fast as possible); else the newest alone
 LOSSLESS_QUEUE = 64
 MAX_KEYS = 256  # keys of encoded pictures
-READ_AHEAD_EVERY = 2.0  # seconds between readings ahead, at least
-READ_AHEAD_SECONDS = 2.0  # for one
+MAX_CITED = 4  # keyframes that an answer cites, the newest
 _ADAPTER = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
@@ -67,7 +69,7 @@ class Prompt:
     """What the engine is asked to generate from.
 
     `cache_key`: names the kept keys and values of its context; a context of another key is never mixed with
-    it. `aside`: nothing of it is kept.
+    it. `instruction`: what stands before the items; "": the engine's own. `aside`: nothing of it is kept.
     """
 
     cache_key: str
@@ -75,6 +77,7 @@ class Prompt:
     question: str
     max_tokens: int
     aside: bool = False
+    instruction: str = ""
 
 
 class VlmSession:
@@ -82,35 +85,30 @@ class VlmSession:
 
     Args:
         context: of the session.
-        think: the role with the ops `encode`, `extend` and `generate` (engines/vlm.py).
-        timeline: what is known so far; only read here.
+        think: the role with the ops `encode` and `generate` (engines/vlm.py).
 
-    `turn`: held by the one question that uses the context: there is one context, and one cache of it in the
-    engine.
+    `keys`: the engine's keys of encoded keyframes, by session second; the newest MAX_KEYS. `turn`: held by
+    the one question that uses the engine's cache of the session.
     """
 
-    def __init__(self, context: SessionContext, think: Role, timeline: Timeline) -> None:
+    def __init__(self, context: SessionContext, think: Role) -> None:
         lossless = context.options.lossless
         dropped = metrics.frames.labels("dropped_picture")
         self.turn = asyncio.Lock()
         self._pictures: Ring[Picture] = Ring(LOSSLESS_QUEUE if lossless else 1, lambda picture: dropped.inc())
         self._session = context.session
         self._think = think
-        self._timeline = timeline
-        self._keeps_context = context.settings.models.profile == "gpu"  # such an engine keeps keys and values
         adapter = context.options.vision.adapter
         self._adapter: Payload = {"adapter": adapter} if adapter else {}
-        self._keys: dict[float, str] = {}  # the engine's keys of encoded pictures, by session second
+        self.keys: dict[float, str] = {}
         self._newest: bytes | None = None  # the picture of the newest key
-        self._vlm_context = VlmContext()
         self._idle = asyncio.Event()  # no picture is being encoded
         self._idle.set()
-        self._next_read = 0.0  # monotonic seconds at which it may read ahead again
 
     @property
     def has_pictures(self) -> bool:
         """Whether the engine has encoded any keyframe of the session."""
-        return bool(self._keys)
+        return bool(self.keys)
 
     # --- pictures ---
 
@@ -131,7 +129,7 @@ class VlmSession:
             at, jpeg = batch[0]
             self._idle.clear()
             try:
-                self._keys[at] = await self.encode_newest(jpeg, self._pictures)
+                self.keys[at] = await self.encode_newest(jpeg, self._pictures)
             except StreamsvcError as error:
                 metrics.deadline_missed.labels("encode", "skipped").inc()
                 log.warning("keyframe not encoded by the VLM", session=self._session, reason=error.code)
@@ -142,11 +140,10 @@ class VlmSession:
                     break
             else:
                 self._newest = jpeg
-                while len(self._keys) > MAX_KEYS:
-                    del self._keys[next(iter(self._keys))]
+                while len(self.keys) > MAX_KEYS:
+                    del self.keys[next(iter(self.keys))]
             if not len(self._pictures):
                 self._idle.set()
-                await self._read_ahead(at)
         self._idle.set()
 
     async def encode_newest(self, jpeg: bytes, newer: Ring[Any]) -> str:
@@ -188,36 +185,6 @@ class VlmSession:
         if self._newest is not None:
             await self.encode(self._newest, encoded_by - clock.now())
 
-    # --- context ---
-
-    def context_at(self, now: float) -> VlmContext:
-        """The context, extended by what has become known until session second `now`.
-
-        Only for the holder of `turn`.
-        """
-        self._vlm_context = extended(self._vlm_context, self._timeline, self._keys, now)
-        return self._vlm_context
-
-    async def _read_ahead(self, at: float) -> None:
-        """Let the engine read the context while no question uses it.
-
-        The keyframe of second `at` is left out: its sight may still be missing.
-        """
-        if not self._keeps_context or self.turn.locked() or clock.now() < self._next_read:
-            return
-        self._next_read = clock.now() + READ_AHEAD_EVERY
-        async with self.turn:
-            older = {when: key for when, key in self._keys.items() if when < at}
-            longer = extended(self._vlm_context, self._timeline, older, at)
-            if longer is self._vlm_context:
-                return
-            self._vlm_context = longer
-            payload = {"session": self._session, "items": longer.payload(pictures=True), **self._adapter}
-            with contextlib.suppress(StreamsvcError):  # then it is read with the next question
-                await self._think.call(
-                    "extend", payload, deadline_in_s=READ_AHEAD_SECONDS, affinity=self._session
-                )
-
     # --- generation ---
 
     def generate(self, prompt: Prompt, seconds: float) -> AsyncIterator[Payload]:
@@ -229,18 +196,32 @@ class VlmSession:
             "max_tokens": prompt.max_tokens,
             **self._adapter,
         }
+        if prompt.instruction:
+            payload["instruction"] = prompt.instruction
         if prompt.aside:
             payload["aside"] = True
         return self._think.stream("generate", payload, deadline_in_s=seconds, affinity=self._session)
 
     def generate_aside(
-        self, items: Sequence[Item], question: str, tokens: int, seconds: float
+        self, lines: Sequence[Line], question: str, tokens: int, seconds: float
     ) -> AsyncIterator[Payload]:
-        """Stream a text about `items` alone, in the background.
+        """Stream a text about `lines` alone, in the background.
 
         It takes no cache that questions need. Raises StreamsvcError.
         """
-        payloads = [item.payload() for item in items]
+        payloads = [line.payload() for line in lines]
         return self.generate(
             Prompt(f"{self._session} aside", payloads, question, tokens, aside=True), seconds
         )
+
+
+def cited_pictures(shown: Sequence[int], lines: Sequence[Line], timeline: Timeline) -> tuple[Evidence, ...]:
+    """Evidence of the newest MAX_CITED keyframes among the line numbers `shown`, oldest first."""
+    pictures = {line.number: line for line in lines if line.picture}
+    evidence = []
+    for line in [pictures[number] for number in shown if number in pictures][-MAX_CITED:]:
+        frame = timeline.at(line.start)
+        same = frame is not None and abs(frame.start - line.start) < 2e-3
+        end = timeline.end_of(frame) if frame is not None and same else line.end
+        evidence.append(Evidence(line.start, end, "sight", line.text, line.frame))
+    return tuple(evidence)

@@ -14,7 +14,7 @@ import re
 from collections import deque
 from collections.abc import Iterable
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import structlog
@@ -26,9 +26,10 @@ from streamsvc.core.errors import StreamsvcError, WorkerError
 from streamsvc.core.queues import Latest
 from streamsvc.core.types import Evidence, Scene, Sight
 from streamsvc.timeline.keyframe_history import labels_of
+from streamsvc.timeline.lines import Line, new_line
+from streamsvc.timeline.notes import UNLABELLED
 from streamsvc.timeline.text import QUESTION_WORDS, terms
 from streamsvc.vision.vlm import VlmSession
-from streamsvc.vision.vlm_context import Item
 from streamsvc.vision.vlm_text import clause_end, clean, is_about_words, is_refusal
 
 log = structlog.get_logger()
@@ -88,7 +89,8 @@ class VlmCaptioner:
             None  # embedding of the picture last captioned, shape (d,)
         )
         self._next = 0.0  # monotonic seconds at which the model may be asked again
-        self._previous: tuple[Item, str] | None = None  # the picture last captioned, and its caption
+        self._numbered = 0  # pictures that the model was asked about
+        self._previous: tuple[Line, str] | None = None  # the picture last captioned, and its caption
         self._recent: deque[float] = deque(maxlen=SAME_SCENE_CAPTIONS)  # session seconds of the last captions
 
     def offer(self, reason: str, sight: Sight, jpeg: bytes, rule: Scene | None) -> None:
@@ -161,25 +163,28 @@ class VlmCaptioner:
         sight = candidate.sight
         at = sight.at
         key = await self._vlm.encode_newest(candidate.jpeg, self._candidates)
-        item = Item(at, at, "picture", labels_of(sight) or "a picture", key)
+        line = replace(
+            new_line("picture", at, at, labels_of(sight) or UNLABELLED, at, key), number=self._numbered + 1
+        )
+        self._numbered = line.number
         async with self._context.roles.idle.background(IDLE_PATIENCE):
             began = clock.now()
             self._next = began + self._interval
-            sentence = await self._first_sentence(item)
+            sentence = await self._first_sentence(line)
         self._captioned = sight.embedding
         text = caption(sentence, [candidate.rule, self._previous[1] if self._previous is not None else ""])
         if text:
-            self._previous = item, text
+            self._previous = line, text
             self._recent.append(at)
-            evidence = (Evidence(at, at, "sight", item.text, at),)
+            evidence = (Evidence(at, at, "sight", line.text, at),)
             stages = {"describe": clock.now() - began}
             self._context.host.dispatch(
                 Scene(sight.session, sight.track, at, sight.arrived, text, at, at, evidence, stages, "model")
             )
 
-    async def _first_sentence(self, item: Item) -> str:
+    async def _first_sentence(self, line: Line) -> str:
         """The model's first sentence about a picture, shown beside the one that it captioned before."""
-        before: list[Item] = []
+        before: list[Line] = []
         question = _FIRST_PROMPT
         if self._previous is not None:
             before = [self._previous[0]]
@@ -187,10 +192,10 @@ class VlmCaptioner:
         text = ""
         pieces = 0
         seen = False
-        generated = self._vlm.generate_aside([*before, item], question + _RULES, MAX_TOKENS, GENERATE_SECONDS)
+        generated = self._vlm.generate_aside([*before, line], question + _RULES, MAX_TOKENS, GENERATE_SECONDS)
         async with aclosing(generated) as stream:  # type: ignore[type-var]
             async for piece in stream:
-                seen = seen or item.at in piece.get("shown", ())
+                seen = seen or line.number in piece.get("shown", ())
                 text = (text + str(piece.get("text", ""))).lstrip()
                 pieces += bool(piece.get("text"))
                 if not seen or piece.get("cut") or pieces >= MAX_TOKENS:

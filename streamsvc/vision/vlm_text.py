@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 
-from streamsvc.vision.vlm_context import one_line
+from streamsvc.timeline.lines import one_line
 
 _CLAUSE_END = re.compile(r"[.!?;…]+[\"'”’)\]]*(?=\s)|(?<=\S)\s*\n")
 _EMPHASIS = re.compile(r"[*`]+|^#+ ")
-# The head of a context item, which models like to repeat.
-_ITEM_HEAD = re.compile(r"^(?:\[[\d.]+\] ?)?(?:(?:answer|picture|speech|screen): ?)?", re.IGNORECASE)
+# The head of a line of the window, which models like to repeat.
+_LINE_HEAD = re.compile(
+    r"^(?:\[\d+\] ?)?(?:\d+(?::\d\d){1,2} ?)?(?:(?:answer|picture|seen|said|screen): ?)?", re.IGNORECASE
+)
 _REFUSAL = re.compile(
     r"\b(?:cannot|can't|can not|unable|not able|unclear|impossible|unknown|sorry|"
     r"no (?:information|picture|image)|"
@@ -32,7 +34,7 @@ def clause_end(text: str) -> int:
 
 def clean(text: str) -> str:
     """A clause in one line without marks of emphasis; "" where it has no letter or digit."""
-    line = _ITEM_HEAD.sub("", one_line(_EMPHASIS.sub("", text)))
+    line = _LINE_HEAD.sub("", one_line(_EMPHASIS.sub("", text)))
     return line if any(letter.isalnum() for letter in line) else ""
 
 

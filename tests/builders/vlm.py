@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from streamsvc.answers.grounding import Clause
 from streamsvc.answers.rules.parse import parsed
@@ -17,6 +18,8 @@ from streamsvc.vision.vlm import VlmSession
 from tests.fakes.host import context
 from tests.fakes.vlm_role import Model, jpeg, keyframe
 
+_LINES: WeakKeyDictionary[VlmSession, Timeline] = WeakKeyDictionary()  # the timelines of their sessions
+
 
 def vlm_session(
     model: Model,
@@ -29,7 +32,9 @@ def vlm_session(
     """`gpu`: its engine keeps what it has read."""
     groups: dict[str, Any] = {"models": {"profile": "gpu"}, "think": {"model": "tiny"}} if gpu else {}
     options = SessionOptions(vision=VisionOptions(adapter=adapter), lossless=lossless)
-    return VlmSession(context(settings=config.load(None, **groups), options=options), model, line)
+    vlm = VlmSession(context(settings=config.load(None, **groups), options=options), model)
+    _LINES[vlm] = line
+    return vlm
 
 
 async def seeing(model: Model, *ats: float, line: Timeline | None = None) -> VlmSession:
@@ -57,7 +62,7 @@ async def asked(
 ) -> list[Clause]:
     """The clauses of an answer."""
     question = parsed(Question("q", text, 60.0, clock.now() + seconds, **more))
-    return [clause async for clause in VlmReader("s", vlm, vlm._timeline).clauses(question, way, words)]
+    return [clause async for clause in VlmReader("s", vlm, _LINES[vlm]).clauses(question, way, words)]
 
 
 def texts(clauses: list[Clause]) -> list[str]:

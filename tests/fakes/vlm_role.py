@@ -40,7 +40,7 @@ class Model(FakeRole):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.results = {"encode": self._encode, "extend": lambda payload: self.unread or {"tokens": 9}}
+        self.results = {"encode": self._encode, "extend": lambda payload: self.unread or {"tokens": 9, "left": 0}}
         self.streams = {"generate": self._generate}
         self.delay = lambda op, payload: self.takes if op == "encode" and not self._known(payload) else 0.0
 
@@ -86,7 +86,7 @@ class Model(FakeRole):
             self.aside.append((clock.now(), payload))
         else:
             self.asked.append(payload)
-        known = [item["at"] for item in payload["items"] if item.get("picture") in self.encoded]
+        known = [item["number"] for item in payload["items"] if item.get("picture") in self.encoded]
         shown = known[-self.most :] if self.most else []
         return [
             {"text": "", "shown": shown},

@@ -6,17 +6,17 @@ What it says is shown clause by clause, or not at all; a failure costs itself al
 from __future__ import annotations
 
 import asyncio
-import itertools
 
 import pytest
 
-from streamsvc.answers.grounding import Clause
 from streamsvc.core import clock, metrics
 from streamsvc.core.errors import ConfigError, DeadlineMissed, WorkerError
+from streamsvc.timeline.lines import Line
 from streamsvc.timeline.timeline import Timeline
 from streamsvc.vision import vlm
-from tests.builders.vlm import asked, seeing, texts, vlm_session
-from tests.fakes.vlm_role import Model, jpeg, keyframe, said
+from streamsvc.vision.vlm import cited_pictures
+from tests.builders.vlm import asked, seeing, vlm_session
+from tests.fakes.vlm_role import Model, jpeg, keyframe
 
 
 def missed(stage: str, action: str) -> float:
@@ -112,52 +112,38 @@ def test_the_names_of_pictures_are_bounded(virtual: asyncio.Runner, monkeypatch:
     virtual.run(main())
 
 
-def test_an_engine_that_keeps_what_it_has_read_reads_ahead_now_and_then_while_nobody_asks(
-    virtual: asyncio.Runner,
-) -> None:
+def test_the_newest_keyframes_that_were_shown_are_the_evidence() -> None:
+    line = Timeline()
+    lines = []
+    for n in range(1, 8):
+        line.add(keyframe(float(n)))
+        lines.append(Line(n, float(n), float(n), "picture", f"picture {n}", float(n), f"{n}"))
+    lines.append(Line(99, 9.0, 9.0, "sight", "cat", 9.0))
+    found = cited_pictures([1, 2, 5, 6, 7, 99, 100], lines, line)
+    assert [(item.start, item.end, item.kind, item.frame) for item in found] == [
+        (2.0, 3.0, "sight", 2.0),
+        (5.0, 6.0, "sight", 5.0),
+        (6.0, 7.0, "sight", 6.0),
+        (7.0, 7.0, "sight", 7.0),
+    ]
+
+
+def test_the_model_is_asked_aside_of_its_own_lines_and_with_the_adapter(virtual: asyncio.Runner) -> None:
     async def main() -> None:
-        model, line = Model(says=[3.5, "A red car."]), Timeline()
-        eye = vlm_session(model, line, gpu=True)
-        running = asyncio.create_task(eye.encode_keyframes())
-        asking: asyncio.Task[list[Clause]] | None = None
-        for at in range(10):
-            line.add(keyframe(float(at)))
-            line.add(said(at + 0.1, f"Sentence {at}."))
-            eye.put(float(at), jpeg(f"at {at}"))
-            if at == 5:
-                asking = asyncio.create_task(asked(eye, seconds=10.0))
-            await clock.sleep(1.0)
-        eye.close()
-        await running
-        assert asking is not None
-        assert texts(await asking) == ["A red car."]
-        lengths = [len(read["items"]) for read in model.read]
-        assert len(lengths) == 3, "each two seconds, and not while somebody asks"
-        assert lengths == sorted(lengths)
-        assert all(
-            longer["items"][: len(shorter["items"])] == shorter["items"]
-            for shorter, longer in itertools.pairwise(model.read)
+        model = Model()
+        eye = vlm_session(model, Timeline(), gpu=True, adapter="medical")
+        shown = Line(1, 2.0, 2.0, "picture", "a cat", 2.0, "k")
+        pieces = [piece async for piece in eye.generate_aside([shown], "What is new?", 9, 5.0)]
+        assert [piece.get("text") for piece in pieces][1] == "A cat on a mat."
+        ((_, asked_aside),) = model.aside
+        assert asked_aside["items"] == [
+            {"number": 1, "at": 2.0, "text": "[1] 0:02 picture: a cat", "picture": "k"}
+        ]
+        assert (asked_aside["aside"], asked_aside["adapter"], asked_aside["session"]) == (
+            True,
+            "medical",
+            "s aside",
         )
-        assert model.asked[0]["items"][: lengths[1]] == model.read[1]["items"]
-        assert {read["session"] for read in model.read} == {model.asked[0]["session"]}
-        assert model.read[0]["items"][-1]["at"] < 2.0, "of the newest picture the labels may not be known yet"
-
-    virtual.run(main())
-
-
-def test_reading_ahead_that_fails_costs_nothing(virtual: asyncio.Runner) -> None:
-    async def main() -> None:
-        model, line = Model(), Timeline()
-        eye = vlm_session(model, line, gpu=True, adapter="medical")
-        model.unread = WorkerError("it died")
-        running = asyncio.create_task(eye.encode_keyframes())
-        for at in (1.0, 4.0):
-            line.add(keyframe(at))
-            eye.put(at, jpeg(f"at {at}"))
-            await clock.sleep(3.0)
-        eye.close()
-        await running
-        assert texts(await asked(eye)) == ["A red car."]
-        assert [told["adapter"] for told in (*model.read, *model.asked)] == ["medical", "medical"]
+        assert not model.read, "only answers.reading reads along"
 
     virtual.run(main())

@@ -21,7 +21,6 @@ from streamsvc.core import clock, config, metrics
 from streamsvc.core.errors import ConfigError, WorkerError
 from streamsvc.core.roles import Role
 from streamsvc.core.types import Scene
-from streamsvc.timeline.timeline import Timeline
 from streamsvc.vision.vlm import VlmSession
 from streamsvc.vision.vlm_captions import GENERATE_SECONDS, MAX_TOKENS, MAX_WORDS, VlmCaptioner, caption
 from tests.builders.session import VP8, Playing, Sender, kinds, packets, send
@@ -50,7 +49,7 @@ class Case:
         settings = config.load(None, think={"scene_seconds": 10.0})
         made = context(self.host, settings=settings)
         self.gate = made.roles.idle
-        self.narrator = VlmCaptioner(made, VlmSession(made, self.model, Timeline()))
+        self.narrator = VlmCaptioner(made, VlmSession(made, self.model))
 
     @property
     def told(self) -> list[Scene]:

@@ -13,7 +13,7 @@ def test_clauses_end_where_a_blank_follows_and_what_says_nothing_is_none() -> No
     assert text[: clause_end(text)] == "A red car."
     assert "one\ntwo"[: clause_end("one\ntwo")].strip() == "one"
     assert clean("** A *red*\x07 car **") == "A red car"
-    assert clean("[3.0] picture: a car") == clean("Answer: a car") == "a car"
+    assert clean("[3] 0:03 picture: a car") == clean("Answer: a car") == "a car"
     assert clean(" ?! ") == ""
 
 
