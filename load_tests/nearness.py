@@ -158,7 +158,7 @@ def measured(line: Timeline, encoder: embed.Encoder) -> list[Row]:
         SystemExit: a paraphrase looks for what is not there.
     """
     texts = [passage.quote for passage in documents(line.lines())]
-    vectors = encoder.vectors(texts)
+    vectors = encoder.vectors(texts, "passage")
     rows = []
     for kind, text, wanted in questions():
         right = [any(plain(phrase) in plain(text) for phrase in wanted) for text in texts]
