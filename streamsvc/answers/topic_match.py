@@ -79,14 +79,19 @@ class TopicMatcher:
         if self._embed is None or not topics:
             return {}
         try:
-            result = await self._embed.call("texts", {"texts": [quote, *new]}, deadline_in_s=TIMEOUT)
+            (quote_vector,) = await _embedded(self._embed, [quote], "passage")
+            if new:
+                self._vectors |= dict(zip(new, await _embedded(self._embed, new, "query"), strict=True))
         except StreamsvcError as error:
             log.warning("topic matching failed; watches match by words only", reason=error.code)
             _count_missed("failed")
             return {}
-        quote_vector, *new_vectors = np.asarray(result["vectors"], dtype=np.float32)
-        self._vectors |= dict(zip(new, new_vectors, strict=True))
         return {topic: float(vector @ quote_vector) for topic, vector in self._vectors.items()}
+
+
+async def _embedded(embed: Role, texts: Sequence[str], kind: str) -> NDArray[np.float32]:
+    result = await embed.call("texts", {"texts": list(texts), "kind": kind}, deadline_in_s=TIMEOUT)
+    return np.asarray(result["vectors"], dtype=np.float32)
 
 
 def _count_missed(outcome: str) -> None:

@@ -21,8 +21,8 @@ SHORT_SENTENCE = 6  # words; a shorter one is joined with its neighbour, alone i
 MAX_PASSAGE = 30  # words, unless one sentence has more
 MAX_PAUSE = 3.0  # seconds of silence within a passage
 # Chosen on one half of the queries of load_tests/search.py, tested on the other.
-UNRELATED = 0.25  # cosine similarity of unrelated texts
-SIMILARITY_WEIGHT = 0.75  # relative to a text that holds every term, which has 1
+UNRELATED = 0.8  # cosine similarity of unrelated texts (e5)
+SIMILARITY_WEIGHT = 1.0  # relative to a text that holds every term, which has 1
 # Not measured: no weights of a vision-text model were at hand. Of 4000 normal deviates 5 exceed 3, none 5.
 Z_CHANCE = 3.0  # deviations up to which a picture does not match
 Z_CERTAIN = 5.0  # deviations from which a picture counts as much as equal meaning

@@ -60,9 +60,10 @@ async def test_each_sentence_is_compared_together_with_the_one_before() -> None:
     ]
     assert [(evidence.start, evidence.end) for _, evidence, _ in heard.reported] == [(0.0, 2.5), (0.0, 21.5)]
     assert [arrived for _, _, arrived in heard.reported] == [0.0, 20.0]
-    assert [sent["texts"] for sent in role.payloads("texts")] == [
-        ["A bad bed.", "a bed"],
-        ["A bad bed. Dad had a bag!"],
+    assert [(sent["kind"], sent["texts"]) for sent in role.payloads("texts")] == [
+        ("passage", ["A bad bed."]),
+        ("query", ["a bed"]),
+        ("passage", ["A bad bed. Dad had a bag!"]),
     ], "a topic is embedded once"
     assert all(0.3 < likeness["a bed"] < 1.0 for likeness, _, _ in heard.reported)
 
@@ -125,5 +126,5 @@ def test_the_real_model_separates_passages_by_topic() -> None:
         "The bees were all dead. A wasp flew out.",
         MONEY,
     )
-    closeness = encoder.vectors(list(topics)) @ encoder.vectors(list(said)).T
+    closeness = encoder.vectors(list(topics), "query") @ encoder.vectors(list(said), "passage").T
     assert (closeness >= TOPIC_SIMILARITY).tolist() == [[True, False, False], [False, True, False]]

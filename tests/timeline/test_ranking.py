@@ -15,10 +15,13 @@ from streamsvc.timeline.ranking import (
     UNNAMED,
     Z_CERTAIN,
     Z_CHANCE,
-    passages,
+    WordIndex,
+    best,
+    fused,
     score,
     search,
 )
+from streamsvc.timeline.ranking import documents as documents_of
 from streamsvc.timeline.text import terms
 
 LINES = [
@@ -52,17 +55,17 @@ def test_at_most_limit_hits_come_and_of_two_equals_the_newer_first() -> None:
 
 
 def test_a_document_without_a_common_word_is_found_by_its_similarity() -> None:
-    similarity = np.array([0.1, 0.6, 0.1], np.float32)
+    similarity = np.array([0.7, 0.9, 0.7], np.float32)
     assert [hit.start for hit in search(LINES, "quarry worker", similarity)] == [1.0]
     assert search(LINES, "quarry worker") == []
 
 
 def test_similarity_that_any_two_texts_have_finds_nothing() -> None:
-    assert search(LINES, "quarterly earnings", np.full(3, 0.15, np.float32)) == []
+    assert search(LINES, "quarterly earnings", np.full(3, 0.75, np.float32)) == []
 
 
 def test_a_document_without_a_vector_is_found_by_its_words() -> None:
-    similarity = np.array([np.nan, np.nan, 0.1], np.float32)
+    similarity = np.array([np.nan, np.nan, 0.7], np.float32)
     assert search(LINES, "slabs", similarity)[0].start == 1.0
 
 
@@ -88,27 +91,27 @@ def test_more_of_the_words_is_a_higher_score_and_one_chance_word_is_not_the_whol
 
 
 def test_short_sentences_become_one_passage_with_the_time_of_both() -> None:
-    (one,) = passages(said("Is it cold?", "Yes."))
+    (one,) = documents_of(said("Is it cold?", "Yes."))
     assert (one.quote, one.start, one.end) == ("Is it cold? Yes.", 0.0, 3.0)
 
 
 def test_long_sentences_stand_alone_and_no_passage_bridges_a_silence() -> None:
     long = " ".join(["word"] * 20)
-    assert len(passages(said(long, long))) == 2
-    assert len(passages(said("Is it cold?", "Yes.", every=60.0))) == 2
+    assert len(documents_of(said(long, long))) == 2
+    assert len(documents_of(said("Is it cold?", "Yes.", every=60.0))) == 2
 
 
 @given(st.lists(st.integers(1, 60), max_size=30))
 def test_a_passage_loses_no_word_and_is_not_too_long(lengths: list[int]) -> None:
     lines = said(*(" ".join(f"w{n}x{i}" for i in range(length)) for n, length in enumerate(lengths)))
-    documents = passages(lines)
+    documents = documents_of(lines)
     assert " ".join(document.quote for document in documents) == " ".join(line.quote for line in lines)
     assert all(len(document.quote.split()) <= max(MAX_PASSAGE, *lengths) for document in documents)
 
 
 def test_what_comes_later_changes_only_the_last_passage() -> None:
     lines = said("One.", "Two three.", *(" ".join(["word"] * 12) for _ in range(3)), "Four.", "Five six.")
-    before, after = passages(lines[:-1]), passages(lines)
+    before, after = documents_of(lines[:-1]), documents_of(lines)
     assert after[: len(before) - 1] == before[:-1]
     assert after != before
 
@@ -119,7 +122,7 @@ def test_a_picture_shown_again_at_once_is_one_document_and_kinds_do_not_mix() ->
         for n, label in enumerate(("cat", "cat", "dog", "cat"))
     ]
     between = Evidence(0.5, 0.9, "screen", "Title", 0.0)
-    documents = passages(sorted([*shown, between], key=lambda line: line.start))
+    documents = documents_of(sorted([*shown, between], key=lambda line: line.start))
     assert [(doc.kind, doc.quote, doc.start, doc.end) for doc in documents] == [
         ("sight", "cat", 0.0, 2.0),
         ("screen", "Title", 0.5, 0.9),
@@ -189,3 +192,26 @@ def test_at_most_limit_stretches_of_pictures_come() -> None:
         0.0,
         30.0,
     ]
+
+
+def test_words_are_scored_as_a_share_and_a_term_of_every_text_never_counts_against_one() -> None:
+    index = WordIndex(["The bus was late.", "The bus was red.", "Rain."])
+    scores = index.scores(terms("late bus"))
+    assert 1 >= scores[0] > scores[1] > scores[2] == 0
+    assert index.has_all(terms("late bus")).tolist() == [True, False, False]
+
+
+@pytest.mark.parametrize("texts", [[], ["the"], [""]])
+def test_texts_without_a_content_word_have_no_score(texts: list[str]) -> None:
+    assert not WordIndex(texts).scores(("bus",)).any()
+    assert not WordIndex(texts).scores(()).any()
+
+
+def test_what_two_rankings_propose_comes_first_and_nothing_twice() -> None:
+    assert fused([1, 2, 3], [4, 2]) == [2, 1, 4, 3]
+    assert fused() == []
+
+
+def test_the_best_are_numbers_above_0() -> None:
+    assert best(np.array([0.2, np.nan, 0.0, 0.9, 0.5]), 2) == [3, 4]
+    assert best(np.array([np.nan, 0.0]), 5) == []
