@@ -19,6 +19,7 @@ Terms = frozenset[str]
 SAME_ROW = 0.5  # of the lower line's height, between the middles of lines side by side
 BELOW = 1.5  # of a line's height, between a label and the value below it
 SAME_EDGE = 0.015  # of the picture's width
+HEADING = 1.3  # times as high as the line below it: a heading, and no label of that
 OVERLAP = 0.5  # of the narrower line, that lies under the head of a column
 
 _CURRENCY = "$\u20ac\u00a3\u00a5\u20b9"
@@ -108,7 +109,8 @@ def _below(line: TextTrack, page: Sequence[Row]) -> TextTrack | None:
     for other in page[0] if page else ():
         is_near = other.y - (line.y + line.h) <= BELOW * line.h
         edges = min(abs(line.x - other.x), abs(line.x + line.w - other.x - other.w))
-        if is_near and edges < SAME_EDGE:
+        is_heading = line.h > HEADING * other.h or _POINT.match(other.text) is not None
+        if is_near and edges < SAME_EDGE and not is_heading:
             return other
     return None
 

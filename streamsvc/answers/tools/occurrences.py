@@ -92,7 +92,10 @@ def clock(timeline: Timeline, arguments: Arguments, now: float) -> Finding | Non
             return lasted(as_evidence(screen, timeline), now)
         spans = [span for span in found_spans(timeline, arguments, now) if span.kind != "speech"]
         chosen = nth(spans, arguments.ordinal or -1)
-        return lasted(chosen, now) if chosen is not None else None
+        if chosen is not None:
+            return lasted(chosen, now)
+        if arguments.label or holds_any(timeline, arguments.text):
+            return None
     if arguments.ordinal is not None:
         talk = nth_talk(timeline, arguments.ordinal)
         span = Evidence(talk[0].start, talk[-1].end, "speech", quoted(talk[0].text, 12)) if talk else None
@@ -101,15 +104,16 @@ def clock(timeline: Timeline, arguments: Arguments, now: float) -> Finding | Non
 
 
 def _running(timeline: Timeline, now: float) -> Finding:
-    """How long the stream has run, and what is shown and said now."""
-    told = [f"{duration(now)} so far"]
+    """How long the stream has run, what is shown and somebody speaks, each named."""
+    told = [f"the stream has run for {duration(now)}"]
     spans = [Evidence(0.0, now, "timeline", f"the session began {duration(now)} ago")]
     screen, item = timeline.screen_at(now), timeline.at(now)
     if screen is not None:
-        told.append(f'the screen "{quoted(name_of(screen), 8)}" for {duration(now - screen.start)}')
+        shown = duration(now - screen.start)
+        told.append(f'"{quoted(name_of(screen), 8)}" has been on the screen for {shown}')
         spans.append(as_evidence(screen, timeline))
     elif item is not None and item.sight is not None:
-        told.append(f"the picture for {duration(now - item.start)}")
+        told.append(f"this picture has been shown for {duration(now - item.start)}")
         spans.append(Evidence(item.start, now, "sight", "the picture shown now", item.start))
     if timeline.talks and is_speaking(timeline, now):
         talk = timeline.talks[-1]

@@ -119,9 +119,18 @@ def _slide(
     answer = f'"{quoted(name_of(screen), 24)}"{place}, from {timestamp(screen.start)} on'
     if arguments.form == "yes/no":
         answer = f"Yes, {answer}"
+    elif line := _line_with(screen, arguments.text):
+        answer += f': "{line}"'
     elif len(known) > 1 and screen.end is None:
         answer += f"; {len(known)} slides so far"
     return Finding(sentence(answer), (span,), (name_of(screen),))
+
+
+def _line_with(screen: Screen, text: str) -> str:
+    """The line of a slide, beside its title, that holds the content words of a text; "" if none does."""
+    wanted = frozenset(terms(text))
+    lines = (line for line in screen.lines if wanted and line != screen.title)
+    return next((quoted(line, TITLE) for line in lines if wanted <= frozenset(terms(line))), "")
 
 
 def _how_many(known: Sequence[Screen], timeline: Timeline) -> Finding:
@@ -149,7 +158,7 @@ def _titles(known: Sequence[Screen], timeline: Timeline) -> Finding:
 
 def screen_text(timeline: Timeline, arguments: Arguments, now: float) -> Finding | None:
     """What stands on the screen: all, the n-th point or line, or whether and where some words stand there."""
-    if arguments.text:
+    if arguments.text and arguments.form != "how often" and arguments.ordinal is None:
         return _lines_with(timeline, arguments, now)
     when = arguments.span[0] if arguments.span else now
     screen = timeline.screen_at(when)
@@ -198,9 +207,9 @@ def _lines_with(timeline: Timeline, arguments: Arguments, now: float) -> Finding
     """The lines that hold some words, in the span if there is one."""
     start, end = arguments.span or (0.0, now)
     lines = [line for line in written(timeline, arguments.text) if line.start <= end and line.end >= start]
-    if arguments.form == "how often" or not lines:
+    if not lines:
         known = arguments.form == "yes/no" and is_complete(timeline) and timeline.screens
-        if lines or not known:
+        if not known:
             return None
         quote = f'"{quoted(arguments.text, 8)}" not on the screen'
         text = f'No, I have not seen "{quoted(arguments.text, 8)}" on the screen.'

@@ -111,9 +111,9 @@ def sights(timeline: Timeline, arguments: Arguments, now: float) -> Finding | No
         spans.append(Evidence(screen.start, timeline.end_of(screen), "screen", name, screen.frame))
     is_now = span[1] >= now - JOINED
     if is_now and is_speaking(timeline, now):
-        words = timeline.words_between(now - JOINED, now + 1.0)
-        heard = Evidence(words[0].start, words[-1].end, "speech", " ".join(word.text for word in words))
-        parts, spans = [*parts, "Somebody is speaking"], [*spans, heard]
+        heard = timeline.sentences[-1].evidence()
+        told = "" if parts else f': "{quoted(heard.quote, 30)}"'
+        parts, spans = [*parts, f"Somebody is speaking{told}"], [*spans, heard]
     if not parts:
         return None
     if arguments.form == "yes/no":

@@ -92,6 +92,14 @@ def test_a_time_or_an_address_holds_no_label() -> None:
     assert [name for name, _, _ in pairs(lines)] == []
 
 
+def test_a_heading_is_no_label_of_what_stands_below_it() -> None:
+    headed = [("Ferries", 80, 50, 44), ("since 1890", 80, 110, 26)]
+    listed = [("Ferries", 80, 50, 26), ("- since 1890", 80, 84, 26)]
+    plain = [("Ferries", 80, 50, 26), ("since 1890", 80, 84, 26)]
+    found = [look_up(page(lines), label("ferries")) for lines in (headed, listed, plain)]
+    assert [value and value.text for value in found] == [None, None, "since 1890"]
+
+
 def test_points_are_rows_with_a_mark_and_a_negative_number_is_none() -> None:
     assert [text_of(row) for row in points(page(pages.BULLETS))] == [
         "- Hire two engineers",

@@ -82,8 +82,16 @@ def test_a_label_that_was_never_seen_may_have_been_spoken_of() -> None:
         (Arguments(text="Prices and tickets"), NOW, "10 seconds, from 0:34 to 0:44."),
         (Arguments(text="Questions"), 47.6, "4 seconds so far, since 0:44."),
         (Arguments(ordinal=1), NOW, "16 seconds, from 0:02 to 0:18."),
-        (Arguments(), NOW, '50 seconds so far; the screen "Questions" for 6 seconds; somebody has been '),
-        (Arguments(), 10.0, "10 seconds so far; the picture for 10 seconds"),
+        (
+            Arguments(),
+            NOW,
+            'The stream has run for 50 seconds; "Questions" has been on the screen for 6 seconds; ',
+        ),
+        (
+            Arguments(text="elapsed"),
+            10.0,
+            "The stream has run for 10 seconds; this picture has been shown for 10 seconds",
+        ),
     ],
 )
 def test_how_long_things_lasted(arguments: Arguments, now: float, begins: str) -> None:
@@ -95,7 +103,7 @@ def test_how_long_things_lasted(arguments: Arguments, now: float, begins: str) -
 def test_the_clock_runs_without_anything_seen_or_heard() -> None:
     found = clock(Timeline(), Arguments(), 65.0)
     assert found is not None
-    assert found.text == "1 minute 5 seconds so far."
+    assert found.text == "The stream has run for 1 minute 5 seconds."
     assert clock(Timeline(), Arguments(label="cat"), 65.0) is None
     assert clock(Timeline(), Arguments(ordinal=2), 65.0) is None
 

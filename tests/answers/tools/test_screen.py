@@ -21,7 +21,10 @@ from tests.builders.units import cue, screen, sight
         (Arguments(number=1.0), '"The night ferry", slide 1, from 0:20 on.'),
         (Arguments(span=(36.0, 36.0)), '"Prices and tickets", slide 2, from 0:34 on.'),
         (Arguments(text="tickets"), '"Prices and tickets", slide 2, from 0:34 on.'),
-        (Arguments(text="children"), '"Prices and tickets", slide 2, from 0:34 on.'),
+        (
+            Arguments(text="children"),
+            '"Prices and tickets", slide 2, from 0:34 on: "Children travel free".',
+        ),
         (Arguments(text="tickets", form="when"), "At 0:34."),
         (Arguments(text="tickets", form="how long"), "10 seconds, from 0:34 to 0:44."),
         (Arguments(text="tickets", form="yes/no"), 'Yes, "Prices and tickets", slide 2, from 0:34 on.'),
@@ -91,6 +94,10 @@ def test_a_misread_word_of_a_title_is_forgiven_and_another_word_is_not() -> None
         (Arguments(ordinal=4), None),
         (
             Arguments(form="how often"),
+            '3: "- Hire two engineers / - Open the office in Lisbon / - Ship version 2.5"',
+        ),
+        (
+            Arguments(text="bullets", form="how often"),
             '3: "- Hire two engineers / - Open the office in Lisbon / - Ship version 2.5"',
         ),
         (Arguments(text="Lisbon"), 'At 0:10: "- Open the office in Lisbon".'),

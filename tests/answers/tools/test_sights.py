@@ -87,7 +87,7 @@ def test_a_scene_is_told_of_without_pictures_too() -> None:
     timeline.add(cue("Let us look at the figures.", 2.0))
     heard = sights(timeline, Arguments(), 5.0)
     assert heard is not None
-    assert heard.text == "Somebody is speaking."
+    assert heard.text == 'Somebody is speaking: "Let us look at the figures."'
 
 
 def test_the_newest_keyframe_that_has_been_looked_at_tells_what_is_there() -> None:
