@@ -59,8 +59,14 @@ NAME_ENGINES = {
 }  # the only files that name engines, by dotted name
 # Modules that decide without I/O: what they import does none.
 PURE = {
+    "answers.arguments",
     "answers.deadline",
+    "answers.exchanges",
     "answers.grounding",
+    "answers.intents",
+    "answers.language",
+    "answers.route",
+    "answers.times",
     "answers.rules.visual_questions",
     "answers.response_schema",
     "answers.structured_output",

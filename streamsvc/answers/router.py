@@ -59,7 +59,7 @@ _caches: list[_Examples] = []  # of the role that was used last
 
 
 async def prepare(embed: Role, seconds: float | None = None) -> bool:
-    """Compute what is missing of the examples' vectors, about 5 s of one core for all.
+    """Load the language model, and compute what is missing of the examples' vectors: 5 s of one core in all.
 
     Args:
         embed: role with the op "texts".
@@ -71,6 +71,7 @@ async def prepare(embed: Role, seconds: float | None = None) -> bool:
     if cache.electorate is not None:
         return True
     deadline = None if seconds is None else clock.now() + seconds
+    await asyncio.to_thread(language.prepare)
     while batch := cache.missing()[:BATCH]:
         left = BATCH_SECONDS if deadline is None else deadline - clock.now()
         if left <= 0 or (vectors := await _vectors(embed, batch, left)) is None:
@@ -151,7 +152,7 @@ async def _chosen(think: Role, text: str, names: Sequence[str]) -> str | None:
     choices = list(dict.fromkeys([*names[:_CHOICES], TEXT]))
     kinds = "\n".join(f"{name}: {intents.about()[name]}" for name in choices)
     payload = {
-        "session": "",
+        "session": "router",
         "items": [],
         "instruction": _INSTRUCTION.format(kinds=kinds),
         "question": text,
