@@ -347,7 +347,12 @@ CITED: dict[str, Any] = {"start": 20.0, "end": 22.0, "kind": "speech", "quote": 
 
 
 def answer(fake: Fake, question: str, text: str, outcome: str = "answer", **more: Any) -> None:
-    body = {"outcome": outcome, "supported": outcome == "answer", "by": "reader", "evidence": [CITED]}
+    body: dict[str, Any] = {
+        "outcome": outcome,
+        "supported": outcome == "answer",
+        "by": "reader",
+        "evidence": [CITED],
+    }
     if outcome == "declined":
         body |= {"reason": "cannot_tell", "evidence": []}
     fake.send("answer.done", question_id=question, text=text, **body | more)
@@ -475,7 +480,7 @@ def test_a_question_that_fails_says_why_in_words_and_can_be_asked_again(
     wait_for(page, lambda: bool(fake.asked))
     error = {"type": "server_error", "code": "x", "message": "the worker died", "retryable": True}
     more = {"reason": reason} if reason else {}
-    body = {"outcome": "declined", "supported": False, "evidence": [], "error": error}
+    body: dict[str, Any] = {"outcome": "declined", "supported": False, "evidence": [], "error": error}
     fake.send("answer.done", question_id=fake.asked[0]["id"], text="", **body | more)
     expect(page.locator("#answers .failed .reply")).to_contain_text(words)
     page.locator("#answers .failed button").click()

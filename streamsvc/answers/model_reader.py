@@ -19,7 +19,6 @@ from streamsvc.answers import grounding
 from streamsvc.answers.deadline import KEYFRAME_WAIT
 from streamsvc.answers.finding import timestamp
 from streamsvc.answers.grounding import Claim, ClaimReader
-from streamsvc.answers.reading import INSTRUCTION
 from streamsvc.answers.route import Route
 from streamsvc.core import clock, metrics
 from streamsvc.core.context import SessionContext
@@ -45,6 +44,10 @@ class WindowSource(Protocol):
 
     async def window(self, now: float) -> tuple[str, Window]:
         """The key of the model's context and the window that a question at session second `now` uses."""
+        ...
+
+    def request(self, key: str, window: Window) -> Payload:
+        """What `generate` is given of them."""
         ...
 
 
@@ -135,13 +138,8 @@ class ModelReader:
         found = [] if is_whole else _numbered(await passages, window)
         shown = prompt.route.reader == "sight" or self._context.settings.models.profile == "gpu"
         lines |= {line.number: line for line in found}
-        payload: Payload = {
-            "session": key,
-            "items": [line.payload() if shown else _words(line) for line in window.lines],
-            "instruction": INSTRUCTION,
-            "question": _asked(question, found),
-            "max_tokens": MAX_TOKENS,
-        }
+        payload = self._reading.request(key, window if shown else _words_alone(window))
+        payload |= {"question": _asked(question, found), "max_tokens": MAX_TOKENS}
         if prompt.picture:
             at = question.asked
             image = Line(1, at, at, "picture", "the image that came with the question", None, prompt.picture)
@@ -210,9 +208,9 @@ class ModelReader:
         return best is None or best >= grounding.MIN_RELEVANCE
 
 
-def _words(line: Line) -> Payload:
-    """A line without its picture: who asks of words is not sent pictures."""
-    return replace(line, picture="").payload()
+def _words_alone(window: Window) -> Window:
+    """The window without pictures: who asks of words is not sent them."""
+    return replace(window, lines=tuple(replace(line, picture="") for line in window.lines))
 
 
 def _numbered(passages: Sequence[Passage], window: Window) -> list[Line]:

@@ -52,7 +52,7 @@ def handle(service: Service, subscriber: Subscriber, text: str) -> None:
         subscriber.reply("error", error.body() | _named(message))
 
 
-def _named(message: Message) -> Message:
+def _named(message: Message) -> dict[str, Any]:
     """The id by which the client knows its question; nothing where it gave none."""
     number = message.get("id")
     return {"question_id": str(number)[:64]} if isinstance(number, str | int) else {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -35,6 +36,9 @@ class Windows:
 
     async def window(self, now: float) -> tuple[str, Window]:
         return "s 0", self._window
+
+    def request(self, key: str, window: Window) -> dict[str, Any]:
+        return {"session": key, "items": window.payload(), "instruction": "Cite."}
 
 
 async def asked(

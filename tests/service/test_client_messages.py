@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 from tests.builders.service import open_session, serving, socket_of, until
 from tests.builders.spoken import KEY
@@ -35,14 +36,15 @@ async def test_an_invalid_message_is_answered_with_an_error_and_the_socket_stays
             ):
                 await events.send(message)
                 assert (await until(events, "error"))[-1]["error"]["code"] == code
-            for message, question in (
+            about: dict[str, Any]
+            for about, question in (
                 ({"type": "question.ask", "id": "mine"}, "mine"),
                 ({"type": "question.ask", "id": 7, "text": " "}, "7"),
                 ({"type": "question.cancel", "id": "x" * 99}, "x" * 64),
                 ({"type": "question.ask", "id": ["no id"]}, None),
                 ({"type": "watch.add", "id": "not a question"}, None),
             ):
-                await events.send(json.dumps(message))
+                await events.send(json.dumps(about))
                 assert (await until(events, "error"))[-1].get("question_id") == question
             await events.send('{"type":"ping","id":"p"}')
             assert (await until(events, "pong"))[-1]["id"] == "p"
