@@ -119,9 +119,9 @@ def counts(rows: Rows) -> Report:
     """Counts of graded questions; those that are 0 are left out.
 
     "asked", "answerable", and each of VERDICTS; "citable": right and answerable; "cited": citable and cited;
-    "failed": an error instead of an answer; "honest": nothing false was claimed; "told": stated as an answer; "told_near_misses": of those that are
-    not answerable; "among_first": answerable and right or pointed at in the first passages; "lists":
-    questions with points, "points": the sum of their shares.
+    "failed": an error instead of an answer; "honest": nothing false was claimed; "told": stated as an answer;
+    "told_near_misses": of those that are not answerable; "among_first": answerable and right or pointed at in
+    the first passages; "lists": questions with points; "points": the sum of their shares.
     """
     table: Counter[str] = Counter()
     for row in rows:
