@@ -136,7 +136,7 @@ def figures(result: Result, embedded: Result | None) -> dict[str, Any]:
         "unlike": sum(plain[row["recording"], row["id"]] != row["verdict"] for row in rows)
         if plain
         else None,
-        "unanswered": total.get("unanswered", 0),
+        "unanswered": total.get("unanswered", 0) + total.get("failed", 0),
         "done_max_s": max(whole, default=None),
     }
 
@@ -149,7 +149,7 @@ def table(results: Sequence[Result]) -> str:
     """A Markdown table with a line for each endpoint, and each again for each half."""
     heads = (
         *("endpoint", "right %", "right or pointed %", "of what is told right %", "near misses told"),
-        *("said", "of it told %", "unlike embedded", "unanswered", "latest answer s"),
+        *("said", "of it told %", "unlike embedded", "failed", "latest answer s"),
     )
     lines = []
     for half in (None, *sorted({row["half"] for one in results for row in one.rows if row["half"]})):

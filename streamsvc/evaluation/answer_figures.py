@@ -74,6 +74,7 @@ def _row(question: Mapping[str, Any], event: Mapping[str, Any] | None) -> Report
         "reason": event.get("reason"),
         "by": event.get("by"),
         "supported": event.get("supported"),
+        "error": event.get("error", {}).get("code"),
         "evidence": list(event.get("evidence") or ()),
         "verdict": grade_answers.verdict(question, event),
         "cited": grade_answers.cited(question, event),
@@ -118,9 +119,9 @@ def counts(rows: Rows) -> Report:
     """Counts of graded questions; those that are 0 are left out.
 
     "asked", "answerable", and each of VERDICTS; "citable": right and answerable; "cited": citable and cited;
-    "honest": nothing false was claimed; "told": stated as an answer; "told_near_misses": of those that are
-    not answerable; "among_first": answerable and right or pointed at in the first passages; "lists":
-    questions with points, "points": the sum of their shares.
+    "failed": an error instead of an answer; "honest": nothing false was claimed; "told": stated as an answer;
+    "told_near_misses": of those that are not answerable; "among_first": answerable and right or pointed at in
+    the first passages; "lists": questions with points; "points": the sum of their shares.
     """
     table: Counter[str] = Counter()
     for row in rows:
@@ -131,6 +132,7 @@ def counts(rows: Rows) -> Report:
                 "answerable": row["answerable"],
                 "citable": right,
                 "cited": right and row["cited"],
+                "failed": bool(row.get("error")),
                 "honest": row["honest"],
                 "told": row["told"],
                 "told_near_misses": row["told"] and not row["answerable"],

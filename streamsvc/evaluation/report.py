@@ -180,6 +180,7 @@ def _shares(report: Report) -> str:
         "told as answer",
         "of these right %",
         "near misses told",
+        "failed",
         "points %",
         "cited %",
     )
@@ -200,6 +201,7 @@ def _share_cells(name: str, table: Mapping[str, float]) -> tuple[str, ...]:
         f"{table.get('told', 0)}",
         percent["precision"],
         f"{table.get('told_near_misses', 0)} of {near}",
+        f"{table.get('failed', 0) + table.get('unanswered', 0)}",
         percent["points"],
         percent["cited"],
     )

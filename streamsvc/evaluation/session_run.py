@@ -20,7 +20,6 @@ from typing import Any
 from streamsvc.answers.question_queue import QuestionRequest
 from streamsvc.core import clock
 from streamsvc.core.config import Settings
-from streamsvc.core.context import Roles
 from streamsvc.core.errors import DeadlineMissed, StreamsvcError, WorkerError
 from streamsvc.core.options import SessionOptions, SpeechOptions, VisionOptions
 from streamsvc.core.types import EncodedFrame, MediaTrack
@@ -109,9 +108,8 @@ async def fixed_time_service(settings: Settings, load: Load = load_engine) -> As
             for worker in service.workers.values()
             for role, module in worker.roles.items()
         }
-        sees = settings.models.profile != "embedded"  # as in Service: these models can be shown pictures
-        vlm = roles["think"] if sees else None
-        service.use_roles(Roles(**{**roles, "see": LookCache(roles["see"]), "vlm": vlm}))
+        vlm = roles["think"] if service.roles.vlm is not None else None
+        service.use_roles(replace(service.roles, **{**roles, "see": LookCache(roles["see"]), "vlm": vlm}))
         yield service
 
 

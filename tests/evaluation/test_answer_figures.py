@@ -95,6 +95,13 @@ def test_every_question_has_a_verdict_and_its_times() -> None:
     assert answers({}, events, {}) == {}
 
 
+def test_an_error_instead_of_an_answer_is_counted() -> None:
+    failed = done("c", "", 1.0, supported=False, error={"code": "late"})
+    table = answers({"qa": QA[2:]}, [failed], {})
+    assert table["each"][0]["error"] == "late"
+    assert table["total"] == {"asked": 1, "answerable": 1, "declined": 1, "failed": 1, "honest": 1}
+
+
 def test_a_refusal_that_is_right_needs_no_citation() -> None:
     (row,) = answers({"qa": QA[1:2]}, [done("b", "I have not heard that.", 33.0, supported=False)], {})[
         "each"
