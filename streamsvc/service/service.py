@@ -24,7 +24,7 @@ from streamsvc.core.tasks import BackgroundTasks
 from streamsvc.events.store import sweep
 from streamsvc.ingest.aiortc_hooks import check_hooks
 from streamsvc.service.auth import Auth
-from streamsvc.service.engine_table import ENGINES, NICENESS, think_model
+from streamsvc.service.engine_table import ENGINES, NICENESS, ThinkModel, think_model
 from streamsvc.service.load_controller import LoadController
 from streamsvc.service.media_input import State
 from streamsvc.service.publications import Publications
@@ -53,8 +53,9 @@ class Service:
         self._at_once = tuple(at_once)
         self._media = ThreadPoolExecutor(_DECODING_THREADS, thread_name_prefix="media")
         self._tasks = BackgroundTasks()
-        self.workers = _workers(settings, self._at_once)
-        self.roles = _roles(self.workers, settings)
+        think = think_model(settings)
+        self.workers = _workers(settings, think, self._at_once)
+        self.roles = _roles(self.workers, think)
         self.load_controller = LoadController(
             self._load_sources,
             lambda name: self.workers[name].ready,
@@ -146,14 +147,14 @@ def _levels(settings: Settings) -> tuple[int, ...]:
     )
 
 
-def _workers(settings: Settings, at_once: Sequence[str]) -> dict[str, Worker]:
+def _workers(settings: Settings, think: ThinkModel, at_once: Sequence[str]) -> dict[str, Worker]:
     """The workers of the settings' profile, by name."""
     options: dict[str, Any] = {
         "models": str(settings.models.dir / "models"),
         "hear": settings.hear.model_dump(),
         "see": settings.see.model_dump(),
         "think": settings.think.model_dump()
-        | {"model": think_model(settings).name, "remote": settings.remote.options()},
+        | {"model": think.name, "remote": settings.remote.options()},
         "embed": settings.embed.model_dump(),
     }
     return {
@@ -164,7 +165,7 @@ def _workers(settings: Settings, at_once: Sequence[str]) -> dict[str, Worker]:
     }
 
 
-def _roles(workers: dict[str, Worker], settings: Settings) -> Roles:
+def _roles(workers: dict[str, Worker], think: ThinkModel) -> Roles:
     """The roles that the workers serve."""
     by_name = {role: worker.role(role) for worker in workers.values() for role in worker.roles}
     return Roles(
@@ -172,5 +173,6 @@ def _roles(workers: dict[str, Worker], settings: Settings) -> Roles:
         see=LookCache(by_name["see"]),
         think=by_name["think"],
         embed=by_name["embed"],
-        vlm=by_name["think"] if settings.models.profile != "embedded" else None,
+        vlm=by_name["think"] if think.sees else None,
+        reads=think.reads,
     )
