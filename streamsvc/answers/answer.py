@@ -39,6 +39,7 @@ SURE = 2.0
 FOLLOW_UP = 2.0
 _MAX_TO_SHORTEN = 24  # words of a passage, so that it and its short form stay below 40
 RETOLD_TOOLS = frozenset(["summary", "topic"])  # whose findings a model that reads tells better
+_READ_WHOLE = frozenset(["table", "relation"])  # whose names lie apart in a question
 _REFUSALS: dict[Reason, str] = {
     "nothing_yet": "I have not seen or heard anything yet.",
     "not_found": "I have not seen or heard that.",
@@ -87,7 +88,7 @@ class Answerer:
         timeline = self.timeline if attachment is None else _timeline_of(attachment, question)
         picture = "" if attachment is None else attachment.picture
         model = self.model if plan.asks_model and (attachment is None or picture) else None
-        exact = tools.call(route.tool, timeline, route.arguments, question.asked) if route.tool else None
+        exact = _exact(question, route, timeline)
         answer = _without_reading(question, route, timeline, exact, model is not None)
         if answer is None:
             prompt = Prompt(question, route, queries_of(question), picture)
@@ -185,6 +186,16 @@ async def _begun_by(latest: float, clauses: AsyncGenerator[Clause, None]) -> Asy
                 yield clause
 
 
+def _exact(question: Question, route: Route, timeline: Timeline) -> Finding | None:
+    """What the route's tool finds; None: it has none, or that finds nothing."""
+    if not route.tool:
+        return None
+    arguments = route.arguments
+    if route.tool in _READ_WHOLE:
+        arguments = replace(arguments, text=question.text)
+    return tools.call(route.tool, timeline, arguments, question.asked)
+
+
 def _without_reading(
     question: Question, route: Route, timeline: Timeline, exact: Finding | None, has_model: bool
 ) -> Answer | None:
@@ -237,7 +248,7 @@ def _timeline_of(attachment: Attachment, question: Question) -> Timeline:
 
 
 async def shaped(
-    question: Question, parts: AsyncGenerator[Delta | Answer, None]
+    question: Question, route: Route, parts: AsyncGenerator[Delta | Answer, None]
 ) -> AsyncGenerator[Delta | Answer, None]:
     """The parts of an answer as they come; with a response format, the whole answer at once, as JSON text.
 
@@ -249,6 +260,6 @@ async def shaped(
             if question.form is None:
                 yield part
             elif isinstance(part, Answer):
-                text = fill(question.form, question.text, part)
+                text = fill(question.form, question.text, part, route.arguments)
                 yield Delta(question.id, text)
                 yield replace(part, text=text)

@@ -162,7 +162,7 @@ class Answering:
         if plan.keyframe_wait:
             question = await self._refreshed(question, plan.keyframe_wait)
         first = True
-        parts = shaped(question, self._answerer.answer(question, way, plan, attachment))
+        parts = shaped(question, way, self._answerer.answer(question, way, plan, attachment))
         async with contextlib.aclosing(parts):
             async for part in parts:
                 if isinstance(part, Answer):

@@ -153,8 +153,7 @@ def _workers(settings: Settings, think: ThinkModel, at_once: Sequence[str]) -> d
         "models": str(settings.models.dir / "models"),
         "hear": settings.hear.model_dump(),
         "see": settings.see.model_dump(),
-        "think": settings.think.model_dump()
-        | {"model": think.name, "remote": settings.remote.options()},
+        "think": settings.think.model_dump() | {"model": think.name, "remote": settings.remote.options()},
         "embed": settings.embed.model_dump(),
     }
     return {

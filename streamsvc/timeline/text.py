@@ -23,7 +23,7 @@ _IRREGULAR = {
 
 
 def tokens(text: str) -> list[str]:
-    """Words and numbers in lower case. Hyphens are removed: "stone-cutter" gives "stonecutter"."""
+    """Words and numbers in lower case. Hyphens are removed: "by-law" gives "bylaw"."""
     return _TOKEN.findall(_HYPHEN.sub("", text.lower().replace("’", "'").replace("‘", " ")))
 
 
@@ -38,7 +38,7 @@ def terms(text: str) -> tuple[str, ...]:
 
 @lru_cache(maxsize=_CACHE)
 def bag(text: str) -> frozenset[str]:
-    """Terms of a line, its negations, and neighbours joined: "stone cutter" has "stonecutter"."""
+    """Terms of a line, its negations, and neighbours joined: "by law" has "bylaw"."""
     words = tokens(text)
     joined = {stem(a + b) for a, b in itertools.pairwise(words)}
     return frozenset(terms(text)) | joined | {stem(word) for word in words if word in NEGATIONS}

@@ -211,7 +211,7 @@ def test_an_answer_of_a_form_comes_whole_as_json(virtual: asyncio.Runner) -> Non
         question = Question("q", "When is the kiln fired?", 10.0, clock.now() + 3.0, form=form)
         answerer: Any = Answerer(known(), FakeIndex(), FakeModel(["On Thursdays.", "Always."]))  # type: ignore[arg-type]
         parts = answerer.answer(question, Route(), Plan(fallback_at=clock.now() + 2.6))
-        return [part async for part in shaped(question, parts)]
+        return [part async for part in shaped(question, Route(), parts)]
 
     delta, whole = virtual.run(main())
     assert delta.text == whole.text

@@ -105,9 +105,7 @@ def test_a_count_is_a_number_or_text() -> None:
     assert filled("How many people sit there?", "Two people sit at a table.", CAT, count=WHOLE) == {
         "count": 2
     }
-    assert "count" in unmet("How many cups?", "I see two cups.", CAT, count=WHOLE), (
-        "it does not begin with it"
-    )
+    assert "count" in unmet("How many cups?", "I see two cups.", CAT, count=WHOLE), "not at its beginning"
 
 
 def test_yes_and_no_fill_fields_named_answer_or_by_the_question_s_words() -> None:

@@ -12,7 +12,7 @@ MOST_WORDS = 40  # of an answer
 
 
 def words_in(text: str) -> int:
-    """The number of words in a text, as people count them: "1:15" and "stone-cutter" are two."""
+    """The number of words in a text, as people count them: "1:15" and "by-law" are two."""
     return len(re.findall(r"[^\W_]+", re.sub(r"['\u2019]", "", text)))
 
 
