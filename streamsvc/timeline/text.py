@@ -1,8 +1,7 @@
-"""Terms of a text for retrieval: stems of its content words, with near synonyms joined. Pure; English."""
+"""Terms of a text: stems of its content words. Pure; English."""
 
 from __future__ import annotations
 
-import itertools
 import re
 from functools import lru_cache
 
@@ -14,7 +13,6 @@ _COMPOUND_PART = re.compile(r"[a-z]+(?=[-‐‑][a-z])|(?<=[a-z][-‐‑])[a-z]+
 _CACHE = 32_768  # entries of each LRU cache
 
 STOP = frozenset(word_lists.STOP.split())
-NEGATIONS = frozenset(word_lists.NEGATIONS.split())
 _IRREGULAR = {
     form: base
     for base, *forms in (entry.split() for entry in word_lists.IRREGULAR.split(";"))
@@ -37,33 +35,14 @@ def terms(text: str) -> tuple[str, ...]:
 
 
 @lru_cache(maxsize=_CACHE)
-def bag(text: str) -> frozenset[str]:
-    """Terms of a line, its negations, and neighbours joined: "by law" has "bylaw"."""
-    words = tokens(text)
-    joined = {stem(a + b) for a, b in itertools.pairwise(words)}
-    return frozenset(terms(text)) | joined | {stem(word) for word in words if word in NEGATIONS}
-
-
-@lru_cache(maxsize=_CACHE)
 def stem(word: str) -> str:
-    """A light stem: plural, -ing, -ed, -ly, irregular forms; British spelling and near synonyms joined."""
-    base = _base(word.removesuffix("'s").replace("'", ""))
-    return _SYNONYMS.get(base, base)
+    """A light stem: plural, -ing, -ed, -ly, irregular forms; British and American spelling are one."""
+    return _base(word.removesuffix("'s").replace("'", ""))
 
 
 def stems(words: str) -> frozenset[str]:
     """The stems of words separated by blanks."""
     return frozenset(map(stem, words.split()))
-
-
-def related(term: str) -> frozenset[str]:
-    """Stems that a question may mean by a stem, itself included."""
-    return _RELATED.get(term, frozenset((term,)))
-
-
-def homophones(term: str) -> frozenset[str]:
-    """Stems that a recogniser may write for a stem, itself included."""
-    return _HOMOPHONES.get(term, frozenset((term,)))
 
 
 def _base(word: str) -> str:
@@ -110,18 +89,4 @@ def _american(word: str) -> str:
     return word
 
 
-def _groups(text: str) -> dict[str, frozenset[str]]:
-    """Stem -> the stems of all groups that it is in."""
-    members: dict[str, frozenset[str]] = {}
-    for group in map(stems, text.split(";")):
-        for term in group:
-            members[term] = members.get(term, frozenset()) | group
-    return members
-
-
-_SYNONYMS = {
-    _base(word): _base(group.split()[0]) for group in word_lists.SYNONYMS.split(";") for word in group.split()
-}
-_RELATED = _groups(word_lists.RELATED)
-_HOMOPHONES = _groups(word_lists.HOMOPHONES)
 QUESTION_WORDS = stems(word_lists.QUESTION)
