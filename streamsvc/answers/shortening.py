@@ -12,7 +12,7 @@ from contextlib import aclosing
 from streamsvc.core import clock
 from streamsvc.core.errors import StreamsvcError
 from streamsvc.core.roles import Payload, Role
-from streamsvc.timeline.window import one_line
+from streamsvc.timeline.lines import one_line
 
 MAX_TOKENS = 16
 MIN_WORDS = 12  # of a passage; a shorter one needs no shortening
