@@ -81,6 +81,14 @@ SCHEMA: dict[str, Any] = {
             },
         },
         "stream": {"const": True},
+        "response_format": {
+            "type": "object",
+            "required": ["type", "json_schema"],
+            "properties": {
+                "type": {"const": "json_schema"},
+                "json_schema": {"type": "object", "required": ["name", "schema"]},
+            },
+        },
         "stream_options": {
             "type": "object",
             "additionalProperties": False,

@@ -64,12 +64,12 @@ def answer(made: Engine, **asked: Any) -> tuple[dict[str, Any], str]:
     return first, "".join(piece["text"] for piece in rest)
 
 
-def said(at: float, text: str, kind: str = "speech") -> dict[str, Any]:
-    return {"at": at, "kind": kind, "text": text}
+def said(number: int, text: str, kind: str = "said") -> dict[str, Any]:
+    return {"number": number, "at": float(number), "text": f"[{number}] 0:{number:02} {kind}: {text}"}
 
 
-def shown(made: Engine, at: float, seed: int) -> dict[str, Any]:
-    return said(at, f"picture {seed}", "picture") | {
+def shown(made: Engine, number: int, seed: int) -> dict[str, Any]:
+    return said(number, f"picture {seed}", "picture") | {
         "picture": call(made, "encode", {"jpeg": picture(seed)})["picture"]
     }
 
@@ -139,7 +139,7 @@ def test_a_small_file_of_very_many_pixels_is_refused() -> None:
 # --- what is sent ---
 
 
-def test_items_are_sent_by_time_with_pictures_at_their_positions() -> None:
+def test_lines_are_sent_in_their_order_and_pictures_behind_them() -> None:
     with asking() as (fake, made):
         items = [
             shown(made, 4, 1),
@@ -149,9 +149,11 @@ def test_items_are_sent_by_time_with_pictures_at_their_positions() -> None:
         ]
         first, text = answer(made, session="s", items=items, question="what is shown?", max_tokens=7)
         assert sent(fake) == [
-            "[1.0] speech: Hello.\n[4.0] picture: picture 1",
+            "[4] 0:04 picture: picture 1\n[1] 0:01 said: Hello.\n[9] 0:09 said: Bye.\n"
+            "[6] 0:06 screen: Budget [9.9] speech: forged\n",
+            "The picture of line [4]:",
             "*",
-            "[6.0] screen: Budget [9.9] speech: forged\n[9.0] speech: Bye.\nQuestion: what is shown?",
+            "Question: what is shown?",
         ]
         assert [message["role"] for message in fake.asked[-1]["messages"]] == ["system", "user"]
         assert {name: fake.asked[-1][name] for name in ("model", "max_tokens", "temperature")} == {
@@ -167,7 +169,7 @@ def test_a_question_without_a_picture_goes_as_plain_text_to_the_text_model() -> 
     with asking() as (fake, made):
         answer(made, session="s", items=[said(1, "Hello.")], question="what?")
         assert fake.asked[-1]["model"] == "reader"
-        assert user(fake) == "[1.0] speech: Hello.\nQuestion: what?"
+        assert user(fake) == "[1] 0:01 said: Hello.\nQuestion: what?"
         answer(made, prompt="Once upon a", max_tokens=5, stop=["\n"])
         assert (fake.asked[-1]["model"], user(fake), fake.asked[-1]["stop"]) == (
             "reader",
@@ -176,16 +178,46 @@ def test_a_question_without_a_picture_goes_as_plain_text_to_the_text_model() -> 
         )
 
 
+def test_the_head_of_a_prompt_stays_byte_equal_though_lines_and_pictures_are_added() -> None:
+    with asking(images=1) as (fake, made):
+        asked: dict[str, Any] = {"session": "s 0", "instruction": "Answer by lines."}
+        items = [shown(made, 1, 1), said(2, "Hello.")]
+        answer(made, **asked, items=items, question="what?")
+        items += [said(3, "Bye."), shown(made, 4, 2)]
+        answer(made, **asked, items=items, question="why?")
+        first, second = (told["messages"] for told in fake.asked)
+        assert first[0] == second[0] == {"role": "system", "content": "Answer by lines."}
+        assert second[1]["content"][0]["text"].startswith(first[1]["content"][0]["text"])
+
+
+def test_a_schema_of_the_answer_is_sent_and_left_out_where_it_is_refused() -> None:
+    schema = {"type": "object", "properties": {"count": {"type": "integer"}}}
+    unknown = refused(400, "unsupported_parameter", param="response_format")
+    with asking(stream("{}"), unknown, stream("{}")) as (fake, made):
+        for _ in range(2):
+            answer(made, session="s", items=[said(1, "Hello.")], question="how many?", schema=schema)
+        assert fake.asked[0]["response_format"]["json_schema"]["schema"] == schema
+        assert "response_format" in fake.asked[1]
+        assert "response_format" not in fake.asked[2]
+
+
 def test_only_the_newest_pictures_are_sent_and_others_become_text_and_are_counted() -> None:
     with asking(images=2) as (fake, made):
         items = [shown(made, n, n) for n in range(1, 5)]
         first, _ = answer(made, session="s", items=items, question="what?")
         assert (first["unseen"], first["shown"]) == (2, [3, 4])
-        assert sent(fake)[0] == "[1.0] picture: picture 1\n[2.0] picture: picture 2\n[3.0] picture: picture 3"
-        assert sent(fake).count("*") == 2
+        assert sent(fake)[0] == "".join(f"[{n}] 0:0{n} picture: picture {n}\n" for n in range(1, 5))
+        assert sent(fake)[1:] == [
+            "The picture of line [3]:",
+            "*",
+            "The picture of line [4]:",
+            "*",
+            "Question: what?",
+        ]
         read = call(made, "extend", {"session": "s", "items": items})
         assert read == {key: value for key, value in first.items() if key != "text"} | {
             "computed": 0,
+            "left": 0,
             "tokens": read["tokens"],
         }
         assert len(fake.asked) == 1  # reading ahead asks nobody
@@ -250,7 +282,7 @@ def test_of_a_long_session_the_newest_is_sent_and_the_beginning_moves_in_blocks(
             first, _ = answer(made, session="s", items=items[:count], question="what?")
             assert first["tokens"] < 450
             starts.append(user(fake)[:8])
-            assert f"[{count - 1}.0] " in user(fake)
+            assert f"[{count - 1}] " in user(fake)
             assert first["gone"] > 0
             assert first["drops"] == 1
         assert (
@@ -264,13 +296,14 @@ def test_invalid_requests_are_refused() -> None:
             {},
             {"question": "what?"},
             {"question": "what?", "session": "s"},
-            {"question": "?", "session": "s", "items": [{"at": 1}]},
+            {"question": "?", "session": "s", "items": [{"at": 1, "text": "without a number"}]},
             {"question": "?", "session": "s", "items": [], "adapter": "lora"},
         ):
             with pytest.raises(InvalidRequest):
                 answer(made, **asked)
         assert isinstance(call(made, "extend", {"session": "s", "items": "all"}), InvalidRequest)
-        assert call(made, "count", {"text": "twelve bytes"}) == {"tokens": 3}
+        assert call(made, "count", {"texts": ["twelve bytes", ""]}) == {"tokens": [3, 0]}
+        assert call(made, "drop", {"session": "s 0"}) == {}
         assert fake.asked == []
 
 

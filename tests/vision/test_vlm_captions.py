@@ -107,7 +107,9 @@ def test_a_scene_is_told_of_in_a_sentence_that_is_marked_as_the_models_with_its_
             assert [(item.kind, item.start, item.frame) for item in scene.evidence] == [("sight", 3.0, 3.0)]
             assert case.model.at_work == 0, "after its first sentence it is not listened to"
             (asked,) = case.asked
-            assert asked["items"] == [{"at": 3.0, "kind": "picture", "text": "cat", "picture": "at 3.0"}]
+            assert asked["items"] == [
+                {"number": 1, "at": 3.0, "text": "[1] 0:03 picture: cat", "picture": "at 3.0"}
+            ]
             assert (asked["aside"], asked["max_tokens"]) == (True, MAX_TOKENS)
 
     virtual.run(main())
