@@ -91,6 +91,7 @@ PURE = {
     "speech.segmenter",
     "speech.stable_words",
     "speech.vad",
+    "timeline.passages",
     "timeline.ranking",
     "timeline.text",
     "timeline.keyframe_history",
