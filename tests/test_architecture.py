@@ -111,6 +111,7 @@ PURE = {
     "speech.stable_words",
     "speech.vad",
     "timeline.centrality",
+    "timeline.passages",
     "timeline.ranking",
     "timeline.text",
     "timeline.keyframe_history",

@@ -203,7 +203,7 @@ class Sessions:
     async def search(self, name: str, query: str, limit: int = 10) -> list[Hit]:
         """What was said and shown in a session that fits a query, best first. Raises NotFound."""
         session = self.find(name)
-        with_pictures = self.shared.settings.see.clip
+        with_pictures = bool(self.shared.settings.see.clip)
         return await session.index.search(query, limit, self._tasks.spawn, with_pictures=with_pictures)
 
     # --- deletion and retention ---

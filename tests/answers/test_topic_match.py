@@ -120,7 +120,7 @@ async def test_a_topic_without_a_watch_is_forgotten() -> None:
 @pytest.mark.models
 def test_the_real_model_separates_passages_by_topic() -> None:
     encoder = embed.Encoder(Path(Models().dir) / "models" / embed.DEFAULT)
-    topics = ("the price of bread", "insects")
+    topics = ("the price of bread", "the death of bees")
     said = (
         "A loaf costs twice what it did. Bakers blame the wheat.",
         "The bees were all dead. A wasp flew out.",
