@@ -20,7 +20,7 @@ import structlog
 from streamsvc.answers import intents, language
 from streamsvc.answers.arguments import arguments_of
 from streamsvc.answers.intents import Electorate, Vector, Vote
-from streamsvc.answers.route import Arguments, Route
+from streamsvc.answers.route import Route
 from streamsvc.core import clock
 from streamsvc.core.errors import StreamsvcError
 from streamsvc.core.roles import Role
@@ -104,16 +104,16 @@ async def route(
     """
     spoken = await asyncio.to_thread(language.language_of, question.text)
     if spoken != language.ENGLISH:  # the examples and the encoder are English
-        return Route(arguments=_arguments(question, None, timeline, now), language=spoken)
+        return Route(arguments=arguments_of(question.text, "open", timeline, now), language=spoken)
     vote = await _vote(question.text, embed) if embed is not None else None
-    arguments = _arguments(question, vote, timeline, now)
     if vote is None:
-        return Route(arguments=arguments)
+        return Route(arguments=arguments_of(question.text, "open", timeline, now))
     name = vote.names[0]
     if in_doubt(vote):
         name = (await _chosen(think, question.text, vote.names) if think is not None else None) or TEXT
     chosen = intents.by_name()[name]
-    present = vote.present and arguments.span is None
+    arguments = arguments_of(question.text, vote.form_of(name), timeline, now)
+    present = vote.present_of(name) and arguments.span is None
     return Route(chosen.tool, chosen.reader, arguments, present, vote.margin)
 
 
@@ -122,10 +122,6 @@ def in_doubt(vote: Vote) -> bool:
     best, second = (intents.by_name()[name] for name in vote.names[:2])
     pictures = best.reader == second.reader == "sight"
     return best.name != TEXT and not pictures and vote.margin < DOUBT
-
-
-def _arguments(question: Question, vote: Vote | None, timeline: Timeline, now: float) -> Arguments:
-    return arguments_of(question.text, vote.form if vote is not None else "open", timeline, now)
 
 
 async def _vote(text: str, embed: Role) -> Vote | None:
