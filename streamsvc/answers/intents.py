@@ -61,19 +61,29 @@ class LabelWords:
 class Vote:
     """How the examples vote on one question.
 
-    `names` of intents, the best first, and their `shares`, about 0 to 1; what kind of answer the best asks
-    for, and whether about now.
+    `names` of intents, the best first, and their `shares`, about 0 to 1; `forms`, the likeliest first;
+    whether it is about now, for those that may be or not.
     """
 
     names: tuple[str, ...]
     shares: tuple[float, ...]
-    form: Form
+    forms: tuple[Form, ...]
     present: bool
 
     @property
     def margin(self) -> float:
         """By how much the best is ahead."""
         return self.shares[0] - self.shares[1]
+
+    def form_of(self, name: str) -> Form:
+        """What kind of answer is asked for, if the question is one for the intent of a name."""
+        possible = {intent.form for intent in intents() if intent.name == name}
+        return next(form for form in self.forms if form in possible)
+
+    def present_of(self, name: str) -> bool:
+        """Whether it is about now, if the question is one for the intent of a name."""
+        possible = {intent.present for intent in intents() if intent.name == name}
+        return self.present if len(possible) > 1 else True in possible
 
 
 @cache
@@ -173,10 +183,6 @@ class Electorate:
         kernel = np.exp(_SHARPNESS * (self._vectors @ self._vectors.T - 1.0)).astype(np.float64)
         kernel += _RIDGE * np.eye(len(kernel))
         self._weights = np.linalg.solve(kernel, answers - self._shares)
-        self._possible = {
-            name: {(intent.form, intent.present) for intent in intents() if intent.name == name}
-            for name in self._names
-        }
 
     def vote(self, vector: Vector) -> Vote:
         """How the examples vote on a question with a unit vector, shape (d,)."""
@@ -185,15 +191,12 @@ class Electorate:
         of_names = shares[: len(self._names)]
         of_forms = (shares / self._shares**_RARE_FORMS)[len(self._names) : -1]
         order = np.argsort(-of_names)
-        names = tuple(self._names[index] for index in order)
-        possible = self._possible[names[0]]
-        form = max(
-            (form for form in self._forms if any(form == other for other, _ in possible)),
-            key=lambda form: of_forms[self._forms.index(form)],
+        return Vote(
+            tuple(self._names[index] for index in order),
+            tuple(float(of_names[index]) for index in order),
+            tuple(self._forms[index] for index in np.argsort(-of_forms)),
+            bool(shares[-1] > _PRESENT),
         )
-        presents = {present for _, present in possible}
-        present = shares[-1] > _PRESENT if len(presents) > 1 else True in presents
-        return Vote(names, tuple(float(of_names[index]) for index in order), form, bool(present))
 
 
 def _unit(vectors: Vector) -> Vector:

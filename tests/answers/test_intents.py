@@ -92,8 +92,9 @@ def test_a_question_like_the_examples_of_one_kind_goes_there(name: str) -> None:
 
 def test_the_form_is_one_that_the_kind_has() -> None:
     vectors = one_hot(names())
-    electorate = Electorate(vectors)
-    assert electorate.vote(vectors[names().index("clock")]).form == "how long"
-    assert electorate.vote(vectors[names().index("seen")]).form == "list"
-    assert electorate.vote(vectors[names().index("summary")]).present is False
-    assert electorate.vote(vectors[names().index("topic")]).present is True
+    vote = Electorate(vectors).vote(vectors[names().index("summary")])
+    assert vote.form_of("clock") == "how long"
+    assert vote.form_of("seen") == "list"
+    assert vote.form_of("text") == "open"
+    assert vote.present_of("topic")
+    assert not vote.present_of("summary")

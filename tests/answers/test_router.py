@@ -14,6 +14,7 @@ import pytest
 
 from engines import Op, embed, fetch
 from streamsvc.answers import arguments, exchanges, intents, language, router
+from streamsvc.answers.intents import Vote
 from streamsvc.answers.route import Arguments, Route
 from streamsvc.core.errors import WorkerError
 from streamsvc.core.roles import Payload
@@ -101,6 +102,12 @@ def test_between_two_tools_a_question_is_looked_up() -> None:
     found = routed(question(), role(slides=1.0, order=1.0))
     assert (found.tool, found.reader) == ("", "text")
     assert found.margin < router.DOUBT
+
+
+@pytest.mark.parametrize(("name", "doubted"), [("none", True), ("summary", False), ("text", False)])
+def test_more_certainty_is_asked_for_before_nothing_is_looked_up(name: str, doubted: bool) -> None:
+    shares = (0.5, 0.5 - (router.DOUBT + router.DOUBT_NONE) / 2)
+    assert router.in_doubt(Vote((name, "clock"), shares, ("open",), False)) is doubted
 
 
 def test_of_two_that_look_at_pictures_the_better_one_is_taken() -> None:
