@@ -66,6 +66,8 @@ class LlamaServer:
             self._address = str(_DESCRIPTORS / str(descriptor))
             self._release()
             self._release = weakref.finalize(self, os.close, descriptor)
+        # Until its loop has done something, llama.cpp may wait for ever when it is closed.
+        self.call("/completion", {"prompt": [0], "n_predict": 0})
 
     def close(self) -> None:
         """Stop the server and free the model."""

@@ -24,9 +24,9 @@ class Recorded(LlamaServer):
     """Records the prompts, and how many of their tokens llama.cpp read."""
 
     def __init__(self, model: Path, size: Size) -> None:
-        super().__init__(model, size)
         self.prompts: list[list[int]] = []
         self.read: list[int] = []
+        super().__init__(model, size)
 
     def call(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
         found = super().call(path, body)
