@@ -129,9 +129,8 @@ class LoadController:
     def admit(self) -> None:
         """Admit one more session. Raises CapacityError where it would make the live ones late."""
         now = clock.now()
-        ages = [now - began for _, began in self._sessions()]
-        warm = sum(age >= WARMUP for age in ages)
-        if self._settings.admission and not load_policy.admits(self.state, self.cost, len(ages), warm):
+        warm = sum(now - began >= WARMUP for _, began in self._sessions())
+        if self._settings.admission and not load_policy.admits(self.state, self.cost, warm):
             metrics.sessions_rejected.labels("budget").inc()
             cause = load_policy.LIMITS[self.state.cause].reason if self.state.cause else ""
             raise CapacityError(

@@ -130,15 +130,12 @@ def reason(state: LoadState, load: Load) -> str:
     return limit.reason if getattr(load, state.cause) > limit.low else OTHERS
 
 
-def admits(state: LoadState, cost: float, sessions: int, warm: int) -> bool:
+def admits(state: LoadState, cost: float, live: int) -> bool:
     """Whether one more session of average cost keeps the live ones in time. The first is always admitted.
 
     Args:
         state: no session is admitted above level 0.
         cost: what our work other than idle-class costs, as a share of all cores, 0 to 1.
-        sessions: live ones.
-        warm: those of them behind that cost; the others are too new to have been measured.
+        live: sessions behind that cost; those too new to have been measured are left out.
     """
-    if sessions == 0:
-        return True
-    return state.level == 0 and (warm == 0 or cost + cost / warm <= MAX_COST)
+    return live == 0 or (state.level == 0 and cost + cost / live <= MAX_COST)

@@ -161,16 +161,14 @@ def test_the_level_changes_a_bounded_number_of_times_for_each_change_of_the_load
 
 
 def test_the_first_session_is_always_admitted() -> None:
-    assert admits(LoadState(level=3), 1.0, sessions=0, warm=0)
+    assert admits(LoadState(level=3), 1.0, live=0)
 
 
-def test_no_session_is_admitted_above_level_0_however_new_the_others_are() -> None:
-    assert admits(LoadState(), 0.25, sessions=1, warm=1)
-    assert not admits(LoadState(level=1), 0.25, sessions=1, warm=1)
-    assert not admits(LoadState(level=1), 0.25, sessions=1, warm=0)
+def test_no_session_is_admitted_above_level_0() -> None:
+    assert admits(LoadState(), 0.25, live=1)
+    assert not admits(LoadState(level=1), 0.25, live=1)
 
 
 def test_a_session_that_would_exceed_the_cores_is_rejected() -> None:
-    assert admits(LoadState(), 0.6, sessions=2, warm=2)
-    assert not admits(LoadState(), 0.7, sessions=2, warm=2)
-    assert admits(LoadState(), 0.7, sessions=2, warm=0), "nothing is measured yet"
+    assert admits(LoadState(), 0.6, live=2)
+    assert not admits(LoadState(), 0.7, live=2)
