@@ -219,9 +219,10 @@ def main() -> None:
         for result in run(load_scenarios(chosen.questions), chosen.only, config.load(None), load):
             results.append(result)
             print(table([result]), file=sys.stderr, flush=True)
+            if chosen.json is not None:
+                text = json.dumps([as_json(one) for one in results], indent=1)
+                chosen.json.write_text(text, encoding="utf-8")
     print(table(results))
-    if chosen.json is not None:
-        chosen.json.write_text(json.dumps([as_json(one) for one in results], indent=1), encoding="utf-8")
 
 
 def as_json(result: Result) -> dict[str, Any]:
