@@ -82,7 +82,7 @@ def window(lines: tuple[str, ...] = LINES, session: str = "s", **more: Any) -> P
 
 
 def read_all(engine: Chat, asked: Payload) -> list[int]:
-    left = []
+    left: list[int] = []
     while not left or left[-1]:
         left.append(engine.extend(asked)["left"])
     return left
@@ -186,7 +186,8 @@ def test_a_new_line_costs_its_own_tokens(engine: Chat, server: Recorded) -> None
 
 
 def test_a_question_costs_its_own_tokens_whatever_the_window_holds(engine: Chat, server: Recorded) -> None:
-    head = read_all(engine, window(session="asked")) and engine.extend(window(session="asked"))["tokens"]
+    read_all(engine, window(session="asked"))
+    head = engine.extend(window(session="asked"))["tokens"]
     for question in ("What was said?", "And before?"):
         server.read.clear()
         pieces = list(engine.generate(window(question=question, max_tokens=4, session="asked")))
@@ -196,7 +197,7 @@ def test_a_question_costs_its_own_tokens_whatever_the_window_holds(engine: Chat,
 
 
 def test_what_was_not_read_is_read_in_pieces_that_can_be_given_up(engine: Chat, server: Recorded) -> None:
-    pieces = engine.generate(window(question="Now?", max_tokens=4, session="late"))
+    pieces: Any = engine.generate(window(question="Now?", max_tokens=4, session="late"))
     assert next(pieces)["left"] > PIECE
     assert next(pieces) == {"text": ""}
     pieces.close()
@@ -256,7 +257,7 @@ def test_a_busy_slot_is_neither_shared_nor_evicted() -> None:
 
 
 def test_reading_does_not_wait_for_an_answer(engine: Chat) -> None:
-    pieces = engine.generate(window(LINES[:1], question="Now?", max_tokens=64, session="busy"))
+    pieces: Any = engine.generate(window(LINES[:1], question="Now?", max_tokens=64, session="busy"))
     next(pieces)
     told = engine.extend(window(session="busy"))
     assert told["left"] == told["tokens"]

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -76,7 +77,7 @@ def test_a_call_holds_no_python_lock(server: LlamaServer) -> None:
 
 
 def test_generation_stops_when_the_caller_leaves(server: LlamaServer) -> None:
-    events = server.stream("/completion", {"prompt": [66, 67], "n_predict": 3900, "ignore_eos": True})
+    events: Any = server.stream("/completion", {"prompt": [66, 67], "n_predict": 3900, "ignore_eos": True})
     assert next(events)["content"]
     events.close()
     time.sleep(0.1)
