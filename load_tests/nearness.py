@@ -183,7 +183,7 @@ def thresholds(rows: Sequence[Row]) -> str:
     """Markdown table: outcomes of answering with the nearest line, by cosine threshold."""
     left = [row for row in rows if not row.supported]
     cells = []
-    for least in np.arange(0.76, 0.91, 0.02):
+    for least in np.arange(0.35, 0.71, 0.05):
         answered = [row for row in left if row.cosine >= least]
         right = sum(row.right for row in answered)
         paraphrased = sum(row.kind == "paraphrase" for row in answered)
@@ -207,7 +207,7 @@ def words(same: Sequence[float], others: Sequence[float]) -> str:
             f"{sum(cosine >= least for cosine in same)} of {len(same)}",
             f"{sum(cosine >= least for cosine in others)} of {len(others)}",
         )
-        for least in np.arange(0.8, 0.97, 0.04)
+        for least in np.arange(0.5, 0.91, 0.1)
     ]
     return markdown_table(("from cosine", "fire by another name", "fire for another of the kind"), cells)
 
