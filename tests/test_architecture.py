@@ -69,7 +69,6 @@ PURE = {
     "answers.times",
     "answers.response_schema",
     "answers.structured_output",
-    "answers.times",
     "answers.tools.boxes",
     "answers.tools.layout",
     "answers.tools.matching",

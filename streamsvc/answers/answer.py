@@ -130,7 +130,7 @@ class Answerer:
             return []
         question = prompt.question
         alone = await self._search(question, prompt.route)
-        if not question.history or (alone and alone[0].score >= SURE):
+        if len(prompt.queries) == 1 or _top(alone) >= SURE:
             return alone
         together = await self._search(question, prompt.route, question.history[-1].question)
         return together if _top(together) - FOLLOW_UP > _top(alone) else alone
@@ -139,7 +139,7 @@ class Answerer:
         """Passages for a question, behind the one before it where it may be a follow-up."""
         return await self.index.passages(
             question.text,
-            seconds=RETRIEVAL_SECONDS / 2 if question.history else RETRIEVAL_SECONDS,
+            seconds=RETRIEVAL_SECONDS,
             until=max(question.asked, 0.0),
             span=route.arguments.span,
             before=before,

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import tomllib
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -24,6 +25,9 @@ from streamsvc.answers.route import Form, Reader
 # two points of each other.
 _SHARPNESS = 1.5
 _RIDGE = 0.1
+# Weight of equal first words beside the vectors, which tell a kind of question badly: leaving one example out at a
+# time, .1 finds 84.5 % of the forms (0: 83.7 %) and 71.9 % of the routes (71.4 %).
+_OPENING = 0.1
 _COMMON = 3  # examples that share a word which belongs to a kind of question
 # Other forms are rare beside "open": 96 % of the forms of left out examples are right, without it 93 %.
 _RARE_FORMS = 0.3
@@ -180,13 +184,22 @@ class Electorate:
         self._mean = vectors.mean(axis=0)
         self._vectors = _unit(vectors - self._mean)
         self._shares = answers.mean(axis=0)
-        kernel = np.exp(_SHARPNESS * (self._vectors @ self._vectors.T - 1.0)).astype(np.float64)
+        self._openings = [words_of(question)[:2] for question in examples()]
+        alike = np.array([self._alike(opening) for opening in self._openings])
+        kernel = np.exp(_SHARPNESS * (self._vectors @ self._vectors.T - 1.0)).astype(np.float64) + alike
         kernel += _RIDGE * np.eye(len(kernel))
         self._weights = np.linalg.solve(kernel, answers - self._shares)
 
-    def vote(self, vector: Vector) -> Vote:
-        """How the examples vote on a question with a unit vector, shape (d,)."""
+    def _alike(self, opening: Sequence[str]) -> NDArray[np.float64]:
+        """How much the openings of the examples are this one: their first word, and their first two words."""
+        first = [opening[:1] == other[:1] for other in self._openings]
+        both = [list(opening) == other for other in self._openings]
+        return _OPENING * (np.array(first, np.float64) + np.array(both, np.float64)) / 2
+
+    def vote(self, text: str, vector: Vector) -> Vote:
+        """How the examples vote on a question with its unit vector, shape (d,)."""
         near = np.exp(_SHARPNESS * (self._vectors @ _unit(vector - self._mean) - 1.0))
+        near = near + self._alike(words_of(text)[:2])
         shares = near @ self._weights + self._shares
         of_names = shares[: len(self._names)]
         of_forms = (shares / self._shares**_RARE_FORMS)[len(self._names) : -1]

@@ -25,8 +25,8 @@ from streamsvc.core.context import SessionContext
 from streamsvc.core.errors import DeadlineMissed, StreamsvcError
 from streamsvc.core.roles import Payload
 from streamsvc.core.types import Evidence, Question
-from streamsvc.timeline.passages import Passage
 from streamsvc.timeline.lines import Line, one_line
+from streamsvc.timeline.passages import Passage
 from streamsvc.timeline.window import Window
 from streamsvc.vision.vlm import VlmSession
 

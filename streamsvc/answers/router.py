@@ -131,7 +131,7 @@ async def _vote(text: str, embed: Role) -> Vote | None:
     if not await prepare(embed, PREPARE_SECONDS) or (electorate := _cache_of(embed).electorate) is None:
         return None
     vectors = await _vectors(embed, [text], EMBED_SECONDS)
-    return None if vectors is None else electorate.vote(vectors[0])
+    return None if vectors is None else electorate.vote(text, vectors[0])
 
 
 async def _vectors(embed: Role, texts: Sequence[str], seconds: float) -> Vector | None:

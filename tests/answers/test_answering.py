@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 from PIL import Image
+from streamsvc.answers.rules.parse import ParsedQuestion
 
 from streamsvc.answers.answer import Answerer
 from streamsvc.answers.deadline import Plan
 from streamsvc.answers.question_queue import QuestionRequest
-from streamsvc.answers.rules.parse import ParsedQuestion
 from streamsvc.core import clock, metrics
 from streamsvc.core.errors import NotFound, WorkerError
 from streamsvc.core.options import SessionOptions

@@ -6,10 +6,11 @@ import asyncio
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from streamsvc.answers.grounding import Clause
 from streamsvc.answers.rules.parse import parsed
 from streamsvc.answers.rules.visual_questions import Target
 from streamsvc.answers.vlm_reader import VlmReader
+
+from streamsvc.answers.grounding import Clause
 from streamsvc.core import clock, config
 from streamsvc.core.options import SessionOptions, VisionOptions
 from streamsvc.core.types import Question

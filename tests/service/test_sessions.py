@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 import structlog.testing
-
 from streamsvc.answers.rules.parse import parsed
 from streamsvc.answers.vlm_reader import VlmReader
+
 from streamsvc.core import clock, config
 from streamsvc.core.errors import (
     CapacityError,
