@@ -40,7 +40,10 @@ class Model(FakeRole):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.results = {"encode": self._encode, "extend": lambda payload: self.unread or {"tokens": 9, "left": 0}}
+        self.results = {
+            "encode": self._encode,
+            "extend": lambda payload: self.unread or {"tokens": 9, "left": 0},
+        }
         self.streams = {"generate": self._generate}
         self.delay = lambda op, payload: self.takes if op == "encode" and not self._known(payload) else 0.0
 
