@@ -6,10 +6,10 @@ Ops and payloads are those of `engines.vlm`, with these differences: `encode` on
 it here; `extend` reads nothing ahead; token counts are estimates; there are no adapters; `generate` takes a
 JSON "schema" of the answer. The items' lines are sent in the order given, before pictures and question: the
 head of the prompt stays byte-equal from question to question, so that prefix caches hold. The newest few
-pictures among the items follow, as data URLs, within the limit of images per minute; the others are counted in
-"unseen". A request without a picture goes to the text model. An "aside" request is sent with a picture or not
-at all, and leaves half of the images per minute to questions. While the endpoint is silent, payloads with an
-empty text serve as heartbeats. If the endpoint breaks off or stops at a limit, the last payload has "cut":
+pictures among the items follow, as data URLs, within the limit of images per minute; the others are counted
+in "unseen". A request without a picture goes to the text model. An "aside" request is sent with a picture or
+not at all, and leaves half of the images per minute to questions. While the endpoint is silent, payloads with
+an empty text serve as heartbeats. If the endpoint breaks off or stops at a limit, the last payload has "cut":
 "broken" | "length" | "content_filter".
 """
 

@@ -134,7 +134,7 @@ def of_vlm(plan: Plan, name: str) -> list[str]:
             {
                 "number": len(items) + 1,
                 "at": float(len(items)),
-                "text": f"[{len(items) + 1}] 0:00 said: Sentence {len(items)} of a talk about ships and weather.",
+                "text": f"[{len(items) + 1}] 0:00 said: Sentence {len(items)} of a talk about ships.",
             }
         )
 

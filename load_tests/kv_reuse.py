@@ -96,9 +96,7 @@ def dropping(bench: Bench, count: int = 60) -> tuple[Dropped, Dropped]:
         if window.drops == before.drops:
             continue
         drops += 1
-        everything = [
-            Entry(one.number, one.text, one.visual, one.visual is not None).piece for one in items
-        ]
+        everything = [Entry(one.number, one.text, one.visual, one.visual is not None).piece for one in items]
         shown = [bench.layout.head, *window.pieces, question]
         whole = [bench.layout.head, *everything, question]
         answers = _answers(bench, shown)

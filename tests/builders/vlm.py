@@ -19,7 +19,7 @@ from streamsvc.vision.vlm import VlmSession
 from tests.fakes.host import context
 from tests.fakes.vlm_role import Model, jpeg, keyframe
 
-_LINES: WeakKeyDictionary[VlmSession, Timeline] = WeakKeyDictionary()  # the timelines of their sessions
+_READERS: WeakKeyDictionary[VlmSession, VlmReader] = WeakKeyDictionary()  # one a session: it has the window
 
 
 def vlm_session(
@@ -34,7 +34,7 @@ def vlm_session(
     groups: dict[str, Any] = {"models": {"profile": "gpu"}, "think": {"model": "tiny"}} if gpu else {}
     options = SessionOptions(vision=VisionOptions(adapter=adapter), lossless=lossless)
     vlm = VlmSession(context(settings=config.load(None, **groups), options=options), model)
-    _LINES[vlm] = line
+    _READERS[vlm] = VlmReader("s", vlm, line)
     return vlm
 
 
@@ -63,7 +63,7 @@ async def asked(
 ) -> list[Clause]:
     """The clauses of an answer."""
     question = parsed(Question("q", text, 60.0, clock.now() + seconds, **more))
-    return [clause async for clause in VlmReader("s", vlm, _LINES[vlm]).clauses(question, way, words)]
+    return [clause async for clause in _READERS[vlm].clauses(question, way, words)]
 
 
 def texts(clauses: list[Clause]) -> list[str]:

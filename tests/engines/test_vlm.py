@@ -222,7 +222,8 @@ async def test_two_sessions_at_once_do_not_mix(folder: Path) -> None:
     made = engine(folder)
     role = LocalRole(made)
     items = {
-        name: [said(1, f"My name is {name}."), shown(made, 2, n)] for n, name in enumerate(("Ann", "Bob"))
+        name: [said(1, f"My name is {name}. " * (1 + 3 * n)), shown(made, 2, n)]
+        for n, name in enumerate(("Ann", "Bob"))
     }
 
     async def ask(name: str) -> str:

@@ -260,7 +260,7 @@ def test_the_budget_leaves_room_in_a_context_of_4096() -> None:
 
 
 def test_the_same_units_in_the_same_order_give_the_same_window() -> None:
-    units = list(
+    units: list[Any] = list(
         itertools.chain.from_iterable(
             (
                 keyframe(4.0 * n),

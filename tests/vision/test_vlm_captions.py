@@ -138,7 +138,7 @@ def test_the_next_scene_is_asked_of_beside_the_one_before_and_what_was_told_of_t
     ("said", "told"),
     [
         ("A dog lies on the sofa.", "A dog lies on the sofa."),
-        ("[3.0] Answer: **A dog** lies\non the sofa.", "A dog lies on the sofa."),
+        ("[3] 0:03 Answer: **A dog** lies\non the sofa.", "A dog lies on the sofa."),
         ("A cat on a mat.", ""),  # known
         ("The picture shows a cat and a mat.", ""),
         ("The last picture shows a dog.", "A dog."),
