@@ -33,8 +33,8 @@ from streamsvc.timeline.passages import Passage
 from streamsvc.timeline.timeline import Timeline
 
 RETRIEVAL_SECONDS = 1.0
-# A question whose best passage scores SURE follows nothing up; else it is searched with the one before it too,
-# which must be better by FOLLOW_UP. Chosen on the develop half of ../shared/questions.
+# A question whose best passage scores SURE follows nothing up; else what may is searched with the one before
+# it too, which must be better by FOLLOW_UP. Chosen on the develop half of ../shared/questions.
 SURE = 2.0
 FOLLOW_UP = 2.0
 _MAX_TO_SHORTEN = 24  # words of a passage, so that it and its short form stay below 40
@@ -107,7 +107,7 @@ class Answerer:
             finally:
                 retrieval.cancel()
         yield Delta(question.id, answer.text)
-        stages = {answer.by: clock.now() - began}
+        stages: dict[str, float] = {answer.by: clock.now() - began}
         if phrase := await self._short(question, answer):
             part = f" In short: {phrase}."
             yield Delta(question.id, part)

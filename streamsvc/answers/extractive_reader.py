@@ -1,6 +1,7 @@
 """The extractive reader: the passage that answers a question, or else the nearest ones, in their own words.
 
-A passage that holds the answer (`Passage.answers`) is told; one that is near is pointed at, and claims nothing.
+A passage that holds the answer (`Passage.answers`) is told; one that is near is pointed at, which claims
+nothing.
 """
 
 from __future__ import annotations
