@@ -16,10 +16,9 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 
-from streamsvc.answers import tools
+from streamsvc.answers import extractive_reader, tools
 from streamsvc.answers.deadline import Plan
 from streamsvc.answers.exchanges import queries_of
-from streamsvc.answers.extractive_reader import extract
 from streamsvc.answers.finding import Finding
 from streamsvc.answers.model_reader import Clause, ModelReader, Prompt
 from streamsvc.answers.route import Route
@@ -103,7 +102,7 @@ class Answerer:
                     if said.text:
                         yield said.answer(question.id, clock.now() - began)
                         return
-                answer = _extracted(question, route, exact, await retrieval)
+                answer = await self._extracted(question, route, exact, await retrieval)
             finally:
                 retrieval.cancel()
         yield Delta(question.id, answer.text)
@@ -123,6 +122,18 @@ class Answerer:
         if len(quote.split()) > _MAX_TO_SHORTEN:
             return ""
         return await shortened(self.shortener, question.id, question.text, quote, question.deadline - 0.1)
+
+    async def _extracted(
+        self, question: Question, route: Route, exact: Finding | None, passages: Sequence[Passage]
+    ) -> Answer:
+        """The answer beside a model's: a tool's finding, what the extractive reader found, or a refusal."""
+        if exact is not None:
+            return _stated(question, exact, "tool")
+        found = await extractive_reader.read(question.text, route, passages, self.index.rank)
+        if found.outcome == "declined":
+            return refusal(question.id, "not_found" if route.reader == "text" else "cannot_tell")
+        answer = _stated(question, found.finding, "reader")
+        return replace(answer, outcome=found.outcome, supported=found.outcome == "answer")
 
     async def _passages(self, prompt: Prompt) -> list[Passage]:
         """What retrieval finds, best first; nothing for languages that its models do not know."""
@@ -212,19 +223,6 @@ def _without_reading(
     if image:
         return refusal(question.id, "not_found" if route.reader == "text" else "cannot_tell")
     return None
-
-
-def _extracted(
-    question: Question, route: Route, exact: Finding | None, passages: Sequence[Passage]
-) -> Answer:
-    """The answer beside a model's: a tool's finding, what the extractive reader found, or a refusal."""
-    if exact is not None:
-        return _stated(question, exact, "tool")
-    found = extract(passages, route)
-    if found.outcome == "declined":
-        return refusal(question.id, "not_found" if route.reader == "text" else "cannot_tell")
-    answer = _stated(question, found.finding, "reader")
-    return replace(answer, outcome=found.outcome, supported=found.outcome == "answer")
 
 
 def refusal(question_id: str, reason: Reason) -> Answer:

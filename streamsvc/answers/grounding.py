@@ -181,15 +181,15 @@ def _negations_agree(claim: str, lines: Sequence[str], question: str) -> bool:
     A denial needs one in the lines or in the question. An affirmation is compared with the clause that shares
     most of its words.
     """
-    if _denies(claim):
-        return any(map(_denies, lines)) or _denies(question)
+    if denies(claim):
+        return any(map(denies, lines)) or denies(question)
     content = _content(claim)
     clauses = [clause for line in lines for clause in _CLAUSE.split(line) if clause.strip()]
     shared = [len(content & _content(clause)) for clause in clauses]
     best = max(shared, default=0)
     if best < 2:
         return True
-    return not all(_denies(clause) for clause, count in zip(clauses, shared, strict=True) if count == best)
+    return not all(denies(clause) for clause, count in zip(clauses, shared, strict=True) if count == best)
 
 
 def _content(text: str) -> frozenset[str]:
@@ -199,5 +199,6 @@ def _content(text: str) -> frozenset[str]:
     )
 
 
-def _denies(text: str) -> bool:
+def denies(text: str) -> bool:
+    """Whether an English text holds a negation."""
     return _NEGATION.search(text) is not None

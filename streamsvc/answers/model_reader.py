@@ -8,7 +8,7 @@ model is shown pictures, what it says of them cannot be checked: that is passed 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import Protocol
@@ -17,6 +17,7 @@ import structlog
 
 from streamsvc.answers import grounding
 from streamsvc.answers.deadline import KEYFRAME_WAIT
+from streamsvc.answers.extractive_reader import Rank
 from streamsvc.answers.finding import timestamp
 from streamsvc.answers.grounding import Claim, ClaimReader
 from streamsvc.answers.route import Route
@@ -50,9 +51,6 @@ class WindowSource(Protocol):
     def request(self, key: str, window: Window) -> Payload:
         """What `generate` is given of them."""
         ...
-
-
-Rank = Callable[[str, Sequence[str], float], Awaitable[Sequence[float] | None]]
 
 
 @dataclass(frozen=True, slots=True)
