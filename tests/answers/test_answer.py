@@ -37,6 +37,9 @@ class FakeIndex:
         await clock.sleep(self.seconds)
         return [Passage((Evidence(2.0, 6.0, "speech", SAID),), self.score, margin=9.0)]
 
+    async def rank(self, query: str, texts: Sequence[str], seconds: float) -> None:
+        return None
+
 
 @dataclass
 class FakeModel:
@@ -80,7 +83,8 @@ async def asked(
     """The whole answer and its increments, which joined are its text."""
     now = clock.now()
     asked = Question("q", "When is the kiln fired?", 10.0, now + 3.0, **question)
-    answerer = Answerer(timeline or known(), index or FakeIndex(), model, shortener)
+    knowing: Any = index or FakeIndex()
+    answerer = Answerer(timeline or known(), knowing, model, shortener)
     plan = plan or Plan(fallback_at=now + 2.6)
     parts = [part async for part in answerer.answer(asked, route or Route(), plan, attachment)]
     *deltas, whole = parts

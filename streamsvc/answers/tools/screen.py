@@ -11,7 +11,7 @@ from streamsvc.answers.tools import layout
 from streamsvc.answers.tools.layout import Row, text_of
 from streamsvc.answers.tools.matching import is_complete, written
 from streamsvc.answers.tools.sights import sights
-from streamsvc.answers.tools.wording import fitting, lasted, moment, sentence
+from streamsvc.answers.tools.wording import contents, fitting, lasted, moment, sentence, words_in
 from streamsvc.core.types import Evidence
 from streamsvc.timeline.screen_history import Screen
 from streamsvc.timeline.text import terms
@@ -20,6 +20,8 @@ from streamsvc.timeline.timeline import Timeline
 
 QUOTED = 32  # words of a screen in one answer
 TITLE = 12  # words of a title among others
+NUMBER_WORDS = 4  # of a line that tells the number of a slide, as in "Slide 3 of 9"
+LONGEST = 38  # words of an answer about one slide
 LETTERS = 3  # of the name of a slide at least: less is a letter on some thing in a picture
 PAGES = 60  # screens, the newest, in which a labelled value is looked for
 _PAGE_OF = re.compile(r"\b(\d{1,3})\s?(?:of|/)\s?(\d{1,3})\b")  # "3 of 9", "3 / 9"
@@ -76,6 +78,11 @@ def number_of(screen: Screen) -> tuple[int, int | None] | None:
     return None
 
 
+def _bears_number(line: str) -> bool:
+    """Whether a line tells the number of its slide and little else."""
+    return bool(_PAGE.match(line) or (_PAGE_OF.search(line) and words_in(line) <= NUMBER_WORDS))
+
+
 def slide_with(timeline: Timeline, text: str, now: float = float("inf")) -> Screen | None:
     """The first slide whose title holds the content words of a text, else whose lines do."""
     wanted = frozenset(terms(text))
@@ -119,18 +126,13 @@ def _slide(
     answer = f'"{quoted(name_of(screen), 24)}"{place}, from {timestamp(screen.start)} on'
     if arguments.form == "yes/no":
         answer = f"Yes, {answer}"
-    elif line := _line_with(screen, arguments.text):
-        answer += f': "{line}"'
-    elif len(known) > 1 and screen.end is None:
-        answer += f"; {len(known)} slides so far"
+    elif arguments.form == "open":
+        if len(known) > 1 and screen.end is None:
+            answer += f", {len(known)} slides so far"
+        rest = [line for line in screen.lines if line != name_of(screen) and not _bears_number(line)]
+        if shown := contents(rest, LONGEST - words_in(answer)):
+            answer += f': "{shown}"'
     return Finding(sentence(answer), (span,), (name_of(screen),))
-
-
-def _line_with(screen: Screen, text: str) -> str:
-    """The line of a slide, beside its title, that holds the content words of a text; "" if none does."""
-    wanted = frozenset(terms(text))
-    lines = (line for line in screen.lines if wanted and line != screen.title)
-    return next((quoted(line, TITLE) for line in lines if wanted <= frozenset(terms(line))), "")
 
 
 def _how_many(known: Sequence[Screen], timeline: Timeline) -> Finding:

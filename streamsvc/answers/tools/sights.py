@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from streamsvc.answers.finding import Finding, quoted, timestamp
 from streamsvc.answers.route import Arguments
 from streamsvc.answers.tools.speech import is_speaking
-from streamsvc.answers.tools.wording import fitting, sentence
+from streamsvc.answers.tools.wording import contents, fitting, sentence
 from streamsvc.core.types import Evidence, Sight
 from streamsvc.timeline.keyframe_history import Shown
 from streamsvc.timeline.timeline import Timeline
@@ -30,6 +30,7 @@ from streamsvc.vision.scenes import (
 JOINED = 4.0  # seconds for which a thing may be lost from sight without a new appearance
 BLANK = ("black", "blank")  # labels of a picture that shows nothing
 NAMED = 30  # words of a list of things
+SCREEN_WORDS = 16  # of a screen's lines beside its title
 
 
 # --- appearances ---
@@ -108,6 +109,8 @@ def sights(timeline: Timeline, arguments: Arguments, now: float) -> Finding | No
         kind = "titled" if screen.title else "that begins with"
         text = f'I see a screen of text {kind} "{quoted(name, 12)}"'
         parts = [text] if not values else [*parts, f'The screen says "{quoted(name, 12)}"']
+        if shown := contents([line for line in screen.lines if line != name], SCREEN_WORDS):
+            parts[-1] += f': "{shown}"'
         spans.append(Evidence(screen.start, timeline.end_of(screen), "screen", name, screen.frame))
     is_now = span[1] >= now - JOINED
     if is_now and is_speaking(timeline, now):

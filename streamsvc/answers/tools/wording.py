@@ -9,6 +9,7 @@ from streamsvc.answers.finding import Finding, timestamp
 from streamsvc.core.types import Evidence
 
 MOST_WORDS = 40  # of an answer
+_BULLETS = "\u2022\u00b7\u2219\u25aa\u25e6\u25cf\u25cb * -"
 
 
 def words_in(text: str) -> int:
@@ -37,6 +38,13 @@ def fitting(parts: Iterable[str], most: int, separator: str = ", ") -> tuple[str
             break
         text, count = longer, count + 1
     return text, count
+
+
+def contents(lines: Iterable[str], most: int) -> str:
+    """Lines of a screen, as far as whole ones fit into `most` words; "" if the first does not."""
+    plain = [line.lstrip(_BULLETS) for line in lines]
+    text, _ = fitting(plain, most, " / ")
+    return text if words_in(text) <= most else ""
 
 
 def duration(seconds: float) -> str:

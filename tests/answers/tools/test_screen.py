@@ -11,26 +11,25 @@ from tests.builders import pages
 from tests.builders.timelines import ferries
 from tests.builders.units import cue, screen, sight
 
+PRICES = '"Prices and tickets", slide 2, from 0:34 on: "Children travel free".'
+
 
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
         (Arguments(form="list"), '"The night ferry", "Prices and tickets", "Questions".'),
-        (Arguments(), '"Questions", slide 3, from 0:44 on; 3 slides so far.'),
-        (Arguments(ordinal=2), '"Prices and tickets", slide 2, from 0:34 on.'),
-        (Arguments(number=1.0), '"The night ferry", slide 1, from 0:20 on.'),
-        (Arguments(span=(36.0, 36.0)), '"Prices and tickets", slide 2, from 0:34 on.'),
-        (Arguments(text="tickets"), '"Prices and tickets", slide 2, from 0:34 on.'),
-        (
-            Arguments(text="children"),
-            '"Prices and tickets", slide 2, from 0:34 on: "Children travel free".',
-        ),
+        (Arguments(), '"Questions", slide 3, from 0:44 on, 3 slides so far.'),
+        (Arguments(ordinal=2), PRICES),
+        (Arguments(number=1.0), '"The night ferry", slide 1, from 0:20 on: "Leaves at nine".'),
+        (Arguments(span=(36.0, 36.0)), PRICES),
+        (Arguments(text="tickets"), PRICES),
+        (Arguments(text="children"), PRICES),
         (Arguments(text="tickets", form="when"), "At 0:34."),
         (Arguments(text="tickets", form="how long"), "10 seconds, from 0:34 to 0:44."),
         (Arguments(text="tickets", form="yes/no"), 'Yes, "Prices and tickets", slide 2, from 0:34 on.'),
         (Arguments(form="how often"), '3; the screen says "Slide 3 of 3"; 3 were shown so far.'),
         (Arguments(ordinal=4), None),
-        (Arguments(ordinal=2, text="chapter"), '"Prices and tickets", slide 2, from 0:34 on.'),
+        (Arguments(ordinal=2, text="chapter"), PRICES),
         (Arguments(text="chapter"), None),
         (Arguments(form="list", text="deck"), '"The night ferry", "Prices and tickets", "Questions".'),
         (Arguments(span=(10.0, 10.0)), None),

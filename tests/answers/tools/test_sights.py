@@ -77,7 +77,7 @@ def test_the_title_on_the_screen_and_speech_belong_to_the_scene() -> None:
     timeline.add(cue("Let us look at the figures.", 2.0))
     found = sights(timeline, Arguments(), 5.0)
     assert found is not None
-    assert found.text == 'I see a person. The screen says "Budget 2026". Somebody is speaking.'
+    assert found.text == 'I see a person. The screen says "Budget 2026": "Hosting". Somebody is speaking.'
     assert [span.kind for span in found.evidence] == ["sight", "screen", "speech"]
 
 
