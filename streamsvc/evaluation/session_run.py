@@ -307,19 +307,19 @@ async def ask_about_image(service: Service, text: str, image: bytes) -> Event:
 
 @dataclass
 class RecordingPublisher:
-    """The publisher of a session (`types.Publisher`)."""
+    """The publisher of a session (`media_input.Publisher`)."""
 
     tracks: tuple[MediaTrack, ...]
 
     def stats(self) -> dict[str, float]:
-        """See types.Publisher."""
+        """See media_input.Publisher."""
         return {}
 
     def request_keyframe(self) -> None:
-        """See types.Publisher."""
+        """See media_input.Publisher."""
 
     async def close(self) -> None:
-        """See types.Publisher."""
+        """See media_input.Publisher."""
 
 
 @contextlib.contextmanager
