@@ -25,7 +25,8 @@ SPACELESS = "\u0e00-\u109f\u3001-\u30ff\u3400-\u9fff\uf900-\ufaff\uff01-\uff20"
 
 Kind = Literal["audio", "video"]
 Outcome = Literal["answer", "closest", "declined"]
-Reason = Literal["", "nothing_yet", "cannot_tell", "not_found", "busy", "late", "cancelled"]
+DeclineReason = Literal["nothing_yet", "cannot_tell", "not_found", "busy", "late", "cancelled"]
+Reason = Literal["", DeclineReason]
 By = Literal["tool", "reader", "model"]
 Stages = Mapping[str, float]  # seconds spent per stage, e.g. {"decode": 0.004, "asr": 0.11}
 

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from streamsvc.answers import router
 from streamsvc.answers.question_queue import QuestionRequest
 from streamsvc.core import clock
 from streamsvc.core.config import Settings
@@ -110,6 +111,7 @@ async def fixed_time_service(settings: Settings, load: Load = load_engine) -> As
         }
         vlm = roles["think"] if service.roles.vlm is not None else None
         service.use_roles(replace(service.roles, **{**roles, "see": LookCache(roles["see"]), "vlm": vlm}))
+        await router.prepare(roles["embed"])  # so that the first question is routed as the last
         yield service
 
 

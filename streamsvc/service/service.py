@@ -17,9 +17,11 @@ from typing import Any, Self
 import structlog
 
 import streamsvc
+from streamsvc.answers import router
 from streamsvc.core import clock, degradation, metrics
 from streamsvc.core.config import Settings
 from streamsvc.core.context import Roles
+from streamsvc.core.errors import StreamsvcError
 from streamsvc.core.tasks import BackgroundTasks
 from streamsvc.events.store import sweep
 from streamsvc.ingest.aiortc_hooks import check_hooks
@@ -88,6 +90,8 @@ class Service:
             self._tasks.spawn(worker.run())
         self._tasks.spawn(self.sessions.run_janitor())
         self._tasks.spawn(self.load_controller.run())
+        if "see" in self._at_once:
+            self._tasks.spawn(self._prepare_router())
         return self
 
     async def __aexit__(
@@ -105,6 +109,12 @@ class Service:
             StreamsvcError: they cannot be loaded (ModelMissing, WorkerError).
         """
         await asyncio.gather(*(self.workers[name].wait_ready() for name in self._at_once))
+
+    async def _prepare_router(self) -> None:
+        """Have what questions are routed by before the first one is asked."""
+        with contextlib.suppress(StreamsvcError):  # the worker does not start, and says so
+            await self.workers["see"].wait_ready()
+            await router.prepare(self.roles.embed)
 
     def use_roles(self, roles: Roles) -> None:
         """Use other models than the workers' in new sessions, such as engines in this process."""

@@ -11,7 +11,14 @@ from streamsvc.answers.finding import Finding, quoted, timestamp
 
 @pytest.mark.parametrize(
     ("seconds", "written"),
-    [(0.0, "0:00"), (9.99, "0:09"), (75.2, "1:15"), (3599.9, "59:59"), (3600.0, "1:00:00"), (7325.0, "2:02:05")],
+    [
+        (0.0, "0:00"),
+        (9.99, "0:09"),
+        (75.2, "1:15"),
+        (3599.9, "59:59"),
+        (3600.0, "1:00:00"),
+        (7325.0, "2:02:05"),
+    ],
 )
 def test_a_time_is_written_in_whole_seconds_with_hours_only_where_there_are_any(
     seconds: float, written: str

@@ -47,6 +47,7 @@ async def test_a_recording_gives_resumable_captions_answers_subtitles_and_search
         assert answered[-1]["question_id"] == "mine"
         assert "stale smell" in answered[-1]["text"].lower()
         assert answered[-1]["supported"]
+        assert (answered[-1]["outcome"], "reason" in answered[-1]) == ("answer", False)
         assert rest[-1]["reason"] == "source_ended"
 
         epoch, middle = durable[0]["epoch"], durable[len(durable) // 2]["seq"]
@@ -165,7 +166,7 @@ async def test_an_answer_comes_although_the_think_worker_was_killed(media: Path,
             )
             done = (await until(events, "answer.done"))[-1]
             assert done["question_id"] == "after"
-            assert done["supported"]
+            assert (done["outcome"], done["supported"], done["by"]) == ("answer", True, "tool")
             while service.workers["think"].pid in (None, old):  # noqa: ASYNC110  # no event reports a restart
                 await asyncio.sleep(0.05)
         counted = await service.roles.think.call("count", {"texts": ["a"]}, deadline_in_s=60)
