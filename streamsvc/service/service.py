@@ -17,7 +17,7 @@ from typing import Any, Self
 import structlog
 
 import streamsvc
-from streamsvc.answers import router
+from streamsvc.answers import language, router
 from streamsvc.core import clock, degradation, metrics
 from streamsvc.core.config import Settings
 from streamsvc.core.context import Roles
@@ -39,6 +39,7 @@ from streamsvc.workers.supervisor import Worker
 
 log = structlog.get_logger()
 _DECODING_THREADS = 2  # of all sessions together
+_PREPARE_TRIES = 3  # after that each question does a part of it
 
 
 class Service:
@@ -113,8 +114,11 @@ class Service:
     async def _prepare_router(self) -> None:
         """Have what questions are routed by before the first one is asked."""
         with contextlib.suppress(StreamsvcError):  # the worker does not start, and says so
+            await asyncio.to_thread(language.prepare)
             await self.workers["see"].wait_ready()
-            await router.prepare(self.roles.embed)
+            for _ in range(_PREPARE_TRIES):
+                if self.roles.embed is None or await router.prepare(self.roles.embed):
+                    return
 
     def use_roles(self, roles: Roles) -> None:
         """Use other models than the workers' in new sessions, such as engines in this process."""

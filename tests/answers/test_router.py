@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import asyncio
 import json
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,18 @@ def vectors_of(shares: Mapping[str, float]) -> Any:
 
 def role(**shares: float) -> FakeRole:
     return FakeRole({"texts": vectors_of(shares)})
+
+
+def test_a_language_model_that_is_not_loaded_yet_holds_no_question_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def loads(_: str) -> str:
+        time.sleep(0.5)
+        return "de"
+
+    monkeypatch.setattr(language, "language_of", loads)
+    monkeypatch.setattr(router, "PREPARE_SECONDS", 0.05)
+    assert asyncio.run(router.route(question(), Timeline(), None, NOW)).language == language.ENGLISH
 
 
 def thinker(*pieces: Any) -> FakeRole:
