@@ -72,7 +72,8 @@ async def prepare(embed: Role, seconds: float | None = None) -> bool:
     if cache.electorate is not None:
         return True
     deadline = None if seconds is None else clock.now() + seconds
-    await asyncio.to_thread(language.prepare)
+    if seconds is None:  # a question waits for it once, in `route`
+        await asyncio.to_thread(language.prepare)
     while batch := cache.missing()[:BATCH]:
         left = BATCH_SECONDS if deadline is None else deadline - clock.now()
         if left <= 0 or (vectors := await _vectors(embed, batch, left)) is None:

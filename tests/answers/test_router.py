@@ -57,7 +57,7 @@ def role(**shares: float) -> FakeRole:
     return FakeRole({"texts": vectors_of(shares)})
 
 
-def test_a_language_model_that_is_not_loaded_yet_holds_no_question_up(
+def test_a_language_model_that_is_not_loaded_holds_no_question_up(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def loads(_: str) -> str:

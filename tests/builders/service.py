@@ -43,7 +43,7 @@ async def serving(
 
 
 async def warm(service: Service) -> None:
-    """Wait until all models are loaded, as they are a little after the start: a question then gets its best."""
+    """Wait until all models are loaded, as they are a little after the start."""
     await service.ready()
     assert service.roles.embed is not None
     assert await router.prepare(service.roles.embed)
