@@ -189,7 +189,7 @@ def test_it_recovers_with_the_model() -> None:
     assert (first.tool, second.tool) == ("", "summary")
 
 
-def test_a_slow_model_of_vectors_is_not_waited_for(virtual: asyncio.Runner) -> None:
+def test_a_slow_model_of_vectors_is_not_waited_for(stage: asyncio.Runner) -> None:
     async def main() -> float:
         embed = role(summary=1.0)
         embed.delay = lambda op, payload: 0.2
@@ -203,7 +203,7 @@ def test_a_slow_model_of_vectors_is_not_waited_for(virtual: asyncio.Runner) -> N
         assert (await router.route(question(), Timeline(), embed, NOW)).tool == "summary"
         return waited
 
-    assert virtual.run(main()) <= router.PREPARE_SECONDS
+    assert stage.run(main()) <= router.PREPARE_SECONDS
 
 
 def test_the_examples_are_embedded_once() -> None:
