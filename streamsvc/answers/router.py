@@ -33,7 +33,7 @@ log = structlog.get_logger()
 DOUBT = 0.15
 DOUBT_NONE = 0.15  # of "no model here can tell": taken wrongly it costs an answer, missed it costs a look-up
 EMBED_SECONDS = 0.4  # for the vector of a question
-PREPARE_SECONDS = 0.5  # that a question may spend on vectors of examples that are not there yet
+PREPARE_SECONDS = 0.5  # that a question may spend on what is not there yet: the language model, vectors
 THINK_SECONDS = 0.4  # for the model's choice
 BATCH = 16  # examples a call: another caller waits for one batch at most, about 0.1 s
 BATCH_SECONDS = 10.0  # the first batch may load the model
@@ -72,7 +72,8 @@ async def prepare(embed: Role, seconds: float | None = None) -> bool:
     if cache.electorate is not None:
         return True
     deadline = None if seconds is None else clock.now() + seconds
-    await asyncio.to_thread(language.prepare)
+    if seconds is None:  # a question waits for it once, in `route`
+        await asyncio.to_thread(language.prepare)
     while batch := cache.missing()[:BATCH]:
         left = BATCH_SECONDS if deadline is None else deadline - clock.now()
         if left <= 0 or (vectors := await _vectors(embed, batch, left)) is None:
@@ -103,7 +104,7 @@ async def route(
         think: a generative model that reads (op "generate" with a schema), asked where the examples leave it
             open; None: there is none.
     """
-    spoken = await asyncio.to_thread(language.language_of, question.text)
+    spoken = await _language(question.text)
     if spoken != language.ENGLISH:  # the examples and the encoder are English
         return Route(arguments=arguments_of(question.text, "open", timeline, now), language=spoken)
     vote = await _vote(question.text, embed) if embed is not None else None
@@ -116,6 +117,15 @@ async def route(
     arguments = arguments_of(question.text, vote.form_of(name), timeline, now)
     present = vote.present_of(name) and arguments.span is None
     return Route(chosen.tool, chosen.reader, arguments, present, vote.margin)
+
+
+async def _language(text: str) -> str:
+    """The language of a question; English where the model for it is not loaded in time."""
+    try:
+        async with asyncio.timeout(PREPARE_SECONDS):
+            return await asyncio.to_thread(language.language_of, text)
+    except TimeoutError:
+        return language.ENGLISH
 
 
 def in_doubt(vote: Vote) -> bool:

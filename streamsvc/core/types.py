@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +25,8 @@ SPACELESS = "\u0e00-\u109f\u3001-\u30ff\u3400-\u9fff\uf900-\ufaff\uff01-\uff20"
 
 Kind = Literal["audio", "video"]
 Outcome = Literal["answer", "closest", "declined"]
-Reason = Literal["", "nothing_yet", "cannot_tell", "not_found", "busy", "late", "cancelled"]
+DeclineReason = Literal["nothing_yet", "cannot_tell", "not_found", "busy", "late", "cancelled"]
+Reason = Literal["", DeclineReason]
 By = Literal["tool", "reader", "model"]
 Stages = Mapping[str, float]  # seconds spent per stage, e.g. {"decode": 0.004, "asr": 0.11}
 
@@ -55,24 +56,6 @@ class EncodedFrame:
     codec: str  # as in MediaTrack
     keyframe: bool  # a codec keyframe
     gap: float = 0.0  # seconds of media known to be lost right before this frame
-
-
-class Publisher(Protocol):
-    """The sender of a session's media: a WebRTC peer or a source."""
-
-    tracks: tuple[MediaTrack, ...]
-
-    def stats(self) -> Mapping[str, float]:
-        """What the transport counts, such as "audio_lost" packets; empty where it counts nothing."""
-        ...
-
-    def request_keyframe(self) -> None:
-        """Ask the encoder for a codec keyframe, where it can be asked."""
-        ...
-
-    async def close(self) -> None:
-        """Stop sending; never raises."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -318,17 +301,6 @@ class Scene:
 
 
 @dataclass(frozen=True, slots=True)
-class Before:
-    """The asker's previous question and its answer."""
-
-    question: str
-    answer: Answer
-    at: float  # monotonic seconds of the answer
-    image: bool = False  # the question was about an attachment
-    listed: Answer | None = None  # the last answer that was a list, if all questions since were about it
-
-
-@dataclass(frozen=True, slots=True)
 class Exchange:
     """An earlier question of the same asker with its answer, for follow-ups."""
 
@@ -349,7 +321,6 @@ class Question:
     audience: str = "asker"  # or "session"
     image: bytes | None = None  # attachment, JPEG or PNG
     form: Mapping[str, Any] | None = None  # JSON Schema of a structured answer; None: plain text
-    before: Before | None = None  # of answers/rules alone; goes with them
     waited: float = 0.0  # seconds spent waiting for a current keyframe
     history: tuple[Exchange, ...] = ()  # the asker's last exchanges, the oldest first
 

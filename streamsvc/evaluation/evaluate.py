@@ -25,6 +25,7 @@ from streamsvc.evaluation import datasets, figures, grade_answers, pooling, sess
 from streamsvc.evaluation.datasets import DATASETS, ImageQuestion, Utterance
 from streamsvc.evaluation.figures import Report
 from streamsvc.evaluation.scenario import Scenario, load_scenarios
+from streamsvc.service.engine_table import think_model
 from streamsvc.service.service import Service
 
 Progress = Callable[[str], None]
@@ -88,7 +89,7 @@ def run(settings: Settings, plan: Plan, progress: Progress) -> Report:
         "hear": settings.hear.model,
         "detect": settings.see.detector,
         "tag": settings.see.tagger,
-        "think": settings.think.model,
+        "think": think_model(settings).name,
     }
     profile = settings.models.profile
     return {"speed": "1" if plan.live else "max", "profile": profile, "models": models, **report}

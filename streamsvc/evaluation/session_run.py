@@ -17,6 +17,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from streamsvc.answers import router
 from streamsvc.answers.question_queue import QuestionRequest
 from streamsvc.core import clock
 from streamsvc.core.config import Settings
@@ -110,6 +111,7 @@ async def fixed_time_service(settings: Settings, load: Load = load_engine) -> As
         }
         vlm = roles["think"] if service.roles.vlm is not None else None
         service.use_roles(replace(service.roles, **{**roles, "see": LookCache(roles["see"]), "vlm": vlm}))
+        await router.prepare(roles["embed"])  # so that the first question is routed as the last
         yield service
 
 
@@ -307,19 +309,19 @@ async def ask_about_image(service: Service, text: str, image: bytes) -> Event:
 
 @dataclass
 class RecordingPublisher:
-    """The publisher of a session (`types.Publisher`)."""
+    """The publisher of a session (`media_input.Publisher`)."""
 
     tracks: tuple[MediaTrack, ...]
 
     def stats(self) -> dict[str, float]:
-        """See types.Publisher."""
+        """See media_input.Publisher."""
         return {}
 
     def request_keyframe(self) -> None:
-        """See types.Publisher."""
+        """See media_input.Publisher."""
 
     async def close(self) -> None:
-        """See types.Publisher."""
+        """See media_input.Publisher."""
 
 
 @contextlib.contextmanager

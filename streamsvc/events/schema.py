@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, get_args
 
-from streamsvc.core.types import By, Outcome, Reason
+from streamsvc.core.types import By, DeclineReason, Outcome
 
 Schema = dict[str, Any]
 
@@ -106,8 +106,8 @@ EVENTS: dict[str, tuple[bool, dict[str, Schema], dict[str, Schema]]] = {
         },
         {
             "reason": {
-                "enum": [reason for reason in get_args(Reason) if reason],
-                "description": "of the outcome declined alone",
+                "enum": list(get_args(DeclineReason)),
+                "description": "of the outcome declined alone; else absent",
             },
             "by": {
                 "enum": list(get_args(By)),

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import enum
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from streamsvc.core import clock, metrics
 from streamsvc.core.context import SessionContext
 from streamsvc.core.errors import Conflict
-from streamsvc.core.types import EncodedFrame, MediaTrack, Publisher
+from streamsvc.core.types import EncodedFrame, MediaTrack
 from streamsvc.events.log import EventLog
 from streamsvc.ingest.source import SourceSink
 from streamsvc.speech.pipeline import SpeechPipeline
@@ -26,6 +26,24 @@ class State(enum.Enum):
     LIVE = "live"
     STALLED = "stalled"  # media have stopped coming; the context is kept
     ENDED = "ended"  # readable until its retention has passed
+
+
+class Publisher(Protocol):
+    """The sender of a session's media: a WebRTC peer or a source."""
+
+    tracks: tuple[MediaTrack, ...]
+
+    def stats(self) -> Mapping[str, float]:
+        """What the transport counts, such as "audio_lost" packets; empty where it counts nothing."""
+        ...
+
+    def request_keyframe(self) -> None:
+        """Ask the encoder for a codec keyframe, where it can be asked."""
+        ...
+
+    async def close(self) -> None:
+        """Stop sending; never raises."""
+        ...
 
 
 class MediaSource(Publisher, Protocol):

@@ -14,10 +14,11 @@ from typing import Any, Literal
 from fastapi import APIRouter, Request, Response, params
 from fastapi.responses import JSONResponse, StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
+from pydantic.json_schema import SkipJsonSchema
 
 from streamsvc.answers import question_queue, response_schema
 from streamsvc.core.errors import InvalidRequest
-from streamsvc.core.types import By, Outcome, Question, Reason
+from streamsvc.core.types import By, DeclineReason, Outcome, Question
 from streamsvc.events.subscription import Subscription
 from streamsvc.service.session import Session
 
@@ -52,16 +53,19 @@ class Accepted(BaseModel):
 
 
 class AnswerBody(BaseModel):
-    """A whole answer: the body of its `answer.done` event. `error`: why there is none."""
+    """A whole answer: the body of its `answer.done` event. What does not apply is absent, never null.
+
+    `reason`: of the outcome declined alone. `error`: why there is no answer.
+    """
 
     question_id: str
     text: str
     outcome: Outcome
     supported: bool
     evidence: list[dict[str, Any]]
-    reason: Reason = ""
-    by: By | None = None
-    error: dict[str, Any] | None = None
+    reason: DeclineReason | SkipJsonSchema[None] = Field(default_factory=lambda: None)
+    by: By | SkipJsonSchema[None] = Field(default_factory=lambda: None)
+    error: dict[str, Any] | SkipJsonSchema[None] = Field(default_factory=lambda: None)
 
 
 def router(

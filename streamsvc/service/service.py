@@ -17,9 +17,11 @@ from typing import Any, Self
 import structlog
 
 import streamsvc
+from streamsvc.answers import language, router
 from streamsvc.core import clock, degradation, metrics
 from streamsvc.core.config import Settings
 from streamsvc.core.context import Roles
+from streamsvc.core.errors import StreamsvcError
 from streamsvc.core.tasks import BackgroundTasks
 from streamsvc.events.store import sweep
 from streamsvc.ingest.aiortc_hooks import check_hooks
@@ -37,6 +39,7 @@ from streamsvc.workers.supervisor import Worker
 
 log = structlog.get_logger()
 _DECODING_THREADS = 2  # of all sessions together
+_PREPARE_TRIES = 3  # after that each question does a part of it
 
 
 class Service:
@@ -88,6 +91,8 @@ class Service:
             self._tasks.spawn(worker.run())
         self._tasks.spawn(self.sessions.run_janitor())
         self._tasks.spawn(self.load_controller.run())
+        if "see" in self._at_once:
+            self._tasks.spawn(self._prepare_router())
         return self
 
     async def __aexit__(
@@ -105,6 +110,15 @@ class Service:
             StreamsvcError: they cannot be loaded (ModelMissing, WorkerError).
         """
         await asyncio.gather(*(self.workers[name].wait_ready() for name in self._at_once))
+
+    async def _prepare_router(self) -> None:
+        """Have what questions are routed by before the first one is asked."""
+        with contextlib.suppress(StreamsvcError):  # the worker does not start, and says so
+            await asyncio.to_thread(language.prepare)
+            await self.workers["see"].wait_ready()
+            for _ in range(_PREPARE_TRIES):
+                if self.roles.embed is None or await router.prepare(self.roles.embed):
+                    return
 
     def use_roles(self, roles: Roles) -> None:
         """Use other models than the workers' in new sessions, such as engines in this process."""

@@ -293,7 +293,7 @@ class Worker:
             self._cancel(number)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True)  # the router keeps vectors as long as its role
 class _RoleClient:
     """One role of one worker; implements Role."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import asyncio
 import json
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,18 @@ def vectors_of(shares: Mapping[str, float]) -> Any:
 
 def role(**shares: float) -> FakeRole:
     return FakeRole({"texts": vectors_of(shares)})
+
+
+def test_a_language_model_that_is_not_loaded_holds_no_question_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def loads(_: str) -> str:
+        time.sleep(0.5)
+        return "de"
+
+    monkeypatch.setattr(language, "language_of", loads)
+    monkeypatch.setattr(router, "PREPARE_SECONDS", 0.05)
+    assert asyncio.run(router.route(question(), Timeline(), None, NOW)).language == language.ENGLISH
 
 
 def thinker(*pieces: Any) -> FakeRole:
@@ -176,7 +189,7 @@ def test_it_recovers_with_the_model() -> None:
     assert (first.tool, second.tool) == ("", "summary")
 
 
-def test_a_slow_model_of_vectors_is_not_waited_for(virtual: asyncio.Runner) -> None:
+def test_a_slow_model_of_vectors_is_not_waited_for(stage: asyncio.Runner) -> None:
     async def main() -> float:
         embed = role(summary=1.0)
         embed.delay = lambda op, payload: 0.2
@@ -190,7 +203,7 @@ def test_a_slow_model_of_vectors_is_not_waited_for(virtual: asyncio.Runner) -> N
         assert (await router.route(question(), Timeline(), embed, NOW)).tool == "summary"
         return waited
 
-    assert virtual.run(main()) <= router.PREPARE_SECONDS
+    assert stage.run(main()) <= router.PREPARE_SECONDS
 
 
 def test_the_examples_are_embedded_once() -> None:

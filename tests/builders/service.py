@@ -14,6 +14,7 @@ import httpx
 import jsonschema
 from websockets.asyncio.client import ClientConnection, connect
 
+from streamsvc.answers import router
 from streamsvc.core import config
 from streamsvc.events import schema
 from streamsvc.service import app
@@ -39,6 +40,14 @@ async def serving(
             httpx.AsyncClient(base_url=f"http://{place}", timeout=60) as client,
         ):
             yield service, place, client
+
+
+async def warm(service: Service) -> None:
+    """Wait until all models are loaded, as they are a little after the start."""
+    await service.ready()
+    assert service.roles.embed is not None
+    assert await router.prepare(service.roles.embed)
+    await service.roles.embed.call("rank", {"query": "a", "texts": ["a"]}, deadline_in_s=30)
 
 
 async def open_session(client: httpx.AsyncClient, **body: Any) -> str:

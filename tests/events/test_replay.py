@@ -111,7 +111,7 @@ def logged(units: list[Any]) -> tuple[Fold, list[dict[str, Any]]]:
             log = EventLog("s", SessionClock(), Limits(), store)
             timeline = Timeline()
             live = Fold(timeline)
-            dispatcher = Dispatcher(context(), timeline, log, lambda at: f"/frames/{at:.3f}.jpg")
+            dispatcher = Dispatcher(context(), timeline, None, log, lambda at: f"/frames/{at:.3f}.jpg")
             for unit in units:
                 dispatcher.dispatch(unit)
                 open_cue = isinstance(unit, Cue) and not unit.final

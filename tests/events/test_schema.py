@@ -35,3 +35,13 @@ def test_an_event_passes_and_a_broken_twin_does_not() -> None:
     ):
         with pytest.raises(jsonschema.ValidationError):
             jsonschema.validate(broken, schema.document())
+
+
+def test_the_reason_of_an_answer_is_one_of_the_known_ones_or_absent() -> None:
+    answer = {"question_id": "q", "text": "", "outcome": "declined", "supported": False, "evidence": []}
+    done = EVENT | answer | {"type": "answer.done", "seq": 1, "prev": 0}
+    for told in ({}, {"reason": "late"}):
+        jsonschema.validate(done | told, schema.document())
+    for reason in (None, "", "bored"):
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate(done | {"reason": reason}, schema.document())

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import re
+import zlib
 
 import numpy as np
 
@@ -16,6 +18,25 @@ def letter_vectors(payload: Payload) -> Payload:
         [[text.count(letter) for letter in "abcdefghij"] for text in payload["texts"]], np.float32
     )
     return {"vectors": rows / np.linalg.norm(rows, axis=1, keepdims=True)}
+
+
+def word_vectors(payload: Payload) -> Payload:
+    """Op `texts`: which words occur; texts with many words in common are close."""
+    rows = np.full((len(payload["texts"]), 512), 1e-3, np.float32)
+    for row, text in zip(rows, payload["texts"], strict=True):
+        for word in _words(text):
+            row[zlib.crc32(word.encode()) % len(row)] += 1.0
+    return {"vectors": rows / np.linalg.norm(rows, axis=1, keepdims=True)}
+
+
+def word_scores(payload: Payload) -> Payload:
+    """Op `rank`: how many words of the query a text has."""
+    query = _words(payload["query"])
+    return {"scores": np.array([len(query & _words(text)) for text in payload["texts"]], np.float32)}
+
+
+def _words(text: str) -> set[str]:
+    return set(re.findall(r"\w+", text.lower()))
 
 
 def letters_role(*failures: Exception, gate: asyncio.Event | None = None) -> FakeRole:

@@ -16,7 +16,7 @@ from websockets.exceptions import ConnectionClosed
 from streamsvc.core.types import SAMPLE_RATE
 from streamsvc.evaluation.recordings import read
 from streamsvc.service.media_input import State
-from tests.builders.service import error_of, open_session, serving, socket_of, until
+from tests.builders.service import error_of, open_session, serving, socket_of, until, warm
 from tests.builders.spoken import KEY
 from tests.fakes.hear_engine import written
 
@@ -27,6 +27,7 @@ async def test_a_recording_gives_resumable_captions_answers_subtitles_and_search
     media: Path, tmp_path: Path
 ) -> None:
     async with serving(tmp_path, server={"sources": (media,)}) as (service, place, client):
+        await warm(service)
         session = await open_session(client, source=f"file:{media}/speech/harvard.flac", speed=4)
         async with socket_of(place, session) as events:
             first = await until(events, "caption.final")
@@ -47,6 +48,7 @@ async def test_a_recording_gives_resumable_captions_answers_subtitles_and_search
         assert answered[-1]["question_id"] == "mine"
         assert "stale smell" in answered[-1]["text"].lower()
         assert answered[-1]["supported"]
+        assert (answered[-1]["outcome"], "reason" in answered[-1]) == ("answer", False)
         assert rest[-1]["reason"] == "source_ended"
 
         epoch, middle = durable[0]["epoch"], durable[len(durable) // 2]["seq"]
@@ -147,6 +149,7 @@ async def test_a_session_survives_killed_workers_and_its_events_resume(media: Pa
 @pytest.mark.models
 async def test_an_answer_comes_although_the_think_worker_was_killed(media: Path, tmp_path: Path) -> None:
     async with serving(tmp_path, server={"sources": (media,)}) as (service, place, client):
+        await warm(service)
         session = await open_session(client, source=f"file:{media}/speech/two_cities.flac")
         async with socket_of(place, session) as events:
             await until(events, "caption.final")
@@ -165,7 +168,7 @@ async def test_an_answer_comes_although_the_think_worker_was_killed(media: Path,
             )
             done = (await until(events, "answer.done"))[-1]
             assert done["question_id"] == "after"
-            assert done["supported"]
+            assert (done["outcome"], done["supported"], done["by"]) == ("answer", True, "tool")
             while service.workers["think"].pid in (None, old):  # noqa: ASYNC110  # no event reports a restart
                 await asyncio.sleep(0.05)
         counted = await service.roles.think.call("count", {"texts": ["a"]}, deadline_in_s=60)

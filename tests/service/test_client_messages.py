@@ -10,14 +10,14 @@ from tests.builders.service import open_session, serving, socket_of, until
 from tests.builders.spoken import KEY
 
 
-async def test_a_question_before_any_content_gets_an_unsupported_answer(tmp_path: Path) -> None:
+async def test_a_question_before_any_content_is_declined_with_its_reason(tmp_path: Path) -> None:
     async with serving(tmp_path) as (_, place, client):
         session = await open_session(client, no_store=True)
         async with socket_of(place, session) as events:
             await events.send(json.dumps({"type": "question.ask", "text": "What is shown?"}))
             done = (await until(events, "answer.done"))[-1]
-            assert not done["supported"]
-            assert done["evidence"] == []
+            assert (done["outcome"], done["reason"]) == ("declined", "nothing_yet")
+            assert (done["supported"], done["evidence"]) == (False, [])
         assert not (tmp_path / "data" / session).exists(), "no_store writes nothing"
 
 

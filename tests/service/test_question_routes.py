@@ -7,13 +7,14 @@ import base64
 import json
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 import httpx
 import pytest
 
 from streamsvc.answers.question_queue import QuestionRequest
 from streamsvc.core.errors import InvalidRequest
+from streamsvc.core.types import DeclineReason
 from streamsvc.service import question_routes
 from streamsvc.service.session import Session
 from tests.builders.service import error_of, open_session, serving, socket_of, until
@@ -89,7 +90,7 @@ async def test_an_answer_comes_in_the_response_or_as_events(tmp_path: Path) -> N
         path = f"/v1/sessions/{session}/questions"
         answer = await client.post(path, json={"text": "Anything?"}, headers={"Accept": "text/event-stream"})
         done = json.loads(answer.text.strip().splitlines()[-1].removeprefix("data: "))
-        assert (done["type"], done["supported"]) == ("answer.done", False)
+        assert (done["type"], done["outcome"], done["reason"]) == ("answer.done", "declined", "nothing_yet")
         async with socket_of(place, session, "?types=answer.done") as events:
             accepted = await client.post(path, json={"text": "And now?", "audience": "session"})
             assert accepted.status_code == 202
@@ -112,6 +113,16 @@ async def test_an_answer_comes_in_the_response_or_as_events(tmp_path: Path) -> N
         ):
             assert error_of(await client.post(path, json=body)) == (400, code)
         assert error_of(await client.delete(f"{path}/q_none")) == (404, "no_question")
+
+
+async def test_what_does_not_apply_to_an_answer_is_absent_and_never_null(tmp_path: Path) -> None:
+    async with serving(tmp_path) as (_, _, client):
+        answer = (await client.get("/openapi.json")).json()["components"]["schemas"]["AnswerBody"]
+        for name, kind in (("reason", "string"), ("by", "string"), ("error", "object")):
+            assert answer["properties"][name]["type"] == kind
+            assert "default" not in answer["properties"][name]
+            assert name not in answer["required"]
+        assert answer["properties"]["reason"]["enum"] == list(get_args(DeclineReason))
 
 
 async def answered(client: httpx.AsyncClient, address: str) -> httpx.Response:
@@ -138,7 +149,8 @@ async def test_an_answer_is_its_askers_alone_and_read_at_its_address(tmp_path: P
             mine = (await client.post(path, json={"text": "Anything?"})).json()["question_id"]
             done = await answered(client, f"{path}/{mine}")
             assert done.status_code == 200
-            assert (done.json()["question_id"], done.json()["supported"]) == (mine, False)
+            assert (done.json()["question_id"], done.json()["reason"]) == (mine, "nothing_yet")
+            assert (done.json()["outcome"], done.json()["supported"]) == ("declined", False)
             assert error_of(await client.get(f"{path}/{mine}", headers=others)) == (404, "no_question")
             assert error_of(await client.delete(f"{path}/{mine}", headers=others)) == (404, "no_question")
             told = (await client.post(path, json={"text": "Anything?", "client": "me"})).json()["question_id"]
@@ -161,7 +173,8 @@ async def test_a_session_that_has_ended_still_answers(tmp_path: Path) -> None:
         asked = await client.post(path, json={"text": "Anything?"})
         address = asked.headers["Location"]
         assert (asked.status_code, address) == (202, f"{path}/{asked.json()['question_id']}")
-        assert not (await answered(client, address)).json()["supported"]
+        done = (await answered(client, address)).json()
+        assert (done["outcome"], done["reason"], done["by"]) == ("declined", "nothing_yet", "tool")
         streamed = await client.post(path, json={"text": "And?"}, headers={"Accept": "text/event-stream"})
         assert "event: answer.done" in streamed.text
         await client.delete(f"/v1/sessions/{session}", params={"purge": 1})

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from streamsvc.answers import router
 from streamsvc.core import clock, config
 from streamsvc.core.errors import (
     CapacityError,
@@ -20,6 +21,7 @@ from streamsvc.service.media_input import State
 from streamsvc.service.service import Service
 from streamsvc.speech.pipeline import SpeechPipeline
 from streamsvc.workers.look_cache import LookCache
+from streamsvc.workers.supervisor import Worker
 from tests.builders.fake_service import Peer, at, serving
 from tests.builders.session import OPUS, Sender
 
@@ -39,6 +41,28 @@ async def test_the_profile_remote_thinks_by_an_endpoint(tmp_path: Path) -> None:
     async with Service(config.load(None, server={"data_dir": tmp_path}, **groups), at_once=()) as running:
         assert running.workers["think"].roles == {"think": "engines.remote"}
         assert running.roles.vlm is running.roles.think
+
+
+async def test_what_questions_are_routed_by_is_prepared_at_the_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepared: list[Any] = []
+    done = asyncio.Event()
+
+    async def prepare(embed: Any) -> bool:
+        prepared.append(embed)
+        if len(prepared) == 2:
+            done.set()
+        return done.is_set()  # the first time the model is not loaded in time
+
+    async def wait_ready(worker: Worker) -> None:
+        assert worker.name == "see"
+
+    monkeypatch.setattr(router, "prepare", prepare)
+    monkeypatch.setattr(Worker, "wait_ready", wait_ready)
+    async with Service(config.load(None, server={"data_dir": tmp_path}), at_once=("see",)) as running:
+        await asyncio.wait_for(done.wait(), 20)
+        assert prepared == [running.roles.embed] * 2
 
 
 # --- ids and capacity

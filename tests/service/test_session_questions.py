@@ -40,7 +40,8 @@ def test_questions_after_the_end_are_answered_one_after_the_other(stage: asyncio
         session = make()
         await ended(session)
         for question in ("First?", "Second?"):
-            assert not (await told(session, question))["supported"]
+            answer = await told(session, question)
+            assert (answer["outcome"], answer["reason"]) == ("declined", "nothing_yet")
             await clock.sleep(0.1)
         entries, _ = await session.log.since(0, None, session.log.seq)
         assert [entry.type for entry in entries][-3:] == ["session.closed", "answer.done", "answer.done"]

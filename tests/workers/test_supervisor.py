@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import weakref
 
 import numpy as np
 import pytest
@@ -50,6 +51,14 @@ async def test_a_worker_that_hangs_is_killed_and_restarted(monkeypatch: pytest.M
         with pytest.raises(WorkerError, match="died"):
             await role.call("sleep", {"seconds": 60}, deadline_in_s=30)
         assert (await role.call("echo", {}, deadline_in_s=30))["pid"] != pid
+
+
+async def test_a_role_can_be_remembered_without_keeping_its_worker_alive() -> None:
+    role = Worker("test", {"test": "tests.fakes.worker_engine"}, {}).role("test")
+    remembered = weakref.ref(role)
+    assert remembered() is role
+    del role
+    assert remembered() is None
 
 
 async def test_a_missing_model_is_named() -> None:
