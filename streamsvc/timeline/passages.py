@@ -11,7 +11,7 @@ from streamsvc.timeline.screen_history import Screen
 from streamsvc.timeline.text_tracks import TextTrack
 
 WINDOWS = (2, 3)  # sentences that follow each other
-# As all constants here but ANSWER chosen on the develop half of ../shared/questions (load_tests/retrieval.py):
+# Chosen on the develop half of ../shared/questions, as all here but ANSWER (load_tests/retrieval.py):
 MAX_WORDS = 40  # of a passage of several sentences; a longer sentence stands alone
 MAX_SCREEN_WORDS = 80  # of a screen as one passage; what follows is found line by line
 FLOOR = -10.0  # score below which a passage has nothing to do with the question
