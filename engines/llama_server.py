@@ -44,11 +44,16 @@ class LlamaServer:
         size: see `Size`; fixed for the life of the server.
 
     Raises:
-        ModelMissing: llama.cpp cannot load the file.
+        ModelMissing: llama.cpp cannot load the file, or cannot itself be loaded.
     """
 
     def __init__(self, model: Path, size: Size) -> None:
-        import xllamacpp
+        try:
+            import xllamacpp
+        except ImportError as error:  # its wheel brings no libgomp.so.1, which a bare machine lacks
+            raise ModelMissing(
+                f"llama.cpp cannot be loaded: {error}. On Debian or Ubuntu: apt install libgomp1"
+            ) from None
 
         self.version = f"llama.cpp, xllamacpp {xllamacpp.__version__}"
         self._key = secrets.token_urlsafe(32)

@@ -6,7 +6,8 @@ Each question of ../shared/questions is asked at its second, of a timeline that 
 the true transcript and the slides of the truth, or with --units what the service dispatched (a pickle
 `NAME.pkl` a recording: a list of (session second, unit)). A follow-up is asked together with the question
 before it. A passage holds the answer if a keyword stands in its first 40 words (../shared/bench/grade.py).
-The constants of timeline/passages.py and timeline/index.py were chosen on the develop half.
+The constants of timeline/passages.py and timeline/index.py were chosen on the develop half, but ANSWER with
+the sums of both halves in view.
 
 The other tables tell what telling the first passage as the answer would give, of open questions: by its score
 alone, and by its certainty with margin and own score (`Passage.answers`). --misses lists questions of the
@@ -28,7 +29,6 @@ from typing import Any
 import numpy as np
 
 from engines import Op, embed
-from load_tests.question_set import ROOT
 from streamsvc.core.roles import Payload
 from streamsvc.core.types import Cue, Scene, ScreenText, TextLine, Word
 from streamsvc.evaluation.grade_answers import contains_phrase
@@ -37,6 +37,7 @@ from streamsvc.timeline.index import Index
 from streamsvc.timeline.passages import ANSWER, MARGIN, OWN, Passage
 from streamsvc.timeline.timeline import Timeline
 
+ROOT = Path(__file__).resolve().parents[1]
 QUOTE = 40  # words of a passage that are graded
 NO_LIMIT = 600.0  # seconds a question may take
 READING = 1.0  # seconds until the text of a slide has been read

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from streamsvc.core.types import Evidence
+from streamsvc.timeline.lines import timestamp as timestamp
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,13 +18,6 @@ class Finding:
     text: str
     evidence: tuple[Evidence, ...]
     values: tuple[str, ...] = ()
-
-
-def timestamp(seconds: float) -> str:
-    """Session seconds as m:ss, or h:mm:ss."""
-    whole = int(seconds)
-    hours, rest = divmod(whole, 3600)
-    return f"{hours}:{rest // 60:02}:{rest % 60:02}" if hours else f"{rest // 60}:{rest % 60:02}"
 
 
 def quoted(text: str, most: int) -> str:

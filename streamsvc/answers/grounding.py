@@ -1,7 +1,8 @@
 """Whether a sentence of a model may be shown: the lines that it cites must hold what it claims. Pure.
 
 Held to the cited lines, or to the question: names (by sound and spelling, for captions mishear), numbers, and
-quotations; and the sentence must deny no more than they do. Other words are free, so that paraphrase passes.
+quotations; half of the other words; and the sentence must deny and affirm as they do. The rest is free, so that
+paraphrase passes.
 How well question and sentence fit the lines is scored by a cross-encoder beside this, one sign among these.
 """
 
@@ -17,7 +18,9 @@ from text_to_num import alpha2digit
 
 MAX_WORDS = 40  # of an answer
 # Scores of the cross-encoder below which a sentence is left out; see deploy/decisions.md for data and curve.
-MIN_RELEVANCE = -6.0
+MIN_RELEVANCE = -11.0
+MIN_SHARE = 0.5  # of a claim's content words; paraphrase shares more, what stands elsewhere less
+_CAPITALISED_NOUNS = frozenset(["de", "lb"])
 _SHORTEST_BY_SOUND = 4  # letters; shorter words sound alike by chance
 _SENTENCE_END = re.compile(r"[.!?…]+[\"'”’)\]]*(?=\s|$)|\n")
 _CITATION = re.compile(r"\s*\[\s*(\d+(?:\s*[,;]\s*\d+)*)\s*\]")
@@ -28,7 +31,9 @@ _QUOTATION = re.compile(r"[“\"«]([^”\"»]{2,})[”\"»]")
 _NEGATION = re.compile(
     r"\b(?:no|not|never|nobody|nothing|none|neither|nor|without|cannot)\b|n['’]t\b", re.IGNORECASE
 )
-_CLAUSE = re.compile(r"[,.;:!?…()]|\b(?:but|and|because|although)\b", re.IGNORECASE)
+# What follows a negation, up to three words of one clause.
+_DENIED = re.compile(rf"(?:{_NEGATION.pattern})((?:\s+[^\W_]+(?:['’-][^\W_]+)*){{1,3}})", re.IGNORECASE)
+_VERDICT = re.compile(r"^\s*(?:yes|no)\b[,.;:!]?\s*", re.IGNORECASE)
 # Words that begin a sentence with a capital and are no names.
 _OPENING_WORDS = """
 a about after again all also an and another any anything are as at because before both but by can could
@@ -100,35 +105,41 @@ def is_none(text: str) -> bool:
     return text.strip().strip(".*[]\"'").upper() == "NONE"
 
 
-def held(claim: str, lines: Sequence[str], question: str, *, check_names: bool = True) -> bool:
-    """Whether lines hold the names, numbers, quotations and negations of a claim.
+def held(claim: str, lines: Sequence[str], question: str, language: str = "en") -> bool:
+    """Whether lines hold the names, numbers, quotations, negations and enough of the words of a claim.
 
     Args:
         claim: one sentence.
         lines: the cited ones, as the model read them, with their times.
         question: its names and numbers may be repeated.
-        check_names: False for languages that write other words with capitals too.
+        language: of the claim, ISO 639-1. Of a claim in another language than the lines', English, no words
+            are compared, and of one that writes all nouns with capitals no names.
     """
     if not lines:
         return False
     known = " ".join([*lines, question])
     words = _words(known)
-    names_held = not check_names or all(_is_among(name, words) for name in names(claim))
+    told = [] if language in _CAPITALISED_NOUNS else names(claim, first_words=language == "en")
     return (
-        names_held
+        all(_is_among(name, words) for name in told)
+        and (language != "en" or _share(claim, lines) >= MIN_SHARE)
         and numbers(claim) <= numbers(known) | {"1"}
-        and all(_has_quotation(quotation, lines) for quotation in _QUOTATION.findall(claim))
+        and all(_has_quotation(quotation, " ".join(lines)) for quotation in _QUOTATION.findall(claim))
         and _negations_agree(claim, lines, question)
     )
 
 
-def names(text: str) -> list[str]:
-    """Words with a capital that no sentence's beginning explains, and capitalised first words that may be."""
+def names(text: str, *, first_words: bool = True) -> list[str]:
+    """Words with a capital that the beginning of a sentence does not explain.
+
+    First words count too, but for those that begin many English sentences; not with `first_words` False.
+    """
     found = []
     at_start = True
     for match in _WORD.finditer(text):
         word = match[0]
-        if word[0].isupper() and word != "I" and not (at_start and word.lower() in _OPENERS):
+        is_opener = at_start and (not first_words or word.lower() in _OPENERS)
+        if word[0].isupper() and word != "I" and not is_opener and not numbers(word):
             found.append(word.removesuffix("'s").removesuffix("’s"))
         at_start = bool(_SENTENCE_END.match(text, match.end())) or text[match.end() : match.end() + 1] == ":"
     return found
@@ -166,37 +177,35 @@ def _alike(first: str, second: str) -> bool:
     return jellyfish.metaphone(first) == jellyfish.metaphone(second)
 
 
-def _has_quotation(quotation: str, lines: Sequence[str]) -> bool:
-    wanted = _WORD.findall(quotation.lower())
-    for line in lines:
-        rest = iter(_WORD.findall(line.lower()))
-        if all(any(_alike(word, other) for other in rest) for word in wanted):
-            return True
-    return False
+def _has_quotation(quotation: str, lines: str) -> bool:
+    """Whether the words of a quotation stand in the lines in its order."""
+    rest = iter(_WORD.findall(lines.lower()))
+    return all(any(_alike(word, other) for other in rest) for word in _WORD.findall(quotation.lower()))
 
 
 def _negations_agree(claim: str, lines: Sequence[str], question: str) -> bool:
     """Whether a claim denies what its lines deny, and affirms what they affirm.
 
-    A denial needs one in the lines or in the question. An affirmation is compared with the clause that shares
-    most of its words.
+    A denial needs one in the lines or in the question. An affirmation must not stand in a line right behind a
+    negation. "Yes" or "No" before it answers the question, and denies nothing by itself.
     """
+    claim = _VERDICT.sub("", claim)
     if denies(claim):
         return any(map(denies, lines)) or denies(question)
     content = _content(claim)
-    clauses = [clause for line in lines for clause in _CLAUSE.split(line) if clause.strip()]
-    shared = [len(content & _content(clause)) for clause in clauses]
-    best = max(shared, default=0)
-    if best < 2:
-        return True
-    return not all(denies(clause) for clause, count in zip(clauses, shared, strict=True) if count == best)
+    return not any(content & _content(behind) for line in lines for behind in _DENIED.findall(line))
+
+
+def _share(claim: str, lines: Sequence[str]) -> float:
+    """Share of the content words of a claim that its lines hold; 1 where it has too few to tell."""
+    content = {word for word in _content(claim) if not numbers(word)}
+    return len(content & _content(" ".join(lines))) / len(content) if len(content) > 1 else 1.0
 
 
 def _content(text: str) -> frozenset[str]:
     """Beginnings of the words that are no function words; so "pays" and "paying" are one."""
-    return frozenset(
-        word[:5] for word in _WORD.findall(text.lower()) if word not in _OPENERS and len(word) > 2
-    )
+    words = (part for word in _WORD.findall(text.lower()) for part in re.split(r"[-'’.]", word))
+    return frozenset(word[:5] for word in words if len(word) > 2 and word not in _OPENERS)
 
 
 def denies(text: str) -> bool:

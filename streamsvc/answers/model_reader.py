@@ -38,7 +38,6 @@ MIN_SECONDS = 0.4  # before the deadline: with less left the model is not asked
 MAX_PICTURES = 4  # keyframes that an answer of pictures cites, the newest
 _PARALLEL = 4  # questions of one session at an endpoint
 _RANK_SECONDS = 0.3  # for the score of one sentence; without it the other checks decide
-_CAPITALISED_NOUNS = frozenset(["de", "lb"])  # languages that write all nouns with a capital
 
 
 class WindowSource(Protocol):
@@ -188,9 +187,7 @@ class ModelReader:
                 Clause(claim.text, tuple(line.evidence() for line in pictures), False) if pictures else None
             )
         texts = [line.rendered for line in cited]
-        named = prompt.route.language not in _CAPITALISED_NOUNS
-        asked = " ".join(prompt.queries)
-        if not grounding.held(claim.text, texts, asked, check_names=named):
+        if not grounding.held(claim.text, texts, " ".join(prompt.queries), prompt.route.language):
             return None
         if prompt.route.language == "en" and not await self._is_relevant(claim, cited, prompt.queries):
             return None

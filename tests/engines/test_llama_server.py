@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -97,6 +98,12 @@ def test_a_broken_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "broken.gguf").write_bytes(b"GGUF" + bytes(100))
     with pytest.raises(ModelMissing, match=r"broken\.gguf"):
         LlamaServer(tmp_path / "broken.gguf", Size())
+
+
+def test_without_the_library_what_to_install_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "xllamacpp", None)
+    with pytest.raises(ModelMissing, match="apt install libgomp1"):
+        LlamaServer(tmp_path / "any.gguf", Size())
 
 
 def test_closed_it_leaves_nothing_behind(tmp_path: Path) -> None:

@@ -107,7 +107,7 @@ def test_items_of_a_session_are_read_once_and_before_the_question(folder: Path) 
 def test_much_that_is_new_is_read_in_several_calls_and_then_the_answer_is_the_same(folder: Path) -> None:
     made = engine(folder)
     items = [said(n, f"This is sentence {n} of a long talk about ships and weather.") for n in range(1, 25)]
-    left = []
+    left: list[int] = []
     while not left or left[-1]:
         (read,) = call(made, "extend", {"session": "s 0", "items": items, "instruction": "Answer."})
         left.append(read["left"])

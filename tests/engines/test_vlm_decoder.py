@@ -148,7 +148,7 @@ def test_logits_are_the_plain_pipelines_after_every_drop_of_the_head(bench: Benc
         sight = bench.layout.picture_line(f"[{n}]", seen[n // 4]) if n % 4 == 1 else None
         window = append_entry(
             window,
-            Entry(n, bench.layout.text_line(f"Sentence {n}."), sight),
+            Entry(n, bench.layout.text_line(f"[{n}] 0:{n:02} said: Sentence {n}."), sight),
             Limits(180, 100),
         )
         pieces = [bench.layout.head, *window.pieces, bench.layout.question("what?")]

@@ -218,7 +218,7 @@ def test_the_remote_engine_streams_from_a_stand_in(tmp_path: Path, remote_engine
             "max_tokens": 20,
         }
         pieces = list(op.run(asked_of))
-        assert "".join(piece["text"] for piece in pieces) == "The answer is bruno."
+        assert "".join(piece["text"] for piece in pieces) == "The answer is bruno. [1]"  # the line that lasts
         assert endpoint.said == {"q2": "The answer is bruno."}
 
 

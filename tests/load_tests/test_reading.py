@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from engines.chat_models import chat_file
+from engines.fetch import default_dir
 from load_tests import reading
 from tests.builders import chat_gguf
 
@@ -25,6 +27,6 @@ def test_it_tells_time_and_memory_of_each_window(
 
 @pytest.mark.models
 def test_the_shapes_have_the_published_vocabulary(tmp_path: Path) -> None:
-    words = chat_gguf.vocabulary_of(reading.chat_file(reading.SMALLEST, reading.default_dir()))
+    words = chat_gguf.vocabulary_of(chat_file(reading.SMALLEST, default_dir()))
     assert len(words.merges) > 40_000
     assert {shape.vocabulary for shape in reading.SHAPES.values()} == {151_936}
