@@ -280,7 +280,8 @@ def test_a_question_that_is_given_up_leaves_the_turn_to_the_next(virtual: asynci
 
 
 @pytest.mark.parametrize(
-    "says", [["NONE"], ["..."], [], [WorkerError("it died")], [5.0, "A red car."], ["A red", WorkerError("x")]]
+    "says",
+    [["NONE"], ["..."], [], [WorkerError("it died")], [5.0, "A red car."], ["A red", WorkerError("x")]],
 )
 def test_where_the_model_fails_is_late_or_does_not_know_nothing_is_shown(
     virtual: asyncio.Runner, says: list[Any]
@@ -374,6 +375,12 @@ async def played(
     finally:
         live.context.media.shutdown()
     done = [event for event in events if event["type"] == "answer.done"]
+    print(
+        "DBG",
+        [(e["text"], e.get("by"), e.get("outcome"), e.get("reason"), e.get("error")) for e in done],
+        think,
+        live.context.roles.cost_tracker.costs,
+    )
     return done, {round(event["at"], 3) for event in events if event["type"] == "keyframe.sampled"}
 
 
