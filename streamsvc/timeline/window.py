@@ -37,8 +37,8 @@ NOTES_SHARE = 0.125  # of the budget: all notes together
 class Known:
     """Up to where a timeline has been written into a window.
 
-    `speech_until`, `shown_until`, `pictured_until`: session seconds. `readings`: of the screen. `screen_lines`: (start, text)
-    of the text tracks. `seen`: labels of the newest sight.
+    `speech_until`, `shown_until`, `pictured_until`: session seconds. `readings`: of the screen.
+    `screen_lines`: (start, text) of the text tracks. `seen`: labels of the newest sight.
     """
 
     speech_until: float = -1.0
