@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 from dataclasses import replace
 from typing import Protocol
 
@@ -22,7 +23,7 @@ from streamsvc.answers.model_reader import ModelReader
 from streamsvc.answers.question_queue import QuestionQueue, QueuedQuestion, matching
 from streamsvc.answers.reading import Reading
 from streamsvc.answers.route import Route
-from streamsvc.answers.router import route
+from streamsvc.answers.router import prepare, route
 from streamsvc.core import clock, metrics
 from streamsvc.core.context import SessionContext
 from streamsvc.core.errors import Cancelled, DeadlineMissed, NotFound, StreamsvcError
@@ -34,7 +35,8 @@ from streamsvc.vision.still_image import analyse
 from streamsvc.vision.vlm import VlmSession
 
 log = structlog.get_logger()
-_INDEX_SECONDS = 1.0  # between readings of what is new into the index, at least
+_INDEX_SECONDS = 1.0  # between looks for what is new for the index, once all of it is indexed
+_PREPARE_SECONDS = 30.0  # between tries to make the router ready
 _ANSWERERS = 2  # questions in work at once: one that waits for a model holds up no other
 
 
@@ -123,12 +125,20 @@ class Answering:
                 task.cancel()
 
     async def _index_new(self) -> None:
-        """Index new sentences while nobody asks, until cancelled."""
+        """Make the router ready, then index new sentences while nobody asks, until cancelled."""
+        idle, embed = self._context.roles.idle, self._context.roles.embed
+        prepare_at = clock.now() if embed is not None else math.inf
         while True:
-            await clock.sleep(_INDEX_SECONDS)
+            left = 0
             with contextlib.suppress(TimeoutError):  # a question came
-                async with self._context.roles.idle.background(_INDEX_SECONDS):
-                    await self._index.settle()
+                if embed is not None and clock.now() >= prepare_at:
+                    async with idle.background(_INDEX_SECONDS):
+                        is_ready = await prepare(embed)
+                    prepare_at = math.inf if is_ready else clock.now() + _PREPARE_SECONDS
+                async with idle.background(_INDEX_SECONDS):
+                    left = await self._index.settle()  # one batch: a question waits for no more
+            if not left:
+                await clock.sleep(_INDEX_SECONDS)
 
     async def _answer_queued(self) -> None:
         async for queued in self.queue.questions():

@@ -36,6 +36,7 @@ MAX_TOKENS = 96  # of an answer: 40 words with their citations
 PUBLISH_SECONDS = 0.1  # kept back from the deadline: what the model says must still be published
 MIN_SECONDS = 0.4  # before the deadline: with less left the model is not asked
 MAX_PICTURES = 4  # keyframes that an answer of pictures cites, the newest
+ATTACHMENT = "the image that came with the question"
 _PARALLEL = 4  # questions of one session at an endpoint
 _RANK_SECONDS = 0.3  # for the score of one sentence; without it the other checks decide
 
@@ -91,8 +92,10 @@ class ModelReader:
         self._reading = reading
         self._rank = rank
         self._vlm = vlm
-        # What an engine keeps of a session serves one question at a time; an endpoint keeps nothing here.
-        self._turn = asyncio.Semaphore(_PARALLEL if context.settings.models.profile == "remote" else 1)
+        # What an engine keeps of a session serves one question at a time; an endpoint keeps nothing here, and
+        # refuses what is aside of questions where few images are left.
+        self._keeps = context.settings.models.profile != "remote"
+        self._turn = asyncio.Semaphore(1 if self._keeps else _PARALLEL)
 
     async def clauses(
         self, prompt: Prompt, passages: Awaitable[Sequence[Passage]]
@@ -140,13 +143,17 @@ class ModelReader:
         payload |= {"question": _asked(question, found), "max_tokens": MAX_TOKENS}
         if prompt.picture:
             at = question.asked
-            image = Line(1, at, at, "picture", "the image that came with the question", None, prompt.picture)
-            payload |= {"session": f"{key} image", "items": [image.payload()], "aside": True}
+            image = Line(1, at, at, "picture", ATTACHMENT, None, prompt.picture)
+            payload |= {"session": f"{key} image", "items": [image.payload()]}
+            if self._keeps:
+                payload["aside"] = True
             lines = {1: image}
         words = 0
-        async with aclosing(self._claims(question, payload)) as claims:
+        shown: set[int] = set()
+        async with aclosing(self._claims(question, payload, shown)) as claims:
             async for claim in claims:
-                clause = await self._clause(claim, lines, prompt)
+                pictures = [line for number, line in lines.items() if number in shown and line.picture]
+                clause = await self._clause(claim, lines, pictures[-MAX_PICTURES:], prompt)
                 if clause is None:
                     continue
                 words += len(claim.text.split())
@@ -154,8 +161,13 @@ class ModelReader:
                     return
                 yield clause
 
-    async def _claims(self, question: Question, payload: Payload) -> AsyncGenerator[Claim, None]:
-        """The model's sentences. Raises StreamsvcError."""
+    async def _claims(
+        self, question: Question, payload: Payload, shown: set[int]
+    ) -> AsyncGenerator[Claim, None]:
+        """The model's sentences.
+
+        Numbers of the lines whose pictures it is shown are put into `shown` before. Raises StreamsvcError.
+        """
         reader = ClaimReader()
         record = self._context.roles.cost_tracker.record
         since, unit = clock.now(), "first"
@@ -167,6 +179,7 @@ class ModelReader:
         )
         async with aclosing(pieces) as stream:  # type: ignore[type-var]
             async for piece in stream:
+                shown.update(piece.get("shown", ()))
                 if not (text := str(piece.get("text", ""))):
                     continue
                 record("think", unit, clock.now() - since)
@@ -176,16 +189,19 @@ class ModelReader:
         for claim in reader.rest():
             yield claim
 
-    async def _clause(self, claim: Claim, lines: dict[int, Line], prompt: Prompt) -> Clause | None:
-        """A sentence with its evidence; None: it may not be shown."""
+    async def _clause(
+        self, claim: Claim, lines: dict[int, Line], pictures: Sequence[Line], prompt: Prompt
+    ) -> Clause | None:
+        """A sentence with its evidence; None: it may not be shown. `pictures`: that the model was shown."""
         if grounding.is_none(claim.text) or not all(number in lines for number in claim.lines):
             return None
         cited = [lines[number] for number in claim.lines]
+        if prompt.picture:
+            at = prompt.question.asked
+            return Clause(claim.text, (Evidence(at, at, "image", ATTACHMENT),), False) if pictures else None
         if prompt.route.reader == "sight" and all(line.kind in ("picture", "sight") for line in cited):
-            pictures = [line for line in lines.values() if line.kind == "picture"][-MAX_PICTURES:]
-            return (
-                Clause(claim.text, tuple(line.evidence() for line in pictures), False) if pictures else None
-            )
+            evidence = tuple(line.evidence() for line in pictures)
+            return Clause(claim.text, evidence, False) if evidence else None
         texts = [line.rendered for line in cited]
         if not grounding.held(claim.text, texts, " ".join(prompt.queries), prompt.route.language):
             return None

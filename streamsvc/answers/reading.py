@@ -49,6 +49,7 @@ FIRST_RETRY, LAST_RETRY = 1.0, 30.0  # seconds after a failure; doubled each tim
 # an engine has read CALIBRATION tokens, its own count of them replaces this.
 CHARACTERS_PER_TOKEN = 3.5
 CALIBRATION = 200
+_FASTEST = 1e-6  # seconds a token, that are not divided by
 _SCALES = (0.5, 4.0)  # of that count over the estimate; languages with a character a token need 3.5
 
 
@@ -200,7 +201,7 @@ class Reading:
         """How many lines have been read, or can be in QUESTION_SECONDS."""
         cost = self._context.roles.cost_tracker.costs.of("think", "prompt")
         tokens = self._tokens(copy.window.lines[: copy.lines]) - copy.left
-        tokens += max(EXTEND_TOKENS, int(QUESTION_SECONDS / cost))
+        tokens += max(EXTEND_TOKENS, int(QUESTION_SECONDS / max(cost, _FASTEST)))
         lines = 0
         for line in copy.window.lines:
             tokens -= self._count(line.rendered)

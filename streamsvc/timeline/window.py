@@ -37,12 +37,13 @@ NOTES_SHARE = 0.125  # of the budget: all notes together
 class Known:
     """Up to where a timeline has been written into a window.
 
-    `speech_until`, `shown_until`: session seconds. `readings`: of the screen. `screen_lines`: (start, text)
-    of the text tracks. `seen`: labels of the newest sight.
+    `speech_until`, `shown_until`, `pictured_until`: session seconds. `readings`: of the screen.
+    `screen_lines`: (start, text) of the text tracks. `seen`: labels of the newest sight.
     """
 
     speech_until: float = -1.0
     shown_until: float = -1.0
+    pictured_until: float = -1.0
     readings: int = 0
     screen_lines: frozenset[tuple[float, str]] = frozenset()
     seen: frozenset[str] = frozenset()
@@ -98,7 +99,7 @@ def extended(
     known = window.known
     spoken, known = _sentences(known, timeline, now)
     read, known = _screen_lines(known, timeline)
-    seen, known = _sights(known, timeline, now, pictures or {})
+    seen, known = _sights(known, timeline, now, pictures)
     if known == window.known:
         return window
     # Of what became known together the earlier stands first, and a picture before the text read in it.
@@ -197,7 +198,7 @@ def _words(text: str) -> set[str]:
 
 
 def _sights(
-    known: Known, timeline: Timeline, now: float, pictures: Mapping[float, str]
+    known: Known, timeline: Timeline, now: float, pictures: Mapping[float, str] | None
 ) -> tuple[list[Line], Known]:
     """What is seen, where it has changed, and keyframes that a VLM can be shown."""
     entries: list[Shown] = []
@@ -206,27 +207,41 @@ def _sights(
             break
         entries.append(entry)
     entries.reverse()
+    keys = pictures or {}
     done = max((n for n, entry in enumerate(entries, 1) if _is_decided(entry, now, pictures)), default=0)
     lines: list[Line] = []
     for entry in entries[:done]:
-        key = pictures.get(entry.start, "")
+        key = keys.get(entry.start, "")
         labels = _labels(entry) if entry.sight is not None else known.seen
         text = labels_of(entry.sight) if entry.sight is not None else ""
         end = entry.start if entry.end is None else entry.end
         if key:
             lines.append(new_line("picture", entry.start, end, text or UNLABELLED, entry.start, key))
+            known = replace(known, pictured_until=round(entry.start, 3))
         elif labels != known.seen:
             lines.append(new_line("sight", entry.start, end, text or NOTHING_SEEN, entry.start))
         known = replace(known, seen=labels, shown_until=round(entry.start, 3))
+    # A still picture comes once: where its key comes late, for the model was being loaded, it is told then.
+    late = [entry for entry in timeline.shown if entry.start in keys and not entries[:done]][-1:]
+    for entry in late:
+        if known.pictured_until < round(entry.start, 3) <= known.shown_until:
+            text = labels_of(entry.sight) if entry.sight is not None else UNLABELLED
+            end = entry.start if entry.end is None else entry.end
+            lines.append(
+                new_line("picture", entry.start, end, text or UNLABELLED, entry.start, keys[entry.start])
+            )
+            known = replace(known, pictured_until=round(entry.start, 3))
     return lines, known
 
 
-def _is_decided(entry: Shown, now: float, pictures: Mapping[float, str]) -> bool:
+def _is_decided(entry: Shown, now: float, pictures: Mapping[float, str] | None) -> bool:
     """Whether all that is to be waited for of a keyframe is there: its sight, and with a VLM its key."""
+    if pictures is None:
+        return entry.sight is not None
     waited = now - entry.start >= PICTURE_SECONDS
     if entry.sight is None:
         return entry.start in pictures and waited
-    return entry.start in pictures or not pictures or waited
+    return entry.start in pictures or waited
 
 
 def _labels(entry: Shown) -> frozenset[str]:

@@ -25,9 +25,7 @@ from streamsvc.core.context import SessionContext
 from streamsvc.core.errors import InvalidRequest, StreamsvcError
 from streamsvc.core.queues import Ring
 from streamsvc.core.roles import Payload, Role
-from streamsvc.core.types import Evidence
 from streamsvc.timeline.lines import Line
-from streamsvc.timeline.timeline import Timeline
 
 log = structlog.get_logger()
 Picture = tuple[float, bytes]  # a keyframe: session seconds, JPEG
@@ -39,7 +37,6 @@ RETRY_SECONDS = 1.0  # between tries
 # pictures that wait where the source can wait (a file read as fast as possible); else the newest alone
 LOSSLESS_QUEUE = 64
 MAX_KEYS = 256  # keys of encoded pictures
-MAX_CITED = 4  # keyframes that an answer cites, the newest
 _ADAPTER = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
@@ -87,14 +84,12 @@ class VlmSession:
         context: of the session.
         think: the role with the ops `encode` and `generate` (engines/vlm.py).
 
-    `keys`: the engine's keys of encoded keyframes, by session second; the newest MAX_KEYS. `turn`: held by
-    the one question that uses the engine's cache of the session.
+    `keys`: the engine's keys of encoded keyframes, by session second; the newest MAX_KEYS.
     """
 
     def __init__(self, context: SessionContext, think: Role) -> None:
         lossless = context.options.lossless
         dropped = metrics.frames.labels("dropped_picture")
-        self.turn = asyncio.Lock()
         self._pictures: Ring[Picture] = Ring(LOSSLESS_QUEUE if lossless else 1, lambda picture: dropped.inc())
         self._session = context.session
         self._think = think
@@ -104,11 +99,6 @@ class VlmSession:
         self._newest: bytes | None = None  # the picture of the newest key
         self._idle = asyncio.Event()  # no picture is being encoded
         self._idle.set()
-
-    @property
-    def has_pictures(self) -> bool:
-        """Whether the engine has encoded any keyframe of the session."""
-        return bool(self.keys)
 
     # --- pictures ---
 
@@ -213,15 +203,3 @@ class VlmSession:
         return self.generate(
             Prompt(f"{self._session} aside", payloads, question, tokens, aside=True), seconds
         )
-
-
-def cited_pictures(shown: Sequence[int], lines: Sequence[Line], timeline: Timeline) -> tuple[Evidence, ...]:
-    """Evidence of the newest MAX_CITED keyframes among the line numbers `shown`, oldest first."""
-    pictures = {line.number: line for line in lines if line.picture}
-    evidence = []
-    for line in [pictures[number] for number in shown if number in pictures][-MAX_CITED:]:
-        frame = timeline.at(line.start)
-        same = frame is not None and abs(frame.start - line.start) < 2e-3
-        end = timeline.end_of(frame) if frame is not None and same else line.end
-        evidence.append(Evidence(line.start, end, "sight", line.text, line.frame))
-    return tuple(evidence)

@@ -3,23 +3,40 @@
 from __future__ import annotations
 
 import asyncio
-import io
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from PIL import Image
-from streamsvc.answers.rules.parse import ParsedQuestion
 
+from streamsvc.answers import intents
 from streamsvc.answers.answer import Answerer
 from streamsvc.answers.deadline import Plan
 from streamsvc.answers.question_queue import QuestionRequest
+from streamsvc.answers.route import Route
 from streamsvc.core import clock, metrics
+from streamsvc.core.context import Roles
 from streamsvc.core.errors import NotFound, WorkerError
+from streamsvc.core.idle_gate import idle_class
 from streamsvc.core.options import SessionOptions
-from streamsvc.core.types import Answer, Delta
-from tests.builders.session import VP8, Playing, Sender, Tape, kinds, make, packets, send
-from tests.fakes.vlm_role import Model, sighted
+from streamsvc.core.roles import Role
+from streamsvc.core.types import Answer, Delta, Question
+from streamsvc.timeline.index import Index
+from tests.builders.session import VP8, Models, Playing, Sender, Tape, kinds, make, packets, send
+from tests.fakes.embed_role import routing_role
+from tests.fakes.role import FakeRole
+from tests.fakes.vlm_role import Model, image, said, sighted
+
+
+class WithEmbed(Models):
+    """The fake models of a session, with an embed role."""
+
+    def __init__(self, embed: Role) -> None:
+        super().__init__()
+        self._embed = embed
+
+    def roles(self) -> Roles:
+        return replace(super().roles(), embed=self._embed)
 
 
 def test_held_questions_are_asked_when_all_is_understood(stage: asyncio.Runner, tmp_path: Path) -> None:
@@ -82,12 +99,12 @@ def test_a_question_is_answered_or_refused_up_to_the_very_end(
 def test_an_answer_that_fails_costs_no_other(stage: asyncio.Runner, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = Answerer.answer
 
-    def sometimes(self: Answerer, parsed: ParsedQuestion, *rest: Any) -> Any:
-        if parsed.question.text == "Worse?":
+    def sometimes(self: Answerer, question: Question, *rest: Any) -> Any:
+        if question.text == "Worse?":
             raise ValueError("a secret")
-        if parsed.question.text == "Bad?":
+        if question.text == "Bad?":
             raise WorkerError("the think worker died")
-        return whole(self, parsed, *rest)
+        return whole(self, question, *rest)
 
     monkeypatch.setattr(Answerer, "answer", sometimes)
 
@@ -146,10 +163,10 @@ def test_a_question_whose_time_has_passed_is_not_begun_and_says_so(
 def test_a_question_can_be_cancelled_while_it_waits_and_while_it_is_answered_but_not_after(
     stage: asyncio.Runner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def slow(_: Answerer, parsed: ParsedQuestion, *rest: Any) -> Any:
-        yield Delta(parsed.question.id, "It ")
+    async def slow(_: Answerer, question: Question, *rest: Any) -> Any:
+        yield Delta(question.id, "It ")
         await clock.sleep(2.0)
-        yield Answer(parsed.question.id, "It was.", True, ())
+        yield Answer(question.id, "It was.", True, ())
 
     monkeypatch.setattr(Answerer, "answer", slow)
 
@@ -188,9 +205,9 @@ def test_a_question_can_be_cancelled_while_it_waits_and_while_it_is_answered_but
 def test_a_question_that_waits_for_a_model_does_not_hold_up_the_next(
     stage: asyncio.Runner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def sometimes_slow(_: Answerer, parsed: ParsedQuestion, *rest: Any) -> Any:
-        await clock.sleep(2.0 if parsed.question.text == "Slow?" else 0.0)
-        yield Answer(parsed.question.id, "It was.", True, ())
+    async def sometimes_slow(_: Answerer, question: Question, *rest: Any) -> Any:
+        await clock.sleep(2.0 if question.text == "Slow?" else 0.0)
+        yield Answer(question.id, "It was.", True, ())
 
     monkeypatch.setattr(Answerer, "answer", sometimes_slow)
 
@@ -210,38 +227,116 @@ def test_a_question_that_waits_for_a_model_does_not_hold_up_the_next(
     stage.run(main())
 
 
-def test_what_a_question_may_spend_follows_from_what_the_model_has_cost_and_the_level(
+def test_what_a_question_may_spend_follows_from_what_the_model_has_cost(
     stage: asyncio.Runner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    spent: list[tuple[int, int]] = []
+    spent: list[bool] = []
 
-    async def noted(self: Answerer, parsed: ParsedQuestion, plan: Plan, *rest: Any) -> Any:
-        spent.append((plan.window_tokens, plan.phrase_tokens))
-        self.note_cost("think", "token", 5.0, 1)  # a slow model, from now on
-        yield Answer(parsed.question.id, "It was.", True, ())
+    async def noted(self: Answerer, question: Question, way: Route, plan: Plan, *rest: Any) -> Any:
+        spent.append(plan.asks_model)
+        yield Answer(question.id, "It was.", True, ())
 
     monkeypatch.setattr(Answerer, "answer", noted)
 
     async def main() -> None:
         async with Playing(make()) as played:
-            for level in (0, 5, 0, 0):
-                played.session.apply_level(level, "questions wait")
+            for _ in range(3):
                 played.session.answering.queue.ask(QuestionRequest("What was said?"))
                 await clock.sleep(1.0)
+                for _ in range(3):
+                    played.session.context.roles.cost_tracker.record("think", "token", 5.0, 1)
 
     stage.run(main())
-    assert spent == [(400, 48), (150, 48), (400, 48), (0, 0)], "three measurements replace the usual rate"
+    assert spent == [True, False, False], "a slow model is not asked"
 
 
-# --- a model that sees
-# ----------------------------------------------------------------------------------------------
+# --- beside it, while nobody asks ---
 
 
-def test_what_the_rules_refuse_is_asked_of_the_model_that_sees_and_told_as_its_own_with_the_keyframes(
+def test_the_router_is_made_ready_once_and_what_is_new_is_indexed_batch_by_batch_while_nobody_asks(
+    stage: asyncio.Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left, settled, idle = [0], [], []
+
+    async def settle(self: Index) -> int:
+        idle.append(idle_class())
+        settled.append(clock.now())
+        await clock.sleep(0.1)
+        left[0] = max(0, left[0] - 1)
+        return left[0]
+
+    monkeypatch.setattr(Index, "settle", settle)
+
+    async def main() -> None:
+        embed = routing_role()
+        live = make(WithEmbed(embed))
+        async with Playing(live):
+            await clock.sleep(3.0)
+            examples = len(intents.examples())
+            assert sum(len(payload["texts"]) for payload in embed.payloads("texts")) == examples
+            assert len(settled) <= 4, "nothing is new: it looks once a second"
+            left[0] = 10
+            before = len(settled)
+            await clock.sleep(2.0)
+            assert len(settled) - before >= 10, "as long as something is left it goes on"
+            left[0] = 99
+            await clock.sleep(1.0)
+            with live.context.roles.idle.question():
+                await clock.sleep(0.0)
+                before = len(settled)
+                await clock.sleep(5.0)
+                assert len(settled) == before, "somebody asks"
+        assert all(idle)
+        count = len(settled)
+        await clock.sleep(5.0)
+        assert len(settled) == count, "the session is over"
+
+    stage.run(main())
+
+
+def test_a_router_whose_model_is_away_is_made_ready_later(stage: asyncio.Runner) -> None:
+    async def main() -> None:
+        embed = FakeRole({"texts": WorkerError("it loads")})
+        async with Playing(make(WithEmbed(embed))):
+            await clock.sleep(70.0)
+        assert [round(call.at - embed.calls[0].at) for call in embed.calls] == [0, 30, 60]
+
+    stage.run(main())
+
+
+def test_reading_along_ends_with_the_session_and_with_each_question_after_its_end(
+    stage: asyncio.Runner,
+) -> None:
+    async def main() -> None:
+        model = Model()
+        live = sighted(model)
+        async with Playing(live) as played:
+            live.dispatch(said(0.0, "The ferry leaves at seven."))
+            await clock.sleep(4.0)
+            live.dispatch(said(9.0, "It is late."))
+            await clock.sleep(3.0)
+            assert model.read
+            live.end("ended")
+            await played.ended()
+            others = asyncio.all_tasks() - {asyncio.current_task()}
+            assert not others, "no task is left"
+            subscription = live.log.subscribe(["answer.done"], "me", lasting=True)
+            live.questions.ask(QuestionRequest("Why now?", client="me"))
+            assert await subscription.next()
+            await clock.sleep(1.0)
+            assert asyncio.all_tasks() == {asyncio.current_task()}, "nor after a question"
+
+    stage.run(main())
+
+
+# --- a model that sees ---
+
+
+def test_a_question_of_pictures_is_asked_of_the_model_that_sees_and_told_as_its_own_with_the_keyframes(
     stage: asyncio.Runner, tmp_path: Path
 ) -> None:
     async def main() -> None:
-        model = Model(says=["A grey", " cat. I cannot tell", " more."])
+        model = Model(says=["A grey", " cat. NONE"])
         async with Playing(sighted(model)) as played:
             played.session.media.attach(Sender())
             await send(played.session, packets(tmp_path, 3.0))
@@ -256,7 +351,7 @@ def test_what_the_rules_refuse_is_asked_of_the_model_that_sees_and_told_as_its_o
             )
             await clock.sleep(1.0)
             played.session.answering.queue.ask(
-                QuestionRequest("Is the cat's collar red?", question_id="again", client="me")
+                QuestionRequest("Is the collar of the cat red?", question_id="again", client="me")
             )
             played.session.end("ended")
             events = await played.ended()
@@ -264,11 +359,11 @@ def test_what_the_rules_refuse_is_asked_of_the_model_that_sees_and_told_as_its_o
         shown = {
             round(event["at"], 3): event["url"] for event in events if event["type"] == "keyframe.sampled"
         }
-        assert done["look"]["text"] == "It looks like this: A grey cat."
+        assert done["look"]["text"] == "A grey cat."
         assert [e["text"] for e in events if e["type"] == "answer.delta" and e["question_id"] == "look"] == [
             done["look"]["text"]
         ]
-        assert done["look"]["supported"]
+        assert (done["look"]["supported"], done["look"]["by"]) == (False, "model")
         assert {(item["kind"], item["url"]) for item in done["look"]["evidence"]} <= {
             ("sight", url) for url in shown.values()
         }
@@ -281,24 +376,18 @@ def test_what_the_rules_refuse_is_asked_of_the_model_that_sees_and_told_as_its_o
     stage.run(main())
 
 
-@pytest.mark.parametrize(
-    "says", [["I cannot tell."], [WorkerError("the think worker died")], [9.0, "A grey cat."]]
-)
+@pytest.mark.parametrize("says", [["NONE"], [WorkerError("the think worker died")], [9.0, "A grey cat."]])
 def test_a_refusal_stands_where_the_model_that_sees_does_not_know_fails_or_is_late(
     stage: asyncio.Runner, tmp_path: Path, says: list[Any]
 ) -> None:
     async def main() -> None:
-        async with Playing(sighted(Model(says=says))) as played, Playing(make()) as blind:
-            for one in (played, blind):
-                one.session.media.attach(Sender(VP8))
-                await send(one.session, packets(tmp_path, 1.0, audio=None))
-                one.session.answering.queue.ask(QuestionRequest("What colour is the cat?", client="me"))
-                one.session.end("ended")
-            done, usual = [
-                [event for event in await one.ended() if event["type"] == "answer.done"]
-                for one in (played, blind)
-            ]
-        assert done[0]["text"] == usual[0]["text"]
+        async with Playing(sighted(Model(says=says))) as played:
+            played.session.media.attach(Sender(VP8))
+            await send(played.session, packets(tmp_path, 1.0, audio=None))
+            played.session.answering.queue.ask(QuestionRequest("What colour is the cat?", client="me"))
+            played.session.end("ended")
+            done = [event for event in await played.ended() if event["type"] == "answer.done"]
+        assert (done[0]["outcome"], done[0]["reason"]) == ("declined", "cannot_tell")
         assert (done[0]["supported"], done[0]["evidence"], "error" in done[0]) == (False, [], False)
         assert done[0]["age_ms"] < 3000, "and is not late itself"
 
@@ -309,17 +398,16 @@ def test_an_image_that_comes_with_a_question_is_looked_at_by_the_model_that_sees
     stage: asyncio.Runner, tmp_path: Path
 ) -> None:
     async def main() -> None:
-        model, page = Model(says=["A blue square."]), io.BytesIO()
-        Image.new("RGBA", (40, 30), "blue").save(page, "PNG")
+        model = Model(says=["A blue square."])
         async with Playing(sighted(model)) as played:
             played.session.answering.queue.ask(
-                QuestionRequest("What colour is this?", question_id="q1", client="me", image=page.getvalue())
+                QuestionRequest("What colour is this?", question_id="q1", client="me", image=image())
             )
             await clock.sleep(1.0)
             played.session.end("ended")
             (done,) = [event for event in await played.ended() if event["type"] == "answer.done"]
-        assert done["text"] == "It looks like this: A blue square."
+        assert done["text"] == "A blue square."
         assert [item["kind"] for item in done["evidence"]] == ["image"]
-        assert [(asked["session"], len(asked["items"])) for asked in model.asked] == [("s q1", 1)]
+        assert [(asked["session"], len(asked["items"])) for asked in model.asked] == [("s 0 image", 1)]
 
     stage.run(main())

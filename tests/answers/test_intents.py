@@ -84,7 +84,7 @@ def test_rare_words_carry_the_subject() -> None:
 @pytest.mark.parametrize("name", sorted(TOOLS | {"text", "sight", "none"}))
 def test_a_question_like_the_examples_of_one_kind_goes_there(name: str) -> None:
     vectors = one_hot(names())
-    vote = Electorate(vectors).vote(vectors[names().index(name)])
+    vote = Electorate(vectors).vote("", vectors[names().index(name)])
     assert vote.names[0] == name
     assert vote.margin > 0.4
     assert list(vote.shares) == sorted(vote.shares, reverse=True)
@@ -92,9 +92,19 @@ def test_a_question_like_the_examples_of_one_kind_goes_there(name: str) -> None:
 
 def test_the_form_is_one_that_the_kind_has() -> None:
     vectors = one_hot(names())
-    vote = Electorate(vectors).vote(vectors[names().index("summary")])
+    vote = Electorate(vectors).vote("", vectors[names().index("summary")])
     assert vote.form_of("clock") == "how long"
     assert vote.form_of("seen") == "list"
     assert vote.form_of("text") == "open"
     assert vote.present_of("topic")
     assert not vote.present_of("summary")
+
+
+def test_where_the_vectors_tell_nothing_the_opening_does() -> None:
+    vectors = one_hot(names())
+    electorate = Electorate(vectors)
+    middle = vectors.mean(axis=0)
+    for name in ("count", "summary"):
+        first = next(intent.questions[0] for intent in intents.intents() if intent.name == name)
+        plain, opened = electorate.vote("", middle), electorate.vote(first, middle)
+        assert opened.shares[opened.names.index(name)] > plain.shares[plain.names.index(name)]

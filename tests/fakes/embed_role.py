@@ -8,6 +8,8 @@ import zlib
 
 import numpy as np
 
+from streamsvc.answers import intents
+from streamsvc.core.errors import WorkerError
 from streamsvc.core.roles import Payload
 from tests.fakes.role import FakeRole
 
@@ -42,3 +44,21 @@ def _words(text: str) -> set[str]:
 def letters_role(*failures: Exception, gate: asyncio.Event | None = None) -> FakeRole:
     """A role of `letter_vectors`. Its first calls fail with `failures`; each waits until `gate` is set."""
     return FakeRole({"texts": [*failures, letter_vectors]}, gates={"texts": gate} if gate else {})
+
+
+def routing_role(**intent_of: str) -> FakeRole:
+    """A role whose vectors send questions where a test wants them; it ranks nothing.
+
+    Args:
+        intent_of: intents by the first word of a question, in lower case; "text" of all others.
+    """
+    known = {text: intent.name for intent in intents.intents() for text in intent.questions}
+    names = sorted(set(known.values()))
+
+    def texts(payload: Payload) -> Payload:
+        kinds = [
+            known.get(text) or intent_of.get(text.split()[0].lower(), "text") for text in payload["texts"]
+        ]
+        return {"vectors": np.eye(len(names), dtype=np.float32)[[names.index(kind) for kind in kinds]]}
+
+    return FakeRole({"texts": texts, "rank": WorkerError("there is no cross-encoder")})

@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
-from collections.abc import AsyncIterator
+import io
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
+
+from PIL import Image
 
 from streamsvc.core import clock
 from streamsvc.core.context import Roles
@@ -16,6 +19,7 @@ from streamsvc.core.types import Cue, Keyframe, ScreenText, TextLine, VideoFrame
 from streamsvc.service.session import Session
 from streamsvc.workers.supervisor import Worker
 from tests.builders.session import Models, make
+from tests.fakes.embed_role import routing_role
 from tests.fakes.role import FakeRole, Piece
 
 
@@ -85,7 +89,7 @@ class Model(FakeRole):
     def _generate(self, payload: Payload) -> list[Piece]:
         if "prompt" in payload:
             return []  # it has no phrase to add
-        if aside := "aside" in payload:
+        if aside := payload["session"].endswith(" aside"):
             self.aside.append((clock.now(), payload))
         else:
             self.asked.append(payload)
@@ -101,23 +105,38 @@ class Model(FakeRole):
 class _Seeing(Models):
     """The fake models of a session, with a think role that sees."""
 
-    def __init__(self, think: Role) -> None:
+    def __init__(self, think: Role, embed: Role) -> None:
         super().__init__()
         self._think = think
+        self._embed = embed
 
     def roles(self) -> Roles:
-        return replace(super().roles(), think=self._think, vlm=self._think)
+        return replace(super().roles(), think=self._think, vlm=self._think, embed=self._embed, reads=True)
 
 
-def sighted(think: Role, /, **groups: Any) -> Session:
-    """A session as of `builders.session.make` whose answers are by a model that sees."""
+ROUTES = {"what": "sight", "is": "sight", "when": "occurrences", "how": "count"}  # by the first word
+
+
+def sighted(think: Role, /, routes: Mapping[str, str] = ROUTES, **groups: Any) -> Session:
+    """A session as of `builders.session.make` whose answers are by a model that sees.
+
+    `routes`: as of `routing_role`.
+    """
     groups["think"] = {"model": "seer", **groups.get("think", {})}
-    return make(_Seeing(think), models={"profile": "gpu"}, **groups)
+    groups.setdefault("models", {"profile": "gpu"})
+    return make(_Seeing(think, routing_role(**routes)), **groups)
 
 
 def jpeg(name: str) -> bytes:
     """Bytes that stand for the picture `name`."""
     return name.encode()
+
+
+def image(colour: str = "blue") -> bytes:
+    """An image as an asker sends it."""
+    page = io.BytesIO()
+    Image.new("RGBA", (40, 30), colour).save(page, "PNG")
+    return page.getvalue()
 
 
 def keyframe(at: float) -> Keyframe:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -10,9 +11,8 @@ from typing import Any
 
 import pytest
 import structlog.testing
-from streamsvc.answers.rules.parse import parsed
-from streamsvc.answers.vlm_reader import VlmReader
 
+from streamsvc.answers.question_queue import QuestionRequest
 from streamsvc.core import clock, config
 from streamsvc.core.errors import (
     CapacityError,
@@ -24,7 +24,6 @@ from streamsvc.core.errors import (
     StreamsvcError,
 )
 from streamsvc.core.options import SessionOptions, SpeechOptions, VisionOptions
-from streamsvc.core.types import Question
 from streamsvc.events.store import Store
 from streamsvc.service import sessions
 from streamsvc.service.media_input import State
@@ -32,7 +31,7 @@ from streamsvc.service.service import Service
 from tests.builders.clips import clip
 from tests.builders.fake_service import Peer, at, kept, rejected, serving
 from tests.builders.session import Models, Sender
-from tests.fakes.vlm_role import Model, jpeg
+from tests.fakes.vlm_role import Model, image
 
 
 def test_ids_cannot_be_guessed_and_find_their_session(stage: asyncio.Runner, tmp_path: Path) -> None:
@@ -319,7 +318,7 @@ async def test_a_session_has_an_adapter_that_is_there_or_is_not_opened(tmp_path:
         config.load(None, server={"data_dir": tmp_path / "data"}, **groups), at_once=()
     ) as running:
         model = Model()
-        running.use_roles(replace(Models().roles(), vlm=model))
+        running.use_roles(replace(Models().roles(), think=model, vlm=model, reads=True))
         for adapter in ("legal", "empty", "not a name", "../medical", ""):
             with pytest.raises(InvalidRequest, match="there are: medical") as refused:
                 await running.sessions.create(options=SessionOptions(vision=VisionOptions(adapter=adapter)))
@@ -330,10 +329,10 @@ async def test_a_session_has_an_adapter_that_is_there_or_is_not_opened(tmp_path:
         )
         model.affinity = session.id
         assert session.vision.vlm is not None
-        question = Question("q", "What colour is the car?", 0.0, clock.now() + 30.0, image=jpeg("sent"))
-        reader = VlmReader("s", session.vision.vlm, session.timeline)
-        clauses = reader.clauses(parsed(question), "look", 33)
-        assert [clause.text async for clause in clauses] == ["A red car."]
+        subscription = session.log.subscribe(["answer.done"], "me", lasting=True)
+        session.questions.ask(QuestionRequest("What is it?", client="me", image=image()))
+        event = json.loads((await subscription.next() or [])[0][1])
+        assert event["text"] == "A red car."
         assert [asked["adapter"] for asked in model.asked] == ["medical"]
     async with serving(tmp_path / "data") as running:
         with pytest.raises(InvalidRequest, match="need the profile gpu"):

@@ -145,7 +145,9 @@ def test_keyframes_with_a_key_are_told_with_their_labels_as_far_as_they_are_know
     assert extended(told, line, 8.0, count, {1.0: "a", 5.0: "b"}) is told, "its key may still come"
     late = extended(told, line, 9.5, count, {1.0: "a", 5.0: "b"})
     assert rendered(late)[2:] == ["[3] 0:07 seen: dog"]
-    assert extended(late, line, 9.6, count, {7.0: "c"}) is late, "nothing is told twice"
+    later = extended(late, line, 9.6, count, {7.0: "c"})
+    assert [(each.frame, each.picture) for each in later.lines[len(late.lines) :]] == [(7.0, "c")]
+    assert extended(later, line, 9.9, count, {7.0: "c"}) is later, "nothing is told twice"
 
 
 def test_a_keyframe_waits_for_its_labels_for_a_while() -> None:

@@ -261,7 +261,7 @@ def test_a_question_waits_no_longer_in_all_where_the_model_that_answers_is_slow_
             assert len(model.encoded) == 1
             model.takes = 2.0  # from now on
             told, took = await sending
-        assert told == "It looks like this: A red car."
+        assert told == "A red car."
         assert 0.29 <= took <= 0.32
 
     stage.run(main())

@@ -14,7 +14,6 @@ from streamsvc.core.errors import ConfigError, DeadlineMissed, WorkerError
 from streamsvc.timeline.lines import Line
 from streamsvc.timeline.timeline import Timeline
 from streamsvc.vision import vlm
-from streamsvc.vision.vlm import cited_pictures
 from tests.builders.vlm import asked, seeing, vlm_session
 from tests.fakes.vlm_role import Model, jpeg, keyframe
 
@@ -112,26 +111,10 @@ def test_the_names_of_pictures_are_bounded(virtual: asyncio.Runner, monkeypatch:
     virtual.run(main())
 
 
-def test_the_newest_keyframes_that_were_shown_are_the_evidence() -> None:
-    line = Timeline()
-    lines = []
-    for n in range(1, 8):
-        line.add(keyframe(float(n)))
-        lines.append(Line(n, float(n), float(n), "picture", f"picture {n}", float(n), f"{n}"))
-    lines.append(Line(99, 9.0, 9.0, "sight", "cat", 9.0))
-    found = cited_pictures([1, 2, 5, 6, 7, 99, 100], lines, line)
-    assert [(item.start, item.end, item.kind, item.frame) for item in found] == [
-        (2.0, 3.0, "sight", 2.0),
-        (5.0, 6.0, "sight", 5.0),
-        (6.0, 7.0, "sight", 6.0),
-        (7.0, 7.0, "sight", 7.0),
-    ]
-
-
 def test_the_model_is_asked_aside_of_its_own_lines_and_with_the_adapter(virtual: asyncio.Runner) -> None:
     async def main() -> None:
         model = Model()
-        eye = vlm_session(model, Timeline(), gpu=True, adapter="medical")
+        eye = vlm_session(model, Timeline(), adapter="medical")
         shown = Line(1, 2.0, 2.0, "picture", "a cat", 2.0, "k")
         pieces = [piece async for piece in eye.generate_aside([shown], "What is new?", 9, 5.0)]
         assert [piece.get("text") for piece in pieces][1] == "A cat on a mat."

@@ -431,7 +431,7 @@ def test_a_question_takes_the_model_from_the_scene_that_it_tells_of(
             events = await played.ended()
         assert len(model.aside) == 1
         (done,) = [event for event in events if event["type"] == "answer.done"]
-        assert done["text"] == "It looks like this: A grey cat."
+        assert done["text"] == "A grey cat."
         assert captions(events) == [("rule", "A cat.")]
 
     stage.run(main())
@@ -489,9 +489,7 @@ async def test_a_question_hangs_up_on_the_endpoint_in_the_middle_of_a_caption(tm
         ) as think:
             events = await shown(think, tmp_path, asked_when=fake.held)
         assert await asyncio.to_thread(fake.left.wait, 5), "though the server would have gone on"
-    assert [event["text"] for event in events if event["type"] == "answer.done"] == [
-        "It looks like this: A red box."
-    ]
+    assert [event["text"] for event in events if event["type"] == "answer.done"] == ["A red box."]
     assert captions(events) == [("rule", "A cat.")]
     assert counted("given_up") - before == 1
 
