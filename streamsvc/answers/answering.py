@@ -88,7 +88,7 @@ class Answering:
         self._pictures = pictures
         self._reading = reading
         if reading is not None:
-            model = ModelReader(context, reading, index.rank, pictures.vlm)
+            model = ModelReader(context, timeline, reading, index.rank, pictures.vlm)
             self._answerer = Answerer(timeline, index, model)
         else:
             self._answerer = Answerer(timeline, index, shortener=context.roles.think)

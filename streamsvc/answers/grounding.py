@@ -1,8 +1,8 @@
 """Whether a sentence of a model may be shown: the lines that it cites must hold what it claims. Pure.
 
 Held to the cited lines, or to the question: names (by sound and spelling, for captions mishear), numbers, and
-quotations; half of the other words; and the sentence must deny and affirm as they do. The rest is free, so that
-paraphrase passes.
+quotations; a third of the other words; and the sentence must deny and affirm as they do. The rest is free, so
+that paraphrase passes.
 How well question and sentence fit the lines is scored by a cross-encoder beside this, one sign among these.
 """
 
@@ -19,7 +19,7 @@ from text_to_num import alpha2digit
 MAX_WORDS = 40  # of an answer
 # Scores of the cross-encoder below which a sentence is left out; see deploy/decisions.md for data and curve.
 MIN_RELEVANCE = -11.0
-MIN_SHARE = 0.5  # of a claim's content words; paraphrase shares more, what stands elsewhere less
+MIN_SHARE = 0.34  # of a claim's content words; a paraphrase shares more, what stands elsewhere less
 _CAPITALISED_NOUNS = frozenset(["de", "lb"])
 _SHORTEST_BY_SOUND = 4  # letters; shorter words sound alike by chance
 _SENTENCE_END = re.compile(r"[.!?…]+[\"'”’)\]]*(?=\s|$)|\n")
@@ -205,7 +205,7 @@ def _share(claim: str, lines: Sequence[str]) -> float:
 def _content(text: str) -> frozenset[str]:
     """Beginnings of the words that are no function words; so "pays" and "paying" are one."""
     words = (part for word in _WORD.findall(text.lower()) for part in re.split(r"[-'’.]", word))
-    return frozenset(word[:5] for word in words if len(word) > 2 and word not in _OPENERS)
+    return frozenset(word[:4] for word in words if len(word) > 2 and word not in _OPENERS)
 
 
 def denies(text: str) -> bool:

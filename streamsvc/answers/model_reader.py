@@ -26,8 +26,9 @@ from streamsvc.core.context import SessionContext
 from streamsvc.core.errors import DeadlineMissed, StreamsvcError
 from streamsvc.core.roles import Payload
 from streamsvc.core.types import Evidence, Question
-from streamsvc.timeline.lines import Line, one_line
+from streamsvc.timeline.lines import Line, LineKind, new_line, one_line
 from streamsvc.timeline.passages import Passage
+from streamsvc.timeline.timeline import Timeline
 from streamsvc.timeline.window import Window
 from streamsvc.vision.vlm import VlmSession
 
@@ -37,6 +38,7 @@ PUBLISH_SECONDS = 0.1  # kept back from the deadline: what the model says must s
 MIN_SECONDS = 0.4  # before the deadline: with less left the model is not asked
 MAX_PICTURES = 4  # keyframes that an answer of pictures cites, the newest
 ATTACHMENT = "the image that came with the question"
+_UNSETTLED = 4  # sentences, the newest, that may not stand in the window yet
 _PARALLEL = 4  # questions of one session at an endpoint
 _RANK_SECONDS = 0.3  # for the score of one sentence; without it the other checks decide
 
@@ -80,15 +82,22 @@ class ModelReader:
 
     Args:
         context: of the session.
+        timeline: what is known, the words of the newest sentence too.
         reading: the window that the model has read.
         rank: scores texts for a query (`Index.rank`).
         vlm: the session's pictures, where the model can be shown them.
     """
 
     def __init__(
-        self, context: SessionContext, reading: WindowSource, rank: Rank, vlm: VlmSession | None = None
+        self,
+        context: SessionContext,
+        timeline: Timeline,
+        reading: WindowSource,
+        rank: Rank,
+        vlm: VlmSession | None = None,
     ) -> None:
         self._context = context
+        self._timeline = timeline
         self._reading = reading
         self._rank = rank
         self._vlm = vlm
@@ -136,10 +145,11 @@ class ModelReader:
         key, window = await self._reading.window(max(question.asked, 0.0))
         lines = {line.number: line for line in window.lines}
         is_whole = not window.generation and (not window.lines or window.lines[-1].number == window.numbered)
-        found = [] if is_whole else _numbered(await passages, window)
-        shown = prompt.route.reader == "sight" or self._context.settings.models.profile == "gpu"
+        parts = [] if is_whole else [part for passage in await passages for part in passage.parts]
+        found = _numbered([*parts, *self._newest(window, question.asked)], window)
+        with_pictures = prompt.route.reader == "sight" or self._context.settings.models.profile == "gpu"
         lines |= {line.number: line for line in found}
-        payload = self._reading.request(key, window if shown else _words_alone(window))
+        payload = self._reading.request(key, window if with_pictures else _words_alone(window))
         payload |= {"question": _asked(question, found), "max_tokens": MAX_TOKENS}
         if prompt.picture:
             at = question.asked
@@ -160,6 +170,12 @@ class ModelReader:
                 if words > grounding.MAX_WORDS:
                     return
                 yield clause
+
+    def _newest(self, window: Window, now: float) -> list[Evidence]:
+        """What was said since the newest sentence of the window: its words are known, its end is not."""
+        since = window.known.speech_until
+        spoken = [sentence.evidence() for sentence in self._timeline.sentences[-_UNSETTLED:]]
+        return [part for part in spoken if part.end > since and part.start <= now]
 
     async def _claims(
         self, question: Question, payload: Payload, shown: set[int]
@@ -225,22 +241,20 @@ def _words_alone(window: Window) -> Window:
     return replace(window, lines=tuple(replace(line, picture="") for line in window.lines))
 
 
-def _numbered(passages: Sequence[Passage], window: Window) -> list[Line]:
-    """Passages that are not in the window, as lines with numbers behind its last."""
-    first = window.lines[-1].number + 1 if window.lines else 1
+def _numbered(parts: Sequence[Evidence], window: Window) -> list[Line]:
+    """Parts of the stream that are not in the window, as lines with numbers behind its last."""
     starts = {line.start for line in window.lines if line.kind != "note"}
-    parts = [part for passage in passages for part in passage.parts if part.start not in starts]
-    unique = list(dict.fromkeys(parts))
-    return [
-        Line(
-            first + n,
-            part.start,
-            part.end,
-            "screen" if part.kind == "screen" else "speech",
-            one_line(part.quote),
-        )
-        for n, part in enumerate(sorted(unique, key=lambda part: part.start))
+    missing = sorted({part for part in parts if round(part.start, 3) not in starts}, key=_start)
+    kinds: list[LineKind] = ["screen" if part.kind == "screen" else "speech" for part in missing]
+    lines = [
+        new_line(kind, part.start, part.end, part.quote, part.frame)
+        for kind, part in zip(kinds, missing, strict=True)
     ]
+    return [replace(line, number=number) for number, line in enumerate(lines, window.numbered + 1)]
+
+
+def _start(part: Evidence) -> float:
+    return part.start
 
 
 def _asked(question: Question, found: Sequence[Line]) -> str:

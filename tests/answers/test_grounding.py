@@ -96,8 +96,28 @@ def test_without_lines_nothing_may_be_said() -> None:
 
 def test_nouns_with_capitals_of_other_languages_are_no_names() -> None:
     claim = "Weil das alte Boot ein Leck hat."
-    assert held(claim, LINES, "Warum?", check_names=False)
+    assert held(claim, LINES, "Warum?", "de")
     assert not held(claim, LINES, "Warum?")
+
+
+def test_first_words_of_other_languages_are_no_names_but_later_ones_are() -> None:
+    assert held("Porque Marta necesita un barco.", LINES, "¿Por qué?", "es")
+    assert not held("Porque Gregor necesita un barco.", LINES, "¿Por qué?", "es")
+
+
+def test_a_claim_that_shares_few_words_with_its_lines_may_not_be_said() -> None:
+    assert not held("The harbour festival opens with fireworks.", LINES, "When does it open?")
+
+
+def test_yes_and_no_before_a_sentence_deny_nothing_by_themselves() -> None:
+    line = ["[9] 0:50 said: The harbour master will not sell the red boat."]
+    assert held("No, the boat stays.", ["[8] 0:40 said: The boat stays in the harbour."], "Is it for sale?")
+    assert not held("Yes, the harbour master will sell the red boat.", line, "Is the boat for sale?")
+
+
+def test_a_quotation_may_run_over_two_lines() -> None:
+    lines = ["[3] 0:10 said: Your boat is ready.", "[4] 0:12 said: A fine boat you shall have."]
+    assert held('"Your boat is ready; a fine boat you shall have".', lines, "What did she say?")
 
 
 def test_numbers_and_names() -> None:

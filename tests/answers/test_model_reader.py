@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from streamsvc.answers import deadline, model_reader
+from streamsvc.answers import deadline, grounding, model_reader
 from streamsvc.answers.model_reader import Clause, ModelReader, Prompt
 from streamsvc.answers.route import Route
 from streamsvc.core import clock, config, metrics
@@ -26,6 +26,7 @@ from streamsvc.timeline.timeline import Timeline
 from streamsvc.timeline.window import Line, Window
 from tests.builders import vlm
 from tests.builders.session import VP8, Models, Playing, Sender, packets, send
+from tests.builders.units import cue
 from tests.builders.vlm import seeing, texts, vlm_session
 from tests.engines.chat_server import Fake, serving, stream
 from tests.fakes.host import context
@@ -60,6 +61,7 @@ async def asked(
     window: Window | None = None,
     score: float | None = 5.0,
     passages: Sequence[Passage] = (),
+    timeline: Timeline | None = None,
 ) -> tuple[list[Clause], FakeRole]:
     """The clauses of an answer, and the model that was asked."""
 
@@ -71,7 +73,8 @@ async def asked(
 
     think = FakeRole(streams={"generate": says})
     roles = replace(Models().roles(), think=think, reads=True)
-    reader = ModelReader(context(roles=roles), Windows(window or Window(0, LINES, 60)), rank)
+    windows = Windows(window or Window(0, LINES, 60, 4))
+    reader = ModelReader(context(roles=roles), timeline or Timeline(), windows, rank)
     question = Question("q", text, 30.0, clock.now() + 3.0)
     retrieval = asyncio.ensure_future(found())
     clauses = reader.clauses(Prompt(question, route or Route(), (text,)), retrieval)
@@ -109,7 +112,7 @@ async def test_a_sentence_that_fails_takes_no_other_with_it() -> None:
 
 
 async def test_a_true_sentence_that_does_not_fit_the_question_is_left_out() -> None:
-    assert (await asked("The old one leaks [2].", score=-11.0))[0] == []
+    assert (await asked("The old one leaks [2].", score=grounding.MIN_RELEVANCE - 0.1))[0] == []
     assert len((await asked("The old one leaks [2].", score=None))[0]) == 1  # without the cross-encoder
 
 
@@ -127,12 +130,20 @@ async def test_a_question_of_words_sends_no_picture() -> None:
 
 async def test_what_has_left_the_window_comes_as_numbered_lines_of_retrieval() -> None:
     old = Passage((Evidence(1.0, 3.0, "speech", "The mill burned down in spring."),), 4.0)
-    window = Window(1, LINES, 60)
+    window = Window(1, LINES, 60, 4)
     told, think = await asked(
         "It burned in spring [5].", text="What about the mill?", window=window, passages=[old]
     )
     assert [item.quote for item in told[0].evidence] == ["The mill burned down in spring."]
     assert "The mill burned down" in think.payloads("generate")[0]["question"]
+
+
+async def test_the_words_of_the_newest_sentence_can_be_cited_before_it_ends() -> None:
+    timeline = Timeline()
+    timeline.set_open_words(cue("So the ferry will not", 28.0).words)
+    told, think = await asked("The ferry will not [5].", text="What is said?", timeline=timeline)
+    assert [item.quote for item in told[0].evidence] == ["So the ferry will not"]
+    assert "[5] 0:28 said: So the ferry will not" in think.payloads("generate")[0]["question"]
 
 
 async def test_a_long_answer_ends_at_a_sentence() -> None:
@@ -407,7 +418,10 @@ async def test_a_remote_model_is_sent_frames_for_a_question_of_pictures_and_the_
 ) -> None:
     with serving(Fake([stream("Because of", " the tide [1]."), stream("A red", " box. ")])) as fake:
         remote = config.Remote(url=fake.url, model="seer", text_model="reader").options()
-        profile = {"models": {"profile": "remote"}, "remote": {"url": fake.url, "model": "seer"}}
+        profile: dict[str, Any] = {
+            "models": {"profile": "remote"},
+            "remote": {"url": fake.url, "model": "seer"},
+        }
         async with working(
             "engines.remote", {"models": "", "window_tokens": 4096, "remote": remote}
         ) as think:

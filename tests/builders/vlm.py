@@ -44,7 +44,7 @@ def vlm_session(
     made = context(settings=config.load(None, **groups), options=options, roles=roles)
     vlm = VlmSession(made, model)
     reading = Reading(made, model, line, vlm.keys)
-    _READERS[vlm] = ModelReader(made, reading, _unranked, vlm)
+    _READERS[vlm] = ModelReader(made, line, reading, _unranked, vlm)
     return vlm
 
 
