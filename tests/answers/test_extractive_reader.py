@@ -7,7 +7,7 @@ import pytest
 from streamsvc.answers.extractive_reader import POINTED, extract
 from streamsvc.answers.route import Arguments, Route
 from streamsvc.core.types import Evidence
-from streamsvc.timeline.passages import ANSWER, FLOOR, Passage
+from streamsvc.timeline.passages import ANSWER, FLOOR, SCREEN, Passage
 
 ROUTE = Route()
 
@@ -46,7 +46,8 @@ def test_a_passage_says_neither_yes_nor_what_a_picture_shows(route: Route) -> No
 
 
 def test_a_long_passage_is_cut_and_its_markup_is_text() -> None:
-    text = extract([passage(ANSWER, 'He said "stop" ' + "and on " * 40, kind="screen")], ROUTE).finding.text
+    long = passage(ANSWER + SCREEN, 'He said "stop" ' + "and on " * 40, kind="screen")
+    text = extract([long], ROUTE).finding.text
     assert text.startswith("On the screen at 1:15: “He said 'stop'")
     assert text.endswith("…”")
     assert len(text.split()) <= 40

@@ -15,7 +15,7 @@ from streamsvc.timeline.lines import Line
 from streamsvc.timeline.timeline import Timeline
 from streamsvc.vision import vlm
 from tests.builders.vlm import asked, seeing, vlm_session
-from tests.fakes.vlm_role import Model, jpeg, keyframe
+from tests.fakes.vlm_role import Model, jpeg
 
 
 def missed(stage: str, action: str) -> float:
