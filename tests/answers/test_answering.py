@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,28 +14,15 @@ from streamsvc.answers.deadline import Plan
 from streamsvc.answers.question_queue import QuestionRequest
 from streamsvc.answers.route import Route
 from streamsvc.core import clock, metrics
-from streamsvc.core.context import Roles
 from streamsvc.core.errors import NotFound, WorkerError
 from streamsvc.core.idle_gate import idle_class
 from streamsvc.core.options import SessionOptions
-from streamsvc.core.roles import Role
 from streamsvc.core.types import Answer, Delta, Question
 from streamsvc.timeline.index import Index
 from tests.builders.session import VP8, Models, Playing, Sender, Tape, kinds, make, packets, send
 from tests.fakes.embed_role import routing_role
 from tests.fakes.role import FakeRole
 from tests.fakes.vlm_role import Model, image, said, sighted
-
-
-class WithEmbed(Models):
-    """The fake models of a session, with an embed role."""
-
-    def __init__(self, embed: Role) -> None:
-        super().__init__()
-        self._embed = embed
-
-    def roles(self) -> Roles:
-        return replace(super().roles(), embed=self._embed)
 
 
 def test_held_questions_are_asked_when_all_is_understood(stage: asyncio.Runner, tmp_path: Path) -> None:
@@ -269,7 +255,7 @@ def test_the_router_is_made_ready_once_and_what_is_new_is_indexed_batch_by_batch
 
     async def main() -> None:
         embed = routing_role()
-        live = make(WithEmbed(embed))
+        live = make(Models(embed=embed))
         async with Playing(live):
             await clock.sleep(3.0)
             examples = len(intents.examples())
@@ -297,7 +283,7 @@ def test_the_router_is_made_ready_once_and_what_is_new_is_indexed_batch_by_batch
 def test_a_router_whose_model_is_away_is_made_ready_later(stage: asyncio.Runner) -> None:
     async def main() -> None:
         embed = FakeRole({"texts": WorkerError("it loads")})
-        async with Playing(make(WithEmbed(embed))):
+        async with Playing(make(Models(embed=embed))):
             await clock.sleep(70.0)
         assert [round(call.at - embed.calls[0].at) for call in embed.calls] == [0, 30, 60]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from streamsvc.answers.watch_conditions import compile_condition
-from streamsvc.answers.watch_evaluation import ABSENCE, Alert, Watch
+from streamsvc.answers.watch_evaluation import ABSENCE, TOPIC_SIMILARITY, Alert, Watch
 from streamsvc.core.types import Box, Evidence, ScreenText, Sight, Tag, TextLine, Word
 
 
@@ -139,8 +139,8 @@ def passage(start: float) -> Evidence:
 def test_a_topic_fires_when_it_comes_up_and_not_while_it_lasts() -> None:
     watch = watch_for("when someone talks about money")
     alerts = [
-        watch.on_topic({"money": similarity}, passage(10.0 * n), 0.0)
-        for n, similarity in enumerate((0.1, 0.5, 0.5, 0.2, 0.5, 0.1, 0.1, 0.1, 0.5))
+        watch.on_topic({"money": TOPIC_SIMILARITY + above}, passage(10.0 * n), 0.0)
+        for n, above in enumerate((-0.2, 0.1, 0.0, -0.1, 0.1, -0.2, -0.2, -0.2, 0.1))
     ]
     assert fired(alerts) == [15.0, 85.0]
     assert alerts[1] is not None

@@ -19,6 +19,7 @@ from streamsvc.core import clock, config
 from streamsvc.core.clock import Threadless as Threadless  # tests take it from here
 from streamsvc.core.context import Roles
 from streamsvc.core.options import SessionOptions
+from streamsvc.core.roles import Role
 from streamsvc.core.types import EncodedFrame, Kind, MediaTrack
 from streamsvc.events import schema
 from streamsvc.events.store import Store
@@ -37,10 +38,12 @@ class Models:
     """Fake engines: a tone is speech of one word each 0.4 s, and every picture shows a cat.
 
     `broken`: op -> the exception it raises. `asked`: the ops that were called.
+    `embed`: another role, that embeds texts.
     """
 
     broken: dict[str, Exception] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
+    embed: Role | None = None
 
     def roles(self) -> Roles:
         hear = {"vad": self._op("vad", self._vad), "transcribe": self._op("transcribe", self._transcribe)}
@@ -54,7 +57,7 @@ class Models:
         }
         see = {"look": self._op("look", self._look), "read": self._op("read", self._read)}
         think = {"generate": StreamOp(self._generate)}
-        return Roles(LocalRole(Engine(hear)), LocalRole(Engine(see)), LocalRole(Engine(think)))
+        return Roles(LocalRole(Engine(hear)), LocalRole(Engine(see)), LocalRole(Engine(think)), self.embed)
 
     def _op(self, name: str, one: Callable[[Payload], Payload]) -> Op:
         def run(batch: list[Payload]) -> list[Payload | Exception]:

@@ -106,12 +106,11 @@ class _Seeing(Models):
     """The fake models of a session, with a think role that sees."""
 
     def __init__(self, think: Role, embed: Role) -> None:
-        super().__init__()
+        super().__init__(embed=embed)
         self._think = think
-        self._embed = embed
 
     def roles(self) -> Roles:
-        return replace(super().roles(), think=self._think, vlm=self._think, embed=self._embed, reads=True)
+        return replace(super().roles(), think=self._think, vlm=self._think, reads=True)
 
 
 ROUTES = {"what": "sight", "is": "sight", "when": "occurrences", "how": "count"}  # by the first word

@@ -20,6 +20,7 @@ from streamsvc.core.types import EncodedFrame
 from streamsvc.service import load_policy
 from streamsvc.vision import perception
 from tests.builders.session import VP8, Models, Playing, Sender, kinds, make, packets, send
+from tests.fakes.embed_role import routing_role
 from tests.fakes.vlm_role import Model, sighted
 
 
@@ -174,7 +175,7 @@ class Slow(Models):
     """Sees a cat at first and then a dog; from then on it takes its time, in seconds."""
 
     def __init__(self, seconds: float, monkeypatch: pytest.MonkeyPatch) -> None:
-        super().__init__()
+        super().__init__(embed=routing_role(what="sights", when="occurrences"))
         whole, self.looks = perception.perceive, 0
 
         async def look(keyframe: Any, jpeg: bytes, *rest: Any, **options: Any) -> Any:
@@ -208,21 +209,21 @@ async def answered(played: Playing, frames: list[EncodedFrame], text: str, at: f
             "What is shown now?",
             2.99,
             0.05,
-            "A dog.",
+            "I see a dog.",
             0.05,
             0.3,
         ),  # the picture changes at 3 s, and is looked at in time
-        ("What is shown now?", 2.99, 1.0, "A cat.", 0.29, 0.32),  # ... and is not
+        ("What is shown now?", 2.99, 1.0, "I see a cat.", 0.29, 0.32),  # ... and is not
         (
             "What is shown now?",
             2.5,
             0.05,
-            "A cat.",
+            "I see a cat.",
             0.0,
             0.25,
         ),  # nothing is new, which the next picture tells
-        ("What is shown now?", 0.5, 0.05, "A cat.", 0.0, 0.02),  # the newest sight is of now
-        ("When was a cat shown?", 2.5, 0.05, "At 0:00 (0.0 s).", 0.0, 0.02),  # not about now
+        ("What is shown now?", 0.5, 0.05, "I see a cat.", 0.0, 0.02),  # the newest sight is of now
+        ("When was a cat shown?", 2.5, 0.05, "At 0:00, and it is still shown.", 0.0, 0.02),  # not about now
     ],
 )
 def test_a_question_about_now_waits_a_little_for_a_picture_of_now(
@@ -274,7 +275,7 @@ def test_where_no_picture_comes_a_question_about_now_goes_on(
         async with Playing(make(Slow(0.0, monkeypatch))) as played:
             played.session.media.attach(Sender(VP8))
             told, took = await answered(played, filmed(tmp_path, 0.5), "What is shown now?", 3.0)
-        assert told == "A cat."
+        assert told == "I see a cat."
         assert 0.29 <= took <= 0.32
 
     stage.run(main())
