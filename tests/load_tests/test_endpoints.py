@@ -219,7 +219,7 @@ def test_the_remote_engine_streams_from_a_stand_in(tmp_path: Path, remote_engine
         }
         pieces = list(op.run(asked_of))
         assert "".join(piece["text"] for piece in pieces) == "The answer is bruno. [1]"  # the line that lasts
-        assert endpoint.said == {"q2": "The answer is bruno."}
+        assert endpoint.said == {"q2": "The answer is bruno. [1]"}
 
 
 def test_slow_ops_are_computed_once(tmp_path: Path) -> None:
