@@ -163,7 +163,8 @@ class Answering:
         self._pictures.request_keyframe()
         question = replace(queued.question, history=self._exchanges.of(queued.asker, clock.now()))
         roles = self._context.roles
-        way = await route(question, self._timeline, roles.embed, max(question.asked, 0.0))
+        chooser = roles.think if roles.reads else None
+        way = await route(question, self._timeline, roles.embed, max(question.asked, 0.0), chooser)
         plan = self._plan(question, way)
         if not plan.fits:
             metrics.deadline_missed.labels("answer", "not_started").inc()
