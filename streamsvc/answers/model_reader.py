@@ -140,9 +140,9 @@ class ModelReader:
         lines = {line.number: line for line in window.lines}
         is_whole = not window.generation and (not window.lines or window.lines[-1].number == window.numbered)
         found = [] if is_whole else _numbered(await passages, window)
-        shown = prompt.route.reader == "sight" or self._context.settings.models.profile == "gpu"
+        looks = prompt.route.reader == "sight" or self._context.settings.models.profile == "gpu"
         lines |= {line.number: line for line in found}
-        payload = self._reading.request(key, window if shown else _words_alone(window))
+        payload = self._reading.request(key, window if looks else _words_alone(window))
         payload |= {"question": _asked(question, found), "max_tokens": MAX_TOKENS}
         if prompt.picture:
             at = question.asked

@@ -407,7 +407,10 @@ async def test_a_remote_model_is_sent_frames_for_a_question_of_pictures_and_the_
 ) -> None:
     with serving(Fake([stream("Because of", " the tide [1]."), stream("A red", " box. ")])) as fake:
         remote = config.Remote(url=fake.url, model="seer", text_model="reader").options()
-        profile = {"models": {"profile": "remote"}, "remote": {"url": fake.url, "model": "seer"}}
+        profile: dict[str, Any] = {
+            "models": {"profile": "remote"},
+            "remote": {"url": fake.url, "model": "seer"},
+        }
         async with working(
             "engines.remote", {"models": "", "window_tokens": 4096, "remote": remote}
         ) as think:
