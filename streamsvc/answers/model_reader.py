@@ -145,18 +145,11 @@ class ModelReader:
         key, window = await self._reading.window(max(question.asked, 0.0))
         lines = {line.number: line for line in window.lines}
         is_whole = not window.generation and (not window.lines or window.lines[-1].number == window.numbered)
-<<<<<<< HEAD
         parts = [] if is_whole else [part for passage in await passages for part in passage.parts]
         found = _numbered([*parts, *self._newest(window, question.asked)], window)
         with_pictures = prompt.route.reader == "sight" or self._context.settings.models.profile == "gpu"
         lines |= {line.number: line for line in found}
         payload = self._reading.request(key, window if with_pictures else _words_alone(window))
-=======
-        found = [] if is_whole else _numbered(await passages, window)
-        looks = prompt.route.reader == "sight" or self._context.settings.models.profile == "gpu"
-        lines |= {line.number: line for line in found}
-        payload = self._reading.request(key, window if looks else _words_alone(window))
->>>>>>> X1
         payload |= {"question": _asked(question, found), "max_tokens": MAX_TOKENS}
         if prompt.picture:
             at = question.asked
