@@ -96,14 +96,15 @@ def test_a_whole_run_counts_the_calls_of_each_op() -> None:
 
 
 def test_cpu_and_memory_are_measured_from_construction_on() -> None:
+    began = time.process_time()
     meter = Meter()
-    until = time.process_time() + 0.1
-    while time.process_time() < until:
+    while time.process_time() < began + 0.1:
         pass
     ballast = np.ones(30_000_000, np.uint8)
     meter.sample()
     with_ballast = meter.cost()
-    assert with_ballast.cpu == pytest.approx(0.1, abs=0.09)
+    # Threads of other tests may be at work in this process: they count in both.
+    assert with_ballast.cpu == pytest.approx(time.process_time() - began, abs=0.05)
     assert with_ballast.cpu > 0.05
     assert with_ballast.hear is None
     assert with_ballast.all > len(ballast)
