@@ -139,10 +139,19 @@ def _described(
             found += names(item.sight)
     if not told:
         spans = [as_evidence(timeline, item) for item in items[-1:]]
+        if guess := _guess(items):
+            return [f"it may be {labels.article(guess)}"], spans, (guess,)
         return (["I see nothing that I can name"] if items else []), spans, ()
     text, count = fitting(told, 24, "; then ")
     spans = [as_evidence(timeline, item) for item in list(told.values())[:count]]
     return [text if text.startswith("the picture") else f"I see {text}"], spans, tuple(dict.fromkeys(found))
+
+
+def _guess(items: Sequence[Shown]) -> str:
+    """The likeliest tag of the newest picture, below the score from which it is named; "": none."""
+    sight = items[-1].sight if items else None
+    likely = [tag for tag in sight.tags if tag.score >= TAG_POSSIBLE] if sight is not None else []
+    return max(likely, key=lambda tag: tag.score).label if likely else ""
 
 
 def _is_there(timeline: Timeline, label: str, items: Sequence[Shown]) -> Finding | None:

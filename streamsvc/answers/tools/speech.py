@@ -102,7 +102,7 @@ def speaker(timeline: Timeline, arguments: Arguments, now: float) -> Finding | N
         if is_now:
             words = [word for one in _last_whole(timeline.sentences[-2:]) for word in one.words]
         return _spoken(words, arguments, is_now=is_now)
-    return _silent(timeline, arguments, (start, end), is_now=is_now)
+    return _silent(timeline, (start, end), is_now=is_now)
 
 
 def is_speaking(timeline: Timeline, now: float) -> bool:
@@ -131,9 +131,7 @@ def _spoken(words: Sequence[Word], arguments: Arguments, is_now: bool) -> Findin
     return Finding(sentence(f"Yes, {answer}" if arguments.form == "yes/no" else answer), (span,))
 
 
-def _silent(
-    timeline: Timeline, arguments: Arguments, span: tuple[float, float], is_now: bool
-) -> Finding | None:
+def _silent(timeline: Timeline, span: tuple[float, float], is_now: bool) -> Finding | None:
     """That nobody speaks; None where what was said then is not known."""
     start, end = span
     lost = start < timeline.folded_until or any(gap.start < end and gap.end > start for gap in timeline.gaps)
@@ -148,8 +146,8 @@ def _silent(
     else:
         text = f"nobody has spoken since {timestamp(since)}"
     quote = f"no speech from {timestamp(since)} to {timestamp(end)}"
-    answer = sentence(f"No, {text}" if arguments.form == "yes/no" else text)
-    return Finding(answer, (Evidence(since, end, "timeline", quote),))
+    # "No" whatever the form: it answers who speaks as well as whether.
+    return Finding(sentence(f"No, {text}"), (Evidence(since, end, "timeline", quote),))
 
 
 def _how_long(talks: Sequence[Evidence], chosen: Evidence, timeline: Timeline, now: float) -> Finding:

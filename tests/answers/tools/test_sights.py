@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from streamsvc.answers.route import Arguments
@@ -79,6 +81,17 @@ def test_the_title_on_the_screen_and_speech_belong_to_the_scene() -> None:
     assert found is not None
     assert found.text == 'I see a person. The screen says "Budget 2026": "Hosting". Somebody is speaking.'
     assert [span.kind for span in found.evidence] == ["sight", "screen", "speech"]
+
+
+def test_what_is_likely_and_not_sure_is_told_as_such() -> None:
+    unsure = replace(sight(0.0), boxes=(), tags=(Tag("lighthouse", 0.45), Tag("pier", 0.31)))
+    found = sights(of(unsure), Arguments(), 1.0)
+    assert found is not None
+    assert (found.text, found.values) == ("It may be a lighthouse.", ("lighthouse",))
+    faint = replace(unsure, tags=(Tag("lighthouse", 0.2),))
+    found = sights(of(faint), Arguments(), 1.0)
+    assert found is not None
+    assert found.text == "I see nothing that I can name."
 
 
 def test_a_scene_is_told_of_without_pictures_too() -> None:
