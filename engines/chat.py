@@ -34,6 +34,8 @@ PIECE = 64  # most tokens read in one call
 SMALLEST_PIECE = 4
 PIECE_SECONDS = 0.2  # a call reads what takes this long; a question waits for it to end
 SLOT_SECONDS = 0.2  # that `extend` waits for its slot
+QUESTION_SECONDS = 5.0  # that a question waits for its session's slot
+ASIDE_SECONDS = 0.3  # that what is aside of the sessions waits for the slot of its kind
 _CACHED_LINES = 4096
 _ASIDE = "\0aside"  # key of the slot that questions aside share
 _INSTRUCTION, _WINDOW, _QUESTION = "@@instruction@@", "@@window@@", "@@question@@"
@@ -189,8 +191,11 @@ class Chat:
         body = {"prompt": prompt, "n_predict": most, "temperature": 0.0, "cache_prompt": True, "stop": stops}
         if asked.get("schema"):
             body["json_schema"] = _grammar(asked["schema"])
-        with self._slots.held(_ASIDE if asked.get("aside") else _key(asked)) as slot:
-            assert slot is not None  # it waits as long as it takes
+        # What is aside of the sessions shares one slot, and must not keep the threads of questions waiting.
+        key, seconds = (_ASIDE, ASIDE_SECONDS) if asked.get("aside") else (_key(asked), QUESTION_SECONDS)
+        with self._slots.held(key, seconds) as slot:
+            if slot is None:
+                raise CapacityError("the language model is busy with other questions")
             yield {"text": "", "tokens": len(head), "left": max(0, len(head) - slot.common(head))}
             while len(prompt) - slot.common(prompt) > PIECE:
                 self._read(slot, prompt)

@@ -215,7 +215,7 @@ class Remote:
             ask = f"Question: {question[:LONGEST]}"
             instruction = str(asked.get("instruction") or _INSTRUCTION)
             sent = self._take_images(window, self._limits.images_per_minute // 2 if asked.get("aside") else 0)
-            if asked.get("aside") and not sent:
+            if asked.get("aside") and not sent and any(item.picture for item in items):
                 raise CapacityError("the remaining images of this minute are reserved for questions")
         else:
             raise InvalidRequest("generate takes a prompt or a question")

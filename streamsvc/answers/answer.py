@@ -17,7 +17,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, replace
 
 from streamsvc.answers import extractive_reader, tools
-from streamsvc.answers.deadline import Plan
+from streamsvc.answers.deadline import FALLBACK_SECONDS, Plan
 from streamsvc.answers.exchanges import queries_of
 from streamsvc.answers.finding import Finding
 from streamsvc.answers.model_reader import Clause, ModelReader, Prompt
@@ -31,7 +31,8 @@ from streamsvc.timeline.index import Index
 from streamsvc.timeline.passages import Passage
 from streamsvc.timeline.timeline import Timeline
 
-RETRIEVAL_SECONDS = 1.0
+RETRIEVAL_SECONDS = 1.0  # at most
+MIN_RETRIEVAL = 0.05  # seconds, for words alone
 # A question whose best passage scores SURE follows nothing up; else what may is searched with the one before
 # it too, which must be better by FOLLOW_UP. Chosen on the develop half of ../shared/questions.
 SURE = 2.0
@@ -43,6 +44,7 @@ _REFUSALS: dict[Reason, str] = {
     "nothing_yet": "I have not seen or heard anything yet.",
     "not_found": "I have not seen or heard that.",
     "cannot_tell": "I cannot tell: the models here do not know such things.",
+    "late": "I cannot tell: the language model did not answer in time.",
 }
 _ENGLISH_ONLY = "I cannot tell: the models here understand questions in English only."
 
@@ -64,13 +66,14 @@ class Answerer:
     """Answers questions about one session from what is known at the moment.
 
     `model`: the generative reader; None: the profile has no model that reads. `shortener`: the language model
-    that cannot read and only shortens a passage, or None.
+    that cannot read and only shortens a passage, or None. `session`: its id.
     """
 
     timeline: Timeline
     index: Index
     model: ModelReader | None = None
     shortener: Role | None = None
+    session: str = ""
 
     async def answer(
         self, question: Question, route: Route, plan: Plan, attachment: Attachment | None = None
@@ -88,7 +91,7 @@ class Answerer:
         picture = "" if attachment is None else attachment.picture
         model = self.model if plan.asks_model and (attachment is None or picture) else None
         exact = _exact(question, route, timeline)
-        answer = _without_reading(question, route, timeline, exact, model is not None)
+        answer = _without_reading(question, route, timeline, exact, self.model is not None, model is not None)
         if answer is None:
             prompt = Prompt(question, route, queries_of(question), picture)
             retrieval = asyncio.create_task(self._passages(prompt))
@@ -121,7 +124,7 @@ class Answerer:
         quote = answer.evidence[0].quote
         if len(quote.split()) > _MAX_TO_SHORTEN:
             return ""
-        return await shortened(self.shortener, question.id, question.text, quote, question.deadline - 0.1)
+        return await shortened(self.shortener, self.session, question.text, quote, question.deadline - 0.1)
 
     async def _extracted(
         self, question: Question, route: Route, exact: Finding | None, passages: Sequence[Passage]
@@ -129,6 +132,8 @@ class Answerer:
         """The answer beside a model's: a tool's finding, what the extractive reader found, or a refusal."""
         if exact is not None:
             return _stated(question, exact, "tool")
+        if route.language != "en":  # only the model knows it, and nothing was searched
+            return refusal(question.id, "late")
         found = await extractive_reader.read(question.text, route, passages, self.index.rank)
         if found.outcome == "declined":
             return refusal(question.id, "not_found" if route.reader == "text" else "cannot_tell")
@@ -150,7 +155,9 @@ class Answerer:
         """Passages for a question, behind the one before it where it may be a follow-up."""
         return await self.index.passages(
             question.text,
-            seconds=RETRIEVAL_SECONDS,
+            seconds=max(
+                MIN_RETRIEVAL, min(RETRIEVAL_SECONDS, question.deadline - clock.now() - FALLBACK_SECONDS)
+            ),
             until=max(question.asked, 0.0),
             span=route.arguments.span,
             before=before,
@@ -208,18 +215,25 @@ def _exact(question: Question, route: Route, timeline: Timeline) -> Finding | No
 
 
 def _without_reading(
-    question: Question, route: Route, timeline: Timeline, exact: Finding | None, has_model: bool
+    question: Question, route: Route, timeline: Timeline, exact: Finding | None, reads: bool, asks: bool
 ) -> Answer | None:
-    """The answer where no reader is needed: nothing is known, a tool knows, or no reader could; else None."""
+    """The answer where no reader is needed: nothing is known, a tool knows, or no reader could; else None.
+
+    `reads`: there is a model that reads. `asks`: it is asked.
+    """
     image = question.image is not None
-    if timeline.empty and not (image and has_model):
+    if timeline.empty and not (image and asks):
         return refusal(question.id, "not_found" if image else "nothing_yet")
-    if exact is not None and not (has_model and route.tool in RETOLD_TOOLS):
+    if exact is not None and not (asks and route.tool in RETOLD_TOOLS):
         return _stated(question, exact, "tool")
-    if has_model:
+    if asks:
         return None
     if route.language != "en":
-        return replace(refusal(question.id, "cannot_tell"), text=_ENGLISH_ONLY)
+        return (
+            refusal(question.id, "late")
+            if reads
+            else replace(refusal(question.id, "cannot_tell"), text=_ENGLISH_ONLY)
+        )
     if image:
         return refusal(question.id, "not_found" if route.reader == "text" else "cannot_tell")
     return None

@@ -26,6 +26,7 @@ from streamsvc.answers.route import Route
 from streamsvc.answers.router import prepare, route
 from streamsvc.core import clock, metrics
 from streamsvc.core.context import SessionContext
+from streamsvc.core.degradation import DEFAULT_COSTS
 from streamsvc.core.errors import Cancelled, DeadlineMissed, NotFound, StreamsvcError
 from streamsvc.core.types import Answer, Delta, Question
 from streamsvc.core.units import Reply
@@ -91,7 +92,7 @@ class Answering:
             model = ModelReader(context, timeline, reading, index.rank, pictures.vlm)
             self._answerer = Answerer(timeline, index, model)
         else:
-            self._answerer = Answerer(timeline, index, shortener=context.roles.think)
+            self._answerer = Answerer(timeline, index, shortener=context.roles.think, session=context.session)
         self._exchanges = Exchanges()
         self._running: dict[QueuedQuestion, asyncio.Task[None]] = {}  # until their answer is complete
 
@@ -111,6 +112,11 @@ class Answering:
             self._running[running].cancel()
         else:
             raise NotFound("no such question waits or is being answered", code="no_question")
+
+    async def forget(self) -> None:
+        """Let the language model forget what it has read of the session."""
+        if self._reading is not None:
+            await self._reading.forget()
 
     async def run(self) -> None:
         """Answer questions until the queue is closed and empty."""
@@ -147,12 +153,12 @@ class Answering:
                 with self._context.roles.idle.question():
                     await task
             except asyncio.CancelledError:
+                self._reply(queued, Cancelled("this question was cancelled"))
                 if (current := asyncio.current_task()) is not None and current.cancelling():
                     raise
-                self._reply(queued, Cancelled("this question was cancelled"))
             except StreamsvcError as error:
                 self._reply(queued, error)
-            except Exception as error:  # whatever a question does to the rules, it costs its own answer alone
+            except Exception as error:  # whatever a question raises, it costs its own answer alone
                 log.error("question failed", session=self._context.session, error=type(error).__name__)
                 self._reply(queued, StreamsvcError("this question could not be answered"))
             finally:
@@ -163,7 +169,9 @@ class Answering:
         self._pictures.request_keyframe()
         question = replace(queued.question, history=self._exchanges.of(queued.asker, clock.now()))
         roles = self._context.roles
-        chooser = roles.think if roles.reads else None
+        # The VLM engine follows no schema, so it cannot be asked to choose.
+        chooses = roles.reads and self._context.settings.models.profile != "gpu"
+        chooser = roles.think if chooses else None
         way = await route(question, self._timeline, roles.embed, max(question.asked, 0.0), chooser)
         plan = self._plan(question, way)
         if not plan.fits:
@@ -188,7 +196,10 @@ class Answering:
         """
         present = question.image is None and self._context.host.live_video and way.present
         costs = self._context.roles.cost_tracker.costs
-        return deadline.plan(costs, clock.now(), question.deadline, keyframe=present)
+        plan = deadline.plan(costs, clock.now(), question.deadline, keyframe=present)
+        if not plan.asks_model:  # its cost is measured only where it is asked: so that it is tried again
+            self._context.roles.cost_tracker.record("think", "first", DEFAULT_COSTS["think", "first"])
+        return plan
 
     async def _attachment(self, question: Question) -> Attachment | None:
         """What is seen and read in the question's image; None: it has none. Raises StreamsvcError."""

@@ -145,14 +145,12 @@ def names(text: str, *, first_words: bool = True) -> list[str]:
     return found
 
 
-@lru_cache(maxsize=4096)
 def numbers(text: str) -> frozenset[str]:
     """The numbers of an English text as digits, written or in words; ordinals count as numbers."""
     digits = alpha2digit(text.replace("-", " "), "en", threshold=0)
     return frozenset(number.lstrip("0") or "0" for number in _NUMBER.findall(_THOUSANDS.sub("", digits)))
 
 
-@lru_cache(maxsize=4096)
 def _words(text: str) -> frozenset[str]:
     return frozenset(
         part for word in _WORD.findall(text.lower()) for part in (word, *re.split(r"[-'’.]", word))

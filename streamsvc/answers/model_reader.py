@@ -145,7 +145,9 @@ class ModelReader:
         key, window = await self._reading.window(max(question.asked, 0.0))
         lines = {line.number: line for line in window.lines}
         is_whole = not window.generation and (not window.lines or window.lines[-1].number == window.numbered)
-        parts = [] if is_whole else [part for passage in await passages for part in passage.parts]
+        # Shielded: where this takes too long, the reader beside still needs what retrieval finds.
+        past = [] if is_whole else await asyncio.shield(asyncio.ensure_future(passages))
+        parts = [part for passage in past for part in passage.parts]
         found = _numbered([*parts, *self._newest(window, question.asked)], window)
         with_pictures = prompt.route.reader == "sight" or self._context.settings.models.profile == "gpu"
         lines |= {line.number: line for line in found}
@@ -243,8 +245,9 @@ def _words_alone(window: Window) -> Window:
 
 def _numbered(parts: Sequence[Evidence], window: Window) -> list[Line]:
     """Parts of the stream that are not in the window, as lines with numbers behind its last."""
-    starts = {line.start for line in window.lines if line.kind != "note"}
-    missing = sorted({part for part in parts if round(part.start, 3) not in starts}, key=_start)
+    starts = {(line.kind, line.start) for line in window.lines}
+    fresh = dict.fromkeys(part for part in parts if (part.kind, round(part.start, 3)) not in starts)
+    missing = sorted(fresh, key=_start)
     kinds: list[LineKind] = ["screen" if part.kind == "screen" else "speech" for part in missing]
     lines = [
         new_line(kind, part.start, part.end, part.quote, part.frame)

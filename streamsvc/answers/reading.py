@@ -41,6 +41,7 @@ CEILING = (
 )
 EXTEND_TOKENS = 64  # that an engine of the embedded profile reads in one call of `extend`
 EXTEND_SECONDS = 10.0  # for one call
+FORGET_SECONDS = 1.0  # for one key
 QUESTION_SECONDS = 0.5  # of reading that a question may cost
 PATIENCE = 5.0  # seconds that a call waits for an idle moment, before it is looked anew what is to be read
 POLL_SECONDS = 1.0  # between looks for new keys of pictures, and for the end of a degradation level
@@ -239,6 +240,16 @@ class Reading:
         """Stop reading. Idempotent; the window can still be asked for."""
         self._closed.set()
         self._wake.set()
+
+    async def forget(self) -> None:
+        """Stop, and let the engine forget all that it has read; what fails leaves with its oldest."""
+        self.close()
+        keys = [*self._stale, self._current.key, *([self._next.key] if self._next is not None else [])]
+        for key in keys if self._keeps else []:
+            with contextlib.suppress(StreamsvcError):
+                await self._think.call(
+                    "drop", {"session": key}, deadline_in_s=FORGET_SECONDS, affinity=self._context.session
+                )
 
     async def _pause(self, event: asyncio.Event, seconds: float) -> None:
         with contextlib.suppress(TimeoutError):

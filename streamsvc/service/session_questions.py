@@ -57,6 +57,7 @@ class SessionQuestions:
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
+        await self._answering.forget()
         self._log.close()
 
     def _answer(self) -> None:

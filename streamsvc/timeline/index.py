@@ -164,9 +164,11 @@ class Index:
         return [found[n] for n in ranking.fused(*rankings)[:MAX_PAIRS]]
 
     def _by_words(self, texts: list[str], query: str) -> list[int]:
-        if self._words[0] != texts:
-            self._words = (texts, WordIndex(texts))
-        return ranking.best(self._words[1].scores(list(dict.fromkeys(terms(query)))), PROPOSED)
+        known, index = self._words
+        if known != texts:  # another question's thread may do the same
+            index = WordIndex(texts)
+            self._words = (texts, index)
+        return ranking.best(index.scores(list(dict.fromkeys(terms(query)))), PROPOSED)
 
     async def _scores(self, query: str, passages: Sequence[Passage], deadline: float) -> list[float]:
         """Scores of as many of the first passages as there is time for."""

@@ -90,6 +90,6 @@ async def embedded(
     try:
         result = await role.call("texts", {"texts": list(texts), "kind": kind}, deadline_in_s=seconds)
     except StreamsvcError as error:
-        log.warning("a search is by words alone", reason=error.code)
+        log.info("a search is by words alone", reason=error.code)
         return None
     return np.asarray(result["vectors"], dtype=np.float16)

@@ -141,6 +141,17 @@ def test_other_languages_go_to_a_model_that_reads_or_are_declined_as_such(virtua
     assert index.asked == []  # its encoder knows English alone
 
 
+def test_a_model_that_says_nothing_in_another_language_was_late_and_nothing_was_searched(
+    virtual: asyncio.Runner,
+) -> None:
+    whole, _ = virtual.run(asked(Route(language="de"), model=FakeModel([])))
+    assert (whole.outcome, whole.reason) == ("declined", "late")
+    whole, _ = virtual.run(
+        asked(Route(language="de"), model=FakeModel([]), plan=Plan(fallback_at=1e9, asks_model=False))
+    )
+    assert (whole.outcome, whole.reason) == ("declined", "late")
+
+
 def test_a_models_sentences_are_told_as_they_come(virtual: asyncio.Runner) -> None:
     whole, deltas = virtual.run(asked(model=FakeModel([0.5, "On Thursdays.", 1.0, "The wood comes before."])))
     assert [delta.text for delta in deltas] == ["On Thursdays.", " The wood comes before."]

@@ -146,6 +146,26 @@ async def test_the_words_of_the_newest_sentence_can_be_cited_before_it_ends() ->
     assert "[5] 0:28 said: So the ferry will not" in think.payloads("generate")[0]["question"]
 
 
+async def test_who_gives_up_waiting_for_passages_leaves_retrieval_to_go_on() -> None:
+    window = Window(1, LINES, 60, 4)
+    roles = replace(Models().roles(), think=FakeRole(), reads=True)
+    reader = ModelReader(context(roles=roles), Timeline(), Windows(window), vlm._unranked)
+
+    async def slow() -> Sequence[Passage]:
+        await asyncio.sleep(0.05)
+        return []
+
+    retrieval = asyncio.ensure_future(slow())
+    clauses = reader.clauses(
+        Prompt(Question("q", "Why?", 30.0, clock.now() + 3.0), Route(), ("Why?",)), retrieval
+    )
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.01):
+            await anext(clauses)
+    await clauses.aclose()
+    assert await retrieval == []
+
+
 async def test_a_long_answer_ends_at_a_sentence() -> None:
     told, _ = await asked(
         *["The old one leaks and leaks again and cannot be mended by Piet at all [2]. "] * 5

@@ -202,6 +202,19 @@ def test_a_failure_costs_the_reading_alone_and_is_tried_again_less_and_less_ofte
     virtual.run(main())
 
 
+def test_what_a_session_has_read_can_be_forgotten(virtual: asyncio.Runner) -> None:
+    async def main() -> None:
+        async with running() as case:
+            case.say(1.0)
+            case.say(9.0)
+            await clock.sleep(5.0)
+            assert list(case.engine.kept) == ["s 0"]
+            await case.reading.forget()
+            assert case.engine.kept == {}
+
+    virtual.run(main())
+
+
 def test_an_adapter_is_told_and_keyframes_are_read_as_they_are_encoded(virtual: asyncio.Runner) -> None:
     async def main() -> None:
         pictures: dict[float, str] = {}

@@ -257,6 +257,12 @@ def test_aside_requests_leave_half_of_the_images_to_questions_and_need_a_picture
         assert answer(made, session="s", items=items, question="what?")[0]["shown"] == [1, 2]
 
 
+def test_an_aside_request_that_asks_of_no_picture_needs_none() -> None:
+    with asking(images_per_minute=6, images=2, now=lambda: 0.0) as (fake, made):
+        answer(made, session="s", items=[], question="which?", aside=True, schema={"type": "object"})
+        assert len(fake.asked) == 1
+
+
 def test_a_bucket_never_holds_more_than_a_minute() -> None:
     seconds = 0.0
     bucket = TokenBucket(4, lambda: seconds)

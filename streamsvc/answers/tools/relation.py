@@ -16,6 +16,7 @@ from streamsvc.answers.tools.sights import seen_at, surely_absent
 from streamsvc.answers.tools.wording import listed, sentence
 from streamsvc.core.types import Box, Evidence, Sight
 from streamsvc.timeline.keyframe_history import Shown
+from streamsvc.timeline.text import tokens
 from streamsvc.timeline.timeline import Timeline
 from streamsvc.vision import labels
 
@@ -136,8 +137,9 @@ def _to_other(picture: _Picture) -> Finding | None:
 
 
 def _named_in(text: str, names: Sequence[str]) -> str | None:
-    """The first of some names that stands in a text."""
-    return next((name for name in names if f" {name} " in f" {text} "), None)
+    """The longest of some names that stands in a text."""
+    words = f" {' '.join(tokens(text))} "
+    return max((name for name in names if f" {name} " in words), key=len, default=None)
 
 
 def _as_they_lie(picture: _Picture, boxes: Sequence[Box], anchor: Box) -> Finding | None:

@@ -30,6 +30,7 @@ def asked(arguments: Arguments, *boxes: Box, tags: tuple[Tag, ...] = ()) -> Find
     ("arguments", "answer"),
     [
         (Arguments(text="left"), "A cat."),
+        (Arguments(text="What is on the left?"), "A cat."),
         (Arguments(text="right"), "A dog."),
         (Arguments(text="top"), "A cup."),
         (Arguments(text="middle", span=(11.0, 11.0)), "A cup."),
