@@ -115,6 +115,9 @@ def test_once_it_is_closed_nothing_is_answered_and_nobody_waits_for_ever(
         session.questions.ask(QuestionRequest("Wait?", client="me"))
         await clock.sleep(1.0)
         await session.questions.close()
+        told = await subscription.next()
+        assert told is not None
+        assert '"reason":"cancelled"' in told[0][1]
         assert await subscription.next() is None
         with pytest.raises(NotFound):
             session.questions.ask(QuestionRequest("Anybody?", client="me"))
