@@ -13,11 +13,12 @@ import json
 import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import structlog
 
-from streamsvc.answers import intents, language
+from streamsvc.answers import example_vectors, intents, language
 from streamsvc.answers.arguments import arguments_of
 from streamsvc.answers.intents import Electorate, Vector, Vote
 from streamsvc.answers.route import Route
@@ -59,12 +60,13 @@ class _Examples:
 _caches: list[_Examples] = []  # of the role that was used last
 
 
-async def prepare(embed: Role, seconds: float | None = None) -> bool:
-    """Load the language model, and compute what is missing of the examples' vectors: 5 s of one core in all.
+async def prepare(embed: Role, seconds: float | None = None, kept: Path | None = None) -> bool:
+    """Load the language identifier, and compute what is missing of the examples' vectors: 5 s of one core.
 
     Args:
         embed: role with the op "texts".
         seconds: after which no further batch is begun; None: all are computed.
+        kept: file that the vectors are read from, where they are this model's, and kept in; None: none.
 
     Returns whether all are there. Never fails: without a model there are none.
     """
@@ -74,6 +76,7 @@ async def prepare(embed: Role, seconds: float | None = None) -> bool:
     deadline = None if seconds is None else clock.now() + seconds
     if seconds is None:  # a question waits for it once, in `route`
         await asyncio.to_thread(language.prepare)
+    is_kept = kept is not None and await _take_kept(cache, embed, kept)
     while batch := cache.missing()[:BATCH]:
         left = BATCH_SECONDS if deadline is None else deadline - clock.now()
         if left <= 0 or (vectors := await _vectors(embed, batch, left)) is None:
@@ -81,7 +84,21 @@ async def prepare(embed: Role, seconds: float | None = None) -> bool:
         cache.vectors.update(zip(batch, vectors, strict=True))
     if cache.electorate is None:
         vectors = np.stack([cache.vectors[text] for text in intents.examples()])
+        if kept is not None and not is_kept:
+            await asyncio.to_thread(example_vectors.save, kept, vectors)
         cache.electorate = await asyncio.to_thread(Electorate, vectors)
+    return True
+
+
+async def _take_kept(cache: _Examples, embed: Role, kept: Path) -> bool:
+    """Take the kept vectors, if the model gives the same for two of the examples."""
+    vectors = await asyncio.to_thread(example_vectors.load, kept)
+    if vectors is None:
+        return False
+    probe = await _vectors(embed, intents.examples()[:2], BATCH_SECONDS)
+    if probe is None or probe.shape != vectors[:2].shape or not np.allclose(probe, vectors[:2], atol=0.01):
+        return False
+    cache.vectors.update(zip(intents.examples(), vectors, strict=True))
     return True
 
 

@@ -17,7 +17,7 @@ from typing import Any, Self
 import structlog
 
 import streamsvc
-from streamsvc.answers import language, router
+from streamsvc.answers import example_vectors, language, router
 from streamsvc.core import clock, degradation, metrics
 from streamsvc.core.config import Settings
 from streamsvc.core.context import Roles
@@ -116,8 +116,9 @@ class Service:
         with contextlib.suppress(StreamsvcError):  # the worker does not start, and says so
             await asyncio.to_thread(language.prepare)
             await self.workers["see"].wait_ready()
+            kept = example_vectors.path_in(self.settings.models.dir)
             for _ in range(_PREPARE_TRIES):
-                if self.roles.embed is None or await router.prepare(self.roles.embed):
+                if self.roles.embed is None or await router.prepare(self.roles.embed, kept=kept):
                     return
 
     def use_roles(self, roles: Roles) -> None:

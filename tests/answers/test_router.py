@@ -206,6 +206,23 @@ def test_a_slow_model_of_vectors_is_not_waited_for(stage: asyncio.Runner) -> Non
     assert stage.run(main()) <= router.PREPARE_SECONDS
 
 
+def test_kept_vectors_are_taken_where_the_model_gives_the_same(tmp_path: Path) -> None:
+    async def embedded(embed: FakeRole) -> int:
+        """How many texts were embedded to be ready."""
+        assert await router.prepare(embed, kept=tmp_path / "kept.npy")
+        assert (await router.route(question(), Timeline(), embed, NOW)).tool == "summary"
+        return sum(len(asked["texts"]) for asked in embed.payloads("texts")) - 1
+
+    count = len(intents.examples())
+    assert asyncio.run(embedded(role(summary=1.0))) == count
+    assert asyncio.run(embedded(role(summary=1.0))) == 2
+    other = role(summary=1.0)
+    inner = other.results["texts"]
+    assert callable(inner)
+    other.results = {"texts": lambda payload: {"vectors": -np.asarray(inner(payload)["vectors"])}}  # type: ignore[index]
+    assert asyncio.run(embedded(other)) == count + 2
+
+
 def test_the_examples_are_embedded_once() -> None:
     async def main() -> FakeRole:
         embed = role(summary=1.0)

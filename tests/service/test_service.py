@@ -49,7 +49,7 @@ async def test_what_questions_are_routed_by_is_prepared_at_the_start(
     prepared: list[Any] = []
     done = asyncio.Event()
 
-    async def prepare(embed: Any) -> bool:
+    async def prepare(embed: Any, **_: Any) -> bool:
         prepared.append(embed)
         if len(prepared) == 2:
             done.set()
