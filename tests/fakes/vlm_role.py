@@ -45,6 +45,7 @@ class Model(FakeRole):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.results = {
+            "drop": {},
             "encode": self._encode,
             "extend": lambda payload: self.unread or {"tokens": 9, "left": 0},
         }
