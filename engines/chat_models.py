@@ -22,7 +22,7 @@ _CGROUP = Path("/sys/fs/cgroup")
 
 @dataclass(frozen=True, slots=True)
 class ChatModel:
-    """The chat model that answers. reads: it finds an answer in a window; else it only rewords a passage."""
+    """The chat model that answers. reads: it finds an answer in a window; else it only shortens a passage."""
 
     name: str
     reads: bool

@@ -52,7 +52,7 @@ class Source:
 class Needs:
     """What a chat model needs of a machine. memory: bytes; cores: for answers in time.
 
-    reads: whether it finds an answer in a window; else it only rewords a passage.
+    reads: whether it finds an answer in a window; else it only shortens a passage.
     """
 
     memory: int

@@ -87,7 +87,7 @@ class Answerer:
             attachment: what was seen and read in the question's image, if it has one.
         """
         began = clock.now()
-        timeline = self.timeline if attachment is None else _timeline_of(attachment, question)
+        timeline = self.timeline if attachment is None else _timeline_of(attachment)
         picture = "" if attachment is None else attachment.picture
         model = self.model if plan.asks_model and (attachment is None or picture) else None
         exact = _exact(question, route, timeline)
@@ -251,7 +251,7 @@ def _stated(question: Question, finding: Finding, by: By) -> Answer:
     return Answer(question.id, finding.text, True, evidence, values=finding.values, by=by)
 
 
-def _timeline_of(attachment: Attachment, question: Question) -> Timeline:
+def _timeline_of(attachment: Attachment) -> Timeline:
     """A timeline that holds the question's image alone."""
     timeline = Timeline()
     timeline.add(attachment.sight)

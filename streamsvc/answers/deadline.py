@@ -7,9 +7,7 @@ from dataclasses import dataclass
 from streamsvc.core.degradation import Costs
 
 KEYFRAME_WAIT = 0.3  # maximum seconds that an answer waits for a current picture
-FALLBACK_SECONDS = (
-    0.4  # before the deadline: then the reader's answer is told, if no model's sentence has come
-)
+FALLBACK_SECONDS = 0.4  # before the deadline: the reader's answer is told, if no model's sentence has come
 _OVERHEAD = 0.05  # seconds to search the timeline and to publish
 _MIN_TOKENS = 12  # of a sentence that says anything
 

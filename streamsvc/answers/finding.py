@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from streamsvc.core.types import Evidence
 from streamsvc.timeline.lines import timestamp as timestamp
 
+MAX_WORDS = 40  # of an answer
+
 
 @dataclass(frozen=True, slots=True)
 class Finding:

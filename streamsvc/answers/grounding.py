@@ -16,7 +16,6 @@ from functools import lru_cache
 import jellyfish
 from text_to_num import alpha2digit
 
-MAX_WORDS = 40  # of an answer
 # Scores of the cross-encoder below which a sentence is left out; see deploy/decisions.md for data and curve.
 MIN_RELEVANCE = -11.0
 MIN_SHARE = 0.34  # of a claim's content words; a paraphrase shares more, what stands elsewhere less

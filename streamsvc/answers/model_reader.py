@@ -18,7 +18,7 @@ import structlog
 from streamsvc.answers import grounding
 from streamsvc.answers.deadline import KEYFRAME_WAIT
 from streamsvc.answers.extractive_reader import Rank
-from streamsvc.answers.finding import timestamp
+from streamsvc.answers.finding import MAX_WORDS, timestamp
 from streamsvc.answers.grounding import Claim, ClaimReader
 from streamsvc.answers.route import Route
 from streamsvc.core import clock, metrics
@@ -169,7 +169,7 @@ class ModelReader:
                 if clause is None:
                     continue
                 words += len(claim.text.split())
-                if words > grounding.MAX_WORDS:
+                if words > MAX_WORDS:
                     return
                 yield clause
 
@@ -247,17 +247,13 @@ def _numbered(parts: Sequence[Evidence], window: Window) -> list[Line]:
     """Parts of the stream that are not in the window, as lines with numbers behind its last."""
     starts = {(line.kind, line.start) for line in window.lines}
     fresh = dict.fromkeys(part for part in parts if (part.kind, round(part.start, 3)) not in starts)
-    missing = sorted(fresh, key=_start)
+    missing = sorted(fresh, key=lambda part: part.start)
     kinds: list[LineKind] = ["screen" if part.kind == "screen" else "speech" for part in missing]
     lines = [
         new_line(kind, part.start, part.end, part.quote, part.frame)
         for kind, part in zip(kinds, missing, strict=True)
     ]
     return [replace(line, number=number) for number, line in enumerate(lines, window.numbered + 1)]
-
-
-def _start(part: Evidence) -> float:
-    return part.start
 
 
 def _asked(question: Question, found: Sequence[Line]) -> str:

@@ -34,7 +34,7 @@ log = structlog.get_logger()
 DOUBT = 0.08
 DOUBT_NONE = 0.15  # of "no model here can tell": taken wrongly it costs an answer, missed it costs a look-up
 EMBED_SECONDS = 0.4  # for the vector of a question
-PREPARE_SECONDS = 0.5  # that a question may spend on what is not there yet: the language model, vectors
+PREPARE_SECONDS = 0.5  # that a question may spend on what is not there yet: the language identifier, vectors
 THINK_SECONDS = 0.4  # for the model's choice
 BATCH = 16  # examples a call: another caller waits for one batch at most, about 0.1 s
 BATCH_SECONDS = 10.0  # the first batch may load the model
@@ -137,7 +137,7 @@ async def route(
 
 
 async def _language(text: str) -> str:
-    """The language of a question; English where the model for it is not loaded in time."""
+    """The language of a question; English where the identifier is not loaded in time."""
     try:
         async with asyncio.timeout(PREPARE_SECONDS):
             return await asyncio.to_thread(language.language_of, text)

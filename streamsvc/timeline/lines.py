@@ -72,7 +72,7 @@ def one_line(text: str) -> str:
     return " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
 
 
-def shortened(text: str) -> str:
+def clipped(text: str) -> str:
     """A text of at most MAX_CHARACTERS."""
     return text if len(text) <= MAX_CHARACTERS else text[: MAX_CHARACTERS - 1] + "…"
 
@@ -82,4 +82,4 @@ def new_line(
 ) -> Line:
     """A line without a number. Times are rounded as they are in events."""
     rounded = None if frame is None else round(frame, 3)
-    return Line(0, round(start, 3), round(end, 3), kind, shortened(one_line(text)), rounded, picture)
+    return Line(0, round(start, 3), round(end, 3), kind, clipped(one_line(text)), rounded, picture)

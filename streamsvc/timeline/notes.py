@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamsvc.core.types import Evidence
-from streamsvc.timeline.lines import Line, shortened
+from streamsvc.timeline.lines import Line, clipped
 
 CountTokens = Callable[[str], int]
 TOKENS_PER_SENTENCE = 200  # of leaving speech, for which a note quotes one sentence
@@ -108,7 +108,7 @@ def notes_of(leaving: Sequence[Line], size: int) -> list[Line]:
 
 def _note(start: float, end: float, covers: tuple[int, int], parts: Sequence[Evidence]) -> Line:
     text = ("; " if parts[0].kind == "speech" else " / ").join(part.quote for part in parts)
-    return Line(0, start, end, "note", shortened(text), parts[0].frame, "", covers, tuple(parts))
+    return Line(0, start, end, "note", clipped(text), parts[0].frame, "", covers, tuple(parts))
 
 
 def merged(standing: list[Line], count_tokens: CountTokens, most: int) -> list[Line]:

@@ -11,9 +11,9 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from streamsvc.answers.finding import Finding, quoted, timestamp
+from streamsvc.answers.finding import MAX_WORDS, Finding, quoted, timestamp
 from streamsvc.answers.route import Arguments
-from streamsvc.answers.tools.wording import MOST_WORDS, fitting, sentence, words_in
+from streamsvc.answers.tools.wording import fitting, sentence, words_in
 from streamsvc.core.types import Evidence
 from streamsvc.timeline.centrality import LEAST_WORDS, Background
 from streamsvc.timeline.text import STOP, terms
@@ -58,7 +58,7 @@ def topic(timeline: Timeline, arguments: Arguments, now: float) -> Finding | Non
             return _shown_between(timeline, max(0.0, moment - TOPIC_SECONDS), moment)
         said = spoken_between(timeline, earlier[-1].end - TOPIC_SECONDS, moment)  # of what was last said
     title = f'On the screen: "{quoted(screen.title, 8)}".' if screen is not None and screen.title else ""
-    told = _told(points(said, TOPIC_POINTS, (MOST_WORDS - words_in(title)) // 2 - 4))
+    told = _told(points(said, TOPIC_POINTS, (MAX_WORDS - words_in(title)) // 2 - 4))
     if told is None or screen is None or not title:
         return told
     shown = Evidence(screen.start, timeline.end_of(screen), "screen", screen.title or "", screen.frame)
@@ -130,10 +130,10 @@ def _told(found: Sequence[Point]) -> Finding | None:
     if not found:
         return None
     told = [
-        f"at {timestamp(point.sentence.start)}: {quoted(point.text.rstrip(' ,;:.'), MOST_WORDS)}"
+        f"at {timestamp(point.sentence.start)}: {quoted(point.text.rstrip(' ,;:.'), MAX_WORDS)}"
         for point in found
     ]
-    text, count = fitting(told, MOST_WORDS, "; ")
+    text, count = fitting(told, MAX_WORDS, "; ")
     evidence = tuple(point.sentence.evidence() for point in found[:count])
     return Finding(sentence(text), evidence, tuple(point.text for point in found[:count]))
 
@@ -147,5 +147,5 @@ def _shown_between(timeline: Timeline, start: float, end: float) -> Finding | No
         titles.setdefault(name, Evidence(one.start, timeline.end_of(one), "screen", name, one.frame))
     if not titles:
         return None
-    text, count = fitting((f'"{quoted(name, 8)}"' for name in titles), MOST_WORDS - 4)
+    text, count = fitting((f'"{quoted(name, 8)}"' for name in titles), MAX_WORDS - 4)
     return Finding(f"On the screen: {text}.", tuple(titles.values())[:count], tuple(titles)[:count])

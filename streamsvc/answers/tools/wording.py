@@ -8,7 +8,6 @@ from collections.abc import Iterable, Sequence
 from streamsvc.answers.finding import Finding, timestamp
 from streamsvc.core.types import Evidence
 
-MOST_WORDS = 40  # of an answer
 _BULLETS = "\u2022\u00b7\u2219\u25aa\u25e6\u25cf\u25cb * -"
 
 

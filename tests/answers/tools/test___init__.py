@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from streamsvc.answers.finding import MAX_WORDS
 from streamsvc.answers.route import Arguments
 from streamsvc.answers.tools import TOOLS, call
-from streamsvc.answers.tools.wording import MOST_WORDS, words_in
+from streamsvc.answers.tools.wording import words_in
 from streamsvc.timeline.timeline import Timeline
 from tests.builders import pages
 from tests.builders.timelines import ferries
@@ -33,7 +34,7 @@ def test_an_answer_is_short_and_has_evidence(
 ) -> None:
     found = call(name, timeline, arguments, now)
     if found is not None:
-        assert 0 < words_in(found.text) <= MOST_WORDS, found.text
+        assert 0 < words_in(found.text) <= MAX_WORDS, found.text
         assert found.evidence
         assert all(span.start <= span.end for span in found.evidence)
         assert "\n" not in found.text

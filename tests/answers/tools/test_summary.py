@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from streamsvc.answers.finding import MAX_WORDS
 from streamsvc.answers.route import Arguments
 from streamsvc.answers.tools.summary import points, spoken_between, summary, topic
-from streamsvc.answers.tools.wording import MOST_WORDS, words_in
+from streamsvc.answers.tools.wording import words_in
 from streamsvc.timeline.timeline import Timeline
 from tests.builders.timelines import ferries
 from tests.builders.units import cue, screen
@@ -38,7 +39,7 @@ def test_all_is_told_in_points_that_are_spread_over_the_time() -> None:
     assert [span.start // 1200 for span in found.evidence] == [0, 1, 2]
     assert all("repaired" in value for value in found.values)
     assert found.text.startswith("At ")
-    assert words_in(found.text) <= MOST_WORDS
+    assert words_in(found.text) <= MAX_WORDS
 
 
 @pytest.mark.parametrize(
@@ -97,7 +98,7 @@ def test_a_summary_of_any_span_is_short_and_of_the_span(start: int, length: int)
     inside = spoken_between(SHORT, start, start + length)
     assert (found is None) == (not inside)
     if found is not None:
-        assert words_in(found.text) <= MOST_WORDS
+        assert words_in(found.text) <= MAX_WORDS
         assert all(any(span == one.evidence() for one in inside) for span in found.evidence)
 
 
