@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import threading
 import time
 from collections.abc import Generator, Iterator
@@ -36,8 +37,25 @@ LASTING_THREADS = (
 )
 
 
+TESTS = Path(__file__).resolve().parent
+# What runs services in real time. With two workers (make test) all of it stays in one, so that no two of them
+# share the cores, and the other worker gives way to it.
+REAL_TIME = ("evaluation", "ingest", "load_tests", "service", "test_browser.py", "test_main.py", "workers")
+GIVES_WAY = 5  # niceness of the workers but the first, which takes the largest group
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Lower the priority of all workers of pytest-xdist but the first."""
+    if os.environ.get("PYTEST_XDIST_WORKER", "gw0") != "gw0":
+        os.nice(GIVES_WAY)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip tests marked `media` where there are no recordings."""
+    """Say what must stay in one worker; skip tests marked `media` where there are no recordings."""
+    for item in items:
+        path = item.path.relative_to(TESTS)
+        group = "real time" if path.parts[0] in REAL_TIME else str(path)
+        item.add_marker(pytest.mark.xdist_group(group))
     if not MEDIA.is_dir():
         for item in items:
             if item.get_closest_marker("media"):
