@@ -126,6 +126,7 @@ class Hear(Group):
     beam: int = Field(3, ge=1, le=10)  # beam size of the final step of an utterance; earlier steps are greedy
     hangover: float = 0.5  # seconds of silence that end an utterance
     workers: int = 2  # concurrent decode steps, one thread each
+    spare: bool | None = None  # a second process (330 MB) that takes over at once; None: where memory allows
     backlog_seconds: float = 20.0  # bound of the audio backlog; more is skipped (caption.gap)
 
     @model_validator(mode="after")

@@ -156,8 +156,8 @@ def _operations(service: Service) -> APIRouter:
 
     @routes.get("/readyz")
     async def ready() -> Response:
-        """Readiness: 200 if the models are loaded and the server is not draining, else 503."""
-        workers = {role: worker.ready for role, worker in service.workers.items()}
+        """Readiness: 200 if the models gave a result lately and the server is not draining, else 503."""
+        workers = {role: worker.fresh for role, worker in service.workers.items()}
         is_ready = workers["hear"] and workers["see"] and not service.sessions.draining
         body = {"ready": is_ready, "workers": workers, "draining": service.sessions.draining}
         return JSONResponse(body, 200 if is_ready else 503)

@@ -14,6 +14,7 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self
 
+import psutil
 import structlog
 
 import streamsvc
@@ -39,6 +40,7 @@ from streamsvc.workers.supervisor import Worker
 
 log = structlog.get_logger()
 _DECODING_THREADS = 2  # of all sessions together
+_SPARE_MEMORY = 6 << 30  # bytes available at start, for a spare process of 330 MB
 _PREPARE_TRIES = 3  # after that each question does a part of it
 
 
@@ -173,10 +175,19 @@ def _workers(settings: Settings, think: ThinkModel, at_once: Sequence[str]) -> d
     }
     return {
         name: Worker(
-            name, engines, {**options, **options[name]}, nice=NICENESS[name], lazy=name not in at_once
+            name,
+            engines,
+            {**options, **options[name]},
+            nice=NICENESS[name],
+            lazy=name not in at_once,
+            spare=name == "hear" and _keeps_spare(settings.hear.spare),
         )
         for name, engines in ENGINES[settings.models.profile].items()
     }
+
+
+def _keeps_spare(wanted: bool | None) -> bool:
+    return psutil.virtual_memory().available > _SPARE_MEMORY if wanted is None else wanted
 
 
 def _roles(workers: dict[str, Worker], think: ThinkModel) -> Roles:
