@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import importlib
 import json
+import os
 import signal
 import socket
 from collections.abc import AsyncIterator, Callable
@@ -35,6 +36,7 @@ from streamsvc.speech import captions
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, help=streamsvc.__doc__, pretty_exceptions_enable=False
 )
+HURRY_SECONDS = 1.5  # after a second signal
 TRIM_INTERVAL = 60.0  # seconds between two calls of malloc.trim
 # Bytes. Small, so that backpressure of a slow subscriber shows in its queue, not in the kernel.
 _SEND_BUFFER = 64 * 1024
@@ -131,13 +133,24 @@ async def _serve(settings: config.Settings) -> None:
     malloc.fix_mmap_threshold()
     with contextlib.closing(_listen(settings.server.host, settings.server.port)) as listener:
         async with http_app.listening(settings, listener, certificate(settings)) as (service, serving):
-            stop = asyncio.Event()
+            stop, hurry, patience = asyncio.Event(), asyncio.Event(), 0.0
+
+            def on_signal(number: int) -> None:
+                nonlocal patience
+                if stop.is_set():
+                    hurry.set()
+                    asyncio.get_running_loop().call_later(HURRY_SECONDS, os._exit, 1)
+                patience = settings.server.drain_seconds if number == signal.SIGTERM else 0.0
+                stop.set()
+
             for number in (signal.SIGINT, signal.SIGTERM):
-                asyncio.get_running_loop().add_signal_handler(number, stop.set)
+                asyncio.get_running_loop().add_signal_handler(number, on_signal, number)
             await _first(service.ready(), stop.wait(), serving)
             if not stop.is_set() and not serving.done():
                 _announce(settings, listener)
                 await _first(stop.wait(), serving, trim_memory())
+            if patience and service.sessions.live:
+                await _first(service.drain(patience=patience), hurry.wait(), serving)
 
 
 async def _first(*awaitables: Any) -> None:

@@ -51,6 +51,7 @@ class Server(Group):
     sources: tuple[Path, ...] = ()  # security limit: `file:` sources must lie below one of these folders
     private_urls: bool = False  # security limit: sources may name hosts of private networks
     origins: tuple[str, ...] = ()  # browser origins allowed besides our own
+    drain_seconds: float = Field(30.0, ge=0)  # that live sessions may go on after SIGTERM
     trusted_proxies: tuple[str, ...] = ()  # addresses whose X-Forwarded-* headers are believed
     data_dir: Path | None = None  # session folders; default: below the cache folder
 

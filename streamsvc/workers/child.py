@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from streamsvc.core import malloc
+from streamsvc.core import logs, malloc
 from streamsvc.core.errors import CapacityError, DeadlineMissed, StreamsvcError, WorkerError
 from streamsvc.core.roles import Payload
 from streamsvc.workers.framing import PREFIX, error_payload, pack, sizes, unpack
@@ -241,6 +241,7 @@ def main() -> None:
     job = json.loads(sys.stdin.readline())
     out = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # libraries may print; stdout carries the ready line only
+    logs.redact_libraries()
     os.nice(job["nice"])
     try:
         lanes = {}
