@@ -23,8 +23,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from streamsvc.core import logs, malloc
+from streamsvc.core import malloc
 from streamsvc.core.errors import CapacityError, DeadlineMissed, StreamsvcError, WorkerError
+from streamsvc.core.redaction import redact_libraries
 from streamsvc.core.roles import Payload
 from streamsvc.workers.framing import PREFIX, error_payload, pack, sizes, unpack
 
@@ -241,7 +242,7 @@ def main() -> None:
     job = json.loads(sys.stdin.readline())
     out = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # libraries may print; stdout carries the ready line only
-    logs.redact_libraries()
+    redact_libraries(lambda event, fields: print(event, fields, file=sys.stderr))
     os.nice(job["nice"])
     try:
         lanes = {}
