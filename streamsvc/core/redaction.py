@@ -20,7 +20,7 @@ Say = Callable[[str, Fields], object]  # an event and its fields
 
 
 def redact_libraries(say: Say) -> None:
-    """Have records of `logging`, from WARNING on, and uncaught exceptions said by `say` without their texts."""
+    """Have warnings of libraries, and exceptions that nobody caught, said by `say` without their texts."""
     logging.getLogger().handlers[:] = [_Redacted(say)]
 
     def uncaught(where: str, kind: type[BaseException] | None, trace: TracebackType | None) -> None:

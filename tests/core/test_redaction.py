@@ -48,8 +48,8 @@ def test_a_library_s_message_and_traceback_never_reach_a_line(lines: io.StringIO
     first, second = (json.loads(line) for line in text.splitlines())
     assert "hunter2" not in text
     assert (first["logger"], first["error"]) == ("some.library", "ValueError")
-    assert re.fullmatch(r"test_logs\.py:\d+", first["places"][0])
-    assert second["at"].startswith("test_logs.py:")
+    assert re.fullmatch(r"test_redaction\.py:\d+", first["places"][0])
+    assert second["at"].startswith("test_redaction.py:")
 
 
 def test_an_exception_that_nobody_caught_is_named_without_its_text(lines: io.StringIO) -> None:
