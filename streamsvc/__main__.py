@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import importlib
 import json
 import os
@@ -27,6 +28,7 @@ from streamsvc.core.options import SessionOptions, SpeechOptions, VisionOptions
 from streamsvc.core.types import Cue
 from streamsvc.evaluation import commands
 from streamsvc.service import app as http_app
+from streamsvc.service import doctor as doctor_checks
 from streamsvc.service import terminal
 from streamsvc.service.certificate import certificate
 from streamsvc.service.service import Service
@@ -322,6 +324,31 @@ def transcribe(
 
 
 commands.register(app)  # eval and bench
+
+
+# --- doctor -------------------------------------------------------------------------------------------------
+
+
+@app.command()
+def doctor(config_file: ConfigFile = None) -> None:
+    """Check ports, ICE, TLS, weights, GPU, clock, disk, memory. Exit status 1: there is a fault."""
+    settings = config.load(config_file)
+    command: Any = importlib.import_module("engines.models_command")
+
+    async def show() -> bool:
+        console, faulty = Console(highlight=False, soft_wrap=True), False
+        missing = functools.partial(command.incomplete, settings.models.dir / "models")
+        async for finding in doctor_checks.examine(settings, missing):
+            colour = {"ok": "green", "warning": "yellow", "fault": "red"}[finding.verdict]
+            console.print(f"[{colour}]{finding.verdict:8}[/] {finding.check:12} ", end="")
+            console.print(finding.text, markup=False)
+            if finding.advice:
+                console.print(f"{'':22}-> {finding.advice}", markup=False)
+            faulty = faulty or finding.verdict == "fault"
+        return faulty
+
+    if asyncio.run(show()):
+        raise typer.Exit(1)
 
 
 # --- models -------------------------------------------------------------------------------------------------
