@@ -16,7 +16,6 @@ from streamsvc.core import clock, config
 from streamsvc.service import certificate, doctor
 from streamsvc.service.doctor import Finding, examine
 
-
 HAS_GPU = Path("/dev/nvidiactl").exists()
 
 
