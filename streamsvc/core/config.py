@@ -51,6 +51,8 @@ class Server(Group):
     sources: tuple[Path, ...] = ()  # security limit: `file:` sources must lie below one of these folders
     private_urls: bool = False  # security limit: sources may name hosts of private networks
     origins: tuple[str, ...] = ()  # browser origins allowed besides our own
+    drain_seconds: float = Field(30.0, ge=0)  # that live sessions may go on after SIGTERM
+    trusted_proxies: tuple[str, ...] = ()  # addresses whose X-Forwarded-* headers are believed
     data_dir: Path | None = None  # session folders; default: below the cache folder
 
 
@@ -73,6 +75,12 @@ class Limits(Group):
     subscriber_bytes: int = 1024 * 1024
     subscriber_seconds: float = 10.0
     requests_per_minute: int = 120  # that create sessions or tokens, per client address
+    failures_per_minute: int = 30  # wrong or missing keys of one address; more get 429, right keys never do
+    connections: int = 1024  # open at once; fewer where the process may open fewer files
+    connections_per_address: int = 64  # that have not shown a valid token
+    header_seconds: float = 10.0  # for the header of a request
+    body_seconds: float = 30.0  # for its body
+    body_bytes: int = 64 * 1024  # of a body; a question's may hold an image
 
 
 class Ingest(Group):
@@ -126,6 +134,7 @@ class Hear(Group):
     beam: int = Field(3, ge=1, le=10)  # beam size of the final step of an utterance; earlier steps are greedy
     hangover: float = 0.5  # seconds of silence that end an utterance
     workers: int = 2  # concurrent decode steps, one thread each
+    spare: bool | None = None  # a second process (330 MB) that takes over at once; None: where memory allows
     backlog_seconds: float = 20.0  # bound of the audio backlog; more is skipped (caption.gap)
 
     @model_validator(mode="after")

@@ -15,6 +15,12 @@ sessions = Counter("streamsvc_sessions", "Sessions that ended, by result.", ["re
 sessions_rejected = Counter(
     "streamsvc_sessions_rejected", "Sessions not admitted, by reason.", ["reason"], registry=REGISTRY
 )
+connections_refused = Counter(
+    "streamsvc_connections_refused",
+    "Connections closed, by the limit that they were over.",
+    ["limit"],
+    registry=REGISTRY,
+)
 stage_latency = Histogram(
     "streamsvc_stage_latency_seconds",
     "Time spent in a stage.",

@@ -37,7 +37,9 @@ from streamsvc.service import (
 )
 from streamsvc.service.auth import requirement
 from streamsvc.service.compat import routes as compat_routes
+from streamsvc.service.http_server import Connections, protocol_with
 from streamsvc.service.rate_limit import RateLimiter
+from streamsvc.service.request_guard import RequestGuard
 from streamsvc.service.service import Service
 
 log = structlog.get_logger()
@@ -62,8 +64,8 @@ class NewToken(BaseModel):
     expires_in: float = 3600  # seconds
 
 
-def build(service: Service) -> FastAPI:
-    """The FastAPI application of a running service."""
+def build(service: Service, connections: Connections | None = None) -> FastAPI:
+    """The FastAPI application of a running service. `connections`: those of its HTTP server."""
     app = FastAPI(
         title="streamsvc", version=streamsvc.__version__, description=streamsvc.__doc__ or "", redoc_url=None
     )
@@ -82,6 +84,9 @@ def build(service: Service) -> FastAPI:
     app.include_router(watch_routes.router(service.sessions.find, publish, subscribe))
     page_routes.mount(app)
     _add_error_handlers(app)
+    app.add_middleware(
+        RequestGuard, auth=service.auth, limits=service.settings.limits, connections=connections
+    )
 
     @app.middleware("http")
     async def secure(request: Request, call_next: RequestResponseEndpoint) -> Response:
@@ -156,8 +161,8 @@ def _operations(service: Service) -> APIRouter:
 
     @routes.get("/readyz")
     async def ready() -> Response:
-        """Readiness: 200 if the models are loaded and the server is not draining, else 503."""
-        workers = {role: worker.ready for role, worker in service.workers.items()}
+        """Readiness: 200 if the models gave a result lately and the server is not draining, else 503."""
+        workers = {role: worker.fresh for role, worker in service.workers.items()}
         is_ready = workers["hear"] and workers["see"] and not service.sessions.draining
         body = {"ready": is_ready, "workers": workers, "draining": service.sessions.draining}
         return JSONResponse(body, 200 if is_ready else 503)
@@ -212,10 +217,16 @@ async def listening(
     Yields:
         The service, and the task of the HTTP server, which ends only on failure.
     """
+    trusted = settings.server.trusted_proxies
     async with Service(settings) as service:
+        connections = Connections(settings.limits, frozenset(trusted))
         server = uvicorn.Server(
             uvicorn.Config(
-                build(service),
+                build(service, connections),
+                http=protocol_with(connections),
+                backlog=128,
+                proxy_headers=bool(trusted),  # uvicorn's default believes whatever comes from loopback
+                forwarded_allow_ips=list(trusted),
                 ws="websockets-sansio",  # the default one imports websockets.legacy, which warns
                 ws_max_size=settings.limits.message_bytes + 2 * settings.limits.image_bytes,
                 ws_per_message_deflate=False,

@@ -11,7 +11,7 @@ import hashlib
 import hmac
 import secrets
 from collections.abc import Callable, Mapping
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 import jwt
 from fastapi import Request
@@ -131,9 +131,11 @@ class Auth:
 
     def check_signed(self, path: str, expires: str | None, signature: str | None) -> bool:
         """Whether the signature of a URL is valid and not expired."""
-        if not expires or not signature or not expires.isdigit():
+        if not expires or not signature or not (expires.isascii() and expires.isdecimal()):
             return False
-        valid = hmac.compare_digest(self._signature(path, int(expires)), signature)
+        valid = hmac.compare_digest(
+            self._signature(path, int(expires[:20])).encode(), signature.encode(errors="replace")
+        )
         return valid and clock.utc().timestamp() < int(expires)
 
     def _signature(self, path: str, expires: int) -> str:
@@ -153,7 +155,7 @@ class Auth:
         if not self._open:
             return
         host = headers.get("host", "")
-        name = urlsplit(f"//{host}").hostname or ""
+        name = _split(f"//{host}").hostname or ""
         if host and not is_loopback(name):
             raise Forbidden(
                 f"A server without an API key answers loopback addresses only, not {name}", code="bad_host"
@@ -161,11 +163,21 @@ class Auth:
         origin = headers.get("origin")
         if origin is None or origin in self._server.origins or "*" in self._server.origins:
             return
-        if urlsplit(origin).netloc != host:
+        if _split(origin).netloc != host:
             raise Forbidden(
                 f"Pages of {origin} are not allowed to use this server; add it to server.origins",
                 code="bad_origin",
             )
+
+
+def _split(url: str) -> SplitResult:
+    """The parts of a URL; of one that has none, such as "http://[", they are empty."""
+    try:
+        parts = urlsplit(url)
+        _ = parts.hostname
+    except ValueError:
+        return urlsplit("")
+    return parts
 
 
 def _bearer(headers: Mapping[str, str]) -> str:

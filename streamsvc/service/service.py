@@ -14,6 +14,7 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self
 
+import psutil
 import structlog
 
 import streamsvc
@@ -39,6 +40,8 @@ from streamsvc.workers.supervisor import Worker
 
 log = structlog.get_logger()
 _DECODING_THREADS = 2  # of all sessions together
+FLUSH_SECONDS = 5.0  # for ending sessions to publish what came in
+_SPARE_MEMORY = 6 << 30  # bytes available at start, for a spare process of 330 MB
 _PREPARE_TRIES = 3  # after that each question does a part of it
 
 
@@ -126,17 +129,29 @@ class Service:
         self.roles = roles
         self.sessions.shared = replace(self.sessions.shared, roles=roles)
 
-    async def drain(self, reason: str = "shutdown", seconds: float = 5.0) -> None:
-        """Admit no session any more, tell all subscribers, and let the live sessions end within `seconds`."""
+    async def drain(
+        self, reason: str = "shutdown", seconds: float = FLUSH_SECONDS, patience: float = 0.0
+    ) -> None:
+        """Admit no session any more, tell all subscribers, and end the live sessions.
+
+        Args:
+            reason: told to subscribers.
+            seconds: that the sessions have to publish what came in, at most.
+            patience: seconds before, in which they go on, and may end by themselves.
+        """
+        told = self.sessions.draining
         self.sessions.draining = True
         live = self.sessions.live
         for session in live:
-            session.log.emit("session.going_away", {"reason": reason, "time_left_ms": seconds * 1000})
+            if not told:  # once, also where the patience is cut short
+                left = {"reason": reason, "time_left_ms": (patience + seconds) * 1000}
+                session.log.emit("session.going_away", left)
+        await _over(live, patience)
+        for session in live:
             session.end(reason)
+        await _over(live, seconds)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                for session in live:
-                    await session.over.wait()
                 while self.pushes.running:
                     await clock.sleep(0.05)
 
@@ -147,6 +162,14 @@ class Service:
             for session in self.sessions.by_id.values()
             if session.state is State.LIVE and not session.options.lossless
         ]
+
+
+async def _over(sessions: Sequence[Session], seconds: float) -> None:
+    """Wait until all sessions are over, at most so long."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            for session in sessions:
+                await session.over.wait()
 
 
 def _levels(settings: Settings) -> tuple[int, ...]:
@@ -173,10 +196,19 @@ def _workers(settings: Settings, think: ThinkModel, at_once: Sequence[str]) -> d
     }
     return {
         name: Worker(
-            name, engines, {**options, **options[name]}, nice=NICENESS[name], lazy=name not in at_once
+            name,
+            engines,
+            {**options, **options[name]},
+            nice=NICENESS[name],
+            lazy=name not in at_once,
+            spare=name == "hear" and _keeps_spare(settings.hear.spare),
         )
         for name, engines in ENGINES[settings.models.profile].items()
     }
+
+
+def _keeps_spare(wanted: bool | None) -> bool:
+    return psutil.virtual_memory().available > _SPARE_MEMORY if wanted is None else wanted
 
 
 def _roles(workers: dict[str, Worker], think: ThinkModel) -> Roles:

@@ -104,3 +104,30 @@ def test_a_signed_url_is_valid_for_one_path_until_it_expires() -> None:
     expired = dict(part.split("=", 1) for part in auth.sign(path, -60).partition("?")[2].split("&"))
     assert not auth.check_signed(path, expired["exp"], expired["sig"])
     assert Auth(Server()).sign(path, 60) == path, "an open server needs no signatures"
+
+
+@pytest.mark.parametrize("host", ["[", "[::1", "a]b", "²"])
+def test_a_host_that_is_none_is_refused(host: str) -> None:
+    with pytest.raises(Forbidden):
+        Auth(Server()).grants({"host": host})
+
+
+@pytest.mark.parametrize("origin", ["http://[", "http://]", "null"])
+def test_an_origin_that_is_none_is_refused(origin: str) -> None:
+    with pytest.raises(Forbidden):
+        Auth(Server()).grants(headers(origin=origin))
+
+
+@pytest.mark.parametrize(
+    ("expires", "signature"),
+    [
+        ("²", "a"),
+        ("1e9", "a"),
+        ("٣", "a"),
+        ("9" * 5000, "a"),
+        ("99999999999", "ä"),
+        ("99999999999", "\ud800"),
+    ],
+)
+def test_a_signature_of_odd_characters_is_no_signature(expires: str, signature: str) -> None:
+    assert not with_key().check_signed("/v1/sessions/a/frames/1.000.jpg", expires, signature)
