@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +13,7 @@ import structlog
 from streamsvc.core import clock, metrics
 from streamsvc.core.config import LANGUAGES
 from streamsvc.core.errors import CapacityError, Conflict, InvalidRequest, NotFound, StreamsvcError
-from streamsvc.core.options import SessionOptions
+from streamsvc.core.options import SessionOptions, SpeechOptions
 from streamsvc.core.tasks import BackgroundTasks
 from streamsvc.events.store import Store, clear
 from streamsvc.ingest.source import Source, open_source
@@ -186,19 +186,35 @@ class Sessions:
             raise NotFound(f"there is no session {name!r}", code="no_session")
         return session
 
-    def set_language(self, name: str, language: str | None) -> None:
-        """Recognise a session's speech in `language` from now on; None: detect it again.
+    def update(self, name: str, wanted: SpeechOptions, changed: Collection[str]) -> Session:
+        """Change how a live session's speech is recognised, from now on. Returns the session.
+
+        Args:
+            name: of the session.
+            wanted: the new values; None: the language is detected, the rest is as the settings say.
+            changed: the fields of `wanted` that change: of language, vocabulary, replace and translate.
 
         Raises:
             NotFound: no such session. Conflict: it has ended. InvalidRequest: the model does not know the
-                language.
+                language, or cannot translate; nothing is changed then.
         """
         session = self.find(name)
-        self._check_language(language)
+        self.check(SessionOptions(wanted))
         if session.state is State.ENDED:
-            raise Conflict("this session has ended", code="session_ended")
-        session.speech.set_language(language)
-        session.log.emit("session.updated", session.media.summary() | {"reason": "language"})
+            raise Conflict("this session has ended, so nothing of it can be changed", code="session_ended")
+        now, filled = session.speech.options, wanted.with_defaults(self.shared.settings.hear)
+        session.speech.use(
+            SpeechOptions(
+                language=wanted.language if "language" in changed else now.language,
+                vocabulary=filled.vocabulary if "vocabulary" in changed else now.vocabulary,
+                hangover=now.hangover,
+                translate=filled.translate if "translate" in changed else now.translate,
+                replace=filled.replace if "replace" in changed else now.replace,
+            )
+        )
+        reason = ", ".join(sorted(changed))
+        session.log.emit("session.updated", session.media.summary() | {"reason": reason})
+        return session
 
     async def search(self, name: str, query: str, limit: int = 10) -> list[Hit]:
         """What was said and shown in a session that fits a query, best first. Raises NotFound."""
