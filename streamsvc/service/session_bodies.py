@@ -26,6 +26,11 @@ class NewSession(BaseModel):
         max_length=4096,
         description="rtsp://…, http(s)://… or file:/…; null: a publisher connects by WHIP",
     )
+    name: str | None = Field(
+        None,
+        pattern=r"^[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}$",
+        description="id of the session, under which it can be published to; null: one is made",
+    )
     speed: float | Literal["max"] = 1.0
     language: str | None = Field(None, max_length=16)
     vocabulary: Terms = Field(default_factory=list)

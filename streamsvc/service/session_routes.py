@@ -52,15 +52,20 @@ def router(service: Service) -> APIRouter:
         require(grants, grants.session, "subscribe")
         return session_list.page(service.sessions.by_id.values(), grants, state or (), limit, after)
 
-    @routes.post("", status_code=201, dependencies=[publish], response_model=SessionBody)
+    @routes.post("", status_code=201, response_model=SessionBody)
     async def create(body: NewSession, request: Request, response: Response) -> dict[str, Any]:
-        """Open a session. With a source it starts at once; without one it waits for a publisher."""
+        """Open a session. With a source it starts at once; without one it waits for a publisher.
+
+        409: a live session has this name. One that has ended is erased, and begins anew.
+        """
+        require(service.auth.grants(request.headers), body.name, "publish")
         limiter.take(request.client.host if request.client else "")
         if body.speed != "max" and not 0.1 <= body.speed <= 100:
             raise InvalidRequest('speed must be a number from 0.1 to 100, or "max"', code="bad_speed")
         session = await service.sessions.create(
             body.source,
             body.options(),
+            name=body.name,
             speed=None if body.speed == "max" else float(body.speed),
             roots=service.settings.server.sources,
         )

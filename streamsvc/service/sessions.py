@@ -58,6 +58,7 @@ class Sessions:
         source: str | None = None,
         options: SessionOptions | None = None,
         *,
+        name: str | None = None,
         speed: float | None = 1.0,
         roots: Sequence[Path] | None = (),
     ) -> Session:
@@ -66,22 +67,25 @@ class Sessions:
         Args:
             source: a URL or path, or None.
             options: what the session is to do; `lossless` follows from `speed`.
+            name: its id; a session of that id that has ended is erased. None: one is made.
             speed: of a file; None: as fast as possible.
             roots: folders below which files may lie; None: anywhere.
 
         Raises:
-            CapacityError: as many sessions as may be are live. SourceError, Forbidden: the source cannot be
-                opened.
+            CapacityError: as many sessions as may be are live. Conflict: a live one has the name.
+            SourceError, Forbidden: the source cannot be opened.
             InvalidRequest: the model does not know the language, or cannot translate; the hangover is out of
                 range; there is no such adapter.
         """
         options = replace(options or SessionOptions(), lossless=speed is None)
         self.check(options)
         self.admit()
-        name = f"0.{secrets.token_urlsafe(12)}"
+        name = name or f"0.{secrets.token_urlsafe(12)}"
+        await self._free(name)
         opened = await self._open(source, name, speed, roots) if source is not None else None
         try:
             self._refuse_if_draining()  # draining may have begun while the source was opened
+            await self._free(name)
             session = self.start(name, options)
         except BaseException:
             if opened is not None:
@@ -92,6 +96,16 @@ class Sessions:
             # Let both tasks begin: the tracks are known then, and a cancelled player closes its source.
             await asyncio.sleep(0)
         return session
+
+    async def _free(self, name: str) -> None:
+        """Erase an ended session of a name. Raises Conflict: a live one has it."""
+        session = self.by_id.get(name)
+        if session is None:
+            return
+        if session.state is not State.ENDED:
+            raise Conflict(f"a live session is named {name!r} already", code="name_taken")
+        await session.over.wait()
+        await self.erase(session)
 
     async def _open(
         self, source: str, name: str, speed: float | None, roots: Sequence[Path] | None
