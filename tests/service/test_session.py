@@ -159,6 +159,32 @@ def test_phrases_are_replaced_wherever_captions_are_read(stage: asyncio.Runner, 
     stage.run(main())
 
 
+def test_a_session_is_changed_while_it_is_live(stage: asyncio.Runner, tmp_path: Path) -> None:
+    async def main() -> None:
+        async with Playing(make(hear={"model": "whisper-base"})) as played:
+            live = played.session
+            live.media.attach(Sender(OPUS))
+            sound = [frame for frame in packets(tmp_path, 3.0) if frame.kind == "audio"]
+            await send(live, sound)
+            await live.speech.flush()
+            before = len(live.dispatcher.cues)
+            options = replace(live.speech.options, replace={"la la": "trill"}, translate=True)
+            live.speech.use(options)
+            assert live.speech.options == options
+            await clock.sleep(3.0)  # what was said before is no context any more
+            await send(live, sound)
+            live.end("ended")
+            events = await played.ended()
+        finals = [event for event in events if event["type"] == "caption.final"]
+        translations = {event["of"] for event in events if event["type"] == "caption.translation"}
+        assert 0 < before < len(finals)
+        assert all("trill" not in event["text"].lower() for event in finals[:before])
+        assert all("la la" not in event["text"].lower() for event in finals[before:])
+        assert translations == {event["id"] for event in finals[before:]}
+
+    stage.run(main())
+
+
 # --- states
 # ---------------------------------------------------------------------------------------------------------
 

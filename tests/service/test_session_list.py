@@ -1,4 +1,4 @@
-"""The list of sessions: newest first, in pages that no end or deletion disturbs, and only what one may see."""
+"""The list of sessions: newest first, in pages that no deletion disturbs, and only what one may see."""
 
 from __future__ import annotations
 
