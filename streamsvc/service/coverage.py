@@ -13,7 +13,7 @@ from dataclasses import dataclass
 # Seconds around the words of a caption that count as captioned: voice activity and the times of words differ
 # by that, and pauses of twice that within an utterance are no speech that a caption could miss.
 MARGIN = 0.5
-SETTLED_AFTER = 30.0  # seconds behind the newest caption or gap: what is older changes no more
+SETTLED_AFTER = 30.0  # seconds behind the newest caption or gap, before which nothing changes any more
 Span = tuple[float, float]  # session seconds
 
 
@@ -65,7 +65,7 @@ class Coverage:
         self._gaps.append((start, end))
 
     def seconds(self) -> SpeechSeconds:
-        """All so far; of an utterance under way, what lies before the newest caption or gap."""
+        """All so far; of an utterance under way, what lies before its newest caption."""
         return self._settled + self._between(self._settled_until, math.inf)
 
     def settle(self, *, ended: bool = False) -> SpeechSeconds:
@@ -74,7 +74,7 @@ class Coverage:
         Args:
             ended: nothing comes any more: all of it is settled.
         """
-        until = math.inf if ended else self._decided() - SETTLED_AFTER
+        until = math.inf if ended else self._horizon()
         if until <= self._settled_until:
             return SpeechSeconds()
         settled = self._between(self._settled_until, until)
@@ -84,15 +84,21 @@ class Coverage:
             spans[:] = [span for span in spans if span[1] > until]
         return settled
 
-    def _decided(self) -> float:
-        """Session seconds of the end of the newest caption or gap, before the margin of later captions."""
-        captions = max((end - MARGIN for _, end in self._captions), default=-math.inf)
-        return max(captions, max((end for _, end in self._gaps), default=-math.inf))
+    def _captioned_until(self) -> float:
+        """Session seconds of the end of the newest caption."""
+        return max((end - MARGIN for _, end in self._captions), default=-math.inf)
+
+    def _horizon(self) -> float:
+        """Session seconds before which nothing changes any more."""
+        newest = max(self._captioned_until(), max((end for _, end in self._gaps), default=-math.inf))
+        if self._speaking_since is None:
+            return newest - SETTLED_AFTER
+        return min(newest - SETTLED_AFTER, max(self._captioned_until(), self._speaking_since))
 
     def _between(self, start: float, end: float) -> SpeechSeconds:
         speech = list(self._speech)
-        if self._speaking_since is not None and self._decided() > self._speaking_since:
-            speech.append((self._speaking_since, self._decided()))
+        if self._speaking_since is not None and self._captioned_until() > self._speaking_since:
+            speech.append((self._speaking_since, self._captioned_until()))
         gaps = _union(_clipped(self._gaps, start, end))
         spoken = _without(_union(_clipped(speech, start, end)), gaps)
         missing = _length(_without(spoken, _union(self._captions)))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from streamsvc.core.types import Answer, Cue, Evidence, Gap, Scene, Translation
@@ -105,7 +105,7 @@ def _facts(record: Record) -> Iterator[str]:
     if languages:
         yield f"- Spoken: {', '.join(map(escaped, languages))}"
     if record.gaps:
-        lost = sum(gap.end - gap.start for gap in record.gaps)
+        lost = sum(gap.end - gap.start for gap in _joined(record.gaps))
         yield f"- Not captioned: {lost:.1f} s of sound; the transcript tells where"
     if record.failure:
         yield f"- Ended by an error: {escaped(record.failure)}"
@@ -122,7 +122,7 @@ def _notes(record: Record) -> list[str]:
 
 def _transcript(record: Record) -> list[str]:
     """Paragraphs with their times, and the gaps between them."""
-    gaps = sorted(record.gaps, key=lambda gap: gap.start)
+    gaps = _joined(record.gaps)
     blocks: list[tuple[float, str]] = [(gap.start, _gap(gap)) for gap in gaps]
     for cues in _paragraphs(sorted(record.cues, key=lambda cue: cue.start), gaps):
         text = text_of([word for cue in cues for word in cue.words])
@@ -153,6 +153,17 @@ def _ends(paragraph: Sequence[Cue], following: Cue, gaps: Sequence[Gap]) -> bool
         or (sentence and seconds > LONG)
         or any(last.start < gap.start <= following.start for gap in gaps)
     )
+
+
+def _joined(gaps: Sequence[Gap]) -> list[Gap]:
+    """The gaps by start, those that overlap as one, with the reason of the first."""
+    joined: list[Gap] = []
+    for gap in sorted(gaps, key=lambda gap: gap.start):
+        if joined and gap.start < joined[-1].end:
+            joined[-1] = replace(joined[-1], end=max(joined[-1].end, gap.end))
+        else:
+            joined.append(gap)
+    return joined
 
 
 def _gap(gap: Gap) -> str:

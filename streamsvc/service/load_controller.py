@@ -122,7 +122,7 @@ class LoadController:
             told = self.describe()
             log.info(
                 "degradation level changed",
-                level=told["level"],
+                now=told["level"],  # `level` is the severity of a log line
                 before=self._logged_level,
                 reason=told["reason"] or load_policy.RECOVERED,
                 message=told["message"],

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from streamsvc.core import clock
 from streamsvc.core.config import Hear
-from streamsvc.core.latency import WorkLog
+from streamsvc.core.latency import WAIT, WorkLog
 from streamsvc.core.queues import Closed, Ring
 from streamsvc.core.roles import Payload, Role
 from streamsvc.core.types import SAMPLE_RATE, AudioChunk, Gap, Speech, Stages, Words
@@ -153,7 +153,8 @@ class _DecodingLoop:
 
     def _stages(self, unit: Words | Speech) -> Stages:
         """What the time since a unit's last sample arrived went to."""
-        return self.work.since(unit.arrived - SECONDS_MAX)  # a cue may close behind its last word
+        # A cue may close behind its last word. Without a worker the time is spent waiting.
+        return (*self.work.since(unit.arrived - SECONDS_MAX), (WAIT, clock.now()))
 
     # --- input
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from streamsvc.service.coverage import Coverage, SpeechSeconds
@@ -15,8 +17,10 @@ def heard(*utterances: tuple[float, float]) -> Coverage:
     return coverage
 
 
-def seconds(captioned: float, missing: float, gaps: float = 0.0) -> SpeechSeconds:
-    return SpeechSeconds(pytest.approx(captioned), pytest.approx(missing), pytest.approx(gaps))
+def seconds(captioned: float, missing: float, gaps: float = 0.0) -> Any:
+    """What compares equal to about these seconds."""
+    about: list[Any] = [pytest.approx(value) for value in (captioned, missing, gaps)]
+    return SpeechSeconds(*about)
 
 
 def test_without_speech_there_is_no_share() -> None:
@@ -48,6 +52,12 @@ def test_an_open_utterance_counts_up_to_its_newest_caption() -> None:
     assert coverage.seconds().share is None
     coverage.note_caption(0.2, 5.0)
     assert coverage.seconds() == seconds(5.0, 0.0)
+    coverage.note_gap(60.0, 70.0)  # what waits was dropped; what came before is still being recognised
+    coverage.settle()
+    assert coverage.seconds() == seconds(5.0, 0.0, 10.0)
+    coverage.note_caption(5.5, 59.8)
+    coverage.note_speech(70.0, active=False)
+    assert coverage.seconds() == seconds(60.0, 0.0, 10.0)
 
 
 def test_what_is_settled_is_forgotten_and_still_counted() -> None:

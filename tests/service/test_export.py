@@ -38,7 +38,7 @@ def test_a_record_has_everything_in_order() -> None:
             cue("It opens at nine.", 12.0),
             cue("And closes late.", 20.0),
         ),
-        gaps=(gap(14.0, 18.0),),
+        gaps=(gap(16.0, 17.0, "overload"), gap(14.0, 18.0)),
         screens=(Screen(5.0, 30.0, "Opening hours", ("Opening hours", "9 to 5"), 5.0),),
         scenes=(scene(3.0, "A person and a dog."), replace(scene(9.0, "A mill."), by="model")),
         translations=(

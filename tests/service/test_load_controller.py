@@ -204,7 +204,7 @@ def test_a_change_of_level_is_logged_once_in_plain_words_and_described(virtual: 
             late.now = Load()
             await ticks(controller, 60.0)
         levels = [line for line in logged if line["event"] == "degradation level changed"]
-        assert [(line["before"], line["level"]) for line in levels] == [(0, 1), (1, 3), (3, 1), (1, 0)]
+        assert [(line["before"], line["now"]) for line in levels] == [(0, 1), (1, 3), (3, 1), (1, 0)]
         assert levels[1]["message"] == told["message"]
         assert told["message"].startswith("Captions are late: this machine is busy. For now, captions come")
         assert levels[-1]["reason"] == "recovered"
