@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from engines import Payload
-from streamsvc.answers import answering
+from streamsvc.answers import answering, router
 from streamsvc.answers.question_queue import QuestionRequest
 from streamsvc.core import clock, metrics
 from streamsvc.core.context import Roles
@@ -505,8 +505,8 @@ class SlowModels(Models):
     def roles(self) -> Roles:
         seconds = {"transcribe": 0.12, "translate": 0.3, "look": 0.05, "read": 0.8}
         roles = super().roles()
-        slow = {name: Slow(getattr(roles, name), seconds) for name in ("hear", "see", "think")}
-        return replace(roles, **slow)
+        hear, see, think = (Slow(role, seconds) for role in (roles.hear, roles.see, roles.think))
+        return Roles(hear, see, think)
 
     @staticmethod
     def _read(payload: Payload) -> Payload:
@@ -518,7 +518,7 @@ def test_the_stages_of_every_event_with_an_age_add_up_to_it(
     stage: asyncio.Runner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(perception, "likely_text", lambda page: True)
-    jpeg, route = decode.jpeg, answering.route
+    jpeg = decode.jpeg
 
     def slow_jpeg(frame: VideoFrame) -> bytes:
         loop = asyncio.get_running_loop()
@@ -528,7 +528,7 @@ def test_the_stages_of_every_event_with_an_age_add_up_to_it(
 
     async def slow_route(*arguments: Any) -> Any:
         await clock.sleep(0.03)
-        return await route(*arguments)
+        return await router.route(*arguments)
 
     monkeypatch.setattr(decode, "jpeg", slow_jpeg)
     monkeypatch.setattr(answering, "route", slow_route)
