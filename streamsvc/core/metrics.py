@@ -23,7 +23,7 @@ connections_refused = Counter(
 )
 stage_latency = Histogram(
     "streamsvc_stage_latency_seconds",
-    "Time spent in a stage.",
+    "Parts of the ages of events, by stage.",
     ["stage"],
     buckets=AGE_BUCKETS,
     registry=REGISTRY,
@@ -52,6 +52,12 @@ asr_backlog = Gauge(
 audio_processed = Counter("streamsvc_audio_processed_seconds", "Audio decoded.", registry=REGISTRY)
 caption_gap = Counter(
     "streamsvc_caption_gap_seconds", "Audio that will never be captioned.", registry=REGISTRY
+)
+speech = Counter(
+    "streamsvc_speech_seconds",
+    "Detected speech by outcome: captioned, or missing without a word; and gap: audio told as lost.",
+    ["outcome"],
+    registry=REGISTRY,
 )
 subscribers = Gauge("streamsvc_subscribers", "Event subscribers.", registry=REGISTRY)
 events_dropped = Counter(

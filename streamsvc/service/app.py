@@ -175,12 +175,12 @@ def _operations(service: Service) -> APIRouter:
 
     @routes.get("/v1/capacity")
     async def capacity(request: Request) -> dict[str, Any]:
-        """Number of live sessions, their limit, and the degradation level."""
+        """Number of live sessions, their limit, and the degradation level with what it means."""
         service.auth.grants(request.headers)
         return {
             "sessions": len(service.sessions.live),
             "limit": service.settings.limits.sessions,
-            "level": service.load_controller.state.level,
+            **service.load_controller.describe(),
             "draining": service.sessions.draining,
         }
 

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from pydantic import ValidationError
+
 from streamsvc.answers import watches
 from streamsvc.core.errors import InvalidRequest, StreamsvcError, TooLarge
 from streamsvc.core.types import Grants
@@ -15,6 +17,7 @@ from streamsvc.service import question_routes
 from streamsvc.service.auth import require
 from streamsvc.service.service import Service
 from streamsvc.service.session import Session
+from streamsvc.service.session_bodies import SessionUpdate
 
 Message = Mapping[str, Any]
 
@@ -81,7 +84,7 @@ def _act(service: Service, subscriber: Subscriber, message: Message) -> None:
             subscriber.reply("watch.removed", {"watch_id": watch["id"], "when": watch["when"]})
         case "session.update":
             subscriber.require("publish")
-            service.sessions.set_language(session.id, _language(message))
+            _update(message).apply(service.sessions, session.id)
         case kind:
             raise InvalidRequest(
                 f"Unknown message type {str(kind)[:64]!r}; the types are question.ask, question.cancel, "
@@ -118,12 +121,15 @@ def _watch_fields(message: Message, name: str) -> tuple[str, float]:
     return value, cooldown
 
 
-def _language(message: Message) -> str | None:
-    """The language of a session.update; None: detect it."""
-    language = message.get("language")
-    if set(message) != {"type", "language"} or not isinstance(language, str | None):
+def _update(message: Message) -> SessionUpdate:
+    """The changes of a session.update."""
+    try:
+        return SessionUpdate.model_validate({name: message[name] for name in message if name != "type"})
+    except ValidationError as error:
+        found = error.errors()[0]
+        place = ".".join(str(part) for part in found["loc"])[:64]
         raise InvalidRequest(
-            "session.update requires `language` alone: a language code, or null to detect the language",
+            "session.update takes language, vocabulary, replace and translate, as PATCH /v1/sessions/{id}; "
+            f"{place}: {found['msg']}",
             code="bad_update",
-        )
-    return language
+        ) from None

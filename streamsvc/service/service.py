@@ -19,7 +19,7 @@ import structlog
 
 import streamsvc
 from streamsvc.answers import example_vectors, language, router
-from streamsvc.core import clock, degradation, metrics
+from streamsvc.core import clock, metrics
 from streamsvc.core.config import Settings
 from streamsvc.core.context import Roles
 from streamsvc.core.errors import StreamsvcError
@@ -28,7 +28,7 @@ from streamsvc.events.store import sweep
 from streamsvc.ingest.aiortc_hooks import check_hooks
 from streamsvc.service.auth import Auth
 from streamsvc.service.engine_table import ENGINES, NICENESS, ThinkModel, think_model
-from streamsvc.service.load_controller import LoadController
+from streamsvc.service.load_controller import LoadController, levels_of
 from streamsvc.service.media_input import State
 from streamsvc.service.publications import Publications
 from streamsvc.service.pushes import Pushes
@@ -66,7 +66,7 @@ class Service:
             self._load_sources,
             lambda name: self.workers[name].ready,
             settings.budget,
-            _levels(settings),
+            levels_of(settings),
             lambda: [one for one in self.sessions.by_id.values() if one.state is State.ENDED],
             lambda: sum(worker.cost for worker in self.workers.values()),
         )
@@ -170,19 +170,6 @@ async def _over(sessions: Sequence[Session], seconds: float) -> None:
         async with asyncio.timeout(seconds):
             for session in sessions:
                 await session.over.wait()
-
-
-def _levels(settings: Settings) -> tuple[int, ...]:
-    """The degradation levels that save something with these settings.
-
-    An endpoint reads nothing along, and captions of scenes by a model are off unless they are asked for.
-    """
-    sees = settings.models.profile != "embedded"
-    return degradation.levels_in_use(
-        screen_text=settings.see.ocr,
-        model_scenes=sees and settings.think.scenes,
-        reading=settings.models.profile != "remote" and settings.think.model != "none",
-    )
 
 
 def _workers(settings: Settings, think: ThinkModel, at_once: Sequence[str]) -> dict[str, Worker]:

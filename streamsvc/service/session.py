@@ -35,7 +35,8 @@ from streamsvc.events.store import Store
 from streamsvc.ingest.source import SourceSink
 from streamsvc.service.dispatch import Dispatcher
 from streamsvc.service.latency_report import LatencyReport
-from streamsvc.service.load_policy import Load
+from streamsvc.service.load_controller import levels_of
+from streamsvc.service.load_policy import RECOVERED, Load, described
 from streamsvc.service.media_input import MediaInput, MediaSource, State
 from streamsvc.service.session_questions import SessionQuestions
 from streamsvc.speech.pipeline import SpeechPipeline
@@ -190,6 +191,7 @@ class Session:
         finally:
             for share, _ in self._queues:
                 share.set(0)
+            self.latency.count_coverage(ended=True)
             self.ended_at = clock.now()
             self.over.set()
 
@@ -207,8 +209,8 @@ class Session:
             self.watches.tick(self.clock.position())
             await self.log.flush()
             if ticks % _REPORT_TICKS == 0:
-                backlog = sum(len(queue) for _, queue in self._queues)
-                self.log.emit("latency.report", self.latency.body(backlog, self._degradation.level))
+                self.log.emit("latency.report", self.report())
+                self.latency.count_coverage()
                 self.media.count_losses()
                 for share, queue in self._queues:
                     share.set(len(queue))
@@ -289,7 +291,10 @@ class Session:
     def apply_level(self, level: int, reason: str) -> None:
         """See LoadSource."""
         if self._degradation.apply(level, reason) and not self._ended:
-            self.log.emit("session.degraded", {"level": level, "reason": reason or "recovered"})
+            self.log.emit("session.degraded", self._level_in_words(level, reason or RECOVERED))
+
+    def _level_in_words(self, level: int, reason: str) -> dict[str, Any]:
+        return described(level, reason, levels_of(self.settings))
 
     # --- reading ---
 
@@ -302,6 +307,12 @@ class Session:
     def latency(self) -> LatencyReport:
         """Ages and coverage of the session."""
         return self.dispatcher.latency
+
+    def report(self) -> dict[str, Any]:
+        """The body of latency.report: ages, coverage, backlog, and the degradation level in words."""
+        degradation = self._degradation
+        body = self.latency.body(self.speech.backlog, degradation.level)
+        return body | self._level_in_words(degradation.level, degradation.reason)
 
     def frame_url(self, at: float) -> str:
         """Where the keyframe of session second `at` can be loaded."""

@@ -93,6 +93,8 @@ class EventPrinter:
             case "caption.gap":
                 missing = f"{event['end'] - event['start']:.1f} s not captioned: {event['reason']}"
                 self._line(event["start"], "[gap] ", missing, "yellow")
+            case "session.degraded":
+                self._line(event["at"], "[load] ", event.get("message") or event["reason"], "yellow")
             case "answer.done":
                 label, text = verdict(event)
                 self._line(event["at"], f"[{label}] ", text, "bold")

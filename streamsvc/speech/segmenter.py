@@ -19,7 +19,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from streamsvc.core.types import SAMPLE_RATE, AudioChunk, Gap, Speech, Stages, Word, Words
+from streamsvc.core.types import SAMPLE_RATE, AudioChunk, Gap, Speech, Word, Words
 from streamsvc.speech.audio_buffer import GAP_MIN, VAD_BATCH, AudioBuffer, Samples
 from streamsvc.speech.hypothesis import DecodeWindow, Hypothesis
 from streamsvc.speech.stable_words import OVERLAP, StableWords
@@ -156,7 +156,7 @@ class Segmenter:
         if not window.at_pause:
             self._decoded_until = max(self._decoded_until, window.end)
 
-    def add_hypothesis(self, window: DecodeWindow, hypothesis: Hypothesis, stages: Stages) -> list[Words]:
+    def add_hypothesis(self, window: DecodeWindow, hypothesis: Hypothesis) -> list[Words]:
         """Add the result of a window; returns the words that it makes stable or changes."""
         self._decoded_until = max(self._decoded_until, window.end)
         placed = hypothesis.placed(window, self._activity)
@@ -169,10 +169,10 @@ class Segmenter:
         units: list[Words] = []
         if update.changed:
             words = (*update.stable, *update.shown)
-            units.append(self._unit(words, len(update.stable), stages))
+            units.append(self._unit(words, len(update.stable)))
         last = self._words.last
         if last is not None and update.stable and window.end - self._utterance_start > UTTERANCE_MAX:
-            units.append(self._unit((), 0, stages, final=True))
+            units.append(self._unit((), 0, final=True))
             self._utterance_start = last.end
         return units
 
@@ -249,9 +249,7 @@ class Segmenter:
         self._settled_until = end
         return units + self.end_utterance(closing=True)
 
-    def _unit(
-        self, words: tuple[Word, ...], stable: int, stages: Stages | None = None, *, final: bool = False
-    ) -> Words:
+    def _unit(self, words: tuple[Word, ...], stable: int, *, final: bool = False) -> Words:
         """Words that carry the arrival of the last stable one, or of the last one."""
         newest = (words[:stable] or words)[-1] if words else self._words.last
         at = newest.end if newest is not None else self._decoded_until
@@ -264,5 +262,4 @@ class Segmenter:
             stable,
             final,
             self.language or "en",
-            stages or {},
         )

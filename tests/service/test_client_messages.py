@@ -69,11 +69,15 @@ async def test_the_language_of_a_live_session_can_be_set_with_the_permission_to_
                 ({"language": "klingon"}, "unknown_language"),
                 ({}, "bad_update"),
                 ({"language": 7}, "bad_update"),
+                ({"speed": 2}, "bad_update"),
+                ({"translate": True, "language": "klingon"}, "unknown_language"),
             ):
                 await events.send(json.dumps({"type": "session.update", **body}))
                 assert (await until(events, "error"))[-1]["error"]["code"] == code
             await events.send(json.dumps({"type": "session.update", "language": "de"}))
             assert (await until(events, "session.updated"))[-1]["reason"] == "language"
+            await events.send(json.dumps({"type": "session.update", "vocabulary": ["Ada"], "replace": {}}))
+            assert (await until(events, "session.updated"))[-1]["reason"] == "replace, vocabulary"
         async with socket_of(
             place, session, additional_headers={"Authorization": f"Bearer {reader}"}
         ) as events:

@@ -54,6 +54,8 @@ def test_the_printer_shows_captions_answers_and_what_they_rest_on_and_never_take
     printer = EventPrinter(False, Console(file=out, highlight=False, width=200))
     printer.show({"type": "caption.final", "start": 61.5, "text": "[b]Once[/b]"})
     printer.show({"type": "caption.gap", "start": 1.0, "end": 3.5, "reason": "overload"})
+    degraded = {"type": "session.degraded", "at": 1.5, "level": 1, "reason": "sound waits"}
+    printer.show(degraded | {"message": "Captions are late: this machine is busy."})
     printer.show({"type": "scene.caption", "start": 2.0, "text": "A cat.", "by": "model"})
     printer.show({"type": "screen.text", "first_seen": 2.0, "title": None, "lines": [{"text": "Hallo"}]})
     printer.show(done("closest"))
@@ -61,6 +63,7 @@ def test_the_printer_shows_captions_answers_and_what_they_rest_on_and_never_take
     assert out.getvalue().splitlines() == [
         "  1:01.5 [b]Once[/b]",
         "  0:01.0 [gap] 2.5 s not captioned: overload",
+        "  0:01.5 [load] Captions are late: this machine is busy.",
         "  0:02.0 [model] A cat.",
         "  0:02.0 [screen] Hallo",
         "  1:20.0 [nearest] The mill.",

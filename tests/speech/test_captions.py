@@ -175,7 +175,7 @@ def test_json_contains_the_words() -> None:
 def test_a_compact_cue_has_the_same_words_and_shares_equal_texts() -> None:
     def cue(text: str) -> Cue:
         said = tuple(Word("".join(word), 1.0 + n, 1.5 + n, 0.98765) for n, word in enumerate(text.split()))
-        return Cue("0.s", "main", 1.0, 100.0, text, said, len(said), True, "en", {"decode": 0.1})
+        return Cue("0.s", "main", 1.0, 100.0, text, said, len(said), True, "en", (("decode", 100.1),))
 
     one, other = captions.compact(cue("the old mill")), captions.compact(cue("by the mill"))
     assert (one.text, one.start, one.end, one.stable, one.final) == ("the old mill", 1.0, 3.5, 3, True)
@@ -183,7 +183,7 @@ def test_a_compact_cue_has_the_same_words_and_shares_equal_texts() -> None:
     assert [(word.start, word.end) for word in one.words] == [(1.0, 1.5), (2.0, 2.5), (3.0, 3.5)]
     assert one.words[2].text is other.words[2].text
     assert {word.probability for word in (*one.words, *other.words)} == {0.99}
-    assert one.stages == {}
+    assert one.stages == ()
 
 
 # --- incremental writing

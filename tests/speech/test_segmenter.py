@@ -37,7 +37,7 @@ def test_stable_words_are_never_revised_nor_repeated(hypotheses: list[list[str]]
         seconds = window.end - window.start
         spoken = [Word(text, 0.3 * index, 0.3 * index + 0.28, 0.9) for index, text in enumerate(words)]
         hypothesis = Hypothesis(tuple(word for word in spoken if word.end < seconds), 0.0, -0.1)
-        for unit in segmenter.add_hypothesis(window, hypothesis, {}):
+        for unit in segmenter.add_hypothesis(window, hypothesis):
             assert isinstance(unit, Words), step
             stable += unit.words[: unit.stable]
     assert all(a.end <= b.end + 0.3 for a, b in itertools.pairwise(stable)), "a stable word came twice"
@@ -87,7 +87,7 @@ def test_an_utterance_ends_after_the_hangover_with_its_tail() -> None:
     window = segmenter.due()
     assert window is not None and window.at_pause
     words = (Word("so", 0.0, 0.2, 0.9), Word("far", 0.3, 0.6, 0.9))
-    (unit,) = segmenter.add_hypothesis(window, Hypothesis(words, 0.0, -0.1), {})
+    (unit,) = segmenter.add_hypothesis(window, Hypothesis(words, 0.0, -0.1))
     assert (len(unit.words), unit.stable) == (2, 1), "the last word waits"
     assert segmenter.end_utterance() == [], "0.3 s of silence are no hangover"
     feed(segmenter, 0.0, 0.32)
