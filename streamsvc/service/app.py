@@ -20,11 +20,12 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 from starlette.middleware.base import RequestResponseEndpoint
 from starlette.requests import HTTPConnection
+from starlette.types import Receive, Scope, Send
 
 import streamsvc
 from streamsvc.core import metrics
 from streamsvc.core.config import Settings
-from streamsvc.core.errors import InvalidRequest, StreamsvcError
+from streamsvc.core.errors import InvalidRequest, NotFound, StreamsvcError
 from streamsvc.core.plain_errors import plain_errors
 from streamsvc.events import schema
 from streamsvc.service import (
@@ -39,6 +40,7 @@ from streamsvc.service import (
 )
 from streamsvc.service.auth import requirement
 from streamsvc.service.compat import routes as compat_routes
+from streamsvc.service.compat.websocket import deny
 from streamsvc.service.cors import Cors
 from streamsvc.service.public_path import PublicPath
 from streamsvc.service.rate_limit import RateLimiter
@@ -137,6 +139,15 @@ def _add_error_handlers(app: FastAPI) -> None:
     async def socket_validation_error(socket: WebSocket, error: WebSocketRequestValidationError) -> None:
         await socket.accept()
         await event_routes.refuse(socket, InvalidRequest(_plain(error.errors(), socket)))
+
+    async def nowhere(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "websocket":
+            await app.router.not_found(scope, receive, send)
+            return
+        error = NotFound("there is no WebSocket at this path; the event socket is /v1/sessions/ID/events")
+        await deny(WebSocket(scope, receive, send), error, error.body())
+
+    app.router.default = nowhere  # Starlette's own answers a handshake with 403
 
     @app.exception_handler(HTTPException)
     async def routing_error(request: Request, error: HTTPException) -> Response:

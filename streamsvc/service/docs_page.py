@@ -131,7 +131,8 @@ def _notes(described: Document, schema: Document, *, required: bool = False) -> 
         notes.append(text)
     if schema.get("default") is not None:
         notes.append(f"default {json.dumps(schema['default'])}")
-    notes += [f"{word} {schema[name]}" for name, word in _LIMITS.items() if name in schema]
+    for one in (schema, *schema.get("anyOf", ())):
+        notes += [f"{word} {one[name]}" for name, word in _LIMITS.items() if name in one]
     return "; ".join(notes)
 
 
