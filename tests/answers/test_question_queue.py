@@ -206,7 +206,7 @@ async def test_two_who_take_get_each_question_once_and_both_end() -> None:
 
 
 def test_an_answer_for_an_asker_without_a_client_has_no_subscriber_for_an_audience() -> None:
-    box = inbox()
+    box = inbox(questions_waiting=8)
     box.ask(QuestionRequest("One?", asker="token:a"))
     box.ask(QuestionRequest("Two?", asker="token:b"))
     box.ask(QuestionRequest("Three?", asker="token:c", audience="session"))

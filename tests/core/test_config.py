@@ -62,10 +62,10 @@ def test_an_invalid_setting_in_a_file_is_named(tmp_path: Path, text: str, named:
     ("flags", "said"),
     [
         ({"server": {"prot": 1}}, r"server\.prot: unknown key \(meant port\?\); allowed: api_key, "),
-        ({"server": {"port": "x"}}, r"server\.port must be a whole number$"),
+        ({"server": {"port": "x"}}, r"server\.port must be a whole number \["),
         ({"hera": {}}, r"hera: unknown key \(meant hear\?\); allowed: budget, "),
-        ({"server": {"api_key": "short"}}, "must be at least 16 characters long$"),
-        ({"server": {"origins": ["example.org"]}}, r"server\.origins: must be a URL such as"),
+        ({"server": {"api_key": "short"}}, "must be at least 16 characters long"),
+        ({"server": {"origins": ["example.org"]}}, r"server\.origins must be a URL such as"),
         ({"server": {"public_url": "https://a/v1"}}, r"server\.public_url: its path must not begin with /v1"),
     ],
 )
