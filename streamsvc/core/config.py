@@ -374,9 +374,10 @@ def load(path: Path | None = None, **flags: dict[str, Any]) -> Settings:
         return Settings(**flags)  # type: ignore[arg-type]
     except ValidationError as error:
         raise ConfigError(plain_errors(error.errors(), Settings, "settings")) from None
-    except SettingsError:  # its text quotes nothing that helps, and its cause may quote a key
+    except SettingsError as error:  # its cause may quote a key
+        group = str(error).partition('field "')[2].partition('"')[0] or "settings"
         raise ConfigError(
-            "the environment: a list or a table is written as JSON, as in "
+            f"{group}: in the environment a list or a table is written as JSON, as in "
             """STREAMSVC_SERVER__ORIGINS='["https://example.org"]'"""
         ) from None
     except ValueError as error:  # invalid TOML

@@ -80,8 +80,9 @@ def route_of(scope: Scope) -> str:
     if method != "WebSocket" and method not in _METHODS:
         method = "other"  # a client may send any word
     route = scope.get("route")  # of FastAPI, once the path is known
-    known = isinstance(route, APIRoute | APIWebSocketRoute)
-    return f"{method} {route.path}" if known else f"{method} elsewhere"
+    if isinstance(route, APIRoute | APIWebSocketRoute):
+        return f"{method} {route.path}"
+    return f"{method} elsewhere"
 
 
 def _code(body: bytes) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -69,7 +70,7 @@ def test_an_invalid_setting_in_a_file_is_named(tmp_path: Path, text: str, named:
         ({"server": {"public_url": "https://a/v1"}}, r"server\.public_url: its path must not begin with /v1"),
     ],
 )
-def test_a_wrong_setting_is_told_in_plain_words(flags: dict[str, dict[str, object]], said: str) -> None:
+def test_a_wrong_setting_is_told_in_plain_words(flags: dict[str, Any], said: str) -> None:
     with pytest.raises(ConfigError, match=said) as caught:
         load(**flags)
     assert "Input should" not in caught.value.message
@@ -79,7 +80,7 @@ def test_a_list_in_the_environment_is_json_and_the_error_says_so(monkeypatch: py
     monkeypatch.setenv("STREAMSVC_SERVER__ORIGINS", "https://example.org")
     with pytest.raises(ConfigError, match="STREAMSVC_SERVER__ORIGINS") as caught:
         load()
-    assert "written as JSON" in caught.value.message
+    assert caught.value.message.startswith("server: in the environment a list or a table is written as JSON")
     monkeypatch.setenv("STREAMSVC_SERVER__ORIGINS", '["https://Example.org/"]')
     assert load().server.origins == ("https://example.org",)
 
