@@ -6,6 +6,7 @@ All text is escaped; the page holds under the same Content-Security-Policy as ev
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from html import escape
 from typing import Any
@@ -73,10 +74,10 @@ def _operations(document: Document) -> Iterator[tuple[str, str, Document]]:
 def _operation(document: Document, path: str, method: str, operation: Document, base: str) -> str:
     """One method of one path: what it does, its parameters, body and responses, and a curl line."""
     content = operation.get("requestBody", {}).get("content", {})
+    title, _, more = operation.get("description", operation.get("summary", "")).partition("\n\n")
     parts = [
-        f"<details><summary><code><b>{method}</b> {escape(path)}</code> "
-        f"{escape(operation.get('summary', ''))}</summary>\n",
-        _text(operation.get("description", "")),
+        f"<details><summary><code><b>{method}</b> {escape(path)}</code> {_marked(title)}</summary>\n",
+        _text(more),
     ]
     if parameters := operation.get("parameters"):
         rows = [
@@ -165,4 +166,9 @@ def _curl(path: str, method: str, operation: Document, base: str) -> str:
 
 
 def _text(text: str) -> str:
-    return "".join(f"<p>{escape(part)}</p>\n" for part in text.split("\n\n") if part.strip())
+    return "".join(f"<p>{_marked(part)}</p>\n" for part in text.split("\n\n") if part.strip())
+
+
+def _marked(text: str) -> str:
+    """Escaped text, with code where the text has `backquotes`."""
+    return re.sub(r"`([^`]*)`", r"<code>\1</code>", escape(text))
