@@ -188,9 +188,7 @@ def _listen(host: str, port: int) -> socket.socket:
 
 def _announce(settings: config.Settings, listener: socket.socket) -> None:
     host, port = listener.getsockname()[:2]
-    scheme = "https" if settings.server.tls_cert or settings.server.tls_self_signed else "http"
-    authority = f"[{host}]" if ":" in host else host
-    print(f"ready, open {scheme}://{authority}:{port}", flush=True)
+    print(terminal.ready_line(settings.server, host, port), flush=True)
 
 
 # --- watch, ask and transcribe ------------------------------------------------------------------------------

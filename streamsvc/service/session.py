@@ -133,6 +133,7 @@ class Session:
     async def run(self) -> None:
         """Live until the stream has ended and all of it has been understood and published."""
         metrics.sessions_active.inc()
+        log.info("session started", session=self.id, stored=self.options.stored)
         self.log.emit("session.created", self.media.summary())
         self.media.await_first_publisher()
         result = "failed"
@@ -193,6 +194,9 @@ class Session:
                 share.set(0)
             self.latency.count_coverage(ended=True)
             self.ended_at = clock.now()
+            seconds = round(self.clock.position(), 1)
+            code = {"code": self._end_error.code} if self._end_error is not None else {}
+            log.info("session ended", session=self.id, reason=result, seconds=seconds, **code)
             self.over.set()
 
     async def _tick(self) -> None:
@@ -320,13 +324,14 @@ class Session:
 
     def describe(self) -> dict[str, Any]:
         """The session as the REST API shows it."""
+        address = self.settings.server.address
         base = f"/v1/sessions/{self.id}"
         return {
             "id": self.id,
             "state": self.state.value,
             **self.media.summary(),
-            "events_url": f"{base}/events",
-            "whip_url": f"/whip/{self.id}",
-            "overlay_url": f"/overlay/{self.id}",
-            "captions_url": f"{base}/captions.vtt",
+            "events_url": address(f"{base}/events"),
+            "whip_url": address(f"/whip/{self.id}"),
+            "overlay_url": address(f"/overlay/{self.id}"),
+            "captions_url": address(f"{base}/captions.vtt"),
         }

@@ -69,7 +69,7 @@ def router(service: Service) -> APIRouter:
             speed=None if body.speed == "max" else float(body.speed),
             roots=service.settings.server.sources,
         )
-        response.headers["Location"] = f"/v1/sessions/{session.id}"
+        response.headers["Location"] = service.settings.server.address(f"/v1/sessions/{session.id}")
         return session.describe()
 
     @routes.get("/{session_id}", dependencies=[subscribe], response_model=SessionBody)

@@ -145,7 +145,6 @@ class Sessions:
             await session.run()
         except Exception as error:
             log.error("session failed", session=session.id, error=_class_names(error), exc_info=True)
-        log.info("session ended", session=session.id)
 
     async def _play(self, session: Session, source: Source, speed: float | None) -> None:
         try:

@@ -1,7 +1,7 @@
 /** The page: choose a source, see captions, scenes and figures, ask questions. */
 
 import { CaptionView } from "./captions.js";
-import { Session, bearer, problem, randomId } from "./client.js";
+import { ROOT, Session, bearer, place, problem, randomId } from "./client.js";
 import { INSECURE, LevelMeter, captureAllowed, closeFile, devices, openCamera, openFile, openScreen } from "./media.js";
 import { Answers, Scenes, Transcript, drawFigures, make } from "./views.js";
 import { Publication } from "./whip.js";
@@ -144,7 +144,7 @@ async function watchAddress(source) {
 }
 
 async function makeSession(body) {
-  const response = await fetch("/v1/sessions", {
+  const response = await fetch(place("v1/sessions"), {
     method: "POST",
     headers: { "Content-Type": "application/json", ...bearer(token()) },
     body: JSON.stringify(body),
@@ -167,10 +167,9 @@ async function watch(id) {
   listen(current);
   current.open();
   history.replaceState(null, "", `#session=${encodeURIComponent(id)}`);
-  const base = `${location.origin}`;
-  $("overlay-url").value = `${base}/overlay/${encodeURIComponent(id)}?lines=2`;
-  $("whip-url").value = `${base}/whip/${encodeURIComponent(id)}`;
-  $("page-url").value = `${base}/#session=${encodeURIComponent(id)}`;
+  $("overlay-url").value = `${ROOT}overlay/${encodeURIComponent(id)}?lines=2`;
+  $("whip-url").value = `${ROOT}whip/${encodeURIComponent(id)}`;
+  $("page-url").value = `${ROOT}#session=${encodeURIComponent(id)}`;
   $("session-name").textContent = `Session ${id}`;
   show($("token-note"), token() !== "");
   for (const part of [$("share"), $("dock"), $("downloads")]) show(part, true);
@@ -246,7 +245,7 @@ async function stop(message = "") {
   if (was || (mine && id)) {
     status("busy", "Stopping…");
     if (was) await was.stop();
-    else await fetch(`/v1/sessions/${encodeURIComponent(id)}`, { method: "DELETE", headers: bearer(token()) }).catch(() => null);
+    else await fetch(place(`v1/sessions/${encodeURIComponent(id)}`), { method: "DELETE", headers: bearer(token()) }).catch(() => null);
     owned = false;
     if (session) {
       if (message) hint(message);
@@ -300,10 +299,11 @@ function clearAll() {
 
 /** A picture's address that <img> can use: signed ones as they are, else fetched with the token. */
 async function pictureAddress(url) {
-  const place = new URL(url, location.href);
-  if (place.origin !== location.origin) return null; // nothing leaves this origin
-  if (!token() || place.search) return place.href;
-  const response = await fetch(place, { headers: bearer(token()) }).catch(() => null);
+  // Below our own root, whatever address the server gives itself: nothing leaves this origin.
+  const address = place(url.slice(Math.max(0, url.lastIndexOf("/v1/sessions/"))).replace(/^\/+/, ""));
+  if (address.origin !== location.origin) return null;
+  if (!token() || address.search) return address.href;
+  const response = await fetch(address, { headers: bearer(token()) }).catch(() => null);
   return response?.ok ? URL.createObjectURL(await response.blob()) : null;
 }
 
@@ -352,7 +352,7 @@ async function copy(field) {
 }
 
 async function download(format) {
-  const response = await fetch(`/v1/sessions/${encodeURIComponent(session.id)}/captions.${format}`, { headers: bearer(token()) }).catch(() => null);
+  const response = await fetch(place(`v1/sessions/${encodeURIComponent(session.id)}/captions.${format}`), { headers: bearer(token()) }).catch(() => null);
   if (!response?.ok) return fail(response ? await problem(response) : "The server could not be reached.");
   const address = URL.createObjectURL(await response.blob());
   make("a", { href: address, download: `captions.${format}` }).click();

@@ -1,7 +1,7 @@
 /**
  * Publish a MediaStream by WHIP (RFC 9725).
  *
- *   const publication = new Publication(stream, { url: "/whip", token, onState: ({ state, message }) => … });
+ *   const publication = new Publication(stream, { token, onState: ({ state, message }) => … });
  *   const { session } = await publication.start();   // PublishError if the server refuses
  *   …
  *   await publication.stop();
@@ -10,7 +10,7 @@
  * session, which the server keeps for 30 s.
  */
 
-import { bearer, problem } from "./client.js";
+import { bearer, place, problem } from "./client.js";
 
 const GATHER_MS = 1000; // candidates found later go by PATCH
 const CONNECT_MS = 15_000;
@@ -59,7 +59,7 @@ export function candidateFragment(sdp, candidates, complete) {
 }
 
 export class Publication {
-  constructor(stream, { url = "/whip", token = "", onState = () => {} } = {}) {
+  constructor(stream, { url = place("whip"), token = "", onState = () => {} } = {}) {
     this.stream = stream;
     this.url = url;
     this.token = token;
@@ -118,8 +118,8 @@ export class Publication {
     const response = await this._post(offer);
     const answer = await response.text();
     const links = parseLinks(response.headers.get("Link"));
-    const place = response.headers.get("Location");
-    this._resource = place ? new URL(place, new URL(this.url, location.href)).href : null;
+    const resource = response.headers.get("Location");
+    this._resource = resource ? resourceUrl(resource, response.url) : null;
     this._etag = response.headers.get("ETag");
     this._servers = iceServers(links); // for the next attempt: this one has gathered already
     const events = links.find((link) => link.params.rel === EVENTS_REL)?.target ?? "";
@@ -168,7 +168,7 @@ export class Publication {
   async _post(offer) {
     let response;
     try {
-      response = await fetch(this.session ? `/whip/${encodeURIComponent(this.session)}` : this.url, {
+      response = await fetch(this.session ? place(`whip/${encodeURIComponent(this.session)}`) : this.url, {
         method: "POST",
         headers: { "Content-Type": "application/sdp", ...bearer(this.token) },
         body: offer,
@@ -259,6 +259,13 @@ export class Publication {
     this.state = state;
     this.onState({ state, message });
   }
+}
+
+/** Where a publication is changed and ended. The server may give its public address; it is reached where it was asked. */
+export function resourceUrl(given, asked) {
+  const url = new URL(given, asked);
+  if (url.origin === new URL(asked).origin) return url.href;
+  return new URL(url.pathname.split("/").slice(-2).join("/"), asked.replace(/\/whip(\/[^/]*)?$/, "/whip/")).href;
 }
 
 async function refusal(response, retryAfter) {

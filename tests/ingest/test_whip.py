@@ -54,6 +54,7 @@ class FakePeer:
 
 class FakeHost:
     limits = Limits()
+    public_url = ""
 
     def __init__(self) -> None:
         self.peer = FakePeer()
@@ -114,7 +115,6 @@ async def test_an_offer_is_answered_with_201_and_all_headers(
     links = response.headers.get_list("link")
     assert f'</v1/sessions/{session}/events>; rel="{EVENTS_REL}"' in links
     assert sum('rel="ice-server"' in link for link in links) == 2
-    assert {"Location", "Link", "ETag"} <= set(response.headers["access-control-expose-headers"].split(", "))
     assert host.offers == ["v=0 offer"]
 
 
@@ -124,6 +124,17 @@ async def test_the_location_is_valid_behind_a_proxy_with_its_own_path(client: ht
         str(httpx.URL("https://example.org/live/whip/0.abc").join(location))
         == "https://example.org/live/whip/0.abc/secret"
     )
+
+
+@pytest.mark.parametrize("path", ["/whip", "/whip/0.abc"])
+async def test_with_a_public_url_the_addresses_begin_with_it(
+    client: httpx.AsyncClient, host: FakeHost, path: str
+) -> None:
+    host.public_url = "https://example.org/live"
+    response = await client.post(path, content="v=0", headers=SDP)
+    session = "0.new" if path == "/whip" else "0.abc"
+    assert response.headers["location"] == f"https://example.org/live/whip/{session}/secret"
+    assert f"<https://example.org/live/v1/sessions/{session}/events>" in response.headers["link"]
 
 
 async def resource(client: httpx.AsyncClient) -> str:
@@ -173,7 +184,6 @@ async def test_options_needs_no_token_and_names_the_content_types(
     response = await client.options(path)
     assert response.status_code in (200, 204)
     assert response.headers["accept-post"] == "application/sdp"
-    assert "authorization" in response.headers["access-control-allow-headers"].lower()
 
 
 @pytest.mark.parametrize(
@@ -208,7 +218,6 @@ async def test_errors_of_the_service_keep_their_status_and_body(
     assert response.json() == error.body()
     if status == 503:
         assert response.headers["retry-after"] == "7"
-    assert response.headers["access-control-allow-origin"] == "*"
 
 
 @pytest.mark.parametrize(("error", "status"), [(Unauthorized("x"), 401), (Forbidden("x"), 403)])

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from streamsvc.core.config import Server
 from streamsvc.core.errors import ConfigError, StreamsvcError
 from streamsvc.core.types import Reason
 from streamsvc.service import terminal
@@ -122,3 +123,36 @@ async def test_a_running_service_is_asked(tmp_path: Path) -> None:
             _ = [event async for event in terminal.ask(questions_url("none", f"http://{place}"), "Who?", "")]
     with pytest.raises(StreamsvcError, match="cannot be reached"):
         _ = [event async for event in terminal.ask(url, "Anything?", "")]
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::"])
+def test_every_address_of_the_ready_line_can_be_opened(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    open_server = Server(host=host, api_key="a-key-of-sixteen-or-more")
+    monkeypatch.setattr(terminal, "_lan_address", lambda: "192.168.1.7")
+    said = terminal.ready_line(open_server, host, 8080)
+    assert said == "ready, open http://localhost:8080 or http://192.168.1.7:8080"
+    monkeypatch.setattr(terminal, "_lan_address", lambda: None)
+    assert terminal.ready_line(open_server, host, 1) == "ready, open http://localhost:1"
+
+
+@pytest.mark.parametrize(
+    ("server", "host", "said"),
+    [
+        (Server(), "127.0.0.1", "ready, open http://127.0.0.1:80"),
+        (Server(tls_self_signed=True), "::1", "ready, open https://[::1]:80"),
+        (
+            Server(public_url="https://example.org/live"),
+            "127.0.0.1",
+            "ready, open https://example.org/live or http://127.0.0.1:80",
+        ),
+    ],
+)
+def test_the_ready_line_names_the_bound_address_and_the_public_one(
+    server: Server, host: str, said: str
+) -> None:
+    assert terminal.ready_line(server, host, 80) == said
+
+
+def test_the_address_in_the_local_network_is_no_wildcard_and_no_loopback() -> None:
+    address = terminal._lan_address()
+    assert address is None or not address.startswith(("0.", "127."))
