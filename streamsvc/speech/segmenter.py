@@ -15,6 +15,7 @@ utterance ends. Rules:
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +36,7 @@ WINDOW_MAX = 12.0  # seconds in one decode
 FORCE_AFTER = 8.0  # seconds of window without agreement after which all but the last words become stable
 FORCE_OPEN = 2.0  # seconds of them that stay tentative
 UTTERANCE_MAX = 25.0  # seconds of speech without a pause after which an utterance ends between two words
+REST_MIN = 0.4  # seconds of speech before a pause without a word in its hypothesis: they are decoded alone
 UNRECOGNISED_SPEECH = 0.8  # seconds of speech after the stable words without a word: the context is dropped
 
 
@@ -160,9 +162,15 @@ class Segmenter:
         """Add the result of a window; returns the words that it makes stable or changes."""
         self._decoded_until = max(self._decoded_until, window.end)
         placed = hypothesis.placed(window, self._activity)
-        update = self._words.update(placed, window, clear=self.clear)
+        update = self._words.update(placed, window, self._activity.seconds, clear=self.clear)
         if window.at_pause:
-            self._settled_until = window.end
+            rest = self._rest(placed, window)
+            if rest is None:
+                self._settled_until = window.end
+            else:
+                self._window_start = rest
+                early = self._words.commit_until(rest)
+                update = replace(update, stable=(*update.stable, *early), shown=update.shown[len(early) :])
         self._trim()
         if update.empty and self._drop_context() and not window.at_pause:
             self._decoded_until = self._window_start  # decode again at once: it is late already
@@ -207,6 +215,20 @@ class Segmenter:
             self._window_start = max(before, context_end, speech[0][0] - PREROLL)
             self._audio.discard(self._window_start)
         return self._window_start > before
+
+    def _rest(self, words: Sequence[Word], window: DecodeWindow) -> float | None:
+        """Where to decode again the end of a window that its words leave out; None: they leave out nothing.
+
+        The model may end its text early, most often behind a long context. What it leaves out before a pause
+        is decoded alone.
+        """
+        if not words or words[-1].start <= window.start + OVERLAP:
+            return None
+        end = words[-1].end
+        speech = self._activity.after(end + OVERLAP)
+        if sum(stop - start for start, stop in speech) < REST_MIN:
+            return None
+        return max(words[-1].start, speech[0][0] - 0.6)
 
     # --- end of the utterance
 

@@ -8,11 +8,13 @@ from dataclasses import dataclass
 
 from streamsvc.core.types import Word
 from streamsvc.speech.agreement import (
+    Heard,
     agreement_length,
     overlap_count,
     sentence_case,
     shown_count,
     stable_count,
+    words_beyond,
 )
 from streamsvc.speech.hypothesis import DecodeWindow
 
@@ -72,18 +74,25 @@ class StableWords:
         texts = [word.text for word in self._history if start - PROMPT_SECONDS < word.end <= start + OVERLAP]
         return " ".join(texts[-PROMPT_WORDS:])
 
-    def update(self, words: Sequence[Word], window: DecodeWindow, *, clear: bool) -> Update:
+    def update(
+        self, words: Sequence[Word], window: DecodeWindow, heard: Heard, *, clear: bool
+    ) -> Update:
         """Add the hypothesis of a window.
 
         Args:
             words: in session time.
             window: that they were recognised in.
+            heard: seconds of speech between two session times.
             clear: the speech is clear (see `stable_count`).
         """
         fresh = self._without_stable(words, window.start)
         fresh = sentence_case(fresh, self._history[-1].text if self._history else ".")
         agreed = agreement_length(self._tail, fresh)
         agreements = [(self._agreements[index] + 1 if index < agreed else 0) for index in range(len(fresh))]
+        empty = not fresh
+        beyond = words_beyond(self._tail, fresh, heard)
+        fresh += beyond
+        agreements += self._agreements[len(self._tail) - len(beyond) :]
         count = stable_count(fresh, agreements, window.end, pause=window.at_pause, clear=clear)
         while count < len(fresh) and fresh[count].end <= window.force_before:
             count += 1
@@ -97,7 +106,7 @@ class StableWords:
         texts = tuple(word.text for word in shown)
         changed = bool(stable) or texts != self._shown
         self._shown = texts
-        return Update(stable, shown, changed, not fresh)
+        return Update(stable, shown, changed, empty)
 
     def _without_stable(self, words: Sequence[Word], start: float) -> list[Word]:
         """A hypothesis without the words that are stable already, by text and by time."""
@@ -113,6 +122,16 @@ class StableWords:
         self._commit(tail)
         self._tail = ()
         return tail
+
+    def commit_until(self, end: float) -> tuple[Word, ...]:
+        """Make the words of the tail that end by session time `end` stable; returns them."""
+        count = sum(word.end <= end for word in self._tail)
+        early = self._tail[:count]
+        self._commit(early)
+        self._tail = self._tail[count:]
+        self._agreements = self._agreements[count:]
+        self._shown = self._shown[count:]
+        return early
 
     def _commit(self, words: tuple[Word, ...]) -> None:
         self._in_window += words

@@ -53,6 +53,10 @@ class VoiceActivity:
         """Speech after session time `at`; a stretch that contains it is cut there."""
         return [(max(start, at), end) for start, end in self._intervals if end > at]
 
+    def seconds(self, start: float, end: float) -> float:
+        """Seconds of speech between two session times."""
+        return sum(max(0.0, min(end, b) - max(start, a)) for a, b in self._intervals if b > start)
+
     def trim(self, start: float, end: float) -> Interval:
         """Times of a word without the silence that alignment adds to it."""
         inside = [(max(start, a), min(end, b)) for a, b in self._intervals if a < end and b > start]
