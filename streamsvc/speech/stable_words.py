@@ -74,9 +74,7 @@ class StableWords:
         texts = [word.text for word in self._history if start - PROMPT_SECONDS < word.end <= start + OVERLAP]
         return " ".join(texts[-PROMPT_WORDS:])
 
-    def update(
-        self, words: Sequence[Word], window: DecodeWindow, heard: Heard, *, clear: bool
-    ) -> Update:
+    def update(self, words: Sequence[Word], window: DecodeWindow, heard: Heard, *, clear: bool) -> Update:
         """Add the hypothesis of a window.
 
         Args:

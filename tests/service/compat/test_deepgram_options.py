@@ -57,7 +57,7 @@ def test_endpointing_is_the_silence_that_ends_an_utterance(
         ("encoding=linear16", "bad_parameter"),
         ("encoding=linear16&sample_rate=１６０００", "bad_parameter"),
         ("encoding=linear16&sample_rate=96000", "bad_parameter"),
-        (f"{RAW}&channels=2", "unsupported_channels"),
+        (f"{RAW}&channels=3", "unsupported_channels"),
         (f"{RAW}&model=gpt-9", "unknown_model"),
         (f"{RAW}&language=de", "unsupported_language"),
         (f"{RAW}&redact=pci", "unsupported_option"),
