@@ -16,12 +16,13 @@ from streamsvc.speech.agreement import (
     stable_count,
     words_beyond,
 )
-from streamsvc.speech.hypothesis import DecodeWindow
+from streamsvc.speech.hypothesis import OVERLAP, DecodeWindow
+from streamsvc.speech.repetition import repeats
 
 PROMPT_WORDS = 40  # words spoken before the window that are passed to the model as text
 PROMPT_SECONDS = 60.0  # how old they may be
+REPEAT_SECONDS = 10.0  # before a window in which words count for a repetition
 TIME_SHIFT = 0.3  # seconds by which the times of a word differ between hypotheses
-OVERLAP = 0.1  # seconds that a stable word may reach into the window or past its start
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +58,11 @@ class StableWords:
         return self._in_window[-1] if self._in_window else None
 
     @property
+    def in_window(self) -> Sequence[Word]:
+        """Stable words that may lie in the window, oldest first."""
+        return self._in_window
+
+    @property
     def tail(self) -> tuple[Word, ...]:
         """The words of the last hypothesis that are not stable."""
         return self._tail
@@ -73,6 +79,11 @@ class StableWords:
         """Text spoken in the PROMPT_SECONDS before session time `start`, at most PROMPT_WORDS words."""
         texts = [word.text for word in self._history if start - PROMPT_SECONDS < word.end <= start + OVERLAP]
         return " ".join(texts[-PROMPT_WORDS:])
+
+    def repeating(self, words: Sequence[Word], start: float) -> bool:
+        """Whether a hypothesis of a window from session time `start`, with the words before, repeats itself."""
+        before = [word.text for word in self._history if start - REPEAT_SECONDS < word.end <= start + OVERLAP]
+        return repeats([*before, *(word.text for word in words)])
 
     def update(self, words: Sequence[Word], window: DecodeWindow, heard: Heard, *, clear: bool) -> Update:
         """Add the hypothesis of a window.
@@ -121,15 +132,16 @@ class StableWords:
         self._tail = ()
         return tail
 
-    def commit_until(self, end: float) -> tuple[Word, ...]:
-        """Make the words of the tail that end by session time `end` stable; returns them."""
+    def commit_until(self, end: float, update: Update) -> Update:
+        """Make the words of the tail that end by session time `end` stable; returns `update` with them."""
         count = sum(word.end <= end for word in self._tail)
         early = self._tail[:count]
         self._commit(early)
         self._tail = self._tail[count:]
         self._agreements = self._agreements[count:]
         self._shown = self._shown[count:]
-        return early
+        stable = (*update.stable, *early)
+        return Update(stable, update.shown[count:], update.changed or bool(early), update.empty)
 
     def _commit(self, words: tuple[Word, ...]) -> None:
         self._in_window += words
