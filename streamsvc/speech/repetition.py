@@ -12,14 +12,16 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from streamsvc.core.types import Word
-from streamsvc.speech.agreement import normalise
+from streamsvc.speech.agreement import Heard, normalise
 from streamsvc.speech.vad import PREROLL, Interval
 
 PHRASE_MAX = 8  # words
 REJECTIONS = 2  # rejected hypotheses in a row after which speech is decoded in pieces
 PIECE_OPEN = 0.6  # seconds before the end of a piece within speech whose words are decoded again
+PIECE_MIN = 1.2  # seconds of a piece, unless the speech ends: words pronounced one by one stay together
 PIECE_MAX = 4.0  # seconds from the start of the first to the end of the last stretch of speech in a piece
 SILENCE_AFTER = 0.2  # seconds of silence that a piece keeps at its end
+SPOKEN_MIN = 0.05  # seconds of speech under a word that was said
 LEFT_MIN = 0.15  # seconds of a stretch after the last stable word that hold another word
 STRETCH_BACK = 2.0  # seconds of stable words at most that the first piece decodes again
 
@@ -106,8 +108,27 @@ class Pieces:
             return Cut(start - PREROLL, start + PIECE_MAX, False)
         if not ends:
             return None
+        longer = (index for index, end in enumerate(ends) if end - start >= PIECE_MIN)
+        least = next(longer, len(ends) - 1 if ended else None)
+        if least is None:
+            return None
         fitting = sum(stop - start <= self._most for _, stop in speech[: len(ends)])
-        return Cut(start - PREROLL, ends[max(fitting, 1) - 1], True)
+        return Cut(start - PREROLL, ends[max(fitting - 1, least)], True)
+
+
+def without_echo(words: Sequence[Word], heard: Heard) -> Sequence[Word]:
+    """The words of a piece without a last phrase that only repeats the one before, in silence.
+
+    Args:
+        words: in session time.
+        heard: seconds of speech between two session times.
+    """
+    silent = 0
+    while silent < len(words) and heard(words[-1 - silent].start, words[-1 - silent].end) < SPOKEN_MIN:
+        silent += 1
+    texts = [normalise(word.text) for word in words]
+    echo = silent > 0 and texts[-2 * silent : -silent] == texts[-silent:]
+    return words[:-silent] if echo else words
 
 
 def resume_at(stable: Sequence[Word], speech: Sequence[Interval], window_start: float) -> float:

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from streamsvc.core.types import SAMPLE_RATE, AudioChunk, Gap, Speech, Stages, Word, Words
 from streamsvc.speech.audio_buffer import GAP_MIN, VAD_BATCH, AudioBuffer, Samples
 from streamsvc.speech.hypothesis import OVERLAP, DecodeWindow, Hypothesis, beyond_context, rest_start
-from streamsvc.speech.repetition import Pieces, resume_at
+from streamsvc.speech.repetition import Pieces, resume_at, without_echo
 from streamsvc.speech.stable_words import StableWords, Update
 from streamsvc.speech.vad import ONSET_WINDOWS, PAUSE, PREROLL, VAD_WINDOW, VoiceActivity
 
@@ -81,6 +81,11 @@ class Segmenter:
     def end(self) -> float:
         """Session time of the end of the audio so far."""
         return self._audio.end
+
+    @property
+    def undecoded(self) -> float:
+        """Seconds of audio from the start of the window on; more than WINDOW_MAX wait in the backlog instead."""
+        return self._audio.end - self._window_start if self.speaking else 0.0
 
     def hole(self, chunk: AudioChunk) -> float:
         """Seconds without audio between the audio so far and a chunk; negative where they overlap."""
@@ -201,7 +206,8 @@ class Segmenter:
         """Add the words of a piece of repeated speech: all of them become stable."""
         if rejected and self._pieces.shorten():
             return []
-        update = self._words.update(words, window, self._activity.seconds, clear=self.clear)
+        heard = self._activity.seconds
+        update = self._words.update(without_echo(words, heard), window, heard, clear=self.clear)
         last = self._words.last
         resumes = window.end
         if not window.at_pause and last is not None and last.end > window.start + OVERLAP:
