@@ -11,7 +11,7 @@ _CONTROLS = frozenset({"Cc", "Cs", "Zl", "Zp"})
 def printable(text: str) -> str:
     """The text with a blank for each character that breaks a line, controls a device, or cannot be encoded.
 
-    Format characters stay (joiners, direction marks, soft hyphens: words of many scripts need them), and so do
+    Format characters stay (joiners, direction marks, soft hyphens: words of many scripts need them), as do
     all kinds of blanks and characters that this Python does not know yet. `str.isprintable` refuses these.
     """
     if text.isprintable():
@@ -20,7 +20,7 @@ def printable(text: str) -> str:
 
 
 def is_extender(char: str) -> bool:
-    """Whether a character belongs to the one before it: a mark, a joiner, a variation selector, a modifier."""
+    """Whether a character belongs to the one before it: a mark, a joiner, a selector, a skin tone."""
     return (
         char in "\u200c\u200d" or unicodedata.category(char)[0] == "M" or "\U0001f3fb" <= char <= "\U0001f3ff"
     )

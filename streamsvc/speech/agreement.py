@@ -58,6 +58,11 @@ def agreement_length(previous: Sequence[Word], current: Sequence[Word]) -> int:
     return count
 
 
+def no_speech(start: float, end: float) -> float:
+    """A `Heard` of silence."""
+    return 0.0
+
+
 def words_beyond(tail: Sequence[Word], fresh: Sequence[Word], heard: Heard) -> list[Word]:
     """The last words of a tail that lie beyond the end of a newer hypothesis, in speech that it leaves out.
 

@@ -1,7 +1,7 @@
 """Gain control for voice activity detection, so that quiet or fading speech is found. Pure.
 
-Silero's probability of speech does not depend on the level down to about 30 dB below full speech, and falls to
-0 within 20 dB below that. Amplified noise and music do not become speech to it, so only the level is corrected.
+Silero's probability of speech does not depend on the level down to about 30 dB below full speech, and falls
+to 0 within 20 dB below that. Amplified noise and music are no speech to it, so the level alone is corrected.
 """
 
 from __future__ import annotations

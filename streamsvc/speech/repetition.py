@@ -1,8 +1,8 @@
 """Speech that repeats itself ("Yes, please." eight times): how it is found, and cut for decoding. Pure.
 
-Whisper counts repeated phrases wrongly in long windows, its alignment confuses them, and words that are stable
-already cannot be told from the same words said again. So repeated speech is decoded in pieces between two
-silences, without context and without a prompt; no piece overlaps another.
+Whisper counts repeated phrases wrongly in long windows, its alignment confuses them, and stable words cannot be
+told from the same words said again. So repeated speech is decoded in pieces between two silences, without
+context and without a prompt; no piece overlaps another.
 """
 
 from __future__ import annotations

@@ -25,18 +25,15 @@ from streamsvc.core.types import SAMPLE_RATE, AudioChunk, Gap, Speech, Stages, W
 from streamsvc.speech.audio_buffer import GAP_MIN, VAD_BATCH, AudioBuffer, Samples
 from streamsvc.speech.hypothesis import OVERLAP, DecodeWindow, Hypothesis, beyond_context, rest_start
 from streamsvc.speech.repetition import Pieces, resume_at, without_echo
-from streamsvc.speech.stable_words import StableWords, Update
+from streamsvc.speech.stable_words import CONTEXT, FORCE_AFTER, FORCE_OPEN, StableWords, Update
 from streamsvc.speech.vad import ONSET_WINDOWS, PAUSE, PREROLL, VAD_WINDOW, VoiceActivity
 
 SpeechUnit = Words | Speech | Gap
 
 SHORT_SILENCE = 0.2  # seconds of silence that defer a step: to the next speech, or to the decode of the pause
-CONTEXT = 2.25  # seconds of stable audio before the new
 CONTEXT_SILENCE = 2.0  # seconds of silence after which earlier words are no context any more
 TRIM_AFTER = 5.0  # seconds of window after which it is trimmed
 WINDOW_MAX = 12.0  # seconds in one decode
-FORCE_AFTER = 8.0  # seconds of window without agreement after which all but the last words become stable
-FORCE_OPEN = 2.0  # seconds of them that stay tentative
 UTTERANCE_MAX = 25.0  # seconds of speech without a pause after which an utterance ends between two words
 
 
@@ -196,8 +193,12 @@ class Segmenter:
         elif window.at_pause:
             self._settled_until = window.end
         self._trim()
-        if rest is None and update.empty and self._drop_context() and not window.at_pause:
-            self._decoded_until = self._window_start  # decode again at once: it is late already
+        if rest is None and update.empty:
+            before = self._window_start
+            self._window_start = beyond_context(self._words.last, before, self._activity)
+            self._audio.discard(self._window_start)
+            if self._window_start > before and not window.at_pause:
+                self._decoded_until = self._window_start  # decode again at once: it is late already
         return [*self._changed(update, window, stages)]
 
     def _add_piece(
@@ -209,10 +210,8 @@ class Segmenter:
         heard = self._activity.seconds
         update = self._words.update(without_echo(words, heard), window, heard, clear=self.clear)
         last = self._words.last
-        resumes = window.end
-        if not window.at_pause and last is not None and last.end > window.start + OVERLAP:
-            resumes = last.end
-        self._window_start = self._settled_until = resumes
+        cut = not window.at_pause and last is not None and last.end > window.start + OVERLAP
+        self._window_start = self._settled_until = resumes = last.end if last and cut else window.end
         self._words.discard(resumes)
         self._audio.discard(resumes)
         self._pieces.add(repeating=rejected or repeating)
@@ -235,27 +234,9 @@ class Segmenter:
 
     def _trim(self, longest: float = TRIM_AFTER) -> None:
         """Start a window of over `longest` seconds at a stable word, leaving CONTEXT seconds."""
-        last = self._words.last
-        if self._decoded_until - self._window_start > longest and last is not None:
-            start = self._words.start_before(last.end - CONTEXT)
-            if start is not None:
-                self._window_start = max(self._window_start, start)
-        if self._decoded_until - self._window_start > FORCE_AFTER:
-            # No stable word to trim at: speech that the model does not recognise must not grow the window.
-            tail = self._words.tail
-            tail_start = tail[0].start - PREROLL if tail else self._decoded_until
-            latest = self._decoded_until - FORCE_OPEN
-            self._window_start = max(self._window_start, min(tail_start, latest))
+        self._window_start = self._words.trimmed(self._window_start, self._decoded_until, longest)
         self._words.discard(self._window_start)
         self._audio.discard(self._window_start)
-
-    def _drop_context(self) -> bool:
-        """Start the window after the stable words if unrecognised speech follows; returns whether it moved."""
-        start = beyond_context(self._words.last, self._window_start, self._activity)
-        moved = start > self._window_start
-        self._window_start = start
-        self._audio.discard(start)
-        return moved
 
     # --- end of the utterance
 
@@ -304,14 +285,5 @@ class Segmenter:
         """Words that carry the arrival of the last stable one, or of the last one."""
         newest = (words[:stable] or words)[-1] if words else self._words.last
         at = newest.end if newest is not None else self._decoded_until
-        return Words(
-            self.session,
-            self.track,
-            words[0].start if words else at,
-            self._audio.arrival(at),
-            words,
-            stable,
-            final,
-            self.language or "en",
-            stages or {},
-        )
+        head = self.session, self.track, words[0].start if words else at, self._audio.arrival(at)
+        return Words(*head, words, stable, final, self.language or "en", stages or {})

@@ -10,6 +10,7 @@ from streamsvc.core.types import Word
 from streamsvc.speech.agreement import (
     Heard,
     agreement_length,
+    no_speech,
     overlap_count,
     sentence_case,
     shown_count,
@@ -18,10 +19,14 @@ from streamsvc.speech.agreement import (
 )
 from streamsvc.speech.hypothesis import OVERLAP, DecodeWindow
 from streamsvc.speech.repetition import repeats
+from streamsvc.speech.vad import PREROLL
 
 PROMPT_WORDS = 40  # words spoken before the window that are passed to the model as text
 PROMPT_SECONDS = 60.0  # how old they may be
 REPEAT_SECONDS = 10.0  # before a window in which words count for a repetition
+CONTEXT = 2.25  # seconds of stable audio before the new
+FORCE_AFTER = 8.0  # seconds of window without agreement after which all but the last words become stable
+FORCE_OPEN = 2.0  # seconds of them that stay tentative
 TIME_SHIFT = 0.3  # seconds by which the times of a word differ between hypotheses
 
 
@@ -85,13 +90,15 @@ class StableWords:
         before = [word.text for word in self._history if start - REPEAT_SECONDS < word.end <= start + OVERLAP]
         return repeats([*before, *(word.text for word in words)])
 
-    def update(self, words: Sequence[Word], window: DecodeWindow, heard: Heard, *, clear: bool) -> Update:
+    def update(
+        self, words: Sequence[Word], window: DecodeWindow, heard: Heard = no_speech, *, clear: bool
+    ) -> Update:
         """Add the hypothesis of a window.
 
         Args:
             words: in session time.
             window: that they were recognised in.
-            heard: seconds of speech between two session times.
+            heard: seconds of speech between two session times; without it, a tail ends with the hypothesis.
             clear: the speech is clear (see `stable_count`).
         """
         fresh = self._without_stable(words, window.start)
@@ -151,6 +158,17 @@ class StableWords:
         """Start of the last stable word that starts by session time `at`; None if none does."""
         starts = [word.start for word in self._in_window if word.start <= at]
         return starts[-1] if starts else None
+
+    def trimmed(self, start: float, decoded_until: float, longest: float) -> float:
+        """Start of a window, moved to a stable word CONTEXT seconds back if it is over `longest` seconds."""
+        if decoded_until - start > longest and self.last is not None:
+            at = self.start_before(self.last.end - CONTEXT)
+            start = start if at is None else max(start, at)
+        if decoded_until - start > FORCE_AFTER:
+            # No stable word to trim at: speech that the model does not recognise must not grow the window.
+            tail_start = self._tail[0].start - PREROLL if self._tail else decoded_until
+            start = max(start, min(tail_start, decoded_until - FORCE_OPEN))
+        return start
 
     def discard(self, before: float) -> None:
         """Forget stable words that end before the window, except the last one."""

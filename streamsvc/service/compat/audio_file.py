@@ -1,4 +1,4 @@
-"""Uploaded audio as files that libav opens: a head for samples without a container, and a file per channel."""
+"""Uploaded audio as files that libav opens: a head for raw samples, and a file per channel."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def _check_count(channels: int) -> None:
 
 
 def _writer(path: Path) -> wave.Wave_write:
-    writer = wave.open(str(path), "wb")
+    writer = wave.open(str(path), "wb")  # noqa: SIM115 (closed by the caller)
     writer.setnchannels(1)
     writer.setsampwidth(2)
     writer.setframerate(SAMPLE_RATE)

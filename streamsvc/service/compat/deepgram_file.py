@@ -1,7 +1,7 @@
-"""Deepgram's prerecorded protocol: `POST /v1/listen` with a file, with raw samples, or with the URL of a file.
+"""Deepgram's prerecorded protocol: `POST /v1/listen` with a file, raw samples, or a file's URL.
 
-The response is the transcript. An upload is stored in a temporary folder of its own until the response is sent.
-Samples without a container (`encoding` linear16, mulaw or alaw, with `sample_rate` and `channels`) get a head.
+The response is the transcript. An upload is stored in a temporary folder until the response is sent.
+Raw samples (`encoding` linear16, mulaw or alaw, with `sample_rate` and `channels`) get a WAV head.
 Channels are mixed; with `multichannel` each is transcribed by itself.
 """
 
