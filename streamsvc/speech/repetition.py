@@ -1,7 +1,7 @@
 """Speech that repeats itself ("Yes, please." eight times): how it is found, and cut for decoding. Pure.
 
-Whisper counts repeated phrases wrongly in long windows, its alignment confuses them, and stable words cannot be
-told from the same words said again. So repeated speech is decoded in pieces between two silences, without
+Whisper counts repeated phrases wrongly in long windows, its alignment confuses them, and stable words cannot
+be told from the same words said again. So repeated speech is decoded in pieces between two silences, without
 context and without a prompt; no piece overlaps another.
 """
 
@@ -30,7 +30,7 @@ STRETCH_BACK = 2.0  # seconds of stable words at most that the first piece decod
 class Cut:
     """A piece, in session seconds.
 
-    `silent`: it ends in silence, so that no word is cut. `force_before`: words that end before are complete.
+    `silent`: it ends in silence, so that no word is cut.
     """
 
     start: float
@@ -39,6 +39,7 @@ class Cut:
 
     @property
     def force_before(self) -> float:
+        """Session time before which its words are complete."""
         return float("inf") if self.silent else self.end - PIECE_OPEN
 
 
@@ -80,7 +81,7 @@ class Pieces:
         return self.active
 
     def shorten(self) -> bool:
-        """A piece was rejected. Returns whether to decode a shorter one: its first stretch of speech alone."""
+        """A piece was rejected. Returns whether to decode a shorter one: its first stretch alone."""
         shorter = self._most > 0.0
         self._most = 0.0
         return shorter

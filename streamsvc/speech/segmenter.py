@@ -81,7 +81,7 @@ class Segmenter:
 
     @property
     def undecoded(self) -> float:
-        """Seconds of audio from the start of the window on; more than WINDOW_MAX wait in the backlog instead."""
+        """Seconds of audio from the start of the window on."""
         return self._audio.end - self._window_start if self.speaking else 0.0
 
     def hole(self, chunk: AudioChunk) -> float:

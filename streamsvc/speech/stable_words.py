@@ -86,7 +86,7 @@ class StableWords:
         return " ".join(texts[-PROMPT_WORDS:])
 
     def repeating(self, words: Sequence[Word], start: float) -> bool:
-        """Whether a hypothesis of a window from session time `start`, with the words before, repeats itself."""
+        """Whether a hypothesis repeats itself or the words before its window, which begins at `start`."""
         before = [word.text for word in self._history if start - REPEAT_SECONDS < word.end <= start + OVERLAP]
         return repeats([*before, *(word.text for word in words)])
 

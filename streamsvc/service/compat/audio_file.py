@@ -64,21 +64,24 @@ def split_channels(path: Path, folder: Path, seconds: float) -> list[Path]:
         if not container.streams.audio:
             raise SourceError("the file has no audio", code="no_audio")
         outputs: list[wave.Wave_write] = []
-        resampler: Any = av.AudioResampler("s16p", None, SAMPLE_RATE)
+        resampler: Any = av.AudioResampler("s16", None, SAMPLE_RATE)
         try:
             for frame in itertools.chain(container.decode(audio=0), (None,)):
-                for piece in resampler.resample(frame):
-                    channels = piece.to_ndarray()
-                    if not outputs:
-                        _check_count(len(channels))
-                        written = [folder / f"channel{index}.wav" for index in range(len(channels))]
-                        outputs = [stack.enter_context(_writer(name)) for name in written]
-                    for output, samples in zip(outputs, channels, strict=True):
-                        output.writeframes(samples.tobytes())
+                if frame is not None and not outputs:
+                    count = len(frame.layout.channels)
+                    _check_count(count)  # before libav's planes of more than 8 channels are read
+                    written = [folder / f"channel{index}.wav" for index in range(count)]
+                    outputs = [stack.enter_context(_writer(name)) for name in written]
+                for piece in resampler.resample(frame) if outputs else ():
+                    samples = piece.to_ndarray().reshape(-1, len(outputs))
+                    for channel, output in enumerate(outputs):
+                        output.writeframes(samples[:, channel].tobytes())
                     if outputs[0].tell() > seconds * SAMPLE_RATE:
                         raise TooLarge(f"The audio is longer than {seconds:g} s")
         except (av.error.FFmpegError, ValueError):
             raise SourceError("the file is damaged", code="corrupt") from None
+    if not written:
+        raise SourceError("the file has no audio", code="no_audio")
     return written
 
 
