@@ -226,7 +226,7 @@ class Gap:
     arrived: float
     start: float
     end: float
-    reason: str  # "packet_loss", "overload" or "worker_restart"
+    reason: str  # "packet_loss", "overload", "worker_restart" or "unrecognised"
 
 
 @dataclass(frozen=True, slots=True)

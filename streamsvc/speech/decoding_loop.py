@@ -21,7 +21,7 @@ from streamsvc.speech.captions import SECONDS_MAX
 from streamsvc.speech.hypothesis import DecodeWindow, Hypothesis
 from streamsvc.speech.language_id import LanguageDetector
 from streamsvc.speech.recognizer import RETRY_MAX, Recognizer
-from streamsvc.speech.segmenter import Segmenter, SpeechUnit
+from streamsvc.speech.segmenter import WINDOW_MAX, Segmenter, SpeechUnit
 from streamsvc.speech.vad import VAD_WINDOW
 
 LOSSLESS_STEP = 1.5  # seconds between steps of a lossless source: a third of the work, and more context
@@ -186,7 +186,8 @@ class _DecodingLoop:
         """Move waiting audio to the segmenter: enough for a VAD request, or all if the worker lags."""
         lagging = self.backlog.live and self.backlog.seconds > self.segmenter.step + LAG_MAX
         while self.backlog and (
-            self.segmenter.vad_samples() is None or (lagging and not self.recognizer.outage)
+            self.segmenter.vad_samples() is None
+            or (lagging and not self.recognizer.outage and self.segmenter.undecoded < WINDOW_MAX)
         ):
             if self.segmenter.speaking and self.segmenter.hole(self.backlog.first) > HOLE_MAX:
                 await self._close(clock.now() + GIVE_UP)
