@@ -17,6 +17,7 @@ CAPACITY = 512  # packets
 HOLE_SECONDS = 0.3  # until a hole is given up; a retransmission takes one round trip
 WITHHOLD_SECONDS = 5.0  # without a keyframe after a loss; then broken pictures are better than none
 PLI_SECONDS = 0.5  # between two keyframe requests
+IDR, SPS = 5, 7  # nal_unit_type of H.264: a picture that can be decoded alone; its sequence parameters
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +35,12 @@ class Assembler:
 
     Args:
         codec: "vp8" or "h264".
+        parameter_sets: of H.264 in Annex B format, put before keyframes that bring none; may be empty.
     """
 
-    def __init__(self, codec: str) -> None:
+    def __init__(self, codec: str, parameter_sets: bytes = b"") -> None:
         self.codec = codec
+        self._parameter_sets = parameter_sets
         self.withheld = 0  # pictures not released because they refer to lost ones
         self.holes = 0  # holes given up
         self._buffer = JitterBuffer(capacity=CAPACITY, is_video=True)
@@ -71,6 +74,11 @@ class Assembler:
             self._hole_since = None
         pictures = [picture for frame in frames if (picture := self._picture(frame, now)) is not None]
         return pictures, not self._decodable and self._may_send_pli(now)
+
+    @property
+    def decodable(self) -> bool:
+        """Whether the decoder has a keyframe and every picture since."""
+        return self._decodable
 
     def skip(self, now: float) -> None:
         """Give up all buffered packets and continue after them."""
@@ -140,6 +148,8 @@ class Assembler:
         if not frame.data:  # padding only
             return None
         keyframe = is_keyframe(self.codec, frame.data)
+        if keyframe and self._parameter_sets and SPS not in set(_nal_types(frame.data)):
+            frame.data = self._parameter_sets + frame.data
         if not keyframe and not self._decodable and not self._waited_too_long(now):
             self.withheld += 1
             self._lost = True
@@ -158,9 +168,12 @@ def is_keyframe(codec: str, data: bytes) -> bool:
     """
     if codec == "vp8":
         return len(data) >= 6 and not data[0] & 1 and data[3:6] == b"\x9d\x01\x2a"
+    return IDR in _nal_types(data)
+
+
+def _nal_types(data: bytes) -> Iterator[int]:
+    """The nal_unit_types of an access unit in Annex B format."""
     start = data.find(b"\0\0\1")
     while 0 <= start < len(data) - 3:
-        if data[start + 3] & 0x1F == 5:  # Annex B, nal_unit_type 5
-            return True
+        yield data[start + 3] & 0x1F
         start = data.find(b"\0\0\1", start + 3)
-    return False
