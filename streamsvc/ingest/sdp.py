@@ -33,6 +33,7 @@ from streamsvc.ingest.sdp_text import (
 
 _UFRAG = re.compile(r"[!-~]{4,256}")  # wider than ice-char of RFC 8839: some senders use more of ASCII
 _PASSWORD = re.compile(r"[!-~]{22,256}")
+_CREDENTIALS = ("ice-ufrag", "ice-pwd")
 _MID = re.compile(r"[!-~]{1,256}")
 _DIGEST_BYTES = {"sha-256": 32, "sha-384": 48, "sha-512": 64}  # that aiortc compares
 _EXTENSIONS = {known.uri for kind in ("audio", "video") for known in HEADER_EXTENSIONS[kind]}
@@ -102,7 +103,7 @@ def read_offer(text: str, limits: Limits) -> Offer:
     """
     session, sections = read_sections(split_lines(text, limits), limits.sdp_media)
     bundles = bundle_of(session)
-    media = tuple(_media(section, session, bundles) for section in sections)
+    media = tuple(_media(section, session) for section in sections)
     live = [section for section, one in zip(sections, media, strict=True) if one.choice is not None]
     kinds = _kinds(media)
     _check_mids(sections, live, bundles)
@@ -118,7 +119,7 @@ def read_offer(text: str, limits: Limits) -> Offer:
     order = [*live, *(section for section in sections if section.mid in mids and section not in live)]
     order.sort(key=lambda section: mids.index(section.mid) if section.mid in mids else len(mids))
     sources = [*order[:1], session, *order[1:]]
-    transport = _transport(sources)
+    transport = _transport(sources, session)
     for section in live:
         if not any(part.has("rtcp-mux") or part.has("rtcp-mux-only") for part in (section, *sources)):
             raise Unprocessable("a=rtcp-mux is required (RFC 9725 section 4.2)", code="no_rtcp_mux")
@@ -182,15 +183,16 @@ def read_fragment(text: str, limits: Limits) -> Fragment:
     return Fragment(ufrag, password, tuple(candidates))
 
 
-def _media(section: Section, session: Section, bundles: Sequence[tuple[str, ...]]) -> Media:
+def _media(section: Section, session: Section) -> Media:
     """What becomes of a section. One that sends is served or the offer is refused, never half of it.
 
     Raises:
         Unprocessable: "no_supported_codec", "no_media".
     """
     choice = None
-    sends = section.direction(session) in ("sendrecv", "sendonly") and not is_rejected(section, bundles)
-    if section.kind in ("audio", "video") and not is_rejected(section, bundles):
+    offered = not is_rejected(section)
+    sends = offered and section.direction(session) in ("sendrecv", "sendonly")
+    if section.kind in ("audio", "video") and offered:
         choice = choose(section)
         if choice is None and sends:
             raise Unprocessable(
@@ -230,9 +232,9 @@ def _check_mids(
         raise malformed("BUNDLE names a missing section")
 
 
-def _transport(sources: Sequence[Section]) -> _Transport:
+def _transport(sources: Sequence[Section], session: Section) -> _Transport:
     """ICE credentials, certificate and DTLS role, each of the first source that has it."""
-    pairs = ((part.last("ice-ufrag") or "", part.last("ice-pwd") or "") for part in sources)
+    pairs = [[part.last(name) or session.last(name) or "" for name in _CREDENTIALS] for part in sources]
     ufrag, password = next((pair for pair in pairs if all(pair)), ("", ""))
     if not _UFRAG.fullmatch(ufrag) or not _PASSWORD.fullmatch(password):
         raise malformed("a=ice-ufrag or a=ice-pwd is missing or too short")
@@ -324,7 +326,9 @@ def _ssrcs(section: Section) -> list[int]:
 def _usable(value: str) -> bool:
     """Whether a candidate is of UDP, with an IP address, and for RTP (mDNS would be waited for)."""
     fields = value.split()
-    if len(fields) < 8 or fields[1] != "1" or fields[2].lower() != "udp" or "%" in fields[4]:
+    if len(fields) < 8 or fields[2].lower() != "udp" or "%" in fields[4]:
+        return False
+    if fields[1].isdecimal() and int(fields[1]) != 1:  # 2 is RTCP, which shares our one socket
         return False
     try:
         ipaddress.ip_address(fields[4])

@@ -104,7 +104,9 @@ def read_sections(lines: Sequence[str], most: int) -> tuple[Section, list[Sectio
             heads.append(value)
             attributes.append([])
         elif kind == "a=":
-            name, _, value = value.partition(":")
+            name, colon, value = value.partition(":")
+            if not colon:  # a flag: what follows it is not its name
+                name = (name.split() or [""])[0]
             attributes[-1].append((name.strip(_BLANK), value.strip(_BLANK)))
         # All others (o=, s=, i=, c=, b= ... and unknown ones) tell nothing that is needed.
     if len(heads) - 1 > most:
@@ -119,13 +121,12 @@ def bundle_of(session: Section) -> list[tuple[str, ...]]:
     return [tuple(group[1:]) for group in groups if group and group[0] == "BUNDLE"]
 
 
-def is_rejected(section: Section, bundles: Sequence[tuple[str, ...]]) -> bool:
+def is_rejected(section: Section) -> bool:
     """Whether port 0 means that the section is not offered.
 
-    In a BUNDLE it means that the section has no transport of its own (RFC 9143 section 6).
+    With a=bundle-only it means that the section has no transport of its own (RFC 9143 section 6).
     """
-    bundled = section.has("bundle-only") or any(section.mid in mids for mids in bundles if section.mid)
-    return section.port == 0 and not bundled
+    return section.port == 0 and not section.has("bundle-only")
 
 
 def malformed(why: str) -> InvalidRequest:
