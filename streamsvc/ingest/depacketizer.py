@@ -17,6 +17,8 @@ CAPACITY = 512  # packets
 HOLE_SECONDS = 0.3  # until a hole is given up; a retransmission takes one round trip
 WITHHOLD_SECONDS = 5.0  # without a keyframe after a loss; then broken pictures are better than none
 PLI_SECONDS = 0.5  # between two keyframe requests
+RESTART_PACKETS = 8  # missing, and RTP time that steps by more than
+RESTART_TICKS = 5 * 90_000  # this, are no loss but a sender that began anew
 IDR, SPS = 5, 7  # nal_unit_type of H.264: a picture that can be decoded alone; its sequence parameters
 
 
@@ -44,7 +46,8 @@ class Assembler:
         self.withheld = 0  # pictures not released because they refer to lost ones
         self.holes = 0  # holes given up
         self._buffer = JitterBuffer(capacity=CAPACITY, is_video=True)
-        self._newest: int | None = None
+        self._newest: int | None = None  # sequence number
+        self._time = 0  # RTP time of the newest packet
         self._hole_since: float | None = None
         self._broken_since: float | None = None
         self._decodable = False  # the decoder has a keyframe and every picture since
@@ -54,10 +57,12 @@ class Assembler:
     def push(self, packet: Any, now: float) -> tuple[list[Picture], bool]:
         """Add a packet (`_data`: depacketised); return complete pictures and whether to send a PLI."""
         sequence = packet.sequence_number
+        if self._restarted(packet):
+            self.reset()
         if self._last_pli is None:  # the first packets most likely belong to a keyframe: no request yet
             self._last_pli = now
         if self._newest is None or (sequence - self._newest) & 0xFFFF < 0x8000:
-            self._newest = sequence
+            self._newest, self._time = sequence, packet.timestamp
         overrun, first = self._buffer.add(packet)
         if overrun:
             self._note_loss(now)
@@ -97,6 +102,15 @@ class Assembler:
         self._broken_since = None
         self._decodable = False
         self._lost = True
+        self._last_pli = None
+
+    def _restarted(self, packet: Any) -> bool:
+        """Whether the sender of the same stream has begun anew: nothing would fill that hole."""
+        if self._newest is None:
+            return False
+        ahead = (packet.sequence_number - self._newest) & 0xFFFF
+        step = (packet.timestamp - self._time + (1 << 31)) % (1 << 32) - (1 << 31)
+        return RESTART_PACKETS < ahead < 0x8000 and abs(step) > RESTART_TICKS
 
     def _note_loss(self, now: float) -> None:
         self._lost = True

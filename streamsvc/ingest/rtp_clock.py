@@ -84,13 +84,6 @@ class RtpClock:
             track.wall_offsets.clear()  # the sender stepped its wall clock, or the RTP base is new
         track.wall_offsets.append(wall)
 
-    def restart(self, kind: str) -> None:
-        """Begin a new RTP base: another stream follows, whose clock began at another value."""
-        track = self._tracks[kind]
-        track.last = None
-        track.transits.clear()
-        track.wall_offsets.clear()
-
     def at(self, kind: str, timestamp: int, arrived: float) -> float:
         """Session seconds of a frame. Frames of one kind must come in order."""
         track = self._tracks[kind]

@@ -1,9 +1,9 @@
 """Which of the streams (SSRCs) of a track is taken: one at a time. Pure.
 
 A sender that restarts its encoder or changes its device goes on with a new SSRC, often without a goodbye
-(RTCP BYE). The packets of a new stream are kept until the old one has been silent for CHANGE_SECONDS, and are
-then processed from the first one on: nothing of it is lost. Streams that flow side by side (layers of
-simulcast) are told from that by their overlap: another one follows only after LAYER_SECONDS of silence.
+(RTCP BYE). The packets of a new stream are kept until the old one has been silent for a moment, and are then
+processed from the first one on: nothing of it is lost. Streams that flow side by side (layers of simulcast)
+are told from that by their overlap: another one follows only after LAYER_SECONDS of silence.
 """
 
 from __future__ import annotations
@@ -13,7 +13,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
-CHANGE_SECONDS = 0.1  # of silence of the stream, and of packets of a new one, until that replaces it
+CHANGE_SECONDS = (0.1, 0.5)  # least and most silence of the stream until a new one replaces it
+INTERVALS = 2.0  # of the stream's packets, between these limits: slow streams are silent for longer
+WINDOW = 1.0  # seconds over which the longest interval is kept
 LAYER_SECONDS = 2.0  # of silence until a stream that flowed beside it replaces it
 OVERLAP = 3  # packets of the stream since another one began: they flow side by side
 KEPT = 512  # packets of a new stream that are kept (security limit); full: the oldest is dropped and counted
@@ -26,9 +28,8 @@ P = TypeVar("P")
 class _Other(Generic[P]):
     """A stream beside the one that is taken."""
 
-    since: float  # its first packet
     newest: float  # its last packet
-    overlap: int = 0  # packets of the taken stream since `since`
+    overlap: int = 0  # packets of the taken stream since its first one
     kept: deque[P] = field(default_factory=deque)
 
 
@@ -50,6 +51,8 @@ class StreamChoice(Generic[P]):
         self.changes = 0
         self._newest = float("-inf")  # last packet of the stream that is taken
         self._gone = False  # it said goodbye
+        self._longest = (0.0, 0.0)  # intervals between its packets, of the last window and of this one
+        self._window = float("-inf")  # start of this window
         self._others: dict[int, _Other[P]] = {}
         self._forget = forget
 
@@ -58,7 +61,7 @@ class StreamChoice(Generic[P]):
         if self.ssrc is None:
             self.ssrc = ssrc
         if ssrc == self.ssrc:
-            self._newest = now
+            self._note_interval(now)
             self._gone = False
             for other in self._others.values():
                 other.overlap += 1
@@ -73,9 +76,10 @@ class StreamChoice(Generic[P]):
             while len(other.kept) > KEPT:
                 other.kept.popleft()
                 self.dropped += 1
-        silence = now - self._newest
-        follows = silence >= CHANGE_SECONDS and now - other.since >= CHANGE_SECONDS
-        if self._gone or (silence >= LAYER_SECONDS if beside else follows):
+        least, most = CHANGE_SECONDS
+        wait = LAYER_SECONDS if beside else min(most, max(least, INTERVALS * max(self._longest)))
+        enough = beside or len(other.kept) > 1  # a single one may be a stray
+        if self._gone or (enough and now - self._newest >= wait):
             kept = [packet] if beside else list(other.kept)
             self._replace(ssrc, now)
             return kept
@@ -90,13 +94,22 @@ class StreamChoice(Generic[P]):
     def _replace(self, ssrc: int, now: float) -> None:
         assert self.ssrc is not None
         old, other = self.ssrc, self._others.pop(ssrc)
-        if other.overlap >= OVERLAP:  # the old one may come back beside it
-            self._others[old] = _Other(self._newest, self._newest, other.overlap)
+        if other.overlap:  # the old one may come back beside it
+            self._others[old] = _Other(self._newest, other.overlap)
         self._forget(old)
         self.ssrc = ssrc
         self.changes += 1
         self._newest = now
+        self._longest = (0.0, 0.0)
         self._gone = False
+
+    def _note_interval(self, now: float) -> None:
+        if now - self._window >= WINDOW:
+            self._window = now
+            self._longest = (self._longest[1], 0.0)
+        if self._newest > float("-inf"):
+            self._longest = (self._longest[0], max(self._longest[1], now - self._newest))
+        self._newest = now
 
     def _other(self, ssrc: int, now: float) -> _Other[P]:
         other = self._others.get(ssrc)
@@ -107,7 +120,7 @@ class StreamChoice(Generic[P]):
                 oldest = min(self._others, key=lambda known: self._others[known].newest)
                 self._drop(self._others.pop(oldest))
                 self._forget(oldest)
-            other = self._others[ssrc] = _Other(now, now)
+            other = self._others[ssrc] = _Other(now)
         return other
 
     def _drop(self, other: _Other[P]) -> None:

@@ -26,6 +26,7 @@ from streamsvc.ingest.stream_choice import StreamChoice
 KEYFRAME_SECONDS = 0.5  # between two requests for a codec keyframe
 FLOWING_SECONDS = 1.0  # since the last packet: packets still count as flowing
 WATCHDOG_SECONDS = 3.0  # packets flow but no frame comes out: reset
+JITTER_SECONDS = 0.06  # of arrival: a shorter hole where a stream begins anew is none
 VIDEO_RATE = 90_000  # Hz, of every video codec's RTP clock
 
 
@@ -80,7 +81,6 @@ class TrackReceiver:
         changed = bool(taken) and self.ssrc is not None and self.streams.ssrc != self.ssrc
         self.ssrc = self.streams.ssrc
         if changed:
-            self.context.rtp_clock.restart(self.track.kind)
             aiortc_hooks.reset_nack(self.receiver)
             self._discard()
         for kept, kept_ms, self._arrived in taken:
@@ -139,7 +139,10 @@ class TrackReceiver:
         context, kind, arrived, payload = self.context, self.track.kind, frame.arrived, frame.payload
         at = context.rtp_clock.at(kind, frame.timestamp, arrived)
         hole = 0.0 if self._ended is None else max(0.0, at - self._ended)
-        lost = hole if frame.lost is None else min(frame.lost, hole)
+        told = frame.lost
+        if told is None:  # the stream began anew: all that is missing is lost
+            told = hole if kind == "video" or hole > JITTER_SECONDS else 0.0
+        lost = min(told, hole)
         self.frames += 1
         self._ended = at + seconds
         self._last_frame = clock.now()
