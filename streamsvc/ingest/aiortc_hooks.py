@@ -9,6 +9,7 @@ for this.
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from importlib.metadata import version
 from typing import Any
@@ -33,6 +34,7 @@ CIPHERS = b":".join(
     for kind in (b"ECDSA", b"RSA")
     for suite in (b"AES128-GCM-SHA256", b"CHACHA20-POLY1305", b"AES128-SHA", b"AES256-SHA")
 )
+EARLY_DATAGRAMS = 512  # security limit: SRTP kept until the handshake is over; full: the oldest is dropped
 QUEUED_DATAGRAMS = 2048  # security limit: datagrams queued for DTLS and SRTP
 LOOPBACK = "127.0.0.1"
 
@@ -276,21 +278,35 @@ async def relayed_candidate(
     return candidate
 
 
-def guard_datagrams(connection: Connection, on_refused: Callable[[], None]) -> None:
+def is_encrypted(peer: RTCPeerConnection) -> bool:
+    """Whether the DTLS handshake is over, so that SRTP can be read."""
+    return any(transceiver.receiver.transport.state == "connected" for transceiver in peer.getTransceivers())
+
+
+def guard_datagrams(
+    connection: Connection, on_refused: Callable[[], None], encrypted: Callable[[], bool]
+) -> None:
     """Accept DTLS and SRTP only from addresses of the ICE check list; report the others.
 
     An address on the check list has sent a STUN request with our password. Without this guard one ClientHello
-    of a stranger breaks the handshake. Call this after gathering.
+    of a stranger breaks the handshake. SRTP that overtakes the end of the handshake, which aiortc drops, is
+    kept until `encrypted`: a publisher that is the DTLS server sends at once. Call this after gathering.
     """
+    early: deque[tuple[Any, int]] = deque(maxlen=EARLY_DATAGRAMS)
     for protocol in connection._protocols:
-        guarded = _guard(connection, protocol, on_refused)
+        guarded = _guard(connection, protocol, on_refused, early, encrypted)
         protocol.datagram_received = guarded  # type: ignore[method-assign, assignment]
 
 
 def _guard(
-    connection: Connection, protocol: StunProtocol, on_refused: Callable[[], None]
+    connection: Connection,
+    protocol: StunProtocol,
+    on_refused: Callable[[], None],
+    early: deque[tuple[Any, int]],
+    encrypted: Callable[[], bool],
 ) -> Callable[[Any, tuple[Any, ...]], None]:
     known: set[tuple[str, int]] = set()
+    readable = False
     receive_stun = protocol.datagram_received
     component = protocol.local_candidate.component
 
@@ -311,6 +327,14 @@ def _guard(
             known.add(source)
         if connection._queue.qsize() >= QUEUED_DATAGRAMS:
             on_refused()
+            return
+        nonlocal readable
+        if data[0] >= 128 and not readable:  # SRTP (RFC 7983)
+            early.append((data, component))
+            readable = encrypted()
+            if readable:
+                while early:
+                    connection.data_received(*early.popleft())
             return
         connection.data_received(data, component)
 

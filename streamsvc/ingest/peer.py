@@ -132,7 +132,9 @@ class Peer:
             aiortc_hooks.gather_also(connection, self._settings.loopback, ice_servers.gather)
         await pc.setLocalDescription(await pc.createAnswer())
         for connection in self._connections:
-            aiortc_hooks.guard_datagrams(connection, self._count_refused)
+            aiortc_hooks.guard_datagrams(
+                connection, self._count_refused, lambda: aiortc_hooks.is_encrypted(pc)
+            )
         self.sdp = complete_answer(pc.localDescription.sdp, self._offer)
         self._created = clock.now()
         self._last_activity = self._created

@@ -29,7 +29,17 @@ LAUNCH = """webrtcbin name=peer bundle-policy=max-bundle
       ! {video} pt=96 ! queue ! peer.
     filesrc location="{file}" ! decodebin ! audioconvert ! audioresample ! clocksync
       ! opusenc ! rtpopuspay pt=97 ! queue name=speech ! peer."""
-ELEMENTS = "webrtcbin nicesink dtlssrtpenc vp8enc openh264enc opusenc rtpopuspay decodebin clocksync".split()
+ELEMENTS = [
+    "webrtcbin",
+    "nicesink",
+    "dtlssrtpenc",
+    "vp8enc",
+    "openh264enc",
+    "opusenc",
+    "rtpopuspay",
+    "decodebin",
+    "clocksync",
+]
 
 
 class Publisher:
