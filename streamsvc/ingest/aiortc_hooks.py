@@ -311,6 +311,7 @@ def _guard(
     component = protocol.local_candidate.component
 
     def datagram_received(data: Any, address: tuple[Any, ...]) -> None:
+        nonlocal readable
         if not data:  # aiortc would read its first byte: an IndexError that ends the call
             on_refused()
             return
@@ -328,7 +329,6 @@ def _guard(
         if connection._queue.qsize() >= QUEUED_DATAGRAMS:
             on_refused()
             return
-        nonlocal readable
         if data[0] >= 128 and not readable:  # SRTP (RFC 7983)
             early.append((data, component))
             readable = encrypted()

@@ -1,4 +1,4 @@
-"""A GStreamer publisher (tests/fakes/gst_publisher.py) as a program of its own."""
+"""A GStreamer publisher (deploy/publish_gstreamer.py) as a program of its own."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 SYSTEM_PYTHON = "/usr/bin/python3"  # Debian packages GStreamer's bindings for this one
-PROGRAM = Path(__file__).parents[1] / "fakes" / "gst_publisher.py"
+PROGRAM = Path(__file__).parents[2] / "deploy" / "publish_gstreamer.py"
 PACKAGES = (
     "python3-gi gir1.2-gst-plugins-bad-1.0 gstreamer1.0-plugins-base gstreamer1.0-plugins-good"
     " gstreamer1.0-plugins-bad gstreamer1.0-nice"

@@ -1,14 +1,16 @@
-"""A real GStreamer publisher: webrtcbin, which Debian packages for the system's Python alone, by WHIP.
+"""Publish with GStreamer's webrtcbin by WHIP. Debian packages it for the system's Python alone.
 
-    /usr/bin/python3 gst_publisher.py FILE ADDRESS vp8|h264  publish FILE's speech and a moving ball, then end
-    /usr/bin/python3 gst_publisher.py --check                exit with 0 if everything it needs is installed
+    /usr/bin/python3 deploy/publish_gstreamer.py FILE ADDRESS vp8|h264
+    /usr/bin/python3 deploy/publish_gstreamer.py --check    exit with 0 if everything it needs is installed
 
-The audio is sent in real time, once. Exits with 0 when it is over, with 1 when the connection failed.
+It publishes FILE's speech and a moving ball, then ends. The audio is sent in real time, once. Exits with 0 when it is over, with 1 when the connection failed. A token
+is read from STREAMSVC_TOKEN. For a camera and a microphone, replace the sources of LAUNCH.
 """
 
 # mypy: ignore-errors
 from __future__ import annotations
 
+import os
 import sys
 import urllib.parse
 import urllib.request
@@ -47,6 +49,8 @@ class Publisher:
 
     def __init__(self, file: str, address: str, codec: str) -> None:
         self.address = address
+        token = os.environ.get("STREAMSVC_TOKEN")
+        self.headers = {"Authorization": f"Bearer {token}"} if token else {}
         self.resource = ""
         self.status = 1
         self.loop = GLib.MainLoop()
@@ -64,7 +68,8 @@ class Publisher:
         self.pipeline.set_state(Gst.State.PLAYING)
         self.loop.run()
         if self.resource:
-            urllib.request.urlopen(urllib.request.Request(self.resource, method="DELETE"), timeout=10)
+            end = urllib.request.Request(self.resource, headers=self.headers, method="DELETE")
+            urllib.request.urlopen(end, timeout=10)
         self.pipeline.set_state(Gst.State.NULL)
         return self.status
 
@@ -83,9 +88,8 @@ class Publisher:
         if peer.get_property("ice-gathering-state") != GstWebRTC.WebRTCICEGatheringState.COMPLETE:
             return
         offer = peer.get_property("local-description").sdp.as_text()
-        print(offer, flush=True)
         request = urllib.request.Request(
-            self.address, offer.encode(), {"Content-Type": "application/sdp"}, method="POST"
+            self.address, offer.encode(), self.headers | {"Content-Type": "application/sdp"}, method="POST"
         )
         with urllib.request.urlopen(request, timeout=10) as response:
             self.resource = urllib.parse.urljoin(self.address, response.headers["Location"])
