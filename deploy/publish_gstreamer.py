@@ -3,8 +3,9 @@
     /usr/bin/python3 deploy/publish_gstreamer.py FILE ADDRESS vp8|h264
     /usr/bin/python3 deploy/publish_gstreamer.py --check    exit with 0 if everything it needs is installed
 
-It publishes FILE's speech and a moving ball, then ends. The audio is sent in real time, once. Exits with 0 when it is over, with 1 when the connection failed. A token
-is read from STREAMSVC_TOKEN. For a camera and a microphone, replace the sources of LAUNCH.
+It publishes FILE's speech, once and in real time, and a moving ball. It exits with 0 when the speech is over,
+with 1 when the connection failed. A token is read from STREAMSVC_TOKEN. For a camera and a microphone,
+replace the sources of LAUNCH.
 """
 
 # mypy: ignore-errors
