@@ -108,8 +108,8 @@ class Assembler:
         """Whether the sender of the same stream has begun anew: nothing would fill that hole."""
         if self._newest is None:
             return False
-        ahead = (packet.sequence_number - self._newest) & 0xFFFF
-        step = (packet.timestamp - self._time + (1 << 31)) % (1 << 32) - (1 << 31)
+        ahead: int = (packet.sequence_number - self._newest) & 0xFFFF
+        step: int = (packet.timestamp - self._time + (1 << 31)) % (1 << 32) - (1 << 31)
         return RESTART_PACKETS < ahead < 0x8000 and abs(step) > RESTART_TICKS
 
     def _note_loss(self, now: float) -> None:

@@ -36,7 +36,8 @@ class Frame:
     timestamp: int
     payload: bytes
     arrived: float
-    lost: float | None  # seconds of media known to be lost right before it; None: the stream began anew
+    lost: float  # seconds of media known to be lost right before it
+    anew: bool = False  # the stream began anew: what is lost before it is not known
 
 
 @dataclass(slots=True)
@@ -161,7 +162,8 @@ class Jitter:
 
     def _frame(self, packet: Packet) -> Frame:
         seconds = self.seconds(packet.payload)
-        lost: float | None = None if self._restarted else 0.0
+        lost = 0.0
+        anew, self._restarted = self._restarted, False
         if self._missed and self._last is not None:
             # The loss is the step of the timestamps, bounded by the number of missing packets, so that a
             # pause of the sender (DTX) or a new timestamp base does not count as loss.
@@ -169,8 +171,7 @@ class Jitter:
             lost = min(max(0.0, step - self._last.seconds), self._missed * max(self._last.seconds, seconds))
         self._last = _Last(packet.timestamp, seconds)
         self._missed = 0
-        self._restarted = False
-        return Frame(packet.timestamp, packet.payload, packet.arrived, lost)
+        return Frame(packet.timestamp, packet.payload, packet.arrived, lost, anew)
 
 
 def opus_seconds(payload: bytes) -> float:

@@ -82,14 +82,14 @@ def _formats(section: Section) -> list[_Format]:
     names: dict[int, str] = dict(_STATIC) if section.kind == "audio" else {}
     parameters: dict[int, dict[str, str]] = {}
     for value in section.values("rtpmap"):
-        number, _, name = value.partition(" ")
-        if not number.isdecimal() or name.count("/") < 1:
+        told, _, name = value.partition(" ")
+        if not told.isdecimal() or "/" not in name:
             raise malformed("an a=rtpmap has not the form 'number name/rate'")
-        names[int(number)] = name.strip()
+        names[int(told)] = name.strip()
     for value in section.values("fmtp"):
-        number, _, text = value.partition(" ")
-        if number.isdecimal():
-            parameters.setdefault(int(number), {}).update(_pairs(text))
+        told, _, text = value.partition(" ")
+        if told.isdecimal():
+            parameters.setdefault(int(told), {}).update(_pairs(text))
     formats: list[_Format] = []
     for text in section.formats:
         if not text.isdecimal() or int(text) > 127 or int(text) in _RTCP:

@@ -140,7 +140,7 @@ class TrackReceiver:
         at = context.rtp_clock.at(kind, frame.timestamp, arrived)
         hole = 0.0 if self._ended is None else max(0.0, at - self._ended)
         told = frame.lost
-        if told is None:  # the stream began anew: all that is missing is lost
+        if frame.anew:  # all that is missing is lost
             told = hole if kind == "video" or hole > JITTER_SECONDS else 0.0
         lost = min(told, hole)
         self.frames += 1
@@ -232,8 +232,8 @@ class VideoReceiver(TrackReceiver):
         pictures, send_pli = self.assembler.push(packet, now)
         for picture in pictures:
             self.keyframes += picture.keyframe
-            lost = None if picture.after_loss else 0.0
-            self._emit(Frame(picture.timestamp, picture.payload, now, lost), picture.keyframe)
+            frame = Frame(picture.timestamp, picture.payload, now, 0.0, anew=picture.after_loss)
+            self._emit(frame, picture.keyframe)
         if send_pli:
             self.plis += 1
             self._last_pli = now

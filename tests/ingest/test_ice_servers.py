@@ -74,7 +74,7 @@ async def candidates(servers: IceServers) -> list[str]:
 
 
 def failures(reason: str) -> float:
-    return metrics.ice_server_failures.labels(reason)._value.get()
+    return float(metrics.ice_server_failures.labels(reason)._value.get())
 
 
 async def test_a_server_that_answers_adds_a_candidate_without_waiting_for_all_addresses() -> None:

@@ -192,7 +192,7 @@ def test_g711_has_8000_bytes_a_second() -> None:
 def test_the_first_frame_after_a_restart_does_not_claim_to_know_the_loss() -> None:
     jitter = Jitter()
     (first,) = jitter.push(Packet(1, 960, b"\xfc", 0.0))
-    assert first.lost == 0.0
+    assert not first.anew
     assert jitter.push(Packet(20_000, 7, b"\xfc", 0.02)) == []
     anew = jitter.push(Packet(20_001, 967, b"\xfc", 0.04))
-    assert [frame.lost for frame in anew] == [None, 0.0]
+    assert [frame.anew for frame in anew] == [True, False]

@@ -183,7 +183,8 @@ OFFER = """async (dataFirst) => {
   window.pc = new RTCPeerConnection()
   const offerData = () => pc.createDataChannel("notes")
   if (dataFirst) offerData()
-  const sound = new AudioContext(), tone = sound.createOscillator(), out = sound.createMediaStreamDestination()
+  const sound = new AudioContext()
+  const tone = sound.createOscillator(), out = sound.createMediaStreamDestination()
   tone.connect(out)
   tone.start()
   await sound.resume()
@@ -191,7 +192,9 @@ OFFER = """async (dataFirst) => {
   pc.addTrack(out.stream.getTracks()[0], out.stream)
   if (!dataFirst) offerData()
   await pc.setLocalDescription()
-  await new Promise((done) => { pc.onicegatheringstatechange = () => pc.iceGatheringState == "complete" && done() })
+  await new Promise((done) => {
+    pc.onicegatheringstatechange = () => pc.iceGatheringState == "complete" && done()
+  })
   return pc.localDescription.sdp
 }"""
 

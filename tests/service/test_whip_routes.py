@@ -29,7 +29,7 @@ async def test_an_offer_of_the_wrong_type_or_syntax_is_refused_and_opens_no_sess
 
 async def test_a_dead_ice_server_costs_no_offer(tmp_path: Path) -> None:
     def failures() -> float:
-        return metrics.ice_server_failures.labels("silent")._value.get()
+        return float(metrics.ice_server_failures.labels("silent")._value.get())
 
     before = failures()
     with contextlib.closing(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as silent:
