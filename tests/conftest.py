@@ -16,6 +16,7 @@ import pytest
 
 from engines import telemetry
 from streamsvc.core.clock import Threadless, VirtualLoop
+from tests.builders.gstreamer import missing
 
 telemetry.switch_off()  # before any test imports a runtime
 # No deadline: the speed of an example depends on what else the machine runs.
@@ -78,6 +79,13 @@ def stage() -> Iterator[asyncio.Runner]:
     """A virtual clock whose thread work runs in the loop, for whole sessions (builders/session.py)."""
     with asyncio.Runner(loop_factory=Threadless) as runner:
         yield runner
+
+
+@pytest.fixture
+def gstreamer() -> None:
+    """Skip where there is no GStreamer publisher."""
+    if why := missing():
+        pytest.skip(why)
 
 
 @pytest.fixture(scope="session")

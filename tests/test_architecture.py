@@ -101,6 +101,7 @@ PURE = {
     "ingest.depacketizer",
     "ingest.jitter",
     "ingest.rtp_clock",
+    "ingest.stream_choice",
     "ingest.timestamps",
     "service.load_policy",
     "speech.agreement",

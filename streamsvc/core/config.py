@@ -113,6 +113,7 @@ class Ingest(Group):
     """Media input: WebRTC and sources."""
 
     ice_servers: tuple[str, ...] = ()  # "stun:…" or "turn:…"; empty: host candidates only
+    ice_seconds: float = Field(1.0, gt=0)  # to wait for them; then the answer goes without their candidates
     loopback: bool = True  # offer 127.0.0.1 as a candidate: tests, containers
     handshake_seconds: float = 10.0
     stall_seconds: float = 3.0  # without media, RTCP and consent: session.stalled

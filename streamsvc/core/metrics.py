@@ -72,6 +72,12 @@ events_unwritten = Counter(
 ice_failures = Counter(
     "streamsvc_ice_failures", "WebRTC connections that failed, by phase.", ["phase"], registry=REGISTRY
 )
+ice_server_failures = Counter(
+    "streamsvc_ice_server_failures",
+    "ICE servers that gave no candidate: name, refused, credentials, silent or failed.",
+    ["reason"],
+    registry=REGISTRY,
+)
 rtp_lost = Counter("streamsvc_rtp_packets_lost", "RTP packets lost.", registry=REGISTRY)
 batch_size = Histogram(
     "streamsvc_batch_size", "Requests per batch.", ["role"], buckets=(1, 2, 4, 8, 16, 32), registry=REGISTRY
