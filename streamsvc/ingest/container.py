@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import av
 import av.error
-from av.stream import Disposition
+from av.stream import Discard, Disposition
 
 from streamsvc.core import clock
 from streamsvc.core.errors import SourceError
@@ -17,6 +17,14 @@ from streamsvc.core.types import MediaTrack
 from streamsvc.ingest.source_policy import PROTOCOLS, Place, check_host
 
 RECENT = 8192  # packets remembered: several segments of a playlist
+NO_PICTURE = Disposition.attached_pic | Disposition.still_image
+SECONDARY = (
+    Disposition.comment
+    | Disposition.hearing_impaired
+    | Disposition.visual_impaired
+    | Disposition.descriptions
+    | Disposition.dub
+)
 PROBE = 300  # packets of a file decoded until one frame must have come out
 
 
@@ -36,28 +44,56 @@ def open_file(place: Place, stack: contextlib.ExitStack) -> Any:
 
 
 def choose(container: Any, name: str) -> tuple[list[Any], tuple[MediaTrack, ...]]:
-    """Choose the first decodable audio and video stream; cover pictures do not count as video."""
+    """Choose one decodable audio and one video stream; cover pictures do not count as video.
+
+    The default one (its disposition), else the first that is no commentary and not made for people who cannot
+    see or hear the rest. libav drops the others, and does not fetch what only they need.
+    """
     streams: list[Any] = []
     unknown: list[str] = []
     kinds: tuple[Literal["audio", "video"], ...] = ("audio", "video")
     for kind in kinds:
+        candidates: list[Any] = []
         for stream in container.streams:
-            if stream.type != kind or stream.disposition & (
-                Disposition.attached_pic | Disposition.still_image
-            ):
+            if stream.type != kind or stream.disposition & NO_PICTURE:
                 continue
             if stream.codec_context is None:
                 unknown.append(kind)
-                continue
-            streams.append(stream)
-            break
+            else:
+                candidates.append(stream)
+        if candidates:
+            streams.append(min(candidates, key=_rank))
     if not streams and unknown:
         raise SourceError(f"{name} uses an unsupported codec ({' and '.join(unknown)})", code="no_decoder")
     if not streams:
         raise SourceError(f"{name} contains neither audio nor video", code="no_media")
+    for stream in container.streams:
+        if all(stream is not one for one in streams):
+            stream.discard = Discard.all
     return streams, tuple(
         MediaTrack(stream.type, stream.codec_context.codec.name, stream.codec_context) for stream in streams
     )
+
+
+def _rank(stream: Any) -> tuple[bool, bool]:
+    """Sort key of a stream among those of its kind, the best first."""
+    return not stream.disposition & Disposition.default, bool(stream.disposition & SECONDARY)
+
+
+def changed_track(packet: Any, extradata: bytes) -> MediaTrack | None:
+    """The track from a packet on, where its parameters are new: the next one of joined files.
+
+    `extradata`: of the track so far.
+    """
+    if not packet.has_sidedata("new_extradata"):
+        return None
+    fresh = bytes(packet.get_sidedata("new_extradata"))
+    if not fresh or fresh == extradata:
+        return None
+    codec = packet.stream.codec_context.codec.name
+    context: Any = av.CodecContext.create(codec, "r")
+    context.extradata = fresh
+    return MediaTrack(packet.stream.type, codec, context)
 
 
 def check_decodable(place: Place, indexes: set[int]) -> None:
