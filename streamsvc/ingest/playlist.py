@@ -213,7 +213,9 @@ class SegmentTimes:
         pairs = zip(self._read, self._read[1:], strict=False)
         starts = [after.start for before, after in pairs if after.region != before.region]
         start = min(
-            (start for start in starts if start > end - NEAR), key=lambda start: abs(start - end), default=None
+            (start for start in starts if start > end - NEAR),
+            key=lambda start: abs(start - end),
+            default=None,
         )
         if start is None or any(end + NEAR / 6 <= one.start < start for one in self._read):
             return None  # that one comes later: other segments were read before it

@@ -32,7 +32,15 @@ from streamsvc.ingest.container import (
 )
 from streamsvc.ingest.hls import Hls, is_playlist
 from streamsvc.ingest.source_policy import Place, check_file
-from streamsvc.ingest.timestamps import HOLE, JUMP, MediaClock, MediaPacket, Stamps, Step, fits_in_a_file, stamps_of
+from streamsvc.ingest.timestamps import (
+    HOLE,
+    JUMP,
+    MediaClock,
+    MediaPacket,
+    Step,
+    fits_in_a_file,
+    stamps_of,
+)
 
 AHEAD = 256  # packets read ahead of the event loop
 LATE = 1.0  # seconds by which the sound of a file may begin later than its pictures, untold

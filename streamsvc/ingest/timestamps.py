@@ -2,8 +2,8 @@
 
 Stamps may have holes, and they may begin again: files that were joined, a discontinuity of a playlist, a
 restarted encoder. All tracks of a source share one *time line* after the other. A step forward is a hole and
-stays one, unless the source knows better; stamps that go back begin a new time line, which continues where the
-sound of the one before ended.
+stays one, unless the source knows better; stamps that go back begin a new time line, which continues where
+the sound of the one before ended.
 """
 
 from __future__ import annotations
@@ -170,7 +170,7 @@ class MediaClock:
         return at
 
     def advance_due(self, kind: Kind, at: float) -> float:
-        """Media seconds at which a packet just placed is due: the end of audio; of video, never going back."""
+        """Media seconds at which a packet just placed is due: audio at its end, video never going back."""
         track = self._tracks[kind]
         track.due = max(track.due, at if kind == "video" or track.end is None else track.end)
         return track.due
@@ -182,25 +182,21 @@ class MediaClock:
         """
         if track.order is None or track.end is None:
             return
-        at = order + self._offsets[track.line]
-        if track.line < self.lines:
-            newest = order + self._offsets[-1]
-            if abs(newest - track.end) < abs(at - track.end):
-                track.line = self.lines
-                self._leave_line(track)
-                return
-        back = track.order - at
+        at, newest = order + self._offsets[track.line], order + self._offsets[-1]
+        nearer = abs(newest - track.end) < abs(at - track.end)
+        leaves = track.order - at > (BACK if kind == "audio" or decoding else REORDERED)
         size = at - track.end
-        begins = back > (BACK if kind == "audio" or decoding else REORDERED)
-        if not begins and size > STEP:
-            begins = not self.is_hole(Step(kind, at, size))
-        if begins:
+        if not leaves and size > STEP:
+            leaves = not self.is_hole(Step(kind, at, size))
+        if track.line < self.lines and (nearer or (leaves and newest >= track.end - OVERHANG)):
+            self._leave_line(track)  # another track has begun the next one
+        elif leaves:
             self.begin_line(self._joint, order)
-            track.line = self.lines
             self._leave_line(track)
 
-    @staticmethod
-    def _leave_line(track: _Track) -> None:
+    def _leave_line(self, track: _Track) -> None:
+        """Put a track on the newest time line."""
+        track.line = self.lines
         track.order = track.end = track.stamp_at = None
         track.unstamped = 0
 
