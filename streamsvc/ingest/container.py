@@ -14,6 +14,7 @@ from av.stream import Discard, Disposition
 from streamsvc.core import clock
 from streamsvc.core.errors import SourceError
 from streamsvc.core.types import MediaTrack
+from streamsvc.ingest.ogg import Part, Span
 from streamsvc.ingest.source_policy import PROTOCOLS, Place, check_host
 
 RECENT = 8192  # packets remembered: several segments of a playlist
@@ -28,14 +29,15 @@ SECONDARY = (
 PROBE = 300  # packets of a file decoded until one frame must have come out
 
 
-def open_file(place: Place, stack: contextlib.ExitStack) -> Any:
+def open_file(place: Place, stack: contextlib.ExitStack, span: Span | None = None) -> Any:
     """Open a file through a Python handle, with all libav protocols disabled.
 
-    So a playlist inside the file cannot open anything else.
+    So a playlist inside the file cannot open anything else. `span`: the bytes to read; None: all.
     """
     assert place.path is not None
     try:
-        handle = stack.enter_context(place.path.open("rb"))
+        file = stack.enter_context(place.path.open("rb"))
+        handle = file if span is None else Part(file, span, file.name)
         return stack.enter_context(av.open(handle, options={"protocol_whitelist": "none"}))
     except PermissionError:
         raise SourceError(f"{place.name} is not readable", code="not_found") from None
@@ -80,15 +82,23 @@ def _rank(stream: Any) -> tuple[bool, bool]:
     return not stream.disposition & Disposition.default, bool(stream.disposition & SECONDARY)
 
 
-def changed_track(packet: Any, extradata: bytes) -> MediaTrack | None:
-    """The track from a packet on, where its parameters are new: the next one of joined files.
+def differs(track: MediaTrack, other: MediaTrack) -> bool:
+    """Whether a track needs another decoder; parameters that come in band need none."""
+    if track.codec != other.codec:
+        return True
+    fresh = bytes(track.context.extradata or b"")
+    return fresh != bytes(other.context.extradata or b"") and not fresh.startswith((b"\0\0\1", b"\0\0\0\1"))
 
-    `extradata`: of the track so far.
+
+def changed_track(packet: Any, track: MediaTrack) -> MediaTrack | None:
+    """The track from a packet on, where its parameters are new: of the next one of joined files.
+
+    `track`: so far.
     """
     if not packet.has_sidedata("new_extradata"):
         return None
     fresh = bytes(packet.get_sidedata("new_extradata"))
-    if not fresh or fresh == extradata:
+    if not fresh or fresh == bytes(track.context.extradata or b""):
         return None
     codec = packet.stream.codec_context.codec.name
     context: Any = av.CodecContext.create(codec, "r")
@@ -96,10 +106,10 @@ def changed_track(packet: Any, extradata: bytes) -> MediaTrack | None:
     return MediaTrack(packet.stream.type, codec, context)
 
 
-def check_decodable(place: Place, indexes: set[int]) -> None:
+def check_decodable(place: Place, indexes: set[int], span: Span | None = None) -> None:
     """Decode until one frame comes out: a well-formed container may still hold garbage."""
     with contextlib.ExitStack() as stack:
-        container = open_file(place, stack)
+        container = open_file(place, stack, span)
         for tried, packet in enumerate(
             container.demux([stream for stream in container.streams if stream.index in indexes])
         ):

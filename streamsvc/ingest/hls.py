@@ -32,11 +32,15 @@ class Hls:
         limit: seconds without an answer after which a request fails.
         private_urls: security limit: whether hosts of private networks are allowed, and redirects followed.
         on_damaged: called for each segment that breaks off.
+
+    Attributes:
+        media_start: media second at which the first segment that was fetched begins; None: not known yet.
     """
 
     def __init__(
         self, place: Place, limit: float, private_urls: bool, on_damaged: Callable[[], None]
     ) -> None:
+        self.media_start: float | None = None
         self._place = place
         self._limit = limit
         self._private_urls = private_urls
@@ -61,7 +65,7 @@ class Hls:
     @property
     def _zero(self) -> float:
         """Seconds of the playlist at media second 0: a live one is not read from its start."""
-        return self._first if self._live else 0.0
+        return self._first - (self.media_start or 0.0)
 
     @property
     def end(self) -> float | None:

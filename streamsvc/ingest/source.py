@@ -90,6 +90,8 @@ class Source:
                 if wait > 0:
                     await clock.sleep(wait)
                 arrived = clock.now()
+            if packet.changed is not None:
+                codecs[packet.kind] = packet.changed.codec
             sink.tap(
                 EncodedFrame(
                     session=self._session,

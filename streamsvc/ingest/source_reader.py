@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import av
@@ -25,25 +25,19 @@ from streamsvc.ingest.container import (
     changed_track,
     check_decodable,
     choose,
+    differs,
     open_file,
     open_url,
     packets,
     with_headers,
 )
 from streamsvc.ingest.hls import Hls, is_playlist
+from streamsvc.ingest.ogg import Span, links
 from streamsvc.ingest.source_policy import Place, check_file
-from streamsvc.ingest.timestamps import (
-    HOLE,
-    JUMP,
-    MediaClock,
-    MediaPacket,
-    Step,
-    fits_in_a_file,
-    stamps_of,
-)
+from streamsvc.ingest.source_times import Connection, SourceTimes
+from streamsvc.ingest.timestamps import MediaPacket, stamps_of
 
 AHEAD = 256  # packets read ahead of the event loop
-LATE = 1.0  # seconds by which the sound of a file may begin later than its pictures, untold
 CUT = 2.0  # seconds by which a file may end before the end that its header tells, untold
 # Formats (libav's names) whose header tells the duration; others are estimated from the bit rate.
 TELL_DURATION = ("hls", "matroska", "mov")
@@ -88,14 +82,15 @@ class SourceReader(threading.Thread):
         self._slots = threading.Semaphore(AHEAD)
         self._packets: deque[MediaPacket | BaseException | None] = deque()
         self._filled = asyncio.Event()
-        self._media: MediaClock | None = None
+        self._times = SourceTimes()
+        self._connection = Connection.FIRST
         self._hls: Hls | None = None
+        self._missing = 0  # segments, of the connections before
+        self._links: list[Span] = []  # of a chained file, those that are not read yet
         self._streams: list[Any] = []
-        self._extradata: dict[Kind, bytes] = {}
+        self._present: dict[Kind, MediaTrack] = {}
+        self._changed: dict[Kind, MediaTrack] = {}  # from the next packet on
         self._recent = RecentPackets()
-        self._start: float | None = None  # stamp in seconds at which the connection begins
-        self._read_at: dict[Kind, float] = {}  # monotonic seconds of the newest packet
-        self._origin: float | None = None  # monotonic seconds of media time 0
         self._finite = False  # whether the container has a known end
 
     # --- called on the event loop ---
@@ -127,12 +122,12 @@ class SourceReader(threading.Thread):
     @property
     def time_lines(self) -> int:
         """Times that the stamps began again."""
-        return self._media.lines if self._media is not None else 0
+        return self._times.lines
 
     @property
     def missing_segments(self) -> int:
         """Segments of a playlist that could not be fetched."""
-        return self._hls.missing if self._hls is not None else 0
+        return self._missing + (self._hls.missing if self._hls is not None else 0)
 
     # --- called in the thread ---
 
@@ -161,33 +156,41 @@ class SourceReader(threading.Thread):
         place = self._place
         if place.path is not None:
             check_file(place.path, place.name)
-            container = open_file(place, stack)
+            if not self.tracks:
+                self._links = links(place.path)
+            span = self._links.pop(0) if self._links else None
+            container = open_file(place, stack, span)
+            streams, tracks = choose(container, place.name)
+            check_decodable(place, {stream.index for stream in streams}, span)
         else:
             container = self._open_url(stack)
-        streams, tracks = choose(container, place.name)
-        if place.path is not None:
-            check_decodable(place, {stream.index for stream in streams})
+            streams, tracks = choose(container, place.name)
         duration = (
             container.duration / av.time_base if container.duration and container.duration > 0 else None
         )
         if place.path is not None and duration is None:
             duration = 0.0  # a file has an end, even if its header does not say when
-        if self.tracks:  # reopened: the kinds stay
+        if self.tracks:  # opened again, or the next link of a chain: the kinds stay
             kinds = {track.kind for track in self.tracks}
             streams = [stream for stream in streams if stream.type in kinds]
+            self._note_changes([track for track in tracks if track.kind in kinds])
         else:
             self.tracks = tracks
+            self._present = {track.kind: track for track in tracks}
             self.duration = duration
             self.bursts = "hls" in container.format.name
+            self._times.live = duration is None
         self._finite = duration is not None
         self._streams = streams
         starts = [
             float(stream.start_time * stream.time_base) for stream in streams if stream.start_time is not None
         ]
-        self._start = min(starts) if starts else None
-        self._extradata = {
-            stream.type: bytes(stream.codec_context.extradata or b"") for stream in self._streams
-        }
+        self._times.connect(
+            self._connection,
+            [stream.type for stream in streams],
+            start=min(starts) if starts else None,
+            plan=self._hls,
+        )
         return container
 
     def _open_url(self, stack: contextlib.ExitStack) -> Any:
@@ -197,54 +200,39 @@ class SourceReader(threading.Thread):
             if "hls" not in container.format.name:
                 return container
             stack.close()
+        self._missing = self.missing_segments
         self._hls = Hls(place, limit, self._private_urls, self._count_damaged)
         return self._hls.open(stack)
 
-    # --- times, in the thread ---
-
-    def _new_clock(self, start: float) -> MediaClock:
-        """The clock of the first connection, whose stamps begin with `start`."""
-        if self._hls is not None:
-            return MediaClock(start, self._hls.missing_start, self._hls_is_hole, self._hls_joint)
-        if self.duration is None:
-            return MediaClock(start, 0.0, self._live_is_hole, self._live_joint)
-        return MediaClock(start)
-
-    def _hls_is_hole(self, step: Step) -> bool:
-        return self._hls is None or (fits_in_a_file(step) and self._hls.explains(step.at))
-
-    def _hls_joint(self, end: float) -> float:
-        joint = self._hls.joint(end) if self._hls is not None else None
-        return end if joint is None else joint
-
-    def _live_is_hole(self, step: Step) -> bool:
-        """A live stream's stamps cannot run ahead of the clock by much."""
-        silent = clock.now() - self._read_at.get(step.kind, 0.0)
-        return step.size <= min(silent + JUMP, HOLE)
-
-    def _live_joint(self, end: float) -> float:
-        return max(end, clock.now() - self._origin) if self._origin is not None else end
-
-    def _media_end(self) -> float:
-        return self._media.end if self._media is not None else 0.0
+    def _note_changes(self, tracks: Sequence[MediaTrack]) -> None:
+        """Decode with new parameters where those of a later connection differ."""
+        for track in tracks:
+            if self._connection is Connection.LINK or differs(track, self._present[track.kind]):
+                self._changed[track.kind] = track
 
     def _read(self, container: Any, stack: contextlib.ExitStack) -> None:
         """Demux to the end; a live URL that breaks off is reopened, and its time continues."""
         tries = 0
         while True:
             error: SourceError | None = None
-            before = self._media_end()
+            before = self._times.end
             try:
-                self._demux(container, reopened=self.reconnects > 0)
+                self._demux(container)
             except (av.error.FFmpegError, OSError):
                 error = self._read_error()
-            if self._media_end() != before:  # media flowed: earlier failures do not count
+            if self._times.end != before:  # media flowed: earlier failures do not count
                 tries = 0
+            if self._links and not self._stopped.is_set():
+                stack.close()
+                self._connection = Connection.LINK
+                container = self._open(stack)
+                continue
             if self.duration is not None or self._is_finite() or self._stopped.is_set():
                 if error is not None:
                     raise error
                 self._report_missing_end(container)
                 return
+            self._connection = Connection.AGAIN
             container, tries = self._reopen(stack, tries, error)
             if container is None or self._is_finite():  # ended, or replaced by its recording
                 return
@@ -276,57 +264,34 @@ class SourceReader(threading.Thread):
             return None, tries
         raise error
 
-    def _demux(self, container: Any, reopened: bool) -> None:
-        """Pass on every packet of one connection. `reopened`: it is not the first one."""
-        # Tracks of which a reopened connection has given no new packet yet.
-        resuming = {stream.type for stream in self._streams} if reopened else set()
-        joined = False  # a new time line has begun for this connection
-        repeats = False  # the connection repeats packets, so its time line is the old one
+    def _demux(self, container: Any) -> None:
+        """Pass on every packet of one connection."""
         for packet in packets(container, self._streams, self._place.name, self._count_damaged):
             if self._stopped.is_set():
                 return
             kind: Kind = packet.stream.type
             stamps = stamps_of(packet)
             payload = bytes(packet)
+            known = False
             if self.bursts and not self._finite and stamps.pts is not None:
                 known = not self._recent.add(kind, packet.pts, payload)
-                if known and kind in resuming:
-                    repeats = True
-                    continue  # a reopened playlist starts some segments back
-            if self._media is None:
-                self._media = self._new_clock(stamps.order or 0.0 if self._start is None else self._start)
-            media = self._media
-            before = media.end_of(kind)
-            if kind in resuming and not (repeats and media.continues(kind, stamps.order)):
-                if not joined:
-                    joined = True
-                    base = max(media.end, clock.now() - (self._origin or 0.0))
-                    media.begin_line(base, stamps.pts if stamps.pts is not None else self._start or 0.0)
-                media.join_line(kind, base)
-            at = media.place(kind, stamps)
-            gap = 0.0
-            if kind in resuming:
-                resuming.discard(kind)
-                gap = max(0.0, at - (before or 0.0))
-                payload = with_headers(payload, packet.stream)
-            elif before is None and kind == "audio" and self.duration is not None and at > LATE:
-                gap = at  # its sound begins later than the rest
-            if self._origin is None:
-                self._origin = clock.now() - at
-            due = media.advance_due(kind, at)
-            self._read_at[kind] = clock.now()
-            changed = changed_track(packet, self._extradata.get(kind, b""))
+            placed = self._times.place(kind, stamps, known=known)
+            if placed is None:
+                continue
+            changed = self._changed.pop(kind, None) or changed_track(packet, self._present[kind])
             if changed is not None:
-                self._extradata[kind] = bytes(changed.context.extradata)
+                self._present[kind] = changed
+            elif placed.first:
+                payload = with_headers(payload, packet.stream)
             self._pass_on(
                 MediaPacket(
                     kind,
                     payload,
                     bool(packet.is_keyframe),
-                    at,
-                    due,
-                    self._read_at[kind],
-                    gap,
+                    placed.at,
+                    placed.due,
+                    clock.now(),
+                    placed.gap,
                     stamped=stamps.order is not None,
                     changed=changed,
                 )
@@ -346,8 +311,8 @@ class SourceReader(threading.Thread):
         end = self._hls.end if self._hls is not None else None
         if end is None:
             end = container.duration / av.time_base if container.duration and not others else 0.0
-        sound = self._media.end_of("audio") if self._media is not None else None
-        if sound is not None and end - self._media_end() > CUT:
+        sound = self._times.end_of("audio")
+        if sound is not None and end - self._times.end > CUT:
             self._pass_on(MediaPacket("audio", b"", False, end, end, clock.now(), end - sound))
 
     def _count_damaged(self) -> None:

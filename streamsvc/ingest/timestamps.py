@@ -95,7 +95,7 @@ class MediaClock:
     """Maps the stamps of all tracks of a source to media seconds.
 
     Args:
-        start: the stamp, in seconds, of media time `at`.
+        start: the stamp, in seconds, of media second `zero`.
         is_hole: whether a step forward is a hole; otherwise a time line begins.
         joint: where a time line begins that would continue at the given media second.
 
@@ -104,7 +104,7 @@ class MediaClock:
     """
 
     start: float
-    at: float = 0.0
+    zero: float = 0.0
     is_hole: Callable[[Step], bool] = fits_in_a_file
     joint: Callable[[float], float] = lambda end: end
     lines: int = 0
@@ -112,7 +112,7 @@ class MediaClock:
     _tracks: dict[Kind, _Track] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self._offsets.append(self.at - self.start)
+        self._offsets.append(self.zero - self.start)
 
     @property
     def end(self) -> float:
@@ -124,7 +124,7 @@ class MediaClock:
         return self._tracks[kind].end if kind in self._tracks else None
 
     @property
-    def _joint(self) -> float:
+    def next_line(self) -> float:
         """Where the next time line begins: with the sound, unless pictures outlast it by far."""
         end = self.end
         sound = self.end_of("audio")
@@ -136,6 +136,11 @@ class MediaClock:
         if track is None or track.end is None or stamp is None:
             return False
         return abs(stamp + self._offsets[track.line] - track.end) <= JUMP
+
+    def at(self, kind: Kind, stamps: Stamps) -> float | None:
+        """Where a packet lies on the present time line of its track; None: it has no stamp, or no line."""
+        track, stamp = self._tracks.get(kind), stamps.pts if stamps.pts is not None else stamps.dts
+        return None if track is None or stamp is None else stamp + self._offsets[track.line]
 
     def begin_line(self, at: float, stamp: float) -> None:
         """Begin a time line: its stamp `stamp` is media second `at`."""
@@ -191,7 +196,7 @@ class MediaClock:
         if track.line < self.lines and (nearer or (leaves and newest >= track.end - OVERHANG)):
             self._leave_line(track)  # another track has begun the next one
         elif leaves:
-            self.begin_line(self._joint, order)
+            self.begin_line(self.next_line, order)
             self._leave_line(track)
 
     def _leave_line(self, track: _Track) -> None:

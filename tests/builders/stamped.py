@@ -93,9 +93,7 @@ class Part:
 
     def _pictures(self, stream: Any) -> Iterator[Any]:
         for number in range(round(10 * self.seconds)):
-            picture = av.VideoFrame.from_ndarray(
-                np.full((96, 160, 3), self.gray, np.uint8), format="rgb24"
-            )
+            picture = av.VideoFrame.from_ndarray(np.full((96, 160, 3), self.gray, np.uint8), format="rgb24")
             picture.pts, picture.time_base = number, Fraction(1, 10)
             yield from self._moved(stream.encode(picture), 0.0)
         yield from self._moved(stream.encode(None), 0.0)
