@@ -217,7 +217,7 @@ class SegmentTimes:
             key=lambda start: abs(start - end),
             default=None,
         )
-        if start is None or any(end + NEAR / 6 <= one.start < start for one in self._read):
+        if start is None or any(end < one.start + one.duration / 2 < start for one in self._read):
             return None  # that one comes later: other segments were read before it
         return start
 
