@@ -132,7 +132,9 @@ def test_of_several_discontinuities_the_nearest_counts() -> None:
 def test_byte_ranges_of_one_file_are_segments_of_their_own() -> None:
     times = SegmentTimes()
     times.update(
-        media("#EXT-X-BYTERANGE:100@0", "a.ts", "#EXT-X-BYTERANGE:50", "a.ts", "#EXT-X-BYTERANGE:9@150", "a.ts")
+        media(
+            "#EXT-X-BYTERANGE:100@0", "a.ts", "#EXT-X-BYTERANGE:50", "a.ts", "#EXT-X-BYTERANGE:9@150", "a.ts"
+        )
     )
     segments = [times.asked("a.ts", offset) for offset in (0, 100, 150)]
     assert [one.start for one in segments if one is not None] == [0.0, 6.0, 12.0]
