@@ -68,9 +68,9 @@ class Hls:
         return self._first - (self.media_start or 0.0)
 
     @property
-    def end(self) -> float | None:
-        """Seconds at which the playlist ends; None: that is not known."""
-        return next((times.end for times in self._times.values()), None)
+    def missing_end(self) -> float:
+        """The same at its end."""
+        return min((times.missing_end for times in self._times.values()), default=0.0)
 
     @property
     def missing(self) -> int:
@@ -104,7 +104,7 @@ class Hls:
             self._note(url, text)
         self._texts[url] = text
         self._unread.add(url)
-        self._live = self.end is None
+        self._live = not any(times.ended for times in self._times.values())
         options = {
             "protocol_whitelist": PROTOCOLS[self._place.scheme],
             "fpsprobesize": "0",  # as in container.open_url

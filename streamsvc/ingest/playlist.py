@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from urllib.parse import urljoin
 
 HEIGHT = 720  # pixels: a variant of more is fetched for nothing, keyframes are not larger
+ROUNDED = 1.0  # seconds by which a time line may end off its discontinuity, and the next one begins there
 NEAR = 3.0  # seconds by which a stamp may differ from the playlist's sum of durations
 MOST = 4096  # segments remembered of a live playlist
 _ATTRIBUTE = re.compile(r'([A-Z0-9-]+)=("[^"]*"|[^,]*)')
@@ -196,10 +197,11 @@ class SegmentTimes:
         return self._first or 0.0
 
     @property
-    def end(self) -> float | None:
-        """Seconds at which the playlist ends; None: that is not known yet."""
-        last = max(self._segments.values(), key=lambda one: one.number) if self._segments else None
-        return last.start + last.duration if last is not None and self.ended else None
+    def missing_end(self) -> float:
+        """Seconds of the segments behind the last one that was fetched, of a playlist that has ended."""
+        if not self.ended or not self._read:
+            return 0.0
+        return sum(one.duration for one in self._segments.values() if one.number > self._read[-1].number)
 
     def explains(self, at: float) -> bool:
         """Whether segments that are missing explain a step of the stamps to a time."""
@@ -209,17 +211,20 @@ class SegmentTimes:
         )
 
     def next_region(self, end: float) -> float | None:
-        """Where the discontinuity at the end of a time line was read; None: there is none."""
-        pairs = zip(self._read, self._read[1:], strict=False)
-        starts = [after.start for before, after in pairs if after.region != before.region]
-        start = min(
-            (start for start in starts if start > end - NEAR),
-            key=lambda start: abs(start - end),
-            default=None,
-        )
-        if start is None or any(end < one.start + one.duration / 2 < start for one in self._read):
+        """Where media goes on at the discontinuity at the end of a time line; None: there is none."""
+        pairs = [
+            (before, after)
+            for before, after in zip(self._read, self._read[1:], strict=False)
+            if after.region != before.region and after.start > end - NEAR
+        ]
+        if not pairs:
+            return None
+        before, after = min(pairs, key=lambda pair: abs(pair[1].start - end))
+        if any(end < one.start + one.duration / 2 < after.start for one in self._read):
             return None  # that one comes later: other segments were read before it
-        return start
+        if after.number > before.number + 1 or abs(after.start - end) <= ROUNDED:
+            return after.start
+        return end  # nothing is missing: the durations in the playlist are rounded
 
 
 def _seconds(text: str) -> float:

@@ -308,8 +308,9 @@ class SourceReader(threading.Thread):
         if not self._finite or not any(name in container.format.name for name in TELL_DURATION):
             return
         others = any(stream.type not in ("audio", "video") for stream in container.streams)
-        end = self._hls.end if self._hls is not None else None
-        if end is None:
+        if self._hls is not None:
+            end = self._times.end + self._hls.missing_end
+        else:
             end = container.duration / av.time_base if container.duration and not others else 0.0
         sound = self._times.end_of("audio")
         if sound is not None and end - self._times.end > CUT:

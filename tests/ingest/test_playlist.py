@@ -78,7 +78,7 @@ def test_segments_lie_where_the_durations_before_them_add_up_to() -> None:
     times = SegmentTimes()
     times.update(media("0.ts", "1.ts", "2.ts"))
     assert read(times, "0.ts", "1.ts", "2.ts") == [0.0, 6.0, 12.0]
-    assert (times.start, times.end, times.missing) == (0.0, 18.0, 0)
+    assert (times.start, times.missing_end, times.missing) == (0.0, 0.0, 0)
     assert times.asked("key.bin", 0) is None
     assert times.asked("1.ts", 0) is None, "it was asked for already"
 
@@ -89,7 +89,7 @@ def test_a_live_playlist_moves_on_and_keeps_its_times() -> None:
     assert read(times, "6.ts", "7.ts") == [6.0, 12.0]
     times.update(media("7.ts", "8.ts", "9.ts", first=7, ended=False))
     assert read(times, "8.ts", "9.ts") == [18.0, 24.0]
-    assert (times.start, times.end) == (6.0, None)
+    assert (times.start, times.missing_end) == (6.0, 0.0)
     times.update(media("20.ts", first=20, ended=False))
     assert read(times, "20.ts") == [30.0]
     times.update(media("0.ts", "1.ts", ended=False))
@@ -106,11 +106,22 @@ def test_a_step_is_a_hole_where_segments_are_missing() -> None:
     first.update(media("0.ts", "1.ts"))
     read(first, "0.ts", "1.ts", missing=("0.ts",))
     assert first.start == 6.0
+    last = SegmentTimes()
+    last.update(media("0.ts", "1.ts", "2.ts"))
+    read(last, "0.ts", "1.ts", "2.ts", missing=("1.ts", "2.ts"))
+    assert last.missing_end == 12.0
 
 
 @pytest.mark.parametrize(
     ("missing", "ends", "begins"),
-    [((), 12.1, 12.0), ((), 11.0, 12.0), (("2.ts",), 12.0, 18.0), ((), 6.0, None), ((), 17.9, None)],
+    [
+        ((), 12.1, 12.0),
+        ((), 11.2, 12.0),
+        ((), 9.5, 9.5),  # durations of the playlist that are rounded up lose no media
+        (("2.ts",), 12.0, 18.0),
+        ((), 6.0, None),
+        ((), 17.9, None),
+    ],
 )
 def test_a_time_line_begins_at_the_discontinuity_that_was_read(
     missing: tuple[str, ...], ends: float, begins: float | None
