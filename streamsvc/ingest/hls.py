@@ -73,6 +73,11 @@ class Hls:
         return min((times.missing_end for times in self._times.values()), default=0.0)
 
     @property
+    def ended(self) -> bool:
+        """Whether no segment will be added."""
+        return any(times.ended for times in self._times.values())
+
+    @property
     def missing(self) -> int:
         """Segments that could not be fetched."""
         return sum(times.missing for times in self._times.values())
@@ -104,7 +109,7 @@ class Hls:
             self._note(url, text)
         self._texts[url] = text
         self._unread.add(url)
-        self._live = not any(times.ended for times in self._times.values())
+        self._live = not self.ended
         options = {
             "protocol_whitelist": PROTOCOLS[self._place.scheme],
             "fpsprobesize": "0",  # as in container.open_url

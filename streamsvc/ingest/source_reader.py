@@ -305,7 +305,7 @@ class SourceReader(threading.Thread):
 
     def _report_missing_end(self, container: Any) -> None:
         """Report what a source lacks at its end, as far as it tells its duration."""
-        if not self._finite or not any(name in container.format.name for name in TELL_DURATION):
+        if not self._is_finite() or not any(name in container.format.name for name in TELL_DURATION):
             return
         others = any(stream.type not in ("audio", "video") for stream in container.streams)
         if self._hls is not None:
@@ -320,7 +320,8 @@ class SourceReader(threading.Thread):
         self.damaged += 1
 
     def _is_finite(self) -> bool:
-        return self._finite  # a method, since `_open` changes it between two checks of one function
+        """Whether the container has a known end by now: a live playlist may have got one."""
+        return self._finite or (self._hls is not None and self._hls.ended)
 
     def _read_error(self) -> SourceError:
         if self._place.path is not None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +84,23 @@ async def test_what_is_missing_is_told_and_the_rest_lies_in_its_time(
     ]
     assert heard.stats["missing_segments"] == entries.count("gone.ts")
     assert all(any(abs(at - second) < 0.15 for at in heard.pictures) for second in sound)
+
+
+async def test_a_discontinuity_of_a_live_playlist_goes_on_in_real_time(tmp_path: Path) -> None:
+    for number, first in enumerate((7.0, 8.0, 9.0, 0.0, 1.0)):
+        Part(seconds=1.0, first=first).write(tmp_path / f"l{number}.ts")
+    index = tmp_path / "index.m3u8"
+    index.write_text(playlist("l0.ts", "l1.ts", "l2.ts", seconds=1.0, ended=False))
+    with web(tmp_path) as server:
+        reading = asyncio.create_task(hear(f"{server.url}/index.m3u8"))
+        while "/l2.ts" not in server.asked:
+            await asyncio.sleep(0.05)
+        index.write_text(playlist("l0.ts", "l1.ts", "l2.ts", TAG, "l3.ts", "l4.ts", seconds=1.0))
+        heard = await reading
+    starts = [start for start, _ in heard.sound]
+    assert len(starts) == 5
+    assert [after - before for before, after in pairwise(starts)] == [pytest.approx(1.0, abs=0.1)] * 4
+    assert heard.gaps == [] and heard.stats["time_lines"] == 1
 
 
 MASTER = """#EXTM3U
