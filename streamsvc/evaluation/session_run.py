@@ -348,7 +348,16 @@ def open_recording(path: Path) -> Iterator[tuple[tuple[MediaTrack, ...], list[tu
             at = media.place(kind, stamps)
             due = media.advance_due(kind, at)
             frame = EncodedFrame(
-                "", "main", at, 0.0, kind, bytes(packet), codecs[kind], bool(packet.is_keyframe)
+                "",
+                "main",
+                at,
+                0.0,
+                kind,
+                bytes(packet),
+                codecs[kind],
+                bool(packet.is_keyframe),
+                stamped=stamps.order is not None,
+                loss="missing",
             )
             frames.append((due, frame))
         yield tracks, sorted(frames, key=lambda pair: pair[0])
