@@ -58,6 +58,7 @@ class EncodedFrame:
     gap: float = 0.0  # seconds of media known to be lost right before this frame
     stamped: bool = True  # False: `at` is not from a stamp; the frame follows the one before it
     loss: str = "packet_loss"  # why media before it may be missing: a reason of Gap
+    joint: bool = False  # other media begin here, right behind what came before: stamps began again
     changed: MediaTrack | None = None  # the track's parameters from here on, where they are others
 
 

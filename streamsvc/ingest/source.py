@@ -106,6 +106,7 @@ class Source:
                     stamped=packet.stamped,
                     loss="missing",
                     changed=packet.changed,
+                    joint=packet.joint,
                 )
             )
 

@@ -294,6 +294,7 @@ class SourceReader(threading.Thread):
                     placed.gap,
                     stamped=stamps.order is not None,
                     changed=changed,
+                    joint=placed.joint,
                 )
             )
 

@@ -51,6 +51,7 @@ class Placed:
     due: float
     gap: float
     first: bool  # of its track in a connection after the first
+    joint: bool  # a time line of its track begins with it
 
 
 class SourceTimes:
@@ -123,7 +124,7 @@ class SourceTimes:
             self._repeats = True
             self._align(media.at(kind, stamps))
             return None  # a reopened playlist starts some segments back
-        before = media.end_of(kind)
+        before, line = media.end_of(kind), media.line_of(kind)
         first = kind in self._resuming
         if first and not (self._repeats and media.continues(kind, stamps.order)):
             if self._base is None:
@@ -141,7 +142,8 @@ class SourceTimes:
             gap = max(0.0, at - (before or 0.0))
         elif before is None and kind == "audio" and not self.live and at > LATE:
             gap = at  # its sound begins later than the rest
-        return Placed(at, media.advance_due(kind, at), gap, first)
+        joint = line is not None and line != media.line_of(kind)
+        return Placed(at, media.advance_due(kind, at), gap, first, joint)
 
     def _align(self, at: float | None) -> None:
         """Tie the playlist of this connection to media time, by its first packet."""

@@ -37,6 +37,7 @@ class MediaPacket:
     gap: float = 0.0  # seconds lost before it
     stamped: bool = True  # `at` is from a stamp; False: it follows the packet before it
     changed: MediaTrack | None = None  # the track's parameters from here on, where they are others
+    joint: bool = False  # a time line begins here
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +123,10 @@ class MediaClock:
     def end_of(self, kind: Kind) -> float | None:
         """Media seconds at which the newest packet of a track ends; None: there was none."""
         return self._tracks[kind].end if kind in self._tracks else None
+
+    def line_of(self, kind: Kind) -> int | None:
+        """Number of the time line that a track is on; None: there was no packet."""
+        return self._tracks[kind].line if kind in self._tracks else None
 
     @property
     def next_line(self) -> float:

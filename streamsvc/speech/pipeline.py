@@ -187,19 +187,25 @@ class SpeechPipeline:
                     # click.
                     self._chunks.put(fresh)
                     continue
-                chunks: list[AudioChunk] = []
                 if decoder is None or fresh is not track:
                     if decoder is not None:
-                        chunks += await decode.on_thread(media, decoder.flush)
+                        await self._pass_on(await decode.on_thread(media, decoder.flush))
                     track = fresh
                     decoder = decode.AudioDecoder(fresh, self._context.session)
-                chunks += await decode.on_thread(media, decoder.decode, frames)
+                if frames[0].joint:
+                    self._chunks.put(self._utterance_end())
+                chunks = await decode.on_thread(media, decoder.decode, frames)
                 metrics.audio_processed.inc(sum(len(chunk.samples) for chunk in chunks) / SAMPLE_RATE)
                 await self._pass_on(chunks)
         if decoder is not None:
             await self._pass_on(await decode.on_thread(media, decoder.flush))
         self._all_decoded = True
         self._chunks.close()
+
+    def _utterance_end(self) -> Flush:
+        """A marker that ends the utterance: what follows was spoken elsewhere, or at another time."""
+        options = self._options
+        return Flush(lambda: None, options.vocabulary, options.hangover or 0.0)
 
     async def _pass_on(self, chunks: Sequence[AudioChunk]) -> None:
         for chunk in chunks:
@@ -255,12 +261,14 @@ class SpeechPipeline:
 
 
 def _runs(batch: Sequence[TrackFrame | Flush]) -> Iterator[tuple[MediaTrack | Flush, list[EncodedFrame]]]:
-    """Consecutive frames of one track with that track, and each flush in its place, without frames."""
+    """Consecutive frames of one track, cut before each joint, and each flush in its place, without frames."""
     for is_flush, items in itertools.groupby(batch, key=lambda item: isinstance(item, Flush)):
         if is_flush:
             yield from ((item, []) for item in items if isinstance(item, Flush))
         else:
-            yield from decode.by_track([item for item in items if not isinstance(item, Flush)])
+            for track, frames in decode.by_track([item for item in items if not isinstance(item, Flush)]):
+                starts = [0, *(at for at, frame in enumerate(frames) if at and frame.joint), len(frames)]
+                yield from ((track, frames[first:end]) for first, end in itertools.pairwise(starts))
 
 
 def _after_drop(batch: Sequence[TrackFrame | Flush]) -> list[TrackFrame | Flush]:

@@ -206,5 +206,7 @@ def test_the_next_link_of_a_chain_loses_nothing(now: list[float]) -> None:
     reel.connect(Connection.LINK)
     placed = reel.times.place("audio", Stamps(0.0, 0.0, 1.0))
     assert placed is not None
-    assert (placed.at, placed.gap) == (2.0, 0.0)
-    assert (reel.times.end, reel.times.end_of("audio"), reel.times.end_of("video")) == (3.0, 3.0, None)
+    assert (placed.at, placed.gap, placed.joint) == (2.0, 0.0, True)
+    later = reel.times.place("audio", Stamps(1.0, 1.0, 1.0))
+    assert later is not None and not later.joint
+    assert (reel.times.end, reel.times.end_of("audio"), reel.times.end_of("video")) == (4.0, 4.0, None)

@@ -149,6 +149,24 @@ def test_a_hole_of_a_source_is_told_counts_in_coverage_and_moves_captions(
     stage.run(main())
 
 
+@pytest.mark.parametrize("joint", [False, True])
+def test_an_utterance_ends_where_other_media_begin(
+    stage: asyncio.Runner, tmp_path: Path, joint: bool
+) -> None:
+    async def main() -> None:
+        frames = [replace(frame, loss="missing") for frame in packets(tmp_path, 4.0)]
+        second = next(n for n, frame in enumerate(frames) if frame.kind == "audio" and frame.at >= 2.0)
+        frames[second] = replace(frames[second], joint=joint)
+        async with Playing(make(options=SessionOptions(lossless=True))) as played:
+            await played.session.play(Tape(frames), None)
+            events = await played.ended()
+        stops = [event["at"] for event in events if event["type"] == "speech.stopped"]
+        assert stops == ([pytest.approx(2.0, abs=0.1)] if joint else []) + [pytest.approx(4.0, abs=0.1)]
+        assert "caption.gap" not in kinds(events)
+
+    stage.run(main())
+
+
 def test_what_a_full_ring_dropped_is_told_as_overload(stage: asyncio.Runner, tmp_path: Path) -> None:
     async def main() -> None:
         async with Playing(make(ingest={"audio_seconds": 0.2})) as played:

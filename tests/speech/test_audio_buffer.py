@@ -74,7 +74,8 @@ def test_a_loss_that_is_not_filled_to_its_end_is_reported_once_with_its_reason()
 def test_a_loss_at_the_end_of_the_input_is_reported_there() -> None:
     audio, gaps = buffer_of(chunk(0.0, 10), chunk(0.32, 20, gap=True))
     assert gaps == []
-    assert [(gap.start, gap.end) for gap in audio.end_loss()] == [(0.32, pytest.approx(0.96))]
+    (gap,) = audio.end_loss()
+    assert (gap.start, gap.end) == pytest.approx((0.32, 0.96))
     assert audio.end_loss() == []
     assert AudioBuffer("s", "main").end_loss() == []
 
