@@ -172,7 +172,7 @@ class SourceTimes:
         again = self._connection is Connection.AGAIN and self._base is None
         if self._plan is not None and not again:
             planned = self._plan.joint(end)
-            return end if planned is None else planned
+            return end if planned is None else max(end, planned)  # sound never overlaps
         if (self.live or again) and self._origin is not None:
             return max(end, clock.now() - self._origin)  # it is sent in real time
         return end

@@ -168,6 +168,13 @@ def test_a_playlist_says_what_a_step_is(now: list[float]) -> None:
     assert reel.read(412.0 + UNTOLD + 1.0) == [34.0], "beyond, it is none"
 
 
+def test_a_part_that_is_longer_than_the_playlist_says_is_not_overlaid(now: list[float]) -> None:
+    reel = Reel(Plan(joints=(1.4, 3.5)))
+    assert reel.read(50.0, 51.0) == [0.0, 1.0]
+    assert reel.read(0.0) == [2.0], "not at 1.4"
+    assert reel.read(0.0) == [3.5], "a little later than the sound ended"
+
+
 def test_a_recording_whose_first_segments_are_missing_begins_later(now: list[float]) -> None:
     assert Reel(Plan(missing_start=6.0), live=False).read(50.0, 51.0) == [6.0, 7.0]
 
