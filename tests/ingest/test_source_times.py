@@ -169,10 +169,10 @@ def test_a_playlist_says_what_a_step_is(now: list[float]) -> None:
 
 
 def test_a_part_that_is_longer_than_the_playlist_says_is_not_overlaid(now: list[float]) -> None:
-    reel = Reel(Plan(joints=(1.4, 3.5)))
+    reel = Reel(Plan(joints=(1.4, 4.5)))
     assert reel.read(50.0, 51.0) == [0.0, 1.0]
-    assert reel.read(0.0) == [2.0], "not at 1.4"
-    assert reel.read(0.0) == [3.5], "a little later than the sound ended"
+    assert reel.read(0.0, 1.0) == [2.0, 3.0], "not at 1.4"
+    assert reel.read(0.0) == [4.5], "a little later than the sound ended"
 
 
 def test_a_recording_whose_first_segments_are_missing_begins_later(now: list[float]) -> None:
