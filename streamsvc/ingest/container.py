@@ -14,7 +14,7 @@ from av.stream import Discard, Disposition
 from streamsvc.core import clock
 from streamsvc.core.errors import SourceError
 from streamsvc.core.types import MediaTrack
-from streamsvc.ingest.ogg import Part, Span
+from streamsvc.ingest.file_parts import Part, Span
 from streamsvc.ingest.source_policy import PROTOCOLS, Place, check_host
 
 RECENT = 8192  # packets remembered: several segments of a playlist

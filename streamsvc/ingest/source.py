@@ -120,7 +120,7 @@ class Source:
                 if packet is None:
                     ended = True
                 else:
-                    queues[packet.kind].append(packet)
+                    queues.setdefault(packet.kind, deque()).append(packet)
             filled = [queue for queue in queues.values() if queue]
             if not filled:
                 return

@@ -31,8 +31,8 @@ from streamsvc.ingest.container import (
     packets,
     with_headers,
 )
+from streamsvc.ingest.file_parts import Span, links, tables_before
 from streamsvc.ingest.hls import Hls, is_playlist
-from streamsvc.ingest.ogg import Span, links
 from streamsvc.ingest.source_policy import Place, check_file
 from streamsvc.ingest.source_times import Connection, SourceTimes
 from streamsvc.ingest.timestamps import MediaPacket, stamps_of
@@ -87,6 +87,7 @@ class SourceReader(threading.Thread):
         self._hls: Hls | None = None
         self._missing = 0  # segments, of the connections before
         self._links: list[Span] = []  # of a chained file, those that are not read yet
+        self._span: Span | None = None  # the present one; None: the whole file
         self._streams: list[Any] = []
         self._present: dict[Kind, MediaTrack] = {}
         self._changed: dict[Kind, MediaTrack] = {}  # from the next packet on
@@ -158,10 +159,10 @@ class SourceReader(threading.Thread):
             check_file(place.path, place.name)
             if not self.tracks:
                 self._links = links(place.path)
-            span = self._links.pop(0) if self._links else None
-            container = open_file(place, stack, span)
+            self._span = self._links.pop(0) if self._links else None
+            container = open_file(place, stack, self._span)
             streams, tracks = choose(container, place.name)
-            check_decodable(place, {stream.index for stream in streams}, span)
+            check_decodable(place, {stream.index for stream in streams}, self._span)
         else:
             container = self._open_url(stack)
             streams, tracks = choose(container, place.name)
@@ -170,10 +171,8 @@ class SourceReader(threading.Thread):
         )
         if place.path is not None and duration is None:
             duration = 0.0  # a file has an end, even if its header does not say when
-        if self.tracks:  # opened again, or the next link of a chain: the kinds stay
-            kinds = {track.kind for track in self.tracks}
-            streams = [stream for stream in streams if stream.type in kinds]
-            self._note_changes([track for track in tracks if track.kind in kinds])
+        if self.tracks:  # opened again, or the next link of a chain
+            self._note_changes(tracks)
         else:
             self.tracks = tracks
             self._present = {track.kind: track for track in tracks}
@@ -207,7 +206,8 @@ class SourceReader(threading.Thread):
     def _note_changes(self, tracks: Sequence[MediaTrack]) -> None:
         """Decode with new parameters where those of a later connection differ."""
         for track in tracks:
-            if self._connection is Connection.LINK or differs(track, self._present[track.kind]):
+            present = self._present.get(track.kind)
+            if present is None or self._connection is Connection.LINK or differs(track, present):
                 self._changed[track.kind] = track
 
     def _read(self, container: Any, stack: contextlib.ExitStack) -> None:
@@ -270,6 +270,11 @@ class SourceReader(threading.Thread):
             if self._stopped.is_set():
                 return
             kind: Kind = packet.stream.type
+            if kind != packet.stream.codec_context.type:  # its id stands for another stream from here on
+                if self._goes_on(packet.pos):
+                    return
+                self._count_damaged()
+                continue
             stamps = stamps_of(packet)
             payload = bytes(packet)
             known = False
@@ -278,7 +283,9 @@ class SourceReader(threading.Thread):
             placed = self._times.place(kind, stamps, known=known)
             if placed is None:
                 continue
-            changed = self._changed.pop(kind, None) or changed_track(packet, self._present[kind])
+            changed = self._changed.pop(kind, None)
+            if changed is None:
+                changed = changed_track(packet, self._present[kind])
             if changed is not None:
                 self._present[kind] = changed
             elif placed.first:
@@ -297,6 +304,17 @@ class SourceReader(threading.Thread):
                     joint=placed.joint,
                 )
             )
+
+    def _goes_on(self, position: int | None) -> bool:
+        """Whether to end this connection, and go on at a byte of the file, or with a new connection."""
+        if self._place.path is None:
+            return self.duration is None
+        first, end = self._span or (0, self._place.path.stat().st_size)
+        start = tables_before(self._place.path, first + (position or 0), first)
+        if start is None:
+            return False
+        self._links.insert(0, (start, end))
+        return True
 
     def _pass_on(self, packet: MediaPacket) -> None:
         """Queue a packet, once there is room."""

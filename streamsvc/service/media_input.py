@@ -100,8 +100,11 @@ class MediaInput:
     def tap(self, frame: EncodedFrame) -> None:
         """Queue one encoded frame. Non-blocking; called from the transport's task."""
         self._context.clock.advance(frame.at)
-        if frame.changed is not None and frame.kind in self.tracks:
+        if frame.changed is not None:
+            added = frame.kind not in self.tracks
             self.tracks[frame.kind] = frame.changed
+            if added:
+                self._log.emit("session.updated", self.summary())
         track = self.tracks.get(frame.kind)
         if track is not None and frame.kind == "audio":
             self._speech.audio.put((track, frame))

@@ -44,6 +44,7 @@ class Part:
     rate: int = RATE
     layout: str = "mono"
     gray: int = 100
+    pictures_first: bool = False  # among the streams of the container
     form: str | None = None  # of the container; None: as the file's name says
     options: dict[str, str] = field(default_factory=dict)
 
@@ -54,10 +55,14 @@ class Part:
     def write(self, path: Path) -> Path:
         """Write it to a file."""
         with av.open(str(path), "w", format=self.form, options=self.options) as container:
-            sound: Any = (
-                container.add_stream(self.audio, rate=self.rate, layout=self.layout) if self.audio else None
-            )
-            pictures: Any = container.add_stream(self.video, rate=10) if self.video else None
+            sound: Any = None
+            pictures: Any = None
+            if self.audio and not self.pictures_first:
+                sound = container.add_stream(self.audio, rate=self.rate, layout=self.layout)
+            if self.video:
+                pictures = container.add_stream(self.video, rate=10)
+            if self.audio and self.pictures_first:
+                sound = container.add_stream(self.audio, rate=self.rate, layout=self.layout)
             queue: list[tuple[float, Any]] = []
             if sound is not None:
                 queue += [(packet.dts * float(packet.time_base), packet) for packet in self._sound(sound)]

@@ -130,6 +130,7 @@ def test_audio_whose_stamp_is_too_early_is_kept_behind_what_came_before(tmp_path
     for squeezed in (
         [replace(packet, at=packet.at / 3) for packet in packets],
         [replace(packet, at=0.0, stamped=False) for packet in packets],
+        [packets[0], *(replace(packet, at=packet.at + 0.5, stamped=False) for packet in packets[1:])],
     ):
         track, _ = frames(tmp_path / "a.mp4", "audio")
         decoder = AudioDecoder(track, "s")

@@ -1,6 +1,6 @@
-"""Chained Ogg files (RFC 3533, section 4): several files one behind the other, each with streams of its own.
+"""Files of several parts: chained Ogg (RFC 3533, section 4), and transport streams whose tables change.
 
-libav reads a chain only while its parameters stay the same, so each link is opened on its own.
+libav goes on only while the parameters of the streams stay the same, so each part is opened on its own.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from typing import BinaryIO
 HEADER = 27  # bytes of a page before its segment table
 BEGINS = 0x02  # flag of the first page of a stream
 LINKS = 10_000  # security limit
+PACKET = 188  # bytes of a packet of a transport stream (ISO 13818-1)
+TABLES = 500  # packets between the tables of a part and its first media
 Span = tuple[int, int]  # bytes: first, behind the last
 
 
@@ -30,6 +32,26 @@ def links(path: Path) -> list[Span]:
             begun = begins
             position += HEADER + head[26] + sum(file.read(head[26]))
     return list(zip(starts, [*starts[1:], path.stat().st_size], strict=True)) if starts else []
+
+
+def tables_before(path: Path, position: int, first: int) -> int | None:
+    """Byte of a transport stream at which the newest program tables (PAT) before a packet begin.
+
+    Args:
+        path: of the file.
+        position: byte of the packet.
+        first: byte at which to stop looking.
+
+    Returns:
+        None: there are none within TABLES packets.
+    """
+    with path.open("rb") as file:
+        for at in range(position, max(first, position - TABLES * PACKET), -PACKET):
+            file.seek(at)
+            head = file.read(3)
+            if len(head) == 3 and head[0] == 0x47 and (head[1] & 0x1F, head[2]) == (0, 0):
+                return at
+    return None
 
 
 class Part:
