@@ -43,7 +43,7 @@ class Source:
     """An opened source. Made by `open_source`.
 
     Attributes:
-        tracks: the first audio and the first video track, each with a codec context that is ready to decode.
+        tracks: one audio and one video track at most, each with a codec context that is ready to decode.
         duration: seconds; None: live.
     """
 
@@ -90,6 +90,8 @@ class Source:
                 if wait > 0:
                     await clock.sleep(wait)
                 arrived = clock.now()
+            if packet.changed is not None:
+                codecs[packet.kind] = packet.changed.codec
             sink.tap(
                 EncodedFrame(
                     session=self._session,
@@ -101,6 +103,10 @@ class Source:
                     codec=codecs[packet.kind],
                     keyframe=packet.keyframe,
                     gap=packet.gap,
+                    stamped=packet.stamped,
+                    loss="missing",
+                    changed=packet.changed,
+                    joint=packet.joint,
                 )
             )
 
@@ -114,7 +120,7 @@ class Source:
                 if packet is None:
                     ended = True
                 else:
-                    queues[packet.kind].append(packet)
+                    queues.setdefault(packet.kind, deque()).append(packet)
             filled = [queue for queue in queues.values() if queue]
             if not filled:
                 return
@@ -142,8 +148,14 @@ class Source:
         return packet
 
     def stats(self) -> dict[str, float]:
-        """Counters since the start: damaged packets, and times that a live URL was reopened."""
-        return {"damaged": self.damaged, "reconnects": self.reconnects}
+        """What the source counts: see SourceReader."""
+        reader = self._reader
+        return {
+            "reconnects": reader.reconnects,
+            "damaged": reader.damaged,
+            "time_lines": reader.time_lines,
+            "missing_segments": reader.missing_segments,
+        }
 
     def request_keyframe(self) -> None:
         """Do nothing: the encoder of a source cannot be asked."""

@@ -104,6 +104,12 @@ class MediaInput:
     def tap(self, frame: EncodedFrame) -> None:
         """Queue one encoded frame. Non-blocking; called from the transport's task."""
         self._context.clock.advance(frame.at)
+        if frame.changed is not None:
+            added = frame.kind not in self.tracks
+            self.tracks[frame.kind] = frame.changed
+            if added:
+                self._counts[frame.kind] = TrackStats(frame.changed)
+                self._log.emit("session.updated", self.summary())
         if (counts := self._counts.get(frame.kind)) is not None:
             counts.count(frame)
         track = self.tracks.get(frame.kind)

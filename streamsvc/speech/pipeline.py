@@ -56,7 +56,7 @@ class SpeechPipeline:
         self._new_vocabulary: tuple[str, ...] | None = None  # of the last `use` that changed it
         self.audio: Ring[TrackFrame | Flush] = Ring(
             context.settings.ingest.audio_seconds,
-            lambda item: metrics.count_dropped("audio"),
+            self._frame_dropped,
             self._seconds_of_frame,
         )
         self._chunks: Ring[AudioChunk | Flush] = Ring(
@@ -72,9 +72,14 @@ class SpeechPipeline:
             lossless=context.options.lossless,
         )
         self._newest = 0.0  # session seconds of the newest frame in the ring
+        self._frames_missing = False  # frames were dropped before the next one
         self._all_decoded = False
         self._closed = False
         self._flushes: set[asyncio.Future[None]] = set()
+
+    def _frame_dropped(self, item: TrackFrame | Flush) -> None:
+        metrics.count_dropped("audio")
+        self._frames_missing = True
 
     def _seconds_of_frame(self, item: TrackFrame | Flush) -> float:
         """The share of a frame in the ring's limit: the time since the frame before it."""
@@ -186,25 +191,34 @@ class SpeechPipeline:
         track: MediaTrack | None = None
         media = self._context.media
         async for batch in self.audio.batches():
+            if self._frames_missing:
+                self._frames_missing = False
+                batch = _after_drop(batch)
             for fresh, frames in _runs(batch):
                 if isinstance(fresh, Flush):
                     # The decoder is not flushed: it holds back a millisecond at most, and flushing it would
                     # click.
                     self._chunks.put(fresh)
                     continue
-                chunks: list[AudioChunk] = []
                 if decoder is None or fresh is not track:
                     if decoder is not None:
-                        chunks += await decode.on_thread(media, decoder.flush)
+                        await self._pass_on(await decode.on_thread(media, decoder.flush))
                     track = fresh
                     decoder = decode.AudioDecoder(fresh, self._context.session)
-                chunks += await decode.on_thread(media, decoder.decode, frames)
+                if frames[0].joint:
+                    self._chunks.put(self._utterance_end())
+                chunks = await decode.on_thread(media, decoder.decode, frames)
                 metrics.audio_processed.inc(sum(len(chunk.samples) for chunk in chunks) / SAMPLE_RATE)
                 await self._pass_on(chunks)
         if decoder is not None:
             await self._pass_on(await decode.on_thread(media, decoder.flush))
         self._all_decoded = True
         self._chunks.close()
+
+    def _utterance_end(self) -> Flush:
+        """A marker that ends the utterance: what follows was spoken elsewhere, or at another time."""
+        options = self._options
+        return Flush(lambda: None, options.vocabulary, options.hangover or 0.0)
 
     async def _pass_on(self, chunks: Sequence[AudioChunk]) -> None:
         for chunk in chunks:
@@ -261,12 +275,25 @@ class SpeechPipeline:
 
 
 def _runs(batch: Sequence[TrackFrame | Flush]) -> Iterator[tuple[MediaTrack | Flush, list[EncodedFrame]]]:
-    """Consecutive frames of one track with that track, and each flush in its place, without frames."""
+    """Consecutive frames of one track, cut before each joint, and each flush in its place, without frames."""
     for is_flush, items in itertools.groupby(batch, key=lambda item: isinstance(item, Flush)):
         if is_flush:
             yield from ((item, []) for item in items if isinstance(item, Flush))
         else:
-            yield from decode.by_track([item for item in items if not isinstance(item, Flush)])
+            for track, frames in decode.by_track([item for item in items if not isinstance(item, Flush)]):
+                starts = [0, *(at for at, frame in enumerate(frames) if at and frame.joint), len(frames)]
+                yield from ((track, frames[first:end]) for first, end in itertools.pairwise(starts))
+
+
+def _after_drop(batch: Sequence[TrackFrame | Flush]) -> list[TrackFrame | Flush]:
+    """A batch whose first frame tells why those before it are missing."""
+    first = next((item for item in batch if not isinstance(item, Flush)), None)
+    return [
+        (item[0], replace(item[1], loss="overload"))
+        if item is first and not isinstance(item, Flush)
+        else item
+        for item in batch
+    ]
 
 
 def _seconds_of_chunk(item: AudioChunk | Flush) -> float:

@@ -35,6 +35,9 @@ log = structlog.get_logger()
 T = TypeVar("T")
 _LOOK_SECONDS = 10.0  # a keyframe not looked at by then is skipped
 _READ_SECONDS = 30.0
+_BACK = (
+    0.3  # seconds: pictures go back by more where stamps begin again, and the last part outlasts its sound
+)
 _KEYFRAME_REQUEST_SECONDS = 1.0  # between requests for a codec keyframe
 FRESH_SECONDS = 1.0  # for which a sight describes the present picture
 PENDING_SECONDS = 2.0  # after which a keyframe without a sight is no longer expected to get one
@@ -165,6 +168,7 @@ class VisionPipeline:
         decoder: decode.VideoDecoder | None = None
         track: MediaTrack | None = None
         next_probe = 0.0  # session seconds
+        newest = 0.0  # session seconds of the newest picture
         next_request = 0.0  # monotonic seconds
         media = self._context.media
         async for batch in self.video.batches(8):
@@ -182,6 +186,9 @@ class VisionPipeline:
                     self._context.host.request_keyframe()
                 for picture in pictures:
                     metrics.frames.labels("decoded").inc()
+                    if picture.at < newest - _BACK:
+                        next_probe = picture.at
+                    newest = picture.at
                     self.picture_size = (picture.width, picture.height)
                     if picture.at >= next_probe:
                         next_probe = picture.at + 1 / self._context.settings.sample.probe_fps - 0.005
@@ -196,6 +203,8 @@ class VisionPipeline:
     async def _probe(self, frame: VideoFrame) -> None:
         """Compare one picture with the last keyframe; publish it as a keyframe where it differs enough."""
         context = self._context
+        if frame.at <= self._newest_keyframe:  # the timeline never goes back
+            frame = replace(frame, at=self._newest_keyframe + 0.001)
         decoded = clock.now()
         gray = await decode.on_thread(context.media, decode.thumbnail, frame)
         speeches = self._timeline.speeches
