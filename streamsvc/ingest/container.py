@@ -17,6 +17,7 @@ from streamsvc.core.types import MediaTrack
 from streamsvc.ingest.source_policy import PROTOCOLS, Place, check_host
 
 RECENT = 8192  # packets remembered: several segments of a playlist
+STILL = Disposition.attached_pic | Disposition.still_image
 PROBE = 300  # packets of a file decoded until one frame must have come out
 
 
@@ -36,37 +37,56 @@ def open_file(place: Place, stack: contextlib.ExitStack) -> Any:
 
 
 def choose(container: Any, name: str) -> tuple[list[Any], tuple[MediaTrack, ...]]:
-    """Choose the first decodable audio and video stream; cover pictures do not count as video."""
+    """Choose the first decodable audio and video stream; beside audio alone, a cover picture is the video."""
     streams: list[Any] = []
     unknown: list[str] = []
     kinds: tuple[Literal["audio", "video"], ...] = ("audio", "video")
     for kind in kinds:
         for stream in container.streams:
-            if stream.type != kind or stream.disposition & (
-                Disposition.attached_pic | Disposition.still_image
-            ):
+            if stream.type != kind or stream.disposition & STILL:
                 continue
             if stream.codec_context is None:
                 unknown.append(kind)
                 continue
             streams.append(stream)
             break
+    if [stream.type for stream in streams] == ["audio"]:
+        streams += _stills(container)[:1]
     if not streams and unknown:
         raise SourceError(f"{name} uses an unsupported codec ({' and '.join(unknown)})", code="no_decoder")
     if not streams:
         raise SourceError(f"{name} contains neither audio nor video", code="no_media")
     return streams, tuple(
-        MediaTrack(stream.type, stream.codec_context.codec.name, stream.codec_context) for stream in streams
+        MediaTrack(stream.type, stream.codec_context.codec.name, stream.codec_context, _pixel_aspect(stream))
+        for stream in streams
     )
+
+
+def _stills(container: Any) -> list[Any]:
+    """The cover pictures that can be decoded, best first: the front, then in the order of the file."""
+    stills = [
+        stream
+        for stream in container.streams
+        if stream.type == "video" and stream.codec_context is not None and stream.disposition & STILL
+    ]
+    return sorted(stills, key=lambda stream: "front" not in stream.metadata.get("comment", "").lower())
+
+
+def _pixel_aspect(stream: Any) -> float | None:
+    """The shape of pixels, where a container says another than its bitstream: it is the one to be kept."""
+    if stream.type != "video" or stream.sample_aspect_ratio in (None, 0):
+        return None
+    aspect = stream.sample_aspect_ratio
+    return None if aspect == stream.codec_context.sample_aspect_ratio else float(aspect)
 
 
 def check_decodable(place: Place, indexes: set[int]) -> None:
     """Decode until one frame comes out: a well-formed container may still hold garbage."""
     with contextlib.ExitStack() as stack:
         container = open_file(place, stack)
-        for tried, packet in enumerate(
-            container.demux([stream for stream in container.streams if stream.index in indexes])
-        ):
+        chosen = [stream for stream in container.streams if stream.index in indexes]
+        moving = [stream for stream in chosen if not stream.disposition & STILL]  # a cover proves nothing
+        for tried, packet in enumerate(container.demux(moving)):
             with contextlib.suppress(av.error.FFmpegError):
                 if packet.decode():
                     return
