@@ -29,3 +29,6 @@ class Orientation:
     def size(self, width: int, height: int) -> tuple[int, int]:
         """The width and height as shown of a stored size, and the other way round."""
         return (height, width) if self.swapped else (width, height)
+
+
+UPRIGHT = Orientation()

@@ -19,7 +19,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from streamsvc.core.orientation import Orientation
+from streamsvc.core.orientation import UPRIGHT, Orientation
 
 SAMPLE_RATE = 16_000  # Hz, of every AudioChunk
 # Regex range of scripts written without blanks: Thai to Myanmar, kana, Han.
@@ -72,7 +72,7 @@ class VideoFrame:
     handle: Any  # av.VideoFrame, as stored
     width: int  # pixels, as shown: upright and square
     height: int  # the same
-    orientation: Orientation = Orientation()
+    orientation: Orientation = UPRIGHT
 
 
 @dataclass(frozen=True, slots=True)

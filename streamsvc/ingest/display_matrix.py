@@ -10,14 +10,13 @@ import io
 import struct
 from typing import Any
 
-from streamsvc.core.orientation import Orientation
+from streamsvc.core.orientation import UPRIGHT, Orientation
 
 PIXEL_ASPECT_MAX = 4.0  # wider or narrower pixels are damage
 _EXIF_ORIENTATION = 0x0112
 _EXIF_WITHIN = 64  # bytes from the start of a JPEG in which its EXIF segment begins
 
 
-UPRIGHT = Orientation()
 QUARTERS = {  # by PyAV's rotation, degrees counterclockwise
     0: UPRIGHT,
     90: Orientation(swapped=True, bottom_up=True),
@@ -72,7 +71,8 @@ def shown_size(width: int, height: int, pixel_aspect: float | None) -> tuple[int
     """A stored size with square pixels; no side shrinks.
 
     Args:
-        width, height: in pixels, as stored.
+        width: in pixels, as stored.
+        height: the same.
         pixel_aspect: width of a pixel divided by its height; None: not known.
     """
     if not pixel_aspect or not 1 / PIXEL_ASPECT_MAX <= pixel_aspect <= PIXEL_ASPECT_MAX:

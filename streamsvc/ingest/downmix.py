@@ -7,6 +7,7 @@ it adds to the others, and the mix has the level of the loudest channel.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -51,7 +52,7 @@ class Downmixer:
         length = samples.shape[1]
         count = max(1, length // max(1, round(BLOCK * self._rate)))
         bounds = [length * number // count for number in range(count + 1)]
-        mixed = [self._block(samples[:, start:end]) for start, end in zip(bounds, bounds[1:], strict=False)]
+        mixed = [self._block(samples[:, start:end]) for start, end in itertools.pairwise(bounds)]
         return np.concatenate(mixed) if len(mixed) > 1 else mixed[0]
 
     def _block(self, samples: Samples) -> Samples:

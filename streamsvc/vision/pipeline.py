@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -21,12 +21,13 @@ from numpy.typing import NDArray
 from streamsvc.core import clock, metrics
 from streamsvc.core.context import SessionContext
 from streamsvc.core.errors import StreamsvcError, WorkerError
-from streamsvc.core.queues import Ring
+from streamsvc.core.queues import Closed, Ring
 from streamsvc.core.types import Keyframe, MediaTrack, Sight, VideoFrame
 from streamsvc.ingest import decode
 from streamsvc.ingest.decode import TrackFrame
 from streamsvc.timeline.timeline import Timeline
 from streamsvc.vision import keyframes, perception, scenes
+from streamsvc.vision.probing import Chosen, Prober
 from streamsvc.vision.vlm import VlmSession
 from streamsvc.vision.vlm_captions import VlmCaptioner
 
@@ -47,6 +48,7 @@ class PendingKeyframe:
     jpeg: bytes
     gray: NDArray[np.uint8]  # the thumbnail, shape (h, w)
     event: str  # id of its keyframe.sampled
+    seen: float  # monotonic second at which it was still shown
 
 
 class VisionPipeline:
@@ -80,12 +82,18 @@ class VisionPipeline:
             settings.sample.budget, settings.sample.burst, lambda: metrics.count_dropped("budget")
         )
         self._sampler = keyframes.Sampler(settings.sample, self._budget, shared_budget)
+        self._prober = Prober(
+            self._sampler, 1 / settings.sample.probe_fps - 0.005, self._thumbnail, self._compared
+        )
+        self._idle: asyncio.Timeout | None = None  # of the wait for frames while a picture stands
         self._reader = perception.ScreenReader(settings.see)
         self._newest_keyframe = -1.0  # session seconds
         self._newest_sight = -1.0  # session seconds of the newest keyframe that the models are done with
         self._refreshed = asyncio.Event()  # what is known of the picture is of the present
         self._frames_missing = False  # frames were dropped before the next one
-        self._looking_since: float | None = None  # arrival of the keyframe that is being looked at, monotonic
+        self._looking_since: float | None = (
+            None  # monotonic second of the keyframe being looked at
+        )
 
     # --- frames in ---
 
@@ -101,7 +109,12 @@ class VisionPipeline:
 
     def request_keyframe(self) -> None:
         """Sample the next picture that differs at all, and more than usual for a while, for a question."""
+        self._ask()
+
+    def _ask(self) -> None:
         self._sampler.ask()
+        if self._idle is not None and self._prober.stands():  # no picture will come to compare
+            self._idle.reschedule(asyncio.get_running_loop().time())
 
     async def refresh(self, now: float, seconds: float) -> float:
         """Wait until what is known of the picture is of the present; media never wait for this.
@@ -120,7 +133,7 @@ class VisionPipeline:
         newest = self._timeline.shown[-1] if self._timeline.shown else None
         if newest is None or newest.sight is None or now - newest.start > FRESH_SECONDS:
             self._refreshed.clear()
-            self._sampler.ask()
+            self._ask()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(seconds):
                     await self._refreshed.wait()
@@ -141,7 +154,7 @@ class VisionPipeline:
             self._refreshed.set()
 
     def waited(self, now: float) -> float:
-        """Seconds since arrival of the keyframe in work, at monotonic second `now`; 0: none is."""
+        """Seconds for which the keyframe in work has waited, at monotonic second `now`; 0: none is."""
         return 0.0 if self._looking_since is None else now - self._looking_since
 
     # --- stages ---
@@ -161,46 +174,78 @@ class VisionPipeline:
         """Decode frames, and compare some with the last keyframe, until the ring is closed and empty."""
         decoder: decode.VideoDecoder | None = None
         track: MediaTrack | None = None
-        next_probe = 0.0  # session seconds
         next_request = 0.0  # monotonic seconds
         media = self._context.media
-        async for batch in self.video.batches(8):
+        while (batch := await self._next_frames(decoder)) is not None:
+            if not batch:
+                self._tune()
+                await self._prober.stand()
+                continue
             if self._frames_missing:
                 self._frames_missing = False
                 first_track, first = batch[0]
                 batch[0] = (first_track, replace(first, gap=max(first.gap, 0.001)))
             for fresh, frames in decode.by_track(batch):
                 if decoder is None or fresh is not track:
+                    await self._flush(decoder)
                     track = fresh
                     decoder = decode.VideoDecoder(fresh, self._context.session)
-                pictures = await decode.on_thread(media, decoder.decode, frames)
+                await self._show(await decode.on_thread(media, decoder.decode, frames))
                 if decoder.waiting and clock.now() >= next_request:
                     next_request = clock.now() + _KEYFRAME_REQUEST_SECONDS
                     self._context.host.request_keyframe()
-                for picture in pictures:
-                    metrics.frames.labels("decoded").inc()
-                    if picture.at >= next_probe:
-                        next_probe = picture.at + 1 / self._context.settings.sample.probe_fps - 0.005
-                        await self._probe(picture)
-        if decoder is not None:
-            for picture in (await decode.on_thread(media, decoder.flush))[-1:]:
-                await self._probe(picture)
+        await self._flush(decoder)
+        await self._prober.pass_time(float("inf"))
         self._keyframes.close()
         if self.vlm is not None:
             self.vlm.close()
 
-    async def _probe(self, frame: VideoFrame) -> None:
-        """Compare one picture with the last keyframe; publish it as a keyframe where it differs enough."""
-        context = self._context
-        gray = await decode.on_thread(context.media, decode.thumbnail, frame)
+    async def _next_frames(self, decoder: decode.VideoDecoder | None) -> list[TrackFrame] | None:
+        """The next frames; none where the picture shown is to be compared again first; None at the end.
+
+        Where a source waits for us, a pause tells nothing about the picture: its time passes in `show`.
+        """
+        may_stand = decoder is not None and not decoder.waiting and not self._context.options.lossless
+        due = self._prober.due_at() if may_stand else None
+        try:
+            async with asyncio.timeout(None if due is None else max(0.0, due - clock.now())) as idle:
+                self._idle = idle if may_stand else None
+                return await self.video.take(8)
+        except TimeoutError:
+            return []
+        except Closed:
+            return None
+        finally:
+            self._idle = None
+
+    async def _flush(self, decoder: decode.VideoDecoder | None) -> None:
+        """Show the pictures that a decoder holds back."""
+        if decoder is not None:
+            await self._show(await decode.on_thread(self._context.media, decoder.flush))
+
+    async def _show(self, pictures: Sequence[VideoFrame]) -> None:
+        self._tune()
+        for picture in pictures:
+            metrics.frames.labels("decoded").inc()
+            await self._prober.show(picture)
+
+    def _tune(self) -> None:
+        """Set what speech and load leave to the sampler."""
         speeches = self._timeline.speeches
         self._sampler.speaking = bool(speeches) and speeches[-1].active
-        rate = context.settings.sample.budget
-        self._budget.rate = min(rate, context.degradation.fidelity.keyframes or rate)
-        change = self._sampler.probe(gray, frame.at, frame.arrived)
-        if change is None:
+        rate = self._context.settings.sample.budget
+        self._budget.rate = min(rate, self._context.degradation.fidelity.keyframes or rate)
+
+    async def _thumbnail(self, frame: VideoFrame) -> NDArray[np.uint8]:
+        return await decode.on_thread(self._context.media, decode.thumbnail, frame)
+
+    async def _compared(self, chosen: Chosen | None) -> None:
+        """A picture was compared with the last keyframe; publish it where it is the next one."""
+        if chosen is None:
             self._note_compared()
             return
+        context = self._context
+        frame, change = chosen.frame, chosen.change
         self._newest_keyframe = frame.at
         keyframe = Keyframe(
             context.session, frame.track, frame.at, frame.arrived, frame, change.reason, change.changed
@@ -211,16 +256,17 @@ class VisionPipeline:
         event = context.host.dispatch(keyframe)
         if self.vlm is not None:
             self.vlm.put(frame.at, jpeg)
-        await self._pass_on(
-            self._keyframes, PendingKeyframe(keyframe, jpeg, gray, event.id if event is not None else "")
+        pending = PendingKeyframe(
+            keyframe, jpeg, chosen.gray, event.id if event is not None else "", chosen.seen
         )
+        await self._pass_on(self._keyframes, pending)
 
     async def _look(self) -> None:
         """Run the vision models on keyframes; scene captions never wait for screen text."""
         settings = self._context.settings.see
         async for batch in self._keyframes.batches(1):
             pending = batch[0]
-            self._looking_since = pending.keyframe.arrived
+            self._looking_since = pending.seen
             look = functools.partial(
                 perception.perceive,
                 pending.keyframe,
@@ -236,7 +282,7 @@ class VisionPipeline:
                 self._publish(sight, pending)
             self._looking_since = None
             self._newest_sight = pending.keyframe.at
-            if clock.now() - pending.keyframe.arrived <= FRESH_SECONDS:
+            if clock.now() - pending.seen <= FRESH_SECONDS:
                 self._refreshed.set()
             self._note_compared()
             if settings.ocr:

@@ -268,7 +268,7 @@ def test_a_question_waits_no_longer_in_all_where_the_model_that_answers_is_slow_
     stage.run(main())
 
 
-def test_where_no_picture_comes_a_question_about_now_goes_on(
+def test_where_no_picture_comes_a_question_about_now_does_not_wait_for_one(
     stage: asyncio.Runner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def main() -> None:
@@ -276,6 +276,6 @@ def test_where_no_picture_comes_a_question_about_now_goes_on(
             played.session.media.attach(Sender(VP8))
             told, took = await answered(played, filmed(tmp_path, 0.5), "What is shown now?", 3.0)
         assert told == "I see a cat."
-        assert 0.29 <= took <= 0.32
+        assert took <= 0.05, "the picture that stands is compared at once"
 
     stage.run(main())
