@@ -91,9 +91,7 @@ class VisionPipeline:
         self._newest_sight = -1.0  # session seconds of the newest keyframe that the models are done with
         self._refreshed = asyncio.Event()  # what is known of the picture is of the present
         self._frames_missing = False  # frames were dropped before the next one
-        self._looking_since: float | None = (
-            None  # monotonic second of the keyframe being looked at
-        )
+        self._looking_since: float | None = None  # monotonic second of the keyframe being looked at
 
     # --- frames in ---
 

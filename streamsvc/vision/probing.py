@@ -116,7 +116,7 @@ class Prober:
 
     def stands(self) -> bool:
         """Whether no picture has come for so long that the last one is what is shown."""
-        return self._frame is not None and clock.now() - self._frame.arrived >= STANDS_SECONDS
+        return self._frame is not None and clock.now() - self._frame.arrived > STANDS_SECONDS - 0.001
 
     async def _compare(self, frame: VideoFrame, at: float) -> None:
         """Compare a picture that is shown at session second `at`; time never goes back for the sampler."""
@@ -128,7 +128,7 @@ class Prober:
             change = self._sampler.probe(gray, self._compared_at, frame.arrived)
         self._compared_at = max(self._compared_at, at)
         seen = frame.arrived + at - frame.at
-        if change is None and at - frame.at >= STANDS_SECONDS:
+        if change is None and at - frame.at > STANDS_SECONDS - 0.001:  # rounding
             change = self._sampler.hold(self._compared_at, seen)
         self._times.compared(at, settled=not self._sampler.pending)
         await self._publish(None if change is None else Chosen(frame, gray, change, seen))
