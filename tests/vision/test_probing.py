@@ -16,8 +16,8 @@ from streamsvc.vision.probing import (
     RARELY_SECONDS,
     STANDS_SECONDS,
     Chosen,
-    ProbeTimes,
     Prober,
+    ProbeTimes,
 )
 
 
