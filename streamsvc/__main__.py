@@ -11,7 +11,7 @@ import importlib
 import json
 import signal
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -23,7 +23,7 @@ from streamsvc.core import clock, config, malloc
 from streamsvc.core.errors import ConfigError, StreamsvcError
 from streamsvc.core.logs import configure_logs
 from streamsvc.core.options import SessionOptions, SpeechOptions, VisionOptions
-from streamsvc.core.types import Cue
+from streamsvc.core.types import Cue, Gap
 from streamsvc.evaluation import commands
 from streamsvc.service import app as http_app
 from streamsvc.service import terminal
@@ -278,10 +278,10 @@ def transcribe(
     config_file: ConfigFile = None,
 ) -> None:
     """Captions of a whole file, as fast as possible."""
-    write: dict[str, Callable[[list[Cue]], str]] = {
-        ".srt": captions.to_srt,
+    write: dict[str, Callable[[list[Cue], Iterable[Gap]], str]] = {
+        ".srt": lambda cues, gaps: captions.to_srt(cues),
         ".vtt": captions.to_vtt,
-        ".json": lambda cues: json.dumps(captions.to_json(cues), ensure_ascii=False),
+        ".json": lambda cues, gaps: json.dumps(captions.to_json(cues), ensure_ascii=False),
     }
     if output.suffix not in write:
         raise ConfigError(f"{output}: the name must end with .srt, .vtt or .json")
@@ -302,9 +302,12 @@ def transcribe(
     if (failed := session.failure) is not None:
         raise failed
     partial = output.with_suffix(output.suffix + ".part")
-    partial.write_text(write[output.suffix](session.dispatcher.cues), encoding="utf-8")
+    gaps = session.timeline.gaps
+    partial.write_text(write[output.suffix](session.dispatcher.cues, gaps), encoding="utf-8")
     partial.replace(output)
     print(f"{len(session.dispatcher.cues)} captions in {output}")
+    for gap in gaps:
+        print(f"not captioned: {gap.start:.1f} to {gap.end:.1f} s ({gap.reason})")
 
 
 commands.register(app)  # eval and bench

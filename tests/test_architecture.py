@@ -100,6 +100,7 @@ PURE = {
     "events.schema",
     "ingest.depacketizer",
     "ingest.jitter",
+    "ingest.playlist",
     "ingest.rtp_clock",
     "ingest.timestamps",
     "service.load_policy",

@@ -59,6 +59,9 @@ class EncodedFrame:
     codec: str  # as in MediaTrack
     keyframe: bool  # a codec keyframe
     gap: float = 0.0  # seconds of media known to be lost right before this frame
+    stamped: bool = True  # False: `at` is not from a stamp; the frame follows the one before it
+    loss: str = "packet_loss"  # why media before it may be missing: a reason of Gap
+    changed: MediaTrack | None = None  # the track's parameters from here on, where they are others
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +88,7 @@ class AudioChunk:
     arrived: float
     samples: NDArray[np.float32]  # in [-1, 1], shape (n,)
     gap: bool = False  # the samples are silence in place of lost audio
+    loss: str = "packet_loss"  # why: a reason of Gap
 
     @property
     def end(self) -> float:
@@ -227,7 +231,7 @@ class Gap:
     arrived: float
     start: float
     end: float
-    reason: str  # "packet_loss", "overload" or "worker_restart"
+    reason: str  # "packet_loss", "missing" (the source has nothing there), "overload" or "worker_restart"
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,7 @@ from streamsvc.evaluation.resource_meter import ResourceMeter
 from streamsvc.evaluation.scenario import Scenario
 from streamsvc.ingest.container import choose, open_file, packets
 from streamsvc.ingest.source_policy import Place, check_file
-from streamsvc.ingest.timestamps import TrackClock
+from streamsvc.ingest.timestamps import MediaClock, stamps_of
 from streamsvc.service.service import Service
 from streamsvc.service.session import Session
 from streamsvc.workers.look_cache import LookCache
@@ -341,15 +341,23 @@ def open_recording(path: Path) -> Iterator[tuple[tuple[MediaTrack, ...], list[tu
         known = [
             float(stream.start_time * stream.time_base) for stream in streams if stream.start_time is not None
         ]
-        clocks = {stream.type: TrackClock(min(known, default=0.0)) for stream in streams}
+        media = MediaClock(min(known, default=0.0))
         frames = []
         for packet in packets(container, streams, path.name, lambda: None):
-            kind, stamp = packet.stream.type, packet.pts if packet.pts is not None else packet.dts
-            lasts = float(packet.duration * packet.time_base) if packet.duration else 0.0
-            at = clocks[kind].place(None if stamp is None else float(stamp * packet.time_base), lasts)
-            due = clocks[kind].advance_due(kind, at, lasts)
+            kind, stamps = packet.stream.type, stamps_of(packet)
+            at = media.place(kind, stamps)
+            due = media.advance_due(kind, at)
             frame = EncodedFrame(
-                "", "main", at, 0.0, kind, bytes(packet), codecs[kind], bool(packet.is_keyframe)
+                "",
+                "main",
+                at,
+                0.0,
+                kind,
+                bytes(packet),
+                codecs[kind],
+                bool(packet.is_keyframe),
+                stamped=stamps.order is not None,
+                loss="missing",
             )
             frames.append((due, frame))
         yield tracks, sorted(frames, key=lambda pair: pair[0])

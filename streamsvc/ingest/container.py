@@ -9,26 +9,35 @@ from typing import Any, Literal
 
 import av
 import av.error
-from av.stream import Disposition
+from av.stream import Discard, Disposition
 
 from streamsvc.core import clock
 from streamsvc.core.errors import SourceError
 from streamsvc.core.types import MediaTrack
+from streamsvc.ingest.ogg import Part, Span
 from streamsvc.ingest.source_policy import PROTOCOLS, Place, check_host
 
 RECENT = 8192  # packets remembered: several segments of a playlist
-STILL = Disposition.attached_pic | Disposition.still_image
+NO_PICTURE = Disposition.attached_pic | Disposition.still_image
+SECONDARY = (
+    Disposition.comment
+    | Disposition.hearing_impaired
+    | Disposition.visual_impaired
+    | Disposition.descriptions
+    | Disposition.dub
+)
 PROBE = 300  # packets of a file decoded until one frame must have come out
 
 
-def open_file(place: Place, stack: contextlib.ExitStack) -> Any:
+def open_file(place: Place, stack: contextlib.ExitStack, span: Span | None = None) -> Any:
     """Open a file through a Python handle, with all libav protocols disabled.
 
-    So a playlist inside the file cannot open anything else.
+    So a playlist inside the file cannot open anything else. `span`: the bytes to read; None: all.
     """
     assert place.path is not None
     try:
-        handle = stack.enter_context(place.path.open("rb"))
+        file = stack.enter_context(place.path.open("rb"))
+        handle = file if span is None else Part(file, span, file.name)
         return stack.enter_context(av.open(handle, options={"protocol_whitelist": "none"}))
     except PermissionError:
         raise SourceError(f"{place.name} is not readable", code="not_found") from None
@@ -37,25 +46,34 @@ def open_file(place: Place, stack: contextlib.ExitStack) -> Any:
 
 
 def choose(container: Any, name: str) -> tuple[list[Any], tuple[MediaTrack, ...]]:
-    """Choose the first decodable audio and video stream; beside audio alone, a cover picture is the video."""
+    """Choose one decodable audio and one video stream; beside audio alone, a cover picture is the video.
+
+    The default one (its disposition), else the first that is no commentary and not made for people who cannot
+    see or hear the rest. libav drops the others, and does not fetch what only they need.
+    """
     streams: list[Any] = []
     unknown: list[str] = []
     kinds: tuple[Literal["audio", "video"], ...] = ("audio", "video")
     for kind in kinds:
+        candidates: list[Any] = []
         for stream in container.streams:
-            if stream.type != kind or stream.disposition & STILL:
+            if stream.type != kind or stream.disposition & NO_PICTURE:
                 continue
             if stream.codec_context is None:
                 unknown.append(kind)
-                continue
-            streams.append(stream)
-            break
+            else:
+                candidates.append(stream)
+        if candidates:
+            streams.append(min(candidates, key=_rank))
     if [stream.type for stream in streams] == ["audio"]:
         streams += _stills(container)[:1]
     if not streams and unknown:
         raise SourceError(f"{name} uses an unsupported codec ({' and '.join(unknown)})", code="no_decoder")
     if not streams:
         raise SourceError(f"{name} contains neither audio nor video", code="no_media")
+    for stream in container.streams:
+        if all(stream is not one for one in streams):
+            stream.discard = Discard.all
     return streams, tuple(
         MediaTrack(stream.type, stream.codec_context.codec.name, stream.codec_context, _pixel_aspect(stream))
         for stream in streams
@@ -67,7 +85,7 @@ def _stills(container: Any) -> list[Any]:
     stills = [
         stream
         for stream in container.streams
-        if stream.type == "video" and stream.codec_context is not None and stream.disposition & STILL
+        if stream.type == "video" and stream.codec_context is not None and stream.disposition & NO_PICTURE
     ]
     return sorted(stills, key=lambda stream: "front" not in stream.metadata.get("comment", "").lower())
 
@@ -80,12 +98,41 @@ def _pixel_aspect(stream: Any) -> float | None:
     return None if aspect == stream.codec_context.sample_aspect_ratio else float(aspect)
 
 
-def check_decodable(place: Place, indexes: set[int]) -> None:
+def _rank(stream: Any) -> tuple[bool, bool]:
+    """Sort key of a stream among those of its kind, the best first."""
+    return not stream.disposition & Disposition.default, bool(stream.disposition & SECONDARY)
+
+
+def differs(track: MediaTrack, other: MediaTrack) -> bool:
+    """Whether a track needs another decoder; parameters that come in band need none."""
+    if track.codec != other.codec:
+        return True
+    fresh = bytes(track.context.extradata or b"")
+    return fresh != bytes(other.context.extradata or b"") and not fresh.startswith((b"\0\0\1", b"\0\0\0\1"))
+
+
+def changed_track(packet: Any, track: MediaTrack) -> MediaTrack | None:
+    """The track from a packet on, where its parameters are new: of the next one of joined files.
+
+    `track`: so far.
+    """
+    if not packet.has_sidedata("new_extradata"):
+        return None
+    fresh = bytes(packet.get_sidedata("new_extradata"))
+    if not fresh or fresh == bytes(track.context.extradata or b""):
+        return None
+    codec = packet.stream.codec_context.codec.name
+    context: Any = av.CodecContext.create(codec, "r")
+    context.extradata = fresh
+    return MediaTrack(packet.stream.type, codec, context)
+
+
+def check_decodable(place: Place, indexes: set[int], span: Span | None = None) -> None:
     """Decode until one frame comes out: a well-formed container may still hold garbage."""
     with contextlib.ExitStack() as stack:
-        container = open_file(place, stack)
+        container = open_file(place, stack, span)
         chosen = [stream for stream in container.streams if stream.index in indexes]
-        moving = [stream for stream in chosen if not stream.disposition & STILL]  # a cover proves nothing
+        moving = [stream for stream in chosen if not stream.disposition & NO_PICTURE]  # a cover proves none
         for tried, packet in enumerate(container.demux(moving)):
             with contextlib.suppress(av.error.FFmpegError):
                 if packet.decode():

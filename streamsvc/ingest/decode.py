@@ -9,8 +9,10 @@ from __future__ import annotations
 import asyncio
 import io
 import itertools
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
+from dataclasses import replace
 from fractions import Fraction
 from typing import Any, TypeVar, cast
 
@@ -31,9 +33,9 @@ TrackFrame = tuple[MediaTrack, EncodedFrame]
 MICROSECONDS = Fraction(1, 1_000_000)  # time base of the packets: `at` in microseconds
 STEP = 0.06  # seconds: a larger step of `at` between audio frames is lost audio
 KNOWN_STEP = 0.005  # seconds: the same, after a loss that the transport reported
-BACK = 1.0  # seconds: audio that overlaps by more is a new time line, by less a repetition
+REPEATED = 64  # payloads remembered, to tell a repetition from audio whose stamp is too early
 SLEW = 0.05  # share of the clock difference corrected per frame: follows drift, ignores jitter
-LONGEST_FILL = 3600.0  # seconds of silence inserted for one gap; beyond, the time steps
+LONGEST_FILL = 4.0  # seconds of silence inserted for one gap; of a longer one, its first and last second
 PATIENCE = 300  # inter frames skipped while waiting for a codec keyframe, then decoding is tried without one
 REORDERED = 64  # pictures whose arrival is remembered while the decoder reorders
 TALL = 4  # times its width: the height of a thumbnail or JPEG at most (security limit)
@@ -44,16 +46,20 @@ _SILENCE.setflags(write=False)
 class AudioDecoder:
     """Decodes any codec to mono float32 at 16 kHz.
 
-    Lost audio becomes silence of its length in chunks marked `gap`; chunks never span a gap.
+    Lost audio becomes silence in chunks marked `gap`: of its length, or its first and its last second. Chunks
+    never span a gap. Audio whose stamp is too early follows the audio before it: none is left out.
 
     Attributes:
         errors: payloads that could not be decoded.
+        repeated: payloads that came again, and were left out.
     """
 
     def __init__(self, track: MediaTrack, session: str, track_name: str = "main") -> None:
         self.errors = 0
+        self.repeated = 0
         self._session = session
         self._name = track_name
+        self._recent: deque[int] = deque(maxlen=REPEATED)  # hashes of payloads
         self._codec = _audio_context(track)
         self._resampler = _resampler()
         self._downmixer: Downmixer | None = None  # None: one channel
@@ -70,6 +76,13 @@ class AudioDecoder:
         fresh: list[NDArray[np.float32]] = []
         for frame in frames:
             self._lost = max(self._lost, frame.gap)
+            if self._repeats(frame):
+                self.repeated += 1
+                continue
+            if not frame.payload and frame.gap and self._anchor is not None:  # the end is missing
+                self._break(fresh, chunks)
+                self._fill(self._anchor + self._decoded, frame, chunks)
+                continue
             try:
                 decoded = self._codec.decode(_packet(frame)) if frame.payload else []
                 for piece in decoded:
@@ -102,16 +115,15 @@ class AudioDecoder:
         at = frame.at if piece.pts is None else piece.pts / 1_000_000
         if self._anchor is not None:
             expected = self._anchor + self._decoded
-            step = at - expected
-            threshold = KNOWN_STEP if self._lost else STEP
-            if -BACK <= step < -STEP:
-                return  # a repetition
-            if step > threshold or step < -BACK:
+            step = at - expected if frame.stamped else 0.0
+            if step > (KNOWN_STEP if self._lost else STEP):
                 self._break(fresh, chunks)
-                self._fill(expected, at, frame.arrived, chunks)
+                self._fill(expected, replace(frame, at=at), chunks)
                 self._anchor = None
-            else:
+            elif step >= -STEP:
                 self._anchor += SLEW * step
+        elif self._lost:
+            self._fill(at - self._lost, replace(frame, at=at), chunks)
         shape = (piece.sample_rate, piece.layout.name, piece.format.name)
         if self._shape not in (None, shape):
             at = at if self._anchor is None else self._anchor + self._decoded
@@ -126,6 +138,14 @@ class AudioDecoder:
             self._set_anchor(at)
         self._lost = 0.0
         self._resample(piece, fresh)
+
+    def _repeats(self, frame: EncodedFrame) -> bool:
+        """Whether a frame came already: its payload is known, and its time has passed."""
+        payload = hash(frame.payload)
+        end = self._anchor + self._decoded if self._anchor is not None else frame.at
+        known = payload in self._recent and frame.stamped and frame.at < end - STEP
+        self._recent.append(payload)
+        return known
 
     def _set_anchor(self, at: float) -> None:
         self._anchor = at
@@ -165,15 +185,17 @@ class AudioDecoder:
         if len(samples):
             chunks.append(AudioChunk(self._session, self._name, at, self._arrived, samples))
 
-    def _fill(self, start: float, end: float, arrived: float, chunks: list[AudioChunk]) -> None:
-        """Append silence from `start` to `end`, session seconds."""
+    def _fill(self, start: float, frame: EncodedFrame, chunks: list[AudioChunk]) -> None:
+        """Append silence from `start`, session seconds, to a frame."""
         at = max(0.0, start)
-        left = round(min(end - at, LONGEST_FILL) * SAMPLE_RATE)
-        while left > 0:
+        while (left := round((frame.at - at) * SAMPLE_RATE)) > 0:
             samples = _SILENCE[:left]
-            chunks.append(AudioChunk(self._session, self._name, at, arrived, samples, gap=True))
-            left -= len(samples)
+            chunks.append(
+                AudioChunk(self._session, self._name, at, frame.arrived, samples, gap=True, loss=frame.loss)
+            )
             at += len(samples) / SAMPLE_RATE
+            if frame.at - at > LONGEST_FILL:
+                at = frame.at - len(_SILENCE) / SAMPLE_RATE
 
 
 class VideoDecoder:

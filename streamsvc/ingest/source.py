@@ -43,7 +43,7 @@ class Source:
     """An opened source. Made by `open_source`.
 
     Attributes:
-        tracks: the first audio and the first video track, each with a codec context that is ready to decode.
+        tracks: one audio and one video track at most, each with a codec context that is ready to decode.
         duration: seconds; None: live.
     """
 
@@ -90,6 +90,8 @@ class Source:
                 if wait > 0:
                     await clock.sleep(wait)
                 arrived = clock.now()
+            if packet.changed is not None:
+                codecs[packet.kind] = packet.changed.codec
             sink.tap(
                 EncodedFrame(
                     session=self._session,
@@ -101,6 +103,9 @@ class Source:
                     codec=codecs[packet.kind],
                     keyframe=packet.keyframe,
                     gap=packet.gap,
+                    stamped=packet.stamped,
+                    loss="missing",
+                    changed=packet.changed,
                 )
             )
 
@@ -142,8 +147,14 @@ class Source:
         return packet
 
     def stats(self) -> dict[str, float]:
-        """Nothing: a source counts no losses."""
-        return {}
+        """What the source counts: see SourceReader."""
+        reader = self._reader
+        return {
+            "reconnects": reader.reconnects,
+            "damaged": reader.damaged,
+            "time_lines": reader.time_lines,
+            "missing_segments": reader.missing_segments,
+        }
 
     def request_keyframe(self) -> None:
         """Do nothing: the encoder of a source cannot be asked."""

@@ -64,6 +64,7 @@ def locate(url: str, roots: Sequence[Path] | None) -> Place:
         if not parts.hostname:
             raise SourceError(f"the URL has no host after {scheme}://", code="bad_scheme")
         default = {"http": 80, "https": 443, "rtsp": 554, "rtsps": 322}[scheme]
+        url = f"{scheme}:{url.partition(':')[2]}"  # libav knows protocols in small letters only
         return Place(scheme, redacted(url), url=url, host=parts.hostname, port=port or default)
     if scheme not in FILE_SCHEMES:
         raise SourceError(

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import av
@@ -22,17 +22,25 @@ from streamsvc.core.errors import SourceError, StreamsvcError
 from streamsvc.core.types import Kind, MediaTrack
 from streamsvc.ingest.container import (
     RecentPackets,
+    changed_track,
     check_decodable,
     choose,
+    differs,
     open_file,
     open_url,
     packets,
     with_headers,
 )
+from streamsvc.ingest.hls import Hls, is_playlist
+from streamsvc.ingest.ogg import Span, links
 from streamsvc.ingest.source_policy import Place, check_file
-from streamsvc.ingest.timestamps import MediaPacket, TrackClock
+from streamsvc.ingest.source_times import Connection, SourceTimes
+from streamsvc.ingest.timestamps import MediaPacket, stamps_of
 
 AHEAD = 256  # packets read ahead of the event loop
+CUT = 2.0  # seconds by which a file may end before the end that its header tells, untold
+# Formats (libav's names) whose header tells the duration; others are estimated from the bit rate.
+TELL_DURATION = ("hls", "matroska", "mov")
 BACKOFF = (0.5, 8.0)  # seconds between tries to reopen a live URL: first, longest
 
 
@@ -47,11 +55,11 @@ class SourceReader(threading.Thread):
 
     Attributes:
         opened: done when the tracks are known, or failed with a StreamsvcError.
-        tracks: the first audio and the first video track.
+        tracks: one audio and one video track at most.
         duration: seconds; None: live.
         bursts: packets come in bursts (HLS segments): to be paced although live.
         reconnects: times that a live URL was reopened.
-        damaged: packets that libav could not read or marked as corrupt.
+        damaged: packets that libav could not read or marked as corrupt, and segments that broke off.
     """
 
     def __init__(
@@ -74,11 +82,15 @@ class SourceReader(threading.Thread):
         self._slots = threading.Semaphore(AHEAD)
         self._packets: deque[MediaPacket | BaseException | None] = deque()
         self._filled = asyncio.Event()
-        self._clocks: dict[Kind, TrackClock] = {}
+        self._times = SourceTimes()
+        self._connection = Connection.FIRST
+        self._hls: Hls | None = None
+        self._missing = 0  # segments, of the connections before
+        self._links: list[Span] = []  # of a chained file, those that are not read yet
         self._streams: list[Any] = []
+        self._present: dict[Kind, MediaTrack] = {}
+        self._changed: dict[Kind, MediaTrack] = {}  # from the next packet on
         self._recent = RecentPackets()
-        self._start: float | None = None  # pts in seconds: media time 0, or where the connection continues
-        self._origin: float | None = None  # monotonic seconds of media time 0
         self._finite = False  # whether the container has a known end
 
     # --- called on the event loop ---
@@ -107,6 +119,16 @@ class SourceReader(threading.Thread):
         if not self.opened.done():
             self.opened.set_result(None) if error is None else self.opened.set_exception(error)
 
+    @property
+    def time_lines(self) -> int:
+        """Times that the stamps began again."""
+        return self._times.lines
+
+    @property
+    def missing_segments(self) -> int:
+        """Segments of a playlist that could not be fetched."""
+        return self._missing + (self._hls.missing if self._hls is not None else 0)
+
     # --- called in the thread ---
 
     def run(self) -> None:
@@ -134,48 +156,83 @@ class SourceReader(threading.Thread):
         place = self._place
         if place.path is not None:
             check_file(place.path, place.name)
-            container = open_file(place, stack)
+            if not self.tracks:
+                self._links = links(place.path)
+            span = self._links.pop(0) if self._links else None
+            container = open_file(place, stack, span)
+            streams, tracks = choose(container, place.name)
+            check_decodable(place, {stream.index for stream in streams}, span)
         else:
-            container = open_url(place, self.settings.open_seconds, self._private_urls, stack)
-        streams, tracks = choose(container, place.name)
-        if place.path is not None:
-            check_decodable(place, {stream.index for stream in streams})
+            container = self._open_url(stack)
+            streams, tracks = choose(container, place.name)
         duration = (
             container.duration / av.time_base if container.duration and container.duration > 0 else None
         )
         if place.path is not None and duration is None:
             duration = 0.0  # a file has an end, even if its header does not say when
-        if self.tracks:  # reopened: the kinds stay
+        if self.tracks:  # opened again, or the next link of a chain: the kinds stay
             kinds = {track.kind for track in self.tracks}
             streams = [stream for stream in streams if stream.type in kinds]
+            self._note_changes([track for track in tracks if track.kind in kinds])
         else:
             self.tracks = tracks
+            self._present = {track.kind: track for track in tracks}
             self.duration = duration
             self.bursts = "hls" in container.format.name
+            self._times.live = duration is None
         self._finite = duration is not None
         self._streams = streams
         starts = [
             float(stream.start_time * stream.time_base) for stream in streams if stream.start_time is not None
         ]
-        self._start = min(starts) if starts else None
+        self._times.connect(
+            self._connection,
+            [stream.type for stream in streams],
+            start=min(starts) if starts else None,
+            plan=self._hls,
+        )
         return container
+
+    def _open_url(self, stack: contextlib.ExitStack) -> Any:
+        place, limit = self._place, self.settings.open_seconds
+        if self._hls is None and not is_playlist(place):
+            container = open_url(place, limit, self._private_urls, stack)
+            if "hls" not in container.format.name:
+                return container
+            stack.close()
+        self._missing = self.missing_segments
+        self._hls = Hls(place, limit, self._private_urls, self._count_damaged)
+        return self._hls.open(stack)
+
+    def _note_changes(self, tracks: Sequence[MediaTrack]) -> None:
+        """Decode with new parameters where those of a later connection differ."""
+        for track in tracks:
+            if self._connection is Connection.LINK or differs(track, self._present[track.kind]):
+                self._changed[track.kind] = track
 
     def _read(self, container: Any, stack: contextlib.ExitStack) -> None:
         """Demux to the end; a live URL that breaks off is reopened, and its time continues."""
         tries = 0
         while True:
             error: SourceError | None = None
-            before = self._media_end()
+            before = self._times.end
             try:
-                self._demux(container, reopened=self.reconnects > 0)
+                self._demux(container)
             except (av.error.FFmpegError, OSError):
                 error = self._read_error()
-            if self._media_end() != before:  # media flowed: earlier failures do not count
+            if self._times.end != before:  # media flowed: earlier failures do not count
                 tries = 0
+            if self._links and not self._stopped.is_set():
+                stack.close()
+                self._connection = Connection.LINK
+                container = self._open(stack)
+                continue
             if self.duration is not None or self._is_finite() or self._stopped.is_set():
                 if error is not None:
                     raise error
+                self._report_missing_end(container)
                 return
+            self._connection = Connection.AGAIN
             container, tries = self._reopen(stack, tries, error)
             if container is None or self._is_finite():  # ended, or replaced by its recording
                 return
@@ -207,57 +264,64 @@ class SourceReader(threading.Thread):
             return None, tries
         raise error
 
-    def _demux(self, container: Any, reopened: bool) -> None:
-        """Pass on every packet of one connection. `reopened`: it is not the first one."""
-        # Tracks of which a reopened connection has given no new packet yet.
-        resuming = {stream.type for stream in self._streams} if reopened else set()
-        base: float | None = None  # media time at which a new time line starts
-        repeats = False  # the connection repeats packets, so its time line is the old one
+    def _demux(self, container: Any) -> None:
+        """Pass on every packet of one connection."""
         for packet in packets(container, self._streams, self._place.name, self._count_damaged):
             if self._stopped.is_set():
                 return
-            kind = packet.stream.type
-            pts = packet.pts if packet.pts is not None else packet.dts
-            stamp = None if pts is None else float(pts * packet.time_base)
-            duration = float(packet.duration * packet.time_base) if packet.duration else 0.0
+            kind: Kind = packet.stream.type
+            stamps = stamps_of(packet)
             payload = bytes(packet)
-            if self.bursts and pts is not None and not self._recent.add(kind, pts, payload):
-                repeats = True
-                continue  # a reopened playlist starts some segments back
-            if self._start is None:
-                self._start = stamp or 0.0
-            track_clock = self._clocks.setdefault(kind, TrackClock(self._start))
-            before = track_clock.end or 0.0
-            if kind in resuming and not (repeats and track_clock.continues(stamp)):
-                if base is None:
-                    base = max(self._media_end(), clock.now() - (self._origin or 0.0))
-                    self._start = stamp if stamp is not None else self._start
-                track_clock.restart(base, self._start)
-            at = track_clock.place(stamp, duration)
-            gap = 0.0
-            if kind in resuming:
-                resuming.discard(kind)
-                gap = max(0.0, at - before)
+            known = False
+            if self.bursts and not self._finite and stamps.pts is not None:
+                known = not self._recent.add(kind, packet.pts, payload)
+            placed = self._times.place(kind, stamps, known=known)
+            if placed is None:
+                continue
+            changed = self._changed.pop(kind, None) or changed_track(packet, self._present[kind])
+            if changed is not None:
+                self._present[kind] = changed
+            elif placed.first:
                 payload = with_headers(payload, packet.stream)
-            if self._origin is None:
-                self._origin = clock.now() - at
-            due = track_clock.advance_due(kind, at, duration)
-            self._slots.acquire()
-            if self._stopped.is_set():
-                return
-            self._call_soon(
-                self._put,
-                MediaPacket(kind, payload, bool(packet.is_keyframe), at, due, clock.now(), gap),
+            self._pass_on(
+                MediaPacket(
+                    kind,
+                    payload,
+                    bool(packet.is_keyframe),
+                    placed.at,
+                    placed.due,
+                    clock.now(),
+                    placed.gap,
+                    stamped=stamps.order is not None,
+                    changed=changed,
+                )
             )
+
+    def _pass_on(self, packet: MediaPacket) -> None:
+        """Queue a packet, once there is room."""
+        self._slots.acquire()
+        if not self._stopped.is_set():
+            self._call_soon(self._put, packet)
+
+    def _report_missing_end(self, container: Any) -> None:
+        """Report what a source lacks at its end, as far as it tells its duration."""
+        if not self._is_finite() or not any(name in container.format.name for name in TELL_DURATION):
+            return
+        others = any(stream.type not in ("audio", "video") for stream in container.streams)
+        if self._hls is not None:
+            end = self._times.end + self._hls.missing_end
+        else:
+            end = container.duration / av.time_base if container.duration and not others else 0.0
+        sound = self._times.end_of("audio")
+        if sound is not None and end - self._times.end > CUT:
+            self._pass_on(MediaPacket("audio", b"", False, end, end, clock.now(), end - sound))
 
     def _count_damaged(self) -> None:
         self.damaged += 1
 
     def _is_finite(self) -> bool:
-        return self._finite  # a method, since `_open` changes it between two checks of one function
-
-    def _media_end(self) -> float:
-        return max((track_clock.end or 0.0 for track_clock in self._clocks.values()), default=0.0)
+        """Whether the container has a known end by now: a live playlist may have got one."""
+        return self._finite or (self._hls is not None and self._hls.ended)
 
     def _read_error(self) -> SourceError:
         if self._place.path is not None:

@@ -100,6 +100,8 @@ class MediaInput:
     def tap(self, frame: EncodedFrame) -> None:
         """Queue one encoded frame. Non-blocking; called from the transport's task."""
         self._context.clock.advance(frame.at)
+        if frame.changed is not None and frame.kind in self.tracks:
+            self.tracks[frame.kind] = frame.changed
         track = self.tracks.get(frame.kind)
         if track is not None and frame.kind == "audio":
             self._speech.audio.put((track, frame))

@@ -60,7 +60,7 @@ def router(service: Service, subscribe: params.Depends) -> APIRouter:
                 media_type=_TYPES[form],
                 headers=SSE_HEADERS,
             )
-        text = captions.to_vtt(closed) if form == "vtt" else captions.to_srt(closed)
+        text = captions.to_vtt(closed, session.timeline.gaps) if form == "vtt" else captions.to_srt(closed)
         return PlainTextResponse(text, media_type=_TYPES[form], headers={"Cache-Control": "no-cache"})
 
     return routes

@@ -38,7 +38,7 @@ class AudioBuffer:
         self._cursor = 0  # samples
         self._chunk_ends: list[float] = []
         self._chunk_arrivals: list[float] = []
-        self._loss_start: float | None = None  # session time at which the present loss began
+        self._loss: AudioChunk | None = None  # the first chunk of the present loss
         self._reported_until = 0.0  # session time up to which holes have been reported
 
     @property
@@ -86,22 +86,31 @@ class AudioBuffer:
         if hole < -TIMESTAMP_JITTER:
             samples = samples[min(len(samples), round(-hole * SAMPLE_RATE)) :]
         elif hole > TIMESTAMP_JITTER:
-            if hole >= GAP_MIN and chunk.at - self._reported_until > TIMESTAMP_JITTER:
+            untold = self._loss is None and chunk.at - self._reported_until > TIMESTAMP_JITTER
+            if hole >= GAP_MIN and untold:
                 gaps.append(self._gap(self.end, chunk, reason))
             if hole > HOLE_MAX and not speaking:
                 self._start += hole - HOLE_MAX
                 hole = HOLE_MAX
             samples = np.concatenate([np.zeros(round(hole * SAMPLE_RATE), np.float32), samples])
-        if chunk.gap and self._loss_start is None:
-            self._loss_start = chunk.at
-        elif not chunk.gap and self._loss_start is not None:
-            if chunk.at - self._loss_start >= GAP_MIN:
-                gaps.append(self._gap(self._loss_start, chunk, "packet_loss"))
-            self._loss_start = None
+        if chunk.gap:
+            self._loss = self._loss or chunk
+        else:
+            gaps += self._end_loss(chunk.at, chunk.arrived)
         self._samples = np.concatenate([self._samples, samples])
         self._chunk_ends.append(self.end)
         self._chunk_arrivals.append(chunk.arrived)
         return gaps
+
+    def end_loss(self) -> list[Gap]:
+        """The loss that is not over at the end of the input, to report."""
+        return self._end_loss(self.end, self.last_arrival) if self._loss is not None else []
+
+    def _end_loss(self, end: float, arrived: float) -> list[Gap]:
+        loss, self._loss = self._loss, None
+        if loss is None or end - loss.at < GAP_MIN:
+            return []
+        return [Gap(self._session, self._track, loss.at, arrived, loss.at, end, loss.loss)]
 
     def _gap(self, start: float, chunk: AudioChunk, reason: str) -> Gap:
         return Gap(self._session, self._track, start, chunk.arrived, start, chunk.at, reason)

@@ -10,12 +10,12 @@ from __future__ import annotations
 import html
 import re
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from streamsvc.core.compact_words import NO_STAGES, CompactWords
-from streamsvc.core.types import SPACELESS, Cue, Translation, Word, Words
+from streamsvc.core.types import SPACELESS, Cue, Gap, Translation, Word, Words
 
 Caption = Cue | Translation  # what the formats write
 
@@ -162,10 +162,17 @@ def timed(captions: Sequence[Caption]) -> Iterator[tuple[float, float, Caption]]
         yield start, max(end, start + 0.001), caption
 
 
-def to_vtt(captions: Sequence[Caption]) -> str:
-    """A complete WebVTT file (W3C)."""
-    blocks = (vtt_block(start, end, caption.text) for start, end, caption in timed(captions))
-    return "\n".join([VTT_HEAD, *blocks])
+def to_vtt(captions: Sequence[Caption], gaps: Iterable[Gap] = ()) -> str:
+    """A complete WebVTT file (W3C); a gap is a comment in its place, which players do not show."""
+    blocks = [(start, vtt_block(start, end, caption.text)) for start, end, caption in timed(captions)]
+    blocks += [(gap.start, gap_note(gap)) for gap in gaps]
+    return "\n".join([VTT_HEAD, *(block for _, block in sorted(blocks, key=lambda pair: pair[0]))])
+
+
+def gap_note(gap: Gap) -> str:
+    """A WebVTT comment on a stretch without captions."""
+    start, end = timestamp(gap.start, "."), timestamp(gap.end, ".")
+    return f"NOTE not captioned from {start} to {end}: {gap.reason}\n"
 
 
 def to_srt(captions: Sequence[Caption]) -> str:

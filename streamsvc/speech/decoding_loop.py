@@ -208,7 +208,10 @@ class _DecodingLoop:
     async def _finish(self) -> bool:
         """Close the input; returns whether audio is left: the worker came back meanwhile."""
         await self._close(clock.now() + GIVE_UP)
-        return len(self.backlog) > 0
+        if self.backlog:
+            return True
+        self._publish(self.segmenter.end_loss())
+        return False
 
     def _flush_expired(self) -> bool:
         """Whether the flush in progress waited for the worker until its deadline, in vain."""

@@ -55,7 +55,7 @@ class SpeechPipeline:
         self._next_options: SpeechOptions | None = None  # takes effect at the next flush
         self.audio: Ring[TrackFrame | Flush] = Ring(
             context.settings.ingest.audio_seconds,
-            lambda item: metrics.count_dropped("audio"),
+            self._frame_dropped,
             self._seconds_of_frame,
         )
         self._chunks: Ring[AudioChunk | Flush] = Ring(
@@ -71,9 +71,14 @@ class SpeechPipeline:
             lossless=context.options.lossless,
         )
         self._newest = 0.0  # session seconds of the newest frame in the ring
+        self._frames_missing = False  # frames were dropped before the next one
         self._all_decoded = False
         self._closed = False
         self._flushes: set[asyncio.Future[None]] = set()
+
+    def _frame_dropped(self, item: TrackFrame | Flush) -> None:
+        metrics.count_dropped("audio")
+        self._frames_missing = True
 
     def _seconds_of_frame(self, item: TrackFrame | Flush) -> float:
         """The share of a frame in the ring's limit: the time since the frame before it."""
@@ -173,6 +178,9 @@ class SpeechPipeline:
         track: MediaTrack | None = None
         media = self._context.media
         async for batch in self.audio.batches():
+            if self._frames_missing:
+                self._frames_missing = False
+                batch = _after_drop(batch)
             for fresh, frames in _runs(batch):
                 if isinstance(fresh, Flush):
                     # The decoder is not flushed: it holds back a millisecond at most, and flushing it would
@@ -253,6 +261,17 @@ def _runs(batch: Sequence[TrackFrame | Flush]) -> Iterator[tuple[MediaTrack | Fl
             yield from ((item, []) for item in items if isinstance(item, Flush))
         else:
             yield from decode.by_track([item for item in items if not isinstance(item, Flush)])
+
+
+def _after_drop(batch: Sequence[TrackFrame | Flush]) -> list[TrackFrame | Flush]:
+    """A batch whose first frame tells why those before it are missing."""
+    first = next((item for item in batch if not isinstance(item, Flush)), None)
+    return [
+        (item[0], replace(item[1], loss="overload"))
+        if item is first and not isinstance(item, Flush)
+        else item
+        for item in batch
+    ]
 
 
 def _seconds_of_chunk(item: AudioChunk | Flush) -> float:

@@ -87,6 +87,10 @@ class Segmenter:
         """Add audio; returns the losses to report. `reason`: of a hole before the chunk."""
         return self._audio.append(chunk, reason=reason, speaking=self.speaking)
 
+    def end_loss(self) -> list[Gap]:
+        """The loss that is not over at the end of the input, to report."""
+        return self._audio.end_loss()
+
     def mark_reported(self, end: float) -> None:
         """The loss of audio up to session time `end` has been reported."""
         self._audio.mark_reported(end)

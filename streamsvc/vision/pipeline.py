@@ -244,6 +244,8 @@ class VisionPipeline:
             return
         context = self._context
         frame, change = chosen.frame, chosen.change
+        if frame.at <= self._newest_keyframe:  # the timeline never goes back
+            frame = replace(frame, at=self._newest_keyframe + 0.001)
         self._newest_keyframe = frame.at
         keyframe = Keyframe(
             context.session, frame.track, frame.at, frame.arrived, frame, change.reason, change.changed

@@ -19,6 +19,7 @@ from streamsvc.vision.keyframes import Change, Sampler
 STANDS_SECONDS = 0.6  # without another picture, after which the last one stands; more than STILL_SECONDS
 OFTEN_SECONDS = 4.0  # for which a standing picture is compared as often as others
 RARELY_SECONDS = 1.0  # between comparisons after that
+BACK_SECONDS = 0.3  # by which pictures go back where stamps begin again, and the last part outlasts its sound
 LONGEST_SECONDS = 30.0  # for which it is compared: what is refused until then stays unknown
 
 
@@ -37,6 +38,8 @@ class ProbeTimes:
 
     def show(self, at: float) -> bool:
         """A picture comes at second `at`. Returns whether to compare it now."""
+        if self._shown is not None and at < self._shown - BACK_SECONDS:
+            self._next = at
         self._shown = at
         self._settled = False
         return at >= self._next
@@ -87,11 +90,14 @@ class Prober:
         self._publish = publish
         self._frame: VideoFrame | None = None  # the picture that is shown
         self._gray: NDArray[np.uint8] | None = None  # its thumbnail, once it has been compared
-        self._compared_at = 0.0  # session seconds
+        self._compared_at = 0.0  # seconds of the sampler, which never go back
+        self._shift = 0.0  # from session seconds to those
 
     async def show(self, frame: VideoFrame) -> None:
         """Take a decoded picture. The one before was shown until now."""
         await self.pass_time(frame.at)
+        if self._frame is not None and frame.at < self._frame.at - BACK_SECONDS:
+            self._shift = self._compared_at - frame.at
         self._frame = frame
         self._gray = None
         if self._times.show(frame.at):
@@ -119,16 +125,18 @@ class Prober:
         return self._frame is not None and clock.now() - self._frame.arrived > STANDS_SECONDS - 0.001
 
     async def _compare(self, frame: VideoFrame, at: float) -> None:
-        """Compare a picture that is shown at session second `at`; time never goes back for the sampler."""
+        """Compare a picture that is shown at session second `at`."""
         change: Change | None = None
         gray = self._gray
         if gray is None:
             gray = self._gray = await self._thumbnail(frame)
-            self._compared_at = max(self._compared_at, frame.at)
-            change = self._sampler.probe(gray, self._compared_at, frame.arrived)
-        self._compared_at = max(self._compared_at, at)
+            change = self._sampler.probe(gray, self._sampler_second(frame.at), frame.arrived)
         seen = frame.arrived + at - frame.at
         if change is None and at - frame.at > STANDS_SECONDS - 0.001:  # rounding
-            change = self._sampler.hold(self._compared_at, seen)
+            change = self._sampler.hold(self._sampler_second(at), seen)
         self._times.compared(at, settled=not self._sampler.pending)
         await self._publish(None if change is None else Chosen(frame, gray, change, seen))
+
+    def _sampler_second(self, at: float) -> float:
+        self._compared_at = max(self._compared_at, at + self._shift)
+        return self._compared_at

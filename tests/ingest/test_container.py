@@ -7,17 +7,30 @@ import http.server
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from fractions import Fraction
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import av
 import av.error
+import numpy as np
 import pytest
-from av.stream import Disposition
+from av.stream import Discard, Disposition
 
 from streamsvc.core.errors import SourceError
+from streamsvc.core.types import MediaTrack
 from streamsvc.ingest import container
-from streamsvc.ingest.container import check_decodable, choose, open_file, open_url, packets, with_headers
+from streamsvc.ingest.container import (
+    changed_track,
+    check_decodable,
+    choose,
+    differs,
+    open_file,
+    open_url,
+    packets,
+    with_headers,
+)
 from streamsvc.ingest.source_policy import Place, locate
 from tests.builders.clips import clip
 
@@ -118,6 +131,55 @@ def test_a_cover_picture_is_the_video_of_sound_alone_and_an_unknown_codec_is_an_
     assert failing(of).code == "no_media"
 
 
+def test_the_default_track_is_chosen_before_the_first_and_a_commentary_last() -> None:
+    def of(*streams: Any) -> list[Any]:
+        return choose(SimpleNamespace(streams=streams), "a.mkv")[0]
+
+    default = Disposition.default
+    for kind in ("audio", "video"):
+        first, second = stream(kind, "x"), stream(kind, "y", default)
+        assert of(first, second) == [second]
+        assert (first.discard, hasattr(second, "discard")) == (Discard.all, False), "libav skips the others"
+        assert of(stream(kind, "a", default), stream(kind, "b", default))[0].codec_context.codec.name == "a"
+        both = stream(kind, "y", default | Disposition.comment)
+        assert of(both, stream(kind, "z", default))[0].codec_context.codec.name == "z"
+        for secondary in (Disposition.comment, Disposition.visual_impaired, Disposition.descriptions):
+            commentary, plain = stream(kind, "c", secondary), stream(kind, "p")
+            assert of(commentary, plain) == [plain]
+            assert of(commentary) == [commentary]
+        assert of(stream(kind, None, default), first) == [first], "the default one cannot be decoded"
+
+
+def test_the_default_track_of_a_file_is_read(tmp_path: Path) -> None:
+    """Two sounds and two pictures; the second of each is the default."""
+    path = tmp_path / "a.mkv"
+    with av.open(str(path), "w") as container:
+        streams: list[Any] = []
+        for number, name in enumerate(("aac", "mp2", "mpeg4", "mpeg2video")):
+            made: Any = container.add_stream(name, rate=48_000 if number < 2 else 25)
+            if number >= 2:
+                made.width, made.height, made.pix_fmt = 160, 96, "yuv420p"
+            made.disposition = Disposition.default if number % 2 else Disposition(0)
+            streams.append(made)
+        for made in streams[:2]:
+            sound = av.AudioFrame.from_ndarray(
+                np.zeros((1, 1152), np.int16 if made.name == "mp2" else np.float32),
+                format="s16" if made.name == "mp2" else "fltp",
+                layout="mono",
+            )
+            sound.sample_rate, sound.pts = 48_000, 0
+            resampler = av.AudioResampler(format=made.format.name, layout=made.layout.name, rate=48_000)
+            for piece in resampler.resample(sound):
+                container.mux(made.encode(piece))
+        for made in streams[2:]:
+            picture = av.VideoFrame.from_ndarray(np.zeros((96, 160, 3), np.uint8), format="rgb24")
+            picture.pts, picture.time_base = 0, Fraction(1, 25)
+            container.mux(made.encode(picture))
+        for made in streams:
+            container.mux(made.encode(None))
+    assert opened(path)[1] == ("mp2", "mpeg2video")
+
+
 # --- packets ---
 
 
@@ -168,6 +230,37 @@ def test_new_parameter_sets_are_prepended_where_they_fit_in_band() -> None:
     assert with_headers(b"idr", of("video", b"\x01avcC")) == b"idr"
     assert with_headers(b"pcm", of("audio", headers)) == b"pcm"
     assert with_headers(b"idr", of("video", None)) == b"idr"
+
+
+class Sided:
+    """A packet with side data, of a track with extradata."""
+
+    def __init__(self, codec: str, fresh: bytes | None) -> None:
+        self.stream = SimpleNamespace(
+            type="audio", codec_context=SimpleNamespace(codec=SimpleNamespace(name=codec))
+        )
+        self.fresh = fresh
+
+    def has_sidedata(self, name: str) -> bool:
+        return name == "new_extradata" and self.fresh is not None
+
+    def get_sidedata(self, name: str) -> bytes:
+        return self.fresh or b""
+
+
+def test_new_parameters_in_the_middle_make_another_track() -> None:
+    def track(codec: str, extradata: bytes | None) -> MediaTrack:
+        return MediaTrack("audio", codec, SimpleNamespace(extradata=extradata))
+
+    present = track("aac", b"\x11\x90")
+    assert changed_track(Sided("aac", None), present) is None
+    assert changed_track(Sided("aac", b"\x11\x90"), present) is None
+    changed = changed_track(Sided("aac", b"\x12\x10"), present)
+    assert changed is not None and bytes(changed.context.extradata) == b"\x12\x10"
+    assert not differs(track("aac", b"\x11\x90"), present)
+    assert differs(track("aac", b"\x12\x10"), present)
+    assert differs(track("mp2", None), present)
+    assert not differs(track("h264", b"\0\0\0\1sps"), track("h264", None)), "they come in band"
 
 
 # --- URLs ---

@@ -31,6 +31,24 @@ def frames(path: Path, kind: str) -> tuple[MediaTrack, list[EncodedFrame]]:
         return MediaTrack(stream.type, stream.codec_context.codec.name, stream.codec_context), packets
 
 
+def noise(path: Path) -> Path:
+    """A second of noise, without two equal packets."""
+    with av.open(str(path), "w") as container:
+        stream: Any = container.add_stream("libopus", rate=48_000, layout="mono")
+        random = np.random.default_rng(1)
+        for number in range(50):
+            piece = av.AudioFrame.from_ndarray(
+                random.normal(0, 0.1, (1, 960)).astype(np.float32), format="fltp", layout="mono"
+            )
+            piece.sample_rate, piece.pts = 48_000, 960 * number
+            for made in av.AudioResampler(format=stream.format.name, layout="mono", rate=48_000).resample(
+                piece
+            ):
+                container.mux(stream.encode(made))
+        container.mux(stream.encode(None))
+    return path
+
+
 @pytest.mark.parametrize(
     ("name", "codec", "rate"),
     [("a.mp4", "aac", 44_100), ("a.webm", "libopus", 48_000), ("a.wav", "pcm_s16le", 8_000)],
@@ -128,6 +146,50 @@ def test_a_reported_loss_of_one_packet_is_marked_too(tmp_path: Path) -> None:
     received = [*packets[:20], replace(packets[21], gap=0.02), *packets[22:]]
     gaps = [chunk for chunk in AudioDecoder(track, "s").decode(received) if chunk.gap]
     assert [len(gap.samples) for gap in gaps] == [pytest.approx(320, abs=32)]
+
+
+def test_of_a_long_loss_the_first_and_the_last_second_become_silence(tmp_path: Path) -> None:
+    track, packets = frames(clip(tmp_path / "a.webm", video=None, audio="libopus"), "audio")
+    later = [replace(packet, at=packet.at + 3600.0, loss="missing") for packet in packets[30:]]
+    chunks = [chunk for chunk in AudioDecoder(track, "s").decode([*packets[:20], *later]) if chunk.gap]
+    assert [(chunk.end - chunk.at, chunk.loss) for chunk in chunks] == [(pytest.approx(1.0), "missing")] * 2
+    assert chunks[0].at == pytest.approx(packets[20].at, abs=0.01)
+    assert chunks[1].end == pytest.approx(later[0].at, abs=0.01)
+
+
+def test_sound_missing_at_the_start_and_at_the_end_is_marked(tmp_path: Path) -> None:
+    track, packets = frames(clip(tmp_path / "a.webm", video=None, audio="libopus"), "audio")
+    late = [replace(packets[5], at=9.0, gap=9.0), *(replace(p, at=p.at + 8.9) for p in packets[6:20])]
+    end = replace(packets[0], payload=b"", at=15.0, gap=5.0)
+    decoder = AudioDecoder(track, "s")
+    gaps = [chunk for chunk in decoder.decode([*late, end]) + decoder.flush() if chunk.gap]
+    assert gaps[0].at == 0.0
+    assert gaps[1].end == pytest.approx(9.0)
+    assert gaps[-1].end == pytest.approx(15.0)
+
+
+def test_audio_whose_stamp_is_too_early_is_kept_behind_what_came_before(tmp_path: Path) -> None:
+    """Durations of a container that are too short, and packets without a stamp."""
+    track, packets = frames(clip(tmp_path / "a.mp4", video=None), "audio")
+    whole = np.concatenate([chunk.samples for chunk in AudioDecoder(track, "s").decode(packets)])
+    for squeezed in (
+        [replace(packet, at=packet.at / 3) for packet in packets],
+        [replace(packet, at=0.0, stamped=False) for packet in packets],
+    ):
+        track, _ = frames(tmp_path / "a.mp4", "audio")
+        decoder = AudioDecoder(track, "s")
+        chunks = [chunk for packet in squeezed for chunk in decoder.decode([packet])]
+        assert sum(len(chunk.samples) for chunk in chunks) >= len(whole) - 300
+        assert all(abs(b.at - a.end) < 0.05 for a, b in pairwise(chunks))
+        assert not any(chunk.gap for chunk in chunks) and decoder.repeated == 0
+
+
+def test_repeated_audio_is_left_out_and_counted(tmp_path: Path) -> None:
+    track, packets = frames(noise(tmp_path / "a.webm"), "audio")
+    decoder = AudioDecoder(track, "s")
+    chunks = decoder.decode([*packets[:30], *packets[10:30], *packets[30:]]) + decoder.flush()
+    assert decoder.repeated >= 17
+    assert chunks[-1].end == pytest.approx(1.0, abs=0.1)
 
 
 def test_bad_and_empty_audio_is_counted_and_decoding_goes_on(tmp_path: Path) -> None:

@@ -67,6 +67,24 @@ def test_a_url_has_the_port_of_its_scheme_unless_it_names_one(url: str, port: in
     assert place.scheme in PROTOCOLS
 
 
+@pytest.mark.parametrize(
+    ("given", "passed_on"),
+    [
+        ("RTSP://Host/Live?a=RTSP://x", "rtsp://Host/Live?a=RTSP://x"),
+        ("Https://h/A.m3u8", "https://h/A.m3u8"),
+        (" HTTP://me:pw@h:8080/a", "http://me:pw@h:8080/a"),
+        ("rtsp://h/a", "rtsp://h/a"),
+    ],
+)
+def test_a_scheme_in_capitals_is_passed_on_in_small_letters(given: str, passed_on: str) -> None:
+    """libav answers "Protocol not found" otherwise."""
+    assert locate(given, ()).url == passed_on
+
+
+def test_a_file_url_may_have_capitals(tmp_path: Path) -> None:
+    assert locate(f"FILE://{tmp_path}/A.wav", None).path == tmp_path / "A.wav"
+
+
 def test_messages_contain_no_password_or_key() -> None:
     url = "rtsp://user:secret@cam.example:8554/live?key=secret#secret"
     assert locate(url, ()).name == redacted(url) == "rtsp://cam.example:8554/live"

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from streamsvc.core import clock, metrics
 from streamsvc.core.errors import Conflict
+from streamsvc.core.options import SessionOptions
+from streamsvc.core.types import MediaTrack
 from streamsvc.service import media_input
 from streamsvc.service.media_input import State
 from streamsvc.service.session import Session
-from tests.builders.session import OPUS, Playing, Sender, kinds, make, packets
+from tests.builders.session import OPUS, Playing, Sender, Tape, kinds, make, packets
 
 
 def at(live: Session, state: State) -> bool:
@@ -118,6 +121,70 @@ def test_full_rings_drop_the_oldest_and_count_it(stage: asyncio.Runner, tmp_path
             audio = sum(frame.kind == "audio" for frame in frames)
             assert audio - 11 <= counted("dropped_audio") - before[0] <= audio - 10, "0.2 s of 20 ms each"
             assert counted("dropped_video") - before[1] == len(frames) - audio - 5
+
+    stage.run(main())
+
+
+def test_a_hole_of_a_source_is_told_counts_in_coverage_and_moves_captions(
+    stage: asyncio.Runner, tmp_path: Path
+) -> None:
+    async def main() -> None:
+        frames = [
+            replace(frame, at=frame.at + (30.0 if frame.at >= 2.0 else 0.0), loss="missing")
+            for frame in packets(tmp_path, 4.0)
+        ]
+        async with Playing(make(options=SessionOptions(lossless=True))) as played:
+            await played.session.play(Tape(frames), None)
+            events = await played.ended()
+            coverage = played.session.latency.body(0.0, 0)["coverage"]
+            gaps = list(played.session.timeline.gaps)
+        (gap,) = [event for event in events if event["type"] == "caption.gap"]
+        assert (round(gap["start"]), round(gap["end"]), gap["reason"]) == (2, 32, "missing")
+        spoken = [event for event in events if event["type"] == "caption.final"]
+        assert {round(event["start"]) >= 32 for event in spoken} == {False, True}
+        assert not [event for event in spoken if event["start"] < 31.0 and event["end"] > 3.0]
+        assert 0.05 < coverage < 0.15, "4 s of 34 s"
+        assert [one.reason for one in gaps] == ["missing"]
+
+    stage.run(main())
+
+
+def test_what_a_full_ring_dropped_is_told_as_overload(stage: asyncio.Runner, tmp_path: Path) -> None:
+    async def main() -> None:
+        async with Playing(make(ingest={"audio_seconds": 0.2})) as played:
+            live = played.session
+            live.media.attach(Sender())
+            frames = [frame for frame in packets(tmp_path, 3.0) if frame.kind == "audio"]
+            for frame in frames[:50]:
+                await clock.sleep(0.02)
+                live.media.tap(replace(frame, arrived=clock.now()))
+            for frame in frames[50:]:  # all at once
+                live.media.tap(replace(frame, arrived=clock.now()))
+            await clock.sleep(3.0)
+            live.end("ended")
+            events = await played.ended()
+        (gap,) = [event for event in events if event["type"] == "caption.gap"]
+        assert (round(gap["start"], 1), gap["reason"]) == (1.0, "overload")
+
+    stage.run(main())
+
+
+def test_frames_after_a_change_are_decoded_with_the_new_parameters(
+    stage: asyncio.Runner, tmp_path: Path
+) -> None:
+    async def main() -> None:
+        async with Playing(make()) as played:
+            live = played.session
+            live.media.attach(Sender())
+            first, second, *rest = [frame for frame in packets(tmp_path, 1.0) if frame.kind == "audio"]
+            other = MediaTrack("audio", "opus")
+            live.media.tap(first)
+            live.media.tap(replace(second, changed=other))
+            live.media.tap(rest[0])
+            assert live.media.tracks["audio"] is other
+            queued = await live.speech.audio.take()
+            tracks = [item[0] for item in queued if isinstance(item, tuple)]
+            assert [track is other for track in tracks] == [False, True, True]
 
     stage.run(main())
 

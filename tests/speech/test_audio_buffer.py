@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -61,6 +63,20 @@ def test_jitter_of_timestamps_adds_and_removes_nothing_and_an_overlap_is_cut() -
 def test_marked_losses_are_reported_when_they_end() -> None:
     _, gaps = buffer_of(chunk(0.0, 10), chunk(0.32, 20, gap=True), chunk(0.96))
     assert [(gap.start, gap.end, gap.reason) for gap in gaps] == [(0.32, 0.96, "packet_loss")]
+
+
+def test_a_loss_that_is_not_filled_to_its_end_is_reported_once_with_its_reason() -> None:
+    first, last = (replace(chunk(at, 5, gap=True), loss="missing") for at in (0.32, 59.84))
+    _, gaps = buffer_of(chunk(0.0, 10), first, last, chunk(60.0))
+    assert [(gap.start, gap.end, gap.reason) for gap in gaps] == [(0.32, 60.0, "missing")]
+
+
+def test_a_loss_at_the_end_of_the_input_is_reported_there() -> None:
+    audio, gaps = buffer_of(chunk(0.0, 10), chunk(0.32, 20, gap=True))
+    assert gaps == []
+    assert [(gap.start, gap.end) for gap in audio.end_loss()] == [(0.32, pytest.approx(0.96))]
+    assert audio.end_loss() == []
+    assert AudioBuffer("s", "main").end_loss() == []
 
 
 def test_the_cursor_moves_by_whole_windows_and_limits_what_is_discarded() -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamsvc.core.types import Cue, Translation, Word, Words
+from streamsvc.core.types import Cue, Gap, Translation, Word, Words
 from streamsvc.speech import captions
 from streamsvc.speech.captions import Cues, timed, to_json, to_srt, to_vtt, wrap
 
@@ -155,6 +155,16 @@ def test_webvtt_and_subrip_are_valid_for_any_text(times: list[tuple[float, float
     assert [int(block.split("\n")[0]) for block in srt.split("\n\n") if block] == list(
         range(1, len(cues) + 1)
     )
+
+
+def test_a_gap_is_a_comment_of_webvtt_in_its_place() -> None:
+    gap = Gap("s", "main", 5.0, 0.0, 5.0, 65.5, "missing")
+    blocks = to_vtt(cues_of([(1.0, 1.0, "one"), (70.0, 1.0, "two")]), [gap]).split("\n\n")
+    assert [block.split("\n")[0][:6] for block in blocks] == ["WEBVTT", "00:00:", "NOTE n", "00:02:"] or len(
+        blocks
+    ) == 4
+    assert blocks[2].strip() == "NOTE not captioned from 00:00:05.000 to 00:01:05.500: missing"
+    assert "-->" not in blocks[2], "a comment must not contain an arrow"
 
 
 def test_markup_is_escaped() -> None:

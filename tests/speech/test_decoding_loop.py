@@ -493,6 +493,14 @@ def test_lost_audio_is_reported_and_later_words_keep_their_times(virtual: asynci
     assert words["w20"].end == pytest.approx(20 * 0.32, abs=0.1)
 
 
+def test_lost_audio_at_the_end_is_reported(virtual: asyncio.Runner) -> None:
+    units = transcribe(
+        virtual, spoken((20, 1.0)), ScriptedHear(), lose=lambda at: "marked" if at > 5.0 else ""
+    )
+    (gap,) = [unit for _, unit in units if isinstance(unit, Gap)]
+    assert (round(gap.start, 1), round(gap.end, 1)) == (5.0, 7.4)
+
+
 def test_a_short_loss_is_not_reported(virtual: asyncio.Runner) -> None:
     units = transcribe(
         virtual, spoken((20, 1.0)), ScriptedHear(), lose=lambda at: "marked" if 2.5 < at < 2.6 else ""

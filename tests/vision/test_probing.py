@@ -147,3 +147,17 @@ def test_time_never_goes_back_where_a_picture_was_held_beyond_the_next_one(virtu
         assert viewer.keyframes == [(0.0, "first"), (1.9, "scene")]
 
     virtual.run(main())
+
+
+def test_where_stamps_begin_again_pictures_are_compared_as_before(virtual: asyncio.Runner) -> None:
+    viewer = Viewer()
+
+    async def main() -> None:
+        for second in range(4):
+            await viewer.prober.show(picture(float(second), 0))
+        await viewer.prober.show(picture(0.5, 1))
+        await viewer.prober.show(picture(2.5, 2))
+        await viewer.prober.pass_time(float("inf"))
+        assert viewer.keyframes == [(0.0, "first"), (0.5, "scene"), (2.5, "scene")]
+
+    virtual.run(main())
