@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -21,12 +21,12 @@ from numpy.typing import NDArray
 from streamsvc.core import clock, metrics
 from streamsvc.core.context import SessionContext
 from streamsvc.core.errors import StreamsvcError, WorkerError
-from streamsvc.core.queues import Closed, Ring
-from streamsvc.core.types import Keyframe, MediaTrack, Sight, VideoFrame
+from streamsvc.core.queues import Ring
+from streamsvc.core.types import Keyframe, Sight, VideoFrame
 from streamsvc.ingest import decode
-from streamsvc.ingest.decode import TrackFrame
 from streamsvc.timeline.timeline import Timeline
 from streamsvc.vision import keyframes, perception, scenes
+from streamsvc.vision.decoding import DecodingStage
 from streamsvc.vision.probing import Chosen, Prober
 from streamsvc.vision.vlm import VlmSession
 from streamsvc.vision.vlm_captions import VlmCaptioner
@@ -35,7 +35,7 @@ log = structlog.get_logger()
 T = TypeVar("T")
 _LOOK_SECONDS = 10.0  # a keyframe not looked at by then is skipped
 _READ_SECONDS = 30.0
-_KEYFRAME_REQUEST_SECONDS = 1.0  # between requests for a codec keyframe
+_PATIENCE = 4.0  # times as long where the source waits: no newer picture makes up for a skipped one
 FRESH_SECONDS = 1.0  # for which a sight describes the present picture
 PENDING_SECONDS = 2.0  # after which a keyframe without a sight is no longer expected to get one
 
@@ -69,7 +69,6 @@ class VisionPipeline:
         settings = context.settings
         self._context = context
         self._timeline = timeline
-        self.video: Ring[TrackFrame] = Ring(settings.ingest.video_ring, self._frame_dropped)
         self._keyframes: Ring[PendingKeyframe] = Ring(2, lambda item: metrics.count_dropped("keyframe"))
         self._unread: Ring[PendingKeyframe] = Ring(1, lambda item: metrics.count_dropped("text"))
         self.vlm: VlmSession | None = None
@@ -82,22 +81,15 @@ class VisionPipeline:
             settings.sample.budget, settings.sample.burst, lambda: metrics.count_dropped("budget")
         )
         self._sampler = keyframes.Sampler(settings.sample, self._budget, shared_budget)
-        self._prober = Prober(
-            self._sampler, 1 / settings.sample.probe_fps - 0.005, self._thumbnail, self._compared
-        )
-        self._idle: asyncio.Timeout | None = None  # of the wait for frames while a picture stands
+        interval = 1 / settings.sample.probe_fps - 0.005
+        prober = Prober(self._sampler, interval, self._thumbnail, self._compared)
+        self._decoding = DecodingStage(context, prober, self._tune)
+        self.video = self._decoding.frames
         self._reader = perception.ScreenReader(settings.see)
         self._newest_keyframe = -1.0  # session seconds
         self._newest_sight = -1.0  # session seconds of the newest keyframe that the models are done with
         self._refreshed = asyncio.Event()  # what is known of the picture is of the present
-        self._frames_missing = False  # frames were dropped before the next one
         self._looking_since: float | None = None  # monotonic second of the keyframe being looked at
-
-    # --- frames in ---
-
-    def _frame_dropped(self, item: TrackFrame) -> None:
-        metrics.count_dropped("video")
-        self._frames_missing = True
 
     def close(self) -> None:
         """Close the input; queued pictures are still looked at. Idempotent."""
@@ -107,12 +99,8 @@ class VisionPipeline:
 
     def request_keyframe(self) -> None:
         """Sample the next picture that differs at all, and more than usual for a while, for a question."""
-        self._ask()
-
-    def _ask(self) -> None:
         self._sampler.ask()
-        if self._idle is not None and self._prober.stands():  # no picture will come to compare
-            self._idle.reschedule(asyncio.get_running_loop().time())
+        self._decoding.look_again()
 
     async def refresh(self, now: float, seconds: float) -> float:
         """Wait until what is known of the picture is of the present; media never wait for this.
@@ -131,7 +119,7 @@ class VisionPipeline:
         newest = self._timeline.shown[-1] if self._timeline.shown else None
         if newest is None or newest.sight is None or now - newest.start > FRESH_SECONDS:
             self._refreshed.clear()
-            self._ask()
+            self.request_keyframe()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(seconds):
                     await self._refreshed.wait()
@@ -169,63 +157,11 @@ class VisionPipeline:
                 stages.create_task(self._captioner.run())
 
     async def _decode(self) -> None:
-        """Decode frames, and compare some with the last keyframe, until the ring is closed and empty."""
-        decoder: decode.VideoDecoder | None = None
-        track: MediaTrack | None = None
-        next_request = 0.0  # monotonic seconds
-        media = self._context.media
-        while (batch := await self._next_frames(decoder)) is not None:
-            if not batch:
-                self._tune()
-                await self._prober.stand()
-                continue
-            if self._frames_missing:
-                self._frames_missing = False
-                first_track, first = batch[0]
-                batch[0] = (first_track, replace(first, gap=max(first.gap, 0.001)))
-            for fresh, frames in decode.by_track(batch):
-                if decoder is None or fresh is not track:
-                    await self._flush(decoder)
-                    track = fresh
-                    decoder = decode.VideoDecoder(fresh, self._context.session)
-                await self._show(await decode.on_thread(media, decoder.decode, frames))
-                if decoder.waiting and clock.now() >= next_request:
-                    next_request = clock.now() + _KEYFRAME_REQUEST_SECONDS
-                    self._context.host.request_keyframe()
-        await self._flush(decoder)
-        await self._prober.pass_time(float("inf"))
+        """Run the decoding stage to its end."""
+        await self._decoding.run()
         self._keyframes.close()
         if self.vlm is not None:
             self.vlm.close()
-
-    async def _next_frames(self, decoder: decode.VideoDecoder | None) -> list[TrackFrame] | None:
-        """The next frames; none where the picture shown is to be compared again first; None at the end.
-
-        Where a source waits for us, a pause tells nothing about the picture: its time passes in `show`.
-        """
-        may_stand = decoder is not None and not decoder.waiting and not self._context.options.lossless
-        due = self._prober.due_at() if may_stand else None
-        try:
-            async with asyncio.timeout(None if due is None else max(0.0, due - clock.now())) as idle:
-                self._idle = idle if may_stand else None
-                return await self.video.take(8)
-        except TimeoutError:
-            return []
-        except Closed:
-            return None
-        finally:
-            self._idle = None
-
-    async def _flush(self, decoder: decode.VideoDecoder | None) -> None:
-        """Show the pictures that a decoder holds back."""
-        if decoder is not None:
-            await self._show(await decode.on_thread(self._context.media, decoder.flush))
-
-    async def _show(self, pictures: Sequence[VideoFrame]) -> None:
-        self._tune()
-        for picture in pictures:
-            metrics.frames.labels("decoded").inc()
-            await self._prober.show(picture)
 
     def _tune(self) -> None:
         """Set what speech and load leave to the sampler."""
@@ -272,10 +208,10 @@ class VisionPipeline:
                 pending.keyframe,
                 pending.jpeg,
                 self._context.roles.see,
-                deadline_in_s=_LOOK_SECONDS,
+                deadline_in_s=_LOOK_SECONDS * self._patience,
             )
             try:
-                sight = await _retried(look, lambda: len(self._keyframes) > 0)
+                sight = await _retried(look, lambda: self._superseded(self._keyframes))
             except StreamsvcError as error:
                 self._skipped("look", error)
             else:
@@ -313,15 +249,23 @@ class VisionPipeline:
                 pending.jpeg,
                 pending.gray,
                 self._context.roles.see,
-                deadline_in_s=_READ_SECONDS,
+                deadline_in_s=_READ_SECONDS * self._patience,
             )
             try:
-                text = await _retried(read, lambda: len(self._unread) > 0)
+                text = await _retried(read, lambda: self._superseded(self._unread))
             except StreamsvcError as error:
                 self._skipped("read", error)
                 continue
             if text is not None:
                 self._context.host.dispatch(replace(text, of=pending.event))
+
+    @property
+    def _patience(self) -> float:
+        return _PATIENCE if self._context.options.lossless else 1.0
+
+    def _superseded(self, ring: Ring[PendingKeyframe]) -> bool:
+        """Whether a newer picture waits that makes up for the one in work."""
+        return len(ring) > 0 and not self._context.options.lossless
 
     def _skipped(self, stage: str, error: StreamsvcError) -> None:
         metrics.deadline_missed.labels(stage, "skipped").inc()
