@@ -73,7 +73,8 @@ class Downmixer:
             ramp = np.minimum(np.arange(length, dtype=np.float32) / np.float32(RAMP * self._rate), 1)
             steps = (factors - before).astype(np.float32)[:, None] * ramp
             mixed = ((before.astype(np.float32)[:, None] + steps) * samples).sum(axis=0)
-        return np.clip(mixed, -1.0, 1.0)
+        within: Samples = np.clip(mixed, -1.0, 1.0)
+        return within
 
     def _align(self, samples: Samples, level: NDArray[np.float64], share: float) -> None:
         """Give each channel the polarity in which it adds to the mix of the louder ones."""
@@ -105,12 +106,13 @@ class Downmixer:
 
 def planar(piece: Any) -> Samples:
     """The samples of an av.AudioFrame as float32 in [-1, 1], shape (channels, n)."""
-    samples: NDArray[Any] = piece.to_ndarray()
+    stored: NDArray[Any] = piece.to_ndarray()
     channels = len(piece.layout.channels)
-    if len(samples) != channels:  # packed
-        samples = samples.reshape(-1, channels).T
-    if samples.dtype == np.uint8:
-        return (samples.astype(np.float32) - 128) / 128
-    if np.issubdtype(samples.dtype, np.integer):
-        return samples.astype(np.float32) * np.float32(1 / -float(np.iinfo(samples.dtype).min))
-    return samples.astype(np.float32)
+    if len(stored) != channels:  # packed
+        stored = stored.reshape(-1, channels).T
+    samples: Samples = stored.astype(np.float32)
+    if stored.dtype == np.uint8:
+        samples = (samples - 128) / 128
+    elif np.issubdtype(stored.dtype, np.integer):
+        samples *= np.float32(1 / -float(np.iinfo(stored.dtype).min))
+    return samples
