@@ -19,6 +19,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from streamsvc.core.orientation import UPRIGHT, Orientation
+
 SAMPLE_RATE = 16_000  # Hz, of every AudioChunk
 # Regex range of scripts written without blanks: Thai to Myanmar, kana, Han.
 SPACELESS = "\u0e00-\u109f\u3001-\u30ff\u3400-\u9fff\uf900-\ufaff\uff01-\uff20"
@@ -42,6 +44,7 @@ class MediaTrack:
     kind: Kind
     codec: str  # libav decoder name: "opus", "vp8", "h264", "aac", ...
     context: Any = None  # a libav codec context, ready to decode (files); None: made from `codec`
+    pixel_aspect: float | None = None  # width / height, where the container overrules the bitstream
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +74,10 @@ class VideoFrame:
     track: str
     at: float
     arrived: float
-    handle: Any  # av.VideoFrame
-    width: int  # pixels
-    height: int  # pixels
+    handle: Any  # av.VideoFrame, as stored
+    width: int  # pixels, as shown: upright and square
+    height: int  # the same
+    orientation: Orientation = UPRIGHT
 
 
 @dataclass(frozen=True, slots=True)

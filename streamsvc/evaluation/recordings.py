@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from streamsvc.core.errors import ConfigError
 from streamsvc.core.types import SAMPLE_RATE
 from streamsvc.evaluation.score_captions import norm
+from streamsvc.ingest.decode import mixed_down
+from streamsvc.ingest.downmix import Downmixer
 
 Samples = NDArray[np.float32]
 
@@ -56,7 +58,7 @@ class Clip:
 def read(path: Path, seconds: float | None = None) -> Samples:
     """Decode the first audio track of a file, or its first `seconds`.
 
-    Mono float32 at SAMPLE_RATE, shape (n,); channels are averaged.
+    Mono float32 at SAMPLE_RATE, shape (n,); channels are mixed down as a session does.
 
     Raises:
         ConfigError: the file does not exist, has no sound, or cannot be decoded.
@@ -66,21 +68,19 @@ def read(path: Path, seconds: float | None = None) -> Samples:
         with av.open(str(path)) as container:
             if not container.streams.audio:
                 raise ConfigError(f"{path} has no sound")
-            resampler: Any = None
+            resampler = av.AudioResampler("fltp", "mono", SAMPLE_RATE)
+            downmixer: Downmixer | None = None
             for frame in container.decode(audio=0):
-                if resampler is None:
-                    resampler = av.AudioResampler(
-                        "fltp", "mono" if len(frame.layout.channels) == 1 else "stereo", SAMPLE_RATE
-                    )
-                blocks += [
-                    block.to_ndarray().mean(axis=0, dtype=np.float32) for block in resampler.resample(frame)
-                ]
+                piece: Any = frame
+                if len(frame.layout.channels) > 1:
+                    names = [channel.name for channel in frame.layout.channels]
+                    downmixer = downmixer or Downmixer(names, frame.sample_rate)
+                    piece = mixed_down(frame, downmixer)
+                blocks += [block.to_ndarray()[0] for block in resampler.resample(piece)]
                 if seconds is not None and frame.time is not None and frame.time > seconds + 1.0:
                     break
-            if resampler is not None:
-                blocks += [
-                    block.to_ndarray().mean(axis=0, dtype=np.float32) for block in resampler.resample(None)
-                ]
+            if blocks:
+                blocks += [block.to_ndarray()[0] for block in resampler.resample(None)]
     except (av.error.FFmpegError, OSError) as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror or type(error).__name__}") from None
     if not blocks:

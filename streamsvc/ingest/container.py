@@ -46,7 +46,7 @@ def open_file(place: Place, stack: contextlib.ExitStack, span: Span | None = Non
 
 
 def choose(container: Any, name: str) -> tuple[list[Any], tuple[MediaTrack, ...]]:
-    """Choose one decodable audio and one video stream; cover pictures do not count as video.
+    """Choose one decodable audio and one video stream; beside audio alone, a cover picture is the video.
 
     The default one (its disposition), else the first that is no commentary and not made for people who cannot
     see or hear the rest. libav drops the others, and does not fetch what only they need.
@@ -65,6 +65,8 @@ def choose(container: Any, name: str) -> tuple[list[Any], tuple[MediaTrack, ...]
                 candidates.append(stream)
         if candidates:
             streams.append(min(candidates, key=_rank))
+    if [stream.type for stream in streams] == ["audio"]:
+        streams += _stills(container)[:1]
     if not streams and unknown:
         raise SourceError(f"{name} uses an unsupported codec ({' and '.join(unknown)})", code="no_decoder")
     if not streams:
@@ -73,8 +75,27 @@ def choose(container: Any, name: str) -> tuple[list[Any], tuple[MediaTrack, ...]
         if all(stream is not one for one in streams):
             stream.discard = Discard.all
     return streams, tuple(
-        MediaTrack(stream.type, stream.codec_context.codec.name, stream.codec_context) for stream in streams
+        MediaTrack(stream.type, stream.codec_context.codec.name, stream.codec_context, _pixel_aspect(stream))
+        for stream in streams
     )
+
+
+def _stills(container: Any) -> list[Any]:
+    """The cover pictures that can be decoded, best first: the front, then in the order of the file."""
+    stills = [
+        stream
+        for stream in container.streams
+        if stream.type == "video" and stream.codec_context is not None and stream.disposition & NO_PICTURE
+    ]
+    return sorted(stills, key=lambda stream: "front" not in stream.metadata.get("comment", "").lower())
+
+
+def _pixel_aspect(stream: Any) -> float | None:
+    """The shape of pixels, where a container says another than its bitstream: it is the one to be kept."""
+    if stream.type != "video" or stream.sample_aspect_ratio in (None, 0):
+        return None
+    aspect = stream.sample_aspect_ratio
+    return None if aspect == stream.codec_context.sample_aspect_ratio else float(aspect)
 
 
 def _rank(stream: Any) -> tuple[bool, bool]:
@@ -110,9 +131,9 @@ def check_decodable(place: Place, indexes: set[int], span: Span | None = None) -
     """Decode until one frame comes out: a well-formed container may still hold garbage."""
     with contextlib.ExitStack() as stack:
         container = open_file(place, stack, span)
-        for tried, packet in enumerate(
-            container.demux([stream for stream in container.streams if stream.index in indexes])
-        ):
+        chosen = [stream for stream in container.streams if stream.index in indexes]
+        moving = [stream for stream in chosen if not stream.disposition & NO_PICTURE]  # a cover proves none
+        for tried, packet in enumerate(container.demux(moving)):
             with contextlib.suppress(av.error.FFmpegError):
                 if packet.decode():
                     return

@@ -22,6 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamsvc.core.types import SAMPLE_RATE, AudioChunk, EncodedFrame, MediaTrack, VideoFrame
+from streamsvc.ingest.display_matrix import orientation, shown_size
+from streamsvc.ingest.downmix import Downmixer, planar
 
 T = TypeVar("T")
 
@@ -36,6 +38,7 @@ SLEW = 0.05  # share of the clock difference corrected per frame: follows drift,
 LONGEST_FILL = 4.0  # seconds of silence inserted for one gap; of a longer one, its first and last second
 PATIENCE = 300  # inter frames skipped while waiting for a codec keyframe, then decoding is tried without one
 REORDERED = 64  # pictures whose arrival is remembered while the decoder reorders
+TALL = 4  # times its width: the height of a thumbnail or JPEG at most (security limit)
 _SILENCE = np.zeros(SAMPLE_RATE, dtype=np.float32)  # one second, shared by all gaps
 _SILENCE.setflags(write=False)
 
@@ -58,8 +61,9 @@ class AudioDecoder:
         self._name = track_name
         self._recent: deque[int] = deque(maxlen=REPEATED)  # hashes of payloads
         self._codec = _audio_context(track)
-        self._resampler = _resampler(1)
-        self._shape: tuple[Any, ...] | None = None  # rate, layout and format of the resampler's input
+        self._resampler = _resampler()
+        self._downmixer: Downmixer | None = None  # None: one channel
+        self._shape: tuple[Any, ...] | None = None  # rate, layout and format of the decoded pieces
         self._anchor: float | None = None  # session seconds of the first sample since the last break
         self._decoded = 0.0  # seconds decoded since the anchor
         self._emitted = 0  # samples emitted since the anchor
@@ -126,7 +130,9 @@ class AudioDecoder:
             self._break(fresh, chunks)
             self._anchor = None
         if self._shape is None:
-            self._resampler = _resampler(len(piece.layout.channels))
+            self._resampler = _resampler()
+            names = [channel.name for channel in piece.layout.channels]
+            self._downmixer = Downmixer(names, piece.sample_rate) if len(names) > 1 else None
         self._shape = shape
         if self._anchor is None:
             self._set_anchor(at)
@@ -148,14 +154,16 @@ class AudioDecoder:
 
     def _resample(self, piece: Any, fresh: list[NDArray[np.float32]]) -> None:
         self._decoded += piece.samples / piece.sample_rate
+        if self._downmixer is not None:
+            piece = mixed_down(piece, self._downmixer)
         piece.pts = None  # the resampler would pass on a step of the pts; the anchor keeps the time
-        fresh.extend(_mono(out) for out in self._resampler.resample(piece))
+        fresh.extend(out.to_ndarray()[0] for out in self._resampler.resample(piece))
 
     def _break(self, fresh: list[NDArray[np.float32]], chunks: list[AudioChunk]) -> None:
         """Drain the resampler, which keeps back the last millisecond for its filter, and emit."""
         if self._shape is not None:
             try:
-                fresh.extend(_mono(out) for out in self._resampler.resample(None))
+                fresh.extend(out.to_ndarray()[0] for out in self._resampler.resample(None))
             except (av.error.FFmpegError, ValueError):
                 self.errors += 1
             self._shape = None
@@ -210,6 +218,8 @@ class VideoDecoder:
         self._session = session
         self._name = track_name
         self._codec = _video_context(track)
+        self._pixel_aspect = track.pixel_aspect
+        self._is_jpeg = self._codec.codec.name == "mjpeg"
         self._arrived: dict[int, float] = {}  # pts in microseconds -> arrival
 
     def decode(self, frames: Sequence[EncodedFrame]) -> list[VideoFrame]:
@@ -252,32 +262,41 @@ class VideoDecoder:
         self._patience = PATIENCE
 
     def _picture(self, picture: Any, frame: EncodedFrame | None) -> VideoFrame:
-        at, arrived = (frame.at, frame.arrived) if frame else (0.0, 0.0)
+        at, arrived, payload = (frame.at, frame.arrived, frame.payload) if frame else (0.0, 0.0, b"")
         if picture.pts is not None:
             at = picture.pts / 1_000_000
             arrived = self._arrived.pop(picture.pts, arrived)
+        aspect = self._pixel_aspect or self._codec.sample_aspect_ratio
+        size = shown_size(picture.width, picture.height, None if aspect is None else float(aspect))
+        shown = orientation(picture, payload if self._is_jpeg else b"")
         return VideoFrame(
-            self._session, self._name, max(0.0, at), arrived, picture, picture.width, picture.height
+            self._session, self._name, max(0.0, at), arrived, picture, *shown.size(*size), shown
         )
 
 
 def thumbnail(frame: VideoFrame, width: int = 320) -> NDArray[np.uint8]:
-    """A small gray picture, uint8, shape (h, width), scaled from the decoder's own pixels."""
-    height = max(2, round(width * frame.height / frame.width))
-    gray = frame.handle.reformat(width=width, height=height, format="gray", interpolation="AREA")
-    return _plane(gray)
+    """A small gray picture as shown, uint8, shape (h, width), scaled from the decoder's own pixels."""
+    height = min(max(2, round(width * frame.height / frame.width)), TALL * width)
+    stored_width, stored_height = frame.orientation.size(width, height)
+    gray = frame.handle.reformat(
+        width=stored_width, height=stored_height, format="gray", interpolation="AREA"
+    )
+    return frame.orientation.apply(_plane(gray))
 
 
 def jpeg(frame: VideoFrame, max_width: int = 1280, quality: int = 85) -> bytes:
-    """Encode a picture as JPEG, at most `max_width` pixels wide."""
+    """Encode a picture as shown as JPEG, at most `max_width` pixels wide."""
     from PIL import Image  # lazy: a caption-only process does not need it
 
+    scale = min(1.0, max_width / frame.width, TALL * max_width / frame.height)
+    shown = max(2, round(frame.width * scale)), max(2, round(frame.height * scale))
+    width, height = frame.orientation.size(*shown)
     handle = frame.handle
-    if frame.width > max_width:
-        height = max(2, round(frame.height * max_width / frame.width))
-        handle = handle.reformat(width=max_width, height=height, format="rgb24", interpolation="AREA")
+    if (width, height) != (handle.width, handle.height):
+        handle = handle.reformat(width=width, height=height, format="rgb24", interpolation="AREA")
     buffer = io.BytesIO()
-    Image.fromarray(handle.to_ndarray(format="rgb24")).save(buffer, "JPEG", quality=quality)
+    pixels = frame.orientation.apply(handle.to_ndarray(format="rgb24"))
+    Image.fromarray(pixels).save(buffer, "JPEG", quality=quality)
     return buffer.getvalue()
 
 
@@ -295,23 +314,24 @@ def _packet(frame: EncodedFrame) -> Any:
     return packet
 
 
-def _resampler(channels: int) -> Any:
-    return av.AudioResampler(format="fltp", layout="mono" if channels == 1 else "stereo", rate=SAMPLE_RATE)
-
-
-def _mono(piece: Any) -> NDArray[np.float32]:
-    """The mean of the channels; swresample's downmix would add 3 dB and clip speech."""
-    samples = piece.to_ndarray()
-    mono: NDArray[np.float32] = samples[0] if len(samples) == 1 else samples.mean(axis=0, dtype=np.float32)
+def mixed_down(piece: Any, downmixer: Downmixer) -> Any:
+    """One channel of the sound of an av.AudioFrame, as another one (fltp)."""
+    mono = av.AudioFrame.from_ndarray(downmixer.mix(planar(piece))[None], format="fltp", layout="mono")
+    mono.sample_rate = piece.sample_rate
     return mono
+
+
+def _resampler() -> Any:
+    return av.AudioResampler(format="fltp", layout="mono", rate=SAMPLE_RATE)
 
 
 def _audio_context(track: MediaTrack) -> Any:
     if track.codec in ("opus", "libopus"):  # libopus conceals losses better than FFmpeg's own decoder
         codec = av.CodecContext.create("libopus", "r")
         codec.sample_rate = 48_000
-        codec.layout = "mono"  # libopus mixes down at the right level, unlike libswresample
-        if track.context is not None and len(track.context.layout.channels) > 2:
+        channels = 2 if track.context is None else len(track.context.layout.channels)
+        codec.layout = "mono" if channels == 1 else "stereo"  # mono from stereo: silence where they cancel
+        if track.context is not None and channels > 2:
             # The header says how channels are coupled; with fewer it would only cut the pre-skip, unseen by
             # the pts.
             codec.layout = track.context.layout

@@ -40,6 +40,9 @@ STILL_SECONDS = 0.55  # for which a small change must stand still: longer than a
 RESTLESS = 0.45
 RESTLESS_RISE = 0.1  # weight of a probe with motion in that share
 RESTLESS_FALL = 0.05  # weight of a probe without
+# A picture that stood longer before the next one came stood still in all probes that there would have been:
+PAUSE_SECONDS = 1.5
+PROBE_SECONDS = 0.2  # between probes, usually
 # Shares of the picture:
 MOTION_AREA = 0.006  # more motion than of pointers and carets; if it lasts, the picture is no page
 STILL_AREA = 0.002  # motion of a still picture at most
@@ -142,6 +145,7 @@ class Sampler:
     Attributes:
         speaking: may be set at any time. During speech, and for QUESTION_SECONDS after a question, both
             intervals are halved.
+        pending: whether the last picture differs from the last keyframe: if it stays, `hold` tells more.
     """
 
     def __init__(
@@ -151,6 +155,7 @@ class Sampler:
         everyone: TokenBucket | None = None,
     ) -> None:
         self.speaking = False
+        self.pending = False
         self._settings = settings
         self._session = session
         self._everyone = everyone
@@ -160,6 +165,8 @@ class Sampler:
         self._keyframe: Gray | None = None  # the last keyframe; areas where a pointer rests are updated
         self._last: Gray | None = None  # the last picture
         self._sampled_at = 0.0  # session seconds of the last keyframe
+        self._probed_at = 0.0  # session seconds of the last picture
+        self._noise = 0.0  # gray levels; range of camera noise in the last picture
         # Per window, session seconds of the last motion, and of the last motion beyond noise:
         self._moved_at: NDArray[np.float64] = np.zeros((0, 0))
         self._changed_at: NDArray[np.float64] = np.zeros((0, 0))
@@ -186,13 +193,39 @@ class Sampler:
             at: session seconds.
             arrived: monotonic seconds.
         """
-        first = self._keyframe is None
-        if self._keyframe is None or self._last is None or gray.shape != self._keyframe.shape:
-            change: Change | None = Change("first" if first else "scene")
+        if self._keyframe is None:
+            change: Change | None = Change("first")
+        elif self._last is None or gray.shape != self._keyframe.shape:
+            change = Change("scene")
         else:
             change = self._decide(self._compare(self._keyframe, self._last, gray, at))
         self._last = gray
-        if change is None or not self._allowed(at, arrived, first=first):
+        self._probed_at = at
+        return self._sample(change, gray, at, arrived)
+
+    def hold(self, at: float, arrived: float = 0.0) -> Change | None:
+        """Decide on the last picture once more: it is still shown at `at`, so nothing in it moves.
+
+        Args:
+            at: session seconds.
+            arrived: monotonic seconds.
+        """
+        if self._keyframe is None or self._last is None:
+            return None
+        if self._last.shape != self._keyframe.shape:
+            return self._sample(Change("scene"), self._last, at, arrived)
+        changed = difference(self._last, self._keyframe) > max(CHANGE_THRESHOLD, self._noise)
+        self.pending = bool(changed.any())
+        still = np.zeros_like(changed)
+        change = self._decide(_Probe(self._last, at, changed, still, cut=False))
+        return self._sample(change, self._last, at, arrived)
+
+    def _sample(self, change: Change | None, gray: Gray, at: float, arrived: float) -> Change | None:
+        """Make a picture the keyframe, where there is a reason and the budgets allow it."""
+        if change is None:
+            return None
+        self.pending = not self._allowed(at, arrived, first=self._keyframe is None)
+        if self.pending:
             return None
         if self._keyframe is None or self._keyframe.shape != gray.shape:
             self._reset(gray)
@@ -220,6 +253,7 @@ class Sampler:
 
     def _compare(self, keyframe: Gray, last: Gray, gray: Gray, at: float) -> _Probe:
         """Compare a picture, and update the statistics of motion."""
+        self._pass_pause(at - self._probed_at - PAUSE_SECONDS)
         moved = difference(gray, last)
         jitter = float(np.median(moved[::3, ::3]))  # of the camera and the coding
         noise = NOISE_FACTOR * jitter
@@ -239,7 +273,16 @@ class Sampler:
         large = float((moving & calm).mean()) > MOTION_AREA or float(moving.mean()) > 0.5
         self._moving_share += RESTLESS_RISE * (large - self._moving_share)
         changed = difference(gray, keyframe) > max(CHANGE_THRESHOLD, known_noise)
+        self._noise = known_noise
+        self.pending = bool(changed.any())
         return _Probe(gray, at, changed, moving, cut)
+
+    def _pass_pause(self, seconds: float) -> None:
+        """Count a time without motion, in which no picture came, in the statistics of motion."""
+        missed = max(0, round(seconds / PROBE_SECONDS))
+        self._restless *= (1 - RESTLESS_FALL) ** missed
+        self._moving_share *= (1 - RESTLESS_RISE) ** missed
+        self._motion.extend([0.0] * min(missed, self._motion.maxlen or 0))
 
     def _decide(self, probe: _Probe) -> Change | None:
         attentive = self.speaking or (self._question_until is not None and probe.at < self._question_until)

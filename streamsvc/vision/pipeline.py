@@ -23,11 +23,12 @@ from streamsvc.core.context import SessionContext
 from streamsvc.core.errors import StreamsvcError, WorkerError
 from streamsvc.core.latency import seconds_by_stage
 from streamsvc.core.queues import Ring
-from streamsvc.core.types import Keyframe, MediaTrack, Sight, VideoFrame
+from streamsvc.core.types import Keyframe, Sight, VideoFrame
 from streamsvc.ingest import decode
-from streamsvc.ingest.decode import TrackFrame
 from streamsvc.timeline.timeline import Timeline
 from streamsvc.vision import keyframes, perception, scenes
+from streamsvc.vision.decoding import DecodingStage
+from streamsvc.vision.probing import Chosen, Prober
 from streamsvc.vision.vlm import VlmSession
 from streamsvc.vision.vlm_captions import VlmCaptioner
 
@@ -35,10 +36,7 @@ log = structlog.get_logger()
 T = TypeVar("T")
 _LOOK_SECONDS = 10.0  # a keyframe not looked at by then is skipped
 _READ_SECONDS = 30.0
-_BACK = (
-    0.3  # seconds: pictures go back by more where stamps begin again, and the last part outlasts its sound
-)
-_KEYFRAME_REQUEST_SECONDS = 1.0  # between requests for a codec keyframe
+_PATIENCE = 4.0  # times as long where the source waits: no newer picture makes up for a skipped one
 FRESH_SECONDS = 1.0  # for which a sight describes the present picture
 PENDING_SECONDS = 2.0  # after which a keyframe without a sight is no longer expected to get one
 
@@ -51,6 +49,7 @@ class PendingKeyframe:
     jpeg: bytes
     gray: NDArray[np.uint8]  # the thumbnail, shape (h, w)
     event: str  # id of its keyframe.sampled
+    seen: float  # monotonic second at which it was still shown
 
 
 class VisionPipeline:
@@ -72,7 +71,6 @@ class VisionPipeline:
         settings = context.settings
         self._context = context
         self._timeline = timeline
-        self.video: Ring[TrackFrame] = Ring(settings.ingest.video_ring, self._frame_dropped)
         self._keyframes: Ring[PendingKeyframe] = Ring(2, lambda item: metrics.count_dropped("keyframe"))
         self._unread: Ring[PendingKeyframe] = Ring(1, lambda item: metrics.count_dropped("text"))
         self.vlm: VlmSession | None = None
@@ -85,19 +83,16 @@ class VisionPipeline:
             settings.sample.budget, settings.sample.burst, lambda: metrics.count_dropped("budget")
         )
         self._sampler = keyframes.Sampler(settings.sample, self._budget, shared_budget)
+        interval = 1 / settings.sample.probe_fps - 0.005
+        prober = Prober(self._sampler, interval, self._thumbnail, self._compared)
+        self._decoding = DecodingStage(context, prober, self._tune)
+        self.video = self._decoding.frames
         self._reader = perception.ScreenReader(settings.see)
         self.picture_size: tuple[int, int] | None = None
         self._newest_keyframe = -1.0  # session seconds
         self._newest_sight = -1.0  # session seconds of the newest keyframe that the models are done with
         self._refreshed = asyncio.Event()  # what is known of the picture is of the present
-        self._frames_missing = False  # frames were dropped before the next one
-        self._looking_since: float | None = None  # arrival of the keyframe that is being looked at, monotonic
-
-    # --- frames in ---
-
-    def _frame_dropped(self, item: TrackFrame) -> None:
-        metrics.count_dropped("video")
-        self._frames_missing = True
+        self._looking_since: float | None = None  # monotonic second of the keyframe being looked at
 
     def close(self) -> None:
         """Close the input; queued pictures are still looked at. Idempotent."""
@@ -108,6 +103,7 @@ class VisionPipeline:
     def request_keyframe(self) -> None:
         """Sample the next picture that differs at all, and more than usual for a while, for a question."""
         self._sampler.ask()
+        self._decoding.look_again()
 
     async def refresh(self, now: float, seconds: float) -> float:
         """Wait until what is known of the picture is of the present; media never wait for this.
@@ -126,7 +122,7 @@ class VisionPipeline:
         newest = self._timeline.shown[-1] if self._timeline.shown else None
         if newest is None or newest.sight is None or now - newest.start > FRESH_SECONDS:
             self._refreshed.clear()
-            self._sampler.ask()
+            self.request_keyframe()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(seconds):
                     await self._refreshed.wait()
@@ -147,7 +143,7 @@ class VisionPipeline:
             self._refreshed.set()
 
     def waited(self, now: float) -> float:
-        """Seconds since arrival of the keyframe in work, at monotonic second `now`; 0: none is."""
+        """Seconds for which the keyframe in work has waited, at monotonic second `now`; 0: none is."""
         return 0.0 if self._looking_since is None else now - self._looking_since
 
     # --- stages ---
@@ -164,57 +160,32 @@ class VisionPipeline:
                 stages.create_task(self._captioner.run())
 
     async def _decode(self) -> None:
-        """Decode frames, and compare some with the last keyframe, until the ring is closed and empty."""
-        decoder: decode.VideoDecoder | None = None
-        track: MediaTrack | None = None
-        next_probe = 0.0  # session seconds
-        newest = 0.0  # session seconds of the newest picture
-        next_request = 0.0  # monotonic seconds
-        media = self._context.media
-        async for batch in self.video.batches(8):
-            if self._frames_missing:
-                self._frames_missing = False
-                first_track, first = batch[0]
-                batch[0] = (first_track, replace(first, gap=max(first.gap, 0.001)))
-            for fresh, frames in decode.by_track(batch):
-                if decoder is None or fresh is not track:
-                    track = fresh
-                    decoder = decode.VideoDecoder(fresh, self._context.session)
-                pictures = await decode.on_thread(media, decoder.decode, frames)
-                if decoder.waiting and clock.now() >= next_request:
-                    next_request = clock.now() + _KEYFRAME_REQUEST_SECONDS
-                    self._context.host.request_keyframe()
-                for picture in pictures:
-                    metrics.frames.labels("decoded").inc()
-                    if picture.at < newest - _BACK:
-                        next_probe = picture.at
-                    newest = picture.at
-                    self.picture_size = (picture.width, picture.height)
-                    if picture.at >= next_probe:
-                        next_probe = picture.at + 1 / self._context.settings.sample.probe_fps - 0.005
-                        await self._probe(picture)
-        if decoder is not None:
-            for picture in (await decode.on_thread(media, decoder.flush))[-1:]:
-                await self._probe(picture)
+        """Run the decoding stage to its end."""
+        await self._decoding.run()
         self._keyframes.close()
         if self.vlm is not None:
             self.vlm.close()
 
-    async def _probe(self, frame: VideoFrame) -> None:
-        """Compare one picture with the last keyframe; publish it as a keyframe where it differs enough."""
-        context = self._context
-        if frame.at <= self._newest_keyframe:  # the timeline never goes back
-            frame = replace(frame, at=self._newest_keyframe + 0.001)
-        decoded = clock.now()
-        gray = await decode.on_thread(context.media, decode.thumbnail, frame)
+    def _tune(self) -> None:
+        """Set what speech and load leave to the sampler."""
         speeches = self._timeline.speeches
         self._sampler.speaking = bool(speeches) and speeches[-1].active
-        rate = context.settings.sample.budget
-        self._budget.rate = min(rate, context.degradation.fidelity.keyframes or rate)
-        change = self._sampler.probe(gray, frame.at, frame.arrived)
-        if change is None:
+        rate = self._context.settings.sample.budget
+        self._budget.rate = min(rate, self._context.degradation.fidelity.keyframes or rate)
+
+    async def _thumbnail(self, frame: VideoFrame) -> NDArray[np.uint8]:
+        self.picture_size = (frame.width, frame.height)
+        return await decode.on_thread(self._context.media, decode.thumbnail, frame)
+
+    async def _compared(self, chosen: Chosen | None) -> None:
+        """A picture was compared with the last keyframe; publish it where it is the next one."""
+        if chosen is None:
             self._note_compared()
             return
+        context = self._context
+        frame, change = chosen.frame, chosen.change
+        if frame.at <= self._newest_keyframe:  # the timeline never goes back
+            frame = replace(frame, at=self._newest_keyframe + 0.001)
         self._newest_keyframe = frame.at
         compared = clock.now()
         jpeg = await decode.on_thread(context.media, decode.jpeg, frame)
@@ -222,7 +193,7 @@ class VisionPipeline:
         encoded = clock.now()
         await context.host.store_frame(frame.at, jpeg)
         stages = (
-            ("decode", decoded),
+            ("decode", chosen.taken),
             ("compare", compared),
             ("jpeg", encoded),
             ("store", clock.now()),
@@ -240,32 +211,33 @@ class VisionPipeline:
         event = context.host.dispatch(keyframe)
         if self.vlm is not None:
             self.vlm.put(frame.at, jpeg)
-        await self._pass_on(
-            self._keyframes, PendingKeyframe(keyframe, jpeg, gray, event.id if event is not None else "")
+        pending = PendingKeyframe(
+            keyframe, jpeg, chosen.gray, event.id if event is not None else "", chosen.seen
         )
+        await self._pass_on(self._keyframes, pending)
 
     async def _look(self) -> None:
         """Run the vision models on keyframes; scene captions never wait for screen text."""
         settings = self._context.settings.see
         async for batch in self._keyframes.batches(1):
             pending = batch[0]
-            self._looking_since = pending.keyframe.arrived
+            self._looking_since = pending.seen
             look = functools.partial(
                 perception.perceive,
                 pending.keyframe,
                 pending.jpeg,
                 self._context.roles.see,
-                deadline_in_s=_LOOK_SECONDS,
+                deadline_in_s=_LOOK_SECONDS * self._patience,
             )
             try:
-                sight = await _retried(look, lambda: len(self._keyframes) > 0)
+                sight = await _retried(look, lambda: self._superseded(self._keyframes))
             except StreamsvcError as error:
                 self._skipped("look", error)
             else:
                 self._publish(sight, pending)
             self._looking_since = None
             self._newest_sight = pending.keyframe.at
-            if clock.now() - pending.keyframe.arrived <= FRESH_SECONDS:
+            if clock.now() - pending.seen <= FRESH_SECONDS:
                 self._refreshed.set()
             self._note_compared()
             if settings.ocr:
@@ -297,15 +269,23 @@ class VisionPipeline:
                 pending.jpeg,
                 pending.gray,
                 self._context.roles.see,
-                deadline_in_s=_READ_SECONDS,
+                deadline_in_s=_READ_SECONDS * self._patience,
             )
             try:
-                text = await _retried(read, lambda: len(self._unread) > 0)
+                text = await _retried(read, lambda: self._superseded(self._unread))
             except StreamsvcError as error:
                 self._skipped("read", error)
                 continue
             if text is not None:
                 self._context.host.dispatch(replace(text, of=pending.event))
+
+    @property
+    def _patience(self) -> float:
+        return _PATIENCE if self._context.options.lossless else 1.0
+
+    def _superseded(self, ring: Ring[PendingKeyframe]) -> bool:
+        """Whether a newer picture waits that makes up for the one in work."""
+        return len(ring) > 0 and not self._context.options.lossless
 
     def _skipped(self, stage: str, error: StreamsvcError) -> None:
         metrics.deadline_missed.labels(stage, "skipped").inc()

@@ -49,6 +49,24 @@ def clip(
     return path
 
 
+def slides(path: Path, *times: float, codec: str = "libx264", b_frames: int = 0) -> Path:
+    """Write still pictures, each unlike the one before it and coded once, at some seconds; 160x96."""
+    options = {"deadline": "realtime", "lag-in-frames": "0"} if codec == "libvpx" else {}
+    with av.open(str(path), "w") as container:
+        stream: Any = container.add_stream(codec, rate=1, options=options)
+        stream.width, stream.height, stream.pix_fmt = 160, 96, "yuv420p"
+        stream.codec_context.time_base = Fraction(1, 1000)
+        stream.codec_context.max_b_frames = b_frames
+        for seed, at in enumerate(times):
+            blocks = np.random.default_rng(seed).integers(0, 255, (6, 10), dtype=np.uint8)
+            gray = blocks.repeat(16, 0).repeat(16, 1)
+            frame = av.VideoFrame.from_ndarray(np.stack([gray] * 3, axis=2), format="rgb24")
+            frame.pts, frame.time_base = round(at * 1000), Fraction(1, 1000)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path
+
+
 def shot(path: Path, at: float) -> np.ndarray[Any, np.dtype[np.uint8]]:
     """The picture of a recording at a second, as a JPEG."""
     with av.open(str(path)) as container:

@@ -32,6 +32,16 @@ def test_channels_are_averaged_not_added(tmp_path: Path) -> None:
     assert np.allclose(samples, 15000 / 32768, atol=1e-4)
 
 
+def test_a_channel_of_opposite_polarity_is_not_cancelled(tmp_path: Path) -> None:
+    tone = 0.5 * np.sin(2 * np.pi * 440 * np.arange(SAMPLE_RATE) / SAMPLE_RATE)
+    with wave.open(str(tmp_path / "stereo.wav"), "wb") as out:
+        out.setnchannels(2)
+        out.setsampwidth(2)
+        out.setframerate(SAMPLE_RATE)
+        out.writeframes((np.stack([tone, -tone], axis=1) * 32767).astype("<i2").tobytes())
+    assert np.abs(read(tmp_path / "stereo.wav")).max() == pytest.approx(0.5, abs=0.01)
+
+
 def test_only_the_first_seconds_are_read_on_request(tmp_path: Path) -> None:
     path = clip(tmp_path / "tone.mp4", seconds=2.0)
     assert len(read(path, 0.5)) == SAMPLE_RATE // 2

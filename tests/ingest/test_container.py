@@ -95,20 +95,33 @@ def test_an_unreadable_file_is_an_error(tmp_path: Path, monkeypatch: pytest.Monk
         )
 
 
-def stream(kind: str, codec: str | None, disposition: Any = 0) -> Any:
+def stream(kind: str, codec: str | None, disposition: Any = 0, comment: str = "") -> Any:
     context = SimpleNamespace(codec=SimpleNamespace(name=codec)) if codec else None
-    return SimpleNamespace(type=kind, codec_context=context, disposition=Disposition(disposition))
+    return SimpleNamespace(
+        type=kind,
+        codec_context=context,
+        disposition=Disposition(disposition),
+        sample_aspect_ratio=None,
+        metadata={"comment": comment},
+    )
 
 
-def test_cover_pictures_are_not_video_and_an_unknown_codec_is_an_error() -> None:
-    cover = stream("video", "mjpeg", Disposition.attached_pic)
+def test_a_cover_picture_is_the_video_of_sound_alone_and_an_unknown_codec_is_an_error() -> None:
+    cover = stream("video", "mjpeg", Disposition.attached_pic, "Cover (back)")
+    front = stream("video", "png", Disposition.attached_pic, "Cover (front)")
     song, strange, data = stream("audio", "mp3"), stream("video", None), stream("subtitle", "srt")
     film = stream("video", "h264")
 
     def of(*streams: Any) -> list[Any]:
         return choose(SimpleNamespace(streams=streams), "a.mp4")[0]
 
-    assert of(cover, song) == [song]
+    assert of(cover, song) == [song, cover]
+    assert of(cover, song, front) == [song, front]
+    assert of(cover, song, film) == [song, film]
+    assert of(cover, strange, film) == [film]
+    assert of(stream("video", None, Disposition.attached_pic), song) == [song], (
+        "a cover that libav cannot decode"
+    )
     assert of(strange, song) == [song], "the decodable track is used"
     assert of(strange, film) == [film]
     unknown = failing(lambda: of(strange, data))

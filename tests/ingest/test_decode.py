@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import io
 from dataclasses import replace
+from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, cast
@@ -8,8 +10,10 @@ from typing import Any, cast
 import av
 import numpy as np
 import pytest
+from PIL import Image
 
-from streamsvc.core.types import EncodedFrame, MediaTrack
+from streamsvc.core.types import EncodedFrame, MediaTrack, VideoFrame
+from streamsvc.ingest.container import choose
 from streamsvc.ingest.decode import AudioDecoder, VideoDecoder, jpeg, thumbnail
 from tests.builders.clips import clip
 
@@ -65,22 +69,64 @@ def test_any_codec_becomes_16_khz_mono_without_gaps(tmp_path: Path, name: str, c
     assert np.argmax(np.abs(np.fft.rfft(middle))) == 220, "440 Hz"
 
 
-@pytest.mark.parametrize("codec", ["pcm_s16le", "libopus"])
-def test_stereo_becomes_mono_at_the_same_level(tmp_path: Path, codec: str) -> None:
-    path = tmp_path / "a.mkv"
-    wave = (0.8 * np.sin(2 * np.pi * 440 * np.arange(48_000) / 48_000) * 32767).astype(np.int16)
+TONE = 0.8 * np.sin(2 * np.pi * 440 * np.arange(48_000) / 48_000)
+
+
+def sound(path: Path, codec: str, layout: str, *factors: float) -> Path:
+    """Write a second of a tone, times a factor in each channel."""
     writer: Any = av.open(str(path), "w")
     with writer as container:
-        sound = container.add_stream(codec, rate=48_000, layout="stereo", format="s16")
-        for start in range(0, 48_000, 960):
-            piece = np.repeat(wave[start : start + 960], 2)[None]
-            frame = av.AudioFrame.from_ndarray(piece, format="s16", layout="stereo")
+        stream = container.add_stream(codec, rate=48_000, layout=layout)
+        size = stream.frame_size or 960
+        format = stream.format.name
+        for start in range(0, 48_000, size):
+            channels = np.outer(factors, TONE[start : start + size])
+            if format.startswith("s16"):
+                channels = (channels * 32767).astype(np.int16)
+            piece = channels if format.endswith("p") else channels.T.reshape(1, -1)
+            ready = np.ascontiguousarray(piece, np.int16 if "16" in format else np.float32)
+            frame = av.AudioFrame.from_ndarray(ready, format=format, layout=layout)
             frame.sample_rate, frame.pts = 48_000, start
-            container.mux(sound.encode(frame))
-        container.mux(sound.encode(None))
-    track, packets = frames(path, "audio")
-    samples = np.concatenate([chunk.samples for chunk in AudioDecoder(track, "s").decode(packets)])
-    assert np.abs(samples[4000:12000]).max() == pytest.approx(0.8, abs=0.05)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("codec", "layout", "factors"),
+    [
+        ("pcm_s16le", "stereo", (1, 1)),
+        ("libopus", "stereo", (1, 1)),
+        ("pcm_s16le", "stereo", (1, -1)),
+        ("aac", "stereo", (1, -1)),
+        ("libopus", "stereo", (1, -1)),
+        ("flac", "stereo", (-0.5, 1)),
+        ("pcm_s16le", "stereo", (0, 1)),
+        ("libopus", "stereo", (1, 0)),
+        ("pcm_s16le", "5.1", (1, -1, 0, 0, 0, 0)),
+        ("aac", "5.1", (0, 0, 1, 0, 0, 0)),
+        ("pcm_s16le", "5.1", (-0.6, -0.6, 1, 0, 0.2, 0.2)),
+        ("libopus", "5.1", (1, -1, 0, 0, 0, 0)),
+        ("pcm_s16le", "quad", (1, -1, 1, -1)),
+    ],
+)
+def test_channels_become_mono_as_loud_as_the_loudest_whatever_their_polarity(
+    tmp_path: Path, codec: str, layout: str, factors: tuple[float, ...]
+) -> None:
+    track, packets = frames(sound(tmp_path / "a.mkv", codec, layout, *factors), "audio")
+    decoder = AudioDecoder(track, "s")
+    samples = np.concatenate([chunk.samples for chunk in decoder.decode(packets)])
+    assert decoder.errors == 0
+    middle = samples[4000:12000]
+    assert np.abs(middle).max() == pytest.approx(0.8, abs=0.06)
+    assert np.argmax(np.abs(np.fft.rfft(middle))) == 220, "440 Hz"
+
+
+def test_webrtc_opus_is_decoded_in_stereo(tmp_path: Path) -> None:
+    _, packets = frames(sound(tmp_path / "a.mkv", "libopus", "stereo", 1, -1), "audio")
+    decoder = AudioDecoder(MediaTrack("audio", "opus"), "s")
+    samples = np.concatenate([chunk.samples for chunk in decoder.decode(packets)])
+    assert np.abs(samples[4000:12000]).max() == pytest.approx(0.8, abs=0.06)
 
 
 def test_lost_audio_becomes_marked_silence_of_its_length(tmp_path: Path) -> None:
@@ -202,3 +248,72 @@ def test_thumbnails_are_small_and_gray_and_jpegs_can_be_opened(tmp_path: Path) -
     assert gray.dtype == np.uint8
     assert gray.mean() == pytest.approx(100, abs=4)
     assert jpeg(picture, max_width=80).startswith(b"\xff\xd8")
+
+
+def squares(path: Path, aspect: Fraction | None = None, **rotation: Any) -> Path:
+    """Write a still of 160x96: white on the left, black on the right."""
+    with av.open(str(path), "w") as container:
+        stream: Any = container.add_stream("libx264", rate=5)
+        stream.width, stream.height, stream.pix_fmt = 160, 96, "yuv420p"
+        if rotation:
+            stream.set_display_rotation(**rotation)
+        if aspect is not None:
+            stream.codec_context.sample_aspect_ratio = aspect
+        pixels = np.zeros((96, 160, 3), np.uint8)
+        pixels[:, :80] = 255
+        for number in range(3):
+            frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
+            frame.pts, frame.time_base = number, Fraction(1, 5)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("degrees", "mirrored", "size", "bright"),
+    [
+        (0, False, (160, 96), np.s_[:, :18]),
+        (0, True, (160, 96), np.s_[:, 22:]),
+        (90, False, (96, 160), np.s_[36:, :]),
+        (180, False, (160, 96), np.s_[:, 22:]),
+        (270, False, (96, 160), np.s_[:30, :]),
+    ],
+)
+def test_pictures_thumbnails_and_jpegs_are_upright(
+    tmp_path: Path, degrees: int, mirrored: bool, size: tuple[int, int], bright: Any
+) -> None:
+    track, packets = frames(squares(tmp_path / "a.mp4", degrees=degrees, hflip=mirrored), "video")
+    picture = VideoDecoder(track, "s").decode(packets)[0]
+    assert (picture.width, picture.height) == size
+    gray = thumbnail(picture, 40)
+    assert gray.shape == (round(40 * size[1] / size[0]), 40)
+    assert gray[bright].mean() > 230
+    assert gray.mean() == pytest.approx(127, abs=15)
+    for width in (1280, 40):
+        image = Image.open(io.BytesIO(jpeg(picture, max_width=width))).convert("L")
+        assert image.width == min(width, size[0])
+        assert np.abs(np.asarray(image.resize(gray.shape[::-1])).astype(int) - gray).mean() < 12
+
+
+def test_a_container_overrules_the_shape_of_pixels_in_the_bitstream(tmp_path: Path) -> None:
+    path = squares(tmp_path / "a.mp4", Fraction(2))
+    track, packets = frames(path, "video")
+    picture = VideoDecoder(track, "s").decode(packets)[0]
+    assert (picture.width, picture.height) == (320, 96)
+    assert thumbnail(picture, 40).shape == (12, 40)
+    assert Image.open(io.BytesIO(jpeg(picture))).size == (320, 96)
+    content = bytearray(path.read_bytes())
+    box = content.index(b"pasp") + 4  # ISO 14496-12, 12.1.4: hSpacing, vSpacing
+    content[box : box + 8] = (1).to_bytes(4, "big") + (2).to_bytes(4, "big")
+    path.write_bytes(content)
+    with av.open(str(path)) as container:
+        _, (track,) = choose(container, "a.mp4")
+    picture = VideoDecoder(track, "s").decode(packets)[0]
+    assert (picture.width, picture.height) == (160, 192)
+
+
+def test_a_very_tall_picture_has_a_small_thumbnail(tmp_path: Path) -> None:
+    picture = av.VideoFrame.from_ndarray(np.zeros((4096, 16, 3), np.uint8), format="rgb24")
+    frame = VideoFrame("s", "main", 0.0, 0.0, picture, 16, 4096)
+    assert thumbnail(frame, 40).shape == (160, 40)
+    assert Image.open(io.BytesIO(jpeg(frame, max_width=64))).height == 256

@@ -143,6 +143,8 @@ async def test_real_offers_get_one_codec_a_start_bitrate_and_no_simulcast(name: 
     )
     try:
         assert "a=simulcast" not in peer.sdp
+        # Without it the sender turns the pictures itself (3GPP TS 26.114, 7.4.5): nothing here reads it.
+        assert "video-orientation" not in peer.sdp
         assert "x-google-start-bitrate=1500" in peer.sdp
         assert "127.0.0.1" in peer.sdp
         assert len(re.findall(r"a=rtpmap:\d+ (?!rtx)", peer.sdp)) == 2

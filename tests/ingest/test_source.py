@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import socket
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import av
 import pytest
+from PIL import Image
 
 from streamsvc.core import clock
 from streamsvc.core.config import Ingest
@@ -50,6 +54,34 @@ async def test_a_file_gives_frames_of_the_kinds_it_has(
         times = [frame.at for frame in frames if frame.kind == kind]
         assert abs(times[0]) < 0.05
         assert 0.85 < times[-1] < 1.05
+
+
+def covered(folder: Path, name: str, payload: Callable[[bytes], bytes]) -> Path:
+    """A sound file with a cover; `payload`: what becomes of each coded packet of sound."""
+    picture = io.BytesIO()
+    Image.new("RGB", (64, 48), "red").save(picture, "PNG")
+    with av.open(str(clip(folder / "a.m4a", video=None))) as sound, av.open(str(folder / name), "w") as out:
+        stream = out.add_stream_from_template(sound.streams.audio[0])
+        out.add_attachment("cover.png", "image/png", picture.getvalue())
+        for packet in sound.demux(audio=0):
+            if packet.size:
+                fresh = av.Packet(payload(bytes(packet)))
+                fresh.pts, fresh.dts, fresh.time_base = packet.pts, packet.dts, packet.time_base
+                fresh.stream = stream
+                out.mux(fresh)
+    return folder / name
+
+
+async def test_the_cover_of_a_sound_file_is_one_picture_at_its_start(tmp_path: Path) -> None:
+    frames = await read(covered(tmp_path, "a.mka", lambda payload: payload))
+    pictures = [frame for frame in frames if frame.kind == "video"]
+    assert [(frame.at, frame.codec, frame.payload[1:4]) for frame in pictures] == [(0.0, "png", b"PNG")]
+    assert max(frame.at for frame in frames) > 0.9, "and all of the sound"
+
+
+async def test_a_cover_does_not_make_a_file_of_garbage_good(tmp_path: Path) -> None:
+    with pytest.raises(SourceError):
+        await read(covered(tmp_path, "a.mka", lambda payload: b"\x55" * len(payload)))
 
 
 async def test_frames_of_both_tracks_are_merged_in_order_of_time(tmp_path: Path) -> None:

@@ -115,6 +115,56 @@ def test_a_disturbance_of_a_page_is_no_change(condition: str) -> None:
     assert [reason for _, reason in reasons(small)] == ["first"]
 
 
+# --- pictures after which nothing comes
+
+
+def test_a_picture_that_stays_is_held_against_the_keyframe_until_nothing_is_pending() -> None:
+    sampler = Sampler(Sample())
+    assert sampler.hold(1.0) is None, "nothing has come yet"
+    assert sampler.probe(page((10, 10, 80)), 0.0) is not None
+    assert not sampler.pending
+    assert sampler.probe(page((10, 20, 100), (40, 10, 60), ground=80), 15.0) is None, "it may go on changing"
+    assert sampler.pending
+    held = sampler.hold(15.6)
+    assert held is not None and held.reason == "scene"
+    assert not sampler.pending
+    assert sampler.hold(15.8) is None
+
+
+def test_what_the_budget_refuses_stays_pending_and_is_sampled_later() -> None:
+    sampler = Sampler(Sample(), TokenBucket(0.1, 1))
+    sampler.probe(page(), 0.0)
+    sampler.probe(page((10, 10, 80)), 1.0)
+    assert sampler.hold(1.6) is None and sampler.pending
+    assert sampler.hold(11.6) is not None
+    sampler.probe(np.zeros((120, 160), np.uint8), 12.0)
+    assert sampler.hold(12.6) is None and sampler.pending, "another size"
+    assert sampler.hold(23.0) == Change("scene")
+
+
+def test_noise_of_a_camera_is_no_change_of_a_picture_that_stays_either() -> None:
+    signs = np.random.default_rng(4).choice(np.array([-1, 1], np.int16), (90, 160))
+    size = np.full((90, 160), 3.9)
+    size[20:60, 20:60] = 9.5  # a dark corner is noisier; within NOISE_FACTOR of the rest
+    sampler = Sampler(Sample())
+    sampler.probe(np.full((90, 160), 120, np.uint8), 0.0)
+    noisy = np.clip(120 + signs * size, 0, 255).astype(np.uint8)
+    assert sampler.probe(noisy, 5.0) is None
+    assert not sampler.pending
+    assert sampler.hold(5.6) is None
+
+
+def test_slides_that_change_often_are_not_taken_for_a_video() -> None:
+    rng = np.random.default_rng(5)
+    sampler = Sampler(Sample())
+    seen = 0
+    for number in range(40):  # every slide has another line, so each change moves the same windows
+        slide = page((10, 10, 80), *((row, 10, int(rng.integers(30, 140))) for row in range(20, 80, 10)))
+        seen += sampler.probe(slide, number * 3.0) is not None
+        seen += sampler.hold(number * 3.0 + 0.6) is not None
+    assert seen == 40
+
+
 def test_a_token_bucket_allows_a_burst_and_then_its_rate_and_counts_refusals() -> None:
     refused: list[int] = []
     bucket = TokenBucket(0.5, 2, lambda: refused.append(1))

@@ -28,28 +28,6 @@ def counted(outcome: str) -> float:
     return float(metrics.frames.labels(outcome)._value.get())
 
 
-def test_after_dropped_pictures_the_publisher_is_asked_for_a_keyframe(
-    stage: asyncio.Runner, tmp_path: Path
-) -> None:
-    class Asked(Sender):
-        asked = 0
-
-        def request_keyframe(self) -> None:
-            self.asked += 1
-
-    async def main() -> None:
-        async with Playing(make(ingest={"video_ring": 5})) as played:
-            sender = Asked()
-            played.session.media.attach(sender)
-            for frame in packets(tmp_path, 1.0, audio=None)[:20]:  # the last five hold no keyframe
-                played.session.media.tap(frame)
-            await clock.sleep(1.0)
-            assert sender.asked == 1
-            assert "keyframe.sampled" not in kinds(played.events), "half a picture is none"
-
-    stage.run(main())
-
-
 def test_pictures_are_left_alone_where_nobody_is_to_see_them(stage: asyncio.Runner, tmp_path: Path) -> None:
     async def main() -> None:
         before = counted("not_wanted")
@@ -268,7 +246,7 @@ def test_a_question_waits_no_longer_in_all_where_the_model_that_answers_is_slow_
     stage.run(main())
 
 
-def test_where_no_picture_comes_a_question_about_now_goes_on(
+def test_where_no_picture_comes_a_question_about_now_does_not_wait_for_one(
     stage: asyncio.Runner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def main() -> None:
@@ -276,6 +254,6 @@ def test_where_no_picture_comes_a_question_about_now_goes_on(
             played.session.media.attach(Sender(VP8))
             told, took = await answered(played, filmed(tmp_path, 0.5), "What is shown now?", 3.0)
         assert told == "I see a cat."
-        assert 0.29 <= took <= 0.32
+        assert took <= 0.05, "the picture that stands is compared at once"
 
     stage.run(main())

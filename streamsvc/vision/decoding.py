@@ -1,0 +1,103 @@
+"""The first stage of vision: encoded frames to pictures that are compared with the last keyframe."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from streamsvc.core import clock, metrics
+from streamsvc.core.context import SessionContext
+from streamsvc.core.queues import Closed, Ring
+from streamsvc.core.types import MediaTrack, VideoFrame
+from streamsvc.ingest import decode
+from streamsvc.ingest.decode import TrackFrame
+from streamsvc.vision.probing import Prober
+
+_KEYFRAME_REQUEST_SECONDS = 1.0  # between requests for a codec keyframe
+_BATCH = 8  # frames decoded at once
+
+
+class DecodingStage:
+    """Decodes the frames of one session.
+
+    Args:
+        context: of the session.
+        prober: takes the pictures.
+        tune: called before pictures are compared: sets what load and speech leave to the sampler.
+
+    `frames`: the ring that encoded frames are put into; full, it drops the oldest, which is counted.
+    """
+
+    def __init__(self, context: SessionContext, prober: Prober, tune: Callable[[], None]) -> None:
+        self.frames: Ring[TrackFrame] = Ring(context.settings.ingest.video_ring, self._dropped)
+        self._context = context
+        self._prober = prober
+        self._tune = tune
+        self._missing = False  # frames were dropped before the next one
+        self._idle: asyncio.Timeout | None = None  # of the wait for frames while a picture may stand
+
+    def _dropped(self, item: TrackFrame) -> None:
+        metrics.count_dropped("video")
+        self._missing = True
+
+    def look_again(self) -> None:
+        """Compare the picture that stands now, if one does: no other will come for it."""
+        if self._idle is not None and self._prober.stands():
+            self._idle.reschedule(asyncio.get_running_loop().time())
+
+    async def run(self) -> None:
+        """Decode until the ring is closed and empty, and every picture has been compared."""
+        decoder: decode.VideoDecoder | None = None
+        track: MediaTrack | None = None
+        next_request = 0.0  # monotonic seconds
+        media = self._context.media
+        while (batch := await self._next_frames(decoder)) is not None:
+            if not batch:
+                self._tune()
+                await self._prober.stand()
+                continue
+            if self._missing:
+                self._missing = False
+                first_track, first = batch[0]
+                batch[0] = (first_track, replace(first, gap=max(first.gap, 0.001)))
+            for fresh, frames in decode.by_track(batch):
+                if decoder is None or fresh is not track:
+                    await self._flush(decoder)
+                    track = fresh
+                    decoder = decode.VideoDecoder(fresh, self._context.session)
+                await self._show(await decode.on_thread(media, decoder.decode, frames))
+                if decoder.waiting and clock.now() >= next_request:
+                    next_request = clock.now() + _KEYFRAME_REQUEST_SECONDS
+                    self._context.host.request_keyframe()
+        await self._flush(decoder)
+        await self._prober.pass_time(float("inf"))
+
+    async def _next_frames(self, decoder: decode.VideoDecoder | None) -> list[TrackFrame] | None:
+        """The next frames; none where the picture shown is to be compared again first; None at the end.
+
+        Where a source waits for us, a pause tells nothing about the picture: `Prober.show` passes its time.
+        """
+        may_stand = decoder is not None and not decoder.waiting and not self._context.options.lossless
+        due = self._prober.due_at() if may_stand else None
+        try:
+            async with asyncio.timeout(None if due is None else max(0.0, due - clock.now())) as idle:
+                self._idle = idle if may_stand else None
+                return await self.frames.take(_BATCH)
+        except TimeoutError:
+            return []
+        except Closed:
+            return None
+        finally:
+            self._idle = None
+
+    async def _flush(self, decoder: decode.VideoDecoder | None) -> None:
+        """Show the pictures that a decoder holds back."""
+        if decoder is not None:
+            await self._show(await decode.on_thread(self._context.media, decoder.flush))
+
+    async def _show(self, pictures: Sequence[VideoFrame]) -> None:
+        self._tune()
+        for picture in pictures:
+            metrics.frames.labels("decoded").inc()
+            await self._prober.show(picture)
