@@ -1,7 +1,7 @@
 /**
  * The browser client of a session's event socket. No dependencies; may be used from any page:
  *
- *   import { Session } from "/web/client.js";
+ *   import { Session } from "https://HOST/web/client.js";
  *   const session = new Session("a.3f9c", { token });          // token: only where the server asks for one
  *   session.on("caption.partial", (e) => show(e.text, e.stable));
  *   session.on("caption.final", (e) => append(e.start, e.text));
@@ -16,6 +16,9 @@
  * were missed; "epoch" {epoch} when the server's log was reset: discard what is shown.
  * What arrives is text, never markup: put it on a page with textContent.
  */
+
+/** Where the service lives: the folder above this file's, so a sub-path of a host works too. */
+export const BASE = new URL("../", import.meta.url).href;
 
 const FIRST_RETRY_MS = 500;
 const LAST_RETRY_MS = 10_000;
@@ -40,6 +43,38 @@ export function bearer(token) {
   return token ? { Authorization: `Bearer ${token}` } : {};
 }
 
+/** An address below the service, also where a server that does not know its sub-path wrote "/v1/…". */
+export function below(address, base = BASE) {
+  const root = new URL(base);
+  const place = new URL(address, root);
+  if (place.origin !== root.origin || place.pathname.startsWith(root.pathname)) return place.href;
+  return new URL(place.pathname.slice(1) + place.search, root).href;
+}
+
+/** Address of a session, or of something below it: sessionAddress("a.3f9c", "captions.vtt"). */
+export function sessionAddress(id, rest = "", base = BASE) {
+  return new URL(`v1/sessions/${encodeURIComponent(id)}${rest && `/${rest}`}`, base).href;
+}
+
+/** Why a request failed, as a sentence. `status`: of HTTP, 0 where the server was not reached. */
+export class RequestError extends Error {
+  constructor(message, status = 0) {
+    super(message);
+    this.status = status;
+  }
+}
+
+/** Ask the service for something. Returns the response; raises RequestError where it is refused. */
+export async function request(address, { token = "", method = "GET", json, headers = {}, ...more } = {}) {
+  const body = json === undefined ? {} : { body: JSON.stringify(json) };
+  const type = json === undefined ? {} : { "Content-Type": "application/json" };
+  const response = await fetch(address, { method, headers: { ...type, ...headers, ...bearer(token) }, ...body, ...more }).catch(() => {
+    throw new RequestError("The server could not be reached.");
+  });
+  if (!response.ok) throw new RequestError(await problem(response), response.status);
+  return response;
+}
+
 /** The error message of a failed HTTP response, as one sentence. */
 export async function problem(response) {
   let message = "";
@@ -57,16 +92,16 @@ export class Session extends EventTarget {
    * @param {string} id the session's id
    * @param {object} options
    *   token    a JWT, sent as a subprotocol, never in the address
-   *   origin   "https://host" of the server; default: this page's
+   *   origin   "https://host" of the server, or "https://host/path/"; default: where this file comes from
    *   types    e.g. "caption.*,answer.*"; default: everything
    *   history  true: begin with all that the server still holds; default: begin now
    *   forever  true: keep trying even where the session is unknown (an overlay may be opened before the stream)
    */
-  constructor(id, { token = "", origin = location.origin, types = "", history = false, forever = false } = {}) {
+  constructor(id, { token = "", origin = BASE, types = "", history = false, forever = false } = {}) {
     super();
     this.id = id;
     this.token = token;
-    this.origin = origin;
+    this.origin = origin.endsWith("/") ? origin : `${origin}/`;
     this.types = types;
     this.forever = forever;
     this.epoch = null;
@@ -116,6 +151,11 @@ export class Session extends EventTarget {
     return id;
   }
 
+  /** Give a question up. Its answer.done says so, where there is still a connection. */
+  cancel(id) {
+    if (this._socket?.readyState === WebSocket.OPEN) this.send({ type: "question.cancel", id });
+  }
+
   /** Send any client message. Throws while not connected. */
   send(message) {
     if (this._socket?.readyState !== WebSocket.OPEN) throw new Error("Not connected to the session.");
@@ -124,15 +164,12 @@ export class Session extends EventTarget {
 
   /** A session that has ended has no event socket: its answers come in the response. */
   async _askEnded(id, text, deadlineMs) {
-    const url = new URL(`/v1/sessions/${encodeURIComponent(this.id)}/questions`, this.origin);
-    const response = await fetch(url, {
+    const response = await request(sessionAddress(this.id, "questions", this.origin), {
+      token: this.token,
       method: "POST",
-      headers: { "Content-Type": "application/json", Accept: "text/event-stream", ...bearer(this.token) },
-      body: JSON.stringify({ text, ...(deadlineMs ? { deadline_ms: deadlineMs } : {}) }),
-    }).catch(() => {
-      throw new Error("The server could not be reached.");
+      headers: { Accept: "text/event-stream" },
+      json: { text, ...(deadlineMs ? { deadline_ms: deadlineMs } : {}) },
     });
-    if (!response.ok) throw new Error(await problem(response));
     const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
     for (let rest = ""; ; ) {
       const { done, value } = await reader.read();
@@ -151,7 +188,7 @@ export class Session extends EventTarget {
   // --- inside ---------------------------------------------------------------------------------------------------
 
   _address() {
-    const url = new URL(`/v1/sessions/${encodeURIComponent(this.id)}/events`, this.origin);
+    const url = new URL(sessionAddress(this.id, "events", this.origin));
     url.protocol = url.protocol === "https:" ? "wss:" : "ws:";
     url.searchParams.set("client", this.client);
     if (this.types) url.searchParams.set("types", this.types);
@@ -192,8 +229,10 @@ export class Session extends EventTarget {
 
   async _lost(close, opened) {
     if (!this._wanted) return;
-    if (this.ended && close.code === 1000 && !this.forever) {
+    if (close.code === 1000 && !this.forever) {
+      // Closed in order: the session has ended, also where its log lacks the end because the server was killed.
       this._wanted = false;
+      this.ended = true;
       this._setState("closed", "The session has ended.");
       return;
     }
@@ -202,7 +241,7 @@ export class Session extends EventTarget {
     if (!this._wanted || this._socket) return;
     if (status && !this.forever) {
       this._wanted = false;
-      this._setState("refused", close.reason || REASONS[status], { status });
+      this._setState("refused", REASONS[status], { status });
       return;
     }
     // A subscriber that fell behind (4008) may resume at once; others wait, a little apart from each other.
@@ -215,8 +254,7 @@ export class Session extends EventTarget {
   /** A refused handshake tells a page nothing, so ask the plain door. 0: a passing trouble. */
   async _whyRefused() {
     try {
-      const url = new URL(`/v1/sessions/${encodeURIComponent(this.id)}`, this.origin);
-      const response = await fetch(url, { headers: bearer(this.token) });
+      const response = await fetch(sessionAddress(this.id, "", this.origin), { headers: bearer(this.token) });
       return REASONS[response.status] ? response.status : 0;
     } catch {
       return 0;

@@ -1,7 +1,7 @@
 /**
  * Publish a MediaStream by WHIP (RFC 9725).
  *
- *   const publication = new Publication(stream, { url: "/whip", token, onState: ({ state, message }) => … });
+ *   const publication = new Publication(stream, { token, onState: ({ state, message }) => … });
  *   const { session } = await publication.start();   // PublishError if the server refuses
  *   …
  *   await publication.stop();
@@ -10,7 +10,7 @@
  * session, which the server keeps for 30 s.
  */
 
-import { bearer, problem } from "./client.js";
+import { BASE, bearer, problem } from "./client.js";
 
 const GATHER_MS = 1000; // candidates found later go by PATCH
 const CONNECT_MS = 15_000;
@@ -59,12 +59,12 @@ export function candidateFragment(sdp, candidates, complete) {
 }
 
 export class Publication {
-  constructor(stream, { url = "/whip", token = "", onState = () => {} } = {}) {
+  constructor(stream, { session = null, url = new URL("whip", BASE).href, token = "", onState = () => {} } = {}) {
     this.stream = stream;
     this.url = url;
     this.token = token;
     this.onState = onState;
-    this.session = null;
+    this.session = session; // a name to publish under, or one that POST /v1/sessions has made
     this.state = "stopped";
     this._pc = null;
     this._resource = null;
@@ -119,7 +119,7 @@ export class Publication {
     const answer = await response.text();
     const links = parseLinks(response.headers.get("Link"));
     const place = response.headers.get("Location");
-    this._resource = place ? new URL(place, new URL(this.url, location.href)).href : null;
+    this._resource = place ? beside(place, response.url) : null;
     this._etag = response.headers.get("ETag");
     this._servers = iceServers(links); // for the next attempt: this one has gathered already
     const events = links.find((link) => link.params.rel === EVENTS_REL)?.target ?? "";
@@ -168,7 +168,7 @@ export class Publication {
   async _post(offer) {
     let response;
     try {
-      response = await fetch(this.session ? `/whip/${encodeURIComponent(this.session)}` : this.url, {
+      response = await fetch(this.session ? `${this.url}/${encodeURIComponent(this.session)}` : this.url, {
         method: "POST",
         headers: { "Content-Type": "application/sdp", ...bearer(this.token) },
         body: offer,
@@ -259,6 +259,14 @@ export class Publication {
     this.state = state;
     this.onState({ state, message });
   }
+}
+
+/** Address of a resource that the answer to `asked` names; a server below a sub-path may not know its own path. */
+function beside(place, asked) {
+  const [url, from] = [new URL(place, asked), new URL(asked)];
+  const root = from.pathname.replace(/\/whip(\/[^/]*)?$/, "");
+  if (url.origin === from.origin && !url.pathname.startsWith(`${root}/`)) url.pathname = root + url.pathname;
+  return url.href;
 }
 
 async function refusal(response, retryAfter) {
