@@ -224,9 +224,9 @@ function listen(to) {
   });
   on("session.going_away", () => hint("The server is about to restart; the session will end soon."));
   on("session.closed", ended);
-  on("caption.partial", (event) => phase === "live" && captions.partial(event));
+  on("caption.partial", (event) => caption(event, "partial"));
   on("caption.final", (event) => {
-    if (phase === "live") captions.final(event);
+    caption(event, "final");
     transcript.final(event);
   });
   on("caption.translation", (event) => transcript.translation(event));
@@ -240,6 +240,12 @@ function listen(to) {
   on("alert.fired", (event) => watches.alert(event, fresh));
   on("error", ({ error, question_id: about, id }) => answers.refused(about, id, error.message) || fail(error.message));
   on("latency.report", figures);
+}
+
+/** Words over the picture: not of a stream that has been stopped. */
+function caption(event, part) {
+  if (phase === "waiting") set("live"); // its log may have lost its beginning
+  if (phase === "live" || phase === "stalled") captions[part](event);
 }
 
 function figures(event) {

@@ -49,11 +49,11 @@ export class SessionList {
     if (!this.shown || document.hidden) return;
     try {
       this._draw(await this._read());
-    } catch (error) {
+      if (this.shown) this.timer = setTimeout(() => this.refresh(), AGAIN_MS);
+    } catch (error) { // asked again when a token is typed, or the page is seen again
       this.card.hidden = ![401, 403].includes(error.status); // a service without this list, or one that is away
       this._tell(error.status === 401 ? "Paste the access token to see the sessions." : error.message);
     }
-    if (this.shown) this.timer = setTimeout(() => this.refresh(), AGAIN_MS);
   }
 
   async _read() {
