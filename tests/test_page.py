@@ -375,15 +375,22 @@ def test_a_session_that_ended_while_the_server_was_away_is_not_live(
 
 
 def test_focus_is_never_lost(open_page: Open, fake: Fake) -> None:
-    page = started(open_page, fake, allowed=("404",))
+    page = started(open_page, fake, allowed=("403",))
     expect(page.locator("#session-name")).to_be_focused()
     page.locator("#stop").focus()
     page.keyboard.press("Enter")
     expect(page.locator("#stop")).to_have_text("New session")
-    expect(page.locator("#session-name")).to_be_focused()
+    expect(page.locator("#stop")).to_be_focused()
     page.locator("#stop").click()
     expect(page.locator("#start")).to_be_focused()
     page.locator("#address").fill("file:/outside.mp4")
+    page.locator("#start").focus()
+    page.keyboard.press("Enter")
+    expect(page.locator("#error-text")).to_have_text("that file may not be read")
+    expect(page.locator("#start")).to_be_focused()
+    page.get_by_role("button", name="Dismiss").focus()
+    page.keyboard.press("Enter")
+    expect(page.locator("#start")).to_be_focused()
 
 
 # --- before the start -------------------------------------------------------------------------------------
@@ -473,7 +480,7 @@ def test_without_a_token_the_list_asks_for_one_and_then_shows(open_page: Open, f
     fake.sessions = [{"id": SESSION, "state": "ended", "tracks": [], "started_utc": "2026-01-01T00:00:00Z"}]
     page = open_page(allowed=("401",))
     expect(page.locator("#sessions-empty")).to_contain_text("access token")
-    page.get_by_text("Access token").click()
+    page.get_by_text("Access token", exact=True).click()
     page.locator("#token").fill(fake.token)
     page.keyboard.press("Tab")
     expect(page.locator("#sessions > li")).to_have_count(1)

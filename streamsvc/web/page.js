@@ -88,12 +88,10 @@ function draw() {
   else if (phase === "live" && slow) [state, text] = ["warn", `Live; ${slow}`];
   $("status").dataset.state = state;
   if ($("status-text").textContent !== text) $("status-text").textContent = text;
-  const over = phase === "ended" || phase === "stopping";
-  $("stop").textContent = phase === "ended" || !owned ? (phase === "ended" ? "New session" : "Leave") : "Stop";
-  $("stop").className = owned && phase !== "ended" ? "danger" : "primary";
-  $("stop").disabled = phase === "stopping";
+  $("stop").textContent = phase === "ended" ? "New session" : owned ? "Stop" : "Leave";
+  $("stop").className = phase === "ended" ? "primary" : owned ? "danger" : "";
   $("empty").textContent = NOTHING_YET[phase] ?? "Waiting for the stream…";
-  if (over) captions.clear();
+  if (phase === "ended" || phase === "stopping") captions.clear();
 }
 
 /** The session has been shown to the end; what was said stays on the page. */
@@ -114,7 +112,6 @@ async function begin(how) {
   fail("");
   hint("");
   busy = true;
-  source.draw(busy);
   set("starting");
   try {
     await how();
@@ -123,7 +120,6 @@ async function begin(how) {
     fail(error.message);
   } finally {
     busy = false;
-    source.draw(busy);
   }
 }
 

@@ -3,7 +3,7 @@
  * described or read on it differs from the row before; else its picture joins that row.
  */
 
-import { Follower, SURE, clockTime, counted, make, markWithin, time } from "./views.js";
+import { Follower, SURE, counted, make, markWithin, span, time } from "./views.js";
 
 const MOST = 150; // rows kept on the page
 const SIGHT_MS = 1500; // a keyframe that nothing has been seen on for so long opens its row by itself
@@ -129,7 +129,7 @@ export class Scenes {
     Object.assign(row, { frame, labels: frame.labels, text: "" });
     picture.onload = () => (picture.hidden = false);
     const before = this._before(frame.at);
-    if (before) before.dataset.end = Math.max(Number(before.dataset.start), frame.at - 0.1); // the scene before lasts until this one
+    if (before) this._last(before, frame.at); // the scene before lasts until this one
     if (before) before.before(row);
     else this.list.append(row);
     while (this.list.childElementCount > MOST) this.list.lastElementChild.remove();
@@ -145,10 +145,13 @@ export class Scenes {
     const row = this._before(frame.at);
     if (!row) return void this._open(frame);
     frame.row = row;
-    row.dataset.end = Math.max(Number(row.dataset.end), frame.at);
-    const [start, end] = [row.dataset.start, row.dataset.end].map(Number);
-    row.querySelector(".at").textContent = Math.floor(end) > Math.floor(start) ? `${clockTime(start)}–${clockTime(end)}` : clockTime(start);
+    this._last(row, Math.max(Number(row.dataset.end), frame.at));
     if (!row.frame.address && frame.address) this._picture(row, frame);
+  }
+
+  _last(row, end) {
+    row.dataset.end = end;
+    row.querySelector(".at").textContent = span(Number(row.dataset.start), end);
   }
 
   _picture(row, frame) {

@@ -13,19 +13,18 @@ export class SourceForm {
   constructor(onStart) {
     this.stream = null;
     this.meter = null;
-    this.busy = false;
     fillLanguages($("language"));
     $("source").addEventListener("submit", (event) => {
       event.preventDefault();
       onStart();
     });
-    $("source").addEventListener("change", () => this.draw(this.busy));
+    $("source").addEventListener("change", () => this.draw());
     $("file").addEventListener("change", () => this._name());
     $("mute").addEventListener("change", () => ($("preview").muted = $("mute").checked));
     navigator.mediaDevices?.addEventListener?.("devicechange", () => this._fill());
     this._dropFiles();
     this._fill();
-    this.draw(false);
+    this.draw();
   }
 
   /** camera, screen, file, address, obs or watch */
@@ -34,14 +33,13 @@ export class SourceForm {
   }
 
   /** Show the fields of the chosen kind. */
-  draw(busy) {
-    this.busy = busy;
+  draw() {
     const kind = this.kind;
     for (const part of document.querySelectorAll("#source [data-for]")) part.hidden = !part.dataset.for.split(" ").includes(kind);
     const capture = kind === "camera" || kind === "screen";
     $("insecure").textContent = INSECURE;
     $("insecure").hidden = !capture || captureAllowed();
-    $("start").disabled = busy || (capture && !captureAllowed());
+    $("start").disabled = capture && !captureAllowed();
     $("start").textContent = { watch: "Watch", obs: "Make a session" }[kind] ?? "Start";
     sayOptions();
   }
@@ -125,11 +123,11 @@ export class SourceForm {
     window.addEventListener("dragleave", (event) => event.relatedTarget || area.classList.remove("over"));
     window.addEventListener("drop", (event) => {
       area.classList.remove("over");
-      if (!event.dataTransfer?.files.length || this.busy || $("idle").hidden) return;
+      if (!event.dataTransfer?.files.length || $("idle").hidden) return;
       document.querySelector('input[value="file"]').checked = true;
       $("file").files = event.dataTransfer.files;
       this._name();
-      this.draw(this.busy);
+      this.draw();
     });
   }
 }
