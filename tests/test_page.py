@@ -445,19 +445,24 @@ def test_sessions_are_listed_with_pictures_opened_and_deleted_after_asking(
     open_page: Open, fake: Fake
 ) -> None:
     fake.sessions = [
-        {"id": f"0.s{n}", "state": "ended" if n else "live", "tracks": ["audio", "video"]}
-        | {"started_utc": "2026-01-01T00:00:00Z", "name": "standup" if n == 0 else None}
+        {"id": f"0.s{n}", "state": "ended" if n else "stalled", "tracks": ["audio", "video"]}
+        | {
+            "started_utc": "2026-01-01T00:00:00Z",
+            "title": "Plan <b>B</b>" if n == 0 else None,
+            "seconds": 75.2,
+        }
         for n in range(20)
     ]
     page = open_page()
     rows = page.locator("#sessions > li")
     expect(rows).to_have_count(12)
-    expect(rows.first).to_contain_text("standup")
+    expect(rows.first).to_contain_text("Plan <b>B</b>")
     expect(rows.first.locator("img")).to_be_visible()
-    expect(rows.first.locator(".note")).to_contain_text("live · ")
+    expect(rows.first.locator(".note")).to_contain_text("nothing is coming · ")
+    expect(rows.first.locator(".note")).to_contain_text(" · 1:15")
     page.get_by_role("button", name="Show more").click()
     expect(rows).to_have_count(20)
-    page.get_by_label("Which sessions").select_option("live")
+    page.get_by_label("Which sessions").select_option(label="Running")
     expect(rows).to_have_count(1)
     page.get_by_label("Which sessions").select_option("")
     delete = page.get_by_role("button", name="Delete 0.s2", exact=True)

@@ -1,6 +1,6 @@
 /** The addresses of a session, with tokens that end, and the copy buttons. */
 
-import { BASE, request, sessionAddress } from "./client.js";
+import { ROOT, place, request, sessionPlace } from "./client.js";
 
 const $ = (id) => document.getElementById(id);
 
@@ -18,10 +18,10 @@ export class Addresses {
     const { id, token } = this.find();
     const name = encodeURIComponent(id);
     const view = this.tokens ? `token=${this.tokens.view}` : "";
-    $("overlay-url").value = `${BASE}overlay/${name}?lines=2${view && `#${view}`}`;
-    $("whip-url").value = `${BASE}whip/${name}`;
+    $("overlay-url").value = `${ROOT}overlay/${name}?lines=2${view && `#${view}`}`;
+    $("whip-url").value = `${ROOT}whip/${name}`;
     $("whip-token").value = this.tokens?.publish ?? "";
-    $("page-url").value = `${BASE}#session=${name}${view && `&${view}`}`;
+    $("page-url").value = `${ROOT}#session=${name}${view && `&${view}`}`;
     $("whip-token-field").hidden = !this.tokens?.publish;
     $("life-field").hidden = !token;
     if (!token) return this._tell("Who can reach this server needs no token.");
@@ -44,7 +44,7 @@ export class Addresses {
     if (seconds && session) {
       const issue = async (may) => {
         const body = { session: session.id, may, expires_in: seconds };
-        return (await (await request(new URL("v1/tokens", BASE), { token: session.token, method: "POST", json: body })).json()).token;
+        return (await (await request(place("v1/tokens"), { token: session.token, method: "POST", json: body })).json()).token;
       };
       try {
         const view = await issue(["subscribe", "ask"]).catch(() => issue(["subscribe"]));
@@ -74,8 +74,10 @@ export class Addresses {
 }
 
 /** Save a file of the session: "captions.vtt", "export.md". */
-export async function download({ id, token }, file) {
-  const response = await request(sessionAddress(id, file), { token });
+export async function download({ id, token, client }, file) {
+  const url = sessionPlace(id, `/${file}`);
+  if (file === "export.md") url.searchParams.set("client", client); // with the answers that were for this page alone
+  const response = await request(url, { token });
   const address = URL.createObjectURL(await response.blob());
   const link = document.createElement("a");
   Object.assign(link, { href: address, download: `${id}.${file.split(".").pop()}` });

@@ -12,13 +12,12 @@
  *   const id = session.ask("What does the slide say?");        // while the state is "open", and after the session's end
  *   session.close();
  *
+ * Where a proxy lets no WebSocket through, events come as Server-Sent Events and questions go by POST; nothing else changes.
+ *
  * Other names to listen for: every event type of the server; "*" (each event); "gap" {from, to} when durable events
  * were missed; "epoch" {epoch} when the server's log was reset: discard what is shown.
  * What arrives is text, never markup: put it on a page with textContent.
  */
-
-/** Where the service lives: the folder above this file's, so a sub-path of a host works too. */
-export const BASE = new URL("../", import.meta.url).href;
 
 const FIRST_RETRY_MS = 500;
 const LAST_RETRY_MS = 10_000;
@@ -32,6 +31,14 @@ const REASONS = {
   404: "There is no such session.",
 };
 
+/** What all addresses of the service begin with: this script lies at ROOT + "web/client.js", also below a sub-path. */
+export const ROOT = new URL("../", import.meta.url).href;
+
+/** The address of a path of the service, such as "v1/sessions". */
+export function place(path, root = ROOT) {
+  return new URL(path, root.endsWith("/") ? root : `${root}/`);
+}
+
 /** A short random id. (crypto.randomUUID is missing on pages without TLS.) */
 export function randomId() {
   const bytes = crypto.getRandomValues(new Uint8Array(8));
@@ -41,38 +48,6 @@ export function randomId() {
 /** HTTP headers that carry a token. */
 export function bearer(token) {
   return token ? { Authorization: `Bearer ${token}` } : {};
-}
-
-/** An address below the service, also where a server that does not know its sub-path wrote "/v1/…". */
-export function below(address, base = BASE) {
-  const root = new URL(base);
-  const place = new URL(address, root);
-  if (place.origin !== root.origin || place.pathname.startsWith(root.pathname)) return place.href;
-  return new URL(place.pathname.slice(1) + place.search, root).href;
-}
-
-/** Address of a session, or of something below it: sessionAddress("a.3f9c", "captions.vtt"). */
-export function sessionAddress(id, rest = "", base = BASE) {
-  return new URL(`v1/sessions/${encodeURIComponent(id)}${rest && `/${rest}`}`, base).href;
-}
-
-/** Why a request failed, as a sentence. `status`: of HTTP, 0 where the server was not reached. */
-export class RequestError extends Error {
-  constructor(message, status = 0) {
-    super(message);
-    this.status = status;
-  }
-}
-
-/** Ask the service for something. Returns the response; raises RequestError where it is refused. */
-export async function request(address, { token = "", method = "GET", json, headers = {}, ...more } = {}) {
-  const body = json === undefined ? {} : { body: JSON.stringify(json) };
-  const type = json === undefined ? {} : { "Content-Type": "application/json" };
-  const response = await fetch(address, { method, headers: { ...type, ...headers, ...bearer(token) }, ...body, ...more }).catch(() => {
-    throw new RequestError("The server could not be reached.");
-  });
-  if (!response.ok) throw new RequestError(await problem(response), response.status);
-  return response;
 }
 
 /** The error message of a failed HTTP response, as one sentence. */
@@ -87,21 +62,57 @@ export async function problem(response) {
   return message || REASONS[response.status] || `The server answered ${response.status}.`;
 }
 
+/** Why a request failed, as a sentence. `status`: of HTTP, 0 where the server was not reached. */
+export class RequestError extends Error {
+  constructor(message, status = 0) {
+    super(message);
+    this.status = status;
+  }
+}
+
+/** The address of a session, or of something below it: sessionPlace("a.3f9c", "/captions.vtt"). */
+export function sessionPlace(id, rest = "", root = ROOT) {
+  return place(`v1/sessions/${encodeURIComponent(id)}${rest}`, root);
+}
+
+/** Ask the service for something. Returns the response; raises RequestError where it is refused. */
+export async function request(address, { token = "", method = "GET", json, headers = {} } = {}) {
+  const type = json === undefined ? {} : { "Content-Type": "application/json" };
+  const body = json === undefined ? undefined : JSON.stringify(json);
+  const response = await fetch(address, { method, headers: { ...type, ...headers, ...bearer(token) }, body }).catch(() => {
+    throw new RequestError("The server could not be reached.");
+  });
+  if (!response.ok) throw new RequestError(await problem(response), response.status);
+  return response;
+}
+
+/** The data of each Server-Sent Event of a response; null for a comment that only keeps the connection. */
+async function* serverSent(response) {
+  const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+  for (let rest = ""; ; ) {
+    const { done, value } = await reader.read();
+    if (done) return;
+    const blocks = (rest + value).split("\n\n");
+    rest = blocks.pop();
+    for (const block of blocks) yield block.split("\n").find((line) => line.startsWith("data: "))?.slice(6) ?? null;
+  }
+}
+
 export class Session extends EventTarget {
   /**
    * @param {string} id the session's id
    * @param {object} options
    *   token    a JWT, sent as a subprotocol, never in the address
-   *   origin   "https://host" of the server, or "https://host/path/"; default: where this file comes from
+   *   origin   "https://host" or "https://host/sub-path" of the service; default: where this script came from
    *   types    e.g. "caption.*,answer.*"; default: everything
    *   history  true: begin with all that the server still holds; default: begin now
    *   forever  true: keep trying even where the session is unknown (an overlay may be opened before the stream)
    */
-  constructor(id, { token = "", origin = BASE, types = "", history = false, forever = false } = {}) {
+  constructor(id, { token = "", origin = ROOT, types = "", history = false, forever = false } = {}) {
     super();
     this.id = id;
     this.token = token;
-    this.origin = origin.endsWith("/") ? origin : `${origin}/`;
+    this.origin = origin;
     this.types = types;
     this.forever = forever;
     this.epoch = null;
@@ -110,6 +121,7 @@ export class Session extends EventTarget {
     this.state = "closed";
     this.ended = false; // the session itself has ended
     this._socket = null;
+    this._stream = null; // an AbortController, while events come as Server-Sent Events
     this._tries = 0;
     this._timers = new Set();
     this._wake = () => this._retryNow();
@@ -124,7 +136,7 @@ export class Session extends EventTarget {
 
   /** Connect, and stay connected until close(). */
   open() {
-    if (this._socket || this._wanted) return;
+    if (this._socket || this._stream || this._wanted) return;
     this._wanted = true;
     window.addEventListener("online", this._wake);
     this._connect();
@@ -138,58 +150,66 @@ export class Session extends EventTarget {
     const socket = this._socket;
     this._socket = null;
     socket?.close(1000);
+    this._stream?.abort();
+    this._stream = null;
     this._setState("closed", "");
   }
 
   /** Ask a question. Returns the id that answer.delta and answer.done will carry as question_id. */
   ask(text, { id = randomId(), deadlineMs } = {}) {
-    if (this.ended) {
-      this._askEnded(id, text, deadlineMs).catch((error) => this._emit("error", { question_id: id, error: { message: error.message } }));
+    if (this.ended || this._stream) {
+      this._askByPost(id, text, deadlineMs).catch((error) => this._emit("error", { question_id: id, error: { message: error.message } }));
       return id;
     }
     this.send({ type: "question.ask", id, text, ...(deadlineMs ? { deadline_ms: deadlineMs } : {}) });
     return id;
   }
 
-  /** Give a question up. Its answer.done says so, where there is still a connection. */
+  /** Give a question up; its answer.done will say so. */
   cancel(id) {
     if (this._socket?.readyState === WebSocket.OPEN) this.send({ type: "question.cancel", id });
   }
 
-  /** Send any client message. Throws while not connected. */
+  /** Take the session for ended, as GET says it: its log may have been cut off before its end. */
+  end() {
+    this.close();
+    this.ended = true;
+  }
+
+  /** Send any client message. Throws while not connected, and where no WebSocket gets through. */
   send(message) {
+    if (this._stream) throw new Error("This connection lets no messages through: a proxy before the server stops WebSockets.");
     if (this._socket?.readyState !== WebSocket.OPEN) throw new Error("Not connected to the session.");
     this._socket.send(JSON.stringify(message));
   }
 
-  /** A session that has ended has no event socket: its answers come in the response. */
-  async _askEnded(id, text, deadlineMs) {
-    const response = await request(sessionAddress(this.id, "questions", this.origin), {
+  /** Without an event socket (the session has ended, or a proxy lets none through) the answer comes in the response. */
+  async _askByPost(id, text, deadlineMs) {
+    const url = this._place("/questions");
+    const response = await request(url, {
       token: this.token,
       method: "POST",
       headers: { Accept: "text/event-stream" },
       json: { text, ...(deadlineMs ? { deadline_ms: deadlineMs } : {}) },
     });
-    const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
-    for (let rest = ""; ; ) {
-      const { done, value } = await reader.read();
-      if (done) return;
-      const blocks = (rest + value).split("\n\n");
-      rest = blocks.pop();
-      for (const block of blocks) {
-        const data = block.split("\n").find((line) => line.startsWith("data: "));
-        if (!data) continue;
-        const event = JSON.parse(data.slice(6));
-        this._emit(event.type, { ...event, question_id: id });
-      }
+    let over = false;
+    for await (const data of serverSent(response)) {
+      if (data === null) continue;
+      const event = JSON.parse(data);
+      over ||= event.type === "answer.done" || event.type === "error";
+      this._emit(event.type, { ...event, question_id: id });
     }
+    if (!over) throw new Error("The connection was lost before the answer was complete.");
   }
 
   // --- inside ---------------------------------------------------------------------------------------------------
 
+  _place(path) {
+    return sessionPlace(this.id, path, this.origin);
+  }
+
   _address() {
-    const url = new URL(sessionAddress(this.id, "events", this.origin));
-    url.protocol = url.protocol === "https:" ? "wss:" : "ws:";
+    const url = this._place("/events");
     url.searchParams.set("client", this.client);
     if (this.types) url.searchParams.set("types", this.types);
     if (this.epoch !== null) url.searchParams.set("epoch", this.epoch);
@@ -201,7 +221,9 @@ export class Session extends EventTarget {
     this._setState("connecting", "");
     // The server selects "streamsvc.v1"; the token rides beside it. Without a token nothing need be negotiated.
     const protocols = this.token ? ["streamsvc.v1", `streamsvc.token.${this.token}`] : [];
-    const socket = new WebSocket(this._address(), protocols);
+    const address = this._address();
+    address.protocol = address.protocol === "https:" ? "wss:" : "ws:";
+    const socket = new WebSocket(address, protocols);
     this._socket = socket;
     let opened = false;
     let heard = performance.now();
@@ -237,8 +259,10 @@ export class Session extends EventTarget {
       return;
     }
     let status = close.code >= 4400 && FATAL.has(close.code) ? close.code - 4000 : 0;
-    if (!opened && !status) status = await this._whyRefused();
+    // A proxy that replaces the Host makes our own origin look foreign to the event socket (403), not to the plain door.
+    if ((!opened && !status) || status === 403) status = await this._whyRefused();
     if (!this._wanted || this._socket) return;
+    if (status === 200) return void this._follow(); // the session is there: something between us stops WebSockets
     if (status && !this.forever) {
       this._wanted = false;
       this._setState("refused", REASONS[status], { status });
@@ -254,11 +278,43 @@ export class Session extends EventTarget {
   /** A refused handshake tells a page nothing, so ask the plain door. 0: a passing trouble. */
   async _whyRefused() {
     try {
-      const response = await fetch(sessionAddress(this.id, "", this.origin), { headers: bearer(this.token) });
-      return REASONS[response.status] ? response.status : 0;
+      const response = await fetch(this._place(""), { headers: bearer(this.token) });
+      return response.ok ? 200 : REASONS[response.status] ? response.status : 0;
     } catch {
       return 0;
     }
+  }
+
+  /** Events as Server-Sent Events, where no WebSocket gets through. (An EventSource could send no token.) */
+  async _follow() {
+    const stream = new AbortController();
+    this._stream = stream;
+    let silence = 0;
+    let code = 0;
+    const heard = () => {
+      clearTimeout(silence);
+      silence = setTimeout(() => stream.abort(), SILENCE_MS);
+    };
+    try {
+      heard();
+      const headers = { Accept: "text/event-stream", ...bearer(this.token) };
+      const response = await fetch(this._address(), { headers, signal: stream.signal, cache: "no-store" });
+      if (!response.ok) code = 4000 + response.status;
+      else {
+        this._setState("open", "");
+        for await (const data of serverSent(response)) {
+          heard();
+          if (data !== null && this._stream === stream) this._take(data);
+        }
+        code = this.ended ? 1000 : 0; // a proxy may end a response in order, too
+      }
+    } catch {
+      // aborted, or the connection broke
+    }
+    clearTimeout(silence);
+    if (this._stream !== stream) return;
+    this._stream = null;
+    this._lost({ code, reason: "" }, true);
   }
 
   _retryNow() {

@@ -3,7 +3,7 @@
 import { Addresses, download } from "./addresses.js";
 import { Answers } from "./answers.js";
 import { CaptionView } from "./captions.js";
-import { BASE, Session, below, bearer, randomId, request, sessionAddress } from "./client.js";
+import { Session, bearer, place, randomId, request, sessionPlace } from "./client.js";
 import { fillLanguages, options } from "./options.js";
 import { Scenes } from "./scenes.js";
 import { Search } from "./search.js";
@@ -58,9 +58,9 @@ function fail(message) {
 }
 
 function hint(message) {
-  const place = $(session ? "hint" : "idle-hint");
-  if (place.textContent !== message) place.textContent = message;
-  show(place, Boolean(message));
+  const shown = $(session ? "hint" : "idle-hint");
+  if (shown.textContent !== message) shown.textContent = message;
+  show(shown, Boolean(message));
 }
 
 const PHASES = {
@@ -135,7 +135,7 @@ async function start() {
 }
 
 async function makeSession(json) {
-  const response = await request(new URL("v1/sessions", BASE), { token: token(), method: "POST", json });
+  const response = await request(place("v1/sessions"), { token: token(), method: "POST", json });
   return (await response.json()).id;
 }
 
@@ -188,11 +188,13 @@ function watch(id, { mine = false, tab = "" } = {}) {
 
 /** What the server says of the session, beside what its log says: a log that was cut off has no end. */
 async function describe(current) {
-  const response = await request(sessionAddress(current.id), { token: current.token }).catch(() => null);
+  const response = await request(sessionPlace(current.id), { token: current.token }).catch(() => null);
   if (!response || current !== session) return;
   const { name, state } = await response.json();
   $("session-name").textContent = name || current.id;
-  if (state === "ended") ended();
+  if (state !== "ended") return;
+  current.end();
+  ended();
 }
 
 function listen(to) {
@@ -273,7 +275,7 @@ async function stop(message = "Stopped.") {
   set("stopping");
   hint("");
   await was?.stop();
-  await fetch(sessionAddress(id), { method: "DELETE", headers: bearer(token()) }).catch(() => null);
+  await fetch(sessionPlace(id), { method: "DELETE", headers: bearer(token()) }).catch(() => null);
   if (session?.id === id) ended({ message });
 }
 
@@ -322,7 +324,7 @@ async function remove(id, name) {
   $("sure").showModal();
   await new Promise((resolve) => $("sure").addEventListener("close", resolve, { once: true }));
   if ($("sure").returnValue !== "yes") return;
-  const gone = await request(`${sessionAddress(id)}?purge=1`, { token: token(), method: "DELETE" }).then(() => "", (error) => error.message);
+  const gone = await request(`${sessionPlace(id)}?purge=1`, { token: token(), method: "DELETE" }).then(() => "", (error) => error.message);
   if (!gone && session?.id === id) await leave();
   fail(gone);
   if (!gone) hint("The session is deleted.");
@@ -334,10 +336,11 @@ async function remove(id, name) {
 
 /** A picture's address that <img> can use: signed ones as they are, else fetched with the token. */
 async function pictureAddress(url) {
-  const place = new URL(below(url));
-  if (place.origin !== new URL(BASE).origin) return null; // nothing leaves this origin
-  if (!token() || place.search) return place.href;
-  const response = await fetch(place, { headers: bearer(token()) }).catch(() => null);
+  // Below our own root, whatever address the server gives itself: nothing leaves this origin.
+  const address = place(String(url).replace(/^.*(?=v1\/sessions\/)/, ""));
+  if (address.origin !== new URL(import.meta.url).origin) return null;
+  if (!token() || address.search) return address.href;
+  const response = await fetch(address, { headers: bearer(token()) }).catch(() => null);
   return response?.ok ? URL.createObjectURL(await response.blob()) : null;
 }
 
@@ -399,7 +402,7 @@ function keys(event) {
 
 async function changeLanguage() {
   const body = { token: token(), method: "PATCH", json: { language: $("live-language").value || null } };
-  await request(sessionAddress(session.id), body).then(() => hint("The spoken language is changed."), (error) => fail(error.message));
+  await request(sessionPlace(session.id), body).then(() => hint("The spoken language is changed."), (error) => fail(error.message));
 }
 
 function submits(form, fn) {

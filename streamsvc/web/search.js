@@ -1,6 +1,6 @@
 /** Search over what was said and shown in a session. */
 
-import { request, sessionAddress } from "./client.js";
+import { request, sessionPlace } from "./client.js";
 import { clockTime, make, plainLabels } from "./views.js";
 
 const $ = (id) => document.getElementById(id);
@@ -30,7 +30,7 @@ export class Search {
   async _ask(text) {
     const session = this.find();
     if (!text || !session) return;
-    const url = new URL(sessionAddress(session.id, "search"));
+    const url = sessionPlace(session.id, "/search");
     url.searchParams.set("q", text);
     let said = "";
     try {

@@ -1,13 +1,13 @@
 /** The sessions of the service, live and ended, as a list with pictures. */
 
-import { BASE, request, sessionAddress } from "./client.js";
+import { place, request, sessionPlace } from "./client.js";
 import { clockTime, make } from "./views.js";
 
 const PAGE = 12; // sessions asked for at once
 const AGAIN_MS = 10_000;
 
 /** The last keyframe at or before a second far off; another address every time, since pictures are cached. */
-const lastPicture = () => `frames/${9_000_000 + (Math.floor(Date.now() / AGAIN_MS) % 1_000_000)}.jpg`;
+const lastPicture = () => `/frames/${9_000_000 + (Math.floor(Date.now() / AGAIN_MS) % 1_000_000)}.jpg`;
 
 const STATES = { created: "waiting for its stream", live: "live", stalled: "nothing is coming", ended: "ended" };
 
@@ -19,11 +19,6 @@ function when(utc) {
   const clock = date.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
   if (date.toDateString() === new Date().toDateString()) return `today ${clock}`;
   return `${date.toLocaleDateString([], days < 6 ? { weekday: "short" } : { day: "numeric", month: "short" })} ${clock}`;
-}
-
-function length({ started_utc: from, ended_utc: to, duration }) {
-  const seconds = duration ?? (from && to ? (new Date(to) - new Date(from)) / 1000 : null);
-  return typeof seconds === "number" && seconds >= 1 ? clockTime(seconds) : "";
 }
 
 export class SessionList {
@@ -60,9 +55,9 @@ export class SessionList {
     const sessions = [];
     let after = "";
     do {
-      const url = new URL("v1/sessions", BASE);
+      const url = place("v1/sessions");
       url.searchParams.set("limit", String(PAGE));
-      if (this.filter.value) url.searchParams.set("state", this.filter.value);
+      for (const state of this.filter.value.split(" ").filter(Boolean)) url.searchParams.append("state", state);
       if (after) url.searchParams.set("after", after);
       const body = await (await request(url, { token: this.token() })).json();
       sessions.push(...body.sessions);
@@ -91,7 +86,7 @@ export class SessionList {
     const picture = make("img", { alt: "", hidden: true, decoding: "async" });
     const open = make("button", { type: "button", className: "link" }, title);
     const remove = make("button", { type: "button", className: "quiet small", ariaLabel: `Delete ${title}` }, "Delete");
-    const row = make("li", {}, make("div", { className: "thumb" }, picture), make("div", { className: "session-body" }, open, make("p", { className: "note" })), remove);
+    const row = make("li", {}, make("div", { className: "thumb" }, picture), make("div", { className: "session-body" }, open, make("p", { className: "known-by" }), make("p", { className: "note" })), remove);
     row.dataset.id = id;
     picture.onload = () => (picture.hidden = false);
     open.onclick = () => this.onOpen(id);
@@ -100,11 +95,13 @@ export class SessionList {
   }
 
   _update(row, session) {
-    const facts = [STATES[session.state] ?? session.state, when(session.started_utc), length(session)];
+    const state = session.error ? "failed" : (STATES[session.state] ?? session.state);
+    const facts = [state, when(session.started_utc), session.seconds >= 1 && clockTime(session.seconds)];
     row.dataset.state = session.state;
     row.querySelector(".note").textContent = facts.filter(Boolean).join(" · ");
+    row.querySelector(".known-by").textContent = session.title || session.last_caption || "";
     const live = session.state === "live" || session.state === "stalled";
-    const url = session.frame_url ?? (session.tracks?.includes("video") ? sessionAddress(session.id, lastPicture()) : null);
+    const url = session.thumbnail_url ?? (session.tracks?.includes("video") ? sessionPlace(session.id, lastPicture()) : null);
     if (!url || (row.pictured && !live)) return;
     row.pictured = true;
     this.picture(url).then((address) => {

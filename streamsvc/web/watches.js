@@ -1,7 +1,7 @@
 /** Watches as chips, and what they have told. */
 
 import { evidenceChip } from "./answers.js";
-import { request, sessionAddress } from "./client.js";
+import { request, sessionPlace } from "./client.js";
 import { clockTime, make } from "./views.js";
 
 const MOST_ALERTS = 50;
@@ -20,7 +20,7 @@ export class Watches {
   async load() {
     const session = this.find();
     if (!session) return;
-    const response = await request(sessionAddress(session.id, "watches"), { token: session.token }).catch(() => null);
+    const response = await request(sessionPlace(session.id, "/watches"), { token: session.token }).catch(() => null);
     if (!response || this.find()?.id !== session.id) return;
     this.chips.replaceChildren(...(await response.json()).map((watch) => this._chip(watch)));
   }
@@ -48,7 +48,7 @@ export class Watches {
     if (!when) return this._tell("Say what to watch for, such as: someone says budget.");
     if (!session) return this._tell("Start or open a stream first.");
     try {
-      const response = await request(sessionAddress(session.id, "watches"), { token: session.token, method: "POST", json: { when } });
+      const response = await request(sessionPlace(session.id, "/watches"), { token: session.token, method: "POST", json: { when } });
       this.chips.append(this._chip(await response.json()));
       this.input.value = "";
       this._tell("");
@@ -62,7 +62,7 @@ export class Watches {
     const session = this.find();
     if (!session) return;
     try {
-      await request(sessionAddress(session.id, `watches/${encodeURIComponent(chip.dataset.id)}`), { token: session.token, method: "DELETE" });
+      await request(sessionPlace(session.id, `/watches/${encodeURIComponent(chip.dataset.id)}`), { token: session.token, method: "DELETE" });
     } catch (error) {
       if (error.status !== 404) return this._tell(error.message);
     }

@@ -10,7 +10,7 @@
  * session, which the server keeps for 30 s.
  */
 
-import { BASE, bearer, problem } from "./client.js";
+import { bearer, place, problem } from "./client.js";
 
 const GATHER_MS = 1000; // candidates found later go by PATCH
 const CONNECT_MS = 15_000;
@@ -59,12 +59,12 @@ export function candidateFragment(sdp, candidates, complete) {
 }
 
 export class Publication {
-  constructor(stream, { session = null, url = new URL("whip", BASE).href, token = "", onState = () => {} } = {}) {
+  constructor(stream, { session = null, url = place("whip"), token = "", onState = () => {} } = {}) {
     this.stream = stream;
     this.url = url;
     this.token = token;
     this.onState = onState;
-    this.session = session; // a name to publish under, or one that POST /v1/sessions has made
+    this.session = session; // the name to publish under; null: the server makes one
     this.state = "stopped";
     this._pc = null;
     this._resource = null;
@@ -118,8 +118,8 @@ export class Publication {
     const response = await this._post(offer);
     const answer = await response.text();
     const links = parseLinks(response.headers.get("Link"));
-    const place = response.headers.get("Location");
-    this._resource = place ? beside(place, response.url) : null;
+    const resource = response.headers.get("Location");
+    this._resource = resource ? resourceUrl(resource, response.url) : null;
     this._etag = response.headers.get("ETag");
     this._servers = iceServers(links); // for the next attempt: this one has gathered already
     const events = links.find((link) => link.params.rel === EVENTS_REL)?.target ?? "";
@@ -168,7 +168,7 @@ export class Publication {
   async _post(offer) {
     let response;
     try {
-      response = await fetch(this.session ? `${this.url}/${encodeURIComponent(this.session)}` : this.url, {
+      response = await fetch(this.session ? place(`whip/${encodeURIComponent(this.session)}`) : this.url, {
         method: "POST",
         headers: { "Content-Type": "application/sdp", ...bearer(this.token) },
         body: offer,
@@ -261,12 +261,11 @@ export class Publication {
   }
 }
 
-/** Address of a resource that the answer to `asked` names; a server below a sub-path may not know its own path. */
-function beside(place, asked) {
-  const [url, from] = [new URL(place, asked), new URL(asked)];
-  const root = from.pathname.replace(/\/whip(\/[^/]*)?$/, "");
-  if (url.origin === from.origin && !url.pathname.startsWith(`${root}/`)) url.pathname = root + url.pathname;
-  return url.href;
+/** Where a publication is changed and ended. The server may give its public address; it is reached where it was asked. */
+export function resourceUrl(given, asked) {
+  const url = new URL(given, asked);
+  if (url.origin === new URL(asked).origin) return url.href;
+  return new URL(url.pathname.split("/").slice(-2).join("/"), asked.replace(/\/whip(\/[^/]*)?$/, "/whip/")).href;
 }
 
 async function refusal(response, retryAfter) {

@@ -139,7 +139,8 @@ class Fake:
         query = request.query_params
         if self.token and request.headers.get("authorization") != f"Bearer {self.token}":
             return JSONResponse({"error": {"message": "a token is needed"}}, 401)
-        wanted = [each for each in self.sessions if query.get("state") in (None, each["state"])]
+        states = query.getlist("state")
+        wanted = [each for each in self.sessions if not states or each["state"] in states]
         begin = next((n for n, each in enumerate(wanted, 1) if each["id"] == query.get("after")), 0)
         end = begin + int(query["limit"])
         following = wanted[end - 1]["id"] if end < len(wanted) else None
