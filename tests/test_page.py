@@ -104,6 +104,15 @@ def test_a_refused_question_says_so_at_its_place_and_can_be_asked_again(
     expect(page.locator("#question")).to_be_focused()
 
 
+def test_a_machine_that_is_too_busy_for_questions_says_so_in_plain_words(open_page: Open, fake: Fake) -> None:
+    page = watching(open_page, fake)
+    error = {"code": "capacity", "message": "no questions are taken now: sound waits to be processed"}
+    fake.send("error", durable=False, error=error, question_id=ask(page, fake, "Who speaks?"))
+    expect(page.locator("#answers .failed .reply")).to_have_text(
+        "No questions are taken just now: this machine is busy."
+    )
+
+
 def test_a_refusal_that_names_no_question_is_shown_above_where_several_wait(
     open_page: Open, fake: Fake
 ) -> None:

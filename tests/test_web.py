@@ -156,7 +156,7 @@ def test_a_session_that_has_ended_is_asked_by_http(open_page: Open, fake: Fake) 
     expect(page.locator("#transcript .marked")).to_contain_text("sentence number 1")
     page.locator("#question").fill("Too much?")
     page.locator("#ask-button").click()
-    expect(page.locator("#answers .failed .reply")).to_have_text("no questions are taken now")
+    expect(page.locator("#answers .failed .reply")).to_have_text("No questions are taken now.")
     assert [question["text"] for question in fake.asked] == ["And?", "Too much?"]
 
 
@@ -172,7 +172,7 @@ def test_the_nearest_passage_is_shown_as_such_and_leads_to_its_place(open_page: 
 
 
 @pytest.mark.parametrize(
-    ("reason", "words"), [("busy", "too much to do"), ("late", "time was up"), ("", "the worker died")]
+    ("reason", "words"), [("busy", "too much to do"), ("late", "time was up"), ("", "The worker died.")]
 )
 def test_a_question_that_fails_says_why_in_words_and_can_be_asked_again(
     open_page: Open, fake: Fake, reason: str, words: str

@@ -15,6 +15,12 @@ const DECLINED = {
 };
 const KINDS = { speech: "heard", screen: "on screen", sight: "seen", timeline: "noted", image: "in your picture" };
 
+/** An error about a question, for its asker: what the machine has too much to do with is no matter of theirs. */
+function plain({ code, message }) {
+  if (code === "capacity") return "No questions are taken just now: this machine is busy.";
+  return message.charAt(0).toUpperCase() + message.slice(1) + (/[.!?…]$/.test(message) ? "" : ".");
+}
+
 /** Why an answer is no supported one. */
 function verdict(event, declined) {
   if (event.outcome === "closest") return "No answer found: this is the nearest that was said or shown";
@@ -63,7 +69,7 @@ export class Answers {
     const evidence = event.evidence ?? [];
     const declined = event.outcome === "declined" ? (DECLINED[event.reason] ?? "") : "";
     if (event.error) {
-      this.fail(event.question_id, declined ? `${declined}.` : event.error.message);
+      this.fail(event.question_id, declined ? `${declined}.` : plain(event.error));
       return "";
     }
     const nearest = event.outcome === "closest" && evidence.length > 0;
@@ -81,11 +87,11 @@ export class Answers {
    * Show a refusal at its question: the one of `questionId` (or of `id`, as the client named it), else, where none is
    * named, the only one that waits. Returns whether it was about a question of this page.
    */
-  refused(questionId, id, message) {
+  refused(questionId, id, error) {
     const named = [questionId, id].find((each) => this.open.has(each));
     const [only, more] = questionId ? [] : this.open.keys();
     const about = named ?? (more === undefined ? only : undefined);
-    if (about !== undefined) this.fail(about, message);
+    if (about !== undefined) this.fail(about, plain(error));
     return about !== undefined || Boolean(questionId && this.list.querySelector(`[data-id="${CSS.escape(questionId)}"]`));
   }
 

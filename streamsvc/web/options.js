@@ -1,5 +1,6 @@
 /** What a new session is asked for, before it starts. */
 
+import { request, sessionPlace } from "./client.js";
 import { make } from "./views.js";
 
 // Of Whisper's multilingual models; a server with an English model refuses the others, and says so.
@@ -56,4 +57,10 @@ export function sayOptions() {
     $("no-store").checked && "not kept",
   ].filter(Boolean);
   $("options-said").textContent = said.length ? `: ${said.join(", ")}` : "";
+}
+
+/** Have the speech of a live session recognised in another language. Returns what to say; raises RequestError. */
+export async function changeLanguage({ id, token }) {
+  await request(sessionPlace(id), { token, method: "PATCH", json: { language: $("live-language").value || null } });
+  return "The spoken language is changed.";
 }

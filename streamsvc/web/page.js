@@ -4,14 +4,15 @@ import { Addresses, download } from "./addresses.js";
 import { Answers } from "./answers.js";
 import { CaptionView } from "./captions.js";
 import { Session, bearer, place, randomId, request, sessionPlace } from "./client.js";
-import { fillLanguages, options } from "./options.js";
+import { changeLanguage, fillLanguages, options } from "./options.js";
 import { Scenes } from "./scenes.js";
 import { Search } from "./search.js";
-import { SessionList } from "./sessions.js";
+import { SessionList, deleteSession } from "./sessions.js";
 import { SourceForm } from "./source.js";
+import { screenWords, stateWords } from "./state.js";
 import { Tabs } from "./tabs.js";
 import { textSize } from "./text_size.js";
-import { Transcript, busyWords, drawFigures } from "./views.js";
+import { Transcript, drawFigures } from "./views.js";
 import { Watches } from "./watches.js";
 import { Publication } from "./whip.js";
 
@@ -63,17 +64,6 @@ function hint(message) {
   show(shown, Boolean(message));
 }
 
-const PHASES = {
-  idle: ["idle", "Not started"],
-  starting: ["busy", "Starting…"],
-  waiting: ["busy", "Waiting for the stream"],
-  live: ["live", "Live"],
-  stalled: ["warn", "No picture or sound is coming"],
-  stopping: ["busy", "Stopping: the last words are being written"],
-  ended: ["ended", "Ended"],
-};
-const NOTHING_YET = { live: "Captions will appear here.", ended: "The session has ended.", stopping: "Stopping…" };
-
 function set(next) {
   const over = phase === "ended" || phase === "stopping";
   if (over && !["idle", "starting", "ended"].includes(next)) return; // a stopped stream does not stall or go live any more
@@ -82,15 +72,12 @@ function set(next) {
 }
 
 function draw() {
-  let [state, text] = PHASES[phase];
-  const slow = busyWords(load.level, load.reason);
-  if (trouble && phase !== "ended") [state, text] = ["warn", trouble];
-  else if (phase === "live" && slow) [state, text] = ["warn", `Live; ${slow}`];
+  const [state, text] = stateWords(phase, trouble, load);
   $("status").dataset.state = state;
   if ($("status-text").textContent !== text) $("status-text").textContent = text;
   $("stop").textContent = phase === "ended" ? "New session" : owned ? "Stop" : "Leave";
   $("stop").className = phase === "ended" ? "primary" : owned ? "danger" : "";
-  $("empty").textContent = NOTHING_YET[phase] ?? "Waiting for the stream…";
+  $("empty").textContent = screenWords(phase);
   if (phase === "ended" || phase === "stopping") captions.clear();
 }
 
@@ -236,22 +223,14 @@ function listen(to) {
   on("answer.delta", (event) => answers.delta(event));
   on("answer.done", (event) => ($("answer-said").textContent = answers.done(event)));
   on("alert.fired", (event) => watches.alert(event, fresh));
-  on("error", ({ error, question_id: about, id }) => answers.refused(about, id, error.message) || fail(error.message));
-  on("latency.report", figures);
+  on("error", ({ error, question_id: about, id }) => answers.refused(about, id, error) || fail(error.message));
+  on("latency.report", (event) => drawFigures($("figures-table"), $("figures-note"), event));
 }
 
 /** Words over the picture: not of a stream that has been stopped. */
 function caption(event, part) {
   if (phase === "waiting") set("live"); // its log may have lost its beginning
   if (phase === "live" || phase === "stalled") captions[part](event);
-}
-
-function figures(event) {
-  drawFigures($("figures"), event);
-  const coverage = typeof event.coverage === "number" ? `${Math.round(event.coverage * 100)}% of the spoken time is captioned.` : "";
-  const backlog = event.backlog >= 1 ? `${event.backlog.toFixed(1)} s of sound are waiting.` : "";
-  $("figures-note").textContent = [coverage, backlog].filter(Boolean).join(" ");
-  show($("figures-table"), $("figures").childElementCount > 0);
 }
 
 /** The server will not show the session: at once, or no longer, where something has been shown already. */
@@ -310,24 +289,18 @@ function clearAll() {
   for (const part of [transcript, scenes, answers, watches]) part.clear();
   search.close();
   unseen(0);
-  $("figures").replaceChildren();
   show($("figures-table"), false);
   $("still").removeAttribute("src");
   show($("still"), false);
   load = { level: 0, reason: "" };
 }
 
-/** Erase a session, after asking. */
 async function remove(id, name) {
-  $("sure-text").textContent = `What was said and shown in “${name}” is erased. This cannot be undone.`;
-  $("sure").returnValue = "no";
-  $("sure").showModal();
-  await new Promise((resolve) => $("sure").addEventListener("close", resolve, { once: true }));
-  if ($("sure").returnValue !== "yes") return;
-  const gone = await request(`${sessionPlace(id)}?purge=1`, { token: token(), method: "DELETE" }).then(() => "", (error) => error.message);
-  if (!gone && session?.id === id) await leave();
-  fail(gone);
-  if (!gone) hint("The session is deleted.");
+  const refusal = await deleteSession(id, name, token());
+  if (refusal === null) return; // it is kept
+  if (!refusal && session?.id === id) await leave();
+  fail(refusal);
+  if (!refusal) hint("The session is deleted.");
   list.refresh();
   if (!session) $("sessions-title").focus();
 }
@@ -400,11 +373,6 @@ function keys(event) {
   }
 }
 
-async function changeLanguage() {
-  const body = { token: token(), method: "PATCH", json: { language: $("live-language").value || null } };
-  await request(sessionPlace(session.id), body).then(() => hint("The spoken language is changed."), (error) => fail(error.message));
-}
-
 function submits(form, fn) {
   $(form).addEventListener("submit", (event) => {
     event.preventDefault();
@@ -421,7 +389,7 @@ function setUp() {
   });
   $("token").addEventListener("change", () => list.refresh());
   $("stop").addEventListener("click", () => stop());
-  $("live-language").addEventListener("change", changeLanguage);
+  $("live-language").addEventListener("change", () => changeLanguage(session).then(hint, (error) => fail(error.message)));
   $("delete").addEventListener("click", () => remove(session.id, $("session-name").textContent));
   $("error-close").addEventListener("click", () => {
     fail("");

@@ -118,3 +118,15 @@ export class SessionList {
     if (message) this.list.replaceChildren();
   }
 }
+
+/** Erase a session, after asking. Returns "" where it is gone, null where it is kept, else why it could not be erased. */
+export async function deleteSession(id, name, token) {
+  const dialog = document.getElementById("sure");
+  document.getElementById("sure-text").textContent = `What was said and shown in “${name}” is erased. This cannot be undone.`;
+  dialog.returnValue = "no";
+  dialog.showModal();
+  await new Promise((resolve) => dialog.addEventListener("close", resolve, { once: true }));
+  if (dialog.returnValue !== "yes") return null;
+  const gone = request(`${sessionPlace(id)}?purge=1`, { token, method: "DELETE" });
+  return gone.then(() => "", (error) => error.message);
+}

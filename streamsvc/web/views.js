@@ -176,8 +176,8 @@ function aged(value) {
   return value >= 10_000 ? `${Math.round(value / 1000)} s` : `${(value / 1000).toFixed(1)} s`;
 }
 
-/** latency.report -> rows of a table. Ages are in milliseconds. */
-export function drawFigures(body, event) {
+/** latency.report -> a table of ages, which come in milliseconds, and a sentence. */
+export function drawFigures(table, note, event) {
   const known = Object.keys(FIGURES).filter((kind) => event.ages?.[kind]);
   const rows = known.map((kind) => {
     const { p50, p95 } = event.ages[kind];
@@ -187,20 +187,9 @@ export function drawFigures(body, event) {
     const cells = [aged(p50), aged(p95), goal].map((text) => make("td", {}, text));
     return make("tr", { className: late ? "late" : "" }, make("th", { scope: "row" }, name), ...cells);
   });
-  body.replaceChildren(...rows);
-}
-
-const LATE = [
-  [/sound|speech|captions?\b/, "captions are late"],
-  [/picture/, "pictures are described late"],
-  [/question/, "answers are late"],
-];
-
-/** What a degradation level means for the person at the page, in plain words; "" at level 0. */
-export function busyWords(level, reason = "") {
-  if (!level) return "";
-  const given = level >= 7 ? "captions only" : level >= 6 ? "questions must wait" : "";
-  const late = LATE.find(([words]) => words.test(reason))?.[1] ?? "";
-  const what = given || late || "less is looked at";
-  return `${what}: ${/other sessions/.test(reason) ? "other sessions keep this machine busy" : "this machine is busy"}`;
+  table.tBodies[0].replaceChildren(...rows);
+  table.hidden = !rows.length;
+  const coverage = typeof event.coverage === "number" ? `${Math.round(event.coverage * 100)}% of the spoken time is captioned.` : "";
+  const backlog = event.backlog >= 1 ? `${event.backlog.toFixed(1)} s of sound are waiting.` : "";
+  note.textContent = [coverage, backlog].filter(Boolean).join(" ");
 }
