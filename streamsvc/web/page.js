@@ -17,6 +17,7 @@ import { Watches } from "./watches.js";
 import { Publication } from "./whip.js";
 
 const $ = (id) => document.getElementById(id);
+const LAST_WORDS_MS = 20_000; // after Stop, the end of the session is waited for so long
 const HISTORY_MS = 1500; // after a connection, what comes is history first; alerts of then are not news
 
 const captions = new CaptionView($("captions"));
@@ -44,6 +45,7 @@ let busy = false;
 let phase = "idle"; // idle, starting, waiting, live, stalled, stopping, ended
 let load = { level: 0, reason: "" }; // the last session.degraded
 let trouble = ""; // why nothing comes or goes at the moment
+let parting = ""; // what is told at the end of a session that is stopped here
 let fresh = false; // what comes now happens now, and is no history
 
 function token() {
@@ -82,7 +84,7 @@ function draw() {
 }
 
 /** The session has been shown to the end; what was said stays on the page. */
-function ended({ error = null, message = "The session has ended." } = {}) {
+function ended({ error = null, message = parting || "The session has ended." } = {}) {
   if (phase === "ended") return;
   releaseSource();
   owned = false; // the server has nothing left to stop
@@ -154,6 +156,7 @@ function watch(id, { mine = false, tab = "" } = {}) {
   session?.close();
   clearAll();
   owned = mine;
+  parting = "";
   const current = new Session(id, { token: token(), history: true });
   session = current;
   current.forever = Boolean(publication); // a publisher comes back under its name, also to a server that was restarted
@@ -253,9 +256,10 @@ async function stop(message = "Stopped.") {
   releaseSource();
   set("stopping");
   hint("");
+  parting = message;
   await was?.stop();
-  await fetch(sessionPlace(id), { method: "DELETE", headers: bearer(token()) }).catch(() => null);
-  if (session?.id === id) ended({ message });
+  const told = await fetch(sessionPlace(id), { method: "DELETE", headers: bearer(token()) }).then((response) => response.ok, () => false);
+  setTimeout(() => session?.id === id && ended(), told ? LAST_WORDS_MS : 0); // session.closed comes first, as a rule
 }
 
 /** Back to the start. */
