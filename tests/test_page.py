@@ -93,14 +93,18 @@ def test_a_refused_question_says_so_at_its_place_and_can_be_asked_again(
 ) -> None:
     page = watching(open_page, fake)
     question = ask(page, fake, "Who speaks?")
+    if named != "nothing":
+        ask(page, fake, "And who listens?")
+    waiting = len(fake.asked)
     about = {"question_id": {"question_id": question}, "id": {"id": question}, "nothing": {}}[named]
     error = {"type": "rate_limit_error", "code": "too_many", "message": "Five questions wait already."}
     fake.send("error", durable=False, error=error, **about)
     expect(page.locator("#answers .failed .reply")).to_have_text("Five questions wait already.")
-    expect(page.locator("#answers .pending")).to_have_count(0)
+    expect(page.locator("#answers .failed .question")).to_have_text("Who speaks?")
+    expect(page.locator("#answers .pending")).to_have_count(waiting - 1)
     expect(page.locator("#error")).to_be_hidden()
     page.get_by_role("button", name="Ask again").click()
-    wait_for(page, lambda: len(fake.asked) == 2)
+    wait_for(page, lambda: len(fake.asked) == waiting + 1)
     expect(page.locator("#question")).to_be_focused()
 
 
@@ -258,6 +262,17 @@ def test_the_transcript_follows_through_translations_and_comes_back_by_a_button(
     for _ in range(3):
         page.locator("#larger").click()
     wait_for(page, lambda: away(page) < 2)  # larger text is no reason to stop
+
+
+def test_the_oldest_lines_leave_the_page_and_the_newest_stays_in_view(open_page: Open, fake: Fake) -> None:
+    page = watching(open_page, fake, **sized(SIZES[1]))
+    for number in range(430):
+        final(fake, f"Line {number}.", number)
+    lines = page.locator("#transcript .words")
+    expect(lines.last).to_have_text("Line 429.")
+    expect(lines).to_have_count(400)
+    expect(lines.last).to_be_in_viewport()
+    expect(page.locator("#transcript-live")).to_be_hidden()
 
 
 def test_the_newest_scene_stays_on_top_until_somebody_scrolls(open_page: Open, fake: Fake) -> None:

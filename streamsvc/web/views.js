@@ -127,7 +127,6 @@ export class Transcript {
   translation(event) {
     const of = this.list.querySelector(`[data-id="${CSS.escape(event.of)}"]`);
     of?.append(make("span", { className: "translation", lang: event.language ?? "" }, event.text));
-    this.follower.grown();
   }
 
   gap(event) {
@@ -150,7 +149,7 @@ export class Transcript {
     Object.assign(row.dataset, { id: event.id, start: event.start, end: event.end });
     this.list.append(row);
     while (this.list.childElementCount > MOST_LINES) this.list.firstElementChild.remove();
-    this.follower.grown();
+    this.follower.grown(); // also where one row went and one came, so that the height is the same
   }
 
   _say(text) {
