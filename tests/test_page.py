@@ -66,8 +66,12 @@ def ask(page: Page, fake: Fake, text: str) -> str:
     return str(fake.asked[-1]["id"])
 
 
-def keyframe(fake: Fake, at: float, reason: str, labels: list[str], title: str = "") -> str:
-    """A keyframe and what is seen and read on it; returns its id."""
+def keyframe(
+    fake: Fake, at: float, reason: str, labels: list[str], title: str = "", same: float | None = None
+) -> str:
+    """A keyframe and what is seen and read on it; returns its id. Its picture is that of second `same`."""
+    if same is not None:
+        fake.pictures[str(at)] = str(same)
     url = f"/v1/sessions/{SESSION}/frames/{at}.jpg"
     of = fake.send("keyframe.sampled", start=at, reason=reason, url=url)
     tags = [{"label": label, "score": 0.9} for label in labels] + [{"label": "doubtful", "score": 0.31}]
@@ -291,20 +295,29 @@ def test_the_newest_scene_stays_on_top_until_somebody_scrolls(open_page: Open, f
 # --- scenes -----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    ("labels", "same"),
+    [
+        ([["cup", "espresso"]] * 4, None),  # it is panned over
+        ([[], [], [], []], 0.0),  # nothing on it has a name
+        ([["cup", "espresso"], ["cup"], ["plate"], ["tray", "mug"]], 0.0),  # the detector wavers
+    ],
+)
 def test_the_keyframes_of_one_photo_are_one_row_and_say_nothing_of_new_text(
-    open_page: Open, fake: Fake
+    open_page: Open, fake: Fake, labels: list[list[str]], same: float | None
 ) -> None:
     page = watching(open_page, fake, **sized(SIZES[0]))
-    keyframe(fake, 0.0, "first", ["cup", "espresso"])
+    keyframe(fake, 0.0, "first", labels[0])
     fake.send("scene.caption", text="A cup.", start=0.0, end=0.0, evidence=[], by="rule")
-    for at, reason in ((3.0, "text"), (6.0, "interval"), (9.0, "scene")):
-        keyframe(fake, at, reason, ["cup", "espresso"])
+    for at, reason, seen in zip((3.0, 6.0, 9.0), ("text", "interval", "scene"), labels[1:], strict=True):
+        keyframe(fake, at, reason, seen, same=same)
     keyframe(fake, 12.0, "scene", ["cat"])
     fake.send("scene.caption", text="A cat.", start=12.0, end=12.0, evidence=[], by="rule")
     rows = page.locator("#scenes > li")
     expect(rows.locator(".scene-text")).to_have_text(["A cat.", "A cup."])
     expect(rows.locator(".at")).to_have_text(["0:12", "0:00–0:12"])
-    expect(rows.locator(".tags")).to_have_text(["", "espresso"])  # what the caption does not say already
+    if labels[0]:
+        expect(rows.locator(".tags")).to_have_text(["", "espresso"])  # what the caption does not say already
     assert "new text" not in page.locator("#scenes").inner_text().lower()
 
 
@@ -316,6 +329,13 @@ def test_each_slide_is_a_row_and_a_misread_letter_makes_none(open_page: Open, fa
     keyframe(fake, 14.0, "scene", ["web site"], "Thank you")
     titles = page.locator("#scenes .scene-title")
     expect(titles).to_have_text(["Thank you", "Revenue by quarter", "Plan for the sprlng"])
+
+
+def test_slides_that_nobody_has_read_are_told_apart_by_their_pictures(open_page: Open, fake: Fake) -> None:
+    page = watching(open_page, fake, **sized(SIZES[0]))
+    for at, reason in ((0.0, "first"), (5.0, "text"), (10.0, "scene"), (15.0, "interval")):
+        keyframe(fake, at, reason, [], same=10.0 if at == 15.0 else None)
+    expect(page.locator("#scenes .at")).to_have_text(["0:10–0:15", "0:05–0:10", "0:00–0:05"])
 
 
 # --- state ------------------------------------------------------------------------------------------------
@@ -389,7 +409,7 @@ def test_a_session_that_ended_while_the_server_was_away_is_not_live(
     final(fake, "Said before the server was restarted.")
     expect(page.locator("#status-text")).to_have_text("Live")
     expect(page.locator("#transcript li")).to_have_count(1)
-    fake.state = None if how == "gone" else "ended"
+    fake.state = {"told": "ended", "closed": "live", "gone": None}[how]
     fake.drop(1000 if how == "closed" else 1011)
     expect(page.locator("#status-text")).to_have_text("Ended")
     message = "no longer has this session" if how == "gone" else "The session has ended."
@@ -413,7 +433,7 @@ def test_focus_is_never_lost(open_page: Open, fake: Fake) -> None:
     page.locator("#address").fill("file:/outside.mp4")
     page.locator("#start").focus()
     page.keyboard.press("Enter")
-    expect(page.locator("#error-text")).to_have_text("that file may not be read")
+    expect(page.locator("#error-text")).to_have_text("That file may not be read.")
     expect(page.locator("#start")).to_be_focused()
     page.get_by_role("button", name="Dismiss").focus()
     page.keyboard.press("Enter")
@@ -581,7 +601,7 @@ def test_a_watch_is_a_chip_that_counts_its_alerts_and_can_be_taken_away(open_pag
     expect(page.locator("#watches li")).to_have_text(["a dog appears2×"])
     page.locator("#watch-when").fill("something red")
     page.keyboard.press("Enter")
-    expect(page.locator("#watch-problem")).to_have_text("no model here can tell colours")
+    expect(page.locator("#watch-problem")).to_have_text("No model here can tell colours.")
     page.locator("#watch-when").fill("someone says <b>budget</b>")
     page.keyboard.press("Enter")
     expect(page.locator("#watches li")).to_have_count(2)

@@ -260,7 +260,7 @@ def test_a_source_address_makes_a_session_and_a_refusal_is_shown(open_page: Open
     page.get_by_text("Address", exact=True).click()
     page.locator("#address").fill("file:/outside.mp4")
     page.locator("#start").click()
-    expect(page.locator("#error-text")).to_have_text("that file may not be read")
+    expect(page.locator("#error-text")).to_have_text("That file may not be read.")
     page.locator("#address").fill("rtsp://camera/1")
     page.locator("#start").click()
     wait_for(page, lambda: len(fake.sockets) == 1)

@@ -1,6 +1,6 @@
 /** Questions and their answers, the newest first. */
 
-import { make, plainLabels, span } from "./views.js";
+import { make, plainLabels, sentence, span } from "./views.js";
 
 const MOST = 50; // answers kept on the page
 const ANSWER_MS = 20_000; // after this without a word, an answer is given up
@@ -18,7 +18,7 @@ const KINDS = { speech: "heard", screen: "on screen", sight: "seen", timeline: "
 /** An error about a question, for its asker: what the machine has too much to do with is no matter of theirs. */
 function plain({ code, message }) {
   if (code === "capacity") return "No questions are taken just now: this machine is busy.";
-  return message.charAt(0).toUpperCase() + message.slice(1) + (/[.!?…]$/.test(message) ? "" : ".");
+  return sentence(message);
 }
 
 /** Why an answer is no supported one. */

@@ -12,12 +12,13 @@ import { SourceForm } from "./source.js";
 import { screenWords, stateWords } from "./state.js";
 import { Tabs } from "./tabs.js";
 import { textSize } from "./text_size.js";
-import { Transcript, drawFigures } from "./views.js";
+import { Transcript, drawFigures, sentence } from "./views.js";
 import { Watches } from "./watches.js";
 import { Publication } from "./whip.js";
 
 const $ = (id) => document.getElementById(id);
 const LAST_WORDS_MS = 20_000; // after Stop, the end of the session is waited for so long
+const ALERT_MS = 15_000;
 const HISTORY_MS = 1500; // after a connection, what comes is history first; alerts of then are not news
 
 const captions = new CaptionView($("captions"));
@@ -56,7 +57,7 @@ const show = (element, visible) => (element.hidden = !visible);
 // --- messages and state -----------------------------------------------------------------------------------------
 
 function fail(message) {
-  $("error-text").textContent = message;
+  $("error-text").textContent = sentence(message);
   show($("error"), Boolean(message));
 }
 
@@ -353,6 +354,7 @@ function ask(text) {
 
 function alerted(text) {
   hint(text);
+  setTimeout(() => $("hint").textContent === text && hint(""), ALERT_MS); // it stays among the alerts
   if (!tabs.shows("watches")) unseen(Number($("alert-count").textContent || 0) + 1);
 }
 

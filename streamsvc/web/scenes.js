@@ -1,6 +1,6 @@
 /**
- * What was shown, the newest first: one row a scene, not one a keyframe. A keyframe opens a row only where what is seen,
- * described or read on it differs from the row before; else its picture joins that row.
+ * What was shown, the newest first: one row a scene, not one a keyframe. A keyframe opens a row only where its picture,
+ * and what is seen, described or read on it, differs from the row before; else it joins that row.
  */
 
 import { Follower, SURE, counted, make, markWithin, span, time } from "./views.js";
@@ -21,10 +21,45 @@ export function sameText(one, other) {
   return (2 * shared) / (a.length + b.length) > 0.75;
 }
 
-function alike(one, other) {
+/** Whether half of all labels of two pictures are the same; null where neither has any. */
+function sameLabels(one, other) {
   const [a, b] = [new Set(one), new Set(other)];
+  if (!a.size && !b.size) return null;
   const shared = [...a].filter((label) => b.has(label)).length;
-  return shared >= (a.size + b.size - shared) / 2; // half of all labels, or no labels at all
+  return shared >= (a.size + b.size - shared) / 2;
+}
+
+const [WIDE, HIGH] = [64, 36]; // a picture as it is compared
+const CHANGE = 24; // gray levels of 255: more is another cell
+const CHANGED = 0.004; // share of other cells up to which it is the same picture
+
+/** A picture in small and gray; null where it cannot be loaded. */
+async function lookOf(address) {
+  const image = new Image();
+  image.src = address;
+  try {
+    await image.decode();
+  } catch {
+    return null;
+  }
+  const pen = Object.assign(document.createElement("canvas"), { width: WIDE, height: HIGH }).getContext("2d");
+  pen.drawImage(image, 0, 0, WIDE, HIGH);
+  const { data } = pen.getImageData(0, 0, WIDE, HIGH);
+  return Float32Array.from({ length: WIDE * HIGH }, (_, n) => 0.3 * data[4 * n] + 0.6 * data[4 * n + 1] + 0.1 * data[4 * n + 2]);
+}
+
+/** Whether two looks are of one picture; null where one of them is not known. */
+function sameLook(one, other) {
+  if (!one || !other) return null;
+  const cells = one.filter((gray, n) => Math.abs(gray - other[n]) > CHANGE).length;
+  return cells <= CHANGED * one.length;
+}
+
+/** Whether a keyframe shows the scene of the row before. */
+function sameScene(before, frame) {
+  const [labels, look] = [sameLabels(before.labels ?? [], frame.labels), sameLook(before.look, frame.look)];
+  if (labels || look) return true;
+  return labels === null && look === null ? frame.reason !== "scene" : labels === null && !["scene", "text"].includes(frame.reason);
 }
 
 export class Scenes {
@@ -36,17 +71,21 @@ export class Scenes {
   }
 
   keyframe(event) {
-    const frame = { id: event.id, at: event.at, reason: event.reason, address: null, labels: null, row: null };
+    const frame = { id: event.id, at: event.at, reason: event.reason, address: null, look: null, labels: null, row: null }; // row: null until it is placed
     this.frames.set(event.id, frame);
     if (this.frames.size > 2 * MOST) this.frames.delete(this.frames.keys().next().value);
-    this.load(event.url).then((address) => {
+    frame.placed = new Promise((resolve) => (frame.isPlaced = resolve));
+    const seen = new Promise((resolve) => (frame.isSeen = resolve));
+    const late = new Promise((resolve) => setTimeout(resolve, SIGHT_MS));
+    const loaded = this.load(event.url).then(async (address) => {
       if (!address) return;
-      frame.address = address;
-      if (frame.row) this._picture(frame.row, frame);
       this.onPicture(address);
+      frame.address = address;
+      frame.look = await lookOf(address);
+      if (frame.row) this._picture(frame.row, frame);
     });
+    Promise.race([late, Promise.all([loaded, seen])]).then(() => this._place(frame));
     if (!this.list.childElementCount) this._open(frame);
-    else frame.timer = setTimeout(() => frame.row || (event.reason === "scene" ? this._open(frame) : this._join(frame)), SIGHT_MS);
   }
 
   sight(event) {
@@ -55,44 +94,22 @@ export class Scenes {
     const sure = (found) => (found ?? []).filter(({ score }) => score >= SURE).map(({ label }) => label);
     const boxes = sure(event.boxes);
     frame.labels = [...boxes, ...sure(event.tags).filter((label) => !boxes.includes(label))];
-    clearTimeout(frame.timer);
-    if (!frame.row) {
-      const before = this._before(frame.at);
-      if (before && alike(before.labels ?? [], frame.labels)) this._join(frame);
-      else this._open(frame);
-    }
-    if (frame.row.frame === frame) frame.row.labels = frame.labels;
-    this._tags(frame.row);
+    frame.isSeen();
+    if (frame.row) this._labels(frame);
   }
 
   screenText(event) {
     const title = event.title || event.lines?.[0]?.text || "";
     const frame = this.frames.get(event.of);
-    if (!frame || !title) return;
-    let row = frame.row ?? this._open(frame);
-    const known = row.querySelector(".scene-title").textContent;
-    if (row.frame !== frame && (known ? !sameText(known, title) : frame.reason === "scene")) row = this._open(frame);
-    const place = row.querySelector(".scene-title");
-    place.textContent = title;
-    place.title = event.lines.map((line) => line.text).join("\n");
+    if (title) frame?.placed.then(() => this._title(frame, title, event.lines));
   }
 
   caption(event) {
     const frame = [...this.frames.values()].findLast(({ at }) => at <= event.start + 0.25);
-    if (!frame) return;
-    let row = frame.row ?? this._open(frame);
-    const place = row.querySelector(".scene-text");
-    const other = place.textContent && row.frame !== frame && row.text !== event.text;
-    if (other && event.by !== "model") row = this._open(frame);
-    row.text = event.text;
-    const mark = event.by === "model" ? [make("span", { className: "why", title: "Nothing here can check it" }, " by the model")] : [];
-    row.querySelector(".scene-text").replaceChildren(event.text, ...mark);
-    row.querySelector("img").alt = event.text;
-    this._tags(row);
+    frame?.placed.then(() => this._caption(frame, event));
   }
 
   clear() {
-    for (const { timer } of this.frames.values()) clearTimeout(timer);
     this.frames.clear();
     this.list.replaceChildren();
     this.follower.jump();
@@ -108,9 +125,42 @@ export class Scenes {
     return [...this.list.children].find((row) => Number(row.dataset.start) <= at);
   }
 
+  /** Whatever is known by now decides where a keyframe belongs. */
+  _place(frame) {
+    if (frame.row || !this.frames.has(frame.id)) return;
+    const before = this._before(frame.at);
+    frame.labels ??= before?.labels ?? [];
+    if (before && sameScene(before, frame)) this._join(frame);
+    else this._open(frame);
+  }
+
+  _title(frame, title, lines) {
+    let row = frame.row;
+    const known = row.querySelector(".scene-title").textContent;
+    const other = known ? !sameText(known, title) : frame.reason === "scene" && sameLook(row.look, frame.look) === false;
+    if (row.frame !== frame && other) row = this._open(frame);
+    const place = row.querySelector(".scene-title");
+    place.textContent = title;
+    place.title = lines.map((line) => line.text).join("\n");
+  }
+
+  _caption(frame, { text, by }) {
+    let row = frame.row;
+    if (row.text && row.text !== text && row.frame !== frame && by !== "model") row = this._open(frame);
+    row.text = text;
+    const mark = by === "model" ? [make("span", { className: "why", title: "Nothing here can check it" }, " by the model")] : [];
+    row.querySelector(".scene-text").replaceChildren(text, ...mark);
+    row.querySelector("img").alt = text;
+    this._tags(row);
+  }
+
+  _labels(frame) {
+    if (frame.row.frame === frame) frame.row.labels = frame.labels;
+    this._tags(frame.row);
+  }
+
   /** A row of its own, in its place by time. */
   _open(frame) {
-    clearTimeout(frame.timer);
     const picture = make("img", { alt: "", width: 160, height: 90, decoding: "async", hidden: true });
     const row = make(
       "li",
@@ -132,10 +182,13 @@ export class Scenes {
     if (before) this._last(before, frame.at); // the scene before lasts until this one
     if (before) before.before(row);
     else this.list.append(row);
+    const after = row.previousElementSibling;
+    if (after) this._last(row, Number(after.dataset.start));
     while (this.list.childElementCount > MOST) this.list.lastElementChild.remove();
     frame.row = row;
+    frame.isPlaced();
     if (frame.address) this._picture(row, frame);
-    if (frame.labels) this._tags(row);
+    if (frame.labels) this._labels(frame);
     this.follower.grown();
     return row;
   }
@@ -143,10 +196,10 @@ export class Scenes {
   /** One picture more of the scene that is shown already. */
   _join(frame) {
     const row = this._before(frame.at);
-    if (!row) return void this._open(frame);
     frame.row = row;
+    frame.isPlaced();
     this._last(row, Math.max(Number(row.dataset.end), frame.at));
-    if (!row.frame.address && frame.address) this._picture(row, frame);
+    if (frame.address) this._picture(row, frame);
   }
 
   _last(row, end) {
@@ -156,7 +209,9 @@ export class Scenes {
 
   _picture(row, frame) {
     const picture = row.querySelector("img");
-    if (row.frame === frame || !picture.src) picture.src = frame.address;
+    if (row.frame !== frame && picture.src) return;
+    row.look = frame.look;
+    picture.src = frame.address;
   }
 
   /** What is seen and not in the caption already. */

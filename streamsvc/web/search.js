@@ -1,7 +1,7 @@
 /** Search over what was said and shown in a session. */
 
 import { request, sessionPlace } from "./client.js";
-import { clockTime, make, plainLabels } from "./views.js";
+import { clockTime, make, plainLabels, sentence } from "./views.js";
 
 const $ = (id) => document.getElementById(id);
 const KINDS = { speech: "heard", screen: "on screen", sight: "seen", scene: "seen" };
@@ -39,7 +39,7 @@ export class Search {
       said = hits.length ? `${hits.length} place${hits.length > 1 ? "s" : ""}, the best first` : "Nothing like it was said or shown.";
     } catch (error) {
       $("found-list").replaceChildren();
-      said = error.message;
+      said = sentence(error.message);
     }
     $("found-said").textContent = said;
     $("found").hidden = false;

@@ -10,6 +10,11 @@ export function make(tag, properties = {}, ...children) {
   return element;
 }
 
+/** A message of the server as a sentence: "no room" -> "No room." */
+export function sentence(message) {
+  return message && message.charAt(0).toUpperCase() + message.slice(1) + (/[.!?…]$/.test(message) ? "" : ".");
+}
+
 /** Seconds -> "1:02" or "1:02:03". */
 export function clockTime(seconds) {
   const whole = Math.max(0, Math.floor(seconds ?? 0));

@@ -2,7 +2,7 @@
 
 import { evidenceChip } from "./answers.js";
 import { request, sessionPlace } from "./client.js";
-import { clockTime, make } from "./views.js";
+import { clockTime, make, sentence } from "./views.js";
 
 const MOST_ALERTS = 50;
 
@@ -83,7 +83,7 @@ export class Watches {
   }
 
   _tell(message) {
-    this.problem.textContent = message;
+    this.problem.textContent = sentence(message);
     this.problem.hidden = !message;
   }
 }

@@ -7,6 +7,7 @@ import contextlib
 import json
 import socket
 import threading
+import zlib
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,6 @@ CSP = (
     "default-src 'self'; connect-src 'self' ws: wss:; img-src 'self' blob: data:; media-src 'self' blob:; "
     "style-src 'self'; script-src 'self'; object-src 'none'; base-uri 'none'; frame-ancestors 'self'"
 )
-PICTURE = (WEB / "icon.svg").read_bytes()
 SESSION = "0.abc"
 
 
@@ -44,6 +44,7 @@ class Fake:
         self.origin = ""
         self.state: str | None = "live"  # of the session, as GET tells it; None: there is no such session
         self.code = 1011  # with which a connection is closed
+        self.pictures: dict[str, str] = {}  # of a keyframe's second: the second whose picture is the same
         self.watches: list[dict[str, Any]] = []
         self.sessions: list[dict[str, Any]] = []
         self.calls: list[tuple[str, str, Any]] = []  # method, path with query, body of other requests
@@ -64,6 +65,16 @@ class Fake:
             self.loop.call_soon_threadsafe(queue.put_nowait, None)
 
     # --- on the server's thread ---
+
+    def picture(self, at: str) -> bytes:
+        """A picture for each second of its own, unless `pictures` says that it is that of another."""
+        bits = zlib.crc32(self.pictures.get(at, at).encode())
+        blocks = "".join(
+            f'<rect x="{160 * (n % 4)}" y="{90 * (n // 4)}" width="160" height="90" fill="#3a7"/>'
+            for n in range(16)
+            if bits >> n & 1
+        )
+        return f'<svg xmlns="http://www.w3.org/2000/svg" width="640" height="360">{blocks}</svg>'.encode()
 
     async def _send(self, kind: str, durable: bool, body: dict[str, Any]) -> str:
         number = len(self.log) + 1
@@ -220,7 +231,7 @@ class Fake:
             )
 
         async def picture(request: Request) -> Response:
-            return Response(PICTURE, media_type="image/svg+xml")
+            return Response(self.picture(request.path_params["at"]), media_type="image/svg+xml")
 
         async def file(request: Request) -> Response:
             return PlainTextResponse(f"the file {request.url.path.rpartition('/')[2]}")
