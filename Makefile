@@ -9,6 +9,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 TESTS ?=
 SEED ?=
+WORKERS ?= 2
 FAST := not models and not media and not browser and not slow
 FAST_FOLDERS := tests/core tests/timeline tests/events tests/answers tests/speech
 
@@ -16,9 +17,9 @@ run: $(VENV)/.installed  ## install, download the weights, serve           SOURC
 	@$(BIN)/streamsvc models pull $(if $(MODEL),--chat "$(MODEL)")
 	@$(if $(filter-out none auto,$(MODEL)),export STREAMSVC_THINK__MODEL="$(MODEL)";) exec $(BIN)/streamsvc serve $(if $(HOST),--host "$(HOST)") $(if $(PORT),--port "$(PORT)") $(if $(SOURCES),--sources "$(SOURCES)")
 
-test: $(VENV)/.installed-dev lint  ## what CI runs: ruff, mypy, pytest                TESTS="tests/core -x"
+test: $(VENV)/.installed-dev lint  ## what CI runs: ruff, mypy, pytest                TESTS="tests/core -x" WORKERS=0
 	@$(BIN)/streamsvc models pull --all
-	$(BIN)/python -m pytest $(TESTS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup $(TESTS)
 
 test-fast: $(VENV)/.installed-dev  ## pure unit tests: no weights, network or browser; under a minute
 	$(BIN)/python -m pytest -m "$(FAST)" $(or $(TESTS),$(FAST_FOLDERS))

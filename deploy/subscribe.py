@@ -6,6 +6,7 @@ import os
 import sys
 
 from websockets.asyncio.client import connect
+from websockets.exceptions import WebSocketException
 
 TYPES = "caption.final,scene.*,answer.*,session.closed"
 
@@ -19,6 +20,8 @@ async def follow(service: str, session: str, question: str) -> None:
         await socket.send(json.dumps({"type": "question.ask", "text": question}))
         async for message in socket:
             event = json.loads(message)
+            if event["type"] == "error":  # a wrong session, token or question
+                sys.exit(event["error"]["message"])
             if "text" in event:
                 print(f"{event['at']:7.1f} {event['type']}: {event['text']}", flush=True)
             if event["type"] in ("answer.done", "session.closed"):
@@ -26,4 +29,7 @@ async def follow(service: str, session: str, question: str) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(follow(*sys.argv[1:4]))
+    try:
+        asyncio.run(follow(*sys.argv[1:4]))
+    except (OSError, WebSocketException) as error:
+        sys.exit(f"{sys.argv[1]}: {error}")

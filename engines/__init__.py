@@ -46,10 +46,15 @@ class StreamOp:
 
 @dataclass(frozen=True, slots=True)
 class Engine:
-    """The ops of a loaded engine by name. `describe`: versions and models, for logs and tests."""
+    """The ops of a loaded engine by name.
+
+    `describe`: versions and models, for logs and tests. `probe`: an op and a payload for which it takes a few
+    milliseconds, by which a supervisor sees that the engine still computes; None: nothing computes here.
+    """
 
     ops: Mapping[str, Op | StreamOp]
     describe: Mapping[str, str] = field(default_factory=dict)
+    probe: tuple[str, Payload] | None = None
 
 
 def each(one: Callable[[Payload], Payload]) -> Callable[[list[Payload]], list[Payload | Exception]]:

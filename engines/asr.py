@@ -67,6 +67,7 @@ def load(options: Mapping[str, Any]) -> Engine:
             "ctranslate2": importlib.metadata.version("ctranslate2"),
             "vad": "silero-v6",
         },
+        probe=("vad", {"samples": silence[:WINDOW]}),
     )
 
 

@@ -157,6 +157,7 @@ class Chat:
                 "drop": Op(each(self.drop)),
             },
             describe,
+            ("count", {"texts": ["a"]}),
         )
 
     def extend(self, asked: Payload) -> Payload:

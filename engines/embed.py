@@ -58,7 +58,8 @@ def load(options: Mapping[str, Any]) -> Engine:
         wanted = texts_of(payload)
         return {"scores": ranker().scores(query, wanted)}
 
-    return Engine({"texts": Op(each(texts)), "rank": Op(each(rank))}, {"embed": name, "rank": ranker_name})
+    ops = {"texts": Op(each(texts)), "rank": Op(each(rank))}
+    return Engine(ops, {"embed": name, "rank": ranker_name}, ("texts", {"texts": ["a"]}))
 
 
 def embed_request(

@@ -156,6 +156,9 @@ def _parameters(xllamacpp: Any, model: Path, size: Size, address: str, key: str)
     parameters.n_ctx = size.slots * size.context
     parameters.n_batch = parameters.n_ubatch = size.batch
     parameters.cpuparams.n_threads = parameters.cpuparams_batch.n_threads = size.threads
+    # On a CPU it is slower the more has been read: SmolLM2, 1,781 tokens, one thread: 57 to 82 tokens/s and
+    # 32 to 38 ms a token of an answer with it, 108 and 25 without (load_tests.reading).
+    parameters.flash_attn_type = xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
     parameters.slot_prompt_similarity = 0.0  # we choose the slot
     parameters.cache_ram_mib = 0  # else up to 8 GiB of prompts that left their slots are kept
     parameters.n_ctx_checkpoints = 0

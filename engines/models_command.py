@@ -98,7 +98,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def is_complete(models_dir: Path) -> bool:
     """Whether all models of a default install are there."""
-    return not missing(defaults(), models_dir)
+    return not incomplete(models_dir)
+
+
+def incomplete(models_dir: Path) -> list[str]:
+    """The models of a default install that are not complete."""
+    return missing(defaults(), models_dir)
 
 
 def _tell(text: str) -> None:

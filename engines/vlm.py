@@ -90,7 +90,8 @@ def load(options: Mapping[str, Any]) -> Engine:
         "count": Op(each(fusion.count), batch=16),
         "drop": Op(each(fusion.drop)),
     }
-    return Engine(ops, {"vlm": name, "tower": str(options.get("tower", "torch")), "device": device})
+    describe = {"vlm": name, "tower": str(options.get("tower", "torch")), "device": device}
+    return Engine(ops, describe, ("count", {"texts": ["a"]}))
 
 
 class Fusion:

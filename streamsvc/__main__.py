@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import importlib
 import json
+import os
 import signal
 import socket
 from collections.abc import AsyncIterator, Callable
@@ -26,6 +28,7 @@ from streamsvc.core.options import SessionOptions, SpeechOptions, VisionOptions
 from streamsvc.core.types import Cue
 from streamsvc.evaluation import commands
 from streamsvc.service import app as http_app
+from streamsvc.service import doctor as doctor_checks
 from streamsvc.service import terminal
 from streamsvc.service.certificate import certificate
 from streamsvc.service.service import Service
@@ -35,6 +38,7 @@ from streamsvc.speech import captions
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, help=streamsvc.__doc__, pretty_exceptions_enable=False
 )
+HURRY_SECONDS = 1.5  # after a second signal
 TRIM_INTERVAL = 60.0  # seconds between two calls of malloc.trim
 # Bytes. Small, so that backpressure of a slow subscriber shows in its queue, not in the kernel.
 _SEND_BUFFER = 64 * 1024
@@ -131,13 +135,24 @@ async def _serve(settings: config.Settings) -> None:
     malloc.fix_mmap_threshold()
     with contextlib.closing(_listen(settings.server.host, settings.server.port)) as listener:
         async with http_app.listening(settings, listener, certificate(settings)) as (service, serving):
-            stop = asyncio.Event()
+            stop, hurry, patience = asyncio.Event(), asyncio.Event(), 0.0
+
+            def on_signal(number: int) -> None:
+                nonlocal patience
+                if stop.is_set():
+                    hurry.set()
+                    asyncio.get_running_loop().call_later(HURRY_SECONDS, os._exit, 1)
+                patience = settings.server.drain_seconds if number == signal.SIGTERM else 0.0
+                stop.set()
+
             for number in (signal.SIGINT, signal.SIGTERM):
-                asyncio.get_running_loop().add_signal_handler(number, stop.set)
+                asyncio.get_running_loop().add_signal_handler(number, on_signal, number)
             await _first(service.ready(), stop.wait(), serving)
             if not stop.is_set() and not serving.done():
                 _announce(settings, listener)
                 await _first(stop.wait(), serving, trim_memory())
+            if patience and service.sessions.live:
+                await _first(service.drain(patience=patience), hurry.wait(), serving)
 
 
 async def _first(*awaitables: Any) -> None:
@@ -154,7 +169,8 @@ async def _first(*awaitables: Any) -> None:
 
 def _listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
+    # With the protocol named, asyncio turns TCP_NODELAY on: an answer on a kept connection is 40 ms earlier.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
@@ -172,9 +188,7 @@ def _listen(host: str, port: int) -> socket.socket:
 
 def _announce(settings: config.Settings, listener: socket.socket) -> None:
     host, port = listener.getsockname()[:2]
-    scheme = "https" if settings.server.tls_cert or settings.server.tls_self_signed else "http"
-    authority = f"[{host}]" if ":" in host else host
-    print(f"ready, open {scheme}://{authority}:{port}", flush=True)
+    print(terminal.ready_line(settings.server, host, port), flush=True)
 
 
 # --- watch, ask and transcribe ------------------------------------------------------------------------------
@@ -308,6 +322,31 @@ def transcribe(
 
 
 commands.register(app)  # eval and bench
+
+
+# --- doctor -------------------------------------------------------------------------------------------------
+
+
+@app.command()
+def doctor(config_file: ConfigFile = None) -> None:
+    """Check ports, ICE, TLS, weights, GPU, clock, disk, memory. Exit status 1: there is a fault."""
+    settings = config.load(config_file)
+    command: Any = importlib.import_module("engines.models_command")
+
+    async def show() -> bool:
+        console, faulty = Console(highlight=False, soft_wrap=True), False
+        missing = functools.partial(command.incomplete, settings.models.dir / "models")
+        async for finding in doctor_checks.examine(settings, missing):
+            colour = {"ok": "green", "warning": "yellow", "fault": "red"}[finding.verdict]
+            console.print(f"[{colour}]{finding.verdict:8}[/] {finding.check:12} ", end="")
+            console.print(finding.text, markup=False)
+            if finding.advice:
+                console.print(f"{'':22}-> {finding.advice}", markup=False)
+            faulty = faulty or finding.verdict == "fault"
+        return faulty
+
+    if asyncio.run(show()):
+        raise typer.Exit(1)
 
 
 # --- models -------------------------------------------------------------------------------------------------

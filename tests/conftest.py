@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import threading
 import time
 from collections.abc import Generator, Iterator
@@ -15,6 +16,7 @@ import pytest
 
 from engines import telemetry
 from streamsvc.core.clock import Threadless, VirtualLoop
+from tests.builders.gstreamer import missing
 
 telemetry.switch_off()  # before any test imports a runtime
 # No deadline: the speed of an example depends on what else the machine runs.
@@ -36,8 +38,25 @@ LASTING_THREADS = (
 )
 
 
+TESTS = Path(__file__).resolve().parent
+# What runs services in real time. With two workers (make test) all of it stays in one, so that no two of them
+# share the cores, and the other worker gives way to it.
+REAL_TIME = ("evaluation", "ingest", "load_tests", "service", "test_browser.py", "test_main.py", "workers")
+GIVES_WAY = 5  # niceness of the workers but the first, which takes the largest group
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Lower the priority of all workers of pytest-xdist but the first."""
+    if os.environ.get("PYTEST_XDIST_WORKER", "gw0") != "gw0":
+        os.nice(GIVES_WAY)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip tests marked `media` where there are no recordings."""
+    """Say what must stay in one worker; skip tests marked `media` where there are no recordings."""
+    for item in items:
+        path = item.path.relative_to(TESTS)
+        group = "real time" if path.parts[0] in REAL_TIME else str(path)
+        item.add_marker(pytest.mark.xdist_group(group))
     if not MEDIA.is_dir():
         for item in items:
             if item.get_closest_marker("media"):
@@ -60,6 +79,13 @@ def stage() -> Iterator[asyncio.Runner]:
     """A virtual clock whose thread work runs in the loop, for whole sessions (builders/session.py)."""
     with asyncio.Runner(loop_factory=Threadless) as runner:
         yield runner
+
+
+@pytest.fixture
+def gstreamer() -> None:
+    """Skip where there is no GStreamer publisher."""
+    if why := missing():
+        pytest.skip(why)
 
 
 @pytest.fixture(scope="session")

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import socket
+import subprocess
+import sys
+import time
 from pathlib import Path
 
+import httpx
 import pytest
 
 import streamsvc
@@ -79,3 +84,28 @@ def test_a_recording_becomes_subtitles(media: Path, tmp_path: Path) -> None:
     ended = run("transcribe", str(media / "speech" / "harvard.flac"), "-o", str(tmp_path / "out.srt"))
     assert ended.returncode == 0, ended.stderr
     assert "stale smell of old beer" in (tmp_path / "out.srt").read_text().lower()
+
+
+@pytest.mark.models
+def test_a_signal_lets_sessions_go_on_and_a_second_one_ends_at_once(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "streamsvc", "serve", "--port", str(port), "--data-dir", str(tmp_path)]
+    with (tmp_path / "log").open("wb") as log:
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log)
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline().startswith(b"ready")
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=10) as client:
+            assert client.post("/v1/sessions", json={}).status_code == 201
+            process.send_signal(signal.SIGTERM)
+            time.sleep(1.0)
+            assert client.post("/v1/sessions", json={}).status_code == 503
+            assert client.get("/readyz").json()["draining"]
+        assert process.poll() is None
+        process.send_signal(signal.SIGTERM)
+        process.wait(command_line.HURRY_SECONDS + 3)
+        assert b"Traceback" not in (tmp_path / "log").read_bytes()
+    finally:
+        process.kill()
+        process.communicate()

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
+import sys
 from pathlib import Path
 
 import pytest
+
+from tests.builders.service import open_session, serving
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -32,3 +36,19 @@ def test_relative_links_lead_to_files(document: Path) -> None:
     links = re.findall(r"\]\(([^)#\s]+)", document.read_text(encoding="utf-8"))
     relative = [link for link in links if not re.match(r"[a-z]+:", link)]
     assert [link for link in relative if not (document.parent / link).exists()] == []
+
+
+@pytest.mark.parametrize(("name", "said"), [("0.wrong", "there is no session '0.wrong'"), (None, "")])
+async def test_the_example_runs_and_tells_a_wrong_session_in_one_line(
+    tmp_path: Path, name: str | None, said: str
+) -> None:
+    async with serving(tmp_path) as (_, place, client):
+        session = name or await open_session(client)
+        example = await asyncio.create_subprocess_exec(
+            *(sys.executable, str(ROOT / "deploy" / "subscribe.py"), f"http://{place}", session, "Anything?"),
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        out, errors = await example.communicate()
+    assert errors.decode().splitlines() == ([said] if said else [])
+    assert (example.returncode, b"answer.done" in out) == ((1, False) if said else (0, True))

@@ -26,7 +26,7 @@ from streamsvc.answers.shortening import shortened
 from streamsvc.answers.structured_output import fill
 from streamsvc.core import clock
 from streamsvc.core.roles import Role
-from streamsvc.core.types import Answer, By, Delta, Evidence, Question, Reason, ScreenText, Sight
+from streamsvc.core.types import Answer, By, Delta, Evidence, Question, Reason, ScreenText, Sight, Stages
 from streamsvc.timeline.index import Index
 from streamsvc.timeline.passages import Passage
 from streamsvc.timeline.timeline import Timeline
@@ -86,7 +86,6 @@ class Answerer:
             plan: what fits before the deadline.
             attachment: what was seen and read in the question's image, if it has one.
         """
-        began = clock.now()
         timeline = self.timeline if attachment is None else _timeline_of(attachment)
         picture = "" if attachment is None else attachment.picture
         model = self.model if plan.asks_model and (attachment is None or picture) else None
@@ -103,18 +102,18 @@ class Answerer:
                         async for clause in begun:
                             yield Delta(question.id, said.add(clause))
                     if said.text:
-                        yield said.answer(question.id, clock.now() - began)
+                        yield said.answer(question.id)
                         return
                 answer = await self._extracted(question, route, exact, await retrieval)
             finally:
                 retrieval.cancel()
         yield Delta(question.id, answer.text)
-        stages: dict[str, float] = {answer.by: clock.now() - began}
+        stages: Stages = ((answer.by, clock.now()),)
         if phrase := await self._short(question, answer):
             part = f" In short: {phrase}."
             yield Delta(question.id, part)
             answer = replace(answer, text=answer.text + part, values=(phrase,))
-            stages["model"] = clock.now() - began - stages[answer.by]
+            stages = (*stages, ("model", clock.now()))
         yield replace(answer, stages=stages)
 
     async def _short(self, question: Question, answer: Answer) -> str:
@@ -184,10 +183,10 @@ class _Said:
         self._checked = self._checked and clause.checked
         return part
 
-    def answer(self, question_id: str, seconds: float) -> Answer:
+    def answer(self, question_id: str) -> Answer:
         """The whole of it."""
         evidence = tuple(dict.fromkeys(self._evidence))
-        return Answer(question_id, self.text, self._checked, evidence, {"model": seconds}, by="model")
+        return Answer(question_id, self.text, self._checked, evidence, (("model", clock.now()),), by="model")
 
 
 async def _begun_by(latest: float, clauses: AsyncGenerator[Clause, None]) -> AsyncGenerator[Clause, None]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Protocol
 
@@ -28,7 +29,8 @@ from streamsvc.core import clock, metrics
 from streamsvc.core.context import SessionContext
 from streamsvc.core.degradation import DEFAULT_COSTS
 from streamsvc.core.errors import Cancelled, DeadlineMissed, NotFound, StreamsvcError
-from streamsvc.core.types import Answer, Delta, Question
+from streamsvc.core.latency import WAIT
+from streamsvc.core.types import Answer, Delta, Question, Stages
 from streamsvc.core.units import Reply
 from streamsvc.timeline.index import Index
 from streamsvc.timeline.timeline import Timeline
@@ -107,7 +109,7 @@ class Answering:
             NotFound: there is no such question, or it has been answered.
         """
         if (waiting := self.queue.cancel(question_id, asker)) is not None:
-            self._reply(waiting, Cancelled("this question was cancelled"))
+            self._reply(waiting, Cancelled("this question was cancelled"), ((WAIT, clock.now()),))
         elif (running := matching(self._running, question_id, asker)) is not None:
             self._running[running].cancel()
         else:
@@ -148,24 +150,31 @@ class Answering:
 
     async def _answer_queued(self) -> None:
         async for queued in self.queue.questions():
-            task = self._running[queued] = asyncio.create_task(self._answer(queued))
+            marks: list[tuple[str, float]] = [(WAIT, clock.now())]
+            task = self._running[queued] = asyncio.create_task(self._answer(queued, marks))
             try:
                 with self._context.roles.idle.question():
                     await task
             except asyncio.CancelledError:
-                self._reply(queued, Cancelled("this question was cancelled"))
+                self._reply(queued, Cancelled("this question was cancelled"), _answered(marks))
                 if (current := asyncio.current_task()) is not None and current.cancelling():
                     raise
             except StreamsvcError as error:
-                self._reply(queued, error)
+                self._reply(queued, error, _answered(marks))
             except Exception as error:  # whatever a question raises, it costs its own answer alone
                 log.error("question failed", session=self._context.session, error=type(error).__name__)
-                self._reply(queued, StreamsvcError("this question could not be answered"))
+                failed = StreamsvcError("this question could not be answered")
+                self._reply(queued, failed, _answered(marks))
             finally:
                 self._running.pop(queued, None)
 
-    async def _answer(self, queued: QueuedQuestion) -> None:
-        """Answer one question. Raises StreamsvcError: there is no answer."""
+    async def _answer(self, queued: QueuedQuestion, marks: list[tuple[str, float]]) -> None:
+        """Answer one question. Raises StreamsvcError: there is no answer.
+
+        Args:
+            queued: the question.
+            marks: of what its time goes to; more are added here.
+        """
         self._pictures.request_keyframe()
         question = replace(queued.question, history=self._exchanges.of(queued.asker, clock.now()))
         roles = self._context.roles
@@ -173,20 +182,25 @@ class Answering:
         chooses = roles.reads and self._context.settings.models.profile != "gpu"
         chooser = roles.think if chooses else None
         way = await route(question, self._timeline, roles.embed, max(question.asked, 0.0), chooser)
+        marks.append(("route", clock.now()))
         plan = self._plan(question, way)
         if not plan.fits:
             metrics.deadline_missed.labels("answer", "not_started").inc()
             raise DeadlineMissed("this question's time had passed before it could be begun")
         attachment = await self._attachment(question)
+        if attachment is not None:
+            marks.append(("look", clock.now()))
         if plan.keyframe_wait:
             question = await self._refreshed(question, plan.keyframe_wait)
+            marks.append(("keyframe", clock.now()))
         first = True
         parts = shaped(question, way, self._answerer.answer(question, way, plan, attachment))
         async with contextlib.aclosing(parts):
             async for part in parts:
                 if isinstance(part, Answer):
                     self._exchanges.note(queued.asker, question, part, clock.now())
-                self._reply(queued, part, first=first)
+                stages = (*marks, *part.stages) if isinstance(part, Answer) else _answered(marks)
+                self._reply(queued, part, stages, first=first)
                 first = False
 
     def _plan(self, question: Question, way: Route) -> deadline.Plan:
@@ -224,10 +238,32 @@ class Answering:
         return replace(question, asked=known, waited=clock.now() - began)
 
     def _reply(
-        self, queued: QueuedQuestion, part: Delta | Answer | StreamsvcError, *, first: bool = False
+        self,
+        queued: QueuedQuestion,
+        part: Delta | Answer | StreamsvcError,
+        stages: Stages,
+        *,
+        first: bool = False,
     ) -> None:
         """Publish a part of an answer."""
         if not isinstance(part, Delta):
             self._running.pop(queued, None)  # too late to be cancelled
         question = queued.question
-        self._context.host.dispatch(Reply(question.id, question.asked, queued.at, part, queued.client, first))
+        self._context.host.dispatch(
+            Reply(
+                question.id,
+                question.asked,
+                queued.at,
+                part,
+                queued.client,
+                first,
+                stages,
+                question.text,
+                queued.asker,
+            )
+        )
+
+
+def _answered(marks: Sequence[tuple[str, float]]) -> Stages:
+    """The marks of a question whose answer, or a part of it, is there now."""
+    return (*marks, ("answer", clock.now()))

@@ -26,8 +26,9 @@ class QuestionRequest:
 
     `question_id`: the client's id for it; None: one is made. `deadline_ms`: milliseconds for the whole
     answer; None: as the settings say. `audience`: "asker" or "session". `client`: the subscriber that asks,
-    and alone gets the answer where the audience is "asker". `asker`: takes turns with other askers; None: the
-    client. `image`: JPEG or PNG. `form`: JSON Schema of the answer, as for `Question`.
+    and alone gets the answer where the audience is "asker"; None: no subscriber gets it. `asker`: takes turns
+    with other askers; None: the client. `image`: JPEG or PNG. `form`: JSON Schema of the answer, as for
+    `Question`.
     """
 
     text: str
@@ -202,7 +203,7 @@ class QuestionQueue:
         now = clock.now()
         seconds = new.deadline_ms / 1000 if new.deadline_ms is not None else self._seconds
         question = Question(
-            new.question_id or f"q_{secrets.token_hex(6)}",
+            new.question_id or make_id(),
             text,
             self._clock.position(),
             now + seconds,
@@ -211,10 +212,16 @@ class QuestionQueue:
             new.form,
         )
         asker = _asker(new)
-        client = new.client if new.audience == "asker" else None
+        # Without a client the answer has an audience that no subscriber is, never all of them.
+        client = None if new.audience == "session" else new.client or f"asker:{secrets.token_hex(8)}"
         self._waiting.setdefault(asker, deque()).append(QueuedQuestion(question, now, client, asker))
         self._changed.set()
         return question
+
+
+def make_id() -> str:
+    """An id for a question whose asker gives it none."""
+    return f"q_{secrets.token_hex(6)}"
 
 
 def _asker(new: QuestionRequest) -> str:

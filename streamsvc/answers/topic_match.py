@@ -8,23 +8,36 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, replace
 
 import numpy as np
 import structlog
 from numpy.typing import NDArray
 
-from streamsvc.core import metrics
+from streamsvc.core import clock, metrics
 from streamsvc.core.errors import StreamsvcError
+from streamsvc.core.latency import WAIT
 from streamsvc.core.queues import Closed, Ring
 from streamsvc.core.roles import Role
-from streamsvc.core.types import Evidence, Word
+from streamsvc.core.types import Evidence, Stages, Word
 
 MAX_SENTENCE = 24  # words, where no punctuation ends it
 MAX_QUEUED = 8  # passages; when full the oldest is dropped, since a late alert is of no use
 TIMEOUT = 3.0  # seconds, of the model
 
 log = structlog.get_logger(__name__)
-OnSimilarity = Callable[[Mapping[str, float], Evidence, float], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """What was said, when it arrived (monotonic seconds), and what its time went to so far."""
+
+    evidence: Evidence
+    arrived: float
+    stages: Stages
+
+
+OnSimilarity = Callable[[Mapping[str, float], Passage], None]
 
 
 class TopicMatcher:
@@ -33,8 +46,7 @@ class TopicMatcher:
     Args:
         embed: the role with the op "texts"; None: nothing is compared.
         topics: returns the current topics of all watches.
-        on_similarity: called with the cosine of each topic, the passage, and its arrival in monotonic
-            seconds.
+        on_similarity: called with the cosine of each topic, and the passage.
     """
 
     def __init__(
@@ -46,9 +58,9 @@ class TopicMatcher:
         self._vectors: dict[str, NDArray[np.float32]] = {}  # topic -> unit vector, shape (d,)
         self._sentence: list[Word] = []
         self._previous: list[Word] = []  # the sentence before
-        self._queue: Ring[tuple[Evidence, float]] = Ring(MAX_QUEUED, lambda item: _count_missed("dropped"))
+        self._queue: Ring[Passage] = Ring(MAX_QUEUED, lambda item: _count_missed("dropped"))
 
-    def on_words(self, words: Sequence[Word], arrived: float) -> None:
+    def on_words(self, words: Sequence[Word], arrived: float, stages: Stages = ()) -> None:
         """Add newly stable words; queues a passage at the end of each sentence."""
         for word in words:
             self._sentence.append(word)
@@ -58,7 +70,8 @@ class TopicMatcher:
                 self._sentence = []
                 if self._embed is not None and self._topics():
                     quote = " ".join(item.text for item in passage)
-                    self._queue.put((Evidence(passage[0].start, passage[-1].end, "speech", quote), arrived))
+                    evidence = Evidence(passage[0].start, passage[-1].end, "speech", quote)
+                    self._queue.put(Passage(evidence, arrived, stages))
 
     def close(self) -> None:
         """Close the queue; queued passages are still compared."""
@@ -68,8 +81,10 @@ class TopicMatcher:
         """Compare queued passages until closed."""
         with suppress(Closed):
             while True:
-                for passage, arrived in await self._queue.take(1):
-                    self._on_similarity(await self._similarity(passage.quote), passage, arrived)
+                for passage in await self._queue.take(1):
+                    stages = (*passage.stages, (WAIT, clock.now()))
+                    similarity = await self._similarity(passage.evidence.quote)
+                    self._on_similarity(similarity, replace(passage, stages=stages))
 
     async def _similarity(self, quote: str) -> dict[str, float]:
         """The cosine of a text to each topic; {} where the model fails."""

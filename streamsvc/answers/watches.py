@@ -8,13 +8,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from streamsvc.answers.topic_match import TopicMatcher
+from streamsvc.answers.topic_match import Passage, TopicMatcher
 from streamsvc.answers.watch_conditions import compile_condition
 from streamsvc.answers.watch_evaluation import Alert, Watch
 from streamsvc.core import clock, metrics
 from streamsvc.core.context import SessionContext
 from streamsvc.core.errors import CapacityError, Conflict, NotFound
-from streamsvc.core.types import Evidence, ScreenText, Sight, Speech, Words
+from streamsvc.core.types import ScreenText, Sight, Speech, Stages, Words
 from streamsvc.core.units import AlertFired, Unit
 from streamsvc.events.webhook import GRACE, Webhook
 
@@ -137,18 +137,18 @@ class Watches:
         """Check all watches against a unit; kinds that no watch depends on are ignored."""
         match unit:
             case Sight():
-                self._check(lambda watch: watch.on_sight(unit))
+                self._check(lambda watch: watch.on_sight(unit), unit.stages)
             case ScreenText():
-                self._check(lambda watch: watch.on_screen_text(unit))
+                self._check(lambda watch: watch.on_screen_text(unit), unit.stages)
             case Words():
                 stable = unit.words[: unit.stable]
-                self._check(lambda watch: watch.on_words(stable, unit.arrived))
-                self._topics.on_words(stable, unit.arrived)
+                self._check(lambda watch: watch.on_words(stable, unit.arrived), unit.stages)
+                self._topics.on_words(stable, unit.arrived, unit.stages)
             case Speech():
                 self._speaking = unit.active
                 self._speech_end = unit.at
                 if unit.active:
-                    self._check(lambda watch: watch.on_speech(unit.at, unit.arrived))
+                    self._check(lambda watch: watch.on_speech(unit.at, unit.arrived), unit.stages)
 
     def tick(self, now: float) -> None:
         """Check the watches for silence, at session second `now`."""
@@ -158,17 +158,22 @@ class Watches:
     def _watched_topics(self) -> set[str]:
         return {topic for registration in self._registered.values() for topic in registration.watch.topics}
 
-    def _on_topics(self, similarity: Mapping[str, float], passage: Evidence, arrived: float) -> None:
-        self._check(lambda watch: watch.on_topic(similarity, passage, arrived))
+    def _on_topics(self, similarity: Mapping[str, float], passage: Passage) -> None:
+        self._check(
+            lambda watch: watch.on_topic(similarity, passage.evidence, passage.arrived),
+            (*passage.stages, ("topic", clock.now())),
+        )
 
-    def _check(self, condition: Callable[[Watch], Alert | None]) -> None:
+    def _check(self, condition: Callable[[Watch], Alert | None], stages: Stages = ()) -> None:
+        """Fire the watches whose condition holds. `stages`: of the unit that they are checked against."""
         for registration in list(self._registered.values()):
             alert = condition(registration.watch)
             if alert is not None:
-                self._fire(registration, alert)
+                self._fire(registration, alert, stages)
 
-    def _fire(self, registration: _Registration, alert: Alert) -> None:
-        fired = AlertFired(registration.watch.id, alert.at, alert.arrived, alert.text, tuple(alert.evidence))
+    def _fire(self, registration: _Registration, alert: Alert, stages: Stages) -> None:
+        watch_id = registration.watch.id
+        fired = AlertFired(watch_id, alert.at, alert.arrived, alert.text, tuple(alert.evidence), stages)
         event = self._context.host.dispatch(fired)
         metrics.alerts.inc()
         if registration.webhook is not None and event is not None:

@@ -9,7 +9,7 @@ from typing import overload
 
 from streamsvc.core.types import Stages, Word
 
-NO_STAGES: Stages = {}  # shared by all stored units: their stages have been published
+NO_STAGES: Stages = ()  # shared by all stored units: their stages have been published
 
 _ROW = struct.Struct("iiB")  # start and end in ms, probability in hundredths
 

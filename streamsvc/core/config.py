@@ -26,10 +26,13 @@ from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
+    SettingsError,
     TomlConfigSettingsSource,
 )
 
+from streamsvc.core import web_address
 from streamsvc.core.errors import ConfigError
+from streamsvc.core.plain_errors import plain_errors
 
 
 class Group(BaseModel):
@@ -50,8 +53,33 @@ class Server(Group):
     tls_self_signed: bool = False
     sources: tuple[Path, ...] = ()  # security limit: `file:` sources must lie below one of these folders
     private_urls: bool = False  # security limit: sources may name hosts of private networks
-    origins: tuple[str, ...] = ()  # browser origins allowed besides our own
+    drain_seconds: float = Field(30.0, ge=0)  # that live sessions may go on after SIGTERM
+    trusted_proxies: tuple[str, ...] = ()  # addresses whose X-Forwarded-* headers are believed
+    # Browser origins allowed besides our own (CORS), such as "https://example.org"; "*": any.
+    origins: tuple[str, ...] = ()
+    # What our addresses begin with behind a proxy: "https://example.org/live". A path in it is served with
+    # or without the proxy stripping it. "": addresses are paths of the host that is asked.
+    public_url: str = ""
     data_dir: Path | None = None  # session folders; default: below the cache folder
+
+    @field_validator("origins")
+    @classmethod
+    def _are_origins(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(origin if origin == "*" else web_address.origin(origin) for origin in origins)
+
+    @field_validator("public_url")
+    @classmethod
+    def _is_public(cls, url: str) -> str:
+        return web_address.public_url(url)
+
+    @property
+    def prefix(self) -> str:
+        """The path of `public_url`, such as "/live"; "": it has none."""
+        return urlsplit(self.public_url).path
+
+    def address(self, path: str) -> str:
+        """Where `path` of this service is found from outside: absolute with `public_url`, else the path."""
+        return f"{self.public_url}{path}"
 
 
 class Limits(Group):
@@ -73,12 +101,19 @@ class Limits(Group):
     subscriber_bytes: int = 1024 * 1024
     subscriber_seconds: float = 10.0
     requests_per_minute: int = 120  # that create sessions or tokens, per client address
+    failures_per_minute: int = 30  # wrong or missing keys of one address; more get 429, right keys never do
+    connections: int = 1024  # open at once; fewer where the process may open fewer files
+    connections_per_address: int = 64  # that have not shown a valid token
+    header_seconds: float = 10.0  # for the header of a request
+    body_seconds: float = 30.0  # for its body
+    body_bytes: int = 64 * 1024  # of a body; a question's may hold an image
 
 
 class Ingest(Group):
     """Media input: WebRTC and sources."""
 
     ice_servers: tuple[str, ...] = ()  # "stun:…" or "turn:…"; empty: host candidates only
+    ice_seconds: float = Field(1.0, gt=0)  # to wait for them; then the answer goes without their candidates
     loopback: bool = True  # offer 127.0.0.1 as a candidate: tests, containers
     handshake_seconds: float = 10.0
     stall_seconds: float = 3.0  # without media, RTCP and consent: session.stalled
@@ -126,6 +161,7 @@ class Hear(Group):
     beam: int = Field(3, ge=1, le=10)  # beam size of the final step of an utterance; earlier steps are greedy
     hangover: float = 0.5  # seconds of silence that end an utterance
     workers: int = 2  # concurrent decode steps, one thread each
+    spare: bool | None = None  # a second process (330 MB) that takes over at once; None: where memory allows
     backlog_seconds: float = 20.0  # bound of the audio backlog; more is skipped (caption.gap)
 
     @model_validator(mode="after")
@@ -193,17 +229,8 @@ class Remote(Group):
     @field_validator("url")
     @classmethod
     def _is_plain(cls, url: str) -> str:
-        parts = urlsplit(url)
-        plain = (
-            parts.scheme in ("http", "https")
-            and parts.hostname
-            and parts.port != 0
-            and not (parts.query or parts.fragment)
-        )
-        if url and (not plain or "@" in parts.netloc):
-            raise ValueError(
-                'must be a URL such as "http://127.0.0.1:11434/v1", without user, query and fragment'
-            )
+        if url:
+            web_address.http_url(url, "http://127.0.0.1:11434/v1")
         return url.rstrip("/")
 
     @field_validator("key")
@@ -356,12 +383,14 @@ def load(path: Path | None = None, **flags: dict[str, Any]) -> Settings:
     try:
         return Settings(**flags)  # type: ignore[arg-type]
     except ValidationError as error:
-        raise ConfigError("; ".join(_describe(item["loc"], item["msg"]) for item in error.errors())) from None
+        raise ConfigError(plain_errors(error.errors(), Settings, "settings")) from None
+    except SettingsError as error:  # its cause may quote a key
+        group = str(error).partition('field "')[2].partition('"')[0] or "settings"
+        raise ConfigError(
+            f"{group}: in the environment a list or a table is written as JSON, as in "
+            """STREAMSVC_SERVER__ORIGINS='["https://example.org"]'"""
+        ) from None
     except ValueError as error:  # invalid TOML
         raise ConfigError(f"{path or 'settings'}: {error}") from None
     finally:
         _config_file.clear()
-
-
-def _describe(location: tuple[int | str, ...], message: str) -> str:
-    return f"{'.'.join(map(str, location)) or 'settings'}: {message.removeprefix('Value error, ')}"

@@ -8,7 +8,7 @@ settings are stepped over (`levels_in_use`).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 # --- costs ---
@@ -101,6 +101,16 @@ class Fidelity:
     partials: bool = True  # captions that are not closed yet
 
 
+# What each level from 1 on reduces, in words for users; levels add up.
+_REDUCED = (
+    "captions come in longer steps",
+    "text on the screen is read only when all of the screen changes",
+    "fewer pictures are looked at",
+    "no scenes are described by the model",
+    "the model does not read ahead, so answers take longer",
+    "questions are refused",
+    "captions are shown only when they are complete",
+)
 _CHANGES: tuple[Mapping[str, float | bool], ...] = (  # what each level from 1 on changes; levels add up
     {"step": 0.7},
     {"whole_screen": True},
@@ -125,6 +135,23 @@ def levels_in_use(*, screen_text: bool, model_scenes: bool, reading: bool) -> tu
     """
     idle = {2: not screen_text, 4: not model_scenes, 5: not reading}
     return tuple(level for level in ALL_LEVELS if not idle.get(level, False))
+
+
+def reduced(level: int, levels: Sequence[int] = ALL_LEVELS) -> list[str]:
+    """What a degradation level has reduced, in words.
+
+    Args:
+        level: 0 to MAX_LEVEL.
+        levels: those in use; the others reduce nothing that is on.
+    """
+    return [text for number, text in enumerate(_REDUCED, 1) if number <= level and number in levels]
+
+
+def working(level: int) -> str:
+    """What goes on at a degradation level above 0, in words."""
+    if level >= MAX_LEVEL:
+        return "complete captions, pictures and alerts"
+    return "captions, pictures and alerts" if level == MAX_LEVEL - 1 else "captions, pictures and questions"
 
 
 def fidelity(level: int) -> Fidelity:

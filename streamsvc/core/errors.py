@@ -45,6 +45,7 @@ class StreamsvcError(Exception):
     close_code = 1011  # WebSocket
     retryable = False
     retry_after = 5.0  # seconds
+    question_id: str | None = None  # of the question that the error is about
 
     def __init__(self, message: str, *, code: str | None = None) -> None:
         super().__init__(message)
@@ -65,8 +66,8 @@ class StreamsvcError(Exception):
         return headers
 
     def body(self) -> dict[str, Any]:
-        """The JSON body of the HTTP response."""
-        return {
+        """The JSON body of the HTTP response, and of the `error` event."""
+        body: dict[str, Any] = {
             "error": {
                 "type": self.type,
                 "code": self.code,
@@ -74,6 +75,9 @@ class StreamsvcError(Exception):
                 "retryable": self.retryable,
             }
         }
+        if self.question_id is not None:
+            body["question_id"] = self.question_id
+        return body
 
 
 class ConfigError(StreamsvcError):

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import logging
 import sys
-from pathlib import Path
 from typing import Any
 
 import structlog
 
-_PLACES = 8  # innermost places of a traceback that are logged
+from streamsvc.core.redaction import places, redact_libraries
+
+log = structlog.get_logger()
 
 
 def configure_logs(*, as_json: bool) -> None:
-    """Log at level INFO to stderr, as JSON lines or as coloured text."""
+    """Log at level INFO to stderr, as JSON lines or as coloured text; libraries at WARNING, without texts."""
     renderer: Any = (
         structlog.processors.JSONRenderer()
         if as_json
@@ -31,6 +32,7 @@ def configure_logs(*, as_json: bool) -> None:
     )
     logging.getLogger("aiortc").setLevel(logging.ERROR)
     logging.getLogger("aioice").setLevel(logging.ERROR)
+    redact_libraries(lambda event, fields: log.warning(event, **fields))
 
 
 def redact_exception(logger: Any, method: str, event: Any) -> Any:
@@ -39,13 +41,5 @@ def redact_exception(logger: Any, method: str, event: Any) -> Any:
     A structlog processor. Of an exception group the first exception's traceback is followed.
     """
     if event.pop("exc_info", None):
-        error = sys.exc_info()[1]
-        places = []
-        while error is not None:
-            trace = error.__traceback__
-            while trace is not None:
-                places.append(f"{Path(trace.tb_frame.f_code.co_filename).name}:{trace.tb_lineno}")
-                trace = trace.tb_next
-            error = error.exceptions[0] if isinstance(error, BaseExceptionGroup) else None
-        event["places"] = places[-_PLACES:]
+        event["places"] = places(sys.exc_info()[1])
     return event

@@ -15,9 +15,15 @@ sessions = Counter("streamsvc_sessions", "Sessions that ended, by result.", ["re
 sessions_rejected = Counter(
     "streamsvc_sessions_rejected", "Sessions not admitted, by reason.", ["reason"], registry=REGISTRY
 )
+connections_refused = Counter(
+    "streamsvc_connections_refused",
+    "Connections closed, by the limit that they were over.",
+    ["limit"],
+    registry=REGISTRY,
+)
 stage_latency = Histogram(
     "streamsvc_stage_latency_seconds",
-    "Time spent in a stage.",
+    "Parts of the ages of events, by stage.",
     ["stage"],
     buckets=AGE_BUCKETS,
     registry=REGISTRY,
@@ -47,6 +53,12 @@ audio_processed = Counter("streamsvc_audio_processed_seconds", "Audio decoded.",
 caption_gap = Counter(
     "streamsvc_caption_gap_seconds", "Audio that will never be captioned.", registry=REGISTRY
 )
+speech = Counter(
+    "streamsvc_speech_seconds",
+    "Detected speech by outcome: captioned, or missing without a word; and gap: audio told as lost.",
+    ["outcome"],
+    registry=REGISTRY,
+)
 subscribers = Gauge("streamsvc_subscribers", "Event subscribers.", registry=REGISTRY)
 events_dropped = Counter(
     "streamsvc_events_dropped", "Events not delivered to a slow subscriber.", ["type"], registry=REGISTRY
@@ -59,6 +71,12 @@ events_unwritten = Counter(
 )
 ice_failures = Counter(
     "streamsvc_ice_failures", "WebRTC connections that failed, by phase.", ["phase"], registry=REGISTRY
+)
+ice_server_failures = Counter(
+    "streamsvc_ice_server_failures",
+    "ICE servers that gave no candidate: name, refused, credentials, silent or failed.",
+    ["reason"],
+    registry=REGISTRY,
 )
 rtp_lost = Counter("streamsvc_rtp_packets_lost", "RTP packets lost.", registry=REGISTRY)
 batch_size = Histogram(

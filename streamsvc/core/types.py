@@ -13,7 +13,7 @@ The age of a published unit is the time of publication minus `arrived`.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -28,7 +28,8 @@ Outcome = Literal["answer", "closest", "declined"]
 DeclineReason = Literal["nothing_yet", "cannot_tell", "not_found", "busy", "late", "cancelled"]
 Reason = Literal["", DeclineReason]
 By = Literal["tool", "reader", "model"]
-Stages = Mapping[str, float]  # seconds spent per stage, e.g. {"decode": 0.004, "asr": 0.11}
+# Marks of an age, by time: a stage, and the monotonic second at which it ended; see core.latency.
+Stages = tuple[tuple[str, float], ...]
 
 
 # --- media ---
@@ -102,6 +103,7 @@ class Keyframe:
     frame: VideoFrame
     reason: str  # "first", "scene", "text", "motion", "interval" or "question"
     changed: tuple[float, float, float, float] = (0.0, 0.0, 1.0, 1.0)  # x, y, w, h: fractions of the picture
+    stages: Stages = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +138,7 @@ class Sight:
     tags: tuple[Tag, ...]
     boxes: tuple[Box, ...]
     blank: bool = False  # the picture is a single flat colour
-    stages: Stages = field(default_factory=dict)
+    stages: Stages = ()
     # Of a vision-text model, shape (d,); None: no such model, or a blank picture. Its dot product with a text
     # vector of that model is the number of standard deviations by which the text stands out.
     clip: NDArray[np.float16] | None = None
@@ -166,7 +168,7 @@ class ScreenText:
     title: str | None
     lines: tuple[TextLine, ...]
     first_seen: float  # session seconds at which this screen was first seen
-    stages: Stages = field(default_factory=dict)
+    stages: Stages = ()
     of: str = ""  # id of the keyframe's event
 
 
@@ -199,7 +201,7 @@ class Words:
     stable: int
     final: bool  # the utterance ends here, and no tail is left
     language: str = "en"
-    stages: Stages = field(default_factory=dict)
+    stages: Stages = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,6 +213,7 @@ class Speech:
     at: float
     arrived: float
     active: bool
+    stages: Stages = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,7 +226,7 @@ class Gap:
     arrived: float
     start: float
     end: float
-    reason: str  # "packet_loss", "overload" or "worker_restart"
+    reason: str  # "packet_loss", "overload", "worker_restart" or "unrecognised"
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,7 +242,7 @@ class Cue:
     stable: int  # number of leading words that will never change
     final: bool  # closed, will never change; False: the open cue so far
     language: str = "en"
-    stages: Stages = field(default_factory=dict)
+    stages: Stages = ()
 
     @property
     def start(self) -> float:
@@ -265,7 +268,7 @@ class Translation:
     language: str
     start: float  # session seconds
     end: float
-    stages: Stages = field(default_factory=dict)
+    stages: Stages = ()
     words: tuple[Word, ...] = ()  # always empty: translated words have no times
     final: bool = True
 
@@ -296,7 +299,7 @@ class Scene:
     start: float
     end: float
     evidence: tuple[Evidence, ...]
-    stages: Stages = field(default_factory=dict)
+    stages: Stages = ()
     by: Literal["rule", "model"] = "rule"  # "model": by a VLM, unchecked
 
 
@@ -345,7 +348,7 @@ class Answer:
     text: str
     supported: bool  # stated, and held by the evidence; a model's own word on a picture is not
     evidence: tuple[Evidence, ...] = ()
-    stages: Stages = field(default_factory=dict)
+    stages: Stages = ()
     values: tuple[str, ...] = ()  # the bare values where they are known: a count, the items of a list
     outcome: Outcome = "answer"
     reason: Reason = ""  # of a declined one alone

@@ -16,6 +16,7 @@ from streamsvc.core.types import (
     ScreenText,
     Sight,
     Speech,
+    Stages,
     Translation,
     Words,
 )
@@ -36,7 +37,7 @@ class Reply:
     """A part of the answer to one question: an increment, the whole answer, or why there is none.
 
     `at`: session seconds at which the question was asked; `arrived`: the same in monotonic seconds. `first`:
-    the first part.
+    the first part. `stages`: what the time since went to. `question`: its text; `asker`: who takes turns.
     `audience`: the one subscriber that gets it; None: all.
     """
 
@@ -46,6 +47,9 @@ class Reply:
     part: Delta | Answer | StreamsvcError
     audience: str | None
     first: bool = False
+    stages: Stages = ()
+    question: str = ""
+    asker: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +64,7 @@ class AlertFired:
     arrived: float
     text: str
     evidence: tuple[Evidence, ...]
+    stages: Stages = ()
 
 
 Unit = (

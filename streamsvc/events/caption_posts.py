@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
+from streamsvc.core.printable import printable
 from streamsvc.speech.captions import wrap
 
 _ENTITY = re.compile(r"&(?=#?\w+;)")
@@ -88,9 +89,8 @@ class PostResult:
 
 def plain_text(text: str) -> str:
     """Text without markup, in at most two lines of 42 characters; "" if nothing is left."""
-    printable = "".join(char if char.isprintable() else " " for char in text)
-    printable = _ENTITY.sub("\uff06", printable.replace("<", "\u2039").replace(">", "\u203a"))
-    return "\n".join(wrap(printable))
+    plain = _ENTITY.sub("\uff06", printable(text).replace("<", "\u2039").replace(">", "\u203a"))
+    return "\n".join(wrap(plain))
 
 
 def timestamp(started_utc: datetime, seconds: float) -> str:

@@ -18,6 +18,7 @@ import structlog
 from streamsvc.core import clock, metrics
 from streamsvc.core.config import Limits
 from streamsvc.core.errors import CapacityError, StreamsvcError
+from streamsvc.core.latency import seconds_by_stage
 from streamsvc.core.session_clock import SessionClock
 from streamsvc.core.types import Event, Stages
 from streamsvc.events.schema import DURABLE, EVENTS, VERSION
@@ -62,7 +63,7 @@ class EventLog:
         *,
         at: float | None = None,
         arrived: float | None = None,
-        stages: Stages | None = None,
+        stages: Stages = (),
         audience: str | None = None,
     ) -> Event:
         """Publish one event to all subscribers that want it.
@@ -73,7 +74,8 @@ class EventLog:
             at: session seconds that the event is about; None: now.
             arrived: of the evidence's last packet (monotonic seconds); None: the event is about now, and has
                 no age.
-            stages: seconds per stage.
+            stages: marks of what the time since `arrived` went to; the event has milliseconds per stage,
+                which add up to its age.
             audience: the one subscriber that may see it; None: all.
 
         Raises:
@@ -82,6 +84,7 @@ class EventLog:
         if kind not in EVENTS:
             raise ValueError(f"{kind} is no event type")
         now = clock.now()
+        parts = seconds_by_stage(stages, arrived, now) if arrived is not None else {}
         durable = kind in DURABLE
         if durable:
             self.seq += 1
@@ -95,14 +98,14 @@ class EventLog:
             type=kind,
             at=round(now - self._clock.zero if at is None else at, 3),
             age_ms=round(max(0.0, now - arrived) * 1000, 1) if arrived is not None else 0.0,
-            stages={name: round(seconds * 1000, 1) for name, seconds in (stages or {}).items()},
+            stages={name: round(part * 1000, 1) for name, part in parts.items() if part >= 0.00005},
             body=body,
             seq=self.seq if durable else None,
             after=self.seq,
             audience=audience,
         )
-        for stage, seconds in (stages or {}).items():
-            metrics.stage_latency.labels(stage).observe(seconds)
+        for stage, part in parts.items():
+            metrics.stage_latency.labels(stage).observe(part)
         entry = Entry(event.seq, kind, audience, _text(event))
         if durable:
             self._tail.append(entry)

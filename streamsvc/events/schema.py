@@ -51,13 +51,25 @@ _REASON = {"reason": _TEXT}
 _SPAN = {"start": _NUMBER, "end": _NUMBER}
 _CAPTION = {"text": _TEXT, "words": _list(_WORD), **_SPAN, "language": _TEXT}
 
+_SPEECH = _object(
+    {
+        "captioned_seconds": {"type": "number", "description": "detected speech under closed captions"},
+        "missing_seconds": {"type": "number", "description": "detected speech without captions or gap"},
+        "gap_seconds": {"type": "number", "description": "audio told as lost by caption.gap"},
+    }
+)
+_LEVEL_IN_WORDS = {
+    "message": {"type": "string", "description": "what is late and why, what is reduced, what still works"},
+    "reduced": _list(_TEXT),
+}
+
 # type -> (durable, required fields of the body, optional ones)
 EVENTS: dict[str, tuple[bool, dict[str, Schema], dict[str, Schema]]] = {
     "session.created": (True, {"started_utc": _TEXT, "tracks": _list(_TEXT)}, {}),
     "session.updated": (True, {"tracks": _list(_TEXT), "started_utc": _TEXT}, _REASON),
     "session.stalled": (True, _REASON, {}),
     "session.resumed": (True, _REASON, {}),
-    "session.degraded": (True, {"level": _COUNT, **_REASON}, {}),
+    "session.degraded": (True, {"level": _COUNT, **_REASON}, _LEVEL_IN_WORDS),
     # To the subscriber that asked: all audio before it is decoded, and its captions are final.
     "session.flushed": (True, {}, {}),
     "session.going_away": (True, _REASON, {"time_left_ms": _NUMBER}),
@@ -124,11 +136,15 @@ EVENTS: dict[str, tuple[bool, dict[str, Schema], dict[str, Schema]]] = {
         False,
         {
             "ages": {"type": "object", "additionalProperties": _AGES},
-            "coverage": _nullable(_SHARE),
-            "backlog": _NUMBER,
+            "coverage": _nullable(_SHARE)
+            | {
+                "description": "captioned_seconds as a share of all three of `speech`: no share of spoken "
+                "words, which nobody counts. null: no speech was detected yet",
+            },
+            "backlog": {"type": "number", "description": "seconds of audio that wait to be recognised"},
             "level": _COUNT,
         },
-        {},
+        {"speech": _SPEECH, **_REASON, **_LEVEL_IN_WORDS},
     ),
     "log.gap": (False, {"first": _COUNT, "last": _COUNT, **_REASON}, {}),
     # About a question, with its id.
@@ -154,7 +170,8 @@ def event(kind: str) -> Schema:
         "stages": {
             "type": "object",
             "additionalProperties": _NUMBER,
-            "description": "milliseconds per stage",
+            "description": "milliseconds per stage; together they are age_ms. `wait`: for more media, for a "
+            "turn or for a busy model; `publish`: from the last stage to publication",
         },
     }
     head |= {"seq": _COUNT, "prev": _COUNT} if durable else {"after": _COUNT}

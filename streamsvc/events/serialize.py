@@ -47,7 +47,7 @@ class EventDraft:
     body: dict[str, Any]
     at: float | None = None
     arrived: float | None = None
-    stages: Stages | None = None
+    stages: Stages = ()
     audience: str | None = None  # the one subscriber that may see it; None: all
 
 
@@ -71,14 +71,14 @@ def event_draft(unit: Unit, url: FrameUrl) -> EventDraft:
             return EventDraft("caption.translation", body, unit.start, unit.arrived, unit.stages)
         case Speech():
             kind = "speech.started" if unit.active else "speech.stopped"
-            return EventDraft(kind, {}, unit.at, unit.arrived)
+            return EventDraft(kind, {}, unit.at, unit.arrived, unit.stages)
         case Gap():
             return EventDraft("caption.gap", {**_span(unit), "reason": unit.reason}, unit.at)
         case Flushed():
             return EventDraft("session.flushed", {}, audience=unit.audience)
         case Keyframe():
             body = {"reason": unit.reason, "url": url(unit.at)}
-            return EventDraft("keyframe.sampled", body, unit.at, unit.arrived)
+            return EventDraft("keyframe.sampled", body, unit.at, unit.arrived, unit.stages)
         case Sight():
             return EventDraft("sight.ready", sight_body(unit), unit.at, unit.arrived, unit.stages)
         case ScreenText():
@@ -99,26 +99,24 @@ def event_draft(unit: Unit, url: FrameUrl) -> EventDraft:
             return _reply(unit, url)
         case AlertFired():
             body = {"watch_id": unit.watch_id, "text": unit.text, "evidence": _all(unit.evidence, url)}
-            return EventDraft("alert.fired", body, unit.at, unit.arrived)
+            return EventDraft("alert.fired", body, unit.at, unit.arrived, unit.stages)
         case _:
             raise TypeError(f"units of kind {type(unit).__name__} are not published")
 
 
 def _reply(unit: Reply, url: FrameUrl) -> EventDraft:
     body: dict[str, Any] = {"question_id": unit.question_id}
-    stages: Stages | None = None
     match unit.part:
         case Delta():
             body["text"] = unit.part.text
         case Answer():
             body |= _answer(unit.part, url)
-            stages = unit.part.stages
         case StreamsvcError():
             body |= {"text": "", "outcome": "declined", "supported": False, "evidence": []}
             body |= _reason(next((why for kind, why in _REASONS if isinstance(unit.part, kind)), ""))
             body["error"] = unit.part.body()["error"]
     kind = "answer.delta" if isinstance(unit.part, Delta) else "answer.done"
-    return EventDraft(kind, body, unit.at, unit.arrived, stages, unit.audience)
+    return EventDraft(kind, body, unit.at, unit.arrived, unit.stages, unit.audience)
 
 
 def _answer(answer: Answer, url: FrameUrl) -> dict[str, Any]:

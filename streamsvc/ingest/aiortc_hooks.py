@@ -9,23 +9,32 @@ for this.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from importlib.metadata import version
 from typing import Any
 
-from aioice import stun
-from aioice.ice import Connection, StunProtocol
+from aioice import Candidate, ice, stun
+from aioice.ice import Connection, StunProtocol, server_reflexive_candidate
 from aiortc import RTCPeerConnection
 from aiortc.jitterbuffer import JitterBuffer
-from aiortc.rtcdtlstransport import RTCDtlsTransport
+from aiortc.rtcdtlstransport import RTCCertificate, RTCDtlsTransport, RtpRouter, SRTPProtectionProfile
 from aiortc.rtcrtpparameters import RTCRtpReceiveParameters
 from aiortc.rtcrtpreceiver import RTCRtpReceiver
 from aiortc.rtcrtptransceiver import RTCRtpTransceiver
+from OpenSSL import SSL
 
 from streamsvc.core.errors import HookError
 
 AIORTC = "1.16."  # versions known to work
 AIOICE = "0.13."
+# aiortc's own cipher suites, and those for a server whose certificate is RSA (GStreamer's is).
+CIPHERS = b":".join(
+    b"ECDHE-" + kind + b"-" + suite
+    for kind in (b"ECDSA", b"RSA")
+    for suite in (b"AES128-GCM-SHA256", b"CHACHA20-POLY1305", b"AES128-SHA", b"AES256-SHA")
+)
+EARLY_DATAGRAMS = 512  # security limit: SRTP kept until the handshake is over; full: the oldest is dropped
 QUEUED_DATAGRAMS = 2048  # security limit: datagrams queued for DTLS and SRTP
 LOOPBACK = "127.0.0.1"
 
@@ -33,6 +42,7 @@ _RECEIVER = "_RTCRtpReceiver__"
 _METHODS: tuple[tuple[type, tuple[str, ...]], ...] = (
     (RTCRtpReceiver, ("receive", "_run_rtcp", "_handle_rtp_packet", "_handle_rtcp_packet", "_send_rtcp_pli")),
     (RTCDtlsTransport, ("_register_rtp_receiver",)),
+    (RTCCertificate, ("_create_ssl_context",)),
     (JitterBuffer, ("add", "remove")),
     (Connection, ("get_component_candidates", "build_request", "data_received", "close")),
     (StunProtocol, ("datagram_received", "request")),
@@ -51,10 +61,16 @@ _ATTRIBUTES: tuple[tuple[type, tuple[str, ...]], ...] = (
                 "nack_generator",
                 "rtcp_task",
                 "started",
+                "active_ssrc",
+                "remote_streams",
+                "lsr",
+                "lsr_time",
             )
         ),
     ),
-    (RTCPeerConnection, ("_RTCPeerConnection__iceTransports",)),
+    (RTCPeerConnection, ("_RTCPeerConnection__iceTransports", "_RTCPeerConnection__certificates")),
+    (RTCDtlsTransport, ("_rtp_router",)),
+    (RtpRouter, ("ssrc_table",)),
     (JitterBuffer, ("_origin", "_packets", "_capacity")),
     (Connection, ("_check_list", "_nominated", "_protocols", "_queue", "_local_username")),
     (RTCRtpTransceiver, ("_codecs",)),
@@ -124,14 +140,19 @@ def start_without_thread(receiver: RTCRtpReceiver) -> None:
 
 
 def intercept_packets(
-    receiver: RTCRtpReceiver, accept: Callable[[Any], bool], on_rtcp: Callable[[Any], None]
+    receiver: RTCRtpReceiver,
+    accept: Callable[[Any, int], Iterator[tuple[Any, int]]],
+    on_rtcp: Callable[[Any], None],
 ) -> None:
-    """Pass only RTP packets that `accept` returns true for; call `on_rtcp` for each RTCP packet."""
+    """Pass the RTP packets that `accept` yields; call `on_rtcp` for each RTCP packet.
+
+    `accept` gets a packet and its arrival in milliseconds, and yields such pairs: none, or earlier ones too.
+    """
     rtp, rtcp = receiver._handle_rtp_packet, receiver._handle_rtcp_packet
 
     async def handle_rtp(packet: Any, arrival_time_ms: int) -> None:
-        if accept(packet):
-            await rtp(packet, arrival_time_ms=arrival_time_ms)
+        for accepted, arrived_ms in accept(packet, arrival_time_ms):
+            await rtp(accepted, arrival_time_ms=arrived_ms)
 
     async def handle_rtcp(packet: Any) -> None:
         on_rtcp(packet)
@@ -149,10 +170,40 @@ def reset_nack(receiver: RTCRtpReceiver) -> None:
         generator.missing.clear()
 
 
+def forget_stream(receiver: RTCRtpReceiver, ssrc: int) -> None:
+    """Free what is kept of a stream that has ended, and report on it no longer.
+
+    A receiver report holds at most 31 streams (RFC 3550 section 6.4.2); aiortc keeps all that it has seen.
+    """
+    for name in ("active_ssrc", "remote_streams", "lsr", "lsr_time"):
+        getattr(receiver, _RECEIVER + name).pop(ssrc, None)
+    receiver.transport._rtp_router.ssrc_table.pop(ssrc, None)
+
+
 def is_retransmission(receiver: RTCRtpReceiver, packet: Any) -> bool:
     """Whether a packet is an RTX one (RFC 4588); these have their own SSRC."""
     codec = getattr(receiver, _RECEIVER + "codecs").get(packet.payload_type)
     return codec is not None and codec.name.lower() == "rtx"
+
+
+# --- DTLS ---
+
+
+def accept_rsa_certificates(peer: RTCPeerConnection) -> None:
+    """Offer suites for RSA certificates too where we are the DTLS client; call it before connecting."""
+    for certificate in peer._RTCPeerConnection__certificates:  # type: ignore[attr-defined]
+        _offer_suites(certificate)
+
+
+def _offer_suites(certificate: RTCCertificate) -> None:
+    create = certificate._create_ssl_context
+
+    def create_ssl_context(srtp_profiles: list[SRTPProtectionProfile]) -> SSL.Context:
+        context = create(srtp_profiles)
+        context.set_cipher_list(CIPHERS)
+        return context
+
+    certificate._create_ssl_context = create_ssl_context  # type: ignore[method-assign]
 
 
 # --- ICE ---
@@ -163,35 +214,104 @@ def ice_connections(peer: RTCPeerConnection) -> list[Connection]:
     return [transport._connection for transport in peer._RTCPeerConnection__iceTransports]  # type: ignore[attr-defined]
 
 
-def offer_loopback(connection: Connection) -> None:
-    """Gather 127.0.0.1 as a candidate too, which aioice never does: for tests and containers."""
+def gather_also(
+    connection: Connection, loopback: bool, ask: Callable[[Connection], Awaitable[list[Candidate]]]
+) -> None:
+    """Gather what `ask` finds beside the host candidates.
+
+    Args:
+        connection: gathers from no server by itself.
+        loopback: gather 127.0.0.1 too, which aioice never does: for tests and containers.
+        ask: called once the host candidates are gathered.
+    """
     gather = connection.get_component_candidates
 
     async def get_component_candidates(component: int, addresses: list[str], timeout: int = 5) -> Any:
-        return await gather(component, [*addresses, LOOPBACK], timeout)
+        hosts = await gather(component, [*addresses, LOOPBACK] if loopback else addresses, timeout)
+        return hosts + await ask(connection)
 
     connection.get_component_candidates = get_component_candidates  # type: ignore[method-assign]
 
 
-def guard_datagrams(connection: Connection, on_refused: Callable[[], None]) -> None:
+def host_candidates(connection: Connection) -> list[Candidate]:
+    """The host candidates gathered so far."""
+    candidates = (protocol.local_candidate for protocol in connection._protocols)
+    return [candidate for candidate in candidates if candidate.type == "host"]
+
+
+def reflexive_queries(
+    connection: Connection, server: tuple[str, int], skip_loopback: bool
+) -> list[Coroutine[Any, Any, Candidate]]:
+    """One query to a STUN server (an IPv4 address, a port) for each IPv4 host candidate."""
+
+    async def query(protocol: StunProtocol) -> Candidate:
+        candidate, _ = await server_reflexive_candidate(protocol, server)
+        return candidate
+
+    protocols = [protocol for protocol in connection._protocols if "." in protocol.local_candidate.host]
+    return [
+        query(protocol)
+        for protocol in protocols
+        if not (skip_loopback and protocol.local_candidate.host == LOOPBACK)
+    ]
+
+
+async def relayed_candidate(
+    connection: Connection, server: tuple[str, int], transport: str, tls: bool
+) -> Candidate:
+    """Allocate at a TURN server; the connection's close frees it.
+
+    Raises:
+        OSError, stun.TransactionError: the server refuses, or cannot be reached.
+    """
+    candidate, protocol = await ice.relayed_candidate(
+        component=1,
+        hide_related_address=False,
+        protocol_factory=lambda: StunProtocol(connection),
+        turn_server=server,
+        turn_username=connection.turn_username,
+        turn_password=connection.turn_password,
+        turn_ssl=tls,
+        turn_transport=transport,
+    )
+    connection._protocols.append(protocol)
+    return candidate
+
+
+def is_encrypted(peer: RTCPeerConnection) -> bool:
+    """Whether the DTLS handshake is over, so that SRTP can be read."""
+    return any(transceiver.receiver.transport.state == "connected" for transceiver in peer.getTransceivers())
+
+
+def guard_datagrams(
+    connection: Connection, on_refused: Callable[[], None], encrypted: Callable[[], bool]
+) -> None:
     """Accept DTLS and SRTP only from addresses of the ICE check list; report the others.
 
     An address on the check list has sent a STUN request with our password. Without this guard one ClientHello
-    of a stranger breaks the handshake. Call this after gathering.
+    of a stranger breaks the handshake. SRTP that overtakes the end of the handshake, which aiortc drops, is
+    kept until `encrypted`: a publisher that is the DTLS server sends at once. Call this after gathering.
     """
+    early: deque[tuple[Any, int]] = deque(maxlen=EARLY_DATAGRAMS)
     for protocol in connection._protocols:
-        guarded = _guard(connection, protocol, on_refused)
+        guarded = _guard(connection, protocol, on_refused, early, encrypted)
         protocol.datagram_received = guarded  # type: ignore[method-assign, assignment]
 
 
 def _guard(
-    connection: Connection, protocol: StunProtocol, on_refused: Callable[[], None]
+    connection: Connection,
+    protocol: StunProtocol,
+    on_refused: Callable[[], None],
+    early: deque[tuple[Any, int]],
+    encrypted: Callable[[], bool],
 ) -> Callable[[Any, tuple[Any, ...]], None]:
     known: set[tuple[str, int]] = set()
+    readable = False
     receive_stun = protocol.datagram_received
     component = protocol.local_candidate.component
 
     def datagram_received(data: Any, address: tuple[Any, ...]) -> None:
+        nonlocal readable
         if not data:  # aiortc would read its first byte: an IndexError that ends the call
             on_refused()
             return
@@ -208,6 +328,13 @@ def _guard(
             known.add(source)
         if connection._queue.qsize() >= QUEUED_DATAGRAMS:
             on_refused()
+            return
+        if data[0] >= 128 and not readable:  # SRTP (RFC 7983)
+            early.append((data, component))
+            readable = encrypted()
+            if readable:
+                while early:
+                    connection.data_received(*early.popleft())
             return
         connection.data_received(data, component)
 
@@ -229,12 +356,18 @@ async def check_consent(connection: Connection) -> bool:
     return False
 
 
-async def close_connections(connections: list[Connection]) -> None:
-    """Close what aiortc's own close left open; never raises."""
+async def close_connections(connections: list[Connection], seconds: float) -> None:
+    """Close what aiortc's own close left open; never raises.
+
+    Args:
+        connections: of one peer.
+        seconds: time limit of each: a TURN server may be gone.
+    """
     for connection in connections:
         protocols = list(connection._protocols)
         try:
-            await connection.close()
+            async with asyncio.timeout(seconds):
+                await connection.close()
         except Exception:
             for protocol in protocols:
                 protocol.transport.close()

@@ -17,6 +17,9 @@ CAPACITY = 512  # packets
 HOLE_SECONDS = 0.3  # until a hole is given up; a retransmission takes one round trip
 WITHHOLD_SECONDS = 5.0  # without a keyframe after a loss; then broken pictures are better than none
 PLI_SECONDS = 0.5  # between two keyframe requests
+RESTART_PACKETS = 8  # missing, and RTP time that steps by more than
+RESTART_TICKS = 5 * 90_000  # this, are no loss but a sender that began anew
+IDR, SPS = 5, 7  # nal_unit_type of H.264: a picture that can be decoded alone; its sequence parameters
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,14 +37,17 @@ class Assembler:
 
     Args:
         codec: "vp8" or "h264".
+        parameter_sets: of H.264 in Annex B format, put before keyframes that bring none; may be empty.
     """
 
-    def __init__(self, codec: str) -> None:
+    def __init__(self, codec: str, parameter_sets: bytes = b"") -> None:
         self.codec = codec
+        self._parameter_sets = parameter_sets
         self.withheld = 0  # pictures not released because they refer to lost ones
         self.holes = 0  # holes given up
         self._buffer = JitterBuffer(capacity=CAPACITY, is_video=True)
-        self._newest: int | None = None
+        self._newest: int | None = None  # sequence number
+        self._time = 0  # RTP time of the newest packet
         self._hole_since: float | None = None
         self._broken_since: float | None = None
         self._decodable = False  # the decoder has a keyframe and every picture since
@@ -51,10 +57,12 @@ class Assembler:
     def push(self, packet: Any, now: float) -> tuple[list[Picture], bool]:
         """Add a packet (`_data`: depacketised); return complete pictures and whether to send a PLI."""
         sequence = packet.sequence_number
+        if self._restarted(packet):
+            self.reset()
         if self._last_pli is None:  # the first packets most likely belong to a keyframe: no request yet
             self._last_pli = now
         if self._newest is None or (sequence - self._newest) & 0xFFFF < 0x8000:
-            self._newest = sequence
+            self._newest, self._time = sequence, packet.timestamp
         overrun, first = self._buffer.add(packet)
         if overrun:
             self._note_loss(now)
@@ -71,6 +79,11 @@ class Assembler:
             self._hole_since = None
         pictures = [picture for frame in frames if (picture := self._picture(frame, now)) is not None]
         return pictures, not self._decodable and self._may_send_pli(now)
+
+    @property
+    def decodable(self) -> bool:
+        """Whether the decoder has a keyframe and every picture since."""
+        return self._decodable
 
     def skip(self, now: float) -> None:
         """Give up all buffered packets and continue after them."""
@@ -89,6 +102,15 @@ class Assembler:
         self._broken_since = None
         self._decodable = False
         self._lost = True
+        self._last_pli = None
+
+    def _restarted(self, packet: Any) -> bool:
+        """Whether the sender of the same stream has begun anew: nothing would fill that hole."""
+        if self._newest is None:
+            return False
+        ahead: int = (packet.sequence_number - self._newest) & 0xFFFF
+        step: int = (packet.timestamp - self._time + (1 << 31)) % (1 << 32) - (1 << 31)
+        return RESTART_PACKETS < ahead < 0x8000 and abs(step) > RESTART_TICKS
 
     def _note_loss(self, now: float) -> None:
         self._lost = True
@@ -140,6 +162,8 @@ class Assembler:
         if not frame.data:  # padding only
             return None
         keyframe = is_keyframe(self.codec, frame.data)
+        if keyframe and self._parameter_sets and SPS not in set(_nal_types(frame.data)):
+            frame.data = self._parameter_sets + frame.data
         if not keyframe and not self._decodable and not self._waited_too_long(now):
             self.withheld += 1
             self._lost = True
@@ -158,9 +182,12 @@ def is_keyframe(codec: str, data: bytes) -> bool:
     """
     if codec == "vp8":
         return len(data) >= 6 and not data[0] & 1 and data[3:6] == b"\x9d\x01\x2a"
+    return IDR in _nal_types(data)
+
+
+def _nal_types(data: bytes) -> Iterator[int]:
+    """The nal_unit_types of an access unit in Annex B format."""
     start = data.find(b"\0\0\1")
     while 0 <= start < len(data) - 3:
-        if data[start + 3] & 0x1F == 5:  # Annex B, nal_unit_type 5
-            return True
+        yield data[start + 3] & 0x1F
         start = data.find(b"\0\0\1", start + 3)
-    return False

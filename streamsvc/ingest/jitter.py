@@ -37,6 +37,7 @@ class Frame:
     payload: bytes
     arrived: float
     lost: float  # seconds of media known to be lost right before it
+    anew: bool = False  # the stream began anew: what is lost before it is not known
 
 
 @dataclass(slots=True)
@@ -80,6 +81,7 @@ class Jitter:
     _suspect: Packet | None = None  # a jump not yet confirmed by a second packet
     _last: _Last | None = None
     _missed: int = 0  # packets given up since `_last`
+    _restarted: bool = False  # no frame has come out since `reset`
 
     def push(self, packet: Packet) -> list[Frame]:
         """Add a packet; return the frames that can be delivered now, in order."""
@@ -118,6 +120,7 @@ class Jitter:
         self._last = None
         self._waiting.clear()
         self._missed = 0
+        self._restarted = True
 
     def _jump(self, packet: Packet) -> list[Frame]:
         """Handle a packet far from the expected one: accepted when its successor follows."""
@@ -160,6 +163,7 @@ class Jitter:
     def _frame(self, packet: Packet) -> Frame:
         seconds = self.seconds(packet.payload)
         lost = 0.0
+        anew, self._restarted = self._restarted, False
         if self._missed and self._last is not None:
             # The loss is the step of the timestamps, bounded by the number of missing packets, so that a
             # pause of the sender (DTX) or a new timestamp base does not count as loss.
@@ -167,7 +171,7 @@ class Jitter:
             lost = min(max(0.0, step - self._last.seconds), self._missed * max(self._last.seconds, seconds))
         self._last = _Last(packet.timestamp, seconds)
         self._missed = 0
-        return Frame(packet.timestamp, packet.payload, packet.arrived, lost)
+        return Frame(packet.timestamp, packet.payload, packet.arrived, lost, anew)
 
 
 def opus_seconds(payload: bytes) -> float:

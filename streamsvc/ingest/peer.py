@@ -12,22 +12,25 @@ consent for `stall_seconds`); and once "closed", if the peer ended by itself, wi
 from __future__ import annotations
 
 import asyncio
+import copy
 import secrets
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
 
 import structlog
-from aiortc import RTCConfiguration, RTCIceServer, RTCPeerConnection, RTCSessionDescription
-from aiortc.rtcrtptransceiver import RTCRtpTransceiver
+from aiortc import RTCConfiguration, RTCPeerConnection, RTCSessionDescription
+from aiortc.rtcrtpreceiver import RTCRtpReceiver
 
 from streamsvc.core import clock
 from streamsvc.core.config import Ingest, Limits
 from streamsvc.core.errors import InvalidRequest, PreconditionFailed, Unprocessable
 from streamsvc.core.types import EncodedFrame, Kind, MediaTrack
 from streamsvc.ingest import aiortc_hooks
+from streamsvc.ingest.ice_servers import IceServers
 from streamsvc.ingest.rtp_clock import RtpClock
-from streamsvc.ingest.sdp import DECODERS, Offer, read_fragment, read_offer
+from streamsvc.ingest.sdp import Offer, complete_answer, read_fragment, read_offer
+from streamsvc.ingest.sdp_codecs import DECODERS, Choice
 from streamsvc.ingest.track_receiver import AudioReceiver, PeerContext, TrackReceiver, VideoReceiver
 
 log = structlog.get_logger(__name__)
@@ -49,14 +52,17 @@ class FrameSink:
     track: str = "main"  # name put into the frames
 
 
-async def answer(offer: str, settings: Ingest, limits: Limits, sink: FrameSink) -> Peer:
+async def answer(
+    offer: str, settings: Ingest, limits: Limits, sink: FrameSink, ice_servers: IceServers | None = None
+) -> Peer:
     """Answer an offer; the peer then connects and feeds the sink by itself.
 
     Args:
         offer: SDP, untrusted.
-        settings: timers and ICE servers.
+        settings: timers.
         limits: security limits on the SDP.
         sink: receives frames and states.
+        ice_servers: asked for candidates; None: host candidates only.
 
     Raises:
         InvalidRequest, Unprocessable, TooLarge: see `sdp.read_offer`.
@@ -64,7 +70,7 @@ async def answer(offer: str, settings: Ingest, limits: Limits, sink: FrameSink) 
     peer = Peer(read_offer(offer, limits), settings, limits, sink)
     try:
         async with asyncio.timeout(limits.sdp_seconds):
-            await peer._negotiate()
+            await peer._negotiate(ice_servers or IceServers(()))
     except (InvalidRequest, Unprocessable):
         await peer.close()
         raise
@@ -114,35 +120,40 @@ class Peer:
         self._closing: asyncio.Task[None] | None = None
         self._consent_check: asyncio.Task[Any] | None = None
         self._last_consent_check = 0.0
-        servers = [RTCIceServer(urls=url) for url in settings.ice_servers]
-        self._pc = RTCPeerConnection(RTCConfiguration(iceServers=servers))
+        self._pc = RTCPeerConnection(RTCConfiguration(iceServers=[]))
 
-    async def _negotiate(self) -> None:
+    async def _negotiate(self, ice_servers: IceServers) -> None:
         pc = self._pc
+        aiortc_hooks.accept_rsa_certificates(pc)
         await pc.setRemoteDescription(RTCSessionDescription(self._offer.text, "offer"))
         self._open_receivers()
         self._connections = aiortc_hooks.ice_connections(pc)
-        if self._settings.loopback:
-            for connection in self._connections:
-                aiortc_hooks.offer_loopback(connection)
+        for connection in self._connections:
+            aiortc_hooks.gather_also(connection, self._settings.loopback, ice_servers.gather)
         await pc.setLocalDescription(await pc.createAnswer())
         for connection in self._connections:
-            aiortc_hooks.guard_datagrams(connection, self._count_refused)
-        self.sdp = pc.localDescription.sdp
+            aiortc_hooks.guard_datagrams(
+                connection, self._count_refused, lambda: aiortc_hooks.is_encrypted(pc)
+            )
+        self.sdp = complete_answer(pc.localDescription.sdp, self._offer)
         self._created = clock.now()
         self._last_activity = self._created
         self._spawn(self._run_timers())
 
     def _open_receivers(self) -> None:
         """Choose one codec per track and hook into aiortc's receivers."""
-        chosen: dict[Kind, tuple[RTCRtpTransceiver, Any]] = {}
-        for transceiver in self._pc.getTransceivers():
-            kind: Kind = "audio" if transceiver.kind == "audio" else "video"
-            codec = _choose_codec(transceiver, self._settings.start_kbps)
-            if kind in self._offer.kinds:
-                chosen[kind] = (transceiver, codec)
+        chosen: dict[Kind, tuple[RTCRtpReceiver, Choice]] = {}
+        for transceiver, (media, choice) in zip(
+            self._pc.getTransceivers(), self._offer.accepted, strict=True
+        ):
+            codecs = copy.deepcopy(choice.codecs)
+            transceiver._codecs = list(codecs)
+            if media.kind == "video":  # Chromium starts at a low bitrate otherwise
+                codecs[0].parameters["x-google-start-bitrate"] = self._settings.start_kbps
+            if media.sends:
+                chosen["audio" if media.kind == "audio" else "video"] = (transceiver.receiver, choice)
         self._rtp_clock = RtpClock(
-            self._sink.zero, {kind: codec.clockRate for kind, (_, codec) in chosen.items()}
+            self._sink.zero, {kind: choice.codecs[0].clockRate for kind, (_, choice) in chosen.items()}
         )
         context = PeerContext(
             session=self._sink.session,
@@ -153,11 +164,14 @@ class Peer:
             note_activity=self._note_activity,
             spawn=self._spawn,
         )
-        for kind, (transceiver, codec) in chosen.items():
+        for kind, (receiver, choice) in chosen.items():
+            codec = choice.codecs[0]
             track = MediaTrack(kind, DECODERS[codec.name.lower()])
-            receiver_class = AudioReceiver if kind == "audio" else VideoReceiver
-            self._receivers[kind] = receiver_class(context, transceiver.receiver, track, codec.clockRate)
-            aiortc_hooks.start_without_thread(transceiver.receiver)
+            if kind == "audio":
+                self._receivers[kind] = AudioReceiver(context, receiver, track, codec.clockRate)
+            else:
+                self._receivers[kind] = VideoReceiver(context, receiver, track, choice.parameter_sets)
+            aiortc_hooks.start_without_thread(receiver)
         self.tracks = tuple(receiver.track for receiver in self._receivers.values())
 
     # --- called by the service ---
@@ -225,7 +239,9 @@ class Peer:
                 await self._pc.close()
         except Exception as error:
             log.warning("peer.close_failed", session=self._sink.session, error=type(error).__name__)
-        await aiortc_hooks.close_connections([*self._connections, *aiortc_hooks.ice_connections(self._pc)])
+        await aiortc_hooks.close_connections(
+            [*self._connections, *aiortc_hooks.ice_connections(self._pc)], CLOSE_SECONDS
+        )
         self._discarding = True
 
     # --- called by the tracks ---
@@ -316,21 +332,3 @@ class Peer:
         # A failed DTLS state points at a certificate or a cipher, a failed ICE state at the network.
         dtls = sorted({transceiver.receiver.transport.state for transceiver in self._pc.getTransceivers()})
         log.warning("peer.failed", session=self._sink.session, ice=self._pc.iceConnectionState, dtls=dtls)
-
-
-def _choose_codec(transceiver: RTCRtpTransceiver, start_kbps: int) -> Any:
-    """Answer with one codec (and its retransmissions), the one that the MediaTrack names."""
-    codecs = transceiver._codecs
-    chosen = next((codec for codec in codecs if codec.name.lower() in DECODERS), None)
-    if chosen is None:
-        raise Unprocessable(
-            f"no codec offered for {transceiver.kind} is supported", code="no_supported_codec"
-        )
-    if transceiver.kind == "audio":  # prefer Opus, wherever it is listed
-        chosen = next((codec for codec in codecs if codec.name.lower() == "opus"), chosen)
-    else:  # Chromium starts at a low bitrate otherwise
-        chosen.parameters["x-google-start-bitrate"] = start_kbps
-    transceiver._codecs = [
-        codec for codec in codecs if codec is chosen or codec.parameters.get("apt") == chosen.payloadType
-    ]
-    return chosen

@@ -23,6 +23,7 @@ from statistics import median
 SLEW = 0.01  # seconds per second by which an offset may move
 FAST_SLEW = 0.1  # the same, backwards, when the first packets turn out to have been slow
 STEP = 0.5  # seconds of lag that are corrected at once
+AHEAD = {"audio": 0.5, "video": 1.0}  # seconds by which RTP time may run ahead of arrival from frame to frame
 WINDOW = 2.0  # seconds of arrivals whose fastest packet counts
 REPORTS = 9  # sender reports in the median
 WRAP = 1 << 32
@@ -91,7 +92,9 @@ class RtpClock:
         elapsed = 0.0
         if track.last is not None:
             elapsed = (rtp - track.last) / track.rate
-            if elapsed < -STEP or elapsed > arrived - track.last_arrived + WINDOW:  # a new RTP base
+            # Audio comes in the sender's order, so that a step back is its clock's; video may be reordered.
+            back = 0.0 if kind == "audio" else -STEP
+            if elapsed < back or elapsed > arrived - track.last_arrived + AHEAD[kind]:  # a new RTP base
                 track.transits.clear()
                 track.wall_offsets.clear()
                 track.offset = now - rtp / track.rate

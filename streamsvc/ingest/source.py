@@ -142,8 +142,8 @@ class Source:
         return packet
 
     def stats(self) -> dict[str, float]:
-        """Nothing: a source counts no losses."""
-        return {}
+        """Counters since the start: damaged packets, and times that a live URL was reopened."""
+        return {"damaged": self.damaged, "reconnects": self.reconnects}
 
     def request_keyframe(self) -> None:
         """Do nothing: the encoder of a source cannot be asked."""

@@ -3,9 +3,9 @@
     POST   /whip, /whip/{session}     201 + answer, Location, ETag, Accept-Patch, Link
     PATCH  /whip/{session}/{resource} 204
     DELETE /whip/{session}/{resource} 200
-    OPTIONS on all of them            204 + CORS, Accept-Post
+    OPTIONS on all of them            204 + Accept-Post
 
-Sessions, access and admission are the Host's.
+Sessions, access and admission are the Host's; CORS headers are added where the application is put together.
 """
 
 from __future__ import annotations
@@ -32,18 +32,7 @@ from streamsvc.core.types import Grants
 SDP = "application/sdp"
 FRAGMENT = "application/trickle-ice-sdpfrag"
 EVENTS_REL = "urn:ietf:params:whip:ext:streamsvc:events"
-MAX_AGE = "86400"  # seconds that a browser may remember a preflight
-
-CORS = {
-    "Access-Control-Allow-Origin": "*",  # safe: the token is in a header, never in a cookie
-    "Access-Control-Expose-Headers": "Location, Link, ETag, Accept-Patch, Retry-After",
-}
-PREFLIGHT = CORS | {
-    "Access-Control-Allow-Methods": "POST, PATCH, DELETE, OPTIONS",
-    "Access-Control-Allow-Headers": "Authorization, Content-Type, If-Match",
-    "Access-Control-Max-Age": MAX_AGE,
-    "Accept-Post": SDP,
-}
+OPTIONS = {"Accept-Post": SDP}
 
 
 class Publisher(Protocol):
@@ -72,6 +61,7 @@ class Host(Protocol):
     """The part of the service that WHIP needs."""
 
     limits: Limits
+    public_url: str  # what our addresses begin with; "": the client resolves them against its own
 
     async def authorise(self, request: Request, session: str | None, right: str) -> Grants:
         """Check the token of a request.
@@ -126,20 +116,20 @@ def router(host: Host) -> APIRouter:
 
     @routes.options("/whip", status_code=204, response_class=Response)
     async def options_new() -> Response:
-        """CORS preflight and accepted content types."""
-        return Response(status_code=204, headers=PREFLIGHT)
+        """Accepted content types; a CORS preflight."""
+        return Response(status_code=204, headers=OPTIONS)
 
     @routes.options("/whip/{session}", status_code=204, response_class=Response)
     async def options(session: str) -> Response:
-        """CORS preflight and accepted content types."""
-        return Response(status_code=204, headers=PREFLIGHT)
+        """Accepted content types; a CORS preflight."""
+        return Response(status_code=204, headers=OPTIONS)
 
     @routes.options("/whip/{session}/{resource}", status_code=204, response_class=Response)
     async def options_resource(session: str, resource: str) -> Response:
-        """CORS preflight and accepted content types."""
-        return Response(status_code=204, headers=PREFLIGHT | {"Accept-Patch": FRAGMENT})
+        """Accepted content types; a CORS preflight."""
+        return Response(status_code=204, headers=OPTIONS | {"Accept-Patch": FRAGMENT})
 
-    # RFC 9725 section 4.1: other methods get 405, with CORS headers so that a browser can read the error.
+    # RFC 9725 section 4.1: other methods get 405.
     for path, allowed in (
         ("/whip", "POST, OPTIONS"),
         ("/whip/{session}", "POST, OPTIONS"),
@@ -159,14 +149,13 @@ async def _publish(host: Host, request: Request, session: str | None) -> Respons
     _expect_type(request, SDP)
     offer = await _body(request, host.limits.sdp_bytes)
     publication = await host.publish(session, offer, grants)
-    # A relative reference (RFC 3986), which the client resolves against its own URL: valid behind any proxy.
-    base = "" if session is not None else "whip/"
+    # Without a public URL a relative reference (RFC 3986), which the client resolves against the URL that it
+    # has asked: valid behind any proxy.
+    root = host.public_url
+    base = f"{root}/whip/" if root else "" if session is not None else "whip/"
     location = f"{base}{publication.session}/{publication.resource}"
-    root = request.scope.get("root_path", "")
     response = Response(publication.peer.sdp, status_code=201, media_type=SDP)
-    response.headers.update(
-        CORS | {"Location": location, "ETag": publication.peer.etag, "Accept-Patch": FRAGMENT}
-    )
+    response.headers.update({"Location": location, "ETag": publication.peer.etag, "Accept-Patch": FRAGMENT})
     response.headers.append("Link", f'<{root}/v1/sessions/{publication.session}/events>; rel="{EVENTS_REL}"')
     for link in host.ice_links(grants):
         response.headers.append("Link", link)
@@ -184,13 +173,13 @@ async def _trickle(host: Host, request: Request, session: str, resource: str) ->
     if tag.strip() not in ("*", publication.peer.etag):
         raise PreconditionFailed("If-Match names another ICE session")
     await publication.peer.add_candidates(fragment)
-    return Response(status_code=204, headers=CORS | {"ETag": publication.peer.etag})
+    return Response(status_code=204, headers={"ETag": publication.peer.etag})
 
 
 async def _end(host: Host, request: Request, session: str, resource: str) -> Response:
     await host.authorise(request, session, "publish")
     await host.end(_live_publication(host, session, resource).resource)
-    return Response(status_code=200, headers=CORS)
+    return Response(status_code=200)
 
 
 def _live_publication(host: Host, session: str, resource: str) -> Publication:
@@ -232,7 +221,7 @@ async def _catch(handle: Handler) -> Response:
     try:
         return await handle()
     except StreamsvcError as error:
-        return JSONResponse(error.body(), status_code=error.status, headers=CORS | error.headers())
+        return JSONResponse(error.body(), status_code=error.status, headers=error.headers())
 
 
 def _refuse(allowed: str) -> Callable[[], Any]:
@@ -246,6 +235,6 @@ def _refuse(allowed: str) -> Callable[[], Any]:
     }
 
     async def refuse() -> Response:
-        return JSONResponse(body, status_code=405, headers=CORS | {"Allow": allowed})
+        return JSONResponse(body, status_code=405, headers={"Allow": allowed})
 
     return refuse

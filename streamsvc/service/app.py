@@ -8,22 +8,25 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import structlog
 import uvicorn
-from fastapi import APIRouter, Depends, FastAPI, Request, Response
-from fastapi.exceptions import RequestValidationError
+from fastapi import APIRouter, Depends, FastAPI, Request, Response, WebSocket
+from fastapi.exceptions import RequestValidationError, WebSocketRequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 from starlette.middleware.base import RequestResponseEndpoint
+from starlette.requests import HTTPConnection
+from starlette.types import Receive, Scope, Send
 
 import streamsvc
 from streamsvc.core import metrics
 from streamsvc.core.config import Settings
-from streamsvc.core.errors import InvalidRequest, StreamsvcError
+from streamsvc.core.errors import InvalidRequest, NotFound, StreamsvcError
+from streamsvc.core.plain_errors import plain_errors
 from streamsvc.events import schema
 from streamsvc.service import (
     caption_push_routes,
@@ -37,7 +40,13 @@ from streamsvc.service import (
 )
 from streamsvc.service.auth import requirement
 from streamsvc.service.compat import routes as compat_routes
+from streamsvc.service.compat.websocket import deny
+from streamsvc.service.cors import Cors
+from streamsvc.service.http_server import Connections, protocol_with
+from streamsvc.service.public_path import PublicPath
 from streamsvc.service.rate_limit import RateLimiter
+from streamsvc.service.refusal_log import RefusalLog, route_of
+from streamsvc.service.request_guard import RequestGuard
 from streamsvc.service.service import Service
 
 log = structlog.get_logger()
@@ -49,7 +58,6 @@ _SECURITY_HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
 }
-_WITHOUT_CSP = ("/docs", "/docs/oauth2-redirect")  # Swagger UI loads its scripts from a CDN
 
 
 class NewToken(BaseModel):
@@ -62,12 +70,17 @@ class NewToken(BaseModel):
     expires_in: float = 3600  # seconds
 
 
-def build(service: Service) -> FastAPI:
-    """The FastAPI application of a running service."""
+def build(service: Service, connections: Connections | None = None) -> FastAPI:
+    """The FastAPI application of a running service. `connections`: those of its HTTP server."""
     app = FastAPI(
-        title="streamsvc", version=streamsvc.__version__, description=streamsvc.__doc__ or "", redoc_url=None
+        title="streamsvc",
+        version=streamsvc.__version__,
+        description=streamsvc.__doc__ or "",
+        docs_url=None,  # FastAPI's own loads its scripts from elsewhere
+        redoc_url=None,
     )
     app.state.service = service
+    server = service.settings.server
     publish = Depends(requirement(service.auth, "publish"))
     subscribe = Depends(requirement(service.auth, "subscribe"))
     ask = Depends(requirement(service.auth, "ask"))
@@ -80,24 +93,34 @@ def build(service: Service) -> FastAPI:
     app.include_router(question_routes.router(service.sessions.find, ask, service.auth.asker))
     app.include_router(caption_push_routes.router(service.pushes, publish))
     app.include_router(watch_routes.router(service.sessions.find, publish, subscribe))
-    page_routes.mount(app)
+    page_routes.mount(app, server)
     _add_error_handlers(app)
+    app.add_middleware(
+        RequestGuard, auth=service.auth, limits=service.settings.limits, connections=connections
+    )
 
     @app.middleware("http")
     async def secure(request: Request, call_next: RequestResponseEndpoint) -> Response:
         """Reject foreign hosts and origins before any handler runs; add the security headers."""
-        path = request.url.path
-        if not path.startswith("/whip"):  # WHIP has its own CORS rules
-            try:
-                service.auth.check_origin(request.headers)
-            except StreamsvcError as error:
-                return _error_response(error)
-        response = await call_next(request)
+        try:
+            service.auth.check_origin(request.headers)
+            response = await call_next(request)
+        except StreamsvcError as error:
+            response = _error_response(error)
+        except Exception as error:
+            # The class alone is logged: a message could quote what was said or a token.
+            log.error("request failed", route=route_of(request.scope), error=type(error).__name__)
+            response = _error_response(
+                StreamsvcError("Internal error. The server log records the exception class.")
+            )
         for name, value in _SECURITY_HEADERS.items():
-            if name != "Content-Security-Policy" or path not in _WITHOUT_CSP:
-                response.headers.setdefault(name, value)
+            response.headers.setdefault(name, value)
         return response
 
+    # The last one added is the first that sees a request.
+    app.add_middleware(Cors, origins=server.origins)
+    app.add_middleware(RefusalLog)
+    app.add_middleware(PublicPath, prefix=server.prefix)
     return app
 
 
@@ -115,11 +138,21 @@ def _add_error_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def validation_error(request: Request, error: RequestValidationError) -> Response:
-        details = "; ".join(
-            f"{'.'.join(str(part) for part in item['loc'][1:]) or 'body'}: {item['msg']}"
-            for item in error.errors()
-        )
-        return _error_response(InvalidRequest(details))
+        return _error_response(InvalidRequest(_plain(error.errors(), request)))
+
+    @app.exception_handler(WebSocketRequestValidationError)
+    async def socket_validation_error(socket: WebSocket, error: WebSocketRequestValidationError) -> None:
+        await socket.accept()
+        await event_routes.refuse(socket, InvalidRequest(_plain(error.errors(), socket)))
+
+    async def nowhere(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "websocket":
+            await app.router.not_found(scope, receive, send)
+            return
+        error = NotFound("there is no WebSocket at this path; the event socket is /v1/sessions/ID/events")
+        await deny(WebSocket(scope, receive, send), error, error.body())
+
+    app.router.default = nowhere  # Starlette's own answers a handshake with 403
 
     @app.exception_handler(HTTPException)
     async def routing_error(request: Request, error: HTTPException) -> Response:
@@ -128,17 +161,41 @@ def _add_error_handlers(app: FastAPI) -> None:
             "error": {
                 "type": "invalid_request_error",
                 "code": code,
-                "message": str(error.detail),
+                "message": _routing_message(request, error),
                 "retryable": False,
             }
         }
         return JSONResponse(body, error.status_code, error.headers)
 
-    @app.exception_handler(Exception)
-    async def unexpected_error(request: Request, error: Exception) -> Response:
-        # The class alone is logged: a message could quote what was said or a token.
-        log.error("request failed", path=request.url.path, error=type(error).__name__)
-        return _error_response(StreamsvcError("Internal error. The server log records the exception class."))
+
+def _plain(errors: Sequence[Any], connection: HTTPConnection) -> str:
+    """What was wrong with a request, in plain words: each value by its name."""
+    body = getattr(connection.scope.get("route"), "body_field", None)
+    is_json = connection.headers.get("content-type", "").startswith("application/json")
+    said = []
+    for place in dict.fromkeys(item["loc"][0] for item in errors):  # body, query, path
+        wrong = [item | {"loc": item["loc"][1:]} for item in errors if item["loc"][0] == place]
+        if place == "body" and not is_json and not wrong[0]["loc"] and wrong[0]["type"] != "missing":
+            said.append("the body must be JSON, sent with Content-Type: application/json")
+            continue
+        model = body.field_info.annotation if body is not None and place == "body" else None
+        said.append(plain_errors(wrong, model, "the body"))
+    return "; ".join(said)
+
+
+def _routing_message(request: Request, error: HTTPException) -> str:
+    """Starlette's own messages ("Not Found") name nothing."""
+    method, path = request.method, request.url.path
+    match error.status_code:
+        case 404:
+            return f"there is no {path[:200]} here; /docs lists the paths"
+        case 405:
+            allowed = (error.headers or {}).get("Allow", "")
+            return f"{method[:16]} is not possible here" + (f"; allowed: {allowed}" if allowed else "")
+        case 400:
+            return "the body cannot be read: it must be JSON in UTF-8"
+        case _:
+            return str(error.detail)
 
 
 # --- operations ---------------------------------------------------------------------------------------------
@@ -156,8 +213,8 @@ def _operations(service: Service) -> APIRouter:
 
     @routes.get("/readyz")
     async def ready() -> Response:
-        """Readiness: 200 if the models are loaded and the server is not draining, else 503."""
-        workers = {role: worker.ready for role, worker in service.workers.items()}
+        """Readiness: 200 if the models gave a result lately and the server is not draining, else 503."""
+        workers = {role: worker.fresh for role, worker in service.workers.items()}
         is_ready = workers["hear"] and workers["see"] and not service.sessions.draining
         body = {"ready": is_ready, "workers": workers, "draining": service.sessions.draining}
         return JSONResponse(body, 200 if is_ready else 503)
@@ -170,12 +227,12 @@ def _operations(service: Service) -> APIRouter:
 
     @routes.get("/v1/capacity")
     async def capacity(request: Request) -> dict[str, Any]:
-        """Number of live sessions, their limit, and the degradation level."""
+        """Number of live sessions, their limit, and the degradation level with what it means."""
         service.auth.grants(request.headers)
         return {
             "sessions": len(service.sessions.live),
             "limit": service.settings.limits.sessions,
-            "level": service.load_controller.state.level,
+            **service.load_controller.describe(),
             "draining": service.sessions.draining,
         }
 
@@ -212,10 +269,16 @@ async def listening(
     Yields:
         The service, and the task of the HTTP server, which ends only on failure.
     """
+    trusted = settings.server.trusted_proxies
     async with Service(settings) as service:
+        connections = Connections(settings.limits, frozenset(trusted))
         server = uvicorn.Server(
             uvicorn.Config(
-                build(service),
+                build(service, connections),
+                http=protocol_with(connections),
+                backlog=128,
+                proxy_headers=bool(trusted),  # uvicorn's default believes whatever comes from loopback
+                forwarded_allow_ips=list(trusted),
                 ws="websockets-sansio",  # the default one imports websockets.legacy, which warns
                 ws_max_size=settings.limits.message_bytes + 2 * settings.limits.image_bytes,
                 ws_per_message_deflate=False,

@@ -120,20 +120,24 @@ class Auth:
     # --- signed URLs: read access to one path ---
 
     def sign(self, path: str, seconds: float) -> str:
-        """Add an expiry and a signature to `path`.
+        """The address of `path` with an expiry and a signature.
 
-        For <img>, <track> and EventSource, which cannot send a header.
+        For <img>, <track> and EventSource, which cannot send a header. The signature is of the path alone:
+        it holds whatever the address begins with.
         """
+        address = self._server.address(path)
         if self._open:
-            return path
+            return address
         expires = int(clock.utc().timestamp() + seconds)
-        return f"{path}?exp={expires}&sig={self._signature(path, expires)}"
+        return f"{address}?exp={expires}&sig={self._signature(path, expires)}"
 
     def check_signed(self, path: str, expires: str | None, signature: str | None) -> bool:
         """Whether the signature of a URL is valid and not expired."""
-        if not expires or not signature or not expires.isdigit():
+        if not expires or not signature or not (expires.isascii() and expires.isdecimal()):
             return False
-        valid = hmac.compare_digest(self._signature(path, int(expires)), signature)
+        valid = hmac.compare_digest(
+            self._signature(path, int(expires[:20])).encode(), signature.encode(errors="replace")
+        )
         return valid and clock.utc().timestamp() < int(expires)
 
     def _signature(self, path: str, expires: int) -> str:
@@ -145,7 +149,8 @@ class Auth:
         """On an open server, reject foreign origins (CSRF) and foreign host names (DNS rebinding).
 
         A server with an API key needs no such check: unlike a cookie, a bearer token is never added by the
-        browser.
+        browser. A proxy that replaces the Host hides from us what the browser asked; the browser itself
+        knows (`Sec-Fetch-Site`, a header that no page can set; Fetch Metadata, W3C).
 
         Raises:
             Forbidden: with code "bad_origin" or "bad_host".
@@ -153,19 +158,33 @@ class Auth:
         if not self._open:
             return
         host = headers.get("host", "")
-        name = urlsplit(f"//{host}").hostname or ""
-        if host and not is_loopback(name):
+        name = _host_name(host)
+        public = urlsplit(self._server.public_url)
+        if host and not is_loopback(name) and name != public.hostname:
             raise Forbidden(
-                f"A server without an API key answers loopback addresses only, not {name}", code="bad_host"
+                "A server without an API key answers loopback addresses and server.public_url only, "
+                f"not {name[:200]}",
+                code="bad_host",
             )
         origin = headers.get("origin")
-        if origin is None or origin in self._server.origins or "*" in self._server.origins:
+        if origin is None or headers.get("sec-fetch-site") == "same-origin":
             return
-        if urlsplit(origin).netloc != host:
-            raise Forbidden(
-                f"Pages of {origin} are not allowed to use this server; add it to server.origins",
-                code="bad_origin",
-            )
+        allowed = {*self._server.origins, f"{public.scheme}://{public.netloc}"}
+        if origin in allowed or "*" in allowed or origin.partition("://")[2] == host:
+            return
+        raise Forbidden(
+            f"Pages of {origin[:200]} are not allowed to use this server: add it to server.origins, or set "
+            "server.public_url where a proxy stands before it",
+            code="bad_origin",
+        )
+
+
+def _host_name(host: str) -> str:
+    """The name in a Host header; what is no host is returned as it is."""
+    try:
+        return urlsplit(f"//{host}").hostname or ""
+    except ValueError:
+        return host
 
 
 def _bearer(headers: Mapping[str, str]) -> str:
@@ -191,9 +210,8 @@ def requirement(auth: Auth, permission: str) -> Callable[[Request], Grants]:
     def check(request: Request) -> Grants:
         session = request.path_params.get("session_id")
         query = request.query_params
-        if request.method == "GET" and auth.check_signed(
-            request.url.path, query.get("exp"), query.get("sig")
-        ):
+        path = request.url.path.removeprefix(request.scope.get("root_path", ""))
+        if request.method == "GET" and auth.check_signed(path, query.get("exp"), query.get("sig")):
             return Grants("signed", str(session), publish=False, subscribe=True, ask=False, expires=None)
         grants = auth.grants(request.headers)
         require(grants, session, permission)

@@ -7,7 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from pydantic import ValidationError
+
 from streamsvc.answers import watches
+from streamsvc.core.config import Limits
 from streamsvc.core.errors import InvalidRequest, StreamsvcError, TooLarge
 from streamsvc.core.types import Grants
 from streamsvc.events.subscription import Subscription
@@ -15,6 +18,7 @@ from streamsvc.service import question_routes
 from streamsvc.service.auth import require
 from streamsvc.service.service import Service
 from streamsvc.service.session import Session
+from streamsvc.service.session_bodies import SessionUpdate
 
 Message = Mapping[str, Any]
 
@@ -37,25 +41,36 @@ class Subscriber:
 
 
 def handle(service: Service, subscriber: Subscriber, text: str) -> None:
-    """Handle one message; the reply, if any, is an event, also about a question that cannot be taken.
+    """Handle one message; the reply, if any, is an event.
 
     Raises:
-        InvalidRequest, TooLarge, Forbidden, and what the requested action raises. The socket stays open.
+        InvalidRequest, TooLarge, Forbidden, and what the requested action raises. An error about a question
+            names it. The socket stays open.
     """
-    message = _parse(text, subscriber.session.settings.limits.message_bytes)
-    if message.get("type") not in ("question.ask", "question.cancel"):
-        _act(service, subscriber, message)
-        return
+    limits = subscriber.session.settings.limits
+    message = _parse(text)
     try:
+        _check_size(text, message, limits)
         _act(service, subscriber, message)
     except StreamsvcError as error:
-        subscriber.reply("error", error.body() | _named(message))
+        if message.get("type") in ("question.ask", "question.cancel"):
+            error.question_id = _id(message)
+        raise
 
 
-def _named(message: Message) -> dict[str, Any]:
-    """The id by which the client knows its question; nothing where it gave none."""
+def _id(message: Message) -> str | None:
+    """The id by which the client knows its question; None: it gave none."""
     number = message.get("id")
-    return {"question_id": str(number)[:64]} if isinstance(number, str | int) else {}
+    named = isinstance(number, str | int | float) and not isinstance(number, bool)
+    return str(number)[: question_routes.ID_LENGTH] if named else None
+
+
+def _check_size(text: str, message: Message, limits: Limits) -> None:
+    """Raise TooLarge over the limit; the image of a question has one of its own."""
+    image = message.get("image") if message.get("type") == "question.ask" else None
+    size = len(text) - (len(image) if isinstance(image, str) else 0)
+    if size > limits.message_bytes:
+        raise TooLarge(f"A message may have at most {limits.message_bytes} bytes, besides an image")
 
 
 def _act(service: Service, subscriber: Subscriber, message: Message) -> None:
@@ -68,7 +83,9 @@ def _act(service: Service, subscriber: Subscriber, message: Message) -> None:
             question_routes.ask(session, message, subscription.client)
         case "question.cancel":
             subscriber.require("ask")
-            session.answering.cancel(str(message.get("id"))[:64], subscription.client)
+            if (number := _id(message)) is None:
+                raise InvalidRequest("question.cancel requires the `id` of the question", code="bad_id")
+            session.answering.cancel(number, subscription.client)
         case "watch.add":
             subscriber.require("ask")
             when, cooldown = _watch_fields(message, "when")
@@ -81,7 +98,7 @@ def _act(service: Service, subscriber: Subscriber, message: Message) -> None:
             subscriber.reply("watch.removed", {"watch_id": watch["id"], "when": watch["when"]})
         case "session.update":
             subscriber.require("publish")
-            service.sessions.set_language(session.id, _language(message))
+            _update(message).apply(service.sessions, session.id)
         case kind:
             raise InvalidRequest(
                 f"Unknown message type {str(kind)[:64]!r}; the types are question.ask, question.cancel, "
@@ -90,9 +107,8 @@ def _act(service: Service, subscriber: Subscriber, message: Message) -> None:
             )
 
 
-def _parse(text: str, limit: int) -> Message:
-    if len(text) > limit:
-        raise TooLarge(f"A message may have at most {limit} bytes")
+def _parse(text: str) -> Message:
+    """The message; its size is bounded by the WebSocket itself (`app.listening`)."""
     try:
         message = json.loads(text)
         if "\\u" in text:
@@ -118,12 +134,15 @@ def _watch_fields(message: Message, name: str) -> tuple[str, float]:
     return value, cooldown
 
 
-def _language(message: Message) -> str | None:
-    """The language of a session.update; None: detect it."""
-    language = message.get("language")
-    if set(message) != {"type", "language"} or not isinstance(language, str | None):
+def _update(message: Message) -> SessionUpdate:
+    """The changes of a session.update."""
+    try:
+        return SessionUpdate.model_validate({name: message[name] for name in message if name != "type"})
+    except ValidationError as error:
+        found = error.errors()[0]
+        place = ".".join(str(part) for part in found["loc"])[:64]
         raise InvalidRequest(
-            "session.update requires `language` alone: a language code, or null to detect the language",
+            "session.update takes language, vocabulary, replace and translate, as PATCH /v1/sessions/{id}; "
+            f"{place}: {found['msg']}",
             code="bad_update",
-        )
-    return language
+        ) from None

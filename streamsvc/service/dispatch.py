@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from streamsvc.answers.reading import Reading
 from streamsvc.answers.watches import Watches
+from streamsvc.core.compact_words import NO_STAGES
 from streamsvc.core.context import SessionContext
 from streamsvc.core.types import (
     Cue,
@@ -19,10 +21,11 @@ from streamsvc.core.types import (
     Translation,
     Words,
 )
-from streamsvc.core.units import Unit
+from streamsvc.core.units import Reply, Unit
 from streamsvc.events.log import EventLog
 from streamsvc.events.serialize import event_draft
 from streamsvc.service.latency_report import LatencyReport
+from streamsvc.service.question_history import QuestionHistory
 from streamsvc.speech.captions import compact
 from streamsvc.timeline.timeline import Timeline
 
@@ -38,6 +41,7 @@ class Dispatcher:
         frame_url: where the keyframe of a session second can be loaded.
 
     `cues`, `translations`: the closed ones, oldest first; at most `settings.store.events` of each.
+    `questions`: those that were answered.
     """
 
     def __init__(
@@ -50,6 +54,7 @@ class Dispatcher:
     ) -> None:
         self.cues: list[Cue] = []
         self.translations: list[Translation] = []
+        self.questions = QuestionHistory()
         self.latency = LatencyReport()
         self.watches = Watches(context)
         self._context = context
@@ -90,10 +95,14 @@ class Dispatcher:
             case Translation():
                 self.translations.append(unit)
                 del self.translations[: -self._context.settings.store.events]
+            case Reply():
+                self.questions.add(unit)
             case Scene(by="model"):
                 pass
-            case Speech() | Gap() | Keyframe() | Sight() | ScreenText() | Scene():
+            case Gap():
                 self._timeline.add(unit)
+            case Speech() | Keyframe() | Sight() | ScreenText() | Scene():
+                self._timeline.add(replace(unit, stages=NO_STAGES))  # published soon; not to be kept
 
     def _publish(self, unit: Unit) -> Event:
         draft = event_draft(unit, self._frame_url)

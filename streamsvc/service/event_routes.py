@@ -152,7 +152,7 @@ async def serve_socket(service: Service, socket: WebSocket, session_id: str, que
         await socket.accept(chosen)
         if subscriber is None:
             assert refusal is not None
-            await _refuse(socket, refusal)
+            await refuse(socket, refusal)
             return
         async with asyncio.TaskGroup() as group:
             sending = group.create_task(_send_events(socket, subscriber, query))
@@ -173,7 +173,8 @@ def _subscribe(service: Service, socket: WebSocket, session_id: str, query: Even
     return Subscriber(session, session.log.subscribe(query.types, query.client), grants)
 
 
-async def _refuse(socket: WebSocket, error: StreamsvcError) -> None:
+async def refuse(socket: WebSocket, error: StreamsvcError) -> None:
+    """Tell an accepted client why it is refused, as an event and by the close code."""
     with contextlib.suppress(RuntimeError, OSError):
         await socket.send_text(json.dumps({"v": schema.VERSION, "type": "error", **error.body()}))
         await socket.close(error.close_code, error.code)

@@ -16,9 +16,13 @@ _MOST = 256  # answers kept of one session; the longest unread are forgotten fir
 
 @dataclass(slots=True)
 class _Kept:
-    """One question. `asker` None: anybody may read the answer. `body`: of its answer.done; None: it waits."""
+    """One question. `asker` None: anybody may read the answer. `body`: of its answer.done; None: it waits.
+
+    `audience`: of its events; None: all.
+    """
 
     asker: str | None
+    audience: str | None
     body: Mapping[str, Any] | None = None
 
 
@@ -28,15 +32,18 @@ class KeptAnswers:
     def __init__(self) -> None:
         self._kept: LRUCache[str, _Kept] = LRUCache(_MOST)
 
-    def expect(self, question_id: str, asker: str | None) -> None:
-        """Keep the answer to a question for `asker`; None: for anybody."""
-        self._kept[question_id] = _Kept(asker)
+    def expect(self, question_id: str, asker: str | None, audience: str | None = None) -> None:
+        """Keep the answer to a question for `asker`; None: for anybody.
+
+        `audience`: of the answer's events. Askers choose ids, so another's answer may bear the same one.
+        """
+        self._kept[question_id] = _Kept(asker, audience)
 
     def take(self, event: Event | None) -> Event | None:
         """Keep an answer that is expected. Returns the event, whatever it is."""
         if event is not None and event.type == "answer.done":
             kept = self._kept.get(event.body["question_id"])
-            if kept is not None:
+            if kept is not None and kept.body is None and kept.audience == event.audience:
                 kept.body = event.body
         return event
 
@@ -48,5 +55,7 @@ class KeptAnswers:
         """
         kept = self._kept.get(question_id)
         if kept is None or kept.asker not in (None, asker):
-            raise NotFound("you have asked no such question here", code="no_question")
+            raise NotFound(
+                "you have asked no such question here, or its answer is no longer kept", code="no_question"
+            )
         return kept.body

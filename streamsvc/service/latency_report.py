@@ -1,4 +1,4 @@
-"""The running account of ages and coverage behind `latency.report`."""
+"""The running account of ages and coverage behind `latency.report` and `stats`."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from streamsvc.core import clock, metrics
-from streamsvc.core.types import Answer, Delta, Event, Gap, Words
+from streamsvc.core.types import Answer, Delta, Event, Gap, Speech, Words
 from streamsvc.core.units import Reply, Unit
+from streamsvc.service.coverage import Coverage
 
 _WINDOW = 200  # ages of a kind behind a percentile
 # Event type -> kind in `latency.report`, and in the metric streamsvc_caption_age_seconds but for those of
@@ -26,12 +27,11 @@ _NOT_IN_METRIC = {"translation"}
 
 
 class LatencyReport:
-    """Ages by kind over the last events of one session, and the share of its speech that was captioned."""
+    """Ages by kind over the last events of one session, and the coverage of the speech detected in it."""
 
     def __init__(self) -> None:
         self._ages: dict[str, deque[float]] = defaultdict(lambda: deque(maxlen=_WINDOW))
-        self._captioned = 0.0  # seconds of speech in closed captions
-        self._lost = 0.0  # seconds that will never be captioned
+        self._coverage = Coverage()
 
     def note_event(self, event: Event, *, aged: bool = True) -> None:
         """Count the age of a published event. `aged` False: the event is about now, and has no age."""
@@ -44,10 +44,10 @@ class LatencyReport:
             if kind not in _NOT_IN_METRIC:
                 metrics.caption_age.labels(kind).observe(event.age_ms / 1000)
         if event.type == "caption.final":
-            self._captioned += event.body["end"] - event.body["start"]
+            self._coverage.note_caption(event.body["start"], event.body["end"])
 
     def note_unit(self, unit: Unit) -> None:
-        """Count what no event's age tells: stable words, lost audio, first and last part of an answer."""
+        """Count what no event's age tells: speech, stable words, lost audio, parts of answers."""
         match unit:
             case Words():
                 age = clock.now() - unit.arrived
@@ -55,7 +55,9 @@ class LatencyReport:
                 self._ages["stable"].append(age)
             case Gap():
                 metrics.caption_gap.inc(unit.end - unit.start)
-                self._lost += unit.end - unit.start
+                self._coverage.note_gap(unit.start, unit.end)
+            case Speech():
+                self._coverage.note_speech(unit.at, active=unit.active)
             case Reply(part=Delta(), first=True):
                 age = clock.now() - unit.arrived
                 metrics.answer_first_delta.observe(age)
@@ -67,13 +69,29 @@ class LatencyReport:
         """The body of latency.report; ages in milliseconds.
 
         Args:
-            backlog: frames that wait in the session's rings.
+            backlog: seconds of audio that wait to be recognised.
             level: degradation level.
         """
         ages = {kind: _percentiles(list(ages)) for kind, ages in self._ages.items()}
-        total = self._captioned + self._lost
-        coverage = round(self._captioned / total, 4) if total else None
-        return {"ages": ages, "coverage": coverage, "backlog": backlog, "level": level}
+        seconds = self._coverage.seconds()
+        return {
+            "ages": ages,
+            "coverage": None if seconds.share is None else round(seconds.share, 4),
+            "speech": {
+                "captioned_seconds": round(seconds.captioned, 1),
+                "missing_seconds": round(seconds.missing, 1),
+                "gap_seconds": round(seconds.gaps, 1),
+            },
+            "backlog": round(backlog, 2),
+            "level": level,
+        }
+
+    def count_coverage(self, *, ended: bool = False) -> None:
+        """Add to the metric what of the coverage is settled; `ended`: all of it."""
+        settled = self._coverage.settle(ended=ended)
+        metrics.speech.labels("captioned").inc(settled.captioned)
+        metrics.speech.labels("missing").inc(settled.missing)
+        metrics.speech.labels("gap").inc(settled.gaps)
 
 
 def _percentiles(ages: list[float]) -> dict[str, int]:

@@ -13,18 +13,34 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterable, Sequence
-from typing import Protocol
+from typing import Any, Protocol
+
+import structlog
 
 from streamsvc.core import clock, degradation, metrics
-from streamsvc.core.config import Budget
+from streamsvc.core.config import Budget, Settings
 from streamsvc.core.degradation import ALL_LEVELS, WorkRate
 from streamsvc.core.errors import CapacityError
 from streamsvc.service import load_policy
 from streamsvc.service.load_policy import Load, LoadState
 
+log = structlog.get_logger()
 TICK = 0.5  # seconds between measurements of the load
 COST_INTERVAL = 2.0  # seconds between measurements of this process's CPU time, as the workers'
 WARMUP = 10.0  # seconds after which the cost of a session is representative
+
+
+def levels_of(settings: Settings) -> tuple[int, ...]:
+    """The degradation levels that save something with these settings.
+
+    An endpoint reads nothing along, and captions of scenes by a model are off unless they are asked for.
+    """
+    sees = settings.models.profile != "embedded"
+    return degradation.levels_in_use(
+        screen_text=settings.see.ocr,
+        model_scenes=sees and settings.think.scenes,
+        reading=settings.models.profile != "remote" and settings.think.model != "none",
+    )
 
 
 class LoadSource(Protocol):
@@ -71,6 +87,7 @@ class LoadController:
         self._forced: int | None = None
         self._own = WorkRate()  # of this process: transport, decoding, text
         self._measured_at = -COST_INTERVAL
+        self._logged_level = 0
 
     async def run(self) -> None:
         """Tick until cancelled."""
@@ -92,11 +109,30 @@ class LoadController:
                 self.state = load_policy.step(self.state, worst, now, self.levels)
             else:
                 self.state = LoadState()  # nobody is left to be late
-        metrics.degradation_level.set(self.state.level)
+        self._tell_level()
         for session, load in loads:
             session.apply_level(self.state.level, load_policy.reason(self.state, load))
         for session in self._ended():
             session.apply_level(self.state.level, load_policy.reason(self.state, Load()))
+
+    def _tell_level(self) -> None:
+        """Set the metric, and log a change of level with what it means."""
+        metrics.degradation_level.set(self.state.level)
+        if self.state.level != self._logged_level:
+            told = self.describe()
+            log.info(
+                "degradation level changed",
+                now=told["level"],  # `level` is the severity of a log line
+                before=self._logged_level,
+                reason=told["reason"] or load_policy.RECOVERED,
+                message=told["message"],
+            )
+            self._logged_level = self.state.level
+
+    def describe(self) -> dict[str, Any]:
+        """The level of the process for clients: see `load_policy.described`."""
+        reason = load_policy.process_reason(self.state)
+        return load_policy.described(self.state.level, reason, self.levels)
 
     @property
     def cost(self) -> float:

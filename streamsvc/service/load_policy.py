@@ -12,7 +12,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import inf
+from typing import Any
 
+from streamsvc.core import degradation
 from streamsvc.core.degradation import ALL_LEVELS, MAX_LEVEL
 
 RECOVERY = 10.0  # seconds of calm before the level is lowered
@@ -39,6 +41,7 @@ class Limit:
     low: float  # seconds; at or below: calm
     max_level: int
     reason: str
+    message: str  # to users: what is late
 
 
 # Field of Load -> its limit. The first one exceeded is the cause. Each wait raises the level only as far as
@@ -46,13 +49,27 @@ class Limit:
 # overload: most of it is the wait for agreement, and the longer decoding steps of level 1 increase it. The
 # reasons name what waits and no more: sound waits in a film without speech too.
 LIMITS: Mapping[str, Limit] = {
-    "backlog": Limit(0.8, 0.4, MAX_LEVEL, "sound waits to be processed"),
-    "see_wait": Limit(2.0, 0.8, 5, "pictures wait to be looked at"),
-    "think_wait": Limit(1.5, 0.6, 6, "questions wait to be answered"),
+    "backlog": Limit(
+        0.8, 0.4, MAX_LEVEL, "sound waits to be processed", "captions are late: this machine is busy"
+    ),
+    "see_wait": Limit(
+        2.0, 0.8, 5, "pictures wait to be looked at", "what is seen is told late: this machine is busy"
+    ),
+    "think_wait": Limit(
+        1.5, 0.6, 6, "questions wait to be answered", "answers are late: this machine is busy"
+    ),
 }
 OTHERS = "other sessions keep the models busy"  # the reason told to a session without the wait
 RECOVERING = "recovering"  # told with a level that was lowered and is not yet 0
 FORCED = "forced"
+RECOVERED = "recovered"  # told with level 0
+_MESSAGES: Mapping[str, str] = {  # reason -> what it means to users
+    **{limit.reason: limit.message for limit in LIMITS.values()},
+    OTHERS: "this machine is busy with other streams",
+    RECOVERING: "this machine is less busy: what was reduced comes back step by step",
+    FORCED: "the operator of this server holds this level",
+}
+_IN_FULL = "Nothing is reduced: this machine keeps up."
 MAX_COST = 0.95  # of all cores: CPU seconds a second of our work, the new session included
 
 
@@ -128,6 +145,28 @@ def reason(state: LoadState, load: Load) -> str:
         return RECOVERING
     limit = LIMITS[state.cause]
     return limit.reason if getattr(load, state.cause) > limit.low else OTHERS
+
+
+def process_reason(state: LoadState) -> str:
+    """Why the level of the process is what it is; "" at level 0."""
+    return reason(state, Load(inf, inf, inf))
+
+
+def described(level: int, reason: str, levels: Sequence[int] = ALL_LEVELS) -> dict[str, Any]:
+    """A degradation level for clients: `level`, `reason`, what it has `reduced`, and a `message` of all that.
+
+    Args:
+        level: 0 to MAX_LEVEL.
+        reason: as of `reason`.
+        levels: those in use.
+    """
+    reduced = degradation.reduced(level, levels)
+    message = _IN_FULL
+    if level:
+        cause = _MESSAGES.get(reason, reason or "this machine is busy")
+        goes_on = f"Still working: {degradation.working(level)}."
+        message = f"{cause[0].upper()}{cause[1:]}. For now, {'; '.join(reduced)}. {goes_on}"
+    return {"level": level, "reason": reason, "message": message, "reduced": reduced}
 
 
 def admits(state: LoadState, cost: float, live: int) -> bool:

@@ -13,6 +13,7 @@ from streamsvc.core.errors import Conflict
 from streamsvc.core.types import EncodedFrame, MediaTrack
 from streamsvc.events.log import EventLog
 from streamsvc.ingest.source import SourceSink
+from streamsvc.service.ingest_stats import TrackStats
 from streamsvc.speech.pipeline import SpeechPipeline
 from streamsvc.vision.pipeline import VisionPipeline
 
@@ -85,6 +86,9 @@ class MediaInput:
         self._vision = vision
         self._end = end
         self._closed = False
+        self._counts: dict[str, TrackStats] = {}  # of the present publisher, else of the last one
+        self._transport: Mapping[str, float] = {}  # what the last publisher counted itself
+        self._dropped: dict[str, int] = {}  # by the rings, before the present publisher
         self._packets_lost = 0  # by the present publisher's transport, as last counted
         self._timer: asyncio.TimerHandle | None = None  # ends the session unless a publisher comes first
 
@@ -100,6 +104,8 @@ class MediaInput:
     def tap(self, frame: EncodedFrame) -> None:
         """Queue one encoded frame. Non-blocking; called from the transport's task."""
         self._context.clock.advance(frame.at)
+        if (counts := self._counts.get(frame.kind)) is not None:
+            counts.count(frame)
         track = self.tracks.get(frame.kind)
         if track is not None and frame.kind == "audio":
             self._speech.audio.put((track, frame))
@@ -127,6 +133,8 @@ class MediaInput:
             raise Conflict("this session has a publisher already", code="already_publishing")
         self.publisher = publisher
         self.tracks = {track.kind: track for track in publisher.tracks}
+        self._counts = {track.kind: TrackStats(track) for track in publisher.tracks}
+        self._dropped = self._ring_drops()
         self._packets_lost = 0
         self.cancel_timer()
         resumed = self.state is State.STALLED
@@ -184,8 +192,26 @@ class MediaInput:
         self._speech.close()
         self._vision.close()
 
+    def ingest(self) -> dict[str, Any]:
+        """What comes in, by track, and what the transport counts; of the last publisher, once it has left."""
+        transport = self.publisher.stats() if self.publisher is not None else self._transport
+        now, drops = clock.now(), self._ring_drops()
+        tracks = {
+            kind: counts.body(now, drops[kind] - self._dropped.get(kind, 0))
+            for kind, counts in self._counts.items()
+        }
+        size = self._vision.picture_size
+        if "video" in tracks and size is not None:
+            tracks["video"] |= {"width": size[0], "height": size[1]}
+        return {**transport, **tracks}
+
+    def _ring_drops(self) -> dict[str, int]:
+        return {"audio": self._speech.audio.dropped, "video": self._vision.video.dropped}
+
     def count_losses(self) -> None:
         """Add what the transport has lost since the last call to the metrics."""
-        lost = int(self.publisher.stats().get("audio_lost", 0)) if self.publisher is not None else 0
+        if self.publisher is not None:
+            self._transport = dict(self.publisher.stats())
+        lost = int(self._transport.get("audio_lost", 0)) if self.publisher is not None else 0
         metrics.rtp_lost.inc(max(0, lost - self._packets_lost))
         self._packets_lost = lost

@@ -9,6 +9,7 @@ from streamsvc.core import metrics
 from streamsvc.core.errors import Conflict, InvalidRequest, NotFound
 from streamsvc.core.tasks import BackgroundTasks
 from streamsvc.ingest import peer as webrtc
+from streamsvc.ingest.ice_servers import IceServers
 from streamsvc.ingest.whip import Publication
 from streamsvc.service.media_input import State
 from streamsvc.service.session import Session
@@ -31,6 +32,7 @@ class Publications:
         self._watched: set[Session] = set()  # sessions whose end removes their publications
         self._sessions = sessions
         self._tasks = tasks
+        self._ice_servers: IceServers | None = None  # made from the settings of the first session
 
     async def publish(self, name: str | None, offer: str) -> Publication:
         """Answer an offer and publish its media to a session.
@@ -93,7 +95,10 @@ class Publications:
 
         settings = session.settings
         sink = webrtc.FrameSink(session.id, session.clock.zero, session.media.tap, on_state)
-        peer = await webrtc.answer(offer, settings.ingest, settings.limits, sink)
+        if self._ice_servers is None:
+            seconds = min(settings.ingest.ice_seconds, settings.limits.sdp_seconds / 2)
+            self._ice_servers = IceServers(settings.ingest.ice_servers, seconds)
+        peer = await webrtc.answer(offer, settings.ingest, settings.limits, sink, self._ice_servers)
         peers.append(peer)
         try:
             session.media.attach(peer)

@@ -8,8 +8,9 @@ import binascii
 import contextlib
 import json
 import secrets
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from typing import Any, Literal
+from urllib.parse import quote
 
 from fastapi import APIRouter, Request, Response, params
 from fastapi.responses import JSONResponse, StreamingResponse
@@ -17,13 +18,14 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic.json_schema import SkipJsonSchema
 
 from streamsvc.answers import question_queue, response_schema
-from streamsvc.core.errors import InvalidRequest
+from streamsvc.core.errors import Cancelled, DeadlineMissed, InvalidRequest, StreamsvcError
 from streamsvc.core.types import By, DeclineReason, Outcome, Question
+from streamsvc.events import schema
 from streamsvc.events.subscription import Subscription
 from streamsvc.service.session import Session
 
 SSE_HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-_ID_LENGTH = 64  # characters of a question id or a client id that the client chose; security limit
+ID_LENGTH = 64  # characters of a question id or a client id that the client chose; security limit
 _GRACE = 10.0  # seconds after a question's deadline at which its stream is given up
 
 
@@ -37,7 +39,7 @@ class NewQuestion(BaseModel):
     audience: Literal["asker", "session"] = "asker"
     client: str | None = Field(
         None,
-        max_length=_ID_LENGTH,
+        max_length=ID_LENGTH,
         description="the `client` of your event stream, to get the answer there",
     )
     image: str | None = Field(None, description="JPEG or PNG, as base64 or a data URL")
@@ -87,32 +89,36 @@ def router(
         Also of a session that has ended. With the audience `asker` the answer is no event for others: read it
         at the question's address, or name the `client` of your event stream.
         """
-        session = find(session_id)
-        new = question_queue.QuestionRequest(
-            body.text,
-            deadline_ms=body.deadline_ms,
-            audience=body.audience,
-            client=body.client or f"asker:{secrets.token_hex(8)}",
-            asker=asker_of(request),
-            image=decode_image(body.image),
-            form=response_schema.read(body.response_format),
-        )
-        if "text/event-stream" not in request.headers.get("accept", ""):
-            queued = _ask(session, new)
-            return JSONResponse(
-                {"question_id": queued.id}, 202, {"Location": f"{request.url.path}/{queued.id}"}
+        number = question_queue.make_id()
+        with _about(number):
+            session = find(session_id)
+            new = question_queue.QuestionRequest(
+                body.text,
+                question_id=number,
+                deadline_ms=body.deadline_ms,
+                audience=body.audience,
+                client=body.client or f"asker:{secrets.token_hex(8)}",
+                asker=asker_of(request),
+                image=decode_image(body.image),
+                form=response_schema.read(body.response_format),
             )
-        subscription = session.log.subscribe(["answer.*"], new.client or "", lasting=True)
-        try:
-            queued = _ask(session, new)
-        except BaseException:
-            session.log.unsubscribe(subscription)
-            raise
-        return StreamingResponse(
-            _answer_stream(session, subscription, queued),
-            media_type="text/event-stream",
-            headers=SSE_HEADERS,
-        )
+            if "text/event-stream" not in request.headers.get("accept", ""):
+                _ask(session, new)
+                path = f"/v1/sessions/{quote(session_id, safe='')}/questions/{number}"
+                return JSONResponse(
+                    {"question_id": number}, 202, {"Location": session.settings.server.address(path)}
+                )
+            subscription = session.log.subscribe(["answer.*"], new.client or "", lasting=True)
+            try:
+                queued = _ask(session, new)
+            except BaseException:
+                session.log.unsubscribe(subscription)
+                raise
+            return StreamingResponse(
+                _answer_stream(session, subscription, queued),
+                media_type="text/event-stream",
+                headers=SSE_HEADERS,
+            )
 
     @routes.get(
         "/{question_id}",
@@ -122,7 +128,8 @@ def router(
     )
     async def answer(session_id: str, question_id: str, request: Request) -> Any:
         """The answer to a question of your own, or of the audience `session`; 202: it is not there yet."""
-        body = find(session_id).questions.kept.read(question_id, asker_of(request))
+        with _about(question_id):
+            body = find(session_id).questions.kept.read(question_id, asker_of(request))
         return JSONResponse({"question_id": question_id}, 202) if body is None else body
 
     @routes.delete("/{question_id}", status_code=204)
@@ -131,39 +138,65 @@ def router(
 
         Its `answer.done` has the reason and the error `cancelled`.
         """
-        find(session_id).answering.cancel(question_id, asker_of(request))
+        with _about(question_id):
+            find(session_id).answering.cancel(question_id, asker_of(request))
 
     return routes
+
+
+@contextlib.contextmanager
+def _about(question_id: str) -> Iterator[None]:
+    """Give every error raised within the id of the question that it is about."""
+    try:
+        yield
+    except StreamsvcError as error:
+        error.question_id = question_id[:ID_LENGTH]
+        raise
 
 
 def _ask(session: Session, new: question_queue.QuestionRequest) -> Question:
     """Queue a question, and keep its answer for its asker."""
     question = session.questions.ask(new)
-    session.questions.kept.expect(question.id, new.asker if new.audience == "asker" else None)
+    private = new.audience == "asker"
+    session.questions.kept.expect(
+        question.id, new.asker if private else None, new.client if private else None
+    )
     return question
 
 
 async def _answer_stream(
     session: Session, subscription: Subscription, question: Question
 ) -> AsyncIterator[str]:
-    """The events of one answer as Server-Sent Events, up to its `answer.done`.
+    """The events of one answer as Server-Sent Events, up to its `answer.done`; else an `error` ends it.
 
     It ends in any case soon after the deadline, for a question dies with its session.
     """
     try:
-        with contextlib.suppress(TimeoutError):
-            while True:
-                async with asyncio.timeout_at(question.deadline + _GRACE):
-                    batch = await subscription.next()
-                for event in [json.loads(text) for _, text in batch or ()]:
-                    if event["question_id"] == question.id:
-                        yield f"event: {event['type']}\ndata: {json.dumps(event, ensure_ascii=False)}\n\n"
-                        if event["type"] == "answer.done":
-                            return
-                if batch is None:
-                    return
+        while True:
+            async with asyncio.timeout_at(question.deadline + _GRACE):
+                batch = await subscription.next()
+            for event in [json.loads(text) for _, text in batch or ()]:
+                if event["question_id"] == question.id:
+                    yield _server_sent(event)
+                    if event["type"] == "answer.done":
+                        return
+            if batch is None:
+                raise Cancelled("the session was erased before this question was answered")
+    except TimeoutError:
+        yield _failed(question, DeadlineMissed("no answer came in time"))
+    except StreamsvcError as error:
+        yield _failed(question, error)
     finally:
         session.log.unsubscribe(subscription)
+
+
+def _failed(question: Question, error: StreamsvcError) -> str:
+    error.question_id = question.id
+    return _server_sent({"v": schema.VERSION, "type": "error", **error.body()})
+
+
+def _server_sent(event: Mapping[str, Any]) -> str:
+    return f"event: {event['type']}\ndata: {json.dumps(event, ensure_ascii=False)}\n\n"
 
 
 def ask(session: Session, message: Mapping[str, Any], client: str) -> None:
@@ -181,16 +214,20 @@ def ask(session: Session, message: Mapping[str, Any], client: str) -> None:
     deadline, image = message.get("deadline_ms"), message.get("image")
     if not isinstance(text, str):
         raise InvalidRequest("question.ask requires a string `text`", code="empty_question")
-    if deadline is not None and not isinstance(deadline, int | float):
+    if number is not None and (isinstance(number, bool) or not isinstance(number, str | int | float)):
+        raise InvalidRequest("id must be text or a number", code="bad_id")
+    if deadline is not None and (isinstance(deadline, bool) or not isinstance(deadline, int | float)):
         raise InvalidRequest("deadline_ms must be a number", code="bad_deadline")
+    if image is not None and not isinstance(image, str):
+        raise InvalidRequest("image must be text: base64, or a data URL", code="bad_image")
     session.questions.ask(
         question_queue.QuestionRequest(
             text,
-            question_id=str(number)[:_ID_LENGTH] if number is not None else None,
+            question_id=str(number)[:ID_LENGTH] if number is not None else None,
             deadline_ms=deadline,
             audience=str(message.get("audience", "asker")),
             client=client,
-            image=decode_image(image) if isinstance(image, str) else None,
+            image=decode_image(image),
             form=response_schema.read(message.get("response_format")),
         )
     )

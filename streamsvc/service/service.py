@@ -14,11 +14,12 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self
 
+import psutil
 import structlog
 
 import streamsvc
 from streamsvc.answers import example_vectors, language, router
-from streamsvc.core import clock, degradation, metrics
+from streamsvc.core import clock, metrics
 from streamsvc.core.config import Settings
 from streamsvc.core.context import Roles
 from streamsvc.core.errors import StreamsvcError
@@ -27,7 +28,7 @@ from streamsvc.events.store import sweep
 from streamsvc.ingest.aiortc_hooks import check_hooks
 from streamsvc.service.auth import Auth
 from streamsvc.service.engine_table import ENGINES, NICENESS, ThinkModel, think_model
-from streamsvc.service.load_controller import LoadController
+from streamsvc.service.load_controller import LoadController, levels_of
 from streamsvc.service.media_input import State
 from streamsvc.service.publications import Publications
 from streamsvc.service.pushes import Pushes
@@ -39,6 +40,8 @@ from streamsvc.workers.supervisor import Worker
 
 log = structlog.get_logger()
 _DECODING_THREADS = 2  # of all sessions together
+FLUSH_SECONDS = 5.0  # for ending sessions to publish what came in
+_SPARE_MEMORY = 6 << 30  # bytes available at start, for a spare process of 330 MB
 _PREPARE_TRIES = 3  # after that each question does a part of it
 
 
@@ -63,7 +66,7 @@ class Service:
             self._load_sources,
             lambda name: self.workers[name].ready,
             settings.budget,
-            _levels(settings),
+            levels_of(settings),
             lambda: [one for one in self.sessions.by_id.values() if one.state is State.ENDED],
             lambda: sum(worker.cost for worker in self.workers.values()),
         )
@@ -126,17 +129,29 @@ class Service:
         self.roles = roles
         self.sessions.shared = replace(self.sessions.shared, roles=roles)
 
-    async def drain(self, reason: str = "shutdown", seconds: float = 5.0) -> None:
-        """Admit no session any more, tell all subscribers, and let the live sessions end within `seconds`."""
+    async def drain(
+        self, reason: str = "shutdown", seconds: float = FLUSH_SECONDS, patience: float = 0.0
+    ) -> None:
+        """Admit no session any more, tell all subscribers, and end the live sessions.
+
+        Args:
+            reason: told to subscribers.
+            seconds: that the sessions have to publish what came in, at most.
+            patience: seconds before, in which they go on, and may end by themselves.
+        """
+        told = self.sessions.draining
         self.sessions.draining = True
         live = self.sessions.live
         for session in live:
-            session.log.emit("session.going_away", {"reason": reason, "time_left_ms": seconds * 1000})
+            if not told:  # once, also where the patience is cut short
+                left = {"reason": reason, "time_left_ms": (patience + seconds) * 1000}
+                session.log.emit("session.going_away", left)
+        await _over(live, patience)
+        for session in live:
             session.end(reason)
+        await _over(live, seconds)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                for session in live:
-                    await session.over.wait()
                 while self.pushes.running:
                     await clock.sleep(0.05)
 
@@ -149,17 +164,12 @@ class Service:
         ]
 
 
-def _levels(settings: Settings) -> tuple[int, ...]:
-    """The degradation levels that save something with these settings.
-
-    An endpoint reads nothing along, and captions of scenes by a model are off unless they are asked for.
-    """
-    sees = settings.models.profile != "embedded"
-    return degradation.levels_in_use(
-        screen_text=settings.see.ocr,
-        model_scenes=sees and settings.think.scenes,
-        reading=settings.models.profile != "remote" and settings.think.model != "none",
-    )
+async def _over(sessions: Sequence[Session], seconds: float) -> None:
+    """Wait until all sessions are over, at most so long."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            for session in sessions:
+                await session.over.wait()
 
 
 def _workers(settings: Settings, think: ThinkModel, at_once: Sequence[str]) -> dict[str, Worker]:
@@ -173,10 +183,19 @@ def _workers(settings: Settings, think: ThinkModel, at_once: Sequence[str]) -> d
     }
     return {
         name: Worker(
-            name, engines, {**options, **options[name]}, nice=NICENESS[name], lazy=name not in at_once
+            name,
+            engines,
+            {**options, **options[name]},
+            nice=NICENESS[name],
+            lazy=name not in at_once,
+            spare=name == "hear" and _keeps_spare(settings.hear.spare),
         )
         for name, engines in ENGINES[settings.models.profile].items()
     }
+
+
+def _keeps_spare(wanted: bool | None) -> bool:
+    return psutil.virtual_memory().available > _SPARE_MEMORY if wanted is None else wanted
 
 
 def _roles(workers: dict[str, Worker], think: ThinkModel) -> Roles:

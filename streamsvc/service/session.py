@@ -35,7 +35,8 @@ from streamsvc.events.store import Store
 from streamsvc.ingest.source import SourceSink
 from streamsvc.service.dispatch import Dispatcher
 from streamsvc.service.latency_report import LatencyReport
-from streamsvc.service.load_policy import Load
+from streamsvc.service.load_controller import levels_of
+from streamsvc.service.load_policy import RECOVERED, Load, described
 from streamsvc.service.media_input import MediaInput, MediaSource, State
 from streamsvc.service.session_questions import SessionQuestions
 from streamsvc.speech.pipeline import SpeechPipeline
@@ -132,6 +133,7 @@ class Session:
     async def run(self) -> None:
         """Live until the stream has ended and all of it has been understood and published."""
         metrics.sessions_active.inc()
+        log.info("session started", session=self.id, stored=self.options.stored)
         self.log.emit("session.created", self.media.summary())
         self.media.await_first_publisher()
         result = "failed"
@@ -190,7 +192,11 @@ class Session:
         finally:
             for share, _ in self._queues:
                 share.set(0)
+            self.latency.count_coverage(ended=True)
             self.ended_at = clock.now()
+            seconds = round(self.clock.position(), 1)
+            code = {"code": self._end_error.code} if self._end_error is not None else {}
+            log.info("session ended", session=self.id, reason=result, seconds=seconds, **code)
             self.over.set()
 
     async def _tick(self) -> None:
@@ -207,8 +213,8 @@ class Session:
             self.watches.tick(self.clock.position())
             await self.log.flush()
             if ticks % _REPORT_TICKS == 0:
-                backlog = sum(len(queue) for _, queue in self._queues)
-                self.log.emit("latency.report", self.latency.body(backlog, self._degradation.level))
+                self.log.emit("latency.report", self.report())
+                self.latency.count_coverage()
                 self.media.count_losses()
                 for share, queue in self._queues:
                     share.set(len(queue))
@@ -289,7 +295,10 @@ class Session:
     def apply_level(self, level: int, reason: str) -> None:
         """See LoadSource."""
         if self._degradation.apply(level, reason) and not self._ended:
-            self.log.emit("session.degraded", {"level": level, "reason": reason or "recovered"})
+            self.log.emit("session.degraded", self._level_in_words(level, reason or RECOVERED))
+
+    def _level_in_words(self, level: int, reason: str) -> dict[str, Any]:
+        return described(level, reason, levels_of(self.settings))
 
     # --- reading ---
 
@@ -303,19 +312,26 @@ class Session:
         """Ages and coverage of the session."""
         return self.dispatcher.latency
 
+    def report(self) -> dict[str, Any]:
+        """The body of latency.report: ages, coverage, backlog, and the degradation level in words."""
+        degradation = self._degradation
+        body = self.latency.body(self.speech.backlog, degradation.level)
+        return body | self._level_in_words(degradation.level, degradation.reason)
+
     def frame_url(self, at: float) -> str:
         """Where the keyframe of session second `at` can be loaded."""
         return self._sign(f"/v1/sessions/{self.id}/frames/{at:.3f}.jpg")
 
     def describe(self) -> dict[str, Any]:
         """The session as the REST API shows it."""
+        address = self.settings.server.address
         base = f"/v1/sessions/{self.id}"
         return {
             "id": self.id,
             "state": self.state.value,
             **self.media.summary(),
-            "events_url": f"{base}/events",
-            "whip_url": f"/whip/{self.id}",
-            "overlay_url": f"/overlay/{self.id}",
-            "captions_url": f"{base}/captions.vtt",
+            "events_url": address(f"{base}/events"),
+            "whip_url": address(f"/whip/{self.id}"),
+            "overlay_url": address(f"/overlay/{self.id}"),
+            "captions_url": address(f"{base}/captions.vtt"),
         }

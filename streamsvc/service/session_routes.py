@@ -1,56 +1,33 @@
-"""Routes of a session: create, describe, delete, statistics, search and keyframes."""
+"""Routes of sessions: list, create, describe, change, delete, statistics, record, search and keyframes."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Query, Request, Response
-from pydantic import BaseModel, ConfigDict, Field
+from fastapi.responses import PlainTextResponse
 
-from streamsvc.core.config import Phrases
 from streamsvc.core.errors import InvalidRequest, NotFound
-from streamsvc.core.options import SessionOptions, SpeechOptions, VisionOptions
-from streamsvc.service.auth import requirement
+from streamsvc.core.units import Reply
+from streamsvc.service import export, session_list
+from streamsvc.service.auth import require, requirement
+from streamsvc.service.media_input import State
 from streamsvc.service.rate_limit import RateLimiter
 from streamsvc.service.service import Service
 from streamsvc.service.session import Session
+from streamsvc.service.session_bodies import (
+    DeletedSession,
+    Match,
+    NewSession,
+    SessionBody,
+    SessionPage,
+    SessionUpdate,
+    Stats,
+    UpdatedSession,
+)
 from streamsvc.timeline.ranking import Hit
-
-
-class NewSession(BaseModel):
-    """Body of POST /v1/sessions."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    source: str | None = Field(
-        None,
-        max_length=4096,
-        description="rtsp://…, http(s)://… or file:/…; null: a publisher connects by WHIP",
-    )
-    speed: float | Literal["max"] = 1.0
-    language: str | None = Field(None, max_length=16)
-    vocabulary: list[str] = Field(default_factory=list, max_length=200)
-    translate: bool | None = Field(
-        None, description="translate captions to English; requires a multilingual model"
-    )
-    replace: Phrases = Field(
-        default_factory=dict, description="phrases of captions and the spelling that replaces each"
-    )
-    adapter: str | None = Field(
-        None, max_length=64, description="LoRA adapter of the VLM (profile gpu), by the name of its folder"
-    )
-    no_store: bool = False
-
-    def options(self) -> SessionOptions:
-        """The options of the session."""
-        speech = SpeechOptions(
-            language=self.language,
-            vocabulary=tuple(self.vocabulary),
-            translate=self.translate,
-            replace=self.replace,
-        )
-        return SessionOptions(speech, VisionOptions(adapter=self.adapter), stored=not self.no_store)
 
 
 def router(service: Service) -> APIRouter:
@@ -60,44 +37,103 @@ def router(service: Service) -> APIRouter:
     subscribe = Depends(requirement(service.auth, "subscribe"))
     limiter = RateLimiter(service.settings.limits.requests_per_minute)
 
-    @routes.post("", status_code=201, dependencies=[publish])
+    @routes.get("", response_model=SessionPage)
+    async def overview(
+        request: Request,
+        state: Annotated[
+            list[Literal["created", "live", "stalled", "ended"]] | None,
+            Query(description="only these; may be repeated"),
+        ] = None,
+        limit: Annotated[int, Query(ge=1, le=100)] = 20,
+        after: Annotated[str | None, Query(max_length=128, description="`next` of the page before")] = None,
+    ) -> dict[str, Any]:
+        """The sessions that the token may see, newest first, live and ended ones."""
+        grants = service.auth.grants(request.headers)
+        require(grants, grants.session, "subscribe")
+        return session_list.page(service.sessions.by_id.values(), grants, state or (), limit, after)
+
+    @routes.post("", status_code=201, response_model=SessionBody)
     async def create(body: NewSession, request: Request, response: Response) -> dict[str, Any]:
-        """Open a session. With a source it starts at once; without one it waits for a publisher."""
+        """Open a session. With a source it starts at once; without one it waits for a publisher.
+
+        409: a live session has this name. One that has ended is erased, and begins anew.
+        """
+        require(service.auth.grants(request.headers), body.name, "publish")
         limiter.take(request.client.host if request.client else "")
         if body.speed != "max" and not 0.1 <= body.speed <= 100:
             raise InvalidRequest('speed must be a number from 0.1 to 100, or "max"', code="bad_speed")
         session = await service.sessions.create(
             body.source,
             body.options(),
+            name=body.name,
             speed=None if body.speed == "max" else float(body.speed),
             roots=service.settings.server.sources,
         )
-        response.headers["Location"] = f"/v1/sessions/{session.id}"
+        response.headers["Location"] = service.settings.server.address(f"/v1/sessions/{session.id}")
         return session.describe()
 
-    @routes.get("/{session_id}", dependencies=[subscribe])
+    @routes.get("/{session_id}", dependencies=[subscribe], response_model=SessionBody)
     async def show(session_id: str) -> dict[str, Any]:
         """State, tracks and URLs of a session."""
         return service.sessions.find(session_id).describe()
 
-    @routes.delete("/{session_id}", dependencies=[publish])
+    @routes.patch("/{session_id}", dependencies=[publish], response_model=UpdatedSession)
+    async def update(session_id: str, body: SessionUpdate) -> dict[str, Any]:
+        """Change language, vocabulary, replacements or translation while the session is live.
+
+        From the next decoding step on; captions that are closed stay as they are. 409: it has ended.
+        """
+        session = body.apply(service.sessions, session_id)
+        speech = session.speech.options
+        return session.describe() | {
+            "language": speech.language,
+            "vocabulary": list(speech.vocabulary),
+            "replace": dict(speech.replace),
+            "translate": bool(speech.translate),
+        }
+
+    @routes.delete("/{session_id}", dependencies=[publish], response_model=DeletedSession)
     async def delete(session_id: str, purge: bool = False) -> dict[str, Any]:
         """End a session. `purge=1` also erases it at once."""
         await service.sessions.delete(session_id, purge=purge)
         return {"id": session_id, "purged": purge}
 
-    @routes.get("/{session_id}/stats", dependencies=[subscribe])
+    @routes.get("/{session_id}/stats", dependencies=[subscribe], response_model=Stats)
     async def stats(session_id: str) -> dict[str, Any]:
-        """Ages by kind, coverage, backlog and transport statistics."""
+        """Ages by kind, coverage, backlog, degradation level, and what the publisher sends."""
         session = service.sessions.find(session_id)
-        publisher = session.media.publisher
-        return {
-            **session.latency.body(0.0, session.level),
-            "state": session.state.value,
-            "ingest": publisher.stats() if publisher is not None else {},
-        }
+        return {**session.report(), "state": session.state.value, "ingest": session.media.ingest()}
 
-    @routes.get("/{session_id}/search", dependencies=[subscribe], response_model=Any)
+    @routes.get(
+        "/{session_id}/export.md",
+        dependencies=[subscribe],
+        response_class=PlainTextResponse,
+        responses={200: {"content": {"text/markdown": {}}}},
+    )
+    async def export_markdown(
+        session_id: str,
+        request: Request,
+        client: Annotated[
+            str, Query(max_length=64, description="`client` of your event stream, for what it asked")
+        ] = "",
+    ) -> Response:
+        """The session as a record to read: notes, transcript, screens, scenes, and questions with answers.
+
+        Of the questions those that were asked for all, and your own.
+        """
+        session = service.sessions.find(session_id)
+        record = _record(session, session.dispatcher.questions.seen_by(service.auth.asker(request), client))
+        text = await asyncio.to_thread(export.to_markdown, record)
+        name = f'inline; filename="{session.id}.md"'
+        headers = {"Content-Disposition": name, "Cache-Control": "no-cache"}
+        return PlainTextResponse(text, media_type="text/markdown", headers=headers)
+
+    @routes.get(
+        "/{session_id}/search",
+        dependencies=[subscribe],
+        response_model=list[Match],
+        response_model_exclude_unset=True,
+    )
     async def find(
         session_id: str,
         q: Annotated[str, Query(min_length=1, max_length=500)],
@@ -121,6 +157,25 @@ def router(service: Service) -> APIRouter:
         return Response(jpeg, media_type="image/jpeg", headers={"Cache-Control": "private, max-age=3600"})
 
     return routes
+
+
+def _record(session: Session, replies: Sequence[Reply]) -> export.Record:
+    """What is known of a session now, as a record: copies, for it may go on meanwhile."""
+    timeline = session.timeline
+    return export.Record(
+        session.id,
+        session.clock.started_utc,
+        max(0.0, session.clock.position()) if session.media.state is not State.CREATED else 0.0,
+        session.state is State.ENDED,
+        tuple(session.dispatcher.cues),
+        tuple(session.dispatcher.translations),
+        tuple(sentence.evidence() for sentence in timeline.closed_sentences),
+        tuple(timeline.gaps),
+        tuple(timeline.screens),
+        tuple(timeline.scenes),
+        replies,
+        str(session.failure) if session.failure is not None else "",
+    )
 
 
 def _match(session: Session, hit: Hit, has_frame: bool) -> dict[str, Any]:

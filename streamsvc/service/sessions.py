@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +13,7 @@ import structlog
 from streamsvc.core import clock, metrics
 from streamsvc.core.config import LANGUAGES
 from streamsvc.core.errors import CapacityError, Conflict, InvalidRequest, NotFound, StreamsvcError
-from streamsvc.core.options import SessionOptions
+from streamsvc.core.options import SessionOptions, SpeechOptions
 from streamsvc.core.tasks import BackgroundTasks
 from streamsvc.events.store import Store, clear
 from streamsvc.ingest.source import Source, open_source
@@ -58,6 +58,7 @@ class Sessions:
         source: str | None = None,
         options: SessionOptions | None = None,
         *,
+        name: str | None = None,
         speed: float | None = 1.0,
         roots: Sequence[Path] | None = (),
     ) -> Session:
@@ -66,22 +67,25 @@ class Sessions:
         Args:
             source: a URL or path, or None.
             options: what the session is to do; `lossless` follows from `speed`.
+            name: its id; a session of that id that has ended is erased. None: one is made.
             speed: of a file; None: as fast as possible.
             roots: folders below which files may lie; None: anywhere.
 
         Raises:
-            CapacityError: as many sessions as may be are live. SourceError, Forbidden: the source cannot be
-                opened.
+            CapacityError: as many sessions as may be are live. Conflict: a live one has the name.
+            SourceError, Forbidden: the source cannot be opened.
             InvalidRequest: the model does not know the language, or cannot translate; the hangover is out of
                 range; there is no such adapter.
         """
         options = replace(options or SessionOptions(), lossless=speed is None)
         self.check(options)
         self.admit()
-        name = f"0.{secrets.token_urlsafe(12)}"
+        name = name or f"0.{secrets.token_urlsafe(12)}"
+        await self._free(name)
         opened = await self._open(source, name, speed, roots) if source is not None else None
         try:
             self._refuse_if_draining()  # draining may have begun while the source was opened
+            await self._free(name)
             session = self.start(name, options)
         except BaseException:
             if opened is not None:
@@ -92,6 +96,16 @@ class Sessions:
             # Let both tasks begin: the tracks are known then, and a cancelled player closes its source.
             await asyncio.sleep(0)
         return session
+
+    async def _free(self, name: str) -> None:
+        """Erase an ended session of a name. Raises Conflict: a live one has it."""
+        session = self.by_id.get(name)
+        if session is None:
+            return
+        if session.state is not State.ENDED:
+            raise Conflict(f"a live session is named {name!r} already", code="name_taken")
+        await session.over.wait()
+        await self.erase(session)
 
     async def _open(
         self, source: str, name: str, speed: float | None, roots: Sequence[Path] | None
@@ -131,7 +145,6 @@ class Sessions:
             await session.run()
         except Exception as error:
             log.error("session failed", session=session.id, error=_class_names(error), exc_info=True)
-        log.info("session ended", session=session.id)
 
     async def _play(self, session: Session, source: Source, speed: float | None) -> None:
         try:
@@ -186,19 +199,35 @@ class Sessions:
             raise NotFound(f"there is no session {name!r}", code="no_session")
         return session
 
-    def set_language(self, name: str, language: str | None) -> None:
-        """Recognise a session's speech in `language` from now on; None: detect it again.
+    def update(self, name: str, wanted: SpeechOptions, changed: Collection[str]) -> Session:
+        """Change how a live session's speech is recognised, from now on. Returns the session.
+
+        Args:
+            name: of the session.
+            wanted: the new values; None: the language is detected, the rest is as the settings say.
+            changed: the fields of `wanted` that change: of language, vocabulary, replace and translate.
 
         Raises:
             NotFound: no such session. Conflict: it has ended. InvalidRequest: the model does not know the
-                language.
+                language, or cannot translate; nothing is changed then.
         """
         session = self.find(name)
-        self._check_language(language)
+        self.check(SessionOptions(wanted))
         if session.state is State.ENDED:
-            raise Conflict("this session has ended", code="session_ended")
-        session.speech.set_language(language)
-        session.log.emit("session.updated", session.media.summary() | {"reason": "language"})
+            raise Conflict("this session has ended, so nothing of it can be changed", code="session_ended")
+        now, filled = session.speech.options, wanted.with_defaults(self.shared.settings.hear)
+        session.speech.use(
+            SpeechOptions(
+                language=wanted.language if "language" in changed else now.language,
+                vocabulary=filled.vocabulary if "vocabulary" in changed else now.vocabulary,
+                hangover=now.hangover,
+                translate=filled.translate if "translate" in changed else now.translate,
+                replace=filled.replace if "replace" in changed else now.replace,
+            )
+        )
+        reason = ", ".join(sorted(changed))
+        session.log.emit("session.updated", session.media.summary() | {"reason": reason})
+        return session
 
     async def search(self, name: str, query: str, limit: int = 10) -> list[Hit]:
         """What was said and shown in a session that fits a query, best first. Raises NotFound."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import parse_qs, quote, urlsplit
@@ -10,6 +11,7 @@ from urllib.parse import parse_qs, quote, urlsplit
 import httpx
 from rich.console import Console
 
+from streamsvc.core.config import Server
 from streamsvc.core.errors import ConfigError, StreamsvcError
 
 _CONNECT_SECONDS = 10.0
@@ -29,6 +31,34 @@ _KINDS = {
     "timeline": "from the timeline",
     "image": "in your picture",
 }
+
+
+def ready_line(server: Server, host: str, port: int) -> str:
+    """Where the service can be opened, by addresses that a browser can open.
+
+    Args:
+        server: the settings.
+        host: that it listens on; of "0.0.0.0" and "::" localhost and the address in the local network are
+            named.
+        port: that it listens on.
+    """
+    scheme = "https" if server.tls_cert or server.tls_self_signed else "http"
+    names = [host]
+    if host in ("0.0.0.0", "::"):
+        names = ["localhost", *([near] if (near := _lan_address()) else [])]
+    own = [f"{scheme}://{f'[{name}]' if ':' in name else name}:{port}" for name in names]
+    return "ready, open " + " or ".join([server.public_url, *own] if server.public_url else own)
+
+
+def _lan_address() -> str | None:
+    """The machine's address in its network; None: it has none. Nothing is sent."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))  # an address for documentation (RFC 5737): it chooses the route
+        except OSError:
+            return None
+        address = str(probe.getsockname()[0])
+    return None if address.startswith("127.") else address
 
 
 def clock_time(seconds: float) -> str:
@@ -93,6 +123,8 @@ class EventPrinter:
             case "caption.gap":
                 missing = f"{event['end'] - event['start']:.1f} s not captioned: {event['reason']}"
                 self._line(event["start"], "[gap] ", missing, "yellow")
+            case "session.degraded":
+                self._line(event["at"], "[load] ", event.get("message") or event["reason"], "yellow")
             case "answer.done":
                 label, text = verdict(event)
                 self._line(event["at"], f"[{label}] ", text, "bold")
@@ -155,7 +187,10 @@ async def ask(url: str, question: str, token: str) -> AsyncIterator[dict[str, An
                 raise StreamsvcError(_problem(response.status_code, await response.aread()))
             async for line in response.aiter_lines():
                 if line.startswith("data: "):
-                    yield json.loads(line.removeprefix("data: "))
+                    event = json.loads(line.removeprefix("data: "))
+                    if event["type"] == "error":
+                        raise StreamsvcError(event["error"]["message"])
+                    yield event
     except httpx.HTTPError:
         raise StreamsvcError(f"{urlsplit(url).netloc} cannot be reached, or broke off") from None
 

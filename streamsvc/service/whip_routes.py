@@ -21,6 +21,7 @@ class _Host:
 
     def __init__(self, service: Service) -> None:
         self.limits = service.settings.limits
+        self.public_url = service.settings.server.public_url
         self._service = service
         self._limiter = RateLimiter(service.settings.limits.requests_per_minute)
 

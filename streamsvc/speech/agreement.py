@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from streamsvc.core.types import Word
@@ -20,8 +20,14 @@ MAX_AGE = 2.0  # seconds after its end at which any word is stable
 SHOWN_PROBABILITY = 0.35
 EDGE_PROBABILITY = 0.65
 EDGE_SECONDS = 0.2
+# Words beyond the end of a newer hypothesis: deviation of times, speech under each, probability of each:
+SLACK = 0.1
+HEARD_SECONDS = 0.1
+ENOUGH_PROBABILITY = 0.5
 SHIFT_WEIGHT = 0.5  # seconds of shift that cost as much as one substituted word
 SAME_WORD_SHIFT = 1.0  # seconds; beyond, equal texts are two occurrences of a word
+
+Heard = Callable[[float, float], float]  # seconds of speech between two session times
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +56,35 @@ def agreement_length(previous: Sequence[Word], current: Sequence[Word]) -> int:
             break
         count += 1
     return count
+
+
+def no_speech(start: float, end: float) -> float:
+    """A `Heard` of silence."""
+    return 0.0
+
+
+def words_beyond(tail: Sequence[Word], fresh: Sequence[Word], heard: Heard) -> list[Word]:
+    """The last words of a tail that lie beyond the end of a newer hypothesis, in speech that it leaves out.
+
+    The model may end its text early; such a hypothesis does not deny what comes after its end.
+
+    Args:
+        tail: tentative words of the hypothesis before.
+        fresh: the newer hypothesis, without the stable words.
+        heard: seconds of speech between two session times.
+    """
+    first = agreement_length(tail, fresh)
+    if first < len(fresh):
+        first = next((at for at, word in enumerate(tail) if word.start > fresh[-1].end - SLACK), len(tail))
+    beyond = list(tail[first:])
+    if beyond and fresh and normalise(beyond[0].text) == normalise(fresh[-1].text):
+        return []
+    return beyond if all(_is_heard(word, heard) for word in beyond) else []
+
+
+def _is_heard(word: Word, heard: Heard) -> bool:
+    likely = word.probability >= ENOUGH_PROBABILITY
+    return likely and heard(word.start, word.end) >= min(HEARD_SECONDS, (word.end - word.start) / 2)
 
 
 def stable_count(

@@ -10,11 +10,13 @@ from __future__ import annotations
 import html
 import re
 import textwrap
+import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from streamsvc.core.compact_words import NO_STAGES, CompactWords
+from streamsvc.core.printable import is_extender, printable
 from streamsvc.core.types import SPACELESS, Cue, Translation, Word, Words
 
 Caption = Cue | Translation  # what the formats write
@@ -29,6 +31,7 @@ CUT_BACK = 1.2  # seconds; a full cue is cut at punctuation only so far back, so
 SENTENCE_ENDS = (".", "!", "?", "。", "！", "？")
 CLAUSE_ENDS = (",", ";", ":", "—", "、", "，")
 ABBREVIATIONS = frozenset({"mr.", "mrs.", "ms.", "dr.", "st.", "prof.", "no.", "vs.", "jr.", "sr."})
+ZERO_WIDTH_JOINER = "\u200d"
 VTT_HEAD = "WEBVTT\n"
 _NO_BLANK = re.compile(rf"(?<=[{SPACELESS}]) | (?=[{SPACELESS}])")
 
@@ -119,11 +122,22 @@ def fits(words: Sequence[Word]) -> bool:
 
 def wrap(text: str) -> list[str]:
     """The text in as few lines of at most WIDTH characters as possible, of similar length."""
-    lines = textwrap.wrap(text, WIDTH)
+    lines = _whole_characters(textwrap.wrap(text, WIDTH))
     for width in range(len(text) // max(1, len(lines)), WIDTH) if len(lines) > 1 else ():
         balanced = textwrap.wrap(text, width, break_long_words=False)
         if len(balanced) == len(lines) and all(len(line) <= WIDTH for line in balanced):
             return balanced
+    return lines
+
+
+def _whole_characters(lines: list[str]) -> list[str]:
+    """The lines with each break moved before the character that it would cut (base, joiner and marks)."""
+    for index in range(len(lines) - 1):
+        line, rest = lines[index], lines[index + 1]
+        while len(line) > 1 and (is_extender(rest[0]) or line[-1] == ZERO_WIDTH_JOINER):
+            line, rest = line[:-1], line[-1] + rest
+        if len(rest) <= WIDTH:
+            lines[index], lines[index + 1] = line, rest
     return lines
 
 
@@ -251,5 +265,10 @@ def timestamp(seconds: float, separator: str) -> str:
 
 
 def _displayed(text: str) -> list[str]:
-    """A cue's lines without unprintable characters; never empty."""
-    return wrap("".join(char if char.isprintable() else " " for char in text)) or ["…"]
+    """A cue's lines without control characters; never empty nor blank."""
+    lines = [line for line in wrap(printable(text)) if any(_is_visible(char) for char in line)]
+    return lines or ["…"]
+
+
+def _is_visible(char: str) -> bool:
+    return not char.isspace() and unicodedata.category(char) != "Cf"

@@ -7,19 +7,21 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from streamsvc.core import clock
 from streamsvc.core.config import Hear
+from streamsvc.core.latency import WAIT, WorkLog
 from streamsvc.core.queues import Closed, Ring
 from streamsvc.core.roles import Payload, Role
-from streamsvc.core.types import SAMPLE_RATE, AudioChunk, Gap, Speech, Words
+from streamsvc.core.types import SAMPLE_RATE, AudioChunk, Gap, Speech, Stages, Words
 from streamsvc.speech.audio_buffer import HOLE_MAX
 from streamsvc.speech.backlog import Backlog
+from streamsvc.speech.captions import SECONDS_MAX
 from streamsvc.speech.hypothesis import DecodeWindow, Hypothesis
 from streamsvc.speech.language_id import LanguageDetector
 from streamsvc.speech.recognizer import RETRY_MAX, Recognizer
-from streamsvc.speech.segmenter import Segmenter, SpeechUnit
+from streamsvc.speech.segmenter import WINDOW_MAX, Segmenter, SpeechUnit
 from streamsvc.speech.vad import VAD_WINDOW
 
 LOSSLESS_STEP = 1.5  # seconds between steps of a lossless source: a third of the work, and more context
@@ -63,6 +65,8 @@ class DecodingOptions:
         step: returns the seconds between decoding steps at the present load; None: `settings.step`.
         language: returns the fixed language, or None to detect it; without it: `settings.language`.
         lossless: the source can wait: nothing is skipped, and steps are long.
+        new_vocabulary: returns the terms that replace `vocabulary` once they are another object than before;
+            None: none yet. A later flush brings its own.
     """
 
     settings: Hear
@@ -72,6 +76,7 @@ class DecodingOptions:
     step: Callable[[], float] | None = None
     language: Callable[[], str | None] | None = None
     lossless: bool = False
+    new_vocabulary: Callable[[], Sequence[str] | None] = lambda: None
 
 
 async def run(
@@ -111,6 +116,7 @@ class _DecodingLoop:
         self.options = options
         self.settings = options.settings
         self.hotwords = " ".join(options.vocabulary)
+        self.new_vocabulary = options.new_vocabulary()  # taken over already, in `vocabulary`
         self.recognizer = Recognizer(hear, options.session)
         self.segmenter = Segmenter(
             options.session, options.track, step=self.settings.step, hangover=self.settings.hangover
@@ -122,7 +128,7 @@ class _DecodingLoop:
         self.flush: Flush | None = None  # in progress; comes after the backlog
         self.flush_deadline = 0.0  # monotonic seconds until which it waits for the worker
         self.log_probability = 0.0  # smoothed mean of a token
-        self.vad_seconds = 0.0  # since the last decode
+        self.work = WorkLog()
 
     async def run(self) -> None:
         while await self._receive() or await self._finish():
@@ -143,7 +149,12 @@ class _DecodingLoop:
                 self.language.start_utterance(unit.at)
             elif isinstance(unit, Words):
                 self.language.add_stable(unit.words[: unit.stable])
-            self.emit(unit)
+            self.emit(unit if isinstance(unit, Gap) else replace(unit, stages=self._stages(unit)))
+
+    def _stages(self, unit: Words | Speech) -> Stages:
+        """What the time since a unit's last sample arrived went to."""
+        # A cue may close behind its last word. Without a worker the time is spent waiting.
+        return (*self.work.since(unit.arrived - SECONDS_MAX), (WAIT, clock.now()))
 
     # --- input
 
@@ -175,7 +186,8 @@ class _DecodingLoop:
         """Move waiting audio to the segmenter: enough for a VAD request, or all if the worker lags."""
         lagging = self.backlog.live and self.backlog.seconds > self.segmenter.step + LAG_MAX
         while self.backlog and (
-            self.segmenter.vad_samples() is None or (lagging and not self.recognizer.outage)
+            self.segmenter.vad_samples() is None
+            or (lagging and not self.recognizer.outage and self.segmenter.undecoded < WINDOW_MAX)
         ):
             if self.segmenter.speaking and self.segmenter.hole(self.backlog.first) > HOLE_MAX:
                 await self._close(clock.now() + GIVE_UP)
@@ -263,7 +275,7 @@ class _DecodingLoop:
         probabilities = await self.recognizer.vad(samples)
         if probabilities is None:
             return False
-        self.vad_seconds += clock.now() - began
+        self.work.add("vad", began, clock.now())
         self._publish(self.segmenter.add_vad(probabilities))
         return True
 
@@ -285,10 +297,10 @@ class _DecodingLoop:
         if hypothesis.words:
             self._note_log_probability(hypothesis.log_probability, window.end)
         decode_seconds = result.get("seconds", 0.0)
-        queue_seconds = max(0.0, clock.now() - began - decode_seconds)
-        stages = {"vad": self.vad_seconds, "queue": queue_seconds, "asr": decode_seconds}
-        self.vad_seconds = 0.0
-        self._publish(self.segmenter.add_hypothesis(window, hypothesis, stages))
+        decode_began = max(began, clock.now() - decode_seconds)
+        self.work.add("queue", began, decode_began)
+        self.work.add("asr", decode_began, clock.now())
+        self._publish(self.segmenter.add_hypothesis(window, hypothesis))
         return True
 
     def _request(self, window: DecodeWindow, offset: float) -> Payload:
@@ -303,6 +315,10 @@ class _DecodingLoop:
             and not self.options.lossless
             and self.log_probability > QUICK_LOG_PROBABILITY,
         }
+        terms = self.options.new_vocabulary()
+        if terms is not None and terms is not self.new_vocabulary:
+            self.new_vocabulary = terms
+            self.hotwords = " ".join(terms)
         if self.hotwords:
             payload["hotwords"] = self.hotwords
         return payload

@@ -53,6 +53,7 @@ class SpeechPipeline:
         self._context = context
         self._options = context.options.speech
         self._next_options: SpeechOptions | None = None  # takes effect at the next flush
+        self._new_vocabulary: tuple[str, ...] | None = None  # of the last `use` that changed it
         self.audio: Ring[TrackFrame | Flush] = Ring(
             context.settings.ingest.audio_seconds,
             lambda item: metrics.count_dropped("audio"),
@@ -90,9 +91,21 @@ class SpeechPipeline:
 
     # --- control ---
 
-    def set_language(self, language: str | None) -> None:
-        """Recognise speech in `language` from now on; None: detect it for each utterance."""
-        self._options = replace(self._options, language=language)
+    @property
+    def options(self) -> SpeechOptions:
+        """How speech is recognised now."""
+        return self._options
+
+    def use(self, options: SpeechOptions) -> None:
+        """Recognise with these options from the next decoding step on; the hangover stays as it is.
+
+        Words that are stable are not changed; cues closed before are not translated.
+        """
+        if options.vocabulary != self._options.vocabulary:
+            self._new_vocabulary = options.vocabulary
+        self._options = replace(options, hangover=self._options.hangover)
+        self._replacer.use(options.replace)
+        self._translator.want(bool(options.translate))
 
     def reconfigure(self, options: SpeechOptions) -> None:
         """Use another language, vocabulary and hangover from the next flush on.
@@ -218,6 +231,7 @@ class SpeechPipeline:
                     session=self._context.session,
                     vocabulary=self._options.vocabulary,
                     language=lambda: self._options.language,
+                    new_vocabulary=lambda: self._new_vocabulary,
                     step=None if lossless else self._step,
                     lossless=lossless,
                 ),

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from streamsvc.core import clock
 from streamsvc.core.errors import CapacityError, DeadlineMissed, WorkerError
 from streamsvc.core.roles import Payload, Role
+from streamsvc.speech.level import amplify
 
 VAD_DEADLINE = 2.0  # seconds
 DECODE_DEADLINE = 4.0  # seconds
@@ -36,7 +37,9 @@ class Recognizer:
         self._hear = hear
         self._session = session
         self._delay = RETRY_FIRST
-        self._vad_state: NDArray[np.float32] | None = None  # opaque; from one VAD request to the next
+        # From one VAD request to the next:
+        self._vad_state: NDArray[np.float32] | None = None  # opaque
+        self._level = 0.0  # of the gain control
         self.outage = ""
         self.last_outage = ""
         self.since = 0.0
@@ -45,12 +48,14 @@ class Recognizer:
 
     async def vad(self, samples: NDArray[np.float32]) -> NDArray[np.float32] | None:
         """Speech probabilities of whole VAD windows, or None if the call failed."""
-        payload: Payload = {"samples": samples}
+        amplified, level = amplify(samples, self._level)
+        payload: Payload = {"samples": amplified}
         if self._vad_state is not None:
             payload["state"] = self._vad_state
         result = await self._call("vad", payload, VAD_DEADLINE)
         if result is None:
             return None
+        self._level = level
         self._vad_state = result["state"]
         probabilities: NDArray[np.float32] = result["probability"]
         return probabilities

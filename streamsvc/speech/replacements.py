@@ -34,6 +34,11 @@ class Replacer:
     """
 
     def __init__(self, phrases: Mapping[str, str]) -> None:
+        self._undecided: tuple[Word, ...] = ()  # stable words that may be the beginning of a phrase
+        self.use(phrases)
+
+    def use(self, phrases: Mapping[str, str]) -> None:
+        """Replace these phrases from the next unit on, words that are undecided included."""
         self._phrases = {_normalise(phrase): text for phrase, text in phrases.items()}
         self._prefixes = frozenset(
             phrase[:size]
@@ -41,11 +46,10 @@ class Replacer:
             for size in range(1, len(phrase))
             if _is_boundary(phrase, size)
         )
-        self._undecided: tuple[Word, ...] = ()  # stable words that may be the beginning of a phrase
 
     def take(self, words: Words) -> Words:
         """The unit with phrases replaced; undecided stable words are the first of its tail."""
-        if not self._phrases:
+        if not self._phrases and not self._undecided:
             return words
         stable = (*self._undecided, *words.words[: words.stable])
         tail = words.words[words.stable :]

@@ -8,34 +8,33 @@ utterance ends. Rules:
     consecutive hypotheses agree become stable (`StableWords`);
   - a pause is decoded once, with its silence at the end of the window, and its likely words become stable; if
     the silence reaches the hangover, the utterance ends with all its words, without another decode;
+  - what the hypothesis of a pause leaves out at its end is decoded once more, alone;
+  - speech that repeats itself is decoded in pieces between two silences (`repetition`);
   - the window is trimmed at a stable word, so that CONTEXT seconds of stable audio remain; earlier words are
     passed to the model as text (prompt).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from streamsvc.core.types import SAMPLE_RATE, AudioChunk, Gap, Speech, Stages, Word, Words
+from streamsvc.core.types import SAMPLE_RATE, AudioChunk, Gap, Speech, Word, Words
 from streamsvc.speech.audio_buffer import GAP_MIN, VAD_BATCH, AudioBuffer, Samples
-from streamsvc.speech.hypothesis import DecodeWindow, Hypothesis
-from streamsvc.speech.stable_words import OVERLAP, StableWords
+from streamsvc.speech.hypothesis import OVERLAP, DecodeWindow, Hypothesis, beyond_context, rest_start
+from streamsvc.speech.repetition import Pieces, resume_at, without_echo
+from streamsvc.speech.stable_words import CONTEXT, FORCE_AFTER, FORCE_OPEN, StableWords, Update
 from streamsvc.speech.vad import ONSET_WINDOWS, PAUSE, PREROLL, VAD_WINDOW, VoiceActivity
 
 SpeechUnit = Words | Speech | Gap
 
 SHORT_SILENCE = 0.2  # seconds of silence that defer a step: to the next speech, or to the decode of the pause
-CONTEXT = 2.25  # seconds of stable audio before the new
 CONTEXT_SILENCE = 2.0  # seconds of silence after which earlier words are no context any more
 TRIM_AFTER = 5.0  # seconds of window after which it is trimmed
 WINDOW_MAX = 12.0  # seconds in one decode
-FORCE_AFTER = 8.0  # seconds of window without agreement after which all but the last words become stable
-FORCE_OPEN = 2.0  # seconds of them that stay tentative
 UTTERANCE_MAX = 25.0  # seconds of speech without a pause after which an utterance ends between two words
-UNRECOGNISED_SPEECH = 0.8  # seconds of speech after the stable words without a word: the context is dropped
 
 
 class Segmenter:
@@ -66,6 +65,7 @@ class Segmenter:
         self._audio = AudioBuffer(session, track)
         self._activity = VoiceActivity()
         self._words = StableWords()
+        self._pieces = Pieces()
         # Session seconds:
         self._utterance_start = 0.0
         self._window_start = 0.0
@@ -78,6 +78,11 @@ class Segmenter:
     def end(self) -> float:
         """Session time of the end of the audio so far."""
         return self._audio.end
+
+    @property
+    def undecoded(self) -> float:
+        """Seconds of audio from the start of the window on."""
+        return self._audio.end - self._window_start if self.speaking else 0.0
 
     def hole(self, chunk: AudioChunk) -> float:
         """Seconds without audio between the audio so far and a chunk; negative where they overlap."""
@@ -116,7 +121,7 @@ class Segmenter:
         self._utterance_start = onset
         self._decoded_until = onset
         last = self._words.last
-        keep_context = last is not None and onset - last.end <= CONTEXT_SILENCE
+        keep_context = last is not None and onset - last.end <= CONTEXT_SILENCE and not self._pieces.active
         self._words.begin(keep_context=keep_context)
         if keep_context:
             self._trim(CONTEXT)
@@ -136,6 +141,8 @@ class Segmenter:
         cursor = self._audio.cursor
         silence = cursor - self._activity.end
         pause = min(PAUSE, self.hangover)
+        if self._pieces.active:
+            return self._piece(ended=closing or silence >= pause)
         if (silence >= pause or closing) and self._settled_until < self._activity.end:
             return self._window(self._audio.end if closing else cursor, at_pause=True)
         if silence < min(SHORT_SILENCE, pause) and cursor - self._decoded_until >= self.step - 1e-6:
@@ -151,62 +158,83 @@ class Segmenter:
         samples = self._audio.slice(start, end)
         return DecodeWindow(samples, start, end, at_pause, force_before, self._words.prompt(start))
 
+    def _piece(self, *, ended: bool) -> DecodeWindow | None:
+        """The next piece of repeated speech. `ended`: silence or the end of the input follows."""
+        cut = self._pieces.cut(self._activity.stretches(self._window_start), ended=ended)
+        if cut is None:
+            return None
+        start, end = max(self._window_start, cut.start), min(cut.end, self._audio.end)
+        return DecodeWindow(self._audio.slice(start, end), start, end, cut.silent, cut.force_before, "")
+
     def skip(self, window: DecodeWindow) -> None:
         """A window was not decoded. The next step covers it; the decode of a pause is due again."""
         if not window.at_pause:
             self._decoded_until = max(self._decoded_until, window.end)
 
-    def add_hypothesis(self, window: DecodeWindow, hypothesis: Hypothesis, stages: Stages) -> list[Words]:
-        """Add the result of a window; returns the words that it makes stable or changes."""
+    def add_hypothesis(self, window: DecodeWindow, hypothesis: Hypothesis) -> list[Words | Gap]:
+        """Add the result of a window; returns the words that it makes stable or changes, or what is lost."""
         self._decoded_until = max(self._decoded_until, window.end)
         placed = hypothesis.placed(window, self._activity)
-        update = self._words.update(placed, window, clear=self.clear)
-        if window.at_pause:
+        repeating = self._words.repeating(placed, window.start)
+        if self._pieces.active:
+            return self._add_piece(window, placed, rejected=hypothesis.rejected, repeating=repeating)
+        if self._pieces.begins(repeating=repeating, rejected=hypothesis.rejected, pause=window.at_pause):
+            speech = self._activity.stretches(self._window_start)
+            self._window_start = resume_at(self._words.in_window, speech, self._window_start)
+            self._words.begin(keep_context=True)
+            return []
+        update = self._words.update(placed, window, self._activity.seconds, clear=self.clear)
+        rest = rest_start(placed, window, self._activity) if window.at_pause else None
+        if rest is not None:
+            self._window_start = rest
+            update = self._words.commit_until(rest, update)
+        elif window.at_pause:
             self._settled_until = window.end
         self._trim()
-        if update.empty and self._drop_context() and not window.at_pause:
-            self._decoded_until = self._window_start  # decode again at once: it is late already
-        units: list[Words] = []
+        if rest is None and update.empty:
+            before = self._window_start
+            self._window_start = beyond_context(self._words.last, before, self._activity)
+            self._audio.discard(self._window_start)
+            if self._window_start > before and not window.at_pause:
+                self._decoded_until = self._window_start  # decode again at once: it is late already
+        return [*self._changed(update, window)]
+
+    def _add_piece(
+        self, window: DecodeWindow, words: Sequence[Word], *, rejected: bool, repeating: bool
+    ) -> list[Words | Gap]:
+        """Add the words of a piece of repeated speech: all of them become stable."""
+        if rejected and self._pieces.shorten():
+            return []
+        heard = self._activity.seconds
+        update = self._words.update(without_echo(words, heard), window, heard, clear=self.clear)
+        last = self._words.last
+        cut = not window.at_pause and last is not None and last.end > window.start + OVERLAP
+        self._window_start = self._settled_until = resumes = last.end if last and cut else window.end
+        self._words.discard(resumes)
+        self._audio.discard(resumes)
+        self._pieces.add(repeating=rejected or repeating)
+        units: list[Words | Gap] = [*self._changed(update, window)]
+        if rejected:
+            arrived = self._audio.arrival(window.end)
+            gap = window.start, arrived, window.start, window.end, "unrecognised"
+            units.append(Gap(self.session, self.track, *gap))
+        return units
+
+    def _changed(self, update: Update, window: DecodeWindow) -> Iterator[Words]:
+        """The units of an update."""
         if update.changed:
             words = (*update.stable, *update.shown)
-            units.append(self._unit(words, len(update.stable), stages))
+            yield self._unit(words, len(update.stable))
         last = self._words.last
         if last is not None and update.stable and window.end - self._utterance_start > UTTERANCE_MAX:
-            units.append(self._unit((), 0, stages, final=True))
+            yield self._unit((), 0, final=True)
             self._utterance_start = last.end
-        return units
 
     def _trim(self, longest: float = TRIM_AFTER) -> None:
         """Start a window of over `longest` seconds at a stable word, leaving CONTEXT seconds."""
-        last = self._words.last
-        if self._decoded_until - self._window_start > longest and last is not None:
-            start = self._words.start_before(last.end - CONTEXT)
-            if start is not None:
-                self._window_start = max(self._window_start, start)
-        if self._decoded_until - self._window_start > FORCE_AFTER:
-            # No stable word to trim at: speech that the model does not recognise must not grow the window.
-            tail = self._words.tail
-            tail_start = tail[0].start - PREROLL if tail else self._decoded_until
-            latest = self._decoded_until - FORCE_OPEN
-            self._window_start = max(self._window_start, min(tail_start, latest))
+        self._window_start = self._words.trimmed(self._window_start, self._decoded_until, longest)
         self._words.discard(self._window_start)
         self._audio.discard(self._window_start)
-
-    def _drop_context(self) -> bool:
-        """Start the window after the stable words if unrecognised speech follows.
-
-        Returns whether it moved. The model may stop at the end of a sentence in the context.
-        """
-        last = self._words.last
-        if last is None:
-            return False
-        before = self._window_start
-        context_end = last.end + OVERLAP
-        speech = self._activity.after(context_end)
-        if sum(end - start for start, end in speech) >= UNRECOGNISED_SPEECH:
-            self._window_start = max(before, context_end, speech[0][0] - PREROLL)
-            self._audio.discard(self._window_start)
-        return self._window_start > before
 
     # --- end of the utterance
 
@@ -249,20 +277,9 @@ class Segmenter:
         self._settled_until = end
         return units + self.end_utterance(closing=True)
 
-    def _unit(
-        self, words: tuple[Word, ...], stable: int, stages: Stages | None = None, *, final: bool = False
-    ) -> Words:
+    def _unit(self, words: tuple[Word, ...], stable: int, *, final: bool = False) -> Words:
         """Words that carry the arrival of the last stable one, or of the last one."""
         newest = (words[:stable] or words)[-1] if words else self._words.last
         at = newest.end if newest is not None else self._decoded_until
-        return Words(
-            self.session,
-            self.track,
-            words[0].start if words else at,
-            self._audio.arrival(at),
-            words,
-            stable,
-            final,
-            self.language or "en",
-            stages or {},
-        )
+        head = self.session, self.track, words[0].start if words else at, self._audio.arrival(at)
+        return Words(*head, words, stable, final, self.language or "en")

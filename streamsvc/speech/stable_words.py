@@ -8,18 +8,26 @@ from dataclasses import dataclass
 
 from streamsvc.core.types import Word
 from streamsvc.speech.agreement import (
+    Heard,
     agreement_length,
+    no_speech,
     overlap_count,
     sentence_case,
     shown_count,
     stable_count,
+    words_beyond,
 )
-from streamsvc.speech.hypothesis import DecodeWindow
+from streamsvc.speech.hypothesis import OVERLAP, DecodeWindow
+from streamsvc.speech.repetition import repeats
+from streamsvc.speech.vad import PREROLL
 
 PROMPT_WORDS = 40  # words spoken before the window that are passed to the model as text
 PROMPT_SECONDS = 60.0  # how old they may be
+REPEAT_SECONDS = 10.0  # before a window in which words count for a repetition
+CONTEXT = 2.25  # seconds of stable audio before the new
+FORCE_AFTER = 8.0  # seconds of window without agreement after which all but the last words become stable
+FORCE_OPEN = 2.0  # seconds of them that stay tentative
 TIME_SHIFT = 0.3  # seconds by which the times of a word differ between hypotheses
-OVERLAP = 0.1  # seconds that a stable word may reach into the window or past its start
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +63,11 @@ class StableWords:
         return self._in_window[-1] if self._in_window else None
 
     @property
+    def in_window(self) -> Sequence[Word]:
+        """Stable words that may lie in the window, oldest first."""
+        return self._in_window
+
+    @property
     def tail(self) -> tuple[Word, ...]:
         """The words of the last hypothesis that are not stable."""
         return self._tail
@@ -72,18 +85,30 @@ class StableWords:
         texts = [word.text for word in self._history if start - PROMPT_SECONDS < word.end <= start + OVERLAP]
         return " ".join(texts[-PROMPT_WORDS:])
 
-    def update(self, words: Sequence[Word], window: DecodeWindow, *, clear: bool) -> Update:
+    def repeating(self, words: Sequence[Word], start: float) -> bool:
+        """Whether a hypothesis repeats itself or the words before its window, which begins at `start`."""
+        before = [word.text for word in self._history if start - REPEAT_SECONDS < word.end <= start + OVERLAP]
+        return repeats([*before, *(word.text for word in words)])
+
+    def update(
+        self, words: Sequence[Word], window: DecodeWindow, heard: Heard = no_speech, *, clear: bool
+    ) -> Update:
         """Add the hypothesis of a window.
 
         Args:
             words: in session time.
             window: that they were recognised in.
+            heard: seconds of speech between two session times; without it, a tail ends with the hypothesis.
             clear: the speech is clear (see `stable_count`).
         """
         fresh = self._without_stable(words, window.start)
         fresh = sentence_case(fresh, self._history[-1].text if self._history else ".")
         agreed = agreement_length(self._tail, fresh)
         agreements = [(self._agreements[index] + 1 if index < agreed else 0) for index in range(len(fresh))]
+        empty = not fresh
+        beyond = words_beyond(self._tail, fresh, heard)
+        fresh += beyond
+        agreements += self._agreements[len(self._tail) - len(beyond) :]
         count = stable_count(fresh, agreements, window.end, pause=window.at_pause, clear=clear)
         while count < len(fresh) and fresh[count].end <= window.force_before:
             count += 1
@@ -97,7 +122,7 @@ class StableWords:
         texts = tuple(word.text for word in shown)
         changed = bool(stable) or texts != self._shown
         self._shown = texts
-        return Update(stable, shown, changed, not fresh)
+        return Update(stable, shown, changed, empty)
 
     def _without_stable(self, words: Sequence[Word], start: float) -> list[Word]:
         """A hypothesis without the words that are stable already, by text and by time."""
@@ -114,6 +139,17 @@ class StableWords:
         self._tail = ()
         return tail
 
+    def commit_until(self, end: float, update: Update) -> Update:
+        """Make the words of the tail that end by session time `end` stable; returns `update` with them."""
+        count = sum(word.end <= end for word in self._tail)
+        early = self._tail[:count]
+        self._commit(early)
+        self._tail = self._tail[count:]
+        self._agreements = self._agreements[count:]
+        self._shown = self._shown[count:]
+        stable = (*update.stable, *early)
+        return Update(stable, update.shown[count:], update.changed or bool(early), update.empty)
+
     def _commit(self, words: tuple[Word, ...]) -> None:
         self._in_window += words
         self._history.extend(words)
@@ -122,6 +158,17 @@ class StableWords:
         """Start of the last stable word that starts by session time `at`; None if none does."""
         starts = [word.start for word in self._in_window if word.start <= at]
         return starts[-1] if starts else None
+
+    def trimmed(self, start: float, decoded_until: float, longest: float) -> float:
+        """Start of a window, moved to a stable word CONTEXT seconds back if it is over `longest` seconds."""
+        if decoded_until - start > longest and self.last is not None:
+            at = self.start_before(self.last.end - CONTEXT)
+            start = start if at is None else max(start, at)
+        if decoded_until - start > FORCE_AFTER:
+            # No stable word to trim at: speech that the model does not recognise must not grow the window.
+            tail_start = self._tail[0].start - PREROLL if self._tail else decoded_until
+            start = max(start, min(tail_start, decoded_until - FORCE_OPEN))
+        return start
 
     def discard(self, before: float) -> None:
         """Forget stable words that end before the window, except the last one."""

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from streamsvc.core import clock, metrics
 from streamsvc.core.errors import StreamsvcError
+from streamsvc.core.latency import WAIT
 from streamsvc.core.queues import Ring
 from streamsvc.core.roles import Role
 from streamsvc.core.types import SAMPLE_RATE, AudioChunk, Cue, Translation
@@ -77,6 +78,12 @@ class Translator:
         self._queue: Ring[_Request] = Ring(self._limits.queue, lambda request: _count("dropped"))
         self._has_room = asyncio.Event()
         self._has_room.set()
+
+    def want(self, wanted: bool) -> None:
+        """Translate the cues from here on, or none of them; audio is kept from here on."""
+        self._wanted = wanted
+        if not wanted:
+            self._audio.clear()
 
     async def add_audio(self, chunk: AudioChunk) -> None:
         """Keep audio for cues to come. Backpressure: a lossless source waits while cues are queued."""
@@ -146,7 +153,7 @@ class Translator:
                 TARGET,
                 cue.start,
                 cue.end,
-                {"translate": clock.now() - began},
+                (*cue.stages, (WAIT, began), ("translate", clock.now())),
             )
         )
 

@@ -11,6 +11,7 @@ VAD_THRESHOLD_OFF = 0.35
 ONSET_WINDOWS = 3  # consecutive windows of speech that start an utterance: 0.1 s; clicks are shorter
 PREROLL = 0.3  # seconds of audio decoded before the onset: plosives begin before the voice
 PAUSE = 0.3  # seconds of silence that separate two stretches of speech
+SPLIT_SILENCE = 0.09  # seconds of silence at which speech can be cut: longer than the closure of a plosive
 PAD_BEFORE = 0.1  # seconds that a word may begin before its stretch of speech
 PAD_AFTER = 0.05  # seconds that it may end after it
 
@@ -52,6 +53,20 @@ class VoiceActivity:
     def after(self, at: float) -> list[Interval]:
         """Speech after session time `at`; a stretch that contains it is cut there."""
         return [(max(start, at), end) for start, end in self._intervals if end > at]
+
+    def stretches(self, at: float) -> list[Interval]:
+        """Speech after session time `at`, joined where the silence between is shorter than SPLIT_SILENCE."""
+        joined: list[Interval] = []
+        for start, end in self.after(at):
+            if joined and start - joined[-1][1] < SPLIT_SILENCE:
+                joined[-1] = (joined[-1][0], end)
+            else:
+                joined.append((start, end))
+        return joined
+
+    def seconds(self, start: float, end: float) -> float:
+        """Seconds of speech between two session times."""
+        return sum(max(0.0, min(end, b) - max(start, a)) for a, b in self._intervals if b > start)
 
     def trim(self, start: float, end: float) -> Interval:
         """Times of a word without the silence that alignment adds to it."""

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from streamsvc.core.printable import printable
 from streamsvc.core.roles import Payload
 from streamsvc.core.types import Evidence
 
@@ -68,8 +69,8 @@ def timestamp(seconds: float) -> str:
 
 
 def one_line(text: str) -> str:
-    """The printable characters of a text in one line: none can pass for structure of a prompt."""
-    return " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
+    """A text in one line without control characters: none can pass for structure of a prompt."""
+    return " ".join(printable(text).split())
 
 
 def clipped(text: str) -> str:

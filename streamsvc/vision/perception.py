@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from streamsvc.core import clock
+from streamsvc.core.latency import WAIT
 from streamsvc.core.roles import Payload, Role
 from streamsvc.core.types import Box, Keyframe, ScreenText, Sight, Tag, TextLine
 from streamsvc.vision.frame_difference import WHOLE, Gray, Region
@@ -63,7 +64,7 @@ async def perceive(keyframe: Keyframe, jpeg: bytes, see: Role, *, deadline_in_s:
         tuple(Tag(label, float(score)) for label, score in tags),
         tuple(Box(label, float(score), *box) for label, score, box in boxes),
         bool(result["blank"]),
-        {"sight": clock.now() - start},
+        (*keyframe.stages, (WAIT, start), ("sight", clock.now())),
         np.asarray(result["clip"], dtype=np.float16) if "clip" in result else None,
     )
 
@@ -135,7 +136,7 @@ class ScreenReader:
             title(lines),
             lines,
             self._first_seen,
-            {"text": clock.now() - start},
+            (*keyframe.stages, (WAIT, start), ("text", clock.now())),
         )
 
 

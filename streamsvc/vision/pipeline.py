@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from streamsvc.core import clock, metrics
 from streamsvc.core.context import SessionContext
 from streamsvc.core.errors import StreamsvcError, WorkerError
+from streamsvc.core.latency import seconds_by_stage
 from streamsvc.core.queues import Ring
 from streamsvc.core.types import Keyframe, MediaTrack, Sight, VideoFrame
 from streamsvc.ingest import decode
@@ -58,6 +59,7 @@ class VisionPipeline:
         shared_budget: keyframes that all sessions together may have; None: no limit.
 
     `video`: the ring that encoded frames are put into; full, it drops the oldest, counted as `dropped_video`.
+    `picture_size`: width and height of the newest picture, in pixels; None: none was decoded yet.
     `vlm`: the vision language model's side of the session, where the profile has one.
     """
 
@@ -81,6 +83,7 @@ class VisionPipeline:
         )
         self._sampler = keyframes.Sampler(settings.sample, self._budget, shared_budget)
         self._reader = perception.ScreenReader(settings.see)
+        self.picture_size: tuple[int, int] | None = None
         self._newest_keyframe = -1.0  # session seconds
         self._newest_sight = -1.0  # session seconds of the newest keyframe that the models are done with
         self._refreshed = asyncio.Event()  # what is known of the picture is of the present
@@ -179,6 +182,7 @@ class VisionPipeline:
                     self._context.host.request_keyframe()
                 for picture in pictures:
                     metrics.frames.labels("decoded").inc()
+                    self.picture_size = (picture.width, picture.height)
                     if picture.at >= next_probe:
                         next_probe = picture.at + 1 / self._context.settings.sample.probe_fps - 0.005
                         await self._probe(picture)
@@ -192,6 +196,7 @@ class VisionPipeline:
     async def _probe(self, frame: VideoFrame) -> None:
         """Compare one picture with the last keyframe; publish it as a keyframe where it differs enough."""
         context = self._context
+        decoded = clock.now()
         gray = await decode.on_thread(context.media, decode.thumbnail, frame)
         speeches = self._timeline.speeches
         self._sampler.speaking = bool(speeches) and speeches[-1].active
@@ -202,12 +207,27 @@ class VisionPipeline:
             self._note_compared()
             return
         self._newest_keyframe = frame.at
-        keyframe = Keyframe(
-            context.session, frame.track, frame.at, frame.arrived, frame, change.reason, change.changed
-        )
+        compared = clock.now()
         jpeg = await decode.on_thread(context.media, decode.jpeg, frame)
         metrics.frames.labels("keyframe").inc()
+        encoded = clock.now()
         await context.host.store_frame(frame.at, jpeg)
+        stages = (
+            ("decode", decoded),
+            ("compare", compared),
+            ("jpeg", encoded),
+            ("store", clock.now()),
+        )
+        keyframe = Keyframe(
+            context.session,
+            frame.track,
+            frame.at,
+            frame.arrived,
+            frame,
+            change.reason,
+            change.changed,
+            stages,
+        )
         event = context.host.dispatch(keyframe)
         if self.vlm is not None:
             self.vlm.put(frame.at, jpeg)
@@ -248,7 +268,8 @@ class VisionPipeline:
     def _publish(self, sight: Sight, pending: PendingKeyframe) -> None:
         """Publish a sight, and the caption of its scene where that is new."""
         context = self._context
-        context.roles.cost_tracker.record("see", "frame", sum(sight.stages.values()))
+        parts = seconds_by_stage(sight.stages, sight.arrived, clock.now())
+        context.roles.cost_tracker.record("see", "frame", parts.get("sight", 0.0))
         context.host.dispatch(replace(sight, of=pending.event))
         scene = scenes.scene(self._timeline, sight)
         if scene is not None:

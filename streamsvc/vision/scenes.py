@@ -72,7 +72,7 @@ def scene(timeline: Timeline, sight: Sight) -> Scene | None:
         sight.at,
         sight.at,
         (evidence,),
-        dict(sight.stages),
+        sight.stages,
     )
 
 

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from streamsvc.core import clock, metrics
 from streamsvc.core.context import SessionContext
 from streamsvc.core.errors import StreamsvcError, WorkerError
+from streamsvc.core.latency import WAIT
 from streamsvc.core.queues import Latest
 from streamsvc.core.types import Evidence, Scene, Sight
 from streamsvc.timeline.keyframe_history import labels_of
@@ -177,7 +178,7 @@ class VlmCaptioner:
             self._previous = line, text
             self._recent.append(at)
             evidence = (Evidence(at, at, "sight", line.text, at),)
-            stages = {"describe": clock.now() - began}
+            stages = (*sight.stages, (WAIT, began), ("describe", clock.now()))
             self._context.host.dispatch(
                 Scene(sight.session, sight.track, at, sight.arrived, text, at, at, evidence, stages, "model")
             )

@@ -18,7 +18,7 @@ function busyWords(level, reason = "") {
 const PHASES = {
   idle: ["idle", "Not started"],
   starting: ["busy", "Starting…"],
-  waiting: ["busy", "Waiting for the stream"],
+  waiting: ["busy", "Waiting for the stream…"],
   live: ["live", "Live"],
   stalled: ["warn", "No picture or sound is coming"],
   stopping: ["busy", "Stopping: the last words are being written"],

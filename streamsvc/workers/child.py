@@ -25,6 +25,7 @@ from typing import Any
 
 from streamsvc.core import malloc
 from streamsvc.core.errors import CapacityError, DeadlineMissed, StreamsvcError, WorkerError
+from streamsvc.core.redaction import redact_libraries
 from streamsvc.core.roles import Payload
 from streamsvc.workers.framing import PREFIX, error_payload, pack, sizes, unpack
 
@@ -193,7 +194,12 @@ class _Lane:
                 items.close()
 
 
-def _serve(connection: _Connection, lanes: Mapping[tuple[str, str], _Lane], meter: WorkMeter) -> None:
+def _serve(
+    connection: _Connection,
+    lanes: Mapping[tuple[str, str], _Lane],
+    probes: Mapping[str, Any],
+    meter: WorkMeter,
+) -> None:
     """Route the requests of one connection to their lanes."""
     for header, payload in connection.frames():
         kind, number = header["kind"], header["id"]
@@ -205,18 +211,24 @@ def _serve(connection: _Connection, lanes: Mapping[tuple[str, str], _Lane], mete
             if (request := connection.requests.get(number)) is not None:
                 request.cancelled = True
         else:
+            role, op = header["role"], header["op"]
+            if kind == "probe":
+                if probes.get(role) is None:  # nothing of it computes here
+                    connection.send({"id": number, "kind": "result", "role": role}, {})
+                    continue
+                op, payload = probes[role]
             due = time.monotonic() + header["deadline_in_s"]
             request = _Request(connection, number, due, payload, bool(header.get("idle")))
             connection.requests[number] = request
-            lane = lanes.get((header["role"], header["op"]))
+            lane = lanes.get((role, op))
             try:
                 if lane is None:
-                    raise WorkerError(f"no op {header['role']}.{header['op']} in this worker")
+                    raise WorkerError(f"no op {role}.{op} in this worker")
                 lane.queue.put_nowait(request)
             except queue.Full:
                 connection.fail(
                     request,
-                    CapacityError(f"{_QUEUED} requests are queued for {header['role']}.{header['op']}"),
+                    CapacityError(f"{_QUEUED} requests are queued for {role}.{op}"),
                 )
             except WorkerError as error:
                 connection.fail(request, error)
@@ -230,12 +242,15 @@ def main() -> None:
     job = json.loads(sys.stdin.readline())
     out = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # libraries may print; stdout carries the ready line only
+    redact_libraries(lambda event, fields: print(event, fields, file=sys.stderr))
     os.nice(job["nice"])
     try:
         lanes = {}
+        probes = {}
         meter = WorkMeter()
         for role, module in job["roles"].items():
             engine = importlib.import_module(module).load(job["options"])
+            probes[role] = engine.probe
             lanes.update({(role, name): _Lane(role, op, meter) for name, op in engine.ops.items()})
         malloc.trim()
         listener = socket.socket(socket.AF_UNIX)
@@ -252,7 +267,9 @@ def main() -> None:
     def accept() -> None:
         while True:
             sock, _ = listener.accept()
-            threading.Thread(target=_serve, args=(_Connection(sock), lanes, meter), daemon=True).start()
+            threading.Thread(
+                target=_serve, args=(_Connection(sock), lanes, probes, meter), daemon=True
+            ).start()
 
     threading.Thread(target=accept, daemon=True).start()
     sys.stdin.read()  # returns when the parent closes the pipe or dies

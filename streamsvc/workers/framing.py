@@ -6,6 +6,7 @@ of each array.
 
     to the worker     {"id", "kind": "call" | "stream", "role", "op", "deadline_in_s", "idle", "payload",
                        "arrays"}
+                      {"id", "kind": "probe", "role", "deadline_in_s"}: the engine's own tiny request
                       {"id", "kind": "cancel" | "ping"}
     from the worker   {"id", "kind": "result" | "item" | "end" | "pong", "payload", "arrays"}
                       {"id", "kind": "error", "error": {"class", "message", "retry_after"}}

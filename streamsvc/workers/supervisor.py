@@ -1,8 +1,9 @@
 """Worker processes, supervised: started, pinged, killed, restarted, and sent requests.
 
 A worker serves one or more roles (hear, see, think, embed) and holds only caches: its death costs time, never
-content. The supervisor kills a worker that hangs and restarts it with exponential backoff. Pending requests
-of a dead worker fail with WorkerError; new ones wait for the restart, within their deadlines.
+content. The supervisor kills a worker that freezes or hangs and starts another; one that keeps dying is
+started ever more rarely. Pending requests of a dead worker fail with WorkerError; new ones wait for the
+restart, within their deadlines. A *spare* is a second process with its models loaded, which takes over.
 """
 
 from __future__ import annotations
@@ -10,11 +11,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-import json
-import os
-import sys
 import tempfile
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,20 +25,21 @@ from streamsvc.core.errors import DeadlineMissed, StreamsvcError, WorkerError
 from streamsvc.core.idle_gate import idle_class
 from streamsvc.core.roles import Payload, Role
 from streamsvc.workers.framing import PREFIX, error_from, pack, sizes, unpack
+from streamsvc.workers.process import Job, WorkerProcess
 
 log = structlog.get_logger()
 _STREAM_ITEMS = 256  # unread items of one stream; more end the stream with CapacityError
-_ENVIRONMENT = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "HF_HUB_OFFLINE"), "1") | {
-    "MALLOC_ARENA_MAX": "2"
-}
-# glibc: return large blocks at once, and keep what every step needs again.
-_ENVIRONMENT |= {"MALLOC_MMAP_THRESHOLD_": str(4 << 20), "MALLOC_TRIM_THRESHOLD_": str(64 << 20)}
 
-LOAD_SECONDS = 120.0  # time limit for loading the models
-PING_SECONDS = 2.0  # between pings
-HANG_SECONDS = 20.0  # of one batch, or without a pong: the worker is killed
-BACKOFF = (0.2, 10.0)  # seconds before a restart: after a long run, at most; doubled after each short run
-STABLE_SECONDS = 30.0  # a worker that ran longer resets the backoff
+PING_SECONDS = 0.25  # between pings
+SILENT_SECONDS = 0.75  # without a pong: the worker is said to be silent
+FREEZE_SECONDS = 2.0  # without a pong: the worker is killed. A pong needs no model, only the process to run
+HANG_SECONDS = 20.0  # of one batch: the worker is killed
+PROBE_SECONDS = 5.0  # without a result: a tiny inference is asked for
+RESULT_SECONDS = 10.0  # a worker whose last result is older is not ready
+# Seconds before a restart, the later ones after more short runs: at most five starts in the first minute.
+PAUSES = (0.2, 2.0, 10.0, 30.0, 60.0)
+STABLE_SECONDS = 30.0  # a run that lasted longer is not short
+SPARE_SECONDS = 30.0  # after a start, before the spare is started: loading it takes a core for a second
 
 
 class Worker:
@@ -52,6 +51,7 @@ class Worker:
         options: passed to `load` of every module.
         nice: added to the niceness of the process.
         lazy: start at the first request instead of at once.
+        spare: keep a second process ready to take over.
     """
 
     def __init__(
@@ -62,13 +62,16 @@ class Worker:
         *,
         nice: int = 0,
         lazy: bool = False,
+        spare: bool = False,
     ) -> None:
         self.name = name
         self.roles = dict(roles)
         self.pid: int | None = None
         self.failure: StreamsvcError | None = None  # why the last start failed
         self.options = dict(options)
-        self._nice = nice
+        self._job = Job(name, self.roles, self.options, nice)
+        self._keeps_spare = spare
+        self._spare: asyncio.Task[WorkerProcess] | None = None
         self._start_requested = asyncio.Event()
         if not lazy:
             self._start_requested.set()
@@ -78,6 +81,7 @@ class Worker:
         self._writer: asyncio.StreamWriter | None = None
         self._pending: dict[int, asyncio.Queue[tuple[str, Any]]] = {}
         self._pong = 0.0  # monotonic seconds of the last one
+        self._result_at = 0.0  # monotonic seconds of the last result of an op
         self._busy = 0.0  # seconds that the oldest running batch had run at the last pong
         self._work = WorkRate()
 
@@ -91,6 +95,18 @@ class Worker:
     def ready(self) -> bool:
         """Whether the process serves requests."""
         return self._up.is_set()
+
+    @property
+    def silent(self) -> bool:
+        """Whether the process does not answer at the moment: it has ended, freezes, or is being restarted."""
+        if not self._tried.is_set():
+            return False  # it has not been started
+        return not self._up.is_set() or clock.now() - self._pong > SILENT_SECONDS
+
+    @property
+    def fresh(self) -> bool:
+        """Whether the process serves requests, and one of them had a result in the last RESULT_SECONDS."""
+        return self._up.is_set() and not self.silent and clock.now() - self._result_at <= RESULT_SECONDS
 
     @property
     def cost(self) -> float:
@@ -110,102 +126,110 @@ class Worker:
     async def run(self) -> None:
         """Run and restart the process until cancelled."""
         await self._start_requested.wait()
-        pause = BACKOFF[0]
+        short_runs = 0
         with tempfile.TemporaryDirectory(prefix="streamsvc-") as folder:
-            for run in itertools.count():
-                if run:
+            paths = (Path(folder) / f"{self.name}-{number}.sock" for number in itertools.count())
+            try:
+                while True:
+                    started = clock.now()
+                    try:
+                        await self._serve(await self._next_process(paths), paths)
+                    except StreamsvcError as error:
+                        self.failure = error
+                        log.warning("worker ended", worker=self.name, reason=error.message)
+                    finally:
+                        self._tried.set()
+                    short_runs = 0 if clock.now() - started > STABLE_SECONDS else short_runs + 1
+                    await clock.sleep(PAUSES[min(max(short_runs - 1, 0), len(PAUSES) - 1)])
                     metrics.worker_restarts.labels(self.name).inc()
-                started = clock.now()
-                try:
-                    await self._run_once(Path(folder) / f"{self.name}-{run}.sock")
-                except StreamsvcError as error:
-                    self.failure = error
-                    log.warning("worker ended", worker=self.name, reason=error.message)
-                finally:
-                    self._tried.set()
-                pause = BACKOFF[0] if clock.now() - started > STABLE_SECONDS else min(pause * 2, BACKOFF[1])
-                await clock.sleep(pause)
+            finally:
+                if self._spare is not None:
+                    await _ended(self._spare)
 
-    async def _run_once(self, path: Path) -> None:
-        """Start the process, serve until it ends or hangs, and kill it.
+    async def _next_process(self, paths: Iterator[Path]) -> WorkerProcess:
+        """The spare, if it is ready, else a new process. Raises StreamsvcError."""
+        spare, self._spare = self._spare, None
+        if spare is not None:
+            if _is_usable(spare):
+                return spare.result()
+            await _ended(spare)
+        return await WorkerProcess.start(self._job, next(paths))
+
+    async def _start_spare(self, paths: Iterator[Path]) -> WorkerProcess:
+        await clock.sleep(SPARE_SECONDS)  # captions have begun, or the worker has died again
+        return await WorkerProcess.start(self._job, next(paths))
+
+    async def _serve(self, process: WorkerProcess, paths: Iterator[Path]) -> None:
+        """Serve until the process ends, freezes or hangs; close it.
 
         Raises:
-            StreamsvcError: it could not load its models, ended or hung.
+            WorkerError: which of these it was.
         """
-        env = {**os.environ, **_ENVIRONMENT}
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "streamsvc.workers.child",
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            env=env,
-        )
         self.pid = process.pid
-        reading: asyncio.Task[None] | None = None
+        self._writer = process.writer
+        self._pong = self._result_at = clock.now()  # loading ends with an inference
+        self._busy = 0.0
+        self.failure = None
+        reading = asyncio.create_task(self._read(process.reader))
+        if self._keeps_spare:
+            self._spare = asyncio.create_task(self._start_spare(paths))
+        self._up.set()
+        self._tried.set()
+        log.info("worker ready", worker=self.name, pid=process.pid)
         try:
-            await self._load(process, path)
-            reader, writer = await asyncio.open_unix_connection(path)
-            self._writer = writer
-            self._pong = clock.now()
-            self._busy = 0.0
-            self.failure = None
-            reading = asyncio.create_task(self._read(reader))
-            self._up.set()
-            self._tried.set()
-            log.info("worker ready", worker=self.name, pid=process.pid)
             await self._watch(process, reading)
         finally:
             self._up.clear()
             self._work = WorkRate()
             self.pid = None
-            if self._writer is not None:
-                self._writer.close()
-                self._writer = None
-            if reading is not None:
-                reading.cancel()
-                await asyncio.gather(reading, return_exceptions=True)
+            self._writer = None
             self._fail_pending()
-            with contextlib.suppress(ProcessLookupError):
-                process.kill()
-            await asyncio.shield(_reap(process))
+            reading.cancel()
+            await asyncio.gather(reading, return_exceptions=True)
+            await process.close()
 
-    async def _load(self, process: asyncio.subprocess.Process, path: Path) -> None:
-        """Send the process its job and wait until its models are loaded."""
-        assert process.stdin is not None and process.stdout is not None
-        job = {"socket": str(path), "roles": self.roles, "options": self.options, "nice": self._nice}
-        process.stdin.write(json.dumps(job, default=str).encode() + b"\n")
-        try:
-            async with asyncio.timeout(LOAD_SECONDS):
-                line = await process.stdout.readline()
-        except TimeoutError:
-            raise WorkerError(
-                f"the {self.name} worker had not loaded its models after {LOAD_SECONDS:.0f} s"
-            ) from None
-        if not line:
-            raise WorkerError(f"the {self.name} worker died while it loaded its models")
-        reply = json.loads(line)
-        if "error" in reply:
-            raise error_from(reply["error"])
+    async def _watch(self, process: WorkerProcess, reading: asyncio.Task[None]) -> None:
+        """Ping, and probe where no result comes, until the process ends, freezes or hangs.
 
-    async def _watch(self, process: asyncio.subprocess.Process, reading: asyncio.Task[None]) -> None:
-        """Ping until the process ends or hangs, then raise WorkerError."""
-        exited = asyncio.create_task(process.wait())
+        Raises:
+            WorkerError: which of these it was.
+        """
+        exited = asyncio.create_task(process.process.wait())
+        probing: asyncio.Task[None] | None = None
         try:
             while True:
                 self._send({"id": 0, "kind": "ping"}, {})
+                due = clock.now() + PING_SECONDS
                 await asyncio.wait(
                     {exited, reading}, timeout=PING_SECONDS, return_when=asyncio.FIRST_COMPLETED
                 )
+                now = clock.now()
                 if exited.done():
                     raise WorkerError(f"the {self.name} worker ended with status {exited.result()}")
                 if reading.done():
                     raise WorkerError(f"the {self.name} worker closed its socket")
-                if self._busy > HANG_SECONDS or clock.now() - self._pong > HANG_SECONDS:
+                if self._busy > HANG_SECONDS:
                     raise WorkerError(f"the {self.name} worker hung and was killed")
+                if now - due > PING_SECONDS:  # we were held up ourselves: its pongs may not be read yet
+                    self._pong = max(self._pong, now - SILENT_SECONDS)
+                if now - self._pong > FREEZE_SECONDS:
+                    raise WorkerError(f"the {self.name} worker froze and was killed")
+                if now - self._result_at > PROBE_SECONDS and (probing is None or probing.done()):
+                    probing = asyncio.create_task(self._probe())
         finally:
-            exited.cancel()
-            await asyncio.gather(exited, return_exceptions=True)
+            for task in (exited, probing):
+                if task is not None:
+                    task.cancel()
+                    await asyncio.gather(task, return_exceptions=True)
+
+    async def _probe(self) -> None:
+        """Ask each role for a tiny inference; `fresh` tells what became of it."""
+        for role in self.roles:
+            with contextlib.suppress(StreamsvcError):
+                request = self.request("probe", role, "", {}, PROBE_SECONDS)
+                async with contextlib.aclosing(request) as results:
+                    async for _ in results:
+                        pass
 
     async def _read(self, reader: asyncio.StreamReader) -> None:
         with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
@@ -219,6 +243,8 @@ class Worker:
                     self._busy = payload["busy_s"]
                     self._work.add(payload["work_s"], self._pong)
                     continue
+                if header["kind"] != "error":
+                    self._result_at = clock.now()
                 replies = self._pending.get(header["id"])
                 if replies is None:
                     continue  # cancelled
@@ -267,7 +293,7 @@ class Worker:
                     "role": role,
                     "op": op,
                     "deadline_in_s": max(0.0, deadline - clock.now()),
-                    "idle": idle_class(),
+                    "idle": idle_class() or kind == "probe",
                 }
                 self._send(header, payload)
         except TimeoutError:
@@ -321,11 +347,12 @@ class _RoleClient:
         return self.worker.request(kind, self.name, op, payload, deadline_in_s)
 
 
-async def _reap(process: asyncio.subprocess.Process) -> None:
-    """Wait for a killed process and close its pipes."""
-    await process.wait()
-    if process.stdin is not None:
-        process.stdin.close()
-    transport = getattr(process, "_transport", None)  # asyncio has no public way to close the stdout pipe
-    if transport is not None:
-        transport.close()
+def _is_usable(spare: asyncio.Task[WorkerProcess]) -> bool:
+    return spare.done() and not spare.cancelled() and spare.exception() is None and spare.result().alive
+
+
+async def _ended(spare: asyncio.Task[WorkerProcess]) -> None:
+    """Stop a spare that is being started, or end the one that was."""
+    spare.cancel()
+    with contextlib.suppress(asyncio.CancelledError, StreamsvcError):
+        await (await spare).close()

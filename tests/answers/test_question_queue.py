@@ -203,3 +203,16 @@ async def test_two_who_take_get_each_question_once_and_both_end() -> None:
     assert sorted(
         asked.question.text for taken in await asyncio.gather(*taking) for asked in taken
     ) == sorted(texts)
+
+
+def test_an_answer_for_an_asker_without_a_client_has_no_subscriber_for_an_audience() -> None:
+    box = inbox(questions_waiting=8)
+    box.ask(QuestionRequest("One?", asker="token:a"))
+    box.ask(QuestionRequest("Two?", asker="token:b"))
+    box.ask(QuestionRequest("Three?", asker="token:c", audience="session"))
+    box.close()
+    one, two, public = asyncio.run(emptied(box))
+    assert one.client
+    assert two.client
+    assert one.client != two.client
+    assert public.client is None

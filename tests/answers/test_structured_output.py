@@ -31,7 +31,7 @@ def filled(
     wanted = response_format(properties)
     schema = response_schema.read(wanted)
     assert schema is not None
-    answer = Answer("q", text, bool(evidence), evidence, {}, values)
+    answer = Answer("q", text, bool(evidence), evidence, (), values)
     output = json.loads(structured_output.fill(schema, question, answer))
     jsonschema.Draft202012Validator(wanted["json_schema"]["schema"]).validate(output)
     return output
@@ -301,7 +301,7 @@ def test_for_any_schema_the_output_is_valid_or_an_error_is_raised(
         "Yes, a cat." if known else "No idea.",
         known,
         (CAT, HEARD) if known else (),
-        {},
+        (),
         (value,) if value and known else (),
     )
     try:

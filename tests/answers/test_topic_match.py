@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from engines import embed
-from streamsvc.answers.topic_match import MAX_QUEUED, MAX_SENTENCE, TopicMatcher
+from streamsvc.answers.topic_match import MAX_QUEUED, MAX_SENTENCE, Passage, TopicMatcher
 from streamsvc.answers.watch_evaluation import TOPIC_SIMILARITY
 from streamsvc.core import metrics
 from streamsvc.core.config import Models
@@ -30,8 +30,8 @@ class Heard:
         self.first = asyncio.Event()
         self.matcher = TopicMatcher(role, lambda: self.wanted, self._take)
 
-    def _take(self, likeness: Mapping[str, float], passage: Evidence, arrived: float) -> None:
-        self.reported.append((dict(likeness), passage, arrived))
+    def _take(self, likeness: Mapping[str, float], passage: Passage) -> None:
+        self.reported.append((dict(likeness), passage.evidence, passage.arrived))
         self.first.set()
 
     def say(self, text: str, at: float = 0.0) -> None:

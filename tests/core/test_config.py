@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -56,6 +57,38 @@ def test_an_invalid_setting_in_a_file_is_named(tmp_path: Path, text: str, named:
     path.write_text(text)
     with pytest.raises(ConfigError, match=named):
         load(path)
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        ({"server": {"prot": 1}}, r"server\.prot: unknown key \(meant port\?\); allowed: api_key, "),
+        ({"server": {"port": "x"}}, r"server\.port must be a whole number \["),
+        ({"hera": {}}, r"hera: unknown key \(meant hear\?\); allowed: budget, "),
+        ({"server": {"api_key": "short"}}, "must be at least 16 characters long"),
+        ({"server": {"origins": ["example.org"]}}, r"server\.origins must be a URL such as"),
+        ({"server": {"public_url": "https://a/v1"}}, r"server\.public_url: its path must not begin with /v1"),
+    ],
+)
+def test_a_wrong_setting_is_told_in_plain_words(flags: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConfigError, match=said) as caught:
+        load(**flags)
+    assert "Input should" not in caught.value.message
+
+
+def test_a_list_in_the_environment_is_json_and_the_error_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STREAMSVC_SERVER__ORIGINS", "https://example.org")
+    with pytest.raises(ConfigError, match="STREAMSVC_SERVER__ORIGINS") as caught:
+        load()
+    assert caught.value.message.startswith("server: in the environment a list or a table is written as JSON")
+    monkeypatch.setenv("STREAMSVC_SERVER__ORIGINS", '["https://Example.org/"]')
+    assert load().server.origins == ("https://example.org",)
+
+
+def test_addresses_begin_with_the_public_url() -> None:
+    server = load(server={"public_url": "https://example.org/live/"}).server
+    assert (server.prefix, server.address("/whip/a")) == ("/live", "https://example.org/live/whip/a")
+    assert (load().server.prefix, load().server.address("/whip/a")) == ("", "/whip/a")
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:

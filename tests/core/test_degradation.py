@@ -8,7 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamsvc.core.degradation import ALL_LEVELS, Costs, Fidelity, WorkRate, fidelity, levels_in_use
+from streamsvc.core.degradation import (
+    ALL_LEVELS,
+    Costs,
+    Fidelity,
+    WorkRate,
+    fidelity,
+    levels_in_use,
+    reduced,
+    working,
+)
 
 
 def test_defaults_hold_until_three_samples_replace_them() -> None:
@@ -73,6 +82,15 @@ def test_levels_that_save_nothing_are_not_in_use() -> None:
     assert levels_in_use(screen_text=False, model_scenes=True, reading=True) == (1, 3, 4, 5, 6, 7)
     assert levels_in_use(screen_text=True, model_scenes=False, reading=True) == (1, 2, 3, 5, 6, 7)
     assert levels_in_use(screen_text=False, model_scenes=False, reading=False) == (1, 3, 6, 7)
+
+
+def test_every_level_is_told_in_words_and_those_out_of_use_are_not() -> None:
+    assert reduced(0) == []
+    assert len(reduced(7)) == 7
+    assert reduced(5, (1, 3, 6, 7)) == ["captions come in longer steps", "fewer pictures are looked at"]
+    for level in ALL_LEVELS:
+        assert ("questions are refused" in reduced(level)) == ("questions" not in working(level))
+        assert ("complete" in working(level)) == (not fidelity(level).partials)
 
 
 def test_a_rate_of_work_follows_the_total_and_survives_a_restart_of_it() -> None:

@@ -98,3 +98,11 @@ def test_codes_and_types_are_snake_case() -> None:
     for error in every_error():
         assert re.fullmatch(r"[a-z][a-z_]+", error.code), error
         assert re.fullmatch(r"[a-z][a-z_]+", error.type), error
+
+
+def test_an_error_about_a_question_names_it_beside_the_error() -> None:
+    error = errors.NotFound("no such question")
+    assert set(error.body()) == {"error"}
+    error.question_id = "q_1"
+    assert error.body()["question_id"] == "q_1"
+    assert "question_id" not in error.body()["error"]

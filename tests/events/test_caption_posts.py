@@ -82,6 +82,7 @@ def test_a_time_stamp_is_utc_whatever_the_zone_of_the_start() -> None:
         ("a <b>bold</b> word", "a \u2039b\u203abold\u2039/b\u203a word"),
         ("&lt;br&gt; &#60; AT&T Q&A", "\uff06lt;br\uff06gt; \uff06#60; AT&T Q&A"),
         ("two\nlines\r\x00", "two lines"),
+        ("\u0645\u06cc\u200c\u062e\u0648 \u200fx\u00ady", "\u0645\u06cc\u200c\u062e\u0648 \u200fx\u00ady"),
         (" \n ", ""),
         (
             "that were the best of times, that were the worst of times",

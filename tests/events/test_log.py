@@ -57,10 +57,16 @@ def test_age_is_the_time_between_arrival_and_publication(virtual: asyncio.Runner
         subscription = log.subscribe()
         arrived = clock.now()
         await clock.sleep(0.75)
-        log.emit("caption.final", CAPTION, at=3.0, arrived=arrived, stages={"asr": 0.2})
+        log.emit(
+            "caption.final",
+            CAPTION,
+            at=3.0,
+            arrived=arrived,
+            stages=(("wait", arrived + 0.5), ("asr", arrived + 0.7)),
+        )
         (event,) = await received(subscription)
         assert event["age_ms"] == pytest.approx(750, abs=1)
-        assert event["stages"] == {"asr": 200.0}
+        assert event["stages"] == {"wait": 500.0, "asr": 200.0, "publish": 50.0}
         assert event["at"] == 3.0
 
     virtual.run(main())

@@ -42,4 +42,4 @@ def load(options: dict[str, Any]) -> Engine:
     if options.get("missing"):
         raise ModelMissing("no file x.bin: run `streamsvc models pull`")
     ops = {"echo": Op(_echo), "sleep": Op(_sleep, batch=4), "fail": Op(_fail), "burn": Op(_burn)}
-    return Engine({**ops, "count": StreamOp(_count)})
+    return Engine({**ops, "count": StreamOp(_count)}, probe=("echo", {}))

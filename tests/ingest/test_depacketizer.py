@@ -80,3 +80,27 @@ def test_sequence_numbers_wrap() -> None:
 )
 def test_keyframes_are_recognised_by_their_headers(codec: str, data: bytes, key: bool) -> None:
     assert is_keyframe(codec, data) is key
+
+
+SPS, IDR = b"\0\0\0\1\x67\x64", b"\0\0\0\1\x65\x88"
+
+
+@pytest.mark.parametrize(("sent", "released"), [(IDR, SPS + IDR), (SPS + IDR, SPS + IDR)])
+def test_parameter_sets_of_the_offer_go_before_a_keyframe_without_any(sent: bytes, released: bytes) -> None:
+    (picture,) = feed(Assembler("h264", SPS), packet(1, 0, sent))
+    assert picture.payload == released
+
+
+def test_a_sender_that_begins_anew_is_not_waited_for_like_a_loss() -> None:
+    assembler = Assembler("vp8")
+    feed(assembler, packet(1, 0, KEY), packet(2, 1, INTER))
+    (picture,) = feed(assembler, packet(400, 900_000, KEY))
+    assert (picture.keyframe, picture.after_loss, assembler.holes) == (True, True, 0)
+    assert feed(assembler, packet(420, 900_001, INTER)) == [], "a hole without a step in time is a loss"
+
+
+def test_a_pause_without_a_hole_is_no_new_beginning() -> None:
+    assembler = Assembler("vp8")
+    feed(assembler, packet(1, 0, KEY))
+    (picture,) = feed(assembler, packet(2, 1000, INTER))
+    assert not picture.after_loss

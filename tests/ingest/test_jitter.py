@@ -187,3 +187,12 @@ def test_the_duration_of_an_opus_packet_is_read_from_its_header(payload: bytes, 
 
 def test_g711_has_8000_bytes_a_second() -> None:
     assert byte_seconds(bytes(160)) == 0.02
+
+
+def test_the_first_frame_after_a_restart_does_not_claim_to_know_the_loss() -> None:
+    jitter = Jitter()
+    (first,) = jitter.push(Packet(1, 960, b"\xfc", 0.0))
+    assert not first.anew
+    assert jitter.push(Packet(20_000, 7, b"\xfc", 0.02)) == []
+    anew = jitter.push(Packet(20_001, 967, b"\xfc", 0.04))
+    assert [frame.anew for frame in anew] == [True, False]

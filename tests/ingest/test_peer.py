@@ -9,12 +9,14 @@ from pathlib import Path
 
 import pytest
 from aiortc.mediastreams import AudioStreamTrack
+from playwright.async_api import async_playwright
 
 from streamsvc.core import clock
 from streamsvc.core.config import Ingest, Limits
 from streamsvc.core.errors import InvalidRequest, PreconditionFailed, Unprocessable
 from streamsvc.core.types import EncodedFrame
 from streamsvc.ingest.peer import FrameSink, Peer, answer
+from tests.builders.browser import CHROMIUM, FLAGS
 from tests.builders.webrtc import Muted, publishing
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
@@ -148,6 +150,78 @@ async def test_real_offers_get_one_codec_a_start_bitrate_and_no_simulcast(name: 
         assert "a=end-of-candidates" in peer.sdp
     finally:
         await peer.close()
+
+
+async def answered(text: str) -> str:
+    """The answer to an offer."""
+    sink = FrameSink("s", clock.now(), lambda frame: None, lambda *state: None)
+    peer = await answer(text, Ingest(), Limits(), sink)
+    await peer.close()
+    return peer.sdp
+
+
+FIELD = sorted([*(FIXTURES / "field_sdp").glob("*.sdp"), *(FIXTURES / "offers").glob("*.sdp")])
+
+
+@pytest.mark.parametrize("path", FIELD, ids=[path.stem for path in FIELD])
+async def test_the_answer_repeats_what_was_offered(path: Path) -> None:
+    text = path.read_text()  # noqa: ASYNC240
+    sdp = await answered(text)
+    offered, given = text.split("m=")[1:], sdp.split("m=")[1:]
+    assert [part.split()[0] for part in given] == [part.split()[0] for part in offered], "each in its place"
+    for offer, part in zip(offered, given, strict=True):
+        types = part.splitlines()[0].split()[3:]
+        assert set(types) <= set(offer.splitlines()[0].split()[3:]), "payload types are the offer's"
+        for name in ("profile-level-id", "packetization-mode"):
+            found = re.findall(rf"a=fmtp:{types[0]} .*?{name}=(\w+)", part)
+            assert found == re.findall(rf"a=fmtp:{types[0]} .*?{name}=(\w+)", offer)
+    passive = "a=setup:passive" in text
+    assert set(re.findall(r"a=setup:(\w+)", sdp)) == {"active" if passive else "passive"}
+
+
+OFFER = """async (dataFirst) => {
+  window.pc = new RTCPeerConnection()
+  const offerData = () => pc.createDataChannel("notes")
+  if (dataFirst) offerData()
+  const sound = new AudioContext()
+  const tone = sound.createOscillator(), out = sound.createMediaStreamDestination()
+  tone.connect(out)
+  tone.start()
+  await sound.resume()
+  pc.addTransceiver("video", {direction: "recvonly"})
+  pc.addTrack(out.stream.getTracks()[0], out.stream)
+  if (!dataFirst) offerData()
+  await pc.setLocalDescription()
+  await new Promise((done) => {
+    pc.onicegatheringstatechange = () => pc.iceGatheringState == "complete" && done()
+  })
+  return pc.localDescription.sdp
+}"""
+
+
+@pytest.mark.browser
+@pytest.mark.skipif(
+    not CHROMIUM.exists(), reason=f"{CHROMIUM} is not there: install Debian's package chromium"
+)
+@pytest.mark.parametrize("data_first", [False, True])
+async def test_chromium_connects_though_its_data_channel_is_refused(data_first: bool) -> None:
+    frames: list[EncodedFrame] = []
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=str(CHROMIUM), args=FLAGS)
+        page = await browser.new_page()
+        offer = await page.evaluate(OFFER, data_first)
+        assert "m=application" in offer
+        sink = FrameSink("s", clock.now(), frames.append, lambda *state: None)
+        peer = await answer(offer, Ingest(), Limits(), sink)
+        try:
+            assert "m=application 0 UDP/DTLS/SCTP webrtc-datachannel" in peer.sdp
+            await page.evaluate("(sdp) => pc.setRemoteDescription({type: 'answer', sdp})", peer.sdp)
+            async with asyncio.timeout(30):
+                while len(frames) < 20:  # noqa: ASYNC110
+                    await asyncio.sleep(0.05)
+        finally:
+            await peer.close()
+            await browser.close()
 
 
 @pytest.mark.parametrize("name", ["chromium_simulcast_broken", "obs_broken", "gstreamer_broken"])

@@ -21,7 +21,9 @@ def peers(monkeypatch: pytest.MonkeyPatch) -> list[Peer]:
     """
     made: list[Peer] = []
 
-    async def answer(offer: str, _settings: object, _limits: object, sink: peer.FrameSink) -> Peer:
+    async def answer(
+        offer: str, _settings: object, _limits: object, sink: peer.FrameSink, _ice_servers: object
+    ) -> Peer:
         if offer != "good":
             await asyncio.sleep(1.0)  # negotiating
             raise InvalidRequest("no", code="malformed_sdp")

@@ -182,6 +182,37 @@ async def test_unknown_paths_and_methods_have_the_error_body(tmp_path: Path) -> 
         assert error_of(await client.put("/v1/sessions")) == (405, "method_not_allowed")
 
 
+REFUSED = [
+    ("POST", "/v1/sessions", {"sorce": "x"}, "sorce: unknown key (meant source?); allowed: adapter, "),
+    ("POST", "/v1/sessions", {"speed": "fast"}, "speed must be a number or 'max'"),
+    ("POST", "/v1/sessions", [1], "the body must be an object of names and values"),
+    ("POST", "/v1/sessions", None, "the body is missing"),
+    ("POST", "/v1/sessions", b"{", "the body is not valid JSON (Expecting"),
+    ("POST", "/v1/tokens", {"expires_in": "soon"}, "expires_in must be a number"),
+    ("POST", "/v1/sessions/a/questions", {}, "text is missing"),
+    ("POST", "/v1/sessions/a/watches", {"when": ""}, "when must not be empty"),
+    ("POST", "/v1/sessions/a/pushes", {"to": "x", "url": "y"}, "to must be 'youtube' or 'zoom'"),
+    ("GET", "/v1/sessions/a/search", None, "q is missing"),
+    ("GET", "/v1/sessions/a/frames/now.jpg", None, "at must be a number"),
+    ("GET", "/v1/sessions/a/captions.doc", None, "form must be 'vtt', 'srt' or 'json'"),
+    ("PUT", "/v1/tokens", None, "PUT is not possible here; allowed: "),
+    ("GET", "/nowhere", None, "there is no /nowhere here; /docs lists the paths"),
+]
+
+
+async def test_every_refusal_names_what_was_wrong_in_plain_words(tmp_path: Path) -> None:
+    async with serving(tmp_path) as (_, _, client):
+        for method, path, body, said in REFUSED:
+            content = body if isinstance(body, bytes) else None if body is None else json.dumps(body).encode()
+            labelled = {"Content-Type": "application/json"}
+            refused = await client.request(method, path, content=content, headers=labelled)
+            message = refused.json()["error"]["message"]
+            assert message.startswith(said), (path, body)
+            assert "Input" not in message
+        bare = await client.post("/v1/sessions", content=b"{}")
+        assert bare.json()["error"]["message"].endswith("sent with Content-Type: application/json")
+
+
 async def test_with_a_key_every_route_requires_a_token(tmp_path: Path) -> None:
     async with serving(tmp_path, server={"api_key": KEY}) as (_, place, client):
         bearer = {"Authorization": f"Bearer {KEY}"}

@@ -104,3 +104,59 @@ def test_a_signed_url_is_valid_for_one_path_until_it_expires() -> None:
     expired = dict(part.split("=", 1) for part in auth.sign(path, -60).partition("?")[2].split("&"))
     assert not auth.check_signed(path, expired["exp"], expired["sig"])
     assert Auth(Server()).sign(path, 60) == path, "an open server needs no signatures"
+
+
+@pytest.mark.parametrize("host", ["[", "[::1", "a]b", "²"])
+def test_a_host_that_is_none_is_refused(host: str) -> None:
+    with pytest.raises(Forbidden):
+        Auth(Server()).grants({"host": host})
+
+
+@pytest.mark.parametrize("origin", ["http://[", "http://]", "null"])
+def test_an_origin_that_is_none_is_refused(origin: str) -> None:
+    with pytest.raises(Forbidden):
+        Auth(Server()).grants(headers(origin=origin))
+
+
+@pytest.mark.parametrize(
+    ("expires", "signature"),
+    [
+        ("²", "a"),
+        ("1e9", "a"),
+        ("٣", "a"),
+        ("9" * 5000, "a"),
+        ("99999999999", "ä"),
+        ("99999999999", "\ud800"),
+    ],
+)
+def test_a_signature_of_odd_characters_is_no_signature(expires: str, signature: str) -> None:
+    assert not with_key().check_signed("/v1/sessions/a/frames/1.000.jpg", expires, signature)
+
+
+def test_behind_a_proxy_the_browser_itself_says_that_a_page_is_ours() -> None:
+    own = headers(origin="http://localhost:8090")  # the proxy's address; the Host is what the proxy asked
+    with pytest.raises(Forbidden, match=r"server\.public_url"):
+        Auth(Server()).grants(own)
+    Auth(Server()).grants(own | {"sec-fetch-site": "same-origin"})
+    Auth(Server(public_url="http://localhost:8090/live")).grants(own)
+    for site in ("cross-site", "same-site", "none"):
+        with pytest.raises(Forbidden):
+            Auth(Server()).grants(own | {"sec-fetch-site": site})
+    with pytest.raises(Forbidden):
+        Auth(Server()).grants(own | {"sec-fetch-site": "same-origin", "host": "evil.example"})
+
+
+def test_the_public_host_is_answered_and_a_malformed_one_is_not() -> None:
+    Auth(Server(public_url="https://example.org")).grants({"host": "example.org"})
+    for host in ("evil.example", "[::1", "example.org.evil.example"):
+        with pytest.raises(Forbidden):
+            Auth(Server(public_url="https://example.org")).grants({"host": host})
+
+
+def test_a_signed_address_begins_with_the_public_url_and_its_signature_is_of_the_path() -> None:
+    server = Server(api_key=KEY, public_url="https://example.org/live")
+    address, _, query = Auth(server).sign("/v1/sessions/0.a/events", 60).partition("?")
+    parts = dict(part.split("=", 1) for part in query.split("&"))
+    assert address == "https://example.org/live/v1/sessions/0.a/events"
+    moved = Auth(Server(api_key=KEY))
+    assert moved.check_signed("/v1/sessions/0.a/events", parts["exp"], parts["sig"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,12 @@ async def test_an_invalid_message_is_answered_with_an_error_and_the_socket_stays
                 ({"type": "question.cancel", "id": "x" * 99}, "x" * 64),
                 ({"type": "question.ask", "id": ["no id"]}, None),
                 ({"type": "watch.add", "id": "not a question"}, None),
+                ({"type": "question.ask", "id": "long", "text": "x" * 70_000}, "long"),
+                ({"type": "question.ask", "id": "late", "text": "Who?", "deadline_ms": 0}, "late"),
+                ({"type": "question.ask", "id": "odd", "text": "Who?", "audience": "all"}, "odd"),
+                ({"type": "question.ask", "id": "form", "text": "Who?", "response_format": "xml"}, "form"),
+                ({"type": "question.cancel"}, None),
+                ({"type": "question.cancel", "id": 1.5}, "1.5"),
             ):
                 await events.send(json.dumps(about))
                 assert (await until(events, "error"))[-1].get("question_id") == question
@@ -69,13 +76,32 @@ async def test_the_language_of_a_live_session_can_be_set_with_the_permission_to_
                 ({"language": "klingon"}, "unknown_language"),
                 ({}, "bad_update"),
                 ({"language": 7}, "bad_update"),
+                ({"speed": 2}, "bad_update"),
+                ({"translate": True, "language": "klingon"}, "unknown_language"),
             ):
                 await events.send(json.dumps({"type": "session.update", **body}))
                 assert (await until(events, "error"))[-1]["error"]["code"] == code
             await events.send(json.dumps({"type": "session.update", "language": "de"}))
             assert (await until(events, "session.updated"))[-1]["reason"] == "language"
+            await events.send(json.dumps({"type": "session.update", "vocabulary": ["Ada"], "replace": {}}))
+            assert (await until(events, "session.updated"))[-1]["reason"] == "replace, vocabulary"
         async with socket_of(
             place, session, additional_headers={"Authorization": f"Bearer {reader}"}
         ) as events:
             await events.send(json.dumps({"type": "session.update", "language": None}))
             assert (await until(events, "error"))[-1]["error"]["type"] == "permission_error"
+
+
+async def test_an_image_may_be_larger_than_a_message_and_other_fields_may_not(tmp_path: Path) -> None:
+    async with serving(tmp_path, limits={"image_bytes": 200_000}) as (_, place, client):
+        session = await open_session(client, no_store=True)
+        async with socket_of(place, session) as events:
+            image = base64.b64encode(b"\xff\xd8\xff" + bytes(150_000)).decode()
+            ask = {"type": "question.ask", "id": "shown", "text": "What is this?", "image": image}
+            await events.send(json.dumps(ask))
+            assert (await until(events, "answer.done"))[-1]["question_id"] == "shown"
+            await events.send(json.dumps(ask | {"image": image * 2}))
+            error = (await until(events, "error"))[-1]
+            assert (error["error"]["code"], error["question_id"]) == ("image_too_large", "shown")
+            await events.send(json.dumps({"type": "ping", "image": image}))
+            assert (await until(events, "error"))[-1]["error"]["code"] == "too_large"

@@ -50,7 +50,9 @@ async def test_words_reach_watches_and_figures_and_are_not_published(live: Dispa
 
 
 async def test_a_translation_is_kept_and_a_gap_lowers_coverage(live: Dispatcher) -> None:
+    live.dispatch(Speech(**HEAD, active=True))
     live.dispatch(cue(final=True))
+    live.dispatch(Speech(**HEAD | {"at": 1.9}, active=False))
     live.dispatch(Translation(**HEAD, of="e.1", text="Noch einmal.", language="de", start=1.0, end=1.9))
     live.dispatch(Gap(**HEAD, start=2.0, end=2.9, reason="overload"))
     assert [kept.of for kept in live.translations] == ["e.1"]

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any, cast
 
+import pytest
 from fastapi import WebSocket, WebSocketDisconnect
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from streamsvc.service.event_routes import EventQuery, serve_socket
 from tests.builders.service import open_session, serving, socket_of, until
@@ -31,3 +35,26 @@ async def test_a_subscriber_that_disconnects_at_the_handshake_takes_no_place(tmp
             await serve_socket(service, socket, session, EventQuery())
         async with socket_of(place, session) as events:
             await until(events, "session.created")
+
+
+async def test_a_wrong_query_is_told_before_the_socket_is_closed(tmp_path: Path) -> None:
+    async with serving(tmp_path) as (_, place, client):
+        session = await open_session(client)
+        with pytest.raises(ConnectionClosed) as closed:
+            async with socket_of(place, session, "?after=soon") as events:
+                error = json.loads(await events.recv())
+                await events.recv()
+        assert error["error"]["message"] == "after must be a whole number"
+        assert closed.value.rcvd is not None
+        assert closed.value.rcvd.code == 4400
+        refused = await client.get(f"/v1/sessions/{session}/events", params={"after": "soon"})
+        assert refused.json()["error"]["message"] == "after must be a whole number"
+
+
+async def test_a_path_without_a_socket_is_not_found_and_not_forbidden(tmp_path: Path) -> None:
+    async with serving(tmp_path) as (_, place, _):
+        with pytest.raises(InvalidStatus) as refused:
+            async with connect(f"ws://{place}/v1/session/0.a/events"):
+                pass
+    assert refused.value.response.status_code == 404
+    assert b"/v1/sessions/ID/events" in (refused.value.response.body or b"")

@@ -12,8 +12,9 @@ from streamsvc.service import kept_answers
 from streamsvc.service.kept_answers import KeptAnswers
 
 
-def event(question: str, kind: str = "answer.done", **body: Any) -> Event:
-    return Event("s", "main", "e", "e.1", kind, 1.0, 0.0, {}, {"question_id": question, **body}, 1)
+def event(question: str, kind: str = "answer.done", audience: str | None = None, **body: Any) -> Event:
+    body = {"question_id": question, **body}
+    return Event("s", "main", "e", "e.1", kind, 1.0, 0.0, {}, body, 1, audience=audience)
 
 
 def test_an_answer_is_read_by_its_asker_alone() -> None:
@@ -37,6 +38,16 @@ def test_an_answer_for_the_session_is_read_by_anybody_and_one_that_is_not_expect
     assert kept.read("q", "you") is not None
     with pytest.raises(NotFound):
         kept.read("asked elsewhere", "me")
+
+
+def test_an_answer_to_another_who_chose_the_same_id_is_not_kept_in_its_place() -> None:
+    kept = KeptAnswers()
+    kept.expect("q", "me", "my client")
+    kept.take(event("q", audience="your client", text="yours"))
+    assert kept.read("q", "me") is None
+    kept.take(event("q", audience="my client", text="mine"))
+    kept.take(event("q", audience="my client", text="later"))
+    assert kept.read("q", "me") == {"question_id": "q", "text": "mine"}
 
 
 def test_only_so_many_are_kept() -> None:

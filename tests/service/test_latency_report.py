@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from streamsvc.core import clock, metrics
-from streamsvc.core.types import Answer, Delta, Event, Gap, Word, Words
+from streamsvc.core.types import Answer, Delta, Event, Gap, Speech, Word, Words
 from streamsvc.core.units import Reply
 from streamsvc.service.latency_report import LatencyReport
 
@@ -16,15 +16,21 @@ def published(kind: str, age: float, **body: object) -> Event:
     return Event("0.a", "main", "e", "e.1", kind, 1.0, age, {}, body, 1)
 
 
+def speech(at: float, *, active: bool) -> Speech:
+    return Speech("0.a", "main", at, 5.0, active)
+
+
 def test_ages_are_told_in_milliseconds_with_coverage() -> None:
     report = LatencyReport()
     assert report.body(0.0, 0)["coverage"] is None
-    for age in (100.0, 200.0, 300.0):
-        report.note_event(published("caption.final", age, start=0.0, end=3.0))
-    report.note_unit(Gap("0.a", "main", 1.0, 5.0, 1.0, 2.0, "overload"))
+    report.note_unit(speech(0.0, active=True))
+    for number, age in enumerate((100.0, 200.0, 300.0)):
+        report.note_event(published("caption.final", age, start=number * 3.0, end=number * 3.0 + 3.0))
+    report.note_unit(Gap("0.a", "main", 9.0, 5.0, 9.0, 10.0, "overload"))
     body = report.body(2.0, 3)
     assert body["ages"]["final"] == {"p50": 200, "p95": 290, "count": 3}
     assert body["coverage"] == 0.9
+    assert body["speech"] == {"captioned_seconds": 9.0, "missing_seconds": 0.0, "gap_seconds": 1.0}
     assert body["backlog"] == 2.0
     assert body["level"] == 3
 
@@ -80,3 +86,25 @@ def test_stable_words_and_the_first_and_last_part_of_an_answer_have_ages(virtual
         }
 
     virtual.run(main())
+
+
+def settled(outcome: str) -> float:
+    name = "streamsvc_speech_seconds_total"
+    return float(metrics.REGISTRY.get_sample_value(name, {"outcome": outcome}) or 0.0)
+
+
+def test_speech_without_a_caption_is_missing_and_the_metric_has_it_once() -> None:
+    before = {outcome: settled(outcome) for outcome in ("captioned", "missing", "gap")}
+    report = LatencyReport()
+    report.note_unit(speech(0.0, active=True))
+    report.note_event(published("caption.final", 100.0, start=0.0, end=3.5))
+    report.note_unit(speech(10.0, active=False))
+    assert report.body(0.0, 0)["coverage"] == 0.4
+    for ended in (False, True, True):
+        report.count_coverage(ended=ended)
+    assert {outcome: settled(outcome) - before[outcome] for outcome in before} == {
+        "captioned": pytest.approx(4.0),
+        "missing": pytest.approx(6.0),
+        "gap": 0.0,
+    }
+    assert report.body(0.0, 0)["coverage"] == 0.4

@@ -6,12 +6,13 @@ import asyncio
 from dataclasses import dataclass, field
 
 import pytest
+from structlog.testing import capture_logs
 
-from streamsvc.core import clock, metrics
+from streamsvc.core import clock, config, metrics
 from streamsvc.core.config import Budget
 from streamsvc.core.errors import CapacityError
 from streamsvc.service import load_controller
-from streamsvc.service.load_controller import TICK, WARMUP, LoadController
+from streamsvc.service.load_controller import TICK, WARMUP, LoadController, levels_of
 from streamsvc.service.load_policy import LIMITS, OTHERS, Load, LoadState
 
 
@@ -190,3 +191,27 @@ def test_the_cost_of_this_process_is_its_cpu_time(
         assert controller.cost == pytest.approx((0.5 + 0.4) / 2, abs=0.01)
 
     virtual.run(main())
+
+
+def test_a_change_of_level_is_logged_once_in_plain_words_and_described(virtual: asyncio.Runner) -> None:
+    async def main() -> None:
+        late = FakeSession(Load(backlog=1.0))
+        controller = LoadController(lambda: [(late, 0.0)], lambda role: True, Budget(), (1, 3, 6, 7))
+        assert controller.describe()["level"] == 0
+        with capture_logs() as logged:
+            await ticks(controller, 3.0)
+            told = controller.describe()
+            late.now = Load()
+            await ticks(controller, 60.0)
+        levels = [line for line in logged if line["event"] == "degradation level changed"]
+        assert [(line["before"], line["now"]) for line in levels] == [(0, 1), (1, 3), (3, 1), (1, 0)]
+        assert levels[1]["message"] == told["message"]
+        assert told["message"].startswith("Captions are late: this machine is busy. For now, captions come")
+        assert levels[-1]["reason"] == "recovered"
+
+    virtual.run(main())
+
+
+def test_the_levels_in_use_follow_the_settings() -> None:
+    assert levels_of(config.load(None)) == (1, 2, 3, 5, 6, 7)
+    assert levels_of(config.load(None, see={"ocr": False}, think={"model": "none"})) == (1, 3, 6, 7)

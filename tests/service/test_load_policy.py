@@ -21,6 +21,8 @@ from streamsvc.service.load_policy import (
     Load,
     LoadState,
     admits,
+    described,
+    process_reason,
     reason,
     step,
 )
@@ -172,3 +174,26 @@ def test_no_session_is_admitted_above_level_0() -> None:
 def test_a_session_that_would_exceed_the_cores_is_rejected() -> None:
     assert admits(LoadState(), 0.6, live=2)
     assert not admits(LoadState(), 0.7, live=2)
+
+
+def test_every_reason_has_a_message_of_what_is_late_what_is_reduced_and_what_works() -> None:
+    for limit in LIMITS.values():
+        told = described(3, limit.reason, (1, 3, 6, 7))
+        assert (told["level"], told["reason"]) == (3, limit.reason)
+        assert told["reduced"] == ["captions come in longer steps", "fewer pictures are looked at"]
+        cause = f"{limit.message[0].upper()}{limit.message[1:]}"
+        assert told["message"] == (
+            f"{cause}. For now, captions come in longer steps; fewer pictures are looked at. "
+            "Still working: captions, pictures and questions."
+        )
+    for known in (OTHERS, RECOVERING, FORCED):
+        message = described(7, known)["message"]
+        assert known not in message, "words for users"
+        assert "questions are refused" in message
+    assert described(0, "recovered")["message"] == "Nothing is reduced: this machine keeps up."
+    assert described(1, "")["message"].startswith("This machine is busy. For now, ")
+
+
+def test_the_reason_of_the_process_names_its_cause_whoever_asks() -> None:
+    assert process_reason(states([LATE])[-1]) == LIMITS["backlog"].reason
+    assert process_reason(LoadState()) == ""

@@ -12,7 +12,7 @@ from streamsvc.core.errors import Conflict
 from streamsvc.service import media_input
 from streamsvc.service.media_input import State
 from streamsvc.service.session import Session
-from tests.builders.session import OPUS, Playing, Sender, kinds, make, packets
+from tests.builders.session import OPUS, Playing, Sender, kinds, make, packets, send
 
 
 def at(live: Session, state: State) -> bool:
@@ -132,5 +132,37 @@ def test_packets_lost_on_the_way_are_counted_for_each_publisher(stage: asyncio.R
                 sender.lost = lost
                 played.session.media.detach("left")
             assert metrics.rtp_lost._value.get() - before == 210
+
+    stage.run(main())
+
+
+def test_what_comes_in_is_counted_by_track_and_kept_when_the_publisher_leaves(
+    stage: asyncio.Runner, tmp_path: Path
+) -> None:
+    async def main() -> None:
+        async with Playing(make()) as played:
+            live, sender = played.session, Sender()
+            assert live.media.ingest() == {}
+            live.media.attach(sender)
+            sender.lost = 3
+            frames = packets(tmp_path, 2.0)
+            await send(live, frames)
+            await clock.sleep(0.5)
+            told = live.media.ingest()
+            for kind, codec in (("audio", "opus"), ("video", "vp8")):
+                sent = [frame for frame in frames if frame.kind == kind]
+                assert told[kind]["codec"] == codec
+                assert told[kind]["frames"] == len(sent)
+                assert told[kind]["bytes"] == sum(len(frame.payload) for frame in sent)
+                assert told[kind]["last_packet_age_seconds"] == pytest.approx(0.5, abs=0.1)
+                assert told[kind]["kbit_per_second"] > 0
+            assert (told["video"]["width"], told["video"]["height"]) == live.vision.picture_size
+            assert told["audio_lost"] == 3
+            live.media.publisher_state(sender, "closed", "left")
+            left = live.media.ingest()
+            assert left["audio"]["frames"] == told["audio"]["frames"]
+            assert left["audio_lost"] == 3
+            live.media.attach(Sender(OPUS))
+            assert list(live.media.ingest()) == ["audio_lost", "audio"], "another publisher counts anew"
 
     stage.run(main())

@@ -13,8 +13,10 @@ import httpx
 import pytest
 
 from streamsvc.answers.question_queue import QuestionRequest
+from streamsvc.core import clock
 from streamsvc.core.errors import InvalidRequest
-from streamsvc.core.types import DeclineReason
+from streamsvc.core.types import DeclineReason, Question
+from streamsvc.events.subscription import SlowSubscriber
 from streamsvc.service import question_routes
 from streamsvc.service.session import Session
 from tests.builders.service import error_of, open_session, serving, socket_of, until
@@ -61,6 +63,10 @@ def test_a_question_of_the_event_socket_belongs_to_its_subscriber() -> None:
         ({}, "empty_question"),
         ({"text": 7}, "empty_question"),
         ({"text": "Who?", "deadline_ms": "soon"}, "bad_deadline"),
+        ({"text": "Who?", "deadline_ms": True}, "bad_deadline"),
+        ({"text": "Who?", "id": ["mine"]}, "bad_id"),
+        ({"text": "Who?", "id": True}, "bad_id"),
+        ({"text": "Who?", "image": 7}, "bad_image"),
     ]
     + [
         ({"text": "Who?", "response_format": form}, "bad_response_format")
@@ -125,6 +131,12 @@ async def test_what_does_not_apply_to_an_answer_is_absent_and_never_null(tmp_pat
         assert answer["properties"]["reason"]["enum"] == list(get_args(DeclineReason))
 
 
+def unanswered(new: QuestionRequest, trouble: str) -> Question:
+    """A question that nobody answers; its time has passed already where it is to be late."""
+    left = -20.0 if trouble == "late" else 60.0
+    return Question("q_unanswered", new.text, 0.0, clock.now() + left, new.audience, None, None)
+
+
 async def answered(client: httpx.AsyncClient, address: str) -> httpx.Response:
     """The response at a question's address, once it is no more 202."""
     async with asyncio.timeout(30):
@@ -179,3 +191,81 @@ async def test_a_session_that_has_ended_still_answers(tmp_path: Path) -> None:
         assert "event: answer.done" in streamed.text
         await client.delete(f"/v1/sessions/{session}", params={"purge": 1})
         assert error_of(await client.post(path, json={"text": "Anything?"})) == (404, "no_session")
+
+
+async def test_every_error_about_a_question_by_http_names_the_question(tmp_path: Path) -> None:
+    async with serving(tmp_path, limits={"questions_waiting": 1}) as (service, _, client):
+        session = await open_session(client)
+        path = f"/v1/sessions/{session}/questions"
+        for accept in ("*/*", "text/event-stream"):
+            for body in ({"text": " "}, {"text": "Who?", "image": "!"}, {"text": "Who?", "deadline_ms": 0}):
+                refused = await client.post(path, json=body, headers={"Accept": accept})
+                assert refused.status_code == 400
+                assert refused.json()["question_id"].startswith("q_")
+        gone = await client.post("/v1/sessions/none/questions", json={"text": "Who?"})
+        assert (error_of(gone), gone.json()["question_id"][:2]) == ((404, "no_session"), "q_")
+        for method in ("GET", "DELETE"):
+            unknown = await client.request(method, f"{path}/q_none")
+            assert (error_of(unknown), unknown.json()["question_id"]) == ((404, "no_question"), "q_none")
+        service.sessions.find(session).context.degradation.apply(7, "busy")
+        refused = await client.post(path, json={"text": "Who?"})
+        assert (error_of(refused), refused.json()["question_id"][:2]) == ((503, "capacity"), "q_")
+
+
+@pytest.mark.parametrize("trouble", ["erased", "slow", "late"])
+async def test_a_streamed_answer_that_breaks_off_ends_with_an_error_that_names_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trouble: str
+) -> None:
+    async with serving(tmp_path) as (service, _, client):
+        session = service.sessions.find(await open_session(client))
+        monkeypatch.setattr(session.questions, "ask", lambda new: unanswered(new, trouble))
+        answer = asyncio.create_task(
+            client.post(
+                f"/v1/sessions/{session.id}/questions",
+                json={"text": "Who?"},
+                headers={"Accept": "text/event-stream"},
+            )
+        )
+        if trouble != "late":
+            async with asyncio.timeout(20):
+                while not (waiting := [one for one in session.log._subscribers if one.lasting]):  # noqa: ASYNC110
+                    await asyncio.sleep(0.02)  # until the request has come in
+            if trouble == "slow":
+                waiting[0].fail(SlowSubscriber("you read too slowly"))
+            else:
+                waiting[0].end()
+        lines = (await answer).text.strip().splitlines()
+    event = json.loads(lines[-1].removeprefix("data: "))
+    assert lines[-2] == "event: error"
+    assert event["question_id"] == "q_unanswered"
+    codes = {"erased": "cancelled", "slow": "too_slow", "late": "deadline_missed"}
+    assert event["error"]["code"] == codes[trouble]
+
+
+async def test_an_answer_for_its_asker_alone_reaches_no_other_subscriber_in_any_way(tmp_path: Path) -> None:
+    async with serving(tmp_path) as (_, place, client):
+        session = await open_session(client)
+        path = f"/v1/sessions/{session}/questions"
+        async with socket_of(place, session) as stranger, socket_of(place, session, "?client=me") as me:
+            waited = (await client.post(path, json={"text": "Anything?"})).json()["question_id"]
+            await answered(client, f"{path}/{waited}")
+            streamed = await client.post(
+                path, json={"text": "Anything?"}, headers={"Accept": "text/event-stream"}
+            )
+            assert "answer.done" in streamed.text
+            await client.post(path, json={"text": "Anything?", "audience": "asker", "client": "me"})
+            await until(me, "answer.done")
+            await me.send(json.dumps({"type": "question.ask", "id": "private", "text": "Anything?"}))
+            await until(me, "answer.done")
+            public = {"text": "Anything?", "audience": "session"}
+            last = (await client.post(path, json=public)).json()["question_id"]
+            heard = [event for event in await until(stranger, "answer.done") if "question_id" in event]
+            assert {event["question_id"] for event in heard} == {last}
+        replayed = []
+        async with client.stream("GET", f"/v1/sessions/{session}/events?after=0") as events:
+            async for line in events.aiter_lines():
+                if line.startswith("data: "):
+                    replayed.append(json.loads(line.removeprefix("data: ")))
+                    if replayed[-1].get("question_id") == last:
+                        break
+        assert {event["question_id"] for event in replayed if "question_id" in event} == {last}

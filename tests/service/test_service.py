@@ -16,6 +16,7 @@ from streamsvc.core import clock, config
 from streamsvc.core.errors import (
     CapacityError,
 )
+from streamsvc.events.log import EventLog
 from streamsvc.service import sessions
 from streamsvc.service.media_input import State
 from streamsvc.service.service import Service
@@ -104,6 +105,40 @@ def test_the_end_of_the_service_is_told_and_nobody_gets_in_after_it(
             assert '"reason":"update"' in told
             with pytest.raises(CapacityError, match="going away"):
                 await running.sessions.create()
+
+    stage.run(main())
+
+
+def test_live_sessions_go_on_while_the_service_is_patient(
+    stage: asyncio.Runner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    emitted: list[tuple[EventLog, str, Any]] = []
+    emit = EventLog.emit
+
+    def noted(log: EventLog, kind: str, body: Any, *rest: Any, **options: Any) -> Any:
+        emitted.append((log, kind, body))
+        return emit(log, kind, body, *rest, **options)
+
+    monkeypatch.setattr(EventLog, "emit", noted)
+
+    async def main() -> None:
+        async with serving(tmp_path) as running:
+            leaves, stays = await running.sessions.create(), await running.sessions.create()
+            start = clock.now()
+            draining = asyncio.create_task(running.drain("update", 5.0, patience=30.0))
+            await clock.sleep(10)
+            assert not at(leaves, State.ENDED)
+            leaves.end("deleted")
+            await clock.sleep(10)
+            assert at(leaves, State.ENDED)
+            assert not stays.over.is_set()
+            await draining
+            assert clock.now() - start == pytest.approx(30.0, abs=1.0)
+            assert stays.over.is_set()
+        told = [body for log, kind, body in emitted if log is stays.log and kind == "session.going_away"]
+        assert [body["time_left_ms"] for body in told] == [
+            35000.0
+        ]  # once: the end of the service drains again
 
     stage.run(main())
 

@@ -7,21 +7,41 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from engines import Payload
+from streamsvc.answers import answering, router
 from streamsvc.answers.question_queue import QuestionRequest
 from streamsvc.core import clock, metrics
+from streamsvc.core.context import Roles
 from streamsvc.core.errors import CapacityError, Conflict, NotFound, SourceError, WorkerError
 from streamsvc.core.options import SessionOptions, SpeechOptions
-from streamsvc.core.types import MediaTrack
+from streamsvc.core.roles import Role
+from streamsvc.core.types import MediaTrack, VideoFrame
+from streamsvc.ingest import decode
 from streamsvc.ingest.source import SourceSink
 from streamsvc.service.media_input import State
 from streamsvc.service.session import Session
+from streamsvc.vision import perception
 from streamsvc.vision.pipeline import VisionPipeline
-from tests.builders.session import OPUS, VP8, Models, Playing, Sender, Tape, kinds, make, packets, send
+from tests.builders.session import (
+    OPUS,
+    VP8,
+    Models,
+    Playing,
+    Sender,
+    Tape,
+    Threadless,
+    kinds,
+    make,
+    packets,
+    send,
+)
 
 Run = Callable[[Awaitable[None]], None]
 
@@ -135,6 +155,32 @@ def test_phrases_are_replaced_wherever_captions_are_read(stage: asyncio.Runner, 
         assert [cue.text for cue in played.session.dispatcher.cues] == [
             event["text"] for event in events if event["type"] == "caption.final"
         ]
+
+    stage.run(main())
+
+
+def test_a_session_is_changed_while_it_is_live(stage: asyncio.Runner, tmp_path: Path) -> None:
+    async def main() -> None:
+        async with Playing(make(hear={"model": "whisper-base"})) as played:
+            live = played.session
+            live.media.attach(Sender(OPUS))
+            sound = [frame for frame in packets(tmp_path, 3.0) if frame.kind == "audio"]
+            await send(live, sound)
+            await live.speech.flush()
+            before = len(live.dispatcher.cues)
+            options = replace(live.speech.options, replace={"la la": "trill"}, translate=True)
+            live.speech.use(options)
+            assert live.speech.options == options
+            await clock.sleep(3.0)  # what was said before is no context any more
+            await send(live, sound)
+            live.end("ended")
+            events = await played.ended()
+        finals = [event for event in events if event["type"] == "caption.final"]
+        translations = {event["of"] for event in events if event["type"] == "caption.translation"}
+        assert 0 < before < len(finals)
+        assert all("trill" not in event["text"].lower() for event in finals[:before])
+        assert all("la la" not in event["text"].lower() for event in finals[before:])
+        assert translations == {event["id"] for event in finals[before:]}
 
     stage.run(main())
 
@@ -431,5 +477,103 @@ def test_what_a_level_spends_is_told_once_and_given_back(stage: asyncio.Runner, 
             < count(events, "keyframe.sampled") - count(spent, "keyframe.sampled")
         )
         assert count(events, "answer.done") == 1
+
+    stage.run(main())
+
+
+# --- stages
+
+
+class Slow:
+    """A role each of whose calls takes time. `seconds`: by op; others take 0.02."""
+
+    def __init__(self, role: Role, seconds: dict[str, float]) -> None:
+        self.role = role
+        self.seconds = seconds
+
+    async def call(self, op: str, payload: Any, *, deadline_in_s: float, affinity: str = "") -> Any:
+        await clock.sleep(self.seconds.get(op, 0.02))
+        return await self.role.call(op, payload, deadline_in_s=deadline_in_s, affinity=affinity)
+
+    async def stream(self, op: str, payload: Any, *, deadline_in_s: float, affinity: str = "") -> Any:
+        await clock.sleep(self.seconds.get(op, 0.02))
+        async for item in self.role.stream(op, payload, deadline_in_s=deadline_in_s, affinity=affinity):
+            yield item
+
+
+class SlowModels(Models):
+    def roles(self) -> Roles:
+        seconds = {"transcribe": 0.12, "translate": 0.3, "look": 0.05, "read": 0.8}
+        roles = super().roles()
+        hear, see, think = (Slow(role, seconds) for role in (roles.hear, roles.see, roles.think))
+        return Roles(hear, see, think)
+
+    @staticmethod
+    def _read(payload: Payload) -> Payload:
+        corners = np.array([[0.1, 0.1, 0.8, 0.1]], np.float32)
+        return {"texts": ["Budget 2026"], "scores": [0.9], "corners": corners}
+
+
+def test_the_stages_of_every_event_with_an_age_add_up_to_it(
+    stage: asyncio.Runner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(perception, "likely_text", lambda page: True)
+    jpeg = decode.jpeg
+
+    def slow_jpeg(frame: VideoFrame) -> bytes:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, Threadless)
+        loop.jump(0.015)
+        return jpeg(frame)
+
+    async def slow_route(*arguments: Any) -> Any:
+        await clock.sleep(0.03)
+        return await router.route(*arguments)
+
+    monkeypatch.setattr(decode, "jpeg", slow_jpeg)
+    monkeypatch.setattr(answering, "route", slow_route)
+
+    async def main() -> None:
+        options = SessionOptions(SpeechOptions(translate=True))
+        async with Playing(make(SlowModels(), options=options, hear={"model": "whisper-base"})) as played:
+            live = played.session
+            live.media.attach(Sender())
+            live.watches.add("when a cat appears")
+            live.watches.add("when somebody says la")
+            live.watches.add("when someone speaks")
+            await send(live, packets(tmp_path, 3.0))
+            for text in ("What was said?", "How many cats are there?"):
+                live.answering.queue.ask(QuestionRequest(text, client="me"))
+            waiting = live.answering.queue.ask(QuestionRequest("And what else?", client="me"))
+            await clock.sleep(0.01)
+            live.answering.cancel(waiting.id)
+            live.end("unpublished")
+            events = await played.ended()
+        aged = [event for event in events if event["age_ms"]]
+        assert {event["type"] for event in aged} >= {
+            "speech.started",
+            "speech.stopped",
+            "caption.partial",
+            "caption.final",
+            "caption.translation",
+            "keyframe.sampled",
+            "sight.ready",
+            "screen.text",
+            "scene.caption",
+            "answer.delta",
+            "answer.done",
+            "alert.fired",
+        }
+        for event in aged:
+            assert sum(event["stages"].values()) == pytest.approx(event["age_ms"], abs=1.0), event
+            assert event["stages"].get("publish", 0.0) <= 1.0, f"what took the time is named: {event}"
+        assert all(not event["stages"] for event in events if not event["age_ms"])
+        parts = {event["type"]: event["stages"] for event in aged}
+        assert parts["caption.final"]["queue"] >= 100, "the fake worker says that decoding took 10 ms"
+        assert parts["caption.translation"]["translate"] == pytest.approx(320, abs=25)
+        assert parts["sight.ready"]["sight"] == pytest.approx(50, abs=1)
+        assert parts["keyframe.sampled"]["jpeg"] == 15.0
+        assert parts["answer.done"]["route"] == pytest.approx(30, abs=1)
+        assert parts["screen.text"]["text"] == pytest.approx(800, abs=1)
 
     stage.run(main())

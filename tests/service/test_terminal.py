@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from streamsvc.core.config import Server
 from streamsvc.core.errors import ConfigError, StreamsvcError
 from streamsvc.core.types import Reason
 from streamsvc.service import terminal
@@ -54,6 +55,8 @@ def test_the_printer_shows_captions_answers_and_what_they_rest_on_and_never_take
     printer = EventPrinter(False, Console(file=out, highlight=False, width=200))
     printer.show({"type": "caption.final", "start": 61.5, "text": "[b]Once[/b]"})
     printer.show({"type": "caption.gap", "start": 1.0, "end": 3.5, "reason": "overload"})
+    degraded = {"type": "session.degraded", "at": 1.5, "level": 1, "reason": "sound waits"}
+    printer.show(degraded | {"message": "Captions are late: this machine is busy."})
     printer.show({"type": "scene.caption", "start": 2.0, "text": "A cat.", "by": "model"})
     printer.show({"type": "screen.text", "first_seen": 2.0, "title": None, "lines": [{"text": "Hallo"}]})
     printer.show(done("closest"))
@@ -61,6 +64,7 @@ def test_the_printer_shows_captions_answers_and_what_they_rest_on_and_never_take
     assert out.getvalue().splitlines() == [
         "  1:01.5 [b]Once[/b]",
         "  0:01.0 [gap] 2.5 s not captioned: overload",
+        "  0:01.5 [load] Captions are late: this machine is busy.",
         "  0:02.0 [model] A cat.",
         "  0:02.0 [screen] Hallo",
         "  1:20.0 [nearest] The mill.",
@@ -119,3 +123,36 @@ async def test_a_running_service_is_asked(tmp_path: Path) -> None:
             _ = [event async for event in terminal.ask(questions_url("none", f"http://{place}"), "Who?", "")]
     with pytest.raises(StreamsvcError, match="cannot be reached"):
         _ = [event async for event in terminal.ask(url, "Anything?", "")]
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::"])
+def test_every_address_of_the_ready_line_can_be_opened(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    open_server = Server(host=host, api_key="a-key-of-sixteen-or-more")
+    monkeypatch.setattr(terminal, "_lan_address", lambda: "192.168.1.7")
+    said = terminal.ready_line(open_server, host, 8080)
+    assert said == "ready, open http://localhost:8080 or http://192.168.1.7:8080"
+    monkeypatch.setattr(terminal, "_lan_address", lambda: None)
+    assert terminal.ready_line(open_server, host, 1) == "ready, open http://localhost:1"
+
+
+@pytest.mark.parametrize(
+    ("server", "host", "said"),
+    [
+        (Server(), "127.0.0.1", "ready, open http://127.0.0.1:80"),
+        (Server(tls_self_signed=True), "::1", "ready, open https://[::1]:80"),
+        (
+            Server(public_url="https://example.org/live"),
+            "127.0.0.1",
+            "ready, open https://example.org/live or http://127.0.0.1:80",
+        ),
+    ],
+)
+def test_the_ready_line_names_the_bound_address_and_the_public_one(
+    server: Server, host: str, said: str
+) -> None:
+    assert terminal.ready_line(server, host, 80) == said
+
+
+def test_the_address_in_the_local_network_is_no_wildcard_and_no_loopback() -> None:
+    address = terminal._lan_address()
+    assert address is None or not address.startswith(("0.", "127."))

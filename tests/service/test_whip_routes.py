@@ -1,10 +1,21 @@
-"""WHIP offers that the service refuses."""
+"""WHIP at the real service: offers that it refuses, ICE servers that are dead, and GStreamer, captioned."""
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import socket
 from pathlib import Path
 
-from tests.builders.service import error_of, serving
+import pytest
+
+from streamsvc.core import metrics
+from tests.builders.gstreamer import publisher
+from tests.builders.service import error_of, serving, socket_of, until, warm
+
+FIXTURES = Path(__file__).parents[1] / "fixtures"
+OFFER = {"content": (FIXTURES / "obs.sdp").read_text(), "headers": {"Content-Type": "application/sdp"}}
+WORDS = ("stone", "mountain", "gravestones", "houses", "understood", "purposes", "workman", "customers")
 
 
 async def test_an_offer_of_the_wrong_type_or_syntax_is_refused_and_opens_no_session(tmp_path: Path) -> None:
@@ -14,3 +25,40 @@ async def test_an_offer_of_the_wrong_type_or_syntax_is_refused_and_opens_no_sess
         malformed = await client.post("/whip", content="v=0 x", headers={"Content-Type": "application/sdp"})
         assert error_of(malformed) == (400, "malformed_sdp")
         assert service.sessions.by_id == {}
+
+
+async def test_a_dead_ice_server_costs_no_offer(tmp_path: Path) -> None:
+    def failures() -> float:
+        return float(metrics.ice_server_failures.labels("silent")._value.get())
+
+    before = failures()
+    with contextlib.closing(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as silent:
+        silent.bind(("127.0.0.1", 0))
+        url = f"stun:127.0.0.1:{silent.getsockname()[1]}"
+        async with serving(tmp_path, ingest={"ice_servers": [url], "ice_seconds": 0.2}) as (_, _, client):
+            answer = await client.post("/whip/one", **OFFER)
+            assert answer.status_code == 201
+            assert " typ host" in answer.text
+            assert (await client.post("/whip/two", **OFFER)).status_code == 201
+    assert failures() - before == 1, "the second offer did not wait for it"
+
+
+@pytest.mark.models
+@pytest.mark.slow
+@pytest.mark.timeout(180)
+@pytest.mark.usefixtures("gstreamer")
+async def test_a_gstreamer_publisher_is_captioned(tmp_path: Path) -> None:
+    async with serving(tmp_path) as (service, place, client):
+        await warm(service)
+        speech = FIXTURES / "canary.ogg"
+        async with publisher(speech, f"http://{place}/whip/studio", "h264") as program:
+            async with asyncio.timeout(90):
+                assert await program.wait() == 0
+        assert (await client.get("/v1/sessions/studio/captions.json")).status_code == 200
+        async with socket_of(place, "studio") as events:
+            assert (await client.delete("/v1/sessions/studio")).status_code == 200
+            log = await until(events, "session.closed")
+    said = " ".join(event["text"] for event in log if event["type"] == "caption.final").lower()
+    assert sum(word in said for word in WORDS) >= 6, said
+    assert not [event for event in log if event["type"] == "caption.gap" and event["reason"] == "packet_loss"]
+    assert [event for event in log if event["type"] == "keyframe.sampled"], "its pictures are decoded"

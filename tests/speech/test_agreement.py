@@ -10,11 +10,13 @@ from hypothesis import strategies as st
 from streamsvc.core.types import Word
 from streamsvc.speech.agreement import (
     agreement_length,
+    no_speech,
     overlap_count,
     sentence_case,
     shown_count,
     spoken_count,
     stable_count,
+    words_beyond,
 )
 
 texts = st.lists(st.sampled_from(["the", "stone", "cutter", "went", "home", "so", "far"]), max_size=12)
@@ -138,3 +140,22 @@ def test_only_the_word_after_a_full_stop_is_capitalised() -> None:
         "élan",
     ]
     assert sentence_case([word("élan", 1.0)], ".")[0].text == "Élan"
+
+
+def test_a_hypothesis_that_ends_early_does_not_deny_the_words_beyond() -> None:
+    tail = words_of(["in", "his", "power", "to", "do"])
+
+    def heard(start: float, end: float) -> float:
+        return end - start
+
+    def beyond(fresh: Sequence[Word], of: Sequence[Word] = tail) -> list[str]:
+        return [word.text for word in words_beyond(of, fresh, heard)]
+
+    assert beyond(words_of(["in", "his"])) == ["power", "to", "do"]
+    assert beyond([]) == ["in", "his", "power", "to", "do"]
+    assert beyond(words_of(["in", "this", "tower"])) == ["to", "do"], "by time, where the texts differ"
+    assert beyond(words_of(["in", "his", "power", "to", "do", "for"])) == []
+    assert beyond([Word("in", 0.0, 0.3), Word("history", 0.3, 1.5)]) == [], "it covers their time"
+    assert words_beyond(tail, words_of(["in"]), no_speech) == [], "silence holds no words"
+    doubtful = [Word("in", 0.0, 0.28), Word("you", 0.3, 0.58, 0.2)]
+    assert beyond(words_of(["in"]), doubtful) == []

@@ -175,7 +175,7 @@ def test_json_contains_the_words() -> None:
 def test_a_compact_cue_has_the_same_words_and_shares_equal_texts() -> None:
     def cue(text: str) -> Cue:
         said = tuple(Word("".join(word), 1.0 + n, 1.5 + n, 0.98765) for n, word in enumerate(text.split()))
-        return Cue("0.s", "main", 1.0, 100.0, text, said, len(said), True, "en", {"decode": 0.1})
+        return Cue("0.s", "main", 1.0, 100.0, text, said, len(said), True, "en", (("decode", 100.1),))
 
     one, other = captions.compact(cue("the old mill")), captions.compact(cue("by the mill"))
     assert (one.text, one.start, one.end, one.stable, one.final) == ("the old mill", 1.0, 3.5, 3, True)
@@ -183,7 +183,7 @@ def test_a_compact_cue_has_the_same_words_and_shares_equal_texts() -> None:
     assert [(word.start, word.end) for word in one.words] == [(1.0, 1.5), (2.0, 2.5), (3.0, 3.5)]
     assert one.words[2].text is other.words[2].text
     assert {word.probability for word in (*one.words, *other.words)} == {0.99}
-    assert one.stages == {}
+    assert one.stages == ()
 
 
 # --- incremental writing
@@ -232,3 +232,32 @@ def test_a_translation_is_written_like_a_cue_and_has_no_words() -> None:
     unit = Translation("s", "main", 1.0, 0.0, "e.1", "Good day", "en", 1.0, 2.5)
     assert to_vtt([unit]) == "WEBVTT\n\n00:00:01.000 --> 00:00:02.500\nGood day\n"
     assert to_json([unit]) == [{"start": 1.0, "end": 2.5, "text": "Good day", "language": "en", "words": []}]
+
+
+JOINED = (
+    "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645 \U0001f469\u200d\U0001f680 Schiff\u00adfahrt \u200fabc"
+)
+
+
+def test_format_characters_are_as_in_json() -> None:
+    cue = Cue("s", "main", 1.0, 0.0, JOINED, spoken(JOINED, 1.0, 1.5), 4, True)
+    (entry,) = to_json([cue])
+    assert entry["text"] == JOINED
+    assert JOINED in to_vtt([cue])
+    assert JOINED in to_srt([cue])
+    for form in ("vtt", "srt"):
+        assert JOINED in captions.SubtitleWriter(form).write(1.0, 2.0, JOINED)
+
+
+def test_a_line_break_within_a_long_word_does_not_cut_a_character() -> None:
+    family = "\U0001f468\u200d\U0001f469\u200d\U0001f467"
+    lines = wrap("\u4e2d" * 40 + family + "\u6587" * 10)
+    assert len(lines) == 2
+    assert any(family in line for line in lines)
+    lines = wrap("a" * 41 + "e\u0301" + "b" * 5)
+    assert any("e\u0301" in line for line in lines)
+
+
+@pytest.mark.parametrize("text", ["\u200b", "\u00a0", "\u200f \u00ad", "\x00\n"])
+def test_a_cue_without_a_visible_character_has_a_line(text: str) -> None:
+    assert captions.vtt_block(0.0, 1.0, text).split("\n")[1] == "…"

@@ -136,6 +136,7 @@ def transcribe(
     step: Callable[[], float] | None = None,
     language: Callable[[], str | None] | None = None,
     lossless: bool = False,
+    new_vocabulary: Callable[[], Sequence[str] | None] = lambda: None,
 ) -> list[tuple[float, SpeechUnit]]:
     """Every unit with the session time of its publication.
 
@@ -153,10 +154,16 @@ def transcribe(
         step: see DecodingOptions.
         language: see DecodingOptions.
         lossless: see DecodingOptions.
+        new_vocabulary: see DecodingOptions.
     """
     pending = list(flushes)
     options = decoding_loop.DecodingOptions(
-        settings, session="s", step=step, language=language, lossless=lossless
+        settings,
+        session="s",
+        step=step,
+        language=language,
+        lossless=lossless,
+        new_vocabulary=new_vocabulary,
     )
     units: list[tuple[float, SpeechUnit]] = [] if watch is None else watch
 
@@ -716,3 +723,30 @@ def test_real_speech_becomes_the_right_words(media: Path, engine: Any, clip: str
 @pytest.mark.parametrize("clip", ["noise2", "room_noise", "digital_silence_30s", "music_guitar"])
 def test_non_speech_yields_no_word(media: Path, engine: Any, clip: str) -> None:
     assert run_virtual(read(media / "non_speech" / f"{clip}.flac"), engine, Hear()).stable == []
+
+
+def test_a_vocabulary_may_change_while_the_stream_runs(virtual: asyncio.Runner) -> None:
+    zero = virtual.get_loop().time()
+    role = ScriptedHear()
+    terms = ("Ada", "Zürich")
+    units = transcribe(
+        virtual,
+        spoken((9, 1.0), (9, 1.0)),
+        role,
+        new_vocabulary=lambda: terms if clock.now() - zero > 3.6 else None,
+    )
+    assert stable(units) == numbers(18), "no utterance is closed for it"
+    change = role.hotwords.index("Ada Zürich")
+    assert set(role.hotwords[:change]) == {None}
+    assert set(role.hotwords[change:]) == {"Ada Zürich"}
+
+
+def test_every_unit_carries_what_the_time_since_its_arrival_went_to(virtual: asyncio.Runner) -> None:
+    for published, unit in transcribe(virtual, spoken((9, 1.0)), ScriptedHear()):
+        assert not isinstance(unit, Gap)
+        zero = published - published  # times of units are those of the virtual clock
+        assert unit.stages, unit
+        ends = [ended for _, ended in unit.stages]
+        assert ends == sorted(ends)
+        assert {name for name, _ in unit.stages} <= {"wait", "vad", "queue", "asr"}
+        assert ends[-1] >= unit.arrived + zero, "the work that found it is the newest"

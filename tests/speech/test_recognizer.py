@@ -13,10 +13,10 @@ import pytest
 
 from streamsvc.core import clock
 from streamsvc.core.errors import CapacityError, DeadlineMissed, StreamsvcError, WorkerError
-from streamsvc.core.types import SAMPLE_RATE
 from streamsvc.speech.recognizer import RETRY_FIRST, RETRY_MAX, Recognizer
+from streamsvc.speech.vad import VAD_WINDOW
 
-SAMPLES = np.zeros(SAMPLE_RATE, np.float32)
+SAMPLES = np.zeros(31 * VAD_WINDOW, np.float32)
 
 
 @dataclass
@@ -97,3 +97,15 @@ def test_the_delay_between_tries_doubles_up_to_its_maximum(virtual: asyncio.Runn
         return [end - start for start, end in itertools.pairwise(times)]
 
     assert virtual.run(delays()) == pytest.approx([RETRY_FIRST, 0.5, 1.0, RETRY_MAX, RETRY_MAX])
+
+
+def test_voice_activity_detection_hears_quiet_audio_amplified(virtual: asyncio.Runner) -> None:
+    role = FailingHear()
+    recognizer = Recognizer(role, "s")
+    quiet = np.full(4 * VAD_WINDOW, 0.001, np.float32)
+    virtual.run(recognizer.vad(quiet))
+    assert role.payloads[-1]["samples"] == pytest.approx(0.05)
+    loud = np.full(VAD_WINDOW, 0.5, np.float32)
+    virtual.run(recognizer.vad(loud))
+    virtual.run(recognizer.vad(quiet[:VAD_WINDOW]))
+    assert role.payloads[-1]["samples"].max() < 0.002, "the level goes along with the next request"

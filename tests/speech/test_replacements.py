@@ -114,3 +114,15 @@ def test_the_result_does_not_depend_on_the_cuts_and_no_word_is_lost(
     assert (*published, *end.words) == whole
     covered = [second for word in whole for second in range(int(word.start), int(word.end))]
     assert covered == list(range(len(words)))
+
+
+def test_phrases_may_change_between_units_and_no_word_is_lost() -> None:
+    replacer = Replacer({"stream service": "streamsvc"})
+    first = replacer.take(unit(words_of("A stream"), 2))
+    assert [word.text for word in first.words[: first.stable]] == ["A"], "the rest may begin a phrase"
+    replacer.use({})
+    second = replacer.take(unit(words_of("service runs", 2), 2))
+    assert [word.text for word in second.words[: second.stable]] == ["stream", "service", "runs"]
+    replacer.use({"a b": "c"})
+    third = replacer.take(unit(words_of("a b", 4), 2, final=True))
+    assert [word.text for word in third.words] == ["c"]

@@ -37,7 +37,7 @@ def test_stable_words_are_never_revised_nor_repeated(hypotheses: list[list[str]]
         seconds = window.end - window.start
         spoken = [Word(text, 0.3 * index, 0.3 * index + 0.28, 0.9) for index, text in enumerate(words)]
         hypothesis = Hypothesis(tuple(word for word in spoken if word.end < seconds), 0.0, -0.1)
-        for unit in segmenter.add_hypothesis(window, hypothesis, {}):
+        for unit in segmenter.add_hypothesis(window, hypothesis):
             assert isinstance(unit, Words), step
             stable += unit.words[: unit.stable]
     assert all(a.end <= b.end + 0.3 for a, b in itertools.pairwise(stable)), "a stable word came twice"
@@ -87,7 +87,7 @@ def test_an_utterance_ends_after_the_hangover_with_its_tail() -> None:
     window = segmenter.due()
     assert window is not None and window.at_pause
     words = (Word("so", 0.0, 0.2, 0.9), Word("far", 0.3, 0.6, 0.9))
-    (unit,) = segmenter.add_hypothesis(window, Hypothesis(words, 0.0, -0.1), {})
+    (unit,) = segmenter.add_hypothesis(window, Hypothesis(words, 0.0, -0.1))
     assert (len(unit.words), unit.stable) == (2, 1), "the last word waits"
     assert segmenter.end_utterance() == [], "0.3 s of silence are no hangover"
     feed(segmenter, 0.0, 0.32)
@@ -106,3 +106,93 @@ def test_abandoned_audio_is_a_gap_and_ends_the_utterance() -> None:
     assert isinstance(gap, Gap) and (gap.start, gap.end, gap.reason) == (0.0, 1.6, "overload")
     assert isinstance(stopped, Speech) and not stopped.active
     assert segmenter.due(closing=True) is None
+
+
+def hypothesis(*words: tuple[str, float, float], rejected: bool = False) -> Hypothesis:
+    """Words with their times in seconds from the start of the window."""
+    return Hypothesis(
+        tuple(Word(text, start, end, 0.9) for text, start, end in words), 0.0, -0.1, rejected=rejected
+    )
+
+
+def stable_of(units: list[Words | Gap] | list[Words | Speech | Gap]) -> str:
+    """The stable words of units."""
+    return " ".join(
+        word.text for unit in units if isinstance(unit, Words) for word in unit.words[: unit.stable]
+    )
+
+
+def test_a_hypothesis_that_ends_early_takes_no_words_back_and_its_rest_is_decoded_alone() -> None:
+    segmenter = Segmenter("s", step=STEP, hangover=0.5)
+    feed(segmenter, 1.0, 3.2)
+    window = segmenter.due()
+    assert window is not None
+    said = ("in", 0.4, 0.8), ("his", 0.9, 1.2), ("power", 1.3, 1.8), ("to", 1.9, 2.2), ("do", 2.3, 2.6)
+    units = segmenter.add_hypothesis(window, hypothesis(*said))
+    feed(segmenter, 0.0, 0.32)
+    window = segmenter.due()
+    assert window is not None and window.at_pause
+    units += segmenter.add_hypothesis(window, hypothesis(*said[:2]))
+    rest = segmenter.due()
+    assert rest is not None and rest.at_pause
+    assert window.start < rest.start < 1.3, "from the last word of the hypothesis on"
+    units += segmenter.add_hypothesis(rest, hypothesis())
+    assert segmenter.due() is None, "decoded once more, not for ever"
+    feed(segmenter, 0.0, 0.32)
+    units += segmenter.end_utterance()
+    assert stable_of(units) == "In his power to do"
+
+
+def test_repeated_speech_is_decoded_between_silences_without_context_or_prompt() -> None:
+    segmenter = Segmenter("s", step=STEP, hangover=0.5)
+    for _ in range(3):
+        feed(segmenter, 1.0, 1.28)
+        feed(segmenter, 0.0, 0.16)
+    feed(segmenter, 1.0, 0.64)
+    window = segmenter.due()
+    assert window is not None
+
+    def said(window: DecodeWindow) -> Hypothesis:
+        """A phrase in each stretch of speech in the window."""
+        starts = [1.44 * number - window.start for number in range(4)]
+        return hypothesis(
+            *(
+                (text, start + at, start + at + 0.4)
+                for start in starts
+                if -0.1 <= start < window.end - window.start - 0.5
+                for text, at in (("Yes,", 0.1), ("please.", 0.6))
+            )
+        )
+
+    assert segmenter.add_hypothesis(window, said(window)) == [], "decoded again in pieces"
+    pieces: list[DecodeWindow] = []
+    units: list[Words | Gap] = []
+    while (piece := segmenter.due(closing=True)) is not None:
+        assert len(pieces) < 9
+        pieces.append(piece)
+        units += segmenter.add_hypothesis(piece, said(piece))
+    assert len(pieces) == 2
+    assert all(piece.prompt == "" for piece in pieces)
+    assert all(after.start >= before.end - 0.01 for before, after in itertools.pairwise(pieces))
+    assert pieces[0].end - pieces[0].start <= 4.5
+    assert stable_of(units) == " ".join(["Yes, please."] * 4), "equal words are no overlap"
+
+
+def test_speech_that_the_engine_rejects_is_reported_as_a_gap() -> None:
+    segmenter = Segmenter("s", step=STEP, hangover=0.5)
+    for _ in range(2):
+        feed(segmenter, 1.0, 1.28)
+        feed(segmenter, 0.0, 0.16)
+    feed(segmenter, 0.0, 0.32)
+    gaps: list[Gap] = []
+    for _ in range(9):
+        window = segmenter.due()
+        if window is None:
+            break
+        for unit in segmenter.add_hypothesis(window, hypothesis(rejected=True)):
+            assert isinstance(unit, Gap)
+            gaps.append(unit)
+    assert segmenter.due() is None
+    assert {gap.reason for gap in gaps} == {"unrecognised"}
+    lost = sum(gap.end - gap.start for gap in gaps)
+    assert lost == pytest.approx(2 * 1.28, abs=0.6), "all of the speech, and little else"

@@ -5,15 +5,19 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import time
 import weakref
+from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from streamsvc.core import metrics
+from streamsvc.core import clock, metrics
 from streamsvc.core.errors import ModelMissing, WorkerError
 from streamsvc.core.idle_gate import IdleGate
 from streamsvc.workers import supervisor
+from streamsvc.workers.process import Job, WorkerProcess
 from streamsvc.workers.supervisor import Worker
 from tests.builders.workers import running
 
@@ -51,6 +55,112 @@ async def test_a_worker_that_hangs_is_killed_and_restarted(monkeypatch: pytest.M
         with pytest.raises(WorkerError, match="died"):
             await role.call("sleep", {"seconds": 60}, deadline_in_s=30)
         assert (await role.call("echo", {}, deadline_in_s=30))["pid"] != pid
+
+
+async def _until(condition: Callable[[], bool], seconds: float = 30.0) -> None:
+    async with asyncio.timeout(seconds):
+        while not condition():  # noqa: ASYNC110 - what is waited for is another process
+            await asyncio.sleep(0.02)
+
+
+async def _replaced(process: Worker, pid: int) -> None:
+    """Wait until another process serves."""
+    await _until(lambda: process.ready and process.pid != pid)
+
+
+async def test_a_frozen_worker_is_silent_at_once_and_replaced_within_seconds() -> None:
+    async with running() as process:
+        role = process.role("test")
+        pid = (await role.call("echo", {}, deadline_in_s=30))["pid"]
+        assert not process.silent
+        os.kill(pid, signal.SIGSTOP)
+        await _until(lambda: process.silent, supervisor.SILENT_SECONDS + 5 * supervisor.PING_SECONDS)
+        assert process.ready  # it may go on yet
+        assert not process.fresh
+        await _replaced(process, pid)
+        assert (await role.call("echo", {}, deadline_in_s=30))["pid"] != pid
+        assert process.fresh
+
+
+async def test_a_busy_loop_of_our_own_is_not_taken_for_a_frozen_worker() -> None:
+    async with running() as process:
+        pid = (await process.role("test").call("echo", {}, deadline_in_s=30))["pid"]
+        time.sleep(supervisor.FREEZE_SECONDS + 0.5)  # noqa: ASYNC251 - nothing is read meanwhile
+        await asyncio.sleep(0.5)
+        assert process.pid == pid
+
+
+def test_a_worker_that_keeps_dying_is_started_ever_more_rarely(
+    virtual: asyncio.Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    starts: list[float] = []
+
+    async def start(job: Job, path: Path) -> WorkerProcess:
+        starts.append(clock.now())
+        raise WorkerError("it died while it loaded its models")
+
+    monkeypatch.setattr(WorkerProcess, "start", start)
+
+    async def main() -> None:
+        process = Worker("test", {"test": "tests.fakes.worker_engine"}, {})
+        task = asyncio.create_task(process.run())
+        await clock.sleep(600)
+        assert not process.ready
+        assert process.silent
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    virtual.run(main())
+    assert sum(at - starts[0] < 60 for at in starts) <= 5
+    assert sum(at - starts[0] < 600 for at in starts) > 10
+
+
+async def test_a_worker_that_gives_no_result_is_not_fresh(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervisor, "PROBE_SECONDS", 0.2)
+    monkeypatch.setattr(supervisor, "RESULT_SECONDS", 1.0)
+    async with running() as process:
+        await process.role("test").call("echo", {}, deadline_in_s=30)
+        await asyncio.sleep(1.5)
+        fresh = process.fresh  # by its probes
+        lane = asyncio.create_task(process.role("test").call("sleep", {"seconds": 30}, deadline_in_s=40))
+        monkeypatch.setattr(supervisor, "PROBE_SECONDS", 1e9)
+        await asyncio.sleep(1.3)
+        assert process.ready
+        assert (fresh, process.fresh) == (True, False)
+        lane.cancel()
+        await asyncio.gather(lane, return_exceptions=True)
+
+
+async def test_a_spare_takes_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervisor, "SPARE_SECONDS", 0.0)
+    monkeypatch.setattr(supervisor, "STABLE_SECONDS", 0.0)
+    started: list[int] = []
+    start = WorkerProcess.start
+
+    async def counted(job: Job, path: Path) -> WorkerProcess:
+        started.append((process := await start(job, path)).pid)
+        return process
+
+    monkeypatch.setattr(WorkerProcess, "start", counted)
+    process = Worker("test", {"test": "tests.fakes.worker_engine"}, {}, spare=True)
+    task = asyncio.create_task(process.run())
+    try:
+        for turn in range(3):  # a spare that has died is not used
+            pid = (await process.role("test").call("echo", {}, deadline_in_s=30))["pid"]
+            expected = 2 + turn
+            await _until(lambda: len(started) >= expected)  # noqa: B023
+            assert pid != started[-1]
+            if turn == 2:
+                os.kill(started[-1], signal.SIGKILL)
+                await asyncio.sleep(0.3)
+            os.kill(pid, signal.SIGKILL)
+            spare = started[-1]
+            await _replaced(process, pid)
+            again = (await process.role("test").call("echo", {}, deadline_in_s=30))["pid"]
+            assert (again == spare) == (turn < 2)
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
 
 
 async def test_a_role_can_be_remembered_without_keeping_its_worker_alive() -> None:

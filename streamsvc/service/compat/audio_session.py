@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import av
+import numpy as np
 
 from streamsvc.core import clock
 from streamsvc.core.config import LANGUAGES
@@ -33,7 +34,7 @@ FRAME = 0.04  # seconds of audio in one frame at most
 BURST = 0.25  # seconds of audio pushed without a pause
 PAUSE = 0.002  # seconds between bursts
 TYPES = ("speech.*", "caption.partial", "caption.final", "caption.gap", "session.flushed", "session.closed")
-_SAMPLE_BYTES = {"pcm_s16le": 2, "pcm_mulaw": 1, "pcm_alaw": 1}
+SAMPLE_BYTES = {"pcm_s16le": 2, "pcm_mulaw": 1, "pcm_alaw": 1}
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,25 +50,49 @@ class ConnectionLimits:
 
 @dataclass(frozen=True, slots=True)
 class AudioFormat:
-    """Mono audio without a container.
+    """Audio without a container. A sample is one of each channel, interleaved.
 
-    codec: libav's name: pcm_s16le, pcm_mulaw or pcm_alaw. rate: Hz.
+    codec: libav's name: pcm_s16le, pcm_mulaw or pcm_alaw. rate: Hz. channels: 1 or 2; mixed by the decoder.
     """
 
     codec: str
     rate: int
+    channels: int = 1
 
     @property
     def sample_bytes(self) -> int:
-        """Bytes of one sample."""
-        return _SAMPLE_BYTES[self.codec]
+        """Bytes of one sample of all channels."""
+        return SAMPLE_BYTES[self.codec] * self.channels
 
     def track(self) -> MediaTrack:
         """A new track of this format, with its own decoder."""
         context: Any = av.CodecContext.create(self.codec, "r")
         context.sample_rate = self.rate
-        context.layout = "mono"
+        context.layout = "mono" if self.channels == 1 else "stereo"
         return MediaTrack("audio", self.codec, context)
+
+
+def continues(partial: bytes, payload: bytes, audio_format: AudioFormat) -> bool:
+    """Whether a payload begins with the rest of an incomplete sample, judged by its first second.
+
+    Samples of sound are close to their neighbours; read from the wrong byte they are noise.
+
+    Args:
+        partial: the first bytes of the sample.
+        payload: all that came after it.
+        audio_format: of both.
+    """
+    if audio_format.codec != "pcm_s16le":
+        return False  # a sample of one byte a channel: nothing to judge by
+    return _roughness(partial + payload, audio_format) < _roughness(payload, audio_format)
+
+
+def _roughness(payload: bytes, audio_format: AudioFormat) -> float:
+    """Mean distance between neighbouring 16-bit samples of each channel; infinite for fewer than two."""
+    size = audio_format.sample_bytes
+    count = min(len(payload) // size, audio_format.rate)
+    samples = np.frombuffer(payload[: count * size], "<i2").reshape(count, -1).astype(np.float32)
+    return float(np.abs(np.diff(samples, axis=0)).mean()) if count > 1 else float("inf")
 
 
 class SessionOver(StreamsvcError):
@@ -98,6 +123,7 @@ class PcmPublisher:
         self._format = audio_format
         self._start = start
         self._partial = b""  # bytes of an incomplete sample
+        self._ended = False  # the audio so far was ended; what follows may begin anew
 
     @property
     def seconds(self) -> float:
@@ -106,8 +132,12 @@ class PcmPublisher:
 
     async def push(self, payload: bytes) -> None:
         """Publish samples; waits until the session has room. The payload may end within a sample."""
-        payload = self._partial + payload
         size = self._format.sample_bytes
+        if self._ended and payload:
+            self._ended = False
+            if not continues(self._partial, payload, self._format):
+                self._partial = b""
+        payload = self._partial + payload
         complete = len(payload) - len(payload) % size
         self._partial = payload[complete:]
         frame_bytes = round(FRAME * self._format.rate) * size
@@ -132,6 +162,14 @@ class PcmPublisher:
             if unpaused >= BURST:
                 unpaused = 0.0
                 await clock.sleep(PAUSE)
+
+    def end_part(self) -> None:
+        """End the audio so far: an incomplete sample at its end is no part of what follows.
+
+        Clients commit or clear within a sample. Its first byte would turn all that follows into noise. Only
+        audio that visibly goes on from it keeps it (`continues`).
+        """
+        self._ended = bool(self._partial)
 
     def stats(self) -> dict[str, float]:
         """No statistics: no packets can be lost."""
@@ -219,7 +257,8 @@ class AudioSession:
         """
         if self._failure is not None:
             raise self._failure
-        session, _, subscription = self._open
+        session, publisher, subscription = self._open
+        publisher.end_part()
         self._flushed.clear()
         with contextlib.suppress(
             Conflict

@@ -1,7 +1,8 @@
-"""Deepgram's prerecorded protocol: `POST /v1/listen` with a file, or with the URL of one.
+"""Deepgram's prerecorded protocol: `POST /v1/listen` with a file, raw samples, or a file's URL.
 
-The response is the transcript. An uploaded file is stored in a temporary folder of its own until the response
-is sent.
+The response is the transcript. An upload is stored in a temporary folder until the response is sent.
+Raw samples (`encoding` linear16, mulaw or alaw, with `sample_rate` and `channels`) get a WAV head.
+Channels are mixed; with `multichannel` each is transcribed by itself.
 """
 
 from __future__ import annotations
@@ -21,13 +22,15 @@ from fastapi import Request
 
 from streamsvc.core.errors import DeadlineMissed, InvalidRequest, NotFound, SourceError, TooLarge
 from streamsvc.core.options import SessionOptions, SpeechOptions, VisionOptions
-from streamsvc.service.compat.audio_session import ConnectionLimits
+from streamsvc.service.compat.audio_file import WAV_HEAD, has_container, split_channels, wav_head
+from streamsvc.service.compat.audio_session import AudioFormat, ConnectionLimits
 from streamsvc.service.compat.deepgram_messages import Message, RequestInfo, alternative
-from streamsvc.service.compat.deepgram_options import Options, parse_options
+from streamsvc.service.compat.deepgram_options import FILE_HEADS, Options, file_format, parse_options
 from streamsvc.service.service import Service
 from streamsvc.service.session import Session
 
 _JSON_BYTES = 8192  # security limit: a body that names a URL
+_HEAD_BYTES = 12  # at the beginning of a body: what kind of file it is
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,32 +47,79 @@ class _Source:
 
 
 async def transcribe(service: Service, http: Request, request_id: str, limits: ConnectionLimits) -> Message:
-    """Transcribe the file in a request's body, or at the URL that it names.
+    """Transcribe the file or the samples in a request's body, or the file at the URL that it names.
 
     Raises:
         InvalidRequest, SourceError: bad option or media. TooLarge. CapacityError. DeadlineMissed.
     """
     hear = service.settings.hear
-    options = parse_options(http.query_params, hear)
+    options = parse_options(http.query_params, hear, multichannel=True)
     request = RequestInfo(request_id, hear.model)
     if "json" in http.headers.get("content-type", ""):
+        if options.multichannel:
+            raise InvalidRequest("multichannel is not supported for a URL", code="unsupported_option")
         url = _url(b"".join([piece async for piece in _limited(http, _JSON_BYTES)]))
         source = _Source(url, (), hashlib.sha256(url.encode()).hexdigest())
-        return await _transcribe(service, source, options, request, limits.file_seconds)
+        events, seconds = await _transcribe(service, source, options, limits.file_seconds)
+        return _body(request, source.digest, seconds, [events], options)
+    expected = file_format(http.query_params)
     with tempfile.TemporaryDirectory(prefix="streamsvc-") as folder:
         path = Path(folder) / "audio"
-        digest = hashlib.sha256()
-        with path.open("wb") as file:
-            async for piece in _limited(http, limits.file_bytes):
-                digest.update(piece)
-                await asyncio.to_thread(file.write, piece)
-        source = _Source(str(path), (Path(folder),), digest.hexdigest())
+        digest = await _store(http, path, expected, limits)
+        paths = [path]
         try:
-            return await _transcribe(service, source, options, request, limits.file_seconds)
+            if options.multichannel:
+                seconds = limits.audio_seconds
+                paths = await asyncio.to_thread(split_channels, path, Path(folder), seconds)
+            runs = [
+                await _transcribe(
+                    service, _Source(str(one), (Path(folder),), digest), options, limits.file_seconds
+                )
+                for one in paths
+            ]
         except SourceError as error:  # its message contains a path of this machine
+            hint = "" if expected else "; raw samples require encoding and sample_rate"
             raise InvalidRequest(
-                "failed to process audio: corrupt or unsupported data", code=error.code
+                f"failed to process audio: corrupt or unsupported data{hint}", code=error.code
             ) from None
+    return _body(request, digest, runs[0][1], [events for events, _ in runs], options)
+
+
+async def _store(
+    http: Request, path: Path, expected: AudioFormat | str | None, limits: ConnectionLimits
+) -> str:
+    """Write the body to a file, samples with a head; returns its hexadecimal SHA-256.
+
+    Raises:
+        InvalidRequest: it is not what the request says. TooLarge.
+    """
+    digest = hashlib.sha256()
+    head = b""
+    size = 0
+    with path.open("wb") as file:
+        file.seek(WAV_HEAD if isinstance(expected, AudioFormat) else 0)
+        async for piece in _limited(http, limits.file_bytes):
+            digest.update(piece)
+            head = (head + piece)[:_HEAD_BYTES] if len(head) < _HEAD_BYTES else head
+            size += len(piece)
+            await asyncio.to_thread(file.write, piece)
+    if isinstance(expected, str) and not head.startswith(FILE_HEADS[expected]):
+        raise InvalidRequest(f"the body is not a {expected} file, as encoding says", code="corrupt")
+    if isinstance(expected, AudioFormat):
+        if size < expected.sample_bytes:
+            raise InvalidRequest("failed to process audio: the body holds no sample", code="empty")
+        await asyncio.to_thread(_set_head, path, expected, size, head)
+    return digest.hexdigest()
+
+
+def _set_head(path: Path, audio_format: AudioFormat, size: int, head: bytes) -> None:
+    """Complete the head of a file of samples, or remove its room where the body is a file of its own."""
+    if has_container(head):
+        path.write_bytes(path.read_bytes()[WAV_HEAD:])
+        return
+    with path.open("r+b") as file:
+        file.write(wav_head(audio_format, size - size % audio_format.sample_bytes))
+        file.truncate(WAV_HEAD + size - size % audio_format.sample_bytes)
 
 
 async def _limited(http: Request, limit: int) -> AsyncIterator[bytes]:
@@ -95,9 +145,9 @@ def _url(text: bytes) -> str:
 
 
 async def _transcribe(
-    service: Service, source: _Source, options: Options, request: RequestInfo, seconds: float
-) -> Message:
-    """Run a session on the source; `seconds` limits the wall-clock time."""
+    service: Service, source: _Source, options: Options, seconds: float
+) -> tuple[list[Mapping[str, Any]], float]:
+    """The events of a session on the source, and its seconds; `seconds` limits the wall-clock time."""
     speech = SpeechOptions(options.speech.language, options.speech.vocabulary)
     session = await service.sessions.create(
         source.location,
@@ -115,8 +165,24 @@ async def _transcribe(
             await service.sessions.delete(session.id, purge=True)
     if (error := session.failure) is not None:
         raise error
-    metadata = request.metadata(source.digest, session.clock.position())
-    return {"metadata": metadata, "results": results(events, options)}
+    return events, session.clock.position()
+
+
+def _body(
+    request: RequestInfo,
+    digest: str,
+    seconds: float,
+    channels: Sequence[Sequence[Mapping[str, Any]]],
+    options: Options,
+) -> Message:
+    """The response, from the events of each channel."""
+    metadata = request.metadata(digest, seconds) | {"channels": len(channels)}
+    each = [results(events, options, channel) for channel, events in enumerate(channels)]
+    body: Message = {"channels": [result["channels"][0] for result in each]}
+    if options.utterances:
+        spoken = [utterance for result in each for utterance in result["utterances"]]
+        body["utterances"] = sorted(spoken, key=lambda utterance: float(utterance["start"]))
+    return {"metadata": metadata, "results": body}
 
 
 async def _events(session: Session) -> list[Mapping[str, Any]]:
@@ -131,8 +197,8 @@ async def _events(session: Session) -> list[Mapping[str, Any]]:
     return events
 
 
-def results(events: Sequence[Mapping[str, Any]], options: Options) -> Message:
-    """The `results` of a file, from its closed captions. An utterance ends where speech stops."""
+def results(events: Sequence[Mapping[str, Any]], options: Options, channel: int = 0) -> Message:
+    """The `results` of one channel, from its closed captions. An utterance ends where speech stops."""
     words: list[Mapping[str, Any]] = []
     utterances: list[Message] = []
     first = 0  # index of the first word of the present utterance
@@ -145,8 +211,8 @@ def results(events: Sequence[Mapping[str, Any]], options: Options) -> Message:
             span = {
                 "start": spoken[0]["start"],
                 "end": spoken[-1]["end"],
-                "channel": 0,
-                "id": f"utterance-{len(utterances)}",
+                "channel": channel,
+                "id": f"utterance-{channel}-{len(utterances)}" if channel else f"utterance-{len(utterances)}",
             }
             utterances.append(span | alternative(spoken, options.punctuate))
     body: Message = {"channels": [{"alternatives": [alternative(words, options.punctuate)]}]}

@@ -11,6 +11,7 @@ from typing import Any
 
 from streamsvc.core import clock
 from streamsvc.core.errors import StreamsvcError
+from streamsvc.core.printable import is_extender
 from streamsvc.service.compat.audio_session import Event
 from streamsvc.service.compat.deepgram_options import Options
 
@@ -42,8 +43,11 @@ def _word(word: Mapping[str, Any], punctuate: bool) -> Message:
     text = word["text"].strip()
     first = next((index for index, char in enumerate(text) if char.isalnum()), len(text))
     trailing = next((index for index, char in enumerate(reversed(text)) if char.isalnum()), 0)
+    last = len(text) - trailing
+    while first < last < len(text) and is_extender(text[last]):  # a vowel sign, a joiner
+        last += 1
     shape = {
-        "word": text[first : len(text) - trailing].lower(),
+        "word": text[first:last].lower(),
         "start": word["start"],
         "end": word["end"],
         "confidence": word["probability"],

@@ -16,6 +16,16 @@ from streamsvc.core.options import SpeechOptions
 from streamsvc.service.compat.audio_session import AudioFormat, clamp_hangover, language_code
 
 CODECS = {"linear16": "pcm_s16le", "mulaw": "pcm_mulaw", "alaw": "pcm_alaw"}
+TELEPHONE = ("mulaw", "alaw")  # their rate is 8000 Hz where none is given
+# Codings that exist in files only, and what such a file begins with.
+FILE_HEADS = {
+    "flac": (b"fLaC", b"OggS", b"ID3"),
+    "opus": (b"OggS", b"\x1aE\xdf\xa3"),
+    "ogg-opus": (b"OggS",),
+    "speex": (b"OggS",),
+    "amr-nb": (b"#!AMR\n",),
+    "amr-wb": (b"#!AMR-WB\n",),
+}
 MODELS = (
     "nova",
     "enhanced",
@@ -59,16 +69,22 @@ class Options:
     vad_events: bool
     utterance_end: float | None
     utterances: bool
+    multichannel: bool = False
 
 
-def parse_options(query: QueryParams, hear: Hear) -> Options:
-    """Read and check a query; `audio_format` reads the format.
+def parse_options(query: QueryParams, hear: Hear, *, multichannel: bool = False) -> Options:
+    """Read and check a query; `audio_format` and `file_format` read the format.
+
+    Args:
+        query: of the request.
+        hear: the service's settings.
+        multichannel: the channels can be transcribed one by one.
 
     Raises:
         InvalidRequest: names the parameter.
     """
     for name in REFUSED:
-        if _is_on(query, name):
+        if _is_on(query, name) and not (multichannel and name == "multichannel"):
             raise InvalidRequest(f"The parameter {name} is not supported", code="unsupported_option")
     model = query.get("model", "base")
     if model != hear.model and model.lower().split("-")[0] not in MODELS:
@@ -84,11 +100,12 @@ def parse_options(query: QueryParams, hear: Hear) -> Options:
         vad_events=_is_on(query, "vad_events"),
         utterance_end=_utterance_end(query),
         utterances=_is_on(query, "utterances"),
+        multichannel=_is_on(query, "multichannel"),
     )
 
 
 def audio_format(query: QueryParams) -> AudioFormat:
-    """The format named by `encoding`, `sample_rate` and `channels`.
+    """The format of samples without a container, named by `encoding`, `sample_rate` and `channels`.
 
     Raises:
         InvalidRequest: names the parameter.
@@ -99,9 +116,31 @@ def audio_format(query: QueryParams) -> AudioFormat:
             f"encoding is required and must be one of {', '.join(CODECS)}; got {encoding[:20]!r}",
             code="unsupported_encoding",
         )
-    if query.get("channels", "1") != "1":
-        raise InvalidRequest("channels must be 1", code="unsupported_channels")
-    return AudioFormat(CODECS[encoding], _number(query, "sample_rate", 8000, 48_000, "Hz"))
+    channels = query.get("channels", "1")
+    if channels not in ("1", "2"):
+        raise InvalidRequest(f"channels must be 1 or 2; got {channels[:20]!r}", code="unsupported_channels")
+    if encoding in TELEPHONE and "sample_rate" not in query:
+        return AudioFormat(CODECS[encoding], 8000, int(channels))
+    return AudioFormat(CODECS[encoding], _number(query, "sample_rate", 8000, 48_000, "Hz"), int(channels))
+
+
+def file_format(query: QueryParams) -> AudioFormat | str | None:
+    """What the body of a file request is: samples of a format, a file of a named coding, or any file (None).
+
+    Raises:
+        InvalidRequest: names the parameter.
+    """
+    encoding = query.get("encoding")
+    if encoding is None:
+        return None
+    if encoding in CODECS:
+        return audio_format(query)
+    if encoding not in FILE_HEADS:
+        raise InvalidRequest(
+            f"encoding must be one of {', '.join((*CODECS, *FILE_HEADS))}; got {encoding[:20]!r}",
+            code="unsupported_encoding",
+        )
+    return encoding
 
 
 def _is_on(query: QueryParams, name: str, default: str = "false") -> bool:

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from streamsvc.core.config import Hear
 from streamsvc.core.errors import InvalidRequest
 from streamsvc.core.options import SpeechOptions
+from streamsvc.core.plain_errors import plain_errors
 from streamsvc.service.compat.audio_session import AudioFormat, clamp_hangover, language_code
 from streamsvc.speech.vad import PREROLL
 
@@ -240,4 +241,5 @@ def _client_error(error: ValidationError) -> ClientError:
             return ClientError(f"Unknown parameter: '{param}'.", "unknown_parameter", param)
         case "missing":
             return ClientError(f"Missing required parameter: '{param}'.", "missing_required_parameter", param)
-    return ClientError(f"Invalid value at '{param}': {first['msg']}.", "invalid_value", param)
+    said = plain_errors([{**first, "loc": ()}], None, "it")
+    return ClientError(f"Invalid value at '{param}': {said}.", "invalid_value", param)

@@ -37,7 +37,7 @@ def bearer(headers: Mapping[str, str], offered: Sequence[str] = ()) -> dict[str,
     The key is in `Authorization: Bearer`, in Deepgram's `Authorization: Token`, or in the subprotocols of
     either protocol.
     """
-    plain = {name: headers[name] for name in ("host", "origin") if name in headers}
+    plain = {name: headers[name] for name in ("host", "origin", "sec-fetch-site") if name in headers}
     scheme, _, key = headers.get("authorization", "").partition(" ")
     if scheme.lower() not in _SCHEMES:
         key = next((name.removeprefix(OPENAI_KEY) for name in offered if name.startswith(OPENAI_KEY)), "")

@@ -6,6 +6,7 @@ import asyncio
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import pytest
 
 from streamsvc.core import metrics
@@ -21,6 +22,7 @@ from streamsvc.service.compat.audio_session import (
     SessionOver,
     check_size,
     clamp_hangover,
+    continues,
     language_code,
 )
 from streamsvc.service.session import Session
@@ -249,3 +251,49 @@ async def test_a_flush_after_the_end_of_the_session_raises(tmp_path: Path) -> No
         await session.over.wait()
         with pytest.raises(SessionOver, match="shutdown"):
             await connection.audio.flush()
+
+
+def tone(samples: int) -> bytes:
+    """A quiet tone of 16-bit samples."""
+    return (900 * np.sin(np.arange(samples) / 9)).astype("<i2").tobytes()
+
+
+def test_a_payload_goes_on_from_half_a_sample_only_where_that_sounds_like_audio() -> None:
+    audio = tone(800)
+    assert continues(audio[:5][4:], audio[5:], PCM)
+    assert not continues(b"\x7f", audio, PCM)
+    stereo = AudioFormat("pcm_s16le", 16_000, 2)
+    assert stereo.sample_bytes == 4
+    assert continues(audio[:3], audio[3:], stereo)
+    assert not continues(b"\x7f", audio, stereo)
+    assert not continues(b"\x01", bytes(640), PCM), "silence tells nothing: the client has ended its audio"
+    assert not continues(b"\x01", audio, AudioFormat("pcm_mulaw", 8_000, 2))
+
+
+@pytest.mark.parametrize("extra", [1, 3])
+def test_half_a_sample_before_the_end_of_a_part_does_not_shift_what_follows(extra: int) -> None:
+    async def main() -> None:
+        session = FakeSession()
+        publisher = publisher_of(session)
+        await publisher.push(tone(400) + bytes(extra))
+        publisher.end_part()
+        session.frames.clear()
+        await publisher.push(tone(800))
+        assert b"".join(frame.payload for frame in session.frames) == tone(800)
+        publisher.end_part()
+        session.frames.clear()
+        whole = tone(800)
+        for part in (whole[:641], whole[641:]):  # a stream that is cut within a sample and goes on
+            await publisher.push(part)
+            publisher.end_part()
+        assert b"".join(frame.payload for frame in session.frames) == whole
+
+    asyncio.run(main())
+
+
+async def test_a_flush_ends_the_part(tmp_path: Path) -> None:
+    async with serving(tmp_path) as (service, _, _), Connection(AudioSession(service, PCM)) as connection:
+        await connection.audio.push(tone(1) + b"\x7f")
+        await connection.audio.flush()
+        await connection.audio.push(tone(160) + b"\x01")
+        assert connection.audio.seconds == 161 / 16_000, "the half samples make no sample"

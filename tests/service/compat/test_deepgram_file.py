@@ -15,7 +15,7 @@ from streamsvc.service.compat.deepgram_file import results
 from streamsvc.service.compat.deepgram_options import parse_options
 from tests.builders.deepgram import official
 from tests.builders.service import serving
-from tests.builders.spoken import caption, heard, speech
+from tests.builders.spoken import caption, heard, samples, speech
 
 pytestmark = pytest.mark.filterwarnings("ignore:websockets.*:DeprecationWarning")  # the official client's
 
@@ -70,6 +70,14 @@ WRONG = (
     (b'{"url": "http://127.0.0.1:1/x.wav"}', "application/json", "", 403, "private network"),
     (b"x", "audio/wav", "?redact=pci", 400, "redact"),
     (b"x" * 20_000, "application/json", "", 413, "8192"),
+    (b"\1\2" * 4000, "audio/raw", "", 400, "raw samples require encoding and sample_rate"),
+    (b"\1\2" * 4000, "audio/raw", "?encoding=linear16", 400, "sample_rate"),
+    (b"\1\2" * 4000, "audio/raw", "?encoding=linear24&sample_rate=16000", 400, "linear16, mulaw, alaw"),
+    (b"\1\2" * 4000, "audio/raw", "?encoding=linear16&sample_rate=16000&channels=9", 400, "channels"),
+    (b"\1\2" * 4000, "audio/raw", "?encoding=flac&sample_rate=16000", 400, "not a flac file"),
+    (b"\1", "audio/raw", "?encoding=linear16&sample_rate=16000", 400, "no sample"),
+    (b"", "audio/raw", "?encoding=mulaw", 400, "no sample"),
+    (b'{"url": "http://127.0.0.1:1/x"}', "application/json", "?multichannel=true", 400, "multichannel"),
 )
 
 
@@ -105,3 +113,38 @@ async def test_the_number_of_files_in_progress_is_limited(tmp_path: Path) -> Non
         assert answer.headers["Retry-After"]
         go_on.set()
         assert (await first).status_code == 400
+
+
+@pytest.mark.models
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("query", "codec", "rate", "channels"),
+    [
+        ("encoding=linear16&sample_rate=16000", "pcm_s16le", 16_000, 1),
+        ("encoding=linear16&sample_rate=44100&channels=2", "pcm_s16le", 44_100, 2),
+        ("encoding=mulaw", "pcm_mulaw", 8000, 1),
+        ("encoding=alaw&sample_rate=8000", "pcm_alaw", 8000, 1),
+        ("encoding=opus", "", 0, 1),
+        ("encoding=linear16&sample_rate=16000&channels=2&multichannel=true", "pcm_s16le", 16_000, 2),
+    ],
+)
+async def test_raw_samples_are_transcribed(
+    tmp_path: Path, query: str, codec: str, rate: int, channels: int
+) -> None:
+    fixture = Path(__file__).parents[2] / "fixtures" / "canary.ogg"
+    body = fixture.read_bytes()
+    if codec:
+        body = samples(fixture, rate, codec)
+        width = 2 if codec == "pcm_s16le" else 1
+        body = body[: 7 * rate * width]
+        if channels == 2:  # the right channel is silent
+            body = b"".join(body[at : at + 2] + bytes(2) for at in range(0, len(body), 2))
+        body += b"\1"  # not a whole sample
+    async with serving(tmp_path) as (service, _, http):
+        await service.ready()
+        answer = await http.post(f"/v1/listen?{query}", content=body, headers={"Content-Type": "audio/raw"})
+        assert answer.status_code == 200, answer.text
+        heard_in = [one["alternatives"][0]["transcript"] for one in answer.json()["results"]["channels"]]
+        assert "once upon a time there lived" in heard_in[0]
+        assert len(heard_in) == answer.json()["metadata"]["channels"] == (2 if "multi" in query else 1)
+        assert heard_in[1:] == [""] * (len(heard_in) - 1)

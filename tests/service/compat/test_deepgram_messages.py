@@ -145,3 +145,25 @@ def test_an_error_body_has_deepgrams_fields() -> None:
         "request_id": "r",
     }
     assert error_body(CapacityError("full"), "r")["err_code"] == "SERVICE_UNAVAILABLE"
+
+
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [
+        ("\u0928\u092e\u0938\u094d\u0924\u0947,", "\u0928\u092e\u0938\u094d\u0924\u0947"),
+        (
+            "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645.",
+            "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645",
+        ),
+        ("\u201cYes!\u201d", "yes"),
+    ],
+)
+def test_a_word_keeps_its_marks_and_joiners(text: str, word: str) -> None:
+    told = {"text": text, "start": 0.0, "end": 1.0, "probability": 0.9}
+    assert alternative([told], True)["words"][0] | {} == {
+        "word": word,
+        "start": 0.0,
+        "end": 1.0,
+        "confidence": 0.9,
+        "punctuated_word": text,
+    }

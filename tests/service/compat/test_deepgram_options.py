@@ -9,7 +9,7 @@ from streamsvc.core.config import Hear
 from streamsvc.core.errors import InvalidRequest
 from streamsvc.core.options import SpeechOptions
 from streamsvc.service.compat.audio_session import AudioFormat
-from streamsvc.service.compat.deepgram_options import Options, audio_format, parse_options
+from streamsvc.service.compat.deepgram_options import Options, audio_format, file_format, parse_options
 
 RAW = "encoding=linear16&sample_rate=16000"
 
@@ -57,7 +57,7 @@ def test_endpointing_is_the_silence_that_ends_an_utterance(
         ("encoding=linear16", "bad_parameter"),
         ("encoding=linear16&sample_rate=１６０００", "bad_parameter"),
         ("encoding=linear16&sample_rate=96000", "bad_parameter"),
-        (f"{RAW}&channels=2", "unsupported_channels"),
+        (f"{RAW}&channels=3", "unsupported_channels"),
         (f"{RAW}&model=gpt-9", "unknown_model"),
         (f"{RAW}&language=de", "unsupported_language"),
         (f"{RAW}&redact=pci", "unsupported_option"),
@@ -72,3 +72,41 @@ def test_unsupported_options_are_refused(query: str, code: str) -> None:
         parse_options(QueryParams(query), Hear())
         audio_format(QueryParams(query))
     assert caught.value.code == code
+
+
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        ("", None),
+        (RAW, AudioFormat("pcm_s16le", 16_000)),
+        (f"{RAW}&channels=2", AudioFormat("pcm_s16le", 16_000, 2)),
+        ("encoding=mulaw", AudioFormat("pcm_mulaw", 8000)),
+        ("encoding=alaw&sample_rate=16000", AudioFormat("pcm_alaw", 16_000)),
+        ("encoding=flac", "flac"),
+        ("encoding=opus&sample_rate=48000", "opus"),
+    ],
+)
+def test_a_body_is_samples_of_a_format_or_a_file(query: str, expected: AudioFormat | str | None) -> None:
+    assert file_format(QueryParams(query)) == expected
+
+
+@pytest.mark.parametrize(
+    ("query", "text"),
+    [
+        ("encoding=linear16", "sample_rate"),
+        ("encoding=mp7", "linear16, mulaw, alaw, flac, opus"),
+        (f"{RAW}&channels=0", "channels"),
+        (f"{RAW}&channels=two", "channels"),
+        ("encoding=linear16&sample_rate=-1", "sample_rate"),
+    ],
+)
+def test_a_wrong_format_is_named(query: str, text: str) -> None:
+    with pytest.raises(InvalidRequest, match=text):
+        file_format(QueryParams(query))
+
+
+def test_channels_one_by_one_are_for_files_alone() -> None:
+    query = QueryParams(f"{RAW}&multichannel=true")
+    assert parse_options(query, Hear(), multichannel=True).multichannel
+    with pytest.raises(InvalidRequest, match="multichannel"):
+        parse_options(query, Hear())

@@ -1,0 +1,57 @@
+"""Checks of web addresses in settings: origins of browsers, and the address that users open."""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import SplitResult, urlsplit
+
+# First parts of our own paths: a prefix that began with one could not be told from the path itself.
+_OWN_PATHS = frozenset(
+    ("v1", "whip", "web", "overlay", "docs", "openapi.json", "metrics", "healthz", "readyz")
+)
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+
+
+def http_url(url: str, example: str = "https://example.org") -> SplitResult:
+    """The parts of an http(s) URL without user, query and fragment.
+
+    Raises:
+        ValueError: it is none; the message shows `example`.
+    """
+    parts = urlsplit(url)
+    plain = parts.scheme in _DEFAULT_PORTS and parts.hostname and parts.port != 0
+    if not plain or parts.query or parts.fragment or "@" in parts.netloc or any(map(str.isspace, url)):
+        raise ValueError(f'must be a URL such as "{example}", without user, query and fragment')
+    return parts
+
+
+def origin(url: str) -> str:
+    """A URL as browsers write its origin (RFC 6454): lower case, without the default port.
+
+    Raises:
+        ValueError: it has a path, or is no URL.
+    """
+    parts = http_url(url.rstrip("/"))
+    if parts.path:
+        raise ValueError('an origin is scheme, host and port, as in "https://example.org", without a path')
+    host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
+    port = "" if parts.port in (None, _DEFAULT_PORTS[parts.scheme]) else f":{parts.port}"
+    return f"{parts.scheme}://{host}{port}"
+
+
+def public_url(url: str) -> str:
+    """The address that users open, without the slash at its end; "" stays "".
+
+    Raises:
+        ValueError: it is no URL, or its path cannot be told from the paths of this service.
+    """
+    url = url.rstrip("/")
+    if not url:
+        return ""
+    parts = http_url(url)
+    names = parts.path.split("/")[1:]
+    if not all(re.fullmatch(r"[A-Za-z0-9_~-][A-Za-z0-9._~-]*", name) for name in names):
+        raise ValueError("its path may have letters, digits, '.', '_', '~' and '-' between the slashes")
+    if names and names[0] in _OWN_PATHS:
+        raise ValueError(f"its path must not begin with /{names[0]}, which is a path of this service")
+    return origin(f"{parts.scheme}://{parts.netloc}") + parts.path

@@ -1,0 +1,130 @@
+"""Connections of the HTTP server: how many there may be, and how long one may take to say what it wants.
+
+uvicorn has neither limit: a client that opens sockets and sends nothing, or a header byte by byte, would keep
+a descriptor for ever. Connections that have shown a valid token, and those of trusted proxies, count against
+the total alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import resource
+from collections import Counter
+from typing import Any, ClassVar
+
+import h11
+import structlog
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from streamsvc.core import clock, metrics
+from streamsvc.core.config import Limits
+
+log = structlog.get_logger()
+Address = tuple[str, int]
+_RESERVED = 256  # descriptors that stay free for sessions, workers and files
+_LOG_SECONDS = 10.0  # between two lines about refused connections
+
+
+class Connections:
+    """The open connections of one server.
+
+    Args:
+        limits: `connections`, `connections_per_address`, `header_seconds`.
+        proxies: addresses of trusted proxies, behind which are many clients.
+    """
+
+    def __init__(self, limits: Limits, proxies: frozenset[str] = frozenset()) -> None:
+        descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        self.header_seconds = limits.header_seconds
+        self._most = max(16, min(limits.connections, descriptors - _RESERVED))
+        self._most_per_address = limits.connections_per_address
+        self._proxies = proxies
+        self._open: dict[Address, asyncio.Transport] = {}
+        self._anonymous: set[Address] = set()
+        self._logged_at = -_LOG_SECONDS
+        self._refused = 0  # since the last line
+
+    def admit(self, address: Address, transport: asyncio.Transport) -> bool:
+        """Count a new connection; False: it is one too many and has been aborted."""
+        self._forget_closed()
+        anonymous = Counter(host for host, _ in self._anonymous)[address[0]]
+        if len(self._open) >= self._most:
+            return self._refuse(transport, "total")
+        if address[0] not in self._proxies and anonymous >= self._most_per_address:
+            return self._refuse(transport, "address")
+        self._open[address] = transport
+        if address[0] not in self._proxies:
+            self._anonymous.add(address)
+        return True
+
+    def authenticated(self, address: Address | None) -> None:
+        """A request of this connection had a valid token."""
+        if address is not None:
+            self._anonymous.discard(address)
+
+    def _forget_closed(self) -> None:
+        """Forget what is closed. A WebSocket takes its transport over, so no protocol tells of its end."""
+        for address in [address for address, transport in self._open.items() if transport.is_closing()]:
+            del self._open[address]
+            self._anonymous.discard(address)
+
+    def _refuse(self, transport: asyncio.Transport, limit: str) -> bool:
+        metrics.connections_refused.labels(limit).inc()
+        self._refused += 1
+        now = clock.now()
+        if now - self._logged_at >= _LOG_SECONDS:
+            log.warning("connections refused", limit=limit, count=self._refused)
+            self._logged_at, self._refused = now, 0
+        transport.abort()
+        return False
+
+
+class LimitedProtocol(H11Protocol):
+    """uvicorn's HTTP protocol within the limits of `connections`; see `protocol_with`."""
+
+    connections_table: ClassVar[Connections]
+    _header_timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Admit the connection, and wait for its first request."""
+        super().connection_made(transport)
+        if self.client is None or self.connections_table.admit(self.client, transport):
+            self._await_header()
+
+    def data_received(self, data: bytes) -> None:
+        """Pass data on, and wait while the header of a request is incomplete."""
+        super().data_received(data)
+        if self.conn.their_state is h11.IDLE and (self.cycle is None or self.cycle.response_complete):
+            self._await_header()  # the bytes so far are no whole header
+        else:
+            self._header_came()
+
+    def handle_websocket_upgrade(self, event: h11.Request) -> None:
+        """The connection is a WebSocket's from now on."""
+        self._header_came()
+        super().handle_websocket_upgrade(event)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget the timer."""
+        self._header_came()
+        super().connection_lost(exc)
+
+    def _await_header(self) -> None:
+        if self._header_timer is None:
+            self._header_timer = self.loop.call_later(
+                self.connections_table.header_seconds, self._give_up_header
+            )
+
+    def _header_came(self) -> None:
+        if self._header_timer is not None:
+            self._header_timer.cancel()
+            self._header_timer = None
+
+    def _give_up_header(self) -> None:
+        metrics.connections_refused.labels("header_seconds").inc()
+        self.transport.abort()
+
+
+def protocol_with(connections: Connections) -> type[Any]:
+    """The protocol class of one server, for `uvicorn.Config(http=...)`."""
+    return type("LimitedProtocol", (LimitedProtocol,), {"connections_table": connections})

@@ -1,0 +1,64 @@
+"""What libraries log and what nobody caught is said without its text."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import re
+import sys
+import threading
+from collections.abc import Iterator
+
+import pytest
+import structlog
+
+from streamsvc.core.logs import configure_logs
+
+
+@pytest.fixture
+def lines(monkeypatch: pytest.MonkeyPatch) -> Iterator[io.StringIO]:
+    """What is logged, while libraries are redacted."""
+    stream = io.StringIO()
+    hooks = (sys.excepthook, sys.unraisablehook, threading.excepthook)
+    handlers = list(logging.getLogger().handlers)
+    monkeypatch.setattr(sys, "stderr", stream)
+    before = structlog.get_config()
+    configure_logs(as_json=True)
+    try:
+        yield stream
+    finally:
+        structlog.configure(**before)
+        logging.getLogger().handlers[:] = handlers
+        sys.excepthook, sys.unraisablehook, threading.excepthook = hooks
+
+
+SECRET = "rtsp://ann:hunter2@camera"
+
+
+def test_a_library_s_message_and_traceback_never_reach_a_line(lines: io.StringIO) -> None:
+    logger = logging.getLogger("some.library")
+    try:
+        raise ValueError(SECRET)
+    except ValueError:
+        logger.exception("cannot open %s", SECRET)
+    logger.warning(f"retrying {SECRET}")
+    logger.debug(SECRET)
+    text = lines.getvalue()
+    first, second = (json.loads(line) for line in text.splitlines())
+    assert "hunter2" not in text
+    assert (first["logger"], first["error"]) == ("some.library", "ValueError")
+    assert re.fullmatch(r"test_redaction\.py:\d+", first["places"][0])
+    assert second["at"].startswith("test_redaction.py:")
+
+
+def test_an_exception_that_nobody_caught_is_named_without_its_text(lines: io.StringIO) -> None:
+    def fail() -> None:
+        raise ValueError(SECRET)
+
+    thread = threading.Thread(target=fail)
+    thread.start()
+    thread.join()
+    text = lines.getvalue()
+    assert "hunter2" not in text
+    assert json.loads(text)["error"] == "ValueError"

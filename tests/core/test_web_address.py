@@ -1,0 +1,60 @@
+"""Addresses in settings: as browsers write them, and never ambiguous."""
+
+from __future__ import annotations
+
+import pytest
+
+from streamsvc.core import web_address
+
+
+@pytest.mark.parametrize(
+    ("given", "origin"),
+    [
+        ("https://Example.org", "https://example.org"),
+        ("https://example.org:443/", "https://example.org"),
+        ("http://example.org:8080", "http://example.org:8080"),
+        ("http://[::1]:80", "http://[::1]"),
+    ],
+)
+def test_an_origin_is_written_as_browsers_write_it(given: str, origin: str) -> None:
+    assert web_address.origin(given) == origin
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    ["example.org", "ftp://a", "https://a/path", "https://u:p@a", "https://a?b", "null", "https://a b"],
+)
+def test_what_is_no_origin_is_refused(wrong: str) -> None:
+    with pytest.raises(ValueError, match=r"https://example\.org"):
+        web_address.origin(wrong)
+
+
+@pytest.mark.parametrize(
+    ("given", "public"),
+    [
+        ("", ""),
+        ("https://Example.org/", "https://example.org"),
+        ("https://example.org/live/", "https://example.org/live"),
+        ("http://a:81/x/y.z", "http://a:81/x/y.z"),
+    ],
+)
+def test_a_public_address_may_have_a_path(given: str, public: str) -> None:
+    assert web_address.public_url(given) == public
+
+
+@pytest.mark.parametrize(
+    ("wrong", "why"),
+    [
+        ("example.org/live", "must be a URL"),
+        ("https://a/v1", "must not begin with /v1"),
+        ("https://a/whip/x", "must not begin with /whip"),
+        ("https://a/x/../y", "between the slashes"),
+        ("https://a//x", "between the slashes"),
+        ("https://a/x y", "must be a URL"),
+        ("https://a/x%20y", "between the slashes"),
+        ("https://a/x?b=c", "must be a URL"),
+    ],
+)
+def test_a_public_address_that_could_not_be_told_from_our_paths_is_refused(wrong: str, why: str) -> None:
+    with pytest.raises(ValueError, match=why):
+        web_address.public_url(wrong)

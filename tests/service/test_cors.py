@@ -1,0 +1,92 @@
+"""Origins of server.origins may read every answer of every door; others none."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.builders.service import open_session, serving
+
+PAGE = "https://app.example"
+KEY = "a-key-of-sixteen-or-more"
+PREFLIGHT = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "authorization"}
+DOORS = [
+    ("GET", "/v1/sessions/{id}"),
+    ("GET", "/v1/sessions/{id}/captions.vtt"),
+    ("GET", "/v1/sessions/none/captions.vtt"),  # an error, too, is for the page to read
+    ("GET", "/v1/capacity"),
+    ("GET", "/v1/schema"),
+    ("POST", "/v1/tokens"),
+    ("POST", "/v1/sessions"),
+    ("POST", "/v1/sessions/{id}/questions"),
+    ("GET", "/web/client.js"),
+    ("GET", "/web/whip.js"),
+    ("GET", "/nowhere"),
+    ("PUT", "/v1/sessions"),
+    ("POST", "/whip"),
+    ("DELETE", "/whip/a/b"),
+    ("POST", "/v1/listen"),
+]
+
+
+def allowed(response: httpx.Response) -> str | None:
+    """The origin that may read a response."""
+    return response.headers.get("access-control-allow-origin")
+
+
+@pytest.mark.parametrize("key", [None, KEY])
+async def test_listed_origins_read_every_door_and_others_none(tmp_path: Path, key: str | None) -> None:
+    bearer = {"Authorization": f"Bearer {KEY}"} if key else {}
+    async with serving(tmp_path, server={"origins": [PAGE], "api_key": key}) as (_, _, client):
+        client.headers.update(bearer)
+        session = await open_session(client)
+        for method, template in DOORS:
+            path = template.format(id=session)
+            for origin, readable in ((PAGE, True), ("https://evil.example", False), ("null", False)):
+                asked = await client.request(method, path, headers={"Origin": origin})
+                assert allowed(asked) == (origin if readable else None), (method, path, origin)
+                assert "Origin" in asked.headers["vary"], "no cache mixes the two up"
+                assert {"Location", "ETag", "Link", "Retry-After"} <= set(
+                    asked.headers.get("access-control-expose-headers", "").split(", ")
+                ) or not readable
+                preflight = await client.options(path, headers={"Origin": origin, **PREFLIGHT})
+                assert allowed(preflight) == (origin if readable else None), (path, origin)
+                if readable:
+                    assert preflight.status_code == 204
+                    assert method in preflight.headers["access-control-allow-methods"] or method == "PUT"
+                    assert "Authorization" in preflight.headers["access-control-allow-headers"]
+            assert "access-control-allow-credentials" not in asked.headers
+
+
+async def test_server_sent_events_can_be_read_by_a_listed_origin(tmp_path: Path) -> None:
+    async with serving(tmp_path, server={"origins": [PAGE]}) as (_, _, client):
+        path = f"/v1/sessions/{await open_session(client)}/events"
+        async with client.stream("GET", path, headers={"Origin": PAGE}) as events:
+            assert events.headers["content-type"].startswith("text/event-stream")
+            assert allowed(events) == PAGE  # type: ignore[arg-type]
+
+
+async def test_without_origins_no_door_has_the_headers(tmp_path: Path) -> None:
+    async with serving(tmp_path, server={"api_key": KEY}) as (_, _, client):
+        for method, path in (("GET", "/web/client.js"), ("POST", "/whip"), ("OPTIONS", "/whip")):
+            asked = await client.request(method, path, headers={"Origin": PAGE, **PREFLIGHT})
+            assert not [name for name in asked.headers if name.startswith("access-control")], path
+
+
+async def test_whip_says_what_it_accepts_also_in_a_preflight(tmp_path: Path) -> None:
+    async with serving(tmp_path, server={"origins": ["*"]}) as (_, _, client):
+        preflight = await client.options("/whip/a", headers={"Origin": "https://any.example", **PREFLIGHT})
+        assert (preflight.status_code, allowed(preflight)) == (204, "*")
+        assert preflight.headers["accept-post"] == "application/sdp"
+        assert "PATCH" in preflight.headers["access-control-allow-methods"]
+        assert "If-Match" in preflight.headers["access-control-allow-headers"]
+
+
+async def test_a_failure_of_ours_can_be_read_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with serving(tmp_path, server={"origins": [PAGE]}) as (service, _, client):
+        monkeypatch.setattr(service.auth, "grants", None)
+        failed = await client.get("/v1/capacity", headers={"Origin": PAGE})
+        assert (failed.status_code, allowed(failed)) == (500, PAGE)
+        assert "content-security-policy" in failed.headers

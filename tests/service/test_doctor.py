@@ -1,0 +1,105 @@
+"""The doctor finds each fault that it looks for, and says what to do; a healthy machine has none."""
+
+from __future__ import annotations
+
+import asyncio
+import resource
+import socket
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aioice import stun
+
+from streamsvc.core import clock, config
+from streamsvc.service import certificate, doctor
+from streamsvc.service.doctor import Finding, examine
+
+HAS_GPU = Path("/dev/nvidiactl").exists()
+
+
+async def findings(tmp_path: Path, missing: tuple[str, ...] = (), **groups: dict[str, Any]) -> list[Finding]:
+    server = {"data_dir": tmp_path, "port": 0} | groups.pop("server", {})
+    settings = config.load(None, server=server, **groups)
+    return [finding async for finding in examine(settings, lambda: missing)]
+
+
+def of(found: list[Finding], check: str) -> Finding:
+    return next(finding for finding in found if finding.check == check)
+
+
+async def test_a_machine_as_it_should_be_has_no_fault(tmp_path: Path) -> None:
+    found = await findings(tmp_path)
+    assert [finding for finding in found if finding.verdict == "fault"] == []
+    assert {finding.check for finding in found} >= {"port", "udp", "tls", "weights", "gpu", "clock", "disk"}
+
+
+async def test_a_taken_port_is_a_fault(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        found = of(await findings(tmp_path, server={"port": taken.getsockname()[1]}), "port")
+    assert found.verdict == "fault"
+    assert "--port" in found.advice
+
+
+async def test_missing_weights_are_named_with_the_command(tmp_path: Path) -> None:
+    found = of(await findings(tmp_path, ("whisper-tiny.en",)), "weights")
+    assert (found.verdict, found.advice) == ("fault", "streamsvc models pull whisper-tiny.en")
+
+
+class StunServer(asyncio.DatagramProtocol):
+    """Answers binding requests."""
+
+    def connection_made(self, transport: asyncio.DatagramTransport) -> None:  # type: ignore[override]
+        self.transport = transport
+
+    def datagram_received(self, data: bytes, address: tuple[str, int]) -> None:
+        request = stun.parse_message(data)
+        answer = stun.Message(stun.Method.BINDING, stun.Class.RESPONSE, request.transaction_id)
+        self.transport.sendto(bytes(answer), address)
+
+
+async def test_an_ice_server_answers_or_does_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "ICE_SECONDS", 0.3)
+    loop = asyncio.get_running_loop()
+    transport, _ = await loop.create_datagram_endpoint(StunServer, local_addr=("127.0.0.1", 0))
+    port = transport.get_extra_info("sockname")[1]
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as silent:
+        silent.bind(("127.0.0.1", 0))
+        urls = (f"stun:127.0.0.1:{port}", f"stun:127.0.0.1:{silent.getsockname()[1]}")
+        found = await findings(tmp_path, ingest={"ice_servers": urls})
+    transport.close()
+    answers, dead = (finding for finding in found if finding.check == "ice")
+    assert (answers.verdict, dead.verdict) == ("ok", "warning")
+    assert "does not answer" in dead.text
+
+
+async def test_a_certificate_that_expires_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    chain, key = certificate.self_signed(tmp_path, "127.0.0.1")
+    server = {"tls_cert": Path(chain), "tls_key": Path(key)}
+    assert of(await findings(tmp_path, server=server), "tls").verdict == "ok"
+    for days, verdict in ((20, "warning"), (40, "fault")):
+        later = clock.utc() + timedelta(days=days)
+        with monkeypatch.context() as patched:
+            patched.setattr(clock, "utc", lambda later=later: later)
+            assert of(await findings(tmp_path, server=server), "tls").verdict == verdict
+    (tmp_path / "broken.pem").write_text("no certificate")
+    server["tls_cert"] = tmp_path / "broken.pem"
+    assert of(await findings(tmp_path, server=server), "tls").verdict == "fault"
+
+
+async def test_a_missing_gpu_is_a_fault_where_it_is_needed(tmp_path: Path) -> None:
+    found = of(await findings(tmp_path, hear={"device": "cuda"}), "gpu")
+    assert found.verdict == ("ok" if HAS_GPU else "fault")
+
+
+async def test_little_disk_memory_and_few_descriptors_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doctor, "_FREE_DISK", 1e18)
+    monkeypatch.setattr(doctor, "_FREE_MEMORY", 1e18)
+    monkeypatch.setattr(resource, "getrlimit", lambda kind: (256, 100_000))
+    found = await findings(tmp_path)
+    assert of(found, "disk").verdict == "warning"
+    assert of(found, "memory").verdict == "fault"
+    assert of(found, "descriptors").advice.startswith("ulimit -n 4096")

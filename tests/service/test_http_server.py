@@ -1,0 +1,147 @@
+"""Connections that send nothing, or are too many, are closed; those in use are not."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import AsyncIterator
+
+import uvicorn
+from starlette.types import Receive, Scope, Send
+
+from streamsvc.core import metrics
+from streamsvc.core.config import Limits
+from streamsvc.service.http_server import Connections, protocol_with
+
+
+class Application:
+    """Answers, and says of every request that it was authenticated if the path is /known."""
+
+    def __init__(self, connections: Connections) -> None:
+        self.connections = connections
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["path"] == "/known":
+            self.connections.authenticated(scope["client"])
+        if scope["path"] == "/slow":
+            await asyncio.sleep(0.6)
+        headers = [(b"content-length", b"2")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": b"ok"})
+
+
+@contextlib.asynccontextmanager
+async def serving(**limits: float) -> AsyncIterator[int]:
+    """An HTTP server with these limits; yields its port."""
+    connections = Connections(Limits.model_validate(limits))
+    listener = socket.create_server(("127.0.0.1", 0))
+    listener.setblocking(False)
+    server = uvicorn.Server(
+        uvicorn.Config(
+            Application(connections), http=protocol_with(connections), lifespan="off", log_config=None
+        )
+    )
+    server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign,assignment]
+    task = asyncio.create_task(server.serve(sockets=[listener]))
+    try:
+        yield listener.getsockname()[1]
+    finally:
+        server.should_exit = True
+        await task
+        listener.close()
+
+
+class Client:
+    """A connection of a raw client."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader, self.writer = reader, writer
+
+    @classmethod
+    async def to(cls, port: int) -> Client:
+        return cls(*await asyncio.open_connection("127.0.0.1", port))
+
+    async def get(self, path: str) -> bool:
+        """Whether a request is answered."""
+        self.writer.write(f"GET {path} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
+        return (await self._line()).endswith(b"200 OK\r\n") and await self._rest()
+
+    async def closed(self) -> bool:
+        """Whether the server closes the connection within a second."""
+        try:
+            async with asyncio.timeout(1):
+                return await self.reader.read(1000) == b""
+        except ConnectionError:
+            return True
+        except TimeoutError:
+            return False
+
+    async def _line(self) -> bytes:
+        try:
+            return await self.reader.readline()
+        except ConnectionError:
+            return b""
+
+    async def _rest(self) -> bool:
+        while await self.reader.readline() != b"\r\n":
+            pass
+        return await self.reader.readexactly(2) == b"ok"
+
+    async def close(self) -> None:
+        self.writer.close()
+        with contextlib.suppress(ConnectionError):
+            await self.writer.wait_closed()
+
+
+async def test_a_connection_that_sends_no_header_is_closed() -> None:
+    before = metrics.connections_refused.labels("header_seconds")._value.get()
+    async with serving(header_seconds=0.2) as port:
+        silent, slow = await Client.to(port), await Client.to(port)
+        for _ in range(2):
+            slow.writer.write(b"GET / HT")
+            await asyncio.sleep(0.02)
+        assert await silent.closed()
+        assert await slow.closed()
+        await silent.close()
+        await slow.close()
+    assert metrics.connections_refused.labels("header_seconds")._value.get() == before + 2
+
+
+async def test_a_request_may_take_longer_than_its_header() -> None:
+    async with serving(header_seconds=0.2) as port:
+        client = await Client.to(port)
+        assert await client.get("/slow")
+        assert await client.get("/")
+        client.writer.write(b"GET / HTTP/1.1\r\nHo")  # the second header of a kept connection
+        assert await client.closed()
+        await client.close()
+
+
+async def test_one_address_has_so_many_connections_without_a_token() -> None:
+    async with serving(connections_per_address=3) as port:
+        known = await Client.to(port)
+        assert await known.get("/known")
+        others = [await Client.to(port) for _ in range(3)]
+        for other in others:
+            assert await other.get("/")
+        late = await Client.to(port)
+        assert await late.closed()
+        assert await known.get("/")
+        await others[0].close()
+        await asyncio.sleep(0.05)
+        again = await Client.to(port)  # a place is free
+        assert await again.get("/")
+        for client in (known, late, again, *others[1:]):
+            await client.close()
+
+
+async def test_all_addresses_have_so_many_connections() -> None:
+    async with serving(connections=16) as port:
+        clients = [await Client.to(port) for _ in range(16)]
+        for client in clients:
+            assert await client.get("/known")
+        late = await Client.to(port)
+        assert await late.closed()
+        for client in (late, *clients):
+            await client.close()
