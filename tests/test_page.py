@@ -364,10 +364,11 @@ def test_a_busy_machine_is_told_in_plain_words(
 ) -> None:
     page = watching(open_page, fake)
     fake.send("session.created", started_utc="2026-01-01T00:00:00Z", tracks=["audio"])
-    fake.send("session.degraded", level=level, reason=reason)
+    fake.send("session.degraded", level=level, reason=reason, message="For now, this is reduced.")
     fake.send("latency.report", durable=False, ages={}, coverage=0.5, backlog=0.0, level=level)
     expect(page.locator("#figures-note")).to_contain_text("50%")
     expect(page.locator("#status-text")).to_have_text(words)
+    expect(page.locator("#load-note")).to_have_text("For now, this is reduced." if level else "")
 
 
 def started(open_page: Open, fake: Fake, **options: Any) -> Page:
@@ -625,10 +626,9 @@ def test_a_watch_is_a_chip_that_counts_its_alerts_and_can_be_taken_away(open_pag
 
 
 def test_old_alerts_are_listed_but_are_no_news(open_page: Open, fake: Fake) -> None:
-    fake.log.clear()
-    with_history = {"start": 1.0, "watch_id": "w_9", "text": "Long ago.", "evidence": []}
+    open_page()
+    fake.send("alert.fired", start=1.0, watch_id="w_9", text="Long ago.", evidence=[])
     page = watching(open_page, fake)
-    fake.send("alert.fired", **with_history)
     expect(page.locator("#alerts li")).to_have_count(1)
     expect(page.locator("#hint")).to_be_hidden()
     expect(page.locator("#alert-count")).to_have_text("")

@@ -209,6 +209,7 @@ function listen(to) {
   on("session.resumed", () => set("live"));
   on("session.degraded", (event) => {
     load = event;
+    $("load-note").textContent = event.level ? (event.message ?? "") : ""; // in full: what is reduced, what still works
     draw();
   });
   on("session.going_away", () => hint("The server is about to restart; the session will end soon."));
@@ -295,6 +296,7 @@ function clearAll() {
   search.close();
   unseen(0);
   show($("figures-table"), false);
+  $("load-note").textContent = "";
   $("still").removeAttribute("src");
   show($("still"), false);
   load = { level: 0, reason: "" };
