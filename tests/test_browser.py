@@ -30,7 +30,7 @@ pytestmark = [
     pytest.mark.browser,
     pytest.mark.media,
     pytest.mark.models,
-    pytest.mark.timeout(240),
+    pytest.mark.timeout(300),
     pytest.mark.skipif(
         not CHROMIUM.exists(), reason=f"{CHROMIUM} is not there: install Debian's package chromium"
     ),
