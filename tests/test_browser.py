@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -29,12 +30,26 @@ pytestmark = [
     pytest.mark.browser,
     pytest.mark.media,
     pytest.mark.models,
-    pytest.mark.timeout(240),
+    pytest.mark.timeout(300),
     pytest.mark.skipif(
         not CHROMIUM.exists(), reason=f"{CHROMIUM} is not there: install Debian's package chromium"
     ),
 ]
 
+LIVE = re.compile("^Live")  # "; captions are late: this machine is busy" may follow
+QUESTIONS = (
+    "What was said about the smell?",
+    "What can be seen?",
+    "How many people are there?",
+    "Is there a cat?",
+    "What was just said?",
+    "What does the slide say?",
+    "What was said about the cold?",
+    "Who speaks?",
+    "What is the weather like in Paris?",
+    "What happened at the beginning?",
+)
+SIZES = ((1440, 900), (1024, 768), (390, 844))  # pixels
 PICTURES_PER_S = 15
 PLAYED_S = 24  # seconds of the scenario: an astronaut, then a cup of coffee
 WORDS = {
@@ -174,7 +189,7 @@ def test_real_pictures_and_speech_are_captioned_described_and_asked_about_throug
 def publish_camera(page: Page, origin: str, tmp_path: Path) -> None:
     """Publish camera and microphone: captions (also at another subscriber), a scene, an answer, the end."""
     page.locator("#start").click()
-    expect(page.locator("#status-text")).to_have_text("Live", timeout=20_000)
+    expect(page.locator("#status-text")).to_have_text(LIVE, timeout=20_000)
     expect(page.locator("#captions .caption-line").first).to_be_visible(timeout=30_000)
     expect(page.locator("#transcript li").nth(2)).to_be_visible(timeout=60_000)
     expect(page.locator("#scenes .scene-text:not(:empty)").first).to_be_visible(timeout=30_000)
@@ -188,18 +203,27 @@ def publish_camera(page: Page, origin: str, tmp_path: Path) -> None:
     assert [event["seq"] for event in log] == list(range(1, len(log) + 1))
 
     page.locator("body").press("/")
-    page.keyboard.type("What was said about the smell?")
-    page.keyboard.press("Enter")
-    done = page.locator("#answers .supported, #answers .unsupported")
-    expect(done).to_have_count(1, timeout=30_000)
-    assert done.locator(".reply").inner_text().strip()
-    page.wait_for_timeout(1000)
-    page.screenshot(path=tmp_path / "live.png", full_page=True)
-    assert serious(page) == []
+    for number, question in enumerate(QUESTIONS, 1):
+        page.keyboard.type(question)
+        page.keyboard.press("Enter")
+        expect(page.locator("#answers > li:not(.pending)")).to_have_count(number, timeout=30_000)
+    answered = page.locator("#answers .supported, #answers .unsupported")
+    assert all(text.strip() for text in answered.locator(".reply").all_inner_texts())
+    assert answered.count() >= 5  # a busy machine may refuse some
+    for width, height in SIZES:
+        page.set_viewport_size({"width": width, "height": height})
+        page.wait_for_timeout(500)
+        page.screenshot(path=tmp_path / f"live_{width}.png")
+        size = page.evaluate("(({scrollWidth, scrollHeight}) => [scrollWidth, scrollHeight])(document.body)")
+        assert size[0] <= width and size[1] <= height
+        assert serious(page) == []
+    page.set_viewport_size({"width": 1360, "height": 900})
 
     page.locator("#stop").click()
     expect(page.locator("#status-text")).to_have_text("Ended", timeout=30_000)
     assert page.locator("#transcript li").count() >= 3
+    expect(page.locator("#hint")).to_contain_text("Stopped.")
+    expect(page.locator("#captions .caption-line")).to_have_count(0)
     page.screenshot(path=tmp_path / "ended.png", full_page=True)
 
 
@@ -209,7 +233,7 @@ def publish_file(page: Page, clip: Path) -> None:
     page.locator("#file").set_input_files(clip)
     page.locator("#file-muted").check()
     page.locator("#start").click()
-    expect(page.locator("#status-text")).to_have_text("Live", timeout=20_000)
+    expect(page.locator("#status-text")).to_have_text(LIVE, timeout=20_000)
     expect(page.locator("#status-text")).to_have_text("Ended", timeout=60_000)
     heard = " ".join(page.locator("#transcript .words").all_inner_texts()).lower()
     assert len({word for word in WORDS if word in heard}) >= 6, heard

@@ -60,6 +60,7 @@ async def ask_on_the_page(page: Page, address: str) -> list[str]:
     await page.get_by_role("button", name="Make a session").click()
     await expect(page.locator("#status-text")).to_have_text("Waiting for the stream…", timeout=20_000)
     await expect(page.locator("#dock")).to_be_visible(timeout=20_000)
+    await page.click("#tab-ask")  # the addresses are shown first, for OBS
     await page.fill("#question", "What was said?")
     await page.click("#ask-button")
     await expect(page.locator("#answers li").first).to_contain_text(

@@ -1,7 +1,7 @@
 /**
  * The browser client of a session's event socket. No dependencies; may be used from any page:
  *
- *   import { Session } from "/web/client.js";
+ *   import { Session } from "https://HOST/web/client.js";
  *   const session = new Session("a.3f9c", { token });          // token: only where the server asks for one
  *   session.on("caption.partial", (e) => show(e.text, e.stable));
  *   session.on("caption.final", (e) => append(e.start, e.text));
@@ -60,6 +60,30 @@ export async function problem(response) {
     // no JSON body: use the status
   }
   return message || REASONS[response.status] || `The server answered ${response.status}.`;
+}
+
+/** Why a request failed, as a sentence. `status`: of HTTP, 0 where the server was not reached. */
+export class RequestError extends Error {
+  constructor(message, status = 0) {
+    super(message);
+    this.status = status;
+  }
+}
+
+/** The address of a session, or of something below it: sessionPlace("a.3f9c", "/captions.vtt"). */
+export function sessionPlace(id, rest = "", root = ROOT) {
+  return place(`v1/sessions/${encodeURIComponent(id)}${rest}`, root);
+}
+
+/** Ask the service for something. Returns the response; raises RequestError where it is refused. */
+export async function request(address, { token = "", method = "GET", json, headers = {} } = {}) {
+  const type = json === undefined ? {} : { "Content-Type": "application/json" };
+  const body = json === undefined ? undefined : JSON.stringify(json);
+  const response = await fetch(address, { method, headers: { ...type, ...headers, ...bearer(token) }, body }).catch(() => {
+    throw new RequestError("The server could not be reached.");
+  });
+  if (!response.ok) throw new RequestError(await problem(response), response.status);
+  return response;
 }
 
 /** The data of each Server-Sent Event of a response; null for a comment that only keeps the connection. */
@@ -141,6 +165,17 @@ export class Session extends EventTarget {
     return id;
   }
 
+  /** Give a question up; its answer.done will say so. */
+  cancel(id) {
+    if (this._socket?.readyState === WebSocket.OPEN) this.send({ type: "question.cancel", id });
+  }
+
+  /** Take the session for ended, as GET says it: its log may have been cut off before its end. */
+  end() {
+    this.close();
+    this.ended = true;
+  }
+
   /** Send any client message. Throws while not connected, and where no WebSocket gets through. */
   send(message) {
     if (this._stream) throw new Error("This connection lets no messages through: a proxy before the server stops WebSockets.");
@@ -151,14 +186,12 @@ export class Session extends EventTarget {
   /** Without an event socket (the session has ended, or a proxy lets none through) the answer comes in the response. */
   async _askByPost(id, text, deadlineMs) {
     const url = this._place("/questions");
-    const response = await fetch(url, {
+    const response = await request(url, {
+      token: this.token,
       method: "POST",
-      headers: { "Content-Type": "application/json", Accept: "text/event-stream", ...bearer(this.token) },
-      body: JSON.stringify({ text, ...(deadlineMs ? { deadline_ms: deadlineMs } : {}) }),
-    }).catch(() => {
-      throw new Error("The server could not be reached.");
+      headers: { Accept: "text/event-stream" },
+      json: { text, ...(deadlineMs ? { deadline_ms: deadlineMs } : {}) },
     });
-    if (!response.ok) throw new Error(await problem(response));
     let over = false;
     for await (const data of serverSent(response)) {
       if (data === null) continue;
@@ -172,7 +205,7 @@ export class Session extends EventTarget {
   // --- inside ---------------------------------------------------------------------------------------------------
 
   _place(path) {
-    return place(`v1/sessions/${encodeURIComponent(this.id)}${path}`, this.origin);
+    return sessionPlace(this.id, path, this.origin);
   }
 
   _address() {
@@ -218,8 +251,10 @@ export class Session extends EventTarget {
 
   async _lost(close, opened) {
     if (!this._wanted) return;
-    if (this.ended && close.code === 1000 && !this.forever) {
+    if (close.code === 1000 && !this.forever) {
+      // Closed in order: the session has ended, also where its log lacks the end because the server was killed.
       this._wanted = false;
+      this.ended = true;
       this._setState("closed", "The session has ended.");
       return;
     }
@@ -230,7 +265,7 @@ export class Session extends EventTarget {
     if (status === 200) return void this._follow(); // the session is there: something between us stops WebSockets
     if (status && !this.forever) {
       this._wanted = false;
-      this._setState("refused", close.reason || REASONS[status], { status });
+      this._setState("refused", REASONS[status], { status });
       return;
     }
     // A subscriber that fell behind (4008) may resume at once; others wait, a little apart from each other.
@@ -271,7 +306,7 @@ export class Session extends EventTarget {
           heard();
           if (data !== null && this._stream === stream) this._take(data);
         }
-        code = 1000;
+        code = this.ended ? 1000 : 0; // a proxy may end a response in order, too
       }
     } catch {
       // aborted, or the connection broke

@@ -1,331 +1,349 @@
-/** The page: choose a source, see captions, scenes and figures, ask questions. */
+/** The page: choose a source or a session; captions, scenes and answers of it; the state in plain words. */
 
+import { Addresses, download } from "./addresses.js";
+import { Answers } from "./answers.js";
 import { CaptionView } from "./captions.js";
-import { ROOT, Session, bearer, place, problem, randomId } from "./client.js";
-import { INSECURE, LevelMeter, captureAllowed, closeFile, devices, openCamera, openFile, openScreen } from "./media.js";
-import { Answers, Scenes, Transcript, drawFigures, make } from "./views.js";
+import { Session, bearer, place, randomId, request, sessionPlace } from "./client.js";
+import { changeLanguage, fillLanguages, options } from "./options.js";
+import { Scenes } from "./scenes.js";
+import { Search } from "./search.js";
+import { SessionList, deleteSession } from "./sessions.js";
+import { SourceForm } from "./source.js";
+import { screenWords, stateWords } from "./state.js";
+import { Tabs } from "./tabs.js";
+import { textSize } from "./text_size.js";
+import { Transcript, drawFigures, sentence } from "./views.js";
+import { Watches } from "./watches.js";
 import { Publication } from "./whip.js";
 
 const $ = (id) => document.getElementById(id);
-const QUIET_S = 10; // without sound for so long, the page says so
-const TAIL_MS = 1500; // a file that has ended stays connected for so long, so that its last words arrive
+const LAST_WORDS_MS = 20_000; // after Stop, the end of the session is waited for so long
+const ALERT_MS = 15_000;
+const HISTORY_MS = 1500; // after a connection, what comes is history first; alerts of then are not news
 
 const captions = new CaptionView($("captions"));
-const transcript = new Transcript($("transcript"), $("said"));
-const scenes = new Scenes($("scenes"), { load: pictureAddress, onPicture: showStill });
-const answers = new Answers($("answers"), { onEvidence: showEvidence, onRepeat: ask });
+const transcript = new Transcript($("transcript"), $("said"), $("transcript-live"));
+const scenes = new Scenes($("scenes"), { load: pictureAddress, onPicture: showStill, button: $("scenes-live") });
+const answers = new Answers($("answers"), { onEvidence: showPlace, onAsk: ask, onCancel: (id) => session?.cancel(id), leave: () => $("question").focus() });
+const find = () => session;
+const watches = new Watches(
+  { form: $("watch"), input: $("watch-when"), problem: $("watch-problem"), chips: $("watches"), alerts: $("alerts") },
+  { find, onEvidence: showPlace, onAlert: alerted },
+);
+const search = new Search({ find, onPlace: showPlace });
+const addresses = new Addresses(find);
+const tabs = new Tabs($("tabs"), (name) => name === "watches" && unseen(0));
+const source = new SourceForm(() => begin(start));
+const list = new SessionList(
+  { card: $("sessions-card"), list: $("sessions"), more: $("sessions-more"), empty: $("sessions-empty"), filter: $("sessions-state") },
+  { token, picture: pictureAddress, onOpen: (id) => begin(() => watch(id)), onDelete: remove },
+);
 
 let session = null; // the event socket
 let publication = null; // WHIP, when this page is the publisher
-let stream = null;
-let meter = null;
 let owned = false; // this page has made the session, so Stop ends it
 let busy = false;
+let phase = "idle"; // idle, starting, waiting, live, stalled, stopping, ended
+let load = { level: 0, reason: "" }; // the last session.degraded
+let trouble = ""; // why nothing comes or goes at the moment
+let parting = ""; // what is told at the end of a session that is stopped here
+let fresh = false; // what comes now happens now, and is no history
 
-const token = () => $("token").value.trim();
-const kind = () => document.querySelector('input[name="kind"]:checked').value;
+function token() {
+  return $("token").value.trim();
+}
 const show = (element, visible) => (element.hidden = !visible);
 
-// --- messages ---------------------------------------------------------------------------------------------------
+// --- messages and state -----------------------------------------------------------------------------------------
 
 function fail(message) {
-  $("error-text").textContent = message;
+  $("error-text").textContent = sentence(message);
   show($("error"), Boolean(message));
 }
 
 function hint(message) {
-  if ($("hint").textContent !== message) $("hint").textContent = message;
-  show($("hint"), Boolean(message));
+  const shown = $(session ? "hint" : "idle-hint");
+  if (shown.textContent !== message) shown.textContent = message;
+  show(shown, Boolean(message));
 }
 
-/** state: idle, busy, live, warn, ended */
-function status(state, text) {
+function set(next) {
+  const over = phase === "ended" || phase === "stopping";
+  if (over && !["idle", "starting", "ended"].includes(next)) return; // a stopped stream does not stall or go live any more
+  phase = next;
+  draw();
+}
+
+function draw() {
+  const [state, text] = stateWords(phase, trouble, load);
   $("status").dataset.state = state;
   if ($("status-text").textContent !== text) $("status-text").textContent = text;
+  $("stop").textContent = phase === "ended" ? "New session" : owned ? "Stop" : "Leave";
+  $("stop").className = phase === "ended" ? "primary" : owned ? "danger" : "";
+  $("empty").textContent = screenWords(phase);
+  if (phase === "ended" || phase === "stopping") captions.clear();
 }
 
-// --- source -----------------------------------------------------------------------------------------------------
-
-function chooseKind() {
-  const chosen = kind();
-  for (const part of document.querySelectorAll("#source [data-for]")) show(part, part.dataset.for.split(" ").includes(chosen));
-  const capture = chosen === "camera" || chosen === "screen";
-  $("insecure").textContent = INSECURE;
-  show($("insecure"), capture && !captureAllowed());
-  $("start").disabled = busy || (capture && !captureAllowed());
-  $("start").textContent = chosen === "watch" ? "Watch" : chosen === "obs" ? "Make a session" : "Start";
+/** The session has been shown to the end; what was said stays on the page. */
+function ended({ error = null, message = parting || "The session has ended." } = {}) {
+  if (phase === "ended") return;
+  releaseSource();
+  owned = false; // the server has nothing left to stop
+  set("ended");
+  if (error) fail(error.message);
+  hint(`${message} You can still read, search, ask and download here.`);
 }
 
-async function fillDevices() {
-  const { cameras, microphones } = await devices();
-  for (const [select, found, none] of [
-    [$("camera"), cameras, "No camera"],
-    [$("microphone"), microphones, "No microphone"],
-  ]) {
-    const before = select.value;
-    const option = (value, text) => make("option", { value }, text);
-    select.replaceChildren(option("", "Default"), ...found.map(({ id, label }) => option(id, label)), option("none", none));
-    if ([...select.options].some((each) => each.value === before)) select.value = before;
-  }
-}
+// --- starting --------------------------------------------------------------------------------------------------
 
-function chooseFile() {
-  $("file-name").textContent = $("file").files[0]?.name ?? "Drop a video or sound file here, or choose one";
-}
-
-async function start() {
+/** Start what `how` does; a failure leads back to the start, with its message. */
+async function begin(how) {
+  if (busy) return;
   fail("");
   hint("");
   busy = true;
-  chooseKind();
-  status("busy", "Starting…");
+  set("starting");
   try {
-    if (kind() === "watch") await watch($("session").value.trim());
-    else if (kind() === "address") await watchAddress($("address").value.trim());
-    else if (kind() === "obs") await makeSession({});
-    else await publish();
+    await how();
   } catch (error) {
-    await stop();
-    status("idle", "Not started");
+    await leave();
     fail(error.message);
   } finally {
     busy = false;
-    chooseKind();
   }
 }
 
-async function publish() {
-  const video = $("preview");
-  if (kind() === "file") {
-    $("mute").checked = $("file-muted").checked;
-    stream = await openFile($("file").files[0], video, $("mute").checked);
-    video.onended = () => setTimeout(() => stop("The file has ended."), TAIL_MS);
-  } else {
-    const microphone = $("microphone").value;
-    stream = await (kind() === "screen" ? openScreen(microphone) : openCamera($("camera").value, microphone));
-    fillDevices(); // the browser reveals device names only after permission
-    video.muted = true;
-    video.srcObject = stream;
-    video.play().catch(() => {});
-    for (const track of stream.getTracks()) track.onended = () => stop("The source has ended.");
-  }
-  show(video, stream.getVideoTracks().length > 0);
-  show($("mute-field"), kind() === "file");
-  listenToLevel();
-  publication = new Publication(stream, { token: token(), onState: publishing });
+async function start() {
+  const chosen = source.kind;
+  if (chosen === "watch") return watch($("session").value.trim());
+  const wanted = options();
+  if (chosen === "obs") return watch(await makeSession(wanted), { mine: true, tab: "session" });
+  if (chosen !== "address") return publish(wanted);
+  const address = $("address").value.trim();
+  if (!address) throw new Error("Type an address first.");
+  return watch(await makeSession({ source: address, ...wanted }), { mine: true });
+}
+
+async function makeSession(json) {
+  const response = await request(place("v1/sessions"), { token: token(), method: "POST", json });
+  return (await response.json()).id;
+}
+
+async function publish(wanted) {
+  const stream = await source.open((message) => stop(message));
+  const made = Object.keys(wanted).length ? await makeSession(wanted) : null; // options go with the session, then it is published to
+  publication = new Publication(stream, { session: made, token: token(), onState: publishing });
   const { session: id } = await publication.start();
-  owned = true;
-  await watch(id);
+  watch(id, { mine: true });
+  source.show(hint);
 }
 
 function publishing({ state, message }) {
-  if (state === "live") status("live", "Live");
-  else if (state === "reconnecting") status("warn", message);
+  if (state === "reconnecting") trouble = message;
+  else if (state === "live") trouble = "";
   else if (state === "failed" && session) {
-    stop();
+    trouble = "";
+    stop("The connection is lost.");
     fail(message);
   }
-}
-
-function listenToLevel() {
-  if (!stream.getAudioTracks().length) return hint("This source has no sound: only the picture will be described.");
-  meter = new LevelMeter(stream, {
-    onLevel: (level) => ($("level-bar").style.transform = `scaleX(${level.toFixed(3)})`),
-    onQuiet: (seconds) => {
-      const silent = seconds >= QUIET_S && !$("preview").paused;
-      hint(silent ? `No sound for ${Math.floor(seconds / 10) * 10} seconds. Is the right microphone chosen, and is it switched on?` : "");
-    },
-  });
-}
-
-async function watchAddress(source) {
-  if (!source) throw new Error("Type an address first.");
-  await makeSession({ source });
-}
-
-async function makeSession(body) {
-  const response = await fetch(place("v1/sessions"), {
-    method: "POST",
-    headers: { "Content-Type": "application/json", ...bearer(token()) },
-    body: JSON.stringify(body),
-  }).catch(() => null);
-  if (!response) throw new Error("The server could not be reached.");
-  if (!response.ok) throw new Error(await problem(response));
-  const { id } = await response.json();
-  owned = true;
-  await watch(id);
+  draw();
 }
 
 // --- session ----------------------------------------------------------------------------------------------------
 
-async function watch(id) {
+/** Show a session. mine: this page has made it. */
+function watch(id, { mine = false, tab = "" } = {}) {
   if (!id) throw new Error("Type the id of a session first.");
   session?.close();
   clearAll();
+  owned = mine;
+  parting = "";
   const current = new Session(id, { token: token(), history: true });
   session = current;
+  current.forever = Boolean(publication); // a publisher comes back under its name, also to a server that was restarted
   listen(current);
   current.open();
+  set("waiting");
+  list.show(false);
+  show($("idle"), false);
+  show($("work"), true);
+  $("skip").href = "#question";
   history.replaceState(null, "", `#session=${encodeURIComponent(id)}`);
-  $("overlay-url").value = `${ROOT}overlay/${encodeURIComponent(id)}?lines=2`;
-  $("whip-url").value = `${ROOT}whip/${encodeURIComponent(id)}`;
-  $("page-url").value = `${ROOT}#session=${encodeURIComponent(id)}`;
-  $("session-name").textContent = `Session ${id}`;
-  show($("token-note"), token() !== "");
-  for (const part of [$("share"), $("dock"), $("downloads")]) show(part, true);
-  show($("level"), meter !== null);
-  show($("source"), false);
-  $("stop").textContent = owned ? "Stop" : "Leave";
-  status("busy", publication ? "Connecting…" : "Waiting for the stream…");
+  addresses.clear();
+  addresses.show();
+  if (tab) tabs.choose(tab);
+  $("session-name").textContent = id;
+  $("session-name").focus();
+  hint("");
+}
+
+/** What the server says of the session, beside what its log says: a log that was cut off has no end. */
+async function describe(current) {
+  const response = await request(sessionPlace(current.id), { token: current.token }).catch(() => null);
+  if (!response || current !== session) return;
+  const { name, state } = await response.json();
+  $("session-name").textContent = name || current.id;
+  if (state !== "ended") return;
+  current.end();
+  ended();
 }
 
 function listen(to) {
-  const live = (text = "Live") => status("live", text);
-  to.on("state", ({ state, message }) => {
-    if (to !== session) return;
-    if (state === "waiting") {
-      status("warn", message);
-    } else if (state === "refused") {
-      stop();
-      fail(message);
-    } else if (state === "open" && $("status").dataset.state === "warn") live();
+  const on = (type, fn) => to.on(type, (event) => to === session && fn(event));
+  on("state", ({ state, message, status }) => {
+    trouble = state === "waiting" ? "The connection is lost; trying again" : "";
+    if (state === "closed") ended();
+    else if (state === "refused") refused(status, message);
+    else draw();
+    if (state !== "open") return void (fresh = false);
+    describe(to);
+    watches.load();
+    setTimeout(() => (fresh = to === session), HISTORY_MS);
   });
-  to.on("epoch", clearAll);
-  to.on("gap", () => hint("Some events were lost on the way."));
-  to.on("log.gap", () => hint("The oldest part of this session is no longer kept."));
-  to.on("session.created", () => live(publication || !owned ? "Live" : "Waiting for the stream…"));
-  to.on("session.updated", () => live());
-  to.on("session.stalled", () => status("warn", "The stream has stalled"));
-  to.on("session.resumed", () => live());
-  to.on("session.degraded", ({ level, reason }) => (level ? status("warn", `Live, reduced (level ${level}: ${reason})`) : live()));
-  to.on("session.going_away", () => hint("The server is about to restart; the session will end soon."));
-  to.on("session.closed", (event) => ended(event));
-  to.on("caption.partial", (event) => captions.partial(event));
-  to.on("caption.final", (event) => {
-    captions.final(event);
+  on("epoch", clearAll);
+  on("gap", () => hint("Some of what was said or shown was lost on the way."));
+  on("log.gap", () => hint("The oldest part of this session is no longer kept."));
+  on("session.created", ({ tracks }) => set(tracks?.length ? "live" : "waiting"));
+  on("session.updated", ({ tracks }) => tracks?.length && set("live"));
+  on("session.stalled", () => set("stalled"));
+  on("session.resumed", () => set("live"));
+  on("session.degraded", (event) => {
+    load = event;
+    $("load-note").textContent = event.level ? (event.message ?? "") : ""; // in full: what is reduced, what still works
+    draw();
+  });
+  on("session.going_away", () => hint("The server is about to restart; the session will end soon."));
+  on("session.closed", ended);
+  on("caption.partial", (event) => caption(event, "partial"));
+  on("caption.final", (event) => {
+    caption(event, "final");
     transcript.final(event);
   });
-  to.on("caption.translation", (event) => transcript.translation(event));
-  to.on("caption.speaker", (event) => transcript.speaker(event));
-  to.on("caption.gap", (event) => transcript.gap(event));
-  to.on("keyframe.sampled", (event) => scenes.keyframe(event));
-  to.on("sight.ready", (event) => scenes.sight(event));
-  to.on("screen.text", (event) => scenes.screenText(event));
-  to.on("scene.caption", (event) => scenes.caption(event));
-  to.on("answer.delta", (event) => answers.delta(event));
-  to.on("answer.done", answered);
-  to.on("alert.fired", ({ text }) => hint(text));
-  to.on("error", ({ error, question_id: id }) => (id ? answers.fail(id, error.message) : fail(error.message)));
-  to.on("latency.report", (event) => {
-    drawFigures($("figures"), event);
-    const coverage = typeof event.coverage === "number" ? `${Math.round(event.coverage * 100)}% of the spoken time is captioned` : "";
-    const backlog = event.backlog >= 1 ? `${event.backlog.toFixed(1)} s of sound are waiting` : "";
-    $("figures-note").textContent = [coverage, backlog].filter(Boolean).join(" · ");
-    show($("figures-table"), $("figures").childElementCount > 0);
-  });
+  on("caption.translation", (event) => transcript.translation(event));
+  on("caption.gap", (event) => transcript.gap(event));
+  on("keyframe.sampled", (event) => scenes.keyframe(event));
+  on("sight.ready", (event) => scenes.sight(event));
+  on("screen.text", (event) => scenes.screenText(event));
+  on("scene.caption", (event) => scenes.caption(event));
+  on("answer.delta", (event) => answers.delta(event));
+  on("answer.done", (event) => ($("answer-said").textContent = answers.done(event)));
+  on("alert.fired", (event) => watches.alert(event, fresh));
+  on("error", ({ error, question_id: about, id }) => answers.refused(about, id, error) || fail(error.message));
+  on("latency.report", (event) => drawFigures($("figures-table"), $("figures-note"), event));
 }
 
-function ended({ reason, error }) {
-  releaseSource();
-  captions.clear();
-  status("ended", "Ended");
-  if (error) fail(error.message);
-  $("stop").textContent = "New session";
-  $("stop").className = "primary";
-  owned = false; // the server has nothing left to stop
-  show($("level"), false);
-  if (reason && !$("hint").textContent) hint("The session has ended. You can still read and download what was said.");
+/** Words over the picture: not of a stream that has been stopped. */
+function caption(event, part) {
+  if (phase === "waiting") set("live"); // its log may have lost its beginning
+  if (phase === "live" || phase === "stalled") captions[part](event);
 }
 
-/** Stop sending; keep what was said on the page until something else is started. */
-async function stop(message = "") {
-  const [was, id, mine] = [publication, session?.id, owned];
-  const over = $("status").dataset.state === "ended";
-  releaseSource();
-  if (was || (mine && id)) {
-    status("busy", "Stopping…");
-    if (was) await was.stop();
-    else await fetch(place(`v1/sessions/${encodeURIComponent(id)}`), { method: "DELETE", headers: bearer(token()) }).catch(() => null);
-    owned = false;
-    if (session) {
-      if (message) hint(message);
-      if ($("status").dataset.state !== "ended") ended({});
-      return;
-    }
+/** The server will not show the session: at once, or no longer, where something has been shown already. */
+async function refused(status, message) {
+  const shown = $("transcript").childElementCount + $("scenes").childElementCount > 0;
+  answers.failAll(message);
+  if (!shown) {
+    await leave();
+    return fail(message);
   }
+  publication?.stop();
+  ended({ message: status === 404 ? "The server no longer has this session, perhaps because it was restarted." : message });
+}
+
+/** Stop sending and end the session; what was said stays on the page. */
+async function stop(message = "Stopped.") {
+  const [was, id] = [publication, session?.id];
+  if (phase === "ended" || phase === "idle" || !owned) return leave();
+  if (phase === "stopping") return;
+  releaseSource();
+  set("stopping");
+  hint("");
+  parting = message;
+  await was?.stop();
+  const told = await fetch(sessionPlace(id), { method: "DELETE", headers: bearer(token()) }).then((response) => response.ok, () => false);
+  setTimeout(() => session?.id === id && ended(), told ? LAST_WORDS_MS : 0); // session.closed comes first, as a rule
+}
+
+/** Back to the start. */
+async function leave() {
+  const [was, focused] = [publication, !$("work").hidden];
+  releaseSource();
   session?.close();
   session = null;
-  show($("dock"), false);
-  show($("still"), false);
-  show($("empty"), true);
-  show($("source"), true);
-  show($("share"), false);
-  show($("downloads"), false);
-  $("stop").className = "danger";
+  owned = false;
+  trouble = "";
+  load = { level: 0, reason: "" };
+  set("idle");
+  show($("work"), false);
+  show($("idle"), true);
+  list.show(true);
+  $("skip").href = "#source";
   history.replaceState(null, "", location.pathname);
-  hint(message);
-  status("idle", "Not started");
-  if (over) $("start").focus();
+  if (focused) $("start").focus();
+  await was?.stop();
 }
 
 function releaseSource() {
-  publication &&= null;
-  meter?.close();
-  meter = null;
-  for (const track of stream?.getTracks() ?? []) {
-    track.onended = null;
-    track.stop();
-  }
-  stream = null;
-  const video = $("preview");
-  video.onended = null;
-  video.srcObject = null;
-  closeFile(video);
-  show(video, false);
-  show($("mute-field"), false);
+  publication = null;
+  if (session) session.forever = false;
+  source.release();
+  show($("still"), Boolean($("still").src));
 }
 
 function clearAll() {
   captions.clear();
-  transcript.clear();
-  scenes.clear();
-  answers.clear();
-  $("figures").replaceChildren();
+  for (const part of [transcript, scenes, answers, watches]) part.clear();
+  search.close();
+  unseen(0);
   show($("figures-table"), false);
+  $("load-note").textContent = "";
+  $("still").removeAttribute("src");
   show($("still"), false);
+  load = { level: 0, reason: "" };
 }
 
-// --- pictures and evidence --------------------------------------------------------------------------------------
+async function remove(id, name) {
+  const refusal = await deleteSession(id, name, token());
+  if (refusal === null) return; // it is kept
+  if (!refusal && session?.id === id) await leave();
+  fail(refusal);
+  if (!refusal) hint("The session is deleted.");
+  list.refresh();
+  if (!session) $("sessions-title").focus();
+}
+
+// --- pictures and places ----------------------------------------------------------------------------------------
 
 /** A picture's address that <img> can use: signed ones as they are, else fetched with the token. */
 async function pictureAddress(url) {
   // Below our own root, whatever address the server gives itself: nothing leaves this origin.
-  const address = place(url.slice(Math.max(0, url.lastIndexOf("/v1/sessions/"))).replace(/^\/+/, ""));
-  if (address.origin !== location.origin) return null;
+  const address = place(String(url).replace(/^.*(?=v1\/sessions\/)/, ""));
+  if (address.origin !== new URL(import.meta.url).origin) return null;
   if (!token() || address.search) return address.href;
   const response = await fetch(address, { headers: bearer(token()) }).catch(() => null);
   return response?.ok ? URL.createObjectURL(await response.blob()) : null;
 }
 
 function showStill(address) {
-  if (!$("preview").hidden) return;
   $("still").src = address;
-  show($("still"), true);
-  show($("empty"), false);
+  show($("still"), $("preview").hidden);
 }
 
-function showEvidence(start, end) {
-  const calm = matchMedia("(prefers-reduced-motion: reduce)").matches;
-  for (const row of [transcript.mark(start, end)[0], scenes.mark(start, end)[0]]) {
-    row?.scrollIntoView({ block: "nearest", behavior: calm ? "auto" : "smooth" });
-  }
+/** Show a stretch of the stream in the transcript and among the scenes, and the nearest of the two if only one is to be seen. */
+function showPlace(start, end) {
+  transcript.mark(start, end);
+  scenes.mark(start, end);
+  const seen = (name) => tabs.shows(name) && $(name).querySelector(".marked");
+  if (seen("transcript") || seen("scenes")) return;
+  tabs.choose($("transcript").querySelector(".marked") ? "transcript" : "scenes");
+  transcript.mark(start, end); // once more: a hidden list cannot scroll
+  scenes.mark(start, end);
 }
 
-// --- questions --------------------------------------------------------------------------------------------------
+// --- questions and alerts ---------------------------------------------------------------------------------------
 
 function ask(text) {
   if (!text) return;
-  if (!session) return fail("Start or watch a stream first; then ask about it.");
   const id = randomId();
   answers.asked(id, text);
   try {
@@ -336,101 +354,66 @@ function ask(text) {
   }
 }
 
-function answered(event) {
-  $("answer-said").textContent = answers.done(event);
+function alerted(text) {
+  hint(text);
+  setTimeout(() => $("hint").textContent === text && hint(""), ALERT_MS); // it stays among the alerts
+  if (!tabs.shows("watches")) unseen(Number($("alert-count").textContent || 0) + 1);
+}
+
+function unseen(count) {
+  $("alert-count").textContent = count ? String(count) : "";
 }
 
 // --- the rest of the page ---------------------------------------------------------------------------------------
 
-async function copy(field) {
-  field.select();
-  const done = await navigator.clipboard?.writeText(field.value).then(
-    () => true,
-    () => false,
-  );
-  $("copied").textContent = done ? "Copied." : "Selected: press Ctrl+C to copy.";
-}
-
-async function download(format) {
-  const response = await fetch(place(`v1/sessions/${encodeURIComponent(session.id)}/captions.${format}`), { headers: bearer(token()) }).catch(() => null);
-  if (!response?.ok) return fail(response ? await problem(response) : "The server could not be reached.");
-  const address = URL.createObjectURL(await response.blob());
-  make("a", { href: address, download: `captions.${format}` }).click();
-  setTimeout(() => URL.revokeObjectURL(address), 10_000);
-}
-
-const SIZES = [0.875, 1, 1.15, 1.35, 1.6, 2];
-
-function textSize(step) {
-  let index = SIZES.indexOf(Number(localStorage.getItem("text-size") ?? 1));
-  index = Math.min(SIZES.length - 1, Math.max(0, (index < 0 ? 1 : index) + step));
-  localStorage.setItem("text-size", String(SIZES[index]));
-  document.documentElement.style.setProperty("--text", String(SIZES[index]));
-  $("smaller").disabled = index === 0;
-  $("larger").disabled = index === SIZES.length - 1;
-}
-
 function keys(event) {
   const typing = event.target.matches("input:not([type=radio], [type=checkbox]), textarea, select");
-  if (event.key === "/" && !typing && !event.ctrlKey && !event.metaKey && !event.altKey) {
+  if (event.key === "/" && session && !typing && !event.ctrlKey && !event.metaKey && !event.altKey) {
     event.preventDefault();
+    tabs.choose("ask");
     $("question").focus();
-  } else if (event.key === "Escape") {
+  } else if (event.key === "Escape" && !$("sure").open) {
     if (!$("error").hidden) fail("");
-    if (typing) event.target.blur();
-    transcript.mark(1, -1); // an empty stretch: nothing is marked
-    scenes.mark(1, -1);
+    for (const part of [transcript, scenes]) {
+      part.mark(1, -1); // an empty stretch: nothing is marked
+      part.follower.jump();
+    }
   }
 }
 
-function dropFiles() {
-  const area = $("drop");
-  for (const name of ["dragover", "drop"]) window.addEventListener(name, (event) => event.preventDefault());
-  window.addEventListener("dragover", () => area.classList.add("over"));
-  window.addEventListener("dragleave", (event) => event.relatedTarget || area.classList.remove("over"));
-  window.addEventListener("drop", (event) => {
-    area.classList.remove("over");
-    if (!event.dataTransfer?.files.length || $("source").hidden) return;
-    document.querySelector('input[value="file"]').checked = true;
-    $("file").files = event.dataTransfer.files;
-    chooseFile();
-    chooseKind();
+function submits(form, fn) {
+  $(form).addEventListener("submit", (event) => {
+    event.preventDefault();
+    fn();
   });
 }
 
-function begin() {
-  textSize(0);
-  $("source").addEventListener("submit", (event) => {
-    event.preventDefault();
-    if (!busy) start();
-  });
-  $("source").addEventListener("change", chooseKind);
-  $("file").addEventListener("change", chooseFile);
-  $("stop").addEventListener("click", () => stop());
-  $("mute").addEventListener("change", () => ($("preview").muted = $("mute").checked));
-  $("ask").addEventListener("submit", (event) => {
-    event.preventDefault();
+function setUp() {
+  textSize();
+  fillLanguages($("live-language"));
+  submits("ask", () => {
     ask($("question").value.trim());
     $("question").value = "";
   });
-  $("smaller").addEventListener("click", () => textSize(-1));
-  $("larger").addEventListener("click", () => textSize(1));
-  $("error-close").addEventListener("click", () => fail(""));
-  for (const button of document.querySelectorAll("[data-copy]")) button.addEventListener("click", () => copy($(button.dataset.copy)));
-  for (const button of document.querySelectorAll("[data-format]")) button.addEventListener("click", () => download(button.dataset.format));
+  $("token").addEventListener("change", () => list.refresh());
+  $("stop").addEventListener("click", () => stop());
+  $("live-language").addEventListener("change", () => changeLanguage(session).then(hint, (error) => fail(error.message)));
+  $("delete").addEventListener("click", () => remove(session.id, $("session-name").textContent));
+  $("error-close").addEventListener("click", () => {
+    fail("");
+    $(session ? "session-name" : "start").focus();
+  });
+  for (const button of document.querySelectorAll("[data-file]")) {
+    button.addEventListener("click", () => download(session, button.dataset.file).catch((error) => fail(error.message)));
+  }
   document.addEventListener("keydown", keys);
-  navigator.mediaDevices?.addEventListener?.("devicechange", fillDevices);
-  dropFiles();
-  chooseKind();
-  fillDevices();
   const given = new URLSearchParams(location.hash.slice(1));
   $("token").value = given.get("token") ?? "";
-  if (given.get("session")) {
-    document.querySelector('input[value="watch"]').checked = true;
-    $("session").value = given.get("session");
-    chooseKind();
-    start();
-  } else if (given.get("token")) history.replaceState(null, "", location.pathname); // a token must not stay in the address bar
+  if (given.get("session")) begin(() => watch(given.get("session")));
+  else {
+    list.show(true);
+    if (given.get("token")) history.replaceState(null, "", location.pathname); // a token must not stay in the address bar
+  }
 }
 
-begin();
+setUp();

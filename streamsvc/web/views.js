@@ -1,14 +1,18 @@
-/** What the page shows of a session: transcript, scenes, answers, figures. Text from outside is set as text, never as markup. */
+/** Parts of the page that show a session: rows, the transcript, figures. What comes from outside is set as text, never as markup. */
 
 const MOST_LINES = 400; // rows kept on the page; the server keeps them all
-const MOST_SCENES = 150;
-const ANSWER_MS = 20_000; // after this without a word, an answer is given up
+const AT_END = 40; // pixels from the end that still count as its end
 
 /** Build one element: make("p", { className: "x", title: "…" }, "text", child, …). */
 export function make(tag, properties = {}, ...children) {
   const element = Object.assign(document.createElement(tag), properties);
   element.append(...children.filter((child) => child !== null && child !== undefined && child !== ""));
   return element;
+}
+
+/** A message of the server as a sentence: "no room" -> "No room." */
+export function sentence(message) {
+  return message && message.charAt(0).toUpperCase() + message.slice(1) + (/[.!?…]$/.test(message) ? "" : ".");
 }
 
 /** Seconds -> "1:02" or "1:02:03". */
@@ -19,27 +23,110 @@ export function clockTime(seconds) {
   return h ? `${h}:${String(m).padStart(2, "0")}:${tail}` : `${m}:${tail}`;
 }
 
-function time(seconds) {
-  return make("time", { className: "at", dateTime: `PT${Math.max(0, seconds).toFixed(1)}S` }, clockTime(seconds));
+/** "1:02–1:10", or one time where the end is in the same second. */
+export function span(start, end) {
+  return Math.floor(end) > Math.floor(start) ? `${clockTime(start)}–${clockTime(end)}` : clockTime(start);
 }
 
-/** Add a row, keep the list bounded, and stay at the end unless the person has scrolled back. */
-function addRow(list, row, most) {
-  const box = list.parentElement;
-  const atEnd = box.scrollHeight - box.scrollTop - box.clientHeight < 48;
-  list.append(row);
-  while (list.childElementCount > most) list.firstElementChild.remove();
-  if (atEnd) box.scrollTop = box.scrollHeight;
+export function time(seconds, text = clockTime(seconds)) {
+  return make("time", { className: "at", dateTime: `PT${Math.max(0, seconds).toFixed(1)}S` }, text);
 }
 
-const GAP_REASONS = { packet_loss: "sound lost on the way", missing: "the source has no sound here", overload: "the server had too much to do", worker_restart: "the recogniser was restarted" };
+/** "cup 0.97, couch 0.31" -> "cup": what a picture shows, without the scores of the detector, the doubtful ones left out. */
+export function plainLabels(quote) {
+  const found = [...quote.matchAll(/([^,]+?) ([01]\.\d+)(?:, |$)/g)].map(([, label, score]) => ({ label, score: Number(score) }));
+  if (!found.length) return quote;
+  const sure = found.filter(({ score }) => score >= SURE);
+  return sure.length ? counted(sure.map(({ label }) => label)).join(", ") : `perhaps ${found[0].label}`;
+}
+
+/** Score from which a label is named. */
+export const SURE = 0.5;
+
+/** ["cup", "cup", "plate"] -> ["2 × cup", "plate"] */
+export function counted(labels) {
+  const counts = new Map();
+  for (const label of labels) counts.set(label, (counts.get(label) ?? 0) + 1);
+  return [...counts].map(([label, count]) => (count > 1 ? `${count} × ${label}` : label));
+}
+
+/**
+ * Keeps a scrolled list at its newest row until the person scrolls away, however it grows (rows, translations, larger
+ * text), and then offers a way back.
+ */
+export class Follower {
+  /** box: what scrolls; button: "jump to live". newest: "end" or "start" of the list. */
+  constructor(box, button, newest = "end") {
+    Object.assign(this, { box, button, newest, following: true });
+    this.top = 0;
+    box.addEventListener("scroll", () => this._scrolled(), { passive: true });
+    button.addEventListener("click", () => {
+      this.jump();
+      box.focus({ preventScroll: true });
+    });
+    new ResizeObserver(() => this.grown()).observe(box);
+    new ResizeObserver(() => this.grown()).observe(box.firstElementChild);
+  }
+
+  /** The newest row again. */
+  jump() {
+    this._set(true);
+    this.grown();
+  }
+
+  /** Something was added: stay where the newest is. */
+  grown() {
+    if (!this.following) return;
+    this.box.scrollTop = this.newest === "end" ? this.box.scrollHeight : 0;
+    this.top = this.box.scrollTop;
+  }
+
+  /** Show a row in the middle of the box, without moving the page; the list follows no more if that leaves its end. */
+  show(row) {
+    const [outer, inner] = [this.box.getBoundingClientRect(), row.getBoundingClientRect()];
+    if (inner.top >= outer.top && inner.bottom <= outer.bottom) return;
+    this._set(false);
+    const calm = matchMedia("(prefers-reduced-motion: reduce)").matches;
+    const top = this.box.scrollTop + inner.top - outer.top - (outer.height - inner.height) / 2;
+    this.box.scrollTo({ top, behavior: calm ? "auto" : "smooth" });
+  }
+
+  _scrolled() {
+    const away = this.newest === "end" ? this.box.scrollHeight - this.box.scrollTop - this.box.clientHeight : this.box.scrollTop;
+    const moved = this.newest === "end" ? this.top - this.box.scrollTop : this.box.scrollTop - this.top;
+    this.top = this.box.scrollTop;
+    if (away < AT_END) this._set(true);
+    else if (moved > 0) this._set(false); // content that grows does not scroll; a person does
+  }
+
+  _set(following) {
+    this.following = following;
+    this.button.hidden = following;
+  }
+}
+
+/** Mark the rows of a list that lie within start..end; returns them. */
+export function markWithin(list, start, end) {
+  for (const row of list.children) row.classList.remove("marked");
+  const within = ({ dataset }) => Number(dataset.start) <= end && (Number(dataset.end) > start || Number(dataset.start) >= start);
+  const rows = [...list.children].filter(within);
+  for (const row of rows) row.classList.add("marked");
+  return rows;
+}
+
+const GAP_REASONS = {
+  packet_loss: "sound was lost on the way",
+  missing: "the source has no sound here",
+  overload: "the server had too much to do",
+  worker_restart: "the recogniser was restarted",
+  unrecognised: "speech that was not understood",
+};
 
 export class Transcript {
-  constructor(list, live) {
-    this.list = list;
-    this.live = live; // a polite live region: closed captions only, a few at a time
-    this.waiting = [];
-    this.timer = 0;
+  /** live: a polite live region, for closed captions only, a few at a time. */
+  constructor(list, live, button) {
+    Object.assign(this, { list, live, waiting: [], timer: 0 });
+    this.follower = new Follower(list.parentElement, button);
   }
 
   final(event) {
@@ -49,32 +136,31 @@ export class Transcript {
   }
 
   translation(event) {
-    const of = this.list.querySelector(`[data-id="${CSS.escape(event.of)}"] .words`);
-    of?.after(make("span", { className: "translation", lang: event.language ?? "" }, event.text));
-  }
-
-  speaker(event) {
-    const of = this.list.querySelector(`[data-id="${CSS.escape(event.of)}"] .words`);
-    of?.before(make("b", { className: "speaker" }, `${event.label}: `));
+    const of = this.list.querySelector(`[data-id="${CSS.escape(event.of)}"]`);
+    of?.append(make("span", { className: "translation", lang: event.language ?? "" }, event.text));
   }
 
   gap(event) {
-    const words = `Not captioned until ${clockTime(event.end)}: ${GAP_REASONS[event.reason] ?? event.reason}`;
+    const words = `Not captioned until ${clockTime(event.end)}: ${GAP_REASONS[event.reason] ?? event.reason.replaceAll("_", " ")}`;
     this._add(make("li", { className: "lost" }, time(event.start), make("span", { className: "words" }, words)), event);
   }
 
   clear() {
     this.list.replaceChildren();
+    this.follower.jump();
   }
 
-  /** Mark the rows that lie within start..end. */
+  /** Mark what lies within start..end and show it. */
   mark(start, end) {
-    return markWithin(this.list, start, end);
+    const rows = markWithin(this.list, start, end);
+    if (rows.length) this.follower.show(rows[0]);
   }
 
   _add(row, event) {
     Object.assign(row.dataset, { id: event.id, start: event.start, end: event.end });
-    addRow(this.list, row, MOST_LINES);
+    this.list.append(row);
+    while (this.list.childElementCount > MOST_LINES) this.list.firstElementChild.remove();
+    this.follower.grown(); // also where one row went and one came, so that the height is the same
   }
 
   _say(text) {
@@ -86,242 +172,34 @@ export class Transcript {
   }
 }
 
-function markWithin(list, start, end) {
-  for (const row of list.children) row.classList.remove("marked");
-  const within = ({ dataset }) => Number(dataset.start) <= end && (Number(dataset.end) > start || Number(dataset.start) >= start);
-  const rows = [...list.children].filter(within);
-  for (const row of rows) row.classList.add("marked");
-  return rows;
-}
-
-const REASONS = { first: "first picture", scene: "new scene", text: "new text", interval: "", question: "looked at for a question" };
-
-export class Scenes {
-  /** load(url) -> Promise of an address for <img>; onPicture(url): the newest picture. */
-  constructor(list, { load, onPicture }) {
-    this.list = list;
-    this.load = load;
-    this.onPicture = onPicture;
-  }
-
-  keyframe(event) {
-    const picture = make("img", { alt: "", width: 160, height: 90, decoding: "async", hidden: true });
-    const body = make("div", { className: "scene-body" });
-    body.append(
-      make("p", { className: "scene-head" }, time(event.at), make("span", { className: "why" }, REASONS[event.reason] ?? event.reason)),
-      make("p", { className: "scene-text" }),
-      make("p", { className: "scene-title" }),
-      make("ul", { className: "tags" }),
-    );
-    const row = make("li", {}, make("div", { className: "thumb" }, picture), body);
-    Object.assign(row.dataset, { id: event.id, start: event.at, end: event.at, reason: event.reason });
-    const newer = this.list.firstElementChild;
-    if (newer && Number(newer.dataset.end) < event.at) newer.dataset.end = event.at; // the scene before lasts until this one
-    this.list.prepend(row);
-    while (this.list.childElementCount > MOST_SCENES) this.list.lastElementChild.remove();
-    picture.onload = () => (picture.hidden = false);
-    this.load(event.url).then((address) => {
-      if (!address) return;
-      picture.src = address;
-      this.onPicture(address);
-    });
-  }
-
-  sight(event) {
-    const row = this._row(event.of, event.at);
-    if (!row) return;
-    const labels = new Map();
-    for (const box of event.boxes ?? []) labels.set(box.label, (labels.get(box.label) ?? 0) + 1);
-    for (const tag of event.tags ?? []) if (!labels.has(tag.label)) labels.set(tag.label, 1);
-    const tags = [...labels].slice(0, 6).map(([label, count]) => make("li", {}, count > 1 ? `${count} × ${label}` : label));
-    row.querySelector(".tags").replaceChildren(...tags);
-  }
-
-  screenText(event) {
-    const row = this._row(event.of, event.at);
-    const title = event.title || event.lines?.[0]?.text || "";
-    if (!row || !title) return;
-    const place = row.querySelector(".scene-title");
-    place.textContent = title;
-    place.title = event.lines.map((line) => line.text).join("\n");
-  }
-
-  caption(event) {
-    const row = this._row(null, event.start);
-    if (!row) return;
-    const mark = event.by === "model" ? [make("span", { className: "why", title: "Nothing here can check it" }, " by the model")] : [];
-    row.querySelector(".scene-text").replaceChildren(event.text, ...mark);
-    row.querySelector("img").alt = event.text;
-    row.classList.add("told");
-  }
-
-  clear() {
-    this.list.replaceChildren();
-  }
-
-  mark(start, end) {
-    const rows = markWithin(this.list, start, end);
-    const told = rows.filter((row) => row.classList.contains("told") || row.querySelector(".scene-title").textContent);
-    for (const row of rows) row.classList.toggle("marked", !told.length || told.includes(row));
-    return told.length ? told : rows;
-  }
-
-  _row(id, at) {
-    const known = id && this.list.querySelector(`[data-id="${CSS.escape(id)}"]`);
-    return known || [...this.list.children].find((row) => Number(row.dataset.start) <= at + 0.25) || null; // newest first
-  }
-}
-
-const DECLINED = {
-  nothing_yet: "Nothing has been said or shown yet",
-  cannot_tell: "Not a thing that the models here can tell",
-  not_found: "Neither said nor shown so far",
-  busy: "The server has too much to do now",
-  late: "The time was up before there was an answer",
-  cancelled: "Cancelled",
-};
-const KINDS = { speech: "heard", screen: "read on screen", sight: "seen", timeline: "from the timeline", image: "in your picture" };
-
-/** Why an answer is no supported one. */
-function verdict(event, declined) {
-  if (event.outcome === "closest") return "No answer found: this is the nearest that was said or shown";
-  if (event.outcome === "answer") return event.by === "model" ? "The model's own word: nothing here can check it" : "Nothing in the stream supports this";
-  return declined || "Declined";
-}
-
-export class Answers {
-  /** onEvidence(start, end): show that stretch. onRepeat(text): ask again. */
-  constructor(list, { onEvidence, onRepeat }) {
-    Object.assign(this, { list, onEvidence, onRepeat });
-    this.open = new Map(); // question id -> { row, timer }
-  }
-
-  asked(id, text) {
-    const cancel = make("button", { type: "button", className: "quiet small" }, "Cancel");
-    const row = make(
-      "li",
-      { className: "answer pending" },
-      make("p", { className: "question" }, text),
-      make("p", { className: "reply" }, make("span", { className: "waiting" }, "Looking through the stream…")),
-      make("div", { className: "answer-foot" }, cancel),
-    );
-    Object.assign(row.dataset, { id, text });
-    cancel.onclick = () => this.fail(id, "Cancelled.");
-    this.list.prepend(row);
-    while (this.list.childElementCount > 30) this.list.lastElementChild.remove();
-    this.open.set(id, { row, timer: this._patience(id), text: "" });
-  }
-
-  delta(event) {
-    const pending = this.open.get(event.question_id);
-    if (!pending) return;
-    clearTimeout(pending.timer);
-    pending.timer = this._patience(event.question_id);
-    pending.text += event.text;
-    pending.row.querySelector(".reply").textContent = pending.text;
-  }
-
-  /** Show a whole answer. Returns what is shown, for a screen reader. */
-  done(event) {
-    const evidence = event.evidence ?? [];
-    const declined = event.outcome === "declined" ? (DECLINED[event.reason] ?? "") : "";
-    if (event.error) {
-      this.fail(event.question_id, declined ? `${declined}.` : event.error.message);
-      return "";
-    }
-    const nearest = event.outcome === "closest" && evidence.length > 0;
-    const shown = nearest ? `Nearest: ${evidence[0].quote}` : event.text || `${declined}.`;
-    const row = this._finish(event.question_id) ?? this._foreign(event);
-    row.classList.add(event.supported ? "supported" : "unsupported", event.outcome);
-    row.querySelector(".reply").textContent = shown;
-    const foot = row.querySelector(".answer-foot");
-    if (!event.supported) foot.append(make("p", { className: "verdict" }, verdict(event, declined)));
-    foot.append(...evidence.map((each) => this._chip(each)));
-    return shown;
-  }
-
-  fail(id, message) {
-    const row = this._finish(id);
-    if (!row) return;
-    row.classList.add("failed");
-    row.querySelector(".reply").textContent = message;
-    const again = make("button", { type: "button", className: "quiet small" }, "Ask again");
-    again.onclick = () => {
-      row.remove();
-      this.onRepeat(row.dataset.text);
-    };
-    row.querySelector(".answer-foot").append(again);
-  }
-
-  clear() {
-    for (const id of [...this.open.keys()]) this._finish(id);
-    this.list.replaceChildren();
-  }
-
-  _patience(id) {
-    return setTimeout(() => this.fail(id, "No answer came in time."), ANSWER_MS);
-  }
-
-  _finish(id) {
-    const pending = this.open.get(id);
-    if (!pending) return null;
-    clearTimeout(pending.timer);
-    this.open.delete(id);
-    pending.row.classList.remove("pending");
-    pending.row.querySelector(".answer-foot").replaceChildren();
-    return pending.row;
-  }
-
-  /** A row for an answer that nobody here waits for: given up, or asked by somebody else for all. */
-  _foreign(event) {
-    const known = this.list.querySelector(`[data-id="${CSS.escape(event.question_id)}"]`);
-    known?.remove();
-    const question = make("p", { className: "question" }, known?.dataset.text ?? "A question to this session");
-    const row = make("li", { className: "answer" }, question, make("p", { className: "reply" }), make("div", { className: "answer-foot" }));
-    row.dataset.id = event.question_id;
-    this.list.prepend(row);
-    return row;
-  }
-
-  _chip(evidence) {
-    const span = evidence.end - evidence.start >= 1 ? `${clockTime(evidence.start)}–${clockTime(evidence.end)}` : clockTime(evidence.start);
-    const kind = KINDS[evidence.kind] ?? evidence.kind;
-    const chip = make("button", { type: "button", className: "chip" }, make("b", {}, span), ` ${kind}`, make("q", {}, evidence.quote));
-    chip.onclick = () => this.onEvidence(evidence.start, evidence.end);
-    return chip;
-  }
-}
-
 const FIGURES = { // kind -> [name, budget in seconds at the 95th percentile]
   partial: ["Words as they are spoken", 0.8],
-  stable: ["Settled words", 1.2],
-  final: ["Closed captions", 1.6],
+  stable: ["Words that stay", 1.2],
+  final: ["Whole captions", 1.6],
   sight: ["Pictures looked at", null],
-  scene: ["Scene captions", 2.0],
+  scene: ["Scenes described", 2.0],
   scene_model: ["Scenes, by the language model", null],
   screen: ["Text on screen", 4.0],
 };
 
 function aged(value) {
-  return value >= 10_000 ? `${Math.round(value / 1000)} s` : `${(value / 1000).toFixed(2)} s`;
+  return value >= 10_000 ? `${Math.round(value / 1000)} s` : `${(value / 1000).toFixed(1)} s`;
 }
 
-/** latency.report -> rows of a table. Ages are in milliseconds. */
-export function drawFigures(body, event) {
+/** latency.report -> a table of ages, which come in milliseconds, and a sentence. */
+export function drawFigures(table, note, event) {
   const known = Object.keys(FIGURES).filter((kind) => event.ages?.[kind]);
   const rows = known.map((kind) => {
     const { p50, p95 } = event.ages[kind];
     const [name, budget] = FIGURES[kind];
     const late = budget !== null && p95 > budget * 1000;
-    const verdict = budget === null ? "" : `${late ? "over" : "within"} ${budget.toFixed(1)} s`;
-    return make(
-      "tr",
-      { className: late ? "late" : "" },
-      make("th", { scope: "row" }, name),
-      make("td", {}, aged(p50)),
-      make("td", {}, aged(p95)),
-      make("td", {}, verdict),
-    );
+    const goal = budget === null ? "" : `${budget.toFixed(1)} s${late ? ", late" : ""}`;
+    const cells = [aged(p50), aged(p95), goal].map((text) => make("td", {}, text));
+    return make("tr", { className: late ? "late" : "" }, make("th", { scope: "row" }, name), ...cells);
   });
-  body.replaceChildren(...rows);
+  table.tBodies[0].replaceChildren(...rows);
+  table.hidden = !rows.length;
+  const coverage = typeof event.coverage === "number" ? `${Math.round(event.coverage * 100)}% of the spoken time is captioned.` : "";
+  const backlog = event.backlog >= 1 ? `${event.backlog.toFixed(1)} s of sound are waiting.` : "";
+  note.textContent = [coverage, backlog].filter(Boolean).join(" ");
 }

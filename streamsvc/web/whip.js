@@ -59,12 +59,12 @@ export function candidateFragment(sdp, candidates, complete) {
 }
 
 export class Publication {
-  constructor(stream, { url = place("whip"), token = "", onState = () => {} } = {}) {
+  constructor(stream, { session = null, url = place("whip"), token = "", onState = () => {} } = {}) {
     this.stream = stream;
     this.url = url;
     this.token = token;
     this.onState = onState;
-    this.session = null;
+    this.session = session; // the name to publish under; null: the server makes one
     this.state = "stopped";
     this._pc = null;
     this._resource = null;
