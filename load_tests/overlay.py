@@ -203,9 +203,9 @@ def figures(samples: Sequence[Sample], events: Sequence[Event]) -> dict[str, Any
     """How calm a replay was.
 
     updates: changes of the picture; the next four: those that moved words sideways, words moved, words taken
-    back, full stops that vanished. unsaid: pictures with words that the events do not say (any more). columns,
-    lines: the most. late_p50, late_p95: seconds from a word's first event to its being shown for good. unseen:
-    words of closed captions that were never shown.
+    back, full stops that vanished. unsaid: pictures with words that the events do not say (any more).
+    columns, lines: the most. late_p50, late_p95: seconds from a word's first event to its being shown for
+    good. unseen: words of closed captions that were never shown.
     """
     changes = [
         change(one.words, other.words)
@@ -259,7 +259,7 @@ def _late(samples: Sequence[Sample], events: Sequence[Event]) -> tuple[list[floa
 
 
 async def recorded(recording: Path, seconds: float) -> list[Event]:
-    """The caption events of a recording's first seconds, with "received". Requires a `clock.Threadless` loop."""
+    """The caption events of a recording's first seconds. Requires a `clock.Threadless` loop."""
     with tempfile.TemporaryDirectory() as folder:
         settings = config.load(None, data_dir=folder, see={"ocr": False})
         async with session_run.fixed_time_service(settings) as service:

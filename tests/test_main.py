@@ -11,6 +11,7 @@ import pytest
 import streamsvc
 from streamsvc import __main__ as command_line
 from streamsvc.core import clock
+from tests.builders.clips import clip
 from tests.builders.command_line import error_of, run
 
 
@@ -44,6 +45,12 @@ def test_the_version_is_printed() -> None:
         (("watch", "x.wav", "--speed", "fast"), "--speed"),
         (("ask", "http://127.0.0.1:9/", "Who?"), "not the address of a session"),
         (("ask", "http://127.0.0.1:9/v1/sessions/0.a", "Who?"), "cannot be reached"),
+        (("watch", "/no/such [/talk].mp4"), "error: /no/such [/talk].mp4 does not exist"),
+        (("watch", "http://127.0.0.1:9/a.m3u8"), "does not answer"),
+        (("watch", "ftp://127.0.0.1/a.mp4"), "not ftp:"),
+        (("transcribe", "/no/such.wav", "-o", "x.srt"), "/no/such.wav does not exist"),
+        (("eval", "/no/such.json", "--json", "out"), "--json takes no file name"),
+        (("watch", "x.mp4", "--json", "out"), "--json takes no file name"),
     ],
 )
 def test_bad_arguments_give_one_line_and_exit_status_2(
@@ -52,7 +59,20 @@ def test_bad_arguments_give_one_line_and_exit_status_2(
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
+    def never(*_: object, **__: object) -> None:
+        pytest.fail("models were to be loaded")
+
+    monkeypatch.setattr("streamsvc.workers.supervisor.Worker.run", never)
     assert message in error_of(arguments, monkeypatch, capfd)
+
+
+def test_a_file_without_sound_is_refused_before_the_models_load(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    silent = tmp_path / "silent.mp4"
+    clip(silent, audio=None)
+    arguments = ("transcribe", str(silent), "-o", str(tmp_path / "out.srt"))
+    assert f"{silent} has no sound" in error_of(arguments, monkeypatch, capfd)
 
 
 def test_freed_memory_is_returned_at_every_interval(

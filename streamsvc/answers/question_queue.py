@@ -6,7 +6,7 @@ import asyncio
 import secrets
 from collections import deque
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from streamsvc.core import clock
@@ -118,10 +118,10 @@ class QuestionQueue:
             self._after_removal(queued.asker)
         return queued
 
-    def ask_at_end(self, texts: Sequence[str], client: str) -> None:
+    def ask_at_end(self, texts: Sequence[str], client: str) -> list[str]:
         """Ask these questions when the stream has ended and all of it has been understood.
 
-        At most as many as may wait.
+        At most as many as may wait. Returns their ids.
 
         Raises:
             InvalidRequest: too many, or one without text. TooLarge: one is too long. NotFound: the session
@@ -131,10 +131,11 @@ class QuestionQueue:
             raise InvalidRequest(
                 f"at most {self._limits.questions_waiting} questions at once", code="too_many_questions"
             )
-        questions = [QuestionRequest(self._checked(text), client=client) for text in texts]
+        questions = {_new_id(): QuestionRequest(self._checked(text), client=client) for text in texts}
         if self._closed:
             raise NotFound("this session has ended", code="session_ended")
-        self._at_end = questions
+        self._at_end = [replace(new, question_id=name) for name, new in questions.items()]
+        return list(questions)
 
     async def close_after_last(self) -> None:
         """Queue the questions of `ask_at_end`, each as soon as there is room, then close."""
@@ -202,7 +203,7 @@ class QuestionQueue:
         now = clock.now()
         seconds = new.deadline_ms / 1000 if new.deadline_ms is not None else self._seconds
         question = Question(
-            new.question_id or f"q_{secrets.token_hex(6)}",
+            new.question_id or _new_id(),
             text,
             self._clock.position(),
             now + seconds,
@@ -215,6 +216,10 @@ class QuestionQueue:
         self._waiting.setdefault(asker, deque()).append(QueuedQuestion(question, now, client, asker))
         self._changed.set()
         return question
+
+
+def _new_id() -> str:
+    return f"q_{secrets.token_hex(6)}"
 
 
 def _asker(new: QuestionRequest) -> str:
