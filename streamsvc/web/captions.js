@@ -8,6 +8,7 @@
 
 export const WIDTH = 42; // columns of a line; wide characters take two
 const RESERVE = 3; // columns kept for the punctuation of a word that is not settled
+const PAUSE = 2; // seconds of silence after which words begin a line
 const ROLL_MS = 160; // of the movement of a line upwards
 const SPACELESS = /[\u0e00-\u109f\u3001-\u30ff\u3400-\u9fff\uf900-\ufaff\uff01-\uff20]/; // as in core/types.py
 const WIDE = /[\u1100-\u115f\u2e80-\ua4cf\uac00-\ud7a3\uf900-\ufaff\ufe30-\ufe6f\uff00-\uff60\uffe0-\uffe6\u{1f300}-\u{1faff}\u{20000}-\u{3fffd}]/u;
@@ -74,7 +75,7 @@ class Row {
     this.words.className = "caption-words";
     this._settled = document.createTextNode("");
     this.words.append(this._settled);
-    this.element.append(this.words);
+    this.element.append(this.words, " "); // the blank: for who copies the text
   }
 
   add(text) {
@@ -107,6 +108,7 @@ export class CaptionView {
     this.rows = [];
     this._taken = []; // words of the open cue that are on the rows, or were
     this._loose = null; // the word that may still change
+    this._end = NaN; // session seconds of the end of the last closed cue
     this._timer = 0;
   }
 
@@ -115,7 +117,7 @@ export class CaptionView {
     this._change(() => {
       const words = wordsOf(event.text, event.words);
       const stable = Math.min(event.stable ?? 0, words.length);
-      const direction = directionOf(event.text, event.language);
+      const direction = this._approach(event);
       this._settle(words, stable, direction);
       if (stable < words.length) this._guess(words[stable], direction);
     });
@@ -125,17 +127,18 @@ export class CaptionView {
   final(event) {
     this._change(() => {
       const words = wordsOf(event.text, event.words);
-      this._settle(words, words.length, directionOf(event.text, event.language));
+      this._settle(words, words.length, this._approach(event));
       this._taken = [];
+      this._end = event.end;
     });
   }
 
-  /** Text that is no part of the open cue, such as a translation. */
+  /** caption.translation, or other text that is no part of the open cue */
   insert(event) {
     this._change(() => {
       const open = this._taken;
       this._taken = [];
-      const words = wordsOf(event.text, event.words);
+      const words = wordsOf(event.text);
       this._settle(words, words.length, directionOf(event.text, event.language));
       this._taken = open;
     });
@@ -144,6 +147,7 @@ export class CaptionView {
   /** Show nothing, and begin anew. */
   clear() {
     this._taken = [];
+    this._end = NaN;
     this._empty();
   }
 
@@ -177,6 +181,13 @@ export class CaptionView {
       const rising = element.animate(path, { duration: ROLL_MS, easing: "ease-out" });
       if (surplus.includes(element)) rising.onfinish = rising.oncancel = () => element.remove();
     }
+  }
+
+  /** Begin a line for a cue after a pause. Returns the direction of its text. */
+  _approach(event) {
+    const direction = directionOf(event.text, event.language);
+    if (!this._taken.length && this.rows.at(-1)?.text && event.start - this._end >= PAUSE) this._begin(direction);
+    return direction;
   }
 
   /** Append the first `count` words of the open cue, without those that are there. */
