@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import re
 import socket
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -13,6 +18,9 @@ from streamsvc import __main__ as command_line
 from streamsvc.core import clock
 from tests.builders.clips import clip
 from tests.builders.command_line import error_of, run
+from tests.builders.screen import terminal
+
+SPEECH = Path(__file__).parent / "fixtures" / "canary.ogg"
 
 
 def test_a_port_in_use_is_named(tmp_path: Path) -> None:
@@ -99,3 +107,38 @@ def test_a_recording_becomes_subtitles(media: Path, tmp_path: Path) -> None:
     ended = run("transcribe", str(media / "speech" / "harvard.flac"), "-o", str(tmp_path / "out.srt"))
     assert ended.returncode == 0, ended.stderr
     assert "stale smell of old beer" in (tmp_path / "out.srt").read_text().lower()
+
+
+@pytest.mark.models
+@pytest.mark.slow
+def test_watch_on_a_terminal_redraws_one_line_and_leaves_captions_and_answers_in_order(
+    tmp_path: Path,
+) -> None:
+    questions = ("What was said about the market?", "What is the weather on Mars?")
+    asked = [word for question in questions for word in ("--ask", question)]
+    command = [sys.executable, "-m", "streamsvc", "watch", str(SPEECH), "--speed", "max", *asked]
+    with terminal(200) as opened:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=opened.output,
+            stderr=opened.output,
+            env=os.environ | {"TERM": "xterm-256color", "STREAMSVC_DATA_DIR": str(tmp_path)},
+        )
+        deadline = time.monotonic() + 90
+        while process.poll() is None and time.monotonic() < deadline:
+            opened.read()
+            time.sleep(0.05)
+        if process.poll() is None:
+            process.kill()
+        assert process.wait() == 0, opened.read()
+        rows = opened.read()
+        drawn = opened.screen.drawn
+    told = [row for row in rows if "worker ready" not in row and "session ended" not in row]
+    assert told and all(re.match(r" +\d+:\d\d\.\d \S| {9}(- |\[)", row) for row in told), told
+    captions = [row for row in told if re.match(r" +\d+:\d\d\.\d [^\[]", row)]
+    assert len(captions) > 2
+    opening = " ".join(captions[0].split()[1:4])
+    assert any(text.startswith(opening.split()[0]) for text in drawn), "no open caption was drawn"
+    labelled = [row for row in told if "[" in row]
+    assert [question in row for row, question in zip(labelled[::2], questions, strict=False)] == [True, True]
