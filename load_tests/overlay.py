@@ -261,7 +261,7 @@ def _late(samples: Sequence[Sample], events: Sequence[Event]) -> tuple[list[floa
 async def recorded(recording: Path, seconds: float) -> list[Event]:
     """The caption events of a recording's first seconds. Requires a `clock.Threadless` loop."""
     with tempfile.TemporaryDirectory() as folder:
-        settings = config.load(None, data_dir=folder, see={"ocr": False})
+        settings = config.load(None, server={"data_dir": folder}, see={"ocr": False})
         async with session_run.fixed_time_service(settings) as service:
             scenario = Scenario(recording.stem, recording, {}, {}, seconds)
             run = await session_run.play(service, scenario)

@@ -127,7 +127,7 @@ export class CaptionView {
   final(event) {
     this._change(() => {
       const words = wordsOf(event.text, event.words);
-      this._settle(words, words.length, this._approach(event));
+      this._settle(words, words.length, this._approach(event, true));
       this._taken = [];
       this._end = event.end;
     });
@@ -139,7 +139,7 @@ export class CaptionView {
       const open = this._taken;
       this._taken = [];
       const words = wordsOf(event.text);
-      this._settle(words, words.length, directionOf(event.text, event.language));
+      this._settle(words, words.length, this._approach({ text: event.text, language: event.language }, true));
       this._taken = open;
     });
   }
@@ -183,10 +183,16 @@ export class CaptionView {
     }
   }
 
-  /** Begin a line for a cue after a pause. Returns the direction of its text. */
-  _approach(event) {
+  /**
+   * Begin a line for a cue after a pause, and for a `whole` one whose beginning would roll off unseen. Returns the
+   * direction of its text.
+   */
+  _approach(event, whole = false) {
     const direction = directionOf(event.text, event.language);
-    if (!this._taken.length && this.rows.at(-1)?.text && event.start - this._end >= PAUSE) this._begin(direction);
+    const before = this.rows.at(-1)?.text ?? "";
+    if (!before || this._taken.length) return direction;
+    const long = whole && columns(before) + columns(event.text) > WIDTH * (this.lines - 0.5);
+    if (long || event.start - this._end >= PAUSE) this._begin(direction);
     return direction;
   }
 

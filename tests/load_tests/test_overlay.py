@@ -135,7 +135,7 @@ class TestInChromium:
 
     @pytest.mark.parametrize(
         ("query", "width", "height"),
-        [("", 1920, 1080), ("lines=3&size=30&align=left&position=top", 1280, 720), ("size=44", 640, 360)],
+        [("", 1920, 1080), ("lines=3&size=30&align=left&position=top", 1280, 720), ("size=22", 640, 360)],
     )
     def test_on_a_recorded_session_no_word_moves_sideways_and_none_is_shown_that_is_not_said(
         self, browser: Browser, query: str, width: int, height: int
@@ -234,6 +234,14 @@ class TestInChromium:
             "serif",
         ]
         assert page.evaluate(style, "backgroundColor") == "rgba(0, 0, 0, 0)"
+
+    def test_a_translation_that_comes_whole_is_seen_whole(self, browser: Browser) -> None:
+        page = opened(browser, "lang=de")
+        first, second = "eins zwei drei vier fünf sechs", "sieben " * 11 + "acht"
+        for text in (first, second):
+            event = {"type": "caption.translation", "text": text, "language": "de", "received": 0.0}
+            replay(page, [event])
+        assert text_shown(page) == second
 
     def test_after_a_pause_words_begin_a_line(self, browser: Browser) -> None:
         page = opened(browser)
