@@ -152,6 +152,27 @@ class TestInChromium:
         assert 20 < found["columns"] <= 42
         assert found["lines"] == (3 if "lines=3" in query else 2)
 
+    def test_a_guess_that_changes_or_loses_its_full_stop_moves_nothing(self, browser: Browser) -> None:
+        hypotheses = [
+            ("the mill. Stood by", 1),
+            ("the miller stood by the", 1),
+            ("the mill", 1),
+            ("the miller, stood by the sea.", 3),
+            ("the miller, stood by the sea side.", 5),
+        ]
+        events = [
+            _event(text.split(), stable, 0.1 * number, "en", " ")
+            for number, (text, stable) in enumerate(hypotheses)
+        ]
+        events.append(_event(hypotheses[-1][0].split(), None, 0.6, "en", " "))
+        page = opened(browser)
+        found = figures(replay(page, events), events)
+        assert {name: found[name] for name in ("moved", "stops", "unsaid")} == dict.fromkeys(
+            ("moved", "stops", "unsaid"), 0
+        )
+        assert found["taken_back"] > 0  # as the events have it
+        assert text_shown(page) == hypotheses[-1][0]
+
     def test_right_to_left_spaceless_and_endless_words_keep_their_edge_and_their_width(
         self, browser: Browser
     ) -> None:
