@@ -1,4 +1,8 @@
-"""The overlay in Chromium on a recorded session: words stay where they are; and the probe that says so."""
+"""The overlay in Chromium on a recorded session: words stay where they are; and the probe that says so.
+
+fixtures/caption_events.jsonl: 40 s of The Crab and the Monkey (The Crimson Fairy Book, LibriVox; public
+domain), by `python -m load_tests.overlay --record`, without what the overlay does not read.
+"""
 
 from __future__ import annotations
 
