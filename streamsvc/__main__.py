@@ -13,6 +13,7 @@ import json
 import os
 import signal
 import socket
+import sys
 from collections.abc import AsyncIterator, Callable, Iterable
 from pathlib import Path
 from typing import Annotated, Any
@@ -27,6 +28,7 @@ from streamsvc.core.logs import configure_logs
 from streamsvc.core.options import SessionOptions, SpeechOptions, VisionOptions
 from streamsvc.core.types import Cue, Gap
 from streamsvc.evaluation import commands
+from streamsvc.ingest.source import Source, open_source
 from streamsvc.service import app as http_app
 from streamsvc.service import doctor as doctor_checks
 from streamsvc.service import terminal
@@ -53,11 +55,18 @@ Ask = Annotated[
 
 def main() -> None:
     """Entry point of `streamsvc`. A StreamsvcError is printed as one line; exit status 2."""
+    hint = terminal.json_hint(sys.argv[1:])
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
     try:
         app()
     except StreamsvcError as error:
-        Console(stderr=True).print(f"[red]error:[/red] {error.message}", highlight=False, soft_wrap=True)
+        console.print("[red]error:[/red]", end=" ")
+        console.print(f"{error.message}; {hint}" if hint else error.message, markup=False)
         raise SystemExit(2) from None
+    except SystemExit as ended:
+        if ended.code == 2 and hint:
+            console.print(hint, markup=False)
+        raise
 
 
 def _print_version(requested: bool) -> None:
@@ -194,6 +203,15 @@ def _announce(settings: config.Settings, listener: socket.socket) -> None:
 # --- watch, ask and transcribe ------------------------------------------------------------------------------
 
 
+async def _opened(settings: config.Settings, source: str) -> Source:
+    """Open a source and close it, before the models load. Raises SourceError."""
+    opened = await open_source(
+        source, settings.ingest, session="", roots=None, private_urls=settings.server.private_urls
+    )
+    await opened.close()
+    return opened
+
+
 @contextlib.asynccontextmanager
 async def _playing(
     settings: config.Settings, source: str, speed: float | None, *, language: str | None, sees: bool
@@ -249,17 +267,19 @@ async def _watch(
     as_json: bool,
     language: str | None,
 ) -> None:
-    async with _playing(settings, source, speed, language=language, sees=True) as (_, session):
-        subscription = session.log.subscribe(client="terminal")
-        entries, _ = await session.log.since(0, None, session.log.seq)
-        batch: list[tuple[int | None, str]] | None = subscription.replay(entries)
-        subscription.skip_to(session.log.seq)
-        printer = terminal.EventPrinter(as_json)
-        session.answering.queue.ask_at_end(ask, client="terminal")
-        while batch is not None:
-            for _, text in batch:
-                printer.show(json.loads(text))
-            batch = await subscription.next()
+    await _opened(settings, source)
+    with terminal.EventPrinter(as_json) as printer:
+        async with _playing(settings, source, speed, language=language, sees=True) as (_, session):
+            subscription = session.log.subscribe(client="terminal")
+            entries, _ = await session.log.since(0, None, session.log.seq)
+            batch: list[tuple[int | None, str]] | None = subscription.replay(entries)
+            subscription.skip_to(session.log.seq)
+            asked = session.answering.queue.ask_at_end(ask, client="terminal")
+            printer.expect(dict(zip(asked, ask, strict=True)))
+            while batch is not None:
+                for _, text in batch:
+                    printer.show(json.loads(text))
+                batch = await subscription.next()
     if printer.failure is not None:
         raise StreamsvcError(printer.failure)
 
@@ -304,12 +324,24 @@ def transcribe(
     settings = config.load(config_file)
 
     async def run() -> Session:
-        async with _playing(settings, file, None, language=language, sees=False) as (_, session):
-            if "audio" not in session.describe()["tracks"] and session.media.publisher is not None:
-                raise ConfigError(f"{file} has no sound")
+        source = await _opened(settings, file)
+        if all(track.kind != "audio" for track in source.tracks):
+            raise ConfigError(f"{file} has no sound")
+        async with (
+            _playing(settings, file, None, language=language, sees=False) as (_, session),
+            asyncio.TaskGroup() as group,
+        ):
             subscription = session.log.subscribe(["session.closed"])
+            drawing = group.create_task(
+                terminal.show_progress(
+                    Path(file).name,
+                    source.duration,
+                    lambda: session.clock.position() - session.speech.backlog,
+                )
+            )
             while await subscription.next() is not None:
                 pass
+            drawing.cancel()
             return session
 
     session = asyncio.run(run())
@@ -336,19 +368,8 @@ def doctor(config_file: ConfigFile = None) -> None:
     settings = config.load(config_file)
     command: Any = importlib.import_module("engines.models_command")
 
-    async def show() -> bool:
-        console, faulty = Console(highlight=False, soft_wrap=True), False
-        missing = functools.partial(command.incomplete, settings.models.dir / "models")
-        async for finding in doctor_checks.examine(settings, missing):
-            colour = {"ok": "green", "warning": "yellow", "fault": "red"}[finding.verdict]
-            console.print(f"[{colour}]{finding.verdict:8}[/] {finding.check:12} ", end="")
-            console.print(finding.text, markup=False)
-            if finding.advice:
-                console.print(f"{'':22}-> {finding.advice}", markup=False)
-            faulty = faulty or finding.verdict == "fault"
-        return faulty
-
-    if asyncio.run(show()):
+    missing = functools.partial(command.incomplete, settings.models.dir / "models")
+    if asyncio.run(doctor_checks.show(settings, missing)):
         raise typer.Exit(1)
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import re
 import signal
 import socket
 import subprocess
@@ -16,7 +18,11 @@ import pytest
 import streamsvc
 from streamsvc import __main__ as command_line
 from streamsvc.core import clock
+from tests.builders.clips import clip
 from tests.builders.command_line import error_of, run
+from tests.builders.screen import terminal
+
+SPEECH = Path(__file__).parent / "fixtures" / "canary.ogg"
 
 
 def test_a_port_in_use_is_named(tmp_path: Path) -> None:
@@ -49,6 +55,12 @@ def test_the_version_is_printed() -> None:
         (("watch", "x.wav", "--speed", "fast"), "--speed"),
         (("ask", "http://127.0.0.1:9/", "Who?"), "not the address of a session"),
         (("ask", "http://127.0.0.1:9/v1/sessions/0.a", "Who?"), "cannot be reached"),
+        (("watch", "/no/such [/talk].mp4"), "error: /no/such [/talk].mp4 does not exist"),
+        (("watch", "http://127.0.0.1:9/a.m3u8"), "does not answer"),
+        (("watch", "ftp://127.0.0.1/a.mp4"), "not ftp:"),
+        (("transcribe", "/no/such.wav", "-o", "x.srt"), "/no/such.wav does not exist"),
+        (("eval", "/no/such.json", "--json", "out"), "--json takes no file name"),
+        (("watch", "x.mp4", "--json", "out"), "--json takes no file name"),
     ],
 )
 def test_bad_arguments_give_one_line_and_exit_status_2(
@@ -57,7 +69,20 @@ def test_bad_arguments_give_one_line_and_exit_status_2(
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
+    def never(*_: object, **__: object) -> None:
+        pytest.fail("models were to be loaded")
+
+    monkeypatch.setattr("streamsvc.workers.supervisor.Worker.run", never)
     assert message in error_of(arguments, monkeypatch, capfd)
+
+
+def test_a_file_without_sound_is_refused_before_the_models_load(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    silent = tmp_path / "silent.mp4"
+    clip(silent, audio=None)
+    arguments = ("transcribe", str(silent), "-o", str(tmp_path / "out.srt"))
+    assert f"{silent} has no sound" in error_of(arguments, monkeypatch, capfd)
 
 
 def test_freed_memory_is_returned_at_every_interval(
@@ -109,3 +134,38 @@ def test_a_signal_lets_sessions_go_on_and_a_second_one_ends_at_once(tmp_path: Pa
     finally:
         process.kill()
         process.communicate()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_watch_on_a_terminal_redraws_one_line_and_leaves_captions_and_answers_in_order(
+    tmp_path: Path,
+) -> None:
+    questions = ("What was said about slabs?", "What is the weather on Mars?")
+    asked = [word for question in questions for word in ("--ask", question)]
+    command = [sys.executable, "-m", "streamsvc", "watch", str(SPEECH), "--speed", "max", *asked]
+    with terminal(1000) as opened:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=opened.output,
+            stderr=opened.output,
+            env=os.environ | {"TERM": "xterm-256color", "STREAMSVC_DATA_DIR": str(tmp_path)},
+        )
+        deadline = time.monotonic() + 270
+        while process.poll() is None and time.monotonic() < deadline:
+            opened.read()
+            time.sleep(0.05)
+        if process.poll() is None:
+            process.terminate()
+        assert process.wait() == 0, opened.read()
+        rows = opened.read()
+        drawn = opened.screen.drawn
+    told = [row for row in rows if "worker ready" not in row and "session ended" not in row]
+    assert told and all(re.match(r" +\d+:\d\d\.\d \S| {9}(- |\[)", row) for row in told), told
+    captions = [row for row in told if re.match(r" +\d+:\d\d\.\d [^\[]", row)]
+    assert len(captions) > 2
+    opening = " ".join(captions[0].split()[1:4])
+    assert any(text.startswith(opening.split()[0]) for text in drawn), "no open caption was drawn"
+    labelled = [row for row in told if "[" in row]
+    assert [question in row for row, question in zip(labelled[::2], questions, strict=False)] == [True, True]

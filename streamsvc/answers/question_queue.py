@@ -6,7 +6,7 @@ import asyncio
 import secrets
 from collections import deque
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from streamsvc.core import clock
@@ -119,10 +119,10 @@ class QuestionQueue:
             self._after_removal(queued.asker)
         return queued
 
-    def ask_at_end(self, texts: Sequence[str], client: str) -> None:
+    def ask_at_end(self, texts: Sequence[str], client: str) -> list[str]:
         """Ask these questions when the stream has ended and all of it has been understood.
 
-        At most as many as may wait.
+        At most as many as may wait. Returns their ids.
 
         Raises:
             InvalidRequest: too many, or one without text. TooLarge: one is too long. NotFound: the session
@@ -132,10 +132,11 @@ class QuestionQueue:
             raise InvalidRequest(
                 f"at most {self._limits.questions_waiting} questions at once", code="too_many_questions"
             )
-        questions = [QuestionRequest(self._checked(text), client=client) for text in texts]
+        questions = {make_id(): QuestionRequest(self._checked(text), client=client) for text in texts}
         if self._closed:
             raise NotFound("this session has ended", code="session_ended")
-        self._at_end = questions
+        self._at_end = [replace(new, question_id=name) for name, new in questions.items()]
+        return list(questions)
 
     async def close_after_last(self) -> None:
         """Queue the questions of `ask_at_end`, each as soon as there is room, then close."""

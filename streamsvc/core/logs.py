@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from typing import Any
+from typing import Any, TextIO
 
 import structlog
 
@@ -13,8 +13,8 @@ from streamsvc.core.redaction import places, redact_libraries
 log = structlog.get_logger()
 
 
-def configure_logs(*, as_json: bool) -> None:
-    """Log at level INFO to stderr, as JSON lines or as coloured text; libraries at WARNING, without texts."""
+def configure_logs(*, as_json: bool, file: TextIO | None = None) -> None:
+    """Log at level INFO to stderr, as JSON lines or as coloured text; `file`: what stands for stderr."""
     renderer: Any = (
         structlog.processors.JSONRenderer()
         if as_json
@@ -28,7 +28,7 @@ def configure_logs(*, as_json: bool) -> None:
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.PrintLoggerFactory(file or sys.stderr),
     )
     logging.getLogger("aiortc").setLevel(logging.ERROR)
     logging.getLogger("aioice").setLevel(logging.ERROR)

@@ -5,9 +5,8 @@ Every unit that comes from media starts with four fields:
     session  id of the session
     track    name of the track, "main" unless several cameras or languages are published
     at       session seconds: since `SessionClock.zero`, server's clock (for audio: of the first sample)
-    arrived  monotonic seconds (`clock.now()`) of the last packet behind the unit; never leaves the host
-
-The age of a published unit is the time of publication minus `arrived`.
+    arrived  monotonic seconds (`clock.now()`) of the last packet behind the unit; never leaves the host.
+             A published unit's age is the time of publication minus `arrived`.
 """
 
 from __future__ import annotations
@@ -30,8 +29,7 @@ Outcome = Literal["answer", "closest", "declined"]
 DeclineReason = Literal["nothing_yet", "cannot_tell", "not_found", "busy", "late", "cancelled"]
 Reason = Literal["", DeclineReason]
 By = Literal["tool", "reader", "model"]
-# Marks of an age, by time: a stage, and the monotonic second at which it ended; see core.latency.
-Stages = tuple[tuple[str, float], ...]
+Stages = tuple[tuple[str, float], ...]  # a stage, the monotonic second of its end, ...; see core.latency
 
 
 # --- media ---
@@ -235,8 +233,7 @@ class Gap:
     arrived: float
     start: float
     end: float
-    # "packet_loss", "missing" (the source has nothing there), "overload", "worker_restart" or "unrecognised"
-    reason: str
+    reason: str  # packet_loss, missing (from the source), overload, worker_restart or unrecognised
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ from urllib.parse import urlsplit
 
 import psutil
 from aioice import stun
+from rich.console import Console
 
 from streamsvc.core import clock
 from streamsvc.core.config import Settings
@@ -35,6 +36,7 @@ _FREE_DISK = 2 * _GB  # bytes; less is a warning
 _FREE_MEMORY = 1.5 * _GB
 _DESCRIPTORS = 4096
 _EXPIRES_SOON = timedelta(days=14)
+_COLOURS: dict[Verdict, str] = {"ok": "green", "warning": "yellow", "fault": "red"}
 _UNSYNCHRONISED = 0x40  # STA_UNSYNC of adjtimex(2)
 _DEFAULT_PORTS = {"stun": 3478, "turn": 3478, "stuns": 5349, "turns": 5349}
 
@@ -68,6 +70,18 @@ async def examine(settings: Settings, missing_weights: Callable[[], Sequence[str
         yield _disk(name, folder)
     yield _memory()
     yield _descriptors()
+
+
+async def show(settings: Settings, missing_weights: Callable[[], Sequence[str]]) -> bool:
+    """Print the findings; returns whether one is a fault. Arguments as for `examine`."""
+    console, faulty = Console(highlight=False, soft_wrap=True), False
+    async for finding in examine(settings, missing_weights):
+        console.print(f"[{_COLOURS[finding.verdict]}]{finding.verdict:8}[/] {finding.check:12} ", end="")
+        console.print(finding.text, markup=False)
+        if finding.advice:
+            console.print(f"{'':22}-> {finding.advice}", markup=False)
+        faulty = faulty or finding.verdict == "fault"
+    return faulty
 
 
 def _port(host: str, port: int) -> Finding:

@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
-from collections.abc import AsyncIterator, Mapping, Sequence
-from typing import Any
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Self, TextIO, cast
 from urllib.parse import parse_qs, quote, urlsplit
 
 import httpx
+from rich.cells import cell_len
 from rich.console import Console
+from rich.file_proxy import FileProxy
+from rich.live import Live
+from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
+from rich.text import Text
 
+from streamsvc.core import clock
 from streamsvc.core.config import Server
 from streamsvc.core.errors import ConfigError, StreamsvcError
+from streamsvc.core.logs import configure_logs
 
 _CONNECT_SECONDS = 10.0
+_PROGRESS_SECONDS = 0.25  # between two drawings of the bar
 _ANSWER_SECONDS = 150.0  # more than the longest deadline of a question
 DECLINED: Mapping[str, str] = {  # reason -> words
     "nothing_yet": "nothing has been said or shown yet",
@@ -91,13 +103,40 @@ def citations(event: Mapping[str, Any]) -> list[str]:
 
 
 class EventPrinter:
-    """Prints events as text, or as JSON lines. `failure`: why the session has failed; None: it has not."""
+    """Prints events as text, or as JSON lines: `with EventPrinter(False) as printer`.
+
+    On a terminal the open caption is a line that redraws itself; elsewhere only closed captions are printed.
+
+    Args:
+        as_json: one event a line.
+        console: where text goes; None: standard output.
+
+    `failure`: why the session has failed; None: it has not.
+    """
 
     def __init__(self, as_json: bool, console: Console | None = None) -> None:
         self.failure: str | None = None
         self._json = as_json
         self._console = console or Console(highlight=False)
-        self._open = False  # the cursor is behind a partial caption
+        self._live: Live | None = None  # draws the open caption
+        self._questions: dict[str, str] = {}  # id -> text, of those whose answers are not printed
+        self._answers: dict[str, Mapping[str, Any]] = {}  # that wait for the answer of an earlier question
+        self._stack = contextlib.ExitStack()
+
+    def __enter__(self) -> Self:
+        if not self._json:
+            self._stack.enter_context(_logs_above(self._console))
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._close_line()
+        if kind is None and not self._json:
+            self._print_answers(all_of_them=True)
+        self._stack.close()
+
+    def expect(self, questions: Mapping[str, str]) -> None:
+        """Print the answers to these questions (id -> text) in this order."""
+        self._questions |= questions
 
     def show(self, event: dict[str, Any]) -> None:
         """Print one event."""
@@ -107,12 +146,10 @@ class EventPrinter:
             print(json.dumps(event, ensure_ascii=False), flush=True)
             return
         match event["type"]:
-            case "caption.partial" if self._console.is_terminal:
-                self._console.print(
-                    "\r\x1b[K" + event["text"][-self._console.width + 12 :], end="", style="dim", markup=False
-                )
-                self._open = True
+            case "caption.partial" if self._console.is_terminal and not self._console.is_dumb_terminal:
+                self._redraw(event["text"])
             case "caption.final":
+                self._close_line()
                 self._line(event["start"], "", event["text"])
             case "scene.caption":
                 label = "[model] " if event["by"] == "model" else "[seen] "
@@ -126,21 +163,132 @@ class EventPrinter:
             case "session.degraded":
                 self._line(event["at"], "[load] ", event.get("message") or event["reason"], "yellow")
             case "answer.done":
-                label, text = verdict(event)
-                self._line(event["at"], f"[{label}] ", text, "bold")
-                self._cite(citations(event))
+                self._answers[event["question_id"]] = event
+                self._print_answers()
+
+    def _redraw(self, text: str) -> None:
+        """Draw the open caption in place: the end of it that fits on one line."""
+        if self._live is None:
+            self._live = Live(
+                console=self._console,
+                auto_refresh=False,
+                transient=True,
+                redirect_stdout=False,
+                redirect_stderr=False,
+            )
+            self._live.start()
+        shown = _ending(_printable(text), self._console.width - 1)
+        self._live.update(Text(shown, style="dim", no_wrap=True, overflow="crop"), refresh=True)
+
+    def _close_line(self) -> None:
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+
+    def _print_answers(self, *, all_of_them: bool = False) -> None:
+        """Print the answers whose turn it is; `all_of_them`: no more will come."""
+        for name in [name for name in self._answers if name not in self._questions]:
+            self._print_answer(self._answers.pop(name))
+        for name, question in list(self._questions.items()):
+            answer = self._answers.pop(name, None)
+            if answer is None and not all_of_them:
+                return
+            del self._questions[name]
+            if answer is None:
+                self._print(f"         [question] {question}", "bold")
+                self._print("         [declined] no answer came")
+                continue
+            self._line(answer["at"], "[question] ", question, "bold")
+            self._print_answer(answer)
+
+    def _print_answer(self, event: Mapping[str, Any]) -> None:
+        label, text = verdict(event)
+        self._line(event["at"], f"[{label}] ", text, "bold")
+        for line in citations(event):
+            self._print(f"         - {line}", "dim")
 
     def _line(self, at: float, label: str, text: str, style: str = "") -> None:
-        if self._open:
-            self._console.print("\r\x1b[K", end="")
-            self._open = False
-        self._console.print(
-            f"{int(at // 60):3d}:{at % 60:04.1f} {label}{text}", style=style, markup=False, soft_wrap=True
-        )
+        self._print(f"{int(at // 60):3d}:{at % 60:04.1f} {label}{text}", style)
 
-    def _cite(self, lines: Sequence[str]) -> None:
-        for line in lines:
-            self._console.print(f"         - {line}", style="dim", markup=False, soft_wrap=True)
+    def _print(self, text: str, style: str = "") -> None:
+        self._console.print(_printable(text), style=style, markup=False, soft_wrap=True)
+
+
+def _printable(text: str) -> str:
+    """A text without control characters, which a terminal would obey; line breaks stay."""
+    return "".join(char if char.isprintable() or char == "\n" else " " for char in text)
+
+
+def _ending(text: str, cells: int) -> str:
+    """The end of a text that fits into so many cells of a terminal."""
+    start = len(text)
+    while start and (cells := cells - cell_len(text[start - 1])) >= 0:
+        start -= 1
+    return text[start:]
+
+
+@contextlib.contextmanager
+def _logs_above(console: Console) -> Iterator[None]:
+    """Print log lines above what is redrawn in place, where both go to a terminal."""
+    if not (console.is_terminal and sys.stderr.isatty()):
+        yield
+        return
+    configure_logs(as_json=False, file=cast(TextIO, FileProxy(console, sys.stderr)))
+    try:
+        yield
+    finally:
+        configure_logs(as_json=False)
+
+
+async def show_progress(
+    name: str, duration: float | None, position: Callable[[], float], console: Console | None = None
+) -> None:
+    """Draw how far a source is captioned, and the time left, until cancelled.
+
+    Args:
+        name: of the source.
+        duration: seconds of it; None or 0: not known.
+        position: returns the seconds that are done.
+        console: None: standard error. Where it is no terminal, nothing is drawn.
+    """
+    console = console or Console(stderr=True)
+    if not console.is_terminal or console.is_dumb_terminal:
+        return
+    columns: list[ProgressColumn] = [TextColumn("{task.description}", markup=False), BarColumn(20)]
+    columns += [TextColumn("{task.fields[done]}", markup=False)]
+    columns += [TimeRemainingColumn()] if duration else []
+    bar = Progress(
+        *columns,
+        console=console,
+        auto_refresh=False,
+        transient=True,
+        redirect_stdout=False,
+        redirect_stderr=False,
+        get_time=clock.now,
+    )
+    with _logs_above(console), bar:
+        task = bar.add_task(_printable(name), total=duration or None, done="")
+        whole = f" of {clock_time(duration)}" if duration else ""
+        while True:
+            done = max(0.0, position())
+            bar.update(task, completed=done, done=f"{clock_time(done)}{whole}", refresh=True)
+            await clock.sleep(_PROGRESS_SECONDS)
+
+
+def json_hint(arguments: Sequence[str]) -> str:
+    """What to say where a file name follows --json, which takes none; "": nothing.
+
+    Args:
+        arguments: of the command line, the command first.
+    """
+    for index, (flag, name) in enumerate(pairwise(arguments)):
+        given = [argument for argument in arguments[1:index] if not argument.startswith("-")]
+        if flag == "--json" and given and not name.startswith("-") and not Path(name).exists():
+            return (
+                f"--json takes no file name, so {name} was taken for one more argument; "
+                f"JSON goes to standard output: --json > {name}"
+            )
+    return ""
 
 
 def questions_url(session: str, server: str) -> str:
@@ -213,7 +361,7 @@ async def show_answer(events: AsyncIterator[dict[str, Any]], *, as_json: bool) -
     begun = False
     async for event in events:
         if event["type"] == "answer.delta" and not as_json:
-            console.print(event["text"], end="", markup=False, soft_wrap=True)
+            console.print(_printable(event["text"]), end="", markup=False, soft_wrap=True)
             begun = True
         if event["type"] != "answer.done":
             continue
@@ -221,13 +369,13 @@ async def show_answer(events: AsyncIterator[dict[str, Any]], *, as_json: bool) -
             print(json.dumps(event, ensure_ascii=False), flush=True)
             return bool(event["outcome"] != "declined")
         label, text = verdict(event)
-        console.print("" if begun else text, markup=False, soft_wrap=True)
+        console.print("" if begun else _printable(text), markup=False, soft_wrap=True)
         if label != "answer":
             reason = DECLINED.get(event.get("reason", ""), "")
             console.print(
                 f"[{label}{': ' + reason if reason and reason != text else ''}]", style="yellow", markup=False
             )
         for line in citations(event):
-            console.print(f"  - {line}", style="dim", markup=False, soft_wrap=True)
+            console.print(_printable(f"  - {line}"), style="dim", markup=False, soft_wrap=True)
         return bool(event["outcome"] != "declined")
     raise StreamsvcError("no answer came in time")

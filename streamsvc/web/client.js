@@ -271,7 +271,7 @@ export class Session extends EventTarget {
     // A subscriber that fell behind (4008) may resume at once; others wait, a little apart from each other.
     const wait = close.code === 4008 ? 50 : Math.min(LAST_RETRY_MS, FIRST_RETRY_MS * 2 ** this._tries) * (0.75 + Math.random() / 2);
     this._tries += 1;
-    this._setState("waiting", "The connection was lost. Connecting again…");
+    this._setState("waiting", REASONS[status] ?? "The connection was lost. Connecting again…", { status });
     this._later(wait, () => this._connect());
   }
 

@@ -93,11 +93,13 @@ def test_more_than_may_wait_are_refused_with_a_time_to_come_back() -> None:
 
 async def test_held_questions_wait_for_room_and_are_the_last() -> None:
     box = inbox()
-    box.ask_at_end(["Three?", "Four?"], client="me")
+    ids = box.ask_at_end(["Three?", "Four?"], client="me")
     box.ask(QuestionRequest("One?"))
     box.ask(QuestionRequest("Two?"))
     closing = asyncio.create_task(box.close_after_last())
-    assert [asked.question.text for asked in await emptied(box)] == ["One?", "Two?", "Three?", "Four?"]
+    asked = [taken.question for taken in await emptied(box)]
+    assert [question.text for question in asked] == ["One?", "Two?", "Three?", "Four?"]
+    assert [question.id for question in asked[2:]] == ids
     await closing
 
 

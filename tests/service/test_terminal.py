@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
-from collections.abc import AsyncIterator
+import os
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 from rich.console import Console
 
+from streamsvc.core import clock
 from streamsvc.core.config import Server
 from streamsvc.core.errors import ConfigError, StreamsvcError
 from streamsvc.core.types import Reason
 from streamsvc.service import terminal
 from streamsvc.service.terminal import EventPrinter, questions_url, verdict
+from tests.builders.screen import Terminal
+from tests.builders.screen import terminal as opened_terminal
 from tests.builders.service import open_session, serving
 
 EVIDENCE = [{"start": 75.0, "end": 78.0, "kind": "speech", "quote": "the [old] mill"}]
@@ -71,6 +77,127 @@ def test_the_printer_shows_captions_answers_and_what_they_rest_on_and_never_take
         "         - 1:15 heard: the [old] mill",
     ]
     assert printer.failure == "it broke"
+
+
+@pytest.fixture
+def screen() -> Iterator[tuple[Terminal, Console]]:
+    """A terminal of 60 columns, and a console that writes to it."""
+    with opened_terminal(60) as opened, os.fdopen(os.dup(opened.output), "w") as file:
+        yield opened, Console(file=file, highlight=False, width=60, color_system=None)
+
+
+def partial(text: str) -> dict[str, Any]:
+    return {"type": "caption.partial", "start": 1.0, "text": text}
+
+
+def test_on_a_terminal_the_open_caption_is_one_line_that_redraws_itself_and_then_gives_way(
+    screen: tuple[Terminal, Console],
+) -> None:
+    opened, console = screen
+    text = "one line that grows until it is longer than the terminal is wide, and goes on"
+    words = text.split()
+    with EventPrinter(False, console) as printer:
+        for count in range(1, len(words) + 1):
+            printer.show(partial(" ".join(words[:count])))
+            (row,) = opened.read()
+            assert " ".join(words[:count]).endswith(row) and len(row) < 60
+        printer.show({"type": "scene.caption", "start": 2.0, "text": "A cat.", "by": "rule"})
+        assert opened.read() == ["  0:02.0 [seen] A cat.", row]
+        printer.show(partial("and is \x1b[2J taken back"))
+        assert opened.read() == ["  0:02.0 [seen] A cat.", "and is  [2J taken back"]
+        printer.show({"type": "caption.final", "start": 1.0, "text": "It is said."})
+        assert opened.read() == ["  0:02.0 [seen] A cat.", "  0:01.0 It is said."]
+        printer.show(partial("never closed"))
+    assert opened.read() == ["  0:02.0 [seen] A cat.", "  0:01.0 It is said."]
+
+
+def test_log_lines_stand_above_the_open_caption(
+    screen: tuple[Terminal, Console], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened, console = screen
+    with os.fdopen(os.dup(opened.output), "w") as errors:
+        monkeypatch.setattr("sys.stderr", errors)
+        with EventPrinter(False, console) as printer:
+            printer.show(partial("not yet closed"))
+            structlog.get_logger().info("worker ready")
+            above, row = opened.read()
+    structlog.reset_defaults()
+    assert "worker ready" in above and row == "not yet closed"
+
+
+def test_a_file_or_a_pipe_gets_closed_captions_alone_and_no_control_characters() -> None:
+    out = io.StringIO()
+    with EventPrinter(False, Console(file=out, highlight=False, width=200)) as printer:
+        printer.show(partial("not yet"))
+        printer.show({"type": "caption.final", "start": 1.0, "text": "It is said."})
+        printer.show(partial("never"))
+    assert out.getvalue() == "  0:01.0 It is said.\n"
+
+
+def test_answers_come_with_their_questions_and_in_their_order() -> None:
+    out = io.StringIO()
+    with EventPrinter(False, Console(file=out, highlight=False, width=200)) as printer:
+        printer.expect({"a": "Who [spoke]?", "b": "What was shown?", "c": "And then?"})
+        printer.show(done(question_id="b", text="A slide.", evidence=[]))
+        assert out.getvalue() == ""
+        printer.show(done(question_id="x", text="Another's.", evidence=[]))
+        printer.show(done(question_id="a", text="A man.", evidence=[]))
+    assert out.getvalue().splitlines() == [
+        "  1:20.0 [answer] Another's.",
+        "  1:20.0 [question] Who [spoke]?",
+        "  1:20.0 [answer] A man.",
+        "  1:20.0 [question] What was shown?",
+        "  1:20.0 [answer] A slide.",
+        "         [question] And then?",
+        "         [declined] no answer came",
+    ]
+
+
+@pytest.mark.parametrize(("duration", "shown"), [(90.0, "0:30 of 1:30 0:00:06"), (None, "0:30")])
+def test_progress_tells_what_is_done_and_the_time_left_on_a_terminal(
+    screen: tuple[Terminal, Console], virtual: asyncio.Runner, duration: float | None, shown: str
+) -> None:
+    opened, console = screen
+    began = virtual.run(_now())
+    seen: list[str] = []
+
+    def position() -> float:
+        seen.extend(opened.read()[-1:])
+        return 10 * (clock.now() - began)
+
+    async def draw() -> None:
+        await asyncio.wait_for(terminal.show_progress("talk.mp4", duration, position, console), 3.6)
+
+    with pytest.raises(TimeoutError):
+        virtual.run(draw())
+    assert any("talk.mp4" in row and shown in row for row in seen)
+    assert opened.read() == []
+
+
+async def _now() -> float:
+    return clock.now()
+
+
+async def test_progress_is_not_drawn_into_a_file() -> None:
+    out = io.StringIO()
+    await terminal.show_progress("talk.mp4", 90.0, lambda: 1.0, Console(file=out))
+    assert out.getvalue() == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "name"),
+    [
+        (["eval", "talk.json", "--json", "out.json"], "out.json"),
+        (["bench", "captions", "talk.wav", "--json", "o"], "o"),
+        (["watch", "--json", "talk.mp4"], ""),
+        (["eval", "talk.json", "--json"], ""),
+        (["eval", "talk.json", "--json", "--rows", "all"], ""),
+        (["eval", "talk.json", "--json", __file__], ""),
+    ],
+)
+def test_a_file_name_after_json_is_explained(arguments: list[str], name: str) -> None:
+    hint = terminal.json_hint(arguments)
+    assert ("--json takes no file name" in hint and f"--json > {name}" in hint) if name else hint == ""
 
 
 def test_json_is_one_event_a_line(capsys: pytest.CaptureFixture[str]) -> None:
