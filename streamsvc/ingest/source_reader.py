@@ -179,6 +179,7 @@ class SourceReader(threading.Thread):
             self.duration = duration
             self.bursts = "hls" in container.format.name
             self._times.live = duration is None
+            self._times.interleaved = "mpegts" in container.format.name or self.bursts
         self._finite = duration is not None
         self._streams = streams
         starts = [

@@ -57,11 +57,12 @@ class Placed:
 class SourceTimes:
     """Places the packets of one source.
 
-    `live`: the source has no known end. `lines`: how often stamps began again.
+    `live`: the source has no known end. `interleaved`: as of MediaClock.
     """
 
     def __init__(self) -> None:
         self.live = False
+        self.interleaved = False
         self._media: MediaClock | None = None
         self._plan: SegmentPlan | None = None
         self._origin: float | None = None  # monotonic seconds of media second 0
@@ -152,9 +153,9 @@ class SourceTimes:
 
     def _clock(self, start: float) -> MediaClock:
         if self._plan is None:
-            return MediaClock(start, 0.0, self._is_hole, self._joint)
+            return MediaClock(start, 0.0, self._is_hole, self._joint, self.interleaved)
         self._plan.media_start = self._plan.missing_start
-        return MediaClock(start, self._plan.media_start, self._is_hole, self._joint)
+        return MediaClock(start, self._plan.media_start, self._is_hole, self._joint, self.interleaved)
 
     def _is_hole(self, step: Step) -> bool:
         if not fits_in_a_file(step):

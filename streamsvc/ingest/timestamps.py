@@ -15,7 +15,7 @@ from typing import Any
 from streamsvc.core.types import Kind, MediaTrack
 
 STEP = 1.0  # seconds: a smaller step forward is never questioned
-JUMP = 10.0  # seconds by which the stamps of a live source may run ahead of the clock
+JUMP = 10.0  # seconds by which the stamps of a live source may run ahead of the clock, and tracks lie apart
 HOLE = 6 * 3600.0  # seconds: a larger step forward is no hole; a 33-bit stamp that falls back looks like 26 h
 BACK = 0.3  # seconds by which decoding times may go back: repeated packets, rounding
 REORDERED = 1.0  # the same of presentation times, where pictures have no others
@@ -99,6 +99,7 @@ class MediaClock:
         start: the stamp, in seconds, of media second `zero`.
         is_hole: whether a step forward is a hole; otherwise a time line begins.
         joint: where a time line begins that would continue at the given media second.
+        interleaved: packets of all tracks come in order of time, as in a transport stream.
 
     Attributes:
         lines: time lines begun after the first.
@@ -108,6 +109,7 @@ class MediaClock:
     zero: float = 0.0
     is_hole: Callable[[Step], bool] = fits_in_a_file
     joint: Callable[[float], float] = lambda end: end
+    interleaved: bool = False
     lines: int = 0
     _offsets: list[float] = field(default_factory=list)  # media seconds minus stamp, of each time line
     _tracks: dict[Kind, _Track] = field(default_factory=dict)
@@ -191,6 +193,10 @@ class MediaClock:
         `decoding`: `order` is a decoding time, which never goes back within a time line.
         """
         if track.order is None or track.end is None:
+            at = order + self._offsets[track.line]
+            if track.order is None and track.end is None and self.interleaved and self.end - at > JUMP:
+                self.begin_line(self.next_line, order)  # it first comes with a part that begins again
+                self._leave_line(track)
             return
         at, newest = order + self._offsets[track.line], order + self._offsets[-1]
         nearer = abs(newest - track.end) < abs(at - track.end)

@@ -79,6 +79,14 @@ def test_a_source_may_know_that_a_step_is_no_hole_and_where_the_next_part_begins
     assert run(media, "audio", 500.0, 1.0)[0] == pytest.approx(10.0), "as the playlist says"
 
 
+def test_a_track_that_first_comes_with_a_later_part_begins_there_where_tracks_are_interleaved() -> None:
+    for interleaved, at in ((True, 12.0), (False, 0.0)):
+        media = MediaClock(0.0, interleaved=interleaved)
+        run(media, "video", 0.0, 12.0, 0.2)
+        assert run(media, "audio", 0.0, 1.0)[0] == pytest.approx(at)
+        assert run(media, "video", 0.0, 1.0, 0.2)[0] == pytest.approx(12.0)
+
+
 def test_reordered_pictures_and_rounded_stamps_begin_no_time_line() -> None:
     media = MediaClock(0.0)
     for pts in (0.0, 0.6, 0.2, 0.4, 1.2, 0.8, 1.0):

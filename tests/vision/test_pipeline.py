@@ -28,6 +28,29 @@ def counted(outcome: str) -> float:
     return float(metrics.frames.labels(outcome)._value.get())
 
 
+def test_pictures_of_a_part_that_begins_before_the_last_one_ended_are_seen_at_once(
+    stage: asyncio.Runner, tmp_path: Path
+) -> None:
+    """Each part of an HLS recording may have a second more of pictures than of sound."""
+
+    async def main() -> None:
+        first = packets(tmp_path, 3.0, audio=None)
+        bright = [frame for frame in first if frame.at < 1.9]  # it gets brighter all the time
+        again = [replace(frame, at=frame.at + 1.0) for frame in first]
+        async with Playing(make(options=SessionOptions(lossless=True))) as played:
+            played.session.media.attach(Sender(VP8))
+            for frame in [*bright, *again]:
+                await played.session.media.wait_for_space()
+                played.session.media.tap(frame)
+            played.session.end("ended")
+            events = await played.ended()
+        times = [event["at"] for event in events if event["type"] == "keyframe.sampled"]
+        assert times == sorted(times), "the timeline never goes back"
+        assert any(1.0 <= at < 1.9 for at in times), times
+
+    stage.run(main())
+
+
 def test_pictures_are_left_alone_where_nobody_is_to_see_them(stage: asyncio.Runner, tmp_path: Path) -> None:
     async def main() -> None:
         before = counted("not_wanted")
