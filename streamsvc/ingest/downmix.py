@@ -24,6 +24,7 @@ OPPOSITE = 0.4  # correlation beyond which (either sign) the polarity is certain
 RELEASE_SECONDS = 1.0  # time constant with which the remembered level of a channel falls
 QUIET = 0.1  # times the remembered level: blocks below hold noise, which tells nothing about polarity
 SILENCE = 1e-5  # RMS; below, the same
+STEADY = 0.02  # a smaller change of the factors waits
 # Of a surround layout: dialogue is in the centre, and none in the low frequency effects (ITU-R BS.775).
 WEIGHTS = {"FL": 1.0, "FR": 1.0, "FC": math.sqrt(2), "LFE": 0.0, "LFE2": 0.0}
 SURROUND = math.sqrt(0.5)  # weight of any other channel of a layout with a centre or front channels
@@ -39,69 +40,87 @@ class Downmixer:
 
     def __init__(self, names: Sequence[str], rate: int) -> None:
         known = [WEIGHTS.get(name) for name in names]
-        weights = [1.0 if not any(known) else SURROUND if weight is None else weight for weight in known]
+        self._weights = [
+            1.0 if not any(known) else SURROUND if weight is None else weight for weight in known
+        ]
+        self._block = max(1, round(BLOCK * rate))  # samples
         self._rate = rate
-        self._weights: NDArray[np.float64] = np.array(weights)
-        self._polarity: NDArray[np.float64] = np.ones(len(weights))
-        self._correlation: list[float | None] = [None] * len(weights)  # with the mix of the louder channels
-        self._level: NDArray[np.float64] = np.zeros(len(weights))  # RMS, released slowly
-        self._applied: NDArray[np.float64] | None = None  # the factors at the end of the last block
+        self._fade = np.linspace(1, 0, max(1, round(RAMP * rate)), endpoint=False, dtype=np.float32)
+        self._polarity = [1.0] * len(names)
+        self._correlation: list[float | None] = [None] * len(names)  # with the mix of the louder channels
+        self._level = [0.0] * len(names)  # RMS, released slowly
+        self._factors: Samples | None = None  # of the channels, in the last block
 
     def mix(self, samples: Samples) -> Samples:
         """Mix contiguous samples, shape (channels, n), down to shape (n,)."""
+        if len(samples) == 2 and np.array_equal(samples[0], samples[1]):  # a microphone: most calls
+            return samples[0]
         length = samples.shape[1]
-        count = max(1, length // max(1, round(BLOCK * self._rate)))
+        count = max(1, length // self._block)
+        if count == 1:
+            return self._mix_block(samples)
         bounds = [length * number // count for number in range(count + 1)]
-        mixed = [self._block(samples[:, start:end]) for start, end in itertools.pairwise(bounds)]
-        return np.concatenate(mixed) if len(mixed) > 1 else mixed[0]
+        return np.concatenate(
+            [self._mix_block(samples[:, start:end]) for start, end in itertools.pairwise(bounds)]
+        )
 
-    def _block(self, samples: Samples) -> Samples:
+    def _mix_block(self, samples: Samples) -> Samples:
         length = samples.shape[1]
         if not length:
             return np.zeros(0, np.float32)
-        seconds = length / self._rate
-        centred = samples - samples.mean(axis=1, keepdims=True, dtype=np.float32)
-        level = np.sqrt(np.square(centred).mean(axis=1, dtype=np.float64))
-        self._level = np.maximum(level, self._level * math.exp(-seconds / RELEASE_SECONDS))
-        self._align(centred, level, 1 - math.exp(-seconds / POLARITY_SECONDS))
-        factors = self._factors()
-        before = factors if self._applied is None else self._applied
-        self._applied = factors
-        if np.array_equal(before, factors):
-            mixed = factors.astype(np.float32) @ samples
-        else:
-            ramp = np.minimum(np.arange(length, dtype=np.float32) / np.float32(RAMP * self._rate), 1)
-            steps = (factors - before).astype(np.float32)[:, None] * ramp
-            mixed = ((before.astype(np.float32)[:, None] + steps) * samples).sum(axis=0)
-        within: Samples = np.clip(mixed, -1.0, 1.0)
-        return within
+        means = np.add.reduce(samples, axis=1) / length
+        covariance: list[list[float]] = (samples @ samples.T / length - np.outer(means, means)).tolist()
+        level = [math.sqrt(max(0.0, row[channel])) for channel, row in enumerate(covariance)]
+        release = math.exp(-length / self._rate / RELEASE_SECONDS)
+        self._level = [max(now, before * release) for now, before in zip(level, self._level, strict=True)]
+        self._align(covariance, level, 1 - math.exp(-length / self._rate / POLARITY_SECONDS))
+        before, factors = self._factors, self._choose_factors()
+        if before is not None and float(np.abs(factors - before).max()) < STEADY:
+            factors = before
+        self._factors = factors
+        mixed: Samples = factors @ samples
+        fades = before is not None and before is not factors
+        if before is not None and fades:
+            fade = self._fade[:length]
+            mixed[: len(fade)] += ((before - factors) @ samples[:, : len(fade)]) * fade
+        if fades or float(np.abs(factors).sum()) > 1 + STEADY:
+            np.clip(mixed, -1.0, 1.0, out=mixed)
+        return mixed
 
-    def _align(self, samples: Samples, level: NDArray[np.float64], share: float) -> None:
+    def _align(self, covariance: list[list[float]], level: list[float], share: float) -> None:
         """Give each channel the polarity in which it adds to the mix of the louder ones."""
-        audible = (level > SILENCE) & (level > QUIET * self._level) & (self._weights > 0)
-        mix: Samples | None = None
-        for channel in np.argsort(-level * self._weights):
-            if not audible[channel]:
-                continue
-            own = samples[channel]
-            if mix is not None:
-                scale = math.sqrt(float(own @ own) * float(mix @ mix))
-                now = float(own @ mix) / scale if scale else 0.0
+        audible = [
+            channel
+            for channel, weight in enumerate(self._weights)
+            if weight and level[channel] > max(SILENCE, QUIET * self._level[channel])
+        ]
+        audible.sort(key=lambda channel: -level[channel] * self._weights[channel])
+        mix: list[tuple[int, float]] = []  # the louder channels with their factors
+        power = 0.0  # of their mix
+        for channel in audible:
+            row = covariance[channel]
+            shared = sum(factor * row[other] for other, factor in mix)
+            if mix:
+                scale = level[channel] * math.sqrt(max(power, 1e-30))
                 known = self._correlation[channel]
+                now = shared / scale
                 known = now if known is None else known + share * (now - known)
                 self._correlation[channel] = known
                 if abs(known) > OPPOSITE:
                     self._polarity[channel] = math.copysign(1.0, known)
-            signed = own * np.float32(self._polarity[channel] * self._weights[channel])
-            mix = signed if mix is None else mix + signed
+            factor = self._polarity[channel] * self._weights[channel]
+            power += 2 * factor * shared + factor * factor * row[channel]
+            mix.append((channel, factor))
 
-    def _factors(self) -> NDArray[np.float64]:
+    def _choose_factors(self) -> Samples:
         """The factor of each channel. In phase, the mix is as loud as the loudest channel."""
-        total = float(self._weights @ self._level)
-        loudest = float(self._level[self._weights > 0].max(initial=0.0))
-        gain = loudest / total if total > 0 else 1 / max(1.0, float(self._weights.sum()))
-        factors: NDArray[np.float64] = self._polarity * self._weights * gain
-        return factors
+        total = sum(weight * level for weight, level in zip(self._weights, self._level, strict=True))
+        loudest = max(level for weight, level in zip(self._weights, self._level, strict=True) if weight)
+        gain = loudest / total if total > 0 else 1 / sum(self._weights)
+        return np.array(
+            [sign * weight * gain for sign, weight in zip(self._polarity, self._weights, strict=True)],
+            np.float32,
+        )
 
 
 def planar(piece: Any) -> Samples:

@@ -84,7 +84,7 @@ def sound(path: Path, codec: str, layout: str, *factors: float) -> Path:
             if format.startswith("s16"):
                 channels = (channels * 32767).astype(np.int16)
             piece = channels if format.endswith("p") else channels.T.reshape(1, -1)
-            ready = np.ascontiguousarray(piece, np.int16 if "16" in format else np.float32)
+            ready: Any = np.ascontiguousarray(piece, np.int16 if "16" in format else np.float32)
             frame = av.AudioFrame.from_ndarray(ready, format=format, layout=layout)
             frame.sample_rate, frame.pts = 48_000, start
             container.mux(stream.encode(frame))

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from streamsvc.core.orientation import Orientation
-from streamsvc.ingest.display_matrix import UPRIGHT, from_matrix, orientation, shown_size
+from streamsvc.core.orientation import UPRIGHT, Orientation
+from streamsvc.ingest.display_matrix import from_matrix, orientation, shown_size
 
 
 def corners(*, swapped: bool = False) -> np.ndarray[Any, np.dtype[np.uint8]]:
@@ -30,8 +30,8 @@ def film(path: Path, codec: str, pixels: np.ndarray[Any, np.dtype[np.uint8]], **
         frame = av.VideoFrame.from_ndarray(np.stack([pixels] * 3, axis=2), format="rgb24")
         frame.pts, frame.time_base = 0, Fraction(1, 5)
         container.mux([*stream.encode(frame), *stream.encode(None)])
-    with av.open(str(path)) as container:
-        return next(container.decode(video=0))
+    with av.open(str(path)) as written:
+        return next(written.decode(video=0))
 
 
 @pytest.mark.parametrize("codec", ["libx264", "libvpx"])
@@ -67,7 +67,7 @@ def test_a_jpeg_is_turned_as_its_exif_says(tag: int) -> None:
     shown = np.asarray(ImageOps.exif_transpose(Image.open(buffer)).convert("L"))
     buffer.seek(0)
     with av.open(buffer) as container:
-        picture = next(container.decode(video=0))
+        picture: Any = next(container.decode(video=0))
     turned = orientation(picture, buffer.getvalue()).apply(picture.to_ndarray(format="gray"))
     assert turned.shape == shown.shape
     assert np.abs(turned.astype(int) - shown.astype(int)).mean() < 8

@@ -106,15 +106,15 @@ def test_a_screen_share_of_single_pictures_is_seen_while_nothing_else_comes(
 
 
 def test_a_broken_stream_does_not_stand(stage: asyncio.Runner, tmp_path: Path) -> None:
-    path = slides(tmp_path / "a.webm", 0.0, 10.0, 20.0, codec="libvpx")
+    path = slides(tmp_path / "a.webm", 0.0, 10.0, 10.1, codec="libvpx")
 
     async def main() -> None:
         _, frames = coded(path)
-        frames[1] = replace(frames[1], gap=1.0)  # refers to what was lost
+        frames[2] = replace(frames[2], gap=1.0)  # refers to what was lost
         async with Playing(make()) as played:
             sender = Sender(VP8)
             played.session.media.attach(sender)
-            await send(played.session, frames[:2])
+            await send(played.session, frames)
             await clock.sleep(5.0)
             assert sampled(played.events) == [0.0]
             assert sender.keyframe_requests == 1

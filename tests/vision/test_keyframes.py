@@ -120,14 +120,18 @@ def test_a_disturbance_of_a_page_is_no_change(condition: str) -> None:
 
 def test_a_picture_that_stays_is_held_against_the_keyframe_until_nothing_is_pending() -> None:
     sampler = Sampler(Sample())
+
+    def pending() -> bool:
+        return sampler.pending
+
     assert sampler.hold(1.0) is None, "nothing has come yet"
     assert sampler.probe(page((10, 10, 80)), 0.0) is not None
-    assert not sampler.pending
+    assert not pending()
     assert sampler.probe(page((10, 20, 100), (40, 10, 60), ground=80), 15.0) is None, "it may go on changing"
-    assert sampler.pending
+    assert pending()
     held = sampler.hold(15.6)
     assert held is not None and held.reason == "scene"
-    assert not sampler.pending
+    assert not pending()
     assert sampler.hold(15.8) is None
 
 
