@@ -14,7 +14,8 @@ from tests.builders.gstreamer import publisher
 from tests.builders.service import error_of, serving, socket_of, until, warm
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
-OFFER = {"content": (FIXTURES / "obs.sdp").read_text(), "headers": {"Content-Type": "application/sdp"}}
+OFFER = (FIXTURES / "obs.sdp").read_text()
+SDP = {"Content-Type": "application/sdp"}
 WORDS = ("stone", "mountain", "gravestones", "houses", "understood", "purposes", "workman", "customers")
 
 
@@ -36,10 +37,10 @@ async def test_a_dead_ice_server_costs_no_offer(tmp_path: Path) -> None:
         silent.bind(("127.0.0.1", 0))
         url = f"stun:127.0.0.1:{silent.getsockname()[1]}"
         async with serving(tmp_path, ingest={"ice_servers": [url], "ice_seconds": 0.2}) as (_, _, client):
-            answer = await client.post("/whip/one", **OFFER)
+            answer = await client.post("/whip/one", content=OFFER, headers=SDP)
             assert answer.status_code == 201
             assert " typ host" in answer.text
-            assert (await client.post("/whip/two", **OFFER)).status_code == 201
+            assert (await client.post("/whip/two", content=OFFER, headers=SDP)).status_code == 201
     assert failures() - before == 1, "the second offer did not wait for it"
 
 
