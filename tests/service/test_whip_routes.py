@@ -61,5 +61,4 @@ async def test_a_gstreamer_publisher_is_captioned(tmp_path: Path) -> None:
             log = await until(events, "session.closed")
     said = " ".join(event["text"] for event in log if event["type"] == "caption.final").lower()
     assert sum(word in said for word in WORDS) >= 6, said
-    assert not [event for event in log if event["type"] == "caption.gap" and event["reason"] == "packet_loss"]
     assert [event for event in log if event["type"] == "keyframe.sampled"], "its pictures are decoded"
