@@ -11,7 +11,7 @@ import pytest
 
 from streamsvc.core import metrics
 from tests.builders.gstreamer import publisher
-from tests.builders.service import error_of, serving, socket_of, until, warm
+from tests.builders.service import error_of, serving, socket_of, until
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 OFFER = (FIXTURES / "obs.sdp").read_text()
@@ -50,7 +50,7 @@ async def test_a_dead_ice_server_costs_no_offer(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("gstreamer")
 async def test_a_gstreamer_publisher_is_captioned(tmp_path: Path) -> None:
     async with serving(tmp_path) as (service, place, client):
-        await warm(service)
+        await service.ready()
         speech = FIXTURES / "canary.ogg"
         async with publisher(speech, f"http://{place}/whip/studio", "h264") as program:
             async with asyncio.timeout(90):
