@@ -59,10 +59,10 @@ async def answer(
 
     Args:
         offer: SDP, untrusted.
-        settings: timers.
+        settings: timers and ICE servers.
         limits: security limits on the SDP.
         sink: receives frames and states.
-        ice_servers: asked for candidates; None: host candidates only.
+        ice_servers: those of the settings, with what is known of them; None: nothing is known yet.
 
     Raises:
         InvalidRequest, Unprocessable, TooLarge: see `sdp.read_offer`.
@@ -70,7 +70,7 @@ async def answer(
     peer = Peer(read_offer(offer, limits), settings, limits, sink)
     try:
         async with asyncio.timeout(limits.sdp_seconds):
-            await peer._negotiate(ice_servers or IceServers(()))
+            await peer._negotiate(ice_servers or configured(settings, limits))
     except (InvalidRequest, Unprocessable):
         await peer.close()
         raise
@@ -86,6 +86,11 @@ async def answer(
         await peer.close()
         raise
     return peer
+
+
+def configured(settings: Ingest, limits: Limits) -> IceServers:
+    """The ICE servers of the settings; they get half of the time for an answer at most."""
+    return IceServers(settings.ice_servers, min(settings.ice_seconds, limits.sdp_seconds / 2))
 
 
 class Peer:

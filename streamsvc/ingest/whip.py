@@ -19,7 +19,6 @@ from fastapi.responses import JSONResponse
 
 from streamsvc.core.config import Limits
 from streamsvc.core.errors import (
-    InvalidRequest,
     NotFound,
     PreconditionFailed,
     PreconditionRequired,
@@ -198,9 +197,11 @@ def _expect_type(request: Request, wanted: str) -> None:
 async def _body(request: Request, limit: int) -> str:
     """Read the body as text; buffers at most `limit` bytes and one chunk.
 
+    Only names and titles are ever more than ASCII, in whatever charset (RFC 8866 section 6.10), and they are
+    never used: what is no UTF-8 is replaced.
+
     Raises:
         TooLarge: it is longer.
-        InvalidRequest: it is not UTF-8.
     """
     length = request.headers.get("content-length", "")
     if length.isdigit() and len(length) < 20 and int(length) > limit:
@@ -210,10 +211,7 @@ async def _body(request: Request, limit: int) -> str:
         body += chunk
         if len(body) > limit:
             raise TooLarge(f"the body is over {limit} bytes")
-    try:
-        return body.decode()
-    except UnicodeDecodeError:
-        raise InvalidRequest("the body is not UTF-8", code="malformed_sdp") from None
+    return body.decode(errors="replace")
 
 
 async def _catch(handle: Handler) -> Response:

@@ -96,8 +96,7 @@ class Publications:
         settings = session.settings
         sink = webrtc.FrameSink(session.id, session.clock.zero, session.media.tap, on_state)
         if self._ice_servers is None:
-            seconds = min(settings.ingest.ice_seconds, settings.limits.sdp_seconds / 2)
-            self._ice_servers = IceServers(settings.ingest.ice_servers, seconds)
+            self._ice_servers = webrtc.configured(settings.ingest, settings.limits)
         peer = await webrtc.answer(offer, settings.ingest, settings.limits, sink, self._ice_servers)
         peers.append(peer)
         try:

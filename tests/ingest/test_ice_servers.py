@@ -120,6 +120,16 @@ async def test_a_server_that_fails_costs_its_candidates_alone(
         assert server.requests == asked
 
 
+async def test_the_servers_of_the_settings_are_asked_within_half_of_the_time_for_an_answer() -> None:
+    async with serving(None) as (server, port):
+        settings = Ingest(ice_servers=(f"stun:127.0.0.1:{port}",), ice_seconds=30)
+        sink = FrameSink("s", clock.now(), lambda frame: None, lambda *state: None)
+        peer = await answer(OFFER, settings, Limits(sdp_seconds=1.0), sink)
+        await peer.close()
+    assert server.requests
+    assert " typ host" in peer.sdp
+
+
 async def test_all_servers_dead_still_answers_with_host_candidates() -> None:
     async with serving(None) as (_, one), serving(None) as (_, two):
         servers = IceServers([f"stun:127.0.0.1:{one}", f"turn:127.0.0.1:{two}"], seconds=0.3)
