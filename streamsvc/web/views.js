@@ -32,7 +32,8 @@ function addRow(list, row, most) {
   if (atEnd) box.scrollTop = box.scrollHeight;
 }
 
-const GAP_REASONS = { packet_loss: "sound lost on the way", overload: "the server had too much to do", worker_restart: "the recogniser was restarted" };
+const GAP_REASONS = { packet_loss: "sound lost on the way", overload: "the server had too much to do", worker_restart: "the recogniser was restarted",
+  unrecognised: "speech that could not be made out" };
 
 export class Transcript {
   constructor(list, live) {
