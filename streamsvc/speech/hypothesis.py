@@ -18,7 +18,7 @@ NO_SPEECH_PROBABILITY = 0.6
 NO_SPEECH_LOG_PROBABILITY = -1.0  # mean of a token
 OVERLAP = 0.1  # seconds that a word may reach into the window or past its start
 UNRECOGNISED_SPEECH = 0.8  # seconds of speech after the stable words without a word: the context is dropped
-REST_MIN = 0.4  # seconds of speech before a pause without a word in its hypothesis: they are decoded alone
+REST_MIN = 0.25  # seconds of speech before a pause without a word in its hypothesis: they are decoded alone
 REST_CONTEXT = 0.6  # seconds before them that are decoded with them
 WORD_MIN = 0.02  # seconds that a word lasts at least
 

@@ -10,7 +10,8 @@ from collections import deque
 from collections.abc import Iterable
 
 from streamsvc.core.types import Word
-from streamsvc.speech.stable_words import OVERLAP, PROMPT_WORDS
+from streamsvc.speech.hypothesis import OVERLAP
+from streamsvc.speech.stable_words import PROMPT_WORDS
 from streamsvc.speech.vad import PREROLL
 
 DETECT_MIN = 0.7  # seconds of new speech from which the language is detected

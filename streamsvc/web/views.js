@@ -119,7 +119,7 @@ const GAP_REASONS = {
   missing: "the source has no sound here",
   overload: "the server had too much to do",
   worker_restart: "the recogniser was restarted",
-  unrecognised: "speech that was not understood",
+  unrecognised: "speech that could not be made out",
 };
 
 export class Transcript {

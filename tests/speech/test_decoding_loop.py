@@ -14,19 +14,22 @@ import pytest
 
 from engines import asr
 from streamsvc.core import clock
+from streamsvc.core.clock import VirtualLoop
 from streamsvc.core.config import Hear, Models
 from streamsvc.core.errors import CapacityError, DeadlineMissed, WorkerError
 from streamsvc.core.queues import Ring
 from streamsvc.core.types import SAMPLE_RATE, AudioChunk, Gap, Speech, Words
 from streamsvc.evaluation.recordings import read, truth_of
 from streamsvc.evaluation.score_captions import align, norm
-from streamsvc.evaluation.transcriber_run import TranscriberRun, run_virtual
+from streamsvc.evaluation.transcriber_run import TimedRole, TranscriberRun, play, run_virtual
 from streamsvc.speech import decoding_loop
 from streamsvc.speech.recognizer import RETRY_MAX
 from streamsvc.speech.segmenter import SpeechUnit
 from streamsvc.speech.vad import VAD_WINDOW
 
 SETTINGS = Hear(model="whisper-tiny.en", step=0.5, hangover=0.5, backlog_seconds=5.0)
+# yes_please.flac: voice slt of flite 2.2; quiet_end.ogg: LibriVox (public domain), 24 dB down, as Opus.
+FIXTURES = Path(__file__).parents[1] / "fixtures"
 CHUNK = VAD_WINDOW  # samples
 CHUNK_SECONDS = CHUNK / SAMPLE_RATE
 
@@ -758,3 +761,45 @@ def test_every_unit_carries_what_the_time_since_its_arrival_went_to(virtual: asy
         assert ends == sorted(ends)
         assert {name for name, _ in unit.stages} <= {"wait", "vad", "queue", "asr"}
         assert ends[-1] >= unit.arrived + zero, "the work that found it is the newest"
+
+
+@dataclass
+class LateHear(TimedRole):
+    """The models in this process; each decode takes `seconds`."""
+
+    seconds: float = 0.1
+
+    async def call(
+        self, op: str, payload: dict[str, Any], *, deadline_in_s: float, affinity: str = ""
+    ) -> dict[str, Any]:
+        (result,) = self.engine.ops[op].run([payload])
+        await clock.sleep(self.seconds if op == "transcribe" else 0.002)
+        return dict(result)
+
+
+def texts_of(samples: Any, engine: Any, seconds: float = 0.1) -> list[str]:
+    """The stable words of samples that come in real time, in lower case without punctuation."""
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+        heard = runner.run(play(samples.astype(np.float32), LateHear(engine, seconds=seconds), Hear()))
+    assert not [unit for _, unit in heard.units if isinstance(unit, Gap)]
+    return [piece for word in heard.stable for piece in norm(word.text)]
+
+
+@pytest.mark.models
+@pytest.mark.slow
+@pytest.mark.parametrize("late", [0.1, 1.2])
+def test_repeated_sentences_all_come_also_when_steps_are_late(engine: Any, late: float) -> None:
+    once = read(FIXTURES / "yes_please.flac")
+    samples = np.concatenate([np.zeros(16_000), *[once, np.zeros(5_000)] * 8, np.zeros(16_000)])
+    samples += 1e-4 * np.random.default_rng(1).standard_normal(len(samples))
+    heard = texts_of(samples, engine, late)
+    assert 8 <= heard.count("please") <= 9
+    assert 8 <= heard.count("yes") <= 9
+
+
+@pytest.mark.models
+@pytest.mark.slow
+@pytest.mark.parametrize("decibels", [-8, -30])
+def test_the_last_words_of_quiet_speech_come(engine: Any, decibels: int) -> None:
+    samples = read(FIXTURES / "quiet_end.ogg") * 10 ** (decibels / 20)
+    assert texts_of(samples, engine)[-5:] == ["power", "to", "do", "for", "them"]

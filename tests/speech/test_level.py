@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -9,11 +11,11 @@ from streamsvc.speech.level import GAIN_MAX, TARGET, amplify
 from streamsvc.speech.vad import VAD_WINDOW
 
 
-def loudness(samples: np.ndarray) -> np.ndarray:
+def loudness(samples: Any) -> Any:
     return np.sqrt(np.mean(np.square(samples.reshape(-1, VAD_WINDOW)), axis=1))
 
 
-def tone(levels: list[float]) -> np.ndarray:
+def tone(levels: list[float]) -> Any:
     """A window of each level (root mean square)."""
     window = np.sqrt(2) * np.sin(np.arange(VAD_WINDOW) * 2 * np.pi / 64)
     return np.concatenate([level * window for level in levels]).astype(np.float32)

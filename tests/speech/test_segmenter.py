@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -88,6 +89,7 @@ def test_an_utterance_ends_after_the_hangover_with_its_tail() -> None:
     assert window is not None and window.at_pause
     words = (Word("so", 0.0, 0.2, 0.9), Word("far", 0.3, 0.6, 0.9))
     (unit,) = segmenter.add_hypothesis(window, Hypothesis(words, 0.0, -0.1))
+    assert isinstance(unit, Words)
     assert (len(unit.words), unit.stable) == (2, 1), "the last word waits"
     assert segmenter.end_utterance() == [], "0.3 s of silence are no hangover"
     feed(segmenter, 0.0, 0.32)
@@ -115,7 +117,7 @@ def hypothesis(*words: tuple[str, float, float], rejected: bool = False) -> Hypo
     )
 
 
-def stable_of(units: list[Words | Gap] | list[Words | Speech | Gap]) -> str:
+def stable_of(units: Sequence[Words | Speech | Gap]) -> str:
     """The stable words of units."""
     return " ".join(
         word.text for unit in units if isinstance(unit, Words) for word in unit.words[: unit.stable]
@@ -128,7 +130,7 @@ def test_a_hypothesis_that_ends_early_takes_no_words_back_and_its_rest_is_decode
     window = segmenter.due()
     assert window is not None
     said = ("in", 0.4, 0.8), ("his", 0.9, 1.2), ("power", 1.3, 1.8), ("to", 1.9, 2.2), ("do", 2.3, 2.6)
-    units = segmenter.add_hypothesis(window, hypothesis(*said))
+    units: list[Words | Speech | Gap] = [*segmenter.add_hypothesis(window, hypothesis(*said))]
     feed(segmenter, 0.0, 0.32)
     window = segmenter.due()
     assert window is not None and window.at_pause

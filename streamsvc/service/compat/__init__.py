@@ -6,7 +6,8 @@
 - `/v1/listen` (WebSocket): Deepgram's live transcription, by the types of its Python client
   (deepgram/listen/v1, 7.17) and its API reference. Modules `deepgram_live`, `deepgram_messages`,
   `deepgram_options`.
-- `POST /v1/listen`: Deepgram's prerecorded transcription, by the same documents. Module `deepgram_file`.
+- `POST /v1/listen`: Deepgram's prerecorded transcription, by the same documents. Modules `deepgram_file`,
+  `audio_file`.
 - `/v1/sessions/{id}/audio` (WebSocket): our own; PCM as binary messages or as OpenAI's append events. Module
   `routes`.
 
