@@ -1,7 +1,7 @@
 /**
  * The browser client of a session's event socket. No dependencies; may be used from any page:
  *
- *   import { Session } from "/web/client.js";
+ *   import { Session } from "https://HOST/web/client.js";
  *   const session = new Session("a.3f9c", { token });          // token: only where the server asks for one
  *   session.on("caption.partial", (e) => show(e.text, e.stable));
  *   session.on("caption.final", (e) => append(e.start, e.text));
