@@ -18,9 +18,8 @@ async def test_the_page_is_served_with_a_content_security_policy(tmp_path: Path)
 
 def test_no_address_in_the_pages_begins_at_the_root_of_the_host() -> None:
     """Below a sub-path it would miss the service: client.js has `place` for such addresses."""
-    absolute = re.compile(
-        r"""(?:\b(?:fetch|URL|WebSocket|EventSource)\(\s*["'`]|\b(?:href|src|action)="|from "|url\(["']?)/(?!/)"""
-    )
+    call, attribute = r"""\b(?:fetch|URL|WebSocket|EventSource)\(\s*["'`]""", r"""\b(?:href|src|action)=\""""
+    absolute = re.compile(rf"""(?:{call}|{attribute}|from "|url\(["']?)/(?!/)""")
     found = [
         f"{path.name}: {line.strip()}"
         for path in sorted(page_routes.WEB.iterdir())
