@@ -17,7 +17,7 @@ from rich.console import Console
 from streamsvc.core import clock
 from streamsvc.core.config import Server
 from streamsvc.core.errors import ConfigError, StreamsvcError
-from streamsvc.core.types import Reason
+from streamsvc.core.types import Question, Reason
 from streamsvc.service import terminal
 from streamsvc.service.terminal import EventPrinter, questions_url, verdict
 from tests.builders.screen import Terminal
@@ -283,3 +283,14 @@ def test_the_ready_line_names_the_bound_address_and_the_public_one(
 def test_the_address_in_the_local_network_is_no_wildcard_and_no_loopback() -> None:
     address = terminal._lan_address()
     assert address is None or not address.startswith(("0.", "127."))
+
+
+async def test_an_answer_that_breaks_off_is_told_by_its_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with serving(tmp_path) as (service, place, client):
+        session = service.sessions.find(await open_session(client))
+        late = Question("q", "Who?", 0.0, clock.now() - 20.0, "asker", None, None)
+        monkeypatch.setattr(session.questions, "ask", lambda new: late)
+        with pytest.raises(StreamsvcError, match="no answer came in time"):
+            _ = [one async for one in terminal.ask(questions_url(session.id, f"http://{place}"), "Who?", "")]
