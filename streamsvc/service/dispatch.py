@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 from streamsvc.answers.reading import Reading
 from streamsvc.answers.watches import Watches
@@ -25,6 +26,8 @@ from streamsvc.core.units import Reply, Unit
 from streamsvc.events.log import EventLog
 from streamsvc.events.serialize import event_draft
 from streamsvc.service.latency_report import LatencyReport
+from streamsvc.service.load_controller import levels_of
+from streamsvc.service.load_policy import described
 from streamsvc.service.question_history import QuestionHistory
 from streamsvc.speech.captions import compact
 from streamsvc.timeline.timeline import Timeline
@@ -78,6 +81,12 @@ class Dispatcher:
         if isinstance(unit, Cue) and not unit.final and not self._context.degradation.fidelity.partials:
             return None
         return self._publish(unit)
+
+    def report(self, backlog: float) -> dict[str, Any]:
+        """The body of latency.report: ages, coverage, backlog (seconds), and the level in words."""
+        degradation = self._context.degradation
+        in_words = described(degradation.level, degradation.reason, levels_of(self._context.settings))
+        return self.latency.body(backlog, degradation.level) | in_words
 
     def _keep(self, unit: Unit) -> None:
         """Keep closed captions, and put what the stream said and showed on the timeline.

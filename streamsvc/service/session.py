@@ -34,7 +34,6 @@ from streamsvc.events.log import EventLog
 from streamsvc.events.store import Store
 from streamsvc.ingest.source import SourceSink
 from streamsvc.service.dispatch import Dispatcher
-from streamsvc.service.latency_report import LatencyReport
 from streamsvc.service.load_controller import levels_of
 from streamsvc.service.load_policy import RECOVERED, Load, described
 from streamsvc.service.media_input import MediaInput, MediaSource, State
@@ -192,7 +191,7 @@ class Session:
         finally:
             for share, _ in self._queues:
                 share.set(0)
-            self.latency.count_coverage(ended=True)
+            self.dispatcher.latency.count_coverage(ended=True)
             self.ended_at = clock.now()
             seconds = round(self.clock.position(), 1)
             code = {"code": self._end_error.code} if self._end_error is not None else {}
@@ -213,8 +212,8 @@ class Session:
             self.watches.tick(self.clock.position())
             await self.log.flush()
             if ticks % _REPORT_TICKS == 0:
-                self.log.emit("latency.report", self.report())
-                self.latency.count_coverage()
+                self.log.emit("latency.report", self.dispatcher.report(self.speech.backlog))
+                self.dispatcher.latency.count_coverage()
                 self.media.count_losses()
                 for share, queue in self._queues:
                     share.set(len(queue))
@@ -295,10 +294,7 @@ class Session:
     def apply_level(self, level: int, reason: str) -> None:
         """See LoadSource."""
         if self._degradation.apply(level, reason) and not self._ended:
-            self.log.emit("session.degraded", self._level_in_words(level, reason or RECOVERED))
-
-    def _level_in_words(self, level: int, reason: str) -> dict[str, Any]:
-        return described(level, reason, levels_of(self.settings))
+            self.log.emit("session.degraded", described(level, reason or RECOVERED, levels_of(self.settings)))
 
     # --- reading ---
 
@@ -306,17 +302,6 @@ class Session:
     def watches(self) -> Watches:
         """The watches of the session."""
         return self.dispatcher.watches
-
-    @property
-    def latency(self) -> LatencyReport:
-        """Ages and coverage of the session."""
-        return self.dispatcher.latency
-
-    def report(self) -> dict[str, Any]:
-        """The body of latency.report: ages, coverage, backlog, and the degradation level in words."""
-        degradation = self._degradation
-        body = self.latency.body(self.speech.backlog, degradation.level)
-        return body | self._level_in_words(degradation.level, degradation.reason)
 
     def frame_url(self, at: float) -> str:
         """Where the keyframe of session second `at` can be loaded."""

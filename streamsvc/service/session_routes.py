@@ -102,7 +102,8 @@ def router(service: Service) -> APIRouter:
     async def stats(session_id: str) -> dict[str, Any]:
         """Ages by kind, coverage, backlog, degradation level, and what the publisher sends."""
         session = service.sessions.find(session_id)
-        return {**session.report(), "state": session.state.value, "ingest": session.media.ingest()}
+        report = session.dispatcher.report(session.speech.backlog)
+        return {**report, "state": session.state.value, "ingest": session.media.ingest()}
 
     @routes.get(
         "/{session_id}/export.md",

@@ -192,22 +192,9 @@ class VisionPipeline:
         metrics.frames.labels("keyframe").inc()
         encoded = clock.now()
         await context.host.store_frame(frame.at, jpeg)
-        stages = (
-            ("decode", chosen.taken),
-            ("compare", compared),
-            ("jpeg", encoded),
-            ("store", clock.now()),
-        )
-        keyframe = Keyframe(
-            context.session,
-            frame.track,
-            frame.at,
-            frame.arrived,
-            frame,
-            change.reason,
-            change.changed,
-            stages,
-        )
+        stages = (("decode", chosen.taken), ("compare", compared), ("jpeg", encoded), ("store", clock.now()))
+        head = context.session, frame.track, frame.at, frame.arrived
+        keyframe = Keyframe(*head, frame, change.reason, change.changed, stages)
         event = context.host.dispatch(keyframe)
         if self.vlm is not None:
             self.vlm.put(frame.at, jpeg)
