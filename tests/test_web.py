@@ -587,7 +587,9 @@ def test_a_full_server_tells_when_to_come_back_and_the_camera_is_let_go(
 
 
 def test_the_overlay_shows_two_lines_then_nothing_after_silence(open_page: Open, fake: Fake) -> None:
-    page = open_page(f"/overlay/{SESSION}?lines=2&clear=1&color=ffcc00&size=30")
+    page = open_page(
+        f"/overlay/{SESSION}?lines=2&clear=4&color=ffcc00&size=30", reduced_motion="reduce"
+    )  # a still picture: lines glide otherwise
     wait_for(page, lambda: len(fake.sockets) == 1)
     for number in range(4):
         final(fake, f"line {number} is so long that no other fits in")
