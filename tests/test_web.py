@@ -607,7 +607,7 @@ def test_the_overlay_shows_two_lines_then_nothing_after_silence(open_page: Open,
         == "rgb(255, 204, 0)"
     )
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgba(0, 0, 0, 0)"
-    expect(page.locator(".caption-line")).to_have_count(0)
+    expect(page.locator(".caption-line")).to_have_count(0, timeout=15_000)
 
 
 def test_the_overlay_comes_back_by_itself_and_takes_one_language_only(open_page: Open, fake: Fake) -> None:
