@@ -290,7 +290,9 @@ def test_a_full_server_tells_when_to_come_back_and_the_camera_is_let_go(
 
 
 def test_the_overlay_shows_two_lines_then_nothing_after_silence(open_page: Open, fake: Fake) -> None:
-    page = open_page(f"/overlay/{SESSION}?lines=2&clear=1&color=ffcc00&size=30")
+    page = open_page(
+        f"/overlay/{SESSION}?lines=2&clear=4&color=ffcc00&size=30", reduced_motion="reduce"
+    )  # a still picture: lines glide otherwise
     wait_for(page, lambda: len(fake.sockets) == 1)
     for number in range(4):
         final(fake, f"line {number} is so long that no other fits in")
@@ -308,7 +310,7 @@ def test_the_overlay_shows_two_lines_then_nothing_after_silence(open_page: Open,
         == "rgb(255, 204, 0)"
     )
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgba(0, 0, 0, 0)"
-    expect(page.locator(".caption-line")).to_have_count(0)
+    expect(page.locator(".caption-line")).to_have_count(0, timeout=15_000)
 
 
 def test_the_overlay_comes_back_by_itself_and_takes_one_language_only(open_page: Open, fake: Fake) -> None:
