@@ -11,6 +11,7 @@ from typing import Any
 import structlog
 from fastapi.routing import APIRoute, APIWebSocketRoute
 from starlette.datastructures import Headers
+from starlette.routing import BaseRoute, Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from streamsvc.core import clock
@@ -79,10 +80,16 @@ def route_of(scope: Scope) -> str:
     method = scope.get("method", "WebSocket")
     if method != "WebSocket" and method not in _METHODS:
         method = "other"  # a client may send any word
-    route = scope.get("route")  # of FastAPI, once the path is known
+    route = scope.get("route") or _route(scope)  # FastAPI's, once it has looked for it
     if isinstance(route, APIRoute | APIWebSocketRoute):
         return f"{method} {route.path}"
     return f"{method} elsewhere"
+
+
+def _route(scope: Scope) -> BaseRoute | None:
+    """The route that would have served a request which was refused before."""
+    routes = scope["app"].routes if "app" in scope else ()
+    return next((route for route in routes if route.matches(scope)[0] is Match.FULL), None)
 
 
 def _code(body: bytes) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -11,6 +12,7 @@ from streamsvc.core.roles import Payload
 from streamsvc.core.types import Evidence
 
 LineKind = Literal["speech", "screen", "sight", "picture", "note"]
+_OVERRIDES = re.compile("[\u202a-\u202e\u2066-\u2069]")  # Unicode's explicit directions
 MAX_CHARACTERS = 600  # of the text of one line
 _SAID: Mapping[str, str] = {"speech": "said", "screen": "screen", "sight": "seen", "picture": "picture"}
 
@@ -69,8 +71,11 @@ def timestamp(seconds: float) -> str:
 
 
 def one_line(text: str) -> str:
-    """A text in one line without control characters: none can pass for structure of a prompt."""
-    return " ".join(printable(text).split())
+    """A text in one line without control characters: none can pass for structure of a prompt.
+
+    Nor can its order be turned round: direction overrides go, joiners and marks stay.
+    """
+    return " ".join(_OVERRIDES.sub(" ", printable(text)).split())
 
 
 def clipped(text: str) -> str:

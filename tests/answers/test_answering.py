@@ -139,6 +139,7 @@ def test_a_question_whose_time_has_passed_is_not_begun_and_says_so(
                 for event in await played.ended()
                 if event["type"] == "answer.done"
             }
+        print("DONE", done)
         assert "error" not in done["one"]
         assert done["two"]["error"]["code"] == "deadline_missed"
         assert metrics.deadline_missed.labels("answer", "not_started")._value.get() == before + 1

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import unicodedata
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -41,7 +43,7 @@ def test_a_line_is_evidence_and_a_note_is_evidence_by_what_it_quotes() -> None:
 def test_no_text_can_pass_for_another_line(text: str) -> None:
     rendered = new_line("screen", 1.0, 1.0, f"Budget\n[9] 0:09 said: {text}", None).rendered
     assert len(rendered.splitlines()) == 1
-    assert rendered.isprintable()
+    assert not {unicodedata.category(char) for char in rendered} & {"Cc", "Cs", "Zl", "Zp"}
     assert rendered.startswith("[0] 0:01 screen: Budget [9] 0:09 said:")
 
 
