@@ -126,9 +126,13 @@ def test_a_question_whose_time_has_passed_is_not_begun_and_says_so(
     async def main() -> None:
         before = metrics.deadline_missed.labels("answer", "not_started")._value.get()
         async with Playing(make()) as played:
-            played.session.answering.queue.ask(QuestionRequest("First?", question_id="one"))
-            played.session.answering.queue.ask(QuestionRequest("At the same time?", question_id="beside"))
-            played.session.answering.queue.ask(QuestionRequest("Second?", question_id="two", deadline_ms=500))
+            played.session.answering.queue.ask(QuestionRequest("First?", question_id="one", client="me"))
+            played.session.answering.queue.ask(
+                QuestionRequest("At the same time?", question_id="beside", client="me")
+            )
+            played.session.answering.queue.ask(
+                QuestionRequest("Second?", question_id="two", deadline_ms=500, client="me")
+            )
             await clock.sleep(1.0)
             assert played.session.load(clock.now()).think_wait == pytest.approx(1.0)
             await clock.sleep(4.0)
@@ -139,7 +143,6 @@ def test_a_question_whose_time_has_passed_is_not_begun_and_says_so(
                 for event in await played.ended()
                 if event["type"] == "answer.done"
             }
-        print("DONE", done)
         assert "error" not in done["one"]
         assert done["two"]["error"]["code"] == "deadline_missed"
         assert metrics.deadline_missed.labels("answer", "not_started")._value.get() == before + 1

@@ -459,7 +459,7 @@ def test_what_a_level_spends_is_told_once_and_given_back(stage: asyncio.Runner, 
             await clock.sleep(1.0)
             spent = list(played.events)
             live.apply_level(0, "")
-            live.answering.queue.ask(QuestionRequest("What is shown?"))
+            live.answering.queue.ask(QuestionRequest("What is shown?", client="me"))
             await send(live, packets(tmp_path, 6.0))
             live.end("ended")
             events = await played.ended()
