@@ -54,7 +54,8 @@ class Downmixer:
     def mix(self, samples: Samples) -> Samples:
         """Mix contiguous samples, shape (channels, n), down to shape (n,)."""
         if len(samples) == 2 and np.array_equal(samples[0], samples[1]):  # a microphone: most calls
-            return samples[0]
+            same: Samples = np.ascontiguousarray(samples[0])
+            return same
         length = samples.shape[1]
         count = max(1, length // self._block)
         if count == 1:
@@ -131,7 +132,8 @@ def planar(piece: Any) -> Samples:
         stored = stored.reshape(-1, channels).T
     samples: Samples = stored.astype(np.float32)
     if stored.dtype == np.uint8:
-        samples = (samples - 128) / 128
+        samples -= np.float32(128)
+        samples /= np.float32(128)
     elif np.issubdtype(stored.dtype, np.integer):
         samples *= np.float32(1 / -float(np.iinfo(stored.dtype).min))
     return samples

@@ -30,7 +30,7 @@ def film(path: Path, codec: str, pixels: np.ndarray[Any, np.dtype[np.uint8]], **
         frame = av.VideoFrame.from_ndarray(np.stack([pixels] * 3, axis=2), format="rgb24")
         frame.pts, frame.time_base = 0, Fraction(1, 5)
         container.mux([*stream.encode(frame), *stream.encode(None)])
-    with av.open(str(path)) as written:
+    with av.open(str(path), "r") as written:
         return next(written.decode(video=0))
 
 
@@ -66,7 +66,7 @@ def test_a_jpeg_is_turned_as_its_exif_says(tag: int) -> None:
     stored.save(buffer, "JPEG", exif=exif, quality=95)
     shown = np.asarray(ImageOps.exif_transpose(Image.open(buffer)).convert("L"))
     buffer.seek(0)
-    with av.open(buffer) as container:
+    with av.open(buffer, "r") as container:
         picture: Any = next(container.decode(video=0))
     turned = orientation(picture, buffer.getvalue()).apply(picture.to_ndarray(format="gray"))
     assert turned.shape == shown.shape
