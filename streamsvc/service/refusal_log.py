@@ -6,6 +6,7 @@ A path may hold a name that is a secret, so the route's template is logged in it
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import structlog
@@ -88,8 +89,18 @@ def route_of(scope: Scope) -> str:
 
 def _route(scope: Scope) -> BaseRoute | None:
     """The route that would have served a request which was refused before."""
-    routes = scope["app"].routes if "app" in scope else ()
+    routes = _flat(scope["app"].routes) if "app" in scope else ()
     return next((route for route in routes if route.matches(scope)[0] is Match.FULL), None)
+
+
+def _flat(routes: Iterable[BaseRoute]) -> Iterator[BaseRoute]:
+    """All routes; FastAPI keeps those of an included router inside one."""
+    for route in routes:
+        included = getattr(route, "original_router", None)
+        if included is None:
+            yield route
+        else:
+            yield from _flat(included.routes)
 
 
 def _code(body: bytes) -> str:
