@@ -72,7 +72,7 @@ class RequestGuard:
         headers = Headers(scope=scope)
         send = self._limiting_failures(send, client[0] if client else "")
         try:
-            has_body = scope["type"] == "http" and scope["method"] not in ("GET", "HEAD", "OPTIONS")
+            has_body = scope["type"] == "http" and scope["method"] in ("POST", "PUT", "PATCH", "DELETE")
             has_body = has_body and not OWN_LIMITS.search(scope["path"])
             self._authenticate(headers, scope, required=has_body)
             if has_body:

@@ -136,7 +136,7 @@ def test_a_hole_of_a_source_is_told_counts_in_coverage_and_moves_captions(
         async with Playing(make(options=SessionOptions(lossless=True))) as played:
             await played.session.play(Tape(frames), None)
             events = await played.ended()
-            coverage = played.session.latency.body(0.0, 0)["coverage"]
+            coverage = played.session.dispatcher.report(0.0)["coverage"]
             gaps = list(played.session.timeline.gaps)
         (gap,) = [event for event in events if event["type"] == "caption.gap"]
         assert (round(gap["start"]), round(gap["end"]), gap["reason"]) == (2, 32, "missing")

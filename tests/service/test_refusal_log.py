@@ -81,6 +81,6 @@ async def test_a_flood_is_one_line_and_a_count(tmp_path: Path, monkeypatch: pyte
             for _ in range(20):
                 await client.get("/v1/sessions/none")
             later = clock.now() + refusal_log._SECONDS
-            monkeypatch.setattr(refusal_log.clock, "now", lambda: later)
+            monkeypatch.setattr(clock, "now", lambda: later)
             await client.get("/v1/sessions/none")
     assert [line.get("more") for line in of(lines, "request refused")] == [None, 19]

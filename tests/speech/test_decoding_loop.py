@@ -804,7 +804,7 @@ def test_repeated_sentences_all_come_also_when_steps_are_late(engine: Any, late:
 
 @pytest.mark.models
 @pytest.mark.slow
-@pytest.mark.parametrize("decibels", [-8, -30])
+@pytest.mark.parametrize("decibels", [0, -16])  # root mean square of 65 and 81 dB below full scale
 def test_the_last_words_of_quiet_speech_come(engine: Any, decibels: int) -> None:
     samples = read(FIXTURES / "quiet_end.ogg") * 10 ** (decibels / 20)
     assert texts_of(samples, engine)[-5:] == ["power", "to", "do", "for", "them"]
