@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any, Protocol
 
 import structlog
@@ -25,6 +25,7 @@ from streamsvc.service import load_policy
 from streamsvc.service.load_policy import Load, LoadState
 
 log = structlog.get_logger()
+OUTAGE_TICK = 0.1  # seconds between looks at the workers
 TICK = 0.5  # seconds between measurements of the load
 COST_INTERVAL = 2.0  # seconds between measurements of this process's CPU time, as the workers'
 WARMUP = 10.0  # seconds after which the cost of a session is representative
@@ -52,6 +53,10 @@ class LoadSource(Protocol):
 
     def apply_level(self, level: int, reason: str) -> None:
         """Apply degradation `level`. Called every tick; idempotent."""
+        ...
+
+    def tell_outage(self, reason: str) -> None:
+        """Tell that a worker does not answer, as of OUTAGES; "": all do. Called often; idempotent."""
         ...
 
 
@@ -89,11 +94,25 @@ class LoadController:
         self._measured_at = -COST_INTERVAL
         self._logged_level = 0
 
-    async def run(self) -> None:
-        """Tick until cancelled."""
+    async def run(self, silent: Callable[[], Collection[str]] = tuple) -> None:
+        """Tick, and tell outages at once, until cancelled.
+
+        Args:
+            silent: names of the workers that do not answer at the moment.
+        """
+        due = clock.now() + TICK
         while True:
-            await clock.sleep(TICK)
-            self.tick()
+            await clock.sleep(OUTAGE_TICK)
+            self._tell_outage(silent())
+            if clock.now() >= due:
+                due = clock.now() + TICK
+                self.tick()
+
+    def _tell_outage(self, silent: Collection[str]) -> None:
+        """Tell the live sessions which worker does not answer, if one does not."""
+        reason = next((reason for name, reason in load_policy.OUTAGES.items() if name in silent), "")
+        for session, _ in self._sessions():
+            session.tell_outage(reason)
 
     def tick(self) -> None:
         """Measure the load and apply the level that follows from it."""

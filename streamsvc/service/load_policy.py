@@ -63,6 +63,11 @@ OTHERS = "other sessions keep the models busy"  # the reason told to a session w
 RECOVERING = "recovering"  # told with a level that was lowered and is not yet 0
 FORCED = "forced"
 RECOVERED = "recovered"  # told with level 0
+OUTAGES: Mapping[str, str] = {  # worker -> the reason told while it does not answer
+    "hear": "speech recognition is being restarted",
+    "see": "picture recognition is being restarted",
+    "think": "the language model is being restarted",
+}
 _MESSAGES: Mapping[str, str] = {  # reason -> what it means to users
     **{limit.reason: limit.message for limit in LIMITS.values()},
     OTHERS: "this machine is busy with other streams",
@@ -162,7 +167,9 @@ def described(level: int, reason: str, levels: Sequence[int] = ALL_LEVELS) -> di
     """
     reduced = degradation.reduced(level, levels)
     message = _IN_FULL
-    if level:
+    if reason in OUTAGES.values():
+        message = f"{reason[0].upper()}{reason[1:]}. What comes in meanwhile is kept, and follows late."
+    elif level:
         cause = _MESSAGES.get(reason, reason or "this machine is busy")
         goes_on = f"Still working: {degradation.working(level)}."
         message = f"{cause[0].upper()}{cause[1:]}. For now, {'; '.join(reduced)}. {goes_on}"

@@ -93,7 +93,7 @@ class Service:
         for worker in self.workers.values():
             self._tasks.spawn(worker.run())
         self._tasks.spawn(self.sessions.run_janitor())
-        self._tasks.spawn(self.load_controller.run())
+        self._tasks.spawn(self.load_controller.run(self._silent_workers))
         if "see" in self._at_once:
             self._tasks.spawn(self._prepare_router())
         return self
@@ -154,6 +154,9 @@ class Service:
             async with asyncio.timeout(seconds):
                 while self.pushes.running:
                     await clock.sleep(0.05)
+
+    def _silent_workers(self) -> list[str]:
+        return [name for name, worker in self.workers.items() if worker.silent]
 
     def _load_sources(self) -> list[tuple[Session, float]]:
         """Live sessions that cannot wait for their media, each with the monotonic second of its start."""

@@ -125,6 +125,7 @@ class Session:
         self._end_reason = "ended"
         self._end_error: StreamsvcError | None = None
         self._ended = False
+        self._outage = ""  # as last told
         self._understood = asyncio.Event()  # everything is understood and answered
 
     # --- life ---
@@ -295,6 +296,13 @@ class Session:
         """See LoadSource."""
         if self._degradation.apply(level, reason) and not self._ended:
             self.log.emit("session.degraded", described(level, reason or RECOVERED, levels_of(self.settings)))
+
+    def tell_outage(self, reason: str) -> None:
+        """See LoadSource."""
+        if reason != self._outage and not self._ended:
+            self._outage = reason
+            told = described(self.level, reason or RECOVERED, levels_of(self.settings))
+            self.log.emit("session.degraded", told)
 
     # --- reading ---
 

@@ -13,7 +13,7 @@ from streamsvc.core.config import Budget
 from streamsvc.core.errors import CapacityError
 from streamsvc.service import load_controller
 from streamsvc.service.load_controller import TICK, WARMUP, LoadController, levels_of
-from streamsvc.service.load_policy import LIMITS, OTHERS, Load, LoadState
+from streamsvc.service.load_policy import LIMITS, OTHERS, OUTAGES, Load, LoadState
 
 
 @dataclass
@@ -22,9 +22,14 @@ class FakeSession:
 
     now: Load = field(default_factory=Load)
     levels: list[tuple[int, str]] = field(default_factory=list)
+    outages: list[str] = field(default_factory=list)
 
     def load(self, now: float) -> Load:
         return self.now
+
+    def tell_outage(self, reason: str) -> None:
+        if not self.outages or self.outages[-1] != reason:
+            self.outages.append(reason)
 
     def apply_level(self, level: int, reason: str) -> None:
         if not self.levels or self.levels[-1][0] != level:
@@ -215,3 +220,22 @@ def test_a_change_of_level_is_logged_once_in_plain_words_and_described(virtual: 
 def test_the_levels_in_use_follow_the_settings() -> None:
     assert levels_of(config.load(None)) == (1, 2, 3, 5, 6, 7)
     assert levels_of(config.load(None, see={"ocr": False}, think={"model": "none"})) == (1, 3, 6, 7)
+
+
+def test_a_worker_that_does_not_answer_is_told_at_once(virtual: asyncio.Runner) -> None:
+    async def main() -> None:
+        session = FakeSession()
+        silent: list[str] = []
+        controller = LoadController(lambda: [(session, 0.0)], lambda role: True, Budget())
+        running = asyncio.create_task(controller.run(lambda: silent))
+        await clock.sleep(1.0)
+        silent.append("hear")
+        await clock.sleep(0.15)
+        assert session.outages == ["", OUTAGES["hear"]]
+        silent.clear()
+        await clock.sleep(0.15)
+        assert session.outages == ["", OUTAGES["hear"], ""]
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+    virtual.run(main())

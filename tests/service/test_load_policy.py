@@ -15,6 +15,7 @@ from streamsvc.service.load_policy import (
     LIMITS,
     MAX_RECOVERY,
     OTHERS,
+    OUTAGES,
     PROBATION,
     RECOVERING,
     RECOVERY,
@@ -197,3 +198,10 @@ def test_every_reason_has_a_message_of_what_is_late_what_is_reduced_and_what_wor
 def test_the_reason_of_the_process_names_its_cause_whoever_asks() -> None:
     assert process_reason(states([LATE])[-1]) == LIMITS["backlog"].reason
     assert process_reason(LoadState()) == ""
+
+
+@pytest.mark.parametrize("level", [0, 3])
+def test_an_outage_is_told_in_words_at_any_level(level: int) -> None:
+    told = described(level, OUTAGES["hear"])
+    assert told["level"] == level
+    assert told["message"].startswith("Speech recognition is being restarted.")
