@@ -1,12 +1,13 @@
 """Follow a session and ask it: `python deploy/subscribe.py http://127.0.0.1:8080 SESSION QUESTION`."""
 
 import asyncio
+import contextlib
 import json
 import os
 import sys
 
 from websockets.asyncio.client import connect
-from websockets.exceptions import WebSocketException
+from websockets.exceptions import ConnectionClosed, WebSocketException
 
 TYPES = "caption.final,scene.*,answer.*,session.closed"
 
@@ -17,7 +18,8 @@ async def follow(service: str, session: str, question: str) -> None:
     key = os.environ.get("STREAMSVC_SERVER__API_KEY")
     headers = {"Authorization": f"Bearer {key}"} if key else {}
     async with connect(address, additional_headers=headers) as socket:
-        await socket.send(json.dumps({"type": "question.ask", "text": question}))
+        with contextlib.suppress(ConnectionClosed):  # it says why, below
+            await socket.send(json.dumps({"type": "question.ask", "text": question}))
         async for message in socket:
             event = json.loads(message)
             if event["type"] == "error":  # a wrong session, token or question

@@ -16,7 +16,6 @@ import pytest
 
 from engines import telemetry
 from streamsvc.core.clock import Threadless, VirtualLoop
-from tests.builders.gstreamer import missing
 
 telemetry.switch_off()  # before any test imports a runtime
 # No deadline: the speed of an example depends on what else the machine runs.
@@ -41,7 +40,9 @@ LASTING_THREADS = (
 TESTS = Path(__file__).resolve().parent
 # What runs services in real time. With two workers (make test) all of it stays in one, so that no two of them
 # share the cores, and the other worker gives way to it.
-REAL_TIME = ("evaluation", "ingest", "load_tests", "service", "test_browser.py", "test_main.py", "workers")
+FOLDERS = {"evaluation", "ingest", "load_tests", "service", "workers"}
+FILES = {f"test_{name}.py" for name in ("browser", "main", "page", "proxy", "readme", "web")}
+REAL_TIME = FOLDERS | FILES
 GIVES_WAY = 5  # niceness of the workers but the first, which takes the largest group
 
 
@@ -84,6 +85,8 @@ def stage() -> Iterator[asyncio.Runner]:
 @pytest.fixture
 def gstreamer() -> None:
     """Skip where there is no GStreamer publisher."""
+    from tests.builders.gstreamer import missing  # here: test_conftest.py runs this file alone
+
     if why := missing():
         pytest.skip(why)
 

@@ -145,6 +145,6 @@ async def test_raw_samples_are_transcribed(
         answer = await http.post(f"/v1/listen?{query}", content=body, headers={"Content-Type": "audio/raw"})
         assert answer.status_code == 200, answer.text
         heard_in = [one["alternatives"][0]["transcript"] for one in answer.json()["results"]["channels"]]
-        assert "once upon a time there lived" in heard_in[0]
+        assert "once upon a time" in heard_in[0] and "stone cutter" in heard_in[0]
         assert len(heard_in) == answer.json()["metadata"]["channels"] == (2 if "multi" in query else 1)
         assert heard_in[1:] == [""] * (len(heard_in) - 1)
