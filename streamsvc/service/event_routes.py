@@ -16,12 +16,13 @@ from fastapi import APIRouter, Request, Response, WebSocket, WebSocketDisconnect
 from fastapi.responses import StreamingResponse
 from starlette.websockets import WebSocketState
 
-from streamsvc.core.errors import StreamsvcError
+from streamsvc.core.errors import InvalidRequest, StreamsvcError
 from streamsvc.events import schema
 from streamsvc.events.subscription import Subscription
 from streamsvc.service import client_messages
 from streamsvc.service.auth import SUBPROTOCOL, require, requirement
 from streamsvc.service.client_messages import Subscriber
+from streamsvc.service.compat.websocket import receive
 from streamsvc.service.question_routes import SSE_HEADERS
 from streamsvc.service.service import Service
 from streamsvc.service.session import Session
@@ -30,6 +31,7 @@ SUBPROTOCOL_PLAIN = "streamsvc.v1"
 _KEEPALIVE = 15.0  # seconds between comments on an idle SSE stream
 _PATTERNS = 32  # type patterns of one subscriber; security limit
 _CLIENT_LENGTH = 64  # characters of a client id; security limit
+_MOST_SEQ = 2**62  # SQLite holds no more
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +69,9 @@ def router(service: Service) -> APIRouter:
         last_id = request.headers.get("last-event-id", "")
         if last_id and after is None:
             last_epoch, _, seq = last_id.partition(".")
-            if seq.isdigit():
-                epoch, after = last_epoch, int(seq)
-        query = EventQuery(_patterns(types), epoch, after, client[:_CLIENT_LENGTH])
+            if seq.isascii() and seq.isdecimal():
+                epoch, after = last_epoch, int(seq[:20])
+        query = EventQuery(_patterns(types), epoch, _bounded(after), client[:_CLIENT_LENGTH])
         subscription = session.log.subscribe(query.types, query.client)
         return StreamingResponse(
             _event_stream(session, subscription, query), media_type="text/event-stream", headers=SSE_HEADERS
@@ -84,10 +86,14 @@ def router(service: Service) -> APIRouter:
         after: int | None = None,
         client: str = "",
     ) -> None:
-        query = EventQuery(_patterns(types), epoch, after, client[:_CLIENT_LENGTH])
+        query = EventQuery(_patterns(types), epoch, _bounded(after), client[:_CLIENT_LENGTH])
         await serve_socket(service, socket, session_id, query)
 
     return routes
+
+
+def _bounded(after: int | None) -> int | None:
+    return None if after is None else max(0, min(after, _MOST_SEQ))
 
 
 def _patterns(types: str) -> tuple[str, ...]:
@@ -199,8 +205,10 @@ async def _send_events(socket: WebSocket, subscriber: Subscriber, query: EventQu
 async def _receive_messages(service: Service, socket: WebSocket, subscriber: Subscriber) -> None:
     """Handle the client's messages. A bad message only causes an error event."""
     while socket.client_state is WebSocketState.CONNECTED:
-        text = await socket.receive_text()
+        data = await receive(socket)
         try:
-            client_messages.handle(service, subscriber, text)
+            if isinstance(data, bytes):
+                raise InvalidRequest("A message must be text: one JSON object", code="bad_json")
+            client_messages.handle(service, subscriber, data)
         except StreamsvcError as error:
             subscriber.reply("error", error.body())
