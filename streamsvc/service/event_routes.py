@@ -16,7 +16,7 @@ from fastapi import APIRouter, Request, Response, WebSocket, WebSocketDisconnect
 from fastapi.responses import StreamingResponse
 from starlette.websockets import WebSocketState
 
-from streamsvc.core.errors import InvalidRequest, StreamsvcError
+from streamsvc.core.errors import InvalidRequest, RateLimited, StreamsvcError
 from streamsvc.events import schema
 from streamsvc.events.subscription import Subscription
 from streamsvc.service import client_messages
@@ -24,6 +24,7 @@ from streamsvc.service.auth import SUBPROTOCOL, require, requirement
 from streamsvc.service.client_messages import Subscriber
 from streamsvc.service.compat.websocket import receive
 from streamsvc.service.question_routes import SSE_HEADERS
+from streamsvc.service.rate_limit import MessageLimit
 from streamsvc.service.service import Service
 from streamsvc.service.session import Session
 
@@ -203,9 +204,15 @@ async def _send_events(socket: WebSocket, subscriber: Subscriber, query: EventQu
 
 
 async def _receive_messages(service: Service, socket: WebSocket, subscriber: Subscriber) -> None:
-    """Handle the client's messages. A bad message only causes an error event."""
+    """Handle the client's messages. A bad message only causes an error event; too many close the socket."""
+    limit = MessageLimit(service.settings.limits.messages_per_second)
     while socket.client_state is WebSocketState.CONNECTED:
         data = await receive(socket)
+        try:
+            limit.take()
+        except RateLimited as error:
+            await refuse(socket, error)
+            return
         try:
             if isinstance(data, bytes):
                 raise InvalidRequest("A message must be text: one JSON object", code="bad_json")

@@ -22,7 +22,7 @@ from tests.builders import fuzz
 from tests.builders.fake_service import serving
 from tests.builders.fuzz import Conversation, Reply, Request
 
-CASES = int(os.environ.get("STREAMSVC_FUZZ_CASES", "1000"))  # half of them requests, half sockets
+CASES = int(os.environ.get("STREAMSVC_FUZZ_CASES", "1000"))  # two thirds of them requests, the rest sockets
 PLENTY = {
     "requests_per_minute": 10**6,
     "failures_per_minute": 10**6,
@@ -125,7 +125,7 @@ async def test_generated_requests_get_documented_answers_alone(tmp_path: Path) -
                 await fuzz.request(app, _json("POST", "/v1/sessions", {"name": fuzz.SESSION}))
 
         await asyncio.to_thread(
-            _checked(fuzz.requests(app.openapi()), CASES // 2, asyncio.get_running_loop(), check)
+            _checked(fuzz.requests(app.openapi()), CASES * 2 // 3, asyncio.get_running_loop(), check)
         )
 
 
@@ -137,7 +137,7 @@ async def test_generated_sockets_get_documented_answers_alone(tmp_path: Path) ->
             check_socket(await fuzz.converse(app, case))
             await tidy(service)
 
-        await asyncio.to_thread(_checked(fuzz.conversations(), CASES // 2, asyncio.get_running_loop(), check))
+        await asyncio.to_thread(_checked(fuzz.conversations(), CASES // 3, asyncio.get_running_loop(), check))
 
 
 # --- what once failed ---------------------------------------------------------------------------------------
