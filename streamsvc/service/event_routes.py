@@ -9,11 +9,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 
 from fastapi import APIRouter, Request, Response, WebSocket, WebSocketDisconnect
-from fastapi.responses import StreamingResponse
 from starlette.websockets import WebSocketState
 
 from streamsvc.core.errors import InvalidRequest, RateLimited, StreamsvcError
@@ -22,6 +21,7 @@ from streamsvc.events.subscription import Subscription
 from streamsvc.service import client_messages
 from streamsvc.service.auth import SUBPROTOCOL, require, requirement
 from streamsvc.service.client_messages import Subscriber
+from streamsvc.service.closing_stream import ClosingStream
 from streamsvc.service.compat.websocket import receive
 from streamsvc.service.question_routes import SSE_HEADERS
 from streamsvc.service.rate_limit import MessageLimit
@@ -74,8 +74,11 @@ def router(service: Service) -> APIRouter:
                 epoch, after = last_epoch, int(seq[:20])
         query = EventQuery(_patterns(types), epoch, _bounded(after), client[:_CLIENT_LENGTH])
         subscription = session.log.subscribe(query.types, query.client)
-        return StreamingResponse(
-            _event_stream(session, subscription, query), media_type="text/event-stream", headers=SSE_HEADERS
+        return ClosingStream(
+            _event_stream(session, subscription, query),
+            lambda: session.log.unsubscribe(subscription),
+            "text/event-stream",
+            SSE_HEADERS,
         )
 
     @routes.websocket("/{session_id}/events")
@@ -118,23 +121,20 @@ async def _missed_events(
 
 async def _event_stream(
     session: Session, subscription: Subscription, query: EventQuery
-) -> AsyncIterator[str]:
-    try:
-        batch: list[tuple[int | None, str]] | None = await _missed_events(session, subscription, query)
-        while batch is not None:
-            for seq, text in batch:
-                event_id = f"id: {session.log.epoch}.{seq}\n" if seq is not None else ""
-                yield f"{event_id}event: {json.loads(text)['type']}\ndata: {text}\n\n"
-            try:
-                async with asyncio.timeout(_KEEPALIVE):
-                    batch = await subscription.next()
-            except TimeoutError:
-                batch = []
-                yield ": keepalive\n\n"
-            except StreamsvcError:
-                return  # too slow: an EventSource reconnects by itself, with Last-Event-ID
-    finally:
-        session.log.unsubscribe(subscription)
+) -> AsyncGenerator[str, None]:
+    batch: list[tuple[int | None, str]] | None = await _missed_events(session, subscription, query)
+    while batch is not None:
+        for seq, text in batch:
+            event_id = f"id: {session.log.epoch}.{seq}\n" if seq is not None else ""
+            yield f"{event_id}event: {json.loads(text)['type']}\ndata: {text}\n\n"
+        try:
+            async with asyncio.timeout(_KEEPALIVE):
+                batch = await subscription.next()
+        except TimeoutError:
+            batch = []
+            yield ": keepalive\n\n"
+        except StreamsvcError:
+            return  # too slow: an EventSource reconnects by itself, with Last-Event-ID
 
 
 # --- the event socket ---------------------------------------------------------------------------------------
@@ -194,11 +194,8 @@ async def _send_events(socket: WebSocket, subscriber: Subscriber, query: EventQu
             await socket.send_text(text)
         while (batch := await subscription.next()) is not None:
             for _, text in batch:
-                async with asyncio.timeout(session.settings.limits.subscriber_seconds):
-                    await socket.send_text(text)
+                await socket.send_text(text)  # SlowReaders limits its time
         await socket.close(1000, "session_closed")
-    except TimeoutError:
-        await socket.close(4008, "too_slow")
     except StreamsvcError as error:
         await socket.close(error.close_code, error.code)
 

@@ -1,6 +1,6 @@
 """What a token gave ends with it: sockets, streams, and the signed addresses in what it was sent.
 
-An ASGI middleware. Routes check rights once, at the start; here they are checked again while the answer lasts.
+An ASGI middleware. Routes check rights once, at the start; here they are checked again while an answer lasts.
 """
 
 from __future__ import annotations
@@ -69,7 +69,8 @@ class TokenLifetime:
         offered = tuple(scope.get("subprotocols", ()))
         query = parse_qs(scope["query_string"].decode("latin-1"))
         expiry, signature = query.get("exp", [""])[0], query.get("sig", [""])[0]
-        if self._auth.check_signed(scope["path"], expiry, signature):
+        path = scope["path"].removeprefix(scope.get("root_path", ""))
+        if self._auth.check_signed(path, expiry, signature):
             return float(expiry)
         for given in (headers, bearer(headers, offered)):
             try:
