@@ -19,6 +19,7 @@ from streamsvc.core.units import AlertFired, Unit
 from streamsvc.events.webhook import GRACE, Webhook
 
 COOLDOWN = 10.0  # seconds after an alert, where the client names none
+MAX_COOLDOWN = 86_400  # seconds
 
 
 @dataclass(slots=True)

@@ -100,6 +100,9 @@ class Limits(Group):
     subscriber_events: int = 256
     subscriber_bytes: int = 1024 * 1024
     subscriber_seconds: float = 10.0
+    # Messages on one event socket, in bursts of twice as many; more: an error event, then it is closed 4429.
+    messages_per_second: int = Field(50, ge=1)
+    frames_per_second: int = Field(1000, ge=1)  # of any kind on any WebSocket; more wait unread
     requests_per_minute: int = 120  # that create sessions or tokens, per client address
     failures_per_minute: int = 30  # wrong or missing keys of one address; more get 429, right keys never do
     connections: int = 1024  # open at once; fewer where the process may open fewer files

@@ -14,7 +14,7 @@
     |   |-- UnsupportedMediaType     415
     |   |-- Unprocessable            422
     |   |-- PreconditionRequired     428
-    |   `-- RateLimited              429  retryable
+    |   `-- RateLimited              429  (4429), retryable
     |-- SourceError            a source cannot be read (422: bad media; 502: no answer, retryable)
     |-- CapacityError          503, retryable, with Retry-After
     |-- ModelMissing           503: a model file is missing or broken; the message says how to get it
@@ -181,6 +181,7 @@ class RateLimited(RequestError):
     type = "rate_limit_error"
     code = "rate_limited"
     status = 429
+    close_code = 4429
     retryable = True
 
 

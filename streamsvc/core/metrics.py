@@ -21,6 +21,11 @@ connections_refused = Counter(
     ["limit"],
     registry=REGISTRY,
 )
+socket_waits = Counter(
+    "streamsvc_socket_waits",
+    "Times that a WebSocket was not read for a while because it sent too many frames.",
+    registry=REGISTRY,
+)
 stage_latency = Histogram(
     "streamsvc_stage_latency_seconds",
     "Parts of the ages of events, by stage.",

@@ -204,7 +204,7 @@ async def _body(request: Request, limit: int) -> str:
         TooLarge: it is longer.
     """
     length = request.headers.get("content-length", "")
-    if length.isdigit() and len(length) < 20 and int(length) > limit:
+    if length.isascii() and length.isdecimal() and len(length) < 20 and int(length) > limit:
         raise TooLarge(f"the body is over {limit} bytes")
     body = bytearray()
     async for chunk in request.stream():

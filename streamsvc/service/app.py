@@ -48,6 +48,9 @@ from streamsvc.service.rate_limit import RateLimiter
 from streamsvc.service.refusal_log import RefusalLog, route_of
 from streamsvc.service.request_guard import RequestGuard
 from streamsvc.service.service import Service
+from streamsvc.service.slow_readers import SlowReaders
+from streamsvc.service.token_lifetime import TokenLifetime
+from streamsvc.service.websocket_server import websocket_with
 
 log = structlog.get_logger()
 _SECURITY_HEADERS = {
@@ -119,6 +122,8 @@ def build(service: Service, connections: Connections | None = None) -> FastAPI:
 
     # The last one added is the first that sees a request.
     app.add_middleware(Cors, origins=server.origins)
+    app.add_middleware(TokenLifetime, auth=service.auth)
+    app.add_middleware(SlowReaders, seconds=service.settings.limits.subscriber_seconds)
     app.add_middleware(RefusalLog)
     app.add_middleware(PublicPath, prefix=server.prefix)
     return app
@@ -279,7 +284,7 @@ async def listening(
                 backlog=128,
                 proxy_headers=bool(trusted),  # uvicorn's default believes whatever comes from loopback
                 forwarded_allow_ips=list(trusted),
-                ws="websockets-sansio",  # the default one imports websockets.legacy, which warns
+                ws=websocket_with(settings.limits),
                 ws_max_size=settings.limits.message_bytes + 2 * settings.limits.image_bytes,
                 ws_per_message_deflate=False,
                 loop="asyncio",

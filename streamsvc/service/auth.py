@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import re
 import secrets
 from collections.abc import Callable, Mapping
 from urllib.parse import urlsplit
@@ -104,7 +105,7 @@ class Auth:
                 options={"require": ["exp", "sub"]},
             )
         except jwt.ExpiredSignatureError:
-            raise Unauthorized("The token has expired", code="token_expired") from None
+            raise self.expired() from None
         except jwt.PyJWTError:
             raise Unauthorized("The token is not valid", code="bad_token") from None
         may = claims.get("may", ())
@@ -139,6 +140,24 @@ class Auth:
             self._signature(path, int(expires[:20])).encode(), signature.encode(errors="replace")
         )
         return valid and clock.utc().timestamp() < int(expires)
+
+    def shortened(self, signed: re.Match[str], expires: float) -> str:
+        """A signed address that is valid until `expires` at most.
+
+        signed: its path, expiry and signature; what we have not signed stays as it is.
+        """
+        path, expiry = signed[1], int(signed[2])
+        if expiry <= expires or not self.check_signed(path, signed[2], signed[3]):
+            return signed[0]
+        return f"{path}?exp={int(expires)}&sig={self._signature(path, int(expires))}"
+
+    def is_over(self, expires: float) -> bool:
+        """Whether credentials with this expiry (Unix seconds) are valid no longer."""
+        return clock.utc().timestamp() >= expires
+
+    def expired(self) -> Unauthorized:
+        """What is told when they are not."""
+        return Unauthorized("The token has expired", code="token_expired")
 
     def _signature(self, path: str, expires: int) -> str:
         return hmac.new(self._url_key, f"{expires} {path}".encode(), hashlib.sha256).hexdigest()[:43]
@@ -212,7 +231,8 @@ def requirement(auth: Auth, permission: str) -> Callable[[Request], Grants]:
         query = request.query_params
         path = request.url.path.removeprefix(request.scope.get("root_path", ""))
         if request.method == "GET" and auth.check_signed(path, query.get("exp"), query.get("sig")):
-            return Grants("signed", str(session), publish=False, subscribe=True, ask=False, expires=None)
+            expires = float(query["exp"])
+            return Grants("signed", str(session), publish=False, subscribe=True, ask=False, expires=expires)
         grants = auth.grants(request.headers)
         require(grants, session, permission)
         return grants

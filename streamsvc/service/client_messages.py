@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from streamsvc.answers import watches
+from streamsvc.core import json_input
 from streamsvc.core.config import Limits
 from streamsvc.core.errors import InvalidRequest, StreamsvcError, TooLarge
 from streamsvc.core.types import Grants
@@ -110,11 +110,8 @@ def _act(service: Service, subscriber: Subscriber, message: Message) -> None:
 def _parse(text: str) -> Message:
     """The message; its size is bounded by the WebSocket itself (`app.listening`)."""
     try:
-        message = json.loads(text)
-        if "\\u" in text:
-            # A lone surrogate cannot be encoded as UTF-8, so it could be neither forwarded nor stored.
-            json.dumps(message, ensure_ascii=False).encode()
-    except (ValueError, RecursionError):
+        message = json_input.parse(text)
+    except ValueError:
         raise InvalidRequest("A message must be one JSON object", code="bad_json") from None
     if not isinstance(message, Mapping):
         raise InvalidRequest("A message must be one JSON object", code="bad_json")
@@ -125,9 +122,11 @@ def _watch_fields(message: Message, name: str) -> tuple[str, float]:
     """The string field `name` and the cooldown in seconds."""
     value = message.get(name)
     cooldown = message.get("cooldown_s", watches.COOLDOWN)
-    if not isinstance(value, str) or not isinstance(cooldown, int | float):
+    is_number = isinstance(cooldown, int | float) and not isinstance(cooldown, bool)
+    if not isinstance(value, str) or not is_number or not 0 <= cooldown <= watches.MAX_COOLDOWN:
         raise InvalidRequest(
-            "watch.add requires a string `when` (and a number `cooldown_s`, if given); "
+            "watch.add requires a string `when` (and a number `cooldown_s` up to "
+            f"{watches.MAX_COOLDOWN}, if given); "
             "watch.remove requires a string `watch_id`",
             code="bad_watch",
         )

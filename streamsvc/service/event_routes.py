@@ -9,20 +9,22 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 
 from fastapi import APIRouter, Request, Response, WebSocket, WebSocketDisconnect
-from fastapi.responses import StreamingResponse
 from starlette.websockets import WebSocketState
 
-from streamsvc.core.errors import StreamsvcError
+from streamsvc.core.errors import InvalidRequest, RateLimited, StreamsvcError
 from streamsvc.events import schema
 from streamsvc.events.subscription import Subscription
 from streamsvc.service import client_messages
 from streamsvc.service.auth import SUBPROTOCOL, require, requirement
 from streamsvc.service.client_messages import Subscriber
+from streamsvc.service.closing_stream import ClosingStream
+from streamsvc.service.compat.websocket import receive
 from streamsvc.service.question_routes import SSE_HEADERS
+from streamsvc.service.rate_limit import MessageLimit
 from streamsvc.service.service import Service
 from streamsvc.service.session import Session
 
@@ -30,6 +32,7 @@ SUBPROTOCOL_PLAIN = "streamsvc.v1"
 _KEEPALIVE = 15.0  # seconds between comments on an idle SSE stream
 _PATTERNS = 32  # type patterns of one subscriber; security limit
 _CLIENT_LENGTH = 64  # characters of a client id; security limit
+_MOST_SEQ = 2**62  # SQLite holds no more
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,12 +70,15 @@ def router(service: Service) -> APIRouter:
         last_id = request.headers.get("last-event-id", "")
         if last_id and after is None:
             last_epoch, _, seq = last_id.partition(".")
-            if seq.isdigit():
-                epoch, after = last_epoch, int(seq)
-        query = EventQuery(_patterns(types), epoch, after, client[:_CLIENT_LENGTH])
+            if seq.isascii() and seq.isdecimal():
+                epoch, after = last_epoch, int(seq[:20])
+        query = EventQuery(_patterns(types), epoch, _bounded(after), client[:_CLIENT_LENGTH])
         subscription = session.log.subscribe(query.types, query.client)
-        return StreamingResponse(
-            _event_stream(session, subscription, query), media_type="text/event-stream", headers=SSE_HEADERS
+        return ClosingStream(
+            _event_stream(session, subscription, query),
+            lambda: session.log.unsubscribe(subscription),
+            "text/event-stream",
+            SSE_HEADERS,
         )
 
     @routes.websocket("/{session_id}/events")
@@ -84,10 +90,14 @@ def router(service: Service) -> APIRouter:
         after: int | None = None,
         client: str = "",
     ) -> None:
-        query = EventQuery(_patterns(types), epoch, after, client[:_CLIENT_LENGTH])
+        query = EventQuery(_patterns(types), epoch, _bounded(after), client[:_CLIENT_LENGTH])
         await serve_socket(service, socket, session_id, query)
 
     return routes
+
+
+def _bounded(after: int | None) -> int | None:
+    return None if after is None else max(0, min(after, _MOST_SEQ))
 
 
 def _patterns(types: str) -> tuple[str, ...]:
@@ -111,23 +121,20 @@ async def _missed_events(
 
 async def _event_stream(
     session: Session, subscription: Subscription, query: EventQuery
-) -> AsyncIterator[str]:
-    try:
-        batch: list[tuple[int | None, str]] | None = await _missed_events(session, subscription, query)
-        while batch is not None:
-            for seq, text in batch:
-                event_id = f"id: {session.log.epoch}.{seq}\n" if seq is not None else ""
-                yield f"{event_id}event: {json.loads(text)['type']}\ndata: {text}\n\n"
-            try:
-                async with asyncio.timeout(_KEEPALIVE):
-                    batch = await subscription.next()
-            except TimeoutError:
-                batch = []
-                yield ": keepalive\n\n"
-            except StreamsvcError:
-                return  # too slow: an EventSource reconnects by itself, with Last-Event-ID
-    finally:
-        session.log.unsubscribe(subscription)
+) -> AsyncGenerator[str, None]:
+    batch: list[tuple[int | None, str]] | None = await _missed_events(session, subscription, query)
+    while batch is not None:
+        for seq, text in batch:
+            event_id = f"id: {session.log.epoch}.{seq}\n" if seq is not None else ""
+            yield f"{event_id}event: {json.loads(text)['type']}\ndata: {text}\n\n"
+        try:
+            async with asyncio.timeout(_KEEPALIVE):
+                batch = await subscription.next()
+        except TimeoutError:
+            batch = []
+            yield ": keepalive\n\n"
+        except StreamsvcError:
+            return  # too slow: an EventSource reconnects by itself, with Last-Event-ID
 
 
 # --- the event socket ---------------------------------------------------------------------------------------
@@ -187,20 +194,25 @@ async def _send_events(socket: WebSocket, subscriber: Subscriber, query: EventQu
             await socket.send_text(text)
         while (batch := await subscription.next()) is not None:
             for _, text in batch:
-                async with asyncio.timeout(session.settings.limits.subscriber_seconds):
-                    await socket.send_text(text)
+                await socket.send_text(text)  # SlowReaders limits its time
         await socket.close(1000, "session_closed")
-    except TimeoutError:
-        await socket.close(4008, "too_slow")
     except StreamsvcError as error:
         await socket.close(error.close_code, error.code)
 
 
 async def _receive_messages(service: Service, socket: WebSocket, subscriber: Subscriber) -> None:
-    """Handle the client's messages. A bad message only causes an error event."""
+    """Handle the client's messages. A bad message only causes an error event; too many close the socket."""
+    limit = MessageLimit(service.settings.limits.messages_per_second)
     while socket.client_state is WebSocketState.CONNECTED:
-        text = await socket.receive_text()
+        data = await receive(socket)
         try:
-            client_messages.handle(service, subscriber, text)
+            limit.take()
+        except RateLimited as error:
+            await refuse(socket, error)
+            return
+        try:
+            if isinstance(data, bytes):
+                raise InvalidRequest("A message must be text: one JSON object", code="bad_json")
+            client_messages.handle(service, subscriber, data)
         except StreamsvcError as error:
             subscriber.reply("error", error.body())

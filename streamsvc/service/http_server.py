@@ -18,6 +18,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from streamsvc.core import clock, metrics
 from streamsvc.core.config import Limits
+from streamsvc.service.websocket_server import ABORT
 
 log = structlog.get_logger()
 Address = tuple[str, int]
@@ -93,7 +94,10 @@ class LimitedProtocol(H11Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Pass data on, and wait while the header of a request is incomplete."""
+        before = self.cycle
         super().data_received(data)
+        if self.cycle is not None and self.cycle is not before:
+            self.cycle.scope["extensions"] = {ABORT: self.transport.abort}  # before its task has begun
         if self.conn.their_state is h11.IDLE and (self.cycle is None or self.cycle.response_complete):
             self._await_header()  # the bytes so far are no whole header
         else:

@@ -8,12 +8,12 @@ import binascii
 import contextlib
 import json
 import secrets
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from typing import Any, Literal
 from urllib.parse import quote
 
 from fastapi import APIRouter, Request, Response, params
-from fastapi.responses import JSONResponse, StreamingResponse
+from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.json_schema import SkipJsonSchema
 
@@ -22,6 +22,7 @@ from streamsvc.core.errors import Cancelled, DeadlineMissed, InvalidRequest, Str
 from streamsvc.core.types import By, DeclineReason, Outcome, Question
 from streamsvc.events import schema
 from streamsvc.events.subscription import Subscription
+from streamsvc.service.closing_stream import ClosingStream
 from streamsvc.service.session import Session
 
 SSE_HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
@@ -114,10 +115,11 @@ def router(
             except BaseException:
                 session.log.unsubscribe(subscription)
                 raise
-            return StreamingResponse(
+            return ClosingStream(
                 _answer_stream(session, subscription, queued),
-                media_type="text/event-stream",
-                headers=SSE_HEADERS,
+                lambda: session.log.unsubscribe(subscription),
+                "text/event-stream",
+                SSE_HEADERS,
             )
 
     @routes.get(
@@ -166,7 +168,7 @@ def _ask(session: Session, new: question_queue.QuestionRequest) -> Question:
 
 async def _answer_stream(
     session: Session, subscription: Subscription, question: Question
-) -> AsyncIterator[str]:
+) -> AsyncGenerator[str, None]:
     """The events of one answer as Server-Sent Events, up to its `answer.done`; else an `error` ends it.
 
     It ends in any case soon after the deadline, for a question dies with its session.
@@ -186,8 +188,6 @@ async def _answer_stream(
         yield _failed(question, DeadlineMissed("no answer came in time"))
     except StreamsvcError as error:
         yield _failed(question, error)
-    finally:
-        session.log.unsubscribe(subscription)
 
 
 def _failed(question: Question, error: StreamsvcError) -> str:

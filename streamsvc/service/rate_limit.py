@@ -10,6 +10,24 @@ from streamsvc.core.errors import RateLimited
 _CLIENTS = 10_000  # buckets; the least recently used one is evicted
 
 
+class MessageLimit:
+    """At most `per_second` messages a second of one client, in bursts of twice as many."""
+
+    def __init__(self, per_second: int) -> None:
+        self._per_second = per_second
+        self._tokens = 2.0 * per_second
+        self._last = clock.now()
+
+    def take(self) -> None:
+        """Count one message. Raises RateLimited: it is one too many."""
+        now = clock.now()
+        self._tokens = min(2.0 * self._per_second, self._tokens + (now - self._last) * self._per_second)
+        self._last = now
+        if self._tokens < 1:
+            raise RateLimited(f"At most {self._per_second} messages a second are allowed on this socket")
+        self._tokens -= 1
+
+
 class RateLimiter:
     """At most `per_minute` requests a minute for each client, in bursts of the same size."""
 

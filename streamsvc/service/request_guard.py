@@ -16,6 +16,7 @@ from fastapi.responses import JSONResponse
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from streamsvc.core import json_input
 from streamsvc.core.config import Limits
 from streamsvc.core.errors import InvalidRequest, RateLimited, StreamsvcError, TooLarge
 from streamsvc.service.auth import Auth
@@ -117,7 +118,9 @@ class RequestGuard:
                 f"The body of the request did not come within {self._limits.body_seconds:.0f} seconds",
                 code="body_timeout",
             ) from None
-        return Body(b"".join(pieces))
+        content = b"".join(pieces)
+        _check_texts(content)
+        return Body(content)
 
     def _limiting_failures(self, send: Send, address: str) -> Send:
         """A `send` that answers 429 instead of 401 to an address with too many of them."""
@@ -138,6 +141,20 @@ class RequestGuard:
             await send(message)
 
         return limiting
+
+
+def _check_texts(content: bytes) -> None:
+    r"""Refuse JSON with half of a surrogate pair, such as "\ud800": no text with it can be stored or sent."""
+    if not json_input.has_escaped_surrogate(content):
+        return
+    try:
+        json_input.parse(content)
+    except UnicodeEncodeError:
+        raise InvalidRequest(
+            "A text in the body has half of a surrogate pair, which no text may have", code="bad_json"
+        ) from None
+    except ValueError:
+        return  # the route says what is wrong with it
 
 
 async def _refuse(send: Send, kind: str) -> None:

@@ -6,14 +6,15 @@ In the spoken language or translated, as a complete file or followed live.
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Response, params
-from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
+from fastapi.responses import JSONResponse, PlainTextResponse
 
 from streamsvc.core.errors import InvalidRequest
 from streamsvc.events.subscription import SlowSubscriber, Subscription
+from streamsvc.service.closing_stream import ClosingStream
 from streamsvc.service.question_routes import SSE_HEADERS
 from streamsvc.service.service import Service
 from streamsvc.service.session import Session
@@ -55,10 +56,11 @@ def router(service: Service, subscribe: params.Depends) -> APIRouter:
             subscription = session.log.subscribe(["caption.final", "caption.translation"])
             file = captions.SubtitleWriter(form)
             head = file.head + "".join(file.write(cue.start, cue.end, cue.text) for cue in closed)
-            return StreamingResponse(
+            return ClosingStream(
                 _follow(session, subscription, file, head, language),
-                media_type=_TYPES[form],
-                headers=SSE_HEADERS,
+                lambda: session.log.unsubscribe(subscription),
+                _TYPES[form],
+                SSE_HEADERS,
             )
         text = captions.to_vtt(closed, session.timeline.gaps) if form == "vtt" else captions.to_srt(closed)
         return PlainTextResponse(text, media_type=_TYPES[form], headers={"Cache-Control": "no-cache"})
@@ -83,7 +85,7 @@ async def _follow(
     file: captions.SubtitleWriter,
     head: str,
     language: str | None,
-) -> AsyncIterator[str]:
+) -> AsyncGenerator[str, None]:
     """Pieces of a growing subtitle file.
 
     A reader that falls behind is disconnected; it can request the file again.
@@ -97,8 +99,6 @@ async def _follow(
                     yield file.write(*_span(session, event), event["text"])
     except SlowSubscriber:
         return
-    finally:
-        session.log.unsubscribe(subscription)
 
 
 def _span(session: Session, event: dict[str, Any]) -> tuple[float, float]:

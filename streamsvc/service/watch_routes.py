@@ -9,7 +9,7 @@ from fastapi import APIRouter, params
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 from streamsvc.answers.watch_conditions import MAX_LENGTH
-from streamsvc.answers.watches import COOLDOWN, Watches
+from streamsvc.answers.watches import COOLDOWN, MAX_COOLDOWN, Watches
 
 
 class NewWatch(BaseModel):
@@ -22,7 +22,7 @@ class NewWatch(BaseModel):
         max_length=MAX_LENGTH,
         description='the condition in plain English: "when a bus appears", "someone says budget"',
     )
-    cooldown_s: float = Field(COOLDOWN, ge=0, le=86_400)
+    cooldown_s: float = Field(COOLDOWN, ge=0, le=MAX_COOLDOWN)
     webhook: SecretStr | None = Field(
         None, max_length=2048, description="URL to which alerts are POSTed, signed"
     )

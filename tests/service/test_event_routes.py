@@ -58,3 +58,22 @@ async def test_a_path_without_a_socket_is_not_found_and_not_forbidden(tmp_path: 
                 pass
     assert refused.value.response.status_code == 404
     assert b"/v1/sessions/ID/events" in (refused.value.response.body or b"")
+
+
+async def test_a_viewer_that_sends_without_pause_is_told_and_closed(tmp_path: Path) -> None:
+    async with serving(tmp_path, limits={"messages_per_second": 10}) as (service, place, client):
+        session = await open_session(client, no_store=True)
+        async with socket_of(place, session, "?types=none") as events:
+            kinds = []
+            with pytest.raises(ConnectionClosed) as closed:
+                for _ in range(1000):
+                    await events.send('{"type":"ping"}')
+                while True:
+                    kinds.append(json.loads(await events.recv()))
+        assert closed.value.rcvd is not None
+        assert (closed.value.rcvd.code, closed.value.rcvd.reason) == (4429, "rate_limited")
+        while not kinds or kinds[-1]["type"] != "error":
+            kinds.append(json.loads(await events.recv()))
+        assert kinds[-1]["error"]["code"] == "rate_limited"
+        assert len(kinds) <= 60, "a burst of twice as many as in a second"
+        assert not service.sessions.find(session).log._subscribers

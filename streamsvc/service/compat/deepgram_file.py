@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 
 from fastapi import Request
 
+from streamsvc.core import json_input
 from streamsvc.core.errors import DeadlineMissed, InvalidRequest, NotFound, SourceError, TooLarge
 from streamsvc.core.options import SessionOptions, SpeechOptions, VisionOptions
 from streamsvc.service.compat.audio_file import WAV_HEAD, has_container, split_channels, wav_head
@@ -133,15 +134,22 @@ async def _limited(http: Request, limit: int) -> AsyncIterator[bytes]:
 
 def _url(text: bytes) -> str:
     try:
-        body = json.loads(text)
-    except (ValueError, RecursionError):
+        body = json_input.parse(text)
+    except ValueError:
         raise InvalidRequest(
             "Content-type was application/json, but we could not process the JSON payload.", code="bad_json"
         ) from None
     url = body.get("url") if isinstance(body, dict) else None
-    if not isinstance(url, str) or urlsplit(url).scheme not in ("http", "https"):
+    if not isinstance(url, str) or not _is_web(url):
         raise InvalidRequest('The JSON body must be {"url": "http(s)://…"}', code="bad_url")
     return url
+
+
+def _is_web(url: str) -> bool:
+    try:
+        return urlsplit(url).scheme in ("http", "https")
+    except ValueError:
+        return False
 
 
 async def _transcribe(

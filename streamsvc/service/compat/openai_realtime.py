@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import json
 import math
 import secrets
 from collections.abc import Mapping
@@ -22,7 +21,7 @@ from typing import Any
 
 from fastapi import WebSocket
 
-from streamsvc.core import clock
+from streamsvc.core import clock, json_input
 from streamsvc.core.errors import InvalidRequest, StreamsvcError
 from streamsvc.service.compat.audio_session import (
     AudioSession,
@@ -287,8 +286,8 @@ class _Connection:
         if len(text) > limit:
             raise ClientError(f"A message may have at most {limit} bytes", "message_too_large")
         try:
-            event = json.loads(text)
-        except (ValueError, RecursionError):
+            event = json_input.parse(text)
+        except ValueError:
             raise ClientError("The message is not valid JSON", "invalid_json") from None
         if not isinstance(event, dict) or not isinstance(event.get("type"), str):
             raise ClientError(

@@ -88,8 +88,8 @@ async def deny(
     )
 
 
-async def receive(socket: WebSocket, seconds: float) -> str | bytes:
-    """The client's next message.
+async def receive(socket: WebSocket, seconds: float | None = None) -> str | bytes:
+    """The client's next message. `seconds`: to wait for it; None: for ever.
 
     Raises:
         WebSocketDisconnect: the client disconnected. Idle: no message within `seconds`.
@@ -98,7 +98,7 @@ async def receive(socket: WebSocket, seconds: float) -> str | bytes:
         async with asyncio.timeout(seconds):
             message = await socket.receive()
     except TimeoutError:
-        raise Idle(f"No message was received for {seconds:g} s") from None
+        raise Idle(f"No message was received for {seconds or 0:g} s") from None
     if message["type"] == "websocket.disconnect":
         raise WebSocketDisconnect(message.get("code", 1005))
     data = message.get("bytes")

@@ -1,0 +1,43 @@
+"""Clients that do not read: their connection is aborted, whatever door they came through.
+
+An ASGI middleware. A close handshake would wait for the very client that does not answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from streamsvc.core import metrics
+from streamsvc.service.websocket_server import ABORT
+
+
+class SlowReaders:
+    """The middleware: one part of a response or one message must be taken within `seconds`.
+
+    Over it the connection is aborted. What serves it is told that the client has disconnected, and frees
+    what it holds.
+    """
+
+    def __init__(self, app: ASGIApp, seconds: float) -> None:
+        self._app = app
+        self._seconds = seconds
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """See ASGI."""
+        abort: Callable[[], None] | None = (scope.get("extensions") or {}).get(ABORT)
+        if abort is None:
+            await self._app(scope, receive, send)
+            return
+
+        async def sending(message: Message) -> None:
+            try:
+                async with asyncio.timeout(self._seconds):
+                    await send(message)
+            except TimeoutError:
+                metrics.connections_refused.labels("slow_reader").inc()
+                abort()
+
+        await self._app(scope, receive, sending)

@@ -1,0 +1,137 @@
+"""An expired token keeps no socket and no stream, and signed addresses end with it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from pathlib import Path
+
+import httpx
+import pytest
+from websockets.exceptions import ConnectionClosed
+
+from streamsvc.service import token_lifetime
+from streamsvc.service.auth import Auth
+from streamsvc.service.service import Service
+from tests.builders.service import open_session, serving, socket_of, until
+from tests.builders.spoken import KEY
+
+OWNER = {"Authorization": f"Bearer {KEY}"}
+
+
+@pytest.fixture
+def over(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """Credentials that expire are over once something is put here."""
+    said: list[bool] = []
+    monkeypatch.setattr(token_lifetime, "RECHECK", 0.05)
+    monkeypatch.setattr(Auth, "is_over", lambda self, expires: bool(said))
+    return said
+
+
+async def _token(client: httpx.AsyncClient, session: str, *may: str, seconds: int = 600) -> str:
+    body = {"session": session, "may": may, "expires_in": seconds}
+    return str((await client.post("/v1/tokens", json=body, headers=OWNER)).json()["token"])
+
+
+async def test_a_socket_is_closed_when_its_token_expires_and_an_owners_is_not(
+    tmp_path: Path, over: list[bool]
+) -> None:
+    async with serving(tmp_path, server={"api_key": KEY}) as (service, place, client):
+        client.headers.update(OWNER)
+        session = await open_session(client, no_store=True)
+        token = await _token(client, session, "subscribe", "ask")
+        protocols = ["streamsvc.v1", f"streamsvc.token.{token}"]
+        async with (
+            socket_of(place, session, additional_headers=OWNER) as owner,
+            socket_of(place, session, subprotocols=protocols) as events,
+        ):
+            await until(events, "session.created")
+            await events.send('{"type":"ping"}')
+            await until(events, "pong")
+            await asyncio.sleep(0.2)
+            assert len(service.sessions.find(session).log._subscribers) == 2, "checked again, still valid"
+            over.append(True)
+            with pytest.raises(ConnectionClosed) as closed:
+                async with asyncio.timeout(10):
+                    while True:
+                        said = json.loads(await events.recv())
+            assert said["error"]["code"] == "token_expired"
+            assert closed.value.rcvd is not None
+            assert (closed.value.rcvd.code, closed.value.rcvd.reason) == (4401, "token_expired")
+            await owner.send('{"type":"ping"}')
+            await until(owner, "pong")
+            assert len(service.sessions.find(session).log._subscribers) == 1
+
+
+@pytest.mark.parametrize("path", ["/v1/sessions/{}/audio", "/v1/listen?encoding=linear16&sample_rate=16000"])
+async def test_other_sockets_are_closed_too(path: str, tmp_path: Path, over: list[bool]) -> None:
+    from websockets.asyncio.client import connect
+
+    async with serving(tmp_path, server={"api_key": KEY}) as (_, place, client):
+        client.headers.update(OWNER)
+        session = await open_session(client, no_store=True)
+        token = await _token(client, "*" if "listen" in path else session, "publish", "subscribe")
+        headers = {"Authorization": f"Bearer {token}"}
+        async with connect(f"ws://{place}{path.format(session)}", additional_headers=headers) as audio:
+            over.append(True)
+            with pytest.raises(ConnectionClosed) as closed:
+                async with asyncio.timeout(10):
+                    while True:
+                        await audio.recv()
+        assert closed.value.rcvd is not None
+        assert closed.value.rcvd.code == 4401
+
+
+@pytest.mark.parametrize("signed", [False, True])
+async def test_server_sent_events_end_with_the_token_or_the_signature(
+    signed: bool, tmp_path: Path, over: list[bool]
+) -> None:
+    async with serving(tmp_path, server={"api_key": KEY}) as (service, place, client):
+        client.headers.update(OWNER)
+        session = await open_session(client, no_store=True)
+        path = f"/v1/sessions/{session}/events"
+        token = await _token(client, session, "subscribe")
+        headers = {} if signed else {"Authorization": f"Bearer {token}"}
+        address = service.auth.sign(path, 600) + "&after=0" if signed else f"{path}?after=0"
+        async with (
+            httpx.AsyncClient(base_url=f"http://{place}") as reader,
+            reader.stream("GET", address, headers=headers) as answer,
+        ):
+            assert answer.status_code == 200
+            over.append(True)
+            text = "".join([piece async for piece in answer.aiter_text()])
+        assert "event: session.created" in text
+        assert json.loads(text.rpartition("data: ")[2])["error"]["code"] == "token_expired"
+        async with asyncio.timeout(5):
+            while service.sessions.find(session).log._subscribers:  # noqa: ASYNC110  # nothing tells of it
+                await asyncio.sleep(0.02)
+
+
+async def test_signed_addresses_in_what_a_token_is_sent_end_with_it(tmp_path: Path) -> None:
+    async with serving(tmp_path, server={"api_key": KEY}) as (service, place, client):
+        client.headers.update(OWNER)
+        session = await open_session(client, no_store=True)
+        foreign = f"/v1/sessions/other/frames/1.jpg?exp=9999999999&sig={'x' * 43}"
+        body = {"of": "1", "reason": "change", "url": service.sessions.find(session).frame_url(1.0)}
+        service.sessions.find(session).log.emit("keyframe.sampled", body | {"quoted": foreign})
+        token = await _token(client, session, "subscribe", seconds=60)
+        claims = service.auth._decode(token)
+        for headers, shorter in ((OWNER, False), ({"Authorization": f"Bearer {token}"}, True)):
+            async with socket_of(place, session, additional_headers=headers) as events:
+                while (event := json.loads(await events.recv()))["type"] != "keyframe.sampled":
+                    pass
+            assert event["quoted"] == foreign, "what we have not signed is not signed"
+            path, _, query = event["url"].partition("?")
+            expiry, signature = re.fullmatch(r"exp=(\d+)&sig=(.+)", query).groups()  # type: ignore[union-attr]
+            assert service.auth.check_signed(path, expiry, signature)
+            assert (int(expiry) <= claims.expires) is shorter  # type: ignore[operator]
+
+
+def test_credentials_are_over_from_the_second_they_name(tmp_path: Path) -> None:
+    from streamsvc.core import clock, config
+
+    auth = Service(config.load(None, server={"data_dir": tmp_path, "api_key": KEY}), at_once=()).auth
+    now = clock.utc().timestamp()
+    assert auth.is_over(now - 1)
+    assert not auth.is_over(now + 60)

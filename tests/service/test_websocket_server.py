@@ -1,0 +1,136 @@
+"""A WebSocket client that sends without pause waits for its turn, and one that does not read is cut off."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import pytest
+import uvicorn
+from starlette.types import Receive, Scope, Send
+from websockets.asyncio.client import connect
+
+from streamsvc.core.config import Limits
+from streamsvc.service import websocket_server
+from streamsvc.service.websocket_server import ABORT, websocket_with
+
+Talk = Callable[[Receive, Send, Scope], Awaitable[None]]
+UPGRADE = (
+    b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+)
+PING = b"\x89\x80\0\0\0\0"  # a ping frame of a client, without payload
+TEXT = b"\x81\x81\0\0\0\0a"  # a text frame, "a"
+
+
+@contextlib.asynccontextmanager
+async def serving(talk: Talk, **limits: int) -> AsyncIterator[int]:
+    """A WebSocket server with these limits; yields its port."""
+
+    async def application(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        await send({"type": "websocket.accept"})
+        await talk(receive, send, scope)
+
+    listener = socket.create_server(("127.0.0.1", 0))
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 64 * 1024)
+    listener.setblocking(False)
+    protocol = websocket_with(Limits.model_validate(limits))
+    server = uvicorn.Server(uvicorn.Config(application, ws=protocol, lifespan="off", log_config=None))
+    server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign,assignment]
+    task = asyncio.create_task(server.serve(sockets=[listener]))
+    try:
+        yield listener.getsockname()[1]
+    finally:
+        server.should_exit = True
+        await task
+        listener.close()
+
+
+async def count_messages(got: list[float], receive: Receive) -> None:
+    while (await receive())["type"] == "websocket.receive":
+        got.append(asyncio.get_running_loop().time())
+
+
+@pytest.mark.parametrize("frame", [PING, TEXT])
+async def test_frames_over_the_limit_wait_unread_and_are_not_lost(frame: bytes) -> None:
+    got: list[float] = []
+
+    async def talk(receive: Receive, send: Send, scope: Scope) -> None:
+        await count_messages(got, receive)
+
+    async with serving(talk, frames_per_second=40) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(UPGRADE)
+        await reader.readuntil(b"\r\n\r\n")
+        begun = asyncio.get_running_loop().time()
+        writer.write(frame * 1800 + TEXT)  # 340 frames are parsed in one go
+        await asyncio.sleep(0.5)
+        if frame is TEXT:
+            assert 40 <= len(got) <= 400, len(got)
+        else:
+            assert not got, "the text behind the pings came at once"
+        writer.transport.abort()
+        assert asyncio.get_running_loop().time() - begun < 30
+
+
+async def test_what_is_within_the_limit_comes_whole_and_in_order() -> None:
+    sizes: list[int] = []
+
+    async def talk(receive: Receive, send: Send, scope: Scope) -> None:
+        while (message := await receive())["type"] == "websocket.receive":
+            sizes.append(len(message["text"]))
+            await send({"type": "websocket.send", "text": str(len(sizes))})
+
+    async with serving(talk) as port, connect(f"ws://127.0.0.1:{port}/", max_size=None) as client:
+        wanted = [1, 5000, 0, 300_000, 2048, 7]
+        for size in wanted:
+            await client.send("x" * size)
+        assert [await client.recv() for _ in wanted] == [str(n + 1) for n in range(len(wanted))]
+        assert sizes == wanted
+
+
+async def test_one_that_sends_without_pause_does_not_stall_the_loop() -> None:
+    async def talk(receive: Receive, send: Send, scope: Scope) -> None:
+        await count_messages([], receive)
+
+    async with serving(talk, frames_per_second=10**9) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(UPGRADE)
+        await reader.readuntil(b"\r\n\r\n")
+        pieces: list[int] = []
+        feed = websocket_server.WebSocketsSansIOProtocol.data_received
+        with pytest.MonkeyPatch.context() as patch:
+
+            def fed(self: Any, data: bytes) -> None:
+                pieces.append(len(data))
+                feed(self, data)
+
+            patch.setattr(websocket_server.WebSocketsSansIOProtocol, "data_received", fed)
+            writer.write(PING * 20_000)
+            while sum(pieces) < 20_000 * len(PING):  # noqa: ASYNC110  # nothing tells of it
+                await asyncio.sleep(0.01)
+        assert max(pieces) <= 2048, "one turn of the loop took more"
+        writer.transport.abort()
+
+
+async def test_a_closed_socket_whose_peer_does_not_read_is_aborted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(websocket_server, "CLOSE_SECONDS", 0.2)
+    transports: list[Any] = []
+
+    async def talk(receive: Receive, send: Send, scope: Scope) -> None:
+        transports.append(scope["extensions"][ABORT].__self__)
+        transports[0].set_write_buffer_limits(2**30)
+        await send({"type": "websocket.send", "bytes": bytes(8 << 20)})
+        await send({"type": "websocket.close", "code": 4008})
+
+    async with serving(talk) as port:
+        with socket.create_connection(("127.0.0.1", port)) as client:
+            client.setblocking(False)
+            await asyncio.get_running_loop().sock_sendall(client, UPGRADE)
+            async with asyncio.timeout(5):
+                while not transports or transports[0]._sock:  # noqa: ASYNC110  # nothing tells of its end
+                    await asyncio.sleep(0.02)
