@@ -8,7 +8,7 @@ import binascii
 import contextlib
 import json
 import secrets
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from typing import Any, Literal
 from urllib.parse import quote
 
@@ -71,7 +71,7 @@ class AnswerBody(BaseModel):
 
 
 def router(
-    find: Callable[[str], Session], ask: params.Depends, asker_of: Callable[[Request], str]
+    find: Callable[[str], Awaitable[Session]], ask: params.Depends, asker_of: Callable[[Request], str]
 ) -> APIRouter:
     """The HTTP routes.
 
@@ -91,7 +91,7 @@ def router(
         """
         number = question_queue.make_id()
         with _about(number):
-            session = find(session_id)
+            session = await find(session_id)
             new = question_queue.QuestionRequest(
                 body.text,
                 question_id=number,
@@ -129,7 +129,7 @@ def router(
     async def answer(session_id: str, question_id: str, request: Request) -> Any:
         """The answer to a question of your own, or of the audience `session`; 202: it is not there yet."""
         with _about(question_id):
-            body = find(session_id).questions.kept.read(question_id, asker_of(request))
+            body = (await find(session_id)).questions.kept.read(question_id, asker_of(request))
         return JSONResponse({"question_id": question_id}, 202) if body is None else body
 
     @routes.delete("/{question_id}", status_code=204)
@@ -139,7 +139,7 @@ def router(
         Its `answer.done` has the reason and the error `cancelled`.
         """
         with _about(question_id):
-            find(session_id).answering.cancel(question_id, asker_of(request))
+            (await find(session_id)).answering.cancel(question_id, asker_of(request))
 
     return routes
 
