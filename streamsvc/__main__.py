@@ -217,7 +217,7 @@ async def _playing(
     settings: config.Settings, source: str, speed: float | None, *, language: str | None, sees: bool
 ) -> AsyncIterator[tuple[Service, Session]]:
     """A session that plays one source, without the HTTP interface."""
-    async with Service(settings, at_once=("hear", "see") if sees else ("hear",)) as service:
+    async with Service(settings, at_once=("hear", "see") if sees else ("hear",), keeps=False) as service:
         await service.ready()
         yield (
             service,

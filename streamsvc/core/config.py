@@ -274,6 +274,7 @@ class Store(Group):
     """Retention of a session's data."""
 
     retention: float = 3600.0  # seconds after the end of a session
+    bytes: int = Field(10 << 30, ge=0)  # of all ended sessions on disk; the oldest are deleted first
     frames: int = 2000  # thumbnails per session; the oldest are deleted first
     events: int = 100_000  # durable events per session; the oldest are deleted first
 

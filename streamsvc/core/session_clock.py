@@ -42,3 +42,10 @@ class SessionClock:
     def position(self) -> float:
         """Session seconds of the present."""
         return self._newest if self._media_paced or self._ended else clock.now() - self.zero
+
+    def restore(self, started_utc: datetime, seconds: float) -> None:
+        """Stand where a session of an earlier run has ended, `seconds` long."""
+        self.started_utc = started_utc
+        self.zero = clock.now() - max(seconds, (clock.utc() - started_utc).total_seconds())
+        self._newest = seconds
+        self.end()

@@ -82,7 +82,7 @@ async def worker_service(settings: Settings) -> AsyncIterator[Service]:
 
     Raises ModelMissing, WorkerError: a worker does not start.
     """
-    async with Service(settings) as service:
+    async with Service(settings, keeps=False) as service:
         await service.ready()
         yield service
 
@@ -103,7 +103,8 @@ async def fixed_time_service(settings: Settings, load: Load = load_engine) -> As
     Raises:
         ModelMissing: at the first call, no weights.
     """
-    async with Service(settings, at_once=()) as service:  # workers start at their first call: never here
+    # Workers start at their first call: never here.
+    async with Service(settings, at_once=(), keeps=False) as service:
         roles: dict[str, Any] = {
             role: FixedTimeRole(functools.partial(load, module, worker.options))
             for worker in service.workers.values()

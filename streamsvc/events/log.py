@@ -7,6 +7,7 @@ events carry the last seq as `after`, and are gone once sent.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import secrets
 from collections import deque
@@ -26,6 +27,7 @@ from streamsvc.events.store import FAILURES, Store
 from streamsvc.events.subscription import Entry, Subscription
 
 log = structlog.get_logger()
+Row = tuple[int, str, str | None, str]  # seq, type, audience, JSON text, as the store has it
 _TAIL = 512  # durable events in memory, those of ten minutes or so: a resume seldom reads the disk
 _PAGE = 512  # events read from the disk at once
 
@@ -37,7 +39,7 @@ class EventLog:
         session: its id.
         session_clock: for the times of events.
         limits: of subscribers.
-        store: where durable events go; `flush` writes them.
+        store: where durable events go, on disk before anybody sees them.
     """
 
     def __init__(self, session: str, session_clock: SessionClock, limits: Limits, store: Store) -> None:
@@ -53,6 +55,10 @@ class EventLog:
         self._ephemerals = 0
         self._subscribers: set[Subscription] = set()
         self._ended = False
+
+    def resume(self, epoch: str, seq: int) -> None:
+        """Go on as the log of a session that has ended: what the store holds can be read again."""
+        self.epoch, self.seq, self._ended = epoch, seq, True
 
     # --- publishing ---
 
@@ -109,7 +115,7 @@ class EventLog:
         entry = Entry(event.seq, kind, audience, _text(event))
         if durable:
             self._tail.append(entry)
-            self._unwritten.append(entry)
+            self._store_now(entry)
         for subscriber in self._subscribers:
             subscriber.offer(entry)
         return event
@@ -173,12 +179,29 @@ class EventLog:
 
     # --- storing ---
 
+    def _store_now(self, entry: Entry) -> None:
+        """Store an event before anybody sees it, so that none that was seen is lost with this process.
+
+        What is kept in memory alone, and what the disk does not take, waits for `flush`.
+        """
+        if self._store.folder is not None and not self._unwritten:
+            began = clock.now()
+            with contextlib.suppress(*FAILURES):
+                self._store.append([_row(entry)])
+                metrics.stage_latency.labels("store").observe(clock.now() - began)
+                self._failing = False
+                return
+        self._unwritten.append(entry)
+
     async def flush(self) -> None:
         """Write what is not yet written, on a thread; what cannot be written waits for the next call."""
+        if self._store.folder is not None:
+            with contextlib.suppress(*FAILURES):  # then a write fails too, and tells it
+                await asyncio.to_thread(self._store.checkpoint)
         batch = list(self._unwritten)
         if not batch:
             return
-        rows = ((entry.seq or 0, entry.type, entry.audience, entry.text) for entry in batch)
+        rows = (_row(entry) for entry in batch)
         done = len(batch)
         if not await self._write(self._store.append, rows):
             done = max(0, done - self._store.events)  # the store would have trimmed them
@@ -247,6 +270,17 @@ class EventLog:
         at = round(clock.now() - self._clock.zero, 3)
         event = Event(self._session, "main", self.epoch, name, kind, at, 0.0, {}, body, None, self.seq)
         return Entry(None, kind, None, _text(event))
+
+
+def closed_row(session: str, epoch: str, seq: int, at: float, reason: str) -> Row:
+    """The `session.closed` of a session that nobody has closed, as `Store.append` takes it."""
+    body = {"reason": reason}
+    event = Event(session, "main", epoch, f"{epoch}.{seq}", "session.closed", at, 0.0, {}, body, seq, seq)
+    return seq, event.type, None, _text(event)
+
+
+def _row(entry: Entry) -> Row:
+    return entry.seq or 0, entry.type, entry.audience, entry.text
 
 
 def _text(event: Event) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from streamsvc.core.types import (
     Speech,
     Tag,
     TextLine,
+    Translation,
     VideoFrame,
     Word,
 )
@@ -38,6 +39,23 @@ def units_of(events: Iterable[LoggedEvent]) -> Iterator[LoggedUnit]:
         made = _UNITS.get(event["type"])
         if made is not None and event.get("by") != "model":
             yield made(event)
+
+
+def translations_of(
+    events: Iterable[LoggedEvent], originals: MutableMapping[str, tuple[float, float]]
+) -> Iterator[Translation]:
+    """The translated captions among events; those whose original the log has lost are passed over.
+
+    Args:
+        events: of the log, in their order.
+        originals: start and end by id of the captions of earlier calls; those of this call are added.
+    """
+    for event in events:
+        if event["type"] == "caption.final":
+            originals[event["id"]] = event["start"], event["end"]
+        elif event["type"] == "caption.translation" and event["of"] in originals:
+            of = event["of"]
+            yield Translation(*_head(event), of, event["text"], event["language"], *originals[of])
 
 
 def _head(event: LoggedEvent) -> tuple[str, str, float, float]:

@@ -1,19 +1,22 @@
 """Durable events and thumbnails of one session: SQLite (WAL) in its folder, or in memory (`no_store`).
 
-All methods block shortly; the session calls them on a thread. No other code writes to the folder.
+A write survives the death of this process, not that of the machine: it goes to the write-ahead log, without a
+wait for the disk (https://sqlite.org/wal.html, section 2). All methods block shortly; but for `append` of few
+events, the session calls them on a thread. No other code writes to the folder.
 """
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
+import os
 import shutil
 import sqlite3
 import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from streamsvc.core import clock
-from streamsvc.core.errors import CapacityError, Conflict
+from streamsvc.core.errors import CapacityError, ConfigError, Conflict
 
 FAILURES = (OSError, sqlite3.Error)  # raised by writes when the disk is full or gone
 
@@ -22,7 +25,9 @@ CREATE TABLE IF NOT EXISTS events (
     seq INTEGER PRIMARY KEY, type TEXT NOT NULL, audience TEXT, json TEXT NOT NULL
 );
 CREATE TABLE IF NOT EXISTS frames (at REAL PRIMARY KEY, jpeg BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 """
+_WAL_BYTES = 4 << 20  # of the write-ahead log, beyond which it is moved into the database
 
 
 class Store:
@@ -42,26 +47,47 @@ class Store:
         self.events = events
         self._max_frames = frames
         self._lock = threading.Lock()
+        self._closed = False
         self._purged = False
+        try:
+            if folder is not None:
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+                folder.chmod(0o700)  # it may be from an earlier version
+            self._opened: sqlite3.Connection | None = self._connect()
+        except FAILURES:
+            raise CapacityError(
+                "sessions cannot be written to the disk of this server now", code="store_failed"
+            ) from None
+
+    def _connect(self) -> sqlite3.Connection:
+        path = self.folder / "session.db" if self.folder else None
+        if path is not None:
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))  # SQLite gives its log the same mode
+            path.chmod(0o600)
         with contextlib.ExitStack() as failed:
-            try:
-                if folder is not None:
-                    folder.mkdir(parents=True, exist_ok=True)
-                self._db = sqlite3.connect(
-                    folder / "session.db" if folder else ":memory:",
-                    check_same_thread=False,
-                    isolation_level=None,
-                )
-                failed.callback(self._db.close)
-                if folder is not None:
-                    self._db.execute("PRAGMA journal_mode=WAL")
-                    self._db.execute("PRAGMA synchronous=NORMAL")
-                self._db.executescript(_TABLES)
-            except FAILURES:
-                raise CapacityError(
-                    "sessions cannot be written to the disk of this server now", code="store_failed"
-                ) from None
+            db = sqlite3.connect(path or ":memory:", check_same_thread=False, isolation_level=None)
+            failed.callback(db.close)
+            if path is not None:
+                db.execute("PRAGMA journal_mode=WAL")
+                db.execute("PRAGMA synchronous=OFF")  # `checkpoint` waits for the disk, on a thread
+                db.execute("PRAGMA wal_autocheckpoint=0")
+            db.executescript(_TABLES)
             failed.pop_all()
+        return db
+
+    @property
+    def _db(self) -> sqlite3.Connection:
+        """The connection, opened again after `rest`."""
+        if self._closed:
+            raise sqlite3.ProgrammingError("the store is closed")
+        if self._opened is None:
+            self._opened = self._connect()
+        return self._opened
+
+    @property
+    def resting(self) -> bool:
+        """Whether no file is open."""
+        return self._opened is None
 
     def append(self, events: Iterable[tuple[int, str, str | None, str]]) -> None:
         """Add durable events (seq, type, audience, JSON text) in one transaction, and trim.
@@ -106,10 +132,68 @@ class Store:
             ).fetchone()
             return row[0] if row else None
 
+    def newest(self, *kinds: str) -> tuple[int, str] | None:
+        """The seq and JSON text of the newest event of some types; none given: of all."""
+        where = f"WHERE type IN ({','.join('?' * len(kinds))})" if kinds else ""
+        with self._lock:
+            row: tuple[int, str] | None = self._db.execute(
+                f"SELECT seq, json FROM events {where} ORDER BY seq DESC LIMIT 1", kinds
+            ).fetchone()
+            return row
+
+    def first_title(self) -> str | None:
+        """The JSON text of the first `screen.text` that has a title."""
+        with self._lock:
+            row: tuple[str] | None = self._db.execute(
+                "SELECT json FROM events WHERE type = 'screen.text' AND json NOT LIKE '%,\"title\":null%' "
+                'AND json NOT LIKE \'%,"title":""%\' ORDER BY seq LIMIT 1'
+            ).fetchone()
+            return row[0] if row else None
+
+    def newest_frame(self) -> float | None:
+        """Session seconds of the newest thumbnail; None: there is none."""
+        with self._lock:
+            row: tuple[float | None] = self._db.execute("SELECT MAX(at) FROM frames").fetchone()
+            return row[0]
+
+    def put_meta(self, **values: str) -> None:
+        """Keep facts about the session by name; earlier ones of the same name are replaced."""
+        with self._lock, self._transaction():
+            self._db.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", list(values.items()))
+
+    def meta(self) -> dict[str, str]:
+        """The facts of `put_meta`."""
+        with self._lock:
+            return dict(self._db.execute("SELECT name, value FROM meta").fetchall())
+
+    def checkpoint(self) -> None:
+        """Move a long write-ahead log into the database, on a connection of its own: no writer waits for it.
+
+        Raises:
+            FAILURES: it stays as it is.
+        """
+        if self.folder is None or self._closed:
+            return
+        log = self.folder / "session.db-wal"
+        if log.exists() and log.stat().st_size > _WAL_BYTES:
+            with contextlib.closing(sqlite3.connect(self.folder / "session.db", timeout=0)) as db:
+                db.execute("PRAGMA synchronous=NORMAL")
+                db.execute("PRAGMA wal_checkpoint(PASSIVE)")
+
+    def rest(self) -> None:
+        """Close the files until the next call needs them: nothing more is expected to come."""
+        with self._lock:
+            if self.folder is not None and self._opened is not None:
+                self._opened.close()
+                self._opened = None
+
     def close(self, *, purge: bool) -> None:
         """Close; with `purge` delete the folder. Idempotent, thread-safe."""
         with self._lock:
-            self._db.close()
+            self._closed = True
+            if self._opened is not None:
+                self._opened.close()
+                self._opened = None
             if purge and self.folder is not None and not self._purged:
                 self._purged = True  # a second purge could delete a new session of the same name
                 shutil.rmtree(self.folder, ignore_errors=True)
@@ -141,19 +225,41 @@ def clear(folder: Path) -> None:
         file.unlink()
 
 
-def sweep(data_dir: Path, retention: float) -> int:
-    """Delete sessions of earlier runs that are older than `retention` (seconds); returns their number."""
-    if not data_dir.is_dir():
+def size_of(folder: Path) -> int:
+    """Bytes of a session's files; 0: they are gone."""
+    try:
+        return sum(file.stat().st_size for file in folder.iterdir())
+    except OSError:
         return 0
-    expired = [
-        folder
-        for folder in data_dir.iterdir()
-        if (folder / "session.db").is_file() and _age(folder) > retention
-    ]
-    for folder in expired:
-        shutil.rmtree(folder, ignore_errors=True)
-    return len(expired)
 
 
-def _age(folder: Path) -> float:
-    return clock.utc().timestamp() - max(file.stat().st_mtime for file in folder.iterdir())
+class FolderLock:
+    """Keeps other processes from a data folder, which is created; `close` gives it back.
+
+    Raises:
+        ConfigError: another process has it, or it cannot be written.
+    """
+
+    def __init__(self, data_dir: Path) -> None:
+        try:
+            data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._file = os.open(data_dir / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise ConfigError(
+                f"the data folder {data_dir} cannot be written ({os.strerror(error.errno or 0)}): "
+                "set server.data_dir to another one"
+            ) from None
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(self._file)
+            raise ConfigError(
+                f"another streamsvc keeps its sessions in {data_dir}: stop it, or set server.data_dir to "
+                "another folder",
+                code="data_dir_taken",
+            ) from None
+        os.fchmod(self._file, 0o600)
+
+    def close(self) -> None:
+        """Let another process have the folder."""
+        os.close(self._file)

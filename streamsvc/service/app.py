@@ -93,9 +93,9 @@ def build(service: Service, connections: Connections | None = None) -> FastAPI:
     app.include_router(_operations(service))
     app.include_router(whip_routes.router(service))
     app.include_router(compat_routes.router(service))
-    app.include_router(question_routes.router(service.sessions.find, ask, service.auth.asker))
+    app.include_router(question_routes.router(service.sessions.open, ask, service.auth.asker))
     app.include_router(caption_push_routes.router(service.pushes, publish))
-    app.include_router(watch_routes.router(service.sessions.find, publish, subscribe))
+    app.include_router(watch_routes.router(service.sessions.open, publish, subscribe))
     page_routes.mount(app, server)
     _add_error_handlers(app)
     app.add_middleware(

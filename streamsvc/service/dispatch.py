@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -24,6 +24,7 @@ from streamsvc.core.types import (
 )
 from streamsvc.core.units import Reply, Unit
 from streamsvc.events.log import EventLog
+from streamsvc.events.replay import LoggedUnit
 from streamsvc.events.serialize import event_draft
 from streamsvc.service.latency_report import LatencyReport
 from streamsvc.service.load_controller import levels_of
@@ -81,6 +82,12 @@ class Dispatcher:
         if isinstance(unit, Cue) and not unit.final and not self._context.degradation.fidelity.partials:
             return None
         return self._publish(unit)
+
+    def restore(self, units: Iterable[LoggedUnit | Translation]) -> None:
+        """Keep units that were published by an earlier run: nobody is told of them again."""
+        for unit in units:
+            self._keep(unit)
+            self.latency.restore(unit)
 
     def report(self, backlog: float) -> dict[str, Any]:
         """The body of latency.report: ages, coverage, backlog (seconds), and the level in words."""

@@ -66,7 +66,7 @@ def router(service: Service) -> APIRouter:
     ) -> Response:
         """The session's events as Server-Sent Events; with a WebSocket upgrade, the event socket."""
         check(request)
-        session = service.sessions.find(session_id)
+        session = await service.sessions.open(session_id)
         last_id = request.headers.get("last-event-id", "")
         if last_id and after is None:
             last_epoch, _, seq = last_id.partition(".")
@@ -152,7 +152,7 @@ async def serve_socket(service: Service, socket: WebSocket, session_id: str, que
     subscriber: Subscriber | None = None
     refusal: StreamsvcError | None = None
     try:
-        subscriber = _subscribe(service, socket, session_id, query)
+        subscriber = await _subscribe(service, socket, session_id, query)
     except StreamsvcError as error:
         refusal = error
     try:
@@ -173,10 +173,10 @@ async def serve_socket(service: Service, socket: WebSocket, session_id: str, que
             subscriber.session.log.unsubscribe(subscriber.subscription)
 
 
-def _subscribe(service: Service, socket: WebSocket, session_id: str, query: EventQuery) -> Subscriber:
+async def _subscribe(service: Service, socket: WebSocket, session_id: str, query: EventQuery) -> Subscriber:
     grants = service.auth.grants(socket.headers, tuple(socket.scope.get("subprotocols", ())))
     require(grants, session_id, "subscribe")
-    session = service.sessions.find(session_id)
+    session = await service.sessions.open(session_id)
     return Subscriber(session, session.log.subscribe(query.types, query.client), grants)
 
 

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from streamsvc.core import clock, metrics
-from streamsvc.core.types import Answer, Delta, Event, Gap, Speech, Words
+from streamsvc.core.types import Answer, Cue, Delta, Event, Gap, Speech, Translation, Words
 from streamsvc.core.units import Reply, Unit
+from streamsvc.events.replay import LoggedUnit
 from streamsvc.service.coverage import Coverage
 
 _WINDOW = 200  # ages of a kind behind a percentile
@@ -64,6 +65,16 @@ class LatencyReport:
                 self._ages["first_delta"].append(age)
             case Reply(part=Answer()):
                 self._ages["answer"].append(clock.now() - unit.arrived)
+
+    def restore(self, unit: LoggedUnit | Translation) -> None:
+        """Count what an earlier run has published: its coverage again, and nothing in the metrics."""
+        match unit:
+            case Cue(final=True):
+                self._coverage.note_caption(unit.start, unit.end)
+            case Gap():
+                self._coverage.note_gap(unit.start, unit.end)
+            case Speech():
+                self._coverage.note_speech(unit.at, active=unit.active)
 
     def body(self, backlog: float, level: int) -> dict[str, Any]:
         """The body of latency.report; ages in milliseconds.

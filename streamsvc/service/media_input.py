@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import enum
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol
 
 from streamsvc.core import clock, metrics
@@ -80,6 +80,7 @@ class MediaInput:
         self.state = State.CREATED
         self.publisher: Publisher | None = None
         self.tracks: dict[str, MediaTrack] = {}
+        self._kinds: tuple[str, ...] = ()  # of tracks that an earlier run had
         self._context = context
         self._log = log
         self._speech = speech
@@ -96,8 +97,15 @@ class MediaInput:
         """When the session began, and which tracks it has now."""
         return {
             "started_utc": clock.stamp(self._context.clock.started_utc),
-            "tracks": sorted(self.tracks),
+            "tracks": sorted({*self.tracks, *self._kinds}),
         }
+
+    def restore(self, kinds: Iterable[str]) -> None:
+        """Stand as the input of an ended session that had tracks of these kinds."""
+        self.refuse_publishers()
+        self._kinds = tuple(kinds)
+        if self._kinds:
+            self.state = State.STALLED
 
     # --- frames ---
 

@@ -37,7 +37,7 @@ class Pushes:
                 as many pushes as it may have. Forbidden, Unprocessable: the host may not be reached, or is
                 not known.
         """
-        session = self._sessions.find(name)
+        session = await self._sessions.open(name)
         push = Push(
             target,
             session.settings.server.private_urls,

@@ -8,7 +8,7 @@ import binascii
 import contextlib
 import json
 import secrets
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping
 from typing import Any, Literal
 from urllib.parse import quote
 
@@ -72,7 +72,7 @@ class AnswerBody(BaseModel):
 
 
 def router(
-    find: Callable[[str], Session], ask: params.Depends, asker_of: Callable[[Request], str]
+    find: Callable[[str], Awaitable[Session]], ask: params.Depends, asker_of: Callable[[Request], str]
 ) -> APIRouter:
     """The HTTP routes.
 
@@ -92,7 +92,7 @@ def router(
         """
         number = question_queue.make_id()
         with _about(number):
-            session = find(session_id)
+            session = await find(session_id)
             new = question_queue.QuestionRequest(
                 body.text,
                 question_id=number,
@@ -131,7 +131,7 @@ def router(
     async def answer(session_id: str, question_id: str, request: Request) -> Any:
         """The answer to a question of your own, or of the audience `session`; 202: it is not there yet."""
         with _about(question_id):
-            body = find(session_id).questions.kept.read(question_id, asker_of(request))
+            body = (await find(session_id)).questions.kept.read(question_id, asker_of(request))
         return JSONResponse({"question_id": question_id}, 202) if body is None else body
 
     @routes.delete("/{question_id}", status_code=204)
@@ -141,7 +141,7 @@ def router(
         Its `answer.done` has the reason and the error `cancelled`.
         """
         with _about(question_id):
-            find(session_id).answering.cancel(question_id, asker_of(request))
+            (await find(session_id)).answering.cancel(question_id, asker_of(request))
 
     return routes
 

@@ -24,7 +24,7 @@ from streamsvc.core.config import Settings
 from streamsvc.core.context import Roles
 from streamsvc.core.errors import StreamsvcError
 from streamsvc.core.tasks import BackgroundTasks
-from streamsvc.events.store import sweep
+from streamsvc.events.store import FolderLock
 from streamsvc.ingest.aiortc_hooks import check_hooks
 from streamsvc.service.auth import Auth
 from streamsvc.service.engine_table import ENGINES, NICENESS, ThinkModel, think_model
@@ -51,12 +51,20 @@ class Service:
     Args:
         settings: validated.
         at_once: workers that start now; the others start at their first call.
+        keeps: has the data folder for itself, with the sessions of earlier runs; False: stores no session.
+
+    Raises:
+        ConfigError: another process has the data folder.
     """
 
-    def __init__(self, settings: Settings, at_once: Sequence[str] = ("hear", "see")) -> None:
+    def __init__(
+        self, settings: Settings, at_once: Sequence[str] = ("hear", "see"), *, keeps: bool = True
+    ) -> None:
         self.settings = settings
         self.auth = Auth(settings.server)
         self._at_once = tuple(at_once)
+        self._keeps = keeps
+        self._folder: FolderLock | None = None
         self._media = ThreadPoolExecutor(_DECODING_THREADS, thread_name_prefix="media")
         self._tasks = BackgroundTasks()
         think = think_model(settings)
@@ -87,9 +95,9 @@ class Service:
 
     async def __aenter__(self) -> Self:
         check_hooks()  # an incompatible aiortc is reported at start, not at the first publisher
-        removed = await asyncio.to_thread(sweep, self.settings.data_dir, self.settings.store.retention)
-        if removed:
-            log.info("old sessions removed", count=removed)
+        if self._keeps:
+            self._folder = FolderLock(self.settings.data_dir)
+            await self.sessions.stored.find_all()
         for worker in self.workers.values():
             self._tasks.spawn(worker.run())
         self._tasks.spawn(self.sessions.run_janitor())
@@ -104,6 +112,8 @@ class Service:
         await self.drain()
         await self._tasks.cancel()
         await self.sessions.close_stores()
+        if self._folder is not None:
+            self._folder.close()
         self._media.shutdown(wait=True)
 
     async def ready(self) -> None:

@@ -21,7 +21,7 @@ from streamsvc.answers.answering import Answering
 from streamsvc.answers.reading import Reading
 from streamsvc.answers.watches import Watches
 from streamsvc.core import clock, metrics
-from streamsvc.core.config import Settings
+from streamsvc.core.config import Server, Settings
 from streamsvc.core.context import DegradationState, Roles, SessionContext
 from streamsvc.core.errors import StreamsvcError
 from streamsvc.core.options import SessionOptions
@@ -31,7 +31,8 @@ from streamsvc.core.types import Event
 from streamsvc.core.units import Unit
 from streamsvc.events.caption_push import Push
 from streamsvc.events.log import EventLog
-from streamsvc.events.store import Store
+from streamsvc.events.store import FAILURES, Store
+from streamsvc.events.stored import StoredSession
 from streamsvc.ingest.source import SourceSink
 from streamsvc.service.dispatch import Dispatcher
 from streamsvc.service.load_controller import levels_of
@@ -189,6 +190,7 @@ class Session:
             self.speech.abandon()
             self.log.emit("session.closed", body)
             await self.log.end()
+            await self._keep_end()
         finally:
             for share, _ in self._queues:
                 share.set(0)
@@ -198,6 +200,30 @@ class Session:
             code = {"code": self._end_error.code} if self._end_error is not None else {}
             log.info("session ended", session=self.id, reason=result, seconds=seconds, **code)
             self.over.set()
+
+    async def _keep_end(self) -> None:
+        """Store when the session ended, and close its files: few read it from now on."""
+        seconds = self.clock.position() if self.media.state is not State.CREATED else 0.0
+        ended = {"ended_utc": clock.stamp(clock.utc()), "seconds": str(round(max(0.0, seconds), 3))}
+        with contextlib.suppress(*FAILURES):
+            await asyncio.to_thread(self.store.put_meta, **ended)
+        await asyncio.to_thread(self.store.rest)
+
+    def restore(self, stored: StoredSession, age: float) -> None:
+        """Stand as the ended session that is stored, `age` seconds after its end; it is never run."""
+        self._ended = True
+        self.clock.restore(stored.started_utc, stored.seconds)
+        self.log.resume(stored.epoch, stored.seq)
+        self.media.restore(stored.tracks)
+        self.questions.end()
+        self.watches.close()
+        if stored.error is not None:
+            self._end_error = StreamsvcError(stored.error["message"], code=stored.error["code"])
+            self._end_error.type = stored.error["type"]
+            self._end_error.retryable = stored.error["retryable"]
+        self._ending.set()
+        self.ended_at = clock.now() - age
+        self.over.set()
 
     async def _tick(self) -> None:
         """Write the log and report latencies, until everything is understood.
@@ -313,18 +339,29 @@ class Session:
 
     def frame_url(self, at: float) -> str:
         """Where the keyframe of session second `at` can be loaded."""
-        return self._sign(f"/v1/sessions/{self.id}/frames/{at:.3f}.jpg")
+        return self._sign(frame_path(self.id, at))
 
     def describe(self) -> dict[str, Any]:
         """The session as the REST API shows it."""
-        address = self.settings.server.address
-        base = f"/v1/sessions/{self.id}"
         return {
             "id": self.id,
             "state": self.state.value,
             **self.media.summary(),
-            "events_url": address(f"{base}/events"),
-            "whip_url": address(f"/whip/{self.id}"),
-            "overlay_url": address(f"/overlay/{self.id}"),
-            "captions_url": address(f"{base}/captions.vtt"),
+            **addresses(self.id, self.settings.server),
         }
+
+
+def frame_path(name: str, at: float) -> str:
+    """The path of the keyframe of session second `at`."""
+    return f"/v1/sessions/{name}/frames/{at:.3f}.jpg"
+
+
+def addresses(name: str, server: Server) -> dict[str, str]:
+    """Where the parts of a session are found."""
+    base = f"/v1/sessions/{name}"
+    return {
+        "events_url": server.address(f"{base}/events"),
+        "whip_url": server.address(f"/whip/{name}"),
+        "overlay_url": server.address(f"/overlay/{name}"),
+        "captions_url": server.address(f"{base}/captions.vtt"),
+    }

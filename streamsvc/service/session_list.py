@@ -2,44 +2,58 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import timedelta
 from typing import Any
 
 from streamsvc.core import clock
+from streamsvc.core.config import Server
 from streamsvc.core.errors import InvalidRequest
 from streamsvc.core.types import Grants
+from streamsvc.events.stored import StoredSession
 from streamsvc.service.export import title_of
 from streamsvc.service.media_input import State
-from streamsvc.service.session import Session
+from streamsvc.service.session import Session, addresses, frame_path
 
 _TEXT = 200  # characters of the newest caption
 
 
+Listed = Session | StoredSession
+
+
 def page(
-    sessions: Iterable[Session], grants: Grants, states: Sequence[str], limit: int, after: str | None
+    sessions: Iterable[Listed],
+    grants: Grants,
+    states: Sequence[str],
+    limit: int,
+    after: str | None,
+    shown: Callable[[StoredSession], dict[str, Any]],
 ) -> dict[str, Any]:
     """One page of the sessions that a token may see: `sessions`, and `next`, which `after` takes.
 
     Args:
-        sessions: all.
+        sessions: all, in memory or on disk alone.
         grants: of the token.
         states: those wanted; empty: all.
         limit: sessions of a page.
         after: `next` of the page before; None: the first page.
+        shown: the entry of a session that is on disk alone.
 
     Raises:
         InvalidRequest: "bad_cursor".
     """
     seen = [session for session in sessions if grants.session in ("*", session.id)]
     if states:
-        seen = [session for session in seen if session.state.value in states]
+        seen = [session for session in seen if _state(session) in states]
     seen.sort(key=_order, reverse=True)
     if after is not None:
         last = _read(after)
         seen = [session for session in seen if _order(session) < last]
     following = _written(seen[limit - 1]) if len(seen) > limit else None
-    return {"sessions": [overview(session) for session in seen[:limit]], "next": following}
+    entries = [
+        overview(session) if isinstance(session, Session) else shown(session) for session in seen[:limit]
+    ]
+    return {"sessions": entries, "next": following}
 
 
 def overview(session: Session) -> dict[str, Any]:
@@ -62,12 +76,35 @@ def overview(session: Session) -> dict[str, Any]:
     return body
 
 
-def _order(session: Session) -> tuple[int, str]:
+def stored_overview(stored: StoredSession, server: Server, sign: Callable[[str], str]) -> dict[str, Any]:
+    """A session that is on disk alone, as `overview` would show it; `sign`: as of SharedResources."""
+    at = stored.thumbnail
+    return {
+        "id": stored.id,
+        "state": State.ENDED.value,
+        "started_utc": clock.stamp(stored.started_utc),
+        "tracks": sorted(stored.tracks),
+        **addresses(stored.id, server),
+        "title": stored.title,
+        "seconds": round(stored.seconds, 1),
+        "ended_utc": clock.stamp(stored.ended_utc),
+        "thumbnail_url": sign(frame_path(stored.id, at)) if at is not None else None,
+        "last_caption": stored.last_caption[:_TEXT] if stored.last_caption else None,
+        "error": stored.error,
+    }
+
+
+def _state(session: Listed) -> str:
+    return session.state.value if isinstance(session, Session) else State.ENDED.value
+
+
+def _order(session: Listed) -> tuple[int, str]:
     """What the list is sorted by: the start in microseconds, then the id."""
-    return round(session.clock.started_utc.timestamp() * 1_000_000), session.id
+    started = session.clock.started_utc if isinstance(session, Session) else session.started_utc
+    return round(started.timestamp() * 1_000_000), session.id
 
 
-def _written(session: Session) -> str:
+def _written(session: Listed) -> str:
     started, name = _order(session)
     return f"{started}.{name}"
 

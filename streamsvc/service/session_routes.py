@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
@@ -50,7 +51,12 @@ def router(service: Service) -> APIRouter:
         """The sessions that the token may see, newest first, live and ended ones."""
         grants = service.auth.grants(request.headers)
         require(grants, grants.session, "subscribe")
-        return session_list.page(service.sessions.by_id.values(), grants, state or (), limit, after)
+        sessions = service.sessions
+        listed: list[session_list.Listed] = [*sessions.by_id.values(), *sessions.stored.by_id.values()]
+        shown = functools.partial(
+            session_list.stored_overview, server=service.settings.server, sign=sessions.shared.sign
+        )
+        return session_list.page(listed, grants, state or (), limit, after, shown)
 
     @routes.post("", status_code=201, response_model=SessionBody)
     async def create(body: NewSession, request: Request, response: Response) -> dict[str, Any]:
@@ -75,7 +81,7 @@ def router(service: Service) -> APIRouter:
     @routes.get("/{session_id}", dependencies=[subscribe], response_model=SessionBody)
     async def show(session_id: str) -> dict[str, Any]:
         """State, tracks and URLs of a session."""
-        return service.sessions.find(session_id).describe()
+        return (await service.sessions.open(session_id)).describe()
 
     @routes.patch("/{session_id}", dependencies=[publish], response_model=UpdatedSession)
     async def update(session_id: str, body: SessionUpdate) -> dict[str, Any]:
@@ -83,6 +89,7 @@ def router(service: Service) -> APIRouter:
 
         From the next decoding step on; captions that are closed stay as they are. 409: it has ended.
         """
+        await service.sessions.open(session_id)
         session = body.apply(service.sessions, session_id)
         speech = session.speech.options
         return session.describe() | {
@@ -101,7 +108,7 @@ def router(service: Service) -> APIRouter:
     @routes.get("/{session_id}/stats", dependencies=[subscribe], response_model=Stats)
     async def stats(session_id: str) -> dict[str, Any]:
         """Ages by kind, coverage, backlog, degradation level, and what the publisher sends."""
-        session = service.sessions.find(session_id)
+        session = await service.sessions.open(session_id)
         report = session.dispatcher.report(session.speech.backlog)
         return {**report, "state": session.state.value, "ingest": session.media.ingest()}
 
@@ -122,7 +129,7 @@ def router(service: Service) -> APIRouter:
 
         Of the questions those that were asked for all, and your own.
         """
-        session = service.sessions.find(session_id)
+        session = await service.sessions.open(session_id)
         record = _record(session, session.dispatcher.questions.seen_by(service.auth.asker(request), client))
         text = await asyncio.to_thread(export.to_markdown, record)
         name = f'inline; filename="{session.id}.md"'
@@ -144,7 +151,7 @@ def router(service: Service) -> APIRouter:
 
         A match has the URL of the keyframe at its time, if that is still stored.
         """
-        session = service.sessions.find(session_id)
+        session = await service.sessions.open(session_id)
         stored = {picture.start for picture in session.timeline.shown[-session.settings.store.frames :]}
         hits = await service.sessions.search(session_id, q, limit)
         return [_match(session, hit, hit.frame in stored) for hit in hits]
@@ -152,7 +159,8 @@ def router(service: Service) -> APIRouter:
     @routes.get("/{session_id}/frames/{at}.jpg", dependencies=[subscribe])
     async def frame(session_id: str, at: float) -> Response:
         """The last keyframe at or before session second `at`."""
-        jpeg = await asyncio.to_thread(service.sessions.find(session_id).store.frame, at)
+        session = await service.sessions.open(session_id)
+        jpeg = await asyncio.to_thread(session.store.frame, at)
         if jpeg is None:
             raise NotFound("No keyframe is stored for this time", code="no_frame")
         return Response(jpeg, media_type="image/jpeg", headers={"Cache-Control": "private, max-age=3600"})

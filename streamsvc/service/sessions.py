@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import itertools
 import secrets
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
@@ -15,16 +17,17 @@ from streamsvc.core.config import LANGUAGES
 from streamsvc.core.errors import CapacityError, Conflict, InvalidRequest, NotFound, StreamsvcError
 from streamsvc.core.options import SessionOptions, SpeechOptions
 from streamsvc.core.tasks import BackgroundTasks
-from streamsvc.events.store import Store, clear
+from streamsvc.events.store import FAILURES, Store, clear, size_of
 from streamsvc.ingest.source import Source, open_source
 from streamsvc.service.media_input import State
 from streamsvc.service.session import Session, SharedResources
+from streamsvc.service.stored_sessions import StoredSessions
 from streamsvc.timeline.ranking import Hit
 from streamsvc.vision.vlm import check_adapter
 
 log = structlog.get_logger()
 _JANITOR_SECONDS = 5.0  # between searches for sessions whose retention has passed
-_MAX_ENDED = 200  # ended sessions that stay readable at once; the oldest are removed first
+_MAX_UNSTORED = 200  # ended sessions in memory alone (`no_store`); the oldest are removed first
 
 
 class Sessions:
@@ -35,11 +38,13 @@ class Sessions:
         tasks: where sessions run.
         admit: raises CapacityError where the load allows no further session.
 
-    `by_id`: all sessions, ended ones too. `draining`: admits none any more.
+    `by_id`: all sessions in memory, ended ones too. `stored`: those of earlier runs that nobody has
+    asked for. `draining`: admits none any more.
     """
 
     def __init__(self, shared: SharedResources, tasks: BackgroundTasks, admit: Callable[[], None]) -> None:
         self.by_id: dict[str, Session] = {}
+        self.stored = StoredSessions(shared.settings.data_dir)
         self.draining = False
         self.shared = shared
         self._tasks = tasks
@@ -101,6 +106,7 @@ class Sessions:
         """Erase an ended session of a name. Raises Conflict: a live one has it."""
         session = self.by_id.get(name)
         if session is None:
+            await self.stored.erase(name)
             return
         if session.state is not State.ENDED:
             raise Conflict(f"a live session is named {name!r} already", code="name_taken")
@@ -133,8 +139,11 @@ class Sessions:
         keep = self.shared.settings.store
         folder = self.shared.settings.data_dir / name
         clear(folder)
+        self.stored.by_id.pop(name, None)
         store = Store(folder if options.stored else None, events=keep.events, frames=keep.frames)
         session = Session(name, self.shared, store, options)
+        with contextlib.suppress(*FAILURES):  # then a write of the log fails too, and tells it
+            store.put_meta(started_utc=clock.stamp(session.clock.started_utc))
         self.by_id[name] = session
         self._tasks.spawn(self._run(session))
         return session
@@ -192,8 +201,16 @@ class Sessions:
 
     # --- access ---
 
+    async def open(self, name: str) -> Session:
+        """A live or ended session; one of an earlier run is read from the disk. Raises NotFound."""
+        if name not in self.by_id:
+            session = await self.stored.load(name, self.shared)
+            if session is not None:
+                self.by_id[name] = session
+        return self.find(name)
+
     def find(self, name: str) -> Session:
-        """A live or ended session. Raises NotFound."""
+        """A live or ended session that is in memory. Raises NotFound."""
         session = self.by_id.get(name)
         if session is None:
             raise NotFound(f"there is no session {name!r}", code="no_session")
@@ -231,7 +248,7 @@ class Sessions:
 
     async def search(self, name: str, query: str, limit: int = 10) -> list[Hit]:
         """What was said and shown in a session that fits a query, best first. Raises NotFound."""
-        session = self.find(name)
+        session = await self.open(name)
         with_pictures = bool(self.shared.settings.see.clip)
         return await session.index.search(query, limit, self._tasks.spawn, with_pictures=with_pictures)
 
@@ -242,6 +259,10 @@ class Sessions:
 
         Raises NotFound.
         """
+        if name in self.stored.by_id and name not in self.by_id:
+            if purge:
+                await self.stored.erase(name)
+            return
         session = self.find(name)
         session.end("deleted")
         if purge:
@@ -259,15 +280,46 @@ class Sessions:
             del self.by_id[session.id]
 
     async def run_janitor(self) -> None:
-        """Erase ended sessions whose retention has passed, until cancelled."""
+        """Erase ended sessions that are kept no longer, and close the others' files, until cancelled.
+
+        Those on disk go by time and by bytes, those in memory alone by time and number; the oldest go first.
+        """
+        keep = self.shared.settings.store
         while True:
             await clock.sleep(_JANITOR_SECONDS)
             ended = [session for session in self.by_id.values() if session.ended_at is not None]
-            surplus = len(ended) - _MAX_ENDED
-            for number, session in enumerate(ended):
-                age = clock.now() - (session.ended_at or 0.0)
-                if number < surplus or age > self.shared.settings.store.retention:
+            ended.sort(key=lambda session: session.ended_at or 0.0)
+            surplus = sum(not session.options.stored for session in ended) - _MAX_UNSTORED
+            for session in ended:
+                surplus -= not session.options.stored
+                crowded = surplus >= 0 and not session.options.stored
+                if crowded or clock.now() - (session.ended_at or 0.0) > keep.retention:
                     await self.erase(session)
+                elif not session.store.resting:
+                    await asyncio.to_thread(session.store.rest)
+            await self.stored.sweep(keep.retention, set(self.by_id))
+            await self._erase_over(keep.bytes)
+
+    async def _erase_over(self, most: int) -> None:
+        """Erase the oldest ended sessions until the others have at most so many bytes on disk."""
+        now, utc = clock.now(), clock.utc()
+        by_age: list[tuple[float, str, Path]] = [
+            ((utc - found.ended_utc).total_seconds(), name, found.folder)
+            for name, found in self.stored.by_id.items()
+        ]
+        by_age += [
+            (now - session.ended_at, name, session.store.folder)
+            for name, session in self.by_id.items()
+            if session.ended_at is not None and session.store.folder is not None
+        ]
+        by_age.sort()
+        sizes = await asyncio.to_thread(lambda: [size_of(folder) for _, _, folder in by_age])
+        for (_, name, _), total in zip(by_age, itertools.accumulate(sizes), strict=True):
+            session = self.by_id.get(name)
+            if total > most and session is None:
+                await self.stored.erase(name)
+            elif total > most and session is not None and session.ended_at is not None:
+                await self.erase(session)
 
     async def close_stores(self) -> None:
         """Close the stores of all sessions, at the end of the service."""

@@ -41,7 +41,7 @@ def router(service: Service, subscribe: params.Depends) -> APIRouter:
 
         `follow=1` streams further captions until the session ends.
         """
-        session = service.sessions.find(session_id)
+        session = await service.sessions.open(session_id)
         language = lang.split("-")[0].lower() if lang else None
         closed = cues(session, language)
         if form == "json":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
 from fastapi import APIRouter, params
@@ -35,7 +35,9 @@ class Watched(Protocol):
     def watches(self) -> Watches: ...  # noqa: D102
 
 
-def router(find: Callable[[str], Watched], publish: params.Depends, subscribe: params.Depends) -> APIRouter:
+def router(
+    find: Callable[[str], Awaitable[Watched]], publish: params.Depends, subscribe: params.Depends
+) -> APIRouter:
     """The routes.
 
     Args:
@@ -51,7 +53,7 @@ def router(find: Callable[[str], Watched], publish: params.Depends, subscribe: p
 
         The webhook's secret is in this response only.
         """
-        watches = find(session_id).watches
+        watches = (await find(session_id)).watches
         if body.webhook is None:
             return watches.add(body.when, body.cooldown_s)
         return await watches.add_with_webhook(body.when, body.cooldown_s, body.webhook.get_secret_value())
@@ -59,11 +61,11 @@ def router(find: Callable[[str], Watched], publish: params.Depends, subscribe: p
     @routes.get("", dependencies=[subscribe])
     async def show(session_id: str) -> list[dict[str, Any]]:
         """The watches of a session. Webhooks are shown as counts, never with their URL."""
-        return find(session_id).watches.all()
+        return (await find(session_id)).watches.all()
 
     @routes.delete("/{watch_id}", dependencies=[publish])
     async def remove(session_id: str, watch_id: str) -> dict[str, Any]:
         """Remove a watch."""
-        return find(session_id).watches.remove(watch_id)
+        return (await find(session_id)).watches.remove(watch_id)
 
     return routes

@@ -44,7 +44,8 @@ def rejected(reason: str) -> float:
 
 
 def kept(folder: Path) -> set[str]:
-    return {path.name for path in folder.iterdir()} if folder.exists() else set()
+    """Names of the sessions that have files."""
+    return {path.name for path in folder.glob("[!.]*")} if folder.exists() else set()
 
 
 def at(session: Session, state: State) -> bool:

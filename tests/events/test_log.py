@@ -8,7 +8,10 @@ from __future__ import annotations
 import asyncio
 import json
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import jsonschema
@@ -251,3 +254,45 @@ async def test_a_write_that_is_cut_short_is_done_again_and_nothing_is_there_twic
         await cut
     await log.flush()
     assert [row[0] for row in log._store.read(0, 99, 99)] == [1]
+
+
+def test_no_event_that_was_seen_is_lost_when_the_process_is_killed(tmp_path: Path) -> None:
+    writer = [sys.executable, "-m", "tests.fakes.event_writer", str(tmp_path), "20", "7"]
+    told = subprocess.run(writer, capture_output=True, check=True, timeout=100).stdout
+    seen = json.loads(told)
+    assert len(seen) == 20
+    assert min(seen) > 0
+    for number, last in enumerate(seen):
+        store = Store(tmp_path / str(number), events=100_000, frames=10)
+        assert [row[0] for row in store.read(0, last + 1, 1 << 20)] == list(range(1, last + 1))
+        store.close(purge=True)
+
+
+async def test_an_event_is_on_disk_before_it_is_offered_and_waits_where_the_disk_refuses(
+    tmp_path: Path,
+) -> None:
+    store = FullDisk(tmp_path / "s", events=1000, frames=10)
+    store.full = False
+    log = EventLog("0.s", SessionClock(), Limits(), store)
+    subscription = log.subscribe()
+    stored: list[int | None] = []
+    offer = subscription.offer
+
+    def offered(entry: Any, **how: Any) -> None:
+        stored.append((store.newest() or (0, ""))[0])
+        offer(entry, **how)
+
+    subscription.offer = offered  # type: ignore[method-assign]
+    for _ in range(3):
+        log.emit("caption.final", CAPTION)
+    assert stored == [1, 2, 3]
+    store.full = True
+    log.emit("caption.final", CAPTION)
+    store.full = False
+    log.emit("caption.final", CAPTION)
+    assert stored[3:] == [3, 3], "nothing is written out of turn"
+    await log.flush()
+    assert [row[0] for row in store.read(0, 99, 99)] == [1, 2, 3, 4, 5]
+    log.emit("caption.final", CAPTION)
+    assert stored[5] == 6
+    store.close(purge=True)

@@ -8,9 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from streamsvc.core import clock
-from streamsvc.core.errors import CapacityError
-from streamsvc.events.store import FAILURES, Store, sweep
+from streamsvc.core.errors import CapacityError, ConfigError
+from streamsvc.events.store import FAILURES, FolderLock, Store
 
 
 def rows(first: int, last: int) -> list[tuple[int, str, str | None, str]]:
@@ -111,15 +110,71 @@ def test_a_second_purge_leaves_the_folder_of_a_new_session(tmp_path: Path) -> No
     new.close(purge=True)
 
 
-def test_sessions_of_earlier_runs_are_swept_after_their_retention(tmp_path: Path) -> None:
-    for name, age in (("old", 7200), ("new", 10)):
-        store = Store(tmp_path / name, events=10, frames=3)
-        store.append(rows(1, 1))
-        store.close(purge=False)
-        for file in (tmp_path / name).iterdir():
-            stamp = clock.utc().timestamp() - age
-            os.utime(file, (stamp, stamp))
-    (tmp_path / "not-ours").mkdir()
-    assert sweep(tmp_path, 3600) == 1
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["new", "not-ours"]
-    assert sweep(tmp_path / "absent", 3600) == 0
+@pytest.mark.parametrize("before", [True, False])
+def test_nobody_else_on_the_machine_can_read_a_session(tmp_path: Path, before: bool) -> None:
+    """Also one that an earlier version has left open to all."""
+    if before:
+        (tmp_path / "s").mkdir(mode=0o755)
+        (tmp_path / "s" / "session.db").touch(0o644)
+    old = os.umask(0o022)
+    try:
+        store = Store(tmp_path / "s", events=10, frames=3)
+    finally:
+        os.umask(old)
+    store.append(rows(1, 1))
+    assert (tmp_path / "s").stat().st_mode & 0o777 == 0o700
+    modes = {file.name: file.stat().st_mode & 0o777 for file in (tmp_path / "s").iterdir()}
+    assert modes == {"session.db": 0o600, "session.db-wal": 0o600, "session.db-shm": 0o600}
+    store.close(purge=True)
+
+
+def test_a_store_at_rest_has_no_file_open_and_opens_again(tmp_path: Path) -> None:
+    def open_files() -> list[str]:
+        links = [str(file.readlink()) for file in Path("/proc/self/fd").iterdir() if file.is_symlink()]
+        return [link for link in links if str(tmp_path) in link]
+
+    store = Store(tmp_path / "s", events=10, frames=3)
+    store.append(rows(1, 2))
+    assert open_files()
+    store.rest()
+    assert store.resting
+    assert open_files() == []
+    assert [row[0] for row in store.read(0, 9, 9)] == [1, 2]
+    store.append(rows(3, 3))
+    store.rest()
+    store.close(purge=False)
+    with pytest.raises(FAILURES, match="closed"):
+        store.read(0, 9, 9)
+    memory = Store(None, events=10, frames=3)
+    memory.append(rows(1, 1))
+    memory.rest()
+    assert memory.oldest() == 1, "what is in memory alone is kept"
+    memory.close(purge=True)
+
+
+def test_a_long_write_ahead_log_is_moved_into_the_database(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("streamsvc.events.store._WAL_BYTES", 100_000)
+    store = Store(tmp_path / "s", events=1000, frames=3)
+    log = tmp_path / "s" / "session.db-wal"
+    for seq in range(1, 41):
+        store.append([(seq, "caption.final", None, "x" * 20_000)])
+        store.checkpoint()
+    assert log.stat().st_size < 300_000
+    assert len(store.read(0, 99, 99)) == 40
+    store.close(purge=True)
+    store.checkpoint()
+
+
+def test_a_data_folder_is_one_process_s_alone(tmp_path: Path) -> None:
+    lock = FolderLock(tmp_path / "data")
+    with pytest.raises(ConfigError, match="another streamsvc") as caught:
+        FolderLock(tmp_path / "data")
+    assert caught.value.code == "data_dir_taken"
+    assert (tmp_path / "data").stat().st_mode & 0o777 == 0o700
+    lock.close()
+    FolderLock(tmp_path / "data").close()
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match=r"cannot be written .*set server.data_dir"):
+        FolderLock(tmp_path / "file" / "data")

@@ -5,17 +5,25 @@ from __future__ import annotations
 import asyncio
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from streamsvc.core.errors import InvalidRequest, SourceError
 from streamsvc.core.types import Grants
+from streamsvc.service import session_list
 from streamsvc.service.session import Session
-from streamsvc.service.session_list import overview, page
+from streamsvc.service.session_list import overview
 from tests.builders.session import Playing, Sender, make, packets, send
 from tests.builders.units import cue, screen
 
 ALL = Grants("owner", "*", publish=False, subscribe=True, ask=False, expires=None)
+
+
+def page(
+    made: list[Session], grants: Grants, states: tuple[str, ...], limit: int, after: Any
+) -> dict[str, Any]:
+    return session_list.page(made, grants, states, limit, after, lambda stored: {"id": stored.id})
 
 
 def sessions(count: int) -> list[Session]:

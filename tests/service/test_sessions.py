@@ -145,19 +145,46 @@ def test_an_ended_session_is_readable_for_its_retention_and_then_erased(
     stage.run(main())
 
 
-def test_of_too_many_ended_sessions_the_oldest_go_first(
+def test_of_too_many_ended_sessions_that_are_in_memory_alone_the_oldest_go_first(
     stage: asyncio.Runner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sessions, "_MAX_ENDED", 2)
+    monkeypatch.setattr(sessions, "_MAX_UNSTORED", 2)
 
     async def main() -> None:
         async with serving(tmp_path) as running:
-            made = [await running.sessions.create() for _ in range(4)]
-            for session in made:
+            made = []
+            for stored in (True, False, True, False, False, False):
+                session = await running.sessions.create(options=SessionOptions(stored=stored))
+                made.append(session)
                 await running.sessions.delete(session.id)
+                await clock.sleep(0.1)
+            await clock.sleep(2 * sessions._JANITOR_SECONDS)
+            assert list(running.sessions.by_id.values()) == [made[0], made[2], made[4], made[5]]
+            assert kept(tmp_path) == {made[0].id, made[2].id}
+
+    stage.run(main())
+
+
+def test_ended_sessions_on_disk_are_kept_up_to_so_many_bytes_and_at_rest(
+    stage: asyncio.Runner, tmp_path: Path
+) -> None:
+    async def main() -> None:
+        async with serving(tmp_path, store={"bytes": 1_500_000}) as running:
+            made = []
+            for _ in range(4):
+                session = await running.sessions.create()
+                made.append(session)
+                await session.log.put_frame(0.0, bytes(600_000))
+                await running.sessions.delete(session.id)
+                await session.over.wait()
+                states = [session.store.resting]
+                assert session.store.frame(0.0) is not None
+                assert [*states, session.store.resting] == [True, False]
+                await clock.sleep(0.1)
             await clock.sleep(2 * sessions._JANITOR_SECONDS)
             assert list(running.sessions.by_id.values()) == made[2:]
-            assert kept(tmp_path) == {session.id for session in made[2:]}
+            assert all(session.store.resting for session in made[2:])
+            assert kept(tmp_path) == {made[2].id, made[3].id}
 
     stage.run(main())
 
@@ -165,15 +192,15 @@ def test_of_too_many_ended_sessions_the_oldest_go_first(
 async def test_a_purge_waits_until_the_end_is_written_and_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    free, writing, whole = threading.Event(), threading.Event(), Store.append
+    free, writing, whole = threading.Event(), threading.Event(), Store.put_meta
 
-    def slow(self: Store, events: Any) -> None:
-        if any(kind == "session.closed" for _, kind, *_ in events):
+    def slow(self: Store, **values: str) -> None:
+        if "ended_utc" in values:
             writing.set()
             free.wait(5.0)
-        whole(self, events)
+        whole(self, **values)
 
-    monkeypatch.setattr(Store, "append", slow)
+    monkeypatch.setattr(Store, "put_meta", slow)
     async with serving(tmp_path) as running:
         session = await running.sessions.create()
         subscription = session.log.subscribe(["session.closed"])

@@ -1,0 +1,118 @@
+"""Ended sessions that are on disk alone: those of earlier runs. They are read when somebody asks for them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import structlog
+
+from streamsvc.core import clock
+from streamsvc.core.errors import CapacityError, StreamsvcError
+from streamsvc.events.replay import translations_of, units_of
+from streamsvc.events.store import FAILURES, Store
+from streamsvc.events.stored import StoredSession, last_change, look
+from streamsvc.service.session import Session, SharedResources
+
+log = structlog.get_logger()
+_PAGE = 2000  # events read from the disk at once
+_UNREADABLE = (*FAILURES, CapacityError, ValueError, KeyError, TypeError)
+
+
+class StoredSessions:
+    """The sessions of a data folder that are not in memory.
+
+    Args:
+        data_dir: parent of the session folders.
+
+    `by_id`: what the list shows of each.
+    """
+
+    def __init__(self, data_dir: Path) -> None:
+        self.by_id: dict[str, StoredSession] = {}
+        self._data_dir = data_dir
+        self._reading = asyncio.Lock()  # one log at a time
+
+    async def find_all(self) -> None:
+        """Find the sessions of earlier runs; before any session is started."""
+        self.by_id = await asyncio.to_thread(self._look_at_all)
+        if self.by_id:
+            log.info("sessions of earlier runs found", count=len(self.by_id))
+
+    def _look_at_all(self) -> dict[str, StoredSession]:
+        found: dict[str, StoredSession] = {}
+        for folder in _folders(self._data_dir):
+            try:
+                found[folder.name] = look(folder)
+            except _UNREADABLE as error:
+                log.warning("a session cannot be read", session=folder.name, error=type(error).__name__)
+        return found
+
+    async def load(self, name: str, shared: SharedResources) -> Session | None:
+        """A session with all that its log holds, no longer kept here; None: there is no such session.
+
+        Raises:
+            StreamsvcError: "unreadable": its files are broken. It can be erased.
+        """
+        async with self._reading:
+            found = self.by_id.get(name)
+            if found is None:
+                return None
+            keep = shared.settings.store
+            try:
+                store = Store(found.folder, events=keep.events, frames=keep.frames)
+                session = Session(name, shared, store)
+                await asyncio.to_thread(_fill, session, found)
+            except _UNREADABLE as error:
+                log.error("a session cannot be read", session=name, error=type(error).__name__)
+                raise StreamsvcError(
+                    "the files of this session cannot be read; it can be erased", code="unreadable"
+                ) from None
+            if self.by_id.pop(name, None) is None:  # erased meanwhile
+                await asyncio.to_thread(store.close, purge=False)
+                return None
+            age = max(0.0, (clock.utc() - found.ended_utc).total_seconds())
+            session.restore(found, age)
+            return session
+
+    async def erase(self, name: str) -> None:
+        """Erase a session's files, where it is here."""
+        found = self.by_id.pop(name, None)
+        if found is not None:
+            await asyncio.to_thread(shutil.rmtree, found.folder, ignore_errors=True)
+
+    async def sweep(self, retention: float, in_memory: set[str]) -> None:
+        """Erase what is older than `retention` seconds, folders that cannot be read included."""
+        now = clock.utc()
+        for name, found in list(self.by_id.items()):
+            if (now - found.ended_utc).total_seconds() > retention:
+                await self.erase(name)
+        known = in_memory | set(self.by_id)
+        await asyncio.to_thread(self._sweep_unreadable, retention, known)
+
+    def _sweep_unreadable(self, retention: float, known: set[str]) -> None:
+        for folder in _folders(self._data_dir):
+            with contextlib.suppress(OSError):
+                age = (clock.utc() - last_change(folder)).total_seconds()
+                if folder.name not in known and age > retention:
+                    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _folders(data_dir: Path) -> Iterator[Path]:
+    if data_dir.is_dir():
+        yield from sorted(folder for folder in data_dir.iterdir() if (folder / "session.db").is_file())
+
+
+def _fill(session: Session, found: StoredSession) -> None:
+    """Put what the log holds on the session's timeline. On a thread: a long log takes seconds."""
+    after = 0
+    originals: dict[str, tuple[float, float]] = {}
+    while rows := session.store.read(after, found.seq + 1, _PAGE):
+        after = rows[-1][0]
+        events = [json.loads(row[3] + "}") for row in rows]
+        session.dispatcher.restore([*units_of(events), *translations_of(events, originals)])
+    session.store.rest()
