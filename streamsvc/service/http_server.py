@@ -97,7 +97,8 @@ class LimitedProtocol(H11Protocol):
         before = self.cycle
         super().data_received(data)
         if self.cycle is not None and self.cycle is not before:
-            self.cycle.scope["extensions"] = {ABORT: self.transport.abort}  # before its task has begun
+            extensions: dict[str, Any] = {ABORT: self.transport.abort}
+            self.cycle.scope["extensions"] = extensions  # before its task has begun
         if self.conn.their_state is h11.IDLE and (self.cycle is None or self.cycle.response_complete):
             self._await_header()  # the bytes so far are no whole header
         else:

@@ -53,7 +53,7 @@ class LimitedWebSocket(WebSocketsSansIOProtocol):
         """Begin; the application may end the connection at once."""
         super().handle_connect(event)
         if hasattr(self, "scope"):
-            extensions: dict[str, Any] = self.scope["extensions"]  # type: ignore[assignment]
+            extensions: dict[str, Any] = self.scope["extensions"]
             extensions[ABORT] = self.transport.abort
 
     def connection_lost(self, exc: Exception | None) -> None:
