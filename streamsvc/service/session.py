@@ -13,6 +13,7 @@ import functools
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any
 
 import structlog
@@ -91,6 +92,7 @@ class Session:
         self.clock = SessionClock()
         self.store = store
         self.ended_at: float | None = None  # monotonic seconds; set once everything is written
+        self.ended_utc: datetime | None = None  # set just before
         self.over = asyncio.Event()  # set at the same time
         self._sign = shared.sign
         self._degradation = DegradationState()
@@ -204,7 +206,8 @@ class Session:
     async def _keep_end(self) -> None:
         """Store when the session ended, and close its files: few read it from now on."""
         seconds = self.clock.position() if self.media.state is not State.CREATED else 0.0
-        ended = {"ended_utc": clock.stamp(clock.utc()), "seconds": str(round(max(0.0, seconds), 3))}
+        self.ended_utc = clock.utc()
+        ended = {"ended_utc": clock.stamp(self.ended_utc), "seconds": str(round(max(0.0, seconds), 3))}
         with contextlib.suppress(*FAILURES):
             await asyncio.to_thread(self.store.put_meta, **ended)
         await asyncio.to_thread(self.store.rest)
@@ -223,6 +226,7 @@ class Session:
             self._end_error.retryable = stored.error["retryable"]
         self._ending.set()
         self.ended_at = clock.now() - age
+        self.ended_utc = stored.ended_utc
         self.over.set()
 
     async def _tick(self) -> None:

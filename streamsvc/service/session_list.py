@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from datetime import timedelta
 from typing import Any
 
 from streamsvc.core import clock
@@ -71,8 +70,8 @@ def overview(session: Session) -> dict[str, Any]:
         "last_caption": cues[-1].text[:_TEXT] if cues else None,
         "error": session.failure.body()["error"] if session.failure is not None else None,
     }
-    if session.ended_at is not None:
-        body["ended_utc"] = clock.stamp(clock.utc() - timedelta(seconds=clock.now() - session.ended_at))
+    if session.ended_utc is not None:
+        body["ended_utc"] = clock.stamp(session.ended_utc)
     return body
 
 

@@ -87,7 +87,7 @@ async def test_whip_says_what_it_accepts_also_in_a_preflight(tmp_path: Path) -> 
 
 async def test_a_failure_of_ours_can_be_read_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with serving(tmp_path, server={"origins": [PAGE]}) as (service, _, client):
-        monkeypatch.setattr(service.auth, "grants", None)
+        monkeypatch.setattr(service, "load_controller", None)
         failed = await client.get("/v1/capacity", headers={"Origin": PAGE})
         assert (failed.status_code, allowed(failed)) == (500, PAGE)
         assert "content-security-policy" in failed.headers

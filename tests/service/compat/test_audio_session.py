@@ -196,7 +196,7 @@ async def test_a_flush_transcribes_all_audio_and_the_session_and_its_times_conti
         assert starts == sorted(starts)
         assert starts[len(starts) // 2] > 9.0
         assert service.sessions.by_id == {}
-        assert not list((tmp_path / "data").glob("*")), "nothing was written"
+        assert not list((tmp_path / "data").glob("[!.]*")), "nothing was written"
         assert subscribers() == before, "no subscriber is left behind"
 
 
