@@ -10,6 +10,7 @@ import contextlib
 import functools
 import importlib
 import json
+import logging
 import os
 import signal
 import socket
@@ -240,7 +241,7 @@ def watch(
     config_file: ConfigFile = None,
 ) -> None:
     """Live captions, scenes and answers in the terminal."""
-    configure_logs(as_json=as_json)
+    configure_logs(as_json=as_json, level=logging.WARNING)
     # Private addresses are allowed: the source is the user's own argument.
     settings = config.load(config_file, server={"private_urls": True})
     asyncio.run(_watch(settings, source, _speed(speed), at_end or [], as_json=as_json, language=language))
@@ -297,7 +298,7 @@ def ask(
     config_file: ConfigFile = None,
 ) -> None:
     """Ask a running service about a session. Exit status 1: it declines to answer."""
-    configure_logs(as_json=as_json)
+    configure_logs(as_json=as_json, level=logging.WARNING)
     server = config.load(config_file).server
     url = terminal.questions_url(session, f"http://{server.host}:{server.port}")
     if not asyncio.run(terminal.show_answer(terminal.ask(url, question, token), as_json=as_json)):

@@ -144,6 +144,7 @@ CLOCK_READERS = {"core.clock", "workers.child"}  # workers.child has no event lo
 WITHOUT_MIRROR = {"engines"}  # the contract alone; test_telemetry.py watches its one call
 WHOLE = {
     "test_web.py",
+    "test_fuzz.py",
     "test_page.py",
     "test_browser.py",
     "test_architecture.py",

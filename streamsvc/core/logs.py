@@ -13,8 +13,8 @@ from streamsvc.core.redaction import places, redact_libraries
 log = structlog.get_logger()
 
 
-def configure_logs(*, as_json: bool, file: TextIO | None = None) -> None:
-    """Log at level INFO to stderr, as JSON lines or as coloured text; `file`: what stands for stderr."""
+def configure_logs(*, as_json: bool, file: TextIO | None = None, level: int = logging.INFO) -> None:
+    """Log to stderr, as JSON lines or as coloured text; `file`: what stands for stderr."""
     renderer: Any = (
         structlog.processors.JSONRenderer()
         if as_json
@@ -27,7 +27,7 @@ def configure_logs(*, as_json: bool, file: TextIO | None = None) -> None:
             redact_exception,
             renderer,
         ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=structlog.PrintLoggerFactory(file or sys.stderr),
     )
     logging.getLogger("aiortc").setLevel(logging.ERROR)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import socket
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
@@ -233,11 +234,11 @@ def _logs_above(console: Console) -> Iterator[None]:
     if not (console.is_terminal and sys.stderr.isatty()):
         yield
         return
-    configure_logs(as_json=False, file=cast(TextIO, FileProxy(console, sys.stderr)))
+    configure_logs(as_json=False, file=cast(TextIO, FileProxy(console, sys.stderr)), level=logging.WARNING)
     try:
         yield
     finally:
-        configure_logs(as_json=False)
+        configure_logs(as_json=False, level=logging.WARNING)
 
 
 async def show_progress(

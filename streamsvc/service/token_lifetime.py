@@ -45,6 +45,7 @@ class TokenLifetime:
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(None) as limit:
+                turn: asyncio.TimerHandle
 
                 def check() -> None:
                     nonlocal turn
@@ -101,14 +102,14 @@ class _Sent:
                 and self._type
                 and self._type.startswith(("application/json", "text/event"))
             ):
-                message = message | {"body": self._shortened(message["body"].decode()).encode()}
+                message = {**message, "body": self._shortened(message["body"].decode()).encode()}
             self._over = not message.get("more_body", False)
         elif kind == "websocket.accept":
             self._open = True
         elif kind == "websocket.close":
             self._over = True
         elif kind == "websocket.send" and message.get("text"):
-            message = message | {"text": self._shortened(message["text"])}
+            message = {**message, "text": self._shortened(message["text"])}
         await self._send(message)
 
     async def end(self, scope: Scope, receive: Receive) -> None:

@@ -23,7 +23,7 @@ def error_of(
 ) -> str:
     """What a command that must fail prints, run in this process: a process a case would take minutes."""
     monkeypatch.setattr(sys, "argv", ["streamsvc", *arguments])
-    monkeypatch.setattr(command_line, "configure_logs", lambda *, as_json: None)
+    monkeypatch.setattr(command_line, "configure_logs", lambda **_: None)
     with pytest.raises(SystemExit) as ended:
         command_line.main()
     assert ended.value.code == 2

@@ -64,7 +64,7 @@ async def test_a_viewer_that_sends_without_pause_is_told_and_closed(tmp_path: Pa
     async with serving(tmp_path, limits={"messages_per_second": 10}) as (service, place, client):
         session = await open_session(client, no_store=True)
         async with socket_of(place, session, "?types=none") as events:
-            kinds = []
+            kinds: list[dict[str, Any]] = []
             with pytest.raises(ConnectionClosed) as closed:
                 for _ in range(1000):
                     await events.send('{"type":"ping"}')

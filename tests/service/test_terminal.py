@@ -119,10 +119,10 @@ def test_log_lines_stand_above_the_open_caption(
         monkeypatch.setattr("sys.stderr", errors)
         with EventPrinter(False, console) as printer:
             printer.show(partial("not yet closed"))
-            structlog.get_logger().info("worker ready")
+            structlog.get_logger().warning("worker ended")
             above, row = opened.read()
     structlog.reset_defaults()
-    assert "worker ready" in above and row == "not yet closed"
+    assert "worker ended" in above and row == "not yet closed"
 
 
 def test_a_file_or_a_pipe_gets_closed_captions_alone_and_no_control_characters() -> None:
@@ -241,7 +241,8 @@ async def test_an_answer_is_printed_as_it_comes(capsys: pytest.CaptureFixture[st
 
 
 async def test_a_running_service_is_asked(tmp_path: Path) -> None:
-    async with serving(tmp_path) as (_, place, client):
+    async with serving(tmp_path) as (service, place, client):
+        await service.ready()
         session = await open_session(client)
         url = questions_url(session, f"http://{place}")
         got = [event async for event in terminal.ask(url, "Anything?", "")]

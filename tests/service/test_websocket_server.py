@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import uvicorn
 from starlette.types import Receive, Scope, Send
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.asyncio.client import connect
 
 from streamsvc.core.config import Limits
@@ -102,14 +103,14 @@ async def test_one_that_sends_without_pause_does_not_stall_the_loop() -> None:
         writer.write(UPGRADE)
         await reader.readuntil(b"\r\n\r\n")
         pieces: list[int] = []
-        feed = websocket_server.WebSocketsSansIOProtocol.data_received
+        feed = WebSocketsSansIOProtocol.data_received
         with pytest.MonkeyPatch.context() as patch:
 
             def fed(self: Any, data: bytes) -> None:
                 pieces.append(len(data))
                 feed(self, data)
 
-            patch.setattr(websocket_server.WebSocketsSansIOProtocol, "data_received", fed)
+            patch.setattr(WebSocketsSansIOProtocol, "data_received", fed)
             writer.write(PING * 20_000)
             while sum(pieces) < 20_000 * len(PING):  # noqa: ASYNC110  # nothing tells of it
                 await asyncio.sleep(0.01)
