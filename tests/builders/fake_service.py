@@ -19,9 +19,8 @@ async def serving(
     folder: Path, models: Models | None = None, **groups: dict[str, Any]
 ) -> AsyncIterator[Service]:
     """A service whose workers never start, with stand-in models."""
-    async with Service(
-        config.load(None, **{"server": {"data_dir": folder}, **groups}), at_once=()
-    ) as running:
+    server = {"data_dir": folder, **groups.get("server", {})}
+    async with Service(config.load(None, **(groups | {"server": server})), at_once=()) as running:
         running.use_roles((models or Models()).roles())
         yield running
 

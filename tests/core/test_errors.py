@@ -55,7 +55,7 @@ def test_a_code_argument_replaces_the_default_of_that_error_only() -> None:
         ("UnsupportedMediaType", 415, 4400),
         ("Unprocessable", 422, 4400),
         ("PreconditionRequired", 428, 4400),
-        ("RateLimited", 429, 4400),
+        ("RateLimited", 429, 4429),
         ("SourceError", 422, 4400),
         ("CapacityError", 503, 1013),
         ("ModelMissing", 503, 1011),
