@@ -66,6 +66,7 @@ export class Scenes {
   /** load(url) -> Promise of an address for <img>; onPicture(address): the newest picture; button: back to the newest. */
   constructor(list, { load, onPicture, button }) {
     Object.assign(this, { list, load, onPicture });
+    this.placing = Promise.resolve();
     this.frames = new Map(); // keyframe id -> { id, at, address, labels, row, timer }
     this.follower = new Follower(list.parentElement, button, "start");
   }
@@ -84,7 +85,8 @@ export class Scenes {
       frame.look = await lookOf(address);
       if (frame.row) this._picture(frame.row, frame);
     });
-    Promise.race([late, Promise.all([loaded, seen])]).then(() => this._place(frame));
+    const known = Promise.race([late, Promise.all([loaded, seen])]);
+    this.placing = Promise.all([this.placing, known]).then(() => this._place(frame)); // in their order: each is compared with the one before
     if (!this.list.childElementCount) this._open(frame);
   }
 
