@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from fastapi.responses import JSONResponse
 from starlette.datastructures import Headers
@@ -25,26 +24,6 @@ from streamsvc.service.rate_limit import RateLimiter
 
 OWN_LIMITS = re.compile(r"/v1/listen$|^/whip")  # check the token and read the body by themselves
 WITH_IMAGE = re.compile(r"/v1/sessions/[^/]+/questions$")
-
-
-@dataclass(frozen=True, slots=True)
-class Body:
-    """A request's body, read whole."""
-
-    content: bytes
-
-    def receive(self, after: Receive) -> Receive:
-        """An ASGI `receive` that gives the body once, then what comes `after`."""
-        given = False
-
-        async def receive() -> Message:
-            nonlocal given
-            if given:
-                return await after()
-            given = True
-            return {"type": "http.request", "body": self.content, "more_body": False}
-
-        return receive
 
 
 class RequestGuard:
@@ -77,8 +56,7 @@ class RequestGuard:
             has_body = has_body and not OWN_LIMITS.search(scope["path"])
             self._authenticate(headers, scope, required=has_body)
             if has_body:
-                body = await self._body(scope["path"], headers, receive)
-                receive = body.receive(receive)
+                receive = _given(await self._body(scope["path"], headers, receive), receive)
         except StreamsvcError as error:
             await _answer(error)(scope, receive, send)
             return
@@ -95,7 +73,7 @@ class RequestGuard:
             if self._connections is not None:
                 self._connections.authenticated(scope.get("client"))
 
-    async def _body(self, path: str, headers: Mapping[str, str], receive: Receive) -> Body:
+    async def _body(self, path: str, headers: Mapping[str, str], receive: Receive) -> bytes:
         """The whole body. Raises TooLarge, InvalidRequest."""
         # base64 makes 4 bytes of 3, and the question comes beside the image
         limit = 2 * self._limits.image_bytes if WITH_IMAGE.search(path) else self._limits.body_bytes
@@ -120,7 +98,7 @@ class RequestGuard:
             ) from None
         content = b"".join(pieces)
         _check_texts(content)
-        return Body(content)
+        return content
 
     def _limiting_failures(self, send: Send, address: str) -> Send:
         """A `send` that answers 429 instead of 401 to an address with too many of them."""
@@ -141,6 +119,20 @@ class RequestGuard:
             await send(message)
 
         return limiting
+
+
+def _given(body: bytes, after: Receive) -> Receive:
+    """An ASGI `receive` that gives a body once, then what comes `after`."""
+    given = False
+
+    async def receive() -> Message:
+        nonlocal given
+        if given:
+            return await after()
+        given = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return receive
 
 
 def _check_texts(content: bytes) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import socket
 from collections.abc import AsyncIterator
 
 import uvicorn
@@ -13,6 +12,7 @@ from starlette.types import Receive, Scope, Send
 from streamsvc.core import metrics
 from streamsvc.core.config import Limits
 from streamsvc.service.http_server import Connections, protocol_with
+from tests.builders.http_server import listening
 
 
 class Application:
@@ -35,21 +35,10 @@ class Application:
 async def serving(**limits: float) -> AsyncIterator[int]:
     """An HTTP server with these limits; yields its port."""
     connections = Connections(Limits.model_validate(limits))
-    listener = socket.create_server(("127.0.0.1", 0))
-    listener.setblocking(False)
-    server = uvicorn.Server(
-        uvicorn.Config(
-            Application(connections), http=protocol_with(connections), lifespan="off", log_config=None
-        )
-    )
-    server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign,assignment]
-    task = asyncio.create_task(server.serve(sockets=[listener]))
-    try:
-        yield listener.getsockname()[1]
-    finally:
-        server.should_exit = True
-        await task
-        listener.close()
+    protocol = protocol_with(connections)
+    config = uvicorn.Config(Application(connections), http=protocol, lifespan="off", log_config=None)
+    async with listening(config) as port:
+        yield port
 
 
 class Client:

@@ -17,6 +17,7 @@ from websockets.asyncio.client import connect
 from streamsvc.core.config import Limits
 from streamsvc.service import websocket_server
 from streamsvc.service.websocket_server import ABORT, websocket_with
+from tests.builders.http_server import listening
 
 Talk = Callable[[Receive, Send, Scope], Awaitable[None]]
 UPGRADE = (
@@ -36,19 +37,10 @@ async def serving(talk: Talk, **limits: int) -> AsyncIterator[int]:
         await send({"type": "websocket.accept"})
         await talk(receive, send, scope)
 
-    listener = socket.create_server(("127.0.0.1", 0))
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 64 * 1024)
-    listener.setblocking(False)
     protocol = websocket_with(Limits.model_validate(limits))
-    server = uvicorn.Server(uvicorn.Config(application, ws=protocol, lifespan="off", log_config=None))
-    server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign,assignment]
-    task = asyncio.create_task(server.serve(sockets=[listener]))
-    try:
-        yield listener.getsockname()[1]
-    finally:
-        server.should_exit = True
-        await task
-        listener.close()
+    config = uvicorn.Config(application, ws=protocol, lifespan="off", log_config=None)
+    async with listening(config) as port:
+        yield port
 
 
 async def count_messages(got: list[float], receive: Receive) -> None:
