@@ -21,6 +21,7 @@ from streamsvc.core import clock
 from streamsvc.core.latency import WAIT
 from streamsvc.core.roles import Payload, Role
 from streamsvc.core.types import Box, Keyframe, ScreenText, Sight, Tag, TextLine
+from streamsvc.vision import colour
 from streamsvc.vision.frame_difference import WHOLE, Gray, Region
 
 CELL = 5  # pixels of the thumbnail
@@ -41,7 +42,7 @@ class Settings(Protocol):
 
 
 async def perceive(keyframe: Keyframe, jpeg: bytes, see: Role, *, deadline_in_s: float) -> Sight:
-    """Run detector, tagger and embedding on one keyframe.
+    """Run detector, tagger and embedding on one keyframe, and measure its colours.
 
     Raises:
         WorkerError: of the role.
@@ -54,7 +55,8 @@ async def perceive(keyframe: Keyframe, jpeg: bytes, see: Role, *, deadline_in_s:
     )
     corners = np.asarray(result["corners"], dtype=np.float64).tolist()
     tags = zip(map(_label, result["tags"]), result["tag_scores"], strict=True)
-    boxes = zip(map(_label, result["boxes"]), result["box_scores"], corners, strict=True)
+    colours = await asyncio.to_thread(colour.measure, jpeg, corners)
+    boxes = zip(map(_label, result["boxes"]), result["box_scores"], corners, colours.boxes, strict=True)
     return Sight(
         keyframe.session,
         keyframe.track,
@@ -62,10 +64,12 @@ async def perceive(keyframe: Keyframe, jpeg: bytes, see: Role, *, deadline_in_s:
         keyframe.arrived,
         np.asarray(result["embedding"], dtype=np.float32),
         tuple(Tag(label, float(score)) for label, score in tags),
-        tuple(Box(label, float(score), *box) for label, score, box in boxes),
+        tuple(Box(label, float(score), *box, names) for label, score, box, names in boxes),
         bool(result["blank"]),
         (*keyframe.stages, (WAIT, start), ("sight", clock.now())),
         np.asarray(result["clip"], dtype=np.float16) if "clip" in result else None,
+        colours=colours.picture,
+        background=colours.background,
     )
 
 
