@@ -40,7 +40,9 @@ purple 7e1e9c 35063e bf77f6, pink ff81c0 cb416b ffd1df, brown 653700 341c02 ad81
 def palette() -> list[tuple[str, NDArray[np.float64]]]:
     """(basic term, linear light) of the survey's colours."""
     rows = [row.split() for row in SURVEY.replace("\n", " ").split(",")]
-    return [(term, linear(np.array(list(bytes.fromhex(code))) / 255)) for term, *codes in rows for code in codes]
+    return [
+        (term, linear(np.array(list(bytes.fromhex(code))) / 255)) for term, *codes in rows for code in codes
+    ]
 
 
 def linear(value: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -123,9 +125,7 @@ class Maker:
     def ragged(self) -> Made:
         """A thing with arms: half of its box is background."""
         return self._thing(
-            lambda x, y: (
-                np.hypot(x, y) <= 0.62 + 0.38 * np.cos(5 * np.arctan2(y, x)) * (np.hypot(x, y) > 0.3)
-            )
+            lambda x, y: np.hypot(x, y) <= 0.62 + 0.38 * np.cos(5 * np.arctan2(y, x)) * (np.hypot(x, y) > 0.3)
         )
 
     def background(self) -> Made:
@@ -176,7 +176,9 @@ def main() -> None:
     parser.add_argument("--each", type=int, default=100, help="pictures of each kind, over all exposures")
     parser.add_argument("--misses", action="store_true", help="what was drawn and told where it is wrong")
     chosen = parser.parse_args()
-    print(f"{'':12}" + "".join(f"{name:>10}" for name in ("right", "declined", "wrong")), " right by exposure")
+    print(
+        f"{'':12}" + "".join(f"{name:>10}" for name in ("right", "declined", "wrong")), " right by exposure"
+    )
     seconds, misses = [], Counter[str]()
     for seed, kind in enumerate(KINDS):
         maker, counts, by_exposure = Maker(seed), Counter[str](), Counter[float]()
@@ -195,7 +197,9 @@ def main() -> None:
         row = "".join(f"{counts[name]:10}" for name in ("right", "declined", "wrong"))
         print(f"{kind:12}{row}  " + " ".join(f"x{step}: {by_exposure[step]}" for step in EXPOSURES))
     ordered = sorted(seconds[1:])
-    print(f"median {ordered[len(ordered) // 2] * 1e3:.1f} ms a picture of {WIDTH} x {HEIGHT}, decoding included")
+    print(
+        f"median {ordered[len(ordered) // 2] * 1e3:.1f} ms a picture of {WIDTH} x {HEIGHT}, decoding included"
+    )
     if chosen.misses:
         for text, count in misses.most_common():
             print(f"{count:4} {text}")

@@ -62,6 +62,16 @@ class LabelWords:
 
 
 @dataclass(frozen=True, slots=True)
+class ColourWords:
+    """Words of a question about a colour: for the background, for the picture, that name nothing; other names."""
+
+    background: tuple[str, ...]
+    picture: tuple[str, ...]
+    idle: tuple[str, ...]
+    same: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
 class Vote:
     """How the examples vote on one question.
 
@@ -132,6 +142,14 @@ def label_words() -> LabelWords:
     return LabelWords(
         frozenset(labels["ignored"]), {name: tuple(words) for name, words in labels["plurals"].items()}
     )
+
+
+@cache
+def colour_words() -> ColourWords:
+    """Words of questions about colours."""
+    words = _data()["colours"]
+    lists = (tuple(words[name]) for name in ("background", "picture", "idle"))
+    return ColourWords(*lists, dict(words["same"]))
 
 
 def examples() -> list[str]:

@@ -82,9 +82,7 @@ def _keyframe(event: LoggedEvent) -> Keyframe:
 
 def _sight(event: LoggedEvent) -> Sight:
     tags = tuple(Tag(tag["label"], tag["score"]) for tag in event["tags"])
-    boxes = tuple(
-        Box(box["label"], box["score"], *_rectangle(box), _colours(box)) for box in event["boxes"]
-    )
+    boxes = tuple(Box(box["label"], box["score"], *_rectangle(box), _colours(box)) for box in event["boxes"])
     return Sight(
         *_head(event),
         _NO_EMBEDDING,

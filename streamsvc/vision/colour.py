@@ -72,7 +72,25 @@ _HUELESS: tuple[tuple[float, float, str], ...] = (
     (8, 10, "black"),
 )
 _DARKEST = (8, 20)  # lightness and chroma below which a colour is black
-_XYZ = ((0.4124564, 0.3575761, 0.1804375), (0.2126729, 0.7151522, 0.0721750), (0.0193339, 0.1191920, 0.9503041))
+# What a colour may be called as well, or in another light.
+NEIGHBOURS: dict[str, tuple[str, ...]] = {
+    "black": ("gray", "brown", "blue"),
+    "white": ("gray", "yellow", "pink", "blue"),
+    "gray": ("black", "white", "blue", "green", "brown"),
+    "red": ("pink", "orange", "brown", "purple"),
+    "orange": ("red", "yellow", "brown", "pink"),
+    "yellow": ("orange", "green", "white", "brown"),
+    "green": ("yellow", "blue", "gray", "brown"),
+    "blue": ("green", "purple", "gray", "black", "white"),
+    "purple": ("blue", "pink", "red"),
+    "pink": ("red", "purple", "white", "orange"),
+    "brown": ("red", "orange", "yellow", "green", "black", "gray"),
+}
+_XYZ = (
+    (0.4124564, 0.3575761, 0.1804375),
+    (0.2126729, 0.7151522, 0.0721750),
+    (0.0193339, 0.1191920, 0.9503041),
+)
 _D65 = (0.95047, 1.0, 1.08883)
 
 
