@@ -58,8 +58,7 @@ _HUES: tuple[tuple[float, tuple[tuple[float, float, str], ...]], ...] = (
     (110, ((60, 30, "yellow"), (85, 0, "yellow"), (0, 0, "brown"))),
     (127, ((70, 0, "yellow"), (0, 0, "green"))),
     (212, ((0, 0, "green"),)),
-    (315, ((0, 0, "blue"),)),
-    (323, ((0, 95, "blue"), (25, 0, "purple"), (0, 0, "blue"))),
+    (322, ((0, 0, "blue"),)),
     (352, ((0, 0, "purple"),)),
     (360, ((62, 0, "pink"), (0, 0, "purple"))),
 )

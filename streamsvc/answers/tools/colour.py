@@ -23,7 +23,10 @@ from streamsvc.vision.colour import NAMES, NEIGHBOURS
 from streamsvc.vision.scenes import is_shown
 
 ZONES = ("left", "right", "top", "bottom", "middle")
-UNTOLD = ("person", "traffic light")  # of the one clothes, hair or skin is asked for, of the other which lamp is lit
+UNTOLD = (
+    "person",
+    "traffic light",
+)  # of the one clothes, hair or skin is asked for, of the other which lamp is lit
 MANY = 3  # things of one label, beyond which their colours are not told
 
 
