@@ -2,8 +2,9 @@
 
     python -m load_tests.colours [--each 200] [--misses]
 
-The colours are what people called by a basic term, by "dark" or by "light" and it. Each picture is exposed by 0.6 to 1.5 (in linear light), gets noise of 8 levels, and is a JPEG of quality 75. Right: exactly the
-names that were drawn (a thing of one colour: its name). The same seed gives the same pictures.
+The colours are what people called by a basic term, by "dark" or by "light" and it. Each picture is exposed
+by 0.6 to 1.5 (in linear light), gets noise of 8 levels, and is a JPEG of quality 75. Right: exactly the names
+that were drawn (a thing of one colour: its name). The same seed gives the same pictures.
 """
 
 from __future__ import annotations

@@ -134,10 +134,10 @@ NONSENSE = (
 )
 # Words of which nothing is said or shown; every second one is held out.
 WORDS = """
-pepper volcano umbrella guitar dentist passport elephant helicopter pizza bicycle snow piano wallet banana mirror
-thunder keyboard bridge candle pencil dolphin curtain tractor blanket submarine island shampoo cathedral scissors
-ladder perfume chimney penguin harbour envelope trumpet saddle wizard pumpkin microscope lemonade glacier kangaroo
-violin spaghetti calendar lipstick rainbow cheese garage orchestra
+pepper volcano umbrella guitar dentist passport elephant helicopter pizza bicycle snow piano wallet banana
+mirror thunder keyboard bridge candle pencil dolphin curtain tractor blanket submarine island shampoo
+cathedral scissors ladder perfume chimney penguin harbour envelope trumpet saddle wizard pumpkin
+microscope lemonade glacier kangaroo violin spaghetti calendar lipstick rainbow cheese garage orchestra
 """
 Ranking = Callable[[str], NDArray[np.float64]]  # query -> a score of each document, 0: not found
 
@@ -337,7 +337,11 @@ def main() -> None:
     print(f"{'mean reciprocal rank':28}" + "".join(f"{name:>14}" for name in ways))
     for name, half in halves.items():
         print(f"{name + f' ({len(half)})':28}" + "".join(f"{mean(half, way):14.3f}" for way in ways.values()))
-    nothing = {"nonsense": NONSENSE, "one word, chosen on": unheard[::2], "one word, held out": unheard[1::2]}
+    nothing = {
+        "nonsense": NONSENSE,
+        "one word, chosen on": unheard[::2],
+        "one word, held out": unheard[1::2],
+    }
     for name, nonsense in nothing.items():
         hits = [[int((way(query) > 0).sum()) for query in nonsense] for way in (words, unfloored, hybrid)]
         means = ", ".join(

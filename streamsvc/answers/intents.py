@@ -63,7 +63,7 @@ class LabelWords:
 
 @dataclass(frozen=True, slots=True)
 class ColourWords:
-    """Words of a question about a colour: for the background, for the picture, that name nothing; other names."""
+    """Words of questions about colours: for the background, the picture, nothing at all; other names."""
 
     background: tuple[str, ...]
     picture: tuple[str, ...]

@@ -22,8 +22,8 @@ MAX_PASSAGE = 30  # words, unless one sentence has more
 MAX_PAUSE = 3.0  # seconds of silence within a passage
 # Chosen on one half of the queries of load_tests/search.py, tested on the other.
 UNRELATED = 0.8  # cosine similarity of unrelated texts (e5)
-# By how much a text must be nearer to a query than to others: three standard deviations of its similarity with
-# unrelated words (e5: 0.0126). Without it a word that nothing is about finds five texts, with it 0.4.
+# By how much a text must be nearer to a query than to others: three standard deviations of its similarity
+# with unrelated words (e5: 0.0126).
 CHANCE = 0.038
 SIMILARITY_WEIGHT = 1.0  # relative to a text that holds every term, which has 1
 # Not measured: no weights of a vision-text model were at hand. Of 4000 normal deviates 5 exceed 3, none 5.

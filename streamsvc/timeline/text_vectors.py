@@ -100,7 +100,7 @@ class TextVectors:
 
     @property
     def chance(self) -> Vector | None:
-        """The mean vector of CHANCE_QUERIES: its product with a text's vector is how near that is to any query.
+        """The mean vector of CHANCE_QUERIES; its product with a text's is how near that is to any query.
 
         None: not all are known yet.
         """

@@ -29,6 +29,8 @@ CHANGE_THRESHOLD = 8.0  # gray levels, mean over a cell
 REGION_MAX = 0.6  # share of the screen; a larger region saves little and cuts letters
 PAGE_WIDTH = 640  # pixels of the picture in which text is searched
 TEXT_ROWS = 2  # rows of cells that look like letters: one may be an edge of a photo
+SHORT = 3  # letters; a line with fewer is often an edge that was read as a letter, so it must be ...
+SURE = 0.9  # ... read with this score
 STROKE = 40  # gray levels of an edge of a letter
 TITLE_AREA = 0.5  # the title begins in the upper half
 TITLE_RATIO = 1.15  # times the median height of the other lines
@@ -150,10 +152,14 @@ def _label(name: object) -> str:
 
 
 def lines_of(result: Payload) -> tuple[TextLine, ...]:
-    """Lines of a result of the op "read", in reading order."""
+    """Lines of a result of the op "read", in reading order, without single letters that are hardly any."""
     corners = np.asarray(result["corners"], dtype=np.float64).tolist()
     lines = zip(result["texts"], result["scores"], corners, strict=True)
-    return tuple(TextLine(str(text), float(score), *box) for text, score, box in lines)
+    return tuple(
+        TextLine(str(text), float(score), *box)
+        for text, score, box in lines
+        if len(normalised(str(text))) >= SHORT or float(score) >= SURE
+    )
 
 
 def changed_region(gray: Gray, before: Gray | None) -> Region | None:
