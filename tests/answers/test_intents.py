@@ -22,6 +22,7 @@ TOOLS = {
     "seen",
     "count",
     "relation",
+    "colour",
     "occurrences",
     "order",
     "speaker",
