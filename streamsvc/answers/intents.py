@@ -148,8 +148,9 @@ def label_words() -> LabelWords:
 def colour_words() -> ColourWords:
     """Words of questions about colours."""
     words = _data()["colours"]
-    lists = (tuple(words[name]) for name in ("background", "picture", "idle"))
-    return ColourWords(*lists, dict(words["same"]))
+    return ColourWords(
+        tuple(words["background"]), tuple(words["picture"]), tuple(words["idle"]), dict(words["same"])
+    )
 
 
 def examples() -> list[str]:

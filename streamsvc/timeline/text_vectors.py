@@ -106,8 +106,7 @@ class TextVectors:
         """
         if not self._chance or len(self._chance) < len(CHANCE_QUERIES):
             return None
-        mean: Vector = np.mean(np.stack(self._chance), axis=0, dtype=np.float32).astype(np.float16)
-        return mean
+        return np.stack(self._chance).astype(np.float32).mean(axis=0).astype(np.float16)
 
     async def embed_for(self, seconds: float) -> None:
         """Make vectors of the newest texts for at most about that long."""

@@ -198,8 +198,8 @@ def _told_in(cells: NDArray[np.intp]) -> Names:
 
 def _counted(cells: NDArray[np.intp]) -> NDArray[np.float32]:
     """The share of each name in some pixels."""
-    counts = np.bincount(cells, minlength=1 << (3 * BITS)).astype(np.float32)
-    shares: NDArray[np.float32] = counts @ _shares() / max(1, len(cells))
+    counts = np.bincount(cells, minlength=1 << (3 * BITS))
+    shares: NDArray[np.float32] = counts.astype(np.float32) @ _shares() / np.float32(max(1, len(cells)))
     return shares
 
 
@@ -227,5 +227,5 @@ def _of_box(cells: NDArray[np.intp], place: tuple[int, int, int, int]) -> Names:
     frame[top:bottom, left:right] = False
     around = cells[outer][frame[outer]]
     if len(around) >= core.sum() / 4:  # of a box that fills the picture little is around it
-        thing = np.maximum(thing - BEHIND * _counted(around), 0.0)
+        thing = np.maximum(thing - np.float32(BEHIND) * _counted(around), np.float32(0))
     return told_of_thing(thing)

@@ -66,7 +66,7 @@ async def perceive(keyframe: Keyframe, jpeg: bytes, see: Role, *, deadline_in_s:
         keyframe.arrived,
         np.asarray(result["embedding"], dtype=np.float32),
         tuple(Tag(label, float(score)) for label, score in tags),
-        tuple(Box(label, float(score), *box, names) for label, score, box, names in boxes),
+        tuple(Box(label, float(score), x, y, w, h, names) for label, score, (x, y, w, h), names in boxes),
         bool(result["blank"]),
         (*keyframe.stages, (WAIT, start), ("sight", clock.now())),
         np.asarray(result["clip"], dtype=np.float16) if "clip" in result else None,

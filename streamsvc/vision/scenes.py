@@ -100,7 +100,7 @@ def _scene(unit: Sight | ScreenText, text: str, evidence: Evidence) -> Scene:
 
 
 def _is_slide(scene: Scene) -> bool:
-    return scene.evidence[0].kind == "screen"
+    return bool(scene.evidence) and scene.evidence[0].kind == "screen"
 
 
 def _on_slide(timeline: Timeline, sight: Sight) -> bool:

@@ -104,6 +104,12 @@ def test_shadow_glass_and_gleam_of_a_thing_are_not_its_colour() -> None:
     assert colour.measure(jpeg(picture), [BOX]).boxes == (("blue",),)
 
 
+def test_a_thing_that_is_half_black_is_both() -> None:
+    ladybird = with_thing("red", "green")
+    ladybird[90:][np.all(ladybird[90:] == paint("red"), axis=-1)] = paint("black")
+    assert set(colour.measure(jpeg(ladybird), [BOX]).boxes[0]) == {"red", "black"}
+
+
 def test_the_shaded_side_of_a_surface_is_no_second_colour() -> None:
     lit = np.linspace(1.0, 0.65, 320)[None, :, None] * np.ones((180, 1, 1))
     assert colour.measure(jpeg(plain("yellow") * lit), []).picture == ("yellow",)

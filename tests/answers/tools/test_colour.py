@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from streamsvc.answers import tools
-from streamsvc.answers.route import Arguments
+from streamsvc.answers.route import Arguments, Form
 from streamsvc.answers.tools.colour import colour
 from streamsvc.core.types import Box, Sight
 from streamsvc.timeline.timeline import Timeline
@@ -36,7 +36,7 @@ def asked(text: str, *boxes: Box, label: str = "", now: float = 12.0, **more: st
     timeline.latest = now
     if now > 20.0:
         timeline.add(Sight("s", "main", 20.0, 0.0, NO_EMBEDDING, (), ()))
-    form = "yes/no" if more.get("form") else "open"
+    form: Form = "yes/no" if more.get("form") else "open"
     found = colour(timeline, Arguments(text=text, label=label, other=more.get("other", ""), form=form), now)
     if found is None:
         return None
