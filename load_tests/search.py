@@ -5,7 +5,7 @@
 The session is made of the transcripts and slides of the shared recordings. Paraphrased queries have no
 content word (by our stemmer) in common with their target; one that has is an error. Every second one is held
 out: the constants of timeline/ranking.py were chosen by `--grid` on the others. Exact queries are words of a
-document, nonsense queries have no target.
+document, nonsense queries and WORDS (every second one held out) have no target.
 """
 
 from __future__ import annotations
@@ -119,20 +119,14 @@ somebody stands in front of the camera = person
 a device to tell the time = clock
 """
 NONSENSE = (
-    "quarterly earnings report",
-    "kubernetes pod scheduling",
-    "football world cup final",
-    "asdf qwer",
-    "photosynthesis in algae",
-    "mortgage interest rates",
-    "submarine periscope",
-    "violin concerto",
-    "vaccination side effects",
-    "tax evasion trial",
-    "jazz saxophone solo",
-    "chess opening theory",
+    """
+quarterly earnings report, kubernetes pod scheduling, football world cup final, asdf qwer,
+photosynthesis in algae, mortgage interest rates, submarine periscope, violin concerto,
+vaccination side effects, tax evasion trial, jazz saxophone solo, chess opening theory
+""".strip()
+    .replace("\n", " ")
+    .split(", ")
 )
-# Words of which nothing is said or shown; every second one is held out.
 WORDS = """
 pepper volcano umbrella guitar dentist passport elephant helicopter pizza bicycle snow piano wallet banana
 mirror thunder keyboard bridge candle pencil dolphin curtain tractor blanket submarine island shampoo
@@ -337,12 +331,9 @@ def main() -> None:
     print(f"{'mean reciprocal rank':28}" + "".join(f"{name:>14}" for name in ways))
     for name, half in halves.items():
         print(f"{name + f' ({len(half)})':28}" + "".join(f"{mean(half, way):14.3f}" for way in ways.values()))
-    nothing = {
-        "nonsense": NONSENSE,
-        "one word, chosen on": unheard[::2],
-        "one word, held out": unheard[1::2],
-    }
-    for name, nonsense in nothing.items():
+    nothing = (NONSENSE, unheard[::2], unheard[1::2])
+    names = ("nonsense", "one word, chosen on", "one word, held out")
+    for name, nonsense in zip(names, nothing, strict=True):
         hits = [[int((way(query) > 0).sum()) for query in nonsense] for way in (words, unfloored, hybrid)]
         means = ", ".join(
             f"{np.mean(each):.2f} ({np.mean([count > 0 for count in each]):.0%})" for each in hits
@@ -352,8 +343,8 @@ def main() -> None:
         )
     watched(documents, queries, near)
     if chosen.grid:
-        topics(documents, queries[::2], near)
-    if chosen.grid:
+        for threshold in (0.76, 0.78, 0.8, 0.81, 0.82, 0.83, 0.84, 0.85):  # of topics
+            watched(documents, queries[::2], near, threshold)
         grid(queries[::2], list(itertools.chain(*exacts.values())), hybrid)
     if chosen.misses:
         for query, right in queries:
@@ -385,16 +376,6 @@ def watched(
         f"as topics of watches, from {threshold}: {true} of {targets} found, "
         f"{false / len(queries) / hours:.1f} false alarms an hour and watch"
     )
-
-
-def topics(
-    documents: Sequence[Evidence],
-    queries: Sequence[tuple[str, list[int]]],
-    known: Mapping[str, NDArray[np.float32]],
-) -> None:
-    """Other thresholds of topics, on the half that is not held out."""
-    for threshold in (0.76, 0.78, 0.8, 0.81, 0.82, 0.83, 0.84, 0.85):
-        watched(documents, queries, known, threshold)
 
 
 def wanted(query: str) -> list[str]:

@@ -106,7 +106,8 @@ class TextVectors:
         """
         if not self._chance or len(self._chance) < len(CHANCE_QUERIES):
             return None
-        return np.stack(self._chance).astype(np.float32).mean(axis=0).astype(np.float16)
+        mean: NDArray[np.float32] = np.stack(self._chance).astype(np.float32).mean(axis=0)
+        return mean.astype(np.float16)
 
     async def embed_for(self, seconds: float) -> None:
         """Make vectors of the newest texts for at most about that long."""
