@@ -152,6 +152,11 @@ class EventLog:
             self._subscribers.remove(subscription)
             metrics.subscribers.dec()
 
+    @property
+    def followed(self) -> bool:
+        """Whether anybody is subscribed."""
+        return bool(self._subscribers)
+
     async def since(self, after: int, epoch: str | None, until: int) -> tuple[list[Entry], Entry | None]:
         """Durable events with after < seq <= until, and an event that names those no longer held, if any."""
         gap: Entry | None = None

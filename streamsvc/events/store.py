@@ -1,8 +1,9 @@
 """Durable events and thumbnails of one session: SQLite (WAL) in its folder, or in memory (`no_store`).
 
-A write survives the death of this process, not that of the machine: it goes to the write-ahead log, without a
-wait for the disk (https://sqlite.org/wal.html, section 2). All methods block shortly; but for `append` of few
-events, the session calls them on a thread. No other code writes to the folder.
+A write survives the death of this process: it goes to the write-ahead log. Where it is asked for, it waits
+for the disk, and survives the death of the machine too (https://sqlite.org/wal.html, section 2). All methods
+block shortly; the session calls them on a thread, but for those that write little and do not wait for the
+disk. No other code writes to the folder.
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ import sqlite3
 import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Literal
 
-from streamsvc.core.errors import CapacityError, ConfigError, Conflict
+from streamsvc.core.errors import CapacityError, ConfigError
 
 FAILURES = (OSError, sqlite3.Error)  # raised by writes when the disk is full or gone
 
@@ -37,14 +39,23 @@ class Store:
         folder: created if absent; None: in memory, until `close`.
         events: durable events kept; the oldest are dropped.
         frames: thumbnails kept; the oldest are dropped.
+        sync: what a write survives: "process": the death of this process. "power": that of the machine too.
 
     Raises:
         CapacityError: the disk is full, or the folder cannot be created.
     """
 
-    def __init__(self, folder: Path | None, *, events: int, frames: int) -> None:
+    def __init__(
+        self,
+        folder: Path | None,
+        *,
+        events: int,
+        frames: int,
+        sync: Literal["process", "power"] = "process",
+    ) -> None:
         self.folder = folder
         self.events = events
+        self.sync = sync
         self._max_frames = frames
         self._lock = threading.Lock()
         self._closed = False
@@ -54,6 +65,9 @@ class Store:
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
                 folder.chmod(0o700)  # it may be from an earlier version
             self._opened: sqlite3.Connection | None = self._connect()
+            if folder is not None and sync == "power":
+                for named in (folder, folder.parent):  # SQLite waits for what is in a file, not for its name
+                    _sync_folder(named)
         except FAILURES:
             raise CapacityError(
                 "sessions cannot be written to the disk of this server now", code="store_failed"
@@ -69,7 +83,8 @@ class Store:
             failed.callback(db.close)
             if path is not None:
                 db.execute("PRAGMA journal_mode=WAL")
-                db.execute("PRAGMA synchronous=OFF")  # `checkpoint` waits for the disk, on a thread
+                # Without power loss in mind, `checkpoint` alone waits for the disk, on a thread.
+                db.execute(f"PRAGMA synchronous={'FULL' if self.sync == 'power' else 'OFF'}")
                 db.execute("PRAGMA wal_autocheckpoint=0")
             db.executescript(_TABLES)
             failed.pop_all()
@@ -195,7 +210,7 @@ class Store:
                 self._opened.close()
                 self._opened = None
             if purge and self.folder is not None and not self._purged:
-                self._purged = True  # a second purge could delete a new session of the same name
+                self._purged = True
                 shutil.rmtree(self.folder, ignore_errors=True)
 
     @contextlib.contextmanager
@@ -210,19 +225,12 @@ class Store:
             raise
 
 
-def clear(folder: Path) -> None:
-    """Delete the store of an earlier session in `folder`: publishers choose the names of their sessions.
-
-    Raises:
-        Conflict: "name_taken": the folder is not a session's.
-    """
-    if folder.exists() and not (folder / "session.db").is_file():
-        raise Conflict(
-            f"the name {folder.name!r} is taken: the data folder has an entry that is no session",
-            code="name_taken",
-        )
-    for file in folder.glob("session.db*"):
-        file.unlink()
+def _sync_folder(folder: Path) -> None:
+    opened = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)
 
 
 def size_of(folder: Path) -> int:

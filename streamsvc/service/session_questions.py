@@ -32,6 +32,11 @@ class SessionQuestions:
         self._closed = False
         self._task: asyncio.Task[None] | None = None
 
+    @property
+    def idle(self) -> bool:
+        """Whether no question waits or is being answered."""
+        return (self._task is None or self._task.done()) and not len(self._answering.queue)
+
     def ask(self, new: QuestionRequest) -> Question:
         """Queue a question; arguments and errors as of `QuestionQueue.ask`."""
         queue = self._answering.queue

@@ -52,6 +52,14 @@ class StoredSessions:
                 log.warning("a session cannot be read", session=folder.name, error=type(error).__name__)
         return found
 
+    async def look(self, name: str) -> StoredSession | None:
+        """What the list shows of an ended session whose files are there; None: they cannot be read."""
+        async with self._reading:
+            try:
+                return await asyncio.to_thread(look, self._data_dir / name)
+            except _UNREADABLE:
+                return None
+
     async def load(self, name: str, shared: SharedResources) -> Session | None:
         """A session with all that its log holds, no longer kept here; None: there is no such session.
 

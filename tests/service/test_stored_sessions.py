@@ -17,7 +17,7 @@ import pytest
 from streamsvc.core import clock
 from streamsvc.core.errors import ConfigError, NotFound, StreamsvcError
 from streamsvc.core.types import Gap, Keyframe, Speech, Translation, VideoFrame
-from streamsvc.service import app, sessions
+from streamsvc.service import app, retention
 from streamsvc.service.service import Service
 from streamsvc.service.session import Session
 from tests.builders.fake_service import kept, serving
@@ -209,11 +209,11 @@ def test_sessions_of_earlier_runs_go_by_time_and_bytes_while_the_service_runs(
         async with serving(tmp_path) as running:
             assert set(running.sessions.stored.by_id) == {"old", "new", "newer"}
             await running.sessions.open("newer")
-            await clock.sleep(2 * sessions._JANITOR_SECONDS)
+            await clock.sleep(2 * retention.SECONDS)
             assert kept(tmp_path) == {"new", "newer", "holiday"}
-            await running.sessions._erase_over(1_000_000)
+            await retention.erase_over(running.sessions, 1_000_000)
             assert kept(tmp_path) == {"new", "newer", "holiday"}
-            await running.sessions._erase_over(0)
+            await retention.erase_over(running.sessions, 0)
             assert kept(tmp_path) == {"holiday"}
             with pytest.raises(NotFound):
                 await running.sessions.open("new")
