@@ -109,7 +109,7 @@ def test_an_offer_that_nobody_connects_for_is_counted_and_frees_its_place_at_onc
             peers[1].tell("closed", "failed")
             await running.publications.publish("mine", "good")
             assert at(session, State.LIVE), "one that tries again finds its session"
-            peers[2].tell("closed", "handshake")
+            peers[2].tell("closed", "left")
             await clock.sleep(running.settings.ingest.resume_seconds + 1.0)
             assert at(session, State.ENDED)
             assert not running.sessions.live

@@ -86,7 +86,7 @@ async def events(client: httpx.AsyncClient, name: str, query: str = "after=0", *
 
 async def entry(client: httpx.AsyncClient, name: str) -> dict[str, Any]:
     listed = (await client.get("/v1/sessions?state=ended")).json()["sessions"]
-    (found,) = [one for one in listed if one["id"] == name]
+    (found,) = [one for one in listed if one["name"] == name]
     assert isinstance(found, dict)
     return {key: value for key, value in found.items() if key != "thumbnail_url"}
 
@@ -128,7 +128,7 @@ async def test_an_ended_session_reads_after_a_restart_as_before(tmp_path: Path) 
         for path, status in (("talk", 200), ("other", 403)):
             assert (await client.get(f"/v1/sessions/{path}", headers=theirs)).status_code == status
         listed = (await client.get("/v1/sessions", headers=theirs)).json()["sessions"]
-        assert [one["id"] for one in listed] == ["talk"]
+        assert [one["name"] for one in listed] == ["talk"]
         assert (await client.delete("/v1/sessions/talk?purge=1", headers=theirs)).status_code == 403
         assert (await client.get("/v1/sessions/talk", headers={"authorization": ""})).status_code == 401
         changed = await client.patch("/v1/sessions/talk", json={"vocabulary": []})
@@ -165,7 +165,7 @@ async def test_a_session_that_was_cut_off_ends_as_interrupted_with_all_that_was_
 
 
 @pytest.mark.parametrize("opened", [False, True])
-async def test_a_session_of_an_earlier_run_is_erased_when_asked_or_its_name_begins_anew(
+async def test_a_session_of_an_earlier_run_is_erased_when_asked_and_stays_when_its_name_begins_anew(
     tmp_path: Path, opened: bool
 ) -> None:
     async with doors(tmp_path) as (running, _):
@@ -175,17 +175,19 @@ async def test_a_session_of_an_earlier_run_is_erased_when_asked_or_its_name_begi
         if opened:
             await running.sessions.open("one")
             await running.sessions.open("two")
-        assert (await client.delete("/v1/sessions/one")).json() == {"id": "one", "purged": False}
-        assert (await client.delete("/v1/sessions/one?purge=1")).json() == {"id": "one", "purged": True}
-        assert kept(tmp_path) == {"two", "three"}
+        one, two, three = (running.sessions.resolve(name) for name in ("one", "two", "three"))
+        assert (await client.delete("/v1/sessions/one")).json() == {"id": one, "purged": False}
+        assert (await client.delete("/v1/sessions/one?purge=1")).json() == {"id": one, "purged": True}
+        assert kept(tmp_path) == {two, three}
         for call in (client.get, client.delete):
             assert (await call("/v1/sessions/one")).status_code == 404
         anew = (await client.post("/v1/sessions", json={"name": "two"})).json()
         assert anew["state"] == "created"
-        assert "WEBVTT\n" in (found := (await client.get("/v1/sessions/two/captions.vtt")).text)
-        assert "budget" not in found
+        for address, said in (("two", False), (two, True)):
+            captions = (await client.get(f"/v1/sessions/{address}/captions.vtt")).text
+            assert ("budget" in captions) is said
         listed = (await client.get("/v1/sessions")).json()["sessions"]
-        assert sorted(one["id"] for one in listed) == ["three", "two"]
+        assert [found["id"] for found in listed] == [anew["id"], three, two]
 
 
 def test_sessions_of_earlier_runs_go_by_time_and_bytes_while_the_service_runs(
@@ -224,8 +226,8 @@ def test_sessions_of_earlier_runs_go_by_time_and_bytes_while_the_service_runs(
 async def test_files_that_break_are_told_and_can_be_erased(tmp_path: Path) -> None:
     async with doors(tmp_path) as (running, _):
         await talk(running, "talk")
-    async with doors(tmp_path) as (_, client):
-        (tmp_path / "talk" / "session.db").write_bytes(b"no database " * 100)
+    async with doors(tmp_path) as (running, client):
+        (tmp_path / running.sessions.resolve("talk") / "session.db").write_bytes(b"no database " * 100)
         answer = await client.get("/v1/sessions/talk")
         assert (answer.status_code, answer.json()["error"]["code"]) == (500, "unreadable")
         assert (await client.delete("/v1/sessions/talk?purge=1")).status_code == 200
