@@ -1,4 +1,4 @@
-"""Durable events and thumbnails of one session: SQLite (WAL) in its folder, or in memory (`no_store`).
+"""Durable events, thumbnails, questions of one session: SQLite (WAL) in its folder, or memory (`no_store`).
 
 A write survives the death of this process: it goes to the write-ahead log. Where it is asked for, it waits
 for the disk, and survives the death of the machine too (https://sqlite.org/wal.html, section 2). All methods
@@ -15,6 +15,7 @@ import shutil
 import sqlite3
 import threading
 from collections.abc import Iterable, Iterator
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -28,8 +29,28 @@ CREATE TABLE IF NOT EXISTS events (
 );
 CREATE TABLE IF NOT EXISTS frames (at REAL PRIMARY KEY, jpeg BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS questions (
+    id TEXT NOT NULL, audience TEXT NOT NULL, asker TEXT NOT NULL, reader TEXT, text TEXT NOT NULL,
+    PRIMARY KEY (id, audience)
+);
 """
+_QUESTIONS = 500  # kept of one session; the oldest are dropped
 _WAL_BYTES = 4 << 20  # of the write-ahead log, beyond which it is moved into the database
+
+
+@dataclass(frozen=True, slots=True)
+class StoredQuestion:
+    """What the event of an answer does not tell of its question.
+
+    `audience`: of that event; "": all. `asker`, `reader`: hashes of who has asked it, and of who may read the
+    answer at its address; "": anybody; None: nobody.
+    """
+
+    id: str
+    audience: str
+    asker: str
+    reader: str | None
+    text: str
 
 
 class Store:
@@ -39,7 +60,7 @@ class Store:
         folder: created if absent; None: in memory, until `close`.
         events: durable events kept; the oldest are dropped.
         frames: thumbnails kept; the oldest are dropped.
-        sync: what a write survives: "process": the death of this process. "power": that of the machine too.
+        sync: what an event survives: "process": the death of this process; "power": that of the machine too.
 
     Raises:
         CapacityError: the disk is full, or the folder cannot be created.
@@ -83,8 +104,7 @@ class Store:
             failed.callback(db.close)
             if path is not None:
                 db.execute("PRAGMA journal_mode=WAL")
-                # Without power loss in mind, `checkpoint` alone waits for the disk, on a thread.
-                db.execute(f"PRAGMA synchronous={'FULL' if self.sync == 'power' else 'OFF'}")
+                db.execute(f"PRAGMA synchronous={self._unhurried}")
                 db.execute("PRAGMA wal_autocheckpoint=0")
             db.executescript(_TABLES)
             failed.pop_all()
@@ -100,6 +120,11 @@ class Store:
         return self._opened
 
     @property
+    def waits(self) -> bool:
+        """Whether `append` waits for the disk."""
+        return self.sync == "power" and self.folder is not None
+
+    @property
     def resting(self) -> bool:
         """Whether no file is open."""
         return self._opened is None
@@ -110,7 +135,7 @@ class Store:
         Raises:
             FAILURES: no event was added.
         """
-        with self._lock, self._transaction():
+        with self._lock, self._transaction(waits=self.waits):
             self._db.executemany("INSERT OR REPLACE INTO events VALUES (?, ?, ?, ?)", events)
             self._db.execute(
                 "DELETE FROM events WHERE seq <= (SELECT MAX(seq) FROM events) - ?", (self.events,)
@@ -171,6 +196,20 @@ class Store:
             row: tuple[float | None] = self._db.execute("SELECT MAX(at) FROM frames").fetchone()
             return row[0]
 
+    def put_question(self, asked: StoredQuestion) -> None:
+        """Keep a question, before its answer is appended, and trim."""
+        with self._lock, self._transaction():
+            self._db.execute("INSERT OR REPLACE INTO questions VALUES (?, ?, ?, ?, ?)", astuple(asked))
+            self._db.execute(
+                "DELETE FROM questions WHERE rowid <= (SELECT MAX(rowid) FROM questions) - ?", (_QUESTIONS,)
+            )
+
+    def questions(self) -> list[StoredQuestion]:
+        """The questions of `put_question`, the oldest first."""
+        with self._lock:
+            rows = self._db.execute("SELECT * FROM questions ORDER BY rowid").fetchall()
+            return [StoredQuestion(*row) for row in rows]
+
     def put_meta(self, **values: str) -> None:
         """Keep facts about the session by name; earlier ones of the same name are replaced."""
         with self._lock, self._transaction():
@@ -213,8 +252,18 @@ class Store:
                 self._purged = True
                 shutil.rmtree(self.folder, ignore_errors=True)
 
+    @property
+    def _unhurried(self) -> str:
+        """SQLite's `synchronous` of writes that do not wait for the disk.
+
+        With NORMAL they are there before what is moved out of the log, and before the next that waits.
+        """
+        return "NORMAL" if self.sync == "power" else "OFF"
+
     @contextlib.contextmanager
-    def _transaction(self) -> Iterator[None]:
+    def _transaction(self, *, waits: bool = False) -> Iterator[None]:
+        if waits:
+            self._db.execute("PRAGMA synchronous=FULL")
         self._db.execute("BEGIN")
         try:
             yield
@@ -223,6 +272,9 @@ class Store:
             if self._db.in_transaction:  # when the disk is full SQLite has rolled back already
                 self._db.execute("ROLLBACK")
             raise
+        finally:
+            if waits:
+                self._db.execute(f"PRAGMA synchronous={self._unhurried}")
 
 
 def _sync_folder(folder: Path) -> None:

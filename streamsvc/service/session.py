@@ -28,8 +28,8 @@ from streamsvc.core.errors import StreamsvcError
 from streamsvc.core.options import SessionOptions
 from streamsvc.core.queues import Ring
 from streamsvc.core.session_clock import SessionClock
-from streamsvc.core.types import Event
-from streamsvc.core.units import Unit
+from streamsvc.core.types import Delta, Event
+from streamsvc.core.units import Reply, Unit
 from streamsvc.events.caption_push import Push
 from streamsvc.events.log import EventLog
 from streamsvc.events.store import FAILURES, Store
@@ -307,6 +307,9 @@ class Session:
 
     def dispatch(self, unit: Unit) -> Event | None:
         """See SessionHost."""
+        if isinstance(unit, Reply) and not isinstance(unit.part, Delta) and self.options.stored:
+            with contextlib.suppress(*FAILURES):  # then the answer cannot be written either, which tells it
+                self.store.put_question(self.questions.stored(unit))
         return self.questions.kept.take(self.dispatcher.dispatch(unit))
 
     async def store_frame(self, at: float, jpeg: bytes) -> None:

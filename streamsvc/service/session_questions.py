@@ -7,8 +7,11 @@ import asyncio
 from streamsvc.answers.answering import Answering
 from streamsvc.answers.question_queue import QuestionRequest
 from streamsvc.core.types import Question
+from streamsvc.core.units import Reply
 from streamsvc.events.log import EventLog
+from streamsvc.events.store import StoredQuestion
 from streamsvc.service.kept_answers import KeptAnswers
+from streamsvc.service.question_history import hashed
 
 
 class SessionQuestions:
@@ -49,6 +52,13 @@ class SessionQuestions:
             queue.close()
         self._answer()
         return question
+
+    def stored(self, reply: Reply) -> StoredQuestion:
+        """What is stored of a question with its answer."""
+        reader = self.kept.reader(reply.question_id, reply.audience)
+        return StoredQuestion(
+            reply.question_id, reply.audience or "", hashed(reply.asker), reader, reply.question
+        )
 
     def end(self) -> None:
         """The session answers no more: from now on it is done here, beginning with what waits."""

@@ -16,7 +16,9 @@ import pytest
 
 from streamsvc.core import clock
 from streamsvc.core.errors import ConfigError, NotFound, StreamsvcError
-from streamsvc.core.types import Gap, Keyframe, Speech, Translation, VideoFrame
+from streamsvc.core.options import SessionOptions
+from streamsvc.core.types import Answer, Gap, Keyframe, Speech, Translation, VideoFrame
+from streamsvc.core.units import Reply
 from streamsvc.service import app, retention
 from streamsvc.service.service import Service
 from streamsvc.service.session import Session
@@ -133,6 +135,63 @@ async def test_an_ended_session_reads_after_a_restart_as_before(tmp_path: Path) 
         assert (await client.get("/v1/sessions/talk", headers={"authorization": ""})).status_code == 401
         changed = await client.patch("/v1/sessions/talk", json={"vocabulary": []})
         assert (changed.status_code, changed.json()["error"]["code"]) == (409, "session_ended")
+
+
+@pytest.mark.parametrize("unloaded", [False, True])
+async def test_questions_and_their_answers_are_read_after_a_restart_by_whoever_could_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unloaded: bool
+) -> None:
+    texts = {"What was said about the budget?": "asker", "Who was thanked?": "session"}
+    async with doors(tmp_path) as (running, client):
+        session = await talk(running, "talk")
+        made = await client.post("/v1/tokens", json={"session": "talk", "may": ["subscribe", "ask"]})
+        mine = {"authorization": f"Bearer {made.json()['token']}"}
+        asked = {}
+        for text, audience in texts.items():
+            body = {"text": text, "audience": audience}
+            answer = await client.post(
+                "/v1/sessions/talk/questions", json=body, headers={**mine, "accept": "text/event-stream"}
+            )
+            done = json.loads(answer.text.strip().rpartition("data: ")[2])
+            assert done["type"] == "answer.done"
+            asked[text] = f"/v1/sessions/talk/questions/{done['question_id']}"
+
+        async def told(who: dict[str, str]) -> list[Any]:
+            """What one reader finds: answers at their addresses, and the record."""
+            answers = [await client.get(url, headers=who) for url in asked.values()]
+            record = await client.get("/v1/sessions/talk/export.md", headers=who)
+            return [*[(one.status_code, one.json()) for one in answers], record.text]
+
+        other = await client.post("/v1/tokens", json={"session": "talk", "may": ["subscribe", "ask"]})
+        others = {"authorization": f"Bearer {other.json()['token']}"}
+        session.end("ended")
+        await session.over.wait()
+        before = await told(mine), await told(others)
+        assert [status for status, _ in before[0][:2]] == [200, 200]
+        assert [status for status, _ in before[1][:2]] == [404, 200]
+        assert "about the budget?" in before[0][2]
+        assert "about the budget?" not in before[1][2]
+        held = (tmp_path / session.id / "session.db").read_bytes()
+        assert made.json()["token"].encode() not in held
+    async with doors(tmp_path) as (running, client):
+        if unloaded:
+            await running.sessions.open("talk")
+            monkeypatch.setattr(retention, "IDLE_SECONDS", -1.0)
+            await retention.sweep(running.sessions)
+            assert running.sessions.by_id == {}
+        assert (await told(mine), await told(others)) == before
+
+
+async def test_nothing_of_a_question_is_kept_that_is_not_to_be_stored(tmp_path: Path) -> None:
+    async with serving(tmp_path) as running:
+        session = await running.sessions.create(options=SessionOptions(stored=False))
+        session.dispatch(Reply("q", 1.0, 0.0, Answer("q", "Yes.", True), None, question="What?"))
+        assert session.store.questions() == []
+        session = await running.sessions.create()
+        session.dispatch(Reply("q", 1.0, 0.0, Answer("q", "Yes.", True), None, question="What?", asker="me"))
+        (kept_question,) = session.store.questions()
+        assert kept_question.text == "What?"
+        assert "me" not in kept_question.asker
 
 
 async def test_a_question_about_a_session_of_an_earlier_run_is_answered(tmp_path: Path) -> None:
