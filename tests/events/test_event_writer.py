@@ -1,4 +1,4 @@
-"""What is written is written in turn; what the disk does not take is kept, as much as the store would keep."""
+"""What is written is written in turn; what the disk refuses is kept, as much as the store would keep."""
 
 from __future__ import annotations
 
