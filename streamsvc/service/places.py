@@ -27,13 +27,18 @@ class Places:
         self._admit_load = admit_load
         self._coming = 0  # publishers that are being answered, sources that are being opened
 
+    @property
+    def taken(self) -> int:
+        """How many sessions hold a place."""
+        return sum(holds(session) for session in self._by_id.values())
+
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
         """Hold a place until a publisher is attached, at most until the block is left.
 
         Raises CapacityError.
         """
-        taken = sum(holds(session) for session in self._by_id.values()) + self._coming
+        taken = self.taken + self._coming
         if taken >= self._limits.sessions:
             metrics.sessions_rejected.labels("capacity").inc()
             raise CapacityError(f"{taken} of {self._limits.sessions} sessions are live; try again later")
