@@ -21,6 +21,7 @@ from streamsvc.core import clock
 from streamsvc.core.config import Server, is_loopback
 from streamsvc.core.errors import Forbidden, InvalidRequest, Unauthorized
 from streamsvc.core.types import Grants
+from streamsvc.service.broadcast_ids import name_of
 
 SUBPROTOCOL = "streamsvc.token."  # + the token, as a WebSocket subprotocol
 PERMISSIONS = ("publish", "subscribe", "ask")
@@ -81,7 +82,7 @@ class Auth:
                 )
             if not _holds(grants, permission):
                 raise Forbidden(f"You cannot grant {permission!r}: your own token does not allow it")
-        if grants.session not in ("*", session):
+        if not covers(grants.session, session):
             raise Forbidden("You can only grant access to your own session")
         expires = clock.utc().timestamp() + seconds
         if grants.expires is not None:
@@ -216,8 +217,13 @@ def require(grants: Grants, session: str | None, permission: str) -> None:
     """Raise Forbidden unless `grants` hold `permission` for `session` (None: a new session)."""
     if not _holds(grants, permission):
         raise Forbidden(f"This token does not have the permission {permission!r}")
-    if grants.session != "*" and grants.session != session:
+    if not covers(grants.session, session):
         raise Forbidden("This token is for another session")
+
+
+def covers(granted: str, session: str | None) -> bool:
+    """Whether a token for `granted` is for this session too: a name has all its broadcasts, "*" is any."""
+    return granted == "*" or (session is not None and granted in (session, name_of(session)))
 
 
 def requirement(auth: Auth, permission: str) -> Callable[[Request], Grants]:

@@ -10,18 +10,19 @@ from cachetools import LRUCache
 
 from streamsvc.core.errors import NotFound
 from streamsvc.core.types import Event
+from streamsvc.service.question_history import hashed
 
 _MOST = 256  # answers kept of one session; the longest unread are forgotten first
 
 
 @dataclass(slots=True)
 class _Kept:
-    """One question. `asker` None: anybody may read the answer. `body`: of its answer.done; None: it waits.
+    """One question. `body`: of its answer.done; None: it waits.
 
-    `audience`: of its events; None: all.
+    `reader`: hash of who may read the answer; "": anybody. `audience`: of its events; None: all.
     """
 
-    asker: str | None
+    reader: str
     audience: str | None
     body: Mapping[str, Any] | None = None
 
@@ -37,7 +38,16 @@ class KeptAnswers:
 
         `audience`: of the answer's events. Askers choose ids, so another's answer may bear the same one.
         """
-        self._kept[question_id] = _Kept(asker, audience)
+        self._kept[question_id] = _Kept("" if asker is None else hashed(asker), audience)
+
+    def reader(self, question_id: str, audience: str | None) -> str | None:
+        """Hash of who may read an answer; "": anybody; None: nobody."""
+        kept = self._kept.get(question_id)
+        return kept.reader if kept is not None and kept.audience == audience else None
+
+    def restore(self, reader: str, audience: str | None, body: Mapping[str, Any]) -> None:
+        """Keep an answer of an earlier run; arguments as `reader` told them, and the body of its event."""
+        self._kept[body["question_id"]] = _Kept(reader, audience, body)
 
     def take(self, event: Event | None) -> Event | None:
         """Keep an answer that is expected. Returns the event, whatever it is."""
@@ -54,7 +64,7 @@ class KeptAnswers:
             NotFound: no such question is kept, or somebody else has asked it.
         """
         kept = self._kept.get(question_id)
-        if kept is None or kept.asker not in (None, asker):
+        if kept is None or kept.reader not in ("", hashed(asker)):
             raise NotFound(
                 "you have asked no such question here, or its answer is no longer kept", code="no_question"
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import deque
 
 from streamsvc.core.types import Answer
@@ -10,16 +11,25 @@ from streamsvc.core.units import Reply
 _MOST = 500  # answered questions kept; the oldest are forgotten first
 
 
+def hashed(holder: str) -> str:
+    """What is kept of who has asked a question, also on disk: enough to know them again."""
+    return hashlib.sha256(holder.encode(errors="replace")).hexdigest()[:32]
+
+
 class QuestionHistory:
     """Keeps whole answers with their questions. Bounded."""
 
     def __init__(self) -> None:
-        self._replies: deque[Reply] = deque(maxlen=_MOST)
+        self._replies: deque[tuple[str, Reply]] = deque(maxlen=_MOST)  # each with the hash of its asker
 
     def add(self, reply: Reply) -> None:
         """Keep a whole answer; increments and errors are no record."""
         if isinstance(reply.part, Answer):
-            self._replies.append(reply)
+            self._replies.append((hashed(reply.asker), reply))
+
+    def restore(self, asker: str, reply: Reply) -> None:
+        """Keep a whole answer of an earlier run; `asker`: the hash."""
+        self._replies.append((asker, reply))
 
     def seen_by(self, asker: str, client: str = "") -> list[Reply]:
         """The answers to all, and those to this asker, by time.
@@ -28,8 +38,9 @@ class QuestionHistory:
             asker: who takes turns in the queue, such as the holder of a token.
             client: id of the event stream that asked, which its owner alone knows; "": none.
         """
+        mine = hashed(asker)
         return [
             reply
-            for reply in self._replies
-            if reply.audience is None or reply.asker == asker or (client and reply.audience == client)
+            for by, reply in self._replies
+            if reply.audience is None or by == mine or (client and reply.audience == client)
         ]

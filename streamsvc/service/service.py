@@ -26,6 +26,7 @@ from streamsvc.core.errors import StreamsvcError
 from streamsvc.core.tasks import BackgroundTasks
 from streamsvc.events.store import FolderLock
 from streamsvc.ingest.aiortc_hooks import check_hooks
+from streamsvc.service import retention
 from streamsvc.service.auth import Auth
 from streamsvc.service.engine_table import ENGINES, NICENESS, ThinkModel, think_model
 from streamsvc.service.load_controller import LoadController, levels_of
@@ -100,7 +101,7 @@ class Service:
             await self.sessions.stored.find_all()
         for worker in self.workers.values():
             self._tasks.spawn(worker.run())
-        self._tasks.spawn(self.sessions.run_janitor())
+        self._tasks.spawn(retention.run(self.sessions))
         self._tasks.spawn(self.load_controller.run(self._silent_workers))
         if "see" in self._at_once:
             self._tasks.spawn(self._prepare_router())

@@ -62,9 +62,10 @@ def router(service: Service) -> APIRouter:
     async def create(body: NewSession, request: Request, response: Response) -> dict[str, Any]:
         """Open a session. With a source it starts at once; without one it waits for a publisher.
 
-        409: a live session has this name. One that has ended is erased, and begins anew.
+        409: a live session has this name. Ended ones of the name stay readable under their ids.
         """
-        require(service.auth.grants(request.headers), body.name, "publish")
+        grants = service.auth.grants(request.headers)
+        require(grants, body.name, "publish")
         limiter.take(request.client.host if request.client else "")
         if body.speed != "max" and not 0.1 <= body.speed <= 100:
             raise InvalidRequest('speed must be a number from 0.1 to 100, or "max"', code="bad_speed")
@@ -74,6 +75,7 @@ def router(service: Service) -> APIRouter:
             name=body.name,
             speed=None if body.speed == "max" else float(body.speed),
             roots=service.settings.server.sources,
+            holder=grants.tenant,
         )
         response.headers["Location"] = service.settings.server.address(f"/v1/sessions/{session.id}")
         return session.describe()
@@ -89,7 +91,6 @@ def router(service: Service) -> APIRouter:
 
         From the next decoding step on; captions that are closed stay as they are. 409: it has ended.
         """
-        await service.sessions.open(session_id)
         session = body.apply(service.sessions, session_id)
         speech = session.speech.options
         return session.describe() | {
@@ -101,9 +102,8 @@ def router(service: Service) -> APIRouter:
 
     @routes.delete("/{session_id}", dependencies=[publish], response_model=DeletedSession)
     async def delete(session_id: str, purge: bool = False) -> dict[str, Any]:
-        """End a session. `purge=1` also erases it at once."""
-        await service.sessions.delete(session_id, purge=purge)
-        return {"id": session_id, "purged": purge}
+        """End a session. `purge=1` also erases it at once; other broadcasts of its name stay."""
+        return {"id": await service.sessions.delete(session_id, purge=purge), "purged": purge}
 
     @routes.get("/{session_id}/stats", dependencies=[subscribe], response_model=Stats)
     async def stats(session_id: str) -> dict[str, Any]:

@@ -34,7 +34,7 @@ class _Host:
     async def publish(self, session: str | None, offer: str, grants: Grants) -> whip.Publication:
         """Answer an SDP offer. Rate limited by tenant."""
         self._limiter.take(grants.tenant)
-        return await self._service.publications.publish(session, offer)
+        return await self._service.publications.publish(session, offer, grants.tenant)
 
     def find(self, resource: str) -> whip.Publication | None:
         """A publication by the resource id in its Location."""

@@ -229,11 +229,14 @@ class AudioSession:
         Raises:
             CapacityError: the service is full.
         """
-        options = SessionOptions(self._speech, VisionOptions(enabled=False), stored=False)
-        session = await self._service.sessions.create(options=options, speed=None)
-        publisher = PcmPublisher(session, self._format)
-        self._opened = session, publisher, session.log.subscribe(TYPES)
-        session.media.attach(publisher)
+        options = SessionOptions(self._speech, VisionOptions(enabled=False), lossless=True, stored=False)
+        sessions = self._service.sessions
+        sessions.check(options)
+        with sessions.place():
+            session = sessions.start(sessions.new_id(None), options)
+            publisher = PcmPublisher(session, self._format)
+            self._opened = session, publisher, session.log.subscribe(TYPES)
+            session.media.attach(publisher)
         session.clock.restart()
 
     async def push(self, payload: bytes) -> None:

@@ -61,7 +61,7 @@ def router(service: Service, limits: ConnectionLimits | None = None) -> APIRoute
         offered = socket.scope.get("subprotocols", ())
         try:
             admit(service, limiter, socket, _credentials(offered), session_id, subscribes=False)
-            await _publish(service.sessions.find(session_id), socket, bounds)
+            await _publish(service, await service.sessions.open(session_id), socket, bounds)
         except StreamsvcError as error:
             await deny(socket, error, error.body())
 
@@ -105,7 +105,7 @@ def _credentials(offered: Sequence[str]) -> tuple[str, ...]:
     return tuple(offered) if token is None else ("bearer", token)
 
 
-async def _publish(session: Session, socket: WebSocket, limits: ConnectionLimits) -> None:
+async def _publish(service: Service, session: Session, socket: WebSocket, limits: ConnectionLimits) -> None:
     """Publish samples to a session, from its present position on.
 
     The query names the format; the default is 16-bit PCM at 16 kHz.
@@ -115,7 +115,8 @@ async def _publish(session: Session, socket: WebSocket, limits: ConnectionLimits
     if session.state is State.ENDED:
         raise NotFound("The session has ended", code="session_ended")
     publisher = PcmPublisher(session, samples_format, start=session.clock.position())
-    session.media.attach(publisher)
+    with service.sessions.place(session):
+        session.media.attach(publisher)
     try:
         offered = socket.scope.get("subprotocols", ())
         await socket.accept(
