@@ -248,11 +248,11 @@ def _operations(service: Service) -> APIRouter:
 
     @routes.post("/v1/tokens", status_code=201)
     async def token(body: NewToken, request: Request) -> dict[str, Any]:
-        """Issue a short-lived token with at most the rights of the caller's own."""
+        """Issue a short-lived token with at most the rights of the caller's own; `jti` is its id."""
         limiter.take(request.client.host if request.client else "")
         grants = service.auth.grants(request.headers)
-        text = service.auth.token(grants, session=body.session, may=tuple(body.may), seconds=body.expires_in)
-        return {"token": text, "expires_in": body.expires_in}
+        made = service.auth.token(grants, session=body.session, may=tuple(body.may), seconds=body.expires_in)
+        return {"token": made.token, "jti": made.id, "expires_in": body.expires_in}
 
     return routes
 

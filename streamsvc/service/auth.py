@@ -12,6 +12,7 @@ import hmac
 import re
 import secrets
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 import jwt
@@ -24,7 +25,18 @@ from streamsvc.core.types import Grants
 
 SUBPROTOCOL = "streamsvc.token."  # + the token, as a WebSocket subprotocol
 PERMISSIONS = ("publish", "subscribe", "ask")
+OWNER, LOCAL = "owner", "local"  # holders: of the API key; of nothing, on an open server
 _MAX_LIFETIME = 24 * 3600  # seconds; security limit: lifetime of a token
+_ID_LENGTH = 12  # characters of a token's id
+_MOST_STEPS = 4  # tokens of tokens of tokens; security limit of the length of an id
+
+
+@dataclass(frozen=True, slots=True)
+class Issued:
+    """A new token and its id (`jti`): the id of the token that it was made with, a dot, and its own."""
+
+    token: str
+    id: str
 
 
 class Auth:
@@ -46,7 +58,7 @@ class Auth:
         """
         self.check_origin(headers)
         if self._open:
-            return Grants("local", "*", publish=True, subscribe=True, ask=True, expires=None)
+            return Grants("local", "*", frozenset(PERMISSIONS), None, LOCAL)
         token = _bearer(headers) or next(
             (name.removeprefix(SUBPROTOCOL) for name in subprotocols if name.startswith(SUBPROTOCOL)), ""
         )
@@ -54,7 +66,7 @@ class Auth:
             raise Unauthorized("A token is required: Authorization: Bearer …")
         api_key = self._server.api_key
         if api_key is not None and hmac.compare_digest(token.encode(), api_key.encode()):
-            return Grants("owner", "*", publish=True, subscribe=True, ask=True, expires=None)
+            return Grants("owner", "*", frozenset(PERMISSIONS), None, OWNER)
         return self._decode(token)
 
     def asker(self, request: Request) -> str:
@@ -63,7 +75,7 @@ class Auth:
             return f"token:{hashlib.sha256(token.encode()).hexdigest()[:32]}"
         return f"host:{request.client.host if request.client else ''}"
 
-    def token(self, grants: Grants, *, session: str, may: tuple[str, ...], seconds: float) -> str:
+    def token(self, grants: Grants, *, session: str, may: tuple[str, ...], seconds: float) -> Issued:
         """Issue a short-lived token with at most the rights of `grants`.
 
         Raises:
@@ -83,17 +95,22 @@ class Auth:
                 raise Forbidden(f"You cannot grant {permission!r}: your own token does not allow it")
         if grants.session not in ("*", session):
             raise Forbidden("You can only grant access to your own session")
+        steps = [] if grants.holder in (OWNER, LOCAL) else grants.holder.split(".")
+        if len(steps) >= _MOST_STEPS:
+            raise Forbidden("This token is too many steps from the API key to make another")
         expires = clock.utc().timestamp() + seconds
         if grants.expires is not None:
             expires = min(expires, grants.expires)
+        number = ".".join([*steps, secrets.token_urlsafe(_ID_LENGTH * 3 // 4)])
         claims = {
+            "jti": number,
             "sub": grants.tenant,
             "session": session,
             "may": list(may),
             "exp": int(expires),
             "aud": "streamsvc",
         }
-        return jwt.encode(claims, self._token_key, algorithm="HS256")
+        return Issued(jwt.encode(claims, self._token_key, algorithm="HS256"), number)
 
     def _decode(self, token: str) -> Grants:
         try:
@@ -108,14 +125,13 @@ class Auth:
             raise self.expired() from None
         except jwt.PyJWTError:
             raise Unauthorized("The token is not valid", code="bad_token") from None
-        may = claims.get("may", ())
         return Grants(
             tenant=str(claims["sub"]),
             session=str(claims.get("session", "")),
-            publish="publish" in may,
-            subscribe="subscribe" in may,
-            ask="ask" in may,
+            may=frozenset(PERMISSIONS).intersection(claims.get("may", ())),
             expires=float(claims["exp"]),
+            # A token without an id was made before tokens had one; such tokens are gone after 24 hours.
+            holder=str(claims.get("jti") or hashlib.sha256(token.encode()).hexdigest()[:_ID_LENGTH]),
         )
 
     # --- signed URLs: read access to one path ---
@@ -232,7 +248,7 @@ def requirement(auth: Auth, permission: str) -> Callable[[Request], Grants]:
         path = request.url.path.removeprefix(request.scope.get("root_path", ""))
         if request.method == "GET" and auth.check_signed(path, query.get("exp"), query.get("sig")):
             expires = float(query["exp"])
-            return Grants("signed", str(session), publish=False, subscribe=True, ask=False, expires=expires)
+            return Grants("signed", str(session), frozenset({"subscribe"}), expires, OWNER)
         grants = auth.grants(request.headers)
         require(grants, session, permission)
         return grants
@@ -241,4 +257,4 @@ def requirement(auth: Auth, permission: str) -> Callable[[Request], Grants]:
 
 
 def _holds(grants: Grants, permission: str) -> bool:
-    return {"publish": grants.publish, "subscribe": grants.subscribe, "ask": grants.ask}[permission]
+    return permission in grants.may

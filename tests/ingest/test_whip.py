@@ -68,7 +68,7 @@ class FakeHost:
     async def authorise(self, request: Request, session: str | None, right: str) -> Grants:
         if self.refuses:
             raise self.refuses
-        return Grants("t", session or "*", publish=True, subscribe=True, ask=True, expires=None)
+        return Grants("t", session or "*", frozenset({right}), None, "t")
 
     async def publish(self, session: str | None, offer: str, grants: Grants) -> Publication:
         if self.fails:

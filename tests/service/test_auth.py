@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import jwt
 import pytest
 
 from streamsvc.core.config import Server
 from streamsvc.core.errors import Forbidden, InvalidRequest, Unauthorized
 from streamsvc.core.types import Grants
-from streamsvc.service.auth import Auth, require
+from streamsvc.service.auth import PERMISSIONS, Auth, require
 from tests.builders.spoken import KEY
 
 
@@ -23,7 +24,8 @@ def with_key(**options: Any) -> Auth:
 
 def test_without_a_key_a_local_client_has_all_rights() -> None:
     grants = Auth(Server()).grants(headers())
-    assert (grants.publish, grants.subscribe, grants.ask) == (True, True, True)
+    assert grants.may == set(PERMISSIONS)
+    assert grants.holder == "local"
 
 
 def test_an_open_server_refuses_a_foreign_host_name() -> None:
@@ -43,16 +45,16 @@ def test_with_a_key_a_valid_token_is_required() -> None:
         with pytest.raises(Unauthorized):
             with_key().grants(headers(**fields))
     assert with_key().grants(headers(authorization=f"Bearer {KEY}")).session == "*"
-    assert with_key().grants({"host": "any.example", "authorization": f"Bearer {KEY}"}).publish
+    assert with_key().grants({"host": "any.example", "authorization": f"Bearer {KEY}"}).holder == "owner"
 
 
 def test_a_token_has_the_granted_rights_and_no_others() -> None:
     auth = with_key()
     owner = auth.grants(headers(authorization=f"Bearer {KEY}"))
-    token = auth.token(owner, session="0.a", may=("subscribe",), seconds=60)
-    grants = auth.grants(headers(), (f"streamsvc.token.{token}",))
-    assert grants.subscribe
-    assert not grants.publish
+    issued = auth.token(owner, session="0.a", may=("subscribe",), seconds=60)
+    grants = auth.grants(headers(), (f"streamsvc.token.{issued.token}",))
+    assert grants.may == {"subscribe"}
+    assert grants.holder == issued.id
     require(grants, "0.a", "subscribe")
     for session, permission in (("0.b", "subscribe"), ("0.a", "publish"), (None, "subscribe")):
         with pytest.raises(Forbidden):
@@ -61,34 +63,55 @@ def test_a_token_has_the_granted_rights_and_no_others() -> None:
         auth.token(grants, session="0.a", may=("publish",), seconds=60)
     with pytest.raises(Forbidden, match="own session"):
         auth.token(grants, session="0.b", may=("subscribe",), seconds=60)
-    inherited = auth.grants(
-        headers(
-            authorization=f"Bearer {auth.token(grants, session='0.a', may=('subscribe',), seconds=80_000)}"
-        )
-    )
+    made = auth.token(grants, session="0.a", may=("subscribe",), seconds=80_000)
+    inherited = auth.grants(headers(authorization=f"Bearer {made.token}"))
     assert inherited.expires is not None
     assert grants.expires is not None
     assert inherited.expires <= grants.expires, "a token cannot outlive the one it was made with"
 
 
+def test_a_token_has_an_id_that_begins_with_that_of_the_token_it_was_made_with() -> None:
+    auth = with_key()
+    grants = auth.grants(headers(authorization=f"Bearer {KEY}"))
+    ids = [""]
+    for _ in range(4):
+        issued = auth.token(grants, session="0.a", may=("subscribe",), seconds=60)
+        grants = auth.grants(headers(authorization=f"Bearer {issued.token}"))
+        assert issued.id.startswith(ids[-1])
+        assert len(issued.id) == len(ids[-1]) + 12 + bool(ids[-1])
+        assert grants.holder == issued.id
+        ids.append(issued.id)
+    with pytest.raises(Forbidden, match="too many steps"):
+        auth.token(grants, session="0.a", may=("subscribe",), seconds=60)
+
+
+def test_a_token_without_an_id_is_known_by_its_text() -> None:
+    auth = with_key()
+    claims = {"sub": "owner", "session": "*", "may": ["ask"], "exp": 9_999_999_999, "aud": "streamsvc"}
+    tokens = [jwt.encode(claims | {"exp": 9_999_999_999 + n}, auth._token_key, "HS256") for n in range(2)]
+    holders = [auth.grants(headers(authorization=f"Bearer {token}")).holder for token in (*tokens, tokens[0])]
+    assert holders[0] == holders[2] != holders[1]
+    assert len(holders[0]) == 12
+
+
 def test_a_token_of_another_server_or_an_expired_one_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    owner = Grants("owner", "*", publish=True, subscribe=True, ask=True, expires=None)
+    owner = Grants("owner", "*", frozenset(PERMISSIONS), None, "owner")
     foreign = Auth(Server(api_key="another-key-of-length")).token(
         owner, session="*", may=("subscribe",), seconds=60
     )
     with pytest.raises(Unauthorized, match="not valid"):
-        with_key().grants(headers(authorization=f"Bearer {foreign}"))
-    past = Grants("owner", "*", publish=True, subscribe=True, ask=True, expires=1.0)
+        with_key().grants(headers(authorization=f"Bearer {foreign.token}"))
+    past = Grants("owner", "*", frozenset(PERMISSIONS), 1.0, "owner")
     old = with_key().token(past, session="*", may=("subscribe",), seconds=60)
     with pytest.raises(Unauthorized, match="expired"):
-        with_key().grants(headers(authorization=f"Bearer {old}"))
+        with_key().grants(headers(authorization=f"Bearer {old.token}"))
 
 
 @pytest.mark.parametrize(("may", "seconds"), [(("fly",), 60.0), (("ask",), 0.0), (("ask",), 1e9)])
 def test_a_token_with_an_unknown_permission_or_a_bad_lifetime_is_refused(
     may: tuple[str, ...], seconds: float
 ) -> None:
-    owner = Grants("owner", "*", publish=True, subscribe=True, ask=True, expires=None)
+    owner = Grants("owner", "*", frozenset(PERMISSIONS), None, "owner")
     with pytest.raises(InvalidRequest):
         with_key().token(owner, session="*", may=may, seconds=seconds)
 
