@@ -16,12 +16,14 @@ _MOST = 256  # answers kept of one session; the longest unread are forgotten fir
 
 @dataclass(slots=True)
 class _Kept:
-    """One question. `asker` None: anybody may read the answer. `body`: of its answer.done; None: it waits.
+    """One question. `body`: of its answer.done; None: it waits.
 
-    `audience`: of its events; None: all.
+    `holder`: of the credential that it was asked with; `asker`: as in the queue; `audience`: of its events;
+    None: all.
     """
 
-    asker: str | None
+    holder: str
+    asker: str
     audience: str | None
     body: Mapping[str, Any] | None = None
 
@@ -32,12 +34,13 @@ class KeptAnswers:
     def __init__(self) -> None:
         self._kept: LRUCache[str, _Kept] = LRUCache(_MOST)
 
-    def expect(self, question_id: str, asker: str | None, audience: str | None = None) -> None:
-        """Keep the answer to a question for `asker`; None: for anybody.
+    def expect(self, question_id: str, holder: str, asker: str, audience: str | None) -> None:
+        """Keep the answer to a question for its holder; with the audience None for anybody.
 
-        `audience`: of the answer's events. Askers choose ids, so another's answer may bear the same one.
+        `asker`: in the queue. `audience`: of the answer's events. Askers choose ids, so another's answer may
+        bear the same one.
         """
-        self._kept[question_id] = _Kept(asker, audience)
+        self._kept[question_id] = _Kept(holder, asker, audience)
 
     def take(self, event: Event | None) -> Event | None:
         """Keep an answer that is expected. Returns the event, whatever it is."""
@@ -47,15 +50,26 @@ class KeptAnswers:
                 kept.body = event.body
         return event
 
-    def read(self, question_id: str, asker: str) -> Mapping[str, Any] | None:
+    def read(self, question_id: str, holder: str) -> Mapping[str, Any] | None:
         """The body of the answer; None: it is not there yet.
 
         Raises:
             NotFound: no such question is kept, or somebody else has asked it.
         """
         kept = self._kept.get(question_id)
-        if kept is None or kept.asker not in (None, asker):
-            raise NotFound(
-                "you have asked no such question here, or its answer is no longer kept", code="no_question"
-            )
+        if kept is None or (kept.audience is not None and kept.holder != holder):
+            raise _not_yours()
         return kept.body
+
+    def asker(self, question_id: str, holder: str) -> str:
+        """Who asked a question of one's own in the queue, to cancel it there. Raises NotFound."""
+        kept = self._kept.get(question_id)
+        if kept is None or kept.holder != holder:
+            raise _not_yours()
+        return kept.asker
+
+
+def _not_yours() -> NotFound:
+    return NotFound(
+        "you have asked no such question here, or its answer is no longer kept", code="no_question"
+    )

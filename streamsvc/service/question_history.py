@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Collection
 
 from streamsvc.core.types import Answer
 from streamsvc.core.units import Reply
@@ -21,15 +22,10 @@ class QuestionHistory:
         if isinstance(reply.part, Answer):
             self._replies.append(reply)
 
-    def seen_by(self, asker: str, client: str = "") -> list[Reply]:
-        """The answers to all, and those to this asker, by time.
-
-        Args:
-            asker: who takes turns in the queue, such as the holder of a token.
-            client: id of the event stream that asked, which its owner alone knows; "": none.
-        """
+    def seen_by(self, mine: Collection[str]) -> list[Reply]:
+        """The answers to all, and those to one reader, by time. `mine`: the reader as asker and audience."""
         return [
             reply
             for reply in self._replies
-            if reply.audience is None or reply.asker == asker or (client and reply.audience == client)
+            if reply.audience is None or reply.asker in mine or reply.audience in mine
         ]

@@ -32,6 +32,7 @@ from streamsvc.service.load_controller import LoadController, levels_of
 from streamsvc.service.media_input import State
 from streamsvc.service.publications import Publications
 from streamsvc.service.pushes import Pushes
+from streamsvc.service.revocations import FILE, Revocations
 from streamsvc.service.session import Session, SharedResources
 from streamsvc.service.sessions import Sessions
 from streamsvc.vision import keyframes
@@ -61,7 +62,7 @@ class Service:
         self, settings: Settings, at_once: Sequence[str] = ("hear", "see"), *, keeps: bool = True
     ) -> None:
         self.settings = settings
-        self.auth = Auth(settings.server)
+        self.auth = Auth(settings.server, Revocations(settings.data_dir / FILE))
         self._at_once = tuple(at_once)
         self._keeps = keeps
         self._folder: FolderLock | None = None

@@ -7,15 +7,16 @@ import functools
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import PlainTextResponse
 
 from streamsvc.core.errors import InvalidRequest, NotFound
 from streamsvc.core.units import Reply
 from streamsvc.service import export, session_list
-from streamsvc.service.auth import require, requirement
+from streamsvc.service.audience import audience_of
 from streamsvc.service.media_input import State
 from streamsvc.service.rate_limit import RateLimiter
+from streamsvc.service.rights import counted_as, require_session
 from streamsvc.service.service import Service
 from streamsvc.service.session import Session
 from streamsvc.service.session_bodies import (
@@ -32,10 +33,8 @@ from streamsvc.timeline.ranking import Hit
 
 
 def router(service: Service) -> APIRouter:
-    """The routes; creating sessions is rate limited by client address."""
+    """The routes; creating sessions is rate limited by token, else by client address."""
     routes = APIRouter(prefix="/v1/sessions", tags=["sessions"])
-    publish = Depends(requirement(service.auth, "publish"))
-    subscribe = Depends(requirement(service.auth, "subscribe"))
     limiter = RateLimiter(service.settings.limits.requests_per_minute)
 
     @routes.get("", response_model=SessionPage)
@@ -49,14 +48,12 @@ def router(service: Service) -> APIRouter:
         after: Annotated[str | None, Query(max_length=128, description="`next` of the page before")] = None,
     ) -> dict[str, Any]:
         """The sessions that the token may see, newest first, live and ended ones."""
-        grants = service.auth.grants(request.headers)
-        require(grants, grants.session, "subscribe")
         sessions = service.sessions
         listed: list[session_list.Listed] = [*sessions.by_id.values(), *sessions.stored.by_id.values()]
         shown = functools.partial(
             session_list.stored_overview, server=service.settings.server, sign=sessions.shared.sign
         )
-        return session_list.page(listed, grants, state or (), limit, after, shown)
+        return session_list.page(listed, service.auth.of(request.scope), state or (), limit, after, shown)
 
     @routes.post("", status_code=201, response_model=SessionBody)
     async def create(body: NewSession, request: Request, response: Response) -> dict[str, Any]:
@@ -64,8 +61,9 @@ def router(service: Service) -> APIRouter:
 
         409: a live session has this name. One that has ended is erased, and begins anew.
         """
-        require(service.auth.grants(request.headers), body.name, "publish")
-        limiter.take(request.client.host if request.client else "")
+        grants = service.auth.of(request.scope)
+        require_session(grants, body.name)
+        limiter.take(counted_as(grants, request))
         if body.speed != "max" and not 0.1 <= body.speed <= 100:
             raise InvalidRequest('speed must be a number from 0.1 to 100, or "max"', code="bad_speed")
         session = await service.sessions.create(
@@ -78,12 +76,12 @@ def router(service: Service) -> APIRouter:
         response.headers["Location"] = service.settings.server.address(f"/v1/sessions/{session.id}")
         return session.describe()
 
-    @routes.get("/{session_id}", dependencies=[subscribe], response_model=SessionBody)
+    @routes.get("/{session_id}", response_model=SessionBody)
     async def show(session_id: str) -> dict[str, Any]:
         """State, tracks and URLs of a session."""
         return (await service.sessions.open(session_id)).describe()
 
-    @routes.patch("/{session_id}", dependencies=[publish], response_model=UpdatedSession)
+    @routes.patch("/{session_id}", response_model=UpdatedSession)
     async def update(session_id: str, body: SessionUpdate) -> dict[str, Any]:
         """Change language, vocabulary, replacements or translation while the session is live.
 
@@ -99,13 +97,13 @@ def router(service: Service) -> APIRouter:
             "translate": bool(speech.translate),
         }
 
-    @routes.delete("/{session_id}", dependencies=[publish], response_model=DeletedSession)
+    @routes.delete("/{session_id}", response_model=DeletedSession)
     async def delete(session_id: str, purge: bool = False) -> dict[str, Any]:
         """End a session. `purge=1` also erases it at once."""
         await service.sessions.delete(session_id, purge=purge)
         return {"id": session_id, "purged": purge}
 
-    @routes.get("/{session_id}/stats", dependencies=[subscribe], response_model=Stats)
+    @routes.get("/{session_id}/stats", response_model=Stats)
     async def stats(session_id: str) -> dict[str, Any]:
         """Ages by kind, coverage, backlog, degradation level, and what the publisher sends."""
         session = await service.sessions.open(session_id)
@@ -114,7 +112,6 @@ def router(service: Service) -> APIRouter:
 
     @routes.get(
         "/{session_id}/export.md",
-        dependencies=[subscribe],
         response_class=PlainTextResponse,
         responses={200: {"content": {"text/markdown": {}}}},
     )
@@ -130,7 +127,9 @@ def router(service: Service) -> APIRouter:
         Of the questions those that were asked for all, and your own.
         """
         session = await service.sessions.open(session_id)
-        record = _record(session, session.dispatcher.questions.seen_by(service.auth.asker(request), client))
+        grants = service.auth.of(request.scope)
+        mine = (grants.holder, audience_of(grants, client))
+        record = _record(session, session.dispatcher.questions.seen_by(mine))
         text = await asyncio.to_thread(export.to_markdown, record)
         name = f'inline; filename="{session.id}.md"'
         headers = {"Content-Disposition": name, "Cache-Control": "no-cache"}
@@ -138,7 +137,6 @@ def router(service: Service) -> APIRouter:
 
     @routes.get(
         "/{session_id}/search",
-        dependencies=[subscribe],
         response_model=list[Match],
         response_model_exclude_unset=True,
     )
@@ -156,7 +154,7 @@ def router(service: Service) -> APIRouter:
         hits = await service.sessions.search(session_id, q, limit)
         return [_match(session, hit, hit.frame in stored) for hit in hits]
 
-    @routes.get("/{session_id}/frames/{at}.jpg", dependencies=[subscribe])
+    @routes.get("/{session_id}/frames/{at}.jpg")
     async def frame(session_id: str, at: float) -> Response:
         """The last keyframe at or before session second `at`."""
         session = await service.sessions.open(session_id)

@@ -86,7 +86,7 @@ async def test_the_language_of_a_live_session_can_be_set_with_the_permission_to_
             await events.send(json.dumps({"type": "session.update", "vocabulary": ["Ada"], "replace": {}}))
             assert (await until(events, "session.updated"))[-1]["reason"] == "replace, vocabulary"
         async with socket_of(
-            place, session, additional_headers={"Authorization": f"Bearer {reader}"}
+            place, session, additional_headers={"Authorization": f"Bearer {reader.token}"}
         ) as events:
             await events.send(json.dumps({"type": "session.update", "language": None}))
             assert (await until(events, "error"))[-1]["error"]["type"] == "permission_error"

@@ -6,7 +6,6 @@ import base64
 import binascii
 import json
 import uuid
-from collections.abc import Sequence
 
 from fastapi import APIRouter, Request, Response, WebSocket
 from fastapi.responses import JSONResponse
@@ -35,7 +34,7 @@ def router(service: Service, limits: ConnectionLimits | None = None) -> APIRoute
     @routes.websocket("/v1/realtime")
     async def transcription(socket: WebSocket) -> None:
         try:
-            admit(service, limiter, socket, socket.scope.get("subprotocols", ()))
+            admit(service, limiter, socket)
             openai_realtime.check_intent(socket.query_params.get("intent"))
             await openai_realtime.serve(service, socket, socket.query_params.get("model"), bounds)
         except StreamsvcError as error:
@@ -45,7 +44,7 @@ def router(service: Service, limits: ConnectionLimits | None = None) -> APIRoute
     async def listen(socket: WebSocket) -> None:
         request_id = str(uuid.uuid4())
         try:
-            admit(service, limiter, socket, socket.scope.get("subprotocols", ()))
+            admit(service, limiter, socket)
             await deepgram_live.serve(service, socket, request_id, bounds)
         except StreamsvcError as error:
             headers = {
@@ -58,9 +57,8 @@ def router(service: Service, limits: ConnectionLimits | None = None) -> APIRoute
 
     @routes.websocket("/v1/sessions/{session_id}/audio")
     async def audio(socket: WebSocket, session_id: str) -> None:
-        offered = socket.scope.get("subprotocols", ())
         try:
-            admit(service, limiter, socket, _credentials(offered), session_id, subscribes=False)
+            admit(service, limiter, socket)
             await _publish(service.sessions.find(session_id), socket, bounds)
         except StreamsvcError as error:
             await deny(socket, error, error.body())
@@ -97,12 +95,6 @@ def _add_file_route(
 
 
 # --- /v1/sessions/{id}/audio --------------------------------------------------------------------------------
-
-
-def _credentials(offered: Sequence[str]) -> tuple[str, ...]:
-    """The offered subprotocols; our own token is put in the form that `bearer` reads."""
-    token = next((name.removeprefix(SUBPROTOCOL) for name in offered if name.startswith(SUBPROTOCOL)), None)
-    return tuple(offered) if token is None else ("bearer", token)
 
 
 async def _publish(session: Session, socket: WebSocket, limits: ConnectionLimits) -> None:
