@@ -164,3 +164,23 @@ def unnamed(routes: Iterable[BaseRoute]) -> list[str]:
         elif isinstance(route, APIRoute):
             doors += [f"{method} {route.path}" for method in sorted(route.methods or ())]
     return [door for door in doors if door not in DOORS]
+
+
+def table() -> str:
+    """The table in Markdown, for the documentation."""
+    rows: dict[str, list[str]] = {}
+    for door, rule in DOORS.items():
+        if rule is not _REFUSED:
+            rows.setdefault(_said(rule), []).append(f"`{door}`")
+    for kind, permission in MESSAGES.items():
+        rows.setdefault(_said(Rule((permission,) if permission else ())), []).append(f"message `{kind}`")
+    lines = [f"| {said} | {', '.join(doors)} |" for said, doors in rows.items()]
+    return "\n".join(["| wants | doors |", "|---|---|", *lines])
+
+
+def _said(rule: Rule) -> str:
+    if rule.rights is None:
+        return "nothing"
+    said = " and ".join(f"`{permission}`" for permission in rule.rights) or "any valid token"
+    said += {"path": ", for this session", "new": ", for all sessions", "": ""}[rule.session]
+    return said + ("; or a signed address" if rule.signed else "") + (f" ({rule.note})" if rule.note else "")
