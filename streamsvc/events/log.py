@@ -22,6 +22,7 @@ from streamsvc.core.errors import CapacityError, StreamsvcError
 from streamsvc.core.latency import seconds_by_stage
 from streamsvc.core.session_clock import SessionClock
 from streamsvc.core.types import Event, Stages
+from streamsvc.events.group_commit import GroupCommit
 from streamsvc.events.schema import DURABLE, EVENTS, VERSION
 from streamsvc.events.store import FAILURES, Store
 from streamsvc.events.subscription import Entry, Subscription
@@ -52,13 +53,15 @@ class EventLog:
         self._tail: deque[Entry] = deque(maxlen=_TAIL)
         self._unwritten: deque[Entry] = deque()  # no more than the store would keep
         self._failing = False  # the last write failed
+        self._group = GroupCommit(self._store_group, self._show) if store.waits else None
+        self._shown = 0  # seq of the last durable event that anybody has seen
         self._ephemerals = 0
         self._subscribers: set[Subscription] = set()
         self._ended = False
 
     def resume(self, epoch: str, seq: int) -> None:
         """Go on as the log of a session that has ended: what the store holds can be read again."""
-        self.epoch, self.seq, self._ended = epoch, seq, True
+        self.epoch, self.seq, self._shown, self._ended = epoch, seq, seq, True
 
     # --- publishing ---
 
@@ -113,12 +116,20 @@ class EventLog:
         for stage, part in parts.items():
             metrics.stage_latency.labels(stage).observe(part)
         entry = Entry(event.seq, kind, audience, _text(event))
+        if self._group is not None:
+            self._group.put(entry)
+            return event
         if durable:
-            self._tail.append(entry)
             self._store_now(entry)
+        self._show(entry)
+        return event
+
+    def _show(self, entry: Entry) -> None:
+        if entry.seq is not None:
+            self._tail.append(entry)
+            self._shown = entry.seq
         for subscriber in self._subscribers:
             subscriber.offer(entry)
-        return event
 
     def whisper(self, subscription: Subscription, kind: str, body: Mapping[str, Any]) -> None:
         """Send an ephemeral event to one subscriber, past its filter."""
@@ -152,6 +163,11 @@ class EventLog:
             self._subscribers.remove(subscription)
             metrics.subscribers.dec()
 
+    @property
+    def followed(self) -> bool:
+        """Whether anybody is subscribed."""
+        return bool(self._subscribers)
+
     async def since(self, after: int, epoch: str | None, until: int) -> tuple[list[Entry], Entry | None]:
         """Durable events with after < seq <= until, and an event that names those no longer held, if any."""
         gap: Entry | None = None
@@ -162,7 +178,7 @@ class EventLog:
         # Copied before the disk is read: between memory and disk nothing is missed.
         tail = list(self._tail)
         unwritten = list(self._unwritten)
-        first = tail[0].seq or 0 if tail else self.seq + 1
+        first = tail[0].seq or 0 if tail else self._shown + 1
         if after + 1 < first:
             while page := await asyncio.to_thread(self._store.read, after, first, _PAGE):
                 if not entries and page[0][0] > after + 1:
@@ -193,8 +209,15 @@ class EventLog:
                 return
         self._unwritten.append(entry)
 
+    async def _store_group(self, entries: Sequence[Entry]) -> None:
+        """Store events that wait for the disk; what it does not take waits for `flush`."""
+        if self._unwritten or not await self._write(self._store.append, [_row(entry) for entry in entries]):
+            self._unwritten.extend(entries)
+
     async def flush(self) -> None:
         """Write what is not yet written, on a thread; what cannot be written waits for the next call."""
+        if self._group is not None:
+            await self._group.drain()
         if self._store.folder is not None:
             with contextlib.suppress(*FAILURES):  # then a write fails too, and tells it
                 await asyncio.to_thread(self._store.checkpoint)
@@ -266,9 +289,9 @@ class EventLog:
     def _private(self, kind: str, body: Mapping[str, Any]) -> Entry:
         """An ephemeral event that is not sent to all."""
         self._ephemerals += 1
-        name = f"{self.epoch}.{self.seq}.{self._ephemerals}"
+        name = f"{self.epoch}.{self._shown}.{self._ephemerals}"
         at = round(clock.now() - self._clock.zero, 3)
-        event = Event(self._session, "main", self.epoch, name, kind, at, 0.0, {}, body, None, self.seq)
+        event = Event(self._session, "main", self.epoch, name, kind, at, 0.0, {}, body, None, self._shown)
         return Entry(None, kind, None, _text(event))
 
 

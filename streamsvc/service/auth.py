@@ -23,6 +23,7 @@ from streamsvc.core import clock
 from streamsvc.core.config import Server, is_loopback
 from streamsvc.core.errors import Forbidden, InvalidRequest, NotFound, StreamsvcError, Unauthorized
 from streamsvc.core.types import Grants
+from streamsvc.service.broadcast_ids import name_of
 from streamsvc.service.revocations import Revocations
 
 SUBPROTOCOL = "streamsvc.token."  # + the token, as a WebSocket subprotocol
@@ -130,7 +131,7 @@ class Auth:
                 )
             if permission not in grants.may or (permission == "operate" and not by_owner):
                 raise Forbidden(f"You cannot grant {permission!r}: your own token does not allow it")
-        if grants.session not in ("*", session):
+        if not covers(grants.session, session):
             raise Forbidden("You can only grant access to your own session")
         steps = [] if by_owner else grants.holder.split(".")
         if len(steps) >= _MOST_STEPS:
@@ -302,3 +303,8 @@ def _presented(headers: Mapping[str, str], offered: tuple[str, ...]) -> str:
 def root_of(holder: str) -> str:
     """The token that the API key has made, and with which a token was made, perhaps through others."""
     return holder.partition(".")[0]
+
+
+def covers(granted: str, session: str | None) -> bool:
+    """Whether a token for `granted` is for this session too: a name has all its broadcasts, "*" is any."""
+    return granted == "*" or (session is not None and granted in (session, name_of(session)))

@@ -15,6 +15,7 @@ from streamsvc.core.errors import InvalidRequest, StreamsvcError, TooLarge
 from streamsvc.core.types import Grants
 from streamsvc.events.subscription import Subscription
 from streamsvc.service import question_routes, rights
+from streamsvc.service.auth import root_of
 from streamsvc.service.service import Service
 from streamsvc.service.session import Session
 from streamsvc.service.session_bodies import SessionUpdate
@@ -92,6 +93,7 @@ def _act(service: Service, subscriber: Subscriber, message: Message) -> None:
             watch = remove_watch(session.watches, watch_id, subscriber.grants)
             subscriber.reply("watch.removed", {"watch_id": watch["id"], "when": watch["when"]})
         case "session.update":
+            service.updates.take(f"{session.id} {root_of(subscriber.grants.holder)}")
             _update(message).apply(service.sessions, session.id)
         case _:
             raise InvalidRequest(

@@ -10,6 +10,7 @@ from cachetools import LRUCache
 
 from streamsvc.core.errors import NotFound
 from streamsvc.core.types import Event
+from streamsvc.service.question_history import hashed
 
 _MOST = 256  # answers kept of one session; the longest unread are forgotten first
 
@@ -18,8 +19,8 @@ _MOST = 256  # answers kept of one session; the longest unread are forgotten fir
 class _Kept:
     """One question. `body`: of its answer.done; None: it waits.
 
-    `holder`: of the credential that it was asked with; `asker`: as in the queue; `audience`: of its events;
-    None: all.
+    `holder`: hash of who holds the credential that it was asked with; `asker`: as in the queue, "" if of an
+    earlier run; `audience`: of its events; None: all.
     """
 
     holder: str
@@ -40,7 +41,18 @@ class KeptAnswers:
         `asker`: in the queue. `audience`: of the answer's events. Askers choose ids, so another's answer may
         bear the same one.
         """
-        self._kept[question_id] = _Kept(holder, asker, audience)
+        self._kept[question_id] = _Kept(hashed(holder), asker, audience)
+
+    def reader(self, question_id: str, audience: str | None) -> str | None:
+        """Hash of who may read an answer; "": anybody; None: nobody."""
+        kept = self._kept.get(question_id)
+        if kept is None or kept.audience != audience:
+            return None
+        return "" if audience is None else kept.holder
+
+    def restore(self, reader: str, audience: str | None, body: Mapping[str, Any]) -> None:
+        """Keep an answer of an earlier run; arguments as `reader` told them, and the body of its event."""
+        self._kept[body["question_id"]] = _Kept(reader, "", audience, body)
 
     def take(self, event: Event | None) -> Event | None:
         """Keep an answer that is expected. Returns the event, whatever it is."""
@@ -57,14 +69,14 @@ class KeptAnswers:
             NotFound: no such question is kept, or somebody else has asked it.
         """
         kept = self._kept.get(question_id)
-        if kept is None or (kept.audience is not None and kept.holder != holder):
+        if kept is None or (kept.audience is not None and kept.holder != hashed(holder)):
             raise _not_yours()
         return kept.body
 
     def asker(self, question_id: str, holder: str) -> str:
         """Who asked a question of one's own in the queue, to cancel it there. Raises NotFound."""
         kept = self._kept.get(question_id)
-        if kept is None or kept.holder != holder:
+        if kept is None or kept.holder != hashed(holder):
             raise _not_yours()
         return kept.asker
 

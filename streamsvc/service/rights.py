@@ -15,7 +15,7 @@ from starlette.routing import BaseRoute
 
 from streamsvc.core.errors import Forbidden, Unauthorized
 from streamsvc.core.types import Grants
-from streamsvc.service.auth import LOCAL, OWNER, SIGNED, Auth, root_of
+from streamsvc.service.auth import LOCAL, OWNER, SIGNED, Auth, covers, root_of
 from streamsvc.service.refusal_log import flat, route_of
 
 
@@ -141,7 +141,7 @@ def require(grants: Grants, permission: str) -> None:
 
 def require_session(grants: Grants, session: str | None) -> None:
     """Raise Forbidden unless `grants` are for `session` (None: a new one)."""
-    if grants.session not in ("*", session):
+    if not covers(grants.session, session):
         raise Forbidden("This token is for another session")
 
 

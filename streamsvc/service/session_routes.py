@@ -14,6 +14,7 @@ from streamsvc.core.errors import InvalidRequest, NotFound
 from streamsvc.core.units import Reply
 from streamsvc.service import export, session_list
 from streamsvc.service.audience import audience_of
+from streamsvc.service.auth import root_of
 from streamsvc.service.media_input import State
 from streamsvc.service.rate_limit import RateLimiter
 from streamsvc.service.rights import counted_as, require_session
@@ -59,7 +60,7 @@ def router(service: Service) -> APIRouter:
     async def create(body: NewSession, request: Request, response: Response) -> dict[str, Any]:
         """Open a session. With a source it starts at once; without one it waits for a publisher.
 
-        409: a live session has this name. One that has ended is erased, and begins anew.
+        409: a live session has this name. Ended ones of the name stay readable under their ids.
         """
         grants = service.auth.of(request.scope)
         require_session(grants, body.name)
@@ -72,6 +73,7 @@ def router(service: Service) -> APIRouter:
             name=body.name,
             speed=None if body.speed == "max" else float(body.speed),
             roots=service.settings.server.sources,
+            holder=grants.holder,
         )
         response.headers["Location"] = service.settings.server.address(f"/v1/sessions/{session.id}")
         return session.describe()
@@ -82,12 +84,14 @@ def router(service: Service) -> APIRouter:
         return (await service.sessions.open(session_id)).describe()
 
     @routes.patch("/{session_id}", response_model=UpdatedSession)
-    async def update(session_id: str, body: SessionUpdate) -> dict[str, Any]:
+    async def update(session_id: str, body: SessionUpdate, request: Request) -> dict[str, Any]:
         """Change language, vocabulary, replacements or translation while the session is live.
 
-        From the next decoding step on; captions that are closed stay as they are. 409: it has ended.
+        From the next decoding step on; captions that are closed stay as they are. 409: it has ended. Each
+        change is an event that is kept, so there may be `limits.updates_per_minute` alone.
         """
-        await service.sessions.open(session_id)
+        holder = root_of(service.auth.of(request.scope).holder)
+        service.updates.take(f"{service.sessions.resolve(session_id)} {holder}")
         session = body.apply(service.sessions, session_id)
         speech = session.speech.options
         return session.describe() | {
@@ -99,9 +103,8 @@ def router(service: Service) -> APIRouter:
 
     @routes.delete("/{session_id}", response_model=DeletedSession)
     async def delete(session_id: str, purge: bool = False) -> dict[str, Any]:
-        """End a session. `purge=1` also erases it at once."""
-        await service.sessions.delete(session_id, purge=purge)
-        return {"id": session_id, "purged": purge}
+        """End a session. `purge=1` also erases it at once; other broadcasts of its name stay."""
+        return {"id": await service.sessions.delete(session_id, purge=purge), "purged": purge}
 
     @routes.get("/{session_id}/stats", response_model=Stats)
     async def stats(session_id: str) -> dict[str, Any]:

@@ -60,3 +60,21 @@ def test_only_so_many_are_kept() -> None:
     assert kept.read("q1", "me") is None
     with pytest.raises(NotFound):
         kept.read("q0", "me")
+
+
+def test_what_is_restored_is_read_by_the_same_and_no_others() -> None:
+    before, after = KeptAnswers(), KeptAnswers()
+    before.expect("q", "token:1", "token:1", "asker:x")
+    before.expect("all", "token:1", "token:1", None)
+    for name, audience in (("q", "asker:x"), ("all", None)):
+        reader = before.reader(name, audience)
+        assert reader is not None
+        assert "token" not in reader
+        after.restore(reader, audience, {"question_id": name})
+    assert before.reader("q", "another's") is None
+    assert before.reader("none", None) is None
+    assert after.read("q", "token:1") == {"question_id": "q"}
+    assert after.read("all", "token:2") == {"question_id": "all"}
+    for stranger in ("token:2", "", before.reader("q", "asker:x") or ""):
+        with pytest.raises(NotFound):
+            after.read("q", stranger)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -18,6 +17,7 @@ from streamsvc.service.service import Service
 from tests.builders import fake_service
 from tests.builders.clips import clip
 from tests.builders.service import error_of, open_session, serving
+from tests.builders.session import Sender
 from tests.builders.units import cue, screen, sight
 
 KEY = "k" * 40
@@ -95,15 +95,19 @@ async def test_options_that_the_models_do_not_support_are_refused(tmp_path: Path
 
 
 async def test_a_full_server_sends_retry_after(tmp_path: Path) -> None:
-    async with serving(tmp_path, limits={"sessions": 1}) as (_, _, client):
-        session = await open_session(client)
-        answer = await client.post("/v1/sessions", json={})
-        assert error_of(answer) == (503, "capacity")
-        assert int(answer.headers["Retry-After"]) >= 1
-        await client.delete(f"/v1/sessions/{session}")
-        async with asyncio.timeout(5):
-            while (await client.post("/v1/sessions", json={})).status_code != 201:  # noqa: ASYNC110
-                await asyncio.sleep(0.05)
+    source = {"source": "rtsp://127.0.0.1:9/a"}
+    async with serving(tmp_path, limits={"sessions": 1, "unpublished": 1}) as (service, _, client):
+        session = service.sessions.find(await open_session(client))
+        waiting = await client.post("/v1/sessions", json={})
+        assert error_of(waiting) == (503, "too_many_unpublished")
+        session.media.attach(Sender())
+        full = await client.post("/v1/sessions", json=source)
+        assert error_of(full) == (503, "capacity")
+        assert min(int(answer.headers["Retry-After"]) for answer in (waiting, full)) >= 1
+        await client.delete(f"/v1/sessions/{session.id}")
+        await session.over.wait()
+        assert error_of(await client.post("/v1/sessions", json=source))[1] != "capacity"
+        assert (await client.post("/v1/sessions", json={})).status_code == 201
 
 
 async def test_a_search_result_has_the_url_of_its_keyframe_while_that_is_stored(tmp_path: Path) -> None:
@@ -161,17 +165,41 @@ async def test_a_name_can_be_chosen_with_options_and_belongs_to_its_live_session
         mine = bearer(service, "lecture", "publish", "subscribe")
         assert error_of(await client.post("/v1/sessions", json={"name": "x"}, headers=mine))[0] == 403
         made = await client.post("/v1/sessions", json=body, headers=mine)
-        assert (made.status_code, made.json()["id"]) == (201, "lecture")
-        assert made.json()["whip_url"] == "/whip/lecture"
+        assert (made.status_code, made.json()["name"]) == (201, "lecture")
+        first = made.json()["id"]
+        assert made.headers["Location"] == f"/v1/sessions/{first}"
+        assert (made.json()["whip_url"], made.json()["overlay_url"]) == ("/whip/lecture", "/overlay/lecture")
+        assert made.json()["captions_url"] == f"/v1/sessions/{first}/captions.vtt", "of this broadcast alone"
         session = service.sessions.find("lecture")
         assert session.speech.options.vocabulary == ("Ada",)
         assert error_of(await client.post("/v1/sessions", json=body, headers=mine)) == (409, "name_taken")
+        session.media.attach(Sender())
+        session.dispatch(cue("The first words.", 1.0))
         session.end("ended")
         await session.over.wait()
         again = await client.post("/v1/sessions", json={"name": "lecture"}, headers=mine)
         assert (again.status_code, again.json()["state"]) == (201, "created")
-        assert service.sessions.find("lecture") is not session
-        for name in ("", "..", "a/b", "a" * 65, "é"):
+        second = again.json()["id"]
+        assert service.sessions.find("lecture").id == second != first
+        listed = (await client.get("/v1/sessions", headers=mine)).json()["sessions"]
+        assert [(one["id"], one["name"]) for one in listed] == [(second, "lecture"), (first, "lecture")]
+        for address, text in ((first, True), (second, False), ("lecture", False)):
+            told = await client.get(f"/v1/sessions/{address}/captions.vtt", headers=mine)
+            assert ("The first words." in told.text) is text, address
+        other = bearer(service, "lectur", "publish", "subscribe")
+        for address in (first, second, "lecture"):
+            assert error_of(await client.get(f"/v1/sessions/{address}", headers=other))[0] == 403
+        only = bearer(service, first, "subscribe")
+        statuses = [
+            (await client.get(f"/v1/sessions/{address}", headers=only)).status_code
+            for address in (first, second, "lecture")
+        ]
+        assert statuses == [200, 403, 403], "a token for one broadcast is for that one alone"
+        gone = await client.delete("/v1/sessions/lecture?purge=1", headers=mine)
+        assert gone.json() == {"id": second, "purged": True}
+        left = (await client.get("/v1/sessions/lecture", headers=mine)).json()
+        assert (left["id"], left["state"]) == (first, "ended"), "the name leads to the newest that is left"
+        for name in ("", "..", "a/b", "a" * 41, "é", second):
             assert error_of(await client.post("/v1/sessions", json={"name": name}, headers=mine))[0] == 400
 
 

@@ -16,8 +16,10 @@ import pytest
 
 from streamsvc.core import clock
 from streamsvc.core.errors import ConfigError, NotFound, StreamsvcError
-from streamsvc.core.types import Gap, Keyframe, Speech, Translation, VideoFrame
-from streamsvc.service import app, sessions
+from streamsvc.core.options import SessionOptions
+from streamsvc.core.types import Answer, Gap, Keyframe, Speech, Translation, VideoFrame
+from streamsvc.core.units import Reply
+from streamsvc.service import app, retention
 from streamsvc.service.audience import audience_of
 from streamsvc.service.service import Service
 from streamsvc.service.session import Session
@@ -89,7 +91,7 @@ async def events(client: httpx.AsyncClient, name: str, query: str = "after=0", *
 
 async def entry(client: httpx.AsyncClient, name: str) -> dict[str, Any]:
     listed = (await client.get("/v1/sessions?state=ended")).json()["sessions"]
-    (found,) = [one for one in listed if one["id"] == name]
+    (found,) = [one for one in listed if one["name"] == name]
     assert isinstance(found, dict)
     return {key: value for key, value in found.items() if key != "thumbnail_url"}
 
@@ -131,11 +133,68 @@ async def test_an_ended_session_reads_after_a_restart_as_before(tmp_path: Path) 
         for path, status in (("talk", 200), ("other", 403)):
             assert (await client.get(f"/v1/sessions/{path}", headers=theirs)).status_code == status
         listed = (await client.get("/v1/sessions", headers=theirs)).json()["sessions"]
-        assert [one["id"] for one in listed] == ["talk"]
+        assert [one["name"] for one in listed] == ["talk"]
         assert (await client.delete("/v1/sessions/talk?purge=1", headers=theirs)).status_code == 403
         assert (await client.get("/v1/sessions/talk", headers={"authorization": ""})).status_code == 401
         changed = await client.patch("/v1/sessions/talk", json={"vocabulary": []})
         assert (changed.status_code, changed.json()["error"]["code"]) == (409, "session_ended")
+
+
+@pytest.mark.parametrize("unloaded", [False, True])
+async def test_questions_and_their_answers_are_read_after_a_restart_by_whoever_could_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unloaded: bool
+) -> None:
+    texts = {"What was said about the budget?": "asker", "Who was thanked?": "session"}
+    async with doors(tmp_path) as (running, client):
+        session = await talk(running, "talk")
+        made = await client.post("/v1/tokens", json={"session": "talk", "may": ["subscribe", "ask"]})
+        mine = {"authorization": f"Bearer {made.json()['token']}"}
+        asked = {}
+        for text, audience in texts.items():
+            body = {"text": text, "audience": audience}
+            answer = await client.post(
+                "/v1/sessions/talk/questions", json=body, headers={**mine, "accept": "text/event-stream"}
+            )
+            done = json.loads(answer.text.strip().rpartition("data: ")[2])
+            assert done["type"] == "answer.done"
+            asked[text] = f"/v1/sessions/talk/questions/{done['question_id']}"
+
+        async def told(who: dict[str, str]) -> list[Any]:
+            """What one reader finds: answers at their addresses, and the record."""
+            answers = [await client.get(url, headers=who) for url in asked.values()]
+            record = await client.get("/v1/sessions/talk/export.md", headers=who)
+            return [*[(one.status_code, one.json()) for one in answers], record.text]
+
+        other = await client.post("/v1/tokens", json={"session": "talk", "may": ["subscribe", "ask"]})
+        others = {"authorization": f"Bearer {other.json()['token']}"}
+        session.end("ended")
+        await session.over.wait()
+        before = await told(mine), await told(others)
+        assert [status for status, _ in before[0][:2]] == [200, 200]
+        assert [status for status, _ in before[1][:2]] == [404, 200]
+        assert "about the budget?" in before[0][2]
+        assert "about the budget?" not in before[1][2]
+        held = (tmp_path / session.id / "session.db").read_bytes()
+        assert made.json()["token"].encode() not in held
+    async with doors(tmp_path) as (running, client):
+        if unloaded:
+            await running.sessions.open("talk")
+            monkeypatch.setattr(retention, "IDLE_SECONDS", -1.0)
+            await retention.sweep(running.sessions)
+            assert running.sessions.by_id == {}
+        assert (await told(mine), await told(others)) == before
+
+
+async def test_nothing_of_a_question_is_kept_that_is_not_to_be_stored(tmp_path: Path) -> None:
+    async with serving(tmp_path) as running:
+        session = await running.sessions.create(options=SessionOptions(stored=False))
+        session.dispatch(Reply("q", 1.0, 0.0, Answer("q", "Yes.", True), None, question="What?"))
+        assert session.store.questions() == []
+        session = await running.sessions.create()
+        session.dispatch(Reply("q", 1.0, 0.0, Answer("q", "Yes.", True), None, question="What?", asker="me"))
+        (kept_question,) = session.store.questions()
+        assert kept_question.text == "What?"
+        assert "me" not in kept_question.asker
 
 
 async def test_a_question_about_a_session_of_an_earlier_run_is_answered(tmp_path: Path) -> None:
@@ -168,7 +227,7 @@ async def test_a_session_that_was_cut_off_ends_as_interrupted_with_all_that_was_
 
 
 @pytest.mark.parametrize("opened", [False, True])
-async def test_a_session_of_an_earlier_run_is_erased_when_asked_or_its_name_begins_anew(
+async def test_a_session_of_an_earlier_run_is_erased_when_asked_and_stays_when_its_name_begins_anew(
     tmp_path: Path, opened: bool
 ) -> None:
     async with doors(tmp_path) as (running, _):
@@ -178,17 +237,19 @@ async def test_a_session_of_an_earlier_run_is_erased_when_asked_or_its_name_begi
         if opened:
             await running.sessions.open("one")
             await running.sessions.open("two")
-        assert (await client.delete("/v1/sessions/one")).json() == {"id": "one", "purged": False}
-        assert (await client.delete("/v1/sessions/one?purge=1")).json() == {"id": "one", "purged": True}
-        assert kept(tmp_path) == {"two", "three"}
+        one, two, three = (running.sessions.resolve(name) for name in ("one", "two", "three"))
+        assert (await client.delete("/v1/sessions/one")).json() == {"id": one, "purged": False}
+        assert (await client.delete("/v1/sessions/one?purge=1")).json() == {"id": one, "purged": True}
+        assert kept(tmp_path) == {two, three}
         for call in (client.get, client.delete):
             assert (await call("/v1/sessions/one")).status_code == 404
         anew = (await client.post("/v1/sessions", json={"name": "two"})).json()
         assert anew["state"] == "created"
-        assert "WEBVTT\n" in (found := (await client.get("/v1/sessions/two/captions.vtt")).text)
-        assert "budget" not in found
+        for address, said in (("two", False), (two, True)):
+            captions = (await client.get(f"/v1/sessions/{address}/captions.vtt")).text
+            assert ("budget" in captions) is said
         listed = (await client.get("/v1/sessions")).json()["sessions"]
-        assert sorted(one["id"] for one in listed) == ["three", "two"]
+        assert [found["id"] for found in listed] == [anew["id"], three, two]
 
 
 def test_sessions_of_earlier_runs_go_by_time_and_bytes_while_the_service_runs(
@@ -212,11 +273,11 @@ def test_sessions_of_earlier_runs_go_by_time_and_bytes_while_the_service_runs(
         async with serving(tmp_path) as running:
             assert set(running.sessions.stored.by_id) == {"old", "new", "newer"}
             await running.sessions.open("newer")
-            await clock.sleep(2 * sessions._JANITOR_SECONDS)
+            await clock.sleep(2 * retention.SECONDS)
             assert kept(tmp_path) == {"new", "newer", "holiday"}
-            await running.sessions._erase_over(1_000_000)
+            await retention.erase_over(running.sessions, 1_000_000)
             assert kept(tmp_path) == {"new", "newer", "holiday"}
-            await running.sessions._erase_over(0)
+            await retention.erase_over(running.sessions, 0)
             assert kept(tmp_path) == {"holiday"}
             with pytest.raises(NotFound):
                 await running.sessions.open("new")
@@ -227,8 +288,8 @@ def test_sessions_of_earlier_runs_go_by_time_and_bytes_while_the_service_runs(
 async def test_files_that_break_are_told_and_can_be_erased(tmp_path: Path) -> None:
     async with doors(tmp_path) as (running, _):
         await talk(running, "talk")
-    async with doors(tmp_path) as (_, client):
-        (tmp_path / "talk" / "session.db").write_bytes(b"no database " * 100)
+    async with doors(tmp_path) as (running, client):
+        (tmp_path / running.sessions.resolve("talk") / "session.db").write_bytes(b"no database " * 100)
         answer = await client.get("/v1/sessions/talk")
         assert (answer.status_code, answer.json()["error"]["code"]) == (500, "unreadable")
         assert (await client.delete("/v1/sessions/talk?purge=1")).status_code == 200

@@ -20,6 +20,7 @@ from streamsvc.service.compat.audio_session import ConnectionLimits, PcmPublishe
 from streamsvc.service.compat.deepgram_options import audio_format
 from streamsvc.service.compat.websocket import admit, close, deny, receive, run_until_first_ends, send
 from streamsvc.service.media_input import State
+from streamsvc.service.places import check_share
 from streamsvc.service.rate_limit import RateLimiter
 from streamsvc.service.service import Service
 from streamsvc.service.session import Session
@@ -59,7 +60,7 @@ def router(service: Service, limits: ConnectionLimits | None = None) -> APIRoute
     async def audio(socket: WebSocket, session_id: str) -> None:
         try:
             admit(service, limiter, socket)
-            await _publish(service.sessions.find(session_id), socket, bounds)
+            await _publish(service, await service.sessions.open(session_id), socket, bounds)
         except StreamsvcError as error:
             await deny(socket, error, error.body())
 
@@ -69,7 +70,7 @@ def router(service: Service, limits: ConnectionLimits | None = None) -> APIRoute
 def _add_file_route(
     routes: APIRouter, service: Service, limiter: RateLimiter, limits: ConnectionLimits
 ) -> None:
-    uploads: set[str] = set()  # ids of the requests in progress
+    uploads: dict[str, str] = {}  # requests in progress: id -> holder
 
     @routes.post("/v1/listen")
     async def transcribe(http: Request) -> Response:
@@ -79,10 +80,12 @@ def _add_file_route(
         """
         request_id = str(uuid.uuid4())
         try:
-            admit(service, limiter, http)
-            if len(uploads) >= service.settings.limits.sessions:
+            grants = admit(service, limiter, http)
+            most = service.settings.limits
+            if len(uploads) >= most.sessions:
                 raise CapacityError("The maximum number of files is being transcribed; try again later")
-            uploads.add(request_id)
+            check_share(grants.holder, uploads.values(), most.sessions_per_token)
+            uploads[request_id] = grants.holder
             body = await deepgram_file.transcribe(service, http, request_id, limits)
         except ClientDisconnect:
             return Response(status_code=400)  # not received by the client
@@ -90,14 +93,14 @@ def _add_file_route(
             headers = error.headers() | {"dg-request-id": request_id}
             return JSONResponse(deepgram_messages.error_body(error, request_id), error.status, headers)
         finally:
-            uploads.discard(request_id)
+            uploads.pop(request_id, None)
         return JSONResponse(body, headers={"dg-request-id": request_id, "Cache-Control": "no-store"})
 
 
 # --- /v1/sessions/{id}/audio --------------------------------------------------------------------------------
 
 
-async def _publish(session: Session, socket: WebSocket, limits: ConnectionLimits) -> None:
+async def _publish(service: Service, session: Session, socket: WebSocket, limits: ConnectionLimits) -> None:
     """Publish samples to a session, from its present position on.
 
     The query names the format; the default is 16-bit PCM at 16 kHz.
@@ -107,7 +110,8 @@ async def _publish(session: Session, socket: WebSocket, limits: ConnectionLimits
     if session.state is State.ENDED:
         raise NotFound("The session has ended", code="session_ended")
     publisher = PcmPublisher(session, samples_format, start=session.clock.position())
-    session.media.attach(publisher)
+    with service.sessions.place(session):
+        session.media.attach(publisher)
     try:
         offered = socket.scope.get("subprotocols", ())
         await socket.accept(

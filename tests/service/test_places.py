@@ -1,0 +1,74 @@
+"""A place is held by a publisher alone, and those who wait for one are few."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from streamsvc.core import clock
+from streamsvc.core.errors import CapacityError
+from streamsvc.service.media_input import State
+from streamsvc.service.places import holds
+from tests.builders.fake_service import at, rejected, serving
+from tests.builders.session import Sender, sends
+
+
+def test_a_session_holds_a_place_from_its_publisher_to_its_end(stage: asyncio.Runner, tmp_path: Path) -> None:
+    async def main() -> None:
+        async with serving(tmp_path, limits={"sessions": 1}) as running:
+            waiting = [await running.sessions.create() for _ in range(5)]
+            session = waiting[0]
+            with running.sessions.place(session):
+                with pytest.raises(CapacityError), running.sessions.place(waiting[1]):
+                    raise AssertionError("there was one place, and somebody is coming to it")
+                session.media.attach(Sender())
+            sends(session)
+            with pytest.raises(CapacityError), running.sessions.place(waiting[1]):
+                raise AssertionError("the place is taken")
+            session.media.detach("left")
+            assert holds(session), "it waits for its publisher to come back"
+            with running.sessions.place(session):
+                session.media.attach(Sender())
+            session.end("ended")
+            await session.over.wait()
+            assert not holds(session)
+            with running.sessions.place(waiting[1]):
+                pass
+
+    stage.run(main())
+
+
+def test_a_place_that_was_not_taken_is_free(stage: asyncio.Runner, tmp_path: Path) -> None:
+    async def main() -> None:
+        async with serving(tmp_path, limits={"sessions": 1}) as running:
+            for _ in range(2):
+                with pytest.raises(ValueError, match="no answer"), running.sessions.place():
+                    raise ValueError("no answer")
+
+    stage.run(main())
+
+
+def test_those_who_wait_are_bounded_for_each_holder_and_in_all(stage: asyncio.Runner, tmp_path: Path) -> None:
+    async def main() -> None:
+        before = rejected("unpublished")
+        limits = {"unpublished": 5, "unpublished_per_holder": 3, "unpublished_seconds": 60.0}
+        async with serving(tmp_path, limits=limits) as running:
+            made = [await running.sessions.create(holder="mallory") for _ in range(3)]
+            with pytest.raises(CapacityError) as caught:
+                await running.sessions.create(holder="mallory")
+            assert (caught.value.code, caught.value.status) == ("too_many_unpublished", 503)
+            for _ in range(2):
+                await running.sessions.create(holder="alice")
+            with pytest.raises(CapacityError):
+                await running.sessions.create(holder="bob")
+            assert rejected("unpublished") - before == 2
+            made[0].media.attach(Sender())
+            await running.sessions.create(holder="bob")
+            await clock.sleep(61.0)
+            assert [session.state for session in made] == [State.LIVE, State.ENDED, State.ENDED]
+            for _ in range(3):
+                assert at(await running.sessions.create(holder="mallory"), State.CREATED)
+
+    stage.run(main())
