@@ -284,3 +284,27 @@ async def test_the_record_has_the_questions_that_its_reader_may_see(tmp_path: Pa
             404,
             "no_session",
         )
+
+
+# --- rates
+
+
+async def test_new_sessions_and_tokens_are_counted_by_token_and_with_the_key_by_address(
+    tmp_path: Path,
+) -> None:
+    limits = {"requests_per_minute": 2}
+    async with answering(tmp_path, server={"api_key": KEY, "data_dir": tmp_path}, limits=limits) as (
+        service,
+        client,
+    ):
+        one, other = bearer(service, "*", "publish"), bearer(service, "*", "publish")
+        owner = {"Authorization": f"Bearer {KEY}"}
+        for path, body, status in (
+            ("/v1/sessions", {"speed": 1000}, 400),
+            ("/v1/tokens", {"may": ["fly"]}, 400),
+        ):
+            answers = [
+                (await client.post(path, json=body, headers=who)).status_code
+                for who in (one, one, one, other, owner, owner, owner)
+            ]
+            assert answers == [status, status, 429, status, status, status, 429]
