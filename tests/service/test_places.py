@@ -91,9 +91,9 @@ def test_one_token_with_those_made_with_it_has_its_share_of_places(
                 raise AssertionError("also for a new session")
             assert rejected("token_share") - before == 2
             place = running.sessions.place
-            with place(holder="alice"), place(holder="alice"), pytest.raises(CapacityError):
-                with place(holder="alice"):
-                    raise AssertionError("those whose source is being opened count too")
+            coming = place(holder="alice"), place(holder="alice"), place(holder="alice")
+            with coming[0], coming[1], pytest.raises(CapacityError), coming[2]:
+                raise AssertionError("those whose source is being opened count too")
             taken[0].end("ended")
             await taken[0].over.wait()
             with place(taken[2]), place(holder="owner"), place(holder="owner"), place(holder="owner"):
