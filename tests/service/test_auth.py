@@ -92,6 +92,17 @@ def test_a_token_has_the_granted_rights_and_no_others() -> None:
     assert inherited.expires <= grants.expires, "a token cannot outlive the one it was made with"
 
 
+def test_only_the_owner_grants_the_right_to_operate() -> None:
+    auth = with_key()
+    owner = auth.grants(headers(authorization=f"Bearer {KEY}"))
+    operator = auth.token(owner, session="*", may=("operate", "ask"), seconds=60)
+    grants = auth.grants(headers(authorization=f"Bearer {operator.token}"))
+    assert grants.may == {"operate", "ask"}
+    assert auth.token(grants, session="*", may=("ask",), seconds=60).token
+    with pytest.raises(Forbidden, match="operate"):
+        auth.token(grants, session="*", may=("operate",), seconds=60)
+
+
 def test_a_token_has_an_id_that_begins_with_that_of_the_token_it_was_made_with() -> None:
     auth = with_key()
     grants = auth.grants(headers(authorization=f"Bearer {KEY}"))
