@@ -37,9 +37,10 @@ SIGNED_ADDRESS = re.compile(
 OWNER, LOCAL = "owner", "local"  # holders: of the API key; of nothing, on an open server
 _MAX_LIFETIME = 24 * 3600  # seconds; security limit: lifetime of a token
 _ID_LENGTH = 12  # characters of a token's id
-_ID = re.compile(r"[\w-]{12}(\.[\w-]{12}){0,3}", re.ASCII)
-_IN_SCOPE = "streamsvc.grants"  # key in an ASGI scope: Grants, or why there are none
 _MOST_STEPS = 4  # tokens of tokens of tokens; security limit of the length of an id
+_STEP = rf"[\w-]{{{_ID_LENGTH}}}"
+_ID = re.compile(rf"{_STEP}(\.{_STEP}){{0,{_MOST_STEPS - 1}}}", re.ASCII)
+_IN_SCOPE = "streamsvc.grants"  # key in an ASGI scope: Grants, or why there are none
 
 
 @dataclass(frozen=True, slots=True)
