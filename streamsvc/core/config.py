@@ -204,8 +204,8 @@ AUTO_MODEL = "auto"
 class Think(Group):
     """Language model and its context window."""
 
-    # "auto": the best of engines/registry.toml that this machine can run; a name of it; or a folder's below
-    # models.dir/models with a GGUF (profile gpu: with a VLM).
+    # "auto": the best chat model of engines/registry.toml that is there and that this machine can run; else
+    # a name of the registry, or of a folder below models.dir/models with a GGUF (profile gpu: with a VLM).
     model: str = AUTO_MODEL
     window_tokens: int = Field(4096, ge=256)  # of a session; embedded: context of a slot, answer included
     threads: int | None = Field(None, ge=1)  # embedded; None: half of the cores

@@ -234,9 +234,9 @@ def _operations(service: Service) -> APIRouter:
 
     @routes.get("/v1/capacity")
     async def capacity() -> dict[str, Any]:
-        """Number of live sessions, their limit, and the degradation level with what it means."""
+        """How many sessions have a publisher, their limit, and the degradation level with what it means."""
         return {
-            "sessions": len(service.sessions.live),
+            "sessions": service.sessions.places.taken,
             "limit": service.settings.limits.sessions,
             **service.load_controller.describe(),
             "draining": service.sessions.draining,

@@ -29,13 +29,21 @@ class Places:
         # Holders of publishers that are being answered, and of sources that are being opened.
         self._coming: list[str] = []
 
+    @property
+    def taken(self) -> int:
+        """How many sessions hold a place."""
+        return len(self._holders())
+
+    def _holders(self) -> list[str]:
+        return [session.holder for session in self._by_id.values() if holds(session)]
+
     @contextlib.contextmanager
     def held(self, holder: str) -> Iterator[None]:
         """Hold a place until a publisher is attached, at most until the block is left.
 
         `holder`: of the token that the session is made with. Raises CapacityError.
         """
-        holders = [session.holder for session in self._by_id.values() if holds(session)] + self._coming
+        holders = self._holders() + self._coming
         check_share(holder, holders, self._limits.sessions_per_token)
         taken = len(holders)
         if taken >= self._limits.sessions:

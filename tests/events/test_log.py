@@ -256,8 +256,9 @@ async def test_a_write_that_is_cut_short_is_done_again_and_nothing_is_there_twic
     assert [row[0] for row in log._store.read(0, 99, 99)] == [1]
 
 
-def test_no_event_that_was_seen_is_lost_when_the_process_is_killed(tmp_path: Path) -> None:
-    writer = [sys.executable, "-m", "tests.fakes.event_writer", str(tmp_path), "20", "7"]
+@pytest.mark.parametrize("sync", ["process", "power"])
+def test_no_event_that_was_seen_is_lost_when_the_process_is_killed(tmp_path: Path, sync: str) -> None:
+    writer = [sys.executable, "-m", "tests.fakes.event_writer", str(tmp_path), "20", "7", sync]
     told = subprocess.run(writer, capture_output=True, check=True, timeout=100).stdout
     seen = json.loads(told)
     assert len(seen) == 20

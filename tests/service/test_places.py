@@ -29,6 +29,7 @@ def test_a_session_holds_a_place_from_its_publisher_to_its_end(stage: asyncio.Ru
                 raise AssertionError("the place is taken")
             session.media.detach("left")
             assert holds(session), "it waits for its publisher to come back"
+            assert running.sessions.places.taken == 1, "those who wait for their first one hold none"
             with running.sessions.place(session):
                 session.media.attach(Sender())
             session.end("ended")

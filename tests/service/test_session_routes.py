@@ -100,7 +100,10 @@ async def test_a_full_server_sends_retry_after(tmp_path: Path) -> None:
         session = service.sessions.find(await open_session(client))
         waiting = await client.post("/v1/sessions", json={})
         assert error_of(waiting) == (503, "too_many_unpublished")
+        places = [(await client.get("/v1/capacity")).json()["sessions"]]
         session.media.attach(Sender())
+        places += [(await client.get("/v1/capacity")).json()["sessions"]]
+        assert places == [0, 1], "one without a publisher holds none"
         full = await client.post("/v1/sessions", json=source)
         assert error_of(full) == (503, "capacity")
         assert min(int(answer.headers["Retry-After"]) for answer in (waiting, full)) >= 1

@@ -165,7 +165,8 @@ async def test_questions_and_their_answers_are_read_after_a_restart_by_whoever_c
             record = await client.get("/v1/sessions/talk/export.md", headers=who)
             return [*[(one.status_code, one.json()) for one in answers], record.text]
 
-        other = await client.post("/v1/tokens", json={"session": "talk", "may": ["subscribe", "ask"]})
+        # Another order of rights: tokens of the same second with the same claims would be one.
+        other = await client.post("/v1/tokens", json={"session": "talk", "may": ["ask", "subscribe"]})
         others = {"authorization": f"Bearer {other.json()['token']}"}
         session.end("ended")
         await session.over.wait()
@@ -210,6 +211,37 @@ async def test_a_question_about_a_session_of_an_earlier_run_is_answered(tmp_path
         told = [event for _, event in await events(client, "talk")]
         assert told[-1]["type"] == "answer.done", "it is in the log, and counted on"
         assert [event["seq"] for event in told if "seq" in event][-1] > len(told) - 2
+
+
+async def test_who_follows_a_name_goes_from_one_broadcast_to_the_next(tmp_path: Path) -> None:
+    async def broadcast(running: Service) -> str:
+        session = await talk(running, "talk")
+        session.end("ended")
+        await session.over.wait()
+        return session.id
+
+    async with doors(tmp_path) as (running, client):
+        first = await broadcast(running)
+        told = await events(client, "talk")
+        assert told[-1][1]["type"] == "session.closed"
+        seen = {"last-event-id": told[-1][0]}
+        assert await events(client, "talk", "", **seen) == [], "it waits for the next one"
+        second = await broadcast(running)
+        gap, *anew = [event for _, event in await events(client, "talk", "", **seen)]
+        assert (gap["type"], gap["reason"]) == ("log.gap", "new_epoch")
+        assert {event["session"] for event in (gap, *anew)} == {second}
+        assert [event["seq"] for event in anew] == [event["seq"] for _, event in told], "from its beginning"
+        assert {event["epoch"] for event in anew} != {told[0][1]["epoch"]}
+        assert await events(client, first) == told, "the first is read as it was"
+        unused = await running.sessions.create(name="talk")
+        assert running.sessions.resolve("talk") == unused.id, "it waits for a publisher there"
+        await running.sessions.delete(unused.id)
+        await unused.over.wait()
+        assert running.sessions.resolve("talk") == second, "nothing was said in a newer one"
+    async with doors(tmp_path) as (running, client):
+        assert running.sessions.resolve("talk") == second
+        assert (await client.get("/v1/sessions/talk")).json()["id"] == second
+        assert await events(client, first) == told
 
 
 async def test_a_session_that_was_cut_off_ends_as_interrupted_with_all_that_was_seen(tmp_path: Path) -> None:
