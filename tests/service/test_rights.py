@@ -143,7 +143,8 @@ async def test_each_message_wants_what_the_table_says(tmp_path: Path) -> None:
 async def test_a_message_that_the_table_does_not_name_is_unknown(tmp_path: Path) -> None:
     async with served(tmp_path) as (app, _):
         headers = (("authorization", f"Bearer {KEY}".encode()),)
-        for kind in ("session.end", "", None, 7, ["ping"], {}):
+        kinds: tuple[object, ...] = ("session.end", "", None, 7, ["ping"], {})
+        for kind in kinds:
             said = (json.dumps({"type": kind}),)
             got = await fuzz.converse(app, Conversation("/v1/sessions/talk/events", "", headers, (), said))
             assert "unknown_type" in str(got), kind

@@ -276,8 +276,8 @@ async def test_the_record_has_the_questions_that_its_reader_may_see(tmp_path: Pa
         page = await client.get(f"{url}?client=page", headers=reader)
         assert "The page's?" in page.text
         another = bearer(service, session.id, "subscribe")
-        for who in (another, {"Authorization": f"Bearer {KEY}"}):
-            page = await client.get(f"{url}?client=page", headers=who)
+        for headers in (another, {"Authorization": f"Bearer {KEY}"}):
+            page = await client.get(f"{url}?client=page", headers=headers)
             assert "For all?" in page.text
             assert not any(name in page.text for name in ("Mine?", "The page's?"))
         assert error_of(await client.get(url, headers=stranger)) == (403, "forbidden")
