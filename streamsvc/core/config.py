@@ -46,8 +46,7 @@ class Server(Group):
 
     host: str = "127.0.0.1"
     port: int = Field(8080, ge=0, le=65535)
-    # Also signs tokens; required unless the bind address is loopback.
-    api_key: str | None = Field(None, min_length=16, repr=False)
+    api_key: str | None = Field(None, min_length=16, repr=False)  # signs tokens too; needed beyond loopback
     tls_cert: Path | None = None
     tls_key: Path | None = None
     tls_self_signed: bool = False
@@ -56,8 +55,7 @@ class Server(Group):
     drain_seconds: float = Field(30.0, ge=0)  # that live sessions may go on after SIGTERM
     trusted_proxies: tuple[str, ...] = ()  # addresses whose X-Forwarded-* headers are believed
     origins: tuple[str, ...] = ()  # of browsers (CORS) besides our own: "https://example.org"; "*": any
-    # What our addresses begin with behind a proxy, stripping its path or not: "https://example.org/live".
-    # "": addresses are paths of the host that is asked.
+    # What addresses begin with behind a proxy, path stripped or not: "https://example.org/live"; "": nothing.
     public_url: str = ""
     data_dir: Path | None = None  # session folders; default: below the cache folder
 
@@ -85,6 +83,7 @@ class Limits(Group):
     """Limits that protect the service."""
 
     sessions: int = Field(4, ge=1)  # with a publisher at once; more get 503 + Retry-After
+    sessions_per_token: int = 2  # of them, made with one token; uploads to /v1/listen likewise; the key: all
     unpublished: int = 64  # sessions that wait for their first publisher; they hold no place
     unpublished_per_holder: int = 16  # of them, made with one token
     unpublished_seconds: float = 600.0  # that such a session waits, then it ends: "never_published"
@@ -104,7 +103,8 @@ class Limits(Group):
     subscriber_seconds: float = 10.0
     messages_per_second: int = Field(50, ge=1)  # on an event socket, in bursts of twice as many; then 4429
     frames_per_second: int = Field(1000, ge=1)  # of any kind on any WebSocket; more wait unread
-    requests_per_minute: int = 120  # that create sessions or tokens, per client address
+    requests_per_minute: int = 120  # that create sessions or tokens; per token, with the key per address
+    updates_per_minute: int = 10  # session.update and PATCH of one session, with one token
     failures_per_minute: int = 30  # wrong or missing keys of one address; more get 429, right keys never do
     connections: int = 1024  # open at once; fewer where the process may open fewer files
     connections_per_address: int = 64  # that have not shown a valid token

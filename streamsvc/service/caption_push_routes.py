@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal, Protocol
 
-from fastapi import APIRouter, params
+from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 from streamsvc.events.caption_push import Push, Target, parse_target
@@ -41,9 +41,9 @@ class _Pushes(Protocol):
         """Stop and delete a push."""
 
 
-def router(pushes: _Pushes, publish: params.Depends) -> APIRouter:
-    """The routes; `publish` checks the right to publish."""
-    routes = APIRouter(prefix="/v1/sessions/{session_id}/pushes", tags=["pushes"], dependencies=[publish])
+def router(pushes: _Pushes) -> APIRouter:
+    """The routes."""
+    routes = APIRouter(prefix="/v1/sessions/{session_id}/pushes", tags=["pushes"])
 
     @routes.post("", status_code=201)
     async def add(session_id: str, body: NewPush) -> dict[str, Any]:

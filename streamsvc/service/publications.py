@@ -48,7 +48,7 @@ class Publications:
                 peer is made then. InvalidRequest, Unprocessable: no answer is possible.
         """
         live = self._live(name) if name is not None else None
-        with self._sessions.place(live):
+        with self._sessions.place(live, holder):
             session = live or self._begin(name, holder)
             resource = secrets.token_urlsafe(18)
             try:

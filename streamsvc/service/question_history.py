@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import deque
+from collections.abc import Collection
 
 from streamsvc.core.types import Answer
 from streamsvc.core.units import Reply
@@ -31,16 +32,11 @@ class QuestionHistory:
         """Keep a whole answer of an earlier run; `asker`: the hash."""
         self._replies.append((asker, reply))
 
-    def seen_by(self, asker: str, client: str = "") -> list[Reply]:
-        """The answers to all, and those to this asker, by time.
-
-        Args:
-            asker: who takes turns in the queue, such as the holder of a token.
-            client: id of the event stream that asked, which its owner alone knows; "": none.
-        """
-        mine = hashed(asker)
+    def seen_by(self, mine: Collection[str]) -> list[Reply]:
+        """The answers to all, and those to one reader, by time. `mine`: the reader as asker and audience."""
+        askers = {hashed(one) for one in mine}
         return [
             reply
             for by, reply in self._replies
-            if reply.audience is None or by == mine or (client and reply.audience == client)
+            if reply.audience is None or by in askers or reply.audience in mine
         ]

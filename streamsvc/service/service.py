@@ -33,6 +33,8 @@ from streamsvc.service.load_controller import LoadController, levels_of
 from streamsvc.service.media_input import State
 from streamsvc.service.publications import Publications
 from streamsvc.service.pushes import Pushes
+from streamsvc.service.rate_limit import RateLimiter
+from streamsvc.service.revocations import FILE, Revocations
 from streamsvc.service.session import Session, SharedResources
 from streamsvc.service.sessions import Sessions
 from streamsvc.vision import keyframes
@@ -62,7 +64,7 @@ class Service:
         self, settings: Settings, at_once: Sequence[str] = ("hear", "see"), *, keeps: bool = True
     ) -> None:
         self.settings = settings
-        self.auth = Auth(settings.server)
+        self.auth = Auth(settings.server, Revocations(settings.data_dir / FILE))
         self._at_once = tuple(at_once)
         self._keeps = keeps
         self._folder: FolderLock | None = None
@@ -92,6 +94,7 @@ class Service:
         self.sessions = Sessions(shared, self._tasks, self.load_controller.admit)
         self.publications = Publications(self.sessions, self._tasks)
         self.pushes = Pushes(self.sessions, self._tasks)
+        self.updates = RateLimiter(settings.limits.updates_per_minute)  # of a session, with a token
         metrics.build_info.info({"version": streamsvc.__version__, "engine": settings.models.profile})
 
     async def __aenter__(self) -> Self:

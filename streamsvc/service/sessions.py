@@ -92,7 +92,7 @@ class Sessions:
             self._refuse_if_draining()
             self.places.admit_waiting(holder)
             return self.start(self.new_id(name), options, holder=holder)
-        with self.place():
+        with self.place(holder=holder):
             new_id = self.new_id(name)
             opened = await self._open(source, new_id, speed, roots)
             try:
@@ -191,17 +191,19 @@ class Sessions:
             )
 
     @contextlib.contextmanager
-    def place(self, session: Session | None = None) -> Iterator[None]:
+    def place(self, session: Session | None = None, holder: str = "") -> Iterator[None]:
         """Hold a place for a publisher that is attached within the block; some sessions have theirs already.
 
+        `holder`: of the token that a new session is made with.
+
         Raises:
-            CapacityError: none is free.
+            CapacityError: none is free, or the holder has its share.
         """
         if session is not None and holds(session):
             yield
             return
         self._refuse_if_draining()
-        with self.places.held():
+        with self.places.held(session.holder if session is not None else holder):
             yield
 
     def _refuse_if_draining(self) -> None:

@@ -73,3 +73,43 @@ def test_those_who_wait_are_bounded_for_each_holder_and_in_all(stage: asyncio.Ru
                 assert at(await running.sessions.create(holder="mallory"), State.CREATED)
 
     stage.run(main())
+
+
+def test_one_token_with_those_made_with_it_has_its_share_of_places(
+    stage: asyncio.Runner, tmp_path: Path
+) -> None:
+    async def main() -> None:
+        before = rejected("token_share")
+        async with serving(tmp_path, limits={"sessions": 6, "sessions_per_token": 2}) as running:
+            taken = [await running.sessions.create(holder=f"mallory.{child}") for child in range(3)]
+            for session in taken[:2]:
+                with running.sessions.place(session):
+                    session.media.attach(Sender())
+            with pytest.raises(CapacityError) as caught, running.sessions.place(taken[2]):
+                raise AssertionError("the token has its share")
+            assert caught.value.code == "too_many_of_token"
+            with pytest.raises(CapacityError), running.sessions.place(holder="mallory"):
+                raise AssertionError("also for a new session")
+            assert rejected("token_share") - before == 2
+            place = running.sessions.place
+            coming = place(holder="alice"), place(holder="alice"), place(holder="alice")
+            with coming[0], coming[1], pytest.raises(CapacityError), coming[2]:
+                raise AssertionError("those whose source is being opened count too")
+            taken[0].end("ended")
+            await taken[0].over.wait()
+            with place(taken[2]), place(holder="owner"), place(holder="owner"), place(holder="owner"):
+                pass
+
+    stage.run(main())
+
+
+def test_tokens_made_with_one_token_share_its_waiting_sessions(stage: asyncio.Runner, tmp_path: Path) -> None:
+    async def main() -> None:
+        async with serving(tmp_path, limits={"unpublished_per_holder": 3}) as running:
+            for child in range(3):
+                await running.sessions.create(holder=f"mallory.{child}")
+            with pytest.raises(CapacityError):
+                await running.sessions.create(holder="mallory.more")
+            await running.sessions.create(holder="alice")
+
+    stage.run(main())

@@ -195,7 +195,7 @@ async def test_a_source_that_cannot_be_had_leaves_nothing(tmp_path: Path) -> Non
             assert caught.value.message
             assert rejected(code) - before == 1
         assert running.sessions.by_id == {}
-        assert running.sessions.places._coming == 0
+        assert running.sessions.places._coming == []
     assert kept(data) == set()
 
 

@@ -20,6 +20,7 @@ from streamsvc.core.options import SessionOptions
 from streamsvc.core.types import Answer, Gap, Keyframe, Speech, Translation, VideoFrame
 from streamsvc.core.units import Reply
 from streamsvc.service import app, retention
+from streamsvc.service.audience import audience_of
 from streamsvc.service.service import Service
 from streamsvc.service.session import Session
 from tests.builders.fake_service import kept, serving
@@ -27,6 +28,7 @@ from tests.builders.session import Sender
 from tests.builders.units import cue, screen, sight
 
 KEY = "the key of this service"
+CLIENT = "a-name-that-nobody-guesses"
 ROOT = {"authorization": f"Bearer {KEY}"}
 READS = ("captions.vtt", "captions.srt", "captions.json", "captions.vtt?lang=de", "export.md", "frames/9.jpg")
 
@@ -63,7 +65,8 @@ async def talk(running: Service, name: str) -> Session:
         session.dispatch(unit)
     await session.store_frame(2.0, b"a jpeg")
     body = {"question_id": "q", "text": "a secret", "supported": False, "evidence": [], "outcome": "closest"}
-    session.log.emit("answer.done", body, audience="me")
+    owner = running.auth.grants(ROOT)
+    session.log.emit("answer.done", body, audience=audience_of(owner, CLIENT))
     session.clock.advance(8.0)
     return session
 
@@ -116,7 +119,7 @@ async def test_an_ended_session_reads_after_a_restart_as_before(tmp_path: Path) 
         assert await events(client, "talk") == told
         assert told[-1][1]["type"] == "session.closed"
         assert "a secret" not in str(told)
-        assert "a secret" in str(await events(client, "talk", "after=0&client=me"))
+        assert "a secret" in str(await events(client, "talk", f"after=0&client={CLIENT}"))
         resumed = await events(client, "talk", "", **{"last-event-id": told[4][0]})
         assert resumed[0][1]["seq"] == told[5][1]["seq"]
         assert [event for _, event in resumed][1:] == [event for _, event in told[6:]]
@@ -247,7 +250,7 @@ async def test_a_session_that_was_cut_off_ends_as_interrupted_with_all_that_was_
         seq, epoch = session.log.seq, session.log.epoch
         shutil.copytree(tmp_path / "first", tmp_path / "second")  # as a killed process leaves it
     async with doors(tmp_path / "second") as (_, client):
-        told = await events(client, "talk", "after=0&client=me")
+        told = await events(client, "talk", f"after=0&client={CLIENT}")
         assert [event["seq"] for _, event in told] == list(range(1, seq + 2))
         assert {event["epoch"] for _, event in told} == {epoch}
         assert (told[-1][1]["type"], told[-1][1]["reason"]) == ("session.closed", "interrupted")

@@ -193,6 +193,7 @@ class AudioSession:
         audio_format: of the samples.
         speech: options of speech recognition.
         limits: security limits of the connection.
+        holder: of the token that it is made with.
     """
 
     def __init__(
@@ -201,7 +202,9 @@ class AudioSession:
         audio_format: AudioFormat,
         speech: SpeechOptions | None = None,
         limits: ConnectionLimits | None = None,
+        holder: str = "",
     ) -> None:
+        self._holder = holder
         self.digest = hashlib.sha256()  # of all audio pushed
         self._service = service
         self._format = audio_format
@@ -232,8 +235,8 @@ class AudioSession:
         options = SessionOptions(self._speech, VisionOptions(enabled=False), lossless=True, stored=False)
         sessions = self._service.sessions
         sessions.check(options)
-        with sessions.place():
-            session = sessions.start(sessions.new_id(None), options)
+        with sessions.place(holder=self._holder):
+            session = sessions.start(sessions.new_id(None), options, holder=self._holder)
             publisher = PcmPublisher(session, self._format)
             self._opened = session, publisher, session.log.subscribe(TYPES)
             session.media.attach(publisher)
