@@ -147,8 +147,8 @@ def check_decodable(place: Place, indexes: set[int], span: Span | None = None) -
     raise SourceError(f"{place.name} contains nothing that can be decoded", code="corrupt")
 
 
-def open_url(place: Place, limit: float, private_urls: bool, stack: contextlib.ExitStack) -> Any:
-    """Open an RTSP URL through a relay; libav gives up after `limit` seconds without an answer, at each read too.
+def open_rtsp(place: Place, limit: float, private_urls: bool, stack: contextlib.ExitStack) -> Any:
+    """Open an RTSP URL through a relay; libav gives up after `limit` seconds without an answer.
 
     `private_urls`: security limit: whether hosts of private networks are allowed.
     """

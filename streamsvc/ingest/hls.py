@@ -25,7 +25,7 @@ from streamsvc.ingest.web_client import Readable
 FAILURES = 3  # versions of a live playlist in a row that may fail
 OPTIONS = {  # of libav's demuxer
     "protocol_whitelist": "http,https,crypto,data",  # names only: `open_nested` opens them
-    "fpsprobesize": "0",  # as in container.open_url
+    "fpsprobesize": "0",  # as in container.py
     "http_persistent": "0",  # libav's own connections, which it does not have here
     "http_multiple": "0",
 }

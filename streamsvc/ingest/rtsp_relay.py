@@ -1,8 +1,8 @@
 """Relays RTSP over TCP between libav and a host whose address was checked.
 
 libav resolves names itself, connects wherever a redirect sends it, and opens UDP ports. So it is given an
-address on loopback, behind which this thread passes on what the checked host says, and nothing that would make
-libav leave: a redirect ends the connection and is told.
+address on loopback, behind which this thread passes on what the checked host says, and nothing that would
+make libav leave: a redirect ends the connection and is told.
 
     libav  <-- rtsp://127.0.0.1:PORT -->  RtspRelay  <-- TCP or TLS -->  the checked address
 """

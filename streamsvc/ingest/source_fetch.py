@@ -1,7 +1,7 @@
 """A medium behind an http(s) URL as a file that libav reads: it needs no network of its own.
 
-`open_input` is what opens it. Nothing here raises while libav reads: an exception inside a callback of libav is
-printed, or lost. What went wrong is in `error`, to be looked at where reading ended.
+Nothing here raises while libav reads: an exception inside a callback of libav is printed, or lost. What went
+wrong is in `error`, to be looked at where reading ended.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ from streamsvc.ingest.container import (
     choose,
     differs,
     open_file,
-    open_url,
+    open_rtsp,
     open_web,
     packets,
     with_headers,
@@ -200,7 +200,7 @@ class SourceReader(threading.Thread):
     def _open_url(self, stack: contextlib.ExitStack) -> Any:
         place, limit = self._place, self.settings.open_seconds
         if place.scheme.startswith("rtsp"):
-            return open_url(place, limit, self._private_urls, stack)
+            return open_rtsp(place, limit, self._private_urls, stack)
         if self._hls is None and not is_playlist(place):
             file = open_input(place, limit, self._private_urls, self._count_damaged)
             stack.callback(file.close)

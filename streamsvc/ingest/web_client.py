@@ -222,7 +222,7 @@ class WebClient:
         return Response(answer, seen.headers)
 
     def request(self, url: str, headers: dict[str, str]) -> httpx.Request:
-        """A request with the credentials and cookies of its host: those of the source are for its origin alone."""
+        """A request with the credentials and cookies of its host; the source's are for its origin alone."""
         parts = urlsplit(url)
         given = {"User-Agent": "streamsvc", "Accept": "*/*", "Accept-Encoding": "identity", **headers}
         if parts.username is None:  # segments are asked for as the playlist was
