@@ -148,9 +148,7 @@ class RtspRelay(threading.Thread):
         code = int(status[1]) if status else 0
         name = self._place.name
         if 300 <= code < 400:
-            location = _LOCATION.search(message)
-            target = urlsplit(location[1].decode("ascii", "replace")).hostname if location else None
-            where = f" to {target}" if target else ""
+            where = f" to {host}" if (host := _host(message)) else ""
             self.error = SourceError(
                 f"{name} was refused: it redirects{where}, which RTSP sources may not", code="refused"
             )
@@ -161,6 +159,14 @@ class RtspRelay(threading.Thread):
             )
         if self.error is not None:
             raise NotRtsp
+
+
+def _host(message: bytes) -> str:
+    """The host that a redirect names; "": none."""
+    with contextlib.suppress(ValueError):
+        found = _LOCATION.search(message)
+        return urlsplit(found[1].decode("ascii", "replace")).hostname or "" if found else ""
+    return ""
 
 
 def _connected(place: Place, limit: float, private_urls: bool) -> socket.socket:

@@ -71,7 +71,7 @@ class Answer:
 
 @dataclass
 class Site:
-    """A web server. `pages`: by path; a list is served one by one. `asked`: path and headers of each request."""
+    """A web server. `pages`: by path; of a list one by one. `asked`: path and headers of each request."""
 
     port: int
     pages: dict[str, Answer | list[Answer]] = field(default_factory=dict)

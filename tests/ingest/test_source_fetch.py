@@ -1,4 +1,4 @@
-"""A medium by HTTP is a file: ranges, seeks, bodies that break off, endless ones; errors are told, not raised."""
+"""A medium by HTTP is a file: ranges, seeks, breaks, endless streams; errors are kept and told."""
 
 from __future__ import annotations
 

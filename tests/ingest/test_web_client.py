@@ -10,13 +10,12 @@ import gzip
 import socket
 import threading
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import httpcore
 import pytest
 
-from streamsvc.core import clock
+from streamsvc.core import host_policy
 from streamsvc.core.config import Ingest
 from streamsvc.core.errors import Forbidden, SourceError
 from streamsvc.ingest.source import SourceSink, open_source
@@ -78,6 +77,7 @@ DOORS: dict[str, Any] = {
     "key": lambda target: {"/start.m3u8": media(key(target), "s.ts")},
     "map": lambda target: {"/start.m3u8": media(f'#EXT-X-MAP:URI="{target}"', "s.ts")},
 }
+NO_SEGMENT = ("playlist-redirect", "variant", "rendition", "key", "map")  # what is read from there is none
 TARGETS = [
     "http://127.0.0.1:{port}/x.ts",
     "http://169.254.169.254/latest/x.ts",
@@ -135,7 +135,7 @@ async def test_each_door_leads_inside_where_that_is_allowed(
     try:
         await read(f"http://open.example:{public.port}{next(iter(public.pages))}", private_urls=True)
     except SourceError:
-        assert door in ("playlist-redirect", "variant", "rendition", "key", "map"), "a segment is none of these"
+        assert door in NO_SEGMENT
     assert [path for path, _ in inside.asked][:1] == ["/x.ts"]
 
 
@@ -154,7 +154,7 @@ async def test_a_name_that_turns_inward_is_connected_by_the_address_that_was_che
     try:
         await read(start)
     except SourceError:
-        assert door in ("playlist-redirect", "variant", "rendition", "key", "map")
+        assert door in NO_SEGMENT
     except Forbidden:
         assert net.resolved.count("turning.example") > 1, "only a new connection asks again, and is refused"
     assert "/x.ts" in [path for path, _ in public.asked]
@@ -199,7 +199,7 @@ def test_the_server_is_told_its_name_and_redirects_are_followed(sites: tuple[Sit
     made.close()
 
 
-@pytest.mark.parametrize("target", ["ftp://open.example/x", "file:///etc/passwd", "http://[", "data:,x", "//["])
+@pytest.mark.parametrize("target", ["ftp://open.example/x", "file:///etc/passwd", "http://[", "data:,x"])
 def test_a_redirect_to_what_is_not_http_is_refused_and_told(sites: tuple[Site, Site], target: str) -> None:
     public, _ = sites
     public.pages = {"/a": Answer(location=target)}
@@ -254,8 +254,6 @@ def test_addresses_are_tried_in_turn_and_an_unknown_host_is_no_answer(
     with pytest.raises(SourceError, match="not known") as caught:
         get(made, "http://no.such.host.invalid/a")
     assert (caught.value.code, caught.value.retryable) == ("no_answer", True)
-    from streamsvc.core import host_policy
-
     monkeypatch.setattr(host_policy, "addresses", lambda *_: ("127.0.0.9", PUBLIC))
     assert get(made, f"http://open.example:{public.port}/a")[2] == b"here"
     assert net.connected[-2:] == ["127.0.0.9", PUBLIC]
