@@ -96,13 +96,13 @@ async def refused(url: str, code: str, *, private_urls: bool = False) -> str:
         "http://[",
     ],
 )
-@pytest.mark.parametrize("status", [301, 302, 305])
-async def test_a_redirect_is_not_followed_but_told(net: Internet, target: str, status: int) -> None:
+@pytest.mark.parametrize("status", ["301 Away", "305 Away", "0302 Away", "+302", "\r3\r02"])
+async def test_a_redirect_is_not_followed_but_told(net: Internet, target: str, status: str) -> None:
     net.names["inside.example"] = [INSIDE]
     net.names["turning.example"] = [INSIDE]
     with Camera(INSIDE) as inside:
         location = target.format(port=inside.port).encode()
-        away = b"RTSP/1.0 %d Away\r\nCSeq: 2\r\nLocation: %b\r\n\r\n" % (status, location)
+        away = b" RTSP/1.0 %b\r\nCSeq: 2\r\nLocation: %b\r\n\r\n" % (status.encode(), location)
         with Camera(PUBLIC, OPTIONS, away) as camera:
             url = f"rtsp://me:secret@camera.example:{camera.port}/live?key=secret"
             told = await refused(url, "refused")
@@ -228,6 +228,8 @@ PIECES = [
     b"$\0\0\x05\r\n\r\n$",
     b"RTSP/1.0 200 OK\nContent-Length: 6\n\n$\r\n\r\n.",
     b"$\1\0\0",
+    b"\r\n",
+    b"RTSP/1.0 200 OK\r\nContent-Length:\t2 \r\n\r\n\r\n",
     b"GET_PARAMETER * RTSP/1.0\r\n\r\n",
 ]
 
@@ -244,11 +246,18 @@ def test_messages_and_packets_are_cut_wherever_they_are_split(size: int) -> None
     [
         b"x" * (HEAD_BYTES + 1),
         b"RTSP/1.0 200 OK\r\n$\0\0\4abcd\r\n\r\n",
+        b"RTSP/1.0 200 OK\r\n\r$\1\0\4abcd\r\n\r\n",
+        b"\r$\1\1\4abcd\r\n\r\n",
+        b"RTSP/1.0 200 OK\r\n\0\r\nRTSP/1.0 302 x\r\n\r\n",
+        b"RTSP/1.0 200 OK\r\nContent-Length: 0x9\r\n\r\n",
         b"RTSP/1.0 200 OK\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\nabcd",
         b"RTSP/1.0 200 OK\r\nContent-Length: %d\r\n\r\n" % (BODY_BYTES + 1),
         b"RTSP/1.0 200 OK\r\nContent-Length: %b\r\n\r\n" % (b"9" * 5000),
     ],
-    ids=["endless-header", "packet-in-a-header", "two-lengths", "large-body", "endless-number"],
+    ids=[
+        *("endless-header", "packet-in-a-header", "behind-a-cr", "at-the-start", "zero-ends-a-header"),
+        *("odd-length", "two-lengths", "large-body", "endless-number"),
+    ],
 )
 def test_what_could_be_read_in_two_ways_is_refused(stream: bytes) -> None:
     with pytest.raises(NotRtsp):

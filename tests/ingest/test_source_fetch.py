@@ -164,6 +164,28 @@ def test_a_range_that_is_redirected_inside_is_refused(monkeypatch: pytest.Monkey
         assert (inside.asked, set(net.connected)) == ([], {PUBLIC})
 
 
+@pytest.mark.parametrize("length", ["", "Content-Length: 999999\r\n"])
+def test_in_opening_a_body_that_stands_still_is_no_answer_not_an_end(length: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        place = locate(f"http://127.0.0.1:{server.getsockname()[1]}/a", ())
+
+        def answer() -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(4096)
+                connection.sendall(f"HTTP/1.1 200 OK\r\n{length}\r\nstart".encode())
+                connection.recv(4096)
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        file = open_input(place, 0.5, True, lambda: None)
+        assert rest(file) == b"start"
+        assert isinstance(file.error, SourceError)
+        assert (file.error.code, file.error.retryable) == ("no_answer", True)
+        file.close()
+        thread.join()
+
+
 # --- read as a source ---
 
 

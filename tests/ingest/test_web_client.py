@@ -8,8 +8,10 @@ from __future__ import annotations
 import base64
 import gzip
 import socket
+import ssl
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpcore
@@ -21,7 +23,8 @@ from streamsvc.core.errors import Forbidden, SourceError
 from streamsvc.ingest.source import SourceSink, open_source
 from streamsvc.ingest.source_policy import locate
 from streamsvc.ingest.web_client import Body, CheckedNetwork, WebClient
-from tests.builders.internet import INSIDE, PUBLIC, Answer, Internet, Site, internet, two_sites
+from tests.builders.certificate import certificate
+from tests.builders.internet import INSIDE, PUBLIC, Answer, Internet, Site, internet, site, two_sites
 from tests.builders.stamped import Part, playlist
 
 SETTINGS = Ingest(open_seconds=4.0, reconnects=0)
@@ -238,6 +241,24 @@ def test_credentials_and_cookies_stay_with_their_origin(sites: tuple[Site, Site]
     assert base64.b64decode(named.headers["Authorization"].split()[1]) == b"you:two"
     assert str(named.url) == "http://cdn.example/a.ts"
     made.close()
+
+
+@pytest.mark.parametrize("name", ["open.example", "other.example"])
+def test_a_server_must_prove_the_name_that_was_asked_for(
+    net: Internet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    served, trusting = certificate(tmp_path, name)
+    monkeypatch.setattr(ssl, "create_default_context", lambda: trusting)
+    with site(PUBLIC, tls=served) as public:
+        public.pages = {"/a": Answer(b"here")}
+        made = client(f"https://open.example:{public.port}/a")
+        if name == "open.example":
+            assert get(made, made.place.url)[2] == b"here"
+        else:
+            with pytest.raises(SourceError) as caught:
+                get(made, made.place.url)
+            assert (caught.value.code, public.asked) == ("no_answer", [])
+        made.close()
 
 
 def test_addresses_are_tried_in_turn_and_an_unknown_host_is_no_answer(
