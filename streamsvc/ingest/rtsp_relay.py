@@ -162,7 +162,7 @@ class RtspRelay(threading.Thread):
         """Refuse an answer that would make libav leave. Raises NotRtsp."""
         if message.startswith(b"$"):
             return
-        head = _head(message)
+        head = _head(message)  # any line, any number that libav might take for a redirect
         codes = _STATUS.findall(head)
         name = self._place.name
         if any(not re.fullmatch(rb"[1-9]\d\d", code) or code.startswith(b"3") for code in codes):

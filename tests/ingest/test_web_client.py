@@ -191,7 +191,8 @@ def get(made: WebClient, url: str) -> tuple[int, str, bytes]:
 def test_the_server_is_told_its_name_and_redirects_are_followed(sites: tuple[Site, Site]) -> None:
     public, _ = sites
     home = f"http://open.example:{public.port}"
-    public.pages = {f"/{hop}": Answer(location=f"/{hop + 1}") for hop in range(6)} | {"/5": Answer(b"here")}
+    public.pages.update({f"/{hop}": Answer(location=f"/{hop + 1}") for hop in range(5)})
+    public.pages["/5"] = Answer(b"here")
     made = client(f"{home}/0")
     assert get(made, f"{home}/0") == (200, f"{home}/5", b"here")
     assert {headers["Host"] for _, headers in public.asked} == {f"open.example:{public.port}"}
