@@ -145,7 +145,7 @@ def test_each_status_has_its_error(web: Site, status: int, code: str) -> None:
 
 
 def test_a_file_that_is_gone_when_it_goes_on_is_told(web: Site) -> None:
-    serve(web, Answer(DATA), Answer(status=404))
+    serve(web, Answer(DATA), Answer(b"<p>There is no such page.</p>" * 30_000, status=404))
     with opened(web) as (file, _):
         file.seek(590_000)
         assert file.read(10) == b""

@@ -117,8 +117,12 @@ async def test_no_door_leads_inside(
     address = target.format(port=public.port)
     public.pages = DOORS[door](address) | {"/s.ts": Answer(segment)}
     start = next(iter(public.pages))
+    url = f"http://open.example:{public.port}{start}?key=secret"
     with pytest.raises(Forbidden) as caught:
-        await read(f"http://open.example:{public.port}{start}?key=secret")
+        if door == "later-segment":
+            await read(url)
+        else:
+            await open_source(url, SETTINGS, session="s")  # told to who asks for the source
     assert caught.value.code == "private_url"
     host = address.partition("//")[2].partition("/")[0].removesuffix(f":{public.port}").strip("[]")
     assert host in caught.value.message, "the host that is meant"
