@@ -183,7 +183,7 @@ def _failure(place: Place, error: Exception, *, late: bool) -> SourceError:
     name = place.name
     if isinstance(error, av.error.HTTPNotFoundError):
         return SourceError(f"{name} does not exist (404)", code="not_found")
-    if isinstance(error, (av.error.HTTPError, av.error.HTTPClientError)):  # 5XX, 4XX
+    if isinstance(error, (av.error.HTTPError, av.error.HTTPClientError)):  # 5XX and 4XX: of RTSP too
         return SourceError(f"{name} was refused: {error.strerror}", code="refused")
     content = isinstance(error, (av.error.InvalidDataError, av.error.DemuxerNotFoundError, av.error.EOFError))
     if (content or isinstance(error, ValueError)) and not late:
