@@ -217,9 +217,7 @@ def test_a_public_host_must_prove_its_name(
         with relay(url, private_urls=True, limit=1.0) as made:
             port = int(made.url.split(":")[2].split("/")[0])
             with socket.create_connection((INSIDE, port)) as client:
-                time.sleep(
-                    1.2
-                )  # longer than the limit: what TLS says of its own is no answer that is awaited
+                time.sleep(1.2)  # over the limit: what TLS says of its own is no answer
                 client.sendall(b"OPTIONS rtsp://127.0.0.1:%d/live RTSP/1.0\r\nCSeq: 1\r\n\r\n" % port)
                 assert client.recv(4096) == OPTIONS
         assert camera.asked[0].startswith(b"OPTIONS rtsps://camera.example:%d/live " % camera.port)
