@@ -31,6 +31,7 @@ BEHIND = 0.3  # share of that ellipse through which what is around the box may b
 AROUND = 0.15  # of a box's width and height: the frame around it
 EDGE = 1 / 6  # of a picture's width and height: the frame in which the background is looked for
 LEAST = 0.04  # share of a picture that a background has at least
+BAR = 2  # level of a channel, of 32, up to which rows and columns at the edges are bars around the picture
 BITS = 5  # of a channel, as colours are told apart
 _SHADES = ("white gray", "gray black", "pink red", "orange brown", "yellow brown", "red brown", "brown black")
 _BORDER = 5.0  # CIELAB units: so near a border a pixel counts for both sides
@@ -170,13 +171,15 @@ def measured(pixels: Pixels, boxes: Sequence[Rectangle]) -> Colours:
     cells = (levels[..., 0] << (2 * BITS)) | (levels[..., 1] << BITS) | levels[..., 2]
     height, width = cells.shape
     places = [_cut(box, width, height) for box in boxes]
+    shown = _between_bars(levels)
     behind = np.zeros(cells.shape, bool)
-    across, down = max(1, round(EDGE * width)), max(1, round(EDGE * height))
-    behind[:down] = behind[-down:] = behind[:, :across] = behind[:, -across:] = True
+    frame = behind[shown]
+    across, down = max(1, round(EDGE * frame.shape[1])), max(1, round(EDGE * frame.shape[0]))
+    frame[:down] = frame[-down:] = frame[:, :across] = frame[:, -across:] = True
     for left, top, right, bottom in places:
         behind[top:bottom, left:right] = False
-    background = _told_in(cells[behind]) if behind.sum() >= LEAST * behind.size else ()
-    return Colours(_told_in(cells), background, tuple(_of_box(cells, place) for place in places))
+    background = _told_in(cells[behind]) if behind.sum() >= LEAST * frame.size else ()
+    return Colours(_told_in(cells[shown]), background, tuple(_of_box(cells, place) for place in places))
 
 
 def measure(jpeg: bytes, boxes: Sequence[Rectangle]) -> Colours:
@@ -190,6 +193,15 @@ def measure(jpeg: bytes, boxes: Sequence[Rectangle]) -> Colours:
         return Colours(boxes=((),) * len(boxes))
     step = max(1, pixels.shape[1] // WIDTH)  # of a JPEG that cannot be decoded smaller
     return measured(pixels[::step, ::step], boxes)
+
+
+def _between_bars(levels: NDArray[np.intp]) -> tuple[slice, slice]:
+    """The rows and columns of a picture without the black bars at its edges; all of a black picture."""
+    lit = levels.max(axis=-1) > BAR
+    down, across = np.flatnonzero(lit.any(axis=1)), np.flatnonzero(lit.any(axis=0))
+    if not len(down):
+        return slice(None), slice(None)
+    return slice(int(down[0]), int(down[-1]) + 1), slice(int(across[0]), int(across[-1]) + 1)
 
 
 def _told_in(cells: NDArray[np.intp]) -> Names:

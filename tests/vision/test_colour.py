@@ -91,6 +91,14 @@ def test_a_thing_has_its_own_colour_and_the_background_has_its() -> None:
     assert (found.boxes, found.background) == ((("red",),), ("green",))
 
 
+def test_black_bars_around_a_picture_are_neither_it_nor_its_background() -> None:
+    picture = plain("green")
+    picture[:, :80] = picture[:, -80:] = picture[:30] = picture[-30:] = 0.0
+    found = colour.measure(jpeg(picture), [])
+    assert (found.picture, found.background) == (("green",), ("green",))
+    assert colour.measure(jpeg(plain("black")), []).background == ("black",)
+
+
 def test_what_shows_through_beside_a_small_thing_is_not_the_things_colour() -> None:
     found = colour.measure(jpeg(with_thing("purple", "yellow", radius=0.68)), [BOX])
     assert found.boxes == (("purple",),)
