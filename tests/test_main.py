@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -18,6 +19,7 @@ import pytest
 import streamsvc
 from streamsvc import __main__ as command_line
 from streamsvc.core import clock
+from streamsvc.core.config import Models
 from tests.builders.clips import clip
 from tests.builders.command_line import error_of, run
 from tests.builders.screen import terminal
@@ -37,6 +39,22 @@ def test_a_missing_model_is_named_with_the_way_to_get_it(tmp_path: Path) -> None
     ended = run("serve", "--port", "0", STREAMSVC_MODELS__DIR=str(tmp_path))
     assert ended.returncode == 2
     assert "streamsvc models pull" in ended.stderr
+
+
+@pytest.mark.models
+@pytest.mark.parametrize("name", ["whisper-tiny.en", "smollm2-135m-instruct"])
+def test_with_broken_weights_the_service_does_not_say_that_it_is_ready(tmp_path: Path, name: str) -> None:
+    (tmp_path / "models").mkdir()
+    for folder in (Models().dir / "models").iterdir():
+        if folder.name != name and folder.is_dir():
+            (tmp_path / "models" / folder.name).symlink_to(folder)
+    shutil.copytree(Models().dir / "models" / name, tmp_path / "models" / name)
+    (broken,) = (file for file in (tmp_path / "models" / name).iterdir() if file.suffix in (".bin", ".gguf"))
+    broken.write_bytes(bytes(4096))
+    ended = run("serve", "--port", "0", "--data-dir", str(tmp_path), STREAMSVC_MODELS__DIR=str(tmp_path))
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert f"model {name}: {broken.name}: broken (4096 of" in ended.stderr
+    assert f"`streamsvc models pull {name}`" in ended.stderr
 
 
 def test_the_version_is_printed() -> None:

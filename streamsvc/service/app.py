@@ -42,6 +42,7 @@ from streamsvc.service.auth import requirement
 from streamsvc.service.compat import routes as compat_routes
 from streamsvc.service.compat.websocket import deny
 from streamsvc.service.cors import Cors
+from streamsvc.service.engine_table import think_model
 from streamsvc.service.http_server import Connections, protocol_with
 from streamsvc.service.public_path import PublicPath
 from streamsvc.service.rate_limit import RateLimiter
@@ -218,10 +219,16 @@ def _operations(service: Service) -> APIRouter:
 
     @routes.get("/readyz")
     async def ready() -> Response:
-        """Readiness: 200 if the models gave a result lately and the server is not draining, else 503."""
+        """Readiness: 200 if the models are whole and gave a result lately, and nothing drains; else 503."""
         workers = {role: worker.fresh for role, worker in service.workers.items()}
-        is_ready = workers["hear"] and workers["see"] and not service.sessions.draining
-        body = {"ready": is_ready, "workers": workers, "draining": service.sessions.draining}
+        whole, draining = service.wrong_models == {}, service.sessions.draining
+        is_ready = whole and workers["hear"] and workers["see"] and not draining
+        body = {
+            "ready": is_ready,
+            "workers": workers,
+            "wrong_models": service.wrong_models or {},
+            "draining": draining,
+        }
         return JSONResponse(body, 200 if is_ready else 503)
 
     @routes.get("/metrics")
@@ -275,7 +282,8 @@ async def listening(
         The service, and the task of the HTTP server, which ends only on failure.
     """
     trusted = settings.server.trusted_proxies
-    async with Service(settings) as service:
+    think = await asyncio.to_thread(think_model, settings)
+    async with Service(settings, think=think) as service:
         connections = Connections(settings.limits, frozenset(trusted))
         server = uvicorn.Server(
             uvicorn.Config(

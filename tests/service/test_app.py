@@ -9,13 +9,17 @@ import signal
 from os import kill
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pytest
 from websockets.exceptions import ConnectionClosed
 
 from streamsvc.core.types import SAMPLE_RATE
 from streamsvc.evaluation.recordings import read
+from streamsvc.service import app
 from streamsvc.service.media_input import State
+from streamsvc.workers.supervisor import Worker
+from tests.builders import fake_service
 from tests.builders.service import error_of, open_session, serving, socket_of, until, warm
 from tests.builders.spoken import KEY
 from tests.fakes.hear_engine import written
@@ -285,6 +289,24 @@ async def test_health_metrics_schema_and_docs_are_served(tmp_path: Path) -> None
             assert f" streamsvc_{name.removesuffix('_total')}" in text, name
         assert "caption.final" in (await client.get("/v1/schema")).json()["$defs"]
         assert (await client.get("/docs")).status_code == 200
+
+
+async def test_a_service_whose_models_are_broken_or_not_yet_checked_is_not_ready(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Worker, "fresh", True)
+    async with fake_service.serving(tmp_path) as service:
+        url = "http://127.0.0.1"
+        async with httpx.AsyncClient(
+            transport=httpx.ASGITransport(app.build(service)), base_url=url
+        ) as client:
+            assert (await client.get("/readyz")).status_code == 503
+            service.wrong_models = {"toy": "model toy: model.bin: missing. Run `streamsvc models pull toy`"}
+            answer = await client.get("/readyz")
+            assert (answer.status_code, answer.json()["ready"]) == (503, False)
+            assert answer.json()["wrong_models"] == service.wrong_models
+            service.wrong_models = {}
+            assert (await client.get("/readyz")).json()["ready"]
 
 
 async def test_a_drain_sends_going_away_and_closed_to_subscribers(tmp_path: Path) -> None:
