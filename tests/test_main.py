@@ -20,8 +20,10 @@ import streamsvc
 from streamsvc import __main__ as command_line
 from streamsvc.core import clock
 from streamsvc.core.config import Models
+from streamsvc.service.http_server import LimitedProtocol
 from tests.builders.clips import clip
 from tests.builders.command_line import error_of, run
+from tests.builders.fake_service import at_the_door
 from tests.builders.screen import terminal
 
 SPEECH = Path(__file__).parent / "fixtures" / "canary.ogg"
@@ -187,3 +189,21 @@ def test_watch_on_a_terminal_redraws_one_line_and_leaves_captions_and_answers_in
     assert any(text.startswith(opening.split()[0]) for text in drawn), "no open caption was drawn"
     labelled = [row for row in told if "[" in row]
     assert [question in row for row, question in zip(labelled[::2], questions, strict=False)] == [True, True]
+
+
+async def test_an_answer_is_sent_at_once_and_not_held_back_for_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options: list[int] = []
+    made = LimitedProtocol.connection_made
+
+    def connection_made(protocol: LimitedProtocol, transport: asyncio.Transport) -> None:
+        accepted = transport.get_extra_info("socket")
+        options.append(accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+        made(protocol, transport)
+
+    monkeypatch.setattr(LimitedProtocol, "connection_made", connection_made)
+    async with at_the_door(tmp_path) as (_, _, client):
+        assert (await client.get("/healthz")).status_code == 200
+    assert options
+    assert all(options)

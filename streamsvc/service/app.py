@@ -108,15 +108,13 @@ def build(service: Service, connections: Connections | None = None) -> FastAPI:
         """Reject foreign hosts and origins before any handler runs; add the security headers."""
         try:
             service.auth.check_origin(request.headers)
-            response = await call_next(request)
+            response = _in_json(await call_next(request))
         except StreamsvcError as error:
             response = _error_response(error)
         except Exception as error:
             # The class alone is logged: a message could quote what was said or a token.
             log.error("request failed", route=route_of(request.scope), error=type(error).__name__)
-            response = _error_response(
-                StreamsvcError("Internal error. The server log records the exception class.")
-            )
+            response = _error_response(_internal())
         for name, value in _SECURITY_HEADERS.items():
             response.headers.setdefault(name, value)
         return response
@@ -137,7 +135,31 @@ def _error_response(error: StreamsvcError) -> JSONResponse:
     return JSONResponse(error.body(), error.status, error.headers())
 
 
+def _internal() -> StreamsvcError:
+    return StreamsvcError("Internal error. The server log records the exception class.")
+
+
+def _in_json(response: Response) -> Response:
+    """A response, or the error body instead of a plain text of Starlette's, as it has for a wrong range."""
+    if response.status_code < 400 or not response.headers.get("content-type", "").startswith("text/plain"):
+        return response
+    text, code = f"the request was refused with status {response.status_code}", "http_error"
+    if response.status_code == 416:
+        text, code = (
+            "there is nothing in the range that was asked for; Content-Range tells the size",
+            "bad_range",
+        )
+    elif response.status_code == 400:
+        text, code = "the Range header cannot be read: it is written as in bytes=0-99", "bad_range"
+    kept = {name: response.headers[name] for name in ("content-range", "allow") if name in response.headers}
+    return JSONResponse(InvalidRequest(text, code=code).body(), response.status_code, kept)
+
+
 def _add_error_handlers(app: FastAPI) -> None:
+    @app.exception_handler(Exception)
+    async def fault(request: Request, error: Exception) -> Response:
+        return _error_response(_internal())  # of our own middleware: `secure` answers for the routes
+
     @app.exception_handler(StreamsvcError)
     async def streamsvc_error(request: Request, error: StreamsvcError) -> Response:
         return _error_response(error)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import json
 import logging
@@ -62,3 +63,44 @@ def test_an_exception_that_nobody_caught_is_named_without_its_text(lines: io.Str
     text = lines.getvalue()
     assert "hunter2" not in text
     assert json.loads(text)["error"] == "ValueError"
+
+
+def test_an_exception_that_ends_the_program_or_a_finalizer_is_named_without_its_text(
+    lines: io.StringIO,
+) -> None:
+    class Failing:
+        def __del__(self) -> None:
+            raise ValueError(SECRET)
+
+    Failing()
+    gc.collect()
+    try:
+        raise ValueError(SECRET)
+    except ValueError as error:
+        sys.excepthook(ValueError, error, error.__traceback__)
+    said = [json.loads(line) for line in lines.getvalue().splitlines()]
+    assert [(line["where"], line["error"]) for line in said] == [
+        ("finalizer", "ValueError"),
+        ("main", "ValueError"),
+    ]
+    assert "hunter2" not in lines.getvalue()
+
+
+@pytest.mark.parametrize("as_json", [True, False])
+@pytest.mark.usefixtures("lines")
+def test_our_own_lines_name_an_exception_by_its_class_and_places(as_json: bool) -> None:
+    stream = io.StringIO()
+    configure_logs(as_json=as_json, file=stream, level=logging.DEBUG)
+    log = structlog.get_logger()
+    try:
+        raise ValueError(SECRET)
+    except ValueError as error:
+        log.exception("failed")
+        log.error("failed", exc_info=True)
+        log.error("failed", exc_info=error)
+        log.error("failed", error=error)
+    text = stream.getvalue()
+    assert "hunter2" not in text
+    assert text.count("failed") == 4
+    assert text.count("ValueError") == 1
+    assert text.count("test_redaction.py") == 3

@@ -18,11 +18,15 @@ from streamsvc.core.types import SAMPLE_RATE
 from streamsvc.evaluation.recordings import read
 from streamsvc.service import app
 from streamsvc.service.media_input import State
+from streamsvc.service.public_path import PublicPath
 from streamsvc.workers.supervisor import Worker
 from tests.builders import fake_service
+from tests.builders.fake_service import at_the_door
 from tests.builders.service import error_of, open_session, serving, socket_of, until, warm
 from tests.builders.spoken import KEY
 from tests.fakes.hear_engine import written
+
+CANARY = "canary-7f3a"
 
 
 @pytest.mark.media
@@ -307,6 +311,63 @@ async def test_a_service_whose_models_are_broken_or_not_yet_checked_is_not_ready
             assert answer.json()["wrong_models"] == service.wrong_models
             service.wrong_models = {}
             assert (await client.get("/readyz")).json()["ready"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "status"), [("bytes=99999999-", 416), ("bytes=b-a", 400), ("lines=1", 400)]
+)
+async def test_a_wrong_range_of_a_file_has_the_error_body_too(
+    tmp_path: Path, asked: str, status: int
+) -> None:
+    async with at_the_door(tmp_path) as (_, _, client):
+        for path in ("/", "/web/page.js"):
+            answer = await client.get(path, headers={"Range": asked})
+            assert error_of(answer) == (status, "bad_range")
+            assert answer.headers.get("content-range", "").startswith("bytes */") == (status == 416)
+        answer = await client.get("/", headers={"Range": "bytes=0-3"})
+        assert (answer.status_code, len(answer.content)) == (206, 4)
+
+
+async def test_a_fault_has_the_error_body_and_its_text_reaches_neither_client_nor_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with at_the_door(tmp_path) as (service, _, client):
+
+        def fails(*_: object) -> None:
+            raise RuntimeError(CANARY)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(service.load_controller, "describe", fails)
+            inside = await client.get("/v1/capacity")  # in a route
+        monkeypatch.setattr(service.auth, "is_over", fails)
+        monkeypatch.setattr(PublicPath, "__call__", fails)  # in front of all of ours
+        outside = await client.get("/healthz")
+    for answer in (inside, outside):
+        assert error_of(answer) == (500, "internal")
+        assert CANARY not in answer.text
+    printed = capsys.readouterr()
+    assert "request failed" in printed.out + printed.err
+    assert CANARY not in printed.out + printed.err
+
+
+async def test_a_message_larger_than_any_question_ends_its_socket(tmp_path: Path) -> None:
+    async with at_the_door(tmp_path, limits={"image_bytes": 10_000}) as (_, place, client):
+        session = await open_session(client, no_store=True)
+        async with socket_of(place, session) as events:
+            await events.send(json.dumps({"type": "ping", "id": "x" * 80_000}))
+            assert (await until(events, "error"))[-1]["error"]["code"] == "too_large"
+            with pytest.raises(ConnectionClosed) as closed:
+                await events.send(json.dumps({"type": "ping", "id": "x" * 120_000}))
+                await until(events, "pong")
+        assert closed.value.rcvd is not None
+        assert closed.value.rcvd.code == 1009
+
+
+async def test_sessions_and_tokens_are_made_so_many_a_minute(tmp_path: Path) -> None:
+    async with at_the_door(tmp_path, limits={"requests_per_minute": 3, "sessions": 50}) as (_, _, client):
+        for path, body in (("/v1/sessions", {"no_store": True}), ("/v1/tokens", {})):
+            answers = [(await client.post(path, json=body)).status_code for _ in range(4)]
+            assert answers == [201, 201, 201, 429]
 
 
 async def test_a_drain_sends_going_away_and_closed_to_subscribers(tmp_path: Path) -> None:

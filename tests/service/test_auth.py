@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import jwt
 import pytest
 
 from streamsvc.core.config import Server
@@ -82,6 +83,28 @@ def test_a_token_of_another_server_or_an_expired_one_is_refused(monkeypatch: pyt
     old = with_key().token(past, session="*", may=("subscribe",), seconds=60)
     with pytest.raises(Unauthorized, match="expired"):
         with_key().grants(headers(authorization=f"Bearer {old}"))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"exp": None}, {"sub": None}, {"aud": None}, {"aud": "another service"}, {"exp": "never"}, {"sub": 7}],
+)
+def test_a_token_without_expiry_holder_or_our_audience_is_refused(change: dict[str, Any]) -> None:
+    auth = with_key()
+    whole = {"sub": "owner", "session": "*", "may": ["ask"], "exp": 2**33, "aud": "streamsvc"}
+
+    def grants(claims: dict[str, Any], algorithm: str) -> Grants:
+        key = auth._token_key if algorithm != "none" else None
+        signed = jwt.encode(claims, key, algorithm=algorithm)
+        return auth.grants(headers(authorization=f"Bearer {signed}"))
+
+    assert grants(whole, "HS256").ask
+    claims = {name: value for name, value in (whole | change).items() if value is not None}
+    with pytest.raises(Unauthorized):
+        grants(claims, "HS256")
+    for algorithm in ("none", "HS512"):
+        with pytest.raises(Unauthorized):
+            grants(whole, algorithm)
 
 
 @pytest.mark.parametrize(("may", "seconds"), [(("fly",), 60.0), (("ask",), 0.0), (("ask",), 1e9)])
