@@ -125,16 +125,13 @@ async def test_an_ice_restart_is_refused_and_candidates_are_added() -> None:
 
 async def test_candidates_are_counted_over_all_fragments() -> None:
     lines = [f"a=candidate:{n} 1 udp 1 192.0.2.{n} 61764 typ host\r\n" for n in range(1, 5)]
-    peer = Peer(
-        read_offer((FIXTURES / "obs.sdp").read_text(), Limits()),
-        Ingest(),
-        Limits(sdp_candidates=3),
-        FrameSink("s", 0.0, lambda frame: None, lambda *state: None),
-    )
+    offer = read_offer((FIXTURES / "obs.sdp").read_text(), Limits())
+    limits = Limits(sdp_candidates=offer.candidates + 3)
+    peer = Peer(offer, Ingest(), limits, FrameSink("s", 0.0, lambda frame: None, lambda *state: None))
     try:
         for line in lines[:3]:
             await peer.add_candidates(f"a=mid:0\r\n{line}")
-        with pytest.raises(InvalidRequest, match="more than 3 candidates"):
+        with pytest.raises(InvalidRequest, match=f"more than {limits.sdp_candidates} candidates"):
             await peer.add_candidates(f"a=mid:0\r\n{lines[3]}")
     finally:
         await peer.close()

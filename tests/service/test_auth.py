@@ -102,9 +102,8 @@ def test_a_token_without_expiry_holder_or_our_audience_is_refused(change: dict[s
     claims = {name: value for name, value in (whole | change).items() if value is not None}
     with pytest.raises(Unauthorized):
         grants(claims, "HS256")
-    for algorithm in ("none", "HS512"):
-        with pytest.raises(Unauthorized):
-            grants(whole, algorithm)
+    with pytest.raises(Unauthorized):
+        grants(whole, "none")
 
 
 @pytest.mark.parametrize(("may", "seconds"), [(("fly",), 60.0), (("ask",), 0.0), (("ask",), 1e9)])
