@@ -94,7 +94,7 @@ def test_a_token_without_expiry_holder_or_our_audience_is_refused(change: dict[s
     whole = {"sub": "owner", "session": "*", "may": ["ask"], "exp": 2**33, "aud": "streamsvc"}
 
     def grants(claims: dict[str, Any], algorithm: str) -> Grants:
-        key = auth._token_key if algorithm != "none" else None
+        key = auth._token_key if algorithm != "none" else ""
         signed = jwt.encode(claims, key, algorithm=algorithm)
         return auth.grants(headers(authorization=f"Bearer {signed}"))
 
