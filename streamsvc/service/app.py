@@ -62,6 +62,10 @@ _SECURITY_HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
 }
+_RANGES = {
+    400: "the Range header cannot be read: it is written as in bytes=0-99",
+    416: "there is nothing in the range that was asked for; Content-Range tells the size",
+}
 
 
 class NewToken(BaseModel):
@@ -141,18 +145,15 @@ def _internal() -> StreamsvcError:
 
 def _in_json(response: Response) -> Response:
     """A response, or the error body instead of a plain text of Starlette's, as it has for a wrong range."""
-    if response.status_code < 400 or not response.headers.get("content-type", "").startswith("text/plain"):
+    status = response.status_code
+    if status < 400 or not response.headers.get("content-type", "").startswith("text/plain"):
         return response
-    text, code = f"the request was refused with status {response.status_code}", "http_error"
-    if response.status_code == 416:
-        text, code = (
-            "there is nothing in the range that was asked for; Content-Range tells the size",
-            "bad_range",
-        )
-    elif response.status_code == 400:
-        text, code = "the Range header cannot be read: it is written as in bytes=0-99", "bad_range"
+    error = InvalidRequest(
+        _RANGES.get(status, f"the request was refused with status {status}"),
+        code="bad_range" if status in _RANGES else "http_error",
+    )
     kept = {name: response.headers[name] for name in ("content-range", "allow") if name in response.headers}
-    return JSONResponse(InvalidRequest(text, code=code).body(), response.status_code, kept)
+    return JSONResponse(error.body(), status, error.headers() | kept)
 
 
 def _add_error_handlers(app: FastAPI) -> None:
