@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import importlib
 import json
 import logging
@@ -366,11 +365,7 @@ commands.register(app)  # eval and bench
 @app.command()
 def doctor(config_file: ConfigFile = None) -> None:
     """Check ports, ICE, TLS, weights, GPU, clock, disk, memory. Exit status 1: there is a fault."""
-    settings = config.load(config_file)
-    command: Any = importlib.import_module("engines.models_command")
-
-    missing = functools.partial(command.incomplete, settings.models.dir / "models")
-    if asyncio.run(doctor_checks.show(settings, missing)):
+    if asyncio.run(doctor_checks.show(config.load(config_file))):
         raise typer.Exit(1)
 
 

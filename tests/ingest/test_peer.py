@@ -16,6 +16,7 @@ from streamsvc.core.config import Ingest, Limits
 from streamsvc.core.errors import InvalidRequest, PreconditionFailed, Unprocessable
 from streamsvc.core.types import EncodedFrame
 from streamsvc.ingest.peer import FrameSink, Peer, answer
+from streamsvc.ingest.sdp import read_offer
 from tests.builders.browser import CHROMIUM, FLAGS
 from tests.builders.webrtc import Muted, publishing
 
@@ -135,6 +136,41 @@ async def test_an_ice_restart_is_refused_and_candidates_are_added() -> None:
         await call.peer.close()
         with pytest.raises(PreconditionFailed):
             await call.peer.add_candidates("a=mid:0\r\n")
+
+
+async def test_candidates_are_counted_over_all_fragments() -> None:
+    lines = [f"a=candidate:{n} 1 udp 1 192.0.2.{n} 61764 typ host\r\n" for n in range(1, 5)]
+    offer = read_offer((FIXTURES / "obs.sdp").read_text(), Limits())
+    limits = Limits(sdp_candidates=offer.candidates + 3)
+    peer = Peer(offer, Ingest(), limits, FrameSink("s", 0.0, lambda frame: None, lambda *state: None))
+    try:
+        for line in lines[:3]:
+            await peer.add_candidates(f"a=mid:0\r\n{line}")
+        with pytest.raises(InvalidRequest, match=f"more than {limits.sdp_candidates} candidates"):
+            await peer.add_candidates(f"a=mid:0\r\n{lines[3]}")
+    finally:
+        await peer.close()
+
+
+async def test_an_answer_that_takes_too_long_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    closed: list[Peer] = []
+    close = Peer.close
+
+    async def forever(peer: Peer, *_: object) -> None:
+        await asyncio.Event().wait()
+
+    async def closing(peer: Peer) -> None:
+        closed.append(peer)
+        await close(peer)
+
+    monkeypatch.setattr(Peer, "_negotiate", forever)
+    monkeypatch.setattr(Peer, "close", closing)
+    sink = FrameSink("s", 0.0, lambda frame: None, lambda *state: None)
+    offer = (FIXTURES / "obs.sdp").read_text()
+    with pytest.raises(InvalidRequest, match="in time"):
+        async with asyncio.timeout(20):
+            await answer(offer, Ingest(), Limits(sdp_seconds=0.1), sink)
+    assert len(closed) == 1
 
 
 async def test_close_is_idempotent_and_may_run_concurrently() -> None:

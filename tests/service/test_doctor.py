@@ -19,16 +19,23 @@ from streamsvc.service.doctor import Finding, examine
 HAS_GPU = Path("/dev/nvidiactl").exists()
 
 
-async def findings(tmp_path: Path, missing: tuple[str, ...] = (), **groups: dict[str, Any]) -> list[Finding]:
+@pytest.fixture
+def weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All models are whole."""
+    monkeypatch.setattr(doctor, "wrong_models", lambda settings: {})
+
+
+async def findings(tmp_path: Path, **groups: dict[str, Any]) -> list[Finding]:
     server = {"data_dir": tmp_path, "port": 0} | groups.pop("server", {})
     settings = config.load(None, server=server, **groups)
-    return [finding async for finding in examine(settings, lambda: missing)]
+    return [finding async for finding in examine(settings)]
 
 
 def of(found: list[Finding], check: str) -> Finding:
     return next(finding for finding in found if finding.check == check)
 
 
+@pytest.mark.usefixtures("weights")
 async def test_a_machine_as_it_should_be_has_no_fault(tmp_path: Path) -> None:
     found = await findings(tmp_path)
     assert [finding for finding in found if finding.verdict == "fault"] == []
@@ -42,9 +49,15 @@ async def test_a_taken_port_is_a_fault(tmp_path: Path) -> None:
     assert "--port" in found.advice
 
 
-async def test_missing_weights_are_named_with_the_command(tmp_path: Path) -> None:
-    found = of(await findings(tmp_path, ("whisper-tiny.en",)), "weights")
-    assert (found.verdict, found.advice) == ("fault", "streamsvc models pull whisper-tiny.en")
+async def test_broken_weights_are_named_with_the_command(tmp_path: Path) -> None:
+    broken = tmp_path / "models" / "whisper-base" / "model.bin"
+    broken.parent.mkdir(parents=True)
+    broken.write_bytes(bytes(4096))
+    groups = {"models": {"dir": tmp_path}, "hear": {"model": "whisper-base"}}
+    found = of(await findings(tmp_path, **groups), "weights")
+    assert found.verdict == "fault"
+    assert "model whisper-base: model.bin: broken (4096 of 145217532 bytes)" in found.text
+    assert found.advice.startswith("streamsvc models pull whisper-base efficientnet-lite3 ")
 
 
 class StunServer(asyncio.DatagramProtocol):
