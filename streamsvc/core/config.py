@@ -125,6 +125,8 @@ class Ingest(Group):
     start_kbps: int = 1500  # x-google-start-bitrate in the answer
     reorder_packets: int = 3  # audio packets behind a hole until it counts as lost
     open_seconds: float = 8.0  # connection time limit of a URL
+    # Files and URLs are read by a process that is confined as far as the kernel allows; require: or not at all.
+    sandbox: Literal["auto", "require", "off"] = "auto"
     reconnects: int = 5  # of a live URL, with backoff
     audio_seconds: float = Field(5.0, gt=0)  # size of the queue of encoded audio
     video_ring: int = 120  # encoded frames (4 s at 30 a second)

@@ -14,7 +14,6 @@ from av.stream import Discard, Disposition
 from streamsvc.core import clock
 from streamsvc.core.errors import SourceError
 from streamsvc.core.types import MediaTrack
-from streamsvc.ingest.file_parts import Part, Span
 from streamsvc.ingest.source_policy import PROTOCOLS, Place, check_host
 
 RECENT = 8192  # packets remembered: several segments of a playlist
@@ -29,20 +28,24 @@ SECONDARY = (
 PROBE = 300  # packets of a file decoded until one frame must have come out
 
 
-def open_file(place: Place, stack: contextlib.ExitStack, span: Span | None = None) -> Any:
-    """Open a file through a Python handle, with all libav protocols disabled.
-
-    So a playlist inside the file cannot open anything else. `span`: the bytes to read; None: all.
-    """
+def open_file(place: Place, stack: contextlib.ExitStack) -> Any:
+    """Open a file through a Python handle: see `open_bytes`."""
     assert place.path is not None
     try:
-        file = stack.enter_context(place.path.open("rb"))
-        handle = file if span is None else Part(file, span, file.name)
-        return stack.enter_context(av.open(handle, options={"protocol_whitelist": "none"}))
+        return open_bytes(stack.enter_context(place.path.open("rb")), place.name, stack)
     except PermissionError:
         raise SourceError(f"{place.name} is not readable", code="not_found") from None
+
+
+def open_bytes(file: Any, name: str, stack: contextlib.ExitStack) -> Any:
+    """Open a Python object with `read` and `seek`, with all libav protocols disabled.
+
+    So a playlist inside the file cannot open anything else.
+    """
+    try:
+        return stack.enter_context(av.open(file, options={"protocol_whitelist": "none"}))
     except (av.error.FFmpegError, ValueError):
-        raise SourceError(f"{place.name} is damaged, or not an audio or video file", code="corrupt") from None
+        raise SourceError(f"{name} is damaged, or not an audio or video file", code="corrupt") from None
 
 
 def choose(container: Any, name: str) -> tuple[list[Any], tuple[MediaTrack, ...]]:
@@ -127,19 +130,40 @@ def changed_track(packet: Any, track: MediaTrack) -> MediaTrack | None:
     return MediaTrack(packet.stream.type, codec, context)
 
 
-def check_decodable(place: Place, indexes: set[int], span: Span | None = None) -> None:
+def check_decodable(container: Any, indexes: set[int], name: str) -> None:
     """Decode until one frame comes out: a well-formed container may still hold garbage."""
-    with contextlib.ExitStack() as stack:
-        container = open_file(place, stack, span)
-        chosen = [stream for stream in container.streams if stream.index in indexes]
-        moving = [stream for stream in chosen if not stream.disposition & NO_PICTURE]  # a cover proves none
-        for tried, packet in enumerate(container.demux(moving)):
-            with contextlib.suppress(av.error.FFmpegError):
-                if packet.decode():
-                    return
-            if tried > PROBE:
-                break
-    raise SourceError(f"{place.name} contains nothing that can be decoded", code="corrupt")
+    chosen = [stream for stream in container.streams if stream.index in indexes]
+    moving = [stream for stream in chosen if not stream.disposition & NO_PICTURE]  # a cover proves none
+    for tried, packet in enumerate(container.demux(moving)):
+        with contextlib.suppress(av.error.FFmpegError):
+            if packet.decode():
+                return
+        if tried > PROBE:
+            break
+    raise SourceError(f"{name} contains nothing that can be decoded", code="corrupt")
+
+
+def open_playlist(
+    url: str, limit: float, io_open: Callable[..., Any], name: str, stack: contextlib.ExitStack
+) -> Any:
+    """Open an HLS playlist whose parts come from `io_open`. Time limit as for `open_url`."""
+    options = {
+        "protocol_whitelist": PROTOCOLS[url.partition(":")[0]],
+        "fpsprobesize": "0",  # as in open_url
+        "http_persistent": "0",  # libav's own connections, which it does not have here
+        "http_multiple": "0",
+    }
+    began = clock.now()
+    try:
+        return stack.enter_context(
+            av.open(url, format="hls", options=options, timeout=(limit, limit), io_open=io_open)
+        )
+    except (av.error.InvalidDataError, av.error.EOFError):
+        raise SourceError(f"{name} answers, but not with audio or video", code="corrupt") from None
+    except (av.error.FFmpegError, OSError) as error:
+        late = isinstance(error, av.error.ExitError) or clock.now() - began >= limit
+        reason = "no answer in time" if late else error.strerror
+        raise SourceError(f"{name} does not answer ({reason})", code="no_answer", retryable=True) from None
 
 
 def open_url(place: Place, limit: float, private_urls: bool, stack: contextlib.ExitStack) -> Any:
@@ -222,14 +246,13 @@ class RecentPackets:
         return True
 
 
-def with_headers(payload: bytes, stream: Any) -> bytes:
+def with_headers(payload: bytes, track: MediaTrack) -> bytes:
     """Prepend a new connection's parameter sets to its first payload, where they fit in band."""
-    extra = stream.codec_context.extradata
+    extra = bytes(track.context.extradata or b"")
     if (
-        stream.type == "video"
-        and extra
+        track.kind == "video"
         and extra.startswith((b"\0\0\1", b"\0\0\0\1"))
         and not payload.startswith(extra)
     ):
-        return bytes(extra) + payload
+        return extra + payload
     return payload

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from dataclasses import replace
 from fractions import Fraction
-from typing import Any, TypeVar, cast
+from typing import Any, TypeAlias, TypeVar, cast
 
 import av
 import av.error
@@ -22,11 +22,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamsvc.core.types import SAMPLE_RATE, AudioChunk, EncodedFrame, MediaTrack, VideoFrame
+from streamsvc.ingest import source_decoders as remote
 from streamsvc.ingest.display_matrix import orientation, shown_size
 from streamsvc.ingest.downmix import Downmixer, planar
 
 T = TypeVar("T")
 
+AudioDecoding: TypeAlias = "AudioDecoder | remote.RemoteAudioDecoder"
+VideoDecoding: TypeAlias = "VideoDecoder | remote.RemoteVideoDecoder"
 # A frame, and the parameters to decode it: the next publisher's tracks may differ.
 TrackFrame = tuple[MediaTrack, EncodedFrame]
 
@@ -41,6 +44,20 @@ REORDERED = 64  # pictures whose arrival is remembered while the decoder reorder
 TALL = 4  # times its width: the height of a thumbnail or JPEG at most (security limit)
 _SILENCE = np.zeros(SAMPLE_RATE, dtype=np.float32)  # one second, shared by all gaps
 _SILENCE.setflags(write=False)
+
+
+def audio_decoder(track: MediaTrack, session: str, track_name: str = "main") -> AudioDecoding:
+    """A decoder for a track: in this process, or in its source's."""
+    if isinstance(track.context, remote.RemoteCodec):
+        return track.context.audio_decoder(session, track_name)
+    return AudioDecoder(track, session, track_name)
+
+
+def video_decoder(track: MediaTrack, session: str, track_name: str = "main") -> VideoDecoding:
+    """The same for pictures."""
+    if isinstance(track.context, remote.RemoteCodec):
+        return track.context.video_decoder(session, track_name)
+    return VideoDecoder(track, session, track_name)
 
 
 class AudioDecoder:
@@ -107,6 +124,9 @@ class AudioDecoder:
             self.errors += 1
         self._break(fresh, chunks)
         return chunks
+
+    def close(self) -> None:
+        """Free it; it is not used after this."""
 
     def _add(
         self, piece: Any, frame: EncodedFrame, chunks: list[AudioChunk], fresh: list[NDArray[np.float32]]
@@ -257,6 +277,9 @@ class VideoDecoder:
         self._wait()
         return pictures
 
+    def close(self) -> None:
+        """Free it; it is not used after this."""
+
     def _wait(self) -> None:
         self.waiting = True
         self._patience = PATIENCE
@@ -277,11 +300,7 @@ class VideoDecoder:
 def thumbnail(frame: VideoFrame, width: int = 320) -> NDArray[np.uint8]:
     """A small gray picture as shown, uint8, shape (h, width), scaled from the decoder's own pixels."""
     height = min(max(2, round(width * frame.height / frame.width)), TALL * width)
-    stored_width, stored_height = frame.orientation.size(width, height)
-    gray = frame.handle.reformat(
-        width=stored_width, height=stored_height, format="gray", interpolation="AREA"
-    )
-    return frame.orientation.apply(_plane(gray))
+    return pixels(frame, (height, width))
 
 
 def jpeg(frame: VideoFrame, max_width: int = 1280, quality: int = 85) -> bytes:
@@ -289,15 +308,28 @@ def jpeg(frame: VideoFrame, max_width: int = 1280, quality: int = 85) -> bytes:
     from PIL import Image  # lazy: a caption-only process does not need it
 
     scale = min(1.0, max_width / frame.width, TALL * max_width / frame.height)
-    shown = max(2, round(frame.width * scale)), max(2, round(frame.height * scale))
-    width, height = frame.orientation.size(*shown)
+    shown = max(2, round(frame.height * scale)), max(2, round(frame.width * scale))
+    buffer = io.BytesIO()
+    Image.fromarray(pixels(frame, (*shown, 3))).save(buffer, "JPEG", quality=quality)
+    return buffer.getvalue()
+
+
+def pixels(frame: VideoFrame, shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    """A picture as shown, uint8. `shape`: (h, w): gray; (h, w, 3): RGB.
+
+    Raises:
+        SourceError: its source's process has failed.
+    """
     handle = frame.handle
+    if isinstance(handle, remote.RemotePicture):
+        return handle.pixels(shape)
+    width, height = frame.orientation.size(shape[1], shape[0])
+    if len(shape) == 2:
+        gray = handle.reformat(width=width, height=height, format="gray", interpolation="AREA")
+        return frame.orientation.apply(_plane(gray))
     if (width, height) != (handle.width, handle.height):
         handle = handle.reformat(width=width, height=height, format="rgb24", interpolation="AREA")
-    buffer = io.BytesIO()
-    pixels = frame.orientation.apply(handle.to_ndarray(format="rgb24"))
-    Image.fromarray(pixels).save(buffer, "JPEG", quality=quality)
-    return buffer.getvalue()
+    return frame.orientation.apply(handle.to_ndarray(format="rgb24"))
 
 
 def _plane(picture: Any) -> NDArray[np.uint8]:

@@ -79,3 +79,7 @@ class Part:
     def tell(self) -> int:
         """The position."""
         return self._at - self._first
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()

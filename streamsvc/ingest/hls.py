@@ -9,17 +9,12 @@ from __future__ import annotations
 import contextlib
 import io
 from collections.abc import Callable
-from typing import Any
 from urllib.parse import urlsplit
 
-import av
-import av.error
-
-from streamsvc.core import clock
 from streamsvc.core.errors import SourceError
 from streamsvc.ingest.hls_fetch import Decrypted, Fetcher, Readable, embedded
 from streamsvc.ingest.playlist import SegmentTimes, is_master, reduced, rendition, variants
-from streamsvc.ingest.source_policy import PROTOCOLS, Place, check_host
+from streamsvc.ingest.source_policy import Place, check_host
 
 FAILURES = 3  # versions of a live playlist in a row that may fail
 
@@ -93,8 +88,8 @@ class Hls:
 
     # --- opening ---
 
-    def open(self, stack: contextlib.ExitStack) -> Any:
-        """Open it: one variant, with one audio rendition at most.
+    def start(self, stack: contextlib.ExitStack) -> None:
+        """Fetch the playlist; of a master, that of one variant, with one audio rendition at most.
 
         Raises:
             Forbidden, SourceError.
@@ -110,32 +105,6 @@ class Hls:
         self._texts[url] = text
         self._unread.add(url)
         self._live = not self.ended
-        options = {
-            "protocol_whitelist": PROTOCOLS[self._place.scheme],
-            "fpsprobesize": "0",  # as in container.open_url
-            "http_persistent": "0",  # libav's own connections, which it does not have here
-            "http_multiple": "0",
-        }
-        began = clock.now()
-        name = self._place.name
-        try:
-            return stack.enter_context(
-                av.open(
-                    url,
-                    format="hls",
-                    options=options,
-                    timeout=(self._limit, self._limit),
-                    io_open=self.open_nested,
-                )
-            )
-        except (av.error.InvalidDataError, av.error.EOFError):
-            raise SourceError(f"{name} answers, but not with audio or video", code="corrupt") from None
-        except (av.error.FFmpegError, OSError) as error:
-            late = isinstance(error, av.error.ExitError) or clock.now() - began >= self._limit
-            reason = "no answer in time" if late else error.strerror
-            raise SourceError(
-                f"{name} does not answer ({reason})", code="no_answer", retryable=True
-            ) from None
 
     def _choose_variant(self, master: str) -> str:
         """Fetch the playlist of the best variant that there is; return a master playlist of it alone."""

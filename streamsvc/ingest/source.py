@@ -16,7 +16,11 @@ from streamsvc.core import clock
 from streamsvc.core.config import Ingest
 from streamsvc.core.errors import SourceError
 from streamsvc.core.types import EncodedFrame, Kind
+from streamsvc.ingest.demuxer import Demuxer, LibavDemuxer
+from streamsvc.ingest.hls import is_playlist
+from streamsvc.ingest.remote_demuxer import RemoteDemuxer
 from streamsvc.ingest.source_policy import locate, redacted
+from streamsvc.ingest.source_process import SourceProcess
 from streamsvc.ingest.source_reader import SourceReader
 from streamsvc.ingest.timestamps import MediaPacket
 
@@ -47,8 +51,11 @@ class Source:
         duration: seconds; None: live.
     """
 
-    def __init__(self, reader: SourceReader, session: str, speed: float | None) -> None:
+    def __init__(
+        self, reader: SourceReader, process: SourceProcess | None, session: str, speed: float | None
+    ) -> None:
         self._reader = reader
+        self._process = process  # that reads and decodes it; None: this one
         self._session = session
         self._speed = speed
         self.tracks = reader.tracks
@@ -165,6 +172,8 @@ class Source:
         self._reader.stop()
         if self._reader.is_alive():
             await asyncio.to_thread(self._reader.join)
+        process, self._process = self._process, None
+        _release(process)
 
 
 async def open_source(
@@ -195,7 +204,12 @@ async def open_source(
     if speed is not None and not speed > 0:
         raise SourceError(f"the speed must be above 0, not {speed}", code="bad_speed")
     place = locate(url, roots)
-    reader = SourceReader(place, settings, private_urls, asyncio.get_running_loop())
+    process = None
+    demuxer: Demuxer = LibavDemuxer()
+    if settings.sandbox != "off" and (place.path is not None or is_playlist(place)):
+        process = SourceProcess(place.name, require=settings.sandbox == "require")
+        demuxer = RemoteDemuxer(process)
+    reader = SourceReader(place, settings, private_urls, demuxer, asyncio.get_running_loop())
     reader.start()
     # libav has its own time limits, but name resolution has none.
     limit = None if place.path is not None else 2 * settings.open_seconds + 2.0
@@ -203,6 +217,7 @@ async def open_source(
         await asyncio.wait_for(asyncio.shield(reader.opened), limit)
     except TimeoutError:
         reader.stop()
+        _release(process)
         raise SourceError(
             f"{redacted(url)} did not answer within {settings.open_seconds:g} s",
             code="no_answer",
@@ -210,7 +225,13 @@ async def open_source(
         ) from None
     except BaseException:
         reader.stop()
+        _release(process)
         if reader.opened.done():
             await asyncio.to_thread(reader.join)
         raise
-    return Source(reader, session, speed)
+    return Source(reader, process, session, speed)
+
+
+def _release(process: SourceProcess | None) -> None:
+    if process is not None:
+        process.release()

@@ -187,7 +187,7 @@ class SpeechPipeline:
 
     async def _decode(self) -> None:
         """Decode frames to chunks of samples until the ring is closed and empty."""
-        decoder: decode.AudioDecoder | None = None
+        decoder: decode.AudioDecoding | None = None
         track: MediaTrack | None = None
         media = self._context.media
         async for batch in self.audio.batches():

@@ -48,7 +48,7 @@ class DecodingStage:
 
     async def run(self) -> None:
         """Decode until the ring is closed and empty, and every picture has been compared."""
-        decoder: decode.VideoDecoder | None = None
+        decoder: decode.VideoDecoding | None = None
         track: MediaTrack | None = None
         next_request = 0.0  # monotonic seconds
         media = self._context.media
@@ -73,7 +73,7 @@ class DecodingStage:
         await self._flush(decoder)
         await self._prober.pass_time(float("inf"))
 
-    async def _next_frames(self, decoder: decode.VideoDecoder | None) -> list[TrackFrame] | None:
+    async def _next_frames(self, decoder: decode.VideoDecoding | None) -> list[TrackFrame] | None:
         """The next frames; none where the picture shown is to be compared again first; None at the end.
 
         Where a source waits for us, a pause tells nothing about the picture: `Prober.show` passes its time.
@@ -91,7 +91,7 @@ class DecodingStage:
         finally:
             self._idle = None
 
-    async def _flush(self, decoder: decode.VideoDecoder | None) -> None:
+    async def _flush(self, decoder: decode.VideoDecoding | None) -> None:
         """Show the pictures that a decoder holds back."""
         if decoder is not None:
             await self._show(await decode.on_thread(self._context.media, decoder.flush))
