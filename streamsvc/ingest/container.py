@@ -249,10 +249,6 @@ class RecentPackets:
 def with_headers(payload: bytes, track: MediaTrack) -> bytes:
     """Prepend a new connection's parameter sets to its first payload, where they fit in band."""
     extra = bytes(track.context.extradata or b"")
-    if (
-        track.kind == "video"
-        and extra.startswith((b"\0\0\1", b"\0\0\0\1"))
-        and not payload.startswith(extra)
-    ):
+    if track.kind == "video" and extra.startswith((b"\0\0\1", b"\0\0\0\1")) and not payload.startswith(extra):
         return extra + payload
     return payload

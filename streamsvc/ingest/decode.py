@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from dataclasses import replace
 from fractions import Fraction
-from typing import Any, TypeAlias, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import av
 import av.error
@@ -22,14 +22,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamsvc.core.types import SAMPLE_RATE, AudioChunk, EncodedFrame, MediaTrack, VideoFrame
-from streamsvc.ingest import source_decoders as remote
 from streamsvc.ingest.display_matrix import orientation, shown_size
 from streamsvc.ingest.downmix import Downmixer, planar
+from streamsvc.ingest.source_decoders import RemotePicture
 
 T = TypeVar("T")
 
-AudioDecoding: TypeAlias = "AudioDecoder | remote.RemoteAudioDecoder"
-VideoDecoding: TypeAlias = "VideoDecoder | remote.RemoteVideoDecoder"
 # A frame, and the parameters to decode it: the next publisher's tracks may differ.
 TrackFrame = tuple[MediaTrack, EncodedFrame]
 
@@ -44,20 +42,6 @@ REORDERED = 64  # pictures whose arrival is remembered while the decoder reorder
 TALL = 4  # times its width: the height of a thumbnail or JPEG at most (security limit)
 _SILENCE = np.zeros(SAMPLE_RATE, dtype=np.float32)  # one second, shared by all gaps
 _SILENCE.setflags(write=False)
-
-
-def audio_decoder(track: MediaTrack, session: str, track_name: str = "main") -> AudioDecoding:
-    """A decoder for a track: in this process, or in its source's."""
-    if isinstance(track.context, remote.RemoteCodec):
-        return track.context.audio_decoder(session, track_name)
-    return AudioDecoder(track, session, track_name)
-
-
-def video_decoder(track: MediaTrack, session: str, track_name: str = "main") -> VideoDecoding:
-    """The same for pictures."""
-    if isinstance(track.context, remote.RemoteCodec):
-        return track.context.video_decoder(session, track_name)
-    return VideoDecoder(track, session, track_name)
 
 
 class AudioDecoder:
@@ -321,7 +305,7 @@ def pixels(frame: VideoFrame, shape: tuple[int, ...]) -> NDArray[np.uint8]:
         SourceError: its source's process has failed.
     """
     handle = frame.handle
-    if isinstance(handle, remote.RemotePicture):
+    if isinstance(handle, RemotePicture):
         return handle.pixels(shape)
     width, height = frame.orientation.size(shape[1], shape[0])
     if len(shape) == 2:

@@ -131,6 +131,10 @@ class Hls:
 
     # --- what libav asks for ---
 
+    def open(self) -> Readable:
+        """The playlist itself; see demuxer.Inputs."""
+        return self.open_nested(self._place.url, 0, {})
+
     def open_nested(self, url: str, flags: int, options: dict[str, str]) -> Readable:
         """Open a playlist, a segment or a key for libav; PyAV's `io_open`.
 

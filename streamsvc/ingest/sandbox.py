@@ -16,6 +16,7 @@ import struct
 import subprocess
 import sys
 from collections.abc import Iterable
+from pathlib import Path
 
 NAMESPACE, LANDLOCK, SECCOMP = "namespace", "landlock", "seccomp"
 LAYERS = (NAMESPACE, LANDLOCK, SECCOMP)
@@ -133,8 +134,8 @@ def _leave_files(libc: ctypes.CDLL) -> bool:
 
 
 def _limit(memory: int) -> None:
-    with open("/proc/self/statm", encoding="ascii") as file:
-        present = int(file.read().split()[0]) * resource.getpagesize()
+    pages = Path("/proc/self/statm").read_text(encoding="ascii").split()[0]
+    present = int(pages) * resource.getpagesize()
     limits = (
         (resource.RLIMIT_AS, present + memory),
         (resource.RLIMIT_CORE, 0),
@@ -163,7 +164,7 @@ def _filter_calls(library: ctypes.CDLL) -> bool:
     def rule(action: int, name: str, *arguments: tuple[int, int, int, int]) -> None:
         number = library.seccomp_syscall_resolve_name(name.encode())
         if number >= 0:  # else it does not exist on this architecture
-            compared = (_Comparison * len(arguments))(*arguments)
+            compared = (_Comparison * len(arguments))(*(_Comparison(*one) for one in arguments))
             library.seccomp_rule_add_array(context, ctypes.c_uint32(action), number, len(arguments), compared)
 
     try:

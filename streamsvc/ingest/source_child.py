@@ -25,6 +25,7 @@ import PIL.Image
 from streamsvc.core.errors import SourceError
 from streamsvc.core.types import EncodedFrame, Kind, MediaTrack, VideoFrame
 from streamsvc.ingest import decode, sandbox
+from streamsvc.ingest.decoders import audio_decoder, video_decoder
 from streamsvc.ingest.demuxer import Demuxed, LibavDemuxer, Opened, Opening
 from streamsvc.ingest.source_channel import Broken, Channel, Fields, error_header
 from streamsvc.ingest.source_inputs import AskedInputs
@@ -183,7 +184,7 @@ class Decoding:
             if picture is None:
                 raise Broken("no such picture")
             shown = decode.pixels(picture, tuple(asked.integers("shape")))
-            return {}, (memoryview(shown).cast("B"),)
+            return {}, (shown.data.cast("B"),)
         decoder = self._decoder(asked.integer("codec"), asked.integer("decoder"))
         done = decoder.flush() if op == "flush" else decoder.decode(_frames(self._kind, asked, body))
         return self._chunks(decoder, done) if self._kind == "audio" else self._shown(decoder, done)
@@ -191,7 +192,7 @@ class Decoding:
     def _decoder(self, codec: int, number: int) -> Any:
         decoder = self._decoders.get((codec, number))
         if decoder is None:
-            make = decode.audio_decoder if self._kind == "audio" else decode.video_decoder
+            make = audio_decoder if self._kind == "audio" else video_decoder
             decoder = self._decoders[codec, number] = make(self._codecs.track(codec), "")
             while len(self._decoders) > DECODERS:
                 self._decoders.popitem(last=False)
@@ -209,7 +210,7 @@ class Decoding:
             for chunk in chunks
         ]
         header = {"chunks": described, "errors": decoder.errors, "repeated": decoder.repeated}
-        return header, [memoryview(chunk.samples).cast("B") for chunk in chunks]
+        return header, [chunk.samples.data.cast("B") for chunk in chunks]
 
     def _shown(self, decoder: Any, pictures: Sequence[VideoFrame]) -> Message:
         # The newest one of before may be what is shown now.

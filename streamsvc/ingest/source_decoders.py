@@ -53,12 +53,12 @@ class RemoteCodec:
         self._number = number
         self._made = 0
 
-    def audio_decoder(self, session: str, track_name: str) -> RemoteAudioDecoder:
-        """See decode.audio_decoder."""
+    def audio_decoder(self, session: str, track_name: str = "main") -> RemoteAudioDecoder:
+        """A decoder of its sound, as an AudioDecoder."""
         return RemoteAudioDecoder(self._caller("audio"), session, track_name)
 
-    def video_decoder(self, session: str, track_name: str) -> RemoteVideoDecoder:
-        """See decode.video_decoder."""
+    def video_decoder(self, session: str, track_name: str = "main") -> RemoteVideoDecoder:
+        """A decoder of its pictures, as a VideoDecoder."""
         return RemoteVideoDecoder(self._caller("video"), session, track_name)
 
     def _caller(self, kind: Kind) -> _Caller:

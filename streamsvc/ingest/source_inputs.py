@@ -77,11 +77,11 @@ class ServedInputs:
         if what in ("open", "nested"):
             if self._inputs is None or len(self._files) >= FILES:
                 raise OSError("nothing more is opened")
-            file = self._inputs.open() if what == "open" else self._nested(ask)
+            opened = self._inputs.open() if what == "open" else self._nested(ask)
             self._last += 1
-            self._files[self._last] = file
-            name = PurePath(file.name).name if isinstance(file, Named) else ""
-            return {"file": self._last, "seekable": isinstance(file, Seekable), "name": name}, ()
+            self._files[self._last] = opened
+            name = PurePath(opened.name).name if isinstance(opened, Named) else ""
+            return {"file": self._last, "seekable": isinstance(opened, Seekable), "name": name}, ()
         number = ask.integer("file")
         file = self._files.get(number)
         if file is None:

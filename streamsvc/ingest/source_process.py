@@ -1,8 +1,8 @@
 """The process of a source, from our side: started, asked to demux, and ended.
 
-It parses what a stranger wrote, confined by `sandbox`. What it reads comes from here, and it answers with packets
-that stay opaque here, samples, and pictures (`source_decoders`). It ends when its source is closed and no
-decoder of it is open.
+It parses what a stranger wrote, confined by `sandbox`. What it reads comes from here, and it answers with
+packets that stay opaque here, samples, and pictures (`source_decoders`). It ends when its source is closed
+and no decoder of it is open.
 """
 
 from __future__ import annotations
@@ -29,7 +29,13 @@ T = TypeVar("T")
 START_SECONDS = 30.0  # from its start to its first message
 STEP_SECONDS = 20.0  # of its own work in one step; longer: it hangs
 KINDS: tuple[Kind, Kind] = ("audio", "video")
-_KEPT = ("PATH", "LD_LIBRARY_PATH", "PYTHONPATH", "PYTHONHOME", "LANG")  # of our environment: no key, no token
+_KEPT = (
+    "PATH",
+    "LD_LIBRARY_PATH",
+    "PYTHONPATH",
+    "PYTHONHOME",
+    "LANG",
+)  # of our environment: no key, no token
 _ENVIRONMENT = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "2"}
 
 
@@ -95,7 +101,7 @@ class SourceProcess:
             layers = [name for name in sandbox.LAYERS if name in str(hello.get("layers", ""))]
         if self._require and not sandbox.enough(layers):
             raise SourceError(
-                f"{self._name} is not read: {sandbox.described(layers)}, and ingest.sandbox is \"require\"",
+                f'{self._name} is not read: {sandbox.described(layers)}, and ingest.sandbox is "require"',
                 code="no_sandbox",
             )
 

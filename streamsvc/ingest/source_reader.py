@@ -272,7 +272,7 @@ class SourceReader(threading.Thread):
             stamps = stamps_of(packet)
             payload = packet.payload
             known = False
-            if self.bursts and not self._finite and stamps.pts is not None:
+            if self.bursts and not self._finite and packet.pts is not None:
                 known = not self._recent.add(kind, packet.pts, payload)
             placed = self._times.place(kind, stamps, known=known)
             if placed is None:
