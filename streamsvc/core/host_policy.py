@@ -11,6 +11,7 @@ import socket
 from streamsvc.core.errors import Forbidden
 
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")  # RFC 6052: the last 32 bits are an IPv4 address
+_LOCAL_NAT64 = ipaddress.IPv6Network("64:ff9b:1::/48")  # RFC 8215: of a network's own; older Pythons miss it
 _COMPATIBLE = ipaddress.IPv6Network("::/96")  # RFC 4291, 2.5.5.1, deprecated
 
 
@@ -24,7 +25,7 @@ def is_public(address: str) -> bool:
         embedded = ip.ipv4_mapped or ip.sixtofour
         if ip in _NAT64 or ip in _COMPATIBLE:
             embedded = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
-        if ip.is_site_local or (embedded is not None and not is_public(str(embedded))):
+        if ip.is_site_local or ip in _LOCAL_NAT64 or (embedded is not None and not is_public(str(embedded))):
             return False
     return ip.is_global and not ip.is_multicast
 

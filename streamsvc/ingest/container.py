@@ -14,7 +14,7 @@ from av.stream import Discard, Disposition
 from streamsvc.core import clock
 from streamsvc.core.errors import SourceError
 from streamsvc.core.types import MediaTrack
-from streamsvc.ingest.source_policy import PROTOCOLS, Place, check_host
+from streamsvc.ingest.source_policy import Place
 
 RECENT = 8192  # packets remembered: several segments of a playlist
 NO_PICTURE = Disposition.attached_pic | Disposition.still_image
@@ -25,6 +25,15 @@ SECONDARY = (
     | Disposition.descriptions
     | Disposition.dub
 )
+# The frame rate is not needed; to guess it, libav would delay the pictures by 1.5 s.
+FAST = {"fpsprobesize": "0"}
+RTSP_OPTIONS = {"protocol_whitelist": "tcp", "rtsp_transport": "tcp", **FAST}  # security limit
+HLS_OPTIONS = {
+    "protocol_whitelist": "http,https,crypto,data",  # names only: `io_open` opens them
+    "http_persistent": "0",  # libav's own connections, which it does not have here
+    "http_multiple": "0",
+    **FAST,
+}
 PROBE = 300  # packets of a file decoded until one frame must have come out
 
 
@@ -143,62 +152,54 @@ def check_decodable(container: Any, indexes: set[int], name: str) -> None:
     raise SourceError(f"{name} contains nothing that can be decoded", code="corrupt")
 
 
+def open_web(file: Any, name: str, limit: float, stack: contextlib.ExitStack) -> Any:
+    """Open a medium behind an http(s) URL, as `open_bytes`."""
+    options = {"protocol_whitelist": "none", **FAST}
+    return _opened(stack, name, limit, lambda: av.open(file, options=options))
+
+
 def open_playlist(
-    url: str, limit: float, io_open: Callable[..., Any], name: str, stack: contextlib.ExitStack
+    url: str, io_open: Callable[..., Any], name: str, limit: float, stack: contextlib.ExitStack
 ) -> Any:
-    """Open an HLS playlist whose parts come from `io_open`. Time limit as for `open_url`."""
-    options = {
-        "protocol_whitelist": PROTOCOLS[url.partition(":")[0]],
-        "fpsprobesize": "0",  # as in open_url
-        "http_persistent": "0",  # libav's own connections, which it does not have here
-        "http_multiple": "0",
-    }
-    began = clock.now()
-    try:
-        return stack.enter_context(
-            av.open(url, format="hls", options=options, timeout=(limit, limit), io_open=io_open)
-        )
-    except (av.error.InvalidDataError, av.error.EOFError):
-        raise SourceError(f"{name} answers, but not with audio or video", code="corrupt") from None
-    except (av.error.FFmpegError, OSError) as error:
-        late = isinstance(error, av.error.ExitError) or clock.now() - began >= limit
-        reason = "no answer in time" if late else error.strerror
-        raise SourceError(f"{name} does not answer ({reason})", code="no_answer", retryable=True) from None
+    """Open an HLS playlist whose parts come from `io_open`. Time limit as for `open_rtsp`."""
+    return _opened(
+        stack,
+        name,
+        limit,
+        lambda: av.open(url, format="hls", options=HLS_OPTIONS, timeout=(limit, limit), io_open=io_open),
+    )
 
 
-def open_url(place: Place, limit: float, private_urls: bool, stack: contextlib.ExitStack) -> Any:
-    """Open a URL; libav gives up after `limit` seconds without an answer, here and at each read.
+def open_rtsp(url: str, name: str, limit: float, stack: contextlib.ExitStack) -> Any:
+    """Open the URL of a relay (RtspRelay); libav gives up after `limit` seconds without an answer.
 
-    `private_urls` (security limit) is checked for the named host only. It does not cover hosts that a
-    playlist names, RTSP redirects (libav has no switch for them), or a name that resolves differently when
-    libav resolves it again.
+    Here and at each read.
     """
-    check_host(place, private_urls)
-    # The frame rate is not needed; to guess it, libav would delay the pictures by 1.5 s.
-    options = {"protocol_whitelist": PROTOCOLS[place.scheme], "fpsprobesize": "0"}
-    if place.scheme.startswith("rtsp"):
-        # TCP loses nothing and opens no port; UDP (from the server's address only) for cameras without it.
-        options["rtsp_flags"] = "prefer_tcp+filter_src"
-    if place.scheme.startswith("http") and not private_urls:
-        options["max_redirects"] = "0"  # a redirect would bypass the check of the host
+    return _opened(stack, name, limit, lambda: av.open(url, options=RTSP_OPTIONS, timeout=(limit, limit)))
+
+
+def _opened(stack: contextlib.ExitStack, name: str, limit: float, work: Callable[[], Any]) -> Any:
+    """Open a container, and tell what a failure means."""
     began = clock.now()
     try:
-        return stack.enter_context(av.open(place.url, options=options, timeout=(limit, limit)))
-    except av.error.HTTPNotFoundError:
-        raise SourceError(f"{place.name} does not exist (404)", code="not_found") from None
-    except (av.error.HTTPError, av.error.HTTPClientError) as error:  # 5XX and 4XX: PyAV has no class for both
-        raise SourceError(f"{place.name} was refused: {error.strerror}", code="refused") from None
-    except (av.error.InvalidDataError, av.error.DemuxerNotFoundError):
-        if clock.now() - began >= limit:  # RTSP reports a silent server this way
-            raise SourceError(
-                f"{place.name} does not answer (no answer in time)", code="no_answer", retryable=True
-            ) from None
-        raise SourceError(f"{place.name} answers, but not with audio or video", code="corrupt") from None
-    except (av.error.FFmpegError, OSError) as error:
-        reason = "no answer in time" if isinstance(error, av.error.ExitError) else error.strerror
-        raise SourceError(
-            f"{place.name} does not answer ({reason})", code="no_answer", retryable=True
-        ) from None
+        return stack.enter_context(work())
+    except (av.error.FFmpegError, OSError, ValueError) as error:
+        raise _failure(name, error, late=clock.now() - began >= limit) from None
+
+
+def _failure(name: str, error: Exception, *, late: bool) -> SourceError:
+    """The error of a URL that libav could not open."""
+    if isinstance(error, av.error.HTTPNotFoundError):
+        return SourceError(f"{name} does not exist (404)", code="not_found")
+    if isinstance(error, (av.error.HTTPError, av.error.HTTPClientError)):  # 5XX and 4XX: of RTSP too
+        return SourceError(f"{name} was refused: {error.strerror}", code="refused")
+    content = isinstance(error, (av.error.InvalidDataError, av.error.DemuxerNotFoundError, av.error.EOFError))
+    if (content or isinstance(error, ValueError)) and not late:
+        return SourceError(f"{name} answers, but not with audio or video", code="corrupt")
+    # A silent RTSP server is told as invalid data.
+    timed_out = late or isinstance(error, av.error.ExitError)
+    reason = "no answer in time" if timed_out or not isinstance(error, OSError) else error.strerror
+    return SourceError(f"{name} does not answer ({reason})", code="no_answer", retryable=True)
 
 
 def packets(container: Any, streams: list[Any], name: str, on_damaged: Callable[[], None]) -> Iterator[Any]:

@@ -7,10 +7,11 @@ comes from its `Inputs`.
 from __future__ import annotations
 
 import contextlib
+import socket
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import av
 import av.error
@@ -19,8 +20,11 @@ from streamsvc.core.errors import SourceError
 from streamsvc.core.types import Kind, MediaTrack
 from streamsvc.ingest import container as containers
 from streamsvc.ingest.file_parts import Part, Span
-from streamsvc.ingest.hls_fetch import Readable
 from streamsvc.ingest.source_policy import Place
+from streamsvc.ingest.web_client import Readable
+
+Form = Literal["file", "web", "hls", "rtsp"]
+FORMS: tuple[Form, ...] = ("file", "web", "hls", "rtsp")
 
 
 class Inputs(Protocol):
@@ -41,12 +45,15 @@ class Opening:
 
     Attributes:
         name: for messages, without credentials.
-        playlist: URL of an HLS playlist; "": the bytes of the source itself are opened.
-        limit: seconds without an answer, of a playlist.
+        form: "file" and "web": the bytes that its inputs open; "hls": a playlist, whose URLs they open;
+            "rtsp": the URL of a relay.
+        url: of a playlist, or a relay.
+        limit: seconds without an answer; 0: none.
     """
 
     name: str
-    playlist: str = ""
+    form: Form = "file"
+    url: str = ""
     limit: float = 0.0
 
 
@@ -88,6 +95,10 @@ class Demuxed:
 class Demuxer(Protocol):
     """What reads one connection of a source after the other."""
 
+    def wait_ready(self) -> None:
+        """Wait until it can open: its time limits begin there. Raises SourceError."""
+        ...
+
     def open(self, opening: Opening, inputs: Inputs) -> Opened:
         """Open the container, and close the one before. Raises SourceError."""
         ...
@@ -98,6 +109,10 @@ class Demuxer(Protocol):
 
     def close(self) -> None:
         """Close the container."""
+        ...
+
+    def listener(self) -> socket.socket | None:
+        """Where its connections to 127.0.0.1 arrive, if not on ours; to be closed."""
         ...
 
     def interrupt(self) -> None:
@@ -115,34 +130,29 @@ class LibavDemuxer:
         self._streams: list[Any] = []
         self._tracks: dict[Kind, MediaTrack] = {}
 
+    def wait_ready(self) -> None:
+        """See Demuxer: it is."""
+
     def open(self, opening: Opening, inputs: Inputs) -> Opened:
         """See Demuxer."""
         self.close()
-        name = opening.name
-        if opening.playlist:
-            opened = containers.open_playlist(
-                opening.playlist, opening.limit, inputs.open_nested, name, self._stack
-            )
-            return self.take(opened, name)
-        opened = containers.open_bytes(self._readable(inputs, self._stack), name, self._stack)
-        found = self.take(opened, name)
-        with contextlib.ExitStack() as stack:
-            again = containers.open_bytes(self._readable(inputs, stack), name, stack)
+        name, limit, stack = opening.name, opening.limit, self._stack
+        match opening.form:
+            case "rtsp":
+                return self._take(containers.open_rtsp(opening.url, name, limit, stack), name)
+            case "hls":
+                nested = inputs.open_nested
+                return self._take(containers.open_playlist(opening.url, nested, name, limit, stack), name)
+            case "web":
+                file = _readable(inputs, stack)
+                return self._take(containers.open_web(file, name, limit, stack), name)
+        found = self._take(containers.open_bytes(_readable(inputs, stack), name, stack), name)
+        with contextlib.ExitStack() as trial:
+            again = containers.open_bytes(_readable(inputs, trial), name, trial)
             containers.check_decodable(again, {stream.index for stream in self._streams}, name)
         return found
 
-    def open_url(self, place: Place, limit: float, private_urls: bool) -> Opened:
-        """Let libav connect by itself: see `container.open_url`. Raises SourceError, Forbidden."""
-        self.close()
-        return self.take(containers.open_url(place, limit, private_urls, self._stack), place.name)
-
-    @staticmethod
-    def _readable(inputs: Inputs, stack: contextlib.ExitStack) -> Readable:
-        file = inputs.open()
-        stack.callback(file.close)
-        return file
-
-    def take(self, container: Any, name: str) -> Opened:
+    def _take(self, container: Any, name: str) -> Opened:
         """Take an opened container: choose its tracks."""
         self._container, self._name = container, name
         self._streams, tracks = containers.choose(container, name)
@@ -194,8 +204,18 @@ class LibavDemuxer:
         self._stack.close()
         self._container = None
 
+    def listener(self) -> socket.socket | None:
+        """See Demuxer."""
+        return None
+
     def interrupt(self) -> None:
         """See Demuxer: libav returns at its own time limit."""
+
+
+def _readable(inputs: Inputs, stack: contextlib.ExitStack) -> Readable:
+    file = inputs.open()
+    stack.callback(file.close)
+    return file
 
 
 class FileInputs:
@@ -216,5 +236,23 @@ class FileInputs:
         return Part(file, self._span or (0, path.stat().st_size), file.name)
 
     def open_nested(self, url: str, flags: int, options: dict[str, str]) -> Readable:
-        """A file names nothing else that is opened."""
+        """Nothing: a file may not name another."""
+        raise OSError("not allowed")
+
+
+class OneInput:
+    """A medium that is open already; None: nothing may be opened."""
+
+    def __init__(self, file: Readable | None) -> None:
+        self._file = file
+
+    def open(self) -> Readable:
+        """See Inputs: once."""
+        file, self._file = self._file, None
+        if file is None:
+            raise OSError("not allowed")
+        return file
+
+    def open_nested(self, url: str, flags: int, options: dict[str, str]) -> Readable:
+        """Nothing."""
         raise OSError("not allowed")

@@ -70,6 +70,10 @@ class Part:
         self._at += len(data)
         return data
 
+    def seekable(self) -> bool:
+        """Always."""
+        return True
+
     def seek(self, offset: int, whence: int = 0) -> int:
         """Move; returns the position."""
         base = (self._first, self._at, self._end)[whence]

@@ -6,15 +6,15 @@ fetch every variant. So it opens everything through `Hls.open_nested`, which blo
 
 from __future__ import annotations
 
-import contextlib
 import io
 from collections.abc import Callable
 from urllib.parse import urlsplit
 
-from streamsvc.core.errors import SourceError
-from streamsvc.ingest.hls_fetch import Decrypted, Fetcher, Readable, embedded
+from streamsvc.core.errors import Forbidden, SourceError, StreamsvcError
+from streamsvc.ingest.hls_fetch import Decrypted, Fetcher, embedded
 from streamsvc.ingest.playlist import SegmentTimes, is_master, reduced, rendition, variants
-from streamsvc.ingest.source_policy import Place, check_host
+from streamsvc.ingest.source_policy import Place
+from streamsvc.ingest.web_client import Readable
 
 FAILURES = 3  # versions of a live playlist in a row that may fail
 
@@ -25,10 +25,11 @@ class Hls:
     Args:
         place: of the playlist.
         limit: seconds without an answer after which a request fails.
-        private_urls: security limit: whether hosts of private networks are allowed, and redirects followed.
+        private_urls: security limit: whether hosts of private networks are allowed, in playlists too.
         on_damaged: called for each segment that breaks off.
 
     Attributes:
+        error: a host that was refused, in a playlist or a redirect; None: none was. Nothing more is fetched.
         media_start: media second at which the first segment that was fetched begins; None: not known yet.
     """
 
@@ -36,9 +37,9 @@ class Hls:
         self, place: Place, limit: float, private_urls: bool, on_damaged: Callable[[], None]
     ) -> None:
         self.media_start: float | None = None
+        self.error: StreamsvcError | None = None
         self._place = place
         self._limit = limit
-        self._private_urls = private_urls
         self._fetcher = Fetcher(place, limit, private_urls, on_damaged)
         self._texts: dict[str, str] = {}  # playlists by the URL that libav knows: the newest version
         self._unread: set[str] = set()  # of them, fetched already and not given to libav yet
@@ -88,14 +89,12 @@ class Hls:
 
     # --- opening ---
 
-    def start(self, stack: contextlib.ExitStack) -> None:
-        """Fetch the playlist; of a master, that of one variant, with one audio rendition at most.
+    def start(self) -> str:
+        """Fetch the playlist, and choose one variant with one audio rendition at most; the URL for libav.
 
         Raises:
             Forbidden, SourceError.
         """
-        check_host(self._place, self._private_urls)
-        stack.callback(self._fetcher.close)
         url = self._place.url
         text = self._fetcher.playlist(url)
         if is_master(text):
@@ -105,6 +104,11 @@ class Hls:
         self._texts[url] = text
         self._unread.add(url)
         self._live = not self.ended
+        return url
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._fetcher.close()
 
     def _choose_variant(self, master: str) -> str:
         """Fetch the playlist of the best variant that there is; return a master playlist of it alone."""
@@ -129,10 +133,10 @@ class Hls:
         self._texts[url] = text
         self._times.setdefault(url, SegmentTimes()).update(text)
 
-    # --- what libav asks for ---
+    # --- what libav asks for: demuxer.Inputs ---
 
     def open(self) -> Readable:
-        """The playlist itself; see demuxer.Inputs."""
+        """The playlist itself."""
         return self.open_nested(self._place.url, 0, {})
 
     def open_nested(self, url: str, flags: int, options: dict[str, str]) -> Readable:
@@ -154,12 +158,20 @@ class Hls:
         first, end = int(options.get("offset", "0")), int(options.get("end_offset", "0"))
         found = ((times, times.asked(url, first)) for times in self._times.values())
         times, segment = next(((times, one) for times, one in found if one is not None), (None, None))
-        reader = self._fetcher.body(url, first, end)
+        reader = self._body(url, first, end)
         if times is not None and segment is not None:
             times.note(segment, fetched=reader is not None)
         if reader is None:
             return io.BytesIO()
         return Decrypted(reader, options["key"], options["iv"]) if encrypted else reader
+
+    def _body(self, url: str, first: int, end: int) -> Readable | None:
+        if self.error is None:
+            try:
+                return self._fetcher.body(url, first, end)
+            except Forbidden as refusal:
+                self.error = refusal
+        return None
 
     def _version(self, url: str) -> str:
         """The next version of a playlist; where it cannot be fetched, the one before."""
@@ -167,16 +179,24 @@ class Hls:
             self._unread.discard(url)
             return self._texts[url]
         try:
-            self._note(url, self._fetcher.playlist(url))
+            if self.error is None:
+                self._note(url, self._fetcher.playlist(url))
             self._failures = 0
+        except Forbidden as refusal:
+            self.error = refusal
         except SourceError:
             self._failures += 1
             if self._failures >= FAILURES or not self._texts[url]:
                 raise OSError(f"{self._place.name} stopped answering") from None
-        return self._texts[url]
+        return self._texts[url] if self.error is None else f"{self._texts[url]}\n#EXT-X-ENDLIST\n"
 
 
 def is_playlist(place: Place) -> bool:
     """Whether a URL is known to be a playlist by its name."""
     path = urlsplit(place.url).path.lower()
     return place.scheme in ("http", "https") and path.endswith((".m3u8", ".m3u"))
+
+
+def looks_like_playlist(head: bytes) -> bool:
+    """Whether a medium is a playlist by its first bytes."""
+    return head.removeprefix(b"\xef\xbb\xbf").startswith(b"#EXTM3U")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 
@@ -21,20 +22,23 @@ class RemoteDemuxer:
     def __init__(self, process: SourceProcess) -> None:
         self._process = process
         self._served = ServedInputs()
-        self._ready = False
         self._name = ""
+        self._limit = 0.0  # seconds that it may wait for what it reads
+
+    def wait_ready(self) -> None:
+        """See Demuxer."""
+        self._process.wait_ready()
 
     def open(self, opening: Opening, inputs: Inputs) -> Opened:
         """See Demuxer. Raises SourceError also where the process fails."""
-        if not self._ready:
-            self._process.wait_ready()
-            self._ready = True
         self._name = opening.name
+        self._limit = opening.limit
         self._served.use(inputs)
         asked = {
             "op": "open",
             "source": opening.name,
-            "playlist": opening.playlist,
+            "form": opening.form,
+            "url": opening.url,
             "limit": opening.limit,
         }
 
@@ -49,14 +53,14 @@ class RemoteDemuxer:
                 tracks=tracks,
             )
 
-        return self._process.demux(asked, self._served, check)
+        return self._process.demux(asked, self._served, check, self._limit)
 
     def packets(self, on_damaged: Callable[[], None]) -> Iterator[Demuxed]:
         """See Demuxer."""
         end = ""
         while not end:
             found, damaged, end = self._process.demux(
-                {"op": "packets", "source": self._name}, self._served, self._some_packets
+                {"op": "packets", "source": self._name}, self._served, self._some_packets, self._limit
             )
             for _ in range(damaged):
                 on_damaged()
@@ -67,6 +71,10 @@ class RemoteDemuxer:
     def close(self) -> None:
         """Close what it reads; the container is closed with the next one, or with the process."""
         self._served.close()
+
+    def listener(self) -> socket.socket | None:
+        """See Demuxer."""
+        return self._process.listener()
 
     def interrupt(self) -> None:
         """See Demuxer."""

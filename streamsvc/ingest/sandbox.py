@@ -9,13 +9,16 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import errno
+import fcntl
 import os
 import resource
 import signal
+import socket
 import struct
 import subprocess
 import sys
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 NAMESPACE, LANDLOCK, SECCOMP = "namespace", "landlock", "seccomp"
@@ -29,6 +32,8 @@ _THREAD = 0x00010000  # clone(2): the new task is a thread of this process
 _SET_DEATH_SIGNAL, _SET_NAME, _NO_NEW_PRIVILEGES = 1, 15, 38  # of prctl(2)
 _LANDLOCK_CREATE, _LANDLOCK_RESTRICT = 444, 446  # the same number on every architecture
 _CAPABILITIES_3 = 0x20080522
+_SET_INTERFACE, _UP = 0x8914, 0x1  # of ioctl(2), its flag
+_TYPE_MASK = 0xF  # of socket(2): its type without flags
 _EXECUTABLE = 4  # of mmap(2)
 _ALLOW, _ERRNO = 0x7FFF0000, 0x00050000  # actions of libseccomp
 _EQUAL, _MASKED_EQUAL = 4, 7  # its comparisons
@@ -41,6 +46,7 @@ rt_sigaction rt_sigprocmask rt_sigreturn sigaltstack restart_syscall exit exit_g
 sched_yield sched_getaffinity getcpu getrandom clock_gettime clock_getres clock_nanosleep nanosleep
 gettimeofday time times getpid gettid getppid getuid geteuid getgid getegid getrusage sysinfo uname
 """
+_CONNECT_CALLS = "connect getsockopt setsockopt getsockname getpeername fcntl"  # beside TCP sockets
 
 
 class _Comparison(ctypes.Structure):
@@ -54,17 +60,24 @@ class _Comparison(ctypes.Structure):
     )
 
 
-def confine(memory: int = MEMORY) -> tuple[str, ...]:
+@dataclass(frozen=True, slots=True)
+class Confinement:
+    """How this process is confined. `layers`: those that hold, of LAYERS; `listener`: see `confine`."""
+
+    layers: tuple[str, ...] = ()
+    listener: socket.socket | None = None
+
+
+def confine(*, loopback: bool = False, memory: int = MEMORY) -> Confinement:
     """Give up what a demuxer and a decoder do not need, for good. Call it before the first thread is started.
 
     Args:
+        loopback: whether TCP connections to 127.0.0.1 stay possible: in a network of its own, where nothing
+            is but the listener that is returned. (Without `NAMESPACE` it is the machine's network.)
         memory: bytes of address space that may be added from here on.
-
-    Returns:
-        The layers that hold, of LAYERS.
     """
     if not sys.platform.startswith("linux"):
-        return ()
+        return Confinement((), _listener() if loopback else None)
     libc = ctypes.CDLL(None, use_errno=True)
     library: ctypes.CDLL | None = None
     with contextlib.suppress(OSError):
@@ -72,16 +85,24 @@ def confine(memory: int = MEMORY) -> tuple[str, ...]:
     libc.prctl(_SET_DEATH_SIGNAL, signal.SIGKILL, 0, 0, 0)
     libc.prctl(_NO_NEW_PRIVILEGES, 1, 0, 0, 0)  # Landlock and seccomp ask for it
     _limit(memory)
-    held = [name for name, layer in ((NAMESPACE, _leave_network), (LANDLOCK, _leave_files)) if layer(libc)]
+    held = []
+    if _leave_network(libc):
+        held.append(NAMESPACE)
+    listener = _listener() if loopback else None
+    if _leave_files(libc, loopback):
+        held.append(LANDLOCK)
     _drop_capabilities(libc)
-    if library is not None and _filter_calls(library):
+    if library is not None and _filter_calls(library, loopback):
         held.append(SECCOMP)
-    return tuple(held)
+    return Confinement(tuple(held), listener)
 
 
-def enough(layers: Iterable[str]) -> bool:
+def enough(layers: Iterable[str], *, loopback: bool = False) -> bool:
     """Whether these layers keep a process from network, files and other processes."""
-    return SECCOMP in layers or {NAMESPACE, LANDLOCK} <= set(layers)
+    held = set(layers)
+    if loopback and NAMESPACE not in held:
+        return False
+    return SECCOMP in held or {NAMESPACE, LANDLOCK} <= held
 
 
 def examine() -> tuple[str, ...]:
@@ -108,11 +129,19 @@ def described(layers: Iterable[str]) -> str:
 
 
 def _leave_network(libc: ctypes.CDLL) -> bool:
-    """Move to an empty network, in a user namespace of its own."""
-    return bool(libc.unshare(_NEW_USER | _NEW_NET | _NEW_IPC) == 0)
+    """Move to a network where nothing is but loopback, in a user namespace of its own."""
+    if libc.unshare(_NEW_USER | _NEW_NET | _NEW_IPC) != 0:
+        return False
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        fcntl.ioctl(probe, _SET_INTERFACE, struct.pack("16sH14x", b"lo", _UP))
+    return True
 
 
-def _leave_files(libc: ctypes.CDLL) -> bool:
+def _listener() -> socket.socket:
+    return socket.create_server(("127.0.0.1", 0))
+
+
+def _leave_files(libc: ctypes.CDLL, loopback: bool) -> bool:
     """Landlock: no path can be opened, run, made or removed; no TCP; no signal to a process outside."""
     version = libc.syscall(_LANDLOCK_CREATE, None, ctypes.c_size_t(0), 1)
     if version < 1:
@@ -120,7 +149,7 @@ def _leave_files(libc: ctypes.CDLL) -> bool:
     rights = 13 + sum(version >= since for since in (2, 3, 5))  # that it knows on files
     fields = [(1 << rights) - 1]
     if version >= 4:
-        fields.append(0b11)  # bind, connect
+        fields.append(0b01 if loopback else 0b11)  # bind, connect
     if version >= 6:
         fields.append(0b11)  # abstract Unix sockets, signals
     rules = struct.pack(f"={len(fields)}Q", *fields)
@@ -154,7 +183,7 @@ def _drop_capabilities(libc: ctypes.CDLL) -> None:
     libc.capset(struct.pack("=Ii", _CAPABILITIES_3, 0), bytes(24))
 
 
-def _filter_calls(library: ctypes.CDLL) -> bool:
+def _filter_calls(library: ctypes.CDLL, loopback: bool) -> bool:
     """Allow _CALLS, and some others with certain arguments; the rest fails with EPERM."""
     library.seccomp_init.restype = ctypes.c_void_p
     context = ctypes.c_void_p(library.seccomp_init(ctypes.c_uint32(_ERRNO | errno.EPERM)))
@@ -176,10 +205,15 @@ def _filter_calls(library: ctypes.CDLL) -> bool:
             rule(_ALLOW, name, (2, _MASKED_EQUAL, _EXECUTABLE, 0))
         rule(_ALLOW, "tgkill", (0, _EQUAL, os.getpid(), 0))  # abort(3)
         rule(_ALLOW, "prctl", (0, _EQUAL, _SET_NAME, 0))  # libav names its threads
+        if loopback:
+            for name in _CONNECT_CALLS.split():
+                rule(_ALLOW, name)
+            internet = (0, _EQUAL, socket.AF_INET, 0)
+            rule(_ALLOW, "socket", internet, (1, _MASKED_EQUAL, _TYPE_MASK, socket.SOCK_STREAM))
         return bool(library.seccomp_load(context) == 0)
     finally:
         library.seccomp_release(context)
 
 
 if __name__ == "__main__":
-    print(" ".join(confine()))
+    print(" ".join(confine().layers))

@@ -18,7 +18,6 @@ from streamsvc.core.config import Ingest
 from streamsvc.core.errors import SourceError
 from streamsvc.core.types import EncodedFrame, Kind
 from streamsvc.ingest.demuxer import Demuxer, LibavDemuxer
-from streamsvc.ingest.hls import is_playlist
 from streamsvc.ingest.remote_demuxer import RemoteDemuxer
 from streamsvc.ingest.source_policy import locate, redacted
 from streamsvc.ingest.source_process import START_SECONDS, SourceProcess
@@ -220,8 +219,9 @@ async def open_source(
     place = locate(url, roots)
     process = None
     demuxer: Demuxer = LibavDemuxer()
-    if settings.sandbox != "off" and (place.path is not None or is_playlist(place)):
-        process = SourceProcess(place.name, require=settings.sandbox == "require")
+    if settings.sandbox != "off":
+        require, rtsp = settings.sandbox == "require", place.scheme.startswith("rtsp")
+        process = SourceProcess(place.name, require=require, loopback=rtsp)
         demuxer = RemoteDemuxer(process)
     reader = SourceReader(place, settings, private_urls, demuxer, asyncio.get_running_loop())
     reader.start()

@@ -92,6 +92,26 @@ class Channel:
             filled += count
         return buffer.toreadonly()
 
+    def send_socket(self, sock: socket.socket | None) -> None:
+        """Send a socket, or that there is none. Raises Broken."""
+        try:
+            socket.send_fds(self._sock, [b"1" if sock else b"0"], [sock.fileno()] if sock else [])
+        except OSError:
+            raise Broken("closed") from None
+
+    def receive_socket(self, seconds: float) -> socket.socket | None:
+        """What `send_socket` sent. Raises Broken, Late."""
+        self._sock.settimeout(seconds)
+        try:
+            flag, numbers, _, _ = socket.recv_fds(self._sock, 1, 1)
+        except TimeoutError:
+            raise Late("no answer in time") from None
+        except OSError:
+            raise Broken("closed") from None
+        if not flag:
+            raise Broken("closed")
+        return socket.socket(fileno=numbers[0]) if numbers else None
+
     def wake(self) -> None:
         """End whatever waits here, from another thread."""
         with contextlib.suppress(OSError):

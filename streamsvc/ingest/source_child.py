@@ -1,6 +1,8 @@
 """The process of a source: it confines itself, then demuxes and decodes what our side asks for.
 
-    python -m streamsvc.ingest.source_child DEMUX AUDIO VIDEO    (descriptors of connected sockets)
+    python -m streamsvc.ingest.source_child none|loopback DEMUX AUDIO VIDEO
+
+The numbers are descriptors of connected sockets; with "loopback" it keeps TCP to 127.0.0.1, for RTSP.
 
 It ends with its last channel. See `source_channel` for the messages, `source_process` for the other end.
 """
@@ -26,9 +28,9 @@ from streamsvc.core.errors import SourceError
 from streamsvc.core.types import EncodedFrame, Kind, MediaTrack, VideoFrame
 from streamsvc.ingest import decode, sandbox
 from streamsvc.ingest.decoders import audio_decoder, video_decoder
-from streamsvc.ingest.demuxer import Demuxed, LibavDemuxer, Opened, Opening
+from streamsvc.ingest.demuxer import FORMS, Demuxed, LibavDemuxer, Opened, Opening
 from streamsvc.ingest.source_channel import Broken, Channel, Fields, error_header
-from streamsvc.ingest.source_inputs import AskedInputs
+from streamsvc.ingest.source_inputs import URL_CHARACTERS, AskedInputs
 
 CODECS = 32  # codec contexts kept: of the newest containers
 DECODERS = 2  # of a channel: the next one is made before the last one is freed
@@ -106,8 +108,10 @@ class Demuxing:
             return error_header(SourceError(text, code="corrupt")), ()
 
     def _open(self, asked: Fields) -> dict[str, Any]:
-        opening = Opening(asked.text("source"), asked.text("playlist", 16_384), asked.number("limit"))
-        self._most = 1 if opening.playlist else PACKETS
+        form = next(form for form in FORMS if form == asked.text("form"))
+        url = asked.text("url", URL_CHARACTERS)
+        opening = Opening(asked.text("source"), form, url, asked.number("limit"))
+        self._most = PACKETS if form == "file" else 1
         opened: Opened = self._demuxer.open(opening, AskedInputs(self._ask))
         self._ended = None
         self._found = self._demuxer.packets(self._count_damaged)
@@ -255,13 +259,14 @@ def _frames(kind: Kind, asked: Fields, body: memoryview) -> list[EncodedFrame]:
     return frames
 
 
-def main(descriptors: Sequence[str]) -> None:
+def main(network: str, descriptors: Sequence[str]) -> None:
     """Confine this process, tell how, and serve until our side has closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for our side
     _import_all()
     demux, audio, video = (Channel(socket.socket(fileno=int(number))) for number in descriptors)
-    layers = sandbox.confine()
-    demux.send({"layers": list(layers)})
+    confined = sandbox.confine(loopback=network == "loopback")
+    demux.send_socket(confined.listener)
+    demux.send({"layers": list(confined.layers)})
     codecs = Codecs()
     serving = [
         Demuxing(demux, codecs).serve,
@@ -295,4 +300,4 @@ def _serve(serve: Callable[[], None]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main(sys.argv[1], sys.argv[2:])

@@ -8,19 +8,23 @@ from typing import Any, Protocol, runtime_checkable
 
 from streamsvc.core.errors import SourceError, StreamsvcError
 from streamsvc.ingest.demuxer import Inputs
-from streamsvc.ingest.hls_fetch import Readable
 from streamsvc.ingest.source_channel import Broken, Fields, error_header, error_of
+from streamsvc.ingest.web_client import Readable
 
 READ_BYTES = 1 << 20  # given at once
 FILES = 64  # open at once (security limit)
-_URL_CHARACTERS = 16_384
+URL_CHARACTERS = 16_384
 _OPTIONS = ("offset", "end_offset", "key", "iv")  # of what libav asks for
 Message = tuple[dict[str, Any], tuple[bytes, ...]]
 
 
 @runtime_checkable
 class Seekable(Readable, Protocol):
-    """A Readable whose bytes can be read in any order."""
+    """A Readable whose bytes can be read in any order, where `seekable` says so."""
+
+    def seekable(self) -> bool:
+        """Whether `seek` works."""
+        ...
 
     def seek(self, offset: int, whence: int = 0) -> int:
         """Move; returns the position."""
@@ -71,7 +75,7 @@ class ServedInputs:
         options = ask.inner("options")
         told = {key: options.text(key, 64) for key in _OPTIONS if options.has(key)}
         assert self._inputs is not None
-        return self._inputs.open_nested(ask.text("url", _URL_CHARACTERS), ask.integer("flags"), told)
+        return self._inputs.open_nested(ask.text("url", URL_CHARACTERS), ask.integer("flags"), told)
 
     def _answer(self, what: str, ask: Fields) -> Message:
         if what in ("open", "nested"):
@@ -81,19 +85,23 @@ class ServedInputs:
             self._last += 1
             self._files[self._last] = opened
             name = PurePath(opened.name).name if isinstance(opened, Named) else ""
-            return {"file": self._last, "seekable": isinstance(opened, Seekable), "name": name}, ()
+            return {"file": self._last, "seekable": _is_seekable(opened), "name": name}, ()
         number = ask.integer("file")
         file = self._files.get(number)
         if file is None:
             raise Broken("no such file")
         if what == "read":
             return {}, (file.read(ask.integer("size", 0, READ_BYTES)),)
-        if what == "seek" and isinstance(file, Seekable):
+        if what == "seek" and isinstance(file, Seekable) and file.seekable():
             return {"at": file.seek(ask.integer("offset", -(1 << 62)), ask.integer("whence", 0, 2))}, ()
         if what == "close":
             self._files.pop(number).close()
             return {}, ()
         raise Broken("no such request")
+
+
+def _is_seekable(file: Readable) -> bool:
+    return isinstance(file, Seekable) and file.seekable()
 
 
 Ask = Callable[[dict[str, Any]], tuple[Fields, memoryview]]

@@ -44,16 +44,19 @@ class SourceProcess:
 
     Args:
         name: of the source, for messages.
-        require: whether to refuse to read where the kernel lets nothing confine it.
+        require: whether to refuse to read where the kernel does not let it be confined.
+        loopback: whether it connects to 127.0.0.1 (see `sandbox.confine`).
 
     Attributes:
         failure: why it was ended; None: it runs, or was ended because nobody needs it.
     """
 
-    def __init__(self, name: str, *, require: bool = False) -> None:
+    def __init__(self, name: str, *, require: bool = False, loopback: bool = False) -> None:
         self.failure: SourceError | None = None
         self._name = name
         self._require = require
+        self._loopback = loopback
+        self._listener: socket.socket | None = None
         self._stopped = False
         self._lock = threading.Lock()
         self._holders = 1  # the source itself
@@ -65,6 +68,7 @@ class SourceProcess:
                     sys.executable,
                     "-m",
                     "streamsvc.ingest.source_child",
+                    "loopback" if loopback else "none",
                     *(str(other.fileno()) for other in theirs),
                 ],
                 stdin=subprocess.DEVNULL,
@@ -97,13 +101,18 @@ class SourceProcess:
     def wait_ready(self) -> None:
         """Wait until it has confined itself. Blocking. Raises SourceError."""
         with self._watched():
+            self._listener = self._demuxing.receive_socket(START_SECONDS)
             hello, _ = self._demuxing.receive(START_SECONDS)
-            layers = [name for name in sandbox.LAYERS if name in str(hello.get("layers", ""))]
-        if self._require and not sandbox.enough(layers):
+        layers = [name for name in sandbox.LAYERS if name in str(hello.get("layers", ""))]
+        if self._require and not sandbox.enough(layers, loopback=self._loopback):
             raise SourceError(
                 f'{self._name} is not read: {sandbox.described(layers)}, and ingest.sandbox is "require"',
                 code="no_sandbox",
             )
+
+    def listener(self) -> socket.socket | None:
+        """Where its connections to 127.0.0.1 arrive, once it is ready; to be closed."""
+        return None if self._listener is None else self._listener.dup()
 
     @contextlib.contextmanager
     def _watched(self) -> Iterator[None]:
@@ -143,6 +152,8 @@ class SourceProcess:
 
     def _reap(self) -> None:
         self._process.wait()
+        if self._listener is not None:
+            self._listener.close()
         for lock, channel in (
             (self._demux_lock, self._demuxing),
             *((self._locks[kind], self._decoding[kind]) for kind in KINDS),
@@ -172,13 +183,20 @@ class SourceProcess:
             return check(Fields(answer), body)
 
     def demux(
-        self, header: Mapping[str, Any], served: ServedInputs, check: Callable[[Fields, memoryview], T]
+        self,
+        header: Mapping[str, Any],
+        served: ServedInputs,
+        check: Callable[[Fields, memoryview], T],
+        waits: float,
     ) -> T:
-        """Have something demuxed, and give it what it reads meanwhile. As `ask`."""
+        """Have something demuxed, and give it what it reads meanwhile. As `ask`.
+
+        `waits`: seconds that libav may wait by itself: for a relay, or for the next version of a playlist.
+        """
         with self._demux_lock, self._watched():
             self._demuxing.send(header)
             while True:
-                answer, body = self._demuxing.receive(STEP_SECONDS)
+                answer, body = self._demuxing.receive(STEP_SECONDS + waits)
                 fields = Fields(answer)
                 if not fields.has("ask"):
                     return check(fields, body)

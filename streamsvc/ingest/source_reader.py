@@ -18,9 +18,11 @@ from streamsvc.core.config import Ingest
 from streamsvc.core.errors import SourceError, StreamsvcError
 from streamsvc.core.types import Kind, MediaTrack
 from streamsvc.ingest.container import RecentPackets, differs, with_headers
-from streamsvc.ingest.demuxer import Demuxer, FileInputs, LibavDemuxer, Opened, Opening
+from streamsvc.ingest.demuxer import Demuxer, FileInputs, Inputs, OneInput, Opened, Opening
 from streamsvc.ingest.file_parts import Span, links, tables_before
-from streamsvc.ingest.hls import Hls, is_playlist
+from streamsvc.ingest.hls import Hls, is_playlist, looks_like_playlist
+from streamsvc.ingest.rtsp_relay import RtspRelay
+from streamsvc.ingest.source_fetch import WebFile, open_input
 from streamsvc.ingest.source_policy import Place, check_file
 from streamsvc.ingest.source_times import Connection, SourceTimes
 from streamsvc.ingest.timestamps import MediaPacket, stamps_of
@@ -80,6 +82,7 @@ class SourceReader(threading.Thread):
         self._times = SourceTimes()
         self._connection = Connection.FIRST
         self._hls: Hls | None = None
+        self._web: WebFile | None = None  # a medium by HTTP that is no playlist
         self._missing = 0  # segments, of the connections before
         self._links: list[Span] = []  # of a chained file, those that are not read yet
         self._span: Span | None = None  # the present one; None: the whole file
@@ -133,6 +136,7 @@ class SourceReader(threading.Thread):
         report: Callable[[Any], None] = self._set_opened
         with contextlib.ExitStack() as stack:
             try:
+                self._demuxer.wait_ready()
                 opened = self._open(stack)
                 self._call_soon(self._set_opened, None)
                 report = self._put
@@ -153,7 +157,8 @@ class SourceReader(threading.Thread):
         opened = self._open_file(stack) if self._place.path is not None else self._open_url(stack)
         self._of_connection = {track.kind: track for track in opened.tracks}
         duration = opened.duration
-        if self._place.path is not None and duration is None:
+        ends = self._place.path is not None or (self._web is not None and self._web.length is not None)
+        if ends and duration is None:
             duration = 0.0  # a file has an end, even if its header does not say when
         if self.tracks:  # opened again, or the next link of a chain
             self._note_changes(opened.tracks)
@@ -176,24 +181,51 @@ class SourceReader(threading.Thread):
         if not self.tracks:
             self._links = links(path)
         self._span = self._links.pop(0) if self._links else None
-        stack.callback(self._demuxer.close)
-        return self._demuxer.open(Opening(self._place.name), FileInputs(self._place, self._span))
+        return self._demuxed(stack, Opening(self._place.name), FileInputs(self._place, self._span))
 
     def _open_url(self, stack: contextlib.ExitStack) -> Opened:
         place, limit = self._place, self.settings.open_seconds
+        if place.scheme.startswith("rtsp"):
+            relay = RtspRelay(place, limit, self._private_urls, self._demuxer.listener())
+            stack.callback(relay.close)
+            opening = Opening(place.name, "rtsp", relay.url, limit)
+            return self._demuxed(stack, opening, OneInput(None), lambda: relay.error)
         if self._hls is None and not is_playlist(place):
-            libav = LibavDemuxer()
-            stack.callback(libav.close)
-            opened = libav.open_url(place, limit, self._private_urls)
-            if "hls" not in opened.form:
-                self._demuxer = libav
+            file = open_input(place, limit, self._private_urls, self._count_damaged)
+            stack.callback(file.close)
+            if not looks_like_playlist(file.peek(16)):
+                self._web = file
+                opening = Opening(place.name, "web", limit=limit)
+                opened = self._demuxed(stack, opening, OneInput(file), lambda: file.error)
+                file.opened()
                 return opened
             stack.close()
         self._missing = self.missing_segments
-        self._hls = Hls(place, limit, self._private_urls, self._count_damaged)
-        self._hls.start(stack)
+        hls = self._hls = Hls(place, limit, self._private_urls, self._count_damaged)
+        stack.callback(hls.close)
+        return self._demuxed(stack, Opening(place.name, "hls", hls.start(), limit), hls, lambda: hls.error)
+
+    def _demuxed(
+        self,
+        stack: contextlib.ExitStack,
+        opening: Opening,
+        inputs: Inputs,
+        refusal: Callable[[], StreamsvcError | None] = lambda: None,
+    ) -> Opened:
+        """Open a container. `refusal`: what its inputs refused: it says more than what libav makes of it."""
         stack.callback(self._demuxer.close)
-        return self._demuxer.open(Opening(place.name, place.url, limit), self._hls)
+        error: SourceError | None = None
+        opened: Opened | None = None
+        try:
+            opened = self._demuxer.open(opening, inputs)
+        except SourceError as failed:
+            error = failed
+        if (refused := refusal()) is not None:
+            raise refused
+        if opened is None:
+            assert error is not None
+            raise error
+        return opened
 
     def _note_changes(self, tracks: Sequence[MediaTrack]) -> None:
         """Decode with new parameters where those of a later connection differ."""
@@ -212,6 +244,7 @@ class SourceReader(threading.Thread):
                 self._demux()
             except OSError:
                 error = self._read_error()
+            error = self._failure() or error
             if self._times.end != before:  # media flowed: earlier failures do not count
                 tries = 0
             if self._links and not self._stopped.is_set():
@@ -334,6 +367,14 @@ class SourceReader(threading.Thread):
     def _is_finite(self) -> bool:
         """Whether the container has a known end by now: a live playlist may have got one."""
         return self._finite or (self._hls is not None and self._hls.ended)
+
+    def _failure(self) -> SourceError | None:
+        """What ended fetching early, where opening again may help. Raises what it is otherwise."""
+        fetching = self._hls or self._web
+        failure = fetching.error if fetching is not None else None
+        if failure is None or (isinstance(failure, SourceError) and failure.retryable):
+            return failure
+        raise failure
 
     def _read_error(self) -> SourceError:
         if self._place.path is not None:
