@@ -124,8 +124,8 @@ def described(layers: Iterable[str]) -> str:
     """What holds and what is missing, in words."""
     held = set(layers)
     missing = ", ".join(name for name in LAYERS if name not in held)
-    text = f"{', '.join(name for name in LAYERS if name in held) or 'nothing'} confines them"
-    return f"{text}; the kernel or its container forbids {missing}" if missing else text
+    text = f"confined by {', '.join(name for name in LAYERS if name in held) or 'nothing'}"
+    return f"{text}; not to be had here: {missing}" if missing else text
 
 
 def _leave_network(libc: ctypes.CDLL) -> bool:

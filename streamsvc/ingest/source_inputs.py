@@ -87,16 +87,17 @@ class ServedInputs:
             name = PurePath(opened.name).name if isinstance(opened, Named) else ""
             return {"file": self._last, "seekable": _is_seekable(opened), "name": name}, ()
         number = ask.integer("file")
+        if what == "close":
+            if (closed := self._files.pop(number, None)) is not None:  # else we have closed it already
+                closed.close()
+            return {}, ()
         file = self._files.get(number)
         if file is None:
-            raise Broken("no such file")
+            raise OSError("closed")
         if what == "read":
             return {}, (file.read(ask.integer("size", 0, READ_BYTES)),)
         if what == "seek" and isinstance(file, Seekable) and file.seekable():
             return {"at": file.seek(ask.integer("offset", -(1 << 62)), ask.integer("whence", 0, 2))}, ()
-        if what == "close":
-            self._files.pop(number).close()
-            return {}, ()
         raise Broken("no such request")
 
 

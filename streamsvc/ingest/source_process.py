@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 import structlog
 
-from streamsvc.core.errors import SourceError
+from streamsvc.core.errors import ConfigError, SourceError
 from streamsvc.core.types import Kind
 from streamsvc.ingest import sandbox
 from streamsvc.ingest.source_channel import Broken, Channel, Fields, Late
@@ -37,6 +37,25 @@ _KEPT = (
     "LANG",
 )  # of our environment: no key, no token
 _ENVIRONMENT = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "2"}
+
+
+def tell_sandbox(mode: str) -> None:
+    """Log what will confine the processes of sources. Blocking.
+
+    Args:
+        mode: the setting ingest.sandbox.
+
+    Raises:
+        ConfigError: it is "require", and the kernel does not allow enough.
+    """
+    if mode == "off":
+        log.warning("sources are read by this process itself", setting="ingest.sandbox")
+        return
+    layers = sandbox.examine()
+    if mode == "require" and not sandbox.enough(layers):
+        raise ConfigError(f'ingest.sandbox is "require", but sources would be {sandbox.described(layers)}')
+    tell = log.info if sandbox.enough(layers, loopback=True) else log.warning
+    tell("sources are read by processes of their own", sandbox=sandbox.described(layers))
 
 
 class SourceProcess:
@@ -106,7 +125,7 @@ class SourceProcess:
         layers = [name for name in sandbox.LAYERS if name in str(hello.get("layers", ""))]
         if self._require and not sandbox.enough(layers, loopback=self._loopback):
             raise SourceError(
-                f'{self._name} is not read: {sandbox.described(layers)}, and ingest.sandbox is "require"',
+                f"{self._name} is not read: it would be {sandbox.described(layers)} (ingest.sandbox)",
                 code="no_sandbox",
             )
 
