@@ -268,12 +268,12 @@ def main(network: str, descriptors: Sequence[str]) -> None:
     demux.send_socket(confined.listener)
     demux.send({"layers": list(confined.layers)})
     codecs = Codecs()
-    serving = [
-        Demuxing(demux, codecs).serve,
-        Decoding(audio, "audio", codecs).serve,
-        Decoding(video, "video", codecs).serve,
-    ]
-    threads = [threading.Thread(target=_serve, args=(serve,)) for serve in serving]
+    serving = (
+        (demux, Demuxing(demux, codecs).serve),
+        (audio, Decoding(audio, "audio", codecs).serve),
+        (video, Decoding(video, "video", codecs).serve),
+    )
+    threads = [threading.Thread(target=_serve, args=pair) for pair in serving]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -289,12 +289,12 @@ def _import_all() -> None:
     np.zeros(2, dtype=np.float32).dot(np.ones(2, dtype=np.float32))
 
 
-def _serve(serve: Callable[[], None]) -> None:
+def _serve(channel: Channel, serve: Callable[[], None]) -> None:
     """Serve one channel until it is closed; any other failure ends the process, which our side sees."""
     try:
         serve()
     except Broken:
-        return
+        channel.close()
     except BaseException:
         os._exit(1)
 

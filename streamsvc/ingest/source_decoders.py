@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,8 +13,11 @@ from streamsvc.core.errors import SourceError
 from streamsvc.core.types import AudioChunk, EncodedFrame, Kind, VideoFrame
 from streamsvc.ingest.source_channel import Broken, Fields
 
+T = TypeVar("T")
 AHEAD = 60.0  # seconds by which what is decoded may lie behind the newest packet; more is a lie
 SIDE = 16_384  # pixels (security limit)
+BATCH = 256  # packets of one request
+BATCH_BYTES = 16 << 20  # of one request; a packet may be longer
 PIECES = 4096  # chunks or pictures of one answer (security limit)
 
 
@@ -26,8 +29,8 @@ class Process(Protocol):
         kind: Kind,
         header: Mapping[str, Any],
         parts: Sequence[bytes],
-        check: Callable[[Fields, memoryview], Any],
-    ) -> Any:
+        check: Callable[[Fields, memoryview], T],
+    ) -> T:
         """Have something decoded, and return what `check` makes of the answer. Raises SourceError."""
         ...
 
@@ -78,13 +81,26 @@ class _Caller:
         self._closed = False
         process.hold()
 
+    def each(
+        self, op: str, frames: Sequence[EncodedFrame], check: Callable[[Fields, memoryview], list[T]]
+    ) -> list[T]:
+        """What `check` makes of the answers, for frames of any number. Raises as `call`."""
+        found: list[T] = []
+        first = size = 0
+        for number, frame in enumerate(frames):
+            size += len(frame.payload)
+            if size > BATCH_BYTES or number - first >= BATCH:
+                found += self.call(op, frames[first:number], check) if number > first else []
+                first, size = number, len(frame.payload)
+        return found + self.call(op, frames[first:], check)
+
     def call(
         self,
         op: str,
         frames: Sequence[EncodedFrame],
-        check: Callable[[Fields, memoryview], Any],
+        check: Callable[[Fields, memoryview], T],
         more: Mapping[str, Any] | None = None,
-    ) -> Any:
+    ) -> T:
         """What `check` makes of the answer. Raises SourceError: the process has failed."""
         for frame in frames:
             self._newest = max(self._newest, frame.at)
@@ -130,11 +146,10 @@ class RemoteAudioDecoder:
 
     def _chunks(self, op: str, frames: Sequence[EncodedFrame]) -> list[AudioChunk]:
         try:
-            chunks: list[AudioChunk] = self._caller.call(op, frames, self._checked)
+            return self._caller.each(op, frames, self._checked)
         except SourceError:
             self.errors += len(frames)
             return []
-        return chunks
 
     def _checked(self, answer: Fields, body: memoryview) -> list[AudioChunk]:
         samples = np.frombuffer(body[: len(body) // 4 * 4], dtype=np.float32)
@@ -175,11 +190,10 @@ class RemoteVideoDecoder:
 
     def _pictures(self, op: str, frames: Sequence[EncodedFrame]) -> list[VideoFrame]:
         try:
-            pictures: list[VideoFrame] = self._caller.call(op, frames, self._checked)
+            return self._caller.each(op, frames, self._checked)
         except SourceError:
             self.errors += len(frames)
             return []
-        return pictures
 
     def _checked(self, answer: Fields, body: memoryview) -> list[VideoFrame]:
         pictures = []
@@ -209,8 +223,7 @@ class RemotePicture:
             return np.frombuffer(body, dtype=np.uint8).reshape(shape)
 
         told = {"picture": self._number, "shape": shape}
-        pixels: NDArray[np.uint8] = self._caller.call("pixels", (), check, told)
-        return pixels
+        return self._caller.call("pixels", (), check, told)
 
 
 def _described(frame: EncodedFrame) -> dict[str, Any]:

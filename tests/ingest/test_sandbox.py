@@ -40,7 +40,7 @@ def attack(name, work):
     try:
         if work() == -1:
             raise OSError
-    except (OSError, MemoryError):
+    except (OSError, MemoryError, ValueError):
         refused.add(name)
 
 attack("connect", lambda: socket.create_connection(("127.0.0.1", port), 2).close())
@@ -56,7 +56,7 @@ attack("executable", lambda: mmap.mmap(-1, 4096, prot=7))
 attack("memory", lambda: bytearray(3 << 30))
 attack("core", lambda: resource.setrlimit(resource.RLIMIT_CORE, (0, 0)))
 if listener is not None:
-    attack("loopback", lambda: socket.create_connection(listener.getsockname(), 2).close())
+    attack("loopback", lambda: socket.socket().connect(listener.getsockname()))
 print(json.dumps(sorted(refused)), flush=True)
 try:
     os.execv("/bin/echo", ["echo", "executed"])
