@@ -94,8 +94,8 @@ class RemoteDemuxer:
         return found, answer.integer("damaged", 0, 1 << 20), answer.text("end", 10)
 
     def _packet(self, one: Fields, payload: bytes) -> Demuxed:
-        numerator, denominator = one.integers("base")
-        if not numerator or not denominator:
+        base = one.integers("base")
+        if len(base) != 2 or not all(base):
             raise Broken("bad base")
         return Demuxed(
             kind=_kind(one),
@@ -104,7 +104,7 @@ class RemoteDemuxer:
             pts=one.optional_integer("pts"),
             dts=one.optional_integer("dts"),
             duration=one.integer("duration", -(1 << 63)),
-            time_base=Fraction(numerator, denominator),
+            time_base=Fraction(*base),
             pos=one.optional_integer("pos"),
             strange=one.flag("strange"),
             changed=self._track(one.inner("changed")) if one.has("changed") else None,

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from streamsvc.core import clock, metrics
 from streamsvc.core.context import SessionContext
-from streamsvc.core.errors import SourceError
 from streamsvc.core.queues import Closed, Ring
 from streamsvc.core.types import VideoFrame
 from streamsvc.ingest import decode
@@ -57,8 +55,7 @@ class DecodingStage:
             while (batch := await self._next_frames(decoders.present)) is not None:
                 if not batch:
                     self._tune()
-                    with _while_readable():
-                        await self._prober.stand()
+                    await self._prober.stand()
                     continue
                 if self._missing:
                     self._missing = False
@@ -75,8 +72,7 @@ class DecodingStage:
                         self._context.host.request_keyframe()
             if decoders.present is not None:
                 await self._show(await decode.on_thread(media, decoders.present.flush))
-            with _while_readable():
-                await self._prober.pass_time(float("inf"))
+            await self._prober.pass_time(float("inf"))
 
     async def _next_frames(self, decoder: VideoDecoding | None) -> list[TrackFrame] | None:
         """The next frames; none where the picture shown is to be compared again first; None at the end.
@@ -100,14 +96,4 @@ class DecodingStage:
         self._tune()
         for picture in pictures:
             metrics.frames.labels("decoded").inc()
-            with _while_readable():
-                await self._prober.show(picture)
-
-
-@contextlib.contextmanager
-def _while_readable() -> Iterator[None]:
-    """Leave out a picture whose source's process has failed: the source tells that."""
-    try:
-        yield
-    except SourceError:
-        metrics.count_dropped("video")
+            await self._prober.show(picture)
