@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-import select
+import selectors
 import socket
 import ssl
 import threading
@@ -25,10 +25,13 @@ from streamsvc.ingest.source_policy import Place
 HEAD_BYTES = 64 << 10  # security limit: of a message's header
 BODY_BYTES = 1 << 20  # security limit: of its body
 _ACCEPT_SECONDS = 0.1  # after which `close` is looked at
-_END = re.compile(rb"\r*\n\r*\n")  # of a header, as libav reads it
-_LENGTH = re.compile(rb"^content-length:\s*(\d+)", re.IGNORECASE | re.MULTILINE)
-_STATUS = re.compile(rb"RTSP/[\d.]+\s+(\d{3})")
-_LOCATION = re.compile(rb"^location:\s*(\S+)", re.IGNORECASE | re.MULTILINE)
+# As libav reads: it drops each CR, ends a header at an empty line, and takes a line of $ for a packet.
+_BLANK = re.compile(rb"\r*\n")
+_END = re.compile(rb"\n\r*\n")
+_LENGTH = re.compile(rb"\ncontent-length:([^\n]*)", re.IGNORECASE)
+_NUMBER = re.compile(rb"[ \t]*(\d{1,7})[ \t]*")
+_STATUS = re.compile(rb"^[ \t]*RTSP/[^ \t\n]*[ \t]+([^ \t\n]*)", re.MULTILINE)
+_LOCATION = re.compile(rb"\nlocation:[ \t]*(\S+)", re.IGNORECASE)
 
 
 class NotRtsp(Exception):
@@ -55,19 +58,25 @@ class Messages:
         if rest[:1] == b"$":
             size = 4 + int.from_bytes(rest[2:4], "big") if len(rest) >= 4 else None
         else:
-            end = _END.search(rest)
+            end = _BLANK.match(rest) or _END.search(rest)
             if end is None:
                 if len(rest) > HEAD_BYTES:
                     raise NotRtsp
                 return None
-            head = rest[: end.end()]
-            if b"\n$" in head:  # to libav a packet in the midst of a header
-                raise NotRtsp
-            told = _LENGTH.findall(head)
-            if told and (len(told) > 1 or len(told[0]) > 7 or int(told[0]) > BODY_BYTES):
-                raise NotRtsp
-            size = end.end() + (int(told[0]) if told else 0)
+            size = end.end() + _body_length(bytes(rest[: end.end()]).replace(b"\r", b""))
         return size if size is not None and len(rest) >= size else None
+
+
+def _body_length(head: bytes) -> int:
+    """Bytes behind a header, which is without CR. Raises NotRtsp where libav might take another number."""
+    told = _LENGTH.findall(head)
+    number = _NUMBER.fullmatch(told[0]) if told else None
+    if b"\0" in head or head.startswith(b"$") or b"\n$" in head or len(told) > 1 or (told and not number):
+        raise NotRtsp
+    length = int(number[1]) if number else 0
+    if length > BODY_BYTES:
+        raise NotRtsp
+    return length
 
 
 class RtspRelay(threading.Thread):
@@ -138,22 +147,29 @@ class RtspRelay(threading.Thread):
 
     def _relay(self, client: socket.socket, server: socket.socket) -> None:
         asked, answered = Messages(), Messages()
-        for connection in (client, server):
-            connection.settimeout(self._limit)
-        while True:
-            pending = isinstance(server, ssl.SSLSocket) and server.pending() > 0
-            ready = [server] if pending else select.select([client, server], [], [])[0]
-            for connection in ready:
-                data = connection.recv(1 << 16)
-                if not data:
-                    return
-                if connection is client:
+        client.settimeout(None)  # libav may rest: `close` wakes what waits here
+        with selectors.DefaultSelector() as selector:
+            for connection in (client, server):
+                selector.register(connection, selectors.EVENT_READ)
+            while True:
+                pending = isinstance(server, ssl.SSLSocket) and server.pending() > 0
+                ready = [server] if pending else [key.fileobj for key, _ in selector.select()]
+                if client in ready:
+                    data = client.recv(1 << 16)
+                    server.settimeout(self._limit)
                     for message in asked.feed(data):
                         server.sendall(self._named(message))
                 else:
+                    server.settimeout(0.0)  # what came may be TLS's own
+                    try:
+                        data = server.recv(1 << 16)
+                    except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+                        continue
                     for message in answered.feed(data):
                         self._check(message)
                         client.sendall(message)
+                if not data:
+                    return
 
     def _named(self, message: bytes) -> bytes:
         """A request for the host by its name."""
@@ -162,15 +178,17 @@ class RtspRelay(threading.Thread):
 
     def _check(self, message: bytes) -> None:
         """Refuse an answer that would make libav leave. Raises NotRtsp."""
-        status = _STATUS.match(message)
-        code = int(status[1]) if status else 0
+        if message.startswith(b"$"):
+            return
+        head = _head(message)  # any line, any number that libav might take for a redirect
+        codes = _STATUS.findall(head)
         name = self._place.name
-        if 300 <= code < 400:
-            where = f" to {host}" if (host := _host(message)) else ""
+        if any(not re.fullmatch(rb"[1-9]\d\d", code) or code.startswith(b"3") for code in codes):
+            where = f" to {host}" if (host := _host(head)) else ""
             self.error = SourceError(
                 f"{name} was refused: it redirects{where}, which RTSP sources may not", code="refused"
             )
-        elif code == 461:
+        elif b"461" in codes:
             self.error = SourceError(
                 f"{name} was refused: its server sends by UDP alone, not within the TCP connection",
                 code="refused",
@@ -179,10 +197,16 @@ class RtspRelay(threading.Thread):
             raise NotRtsp
 
 
-def _host(message: bytes) -> str:
+def _head(message: bytes) -> bytes:
+    """The header of a message, without CR."""
+    end = _BLANK.match(message) or _END.search(message)
+    return (message[: end.end()] if end else message).replace(b"\r", b"")
+
+
+def _host(head: bytes) -> str:
     """The host that a redirect names; "": none."""
     with contextlib.suppress(ValueError):
-        found = _LOCATION.search(message)
+        found = _LOCATION.search(head)
         return urlsplit(found[1].decode("ascii", "replace")).hostname or "" if found else ""
     return ""
 

@@ -80,13 +80,14 @@ class WebFile:
             if data:
                 self._tries = 0
                 return data
-            if (
-                self.length is None or self._at >= self.length
-            ):  # an endless one that broke off is opened again
-                return b""
-            self._tries += 1
-            if not self.seekable() or self._tries >= TRIES or not self._reopen():
-                self._fail()
+            if self._client.late:
+                self._fail("does not answer (no answer in time)")
+            elif self.length is None or self._at >= self.length:
+                return b""  # an endless one that broke off is opened again
+            else:
+                self._tries += 1
+                if not self.seekable() or self._tries >= TRIES or not self._reopen():
+                    self._fail("stopped answering")
         return b""
 
     def _move(self) -> bool:
@@ -109,17 +110,17 @@ class WebFile:
             return False
         if response.status not in (200, 206):
             response.close()
-            self._fail()
+            self._fail("stopped answering")
             return False
         skipped = self._at if response.status == 200 else 0
         self._body = Body(self._client, response, skipped, None, self._on_damaged)
         self._body_at = self._at
         return True
 
-    def _fail(self) -> None:
+    def _fail(self, how: str) -> None:
         if self.error is None:
             name = self._client.place.name
-            self.error = SourceError(f"{name} stopped answering", code="no_answer", retryable=True)
+            self.error = SourceError(f"{name} {how}", code="no_answer", retryable=True)
 
     def seekable(self) -> bool:
         """Whether any byte can be read."""

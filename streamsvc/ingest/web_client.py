@@ -148,6 +148,11 @@ class WebClient:
         """End all requests and bodies in some seconds; None: never mind."""
         self._end = float("inf") if seconds is None else clock.now() + seconds
 
+    @property
+    def late(self) -> bool:
+        """Whether the hurry has ended."""
+        return clock.now() >= self._end
+
     def allow(self) -> None:
         """Give the limit to what comes next."""
         self._network.until = min(self._end, clock.now() + self.limit)

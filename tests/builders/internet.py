@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import ssl
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -86,7 +87,7 @@ class Site:
 
 
 @contextlib.contextmanager
-def site(address: str, port: int = 0) -> Iterator[Site]:
+def site(address: str, port: int = 0, tls: ssl.SSLContext | None = None) -> Iterator[Site]:
     """Run one at an address of loopback."""
 
     class Handler(BaseHTTPRequestHandler):
@@ -116,6 +117,8 @@ def site(address: str, port: int = 0) -> Iterator[Site]:
 
     with ThreadingHTTPServer((address, port), Handler) as running:
         made = Site(running.server_port)
+        if tls is not None:
+            running.socket = tls.wrap_socket(running.socket, server_side=True)
         thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.02})
         thread.start()
         try:

@@ -33,7 +33,8 @@ def raw(header: bytes, size: int = 0) -> bytes:
 def test_a_message_arrives_as_it_was_sent(pair: tuple[Channel, socket.socket]) -> None:
     channel, theirs = pair
     big = bytes(range(256)) * 2000  # longer than what is joined
-    for parts in ([], [b"a", memoryview(b"bc")], [big, b"end"]):
+    sent: list[list[bytes]] = [[], [b"a", b"bc"], [big, b"end"]]
+    for parts in sent:
         other = Channel(theirs.dup())
         sending = threading.Thread(target=other.send, args=({"op": "x"}, parts))
         sending.start()
@@ -60,7 +61,12 @@ def test_a_message_arrives_as_it_was_sent(pair: tuple[Channel, socket.socket]) -
 )
 def test_what_is_no_message_is_refused(pair: tuple[Channel, socket.socket], sent: bytes) -> None:
     channel, theirs = pair
-    threading.Thread(target=lambda: (theirs.sendall(sent), theirs.shutdown(socket.SHUT_WR))).start()
+
+    def send() -> None:
+        theirs.sendall(sent)
+        theirs.shutdown(socket.SHUT_WR)
+
+    threading.Thread(target=send).start()
     with pytest.raises(Broken):
         channel.receive(10)
 

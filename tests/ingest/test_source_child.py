@@ -48,7 +48,7 @@ async def seen(path: Path, mode: str) -> list[tuple[VideoFrame, Any, bytes]]:
     frames: list[EncodedFrame] = []
     await source.run(SourceSink(frames.append, no_wait, lambda: 0.0))
     decoder = video_decoder(next(track for track in source.tracks if track.kind == "video"), "s")
-    found = []
+    found: list[tuple[VideoFrame, Any, bytes]] = []
 
     def look(pictures: list[VideoFrame]) -> None:
         found.extend((picture, thumbnail(picture), jpeg(picture, 100)) for picture in pictures)

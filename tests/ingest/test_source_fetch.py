@@ -145,7 +145,7 @@ def test_each_status_has_its_error(web: Site, status: int, code: str) -> None:
 
 
 def test_a_file_that_is_gone_when_it_goes_on_is_told(web: Site) -> None:
-    serve(web, Answer(DATA), Answer(status=404))
+    serve(web, Answer(DATA), Answer(b"<p>There is no such page.</p>" * 30_000, status=404))
     with opened(web) as (file, _):
         file.seek(590_000)
         assert file.read(10) == b""
@@ -162,6 +162,28 @@ def test_a_range_that_is_redirected_inside_is_refused(monkeypatch: pytest.Monkey
         assert isinstance(file.error, Forbidden) and "inside.example" in file.error.message
         file.close()
         assert (inside.asked, set(net.connected)) == ([], {PUBLIC})
+
+
+@pytest.mark.parametrize("length", ["", "Content-Length: 999999\r\n"])
+def test_in_opening_a_body_that_stands_still_is_no_answer_not_an_end(length: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        place = locate(f"http://127.0.0.1:{server.getsockname()[1]}/a", ())
+
+        def answer() -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(4096)
+                connection.sendall(f"HTTP/1.1 200 OK\r\n{length}\r\nstart".encode())
+                connection.recv(4096)
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        file = open_input(place, 0.5, True, lambda: None)
+        assert rest(file) == b"start"
+        assert isinstance(file.error, SourceError)
+        assert (file.error.code, file.error.retryable) == ("no_answer", True)
+        file.close()
+        thread.join()
 
 
 # --- read as a source ---

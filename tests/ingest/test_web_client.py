@@ -8,8 +8,10 @@ from __future__ import annotations
 import base64
 import gzip
 import socket
+import ssl
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpcore
@@ -21,7 +23,8 @@ from streamsvc.core.errors import Forbidden, SourceError
 from streamsvc.ingest.source import SourceSink, open_source
 from streamsvc.ingest.source_policy import locate
 from streamsvc.ingest.web_client import Body, CheckedNetwork, WebClient
-from tests.builders.internet import INSIDE, PUBLIC, Answer, Internet, Site, internet, two_sites
+from tests.builders.certificate import certificate
+from tests.builders.internet import INSIDE, PUBLIC, Answer, Internet, Site, internet, site, two_sites
 from tests.builders.stamped import Part, playlist
 
 SETTINGS = Ingest(open_seconds=4.0, reconnects=0)
@@ -114,8 +117,12 @@ async def test_no_door_leads_inside(
     address = target.format(port=public.port)
     public.pages = DOORS[door](address) | {"/s.ts": Answer(segment)}
     start = next(iter(public.pages))
+    url = f"http://open.example:{public.port}{start}?key=secret"
     with pytest.raises(Forbidden) as caught:
-        await read(f"http://open.example:{public.port}{start}?key=secret")
+        if door == "later-segment":
+            await read(url)
+        else:
+            await open_source(url, SETTINGS, session="s")  # told to who asks for the source
     assert caught.value.code == "private_url"
     host = address.partition("//")[2].partition("/")[0].removesuffix(f":{public.port}").strip("[]")
     assert host in caught.value.message, "the host that is meant"
@@ -188,7 +195,8 @@ def get(made: WebClient, url: str) -> tuple[int, str, bytes]:
 def test_the_server_is_told_its_name_and_redirects_are_followed(sites: tuple[Site, Site]) -> None:
     public, _ = sites
     home = f"http://open.example:{public.port}"
-    public.pages = {f"/{hop}": Answer(location=f"/{hop + 1}") for hop in range(6)} | {"/5": Answer(b"here")}
+    public.pages.update({f"/{hop}": Answer(location=f"/{hop + 1}") for hop in range(5)})
+    public.pages["/5"] = Answer(b"here")
     made = client(f"{home}/0")
     assert get(made, f"{home}/0") == (200, f"{home}/5", b"here")
     assert {headers["Host"] for _, headers in public.asked} == {f"open.example:{public.port}"}
@@ -238,6 +246,24 @@ def test_credentials_and_cookies_stay_with_their_origin(sites: tuple[Site, Site]
     assert base64.b64decode(named.headers["Authorization"].split()[1]) == b"you:two"
     assert str(named.url) == "http://cdn.example/a.ts"
     made.close()
+
+
+@pytest.mark.parametrize("name", ["open.example", "other.example"])
+def test_a_server_must_prove_the_name_that_was_asked_for(
+    net: Internet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    served, trusting = certificate(tmp_path, name)
+    monkeypatch.setattr(ssl, "create_default_context", lambda: trusting)
+    with site(PUBLIC, tls=served) as public:
+        public.pages = {"/a": Answer(b"here")}
+        made = client(f"https://open.example:{public.port}/a")
+        if name == "open.example":
+            assert get(made, made.place.url)[2] == b"here"
+        else:
+            with pytest.raises(SourceError) as caught:
+                get(made, made.place.url)
+            assert (caught.value.code, public.asked) == ("no_answer", [])
+        made.close()
 
 
 def test_addresses_are_tried_in_turn_and_an_unknown_host_is_no_answer(

@@ -18,11 +18,34 @@ from streamsvc.service.service import Service
 from streamsvc.speech.pipeline import SpeechPipeline
 from tests.builders import fake_service
 from tests.builders.clips import clip
+from tests.builders.internet import INSIDE, PUBLIC, internet, two_sites
+from tests.builders.internet import Answer as Answered
 from tests.builders.service import error_of, open_session, serving
 from tests.builders.session import OPUS, Sender
 from tests.builders.units import cue, screen, sight
 
 KEY = "k" * 40
+
+
+async def test_a_redirect_that_is_refused_is_told_by_its_host(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Field kind K: it was told as a fault of the network."""
+    internet(monkeypatch, open_example=[PUBLIC], inside_example=[INSIDE])
+    with two_sites() as (public, inside):
+        home = f"http://open.example:{public.port}"
+        public.pages = {
+            "/a": Answered(location=f"http://inside.example:{public.port}/b"),
+            "/circle": Answered(location="/circle"),
+        }
+        async with answering(tmp_path) as (_, client):
+            refused = await client.post("/v1/sessions", json={"source": f"{home}/a"})
+            assert error_of(refused) == (403, "private_url")
+            assert "it leads to inside.example, which lies in a private network" in refused.text
+            circle = await client.post("/v1/sessions", json={"source": f"{home}/circle"})
+            assert error_of(circle) == (422, "refused")
+            assert (await client.get("/v1/sessions")).json()["sessions"] == []
+    assert inside.asked == []
 
 
 @contextlib.asynccontextmanager
