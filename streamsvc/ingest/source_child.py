@@ -266,7 +266,7 @@ def main(network: str, descriptors: Sequence[str]) -> None:
     demux, audio, video = (Channel(socket.socket(fileno=int(number))) for number in descriptors)
     confined = sandbox.confine(loopback=network == "loopback")
     demux.send_socket(confined.listener)
-    demux.send({"layers": list(confined.layers)})
+    demux.send({"layers": " ".join(confined.layers)})
     codecs = Codecs()
     serving = (
         (demux, Demuxing(demux, codecs).serve),

@@ -122,7 +122,8 @@ class SourceProcess:
         with self._watched():
             self._listener = self._demuxing.receive_socket(START_SECONDS)
             hello, _ = self._demuxing.receive(START_SECONDS)
-        layers = [name for name in sandbox.LAYERS if name in str(hello.get("layers", ""))]
+            told = Fields(hello).text("layers").split()
+        layers = [name for name in sandbox.LAYERS if name in told]
         if self._require and not sandbox.enough(layers, loopback=self._loopback):
             raise SourceError(
                 f"{self._name} is not read: it would be {sandbox.described(layers)} (ingest.sandbox)",
@@ -134,12 +135,12 @@ class SourceProcess:
         return None if self._listener is None else self._listener.dup()
 
     @contextlib.contextmanager
-    def _watched(self) -> Iterator[None]:
+    def _watched(self, *, demuxing: bool = True) -> Iterator[None]:
         """Kill the process where it ends, hangs or breaks the protocol meanwhile; then raise SourceError."""
         try:
             yield
         except Broken as error:
-            if self._stopped:
+            if demuxing and self._stopped:  # by us: its decoders go on
                 raise SourceError(f"{self._name} is closed", code="closed") from None
             reason = "did not answer in time" if isinstance(error, Late) else "ended unexpectedly"
             raise self._fail(reason) from None
@@ -195,7 +196,7 @@ class SourceProcess:
         Raises:
             SourceError: the process has failed.
         """
-        with self._locks[kind], self._watched():
+        with self._locks[kind], self._watched(demuxing=False):
             channel = self._decoding[kind]
             channel.send(header, parts)
             answer, body = channel.receive(STEP_SECONDS)

@@ -115,6 +115,22 @@ async def test_one_that_dies_while_it_decodes_is_told_at_the_end(sound: Path) ->
     await source.close()
 
 
+async def test_a_decoder_that_hangs_after_its_source_was_closed_is_ended_too(
+    sound: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(source_process, "STEP_SECONDS", 0.5)
+    source = await opened(sound, speed=None)
+    frames: list[EncodedFrame] = []
+    decoder = audio_decoder(source.tracks[0], "s")
+    process = process_of(source)
+    await run(source, frames.append)
+    await source.close()
+    os.kill(process.pid, signal.SIGSTOP)
+    assert await asyncio.to_thread(decoder.decode, frames[:10]) == []
+    await ended(process)
+    decoder.close()
+
+
 async def test_it_lives_as_long_as_its_source_or_a_decoder(sound: Path) -> None:
     source = await opened(sound, speed=None)
     frames: list[EncodedFrame] = []
