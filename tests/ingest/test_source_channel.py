@@ -54,21 +54,28 @@ def test_a_message_arrives_as_it_was_sent(pair: tuple[Channel, socket.socket]) -
         raw(b'{"at": NaN}'),
         raw(b'{"at": Infinity}'),
         raw(b"[" * 100_000),
-        raw(b"{}", source_channel.BODY_BYTES + 1),
-        struct.pack("!II", source_channel.HEADER_BYTES + 1, 0),
         b"",
     ],
 )
 def test_what_is_no_message_is_refused(pair: tuple[Channel, socket.socket], sent: bytes) -> None:
     channel, theirs = pair
-
-    def send() -> None:
-        theirs.sendall(sent)
-        theirs.shutdown(socket.SHUT_WR)
-
-    threading.Thread(target=send).start()
+    theirs.sendall(sent)
+    theirs.shutdown(socket.SHUT_WR)
     with pytest.raises(Broken):
         channel.receive(10)
+
+
+@pytest.mark.parametrize(
+    "sizes",
+    [(source_channel.HEADER_BYTES + 1, 0), (2, source_channel.BODY_BYTES + 1), (2**32 - 1, 2**32 - 1)],
+)
+def test_no_room_is_made_for_a_message_that_is_too_large(
+    pair: tuple[Channel, socket.socket], sizes: tuple[int, int]
+) -> None:
+    channel, theirs = pair
+    theirs.sendall(struct.pack("!II", *sizes) + b"{}")
+    with pytest.raises(Broken, match="too large"):
+        channel.receive(2)
 
 
 def test_a_message_that_comes_byte_by_byte_is_late(pair: tuple[Channel, socket.socket]) -> None:
