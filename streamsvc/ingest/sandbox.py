@@ -132,7 +132,7 @@ def _leave_network(libc: ctypes.CDLL) -> bool:
     """Move to a network where nothing is but loopback, in a user namespace of its own."""
     if libc.unshare(_NEW_USER | _NEW_NET | _NEW_IPC) != 0:
         return False
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+    with contextlib.suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         fcntl.ioctl(probe, _SET_INTERFACE, struct.pack("16sH14x", b"lo", _UP))
     return True
 
