@@ -90,7 +90,7 @@ async def test_one_that_dies_or_hangs_ends_its_source_with_a_clear_error(
         taken.append(frame)
 
     with capture_logs() as logs, pytest.raises(SourceError, match=told) as caught:
-        await asyncio.wait_for(run(source, tap), 60)
+        await asyncio.wait_for(run(source, tap), 20)
     assert (caught.value.code, caught.value.retryable) == ("source_crashed", False)
     assert [entry["event"] for entry in logs] == ["source process failed"]
     assert str(sound.parent) not in str(logs)
