@@ -28,13 +28,14 @@ from streamsvc.core.errors import StreamsvcError
 from streamsvc.core.options import SessionOptions
 from streamsvc.core.queues import Ring
 from streamsvc.core.session_clock import SessionClock
-from streamsvc.core.types import Event
-from streamsvc.core.units import Unit
+from streamsvc.core.types import Delta, Event
+from streamsvc.core.units import Reply, Unit
 from streamsvc.events.caption_push import Push
 from streamsvc.events.log import EventLog
 from streamsvc.events.store import FAILURES, Store
 from streamsvc.events.stored import StoredSession
 from streamsvc.ingest.source import SourceSink
+from streamsvc.service.broadcast_ids import door_of, name_of
 from streamsvc.service.dispatch import Dispatcher
 from streamsvc.service.load_controller import levels_of
 from streamsvc.service.load_policy import RECOVERED, Load, described
@@ -71,22 +72,28 @@ class Session:
     """One stream and all that is known about it.
 
     Args:
-        name: the session's id.
+        session_id: its id (`broadcast_ids`).
         shared: what all sessions of the service share.
         store: where durable events and thumbnails go.
         options: what the session is to do.
+
+    `holder`: of the token that it was made with; "": unknown. `used_at`: when somebody last asked for it
+    (monotonic seconds). `restored`: it was read from the disk.
 
     Raises:
         InvalidRequest: an option is invalid.
     """
 
     def __init__(
-        self, name: str, shared: SharedResources, store: Store, options: SessionOptions | None = None
+        self, session_id: str, shared: SharedResources, store: Store, options: SessionOptions | None = None
     ) -> None:
         settings = shared.settings
         options = options or SessionOptions()
         options.speech.check()
-        self.id = name
+        self.id = session_id
+        self.holder = ""
+        self.used_at = clock.now()
+        self.restored = False
         self.settings = settings
         self.options = replace(options, speech=options.speech.with_defaults(settings.hear))
         self.clock = SessionClock()
@@ -97,7 +104,7 @@ class Session:
         self._sign = shared.sign
         self._degradation = DegradationState()
         self.context = SessionContext(
-            name,
+            session_id,
             settings,
             self.options,
             shared.roles,
@@ -113,7 +120,7 @@ class Session:
         if shared.roles.reads:
             keys = self.vision.vlm.keys if self.vision.vlm is not None else None
             reading = Reading(self.context, shared.roles.think, self.timeline, keys)
-        self.log = EventLog(name, self.clock, settings.limits, store)
+        self.log = EventLog(session_id, self.clock, settings.limits, store)
         self.dispatcher = Dispatcher(self.context, self.timeline, reading, self.log, self.frame_url)
         self.speech = SpeechPipeline(self.context)
         self.answering = Answering(self.context, self.timeline, self.index, self.vision, reading)
@@ -214,6 +221,7 @@ class Session:
 
     def restore(self, stored: StoredSession, age: float) -> None:
         """Stand as the ended session that is stored, `age` seconds after its end; it is never run."""
+        self.restored = True
         self._ended = True
         self.clock.restore(stored.started_utc, stored.seconds)
         self.log.resume(stored.epoch, stored.seq)
@@ -300,6 +308,9 @@ class Session:
 
     def dispatch(self, unit: Unit) -> Event | None:
         """See SessionHost."""
+        if isinstance(unit, Reply) and not isinstance(unit.part, Delta) and self.options.stored:
+            with contextlib.suppress(*FAILURES):  # then the answer cannot be written either, which tells it
+                self.store.put_question(self.questions.stored(unit))
         return self.questions.kept.take(self.dispatcher.dispatch(unit))
 
     async def store_frame(self, at: float, jpeg: bytes) -> None:
@@ -350,23 +361,24 @@ class Session:
         """The session as the REST API shows it."""
         return {
             "id": self.id,
+            "name": name_of(self.id),
             "state": self.state.value,
             **self.media.summary(),
             **addresses(self.id, self.settings.server),
         }
 
 
-def frame_path(name: str, at: float) -> str:
+def frame_path(session_id: str, at: float) -> str:
     """The path of the keyframe of session second `at`."""
-    return f"/v1/sessions/{name}/frames/{at:.3f}.jpg"
+    return f"/v1/sessions/{session_id}/frames/{at:.3f}.jpg"
 
 
-def addresses(name: str, server: Server) -> dict[str, str]:
-    """Where the parts of a session are found."""
-    base = f"/v1/sessions/{name}"
+def addresses(session_id: str, server: Server) -> dict[str, str]:
+    """Where the parts of a session are found; it is published to, and overlaid, under its name."""
+    base, door = f"/v1/sessions/{session_id}", door_of(session_id)
     return {
         "events_url": server.address(f"{base}/events"),
-        "whip_url": server.address(f"/whip/{name}"),
-        "overlay_url": server.address(f"/overlay/{name}"),
+        "whip_url": server.address(f"/whip/{door}"),
+        "overlay_url": server.address(f"/overlay/{door}"),
         "captions_url": server.address(f"{base}/captions.vtt"),
     }

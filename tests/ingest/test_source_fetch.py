@@ -241,6 +241,16 @@ async def test_a_playlist_without_its_name_is_read_as_one(tmp_path: Path, web: S
     assert len(heard.sound) == 1
 
 
+async def test_a_medium_by_http_cannot_name_a_file(
+    tmp_path: Path, web: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clip(tmp_path / "b.mkv")
+    monkeypatch.chdir(tmp_path)
+    web.pages = {"/a.ffconcat": Answer(b"ffconcat version 1.0\nfile b.mkv\n")}
+    with pytest.raises(SourceError):
+        await hear(f"http://127.0.0.1:{web.port}/a.ffconcat", SETTINGS)
+
+
 class Endless:
     """A server of an endless stream that hangs up after a file, and is gone (404) after the second time."""
 
