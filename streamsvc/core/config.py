@@ -186,9 +186,7 @@ class See(Group):
     tag_threshold: float = 0.4  # below it tags are mostly wrong
     box_threshold: float = 0.4
     ocr: bool = True
-    clip: str | None = (
-        None  # vision-text model (CLIP, SigLIP) of transformers in models.dir/models; extra "gpu"
-    )
+    clip: str | None = None  # CLIP or SigLIP of transformers: folder in models.dir/models; extra "gpu"
     clip_device: str = "cpu"  # torch device, e.g. "cuda"
     clip_adapter: str | None = None  # made by `python -m engines.finetune`
     labels: Path | None = None  # file of the labels it may name, one a line; tag_threshold applies
