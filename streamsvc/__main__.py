@@ -28,6 +28,7 @@ from streamsvc.core.logs import configure_logs
 from streamsvc.core.options import SessionOptions, SpeechOptions, VisionOptions
 from streamsvc.core.types import Cue, Gap
 from streamsvc.evaluation import commands
+from streamsvc.ingest import source_process
 from streamsvc.ingest.source import Source, open_source
 from streamsvc.service import app as http_app
 from streamsvc.service import doctor as doctor_checks
@@ -142,6 +143,7 @@ async def trim_memory() -> None:
 
 async def _serve(settings: config.Settings) -> None:
     malloc.fix_mmap_threshold()
+    await asyncio.to_thread(source_process.tell_sandbox, settings.ingest.sandbox)
     with contextlib.closing(_listen(settings.server.host, settings.server.port)) as listener:
         async with http_app.listening(settings, listener, certificate(settings)) as (service, serving):
             stop, hurry, patience = asyncio.Event(), asyncio.Event(), 0.0

@@ -21,8 +21,8 @@ TABLE: dict[str, set[str]] = {
     "workers": {"core"},
     "ingest": {"core"},
     "timeline": {"core", "workers"},
-    "speech": {"core", "workers", "timeline", "ingest.decode"},
-    "vision": {"core", "workers", "timeline", "ingest.decode"},
+    "speech": {"core", "workers", "timeline", "ingest.decode", "ingest.decoders"},
+    "vision": {"core", "workers", "timeline", "ingest.decode", "ingest.decoders"},
     "events": {"core", "speech.captions"},
     "answers": {"core", "workers", "timeline", "vision", "events"},
     "service": {"core", "workers", "ingest", "timeline", "speech", "vision", "events", "answers"},
@@ -140,7 +140,8 @@ PURE = {
     "vision.scenes",
 }
 INPUT_AND_OUTPUT = {"asyncio", "threading", "socket", "subprocess", "os", "pathlib", "httpx", "av", "time"}
-CLOCK_READERS = {"core.clock", "workers.child"}  # workers.child has no event loop
+# The last two run in threads and processes without an event loop.
+CLOCK_READERS = {"core.clock", "workers.child", "ingest.source_channel"}
 WITHOUT_MIRROR = {"engines"}  # the contract alone; test_telemetry.py watches its one call
 WHOLE = {
     "test_web.py",

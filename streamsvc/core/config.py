@@ -126,6 +126,7 @@ class Ingest(Group):
     start_kbps: int = 1500  # x-google-start-bitrate in the answer
     reorder_packets: int = 3  # audio packets behind a hole until it counts as lost
     open_seconds: float = 8.0  # connection time limit of a URL
+    sandbox: Literal["auto", "require", "off"] = "auto"  # of the process that reads a file or URL
     reconnects: int = 5  # of a live URL, with backoff
     audio_seconds: float = Field(5.0, gt=0)  # size of the queue of encoded audio
     video_ring: int = 120  # encoded frames (4 s at 30 a second)
@@ -185,8 +186,7 @@ class See(Group):
     tag_threshold: float = 0.4  # below it tags are mostly wrong
     box_threshold: float = 0.4
     ocr: bool = True
-    # Folder of a vision-text model (CLIP, SigLIP) as of transformers, below models.dir/models; extra "gpu".
-    clip: str | None = None
+    clip: str | None = None  # CLIP or SigLIP of transformers: folder in models.dir/models; extra "gpu"
     clip_device: str = "cpu"  # torch device, e.g. "cuda"
     clip_adapter: str | None = None  # made by `python -m engines.finetune`
     labels: Path | None = None  # file of the labels it may name, one a line; tag_threshold applies

@@ -27,6 +27,7 @@ from rich.console import Console
 from streamsvc.core import clock
 from streamsvc.core.config import Settings
 from streamsvc.core.errors import StreamsvcError
+from streamsvc.ingest import sandbox
 from streamsvc.service.certificate import certificate
 from streamsvc.service.engine_table import wrong_models
 
@@ -58,6 +59,7 @@ async def examine(settings: Settings) -> AsyncIterator[Finding]:
     yield _udp(settings.server.host)
     for url in settings.ingest.ice_servers:
         yield await _ice_server(url)
+    yield await asyncio.to_thread(_sandbox, settings.ingest.sandbox)
     yield _tls(settings)
     yield _weights(await asyncio.to_thread(wrong_models, settings))
     yield await asyncio.to_thread(_gpu, settings)
@@ -169,6 +171,19 @@ def _tls(settings: Settings) -> Finding:
     if left < _EXPIRES_SOON:
         return Finding("tls", "warning", f"the certificate expires in {left.days} days", "renew it")
     return Finding("tls", "ok", f"the certificate is valid for {left.days} days")
+
+
+def _sandbox(mode: str) -> Finding:
+    if mode == "off":
+        advice = 'set ingest.sandbox = "auto": what a stranger wrote is better not parsed by the service'
+        return Finding("sandbox", "warning", "files and URLs are read by the service itself", advice)
+    layers = sandbox.examine()
+    text = f"files and URLs are read by processes {sandbox.described(layers)}"
+    if sandbox.enough(layers, loopback=True):
+        return Finding("sandbox", "ok", text)
+    advice = "install libseccomp2, and allow user namespaces to this user or container, for RTSP above all"
+    refused = mode == "require" and not sandbox.enough(layers)
+    return Finding("sandbox", "fault" if refused else "warning", text, advice)
 
 
 def _weights(wrong: Mapping[str, str]) -> Finding:

@@ -134,6 +134,11 @@ class MediaInput:
         await self._speech.audio.wait_for_space()
         await self._vision.video.wait_for_space()
 
+    async def wait_until_taken(self) -> None:
+        """Wait until both input queues are empty: a decoder has, or will not have, what was in them."""
+        await self._speech.audio.wait_until_taken()
+        await self._vision.video.wait_until_taken()
+
     # --- publishers ---
 
     def attach(self, publisher: Publisher) -> None:

@@ -294,6 +294,7 @@ class Session:
                 self.media.wait_for_space,
                 lambda: self.clock.zero,
                 functools.partial(self.media.publisher_state, source),
+                self.media.wait_until_taken,
             )
             try:
                 await source.run(sink)

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from streamsvc.core import clock, metrics
 from streamsvc.core.context import SessionContext
-from streamsvc.core.errors import StreamsvcError, WorkerError
+from streamsvc.core.errors import SourceError, StreamsvcError, WorkerError
 from streamsvc.core.latency import seconds_by_stage
 from streamsvc.core.queues import Ring
 from streamsvc.core.types import Keyframe, Sight, VideoFrame
@@ -188,7 +188,10 @@ class VisionPipeline:
             frame = replace(frame, at=self._newest_keyframe + 0.001)
         self._newest_keyframe = frame.at
         compared = clock.now()
-        jpeg = await decode.on_thread(context.media, decode.jpeg, frame)
+        try:
+            jpeg = await decode.on_thread(context.media, decode.jpeg, frame)
+        except SourceError:  # the process that has the picture has failed: its source tells that
+            return
         metrics.frames.labels("keyframe").inc()
         encoded = clock.now()
         await context.host.store_frame(frame.at, jpeg)

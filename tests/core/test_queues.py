@@ -105,6 +105,19 @@ async def test_close_wakes_a_source_that_waits_for_space() -> None:
     assert await ring.take() == [1]
 
 
+async def test_a_producer_may_wait_until_everything_is_taken() -> None:
+    ring: Ring[int] = Ring(4)
+    await ring.wait_until_taken()
+    ring.put(1)
+    ring.put(2)
+    waiting = asyncio.create_task(ring.wait_until_taken())
+    await ring.take(1)
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    await ring.take()
+    await asyncio.wait_for(waiting, 5)
+
+
 async def test_latest_keeps_only_the_newest_item() -> None:
     replaced: list[str] = []
     queue: Latest[str] = Latest(replaced.append)

@@ -13,6 +13,7 @@ import pytest
 from aioice import stun
 
 from streamsvc.core import clock, config
+from streamsvc.ingest import sandbox
 from streamsvc.service import certificate, doctor
 from streamsvc.service.doctor import Finding, examine
 
@@ -116,3 +117,20 @@ async def test_little_disk_memory_and_few_descriptors_are_told(
     assert of(found, "disk").verdict == "warning"
     assert of(found, "memory").verdict == "fault"
     assert of(found, "descriptors").advice.startswith("ulimit -n 4096")
+
+
+async def test_what_confines_sources_is_told_with_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for layers, mode, verdict in (
+        (sandbox.LAYERS, "require", "ok"),
+        (("seccomp",), "auto", "warning"),
+        (("landlock",), "auto", "warning"),
+        (("landlock",), "require", "fault"),
+        (sandbox.LAYERS, "off", "warning"),
+    ):
+        monkeypatch.setattr(sandbox, "examine", lambda layers=layers: layers)
+        found = of(await findings(tmp_path, ingest={"sandbox": mode}), "sandbox")
+        assert found.verdict == verdict
+        assert bool(found.advice) == (verdict != "ok")
+        assert mode == "off" or sandbox.described(layers) in found.text
