@@ -277,6 +277,9 @@ class Store(Group):
     bytes: int = Field(10 << 30, ge=0)  # of all ended sessions on disk; the oldest are deleted first
     frames: int = 2000  # thumbnails per session; the oldest are deleted first
     events: int = 100_000  # durable events per session; the oldest are deleted first
+    # Bundles for `streamsvc replay`, with all media, in the session's folder. asked: where `record` is true.
+    record: Literal["off", "asked", "all"] = "off"
+    record_bytes: int = Field(1 << 30, ge=1)  # of one bundle; then its recording ends
 
 
 class Models(Group):

@@ -221,8 +221,9 @@ def clear(folder: Path) -> None:
             f"the name {folder.name!r} is taken: the data folder has an entry that is no session",
             code="name_taken",
         )
-    for file in folder.glob("session.db*"):
-        file.unlink()
+    for file in folder.iterdir() if folder.exists() else ():
+        if file.is_file():
+            file.unlink()
 
 
 def size_of(folder: Path) -> int:

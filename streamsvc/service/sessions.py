@@ -16,10 +16,12 @@ from streamsvc.core import clock, metrics
 from streamsvc.core.config import LANGUAGES
 from streamsvc.core.errors import CapacityError, Conflict, InvalidRequest, NotFound, StreamsvcError
 from streamsvc.core.options import SessionOptions, SpeechOptions
+from streamsvc.core.tape import LIVE, Tape
 from streamsvc.core.tasks import BackgroundTasks
 from streamsvc.events.store import FAILURES, Store, clear, size_of
 from streamsvc.ingest.source import Source, open_source
 from streamsvc.service.media_input import State
+from streamsvc.service.recording import Recorder, check_recording
 from streamsvc.service.session import Session, SharedResources
 from streamsvc.service.stored_sessions import StoredSessions
 from streamsvc.timeline.ranking import Hit
@@ -141,7 +143,10 @@ class Sessions:
         clear(folder)
         self.stored.by_id.pop(name, None)
         store = Store(folder if options.stored else None, events=keep.events, frames=keep.frames)
-        session = Session(name, self.shared, store, options)
+        tape: Tape = LIVE
+        if options.stored and (options.record if options.record is not None else keep.record == "all"):
+            tape = Recorder(folder, self.shared.settings, options, self.shared.roles)
+        session = Session(name, self.shared, store, options, tape)
         with contextlib.suppress(*FAILURES):  # then a write of the log fails too, and tells it
             store.put_meta(started_utc=clock.stamp(session.clock.started_utc))
         self.by_id[name] = session
@@ -168,6 +173,7 @@ class Sessions:
         """Check what a client has asked for. Raises InvalidRequest."""
         model = self.shared.settings.hear.model
         self._check_language(options.speech.language)
+        check_recording(options, self.shared.settings.store)
         options.speech.check()
         check_adapter(options.vision.adapter, self.shared.settings)
         if options.speech.translate and model.endswith(".en"):
@@ -232,17 +238,17 @@ class Sessions:
         self.check(SessionOptions(wanted))
         if session.state is State.ENDED:
             raise Conflict("this session has ended, so nothing of it can be changed", code="session_ended")
-        now, filled = session.speech.options, wanted.with_defaults(self.shared.settings.hear)
-        session.speech.use(
-            SpeechOptions(
-                language=wanted.language if "language" in changed else now.language,
-                vocabulary=filled.vocabulary if "vocabulary" in changed else now.vocabulary,
-                hangover=now.hangover,
-                translate=filled.translate if "translate" in changed else now.translate,
-                replace=filled.replace if "replace" in changed else now.replace,
-            )
-        )
         reason = ", ".join(sorted(changed))
+        now, filled = session.speech.options, wanted.with_defaults(self.shared.settings.hear)
+        options = SpeechOptions(
+            language=wanted.language if "language" in changed else now.language,
+            vocabulary=filled.vocabulary if "vocabulary" in changed else now.vocabulary,
+            hangover=now.hangover,
+            translate=filled.translate if "translate" in changed else now.translate,
+            replace=filled.replace if "replace" in changed else now.replace,
+        )
+        session.context.tape.note("update", (options, reason))
+        session.speech.use(options)
         session.log.emit("session.updated", session.media.summary() | {"reason": reason})
         return session
 

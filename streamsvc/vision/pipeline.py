@@ -206,7 +206,7 @@ class VisionPipeline:
     async def _look(self) -> None:
         """Run the vision models on keyframes; scene captions never wait for screen text."""
         settings = self._context.settings.see
-        async for batch in self._keyframes.batches(1):
+        async for batch in self._context.tape.batches("keyframes", self._keyframes, 1):
             pending = batch[0]
             self._looking_since = pending.seen
             look = functools.partial(
@@ -247,7 +247,7 @@ class VisionPipeline:
 
     async def _read(self) -> None:
         """Read the text of keyframes where there may be some and it has changed; the newest picture wins."""
-        async for batch in self._unread.batches():
+        async for batch in self._context.tape.batches("unread", self._unread):
             pending = batch[-1]
             self._reader.whole = self._context.degradation.fidelity.whole_screen
             read = functools.partial(
