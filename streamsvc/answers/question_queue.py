@@ -213,7 +213,7 @@ class QuestionQueue:
             new.image,
             new.form,
         )
-        self._tape.note("ask", replace(new, question_id=question.id))
+        self._tape.note("ask", (replace(new, question_id=question.id), now))
         asker = _asker(new)
         # Without a client the answer has an audience that no subscriber is, never all of them.
         client = None if new.audience == "session" else new.client or f"asker:{secrets.token_hex(8)}"

@@ -70,6 +70,7 @@ async def prepare(embed: Role, seconds: float | None = None, kept: Path | None =
 
     Returns whether all are there. Never fails: without a model there are none.
     """
+    embed = innermost(embed)  # the vectors are of all sessions: no session's recording is to hold the calls
     cache = _cache_of(embed)
     if cache.electorate is not None:
         return True
@@ -110,17 +111,9 @@ def _cache_of(embed: Role) -> _Examples:
 
 
 def vectors_of(embed: Role) -> list[Vector]:
-    """The examples' vectors by a role, in their order; empty where some are missing."""
+    """The examples' vectors by a role, in their order; empty where they are not ready."""
     cache = _cache_of(embed)
     return [] if cache.electorate is None else [cache.vectors[text] for text in intents.examples()]
-
-
-def adopt(embed: Role, vectors: Sequence[Vector]) -> None:
-    """Take the examples' vectors from elsewhere; those of other examples are refused."""
-    if len(vectors) == len(intents.examples()):
-        cache = _cache_of(embed)
-        cache.vectors.update(zip(intents.examples(), vectors, strict=True))
-        cache.electorate = Electorate(np.stack(vectors))
 
 
 async def route(

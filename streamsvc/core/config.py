@@ -184,8 +184,7 @@ class See(Group):
     tag_threshold: float = 0.4  # below it tags are mostly wrong
     box_threshold: float = 0.4
     ocr: bool = True
-    # Folder of a vision-text model (CLIP, SigLIP) in transformers format, below models.dir/models; extra
-    # "gpu".
+    # Folder of a vision-text model (CLIP, SigLIP; transformers) below models.dir/models; extra "gpu".
     clip: str | None = None
     clip_device: str = "cpu"  # torch device, e.g. "cuda"
     clip_adapter: str | None = None  # made by `python -m engines.finetune`
@@ -260,7 +259,6 @@ class Budget(Group):
 
     ladder: bool = True  # degradation levels: spend fidelity before the budget is exceeded
     admission: bool = True  # refuse sessions that would exceed it; False: only limits.sessions counts
-
     stable: float = 1.2
     final: float = 1.6
     partial: float = 0.8
@@ -277,8 +275,7 @@ class Store(Group):
     bytes: int = Field(10 << 30, ge=0)  # of all ended sessions on disk; the oldest are deleted first
     frames: int = 2000  # thumbnails per session; the oldest are deleted first
     events: int = 100_000  # durable events per session; the oldest are deleted first
-    # Bundles for `streamsvc replay`, with all media, in the session's folder. asked: where `record` is true.
-    record: Literal["off", "asked", "all"] = "off"
+    record: Literal["off", "asked", "all"] = "off"  # bundles for `replay`, with all media; asked: by `record`
     record_bytes: int = Field(1 << 30, ge=1)  # of one bundle; then its recording ends
 
 

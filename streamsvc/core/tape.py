@@ -1,8 +1,8 @@
 """Tape: what a session's parts tell of all that depends on time, for a recording, or are told by a replay.
 
-Whatever comes from outside (media, clients, models) and every choice that the moment makes (how much of a queue
-a stage has taken) passes here, in one order. This base class does nothing: it is the tape of a session that is
-neither recorded nor replayed.
+Whatever comes from outside (media, clients, models) and every choice that the moment makes (how much of a
+queue a stage has taken) passes here, in one order. This base class does nothing: it is the tape of a session
+that is neither recorded nor replayed.
 """
 
 from __future__ import annotations

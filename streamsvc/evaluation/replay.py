@@ -1,9 +1,9 @@
-"""Replay of a recorded session on a virtual clock: the same media, clients, replies and choices, in their order.
+"""Replay of a recorded session on a virtual clock: the same media, clients, replies and choices, in order.
 
-Whatever was recorded has its turn when all before it has had its own, at its recorded second. Media, clients and
-load are acted out; a stage that waits for a model's reply, for its share of a queue or for its moment is let on.
-So the events do not depend on the machine. A request that differs from the recorded one, and a stage that does
-not come to where it was, is a divergence.
+Whatever was recorded has its turn when all before it has had its own, at its recorded second. Media, clients
+and load are acted out; a stage that waits for a model's reply, for its share of a queue or for its moment is
+let on. So the events do not depend on the machine. A request that differs from the recorded one, and a stage
+that does not come to where it was, is a divergence.
 
 With engines the replies come from real models in this process, and the shares of the queues stay as recorded:
 the closed captions must be the same.
@@ -15,29 +15,26 @@ import asyncio
 import contextlib
 import json
 from collections import defaultdict, deque
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import Coroutine, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from streamsvc.answers import router
 from streamsvc.answers.question_queue import QuestionRequest
 from streamsvc.core import clock, config
 from streamsvc.core.context import Roles
 from streamsvc.core.degradation import Costs
-from streamsvc.core.errors import InvalidRequest, StreamsvcError, WorkerError
+from streamsvc.core.errors import InvalidRequest, StreamsvcError
 from streamsvc.core.options import SessionOptions, SpeechOptions, VisionOptions
 from streamsvc.core.queues import Ring
-from streamsvc.core.roles import Payload
 from streamsvc.core.tape import Tape
 from streamsvc.evaluation import session_run
 from streamsvc.evaluation.bundle import Record, frame_of, records, tracks_of
 from streamsvc.evaluation.replay_outcome import Outcome, compare
+from streamsvc.evaluation.replayed_roles import Examples, ReplayedRole
 from streamsvc.events.store import Store
-from streamsvc.service.recording import digest
 from streamsvc.service.session import Session, SharedResources
-from streamsvc.workers.framing import error_from
 
 T = TypeVar("T")
 Key = tuple[str, ...]
@@ -136,15 +133,15 @@ class Replayer(Tape):
         self._waiting: dict[Key, deque[_Waiter]] = defaultdict(deque)
         self._came = asyncio.Event()
         self._over = False  # nothing is left to be told: everybody goes on by himself
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._examples = Examples()
         self._watches: dict[str, str] = {}  # recorded id -> id
 
     def roles(self, first: Record) -> Roles:
         """Roles that reply as recorded."""
         has = first.fields["roles"]
-        hear, see, think, embed = (_ReplayedRole(name, self) for name in ("hear", "see", "think", "embed"))
-        if "examples" in first.payload:
-            router.adopt(embed, list(first.payload["examples"]))
+        names = ("hear", "see", "think", "embed")
+        hear, see, think, embed = (ReplayedRole(name, self.turn, self._examples) for name in names)
         vlm = think if has["vlm"] else None
         return Roles(hear, see, think, embed if has["embed"] else None, vlm, has["reads"])
 
@@ -272,9 +269,14 @@ class Replayer(Tape):
                 return False
 
     async def _until(self, record: Record) -> None:
-        """Wait for the second of a record."""
-        if (left := self._base + record.t - clock.now()) > 0:
+        """Wait for the second of a record; of a question, for the one that its asker has on his clock."""
+        if (left := self._base + record.fields.get("asked", record.t) - clock.now()) > 0:
             await clock.sleep(left)
+
+    def _spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        return task
 
     # --- what comes from outside ---
 
@@ -282,6 +284,8 @@ class Replayer(Tape):
         """Do what came from outside. Raises StreamsvcError: it is refused now."""
         told: Any = record.fields.get("told")
         match record.kind:
+            case "examples":
+                self._examples.tell(record.payload["vectors"])
             case "zero":
                 session.clock.zero = self._base + record.fields["zero"]
                 session.clock.media_paced = record.fields["media_paced"]
@@ -319,7 +323,10 @@ class Replayer(Tape):
             case "reconfigure":
                 session.speech.reconfigure(_speech(told))
             case "flush":
-                self._tasks.add(asyncio.create_task(session.speech.flush(told)))
+                self._spawn(session.speech.flush(told))
+            case "search":
+                pictures = bool(session.settings.see.clip)
+                self._spawn(session.index.search(*told, self._spawn, with_pictures=pictures))
 
 
 def _error(told: Mapping[str, Any] | None) -> StreamsvcError | None:
@@ -342,38 +349,3 @@ def _key(record: Record) -> Key | None:
 
 def _place(record: Record) -> str:
     return f"step {record.place} at {record.t:.3f} s"
-
-
-class _ReplayedRole:
-    """A role that replies as recorded, when it was recorded."""
-
-    def __init__(self, name: str, player: Replayer) -> None:
-        self._name = name
-        self._player = player
-
-    async def _ask(self, op: str, payload: Payload) -> str:
-        """Begin a call. Returns its number. Raises WorkerError: the recording has none."""
-        call = await self._player.turn(("call", self._name, op), digest(payload))
-        if call is None:
-            raise WorkerError("the recording has ended")
-        return str(call.fields["call"])
-
-    async def _next(self, number: str) -> Record:
-        record = await self._player.turn(("reply", number))
-        if record is None:
-            raise WorkerError("the recording has ended")
-        if record.kind == "failed":
-            raise error_from(record.fields["error"])
-        return record
-
-    async def call(self, op: str, payload: Payload, *, deadline_in_s: float, affinity: str = "") -> Payload:
-        """See Role."""
-        return dict((await self._next(await self._ask(op, payload))).payload)
-
-    async def stream(
-        self, op: str, payload: Payload, *, deadline_in_s: float, affinity: str = ""
-    ) -> AsyncIterator[Payload]:
-        """See Role."""
-        number = await self._ask(op, payload)
-        while (record := await self._next(number)).kind != "done":
-            yield dict(record.payload)

@@ -10,16 +10,15 @@ from typing import Any
 # Events of the machine, not of the stream.
 _OF_THE_MACHINE = {"latency.report", "session.going_away", "error"}
 _LEFT_OUT = {"age_ms", "stages", "epoch", "id", "seq", "after", "started_utc"}
-_TOLD_SECONDS = 0.05  # by which two moments of telling may differ, where an event is about no medium
 
 
 @dataclass
 class Outcome:
     """What a replay has found.
 
-    `events`, `recorded`: as JSON objects, in order. `divergences`: requests and stages that were not as recorded.
-    `first`: the first of them, or the first event that differs, in words; "": none. `cut`: why the recording
-    ends before the session; "": it does not.
+    `events`, `recorded`: as JSON objects, in order. `divergences`: requests and stages that were not as
+    recorded. `first`: the first of them, or the first event that differs, in words; "": none. `cut`: why the
+    recording ends before the session; "": it does not.
     """
 
     events: list[dict[str, Any]] = field(default_factory=list)
@@ -37,6 +36,13 @@ class Outcome:
         """The replayed events, one a line, without what is drawn by lot or read from the wall clock."""
         plain = (_plain(event, ages=True) for event in self.events)
         return "".join(json.dumps(event, ensure_ascii=False, sort_keys=True) + "\n" for event in plain)
+
+    def line(self) -> str:
+        """The result in one line."""
+        until = f", until the recording ends early ({self.cut})" if self.cut else ""
+        if self.first:
+            return f"diverged: {self.first}"
+        return f"equal: {len(self.events)} events, {len(self.recorded)} recorded{until}"
 
     def as_json(self) -> dict[str, Any]:
         """The result in figures, without what was said or shown."""
@@ -89,7 +95,7 @@ def compare(outcome: Outcome, *, closed_captions_only: bool) -> None:
 def _difference(recorded: Mapping[str, Any], replayed: Mapping[str, Any]) -> str | None:
     """The name of the first field that differs; None: none does."""
     one, other = _plain(recorded), _plain(replayed)
-    if not recorded["age_ms"] and abs(one["at"] - other["at"]) <= _TOLD_SECONDS:
+    if not recorded["age_ms"]:  # it is about no medium, and `at` is when it was told
         other["at"] = one["at"]
     names = [*one, *(name for name in other if name not in one)]
     return next((name for name in names if one.get(name) != other.get(name)), None)

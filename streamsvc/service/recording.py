@@ -1,20 +1,21 @@
 """Recorder: writes all that a session is given, and all that the moment decides in it, to a bundle.
 
-A bundle is one file in the session's folder: a line with its version, then frames of `workers/framing.py`, each
-with a `kind` and `t`, session seconds on the recording's own axis (0: the session's making). In the order in
-which things happened:
+A bundle is one file in the session's folder: a line with its version, then frames of `workers/framing.py`,
+each with a `kind` and `t`, seconds since the session was made. In the order in which things happened:
 
     session         settings without secrets, options, which roles there are, what is known of the models
+    examples        what questions are routed by, once it is there
     zero            second 0 of the session is another moment from here on
     frame, attach, state                                    media, as they were tapped
-    ask, cancel, watch, unwatch, update, reconfigure, flush, end     what clients asked for
+    ask, cancel, watch, unwatch, search, update, reconfigure, flush, end     what clients asked for
     level, outage                                           what the load controller decided
     call; reply, item, done, failed                         a request's digest; what came back
-    take, point                                             how much a stage took from a queue; where it went on
+    take, point                                             how much a stage took from a queue; where it went
     event           as published
     over, cut       the session was recorded to its end; the recording stopped before it
 
-One thread writes. What it is behind by is bounded: over the bound the recording stops, and the session goes on.
+One thread writes. What it is behind by is bounded: over the bound the recording stops, and the session goes
+on.
 Media, speech, questions and answers are in a bundle: it is erased with its session.
 """
 
@@ -86,6 +87,7 @@ class Recorder(Tape):
     def __init__(self, folder: Path, settings: Settings, options: SessionOptions, roles: Roles) -> None:
         self._roles = roles
         self._calls = 0
+        self._examples_told = False
         self._names: dict[str, str] = {}  # of clients and askers: token digests and addresses stay outside
         self._base = clock.now()
         self._clock: SessionClock | None = None
@@ -106,8 +108,8 @@ class Recorder(Tape):
         """See Tape."""
         self._clock, self._told = session_clock, on_stop
         self._base = self._zero = session_clock.zero
-        vectors = router.vectors_of(self._roles.embed) if self._roles.embed is not None else []
-        self.write("session", self._head, {"examples": np.stack(vectors)} if vectors else {})
+        self.write("session", self._head)
+        self._tell_examples()
 
     def note(self, kind: str, told: object = None) -> None:
         """See Tape."""
@@ -121,6 +123,8 @@ class Recorder(Tape):
 
     async def point(self, name: str) -> None:
         """See Tape."""
+        if name == "index":  # before it is asked whether the examples are there
+            self._tell_examples()
         self.write("point", {"name": name})
 
     async def take(
@@ -149,6 +153,8 @@ class Recorder(Tape):
     def call(self, role: str, op: str, payload: Payload) -> int:
         """Write that a role is asked. Returns the number of the call."""
         self._calls += 1
+        if role == "embed":  # a question may be routed by them now
+            self._tell_examples()
         if self._writer.open:
             asked = {"call": self._calls, "role": role, "op": op, "digest": digest(payload)}
             self.write("call", asked)
@@ -170,13 +176,22 @@ class Recorder(Tape):
         else:
             self._writer.put(record)
 
+    def _tell_examples(self) -> None:
+        """Write what questions are routed by, once it is there."""
+        embed = self._roles.embed
+        if self._examples_told or embed is None or not self._writer.open:
+            return
+        if vectors := router.vectors_of(embed):
+            self._examples_told = True
+            self.write("examples", {}, {"vectors": np.stack(vectors)})
+
     def _described(self, told: object) -> tuple[Fields, Payload]:
         """What a `note` tells, as fields and payload of a record."""
         match told:
             case EncodedFrame():
                 return self._frame(told)
-            case QuestionRequest():
-                return self._question(told)
+            case (QuestionRequest() as new, float(asked)):
+                return self._question(new, asked)
             case SpeechOptions():
                 return {"told": asdict(told)}, {}
             case (SpeechOptions() as options, str(reason)):
@@ -201,7 +216,7 @@ class Recorder(Tape):
             fields["changed"], payload["extradata"] = _track(frame.changed)
         return fields, payload
 
-    def _question(self, new: QuestionRequest) -> tuple[Fields, Payload]:
+    def _question(self, new: QuestionRequest, asked: float) -> tuple[Fields, Payload]:
         told = {
             "text": new.text,
             "question_id": new.question_id,
@@ -212,7 +227,7 @@ class Recorder(Tape):
             "form": new.form,
         }
         image = {} if new.image is None else {"image": np.frombuffer(new.image, np.uint8)}
-        return {"told": told, "costs": costs_of(self._roles)}, image
+        return {"told": told, "asked": asked - self._base, "costs": costs_of(self._roles)}, image
 
     def _name(self, client: str | None) -> str | None:
         """Another name for a client, always the same."""

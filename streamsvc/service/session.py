@@ -116,7 +116,7 @@ class Session:
             tape,
         )
         self.timeline = Timeline(standing)
-        self.index = Index(self.timeline, roles.embed, roles.see if settings.see.clip else None)
+        self.index = Index(self.timeline, roles.embed, roles.see if settings.see.clip else None, tape)
         self.vision = VisionPipeline(self.context, self.timeline, shared.keyframe_budget)
         reading: Reading | None = None
         if roles.reads:

@@ -255,6 +255,7 @@ class Sessions:
     async def search(self, name: str, query: str, limit: int = 10) -> list[Hit]:
         """What was said and shown in a session that fits a query, best first. Raises NotFound."""
         session = await self.open(name)
+        session.context.tape.note("search", (query, limit))
         with_pictures = bool(self.shared.settings.see.clip)
         return await session.index.search(query, limit, self._tasks.spawn, with_pictures=with_pictures)
 
