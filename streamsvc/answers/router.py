@@ -116,6 +116,13 @@ def vectors_of(embed: Role) -> list[Vector]:
     return [] if cache.electorate is None else [cache.vectors[text] for text in intents.examples()]
 
 
+def adopt(embed: Role, vectors: Sequence[Vector]) -> None:
+    """Take all examples' vectors from elsewhere, in their order."""
+    cache = _cache_of(embed)
+    cache.vectors.update(zip(intents.examples(), vectors, strict=True))
+    cache.electorate = Electorate(np.stack(vectors))
+
+
 async def route(
     question: Question, timeline: Timeline, embed: Role | None, now: float, think: Role | None = None
 ) -> Route:

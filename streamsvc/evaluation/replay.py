@@ -213,6 +213,7 @@ class Replayer(Tape):
     def _release(self) -> None:
         """Let everybody on who waits: there are no turns any more."""
         self._over = True
+        self._examples.give_up()
         for waiters in self._waiting.values():
             for waiter in waiters:
                 if not waiter.future.done():
@@ -261,6 +262,8 @@ class Replayer(Tape):
                     chosen.future.set_result(record)
                     return True
                 continue
+            if key[-1].startswith("routed"):
+                self._examples.give_up()
             self._came.clear()
             try:
                 async with asyncio.timeout_at(latest):

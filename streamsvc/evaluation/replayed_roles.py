@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from streamsvc.answers import intents
+from streamsvc.answers import intents, router
 from streamsvc.core.errors import DeadlineMissed, WorkerError
 from streamsvc.core.roles import Payload, Role, RoleAround
 from streamsvc.evaluation.bundle import Record
@@ -23,26 +23,38 @@ Turn = Callable[
 class Examples:
     """The role within those that reply as recorded: it knows the vectors of the router's examples.
 
-    All sessions share these, so no session's recording holds the calls; a replay waits until they were there.
+    All sessions share these, so no session's recording holds the calls. A replay waits until they were there,
+    or until the question was routed without them.
     """
 
     def __init__(self) -> None:
         self._vectors: dict[str, NDArray[np.float32]] = {}
-        self._told = asyncio.Event()
+        self._waiting: set[asyncio.Future[None]] = set()
 
     def tell(self, vectors: Sequence[NDArray[np.float32]]) -> None:
         """Take them from the recording; those of other examples than this version's are of no use."""
         if len(vectors) == len(intents.examples()):
             self._vectors = dict(zip(intents.examples(), vectors, strict=True))
-            self._told.set()
+            router.adopt(self, vectors)  # also for whoever has computed some of them for too long
+            for future in self._waiting:
+                if not future.done():
+                    future.set_result(None)
+
+    def give_up(self) -> None:
+        """Let nobody wait any longer who waits now."""
+        for future in self._waiting:
+            if not future.done():
+                future.set_exception(DeadlineMissed("the examples' vectors were not there in time"))
 
     async def call(self, op: str, payload: Payload, *, deadline_in_s: float, affinity: str = "") -> Payload:
         """See Role."""
-        try:
-            async with asyncio.timeout(deadline_in_s):
-                await self._told.wait()
-        except TimeoutError:
-            raise DeadlineMissed("the vectors of the examples were not there in time") from None
+        if not self._vectors:
+            future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._waiting.add(future)
+            try:
+                await future
+            finally:
+                self._waiting.discard(future)
         return {"vectors": np.stack([self._vectors[text] for text in payload["texts"]])}
 
     async def stream(

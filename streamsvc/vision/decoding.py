@@ -66,7 +66,9 @@ class DecodingStage:
                     await self._flush(decoder)
                     track = fresh
                     decoder = decode.VideoDecoder(fresh, self._context.session)
-                await self._show(await decode.on_thread(media, decoder.decode, frames))
+                pictures = await decode.on_thread(media, decoder.decode, frames)
+                await self._context.tape.point("decoded")
+                await self._show(pictures)
                 if decoder.waiting and clock.now() >= next_request:
                     next_request = clock.now() + _KEYFRAME_REQUEST_SECONDS
                     self._context.host.request_keyframe()

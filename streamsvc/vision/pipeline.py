@@ -175,7 +175,9 @@ class VisionPipeline:
 
     async def _thumbnail(self, frame: VideoFrame) -> NDArray[np.uint8]:
         self.picture_size = (frame.width, frame.height)
-        return await decode.on_thread(self._context.media, decode.thumbnail, frame)
+        gray = await decode.on_thread(self._context.media, decode.thumbnail, frame)
+        await self._context.tape.point("compared")
+        return gray
 
     async def _compared(self, chosen: Chosen | None) -> None:
         """A picture was compared with the last keyframe; publish it where it is the next one."""
