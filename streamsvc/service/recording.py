@@ -197,7 +197,7 @@ class Recorder(Tape):
             case (SpeechOptions() as options, str(reason)):
                 return {"told": [asdict(options), reason]}, {}
             case (MediaTrack(), *_):
-                described = [_track(track) for track in told if isinstance(track, MediaTrack)]
+                described = [track_fields(track) for track in told if isinstance(track, MediaTrack)]
                 extradata = {f"extradata{place}": data for place, (_, data) in enumerate(described)}
                 return {"tracks": [fields for fields, _ in described]}, extradata
             case (str(reason), StreamsvcError() as error):
@@ -213,7 +213,7 @@ class Recorder(Tape):
         fields |= {"media": frame.kind, "arrived": frame.arrived - self._base}
         payload: Payload = {"data": np.frombuffer(frame.payload, np.uint8)}
         if frame.changed is not None:
-            fields["changed"], payload["extradata"] = _track(frame.changed)
+            fields["changed"], payload["extradata"] = track_fields(frame.changed)
         return fields, payload
 
     def _question(self, new: QuestionRequest, asked: float) -> tuple[Fields, Payload]:
@@ -319,7 +319,7 @@ def head(name: str, settings: Settings, options: SessionOptions, roles: Roles) -
     }
 
 
-def _track(track: MediaTrack) -> tuple[Fields, Any]:
+def track_fields(track: MediaTrack) -> tuple[Fields, Any]:
     """The parameters to decode a track by, and its extradata."""
     fields: Fields = {"media": track.kind, "codec": track.codec, "pixel_aspect": track.pixel_aspect}
     context = track.context
