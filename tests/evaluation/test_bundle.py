@@ -33,7 +33,7 @@ def test_every_record_has_its_place_kind_and_time(bundle: Path) -> None:
     assert (found[0].kind, found[-1].kind) == ("session", "over")
     times = [record.t for record in found]
     assert times == sorted(times)
-    assert times[-1] >= 1.0
+    assert times[-1] > 0.9
 
 
 @pytest.mark.parametrize("torn", [3, 11, 40])
@@ -51,9 +51,12 @@ def test_frames_are_as_they_were_tapped(bundle: Path) -> None:
     assert len(frame.payload) > 10
 
 
-@pytest.mark.parametrize(("video", "audio"), [("mpeg4", "aac"), ("libx264", "flac"), ("libvpx", "libopus")])
-def test_tracks_of_files_decode_to_the_same_media(video: str, audio: str, tmp_path: Path) -> None:
-    path = clip(tmp_path / "a.mkv", seconds=1.0, video=video, audio=audio)
+@pytest.mark.parametrize(
+    ("name", "video", "audio"),
+    [("mp4", "mpeg4", "aac"), ("mkv", "libx264", "flac"), ("webm", "libvpx", "libopus")],
+)
+def test_tracks_of_files_decode_to_the_same_media(name: str, video: str, audio: str, tmp_path: Path) -> None:
+    path = clip(tmp_path / f"a.{name}", seconds=1.0, video=video, audio=audio)
 
     def decoded(tracks: tuple[MediaTrack, ...], frames: list[EncodedFrame]) -> list[bytes]:
         out: list[bytes] = []
