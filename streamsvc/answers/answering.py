@@ -108,10 +108,11 @@ class Answering:
         Raises:
             NotFound: there is no such question, or it has been answered.
         """
-        self._context.tape.note("cancel", (question_id, asker))
         if (waiting := self.queue.cancel(question_id, asker)) is not None:
+            self._context.tape.note("cancel", (question_id, asker))
             self._reply(waiting, Cancelled("this question was cancelled"), ((WAIT, clock.now()),))
         elif (running := matching(self._running, question_id, asker)) is not None:
+            self._context.tape.note("cancel", (question_id, asker))
             self._running[running].cancel()
         else:
             raise NotFound("no such question waits or is being answered", code="no_question")

@@ -114,6 +114,11 @@ class Recorder(Tape):
     def note(self, kind: str, told: object = None) -> None:
         """See Tape."""
         if self._writer.open:
+            match kind, told:
+                case "cancel", (number, asker):
+                    told = number, self._name(asker)
+                case "flush", client:
+                    told = self._name(client)
             fields, payload = self._described(told)
             self.write(kind, fields, payload)
 
@@ -229,9 +234,11 @@ class Recorder(Tape):
         image = {} if new.image is None else {"image": np.frombuffer(new.image, np.uint8)}
         return {"told": told, "asked": asked - self._base, "costs": costs_of(self._roles)}, image
 
-    def _name(self, client: str | None) -> str | None:
-        """Another name for a client, always the same."""
-        return None if client is None else self._names.setdefault(client, f"client-{len(self._names) + 1}")
+    def _name(self, client: object) -> str | None:
+        """Another name for a client, always the same; None: nobody."""
+        return (
+            None if client is None else self._names.setdefault(str(client), f"client-{len(self._names) + 1}")
+        )
 
 
 class _RecordedRole(RoleAround):

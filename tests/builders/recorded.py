@@ -57,6 +57,8 @@ async def _act(update: Callable[..., Session], session: Session) -> None:
     await clock.sleep(0.7)
     session.questions.ask(QuestionRequest("What is shown now?", client="me", asker="host:192.0.2.7"))
     session.questions.ask(QuestionRequest("What has been said about la?", client="you", audience="session"))
+    session.questions.ask(QuestionRequest("Is a dog there?", "mine", asker="host:192.0.2.7"))
+    session.answering.cancel("mine", "host:192.0.2.7")
     session.apply_level(1, "test")
     update(session.id, SpeechOptions(vocabulary=("Nasreddin",)), {"vocabulary"})
     await session.speech.flush("me")

@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 
 from streamsvc.evaluation.bundle import records
-from streamsvc.service import bundle_writer
 from streamsvc.service.bundle_writer import BundleWriter
 from streamsvc.workers.framing import pack
 
@@ -31,7 +30,7 @@ def disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
         free.wait(10)
         return write(file, data)
 
-    monkeypatch.setattr(bundle_writer.os, "write", slowly)
+    monkeypatch.setattr(os, "write", slowly)
     yield free
     free.set()
 
@@ -85,7 +84,7 @@ async def test_a_disk_that_fails_stops_the_recording(tmp_path: Path, monkeypatch
         raise OSError(errno.ENOSPC, "full")
 
     stopped: asyncio.Queue[str] = asyncio.Queue()
-    monkeypatch.setattr(bundle_writer.os, "write", full)
+    monkeypatch.setattr(os, "write", full)
     writer = BundleWriter(tmp_path / "b", 1 << 20, stopped.put_nowait)
     assert await asyncio.wait_for(stopped.get(), 10) == "disk"
     assert not writer.open

@@ -132,7 +132,10 @@ def test_who_asks_is_not_in_the_bundle(stage: asyncio.Runner, tmp_path: Path) ->
     bundle = stage.run(recorded(tmp_path, seconds=1.0, clients=True))
     asked = [record.fields["told"] for record in records(bundle) if record.kind == "ask"]
     assert asked[0]["text"] == "What is shown now?"
-    assert {told["client"] for told in asked} == {"client-1", "client-3"}
+    assert {told["client"] for told in asked} == {"client-1", "client-3", None}
+    names = {record.fields["told"] for record in records(bundle) if record.kind == "flush"}
+    cancelled = {tuple(record.fields["told"]) for record in records(bundle) if record.kind == "cancel"}
+    assert (names, cancelled) == ({"client-1"}, {("mine", "client-2")})
     assert b"192.0.2.7" not in bundle.read_bytes()
 
 
