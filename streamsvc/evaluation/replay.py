@@ -329,7 +329,8 @@ class Replayer(Tape):
                 self._spawn(session.speech.flush(told))
             case "search":
                 pictures = bool(session.settings.see.clip)
-                self._spawn(session.index.search(*told, self._spawn, with_pictures=pictures))
+                found = session.index.search(told[0], told[1], self._spawn, with_pictures=pictures)
+                self._spawn(found)
 
 
 def _error(told: Mapping[str, Any] | None) -> StreamsvcError | None:
