@@ -323,6 +323,22 @@ def test_the_overlay_comes_back_by_itself_and_takes_one_language_only(open_page:
     expect(page.locator("#captions")).to_have_text("hallo")
 
 
+def test_the_overlay_goes_on_with_the_next_broadcast_of_its_name(open_page: Open, fake: Fake) -> None:
+    page = open_page(f"/overlay/{SESSION}?clear=30")
+    wait_for(page, lambda: len(fake.sockets) == 1)
+    final(fake, "the last words")
+    expect(page.locator("#captions")).to_have_text("the last words")
+    fake.log.clear()
+    fake.epoch = "e2"
+    fake.drop(1000)
+    wait_for(page, lambda: len(fake.connections) == 2 and len(fake.sockets) == 1)
+    assert fake.connections[1]["query"]["epoch"] == "e1", (
+        "the service tells a gap then, and begins with the first"
+    )
+    final(fake, "good evening")
+    expect(page.locator("#captions")).to_have_text("good evening")
+
+
 def test_the_overlay_shows_the_translation_alone_or_below_what_was_said_and_text_is_never_markup(
     open_page: Open, fake: Fake
 ) -> None:

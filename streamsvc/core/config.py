@@ -46,8 +46,7 @@ class Server(Group):
 
     host: str = "127.0.0.1"
     port: int = Field(8080, ge=0, le=65535)
-    # Also signs tokens; required unless the bind address is loopback.
-    api_key: str | None = Field(None, min_length=16, repr=False)
+    api_key: str | None = Field(None, min_length=16, repr=False)  # signs tokens too; needed beyond loopback
     tls_cert: Path | None = None
     tls_key: Path | None = None
     tls_self_signed: bool = False
@@ -55,10 +54,8 @@ class Server(Group):
     private_urls: bool = False  # security limit: sources may name hosts of private networks
     drain_seconds: float = Field(30.0, ge=0)  # that live sessions may go on after SIGTERM
     trusted_proxies: tuple[str, ...] = ()  # addresses whose X-Forwarded-* headers are believed
-    # Browser origins allowed besides our own (CORS), such as "https://example.org"; "*": any.
-    origins: tuple[str, ...] = ()
-    # What our addresses begin with behind a proxy: "https://example.org/live". A path in it is served with
-    # or without the proxy stripping it. "": addresses are paths of the host that is asked.
+    origins: tuple[str, ...] = ()  # of browsers (CORS) besides our own: "https://example.org"; "*": any
+    # What addresses begin with behind a proxy, path stripped or not: "https://example.org/live"; "": nothing.
     public_url: str = ""
     data_dir: Path | None = None  # session folders; default: below the cache folder
 
@@ -85,7 +82,11 @@ class Server(Group):
 class Limits(Group):
     """Limits that protect the service."""
 
-    sessions: int = Field(4, ge=1)  # live at once; more get 503 + Retry-After
+    sessions: int = Field(4, ge=1)  # with a publisher at once; more get 503 + Retry-After
+    sessions_per_token: int = 2  # of them, made with one token; uploads to /v1/listen likewise; the key: all
+    unpublished: int = 64  # sessions that wait for their first publisher; they hold no place
+    unpublished_per_holder: int = 16  # of them, made with one token
+    unpublished_seconds: float = 600.0  # that such a session waits, then it ends: "never_published"
     sdp_bytes: int = 128 * 1024
     sdp_media: int = 4  # m-lines
     sdp_candidates: int = 64
@@ -100,10 +101,10 @@ class Limits(Group):
     subscriber_events: int = 256
     subscriber_bytes: int = 1024 * 1024
     subscriber_seconds: float = 10.0
-    # Messages on one event socket, in bursts of twice as many; more: an error event, then it is closed 4429.
-    messages_per_second: int = Field(50, ge=1)
+    messages_per_second: int = Field(50, ge=1)  # on an event socket, in bursts of twice as many; then 4429
     frames_per_second: int = Field(1000, ge=1)  # of any kind on any WebSocket; more wait unread
-    requests_per_minute: int = 120  # that create sessions or tokens, per client address
+    requests_per_minute: int = 120  # that create sessions or tokens; per token, with the key per address
+    updates_per_minute: int = 10  # session.update and PATCH of one session, with one token
     failures_per_minute: int = 30  # wrong or missing keys of one address; more get 429, right keys never do
     connections: int = 1024  # open at once; fewer where the process may open fewer files
     connections_per_address: int = 64  # that have not shown a valid token
@@ -184,7 +185,7 @@ class See(Group):
     tag_threshold: float = 0.4  # below it tags are mostly wrong
     box_threshold: float = 0.4
     ocr: bool = True
-    # Folder of a vision-text model (CLIP, SigLIP; transformers) below models.dir/models; extra "gpu".
+    # Folder of a vision-text model (CLIP, SigLIP) as of transformers, below models.dir/models; extra "gpu".
     clip: str | None = None
     clip_device: str = "cpu"  # torch device, e.g. "cuda"
     clip_adapter: str | None = None  # made by `python -m engines.finetune`
@@ -277,13 +278,13 @@ class Store(Group):
     events: int = 100_000  # durable events per session; the oldest are deleted first
     record: Literal["off", "asked", "all"] = "off"  # bundles for `replay`, with all media; asked: by `record`
     record_bytes: int = Field(1 << 30, ge=1)  # of one bundle; then its recording ends
+    sync: Literal["process", "power"] = "process"  # what events survive: kill -9, or power loss too
 
 
 class Models(Group):
     """Model profile and folder."""
 
-    # Answers come from: gpu: a VLM (engines/vlm.py); remote: an endpoint (engines/remote.py).
-    profile: Literal["embedded", "gpu", "remote"] = "embedded"
+    profile: Literal["embedded", "gpu", "remote"] = "embedded"  # gpu: a VLM answers; remote: an endpoint
     dir: Path = Field(
         default_factory=lambda: Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "streamsvc"
     )
@@ -319,8 +320,7 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Order of precedence: flags, environment, file."""
-        path = _config_file.get("path")
-        file = (TomlConfigSettingsSource(settings_cls, toml_file=path),) if path else ()
+        file = (TomlConfigSettingsSource(settings_cls, path),) if (path := _config_file.get("path")) else ()
         if any("key" in (source.toml_data.get("remote") or ()) for source in file):
             raise ValueError("remote.key must not be in a file: set STREAMSVC_REMOTE__KEY")
         return (init_settings, env_settings, *file)

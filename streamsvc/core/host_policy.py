@@ -12,6 +12,11 @@ from streamsvc.core.errors import Forbidden
 
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")  # RFC 6052: the last 32 bits are an IPv4 address
 _COMPATIBLE = ipaddress.IPv6Network("::/96")  # RFC 4291, 2.5.5.1, deprecated
+_INSIDE: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...] = (  # that `is_global` takes for public
+    ipaddress.IPv4Network("192.0.0.0/24"),  # IETF protocols (RFC 6890); metadata of one cloud
+    ipaddress.IPv4Network("168.63.129.16/32"),  # Azure's own services, in every network of it
+    ipaddress.IPv6Network("64:ff9b:1::/48"),  # NAT64 of a network's own (RFC 8215)
+)
 
 
 def is_public(address: str) -> bool:
@@ -26,7 +31,7 @@ def is_public(address: str) -> bool:
             embedded = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
         if ip.is_site_local or (embedded is not None and not is_public(str(embedded))):
             return False
-    return ip.is_global and not ip.is_multicast
+    return ip.is_global and not ip.is_multicast and not any(ip in network for network in _INSIDE)
 
 
 def addresses(host: str, port: int, private_urls: bool) -> tuple[str, ...]:

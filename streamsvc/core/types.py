@@ -390,11 +390,10 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Grants:
-    """The rights of a token."""
+    """The rights of a credential."""
 
     tenant: str
     session: str  # "*": any session of the tenant
-    publish: bool
-    subscribe: bool
-    ask: bool
+    may: frozenset[str]  # of `service.auth.PERMISSIONS`
     expires: float | None  # Unix seconds; None: never
+    holder: str  # which credential: the id of a token; "owner": the API key; "local": none, an open server

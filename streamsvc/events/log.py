@@ -7,28 +7,28 @@ events carry the last seq as `after`, and are gone once sent.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import secrets
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import structlog
 
 from streamsvc.core import clock, metrics
 from streamsvc.core.config import Limits
-from streamsvc.core.errors import CapacityError, StreamsvcError
+from streamsvc.core.errors import CapacityError
 from streamsvc.core.latency import seconds_by_stage
 from streamsvc.core.session_clock import SessionClock
 from streamsvc.core.tape import LIVE, Tape
 from streamsvc.core.types import Event, Stages
+from streamsvc.events.event_writer import EventWriter, Row
+from streamsvc.events.group_commit import GroupCommit
 from streamsvc.events.schema import DURABLE, EVENTS, VERSION
-from streamsvc.events.store import FAILURES, Store
+from streamsvc.events.store import Store
 from streamsvc.events.subscription import Entry, Subscription
 
 log = structlog.get_logger()
-Row = tuple[int, str, str | None, str]  # seq, type, audience, JSON text, as the store has it
 _TAIL = 512  # durable events in memory, those of ten minutes or so: a resume seldom reads the disk
 _PAGE = 512  # events read from the disk at once
 
@@ -55,15 +55,16 @@ class EventLog:
         self._store = store
         self._tape = tape
         self._tail: deque[Entry] = deque(maxlen=_TAIL)
-        self._unwritten: deque[Entry] = deque()  # no more than the store would keep
-        self._failing = False  # the last write failed
+        self._writer = EventWriter(session, store, lambda body: self.emit("error", body))
+        self._group = GroupCommit(self._writer.write_group, self._show) if store.waits else None
+        self._shown = 0  # seq of the last durable event that anybody has seen
         self._ephemerals = 0
         self._subscribers: set[Subscription] = set()
         self._ended = False
 
     def resume(self, epoch: str, seq: int) -> None:
         """Go on as the log of a session that has ended: what the store holds can be read again."""
-        self.epoch, self.seq, self._ended = epoch, seq, True
+        self.epoch, self.seq, self._shown, self._ended = epoch, seq, seq, True
 
     # --- publishing ---
 
@@ -119,12 +120,20 @@ class EventLog:
             metrics.stage_latency.labels(stage).observe(part)
         entry = Entry(event.seq, kind, audience, _text(event))
         self._tape.note("event", entry.text)
+        if self._group is not None:
+            self._group.put(entry)
+            return event
         if durable:
+            self._writer.write_now(entry)
+        self._show(entry)
+        return event
+
+    def _show(self, entry: Entry) -> None:
+        if entry.seq is not None:
             self._tail.append(entry)
-            self._store_now(entry)
+            self._shown = entry.seq
         for subscriber in self._subscribers:
             subscriber.offer(entry)
-        return event
 
     def whisper(self, subscription: Subscription, kind: str, body: Mapping[str, Any]) -> None:
         """Send an ephemeral event to one subscriber, past its filter."""
@@ -158,6 +167,11 @@ class EventLog:
             self._subscribers.remove(subscription)
             metrics.subscribers.dec()
 
+    @property
+    def followed(self) -> bool:
+        """Whether anybody is subscribed."""
+        return bool(self._subscribers)
+
     async def since(self, after: int, epoch: str | None, until: int) -> tuple[list[Entry], Entry | None]:
         """Durable events with after < seq <= until, and an event that names those no longer held, if any."""
         gap: Entry | None = None
@@ -167,8 +181,8 @@ class EventLog:
         entries: list[Entry] = []
         # Copied before the disk is read: between memory and disk nothing is missed.
         tail = list(self._tail)
-        unwritten = list(self._unwritten)
-        first = tail[0].seq or 0 if tail else self.seq + 1
+        unwritten = list(self._writer.unwritten)
+        first = tail[0].seq or 0 if tail else self._shown + 1
         if after + 1 < first:
             while page := await asyncio.to_thread(self._store.read, after, first, _PAGE):
                 if not entries and page[0][0] > after + 1:
@@ -185,74 +199,24 @@ class EventLog:
 
     # --- storing ---
 
-    def _store_now(self, entry: Entry) -> None:
-        """Store an event before anybody sees it, so that none that was seen is lost with this process.
-
-        What is kept in memory alone, and what the disk does not take, waits for `flush`.
-        """
-        if self._store.folder is not None and not self._unwritten:
-            began = clock.now()
-            with contextlib.suppress(*FAILURES):
-                self._store.append([_row(entry)])
-                metrics.stage_latency.labels("store").observe(clock.now() - began)
-                self._failing = False
-                return
-        self._unwritten.append(entry)
-
     async def flush(self) -> None:
         """Write what is not yet written, on a thread; what cannot be written waits for the next call."""
-        if self._store.folder is not None:
-            with contextlib.suppress(*FAILURES):  # then a write fails too, and tells it
-                await asyncio.to_thread(self._store.checkpoint)
-        batch = list(self._unwritten)
-        if not batch:
-            return
-        rows = (_row(entry) for entry in batch)
-        done = len(batch)
-        if not await self._write(self._store.append, rows):
-            done = max(0, done - self._store.events)  # the store would have trimmed them
-            metrics.events_unwritten.inc(done)
-        elif self._failing:
-            self._failing = False
-            log.info("events can be written again", session=self._session)
-        last = batch[done - 1].seq or 0 if done else 0
-        while self._unwritten and (self._unwritten[0].seq or 0) <= last:
-            self._unwritten.popleft()
+        if self._group is not None:
+            await self._group.drain()
+        await self._writer.flush()
 
     async def put_frame(self, at: float, jpeg: bytes) -> None:
         """Store the thumbnail of session second `at`.
 
         A failure is reported as an event, and the stream goes on without it.
         """
-        await self._write(self._store.put_frame, at, jpeg)
-
-    async def _write(self, write: Callable[..., None], *arguments: Any) -> bool:
-        """Write on a thread; returns whether that succeeded.
-
-        The first failure of a row is reported as an event.
-        """
-        try:
-            await asyncio.to_thread(write, *arguments)
-        except FAILURES as error:
-            metrics.store_failures.inc()
-            if not self._failing:
-                self._failing = True
-                log.error("events cannot be written", session=self._session, error=type(error).__name__)
-                failed = StreamsvcError(
-                    "what is published cannot be written to the disk now; it is tried again",
-                    code="store_failed",
-                )
-                self.emit("error", failed.body())
-            return False
-        return True
+        await self._writer.write(self._store.put_frame, at, jpeg)
 
     async def end(self) -> None:
         """Write the rest, and let every subscriber have what waits, whether it could be written or not."""
         try:
             await self.flush()
-            if self._unwritten:
-                metrics.events_unwritten.inc(len(self._unwritten))
-                log.error("events were never written", session=self._session, count=len(self._unwritten))
+            self._writer.give_up()
         finally:
             self._ended = True
             for subscriber in self._subscribers:
@@ -272,9 +236,9 @@ class EventLog:
     def _private(self, kind: str, body: Mapping[str, Any]) -> Entry:
         """An ephemeral event that is not sent to all."""
         self._ephemerals += 1
-        name = f"{self.epoch}.{self.seq}.{self._ephemerals}"
+        name = f"{self.epoch}.{self._shown}.{self._ephemerals}"
         at = round(clock.now() - self._clock.zero, 3)
-        event = Event(self._session, "main", self.epoch, name, kind, at, 0.0, {}, body, None, self.seq)
+        event = Event(self._session, "main", self.epoch, name, kind, at, 0.0, {}, body, None, self._shown)
         return Entry(None, kind, None, _text(event))
 
 
@@ -283,10 +247,6 @@ def closed_row(session: str, epoch: str, seq: int, at: float, reason: str) -> Ro
     body = {"reason": reason}
     event = Event(session, "main", epoch, f"{epoch}.{seq}", "session.closed", at, 0.0, {}, body, seq, seq)
     return seq, event.type, None, _text(event)
-
-
-def _row(entry: Entry) -> Row:
-    return entry.seq or 0, entry.type, entry.audience, entry.text
 
 
 def _text(event: Event) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from streamsvc.core.types import (
+    Answer,
     Box,
     Cue,
     Evidence,
@@ -58,6 +59,19 @@ def translations_of(
             yield Translation(*_head(event), of, event["text"], event["language"], *originals[of])
 
 
+def answer_of(event: LoggedEvent) -> Answer:
+    """The answer that an `answer.done` without an error tells; pictures of its evidence are left out."""
+    return Answer(
+        event["question_id"],
+        event["text"],
+        event["supported"],
+        _evidence(event),
+        outcome=event["outcome"],
+        reason=event.get("reason", ""),
+        by=event.get("by", "tool"),
+    )
+
+
 def _head(event: LoggedEvent) -> tuple[str, str, float, float]:
     """The first four fields of every unit."""
     return str(event["session"]), str(event["track"]), float(event["at"]), 0.0
@@ -93,10 +107,13 @@ def _screen(event: LoggedEvent) -> ScreenText:
 
 
 def _scene(event: LoggedEvent) -> Scene:
-    evidence = tuple(
+    return Scene(*_head(event), event["text"], event["start"], event["end"], _evidence(event), by=event["by"])
+
+
+def _evidence(event: LoggedEvent) -> tuple[Evidence, ...]:
+    return tuple(
         Evidence(item["start"], item["end"], item["kind"], item["quote"]) for item in event["evidence"]
     )
-    return Scene(*_head(event), event["text"], event["start"], event["end"], evidence, by=event["by"])
 
 
 def _rectangle(item: Mapping[str, float]) -> tuple[float, float, float, float]:

@@ -1,8 +1,9 @@
-"""Durable events and thumbnails of one session: SQLite (WAL) in its folder, or in memory (`no_store`).
+"""Durable events, thumbnails, questions of one session: SQLite (WAL) in its folder, or memory (`no_store`).
 
-A write survives the death of this process, not that of the machine: it goes to the write-ahead log, without a
-wait for the disk (https://sqlite.org/wal.html, section 2). All methods block shortly; but for `append` of few
-events, the session calls them on a thread. No other code writes to the folder.
+A write survives the death of this process: it goes to the write-ahead log. Where it is asked for, it waits
+for the disk, and survives the death of the machine too (https://sqlite.org/wal.html, section 2). All methods
+block shortly; the session calls them on a thread, but for those that write little and do not wait for the
+disk. No other code writes to the folder.
 """
 
 from __future__ import annotations
@@ -14,9 +15,11 @@ import shutil
 import sqlite3
 import threading
 from collections.abc import Iterable, Iterator
+from dataclasses import astuple, dataclass
 from pathlib import Path
+from typing import Literal
 
-from streamsvc.core.errors import CapacityError, ConfigError, Conflict
+from streamsvc.core.errors import CapacityError, ConfigError
 
 FAILURES = (OSError, sqlite3.Error)  # raised by writes when the disk is full or gone
 
@@ -26,8 +29,28 @@ CREATE TABLE IF NOT EXISTS events (
 );
 CREATE TABLE IF NOT EXISTS frames (at REAL PRIMARY KEY, jpeg BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS questions (
+    id TEXT NOT NULL, audience TEXT NOT NULL, asker TEXT NOT NULL, reader TEXT, text TEXT NOT NULL,
+    PRIMARY KEY (id, audience)
+);
 """
+_QUESTIONS = 500  # kept of one session; the oldest are dropped
 _WAL_BYTES = 4 << 20  # of the write-ahead log, beyond which it is moved into the database
+
+
+@dataclass(frozen=True, slots=True)
+class StoredQuestion:
+    """What the event of an answer does not tell of its question.
+
+    `audience`: of that event; "": all. `asker`, `reader`: hashes of who has asked it, and of who may read the
+    answer at its address; "": anybody; None: nobody.
+    """
+
+    id: str
+    audience: str
+    asker: str
+    reader: str | None
+    text: str
 
 
 class Store:
@@ -37,14 +60,23 @@ class Store:
         folder: created if absent; None: in memory, until `close`.
         events: durable events kept; the oldest are dropped.
         frames: thumbnails kept; the oldest are dropped.
+        sync: what an event survives: "process": the death of this process; "power": that of the machine too.
 
     Raises:
         CapacityError: the disk is full, or the folder cannot be created.
     """
 
-    def __init__(self, folder: Path | None, *, events: int, frames: int) -> None:
+    def __init__(
+        self,
+        folder: Path | None,
+        *,
+        events: int,
+        frames: int,
+        sync: Literal["process", "power"] = "process",
+    ) -> None:
         self.folder = folder
         self.events = events
+        self.sync = sync
         self._max_frames = frames
         self._lock = threading.Lock()
         self._closed = False
@@ -54,6 +86,9 @@ class Store:
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
                 folder.chmod(0o700)  # it may be from an earlier version
             self._opened: sqlite3.Connection | None = self._connect()
+            if folder is not None and sync == "power":
+                for named in (folder, folder.parent):  # SQLite waits for what is in a file, not for its name
+                    _sync_folder(named)
         except FAILURES:
             raise CapacityError(
                 "sessions cannot be written to the disk of this server now", code="store_failed"
@@ -69,7 +104,7 @@ class Store:
             failed.callback(db.close)
             if path is not None:
                 db.execute("PRAGMA journal_mode=WAL")
-                db.execute("PRAGMA synchronous=OFF")  # `checkpoint` waits for the disk, on a thread
+                db.execute(f"PRAGMA synchronous={self._unhurried}")
                 db.execute("PRAGMA wal_autocheckpoint=0")
             db.executescript(_TABLES)
             failed.pop_all()
@@ -85,6 +120,11 @@ class Store:
         return self._opened
 
     @property
+    def waits(self) -> bool:
+        """Whether `append` waits for the disk."""
+        return self.sync == "power" and self.folder is not None
+
+    @property
     def resting(self) -> bool:
         """Whether no file is open."""
         return self._opened is None
@@ -95,7 +135,7 @@ class Store:
         Raises:
             FAILURES: no event was added.
         """
-        with self._lock, self._transaction():
+        with self._lock, self._transaction(waits=self.waits):
             self._db.executemany("INSERT OR REPLACE INTO events VALUES (?, ?, ?, ?)", events)
             self._db.execute(
                 "DELETE FROM events WHERE seq <= (SELECT MAX(seq) FROM events) - ?", (self.events,)
@@ -156,6 +196,20 @@ class Store:
             row: tuple[float | None] = self._db.execute("SELECT MAX(at) FROM frames").fetchone()
             return row[0]
 
+    def put_question(self, asked: StoredQuestion) -> None:
+        """Keep a question, before its answer is appended, and trim."""
+        with self._lock, self._transaction():
+            self._db.execute("INSERT OR REPLACE INTO questions VALUES (?, ?, ?, ?, ?)", astuple(asked))
+            self._db.execute(
+                "DELETE FROM questions WHERE rowid <= (SELECT MAX(rowid) FROM questions) - ?", (_QUESTIONS,)
+            )
+
+    def questions(self) -> list[StoredQuestion]:
+        """The questions of `put_question`, the oldest first."""
+        with self._lock:
+            rows = self._db.execute("SELECT * FROM questions ORDER BY rowid").fetchall()
+            return [StoredQuestion(*row) for row in rows]
+
     def put_meta(self, **values: str) -> None:
         """Keep facts about the session by name; earlier ones of the same name are replaced."""
         with self._lock, self._transaction():
@@ -195,11 +249,21 @@ class Store:
                 self._opened.close()
                 self._opened = None
             if purge and self.folder is not None and not self._purged:
-                self._purged = True  # a second purge could delete a new session of the same name
+                self._purged = True
                 shutil.rmtree(self.folder, ignore_errors=True)
 
+    @property
+    def _unhurried(self) -> str:
+        """SQLite's `synchronous` of writes that do not wait for the disk.
+
+        With NORMAL they are there before what is moved out of the log, and before the next that waits.
+        """
+        return "NORMAL" if self.sync == "power" else "OFF"
+
     @contextlib.contextmanager
-    def _transaction(self) -> Iterator[None]:
+    def _transaction(self, *, waits: bool = False) -> Iterator[None]:
+        if waits:
+            self._db.execute("PRAGMA synchronous=FULL")
         self._db.execute("BEGIN")
         try:
             yield
@@ -208,22 +272,17 @@ class Store:
             if self._db.in_transaction:  # when the disk is full SQLite has rolled back already
                 self._db.execute("ROLLBACK")
             raise
+        finally:
+            if waits:
+                self._db.execute(f"PRAGMA synchronous={self._unhurried}")
 
 
-def clear(folder: Path) -> None:
-    """Delete the store of an earlier session in `folder`: publishers choose the names of their sessions.
-
-    Raises:
-        Conflict: "name_taken": the folder is not a session's.
-    """
-    if folder.exists() and not (folder / "session.db").is_file():
-        raise Conflict(
-            f"the name {folder.name!r} is taken: the data folder has an entry that is no session",
-            code="name_taken",
-        )
-    for file in folder.iterdir() if folder.exists() else ():
-        if file.is_file():
-            file.unlink()
+def _sync_folder(folder: Path) -> None:
+    opened = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)
 
 
 def size_of(folder: Path) -> int:

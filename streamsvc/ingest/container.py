@@ -15,7 +15,9 @@ from streamsvc.core import clock
 from streamsvc.core.errors import SourceError
 from streamsvc.core.types import MediaTrack
 from streamsvc.ingest.file_parts import Part, Span
-from streamsvc.ingest.source_policy import PROTOCOLS, Place, check_host
+from streamsvc.ingest.rtsp_relay import RtspRelay
+from streamsvc.ingest.source_fetch import WebFile
+from streamsvc.ingest.source_policy import Place
 
 RECENT = 8192  # packets remembered: several segments of a playlist
 NO_PICTURE = Disposition.attached_pic | Disposition.still_image
@@ -26,6 +28,9 @@ SECONDARY = (
     | Disposition.descriptions
     | Disposition.dub
 )
+# The frame rate is not needed; to guess it, libav would delay the pictures by 1.5 s.
+FAST = {"fpsprobesize": "0"}
+RTSP_OPTIONS = {"protocol_whitelist": "tcp", "rtsp_transport": "tcp", **FAST}  # security limit
 PROBE = 300  # packets of a file decoded until one frame must have come out
 
 
@@ -142,39 +147,51 @@ def check_decodable(place: Place, indexes: set[int], span: Span | None = None) -
     raise SourceError(f"{place.name} contains nothing that can be decoded", code="corrupt")
 
 
-def open_url(place: Place, limit: float, private_urls: bool, stack: contextlib.ExitStack) -> Any:
-    """Open a URL; libav gives up after `limit` seconds without an answer, here and at each read.
+def open_rtsp(place: Place, limit: float, private_urls: bool, stack: contextlib.ExitStack) -> Any:
+    """Open an RTSP URL through a relay; libav gives up after `limit` seconds without an answer.
 
-    `private_urls` (security limit) is checked for the named host only. It does not cover hosts that a
-    playlist names, RTSP redirects (libav has no switch for them), or a name that resolves differently when
-    libav resolves it again.
+    `private_urls`: security limit: whether hosts of private networks are allowed.
     """
-    check_host(place, private_urls)
-    # The frame rate is not needed; to guess it, libav would delay the pictures by 1.5 s.
-    options = {"protocol_whitelist": PROTOCOLS[place.scheme], "fpsprobesize": "0"}
-    if place.scheme.startswith("rtsp"):
-        # TCP loses nothing and opens no port; UDP (from the server's address only) for cameras without it.
-        options["rtsp_flags"] = "prefer_tcp+filter_src"
-    if place.scheme.startswith("http") and not private_urls:
-        options["max_redirects"] = "0"  # a redirect would bypass the check of the host
+    relay = RtspRelay(place, limit, private_urls)
+    stack.callback(relay.close)
     began = clock.now()
     try:
-        return stack.enter_context(av.open(place.url, options=options, timeout=(limit, limit)))
-    except av.error.HTTPNotFoundError:
-        raise SourceError(f"{place.name} does not exist (404)", code="not_found") from None
-    except (av.error.HTTPError, av.error.HTTPClientError) as error:  # 5XX and 4XX: PyAV has no class for both
-        raise SourceError(f"{place.name} was refused: {error.strerror}", code="refused") from None
-    except (av.error.InvalidDataError, av.error.DemuxerNotFoundError):
-        if clock.now() - began >= limit:  # RTSP reports a silent server this way
-            raise SourceError(
-                f"{place.name} does not answer (no answer in time)", code="no_answer", retryable=True
-            ) from None
-        raise SourceError(f"{place.name} answers, but not with audio or video", code="corrupt") from None
+        return stack.enter_context(av.open(relay.url, options=RTSP_OPTIONS, timeout=(limit, limit)))
     except (av.error.FFmpegError, OSError) as error:
-        reason = "no answer in time" if isinstance(error, av.error.ExitError) else error.strerror
-        raise SourceError(
-            f"{place.name} does not answer ({reason})", code="no_answer", retryable=True
-        ) from None
+        if relay.error is not None:
+            raise relay.error from None
+        raise _failure(place, error, late=clock.now() - began >= limit) from None
+
+
+def open_web(place: Place, file: WebFile, limit: float, stack: contextlib.ExitStack) -> Any:
+    """Open a medium behind an http(s) URL; libav itself reaches nothing."""
+    began = clock.now()
+    try:
+        container = stack.enter_context(av.open(file, options={"protocol_whitelist": "none", **FAST}))
+    except (av.error.FFmpegError, OSError, ValueError) as error:
+        if file.error is not None:
+            raise file.error from None
+        raise _failure(place, error, late=clock.now() - began >= limit) from None
+    if file.error is not None:
+        raise file.error
+    file.opened()
+    return container
+
+
+def _failure(place: Place, error: Exception, *, late: bool) -> SourceError:
+    """The error of a URL that libav could not open."""
+    name = place.name
+    if isinstance(error, av.error.HTTPNotFoundError):
+        return SourceError(f"{name} does not exist (404)", code="not_found")
+    if isinstance(error, (av.error.HTTPError, av.error.HTTPClientError)):  # 5XX and 4XX: of RTSP too
+        return SourceError(f"{name} was refused: {error.strerror}", code="refused")
+    content = isinstance(error, (av.error.InvalidDataError, av.error.DemuxerNotFoundError, av.error.EOFError))
+    if (content or isinstance(error, ValueError)) and not late:
+        return SourceError(f"{name} answers, but not with audio or video", code="corrupt")
+    # A silent RTSP server is told as invalid data.
+    timed_out = late or isinstance(error, av.error.ExitError)
+    reason = "no answer in time" if timed_out or not isinstance(error, OSError) else error.strerror
+    return SourceError(f"{name} does not answer ({reason})", code="no_answer", retryable=True)
 
 
 def packets(container: Any, streams: list[Any], name: str, on_damaged: Callable[[], None]) -> Iterator[Any]:

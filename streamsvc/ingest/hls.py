@@ -16,12 +16,19 @@ import av
 import av.error
 
 from streamsvc.core import clock
-from streamsvc.core.errors import SourceError
-from streamsvc.ingest.hls_fetch import Decrypted, Fetcher, Readable, embedded
+from streamsvc.core.errors import Forbidden, SourceError, StreamsvcError
+from streamsvc.ingest.hls_fetch import Decrypted, Fetcher, embedded
 from streamsvc.ingest.playlist import SegmentTimes, is_master, reduced, rendition, variants
-from streamsvc.ingest.source_policy import PROTOCOLS, Place, check_host
+from streamsvc.ingest.source_policy import Place
+from streamsvc.ingest.web_client import Readable
 
 FAILURES = 3  # versions of a live playlist in a row that may fail
+OPTIONS = {  # of libav's demuxer
+    "protocol_whitelist": "http,https,crypto,data",  # names only: `open_nested` opens them
+    "fpsprobesize": "0",  # as in container.py
+    "http_persistent": "0",  # libav's own connections, which it does not have here
+    "http_multiple": "0",
+}
 
 
 class Hls:
@@ -30,10 +37,11 @@ class Hls:
     Args:
         place: of the playlist.
         limit: seconds without an answer after which a request fails.
-        private_urls: security limit: whether hosts of private networks are allowed, and redirects followed.
+        private_urls: security limit: whether hosts of private networks are allowed, in playlists too.
         on_damaged: called for each segment that breaks off.
 
     Attributes:
+        error: a host that was refused, in a playlist or a redirect; None: none was. Nothing more is fetched.
         media_start: media second at which the first segment that was fetched begins; None: not known yet.
     """
 
@@ -41,9 +49,9 @@ class Hls:
         self, place: Place, limit: float, private_urls: bool, on_damaged: Callable[[], None]
     ) -> None:
         self.media_start: float | None = None
+        self.error: StreamsvcError | None = None
         self._place = place
         self._limit = limit
-        self._private_urls = private_urls
         self._fetcher = Fetcher(place, limit, private_urls, on_damaged)
         self._texts: dict[str, str] = {}  # playlists by the URL that libav knows: the newest version
         self._unread: set[str] = set()  # of them, fetched already and not given to libav yet
@@ -93,14 +101,12 @@ class Hls:
 
     # --- opening ---
 
-    def open(self, stack: contextlib.ExitStack) -> Any:
-        """Open it: one variant, with one audio rendition at most.
+    def start(self) -> str:
+        """Fetch the playlist, and choose one variant with one audio rendition at most; the URL for libav.
 
         Raises:
             Forbidden, SourceError.
         """
-        check_host(self._place, self._private_urls)
-        stack.callback(self._fetcher.close)
         url = self._place.url
         text = self._fetcher.playlist(url)
         if is_master(text):
@@ -110,32 +116,45 @@ class Hls:
         self._texts[url] = text
         self._unread.add(url)
         self._live = not self.ended
-        options = {
-            "protocol_whitelist": PROTOCOLS[self._place.scheme],
-            "fpsprobesize": "0",  # as in container.open_url
-            "http_persistent": "0",  # libav's own connections, which it does not have here
-            "http_multiple": "0",
-        }
+        return url
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._fetcher.close()
+
+    def open(self, stack: contextlib.ExitStack) -> Any:
+        """Open it with libav, which gets everything from `open_nested`.
+
+        Raises:
+            Forbidden, SourceError.
+        """
+        stack.callback(self.close)
+        url = self.start()
         began = clock.now()
         name = self._place.name
         try:
-            return stack.enter_context(
+            container = stack.enter_context(
                 av.open(
                     url,
                     format="hls",
-                    options=options,
+                    options=OPTIONS,
                     timeout=(self._limit, self._limit),
                     io_open=self.open_nested,
                 )
             )
-        except (av.error.InvalidDataError, av.error.EOFError):
-            raise SourceError(f"{name} answers, but not with audio or video", code="corrupt") from None
         except (av.error.FFmpegError, OSError) as error:
+            if self.error is not None:
+                raise self.error from None
+            if isinstance(error, (av.error.InvalidDataError, av.error.EOFError)):
+                raise SourceError(f"{name} answers, but not with audio or video", code="corrupt") from None
             late = isinstance(error, av.error.ExitError) or clock.now() - began >= self._limit
             reason = "no answer in time" if late else error.strerror
             raise SourceError(
                 f"{name} does not answer ({reason})", code="no_answer", retryable=True
             ) from None
+        if self.error is not None:
+            raise self.error
+        return container
 
     def _choose_variant(self, master: str) -> str:
         """Fetch the playlist of the best variant that there is; return a master playlist of it alone."""
@@ -181,12 +200,20 @@ class Hls:
         first, end = int(options.get("offset", "0")), int(options.get("end_offset", "0"))
         found = ((times, times.asked(url, first)) for times in self._times.values())
         times, segment = next(((times, one) for times, one in found if one is not None), (None, None))
-        reader = self._fetcher.body(url, first, end)
+        reader = self._body(url, first, end)
         if times is not None and segment is not None:
             times.note(segment, fetched=reader is not None)
         if reader is None:
             return io.BytesIO()
         return Decrypted(reader, options["key"], options["iv"]) if encrypted else reader
+
+    def _body(self, url: str, first: int, end: int) -> Readable | None:
+        if self.error is None:
+            try:
+                return self._fetcher.body(url, first, end)
+            except Forbidden as refusal:
+                self.error = refusal
+        return None
 
     def _version(self, url: str) -> str:
         """The next version of a playlist; where it cannot be fetched, the one before."""
@@ -194,16 +221,24 @@ class Hls:
             self._unread.discard(url)
             return self._texts[url]
         try:
-            self._note(url, self._fetcher.playlist(url))
+            if self.error is None:
+                self._note(url, self._fetcher.playlist(url))
             self._failures = 0
+        except Forbidden as refusal:
+            self.error = refusal
         except SourceError:
             self._failures += 1
             if self._failures >= FAILURES or not self._texts[url]:
                 raise OSError(f"{self._place.name} stopped answering") from None
-        return self._texts[url]
+        return self._texts[url] if self.error is None else f"{self._texts[url]}\n#EXT-X-ENDLIST\n"
 
 
 def is_playlist(place: Place) -> bool:
     """Whether a URL is known to be a playlist by its name."""
     path = urlsplit(place.url).path.lower()
     return place.scheme in ("http", "https") and path.endswith((".m3u8", ".m3u"))
+
+
+def looks_like_playlist(head: bytes) -> bool:
+    """Whether a medium is a playlist by its first bytes."""
+    return head.removeprefix(b"\xef\xbb\xbf").startswith(b"#EXTM3U")

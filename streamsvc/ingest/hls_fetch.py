@@ -1,49 +1,31 @@
-"""Fetches playlists and segments over HTTP, blocking, with a time limit for each answer."""
+"""Fetches the playlists and segments of HLS."""
 
 from __future__ import annotations
 
 import base64
 import binascii
 import contextlib
-import ssl
 from collections.abc import Callable, Iterator
-from typing import Protocol
-from urllib.parse import unquote, unquote_to_bytes, urljoin, urlsplit
+from urllib.parse import unquote_to_bytes
 
-import httpx
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
 from streamsvc.core.errors import SourceError
 from streamsvc.ingest.playlist import absolute
 from streamsvc.ingest.source_policy import Place
+from streamsvc.ingest.web_client import FAULTS, Body, Readable, WebClient
 
-REDIRECTS = 5  # security limit
 PLAYLIST_BYTES = 4 << 20  # security limit
 _TRIES = 2  # of a segment whose server breaks off; one that does not exist is not asked for again
-_TIMEOUTS = ("connect", "read", "write", "pool")  # httpx's
-
-
-class Readable(Protocol):
-    """What libav reads from."""
-
-    def read(self, size: int) -> bytes:
-        """Up to `size` bytes; none at the end. Never raises."""
-        ...
-
-    def close(self) -> None:
-        """Release it."""
-        ...
 
 
 class Fetcher:
-    """HTTP for one source, with its credentials and cookies.
-
-    Built on httpx's transport, not its client: the client logs URLs, and these may hold secrets.
+    """What a source's playlists name, whichever host it is on.
 
     Args:
         place: of the source.
         limit: seconds without an answer after which a request fails.
-        private_urls: security limit: whether redirects are followed; they would bypass the check of the host.
+        private_urls: security limit: whether hosts of private networks are allowed.
         on_damaged: called for each body that breaks off.
     """
 
@@ -51,38 +33,31 @@ class Fetcher:
         self, place: Place, limit: float, private_urls: bool, on_damaged: Callable[[], None]
     ) -> None:
         self._place = place
-        self._limit = limit
-        self._private_urls = private_urls
+        self._client = WebClient(place, limit, private_urls)
         self._on_damaged = on_damaged
-        self._transport = httpx.HTTPTransport(verify=ssl.create_default_context())
-        self._cookies = httpx.Cookies()
 
     def close(self) -> None:
         """Close all connections."""
-        self._transport.close()
+        self._client.close()
 
     def playlist(self, url: str) -> str:
         """Fetch a playlist; returns it with absolute URLs.
 
         Raises:
+            Forbidden: "private_url".
             SourceError: "not_found", "refused", "corrupt", or "no_answer" (retryable).
         """
         name = self._place.name
+        response, final = self._client.get(url, {})
+        status = response.status
         try:
-            response, final = self._get(url, {})
-            try:
-                status = response.status_code
-                body = _first_bytes(response.iter_raw(), PLAYLIST_BYTES) if status == 200 else b""
-            finally:
-                response.close()
-        except httpx.TimeoutException:
+            body = _first_bytes(response.pieces(), PLAYLIST_BYTES) if status == 200 else b""
+        except (*FAULTS, OSError):
             raise SourceError(
-                f"{name} does not answer (no answer in time)", code="no_answer", retryable=True
+                f"{name} does not answer (a playlist breaks off)", code="no_answer", retryable=True
             ) from None
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise SourceError(
-                f"{name} does not answer ({type(error).__name__})", code="no_answer", retryable=True
-            ) from None
+        finally:
+            response.close()
         if status in (404, 410):
             raise SourceError(f"{name} does not exist ({status})", code="not_found")
         if status != 200:
@@ -93,102 +68,24 @@ class Fetcher:
         return absolute(text, final)
 
     def body(self, url: str, first: int, end: int) -> Body | None:
-        """Fetch a segment or a key; None: it is missing. `first`, `end`: bytes; 0 and 0: all."""
+        """Fetch a segment or a key; None: it is missing. `first`, `end`: bytes; 0 and 0: all.
+
+        Raises:
+            Forbidden: "private_url".
+        """
         headers = {"Range": f"bytes={first}-{end - 1 if end else ''}"} if first or end else {}
         for _ in range(_TRIES):
             try:
-                response, _ = self._get(url, headers)
-            except (SourceError, httpx.HTTPError, httpx.InvalidURL):
+                response, _ = self._client.get(url, headers)
+            except SourceError:
                 continue
-            if response.status_code in (200, 206):
-                skipped = first if response.status_code == 200 else 0
-                return Body(response, skipped, end - first if end else None, self._on_damaged)
+            if response.status in (200, 206):
+                skipped = first if response.status == 200 else 0
+                return Body(self._client, response, skipped, end - first if end else None, self._on_damaged)
             response.close()
-            if response.status_code < 500:
+            if response.status < 500:
                 return None
         return None
-
-    def _get(self, url: str, headers: dict[str, str]) -> tuple[httpx.Response, str]:
-        """Send a request, and follow its redirects. The caller closes the response."""
-        for _ in range(REDIRECTS + 1):
-            request = self._request(url, headers)
-            response = self._transport.handle_request(request)
-            response.request = request
-            self._cookies.extract_cookies(response)
-            target = response.headers.get("location")
-            if not response.is_redirect or target is None:
-                return response, url
-            response.close()
-            url = urljoin(url, target)
-            if not self._private_urls or urlsplit(url).scheme.lower() not in ("http", "https"):
-                raise SourceError(f"{self._place.name} was refused: it redirects", code="refused")
-        raise SourceError(f"{self._place.name} was refused: it redirects in a circle", code="refused")
-
-    def _request(self, url: str, headers: dict[str, str]) -> httpx.Request:
-        parts = urlsplit(url)
-        given = {"User-Agent": "streamsvc", "Accept": "*/*", "Accept-Encoding": "identity", **headers}
-        if parts.username is None:  # segments are asked for as the playlist was
-            own = urlsplit(self._place.url)
-            same = (parts.hostname, parts.port) == (own.hostname, own.port)
-            user, password = (own.username, own.password) if same else (None, None)
-        else:
-            user, password = parts.username, parts.password
-        if user is not None:
-            pair = f"{unquote(user)}:{unquote(password or '')}".encode()
-            given["Authorization"] = f"Basic {base64.b64encode(pair).decode()}"
-        place = parts._replace(netloc=parts.netloc.rpartition("@")[2], fragment="")
-        request = httpx.Request(
-            "GET",
-            place.geturl(),
-            headers=given,
-            extensions={"timeout": dict.fromkeys(_TIMEOUTS, self._limit)},
-        )
-        self._cookies.set_cookie_header(request)
-        return request
-
-
-class Body:
-    """The body of a response, for libav.
-
-    Args:
-        response: open; closed here.
-        skipped: bytes at its start that were not asked for.
-        length: bytes to read; None: all.
-        on_damaged: called where it breaks off.
-    """
-
-    def __init__(
-        self, response: httpx.Response, skipped: int, length: int | None, on_damaged: Callable[[], None]
-    ) -> None:
-        self._response = response
-        self._pieces: Iterator[bytes] = response.iter_raw()
-        self._rest = b""
-        self._skipped = skipped
-        self._left = length
-        self._on_damaged = on_damaged
-
-    def read(self, size: int) -> bytes:
-        """See Readable."""
-        if self._left is not None:
-            size = min(size, self._left)
-        while not self._rest and size > 0:
-            try:
-                piece = next(self._pieces, None)
-            except (httpx.HTTPError, httpx.StreamError, OSError):
-                self._on_damaged()
-                return b""
-            if piece is None:
-                return b""
-            self._rest = piece[self._skipped :]
-            self._skipped = max(0, self._skipped - len(piece))
-        data, self._rest = self._rest[:size], self._rest[size:]
-        if self._left is not None:
-            self._left -= len(data)
-        return data
-
-    def close(self) -> None:
-        """See Readable."""
-        self._response.close()
 
 
 class Decrypted:

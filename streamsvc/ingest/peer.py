@@ -141,8 +141,6 @@ class Peer:
                 connection, self._count_refused, lambda: aiortc_hooks.is_encrypted(pc)
             )
         self.sdp = complete_answer(pc.localDescription.sdp, self._offer)
-        self._created = clock.now()
-        self._last_activity = self._created
         self._spawn(self._run_timers())
 
     def _open_receivers(self) -> None:

@@ -1,4 +1,4 @@
-"""Access policy for sources: which schemes, folders and hosts may be read."""
+"""Access policy for sources: which schemes and folders may be read. Hosts: core/host_policy.py."""
 
 from __future__ import annotations
 
@@ -8,17 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from streamsvc.core import host_policy
 from streamsvc.core.errors import Forbidden, SourceError
 
 FILE_SCHEMES = ("", "file")
 URL_SCHEMES = ("http", "https", "rtsp", "rtsps")
-PROTOCOLS = {  # security limit: libav protocols allowed for a URL of each scheme
-    "http": "http,https,tcp,tls,crypto,data",
-    "https": "https,tcp,tls,crypto,data",
-    "rtsp": "rtsp,rtp,udp,tcp",
-    "rtsps": "rtsps,rtp,udp,tcp,tls",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,14 +79,6 @@ def locate(url: str, roots: Sequence[Path] | None) -> Place:
             code="outside_sources",
         )
     return Place("file", named, path=path)
-
-
-def check_host(place: Place, private_urls: bool) -> None:
-    """Refuse a host if any of its addresses is private. Raises Forbidden, SourceError."""
-    try:
-        host_policy.addresses(place.host, place.port, private_urls)
-    except OSError:
-        raise SourceError(f"the host {place.host} is not known", code="no_answer", retryable=True) from None
 
 
 def check_file(path: Path, name: str) -> None:

@@ -27,12 +27,14 @@ from streamsvc.ingest.container import (
     choose,
     differs,
     open_file,
-    open_url,
+    open_rtsp,
+    open_web,
     packets,
     with_headers,
 )
 from streamsvc.ingest.file_parts import Span, links, tables_before
-from streamsvc.ingest.hls import Hls, is_playlist
+from streamsvc.ingest.hls import Hls, is_playlist, looks_like_playlist
+from streamsvc.ingest.source_fetch import WebFile, open_input
 from streamsvc.ingest.source_policy import Place, check_file
 from streamsvc.ingest.source_times import Connection, SourceTimes
 from streamsvc.ingest.timestamps import MediaPacket, stamps_of
@@ -85,6 +87,7 @@ class SourceReader(threading.Thread):
         self._times = SourceTimes()
         self._connection = Connection.FIRST
         self._hls: Hls | None = None
+        self._web: WebFile | None = None  # a medium by HTTP that is no playlist
         self._missing = 0  # segments, of the connections before
         self._links: list[Span] = []  # of a chained file, those that are not read yet
         self._span: Span | None = None  # the present one; None: the whole file
@@ -169,7 +172,8 @@ class SourceReader(threading.Thread):
         duration = (
             container.duration / av.time_base if container.duration and container.duration > 0 else None
         )
-        if place.path is not None and duration is None:
+        ends = place.path is not None or (self._web is not None and self._web.length is not None)
+        if ends and duration is None:
             duration = 0.0  # a file has an end, even if its header does not say when
         if self.tracks:  # opened again, or the next link of a chain
             self._note_changes(tracks)
@@ -195,10 +199,14 @@ class SourceReader(threading.Thread):
 
     def _open_url(self, stack: contextlib.ExitStack) -> Any:
         place, limit = self._place, self.settings.open_seconds
+        if place.scheme.startswith("rtsp"):
+            return open_rtsp(place, limit, self._private_urls, stack)
         if self._hls is None and not is_playlist(place):
-            container = open_url(place, limit, self._private_urls, stack)
-            if "hls" not in container.format.name:
-                return container
+            file = open_input(place, limit, self._private_urls, self._count_damaged)
+            stack.callback(file.close)
+            if not looks_like_playlist(file.peek(16)):
+                self._web = file
+                return open_web(place, file, limit, stack)
             stack.close()
         self._missing = self.missing_segments
         self._hls = Hls(place, limit, self._private_urls, self._count_damaged)
@@ -221,6 +229,7 @@ class SourceReader(threading.Thread):
                 self._demux(container)
             except (av.error.FFmpegError, OSError):
                 error = self._read_error()
+            error = self._failure() or error
             if self._times.end != before:  # media flowed: earlier failures do not count
                 tries = 0
             if self._links and not self._stopped.is_set():
@@ -342,6 +351,14 @@ class SourceReader(threading.Thread):
     def _is_finite(self) -> bool:
         """Whether the container has a known end by now: a live playlist may have got one."""
         return self._finite or (self._hls is not None and self._hls.ended)
+
+    def _failure(self) -> SourceError | None:
+        """What ended fetching early, where opening again may help. Raises what it is otherwise."""
+        fetching = self._hls or self._web
+        failure = fetching.error if fetching is not None else None
+        if failure is None or (isinstance(failure, SourceError) and failure.retryable):
+            return failure
+        raise failure
 
     def _read_error(self) -> SourceError:
         if self._place.path is not None:

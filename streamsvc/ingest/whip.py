@@ -62,11 +62,11 @@ class Host(Protocol):
     limits: Limits
     public_url: str  # what our addresses begin with; "": the client resolves them against its own
 
-    async def authorise(self, request: Request, session: str | None, right: str) -> Grants:
+    def authorise(self, request: Request) -> Grants:
         """Check the token of a request.
 
         Raises:
-            Unauthorized, Forbidden, RateLimited: it does not grant the right.
+            Unauthorized, Forbidden: it does not grant what the route wants.
         """
 
     async def publish(self, session: str | None, offer: str, grants: Grants) -> Publication:
@@ -144,7 +144,7 @@ def router(host: Host) -> APIRouter:
 
 
 async def _publish(host: Host, request: Request, session: str | None) -> Response:
-    grants = await host.authorise(request, session, "publish")
+    grants = host.authorise(request)
     _expect_type(request, SDP)
     offer = await _body(request, host.limits.sdp_bytes)
     publication = await host.publish(session, offer, grants)
@@ -162,7 +162,7 @@ async def _publish(host: Host, request: Request, session: str | None) -> Respons
 
 
 async def _trickle(host: Host, request: Request, session: str, resource: str) -> Response:
-    await host.authorise(request, session, "publish")
+    host.authorise(request)
     publication = _live_publication(host, session, resource)
     _expect_type(request, FRAGMENT)
     tag = request.headers.get("if-match")
@@ -176,7 +176,7 @@ async def _trickle(host: Host, request: Request, session: str, resource: str) ->
 
 
 async def _end(host: Host, request: Request, session: str, resource: str) -> Response:
-    await host.authorise(request, session, "publish")
+    host.authorise(request)
     await host.end(_live_publication(host, session, resource).resource)
     return Response(status_code=200)
 

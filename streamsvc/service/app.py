@@ -33,12 +33,12 @@ from streamsvc.service import (
     event_routes,
     page_routes,
     question_routes,
+    rights,
     session_routes,
     subtitle_routes,
     watch_routes,
     whip_routes,
 )
-from streamsvc.service.auth import requirement
 from streamsvc.service.compat import routes as compat_routes
 from streamsvc.service.compat.websocket import deny
 from streamsvc.service.cors import Cors
@@ -84,19 +84,22 @@ def build(service: Service, connections: Connections | None = None) -> FastAPI:
     )
     app.state.service = service
     server = service.settings.server
-    publish = Depends(requirement(service.auth, "publish"))
-    subscribe = Depends(requirement(service.auth, "subscribe"))
-    ask = Depends(requirement(service.auth, "ask"))
-    app.include_router(session_routes.router(service))
-    app.include_router(event_routes.router(service))
-    app.include_router(subtitle_routes.router(service, subscribe))
-    app.include_router(_operations(service))
-    app.include_router(whip_routes.router(service))
-    app.include_router(compat_routes.router(service))
-    app.include_router(question_routes.router(service.sessions.open, ask, service.auth.asker))
-    app.include_router(caption_push_routes.router(service.pushes, publish))
-    app.include_router(watch_routes.router(service.sessions.open, publish, subscribe))
+    parts = (
+        session_routes.router(service),
+        event_routes.router(service),
+        subtitle_routes.router(service),
+        _operations(service),
+        whip_routes.router(service),
+        question_routes.router(service.sessions.open, service.auth),
+        caption_push_routes.router(service.pushes),
+        watch_routes.router(service.sessions.open, lambda request: service.auth.of(request.scope)),
+    )
+    for part in parts:
+        app.include_router(part, dependencies=[Depends(rights.checked(service.auth))])
+    app.include_router(compat_routes.router(service))  # tells refusals in other people's words
     page_routes.mount(app, server)
+    if unknown := rights.unnamed(app.routes):
+        raise RuntimeError(f"service/rights.py does not say who may use {', '.join(unknown)}")
     _add_error_handlers(app)
     app.add_middleware(
         RequestGuard, auth=service.auth, limits=service.settings.limits, connections=connections
@@ -225,17 +228,15 @@ def _operations(service: Service) -> APIRouter:
         return JSONResponse(body, 200 if is_ready else 503)
 
     @routes.get("/metrics")
-    async def exposition(request: Request) -> Response:
+    async def exposition() -> Response:
         """Prometheus metrics."""
-        service.auth.grants(request.headers)
         return Response(metrics.render(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
     @routes.get("/v1/capacity")
-    async def capacity(request: Request) -> dict[str, Any]:
-        """Number of live sessions, their limit, and the degradation level with what it means."""
-        service.auth.grants(request.headers)
+    async def capacity() -> dict[str, Any]:
+        """How many sessions have a publisher, their limit, and the degradation level with what it means."""
         return {
-            "sessions": len(service.sessions.live),
+            "sessions": service.sessions.places.taken,
             "limit": service.settings.limits.sessions,
             **service.load_controller.describe(),
             "draining": service.sessions.draining,
@@ -248,11 +249,22 @@ def _operations(service: Service) -> APIRouter:
 
     @routes.post("/v1/tokens", status_code=201)
     async def token(body: NewToken, request: Request) -> dict[str, Any]:
-        """Issue a short-lived token with at most the rights of the caller's own."""
-        limiter.take(request.client.host if request.client else "")
-        grants = service.auth.grants(request.headers)
-        text = service.auth.token(grants, session=body.session, may=tuple(body.may), seconds=body.expires_in)
-        return {"token": text, "expires_in": body.expires_in}
+        """Issue a short-lived token with at most the rights of the caller's own; `jti` is its id."""
+        grants = service.auth.of(request.scope)
+        limiter.take(rights.counted_as(grants, request))
+        made = service.auth.token(grants, session=body.session, may=tuple(body.may), seconds=body.expires_in)
+        return {"token": made.token, "jti": made.id, "expires_in": body.expires_in}
+
+    @routes.delete("/v1/tokens/{jti}", status_code=204)
+    async def revoke(jti: str, request: Request) -> None:
+        """Revoke a token and what was made with it; a token may revoke itself, the API key every one.
+
+        It is refused from now on (401 `token_revoked`), also after a restart; its sockets and streams end
+        within 5 seconds, and signed addresses that it was sent open nothing any more.
+        """
+        grants = service.auth.of(request.scope)
+        limiter.take(rights.counted_as(grants, request))
+        await asyncio.to_thread(service.auth.revoke, grants, jti)
 
     return routes
 

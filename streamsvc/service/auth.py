@@ -11,34 +11,84 @@ import hashlib
 import hmac
 import re
 import secrets
-from collections.abc import Callable, Mapping
-from urllib.parse import urlsplit
+from collections.abc import Mapping
+from dataclasses import dataclass
+from urllib.parse import parse_qsl, urlsplit
 
 import jwt
-from fastapi import Request
+from starlette.datastructures import Headers
+from starlette.types import Scope
 
 from streamsvc.core import clock
 from streamsvc.core.config import Server, is_loopback
-from streamsvc.core.errors import Forbidden, InvalidRequest, Unauthorized
+from streamsvc.core.errors import Forbidden, InvalidRequest, NotFound, StreamsvcError, Unauthorized
 from streamsvc.core.types import Grants
+from streamsvc.service.broadcast_ids import name_of
+from streamsvc.service.revocations import Revocations
 
 SUBPROTOCOL = "streamsvc.token."  # + the token, as a WebSocket subprotocol
-PERMISSIONS = ("publish", "subscribe", "ask")
+_OPENAI_KEY = "openai-insecure-api-key."  # + the key, as a WebSocket subprotocol
+_SCHEMES = ("bearer", "token")
+PERMISSIONS = ("publish", "subscribe", "ask", "operate")  # operate: metrics and capacity
+SIGNED = "signed"  # tenant of whoever shows a signed address
+SIGNED_ADDRESS = re.compile(
+    r"(?P<path>/v1/sessions/[\w.~-]+/[\w./~-]+)\?exp=(?P<exp>\d{10})&sig=(?P<sig>[\w-]{43})"
+)
+OWNER, LOCAL = "owner", "local"  # holders: of the API key; of nothing, on an open server
 _MAX_LIFETIME = 24 * 3600  # seconds; security limit: lifetime of a token
+_ID_LENGTH = 12  # characters of a token's id
+_MOST_STEPS = 4  # tokens of tokens of tokens; security limit of the length of an id
+_STEP = rf"[\w-]{{{_ID_LENGTH}}}"
+_ID = re.compile(rf"{_STEP}(\.{_STEP}){{0,{_MOST_STEPS - 1}}}", re.ASCII)
+_IN_SCOPE = "streamsvc.grants"  # key in an ASGI scope: Grants, or why there are none
+
+
+@dataclass(frozen=True, slots=True)
+class Issued:
+    """A new token and its id (`jti`): the id of the token that it was made with, a dot, and its own."""
+
+    token: str
+    id: str
 
 
 class Auth:
-    """Checks and issues the credentials of one server."""
+    """Checks and issues the credentials of one server.
 
-    def __init__(self, server: Server) -> None:
+    Args:
+        server: its key, addresses and origins.
+        revoked: tokens that are valid no longer; None: kept in memory.
+    """
+
+    def __init__(self, server: Server, revoked: Revocations | None = None) -> None:
+        self.revoked = revoked or Revocations()
         self._server = server
         self._open = server.api_key is None
         secret = (server.api_key or secrets.token_hex(32)).encode()
         self._token_key = hmac.new(secret, b"streamsvc tokens", hashlib.sha256).digest()
         self._url_key = hmac.new(secret, b"streamsvc urls", hashlib.sha256).digest()
 
+    def of(self, scope: Scope) -> Grants:
+        """Grants of an ASGI request: of its signed address, else of its token; read once, kept in the scope.
+
+        Raises:
+            Unauthorized, Forbidden: as of `grants`.
+        """
+        found = scope.get(_IN_SCOPE)
+        if found is None:
+            try:
+                found = self._signed(scope) or self.grants(
+                    Headers(scope=scope), tuple(scope.get("subprotocols", ()))
+                )
+            except StreamsvcError as error:
+                found = error
+            scope[_IN_SCOPE] = found
+        if isinstance(found, StreamsvcError):
+            raise found
+        grants: Grants = found
+        return grants
+
     def grants(self, headers: Mapping[str, str], subprotocols: tuple[str, ...] = ()) -> Grants:
-        """Grants of a request, by `Authorization: Bearer` or the WebSocket subprotocol.
+        """Grants of a request, by its `Authorization` header or WebSocket subprotocols.
 
         Raises:
             Unauthorized: the token is missing or not valid.
@@ -46,24 +96,24 @@ class Auth:
         """
         self.check_origin(headers)
         if self._open:
-            return Grants("local", "*", publish=True, subscribe=True, ask=True, expires=None)
-        token = _bearer(headers) or next(
-            (name.removeprefix(SUBPROTOCOL) for name in subprotocols if name.startswith(SUBPROTOCOL)), ""
-        )
+            return Grants("local", "*", frozenset(PERMISSIONS), None, LOCAL)
+        token = _presented(headers, subprotocols)
         if not token:
             raise Unauthorized("A token is required: Authorization: Bearer …")
         api_key = self._server.api_key
         if api_key is not None and hmac.compare_digest(token.encode(), api_key.encode()):
-            return Grants("owner", "*", publish=True, subscribe=True, ask=True, expires=None)
+            return Grants("owner", "*", frozenset(PERMISSIONS), None, OWNER)
         return self._decode(token)
 
-    def asker(self, request: Request) -> str:
-        """Who asks: the token's holder; on an open server, the client's address."""
-        if not self._open and (token := _bearer(request.headers)):
-            return f"token:{hashlib.sha256(token.encode()).hexdigest()[:32]}"
-        return f"host:{request.client.host if request.client else ''}"
+    def over(self, grants: Grants) -> Unauthorized | None:
+        """Why grants that were valid are so no longer; None: they are."""
+        if self.revoked.covers(grants.holder):
+            return Unauthorized("The token has been revoked", code="token_revoked")
+        if grants.expires is not None and clock.utc().timestamp() >= grants.expires:
+            return Unauthorized("The token has expired", code="token_expired")
+        return None
 
-    def token(self, grants: Grants, *, session: str, may: tuple[str, ...], seconds: float) -> str:
+    def token(self, grants: Grants, *, session: str, may: tuple[str, ...], seconds: float) -> Issued:
         """Issue a short-lived token with at most the rights of `grants`.
 
         Raises:
@@ -73,27 +123,33 @@ class Auth:
             raise InvalidRequest(
                 f"expires_in must be greater than 0 and at most {_MAX_LIFETIME} seconds", code="bad_expiry"
             )
+        by_owner = grants.holder in (OWNER, LOCAL)
         for permission in may:
             if permission not in PERMISSIONS:
                 raise InvalidRequest(
                     f"Unknown permission {permission!r}; the permissions are {', '.join(PERMISSIONS)}",
                     code="bad_permission",
                 )
-            if not _holds(grants, permission):
+            if permission not in grants.may or (permission == "operate" and not by_owner):
                 raise Forbidden(f"You cannot grant {permission!r}: your own token does not allow it")
-        if grants.session not in ("*", session):
+        if not covers(grants.session, session):
             raise Forbidden("You can only grant access to your own session")
+        steps = [] if by_owner else grants.holder.split(".")
+        if len(steps) >= _MOST_STEPS:
+            raise Forbidden("This token is too many steps from the API key to make another")
         expires = clock.utc().timestamp() + seconds
         if grants.expires is not None:
             expires = min(expires, grants.expires)
+        number = ".".join([*steps, secrets.token_urlsafe(_ID_LENGTH * 3 // 4)])
         claims = {
+            "jti": number,
             "sub": grants.tenant,
             "session": session,
             "may": list(may),
             "exp": int(expires),
             "aud": "streamsvc",
         }
-        return jwt.encode(claims, self._token_key, algorithm="HS256")
+        return Issued(jwt.encode(claims, self._token_key, algorithm="HS256"), number)
 
     def _decode(self, token: str) -> Grants:
         try:
@@ -105,18 +161,36 @@ class Auth:
                 options={"require": ["exp", "sub"]},
             )
         except jwt.ExpiredSignatureError:
-            raise self.expired() from None
+            raise Unauthorized("The token has expired", code="token_expired") from None
         except jwt.PyJWTError:
             raise Unauthorized("The token is not valid", code="bad_token") from None
-        may = claims.get("may", ())
-        return Grants(
+        grants = Grants(
             tenant=str(claims["sub"]),
             session=str(claims.get("session", "")),
-            publish="publish" in may,
-            subscribe="subscribe" in may,
-            ask="ask" in may,
+            may=frozenset(PERMISSIONS).intersection(claims.get("may", ())),
             expires=float(claims["exp"]),
+            # A token without an id was made before tokens had one; such tokens are gone after 24 hours.
+            holder=str(claims.get("jti") or hashlib.sha256(token.encode()).hexdigest()[:_ID_LENGTH]),
         )
+        if (ended := self.over(grants)) is not None:
+            raise ended
+        return grants
+
+    def revoke(self, grants: Grants, token: str) -> None:
+        """Revoke the token with this id, and what was made with it: from now on they are refused.
+
+        A token may revoke itself and what was made with it; the API key all. Sockets and streams end within
+        `token_lifetime.RECHECK` seconds.
+
+        Raises:
+            NotFound: this is no id of a token. Forbidden: of another. CapacityError: too many are revoked.
+        """
+        if not _ID.fullmatch(token):
+            raise NotFound("This is no id (`jti`) of a token", code="no_token")
+        by_owner = grants.holder in (OWNER, LOCAL)
+        if not by_owner and not f"{token}.".startswith(f"{grants.holder}."):
+            raise Forbidden("A token can only revoke itself and those that were made with it")
+        self.revoked.add(token, _MAX_LIFETIME, by_owner=by_owner)
 
     # --- signed URLs: read access to one path ---
 
@@ -129,38 +203,43 @@ class Auth:
         address = self._server.address(path)
         if self._open:
             return address
-        expires = int(clock.utc().timestamp() + seconds)
-        return f"{address}?exp={expires}&sig={self._signature(path, expires)}"
+        return f"{address}?{self._query(path, int(clock.utc().timestamp() + seconds), OWNER)}"
 
-    def check_signed(self, path: str, expires: str | None, signature: str | None) -> bool:
-        """Whether the signature of a URL is valid and not expired."""
-        if not expires or not signature or not (expires.isascii() and expires.isdecimal()):
-            return False
-        valid = hmac.compare_digest(
-            self._signature(path, int(expires[:20])).encode(), signature.encode(errors="replace")
-        )
-        return valid and clock.utc().timestamp() < int(expires)
+    def signed_for(self, grants: Grants, found: re.Match[str]) -> str:
+        """A signed address, made to end with the grants of whoever is sent it: by expiry and by revocation.
 
-    def shortened(self, signed: re.Match[str], expires: float) -> str:
-        """A signed address that is valid until `expires` at most.
-
-        signed: its path, expiry and signature; what we have not signed stays as it is.
+        found: by `SIGNED_ADDRESS`; what we have not signed stays as it is.
         """
-        path, expiry = signed[1], int(signed[2])
-        if expiry <= expires or not self.check_signed(path, signed[2], signed[3]):
-            return signed[0]
-        return f"{path}?exp={int(expires)}&sig={self._signature(path, int(expires))}"
+        path, expiry = found["path"], int(found["exp"])
+        if not self._is_signed(path, found["exp"], OWNER, found["sig"]):
+            return found[0]
+        return f"{path}?{self._query(path, min(expiry, int(grants.expires or expiry)), grants.holder)}"
 
-    def is_over(self, expires: float) -> bool:
-        """Whether credentials with this expiry (Unix seconds) are valid no longer."""
-        return clock.utc().timestamp() >= expires
+    def _signed(self, scope: Scope) -> Grants | None:
+        """Read access to what a signed address names; None: this is none, or one that is over."""
+        if scope["type"] != "http" or scope["method"] != "GET" or b"sig=" not in scope["query_string"]:
+            return None
+        query = dict(parse_qsl(scope["query_string"].decode("latin-1")))
+        expiry, holder = query.get("exp", ""), query.get("by", OWNER)
+        path = scope["path"].removeprefix(scope.get("root_path", ""))
+        if not self._is_signed(path, expiry, holder, query.get("sig", "")):
+            return None
+        grants = Grants(SIGNED, "*", frozenset({"subscribe"}), float(expiry), holder)
+        return grants if self.over(grants) is None else None
 
-    def expired(self) -> Unauthorized:
-        """What is told when they are not."""
-        return Unauthorized("The token has expired", code="token_expired")
+    def _is_signed(self, path: str, expiry: str, holder: str, signature: str) -> bool:
+        if not (expiry.isascii() and expiry.isdecimal()) or not (holder == OWNER or _ID.fullmatch(holder)):
+            return False
+        valid = self._signature(path, int(expiry[:20]), holder).encode()
+        return hmac.compare_digest(valid, signature.encode(errors="replace"))
 
-    def _signature(self, path: str, expires: int) -> str:
-        return hmac.new(self._url_key, f"{expires} {path}".encode(), hashlib.sha256).hexdigest()[:43]
+    def _query(self, path: str, expiry: int, holder: str) -> str:
+        by = "" if holder == OWNER else f"&by={holder}"
+        return f"exp={expiry}{by}&sig={self._signature(path, expiry, holder)}"
+
+    def _signature(self, path: str, expiry: int, holder: str) -> str:
+        text = f"{expiry} {holder} {path}".encode(errors="replace")
+        return hmac.new(self._url_key, text, hashlib.sha256).hexdigest()[:43]
 
     # --- browsers ---
 
@@ -206,39 +285,27 @@ def _host_name(host: str) -> str:
         return host
 
 
-def _bearer(headers: Mapping[str, str]) -> str:
-    """The token of the `Authorization` header; "" without one."""
-    scheme, _, token = headers.get("authorization", "").partition(" ")
-    return token.strip() if scheme.lower() == "bearer" else ""
+def _presented(headers: Mapping[str, str], offered: tuple[str, ...]) -> str:
+    """The key or token of a request; "" without one.
 
-
-def require(grants: Grants, session: str | None, permission: str) -> None:
-    """Raise Forbidden unless `grants` hold `permission` for `session` (None: a new session)."""
-    if not _holds(grants, permission):
-        raise Forbidden(f"This token does not have the permission {permission!r}")
-    if grants.session != "*" and grants.session != session:
-        raise Forbidden("This token is for another session")
-
-
-def requirement(auth: Auth, permission: str) -> Callable[[Request], Grants]:
-    """A FastAPI dependency that checks `permission` for the session in the path.
-
-    A GET may use a signed URL instead of a token.
+    In `Authorization: Bearer`, in Deepgram's `Authorization: Token`, or in a subprotocol of ours, of OpenAI's
+    or of Deepgram's.
     """
-
-    def check(request: Request) -> Grants:
-        session = request.path_params.get("session_id")
-        query = request.query_params
-        path = request.url.path.removeprefix(request.scope.get("root_path", ""))
-        if request.method == "GET" and auth.check_signed(path, query.get("exp"), query.get("sig")):
-            expires = float(query["exp"])
-            return Grants("signed", str(session), publish=False, subscribe=True, ask=False, expires=expires)
-        grants = auth.grants(request.headers)
-        require(grants, session, permission)
-        return grants
-
-    return check
+    scheme, _, token = headers.get("authorization", "").partition(" ")
+    if scheme.lower() in _SCHEMES:
+        return token.strip()
+    for name in offered:
+        for prefix in (SUBPROTOCOL, _OPENAI_KEY):
+            if name.startswith(prefix):
+                return name.removeprefix(prefix).strip()
+    return offered[1].strip() if len(offered) > 1 and offered[0].lower() in _SCHEMES else ""
 
 
-def _holds(grants: Grants, permission: str) -> bool:
-    return {"publish": grants.publish, "subscribe": grants.subscribe, "ask": grants.ask}[permission]
+def root_of(holder: str) -> str:
+    """The token that the API key has made, and with which a token was made, perhaps through others."""
+    return holder.partition(".")[0]
+
+
+def covers(granted: str, session: str | None) -> bool:
+    """Whether a token for `granted` is for this session too: a name has all its broadcasts, "*" is any."""
+    return granted == "*" or (session is not None and granted in (session, name_of(session)))

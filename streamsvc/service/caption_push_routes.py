@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal, Protocol
 
-from fastapi import APIRouter, params
+from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 from streamsvc.events.caption_push import Push, Target, parse_target
@@ -34,16 +34,16 @@ class _Pushes(Protocol):
             Forbidden, Unprocessable: the host may not be reached, or is not known.
         """
 
-    def all(self, session: str) -> Sequence[Push]:
+    async def all(self, session: str) -> Sequence[Push]:
         """The pushes of a session, stopped ones too."""
 
-    def remove(self, session: str, push: str) -> Push:
+    async def remove(self, session: str, push: str) -> Push:
         """Stop and delete a push."""
 
 
-def router(pushes: _Pushes, publish: params.Depends) -> APIRouter:
-    """The routes; `publish` checks the right to publish."""
-    routes = APIRouter(prefix="/v1/sessions/{session_id}/pushes", tags=["pushes"], dependencies=[publish])
+def router(pushes: _Pushes) -> APIRouter:
+    """The routes."""
+    routes = APIRouter(prefix="/v1/sessions/{session_id}/pushes", tags=["pushes"])
 
     @routes.post("", status_code=201)
     async def add(session_id: str, body: NewPush) -> dict[str, Any]:
@@ -54,11 +54,11 @@ def router(pushes: _Pushes, publish: params.Depends) -> APIRouter:
     @routes.get("")
     async def show(session_id: str) -> list[dict[str, Any]]:
         """The pushes of a session: state, counts and last error, never the URL."""
-        return [push.describe() for push in pushes.all(session_id)]
+        return [push.describe() for push in await pushes.all(session_id)]
 
     @routes.delete("/{push_id}")
     async def remove(session_id: str, push_id: str) -> dict[str, Any]:
         """Stop a push and forget it; what waits is not posted."""
-        return pushes.remove(session_id, push_id).describe()
+        return (await pushes.remove(session_id, push_id)).describe()
 
     return routes

@@ -14,11 +14,12 @@ from streamsvc.core.config import Limits
 from streamsvc.core.errors import InvalidRequest, StreamsvcError, TooLarge
 from streamsvc.core.types import Grants
 from streamsvc.events.subscription import Subscription
-from streamsvc.service import question_routes
-from streamsvc.service.auth import require
+from streamsvc.service import question_routes, rights
+from streamsvc.service.auth import root_of
 from streamsvc.service.service import Service
 from streamsvc.service.session import Session
 from streamsvc.service.session_bodies import SessionUpdate
+from streamsvc.service.watch_routes import remove_watch
 
 Message = Mapping[str, Any]
 
@@ -30,10 +31,6 @@ class Subscriber:
     session: Session
     subscription: Subscription
     grants: Grants
-
-    def require(self, permission: str) -> None:
-        """Raise Forbidden unless the subscriber holds `permission` for its session."""
-        require(self.grants, self.session.id, permission)
 
     def reply(self, kind: str, body: Message) -> None:
         """Send an event to this subscriber alone, regardless of its type filter."""
@@ -75,34 +72,32 @@ def _check_size(text: str, message: Message, limits: Limits) -> None:
 
 def _act(service: Service, subscriber: Subscriber, message: Message) -> None:
     session, subscription = subscriber.session, subscriber.subscription
-    match message.get("type"):
+    kind = message.get("type")
+    if permission := rights.MESSAGES.get(kind) if isinstance(kind, str) else None:
+        rights.require(subscriber.grants, permission)
+    match kind:
         case "ping":
             subscriber.reply("pong", {"id": str(message["id"])[:64]} if "id" in message else {})
         case "question.ask":
-            subscriber.require("ask")
             question_routes.ask(session, message, subscription.client)
         case "question.cancel":
-            subscriber.require("ask")
             if (number := _id(message)) is None:
                 raise InvalidRequest("question.cancel requires the `id` of the question", code="bad_id")
             session.answering.cancel(number, subscription.client)
         case "watch.add":
-            subscriber.require("ask")
             when, cooldown = _watch_fields(message, "when")
             watch = session.watches.add(when, cooldown)
             subscriber.reply("watch.added", {"watch_id": watch["id"], "when": watch["when"]})
         case "watch.remove":
-            subscriber.require("ask")
             watch_id, _ = _watch_fields(message, "watch_id")
-            watch = session.watches.remove(watch_id)
+            watch = remove_watch(session.watches, watch_id, subscriber.grants)
             subscriber.reply("watch.removed", {"watch_id": watch["id"], "when": watch["when"]})
         case "session.update":
-            subscriber.require("publish")
+            service.updates.take(f"{session.id} {root_of(subscriber.grants.holder)}")
             _update(message).apply(service.sessions, session.id)
-        case kind:
+        case _:
             raise InvalidRequest(
-                f"Unknown message type {str(kind)[:64]!r}; the types are question.ask, question.cancel, "
-                "watch.add, watch.remove, session.update and ping",
+                f"Unknown message type {str(kind)[:64]!r}; the types are {', '.join(rights.MESSAGES)}",
                 code="unknown_type",
             )
 

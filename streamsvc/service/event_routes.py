@@ -18,8 +18,9 @@ from starlette.websockets import WebSocketState
 from streamsvc.core.errors import InvalidRequest, RateLimited, StreamsvcError
 from streamsvc.events import schema
 from streamsvc.events.subscription import Subscription
-from streamsvc.service import client_messages
-from streamsvc.service.auth import SUBPROTOCOL, require, requirement
+from streamsvc.service import client_messages, rights
+from streamsvc.service.audience import audience_of
+from streamsvc.service.auth import SUBPROTOCOL
 from streamsvc.service.client_messages import Subscriber
 from streamsvc.service.closing_stream import ClosingStream
 from streamsvc.service.compat.websocket import receive
@@ -41,7 +42,7 @@ class EventQuery:
 
     types: patterns such as "caption.*"; empty: all.
     epoch, after: the last event seen; after None: new events only.
-    client: id of the subscriber, whose own answers it receives.
+    client: the name by which the subscriber finds its own answers again.
     """
 
     types: tuple[str, ...] = ()
@@ -53,7 +54,6 @@ class EventQuery:
 def router(service: Service) -> APIRouter:
     """The routes."""
     routes = APIRouter(prefix="/v1/sessions", tags=["sessions"])
-    check = requirement(service.auth, "subscribe")
 
     @routes.get("/{session_id}/events")
     async def follow(
@@ -65,7 +65,6 @@ def router(service: Service) -> APIRouter:
         client: str = "",
     ) -> Response:
         """The session's events as Server-Sent Events; with a WebSocket upgrade, the event socket."""
-        check(request)
         session = await service.sessions.open(session_id)
         last_id = request.headers.get("last-event-id", "")
         if last_id and after is None:
@@ -73,7 +72,8 @@ def router(service: Service) -> APIRouter:
             if seq.isascii() and seq.isdecimal():
                 epoch, after = last_epoch, int(seq[:20])
         query = EventQuery(_patterns(types), epoch, _bounded(after), client[:_CLIENT_LENGTH])
-        subscription = session.log.subscribe(query.types, query.client)
+        audience = audience_of(service.auth.of(request.scope), query.client)
+        subscription = session.log.subscribe(query.types, audience)
         return ClosingStream(
             _event_stream(session, subscription, query),
             lambda: session.log.unsubscribe(subscription),
@@ -174,10 +174,9 @@ async def serve_socket(service: Service, socket: WebSocket, session_id: str, que
 
 
 async def _subscribe(service: Service, socket: WebSocket, session_id: str, query: EventQuery) -> Subscriber:
-    grants = service.auth.grants(socket.headers, tuple(socket.scope.get("subprotocols", ())))
-    require(grants, session_id, "subscribe")
+    grants = rights.check(service.auth, socket)
     session = await service.sessions.open(session_id)
-    return Subscriber(session, session.log.subscribe(query.types, query.client), grants)
+    return Subscriber(session, session.log.subscribe(query.types, audience_of(grants, query.client)), grants)
 
 
 async def refuse(socket: WebSocket, error: StreamsvcError) -> None:

@@ -10,18 +10,21 @@ from cachetools import LRUCache
 
 from streamsvc.core.errors import NotFound
 from streamsvc.core.types import Event
+from streamsvc.service.question_history import hashed
 
 _MOST = 256  # answers kept of one session; the longest unread are forgotten first
 
 
 @dataclass(slots=True)
 class _Kept:
-    """One question. `asker` None: anybody may read the answer. `body`: of its answer.done; None: it waits.
+    """One question. `body`: of its answer.done; None: it waits.
 
-    `audience`: of its events; None: all.
+    `holder`: hash of who holds the credential that it was asked with; `asker`: as in the queue, "" if of an
+    earlier run; `audience`: of its events; None: all.
     """
 
-    asker: str | None
+    holder: str
+    asker: str
     audience: str | None
     body: Mapping[str, Any] | None = None
 
@@ -32,12 +35,24 @@ class KeptAnswers:
     def __init__(self) -> None:
         self._kept: LRUCache[str, _Kept] = LRUCache(_MOST)
 
-    def expect(self, question_id: str, asker: str | None, audience: str | None = None) -> None:
-        """Keep the answer to a question for `asker`; None: for anybody.
+    def expect(self, question_id: str, holder: str, asker: str, audience: str | None) -> None:
+        """Keep the answer to a question for its holder; with the audience None for anybody.
 
-        `audience`: of the answer's events. Askers choose ids, so another's answer may bear the same one.
+        `asker`: in the queue. `audience`: of the answer's events. Askers choose ids, so another's answer may
+        bear the same one.
         """
-        self._kept[question_id] = _Kept(asker, audience)
+        self._kept[question_id] = _Kept(hashed(holder), asker, audience)
+
+    def reader(self, question_id: str, audience: str | None) -> str | None:
+        """Hash of who may read an answer; "": anybody; None: nobody."""
+        kept = self._kept.get(question_id)
+        if kept is None or kept.audience != audience:
+            return None
+        return "" if audience is None else kept.holder
+
+    def restore(self, reader: str, audience: str | None, body: Mapping[str, Any]) -> None:
+        """Keep an answer of an earlier run; arguments as `reader` told them, and the body of its event."""
+        self._kept[body["question_id"]] = _Kept(reader, "", audience, body)
 
     def take(self, event: Event | None) -> Event | None:
         """Keep an answer that is expected. Returns the event, whatever it is."""
@@ -47,15 +62,26 @@ class KeptAnswers:
                 kept.body = event.body
         return event
 
-    def read(self, question_id: str, asker: str) -> Mapping[str, Any] | None:
+    def read(self, question_id: str, holder: str) -> Mapping[str, Any] | None:
         """The body of the answer; None: it is not there yet.
 
         Raises:
             NotFound: no such question is kept, or somebody else has asked it.
         """
         kept = self._kept.get(question_id)
-        if kept is None or kept.asker not in (None, asker):
-            raise NotFound(
-                "you have asked no such question here, or its answer is no longer kept", code="no_question"
-            )
+        if kept is None or (kept.audience is not None and kept.holder != hashed(holder)):
+            raise _not_yours()
         return kept.body
+
+    def asker(self, question_id: str, holder: str) -> str:
+        """Who asked a question of one's own in the queue, to cancel it there. Raises NotFound."""
+        kept = self._kept.get(question_id)
+        if kept is None or kept.holder != hashed(holder):
+            raise _not_yours()
+        return kept.asker
+
+
+def _not_yours() -> NotFound:
+    return NotFound(
+        "you have asked no such question here, or its answer is no longer kept", code="no_question"
+    )

@@ -17,13 +17,11 @@ from streamsvc.service.ingest_stats import TrackStats
 from streamsvc.speech.pipeline import SpeechPipeline
 from streamsvc.vision.pipeline import VisionPipeline
 
-_UNUSED_SECONDS = 600.0  # that a session waits for its first publisher: meanwhile it holds one of few places
-
 
 class State(enum.Enum):
     """The state of a session."""
 
-    CREATED = "created"  # there has been no publisher yet
+    CREATED = "created"  # no publisher has brought media yet, and none is attached; it holds no place
     LIVE = "live"
     STALLED = "stalled"  # media have stopped coming; the context is kept
     ENDED = "ended"  # readable until its retention has passed
@@ -66,7 +64,7 @@ class MediaInput:
         speech, vision: the pipelines that frames are queued for.
         end: ends the session, for a reason.
 
-    `state`: CREATED, LIVE or STALLED.
+    `state`: CREATED, LIVE or STALLED. `unused_seconds`: that a session is kept which has had no media.
     """
 
     def __init__(
@@ -78,6 +76,7 @@ class MediaInput:
         end: Callable[[str], None],
     ) -> None:
         self.state = State.CREATED
+        self.unused_seconds = context.settings.limits.unpublished_seconds
         self.publisher: Publisher | None = None
         self.tracks: dict[str, MediaTrack] = {}
         self._kinds: tuple[str, ...] = ()  # of tracks that an earlier run had
@@ -87,6 +86,7 @@ class MediaInput:
         self._vision = vision
         self._end = end
         self._closed = False
+        self._began = False  # a frame has come
         self._counts: dict[str, TrackStats] = {}  # of the present publisher, else of the last one
         self._transport: Mapping[str, float] = {}  # what the last publisher counted itself
         self._dropped: dict[str, int] = {}  # by the rings, before the present publisher
@@ -112,6 +112,7 @@ class MediaInput:
     def tap(self, frame: EncodedFrame) -> None:
         """Queue one encoded frame. Non-blocking; called from the transport's task."""
         self._context.tape.note("frame", frame)
+        self._began = True
         self._context.clock.advance(frame.at)
         if frame.changed is not None:
             added = frame.kind not in self.tracks
@@ -174,26 +175,41 @@ class MediaInput:
             self.detach(why)
 
     def detach(self, why: str) -> None:
-        """Detach the publisher; the context is kept for the resume window."""
+        """Detach the publisher; the context is kept for the resume window.
+
+        Where it has brought nothing, such as an offer that nobody connected for, the session is as it was
+        before: it waits for its first publisher, and holds no place.
+        """
         self.count_losses()
         self.publisher = None
+        if not self._began:
+            self.state, self.tracks = State.CREATED, {}
+            self._log.emit("session.updated", self.summary() | {"reason": why})
+            self.await_first_publisher()
+            return
         if self.state is State.LIVE:
             self.state = State.STALLED
             self._log.emit("session.stalled", {"reason": why})
         self._await_publisher(self._context.settings.ingest.resume_seconds, "publisher_left")
 
     def await_first_publisher(self) -> None:
-        """End the session unless a publisher comes within the time that an unused session is kept."""
+        """End the session unless a publisher comes within `unused_seconds`."""
         if self.publisher is None:
-            self._await_publisher(_UNUSED_SECONDS, "never_published")
+            self._await_publisher(self.unused_seconds, "never_published")
 
     def _await_publisher(self, seconds: float, reason: str) -> None:
+        self.cancel_timer()
         self._timer = asyncio.get_running_loop().call_later(seconds, self._end, reason)
 
     def cancel_timer(self) -> None:
         """Stop waiting for a publisher."""
         if self._timer is not None:
             self._timer.cancel()
+
+    @property
+    def closed(self) -> bool:
+        """Whether no publisher is admitted any more."""
+        return self._closed
 
     def refuse_publishers(self) -> None:
         """Admit no publisher and no state of one any more: the end of the session has begun."""

@@ -6,11 +6,12 @@ import asyncio
 import secrets
 
 from streamsvc.core import metrics
-from streamsvc.core.errors import Conflict, InvalidRequest, NotFound
+from streamsvc.core.errors import Conflict, NotFound
 from streamsvc.core.tasks import BackgroundTasks
 from streamsvc.ingest import peer as webrtc
 from streamsvc.ingest.ice_servers import IceServers
 from streamsvc.ingest.whip import Publication
+from streamsvc.service import broadcast_ids
 from streamsvc.service.media_input import State
 from streamsvc.service.session import Session
 from streamsvc.service.sessions import Sessions
@@ -34,25 +35,30 @@ class Publications:
         self._tasks = tasks
         self._ice_servers: IceServers | None = None  # made from the settings of the first session
 
-    async def publish(self, name: str | None, offer: str) -> Publication:
+    async def publish(self, name: str | None, offer: str, holder: str = "") -> Publication:
         """Answer an offer and publish its media to a session.
 
-        A session of that id is created where there is none.
+        Args:
+            name: of the session; where none of that name is live, a new broadcast begins. None: no name.
+            offer: SDP, untrusted.
+            holder: of the token.
 
         Raises:
-            Conflict: the session has a publisher already. CapacityError, InvalidRequest, Unprocessable: no
-                answer is possible.
+            Conflict: the session has a publisher already, or has ended. CapacityError: no place is free; no
+                peer is made then. InvalidRequest, Unprocessable: no answer is possible.
         """
-        session, created = await self._session(name)
-        resource = secrets.token_urlsafe(18)
-        try:
-            peer = await self._answer(session, resource, offer)
-        except BaseException:
-            # Unless another publisher has come meanwhile, nothing of a session that never began is left.
-            if created and session.state is State.CREATED:
-                session.end("never_published")
-                await asyncio.shield(self._tasks.spawn(self._erase(session)))
-            raise
+        live = self._live(name) if name is not None else None
+        with self._sessions.place(live, holder):
+            session = live or self._begin(name, holder)
+            resource = secrets.token_urlsafe(18)
+            try:
+                peer = await self._answer(session, resource, offer)
+            except BaseException:
+                # Unless another publisher has come meanwhile, nothing of a session that never began is left.
+                if live is None and session.state is State.CREATED:
+                    session.end("never_published")
+                    await asyncio.shield(self._tasks.spawn(self._erase(session)))
+                raise
         publication = Publication(session.id, resource, peer)
         self.by_resource[resource] = publication
         if session not in self._watched:
@@ -61,23 +67,24 @@ class Publications:
         self._owners[resource] = session
         return publication
 
-    async def _session(self, name: str | None) -> tuple[Session, bool]:
-        """The session to publish to, and whether it was created for that."""
-        session = self._sessions.by_id.get(name) if name is not None else None
-        if session is not None and session.state is State.ENDED:
-            # OBS comes back under the same address: its session begins anew.
-            await self._sessions.erase(session)
-            session = self._sessions.by_id.get(session.id)
-        if session is None:
-            if name is not None and not _is_id(name):
-                raise InvalidRequest(
-                    "a session id has 1 to 64 letters, digits, '.', '_' or '-'", code="bad_session_id"
-                )
-            self._sessions.admit()
-            return self._sessions.start(name or f"0.{secrets.token_urlsafe(12)}"), True
-        if session.media.publisher is not None:
-            raise Conflict("this session has a publisher already", code="already_publishing")
-        return session, False
+    def _live(self, name: str) -> Session | None:
+        """The live session at an address; None: a new broadcast may begin there."""
+        session = self._sessions.by_id.get(self._sessions.resolve(name))
+        if session is not None and not session.media.closed:
+            if session.media.publisher is not None:
+                raise Conflict("this session has a publisher already", code="already_publishing")
+            return session
+        if (door := broadcast_ids.name_of(name)) is not None:
+            raise Conflict(f"this broadcast is not live; /whip/{door} begins another", code="session_ended")
+        broadcast_ids.check_name(name)
+        return None
+
+    def _begin(self, name: str | None, holder: str) -> Session:
+        """A session that waits for its publisher as long as for one that comes back."""
+        self._sessions.places.admit_waiting(holder)
+        session = self._sessions.start(self._sessions.new_id(name), holder=holder)
+        session.media.unused_seconds = session.settings.ingest.resume_seconds
+        return session
 
     async def _answer(self, session: Session, resource: str, offer: str) -> webrtc.Peer:
         """Answer an offer with a peer that is attached to the session."""
@@ -130,8 +137,3 @@ class Publications:
         if session is not None:
             session.media.publisher_state(publication.peer, "closed", "unpublished")
         await publication.peer.close()
-
-
-def _is_id(name: str) -> bool:
-    allowed = all(char.isascii() and (char.isalnum() or char in "._-") for char in name)
-    return 0 < len(name) <= 64 and allowed and name.strip(".") != ""

@@ -45,7 +45,7 @@ class Pushes:
             lambda error: session.log.emit("error", error.body()),
         )
         await push.check()
-        if session.state is State.ENDED or name not in self._sessions.by_id:
+        if session.state is State.ENDED or session.id not in self._sessions.by_id:
             raise Conflict("this session has ended", code="session_ended")
         pushes = session.pushes
         if any(other.target == target and not other.over for other in pushes.values()):
@@ -65,13 +65,13 @@ class Pushes:
         finally:
             session.log.unsubscribe(captions)
 
-    def all(self, name: str) -> list[Push]:
+    async def all(self, name: str) -> list[Push]:
         """The pushes of a session, stopped ones too. Raises NotFound: no such session."""
-        return list(self._sessions.find(name).pushes.values())
+        return list((await self._sessions.open(name)).pushes.values())
 
-    def remove(self, name: str, number: str) -> Push:
+    async def remove(self, name: str, number: str) -> Push:
         """Stop a push and remove it. Raises NotFound: no such session or push."""
-        push = self._sessions.find(name).pushes.pop(number, None)
+        push = (await self._sessions.open(name)).pushes.pop(number, None)
         if push is None:
             raise NotFound("there is no such push", code="no_push")
         push.stop()

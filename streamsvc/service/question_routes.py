@@ -7,12 +7,11 @@ import base64
 import binascii
 import contextlib
 import json
-import secrets
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping
 from typing import Any, Literal
 from urllib.parse import quote
 
-from fastapi import APIRouter, Request, Response, params
+from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.json_schema import SkipJsonSchema
@@ -22,6 +21,8 @@ from streamsvc.core.errors import Cancelled, DeadlineMissed, InvalidRequest, Str
 from streamsvc.core.types import By, DeclineReason, Outcome, Question
 from streamsvc.events import schema
 from streamsvc.events.subscription import Subscription
+from streamsvc.service.audience import audience_of, is_shared
+from streamsvc.service.auth import Auth
 from streamsvc.service.closing_stream import ClosingStream
 from streamsvc.service.session import Session
 
@@ -41,7 +42,8 @@ class NewQuestion(BaseModel):
     client: str | None = Field(
         None,
         max_length=ID_LENGTH,
-        description="the `client` of your event stream, to get the answer there",
+        description="the `client` of your event stream, to get the answer there; "
+        "without a token of your own, a secret of 16 characters or more",
     )
     image: str | None = Field(None, description="JPEG or PNG, as base64 or a data URL")
     response_format: dict[str, Any] | None = Field(
@@ -71,17 +73,15 @@ class AnswerBody(BaseModel):
     error: dict[str, Any] | SkipJsonSchema[None] = Field(default_factory=lambda: None)
 
 
-def router(
-    find: Callable[[str], Awaitable[Session]], ask: params.Depends, asker_of: Callable[[Request], str]
-) -> APIRouter:
+def router(find: Callable[[str], Awaitable[Session]], auth: Auth) -> APIRouter:
     """The HTTP routes.
 
     Args:
         find: a session by its id; raises NotFound.
-        ask: checks the permission to ask.
-        asker_of: who sends a request: takes turns with others, reads and cancels its own questions alone.
+        auth: says whose a question is: a token reads and cancels its own alone. Where many share the API key
+            or an open server, the id of a question is the secret.
     """
-    routes = APIRouter(prefix="/v1/sessions/{session_id}/questions", tags=["sessions"], dependencies=[ask])
+    routes = APIRouter(prefix="/v1/sessions/{session_id}/questions", tags=["sessions"])
 
     @routes.post("", status_code=202, response_model=Accepted)
     async def question(session_id: str, body: NewQuestion, request: Request) -> Response:
@@ -93,25 +93,27 @@ def router(
         number = question_queue.make_id()
         with _about(number):
             session = await find(session_id)
+            grants = auth.of(request.scope)
+            audience = audience_of(grants, body.client or "")
             new = question_queue.QuestionRequest(
                 body.text,
                 question_id=number,
                 deadline_ms=body.deadline_ms,
                 audience=body.audience,
-                client=body.client or f"asker:{secrets.token_hex(8)}",
-                asker=asker_of(request),
+                client=audience,
+                asker=audience if is_shared(grants) else grants.holder,
                 image=decode_image(body.image),
                 form=response_schema.read(body.response_format),
             )
             if "text/event-stream" not in request.headers.get("accept", ""):
-                _ask(session, new)
+                _ask(session, new, grants.holder)
                 path = f"/v1/sessions/{quote(session_id, safe='')}/questions/{number}"
                 return JSONResponse(
                     {"question_id": number}, 202, {"Location": session.settings.server.address(path)}
                 )
-            subscription = session.log.subscribe(["answer.*"], new.client or "", lasting=True)
+            subscription = session.log.subscribe(["answer.*"], audience, lasting=True)
             try:
-                queued = _ask(session, new)
+                queued = _ask(session, new, grants.holder)
             except BaseException:
                 session.log.unsubscribe(subscription)
                 raise
@@ -131,7 +133,7 @@ def router(
     async def answer(session_id: str, question_id: str, request: Request) -> Any:
         """The answer to a question of your own, or of the audience `session`; 202: it is not there yet."""
         with _about(question_id):
-            body = (await find(session_id)).questions.kept.read(question_id, asker_of(request))
+            body = (await find(session_id)).questions.kept.read(question_id, auth.of(request.scope).holder)
         return JSONResponse({"question_id": question_id}, 202) if body is None else body
 
     @routes.delete("/{question_id}", status_code=204)
@@ -141,7 +143,9 @@ def router(
         Its `answer.done` has the reason and the error `cancelled`.
         """
         with _about(question_id):
-            (await find(session_id)).answering.cancel(question_id, asker_of(request))
+            session = await find(session_id)
+            asker = session.questions.kept.asker(question_id, auth.of(request.scope).holder)
+            session.answering.cancel(question_id, asker)
 
     return routes
 
@@ -156,13 +160,11 @@ def _about(question_id: str) -> Iterator[None]:
         raise
 
 
-def _ask(session: Session, new: question_queue.QuestionRequest) -> Question:
-    """Queue a question, and keep its answer for its asker."""
+def _ask(session: Session, new: question_queue.QuestionRequest, holder: str) -> Question:
+    """Queue a question, and keep its answer for the holder of what it was asked with, or for all."""
     question = session.questions.ask(new)
-    private = new.audience == "asker"
-    session.questions.kept.expect(
-        question.id, new.asker if private else None, new.client if private else None
-    )
+    audience = new.client if new.audience == "asker" else None
+    session.questions.kept.expect(question.id, holder, new.asker or "", audience)
     return question
 
 

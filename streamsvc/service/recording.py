@@ -31,12 +31,13 @@ from typing import Any, TypeVar
 
 import av
 import numpy as np
+import structlog
 from pydantic import SecretStr
 
 import streamsvc
 from streamsvc.answers import router
 from streamsvc.answers.question_queue import QuestionRequest
-from streamsvc.core import clock
+from streamsvc.core import clock, metrics
 from streamsvc.core.config import Settings, Store
 from streamsvc.core.context import Roles
 from streamsvc.core.errors import CapacityError, InvalidRequest, StreamsvcError
@@ -46,9 +47,11 @@ from streamsvc.core.roles import Payload, Role, RoleAround
 from streamsvc.core.session_clock import SessionClock
 from streamsvc.core.tape import Tape
 from streamsvc.core.types import EncodedFrame, MediaTrack
+from streamsvc.events.log import EventLog
 from streamsvc.service.bundle_writer import BundleWriter
 from streamsvc.workers.framing import error_payload, pack
 
+logger = structlog.get_logger()
 T = TypeVar("T")
 Fields = dict[str, Any]
 NAME = "recording.bundle"  # of the file in the session's folder
@@ -69,6 +72,14 @@ def check_recording(options: SessionOptions, store: Store) -> None:
             "this service records no sessions: start it with --record, or set store.record",
             code="recording_off",
         )
+
+
+def tell_stop(log: EventLog, session: str, reason: str) -> None:
+    """Tell that a recording ends before its session does."""
+    metrics.recordings_stopped.labels(reason).inc()
+    logger.warning("recording stopped", session=session, reason=reason)
+    told = f"the recording of this session has ended early: {reason}"
+    log.emit("error", StreamsvcError(told, code="recording_stopped").body())
 
 
 class Recorder(Tape):

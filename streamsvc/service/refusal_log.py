@@ -89,18 +89,18 @@ def route_of(scope: Scope) -> str:
 
 def _route(scope: Scope) -> BaseRoute | None:
     """The route that would have served a request which was refused before."""
-    routes = _flat(scope["app"].routes) if "app" in scope else ()
+    routes = flat(scope["app"].routes) if "app" in scope else ()
     return next((route for route in routes if route.matches(scope)[0] is Match.FULL), None)
 
 
-def _flat(routes: Iterable[BaseRoute]) -> Iterator[BaseRoute]:
-    """All routes; FastAPI keeps those of an included router inside one."""
+def flat(routes: Iterable[BaseRoute]) -> Iterator[BaseRoute]:
+    """All routes, one after another; FastAPI keeps those of an included router inside one."""
     for route in routes:
         included = getattr(route, "original_router", None)
         if included is None:
             yield route
         else:
-            yield from _flat(included.routes)
+            yield from flat(included.routes)
 
 
 def _code(body: bytes) -> str:

@@ -54,7 +54,7 @@ class RequestGuard:
         try:
             has_body = scope["type"] == "http" and scope["method"] in ("POST", "PUT", "PATCH", "DELETE")
             has_body = has_body and not OWN_LIMITS.search(scope["path"])
-            self._authenticate(headers, scope, required=has_body)
+            self._authenticate(scope, required=has_body)
             if has_body:
                 receive = _given(await self._body(scope["path"], headers, receive), receive)
         except StreamsvcError as error:
@@ -62,10 +62,10 @@ class RequestGuard:
             return
         await self._app(scope, receive, send)
 
-    def _authenticate(self, headers: Mapping[str, str], scope: Scope, *, required: bool) -> None:
+    def _authenticate(self, scope: Scope, *, required: bool) -> None:
         """Note a valid token. Raises Unauthorized, Forbidden: there is none, and it is required here."""
         try:
-            self._auth.grants(headers, tuple(scope.get("subprotocols", ())))
+            self._auth.of(scope)
         except StreamsvcError:
             if required:
                 raise

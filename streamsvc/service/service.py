@@ -26,12 +26,15 @@ from streamsvc.core.errors import StreamsvcError
 from streamsvc.core.tasks import BackgroundTasks
 from streamsvc.events.store import FolderLock
 from streamsvc.ingest.aiortc_hooks import check_hooks
+from streamsvc.service import retention
 from streamsvc.service.auth import Auth
 from streamsvc.service.engine_table import ENGINES, NICENESS, ThinkModel, think_model
 from streamsvc.service.load_controller import LoadController, levels_of
 from streamsvc.service.media_input import State
 from streamsvc.service.publications import Publications
 from streamsvc.service.pushes import Pushes
+from streamsvc.service.rate_limit import RateLimiter
+from streamsvc.service.revocations import FILE, Revocations
 from streamsvc.service.session import Session, SharedResources
 from streamsvc.service.sessions import Sessions
 from streamsvc.vision import keyframes
@@ -61,7 +64,7 @@ class Service:
         self, settings: Settings, at_once: Sequence[str] = ("hear", "see"), *, keeps: bool = True
     ) -> None:
         self.settings = settings
-        self.auth = Auth(settings.server)
+        self.auth = Auth(settings.server, Revocations(settings.data_dir / FILE))
         self._at_once = tuple(at_once)
         self._keeps = keeps
         self._folder: FolderLock | None = None
@@ -91,6 +94,7 @@ class Service:
         self.sessions = Sessions(shared, self._tasks, self.load_controller.admit)
         self.publications = Publications(self.sessions, self._tasks)
         self.pushes = Pushes(self.sessions, self._tasks)
+        self.updates = RateLimiter(settings.limits.updates_per_minute)  # of a session, with a token
         metrics.build_info.info({"version": streamsvc.__version__, "engine": settings.models.profile})
 
     async def __aenter__(self) -> Self:
@@ -100,7 +104,7 @@ class Service:
             await self.sessions.stored.find_all()
         for worker in self.workers.values():
             self._tasks.spawn(worker.run())
-        self._tasks.spawn(self.sessions.run_janitor())
+        self._tasks.spawn(retention.run(self.sessions))
         self._tasks.spawn(self.load_controller.run(self._silent_workers))
         if "see" in self._at_once:
             self._tasks.spawn(self._prepare_router())

@@ -29,17 +29,19 @@ from streamsvc.core.options import SessionOptions
 from streamsvc.core.queues import Ring
 from streamsvc.core.session_clock import SessionClock
 from streamsvc.core.tape import LIVE, Tape
-from streamsvc.core.types import Event
-from streamsvc.core.units import Unit
+from streamsvc.core.types import Delta, Event
+from streamsvc.core.units import Reply, Unit
 from streamsvc.events.caption_push import Push
 from streamsvc.events.log import EventLog
 from streamsvc.events.store import FAILURES, Store
 from streamsvc.events.stored import StoredSession
 from streamsvc.ingest.source import SourceSink
+from streamsvc.service.broadcast_ids import door_of, name_of
 from streamsvc.service.dispatch import Dispatcher
 from streamsvc.service.load_controller import levels_of
 from streamsvc.service.load_policy import RECOVERED, Load, described
 from streamsvc.service.media_input import MediaInput, MediaSource, State
+from streamsvc.service.recording import tell_stop
 from streamsvc.service.session_questions import SessionQuestions
 from streamsvc.speech.pipeline import SpeechPipeline
 from streamsvc.timeline.centrality import standing
@@ -72,11 +74,14 @@ class Session:
     """One stream and all that is known about it.
 
     Args:
-        name: the session's id.
+        session_id: its id (`broadcast_ids`).
         shared: what all sessions of the service share.
         store: where durable events and thumbnails go.
         options: what the session is to do.
         tape: what is recorded of it, or replayed.
+
+    `holder`: of the token that it was made with; "": unknown. `used_at`: when somebody last asked for it
+    (monotonic seconds). `restored`: it was read from the disk.
 
     Raises:
         InvalidRequest: an option is invalid.
@@ -84,7 +89,7 @@ class Session:
 
     def __init__(
         self,
-        name: str,
+        session_id: str,
         shared: SharedResources,
         store: Store,
         options: SessionOptions | None = None,
@@ -93,7 +98,10 @@ class Session:
         settings = shared.settings
         options = options or SessionOptions()
         options.speech.check()
-        self.id = name
+        self.id = session_id
+        self.holder = ""
+        self.used_at = clock.now()
+        self.restored = False
         self.settings = settings
         self.options = replace(options, speech=options.speech.with_defaults(settings.hear))
         self.clock = SessionClock()
@@ -105,7 +113,7 @@ class Session:
         self._degradation = DegradationState()
         roles = shared.roles.through(tape.role)
         self.context = SessionContext(
-            name,
+            session_id,
             settings,
             self.options,
             roles,
@@ -122,8 +130,8 @@ class Session:
         if roles.reads:
             keys = self.vision.vlm.keys if self.vision.vlm is not None else None
             reading = Reading(self.context, roles.think, self.timeline, keys)
-        self.log = EventLog(name, self.clock, settings.limits, store, tape)
-        tape.begin(self.clock, self._recording_stopped)
+        self.log = EventLog(session_id, self.clock, settings.limits, store, tape)
+        tape.begin(self.clock, functools.partial(tell_stop, self.log, session_id))
         self.dispatcher = Dispatcher(self.context, self.timeline, reading, self.log, self.frame_url)
         self.speech = SpeechPipeline(self.context)
         self.answering = Answering(self.context, self.timeline, self.index, self.vision, reading)
@@ -225,6 +233,7 @@ class Session:
 
     def restore(self, stored: StoredSession, age: float) -> None:
         """Stand as the ended session that is stored, `age` seconds after its end; it is never run."""
+        self.restored = True
         self._ended = True
         self.clock.restore(stored.started_utc, stored.seconds)
         self.log.resume(stored.epoch, stored.seq)
@@ -312,6 +321,9 @@ class Session:
 
     def dispatch(self, unit: Unit) -> Event | None:
         """See SessionHost."""
+        if isinstance(unit, Reply) and not isinstance(unit.part, Delta) and self.options.stored:
+            with contextlib.suppress(*FAILURES):  # then the answer cannot be written either, which tells it
+                self.store.put_question(self.questions.stored(unit))
         return self.questions.kept.take(self.dispatcher.dispatch(unit))
 
     async def store_frame(self, at: float, jpeg: bytes) -> None:
@@ -350,15 +362,6 @@ class Session:
             told = described(self.level, reason or RECOVERED, levels_of(self.settings))
             self.log.emit("session.degraded", told)
 
-    def _recording_stopped(self, reason: str) -> None:
-        """Tell that the recording ends before the session does."""
-        metrics.recordings_stopped.labels(reason).inc()
-        log.warning("recording stopped", session=self.id, reason=reason)
-        told = StreamsvcError(
-            f"the recording of this session has ended early: {reason}", code="recording_stopped"
-        )
-        self.log.emit("error", told.body())
-
     # --- reading ---
 
     @property
@@ -374,23 +377,24 @@ class Session:
         """The session as the REST API shows it."""
         return {
             "id": self.id,
+            "name": name_of(self.id),
             "state": self.state.value,
             **self.media.summary(),
             **addresses(self.id, self.settings.server),
         }
 
 
-def frame_path(name: str, at: float) -> str:
+def frame_path(session_id: str, at: float) -> str:
     """The path of the keyframe of session second `at`."""
-    return f"/v1/sessions/{name}/frames/{at:.3f}.jpg"
+    return f"/v1/sessions/{session_id}/frames/{at:.3f}.jpg"
 
 
-def addresses(name: str, server: Server) -> dict[str, str]:
-    """Where the parts of a session are found."""
-    base = f"/v1/sessions/{name}"
+def addresses(session_id: str, server: Server) -> dict[str, str]:
+    """Where the parts of a session are found; it is published to, and overlaid, under its name."""
+    base, door = f"/v1/sessions/{session_id}", door_of(session_id)
     return {
         "events_url": server.address(f"{base}/events"),
-        "whip_url": server.address(f"/whip/{name}"),
-        "overlay_url": server.address(f"/overlay/{name}"),
+        "whip_url": server.address(f"/whip/{door}"),
+        "overlay_url": server.address(f"/overlay/{door}"),
         "captions_url": server.address(f"{base}/captions.vtt"),
     }

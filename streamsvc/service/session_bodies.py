@@ -28,8 +28,8 @@ class NewSession(BaseModel):
     )
     name: str | None = Field(
         None,
-        pattern=r"^[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}$",
-        description="id of the session, under which it can be published to; null: one is made",
+        pattern=r"^[A-Za-z0-9_-][A-Za-z0-9._-]{0,39}$",
+        description="under which it can be published to and followed, again and again; null: its id alone",
     )
     speed: float | Literal["max"] = 1.0
     language: str | None = Field(None, max_length=16)
@@ -98,7 +98,8 @@ class SessionBody(BaseModel):
 
     model_config = ConfigDict(extra="allow")
 
-    id: str
+    id: str = Field(description="of this broadcast alone")
+    name: str | None = Field(description="leads to the live, else the newest broadcast of this name")
     state: Literal["created", "live", "stalled", "ended"]
     started_utc: str
     tracks: list[str]

@@ -10,6 +10,8 @@ from streamsvc.core.config import Server
 from streamsvc.core.errors import InvalidRequest
 from streamsvc.core.types import Grants
 from streamsvc.events.stored import StoredSession
+from streamsvc.service.auth import covers
+from streamsvc.service.broadcast_ids import name_of
 from streamsvc.service.export import title_of
 from streamsvc.service.media_input import State
 from streamsvc.service.session import Session, addresses, frame_path
@@ -41,7 +43,7 @@ def page(
     Raises:
         InvalidRequest: "bad_cursor".
     """
-    seen = [session for session in sessions if grants.session in ("*", session.id)]
+    seen = [session for session in sessions if covers(grants.session, session.id)]
     if states:
         seen = [session for session in seen if _state(session) in states]
     seen.sort(key=_order, reverse=True)
@@ -80,6 +82,7 @@ def stored_overview(stored: StoredSession, server: Server, sign: Callable[[str],
     at = stored.thumbnail
     return {
         "id": stored.id,
+        "name": name_of(stored.id),
         "state": State.ENDED.value,
         "started_utc": clock.stamp(stored.started_utc),
         "tracks": sorted(stored.tracks),

@@ -7,8 +7,11 @@ import asyncio
 from streamsvc.answers.answering import Answering
 from streamsvc.answers.question_queue import QuestionRequest
 from streamsvc.core.types import Question
+from streamsvc.core.units import Reply
 from streamsvc.events.log import EventLog
+from streamsvc.events.store import StoredQuestion
 from streamsvc.service.kept_answers import KeptAnswers
+from streamsvc.service.question_history import hashed
 
 
 class SessionQuestions:
@@ -32,6 +35,11 @@ class SessionQuestions:
         self._closed = False
         self._task: asyncio.Task[None] | None = None
 
+    @property
+    def idle(self) -> bool:
+        """Whether no question waits or is being answered."""
+        return (self._task is None or self._task.done()) and not len(self._answering.queue)
+
     def ask(self, new: QuestionRequest) -> Question:
         """Queue a question; arguments and errors as of `QuestionQueue.ask`."""
         queue = self._answering.queue
@@ -44,6 +52,13 @@ class SessionQuestions:
             queue.close()
         self._answer()
         return question
+
+    def stored(self, reply: Reply) -> StoredQuestion:
+        """What is stored of a question with its answer."""
+        reader = self.kept.reader(reply.question_id, reply.audience)
+        return StoredQuestion(
+            reply.question_id, reply.audience or "", hashed(reply.asker), reader, reply.question
+        )
 
     def end(self) -> None:
         """The session answers no more: from now on it is done here, beginning with what waits."""

@@ -7,15 +7,17 @@ import functools
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import PlainTextResponse
 
 from streamsvc.core.errors import InvalidRequest, NotFound
 from streamsvc.core.units import Reply
 from streamsvc.service import export, session_list
-from streamsvc.service.auth import require, requirement
+from streamsvc.service.audience import audience_of
+from streamsvc.service.auth import root_of
 from streamsvc.service.media_input import State
 from streamsvc.service.rate_limit import RateLimiter
+from streamsvc.service.rights import counted_as, require_session
 from streamsvc.service.service import Service
 from streamsvc.service.session import Session
 from streamsvc.service.session_bodies import (
@@ -32,10 +34,8 @@ from streamsvc.timeline.ranking import Hit
 
 
 def router(service: Service) -> APIRouter:
-    """The routes; creating sessions is rate limited by client address."""
+    """The routes; creating sessions is rate limited by token, else by client address."""
     routes = APIRouter(prefix="/v1/sessions", tags=["sessions"])
-    publish = Depends(requirement(service.auth, "publish"))
-    subscribe = Depends(requirement(service.auth, "subscribe"))
     limiter = RateLimiter(service.settings.limits.requests_per_minute)
 
     @routes.get("", response_model=SessionPage)
@@ -49,23 +49,22 @@ def router(service: Service) -> APIRouter:
         after: Annotated[str | None, Query(max_length=128, description="`next` of the page before")] = None,
     ) -> dict[str, Any]:
         """The sessions that the token may see, newest first, live and ended ones."""
-        grants = service.auth.grants(request.headers)
-        require(grants, grants.session, "subscribe")
         sessions = service.sessions
         listed: list[session_list.Listed] = [*sessions.by_id.values(), *sessions.stored.by_id.values()]
         shown = functools.partial(
             session_list.stored_overview, server=service.settings.server, sign=sessions.shared.sign
         )
-        return session_list.page(listed, grants, state or (), limit, after, shown)
+        return session_list.page(listed, service.auth.of(request.scope), state or (), limit, after, shown)
 
     @routes.post("", status_code=201, response_model=SessionBody)
     async def create(body: NewSession, request: Request, response: Response) -> dict[str, Any]:
         """Open a session. With a source it starts at once; without one it waits for a publisher.
 
-        409: a live session has this name. One that has ended is erased, and begins anew.
+        409: a live session has this name. Ended ones of the name stay readable under their ids.
         """
-        require(service.auth.grants(request.headers), body.name, "publish")
-        limiter.take(request.client.host if request.client else "")
+        grants = service.auth.of(request.scope)
+        require_session(grants, body.name)
+        limiter.take(counted_as(grants, request))
         if body.speed != "max" and not 0.1 <= body.speed <= 100:
             raise InvalidRequest('speed must be a number from 0.1 to 100, or "max"', code="bad_speed")
         session = await service.sessions.create(
@@ -74,22 +73,25 @@ def router(service: Service) -> APIRouter:
             name=body.name,
             speed=None if body.speed == "max" else float(body.speed),
             roots=service.settings.server.sources,
+            holder=grants.holder,
         )
         response.headers["Location"] = service.settings.server.address(f"/v1/sessions/{session.id}")
         return session.describe()
 
-    @routes.get("/{session_id}", dependencies=[subscribe], response_model=SessionBody)
+    @routes.get("/{session_id}", response_model=SessionBody)
     async def show(session_id: str) -> dict[str, Any]:
         """State, tracks and URLs of a session."""
         return (await service.sessions.open(session_id)).describe()
 
-    @routes.patch("/{session_id}", dependencies=[publish], response_model=UpdatedSession)
-    async def update(session_id: str, body: SessionUpdate) -> dict[str, Any]:
+    @routes.patch("/{session_id}", response_model=UpdatedSession)
+    async def update(session_id: str, body: SessionUpdate, request: Request) -> dict[str, Any]:
         """Change language, vocabulary, replacements or translation while the session is live.
 
-        From the next decoding step on; captions that are closed stay as they are. 409: it has ended.
+        From the next decoding step on; captions that are closed stay as they are. 409: it has ended. Each
+        change is an event that is kept, so there may be `limits.updates_per_minute` alone.
         """
-        await service.sessions.open(session_id)
+        holder = root_of(service.auth.of(request.scope).holder)
+        service.updates.take(f"{service.sessions.resolve(session_id)} {holder}")
         session = body.apply(service.sessions, session_id)
         speech = session.speech.options
         return session.describe() | {
@@ -99,13 +101,12 @@ def router(service: Service) -> APIRouter:
             "translate": bool(speech.translate),
         }
 
-    @routes.delete("/{session_id}", dependencies=[publish], response_model=DeletedSession)
+    @routes.delete("/{session_id}", response_model=DeletedSession)
     async def delete(session_id: str, purge: bool = False) -> dict[str, Any]:
-        """End a session. `purge=1` also erases it at once."""
-        await service.sessions.delete(session_id, purge=purge)
-        return {"id": session_id, "purged": purge}
+        """End a session. `purge=1` also erases it at once; other broadcasts of its name stay."""
+        return {"id": await service.sessions.delete(session_id, purge=purge), "purged": purge}
 
-    @routes.get("/{session_id}/stats", dependencies=[subscribe], response_model=Stats)
+    @routes.get("/{session_id}/stats", response_model=Stats)
     async def stats(session_id: str) -> dict[str, Any]:
         """Ages by kind, coverage, backlog, degradation level, and what the publisher sends."""
         session = await service.sessions.open(session_id)
@@ -114,7 +115,6 @@ def router(service: Service) -> APIRouter:
 
     @routes.get(
         "/{session_id}/export.md",
-        dependencies=[subscribe],
         response_class=PlainTextResponse,
         responses={200: {"content": {"text/markdown": {}}}},
     )
@@ -130,7 +130,9 @@ def router(service: Service) -> APIRouter:
         Of the questions those that were asked for all, and your own.
         """
         session = await service.sessions.open(session_id)
-        record = _record(session, session.dispatcher.questions.seen_by(service.auth.asker(request), client))
+        grants = service.auth.of(request.scope)
+        mine = (grants.holder, audience_of(grants, client))
+        record = _record(session, session.dispatcher.questions.seen_by(mine))
         text = await asyncio.to_thread(export.to_markdown, record)
         name = f'inline; filename="{session.id}.md"'
         headers = {"Content-Disposition": name, "Cache-Control": "no-cache"}
@@ -138,7 +140,6 @@ def router(service: Service) -> APIRouter:
 
     @routes.get(
         "/{session_id}/search",
-        dependencies=[subscribe],
         response_model=list[Match],
         response_model_exclude_unset=True,
     )
@@ -156,7 +157,7 @@ def router(service: Service) -> APIRouter:
         hits = await service.sessions.search(session_id, q, limit)
         return [_match(session, hit, hit.frame in stored) for hit in hits]
 
-    @routes.get("/{session_id}/frames/{at}.jpg", dependencies=[subscribe])
+    @routes.get("/{session_id}/frames/{at}.jpg")
     async def frame(session_id: str, at: float) -> Response:
         """The last keyframe at or before session second `at`."""
         session = await service.sessions.open(session_id)

@@ -1,13 +1,12 @@
-"""The sessions of a service: admission, creation, look-up, deletion, and retention of ended ones."""
+"""The sessions of a service: creation, look-up, change and deletion."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import itertools
-import secrets
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 
 import structlog
@@ -18,9 +17,12 @@ from streamsvc.core.errors import CapacityError, Conflict, InvalidRequest, NotFo
 from streamsvc.core.options import SessionOptions, SpeechOptions
 from streamsvc.core.tape import LIVE, Tape
 from streamsvc.core.tasks import BackgroundTasks
-from streamsvc.events.store import FAILURES, Store, clear, size_of
+from streamsvc.events.store import FAILURES, Store
+from streamsvc.events.stored import StoredSession
 from streamsvc.ingest.source import Source, open_source
+from streamsvc.service import broadcast_ids
 from streamsvc.service.media_input import State
+from streamsvc.service.places import Places, holds
 from streamsvc.service.recording import Recorder, check_recording
 from streamsvc.service.session import Session, SharedResources
 from streamsvc.service.stored_sessions import StoredSessions
@@ -28,8 +30,6 @@ from streamsvc.timeline.ranking import Hit
 from streamsvc.vision.vlm import check_adapter
 
 log = structlog.get_logger()
-_JANITOR_SECONDS = 5.0  # between searches for sessions whose retention has passed
-_MAX_UNSTORED = 200  # ended sessions in memory alone (`no_store`); the oldest are removed first
 
 
 class Sessions:
@@ -40,8 +40,10 @@ class Sessions:
         tasks: where sessions run.
         admit: raises CapacityError where the load allows no further session.
 
-    `by_id`: all sessions in memory, ended ones too. `stored`: those of earlier runs that nobody has
-    asked for. `draining`: admits none any more.
+    `by_id`: all sessions in memory, ended ones too, by their own ids. `stored`: ended ones that are on disk
+    alone. `places`: of live ones. `draining`: admits none any more.
+
+    Wherever a session is asked for, its name does as well as its id: `resolve`.
     """
 
     def __init__(self, shared: SharedResources, tasks: BackgroundTasks, admit: Callable[[], None]) -> None:
@@ -50,8 +52,7 @@ class Sessions:
         self.draining = False
         self.shared = shared
         self._tasks = tasks
-        self._admit_load = admit
-        self._opening = 0  # sessions whose source is being opened; they count against the limit already
+        self.places = Places(shared.settings.limits, self.by_id, admit)
 
     @property
     def live(self) -> list[Session]:
@@ -68,63 +69,71 @@ class Sessions:
         name: str | None = None,
         speed: float | None = 1.0,
         roots: Sequence[Path] | None = (),
+        holder: str = "",
     ) -> Session:
         """Create a session: with a source it plays at once, without one it waits for a publisher.
 
         Args:
             source: a URL or path, or None.
             options: what the session is to do; `lossless` follows from `speed`.
-            name: its id; a session of that id that has ended is erased. None: one is made.
+            name: to publish to and to follow; earlier broadcasts of the name stay. None: it has none.
             speed: of a file; None: as fast as possible.
             roots: folders below which files may lie; None: anywhere.
+            holder: of the token.
 
         Raises:
-            CapacityError: as many sessions as may be are live. Conflict: a live one has the name.
+            CapacityError: as many sessions as may be are live, or wait. Conflict: a live one has the name.
             SourceError, Forbidden: the source cannot be opened.
-            InvalidRequest: the model does not know the language, or cannot translate; the hangover is out of
-                range; there is no such adapter.
+            InvalidRequest: there can be no such name; the model does not know the language, or cannot
+                translate; the hangover is out of range; there is no such adapter.
         """
         options = replace(options or SessionOptions(), lossless=speed is None)
         self.check(options)
-        self.admit()
-        name = name or f"0.{secrets.token_urlsafe(12)}"
-        await self._free(name)
-        opened = await self._open(source, name, speed, roots) if source is not None else None
-        try:
-            self._refuse_if_draining()  # draining may have begun while the source was opened
-            await self._free(name)
-            session = self.start(name, options)
-        except BaseException:
-            if opened is not None:
+        self._check_name(name)
+        if source is None:
+            self._refuse_if_draining()
+            self.places.admit_waiting(holder)
+            return self.start(self.new_id(name), options, holder=holder)
+        with self.place(holder=holder):
+            new_id = self.new_id(name)
+            opened = await self._open(source, new_id, speed, roots)
+            try:
+                self._refuse_if_draining()  # draining may have begun while the source was opened
+                self._check_name(name)
+                session = self.start(new_id, options, holder=holder)
+            except BaseException:
                 await opened.close()
-            raise
-        if opened is not None:
+                raise
             self._tasks.spawn(self._play(session, opened, speed))
             # Let both tasks begin: the tracks are known then, and a cancelled player closes its source.
             await asyncio.sleep(0)
         return session
 
-    async def _free(self, name: str) -> None:
-        """Erase an ended session of a name. Raises Conflict: a live one has it."""
-        session = self.by_id.get(name)
-        if session is None:
-            await self.stored.erase(name)
+    def _check_name(self, name: str | None) -> None:
+        """Raises Conflict: a live session has the name. InvalidRequest: none can have it."""
+        if name is None:
             return
-        if session.state is not State.ENDED:
+        broadcast_ids.check_name(name)
+        session = self.by_id.get(self.resolve(name))
+        if session is not None and session.state is not State.ENDED:
             raise Conflict(f"a live session is named {name!r} already", code="name_taken")
-        await session.over.wait()
-        await self.erase(session)
+
+    def new_id(self, name: str | None) -> str:
+        """An id that no session has or had."""
+        while True:
+            made = broadcast_ids.new_id(name)
+            if made not in self.by_id and not (self.shared.settings.data_dir / made).exists():
+                return made
 
     async def _open(
-        self, source: str, name: str, speed: float | None, roots: Sequence[Path] | None
+        self, source: str, session_id: str, speed: float | None, roots: Sequence[Path] | None
     ) -> Source:
         settings = self.shared.settings
-        self._opening += 1
         try:
             return await open_source(
                 source,
                 settings.ingest,
-                session=name,
+                session=session_id,
                 speed=speed,
                 roots=roots,
                 private_urls=settings.server.private_urls,
@@ -132,24 +141,21 @@ class Sessions:
         except StreamsvcError as error:
             metrics.sessions_rejected.labels(error.code).inc()
             raise
-        finally:
-            self._opening -= 1
 
-    def start(self, name: str, options: SessionOptions | None = None) -> Session:
-        """Start a session without a source; a stored session of that name is erased."""
+    def start(self, new_id: str, options: SessionOptions | None = None, *, holder: str = "") -> Session:
+        """Start a session without a source, under an id of `new_id`."""
         options = options or SessionOptions()
         keep = self.shared.settings.store
-        folder = self.shared.settings.data_dir / name
-        clear(folder)
-        self.stored.by_id.pop(name, None)
-        store = Store(folder if options.stored else None, events=keep.events, frames=keep.frames)
+        folder = self.shared.settings.data_dir / new_id if options.stored else None
+        store = Store(folder, events=keep.events, frames=keep.frames, sync=keep.sync)
         tape: Tape = LIVE
-        if options.stored and (options.record if options.record is not None else keep.record == "all"):
+        if folder is not None and (options.record if options.record is not None else keep.record == "all"):
             tape = Recorder(folder, self.shared.settings, options, self.shared.roles)
-        session = Session(name, self.shared, store, options, tape)
+        session = Session(new_id, self.shared, store, options, tape)
+        session.holder = holder
         with contextlib.suppress(*FAILURES):  # then a write of the log fails too, and tells it
             store.put_meta(started_utc=clock.stamp(session.clock.started_utc))
-        self.by_id[name] = session
+        self.by_id[new_id] = session
         self._tasks.spawn(self._run(session))
         return session
 
@@ -190,15 +196,21 @@ class Sessions:
                 code="unknown_language",
             )
 
-    def admit(self) -> None:
-        """Raise CapacityError where no further session may begin."""
+    @contextlib.contextmanager
+    def place(self, session: Session | None = None, holder: str = "") -> Iterator[None]:
+        """Hold a place for a publisher that is attached within the block; some sessions have theirs already.
+
+        `holder`: of the token that a new session is made with.
+
+        Raises:
+            CapacityError: none is free, or the holder has its share.
+        """
+        if session is not None and holds(session):
+            yield
+            return
         self._refuse_if_draining()
-        limit = self.shared.settings.limits.sessions
-        live = len(self.live) + self._opening
-        if live >= limit:
-            metrics.sessions_rejected.labels("capacity").inc()
-            raise CapacityError(f"{live} of {limit} sessions are live; try again later")
-        self._admit_load()
+        with self.places.held(session.holder if session is not None else holder):
+            yield
 
     def _refuse_if_draining(self) -> None:
         if self.draining:
@@ -207,17 +219,37 @@ class Sessions:
 
     # --- access ---
 
+    def resolve(self, address: str) -> str:
+        """The id of the session at an address, which is an id, or a name.
+
+        A name leads to its live broadcast, else to the newest that had media, else to the newest. An address
+        that leads nowhere is returned as it is.
+        """
+        if broadcast_ids.name_of(address) is not None:
+            return address
+        everything: list[Session | StoredSession] = [*self.by_id.values(), *self.stored.by_id.values()]
+        prefix = f"{address}."
+        found = [
+            one
+            for one in everything
+            if one.id == address or (one.id.startswith(prefix) and broadcast_ids.name_of(one.id) == address)
+        ]
+        return max(found, key=_standing).id if found else address
+
     async def open(self, name: str) -> Session:
-        """A live or ended session; one of an earlier run is read from the disk. Raises NotFound."""
-        if name not in self.by_id:
-            session = await self.stored.load(name, self.shared)
+        """A live or ended session; one that is on disk alone is read. Raises NotFound."""
+        session_id = self.resolve(name)
+        if session_id not in self.by_id:
+            session = await self.stored.load(session_id, self.shared)
             if session is not None:
-                self.by_id[name] = session
-        return self.find(name)
+                self.by_id[session_id] = session
+        session = self.find(session_id)
+        session.used_at = clock.now()
+        return session
 
     def find(self, name: str) -> Session:
         """A live or ended session that is in memory. Raises NotFound."""
-        session = self.by_id.get(name)
+        session = self.by_id.get(self.resolve(name))
         if session is None:
             raise NotFound(f"there is no session {name!r}", code="no_session")
         return session
@@ -234,9 +266,10 @@ class Sessions:
             NotFound: no such session. Conflict: it has ended. InvalidRequest: the model does not know the
                 language, or cannot translate; nothing is changed then.
         """
-        session = self.find(name)
+        stored = self.resolve(name) in self.stored.by_id
+        session = None if stored else self.find(name)
         self.check(SessionOptions(wanted))
-        if session.state is State.ENDED:
+        if session is None or session.state is State.ENDED:
             raise Conflict("this session has ended, so nothing of it can be changed", code="session_ended")
         reason = ", ".join(sorted(changed))
         now, filled = session.speech.options, wanted.with_defaults(self.shared.settings.hear)
@@ -259,80 +292,47 @@ class Sessions:
         with_pictures = bool(self.shared.settings.see.clip)
         return await session.index.search(query, limit, self._tasks.spawn, with_pictures=with_pictures)
 
-    # --- deletion and retention ---
+    # --- deletion ---
 
-    async def delete(self, name: str, *, purge: bool = False) -> None:
+    async def delete(self, name: str, *, purge: bool = False) -> str:
         """End a session; `purge` erases it at once, else it stays readable for its retention.
 
-        Raises NotFound.
+        Returns its id. Other broadcasts of its name stay. Raises NotFound.
         """
-        if name in self.stored.by_id and name not in self.by_id:
+        session_id = self.resolve(name)
+        if session_id in self.stored.by_id:
             if purge:
-                await self.stored.erase(name)
-            return
-        session = self.find(name)
+                await self.stored.erase(session_id)
+            return session_id
+        session = self.find(session_id)
         session.end("deleted")
         if purge:
             await session.over.wait()  # everything is written then: a closed store cannot be written to
             await self.erase(session)
+        return session_id
 
     async def erase(self, session: Session) -> None:
         """Erase an ended session and all that it has stored."""
         for push in session.pushes.values():
             push.stop()
         await session.questions.close()
-        # The store before the name: a new session of that name has the same folder.
         await asyncio.to_thread(session.store.close, purge=True)
         if self.by_id.get(session.id) is session:
             del self.by_id[session.id]
-
-    async def run_janitor(self) -> None:
-        """Erase ended sessions that are kept no longer, and close the others' files, until cancelled.
-
-        Those on disk go by time and by bytes, those in memory alone by time and number; the oldest go first.
-        """
-        keep = self.shared.settings.store
-        while True:
-            await clock.sleep(_JANITOR_SECONDS)
-            ended = [session for session in self.by_id.values() if session.ended_at is not None]
-            ended.sort(key=lambda session: session.ended_at or 0.0)
-            surplus = sum(not session.options.stored for session in ended) - _MAX_UNSTORED
-            for session in ended:
-                surplus -= not session.options.stored
-                crowded = surplus >= 0 and not session.options.stored
-                if crowded or clock.now() - (session.ended_at or 0.0) > keep.retention:
-                    await self.erase(session)
-                elif not session.store.resting:
-                    await asyncio.to_thread(session.store.rest)
-            await self.stored.sweep(keep.retention, set(self.by_id))
-            await self._erase_over(keep.bytes)
-
-    async def _erase_over(self, most: int) -> None:
-        """Erase the oldest ended sessions until the others have at most so many bytes on disk."""
-        now, utc = clock.now(), clock.utc()
-        by_age: list[tuple[float, str, Path]] = [
-            ((utc - found.ended_utc).total_seconds(), name, found.folder)
-            for name, found in self.stored.by_id.items()
-        ]
-        by_age += [
-            (now - session.ended_at, name, session.store.folder)
-            for name, session in self.by_id.items()
-            if session.ended_at is not None and session.store.folder is not None
-        ]
-        by_age.sort()
-        sizes = await asyncio.to_thread(lambda: [size_of(folder) for _, _, folder in by_age])
-        for (_, name, _), total in zip(by_age, itertools.accumulate(sizes), strict=True):
-            session = self.by_id.get(name)
-            if total > most and session is None:
-                await self.stored.erase(name)
-            elif total > most and session is not None and session.ended_at is not None:
-                await self.erase(session)
 
     async def close_stores(self) -> None:
         """Close the stores of all sessions, at the end of the service."""
         for session in self.by_id.values():
             await session.questions.close()
             await asyncio.to_thread(session.store.close, purge=False)
+
+
+def _standing(session: Session | StoredSession) -> tuple[int, datetime]:
+    """What is preferred among the broadcasts of one name: a live one, one that had media, a newer one."""
+    if isinstance(session, StoredSession):
+        return int(bool(session.tracks)), session.started_utc
+    live = session.state is not State.ENDED
+    return 2 if live else int(session.media.state is not State.CREATED), session.clock.started_utc
 
 
 def _class_names(error: BaseException) -> str:

@@ -13,13 +13,16 @@ import structlog
 
 from streamsvc.core import clock
 from streamsvc.core.errors import CapacityError, StreamsvcError
-from streamsvc.events.replay import translations_of, units_of
-from streamsvc.events.store import FAILURES, Store
+from streamsvc.core.units import Reply
+from streamsvc.events.replay import LoggedEvent, answer_of, translations_of, units_of
+from streamsvc.events.schema import EVENTS
+from streamsvc.events.store import FAILURES, Store, StoredQuestion
 from streamsvc.events.stored import StoredSession, last_change, look
 from streamsvc.service.session import Session, SharedResources
 
 log = structlog.get_logger()
 _PAGE = 2000  # events read from the disk at once
+_ANSWER = {"question_id"}.union(*EVENTS["answer.done"][1:])  # fields of its body
 _UNREADABLE = (*FAILURES, CapacityError, ValueError, KeyError, TypeError)
 
 
@@ -51,6 +54,14 @@ class StoredSessions:
             except _UNREADABLE as error:
                 log.warning("a session cannot be read", session=folder.name, error=type(error).__name__)
         return found
+
+    async def look(self, name: str) -> StoredSession | None:
+        """What the list shows of an ended session whose files are there; None: they cannot be read."""
+        async with self._reading:
+            try:
+                return await asyncio.to_thread(look, self._data_dir / name)
+            except _UNREADABLE:
+                return None
 
     async def load(self, name: str, shared: SharedResources) -> Session | None:
         """A session with all that its log holds, no longer kept here; None: there is no such session.
@@ -110,9 +121,25 @@ def _folders(data_dir: Path) -> Iterator[Path]:
 def _fill(session: Session, found: StoredSession) -> None:
     """Put what the log holds on the session's timeline. On a thread: a long log takes seconds."""
     after = 0
+    asked = {(question.id, question.audience): question for question in session.store.questions()}
     originals: dict[str, tuple[float, float]] = {}
     while rows := session.store.read(after, found.seq + 1, _PAGE):
         after = rows[-1][0]
         events = [json.loads(row[3] + "}") for row in rows]
         session.dispatcher.restore([*units_of(events), *translations_of(events, originals)])
+        for (_, kind, audience, _), event in zip(rows, events, strict=True):
+            if kind == "answer.done" and (question := asked.get((event["question_id"], audience or ""))):
+                _restore_answer(session, question, audience, event)
     session.store.rest()
+
+
+def _restore_answer(
+    session: Session, question: StoredQuestion, audience: str | None, event: LoggedEvent
+) -> None:
+    """Let an answer of an earlier run be read by whoever could read it then."""
+    if question.reader is not None:
+        body = {name: event[name] for name in event if name in _ANSWER}
+        session.questions.kept.restore(question.reader, audience, body)
+    if "error" not in event:
+        told = Reply(question.id, event["at"], 0.0, answer_of(event), audience, question=question.text)
+        session.dispatcher.questions.restore(question.asker, told)

@@ -9,7 +9,7 @@ import json
 from collections.abc import AsyncGenerator, Sequence
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Query, Response, params
+from fastapi import APIRouter, Query, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
 
 from streamsvc.core.errors import InvalidRequest
@@ -23,11 +23,11 @@ from streamsvc.speech import captions
 _TYPES = {"vtt": "text/vtt", "srt": "application/x-subrip"}
 
 
-def router(service: Service, subscribe: params.Depends) -> APIRouter:
-    """The routes. `subscribe` checks the permission to subscribe."""
+def router(service: Service) -> APIRouter:
+    """The routes."""
     routes = APIRouter(prefix="/v1/sessions", tags=["sessions"])
 
-    @routes.get("/{session_id}/captions.{form}", dependencies=[subscribe])
+    @routes.get("/{session_id}/captions.{form}")
     async def subtitles(
         session_id: str,
         form: Literal["vtt", "srt", "json"],

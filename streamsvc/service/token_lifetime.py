@@ -7,20 +7,19 @@ from __future__ import annotations
 
 import asyncio
 import json
-import re
-from urllib.parse import parse_qs
+from collections.abc import MutableMapping
+from typing import Any
 
 from fastapi.responses import JSONResponse
-from starlette.datastructures import Headers
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from streamsvc.core.errors import StreamsvcError
+from streamsvc.core.errors import StreamsvcError, Unauthorized
+from streamsvc.core.types import Grants
 from streamsvc.events import schema
-from streamsvc.service.auth import Auth
-from streamsvc.service.compat.websocket import bearer
+from streamsvc.service.auth import SIGNED_ADDRESS, Auth
 
 RECHECK = 5.0  # seconds
-_SIGNED = re.compile(r"(/v1/sessions/[\w.~-]+/[\w./~-]+)\?exp=(\d{10})&sig=([\w-]{43})")
 
 
 class TokenLifetime:
@@ -37,19 +36,20 @@ class TokenLifetime:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """See ASGI."""
-        expires = self._expiry(scope) if scope["type"] in ("http", "websocket") else None
-        if expires is None:
+        grants = self._grants(scope) if scope["type"] in ("http", "websocket") else None
+        if grants is None or grants.expires is None:
             await self._app(scope, receive, send)
             return
-        sent = _Sent(send, self._auth, expires)
+        sent = _Sent(send, self._auth, grants)
+        why: Unauthorized | None = None
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(None) as limit:
                 turn: asyncio.TimerHandle
 
                 def check() -> None:
-                    nonlocal turn
-                    if self._auth.is_over(expires):
+                    nonlocal turn, why
+                    if (why := self._auth.over(grants)) is not None:
                         limit.reschedule(loop.time())
                     else:
                         turn = loop.call_later(RECHECK, check)
@@ -60,34 +60,26 @@ class TokenLifetime:
                 finally:
                     turn.cancel()
         except TimeoutError:
-            if not limit.expired():
+            if why is None:
                 raise
-            await sent.end(scope, receive)
+            await sent.end(scope, receive, why)
 
-    def _expiry(self, scope: Scope) -> float | None:
-        """When the credentials of a request expire, in Unix seconds; None: never, or there are none."""
-        headers = Headers(scope=scope)
-        offered = tuple(scope.get("subprotocols", ()))
-        query = parse_qs(scope["query_string"].decode("latin-1"))
-        expiry, signature = query.get("exp", [""])[0], query.get("sig", [""])[0]
-        path = scope["path"].removeprefix(scope.get("root_path", ""))
-        if self._auth.check_signed(path, expiry, signature):
-            return float(expiry)
-        for given in (headers, bearer(headers, offered)):
-            try:
-                return self._auth.grants(given, offered).expires
-            except StreamsvcError:
-                continue  # the route says what is wrong with them
-        return None
+    def _grants(self, scope: MutableMapping[str, Any]) -> Grants | None:
+        """What a request is granted; None: nothing, and its route says why."""
+        try:
+            return self._auth.of(scope)
+        except StreamsvcError:
+            return None
 
 
 class _Sent:
     """An ASGI `send` that ends the signed addresses with the token, and knows what has been sent."""
 
-    def __init__(self, send: Send, auth: Auth, expires: float) -> None:
+    def __init__(self, send: Send, auth: Auth, grants: Grants) -> None:
         self._send = send
         self._auth = auth
-        self._expires = expires
+        self._grants = grants
+        self._held: Message | None = None  # the start of a response whose length may change
         self._type: str | None = None  # content type of a response that has begun
         self._open = False  # a socket that was accepted
         self._over = False
@@ -95,26 +87,33 @@ class _Sent:
     async def __call__(self, message: Message) -> None:
         kind = message["type"]
         if kind == "http.response.start":
-            self._type = Headers(raw=message["headers"]).get("content-type", "")
+            headers = Headers(raw=message["headers"])
+            self._type = headers.get("content-type", "")
+            if "content-length" in headers and self._type.startswith("application/json"):
+                self._held = message
+                return
         elif kind == "http.response.body":
             if (
                 message.get("body")
                 and self._type
                 and self._type.startswith(("application/json", "text/event"))
             ):
-                message = {**message, "body": self._shortened(message["body"].decode()).encode()}
+                message = {**message, "body": self._signed(message["body"].decode()).encode()}
+            if self._held is not None:  # such a body comes in one piece
+                held, self._held = self._held, None
+                MutableHeaders(scope=held)["content-length"] = str(len(message.get("body", b"")))
+                await self._send(held)
             self._over = not message.get("more_body", False)
         elif kind == "websocket.accept":
             self._open = True
         elif kind == "websocket.close":
             self._over = True
         elif kind == "websocket.send" and message.get("text"):
-            message = {**message, "text": self._shortened(message["text"])}
+            message = {**message, "text": self._signed(message["text"])}
         await self._send(message)
 
-    async def end(self, scope: Scope, receive: Receive) -> None:
+    async def end(self, scope: Scope, receive: Receive, error: Unauthorized) -> None:
         """End what has begun, and say why."""
-        error = self._auth.expired()
         if self._over:
             return
         if scope["type"] == "websocket":
@@ -123,15 +122,15 @@ class _Sent:
                 if scope["path"].endswith("/events"):
                     await self._send({"type": "websocket.send", "text": body})
                 await self._send({"type": "websocket.close", "code": error.close_code, "reason": error.code})
-        elif self._type is None:
+        elif self._type is None or self._held is not None:
             await JSONResponse(error.body(), error.status, error.headers())(scope, receive, self._send)
         else:
             said = json.dumps({"v": schema.VERSION, "type": "error", **error.body()})
             last = f"event: error\ndata: {said}\n\n" if self._type.startswith("text/event") else ""
             await self._send({"type": "http.response.body", "body": last.encode(), "more_body": False})
 
-    def _shortened(self, text: str) -> str:
-        """A text in which our own signed addresses expire with the token; their length stays."""
+    def _signed(self, text: str) -> str:
+        """A text whose signed addresses end with the grants."""
         if "&sig=" not in text:
             return text
-        return _SIGNED.sub(lambda found: self._auth.shortened(found, self._expires), text)
+        return SIGNED_ADDRESS.sub(lambda found: self._auth.signed_for(self._grants, found), text)

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
-from fastapi import APIRouter, params
+from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 from streamsvc.answers.watch_conditions import MAX_LENGTH
 from streamsvc.answers.watches import COOLDOWN, MAX_COOLDOWN, Watches
+from streamsvc.core.types import Grants
+from streamsvc.service.rights import require
 
 
 class NewWatch(BaseModel):
@@ -35,37 +37,48 @@ class Watched(Protocol):
     def watches(self) -> Watches: ...  # noqa: D102
 
 
-def router(
-    find: Callable[[str], Awaitable[Watched]], publish: params.Depends, subscribe: params.Depends
-) -> APIRouter:
+def router(find: Callable[[str], Awaitable[Watched]], grants_of: Callable[[Request], Grants]) -> APIRouter:
     """The routes.
 
     Args:
         find: a session by its id; raises NotFound.
-        publish: checks the permission to add and remove watches.
-        subscribe: checks the permission to list them.
+        grants_of: a request's grants.
     """
     routes = APIRouter(prefix="/v1/sessions/{session_id}/watches", tags=["watches"])
 
-    @routes.post("", status_code=201, dependencies=[publish])
-    async def add(session_id: str, body: NewWatch) -> dict[str, Any]:
+    @routes.post("", status_code=201)
+    async def add(session_id: str, body: NewWatch, request: Request) -> dict[str, Any]:
         """Add a watch. Alerts are published as `alert.fired` and POSTed to the webhook, if given.
 
-        The webhook's secret is in this response only.
+        The webhook's secret is in this response only. A webhook takes the permission to publish: what is said
+        leaves the service by it.
         """
+        if body.webhook is not None:
+            require(grants_of(request), "publish")
         watches = (await find(session_id)).watches
         if body.webhook is None:
             return watches.add(body.when, body.cooldown_s)
         return await watches.add_with_webhook(body.when, body.cooldown_s, body.webhook.get_secret_value())
 
-    @routes.get("", dependencies=[subscribe])
+    @routes.get("")
     async def show(session_id: str) -> list[dict[str, Any]]:
         """The watches of a session. Webhooks are shown as counts, never with their URL."""
         return (await find(session_id)).watches.all()
 
-    @routes.delete("/{watch_id}", dependencies=[publish])
-    async def remove(session_id: str, watch_id: str) -> dict[str, Any]:
-        """Remove a watch."""
-        return (await find(session_id)).watches.remove(watch_id)
+    @routes.delete("/{watch_id}")
+    async def remove(session_id: str, watch_id: str, request: Request) -> dict[str, Any]:
+        """Remove a watch; one with a webhook takes the permission to publish."""
+        return remove_watch((await find(session_id)).watches, watch_id, grants_of(request))
 
     return routes
+
+
+def remove_watch(watches: Watches, watch_id: str, grants: Grants) -> dict[str, Any]:
+    """Remove a watch, for either door.
+
+    Raises:
+        NotFound. Forbidden: it has a webhook, which `grants` could not have added.
+    """
+    if any(watch["id"] == watch_id and "webhook" in watch for watch in watches.all()):
+        require(grants, "publish")
+    return watches.remove(watch_id)

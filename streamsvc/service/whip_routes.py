@@ -6,7 +6,8 @@ from fastapi import APIRouter, Request
 
 from streamsvc.core.types import Grants
 from streamsvc.ingest import whip
-from streamsvc.service.auth import require
+from streamsvc.service import rights
+from streamsvc.service.auth import root_of
 from streamsvc.service.rate_limit import RateLimiter
 from streamsvc.service.service import Service
 
@@ -25,16 +26,14 @@ class _Host:
         self._service = service
         self._limiter = RateLimiter(service.settings.limits.requests_per_minute)
 
-    async def authorise(self, request: Request, session: str | None, right: str) -> Grants:
-        """Grants of the request, checked for `right`."""
-        grants = self._service.auth.grants(request.headers)
-        require(grants, session, right)
-        return grants
+    def authorise(self, request: Request) -> Grants:
+        """Grants of the request, checked for what the table says of its route."""
+        return rights.check(self._service.auth, request)
 
     async def publish(self, session: str | None, offer: str, grants: Grants) -> whip.Publication:
-        """Answer an SDP offer. Rate limited by tenant."""
-        self._limiter.take(grants.tenant)
-        return await self._service.publications.publish(session, offer)
+        """Answer an SDP offer. Rate limited by token, with those that were made with it."""
+        self._limiter.take(root_of(grants.holder))
+        return await self._service.publications.publish(session, offer, grants.holder)
 
     def find(self, resource: str) -> whip.Publication | None:
         """A publication by the resource id in its Location."""

@@ -5,7 +5,7 @@ import { ROOT, place, request, sessionPlace } from "./client.js";
 const $ = (id) => document.getElementById(id);
 
 export class Addresses {
-  /** find(): { id, token } of the session, or null. */
+  /** find(): { id, name, token } of the session, or null. */
   constructor(find) {
     this.find = find;
     this.tokens = null; // { view, publish, until } once asked for
@@ -15,13 +15,13 @@ export class Addresses {
 
   /** Show the addresses of the session. */
   show() {
-    const { id, token } = this.find();
-    const name = encodeURIComponent(id);
+    const { id, name: door, token } = this.find();
+    const name = encodeURIComponent(door || id); // under its name each later broadcast is found too
     const view = this.tokens ? `token=${this.tokens.view}` : "";
     $("overlay-url").value = `${ROOT}overlay/${name}?lines=2${view && `#${view}`}`;
     $("whip-url").value = `${ROOT}whip/${name}`;
     $("whip-token").value = this.tokens?.publish ?? "";
-    $("page-url").value = `${ROOT}#session=${name}${view && `&${view}`}`;
+    $("page-url").value = `${ROOT}#session=${encodeURIComponent(id)}${view && `&${view}`}`;
     $("whip-token-field").hidden = !this.tokens?.publish;
     $("life-field").hidden = !token;
     if (!token) return this._tell("Who can reach this server needs no token.");
@@ -43,7 +43,7 @@ export class Addresses {
     let refusal = "";
     if (seconds && session) {
       const issue = async (may) => {
-        const body = { session: session.id, may, expires_in: seconds };
+        const body = { session: session.name || session.id, may, expires_in: seconds };
         return (await (await request(place("v1/tokens"), { token: session.token, method: "POST", json: body })).json()).token;
       };
       try {

@@ -40,8 +40,8 @@ export function place(path, root = ROOT) {
 }
 
 /** A short random id. (crypto.randomUUID is missing on pages without TLS.) */
-export function randomId() {
-  const bytes = crypto.getRandomValues(new Uint8Array(8));
+export function randomId(size = 8) {
+  const bytes = crypto.getRandomValues(new Uint8Array(size));
   return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
@@ -117,7 +117,7 @@ export class Session extends EventTarget {
     this.forever = forever;
     this.epoch = null;
     this.seq = history ? 0 : null; // the last durable event seen; null: never saw one, begin now
-    this.client = randomId(); // identifies the asker of answers, also after a reconnect
+    this.client = randomId(16); // a secret: finds our own answers again after a reconnect
     this.state = "closed";
     this.ended = false; // the session itself has ended
     this._socket = null;

@@ -181,9 +181,12 @@ function watch(id, { mine = false, tab = "" } = {}) {
 async function describe(current) {
   const response = await request(sessionPlace(current.id), { token: current.token }).catch(() => null);
   if (!response || current !== session) return;
-  const { name, state } = await response.json();
-  $("session-name").textContent = name || current.id;
+  const { id, name, state } = await response.json();
+  current.name = name;
+  $("session-name").textContent = name || id;
+  addresses.show();
   if (state !== "ended") return;
+  current.id = id;
   current.end();
   ended();
 }
@@ -204,7 +207,7 @@ function listen(to) {
   on("gap", () => hint("Some of what was said or shown was lost on the way."));
   on("log.gap", () => hint("The oldest part of this session is no longer kept."));
   on("session.created", ({ tracks }) => set(tracks?.length ? "live" : "waiting"));
-  on("session.updated", ({ tracks }) => tracks?.length && set("live"));
+  on("session.updated", ({ tracks }) => set(tracks?.length ? "live" : "waiting"));
   on("session.stalled", () => set("stalled"));
   on("session.resumed", () => set("live"));
   on("session.degraded", (event) => {
@@ -213,7 +216,10 @@ function listen(to) {
     draw();
   });
   on("session.going_away", () => hint("The server is about to restart; the session will end soon."));
-  on("session.closed", ended);
+  on("session.closed", (event) => {
+    to.id = event.session; // its name leads to the next broadcast soon
+    ended(event);
+  });
   on("caption.partial", (event) => caption(event, "partial"));
   on("caption.final", (event) => {
     caption(event, "final");

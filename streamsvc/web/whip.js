@@ -275,8 +275,6 @@ async function refusal(response, retryAfter) {
       return "The server needs a token. Paste one into the token field and start again.";
     case 403:
       return "The token does not allow publishing here.";
-    case 409:
-      return "Somebody is already publishing into this session.";
     case 429:
     case 503: {
       const when = Number.isFinite(retryAfter) ? ` Try again in ${Math.ceil(retryAfter)} s.` : " Try again later.";

@@ -48,7 +48,7 @@ async def recorded(
             await acting
         session.end("done")
         await session.over.wait()
-        shutil.copy(folder / "data" / "taped" / NAME, folder / "a.bundle")
+        shutil.copy(folder / "data" / session.id / NAME, folder / "a.bundle")
     return folder / "a.bundle"
 
 

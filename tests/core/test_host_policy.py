@@ -19,6 +19,12 @@ from streamsvc.core.errors import Forbidden
         "169.254.169.254",
         "100.64.0.1",
         "0.0.0.0",
+        "0.1.2.3",
+        "192.0.0.192",
+        "168.63.129.16",
+        "100.100.100.200",
+        "198.18.0.1",
+        "255.255.255.255",
         "224.0.0.1",
         "::1",
         "fe80::1%lo",
@@ -31,7 +37,16 @@ def test_private_loopback_and_multicast_addresses_are_not_public(address: str) -
 
 @pytest.mark.parametrize(
     "address",
-    ["64:ff9b::7f00:1", "64:ff9b::a9fe:a9fe", "2002:a01:203::1", "::10.1.2.3", "::ffff:a01:203", "fec0::1"],
+    [
+        "64:ff9b:1::808:808",
+        "2001:0:808:808::1",
+        "64:ff9b::7f00:1",
+        "64:ff9b::a9fe:a9fe",
+        "2002:a01:203::1",
+        "::10.1.2.3",
+        "::ffff:a01:203",
+        "fec0::1",
+    ],
 )
 def test_addresses_that_embed_a_private_one_are_not_public(address: str) -> None:
     assert not host_policy.is_public(address)

@@ -204,7 +204,7 @@ def test_real_engines_on_the_recorded_boundaries_give_the_same_captions(
                     await session_run.tap_when_due(session, due, frame)
             session.end("done")
             await session.over.wait()
-            (tmp_path / "taped" / NAME).rename(tmp_path / "a")
+            (tmp_path / session.id / NAME).rename(tmp_path / "a")
 
     stage.run(record())
     recorded_replies = played(tmp_path / "a")

@@ -23,7 +23,9 @@ from streamsvc.events import caption_push
 from streamsvc.events.caption_posts import PostResult, RetryPolicy
 from streamsvc.events.caption_push import Poster, Push, PushError, parse_target
 from tests.builders.certificate import certificate
+from tests.builders.internet import INSIDE, PUBLIC, internet, two_sites
 from tests.fakes.caption_target import QUICK, SECRET, SIGNED, caption_target
+from tests.fakes.http_receiver import listening
 
 
 class Captions:
@@ -365,6 +367,35 @@ async def test_a_public_host_gets_https_at_the_address_that_was_checked_and_must
         assert all(
             f"Host: captions.example:{url.split(':')[2].split('/')[0]}" in head for head in youtube.heads
         )
+
+
+@pytest.mark.parametrize("provider", ["youtube", "zoom"])
+async def test_a_name_that_turns_inward_is_never_connected_there(
+    monkeypatch: pytest.MonkeyPatch, provider: str
+) -> None:
+    """DNS rebinding: the first answer is public, each later one is not."""
+    net = internet(monkeypatch, turning_example=[PUBLIC, INSIDE])
+    with two_sites() as (public, inside):
+        url = f"https://turning.example:{public.port}/closedcaption?{SIGNED}"
+        poster = Poster(parse_target(provider, url, "en-US"), False, 0.0, 2.0)
+        await poster.resolve()
+        for seq in range(
+            3
+        ):  # no TLS there: the first try fails, and each further one asks for the name again
+            assert (await poster.post(seq, "text/plain", "Hello.\n")).status is None
+        assert await poster.last_seq() is None
+        await poster.close()
+    assert inside.asked == []
+    assert len(net.resolved) > 1
+    assert net.connected == [PUBLIC]
+
+
+async def test_a_redirect_of_a_target_is_not_followed() -> None:
+    async with listening(302) as listener:
+        poster = Poster(parse_target("zoom", f"{listener.url}/closedcaption?a=b", "en-US"), True, 0.0, 2.0)
+        assert (await poster.post(1, "text/plain", "Hello.\n")).status == 302
+        await poster.close()
+    assert len(listener.got) == 1
 
 
 # --- the virtual clock ---

@@ -256,8 +256,9 @@ async def test_a_write_that_is_cut_short_is_done_again_and_nothing_is_there_twic
     assert [row[0] for row in log._store.read(0, 99, 99)] == [1]
 
 
-def test_no_event_that_was_seen_is_lost_when_the_process_is_killed(tmp_path: Path) -> None:
-    writer = [sys.executable, "-m", "tests.fakes.event_writer", str(tmp_path), "20", "7"]
+@pytest.mark.parametrize("sync", ["process", "power"])
+def test_no_event_that_was_seen_is_lost_when_the_process_is_killed(tmp_path: Path, sync: str) -> None:
+    writer = [sys.executable, "-m", "tests.fakes.event_writer", str(tmp_path), "20", "7", sync]
     told = subprocess.run(writer, capture_output=True, check=True, timeout=100).stdout
     seen = json.loads(told)
     assert len(seen) == 20
@@ -295,4 +296,42 @@ async def test_an_event_is_on_disk_before_it_is_offered_and_waits_where_the_disk
     assert [row[0] for row in store.read(0, 99, 99)] == [1, 2, 3, 4, 5]
     log.emit("caption.final", CAPTION)
     assert stored[5] == 6
+    store.close(purge=True)
+
+
+async def test_where_power_loss_is_to_be_survived_an_event_is_seen_once_the_disk_has_it(
+    tmp_path: Path,
+) -> None:
+    store = FullDisk(tmp_path / "s", events=1000, frames=10, sync="power")
+    store.full = False
+    log = EventLog("0.s", SessionClock(), Limits(), store)
+    subscription = log.subscribe()
+    log.emit("caption.final", CAPTION)
+    log.emit("caption.partial", {**CAPTION, "stable": 0})
+    log.whisper(subscription, "pong", {})
+    assert await log.since(0, log.epoch, log.seq) == ([], None), (
+        "a resume sees it no earlier, and misses none"
+    )
+    assert [(event["type"], event.get("after")) for event in await received(subscription)] == [("pong", 0)]
+    assert store.newest() is None
+    await log.flush()
+    shown = await received(subscription)
+    assert [(event["type"], event.get("seq"), event.get("after")) for event in shown] == [
+        ("caption.final", 1, None),
+        ("caption.partial", None, 1),
+    ]
+    assert store.newest() is not None
+    entries, gap = await log.since(0, log.epoch, log.seq)
+    assert ([entry.seq for entry in entries], gap) == ([1], None)
+    store.full = True
+    log.emit("caption.final", CAPTION)
+    await log.flush()
+    told = await received(subscription)
+    assert [event["type"] for event in told] == ["caption.final", "error"], "a full disk keeps nothing back"
+    store.full = False
+    log.emit("caption.final", CAPTION)
+    await log.end()
+    assert [row[0] for row in store.read(0, 99, 99)] == [1, 2, 3]
+    assert [event["seq"] for event in await received(subscription)] == [3]
+    assert await subscription.next() is None
     store.close(purge=True)

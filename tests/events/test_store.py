@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import sqlite3
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
 from streamsvc.core.errors import CapacityError, ConfigError
-from streamsvc.events.store import FAILURES, FolderLock, Store
+from streamsvc.events.store import FAILURES, FolderLock, Store, StoredQuestion
 
 
 def rows(first: int, last: int) -> list[tuple[int, str, str | None, str]]:
@@ -178,3 +180,52 @@ def test_a_data_folder_is_one_process_s_alone(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(ConfigError, match=r"cannot be written .*set server.data_dir"):
         FolderLock(tmp_path / "file" / "data")
+
+
+@pytest.mark.parametrize(("sync", "levels"), [("process", [0, 0]), ("power", [1, 2])])
+def test_an_event_waits_for_the_disk_where_power_loss_is_to_be_survived(
+    tmp_path: Path, sync: Literal["process", "power"], levels: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folders: list[str] = []
+    whole = os.fsync
+
+    def sync_noted(opened: int) -> None:
+        folders.append(str(Path(f"/proc/self/fd/{opened}").readlink()))
+        whole(opened)
+
+    monkeypatch.setattr(os, "fsync", sync_noted)
+    store = Store(tmp_path / "s", events=10, frames=10, sync=sync)
+    assert (str(tmp_path / "s") in folders) is (str(tmp_path) in folders) is (sync == "power")
+
+    def level() -> int:
+        row: tuple[int] = store._db.execute("PRAGMA synchronous").fetchone()
+        return row[0]
+
+    found = [level()]
+
+    def while_they_are_written() -> Iterator[tuple[int, str, str | None, str]]:
+        found.append(level())
+        yield from rows(1, 3)
+
+    store.append(while_they_are_written())
+    assert found == levels
+    assert level() == levels[0], "what is not an event does not wait"
+    store.rest()
+    store.append(rows(4, 5))
+    assert [level(), len(store.read(0, 9, 9))] == [levels[0], 5]
+    assert store.waits is (sync == "power")
+    store.close(purge=True)
+
+
+def test_the_oldest_questions_go_first_and_one_of_another_s_has_its_own_place() -> None:
+    store = Store(None, events=10, frames=10)
+    for number in range(510):
+        store.put_question(StoredQuestion(str(number), "", "a", None, "What?"))
+    store.put_question(StoredQuestion("509", "somebody", "b", "", "Why?"))
+    kept = store.questions()
+    assert (len(kept), kept[0].id) == (500, "11")
+    assert [(one.id, one.audience, one.reader, one.text) for one in kept[-2:]] == [
+        ("509", "", None, "What?"),
+        ("509", "somebody", "", "Why?"),
+    ]
+    store.close(purge=True)

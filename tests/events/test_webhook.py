@@ -15,6 +15,7 @@ from streamsvc.core import clock, metrics
 from streamsvc.core.errors import Forbidden, InvalidRequest
 from streamsvc.events import webhook
 from streamsvc.events.webhook import Webhook, signature
+from tests.builders.internet import INSIDE, PUBLIC, internet, two_sites
 from tests.fakes.http_receiver import listening
 
 
@@ -94,6 +95,29 @@ async def test_a_private_host_is_refused_unless_it_is_allowed() -> None:
     with pytest.raises(Forbidden):
         await Webhook("http://127.0.0.1:9/hook", private_urls=False).check()
     await Webhook("http://127.0.0.1:9/hook", private_urls=True).check()
+
+
+async def test_a_name_that_turns_inward_is_never_connected_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    """DNS rebinding: the first answer is public, each later one is not."""
+    net = internet(monkeypatch, turning_example=[PUBLIC, INSIDE])
+    with two_sites() as (public, inside):
+        hook = Webhook(f"https://turning.example:{public.port}/hook", private_urls=False)
+        await hook.check()
+        assert (net.resolved, net.connected) == (["turning.example"], [])
+        hook.put({"id": "1"})
+        hook.close()
+        await hook.run()  # no TLS there: the first try fails, and each further one asks for the name again
+    assert (hook.failed, inside.asked) == (1, [])
+    assert len(net.resolved) > 1
+    assert set(net.connected) == {PUBLIC}
+
+
+async def test_a_redirect_of_a_webhook_is_not_followed() -> None:
+    async with listening(302) as listener, sending(f"{listener.url}/hook") as hook:
+        hook.put({"id": "1"})
+        await listener.until(1)
+    assert [target for target, _, _ in listener.got] == ["/hook"]
+    assert hook.describe() == {"sent": 0, "failed": 1, "waiting": 0}
 
 
 def test_the_signature_covers_time_and_body() -> None:

@@ -1,4 +1,4 @@
-"""Processes that publish events to a store and are killed while they do (`python -m`, FOLDER ROUNDS SEED).
+"""Processes that publish events and are killed while they do (`python -m`, FOLDER ROUNDS SEED SYNC).
 
 Prints a JSON list: of each round the highest seq that its subscriber was given.
 """
@@ -14,6 +14,7 @@ import signal
 import sys
 import time
 from pathlib import Path
+from typing import Literal
 
 from streamsvc.core.config import Limits
 from streamsvc.core.session_clock import SessionClock
@@ -24,9 +25,10 @@ WORD = {"text": "hallo", "start": 0.0, "end": 1.0, "probability": 1.0}
 CAPTION = {"text": "hallo", "words": [WORD] * 20, "start": 0.0, "end": 1.0, "language": "en"}
 
 
-async def publish(folder: Path, told: int) -> None:
+async def publish(folder: Path, told: int, sync: Literal["process", "power"]) -> None:
     """Publish captions, and tell each seq that a subscriber has been given, until killed."""
-    log = EventLog("s", SessionClock(), Limits(), Store(folder, events=100_000, frames=10))
+    store = Store(folder, events=100_000, frames=10, sync=sync)
+    log = EventLog("s", SessionClock(), Limits(), store)
     subscription = log.subscribe()
 
     async def follow() -> None:
@@ -44,13 +46,13 @@ async def publish(folder: Path, told: int) -> None:
         await asyncio.sleep(0.0005)
 
 
-def seen_by_a_killed(folder: Path, after: float) -> int:
+def seen_by_a_killed(folder: Path, after: float, sync: Literal["process", "power"]) -> int:
     """Start a process, kill it some seconds after its first event; returns the highest seq it told."""
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
         try:
-            asyncio.run(publish(folder, writing))
+            asyncio.run(publish(folder, writing, sync))
         finally:
             os._exit(1)
     os.close(writing)
@@ -64,7 +66,8 @@ def seen_by_a_killed(folder: Path, after: float) -> int:
 
 
 if __name__ == "__main__":
-    chance = random.Random(int(sys.argv[3]))
-    rounds = range(int(sys.argv[2]))
-    seen = [seen_by_a_killed(Path(sys.argv[1]) / str(n), chance.uniform(0.0, 0.06)) for n in rounds]
+    root, rounds, seed = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+    wanted: Literal["process", "power"] = "power" if sys.argv[4] == "power" else "process"
+    chance = random.Random(seed)
+    seen = [seen_by_a_killed(root / str(n), chance.uniform(0.0, 0.06), wanted) for n in range(rounds)]
     print(json.dumps(seen))

@@ -75,6 +75,21 @@ async def test_a_peer_that_never_connects_is_closed_after_the_handshake_limit() 
     await peer.close()
 
 
+async def test_the_handshake_limit_counts_from_the_offer(monkeypatch: pytest.MonkeyPatch) -> None:
+    answering: list[float] = []
+    whole = Peer._open_receivers
+
+    def noted(peer: Peer) -> None:
+        answering.append(clock.now())
+        whole(peer)
+
+    monkeypatch.setattr(Peer, "_open_receivers", noted)
+    sink = FrameSink("s", clock.now(), lambda frame: None, lambda *state: None)
+    peer = await answer((FIXTURES / "obs.sdp").read_text(), Ingest(), Limits(), sink)
+    assert peer._created <= answering[0]
+    await peer.close()
+
+
 async def test_silence_stalls_the_peer_activity_resumes_it_and_long_silence_closes_it() -> None:
     async with publishing(AudioStreamTrack(), stall_seconds=0.6, close_seconds=1.5) as call:
         await call.until(lambda: call.frames)

@@ -171,12 +171,17 @@ def gstreamer() -> None:
 
 
 @pytest.mark.usefixtures("gstreamer")
-@pytest.mark.parametrize("transport", ["tcp", "udp"])
-async def test_rtsp_tracks_share_one_clock_and_arrive_as_they_are_sent(
-    tmp_path: Path, transport: str
-) -> None:
+async def test_rtsp_over_udp_alone_is_refused_and_told(tmp_path: Path) -> None:
+    async with rtsp(noise(tmp_path / "a.mp4", 1.0), transport="udp") as (url, _):
+        with pytest.raises(SourceError, match="UDP alone") as caught:
+            await open_source(url, Ingest(open_seconds=4.0), session="s", private_urls=True)
+    assert (caught.value.code, caught.value.retryable) == ("refused", False)
+
+
+@pytest.mark.usefixtures("gstreamer")
+async def test_rtsp_tracks_share_one_clock_and_arrive_as_they_are_sent(tmp_path: Path) -> None:
     path = noise(tmp_path / "a.mp4", 6.0)
-    async with rtsp(path, transport=transport) as (url, _), live(url) as reading:
+    async with rtsp(path) as (url, _), live(url) as reading:
         assert {(track.kind, track.codec) for track in reading.source.tracks} == {
             ("audio", "aac"),
             ("video", "h264"),

@@ -65,10 +65,10 @@ class FakeHost:
         self.live: dict[str, Publication] = {}
         self.offers: list[str] = []
 
-    async def authorise(self, request: Request, session: str | None, right: str) -> Grants:
+    def authorise(self, request: Request) -> Grants:
         if self.refuses:
             raise self.refuses
-        return Grants("t", session or "*", publish=True, subscribe=True, ask=True, expires=None)
+        return Grants("t", "*", frozenset({"publish"}), None, "t")
 
     async def publish(self, session: str | None, offer: str, grants: Grants) -> Publication:
         if self.fails:

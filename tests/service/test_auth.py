@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
+from urllib.parse import urlencode
 
+import jwt
 import pytest
 
 from streamsvc.core.config import Server
 from streamsvc.core.errors import Forbidden, InvalidRequest, Unauthorized
 from streamsvc.core.types import Grants
-from streamsvc.service.auth import Auth, require
+from streamsvc.service.auth import PERMISSIONS, Auth
 from tests.builders.spoken import KEY
 
 
@@ -23,7 +26,8 @@ def with_key(**options: Any) -> Auth:
 
 def test_without_a_key_a_local_client_has_all_rights() -> None:
     grants = Auth(Server()).grants(headers())
-    assert (grants.publish, grants.subscribe, grants.ask) == (True, True, True)
+    assert grants.may == set(PERMISSIONS)
+    assert grants.holder == "local"
 
 
 def test_an_open_server_refuses_a_foreign_host_name() -> None:
@@ -43,67 +47,153 @@ def test_with_a_key_a_valid_token_is_required() -> None:
         with pytest.raises(Unauthorized):
             with_key().grants(headers(**fields))
     assert with_key().grants(headers(authorization=f"Bearer {KEY}")).session == "*"
-    assert with_key().grants({"host": "any.example", "authorization": f"Bearer {KEY}"}).publish
+    assert with_key().grants({"host": "any.example", "authorization": f"Bearer {KEY}"}).holder == "owner"
+
+
+@pytest.mark.parametrize(
+    ("sent", "offered"),
+    [
+        ({"authorization": "Bearer KEY"}, ()),
+        ({"authorization": "bearer KEY"}, ()),
+        ({"authorization": "Token KEY"}, ()),
+        ({}, ("streamsvc.v1", "streamsvc.token.KEY")),
+        ({}, ("realtime", "openai-insecure-api-key.KEY")),
+        ({}, ("token", "KEY")),
+        ({}, ("bearer", "KEY")),
+    ],
+)
+def test_a_key_is_read_from_every_supported_place(sent: dict[str, str], offered: tuple[str, ...]) -> None:
+    offered = tuple(name.replace("KEY", KEY) for name in offered)
+    sent = {name: text.replace("KEY", KEY) for name, text in sent.items()}
+    assert with_key().grants(headers(**sent), offered).holder == "owner"
+
+
+@pytest.mark.parametrize("offered", [("realtime",), ("streamsvc.v1", KEY), ()])
+def test_other_headers_and_subprotocols_are_no_credentials(offered: tuple[str, ...]) -> None:
+    with pytest.raises(Unauthorized, match="required"):
+        with_key().grants(headers(authorization="Basic eDp5", cookie=KEY), offered)
 
 
 def test_a_token_has_the_granted_rights_and_no_others() -> None:
     auth = with_key()
     owner = auth.grants(headers(authorization=f"Bearer {KEY}"))
-    token = auth.token(owner, session="0.a", may=("subscribe",), seconds=60)
-    grants = auth.grants(headers(), (f"streamsvc.token.{token}",))
-    assert grants.subscribe
-    assert not grants.publish
-    require(grants, "0.a", "subscribe")
-    for session, permission in (("0.b", "subscribe"), ("0.a", "publish"), (None, "subscribe")):
-        with pytest.raises(Forbidden):
-            require(grants, session, permission)
+    issued = auth.token(owner, session="0.a", may=("subscribe",), seconds=60)
+    grants = auth.grants(headers(), (f"streamsvc.token.{issued.token}",))
+    assert grants.may == {"subscribe"}
+    assert grants.holder == issued.id
     with pytest.raises(Forbidden, match="cannot grant"):
         auth.token(grants, session="0.a", may=("publish",), seconds=60)
     with pytest.raises(Forbidden, match="own session"):
         auth.token(grants, session="0.b", may=("subscribe",), seconds=60)
-    inherited = auth.grants(
-        headers(
-            authorization=f"Bearer {auth.token(grants, session='0.a', may=('subscribe',), seconds=80_000)}"
-        )
-    )
+    made = auth.token(grants, session="0.a", may=("subscribe",), seconds=80_000)
+    inherited = auth.grants(headers(authorization=f"Bearer {made.token}"))
     assert inherited.expires is not None
     assert grants.expires is not None
     assert inherited.expires <= grants.expires, "a token cannot outlive the one it was made with"
 
 
+def test_only_the_owner_grants_the_right_to_operate() -> None:
+    auth = with_key()
+    owner = auth.grants(headers(authorization=f"Bearer {KEY}"))
+    operator = auth.token(owner, session="*", may=("operate", "ask"), seconds=60)
+    grants = auth.grants(headers(authorization=f"Bearer {operator.token}"))
+    assert grants.may == {"operate", "ask"}
+    assert auth.token(grants, session="*", may=("ask",), seconds=60).token
+    with pytest.raises(Forbidden, match="operate"):
+        auth.token(grants, session="*", may=("operate",), seconds=60)
+
+
+def test_a_token_has_an_id_that_begins_with_that_of_the_token_it_was_made_with() -> None:
+    auth = with_key()
+    grants = auth.grants(headers(authorization=f"Bearer {KEY}"))
+    ids = [""]
+    for _ in range(4):
+        issued = auth.token(grants, session="0.a", may=("subscribe",), seconds=60)
+        grants = auth.grants(headers(authorization=f"Bearer {issued.token}"))
+        assert issued.id.startswith(ids[-1])
+        assert len(issued.id) == len(ids[-1]) + 12 + bool(ids[-1])
+        assert grants.holder == issued.id
+        ids.append(issued.id)
+    with pytest.raises(Forbidden, match="too many steps"):
+        auth.token(grants, session="0.a", may=("subscribe",), seconds=60)
+
+
+def test_a_token_without_an_id_is_known_by_its_text() -> None:
+    auth = with_key()
+    claims = {"sub": "owner", "session": "*", "may": ["ask"], "exp": 9_999_999_999, "aud": "streamsvc"}
+    tokens = [jwt.encode(claims | {"exp": 9_999_999_999 + n}, auth._token_key, "HS256") for n in range(2)]
+    holders = [auth.grants(headers(authorization=f"Bearer {token}")).holder for token in (*tokens, tokens[0])]
+    assert holders[0] == holders[2] != holders[1]
+    assert len(holders[0]) == 12
+
+
 def test_a_token_of_another_server_or_an_expired_one_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    owner = Grants("owner", "*", publish=True, subscribe=True, ask=True, expires=None)
+    owner = Grants("owner", "*", frozenset(PERMISSIONS), None, "owner")
     foreign = Auth(Server(api_key="another-key-of-length")).token(
         owner, session="*", may=("subscribe",), seconds=60
     )
     with pytest.raises(Unauthorized, match="not valid"):
-        with_key().grants(headers(authorization=f"Bearer {foreign}"))
-    past = Grants("owner", "*", publish=True, subscribe=True, ask=True, expires=1.0)
+        with_key().grants(headers(authorization=f"Bearer {foreign.token}"))
+    past = Grants("owner", "*", frozenset(PERMISSIONS), 1.0, "owner")
     old = with_key().token(past, session="*", may=("subscribe",), seconds=60)
     with pytest.raises(Unauthorized, match="expired"):
-        with_key().grants(headers(authorization=f"Bearer {old}"))
+        with_key().grants(headers(authorization=f"Bearer {old.token}"))
 
 
 @pytest.mark.parametrize(("may", "seconds"), [(("fly",), 60.0), (("ask",), 0.0), (("ask",), 1e9)])
 def test_a_token_with_an_unknown_permission_or_a_bad_lifetime_is_refused(
     may: tuple[str, ...], seconds: float
 ) -> None:
-    owner = Grants("owner", "*", publish=True, subscribe=True, ask=True, expires=None)
+    owner = Grants("owner", "*", frozenset(PERMISSIONS), None, "owner")
     with pytest.raises(InvalidRequest):
         with_key().token(owner, session="*", may=may, seconds=seconds)
 
 
+PATH = "/v1/sessions/0.a/frames/1.000.jpg"
+
+
+def asking(address: str, method: str = "GET", kind: str = "http") -> dict[str, Any]:
+    """The ASGI scope of a request without a token."""
+    path, _, query = address.partition("?")
+    return {"type": kind, "method": method, "path": path, "query_string": query.encode(), "headers": []}
+
+
 def test_a_signed_url_is_valid_for_one_path_until_it_expires() -> None:
     auth = with_key()
-    path, _, query = auth.sign("/v1/sessions/0.a/frames/1.000.jpg", 60).partition("?")
-    parts = dict(part.split("=", 1) for part in query.split("&"))
-    assert auth.check_signed(path, parts["exp"], parts["sig"])
-    assert not auth.check_signed("/v1/sessions/0.a/frames/2.000.jpg", parts["exp"], parts["sig"])
-    assert not auth.check_signed(path, str(int(parts["exp"]) + 1), parts["sig"])
-    assert not auth.check_signed(path, None, None)
-    expired = dict(part.split("=", 1) for part in auth.sign(path, -60).partition("?")[2].split("&"))
-    assert not auth.check_signed(path, expired["exp"], expired["sig"])
-    assert Auth(Server()).sign(path, 60) == path, "an open server needs no signatures"
+    address = auth.sign(PATH, 60)
+    assert auth.of(asking(address)).may == {"subscribe"}
+    later = re.sub(r"exp=(\d+)", lambda found: f"exp={int(found[1]) + 1}", address)
+    for wrong in (
+        asking(address.replace("1.000", "2.000")),
+        asking(later),
+        asking(PATH),
+        asking(auth.sign(PATH, -60)),
+        asking(address, "POST"),
+        asking(address, "GET", "websocket"),
+        asking(address.replace("&sig", "&by=aaaaaaaaaaaa&sig")),
+    ):
+        with pytest.raises(Unauthorized):
+            auth.of(wrong)
+    assert Auth(Server()).sign(PATH, 60) == PATH, "an open server needs no signatures"
+
+
+def test_a_request_is_decoded_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    auth = with_key()
+    owner = auth.grants(headers(authorization=f"Bearer {KEY}"))
+    decoded: list[str] = []
+
+    def decode(token: str) -> Grants:
+        decoded.append(token)
+        return owner
+
+    monkeypatch.setattr(auth, "_decode", decode)
+    scope = asking("/") | {"headers": [(b"authorization", b"Bearer some.token")]}
+    assert auth.of(scope) is auth.of({**scope})
+    assert decoded == ["some.token"]
+    refused = asking("/")
+    for _ in range(2):
+        with pytest.raises(Unauthorized):
+            auth.of(refused)
 
 
 @pytest.mark.parametrize("host", ["[", "[::1", "a]b", "²"])
@@ -130,7 +220,9 @@ def test_an_origin_that_is_none_is_refused(origin: str) -> None:
     ],
 )
 def test_a_signature_of_odd_characters_is_no_signature(expires: str, signature: str) -> None:
-    assert not with_key().check_signed("/v1/sessions/a/frames/1.000.jpg", expires, signature)
+    address = f"{PATH}?{urlencode({'exp': expires, 'sig': signature}, errors='surrogatepass')}"
+    with pytest.raises(Unauthorized):
+        with_key().of(asking(address))
 
 
 def test_behind_a_proxy_the_browser_itself_says_that_a_page_is_ours() -> None:
@@ -155,8 +247,7 @@ def test_the_public_host_is_answered_and_a_malformed_one_is_not() -> None:
 
 def test_a_signed_address_begins_with_the_public_url_and_its_signature_is_of_the_path() -> None:
     server = Server(api_key=KEY, public_url="https://example.org/live")
-    address, _, query = Auth(server).sign("/v1/sessions/0.a/events", 60).partition("?")
-    parts = dict(part.split("=", 1) for part in query.split("&"))
-    assert address == "https://example.org/live/v1/sessions/0.a/events"
+    address = Auth(server).sign("/v1/sessions/0.a/events", 60)
+    assert address.startswith("https://example.org/live/v1/sessions/0.a/events?")
     moved = Auth(Server(api_key=KEY))
-    assert moved.check_signed("/v1/sessions/0.a/events", parts["exp"], parts["sig"])
+    assert moved.of(asking(address.removeprefix("https://example.org/live"))).holder == "owner"

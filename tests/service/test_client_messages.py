@@ -7,6 +7,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+import httpx
+
+from streamsvc.service import app
+from tests.builders import fake_service, fuzz
 from tests.builders.service import open_session, serving, socket_of, until
 from tests.builders.spoken import KEY
 
@@ -86,7 +90,7 @@ async def test_the_language_of_a_live_session_can_be_set_with_the_permission_to_
             await events.send(json.dumps({"type": "session.update", "vocabulary": ["Ada"], "replace": {}}))
             assert (await until(events, "session.updated"))[-1]["reason"] == "replace, vocabulary"
         async with socket_of(
-            place, session, additional_headers={"Authorization": f"Bearer {reader}"}
+            place, session, additional_headers={"Authorization": f"Bearer {reader.token}"}
         ) as events:
             await events.send(json.dumps({"type": "session.update", "language": None}))
             assert (await until(events, "error"))[-1]["error"]["type"] == "permission_error"
@@ -105,3 +109,32 @@ async def test_an_image_may_be_larger_than_a_message_and_other_fields_may_not(tm
             assert (error["error"]["code"], error["question_id"]) == ("image_too_large", "shown")
             await events.send(json.dumps({"type": "ping", "image": image}))
             assert (await until(events, "error"))[-1]["error"]["code"] == "too_large"
+
+
+async def test_changes_of_a_session_have_a_rate_of_their_own(tmp_path: Path) -> None:
+    limits = {"updates_per_minute": 3}
+    async with fake_service.serving(tmp_path, limits=limits, server={"api_key": KEY}) as service:
+        session = await service.sessions.create(name="talk")
+        application = app.build(service)
+        owner = service.auth.grants(httpx.Headers({"Authorization": f"Bearer {KEY}"}))
+        one = service.auth.token(owner, session="talk", may=("publish", "subscribe"), seconds=60)
+        mine = service.auth.grants(httpx.Headers({"Authorization": f"Bearer {one.token}"}))
+        child = service.auth.token(mine, session="talk", may=("publish", "subscribe"), seconds=60)
+        said = (json.dumps({"type": "session.update", "vocabulary": ["Ada"]}),)
+        for token, changed in ((one.token, 3), (child.token, 0), (KEY, 3)):
+            headers = (("authorization", f"Bearer {token}".encode()),)
+            got = await fuzz.converse(
+                application, fuzz.Conversation("/v1/sessions/talk/events", "", headers, (), said * 8)
+            )
+            codes = [json.loads(one["text"]).get("error", {}).get("code") for one in got if "text" in one]
+            assert codes.count("rate_limited") == 8 - changed
+            assert not [one for one in got if one["type"] == "websocket.close"], "the socket goes on"
+            body = b'{"vocabulary": ["Ada"]}'
+            json_type = ("content-type", b"application/json")
+            reply = await fuzz.request(
+                application,
+                fuzz.Request("PATCH", f"/v1/sessions/{session.id}", "", (*headers, json_type), body),
+            )
+            assert reply.status == 429, "by either door"
+        kept, _ = await session.log.since(0, None, session.log.seq)
+        assert [entry.type for entry in kept].count("session.updated") == 6

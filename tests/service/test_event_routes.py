@@ -3,36 +3,41 @@
 from __future__ import annotations
 
 import json
+from collections.abc import MutableMapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
-from fastapi import WebSocket, WebSocketDisconnect
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from streamsvc.service.event_routes import EventQuery, serve_socket
+from streamsvc.service import app
 from tests.builders.service import open_session, serving, socket_of, until
-
-
-class DisconnectedSocket:
-    """A socket whose client disconnects before it is accepted."""
-
-    scope: dict[str, Any] = {"subprotocols": ()}  # noqa: RUF012
-
-    def __init__(self, place: str) -> None:
-        self.headers = {"host": place}
-
-    async def accept(self, _: str | None) -> None:
-        raise WebSocketDisconnect(1006)
 
 
 async def test_a_subscriber_that_disconnects_at_the_handshake_takes_no_place(tmp_path: Path) -> None:
     async with serving(tmp_path, limits={"subscribers": 2}) as (service, place, client):
         session = await open_session(client, no_store=True)
+        application = app.build(service)
+        path = f"/v1/sessions/{session}/events"
+        scope = {
+            "type": "websocket",
+            "path": path,
+            "query_string": b"",
+            "headers": [(b"host", place.encode())],
+        }
+        tried: list[str] = []
+
+        async def receive() -> dict[str, Any]:
+            return {"type": "websocket.connect"}
+
+        async def send(message: MutableMapping[str, Any]) -> None:
+            tried.append(message["type"])
+            raise OSError("the client is gone")
+
         for _ in range(3):
-            socket = cast(WebSocket, DisconnectedSocket(place))
-            await serve_socket(service, socket, session, EventQuery())
+            await application(dict(scope), receive, send)
+        assert tried == ["websocket.accept"] * 3
         async with socket_of(place, session) as events:
             await until(events, "session.created")
 

@@ -12,10 +12,9 @@ from streamsvc.core import clock, metrics
 from streamsvc.core.errors import Conflict
 from streamsvc.core.options import SessionOptions
 from streamsvc.core.types import MediaTrack
-from streamsvc.service import media_input
 from streamsvc.service.media_input import State
 from streamsvc.service.session import Session
-from tests.builders.session import OPUS, Playing, Sender, Tape, kinds, make, packets, send
+from tests.builders.session import OPUS, Playing, Sender, Tape, kinds, make, packets, send, sends
 
 
 def at(live: Session, state: State) -> bool:
@@ -45,6 +44,7 @@ def test_a_publisher_that_stalls_and_one_that_returns_are_told(stage: asyncio.Ru
         async with Playing(make()) as played:
             live, peer, again = played.session, Sender(), Sender(OPUS)
             live.media.attach(peer)
+            sends(live)
             live.media.publisher_state(peer, "connected", "")
             live.media.publisher_state(peer, "resumed", "")  # it has not stalled
             live.media.publisher_state(Sender(), "stalled", "a stranger")
@@ -85,6 +85,7 @@ def test_a_session_waits_for_its_publisher_to_come_back_and_no_longer(stage: asy
             live = played.session
             for _ in range(3):  # each absence has a window of its own
                 live.media.attach(Sender())
+                sends(live)
                 live.media.detach("left")
                 await clock.sleep(29.0)
                 assert at(live, State.STALLED)
@@ -96,16 +97,34 @@ def test_a_session_waits_for_its_publisher_to_come_back_and_no_longer(stage: asy
     stage.run(main())
 
 
-def test_a_session_that_nobody_publishes_to_gives_its_place_back(stage: asyncio.Runner) -> None:
+def test_a_session_that_nobody_publishes_to_ends(stage: asyncio.Runner) -> None:
     async def main() -> None:
         start = clock.now()
-        async with Playing(make()) as played:
+        async with Playing(make(limits={"unpublished_seconds": 70.0})) as played:
             assert (await played.ended())[-1]["reason"] == "never_published"
-        assert clock.now() - start == pytest.approx(media_input._UNUSED_SECONDS, abs=1.0)
-        async with Playing(make()) as played:
+        assert clock.now() - start == pytest.approx(70.0, abs=1.0)
+        async with Playing(make(limits={"unpublished_seconds": 70.0})) as played:
             played.session.media.attach(Sender())
-            await clock.sleep(2 * media_input._UNUSED_SECONDS)
+            await clock.sleep(140.0)
             assert at(played.session, State.LIVE)
+
+    stage.run(main())
+
+
+def test_a_publisher_that_brings_nothing_leaves_a_session_that_waits_as_before(stage: asyncio.Runner) -> None:
+    async def main() -> None:
+        async with Playing(make(limits={"unpublished_seconds": 70.0})) as played:
+            live = played.session
+            live.media.attach(peer := Sender())
+            await clock.sleep(5.0)
+            live.media.publisher_state(peer, "closed", "handshake")
+            left = clock.now()
+            assert at(live, State.CREATED)
+            events = await played.ended()
+            assert clock.now() - left == pytest.approx(70.0, abs=1.0)
+            told = [(event["tracks"], event.get("reason")) for event in events if "tracks" in event]
+            assert told == [([], None), (["audio", "video"], None), ([], "handshake")]
+            assert events[-1]["reason"] == "never_published"
 
     stage.run(main())
 

@@ -9,6 +9,7 @@ import pytest
 
 from streamsvc.core import clock, metrics
 from streamsvc.core.errors import (
+    CapacityError,
     Conflict,
     InvalidRequest,
     NotFound,
@@ -16,6 +17,7 @@ from streamsvc.core.errors import (
 )
 from streamsvc.service.media_input import State
 from tests.builders.fake_service import Peer, at, kept, serving
+from tests.builders.session import sends
 
 OFFER = (Path(__file__).parents[1] / "fixtures" / "obs.sdp").read_text()
 
@@ -60,6 +62,7 @@ def test_a_publisher_that_comes_back_within_the_window_goes_on_and_after_it_begi
         async with serving(tmp_path) as running:
             publication = await running.publications.publish("mine", "good")
             session = running.sessions.find("mine")
+            sends(session)
             await running.publications.unpublish(publication.resource)
             assert at(session, State.STALLED)
             assert peers[0].closed
@@ -71,27 +74,45 @@ def test_a_publisher_that_comes_back_within_the_window_goes_on_and_after_it_begi
             peers[1].tell("closed", "left")
             await clock.sleep(31.0)
             assert at(session, State.ENDED)
-            await running.publications.publish("mine", "good")
+            again = await running.publications.publish("mine", "good")
             anew = running.sessions.find("mine")
-            assert anew is not session
+            assert anew is running.sessions.find(again.session)
             assert at(anew, State.LIVE)
             assert anew.log.epoch != session.log.epoch
+            assert running.sessions.find(session.id) is session, "the first broadcast stays"
+            assert kept(tmp_path) == {session.id, anew.id}
+            with pytest.raises(Conflict, match="/whip/mine begins another"):
+                await running.publications.publish(session.id, "good")
+            with pytest.raises(InvalidRequest):  # no door leads to another one's broadcasts
+                await running.sessions.create(name=session.id)
 
     stage.run(main())
 
 
-def test_a_publisher_that_ends_by_itself_is_forgotten_and_a_failed_connection_counted(
+def test_an_offer_that_nobody_connects_for_is_counted_and_frees_its_place_at_once(
     stage: asyncio.Runner, tmp_path: Path, peers: list[Peer]
 ) -> None:
     async def main() -> None:
         before = metrics.ice_failures.labels("handshake")._value.get()
-        async with serving(tmp_path) as running:
+        async with serving(tmp_path, limits={"sessions": 1}) as running:
             await running.publications.publish("mine", "good")
+            session = running.sessions.find("mine")
+            with pytest.raises(CapacityError):
+                await running.publications.publish("other", "good")
+            assert set(running.sessions.by_id) == {session.id}, "nothing is begun without a place"
             peers[0].tell("closed", "handshake")
+            assert at(session, State.CREATED)
             await asyncio.sleep(0.1)
             assert running.publications.by_resource == {}
             assert peers[0].closed
-            assert at(running.sessions.find("mine"), State.STALLED)
+            await running.publications.publish("other", "good")
+            peers[1].tell("closed", "failed")
+            await running.publications.publish("mine", "good")
+            assert at(session, State.LIVE), "one that tries again finds its session"
+            peers[2].tell("closed", "left")
+            await clock.sleep(running.settings.ingest.resume_seconds + 1.0)
+            assert at(session, State.ENDED)
+            assert not running.sessions.live
         assert metrics.ice_failures.labels("handshake")._value.get() - before == 1
 
     stage.run(main())
@@ -171,5 +192,41 @@ def test_the_end_of_a_session_removes_its_publications_and_one_task_watches_them
             assert running.publications.by_resource == {}
             assert running.publications._owners == {}
             assert running.publications._watched == set()
+
+    stage.run(main())
+
+
+def test_a_broadcast_that_is_ending_does_not_keep_the_next_one_of_its_name_away(
+    stage: asyncio.Runner, tmp_path: Path, peers: list[Peer]
+) -> None:
+    async def main() -> None:
+        async with serving(tmp_path) as running:
+            first = await running.publications.publish("mine", "good")
+            session = running.sessions.find("mine")
+            session.end("deleted")
+            second = await running.publications.publish("mine", "good")
+            assert second.session != first.session
+            assert running.sessions.resolve("mine") == second.session
+            await session.over.wait()
+            assert running.sessions.resolve("mine") == second.session
+
+    stage.run(main())
+
+
+def test_those_who_offer_much_and_never_connect_are_refused_and_others_are_not(
+    stage: asyncio.Runner, tmp_path: Path, peers: list[Peer]
+) -> None:
+    async def main() -> None:
+        async with serving(tmp_path, limits={"unpublished_per_holder": 2}) as running:
+            for _ in range(2):
+                await running.publications.publish(None, "good", "mallory")
+                peers[-1].tell("closed", "handshake")
+            with pytest.raises(CapacityError) as caught:
+                await running.publications.publish(None, "good", "mallory")
+            assert caught.value.code == "too_many_unpublished"
+            assert len(running.sessions.by_id) == len(peers) == 2
+            await running.publications.publish(None, "good", "alice")
+            await clock.sleep(running.settings.ingest.resume_seconds + 1.0)
+            await running.publications.publish(None, "good", "mallory")
 
     stage.run(main())

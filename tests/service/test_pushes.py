@@ -30,17 +30,17 @@ def test_pushes_are_bounded_and_distinct_and_end_with_their_session(tmp_path: Pa
             second = await running.pushes.add(session.id, other)
             with pytest.raises(CapacityError):
                 await running.pushes.add(session.id, another)
-            assert running.pushes.all(session.id) == [first, second]
+            assert await running.pushes.all(session.id) == [first, second]
             assert running.pushes.running
-            running.pushes.remove(session.id, first.id)
+            await running.pushes.remove(session.id, first.id)
             with pytest.raises(NotFound):
-                running.pushes.remove(session.id, first.id)
+                await running.pushes.remove(session.id, first.id)
             await running.sessions.delete(session.id, purge=True)
             async with asyncio.timeout(5):
                 while not second.over:  # noqa: ASYNC110  # a push has no event for its end
                     await asyncio.sleep(0.01)
             with pytest.raises(NotFound):
-                running.pushes.all(session.id)
+                await running.pushes.all(session.id)
             assert not running.pushes.running
 
     asyncio.run(main())
@@ -60,3 +60,13 @@ def test_an_ended_session_takes_no_push(tmp_path: Path) -> None:
             assert refused.value.code == "session_ended"
 
     asyncio.run(main())
+
+
+async def test_the_pushes_of_a_session_that_is_on_disk_alone_are_none(tmp_path: Path) -> None:
+    async with serving(tmp_path) as running:
+        await running.sessions.create(name="talk")
+    async with serving(tmp_path) as running:
+        assert await running.pushes.all("talk") == []
+        with pytest.raises(NotFound) as caught:
+            await running.pushes.remove("talk", "p")
+        assert caught.value.code == "no_push"

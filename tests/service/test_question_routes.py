@@ -22,6 +22,7 @@ from streamsvc.service.session import Session
 from tests.builders.service import error_of, open_session, serving, socket_of, until
 from tests.builders.spoken import KEY
 
+SECRET = "a-name-that-nobody-guesses"
 JPEG = b"\xff\xd8\xff\xe0 content"
 
 
@@ -153,7 +154,7 @@ async def test_an_answer_is_its_askers_alone_and_read_at_its_address(tmp_path: P
         path = f"/v1/sessions/{session}/questions"
         rights = service.auth.grants(client.headers)
         other = service.auth.token(rights, session=session, may=("subscribe", "ask"), seconds=60)
-        others = {"Authorization": f"Bearer {other}"}
+        others = {"Authorization": f"Bearer {other.token}"}
         async with (
             socket_of(place, session, "?types=answer.*", additional_headers=others) as stranger,
             socket_of(place, session, "?types=answer.*&client=me", additional_headers=others) as named,
@@ -165,8 +166,11 @@ async def test_an_answer_is_its_askers_alone_and_read_at_its_address(tmp_path: P
             assert (done.json()["outcome"], done.json()["supported"]) == ("declined", False)
             assert error_of(await client.get(f"{path}/{mine}", headers=others)) == (404, "no_question")
             assert error_of(await client.delete(f"{path}/{mine}", headers=others)) == (404, "no_question")
-            told = (await client.post(path, json={"text": "Anything?", "client": "me"})).json()["question_id"]
-            assert (await until(named, "answer.done"))[-1]["question_id"] == told
+            named_me = {"text": "Anything?", "client": "me"}
+            await client.post(path, json=named_me)
+            told = (await client.post(path, json=named_me, headers=others)).json()["question_id"]
+            heard = [event for event in await until(named, "answer.done") if "question_id" in event]
+            assert {event["question_id"] for event in heard} == {told}, "only what its own token asked"
             body = {"text": "Anything?", "audience": "session"}
             public = (await client.post(path, json=body)).json()["question_id"]
             assert (await until(stranger, "answer.done"))[-1]["question_id"] == public, "the first it hears"
@@ -246,14 +250,17 @@ async def test_an_answer_for_its_asker_alone_reaches_no_other_subscriber_in_any_
     async with serving(tmp_path) as (_, place, client):
         session = await open_session(client)
         path = f"/v1/sessions/{session}/questions"
-        async with socket_of(place, session) as stranger, socket_of(place, session, "?client=me") as me:
+        async with (
+            socket_of(place, session) as stranger,
+            socket_of(place, session, f"?client={SECRET}") as me,
+        ):
             waited = (await client.post(path, json={"text": "Anything?"})).json()["question_id"]
             await answered(client, f"{path}/{waited}")
             streamed = await client.post(
                 path, json={"text": "Anything?"}, headers={"Accept": "text/event-stream"}
             )
             assert "answer.done" in streamed.text
-            await client.post(path, json={"text": "Anything?", "audience": "asker", "client": "me"})
+            await client.post(path, json={"text": "Anything?", "audience": "asker", "client": SECRET})
             await until(me, "answer.done")
             await me.send(json.dumps({"type": "question.ask", "id": "private", "text": "Anything?"}))
             await until(me, "answer.done")

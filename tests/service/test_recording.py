@@ -46,24 +46,6 @@ def test_the_bundle_lies_in_the_sessions_folder_for_its_owner_and_is_erased_with
     stage.run(main())
 
 
-def test_a_new_session_of_the_name_finds_nothing_of_the_old_recording(
-    stage: asyncio.Runner, tmp_path: Path
-) -> None:
-    async def main() -> None:
-        async with serving(tmp_path, store={"record": "asked"}) as service:
-            first = service.sessions.start("x", SessionOptions(record=True))
-            await asyncio.sleep(0)
-            first.end("done")
-            await first.over.wait()
-            assert (tmp_path / "x" / NAME).exists()
-        async with serving(tmp_path) as service:
-            service.sessions.start("x")
-            assert not (tmp_path / "x" / NAME).exists()
-            await asyncio.sleep(0)
-
-    stage.run(main())
-
-
 @pytest.mark.parametrize(
     ("server", "options", "code"),
     [
@@ -101,8 +83,8 @@ def test_a_session_is_recorded_where_it_was_asked_for_and_never_without_a_store(
 ) -> None:
     async def main() -> None:
         async with serving(tmp_path, store={"record": server}) as service:
-            await service.sessions.create(options=options, name="x")
-            assert kept(tmp_path / "x") & {NAME} == ({NAME} if is_recorded else set())
+            session = await service.sessions.create(options=options)
+            assert kept(tmp_path / session.id) & {NAME} == ({NAME} if is_recorded else set())
             await asyncio.sleep(0)
 
     stage.run(main())

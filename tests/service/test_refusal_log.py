@@ -23,7 +23,7 @@ def of(lines: list[Any], event: str) -> list[dict[str, Any]]:
 
 
 async def test_every_refusal_says_its_door_and_its_code_and_nothing_that_was_sent(tmp_path: Path) -> None:
-    async with serving(tmp_path, server={"api_key": KEY}, limits={"sessions": 1}) as (_, place, client):
+    async with serving(tmp_path, server={"api_key": KEY}, limits={"unpublished": 1}) as (_, place, client):
         bearer = {"Authorization": f"Bearer {KEY}"}
         with capture_logs() as lines:
             await client.post(f"/whip/{SECRET}", content="v=0", headers={"Authorization": f"Bearer {SECRET}"})
@@ -48,7 +48,7 @@ async def test_every_refusal_says_its_door_and_its_code_and_nothing_that_was_sen
             ("POST /whip/{session}", 401, "bad_token"),
             ("POST /v1/sessions", 401, "unauthorized"),
             ("POST /v1/sessions", 422, "bad_scheme"),
-            ("POST /v1/sessions", 503, "capacity"),
+            ("POST /v1/sessions", 503, "too_many_unpublished"),
             ("GET elsewhere", 404, "not_found"),
             ("other /v1/sessions", 405, "method_not_allowed"),
             ("WebSocket /v1/sessions/{session_id}/events", 4401, "unauthorized"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from streamsvc.service.session_list import overview
 from tests.builders.session import Playing, Sender, make, packets, send
 from tests.builders.units import cue, screen
 
-ALL = Grants("owner", "*", publish=False, subscribe=True, ask=False, expires=None)
+ALL = Grants("owner", "*", frozenset({"subscribe"}), None, "owner")
 
 
 def page(
@@ -53,8 +54,8 @@ async def test_pages_are_whole_whatever_is_deleted_between_them() -> None:
 
 async def test_a_token_of_one_session_sees_that_one_alone() -> None:
     made = sessions(3)
-    assert ids(page(made, Grants("owner", "0.s1", False, True, False, None), (), 10, None)) == ["0.s1"]
-    assert ids(page(made, Grants("owner", "0.other", False, True, False, None), (), 10, None)) == []
+    assert ids(page(made, replace(ALL, session="0.s1"), (), 10, None)) == ["0.s1"]
+    assert ids(page(made, replace(ALL, session="0.other"), (), 10, None)) == []
 
 
 async def test_states_are_filtered_before_pages_are_cut() -> None:

@@ -16,7 +16,6 @@ from streamsvc.answers.question_queue import QuestionRequest
 from streamsvc.core import clock, config
 from streamsvc.core.errors import (
     CapacityError,
-    Conflict,
     Forbidden,
     InvalidRequest,
     NotFound,
@@ -30,7 +29,7 @@ from streamsvc.service.media_input import State
 from streamsvc.service.service import Service
 from tests.builders.clips import clip
 from tests.builders.fake_service import Peer, at, kept, rejected, serving
-from tests.builders.session import Models, Sender
+from tests.builders.session import Models
 from tests.fakes.vlm_role import Model, image
 
 
@@ -56,11 +55,13 @@ def test_no_more_sessions_are_let_in_than_can_be_served(
         before = rejected("capacity")
         async with serving(tmp_path, limits={"sessions": 2}) as running:
             one = await running.sessions.create()
+            waiting = await running.sessions.create(name="waiting")
+            await running.publications.publish(one.id, "good")
             await running.publications.publish("mine", "good")
             for enter in (
-                running.sessions.create(),
+                running.sessions.create("rtsp://example.org/a"),
                 running.publications.publish(None, "good"),
-                running.publications.publish("other", "good"),
+                running.publications.publish("waiting", "good"),
             ):
                 with pytest.raises(CapacityError) as caught:
                     await enter
@@ -71,10 +72,12 @@ def test_no_more_sessions_are_let_in_than_can_be_served(
                 )
                 assert caught.value.retry_after > 0
             assert rejected("capacity") - before == 3
-            assert len(running.sessions.by_id) == 2
+            assert len(running.sessions.by_id) == 3
+            assert len(peers) == 2, "no peer was made for those who were refused"
             await running.sessions.delete(one.id)
             await one.over.wait()
-            assert at(await running.sessions.create(), State.CREATED)
+            await running.publications.publish("waiting", "good")
+            assert at(waiting, State.LIVE)
 
     stage.run(main())
 
@@ -90,7 +93,10 @@ def test_one_more_session_is_refused_where_it_would_make_the_others_late(
             await clock.sleep(1.0)
             running.load_controller.admit()  # it has hardly begun: what it costs is not known
             await clock.sleep(30.0)
-            for enter in (running.sessions.create(), running.publications.publish(None, "good")):
+            for enter in (
+                running.sessions.create("rtsp://example.org/a"),
+                running.publications.publish(None, "good"),
+            ):
                 with pytest.raises(CapacityError, match="late") as caught:
                     await enter
                 assert caught.value.retry_after > 0
@@ -115,76 +121,11 @@ def test_a_session_counts_while_its_source_is_being_opened(
             opening = asyncio.create_task(running.sessions.create("rtsp://example.org/a"))
             await clock.sleep(1.0)
             with pytest.raises(CapacityError):
-                await running.sessions.create()
+                await running.sessions.create("rtsp://example.org/b")
             with pytest.raises(SourceError):
                 await opening
-            await running.sessions.create()
-
-    stage.run(main())
-
-
-def test_an_ended_session_is_readable_for_its_retention_and_then_erased(
-    stage: asyncio.Runner, tmp_path: Path
-) -> None:
-    async def main() -> None:
-        async with serving(tmp_path, store={"retention": 100.0}) as running:
-            session, live = await running.sessions.create(), await running.sessions.create()
-            live.media.attach(Sender())
-            await running.sessions.delete(session.id)
-            await clock.sleep(90.0)
-            assert running.sessions.find(session.id) is session
-            assert (await session.log.since(0, None, session.log.seq))[0]
-            assert (tmp_path / session.id / "session.db").exists()
-            await clock.sleep(10.0 + 2 * sessions._JANITOR_SECONDS)
-            with pytest.raises(NotFound):
-                running.sessions.find(session.id)
-            assert not (tmp_path / session.id).exists()
-            assert running.sessions.find(live.id) is live
-            assert (tmp_path / live.id).exists()
-
-    stage.run(main())
-
-
-def test_of_too_many_ended_sessions_that_are_in_memory_alone_the_oldest_go_first(
-    stage: asyncio.Runner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(sessions, "_MAX_UNSTORED", 2)
-
-    async def main() -> None:
-        async with serving(tmp_path) as running:
-            made = []
-            for stored in (True, False, True, False, False, False):
-                session = await running.sessions.create(options=SessionOptions(stored=stored))
-                made.append(session)
-                await running.sessions.delete(session.id)
-                await clock.sleep(0.1)
-            await clock.sleep(2 * sessions._JANITOR_SECONDS)
-            assert list(running.sessions.by_id.values()) == [made[0], made[2], made[4], made[5]]
-            assert kept(tmp_path) == {made[0].id, made[2].id}
-
-    stage.run(main())
-
-
-def test_ended_sessions_on_disk_are_kept_up_to_so_many_bytes_and_at_rest(
-    stage: asyncio.Runner, tmp_path: Path
-) -> None:
-    async def main() -> None:
-        async with serving(tmp_path, store={"bytes": 1_500_000}) as running:
-            made = []
-            for _ in range(4):
-                session = await running.sessions.create()
-                made.append(session)
-                await session.log.put_frame(0.0, bytes(600_000))
-                await running.sessions.delete(session.id)
-                await session.over.wait()
-                states = [session.store.resting]
-                assert session.store.frame(0.0) is not None
-                assert [*states, session.store.resting] == [True, False]
-                await clock.sleep(0.1)
-            await clock.sleep(2 * sessions._JANITOR_SECONDS)
-            assert list(running.sessions.by_id.values()) == made[2:]
-            assert all(session.store.resting for session in made[2:])
-            assert kept(tmp_path) == {made[2].id, made[3].id}
+            with pytest.raises(SourceError):
+                await running.sessions.create("rtsp://example.org/b")
 
     stage.run(main())
 
@@ -230,39 +171,6 @@ def test_a_session_that_is_not_to_be_stored_never_touches_the_disk(
     stage.run(main())
 
 
-def test_a_name_used_again_after_a_restart_shows_nothing_of_the_earlier_session(
-    stage: asyncio.Runner, tmp_path: Path, peers: list[Peer]
-) -> None:
-    earlier = Store(tmp_path / "mine", events=10, frames=10)
-    earlier.put_frame(100.0, b"an old picture")
-    earlier.close(purge=False)
-
-    async def main() -> None:
-        async with serving(tmp_path) as running:
-            await running.publications.publish("mine", "good")
-            assert running.sessions.find("mine").store.frame(1000.0) is None
-
-    stage.run(main())
-
-
-def test_a_name_never_reaches_a_folder_that_is_not_a_session_s(
-    stage: asyncio.Runner, tmp_path: Path, peers: list[Peer]
-) -> None:
-    (tmp_path / "holiday").mkdir()
-    (tmp_path / "holiday" / "beach.jpg").write_bytes(b"dear")
-
-    async def main() -> None:
-        async with serving(tmp_path) as running:
-            for offer in ("good", "bad"):
-                with pytest.raises(Conflict) as caught:
-                    await running.publications.publish("holiday", offer)
-                assert caught.value.code == "name_taken"
-            assert running.sessions.by_id == {}
-
-    stage.run(main())
-    assert (tmp_path / "holiday" / "beach.jpg").read_bytes() == b"dear"
-
-
 async def test_a_source_that_cannot_be_had_leaves_nothing(tmp_path: Path) -> None:
     opened, data = tmp_path / "opened", tmp_path / "data"
     opened.mkdir()
@@ -287,7 +195,7 @@ async def test_a_source_that_cannot_be_had_leaves_nothing(tmp_path: Path) -> Non
             assert caught.value.message
             assert rejected(code) - before == 1
         assert running.sessions.by_id == {}
-        assert running.sessions._opening == 0
+        assert running.sessions.places._coming == []
     assert kept(data) == set()
 
 

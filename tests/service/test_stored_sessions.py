@@ -16,8 +16,11 @@ import pytest
 
 from streamsvc.core import clock
 from streamsvc.core.errors import ConfigError, NotFound, StreamsvcError
-from streamsvc.core.types import Gap, Keyframe, Speech, Translation, VideoFrame
-from streamsvc.service import app, sessions
+from streamsvc.core.options import SessionOptions
+from streamsvc.core.types import Answer, Gap, Keyframe, Speech, Translation, VideoFrame
+from streamsvc.core.units import Reply
+from streamsvc.service import app, retention
+from streamsvc.service.audience import audience_of
 from streamsvc.service.service import Service
 from streamsvc.service.session import Session
 from tests.builders.fake_service import kept, serving
@@ -25,6 +28,7 @@ from tests.builders.session import Sender
 from tests.builders.units import cue, screen, sight
 
 KEY = "the key of this service"
+CLIENT = "a-name-that-nobody-guesses"
 ROOT = {"authorization": f"Bearer {KEY}"}
 READS = ("captions.vtt", "captions.srt", "captions.json", "captions.vtt?lang=de", "export.md", "frames/9.jpg")
 
@@ -61,7 +65,8 @@ async def talk(running: Service, name: str) -> Session:
         session.dispatch(unit)
     await session.store_frame(2.0, b"a jpeg")
     body = {"question_id": "q", "text": "a secret", "supported": False, "evidence": [], "outcome": "closest"}
-    session.log.emit("answer.done", body, audience="me")
+    owner = running.auth.grants(ROOT)
+    session.log.emit("answer.done", body, audience=audience_of(owner, CLIENT))
     session.clock.advance(8.0)
     return session
 
@@ -86,7 +91,7 @@ async def events(client: httpx.AsyncClient, name: str, query: str = "after=0", *
 
 async def entry(client: httpx.AsyncClient, name: str) -> dict[str, Any]:
     listed = (await client.get("/v1/sessions?state=ended")).json()["sessions"]
-    (found,) = [one for one in listed if one["id"] == name]
+    (found,) = [one for one in listed if one["name"] == name]
     assert isinstance(found, dict)
     return {key: value for key, value in found.items() if key != "thumbnail_url"}
 
@@ -114,7 +119,7 @@ async def test_an_ended_session_reads_after_a_restart_as_before(tmp_path: Path) 
         assert await events(client, "talk") == told
         assert told[-1][1]["type"] == "session.closed"
         assert "a secret" not in str(told)
-        assert "a secret" in str(await events(client, "talk", "after=0&client=me"))
+        assert "a secret" in str(await events(client, "talk", f"after=0&client={CLIENT}"))
         resumed = await events(client, "talk", "", **{"last-event-id": told[4][0]})
         assert resumed[0][1]["seq"] == told[5][1]["seq"]
         assert [event for _, event in resumed][1:] == [event for _, event in told[6:]]
@@ -128,11 +133,69 @@ async def test_an_ended_session_reads_after_a_restart_as_before(tmp_path: Path) 
         for path, status in (("talk", 200), ("other", 403)):
             assert (await client.get(f"/v1/sessions/{path}", headers=theirs)).status_code == status
         listed = (await client.get("/v1/sessions", headers=theirs)).json()["sessions"]
-        assert [one["id"] for one in listed] == ["talk"]
+        assert [one["name"] for one in listed] == ["talk"]
         assert (await client.delete("/v1/sessions/talk?purge=1", headers=theirs)).status_code == 403
         assert (await client.get("/v1/sessions/talk", headers={"authorization": ""})).status_code == 401
         changed = await client.patch("/v1/sessions/talk", json={"vocabulary": []})
         assert (changed.status_code, changed.json()["error"]["code"]) == (409, "session_ended")
+
+
+@pytest.mark.parametrize("unloaded", [False, True])
+async def test_questions_and_their_answers_are_read_after_a_restart_by_whoever_could_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unloaded: bool
+) -> None:
+    texts = {"What was said about the budget?": "asker", "Who was thanked?": "session"}
+    async with doors(tmp_path) as (running, client):
+        session = await talk(running, "talk")
+        made = await client.post("/v1/tokens", json={"session": "talk", "may": ["subscribe", "ask"]})
+        mine = {"authorization": f"Bearer {made.json()['token']}"}
+        asked = {}
+        for text, audience in texts.items():
+            body = {"text": text, "audience": audience}
+            answer = await client.post(
+                "/v1/sessions/talk/questions", json=body, headers={**mine, "accept": "text/event-stream"}
+            )
+            done = json.loads(answer.text.strip().rpartition("data: ")[2])
+            assert done["type"] == "answer.done"
+            asked[text] = f"/v1/sessions/talk/questions/{done['question_id']}"
+
+        async def told(who: dict[str, str]) -> list[Any]:
+            """What one reader finds: answers at their addresses, and the record."""
+            answers = [await client.get(url, headers=who) for url in asked.values()]
+            record = await client.get("/v1/sessions/talk/export.md", headers=who)
+            return [*[(one.status_code, one.json()) for one in answers], record.text]
+
+        # Another order of rights: tokens of the same second with the same claims would be one.
+        other = await client.post("/v1/tokens", json={"session": "talk", "may": ["ask", "subscribe"]})
+        others = {"authorization": f"Bearer {other.json()['token']}"}
+        session.end("ended")
+        await session.over.wait()
+        before = await told(mine), await told(others)
+        assert [status for status, _ in before[0][:2]] == [200, 200]
+        assert [status for status, _ in before[1][:2]] == [404, 200]
+        assert "about the budget?" in before[0][2]
+        assert "about the budget?" not in before[1][2]
+        held = (tmp_path / session.id / "session.db").read_bytes()
+        assert made.json()["token"].encode() not in held
+    async with doors(tmp_path) as (running, client):
+        if unloaded:
+            await running.sessions.open("talk")
+            monkeypatch.setattr(retention, "IDLE_SECONDS", -1.0)
+            await retention.sweep(running.sessions)
+            assert running.sessions.by_id == {}
+        assert (await told(mine), await told(others)) == before
+
+
+async def test_nothing_of_a_question_is_kept_that_is_not_to_be_stored(tmp_path: Path) -> None:
+    async with serving(tmp_path) as running:
+        session = await running.sessions.create(options=SessionOptions(stored=False))
+        session.dispatch(Reply("q", 1.0, 0.0, Answer("q", "Yes.", True), None, question="What?"))
+        assert session.store.questions() == []
+        session = await running.sessions.create()
+        session.dispatch(Reply("q", 1.0, 0.0, Answer("q", "Yes.", True), None, question="What?", asker="me"))
+        (kept_question,) = session.store.questions()
+        assert kept_question.text == "What?"
+        assert "me" not in kept_question.asker
 
 
 async def test_a_question_about_a_session_of_an_earlier_run_is_answered(tmp_path: Path) -> None:
@@ -150,13 +213,44 @@ async def test_a_question_about_a_session_of_an_earlier_run_is_answered(tmp_path
         assert [event["seq"] for event in told if "seq" in event][-1] > len(told) - 2
 
 
+async def test_who_follows_a_name_goes_from_one_broadcast_to_the_next(tmp_path: Path) -> None:
+    async def broadcast(running: Service) -> str:
+        session = await talk(running, "talk")
+        session.end("ended")
+        await session.over.wait()
+        return session.id
+
+    async with doors(tmp_path) as (running, client):
+        first = await broadcast(running)
+        told = await events(client, "talk")
+        assert told[-1][1]["type"] == "session.closed"
+        seen = {"last-event-id": told[-1][0]}
+        assert await events(client, "talk", "", **seen) == [], "it waits for the next one"
+        second = await broadcast(running)
+        gap, *anew = [event for _, event in await events(client, "talk", "", **seen)]
+        assert (gap["type"], gap["reason"]) == ("log.gap", "new_epoch")
+        assert {event["session"] for event in (gap, *anew)} == {second}
+        assert [event["seq"] for event in anew] == [event["seq"] for _, event in told], "from its beginning"
+        assert {event["epoch"] for event in anew} != {told[0][1]["epoch"]}
+        assert await events(client, first) == told, "the first is read as it was"
+        unused = await running.sessions.create(name="talk")
+        assert running.sessions.resolve("talk") == unused.id, "it waits for a publisher there"
+        await running.sessions.delete(unused.id)
+        await unused.over.wait()
+        assert running.sessions.resolve("talk") == second, "nothing was said in a newer one"
+    async with doors(tmp_path) as (running, client):
+        assert running.sessions.resolve("talk") == second
+        assert (await client.get("/v1/sessions/talk")).json()["id"] == second
+        assert await events(client, first) == told
+
+
 async def test_a_session_that_was_cut_off_ends_as_interrupted_with_all_that_was_seen(tmp_path: Path) -> None:
     async with doors(tmp_path / "first") as (running, _):
         session = await talk(running, "talk")
         seq, epoch = session.log.seq, session.log.epoch
         shutil.copytree(tmp_path / "first", tmp_path / "second")  # as a killed process leaves it
     async with doors(tmp_path / "second") as (_, client):
-        told = await events(client, "talk", "after=0&client=me")
+        told = await events(client, "talk", f"after=0&client={CLIENT}")
         assert [event["seq"] for _, event in told] == list(range(1, seq + 2))
         assert {event["epoch"] for _, event in told} == {epoch}
         assert (told[-1][1]["type"], told[-1][1]["reason"]) == ("session.closed", "interrupted")
@@ -165,7 +259,7 @@ async def test_a_session_that_was_cut_off_ends_as_interrupted_with_all_that_was_
 
 
 @pytest.mark.parametrize("opened", [False, True])
-async def test_a_session_of_an_earlier_run_is_erased_when_asked_or_its_name_begins_anew(
+async def test_a_session_of_an_earlier_run_is_erased_when_asked_and_stays_when_its_name_begins_anew(
     tmp_path: Path, opened: bool
 ) -> None:
     async with doors(tmp_path) as (running, _):
@@ -175,17 +269,19 @@ async def test_a_session_of_an_earlier_run_is_erased_when_asked_or_its_name_begi
         if opened:
             await running.sessions.open("one")
             await running.sessions.open("two")
-        assert (await client.delete("/v1/sessions/one")).json() == {"id": "one", "purged": False}
-        assert (await client.delete("/v1/sessions/one?purge=1")).json() == {"id": "one", "purged": True}
-        assert kept(tmp_path) == {"two", "three"}
+        one, two, three = (running.sessions.resolve(name) for name in ("one", "two", "three"))
+        assert (await client.delete("/v1/sessions/one")).json() == {"id": one, "purged": False}
+        assert (await client.delete("/v1/sessions/one?purge=1")).json() == {"id": one, "purged": True}
+        assert kept(tmp_path) == {two, three}
         for call in (client.get, client.delete):
             assert (await call("/v1/sessions/one")).status_code == 404
         anew = (await client.post("/v1/sessions", json={"name": "two"})).json()
         assert anew["state"] == "created"
-        assert "WEBVTT\n" in (found := (await client.get("/v1/sessions/two/captions.vtt")).text)
-        assert "budget" not in found
+        for address, said in (("two", False), (two, True)):
+            captions = (await client.get(f"/v1/sessions/{address}/captions.vtt")).text
+            assert ("budget" in captions) is said
         listed = (await client.get("/v1/sessions")).json()["sessions"]
-        assert sorted(one["id"] for one in listed) == ["three", "two"]
+        assert [found["id"] for found in listed] == [anew["id"], three, two]
 
 
 def test_sessions_of_earlier_runs_go_by_time_and_bytes_while_the_service_runs(
@@ -209,11 +305,11 @@ def test_sessions_of_earlier_runs_go_by_time_and_bytes_while_the_service_runs(
         async with serving(tmp_path) as running:
             assert set(running.sessions.stored.by_id) == {"old", "new", "newer"}
             await running.sessions.open("newer")
-            await clock.sleep(2 * sessions._JANITOR_SECONDS)
+            await clock.sleep(2 * retention.SECONDS)
             assert kept(tmp_path) == {"new", "newer", "holiday"}
-            await running.sessions._erase_over(1_000_000)
+            await retention.erase_over(running.sessions, 1_000_000)
             assert kept(tmp_path) == {"new", "newer", "holiday"}
-            await running.sessions._erase_over(0)
+            await retention.erase_over(running.sessions, 0)
             assert kept(tmp_path) == {"holiday"}
             with pytest.raises(NotFound):
                 await running.sessions.open("new")
@@ -224,8 +320,8 @@ def test_sessions_of_earlier_runs_go_by_time_and_bytes_while_the_service_runs(
 async def test_files_that_break_are_told_and_can_be_erased(tmp_path: Path) -> None:
     async with doors(tmp_path) as (running, _):
         await talk(running, "talk")
-    async with doors(tmp_path) as (_, client):
-        (tmp_path / "talk" / "session.db").write_bytes(b"no database " * 100)
+    async with doors(tmp_path) as (running, client):
+        (tmp_path / running.sessions.resolve("talk") / "session.db").write_bytes(b"no database " * 100)
         answer = await client.get("/v1/sessions/talk")
         assert (answer.status_code, answer.json()["error"]["code"]) == (500, "unreadable")
         assert (await client.delete("/v1/sessions/talk?purge=1")).status_code == 200

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import json
-import re
 from pathlib import Path
 
 import httpx
 import pytest
 from websockets.exceptions import ConnectionClosed
 
+from streamsvc.core.errors import Unauthorized
+from streamsvc.core.types import Keyframe, VideoFrame
 from streamsvc.service import token_lifetime
 from streamsvc.service.auth import Auth
-from streamsvc.service.service import Service
-from tests.builders.service import open_session, serving, socket_of, until
+from tests.builders.service import error_of, open_session, serving, socket_of, until
 from tests.builders.spoken import KEY
 
 OWNER = {"Authorization": f"Bearer {KEY}"}
@@ -25,7 +25,8 @@ def over(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     """Credentials that expire are over once something is put here."""
     said: list[bool] = []
     monkeypatch.setattr(token_lifetime, "RECHECK", 0.05)
-    monkeypatch.setattr(Auth, "is_over", lambda self, expires: bool(said))
+    expired = Unauthorized("The token has expired", code="token_expired")
+    monkeypatch.setattr(Auth, "over", lambda self, grants: expired if said else None)
     return said
 
 
@@ -123,15 +124,88 @@ async def test_signed_addresses_in_what_a_token_is_sent_end_with_it(tmp_path: Pa
                     pass
             assert event["quoted"] == foreign, "what we have not signed is not signed"
             path, _, query = event["url"].partition("?")
-            expiry, signature = re.fullmatch(r"exp=(\d+)&sig=(.+)", query).groups()  # type: ignore[union-attr]
-            assert service.auth.check_signed(path, expiry, signature)
-            assert (int(expiry) <= claims.expires) is shorter  # type: ignore[operator]
+            scope = {"type": "http", "method": "GET", "path": path, "headers": ()}
+            signed = service.auth.of(scope | {"query_string": query.encode()})
+            assert (signed.expires <= claims.expires) is shorter  # type: ignore[operator]
+            assert signed.holder == (claims.holder if shorter else "owner")
 
 
-def test_credentials_are_over_from_the_second_they_name(tmp_path: Path) -> None:
-    from streamsvc.core import clock, config
+async def test_a_revoked_token_is_refused_at_once_and_what_it_had_opened_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(token_lifetime, "RECHECK", 0.05)
+    async with serving(tmp_path, server={"api_key": KEY}) as (service, place, client):
+        client.headers.update(OWNER)
+        session = await open_session(client, no_store=True)
+        live = service.sessions.find(session)
+        await live.store_frame(1.0, b"a jpeg")
+        live.dispatch(
+            Keyframe("s", "main", 1.0, 0.0, VideoFrame("s", "main", 1.0, 0.0, None, 0, 0), "change")
+        )
+        made = await client.post("/v1/tokens", json={"session": session, "may": ["subscribe", "ask"]})
+        theirs = {"Authorization": f"Bearer {made.json()['token']}"}
+        child = (await client.post("/v1/tokens", json={"session": session}, headers=theirs)).json()
+        childs = {"Authorization": f"Bearer {child['token']}"}
+        pictures = []
+        path = f"/v1/sessions/{session}/events?after=0"
+        async with (
+            socket_of(place, session, additional_headers=theirs) as events,
+            socket_of(place, session, additional_headers=childs) as childs_events,
+            socket_of(place, session, additional_headers=OWNER) as owners,
+            httpx.AsyncClient(base_url=f"http://{place}") as reader,
+            reader.stream("GET", path, headers=theirs) as stream,
+        ):
+            for one in (events, childs_events, owners):
+                pictures.append((await until(one, "keyframe.sampled"))[-1]["url"])
+            listed = (await reader.get("/v1/sessions", headers=theirs)).json()["sessions"]
+            pictures.insert(0, listed[0]["thumbnail_url"])
+            for url in pictures:
+                assert (await reader.get(url)).status_code == 200, url
+            assert (await client.delete(f"/v1/tokens/{made.json()['jti']}")).status_code == 204
+            for headers in (theirs, childs):
+                refused = await reader.get(f"/v1/sessions/{session}", headers=headers)
+                assert error_of(refused) == (401, "token_revoked")
+            assert [(await reader.get(url)).status_code for url in pictures] == [401, 401, 401, 200]
+            for ended in (events, childs_events):
+                with pytest.raises(ConnectionClosed) as closed:
+                    async with asyncio.timeout(10):
+                        while True:
+                            await ended.recv()
+                assert closed.value.rcvd is not None
+                assert (closed.value.rcvd.code, closed.value.rcvd.reason) == (4401, "token_revoked")
+            async with asyncio.timeout(10):
+                text = "".join([piece async for piece in stream.aiter_text()])
+            assert json.loads(text.rpartition("data: ")[2])["error"]["code"] == "token_revoked"
+            await owners.send('{"type":"ping"}')
+            await until(owners, "pong")
 
-    auth = Service(config.load(None, server={"data_dir": tmp_path, "api_key": KEY}), at_once=()).auth
-    now = clock.utc().timestamp()
-    assert auth.is_over(now - 1)
-    assert not auth.is_over(now + 60)
+
+async def test_a_token_revokes_itself_and_what_it_made_and_no_other(tmp_path: Path) -> None:
+    async with serving(tmp_path, server={"api_key": KEY}) as (_, _, client):
+        made = [
+            (await client.post("/v1/tokens", json={"may": ["ask"]}, headers=OWNER)).json() for _ in range(2)
+        ]
+        mine, others = ({"Authorization": f"Bearer {one['token']}"} for one in made)
+        child = (await client.post("/v1/tokens", json={"may": ["ask"]}, headers=mine)).json()
+        childs = {"Authorization": f"Bearer {child['token']}"}
+        refused = await client.delete(f"/v1/tokens/{made[0]['jti']}", headers=others)
+        assert error_of(refused) == (403, "forbidden")
+        assert error_of(await client.delete(f"/v1/tokens/{made[0]['jti']}", headers=childs)) == (
+            403,
+            "forbidden",
+        )
+        for malformed in ("x", "owner", made[0]["jti"] + "x", made[0]["jti"] + ".", "\u00e9" * 12):
+            assert error_of(await client.delete(f"/v1/tokens/{malformed}", headers=OWNER)) == (
+                404,
+                "no_token",
+            )
+        assert (await client.delete(f"/v1/tokens/{child['jti']}", headers=mine)).status_code == 204
+        assert (await client.delete(f"/v1/tokens/{made[0]['jti']}", headers=mine)).status_code == 204
+        again = await client.delete(f"/v1/tokens/{made[0]['jti']}", headers=mine)
+        assert error_of(again) == (401, "token_revoked")
+    async with serving(tmp_path, server={"api_key": KEY}) as (_, _, client):
+        for headers, code in ((mine, "token_revoked"), (childs, "token_revoked")):
+            refused = await client.post("/v1/tokens", json={"may": ["ask"]}, headers=headers)
+            assert error_of(refused) == (401, code), "also after a restart"
+        made_with = await client.post("/v1/tokens", json={"may": ["ask"]}, headers=others)
+        assert made_with.status_code == 201

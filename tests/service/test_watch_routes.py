@@ -5,7 +5,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import httpx
+
+from streamsvc.service import app
+from tests.builders import fake_service, fuzz
 from tests.builders.service import serving, socket_of, until
+from tests.builders.spoken import KEY
 from tests.fakes.http_receiver import listening
 
 
@@ -41,3 +46,52 @@ async def test_watches_are_added_listed_and_removed_without_showing_the_webhook(
             await events.send(json.dumps({"type": "watch.remove", "watch_id": added["watch_id"]}))
             assert (await until(events, "watch.removed"))[-1]["when"] == "when a cat appears"
         assert (await client.get(path)).json() == []
+
+
+async def test_a_watch_wants_the_right_to_ask_and_one_with_a_webhook_that_to_publish_too(
+    tmp_path: Path,
+) -> None:
+    webhook = {"when": "when a cat appears", "webhook": "http://127.0.0.1:9/hidden"}
+    server = {"api_key": KEY, "private_urls": True}
+    async with fake_service.serving(tmp_path, server=server) as service:
+        await service.sessions.create(name="talk")
+        application = app.build(service)
+        owner = service.auth.grants({"authorization": f"Bearer {KEY}"})
+
+        def bearer(*may: str) -> str:
+            token = service.auth.token(owner, session="talk", may=("subscribe", *may), seconds=60).token
+            return f"Bearer {token}"
+
+        async def remove(watch: str, who: str) -> str:
+            """The last event of a socket that removes a watch."""
+            message = json.dumps({"type": "watch.remove", "watch_id": watch})
+            got = await fuzz.converse(
+                application,
+                fuzz.Conversation(
+                    "/v1/sessions/talk/events", "", (("authorization", who.encode()),), (), (message,)
+                ),
+            )
+            return str([one["text"] for one in got if "text" in one][-1])
+
+        asker, publisher = bearer("ask"), bearer("ask", "publish")
+        async with httpx.AsyncClient(
+            transport=httpx.ASGITransport(application), base_url="http://127.0.0.1"
+        ) as client:
+            path = "/v1/sessions/talk/watches"
+
+            async def add(body: dict[str, str], who: str) -> httpx.Response:
+                return await client.post(path, json=body, headers={"Authorization": who})
+
+            plain = [(await add({"when": "when a cat appears"}, asker)).json()["id"] for _ in range(2)]
+            assert (await add(webhook, asker)).status_code == 403
+            hooked = [(await add(webhook, publisher)).json()["id"] for _ in range(2)]
+            for who, watch, status in (
+                (asker, plain[0], 200),
+                (asker, hooked[0], 403),
+                (publisher, hooked[0], 200),
+            ):
+                answer = await client.delete(f"{path}/{watch}", headers={"Authorization": who})
+                assert answer.status_code == status
+            assert "watch.removed" in await remove(plain[1], asker)
+            assert "forbidden" in await remove(hooked[1], asker)
+            assert "watch.removed" in await remove(hooked[1], publisher)

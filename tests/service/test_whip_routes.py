@@ -7,11 +7,15 @@ import contextlib
 import socket
 from pathlib import Path
 
+import httpx
 import pytest
 
 from streamsvc.core import metrics
+from streamsvc.service import app
+from tests.builders import fake_service
 from tests.builders.gstreamer import publisher
 from tests.builders.service import error_of, serving, socket_of, until
+from tests.builders.spoken import KEY
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 OFFER = (FIXTURES / "obs.sdp").read_text()
@@ -42,6 +46,24 @@ async def test_a_dead_ice_server_costs_no_offer(tmp_path: Path) -> None:
             assert " typ host" in answer.text
             assert (await client.post("/whip/two", content=OFFER, headers=SDP)).status_code == 201
     assert failures() - before == 1, "the second offer did not wait for it"
+
+
+async def test_offers_are_counted_by_token_and_not_for_all(tmp_path: Path) -> None:
+    limits = {"requests_per_minute": 2}
+    async with fake_service.serving(tmp_path, limits=limits, server={"api_key": KEY}) as service:
+        auth = service.auth
+        owner = auth.grants({"authorization": f"Bearer {KEY}"})
+        one, other = (auth.token(owner, session="*", may=("publish",), seconds=60) for _ in range(2))
+        mine = auth.grants({"authorization": f"Bearer {one.token}"})
+        child = auth.token(mine, session="*", may=("publish",), seconds=60)
+        async with httpx.AsyncClient(
+            transport=httpx.ASGITransport(app.build(service)), base_url="http://127.0.0.1"
+        ) as client:
+            got = []
+            for token in (one.token, one.token, one.token, child.token, other.token):
+                headers = SDP | {"Authorization": f"Bearer {token}"}
+                got.append((await client.post("/whip", content="v=0 x", headers=headers)).status_code)
+    assert got == [400, 400, 429, 429, 400]
 
 
 @pytest.mark.models

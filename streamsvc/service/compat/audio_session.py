@@ -193,6 +193,7 @@ class AudioSession:
         audio_format: of the samples.
         speech: options of speech recognition.
         limits: security limits of the connection.
+        holder: of the token that it is made with.
     """
 
     def __init__(
@@ -201,7 +202,9 @@ class AudioSession:
         audio_format: AudioFormat,
         speech: SpeechOptions | None = None,
         limits: ConnectionLimits | None = None,
+        holder: str = "",
     ) -> None:
+        self._holder = holder
         self.digest = hashlib.sha256()  # of all audio pushed
         self._service = service
         self._format = audio_format
@@ -229,11 +232,14 @@ class AudioSession:
         Raises:
             CapacityError: the service is full.
         """
-        options = SessionOptions(self._speech, VisionOptions(enabled=False), stored=False)
-        session = await self._service.sessions.create(options=options, speed=None)
-        publisher = PcmPublisher(session, self._format)
-        self._opened = session, publisher, session.log.subscribe(TYPES)
-        session.media.attach(publisher)
+        options = SessionOptions(self._speech, VisionOptions(enabled=False), lossless=True, stored=False)
+        sessions = self._service.sessions
+        sessions.check(options)
+        with sessions.place(holder=self._holder):
+            session = sessions.start(sessions.new_id(None), options, holder=self._holder)
+            publisher = PcmPublisher(session, self._format)
+            self._opened = session, publisher, session.log.subscribe(TYPES)
+            session.media.attach(publisher)
         session.clock.restart()
 
     async def push(self, payload: bytes) -> None:

@@ -12,10 +12,10 @@ import contextlib
 import hashlib
 import json
 import tempfile
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from fastapi import Request
@@ -33,18 +33,21 @@ from streamsvc.service.session import Session
 _JSON_BYTES = 8192  # security limit: a body that names a URL
 _HEAD_BYTES = 12  # at the beginning of a body: what kind of file it is
 
+Read = TypeVar("Read")
+
 
 @dataclass(frozen=True, slots=True)
 class _Source:
     """A file to transcribe.
 
     location: path or URL. roots: folders that may be read. digest: hexadecimal SHA-256 of the file, or of the
-    URL.
+    URL. holder: of the token that asks for it.
     """
 
     location: str
     roots: tuple[Path, ...]
     digest: str
+    holder: str
 
 
 async def transcribe(service: Service, http: Request, request_id: str, limits: ConnectionLimits) -> Message:
@@ -56,17 +59,18 @@ async def transcribe(service: Service, http: Request, request_id: str, limits: C
     hear = service.settings.hear
     options = parse_options(http.query_params, hear, multichannel=True)
     request = RequestInfo(request_id, hear.model)
+    holder = service.auth.of(http.scope).holder
     if "json" in http.headers.get("content-type", ""):
         if options.multichannel:
             raise InvalidRequest("multichannel is not supported for a URL", code="unsupported_option")
-        url = _url(b"".join([piece async for piece in _limited(http, _JSON_BYTES)]))
-        source = _Source(url, (), hashlib.sha256(url.encode()).hexdigest())
+        url = _url(await _in_time(_whole(http, _JSON_BYTES), limits.file_seconds))
+        source = _Source(url, (), hashlib.sha256(url.encode()).hexdigest(), holder)
         events, seconds = await _transcribe(service, source, options, limits.file_seconds)
         return _body(request, source.digest, seconds, [events], options)
     expected = file_format(http.query_params)
     with tempfile.TemporaryDirectory(prefix="streamsvc-") as folder:
         path = Path(folder) / "audio"
-        digest = await _store(http, path, expected, limits)
+        digest = await _in_time(_store(http, path, expected, limits), limits.file_seconds)
         paths = [path]
         try:
             if options.multichannel:
@@ -74,7 +78,7 @@ async def transcribe(service: Service, http: Request, request_id: str, limits: C
                 paths = await asyncio.to_thread(split_channels, path, Path(folder), seconds)
             runs = [
                 await _transcribe(
-                    service, _Source(str(one), (Path(folder),), digest), options, limits.file_seconds
+                    service, _Source(str(one), (Path(folder),), digest, holder), options, limits.file_seconds
                 )
                 for one in paths
             ]
@@ -123,6 +127,19 @@ def _set_head(path: Path, audio_format: AudioFormat, size: int, head: bytes) -> 
         file.truncate(WAV_HEAD + size - size % audio_format.sample_bytes)
 
 
+async def _in_time(reading: Coroutine[Any, Any, Read], seconds: float) -> Read:
+    """What is read of a body. Raises InvalidRequest: it did not come within `seconds`."""
+    try:
+        async with asyncio.timeout(seconds):
+            return await reading
+    except TimeoutError:
+        raise InvalidRequest(f"The body did not come within {seconds:g} s", code="body_timeout") from None
+
+
+async def _whole(http: Request, limit: int) -> bytes:
+    return b"".join([piece async for piece in _limited(http, limit)])
+
+
 async def _limited(http: Request, limit: int) -> AsyncIterator[bytes]:
     size = 0
     async for piece in http.stream():
@@ -162,6 +179,7 @@ async def _transcribe(
         SessionOptions(speech, VisionOptions(enabled=False), stored=False),
         speed=None,
         roots=source.roots,
+        holder=source.holder,
     )
     try:
         async with asyncio.timeout(seconds):

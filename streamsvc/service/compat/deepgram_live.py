@@ -41,7 +41,8 @@ class _Connection:
     ) -> None:
         hear = service.settings.hear
         options = parse_options(socket.query_params, hear)
-        self.audio = AudioSession(service, audio_format(socket.query_params), options.speech, limits)
+        holder = service.auth.of(socket.scope).holder
+        self.audio = AudioSession(service, audio_format(socket.query_params), options.speech, limits, holder)
         self.translator = ResultTranslator(options, request, options.speech.hangover or hear.hangover)
         self._socket = socket
         self._request = request

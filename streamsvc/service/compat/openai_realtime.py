@@ -242,7 +242,8 @@ class _Connection:
         self, service: Service, socket: WebSocket, model: str | None, limits: ConnectionLimits
     ) -> None:
         self.configuration = Configuration(service.settings.hear, model)
-        self.audio = AudioSession(service, FORMATS["audio/pcm"], limits=limits)
+        holder = service.auth.of(socket.scope).holder
+        self.audio = AudioSession(service, FORMATS["audio/pcm"], limits=limits, holder=holder)
         self.translator = ItemTranslator()
         self._socket = socket
         self._limits = limits

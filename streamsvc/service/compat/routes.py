@@ -6,7 +6,6 @@ import base64
 import binascii
 import json
 import uuid
-from collections.abc import Sequence
 
 from fastapi import APIRouter, Request, Response, WebSocket
 from fastapi.responses import JSONResponse
@@ -21,6 +20,7 @@ from streamsvc.service.compat.audio_session import ConnectionLimits, PcmPublishe
 from streamsvc.service.compat.deepgram_options import audio_format
 from streamsvc.service.compat.websocket import admit, close, deny, receive, run_until_first_ends, send
 from streamsvc.service.media_input import State
+from streamsvc.service.places import check_share
 from streamsvc.service.rate_limit import RateLimiter
 from streamsvc.service.service import Service
 from streamsvc.service.session import Session
@@ -35,7 +35,7 @@ def router(service: Service, limits: ConnectionLimits | None = None) -> APIRoute
     @routes.websocket("/v1/realtime")
     async def transcription(socket: WebSocket) -> None:
         try:
-            admit(service, limiter, socket, socket.scope.get("subprotocols", ()))
+            admit(service, limiter, socket)
             openai_realtime.check_intent(socket.query_params.get("intent"))
             await openai_realtime.serve(service, socket, socket.query_params.get("model"), bounds)
         except StreamsvcError as error:
@@ -45,7 +45,7 @@ def router(service: Service, limits: ConnectionLimits | None = None) -> APIRoute
     async def listen(socket: WebSocket) -> None:
         request_id = str(uuid.uuid4())
         try:
-            admit(service, limiter, socket, socket.scope.get("subprotocols", ()))
+            admit(service, limiter, socket)
             await deepgram_live.serve(service, socket, request_id, bounds)
         except StreamsvcError as error:
             headers = {
@@ -58,10 +58,9 @@ def router(service: Service, limits: ConnectionLimits | None = None) -> APIRoute
 
     @routes.websocket("/v1/sessions/{session_id}/audio")
     async def audio(socket: WebSocket, session_id: str) -> None:
-        offered = socket.scope.get("subprotocols", ())
         try:
-            admit(service, limiter, socket, _credentials(offered), session_id, subscribes=False)
-            await _publish(service.sessions.find(session_id), socket, bounds)
+            admit(service, limiter, socket)
+            await _publish(service, await service.sessions.open(session_id), socket, bounds)
         except StreamsvcError as error:
             await deny(socket, error, error.body())
 
@@ -71,7 +70,7 @@ def router(service: Service, limits: ConnectionLimits | None = None) -> APIRoute
 def _add_file_route(
     routes: APIRouter, service: Service, limiter: RateLimiter, limits: ConnectionLimits
 ) -> None:
-    uploads: set[str] = set()  # ids of the requests in progress
+    uploads: dict[str, str] = {}  # requests in progress: id -> holder
 
     @routes.post("/v1/listen")
     async def transcribe(http: Request) -> Response:
@@ -81,10 +80,12 @@ def _add_file_route(
         """
         request_id = str(uuid.uuid4())
         try:
-            admit(service, limiter, http)
-            if len(uploads) >= service.settings.limits.sessions:
+            grants = admit(service, limiter, http)
+            most = service.settings.limits
+            if len(uploads) >= most.sessions:
                 raise CapacityError("The maximum number of files is being transcribed; try again later")
-            uploads.add(request_id)
+            check_share(grants.holder, uploads.values(), most.sessions_per_token)
+            uploads[request_id] = grants.holder
             body = await deepgram_file.transcribe(service, http, request_id, limits)
         except ClientDisconnect:
             return Response(status_code=400)  # not received by the client
@@ -92,20 +93,14 @@ def _add_file_route(
             headers = error.headers() | {"dg-request-id": request_id}
             return JSONResponse(deepgram_messages.error_body(error, request_id), error.status, headers)
         finally:
-            uploads.discard(request_id)
+            uploads.pop(request_id, None)
         return JSONResponse(body, headers={"dg-request-id": request_id, "Cache-Control": "no-store"})
 
 
 # --- /v1/sessions/{id}/audio --------------------------------------------------------------------------------
 
 
-def _credentials(offered: Sequence[str]) -> tuple[str, ...]:
-    """The offered subprotocols; our own token is put in the form that `bearer` reads."""
-    token = next((name.removeprefix(SUBPROTOCOL) for name in offered if name.startswith(SUBPROTOCOL)), None)
-    return tuple(offered) if token is None else ("bearer", token)
-
-
-async def _publish(session: Session, socket: WebSocket, limits: ConnectionLimits) -> None:
+async def _publish(service: Service, session: Session, socket: WebSocket, limits: ConnectionLimits) -> None:
     """Publish samples to a session, from its present position on.
 
     The query names the format; the default is 16-bit PCM at 16 kHz.
@@ -115,7 +110,8 @@ async def _publish(session: Session, socket: WebSocket, limits: ConnectionLimits
     if session.state is State.ENDED:
         raise NotFound("The session has ended", code="session_ended")
     publisher = PcmPublisher(session, samples_format, start=session.clock.position())
-    session.media.attach(publisher)
+    with service.sessions.place(session):
+        session.media.attach(publisher)
     try:
         offered = socket.scope.get("subprotocols", ())
         await socket.accept(

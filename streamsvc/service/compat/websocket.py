@@ -15,13 +15,11 @@ from starlette.websockets import WebSocketState
 
 from streamsvc.core.errors import StreamsvcError
 from streamsvc.core.types import Grants
-from streamsvc.service.auth import require
+from streamsvc.service import rights
 from streamsvc.service.compat.audio_session import AudioSession, Event
 from streamsvc.service.rate_limit import RateLimiter
 from streamsvc.service.service import Service
 
-OPENAI_KEY = "openai-insecure-api-key."  # + the key, as a WebSocket subprotocol
-_SCHEMES = ("bearer", "token")
 _SEND_SECONDS = 10.0  # a client that accepts no message for this long is treated as disconnected
 
 
@@ -31,42 +29,14 @@ class Idle(StreamsvcError):
     type, code, status, close_code = "invalid_request_error", "idle", 408, 1001
 
 
-def bearer(headers: Mapping[str, str], offered: Sequence[str] = ()) -> dict[str, str]:
-    """Normalise credentials to the headers that `Auth.grants` reads.
-
-    The key is in `Authorization: Bearer`, in Deepgram's `Authorization: Token`, or in the subprotocols of
-    either protocol.
-    """
-    plain = {name: headers[name] for name in ("host", "origin", "sec-fetch-site") if name in headers}
-    scheme, _, key = headers.get("authorization", "").partition(" ")
-    if scheme.lower() not in _SCHEMES:
-        key = next((name.removeprefix(OPENAI_KEY) for name in offered if name.startswith(OPENAI_KEY)), "")
-        if not key and len(offered) > 1 and offered[0].lower() in _SCHEMES:
-            key = offered[1]
-    return plain | ({"authorization": f"Bearer {key.strip()}"} if key.strip() else {})
-
-
-def admit(
-    service: Service,
-    limiter: RateLimiter,
-    connection: HTTPConnection,
-    offered: Sequence[str] = (),
-    session: str | None = None,
-    *,
-    subscribes: bool = True,
-) -> Grants:
+def admit(service: Service, limiter: RateLimiter, connection: HTTPConnection) -> Grants:
     """Check the permissions and the rate limit of a client that publishes audio.
-
-    subscribes: the client also receives events.
 
     Raises:
         Unauthorized, Forbidden, RateLimited.
     """
-    grants = service.auth.grants(bearer(connection.headers, offered))
-    require(grants, session, "publish")
-    if subscribes:
-        require(grants, session, "subscribe")
-    limiter.take(connection.client.host if connection.client else "")
+    grants = rights.check(service.auth, connection)
+    limiter.take(rights.counted_as(grants, connection))
     return grants
 
 

@@ -7,15 +7,22 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
+from fastapi import FastAPI
 from starlette.datastructures import QueryParams
 
 from streamsvc.core.config import Hear
+from streamsvc.service import app
+from streamsvc.service.auth import Auth
+from streamsvc.service.compat import routes
+from streamsvc.service.compat.audio_session import ConnectionLimits
 from streamsvc.service.compat.deepgram_file import results
 from streamsvc.service.compat.deepgram_options import parse_options
+from tests.builders import fake_service
 from tests.builders.deepgram import official
 from tests.builders.service import serving
-from tests.builders.spoken import caption, heard, samples, speech
+from tests.builders.spoken import KEY, caption, heard, samples, speech
 
 pytestmark = pytest.mark.filterwarnings("ignore:websockets.*:DeprecationWarning")  # the official client's
 
@@ -113,6 +120,58 @@ async def test_the_number_of_files_in_progress_is_limited(tmp_path: Path) -> Non
         assert answer.headers["Retry-After"]
         go_on.set()
         assert (await first).status_code == 400
+
+
+def sent_by(auth: Auth, *tokens: str) -> list[dict[str, str]]:
+    """Headers of new tokens; "again": one that was made with the one before."""
+    made: list[dict[str, str]] = []
+    for name in tokens:
+        last = made[-1] if name == "again" else {"Authorization": f"Bearer {KEY}"}
+        grants = auth.grants(httpx.Headers(last))
+        token = auth.token(grants, session="*", may=("publish", "subscribe"), seconds=60).token
+        made.append({"Authorization": f"Bearer {token}"})
+    return made
+
+
+async def test_one_token_has_its_share_of_the_files_in_progress(tmp_path: Path) -> None:
+    begun, go_on = asyncio.Event(), asyncio.Event()
+
+    async def slow() -> AsyncIterator[bytes]:
+        yield b"x"
+        begun.set()
+        await go_on.wait()
+
+    limits = {"sessions": 4, "sessions_per_token": 1}
+    async with fake_service.serving(tmp_path, limits=limits, server={"api_key": KEY}) as service:
+        transport = httpx.ASGITransport(app.build(service))
+        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as http:
+            mine, again, other = sent_by(service.auth, "new", "again", "new")
+            first = asyncio.create_task(http.post("/v1/listen", content=slow(), headers=mine))
+            await begun.wait()
+            for headers, status in ((mine, 503), (again, 503), (other, 400)):
+                answer = await http.post("/v1/listen", content=b"x", headers=headers)
+                assert answer.status_code == status, answer.text
+                assert ("this token" in answer.text) is (status == 503)
+            go_on.set()
+            assert (await first).status_code == 400
+            assert (await http.post("/v1/listen", content=b"x", headers=mine)).status_code == 400
+
+
+@pytest.mark.parametrize("kind", ["audio/wav", "application/json"])
+async def test_an_upload_that_never_ends_is_given_up(kind: str, tmp_path: Path) -> None:
+    async def endless() -> AsyncIterator[bytes]:
+        yield b"x"
+        await asyncio.Event().wait()
+
+    async with fake_service.serving(tmp_path) as service:
+        application = FastAPI()
+        application.include_router(routes.router(service, ConnectionLimits(file_seconds=0.05)))
+        transport = httpx.ASGITransport(application)
+        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as http:
+            async with asyncio.timeout(20):
+                answer = await http.post("/v1/listen", content=endless(), headers={"Content-Type": kind})
+    assert answer.status_code == 400
+    assert "within 0.05 s" in answer.text
 
 
 @pytest.mark.models

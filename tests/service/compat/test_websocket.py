@@ -15,33 +15,10 @@ from streamsvc.service.compat.audio_session import AudioSession, SessionOver
 from streamsvc.service.compat.websocket import (
     Idle,
     accept,
-    bearer,
     forward_events,
     receive,
     run_until_first_ends,
 )
-
-
-@pytest.mark.parametrize(
-    ("headers", "offered"),
-    [
-        ({"authorization": "Bearer KEY"}, ()),
-        ({"authorization": "bearer KEY"}, ()),
-        ({"authorization": "Token KEY"}, ()),
-        ({}, ("realtime", "openai-insecure-api-key.KEY")),
-        ({}, ("token", "KEY")),
-        ({}, ("bearer", "KEY")),
-    ],
-)
-def test_a_key_is_read_from_every_supported_place(headers: dict[str, str], offered: tuple[str, ...]) -> None:
-    assert bearer(headers, offered) == {"authorization": "Bearer KEY"}
-
-
-def test_other_headers_are_no_credentials_and_host_and_origin_are_kept() -> None:
-    headers = {"host": "h", "origin": "o", "authorization": "Basic eDp5", "cookie": "c"}
-    assert bearer(headers) == {"host": "h", "origin": "o"}
-    assert bearer({}, ("realtime",)) == {}
-    assert bearer({}, ("streamsvc.v1", "KEY")) == {}
 
 
 class Client:

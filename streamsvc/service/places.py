@@ -1,0 +1,90 @@
+"""Places: how many sessions may have a publisher at once, and how many may wait for their first one."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+
+from streamsvc.core import metrics
+from streamsvc.core.config import Limits
+from streamsvc.core.errors import CapacityError
+from streamsvc.service.auth import LOCAL, OWNER, root_of
+from streamsvc.service.media_input import State
+from streamsvc.service.session import Session
+
+
+class Places:
+    """Counts the places of a service. A session takes one with its publisher, and gives it back at its end.
+
+    Args:
+        limits: how many there are.
+        by_id: all sessions in memory.
+        admit_load: raises CapacityError where the load allows no further session.
+    """
+
+    def __init__(self, limits: Limits, by_id: Mapping[str, Session], admit_load: Callable[[], None]) -> None:
+        self._limits = limits
+        self._by_id = by_id
+        self._admit_load = admit_load
+        # Holders of publishers that are being answered, and of sources that are being opened.
+        self._coming: list[str] = []
+
+    @property
+    def taken(self) -> int:
+        """How many sessions hold a place."""
+        return len(self._holders())
+
+    def _holders(self) -> list[str]:
+        return [session.holder for session in self._by_id.values() if holds(session)]
+
+    @contextlib.contextmanager
+    def held(self, holder: str) -> Iterator[None]:
+        """Hold a place until a publisher is attached, at most until the block is left.
+
+        `holder`: of the token that the session is made with. Raises CapacityError.
+        """
+        holders = self._holders() + self._coming
+        check_share(holder, holders, self._limits.sessions_per_token)
+        taken = len(holders)
+        if taken >= self._limits.sessions:
+            metrics.sessions_rejected.labels("capacity").inc()
+            raise CapacityError(f"{taken} of {self._limits.sessions} sessions are live; try again later")
+        self._admit_load()
+        self._coming.append(holder)
+        try:
+            yield
+        finally:
+            self._coming.remove(holder)
+
+    def admit_waiting(self, holder: str) -> None:
+        """Raise CapacityError where no further session may wait for a publisher.
+
+        `holder`: of the token that asks for it; its share is smaller than what all have together.
+        """
+        holders = [session.holder for session in self._by_id.values() if session.state is State.CREATED]
+        if len(holders) >= self._limits.unpublished or (
+            [root_of(one) for one in holders].count(root_of(holder)) >= self._limits.unpublished_per_holder
+        ):
+            metrics.sessions_rejected.labels("unpublished").inc()
+            raise CapacityError(
+                "too many sessions wait for a publisher: publish to one, delete one, or try again later",
+                code="too_many_unpublished",
+            )
+
+
+def check_share(holder: str, holders: Iterable[str], most: int) -> None:
+    """Raise CapacityError where a token, with those made with it, has `most` of something already.
+
+    The API key and an open server may have all.
+    """
+    root = root_of(holder)
+    if root not in ("", OWNER, LOCAL) and sum(root_of(one) == root for one in holders) >= most:
+        metrics.sessions_rejected.labels("token_share").inc()
+        raise CapacityError(
+            f"this token, with those made with it, has {most} at once already", code="too_many_of_token"
+        )
+
+
+def holds(session: Session) -> bool:
+    """Whether a session holds a place."""
+    return session.state not in (State.CREATED, State.ENDED)
