@@ -1,6 +1,6 @@
-"""The command line: serve, watch, ask, transcribe, models, eval, bench.
+"""The command line: serve, watch, ask, transcribe, models, eval, replay, bench.
 
-`eval` and `bench` are defined in streamsvc/evaluation/commands.py.
+`eval`, `replay` and `bench` are defined in streamsvc/evaluation/commands.py.
 """
 
 from __future__ import annotations
@@ -104,6 +104,7 @@ def serve(  # typer: one parameter an option
     tls_cert: Annotated[Path | None, typer.Option("--tls-cert", help="Certificate chain, PEM.")] = None,
     tls_key: Annotated[Path | None, typer.Option("--tls-key", help="Private key, PEM.")] = None,
     data_dir: Annotated[Path | None, typer.Option("--data-dir", help="Where sessions are kept.")] = None,
+    record: Annotated[bool, typer.Option("--record", help="Record sessions, for `replay`.")] = False,
     log_json: Annotated[bool, typer.Option("--log-json", help="Logs as JSON lines.")] = False,
     config_file: ConfigFile = None,
 ) -> None:
@@ -122,9 +123,8 @@ def serve(  # typer: one parameter an option
         "tls_self_signed": tls == "self-signed" or None,
         "data_dir": data_dir,
     }
-    settings = config.load(
-        config_file, server={name: value for name, value in flags.items() if value is not None}
-    )
+    groups = {"server": {name: value for name, value in flags.items() if value is not None}}
+    settings = config.load(config_file, **groups, **({"store": {"record": "all"}} if record else {}))
     for folder in settings.server.sources:
         if not folder.is_dir():
             raise ConfigError(f"--sources {folder}: there is no such folder")
@@ -358,7 +358,7 @@ def transcribe(
         print(f"not captioned: {gap.start:.1f} to {gap.end:.1f} s ({gap.reason})")
 
 
-commands.register(app)  # eval and bench
+commands.register(app)  # eval, replay and bench
 
 
 # --- doctor -------------------------------------------------------------------------------------------------

@@ -24,7 +24,7 @@ from streamsvc.answers.intents import Electorate, Vector, Vote
 from streamsvc.answers.route import Route
 from streamsvc.core import clock
 from streamsvc.core.errors import StreamsvcError
-from streamsvc.core.roles import Role
+from streamsvc.core.roles import Role, innermost
 from streamsvc.core.types import Question
 from streamsvc.timeline.timeline import Timeline
 
@@ -70,6 +70,7 @@ async def prepare(embed: Role, seconds: float | None = None, kept: Path | None =
 
     Returns whether all are there. Never fails: without a model there are none.
     """
+    embed = innermost(embed)  # the vectors are of all sessions: no session's recording is to hold the calls
     cache = _cache_of(embed)
     if cache.electorate is not None:
         return True
@@ -103,9 +104,23 @@ async def _take_kept(cache: _Examples, embed: Role, kept: Path) -> bool:
 
 
 def _cache_of(embed: Role) -> _Examples:
+    embed = innermost(embed)
     if not _caches or _caches[0].role() is not embed:
         _caches[:] = [_Examples(weakref.ref(embed))]
     return _caches[0]
+
+
+def vectors_of(embed: Role) -> list[Vector]:
+    """The examples' vectors by a role, in their order; empty where they are not ready."""
+    cache = _cache_of(embed)
+    return [] if cache.electorate is None else [cache.vectors[text] for text in intents.examples()]
+
+
+def adopt(embed: Role, vectors: Sequence[Vector]) -> None:
+    """Take all examples' vectors from elsewhere, in their order."""
+    cache = _cache_of(embed)
+    cache.vectors.update(zip(intents.examples(), vectors, strict=True))
+    cache.electorate = Electorate(np.stack(vectors))
 
 
 async def route(

@@ -93,6 +93,7 @@ class Watches:
                 f"this session has {self._limit} watches already; delete one", code="too_many_watches"
             )
         watch = Watch(f"w_{secrets.token_hex(6)}", when.strip(), checks, cooldown)
+        self._context.tape.note("watch", (watch.id, when, cooldown))
         registration = _Registration(watch, webhook)
         self._start_sending(registration)
         self._registered[watch.id] = registration
@@ -126,6 +127,7 @@ class Watches:
         registration = self._registered.pop(number, None)
         if registration is None:
             raise NotFound("there is no such watch", code="no_watch")
+        self._context.tape.note("unwatch", number)
         if registration.webhook is not None:
             registration.webhook.close()
         if registration.sending is not None:

@@ -119,6 +119,13 @@ class Ring(Generic[T]):
             self._empty.set()
         return [item for item, _ in taken]
 
+    async def take_exactly(self, count: int) -> list[T]:
+        """Wait for so many items and return them; fewer where the queue is closed before. Raises Closed."""
+        while len(self._items) < count and not self._closed:
+            self._not_empty.clear()
+            await self._not_empty.wait()
+        return await self.take(count)
+
     async def batches(self, most: int | None = None) -> AsyncIterator[list[T]]:
         """Yield the results of `take` until the queue is closed and empty."""
         with contextlib.suppress(Closed):

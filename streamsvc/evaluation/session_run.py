@@ -268,10 +268,7 @@ async def play(
                 for due, frame in frames:
                     if due > end:
                         break
-                    await clock.sleep(observed.session.clock.zero + due - clock.now())
-                    observed.session.media.tap(
-                        replace(frame, session=observed.session.id, arrived=clock.now())
-                    )
+                    await tap_when_due(observed.session, due, frame)
                 await observed.session.speech.flush(ASKER)
                 await asking
                 await clock.sleep(SETTLE)
@@ -284,6 +281,12 @@ async def play(
                     sampling.cancel()
     cost = meter.figures(end) if meter is not None else {}
     return SessionRun(observed.events, observed.asked, end, cost, watch_ids)
+
+
+async def tap_when_due(session: Session, due: float, frame: EncodedFrame) -> None:
+    """Give a session a frame at session second `due`."""
+    await clock.sleep(session.clock.zero + due - clock.now())
+    session.media.tap(replace(frame, session=session.id, arrived=clock.now()))
 
 
 async def _ask(observed: ObservedSession, questions: list[Mapping[str, Any]]) -> None:

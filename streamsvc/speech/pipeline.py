@@ -120,6 +120,7 @@ class SpeechPipeline:
             InvalidRequest: the hangover is not within the limits.
         """
         options.check()
+        self._context.tape.note("reconfigure", options)
         hear = self._context.settings.hear
         filled = options.with_defaults(hear)
         self._next_options = replace(
@@ -147,6 +148,7 @@ class SpeechPipeline:
                 retry_after=1.0,
                 code="too_many_flushes",
             )
+        self._context.tape.note("flush", audience)
         flushed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         changed, self._next_options = self._next_options, None
         options = changed or self._options
@@ -190,7 +192,7 @@ class SpeechPipeline:
         """Decode frames to chunks of samples until the ring is closed and empty."""
         media = self._context.media
         with Decoders(self._context.session, audio_decoder) as decoders:
-            async for batch in self.audio.batches():
+            async for batch in self._context.tape.batches("audio", self.audio):
                 if self._frames_missing:
                     self._frames_missing = False
                     batch = _after_drop(batch)
@@ -247,6 +249,7 @@ class SpeechPipeline:
                     new_vocabulary=lambda: self._new_vocabulary,
                     step=None if lossless else self._step,
                     lossless=lossless,
+                    tape=self._context.tape,
                 ),
             )
         self._translator.close()

@@ -66,7 +66,9 @@ class DecodingStage:
                     if before is not None:
                         await self._show(await decode.on_thread(media, before.flush))
                         before.close()
-                    await self._show(await decode.on_thread(media, decoder.decode, frames))
+                    pictures = await decode.on_thread(media, decoder.decode, frames)
+                    await self._context.tape.point("decoded")
+                    await self._show(pictures)
                     if decoder.waiting and clock.now() >= next_request:
                         next_request = clock.now() + _KEYFRAME_REQUEST_SECONDS
                         self._context.host.request_keyframe()
@@ -79,13 +81,16 @@ class DecodingStage:
 
         Where a source waits for us, a pause tells nothing about the picture: `Prober.show` passes its time.
         """
-        may_stand = decoder is not None and not decoder.waiting and not self._context.options.lossless
+        tape = self._context.tape
+        waits = tape.decides or self._context.options.lossless
+        may_stand = decoder is not None and not decoder.waiting and not waits
         due = self._prober.due_at() if may_stand else None
         try:
             async with asyncio.timeout(None if due is None else max(0.0, due - clock.now())) as idle:
                 self._idle = idle if may_stand else None
-                return await self.frames.take(_BATCH)
+                return await tape.take("video", self.frames, _BATCH)
         except TimeoutError:
+            tape.idle("video")
             return []
         except Closed:
             return None

@@ -175,7 +175,9 @@ class VisionPipeline:
 
     async def _thumbnail(self, frame: VideoFrame) -> NDArray[np.uint8]:
         self.picture_size = (frame.width, frame.height)
-        return await decode.on_thread(self._context.media, decode.thumbnail, frame)
+        gray = await decode.on_thread(self._context.media, decode.thumbnail, frame)
+        await self._context.tape.point("compared")
+        return gray
 
     async def _compared(self, chosen: Chosen | None) -> None:
         """A picture was compared with the last keyframe; publish it where it is the next one."""
@@ -209,7 +211,7 @@ class VisionPipeline:
     async def _look(self) -> None:
         """Run the vision models on keyframes; scene captions never wait for screen text."""
         settings = self._context.settings.see
-        async for batch in self._keyframes.batches(1):
+        async for batch in self._context.tape.batches("keyframes", self._keyframes, 1):
             pending = batch[0]
             self._looking_since = pending.seen
             look = functools.partial(
@@ -250,7 +252,7 @@ class VisionPipeline:
 
     async def _read(self) -> None:
         """Read the text of keyframes where there may be some and it has changed; the newest picture wins."""
-        async for batch in self._unread.batches():
+        async for batch in self._context.tape.batches("unread", self._unread):
             pending = batch[-1]
             self._reader.whole = self._context.degradation.fidelity.whole_screen
             read = functools.partial(

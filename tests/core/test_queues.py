@@ -183,3 +183,18 @@ async def test_items_without_weight_are_never_dropped_and_keep_their_place() -> 
         ring.put(item)
     assert await ring.take() == [-1, -2, 3, 4, -3]
     assert ring.dropped == 2
+
+
+async def test_so_many_items_are_waited_for_and_fewer_come_at_the_end() -> None:
+    ring: Ring[int] = Ring(9)
+    ring.put(1)
+    taking = asyncio.create_task(ring.take_exactly(2))
+    await asyncio.sleep(0)
+    assert not taking.done()
+    ring.put(2)
+    ring.put(3)
+    assert await taking == [1, 2]
+    ring.close()
+    assert await ring.take_exactly(2) == [3]
+    with pytest.raises(Closed):
+        await ring.take_exactly(1)
