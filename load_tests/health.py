@@ -6,14 +6,13 @@ so measure with and without what is suspected, in turns.
 
 from __future__ import annotations
 
-import multiprocessing
 import socket
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from multiprocessing.connection import Connection
 from typing import Self
 
+from load_tests.beside import Beside, begun, stopped
 from streamsvc.evaluation.score_captions import percentile
 
 INTERVAL = 0.01  # seconds between an answer and the next request
@@ -29,36 +28,30 @@ class Answer:
 
 
 class HealthProbe:
-    """Asks from its start to `answers`, or to the end of its context."""
+    """Asks from the begin of its context to `answers`."""
 
     def __init__(self, port: int) -> None:
-        here, there = multiprocessing.Pipe()
-        self._pipe = here
-        self._process = multiprocessing.get_context("spawn").Process(
-            target=_ask, args=(port, there), daemon=True
-        )
+        self._asking = Beside("load_tests.health.ask", port)
 
     def __enter__(self) -> Self:
-        self._process.start()
-        self._pipe.recv()  # the first answer has come
+        self._asking.__enter__()
+        self._asking.wait_begun()
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._process.kill()
-        self._process.join()
-        self._pipe.close()
+        self._asking.__exit__()
 
     def answers(self) -> list[Answer]:
         """All answers so far; it asks no more."""
-        self._pipe.send(None)
-        return list(self._pipe.recv())
+        return [Answer(*pair) for pair in self._asking.result()]
 
 
-def _ask(port: int, pipe: Connection) -> None:
-    found: list[Answer] = []
+def ask(port: int) -> list[tuple[float, float]]:
+    """Ask until stopped: see `Answer`."""
+    found: list[tuple[float, float]] = []
     with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        while not pipe.poll():
+        while not stopped():
             sent = time.monotonic()
             connection.sendall(_REQUEST % port)
             read = b""
@@ -67,11 +60,11 @@ def _ask(port: int, pipe: Connection) -> None:
                 if not piece:
                     raise SystemExit("the kept connection was closed")
                 read += piece
-            found.append(Answer(sent, 1000 * (time.monotonic() - sent)))
+            found.append((sent, 1000 * (time.monotonic() - sent)))
             if len(found) == 1:
-                pipe.send(None)
+                begun()
             time.sleep(INTERVAL)
-    pipe.send(found)
+    return found
 
 
 def between(answers: Sequence[Answer], start: float, end: float) -> list[float]:
