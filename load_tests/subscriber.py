@@ -47,7 +47,10 @@ class Subscriber:
         self._news = asyncio.Condition()
 
     async def __aenter__(self) -> Self:
-        self._socket = await connect(self._url, additional_headers=self._headers, max_size=None)
+        # Without pings: a server that is late is measured, not left.
+        self._socket = await connect(
+            self._url, additional_headers=self._headers, max_size=None, ping_interval=None
+        )
         self._reading = asyncio.create_task(self._read())
         return self
 

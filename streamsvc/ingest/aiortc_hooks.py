@@ -24,6 +24,7 @@ from aiortc.rtcrtpreceiver import RTCRtpReceiver
 from aiortc.rtcrtptransceiver import RTCRtpTransceiver
 from OpenSSL import SSL
 
+from streamsvc.core import clock
 from streamsvc.core.errors import HookError
 
 AIORTC = "1.16."  # versions known to work
@@ -151,7 +152,9 @@ def intercept_packets(
     rtp, rtcp = receiver._handle_rtp_packet, receiver._handle_rtcp_packet
 
     async def handle_rtp(packet: Any, arrival_time_ms: int) -> None:
-        for accepted, arrived_ms in accept(packet, arrival_time_ms):
+        # aiortc's arrival is of the wall clock, and its bitrate estimate walks over each millisecond between
+        # two of them: a clock that is set by a month would hold up everything.
+        for accepted, arrived_ms in accept(packet, round(1000 * clock.now())):
             await rtp(accepted, arrival_time_ms=arrived_ms)
 
     async def handle_rtcp(packet: Any) -> None:
