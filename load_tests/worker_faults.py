@@ -171,16 +171,28 @@ def _after(one: Came | None, began: float) -> float | None:
     return None if one is None else one.at - began
 
 
-async def run(
-    folder: Path, recording: Path, *, faults: int, every: float, spare: bool, workers: Sequence[str] = WORKERS
-) -> tuple[list[Fault], tuple[int, bool]]:
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is done: a fault of each worker for each of `kinds`, `every` seconds, then the crash loop."""
+
+    kinds: Sequence[str]
+    every: float
+    spare: bool
+    workers: Sequence[str] = WORKERS
+    loop_seconds: float = LOOP_SECONDS
+
+    @property
+    def seconds(self) -> float:
+        """How long all of it takes at most."""
+        return len(self.kinds) * (len(self.workers) + 1) * (self.every + PATIENCE) + 10 * PATIENCE
+
+
+async def run(folder: Path, recording: Path, plan: Plan) -> tuple[list[Fault], tuple[int, bool]]:
     """All faults of all workers in turn, and the crash loop of hear."""
-    rounds = 2 * faults
-    seconds = rounds * (len(workers) + 1) * (every + PATIENCE) if faults else LOOP_SECONDS
-    played = looped(recording, folder / f"played{recording.suffix}", min(seconds, 6 * 3600) + LOOP_SECONDS)
+    played = looped(recording, folder / f"played{recording.suffix}", plan.seconds)
     settings = {
         "server": {"sources": [str(folder)]},
-        "hear": {"spare": spare},
+        "hear": {"spare": plan.spare},
         "budget": {"ladder": False},  # questions are taken, also where the machine is busy
         "think": {"deadline": PATIENCE},  # and their answers may take as long as the model does
     }
@@ -192,19 +204,19 @@ async def run(
                 await reader.until(lambda one: spoken_until(one) > 0, PATIENCE)
                 await reader.until(lambda one: one.kind == "latency.report", PATIENCE)
                 causes = Faults(server, reader, session, client)
+                workers = list(plan.workers)
                 if "think" in workers and not await causes.wake_think(questions_of(recording)):
-                    workers = [worker for worker in workers if worker != "think"]
-                if spare and "hear" in workers:
+                    workers.remove("think")
+                if plan.spare and "hear" in workers:
                     await asyncio.sleep(SPARE_SECONDS + SPARE_LOADS)
                 found = []
-                for number in range(rounds):
+                for kind in plan.kinds:
                     for worker in (*workers, "none"):
                         began = time.monotonic()
-                        fault = await causes.cause(worker, "kill" if number % 2 == 0 else "freeze")
-                        found.append(fault)
-                        print(asdict(fault), file=sys.stderr, flush=True)
-                        await asyncio.sleep(max(SETTLE, began + every - time.monotonic()))
-                return found, await causes.crash_loop("hear", LOOP_SECONDS)
+                        found.append(await causes.cause(worker, kind))
+                        print(asdict(found[-1]), file=sys.stderr, flush=True)
+                        await asyncio.sleep(max(SETTLE, began + plan.every - time.monotonic()))
+                return found, await causes.crash_loop("hear", plan.loop_seconds)
 
 
 # --- report ---------------------------------------------------------------------------------------------
@@ -272,15 +284,8 @@ def main() -> None:
     if chosen.every * (len(WORKERS) + 1) < SPARE_SECONDS + SPARE_LOADS:
         parser.error("--every is too short: a spare would not be ready, and faults would count as a loop")
     with tempfile.TemporaryDirectory(prefix="faults-") as folder:
-        faults, loop = asyncio.run(
-            run(
-                Path(folder),
-                (chosen.media / SCENARIO).resolve(),
-                faults=chosen.faults,
-                every=chosen.every,
-                spare=not chosen.no_spare,
-            )
-        )
+        plan = Plan(("kill", "freeze") * chosen.faults, chosen.every, not chosen.no_spare)
+        faults, loop = asyncio.run(run(Path(folder), (chosen.media / SCENARIO).resolve(), plan))
     print(table(faults))
     print(
         f"crash loop: {loop[0]} starts in {LOOP_SECONDS:.0f} s; {'came back' if loop[1] else 'stayed away'}"
