@@ -61,6 +61,5 @@ async def test_a_leak_is_found(leak: bool, tmp_path: Path) -> None:
     if leak:
         assert any(line.startswith("serve grows by") for line in verdict(found, 5.0))
     else:
-        assert [one.what for one in found.rounds] == ["subscribers"] * 2 + ["WHIP offers"] * 2 + [
-            "sessions"
-        ] * 2
+        ways = ("subscribers", "WHIP offers", "sessions")
+        assert [one.what for one in found.rounds] == [way for way in ways for _ in range(2)]
