@@ -47,7 +47,7 @@ CODECS = ("VP8", "H264")
 STALL, GROWTH = 50.0, 20.0  # milliseconds, MB
 KEPT = 2000  # packets of the publisher that are mutated, the newest
 BATCH = 20  # mutants in one go, between which the service has its turn
-PATIENCE = 30.0
+PATIENCE = 60.0
 RTCP_SHARE = 0.15  # of the mutants
 
 
@@ -159,12 +159,14 @@ def rtcp(rng: random.Random, known: int) -> bytes:
 class Figures:
     """What became of the mutants of one publisher.
 
-    `raised`: by exception, with one packet each, in hex. `slowest`: milliseconds of CPU time of one packet.
-    `growth`: MB. `again`: what came after the mutants, by kind.
+    `refused`: that aiortc could not handle. `raised`: by exception, with one packet each, in hex.
+    `slowest`: milliseconds of CPU time of one packet. `growth`: MB. `again`: what came after the mutants, by
+    kind.
     """
 
     codec: str
     sent: int = 0
+    refused: int = 0
     raised: dict[str, str] = field(default_factory=dict)
     slowest: float = 0.0
     growth: float = 0.0
@@ -250,6 +252,7 @@ async def mutate(session: Session, packets: list[bytes], found: Figures, count: 
         if number == count // 10:
             at_first = memory_mb(os.getpid())
     found.growth = memory_mb(os.getpid()) - at_first
+    found.refused = int(peer.stats()["refused"])
 
 
 def _place(error: BaseException) -> str:

@@ -143,7 +143,8 @@ def offers(sdp: str) -> Callable[[httpx.AsyncClient, str], Awaitable[None]]:
 
     async def offer(client: httpx.AsyncClient, _: str) -> None:
         answer = await client.post("/whip", content=sdp, headers={"Content-Type": "application/sdp"})
-        answer.raise_for_status()
+        if answer.status_code != 201:
+            raise SystemExit(f"an offer was answered {answer.status_code}: {answer.text}")
         (await client.delete(answer.headers["Location"])).raise_for_status()
 
     return offer
