@@ -48,6 +48,7 @@ REST = 70.0  # seconds after a round: ended sessions close their files, and free
 LEAK = 20_000  # bytes
 LEAKING = ("-c", "from load_tests.soak import serve_leaking; serve_leaking()")
 AT_ONCE = 8  # connections of a round
+PLACES = 200  # of sessions in it, for those that still end
 _LEFT: list[bytes] = []
 
 
@@ -254,7 +255,7 @@ def server_in(folder: Path, sessions: int, *, leak: bool = False) -> Serve:
     """A server for so many sessions, not started."""
     settings = {
         "server": {"sources": [str(folder)]},
-        "limits": {"sessions": max(sessions, AT_ONCE + 2), "requests_per_minute": 10**6},
+        "limits": {"sessions": sessions + PLACES, "requests_per_minute": 10**6},
         "budget": {"admission": False},
     }
     return Serve(folder, settings, LEAKING if leak else COMMAND)
