@@ -33,6 +33,7 @@ from load_tests.hearing import MEDIA
 from load_tests.serve_process import COMMAND, Serve
 from streamsvc.__main__ import main as command_line
 from streamsvc.events.log import Entry, EventLog
+from tests.builders.service import open_session
 
 SCENARIO = "scenarios/lecture_stone_cutter.mp4"
 SPEED = 4.0  # of the recording
@@ -152,9 +153,7 @@ class Crashes:
             bodies.append({"source": f"file:{self._recording}", "speed": SPEED})
         made: dict[str, Seen] = {}
         for body in bodies:
-            answer = await client.post("/v1/sessions", json=body)
-            answer.raise_for_status()
-            made[answer.json()["id"]] = {}
+            made[await open_session(client, **body)] = {}
         return made
 
     async def _check(self, kill: Kill, client: httpx.AsyncClient, live: Mapping[str, Seen]) -> None:

@@ -34,6 +34,7 @@ from websockets.asyncio.client import connect
 
 from load_tests import health
 from load_tests.beside import Beside
+from load_tests.crash import SCENARIO
 from load_tests.health import HealthProbe
 from load_tests.hearing import MEDIA
 from load_tests.looped import looped
@@ -43,7 +44,6 @@ from streamsvc.core.config import Limits
 from streamsvc.evaluation.score_captions import percentile
 from tests.builders.service import open_session
 
-RECORDING = "scenarios/lecture_stone_cutter.mp4"
 MOVE, STALL, FREE = 5.0, 50.0, 10.0  # milliseconds, milliseconds, seconds
 PINGERS, LARGE = 1, 1  # viewers of each kind
 SETTLE = 1.5  # seconds of a phase that do not count: what began before is still on its way
@@ -304,7 +304,7 @@ def told(found: Figures) -> str:
 
 async def _measured(chosen: argparse.Namespace, folder: Path) -> Figures:
     length = chosen.phases * (chosen.seconds + 10) + 3 * PATIENCE
-    played = looped((chosen.media / RECORDING).resolve(), folder / "played.mp4", length)
+    played = looped((chosen.media / SCENARIO).resolve(), folder / "played.mp4", length)
     slow_seconds = Limits().subscriber_seconds
     with server_in(folder, slow_seconds, sabotage=chosen.sabotage) as server:
         await asyncio.to_thread(server.wait_ready)

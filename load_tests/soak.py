@@ -32,6 +32,7 @@ from aiortc import RTCConfiguration, RTCPeerConnection
 from aiortc.mediastreams import AudioStreamTrack
 from websockets.asyncio.client import connect
 
+from load_tests.crash import SCENARIO
 from load_tests.hearing import MEDIA
 from load_tests.looped import looped
 from load_tests.serve_process import COMMAND, Serve
@@ -41,7 +42,6 @@ from streamsvc.evaluation.markdown import markdown_table
 from streamsvc.events.log import EventLog
 from tests.builders.service import open_session
 
-RECORDING = "scenarios/lecture_stone_cutter.mp4"
 SLOPE, CHURN_MB = 2.0, 5.0  # MB an hour and session; MB
 EVERY = 10.0  # seconds between two samples
 REST = 70.0  # seconds after a round: ended sessions close their files, and freed memory goes back
@@ -275,7 +275,7 @@ async def _measured(chosen: argparse.Namespace, folder: Path) -> Figures:
     found = Figures(chosen.sessions)
     with server_in(folder, chosen.sessions, leak=chosen.leak) as server:
         await asyncio.to_thread(server.wait_ready)
-        recording = (chosen.media / RECORDING).resolve()
+        recording = (chosen.media / SCENARIO).resolve()
         await run(server, recording, found, seconds=60 * chosen.minutes, count=chosen.churn)
     return found
 
