@@ -32,7 +32,8 @@ from websockets.asyncio.client import connect
 from load_tests.hearing import MEDIA
 from load_tests.serve_process import COMMAND, Serve
 from streamsvc.__main__ import main as command_line
-from streamsvc.events.log import Entry, EventLog
+from streamsvc.events.log import EventLog
+from streamsvc.events.subscription import Entry
 from tests.builders.service import open_session
 
 SCENARIO = "scenarios/lecture_stone_cutter.mp4"
@@ -66,7 +67,7 @@ def serve_sabotaged() -> None:
     def store_later(log: EventLog, entry: Entry) -> None:
         log._unwritten.append(entry)
 
-    EventLog._store_now = store_later  # type: ignore[method-assign]
+    EventLog._store_now = store_later  # type: ignore[method-assign,assignment]
     command_line()
 
 
@@ -158,7 +159,7 @@ class Crashes:
 
     async def _check(self, kill: Kill, client: httpx.AsyncClient, live: Mapping[str, Seen]) -> None:
         """Read the sessions of this kill, and erase those of the one before."""
-        for session, seen in (live | self._old).items():
+        for session, seen in {**live, **self._old}.items():
             stored: Seen = {}
             await _note(self._sockets, session, stored)  # to the end: these sessions have ended
             lost, changed = compared(seen, stored)
@@ -201,7 +202,7 @@ def told(kills: list[Kill]) -> str:
 
 def server_in(folder: Path, recording: Path | None = None, *, sabotage: bool = False) -> Serve:
     """A server that keeps its sessions in `folder`, not started."""
-    settings = {
+    settings: dict[str, dict[str, Any]] = {
         "server": {"sources": [str(recording.parent)] if recording else []},
         "limits": {"requests_per_minute": 10_000},
         "budget": {"admission": False},

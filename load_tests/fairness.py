@@ -27,6 +27,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import httpx
 import websockets
@@ -230,7 +231,7 @@ def server_in(folder: Path, slow_seconds: float, *, sabotage: bool = False) -> S
     limits: dict[str, float] = {"connections_per_address": 1000, "subscriber_seconds": slow_seconds}
     if sabotage:
         limits |= {"messages_per_second": 10**9, "frames_per_second": 10**9, "subscriber_seconds": 3600}
-    settings = {
+    settings: dict[str, dict[str, Any]] = {
         "server": {"api_key": KEY, "sources": [str(folder)]},
         "limits": limits,
         "budget": {"ladder": False, "admission": False},

@@ -60,7 +60,7 @@ def serve_leaking() -> None:
         _LEFT.append(bytes([1]) * LEAK)
         return emit(log, *arguments, **named)
 
-    EventLog.emit = emit_and_keep  # type: ignore[method-assign]
+    EventLog.emit = emit_and_keep  # type: ignore[method-assign,assignment]
     command_line()
 
 
@@ -101,10 +101,10 @@ def sample(pid: int, began: float) -> Sample:
 
 def slope(samples: Sequence[Sample], warm_up: float) -> float | None:
     """MB an hour by least squares over the samples after the warm-up; None: there are too few."""
-    of = [(one.at / 3600, one.pss) for one in samples if one.at >= warm_up]
+    of = [one for one in samples if one.at >= warm_up]
     if len(of) < 3:
         return None
-    return float(np.polyfit(*zip(*of, strict=True), 1)[0])
+    return float(np.polyfit([one.at / 3600 for one in of], [one.pss for one in of], 1)[0])
 
 
 # --- sessions -------------------------------------------------------------------------------------------
@@ -253,7 +253,7 @@ def table(found: Figures, warm_up: float) -> str:
 
 def server_in(folder: Path, sessions: int, *, leak: bool = False) -> Serve:
     """A server for so many sessions, not started."""
-    settings = {
+    settings: dict[str, dict[str, Any]] = {
         "server": {"sources": [str(folder)]},
         "limits": {"sessions": sessions + PLACES, "requests_per_minute": 10**6},
         "budget": {"admission": False},

@@ -25,6 +25,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
 
@@ -190,7 +191,7 @@ class Plan:
 async def run(folder: Path, recording: Path, plan: Plan) -> tuple[list[Fault], tuple[int, bool]]:
     """All faults of all workers in turn, and the crash loop of hear."""
     played = looped(recording, folder / f"played{recording.suffix}", plan.seconds)
-    settings = {
+    settings: dict[str, dict[str, Any]] = {
         "server": {"sources": [str(folder)]},
         "hear": {"spare": plan.spare},
         "budget": {"ladder": False},  # questions are taken, also where the machine is busy

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from load_tests.crash import SHORTEST, Kill, compared, run, server_in, told, verdict
 
-EVENT = {"seq": 1, "type": "session.created"}
+EVENT: dict[str, Any] = {"seq": 1, "type": "session.created"}
 
 
 def test_an_event_that_is_gone_is_lost_and_one_with_other_words_is_changed() -> None:
-    seen = {1: EVENT, 2: {"seq": 2}, 3: {"seq": 3, "text": "a"}}
+    seen: dict[int, dict[str, Any]] = {1: EVENT, 2: {"seq": 2}, 3: {"seq": 3, "text": "a"}}
     assert compared(seen, {1: EVENT, 3: {"seq": 3, "text": "b"}, 4: {"seq": 4}}) == (1, 1)
 
 
