@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from aiortc.rtcrtpreceiver import RTCRtpReceiver
 
+from streamsvc.core import clock
 from streamsvc.core.errors import HookError
 from streamsvc.ingest import aiortc_hooks
 
@@ -82,3 +83,19 @@ def test_of_media_that_overtake_the_handshake_the_newest_are_kept() -> None:
     connection.encrypted = True
     connection.receive(b"\x80last", KNOWN)
     assert connection.got == [*sent[101:], b"\x80last"]
+
+
+async def test_the_arrival_of_a_packet_is_of_the_monotonic_clock() -> None:
+    class Receiver:
+        arrivals: ClassVar[list[int]] = []
+
+        async def _handle_rtp_packet(self, packet: str, arrival_time_ms: int) -> None:
+            self.arrivals.append(arrival_time_ms)
+
+        async def _handle_rtcp_packet(self, packet: str) -> None:
+            """None comes."""
+
+    receiver: Any = Receiver()
+    aiortc_hooks.intercept_packets(receiver, lambda packet, ms: iter([(packet, ms)]), lambda packet: None)
+    await receiver._handle_rtp_packet("a", 10**15)
+    assert abs(Receiver.arrivals[0] - 1000 * clock.now()) < 10_000

@@ -6,6 +6,7 @@ import asyncio
 import re
 import socket
 from pathlib import Path
+from typing import Any
 
 import pytest
 from aiortc.mediastreams import AudioStreamTrack
@@ -122,6 +123,21 @@ async def test_a_failing_tap_does_not_end_the_call() -> None:
 
     async with publishing(AudioStreamTrack(), tap=fail) as call:
         await call.until(lambda: hasattr(call, "peer") and call.peer.stats()["tap_errors"] > 5)
+        assert call.peer.state == "connected"
+
+
+async def test_a_packet_that_aiortc_cannot_read_does_not_end_the_call() -> None:
+    async with publishing() as call:
+        await call.until(lambda: call.of("video"))
+        transport: Any = call.sender.getTransceivers()[1].sender.transport
+        for kind in range(1, 15):  # header extensions of one byte: too short for most kinds
+            extension = b"\xbe\xde\x00\x01" + bytes((kind << 4, 9, 0, 0))
+            await transport._send_rtp(
+                b"\x90\x60\x00" + bytes((kind,)) + bytes(7) + b"\x01" + extension + b"a"
+            )
+        await call.until(lambda: call.peer.stats()["refused"])
+        count = len(call.of("video"))
+        await call.until(lambda: len(call.of("video")) > count + 5)
         assert call.peer.state == "connected"
 
 
