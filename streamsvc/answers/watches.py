@@ -8,8 +8,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from streamsvc.answers import watch_router
 from streamsvc.answers.topic_match import Passage, TopicMatcher
-from streamsvc.answers.watch_conditions import compile_condition
+from streamsvc.answers.watch_conditions import Able, Check, understood
 from streamsvc.answers.watch_evaluation import Alert, Watch
 from streamsvc.core import clock, metrics
 from streamsvc.core.context import SessionContext
@@ -33,6 +34,7 @@ class _Registration:
         body = {
             "id": self.watch.id,
             "when": self.watch.when,
+            "understood": "; or ".join(map(understood, self.watch.checks)),
             "cooldown_s": self.watch.cooldown,
             "fired": self.watch.fired,
         }
@@ -77,14 +79,33 @@ class Watches:
 
     # --- registration ---
 
-    def add(self, when: str, cooldown: float = COOLDOWN, webhook: Webhook | None = None) -> dict[str, Any]:
+    async def add(self, when: str, cooldown: float = COOLDOWN) -> dict[str, Any]:
         """Register a watch.
 
         Raises:
             InvalidRequest: "cannot_watch". CapacityError: there are too many. Conflict: the session has
                 ended.
         """
-        checks = compile_condition(when)
+        return self._add(when, await self._compiled(when), cooldown)
+
+    async def add_with_webhook(self, when: str, cooldown: float, url: str) -> dict[str, Any]:
+        """Register a watch with a webhook; its secret is shown this once.
+
+        Raises:
+            InvalidRequest, CapacityError, Conflict: as for `add`, or "bad_webhook". Forbidden, Unprocessable:
+                the host may not be reached.
+        """
+        checks = await self._compiled(when)
+        webhook = Webhook(url, self._context.settings.server.private_urls)
+        await webhook.check()
+        return self._add(when, checks, cooldown, webhook) | {"secret": webhook.secret}
+
+    async def _compiled(self, when: str) -> tuple[Check, ...]:
+        return await watch_router.compiled(when, self._context.roles.embed, Able())
+
+    def _add(
+        self, when: str, checks: tuple[Check, ...], cooldown: float, webhook: Webhook | None = None
+    ) -> dict[str, Any]:
         if self._closed.is_set():
             raise Conflict("this session has ended", code="session_ended")
         removed = len(self._sending - {registration.sending for registration in self._registered.values()})
@@ -104,18 +125,6 @@ class Watches:
         registration.sending = self._group.create_task(registration.webhook.run())
         self._sending.add(registration.sending)
         registration.sending.add_done_callback(self._sending.discard)
-
-    async def add_with_webhook(self, when: str, cooldown: float, url: str) -> dict[str, Any]:
-        """Register a watch with a webhook; its secret is shown this once.
-
-        Raises:
-            InvalidRequest, CapacityError, Conflict: as for `add`, or "bad_webhook". Forbidden, Unprocessable:
-                the host may not be reached.
-        """
-        compile_condition(when)
-        webhook = Webhook(url, self._context.settings.server.private_urls)
-        await webhook.check()
-        return self.add(when, cooldown, webhook) | {"secret": webhook.secret}
 
     def all(self) -> list[dict[str, Any]]:
         """Every watch, as clients see it."""

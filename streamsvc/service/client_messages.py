@@ -40,7 +40,7 @@ class Subscriber:
         self.session.log.whisper(self.subscription, kind, body)
 
 
-def handle(service: Service, subscriber: Subscriber, text: str) -> None:
+async def handle(service: Service, subscriber: Subscriber, text: str) -> None:
     """Handle one message; the reply, if any, is an event.
 
     Raises:
@@ -51,7 +51,7 @@ def handle(service: Service, subscriber: Subscriber, text: str) -> None:
     message = _parse(text)
     try:
         _check_size(text, message, limits)
-        _act(service, subscriber, message)
+        await _act(service, subscriber, message)
     except StreamsvcError as error:
         if message.get("type") in ("question.ask", "question.cancel"):
             error.question_id = _id(message)
@@ -73,7 +73,7 @@ def _check_size(text: str, message: Message, limits: Limits) -> None:
         raise TooLarge(f"A message may have at most {limits.message_bytes} bytes, besides an image")
 
 
-def _act(service: Service, subscriber: Subscriber, message: Message) -> None:
+async def _act(service: Service, subscriber: Subscriber, message: Message) -> None:
     session, subscription = subscriber.session, subscriber.subscription
     match message.get("type"):
         case "ping":
@@ -89,8 +89,11 @@ def _act(service: Service, subscriber: Subscriber, message: Message) -> None:
         case "watch.add":
             subscriber.require("ask")
             when, cooldown = _watch_fields(message, "when")
-            watch = session.watches.add(when, cooldown)
-            subscriber.reply("watch.added", {"watch_id": watch["id"], "when": watch["when"]})
+            watch = await session.watches.add(when, cooldown)
+            subscriber.reply(
+                "watch.added",
+                {"watch_id": watch["id"], "when": watch["when"], "understood": watch["understood"]},
+            )
         case "watch.remove":
             subscriber.require("ask")
             watch_id, _ = _watch_fields(message, "watch_id")

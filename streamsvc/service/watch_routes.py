@@ -55,7 +55,7 @@ def router(
         """
         watches = (await find(session_id)).watches
         if body.webhook is None:
-            return watches.add(body.when, body.cooldown_s)
+            return await watches.add(body.when, body.cooldown_s)
         return await watches.add_with_webhook(body.when, body.cooldown_s, body.webhook.get_secret_value())
 
     @routes.get("", dependencies=[subscribe])
