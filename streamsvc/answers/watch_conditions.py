@@ -77,9 +77,9 @@ def checks_of(when: str, vote: Vote | None, able: Able) -> tuple[Check, ...]:
         raise _rejected(f"a watch has 1 to {MAX_LENGTH} characters")
     quotation = times.quotation_of(when)
     if quotation and not _words_around(when):
-        return _worded("said", when), _worded("written", when)
+        return _worded("said", when) + _worded("written", when)
     if vote is None:
-        return (_worded("said", when), _worded("written", when)) if quotation else _shown(when)
+        return _worded("said", when) + _worded("written", when) if quotation else _shown(when)
     kind, share = vote.best(_QUOTABLE if quotation else RULES)
     beyond, other = vote.best(BEYOND)
     if share - other < DOUBT:
@@ -90,7 +90,7 @@ def checks_of(when: str, vote: Vote | None, able: Able) -> tuple[Check, ...]:
         case "gone":
             return (_gone(when),)
         case "written" | "said" | "topic":
-            return (_worded(kind, when),)
+            return _worded(kind, when)
         case "silence":
             return (Check("silence", seconds=times.length_of(when) or DEFAULT_SILENCE),)
         case "blank" | "slide" | "speech":
@@ -160,7 +160,9 @@ def _object(words: Sequence[str]) -> Check:
 
 
 def _gone(when: str) -> Check:
-    _, label = _label_in(words_of(watch_intents.without_opening(when)))
+    words = words_of(watch_intents.without_opening(when))
+    is_people = any(f" {name} " in f" {' '.join(words)} " for name in watch_intents.condition_words().people)
+    label = "person" if is_people else _label_in(words)[1]
     if not labels.detectable(label):
         raise _rejected(f"that {label!r} is gone is not recognised: the detector has no such label")
     return Check("gone", label=label)
@@ -174,21 +176,27 @@ def _label_in(words: Sequence[str]) -> tuple[int, str]:
     raise _rejected("it names no object that the vision models know")
 
 
-def _worded(kind: Literal["written", "said", "topic"], when: str) -> Check:
-    """Words that are written or said: those in quotation marks, else what the condition is about."""
+def _worded(kind: Kind, when: str) -> tuple[Check, ...]:
+    """Words that are written or said: those in quotation marks, else what each alternative is about."""
     quotation = times.quotation_of(when)
-    subject = quotation or _subject(when)
-    stems = frozenset(terms(subject))
-    if not stems:
-        raise _rejected("it does not say which words")
-    if kind == "topic" and not quotation:
-        return Check("said", stems=stems, text=subject, topic=subject)
-    return Check("written" if kind == "written" else "said", stems=stems, text=subject)
-
-
-def _subject(when: str) -> str:
-    """From the first word that few examples have to the last one."""
     words = words_of(watch_intents.without_opening(when))
+    subjects = [quotation] if quotation else [_subject(part) for part in _alternatives(words)]
+    checks = []
+    for subject in subjects:
+        is_quoted = bool(quotation)
+        told = subject if is_quoted else " ".join(filter(watch_intents.is_subject, subject.split()))
+        if stems := frozenset(terms(told)):
+            topic = subject if kind == "topic" and not is_quoted else ""
+            checks.append(
+                Check("written" if kind == "written" else "said", stems=stems, text=subject, topic=topic)
+            )
+    if not checks:
+        raise _rejected("it does not say which words")
+    return tuple(checks)
+
+
+def _subject(words: Sequence[str]) -> str:
+    """From the first word that few examples have to the last one."""
     places = [number for number, word in enumerate(words) if watch_intents.is_subject(word)]
     return " ".join(words[places[0] : places[-1] + 1]) if places else ""
 

@@ -40,10 +40,11 @@ class Vote:
 
 @dataclass(frozen=True, slots=True)
 class ConditionWords:
-    """Phrases with which a condition opens, words between alternatives, and how a number is meant."""
+    """Phrases with which a condition opens, words between alternatives, for people, and beside numbers."""
 
     openings: tuple[str, ...]
     alternatives: frozenset[str]
+    people: tuple[str, ...]
     more: tuple[str, ...]
     exactly: tuple[str, ...]
 
@@ -60,6 +61,7 @@ def condition_words() -> ConditionWords:
     return ConditionWords(
         tuple(sorted(words["openings"], key=len, reverse=True)),
         frozenset(words["alternatives"]),
+        tuple(words["people"]),
         tuple(words["more"]),
         tuple(words["exactly"]),
     )
