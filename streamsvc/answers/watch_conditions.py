@@ -181,15 +181,14 @@ def _worded(kind: Kind, when: str) -> tuple[Check, ...]:
     quotation = times.quotation_of(when)
     words = words_of(watch_intents.without_opening(when))
     subjects = [quotation] if quotation else [_subject(part) for part in _alternatives(words)]
+    topic = "" if quotation or kind != "topic" else _subject(words)  # meaning is of the whole phrase
     checks = []
     for subject in subjects:
-        is_quoted = bool(quotation)
-        told = subject if is_quoted else " ".join(filter(watch_intents.is_subject, subject.split()))
+        told = subject if quotation else " ".join(filter(watch_intents.is_subject, subject.split()))
         if stems := frozenset(terms(told)):
-            topic = subject if kind == "topic" and not is_quoted else ""
-            checks.append(
-                Check("written" if kind == "written" else "said", stems=stems, text=subject, topic=topic)
-            )
+            name: CheckKind = "written" if kind == "written" else "said"
+            checks.append(Check(name, stems=stems, text=subject, topic=topic))
+            topic = ""
     if not checks:
         raise _rejected("it does not say which words")
     return tuple(checks)
