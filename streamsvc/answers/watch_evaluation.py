@@ -130,7 +130,7 @@ class Watch:
                     continue
                 near = [
                     (other, other_stems)
-                    for other, other_stems in list(self._recent)[-(len(check.stems) + PHRASE_GAP) :]
+                    for other, other_stems in list(self._recent)[-(_length(check) + PHRASE_GAP) :]
                     if word.start - other.start <= PHRASE_SPAN
                 ]
                 if check.stems <= {stem for _, other_stems in near for stem in other_stems}:
@@ -179,6 +179,11 @@ class Watch:
         self._last_alert = at
         self.fired += 1
         return Alert(text if text.endswith('"') else f"{text}.", at, arrived, (evidence,))
+
+
+def _length(check: Check) -> int:
+    """Words of a phrase, those that carry no stem too."""
+    return max(len(check.stems), len(check.text.split()))
 
 
 def _is_other_slide(before: Iterable[str], now: Iterable[str]) -> bool:
