@@ -130,9 +130,9 @@ class Service:
             await asyncio.to_thread(language.prepare)
             await self.workers["see"].wait_ready()
             folder, embed = self.settings.models.dir, self.roles.embed
-            for prepare in (router.prepare, watch_router.prepare) if embed is not None else ():
+            for prepare in (router.prepare, watch_router.prepare):
                 for _ in range(_PREPARE_TRIES):
-                    if await prepare(embed, folder=folder):
+                    if embed is None or await prepare(embed, folder=folder):
                         break
 
     def use_roles(self, roles: Roles) -> None:
