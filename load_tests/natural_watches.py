@@ -5,8 +5,8 @@
 The conditions, and for each a stream of steps (what is seen, read and said), are
 tests/fixtures/watches_natural.json, written before the code of watches was read. The steps are given to the
 watch as units, without vision or speech models, so that what is measured is whether the condition is
-understood. A watch is right if it fires at each step at which it must and at no other; a lure must not fire at
-all. The measure half is never shown one by one.
+understood. A watch is right if it fires at each step at which it must and at no other; a lure must not fire
+at all. The measure half is never shown one by one.
 """
 
 from __future__ import annotations

@@ -27,7 +27,6 @@ DOUBT = 0.05
 RULES: tuple[Kind, ...] = (
     "seen", "gone", "blank", "slide", "written", "said", "topic", "silence", "speech",
 )  # fmt: skip
-_QUOTABLE: tuple[Kind, ...] = ("written", "said", "topic")
 BEYOND: tuple[Kind, ...] = ("look", "read", "none")
 
 CheckKind = Literal["object", "gone", "blank", "slide", "written", "said", "silence", "speech", "model"]
@@ -80,7 +79,7 @@ def checks_of(when: str, vote: Vote | None, able: Able) -> tuple[Check, ...]:
         return _worded("said", when) + _worded("written", when)
     if vote is None:
         return _worded("said", when) + _worded("written", when) if quotation else _shown(when)
-    kind, share = vote.best(_QUOTABLE if quotation else RULES)
+    kind, share = vote.best(watch_intents.WORDED if quotation else RULES)
     beyond, other = vote.best(BEYOND)
     if share - other < DOUBT:
         return (_modelled(beyond, vote, able),)
@@ -190,7 +189,7 @@ def _worded(kind: Kind, when: str) -> tuple[Check, ...]:
             checks.append(Check(name, stems=stems, text=subject, topic=topic))
             topic = ""
     if not checks:
-        raise _rejected("it does not say which words")
+        raise _rejected("it does not say which words; quotation marks around them help")
     return tuple(checks)
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
-from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -23,7 +23,8 @@ Kind = Literal[
 ]
 _LONGEST_LABEL = 3  # words
 _ANY_THING = "dog"  # stands for each
-_COMMON = 3  # examples that share a word which belongs to conditions, not to what one of them is about
+_SUBJECT = re.compile(r"\{[^}]*\}")
+WORDED: tuple[Kind, ...] = ("written", "said", "topic")  # kinds that are about words
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +72,9 @@ def condition_words() -> ConditionWords:
 def labelled() -> tuple[tuple[Kind, str], ...]:
     """All examples with their kinds."""
     return tuple(
-        (cast(Kind, group["kind"]), text) for group in _data()["watch"] for text in group["conditions"]
+        (cast(Kind, group["kind"]), text.replace("{", "").replace("}", ""))
+        for group in _data()["watch"]
+        for text in group["conditions"]
     )
 
 
@@ -86,13 +89,20 @@ def texts() -> list[str]:
 
 
 @cache
-def _uses() -> Counter[str]:
-    return Counter(stemmed for text in examples() for stemmed in {stem(word) for word in words_of(text)})
+def _common() -> frozenset[str]:
+    """Stems of the words that stand around what conditions are about."""
+    return frozenset(
+        stem(word)
+        for group in _data()["watch"]
+        if group["kind"] in WORDED
+        for text in group["conditions"]
+        for word in words_of(_SUBJECT.sub(" ", text))
+    )
 
 
 def is_subject(word: str) -> bool:
-    """Whether a word of a condition is of what it is about: few examples have it, and it is no stop word."""
-    return word not in STOP and _uses()[stem(word)] < _COMMON
+    """Whether a word of a condition may be of what it is about."""
+    return word not in STOP and stem(word) not in _common()
 
 
 def without_opening(when: str) -> str:

@@ -57,8 +57,8 @@ class Reply:
 class AlertFired:
     """A watch has fired. `at`: session seconds of the evidence.
 
-    `arrived`: monotonic seconds of its last packet. `decided_by`: the rules, a model, or the rules because the
-    model was late or failed.
+    `arrived`: monotonic seconds of its last packet. `decided_by`: the rules, a model, or the rules because
+    the model was late or failed.
     """
 
     watch_id: str
