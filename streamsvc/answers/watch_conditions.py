@@ -82,7 +82,7 @@ def checks_of(when: str, vote: Vote | None, able: Able) -> tuple[Check, ...]:
     kind, share = vote.best(watch_intents.WORDED if quotation else RULES)
     beyond, other = vote.best(BEYOND)
     if share - other < DOUBT:
-        return (_modelled(beyond, vote, able),)
+        return (_modelled(beyond, able),)
     match kind:
         case "seen":
             return _shown(when)
@@ -204,12 +204,10 @@ def _words_around(when: str) -> list[str]:
     return [word for word in words_of(watch_intents.without_opening(when)) if word not in quoted]
 
 
-def _modelled(beyond: Kind, vote: Vote, able: Able) -> Check:
-    """A check by a model that sees or reads. Raises InvalidRequest: there is none, or it could not tell."""
-    models: dict[Kind, bool] = {"look": able.sees, "read": able.reads}
-    kind, _ = vote.best([kind for kind, is_able in models.items() if is_able] or ["none"])
-    if beyond != "none" and kind != "none":
-        return Check("model", sees=kind == "look")
+def _modelled(beyond: Kind, able: Able) -> Check:
+    """A check by a model that sees or reads. Raises InvalidRequest: there is none that could tell."""
+    if (beyond == "look" and able.sees) or (beyond == "read" and able.reads):
+        return Check("model", sees=beyond == "look")
     reasons: dict[Kind, str] = {
         "look": "actions, looks and clothes need a model that sees (profiles gpu and remote)",
         "read": "what people do by speaking needs a model that reads",

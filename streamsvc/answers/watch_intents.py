@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -90,14 +91,15 @@ def texts() -> list[str]:
 
 @cache
 def _common() -> frozenset[str]:
-    """Stems of the words that stand around what conditions are about."""
-    return frozenset(
+    """Stems of the words that stand around what conditions are about, in more than one of them."""
+    uses = Counter(
         stem(word)
         for group in _data()["watch"]
         if group["kind"] in WORDED
         for text in group["conditions"]
-        for word in words_of(_SUBJECT.sub(" ", text))
+        for word in set(words_of(_SUBJECT.sub(" ", text)))
     )
+    return frozenset(word for word, count in uses.items() if count > 1)
 
 
 def is_subject(word: str) -> bool:
@@ -108,7 +110,9 @@ def is_subject(word: str) -> bool:
 def without_opening(when: str) -> str:
     """A condition in lower case without "tell me as soon as" and the like."""
     text = " ".join(when.casefold().replace("\u2019", "'").split())
-    while opening := next((o for o in condition_words().openings if text.startswith(f"{o} ")), None):
+    while opening := next(
+        (o for o in condition_words().openings if text.startswith((f"{o} ", f"{o},"))), None
+    ):
         text = text[len(opening) :].lstrip(" ,:")
     return text
 

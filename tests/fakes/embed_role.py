@@ -70,7 +70,7 @@ def watching_role(**kind_of: str) -> FakeRole:
     Args:
         kind_of: kinds by a word of the condition; one without such a word is "seen".
     """
-    known = {watch_intents.compared(text): kind for kind, text in watch_intents.labelled()}
+    known: dict[str, str] = {watch_intents.compared(text): kind for kind, text in watch_intents.labelled()}
     names = sorted(set(known.values()))
 
     def texts(payload: Payload) -> Payload:
