@@ -61,6 +61,7 @@ NAME_ENGINES = {
 PURE = {
     "answers.arguments",
     "answers.deadline",
+    "answers.example_votes",
     "answers.exchanges",
     "answers.extractive_reader",
     "answers.finding",
@@ -85,7 +86,7 @@ PURE = {
     "answers.tools.wording",
     "answers.watch_conditions",
     "answers.watch_evaluation",
-    "answers.watch_words",
+    "answers.watch_intents",
     "core.compact_words",
     "core.degradation",
     "core.latency",

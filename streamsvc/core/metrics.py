@@ -100,6 +100,9 @@ looks = Counter(
     registry=REGISTRY,
 )
 alerts = Counter("streamsvc_alerts", "Watches that fired.", registry=REGISTRY)
+alerts_withheld = Counter(
+    "streamsvc_alerts_withheld", "Alerts of the rules that the model has denied.", registry=REGISTRY
+)
 webhooks = Counter(
     "streamsvc_webhooks",
     "Alerts for webhooks: sent, dropped, refused, no_answer or given_up.",

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from streamsvc.answers.question_queue import QuestionRequest
+from streamsvc.answers.watch_conditions import checks_from
 from streamsvc.core import clock, config
 from streamsvc.core.context import Roles
 from streamsvc.core.degradation import Costs
@@ -317,7 +318,7 @@ class Replayer(Tape):
             case "cancel":
                 session.answering.cancel(*told)
             case "watch":
-                self._watches[told[0]] = session.watches.add(told[1], told[2])["id"]
+                self._watches[told[0]] = session.watches.put(told[1], checks_from(told[3]), told[2])["id"]
             case "unwatch":
                 session.watches.remove(self._watches.get(told, ""))
             case "update":

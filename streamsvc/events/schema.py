@@ -130,9 +130,13 @@ EVENTS: dict[str, tuple[bool, dict[str, Schema], dict[str, Schema]]] = {
         },
     ),
     # To the subscriber that asked over the event socket.
-    "watch.added": (False, {"watch_id": _TEXT, "when": _TEXT}, {}),
+    "watch.added": (False, {"watch_id": _TEXT, "when": _TEXT}, {"understood": _TEXT}),
     "watch.removed": (False, {"watch_id": _TEXT, "when": _TEXT}, {}),
-    "alert.fired": (True, {"watch_id": _TEXT, "text": _TEXT, "evidence": _list(_EVIDENCE)}, {}),
+    "alert.fired": (
+        True,
+        {"watch_id": _TEXT, "text": _TEXT, "evidence": _list(_EVIDENCE)},
+        {"decided_by": {"enum": ["rules", "model", "rules_late"]}},
+    ),
     "latency.report": (
         False,
         {

@@ -213,6 +213,6 @@ async def _receive_messages(service: Service, socket: WebSocket, subscriber: Sub
         try:
             if isinstance(data, bytes):
                 raise InvalidRequest("A message must be text: one JSON object", code="bad_json")
-            client_messages.handle(service, subscriber, data)
+            await client_messages.handle(service, subscriber, data)
         except StreamsvcError as error:
             subscriber.reply("error", error.body())

@@ -197,7 +197,7 @@ class Recorder(Tape):
         embed = self._roles.embed
         if self._examples_told or embed is None or not self._writer.open:
             return
-        if vectors := router.vectors_of(embed):
+        if vectors := router.example_vectors(embed):
             self._examples_told = True
             self.write("examples", {}, {"vectors": np.stack(vectors)})
 

@@ -18,7 +18,7 @@ import psutil
 import structlog
 
 import streamsvc
-from streamsvc.answers import example_vectors, language, router
+from streamsvc.answers import language, router, watch_router
 from streamsvc.core import clock, metrics
 from streamsvc.core.config import Settings
 from streamsvc.core.context import Roles
@@ -157,10 +157,11 @@ class Service:
         with contextlib.suppress(StreamsvcError):  # the worker does not start, and says so
             await asyncio.to_thread(language.prepare)
             await self.workers["see"].wait_ready()
-            kept = example_vectors.path_in(self.settings.models.dir)
-            for _ in range(_PREPARE_TRIES):
-                if self.roles.embed is None or await router.prepare(self.roles.embed, kept=kept):
-                    return
+            folder, embed = self.settings.models.dir, self.roles.embed
+            for prepare in (router.prepare, watch_router.prepare):
+                for _ in range(_PREPARE_TRIES):
+                    if embed is None or await prepare(embed, folder=folder):
+                        break
 
     def use_roles(self, roles: Roles) -> None:
         """Use other models than the workers' in new sessions, such as engines in this process."""

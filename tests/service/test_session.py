@@ -562,9 +562,8 @@ def test_the_stages_of_every_event_with_an_age_add_up_to_it(
         async with Playing(make(SlowModels(), options=options, hear={"model": "whisper-base"})) as played:
             live = played.session
             live.media.attach(Sender())
-            live.watches.add("when a cat appears")
-            live.watches.add("when somebody says la")
-            live.watches.add("when someone speaks")
+            await live.watches.add("when a cat appears")
+            await live.watches.add('when somebody says "la"')
             await send(live, packets(tmp_path, 3.0))
             for text in ("What was said?", "How many cats are there?"):
                 live.answering.queue.ask(QuestionRequest(text, client="me"))
