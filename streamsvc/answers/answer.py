@@ -39,7 +39,7 @@ SURE = 2.0
 FOLLOW_UP = 2.0
 _MAX_TO_SHORTEN = 24  # words of a passage, so that it and its short form stay below 40
 RETOLD_TOOLS = frozenset(["summary", "topic"])  # whose findings a model that reads tells better
-_READ_WHOLE = frozenset(["table", "relation"])  # whose names lie apart in a question
+_READ_WHOLE = frozenset(["table", "relation", "colour"])  # whose names lie apart in a question
 _REFUSALS: dict[Reason, str] = {
     "nothing_yet": "I have not seen or heard anything yet.",
     "not_found": "I have not seen or heard that.",

@@ -45,6 +45,16 @@ class LabelWords:
 
 
 @dataclass(frozen=True, slots=True)
+class ColourWords:
+    """Words of questions about colours: for the background, the picture, nothing at all; other names."""
+
+    background: tuple[str, ...]
+    picture: tuple[str, ...]
+    idle: tuple[str, ...]
+    same: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
 class Vote:
     """How the examples vote on one question.
 
@@ -114,6 +124,15 @@ def label_words() -> LabelWords:
     labels = _data()["labels"]
     return LabelWords(
         frozenset(labels["ignored"]), {name: tuple(words) for name, words in labels["plurals"].items()}
+    )
+
+
+@cache
+def colour_words() -> ColourWords:
+    """Words of questions about colours."""
+    words = _data()["colours"]
+    return ColourWords(
+        tuple(words["background"]), tuple(words["picture"]), tuple(words["idle"]), dict(words["same"])
     )
 
 

@@ -5,8 +5,7 @@ Every unit that comes from media starts with four fields:
     session  id of the session
     track    name of the track, "main" unless several cameras or languages are published
     at       session seconds: since `SessionClock.zero`, server's clock (for audio: of the first sample)
-    arrived  monotonic seconds (`clock.now()`) of the last packet behind the unit; never leaves the host.
-             A published unit's age is the time of publication minus `arrived`.
+    arrived  monotonic seconds (`clock.now()`) of the last packet behind the unit; never leaves the host
 """
 
 from __future__ import annotations
@@ -131,6 +130,7 @@ class Box:
     y: float
     w: float
     h: float
+    colours: tuple[str, ...] = ()  # by measurement (vision/colour.py); none: mixed, or not known
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,10 +146,10 @@ class Sight:
     boxes: tuple[Box, ...]
     blank: bool = False  # the picture is a single flat colour
     stages: Stages = ()
-    # Of a vision-text model, shape (d,); None: no such model, or a blank picture. Its dot product with a text
-    # vector of that model is the number of standard deviations by which the text stands out.
-    clip: NDArray[np.float16] | None = None
+    clip: NDArray[np.float16] | None = None  # of a vision-text model (engines/clip.py); None: none, or blank
     of: str = ""  # id of the keyframe's event
+    colours: tuple[str, ...] = ()  # of the whole picture, as of Box
+    background: tuple[str, ...] = ()  # the same, of what is behind the boxes
 
 
 @dataclass(frozen=True, slots=True)

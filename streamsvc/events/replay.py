@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
 from typing import Any
 
@@ -95,8 +96,21 @@ def _keyframe(event: LoggedEvent) -> Keyframe:
 
 def _sight(event: LoggedEvent) -> Sight:
     tags = tuple(Tag(tag["label"], tag["score"]) for tag in event["tags"])
-    boxes = tuple(Box(box["label"], box["score"], *_rectangle(box)) for box in event["boxes"])
-    return Sight(*_head(event), _NO_EMBEDDING, tags, boxes, event.get("blank", False), of=event["of"])
+    boxes = tuple(Box(box["label"], box["score"], *_rectangle(box), _colours(box)) for box in event["boxes"])
+    return Sight(
+        *_head(event),
+        _NO_EMBEDDING,
+        tags,
+        boxes,
+        event.get("blank", False),
+        of=event["of"],
+        colours=_colours(event),
+        background=_colours(event, "background"),
+    )
+
+
+def _colours(item: Mapping[str, Any], key: str = "colours") -> tuple[str, ...]:
+    return tuple(map(sys.intern, item.get(key, ())))
 
 
 def _screen(event: LoggedEvent) -> ScreenText:

@@ -153,10 +153,17 @@ def sight_body(sight: Sight) -> dict[str, Any]:
         "of": sight.of,
         "tags": [{"label": tag.label, "score": round(tag.score, 3)} for tag in sight.tags],
         "boxes": [
-            {"label": box.label, "score": round(box.score, 3), **_rectangle(box)} for box in sight.boxes
+            {"label": box.label, "score": round(box.score, 3), **_rectangle(box), **_colours(box.colours)}
+            for box in sight.boxes
         ],
+        **_colours(sight.colours),
+        **_colours(sight.background, "background"),
     }
     return body | {"blank": True} if sight.blank else body
+
+
+def _colours(names: tuple[str, ...], key: str = "colours") -> dict[str, list[str]]:
+    return {key: list(names)} if names else {}
 
 
 def _all(evidence: tuple[Evidence, ...], url: FrameUrl) -> list[dict[str, Any]]:

@@ -140,7 +140,7 @@ class Index:
         known = await self._documents()
         settled = [each for each in known if each.kind != "speech" or each.end < unfinished]
         self._vectors.want("passages", [passage.text for passage in settled])
-        left = await self._vectors.embed_some()
+        left = await self._vectors.embed_some() or await self._vectors.embed_chance()
         if not left and not self._warm and settled:
             self._warm = bool(await self._scores("", [_text_only("")], clock.now() + WARM_TIMEOUT))
         return left
@@ -234,7 +234,8 @@ class Index:
             return None
         deadline = clock.now() + MAX_WAIT
         self._vectors.want("search", texts)
-        if self._vectors.missing and (self._embedding is None or self._embedding.done()):
+        is_whole = not self._vectors.missing and self._vectors.chance is not None
+        if not is_whole and (self._embedding is None or self._embedding.done()):
             self._embedding = spawn(self._embed_missing())
         vector = await self._vectors.query(query, MAX_WAIT)
         if vector is not None and self._embedding is not None:
@@ -242,7 +243,7 @@ class Index:
         return vector
 
     async def _embed_missing(self) -> None:
-        while await self._vectors.embed_some():
+        while await self._vectors.embed_some() or await self._vectors.embed_chance():
             pass
 
     async def _picture_vector(self, query: str, pictures: Sequence[Picture]) -> Vector | None:
@@ -268,7 +269,9 @@ def _hits(
     """Rank documents, of which the last are the pictures."""
     similarity = deviations = None
     if query.vector is not None:
-        similarity = vectors.similarity([document.quote for document in documents], query.vector)
+        quotes = [document.quote for document in documents]
+        to_any = None if vectors.chance is None else vectors.similarity(quotes, vectors.chance)
+        similarity = ranking.above_chance(vectors.similarity(quotes, query.vector), to_any)
     if pictures:
         deviations = np.full(len(documents), np.nan, np.float32)
         deviations[-len(pictures) :] = 0.0

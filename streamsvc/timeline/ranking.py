@@ -22,6 +22,9 @@ MAX_PASSAGE = 30  # words, unless one sentence has more
 MAX_PAUSE = 3.0  # seconds of silence within a passage
 # Chosen on one half of the queries of load_tests/search.py, tested on the other.
 UNRELATED = 0.8  # cosine similarity of unrelated texts (e5)
+# By how much a text must be nearer to a query than to others: three standard deviations of its similarity
+# with unrelated words (e5: 0.0126).
+CHANCE = 0.038
 SIMILARITY_WEIGHT = 1.0  # relative to a text that holds every term, which has 1
 # Not measured: no weights of a vision-text model were at hand. Of 4000 normal deviates 5 exceed 3, none 5.
 Z_CHANCE = 3.0  # deviations up to which a picture does not match
@@ -108,6 +111,18 @@ def search(
         start, end = documents[first].start, documents[last].end
         hits.append(Hit(start, end, best.kind, best.quote or UNNAMED, round(float(scores[n]), 4), best.frame))
     return hits
+
+
+def above_chance(similarity: NDArray[np.float32], to_any: NDArray[np.float32] | None) -> NDArray[np.float32]:
+    """Similarities with a query, NaN where a text is as near to any other query.
+
+    Args:
+        similarity: of each text with the query, shape (n,).
+        to_any: mean similarity of each text with unrelated queries, shape (n,); None: not known, all stay.
+    """
+    if to_any is None:
+        return similarity
+    return np.where(similarity - to_any < CHANCE, np.float32(np.nan), similarity)
 
 
 def _run(mask: NDArray[np.bool_], index: int) -> tuple[int, int]:

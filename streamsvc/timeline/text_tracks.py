@@ -173,11 +173,14 @@ def same_text(one: TextTrack | TextLine, other: TextTrack | TextLine) -> bool:
     a, b = normalized(one.text), normalized(other.text)
     if a == b:
         return _equal_text(one, other)
-    if min(one.score, other.score) >= SURE_SCORE:
-        return False
-    if re.findall(r"\d", one.text) != re.findall(r"\d", other.text):
-        return False
-    return _edit_distance(a, b) <= max(len(a), len(b)) // LETTERS_PER_ERROR
+    return min(one.score, other.score) < SURE_SCORE and same_letters(one.text, other.text)
+
+
+def same_letters(one: str, other: str) -> bool:
+    """Whether two texts are the same but for letters that may be misread; with another digit they are not."""
+    a, b = normalized(one), normalized(other)
+    digits = [re.findall(r"\d", text) for text in (one, other)]
+    return digits[0] == digits[1] and _edit_distance(a, b) <= max(len(a), len(b)) // LETTERS_PER_ERROR
 
 
 def normalized(text: str) -> str:

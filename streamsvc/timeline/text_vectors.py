@@ -17,6 +17,36 @@ from streamsvc.core.roles import Role
 log = structlog.get_logger()
 BATCH = 4  # texts a call, 40 to 100 ms: a query waits for one batch at most
 BATCH_TIMEOUT = 10.0  # seconds; the first batch loads the model
+# Queries that have nothing to do with each other: a text is as near to them as it is to any query by chance.
+CHANCE_QUERIES = (
+    *(
+        "weather",
+        "lawyer",
+        "soup",
+        "winter",
+        "engine",
+        "music",
+        "hospital",
+        "garden",
+        "money",
+        "school",
+        "wedding",
+    ),
+    *(
+        "paint",
+        "ocean",
+        "bread",
+        "tax",
+        "dream",
+        "train",
+        "insect",
+        "shirt",
+        "history",
+        "battery",
+        "football",
+    ),
+    *("election", "furniture"),
+)
 
 Vector = NDArray[np.float16]  # (d,) of unit length
 
@@ -32,6 +62,7 @@ class TextVectors:
         self._embed = embed
         self._wanted: dict[str, list[str]] = {}  # user -> its texts, the newest first
         self._vectors: dict[str, Vector] = {}
+        self._chance: list[Vector] = []  # of the first of CHANCE_QUERIES
         self._turn = asyncio.Lock()  # no batch is sent twice
 
     def want(self, user: str, texts: Sequence[str]) -> None:
@@ -57,6 +88,27 @@ class TextVectors:
             self._vectors.update(zip(batch, vectors, strict=True))
             return len(self.missing)
 
+    async def embed_chance(self, seconds: float = BATCH_TIMEOUT) -> int:
+        """Make vectors of one batch of CHANCE_QUERIES; how many are left, 0 too where the model fails."""
+        async with self._turn:
+            batch = CHANCE_QUERIES[len(self._chance) :][:BATCH] if self._embed is not None else ()
+            vectors = await embedded(self._embed, batch, seconds, "query") if batch else None
+            if vectors is None:
+                return 0  # the next call tries again
+            self._chance.extend(vectors)
+            return len(CHANCE_QUERIES) - len(self._chance)
+
+    @property
+    def chance(self) -> Vector | None:
+        """The mean vector of CHANCE_QUERIES; its product with a text's is how near that is to any query.
+
+        None: not all are known yet.
+        """
+        if not self._chance or len(self._chance) < len(CHANCE_QUERIES):
+            return None
+        mean: NDArray[np.float32] = np.stack(self._chance).astype(np.float32).mean(axis=0)
+        return mean.astype(np.float16)
+
     async def embed_for(self, seconds: float) -> None:
         """Make vectors of the newest texts for at most about that long."""
         deadline = clock.now() + seconds
@@ -70,7 +122,7 @@ class TextVectors:
         return None if vectors is None else vectors[0]
 
     def similarity(self, texts: Sequence[str], query: Vector) -> NDArray[np.float32]:
-        """Cosine similarity of each text with a query's vector, shape (n,), NaN where not known."""
+        """Product of each text's vector with a query's, shape (n,), NaN where not known."""
         similarity = np.full(len(texts), np.nan, np.float32)
         known = [
             (n, vector) for n, text in enumerate(texts) if (vector := self._vectors.get(text)) is not None

@@ -78,6 +78,8 @@ class Timeline:
                 self.latest = max(self.latest, unit.end)
                 self._append(self.gaps, unit, "gaps")
             case Scene():
+                if self.scenes and self.scenes[-1].start == unit.start:  # more is known of the same picture
+                    self.scenes.pop()
                 self._append(self.scenes, unit, "scenes")
 
     def set_open_words(self, words: Sequence[Word]) -> None:

@@ -21,6 +21,7 @@ from streamsvc.core import clock
 from streamsvc.core.latency import WAIT
 from streamsvc.core.roles import Payload, Role
 from streamsvc.core.types import Box, Keyframe, ScreenText, Sight, Tag, TextLine
+from streamsvc.vision import colour
 from streamsvc.vision.frame_difference import WHOLE, Gray, Region
 
 CELL = 5  # pixels of the thumbnail
@@ -28,6 +29,8 @@ CHANGE_THRESHOLD = 8.0  # gray levels, mean over a cell
 REGION_MAX = 0.6  # share of the screen; a larger region saves little and cuts letters
 PAGE_WIDTH = 640  # pixels of the picture in which text is searched
 TEXT_ROWS = 2  # rows of cells that look like letters: one may be an edge of a photo
+SHORT = 3  # letters; a line with fewer is often an edge that was read as a letter, so it must be ...
+SURE = 0.9  # ... read with this score
 STROKE = 40  # gray levels of an edge of a letter
 TITLE_AREA = 0.5  # the title begins in the upper half
 TITLE_RATIO = 1.15  # times the median height of the other lines
@@ -41,7 +44,7 @@ class Settings(Protocol):
 
 
 async def perceive(keyframe: Keyframe, jpeg: bytes, see: Role, *, deadline_in_s: float) -> Sight:
-    """Run detector, tagger and embedding on one keyframe.
+    """Run detector, tagger and embedding on one keyframe, and measure its colours.
 
     Raises:
         WorkerError: of the role.
@@ -54,7 +57,8 @@ async def perceive(keyframe: Keyframe, jpeg: bytes, see: Role, *, deadline_in_s:
     )
     corners = np.asarray(result["corners"], dtype=np.float64).tolist()
     tags = zip(map(_label, result["tags"]), result["tag_scores"], strict=True)
-    boxes = zip(map(_label, result["boxes"]), result["box_scores"], corners, strict=True)
+    colours = await asyncio.to_thread(colour.measure, jpeg, corners)
+    boxes = zip(map(_label, result["boxes"]), result["box_scores"], corners, colours.boxes, strict=True)
     return Sight(
         keyframe.session,
         keyframe.track,
@@ -62,10 +66,12 @@ async def perceive(keyframe: Keyframe, jpeg: bytes, see: Role, *, deadline_in_s:
         keyframe.arrived,
         np.asarray(result["embedding"], dtype=np.float32),
         tuple(Tag(label, float(score)) for label, score in tags),
-        tuple(Box(label, float(score), *box) for label, score, box in boxes),
+        tuple(Box(label, float(score), x, y, w, h, names) for label, score, (x, y, w, h), names in boxes),
         bool(result["blank"]),
         (*keyframe.stages, (WAIT, start), ("sight", clock.now())),
         np.asarray(result["clip"], dtype=np.float16) if "clip" in result else None,
+        colours=colours.picture,
+        background=colours.background,
     )
 
 
@@ -146,10 +152,14 @@ def _label(name: object) -> str:
 
 
 def lines_of(result: Payload) -> tuple[TextLine, ...]:
-    """Lines of a result of the op "read", in reading order."""
+    """Lines of a result of the op "read", in reading order, without single letters that are hardly any."""
     corners = np.asarray(result["corners"], dtype=np.float64).tolist()
     lines = zip(result["texts"], result["scores"], corners, strict=True)
-    return tuple(TextLine(str(text), float(score), *box) for text, score, box in lines)
+    return tuple(
+        TextLine(str(text), float(score), *box)
+        for text, score, box in lines
+        if len(normalised(str(text))) >= SHORT or float(score) >= SURE
+    )
 
 
 def changed_region(gray: Gray, before: Gray | None) -> Region | None:

@@ -270,6 +270,8 @@ class VisionPipeline:
                 continue
             if text is not None:
                 self._context.host.dispatch(replace(text, of=pending.event))
+                if (slide := scenes.slide(self._timeline, text)) is not None:
+                    self._context.host.dispatch(slide)
 
     @property
     def _patience(self) -> float:

@@ -1,10 +1,15 @@
-"""Scene captions by rule: what a picture shows with confidence. Pure."""
+"""Scene captions by rule: what a picture shows with confidence, and which slide it is. Pure.
+
+A slide is a scene of its own. Its caption comes once it is read, and takes the place of what was said of the
+same picture before; until the picture changes as a whole nothing else is said of it.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
 
-from streamsvc.core.types import Box, Evidence, Scene, Sight, Tag
+from streamsvc.core.types import Box, Evidence, Scene, ScreenText, Sight, Tag
+from streamsvc.timeline.text_tracks import same_letters
 from streamsvc.timeline.timeline import Timeline
 from streamsvc.vision import labels
 
@@ -14,6 +19,10 @@ TAG_CONFIDENT = 0.5  # score from which a tag of a whole picture is named
 TAG_POSSIBLE = 0.3  # score from which a tag may confirm what a question names
 LARGE = ("person", "animal", "vehicle", "chair", "couch", "bed", "dining table", "cup", "bottle")
 NAMES_MAX = 5  # names in a caption
+SLIDE_LINES = 2  # of text that a slide has at least, ...
+SLIDE_LINES_AMONG = 4  # ... and where a thing is seen beside them
+TITLE_WORDS = 12  # of a slide in its caption
+NEW_PICTURE = ("first", "scene")  # reasons of keyframes that stand for another picture than before
 
 
 def names(sight: Sight) -> Counter[str]:
@@ -54,7 +63,7 @@ def scene(timeline: Timeline, sight: Sight) -> Scene | None:
         sight: the newest picture; it may be on the timeline already.
     """
     shown = phrase(sight)
-    if shown is None:
+    if shown is None or _on_slide(timeline, sight):
         return None
     text = f"{shown[0].upper()}{shown[1:]}."
     if timeline.scenes and timeline.scenes[-1].text == text:
@@ -62,17 +71,47 @@ def scene(timeline: Timeline, sight: Sight) -> Scene | None:
         between = [item.sight for item in timeline.shown if since <= item.start < sight.at]
         if not any(other is not None and phrase(other) not in (None, shown) for other in between):
             return None
-    evidence = Evidence(sight.at, sight.at, "sight", quote(sight), sight.at)
-    return Scene(
-        sight.session,
-        sight.track,
-        sight.at,
-        sight.arrived,
-        text,
-        sight.at,
-        sight.at,
-        (evidence,),
-        sight.stages,
+    return _scene(sight, text, Evidence(sight.at, sight.at, "sight", quote(sight), sight.at))
+
+
+def slide(timeline: Timeline, text: ScreenText) -> Scene | None:
+    """The caption of a new slide, by its title or its first line; None: it is no slide, or not a new one.
+
+    Args:
+        timeline: what came before, its last Scene included.
+        text: the newest reading; it may be on the timeline already.
+    """
+    shown = timeline.at(text.at)
+    sight = shown.sight if shown is not None else None
+    among_things = sight is not None and any(confident(box, sight) for box in sight.boxes)
+    if len(text.lines) < (SLIDE_LINES_AMONG if among_things else SLIDE_LINES):
+        return None
+    name = " ".join((text.title or text.lines[0].text).split()[:TITLE_WORDS])
+    last = timeline.scenes[-1] if timeline.scenes else None
+    if last is not None and _is_slide(last) and same_letters(last.evidence[0].quote, name):
+        return None
+    evidence = Evidence(text.at, text.at, "screen", name, text.at)
+    return _scene(text, f"Slide \u201c{name}\u201d.", evidence)
+
+
+def _scene(unit: Sight | ScreenText, text: str, evidence: Evidence) -> Scene:
+    head = unit.session, unit.track, unit.at, unit.arrived
+    return Scene(*head, text, unit.at, unit.at, (evidence,), unit.stages)
+
+
+def _is_slide(scene: Scene) -> bool:
+    return bool(scene.evidence) and scene.evidence[0].kind == "screen"
+
+
+def _on_slide(timeline: Timeline, sight: Sight) -> bool:
+    """Whether a picture is the slide still that the last caption tells of."""
+    shown = timeline.at(sight.at)
+    return (
+        bool(timeline.scenes)
+        and _is_slide(timeline.scenes[-1])
+        and timeline.screen_at(sight.at) is not None
+        and shown is not None
+        and shown.reason not in NEW_PICTURE
     )
 
 

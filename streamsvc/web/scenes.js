@@ -144,6 +144,7 @@ export class Scenes {
     const place = row.querySelector(".scene-title");
     place.textContent = title;
     place.title = lines.map((line) => line.text).join("\n");
+    this._once(row);
   }
 
   _caption(frame, { text, by }) {
@@ -154,6 +155,13 @@ export class Scenes {
     row.querySelector(".scene-text").replaceChildren(text, ...mark);
     row.querySelector("img").alt = text;
     this._tags(row);
+    this._once(row);
+  }
+
+  /** A title that stands in the caption is not shown twice. */
+  _once(row) {
+    const place = row.querySelector(".scene-title");
+    place.hidden = row.text.includes(place.textContent);
   }
 
   _labels(frame) {

@@ -23,6 +23,7 @@ TOOLS = {
     "seen",
     "count",
     "relation",
+    "colour",
     "occurrences",
     "order",
     "speaker",

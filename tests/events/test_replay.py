@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -64,8 +65,11 @@ def cue(at: float, text: str, *, final: bool = True) -> Cue:
 
 
 def sight(at: float, *labels: str, blank: bool = False) -> Sight:
-    boxes = tuple(Box(label, 0.87654, 0.123456, 0.1, 0.5, 0.5) for label in labels)
-    return Sight(*head(at), np.ones(3, np.float32), (Tag("lawn", 0.51234),), boxes, blank, of="e.1")
+    boxes = tuple(
+        Box(label, 0.87654, 0.123456, 0.1, 0.5, 0.5, ("white", "red")[:n]) for n, label in enumerate(labels)
+    )
+    seen = Sight(*head(at), np.ones(3, np.float32), (Tag("lawn", 0.51234),), boxes, blank, of="e.1")
+    return seen if blank else replace(seen, colours=("blue", "white"), background=("blue",))
 
 
 def screen(at: float, *lines: str, score: float = 0.99) -> ScreenText:
@@ -142,6 +146,7 @@ def test_units_come_back_as_they_were_but_for_what_the_log_does_not_hold() -> No
     units = [
         Speech(*head(1.0), True),
         cue(1.0, "One word."),
+        sight(1.2, "boat", "gull"),
         sight(1.5, "boat", blank=True),
         screen(1.5, "Plan", score=0.5),
         Gap(*head(2.0), 2.0, 3.0, "overload"),
@@ -149,13 +154,16 @@ def test_units_come_back_as_they_were_but_for_what_the_log_does_not_hold() -> No
         Scene(*head(1.0), "A boat.", 1.0, 2.0, ()),
         Scene(*head(1.0), "A calm sea.", 1.0, 2.0, (), by="model"),
     ]
-    speech, said, seen, text, gap, picture, scene = units_of(logged(units)[1])
+    speech, said, bright, seen, text, gap, picture, scene = units_of(logged(units)[1])
     assert speech == Speech("s", "main", 1.0, 0.0, True)
     assert isinstance(said, Cue)
     assert (said.text, said.final, said.words[1]) == ("One word.", True, Word("word.", 1.3, 1.55, 0.988))
     assert isinstance(seen, Sight)
     assert (seen.blank, seen.of) == (True, "e.1")
     assert seen.boxes == (Box("boat", 0.877, 0.1235, 0.1, 0.5, 0.5),)
+    assert isinstance(bright, Sight)
+    assert [box.colours for box in bright.boxes] == [(), ("white",)]
+    assert (bright.colours, bright.background) == (("blue", "white"), ("blue",))
     assert isinstance(text, ScreenText)
     assert (text.first_seen, text.lines[0].score, text.title) == (1.5, 0.5, "Plan")
     assert isinstance(gap, Gap)

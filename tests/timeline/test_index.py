@@ -216,11 +216,14 @@ def test_settling_embeds_in_small_batches_and_tells_what_is_left() -> None:
         index_ = Index(said(*(f"Line {n} of a talk {LONG}." for n in range(6)), "And an open one"), role)
         assert await index_.settle() == 6 - text_vectors.BATCH
         assert role.count("rank") == 0
-        assert await index_.settle() == 0
-        assert len(embedded(role)) == 6
+        others = len(text_vectors.CHANCE_QUERIES)
+        assert await index_.settle() == others - text_vectors.BATCH, "then what floors a search"
+        while await index_.settle():
+            assert role.count("rank") == 0
+        assert len(embedded(role)) == 6 + others
         assert role.count("rank") == 1, "the cross-encoder is loaded before the first question"
         assert await index_.settle() == 0
-        assert (len(embedded(role)), role.count("rank")) == (6, 1)
+        assert (len(embedded(role)), role.count("rank")) == (6 + others, 1)
         assert await Index(said("A cat."), None).settle() == 0
 
     run(main())
@@ -259,6 +262,41 @@ def test_a_paraphrase_is_found_by_its_meaning() -> None:
     async def main() -> None:
         search = Searching(said("A cat sat there.", "It rains."), animal_encoder())
         assert [hit.text for hit in await search("feline")] == ["A cat sat there."]
+
+    run(main())
+
+
+def topics_apart(payload: Payload) -> Payload:
+    """Op `texts`: all texts are alike by 0.81 and more, as e5 has it; "salt" and "brine" are nearer."""
+    rows = []
+    for text in payload["texts"]:
+        salty = any(word in text.casefold() for word in ("salt", "brine"))
+        rows.append([0.9, 0.436, 0.0] if salty else [0.9, 0.0, 0.436])
+    return {"vectors": np.array(rows, np.float32)}
+
+
+def test_what_is_as_near_to_any_word_is_not_found() -> None:
+    async def main() -> None:
+        search = Searching(said("It rains.", "The brine was cold."), FakeRole({"texts": topics_apart}))
+        assert [hit.text for hit in await search("salt")] == ["The brine was cold."]
+        nothing = Searching(said("It rains.", "The cat sat there."), FakeRole({"texts": topics_apart}))
+        assert await nothing("salt") == []
+        assert await nothing("pepper") == [], "as near as all others are"
+        assert [hit.text for hit in await nothing("cat")] == ["The cat sat there."], "a word is always found"
+        await asyncio.gather(*search.tasks, *nothing.tasks)
+
+    run(main())
+
+
+def test_until_it_is_known_what_is_near_by_chance_a_search_has_no_floor() -> None:
+    async def main() -> None:
+        slow = FakeRole(
+            {"texts": topics_apart}, delay=lambda op, payload: 0.09 * len(payload["texts"]), lanes=1
+        )
+        search = Searching(said("It rains."), slow)
+        assert [hit.text for hit in await search("pepper")] == ["It rains."]
+        await asyncio.gather(*search.tasks)
+        assert await search("pepper") == []
 
     run(main())
 
@@ -382,7 +420,9 @@ def test_without_a_vision_text_model_pictures_are_found_by_their_labels() -> Non
     run(main())
 
 
-def test_both_models_are_called_concurrently() -> None:
+def test_both_models_are_called_concurrently(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(text_vectors, "CHANCE_QUERIES", ())
+
     async def main() -> None:
         embed, see = animal_encoder(seconds=0.2), animal_encoder(seconds=0.2)
         began = clock.now()

@@ -14,6 +14,7 @@ from streamsvc.vision.perception import (
     ScreenReader,
     changed_region,
     likely_text,
+    lines_of,
     merged,
     normalised,
     perceive,
@@ -125,6 +126,21 @@ async def test_a_change_that_could_not_be_read_is_read_with_the_next_keyframe() 
         await reader.read(keyframe(1.0), jpeg, gray, eyes.role(), deadline_in_s=1.0)
     eyes.fail, eyes.texts = False, ["Some words are here"]
     assert await reader.read(keyframe(2.0), jpeg, gray, eyes.role(), deadline_in_s=1.0) is not None
+
+
+def test_an_edge_that_looks_like_a_letter_is_no_text() -> None:
+    read = {"texts": ["C", "7", "Go", "stop"], "scores": [0.77, 0.97, 0.6, 0.6], "corners": np.zeros((4, 4))}
+    assert [item.text for item in lines_of(read)] == ["7", "stop"]
+
+
+async def test_a_sight_has_the_colours_that_were_measured() -> None:
+    buffer = io.BytesIO()
+    picture = Image.new("RGB", (320, 180), (20, 60, 220))
+    ImageDraw.Draw(picture).rectangle((32, 36, 128, 108), (210, 20, 20))
+    picture.save(buffer, "JPEG")
+    sight = await perceive(keyframe(3.0), buffer.getvalue(), Eyes().role(), deadline_in_s=1.0)
+    assert (sight.boxes[0].colours, sight.colours, sight.background) == (("red",), ("blue",), ("blue",))
+    assert (await perceive(keyframe(3.0), b"jpeg", Eyes().role(), deadline_in_s=1.0)).boxes[0].colours == ()
 
 
 def test_the_title_is_the_largest_line_of_the_upper_half() -> None:

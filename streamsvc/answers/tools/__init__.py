@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 
 from streamsvc.answers.finding import Finding
 from streamsvc.answers.route import Arguments
-from streamsvc.answers.tools import occurrences, order, relation, screen, sights, speech, summary
+from streamsvc.answers.tools import colour, occurrences, order, relation, screen, sights, speech, summary
 from streamsvc.timeline.timeline import Timeline
 
 Tool = Callable[[Timeline, Arguments, float], Finding | None]
@@ -27,6 +27,7 @@ TOOLS: Mapping[str, Tool] = {
     "seen": sights.seen,
     "count": sights.count,
     "relation": relation.relation,
+    "colour": colour.colour,
     "occurrences": occurrences.occurrences,
     "order": order.order,
     "speaker": speech.speaker,
