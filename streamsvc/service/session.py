@@ -22,7 +22,7 @@ from streamsvc.answers.answering import Answering
 from streamsvc.answers.reading import Reading
 from streamsvc.answers.watches import Watches
 from streamsvc.core import clock, metrics
-from streamsvc.core.config import Server, Settings
+from streamsvc.core.config import Settings
 from streamsvc.core.context import DegradationState, Roles, SessionContext
 from streamsvc.core.errors import StreamsvcError
 from streamsvc.core.options import SessionOptions
@@ -36,12 +36,13 @@ from streamsvc.events.log import EventLog
 from streamsvc.events.store import FAILURES, Store
 from streamsvc.events.stored import StoredSession
 from streamsvc.ingest.source import SourceSink
-from streamsvc.service.broadcast_ids import door_of, name_of
+from streamsvc.service.broadcast_ids import name_of
 from streamsvc.service.dispatch import Dispatcher
 from streamsvc.service.load_controller import levels_of
 from streamsvc.service.load_policy import RECOVERED, Load, described
 from streamsvc.service.media_input import MediaInput, MediaSource, State
 from streamsvc.service.recording import tell_stop
+from streamsvc.service.session_addresses import addresses, frame_path
 from streamsvc.service.session_questions import SessionQuestions
 from streamsvc.speech.pipeline import SpeechPipeline
 from streamsvc.timeline.centrality import standing
@@ -383,19 +384,3 @@ class Session:
             **self.media.summary(),
             **addresses(self.id, self.settings.server),
         }
-
-
-def frame_path(session_id: str, at: float) -> str:
-    """The path of the keyframe of session second `at`."""
-    return f"/v1/sessions/{session_id}/frames/{at:.3f}.jpg"
-
-
-def addresses(session_id: str, server: Server) -> dict[str, str]:
-    """Where the parts of a session are found; it is published to, and overlaid, under its name."""
-    base, door = f"/v1/sessions/{session_id}", door_of(session_id)
-    return {
-        "events_url": server.address(f"{base}/events"),
-        "whip_url": server.address(f"/whip/{door}"),
-        "overlay_url": server.address(f"/overlay/{door}"),
-        "captions_url": server.address(f"{base}/captions.vtt"),
-    }

@@ -53,7 +53,7 @@ async def recorded(
 
 
 async def _act(update: Callable[..., Session], session: Session) -> None:
-    watch = session.watches.add("a cat appears", 0.5)
+    watch = await session.watches.add("a cat appears", 0.5)
     await clock.sleep(0.7)
     session.questions.ask(QuestionRequest("What is shown now?", client="me", asker="host:192.0.2.7"))
     session.questions.ask(QuestionRequest("What has been said about la?", client="you", audience="session"))
