@@ -28,6 +28,7 @@ import numpy as np
 
 from engines import Engine, Op, each
 from engines.audio import RATE
+from engines.fetch import folder_of
 from engines.processor import flags
 from engines.silero import WINDOW, Silero, silero_file
 from engines.whisper import Whisper
@@ -49,7 +50,7 @@ def load(options: Mapping[str, Any]) -> Engine:
     workers = int(options.get("workers", 2))
     name = str(options.get("model", "whisper-tiny.en"))
     device = str(options.get("device", "cpu"))
-    whisper = load_whisper(Path(str(options["models"])) / name, workers, device)
+    whisper = load_whisper(folder_of(name, Path(str(options["models"]))), workers, device)
     silero = Silero(silero_file())
     silence = np.zeros(RATE, np.float32)
     whisper.transcribe({"samples": silence})  # the first call packs weights and allocates memory

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from engines import tensorrt_plan
 from engines.building import building
+from engines.files import as_made, note_made
 from engines.processor import flags
 from streamsvc.core.errors import ModelMissing, WorkerError
 
@@ -33,6 +34,7 @@ Encode = Callable[[Pixels], NDArray[np.float32]]  # -> (n, d)
 
 RECIPE = "1"  # increment when the processing of a graph changes
 GRAPH = "graph.xml"
+_BUILT = (GRAPH, "graph.bin")
 TRIAL_BATCH = 8  # pictures of the batch that is timed to choose a runtime
 TRIALS = 5  # of which the fastest counts
 MIN_COSINE = (
@@ -63,15 +65,16 @@ def _built(core: Any, source: Path, shape: Callable[[Any], None]) -> Path:
 
     mark = hashlib.sha256(f"{RECIPE} {openvino.__version__} ".encode() + source.read_bytes()).hexdigest()[:16]
     target = source.parent / f"openvino-{mark}"
-    if (target / GRAPH).is_file():
+    if as_made(target, *_BUILT):
         return target
     try:
         graph = core.read_model(str(source))
     except RuntimeError:
         raise ModelMissing(f"the model file {source} is broken: run `streamsvc models pull`") from None
     shape(graph)
-    with building(target, "openvino-*", (target / GRAPH).is_file) as scratch:
+    with building(target, "openvino-*", lambda: as_made(target, *_BUILT)) as scratch:
         openvino.save_model(graph, str(scratch / GRAPH), compress_to_fp16=False)
+        note_made(scratch, *_BUILT)
     return target
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from engines.downloader import Progress, reachable_hub
-from engines.fetch import missing, pull, require
+from engines.fetch import folder_of, missing, pull
 from engines.registry import Entry, chosen, registry
 from streamsvc.core.errors import ModelMissing
 
@@ -63,7 +63,7 @@ def chat_file(name: str, models_dir: Path) -> Path:
     Raises:
         ModelMissing: it is missing, or it is a model of the registry and not the registry's file.
     """
-    folder = require(name, models_dir) if name in registry() else models_dir / name
+    folder = folder_of(name, models_dir)
     found = sorted(folder.glob("*.gguf"))
     if not found:
         raise ModelMissing(f"there is no *.gguf in {folder}: run `streamsvc models pull {name}`")

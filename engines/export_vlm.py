@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from engines.export import OPSET, quiet
+from engines.files import as_made, note_made
 from engines.vlm_tower import Tower, has_grid, places, run, session
 from streamsvc.core.errors import ModelMissing
 
@@ -48,7 +49,7 @@ def exported(model: Any, tower: Tower, folder: Path) -> Path:
     if kind not in _PARTS:
         raise ModelMissing(f"the tower of {kind} cannot be exported; supported: {', '.join(_PARTS)}")
     target = folder / f"tower-{_mark(model, kind)}.onnx"
-    if target.is_file():
+    if as_made(folder, target.name):
         return target
     with tempfile.TemporaryDirectory(prefix=".building-", dir=folder) as scratch:
         path = Path(scratch) / "tower.onnx"
@@ -59,6 +60,7 @@ def exported(model: Any, tower: Tower, folder: Path) -> Path:
         for old in folder.glob("tower-*.onnx"):
             old.unlink()
         path.rename(target)
+    note_made(folder, target.name)
     return target
 
 

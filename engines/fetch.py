@@ -2,6 +2,7 @@
 
     missing(names, models_dir)         models that are incomplete (fast: file sizes and the stamp of the last
         full check)
+    folder_of(name, models_dir)        what a worker loads, checked likewise
     pull(names, models_dir, progress)  fetch what is missing or broken; no network access if nothing is
     verify(names, models_dir)          hash every file again
 
@@ -14,17 +15,16 @@ that died.
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
-from engines.downloader import Downloader, Progress, Unavailable, sha256
-from engines.registry import Entry, File, Source, chosen
+from engines.downloader import Downloader, Progress, Unavailable
+from engines.files import Noted, noted, read_stamp, sha256, write_stamp
+from engines.registry import Entry, File, Source, chosen, registry
 from streamsvc.core.errors import ModelMissing
 
 STAMP = ".verified.json"
@@ -74,52 +74,45 @@ def require(name: str, models_dir: Path) -> Path:
     """
     problems = verify([name], models_dir, full=False)[name]
     if problems:
-        raise ModelMissing(
-            f"model {name} in {models_dir / name}: {'; '.join(problems)}. Run `streamsvc models pull {name}`"
-        )
+        raise ModelMissing(told(name, problems))
     return models_dir / name
+
+
+def told(name: str, problems: Sequence[str]) -> str:
+    """What is wrong with a model and what to do, without a path: clients read it too."""
+    return f"model {name}: {'; '.join(problems)}. Run `streamsvc models pull {name}`"
+
+
+def folder_of(name: str, models_dir: Path) -> Path:
+    """The folder of a model to load. One that its user put there, which no registry knows, is not checked.
+
+    Raises:
+        ModelMissing: as `require`.
+    """
+    return require(name, models_dir) if name in registry() else models_dir / name
 
 
 def _broken(entry: Entry, models_dir: Path, *, full: bool) -> dict[str, str]:
     folder = models_dir / entry.name
-    stamp = _read_stamp(folder)
+    stamp = read_stamp(folder / STAMP)
     problems: dict[str, str] = {}
-    checked: dict[str, dict[str, Any]] = {}
+    checked: dict[str, Noted] = {}
     for file in entry.files:
         path = folder / file.name
         try:
-            status = path.stat()
+            now = noted(path, file.sha256)
         except OSError:
             problems[file.name] = "missing"
             continue
-        record = {"sha256": file.sha256, "size": status.st_size, "mtime_ns": status.st_mtime_ns}
-        if status.st_size != file.size:
-            problems[file.name] = f"broken ({status.st_size} of {file.size} bytes)"
-        elif (full or stamp.get(file.name) != record) and sha256(path) != file.sha256:
+        if now.size != file.size:
+            problems[file.name] = f"broken ({now.size} of {file.size} bytes)"
+        elif (full or stamp.get(file.name) != now) and sha256(path) != file.sha256:
             problems[file.name] = "broken (its sha256 is not the registry's)"
         else:
-            checked[file.name] = record
+            checked[file.name] = now
     if checked and checked != stamp:
-        _write_stamp(folder, checked)
+        write_stamp(folder / STAMP, checked)
     return problems
-
-
-def _read_stamp(folder: Path) -> dict[str, Any]:
-    try:
-        stamp = json.loads((folder / STAMP).read_text())
-    except (OSError, ValueError):
-        return {}
-    return stamp if isinstance(stamp, dict) else {}
-
-
-def _write_stamp(folder: Path, stamp: dict[str, Any]) -> None:
-    """Best effort: without a stamp, as in a read-only cache, checks are only slower."""
-    try:
-        with tempfile.NamedTemporaryFile("w", dir=folder, prefix=STAMP, delete=False) as file:
-            json.dump(stamp, file)
-        Path(file.name).replace(folder / STAMP)
-    except OSError:
-        return
 
 
 # --- fetching -----------------------------------------------------------------------------------------------
@@ -188,9 +181,7 @@ def _fetch(entry: Entry, wanted: Sequence[File], models_dir: Path, downloader: D
             f"model {entry.name}: {names} could not be fetched ({why}). "
             f"With a network, run `streamsvc models pull {entry.name}`"
         )
-    problems = _broken(entry, models_dir, full=False)  # writes the stamp
-    if problems:
-        raise ModelMissing(f"model {entry.name}: {problems}. Run `streamsvc models pull {entry.name}`")
+    require(entry.name, models_dir)  # writes the stamp
 
 
 def _check_free_space(models_dir: Path, left: Sequence[File], source: Source) -> None:

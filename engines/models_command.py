@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from engines import chat_models
 from engines.downloader import Progress
-from engines.fetch import default_dir, missing, pull, verify
+from engines.fetch import default_dir, missing, pull, told, verify
 from engines.registry import defaults, registry
 from streamsvc.core.errors import ConfigError, ModelMissing
 
@@ -98,12 +98,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def is_complete(models_dir: Path) -> bool:
     """Whether all models of a default install are there."""
-    return not incomplete(models_dir)
+    return not missing(defaults(), models_dir)
 
 
-def incomplete(models_dir: Path) -> list[str]:
-    """The models of a default install that are not complete."""
-    return missing(defaults(), models_dir)
+def wrong(names: Iterable[str], models_dir: Path) -> dict[str, str]:
+    """What is wrong with models, and what to do, by name; what is no model of the registry is left out.
+
+    Files that have changed since they were last checked are hashed.
+    """
+    known = [name for name in names if name in registry()]
+    return {
+        name: told(name, problems)
+        for name, problems in verify(known, models_dir, full=False).items()
+        if problems
+    }
 
 
 def _tell(text: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
@@ -96,11 +97,16 @@ def registry(path: Path | None = None) -> dict[str, Entry]:
     """
     path = path or REGISTRY
     try:
-        table = tomllib.loads(path.read_text())
-        entries = {name: _entry(name, item) for name, item in table["models"].items()}
+        return dict(_entries(path, path.stat().st_mtime_ns))
     except (OSError, tomllib.TOMLDecodeError, KeyError, TypeError, ValueError) as error:
         raise ConfigError(f"{path.name}: {error!r}") from error
-    return entries
+
+
+@functools.lru_cache(maxsize=4)
+def _entries(path: Path, mtime_ns: int) -> Mapping[str, Entry]:
+    """The entries of a file as it was at `mtime_ns`: reading them takes more time than a check of models."""
+    table = tomllib.loads(path.read_text())
+    return {name: _entry(name, item) for name, item in table["models"].items()}
 
 
 def defaults() -> list[str]:

@@ -24,6 +24,7 @@ from PIL import Image, ImageOps
 from engines import Engine, Op, Payload
 from engines.build_vision import compiled
 from engines.embed import embed_request
+from engines.fetch import folder_of
 from engines.files import model_file
 from engines.image import decode_image
 from streamsvc.core.errors import ModelMissing, WorkerError
@@ -109,10 +110,10 @@ def load(options: Mapping[str, Any]) -> Engine:
         matcher = clip.Matcher(options)
     recognizer = Recognizer(
         Tagger(
-            model_file(folder / tagger / "efficientnet_lite3.tflite"),
-            model_file(folder / tagger / "efficientnet_labels.txt"),
+            model_file(folder_of(tagger, folder) / "efficientnet_lite3.tflite"),
+            model_file(folder_of(tagger, folder) / "efficientnet_labels.txt"),
         ),
-        Detector(model_file(folder / detector / "frozen_inference_graph.pb")),
+        Detector(model_file(folder_of(detector, folder) / "frozen_inference_graph.pb")),
         float(options.get("tag_threshold", 0.4)),
         float(options.get("box_threshold", 0.4)),
         matcher,

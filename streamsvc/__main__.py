@@ -1,13 +1,12 @@
-"""The command line: serve, watch, ask, transcribe, models, eval, bench.
+"""The command line: serve, watch, ask, transcribe, models, eval, replay, bench.
 
-`eval` and `bench` are defined in streamsvc/evaluation/commands.py.
+`eval`, `replay` and `bench` are defined in streamsvc/evaluation/commands.py.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import importlib
 import json
 import logging
@@ -29,6 +28,7 @@ from streamsvc.core.logs import configure_logs
 from streamsvc.core.options import SessionOptions, SpeechOptions, VisionOptions
 from streamsvc.core.types import Cue, Gap
 from streamsvc.evaluation import commands
+from streamsvc.ingest import source_process
 from streamsvc.ingest.source import Source, open_source
 from streamsvc.service import app as http_app
 from streamsvc.service import doctor as doctor_checks
@@ -104,6 +104,7 @@ def serve(  # typer: one parameter an option
     tls_cert: Annotated[Path | None, typer.Option("--tls-cert", help="Certificate chain, PEM.")] = None,
     tls_key: Annotated[Path | None, typer.Option("--tls-key", help="Private key, PEM.")] = None,
     data_dir: Annotated[Path | None, typer.Option("--data-dir", help="Where sessions are kept.")] = None,
+    record: Annotated[bool, typer.Option("--record", help="Record sessions, for `replay`.")] = False,
     log_json: Annotated[bool, typer.Option("--log-json", help="Logs as JSON lines.")] = False,
     config_file: ConfigFile = None,
 ) -> None:
@@ -122,9 +123,8 @@ def serve(  # typer: one parameter an option
         "tls_self_signed": tls == "self-signed" or None,
         "data_dir": data_dir,
     }
-    settings = config.load(
-        config_file, server={name: value for name, value in flags.items() if value is not None}
-    )
+    groups = {"server": {name: value for name, value in flags.items() if value is not None}}
+    settings = config.load(config_file, **groups, **({"store": {"record": "all"}} if record else {}))
     for folder in settings.server.sources:
         if not folder.is_dir():
             raise ConfigError(f"--sources {folder}: there is no such folder")
@@ -143,6 +143,7 @@ async def trim_memory() -> None:
 
 async def _serve(settings: config.Settings) -> None:
     malloc.fix_mmap_threshold()
+    await asyncio.to_thread(source_process.tell_sandbox, settings.ingest.sandbox)
     with contextlib.closing(_listen(settings.server.host, settings.server.port)) as listener:
         async with http_app.listening(settings, listener, certificate(settings)) as (service, serving):
             stop, hurry, patience = asyncio.Event(), asyncio.Event(), 0.0
@@ -357,7 +358,7 @@ def transcribe(
         print(f"not captioned: {gap.start:.1f} to {gap.end:.1f} s ({gap.reason})")
 
 
-commands.register(app)  # eval and bench
+commands.register(app)  # eval, replay and bench
 
 
 # --- doctor -------------------------------------------------------------------------------------------------
@@ -366,11 +367,7 @@ commands.register(app)  # eval and bench
 @app.command()
 def doctor(config_file: ConfigFile = None) -> None:
     """Check ports, ICE, TLS, weights, GPU, clock, disk, memory. Exit status 1: there is a fault."""
-    settings = config.load(config_file)
-    command: Any = importlib.import_module("engines.models_command")
-
-    missing = functools.partial(command.incomplete, settings.models.dir / "models")
-    if asyncio.run(doctor_checks.show(settings, missing)):
+    if asyncio.run(doctor_checks.show(config.load(config_file))):
         raise typer.Exit(1)
 
 

@@ -21,8 +21,8 @@ TABLE: dict[str, set[str]] = {
     "workers": {"core"},
     "ingest": {"core"},
     "timeline": {"core", "workers"},
-    "speech": {"core", "workers", "timeline", "ingest.decode"},
-    "vision": {"core", "workers", "timeline", "ingest.decode"},
+    "speech": {"core", "workers", "timeline", "ingest.decode", "ingest.decoders"},
+    "vision": {"core", "workers", "timeline", "ingest.decode", "ingest.decoders"},
     "events": {"core", "speech.captions"},
     "answers": {"core", "workers", "timeline", "vision", "events"},
     "service": {"core", "workers", "ingest", "timeline", "speech", "vision", "events", "answers"},
@@ -61,6 +61,7 @@ NAME_ENGINES = {
 PURE = {
     "answers.arguments",
     "answers.deadline",
+    "answers.example_votes",
     "answers.exchanges",
     "answers.extractive_reader",
     "answers.finding",
@@ -85,7 +86,7 @@ PURE = {
     "answers.tools.wording",
     "answers.watch_conditions",
     "answers.watch_evaluation",
-    "answers.watch_words",
+    "answers.watch_intents",
     "core.compact_words",
     "core.degradation",
     "core.latency",
@@ -140,7 +141,8 @@ PURE = {
     "vision.scenes",
 }
 INPUT_AND_OUTPUT = {"asyncio", "threading", "socket", "subprocess", "os", "pathlib", "httpx", "av", "time"}
-CLOCK_READERS = {"core.clock", "workers.child"}  # workers.child has no event loop
+# The last two run in threads and processes without an event loop.
+CLOCK_READERS = {"core.clock", "workers.child", "ingest.source_channel"}
 WITHOUT_MIRROR = {"engines"}  # the contract alone; test_telemetry.py watches its one call
 WHOLE = {
     "test_web.py",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -18,8 +19,11 @@ import pytest
 import streamsvc
 from streamsvc import __main__ as command_line
 from streamsvc.core import clock
+from streamsvc.core.config import Models
+from streamsvc.service.http_server import LimitedProtocol
 from tests.builders.clips import clip
 from tests.builders.command_line import error_of, run
+from tests.builders.fake_service import at_the_door
 from tests.builders.screen import terminal
 
 SPEECH = Path(__file__).parent / "fixtures" / "canary.ogg"
@@ -37,6 +41,22 @@ def test_a_missing_model_is_named_with_the_way_to_get_it(tmp_path: Path) -> None
     ended = run("serve", "--port", "0", STREAMSVC_MODELS__DIR=str(tmp_path))
     assert ended.returncode == 2
     assert "streamsvc models pull" in ended.stderr
+
+
+@pytest.mark.models
+@pytest.mark.parametrize("name", ["whisper-tiny.en", "smollm2-135m-instruct"])
+def test_with_broken_weights_the_service_does_not_say_that_it_is_ready(tmp_path: Path, name: str) -> None:
+    (tmp_path / "models").mkdir()
+    for folder in (Models().dir / "models").iterdir():
+        if folder.name != name and folder.is_dir():
+            (tmp_path / "models" / folder.name).symlink_to(folder)
+    shutil.copytree(Models().dir / "models" / name, tmp_path / "models" / name)
+    (broken,) = (file for file in (tmp_path / "models" / name).iterdir() if file.suffix in (".bin", ".gguf"))
+    broken.write_bytes(bytes(4096))
+    ended = run("serve", "--port", "0", "--data-dir", str(tmp_path), STREAMSVC_MODELS__DIR=str(tmp_path))
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert f"model {name}: {broken.name}: broken (4096 of" in ended.stderr
+    assert f"`streamsvc models pull {name}`" in ended.stderr
 
 
 def test_the_version_is_printed() -> None:
@@ -169,3 +189,21 @@ def test_watch_on_a_terminal_redraws_one_line_and_leaves_captions_and_answers_in
     assert any(text.startswith(opening.split()[0]) for text in drawn), "no open caption was drawn"
     labelled = [row for row in told if "[" in row]
     assert [question in row for row, question in zip(labelled[::2], questions, strict=False)] == [True, True]
+
+
+async def test_an_answer_is_sent_at_once_and_not_held_back_for_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options: list[int] = []
+    made = LimitedProtocol.connection_made
+
+    def connection_made(protocol: LimitedProtocol, transport: asyncio.Transport) -> None:
+        accepted = transport.get_extra_info("socket")
+        options.append(accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+        made(protocol, transport)
+
+    monkeypatch.setattr(LimitedProtocol, "connection_made", connection_made)
+    async with at_the_door(tmp_path) as (_, _, client):
+        assert (await client.get("/healthz")).status_code == 200
+    assert options
+    assert all(options)

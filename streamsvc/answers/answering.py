@@ -109,8 +109,10 @@ class Answering:
             NotFound: there is no such question, or it has been answered.
         """
         if (waiting := self.queue.cancel(question_id, asker)) is not None:
+            self._context.tape.note("cancel", (question_id, asker))
             self._reply(waiting, Cancelled("this question was cancelled"), ((WAIT, clock.now()),))
         elif (running := matching(self._running, question_id, asker)) is not None:
+            self._context.tape.note("cancel", (question_id, asker))
             self._running[running].cancel()
         else:
             raise NotFound("no such question waits or is being answered", code="no_question")
@@ -137,6 +139,7 @@ class Answering:
         idle, embed = self._context.roles.idle, self._context.roles.embed
         prepare_at = clock.now() if embed is not None else math.inf
         while True:
+            await self._context.tape.point("index")
             left = 0
             with contextlib.suppress(TimeoutError):  # a question came
                 if embed is not None and clock.now() >= prepare_at:
@@ -182,6 +185,7 @@ class Answering:
         chooses = roles.reads and self._context.settings.models.profile != "gpu"
         chooser = roles.think if chooses else None
         way = await route(question, self._timeline, roles.embed, max(question.asked, 0.0), chooser)
+        await self._context.tape.point(f"routed {question.id}")
         marks.append(("route", clock.now()))
         plan = self._plan(question, way)
         if not plan.fits:
@@ -197,6 +201,7 @@ class Answering:
         parts = shaped(question, way, self._answerer.answer(question, way, plan, attachment))
         async with contextlib.aclosing(parts):
             async for part in parts:
+                await self._context.tape.point(f"answer {question.id}")
                 if isinstance(part, Answer):
                     self._exchanges.note(queued.asker, question, part, clock.now())
                 stages = (*marks, *part.stages) if isinstance(part, Answer) else _answered(marks)

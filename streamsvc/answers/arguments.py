@@ -10,7 +10,8 @@ from collections.abc import Iterator, Sequence
 from functools import cache, lru_cache
 
 from streamsvc.answers import times
-from streamsvc.answers.intents import label_words, rarity, words_of
+from streamsvc.answers.example_votes import words_of
+from streamsvc.answers.intents import label_words, rarity
 from streamsvc.answers.route import Arguments, Form
 from streamsvc.timeline.timeline import Timeline
 from streamsvc.vision import labels

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import deque
 
-from streamsvc.answers.intents import rarity, words_of
+from streamsvc.answers.example_votes import words_of
+from streamsvc.answers.intents import rarity
 from streamsvc.core.types import Answer, Exchange, Question
 
 SECONDS = 180.0  # after so long an exchange is forgotten

@@ -1,40 +1,23 @@
-"""Example questions, and how they vote on where a question goes. The examples are data: intents.toml.
-
-An example is a unit vector. All of them vote, the near ones most: kernel ridge regression on their cosines,
-which is a vote of the nearest where neighbours that say the same do not count twice. Measured by leaving out
-one example at a time, on vectors of e5-small-v2: 73 % of the routes are right. Of an earlier draft of the
-examples it had 72 % right, the 7 nearest 57 %, the 7 nearest with the mean vector taken off 62 %.
-"""
+"""Example questions, and how they vote on where a question goes. The examples are data: intents.toml."""
 
 from __future__ import annotations
 
 import tomllib
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from streamsvc.answers.example_votes import Vector, Votes, words_of
 from streamsvc.answers.route import Form, Reader
 
-# Of the kernel and the regression. Leaving out one example at a time, 0.5 to 1.5 and 0.02 to 0.2 are within
-# two points of each other.
-_SHARPNESS = 1.5
-_RIDGE = 0.1
-# Weight of equal first words beside the vectors, which tell a kind of question badly: leaving one example
-# out at a time, .1 finds 84.5 % of the forms (0: 83.7 %) and 71.9 % of the routes (71.4 %).
-_OPENING = 0.1
 _COMMON = 3  # examples that share a word which belongs to a kind of question
 # Other forms are rare beside "open": 96 % of the forms of left out examples are right, without it 93 %.
 _RARE_FORMS = 0.3
 _PRESENT = 0.4  # a false one costs a short wait for a picture, a missed one an old picture
-_APOSTROPHES = "'\u2019"
-
-Vector = NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,12 +141,6 @@ def examples() -> list[str]:
     return [question for intent in intents() for question in intent.questions]
 
 
-def words_of(text: str) -> list[str]:
-    """Words in lower case, without punctuation; apostrophes stay inside."""
-    plain = "".join(sign if sign.isalnum() or sign in _APOSTROPHES else " " for sign in text.casefold())
-    return [word.strip(_APOSTROPHES) for word in plain.split() if word.strip(_APOSTROPHES)]
-
-
 @cache
 def _uses() -> Counter[str]:
     return Counter(word for question in examples() for word in set(words_of(question)))
@@ -200,28 +177,13 @@ class Electorate:
             ],
             np.float64,
         )
-        self._mean = vectors.mean(axis=0)
-        self._vectors = _unit(vectors - self._mean)
-        self._shares = answers.mean(axis=0)
-        self._openings = [words_of(question)[:2] for question in examples()]
-        alike = np.array([self._alike(opening) for opening in self._openings])
-        kernel = np.exp(_SHARPNESS * (self._vectors @ self._vectors.T - 1.0)).astype(np.float64) + alike
-        kernel += _RIDGE * np.eye(len(kernel))
-        self._weights = np.linalg.solve(kernel, answers - self._shares)
-
-    def _alike(self, opening: Sequence[str]) -> NDArray[np.float64]:
-        """How much the openings of the examples are this one: their first word, and their first two words."""
-        first = [opening[:1] == other[:1] for other in self._openings]
-        both = [list(opening) == other for other in self._openings]
-        return _OPENING * (np.array(first, np.float64) + np.array(both, np.float64)) / 2
+        self._votes = Votes(examples(), answers, vectors)
 
     def vote(self, text: str, vector: Vector) -> Vote:
         """How the examples vote on a question with its unit vector, shape (d,)."""
-        near = np.exp(_SHARPNESS * (self._vectors @ _unit(vector - self._mean) - 1.0))
-        near = near + self._alike(words_of(text)[:2])
-        shares = near @ self._weights + self._shares
+        shares = self._votes.shares(text, vector)
         of_names = shares[: len(self._names)]
-        of_forms = (shares / self._shares**_RARE_FORMS)[len(self._names) : -1]
+        of_forms = (shares / self._votes.means**_RARE_FORMS)[len(self._names) : -1]
         order = np.argsort(-of_names)
         return Vote(
             tuple(self._names[index] for index in order),
@@ -229,8 +191,3 @@ class Electorate:
             tuple(self._forms[index] for index in np.argsort(-of_forms)),
             bool(shares[-1] > _PRESENT),
         )
-
-
-def _unit(vectors: Vector) -> Vector:
-    unit: Vector = vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-9)
-    return unit

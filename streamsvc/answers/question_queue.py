@@ -68,6 +68,7 @@ class QuestionQueue:
         self._limits = context.settings.limits
         self._seconds = context.settings.think.deadline
         self._clock = context.clock
+        self._tape = context.tape
         self._degradation = context.degradation
         # By asker, none empty; the first asker's turn is next.
         self._waiting: dict[str, deque[QueuedQuestion]] = {}
@@ -212,6 +213,7 @@ class QuestionQueue:
             new.image,
             new.form,
         )
+        self._tape.note("ask", (replace(new, question_id=question.id), now))
         asker = _asker(new)
         # Without a client the answer has an audience that no subscriber is, never all of them.
         client = None if new.audience == "session" else new.client or f"asker:{secrets.token_hex(8)}"

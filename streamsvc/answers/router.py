@@ -10,102 +10,50 @@ from __future__ import annotations
 
 import asyncio
 import json
-import weakref
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-import structlog
-
-from streamsvc.answers import example_vectors, intents, language
+from streamsvc.answers import intents, language
 from streamsvc.answers.arguments import arguments_of
-from streamsvc.answers.intents import Electorate, Vector, Vote
+from streamsvc.answers.example_vectors import EMBED_SECONDS, ExampleVectors, vectors_of
+from streamsvc.answers.example_votes import Vector
+from streamsvc.answers.intents import Electorate, Vote
 from streamsvc.answers.route import Route
-from streamsvc.core import clock
 from streamsvc.core.errors import StreamsvcError
 from streamsvc.core.roles import Role
 from streamsvc.core.types import Question
 from streamsvc.timeline.timeline import Timeline
 
-log = structlog.get_logger()
 # Margin of shares below which a route is in doubt. Chosen by leaving out one example at a time: 19 % go to a
 # wrong tool or reader of pictures at 0, 13 % at 0.05, 10 % at 0.08, and 71, 69 and 67 % to the right one.
 DOUBT = 0.08
 DOUBT_NONE = 0.15  # of "no model here can tell": taken wrongly it costs an answer, missed it costs a look-up
-EMBED_SECONDS = 0.4  # for the vector of a question
 PREPARE_SECONDS = 0.5  # that a question may spend on what is not there yet: the language identifier, vectors
 THINK_SECONDS = 0.4  # for the model's choice
-BATCH = 16  # examples a call: another caller waits for one batch at most, about 0.1 s
-BATCH_SECONDS = 10.0  # the first batch may load the model
 _CHOICES = 4  # routes that the model chooses from
 _TOKENS = 16  # of its choice
 _INSTRUCTION = "Say which kind of question about a live stream this is.\n{kinds}"
 TEXT = "text"  # the name of the default
 
 
-@dataclass
-class _Examples:
-    """The examples' vectors by one embed role: a cache that can be made again at any time."""
-
-    role: weakref.ref[Role]
-    vectors: dict[str, Vector] = field(default_factory=dict)
-    electorate: Electorate | None = None
-
-    def missing(self) -> list[str]:
-        """Examples without a vector."""
-        return [text for text in intents.examples() if text not in self.vectors]
+_examples = ExampleVectors("intents", intents.examples, Electorate)
 
 
-_caches: list[_Examples] = []  # of the role that was used last
-
-
-async def prepare(embed: Role, seconds: float | None = None, kept: Path | None = None) -> bool:
-    """Load the language identifier, and compute what is missing of the examples' vectors: 5 s of one core.
-
-    Args:
-        embed: role with the op "texts".
-        seconds: after which no further batch is begun; None: all are computed.
-        kept: file that the vectors are read from, where they are this model's, and kept in; None: none.
-
-    Returns whether all are there. Never fails: without a model there are none.
-    """
-    cache = _cache_of(embed)
-    if cache.electorate is not None:
-        return True
-    deadline = None if seconds is None else clock.now() + seconds
+async def prepare(embed: Role, seconds: float | None = None, folder: Path | None = None) -> bool:
+    """Load the language identifier, and the vectors of the examples; as `ExampleVectors.prepare`."""
     if seconds is None:  # a question waits for it once, in `route`
         await asyncio.to_thread(language.prepare)
-    is_kept = kept is not None and await _take_kept(cache, embed, kept)
-    while batch := cache.missing()[:BATCH]:
-        left = BATCH_SECONDS if deadline is None else deadline - clock.now()
-        if left <= 0 or (vectors := await _vectors(embed, batch, left)) is None:
-            return False
-        cache.vectors.update(zip(batch, vectors, strict=True))
-    if cache.electorate is None:
-        vectors = np.stack([cache.vectors[text] for text in intents.examples()])
-        if kept is not None and not is_kept:
-            await asyncio.to_thread(example_vectors.save, kept, vectors)
-        cache.electorate = await asyncio.to_thread(Electorate, vectors)
-    return True
+    return await _examples.prepare(embed, seconds, folder)
 
 
-async def _take_kept(cache: _Examples, embed: Role, kept: Path) -> bool:
-    """Take the kept vectors, if the model gives the same for two of the examples."""
-    vectors = await asyncio.to_thread(example_vectors.load, kept)
-    if vectors is None:
-        return False
-    probe = await _vectors(embed, intents.examples()[:2], BATCH_SECONDS)
-    if probe is None or probe.shape != vectors[:2].shape or not np.allclose(probe, vectors[:2], atol=0.01):
-        return False
-    cache.vectors.update(zip(intents.examples(), vectors, strict=True))
-    return True
+def example_vectors(embed: Role) -> list[Vector]:
+    """The examples' vectors by a role, in their order; empty where they are not ready."""
+    return _examples.all(embed)
 
 
-def _cache_of(embed: Role) -> _Examples:
-    if not _caches or _caches[0].role() is not embed:
-        _caches[:] = [_Examples(weakref.ref(embed))]
-    return _caches[0]
+def adopt(embed: Role, vectors: Sequence[Vector]) -> None:
+    """Take all examples' vectors from elsewhere, in their order."""
+    _examples.adopt(embed, vectors)
 
 
 async def route(
@@ -155,21 +103,9 @@ def in_doubt(vote: Vote) -> bool:
 
 async def _vote(text: str, embed: Role) -> Vote | None:
     """How the examples vote; None: their vectors or the question's are not there in time."""
-    if not await prepare(embed, PREPARE_SECONDS) or (electorate := _cache_of(embed).electorate) is None:
-        return None
-    vectors = await _vectors(embed, [text], EMBED_SECONDS)
-    return None if vectors is None else electorate.vote(text, vectors[0])
-
-
-async def _vectors(embed: Role, texts: Sequence[str], seconds: float) -> Vector | None:
-    try:
-        payload = {"texts": list(texts), "kind": "query"}
-        result = await embed.call("texts", payload, deadline_in_s=seconds)
-    except StreamsvcError as error:
-        log.warning("questions are routed without examples", reason=error.code)
-        return None
-    vectors: Vector = np.asarray(result["vectors"], dtype=np.float32)
-    return vectors
+    electorate = await _examples.voters(embed, PREPARE_SECONDS)
+    vectors = await vectors_of(embed, [text], EMBED_SECONDS) if electorate is not None else None
+    return None if electorate is None or vectors is None else electorate.vote(text, vectors[0])
 
 
 async def _chosen(think: Role, text: str, names: Sequence[str]) -> str | None:

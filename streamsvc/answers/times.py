@@ -125,6 +125,12 @@ def numbers_of(text: str) -> tuple[float, ...]:
     return tuple(_number(number) for number in found)
 
 
+def length_of(text: str) -> float | None:
+    """The seconds of the first length of time, as in "for ten seconds"; None: there is none."""
+    found = re.search(rf"\b{_LENGTH}", _plain(text))
+    return _seconds(found[0]) if found else None
+
+
 def quotation_of(text: str) -> str:
     """What stands in the first quotation marks; "" without any."""
     return next(iter(quotations_of(text)), "")

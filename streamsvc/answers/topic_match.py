@@ -64,7 +64,7 @@ class TopicMatcher:
         """Add newly stable words; queues a passage at the end of each sentence."""
         for word in words:
             self._sentence.append(word)
-            if word.text.rstrip("\"'”’)")[-1:] in ".?!" or len(self._sentence) >= MAX_SENTENCE:
+            if ends_sentence(word) or len(self._sentence) >= MAX_SENTENCE:
                 passage = self._previous + self._sentence
                 self._previous = self._sentence
                 self._sentence = []
@@ -102,6 +102,11 @@ class TopicMatcher:
             _count_missed("failed")
             return {}
         return {topic: float(vector @ quote_vector) for topic, vector in self._vectors.items()}
+
+
+def ends_sentence(word: Word) -> bool:
+    """Whether a word ends a sentence by its punctuation."""
+    return word.text.rstrip("\"'”’)")[-1:] in (".", "?", "!")
 
 
 async def _embedded(embed: Role, texts: Sequence[str], kind: str) -> NDArray[np.float32]:

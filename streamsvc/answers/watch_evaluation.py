@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import inf
 
-from streamsvc.answers.watch_conditions import Check
+from streamsvc.answers.watch_conditions import Check, CheckKind
 from streamsvc.core.types import Evidence, ScreenText, Sight, Word
 from streamsvc.timeline.text import terms
 from streamsvc.vision import labels, scenes
@@ -28,12 +28,18 @@ TOPIC_HOLD = 3  # passages after the last one on topic that still belong to the 
 
 @dataclass(frozen=True, slots=True)
 class Alert:
-    """A watch that fired. `arrived`: monotonic seconds, of the media that made it fire."""
+    """A watch that fired.
+
+    `arrived`: monotonic seconds, of the media that made it fire. `kind`: of the check that found it;
+    `by_meaning`: by what is talked about rather than by the words.
+    """
 
     text: str
     at: float
     arrived: float
     evidence: tuple[Evidence, ...]
+    kind: CheckKind
+    by_meaning: bool = False
 
 
 @dataclass(slots=True)
@@ -72,6 +78,7 @@ class Watch:
     _recent: deque[tuple[Word, tuple[str, ...]]] = field(default_factory=lambda: deque(maxlen=24))
     _screen: tuple[str, ...] = ()  # lines of the last screen text
     _reported_silence: float = -inf  # start of the last silence that fired
+    _held: bool = False  # what the model has said last
     _topic_hold: dict[str, int] = field(default_factory=dict)  # passages until a topic may fire again
 
     @property
@@ -91,10 +98,14 @@ class Watch:
             if check.kind == "gone":
                 if was_present and not presence.present:
                     text = f"No {labels.plain(check.label)} is shown any more"
-                    alert = alert or self._alert(text, sight.at, sight.arrived, _sighted(last_seen, sight))
+                    alert = alert or self._alert(
+                        text, sight.at, sight.arrived, _sighted(last_seen, sight), "gone"
+                    )
             elif begins:
                 text = _shown(sight, count)
-                alert = alert or self._alert(text, sight.at, sight.arrived, _sighted(sight.at, sight))
+                alert = alert or self._alert(
+                    text, sight.at, sight.arrived, _sighted(sight.at, sight), check.kind
+                )
         return alert
 
     def on_screen_text(self, page: ScreenText) -> Alert | None:
@@ -116,7 +127,9 @@ class Watch:
             if fires:
                 quote = _truncated(quote)
                 evidence = Evidence(page.at, page.at, "screen", quote, page.at)
-                alert = alert or self._alert(f'{text}: "{quote}"', page.at, page.arrived, evidence)
+                alert = alert or self._alert(
+                    f'{text}: "{quote}"', page.at, page.arrived, evidence, check.kind
+                )
         return alert
 
     def on_words(self, words: Sequence[Word], arrived: float) -> Alert | None:
@@ -130,14 +143,14 @@ class Watch:
                     continue
                 near = [
                     (other, other_stems)
-                    for other, other_stems in list(self._recent)[-(len(check.stems) + PHRASE_GAP) :]
+                    for other, other_stems in list(self._recent)[-(_length(check) + PHRASE_GAP) :]
                     if word.start - other.start <= PHRASE_SPAN
                 ]
                 if check.stems <= {stem for _, other_stems in near for stem in other_stems}:
                     self._recent.clear()
                     quote = _truncated(" ".join(other.text for other, _ in near))
                     evidence = Evidence(near[0][0].start, word.end, "speech", quote)
-                    return self._alert(f'Said: "{quote}"', word.end, arrived, evidence)
+                    return self._alert(f'Said: "{quote}"', word.end, arrived, evidence, "said")
         return None
 
     def on_topic(self, similarity: Mapping[str, float], passage: Evidence, arrived: float) -> Alert | None:
@@ -151,13 +164,16 @@ class Watch:
             self._topic_hold[topic] = TOPIC_HOLD if on_topic else max(0, hold - 1)
             if on_topic and not hold and self._last_alert < passage.start:
                 text = f'About {topic}: "{_truncated(passage.quote)}"'
-                return self._alert(text, passage.end, arrived, passage)
+                alert = self._alert(text, passage.end, arrived, passage, "said")
+                return alert and replace(alert, by_meaning=True)
         return None
 
     def on_speech(self, at: float, arrived: float) -> Alert | None:
         """Speech begins."""
         if self._checks("speech"):
-            return self._alert("Somebody speaks", at, arrived, Evidence(at, at, "timeline", "speech began"))
+            return self._alert(
+                "Somebody speaks", at, arrived, Evidence(at, at, "timeline", "speech began"), "speech"
+            )
         return None
 
     def on_silence(self, since: float, now: float, arrived: float) -> Alert | None:
@@ -166,19 +182,42 @@ class Watch:
             if now - since >= check.seconds and since > self._reported_silence:
                 self._reported_silence = since
                 text = f"Nobody has spoken for {now - since:.0f} seconds"
-                return self._alert(text, now, arrived, Evidence(since, now, "timeline", "no speech"))
+                return self._alert(
+                    text, now, arrived, Evidence(since, now, "timeline", "no speech"), "silence"
+                )
         return None
+
+    def on_model(self, holds: bool, candidate: Alert) -> Alert | None:
+        """The model says whether the condition holds; the alert where it begins to."""
+        begins = holds and not self._held
+        self._held = holds
+        if not begins:
+            return None
+        (evidence,) = candidate.evidence
+        return self._alert(candidate.text, candidate.at, candidate.arrived, evidence, "model")
+
+    def take_back(self) -> None:
+        """The last alert has not been told: the model has said that it is none."""
+        self.fired -= 1
+        self._last_alert = -inf  # its cooldown was over, or there had been none
 
     def _checks(self, *kinds: str) -> list[tuple[int, Check]]:
         return [(number, check) for number, check in enumerate(self.checks) if check.kind in kinds]
 
-    def _alert(self, text: str, at: float, arrived: float, evidence: Evidence) -> Alert | None:
+    def _alert(
+        self, text: str, at: float, arrived: float, evidence: Evidence, kind: CheckKind
+    ) -> Alert | None:
         """An alert, counted; None within the cooldown."""
         if at - self._last_alert < self.cooldown:
             return None
         self._last_alert = at
         self.fired += 1
-        return Alert(text if text.endswith('"') else f"{text}.", at, arrived, (evidence,))
+        return Alert(text if text.endswith('"') else f"{text}.", at, arrived, (evidence,), kind)
+
+
+def _length(check: Check) -> int:
+    """Words of a phrase, those that carry no stem too."""
+    return max(len(check.stems), len(check.text.split()))
 
 
 def _is_other_slide(before: Iterable[str], now: Iterable[str]) -> bool:

@@ -4,20 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Callable, Mapping
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
-from streamsvc.answers.topic_match import Passage, TopicMatcher
-from streamsvc.answers.watch_conditions import compile_condition
+from streamsvc.answers import watch_router
+from streamsvc.answers.model_reader import WindowSource
+from streamsvc.answers.topic_match import Passage, TopicMatcher, ends_sentence
+from streamsvc.answers.watch_conditions import Check, fields_of, understood
 from streamsvc.answers.watch_evaluation import Alert, Watch
+from streamsvc.answers.watch_model import Candidate, WatchModel
 from streamsvc.core import clock, metrics
 from streamsvc.core.context import SessionContext
 from streamsvc.core.errors import CapacityError, Conflict, NotFound
-from streamsvc.core.types import ScreenText, Sight, Speech, Stages, Words
+from streamsvc.core.types import Evidence, ScreenText, Sight, Speech, Stages, Word, Words
 from streamsvc.core.units import AlertFired, Unit
 from streamsvc.events.webhook import GRACE, Webhook
+from streamsvc.vision import scenes
 
+Decider = Literal["rules", "model", "rules_late"]
+
+_PASSAGE = 24  # words that an alert of the model quotes
 COOLDOWN = 10.0  # seconds after an alert, where the client names none
 MAX_COOLDOWN = 86_400  # seconds
 
@@ -33,6 +41,7 @@ class _Registration:
         body = {
             "id": self.watch.id,
             "when": self.watch.when,
+            "understood": "; or ".join(map(understood, self.watch.checks)),
             "cooldown_s": self.watch.cooldown,
             "fired": self.watch.fired,
         }
@@ -42,7 +51,7 @@ class _Registration:
 class Watches:
     """The watches of one session."""
 
-    def __init__(self, context: SessionContext) -> None:
+    def __init__(self, context: SessionContext, reading: WindowSource | None = None) -> None:
         self._context = context
         self._limit = context.settings.limits.watches
         self._registered: dict[str, _Registration] = {}
@@ -51,6 +60,8 @@ class Watches:
         self._group: asyncio.TaskGroup | None = None
         self._speech_end = 0.0  # session seconds at which speech last stopped
         self._speaking = False
+        self._model = WatchModel(context, reading, self._decide)
+        self._recent: deque[Word] = deque(maxlen=_PASSAGE)  # stable words, the newest
         self._topics = TopicMatcher(context.roles.embed, self._watched_topics, self._on_topics)
 
     async def run(self) -> None:
@@ -58,11 +69,13 @@ class Watches:
         async with asyncio.TaskGroup() as group:
             self._group = group
             comparing = group.create_task(self._topics.run())
+            deciding = group.create_task(self._model.run())
             for registration in self._registered.values():
                 self._start_sending(registration)
             await self._closed.wait()
             self._topics.close()
             await comparing
+            deciding.cancel()
             for registration in self._registered.values():
                 if registration.webhook is not None:
                     registration.webhook.close()
@@ -77,14 +90,34 @@ class Watches:
 
     # --- registration ---
 
-    def add(self, when: str, cooldown: float = COOLDOWN, webhook: Webhook | None = None) -> dict[str, Any]:
+    async def add(self, when: str, cooldown: float = COOLDOWN) -> dict[str, Any]:
         """Register a watch.
 
         Raises:
             InvalidRequest: "cannot_watch". CapacityError: there are too many. Conflict: the session has
                 ended.
         """
-        checks = compile_condition(when)
+        return self.put(when, await self._compiled(when), cooldown)
+
+    async def add_with_webhook(self, when: str, cooldown: float, url: str) -> dict[str, Any]:
+        """Register a watch with a webhook; its secret is shown this once.
+
+        Raises:
+            InvalidRequest, CapacityError, Conflict: as for `add`, or "bad_webhook". Forbidden, Unprocessable:
+                the host may not be reached.
+        """
+        checks = await self._compiled(when)
+        webhook = Webhook(url, self._context.settings.server.private_urls)
+        await webhook.check()
+        return self.put(when, checks, cooldown, webhook) | {"secret": webhook.secret}
+
+    async def _compiled(self, when: str) -> tuple[Check, ...]:
+        return await watch_router.compiled(when, self._context.roles.embed, self._model.able)
+
+    def put(
+        self, when: str, checks: tuple[Check, ...], cooldown: float, webhook: Webhook | None = None
+    ) -> dict[str, Any]:
+        """Register a watch whose condition is understood. Errors as of `add`."""
         if self._closed.is_set():
             raise Conflict("this session has ended", code="session_ended")
         removed = len(self._sending - {registration.sending for registration in self._registered.values()})
@@ -93,6 +126,7 @@ class Watches:
                 f"this session has {self._limit} watches already; delete one", code="too_many_watches"
             )
         watch = Watch(f"w_{secrets.token_hex(6)}", when.strip(), checks, cooldown)
+        self._context.tape.note("watch", (watch.id, when, cooldown, [fields_of(check) for check in checks]))
         registration = _Registration(watch, webhook)
         self._start_sending(registration)
         self._registered[watch.id] = registration
@@ -105,18 +139,6 @@ class Watches:
         self._sending.add(registration.sending)
         registration.sending.add_done_callback(self._sending.discard)
 
-    async def add_with_webhook(self, when: str, cooldown: float, url: str) -> dict[str, Any]:
-        """Register a watch with a webhook; its secret is shown this once.
-
-        Raises:
-            InvalidRequest, CapacityError, Conflict: as for `add`, or "bad_webhook". Forbidden, Unprocessable:
-                the host may not be reached.
-        """
-        compile_condition(when)
-        webhook = Webhook(url, self._context.settings.server.private_urls)
-        await webhook.check()
-        return self.add(when, cooldown, webhook) | {"secret": webhook.secret}
-
     def all(self) -> list[dict[str, Any]]:
         """Every watch, as clients see it."""
         return [registration.describe() for registration in self._registered.values()]
@@ -126,6 +148,7 @@ class Watches:
         registration = self._registered.pop(number, None)
         if registration is None:
             raise NotFound("there is no such watch", code="no_watch")
+        self._context.tape.note("unwatch", number)
         if registration.webhook is not None:
             registration.webhook.close()
         if registration.sending is not None:
@@ -139,12 +162,19 @@ class Watches:
         match unit:
             case Sight():
                 self._check(lambda watch: watch.on_sight(unit), unit.stages)
+                quote = scenes.phrase(unit) or "a picture"
+                self._ask_model(
+                    Evidence(unit.at, unit.at, "sight", quote, unit.at), unit.arrived, unit.stages
+                )
             case ScreenText():
                 self._check(lambda watch: watch.on_screen_text(unit), unit.stages)
             case Words():
                 stable = unit.words[: unit.stable]
                 self._check(lambda watch: watch.on_words(stable, unit.arrived), unit.stages)
                 self._topics.on_words(stable, unit.arrived, unit.stages)
+                self._recent.extend(stable)
+                if any(ends_sentence(word) for word in stable):
+                    self._ask_model(_said(self._recent), unit.arrived, unit.stages)
             case Speech():
                 self._speaking = unit.active
                 self._speech_end = unit.at
@@ -169,14 +199,55 @@ class Watches:
         """Fire the watches whose condition holds. `stages`: of the unit that they are checked against."""
         for registration in list(self._registered.values()):
             alert = condition(registration.watch)
-            if alert is not None:
-                self._fire(registration, alert, stages)
+            if alert is None:
+                continue
+            sees = alert.kind == "object" and self._model.able.sees
+            if sees or (alert.by_meaning and self._model.able.reads):
+                self._put(registration.watch, alert, stages, sees=sees)
+            else:
+                self._fire(registration, alert, stages, "rules")
 
-    def _fire(self, registration: _Registration, alert: Alert, stages: Stages) -> None:
+    def _ask_model(self, evidence: Evidence, arrived: float, stages: Stages) -> None:
+        """Let the model look at the watches that it alone can tell."""
+        sees = evidence.kind == "sight"
+        for registration in self._registered.values():
+            if any(check.kind == "model" and check.sees == sees for check in registration.watch.checks):
+                text = registration.watch.when[:1].upper() + registration.watch.when[1:]
+                alert = Alert(f"{text}.", evidence.end, arrived, (evidence,), "model")
+                self._put(registration.watch, alert, stages, sees=sees)
+
+    def _put(self, watch: Watch, alert: Alert, stages: Stages, *, sees: bool) -> None:
+        by_rules = alert.kind != "model"
+        self._model.put(Candidate(watch.id, watch.when, alert, stages, sees, by_rules))
+
+    def _decide(self, candidate: Candidate, holds: bool | None) -> None:
+        """Tell what the model has decided; where it has not, what the rules have found."""
+        registration = self._registered.get(candidate.watch_id)
+        if registration is None:
+            return
+        stages = (*candidate.stages, ("model", clock.now()))
+        if not candidate.by_rules:
+            alert = None if holds is None else registration.watch.on_model(holds, candidate.alert)
+            if alert is not None:
+                self._fire(registration, alert, stages, "model")
+        elif holds is False:
+            registration.watch.take_back()
+            metrics.alerts_withheld.inc()
+        else:
+            decided_by: Decider = "rules_late" if holds is None else "model"
+            self._fire(registration, candidate.alert, stages, decided_by)
+
+    def _fire(self, registration: _Registration, alert: Alert, stages: Stages, decided_by: Decider) -> None:
         watch_id = registration.watch.id
-        fired = AlertFired(watch_id, alert.at, alert.arrived, alert.text, tuple(alert.evidence), stages)
+        fired = AlertFired(
+            watch_id, alert.at, alert.arrived, alert.text, tuple(alert.evidence), decided_by, stages
+        )
         event = self._context.host.dispatch(fired)
         metrics.alerts.inc()
         if registration.webhook is not None and event is not None:
             head = {"type": event.type, "id": event.id, "session": event.session, "at": event.at}
             registration.webhook.put({**head, **event.body})
+
+
+def _said(words: Sequence[Word]) -> Evidence:
+    return Evidence(words[0].start, words[-1].end, "speech", " ".join(word.text for word in words))

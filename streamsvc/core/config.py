@@ -126,6 +126,7 @@ class Ingest(Group):
     start_kbps: int = 1500  # x-google-start-bitrate in the answer
     reorder_packets: int = 3  # audio packets behind a hole until it counts as lost
     open_seconds: float = 8.0  # connection time limit of a URL
+    sandbox: Literal["auto", "require", "off"] = "auto"  # of the process that reads a file or URL
     reconnects: int = 5  # of a live URL, with backoff
     audio_seconds: float = Field(5.0, gt=0)  # size of the queue of encoded audio
     video_ring: int = 120  # encoded frames (4 s at 30 a second)
@@ -185,8 +186,7 @@ class See(Group):
     tag_threshold: float = 0.4  # below it tags are mostly wrong
     box_threshold: float = 0.4
     ocr: bool = True
-    # Folder of a vision-text model (CLIP, SigLIP) as of transformers, below models.dir/models; extra "gpu".
-    clip: str | None = None
+    clip: str | None = None  # CLIP or SigLIP of transformers: folder in models.dir/models; extra "gpu"
     clip_device: str = "cpu"  # torch device, e.g. "cuda"
     clip_adapter: str | None = None  # made by `python -m engines.finetune`
     labels: Path | None = None  # file of the labels it may name, one a line; tag_threshold applies
@@ -260,7 +260,6 @@ class Budget(Group):
 
     ladder: bool = True  # degradation levels: spend fidelity before the budget is exceeded
     admission: bool = True  # refuse sessions that would exceed it; False: only limits.sessions counts
-
     stable: float = 1.2
     final: float = 1.6
     partial: float = 0.8
@@ -277,6 +276,8 @@ class Store(Group):
     bytes: int = Field(10 << 30, ge=0)  # of all ended sessions on disk; the oldest are deleted first
     frames: int = 2000  # thumbnails per session; the oldest are deleted first
     events: int = 100_000  # durable events per session; the oldest are deleted first
+    record: Literal["off", "asked", "all"] = "off"  # bundles for `replay`, with all media; asked: by `record`
+    record_bytes: int = Field(1 << 30, ge=1)  # of one bundle; then its recording ends
     sync: Literal["process", "power"] = "process"  # what events survive: kill -9, or power loss too
 
 
@@ -319,8 +320,7 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Order of precedence: flags, environment, file."""
-        path = _config_file.get("path")
-        file = (TomlConfigSettingsSource(settings_cls, toml_file=path),) if path else ()
+        file = (TomlConfigSettingsSource(settings_cls, path),) if (path := _config_file.get("path")) else ()
         if any("key" in (source.toml_data.get("remote") or ()) for source in file):
             raise ValueError("remote.key must not be in a file: set STREAMSVC_REMOTE__KEY")
         return (init_settings, env_settings, *file)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from streamsvc.core.config import Settings
@@ -12,6 +13,7 @@ from streamsvc.core.idle_gate import IdleGate
 from streamsvc.core.options import SessionOptions
 from streamsvc.core.roles import Role
 from streamsvc.core.session_clock import SessionClock
+from streamsvc.core.tape import LIVE, Tape
 from streamsvc.core.types import Event
 from streamsvc.core.units import Unit
 
@@ -31,8 +33,20 @@ class Roles:
     embed: Role | None = None
     vlm: Role | None = None
     reads: bool = False
-    idle: IdleGate = field(default_factory=IdleGate, init=False)
-    cost_tracker: CostTracker = field(default_factory=CostTracker, init=False)
+    idle: IdleGate = field(default_factory=IdleGate)
+    cost_tracker: CostTracker = field(default_factory=CostTracker)
+
+    def through(self, wrap: Callable[[str, Role], Role]) -> Roles:
+        """The same with each role, given with its name, as `wrap` returns it."""
+        think = wrap("think", self.think)
+        return replace(
+            self,
+            hear=wrap("hear", self.hear),
+            see=wrap("see", self.see),
+            think=think,
+            embed=wrap("embed", self.embed) if self.embed is not None else None,
+            vlm=think if self.vlm is not None else None,
+        )
 
 
 class SessionHost(Protocol):
@@ -82,7 +96,7 @@ class SessionContext:
     """What the parts of one session share.
 
     `session`: its id. `options`: with the service's defaults filled in. `media`: the threads that decode, of
-    all sessions.
+    all sessions. `tape`: what is recorded of the session, or replayed.
     """
 
     session: str
@@ -93,3 +107,4 @@ class SessionContext:
     degradation: DegradationState
     media: ThreadPoolExecutor
     host: SessionHost
+    tape: Tape = LIVE

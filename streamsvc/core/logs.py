@@ -38,8 +38,12 @@ def configure_logs(*, as_json: bool, file: TextIO | None = None, level: int = lo
 def redact_exception(logger: Any, method: str, event: Any) -> Any:
     """Replace exc_info by "places" (file:line of the traceback): messages and values may quote speech.
 
-    A structlog processor. Of an exception group the first exception's traceback is followed.
+    A structlog processor. Of an exception group the first exception's traceback is followed. An exception
+    that is a value of its own becomes its class.
     """
-    if event.pop("exc_info", None):
-        event["places"] = places(sys.exc_info()[1])
+    if given := event.pop("exc_info", None):
+        event["places"] = places(given if isinstance(given, BaseException) else sys.exc_info()[1])
+    for name, value in event.items():
+        if isinstance(value, BaseException):
+            event[name] = type(value).__name__
     return event

@@ -74,6 +74,12 @@ store_failures = Counter(
 events_unwritten = Counter(
     "streamsvc_events_unwritten", "Durable events that were never written.", registry=REGISTRY
 )
+recordings_stopped = Counter(
+    "streamsvc_recordings_stopped",
+    "Recordings that ended before their session: queue, limit, disk or format.",
+    ["reason"],
+    registry=REGISTRY,
+)
 ice_failures = Counter(
     "streamsvc_ice_failures", "WebRTC connections that failed, by phase.", ["phase"], registry=REGISTRY
 )
@@ -94,6 +100,9 @@ looks = Counter(
     registry=REGISTRY,
 )
 alerts = Counter("streamsvc_alerts", "Watches that fired.", registry=REGISTRY)
+alerts_withheld = Counter(
+    "streamsvc_alerts_withheld", "Alerts of the rules that the model has denied.", registry=REGISTRY
+)
 webhooks = Counter(
     "streamsvc_webhooks",
     "Alerts for webhooks: sent, dropped, refused, no_answer or given_up.",

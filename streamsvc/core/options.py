@@ -63,10 +63,12 @@ class SessionOptions:
     """What one session is to do.
 
     `lossless`: the source can wait, so nothing is dropped (a file read as fast as possible). `stored`: events
-    and thumbnails are written to the disk.
+    and thumbnails are written to the disk. `record`: all that comes in is, for a replay; None: as the
+    settings say.
     """
 
     speech: SpeechOptions = SpeechOptions()
     vision: VisionOptions = VisionOptions()
     lossless: bool = False
     stored: bool = True
+    record: bool | None = None

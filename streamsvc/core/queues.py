@@ -49,6 +49,7 @@ class Ring(Generic[T]):
         self._not_empty = asyncio.Event()
         self._not_full = asyncio.Event()
         self._not_full.set()
+        self._empty = asyncio.Event()
 
     def __len__(self) -> int:
         return len(self._items)
@@ -66,6 +67,7 @@ class Ring(Generic[T]):
         while weight and self.load >= self.size:
             self._drop()
         self._items.append((item, weight))
+        self._empty.clear()
         self.load += weight
         self._not_empty.set()
         if self.load >= self.size:
@@ -92,6 +94,11 @@ class Ring(Generic[T]):
             self._not_full.clear()
             await self._not_full.wait()
 
+    async def wait_until_taken(self) -> None:
+        """Wait until every item has been taken."""
+        while self._items:
+            await self._empty.wait()
+
     async def take(self, most: int | None = None) -> list[T]:
         """Wait for at least one item; return all queued items, at most `most`.
 
@@ -108,7 +115,16 @@ class Ring(Generic[T]):
         self.load = self.load - sum(weight for _, weight in taken) if self._items else 0.0
         if self.load < self.size:
             self._not_full.set()
+        if not self._items:
+            self._empty.set()
         return [item for item, _ in taken]
+
+    async def take_exactly(self, count: int) -> list[T]:
+        """Wait for so many items and return them; fewer where the queue is closed before. Raises Closed."""
+        while len(self._items) < count and not self._closed:
+            self._not_empty.clear()
+            await self._not_empty.wait()
+        return await self.take(count)
 
     async def batches(self, most: int | None = None) -> AsyncIterator[list[T]]:
         """Yield the results of `take` until the queue is closed and empty."""

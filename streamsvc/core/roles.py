@@ -32,3 +32,17 @@ class Role(Protocol):
     ) -> AsyncIterator[Payload]:
         """Run one op that yields payloads. Raises as `call` does; leaving the loop cancels the work."""
         ...
+
+
+class RoleAround:
+    """A role that passes calls on to another; `inner`."""
+
+    def __init__(self, inner: Role) -> None:
+        self.inner = inner
+
+
+def innermost(role: Role) -> Role:
+    """The role within all those around it: what was learned of a model by one holds for all."""
+    while isinstance(role, RoleAround):
+        role = role.inner
+    return role

@@ -11,14 +11,14 @@ class SessionClock:
     """Maps monotonic time to session seconds.
 
     `started_utc`: wall-clock time of the session's creation. `zero`: monotonic seconds (`clock.now()`) of
-    session second 0.
+    session second 0. `media_paced`: see `restart`.
     """
 
     def __init__(self) -> None:
         self.started_utc: datetime = clock.utc()
         self.zero = clock.now()
         self._newest = 0.0  # session seconds of the newest media
-        self._media_paced = False
+        self.media_paced = False
         self._ended = False
 
     def restart(self, *, media_paced: bool = False) -> None:
@@ -29,7 +29,7 @@ class SessionClock:
                 newest time.
         """
         self.zero = clock.now()
-        self._media_paced = media_paced
+        self.media_paced = media_paced
 
     def advance(self, at: float) -> None:
         """Note that media of session second `at` has come in."""
@@ -41,7 +41,7 @@ class SessionClock:
 
     def position(self) -> float:
         """Session seconds of the present."""
-        return self._newest if self._media_paced or self._ended else clock.now() - self.zero
+        return self._newest if self.media_paced or self._ended else clock.now() - self.zero
 
     def restore(self, started_utc: datetime, seconds: float) -> None:
         """Stand where a session of an earlier run has ended, `seconds` long."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from streamsvc.core.errors import StreamsvcError
 from streamsvc.core.types import (
@@ -56,7 +57,8 @@ class Reply:
 class AlertFired:
     """A watch has fired. `at`: session seconds of the evidence.
 
-    `arrived`: monotonic seconds of its last packet.
+    `arrived`: monotonic seconds of its last packet. `decided_by`: the rules, a model, or the rules because
+    the model was late or failed.
     """
 
     watch_id: str
@@ -64,6 +66,7 @@ class AlertFired:
     arrived: float
     text: str
     evidence: tuple[Evidence, ...]
+    decided_by: Literal["rules", "model", "rules_late"] = "rules"
     stages: Stages = ()
 
 

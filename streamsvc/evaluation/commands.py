@@ -1,9 +1,12 @@
-"""The commands `streamsvc eval`, `streamsvc bench captions` and `streamsvc bench vision`."""
+"""The commands `streamsvc eval`, `replay`, `bench captions` and `bench vision`."""
 
 from __future__ import annotations
 
 import importlib
 import json
+import logging
+import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,9 +16,19 @@ from rich.console import Console
 
 from streamsvc.core import config
 from streamsvc.core.errors import ConfigError
+from streamsvc.core.logs import configure_logs
 from streamsvc.core.types import SAMPLE_RATE
-from streamsvc.evaluation import answer_figures, caption_bench, caption_report, evaluate, report
+from streamsvc.evaluation import (
+    answer_figures,
+    caption_bench,
+    caption_report,
+    evaluate,
+    replay,
+    report,
+    session_run,
+)
 from streamsvc.evaluation.datasets import DATASETS
+from streamsvc.workers.process import ENVIRONMENT
 
 bench = typer.Typer(no_args_is_help=True, help="Measure models and machine on recordings of yours.")
 ConfigFile = Annotated[
@@ -25,8 +38,9 @@ AsJson = Annotated[bool, typer.Option("--json", help="JSON instead of a table.")
 
 
 def register(app: typer.Typer) -> None:
-    """Add `eval` and `bench` to the command line."""
+    """Add `eval`, `replay` and `bench` to the command line."""
     app.command("eval")(evaluate_command)
+    app.command("replay")(replay_command)
     app.add_typer(bench, name="bench")
 
 
@@ -70,6 +84,28 @@ def evaluate_command(  # typer: one parameter an option
         print(json.dumps(result if rows == "all" else answer_figures.without_measured(result)))
     else:
         print(report.table(result))
+
+
+def replay_command(
+    bundle: Annotated[Path, typer.Argument(help="A recording (serve --record), or the session's folder.")],
+    engines: Annotated[
+        bool, typer.Option("--engines", help="Real models reply: the closed captions must be the same.")
+    ] = False,
+    as_json: AsJson = False,
+    config_file: ConfigFile = None,
+) -> None:
+    """Play a recorded session again. Exit status 1: it goes otherwise; the first difference is told."""
+    configure_logs(as_json=False, level=logging.WARNING)
+    if engines and ENVIRONMENT.items() - os.environ.items():  # libraries read it once, when they are loaded
+        arguments = [sys.executable, "-m", "streamsvc", *sys.argv[1:]]
+        os.execve(sys.executable, arguments, {**os.environ, **ENVIRONMENT})
+    result = replay.run(bundle, config.load(config_file), session_run.load_engine if engines else None)
+    if as_json:
+        print(json.dumps(result.as_json()))
+    else:
+        print(result.line())
+    if result.first:
+        raise typer.Exit(1)
 
 
 @bench.command("captions")

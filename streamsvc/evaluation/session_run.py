@@ -17,11 +17,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from streamsvc.answers import router
+from streamsvc.answers import router, watch_router
 from streamsvc.answers.question_queue import QuestionRequest
 from streamsvc.core import clock
 from streamsvc.core.config import Settings
-from streamsvc.core.errors import DeadlineMissed, StreamsvcError, WorkerError
+from streamsvc.core.errors import DeadlineMissed, InvalidRequest, StreamsvcError, WorkerError
 from streamsvc.core.options import SessionOptions, SpeechOptions, VisionOptions
 from streamsvc.core.types import EncodedFrame, MediaTrack
 from streamsvc.evaluation.resource_meter import ResourceMeter
@@ -70,7 +70,7 @@ class SessionRun:
     asked: Mapping[str, float]
     seconds: float
     cost: Mapping[str, Any] = field(default_factory=dict)
-    watches: tuple[str, ...] = ()
+    watches: tuple[str | None, ...] = ()
 
 
 # --- the service --------------------------------------------------------------------------------------------
@@ -112,7 +112,8 @@ async def fixed_time_service(settings: Settings, load: Load = load_engine) -> As
         }
         vlm = roles["think"] if service.roles.vlm is not None else None
         service.use_roles(replace(service.roles, **{**roles, "see": LookCache(roles["see"]), "vlm": vlm}))
-        await router.prepare(roles["embed"])  # so that the first question is routed as the last
+        for prepare in (router.prepare, watch_router.prepare):  # so that the first is routed as the last
+            await prepare(roles["embed"])
         yield service
 
 
@@ -246,7 +247,8 @@ async def play(
 ) -> SessionRun:
     """Play a recording in session time, ask the scenario's questions at their times, and collect all events.
 
-    `watches`: conditions of watches that are added at the start, without a cooldown.
+    `watches`: conditions of watches that are added at the start, without a cooldown; one that is refused has
+    no id.
 
     Raises:
         SourceError: the recording cannot be read.
@@ -258,7 +260,7 @@ async def play(
         sees = any(track.kind == "video" for track in tracks)
         meter = ResourceMeter() if not isinstance(asyncio.get_running_loop(), clock.VirtualLoop) else None
         async with observed_session(service, SpeechOptions(language), VisionOptions(sees)) as observed:
-            watch_ids = tuple(observed.session.watches.add(when, 0.0)["id"] for when in watches)
+            watch_ids = [await _watched(observed, when) for when in watches]
             observed.session.media.attach(RecordingPublisher(tracks))
             async with asyncio.TaskGroup() as group:
                 sampling = group.create_task(meter.watch()) if meter is not None else None
@@ -268,10 +270,7 @@ async def play(
                 for due, frame in frames:
                     if due > end:
                         break
-                    await clock.sleep(observed.session.clock.zero + due - clock.now())
-                    observed.session.media.tap(
-                        replace(frame, session=observed.session.id, arrived=clock.now())
-                    )
+                    await tap_when_due(observed.session, due, frame)
                 await observed.session.speech.flush(ASKER)
                 await asking
                 await clock.sleep(SETTLE)
@@ -283,7 +282,21 @@ async def play(
                 if sampling is not None:
                     sampling.cancel()
     cost = meter.figures(end) if meter is not None else {}
-    return SessionRun(observed.events, observed.asked, end, cost, watch_ids)
+    return SessionRun(observed.events, observed.asked, end, cost, tuple(watch_ids))
+
+
+async def _watched(observed: ObservedSession, when: str) -> str | None:
+    """Add a watch without a cooldown. Returns its id; None: it is refused."""
+    try:
+        return str((await observed.session.watches.add(when, 0.0))["id"])
+    except InvalidRequest:
+        return None
+
+
+async def tap_when_due(session: Session, due: float, frame: EncodedFrame) -> None:
+    """Give a session a frame at session second `due`."""
+    await clock.sleep(session.clock.zero + due - clock.now())
+    session.media.tap(replace(frame, session=session.id, arrived=clock.now()))
 
 
 async def _ask(observed: ObservedSession, questions: list[Mapping[str, Any]]) -> None:

@@ -20,6 +20,7 @@ from streamsvc.core.config import Limits
 from streamsvc.core.errors import CapacityError
 from streamsvc.core.latency import seconds_by_stage
 from streamsvc.core.session_clock import SessionClock
+from streamsvc.core.tape import LIVE, Tape
 from streamsvc.core.types import Event, Stages
 from streamsvc.events.event_writer import EventWriter, Row
 from streamsvc.events.group_commit import GroupCommit
@@ -40,15 +41,19 @@ class EventLog:
         session_clock: for the times of events.
         limits: of subscribers.
         store: where durable events go, on disk before anybody sees them.
+        tape: hears of every event.
     """
 
-    def __init__(self, session: str, session_clock: SessionClock, limits: Limits, store: Store) -> None:
+    def __init__(
+        self, session: str, session_clock: SessionClock, limits: Limits, store: Store, tape: Tape = LIVE
+    ) -> None:
         self.epoch = secrets.token_hex(4)
         self.seq = 0
         self._session = session
         self._clock = session_clock
         self._limits = limits
         self._store = store
+        self._tape = tape
         self._tail: deque[Entry] = deque(maxlen=_TAIL)
         self._writer = EventWriter(session, store, lambda body: self.emit("error", body))
         self._group = GroupCommit(self._writer.write_group, self._show) if store.waits else None
@@ -114,6 +119,7 @@ class EventLog:
         for stage, part in parts.items():
             metrics.stage_latency.labels(stage).observe(part)
         entry = Entry(event.seq, kind, audience, _text(event))
+        self._tape.note("event", entry.text)
         if self._group is not None:
             self._group.put(entry)
             return event

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, get_args
 
 from streamsvc.core.types import By, DeclineReason, Outcome
@@ -130,9 +131,13 @@ EVENTS: dict[str, tuple[bool, dict[str, Schema], dict[str, Schema]]] = {
         },
     ),
     # To the subscriber that asked over the event socket.
-    "watch.added": (False, {"watch_id": _TEXT, "when": _TEXT}, {}),
+    "watch.added": (False, {"watch_id": _TEXT, "when": _TEXT}, {"understood": _TEXT}),
     "watch.removed": (False, {"watch_id": _TEXT, "when": _TEXT}, {}),
-    "alert.fired": (True, {"watch_id": _TEXT, "text": _TEXT, "evidence": _list(_EVIDENCE)}, {}),
+    "alert.fired": (
+        True,
+        {"watch_id": _TEXT, "text": _TEXT, "evidence": _list(_EVIDENCE)},
+        {"decided_by": {"enum": ["rules", "model", "rules_late"]}},
+    ),
     "latency.report": (
         False,
         {
@@ -177,6 +182,15 @@ def event(kind: str) -> Schema:
     }
     head |= {"seq": _COUNT, "prev": _COUNT} if durable else {"after": _COUNT}
     return _object(head | required, optional) | {"title": kind}
+
+
+def refusal(error: Mapping[str, Any], session: str = "") -> dict[str, Any]:
+    """An `error` event of no log: what a client is told before its socket or stream is closed.
+
+    error: `StreamsvcError.body`. Epoch and id are "", as no log has counted it.
+    """
+    envelope = {"session": session, "track": "main", "epoch": "", "id": "", "at": 0.0, "age_ms": 0.0}
+    return {"v": VERSION, "type": "error", **envelope, "stages": {}, "after": 0, **error}
 
 
 def document() -> Schema:

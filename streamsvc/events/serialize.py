@@ -99,6 +99,7 @@ def event_draft(unit: Unit, url: FrameUrl) -> EventDraft:
             return _reply(unit, url)
         case AlertFired():
             body = {"watch_id": unit.watch_id, "text": unit.text, "evidence": _all(unit.evidence, url)}
+            body["decided_by"] = unit.decided_by
             return EventDraft("alert.fired", body, unit.at, unit.arrived, unit.stages)
         case _:
             raise TypeError(f"units of kind {type(unit).__name__} are not published")

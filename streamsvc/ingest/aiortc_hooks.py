@@ -24,6 +24,7 @@ from aiortc.rtcrtpreceiver import RTCRtpReceiver
 from aiortc.rtcrtptransceiver import RTCRtpTransceiver
 from OpenSSL import SSL
 
+from streamsvc.core import clock
 from streamsvc.core.errors import HookError
 
 AIORTC = "1.16."  # versions known to work
@@ -41,7 +42,7 @@ LOOPBACK = "127.0.0.1"
 _RECEIVER = "_RTCRtpReceiver__"
 _METHODS: tuple[tuple[type, tuple[str, ...]], ...] = (
     (RTCRtpReceiver, ("receive", "_run_rtcp", "_handle_rtp_packet", "_handle_rtcp_packet", "_send_rtcp_pli")),
-    (RTCDtlsTransport, ("_register_rtp_receiver",)),
+    (RTCDtlsTransport, ("_register_rtp_receiver", "_handle_rtp_data", "_handle_rtcp_data")),
     (RTCCertificate, ("_create_ssl_context",)),
     (JitterBuffer, ("add", "remove")),
     (Connection, ("get_component_candidates", "build_request", "data_received", "close")),
@@ -151,7 +152,9 @@ def intercept_packets(
     rtp, rtcp = receiver._handle_rtp_packet, receiver._handle_rtcp_packet
 
     async def handle_rtp(packet: Any, arrival_time_ms: int) -> None:
-        for accepted, arrived_ms in accept(packet, arrival_time_ms):
+        # aiortc's arrival is of the wall clock, and its bitrate estimate walks over each millisecond between
+        # two of them: a clock that is set by a month would hold up everything.
+        for accepted, arrived_ms in accept(packet, round(1000 * clock.now())):
             await rtp(accepted, arrival_time_ms=arrived_ms)
 
     async def handle_rtcp(packet: Any) -> None:
@@ -160,6 +163,27 @@ def intercept_packets(
 
     receiver._handle_rtp_packet = handle_rtp  # type: ignore[method-assign]
     receiver._handle_rtcp_packet = handle_rtcp  # type: ignore[method-assign]
+
+
+def drop_broken_packets(peer: RTCPeerConnection, on_broken: Callable[[], None]) -> None:
+    """Drop and report each packet that aiortc cannot handle, which would end the call; before connecting."""
+    for transport in {transceiver.receiver.transport for transceiver in peer.getTransceivers()}:
+        for name in ("_handle_rtp_data", "_handle_rtcp_data"):
+            setattr(transport, name, _dropping(getattr(transport, name), on_broken))
+
+
+def _dropping(
+    handle: Callable[..., Awaitable[None]], on_broken: Callable[[], None]
+) -> Callable[..., Awaitable[None]]:
+    async def handle_or_drop(*arguments: Any, **named: Any) -> None:
+        try:
+            await handle(*arguments, **named)
+        except ConnectionError:
+            raise
+        except Exception:  # such as struct.error, for a header extension of another length than its kind's
+            on_broken()
+
+    return handle_or_drop
 
 
 def reset_nack(receiver: RTCRtpReceiver) -> None:

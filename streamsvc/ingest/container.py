@@ -14,9 +14,6 @@ from av.stream import Discard, Disposition
 from streamsvc.core import clock
 from streamsvc.core.errors import SourceError
 from streamsvc.core.types import MediaTrack
-from streamsvc.ingest.file_parts import Part, Span
-from streamsvc.ingest.rtsp_relay import RtspRelay
-from streamsvc.ingest.source_fetch import WebFile
 from streamsvc.ingest.source_policy import Place
 
 RECENT = 8192  # packets remembered: several segments of a playlist
@@ -31,23 +28,33 @@ SECONDARY = (
 # The frame rate is not needed; to guess it, libav would delay the pictures by 1.5 s.
 FAST = {"fpsprobesize": "0"}
 RTSP_OPTIONS = {"protocol_whitelist": "tcp", "rtsp_transport": "tcp", **FAST}  # security limit
+HLS_OPTIONS = {
+    "protocol_whitelist": "http,https,crypto,data",  # names only: `io_open` opens them
+    "http_persistent": "0",  # libav's own connections, which it does not have here
+    "http_multiple": "0",
+    **FAST,
+}
 PROBE = 300  # packets of a file decoded until one frame must have come out
 
 
-def open_file(place: Place, stack: contextlib.ExitStack, span: Span | None = None) -> Any:
-    """Open a file through a Python handle, with all libav protocols disabled.
-
-    So a playlist inside the file cannot open anything else. `span`: the bytes to read; None: all.
-    """
+def open_file(place: Place, stack: contextlib.ExitStack) -> Any:
+    """Open a file through a Python handle: see `open_bytes`."""
     assert place.path is not None
     try:
-        file = stack.enter_context(place.path.open("rb"))
-        handle = file if span is None else Part(file, span, file.name)
-        return stack.enter_context(av.open(handle, options={"protocol_whitelist": "none"}))
+        return open_bytes(stack.enter_context(place.path.open("rb")), place.name, stack)
     except PermissionError:
         raise SourceError(f"{place.name} is not readable", code="not_found") from None
+
+
+def open_bytes(file: Any, name: str, stack: contextlib.ExitStack) -> Any:
+    """Open a Python object with `read` and `seek`, with all libav protocols disabled.
+
+    So a playlist inside the file cannot open anything else.
+    """
+    try:
+        return stack.enter_context(av.open(file, options={"protocol_whitelist": "none"}))
     except (av.error.FFmpegError, ValueError):
-        raise SourceError(f"{place.name} is damaged, or not an audio or video file", code="corrupt") from None
+        raise SourceError(f"{name} is damaged, or not an audio or video file", code="corrupt") from None
 
 
 def choose(container: Any, name: str) -> tuple[list[Any], tuple[MediaTrack, ...]]:
@@ -132,55 +139,56 @@ def changed_track(packet: Any, track: MediaTrack) -> MediaTrack | None:
     return MediaTrack(packet.stream.type, codec, context)
 
 
-def check_decodable(place: Place, indexes: set[int], span: Span | None = None) -> None:
+def check_decodable(container: Any, indexes: set[int], name: str) -> None:
     """Decode until one frame comes out: a well-formed container may still hold garbage."""
-    with contextlib.ExitStack() as stack:
-        container = open_file(place, stack, span)
-        chosen = [stream for stream in container.streams if stream.index in indexes]
-        moving = [stream for stream in chosen if not stream.disposition & NO_PICTURE]  # a cover proves none
-        for tried, packet in enumerate(container.demux(moving)):
-            with contextlib.suppress(av.error.FFmpegError):
-                if packet.decode():
-                    return
-            if tried > PROBE:
-                break
-    raise SourceError(f"{place.name} contains nothing that can be decoded", code="corrupt")
+    chosen = [stream for stream in container.streams if stream.index in indexes]
+    moving = [stream for stream in chosen if not stream.disposition & NO_PICTURE]  # a cover proves none
+    for tried, packet in enumerate(container.demux(moving)):
+        with contextlib.suppress(av.error.FFmpegError):
+            if packet.decode():
+                return
+        if tried > PROBE:
+            break
+    raise SourceError(f"{name} contains nothing that can be decoded", code="corrupt")
 
 
-def open_rtsp(place: Place, limit: float, private_urls: bool, stack: contextlib.ExitStack) -> Any:
-    """Open an RTSP URL through a relay; libav gives up after `limit` seconds without an answer.
+def open_web(file: Any, name: str, limit: float, stack: contextlib.ExitStack) -> Any:
+    """Open a medium behind an http(s) URL, as `open_bytes`."""
+    options = {"protocol_whitelist": "none", **FAST}
+    return _opened(stack, name, limit, lambda: av.open(file, options=options))
 
-    `private_urls`: security limit: whether hosts of private networks are allowed.
+
+def open_playlist(
+    url: str, io_open: Callable[..., Any], name: str, limit: float, stack: contextlib.ExitStack
+) -> Any:
+    """Open an HLS playlist whose parts come from `io_open`. Time limit as for `open_rtsp`."""
+    return _opened(
+        stack,
+        name,
+        limit,
+        lambda: av.open(url, format="hls", options=HLS_OPTIONS, timeout=(limit, limit), io_open=io_open),
+    )
+
+
+def open_rtsp(url: str, name: str, limit: float, stack: contextlib.ExitStack) -> Any:
+    """Open the URL of a relay (RtspRelay); libav gives up after `limit` seconds without an answer.
+
+    Here and at each read.
     """
-    relay = RtspRelay(place, limit, private_urls)
-    stack.callback(relay.close)
-    began = clock.now()
-    try:
-        return stack.enter_context(av.open(relay.url, options=RTSP_OPTIONS, timeout=(limit, limit)))
-    except (av.error.FFmpegError, OSError) as error:
-        if relay.error is not None:
-            raise relay.error from None
-        raise _failure(place, error, late=clock.now() - began >= limit) from None
+    return _opened(stack, name, limit, lambda: av.open(url, options=RTSP_OPTIONS, timeout=(limit, limit)))
 
 
-def open_web(place: Place, file: WebFile, limit: float, stack: contextlib.ExitStack) -> Any:
-    """Open a medium behind an http(s) URL; libav itself reaches nothing."""
+def _opened(stack: contextlib.ExitStack, name: str, limit: float, work: Callable[[], Any]) -> Any:
+    """Open a container, and tell what a failure means."""
     began = clock.now()
     try:
-        container = stack.enter_context(av.open(file, options={"protocol_whitelist": "none", **FAST}))
+        return stack.enter_context(work())
     except (av.error.FFmpegError, OSError, ValueError) as error:
-        if file.error is not None:
-            raise file.error from None
-        raise _failure(place, error, late=clock.now() - began >= limit) from None
-    if file.error is not None:
-        raise file.error
-    file.opened()
-    return container
+        raise _failure(name, error, late=clock.now() - began >= limit) from None
 
 
-def _failure(place: Place, error: Exception, *, late: bool) -> SourceError:
+def _failure(name: str, error: Exception, *, late: bool) -> SourceError:
     """The error of a URL that libav could not open."""
-    name = place.name
     if isinstance(error, av.error.HTTPNotFoundError):
         return SourceError(f"{name} does not exist (404)", code="not_found")
     if isinstance(error, (av.error.HTTPError, av.error.HTTPClientError)):  # 5XX and 4XX: of RTSP too
@@ -239,14 +247,9 @@ class RecentPackets:
         return True
 
 
-def with_headers(payload: bytes, stream: Any) -> bytes:
+def with_headers(payload: bytes, track: MediaTrack) -> bytes:
     """Prepend a new connection's parameter sets to its first payload, where they fit in band."""
-    extra = stream.codec_context.extradata
-    if (
-        stream.type == "video"
-        and extra
-        and extra.startswith((b"\0\0\1", b"\0\0\0\1"))
-        and not payload.startswith(extra)
-    ):
-        return bytes(extra) + payload
+    extra = bytes(track.context.extradata or b"")
+    if track.kind == "video" and extra.startswith((b"\0\0\1", b"\0\0\0\1")) and not payload.startswith(extra):
+        return extra + payload
     return payload

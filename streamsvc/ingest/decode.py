@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from streamsvc.core.types import SAMPLE_RATE, AudioChunk, EncodedFrame, MediaTrack, VideoFrame
 from streamsvc.ingest.display_matrix import orientation, shown_size
 from streamsvc.ingest.downmix import Downmixer, planar
+from streamsvc.ingest.source_decoders import RemotePicture
 
 T = TypeVar("T")
 
@@ -107,6 +108,9 @@ class AudioDecoder:
             self.errors += 1
         self._break(fresh, chunks)
         return chunks
+
+    def close(self) -> None:
+        """Free it; it is not used after this."""
 
     def _add(
         self, piece: Any, frame: EncodedFrame, chunks: list[AudioChunk], fresh: list[NDArray[np.float32]]
@@ -257,6 +261,9 @@ class VideoDecoder:
         self._wait()
         return pictures
 
+    def close(self) -> None:
+        """Free it; it is not used after this."""
+
     def _wait(self) -> None:
         self.waiting = True
         self._patience = PATIENCE
@@ -277,11 +284,7 @@ class VideoDecoder:
 def thumbnail(frame: VideoFrame, width: int = 320) -> NDArray[np.uint8]:
     """A small gray picture as shown, uint8, shape (h, width), scaled from the decoder's own pixels."""
     height = min(max(2, round(width * frame.height / frame.width)), TALL * width)
-    stored_width, stored_height = frame.orientation.size(width, height)
-    gray = frame.handle.reformat(
-        width=stored_width, height=stored_height, format="gray", interpolation="AREA"
-    )
-    return frame.orientation.apply(_plane(gray))
+    return pixels(frame, (height, width))
 
 
 def jpeg(frame: VideoFrame, max_width: int = 1280, quality: int = 85) -> bytes:
@@ -289,15 +292,28 @@ def jpeg(frame: VideoFrame, max_width: int = 1280, quality: int = 85) -> bytes:
     from PIL import Image  # lazy: a caption-only process does not need it
 
     scale = min(1.0, max_width / frame.width, TALL * max_width / frame.height)
-    shown = max(2, round(frame.width * scale)), max(2, round(frame.height * scale))
-    width, height = frame.orientation.size(*shown)
+    shown = max(2, round(frame.height * scale)), max(2, round(frame.width * scale))
+    buffer = io.BytesIO()
+    Image.fromarray(pixels(frame, (*shown, 3))).save(buffer, "JPEG", quality=quality)
+    return buffer.getvalue()
+
+
+def pixels(frame: VideoFrame, shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    """A picture as shown, uint8. `shape`: (h, w): gray; (h, w, 3): RGB.
+
+    Raises:
+        SourceError: its source's process has failed.
+    """
     handle = frame.handle
+    if isinstance(handle, RemotePicture):
+        return handle.pixels(shape)
+    width, height = frame.orientation.size(shape[1], shape[0])
+    if len(shape) == 2:
+        gray = handle.reformat(width=width, height=height, format="gray", interpolation="AREA")
+        return frame.orientation.apply(_plane(gray))
     if (width, height) != (handle.width, handle.height):
         handle = handle.reformat(width=width, height=height, format="rgb24", interpolation="AREA")
-    buffer = io.BytesIO()
-    pixels = frame.orientation.apply(handle.to_ndarray(format="rgb24"))
-    Image.fromarray(pixels).save(buffer, "JPEG", quality=quality)
-    return buffer.getvalue()
+    return frame.orientation.apply(handle.to_ndarray(format="rgb24"))
 
 
 def _plane(picture: Any) -> NDArray[np.uint8]:

@@ -70,6 +70,10 @@ class Part:
         self._at += len(data)
         return data
 
+    def seekable(self) -> bool:
+        """Always."""
+        return True
+
     def seek(self, offset: int, whence: int = 0) -> int:
         """Move; returns the position."""
         base = (self._first, self._at, self._end)[whence]
@@ -79,3 +83,7 @@ class Part:
     def tell(self) -> int:
         """The position."""
         return self._at - self._first
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()

@@ -6,16 +6,10 @@ fetch every variant. So it opens everything through `Hls.open_nested`, which blo
 
 from __future__ import annotations
 
-import contextlib
 import io
 from collections.abc import Callable
-from typing import Any
 from urllib.parse import urlsplit
 
-import av
-import av.error
-
-from streamsvc.core import clock
 from streamsvc.core.errors import Forbidden, SourceError, StreamsvcError
 from streamsvc.ingest.hls_fetch import Decrypted, Fetcher, embedded
 from streamsvc.ingest.playlist import SegmentTimes, is_master, reduced, rendition, variants
@@ -23,12 +17,6 @@ from streamsvc.ingest.source_policy import Place
 from streamsvc.ingest.web_client import Readable
 
 FAILURES = 3  # versions of a live playlist in a row that may fail
-OPTIONS = {  # of libav's demuxer
-    "protocol_whitelist": "http,https,crypto,data",  # names only: `open_nested` opens them
-    "fpsprobesize": "0",  # as in container.py
-    "http_persistent": "0",  # libav's own connections, which it does not have here
-    "http_multiple": "0",
-}
 
 
 class Hls:
@@ -122,40 +110,6 @@ class Hls:
         """Close all connections."""
         self._fetcher.close()
 
-    def open(self, stack: contextlib.ExitStack) -> Any:
-        """Open it with libav, which gets everything from `open_nested`.
-
-        Raises:
-            Forbidden, SourceError.
-        """
-        stack.callback(self.close)
-        url = self.start()
-        began = clock.now()
-        name = self._place.name
-        try:
-            container = stack.enter_context(
-                av.open(
-                    url,
-                    format="hls",
-                    options=OPTIONS,
-                    timeout=(self._limit, self._limit),
-                    io_open=self.open_nested,
-                )
-            )
-        except (av.error.FFmpegError, OSError) as error:
-            if self.error is not None:
-                raise self.error from None
-            if isinstance(error, (av.error.InvalidDataError, av.error.EOFError)):
-                raise SourceError(f"{name} answers, but not with audio or video", code="corrupt") from None
-            late = isinstance(error, av.error.ExitError) or clock.now() - began >= self._limit
-            reason = "no answer in time" if late else error.strerror
-            raise SourceError(
-                f"{name} does not answer ({reason})", code="no_answer", retryable=True
-            ) from None
-        if self.error is not None:
-            raise self.error
-        return container
-
     def _choose_variant(self, master: str) -> str:
         """Fetch the playlist of the best variant that there is; return a master playlist of it alone."""
         error: SourceError | None = None
@@ -179,7 +133,11 @@ class Hls:
         self._texts[url] = text
         self._times.setdefault(url, SegmentTimes()).update(text)
 
-    # --- what libav asks for ---
+    # --- what libav asks for: demuxer.Inputs ---
+
+    def open(self) -> Readable:
+        """The playlist itself."""
+        return self.open_nested(self._place.url, 0, {})
 
     def open_nested(self, url: str, flags: int, options: dict[str, str]) -> Readable:
         """Open a playlist, a segment or a key for libav; PyAV's `io_open`.

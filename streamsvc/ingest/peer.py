@@ -132,6 +132,7 @@ class Peer:
         aiortc_hooks.accept_rsa_certificates(pc)
         await pc.setRemoteDescription(RTCSessionDescription(self._offer.text, "offer"))
         self._open_receivers()
+        aiortc_hooks.drop_broken_packets(pc, self._count_refused)
         self._connections = aiortc_hooks.ice_connections(pc)
         for connection in self._connections:
             aiortc_hooks.gather_also(connection, self._settings.loopback, ice_servers.gather)

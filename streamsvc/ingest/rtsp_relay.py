@@ -18,12 +18,13 @@ import threading
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
-from streamsvc.core import host_policy
+from streamsvc.core import clock, host_policy
 from streamsvc.core.errors import SourceError, StreamsvcError
 from streamsvc.ingest.source_policy import Place
 
 HEAD_BYTES = 64 << 10  # security limit: of a message's header
 BODY_BYTES = 1 << 20  # security limit: of its body
+_ACCEPT_SECONDS = 0.1  # after which `close` is looked at
 # As libav reads: it drops each CR, ends a header at an empty line, and takes a line of $ for a packet.
 _BLANK = re.compile(rb"\r*\n")
 _END = re.compile(rb"\n\r*\n")
@@ -85,6 +86,7 @@ class RtspRelay(threading.Thread):
         place: of the source.
         limit: seconds without an answer after which connecting fails.
         private_urls: security limit: whether hosts of private networks are allowed.
+        listener: where libav's connection arrives, closed here; None: on this machine's loopback.
 
     Attributes:
         url: for libav; it holds the credentials of the source.
@@ -94,14 +96,21 @@ class RtspRelay(threading.Thread):
         Forbidden: "private_url". SourceError: "no_answer" (retryable).
     """
 
-    def __init__(self, place: Place, limit: float, private_urls: bool) -> None:
+    def __init__(
+        self, place: Place, limit: float, private_urls: bool, listener: socket.socket | None = None
+    ) -> None:
         super().__init__(name="rtsp", daemon=True)
         self.error: StreamsvcError | None = None
         self._place = place
         self._limit = limit
-        self._server = _connected(place, limit, private_urls)
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self._listener.settimeout(limit)
+        self._closed = False
+        self._listener = listener or socket.create_server(("127.0.0.1", 0))
+        try:
+            self._server = _connected(place, limit, private_urls)
+        except BaseException:
+            self._listener.close()
+            raise
+        self._listener.settimeout(_ACCEPT_SECONDS)
         self._client: socket.socket | None = None
         parts = urlsplit(place.url)
         user, at, authority = parts.netloc.rpartition("@")
@@ -113,7 +122,8 @@ class RtspRelay(threading.Thread):
 
     def close(self) -> None:
         """End the connection, and the thread. Idempotent."""
-        for connection in (self._listener, self._server, self._client):
+        self._closed = True  # a listener that another process has too is not to be shut down
+        for connection in (self._server, self._client):
             if connection is not None:
                 with contextlib.suppress(OSError):
                     connection.shutdown(socket.SHUT_RDWR)
@@ -122,10 +132,18 @@ class RtspRelay(threading.Thread):
     def run(self) -> None:
         """Pass on both directions until one ends."""
         with contextlib.suppress(OSError, NotRtsp), self._server, self._listener:
-            self._client, _ = self._listener.accept()
+            self._client = self._accepted()
             self._listener.close()
             with self._client:
                 self._relay(self._client, self._server)
+
+    def _accepted(self) -> socket.socket:
+        """Libav's connection. Raises OSError: none came, or `close` was called."""
+        end = clock.now() + self._limit
+        while not self._closed and clock.now() < end:
+            with contextlib.suppress(TimeoutError):
+                return self._listener.accept()[0]
+        raise OSError
 
     def _relay(self, client: socket.socket, server: socket.socket) -> None:
         asked, answered = Messages(), Messages()

@@ -7,6 +7,7 @@ loop, packets are merged by time, paced against the session's clock, and passed 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
@@ -16,11 +17,19 @@ from streamsvc.core import clock
 from streamsvc.core.config import Ingest
 from streamsvc.core.errors import SourceError
 from streamsvc.core.types import EncodedFrame, Kind
+from streamsvc.ingest.demuxer import Demuxer, LibavDemuxer
+from streamsvc.ingest.remote_demuxer import RemoteDemuxer
 from streamsvc.ingest.source_policy import locate, redacted
+from streamsvc.ingest.source_process import START_SECONDS, SourceProcess
 from streamsvc.ingest.source_reader import SourceReader
 from streamsvc.ingest.timestamps import MediaPacket
 
+TAKEN_SECONDS = 30.0  # at the end, for decoders to take what is queued
 MERGE = 512  # packets buffered to sort a badly interleaved file by time
+
+
+async def _at_once() -> None:
+    """Wait for nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,13 +39,15 @@ class SourceSink:
     `tap`: takes one frame; never blocks. `wait_for_space`: awaited before each frame of a file that is read
     as fast as possible, so that no queue drops frames. `zero`: returns `clock.now()` of session time 0.
     `on_state`: for a live URL, called on the event loop with ("stalled", reason) after `stall_seconds`
-    without media, and with ("resumed", reason).
+    without media, and with ("resumed", reason). `taken`: awaited at the end, until a decoder has every frame:
+    it then keeps the source's process.
     """
 
     tap: Callable[[EncodedFrame], None]
     wait_for_space: Callable[[], Awaitable[None]]
     zero: Callable[[], float]
     on_state: Callable[[str, str], None] = lambda state, reason: None
+    taken: Callable[[], Awaitable[None]] = _at_once
 
 
 class Source:
@@ -47,8 +58,11 @@ class Source:
         duration: seconds; None: live.
     """
 
-    def __init__(self, reader: SourceReader, session: str, speed: float | None) -> None:
+    def __init__(
+        self, reader: SourceReader, process: SourceProcess | None, session: str, speed: float | None
+    ) -> None:
         self._reader = reader
+        self._process = process  # that reads and decodes it; None: this one
         self._session = session
         self._speed = speed
         self.tracks = reader.tracks
@@ -77,7 +91,7 @@ class Source:
 
         Raises:
             SourceError: "no_answer" (retryable): a URL stopped answering, also after `reconnects` tries;
-                "corrupt": a file cannot be read further.
+                "corrupt": a file cannot be read further; "source_crashed": its process failed.
         """
         codecs = {track.kind: track.codec for track in self.tracks}
         async for packet in self._live_packets(sink) if self.live else self._merged_packets():
@@ -109,6 +123,12 @@ class Source:
                     joint=packet.joint,
                 )
             )
+
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(TAKEN_SECONDS):
+                await sink.taken()
+        if self._process is not None and self._process.failure is not None:
+            raise self._process.failure
 
     async def _merged_packets(self) -> AsyncIterator[MediaPacket]:
         """Packets of a file in the order in which they are due, whatever the muxer's interleaving."""
@@ -165,6 +185,8 @@ class Source:
         self._reader.stop()
         if self._reader.is_alive():
             await asyncio.to_thread(self._reader.join)
+        process, self._process = self._process, None
+        _release(process)
 
 
 async def open_source(
@@ -195,14 +217,21 @@ async def open_source(
     if speed is not None and not speed > 0:
         raise SourceError(f"the speed must be above 0, not {speed}", code="bad_speed")
     place = locate(url, roots)
-    reader = SourceReader(place, settings, private_urls, asyncio.get_running_loop())
+    process = None
+    demuxer: Demuxer = LibavDemuxer()
+    if settings.sandbox != "off":
+        require, rtsp = settings.sandbox == "require", place.scheme.startswith("rtsp")
+        process = SourceProcess(place.name, require=require, loopback=rtsp)
+        demuxer = RemoteDemuxer(process)
+    reader = SourceReader(place, settings, private_urls, demuxer, asyncio.get_running_loop())
     reader.start()
     # libav has its own time limits, but name resolution has none.
-    limit = None if place.path is not None else 2 * settings.open_seconds + 2.0
+    limit = None if place.path is not None else 2 * settings.open_seconds + 2.0 + START_SECONDS
     try:
         await asyncio.wait_for(asyncio.shield(reader.opened), limit)
     except TimeoutError:
         reader.stop()
+        _release(process)
         raise SourceError(
             f"{redacted(url)} did not answer within {settings.open_seconds:g} s",
             code="no_answer",
@@ -210,7 +239,13 @@ async def open_source(
         ) from None
     except BaseException:
         reader.stop()
+        _release(process)
         if reader.opened.done():
             await asyncio.to_thread(reader.join)
         raise
-    return Source(reader, session, speed)
+    return Source(reader, process, session, speed)
+
+
+def _release(process: SourceProcess | None) -> None:
+    if process is not None:
+        process.release()

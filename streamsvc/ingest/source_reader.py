@@ -13,27 +13,15 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import av
-import av.error
-
 from streamsvc.core import clock
 from streamsvc.core.config import Ingest
 from streamsvc.core.errors import SourceError, StreamsvcError
 from streamsvc.core.types import Kind, MediaTrack
-from streamsvc.ingest.container import (
-    RecentPackets,
-    changed_track,
-    check_decodable,
-    choose,
-    differs,
-    open_file,
-    open_rtsp,
-    open_web,
-    packets,
-    with_headers,
-)
+from streamsvc.ingest.container import RecentPackets, differs, with_headers
+from streamsvc.ingest.demuxer import Demuxer, FileInputs, Inputs, OneInput, Opened, Opening
 from streamsvc.ingest.file_parts import Span, links, tables_before
 from streamsvc.ingest.hls import Hls, is_playlist, looks_like_playlist
+from streamsvc.ingest.rtsp_relay import RtspRelay
 from streamsvc.ingest.source_fetch import WebFile, open_input
 from streamsvc.ingest.source_policy import Place, check_file
 from streamsvc.ingest.source_times import Connection, SourceTimes
@@ -53,6 +41,7 @@ class SourceReader(threading.Thread):
         place: of the source.
         settings: time limits and reconnects.
         private_urls: security limit: whether hosts of private networks are allowed.
+        demuxer: reads its containers.
         loop: the event loop that takes the packets.
 
     Attributes:
@@ -65,7 +54,12 @@ class SourceReader(threading.Thread):
     """
 
     def __init__(
-        self, place: Place, settings: Ingest, private_urls: bool, loop: asyncio.AbstractEventLoop
+        self,
+        place: Place,
+        settings: Ingest,
+        private_urls: bool,
+        demuxer: Demuxer,
+        loop: asyncio.AbstractEventLoop,
     ) -> None:
         super().__init__(name="source", daemon=True)
         self.tracks: tuple[MediaTrack, ...] = ()
@@ -79,6 +73,7 @@ class SourceReader(threading.Thread):
         self.opened.add_done_callback(lambda future: future.cancelled() or future.exception())
         self._place = place
         self._private_urls = private_urls
+        self._demuxer = demuxer
         self._loop = loop
         self._stopped = threading.Event()
         self._slots = threading.Semaphore(AHEAD)
@@ -91,7 +86,7 @@ class SourceReader(threading.Thread):
         self._missing = 0  # segments, of the connections before
         self._links: list[Span] = []  # of a chained file, those that are not read yet
         self._span: Span | None = None  # the present one; None: the whole file
-        self._streams: list[Any] = []
+        self._of_connection: dict[Kind, MediaTrack] = {}  # as the newest container tells them
         self._present: dict[Kind, MediaTrack] = {}
         self._changed: dict[Kind, MediaTrack] = {}  # from the next packet on
         self._recent = RecentPackets()
@@ -111,9 +106,10 @@ class SourceReader(threading.Thread):
         return item
 
     def stop(self) -> None:
-        """Tell the thread to end as soon as libav returns."""
+        """Tell the thread to end, as soon as libav returns where it runs in this process."""
         self._stopped.set()
         self._slots.release()
+        self._demuxer.interrupt()
 
     def _put(self, item: MediaPacket | BaseException | None) -> None:
         self._packets.append(item)
@@ -140,10 +136,11 @@ class SourceReader(threading.Thread):
         report: Callable[[Any], None] = self._set_opened
         with contextlib.ExitStack() as stack:
             try:
-                container = self._open(stack)
+                self._demuxer.wait_ready()
+                opened = self._open(stack)
                 self._call_soon(self._set_opened, None)
                 report = self._put
-                self._read(container, stack)
+                self._read(opened, stack)
                 self._call_soon(self._put, None)
             except StreamsvcError as error:
                 self._call_soon(report, error)
@@ -155,62 +152,80 @@ class SourceReader(threading.Thread):
         with contextlib.suppress(RuntimeError):  # the loop is closed
             self._loop.call_soon_threadsafe(function, item)
 
-    def _open(self, stack: contextlib.ExitStack) -> Any:
+    def _open(self, stack: contextlib.ExitStack) -> Opened:
         """Open the container and choose its tracks; at the first time, set `tracks` and `duration`."""
-        place = self._place
-        if place.path is not None:
-            check_file(place.path, place.name)
-            if not self.tracks:
-                self._links = links(place.path)
-            self._span = self._links.pop(0) if self._links else None
-            container = open_file(place, stack, self._span)
-            streams, tracks = choose(container, place.name)
-            check_decodable(place, {stream.index for stream in streams}, self._span)
-        else:
-            container = self._open_url(stack)
-            streams, tracks = choose(container, place.name)
-        duration = (
-            container.duration / av.time_base if container.duration and container.duration > 0 else None
-        )
-        ends = place.path is not None or (self._web is not None and self._web.length is not None)
+        opened = self._open_file(stack) if self._place.path is not None else self._open_url(stack)
+        self._of_connection = {track.kind: track for track in opened.tracks}
+        duration = opened.duration
+        ends = self._place.path is not None or (self._web is not None and self._web.length is not None)
         if ends and duration is None:
             duration = 0.0  # a file has an end, even if its header does not say when
         if self.tracks:  # opened again, or the next link of a chain
-            self._note_changes(tracks)
+            self._note_changes(opened.tracks)
         else:
-            self.tracks = tracks
-            self._present = {track.kind: track for track in tracks}
+            self.tracks = opened.tracks
+            self._present = {track.kind: track for track in opened.tracks}
             self.duration = duration
-            self.bursts = "hls" in container.format.name
+            self.bursts = "hls" in opened.form
             self._times.live = duration is None
-            self._times.interleaved = "mpegts" in container.format.name or self.bursts
+            self._times.interleaved = "mpegts" in opened.form or self.bursts
         self._finite = duration is not None
-        self._streams = streams
-        starts = [
-            float(stream.start_time * stream.time_base) for stream in streams if stream.start_time is not None
-        ]
-        self._times.connect(
-            self._connection,
-            [stream.type for stream in streams],
-            start=min(starts) if starts else None,
-            plan=self._hls,
-        )
-        return container
+        kinds = [track.kind for track in opened.tracks]
+        self._times.connect(self._connection, kinds, start=opened.start, plan=self._hls)
+        return opened
 
-    def _open_url(self, stack: contextlib.ExitStack) -> Any:
+    def _open_file(self, stack: contextlib.ExitStack) -> Opened:
+        path = self._place.path
+        assert path is not None
+        check_file(path, self._place.name)
+        if not self.tracks:
+            self._links = links(path)
+        self._span = self._links.pop(0) if self._links else None
+        return self._demuxed(stack, Opening(self._place.name), FileInputs(self._place, self._span))
+
+    def _open_url(self, stack: contextlib.ExitStack) -> Opened:
         place, limit = self._place, self.settings.open_seconds
         if place.scheme.startswith("rtsp"):
-            return open_rtsp(place, limit, self._private_urls, stack)
+            relay = RtspRelay(place, limit, self._private_urls, self._demuxer.listener())
+            stack.callback(relay.close)
+            opening = Opening(place.name, "rtsp", relay.url, limit)
+            return self._demuxed(stack, opening, OneInput(None), lambda: relay.error)
         if self._hls is None and not is_playlist(place):
             file = open_input(place, limit, self._private_urls, self._count_damaged)
             stack.callback(file.close)
             if not looks_like_playlist(file.peek(16)):
                 self._web = file
-                return open_web(place, file, limit, stack)
+                opening = Opening(place.name, "web", limit=limit)
+                opened = self._demuxed(stack, opening, OneInput(file), lambda: file.error)
+                file.opened()
+                return opened
             stack.close()
         self._missing = self.missing_segments
-        self._hls = Hls(place, limit, self._private_urls, self._count_damaged)
-        return self._hls.open(stack)
+        hls = self._hls = Hls(place, limit, self._private_urls, self._count_damaged)
+        stack.callback(hls.close)
+        return self._demuxed(stack, Opening(place.name, "hls", hls.start(), limit), hls, lambda: hls.error)
+
+    def _demuxed(
+        self,
+        stack: contextlib.ExitStack,
+        opening: Opening,
+        inputs: Inputs,
+        refusal: Callable[[], StreamsvcError | None] = lambda: None,
+    ) -> Opened:
+        """Open a container. `refusal`: what its inputs refused: it says more than what libav makes of it."""
+        stack.callback(self._demuxer.close)
+        error: SourceError | None = None
+        opened: Opened | None = None
+        try:
+            opened = self._demuxer.open(opening, inputs)
+        except SourceError as failed:
+            error = failed
+        if (refused := refusal()) is not None:
+            raise refused
+        if opened is None:
+            assert error is not None
+            raise error
+        return opened
 
     def _note_changes(self, tracks: Sequence[MediaTrack]) -> None:
         """Decode with new parameters where those of a later connection differ."""
@@ -219,15 +234,15 @@ class SourceReader(threading.Thread):
             if present is None or self._connection is Connection.LINK or differs(track, present):
                 self._changed[track.kind] = track
 
-    def _read(self, container: Any, stack: contextlib.ExitStack) -> None:
+    def _read(self, opened: Opened | None, stack: contextlib.ExitStack) -> None:
         """Demux to the end; a live URL that breaks off is reopened, and its time continues."""
         tries = 0
-        while True:
+        while opened is not None:
             error: SourceError | None = None
             before = self._times.end
             try:
-                self._demux(container)
-            except (av.error.FFmpegError, OSError):
+                self._demux()
+            except OSError:
                 error = self._read_error()
             error = self._failure() or error
             if self._times.end != before:  # media flowed: earlier failures do not count
@@ -235,23 +250,25 @@ class SourceReader(threading.Thread):
             if self._links and not self._stopped.is_set():
                 stack.close()
                 self._connection = Connection.LINK
-                container = self._open(stack)
+                opened = self._open(stack)
                 continue
             if self.duration is not None or self._is_finite() or self._stopped.is_set():
                 if error is not None:
                     raise error
-                self._report_missing_end(container)
+                self._report_missing_end(opened)
                 return
             self._connection = Connection.AGAIN
-            container, tries = self._reopen(stack, tries, error)
-            if container is None or self._is_finite():  # ended, or replaced by its recording
+            opened, tries = self._reopen(stack, tries, error)
+            if opened is None or self._is_finite():  # ended, or replaced by its recording
                 return
             self.reconnects += 1
 
-    def _reopen(self, stack: contextlib.ExitStack, tries: int, error: SourceError | None) -> tuple[Any, int]:
-        """Reopen a live URL, with backoff; return the container and the tries so far.
+    def _reopen(
+        self, stack: contextlib.ExitStack, tries: int, error: SourceError | None
+    ) -> tuple[Opened | None, int]:
+        """Reopen a live URL, with backoff; return what was opened and the tries so far.
 
-        The container is None if `stop` was called, or if the stream ended without an error and does not exist
+        It is None if `stop` was called, or if the stream ended without an error and does not exist
         any more.
 
         Raises:
@@ -274,37 +291,37 @@ class SourceReader(threading.Thread):
             return None, tries
         raise error
 
-    def _demux(self, container: Any) -> None:
+    def _demux(self) -> None:
         """Pass on every packet of one connection."""
-        for packet in packets(container, self._streams, self._place.name, self._count_damaged):
+        for packet in self._demuxer.packets(self._count_damaged):
             if self._stopped.is_set():
                 return
-            kind: Kind = packet.stream.type
-            if kind != packet.stream.codec_context.type:  # its id stands for another stream from here on
+            kind = packet.kind
+            if packet.strange:
                 if self._goes_on(packet.pos):
                     return
                 self._count_damaged()
                 continue
             stamps = stamps_of(packet)
-            payload = bytes(packet)
+            payload = packet.payload
             known = False
-            if self.bursts and not self._finite and stamps.pts is not None:
+            if self.bursts and not self._finite and packet.pts is not None:
                 known = not self._recent.add(kind, packet.pts, payload)
             placed = self._times.place(kind, stamps, known=known)
             if placed is None:
                 continue
             changed = self._changed.pop(kind, None)
             if changed is None:
-                changed = changed_track(packet, self._present[kind])
+                changed = packet.changed
             if changed is not None:
                 self._present[kind] = changed
             elif placed.first:
-                payload = with_headers(payload, packet.stream)
+                payload = with_headers(payload, self._of_connection[kind])
             self._pass_on(
                 MediaPacket(
                     kind,
                     payload,
-                    bool(packet.is_keyframe),
+                    packet.is_keyframe,
                     placed.at,
                     placed.due,
                     clock.now(),
@@ -332,15 +349,14 @@ class SourceReader(threading.Thread):
         if not self._stopped.is_set():
             self._call_soon(self._put, packet)
 
-    def _report_missing_end(self, container: Any) -> None:
+    def _report_missing_end(self, opened: Opened) -> None:
         """Report what a source lacks at its end, as far as it tells its duration."""
-        if not self._is_finite() or not any(name in container.format.name for name in TELL_DURATION):
+        if not self._is_finite() or not any(name in opened.form for name in TELL_DURATION):
             return
-        others = any(stream.type not in ("audio", "video") for stream in container.streams)
         if self._hls is not None:
             end = self._times.end + self._hls.missing_end
         else:
-            end = container.duration / av.time_base if container.duration and not others else 0.0
+            end = opened.duration if opened.duration and not opened.others else 0.0
         sound = self._times.end_of("audio")
         if sound is not None and end - self._times.end > CUT:
             self._pass_on(MediaPacket("audio", b"", False, end, end, clock.now(), end - sound))

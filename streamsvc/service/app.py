@@ -42,6 +42,7 @@ from streamsvc.service import (
 from streamsvc.service.compat import routes as compat_routes
 from streamsvc.service.compat.websocket import deny
 from streamsvc.service.cors import Cors
+from streamsvc.service.engine_table import think_model
 from streamsvc.service.http_server import Connections, protocol_with
 from streamsvc.service.public_path import PublicPath
 from streamsvc.service.rate_limit import RateLimiter
@@ -60,6 +61,10 @@ _SECURITY_HEADERS = {
     ),
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
+}
+_RANGES = {
+    400: "the Range header cannot be read: it is written as in bytes=0-99",
+    416: "there is nothing in the range that was asked for; Content-Range tells the size",
 }
 
 
@@ -110,15 +115,13 @@ def build(service: Service, connections: Connections | None = None) -> FastAPI:
         """Reject foreign hosts and origins before any handler runs; add the security headers."""
         try:
             service.auth.check_origin(request.headers)
-            response = await call_next(request)
+            response = _in_json(await call_next(request))
         except StreamsvcError as error:
             response = _error_response(error)
         except Exception as error:
             # The class alone is logged: a message could quote what was said or a token.
             log.error("request failed", route=route_of(request.scope), error=type(error).__name__)
-            response = _error_response(
-                StreamsvcError("Internal error. The server log records the exception class.")
-            )
+            response = _error_response(_internal())
         for name, value in _SECURITY_HEADERS.items():
             response.headers.setdefault(name, value)
         return response
@@ -139,7 +142,28 @@ def _error_response(error: StreamsvcError) -> JSONResponse:
     return JSONResponse(error.body(), error.status, error.headers())
 
 
+def _internal() -> StreamsvcError:
+    return StreamsvcError("Internal error. The server log records the exception class.")
+
+
+def _in_json(response: Response) -> Response:
+    """A response, or the error body instead of a plain text of Starlette's, as it has for a wrong range."""
+    status = response.status_code
+    if status < 400 or not response.headers.get("content-type", "").startswith("text/plain"):
+        return response
+    error = InvalidRequest(
+        _RANGES.get(status, f"the request was refused with status {status}"),
+        code="bad_range" if status in _RANGES else "http_error",
+    )
+    kept = {name: response.headers[name] for name in ("content-range", "allow") if name in response.headers}
+    return JSONResponse(error.body(), status, error.headers() | kept)
+
+
 def _add_error_handlers(app: FastAPI) -> None:
+    @app.exception_handler(Exception)
+    async def fault(request: Request, error: Exception) -> Response:
+        return _error_response(_internal())  # of our own middleware: `secure` answers for the routes
+
     @app.exception_handler(StreamsvcError)
     async def streamsvc_error(request: Request, error: StreamsvcError) -> Response:
         return _error_response(error)
@@ -221,10 +245,16 @@ def _operations(service: Service) -> APIRouter:
 
     @routes.get("/readyz")
     async def ready() -> Response:
-        """Readiness: 200 if the models gave a result lately and the server is not draining, else 503."""
+        """Readiness: 200 if the models are whole and gave a result lately, and nothing drains; else 503."""
         workers = {role: worker.fresh for role, worker in service.workers.items()}
-        is_ready = workers["hear"] and workers["see"] and not service.sessions.draining
-        body = {"ready": is_ready, "workers": workers, "draining": service.sessions.draining}
+        whole, draining = service.wrong_models == {}, service.sessions.draining
+        is_ready = whole and workers["hear"] and workers["see"] and not draining
+        body = {
+            "ready": is_ready,
+            "workers": workers,
+            "wrong_models": service.wrong_models or {},
+            "draining": draining,
+        }
         return JSONResponse(body, 200 if is_ready else 503)
 
     @routes.get("/metrics")
@@ -287,7 +317,8 @@ async def listening(
         The service, and the task of the HTTP server, which ends only on failure.
     """
     trusted = settings.server.trusted_proxies
-    async with Service(settings) as service:
+    think = await asyncio.to_thread(think_model, settings)
+    async with Service(settings, think=think) as service:
         connections = Connections(settings.limits, frozenset(trusted))
         server = uvicorn.Server(
             uvicorn.Config(

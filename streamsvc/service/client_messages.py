@@ -37,7 +37,7 @@ class Subscriber:
         self.session.log.whisper(self.subscription, kind, body)
 
 
-def handle(service: Service, subscriber: Subscriber, text: str) -> None:
+async def handle(service: Service, subscriber: Subscriber, text: str) -> None:
     """Handle one message; the reply, if any, is an event.
 
     Raises:
@@ -48,7 +48,7 @@ def handle(service: Service, subscriber: Subscriber, text: str) -> None:
     message = _parse(text)
     try:
         _check_size(text, message, limits)
-        _act(service, subscriber, message)
+        await _act(service, subscriber, message)
     except StreamsvcError as error:
         if message.get("type") in ("question.ask", "question.cancel"):
             error.question_id = _id(message)
@@ -70,7 +70,7 @@ def _check_size(text: str, message: Message, limits: Limits) -> None:
         raise TooLarge(f"A message may have at most {limits.message_bytes} bytes, besides an image")
 
 
-def _act(service: Service, subscriber: Subscriber, message: Message) -> None:
+async def _act(service: Service, subscriber: Subscriber, message: Message) -> None:
     session, subscription = subscriber.session, subscriber.subscription
     kind = message.get("type")
     if permission := rights.MESSAGES.get(kind) if isinstance(kind, str) else None:
@@ -86,8 +86,11 @@ def _act(service: Service, subscriber: Subscriber, message: Message) -> None:
             session.answering.cancel(number, subscription.client)
         case "watch.add":
             when, cooldown = _watch_fields(message, "when")
-            watch = session.watches.add(when, cooldown)
-            subscriber.reply("watch.added", {"watch_id": watch["id"], "when": watch["when"]})
+            watch = await session.watches.add(when, cooldown)
+            subscriber.reply(
+                "watch.added",
+                {"watch_id": watch["id"], "when": watch["when"], "understood": watch["understood"]},
+            )
         case "watch.remove":
             watch_id, _ = _watch_fields(message, "watch_id")
             watch = remove_watch(session.watches, watch_id, subscriber.grants)

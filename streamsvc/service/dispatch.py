@@ -60,7 +60,7 @@ class Dispatcher:
         self.translations: list[Translation] = []
         self.questions = QuestionHistory()
         self.latency = LatencyReport()
-        self.watches = Watches(context)
+        self.watches = Watches(context, reading)
         self._context = context
         self._timeline = timeline
         self._reading = reading

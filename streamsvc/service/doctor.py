@@ -13,7 +13,7 @@ import resource
 import shutil
 import socket
 import tempfile
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -27,7 +27,9 @@ from rich.console import Console
 from streamsvc.core import clock
 from streamsvc.core.config import Settings
 from streamsvc.core.errors import StreamsvcError
+from streamsvc.ingest import sandbox
 from streamsvc.service.certificate import certificate
+from streamsvc.service.engine_table import wrong_models
 
 Verdict = Literal["ok", "warning", "fault"]
 ICE_SECONDS = 2.0  # that an ICE server has to answer
@@ -51,19 +53,15 @@ class Finding:
     advice: str = ""
 
 
-async def examine(settings: Settings, missing_weights: Callable[[], Sequence[str]]) -> AsyncIterator[Finding]:
-    """The findings, one after the other.
-
-    Args:
-        settings: of the service.
-        missing_weights: names of models that the settings need and that are not complete on the disk.
-    """
+async def examine(settings: Settings) -> AsyncIterator[Finding]:
+    """What is found on this machine for a service with these settings, one check after the other."""
     yield _port(settings.server.host, settings.server.port)
     yield _udp(settings.server.host)
     for url in settings.ingest.ice_servers:
         yield await _ice_server(url)
+    yield await asyncio.to_thread(_sandbox, settings.ingest.sandbox)
     yield _tls(settings)
-    yield _weights(await asyncio.to_thread(missing_weights))
+    yield _weights(await asyncio.to_thread(wrong_models, settings))
     yield await asyncio.to_thread(_gpu, settings)
     yield _clock()
     for name, folder in (("data", settings.data_dir), ("models", settings.models.dir)):
@@ -72,10 +70,10 @@ async def examine(settings: Settings, missing_weights: Callable[[], Sequence[str
     yield _descriptors()
 
 
-async def show(settings: Settings, missing_weights: Callable[[], Sequence[str]]) -> bool:
-    """Print the findings; returns whether one is a fault. Arguments as for `examine`."""
+async def show(settings: Settings) -> bool:
+    """Print the findings; returns whether one is a fault."""
     console, faulty = Console(highlight=False, soft_wrap=True), False
-    async for finding in examine(settings, missing_weights):
+    async for finding in examine(settings):
         console.print(f"[{_COLOURS[finding.verdict]}]{finding.verdict:8}[/] {finding.check:12} ", end="")
         console.print(finding.text, markup=False)
         if finding.advice:
@@ -175,11 +173,25 @@ def _tls(settings: Settings) -> Finding:
     return Finding("tls", "ok", f"the certificate is valid for {left.days} days")
 
 
-def _weights(missing: Sequence[str]) -> Finding:
-    if missing:
-        text = f"not complete: {', '.join(missing)}"
-        return Finding("weights", "fault", text, f"streamsvc models pull {' '.join(missing)}")
-    return Finding("weights", "ok", "all models are there")
+def _sandbox(mode: str) -> Finding:
+    if mode == "off":
+        advice = 'set ingest.sandbox = "auto": what a stranger wrote is better not parsed by the service'
+        return Finding("sandbox", "warning", "files and URLs are read by the service itself", advice)
+    layers = sandbox.examine()
+    text = f"files and URLs are read by processes {sandbox.described(layers)}"
+    if sandbox.enough(layers, loopback=True):
+        return Finding("sandbox", "ok", text)
+    advice = "install libseccomp2, and allow user namespaces to this user or container, for RTSP above all"
+    refused = mode == "require" and not sandbox.enough(layers)
+    return Finding("sandbox", "fault" if refused else "warning", text, advice)
+
+
+def _weights(wrong: Mapping[str, str]) -> Finding:
+    if wrong:
+        return Finding(
+            "weights", "fault", " ".join(wrong.values()), f"streamsvc models pull {' '.join(wrong)}"
+        )
+    return Finding("weights", "ok", "all models are there, with the sha256 of the registry")
 
 
 def _gpu(settings: Settings) -> Finding:

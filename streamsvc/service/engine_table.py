@@ -1,9 +1,11 @@
-"""Which engine serves which role, by profile, and which model answers questions."""
+"""Which engine serves which role, by profile, which model answers questions, and which models are needed."""
 
 from __future__ import annotations
 
 import importlib
+from collections.abc import Collection
 from dataclasses import dataclass
+from typing import Any
 
 from streamsvc.core.config import Settings
 
@@ -48,3 +50,24 @@ def think_model(settings: Settings) -> ThinkModel:
             return ThinkModel(settings.think.model, reads=True, sees=True)
         case _:
             return ThinkModel(settings.remote.model, reads=True, sees=settings.remote.images > 0)
+
+
+def wrong_models(settings: Settings, workers: Collection[str] = tuple(NICENESS)) -> dict[str, str]:
+    """The models that these workers need and that are not whole: what is wrong and what to do, by name.
+
+    Models that no registry knows, such as a GGUF of the user, are not checked. Fast, but a file that has
+    changed since it was last checked is hashed, which takes seconds: call it on a thread.
+    """
+    needed: dict[str, list[str]] = {
+        "hear": [settings.hear.model],
+        "see": [settings.see.tagger, settings.see.detector, settings.embed.model, _ranker()],
+        "think": [think_model(settings).name] if settings.models.profile == "embedded" else [],
+    }
+    command: Any = importlib.import_module("engines.models_command")
+    names = [name for worker in workers for name in needed[worker]]
+    found: dict[str, str] = command.wrong(names, settings.models.dir / "models")
+    return found
+
+
+def _ranker() -> str:
+    return str(importlib.import_module("engines.embed").RANKER)

@@ -182,7 +182,8 @@ async def _subscribe(service: Service, socket: WebSocket, session_id: str, query
 async def refuse(socket: WebSocket, error: StreamsvcError) -> None:
     """Tell an accepted client why it is refused, as an event and by the close code."""
     with contextlib.suppress(RuntimeError, OSError):
-        await socket.send_text(json.dumps({"v": schema.VERSION, "type": "error", **error.body()}))
+        session = str(socket.path_params.get("session_id", ""))
+        await socket.send_text(json.dumps(schema.refusal(error.body(), session)))
         await socket.close(error.close_code, error.code)
 
 
@@ -212,6 +213,6 @@ async def _receive_messages(service: Service, socket: WebSocket, subscriber: Sub
         try:
             if isinstance(data, bytes):
                 raise InvalidRequest("A message must be text: one JSON object", code="bad_json")
-            client_messages.handle(service, subscriber, data)
+            await client_messages.handle(service, subscriber, data)
         except StreamsvcError as error:
             subscriber.reply("error", error.body())

@@ -8,6 +8,7 @@ the total alone.
 from __future__ import annotations
 
 import asyncio
+import json
 import resource
 from collections import Counter
 from typing import Any, ClassVar
@@ -18,6 +19,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from streamsvc.core import clock, metrics
 from streamsvc.core.config import Limits
+from streamsvc.core.errors import InvalidRequest
 from streamsvc.service.websocket_server import ABORT
 
 log = structlog.get_logger()
@@ -108,6 +110,23 @@ class LimitedProtocol(H11Protocol):
         """The connection is a WebSocket's from now on."""
         self._header_came()
         super().handle_websocket_upgrade(event)
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what is no HTTP request; uvicorn's own answer is plain text."""
+        error = InvalidRequest("This is not a valid HTTP/1.1 request", code="bad_http")
+        body = json.dumps(error.body()).encode()
+        headers = [
+            ("content-type", "application/json"),
+            ("content-length", str(len(body))),
+            ("connection", "close"),
+        ]
+        for event in (
+            h11.Response(status_code=400, headers=headers),
+            h11.Data(data=body),
+            h11.EndOfMessage(),
+        ):
+            self.transport.write(self.conn.send(event) or b"")
+        self.transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the timer."""

@@ -111,6 +111,7 @@ class MediaInput:
 
     def tap(self, frame: EncodedFrame) -> None:
         """Queue one encoded frame. Non-blocking; called from the transport's task."""
+        self._context.tape.note("frame", frame)
         self._began = True
         self._context.clock.advance(frame.at)
         if frame.changed is not None:
@@ -134,6 +135,11 @@ class MediaInput:
         await self._speech.audio.wait_for_space()
         await self._vision.video.wait_for_space()
 
+    async def wait_until_taken(self) -> None:
+        """Wait until both input queues are empty: a decoder has, or will not have, what was in them."""
+        await self._speech.audio.wait_until_taken()
+        await self._vision.video.wait_until_taken()
+
     # --- publishers ---
 
     def attach(self, publisher: Publisher) -> None:
@@ -146,6 +152,7 @@ class MediaInput:
             raise Conflict("this session has ended", code="session_ended")
         if self.publisher is not None:
             raise Conflict("this session has a publisher already", code="already_publishing")
+        self._context.tape.note("attach", publisher.tracks)
         self.publisher = publisher
         self.tracks = {track.kind: track for track in publisher.tracks}
         self._counts = {track.kind: TrackStats(track) for track in publisher.tracks}
@@ -162,6 +169,7 @@ class MediaInput:
         """Take over a publisher's state: "connected", "stalled", "resumed" or "closed"."""
         if self.publisher is not publisher or self._closed:
             return
+        self._context.tape.note("state", (state, why))
         if state == "stalled" and self.state is State.LIVE:
             self.state = State.STALLED
             self._log.emit("session.stalled", {"reason": why})

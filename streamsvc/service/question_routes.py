@@ -194,7 +194,7 @@ async def _answer_stream(
 
 def _failed(question: Question, error: StreamsvcError) -> str:
     error.question_id = question.id
-    return _server_sent({"v": schema.VERSION, "type": "error", **error.body()})
+    return _server_sent(schema.refusal(error.body()))
 
 
 def _server_sent(event: Mapping[str, Any]) -> str:

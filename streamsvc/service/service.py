@@ -18,17 +18,17 @@ import psutil
 import structlog
 
 import streamsvc
-from streamsvc.answers import example_vectors, language, router
+from streamsvc.answers import language, router, watch_router
 from streamsvc.core import clock, metrics
 from streamsvc.core.config import Settings
 from streamsvc.core.context import Roles
-from streamsvc.core.errors import StreamsvcError
+from streamsvc.core.errors import ModelMissing, StreamsvcError
 from streamsvc.core.tasks import BackgroundTasks
 from streamsvc.events.store import FolderLock
 from streamsvc.ingest.aiortc_hooks import check_hooks
 from streamsvc.service import retention
 from streamsvc.service.auth import Auth
-from streamsvc.service.engine_table import ENGINES, NICENESS, ThinkModel, think_model
+from streamsvc.service.engine_table import ENGINES, NICENESS, ThinkModel, think_model, wrong_models
 from streamsvc.service.load_controller import LoadController, levels_of
 from streamsvc.service.media_input import State
 from streamsvc.service.publications import Publications
@@ -55,13 +55,22 @@ class Service:
         settings: validated.
         at_once: workers that start now; the others start at their first call.
         keeps: has the data folder for itself, with the sessions of earlier runs; False: stores no session.
+        think: of `think_model`; None: it is found here, which may hash a file.
+
+    Attributes:
+        wrong_models: see `engine_table.wrong_models`; None: not yet checked.
 
     Raises:
         ConfigError: another process has the data folder.
     """
 
     def __init__(
-        self, settings: Settings, at_once: Sequence[str] = ("hear", "see"), *, keeps: bool = True
+        self,
+        settings: Settings,
+        at_once: Sequence[str] = ("hear", "see"),
+        *,
+        keeps: bool = True,
+        think: ThinkModel | None = None,
     ) -> None:
         self.settings = settings
         self.auth = Auth(settings.server, Revocations(settings.data_dir / FILE))
@@ -70,7 +79,9 @@ class Service:
         self._folder: FolderLock | None = None
         self._media = ThreadPoolExecutor(_DECODING_THREADS, thread_name_prefix="media")
         self._tasks = BackgroundTasks()
-        think = think_model(settings)
+        think = think or think_model(settings)
+        self.wrong_models: dict[str, str] | None = None
+        self._checking: asyncio.Task[None] | None = None
         self.workers = _workers(settings, think, self._at_once)
         self.roles = _roles(self.workers, think)
         self.load_controller = LoadController(
@@ -102,6 +113,8 @@ class Service:
         if self._keeps:
             self._folder = FolderLock(self.settings.data_dir)
             await self.sessions.stored.find_all()
+        if self._at_once:
+            self._checking = self._tasks.spawn(self._check_models())
         for worker in self.workers.values():
             self._tasks.spawn(worker.run())
         self._tasks.spawn(retention.run(self.sessions))
@@ -121,22 +134,34 @@ class Service:
         self._media.shutdown(wait=True)
 
     async def ready(self) -> None:
-        """Wait until the models that every session needs are loaded.
+        """Wait until the models that every session needs are checked and loaded.
 
         Raises:
-            StreamsvcError: they cannot be loaded (ModelMissing, WorkerError).
+            StreamsvcError: they are broken or cannot be loaded (ModelMissing, WorkerError).
         """
+        if self._checking is not None:
+            await asyncio.shield(self._checking)
+        if self.wrong_models:
+            raise ModelMissing(" ".join(self.wrong_models.values()))
         await asyncio.gather(*(self.workers[name].wait_ready() for name in self._at_once))
+
+    async def _check_models(self) -> None:
+        """Check the files of all models, on a thread, also of those that no worker has loaded yet."""
+        workers = (*self._at_once, "think") if self._keeps else self._at_once
+        self.wrong_models = await asyncio.to_thread(wrong_models, self.settings, workers)
+        for reason in self.wrong_models.values():
+            log.error("a model is not whole", reason=reason)
 
     async def _prepare_router(self) -> None:
         """Have what questions are routed by before the first one is asked."""
         with contextlib.suppress(StreamsvcError):  # the worker does not start, and says so
             await asyncio.to_thread(language.prepare)
             await self.workers["see"].wait_ready()
-            kept = example_vectors.path_in(self.settings.models.dir)
-            for _ in range(_PREPARE_TRIES):
-                if self.roles.embed is None or await router.prepare(self.roles.embed, kept=kept):
-                    return
+            folder, embed = self.settings.models.dir, self.roles.embed
+            for prepare in (router.prepare, watch_router.prepare):
+                for _ in range(_PREPARE_TRIES):
+                    if embed is None or await prepare(embed, folder=folder):
+                        break
 
     def use_roles(self, roles: Roles) -> None:
         """Use other models than the workers' in new sessions, such as engines in this process."""

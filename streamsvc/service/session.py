@@ -22,12 +22,13 @@ from streamsvc.answers.answering import Answering
 from streamsvc.answers.reading import Reading
 from streamsvc.answers.watches import Watches
 from streamsvc.core import clock, metrics
-from streamsvc.core.config import Server, Settings
+from streamsvc.core.config import Settings
 from streamsvc.core.context import DegradationState, Roles, SessionContext
 from streamsvc.core.errors import StreamsvcError
 from streamsvc.core.options import SessionOptions
 from streamsvc.core.queues import Ring
 from streamsvc.core.session_clock import SessionClock
+from streamsvc.core.tape import LIVE, Tape
 from streamsvc.core.types import Delta, Event
 from streamsvc.core.units import Reply, Unit
 from streamsvc.events.caption_push import Push
@@ -35,11 +36,13 @@ from streamsvc.events.log import EventLog
 from streamsvc.events.store import FAILURES, Store
 from streamsvc.events.stored import StoredSession
 from streamsvc.ingest.source import SourceSink
-from streamsvc.service.broadcast_ids import door_of, name_of
+from streamsvc.service.broadcast_ids import name_of
 from streamsvc.service.dispatch import Dispatcher
 from streamsvc.service.load_controller import levels_of
 from streamsvc.service.load_policy import RECOVERED, Load, described
 from streamsvc.service.media_input import MediaInput, MediaSource, State
+from streamsvc.service.recording import tell_stop
+from streamsvc.service.session_addresses import addresses, frame_path
 from streamsvc.service.session_questions import SessionQuestions
 from streamsvc.speech.pipeline import SpeechPipeline
 from streamsvc.timeline.centrality import standing
@@ -76,6 +79,7 @@ class Session:
         shared: what all sessions of the service share.
         store: where durable events and thumbnails go.
         options: what the session is to do.
+        tape: what is recorded of it, or replayed.
 
     `holder`: of the token that it was made with; "": unknown. `used_at`: when somebody last asked for it
     (monotonic seconds). `restored`: it was read from the disk.
@@ -85,7 +89,12 @@ class Session:
     """
 
     def __init__(
-        self, session_id: str, shared: SharedResources, store: Store, options: SessionOptions | None = None
+        self,
+        session_id: str,
+        shared: SharedResources,
+        store: Store,
+        options: SessionOptions | None = None,
+        tape: Tape = LIVE,
     ) -> None:
         settings = shared.settings
         options = options or SessionOptions()
@@ -103,24 +112,27 @@ class Session:
         self.over = asyncio.Event()  # set at the same time
         self._sign = shared.sign
         self._degradation = DegradationState()
+        roles = shared.roles.through(tape.role)
         self.context = SessionContext(
             session_id,
             settings,
             self.options,
-            shared.roles,
+            roles,
             self.clock,
             self._degradation,
             shared.media,
             self,
+            tape,
         )
         self.timeline = Timeline(standing)
-        self.index = Index(self.timeline, shared.roles.embed, shared.roles.see if settings.see.clip else None)
+        self.index = Index(self.timeline, roles.embed, roles.see if settings.see.clip else None, tape)
         self.vision = VisionPipeline(self.context, self.timeline, shared.keyframe_budget)
         reading: Reading | None = None
-        if shared.roles.reads:
+        if roles.reads:
             keys = self.vision.vlm.keys if self.vision.vlm is not None else None
-            reading = Reading(self.context, shared.roles.think, self.timeline, keys)
-        self.log = EventLog(session_id, self.clock, settings.limits, store)
+            reading = Reading(self.context, roles.think, self.timeline, keys)
+        self.log = EventLog(session_id, self.clock, settings.limits, store, tape)
+        tape.begin(self.clock, functools.partial(tell_stop, self.log, session_id))
         self.dispatcher = Dispatcher(self.context, self.timeline, reading, self.log, self.frame_url)
         self.speech = SpeechPipeline(self.context)
         self.answering = Answering(self.context, self.timeline, self.index, self.vision, reading)
@@ -199,6 +211,7 @@ class Session:
             self.speech.abandon()
             self.log.emit("session.closed", body)
             await self.log.end()
+            await asyncio.to_thread(self.context.tape.close)
             await self._keep_end()
         finally:
             for share, _ in self._queues:
@@ -247,6 +260,7 @@ class Session:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_TICK_SECONDS):
                     await self._understood.wait()
+            await self.context.tape.point("tick")
             ticks += 1
             self.watches.tick(self.clock.position())
             await self.log.flush()
@@ -260,6 +274,7 @@ class Session:
     def end(self, reason: str, error: StreamsvcError | None = None) -> None:
         """Begin the end: what has come in is still understood and published. Later calls change nothing."""
         if not self._ending.is_set():
+            self.context.tape.note("end", (reason, error))
             self._end_reason = reason
             self._end_error = error
             self._ending.set()
@@ -294,6 +309,7 @@ class Session:
                 self.media.wait_for_space,
                 lambda: self.clock.zero,
                 functools.partial(self.media.publisher_state, source),
+                self.media.wait_until_taken,
             )
             try:
                 await source.run(sink)
@@ -315,6 +331,7 @@ class Session:
     async def store_frame(self, at: float, jpeg: bytes) -> None:
         """See SessionHost."""
         await self.log.put_frame(at, jpeg)
+        await self.context.tape.point("stored")
 
     def request_keyframe(self) -> None:
         """See SessionHost."""
@@ -336,12 +353,14 @@ class Session:
     def apply_level(self, level: int, reason: str) -> None:
         """See LoadSource."""
         if self._degradation.apply(level, reason) and not self._ended:
+            self.context.tape.note("level", (level, reason))
             self.log.emit("session.degraded", described(level, reason or RECOVERED, levels_of(self.settings)))
 
     def tell_outage(self, reason: str) -> None:
         """See LoadSource."""
         if reason != self._outage and not self._ended:
             self._outage = reason
+            self.context.tape.note("outage", reason)
             told = described(self.level, reason or RECOVERED, levels_of(self.settings))
             self.log.emit("session.degraded", told)
 
@@ -365,19 +384,3 @@ class Session:
             **self.media.summary(),
             **addresses(self.id, self.settings.server),
         }
-
-
-def frame_path(session_id: str, at: float) -> str:
-    """The path of the keyframe of session second `at`."""
-    return f"/v1/sessions/{session_id}/frames/{at:.3f}.jpg"
-
-
-def addresses(session_id: str, server: Server) -> dict[str, str]:
-    """Where the parts of a session are found; it is published to, and overlaid, under its name."""
-    base, door = f"/v1/sessions/{session_id}", door_of(session_id)
-    return {
-        "events_url": server.address(f"{base}/events"),
-        "whip_url": server.address(f"/whip/{door}"),
-        "overlay_url": server.address(f"/overlay/{door}"),
-        "captions_url": server.address(f"{base}/captions.vtt"),
-    }

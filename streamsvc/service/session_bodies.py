@@ -44,6 +44,9 @@ class NewSession(BaseModel):
         None, max_length=64, description="LoRA adapter of the VLM (profile gpu), by the name of its folder"
     )
     no_store: bool = False
+    record: bool | None = Field(
+        None, description="record all that comes in, for a replay; null: as the service is started"
+    )
 
     def options(self) -> SessionOptions:
         """The options of the session."""
@@ -53,7 +56,8 @@ class NewSession(BaseModel):
             translate=self.translate,
             replace=self.replace,
         )
-        return SessionOptions(speech, VisionOptions(adapter=self.adapter), stored=not self.no_store)
+        vision = VisionOptions(adapter=self.adapter)
+        return SessionOptions(speech, vision, stored=not self.no_store, record=self.record)
 
 
 class SessionUpdate(BaseModel):

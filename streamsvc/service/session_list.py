@@ -14,7 +14,8 @@ from streamsvc.service.auth import covers
 from streamsvc.service.broadcast_ids import name_of
 from streamsvc.service.export import title_of
 from streamsvc.service.media_input import State
-from streamsvc.service.session import Session, addresses, frame_path
+from streamsvc.service.session import Session
+from streamsvc.service.session_addresses import addresses, frame_path
 
 _TEXT = 200  # characters of the newest caption
 

@@ -15,6 +15,7 @@ from streamsvc.core import clock, metrics
 from streamsvc.core.config import LANGUAGES
 from streamsvc.core.errors import CapacityError, Conflict, InvalidRequest, NotFound, StreamsvcError
 from streamsvc.core.options import SessionOptions, SpeechOptions
+from streamsvc.core.tape import LIVE, Tape
 from streamsvc.core.tasks import BackgroundTasks
 from streamsvc.events.store import FAILURES, Store
 from streamsvc.events.stored import StoredSession
@@ -22,6 +23,7 @@ from streamsvc.ingest.source import Source, open_source
 from streamsvc.service import broadcast_ids
 from streamsvc.service.media_input import State
 from streamsvc.service.places import Places, holds
+from streamsvc.service.recording import Recorder, check_recording
 from streamsvc.service.session import Session, SharedResources
 from streamsvc.service.stored_sessions import StoredSessions
 from streamsvc.timeline.ranking import Hit
@@ -146,7 +148,10 @@ class Sessions:
         keep = self.shared.settings.store
         folder = self.shared.settings.data_dir / new_id if options.stored else None
         store = Store(folder, events=keep.events, frames=keep.frames, sync=keep.sync)
-        session = Session(new_id, self.shared, store, options)
+        tape: Tape = LIVE
+        if folder is not None and (options.record if options.record is not None else keep.record == "all"):
+            tape = Recorder(folder, self.shared.settings, options, self.shared.roles)
+        session = Session(new_id, self.shared, store, options, tape)
         session.holder = holder
         with contextlib.suppress(*FAILURES):  # then a write of the log fails too, and tells it
             store.put_meta(started_utc=clock.stamp(session.clock.started_utc))
@@ -174,6 +179,7 @@ class Sessions:
         """Check what a client has asked for. Raises InvalidRequest."""
         model = self.shared.settings.hear.model
         self._check_language(options.speech.language)
+        check_recording(options, self.shared.settings.store)
         options.speech.check()
         check_adapter(options.vision.adapter, self.shared.settings)
         if options.speech.translate and model.endswith(".en"):
@@ -265,23 +271,24 @@ class Sessions:
         self.check(SessionOptions(wanted))
         if session is None or session.state is State.ENDED:
             raise Conflict("this session has ended, so nothing of it can be changed", code="session_ended")
-        now, filled = session.speech.options, wanted.with_defaults(self.shared.settings.hear)
-        session.speech.use(
-            SpeechOptions(
-                language=wanted.language if "language" in changed else now.language,
-                vocabulary=filled.vocabulary if "vocabulary" in changed else now.vocabulary,
-                hangover=now.hangover,
-                translate=filled.translate if "translate" in changed else now.translate,
-                replace=filled.replace if "replace" in changed else now.replace,
-            )
-        )
         reason = ", ".join(sorted(changed))
+        now, filled = session.speech.options, wanted.with_defaults(self.shared.settings.hear)
+        options = SpeechOptions(
+            language=wanted.language if "language" in changed else now.language,
+            vocabulary=filled.vocabulary if "vocabulary" in changed else now.vocabulary,
+            hangover=now.hangover,
+            translate=filled.translate if "translate" in changed else now.translate,
+            replace=filled.replace if "replace" in changed else now.replace,
+        )
+        session.context.tape.note("update", (options, reason))
+        session.speech.use(options)
         session.log.emit("session.updated", session.media.summary() | {"reason": reason})
         return session
 
     async def search(self, name: str, query: str, limit: int = 10) -> list[Hit]:
         """What was said and shown in a session that fits a query, best first. Raises NotFound."""
         session = await self.open(name)
+        session.context.tape.note("search", (query, limit))
         with_pictures = bool(self.shared.settings.see.clip)
         return await session.index.search(query, limit, self._tasks.spawn, with_pictures=with_pictures)
 

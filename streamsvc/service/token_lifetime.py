@@ -118,15 +118,14 @@ class _Sent:
             return
         if scope["type"] == "websocket":
             if self._open:
-                body = json.dumps({"v": schema.VERSION, "type": "error", **error.body()})
                 if scope["path"].endswith("/events"):
-                    await self._send({"type": "websocket.send", "text": body})
+                    await self._send({"type": "websocket.send", "text": _told(error, scope)})
                 await self._send({"type": "websocket.close", "code": error.close_code, "reason": error.code})
         elif self._type is None or self._held is not None:
             await JSONResponse(error.body(), error.status, error.headers())(scope, receive, self._send)
         else:
-            said = json.dumps({"v": schema.VERSION, "type": "error", **error.body()})
-            last = f"event: error\ndata: {said}\n\n" if self._type.startswith("text/event") else ""
+            is_stream = self._type.startswith("text/event")
+            last = f"event: error\ndata: {_told(error, scope)}\n\n" if is_stream else ""
             await self._send({"type": "http.response.body", "body": last.encode(), "more_body": False})
 
     def _signed(self, text: str) -> str:
@@ -134,3 +133,8 @@ class _Sent:
         if "&sig=" not in text:
             return text
         return SIGNED_ADDRESS.sub(lambda found: self._auth.signed_for(self._grants, found), text)
+
+
+def _told(error: StreamsvcError, scope: Scope) -> str:
+    """The event that tells why a socket or a stream of events ends."""
+    return json.dumps(schema.refusal(error.body(), str(scope.get("path_params", {}).get("session_id", ""))))

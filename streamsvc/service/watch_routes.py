@@ -57,7 +57,7 @@ def router(find: Callable[[str], Awaitable[Watched]], grants_of: Callable[[Reque
             require(grants_of(request), "publish")
         watches = (await find(session_id)).watches
         if body.webhook is None:
-            return watches.add(body.when, body.cooldown_s)
+            return await watches.add(body.when, body.cooldown_s)
         return await watches.add_with_webhook(body.when, body.cooldown_s, body.webhook.get_secret_value())
 
     @routes.get("")

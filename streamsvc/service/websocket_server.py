@@ -7,13 +7,17 @@ which stalls every other client, and a socket that is closed with data unsent st
 from __future__ import annotations
 
 import asyncio
+import functools
+import json
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
-from websockets.http11 import Request
+from websockets.http11 import Request, Response
 
 from streamsvc.core import metrics
 from streamsvc.core.config import Limits
+from streamsvc.core.errors import InvalidRequest
 
 ABORT = "streamsvc.abort"  # in the scope's extensions: a function that ends the connection at once
 _PIECE = 2048  # bytes that are parsed in one go: 340 of the smallest frames, some milliseconds
@@ -31,6 +35,7 @@ class LimitedWebSocket(WebSocketsSansIOProtocol):
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
+        self.conn.reject = functools.partial(_reject, self.conn.reject)  # type: ignore[method-assign]
         self._unparsed = bytearray()
         self._credit = float(self.frames_per_second)  # frames that may be taken now
         self._counted_at = self.loop.time()
@@ -112,6 +117,15 @@ class LimitedWebSocket(WebSocketsSansIOProtocol):
         self._credit = min(most, self._credit + (now - self._counted_at) * most)
         self._counted_at = now
         return max(0.0, -self._credit) / most
+
+
+def _reject(reject: Callable[[Any, str], Response], status: Any, text: str) -> Response:
+    """Refuse a handshake with the error body; websockets' own is plain text."""
+    error = InvalidRequest("This is not a valid WebSocket handshake (RFC 6455)", code="bad_handshake")
+    response = reject(status, json.dumps(error.body()))
+    del response.headers["Content-Type"]
+    response.headers["Content-Type"] = "application/json"
+    return response
 
 
 def websocket_with(limits: Limits) -> type[Any]:

@@ -8,12 +8,14 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from streamsvc.core import clock
 from streamsvc.core.config import Hear
 from streamsvc.core.latency import WAIT, WorkLog
 from streamsvc.core.queues import Closed, Ring
 from streamsvc.core.roles import Payload, Role
+from streamsvc.core.tape import LIVE, Tape
 from streamsvc.core.types import SAMPLE_RATE, AudioChunk, Gap, Speech, Stages, Words
 from streamsvc.speech.audio_buffer import HOLE_MAX
 from streamsvc.speech.backlog import Backlog
@@ -67,6 +69,7 @@ class DecodingOptions:
         lossless: the source can wait: nothing is skipped, and steps are long.
         new_vocabulary: returns the terms that replace `vocabulary` once they are another object than before;
             None: none yet. A later flush brings its own.
+        tape: of the session.
     """
 
     settings: Hear
@@ -77,6 +80,7 @@ class DecodingOptions:
     language: Callable[[], str | None] | None = None
     lossless: bool = False
     new_vocabulary: Callable[[], Sequence[str] | None] = lambda: None
+    tape: Tape = LIVE
 
 
 async def run(
@@ -111,7 +115,7 @@ class _DecodingLoop:
         emit: Callable[[SpeechUnit], None],
         options: DecodingOptions,
     ) -> None:
-        self.chunks = chunks
+        self.chunks: Ring[Any] = chunks
         self.emit = emit
         self.options = options
         self.settings = options.settings
@@ -169,8 +173,8 @@ class _DecodingLoop:
             return True
         idle = not self.backlog and self.segmenter.vad_samples() is None
         try:
-            if not self.taken and (idle or (len(self.chunks) and self.backlog.live)):
-                self.taken.extend(await self.chunks.take())
+            wanted = not self.taken and (idle or bool(len(self.chunks) and self.backlog.live))
+            self.taken.extend(await self.options.tape.take("chunks", self.chunks, wanted=wanted))
         except Closed:
             return False
         while self.taken and self.flush is None:

@@ -31,6 +31,7 @@ from streamsvc.core.types import (
 from streamsvc.core.units import Flushed
 from streamsvc.ingest import decode
 from streamsvc.ingest.decode import TrackFrame
+from streamsvc.ingest.decoders import Decoders, audio_decoder
 from streamsvc.speech import decoding_loop
 from streamsvc.speech.captions import Cues
 from streamsvc.speech.decoding_loop import Flush
@@ -119,6 +120,7 @@ class SpeechPipeline:
             InvalidRequest: the hangover is not within the limits.
         """
         options.check()
+        self._context.tape.note("reconfigure", options)
         hear = self._context.settings.hear
         filled = options.with_defaults(hear)
         self._next_options = replace(
@@ -146,6 +148,7 @@ class SpeechPipeline:
                 retry_after=1.0,
                 code="too_many_flushes",
             )
+        self._context.tape.note("flush", audience)
         flushed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         changed, self._next_options = self._next_options, None
         options = changed or self._options
@@ -187,31 +190,29 @@ class SpeechPipeline:
 
     async def _decode(self) -> None:
         """Decode frames to chunks of samples until the ring is closed and empty."""
-        decoder: decode.AudioDecoder | None = None
-        track: MediaTrack | None = None
         media = self._context.media
-        async for batch in self.audio.batches():
-            if self._frames_missing:
-                self._frames_missing = False
-                batch = _after_drop(batch)
-            for fresh, frames in _runs(batch):
-                if isinstance(fresh, Flush):
-                    # The decoder is not flushed: it holds back a millisecond at most, and flushing it would
-                    # click.
-                    self._chunks.put(fresh)
-                    continue
-                if decoder is None or fresh is not track:
-                    if decoder is not None:
-                        await self._pass_on(await decode.on_thread(media, decoder.flush))
-                    track = fresh
-                    decoder = decode.AudioDecoder(fresh, self._context.session)
-                if frames[0].joint:
-                    self._chunks.put(self._utterance_end())
-                chunks = await decode.on_thread(media, decoder.decode, frames)
-                metrics.audio_processed.inc(sum(len(chunk.samples) for chunk in chunks) / SAMPLE_RATE)
-                await self._pass_on(chunks)
-        if decoder is not None:
-            await self._pass_on(await decode.on_thread(media, decoder.flush))
+        with Decoders(self._context.session, audio_decoder) as decoders:
+            async for batch in self._context.tape.batches("audio", self.audio):
+                if self._frames_missing:
+                    self._frames_missing = False
+                    batch = _after_drop(batch)
+                for track, frames in _runs(batch):
+                    if isinstance(track, Flush):
+                        # The decoder is not flushed: it holds back a millisecond at most, and flushing it
+                        # would click.
+                        self._chunks.put(track)
+                        continue
+                    decoder, before = decoders.of(track)
+                    if before is not None:
+                        await self._pass_on(await decode.on_thread(media, before.flush))
+                        before.close()
+                    if frames[0].joint:
+                        self._chunks.put(self._utterance_end())
+                    chunks = await decode.on_thread(media, decoder.decode, frames)
+                    metrics.audio_processed.inc(sum(len(chunk.samples) for chunk in chunks) / SAMPLE_RATE)
+                    await self._pass_on(chunks)
+            if decoders.present is not None:
+                await self._pass_on(await decode.on_thread(media, decoders.present.flush))
         self._all_decoded = True
         self._chunks.close()
 
@@ -248,6 +249,7 @@ class SpeechPipeline:
                     new_vocabulary=lambda: self._new_vocabulary,
                     step=None if lossless else self._step,
                     lossless=lossless,
+                    tape=self._context.tape,
                 ),
             )
         self._translator.close()

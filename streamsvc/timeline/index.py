@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from streamsvc.core import clock
 from streamsvc.core.errors import StreamsvcError
 from streamsvc.core.roles import Role
+from streamsvc.core.tape import LIVE, Tape
 from streamsvc.core.types import Evidence
 from streamsvc.timeline import ranking
 from streamsvc.timeline.passages import Passage, distinct, limited, margin, screen_passages, spoken_passages
@@ -64,10 +65,14 @@ class Index:
         timeline: what is searched.
         embed: role with the ops "texts" and "rank"; None: by words alone.
         see: role whose op "texts" is of a vision-text model; None: pictures are found by their labels.
+        tape: of the session.
     """
 
-    def __init__(self, timeline: Timeline, embed: Role | None = None, see: Role | None = None) -> None:
+    def __init__(
+        self, timeline: Timeline, embed: Role | None = None, see: Role | None = None, tape: Tape = LIVE
+    ) -> None:
         self._timeline = timeline
+        self._tape = tape
         self._embed = embed
         self._see = see
         self._vectors = TextVectors(embed)
@@ -98,6 +103,7 @@ class Index:
             before: the asker's question before, where this one follows it up.
         """
         deadline = clock.now() + seconds
+        await self._tape.point("passages")
         known = await self._documents()
         found = limited(known, until, span)
         asked = f"{before} {query}".strip()

@@ -9,9 +9,10 @@ from dataclasses import replace
 from streamsvc.core import clock, metrics
 from streamsvc.core.context import SessionContext
 from streamsvc.core.queues import Closed, Ring
-from streamsvc.core.types import MediaTrack, VideoFrame
+from streamsvc.core.types import VideoFrame
 from streamsvc.ingest import decode
 from streamsvc.ingest.decode import TrackFrame
+from streamsvc.ingest.decoders import Decoders, VideoDecoding, video_decoder
 from streamsvc.vision.probing import Prober
 
 _KEYFRAME_REQUEST_SECONDS = 1.0  # between requests for a codec keyframe
@@ -48,53 +49,53 @@ class DecodingStage:
 
     async def run(self) -> None:
         """Decode until the ring is closed and empty, and every picture has been compared."""
-        decoder: decode.VideoDecoder | None = None
-        track: MediaTrack | None = None
         next_request = 0.0  # monotonic seconds
         media = self._context.media
-        while (batch := await self._next_frames(decoder)) is not None:
-            if not batch:
-                self._tune()
-                await self._prober.stand()
-                continue
-            if self._missing:
-                self._missing = False
-                first_track, first = batch[0]
-                batch[0] = (first_track, replace(first, gap=max(first.gap, 0.001)))
-            for fresh, frames in decode.by_track(batch):
-                if decoder is None or fresh is not track:
-                    await self._flush(decoder)
-                    track = fresh
-                    decoder = decode.VideoDecoder(fresh, self._context.session)
-                await self._show(await decode.on_thread(media, decoder.decode, frames))
-                if decoder.waiting and clock.now() >= next_request:
-                    next_request = clock.now() + _KEYFRAME_REQUEST_SECONDS
-                    self._context.host.request_keyframe()
-        await self._flush(decoder)
-        await self._prober.pass_time(float("inf"))
+        with Decoders(self._context.session, video_decoder) as decoders:
+            while (batch := await self._next_frames(decoders.present)) is not None:
+                if not batch:
+                    self._tune()
+                    await self._prober.stand()
+                    continue
+                if self._missing:
+                    self._missing = False
+                    first_track, first = batch[0]
+                    batch[0] = (first_track, replace(first, gap=max(first.gap, 0.001)))
+                for track, frames in decode.by_track(batch):
+                    decoder, before = decoders.of(track)
+                    if before is not None:
+                        await self._show(await decode.on_thread(media, before.flush))
+                        before.close()
+                    pictures = await decode.on_thread(media, decoder.decode, frames)
+                    await self._context.tape.point("decoded")
+                    await self._show(pictures)
+                    if decoder.waiting and clock.now() >= next_request:
+                        next_request = clock.now() + _KEYFRAME_REQUEST_SECONDS
+                        self._context.host.request_keyframe()
+            if decoders.present is not None:
+                await self._show(await decode.on_thread(media, decoders.present.flush))
+            await self._prober.pass_time(float("inf"))
 
-    async def _next_frames(self, decoder: decode.VideoDecoder | None) -> list[TrackFrame] | None:
+    async def _next_frames(self, decoder: VideoDecoding | None) -> list[TrackFrame] | None:
         """The next frames; none where the picture shown is to be compared again first; None at the end.
 
         Where a source waits for us, a pause tells nothing about the picture: `Prober.show` passes its time.
         """
-        may_stand = decoder is not None and not decoder.waiting and not self._context.options.lossless
+        tape = self._context.tape
+        waits = tape.decides or self._context.options.lossless
+        may_stand = decoder is not None and not decoder.waiting and not waits
         due = self._prober.due_at() if may_stand else None
         try:
             async with asyncio.timeout(None if due is None else max(0.0, due - clock.now())) as idle:
                 self._idle = idle if may_stand else None
-                return await self.frames.take(_BATCH)
+                return await tape.take("video", self.frames, _BATCH)
         except TimeoutError:
+            tape.idle("video")
             return []
         except Closed:
             return None
         finally:
             self._idle = None
-
-    async def _flush(self, decoder: decode.VideoDecoder | None) -> None:
-        """Show the pictures that a decoder holds back."""
-        if decoder is not None:
-            await self._show(await decode.on_thread(self._context.media, decoder.flush))
 
     async def _show(self, pictures: Sequence[VideoFrame]) -> None:
         self._tune()

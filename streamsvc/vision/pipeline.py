@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from streamsvc.core import clock, metrics
 from streamsvc.core.context import SessionContext
-from streamsvc.core.errors import StreamsvcError, WorkerError
+from streamsvc.core.errors import SourceError, StreamsvcError, WorkerError
 from streamsvc.core.latency import seconds_by_stage
 from streamsvc.core.queues import Ring
 from streamsvc.core.types import Keyframe, Sight, VideoFrame
@@ -175,7 +175,9 @@ class VisionPipeline:
 
     async def _thumbnail(self, frame: VideoFrame) -> NDArray[np.uint8]:
         self.picture_size = (frame.width, frame.height)
-        return await decode.on_thread(self._context.media, decode.thumbnail, frame)
+        gray = await decode.on_thread(self._context.media, decode.thumbnail, frame)
+        await self._context.tape.point("compared")
+        return gray
 
     async def _compared(self, chosen: Chosen | None) -> None:
         """A picture was compared with the last keyframe; publish it where it is the next one."""
@@ -188,7 +190,10 @@ class VisionPipeline:
             frame = replace(frame, at=self._newest_keyframe + 0.001)
         self._newest_keyframe = frame.at
         compared = clock.now()
-        jpeg = await decode.on_thread(context.media, decode.jpeg, frame)
+        try:
+            jpeg = await decode.on_thread(context.media, decode.jpeg, frame)
+        except SourceError:  # the process that has the picture has failed: its source tells that
+            return
         metrics.frames.labels("keyframe").inc()
         encoded = clock.now()
         await context.host.store_frame(frame.at, jpeg)
@@ -206,7 +211,7 @@ class VisionPipeline:
     async def _look(self) -> None:
         """Run the vision models on keyframes; scene captions never wait for screen text."""
         settings = self._context.settings.see
-        async for batch in self._keyframes.batches(1):
+        async for batch in self._context.tape.batches("keyframes", self._keyframes, 1):
             pending = batch[0]
             self._looking_since = pending.seen
             look = functools.partial(
@@ -247,7 +252,7 @@ class VisionPipeline:
 
     async def _read(self) -> None:
         """Read the text of keyframes where there may be some and it has changed; the newest picture wins."""
-        async for batch in self._unread.batches():
+        async for batch in self._context.tape.batches("unread", self._unread):
             pending = batch[-1]
             self._reader.whole = self._context.degradation.fidelity.whole_screen
             read = functools.partial(

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamsvc.core import clock
+from streamsvc.core.errors import SourceError
 from streamsvc.core.types import VideoFrame
 from streamsvc.vision.keyframes import Change, Sampler
 
@@ -134,7 +135,11 @@ class Prober:
         change: Change | None = None
         gray = self._gray
         if gray is None:
-            gray = self._gray = await self._thumbnail(frame)
+            try:
+                gray = self._gray = await self._thumbnail(frame)
+            except SourceError:  # the process that has the picture has failed: its source tells that
+                self._times.compared(at, settled=True)
+                return
             change = self._sampler.probe(gray, self._sampler_second(frame.at), frame.arrived)
         seen = frame.arrived + at - frame.at
         if change is None and at - frame.at > STANDS_SECONDS - 0.001:  # rounding

@@ -344,7 +344,7 @@ export class Session extends EventTarget {
       if (this.seq !== null && event.seq <= this.seq) return; // sent again after a reconnect
       if (this.seq !== null && typeof event.prev === "number" && event.prev > this.seq) this._emit("gap", { from: this.seq, to: event.prev });
       this.seq = event.seq;
-    } else if (this.seq === null && typeof event.after === "number") {
+    } else if (event.epoch && this.seq === null && typeof event.after === "number") {
       this.seq = event.after;
     }
     if (event.type === "session.closed") this.ended = true;

@@ -16,11 +16,12 @@ from streamsvc.core.errors import WorkerError
 from streamsvc.workers.framing import error_from
 
 LOAD_SECONDS = 120.0  # time limit for loading the models
-_ENVIRONMENT = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "HF_HUB_OFFLINE"), "1") | {
+# Of a worker: one thread a computation, which makes its results the same on any number of cores.
+ENVIRONMENT = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "HF_HUB_OFFLINE"), "1") | {
     "MALLOC_ARENA_MAX": "2"
 }
 # glibc: return large blocks at once, and keep what every step needs again.
-_ENVIRONMENT |= {"MALLOC_MMAP_THRESHOLD_": str(4 << 20), "MALLOC_TRIM_THRESHOLD_": str(64 << 20)}
+ENVIRONMENT |= {"MALLOC_MMAP_THRESHOLD_": str(4 << 20), "MALLOC_TRIM_THRESHOLD_": str(64 << 20)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +59,7 @@ class WorkerProcess:
             "streamsvc.workers.child",
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
-            env={**os.environ, **_ENVIRONMENT},
+            env={**os.environ, **ENVIRONMENT},
         )
         try:
             await _load(process, job, path)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from streamsvc.answers.arguments import arguments_of, labels_in, subject_of, title_in
-from streamsvc.answers.intents import words_of
+from streamsvc.answers.example_votes import words_of
 from streamsvc.answers.route import Arguments
 from streamsvc.timeline.timeline import Timeline
 from tests.builders.units import cue, screen, sight

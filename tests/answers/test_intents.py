@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from streamsvc.answers import intents
+from streamsvc.answers.example_votes import words_of
 from streamsvc.answers.intents import Electorate
 from streamsvc.answers.route import Form, Reader
 
@@ -67,7 +68,7 @@ def test_content_is_the_most_varied_kind() -> None:
 
 
 def test_words_are_lower_case_and_without_punctuation() -> None:
-    assert intents.words_of("What's THAT, a \u201cred\u201d stone-cutter?") == [
+    assert words_of("What's THAT, a \u201cred\u201d stone-cutter?") == [
         "what's",
         "that",
         "a",

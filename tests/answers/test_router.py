@@ -15,6 +15,7 @@ import pytest
 
 from engines import Op, embed, fetch
 from streamsvc.answers import arguments, exchanges, intents, language, router
+from streamsvc.answers.example_votes import words_of
 from streamsvc.answers.intents import Vote
 from streamsvc.answers.route import Arguments, Route
 from streamsvc.core.errors import WorkerError
@@ -209,7 +210,7 @@ def test_a_slow_model_of_vectors_is_not_waited_for(stage: asyncio.Runner) -> Non
 def test_kept_vectors_are_taken_where_the_model_gives_the_same(tmp_path: Path) -> None:
     async def embedded(embed: FakeRole) -> int:
         """How many texts were embedded to be ready."""
-        assert await router.prepare(embed, kept=tmp_path / "kept.npy")
+        assert await router.prepare(embed, folder=tmp_path)
         assert (await router.route(question(), Timeline(), embed, NOW)).tool == "summary"
         return sum(len(asked["texts"]) for asked in embed.payloads("texts")) - 1
 
@@ -282,7 +283,7 @@ def _measured(media: Path) -> list[str]:
 
 
 def _runs(text: str) -> Iterator[tuple[str, ...]]:
-    words = intents.words_of(text)
+    words = words_of(text)
     return (tuple(words[start : start + RUN]) for start in range(len(words) - RUN + 1))
 
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 
-from streamsvc.answers.watch_conditions import compile_condition
+from streamsvc.answers.watch_conditions import Able, checks_of
 from streamsvc.answers.watch_evaluation import ABSENCE, TOPIC_SIMILARITY, Alert, Watch
+from streamsvc.answers.watch_intents import Kind
 from streamsvc.core.types import Box, Evidence, ScreenText, Sight, Tag, TextLine, Word
+from tests.builders.votes import vote_for
 
 
-def watch_for(when: str, cooldown: float = 0.0) -> Watch:
-    return Watch("w", when, compile_condition(when), cooldown)
+def watch_for(when: str, kind: Kind = "seen", cooldown: float = 0.0) -> Watch:
+    return Watch("w", when, checks_of(when, vote_for(kind), Able()), cooldown)
 
 
 def sight(at: float, *labels: str, blank: bool = False) -> Sight:
@@ -73,7 +75,7 @@ def test_every_check_is_updated_with_every_sight() -> None:
 
 
 def test_gone_fires_after_two_misses_of_an_object_that_was_present() -> None:
-    watch = watch_for("when the car leaves")
+    watch = watch_for("when the car leaves", "gone")
     assert fired([watch.on_sight(sight(at)) for at in (0.0, 1.0, 2.0, 3.0, 9.0)]) == []
     assert watch.on_sight(sight(10.0, "car")) is None
     assert watch.on_sight(sight(11.0)) is None, "a single miss is debounced"
@@ -84,7 +86,7 @@ def test_gone_fires_after_two_misses_of_an_object_that_was_present() -> None:
 
 
 def test_a_black_picture_fires() -> None:
-    watch = watch_for("when the picture goes black")
+    watch = watch_for("when the picture goes black", "blank")
     alerts = [watch.on_sight(sight(0.0, "car")), watch.on_sight(sight(1.0, blank=True))]
     assert fired(alerts) == [1.0]
     assert alerts[1] is not None
@@ -92,7 +94,7 @@ def test_a_black_picture_fires() -> None:
 
 
 def test_another_slide_fires_and_a_changed_line_does_not() -> None:
-    watch = watch_for("when the slide changes")
+    watch = watch_for("when the slide changes", "slide")
     pages = [
         page(0.0, "Agenda", "one two three four"),
         page(1.0, "Agenda", "one two three five"),
@@ -102,7 +104,7 @@ def test_another_slide_fires_and_a_changed_line_does_not() -> None:
 
 
 def test_words_on_the_screen_fire_once_while_they_are_shown() -> None:
-    watch = watch_for("when 'total due' is on the screen")
+    watch = watch_for("when 'total due' is on the screen", "written")
     alerts = [
         watch.on_screen_text(page(at, "Invoice", *lines))
         for at, lines in ((0.0, ["Due"]), (1.0, ["Total due: 3"]), (2.0, ["Total due: 4"]))
@@ -115,7 +117,7 @@ def test_words_on_the_screen_fire_once_while_they_are_shown() -> None:
 
 
 def test_said_words_fire_when_all_of_them_are_near_each_other() -> None:
-    watch = watch_for('when somebody says "interest rates"')
+    watch = watch_for('when somebody says "interest rates"', "said")
     assert (
         watch.on_words(
             words("we have no interest in that, they rated it; and much later all of it was about the rates"),
@@ -137,7 +139,7 @@ def passage(start: float) -> Evidence:
 
 
 def test_a_topic_fires_when_it_comes_up_and_not_while_it_lasts() -> None:
-    watch = watch_for("when someone talks about money")
+    watch = watch_for("when someone talks about money", "topic")
     alerts = [
         watch.on_topic({"money": TOPIC_SIMILARITY + above}, passage(10.0 * n), 0.0)
         for n, above in enumerate((-0.2, 0.1, 0.0, -0.1, 0.1, -0.2, -0.2, -0.2, 0.1))
@@ -149,20 +151,20 @@ def test_a_topic_fires_when_it_comes_up_and_not_while_it_lasts() -> None:
 
 
 def test_a_passage_that_fired_by_words_does_not_fire_by_topic() -> None:
-    watch = watch_for("when someone talks about money")
+    watch = watch_for("when someone talks about money", "topic")
     assert watch.on_words(words("money", 12.0), 0.0) is not None
     assert watch.on_topic({"money": 0.9}, passage(10.0), 0.0) is None
-    assert watch_for("someone says money").on_topic({"money": 0.9}, passage(10.0), 0.0) is None
+    assert watch_for("someone says money", "said").on_topic({"money": 0.9}, passage(10.0), 0.0) is None
 
 
 def test_each_silence_fires_once() -> None:
-    watch = watch_for("when nobody speaks for 10 seconds")
+    watch = watch_for("when nobody speaks for 10 seconds", "silence")
     assert fired([watch.on_silence(5.0, now, now) for now in (10.0, 15.0, 16.0, 30.0)]) == [15.0]
     assert watch.on_silence(40.0, 50.0, 50.0) is not None
 
 
 def test_nothing_fires_within_the_cooldown() -> None:
-    watch = watch_for("someone says budget", cooldown=10.0)
+    watch = watch_for("someone says budget", "said", cooldown=10.0)
     assert watch.on_words(words("budget", 0.0), 0.0) is not None
     assert watch.on_words(words("budget", 5.0), 5.0) is None
     assert watch.on_words(words("budget", 11.0), 11.0) is not None
@@ -170,5 +172,5 @@ def test_nothing_fires_within_the_cooldown() -> None:
 
 
 def test_the_start_of_speech_fires() -> None:
-    assert watch_for("when somebody starts talking").on_speech(3.0, 3.0) is not None
+    assert watch_for("when somebody starts talking", "speech").on_speech(3.0, 3.0) is not None
     assert watch_for("when a car appears").on_speech(3.0, 3.0) is None

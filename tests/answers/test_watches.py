@@ -18,9 +18,14 @@ from streamsvc.core.units import AlertFired
 from streamsvc.events import webhook
 from streamsvc.events.webhook import signature
 from tests.builders.session import VP8, Models, Playing, Sender, kinds, make, packets, send
-from tests.fakes.embed_role import letters_role
+from tests.fakes.embed_role import watching_role
 from tests.fakes.host import RecordingHost, context
 from tests.fakes.http_receiver import listening
+from tests.fakes.role import FakeRole
+
+
+def embed_role() -> FakeRole:
+    return watching_role(says="said", nobody="silence", starts="speech", talk="topic")
 
 
 @pytest.fixture
@@ -33,7 +38,7 @@ async def running(
     host: RecordingHost, most: int = 4, private: bool = True
 ) -> tuple[Watches, asyncio.Task[None]]:
     settings = config.load(None, limits={"watches": most}, server={"private_urls": private})
-    made = Watches(context(host, settings=settings))
+    made = Watches(context(host, settings=settings, roles=replace(Models().roles(), embed=embed_role())))
     task = asyncio.create_task(made.run())
     await asyncio.sleep(0)
     return made, task
@@ -48,12 +53,12 @@ def speech(at: float, *, active: bool) -> Speech:
 
 def test_what_is_watched_for_is_told_once_with_its_evidence(stage: asyncio.Runner, tmp_path: Path) -> None:
     async def main() -> None:
-        async with Playing(make()) as played:
+        async with Playing(make(Models(embed=embed_role()))) as played:
             live = played.session
-            cat = live.watches.add("when a cat appears")
-            said = live.watches.add("somebody says la", 100.0)
-            live.watches.add("when a dog appears")
-            live.watches.add("when nobody speaks for 2 seconds")
+            cat = await live.watches.add("when a cat appears")
+            said = await live.watches.add("somebody says la", 100.0)
+            await live.watches.add("when a dog appears")
+            await live.watches.add("when nobody speaks for 2 seconds")
             live.media.attach(Sender())
             await send(live, packets(tmp_path, 4.0))
             await clock.sleep(4.0)
@@ -78,34 +83,34 @@ def test_a_session_that_has_ended_takes_no_watch(stage: asyncio.Runner) -> None:
             played.session.end("ended")
             await played.ended()
             with pytest.raises(Conflict):
-                played.session.watches.add("when a cat appears")
+                await played.session.watches.add("when a cat appears")
 
     stage.run(main())
 
 
 async def test_a_topic_is_found_by_its_meaning_and_what_waits_at_the_end_is_still_told() -> None:
     host = RecordingHost()
-    made = Watches(context(host, roles=replace(Models().roles(), embed=letters_role())))
+    made = Watches(context(host, roles=replace(Models().roles(), embed=embed_role())))
     task = asyncio.create_task(made.run())
-    watch = made.add("when they talk about a bad bed")
-    texts = ["I", "had", "a", "dab.", "We", "ate."]
+    watch = await made.add("when they talk about a bad bed")
+    texts = ["I", "deb", "dab.", "We", "ate."]
     words = tuple(Word(word, n, n + 0.5, 0.9) for n, word in enumerate(texts))
     made.take(Words("s", "main", 0.0, 7.0, words, len(words), final=False))
     made.close()
     await task
     (fired,) = host.of(AlertFired)
     assert fired.watch_id == watch["id"]
-    assert fired.text == 'About a bad bed: "I had a dab."'
+    assert fired.text == 'About bad bed: "I deb dab."'
     assert fired.arrived == 7.0
 
 
 async def test_there_are_no_more_watches_than_may_be_and_one_that_is_removed_fires_no_more() -> None:
     host = RecordingHost()
     made, task = await running(host, most=2)
-    one = made.add("when somebody starts talking", 0.0)
-    made.add("when a cat appears")
+    one = await made.add("when somebody starts talking", 0.0)
+    await made.add("when a cat appears")
     with pytest.raises(CapacityError) as caught:
-        made.add("when a dog appears")
+        await made.add("when a dog appears")
     assert caught.value.code == "too_many_watches"
     made.take(speech(1.0, active=True))
     made.remove(one["id"])
@@ -120,7 +125,7 @@ async def test_there_are_no_more_watches_than_may_be_and_one_that_is_removed_fir
 async def test_silence_is_counted_from_the_last_word_and_not_while_somebody_speaks() -> None:
     host = RecordingHost()
     made, task = await running(host)
-    made.add("when nobody speaks for 5 seconds", 0.0)
+    await made.add("when nobody speaks for 5 seconds", 0.0)
     made.take(speech(1.0, active=True))
     made.tick(20.0)
     made.take(speech(21.0, active=False))
@@ -160,7 +165,7 @@ async def test_the_webhooks_of_removed_watches_count_and_are_not_waited_for_for_
             made.take(speech(1.0, active=True))
             made.remove(watch["id"])
         with pytest.raises(CapacityError):
-            made.add("when a cat appears")
+            await made.add("when a cat appears")
         began = clock.now()
         made.close()
         await task

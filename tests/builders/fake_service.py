@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
+import httpx
+
+import tests.builders.service
 from streamsvc.core import config, metrics
+from streamsvc.service import app
 from streamsvc.service.media_input import State
 from streamsvc.service.service import Service
 from streamsvc.service.session import Session
@@ -23,6 +29,17 @@ async def serving(
     async with Service(config.load(None, **(groups | {"server": server})), at_once=()) as running:
         running.use_roles((models or Models()).roles())
         yield running
+
+
+@contextlib.asynccontextmanager
+async def at_the_door(
+    folder: Path, **groups: dict[str, Any]
+) -> AsyncIterator[tuple[Service, str, httpx.AsyncClient]]:
+    """The HTTP server of `streamsvc serve` before such a service: it, "127.0.0.1:PORT" and an HTTP client."""
+    with mock.patch.object(app, "Service", functools.partial(Service, at_once=())):
+        async with tests.builders.service.serving(folder, **groups) as (service, place, client):
+            service.use_roles(Models().roles())
+            yield service, place, client
 
 
 class Peer(Sender):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import httpx
 import jsonschema
 from websockets.asyncio.client import ClientConnection, connect
 
+from streamsvc.__main__ import _listen as listening
 from streamsvc.answers import router
 from streamsvc.core import config
 from streamsvc.events import schema
@@ -31,8 +31,7 @@ async def serving(
     settings = config.load(
         None, **(groups | {"server": {"data_dir": folder / "data", **groups.get("server", {})}})
     )
-    listener = socket.create_server(("127.0.0.1", 0))
-    listener.setblocking(False)
+    listener = listening("127.0.0.1", 0)
     place = f"127.0.0.1:{listener.getsockname()[1]}"
     with contextlib.closing(listener):
         async with (

@@ -18,7 +18,7 @@ import numpy as np
 from streamsvc.core import clock
 from streamsvc.core.config import Ingest
 from streamsvc.core.types import EncodedFrame, Gap, MediaTrack
-from streamsvc.ingest.decode import AudioDecoder
+from streamsvc.ingest.decoders import Decoders, audio_decoder
 from streamsvc.ingest.source import SourceSink, open_source
 from streamsvc.speech.audio_buffer import AudioBuffer
 
@@ -163,9 +163,9 @@ async def hear(url: str | Path, settings: Ingest | None = None) -> Heard:
     try:
         await source.run(SourceSink(tap, no_wait, lambda: zero))
         stats = dict(source.stats())
+        sound, gaps = decoded([pair for pair in taken if pair[1].kind == "audio"])
     finally:
         await source.close()
-    sound, gaps = decoded([pair for pair in taken if pair[1].kind == "audio"])
     pictures = [frame.at for _, frame in taken if frame.kind == "video"]
     return Heard(sound, gaps, pictures, stats, [frame for _, frame in taken])
 
@@ -174,14 +174,12 @@ def decoded(taken: list[tuple[MediaTrack, EncodedFrame]]) -> tuple[list[tuple[fl
     """Sound and gaps of encoded audio, as the speech pipeline decodes it."""
     buffer = AudioBuffer("s", "main")
     chunks: list[Any] = []
-    decoder: AudioDecoder | None = None
-    track: MediaTrack | None = None
-    for fresh, frame in taken:
-        if decoder is None or fresh is not track:
-            chunks += decoder.flush() if decoder is not None else []
-            track, decoder = fresh, AudioDecoder(fresh, "s")
-        chunks += decoder.decode([frame])
-    chunks += decoder.flush() if decoder is not None else []
+    with Decoders("s", audio_decoder) as decoders:
+        for track, frame in taken:
+            decoder, before = decoders.of(track)
+            chunks += before.flush() if before is not None else []
+            chunks += decoder.decode([frame])
+        chunks += decoders.present.flush() if decoders.present is not None else []
     gaps = [gap for chunk in chunks for gap in buffer.append(chunk, reason="unknown", speaking=False)]
     gaps += buffer.end_loss()
     spans: list[tuple[float, float]] = []

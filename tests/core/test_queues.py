@@ -105,6 +105,19 @@ async def test_close_wakes_a_source_that_waits_for_space() -> None:
     assert await ring.take() == [1]
 
 
+async def test_a_producer_may_wait_until_everything_is_taken() -> None:
+    ring: Ring[int] = Ring(4)
+    await ring.wait_until_taken()
+    ring.put(1)
+    ring.put(2)
+    waiting = asyncio.create_task(ring.wait_until_taken())
+    await ring.take(1)
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    await ring.take()
+    await asyncio.wait_for(waiting, 5)
+
+
 async def test_latest_keeps_only_the_newest_item() -> None:
     replaced: list[str] = []
     queue: Latest[str] = Latest(replaced.append)
@@ -170,3 +183,18 @@ async def test_items_without_weight_are_never_dropped_and_keep_their_place() -> 
         ring.put(item)
     assert await ring.take() == [-1, -2, 3, 4, -3]
     assert ring.dropped == 2
+
+
+async def test_so_many_items_are_waited_for_and_fewer_come_at_the_end() -> None:
+    ring: Ring[int] = Ring(9)
+    ring.put(1)
+    taking = asyncio.create_task(ring.take_exactly(2))
+    await asyncio.sleep(0)
+    assert not taking.done()
+    ring.put(2)
+    ring.put(3)
+    assert await taking == [1, 2]
+    ring.close()
+    assert await ring.take_exactly(2) == [3]
+    with pytest.raises(Closed):
+        await ring.take_exactly(1)

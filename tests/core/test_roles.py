@@ -7,7 +7,8 @@ import inspect
 import pytest
 
 from streamsvc.core.errors import DeadlineMissed
-from streamsvc.core.roles import Role
+from streamsvc.core.roles import Role, RoleAround, innermost
+from streamsvc.evaluation.replayed_roles import Examples, ReplayedRole
 from streamsvc.workers.look_cache import LookCache
 from streamsvc.workers.supervisor import Worker
 from tests.fakes import worker_engine
@@ -17,6 +18,8 @@ FAKE: Role = LocalRole(worker_engine.load({}))
 ROLES: dict[str, Role] = {
     "fake": FAKE,
     "cached": LookCache(FAKE),
+    "examples": Examples(),
+    "replayed": ReplayedRole("test", None, FAKE),  # type: ignore[arg-type]
     "worker": Worker("test", {"test": "tests.fakes.worker_engine"}, {}).role("test"),
 }
 
@@ -36,3 +39,11 @@ async def test_the_fake_role_keeps_the_contract() -> None:
     assert [item["n"] async for item in FAKE.stream("count", {"to": 2}, deadline_in_s=5)] == [0, 1]
     with pytest.raises(DeadlineMissed):
         await FAKE.call("sleep", {"seconds": 0.3}, deadline_in_s=0.05)
+
+
+def test_what_is_learned_of_a_role_holds_for_those_around_it() -> None:
+    class Around(RoleAround, LocalRole):
+        pass
+
+    assert innermost(Around(Around(FAKE))) is FAKE
+    assert innermost(FAKE) is FAKE

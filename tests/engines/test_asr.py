@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -22,6 +23,19 @@ from streamsvc.evaluation.score_captions import errors, norm
 def test_a_missing_model_is_named_with_the_command_that_fetches_it(tmp_path: Path) -> None:
     with pytest.raises(ModelMissing, match=r"toy lacks model\.bin: run `streamsvc models pull toy`"):
         asr.load({"models": tmp_path, "model": "toy"})
+
+
+@pytest.mark.parametrize("size", [4096, 75_537_502])
+def test_weights_that_are_not_the_registry_s_are_never_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    monkeypatch.setattr(asr, "load_whisper", lambda *_: pytest.fail("loaded"))
+    weights = tmp_path / "whisper-tiny.en" / "model.bin"
+    weights.parent.mkdir()
+    weights.touch()
+    os.truncate(weights, size)  # zeros
+    with pytest.raises(ModelMissing, match=r"model\.bin: broken .*`streamsvc models pull whisper-tiny\.en`"):
+        asr.load({"models": tmp_path})
 
 
 def test_a_broken_model_is_named(tmp_path: Path) -> None:

@@ -53,6 +53,15 @@ def test_a_graph_is_built_once_until_its_source_changes(tmp_path: Path) -> None:
     assert not list(tmp_path.glob(".building-*"))
 
 
+def test_a_damaged_graph_is_built_again(tmp_path: Path) -> None:
+    source = save_openvino(tmp_path / "m", 2.0)
+    compiled(source, lambda graph: graph.reshape([1, 3]))
+    (weights,) = tmp_path.glob("openvino-*/graph.bin")
+    weights.write_bytes(bytes(weights.stat().st_size))
+    assert run(compiled(source, lambda graph: graph.reshape([1, 3]))) == [2.0, 2.0, 2.0]
+    assert any(weights.read_bytes())
+
+
 def test_a_file_that_is_not_a_model_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
     broken = tmp_path / "broken.xml"
     broken.write_text("no model")

@@ -23,6 +23,13 @@ def test_missing_weights_are_named_with_the_way_to_get_them(tmp_path: Path) -> N
         lite0(tmp_path)
 
 
+def test_weights_that_are_not_the_registry_s_are_never_loaded(tmp_path: Path) -> None:
+    (tmp_path / NAME).mkdir()
+    (tmp_path / NAME / f"{NAME}.pth").write_bytes(bytes(4096))
+    with pytest.raises(ModelMissing, match="broken"):
+        lite0(tmp_path)
+
+
 def test_pixels_are_scaled_channel_by_channel() -> None:
     made = pixels([Image.new("RGB", (64, 48), (255, 0, 0)), Image.new("RGB", (10, 10), (0, 0, 255))])
     assert made.shape == (2, 3, SIDE, SIDE)

@@ -133,6 +133,17 @@ def test_the_engine_loads_without_its_models_and_a_call_tells_which_is_missing(t
         assert f"models pull {missing}" in str(error)
 
 
+@pytest.mark.parametrize(("op", "name"), [("texts", embed.DEFAULT), ("rank", embed.RANKER)])
+def test_weights_that_are_not_the_registry_s_are_never_loaded(tmp_path: Path, op: str, name: str) -> None:
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "model.onnx").write_bytes(bytes(4096))
+    texts = embed.load({"models": str(tmp_path)}).ops[op]
+    assert isinstance(texts, Op)
+    (error,) = texts.run([{"query": "rain", "texts": ["rain"]}])
+    assert isinstance(error, ModelMissing)
+    assert f"model {name}: model.onnx: broken (4096 of " in str(error)
+
+
 def test_a_broken_model_is_reported_as_missing(tmp_path: Path) -> None:
     for name in ("model.onnx", "tokenizer.json"):
         (tmp_path / name).write_text("{")

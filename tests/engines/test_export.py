@@ -133,6 +133,10 @@ def test_a_file_is_exported_once_per_weights_and_removed_for_new_ones(tmp_path: 
     assert words.startswith("opset 18, 36 pictures")
     assert cached(tmp_path, Tiny(0), SIDE) == (path, words)
     assert path.stat().st_mtime_ns == made
+    whole = path.read_bytes()
+    path.write_bytes(bytes(len(whole)))
+    cached(tmp_path, Tiny(0), SIDE)
+    assert path.read_bytes() == whole, "a damaged file is exported again"
     other, _ = cached(tmp_path, Tiny(1), SIDE)
     assert other != path
     assert list(tmp_path.iterdir()) == [other.parent]

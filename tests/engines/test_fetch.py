@@ -92,6 +92,21 @@ def test_files_copied_by_hand_are_accepted_if_their_hashes_match(
     assert fetch.missing(["toy"], tmp_path / "models") == []
 
 
+def test_what_a_worker_loads_is_checked_and_what_the_user_put_there_is_not(
+    index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    models = tmp_path / "models"
+    by_hand(models)
+    with monkeypatch.context() as patched:
+        patched.setattr(fetch, "sha256", lambda path: pytest.fail("hashed though nothing has changed"))
+        assert fetch.folder_of("toy", models) == models / "toy"
+    assert fetch.folder_of("mine", models) == models / "mine"
+    for content in (bytes(4096), bytes(len(WEIGHTS))):
+        (models / "toy" / "model.bin").write_bytes(content)
+        with pytest.raises(ModelMissing, match=r"^model toy: model\.bin: broken .*models pull toy`"):
+            fetch.folder_of("toy", models)
+
+
 def test_two_concurrent_fetchers_make_one_download(index: Path, tmp_path: Path) -> None:
     models = tmp_path / "models"
     models.mkdir()

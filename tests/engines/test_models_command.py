@@ -36,6 +36,17 @@ def test_the_command_lists_incomplete_models(
     assert re.search(r"toy +asr +3 MB +MIT +whole", capsys.readouterr().out)
 
 
+def test_what_is_wrong_is_told_of_models_of_the_registry_alone(index: Path, tmp_path: Path) -> None:
+    models = tmp_path / "models"
+    assert models_command.main(["pull", "toy", "--dir", str(models)]) == 0
+    assert models_command.wrong(["toy", "mine", "toy"], models) == {}
+    (models / "toy" / "model.bin").write_bytes(bytes(4096))
+    told = models_command.wrong(["toy", "mine"], models)
+    assert list(told) == ["toy"]
+    assert "model.bin: broken (4096 of 3145728 bytes)" in told["toy"]
+    assert "`streamsvc models pull toy`" in told["toy"]
+
+
 def test_progress_is_lines_without_a_terminal_and_bars_with_one(capsys: pytest.CaptureFixture[str]) -> None:
     for plain in (True, False):
         with models_command.bars(plain=plain) as progress:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,18 @@ def look() -> Iterator[Any]:
 def test_a_missing_model_file_is_named_with_the_way_to_get_it(tmp_path: Path) -> None:
     with pytest.raises(ModelMissing, match=r"efficientnet_lite3\.tflite.*streamsvc models pull"):
         load({"models": str(tmp_path)})
+
+
+@pytest.mark.models
+@pytest.mark.parametrize("name", ["efficientnet-lite3", "ssd-mobilenet-v2-coco"])
+def test_weights_that_are_not_the_registry_s_are_never_loaded(tmp_path: Path, name: str) -> None:
+    for model in (See().tagger, See().detector):
+        shutil.copytree(Models().dir / "models" / model, tmp_path / model)
+    (weights,) = (*(tmp_path / name).glob("*.pb"), *(tmp_path / name).glob("*.tflite"))
+    whole = weights.read_bytes()
+    weights.write_bytes(bytes((whole[0] ^ 1,)) + whole[1:])  # one bit
+    with pytest.raises(ModelMissing, match=f"{weights.name}: broken .its sha256 is not the registry's"):
+        load({**OPTIONS, "models": str(tmp_path)})
 
 
 def test_a_broken_model_file_is_named(tmp_path: Path) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 
 import pytest
 
 from tests.builders.command_line import error_of, run
+from tests.builders.recorded import changed, recorded, same
 
 
 @pytest.mark.parametrize(
@@ -20,6 +22,7 @@ from tests.builders.command_line import error_of, run
         (("eval", "x.json", "--speed", "2"), "--speed"),
         (("eval", "x.json", "--rows", "measure"), "--rows"),
         (("eval", "/no/such.json"), "/no/such.json does not exist"),
+        (("replay", "/no/such"), "/no/such cannot be read"),
     ],
 )
 def test_bad_arguments_give_one_line_and_exit_status_2(
@@ -55,3 +58,21 @@ def test_a_recording_is_evaluated_in_real_time_from_the_command_line(media: Path
     assert report["speech"]["words_published"] >= 6
     assert report["cost"]["pss_max_mb"] > 100
     assert (tmp_path / "a.svg").read_text().startswith("<svg")
+
+
+@pytest.mark.parametrize("changes", [False, True])
+def test_a_replay_says_in_one_line_whether_it_is_equal(
+    changes: bool, stage: asyncio.Runner, tmp_path: Path
+) -> None:
+    bundle = stage.run(recorded(tmp_path, seconds=1.0))
+    if changes:
+        bundle = changed(
+            bundle,
+            lambda record: ("end", {"told": ["else", None]}, {}) if record.kind == "end" else same(record),
+        )
+    ended = run("replay", str(bundle))
+    told = json.loads(run("replay", str(bundle), "--json").stdout)
+    assert (ended.returncode, told["equal"]) == (int(changes), not changes), ended.stderr
+    first = "diverged: event " if changes else f"equal: {told['events']} events, {told['recorded']} recorded"
+    assert ended.stdout.startswith(first)
+    assert ended.stdout.count("\n") == 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import jsonschema
 import pytest
 
+from streamsvc.core.errors import Unauthorized
 from streamsvc.events import schema
 
 EVENT = {
@@ -45,3 +46,11 @@ def test_the_reason_of_an_answer_is_one_of_the_known_ones_or_absent() -> None:
     for reason in (None, "", "bored"):
         with pytest.raises(jsonschema.ValidationError):
             jsonschema.validate(done | {"reason": reason}, schema.document())
+
+
+def test_a_refusal_is_an_event() -> None:
+    error = Unauthorized("The token is not valid")
+    error.question_id = "q"
+    for told in (schema.refusal(error.body()), schema.refusal(error.body(), "0.a")):
+        jsonschema.validate(told, schema.document())
+        assert told["error"]["code"] == "unauthorized"

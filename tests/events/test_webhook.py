@@ -8,11 +8,13 @@ import hashlib
 import hmac
 import json
 from collections.abc import AsyncIterator
+from itertools import pairwise
 
 import pytest
 
 from streamsvc.core import clock, metrics
 from streamsvc.core.errors import Forbidden, InvalidRequest
+from streamsvc.core.http_client import HostClient
 from streamsvc.events import webhook
 from streamsvc.events.webhook import Webhook, signature
 from tests.builders.internet import INSIDE, PUBLIC, internet, two_sites
@@ -129,3 +131,24 @@ def test_the_signature_covers_time_and_body() -> None:
         signature("t", b"body", 1000.5),
     }
     assert len({one} | others) == 4
+
+
+def test_tries_are_ever_further_apart(virtual: asyncio.Runner, monkeypatch: pytest.MonkeyPatch) -> None:
+    times: list[float] = []
+
+    async def request(self: HostClient, *_: object) -> tuple[int, str]:
+        times.append(clock.now())
+        return 503, ""
+
+    async def main() -> None:
+        async with sending("http://127.0.0.1:9/") as hook:
+            hook.put({"id": "1"})
+        assert hook.describe()["failed"] == 1
+
+    monkeypatch.setattr(webhook, "FIRST_DELAY", 1.0)
+    monkeypatch.setattr(HostClient, "request", request)
+    virtual.run(main())
+    waits = [later - earlier for earlier, later in pairwise(times)]
+    assert len(waits) == webhook.MAX_TRIES - 1
+    for number, wait in enumerate(waits):
+        assert 0.7 * 2**number - 0.01 <= wait <= 2**number + 0.01

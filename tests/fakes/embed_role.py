@@ -8,7 +8,7 @@ import zlib
 
 import numpy as np
 
-from streamsvc.answers import intents
+from streamsvc.answers import intents, watch_intents
 from streamsvc.core.errors import WorkerError
 from streamsvc.core.roles import Payload
 from tests.fakes.role import FakeRole
@@ -62,3 +62,24 @@ def routing_role(**intent_of: str) -> FakeRole:
         return {"vectors": np.eye(len(names), dtype=np.float32)[[names.index(kind) for kind in kinds]]}
 
     return FakeRole({"texts": texts, "rank": WorkerError("there is no cross-encoder")})
+
+
+def watching_role(**kind_of: str) -> FakeRole:
+    """A role whose vectors make of conditions what a test wants; other texts have `letter_vectors`.
+
+    Args:
+        kind_of: kinds by a word of the condition; one without such a word is "seen".
+    """
+    known: dict[str, str] = {watch_intents.compared(text): kind for kind, text in watch_intents.labelled()}
+    names = sorted(set(known.values()))
+
+    def texts(payload: Payload) -> Payload:
+        if not payload["texts"][0].startswith("when "):
+            return letter_vectors(payload)
+        kinds = [
+            known.get(text) or next((kind_of[word] for word in text.split() if word in kind_of), "seen")
+            for text in payload["texts"]
+        ]
+        return {"vectors": np.eye(len(names), dtype=np.float32)[[names.index(kind) for kind in kinds]]}
+
+    return FakeRole({"texts": texts})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections.abc import Iterator
@@ -32,6 +33,15 @@ def _fail(batch: list[Payload]) -> list[Payload | Exception]:
     raise ValueError("the user said a secret")
 
 
+def _log(batch: list[Payload]) -> list[Payload | Exception]:
+    """Log a text and an exception as a library does."""
+    try:
+        raise ValueError(batch[0]["text"])
+    except ValueError:
+        logging.getLogger("some.library").exception(batch[0]["text"])
+    return _echo(batch)
+
+
 def _count(payload: Payload) -> Iterator[Payload]:
     for number in range(payload["to"]):
         time.sleep(payload.get("pause", 0))
@@ -41,5 +51,11 @@ def _count(payload: Payload) -> Iterator[Payload]:
 def load(options: dict[str, Any]) -> Engine:
     if options.get("missing"):
         raise ModelMissing("no file x.bin: run `streamsvc models pull`")
-    ops = {"echo": Op(_echo), "sleep": Op(_sleep, batch=4), "fail": Op(_fail), "burn": Op(_burn)}
+    ops = {
+        "echo": Op(_echo),
+        "sleep": Op(_sleep, batch=4),
+        "fail": Op(_fail),
+        "burn": Op(_burn),
+        "log": Op(_log),
+    }
     return Engine({**ops, "count": StreamOp(_count)}, probe=("echo", {}))

@@ -19,7 +19,7 @@ import pytest
 from av.stream import Discard, Disposition
 
 from streamsvc.core.errors import SourceError
-from streamsvc.core.types import MediaTrack
+from streamsvc.core.types import Kind, MediaTrack
 from streamsvc.ingest.container import (
     changed_track,
     check_decodable,
@@ -31,6 +31,7 @@ from streamsvc.ingest.container import (
     packets,
     with_headers,
 )
+from streamsvc.ingest.rtsp_relay import RtspRelay
 from streamsvc.ingest.source_fetch import open_input
 from streamsvc.ingest.source_policy import Place, locate
 from tests.builders.clips import clip
@@ -48,7 +49,7 @@ def opened(path: Path) -> tuple[list[str], tuple[str, ...]]:
     with contextlib.ExitStack() as stack:
         place = locate(str(path), None)
         streams, tracks = choose(open_file(place, stack), place.name)
-        check_decodable(place, {stream.index for stream in streams})
+        check_decodable(open_file(place, stack), {stream.index for stream in streams}, place.name)
         return [stream.type for stream in streams], tuple(track.codec for track in tracks)
 
 
@@ -222,8 +223,8 @@ def test_too_many_unreadable_packets_in_a_row_are_an_error() -> None:
 
 
 def test_new_parameter_sets_are_prepended_where_they_fit_in_band() -> None:
-    def of(kind: str, extra: bytes | None) -> Any:
-        return SimpleNamespace(type=kind, codec_context=SimpleNamespace(extradata=extra))
+    def of(kind: Kind, extra: bytes | None) -> MediaTrack:
+        return MediaTrack(kind, "h264", SimpleNamespace(extradata=extra))
 
     headers = b"\0\0\0\1sps\0\0\0\1pps"
     assert with_headers(b"\0\0\0\1idr", of("video", headers)) == headers + b"\0\0\0\1idr"
@@ -302,11 +303,13 @@ def reach(url: str, private_urls: bool = True) -> tuple[str, ...]:
     with contextlib.ExitStack() as stack:
         place = locate(url, ())
         if place.scheme == "rtsp":
-            container = open_rtsp(place, 1.0, private_urls, stack)
+            relay = RtspRelay(place, 1.0, private_urls)
+            stack.callback(relay.close)
+            container = open_rtsp(relay.url, place.name, 1.0, stack)
         else:
             file = open_input(place, 1.0, private_urls, lambda: None)
             stack.callback(file.close)
-            container = open_web(place, file, 1.0, stack)
+            container = open_web(file, place.name, 1.0, stack)
         return tuple(track.codec for track in choose(container, place.name)[1])
 
 

@@ -6,6 +6,7 @@ import asyncio
 import re
 import socket
 from pathlib import Path
+from typing import Any
 
 import pytest
 from aiortc.mediastreams import AudioStreamTrack
@@ -16,6 +17,7 @@ from streamsvc.core.config import Ingest, Limits
 from streamsvc.core.errors import InvalidRequest, PreconditionFailed, Unprocessable
 from streamsvc.core.types import EncodedFrame
 from streamsvc.ingest.peer import FrameSink, Peer, answer
+from streamsvc.ingest.sdp import read_offer
 from tests.builders.browser import CHROMIUM, FLAGS
 from tests.builders.webrtc import Muted, publishing
 
@@ -124,6 +126,21 @@ async def test_a_failing_tap_does_not_end_the_call() -> None:
         assert call.peer.state == "connected"
 
 
+async def test_a_packet_that_aiortc_cannot_read_does_not_end_the_call() -> None:
+    async with publishing() as call:
+        await call.until(lambda: call.of("video"))
+        transport: Any = call.sender.getTransceivers()[1].sender.transport
+        for kind in range(1, 15):  # header extensions of one byte: too short for most kinds
+            extension = b"\xbe\xde\x00\x01" + bytes((kind << 4, 9, 0, 0))
+            await transport._send_rtp(
+                b"\x90\x60\x00" + bytes((kind,)) + bytes(7) + b"\x01" + extension + b"a"
+            )
+        await call.until(lambda: call.peer.stats()["refused"])
+        count = len(call.of("video"))
+        await call.until(lambda: len(call.of("video")) > count + 5)
+        assert call.peer.state == "connected"
+
+
 async def test_an_ice_restart_is_refused_and_candidates_are_added() -> None:
     async with publishing(AudioStreamTrack()) as call:
         with pytest.raises(Unprocessable):
@@ -135,6 +152,41 @@ async def test_an_ice_restart_is_refused_and_candidates_are_added() -> None:
         await call.peer.close()
         with pytest.raises(PreconditionFailed):
             await call.peer.add_candidates("a=mid:0\r\n")
+
+
+async def test_candidates_are_counted_over_all_fragments() -> None:
+    lines = [f"a=candidate:{n} 1 udp 1 192.0.2.{n} 61764 typ host\r\n" for n in range(1, 5)]
+    offer = read_offer((FIXTURES / "obs.sdp").read_text(), Limits())
+    limits = Limits(sdp_candidates=offer.candidates + 3)
+    peer = Peer(offer, Ingest(), limits, FrameSink("s", 0.0, lambda frame: None, lambda *state: None))
+    try:
+        for line in lines[:3]:
+            await peer.add_candidates(f"a=mid:0\r\n{line}")
+        with pytest.raises(InvalidRequest, match=f"more than {limits.sdp_candidates} candidates"):
+            await peer.add_candidates(f"a=mid:0\r\n{lines[3]}")
+    finally:
+        await peer.close()
+
+
+async def test_an_answer_that_takes_too_long_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    closed: list[Peer] = []
+    close = Peer.close
+
+    async def forever(peer: Peer, *_: object) -> None:
+        await asyncio.Event().wait()
+
+    async def closing(peer: Peer) -> None:
+        closed.append(peer)
+        await close(peer)
+
+    monkeypatch.setattr(Peer, "_negotiate", forever)
+    monkeypatch.setattr(Peer, "close", closing)
+    sink = FrameSink("s", 0.0, lambda frame: None, lambda *state: None)
+    offer = (FIXTURES / "obs.sdp").read_text()
+    with pytest.raises(InvalidRequest, match="in time"):
+        async with asyncio.timeout(20):
+            await answer(offer, Ingest(), Limits(sdp_seconds=0.1), sink)
+    assert len(closed) == 1
 
 
 async def test_close_is_idempotent_and_may_run_concurrently() -> None:

@@ -257,6 +257,9 @@ async def test_a_large_body_is_413_and_is_not_read_to_its_end(client: httpx.Asyn
     assert response.status_code == 413
     assert sent <= Limits().sdp_bytes + 2 * 16_384
     assert (await client.post("/whip", content=bytes(200_000), headers=SDP)).status_code == 413
+    fragment = {"Content-Type": FRAGMENT, "If-Match": "*"}
+    large = await client.patch(await resource(client), content=bytes(200_000), headers=fragment)
+    assert large.status_code == 413
 
 
 async def test_a_name_in_another_charset_is_no_reason_to_refuse(

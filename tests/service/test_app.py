@@ -9,16 +9,24 @@ import signal
 from os import kill
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pytest
 from websockets.exceptions import ConnectionClosed
 
 from streamsvc.core.types import SAMPLE_RATE
 from streamsvc.evaluation.recordings import read
+from streamsvc.service import app
 from streamsvc.service.media_input import State
+from streamsvc.service.public_path import PublicPath
+from streamsvc.workers.supervisor import Worker
+from tests.builders import fake_service
+from tests.builders.fake_service import at_the_door
 from tests.builders.service import error_of, open_session, serving, socket_of, until, warm
 from tests.builders.spoken import KEY
 from tests.fakes.hear_engine import written
+
+CANARY = "canary-7f3a"
 
 
 @pytest.mark.media
@@ -285,6 +293,81 @@ async def test_health_metrics_schema_and_docs_are_served(tmp_path: Path) -> None
             assert f" streamsvc_{name.removesuffix('_total')}" in text, name
         assert "caption.final" in (await client.get("/v1/schema")).json()["$defs"]
         assert (await client.get("/docs")).status_code == 200
+
+
+async def test_a_service_whose_models_are_broken_or_not_yet_checked_is_not_ready(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Worker, "fresh", True)
+    async with fake_service.serving(tmp_path) as service:
+        url = "http://127.0.0.1"
+        async with httpx.AsyncClient(
+            transport=httpx.ASGITransport(app.build(service)), base_url=url
+        ) as client:
+            assert (await client.get("/readyz")).status_code == 503
+            service.wrong_models = {"toy": "model toy: model.bin: missing. Run `streamsvc models pull toy`"}
+            answer = await client.get("/readyz")
+            assert (answer.status_code, answer.json()["ready"]) == (503, False)
+            assert answer.json()["wrong_models"] == service.wrong_models
+            service.wrong_models = {}
+            assert (await client.get("/readyz")).json()["ready"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "status"), [("bytes=99999999-", 416), ("bytes=b-a", 400), ("lines=1", 400)]
+)
+async def test_a_wrong_range_of_a_file_has_the_error_body_too(
+    tmp_path: Path, asked: str, status: int
+) -> None:
+    async with at_the_door(tmp_path) as (_, _, client):
+        for path in ("/", "/web/page.js"):
+            answer = await client.get(path, headers={"Range": asked})
+            assert error_of(answer) == (status, "bad_range")
+            assert answer.headers.get("content-range", "").startswith("bytes */") == (status == 416)
+        answer = await client.get("/", headers={"Range": "bytes=0-3"})
+        assert (answer.status_code, len(answer.content)) == (206, 4)
+
+
+async def test_a_fault_has_the_error_body_and_its_text_reaches_neither_client_nor_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with at_the_door(tmp_path) as (service, _, client):
+
+        def fails(*_: object) -> None:
+            raise RuntimeError(CANARY)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(service.load_controller, "describe", fails)
+            inside = await client.get("/v1/capacity")  # in a route
+        monkeypatch.setattr(service.auth, "is_over", fails)
+        monkeypatch.setattr(PublicPath, "__call__", fails)  # in front of all of ours
+        outside = await client.get("/healthz")
+    for answer in (inside, outside):
+        assert error_of(answer) == (500, "internal")
+        assert CANARY not in answer.text
+    printed = capsys.readouterr()
+    assert "request failed" in printed.out + printed.err
+    assert CANARY not in printed.out + printed.err
+
+
+async def test_a_message_larger_than_any_question_ends_its_socket(tmp_path: Path) -> None:
+    async with at_the_door(tmp_path, limits={"image_bytes": 10_000}) as (_, place, client):
+        session = await open_session(client, no_store=True)
+        async with socket_of(place, session) as events:
+            await events.send(json.dumps({"type": "ping", "id": "x" * 80_000}))
+            assert (await until(events, "error"))[-1]["error"]["code"] == "too_large"
+            with pytest.raises(ConnectionClosed) as closed:
+                await events.send(json.dumps({"type": "ping", "id": "x" * 120_000}))
+                await until(events, "pong")
+        assert closed.value.rcvd is not None
+        assert closed.value.rcvd.code == 1009
+
+
+async def test_sessions_and_tokens_are_made_so_many_a_minute(tmp_path: Path) -> None:
+    async with at_the_door(tmp_path, limits={"requests_per_minute": 3, "sessions": 50}) as (_, _, client):
+        for path, body in (("/v1/sessions", {"no_store": True}), ("/v1/tokens", {})):
+            answers = [(await client.post(path, json=body)).status_code for _ in range(4)]
+            assert answers == [201, 201, 201, 429]
 
 
 async def test_a_drain_sends_going_away_and_closed_to_subscribers(tmp_path: Path) -> None:

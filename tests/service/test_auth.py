@@ -140,6 +140,27 @@ def test_a_token_of_another_server_or_an_expired_one_is_refused(monkeypatch: pyt
         with_key().grants(headers(authorization=f"Bearer {old.token}"))
 
 
+@pytest.mark.parametrize(
+    "change",
+    [{"exp": None}, {"sub": None}, {"aud": None}, {"aud": "another service"}, {"exp": "never"}, {"sub": 7}],
+)
+def test_a_token_without_expiry_holder_or_our_audience_is_refused(change: dict[str, Any]) -> None:
+    auth = with_key()
+    whole = {"sub": "owner", "session": "*", "may": ["ask"], "exp": 2**33, "aud": "streamsvc"}
+
+    def grants(claims: dict[str, Any], algorithm: str) -> Grants:
+        key = auth._token_key if algorithm != "none" else ""
+        signed = jwt.encode(claims, key, algorithm=algorithm)
+        return auth.grants(headers(authorization=f"Bearer {signed}"))
+
+    assert grants(whole, "HS256").ask
+    claims = {name: value for name, value in (whole | change).items() if value is not None}
+    with pytest.raises(Unauthorized):
+        grants(claims, "HS256")
+    with pytest.raises(Unauthorized):
+        grants(whole, "none")
+
+
 @pytest.mark.parametrize(("may", "seconds"), [(("fly",), 60.0), (("ask",), 0.0), (("ask",), 1e9)])
 def test_a_token_with_an_unknown_permission_or_a_bad_lifetime_is_refused(
     may: tuple[str, ...], seconds: float

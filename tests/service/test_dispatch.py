@@ -43,7 +43,7 @@ async def test_an_open_cue_is_known_and_is_published_unless_the_level_spends_tha
 
 
 async def test_words_reach_watches_and_figures_and_are_not_published(live: Dispatcher) -> None:
-    watch = live.watches.add("somebody says once")
+    watch = await live.watches.add('somebody says "once"')
     assert live.dispatch(Words(**HEAD, words=WORDS, stable=2, final=True)) is None
     assert [kept["fired"] for kept in live.watches.all() if kept["id"] == watch["id"]] == [1]
     assert live.latency.body(0.0, 0)["ages"]["stable"]["count"] == 1

@@ -13,22 +13,30 @@ import pytest
 from aioice import stun
 
 from streamsvc.core import clock, config
+from streamsvc.ingest import sandbox
 from streamsvc.service import certificate, doctor
 from streamsvc.service.doctor import Finding, examine
 
 HAS_GPU = Path("/dev/nvidiactl").exists()
 
 
-async def findings(tmp_path: Path, missing: tuple[str, ...] = (), **groups: dict[str, Any]) -> list[Finding]:
+@pytest.fixture
+def weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All models are whole."""
+    monkeypatch.setattr(doctor, "wrong_models", lambda settings: {})
+
+
+async def findings(tmp_path: Path, **groups: dict[str, Any]) -> list[Finding]:
     server = {"data_dir": tmp_path, "port": 0} | groups.pop("server", {})
     settings = config.load(None, server=server, **groups)
-    return [finding async for finding in examine(settings, lambda: missing)]
+    return [finding async for finding in examine(settings)]
 
 
 def of(found: list[Finding], check: str) -> Finding:
     return next(finding for finding in found if finding.check == check)
 
 
+@pytest.mark.usefixtures("weights")
 async def test_a_machine_as_it_should_be_has_no_fault(tmp_path: Path) -> None:
     found = await findings(tmp_path)
     assert [finding for finding in found if finding.verdict == "fault"] == []
@@ -42,9 +50,15 @@ async def test_a_taken_port_is_a_fault(tmp_path: Path) -> None:
     assert "--port" in found.advice
 
 
-async def test_missing_weights_are_named_with_the_command(tmp_path: Path) -> None:
-    found = of(await findings(tmp_path, ("whisper-tiny.en",)), "weights")
-    assert (found.verdict, found.advice) == ("fault", "streamsvc models pull whisper-tiny.en")
+async def test_broken_weights_are_named_with_the_command(tmp_path: Path) -> None:
+    broken = tmp_path / "models" / "whisper-base" / "model.bin"
+    broken.parent.mkdir(parents=True)
+    broken.write_bytes(bytes(4096))
+    groups = {"models": {"dir": tmp_path}, "hear": {"model": "whisper-base"}}
+    found = of(await findings(tmp_path, **groups), "weights")
+    assert found.verdict == "fault"
+    assert "model whisper-base: model.bin: broken (4096 of 145217532 bytes)" in found.text
+    assert found.advice.startswith("streamsvc models pull whisper-base efficientnet-lite3 ")
 
 
 class StunServer(asyncio.DatagramProtocol):
@@ -103,3 +117,20 @@ async def test_little_disk_memory_and_few_descriptors_are_told(
     assert of(found, "disk").verdict == "warning"
     assert of(found, "memory").verdict == "fault"
     assert of(found, "descriptors").advice.startswith("ulimit -n 4096")
+
+
+async def test_what_confines_sources_is_told_with_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for layers, mode, verdict in (
+        (sandbox.LAYERS, "require", "ok"),
+        (("seccomp",), "auto", "warning"),
+        (("landlock",), "auto", "warning"),
+        (("landlock",), "require", "fault"),
+        (sandbox.LAYERS, "off", "warning"),
+    ):
+        monkeypatch.setattr(sandbox, "examine", lambda layers=layers: layers)
+        found = of(await findings(tmp_path, ingest={"sandbox": mode}), "sandbox")
+        assert found.verdict == verdict
+        assert bool(found.advice) == (verdict != "ok")
+        assert mode == "off" or sandbox.described(layers) in found.text

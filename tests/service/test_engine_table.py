@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from streamsvc.core.config import load
-from streamsvc.service.engine_table import ENGINES, NICENESS, ThinkModel, think_model
+from streamsvc.service.engine_table import ENGINES, NICENESS, ThinkModel, think_model, wrong_models
 
 
 @pytest.mark.parametrize("profile", ["embedded", "gpu", "remote"])
@@ -45,3 +45,15 @@ def test_the_settings_tell_whether_the_model_reads_and_sees(
 ) -> None:
     settings = load(**{**groups, "models": {"dir": tmp_path, **groups.get("models", {})}})
     assert think_model(settings) == found
+
+
+def test_the_models_that_the_settings_need_are_checked_and_no_others(tmp_path: Path) -> None:
+    groups: dict[str, Any] = {"models": {"dir": tmp_path}}
+    see = ["efficientnet-lite3", "ssd-mobilenet-v2-coco", "e5-small-v2", "ms-marco-minilm-l12-v2"]
+    assert list(wrong_models(load(**groups))) == ["whisper-tiny.en", *see, "smollm2-135m-instruct"]
+    chosen = load(**groups, hear={"model": "whisper-base"}, think={"model": "my-own"})
+    assert list(wrong_models(chosen)) == ["whisper-base", *see]
+    assert list(wrong_models(chosen, ("hear",))) == ["whisper-base"]
+    remote = {"url": "http://127.0.0.1:1/v1", "model": "whisper-tiny.en"}
+    chosen = load(models={"dir": tmp_path, "profile": "remote"}, remote=remote)
+    assert wrong_models(chosen, ("think",)) == {}

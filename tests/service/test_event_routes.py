@@ -7,12 +7,17 @@ from collections.abc import MutableMapping
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
+from fastapi import WebSocket
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from streamsvc.service import app
-from tests.builders.service import open_session, serving, socket_of, until
+from streamsvc.events.subscription import Subscription
+from streamsvc.service import app, event_routes
+from streamsvc.service.event_routes import EventQuery
+from tests.builders.fake_service import at_the_door
+from tests.builders.service import VALIDATOR, open_session, serving, socket_of, until
 
 
 async def test_a_subscriber_that_disconnects_at_the_handshake_takes_no_place(tmp_path: Path) -> None:
@@ -83,3 +88,97 @@ async def test_a_viewer_that_sends_without_pause_is_told_and_closed(tmp_path: Pa
         assert kinds[-1]["error"]["code"] == "rate_limited"
         assert len(kinds) <= 60, "a burst of twice as many as in a second"
         assert not service.sessions.find(session).log._subscribers
+
+
+async def _read(place: str, path: str, count: int) -> list[dict[str, Any]]:
+    """The first events of a stream of Server-Sent Events."""
+    got: list[dict[str, Any]] = []
+    async with httpx.AsyncClient() as client, client.stream("GET", f"http://{place}{path}") as stream:
+        async for line in stream.aiter_lines():
+            if line.startswith("data: "):
+                got.append(json.loads(line.removeprefix("data: ")))
+                if len(got) == count:
+                    break
+    return got
+
+
+@pytest.mark.parametrize("door", ["socket", "stream"])
+async def test_who_resumes_past_what_is_stored_is_told_the_gap_before_the_rest(
+    tmp_path: Path, door: str
+) -> None:
+    async with at_the_door(tmp_path, store={"events": 10}) as (service, place, client):
+        session = await open_session(client, no_store=True)
+        log = service.sessions.find(session).log
+        for _ in range(700):  # more than the log has in memory
+            log.emit("speech.started", {})
+        await log.flush()
+
+        async def missed(query: str, count: int) -> list[dict[str, Any]]:
+            if door == "stream":
+                return await _read(place, f"/v1/sessions/{session}/events{query}", count)
+            async with socket_of(place, session, query) as events:
+                return [json.loads(await events.recv()) for _ in range(count)]
+
+        gap, first, *_ = await missed("?after=5", 3)
+        VALIDATOR.validate(gap)
+        assert (gap["type"], gap["reason"], gap["first"]) == ("log.gap", "trimmed", 6)
+        assert first["seq"] == gap["last"] + 1 > 100
+        told, *_ = await missed("?after=700&epoch=0", 2)
+        assert (told["type"], told["reason"]) == ("log.gap", "new_epoch")
+        assert (await missed(f"?after={log.seq - 1}", 1))[0]["seq"] == log.seq, "no gap, and nothing is told"
+
+
+async def test_what_is_told_before_a_socket_is_closed_is_an_event_of_the_schema(tmp_path: Path) -> None:
+    async with at_the_door(tmp_path, limits={"messages_per_second": 1, "subscribers": 1}) as (
+        service,
+        place,
+        client,
+    ):
+        session = await open_session(client, no_store=True)
+        told = []
+        for name, query in (("0.none", ""), (session, "?after=soon")):
+            async with socket_of(place, name, query) as events:
+                told.append(json.loads(await events.recv()))
+        async with socket_of(place, session, "?types=none") as events:
+            async with socket_of(place, session) as second:
+                told.append(json.loads(await second.recv()))
+            for _ in range(5):
+                await events.send('{"type":"ping"}')
+            with pytest.raises(ConnectionClosed):
+                while True:
+                    told.append(json.loads(await events.recv()))
+        for event in told:
+            VALIDATOR.validate(event)
+        refused = [event for event in told if event["type"] == "error"]
+        assert [event["session"] for event in refused] == ["0.none", *[session] * 3]
+        codes = ["no_session", "bad_request", "too_many_subscribers", "rate_limited"]
+        assert [event["error"]["code"] for event in refused] == codes
+        assert not service.sessions.find(session).log._subscribers
+
+
+async def test_a_subscriber_names_so_many_types_and_so_long_a_client_at_most(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queries: list[EventQuery] = []
+
+    async def serve(service: Any, socket: WebSocket, session: str, query: EventQuery) -> None:
+        queries.append(query)
+        await socket.accept()
+        await socket.close()
+
+    monkeypatch.setattr(event_routes, "serve_socket", serve)
+    async with at_the_door(tmp_path) as (service, place, client):
+        session = await open_session(client, no_store=True)
+        query = f"types={','.join(['a'] * 100)}&client={'c' * 100}"
+        with pytest.raises(ConnectionClosed):
+            async with socket_of(place, session, f"?{query}") as events:
+                await events.recv()
+        assert (len(queries[0].types), len(queries[0].client)) == (32, 64)
+        made: list[Subscription] = []
+        log = service.sessions.find(session).log
+        subscribe = log.subscribe
+        monkeypatch.setattr(log, "subscribe", lambda *given: made.append(subscribe(*given)) or made[-1])
+        for name in ("c" * 100, "c" * 64):
+            await _read(place, f"/v1/sessions/{session}/events?after=0&{query}&types=*&client={name}", 1)
+        assert len(made[0]._types) == 1
+        assert made[0].client == made[1].client != ""

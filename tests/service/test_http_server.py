@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
+import resource
 from collections.abc import AsyncIterator
 
+import pytest
 import uvicorn
 from starlette.types import Receive, Scope, Send
+from structlog.testing import capture_logs
 
-from streamsvc.core import metrics
+from streamsvc.core import clock, metrics
 from streamsvc.core.config import Limits
 from streamsvc.service.http_server import Connections, protocol_with
 from tests.builders.http_server import listening
@@ -134,3 +138,49 @@ async def test_all_addresses_have_so_many_connections() -> None:
         assert await late.closed()
         for client in (late, *clients):
             await client.close()
+
+
+@pytest.mark.parametrize("sent", [b"\x16\x03\x01\x02\r\n\r\n", b"GET / HTTP/1.1\r\nHost\r\n\r\n"])
+async def test_what_is_no_http_request_has_the_error_body(sent: bytes) -> None:
+    async with serving() as port:
+        client = await Client.to(port)
+        client.writer.write(sent)
+        head, _, body = (await client.reader.read()).partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 400 ")
+        assert b"application/json" in head
+        assert json.loads(body)["error"]["code"] == "bad_http"
+        await client.close()
+
+
+def test_some_descriptors_stay_free_for_other_things(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (300, 300))
+    assert Connections(Limits())._most == 300 - 256
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (100, 100))
+    assert Connections(Limits())._most == 16
+
+
+class Transport(asyncio.Transport):
+    """A transport that notes whether it was aborted."""
+
+    aborted = False
+
+    def abort(self) -> None:
+        self.aborted = True
+
+    def is_closing(self) -> bool:
+        return self.aborted
+
+
+def test_refused_connections_are_logged_now_and_then_with_their_number(virtual: asyncio.Runner) -> None:
+    async def main() -> None:
+        connections = Connections(Limits(connections_per_address=1))
+        with capture_logs() as lines:
+            for port in range(100):
+                connections.admit(("192.0.2.1", port), Transport())
+            assert [line["count"] for line in lines] == [1]
+            await clock.sleep(11)
+            connections.admit(("192.0.2.1", 100), Transport())
+        assert [line["count"] for line in lines] == [1, 99]
+        assert "192.0.2.1" not in str(lines)
+
+    virtual.run(main())

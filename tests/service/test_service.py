@@ -6,6 +6,7 @@ What ended or never began leaves nothing behind.
 from __future__ import annotations
 
 import asyncio
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,9 @@ import pytest
 
 from streamsvc.answers import router
 from streamsvc.core import clock, config
-from streamsvc.core.errors import (
-    CapacityError,
-)
+from streamsvc.core.errors import CapacityError, ModelMissing
 from streamsvc.events.log import EventLog
-from streamsvc.service import sessions
+from streamsvc.service import engine_table, service, sessions
 from streamsvc.service.media_input import State
 from streamsvc.service.service import Service
 from streamsvc.speech.pipeline import SpeechPipeline
@@ -64,6 +63,33 @@ async def test_what_questions_are_routed_by_is_prepared_at_the_start(
     async with Service(config.load(None, server={"data_dir": tmp_path}), at_once=("see",)) as running:
         await asyncio.wait_for(done.wait(), 20)
         assert prepared == [running.roles.embed] * 2
+
+
+async def test_a_service_with_a_broken_model_is_not_ready_and_says_which(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads: list[int] = []
+
+    def checked(settings: config.Settings, workers: tuple[str, ...]) -> dict[str, str]:
+        threads.append(threading.get_ident())
+        return engine_table.wrong_models(settings, workers)
+
+    async def wait_ready(worker: Worker) -> None:
+        pytest.fail(f"{worker.name} was waited for")
+
+    monkeypatch.setattr(service, "wrong_models", checked)
+    monkeypatch.setattr(Worker, "wait_ready", wait_ready)
+    broken = tmp_path / "models" / "whisper-tiny.en" / "model.bin"
+    broken.parent.mkdir(parents=True)
+    broken.write_bytes(bytes(4096))
+    settings = config.load(None, server={"data_dir": tmp_path / "data"}, models={"dir": tmp_path})
+    async with Service(settings, at_once=("hear",)) as running:
+        assert running.wrong_models is None
+        with pytest.raises(ModelMissing, match=r"model\.bin: broken .4096 of .*streamsvc models pull"):
+            await running.ready()
+        assert list(running.wrong_models or ()) == ["whisper-tiny.en", "smollm2-135m-instruct"]
+    assert threads
+    assert threads != [threading.get_ident()], "the loop waits for nothing"
 
 
 # --- ids and capacity

@@ -361,6 +361,30 @@ def test_a_source_read_as_fast_as_possible_loses_nothing(stage: asyncio.Runner, 
     stage.run(main())
 
 
+def test_a_source_may_wait_until_the_decoders_have_all_its_frames(
+    stage: asyncio.Runner, tmp_path: Path
+) -> None:
+    class Waiting(Tape):
+        left: tuple[int, int] | None = None
+
+        async def run(self, sink: SourceSink) -> None:
+            await super().run(sink)
+            assert len(played.session.vision.video), "there is something to wait for"
+            await sink.taken()
+            self.left = len(played.session.speech.audio), len(played.session.vision.video)
+
+    played: Playing
+
+    async def main() -> None:
+        nonlocal played
+        async with Playing(make(options=SessionOptions(lossless=True))) as played:
+            tape = Waiting(packets(tmp_path, 1.0))
+            await played.session.play(tape, None)
+            assert tape.left == (0, 0)
+
+    stage.run(main())
+
+
 def test_a_source_that_fails_ends_the_session_with_its_error_and_what_came_is_kept(
     stage: asyncio.Runner, tmp_path: Path
 ) -> None:
@@ -538,9 +562,8 @@ def test_the_stages_of_every_event_with_an_age_add_up_to_it(
         async with Playing(make(SlowModels(), options=options, hear={"model": "whisper-base"})) as played:
             live = played.session
             live.media.attach(Sender())
-            live.watches.add("when a cat appears")
-            live.watches.add("when somebody says la")
-            live.watches.add("when someone speaks")
+            await live.watches.add("when a cat appears")
+            await live.watches.add('when somebody says "la"')
             await send(live, packets(tmp_path, 3.0))
             for text in ("What was said?", "How many cats are there?"):
                 live.answering.queue.ask(QuestionRequest(text, client="me"))

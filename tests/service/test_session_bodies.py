@@ -20,10 +20,26 @@ def test_an_update_knows_what_was_left_out_from_what_is_null() -> None:
     assert SessionUpdate.model_validate({}).model_fields_set == set()
 
 
-@pytest.mark.parametrize("body", [{"vocabulary": ["a"] * 201}, {"language": "x" * 17}, {"source": "a"}])
+MUCH = [
+    {"vocabulary": ["a"] * 201},
+    {"vocabulary": ["a" * 101]},
+    {"replace": {str(number): "b" for number in range(201)}},
+    {"replace": {"a" * 101: "b"}},
+    {"replace": {"a": "b" * 101}},
+    {"language": "x" * 17},
+]
+
+
+@pytest.mark.parametrize("body", [*MUCH, {"source": "a"}])
 def test_an_update_with_too_much_is_refused(body: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
         SessionUpdate.model_validate(body)
+
+
+@pytest.mark.parametrize("body", [*MUCH, {"source": "a" * 4097}, {"adapter": "a" * 65}, {"name": "a" * 65}])
+def test_a_new_session_with_too_much_is_refused(body: dict[str, object]) -> None:
+    with pytest.raises(ValidationError):
+        NewSession.model_validate(body)
 
 
 def test_what_a_session_says_beyond_the_model_is_not_lost() -> None:

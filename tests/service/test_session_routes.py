@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 
 from streamsvc.core.types import Answer
 from streamsvc.core.units import Reply

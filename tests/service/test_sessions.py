@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import signal
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -211,6 +213,27 @@ async def test_a_source_plays_to_its_end_and_its_tracks_are_known_at_once(tmp_pa
             await session.over.wait()
         assert session.failure is None
         assert " ".join(cue.text for cue in session.dispatcher.cues).startswith("La la")
+
+
+async def test_a_source_whose_process_dies_ends_its_session_with_the_reason_and_no_other(
+    tmp_path: Path,
+) -> None:
+    path = clip(tmp_path / "a.mp4", video="libx264", seconds=30.0)
+    async with serving(tmp_path / "data") as running:
+        other = await running.sessions.create()
+        session = await running.sessions.create(str(path), roots=None)
+        source: Any = session.media.publisher
+        async with asyncio.timeout(60):
+            subscription, told = session.log.subscribe(client="me"), ""
+            while "keyframe.sampled" not in told:  # its pictures are being decoded
+                told += str(await subscription.next())
+            os.kill(source._process.pid, signal.SIGKILL)
+            await session.over.wait()
+        assert session.failure is not None
+        assert session.failure.code == "source_crashed"
+        assert at(other, State.CREATED)
+        again = await running.sessions.create(str(path), roots=None)
+        assert at(again, State.LIVE)
 
 
 async def test_a_deleted_session_lets_its_source_go(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
@@ -127,3 +128,20 @@ async def test_a_closed_socket_whose_peer_does_not_read_is_aborted(monkeypatch: 
             async with asyncio.timeout(5):
                 while not transports or transports[0]._sock:  # noqa: ASYNC110  # nothing tells of its end
                     await asyncio.sleep(0.02)
+
+
+@pytest.mark.parametrize("line", [b"Sec-WebSocket-Key: short", b"Sec-WebSocket-Version: 7"])
+async def test_a_handshake_that_is_none_is_refused_with_the_error_body(line: bytes) -> None:
+    async def talk(receive: Receive, send: Send, scope: Scope) -> None:
+        pytest.fail("accepted")
+
+    async with serving(talk) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        name = line.partition(b":")[0]
+        writer.write(b"\r\n".join(line if one.startswith(name) else one for one in UPGRADE.split(b"\r\n")))
+        head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+        assert head.split()[1] == b"400"
+        assert b"application/json" in head
+        assert json.loads(body)["error"]["code"] == "bad_handshake"
+        writer.close()
+        await writer.wait_closed()

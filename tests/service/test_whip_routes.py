@@ -13,6 +13,7 @@ import pytest
 from streamsvc.core import metrics
 from streamsvc.service import app
 from tests.builders import fake_service
+from tests.builders.fake_service import at_the_door
 from tests.builders.gstreamer import publisher
 from tests.builders.service import error_of, serving, socket_of, until
 from tests.builders.spoken import KEY
@@ -30,6 +31,12 @@ async def test_an_offer_of_the_wrong_type_or_syntax_is_refused_and_opens_no_sess
         malformed = await client.post("/whip", content="v=0 x", headers={"Content-Type": "application/sdp"})
         assert error_of(malformed) == (400, "malformed_sdp")
         assert service.sessions.by_id == {}
+
+
+async def test_an_address_makes_so_many_offers_a_minute(tmp_path: Path) -> None:
+    async with at_the_door(tmp_path, limits={"requests_per_minute": 2}) as (_, _, client):
+        answers = [error_of(await client.post("/whip", content="v=0 x", headers=SDP)) for _ in range(3)]
+    assert answers == [(400, "malformed_sdp"), (400, "malformed_sdp"), (429, "rate_limited")]
 
 
 async def test_a_dead_ice_server_costs_no_offer(tmp_path: Path) -> None:

@@ -12,8 +12,10 @@ import av
 import pytest
 
 from streamsvc.core import clock
+from streamsvc.core.errors import SourceError
 from streamsvc.core.options import SessionOptions
-from streamsvc.core.types import EncodedFrame, MediaTrack
+from streamsvc.core.types import EncodedFrame, MediaTrack, VideoFrame
+from streamsvc.ingest import decode
 from tests.builders.clips import slides
 from tests.builders.session import OPUS, VP8, Playing, Sender, kinds, make, packets, send
 
@@ -101,6 +103,34 @@ def test_a_screen_share_of_single_pictures_is_seen_while_nothing_else_comes(
             last = [event for event in played.events if event["type"] == "keyframe.sampled"][-1]
             assert 500 < last["age_ms"] < 1000, "the age counts from the arrival of the picture"
             await sending
+
+    stage.run(main())
+
+
+def test_pictures_whose_process_has_failed_are_left_out_and_the_rest_is_seen(
+    stage: asyncio.Runner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = slides(tmp_path / "a.mkv", 0.0, 5.0, 10.0)
+    looked: list[VideoFrame] = []
+
+    def thumbnail(frame: VideoFrame) -> Any:
+        looked.append(frame)
+        if frame.at < 4.0:
+            raise SourceError("its process ended", code="source_crashed")
+        return shown(frame)
+
+    shown = decode.thumbnail
+    monkeypatch.setattr(decode, "thumbnail", thumbnail)
+
+    async def main() -> None:
+        track, frames = coded(path)
+        async with Playing(make()) as played:
+            played.session.media.attach(Sender(OPUS, track))
+            await send(played.session, frames)
+            await clock.sleep(3.0)
+            played.session.end("ended")
+            assert sampled(await played.ended()) == [5.0, 10.0]
+        assert looked[0].at == 0.0
 
     stage.run(main())
 

@@ -58,6 +58,16 @@ async def test_a_failing_engine_fails_the_request_without_the_text_of_its_error(
         assert (await process.role("test").call("echo", {"x": 1}, deadline_in_s=5))["x"] == 1
 
 
+async def test_what_a_library_logs_in_a_worker_is_said_without_its_text(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    async with running() as worker:
+        await worker.role("test").call("log", {"text": "a secret"}, deadline_in_s=60)
+    printed = capfd.readouterr().err
+    assert "a library logged" in printed
+    assert "secret" not in printed
+
+
 async def test_an_unknown_op_is_an_error() -> None:
     async with running() as process:
         with pytest.raises(WorkerError, match="no op"):

@@ -13,7 +13,7 @@ from starlette.datastructures import QueryParams
 from starlette.requests import ClientDisconnect
 
 from streamsvc.core.errors import CapacityError, InvalidRequest, NotFound, StreamsvcError
-from streamsvc.events.schema import VERSION
+from streamsvc.events import schema
 from streamsvc.service.auth import SUBPROTOCOL
 from streamsvc.service.compat import deepgram_file, deepgram_live, deepgram_messages, openai_realtime
 from streamsvc.service.compat.audio_session import ConnectionLimits, PcmPublisher, SessionOver, check_size
@@ -119,7 +119,7 @@ async def _publish(service: Service, session: Session, socket: WebSocket, limits
         )
         error = await run_until_first_ends(_receive_samples(session, publisher, socket, limits))
         if error is not None:
-            await run_until_first_ends(send(socket, {"v": VERSION, "type": "error", **error.body()}))
+            await run_until_first_ends(send(socket, schema.refusal(error.body(), session.id)))
             await close(socket, error.close_code, error.code)
     finally:
         session.media.publisher_state(publisher, "closed", "socket_closed")

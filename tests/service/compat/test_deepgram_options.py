@@ -65,6 +65,7 @@ def test_endpointing_is_the_silence_that_ends_an_utterance(
         (f"{RAW}&utterance_end_ms=100", "bad_parameter"),
         (f"{RAW}&endpointing=soon", "bad_parameter"),
         (f"{RAW}&keyterm={'x' * 2001}", "too_many_keyterms"),
+        (RAW + "&keyterm=x" * 101, "too_many_keyterms"),
     ],
 )
 def test_unsupported_options_are_refused(query: str, code: str) -> None:

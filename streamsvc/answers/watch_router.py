@@ -1,0 +1,31 @@
+"""What a watch waits for: its condition, compared with examples, becomes checks."""
+
+from __future__ import annotations
+
+from streamsvc.answers import watch_intents
+from streamsvc.answers.example_vectors import EMBED_SECONDS, ExampleVectors, vectors_of
+from streamsvc.answers.watch_conditions import Able, Check, checks_of
+from streamsvc.core.roles import Role
+
+PREPARE_SECONDS = 2.0  # that a new watch may spend on vectors that are not there yet
+
+_examples = ExampleVectors("watches", watch_intents.texts, watch_intents.Voters)
+prepare = _examples.prepare
+
+
+async def compiled(when: str, embed: Role | None, able: Able) -> tuple[Check, ...]:
+    """The checks of a condition.
+
+    Args:
+        when: the condition.
+        embed: role with the op "texts"; None, or one that fails: only quotations and labels are understood.
+        able: what the models can tell.
+
+    Raises:
+        InvalidRequest: nothing here can decide it ("cannot_watch").
+    """
+    vote = None
+    if embed is not None and (voters := await _examples.voters(embed, PREPARE_SECONDS)) is not None:
+        vectors = await vectors_of(embed, [watch_intents.compared(when)], EMBED_SECONDS)
+        vote = None if vectors is None else voters.vote(when, vectors[0])
+    return checks_of(when, vote, able)

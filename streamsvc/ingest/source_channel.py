@@ -1,0 +1,209 @@
+"""Messages between a source's process and ours: a JSON header, and bytes that nobody here looks into.
+
+A message is a prefix `!II` (bytes of header, bytes of body), the header, and the body. What the process sends
+is not to be trusted: sizes are bounded, a message has a time limit, and readers check each field's type.
+
+    ours to it   demuxing: {"op": "open", ...}, {"op": "packets"}; decoding: {"op": "decode" | "flush" |
+                 "thumbnail" | "pixels", ...}; each is answered by one message
+    it to ours   answers; {"error": {"code", "message", "retryable"}}; while it demuxes also {"ask": "open" |
+                 "nested" | "read" | "seek" | "close", ...}, each answered by one message
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import socket
+import struct
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from streamsvc.core.errors import SourceError
+
+HEADER_BYTES = 1 << 20  # security limit
+BODY_BYTES = 64 << 20  # security limit
+MESSAGE_CHARACTERS = 300  # of an error's text
+_PREFIX = struct.Struct("!II")
+_JOINED = 64 << 10  # bytes up to which parts are copied into one, to be sent by one call
+
+
+class Broken(Exception):
+    """The other side has closed, or does not keep to the protocol."""
+
+
+class Late(Broken):
+    """A message did not come in time."""
+
+
+class Channel:
+    """One end of a connected stream socket. One thread at a time.
+
+    Args:
+        sock: blocking; closed here.
+    """
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+
+    def send(self, header: Mapping[str, Any], parts: Sequence[bytes | memoryview] = ()) -> None:
+        """Send a message. Raises Broken."""
+        views = [memoryview(part).cast("B") for part in parts]
+        size = sum(view.nbytes for view in views)
+        head = json.dumps(header, separators=(",", ":")).encode()
+        first = _PREFIX.pack(len(head), size) + head
+        try:
+            if size <= _JOINED:
+                self._sock.sendall(b"".join((first, *views)))
+            else:
+                self._sock.sendall(first)
+                for view in views:
+                    self._sock.sendall(view)
+        except (OSError, ValueError):
+            raise Broken("closed") from None
+
+    def receive(self, seconds: float | None = None) -> tuple[dict[str, Any], memoryview]:
+        """The next message. `seconds`: for all of it; None: no limit. Raises Broken, Late."""
+        end = None if seconds is None else time.monotonic() + seconds
+        try:
+            head_size, size = _PREFIX.unpack(self._exactly(_PREFIX.size, end))
+            if head_size > HEADER_BYTES or size > BODY_BYTES:
+                raise Broken("a message is too large")
+            header = json.loads(bytes(self._exactly(head_size, end)), parse_constant=_refuse)
+            body = self._exactly(size, end)
+        except TimeoutError:
+            raise Late("no answer in time") from None
+        except (OSError, ValueError, RecursionError):
+            raise Broken("closed") from None
+        if not isinstance(header, dict):
+            raise Broken("no header")
+        return header, body
+
+    def _exactly(self, size: int, end: float | None) -> memoryview:
+        buffer = memoryview(bytearray(size))
+        filled = 0
+        while filled < size:
+            if end is not None:
+                self._sock.settimeout(max(0.001, end - time.monotonic()))
+            count = self._sock.recv_into(buffer[filled:])
+            if not count:
+                raise Broken("closed")
+            filled += count
+        return buffer.toreadonly()
+
+    def send_socket(self, sock: socket.socket | None) -> None:
+        """Send a socket, or that there is none. Raises Broken."""
+        try:
+            socket.send_fds(self._sock, [b"1" if sock else b"0"], [sock.fileno()] if sock else [])
+        except OSError:
+            raise Broken("closed") from None
+
+    def receive_socket(self, seconds: float) -> socket.socket | None:
+        """What `send_socket` sent. Raises Broken, Late."""
+        self._sock.settimeout(seconds)
+        try:
+            flag, numbers, _, _ = socket.recv_fds(self._sock, 1, 1)
+        except TimeoutError:
+            raise Late("no answer in time") from None
+        except OSError:
+            raise Broken("closed") from None
+        if not flag:
+            raise Broken("closed")
+        return socket.socket(fileno=numbers[0]) if numbers else None
+
+    def wake(self) -> None:
+        """End whatever waits here, from another thread."""
+        with contextlib.suppress(OSError):
+            self._sock.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """Close the socket."""
+        self._sock.close()
+
+
+def _refuse(constant: str) -> float:
+    raise ValueError(constant)
+
+
+class Fields:
+    """Checked reading of a header that was received. Raises Broken where a field is not as it must be."""
+
+    def __init__(self, header: Any) -> None:
+        if not isinstance(header, dict):
+            raise Broken("no object")
+        self._header: dict[str, Any] = header
+
+    def integer(self, name: str, least: int = 0, most: int = 1 << 62) -> int:
+        """A whole number within limits."""
+        value = self._header.get(name)
+        if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+            raise Broken(f"bad {name}")
+        return value
+
+    def optional_integer(self, name: str) -> int | None:
+        """A whole number that fits in 64 bits, or null."""
+        return None if self._header.get(name) is None else self.integer(name, -(1 << 63), (1 << 63) - 1)
+
+    def number(self, name: str) -> float:
+        """A finite number."""
+        value = self._header.get(name)
+        if not isinstance(value, (int, float)) or isinstance(value, bool) or not math.isfinite(value):
+            raise Broken(f"bad {name}")
+        return float(value)
+
+    def optional_number(self, name: str) -> float | None:
+        """A finite number, or null."""
+        return None if self._header.get(name) is None else self.number(name)
+
+    def flag(self, name: str) -> bool:
+        """True or false."""
+        value = self._header.get(name)
+        if not isinstance(value, bool):
+            raise Broken(f"bad {name}")
+        return value
+
+    def text(self, name: str, most: int = 4096) -> str:
+        """A string."""
+        value = self._header.get(name)
+        if not isinstance(value, str) or len(value) > most:
+            raise Broken(f"bad {name}")
+        return value
+
+    def objects(self, name: str, most: int = 4096) -> list[Fields]:
+        """A list of objects."""
+        value = self._header.get(name)
+        if not isinstance(value, list) or len(value) > most:
+            raise Broken(f"bad {name}")
+        return [Fields(item) for item in value]
+
+    def integers(self, name: str) -> list[int]:
+        """A short list of numbers that are not negative."""
+        value = self._header.get(name)
+        if not isinstance(value, list) or len(value) > 4:
+            raise Broken(f"bad {name}")
+        return [Fields({name: one}).integer(name) for one in value]
+
+    def inner(self, name: str) -> Fields:
+        """An object."""
+        return Fields(self._header.get(name))
+
+    def has(self, name: str) -> bool:
+        """Whether a field is there."""
+        return self._header.get(name) is not None
+
+
+def error_header(error: SourceError) -> dict[str, Any]:
+    """An error as a message."""
+    return {"error": {"code": error.code, "message": error.message, "retryable": error.retryable}}
+
+
+def error_of(fields: Fields) -> SourceError | None:
+    """The error that a message holds; None: it holds none."""
+    if not fields.has("error"):
+        return None
+    error = fields.inner("error")
+    text = "".join(letter if letter.isprintable() else " " for letter in error.text("message"))
+    return SourceError(
+        text[:MESSAGE_CHARACTERS], code=error.text("code", 40), retryable=error.flag("retryable")
+    )

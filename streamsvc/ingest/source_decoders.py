@@ -1,0 +1,238 @@
+"""Decoders that run in the process of a source, with the interface of those of `decode`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamsvc.core.errors import SourceError
+from streamsvc.core.types import AudioChunk, EncodedFrame, Kind, VideoFrame
+from streamsvc.ingest.source_channel import Broken, Fields
+
+T = TypeVar("T")
+AHEAD = 60.0  # seconds by which what is decoded may lie behind the newest packet; more is a lie
+SIDE = 16_384  # pixels (security limit)
+BATCH = 256  # packets of one request
+BATCH_BYTES = 16 << 20  # of one request; a packet may be longer
+PIECES = 4096  # chunks or pictures of one answer (security limit)
+
+
+class Process(Protocol):
+    """What decodes: `source_process.SourceProcess`."""
+
+    def ask(
+        self,
+        kind: Kind,
+        header: Mapping[str, Any],
+        parts: Sequence[bytes],
+        check: Callable[[Fields, memoryview], T],
+    ) -> T:
+        """Have something decoded, and return what `check` makes of the answer. Raises SourceError."""
+        ...
+
+    def hold(self) -> None:
+        """Keep it running."""
+        ...
+
+    def release(self) -> None:
+        """Let it end."""
+        ...
+
+
+class RemoteCodec:
+    """What stands for a libav codec context that is in the process of a source.
+
+    Attributes:
+        extradata: its parameter sets, not looked into here.
+    """
+
+    def __init__(self, process: Process, number: int, extradata: bytes) -> None:
+        self.extradata = extradata
+        self._process = process
+        self._number = number
+        self._made = 0
+
+    def audio_decoder(self, session: str, track_name: str = "main") -> RemoteAudioDecoder:
+        """A decoder of its sound, as an AudioDecoder."""
+        return RemoteAudioDecoder(self._caller("audio"), session, track_name)
+
+    def video_decoder(self, session: str, track_name: str = "main") -> RemoteVideoDecoder:
+        """A decoder of its pictures, as a VideoDecoder."""
+        return RemoteVideoDecoder(self._caller("video"), session, track_name)
+
+    def _caller(self, kind: Kind) -> _Caller:
+        self._made += 1
+        return _Caller(self._process, kind, {"codec": self._number, "decoder": self._made})
+
+
+class _Caller:
+    """Asks one decoder, and checks what it answers. `told`: which decoder."""
+
+    def __init__(self, process: Process, kind: Kind, told: Mapping[str, int]) -> None:
+        self._process = process
+        self._kind = kind
+        self._told = told
+        self._newest = 0.0  # session seconds of the newest packet
+        self._arrived = 0.0  # when it came, monotonic seconds
+        self._closed = False
+        process.hold()
+
+    def each(
+        self, op: str, frames: Sequence[EncodedFrame], check: Callable[[Fields, memoryview], list[T]]
+    ) -> list[T]:
+        """What `check` makes of the answers, for frames of any number. Raises as `call`."""
+        found: list[T] = []
+        first = size = 0
+        for number, frame in enumerate(frames):
+            size += len(frame.payload)
+            if size > BATCH_BYTES or number - first >= BATCH:
+                found += self.call(op, frames[first:number], check) if number > first else []
+                first, size = number, len(frame.payload)
+        return found + self.call(op, frames[first:], check)
+
+    def call(
+        self,
+        op: str,
+        frames: Sequence[EncodedFrame],
+        check: Callable[[Fields, memoryview], T],
+        more: Mapping[str, Any] | None = None,
+    ) -> T:
+        """What `check` makes of the answer. Raises SourceError: the process has failed."""
+        for frame in frames:
+            self._newest = max(self._newest, frame.at)
+            self._arrived = max(self._arrived, frame.arrived)
+        header = {"op": op, **self._told, "frames": [_described(frame) for frame in frames], **(more or {})}
+        return self._process.ask(self._kind, header, [frame.payload for frame in frames], check)
+
+    def time(self, fields: Fields) -> tuple[float, float]:
+        """`at` and `arrived` of something decoded. Raises Broken: they cannot be."""
+        at, arrived = fields.number("at"), fields.number("arrived")
+        if not 0 <= at <= self._newest + AHEAD or arrived > self._arrived:
+            raise Broken("bad time")
+        return at, arrived
+
+    def close(self) -> None:
+        """Let the process end. Idempotent."""
+        if not self._closed:
+            self._closed = True
+            self._process.release()
+
+
+class RemoteAudioDecoder:
+    """An AudioDecoder in the process of a source. Attributes as there."""
+
+    def __init__(self, caller: _Caller, session: str, track_name: str) -> None:
+        self.errors = 0
+        self.repeated = 0
+        self._caller = caller
+        self._session = session
+        self._name = track_name
+
+    def decode(self, frames: Sequence[EncodedFrame]) -> list[AudioChunk]:
+        """See AudioDecoder. Nothing once the process has failed: the source tells that."""
+        return self._chunks("decode", frames)
+
+    def flush(self) -> list[AudioChunk]:
+        """See AudioDecoder."""
+        return self._chunks("flush", ())
+
+    def close(self) -> None:
+        """Free it."""
+        self._caller.close()
+
+    def _chunks(self, op: str, frames: Sequence[EncodedFrame]) -> list[AudioChunk]:
+        try:
+            return self._caller.each(op, frames, self._checked)
+        except SourceError:
+            self.errors += len(frames)
+            return []
+
+    def _checked(self, answer: Fields, body: memoryview) -> list[AudioChunk]:
+        samples = np.frombuffer(body[: len(body) // 4 * 4], dtype=np.float32)
+        chunks, first = [], 0
+        for one in answer.objects("chunks", PIECES):
+            at, arrived = self._caller.time(one)
+            end = first + one.integer("samples", 1, len(samples) - first)
+            piece = np.nan_to_num(samples[first:end], posinf=0.0, neginf=0.0)
+            gap, loss = one.flag("gap"), one.text("loss", 20)
+            chunks.append(AudioChunk(self._session, self._name, at, arrived, piece, gap, loss))
+            first = end
+        self.errors, self.repeated = answer.integer("errors"), answer.integer("repeated")
+        return chunks
+
+
+class RemoteVideoDecoder:
+    """A VideoDecoder in the process of a source. Attributes as there."""
+
+    def __init__(self, caller: _Caller, session: str, track_name: str) -> None:
+        self.errors = 0
+        self.skipped = 0
+        self.waiting = True
+        self._caller = caller
+        self._session = session
+        self._name = track_name
+
+    def decode(self, frames: Sequence[EncodedFrame]) -> list[VideoFrame]:
+        """See VideoDecoder. Nothing once the process has failed: the source tells that."""
+        return self._pictures("decode", frames)
+
+    def flush(self) -> list[VideoFrame]:
+        """See VideoDecoder."""
+        return self._pictures("flush", ())
+
+    def close(self) -> None:
+        """Free it."""
+        self._caller.close()
+
+    def _pictures(self, op: str, frames: Sequence[EncodedFrame]) -> list[VideoFrame]:
+        try:
+            return self._caller.each(op, frames, self._checked)
+        except SourceError:
+            self.errors += len(frames)
+            return []
+
+    def _checked(self, answer: Fields, body: memoryview) -> list[VideoFrame]:
+        pictures = []
+        for one in answer.objects("pictures", PIECES):
+            at, arrived = self._caller.time(one)
+            handle = RemotePicture(self._caller, one.integer("picture"))
+            width, height = one.integer("width", 1, SIDE), one.integer("height", 1, SIDE)
+            pictures.append(VideoFrame(self._session, self._name, at, arrived, handle, width, height))
+        self.errors, self.skipped = answer.integer("errors"), answer.integer("skipped")
+        self.waiting = answer.flag("waiting")
+        return pictures
+
+
+class RemotePicture:
+    """A picture that is in the process of a source, until the picture after it and another `decode`."""
+
+    def __init__(self, caller: _Caller, number: int) -> None:
+        self._caller = caller
+        self._number = number
+
+    def pixels(self, shape: tuple[int, ...]) -> NDArray[np.uint8]:
+        """Its pixels as shown, (h, w) in gray or (h, w, 3) in RGB. Raises SourceError."""
+
+        def check(_: Fields, body: memoryview) -> NDArray[np.uint8]:
+            if len(body) != math.prod(shape):
+                raise Broken("bad picture")
+            return np.frombuffer(body, dtype=np.uint8).reshape(shape)
+
+        told = {"picture": self._number, "shape": shape}
+        return self._caller.call("pixels", (), check, told)
+
+
+def _described(frame: EncodedFrame) -> dict[str, Any]:
+    return {
+        "at": frame.at,
+        "arrived": frame.arrived,
+        "size": len(frame.payload),
+        "keyframe": frame.keyframe,
+        "gap": frame.gap,
+        "stamped": frame.stamped,
+        "loss": frame.loss,
+    }

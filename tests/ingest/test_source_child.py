@@ -1,0 +1,101 @@
+"""What is demuxed and decoded in another process is what this one would make of it."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from streamsvc.core.config import Ingest
+from streamsvc.core.types import EncodedFrame, MediaTrack, VideoFrame
+from streamsvc.ingest import source_child
+from streamsvc.ingest.decode import jpeg, thumbnail
+from streamsvc.ingest.decoders import video_decoder
+from streamsvc.ingest.source import SourceSink, open_source
+from streamsvc.ingest.source_channel import Broken
+from streamsvc.ingest.source_child import Codecs
+from tests.builders.clips import clip
+from tests.builders.stamped import hear, no_wait
+
+
+@pytest.mark.parametrize(
+    ("name", "video", "audio"),
+    [("a.mp4", "libx264", "aac"), ("a.webm", "libvpx", "libopus"), ("a.ts", "mpeg2video", "mp2")],
+)
+async def test_the_frames_and_the_sound_are_the_same(
+    tmp_path: Path, name: str, video: str, audio: str
+) -> None:
+    path = clip(tmp_path / name, video=video, audio=audio, seconds=2.0)
+    within, apart = [await hear(path, Ingest.model_validate({"sandbox": mode})) for mode in ("off", "auto")]
+
+    def plain(frames: list[EncodedFrame]) -> list[EncodedFrame]:
+        return [replace(frame, arrived=0.0, changed=None) for frame in frames]
+
+    assert plain(apart.frames) == plain(within.frames)
+    assert len(apart.frames) > 50
+    assert (apart.sound, apart.gaps, apart.pictures) == (within.sound, within.gaps, within.pictures)
+
+
+async def seen(path: Path, mode: str) -> list[tuple[VideoFrame, Any, bytes]]:
+    """Pictures of a file, each with its thumbnail and JPEG."""
+    source = await open_source(
+        str(path), Ingest.model_validate({"sandbox": mode}), session="s", speed=None, roots=None
+    )
+    frames: list[EncodedFrame] = []
+    await source.run(SourceSink(frames.append, no_wait, lambda: 0.0))
+    decoder = video_decoder(next(track for track in source.tracks if track.kind == "video"), "s")
+    found: list[tuple[VideoFrame, Any, bytes]] = []
+
+    def look(pictures: list[VideoFrame]) -> None:
+        found.extend((picture, thumbnail(picture), jpeg(picture, 100)) for picture in pictures)
+
+    video = [frame for frame in frames if frame.kind == "video"]
+    for first in range(0, len(video), 8):
+        look(await asyncio.to_thread(decoder.decode, video[first : first + 8]))
+    look(await asyncio.to_thread(decoder.flush))
+    decoder.close()
+    await source.close()
+    return found
+
+
+async def test_the_pictures_are_the_same_and_reach_us_as_pixels(tmp_path: Path) -> None:
+    path = clip(tmp_path / "a.mp4", video="libx264", audio=None, b_frames=2)
+    within, apart = await seen(path, "off"), await seen(path, "auto")
+    assert len(within) == len(apart) == 25
+    for (one, gray, coded), (other, other_gray, other_coded) in zip(within, apart, strict=True):
+        assert (other.at, other.width, other.height) == (one.at, one.width, one.height)
+        assert np.array_equal(gray, other_gray)
+        assert coded == other_coded
+
+
+async def test_the_picture_before_can_still_be_looked_at_and_older_ones_are_gone(tmp_path: Path) -> None:
+    path = clip(tmp_path / "a.mp4", video="libx264", audio=None)
+    source = await open_source(str(path), Ingest(), session="s", speed=None, roots=None)
+    frames: list[EncodedFrame] = []
+    await source.run(SourceSink(frames.append, no_wait, lambda: 0.0))
+    decoder = video_decoder(source.tracks[0], "s")
+    first = await asyncio.to_thread(decoder.decode, frames[:8])
+    await asyncio.to_thread(decoder.decode, frames[8:12])
+    assert (await asyncio.to_thread(thumbnail, first[-1])).shape == (192, 320)
+    await asyncio.to_thread(decoder.decode, frames[12:16])
+    decoder.close()
+    await source.close()
+
+
+def test_old_codecs_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(source_child, "CODECS", 2)
+    codecs = Codecs()
+
+    class Context:
+        extradata = b"\1"
+
+    for name in ("a", "b", "c"):
+        told = codecs.add(MediaTrack("audio", name, Context()))
+    assert (told["codec"], told["extradata"]) == (3, "01")
+    assert codecs.track(3).codec == "c"
+    with pytest.raises(Broken):
+        codecs.track(1)

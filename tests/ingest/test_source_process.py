@@ -1,0 +1,170 @@
+"""The process of a source: confined, without our keys, and its end is its source's alone."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from structlog.testing import capture_logs
+
+from streamsvc.core import clock
+from streamsvc.core.config import Ingest
+from streamsvc.core.errors import ConfigError, SourceError
+from streamsvc.core.types import EncodedFrame
+from streamsvc.ingest import sandbox, source_process
+from streamsvc.ingest.decoders import audio_decoder
+from streamsvc.ingest.source import Source, SourceSink, open_source
+from streamsvc.ingest.source_process import SourceProcess, tell_sandbox
+from tests.builders.clips import clip
+
+
+async def opened(path: Path, speed: float | None = 1.0, mode: str = "auto") -> Source:
+    settings = Ingest.model_validate({"sandbox": mode})
+    return await open_source(str(path), settings, session="s", speed=speed, roots=None)
+
+
+async def no_wait() -> None:
+    return
+
+
+async def run(source: Source, tap: Callable[[EncodedFrame], None] = lambda frame: None) -> None:
+    zero = clock.now()
+    await source.run(SourceSink(tap, no_wait, lambda: zero))
+
+
+def process_of(source: Source) -> SourceProcess:
+    assert source._process is not None
+    return source._process
+
+
+async def ended(process: SourceProcess) -> None:
+    await asyncio.to_thread(process._process.wait, 20)
+
+
+@pytest.fixture
+def sound(tmp_path: Path) -> Path:
+    return clip(tmp_path / "a.wav", video=None, audio="pcm_s16le", seconds=60.0)
+
+
+async def test_it_is_confined_and_has_no_key_and_no_file_of_ours(
+    sound: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STREAMSVC_SERVER__API_KEY", "a-key-that-is-ours")
+    source = await opened(sound)
+    place = Path(f"/proc/{process_of(source).pid}")
+    status, environment = (place / "status").read_text(), (place / "environ").read_bytes()
+    files = {str(one.readlink()) for one in (place / "fd").iterdir()}
+    layers = sandbox.examine()
+    network = str((place / "ns/net").readlink())
+    ours = str((place.parent / "self/ns/net").readlink())
+    await source.close()
+    assert b"a-key-that-is-ours" not in environment
+    assert {name.partition(":")[0] for name in files} == {"/dev/null", "socket"}
+    assert "NoNewPrivs:\t1" in status
+    assert ("Seccomp:\t2" in status) == (sandbox.SECCOMP in layers)
+    assert (network != ours) == (sandbox.NAMESPACE in layers)
+
+
+@pytest.mark.parametrize(
+    ("number", "told"),
+    [
+        (signal.SIGKILL, "its process ended unexpectedly"),
+        (signal.SIGSTOP, "its process did not answer in time"),
+    ],
+)
+async def test_one_that_dies_or_hangs_ends_its_source_with_a_clear_error(
+    sound: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals, told: str
+) -> None:
+    monkeypatch.setattr(source_process, "STEP_SECONDS", 1.0)
+    source = await opened(sound, speed=20.0)
+    process = process_of(source)
+    taken: list[EncodedFrame] = []
+
+    def tap(frame: EncodedFrame) -> None:
+        if not taken:
+            os.kill(process.pid, number)
+        taken.append(frame)
+
+    with capture_logs() as logs, pytest.raises(SourceError, match=told) as caught:
+        await asyncio.wait_for(run(source, tap), 20)
+    assert (caught.value.code, caught.value.retryable) == ("source_crashed", False)
+    assert [entry["event"] for entry in logs] == ["source process failed"]
+    assert str(sound.parent) not in str(logs)
+    await source.close()
+    await ended(process)
+
+
+async def test_one_that_dies_while_it_decodes_is_told_at_the_end(sound: Path) -> None:
+    source = await opened(sound, speed=None)
+    frames: list[EncodedFrame] = []
+    decoder = audio_decoder(source.tracks[0], "s")
+
+    async def taken() -> None:  # everything has been read by now
+        os.kill(process_of(source).pid, signal.SIGKILL)
+        assert await asyncio.to_thread(decoder.decode, frames[:10]) == []
+
+    zero = clock.now()
+    with pytest.raises(SourceError, match="ended unexpectedly"):
+        await source.run(SourceSink(frames.append, no_wait, lambda: zero, taken=taken))
+    assert decoder.errors == 10
+    decoder.close()
+    await source.close()
+
+
+async def test_a_decoder_that_hangs_after_its_source_was_closed_is_ended_too(
+    sound: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(source_process, "STEP_SECONDS", 0.5)
+    source = await opened(sound, speed=None)
+    frames: list[EncodedFrame] = []
+    decoder = audio_decoder(source.tracks[0], "s")
+    process = process_of(source)
+    await run(source, frames.append)
+    await source.close()
+    os.kill(process.pid, signal.SIGSTOP)
+    assert await asyncio.to_thread(decoder.decode, frames[:10]) == []
+    await ended(process)
+    decoder.close()
+
+
+async def test_it_lives_as_long_as_its_source_or_a_decoder(sound: Path) -> None:
+    source = await opened(sound, speed=None)
+    frames: list[EncodedFrame] = []
+    decoder = audio_decoder(source.tracks[0], "s")
+    process = process_of(source)
+    await run(source, frames.append)
+    await source.close()
+    assert len(await asyncio.to_thread(decoder.decode, frames)) > 0, "what was queued is still decoded"
+    decoder.close()
+    decoder.close()
+    await ended(process)
+    assert await asyncio.to_thread(decoder.decode, frames[:1]) == []
+
+
+async def test_where_it_must_be_confined_and_is_not_nothing_is_read(
+    sound: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sandbox, "enough", lambda layers, loopback=False: False)
+    with pytest.raises(SourceError) as caught:
+        await opened(sound, mode="require")
+    assert caught.value.code == "no_sandbox"
+    await (await opened(sound)).close()
+
+
+def test_what_confines_sources_is_told_at_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    for layers, level in ((sandbox.LAYERS, "info"), ((sandbox.SECCOMP,), "warning"), ((), "warning")):
+        monkeypatch.setattr(sandbox, "examine", lambda layers=layers: layers)
+        with capture_logs() as logs:
+            tell_sandbox("auto")
+        assert [(entry["log_level"], entry["sandbox"]) for entry in logs] == [
+            (level, sandbox.described(layers))
+        ]
+    with pytest.raises(ConfigError, match="confined by nothing"):
+        tell_sandbox("require")
+    with capture_logs() as logs:
+        tell_sandbox("off")
+    assert logs[0]["log_level"] == "warning"
