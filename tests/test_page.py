@@ -331,6 +331,17 @@ def test_each_slide_is_a_row_and_a_misread_letter_makes_none(open_page: Open, fa
     expect(titles).to_have_text(["Thank you", "Revenue by quarter", "Plan for the sprlng"])
 
 
+def test_the_title_of_a_slide_that_stands_in_its_caption_is_shown_once(open_page: Open, fake: Fake) -> None:
+    page = watching(open_page, fake, **sized(SIZES[0]))
+    keyframe(fake, 0.0, "first", [], "Plan for the spring")
+    title = page.locator("#scenes .scene-title")
+    expect(title).to_be_visible()
+    text = "Slide \u201cPlan for the spring\u201d."
+    fake.send("scene.caption", text=text, start=0.0, end=0.0, evidence=[], by="rule")
+    expect(page.locator("#scenes .scene-text")).to_have_text([text])
+    expect(title).to_be_hidden()
+
+
 def test_slides_that_nobody_has_read_are_told_apart_by_their_pictures(open_page: Open, fake: Fake) -> None:
     page = watching(open_page, fake, **sized(SIZES[0]))
     for at, reason in ((0.0, "first"), (5.0, "text"), (10.0, "scene"), (15.0, "interval")):

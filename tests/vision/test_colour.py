@@ -106,9 +106,9 @@ def test_what_shows_through_beside_a_small_thing_is_not_the_things_colour() -> N
 
 def test_shadow_glass_and_gleam_of_a_thing_are_not_its_colour() -> None:
     picture = with_thing("blue", "brown")
-    picture[60:85, 120:190] = paint("black")
-    picture[85:100, 100:150] = paint("gray")
-    picture[100:115, 160:200] = paint("white")
+    picture[55:75, 110:210] = paint("black")
+    picture[75:95, 90:160] = paint("gray")
+    picture[105:122, 100:220] = paint("white")
     assert colour.measure(jpeg(picture), [BOX]).boxes == (("blue",),)
 
 
