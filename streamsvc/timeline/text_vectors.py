@@ -89,9 +89,12 @@ class TextVectors:
             return len(self.missing)
 
     async def embed_chance(self, seconds: float = BATCH_TIMEOUT) -> int:
-        """Make vectors of one batch of CHANCE_QUERIES; how many are left, 0 too where the model fails."""
+        """Make vectors of one batch of CHANCE_QUERIES; how many are left, 0 too where the model fails.
+
+        They are not needed before a text has a vector.
+        """
         async with self._turn:
-            batch = CHANCE_QUERIES[len(self._chance) :][:BATCH] if self._embed is not None else ()
+            batch = CHANCE_QUERIES[len(self._chance) :][:BATCH] if self._vectors else ()
             vectors = await embedded(self._embed, batch, seconds, "query") if batch else None
             if vectors is None:
                 return 0  # the next call tries again

@@ -75,7 +75,8 @@ def watching_role(**kind_of: str) -> FakeRole:
 
     def texts(payload: Payload) -> Payload:
         if not payload["texts"][0].startswith("when "):
-            return letter_vectors(payload)
+            letters = letter_vectors(payload)["vectors"]
+            return {"vectors": np.pad(letters, ((0, 0), (0, len(names) - letters.shape[1])))}
         kinds = [
             known.get(text) or next((kind_of[word] for word in text.split() if word in kind_of), "seen")
             for text in payload["texts"]
