@@ -32,7 +32,7 @@ from websockets.asyncio.client import connect
 from load_tests.hearing import MEDIA
 from load_tests.serve_process import COMMAND, Serve
 from streamsvc.__main__ import main as command_line
-from streamsvc.events.log import EventLog
+from streamsvc.events.event_writer import EventWriter
 from streamsvc.events.subscription import Entry
 from tests.builders.service import open_session
 
@@ -64,10 +64,10 @@ class Kill:
 def serve_sabotaged() -> None:
     """The command line with a log that shows events before they are stored."""
 
-    def store_later(log: EventLog, entry: Entry) -> None:
-        log._unwritten.append(entry)
+    def write_later(writer: EventWriter, entry: Entry) -> None:
+        writer.unwritten.append(entry)
 
-    EventLog._store_now = store_later  # type: ignore[method-assign,assignment]
+    EventWriter.write_now = write_later  # type: ignore[method-assign]
     command_line()
 
 

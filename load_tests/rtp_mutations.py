@@ -285,7 +285,7 @@ async def run(folder: Path, codec: str, *, packets: int, seed: int) -> Figures:
                 heard.clear()
                 found.lived = session.state is State.LIVE
                 for kind in ("caption.partial", "keyframe.sampled"):
-                    found.again[kind] = await _until(lambda kind=kind: heard[kind])  # type: ignore[misc]
+                    found.again[kind] = await _until(lambda kind=kind: heard[kind])
             finally:
                 await sender.close()
                 session.end("over")

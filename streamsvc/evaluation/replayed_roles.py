@@ -31,11 +31,11 @@ class Examples:
         self._vectors: dict[str, NDArray[np.float32]] = {}
         self._waiting: set[asyncio.Future[None]] = set()
 
-    def tell(self, vectors: Sequence[NDArray[np.float32]]) -> None:
+    def tell(self, vectors: Sequence[NDArray[np.float32]] | NDArray[np.float32]) -> None:
         """Take them from the recording; those of other examples than this version's are of no use."""
         if len(vectors) == len(intents.examples()):
             self._vectors = dict(zip(intents.examples(), vectors, strict=True))
-            router.adopt(self, vectors)  # also for whoever has computed some of them for too long
+            router.adopt(self, list(vectors))  # also for whoever has computed some of them for too long
             for future in self._waiting:
                 if not future.done():
                     future.set_result(None)

@@ -13,11 +13,15 @@ import socket
 import subprocess
 import sys
 import threading
+import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
+import psutil
 import structlog
 
+from streamsvc.core import clock
+from streamsvc.core.degradation import WorkRate
 from streamsvc.core.errors import ConfigError, SourceError
 from streamsvc.core.types import Kind
 from streamsvc.ingest import sandbox
@@ -27,6 +31,7 @@ from streamsvc.ingest.source_inputs import ServedInputs
 log = structlog.get_logger()
 T = TypeVar("T")
 START_SECONDS = 30.0  # from its start to its first message
+COST_INTERVAL = 2.0  # between measurements of its CPU time
 STEP_SECONDS = 20.0  # of its own work in one step; longer: it hangs
 KINDS: tuple[Kind, Kind] = ("audio", "video")
 _KEPT = (
@@ -56,6 +61,15 @@ def tell_sandbox(mode: str) -> None:
         raise ConfigError(f'ingest.sandbox is "require", but sources would be {sandbox.described(layers)}')
     tell = log.info if sandbox.enough(layers, loopback=True) else log.warning
     tell("sources are read by processes of their own", sandbox=sandbox.described(layers))
+
+
+_running: weakref.WeakSet[SourceProcess] = weakref.WeakSet()  # for `cost`; who is done leaves by itself
+
+
+def cost() -> float:
+    """CPU seconds a second that the processes of all sources spend; on the loop's thread."""
+    now = clock.now()
+    return sum(process.cost(now) for process in list(_running))
 
 
 class SourceProcess:
@@ -105,6 +119,9 @@ class SourceProcess:
         finally:
             for other in theirs:
                 other.close()
+        self._spent = WorkRate()
+        self._measured_at = -COST_INTERVAL
+        _running.add(self)
         self._demuxing, audio, video = (Channel(ours) for ours, _ in pairs)
         self._decoding: dict[Kind, Channel] = {"audio": audio, "video": video}
         self._locks: dict[Kind, threading.Lock] = {kind: threading.Lock() for kind in KINDS}
@@ -114,6 +131,19 @@ class SourceProcess:
     def pid(self) -> int:
         """Of the process."""
         return self._process.pid
+
+    def cost(self, now: float) -> float:
+        """Its CPU seconds a second at monotonic second `now`; 0 where it has ended."""
+        if now - self._measured_at < COST_INTERVAL:
+            return self._spent.value
+        self._measured_at = now
+        try:
+            times = psutil.Process(self.pid).cpu_times()
+        except psutil.Error:
+            _running.discard(self)
+            return 0.0
+        self._spent.add(times.user + times.system, now)
+        return self._spent.value
 
     # --- life ---
 

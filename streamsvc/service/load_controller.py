@@ -70,7 +70,7 @@ class LoadController:
         settings: whether levels change (`ladder`), and whether sessions may be rejected (`admission`).
         levels: the levels that save something with the settings.
         ended: sessions of which only questions can come: they get the level, and count for nothing.
-        workers_cost: CPU seconds a second that the workers spend on other than idle-class work.
+        others_cost: CPU seconds a second that our other processes spend, but on idle-class work.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class LoadController:
         settings: Budget,
         levels: Sequence[int] = ALL_LEVELS,
         ended: Callable[[], Iterable[LoadSource]] = tuple,
-        workers_cost: Callable[[], float] = lambda: 0.0,
+        others_cost: Callable[[], float] = lambda: 0.0,
     ) -> None:
         self.state = LoadState()
         self.levels = tuple(levels)
@@ -88,9 +88,9 @@ class LoadController:
         self._ended = ended
         self._ready = ready
         self._settings = settings
-        self._workers_cost = workers_cost
+        self._others_cost = others_cost
         self._forced: int | None = None
-        self._own = WorkRate()  # of this process: transport, decoding, text
+        self._own = WorkRate()  # of this process: transport, decoding of publishers, text
         self._measured_at = -COST_INTERVAL
         self._logged_level = 0
 
@@ -156,7 +156,7 @@ class LoadController:
     @property
     def cost(self) -> float:
         """What our work costs now, as a share of all cores; idle-class work is left out."""
-        return (self._own.value + self._workers_cost()) / (os.cpu_count() or 1)
+        return (self._own.value + self._others_cost()) / (os.cpu_count() or 1)
 
     def _worst(self, loads: Sequence[Load]) -> Load:
         """The longest wait of all sessions by kind; 0 for a worker that is not up."""

@@ -25,6 +25,7 @@ from streamsvc.core.context import Roles
 from streamsvc.core.errors import ModelMissing, StreamsvcError
 from streamsvc.core.tasks import BackgroundTasks
 from streamsvc.events.store import FolderLock
+from streamsvc.ingest import source_process
 from streamsvc.ingest.aiortc_hooks import check_hooks
 from streamsvc.service import retention
 from streamsvc.service.auth import Auth
@@ -90,7 +91,7 @@ class Service:
             settings.budget,
             levels_of(settings),
             lambda: [one for one in self.sessions.by_id.values() if one.state is State.ENDED],
-            lambda: sum(worker.cost for worker in self.workers.values()),
+            lambda: sum(worker.cost for worker in self.workers.values()) + source_process.cost(),
         )
         sample = settings.sample
         shared = SharedResources(

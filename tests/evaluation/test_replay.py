@@ -178,9 +178,8 @@ def test_engines_on_the_recorded_boundaries_give_the_same_captions_and_others_ar
         run = engine.ops["transcribe"].run
 
         def otherwise(batch: list[Any]) -> list[Any]:
-            return [
-                {**found, "words": [["lo", *word[1:]] for word in found["words"]]} for found in run(batch)
-            ]
+            given: Any = run(batch)
+            return [{**found, "words": [["lo", *word[1:]] for word in found["words"]]} for found in given]
 
         return Engine({**engine.ops, "transcribe": Op(otherwise)})
 

@@ -7,6 +7,7 @@ import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from structlog.testing import capture_logs
@@ -143,6 +144,23 @@ async def test_it_lives_as_long_as_its_source_or_a_decoder(sound: Path) -> None:
     decoder.close()
     await ended(process)
     assert await asyncio.to_thread(decoder.decode, frames[:1]) == []
+
+
+async def test_what_it_spends_counts_while_it_runs(sound: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = await opened(sound)
+    process = process_of(source)
+    times = SimpleNamespace(user=1.0, system=1.0)
+    with monkeypatch.context() as patch:
+        patch.setattr(source_process.psutil, "Process", lambda pid: SimpleNamespace(cpu_times=lambda: times))
+        assert process.cost(0.0) == 0.0
+        times.user = 3.0
+        assert process.cost(1.0) == 0.0, "not measured again yet"
+        assert process.cost(4.0) == 0.25, "half a core, and as much as before"
+    assert process in source_process._running
+    await source.close()
+    await ended(process)
+    assert process.cost(8.0) == 0.0
+    assert process not in source_process._running
 
 
 async def test_where_it_must_be_confined_and_is_not_nothing_is_read(

@@ -153,7 +153,7 @@ def test_a_token_without_expiry_holder_or_our_audience_is_refused(change: dict[s
         signed = jwt.encode(claims, key, algorithm=algorithm)
         return auth.grants(headers(authorization=f"Bearer {signed}"))
 
-    assert grants(whole, "HS256").ask
+    assert "ask" in grants(whole, "HS256").may
     claims = {name: value for name, value in (whole | change).items() if value is not None}
     with pytest.raises(Unauthorized):
         grants(claims, "HS256")

@@ -54,8 +54,7 @@ async def test_broken_weights_are_named_with_the_command(tmp_path: Path) -> None
     broken = tmp_path / "models" / "whisper-base" / "model.bin"
     broken.parent.mkdir(parents=True)
     broken.write_bytes(bytes(4096))
-    groups = {"models": {"dir": tmp_path}, "hear": {"model": "whisper-base"}}
-    found = of(await findings(tmp_path, **groups), "weights")
+    found = of(await findings(tmp_path, models={"dir": tmp_path}, hear={"model": "whisper-base"}), "weights")
     assert found.verdict == "fault"
     assert "model whisper-base: model.bin: broken (4096 of 145217532 bytes)" in found.text
     assert found.advice.startswith("streamsvc models pull whisper-base efficientnet-lite3 ")

@@ -177,7 +177,12 @@ async def test_a_subscriber_names_so_many_types_and_so_long_a_client_at_most(
         made: list[Subscription] = []
         log = service.sessions.find(session).log
         subscribe = log.subscribe
-        monkeypatch.setattr(log, "subscribe", lambda *given: made.append(subscribe(*given)) or made[-1])
+
+        def noted(*given: Any) -> Subscription:
+            made.append(subscribe(*given))
+            return made[-1]
+
+        monkeypatch.setattr(log, "subscribe", noted)
         for name in ("c" * 100, "c" * 64):
             await _read(place, f"/v1/sessions/{session}/events?after=0&{query}&types=*&client={name}", 1)
         assert len(made[0]._types) == 1

@@ -97,7 +97,7 @@ def test_with_both_settings_off_nothing_degrades_and_all_are_admitted(virtual: a
             lambda: [(late, -99.0)],
             lambda role: True,
             Budget(ladder=False, admission=False),
-            workers_cost=lambda: 99.0,
+            others_cost=lambda: 99.0,
         )
         await ticks(controller, 10.0)
         assert late.levels == [(0, "")]
@@ -132,7 +132,7 @@ def test_only_warm_sessions_count_for_the_cost_of_one_more(
         began = clock.now()
         sessions = [(FakeSession(), began), (FakeSession(), began)]
         controller = LoadController(
-            lambda: sessions, lambda role: True, Budget(), workers_cost=lambda: cores[0]
+            lambda: sessions, lambda role: True, Budget(), others_cost=lambda: cores[0]
         )
         controller.admit()  # the first seconds of a session are not representative
         await clock.sleep(WARMUP)
@@ -189,7 +189,7 @@ def test_the_cost_of_this_process_is_its_cpu_time(
     monkeypatch.setattr("os.cpu_count", lambda: 2)
 
     async def main() -> None:
-        controller = LoadController(list, lambda role: True, Budget(), workers_cost=lambda: 0.4)
+        controller = LoadController(list, lambda role: True, Budget(), others_cost=lambda: 0.4)
         for _ in range(8):
             await ticks(controller, load_controller.COST_INTERVAL)
             spent[0] += load_controller.COST_INTERVAL / 2  # half a core
