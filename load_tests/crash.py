@@ -67,7 +67,7 @@ def serve_sabotaged() -> None:
     def write_later(writer: EventWriter, entry: Entry) -> None:
         writer.unwritten.append(entry)
 
-    EventWriter.write_now = write_later  # type: ignore[method-assign]
+    EventWriter.write_now = write_later  # type: ignore[method-assign,assignment]
     command_line()
 
 

@@ -175,11 +175,12 @@ def test_engines_on_the_recorded_boundaries_give_the_same_captions_and_others_ar
 
     def other(module: str, options: Any) -> Any:
         engine = engines_by_name.load(module, options)
-        run = engine.ops["transcribe"].run
+        run: Any = engine.ops["transcribe"].run
 
         def otherwise(batch: list[Any]) -> list[Any]:
-            given: Any = run(batch)
-            return [{**found, "words": [["lo", *word[1:]] for word in found["words"]]} for found in given]
+            return [
+                {**found, "words": [["lo", *word[1:]] for word in found["words"]]} for found in run(batch)
+            ]
 
         return Engine({**engine.ops, "transcribe": Op(otherwise)})
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
+import psutil
 import pytest
 from structlog.testing import capture_logs
 
@@ -151,7 +152,7 @@ async def test_what_it_spends_counts_while_it_runs(sound: Path, monkeypatch: pyt
     process = process_of(source)
     times = SimpleNamespace(user=1.0, system=1.0)
     with monkeypatch.context() as patch:
-        patch.setattr(source_process.psutil, "Process", lambda pid: SimpleNamespace(cpu_times=lambda: times))
+        patch.setattr(psutil, "Process", lambda pid: SimpleNamespace(cpu_times=lambda: times))
         assert process.cost(0.0) == 0.0
         times.user = 3.0
         assert process.cost(1.0) == 0.0, "not measured again yet"
