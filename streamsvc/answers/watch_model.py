@@ -93,7 +93,7 @@ class WatchModel:
         self._next_at = 0.0  # monotonic seconds of the next check
 
     def put(self, candidate: Candidate) -> bool:
-        """Let the model decide a candidate; False: it is dropped, since one by the rules waits. Never waits."""
+        """Let the model decide a candidate. False: it is dropped, for one by the rules waits."""
         waiting = self._waiting.get(candidate.watch_id)
         if waiting is not None and waiting.by_rules:
             metrics.deadline_missed.labels("watch", "dropped").inc()

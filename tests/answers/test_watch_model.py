@@ -70,7 +70,7 @@ def candidate(watch: str = "w", *, sees: bool = False, by_rules: bool = True, ag
     return Candidate(watch, "when a cat appears", alert, (), sees, by_rules)
 
 
-async def while_running(model: WatchModel, seconds: float, *actions: Callable[[], None]) -> None:
+async def while_running(model: WatchModel, seconds: float, *actions: Callable[[], object]) -> None:
     task = asyncio.create_task(model.run())
     for action in actions:
         action()
