@@ -237,6 +237,8 @@ def _operations(service: Service) -> APIRouter:
     """Health, metrics, capacity, the event schema and tokens."""
     routes = APIRouter(tags=["operations"])
     limiter = RateLimiter(service.settings.limits.requests_per_minute)
+    # Of each token for itself: no other, made with the same one, keeps it from revoking.
+    revoking = RateLimiter(service.settings.limits.requests_per_minute)
 
     @routes.get("/healthz")
     async def alive() -> dict[str, str]:
@@ -283,7 +285,7 @@ def _operations(service: Service) -> APIRouter:
         grants = service.auth.of(request.scope)
         limiter.take(rights.counted_as(grants, request))
         made = service.auth.token(grants, session=body.session, may=tuple(body.may), seconds=body.expires_in)
-        return {"token": made.token, "jti": made.id, "expires_in": body.expires_in}
+        return {"token": made.token, "jti": made.id, "expires_in": round(made.seconds, 3)}
 
     @routes.delete("/v1/tokens/{jti}", status_code=204)
     async def revoke(jti: str, request: Request) -> None:
@@ -293,7 +295,7 @@ def _operations(service: Service) -> APIRouter:
         within 5 seconds, and signed addresses that it was sent open nothing any more.
         """
         grants = service.auth.of(request.scope)
-        limiter.take(rights.counted_as(grants, request))
+        revoking.take(f"{rights.counted_as(grants, request)} {grants.holder}")
         await asyncio.to_thread(service.auth.revoke, grants, jti)
 
     return routes

@@ -74,7 +74,7 @@ class Service:
         think: ThinkModel | None = None,
     ) -> None:
         self.settings = settings
-        self.auth = Auth(settings.server, Revocations(settings.data_dir / FILE))
+        self.auth = Auth(settings.server, Revocations(settings.data_dir / FILE if keeps else None))
         self._at_once = tuple(at_once)
         self._keeps = keeps
         self._folder: FolderLock | None = None
@@ -114,11 +114,11 @@ class Service:
         if self._keeps:
             self._folder = FolderLock(self.settings.data_dir)
             await self.sessions.stored.find_all()
+            self._tasks.spawn(retention.run(self.sessions))  # erases in the data folder
         if self._at_once:
             self._checking = self._tasks.spawn(self._check_models())
         for worker in self.workers.values():
             self._tasks.spawn(worker.run())
-        self._tasks.spawn(retention.run(self.sessions))
         self._tasks.spawn(self.load_controller.run(self._silent_workers))
         if "see" in self._at_once:
             self._tasks.spawn(self._prepare_router())
