@@ -96,8 +96,10 @@ def build(service: Service, connections: Connections | None = None) -> FastAPI:
         _operations(service),
         whip_routes.router(service),
         question_routes.router(service.sessions.open, service.auth),
-        caption_push_routes.router(service.pushes),
-        watch_routes.router(service.sessions.open, lambda request: service.auth.of(request.scope)),
+        caption_push_routes.router(
+            service.pushes, lambda request: service.auth.of(request.scope), service.started
+        ),
+        watch_routes.router(service.sessions.open, service.auth, service.started),
     )
     for part in parts:
         app.include_router(part, dependencies=[Depends(rights.checked(service.auth))])

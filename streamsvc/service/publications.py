@@ -130,10 +130,20 @@ class Publications:
 
     async def unpublish(self, resource: str) -> None:
         """End a publication; its session waits for the next one. Raises NotFound."""
-        publication = self._remove(resource)
+        publication = self._detach(resource, "unpublished")
         if publication is None:
             raise NotFound("there is no such publication", code="no_publication")
-        session = self._sessions.by_id.get(publication.session)
-        if session is not None:
-            session.media.publisher_state(publication.peer, "closed", "unpublished")
         await publication.peer.close()
+
+    def cut(self, resource: str, why: str) -> None:
+        """End a publication that may not go on, if it does."""
+        publication = self._detach(resource, why)
+        if publication is not None:
+            self._tasks.spawn(publication.peer.close())
+
+    def _detach(self, resource: str, why: str) -> Publication | None:
+        publication = self._remove(resource)
+        session = self._sessions.by_id.get(publication.session) if publication is not None else None
+        if publication is not None and session is not None:
+            session.media.publisher_state(publication.peer, "closed", why)
+        return publication

@@ -130,9 +130,14 @@ class _Sent:
 
     def _signed(self, text: str) -> str:
         """A text whose signed addresses end with the grants."""
-        if "&sig=" not in text:
-            return text
-        return SIGNED_ADDRESS.sub(lambda found: self._auth.signed_for(self._grants, found), text)
+        return signed_text(self._auth, self._grants, text)
+
+
+def signed_text(auth: Auth, grants: Grants, text: str) -> str:
+    """A text for the holder of `grants`, whose signed addresses end with them."""
+    if "&sig=" not in text:
+        return text
+    return SIGNED_ADDRESS.sub(lambda found: auth.signed_for(grants, found), text)
 
 
 def _told(error: StreamsvcError, scope: Scope) -> str:

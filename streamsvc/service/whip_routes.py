@@ -33,7 +33,14 @@ class _Host:
     async def publish(self, session: str | None, offer: str, grants: Grants) -> whip.Publication:
         """Answer an SDP offer. Rate limited by token, with those that were made with it."""
         self._limiter.take(root_of(grants.holder))
-        return await self._service.publications.publish(session, offer, grants.holder)
+        publications = self._service.publications
+        made = await publications.publish(session, offer, grants.holder)
+        self._service.started.add(
+            grants,
+            lambda: made.resource in publications.by_resource,
+            lambda why: publications.cut(made.resource, why.code),
+        )
+        return made
 
     def find(self, resource: str) -> whip.Publication | None:
         """A publication by the resource id in its Location."""
