@@ -69,7 +69,7 @@ class Host(Protocol):
             Unauthorized, Forbidden: it does not grant what the route wants.
         """
 
-    async def publish(self, session: str | None, offer: str, grants: Grants) -> Publication:
+    async def publish(self, session: str | None, offer: str, request: Request) -> Publication:
         """Admit a publisher and answer its offer; session None: a new one.
 
         Raises:
@@ -147,7 +147,7 @@ async def _publish(host: Host, request: Request, session: str | None) -> Respons
     grants = host.authorise(request)
     _expect_type(request, SDP)
     offer = await _body(request, host.limits.sdp_bytes)
-    publication = await host.publish(session, offer, grants)
+    publication = await host.publish(session, offer, request)
     # Without a public URL a relative reference (RFC 3986), which the client resolves against the URL that it
     # has asked: valid behind any proxy.
     root = host.public_url

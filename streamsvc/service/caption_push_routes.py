@@ -55,7 +55,7 @@ def router(pushes: _Pushes, grants_of: Callable[[Request], Grants], started: Sta
 
     @routes.post("", status_code=201)
     async def add(session_id: str, body: NewPush, request: Request) -> dict[str, Any]:
-        """Push this session's closed captions to a target, from now on, at most as long as the token is valid."""
+        """Push this session's closed captions to a target, from now on. It ends with its token."""
         target = parse_target(body.to, body.url.get_secret_value(), body.lang)
         push = await pushes.add(session_id, target)
         started.add(grants_of(request), lambda: not push.over, push.stop)

@@ -74,14 +74,15 @@ class Publications:
             if session.media.publisher is not None:
                 raise Conflict("this session has a publisher already", code="already_publishing")
             return session
-        if (door := broadcast_ids.name_of(name)) is not None:
-            raise Conflict(f"this broadcast is not live; /whip/{door} begins another", code="session_ended")
+        if broadcast_ids.is_id(name):
+            door = "/".join(("/whip", *filter(None, [broadcast_ids.name_of(name)])))
+            raise Conflict(f"this broadcast is not live; {door} begins another", code="session_ended")
         broadcast_ids.check_name(name)
         return None
 
     def _begin(self, name: str | None, holder: str) -> Session:
         """A session that waits for its publisher as long as for one that comes back."""
-        self._sessions.places.admit_waiting(holder)
+        self._sessions.places.admit_waiting(holder, publishes=True)
         session = self._sessions.start(self._sessions.new_id(name), holder=holder)
         session.media.unused_seconds = session.settings.ingest.resume_seconds
         return session

@@ -21,6 +21,7 @@ from streamsvc.core.errors import InvalidRequest, RateLimited, StreamsvcError, T
 from streamsvc.service.auth import Auth
 from streamsvc.service.http_server import Connections
 from streamsvc.service.rate_limit import RateLimiter
+from streamsvc.service.rights import share_of
 
 OWN_LIMITS = re.compile(r"/v1/listen$|^/whip")  # check the token and read the body by themselves
 WITH_IMAGE = re.compile(r"/v1/sessions/[^/]+/questions$")
@@ -63,15 +64,20 @@ class RequestGuard:
         await self._app(scope, receive, send)
 
     def _authenticate(self, scope: Scope, *, required: bool) -> None:
-        """Note a valid token. Raises Unauthorized, Forbidden: there is none, and it is required here."""
+        """Note a valid token.
+
+        Raises:
+            Unauthorized, Forbidden: there is none, and it is required here. CapacityError: it has too many
+                connections.
+        """
         try:
-            self._auth.of(scope)
+            grants = self._auth.of(scope)
         except StreamsvcError:
             if required:
                 raise
         else:
             if self._connections is not None:
-                self._connections.authenticated(scope.get("client"))
+                self._connections.authenticated(scope.get("client"), share_of(grants))
 
     async def _body(self, path: str, headers: Mapping[str, str], receive: Receive) -> bytes:
         """The whole body. Raises TooLarge, InvalidRequest."""

@@ -50,7 +50,13 @@ def test_of_sessions_in_memory_alone_a_holder_s_own_oldest_go_first_and_never_an
     async def main() -> None:
         async with serving(tmp_path) as running:
             made = []
-            for holder, stored in (("a", True), *[("b", False)] * 2, *[("a", False)] * 4, ("a", True)):
+            for holder, stored in (
+                ("a", True),
+                *[("b", False)] * 2,
+                *[("a", False)] * 2,
+                *[("a.child", False)] * 2,
+                ("a", True),
+            ):
                 session = await running.sessions.create(options=SessionOptions(stored=stored), holder=holder)
                 made.append(session)
                 await running.sessions.delete(session.id)

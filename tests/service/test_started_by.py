@@ -156,11 +156,11 @@ def test_a_service_looks_from_time_to_time_and_forgets_what_has_ended(
                 service.started.add(
                     grants,
                     lambda name=name: goes_on[name],
-                    lambda why, name=name: told.append(name + why.code),
+                    lambda why, name=name: told.append(f"{name}: {why.code}"),
                 )
             service.auth.revoked.add(mine.id, 60, by_owner=True)
             await asyncio.sleep(2 * started_by.SECONDS)
-            assert told == ["minetoken_revoked"]
+            assert told == ["mine: token_revoked"]
             assert len(service.started._started) == 1
             goes_on["others"] = False
             await asyncio.sleep(2 * started_by.SECONDS)
