@@ -149,12 +149,6 @@ class Store:
                 (after, before, limit),
             ).fetchall()
 
-    def oldest(self) -> int | None:
-        """The lowest seq in the store; None: it is empty."""
-        with self._lock:
-            row: tuple[int | None] = self._db.execute("SELECT MIN(seq) FROM events").fetchone()
-            return row[0]
-
     def put_frame(self, at: float, jpeg: bytes) -> None:
         """Add the thumbnail of the keyframe at session second `at`, and trim."""
         with self._lock, self._transaction():

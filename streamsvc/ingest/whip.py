@@ -18,6 +18,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
 from streamsvc.core.config import Limits
+from streamsvc.core.error_response import error_response
 from streamsvc.core.errors import (
     NotFound,
     PreconditionFailed,
@@ -219,7 +220,7 @@ async def _catch(handle: Handler) -> Response:
     try:
         return await handle()
     except StreamsvcError as error:
-        return JSONResponse(error.body(), status_code=error.status, headers=error.headers())
+        return error_response(error)
 
 
 def _refuse(allowed: str) -> Callable[[], Any]:

@@ -25,6 +25,7 @@ from starlette.types import Receive, Scope, Send
 import streamsvc
 from streamsvc.core import metrics
 from streamsvc.core.config import Settings
+from streamsvc.core.error_response import error_response
 from streamsvc.core.errors import InvalidRequest, NotFound, StreamsvcError
 from streamsvc.core.plain_errors import plain_errors
 from streamsvc.events import schema
@@ -119,11 +120,11 @@ def build(service: Service, connections: Connections | None = None) -> FastAPI:
             service.auth.check_origin(request.headers)
             response = _in_json(await call_next(request))
         except StreamsvcError as error:
-            response = _error_response(error)
+            response = error_response(error)
         except Exception as error:
             # The class alone is logged: a message could quote what was said or a token.
             log.error("request failed", route=route_of(request.scope), error=type(error).__name__)
-            response = _error_response(_internal())
+            response = error_response(_internal())
         for name, value in _SECURITY_HEADERS.items():
             response.headers.setdefault(name, value)
         return response
@@ -138,10 +139,6 @@ def build(service: Service, connections: Connections | None = None) -> FastAPI:
 
 
 # --- errors -------------------------------------------------------------------------------------------------
-
-
-def _error_response(error: StreamsvcError) -> JSONResponse:
-    return JSONResponse(error.body(), error.status, error.headers())
 
 
 def _internal() -> StreamsvcError:
@@ -164,15 +161,15 @@ def _in_json(response: Response) -> Response:
 def _add_error_handlers(app: FastAPI) -> None:
     @app.exception_handler(Exception)
     async def fault(request: Request, error: Exception) -> Response:
-        return _error_response(_internal())  # of our own middleware: `secure` answers for the routes
+        return error_response(_internal())  # of our own middleware: `secure` answers for the routes
 
     @app.exception_handler(StreamsvcError)
     async def streamsvc_error(request: Request, error: StreamsvcError) -> Response:
-        return _error_response(error)
+        return error_response(error)
 
     @app.exception_handler(RequestValidationError)
     async def validation_error(request: Request, error: RequestValidationError) -> Response:
-        return _error_response(InvalidRequest(_plain(error.errors(), request)))
+        return error_response(InvalidRequest(_plain(error.errors(), request)))
 
     @app.exception_handler(WebSocketRequestValidationError)
     async def socket_validation_error(socket: WebSocket, error: WebSocketRequestValidationError) -> None:

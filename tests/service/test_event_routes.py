@@ -178,8 +178,8 @@ async def test_a_subscriber_names_so_many_types_and_so_long_a_client_at_most(
         log = service.sessions.find(session).log
         subscribe = log.subscribe
 
-        def noted(*given: Any) -> Subscription:
-            made.append(subscribe(*given))
+        def noted(*given: Any, **named: Any) -> Subscription:
+            made.append(subscribe(*given, **named))
             return made[-1]
 
         monkeypatch.setattr(log, "subscribe", noted)
@@ -211,6 +211,7 @@ async def test_one_token_with_those_made_with_it_leaves_places_for_others(tmp_pa
             asked = {"text": "Who?"}
             for refused in (
                 await client.get(f"{path}/events", headers=headers[1]),
+                await client.get(f"{path}/captions.vtt?follow=1", headers=headers[1]),
                 await client.post(f"{path}/questions", json=asked, headers=headers[0] | streamed),
             ):
                 assert error_of(refused) == (503, "too_many_of_token")
