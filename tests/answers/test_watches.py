@@ -1,278 +1,182 @@
-"""Decoders that run in the process of a source, with the interface of those of `decode`."""
+"""Watches of a live session: alerts as events, and signed webhooks that are retried."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Executor
-from typing import Any, Protocol, TypeVar
+import asyncio
+import json
+from dataclasses import replace
+from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
+import pytest
 
-from streamsvc.core.errors import SourceError
-from streamsvc.core.types import AudioChunk, EncodedFrame, Kind, VideoFrame
-from streamsvc.ingest.source_channel import Broken, Fields, error_of
-
-T = TypeVar("T")
-AHEAD = 60.0  # seconds by which what is decoded may lie behind the newest packet; more is a lie
-SIDE = 16_384  # pixels (security limit)
-BATCH = 256  # packets of one request
-BATCH_BYTES = 16 << 20  # of one request; a packet may be longer
-PIECES = 4096  # chunks or pictures of one answer (security limit)
-
-
-class Process(Protocol):
-    """What decodes: `source_process.SourceProcess`."""
-
-    @property
-    def threads(self) -> Executor | None:
-        """Threads for its calls alone; None: it has ended, so that no call waits."""
-        ...
-
-    def ask(
-        self,
-        kind: Kind,
-        header: Mapping[str, Any],
-        parts: Sequence[bytes],
-        check: Callable[[Fields, memoryview], T],
-    ) -> T:
-        """Have something decoded, and return what `check` makes of the answer. Raises SourceError."""
-        ...
-
-    def hold(self) -> None:
-        """Keep it running."""
-        ...
-
-    def release(self) -> None:
-        """Let it end."""
-        ...
+from streamsvc.answers import watches
+from streamsvc.answers.watches import Watches
+from streamsvc.core import clock, config
+from streamsvc.core.errors import CapacityError, Conflict, Forbidden, NotFound
+from streamsvc.core.types import Evidence, Speech, Word, Words
+from streamsvc.core.units import AlertFired
+from streamsvc.events import webhook
+from streamsvc.events.webhook import signature
+from tests.builders.session import VP8, Models, Playing, Sender, kinds, make, packets, send
+from tests.fakes.embed_role import watching_role
+from tests.fakes.host import RecordingHost, context
+from tests.fakes.http_receiver import listening
+from tests.fakes.role import FakeRole
 
 
-class RemoteCodec:
-    """What stands for a libav codec context that is in the process of a source.
-
-    Attributes:
-        extradata: its parameter sets, not looked into here.
-        parameters: see `decoders.parameters`.
-    """
-
-    def __init__(
-        self, process: Process, number: int, extradata: bytes, parameters: Mapping[str, Any]
-    ) -> None:
-        self.extradata = extradata
-        self.parameters = dict(parameters)
-        self._process = process
-        self._number = number
-        self._made = 0
-
-    def audio_decoder(self, session: str, track_name: str = "main") -> RemoteAudioDecoder:
-        """A decoder of its sound, as an AudioDecoder."""
-        return RemoteAudioDecoder(self._caller("audio"), session, track_name)
-
-    def video_decoder(self, session: str, track_name: str = "main") -> RemoteVideoDecoder:
-        """A decoder of its pictures, as a VideoDecoder."""
-        return RemoteVideoDecoder(self._caller("video"), session, track_name)
-
-    def _caller(self, kind: Kind) -> _Caller:
-        self._made += 1
-        return _Caller(self._process, kind, {"codec": self._number, "decoder": self._made})
+def embed_role() -> FakeRole:
+    return watching_role(says="said", nobody="silence", starts="speech", talk="topic")
 
 
-class _Caller:
-    """Asks one decoder, and checks what it answers. `told`: which decoder."""
-
-    def __init__(self, process: Process, kind: Kind, told: Mapping[str, int]) -> None:
-        self._process = process
-        self._kind = kind
-        self._told = told
-        self._newest = 0.0  # session seconds of the newest packet
-        self._arrived = 0.0  # when it came, monotonic seconds
-        self._closed = False
-        process.hold()
-
-    @property
-    def threads(self) -> Executor | None:
-        """See Process."""
-        return self._process.threads
-
-    def each(
-        self, op: str, frames: Sequence[EncodedFrame], check: Callable[[Fields, memoryview], list[T]]
-    ) -> list[T]:
-        """What `check` makes of the answers, for frames of any number. Raises as `call`.
-
-        Requests after the first one say that they go on with it: its pictures are not looked at before.
-        """
-        found: list[T] = []
-        first = size = 0
-        for number, frame in enumerate(frames):
-            size += len(frame.payload)
-            if size > BATCH_BYTES or number - first >= BATCH:
-                if number > first:
-                    found += self.call(op, frames[first:number], check, {"continued": first > 0})
-                first, size = number, len(frame.payload)
-        return found + self.call(op, frames[first:], check, {"continued": first > 0})
-
-    def call(
-        self,
-        op: str,
-        frames: Sequence[EncodedFrame],
-        check: Callable[[Fields, memoryview], T],
-        more: Mapping[str, Any] | None = None,
-    ) -> T:
-        """What `check` makes of the answer. Raises SourceError: the process has failed, or tells an error."""
-
-        def checked(answer: Fields, body: memoryview) -> T:
-            if (error := error_of(answer)) is not None:
-                raise error
-            return check(answer, body)
-
-        for frame in frames:
-            self._newest = max(self._newest, frame.at)
-            self._arrived = max(self._arrived, frame.arrived)
-        header = {"op": op, **self._told, "frames": [_described(frame) for frame in frames], **(more or {})}
-        return self._process.ask(self._kind, header, [frame.payload for frame in frames], checked)
-
-    def time(self, fields: Fields) -> tuple[float, float]:
-        """`at` and `arrived` of something decoded. Raises Broken: they cannot be."""
-        at, arrived = fields.number("at"), fields.number("arrived")
-        if not 0 <= at <= self._newest + AHEAD or arrived > self._arrived:
-            raise Broken("bad time")
-        return at, arrived
-
-    def close(self) -> None:
-        """Let the process end. Idempotent."""
-        if not self._closed:
-            self._closed = True
-            self._process.release()
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(webhook, "FIRST_DELAY", 0.01)
+    monkeypatch.setattr(watches, "GRACE", 0.3)
 
 
-class RemoteAudioDecoder:
-    """An AudioDecoder in the process of a source. Attributes as there."""
-
-    def __init__(self, caller: _Caller, session: str, track_name: str) -> None:
-        self.errors = 0
-        self.repeated = 0
-        self._caller = caller
-        self._session = session
-        self._name = track_name
-
-    @property
-    def threads(self) -> Executor | None:
-        """See Process."""
-        return self._caller.threads
-
-    def decode(self, frames: Sequence[EncodedFrame]) -> list[AudioChunk]:
-        """See AudioDecoder. Nothing once the process has failed: the source tells that."""
-        return self._chunks("decode", frames)
-
-    def flush(self) -> list[AudioChunk]:
-        """See AudioDecoder."""
-        return self._chunks("flush", ())
-
-    def close(self) -> None:
-        """Free it."""
-        self._caller.close()
-
-    def _chunks(self, op: str, frames: Sequence[EncodedFrame]) -> list[AudioChunk]:
-        try:
-            return self._caller.each(op, frames, self._checked)
-        except SourceError:
-            self.errors += len(frames)
-            return []
-
-    def _checked(self, answer: Fields, body: memoryview) -> list[AudioChunk]:
-        samples = np.frombuffer(body[: len(body) // 4 * 4], dtype=np.float32)
-        chunks, first = [], 0
-        for one in answer.objects("chunks", PIECES):
-            at, arrived = self._caller.time(one)
-            end = first + one.integer("samples", 1, len(samples) - first)
-            piece = np.nan_to_num(samples[first:end], posinf=0.0, neginf=0.0)
-            gap, loss = one.flag("gap"), one.text("loss", 20)
-            chunks.append(AudioChunk(self._session, self._name, at, arrived, piece, gap, loss))
-            first = end
-        self.errors, self.repeated = answer.integer("errors"), answer.integer("repeated")
-        return chunks
+async def running(
+    host: RecordingHost, most: int = 4, private: bool = True
+) -> tuple[Watches, asyncio.Task[None]]:
+    settings = config.load(None, limits={"watches": most}, server={"private_urls": private})
+    made = Watches(context(host, settings=settings, roles=replace(Models().roles(), embed=embed_role())))
+    task = asyncio.create_task(made.run())
+    await asyncio.sleep(0)
+    return made, task
 
 
-class RemoteVideoDecoder:
-    """A VideoDecoder in the process of a source. Attributes as there."""
-
-    def __init__(self, caller: _Caller, session: str, track_name: str) -> None:
-        self.errors = 0
-        self.skipped = 0
-        self.waiting = True
-        self._caller = caller
-        self._session = session
-        self._name = track_name
-
-    @property
-    def threads(self) -> Executor | None:
-        """See Process."""
-        return self._caller.threads
-
-    def decode(self, frames: Sequence[EncodedFrame]) -> list[VideoFrame]:
-        """See VideoDecoder. Nothing once the process has failed: the source tells that."""
-        return self._pictures("decode", frames)
-
-    def flush(self) -> list[VideoFrame]:
-        """See VideoDecoder."""
-        return self._pictures("flush", ())
-
-    def close(self) -> None:
-        """Free it."""
-        self._caller.close()
-
-    def _pictures(self, op: str, frames: Sequence[EncodedFrame]) -> list[VideoFrame]:
-        try:
-            return self._caller.each(op, frames, self._checked)
-        except SourceError:
-            self.errors += len(frames)
-            return []
-
-    def _checked(self, answer: Fields, body: memoryview) -> list[VideoFrame]:
-        pictures = []
-        for one in answer.objects("pictures", PIECES):
-            at, arrived = self._caller.time(one)
-            handle = RemotePicture(self._caller, one.integer("picture"))
-            width, height = one.integer("width", 1, SIDE), one.integer("height", 1, SIDE)
-            pictures.append(VideoFrame(self._session, self._name, at, arrived, handle, width, height))
-        self.errors, self.skipped = answer.integer("errors"), answer.integer("skipped")
-        self.waiting = answer.flag("waiting")
-        return pictures
+def speech(at: float, *, active: bool) -> Speech:
+    return Speech("s", "main", at, at, active)
 
 
-class RemotePicture:
-    """A picture in the process of a source: there until the next `decode`; the newest one, until another."""
-
-    def __init__(self, caller: _Caller, number: int) -> None:
-        self._caller = caller
-        self._number = number
-
-    @property
-    def threads(self) -> Executor | None:
-        """See Process."""
-        return self._caller.threads
-
-    def pixels(self, shape: tuple[int, ...]) -> NDArray[np.uint8]:
-        """Its pixels as shown, (h, w) in gray or (h, w, 3) in RGB. Raises SourceError: it is gone, too."""
-
-        def check(_: Fields, body: memoryview) -> NDArray[np.uint8]:
-            if len(body) != math.prod(shape):
-                raise Broken("bad picture")
-            return np.frombuffer(body, dtype=np.uint8).reshape(shape)
-
-        told = {"picture": self._number, "shape": shape}
-        return self._caller.call("pixels", (), check, told)
+# --- in a session -------------------------------------------------------------------------------------------
 
 
-def _described(frame: EncodedFrame) -> dict[str, Any]:
-    return {
-        "at": frame.at,
-        "arrived": frame.arrived,
-        "size": len(frame.payload),
-        "keyframe": frame.keyframe,
-        "gap": frame.gap,
-        "stamped": frame.stamped,
-        "loss": frame.loss,
-    }
+def test_what_is_watched_for_is_told_once_with_its_evidence(stage: asyncio.Runner, tmp_path: Path) -> None:
+    async def main() -> None:
+        async with Playing(make(Models(embed=embed_role()))) as played:
+            live = played.session
+            cat = await live.watches.add("when a cat appears")
+            said = await live.watches.add("somebody says la", 100.0)
+            await live.watches.add("when a dog appears")
+            await live.watches.add("when nobody speaks for 2 seconds")
+            live.media.attach(Sender())
+            await send(live, packets(tmp_path, 4.0))
+            await clock.sleep(4.0)
+            live.end("ended")
+            events = await played.ended()
+        told = {event["watch_id"]: event for event in events if event["type"] == "alert.fired"}
+        assert len(told) == 3
+        assert kinds(events).count("alert.fired") == 3
+        assert told[cat["id"]]["text"] == "A cat is shown."
+        assert told[cat["id"]]["evidence"][0]["url"]
+        assert told[cat["id"]]["age_ms"] < 2000
+        assert told[said["id"]]["evidence"][0]["kind"] == "speech"
+        assert [kept["fired"] for kept in live.watches.all()] == [1, 1, 0, 1]
+
+    stage.run(main())
+
+
+def test_a_session_that_has_ended_takes_no_watch(stage: asyncio.Runner) -> None:
+    async def main() -> None:
+        async with Playing(make()) as played:
+            played.session.media.attach(Sender(VP8))
+            played.session.end("ended")
+            await played.ended()
+            with pytest.raises(Conflict):
+                await played.session.watches.add("when a cat appears")
+
+    stage.run(main())
+
+
+async def test_a_topic_is_found_by_its_meaning_and_what_waits_at_the_end_is_still_told() -> None:
+    host = RecordingHost()
+    made = Watches(context(host, roles=replace(Models().roles(), embed=embed_role())))
+    task = asyncio.create_task(made.run())
+    watch = await made.add("when they talk about a bad bed")
+    texts = ["I", "deb", "dab.", "We", "ate."]
+    words = tuple(Word(word, n, n + 0.5, 0.9) for n, word in enumerate(texts))
+    made.take(Words("s", "main", 0.0, 7.0, words, len(words), final=False))
+    made.close()
+    await task
+    (fired,) = host.of(AlertFired)
+    assert fired.watch_id == watch["id"]
+    assert fired.text == 'About bad bed: "I deb dab."'
+    assert fired.arrived == 7.0
+
+
+async def test_there_are_no_more_watches_than_may_be_and_one_that_is_removed_fires_no_more() -> None:
+    host = RecordingHost()
+    made, task = await running(host, most=2)
+    one = await made.add("when somebody starts talking", 0.0)
+    await made.add("when a cat appears")
+    with pytest.raises(CapacityError) as caught:
+        await made.add("when a dog appears")
+    assert caught.value.code == "too_many_watches"
+    made.take(speech(1.0, active=True))
+    made.remove(one["id"])
+    made.take(speech(2.0, active=True))
+    assert [fired.watch_id for fired in host.of(AlertFired)] == [one["id"]]
+    with pytest.raises(NotFound):
+        made.remove(one["id"])
+    made.close()
+    await task
+
+
+async def test_silence_is_counted_from_the_last_word_and_not_while_somebody_speaks() -> None:
+    host = RecordingHost()
+    made, task = await running(host)
+    await made.add("when nobody speaks for 5 seconds", 0.0)
+    made.take(speech(1.0, active=True))
+    made.tick(20.0)
+    made.take(speech(21.0, active=False))
+    made.tick(25.0)
+    assert host.units == []
+    made.tick(26.0)
+    assert host.of(AlertFired)[0].evidence == (Evidence(21.0, 26.0, "timeline", "no speech"),)
+    made.close()
+    await task
+
+
+# --- webhooks -----------------------------------------------------------------------------------------------
+
+
+async def test_an_alert_goes_to_the_webhook_of_its_watch_signed_with_its_secret(quick: None) -> None:
+    async with listening(503) as listener:
+        made, task = await running(RecordingHost())
+        watch = await made.add_with_webhook("when somebody starts talking", 0.0, f"{listener.url}/hook?key=k")
+        made.take(speech(1.0, active=True))
+        await listener.until(2)
+        made.take(speech(9.0, active=True))
+        await listener.until(3)
+        made.close()
+        await task
+        assert made.all()[0]["webhook"] == {"sent": 2, "failed": 0, "waiting": 0}
+        assert [json.loads(body)["id"] for _, _, body in listener.got] == ["e.1", "e.1", "e.2"]
+        for _, headers, body in listener.got:
+            stamp = headers["Streamsvc-Signature"].removeprefix("t=").partition(",")[0]
+            assert headers["Streamsvc-Signature"] == signature(watch["secret"], body, float(stamp))
+
+
+async def test_the_webhooks_of_removed_watches_count_and_are_not_waited_for_for_long(quick: None) -> None:
+    async with listening(*[None] * 100) as listener:
+        made, task = await running(RecordingHost(), most=2)
+        for _ in range(2):
+            watch = await made.add_with_webhook("when somebody starts talking", 0.0, listener.url)
+            made.take(speech(1.0, active=True))
+            made.remove(watch["id"])
+        with pytest.raises(CapacityError):
+            await made.add("when a cat appears")
+        began = clock.now()
+        made.close()
+        await task
+        assert clock.now() - began < 3.0
+        assert made._sending == set()
+
+
+async def test_a_webhook_into_a_private_network_is_refused_unless_it_is_allowed() -> None:
+    made, task = await running(RecordingHost(), private=False)
+    with pytest.raises(Forbidden):
+        await made.add_with_webhook("when a cat appears", 0.0, "http://127.0.0.1:9/hook")
+    assert made.all() == []
+    made.close()
+    await task

@@ -1,106 +1,97 @@
-"""The first stage of vision: encoded frames to pictures that are compared with the last keyframe."""
+"""Watches by HTTP and by the event socket. No webhook URL or secret is shown again."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+import json
+from pathlib import Path
 
-from streamsvc.core import clock, metrics
-from streamsvc.core.context import SessionContext
-from streamsvc.core.queues import Closed, Ring
-from streamsvc.core.types import VideoFrame
-from streamsvc.ingest import decode
-from streamsvc.ingest.decode import TrackFrame
-from streamsvc.ingest.decoders import Decoders, VideoDecoding, threads, video_decoder
-from streamsvc.vision.probing import Prober
+import httpx
 
-_KEYFRAME_REQUEST_SECONDS = 1.0  # between requests for a codec keyframe
-_BATCH = 8  # frames decoded at once
+from streamsvc.service import app
+from tests.builders import fake_service, fuzz
+from tests.builders.service import serving, socket_of, until
+from tests.builders.spoken import KEY
+from tests.fakes.http_receiver import listening
 
 
-class DecodingStage:
-    """Decodes the frames of one session.
+async def test_watches_are_added_listed_and_removed_without_showing_the_webhook(tmp_path: Path) -> None:
+    async with (
+        listening() as listener,
+        serving(tmp_path, server={"private_urls": True}) as (_, place, client),
+    ):
+        session = (await client.post("/v1/sessions", json={"no_store": True})).json()["id"]
+        path = f"/v1/sessions/{session}/watches"
+        made = await client.post(
+            path, json={"when": "when a cat appears", "cooldown_s": 3, "webhook": f"{listener.url}/hidden"}
+        )
+        assert made.status_code == 201
+        assert made.json()["secret"].startswith("whsec_")
+        shown = (await client.get(path)).json()
+        assert [row["when"] for row in shown] == ["when a cat appears"]
+        assert "hidden" not in str(shown)
+        assert "secret" not in str(shown)
+        refused = await client.post(path, json={"when": "when the dog barks"})
+        assert (refused.status_code, refused.json()["error"]["code"]) == (400, "cannot_watch")
+        assert (await client.delete(f"{path}/{made.json()['id']}")).status_code == 200
+        assert (await client.delete(f"{path}/{made.json()['id']}")).status_code == 404
+        assert (await client.get("/v1/sessions/0.none/watches")).status_code == 404
+        async with socket_of(place, session) as events:
+            message = {"type": "watch.add", "when": "when a cat appears", "cooldown_s": 5}
+            await events.send(json.dumps(message))
+            (added,) = (await until(events, "watch.added"))[-1:]
+            await events.send(json.dumps({"type": "watch.add", "when": "when the dog barks"}))
+            assert (await until(events, "error"))[-1]["error"]["code"] == "cannot_watch"
+            await events.send(json.dumps({"type": "watch.add"}))
+            assert (await until(events, "error"))[-1]["error"]["code"] == "bad_watch"
+            await events.send(json.dumps({"type": "watch.remove", "watch_id": added["watch_id"]}))
+            assert (await until(events, "watch.removed"))[-1]["when"] == "when a cat appears"
+        assert (await client.get(path)).json() == []
 
-    Args:
-        context: of the session.
-        prober: takes the pictures.
-        tune: called before pictures are compared: sets what load and speech leave to the sampler.
 
-    `frames`: the ring that encoded frames are put into; full, it drops the oldest, which is counted.
-    """
+async def test_a_watch_wants_the_right_to_ask_and_one_with_a_webhook_that_to_publish_too(
+    tmp_path: Path,
+) -> None:
+    webhook = {"when": "when a cat appears", "webhook": "http://127.0.0.1:9/hidden"}
+    server = {"api_key": KEY, "private_urls": True}
+    async with fake_service.serving(tmp_path, server=server) as service:
+        await service.sessions.create(name="talk")
+        application = app.build(service)
+        owner = service.auth.grants({"authorization": f"Bearer {KEY}"})
 
-    def __init__(self, context: SessionContext, prober: Prober, tune: Callable[[], None]) -> None:
-        self.frames: Ring[TrackFrame] = Ring(context.settings.ingest.video_ring, self._dropped)
-        self._context = context
-        self._prober = prober
-        self._tune = tune
-        self._missing = False  # frames were dropped before the next one
-        self._idle: asyncio.Timeout | None = None  # of the wait for frames while a picture may stand
+        def bearer(*may: str) -> str:
+            token = service.auth.token(owner, session="talk", may=("subscribe", *may), seconds=60).token
+            return f"Bearer {token}"
 
-    def _dropped(self, item: TrackFrame) -> None:
-        metrics.count_dropped("video")
-        self._missing = True
+        async def remove(watch: str, who: str) -> str:
+            """The last event of a socket that removes a watch."""
+            message = json.dumps({"type": "watch.remove", "watch_id": watch})
+            got = await fuzz.converse(
+                application,
+                fuzz.Conversation(
+                    "/v1/sessions/talk/events", "", (("authorization", who.encode()),), (), (message,)
+                ),
+            )
+            return str([one["text"] for one in got if "text" in one][-1])
 
-    def look_again(self) -> None:
-        """Compare the picture that stands now, if one does: no other will come for it."""
-        if self._idle is not None and self._prober.stands():
-            self._idle.reschedule(asyncio.get_running_loop().time())
+        asker, publisher = bearer("ask"), bearer("ask", "publish")
+        async with httpx.AsyncClient(
+            transport=httpx.ASGITransport(application), base_url="http://127.0.0.1"
+        ) as client:
+            path = "/v1/sessions/talk/watches"
 
-    async def run(self) -> None:
-        """Decode until the ring is closed and empty, and every picture has been compared."""
-        next_request = 0.0  # monotonic seconds
-        media = self._context.media
-        with Decoders(self._context.session, video_decoder) as decoders:
-            while (batch := await self._next_frames(decoders.present)) is not None:
-                if not batch:
-                    self._tune()
-                    await self._prober.stand()
-                    continue
-                if self._missing:
-                    self._missing = False
-                    first_track, first = batch[0]
-                    batch[0] = (first_track, replace(first, gap=max(first.gap, 0.001)))
-                for track, frames in decode.by_track(batch):
-                    decoder, before = decoders.of(track)
-                    if before is not None:
-                        await self._show(await decode.on_thread(threads(before, media), before.flush))
-                        before.close()
-                    pictures = await decode.on_thread(threads(decoder, media), decoder.decode, frames)
-                    await self._context.tape.point("decoded")
-                    await self._show(pictures)
-                    if decoder.waiting and clock.now() >= next_request:
-                        next_request = clock.now() + _KEYFRAME_REQUEST_SECONDS
-                        self._context.host.request_keyframe()
-            if decoders.present is not None:
-                await self._show(
-                    await decode.on_thread(threads(decoders.present, media), decoders.present.flush)
-                )
-            await self._prober.pass_time(float("inf"))
+            async def add(body: dict[str, str], who: str) -> httpx.Response:
+                return await client.post(path, json=body, headers={"Authorization": who})
 
-    async def _next_frames(self, decoder: VideoDecoding | None) -> list[TrackFrame] | None:
-        """The next frames; none where the picture shown is to be compared again first; None at the end.
-
-        Where a source waits for us, a pause tells nothing about the picture: `Prober.show` passes its time.
-        """
-        tape = self._context.tape
-        waits = tape.decides or self._context.options.lossless
-        may_stand = decoder is not None and not decoder.waiting and not waits
-        due = self._prober.due_at() if may_stand else None
-        try:
-            async with asyncio.timeout(None if due is None else max(0.0, due - clock.now())) as idle:
-                self._idle = idle if may_stand else None
-                return await tape.take("video", self.frames, _BATCH)
-        except TimeoutError:
-            tape.idle("video")
-            return []
-        except Closed:
-            return None
-        finally:
-            self._idle = None
-
-    async def _show(self, pictures: Sequence[VideoFrame]) -> None:
-        self._tune()
-        for picture in pictures:
-            metrics.frames.labels("decoded").inc()
-            await self._prober.show(picture)
+            plain = [(await add({"when": "when a cat appears"}, asker)).json()["id"] for _ in range(2)]
+            assert (await add(webhook, asker)).status_code == 403
+            hooked = [(await add(webhook, publisher)).json()["id"] for _ in range(2)]
+            for who, watch, status in (
+                (asker, plain[0], 200),
+                (asker, hooked[0], 403),
+                (publisher, hooked[0], 200),
+            ):
+                answer = await client.delete(f"{path}/{watch}", headers={"Authorization": who})
+                assert answer.status_code == status
+            assert "watch.removed" in await remove(plain[1], asker)
+            assert "forbidden" in await remove(hooked[1], asker)
+            assert "watch.removed" in await remove(hooked[1], publisher)
