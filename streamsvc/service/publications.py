@@ -75,7 +75,7 @@ class Publications:
                 raise Conflict("this session has a publisher already", code="already_publishing")
             return session
         if broadcast_ids.is_id(name):
-            door = "/".join(("/whip", *filter(None, [broadcast_ids.name_of(name)])))
+            door = f"/whip/{broadcast_ids.name_of(name) or ''}".rstrip("/")
             raise Conflict(f"this broadcast is not live; {door} begins another", code="session_ended")
         broadcast_ids.check_name(name)
         return None

@@ -11,6 +11,8 @@ import httpx
 import pytest
 from starlette.responses import JSONResponse
 from starlette.types import Receive, Scope, Send
+from websockets.asyncio.client import connect
+from websockets.exceptions import InvalidStatus
 
 from streamsvc.core.config import Limits, Server
 from streamsvc.service.auth import Auth
@@ -134,4 +136,11 @@ async def test_one_token_has_so_many_connections_and_the_key_all(tmp_path: Path)
                 one = httpx.AsyncClient(base_url=f"http://{place}", headers=headers)
                 answer = await (await stack.enter_async_context(one)).get("/v1/sessions")
                 got.append(error_of(answer) if answer.is_error else answer.status_code)
+            socket = connect(
+                f"ws://{place}/v1/realtime", additional_headers={"Authorization": f"Bearer {token}"}
+            )
+            with pytest.raises(InvalidStatus) as refused:
+                await stack.enter_async_context(socket)
+            assert refused.value.response.status_code == 503
+            assert b"too_many_of_token" in (refused.value.response.body or b"")
     assert got == [200, (503, "too_many_of_token"), 200, 200]
