@@ -100,15 +100,17 @@ class Watches:
         """
         return self.put(when, await self._compiled(when), cooldown)
 
-    async def add_with_webhook(self, when: str, cooldown: float, url: str) -> dict[str, Any]:
-        """Register a watch with a webhook; its secret is shown this once.
+    async def add_with_webhook(
+        self, when: str, cooldown: float, url: str, signed: Callable[[str], str] = str
+    ) -> dict[str, Any]:
+        """Register a watch with a webhook; its secret is shown this once. `signed`: see `Webhook`.
 
         Raises:
             InvalidRequest, CapacityError, Conflict: as for `add`, or "bad_webhook". Forbidden, Unprocessable:
                 the host may not be reached.
         """
         checks = await self._compiled(when)
-        webhook = Webhook(url, self._context.settings.server.private_urls)
+        webhook = Webhook(url, self._context.settings.server.private_urls, signed)
         await webhook.check()
         return self.put(when, checks, cooldown, webhook) | {"secret": webhook.secret}
 
@@ -156,6 +158,21 @@ class Watches:
         if registration.sending is not None:
             asyncio.get_running_loop().call_later(GRACE, registration.sending.cancel)
         return registration.describe()
+
+    def has_webhook(self, number: str) -> bool:
+        """Whether alerts of a watch still go to a webhook."""
+        registration = self._registered.get(number)
+        return not self._closed.is_set() and registration is not None and registration.webhook is not None
+
+    def stop_webhook(self, number: str) -> None:
+        """Stop the webhook of a watch, if it has one: what waits is not sent. The watch stays."""
+        registration = self._registered.get(number)
+        if registration is None or registration.webhook is None:
+            return
+        registration.webhook.close()
+        registration.webhook = None
+        if registration.sending is not None:
+            registration.sending.cancel()
 
     # --- units ---
 

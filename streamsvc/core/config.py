@@ -1,8 +1,7 @@
 """All settings, validated once at start.
 
-Components get their group as an argument and read no settings themselves.
-Sources, in rising precedence: the defaults here, a TOML file (`--config`, or STREAMSVC_CONFIG), the
-environment (`STREAMSVC_SERVER__PORT=9000`), flags of the command line.
+Components get their group as an argument. Sources, in rising precedence: the defaults here, a TOML file
+(`--config`, or STREAMSVC_CONFIG), the environment (`STREAMSVC_SERVER__PORT=9000`), flags of the command.
 """
 
 from __future__ import annotations
@@ -95,7 +94,7 @@ class Limits(Group):
     question_chars: int = 2000
     image_bytes: int = 2 * 1024 * 1024
     questions_waiting: int = 8  # per session
-    subscribers: int = 64  # per session
+    subscribers: int = 64  # per session; half of them with one token; with the key: all
     watches: int = 32  # per session
     pushes: int = 4  # per session; stopped ones count until deleted
     subscriber_events: int = 256
@@ -108,6 +107,7 @@ class Limits(Group):
     failures_per_minute: int = 30  # wrong or missing keys of one address; more get 429, right keys never do
     connections: int = 1024  # open at once; fewer where the process may open fewer files
     connections_per_address: int = 64  # that have not shown a valid token
+    connections_per_token: int = 256  # that have shown one token or one made with it; not behind a proxy
     header_seconds: float = 10.0  # for the header of a request
     body_seconds: float = 30.0  # for its body
     body_bytes: int = 64 * 1024  # of a body; a question's may hold an image

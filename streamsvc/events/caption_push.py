@@ -168,6 +168,7 @@ class Push:
         self._sequencer = PostSequencer(self._provider, self._policy, session_clock.started_utc, self._drop)
         self._queue: Ring[CaptionText] = Ring(self._policy.queue_size, lambda caption: self._drop(1))
         self._stopping = asyncio.Event()
+        self._failure: StreamsvcError | None = None  # why it was stopped, where that is to be told
 
     @property
     def over(self) -> bool:
@@ -198,8 +199,9 @@ class Push:
             "last_error": error,
         }
 
-    def stop(self) -> None:
-        """Stop posting. Idempotent."""
+    def stop(self, why: StreamsvcError | None = None) -> None:
+        """Stop posting; with a reason the push has failed by it, and tells so. Idempotent."""
+        self._failure = self._failure or why
         self._stopping.set()
 
     async def run(self, captions: NextCaptions) -> None:
@@ -257,6 +259,8 @@ class Push:
         for error in errors:
             log.error("push failed", push=self.id, to=provider, error=type(error).__name__)
             self._sequencer.fail("internal", "internal error; the server log records the exception class")
+        if self._failure is not None:
+            self._sequencer.fail(self._failure.code, self._failure.message)
         self._drop(len(self._queue))
         self._sequencer.close()
         if self._sequencer.state is PushState.FAILED and self._sequencer.error is not None:

@@ -59,7 +59,7 @@ class EventLog:
         self._group = GroupCommit(self._writer.write_group, self._show) if store.waits else None
         self._shown = 0  # seq of the last durable event that anybody has seen
         self._ephemerals = 0
-        self._subscribers: set[Subscription] = set()
+        self._subscribers: dict[Subscription, str] = {}  # each with whose it is
         self._ended = False
 
     def resume(self, epoch: str, seq: int) -> None:
@@ -142,29 +142,37 @@ class EventLog:
     # --- subscribers ---
 
     def subscribe(
-        self, types: Sequence[str] = (), client: str = "", *, lasting: bool = False
+        self, types: Sequence[str] = (), client: str = "", *, lasting: bool = False, share: str = ""
     ) -> Subscription:
-        """Add a subscriber, for events from now on; arguments as for Subscription.
+        """Add a subscriber, for events from now on; other arguments as for Subscription.
+
+        `share`: whose it is, who may have half of the places; "": all.
 
         Raises:
-            CapacityError: the session has as many subscribers as it may have.
+            CapacityError: the session has as many subscribers as it may have, or has as many of this share.
         """
         if len(self._subscribers) >= self._limits.subscribers:
             raise CapacityError(
                 f"this session has {self._limits.subscribers} subscribers already",
                 code="too_many_subscribers",
             )
+        half = max(1, self._limits.subscribers // 2)
+        if share and list(self._subscribers.values()).count(share) >= half:
+            raise CapacityError(
+                f"this token, with those made with it, has {half} subscribers of this session already",
+                code="too_many_of_token",
+            )
         subscription = Subscription(self._limits, types, client or secrets.token_hex(8), lasting=lasting)
         if self._ended and not lasting:
             subscription.end()
-        self._subscribers.add(subscription)
+        self._subscribers[subscription] = share
         metrics.subscribers.inc()
         return subscription
 
     def unsubscribe(self, subscription: Subscription) -> None:
         """Remove a subscriber. Idempotent."""
         if subscription in self._subscribers:
-            self._subscribers.remove(subscription)
+            del self._subscribers[subscription]
             metrics.subscribers.dec()
 
     @property

@@ -88,7 +88,7 @@ class Store:
             self._opened: sqlite3.Connection | None = self._connect()
             if folder is not None and sync == "power":
                 for named in (folder, folder.parent):  # SQLite waits for what is in a file, not for its name
-                    _sync_folder(named)
+                    sync_folder(named)
         except FAILURES:
             raise CapacityError(
                 "sessions cannot be written to the disk of this server now", code="store_failed"
@@ -148,12 +148,6 @@ class Store:
                 "SELECT seq, type, audience, json FROM events WHERE seq > ? AND seq < ? ORDER BY seq LIMIT ?",
                 (after, before, limit),
             ).fetchall()
-
-    def oldest(self) -> int | None:
-        """The lowest seq in the store; None: it is empty."""
-        with self._lock:
-            row: tuple[int | None] = self._db.execute("SELECT MIN(seq) FROM events").fetchone()
-            return row[0]
 
     def put_frame(self, at: float, jpeg: bytes) -> None:
         """Add the thumbnail of the keyframe at session second `at`, and trim."""
@@ -277,7 +271,8 @@ class Store:
                 self._db.execute(f"PRAGMA synchronous={self._unhurried}")
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Wait until the names in a folder are on the disk."""
     opened = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(opened)

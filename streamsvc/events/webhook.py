@@ -11,7 +11,7 @@ import hmac
 import json
 import random
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -34,18 +34,20 @@ class Webhook:
     Args:
         url: http(s). It may hold a secret: it appears in no response, message or log.
         private_urls: security limit: whether hosts of private networks are allowed.
+        signed: makes the addresses in a body its receiver's.
 
     Raises:
         InvalidRequest: "bad_webhook": the URL is not valid.
     """
 
-    def __init__(self, url: str, private_urls: bool) -> None:
+    def __init__(self, url: str, private_urls: bool, signed: Callable[[str], str] = str) -> None:
         parsed = http_client.parse_url(url)
         if parsed is None:
             raise InvalidRequest(
                 "a webhook is an http(s) URL without a user or a fragment", code="bad_webhook"
             )
         self.secret = f"whsec_{secrets.token_urlsafe(24)}"
+        self._signed = signed
         self.sent = 0
         self.failed = 0
         self._path = parsed.raw_path.decode()
@@ -59,7 +61,7 @@ class Webhook:
 
     def put(self, body: Mapping[str, Any]) -> None:
         """Queue an alert."""
-        self._queue.put(json.dumps(body, separators=(",", ":")).encode())
+        self._queue.put(self._signed(json.dumps(body, separators=(",", ":"))).encode())
 
     def close(self) -> None:
         """Close the queue; waiting alerts are still sent."""

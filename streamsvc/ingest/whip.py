@@ -18,6 +18,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
 from streamsvc.core.config import Limits
+from streamsvc.core.error_response import error_response
 from streamsvc.core.errors import (
     NotFound,
     PreconditionFailed,
@@ -69,7 +70,7 @@ class Host(Protocol):
             Unauthorized, Forbidden: it does not grant what the route wants.
         """
 
-    async def publish(self, session: str | None, offer: str, grants: Grants) -> Publication:
+    async def publish(self, session: str | None, offer: str, request: Request) -> Publication:
         """Admit a publisher and answer its offer; session None: a new one.
 
         Raises:
@@ -147,7 +148,7 @@ async def _publish(host: Host, request: Request, session: str | None) -> Respons
     grants = host.authorise(request)
     _expect_type(request, SDP)
     offer = await _body(request, host.limits.sdp_bytes)
-    publication = await host.publish(session, offer, grants)
+    publication = await host.publish(session, offer, request)
     # Without a public URL a relative reference (RFC 3986), which the client resolves against the URL that it
     # has asked: valid behind any proxy.
     root = host.public_url
@@ -219,7 +220,7 @@ async def _catch(handle: Handler) -> Response:
     try:
         return await handle()
     except StreamsvcError as error:
-        return JSONResponse(error.body(), status_code=error.status, headers=error.headers())
+        return error_response(error)
 
 
 def _refuse(allowed: str) -> Callable[[], Any]:

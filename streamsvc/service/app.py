@@ -25,6 +25,7 @@ from starlette.types import Receive, Scope, Send
 import streamsvc
 from streamsvc.core import metrics
 from streamsvc.core.config import Settings
+from streamsvc.core.error_response import error_response
 from streamsvc.core.errors import InvalidRequest, NotFound, StreamsvcError
 from streamsvc.core.plain_errors import plain_errors
 from streamsvc.events import schema
@@ -96,8 +97,10 @@ def build(service: Service, connections: Connections | None = None) -> FastAPI:
         _operations(service),
         whip_routes.router(service),
         question_routes.router(service.sessions.open, service.auth),
-        caption_push_routes.router(service.pushes),
-        watch_routes.router(service.sessions.open, lambda request: service.auth.of(request.scope)),
+        caption_push_routes.router(
+            service.pushes, lambda request: service.auth.of(request.scope), service.started
+        ),
+        watch_routes.router(service.sessions.open, service.auth, service.started),
     )
     for part in parts:
         app.include_router(part, dependencies=[Depends(rights.checked(service.auth))])
@@ -117,11 +120,11 @@ def build(service: Service, connections: Connections | None = None) -> FastAPI:
             service.auth.check_origin(request.headers)
             response = _in_json(await call_next(request))
         except StreamsvcError as error:
-            response = _error_response(error)
+            response = error_response(error)
         except Exception as error:
             # The class alone is logged: a message could quote what was said or a token.
             log.error("request failed", route=route_of(request.scope), error=type(error).__name__)
-            response = _error_response(_internal())
+            response = error_response(_internal())
         for name, value in _SECURITY_HEADERS.items():
             response.headers.setdefault(name, value)
         return response
@@ -136,10 +139,6 @@ def build(service: Service, connections: Connections | None = None) -> FastAPI:
 
 
 # --- errors -------------------------------------------------------------------------------------------------
-
-
-def _error_response(error: StreamsvcError) -> JSONResponse:
-    return JSONResponse(error.body(), error.status, error.headers())
 
 
 def _internal() -> StreamsvcError:
@@ -162,15 +161,15 @@ def _in_json(response: Response) -> Response:
 def _add_error_handlers(app: FastAPI) -> None:
     @app.exception_handler(Exception)
     async def fault(request: Request, error: Exception) -> Response:
-        return _error_response(_internal())  # of our own middleware: `secure` answers for the routes
+        return error_response(_internal())  # of our own middleware: `secure` answers for the routes
 
     @app.exception_handler(StreamsvcError)
     async def streamsvc_error(request: Request, error: StreamsvcError) -> Response:
-        return _error_response(error)
+        return error_response(error)
 
     @app.exception_handler(RequestValidationError)
     async def validation_error(request: Request, error: RequestValidationError) -> Response:
-        return _error_response(InvalidRequest(_plain(error.errors(), request)))
+        return error_response(InvalidRequest(_plain(error.errors(), request)))
 
     @app.exception_handler(WebSocketRequestValidationError)
     async def socket_validation_error(socket: WebSocket, error: WebSocketRequestValidationError) -> None:
@@ -237,6 +236,8 @@ def _operations(service: Service) -> APIRouter:
     """Health, metrics, capacity, the event schema and tokens."""
     routes = APIRouter(tags=["operations"])
     limiter = RateLimiter(service.settings.limits.requests_per_minute)
+    # Of each token for itself: no other, made with the same one, keeps it from revoking.
+    revoking = RateLimiter(service.settings.limits.requests_per_minute)
 
     @routes.get("/healthz")
     async def alive() -> dict[str, str]:
@@ -283,7 +284,7 @@ def _operations(service: Service) -> APIRouter:
         grants = service.auth.of(request.scope)
         limiter.take(rights.counted_as(grants, request))
         made = service.auth.token(grants, session=body.session, may=tuple(body.may), seconds=body.expires_in)
-        return {"token": made.token, "jti": made.id, "expires_in": body.expires_in}
+        return {"token": made.token, "jti": made.id, "expires_in": round(made.seconds, 3)}
 
     @routes.delete("/v1/tokens/{jti}", status_code=204)
     async def revoke(jti: str, request: Request) -> None:
@@ -293,7 +294,7 @@ def _operations(service: Service) -> APIRouter:
         within 5 seconds, and signed addresses that it was sent open nothing any more.
         """
         grants = service.auth.of(request.scope)
-        limiter.take(rights.counted_as(grants, request))
+        revoking.take(f"{rights.counted_as(grants, request)} {grants.holder}")
         await asyncio.to_thread(service.auth.revoke, grants, jti)
 
     return routes

@@ -34,6 +34,7 @@ SIGNED = "signed"  # tenant of whoever shows a signed address
 SIGNED_ADDRESS = re.compile(
     r"(?P<path>/v1/sessions/[\w.~-]+/[\w./~-]+)\?exp=(?P<exp>\d{10})&sig=(?P<sig>[\w-]{43})"
 )
+_EXPIRY = re.compile(r"\d{10}", re.ASCII)  # one way to write each second: what is signed is what is read
 OWNER, LOCAL = "owner", "local"  # holders: of the API key; of nothing, on an open server
 _MAX_LIFETIME = 24 * 3600  # seconds; security limit: lifetime of a token
 _ID_LENGTH = 12  # characters of a token's id
@@ -45,10 +46,14 @@ _IN_SCOPE = "streamsvc.grants"  # key in an ASGI scope: Grants, or why there are
 
 @dataclass(frozen=True, slots=True)
 class Issued:
-    """A new token and its id (`jti`): the id of the token that it was made with, a dot, and its own."""
+    """A new token, the seconds that it is valid, and its id (`jti`).
+
+    The id is that of the token that it was made with, a dot, and its own.
+    """
 
     token: str
     id: str
+    seconds: float
 
 
 class Auth:
@@ -137,19 +142,19 @@ class Auth:
         steps = [] if by_owner else grants.holder.split(".")
         if len(steps) >= _MOST_STEPS:
             raise Forbidden("This token is too many steps from the API key to make another")
-        expires = clock.utc().timestamp() + seconds
+        now = clock.utc().timestamp()
         if grants.expires is not None:
-            expires = min(expires, grants.expires)
+            seconds = min(seconds, grants.expires - now)
         number = ".".join([*steps, secrets.token_urlsafe(_ID_LENGTH * 3 // 4)])
         claims = {
             "jti": number,
             "sub": grants.tenant,
             "session": session,
             "may": list(may),
-            "exp": int(expires),
+            "exp": int(now + seconds),
             "aud": "streamsvc",
         }
-        return Issued(jwt.encode(claims, self._token_key, algorithm="HS256"), number)
+        return Issued(jwt.encode(claims, self._token_key, algorithm="HS256"), number, seconds)
 
     def _decode(self, token: str) -> Grants:
         try:
@@ -224,13 +229,13 @@ class Auth:
         path = scope["path"].removeprefix(scope.get("root_path", ""))
         if not self._is_signed(path, expiry, holder, query.get("sig", "")):
             return None
-        grants = Grants(SIGNED, "*", frozenset({"subscribe"}), float(expiry), holder)
+        grants = Grants(SIGNED, "*", frozenset({"subscribe"}), int(expiry), holder)
         return grants if self.over(grants) is None else None
 
     def _is_signed(self, path: str, expiry: str, holder: str, signature: str) -> bool:
-        if not (expiry.isascii() and expiry.isdecimal()) or not (holder == OWNER or _ID.fullmatch(holder)):
+        if not _EXPIRY.fullmatch(expiry) or not (holder == OWNER or _ID.fullmatch(holder)):
             return False
-        valid = self._signature(path, int(expiry[:20]), holder).encode()
+        valid = self._signature(path, int(expiry), holder).encode()
         return hmac.compare_digest(valid, signature.encode(errors="replace"))
 
     def _query(self, path: str, expiry: int, holder: str) -> str:

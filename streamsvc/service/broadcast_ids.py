@@ -15,6 +15,7 @@ from streamsvc.core.errors import InvalidRequest
 
 NAME_LENGTH = 40  # characters; an id has 21 more
 _BROADCAST = re.compile(r"(.+)\.[0-9]{8}-[0-9]{6}-[0-9a-f]{4}")
+_UNNAMED = re.compile(r"0\.[A-Za-z0-9_-]{16}")
 _NAME = re.compile(rf"[A-Za-z0-9._-]{{1,{NAME_LENGTH}}}")
 
 
@@ -31,6 +32,11 @@ def name_of(session_id: str) -> str | None:
     return found[1] if found else None
 
 
+def is_id(address: str) -> bool:
+    """Whether an address has the form of an id, which no name has: it leads to that session alone."""
+    return name_of(address) is not None or _UNNAMED.fullmatch(address) is not None
+
+
 def door_of(session_id: str) -> str:
     """The address to publish to and to follow: the name, else the id."""
     return name_of(session_id) or session_id
@@ -38,9 +44,9 @@ def door_of(session_id: str) -> str:
 
 def check_name(name: str) -> None:
     """Raise InvalidRequest where a session cannot have this name."""
-    if not _NAME.fullmatch(name) or not name.strip(".") or name_of(name) is not None:
+    if not _NAME.fullmatch(name) or not name.strip(".") or is_id(name):
         raise InvalidRequest(
-            f"a session's name has 1 to {NAME_LENGTH} letters, digits, '.', '_' or '-', and does not end "
-            "like the id of a broadcast",
+            f"a session's name has 1 to {NAME_LENGTH} letters, digits, '.', '_' or '-', and is not written "
+            "like the id of a session",
             code="bad_session_id",
         )

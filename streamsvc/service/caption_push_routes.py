@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, Protocol
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
+from streamsvc.core.types import Grants
 from streamsvc.events.caption_push import Push, Target, parse_target
+from streamsvc.service.started_by import StartedBy
 
 
 class NewPush(BaseModel):
@@ -41,15 +43,23 @@ class _Pushes(Protocol):
         """Stop and delete a push."""
 
 
-def router(pushes: _Pushes) -> APIRouter:
-    """The routes."""
+def router(pushes: _Pushes, grants_of: Callable[[Request], Grants], started: StartedBy) -> APIRouter:
+    """The routes.
+
+    Args:
+        pushes: of the service.
+        grants_of: a request's grants.
+        started: ends a push with the token that it was made with.
+    """
     routes = APIRouter(prefix="/v1/sessions/{session_id}/pushes", tags=["pushes"])
 
     @routes.post("", status_code=201)
-    async def add(session_id: str, body: NewPush) -> dict[str, Any]:
-        """Push this session's closed captions to a target, from now on."""
+    async def add(session_id: str, body: NewPush, request: Request) -> dict[str, Any]:
+        """Push this session's closed captions to a target, from now on. It ends with its token."""
         target = parse_target(body.to, body.url.get_secret_value(), body.lang)
-        return (await pushes.add(session_id, target)).describe()
+        push = await pushes.add(session_id, target)
+        started.add(grants_of(request), lambda: not push.over, push.stop)
+        return push.describe()
 
     @routes.get("")
     async def show(session_id: str) -> list[dict[str, Any]]:

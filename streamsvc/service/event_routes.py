@@ -72,8 +72,10 @@ def router(service: Service) -> APIRouter:
             if seq.isascii() and seq.isdecimal():
                 epoch, after = last_epoch, int(seq[:20])
         query = EventQuery(_patterns(types), epoch, _bounded(after), client[:_CLIENT_LENGTH])
-        audience = audience_of(service.auth.of(request.scope), query.client)
-        subscription = session.log.subscribe(query.types, audience)
+        grants = service.auth.of(request.scope)
+        subscription = session.log.subscribe(
+            query.types, audience_of(grants, query.client), share=rights.share_of(grants)
+        )
         return ClosingStream(
             _event_stream(session, subscription, query),
             lambda: session.log.unsubscribe(subscription),
@@ -176,7 +178,9 @@ async def serve_socket(service: Service, socket: WebSocket, session_id: str, que
 async def _subscribe(service: Service, socket: WebSocket, session_id: str, query: EventQuery) -> Subscriber:
     grants = rights.check(service.auth, socket)
     session = await service.sessions.open(session_id)
-    return Subscriber(session, session.log.subscribe(query.types, audience_of(grants, query.client)), grants)
+    audience = audience_of(grants, query.client)
+    subscription = session.log.subscribe(query.types, audience, share=rights.share_of(grants))
+    return Subscriber(session, subscription, grants)
 
 
 async def refuse(socket: WebSocket, error: StreamsvcError) -> None:

@@ -19,7 +19,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from streamsvc.core import clock, metrics
 from streamsvc.core.config import Limits
-from streamsvc.core.errors import InvalidRequest
+from streamsvc.core.errors import CapacityError, InvalidRequest
 from streamsvc.service.websocket_server import ABORT
 
 log = structlog.get_logger()
@@ -32,7 +32,7 @@ class Connections:
     """The open connections of one server.
 
     Args:
-        limits: `connections`, `connections_per_address`, `header_seconds`.
+        limits: `connections`, `connections_per_address`, `connections_per_token`, `header_seconds`.
         proxies: addresses of trusted proxies, behind which are many clients.
     """
 
@@ -44,6 +44,8 @@ class Connections:
         self._proxies = proxies
         self._open: dict[Address, asyncio.Transport] = {}
         self._anonymous: set[Address] = set()
+        self._most_per_token = limits.connections_per_token
+        self._tokens: dict[Address, str] = {}  # of connections that have shown one
         self._logged_at = -_LOG_SECONDS
         self._refused = 0  # since the last line
 
@@ -60,16 +62,31 @@ class Connections:
             self._anonymous.add(address)
         return True
 
-    def authenticated(self, address: Address | None) -> None:
-        """A request of this connection had a valid token."""
-        if address is not None:
-            self._anonymous.discard(address)
+    def authenticated(self, address: Address | None, share: str = "") -> None:
+        """A request of this connection had a valid token. `share`: whose it is; "": there are no shares.
+
+        Raises:
+            CapacityError: the token, with those made with it, has as many connections as it may have.
+        """
+        if address is None:
+            return
+        if share and address in self._open and self._tokens.get(address) != share:
+            self._forget_closed()
+            if list(self._tokens.values()).count(share) >= self._most_per_token:
+                metrics.connections_refused.labels("token").inc()
+                raise CapacityError(
+                    f"this token, with those made with it, has {self._most_per_token} connections already",
+                    code="too_many_of_token",
+                )
+            self._tokens[address] = share
+        self._anonymous.discard(address)
 
     def _forget_closed(self) -> None:
         """Forget what is closed. A WebSocket takes its transport over, so no protocol tells of its end."""
         for address in [address for address, transport in self._open.items() if transport.is_closing()]:
             del self._open[address]
             self._anonymous.discard(address)
+            self._tokens.pop(address, None)
 
     def _refuse(self, transport: asyncio.Transport, limit: str) -> bool:
         metrics.connections_refused.labels(limit).inc()
@@ -113,6 +130,9 @@ class LimitedProtocol(H11Protocol):
 
     def send_400_response(self, msg: str) -> None:
         """Answer what is no HTTP request; uvicorn's own answer is plain text."""
+        if self.conn.our_state not in (h11.IDLE, h11.SEND_RESPONSE):  # an answer has begun already
+            self.transport.close()
+            return
         error = InvalidRequest("This is not a valid HTTP/1.1 request", code="bad_http")
         body = json.dumps(error.body()).encode()
         headers = [

@@ -12,9 +12,13 @@ from streamsvc.service.auth import LOCAL, OWNER, root_of
 from streamsvc.service.media_input import State
 from streamsvc.service.session import Session
 
+_UNBOUNDED = ("", OWNER, LOCAL)  # roots of holders that may have all
+
 
 class Places:
     """Counts the places of a service. A session takes one with its publisher, and gives it back at its end.
+
+    Also where its publisher leaves before any frame: then it waits for its first one again.
 
     Args:
         limits: how many there are.
@@ -56,15 +60,17 @@ class Places:
         finally:
             self._coming.remove(holder)
 
-    def admit_waiting(self, holder: str) -> None:
+    def admit_waiting(self, holder: str, *, publishes: bool = False) -> None:
         """Raise CapacityError where no further session may wait for a publisher.
 
-        `holder`: of the token that asks for it; its share is smaller than what all have together.
+        Args:
+            holder: of the token that asks for it; its share is smaller than what all have together.
+            publishes: its publisher is there: it holds a place, and those who wait do not keep it out.
         """
         holders = [session.holder for session in self._by_id.values() if session.state is State.CREATED]
-        if len(holders) >= self._limits.unpublished or (
-            [root_of(one) for one in holders].count(root_of(holder)) >= self._limits.unpublished_per_holder
-        ):
+        root, most = root_of(holder), self._limits.unpublished_per_holder
+        crowded = root not in _UNBOUNDED and [root_of(one) for one in holders].count(root) >= most
+        if crowded or (not publishes and len(holders) >= self._limits.unpublished):
             metrics.sessions_rejected.labels("unpublished").inc()
             raise CapacityError(
                 "too many sessions wait for a publisher: publish to one, delete one, or try again later",
@@ -78,7 +84,7 @@ def check_share(holder: str, holders: Iterable[str], most: int) -> None:
     The API key and an open server may have all.
     """
     root = root_of(holder)
-    if root not in ("", OWNER, LOCAL) and sum(root_of(one) == root for one in holders) >= most:
+    if root not in _UNBOUNDED and sum(root_of(one) == root for one in holders) >= most:
         metrics.sessions_rejected.labels("token_share").inc()
         raise CapacityError(
             f"this token, with those made with it, has {most} at once already", code="too_many_of_token"

@@ -74,14 +74,15 @@ class Publications:
             if session.media.publisher is not None:
                 raise Conflict("this session has a publisher already", code="already_publishing")
             return session
-        if (door := broadcast_ids.name_of(name)) is not None:
-            raise Conflict(f"this broadcast is not live; /whip/{door} begins another", code="session_ended")
+        if broadcast_ids.is_id(name):
+            door = f"/whip/{broadcast_ids.name_of(name) or ''}".rstrip("/")
+            raise Conflict(f"this broadcast is not live; {door} begins another", code="session_ended")
         broadcast_ids.check_name(name)
         return None
 
     def _begin(self, name: str | None, holder: str) -> Session:
         """A session that waits for its publisher as long as for one that comes back."""
-        self._sessions.places.admit_waiting(holder)
+        self._sessions.places.admit_waiting(holder, publishes=True)
         session = self._sessions.start(self._sessions.new_id(name), holder=holder)
         session.media.unused_seconds = session.settings.ingest.resume_seconds
         return session
@@ -130,10 +131,20 @@ class Publications:
 
     async def unpublish(self, resource: str) -> None:
         """End a publication; its session waits for the next one. Raises NotFound."""
-        publication = self._remove(resource)
+        publication = self._detach(resource, "unpublished")
         if publication is None:
             raise NotFound("there is no such publication", code="no_publication")
-        session = self._sessions.by_id.get(publication.session)
-        if session is not None:
-            session.media.publisher_state(publication.peer, "closed", "unpublished")
         await publication.peer.close()
+
+    def cut(self, resource: str, why: str) -> None:
+        """End a publication that may not go on, if it does."""
+        publication = self._detach(resource, why)
+        if publication is not None:
+            self._tasks.spawn(publication.peer.close())
+
+    def _detach(self, resource: str, why: str) -> Publication | None:
+        publication = self._remove(resource)
+        session = self._sessions.by_id.get(publication.session) if publication is not None else None
+        if publication is not None and session is not None:
+            session.media.publisher_state(publication.peer, "closed", why)
+        return publication

@@ -24,6 +24,7 @@ from streamsvc.events.subscription import Subscription
 from streamsvc.service.audience import audience_of, is_shared
 from streamsvc.service.auth import Auth
 from streamsvc.service.closing_stream import ClosingStream
+from streamsvc.service.rights import share_of
 from streamsvc.service.session import Session
 
 SSE_HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
@@ -107,11 +108,11 @@ def router(find: Callable[[str], Awaitable[Session]], auth: Auth) -> APIRouter:
             )
             if "text/event-stream" not in request.headers.get("accept", ""):
                 _ask(session, new, grants.holder)
-                path = f"/v1/sessions/{quote(session_id, safe='')}/questions/{number}"
+                path = f"/v1/sessions/{quote(session.id, safe='')}/questions/{number}"
                 return JSONResponse(
                     {"question_id": number}, 202, {"Location": session.settings.server.address(path)}
                 )
-            subscription = session.log.subscribe(["answer.*"], audience, lasting=True)
+            subscription = session.log.subscribe(["answer.*"], audience, lasting=True, share=share_of(grants))
             try:
                 queued = _ask(session, new, grants.holder)
             except BaseException:

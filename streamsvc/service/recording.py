@@ -48,6 +48,7 @@ from streamsvc.core.session_clock import SessionClock
 from streamsvc.core.tape import Tape
 from streamsvc.core.types import EncodedFrame, MediaTrack
 from streamsvc.events.log import EventLog
+from streamsvc.service.auth import SIGNED_ADDRESS
 from streamsvc.service.bundle_writer import BundleWriter
 from streamsvc.workers.framing import error_payload, pack
 
@@ -128,6 +129,8 @@ class Recorder(Tape):
             match kind, told:
                 case "cancel", (number, asker):
                     told = number, self._name(asker)
+                case "event", str(text):  # an address in it would open what it names long after
+                    told = SIGNED_ADDRESS.sub(r"\g<path>", text)
                 case "flush", client:
                     told = self._name(client)
             fields, payload = self._described(told)

@@ -11,16 +11,17 @@ import asyncio
 import re
 from collections.abc import Mapping
 
-from fastapi.responses import JSONResponse
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from streamsvc.core import json_input
 from streamsvc.core.config import Limits
+from streamsvc.core.error_response import error_response
 from streamsvc.core.errors import InvalidRequest, RateLimited, StreamsvcError, TooLarge
 from streamsvc.service.auth import Auth
 from streamsvc.service.http_server import Connections
 from streamsvc.service.rate_limit import RateLimiter
+from streamsvc.service.rights import share_of
 
 OWN_LIMITS = re.compile(r"/v1/listen$|^/whip")  # check the token and read the body by themselves
 WITH_IMAGE = re.compile(r"/v1/sessions/[^/]+/questions$")
@@ -58,20 +59,25 @@ class RequestGuard:
             if has_body:
                 receive = _given(await self._body(scope["path"], headers, receive), receive)
         except StreamsvcError as error:
-            await _answer(error)(scope, receive, send)
+            await error_response(error)(scope, receive, send)
             return
         await self._app(scope, receive, send)
 
     def _authenticate(self, scope: Scope, *, required: bool) -> None:
-        """Note a valid token. Raises Unauthorized, Forbidden: there is none, and it is required here."""
+        """Note a valid token.
+
+        Raises:
+            Unauthorized, Forbidden: there is none, and it is required here. CapacityError: it has too many
+                connections.
+        """
         try:
-            self._auth.of(scope)
+            grants = self._auth.of(scope)
         except StreamsvcError:
             if required:
                 raise
         else:
             if self._connections is not None:
-                self._connections.authenticated(scope.get("client"))
+                self._connections.authenticated(scope.get("client"), share_of(grants))
 
     async def _body(self, path: str, headers: Mapping[str, str], receive: Receive) -> bytes:
         """The whole body. Raises TooLarge, InvalidRequest."""
@@ -152,14 +158,10 @@ def _check_texts(content: bytes) -> None:
 async def _refuse(send: Send, kind: str) -> None:
     """Answer 429. `kind`: of the response's messages."""
     error = RateLimited("Too many wrong keys came from this address; wait a minute")
-    response = _answer(error)
+    response = error_response(error)
     await send({"type": f"{kind}.start", "status": response.status_code, "headers": response.raw_headers})
     await send({"type": f"{kind}.body", "body": response.body})
 
 
 def _too_large(limit: int) -> TooLarge:
     return TooLarge(f"The body of this request may have {limit} bytes at most")
-
-
-def _answer(error: StreamsvcError) -> JSONResponse:
-    return JSONResponse(error.body(), error.status, error.headers())

@@ -1,4 +1,7 @@
-"""Retention: ended sessions leave the memory when nobody reads them, and the disk by time and by bytes."""
+"""Retention: ended sessions leave the disk by time and by bytes, and the memory when nobody reads them.
+
+Those that had media in this run stay in memory for as long as on disk: their figures are nowhere else.
+"""
 
 from __future__ import annotations
 
@@ -10,13 +13,14 @@ from pathlib import Path
 
 from streamsvc.core import clock
 from streamsvc.events.store import size_of
+from streamsvc.service.auth import root_of
 from streamsvc.service.media_input import State
 from streamsvc.service.session import Session
 from streamsvc.service.sessions import Sessions
 
 SECONDS = 5.0  # between two sweeps
 IDLE_SECONDS = 300.0  # without a reader, after which a session that was read from the disk leaves the memory
-UNSTORED = 200  # ended sessions in memory alone (`no_store`), of one holder; its oldest are removed first
+UNSTORED = 200  # ended sessions in memory alone, of a token and those made with it; its oldest go first
 
 
 async def run(sessions: Sessions) -> None:
@@ -53,8 +57,9 @@ def _crowded(ended: Sequence[Session]) -> set[Session]:
     found = set()
     for session in reversed(ended):
         if not session.options.stored:
-            newer[session.holder] += 1
-            if newer[session.holder] > UNSTORED:
+            root = root_of(session.holder)
+            newer[root] += 1
+            if newer[root] > UNSTORED:
                 found.add(session)
     return found
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from streamsvc.core import clock
 from streamsvc.core.errors import CapacityError, ConfigError
+from streamsvc.events.store import sync_folder
 
 FILE = "~revoked.json"  # in the data folder; no session can have this name
 _MOST = 10_000  # kept at once; security limit
@@ -42,28 +43,37 @@ class Revocations:
         """Revoke a token for `seconds`, after which it has expired. Any thread; then it is on the disk.
 
         Raises:
-            CapacityError: too many are revoked.
+            CapacityError: too many are revoked, or it cannot be written; nothing is revoked then.
         """
         with self._adding:
             self._add(token, seconds, by_owner=by_owner)
 
     def _add(self, token: str, seconds: float, *, by_owner: bool) -> None:
-        now = clock.utc().timestamp()
-        self._until = {one: until for one, until in self._until.items() if until > now}
         if self.covers(token):
             return
+        now = clock.utc().timestamp()
+        # What was made with it is covered by it from now on.
+        kept = {
+            one: until
+            for one, until in self._until.items()
+            if until > now and not one.startswith(f"{token}.")
+        }
         family = token.partition(".")[0]
-        of_one = sum(one.partition(".")[0] == family for one in self._until)
-        if len(self._until) >= _MOST or (of_one >= _MOST_OF_ONE and not by_owner):
+        of_one = sum(one.partition(".")[0] == family for one in kept)
+        if len(kept) >= _MOST or (of_one >= _MOST_OF_ONE and not by_owner):
             raise CapacityError(
                 "Too many tokens are revoked; revoke the one that they were made with",
                 code="too_many_revoked",
             )
-        # What was made with it is covered by it from now on.
-        kept = {one: until for one, until in self._until.items() if not one.startswith(f"{token}.")}
-        self._until = kept | {token: now + seconds}
+        kept[token] = now + seconds
         if self._path is not None:
-            _write(self._path, self._until)
+            try:
+                _write(self._path, kept)
+            except OSError:
+                raise CapacityError(
+                    "a revocation cannot be written to the disk of this server now", code="store_failed"
+                ) from None
+        self._until = kept
 
 
 def _read(path: Path) -> dict[str, float]:
@@ -90,3 +100,4 @@ def _write(path: Path, until: Mapping[str, float]) -> None:
         file.flush()
         os.fsync(file.fileno())
     new.replace(path)
+    sync_folder(path.parent)

@@ -155,6 +155,11 @@ def counted_as(grants: Grants, connection: HTTPConnection) -> str:
     return f"token:{root_of(grants.holder)}"
 
 
+def share_of(grants: Grants) -> str:
+    """Whose share of something a request takes; "": there are no shares for the owner."""
+    return "" if grants.holder in (OWNER, LOCAL) else root_of(grants.holder)
+
+
 def unnamed(routes: Iterable[BaseRoute]) -> list[str]:
     """The doors among these routes that the table does not name."""
     doors = []

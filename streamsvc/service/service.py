@@ -38,6 +38,7 @@ from streamsvc.service.rate_limit import RateLimiter
 from streamsvc.service.revocations import FILE, Revocations
 from streamsvc.service.session import Session, SharedResources
 from streamsvc.service.sessions import Sessions
+from streamsvc.service.started_by import StartedBy
 from streamsvc.vision import keyframes
 from streamsvc.workers.look_cache import LookCache
 from streamsvc.workers.supervisor import Worker
@@ -74,7 +75,7 @@ class Service:
         think: ThinkModel | None = None,
     ) -> None:
         self.settings = settings
-        self.auth = Auth(settings.server, Revocations(settings.data_dir / FILE))
+        self.auth = Auth(settings.server, Revocations(settings.data_dir / FILE if keeps else None))
         self._at_once = tuple(at_once)
         self._keeps = keeps
         self._folder: FolderLock | None = None
@@ -106,6 +107,7 @@ class Service:
         self.sessions = Sessions(shared, self._tasks, self.load_controller.admit)
         self.publications = Publications(self.sessions, self._tasks)
         self.pushes = Pushes(self.sessions, self._tasks)
+        self.started = StartedBy(self.auth.over)
         self.updates = RateLimiter(settings.limits.updates_per_minute)  # of a session, with a token
         metrics.build_info.info({"version": streamsvc.__version__, "engine": settings.models.profile})
 
@@ -114,11 +116,12 @@ class Service:
         if self._keeps:
             self._folder = FolderLock(self.settings.data_dir)
             await self.sessions.stored.find_all()
+            self._tasks.spawn(retention.run(self.sessions))  # erases in the data folder
         if self._at_once:
             self._checking = self._tasks.spawn(self._check_models())
         for worker in self.workers.values():
             self._tasks.spawn(worker.run())
-        self._tasks.spawn(retention.run(self.sessions))
+        self._tasks.spawn(self.started.run())
         self._tasks.spawn(self.load_controller.run(self._silent_workers))
         if "see" in self._at_once:
             self._tasks.spawn(self._prepare_router())

@@ -150,7 +150,11 @@ class Sessions:
         store = Store(folder, events=keep.events, frames=keep.frames, sync=keep.sync)
         tape: Tape = LIVE
         if folder is not None and (options.record if options.record is not None else keep.record == "all"):
-            tape = Recorder(folder, self.shared.settings, options, self.shared.roles)
+            try:
+                tape = Recorder(folder, self.shared.settings, options, self.shared.roles)
+            except CapacityError:
+                store.close(purge=True)  # nothing of a session that never began is left
+                raise
         session = Session(new_id, self.shared, store, options, tape)
         session.holder = holder
         with contextlib.suppress(*FAILURES):  # then a write of the log fails too, and tells it
@@ -225,7 +229,7 @@ class Sessions:
         A name leads to its live broadcast, else to the newest that had media, else to the newest. An address
         that leads nowhere is returned as it is.
         """
-        if broadcast_ids.name_of(address) is not None:
+        if broadcast_ids.is_id(address):
             return address
         everything: list[Session | StoredSession] = [*self.by_id.values(), *self.stored.by_id.values()]
         prefix = f"{address}."

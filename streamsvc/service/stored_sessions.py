@@ -18,6 +18,7 @@ from streamsvc.events.replay import LoggedEvent, answer_of, translations_of, uni
 from streamsvc.events.schema import EVENTS
 from streamsvc.events.store import FAILURES, Store, StoredQuestion
 from streamsvc.events.stored import StoredSession, last_change, look
+from streamsvc.service import broadcast_ids
 from streamsvc.service.session import Session, SharedResources
 
 log = structlog.get_logger()
@@ -74,11 +75,14 @@ class StoredSessions:
             if found is None:
                 return None
             keep = shared.settings.store
+            store: Store | None = None
             try:
                 store = Store(found.folder, events=keep.events, frames=keep.frames)
                 session = Session(name, shared, store)
                 await asyncio.to_thread(_fill, session, found)
             except _UNREADABLE as error:
+                if store is not None:
+                    await asyncio.to_thread(store.close, purge=False)
                 log.error("a session cannot be read", session=name, error=type(error).__name__)
                 raise StreamsvcError(
                     "the files of this session cannot be read; it can be erased", code="unreadable"
@@ -106,16 +110,20 @@ class StoredSessions:
         await asyncio.to_thread(self._sweep_unreadable, retention, known)
 
     def _sweep_unreadable(self, retention: float, known: set[str]) -> None:
-        for folder in _folders(self._data_dir):
+        for folder in _folders(self._data_dir, unfinished=True):
             with contextlib.suppress(OSError):
                 age = (clock.utc() - last_change(folder)).total_seconds()
                 if folder.name not in known and age > retention:
                     shutil.rmtree(folder, ignore_errors=True)
 
 
-def _folders(data_dir: Path) -> Iterator[Path]:
+def _folders(data_dir: Path, *, unfinished: bool = False) -> Iterator[Path]:
+    """The folders of sessions; `unfinished`: those too of which there is the folder alone."""
     if data_dir.is_dir():
-        yield from sorted(folder for folder in data_dir.iterdir() if (folder / "session.db").is_file())
+        for folder in sorted(data_dir.iterdir()):
+            named = unfinished and broadcast_ids.is_id(folder.name) and folder.is_dir()
+            if named or (folder / "session.db").is_file():
+                yield folder
 
 
 def _fill(session: Session, found: StoredSession) -> None:

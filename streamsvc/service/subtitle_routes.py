@@ -9,13 +9,14 @@ import json
 from collections.abc import AsyncGenerator, Sequence
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
 
 from streamsvc.core.errors import InvalidRequest
 from streamsvc.events.subscription import SlowSubscriber, Subscription
 from streamsvc.service.closing_stream import ClosingStream
 from streamsvc.service.question_routes import SSE_HEADERS
+from streamsvc.service.rights import share_of
 from streamsvc.service.service import Service
 from streamsvc.service.session import Session
 from streamsvc.speech import captions
@@ -29,6 +30,7 @@ def router(service: Service) -> APIRouter:
 
     @routes.get("/{session_id}/captions.{form}")
     async def subtitles(
+        request: Request,
         session_id: str,
         form: Literal["vtt", "srt", "json"],
         lang: Annotated[
@@ -53,7 +55,9 @@ def router(service: Service) -> APIRouter:
             return JSONResponse(captions.to_json(closed))
         if follow:
             # No await between reading the closed cues and subscribing: no cue is lost or written twice.
-            subscription = session.log.subscribe(["caption.final", "caption.translation"])
+            subscription = session.log.subscribe(
+                ["caption.final", "caption.translation"], share=share_of(service.auth.of(request.scope))
+            )
             file = captions.SubtitleWriter(form)
             head = file.head + "".join(file.write(cue.start, cue.end, cue.text) for cue in closed)
             return ClosingStream(

@@ -10,10 +10,10 @@ import json
 from collections.abc import MutableMapping
 from typing import Any
 
-from fastapi.responses import JSONResponse
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from streamsvc.core.error_response import error_response
 from streamsvc.core.errors import StreamsvcError, Unauthorized
 from streamsvc.core.types import Grants
 from streamsvc.events import schema
@@ -122,7 +122,7 @@ class _Sent:
                     await self._send({"type": "websocket.send", "text": _told(error, scope)})
                 await self._send({"type": "websocket.close", "code": error.close_code, "reason": error.code})
         elif self._type is None or self._held is not None:
-            await JSONResponse(error.body(), error.status, error.headers())(scope, receive, self._send)
+            await error_response(error)(scope, receive, self._send)
         else:
             is_stream = self._type.startswith("text/event")
             last = f"event: error\ndata: {_told(error, scope)}\n\n" if is_stream else ""
@@ -130,9 +130,14 @@ class _Sent:
 
     def _signed(self, text: str) -> str:
         """A text whose signed addresses end with the grants."""
-        if "&sig=" not in text:
-            return text
-        return SIGNED_ADDRESS.sub(lambda found: self._auth.signed_for(self._grants, found), text)
+        return signed_text(self._auth, self._grants, text)
+
+
+def signed_text(auth: Auth, grants: Grants, text: str) -> str:
+    """A text for the holder of `grants`, whose signed addresses end with them."""
+    if "&sig=" not in text:
+        return text
+    return SIGNED_ADDRESS.sub(lambda found: auth.signed_for(grants, found), text)
 
 
 def _told(error: StreamsvcError, scope: Scope) -> str:

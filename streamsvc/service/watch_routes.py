@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
@@ -10,8 +11,13 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 from streamsvc.answers.watch_conditions import MAX_LENGTH
 from streamsvc.answers.watches import COOLDOWN, MAX_COOLDOWN, Watches
+from streamsvc.core.errors import StreamsvcError, Unauthorized
 from streamsvc.core.types import Grants
+from streamsvc.events.log import EventLog
+from streamsvc.service.auth import Auth
 from streamsvc.service.rights import require
+from streamsvc.service.started_by import StartedBy
+from streamsvc.service.token_lifetime import signed_text
 
 
 class NewWatch(BaseModel):
@@ -36,14 +42,22 @@ class Watched(Protocol):
     @property
     def watches(self) -> Watches: ...  # noqa: D102
 
+    @property
+    def log(self) -> EventLog: ...  # noqa: D102
 
-def router(find: Callable[[str], Awaitable[Watched]], grants_of: Callable[[Request], Grants]) -> APIRouter:
+
+def router(find: Callable[[str], Awaitable[Watched]], auth: Auth, started: StartedBy) -> APIRouter:
     """The routes.
 
     Args:
         find: a session by its id; raises NotFound.
-        grants_of: a request's grants.
+        auth: of the service.
+        started: ends a webhook with the token that it was added with.
     """
+
+    def grants_of(request: Request) -> Grants:
+        return auth.of(request.scope)
+
     routes = APIRouter(prefix="/v1/sessions/{session_id}/watches", tags=["watches"])
 
     @routes.post("", status_code=201)
@@ -51,14 +65,26 @@ def router(find: Callable[[str], Awaitable[Watched]], grants_of: Callable[[Reque
         """Add a watch. Alerts are published as `alert.fired` and POSTed to the webhook, if given.
 
         The webhook's secret is in this response only. A webhook takes the permission to publish: what is said
-        leaves the service by it.
+        leaves the service by it. It ends with the token that it was added with; the watch stays.
         """
+        grants = grants_of(request)
         if body.webhook is not None:
-            require(grants_of(request), "publish")
-        watches = (await find(session_id)).watches
+            require(grants, "publish")
+        session = await find(session_id)
+        watches = session.watches
         if body.webhook is None:
             return await watches.add(body.when, body.cooldown_s)
-        return await watches.add_with_webhook(body.when, body.cooldown_s, body.webhook.get_secret_value())
+        url = body.webhook.get_secret_value()
+        signed = functools.partial(signed_text, auth, grants)
+        watch = await watches.add_with_webhook(body.when, body.cooldown_s, url, signed)
+
+        def stop(why: Unauthorized) -> None:
+            watches.stop_webhook(watch["id"])
+            told = f"the webhook of watch {watch['id']} has been stopped: {why.message} ({why.code})"
+            session.log.emit("error", StreamsvcError(told, code="webhook_stopped").body())
+
+        started.add(grants, lambda: watches.has_webhook(watch["id"]), stop)
+        return watch
 
     @routes.get("")
     async def show(session_id: str) -> list[dict[str, Any]]:

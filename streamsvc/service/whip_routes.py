@@ -7,7 +7,6 @@ from fastapi import APIRouter, Request
 from streamsvc.core.types import Grants
 from streamsvc.ingest import whip
 from streamsvc.service import rights
-from streamsvc.service.auth import root_of
 from streamsvc.service.rate_limit import RateLimiter
 from streamsvc.service.service import Service
 
@@ -30,10 +29,18 @@ class _Host:
         """Grants of the request, checked for what the table says of its route."""
         return rights.check(self._service.auth, request)
 
-    async def publish(self, session: str | None, offer: str, grants: Grants) -> whip.Publication:
-        """Answer an SDP offer. Rate limited by token, with those that were made with it."""
-        self._limiter.take(root_of(grants.holder))
-        return await self._service.publications.publish(session, offer, grants.holder)
+    async def publish(self, session: str | None, offer: str, request: Request) -> whip.Publication:
+        """Answer an SDP offer. Rate limited by token, with those that were made with it, else by address."""
+        grants = self._service.auth.of(request.scope)
+        self._limiter.take(rights.counted_as(grants, request))
+        publications = self._service.publications
+        made = await publications.publish(session, offer, grants.holder)
+        self._service.started.add(
+            grants,
+            lambda: made.resource in publications.by_resource,
+            lambda why: publications.cut(made.resource, why.code),
+        )
+        return made
 
     def find(self, resource: str) -> whip.Publication | None:
         """A publication by the resource id in its Location."""

@@ -335,3 +335,19 @@ async def test_where_power_loss_is_to_be_survived_an_event_is_seen_once_the_disk
     assert [event["seq"] for event in await received(subscription)] == [3]
     assert await subscription.next() is None
     store.close(purge=True)
+
+
+async def test_one_share_has_half_of_the_places_and_who_has_none_all() -> None:
+    log = a_log(Limits(subscribers=5))
+    first, _ = (log.subscribe(share="mallory") for _ in range(2))
+    with pytest.raises(CapacityError) as refused:
+        log.subscribe(share="mallory")
+    assert refused.value.code == "too_many_of_token"
+    log.subscribe(share="alice")
+    log.unsubscribe(first)
+    log.subscribe(share="mallory")
+    for _ in range(2):
+        log.subscribe()
+    with pytest.raises(CapacityError) as refused:
+        log.subscribe()
+    assert refused.value.code == "too_many_subscribers"

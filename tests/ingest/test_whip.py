@@ -70,7 +70,7 @@ class FakeHost:
             raise self.refuses
         return Grants("t", "*", frozenset({"publish"}), None, "t")
 
-    async def publish(self, session: str | None, offer: str, grants: Grants) -> Publication:
+    async def publish(self, session: str | None, offer: str, request: Request) -> Publication:
         if self.fails:
             raise self.fails
         self.offers.append(offer)
@@ -283,7 +283,7 @@ class RealHost(FakeHost):
         self.ended = asyncio.Event()
         self.peers: list[Peer] = []
 
-    async def publish(self, session: str | None, offer: str, grants: Grants) -> Publication:
+    async def publish(self, session: str | None, offer: str, request: Request) -> Publication:
         def note_state(state: str, reason: str) -> None:
             self.states.append((state, reason))
 

@@ -198,6 +198,15 @@ def test_a_signed_url_is_valid_for_one_path_until_it_expires() -> None:
     assert Auth(Server()).sign(PATH, 60) == PATH, "an open server needs no signatures"
 
 
+@pytest.mark.parametrize("form", ["{:020}0", "{:011}"])
+def test_an_expiry_is_written_in_one_way_alone(form: str) -> None:
+    auth = with_key()
+    address = auth.sign(PATH, 60)
+    again = re.sub(r"exp=(\d+)", lambda found: f"exp={form.format(int(found[1]))}", address)
+    with pytest.raises(Unauthorized):
+        auth.of(asking(again))
+
+
 def test_a_request_is_decoded_once(monkeypatch: pytest.MonkeyPatch) -> None:
     auth = with_key()
     owner = auth.grants(headers(authorization=f"Bearer {KEY}"))
@@ -236,6 +245,7 @@ def test_an_origin_that_is_none_is_refused(origin: str) -> None:
         ("1e9", "a"),
         ("٣", "a"),
         ("9" * 5000, "a"),
+        ("9" * 11, "a"),
         ("99999999999", "ä"),
         ("99999999999", "\ud800"),
     ],

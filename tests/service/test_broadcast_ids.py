@@ -30,6 +30,9 @@ def test_an_id_without_a_name_cannot_be_guessed_and_has_none() -> None:
     assert len(one) >= 2 + 16
     assert name_of(one) is None
     assert door_of(one) == one
+    with pytest.raises(InvalidRequest):
+        check_name(one)
+    check_name(one[:-1])
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "a/b", "a b", "ä", "x" * (NAME_LENGTH + 1), "a\n", "٣"])

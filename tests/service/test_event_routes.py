@@ -17,7 +17,7 @@ from streamsvc.events.subscription import Subscription
 from streamsvc.service import app, event_routes
 from streamsvc.service.event_routes import EventQuery
 from tests.builders.fake_service import at_the_door
-from tests.builders.service import VALIDATOR, open_session, serving, socket_of, until
+from tests.builders.service import VALIDATOR, error_of, open_session, serving, socket_of, until
 
 
 async def test_a_subscriber_that_disconnects_at_the_handshake_takes_no_place(tmp_path: Path) -> None:
@@ -178,8 +178,8 @@ async def test_a_subscriber_names_so_many_types_and_so_long_a_client_at_most(
         log = service.sessions.find(session).log
         subscribe = log.subscribe
 
-        def noted(*given: Any) -> Subscription:
-            made.append(subscribe(*given))
+        def noted(*given: Any, **named: Any) -> Subscription:
+            made.append(subscribe(*given, **named))
             return made[-1]
 
         monkeypatch.setattr(log, "subscribe", noted)
@@ -187,3 +187,35 @@ async def test_a_subscriber_names_so_many_types_and_so_long_a_client_at_most(
             await _read(place, f"/v1/sessions/{session}/events?after=0&{query}&types=*&client={name}", 1)
         assert len(made[0]._types) == 1
         assert made[0].client == made[1].client != ""
+
+
+async def test_one_token_with_those_made_with_it_leaves_places_for_others(tmp_path: Path) -> None:
+    key = "a-key-of-enough-length"
+    limits = {"subscribers": 4}
+    async with at_the_door(tmp_path, server={"api_key": key}, limits=limits) as (service, place, client):
+        owner = service.auth.grants({"authorization": f"Bearer {key}"})
+        session = (await service.sessions.create()).id
+        may = ("subscribe", "ask")
+        one = service.auth.token(owner, session=session, may=may, seconds=60).token
+        mine = service.auth.grants({"authorization": f"Bearer {one}"})
+        child = service.auth.token(mine, session=session, may=may, seconds=60).token
+        headers = [{"Authorization": f"Bearer {token}"} for token in (one, child, key)]
+        path = f"/v1/sessions/{session}"
+        async with (
+            socket_of(place, session, additional_headers=headers[0]) as first,
+            socket_of(place, session, additional_headers=headers[1]) as second,
+        ):
+            for events in (first, second):
+                await until(events, "session.created")
+            streamed = {"Accept": "text/event-stream"}
+            asked = {"text": "Who?"}
+            for refused in (
+                await client.get(f"{path}/events", headers=headers[1]),
+                await client.get(f"{path}/captions.vtt?follow=1", headers=headers[1]),
+                await client.post(f"{path}/questions", json=asked, headers=headers[0] | streamed),
+            ):
+                assert error_of(refused) == (503, "too_many_of_token")
+            async with socket_of(place, session, additional_headers=headers[0]) as third:
+                assert (await until(third, "error"))[-1]["error"]["code"] == "too_many_of_token"
+            async with socket_of(place, session, additional_headers=headers[2]) as owners:
+                await until(owners, "session.created")

@@ -15,6 +15,7 @@ from structlog.testing import capture_logs
 
 from streamsvc.core import clock, metrics
 from streamsvc.core.config import Limits
+from streamsvc.core.errors import CapacityError
 from streamsvc.service.http_server import Connections, protocol_with
 from tests.builders.http_server import listening
 
@@ -184,3 +185,44 @@ def test_refused_connections_are_logged_now_and_then_with_their_number(virtual: 
         assert "192.0.2.1" not in str(lines)
 
     virtual.run(main())
+
+
+class _Transport(asyncio.Transport):
+    closing = False
+
+    def is_closing(self) -> bool:
+        return self.closing
+
+
+def test_one_token_has_so_many_connections_and_they_are_free_again() -> None:
+    connections = Connections(Limits(connections_per_token=2))
+    transports = [_Transport() for _ in range(4)]
+    for port, transport in enumerate(transports):
+        assert connections.admit(("192.0.2.1", port), transport)
+    for _ in range(2):
+        for port in (0, 1):
+            connections.authenticated(("192.0.2.1", port), "mallory")
+    with pytest.raises(CapacityError) as refused:
+        connections.authenticated(("192.0.2.1", 2), "mallory")
+    assert refused.value.code == "too_many_of_token"
+    connections.authenticated(("192.0.2.1", 2), "alice")
+    connections.authenticated(("192.0.2.1", 3), "")
+    connections.authenticated(("192.0.2.9", 0), "mallory")  # of a client behind a proxy: not one of ours
+    transports[0].closing = True
+    connections.authenticated(("192.0.2.1", 3), "mallory")
+
+
+async def test_what_is_no_http_after_an_answer_closes_the_connection_without_a_second_one() -> None:
+    async with serving() as port:
+        faults: list[object] = []
+        asyncio.get_running_loop().set_exception_handler(lambda loop, context: faults.append(context))
+        client = await Client.to(port)
+        client.writer.write(b"GET / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n")
+        async with asyncio.timeout(5):
+            answer = await client.reader.readuntil(b"ok")
+            client.writer.write(b"zz\r\n")
+            rest = await client.reader.read()
+        assert answer.startswith(b"HTTP/1.1 200")
+        assert rest == b""
+        assert faults == []
+        await client.close()

@@ -11,7 +11,7 @@ from streamsvc.core import clock
 from streamsvc.core.errors import CapacityError
 from streamsvc.service.media_input import State
 from streamsvc.service.places import holds
-from tests.builders.fake_service import at, rejected, serving
+from tests.builders.fake_service import Peer, at, rejected, serving
 from tests.builders.session import Sender, sends
 
 
@@ -111,5 +111,27 @@ def test_tokens_made_with_one_token_share_its_waiting_sessions(stage: asyncio.Ru
             with pytest.raises(CapacityError):
                 await running.sessions.create(holder="mallory.more")
             await running.sessions.create(holder="alice")
+
+    stage.run(main())
+
+
+def test_those_who_wait_keep_no_publisher_out_and_the_owner_has_no_share(
+    stage: asyncio.Runner, tmp_path: Path, peers: list[Peer]
+) -> None:
+    async def main() -> None:
+        limits = {"unpublished": 6, "unpublished_per_holder": 2}
+        async with serving(tmp_path, limits=limits) as running:
+            for holder in ("mallory", "mallory", "eve", "eve", "owner", "owner"):
+                await running.sessions.create(holder=holder)
+            with pytest.raises(CapacityError):
+                await running.sessions.create(holder="alice")
+            await running.publications.publish("talk", "good", "alice")
+            assert at(running.sessions.find("talk"), State.LIVE)
+            with pytest.raises(CapacityError) as caught:
+                await running.publications.publish("more", "good", "mallory")
+            assert caught.value.code == "too_many_unpublished", "it has its share"
+        async with serving(tmp_path / "open", limits=limits) as running:
+            for holder in ("owner", "local", "owner", "local", "owner", "local"):
+                await running.sessions.create(holder=holder)
 
     stage.run(main())

@@ -19,6 +19,7 @@ from streamsvc.core.types import DeclineReason, Question
 from streamsvc.events.subscription import SlowSubscriber
 from streamsvc.service import question_routes
 from streamsvc.service.session import Session
+from tests.builders.fake_service import at_the_door
 from tests.builders.service import error_of, open_session, serving, socket_of, until
 from tests.builders.spoken import KEY
 
@@ -276,3 +277,11 @@ async def test_an_answer_for_its_asker_alone_reaches_no_other_subscriber_in_any_
                     if replayed[-1].get("question_id") == last:
                         break
         assert {event["question_id"] for event in replayed if "question_id" in event} == {last}
+
+
+async def test_the_address_of_an_answer_stays_when_the_name_begins_anew(tmp_path: Path) -> None:
+    async with at_the_door(tmp_path) as (service, _, client):
+        session = await service.sessions.create(name="talk")
+        made = await client.post("/v1/sessions/talk/questions", json={"text": "Anything?"})
+        assert made.status_code == 202
+        assert made.headers["location"].startswith(f"/v1/sessions/{session.id}/questions/")

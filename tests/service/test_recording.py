@@ -155,8 +155,29 @@ def test_a_bundle_that_cannot_be_made_refuses_the_session(
             with pytest.raises(StreamsvcError) as caught:
                 await service.sessions.create(name="x")
             assert caught.value.code == "store_failed"
+            assert kept(tmp_path) == set()
+            assert service.sessions.by_id == {}
 
     stage.run(main())
+
+
+def test_no_signed_address_is_in_the_bundle(stage: asyncio.Runner, tmp_path: Path) -> None:
+    async def main() -> None:
+        server = {"api_key": "a-key-of-enough-length"}
+        async with serving(tmp_path, store={"record": "all"}, server=server) as service:
+            session = service.sessions.start("x")
+            await asyncio.sleep(0)
+            assert "sig=" in session.frame_url(1.0)
+            told = {"of": "1", "reason": "change", "url": session.frame_url(1.0)}
+            session.log.emit("keyframe.sampled", told)
+            session.end("done")
+            await session.over.wait()
+
+    stage.run(main())
+    bundle = tmp_path / "x" / NAME
+    events = [str(record.fields["told"]) for record in records(bundle) if record.kind == "event"]
+    assert any('/v1/sessions/x/frames/1.000.jpg"' in text for text in events)
+    assert b"sig=" not in bundle.read_bytes()
 
 
 def test_a_digest_tells_requests_apart_by_values_and_arrays() -> None:

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import httpx
 import pytest
 from starlette.responses import JSONResponse
 from starlette.types import Receive, Scope, Send
+from websockets.asyncio.client import connect
+from websockets.exceptions import InvalidStatus
 
 from streamsvc.core.config import Limits, Server
 from streamsvc.service.auth import Auth
 from streamsvc.service.request_guard import RequestGuard
+from tests.builders.fake_service import at_the_door
+from tests.builders.service import error_of
 from tests.builders.spoken import KEY
 
 RIGHT = {"Authorization": f"Bearer {KEY}"}
@@ -116,3 +122,25 @@ async def test_wrong_keys_are_slowed_down_and_a_right_one_is_not() -> None:
 async def test_doors_that_read_by_themselves_are_left_alone(path: str) -> None:
     async with client_of(Application(), body_bytes=10) as client:
         assert (await client.post(path, content=b"x" * 100)).json() == {"read": 100}
+
+
+async def test_one_token_has_so_many_connections_and_the_key_all(tmp_path: Path) -> None:
+    limits = {"connections_per_token": 1}
+    async with at_the_door(tmp_path, server={"api_key": KEY}, limits=limits) as (service, place, _):
+        owner = service.auth.grants({"authorization": f"Bearer {KEY}"})
+        token = service.auth.token(owner, session="*", may=("subscribe",), seconds=60).token
+        got = []
+        async with contextlib.AsyncExitStack() as stack:
+            for shown in (token, token, KEY, KEY):
+                headers = {"Authorization": f"Bearer {shown}"}
+                one = httpx.AsyncClient(base_url=f"http://{place}", headers=headers)
+                answer = await (await stack.enter_async_context(one)).get("/v1/sessions")
+                got.append(error_of(answer) if answer.is_error else answer.status_code)
+            socket = connect(
+                f"ws://{place}/v1/realtime", additional_headers={"Authorization": f"Bearer {token}"}
+            )
+            with pytest.raises(InvalidStatus) as refused:
+                await stack.enter_async_context(socket)
+            assert refused.value.response.status_code == 503
+            assert b"too_many_of_token" in (refused.value.response.body or b"")
+    assert got == [200, (503, "too_many_of_token"), 200, 200]

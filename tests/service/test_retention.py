@@ -8,11 +8,13 @@ from pathlib import Path
 import psutil
 import pytest
 
-from streamsvc.core import clock
+from streamsvc.core import clock, config
 from streamsvc.core.errors import Conflict, NotFound
 from streamsvc.core.options import SessionOptions, SpeechOptions
 from streamsvc.events.stored import StoredSession
 from streamsvc.service import retention
+from streamsvc.service.revocations import FILE
+from streamsvc.service.service import Service
 from tests.builders.fake_service import kept, serving
 from tests.builders.session import Sender
 from tests.builders.units import cue
@@ -48,7 +50,13 @@ def test_of_sessions_in_memory_alone_a_holder_s_own_oldest_go_first_and_never_an
     async def main() -> None:
         async with serving(tmp_path) as running:
             made = []
-            for holder, stored in (("a", True), *[("b", False)] * 2, *[("a", False)] * 4, ("a", True)):
+            for holder, stored in (
+                ("a", True),
+                *[("b", False)] * 2,
+                *[("a", False)] * 2,
+                *[("a.child", False)] * 2,
+                ("a", True),
+            ):
                 session = await running.sessions.create(options=SessionOptions(stored=stored), holder=holder)
                 made.append(session)
                 await running.sessions.delete(session.id)
@@ -182,7 +190,24 @@ async def test_ended_sessions_keep_no_file_open(tmp_path: Path) -> None:
             await running.sessions.delete(session.id)
             await session.over.wait()
         assert opened() == []
-        assert (await running.sessions.open(made[0].id)).store.oldest() == 1
+        assert (await running.sessions.open(made[0].id)).store.read(0, 10**6, 1)[0][0] == 1
         assert opened()
         await retention.sweep(running.sessions)
         assert opened() == []
+
+
+def test_a_service_that_keeps_nothing_erases_nothing_of_the_one_that_has_the_folder(
+    stage: asyncio.Runner, tmp_path: Path
+) -> None:
+    async def main() -> None:
+        async with serving(tmp_path, store={"retention": 1e9}) as running:
+            session = await running.sessions.create()
+            await running.sessions.delete(session.id)
+            await session.over.wait()
+            (tmp_path / FILE).write_text("broken: the owner's business alone")
+            settings = config.load(None, server={"data_dir": tmp_path}, store={"retention": 0.0})
+            async with Service(settings, at_once=(), keeps=False):
+                await clock.sleep(3 * retention.SECONDS)
+            assert kept(tmp_path) >= {session.id}
+
+    stage.run(main())

@@ -72,6 +72,41 @@ def test_a_holder_cannot_use_up_the_room_of_the_owner(monkeypatch: pytest.Monkey
         revoked.add(token(99), 60, by_owner=True)
 
 
+def test_a_token_that_has_used_up_its_share_does_not_keep_its_parent_from_revoking_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(revocations, "_MOST", 3)
+    monkeypatch.setattr(revocations, "_MOST_OF_ONE", 3)
+    revoked = Revocations()
+    leaked = f"{token(1)}.{token(2)}"
+    for number in range(3):
+        revoked.add(f"{leaked}.{token(number)}", 60, by_owner=False)
+    revoked.add(leaked, 60, by_owner=False)
+    assert revoked._until.keys() == {leaked}
+
+
+def test_what_cannot_be_written_is_not_revoked_and_the_next_try_says_so_too(tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    revoked = Revocations(folder / revocations.FILE)
+    folder.write_text("no folder")
+    for _ in range(2):
+        with pytest.raises(CapacityError) as refused:
+            revoked.add(token(1), 60, by_owner=True)
+        assert refused.value.code == "store_failed"
+        assert not revoked.covers(token(1))
+    folder.unlink()
+    revoked.add(token(1), 60, by_owner=True)
+    assert Revocations(folder / revocations.FILE).covers(token(1))
+
+
+def test_its_name_is_on_the_disk_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    synced: list[tuple[Path, bool]] = []
+    path = tmp_path / revocations.FILE
+    monkeypatch.setattr(revocations, "sync_folder", lambda folder: synced.append((folder, path.exists())))
+    Revocations(path).add(token(1), 60, by_owner=True)
+    assert synced == [(tmp_path, True)]
+
+
 def test_several_at_once_are_all_kept(tmp_path: Path) -> None:
     path = tmp_path / revocations.FILE
     revoked = Revocations(path)

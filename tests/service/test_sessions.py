@@ -305,3 +305,21 @@ async def test_a_hangover_that_cannot_be_opens_no_session(tmp_path: Path) -> Non
             assert refused.value.code == "bad_hangover"
         assert running.sessions.by_id == {}
         await running.sessions.create(options=SessionOptions(SpeechOptions(hangover=5.0)))
+
+
+def test_nobody_begins_a_broadcast_at_the_id_of_a_session_without_a_name(
+    stage: asyncio.Runner, tmp_path: Path
+) -> None:
+    async def main() -> None:
+        async with serving(tmp_path) as running:
+            mine = await running.sessions.create()
+            mine.end("ended")
+            await mine.over.wait()
+            for again in (running.sessions.create(name=mine.id), running.publications.publish(mine.id, "x")):
+                with pytest.raises(StreamsvcError) as refused:
+                    await again
+                assert refused.value.code in ("bad_session_id", "session_ended")
+            running.sessions.start(f"{mine.id}.20991231-000000-abcd")  # of an earlier version
+            assert running.sessions.resolve(mine.id) == mine.id
+
+    stage.run(main())

@@ -19,7 +19,8 @@ from streamsvc.core.errors import ConfigError, NotFound, StreamsvcError
 from streamsvc.core.options import SessionOptions
 from streamsvc.core.types import Answer, Gap, Keyframe, Speech, Translation, VideoFrame
 from streamsvc.core.units import Reply
-from streamsvc.service import app, retention
+from streamsvc.events.store import Store
+from streamsvc.service import app, broadcast_ids, retention, stored_sessions
 from streamsvc.service.audience import audience_of
 from streamsvc.service.service import Service
 from streamsvc.service.session import Session
@@ -302,6 +303,9 @@ def test_sessions_of_earlier_runs_go_by_time_and_bytes_while_the_service_runs(
         (tmp_path / "broken" / "session.db").write_bytes(b"no database " * 100)
         aged("broken", 3700)
         (tmp_path / "holiday").mkdir()
+        empty = tmp_path / broadcast_ids.new_id("empty")  # its session was never written
+        empty.mkdir()
+        os.utime(empty, (clock.utc().timestamp() - 3700,) * 2)
         async with serving(tmp_path) as running:
             assert set(running.sessions.stored.by_id) == {"old", "new", "newer"}
             await running.sessions.open("newer")
@@ -326,6 +330,28 @@ async def test_files_that_break_are_told_and_can_be_erased(tmp_path: Path) -> No
         assert (answer.status_code, answer.json()["error"]["code"]) == (500, "unreadable")
         assert (await client.delete("/v1/sessions/talk?purge=1")).status_code == 200
         assert kept(tmp_path) == set()
+
+
+async def test_a_log_that_cannot_be_read_leaves_no_file_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed: list[bool] = []
+    close = Store.close
+
+    def noted(store: Store, *, purge: bool) -> None:
+        closed.append(purge)
+        close(store, purge=purge)
+
+    def fails(*_: object) -> None:
+        raise ValueError("half of an event")
+
+    async with doors(tmp_path) as (running, _):
+        await talk(running, "talk")
+    async with doors(tmp_path) as (running, client):
+        monkeypatch.setattr(stored_sessions, "_fill", fails)
+        monkeypatch.setattr(Store, "close", noted)
+        assert (await client.get("/v1/sessions/talk")).status_code == 500
+        assert closed == [False]
 
 
 async def test_a_second_service_on_one_data_folder_is_refused_and_touches_nothing(tmp_path: Path) -> None:

@@ -209,3 +209,31 @@ async def test_a_token_revokes_itself_and_what_it_made_and_no_other(tmp_path: Pa
             assert error_of(refused) == (401, code), "also after a restart"
         made_with = await client.post("/v1/tokens", json={"may": ["ask"]}, headers=others)
         assert made_with.status_code == 201
+
+
+async def test_a_new_token_tells_how_long_it_is_valid_which_is_no_longer_than_its_maker(
+    tmp_path: Path,
+) -> None:
+    async with serving(tmp_path, server={"api_key": KEY}) as (_, _, client):
+        made = (await client.post("/v1/tokens", json={"expires_in": 60}, headers=OWNER)).json()
+        assert made["expires_in"] == 60
+        mine = {"Authorization": f"Bearer {made['token']}"}
+        child = (await client.post("/v1/tokens", json={"expires_in": 3600}, headers=mine)).json()
+        assert 0 < child["expires_in"] <= 60
+
+
+async def test_who_has_minted_all_it_may_can_still_revoke_and_a_child_uses_up_its_own_alone(
+    tmp_path: Path,
+) -> None:
+    limits = {"requests_per_minute": 2}
+    async with serving(tmp_path, server={"api_key": KEY}, limits=limits) as (_, _, client):
+        made = (await client.post("/v1/tokens", json={}, headers=OWNER)).json()
+        mine = {"Authorization": f"Bearer {made['token']}"}
+        child, other = [(await client.post("/v1/tokens", json={}, headers=mine)).json() for _ in range(2)]
+        assert (await client.post("/v1/tokens", json={}, headers=mine)).status_code == 429
+        childs = {"Authorization": f"Bearer {child['token']}"}
+        path = f"/v1/tokens/{child['jti']}"
+        invented = [await client.delete(f"{path}.{number:012}", headers=childs) for number in range(3)]
+        assert [answer.status_code for answer in invented] == [204, 204, 429]
+        assert (await client.delete(path, headers=mine)).status_code == 204
+        assert (await client.delete(f"/v1/tokens/{other['jti']}", headers=mine)).status_code == 204

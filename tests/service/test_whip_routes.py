@@ -91,3 +91,16 @@ async def test_a_gstreamer_publisher_is_captioned(tmp_path: Path) -> None:
     said = " ".join(event["text"] for event in log if event["type"] == "caption.final").lower()
     assert sum(word in said for word in WORDS) >= 6, said
     assert [event for event in log if event["type"] == "keyframe.sampled"], "its pictures are decoded"
+
+
+async def test_with_the_key_offers_are_counted_by_address(tmp_path: Path) -> None:
+    limits = {"requests_per_minute": 1}
+    async with fake_service.serving(tmp_path, limits=limits, server={"api_key": KEY}) as service:
+        application = app.build(service)
+        got = []
+        for host in ("192.0.2.1", "192.0.2.1", "192.0.2.2"):
+            transport = httpx.ASGITransport(application, client=(host, 1))
+            async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
+                headers = SDP | {"Authorization": f"Bearer {KEY}"}
+                got.append((await client.post("/whip", content="v=0 x", headers=headers)).status_code)
+    assert got == [400, 429, 400]

@@ -14,7 +14,6 @@ from starlette.requests import ClientDisconnect
 
 from streamsvc.core.errors import CapacityError, InvalidRequest, NotFound, StreamsvcError
 from streamsvc.events import schema
-from streamsvc.service.auth import SUBPROTOCOL
 from streamsvc.service.compat import deepgram_file, deepgram_live, deepgram_messages, openai_realtime
 from streamsvc.service.compat.audio_session import ConnectionLimits, PcmPublisher, SessionOver, check_size
 from streamsvc.service.compat.deepgram_options import audio_format
@@ -114,9 +113,7 @@ async def _publish(service: Service, session: Session, socket: WebSocket, limits
         session.media.attach(publisher)
     try:
         offered = socket.scope.get("subprotocols", ())
-        await socket.accept(
-            next((name for name in offered if name.startswith((SUBPROTOCOL, "streamsvc."))), None)
-        )
+        await socket.accept(next((name for name in offered if name.startswith("streamsvc.")), None))
         error = await run_until_first_ends(_receive_samples(session, publisher, socket, limits))
         if error is not None:
             await run_until_first_ends(send(socket, schema.refusal(error.body(), session.id)))
