@@ -27,7 +27,7 @@ import PIL.Image
 from streamsvc.core.errors import SourceError
 from streamsvc.core.types import EncodedFrame, Kind, MediaTrack, VideoFrame
 from streamsvc.ingest import decode, sandbox
-from streamsvc.ingest.decoders import audio_decoder, video_decoder
+from streamsvc.ingest.decoders import audio_decoder, parameters, video_decoder
 from streamsvc.ingest.demuxer import FORMS, Demuxed, LibavDemuxer, Opened, Opening
 from streamsvc.ingest.source_channel import Broken, Channel, Fields, error_header
 from streamsvc.ingest.source_inputs import URL_CHARACTERS, AskedInputs
@@ -61,13 +61,14 @@ class Codecs:
                 "name": track.codec,
                 "pixel_aspect": track.pixel_aspect,
                 "extradata": extra.hex(),
+                "parameters": parameters(track),
             }
 
     def track(self, number: int) -> MediaTrack:
-        """A track that was added. Raises Broken."""
+        """A track that was added. Raises SourceError: others have come since."""
         with self._lock:
             if number not in self._tracks:
-                raise Broken("no such codec")
+                raise SourceError("too many other parameters have come since", code="corrupt")
             return self._tracks[number]
 
 
@@ -179,19 +180,27 @@ class Decoding:
         """Answer until the channel is closed."""
         while True:
             header, body = self._channel.receive()
-            self._channel.send(*self._answer(Fields(header), body))
+            try:
+                answer = self._answer(Fields(header), body)
+            except SourceError as error:
+                answer = error_header(error), ()
+            self._channel.send(*answer)
 
     def _answer(self, asked: Fields, body: memoryview) -> Message:
         op = asked.text("op")
         if op == "pixels":
             picture = self._pictures.get(asked.integer("picture"))
             if picture is None:
-                raise Broken("no such picture")
+                raise SourceError("the picture is gone", code="corrupt")
             shown = decode.pixels(picture, tuple(asked.integers("shape")))
             return {}, (shown.data.cast("B"),)
         decoder = self._decoder(asked.integer("codec"), asked.integer("decoder"))
         done = decoder.flush() if op == "flush" else decoder.decode(_frames(self._kind, asked, body))
-        return self._chunks(decoder, done) if self._kind == "audio" else self._shown(decoder, done)
+        if self._kind == "audio":
+            return self._chunks(decoder, done)
+        if not asked.flag("continued"):  # the newest one of before may be what is shown now
+            self._pictures = dict(list(self._pictures.items())[-1:])
+        return self._shown(decoder, done)
 
     def _decoder(self, codec: int, number: int) -> Any:
         decoder = self._decoders.get((codec, number))
@@ -217,8 +226,6 @@ class Decoding:
         return header, [chunk.samples.data.cast("B") for chunk in chunks]
 
     def _shown(self, decoder: Any, pictures: Sequence[VideoFrame]) -> Message:
-        # The newest one of before may be what is shown now.
-        self._pictures = dict(list(self._pictures.items())[-1:])
         described = []
         for picture in pictures:
             self._last += 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 
 from streamsvc.core.errors import SourceError
 from streamsvc.core.types import AudioChunk, EncodedFrame, Kind, VideoFrame
-from streamsvc.ingest.source_channel import Broken, Fields
+from streamsvc.ingest.source_channel import Broken, Fields, error_of
 
 T = TypeVar("T")
 AHEAD = 60.0  # seconds by which what is decoded may lie behind the newest packet; more is a lie
@@ -23,6 +24,11 @@ PIECES = 4096  # chunks or pictures of one answer (security limit)
 
 class Process(Protocol):
     """What decodes: `source_process.SourceProcess`."""
+
+    @property
+    def threads(self) -> Executor | None:
+        """Threads for its calls alone; None: it has ended, so that no call waits."""
+        ...
 
     def ask(
         self,
@@ -48,10 +54,14 @@ class RemoteCodec:
 
     Attributes:
         extradata: its parameter sets, not looked into here.
+        parameters: see `decoders.parameters`.
     """
 
-    def __init__(self, process: Process, number: int, extradata: bytes) -> None:
+    def __init__(
+        self, process: Process, number: int, extradata: bytes, parameters: Mapping[str, Any]
+    ) -> None:
         self.extradata = extradata
+        self.parameters = dict(parameters)
         self._process = process
         self._number = number
         self._made = 0
@@ -81,18 +91,27 @@ class _Caller:
         self._closed = False
         process.hold()
 
+    @property
+    def threads(self) -> Executor | None:
+        """See Process."""
+        return self._process.threads
+
     def each(
         self, op: str, frames: Sequence[EncodedFrame], check: Callable[[Fields, memoryview], list[T]]
     ) -> list[T]:
-        """What `check` makes of the answers, for frames of any number. Raises as `call`."""
+        """What `check` makes of the answers, for frames of any number. Raises as `call`.
+
+        Requests after the first one say that they go on with it: its pictures are not looked at before.
+        """
         found: list[T] = []
         first = size = 0
         for number, frame in enumerate(frames):
             size += len(frame.payload)
             if size > BATCH_BYTES or number - first >= BATCH:
-                found += self.call(op, frames[first:number], check) if number > first else []
+                if number > first:
+                    found += self.call(op, frames[first:number], check, {"continued": first > 0})
                 first, size = number, len(frame.payload)
-        return found + self.call(op, frames[first:], check)
+        return found + self.call(op, frames[first:], check, {"continued": first > 0})
 
     def call(
         self,
@@ -101,12 +120,18 @@ class _Caller:
         check: Callable[[Fields, memoryview], T],
         more: Mapping[str, Any] | None = None,
     ) -> T:
-        """What `check` makes of the answer. Raises SourceError: the process has failed."""
+        """What `check` makes of the answer. Raises SourceError: the process has failed, or tells an error."""
+
+        def checked(answer: Fields, body: memoryview) -> T:
+            if (error := error_of(answer)) is not None:
+                raise error
+            return check(answer, body)
+
         for frame in frames:
             self._newest = max(self._newest, frame.at)
             self._arrived = max(self._arrived, frame.arrived)
         header = {"op": op, **self._told, "frames": [_described(frame) for frame in frames], **(more or {})}
-        return self._process.ask(self._kind, header, [frame.payload for frame in frames], check)
+        return self._process.ask(self._kind, header, [frame.payload for frame in frames], checked)
 
     def time(self, fields: Fields) -> tuple[float, float]:
         """`at` and `arrived` of something decoded. Raises Broken: they cannot be."""
@@ -131,6 +156,11 @@ class RemoteAudioDecoder:
         self._caller = caller
         self._session = session
         self._name = track_name
+
+    @property
+    def threads(self) -> Executor | None:
+        """See Process."""
+        return self._caller.threads
 
     def decode(self, frames: Sequence[EncodedFrame]) -> list[AudioChunk]:
         """See AudioDecoder. Nothing once the process has failed: the source tells that."""
@@ -176,6 +206,11 @@ class RemoteVideoDecoder:
         self._session = session
         self._name = track_name
 
+    @property
+    def threads(self) -> Executor | None:
+        """See Process."""
+        return self._caller.threads
+
     def decode(self, frames: Sequence[EncodedFrame]) -> list[VideoFrame]:
         """See VideoDecoder. Nothing once the process has failed: the source tells that."""
         return self._pictures("decode", frames)
@@ -208,14 +243,19 @@ class RemoteVideoDecoder:
 
 
 class RemotePicture:
-    """A picture that is in the process of a source, until the picture after it and another `decode`."""
+    """A picture in the process of a source: there until the next `decode`; the newest one, until another."""
 
     def __init__(self, caller: _Caller, number: int) -> None:
         self._caller = caller
         self._number = number
 
+    @property
+    def threads(self) -> Executor | None:
+        """See Process."""
+        return self._caller.threads
+
     def pixels(self, shape: tuple[int, ...]) -> NDArray[np.uint8]:
-        """Its pixels as shown, (h, w) in gray or (h, w, 3) in RGB. Raises SourceError."""
+        """Its pixels as shown, (h, w) in gray or (h, w, 3) in RGB. Raises SourceError: it is gone, too."""
 
         def check(_: Fields, body: memoryview) -> NDArray[np.uint8]:
             if len(body) != math.prod(shape):

@@ -15,6 +15,7 @@ import sys
 import threading
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import Any, TypeVar
 
 import psutil
@@ -93,6 +94,8 @@ class SourceProcess:
         self._stopped = False
         self._lock = threading.Lock()
         self._holders = 1  # the source itself
+        self._ended = False  # nobody holds it any more
+        self._threads = ThreadPoolExecutor(len(KINDS), thread_name_prefix="source decoder")
         pairs = [socket.socketpair() for _ in range(3)]
         theirs = [other for _, other in pairs]
         try:
@@ -132,6 +135,11 @@ class SourceProcess:
         """Of the process."""
         return self._process.pid
 
+    @property
+    def threads(self) -> Executor | None:
+        """See source_decoders.Process: one for each kind."""
+        return None if self._ended else self._threads
+
     def cost(self, now: float) -> float:
         """Its CPU seconds a second at monotonic second `now`; 0 where it has ended."""
         if now - self._measured_at < COST_INTERVAL:
@@ -149,7 +157,7 @@ class SourceProcess:
 
     def wait_ready(self) -> None:
         """Wait until it has confined itself. Blocking. Raises SourceError."""
-        with self._watched():
+        with self._demux_lock, self._watched():
             self._listener = self._demuxing.receive_socket(START_SECONDS)
             hello, _ = self._demuxing.receive(START_SECONDS)
             told = Fields(hello).text("layers").split()
@@ -181,7 +189,7 @@ class SourceProcess:
                 self.failure = SourceError(
                     f"{self._name} cannot be read: its process {reason}", code="source_crashed"
                 )
-                if self._holders:  # nobody expected its end
+                if not self._ended:  # nobody expected its end
                     log.warning("source process failed", reason=reason, pid=self.pid)
         self._process.kill()
         return self.failure
@@ -195,8 +203,9 @@ class SourceProcess:
         """The opposite of `hold`, and of the construction. The last one ends the process."""
         with self._lock:
             self._holders -= 1
-            if self._holders:
+            if self._holders or self._ended:
                 return
+            self._ended = True
         self._process.kill()
         threading.Thread(target=self._reap, name="source end").start()
 
@@ -211,6 +220,7 @@ class SourceProcess:
             channel.wake()
             with lock:  # a call under way ends now
                 channel.close()
+        self._threads.shutdown()
 
     # --- asking ---
 

@@ -48,6 +48,7 @@ from streamsvc.core.session_clock import SessionClock
 from streamsvc.core.tape import Tape
 from streamsvc.core.types import EncodedFrame, MediaTrack
 from streamsvc.events.log import EventLog
+from streamsvc.ingest import decoders
 from streamsvc.service.bundle_writer import BundleWriter
 from streamsvc.workers.framing import error_payload, pack
 
@@ -340,13 +341,5 @@ def head(name: str, settings: Settings, options: SessionOptions, roles: Roles) -
 def track_fields(track: MediaTrack) -> tuple[Fields, Any]:
     """The parameters to decode a track by, and its extradata."""
     fields: Fields = {"media": track.kind, "codec": track.codec, "pixel_aspect": track.pixel_aspect}
-    context = track.context
-    if context is None:
-        return fields, np.zeros(0, np.uint8)
-    fields["context"] = context.codec.name
-    if track.kind == "audio":
-        fields |= {"rate": context.sample_rate, "layout": context.layout.name}
-        fields["format"] = context.format.name if context.format is not None else None
-    else:
-        fields |= {"width": context.width, "height": context.height, "format": context.pix_fmt}
-    return fields, np.frombuffer(bytes(context.extradata or b""), np.uint8)
+    extradata = bytes(track.context.extradata or b"") if track.context is not None else b""
+    return fields | decoders.parameters(track), np.frombuffer(extradata, np.uint8)

@@ -19,6 +19,8 @@ from streamsvc.evaluation import replay, session_run
 from streamsvc.evaluation.bundle import Record
 from streamsvc.evaluation.replay_outcome import Outcome
 from streamsvc.service.recording import NAME
+from tests.builders.clips import clip
+from tests.builders.fake_service import serving
 from tests.builders.recorded import Changed, changed, recorded, same
 from tests.fakes import engines_by_name
 
@@ -87,6 +89,21 @@ def test_a_recording_of_real_time_and_threads_is_replayed_the_same(tmp_path: Pat
     one, other = played(bundle), played(bundle)
     assert (one.first, one.divergences) == ("", 0)
     assert one.text() == other.text()
+
+
+def test_a_file_that_its_own_process_reads_is_recorded_and_replayed_the_same(tmp_path: Path) -> None:
+    path = clip(tmp_path / "a.mp4", video="libx264", audio="aac", seconds=2.0)
+
+    async def record() -> Path:
+        async with serving(tmp_path / "data", store={"record": "all"}) as service:
+            session = await service.sessions.create(str(path), speed=None, roots=None)
+            await session.over.wait()
+            return tmp_path / "data" / session.id / NAME
+
+    one = played(asyncio.run(record()))
+    assert (one.first, one.divergences, one.cut) == ("", 0, "")
+    assert one.recorded[-1]["reason"] == "source_ended"
+    assert {"caption.final", "scene.caption"} <= kinds(one)
 
 
 def test_another_reply_of_a_model_is_found(spoken: Path) -> None:

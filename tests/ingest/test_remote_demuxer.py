@@ -16,7 +16,14 @@ from streamsvc.ingest.source_inputs import ServedInputs
 from streamsvc.ingest.source_process import SourceProcess
 
 T = TypeVar("T")
-TRACK = {"kind": "audio", "name": "aac", "codec": 1, "extradata": "1190", "pixel_aspect": None}
+TRACK = {
+    "kind": "audio",
+    "name": "aac",
+    "codec": 1,
+    "extradata": "1190",
+    "pixel_aspect": None,
+    "parameters": {"context": "aac", "rate": 48_000, "layout": "stereo", "format": "fltp"},
+}
 OPENED = {"form": "mov", "duration": 1.5, "start": None, "others": False, "tracks": [TRACK]}
 PACKET: dict[str, Any] = {
     "kind": "audio",

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -18,7 +20,8 @@ from streamsvc.core.config import Ingest
 from streamsvc.core.errors import ConfigError, SourceError
 from streamsvc.core.types import EncodedFrame
 from streamsvc.ingest import sandbox, source_process
-from streamsvc.ingest.decoders import audio_decoder
+from streamsvc.ingest.decode import on_thread
+from streamsvc.ingest.decoders import audio_decoder, threads
 from streamsvc.ingest.source import Source, SourceSink, open_source
 from streamsvc.ingest.source_process import SourceProcess, tell_sandbox
 from tests.builders.clips import clip
@@ -131,6 +134,30 @@ async def test_a_decoder_that_hangs_after_its_source_was_closed_is_ended_too(
     assert await asyncio.to_thread(decoder.decode, frames[:10]) == []
     await ended(process)
     decoder.close()
+
+
+async def test_one_that_hangs_holds_no_thread_of_other_sessions(sound: Path) -> None:
+    source = await opened(sound, speed=None)
+    frames: list[EncodedFrame] = []
+    decoder = audio_decoder(source.tracks[0], "s")
+    process = process_of(source)
+    await run(source, frames.append)
+    await source.close()
+    os.kill(process.pid, signal.SIGSTOP)
+    with ThreadPoolExecutor(1) as media:
+        hangs = asyncio.create_task(on_thread(threads(decoder, media), decoder.decode, frames[:10]))
+        await asyncio.sleep(0)
+        assert await asyncio.wait_for(on_thread(media, lambda: "decoded"), 10) == "decoded"
+        assert not hangs.done()
+        own = [one for one in threading.enumerate() if one in process._threads._threads]
+        os.kill(process.pid, signal.SIGKILL)
+        assert await hangs == []
+        decoder.close()
+        assert threads(decoder, media) is media, "nothing waits any more"
+    for thread in own:
+        await asyncio.to_thread(thread.join, 10)
+    assert len(own) == 1
+    assert not any(thread.is_alive() for thread in own)
 
 
 async def test_it_lives_as_long_as_its_source_or_a_decoder(sound: Path) -> None:
