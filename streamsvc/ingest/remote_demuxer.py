@@ -9,11 +9,12 @@ from typing import Any
 
 from streamsvc.core.types import Kind, MediaTrack
 from streamsvc.ingest.demuxer import Demuxed, Inputs, Opened, Opening
-from streamsvc.ingest.source_channel import Broken, Fields, error_of
+from streamsvc.ingest.source_channel import DAMAGED, Broken, Fields, error_of
 from streamsvc.ingest.source_decoders import SIDE, RemoteCodec
 from streamsvc.ingest.source_inputs import ServedInputs
 from streamsvc.ingest.source_process import KINDS, SourceProcess
 
+OPEN_SECONDS = 120.0  # for a file, which has no limit of its own: its disk may be slow
 ASPECT_MAX = 1000.0  # of pixels; more is a lie
 RATE = 1 << 23  # samples per second; the same
 
@@ -55,7 +56,8 @@ class RemoteDemuxer:
                 tracks=tracks,
             )
 
-        return self._process.demux(asked, self._served, check, self._limit)
+        most = OPEN_SECONDS if opening.form == "file" else float("inf")
+        return self._process.demux(asked, self._served, check, self._limit, most)
 
     def packets(self, on_damaged: Callable[[], None]) -> Iterator[Demuxed]:
         """See Demuxer."""
@@ -93,7 +95,10 @@ class RemoteDemuxer:
             end = first + one.integer("size", 1, len(body) - first)
             found.append(self._packet(one, bytes(body[first:end])))
             first = end
-        return found, answer.integer("damaged", 0, 1 << 20), answer.text("end", 10)
+        end = answer.text("end", 10)
+        if not found and not end:
+            raise Broken("neither packets nor an end")
+        return found, answer.integer("damaged", 0, DAMAGED), end
 
     def _packet(self, one: Fields, payload: bytes) -> Demuxed:
         base = one.integers("base")

@@ -29,7 +29,7 @@ from streamsvc.core.types import EncodedFrame, Kind, MediaTrack, VideoFrame
 from streamsvc.ingest import decode, sandbox
 from streamsvc.ingest.decoders import audio_decoder, parameters, video_decoder
 from streamsvc.ingest.demuxer import FORMS, Demuxed, LibavDemuxer, Opened, Opening
-from streamsvc.ingest.source_channel import Broken, Channel, Fields, error_header
+from streamsvc.ingest.source_channel import BODY_BYTES, DAMAGED, Broken, Channel, Fields, error_header
 from streamsvc.ingest.source_inputs import URL_CHARACTERS, AskedInputs
 
 CODECS = 32  # codec contexts kept: of the newest containers
@@ -83,6 +83,7 @@ class Demuxing:
         self._ended: dict[str, Any] | None = None  # what ended the packets
         self._damaged = 0
         self._most = 1  # packets of an answer
+        self._name = ""  # of the source
 
     def serve(self) -> None:
         """Answer until the channel is closed."""
@@ -112,6 +113,7 @@ class Demuxing:
         form = next(form for form in FORMS if form == asked.text("form"))
         url = asked.text("url", URL_CHARACTERS)
         opening = Opening(asked.text("source"), form, url, asked.number("limit"))
+        self._name = opening.name
         self._most = PACKETS if form == "file" else 1
         opened: Opened = self._demuxer.open(opening, AskedInputs(self._ask))
         self._ended = None
@@ -143,10 +145,17 @@ class Demuxing:
                 if packet is None:
                     self._ended = {"end": "end"}
                     continue
+                if len(packet.payload) > BODY_BYTES - PACKET_BYTES:
+                    text = (
+                        f"{self._name} holds a packet of {len(packet.payload) >> 20} MiB, which is too large"
+                    )
+                    self._ended = error_header(SourceError(text, code="corrupt"))
+                    continue
                 packets.append(self._described(packet))
                 parts.append(packet.payload)
                 size += len(packet.payload)
-        damaged, self._damaged = self._damaged, 0
+        damaged = min(self._damaged, DAMAGED)
+        self._damaged -= damaged
         header: dict[str, Any] = {"packets": packets, "damaged": damaged, "end": ""}
         return (header, parts) if packets or self._ended is None else (header | self._ended, ())
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamsvc.core.errors import SourceError
-from streamsvc.core.types import AudioChunk, EncodedFrame, Kind, VideoFrame
+from streamsvc.core.types import SAMPLE_RATE, AudioChunk, EncodedFrame, Kind, VideoFrame
 from streamsvc.ingest.source_channel import Broken, Fields, error_of
 
 T = TypeVar("T")
@@ -19,6 +19,7 @@ AHEAD = 60.0  # seconds by which what is decoded may lie behind the newest packe
 SIDE = 16_384  # pixels (security limit)
 BATCH = 256  # packets of one request
 BATCH_BYTES = 16 << 20  # of one request; a packet may be longer
+LOSSES = ("packet_loss", "missing", "overload")  # of frames: they become labels of metrics
 PIECES = 4096  # chunks or pictures of one answer (security limit)
 
 
@@ -87,6 +88,7 @@ class _Caller:
         self._kind = kind
         self._told = told
         self._newest = 0.0  # session seconds of the newest packet
+        self._first = 0.0  # of the first one of this request
         self._arrived = 0.0  # when it came, monotonic seconds
         self._closed = False
         process.hold()
@@ -127,11 +129,17 @@ class _Caller:
                 raise error
             return check(answer, body)
 
+        self._first = min((frame.at for frame in frames), default=self._newest)
         for frame in frames:
             self._newest = max(self._newest, frame.at)
             self._arrived = max(self._arrived, frame.arrived)
         header = {"op": op, **self._told, "frames": [_described(frame) for frame in frames], **(more or {})}
         return self._process.ask(self._kind, header, [frame.payload for frame in frames], checked)
+
+    @property
+    def seconds(self) -> float:
+        """What this request may give at most."""
+        return self._newest - self._first + AHEAD
 
     def time(self, fields: Fields) -> tuple[float, float]:
         """`at` and `arrived` of something decoded. Raises Broken: they cannot be."""
@@ -183,12 +191,16 @@ class RemoteAudioDecoder:
 
     def _checked(self, answer: Fields, body: memoryview) -> list[AudioChunk]:
         samples = np.frombuffer(body[: len(body) // 4 * 4], dtype=np.float32)
+        if len(samples) > self._caller.seconds * SAMPLE_RATE:
+            raise Broken("too much sound")
         chunks, first = [], 0
         for one in answer.objects("chunks", PIECES):
             at, arrived = self._caller.time(one)
             end = first + one.integer("samples", 1, len(samples) - first)
             piece = np.nan_to_num(samples[first:end], posinf=0.0, neginf=0.0)
             gap, loss = one.flag("gap"), one.text("loss", 20)
+            if loss not in LOSSES:
+                raise Broken("bad loss")
             chunks.append(AudioChunk(self._session, self._name, at, arrived, piece, gap, loss))
             first = end
         self.errors, self.repeated = answer.integer("errors"), answer.integer("repeated")

@@ -33,6 +33,7 @@ log = structlog.get_logger()
 T = TypeVar("T")
 START_SECONDS = 30.0  # from its start to its first message
 COST_INTERVAL = 2.0  # between measurements of its CPU time
+ASKS = 1 << 20  # requests for bytes before one answer; more: it never ends (security limit)
 STEP_SECONDS = 20.0  # of its own work in one step; longer: it hangs
 KINDS: tuple[Kind, Kind] = ("audio", "video")
 _KEPT = (
@@ -248,19 +249,25 @@ class SourceProcess:
         served: ServedInputs,
         check: Callable[[Fields, memoryview], T],
         waits: float,
+        most: float = float("inf"),
     ) -> T:
         """Have something demuxed, and give it what it reads meanwhile. As `ask`.
 
         `waits`: seconds that libav may wait by itself: for a relay, or for the next version of a playlist.
+        `most`: seconds for all of it.
         """
+        end = clock.now() + most
         with self._demux_lock, self._watched():
             self._demuxing.send(header)
-            while True:
+            for _ in range(ASKS):
                 answer, body = self._demuxing.receive(STEP_SECONDS + waits)
                 fields = Fields(answer)
                 if not fields.has("ask"):
                     return check(fields, body)
+                if clock.now() > end:
+                    raise Late("it reads on and on")
                 self._demuxing.send(*served.answer(fields))
+            raise Late("it reads on and on")
 
     def stop_demuxing(self) -> None:
         """End a `demux` that waits, from another thread; decoders stay."""

@@ -9,7 +9,7 @@ each with a `kind` and `t`, seconds since the session was made. In the order in 
     frame, attach, state                                    media, as they were tapped
     ask, cancel, watch, unwatch, search, update, reconfigure, flush, end     what clients asked for
     level, outage                                           what the load controller decided
-    call; reply, item, done, failed                         a request's digest; what came back
+    call; reply, item, done, failed, dropped                a request's digest; what came back, or was not awaited
     take, point                                             how much a stage took from a queue; where it went
     event           as published
     over, cut       the session was recorded to its end; the recording stopped before it
@@ -21,6 +21,7 @@ Media, speech, questions and answers are in a bundle: it is erased with its sess
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import hashlib
 import json
@@ -269,6 +270,9 @@ class _RecordedRole(RoleAround):
         except StreamsvcError as error:
             self._recorder.write("failed", {"call": number, "error": error_payload(error)})
             raise
+        except asyncio.CancelledError:
+            self._recorder.write("dropped", {"call": number})
+            raise
         self._recorder.write("reply", {"call": number}, result)
         return result
 
@@ -285,6 +289,9 @@ class _RecordedRole(RoleAround):
                     yield item
             except StreamsvcError as error:
                 self._recorder.write("failed", {"call": number, "error": error_payload(error)})
+                raise
+            except asyncio.CancelledError:
+                self._recorder.write("dropped", {"call": number})
                 raise
         self._recorder.write("done", {"call": number})
 

@@ -159,6 +159,13 @@ def test_a_stage_that_does_not_come_is_named_and_ends_the_replay(spoken: Path) -
     assert "take nobody did not come" in found.first
 
 
+def test_a_call_that_was_dropped_and_does_not_come_ends_no_replay(spoken: Path) -> None:
+    whole = played(spoken)
+    found = played(changed(spoken, first("event", lambda record: ("dropped", {"call": 999}, {}))))
+    assert found.divergences == 0
+    assert len(found.events) == len(whole.events)
+
+
 def test_an_event_that_differs_is_named_without_what_was_said(spoken: Path) -> None:
     def otherwise(record: Record) -> Changed:
         event = json.loads(record.fields["told"] + "}")

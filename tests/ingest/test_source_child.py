@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+from collections.abc import Iterator
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +20,10 @@ from streamsvc.core.types import EncodedFrame, MediaTrack, VideoFrame
 from streamsvc.ingest import source_child, source_decoders
 from streamsvc.ingest.decode import jpeg, thumbnail
 from streamsvc.ingest.decoders import audio_decoder, video_decoder
+from streamsvc.ingest.demuxer import Demuxed
 from streamsvc.ingest.source import SourceSink, open_source
-from streamsvc.ingest.source_child import Codecs
+from streamsvc.ingest.source_channel import DAMAGED, Channel
+from streamsvc.ingest.source_child import Codecs, Demuxing
 from streamsvc.ingest.source_decoders import RemoteCodec
 from tests.builders.clips import clip
 from tests.builders.stamped import hear, no_wait
@@ -143,3 +148,20 @@ async def test_frames_whose_parameters_are_forgotten_are_counted_and_their_sourc
     forgotten.close()
     decoder.close()
     await source.close()
+
+
+async def test_a_packet_that_is_too_large_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(source_child, "BODY_BYTES", source_child.PACKET_BYTES + 5)
+
+    def large(on_damaged: object) -> Iterator[Demuxed]:
+        yield Demuxed("video", bytes(6), True, 0, 0, 1, Fraction(1, 25), None)
+
+    ours, theirs = socket.socketpair()
+    demuxing = Demuxing(Channel(ours), Codecs())
+    demuxing._name, demuxing._found = "a.mkv", large(None)
+    answer, _ = demuxing._packets()
+    assert "a.mkv holds a packet of 0 MiB, which is too large" in answer["error"]["message"]
+    demuxing._ended, demuxing._damaged, demuxing._found = None, DAMAGED + 3, iter(())
+    assert [demuxing._packets()[0]["damaged"] for _ in range(2)] == [DAMAGED, 3], "the rest comes later"
+    ours.close()
+    theirs.close()

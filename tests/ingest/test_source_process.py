@@ -10,6 +10,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import psutil
 import pytest
@@ -23,6 +24,8 @@ from streamsvc.ingest import sandbox, source_process
 from streamsvc.ingest.decode import on_thread
 from streamsvc.ingest.decoders import audio_decoder, threads
 from streamsvc.ingest.source import Source, SourceSink, open_source
+from streamsvc.ingest.source_channel import Broken
+from streamsvc.ingest.source_inputs import ServedInputs
 from streamsvc.ingest.source_process import SourceProcess, tell_sandbox
 from tests.builders.clips import clip
 
@@ -66,7 +69,9 @@ async def test_it_is_confined_and_has_no_key_and_no_file_of_ours(
     layers = sandbox.examine()
     network = str((place / "ns/net").readlink())
     ours = str((place.parent / "self/ns/net").readlink())
+    first_to_go = int((place / "oom_score_adj").read_text())
     await source.close()
+    assert first_to_go == int(sandbox.OUT_OF_MEMORY)
     assert b"a-key-that-is-ours" not in environment
     assert {name.partition(":")[0] for name in files} == {"/dev/null", "socket"}
     assert "NoNewPrivs:\t1" in status
@@ -214,3 +219,64 @@ def test_what_confines_sources_is_told_at_start(monkeypatch: pytest.MonkeyPatch)
     with capture_logs() as logs:
         tell_sandbox("off")
     assert logs[0]["log_level"] == "warning"
+
+
+@pytest.mark.parametrize(("asks", "most"), [(3, 100.0), (1 << 20, -1.0)], ids=["asks", "seconds"])
+async def test_one_that_reads_for_ever_is_ended(
+    sound: Path, monkeypatch: pytest.MonkeyPatch, asks: int, most: float
+) -> None:
+    monkeypatch.setattr(source_process, "ASKS", asks)
+    process = SourceProcess("a")
+
+    def endless(seconds: float | None = None) -> tuple[dict[str, Any], memoryview]:
+        return {"ask": "open"}, memoryview(b"")
+
+    monkeypatch.setattr(process._demuxing, "receive", endless)
+    served = ServedInputs()
+    with pytest.raises(SourceError, match="did not answer in time"):
+        await asyncio.wait_for(
+            asyncio.to_thread(process.demux, {"op": "packets"}, served, lambda *_: None, 0.0, most), 20
+        )
+    process.release()
+    await ended(process)
+
+
+async def test_who_comes_after_its_end_is_told_and_nothing_is_logged(sound: Path) -> None:
+    process = SourceProcess("a")
+    process.release()
+    await ended(process)
+    with capture_logs() as logs:
+        process.hold()
+        with pytest.raises(SourceError):
+            await asyncio.to_thread(process.ask, "audio", {"op": "flush"}, (), lambda *_: None)
+        process.release()
+    assert logs == []
+
+
+async def test_a_close_while_it_starts_waits_for_who_uses_its_channel(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    process = SourceProcess("a")
+    began, closed = threading.Event(), threading.Event()
+    inside: list[bool] = []
+
+    def receive(seconds: float) -> None:
+        began.set()
+        inside.append(closed.wait(0.5))
+        raise Broken("closed")
+
+    monkeypatch.setattr(process._demuxing, "receive_socket", receive)
+    real = process._demuxing.close
+
+    def close() -> None:
+        closed.set()
+        real()
+
+    monkeypatch.setattr(process._demuxing, "close", close)
+    starting = asyncio.create_task(asyncio.to_thread(process.wait_ready))
+    await asyncio.to_thread(began.wait, 10)
+    process.release()
+    with pytest.raises(SourceError):
+        await starting
+    assert inside == [False]
+    assert await asyncio.to_thread(closed.wait, 10)
