@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from urllib.parse import urljoin
+from urllib.parse import urljoin, urlsplit
 
 from streamsvc.core.errors import SourceError
 
@@ -117,6 +117,8 @@ def absolute(text: str, base: str) -> str:
     def joined(url: str) -> str:
         nonlocal left
         found = urljoin(base, url)
+        if "/." in found:  # libav would ask for it without dots
+            found = urljoin(found, urlsplit(found)._replace(scheme="", netloc="").geturl())
         left -= len(found)
         if left < 0:
             raise SourceError("a playlist is too long", code="corrupt")

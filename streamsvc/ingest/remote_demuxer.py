@@ -95,10 +95,10 @@ class RemoteDemuxer:
             end = first + one.integer("size", 1, len(body) - first)
             found.append(self._packet(one, bytes(body[first:end])))
             first = end
-        end = answer.text("end", 10)
-        if not found and not end:
+        ended = answer.text("end", 10)
+        if not found and not ended:
             raise Broken("neither packets nor an end")
-        return found, answer.integer("damaged", 0, DAMAGED), end
+        return found, answer.integer("damaged", 0, DAMAGED), ended
 
     def _packet(self, one: Fields, payload: bytes) -> Demuxed:
         base = one.integers("base")

@@ -9,7 +9,7 @@ each with a `kind` and `t`, seconds since the session was made. In the order in 
     frame, attach, state                                    media, as they were tapped
     ask, cancel, watch, unwatch, search, update, reconfigure, flush, end     what clients asked for
     level, outage                                           what the load controller decided
-    call; reply, item, done, failed, dropped                a request's digest; what came back, or was not awaited
+    call; reply, item, done, failed, dropped                a request's digest; what came back; not awaited
     take, point                                             how much a stage took from a queue; where it went
     event           as published
     over, cut       the session was recorded to its end; the recording stopped before it
