@@ -66,7 +66,9 @@ def test_a_reduced_master_playlist_names_one_variant_and_the_default_rendition_a
 
 
 def test_urls_are_made_absolute_in_lines_and_in_attributes() -> None:
-    text = absolute('#EXTM3U\n#EXT-X-KEY:METHOD=AES-128,URI="k?a=1"\n\n//cdn/s.ts\nhttps://x/a/../y.ts?b=/../c', BASE)
+    text = absolute(
+        '#EXTM3U\n#EXT-X-KEY:METHOD=AES-128,URI="k?a=1"\n\n//cdn/s.ts\nhttps://x/a/../y.ts?b=/../c', BASE
+    )
     assert text.splitlines()[1:] == [
         '#EXT-X-KEY:METHOD=AES-128,URI="http://host/a/k?a=1"',
         "",
