@@ -5,8 +5,8 @@ from __future__ import annotations
 from streamsvc.answers import watch_intents
 from streamsvc.answers.example_vectors import EMBED_SECONDS, ExampleVectors, vectors_of
 from streamsvc.answers.watch_conditions import Able, Check, checks_of
-from streamsvc.core.errors import CapacityError, InvalidRequest
-from streamsvc.core.roles import Role
+from streamsvc.core.errors import CapacityError
+from streamsvc.core.roles import Role, innermost
 
 PREPARE_SECONDS = 2.0  # that a new watch may spend on vectors that are not there yet
 
@@ -19,21 +19,17 @@ async def compiled(when: str, embed: Role | None, able: Able) -> tuple[Check, ..
 
     Args:
         when: the condition.
-        embed: role with the op "texts"; None, or one that fails: only quotations and labels are understood.
+        embed: role with the op "texts"; None: only quotations and labels are understood.
         able: what the models can tell.
 
     Raises:
-        InvalidRequest: nothing here can decide it ("cannot_watch"). CapacityError: that cannot be told yet.
+        InvalidRequest: nothing here can decide it ("cannot_watch"). CapacityError: it cannot be told yet.
     """
     vote = None
+    embed = None if embed is None else innermost(embed)  # a replay is told the checks, not asked for vectors
     if embed is not None and (voters := await _examples.voters(embed, PREPARE_SECONDS)) is not None:
         vectors = await vectors_of(embed, [watch_intents.compared(when)], EMBED_SECONDS)
         vote = None if vectors is None else voters.vote(when, vectors[0])
-    try:
-        return checks_of(when, vote, able)
-    except InvalidRequest:
-        if vote is not None or embed is None:
-            raise
-        raise CapacityError(
-            "what understands conditions is not ready yet; try again", code="not_ready"
-        ) from None
+    if vote is None and embed is not None:
+        raise CapacityError("what understands conditions is not ready yet; try again", code="not_ready")
+    return checks_of(when, vote, able)

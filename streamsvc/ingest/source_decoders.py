@@ -15,6 +15,7 @@ from streamsvc.core.types import SAMPLE_RATE, AudioChunk, EncodedFrame, Kind, Vi
 from streamsvc.ingest.source_channel import Broken, Fields, error_of
 
 T = TypeVar("T")
+BEFORE = 1.0  # seconds before zero, by rounding or by what a codec puts in front
 AHEAD = 60.0  # seconds by which what is decoded may lie behind the newest packet; more is a lie
 SIDE = 16_384  # pixels (security limit)
 BATCH = 256  # packets of one request
@@ -144,7 +145,7 @@ class _Caller:
     def time(self, fields: Fields) -> tuple[float, float]:
         """`at` and `arrived` of something decoded. Raises Broken: they cannot be."""
         at, arrived = fields.number("at"), fields.number("arrived")
-        if not 0 <= at <= self._newest + AHEAD or arrived > self._arrived:
+        if not -BEFORE <= at <= self._newest + AHEAD or arrived > self._arrived:
             raise Broken("bad time")
         return at, arrived
 

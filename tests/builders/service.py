@@ -14,7 +14,7 @@ import jsonschema
 from websockets.asyncio.client import ClientConnection, connect
 
 from streamsvc.__main__ import _listen as listening
-from streamsvc.answers import router
+from streamsvc.answers import router, watch_router
 from streamsvc.core import config
 from streamsvc.events import schema
 from streamsvc.service import app
@@ -46,6 +46,7 @@ async def warm(service: Service) -> None:
     await service.ready()
     assert service.roles.embed is not None
     assert await router.prepare(service.roles.embed)
+    assert await watch_router.prepare(service.roles.embed, folder=service.settings.models.dir)
     await service.roles.embed.call("rank", {"query": "a", "texts": ["a"]}, deadline_in_s=30)
 
 

@@ -63,6 +63,11 @@ def seen(answer: dict[str, Any]) -> Any:
     return RemoteCodec(Liar(answer), 1, b"", {}).video_decoder("s").decode([frame("video")])
 
 
+def test_a_first_chunk_may_lie_a_rounding_before_zero() -> None:
+    (chunk,) = heard(SOUND | {"chunks": [CHUNK | {"at": -2.7e-15}]}, bytes(8))
+    assert chunk.at == -2.7e-15
+
+
 def test_samples_come_as_chunks_of_the_session() -> None:
     samples = np.array([0.5, np.nan], dtype=np.float32)
     (chunk,) = heard(SOUND, samples.tobytes())
@@ -76,7 +81,7 @@ def test_samples_come_as_chunks_of_the_session() -> None:
         ({"samples": 3}, 8),
         ({"samples": 0}, 8),
         ({"at": 62.0}, 8),
-        ({"at": -1.0}, 8),
+        ({"at": -2.0}, 8),
         ({"arrived": 6.0}, 8),
         ({"loss": "made_up"}, 8),
         ({"samples": 960_001}, 4 * 960_001),

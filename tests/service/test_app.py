@@ -339,7 +339,6 @@ async def test_a_fault_has_the_error_body_and_its_text_reaches_neither_client_no
         with monkeypatch.context() as patched:
             patched.setattr(service.load_controller, "describe", fails)
             inside = await client.get("/v1/capacity")  # in a route
-        monkeypatch.setattr(service.auth, "is_over", fails)
         monkeypatch.setattr(PublicPath, "__call__", fails)  # in front of all of ours
         outside = await client.get("/healthz")
     for answer in (inside, outside):

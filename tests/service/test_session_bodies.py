@@ -44,5 +44,5 @@ def test_a_new_session_with_too_much_is_refused(body: dict[str, object]) -> None
 
 def test_what_a_session_says_beyond_the_model_is_not_lost() -> None:
     urls = dict.fromkeys(("events_url", "whip_url", "overlay_url", "captions_url"), "/x")
-    body = SessionBody(id="a", state="live", started_utc="2026", tracks=[], more=1, **urls)
+    body = SessionBody(id="a", name=None, state="live", started_utc="2026", tracks=[], more=1, **urls)
     assert body.model_dump()["more"] == 1

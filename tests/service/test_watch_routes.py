@@ -9,7 +9,7 @@ import httpx
 
 from streamsvc.service import app
 from tests.builders import fake_service, fuzz
-from tests.builders.service import serving, socket_of, until
+from tests.builders.service import serving, socket_of, until, warm
 from tests.builders.spoken import KEY
 from tests.fakes.http_receiver import listening
 
@@ -17,8 +17,9 @@ from tests.fakes.http_receiver import listening
 async def test_watches_are_added_listed_and_removed_without_showing_the_webhook(tmp_path: Path) -> None:
     async with (
         listening() as listener,
-        serving(tmp_path, server={"private_urls": True}) as (_, place, client),
+        serving(tmp_path, server={"private_urls": True}) as (service, place, client),
     ):
+        await warm(service)
         session = (await client.post("/v1/sessions", json={"no_store": True})).json()["id"]
         path = f"/v1/sessions/{session}/watches"
         made = await client.post(
