@@ -42,7 +42,7 @@ Key = tuple[str, ...]
 _SETTLE = 1e-8  # virtual seconds: passes when nothing else is left to do
 _PATIENCE = 60.0  # virtual seconds for a stage to come to where it was recorded
 _END_SECONDS = 120.0  # the same, for the session to end after the last record
-_REPLIES = ("reply", "item", "done", "failed")
+_REPLIES = ("reply", "item", "done", "failed", "dropped")
 
 
 def run(path: Path, settings: config.Settings, load: session_run.Load | None = None) -> Outcome:
@@ -230,7 +230,7 @@ class Replayer(Tape):
             except StreamsvcError as error:
                 self.outcome.diverge(f"{_place(record)}: {record.kind} was refused ({error.code})")
             return True
-        if not self._tells(key[0]) or await self._let_on(record, key) or key[0] == "point":
+        if not self._tells(key[0]) or await self._let_on(record, key) or _may_miss(record):
             return True
         self.outcome.diverge(f"{_place(record)}: {' '.join(key)} did not come")
         return self._engines and self._leave_free()
@@ -245,7 +245,7 @@ class Replayer(Tape):
         if self._over:
             return True
         # A stage that was at such a point may have ended by now: the replay is no slower than the recording.
-        patience = _SETTLE if key[0] == "point" else _PATIENCE
+        patience = _SETTLE if _may_miss(record) else _PATIENCE
         latest = max(clock.now(), self._base + record.t) + patience
         asked = record.fields.get("digest", "")
         while True:
@@ -340,6 +340,11 @@ def _error(told: Mapping[str, Any] | None) -> StreamsvcError | None:
     error = StreamsvcError(told["message"], code=told["code"])
     error.type, error.retryable = told["type"], told["retryable"]
     return error
+
+
+def _may_miss(record: Record) -> bool:
+    """Whether nobody may come for a record: its stage has ended, or has itself cancelled its call."""
+    return record.kind in ("point", "dropped")
 
 
 def _key(record: Record) -> Key | None:

@@ -83,6 +83,8 @@ class ReplayedRole(RoleAround):
         record = await self._turn(("reply", number), "")
         if record is None:
             raise WorkerError("the recording has ended")
+        if record.kind == "dropped":  # by what only the recording had, such as a limit of time
+            raise TimeoutError
         if record.kind == "failed":
             raise error_from(record.fields["error"])
         return record

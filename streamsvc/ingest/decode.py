@@ -378,5 +378,5 @@ def by_track(batch: Sequence[TrackFrame]) -> Iterator[tuple[MediaTrack, list[Enc
 
 
 async def on_thread(media: Executor, function: Callable[..., T], *args: Any) -> T:
-    """Run a blocking function in a decoding thread."""
+    """Run a blocking function in a decoding thread: of `decoders.threads`."""
     return await asyncio.get_running_loop().run_in_executor(media, function, *args)

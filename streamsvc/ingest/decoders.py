@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Generic, Protocol, Self, TypeAlias, TypeVar
+from concurrent.futures import Executor
+from typing import Any, Generic, Protocol, Self, TypeAlias, TypeVar
 
-from streamsvc.core.types import MediaTrack
+from streamsvc.core.types import MediaTrack, VideoFrame
 from streamsvc.ingest.decode import AudioDecoder, VideoDecoder
-from streamsvc.ingest.source_decoders import RemoteAudioDecoder, RemoteCodec, RemoteVideoDecoder
+from streamsvc.ingest.source_decoders import (
+    RemoteAudioDecoder,
+    RemoteCodec,
+    RemotePicture,
+    RemoteVideoDecoder,
+)
 
 AudioDecoding: TypeAlias = AudioDecoder | RemoteAudioDecoder
 VideoDecoding: TypeAlias = VideoDecoder | RemoteVideoDecoder
@@ -32,6 +38,32 @@ def video_decoder(track: MediaTrack, session: str) -> VideoDecoding:
     if isinstance(track.context, RemoteCodec):
         return track.context.video_decoder(session)
     return VideoDecoder(track, session)
+
+
+def threads(work: AudioDecoding | VideoDecoding | VideoFrame, media: Executor) -> Executor:
+    """Where to wait for a decoder, or for the pixels of a picture.
+
+    A process that hangs holds threads of its own, and none of `media`, which are for all sessions.
+    """
+    done_by = work.handle if isinstance(work, VideoFrame) else work
+    if isinstance(done_by, RemoteAudioDecoder | RemoteVideoDecoder | RemotePicture):
+        return done_by.threads or media
+    return media
+
+
+def parameters(track: MediaTrack) -> dict[str, Any]:
+    """What a decoder of a track is made from, beside its extradata; nothing where its codec's name is all."""
+    context = track.context
+    if context is None:
+        return {}
+    if isinstance(context, RemoteCodec):
+        return context.parameters
+    if track.kind == "audio":
+        form = context.format.name if context.format is not None else None
+        told = {"rate": context.sample_rate, "layout": context.layout.name, "format": form}
+    else:
+        told = {"width": context.width, "height": context.height, "format": context.pix_fmt}
+    return {"context": context.codec.name, **told}
 
 
 class Decoders(Generic[D]):

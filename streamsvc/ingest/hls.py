@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from streamsvc.core.errors import Forbidden, SourceError, StreamsvcError
 from streamsvc.ingest.hls_fetch import Decrypted, Fetcher, embedded
-from streamsvc.ingest.playlist import SegmentTimes, is_master, reduced, rendition, variants
+from streamsvc.ingest.playlist import SegmentTimes, is_master, named, reduced, rendition, variants
 from streamsvc.ingest.source_policy import Place
 from streamsvc.ingest.web_client import Readable
 
@@ -41,7 +41,12 @@ class Hls:
         self._place = place
         self._limit = limit
         self._fetcher = Fetcher(place, limit, private_urls, on_damaged)
+        # libav's process learns no password of ours: the fetcher adds it
+        self._url = (
+            urlsplit(place.url)._replace(netloc=urlsplit(place.url).netloc.rpartition("@")[2]).geturl()
+        )
         self._texts: dict[str, str] = {}  # playlists by the URL that libav knows: the newest version
+        self._named: dict[str, tuple[set[str], set[str]]] = {}  # in the newest version, in the one before
         self._unread: set[str] = set()  # of them, fetched already and not given to libav yet
         self._failures = 0
         self._live = True
@@ -95,7 +100,7 @@ class Hls:
         Raises:
             Forbidden, SourceError.
         """
-        url = self._place.url
+        url = self._url
         text = self._fetcher.playlist(url)
         if is_master(text):
             text = self._choose_variant(text)
@@ -131,13 +136,14 @@ class Hls:
 
     def _note(self, url: str, text: str) -> None:
         self._texts[url] = text
+        self._named[url] = named(text), self._named.get(url, (set(), set()))[0]
         self._times.setdefault(url, SegmentTimes()).update(text)
 
     # --- what libav asks for: demuxer.Inputs ---
 
     def open(self) -> Readable:
         """The playlist itself."""
-        return self.open_nested(self._place.url, 0, {})
+        return self.open_nested(self._url, 0, {})
 
     def open_nested(self, url: str, flags: int, options: dict[str, str]) -> Readable:
         """Open a playlist, a segment or a key for libav; PyAV's `io_open`.
@@ -145,7 +151,8 @@ class Hls:
         What is missing is empty, so that libav goes on with the next segment.
 
         Raises:
-            SourceError: "refused": another protocol than http. OSError: a live playlist stays away.
+            SourceError: "refused": another protocol than http, or in no playlist: libav was taken over.
+            OSError: a live playlist stays away.
         """
         if url in self._texts:
             return io.BytesIO(self._version(url).encode())
@@ -155,6 +162,8 @@ class Hls:
             return io.BytesIO(embedded(url))
         if urlsplit(url).scheme.lower() not in ("http", "https"):
             raise SourceError(f"{self._place.name} names something that is not http", code="refused")
+        if not any(url in urls for pair in self._named.values() for urls in pair):
+            raise SourceError(f"{self._place.name} names nothing like that", code="refused")
         first, end = int(options.get("offset", "0")), int(options.get("end_offset", "0"))
         found = ((times, times.asked(url, first)) for times in self._times.values())
         times, segment = next(((times, one) for times, one in found if one is not None), (None, None))

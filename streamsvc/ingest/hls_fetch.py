@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from streamsvc.core.errors import SourceError
 from streamsvc.ingest.playlist import absolute
 from streamsvc.ingest.source_policy import Place
-from streamsvc.ingest.web_client import FAULTS, Body, Readable, WebClient
+from streamsvc.ingest.web_client import FAULTS, MISSING, Body, Readable, WebClient
 
 PLAYLIST_BYTES = 4 << 20  # security limit
 _TRIES = 2  # of a segment whose server breaks off; one that does not exist is not asked for again
@@ -58,7 +58,7 @@ class Fetcher:
             ) from None
         finally:
             response.close()
-        if status in (404, 410):
+        if status in MISSING:
             raise SourceError(f"{name} does not exist ({status})", code="not_found")
         if status != 200:
             raise SourceError(f"{name} was refused: the server answered {status}", code="refused")

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from urllib.parse import urljoin
+from urllib.parse import urljoin, urlsplit
+
+from streamsvc.core.errors import SourceError
 
 HEIGHT = 720  # pixels: a variant of more is fetched for nothing, keyframes are not larger
 ROUNDED = 1.0  # seconds by which a time line may end off its discontinuity, and the next one begins there
 NEAR = 3.0  # seconds by which a stamp may differ from the playlist's sum of durations
 MOST = 4096  # segments remembered of a live playlist
+LINES = 100_000  # of one version of a playlist (security limit)
+CHARACTERS = 16 << 20  # of its URLs, once they are absolute (security limit)
 _ATTRIBUTE = re.compile(r'([A-Z0-9-]+)=("[^"]*"|[^,]*)')
+_URI = re.compile(r'URI="([^"]*)"')
 _SOUND = ("mp4a", "ac-3", "ec-3", "opus", "flac", "mp3", "alac")
 
 
@@ -105,15 +110,34 @@ def reduced(variant: Variant, sound: Rendition | None) -> str:
 
 
 def absolute(text: str, base: str) -> str:
-    """A playlist with absolute URLs. `base`: the URL that it came from."""
+    """A playlist with absolute URLs. `base`: where it came from. Raises SourceError: it is too long."""
+    lines = text.splitlines()
+    left = CHARACTERS if len(lines) <= LINES else -1
+
+    def joined(url: str) -> str:
+        nonlocal left
+        found = urljoin(base, url)
+        if "/." in found:  # libav would ask for it without dots
+            found = urljoin(found, urlsplit(found)._replace(scheme="", netloc="").geturl())
+        left -= len(found)
+        if left < 0:
+            raise SourceError("a playlist is too long", code="corrupt")
+        return found
+
     return "\n".join(
-        re.sub(r'URI="([^"]*)"', lambda found: f'URI="{urljoin(base, found[1])}"', line)
+        _URI.sub(lambda found: f'URI="{joined(found[1])}"', line)
         if line.startswith("#")
-        else urljoin(base, line.strip())
+        else joined(line.strip())
         if line.strip()
         else ""
-        for line in text.splitlines()
+        for line in lines
     )
+
+
+def named(text: str) -> set[str]:
+    """All URLs of a playlist."""
+    lines = [line.strip() for line in text.splitlines()]
+    return {line for line in lines if not line.startswith("#")} | set(_URI.findall(text))
 
 
 def _whole(text: str) -> int:

@@ -5,15 +5,18 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable, Iterator
 from fractions import Fraction
+from typing import Any
 
 from streamsvc.core.types import Kind, MediaTrack
 from streamsvc.ingest.demuxer import Demuxed, Inputs, Opened, Opening
-from streamsvc.ingest.source_channel import Broken, Fields, error_of
-from streamsvc.ingest.source_decoders import RemoteCodec
+from streamsvc.ingest.source_channel import DAMAGED, Broken, Fields, error_of
+from streamsvc.ingest.source_decoders import SIDE, RemoteCodec
 from streamsvc.ingest.source_inputs import ServedInputs
 from streamsvc.ingest.source_process import KINDS, SourceProcess
 
+OPEN_SECONDS = 120.0  # for a file, which has no limit of its own: its disk may be slow
 ASPECT_MAX = 1000.0  # of pixels; more is a lie
+RATE = 1 << 23  # samples per second; the same
 
 
 class RemoteDemuxer:
@@ -53,7 +56,8 @@ class RemoteDemuxer:
                 tracks=tracks,
             )
 
-        return self._process.demux(asked, self._served, check, self._limit)
+        most = OPEN_SECONDS if opening.form == "file" else float("inf")
+        return self._process.demux(asked, self._served, check, self._limit, most)
 
     def packets(self, on_damaged: Callable[[], None]) -> Iterator[Demuxed]:
         """See Demuxer."""
@@ -91,7 +95,10 @@ class RemoteDemuxer:
             end = first + one.integer("size", 1, len(body) - first)
             found.append(self._packet(one, bytes(body[first:end])))
             first = end
-        return found, answer.integer("damaged", 0, 1 << 20), answer.text("end", 10)
+        ended = answer.text("end", 10)
+        if not found and not ended:
+            raise Broken("neither packets nor an end")
+        return found, answer.integer("damaged", 0, DAMAGED), ended
 
     def _packet(self, one: Fields, payload: bytes) -> Demuxed:
         base = one.integers("base")
@@ -118,8 +125,10 @@ class RemoteDemuxer:
         aspect = one.optional_number("pixel_aspect")
         if aspect is not None and not 1 / ASPECT_MAX <= aspect <= ASPECT_MAX:
             raise Broken("bad aspect")
-        codec = RemoteCodec(self._process, one.integer("codec"), extradata)
-        return MediaTrack(_kind(one), one.text("name", 40), codec, aspect)
+        kind = _kind(one)
+        told = _parameters(kind, one.inner("parameters"))
+        codec = RemoteCodec(self._process, one.integer("codec"), extradata, told)
+        return MediaTrack(kind, one.text("name", 40), codec, aspect)
 
 
 def _kind(one: Fields) -> Kind:
@@ -128,3 +137,13 @@ def _kind(one: Fields) -> Kind:
         if named == kind:
             return kind
     raise Broken("bad kind")
+
+
+def _parameters(kind: Kind, told: Fields) -> dict[str, Any]:
+    """See `decoders.parameters`."""
+    if kind == "audio":
+        found: dict[str, Any] = {"rate": told.integer("rate", 0, RATE), "layout": told.text("layout", 200)}
+    else:
+        found = {name: told.integer(name, 0, SIDE) for name in ("width", "height")}
+    form = told.text("format", 40) if told.has("format") else None
+    return {"context": told.text("context", 40), **found, "format": form}

@@ -25,12 +25,15 @@ NAMESPACE, LANDLOCK, SECCOMP = "namespace", "landlock", "seccomp"
 LAYERS = (NAMESPACE, LANDLOCK, SECCOMP)
 MEMORY = 2 << 30  # bytes of address space that may be added after confinement (security limit)
 FILES = 64  # descriptors
+OUT_OF_MEMORY = "500"  # of 1000: it is ended before our process
 EXAMINE_SECONDS = 20.0
 
 _NEW_USER, _NEW_NET, _NEW_IPC = 0x10000000, 0x40000000, 0x08000000
 _THREAD = 0x00010000  # clone(2): the new task is a thread of this process
 _SET_DEATH_SIGNAL, _SET_NAME, _NO_NEW_PRIVILEGES = 1, 15, 38  # of prctl(2)
-_LANDLOCK_CREATE, _LANDLOCK_RESTRICT = 444, 446  # the same number on every architecture
+# The same numbers on every architecture.
+_LANDLOCK_CREATE, _LANDLOCK_ADD_RULE, _LANDLOCK_RESTRICT = 444, 445, 446
+_BIND, _CONNECT, _PORT_RULE = 0b01, 0b10, 2  # of Landlock: its rights on TCP ports, its kind of rule
 _CAPABILITIES_3 = 0x20080522
 _SET_INTERFACE, _UP = 0x8914, 0x1  # of ioctl(2), its flag
 _TYPE_MASK = 0xF  # of socket(2): its type without flags
@@ -46,7 +49,7 @@ rt_sigaction rt_sigprocmask rt_sigreturn sigaltstack restart_syscall exit exit_g
 sched_yield sched_getaffinity getcpu getrandom clock_gettime clock_getres clock_nanosleep nanosleep
 gettimeofday time times getpid gettid getppid getuid geteuid getgid getegid getrusage sysinfo uname
 """
-_CONNECT_CALLS = "connect getsockopt setsockopt getsockname getpeername fcntl"  # beside TCP sockets
+_CONNECT_CALLS = "connect getsockopt setsockopt getsockname getpeername"  # beside TCP sockets
 
 
 class _Comparison(ctypes.Structure):
@@ -84,12 +87,14 @@ def confine(*, loopback: bool = False, memory: int = MEMORY) -> Confinement:
         library = ctypes.CDLL("libseccomp.so.2")  # while files can be opened
     libc.prctl(_SET_DEATH_SIGNAL, signal.SIGKILL, 0, 0, 0)
     libc.prctl(_NO_NEW_PRIVILEGES, 1, 0, 0, 0)  # Landlock and seccomp ask for it
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text(OUT_OF_MEMORY, encoding="ascii")
     _limit(memory)
     held = []
     if _leave_network(libc):
         held.append(NAMESPACE)
     listener = _listener() if loopback else None
-    if _leave_files(libc, loopback):
+    if _leave_files(libc, listener.getsockname()[1] if listener is not None else 0):
         held.append(LANDLOCK)
     _drop_capabilities(libc)
     if library is not None and _filter_calls(library, loopback):
@@ -98,11 +103,13 @@ def confine(*, loopback: bool = False, memory: int = MEMORY) -> Confinement:
 
 
 def enough(layers: Iterable[str], *, loopback: bool = False) -> bool:
-    """Whether these layers keep a process from network, files and other processes."""
+    """Whether these layers keep a process from network, files and other processes.
+
+    Only SECCOMP keeps it from Unix sockets that have a path, and on older kernels from signals to others.
+    With `loopback` it may open TCP sockets, and only NAMESPACE keeps them from the machine's network.
+    """
     held = set(layers)
-    if loopback and NAMESPACE not in held:
-        return False
-    return SECCOMP in held or {NAMESPACE, LANDLOCK} <= held
+    return SECCOMP in held and (NAMESPACE in held or not loopback)
 
 
 def examine() -> tuple[str, ...]:
@@ -141,15 +148,15 @@ def _listener() -> socket.socket:
     return socket.create_server(("127.0.0.1", 0))
 
 
-def _leave_files(libc: ctypes.CDLL, loopback: bool) -> bool:
-    """Landlock: no path can be opened, run, made or removed; no TCP; no signal to a process outside."""
+def _leave_files(libc: ctypes.CDLL, port: int) -> bool:
+    """Landlock: no path can be opened, run, made or removed; no TCP but to `port`; no signal outside."""
     version = libc.syscall(_LANDLOCK_CREATE, None, ctypes.c_size_t(0), 1)
     if version < 1:
         return False
     rights = 13 + sum(version >= since for since in (2, 3, 5))  # that it knows on files
     fields = [(1 << rights) - 1]
     if version >= 4:
-        fields.append(0b01 if loopback else 0b11)  # bind, connect
+        fields.append(_BIND | _CONNECT)
     if version >= 6:
         fields.append(0b11)  # abstract Unix sockets, signals
     rules = struct.pack(f"={len(fields)}Q", *fields)
@@ -157,6 +164,10 @@ def _leave_files(libc: ctypes.CDLL, loopback: bool) -> bool:
     if handle < 0:
         return False
     try:
+        if version >= 4 and port:
+            rule = struct.pack("=QQ", _CONNECT, port)
+            if libc.syscall(_LANDLOCK_ADD_RULE, handle, _PORT_RULE, rule, 0) != 0:
+                return False
         return bool(libc.syscall(_LANDLOCK_RESTRICT, handle, 0) == 0)
     finally:
         os.close(handle)
@@ -208,8 +219,12 @@ def _filter_calls(library: ctypes.CDLL, loopback: bool) -> bool:
         if loopback:
             for name in _CONNECT_CALLS.split():
                 rule(_ALLOW, name)
+            for command in (fcntl.F_GETFD, fcntl.F_SETFD, fcntl.F_GETFL, fcntl.F_SETFL):
+                rule(_ALLOW, "fcntl", (1, _EQUAL, command, 0))
             internet = (0, _EQUAL, socket.AF_INET, 0)
-            rule(_ALLOW, "socket", internet, (1, _MASKED_EQUAL, _TYPE_MASK, socket.SOCK_STREAM))
+            stream = (1, _MASKED_EQUAL, _TYPE_MASK, socket.SOCK_STREAM)
+            for protocol in (0, socket.IPPROTO_TCP):
+                rule(_ALLOW, "socket", internet, stream, (2, _EQUAL, protocol, 0))
         return bool(library.seccomp_load(context) == 0)
     finally:
         library.seccomp_release(context)

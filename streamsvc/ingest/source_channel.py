@@ -4,7 +4,7 @@ A message is a prefix `!II` (bytes of header, bytes of body), the header, and th
 is not to be trusted: sizes are bounded, a message has a time limit, and readers check each field's type.
 
     ours to it   demuxing: {"op": "open", ...}, {"op": "packets"}; decoding: {"op": "decode" | "flush" |
-                 "thumbnail" | "pixels", ...}; each is answered by one message
+                 "pixels", ...}; each is answered by one message
     it to ours   answers; {"error": {"code", "message", "retryable"}}; while it demuxes also {"ask": "open" |
                  "nested" | "read" | "seek" | "close", ...}, each answered by one message
 """
@@ -24,7 +24,12 @@ from streamsvc.core.errors import SourceError
 
 HEADER_BYTES = 1 << 20  # security limit
 BODY_BYTES = 64 << 20  # security limit
+DAMAGED = 4096  # packets told by one answer (security limit)
 MESSAGE_CHARACTERS = 300  # of an error's text
+# Codes of errors: they become labels of metrics. "os": an OSError.
+CODES = frozenset(
+    ["os", "corrupt", "no_answer", "no_decoder", "no_media", "not_found", "refused", "private_url"]
+)
 _PREFIX = struct.Struct("!II")
 _JOINED = 64 << 10  # bytes up to which parts are copied into one, to be sent by one call
 
@@ -148,9 +153,10 @@ class Fields:
     def number(self, name: str) -> float:
         """A finite number."""
         value = self._header.get(name)
-        if not isinstance(value, (int, float)) or isinstance(value, bool) or not math.isfinite(value):
-            raise Broken(f"bad {name}")
-        return float(value)
+        with contextlib.suppress(OverflowError):  # of a whole number
+            if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+                return float(value)
+        raise Broken(f"bad {name}")
 
     def optional_number(self, name: str) -> float | None:
         """A finite number, or null."""
@@ -203,7 +209,10 @@ def error_of(fields: Fields) -> SourceError | None:
     if not fields.has("error"):
         return None
     error = fields.inner("error")
+    code = error.text("code", 40)
     text = "".join(letter if letter.isprintable() else " " for letter in error.text("message"))
     return SourceError(
-        text[:MESSAGE_CHARACTERS], code=error.text("code", 40), retryable=error.flag("retryable")
+        text[:MESSAGE_CHARACTERS],
+        code=code if code in CODES else "corrupt",
+        retryable=error.flag("retryable"),
     )

@@ -27,9 +27,9 @@ import PIL.Image
 from streamsvc.core.errors import SourceError
 from streamsvc.core.types import EncodedFrame, Kind, MediaTrack, VideoFrame
 from streamsvc.ingest import decode, sandbox
-from streamsvc.ingest.decoders import audio_decoder, video_decoder
+from streamsvc.ingest.decoders import audio_decoder, parameters, video_decoder
 from streamsvc.ingest.demuxer import FORMS, Demuxed, LibavDemuxer, Opened, Opening
-from streamsvc.ingest.source_channel import Broken, Channel, Fields, error_header
+from streamsvc.ingest.source_channel import BODY_BYTES, DAMAGED, Broken, Channel, Fields, error_header
 from streamsvc.ingest.source_inputs import URL_CHARACTERS, AskedInputs
 
 CODECS = 32  # codec contexts kept: of the newest containers
@@ -61,13 +61,14 @@ class Codecs:
                 "name": track.codec,
                 "pixel_aspect": track.pixel_aspect,
                 "extradata": extra.hex(),
+                "parameters": parameters(track),
             }
 
     def track(self, number: int) -> MediaTrack:
-        """A track that was added. Raises Broken."""
+        """A track that was added. Raises SourceError: others have come since."""
         with self._lock:
             if number not in self._tracks:
-                raise Broken("no such codec")
+                raise SourceError("too many other parameters have come since", code="corrupt")
             return self._tracks[number]
 
 
@@ -82,6 +83,7 @@ class Demuxing:
         self._ended: dict[str, Any] | None = None  # what ended the packets
         self._damaged = 0
         self._most = 1  # packets of an answer
+        self._name = ""  # of the source
 
     def serve(self) -> None:
         """Answer until the channel is closed."""
@@ -111,6 +113,7 @@ class Demuxing:
         form = next(form for form in FORMS if form == asked.text("form"))
         url = asked.text("url", URL_CHARACTERS)
         opening = Opening(asked.text("source"), form, url, asked.number("limit"))
+        self._name = opening.name
         self._most = PACKETS if form == "file" else 1
         opened: Opened = self._demuxer.open(opening, AskedInputs(self._ask))
         self._ended = None
@@ -142,10 +145,17 @@ class Demuxing:
                 if packet is None:
                     self._ended = {"end": "end"}
                     continue
+                if len(packet.payload) > BODY_BYTES - PACKET_BYTES:
+                    text = (
+                        f"{self._name} holds a packet of {len(packet.payload) >> 20} MiB, which is too large"
+                    )
+                    self._ended = error_header(SourceError(text, code="corrupt"))
+                    continue
                 packets.append(self._described(packet))
                 parts.append(packet.payload)
                 size += len(packet.payload)
-        damaged, self._damaged = self._damaged, 0
+        damaged = min(self._damaged, DAMAGED)
+        self._damaged -= damaged
         header: dict[str, Any] = {"packets": packets, "damaged": damaged, "end": ""}
         return (header, parts) if packets or self._ended is None else (header | self._ended, ())
 
@@ -179,19 +189,27 @@ class Decoding:
         """Answer until the channel is closed."""
         while True:
             header, body = self._channel.receive()
-            self._channel.send(*self._answer(Fields(header), body))
+            try:
+                answer = self._answer(Fields(header), body)
+            except SourceError as error:
+                answer = error_header(error), ()
+            self._channel.send(*answer)
 
     def _answer(self, asked: Fields, body: memoryview) -> Message:
         op = asked.text("op")
         if op == "pixels":
             picture = self._pictures.get(asked.integer("picture"))
             if picture is None:
-                raise Broken("no such picture")
+                raise SourceError("the picture is gone", code="corrupt")
             shown = decode.pixels(picture, tuple(asked.integers("shape")))
             return {}, (shown.data.cast("B"),)
         decoder = self._decoder(asked.integer("codec"), asked.integer("decoder"))
         done = decoder.flush() if op == "flush" else decoder.decode(_frames(self._kind, asked, body))
-        return self._chunks(decoder, done) if self._kind == "audio" else self._shown(decoder, done)
+        if self._kind == "audio":
+            return self._chunks(decoder, done)
+        if not asked.flag("continued"):  # the newest one of before may be what is shown now
+            self._pictures = dict(list(self._pictures.items())[-1:])
+        return self._shown(decoder, done)
 
     def _decoder(self, codec: int, number: int) -> Any:
         decoder = self._decoders.get((codec, number))
@@ -217,8 +235,6 @@ class Decoding:
         return header, [chunk.samples.data.cast("B") for chunk in chunks]
 
     def _shown(self, decoder: Any, pictures: Sequence[VideoFrame]) -> Message:
-        # The newest one of before may be what is shown now.
-        self._pictures = dict(list(self._pictures.items())[-1:])
         described = []
         for picture in pictures:
             self._last += 1

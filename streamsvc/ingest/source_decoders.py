@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from streamsvc.core.errors import SourceError
-from streamsvc.core.types import AudioChunk, EncodedFrame, Kind, VideoFrame
-from streamsvc.ingest.source_channel import Broken, Fields
+from streamsvc.core.types import SAMPLE_RATE, AudioChunk, EncodedFrame, Kind, VideoFrame
+from streamsvc.ingest.source_channel import Broken, Fields, error_of
 
 T = TypeVar("T")
 BEFORE = 1.0  # seconds before zero, by rounding or by what a codec puts in front
@@ -19,11 +20,17 @@ AHEAD = 60.0  # seconds by which what is decoded may lie behind the newest packe
 SIDE = 16_384  # pixels (security limit)
 BATCH = 256  # packets of one request
 BATCH_BYTES = 16 << 20  # of one request; a packet may be longer
+LOSSES = ("packet_loss", "missing", "overload")  # of frames: they become labels of metrics
 PIECES = 4096  # chunks or pictures of one answer (security limit)
 
 
 class Process(Protocol):
     """What decodes: `source_process.SourceProcess`."""
+
+    @property
+    def threads(self) -> Executor | None:
+        """Threads for its calls alone; None: it has ended, so that no call waits."""
+        ...
 
     def ask(
         self,
@@ -49,10 +56,14 @@ class RemoteCodec:
 
     Attributes:
         extradata: its parameter sets, not looked into here.
+        parameters: see `decoders.parameters`.
     """
 
-    def __init__(self, process: Process, number: int, extradata: bytes) -> None:
+    def __init__(
+        self, process: Process, number: int, extradata: bytes, parameters: Mapping[str, Any]
+    ) -> None:
         self.extradata = extradata
+        self.parameters = dict(parameters)
         self._process = process
         self._number = number
         self._made = 0
@@ -78,22 +89,32 @@ class _Caller:
         self._kind = kind
         self._told = told
         self._newest = 0.0  # session seconds of the newest packet
+        self._first = 0.0  # of the first one of this request
         self._arrived = 0.0  # when it came, monotonic seconds
         self._closed = False
         process.hold()
 
+    @property
+    def threads(self) -> Executor | None:
+        """See Process."""
+        return self._process.threads
+
     def each(
         self, op: str, frames: Sequence[EncodedFrame], check: Callable[[Fields, memoryview], list[T]]
     ) -> list[T]:
-        """What `check` makes of the answers, for frames of any number. Raises as `call`."""
+        """What `check` makes of the answers, for frames of any number. Raises as `call`.
+
+        Requests after the first one say that they go on with it: its pictures are not looked at before.
+        """
         found: list[T] = []
         first = size = 0
         for number, frame in enumerate(frames):
             size += len(frame.payload)
             if size > BATCH_BYTES or number - first >= BATCH:
-                found += self.call(op, frames[first:number], check) if number > first else []
+                if number > first:
+                    found += self.call(op, frames[first:number], check, {"continued": first > 0})
                 first, size = number, len(frame.payload)
-        return found + self.call(op, frames[first:], check)
+        return found + self.call(op, frames[first:], check, {"continued": first > 0})
 
     def call(
         self,
@@ -102,12 +123,24 @@ class _Caller:
         check: Callable[[Fields, memoryview], T],
         more: Mapping[str, Any] | None = None,
     ) -> T:
-        """What `check` makes of the answer. Raises SourceError: the process has failed."""
+        """What `check` makes of the answer. Raises SourceError: the process has failed, or tells an error."""
+
+        def checked(answer: Fields, body: memoryview) -> T:
+            if (error := error_of(answer)) is not None:
+                raise error
+            return check(answer, body)
+
+        self._first = min((frame.at for frame in frames), default=self._newest)
         for frame in frames:
             self._newest = max(self._newest, frame.at)
             self._arrived = max(self._arrived, frame.arrived)
         header = {"op": op, **self._told, "frames": [_described(frame) for frame in frames], **(more or {})}
-        return self._process.ask(self._kind, header, [frame.payload for frame in frames], check)
+        return self._process.ask(self._kind, header, [frame.payload for frame in frames], checked)
+
+    @property
+    def seconds(self) -> float:
+        """What this request may give at most."""
+        return self._newest - self._first + AHEAD
 
     def time(self, fields: Fields) -> tuple[float, float]:
         """`at` and `arrived` of something decoded. Raises Broken: they cannot be."""
@@ -133,6 +166,11 @@ class RemoteAudioDecoder:
         self._session = session
         self._name = track_name
 
+    @property
+    def threads(self) -> Executor | None:
+        """See Process."""
+        return self._caller.threads
+
     def decode(self, frames: Sequence[EncodedFrame]) -> list[AudioChunk]:
         """See AudioDecoder. Nothing once the process has failed: the source tells that."""
         return self._chunks("decode", frames)
@@ -154,12 +192,16 @@ class RemoteAudioDecoder:
 
     def _checked(self, answer: Fields, body: memoryview) -> list[AudioChunk]:
         samples = np.frombuffer(body[: len(body) // 4 * 4], dtype=np.float32)
+        if len(samples) > self._caller.seconds * SAMPLE_RATE:
+            raise Broken("too much sound")
         chunks, first = [], 0
         for one in answer.objects("chunks", PIECES):
             at, arrived = self._caller.time(one)
             end = first + one.integer("samples", 1, len(samples) - first)
             piece = np.nan_to_num(samples[first:end], posinf=0.0, neginf=0.0)
             gap, loss = one.flag("gap"), one.text("loss", 20)
+            if loss not in LOSSES:
+                raise Broken("bad loss")
             chunks.append(AudioChunk(self._session, self._name, at, arrived, piece, gap, loss))
             first = end
         self.errors, self.repeated = answer.integer("errors"), answer.integer("repeated")
@@ -176,6 +218,11 @@ class RemoteVideoDecoder:
         self._caller = caller
         self._session = session
         self._name = track_name
+
+    @property
+    def threads(self) -> Executor | None:
+        """See Process."""
+        return self._caller.threads
 
     def decode(self, frames: Sequence[EncodedFrame]) -> list[VideoFrame]:
         """See VideoDecoder. Nothing once the process has failed: the source tells that."""
@@ -209,14 +256,19 @@ class RemoteVideoDecoder:
 
 
 class RemotePicture:
-    """A picture that is in the process of a source, until the picture after it and another `decode`."""
+    """A picture in the process of a source: there until the next `decode`; the newest one, until another."""
 
     def __init__(self, caller: _Caller, number: int) -> None:
         self._caller = caller
         self._number = number
 
+    @property
+    def threads(self) -> Executor | None:
+        """See Process."""
+        return self._caller.threads
+
     def pixels(self, shape: tuple[int, ...]) -> NDArray[np.uint8]:
-        """Its pixels as shown, (h, w) in gray or (h, w, 3) in RGB. Raises SourceError."""
+        """Its pixels as shown, (h, w) in gray or (h, w, 3) in RGB. Raises SourceError: it is gone, too."""
 
         def check(_: Fields, body: memoryview) -> NDArray[np.uint8]:
             if len(body) != math.prod(shape):

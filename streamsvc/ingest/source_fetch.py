@@ -13,11 +13,10 @@ from urllib.parse import urlsplit
 
 from streamsvc.core.errors import SourceError, StreamsvcError
 from streamsvc.ingest.source_policy import Place
-from streamsvc.ingest.web_client import Body, Response, WebClient
+from streamsvc.ingest.web_client import MISSING, Body, Response, WebClient
 
 AHEAD = 1 << 18  # bytes: a seek of less is read through, not asked for
 TRIES = 3  # to go on where a body broke off, in a row
-MISSING = (404, 410)
 
 
 class WebFile:

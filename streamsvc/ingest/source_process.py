@@ -15,6 +15,7 @@ import sys
 import threading
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import Any, TypeVar
 
 import psutil
@@ -32,6 +33,7 @@ log = structlog.get_logger()
 T = TypeVar("T")
 START_SECONDS = 30.0  # from its start to its first message
 COST_INTERVAL = 2.0  # between measurements of its CPU time
+ASKS = 1 << 20  # requests for bytes before one answer; more: it never ends (security limit)
 STEP_SECONDS = 20.0  # of its own work in one step; longer: it hangs
 KINDS: tuple[Kind, Kind] = ("audio", "video")
 _KEPT = (
@@ -93,6 +95,8 @@ class SourceProcess:
         self._stopped = False
         self._lock = threading.Lock()
         self._holders = 1  # the source itself
+        self._ended = False  # nobody holds it any more
+        self._threads = ThreadPoolExecutor(len(KINDS), thread_name_prefix="source decoder")
         pairs = [socket.socketpair() for _ in range(3)]
         theirs = [other for _, other in pairs]
         try:
@@ -132,6 +136,11 @@ class SourceProcess:
         """Of the process."""
         return self._process.pid
 
+    @property
+    def threads(self) -> Executor | None:
+        """See source_decoders.Process: one for each kind."""
+        return None if self._ended else self._threads
+
     def cost(self, now: float) -> float:
         """Its CPU seconds a second at monotonic second `now`; 0 where it has ended."""
         if now - self._measured_at < COST_INTERVAL:
@@ -149,7 +158,7 @@ class SourceProcess:
 
     def wait_ready(self) -> None:
         """Wait until it has confined itself. Blocking. Raises SourceError."""
-        with self._watched():
+        with self._demux_lock, self._watched():
             self._listener = self._demuxing.receive_socket(START_SECONDS)
             hello, _ = self._demuxing.receive(START_SECONDS)
             told = Fields(hello).text("layers").split()
@@ -181,7 +190,7 @@ class SourceProcess:
                 self.failure = SourceError(
                     f"{self._name} cannot be read: its process {reason}", code="source_crashed"
                 )
-                if self._holders:  # nobody expected its end
+                if not self._ended:  # nobody expected its end
                     log.warning("source process failed", reason=reason, pid=self.pid)
         self._process.kill()
         return self.failure
@@ -195,8 +204,9 @@ class SourceProcess:
         """The opposite of `hold`, and of the construction. The last one ends the process."""
         with self._lock:
             self._holders -= 1
-            if self._holders:
+            if self._holders or self._ended:
                 return
+            self._ended = True
         self._process.kill()
         threading.Thread(target=self._reap, name="source end").start()
 
@@ -211,6 +221,7 @@ class SourceProcess:
             channel.wake()
             with lock:  # a call under way ends now
                 channel.close()
+        self._threads.shutdown()
 
     # --- asking ---
 
@@ -238,19 +249,25 @@ class SourceProcess:
         served: ServedInputs,
         check: Callable[[Fields, memoryview], T],
         waits: float,
+        most: float = float("inf"),
     ) -> T:
         """Have something demuxed, and give it what it reads meanwhile. As `ask`.
 
         `waits`: seconds that libav may wait by itself: for a relay, or for the next version of a playlist.
+        `most`: seconds for all of it.
         """
+        end = clock.now() + most
         with self._demux_lock, self._watched():
             self._demuxing.send(header)
-            while True:
+            for _ in range(ASKS):
                 answer, body = self._demuxing.receive(STEP_SECONDS + waits)
                 fields = Fields(answer)
                 if not fields.has("ask"):
                     return check(fields, body)
+                if clock.now() > end:
+                    raise Late("it reads on and on")
                 self._demuxing.send(*served.answer(fields))
+            raise Late("it reads on and on")
 
     def stop_demuxing(self) -> None:
         """End a `demux` that waits, from another thread; decoders stay."""

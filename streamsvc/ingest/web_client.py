@@ -21,6 +21,8 @@ from streamsvc.core.errors import Forbidden, SourceError
 from streamsvc.ingest.source_policy import Place
 
 REDIRECTS = 5  # security limit
+COOKIES, COOKIE_CHARACTERS = 50, 16 << 10  # after which none is added (security limit)
+MISSING = (404, 410)  # statuses
 FAULTS = (httpcore.NetworkError, httpcore.TimeoutException, httpcore.ProtocolError)
 
 
@@ -28,7 +30,11 @@ class Readable(Protocol):
     """What libav reads from."""
 
     def read(self, size: int) -> bytes:
-        """Up to `size` bytes; none at the end. Never raises."""
+        """Up to `size` bytes; none at the end, or where it breaks off.
+
+        Raises:
+            StreamsvcError: it is refused, or, in the process of a source, our side has closed it.
+        """
         ...
 
     def close(self) -> None:
@@ -223,7 +229,9 @@ class WebClient:
                 code=refusal.code,
             ) from None
         seen = httpx.Response(answer.status, headers=answer.headers, request=request)
-        self._cookies.extract_cookies(seen)
+        known = [f"{cookie.name}={cookie.value}" for cookie in self._cookies.jar]
+        if len(known) < COOKIES and sum(map(len, known)) < COOKIE_CHARACTERS:
+            self._cookies.extract_cookies(seen)
         return Response(answer, seen.headers)
 
     def request(self, url: str, headers: dict[str, str]) -> httpx.Request:

@@ -9,7 +9,7 @@ each with a `kind` and `t`, seconds since the session was made. In the order in 
     frame, attach, state                                    media, as they were tapped
     ask, cancel, watch, unwatch, search, update, reconfigure, flush, end     what clients asked for
     level, outage                                           what the load controller decided
-    call; reply, item, done, failed                         a request's digest; what came back
+    call; reply, item, done, failed, dropped                a request's digest; what came back; not awaited
     take, point                                             how much a stage took from a queue; where it went
     event           as published
     over, cut       the session was recorded to its end; the recording stopped before it
@@ -21,6 +21,7 @@ Media, speech, questions and answers are in a bundle: it is erased with its sess
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import hashlib
 import json
@@ -48,6 +49,7 @@ from streamsvc.core.session_clock import SessionClock
 from streamsvc.core.tape import Tape
 from streamsvc.core.types import EncodedFrame, MediaTrack
 from streamsvc.events.log import EventLog
+from streamsvc.ingest import decoders
 from streamsvc.service.auth import SIGNED_ADDRESS
 from streamsvc.service.bundle_writer import BundleWriter
 from streamsvc.workers.framing import error_payload, pack
@@ -271,6 +273,9 @@ class _RecordedRole(RoleAround):
         except StreamsvcError as error:
             self._recorder.write("failed", {"call": number, "error": error_payload(error)})
             raise
+        except asyncio.CancelledError:
+            self._recorder.write("dropped", {"call": number})
+            raise
         self._recorder.write("reply", {"call": number}, result)
         return result
 
@@ -287,6 +292,9 @@ class _RecordedRole(RoleAround):
                     yield item
             except StreamsvcError as error:
                 self._recorder.write("failed", {"call": number, "error": error_payload(error)})
+                raise
+            except asyncio.CancelledError:
+                self._recorder.write("dropped", {"call": number})
                 raise
         self._recorder.write("done", {"call": number})
 
@@ -343,13 +351,5 @@ def head(name: str, settings: Settings, options: SessionOptions, roles: Roles) -
 def track_fields(track: MediaTrack) -> tuple[Fields, Any]:
     """The parameters to decode a track by, and its extradata."""
     fields: Fields = {"media": track.kind, "codec": track.codec, "pixel_aspect": track.pixel_aspect}
-    context = track.context
-    if context is None:
-        return fields, np.zeros(0, np.uint8)
-    fields["context"] = context.codec.name
-    if track.kind == "audio":
-        fields |= {"rate": context.sample_rate, "layout": context.layout.name}
-        fields["format"] = context.format.name if context.format is not None else None
-    else:
-        fields |= {"width": context.width, "height": context.height, "format": context.pix_fmt}
-    return fields, np.frombuffer(bytes(context.extradata or b""), np.uint8)
+    extradata = bytes(track.context.extradata or b"") if track.context is not None else b""
+    return fields | decoders.parameters(track), np.frombuffer(extradata, np.uint8)

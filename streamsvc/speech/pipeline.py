@@ -31,7 +31,7 @@ from streamsvc.core.types import (
 from streamsvc.core.units import Flushed
 from streamsvc.ingest import decode
 from streamsvc.ingest.decode import TrackFrame
-from streamsvc.ingest.decoders import Decoders, audio_decoder
+from streamsvc.ingest.decoders import Decoders, audio_decoder, threads
 from streamsvc.speech import decoding_loop
 from streamsvc.speech.captions import Cues
 from streamsvc.speech.decoding_loop import Flush
@@ -204,15 +204,17 @@ class SpeechPipeline:
                         continue
                     decoder, before = decoders.of(track)
                     if before is not None:
-                        await self._pass_on(await decode.on_thread(media, before.flush))
+                        await self._pass_on(await decode.on_thread(threads(before, media), before.flush))
                         before.close()
                     if frames[0].joint:
                         self._chunks.put(self._utterance_end())
-                    chunks = await decode.on_thread(media, decoder.decode, frames)
+                    chunks = await decode.on_thread(threads(decoder, media), decoder.decode, frames)
                     metrics.audio_processed.inc(sum(len(chunk.samples) for chunk in chunks) / SAMPLE_RATE)
                     await self._pass_on(chunks)
             if decoders.present is not None:
-                await self._pass_on(await decode.on_thread(media, decoders.present.flush))
+                await self._pass_on(
+                    await decode.on_thread(threads(decoders.present, media), decoders.present.flush)
+                )
         self._all_decoded = True
         self._chunks.close()
 

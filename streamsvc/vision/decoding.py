@@ -12,7 +12,7 @@ from streamsvc.core.queues import Closed, Ring
 from streamsvc.core.types import VideoFrame
 from streamsvc.ingest import decode
 from streamsvc.ingest.decode import TrackFrame
-from streamsvc.ingest.decoders import Decoders, VideoDecoding, video_decoder
+from streamsvc.ingest.decoders import Decoders, VideoDecoding, threads, video_decoder
 from streamsvc.vision.probing import Prober
 
 _KEYFRAME_REQUEST_SECONDS = 1.0  # between requests for a codec keyframe
@@ -64,16 +64,18 @@ class DecodingStage:
                 for track, frames in decode.by_track(batch):
                     decoder, before = decoders.of(track)
                     if before is not None:
-                        await self._show(await decode.on_thread(media, before.flush))
+                        await self._show(await decode.on_thread(threads(before, media), before.flush))
                         before.close()
-                    pictures = await decode.on_thread(media, decoder.decode, frames)
+                    pictures = await decode.on_thread(threads(decoder, media), decoder.decode, frames)
                     await self._context.tape.point("decoded")
                     await self._show(pictures)
                     if decoder.waiting and clock.now() >= next_request:
                         next_request = clock.now() + _KEYFRAME_REQUEST_SECONDS
                         self._context.host.request_keyframe()
             if decoders.present is not None:
-                await self._show(await decode.on_thread(media, decoders.present.flush))
+                await self._show(
+                    await decode.on_thread(threads(decoders.present, media), decoders.present.flush)
+                )
             await self._prober.pass_time(float("inf"))
 
     async def _next_frames(self, decoder: VideoDecoding | None) -> list[TrackFrame] | None:

@@ -25,6 +25,7 @@ from streamsvc.core.latency import seconds_by_stage
 from streamsvc.core.queues import Ring
 from streamsvc.core.types import Keyframe, Sight, VideoFrame
 from streamsvc.ingest import decode
+from streamsvc.ingest.decoders import threads
 from streamsvc.timeline.timeline import Timeline
 from streamsvc.vision import keyframes, perception, scenes
 from streamsvc.vision.decoding import DecodingStage
@@ -175,7 +176,7 @@ class VisionPipeline:
 
     async def _thumbnail(self, frame: VideoFrame) -> NDArray[np.uint8]:
         self.picture_size = (frame.width, frame.height)
-        gray = await decode.on_thread(self._context.media, decode.thumbnail, frame)
+        gray = await decode.on_thread(threads(frame, self._context.media), decode.thumbnail, frame)
         await self._context.tape.point("compared")
         return gray
 
@@ -191,7 +192,7 @@ class VisionPipeline:
         self._newest_keyframe = frame.at
         compared = clock.now()
         try:
-            jpeg = await decode.on_thread(context.media, decode.jpeg, frame)
+            jpeg = await decode.on_thread(threads(frame, context.media), decode.jpeg, frame)
         except SourceError:  # the process that has the picture has failed: its source tells that
             return
         metrics.frames.labels("keyframe").inc()

@@ -19,6 +19,8 @@ from streamsvc.evaluation import replay, session_run
 from streamsvc.evaluation.bundle import Record
 from streamsvc.evaluation.replay_outcome import Outcome
 from streamsvc.service.recording import NAME
+from tests.builders.clips import clip
+from tests.builders.fake_service import serving
 from tests.builders.recorded import Changed, changed, recorded, same
 from tests.fakes import engines_by_name
 
@@ -89,6 +91,26 @@ def test_a_recording_of_real_time_and_threads_is_replayed_the_same(tmp_path: Pat
     assert one.text() == other.text()
 
 
+def test_a_file_that_its_own_process_reads_is_recorded_and_replayed_the_same(tmp_path: Path) -> None:
+    path = clip(tmp_path / "a.mp4", video="libx264", audio="aac", seconds=2.0)
+
+    async def record() -> Path:
+        async with serving(tmp_path / "data", store={"record": "all"}) as service:
+            session = await service.sessions.create(str(path), roots=None)
+            await session.over.wait()
+            return tmp_path / "data" / session.id / NAME
+
+    def plain(events: list[dict[str, Any]]) -> list[tuple[str, float]]:
+        """In no order: real stages side by side publish in the order of the moment."""
+        return sorted((event["type"], event.get("at", 0.0)) for event in events[2:])
+
+    one = played(asyncio.run(record()))
+    assert (one.divergences, one.cut) == (0, "")
+    assert plain(one.events) == plain(one.recorded)
+    assert one.recorded[-1]["reason"] == "source_ended"
+    assert {"caption.final", "scene.caption"} <= kinds(one)
+
+
 def test_another_reply_of_a_model_is_found(spoken: Path) -> None:
     def otherwise(record: Record) -> Changed:
         words = [["lo", *word[1:]] for word in record.payload["words"]]
@@ -135,6 +157,13 @@ def test_a_stage_that_does_not_come_is_named_and_ends_the_replay(spoken: Path) -
 
     found = played(changed(spoken, first("take", twice)))
     assert "take nobody did not come" in found.first
+
+
+def test_a_call_that_was_dropped_and_does_not_come_ends_no_replay(spoken: Path) -> None:
+    whole = played(spoken)
+    found = played(changed(spoken, first("event", lambda record: ("dropped", {"call": 999}, {}))))
+    assert found.divergences == 0
+    assert len(found.events) == len(whole.events)
 
 
 def test_an_event_that_differs_is_named_without_what_was_said(spoken: Path) -> None:

@@ -38,6 +38,11 @@ async def test_replies_items_and_failures_come_as_recorded() -> None:
         await role(CALL, reply("failed", error=failed)).call("x", {}, deadline_in_s=1)
 
 
+async def test_who_waits_for_what_was_dropped_is_let_on() -> None:
+    with pytest.raises(TimeoutError):
+        await role(CALL, reply("dropped")).call("x", {}, deadline_in_s=1)
+
+
 @pytest.mark.parametrize("told", [(None,), (CALL, None)])
 async def test_after_the_recording_nobody_replies(told: tuple[Record | None, ...]) -> None:
     with pytest.raises(WorkerError):

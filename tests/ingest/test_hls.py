@@ -14,12 +14,15 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
 from streamsvc.core.config import Ingest
 from streamsvc.core.errors import SourceError
-from streamsvc.ingest.hls import is_playlist
+from streamsvc.ingest.hls import Hls, is_playlist
 from streamsvc.ingest.source_policy import locate
+from tests.builders.internet import Answer
+from tests.builders.internet import site as site_at
 from tests.builders.stamped import Part, Web, hear, playlist, web
 
 TAG = "#EXT-X-DISCONTINUITY"
 KEY = bytes(range(16))
+PARTS = [f"/s{number}.ts" for number in range(4)]
 
 
 @pytest.fixture(scope="module")
@@ -223,3 +226,28 @@ def test_a_playlist_is_known_by_its_name() -> None:
     assert is_playlist(locate("HTTP://host/a/INDEX.M3U8?x=1", ()))
     assert not is_playlist(locate("https://host/a.mp4?x=.m3u8", ()))
     assert not is_playlist(locate("rtsp://host/a.m3u8", ()))
+
+
+def test_libav_opens_what_playlists_name_and_learns_no_password() -> None:
+    def live(number: int) -> Answer:
+        return Answer(playlist(f"s{number}.ts", ended=False, head=f"#EXT-X-MEDIA-SEQUENCE:{number}").encode())
+
+    with site_at("127.0.0.1") as server:
+        home = f"127.0.0.1:{server.port}"
+        server.pages = {"/index.m3u8": [live(0), live(1), live(2)], **dict.fromkeys(PARTS, Answer(b"media"))}
+        hls = Hls(locate(f"http://me:secret@{home}/index.m3u8", None), 4.0, True, lambda: None)
+        url = hls.start()
+        for number in range(3):
+            text = hls.open_nested(url, 0, {}).read(10_000).decode()
+            assert "secret" not in url + text
+            assert f"http://{home}/s{number}.ts" in text
+            for allowed in {number, max(0, number - 1)}:
+                assert hls.open_nested(f"http://{home}/s{allowed}.ts", 0, {}).read(10) == b"media"
+        assert all("Authorization" in headers for _, headers in server.asked)
+        asked = len(server.asked)
+        for other in ("s0.ts", "s3.ts", "index.m3u8?again"):
+            with pytest.raises(SourceError, match="names nothing like that") as caught:
+                hls.open_nested(f"http://{home}/{other}", 0, {})
+            assert caught.value.code == "refused"
+        assert len(server.asked) == asked
+        hls.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from streamsvc.core.errors import SourceError
 from streamsvc.ingest import playlist
 from streamsvc.ingest.playlist import SegmentTimes, absolute, is_master, reduced, rendition, variants
 
@@ -65,13 +66,30 @@ def test_a_reduced_master_playlist_names_one_variant_and_the_default_rendition_a
 
 
 def test_urls_are_made_absolute_in_lines_and_in_attributes() -> None:
-    text = absolute('#EXTM3U\n#EXT-X-KEY:METHOD=AES-128,URI="k?a=1"\n\n//cdn/s.ts\nhttps://x/y.ts', BASE)
+    text = absolute(
+        '#EXTM3U\n#EXT-X-KEY:METHOD=AES-128,URI="k?a=1"\n\n//cdn/s.ts\nhttps://x/a/../y.ts?b=/../c', BASE
+    )
     assert text.splitlines()[1:] == [
         '#EXT-X-KEY:METHOD=AES-128,URI="http://host/a/k?a=1"',
         "",
         "http://cdn/s.ts",
-        "https://x/y.ts",
+        "https://x/y.ts?b=/../c",
     ]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["\n".join("a" * 300), '#EXT-X-KEY:URI=""' * 300, "\n" * playlist.LINES + "a.ts\na.ts"],
+    ids=["lines", "one-line", "empty"],
+)
+def test_a_playlist_that_grows_beyond_measure_is_refused(text: str) -> None:
+    with pytest.raises(SourceError, match="too long"):
+        absolute(text, f"http://host/{'x' * 64_000}/index.m3u8")
+
+
+def test_all_urls_of_a_playlist_are_known() -> None:
+    text = absolute('#EXTM3U\n#EXT-X-MAP:URI="i.mp4",BYTERANGE="9"\n#EXTINF:1,\na.ts\n', BASE)
+    assert playlist.named(text) - {""} == {"http://host/a/i.mp4", "http://host/a/a.ts"}
 
 
 def test_segments_lie_where_the_durations_before_them_add_up_to() -> None:

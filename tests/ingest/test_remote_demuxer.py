@@ -9,14 +9,22 @@ from typing import Any, TypeVar, cast
 import pytest
 
 from streamsvc.core.errors import Forbidden, SourceError
-from streamsvc.ingest.demuxer import Demuxed, OneInput, Opening
+from streamsvc.ingest import remote_demuxer, source_channel
+from streamsvc.ingest.demuxer import Demuxed, Form, OneInput, Opening
 from streamsvc.ingest.remote_demuxer import RemoteDemuxer
 from streamsvc.ingest.source_channel import Broken, Fields
 from streamsvc.ingest.source_inputs import ServedInputs
 from streamsvc.ingest.source_process import SourceProcess
 
 T = TypeVar("T")
-TRACK = {"kind": "audio", "name": "aac", "codec": 1, "extradata": "1190", "pixel_aspect": None}
+TRACK = {
+    "kind": "audio",
+    "name": "aac",
+    "codec": 1,
+    "extradata": "1190",
+    "pixel_aspect": None,
+    "parameters": {"context": "aac", "rate": 48_000, "layout": "stereo", "format": "fltp"},
+}
 OPENED = {"form": "mov", "duration": 1.5, "start": None, "others": False, "tracks": [TRACK]}
 PACKET: dict[str, Any] = {
     "kind": "audio",
@@ -45,7 +53,9 @@ class Process:
         served: ServedInputs,
         check: Callable[[Fields, memoryview], T],
         waits: float,
+        most: float = float("inf"),
     ) -> T:
+        self.most = most
         served.refused = self.refuse
         answer, body = self.answers.pop(0)
         return check(Fields(answer), memoryview(body))
@@ -131,3 +141,16 @@ def test_a_container_that_cannot_be_is_refused(lie: dict[str, Any]) -> None:
 def test_a_packet_that_cannot_be_is_refused(lie: dict[str, Any]) -> None:
     with pytest.raises(Broken):
         packets((some(PACKET | lie), b"abc"))
+
+
+@pytest.mark.parametrize("answer", [some(damaged=1), some(end="end", damaged=source_channel.DAMAGED + 1)])
+def test_an_answer_by_which_nothing_ends_is_refused(answer: dict[str, Any]) -> None:
+    with pytest.raises(Broken):
+        packets((answer, b""))
+
+
+@pytest.mark.parametrize(("form", "most"), [("file", remote_demuxer.OPEN_SECONDS), ("hls", float("inf"))])
+def test_a_file_is_opened_in_time_or_never(form: Form, most: float) -> None:
+    process = Process((OPENED, b""))
+    RemoteDemuxer(cast(SourceProcess, process)).open(Opening("a", form), OneInput(None))
+    assert process.most == most

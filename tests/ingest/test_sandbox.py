@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import json
 import os
 import socket
@@ -17,7 +18,7 @@ from streamsvc.ingest.sandbox import LANDLOCK, NAMESPACE, SECCOMP, described, en
 
 # argv: a layer or "all" or "none", a port of 127.0.0.1, a file, another process. Prints what was refused.
 ATTACKER = """
-import ctypes, json, mmap, os, resource, socket, sys
+import ctypes, fcntl, json, mmap, os, resource, socket, sys
 from streamsvc.ingest import sandbox
 
 layer, port, path, other = sys.argv[1], int(sys.argv[2]), sys.argv[3], int(sys.argv[4])
@@ -31,7 +32,10 @@ if layer in ("all", "loopback"):
 elif layer == "namespace":
     assert sandbox._leave_network(libc)
 elif layer == "landlock":
-    assert sandbox._leave_files(libc, False)
+    assert sandbox._leave_files(libc, 0)
+elif layer == "port":
+    listener = sandbox._listener()
+    assert sandbox._leave_files(libc, listener.getsockname()[1])
 elif layer == "seccomp":
     assert sandbox._filter_calls(library, False)
 elif layer == "limits":
@@ -56,6 +60,7 @@ attack("unshare", lambda: libc.unshare(0x20000))
 attack("executable", lambda: mmap.mmap(-1, 4096, prot=7))
 attack("memory", lambda: bytearray(3 << 30))
 attack("core", lambda: resource.setrlimit(resource.RLIMIT_CORE, (0, 0)))
+attack("duplicate", lambda: fcntl.fcntl(0, fcntl.F_DUPFD, 3))
 if listener is not None:
     attack("loopback", lambda: socket.socket().connect(listener.getsockname()))
 print(json.dumps(sorted(refused)), flush=True)
@@ -165,14 +170,41 @@ async def test_all_layers_together_refuse_everything(path: Path) -> None:
 async def test_with_loopback_only_its_own_listener_is_reached(path: Path) -> None:
     skip_without("seccomp", "namespace")
     found, executed = await attacked("loopback", path)
-    assert found >= {"connect", "datagram", "read", "fork", "signal"}
+    assert found >= {"connect", "datagram", "read", "fork", "signal", "duplicate"}
     assert "loopback" not in found
     assert not executed
 
 
+async def test_where_the_kernel_can_it_connects_to_no_port_but_its_listeners(path: Path) -> None:
+    if ctypes.CDLL(None).syscall(444, None, ctypes.c_size_t(0), 1) < 4:
+        pytest.skip("this kernel's Landlock knows no ports")
+    found, _ = await attacked("port", path)
+    assert "connect" in found
+    assert "loopback" not in found
+
+
+def test_of_tcp_sockets_only_plain_ones_are_allowed(path: Path) -> None:
+    skip_without("seccomp")
+    code = """
+import ctypes, socket
+from streamsvc.ingest import sandbox
+library = ctypes.CDLL("libseccomp.so.2")
+ctypes.CDLL(None).prctl(38, 1, 0, 0, 0)
+assert sandbox._filter_calls(library, True)
+for protocol in (0, 6, 262):
+    try:
+        socket.socket(socket.AF_INET, socket.SOCK_STREAM, protocol)
+    except PermissionError:
+        print("refused", protocol)
+"""
+    done = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, check=True)
+    assert done.stdout.decode() == "refused 262\n"
+
+
 def test_what_is_enough_keeps_network_files_and_processes_away() -> None:
-    assert enough([SECCOMP]) and enough([NAMESPACE, LANDLOCK])
-    assert not enough([NAMESPACE]) and not enough([LANDLOCK]) and not enough([])
+    assert enough([SECCOMP])
+    assert not enough([NAMESPACE, LANDLOCK]), "a Unix socket that has a path could be connected to"
+    assert not enough([])
     assert not enough([SECCOMP, LANDLOCK], loopback=True), "it could connect to whatever the machine reaches"
     assert enough([SECCOMP, NAMESPACE], loopback=True)
 

@@ -127,6 +127,7 @@ def test_a_socket_is_handed_over(pair: tuple[Channel, socket.socket]) -> None:
         (1 << 63, lambda fields: fields.optional_integer("x")),
         ("1", lambda fields: fields.number("x")),
         (float("inf"), lambda fields: fields.number("x")),
+        (10**400, lambda fields: fields.number("x")),
         (float("nan"), lambda fields: fields.optional_number("x")),
         (1, lambda fields: fields.flag("x")),
         (1, lambda fields: fields.text("x")),
@@ -146,11 +147,19 @@ def test_a_field_of_another_kind_is_refused(value: Any, read: Callable[[Fields],
 
 
 def test_an_error_is_told_in_short_and_in_one_line() -> None:
-    told = error_of(Fields(json.loads(json.dumps(error_header(SourceError("a", code="b", retryable=True))))))
+    told = error_of(
+        Fields(json.loads(json.dumps(error_header(SourceError("a", code="refused", retryable=True)))))
+    )
     assert told is not None
-    assert (told.message, told.code, told.retryable) == ("a", "b", True)
+    assert (told.message, told.code, told.retryable) == ("a", "refused", True)
     assert error_of(Fields({})) is None
     told = error_of(Fields(error_header(SourceError("x\n\x1b[0m" + "y" * 1000, code="corrupt"))))
     assert told is not None
     assert told.message.isprintable()
     assert len(told.message) <= source_channel.MESSAGE_CHARACTERS
+
+
+def test_a_code_that_nobody_has_is_no_label() -> None:
+    told = error_of(Fields(error_header(SourceError("a", code="made_up_1"))))
+    assert told is not None
+    assert told.code == "corrupt"

@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+from collections.abc import Iterator
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 import pytest
 
 from streamsvc.core.config import Ingest
+from streamsvc.core.errors import SourceError
 from streamsvc.core.types import EncodedFrame, MediaTrack, VideoFrame
-from streamsvc.ingest import source_child
+from streamsvc.ingest import source_child, source_decoders
 from streamsvc.ingest.decode import jpeg, thumbnail
-from streamsvc.ingest.decoders import video_decoder
+from streamsvc.ingest.decoders import audio_decoder, video_decoder
+from streamsvc.ingest.demuxer import Demuxed
 from streamsvc.ingest.source import SourceSink, open_source
-from streamsvc.ingest.source_channel import Broken
-from streamsvc.ingest.source_child import Codecs
+from streamsvc.ingest.source_channel import DAMAGED, Channel
+from streamsvc.ingest.source_child import Codecs, Demuxing
+from streamsvc.ingest.source_decoders import RemoteCodec
 from tests.builders.clips import clip
 from tests.builders.stamped import hear, no_wait
 
@@ -90,12 +97,71 @@ def test_old_codecs_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(source_child, "CODECS", 2)
     codecs = Codecs()
 
-    class Context:
-        extradata = b"\1"
-
     for name in ("a", "b", "c"):
-        told = codecs.add(MediaTrack("audio", name, Context()))
-    assert (told["codec"], told["extradata"]) == (3, "01")
+        context = av.CodecContext.create("aac", "r")
+        context.extradata = b"\1"
+        told = codecs.add(MediaTrack("audio", name, context))
+    assert (told["codec"], told["extradata"], told["parameters"]["context"]) == (3, "01", "aac")
     assert codecs.track(3).codec == "c"
-    with pytest.raises(Broken):
+    with pytest.raises(SourceError, match="too many other parameters"):
         codecs.track(1)
+
+
+async def test_all_pictures_of_a_batch_can_be_looked_at_however_large_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = clip(tmp_path / "a.mp4", video="libx264", audio=None)
+    source = await open_source(str(path), Ingest(), session="s", speed=None, roots=None)
+    frames: list[EncodedFrame] = []
+    await source.run(SourceSink(frames.append, no_wait, lambda: 0.0))
+    decoder = video_decoder(source.tracks[0], "s")
+    monkeypatch.setattr(source_decoders, "BATCH", 4)
+    pictures = await asyncio.to_thread(decoder.decode, frames)
+    assert len(pictures) > 20
+    for picture in pictures:
+        assert (await asyncio.to_thread(thumbnail, picture)).shape == (192, 320)
+    await asyncio.to_thread(decoder.decode, frames[:1])
+    await asyncio.to_thread(decoder.decode, frames[1:2])
+    with pytest.raises(SourceError, match="the picture is gone"):
+        await asyncio.to_thread(thumbnail, pictures[0])
+    assert source._process is not None
+    assert source._process.failure is None, "it decodes on"
+    decoder.close()
+    await source.close()
+
+
+async def test_frames_whose_parameters_are_forgotten_are_counted_and_their_source_goes_on(
+    tmp_path: Path,
+) -> None:
+    path = clip(tmp_path / "a.mp4", video="libx264", audio="aac")
+    source = await open_source(str(path), Ingest(), session="s", speed=None, roots=None)
+    frames: list[EncodedFrame] = []
+    await source.run(SourceSink(frames.append, no_wait, lambda: 0.0))
+    process = source._process
+    assert process is not None
+    sound = [frame for frame in frames if frame.kind == "audio"]
+    forgotten = RemoteCodec(process, 99, b"", {}).audio_decoder("s")
+    assert await asyncio.to_thread(forgotten.decode, sound) == []
+    assert (forgotten.errors, process.failure) == (len(sound), None)
+    decoder = audio_decoder(next(track for track in source.tracks if track.kind == "audio"), "s")
+    assert await asyncio.to_thread(decoder.decode, sound)
+    forgotten.close()
+    decoder.close()
+    await source.close()
+
+
+async def test_a_packet_that_is_too_large_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(source_child, "BODY_BYTES", source_child.PACKET_BYTES + 5)
+
+    def large(on_damaged: object) -> Iterator[Demuxed]:
+        yield Demuxed("video", bytes(6), True, 0, 0, 1, Fraction(1, 25), None)
+
+    ours, theirs = socket.socketpair()
+    demuxing = Demuxing(Channel(ours), Codecs())
+    demuxing._name, demuxing._found = "a.mkv", large(None)
+    answer, _ = demuxing._packets()
+    assert "a.mkv holds a packet of 0 MiB, which is too large" in answer["error"]["message"]
+    demuxing._ended, demuxing._damaged, demuxing._found = None, DAMAGED + 3, iter(())
+    assert [demuxing._packets()[0]["damaged"] for _ in range(2)] == [DAMAGED, 3], "the rest comes later"
+    ours.close()
+    theirs.close()

@@ -42,6 +42,8 @@ class Liar:
         self.asked.append((header, parts))
         return check(Fields(self.answer), memoryview(self.body))
 
+    threads = None
+
     def hold(self) -> None:
         return
 
@@ -54,11 +56,11 @@ def frame(kind: Kind = "audio", at: float = 1.0, payload: bytes = b"abc") -> Enc
 
 
 def heard(answer: dict[str, Any], body: bytes) -> Any:
-    return RemoteCodec(Liar(answer, body), 1, b"").audio_decoder("s").decode([frame()])
+    return RemoteCodec(Liar(answer, body), 1, b"", {}).audio_decoder("s").decode([frame()])
 
 
 def seen(answer: dict[str, Any]) -> Any:
-    return RemoteCodec(Liar(answer), 1, b"").video_decoder("s").decode([frame("video")])
+    return RemoteCodec(Liar(answer), 1, b"", {}).video_decoder("s").decode([frame("video")])
 
 
 def test_a_first_chunk_may_lie_a_rounding_before_zero() -> None:
@@ -81,7 +83,8 @@ def test_samples_come_as_chunks_of_the_session() -> None:
         ({"at": 62.0}, 8),
         ({"at": -2.0}, 8),
         ({"arrived": 6.0}, 8),
-        ({"loss": "x" * 21}, 8),
+        ({"loss": "made_up"}, 8),
+        ({"samples": 960_001}, 4 * 960_001),
         ({"gap": 0}, 8),
         ({}, 4),
     ],
@@ -102,7 +105,7 @@ def test_pictures_that_cannot_be_are_refused(lie: dict[str, Any]) -> None:
 
 def test_pixels_have_the_size_that_was_asked_for() -> None:
     liar = Liar(SHOWN, bytes(24))
-    (picture,) = RemoteCodec(liar, 1, b"").video_decoder("s").decode([frame("video")])
+    (picture,) = RemoteCodec(liar, 1, b"", {}).video_decoder("s").decode([frame("video")])
     assert isinstance(picture.handle, RemotePicture)
     assert picture.handle.pixels((2, 4, 3)).shape == (2, 4, 3)
     liar.body = bytes(25)
@@ -114,7 +117,7 @@ def test_many_or_long_packets_are_asked_for_in_turn(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(source_decoders, "BATCH", 3)
     monkeypatch.setattr(source_decoders, "BATCH_BYTES", 10)
     liar = Liar({"chunks": [], "errors": 0, "repeated": 0})
-    decoder = RemoteCodec(liar, 1, b"").audio_decoder("s")
+    decoder = RemoteCodec(liar, 1, b"", {}).audio_decoder("s")
     sizes = [1, 1, 1, 1, 9, 2, 20, 1]
     decoder.decode([frame(payload=bytes(size)) for size in sizes])
     assert [[len(part) for part in parts] for _, parts in liar.asked] == [[1, 1, 1], [1, 9], [2], [20], [1]]
@@ -122,13 +125,13 @@ def test_many_or_long_packets_are_asked_for_in_turn(monkeypatch: pytest.MonkeyPa
 
 def test_nothing_is_decoded_once_the_process_has_failed() -> None:
     liar = Liar(SOUND, bytes(8))
-    decoder = RemoteCodec(liar, 1, b"").audio_decoder("s")
+    decoder = RemoteCodec(liar, 1, b"", {}).audio_decoder("s")
     assert isinstance(decoder, RemoteAudioDecoder)
     liar.failed = True
     assert decoder.decode([frame(), frame()]) == []
     assert decoder.flush() == []
     assert decoder.errors == 2
     with pytest.raises(SourceError):
-        (picture,) = RemoteCodec(Liar(SHOWN), 1, b"").video_decoder("s").decode([frame("video")])
+        (picture,) = RemoteCodec(Liar(SHOWN), 1, b"", {}).video_decoder("s").decode([frame("video")])
         picture.handle._caller._process.failed = True
         picture.handle.pixels((2, 4))

@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import psutil
 import pytest
@@ -18,8 +21,11 @@ from streamsvc.core.config import Ingest
 from streamsvc.core.errors import ConfigError, SourceError
 from streamsvc.core.types import EncodedFrame
 from streamsvc.ingest import sandbox, source_process
-from streamsvc.ingest.decoders import audio_decoder
+from streamsvc.ingest.decode import on_thread
+from streamsvc.ingest.decoders import audio_decoder, threads
 from streamsvc.ingest.source import Source, SourceSink, open_source
+from streamsvc.ingest.source_channel import Broken
+from streamsvc.ingest.source_inputs import ServedInputs
 from streamsvc.ingest.source_process import SourceProcess, tell_sandbox
 from tests.builders.clips import clip
 
@@ -63,7 +69,9 @@ async def test_it_is_confined_and_has_no_key_and_no_file_of_ours(
     layers = sandbox.examine()
     network = str((place / "ns/net").readlink())
     ours = str((place.parent / "self/ns/net").readlink())
+    first_to_go = int((place / "oom_score_adj").read_text())
     await source.close()
+    assert first_to_go == int(sandbox.OUT_OF_MEMORY)
     assert b"a-key-that-is-ours" not in environment
     assert {name.partition(":")[0] for name in files} == {"/dev/null", "socket"}
     assert "NoNewPrivs:\t1" in status
@@ -133,6 +141,30 @@ async def test_a_decoder_that_hangs_after_its_source_was_closed_is_ended_too(
     decoder.close()
 
 
+async def test_one_that_hangs_holds_no_thread_of_other_sessions(sound: Path) -> None:
+    source = await opened(sound, speed=None)
+    frames: list[EncodedFrame] = []
+    decoder = audio_decoder(source.tracks[0], "s")
+    process = process_of(source)
+    await run(source, frames.append)
+    await source.close()
+    os.kill(process.pid, signal.SIGSTOP)
+    with ThreadPoolExecutor(1) as media:
+        hangs = asyncio.create_task(on_thread(threads(decoder, media), decoder.decode, frames[:10]))
+        await asyncio.sleep(0)
+        assert await asyncio.wait_for(on_thread(media, lambda: "decoded"), 10) == "decoded"
+        assert not hangs.done()
+        own = [one for one in threading.enumerate() if one in process._threads._threads]
+        os.kill(process.pid, signal.SIGKILL)
+        assert await hangs == []
+        decoder.close()
+        assert threads(decoder, media) is media, "nothing waits any more"
+    for thread in own:
+        await asyncio.to_thread(thread.join, 10)
+    assert len(own) == 1
+    assert not any(thread.is_alive() for thread in own)
+
+
 async def test_it_lives_as_long_as_its_source_or_a_decoder(sound: Path) -> None:
     source = await opened(sound, speed=None)
     frames: list[EncodedFrame] = []
@@ -187,3 +219,64 @@ def test_what_confines_sources_is_told_at_start(monkeypatch: pytest.MonkeyPatch)
     with capture_logs() as logs:
         tell_sandbox("off")
     assert logs[0]["log_level"] == "warning"
+
+
+@pytest.mark.parametrize(("asks", "most"), [(3, 100.0), (1 << 20, -1.0)], ids=["asks", "seconds"])
+async def test_one_that_reads_for_ever_is_ended(
+    sound: Path, monkeypatch: pytest.MonkeyPatch, asks: int, most: float
+) -> None:
+    monkeypatch.setattr(source_process, "ASKS", asks)
+    process = SourceProcess("a")
+
+    def endless(seconds: float | None = None) -> tuple[dict[str, Any], memoryview]:
+        return {"ask": "open"}, memoryview(b"")
+
+    monkeypatch.setattr(process._demuxing, "receive", endless)
+    served = ServedInputs()
+    with pytest.raises(SourceError, match="did not answer in time"):
+        await asyncio.wait_for(
+            asyncio.to_thread(process.demux, {"op": "packets"}, served, lambda *_: None, 0.0, most), 20
+        )
+    process.release()
+    await ended(process)
+
+
+async def test_who_comes_after_its_end_is_told_and_nothing_is_logged(sound: Path) -> None:
+    process = SourceProcess("a")
+    process.release()
+    await ended(process)
+    with capture_logs() as logs:
+        process.hold()
+        with pytest.raises(SourceError):
+            await asyncio.to_thread(process.ask, "audio", {"op": "flush"}, (), lambda *_: None)
+        process.release()
+    assert logs == []
+
+
+async def test_a_close_while_it_starts_waits_for_who_uses_its_channel(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    process = SourceProcess("a")
+    began, closed = threading.Event(), threading.Event()
+    inside: list[bool] = []
+
+    def receive(seconds: float) -> None:
+        began.set()
+        inside.append(closed.wait(0.5))
+        raise Broken("closed")
+
+    monkeypatch.setattr(process._demuxing, "receive_socket", receive)
+    real = process._demuxing.close
+
+    def close() -> None:
+        closed.set()
+        real()
+
+    monkeypatch.setattr(process._demuxing, "close", close)
+    starting = asyncio.create_task(asyncio.to_thread(process.wait_ready))
+    await asyncio.to_thread(began.wait, 10)
+    process.release()
+    with pytest.raises(SourceError):
+        await starting
+    assert inside == [False]
+    assert await asyncio.to_thread(closed.wait, 10)

@@ -22,7 +22,7 @@ from streamsvc.core.config import Ingest
 from streamsvc.core.errors import Forbidden, SourceError
 from streamsvc.ingest.source import SourceSink, open_source
 from streamsvc.ingest.source_policy import locate
-from streamsvc.ingest.web_client import Body, CheckedNetwork, WebClient
+from streamsvc.ingest.web_client import COOKIES, Body, CheckedNetwork, WebClient
 from tests.builders.certificate import certificate
 from tests.builders.internet import INSIDE, PUBLIC, Answer, Internet, Site, internet, site, two_sites
 from tests.builders.stamped import Part, playlist
@@ -378,4 +378,16 @@ def test_a_shoutcast_server_speaks_http() -> None:
         assert response.status == 200
         assert next(response.pieces()).startswith(b"x")
         response.close()
+        made.close()
+
+
+def test_cookies_are_taken_until_there_are_enough(sites: tuple[Site, Site]) -> None:
+    public, _ = sites
+    place = f"http://open.example:{public.port}/a"
+    for value, kept in (("1", COOKIES), ("x" * 4000, 5)):
+        made = client(place)
+        for number in range(COOKIES + 5):
+            public.pages["/a"] = Answer(b"", headers={"Set-Cookie": f"c{number}={value}"})
+            get(made, place)
+        assert len(made._cookies.jar) == kept
         made.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import stat
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from streamsvc.service.recording import NAME, digest, settings_of
 from tests.builders.fake_service import kept, serving
 from tests.builders.recorded import recorded
 from tests.builders.session import OPUS, Sender, packets, send
+from tests.fakes.role import FakeRole
 
 CANARY = "canary-of-a-secret"
 
@@ -192,3 +194,36 @@ def test_a_digest_tells_requests_apart_by_values_and_arrays() -> None:
     ]
     assert len({digest(request) for request in requests}) == len(requests)
     assert digest({"beam": 3, "samples": samples.copy()}) == digest(requests[0])
+
+
+@pytest.mark.parametrize("streams", [False, True])
+async def test_a_call_that_is_cancelled_is_recorded_as_dropped(streams: bool) -> None:
+    written: list[str] = []
+
+    class Notes:
+        def call(self, *_: object) -> int:
+            return 7
+
+        def write(self, kind: str, fields: dict[str, Any]) -> None:
+            written.append(f"{kind} {fields['call']}")
+
+    class Slow(FakeRole):
+        async def call(self, *_: Any, **__: Any) -> Any:
+            await asyncio.Event().wait()
+
+        async def stream(self, *_: Any, **__: Any) -> Any:
+            yield await asyncio.Event().wait()
+
+    role = recording._RecordedRole("think", Slow({}), cast(Any, Notes()))
+
+    async def ask() -> None:
+        if streams:
+            async for _ in role.stream("x", {}, deadline_in_s=1.0):
+                pass
+        else:
+            await role.call("x", {}, deadline_in_s=1.0)
+
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.01):
+            await ask()
+    assert written == ["dropped 7"]

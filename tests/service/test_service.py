@@ -6,6 +6,7 @@ What ended or never began leaves nothing behind.
 from __future__ import annotations
 
 import asyncio
+import json
 import threading
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from streamsvc.service.service import Service
 from streamsvc.speech.pipeline import SpeechPipeline
 from streamsvc.workers.look_cache import LookCache
 from streamsvc.workers.supervisor import Worker
+from tests.builders.clips import clip
 from tests.builders.fake_service import Peer, at, serving
 from tests.builders.session import OPUS, Sender
 
@@ -230,3 +232,20 @@ async def test_all_sessions_look_through_one_memory_of_pictures(tmp_path: Path) 
     async with Service(config.load(None, server={"data_dir": tmp_path}), at_once=()) as running:
         assert isinstance(running.roles.see, LookCache)
         assert not isinstance(running.roles.hear, LookCache)
+
+
+async def test_a_source_that_has_a_process_takes_no_decoding_thread_of_all_sessions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def busy(*_: object) -> None:
+        raise RuntimeError("all threads wait for another source")
+
+    path = clip(tmp_path / "a.mp4", video="libx264", audio="aac", seconds=2.0)
+    async with serving(tmp_path / "data") as running:
+        monkeypatch.setattr(running._media, "submit", busy)
+        session = await running.sessions.create(str(path), speed=None, roots=None)
+        heard = session.log.subscribe(["caption.final", "sight.ready", "session.closed"])
+        await session.over.wait()
+        told = [json.loads(text) for _, text in await heard.next() or ()]
+    assert {event["type"] for event in told} == {"caption.final", "sight.ready", "session.closed"}
+    assert told[-1]["reason"] == "source_ended"
