@@ -26,6 +26,7 @@ from OpenSSL import SSL
 
 from streamsvc.core import clock
 from streamsvc.core.errors import HookError
+from streamsvc.ingest.nack import BoundedNack
 
 AIORTC = "1.16."  # versions known to work
 AIOICE = "0.13."
@@ -187,11 +188,10 @@ def _dropping(
 
 
 def reset_nack(receiver: RTCRtpReceiver) -> None:
-    """Request no retransmission of the packets missing now (a new stream begins)."""
-    generator = getattr(receiver, _RECEIVER + "nack_generator")
-    if generator is not None:
-        generator.max_seq = None
-        generator.missing.clear()
+    """Request no retransmission of the packets missing now (a stream begins)."""
+    name = _RECEIVER + "nack_generator"
+    if getattr(receiver, name) is not None:  # it is None for audio
+        setattr(receiver, name, BoundedNack())
 
 
 def forget_stream(receiver: RTCRtpReceiver, ssrc: int) -> None:
