@@ -5,13 +5,13 @@
 A publisher (aiortc, a process of its own) sends a tone in Opus and pictures in VP8, then another one pictures
 in H.264, over real ICE, DTLS and SRTP to a service in this process, whose models are stand-ins: they get
 samples and pictures alone. Beside what it sends, mutants of its own packets are handed over behind SRTP, at
-a pace that leaves the event loop free: ICE consent, unanswered six times, ends a call as if the publisher had
-left. Mutants are: bits flipped, cut short,
-lengthened, with wrong header fields, padding, extensions, jumps of sequence and time, other payload types and
-streams, broken codec payloads; and RTCP compounds of random headers. Promises: no packet raises (aiortc would
-end the call) or takes more than STALL ms of CPU time, no line with a traceback is logged, memory grows by
-GROWTH MB at most once the first tenth has been sent, the session lives, and captions and pictures come again
-after it. Exit status 1: a promise was missed.
+a pace that leaves half of the event loop free: ICE consent that is not answered six times ends a call as if
+the publisher had left. Mutants have bits flipped, are cut short or lengthened, or have wrong header fields,
+padding, extensions, jumps of sequence and time, other payload types and streams, or broken codec payloads;
+and there are RTCP compounds of random headers. Promises: no packet raises (aiortc would end the call) or
+takes more than STALL ms of CPU time, no line with a traceback is logged, memory grows by GROWTH MB at most
+once the first tenth has been sent, the session lives, and captions and pictures come again after it. Exit
+status 1: a promise was missed.
 """
 
 from __future__ import annotations

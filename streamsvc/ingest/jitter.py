@@ -1,11 +1,11 @@
 """Audio jitter buffer: reorders RTP packets and reports the loss before each frame. Pure.
 
-A packet in order is delivered at once, whatever the network. A hole is given up once `reorder_packets` packets
-wait behind it and the first of them has waited as long as the network's delay varied lately, LONGEST_WAIT at
-most: by then a packet that is only late would have come. (Three packets alone, 60 ms, would lose every tenth
-packet of a network whose delay varies by 150 ms.) All frames behind it are then delivered at once, so that a
-loss never adds lasting latency. (aiortc's own buffer, made for play-out, loses 100 ms per lost packet and adds
-200 ms for good.)
+A packet in order is delivered at once, whatever the network. A hole is given up once `reorder_packets`
+packets wait behind it and the first of them has waited as long as the network's delay varied lately,
+LONGEST_WAIT at most: a packet that is only late would have come. (Three packets alone, 60 ms, would lose
+every eighth packet of a network whose delay varies by 150 ms.) All frames behind it are then delivered at
+once, so that a loss never adds lasting latency. (aiortc's own buffer, made for play-out, loses 100 ms per
+lost packet and adds 200 ms for good.)
 
 Sequence numbers and timestamps wrap as in RFC 3550. A jump of the sequence number, as of a restarted sender,
 is accepted when a second packet confirms it (RFC 3550, appendix A.1).
@@ -84,9 +84,8 @@ class Jitter:
     counts: Counts = field(default_factory=Counts)
     _next: int | None = None  # expected sequence number
     _waiting: dict[int, Packet] = field(default_factory=dict)  # behind a hole
-    _recent: deque[tuple[float, int]] = field(
-        default_factory=lambda: deque(maxlen=RECENT)
-    )  # arrived, timestamp
+    # arrival and stamp
+    _recent: deque[tuple[float, int]] = field(default_factory=lambda: deque(maxlen=RECENT))
     _suspect: Packet | None = None  # a jump not yet confirmed by a second packet
     _last: _Last | None = None
     _missed: int = 0  # packets given up since `_last`
