@@ -40,6 +40,7 @@ from aiortc.mediastreams import AudioStreamTrack
 
 from load_tests.serve_process import memory_mb
 from streamsvc.core import clock
+from streamsvc.ingest import aiortc_hooks, consent
 from streamsvc.service.media_input import State
 from streamsvc.service.service import Service
 from streamsvc.service.session import Session
@@ -205,6 +206,8 @@ async def publisher(codec: str) -> None:
     offered = RTCRtpSender.getCapabilities("video").codecs
     pictures.setCodecPreferences([one for one in offered if one.name in (codec, "rtx")])
     await sender.setLocalDescription(await sender.createOffer())
+    for connection in aiortc_hooks.ice_connections(sender):
+        consent.be_patient(connection, aiortc_hooks.check_consent)
     print(json.dumps(sender.localDescription.sdp), flush=True)
     answer = json.loads(await asyncio.to_thread(sys.stdin.readline))
     await sender.setRemoteDescription(RTCSessionDescription(answer, "answer"))

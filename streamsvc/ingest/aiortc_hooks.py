@@ -46,7 +46,7 @@ _METHODS: tuple[tuple[type, tuple[str, ...]], ...] = (
     (RTCDtlsTransport, ("_register_rtp_receiver", "_handle_rtp_data", "_handle_rtcp_data")),
     (RTCCertificate, ("_create_ssl_context",)),
     (JitterBuffer, ("add", "remove")),
-    (Connection, ("get_component_candidates", "build_request", "data_received", "close")),
+    (Connection, ("get_component_candidates", "build_request", "data_received", "query_consent", "close")),
     (StunProtocol, ("datagram_received", "request")),
 )
 _ATTRIBUTES: tuple[tuple[type, tuple[str, ...]], ...] = (
@@ -365,14 +365,14 @@ def _guard(
     return datagram_received
 
 
-async def check_consent(connection: Connection) -> bool:
-    """Check consent by one STUN binding request (RFC 7675); return whether it was answered."""
+async def check_consent(connection: Connection, repeats: int = 0) -> bool:
+    """Check consent by one STUN binding request (RFC 7675), repeated; return whether it was answered."""
     password = connection.remote_password
     for pair in list(connection._nominated.values()):
         request = connection.build_request(pair, nominate=False)
         try:
             await pair.protocol.request(
-                request, pair.remote_addr, integrity_key=(password or "").encode(), retransmissions=0
+                request, pair.remote_addr, integrity_key=(password or "").encode(), retransmissions=repeats
             )
         except (stun.TransactionError, ConnectionError, OSError):
             continue

@@ -16,6 +16,7 @@ from aiortc.rtp import RtcpByePacket, RtpPacket
 from streamsvc.core import clock
 from streamsvc.core.types import EncodedFrame, Kind, MediaTrack
 from streamsvc.ingest import aiortc_hooks
+from streamsvc.ingest.nack import ASKED_FOR
 from streamsvc.ingest.rtp_clock import RtpClock
 from streamsvc.ingest.track_receiver import AudioReceiver, PeerContext, TrackReceiver, VideoReceiver
 from tests.builders.webrtc import Call, Noise, publishing
@@ -231,6 +232,17 @@ def test_a_jump_of_the_time_stamps_moves_no_frame(
     assert len(sender.frames) == 200
     assert sender.off() < (0.05 if kind == "audio" or abs(seconds) > 1 else 1.0)
     assert sender.told() == []
+
+
+def test_a_jump_of_the_sequence_asks_for_few_packets_again(virtual: asyncio.Runner) -> None:
+    async def scene(sender: Sender) -> None:
+        for _ in range(3):
+            await sender.send(2)
+            sender.sequence += 30_000
+        receiver: Any = sender.aiortc
+        assert len(receiver._RTCRtpReceiver__nack_generator.missing) <= ASKED_FOR
+
+    play(virtual, "video", scene)
 
 
 def test_a_late_retransmission_of_an_ended_stream_is_not_taken_for_the_new_one(
