@@ -1,4 +1,4 @@
-"""Consent of the other side to go on (RFC 7675): asked for every few seconds, over 30 s after its last answer.
+"""Consent of the other side (RFC 7675): asked for every few seconds, and over 30 s after the last answer.
 
 aioice waits half a second for an answer and ends the call after six in a row that came later, while media
 flows: an event loop that lags by half a second would end every call within 36 s.

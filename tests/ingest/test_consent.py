@@ -7,11 +7,12 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from aioice import stun
 from aioice.ice import Connection
 from aiortc.mediastreams import AudioStreamTrack
 
 from streamsvc.core import clock
-from streamsvc.ingest import consent
+from streamsvc.ingest import aiortc_hooks, consent
 from tests.builders.webrtc import publishing
 
 
@@ -67,3 +68,13 @@ async def test_a_publisher_s_connection_asks_this_way() -> None:
         await call.until(lambda: call.frames)
         (connection,) = call.peer._connections
         assert connection.query_consent.__module__ == consent.__name__
+        asked = []
+
+        async def request(*_: object, retransmissions: int, **__: object) -> None:
+            asked.append(retransmissions)
+            raise stun.TransactionTimeout
+
+        for pair in connection._nominated.values():
+            pair.protocol.request = request  # type: ignore[method-assign, assignment]
+        assert not await aiortc_hooks.check_consent(connection, 7)
+        assert 7 in asked
