@@ -158,6 +158,8 @@ def _object(words: Sequence[str]) -> Check:
     before = " ".join(words[:start])
     numbers = [int(number) for number in times.numbers_of(before) if number >= 1]
     says = watch_intents.condition_words()
+    if numbers and any(f"{less} " in before for less in says.less):
+        raise _rejected("that there are few of something is not watched")
     if numbers:
         count = numbers[-1] + any(f"{more} " in before for more in says.more)
     else:

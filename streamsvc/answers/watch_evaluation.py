@@ -196,10 +196,12 @@ class Watch:
         (evidence,) = candidate.evidence
         return self._alert(candidate.text, candidate.at, candidate.arrived, evidence, "model")
 
-    def take_back(self) -> None:
-        """The last alert has not been told: the model has said that it is none."""
+    def take_back(self, alert: Alert) -> None:
+        """The last alert is not told: the model has said that it is none. The next look may find it again."""
         self.fired -= 1
         self._last_alert = -inf  # its cooldown was over, or there had been none
+        for number, _ in self._checks(alert.kind):
+            self._presence.pop(number, None)
 
     def _checks(self, *kinds: str) -> list[tuple[int, Check]]:
         return [(number, check) for number, check in enumerate(self.checks) if check.kind in kinds]

@@ -48,6 +48,7 @@ class ConditionWords:
     alternatives: frozenset[str]
     people: tuple[str, ...]
     more: tuple[str, ...]
+    less: tuple[str, ...]
     exactly: tuple[str, ...]
 
 
@@ -65,6 +66,7 @@ def condition_words() -> ConditionWords:
         frozenset(words["alternatives"]),
         tuple(words["people"]),
         tuple(words["more"]),
+        tuple(words["less"]),
         tuple(words["exactly"]),
     )
 

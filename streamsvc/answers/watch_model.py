@@ -39,6 +39,7 @@ _SCHEMA = {
     "required": ["holds"],
     "additionalProperties": False,
 }
+_ASK = 'Does it hold now? Answer {"holds": true} or {"holds": false}.'  # an engine may not enforce the schema
 _TOKENS = 12
 
 
@@ -87,32 +88,54 @@ class WatchModel:
         self._decide = decide
         self._waiting: dict[str, Candidate] = {}  # by watch
         self._wake = asyncio.Event()
+        self._asking: Candidate | None = None
+        self._asked_at: dict[str, float] = {}  # watch -> monotonic seconds of its last turn
         self._next_at = 0.0  # monotonic seconds of the next check
 
-    def put(self, candidate: Candidate) -> None:
-        """Let the model decide a candidate. Never waits."""
+    def put(self, candidate: Candidate) -> bool:
+        """Let the model decide a candidate. False: it is dropped, for one by the rules waits."""
         waiting = self._waiting.get(candidate.watch_id)
         if waiting is not None and waiting.by_rules:
             metrics.deadline_missed.labels("watch", "dropped").inc()
-            return
+            return False
         if waiting is not None:
             metrics.deadline_missed.labels("watch", "replaced").inc()
         self._waiting[candidate.watch_id] = candidate
         self._wake.set()
+        return True
+
+    def forget(self, watch_id: str) -> None:
+        """Decide nothing any more of a watch that was removed."""
+        self._waiting.pop(watch_id, None)
+        if self._asking is not None and self._asking.watch_id == watch_id:
+            self._asking = None
+        self._asked_at.pop(watch_id, None)
 
     async def run(self) -> None:
-        """Decide what waits, the oldest first, until cancelled."""
-        while True:
-            await self._wake.wait()
-            if not self._waiting:
-                self._wake.clear()
-                continue
-            candidate = min(self._waiting.values(), key=lambda waiting: waiting.deadline)
-            del self._waiting[candidate.watch_id]
-            self._decide(candidate, await self._decided(candidate))
+        """Decide what waits: alerts of the rules first, then each in turn; when cancelled, by the rules."""
+        try:
+            while True:
+                await self._wake.wait()
+                if not self._waiting:
+                    self._wake.clear()
+                    continue
+                candidate = min(self._waiting.values(), key=self._turn)
+                self._asking = self._waiting.pop(candidate.watch_id)
+                holds = await self._decided(candidate)
+                if self._asking is not None:
+                    self._asking = None
+                    self._decide(candidate, holds)
+        finally:
+            for candidate in [*([self._asking] if self._asking else []), *self._waiting.values()]:
+                self._decide(candidate, None)
+
+    def _turn(self, candidate: Candidate) -> tuple[bool, float, float]:
+        """What is decided first is least: a watch that was asked of long ago before one of just now."""
+        return not candidate.by_rules, self._asked_at.get(candidate.watch_id, 0.0), candidate.deadline
 
     async def _decided(self, candidate: Candidate) -> bool | None:
         """Whether a candidate holds; None: the model is late, fails, or cannot tell."""
+        self._asked_at[candidate.watch_id] = clock.now()
         try:
             async with asyncio.timeout(max(0.0, candidate.deadline - clock.now())):
                 await clock.sleep(max(0.0, self._next_at - clock.now()))
@@ -121,10 +144,9 @@ class WatchModel:
                     return await self._asked(candidate)
         except TimeoutError:
             metrics.deadline_missed.labels("watch", "late").inc()
-        except (StreamsvcError, ValueError) as error:
+        except StreamsvcError as error:
             metrics.deadline_missed.labels("watch", "failed").inc()
-            reason = error.code if isinstance(error, StreamsvcError) else "no_answer"
-            log.warning("the model did not decide a watch", session=self._context.session, reason=reason)
+            log.warning("the model did not decide a watch", session=self._context.session, reason=error.code)
         return None
 
     async def _asked(self, candidate: Candidate) -> bool | None:
@@ -141,8 +163,7 @@ class WatchModel:
         async with aclosing(pieces) as stream:  # type: ignore[type-var]
             async for piece in stream:
                 said += str(piece.get("text", ""))
-        holds = json.loads(said)["holds"] if said.lstrip().startswith("{") else None
-        return holds if isinstance(holds, bool) else None
+        return _holds(said)
 
     async def _payload(self, candidate: Candidate) -> Payload | None:
         """What the model is asked; None: there is nothing to decide it by."""
@@ -158,8 +179,18 @@ class WatchModel:
             "session": f"{key} watch",
             "items": replace(window, lines=tuple(lines)).payload(),
             "instruction": INSTRUCTION,
-            "question": f"Does this condition hold now? Condition: {one_line(candidate.when)}",
+            "question": f"Condition: {one_line(candidate.when)}\n{_ASK}",
             "max_tokens": _TOKENS,
             "schema": _SCHEMA,
             "aside": True,
         }
+
+
+def _holds(said: str) -> bool | None:
+    """What a model has answered; None: something else."""
+    try:
+        answer = json.loads(said)
+    except (ValueError, RecursionError):
+        answer = None
+    holds = answer.get("holds") if isinstance(answer, dict) else None
+    return holds if isinstance(holds, bool) else None

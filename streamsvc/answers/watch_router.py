@@ -5,6 +5,7 @@ from __future__ import annotations
 from streamsvc.answers import watch_intents
 from streamsvc.answers.example_vectors import EMBED_SECONDS, ExampleVectors, vectors_of
 from streamsvc.answers.watch_conditions import Able, Check, checks_of
+from streamsvc.core.errors import CapacityError, InvalidRequest
 from streamsvc.core.roles import Role
 
 PREPARE_SECONDS = 2.0  # that a new watch may spend on vectors that are not there yet
@@ -22,10 +23,17 @@ async def compiled(when: str, embed: Role | None, able: Able) -> tuple[Check, ..
         able: what the models can tell.
 
     Raises:
-        InvalidRequest: nothing here can decide it ("cannot_watch").
+        InvalidRequest: nothing here can decide it ("cannot_watch"). CapacityError: that cannot be told yet.
     """
     vote = None
     if embed is not None and (voters := await _examples.voters(embed, PREPARE_SECONDS)) is not None:
         vectors = await vectors_of(embed, [watch_intents.compared(when)], EMBED_SECONDS)
         vote = None if vectors is None else voters.vote(when, vectors[0])
-    return checks_of(when, vote, able)
+    try:
+        return checks_of(when, vote, able)
+    except InvalidRequest:
+        if vote is not None or embed is None:
+            raise
+        raise CapacityError(
+            "what understands conditions is not ready yet; try again", code="not_ready"
+        ) from None

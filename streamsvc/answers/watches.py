@@ -76,6 +76,7 @@ class Watches:
             self._topics.close()
             await comparing
             deciding.cancel()
+            await asyncio.wait([deciding])
             for registration in self._registered.values():
                 if registration.webhook is not None:
                     registration.webhook.close()
@@ -149,6 +150,7 @@ class Watches:
         if registration is None:
             raise NotFound("there is no such watch", code="no_watch")
         self._context.tape.note("unwatch", number)
+        self._model.forget(number)
         if registration.webhook is not None:
             registration.webhook.close()
         if registration.sending is not None:
@@ -218,7 +220,8 @@ class Watches:
 
     def _put(self, watch: Watch, alert: Alert, stages: Stages, *, sees: bool) -> None:
         by_rules = alert.kind != "model"
-        self._model.put(Candidate(watch.id, watch.when, alert, stages, sees, by_rules))
+        if not self._model.put(Candidate(watch.id, watch.when, alert, stages, sees, by_rules)) and by_rules:
+            watch.take_back(alert)
 
     def _decide(self, candidate: Candidate, holds: bool | None) -> None:
         """Tell what the model has decided; where it has not, what the rules have found."""
@@ -231,7 +234,7 @@ class Watches:
             if alert is not None:
                 self._fire(registration, alert, stages, "model")
         elif holds is False:
-            registration.watch.take_back()
+            registration.watch.take_back(candidate.alert)
             metrics.alerts_withheld.inc()
         else:
             decided_by: Decider = "rules_late" if holds is None else "model"

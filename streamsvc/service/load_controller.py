@@ -91,6 +91,7 @@ class LoadController:
         self._others_cost = others_cost
         self._forced: int | None = None
         self._own = WorkRate()  # of this process: transport, decoding of publishers, text
+        self._others = 0.0
         self._measured_at = -COST_INTERVAL
         self._logged_level = 0
 
@@ -119,6 +120,7 @@ class LoadController:
         now = clock.now()
         if now - self._measured_at >= COST_INTERVAL:
             self._own.add(time.process_time(), now)
+            self._others = self._others_cost()
             self._measured_at = now
         loads = [(session, session.load(now)) for session, _ in self._sessions()]
         metrics.asr_backlog.set(sum(load.backlog for _, load in loads))
@@ -156,7 +158,7 @@ class LoadController:
     @property
     def cost(self) -> float:
         """What our work costs now, as a share of all cores; idle-class work is left out."""
-        return (self._own.value + self._others_cost()) / (os.cpu_count() or 1)
+        return (self._own.value + self._others) / (os.cpu_count() or 1)
 
     def _worst(self, loads: Sequence[Load]) -> Load:
         """The longest wait of all sessions by kind; 0 for a worker that is not up."""

@@ -82,6 +82,7 @@ def test_without_examples_labels_and_quotations_are_understood() -> None:
         ("when a unicorn appears", "seen", "know"),
         ("when the coffee is gone", "gone", "detector"),
         ("when more than two rockets are there", "seen", "cannot be counted"),
+        ("when no more than two people are there", "seen", "few"),
         ("when somebody says it", "said", "which words"),
         ("when a man in red waves", "look", "model that sees"),
         ("when somebody asks a question", "read", "model that reads"),

@@ -174,3 +174,12 @@ def test_nothing_fires_within_the_cooldown() -> None:
 def test_the_start_of_speech_fires() -> None:
     assert watch_for("when somebody starts talking", "speech").on_speech(3.0, 3.0) is not None
     assert watch_for("when a car appears").on_speech(3.0, 3.0) is None
+
+
+def test_an_alert_that_is_taken_back_may_come_again_with_the_next_look() -> None:
+    watch = watch_for("when a car appears", cooldown=60.0)
+    first = watch.on_sight(sight(1.0, "car"))
+    assert first is not None
+    watch.take_back(first)
+    assert watch.fired == 0
+    assert fired([watch.on_sight(sight(2.0, "car")), watch.on_sight(sight(3.0, "car"))]) == [2.0]

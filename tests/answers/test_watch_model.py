@@ -70,7 +70,7 @@ def candidate(watch: str = "w", *, sees: bool = False, by_rules: bool = True, ag
     return Candidate(watch, "when a cat appears", alert, (), sees, by_rules)
 
 
-async def while_running(model: WatchModel, seconds: float, *actions: Callable[[], None]) -> None:
+async def while_running(model: WatchModel, seconds: float, *actions: Callable[[], object]) -> None:
     task = asyncio.create_task(model.run())
     for action in actions:
         action()
@@ -113,9 +113,11 @@ def test_there_is_one_check_a_second(virtual: asyncio.Runner) -> None:
         says(True, seconds=10.0),
         FakeRole(streams={"generate": [WorkerError("dead")]}),
         FakeRole(streams={"generate": ["maybe"]}),
+        FakeRole(streams={"generate": ['{"answer": true}']}),
+        FakeRole(streams={"generate": ["[" * 100_000]}),
         says("perhaps"),
     ],
-    ids=["late", "dead", "no JSON", "no answer"],
+    ids=["late", "dead", "no JSON", "other JSON", "deep JSON", "no answer"],
 )
 def test_where_the_model_does_not_tell_in_time_the_rules_decide(
     virtual: asyncio.Runner, think: FakeRole
@@ -128,6 +130,37 @@ def test_where_the_model_does_not_tell_in_time_the_rules_decide(
         ((_, holds, at),) = bench.decided
         assert holds is None
         assert at - began <= AGE + 0.01
+
+    virtual.run(main())
+
+
+def test_each_watch_has_its_turn_and_alerts_of_the_rules_go_first(virtual: asyncio.Runner) -> None:
+    async def main() -> None:
+        bench = Bench(says(True))
+        model = bench.start()
+        task = asyncio.create_task(model.run())
+        for _ in range(12):
+            for watch in "abcd":
+                model.put(candidate(watch, by_rules=False))
+            await clock.sleep(0.5)
+        model.put(candidate("r"))
+        await clock.sleep(2.0)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        told = [watch for watch, holds, _ in bench.decided if holds]
+        assert {"a", "b", "c", "d"} <= set(told[:5])
+        assert "r" in told
+
+    virtual.run(main())
+
+
+def test_at_the_end_the_rules_decide_what_waits_and_what_is_being_asked(virtual: asyncio.Runner) -> None:
+    async def main() -> None:
+        bench = Bench(says(True, seconds=1.0))
+        model = bench.start()
+        puts = [lambda w=w: model.put(candidate(w)) for w in ("a", "b", "removed")]
+        await while_running(model, 0.2, *puts, lambda: model.forget("removed"))
+        assert [(watch, holds) for watch, holds, _ in bench.decided] == [("a", None), ("b", None)]
 
     virtual.run(main())
 

@@ -15,7 +15,7 @@ from engines import Op, embed, fetch
 from streamsvc.answers import watch_conditions, watch_intents, watch_router
 from streamsvc.answers.example_votes import words_of
 from streamsvc.answers.watch_conditions import Able
-from streamsvc.core.errors import WorkerError
+from streamsvc.core.errors import CapacityError, InvalidRequest, WorkerError
 from tests.fakes.embed_role import watching_role
 from tests.fakes.role import FakeRole
 
@@ -34,6 +34,14 @@ async def test_a_condition_becomes_the_checks_of_its_kind() -> None:
 async def test_without_vectors_labels_are_understood(role: FakeRole | None) -> None:
     (check,) = await watch_router.compiled("a bus", role, Able())
     assert check.label == "bus"
+
+
+async def test_what_cannot_be_understood_yet_may_be_tried_again() -> None:
+    with pytest.raises(CapacityError) as caught:
+        await watch_router.compiled("a hush", FakeRole({"texts": WorkerError("it loads")}), Able())
+    assert caught.value.code == "not_ready"
+    with pytest.raises(InvalidRequest):
+        await watch_router.compiled("a hush", None, Able())
 
 
 @pytest.mark.parametrize("module", [watch_conditions, watch_intents, watch_router])

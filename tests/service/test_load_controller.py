@@ -135,11 +135,12 @@ def test_only_warm_sessions_count_for_the_cost_of_one_more(
             lambda: sessions, lambda role: True, Budget(), others_cost=lambda: cores[0]
         )
         controller.admit()  # the first seconds of a session are not representative
-        await clock.sleep(WARMUP)
+        await ticks(controller, WARMUP)
         with pytest.raises(CapacityError, match="late") as refused:
             controller.admit()
         assert refused.value.retry_after > 0
         cores[0] = 1.0
+        await ticks(controller, load_controller.COST_INTERVAL)
         controller.admit()
 
     virtual.run(main())
