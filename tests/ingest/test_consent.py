@@ -75,6 +75,6 @@ async def test_a_publisher_s_connection_asks_this_way() -> None:
             raise stun.TransactionTimeout
 
         for pair in connection._nominated.values():
-            pair.protocol.request = request  # type: ignore[method-assign, assignment]
+            pair.protocol.request = request
         assert not await aiortc_hooks.check_consent(connection, 7)
         assert 7 in asked

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from aiortc import RTCConfiguration, RTCPeerConnection
 from aiortc.rtcrtpreceiver import NackGenerator
 from aiortc.rtp import RtpPacket
@@ -49,7 +51,7 @@ def test_the_same_packets_are_asked_for_as_by_aiortc(base: int, steps: list[int]
 async def test_only_a_video_receiver_gets_one_and_a_new_stream_a_new_one() -> None:
     connection = RTCPeerConnection(RTCConfiguration(iceServers=[]))
     for kind, wanted in (("audio", type(None)), ("video", BoundedNack)):
-        receiver = connection.addTransceiver(kind, "recvonly").receiver
+        receiver: Any = connection.addTransceiver(kind, "recvonly").receiver
         aiortc_hooks.reset_nack(receiver)
         first = receiver._RTCRtpReceiver__nack_generator
         assert type(first) is wanted
