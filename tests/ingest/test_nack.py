@@ -53,7 +53,7 @@ async def test_only_a_video_receiver_gets_one_and_a_new_stream_a_new_one() -> No
     for kind, wanted in (("audio", type(None)), ("video", BoundedNack)):
         receiver: Any = connection.addTransceiver(kind, "recvonly").receiver
         aiortc_hooks.reset_nack(receiver)
-        first = receiver._RTCRtpReceiver__nack_generator
+        first: Any = receiver._RTCRtpReceiver__nack_generator
         assert type(first) is wanted
         if kind == "video":
             first.missing.add(1)
