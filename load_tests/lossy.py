@@ -17,6 +17,7 @@ import json
 import sys
 import tempfile
 import time
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from fractions import Fraction
@@ -78,7 +79,8 @@ class Speech(MediaStreamTrack):
 class Run:
     """One run. `errors`, `words`: of the recognition. `sent`, `lost`: datagrams to the service.
 
-    `missing`: RTP packets that the service counts as lost. `gaps`: seconds told as caption.gap.
+    `missing`: RTP packets that the service counts as lost. `gaps`: seconds told as caption.gap, by reason:
+    on a busy machine what the models could not keep up with is told too (overload).
     """
 
     lossy: bool
@@ -87,7 +89,7 @@ class Run:
     sent: int
     lost: int
     missing: int
-    gaps: float
+    gaps: dict[str, float]
 
     @property
     def wer(self) -> float:
@@ -131,7 +133,10 @@ async def play(server: Serve, samples: Samples, words: Sequence[str], link: Link
             await reader.until(lambda one: one.kind == "session.closed", PATIENCE)
             events = [one.event for one in reader.came]
     heard = [word for event in events if event["type"] == "caption.final" for word in norm(event["text"])]
-    gaps = sum(event["end"] - event["start"] for event in events if event["type"] == "caption.gap")
+    gaps: defaultdict[str, float] = defaultdict(float)
+    for event in events:
+        if event["type"] == "caption.gap":
+            gaps[event["reason"]] += event["end"] - event["start"]
     return Run(
         link.loss > 0,
         int(errors(words, heard).sum()),
@@ -139,7 +144,7 @@ async def play(server: Serve, samples: Samples, words: Sequence[str], link: Link
         relay.up.counts["sent"],
         relay.up.counts["lost"],
         missing,
-        round(gaps, 2),
+        {reason: round(seconds, 2) for reason, seconds in gaps.items()},
     )
 
 
@@ -171,7 +176,8 @@ def table(runs: Sequence[Run]) -> str:
             (
                 "lossy" if run.lossy else "clean",
                 f"{run.wer:.1f}",
-                *(str(value) for value in (run.words, run.sent, run.lost, run.missing, run.gaps)),
+                *(str(value) for value in (run.words, run.sent, run.lost, run.missing)),
+                ", ".join(f"{reason} {seconds}" for reason, seconds in run.gaps.items()),
             )
             for run in runs
         ],

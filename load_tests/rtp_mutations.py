@@ -2,14 +2,16 @@
 
     python -m load_tests.rtp_mutations [--packets 100000] [--seed 7] [--json FILE]
 
-A publisher (aiortc) sends a tone in Opus and pictures in VP8, then another one pictures in H.264, over real
-ICE, DTLS and SRTP to a service in this process, whose models are stand-ins: they get samples and pictures
-alone. Beside what it sends, mutants of its own packets are handed over behind SRTP: bits flipped, cut short,
-lengthened, with wrong header fields, padding, extensions, jumps of sequence and time, other payload types and
-streams, broken codec payloads; and RTCP compounds of random headers. Promises: no packet raises (aiortc would
-end the call) or takes more than STALL ms of CPU time, no line with a traceback is logged, memory grows by
-GROWTH MB at most once the first tenth has been sent, the session lives, and captions and pictures come again
-after it. Exit status 1: a promise was missed.
+A publisher (aiortc, a process of its own) sends a tone in Opus and pictures in VP8, then another one pictures
+in H.264, over real ICE, DTLS and SRTP to a service in this process, whose models are stand-ins: they get
+samples and pictures alone. Beside what it sends, mutants of its own packets are handed over behind SRTP, at
+a pace that leaves half of the event loop free: ICE consent that is not answered six times ends a call as if
+the publisher had left. Mutants have bits flipped, are cut short or lengthened, or have wrong header fields,
+padding, extensions, jumps of sequence and time, other payload types and streams, or broken codec payloads;
+and there are RTCP compounds of random headers. Promises: no packet raises (aiortc would end the call) or
+takes more than STALL ms of CPU time, no line with a traceback is logged, memory grows by GROWTH MB at most
+once the first tenth has been sent, the session lives, and captions and pictures come again after it. Exit
+status 1: a promise was missed.
 """
 
 from __future__ import annotations
@@ -24,9 +26,10 @@ import random
 import sys
 import tempfile
 import time
+from asyncio.subprocess import PIPE
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -37,6 +40,7 @@ from aiortc.mediastreams import AudioStreamTrack
 
 from load_tests.serve_process import memory_mb
 from streamsvc.core import clock
+from streamsvc.ingest import aiortc_hooks, consent
 from streamsvc.service.media_input import State
 from streamsvc.service.service import Service
 from streamsvc.service.session import Session
@@ -47,7 +51,7 @@ CODECS = ("VP8", "H264")
 STALL, GROWTH = 50.0, 20.0  # milliseconds, MB
 KEPT = 2000  # packets of the publisher that are mutated, the newest
 BATCH = 2  # mutants in one go
-TURNS = 25  # of the loop between them: one datagram is read in each, and ICE must not wait behind the others
+PAUSE = 0.002  # seconds at least between them, and as long as they took: ICE must not wait
 PATIENCE = 60.0
 RTCP_SHARE = 0.15  # of the mutants
 
@@ -194,28 +198,61 @@ def _tracebacks() -> Iterator[list[str]]:
         logging.getLogger().removeHandler(handler)
 
 
-async def publish(service: Service, session: Session, codec: str) -> tuple[RTCPeerConnection, list[bytes]]:
-    """Connect a publisher; the connection, and the RTP packets that it sends (the newest KEPT)."""
+async def publisher(codec: str) -> None:
+    """Publish until the standard input ends; offer and answer are lines of it, as JSON."""
     sender = RTCPeerConnection(RTCConfiguration(iceServers=[]))
     sender.addTransceiver(Tone(), "sendonly")
     pictures = sender.addTransceiver(Noise(), "sendonly")
     offered = RTCRtpSender.getCapabilities("video").codecs
     pictures.setCodecPreferences([one for one in offered if one.name in (codec, "rtx")])
     await sender.setLocalDescription(await sender.createOffer())
-    publication = await service.publications.publish(session.id, sender.localDescription.sdp)
-    await sender.setRemoteDescription(RTCSessionDescription(publication.peer.sdp, "answer"))
-    packets: list[bytes] = []
-    transport: Any = pictures.sender.transport
-    send = transport._send_rtp
+    for connection in aiortc_hooks.ice_connections(sender):
+        consent.be_patient(connection, aiortc_hooks.check_consent)
+    print(json.dumps(sender.localDescription.sdp), flush=True)
+    answer = json.loads(await asyncio.to_thread(sys.stdin.readline))
+    await sender.setRemoteDescription(RTCSessionDescription(answer, "answer"))
+    await asyncio.to_thread(sys.stdin.read)
+    await sender.close()
 
-    async def send_rtp(data: bytes) -> None:
-        if not 192 <= data[1] <= 223:  # RTCP (RFC 5761)
-            packets.append(bytes(data))
-            del packets[:-KEPT]
-        await send(data)
 
-    transport._send_rtp = send_rtp
-    return sender, packets
+@asynccontextmanager
+async def publishing(service: Service, session: Session, codec: str) -> AsyncIterator[None]:
+    """Have a process publish in a session."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "load_tests.rtp_mutations", "--publish", codec), stdin=PIPE, stdout=PIPE
+    )
+    assert process.stdin is not None and process.stdout is not None
+    try:
+        offer = json.loads(await process.stdout.readline())
+        publication = await service.publications.publish(session.id, offer)
+        process.stdin.write(json.dumps(publication.peer.sdp).encode() + b"\n")
+        yield
+    finally:
+        process.stdin.close()
+        await process.wait()
+
+
+def _transport(session: Session) -> Any:
+    peer: Any = session.media.publisher
+    return peer._pc.getTransceivers()[0].receiver.transport
+
+
+@contextmanager
+def _collected(session: Session) -> Iterator[list[bytes]]:
+    """Collect the RTP packets of the publisher, behind SRTP: the newest KEPT."""
+    transport = _transport(session)
+    handle, packets = transport._handle_rtp_data, list[bytes]()
+
+    async def handle_rtp(data: bytes, **named: Any) -> None:
+        packets.append(bytes(data))
+        del packets[:-KEPT]
+        await handle(data, **named)
+
+    transport._handle_rtp_data = handle_rtp
+    try:
+        yield packets
+    finally:
+        transport._handle_rtp_data = handle
 
 
 async def _until(condition: Any, seconds: float = PATIENCE) -> bool:
@@ -230,9 +267,9 @@ async def _until(condition: Any, seconds: float = PATIENCE) -> bool:
 async def mutate(session: Session, packets: list[bytes], found: Figures, count: int, seed: int) -> None:
     """Hand so many mutants over, behind SRTP."""
     rng = random.Random(seed)
-    peer: Any = session.media.publisher
-    transport: Any = peer._pc.getTransceivers()[0].receiver.transport
-    at_first = 0.0
+    transport, peer = _transport(session), session.media.publisher
+    assert peer is not None
+    at_first, turn = 0.0, clock.now()
     for number in range(count):
         packet = rng.choice(packets)
         if rng.random() < RTCP_SHARE:
@@ -249,8 +286,8 @@ async def mutate(session: Session, packets: list[bytes], found: Figures, count: 
         found.slowest = max(found.slowest, 1000 * (time.thread_time() - began))
         found.sent += 1
         if number % BATCH == 0:
-            for _ in range(TURNS):
-                await asyncio.sleep(0)
+            await asyncio.sleep(max(PAUSE, clock.now() - turn))
+            turn = clock.now()
         if number == count // 10:
             at_first = memory_mb(os.getpid())
     found.growth = memory_mb(os.getpid()) - at_first
@@ -270,24 +307,24 @@ def _place(error: BaseException) -> str:
 async def run(folder: Path, codec: str, *, packets: int, seed: int) -> Figures:
     """One publisher, its mutants, and what comes after them."""
     found = Figures(codec)
+    heard: dict[str, int] = Counter()
     with _tracebacks() as traces:
         async with serving(folder, budget={"ladder": False, "admission": False}) as service:
             session = await service.sessions.create()
-            sender, sent = await publish(service, session, codec)
+            reading = asyncio.create_task(_read(session, heard))
             try:
-                heard: dict[str, int] = Counter()
-                reading = asyncio.create_task(_read(session, heard))
-                begun = await _until(
-                    lambda: heard["caption.final"] + heard["caption.partial"] and len(sent) > 200
-                )
-                assert begun, "the publisher's own packets give no captions"
-                await mutate(session, list(sent), found, packets, seed)
-                heard.clear()
-                found.lived = session.state is State.LIVE
-                for kind in ("caption.partial", "keyframe.sampled"):
-                    found.again[kind] = await _until(lambda kind=kind: heard[kind])
+                async with publishing(service, session, codec):
+                    with _collected(session) as sent:
+                        begun = await _until(
+                            lambda: heard["caption.final"] + heard["caption.partial"] and len(sent) > 200
+                        )
+                    assert begun, "the publisher's own packets give no captions"
+                    await mutate(session, sent, found, packets, seed)
+                    heard.clear()
+                    found.lived = session.state is State.LIVE
+                    for kind in ("caption.partial", "keyframe.sampled"):
+                        found.again[kind] = await _until(lambda kind=kind: heard[kind])
             finally:
-                await sender.close()
                 session.end("over")
                 await session.over.wait()
                 await reading
@@ -324,7 +361,11 @@ def main() -> None:
     parser.add_argument("--packets", type=int, default=100_000, help="mutants in all (%(default)s)")
     parser.add_argument("--seed", type=int, default=7, help="(%(default)s)")
     parser.add_argument("--json", type=Path, help="where the figures go")
+    parser.add_argument("--publish", choices=CODECS, help=argparse.SUPPRESS)  # be the publisher
     chosen = parser.parse_args()
+    if chosen.publish:
+        asyncio.run(publisher(chosen.publish))
+        return
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(40))
     all_found = []
     for codec in CODECS:

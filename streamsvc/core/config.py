@@ -124,7 +124,7 @@ class Ingest(Group):
     close_seconds: float = 10.0  # without them: the peer is closed
     resume_seconds: float = 30.0  # after that the session still accepts a publisher
     start_kbps: int = 1500  # x-google-start-bitrate in the answer
-    reorder_packets: int = 3  # audio packets behind a hole until it counts as lost
+    reorder_packets: int = 3  # fewest audio packets behind a hole until it counts as lost
     open_seconds: float = 8.0  # connection time limit of a URL
     sandbox: Literal["auto", "require", "off"] = "auto"  # of the process that reads a file or URL
     reconnects: int = 5  # of a live URL, with backoff

@@ -26,6 +26,7 @@ from OpenSSL import SSL
 
 from streamsvc.core import clock
 from streamsvc.core.errors import HookError
+from streamsvc.ingest.nack import BoundedNack
 
 AIORTC = "1.16."  # versions known to work
 AIOICE = "0.13."
@@ -45,7 +46,7 @@ _METHODS: tuple[tuple[type, tuple[str, ...]], ...] = (
     (RTCDtlsTransport, ("_register_rtp_receiver", "_handle_rtp_data", "_handle_rtcp_data")),
     (RTCCertificate, ("_create_ssl_context",)),
     (JitterBuffer, ("add", "remove")),
-    (Connection, ("get_component_candidates", "build_request", "data_received", "close")),
+    (Connection, ("get_component_candidates", "build_request", "data_received", "query_consent", "close")),
     (StunProtocol, ("datagram_received", "request")),
 )
 _ATTRIBUTES: tuple[tuple[type, tuple[str, ...]], ...] = (
@@ -187,11 +188,10 @@ def _dropping(
 
 
 def reset_nack(receiver: RTCRtpReceiver) -> None:
-    """Request no retransmission of the packets missing now (a new stream begins)."""
-    generator = getattr(receiver, _RECEIVER + "nack_generator")
-    if generator is not None:
-        generator.max_seq = None
-        generator.missing.clear()
+    """Request no retransmission of the packets missing now (a stream begins)."""
+    name = _RECEIVER + "nack_generator"
+    if getattr(receiver, name) is not None:  # it is None for audio
+        setattr(receiver, name, BoundedNack())
 
 
 def forget_stream(receiver: RTCRtpReceiver, ssrc: int) -> None:
@@ -365,14 +365,14 @@ def _guard(
     return datagram_received
 
 
-async def check_consent(connection: Connection) -> bool:
-    """Check consent by one STUN binding request (RFC 7675); return whether it was answered."""
+async def check_consent(connection: Connection, repeats: int = 0) -> bool:
+    """Check consent by one STUN binding request (RFC 7675), repeated; return whether it was answered."""
     password = connection.remote_password
     for pair in list(connection._nominated.values()):
         request = connection.build_request(pair, nominate=False)
         try:
             await pair.protocol.request(
-                request, pair.remote_addr, integrity_key=(password or "").encode(), retransmissions=0
+                request, pair.remote_addr, integrity_key=(password or "").encode(), retransmissions=repeats
             )
         except (stun.TransactionError, ConnectionError, OSError):
             continue

@@ -1,9 +1,11 @@
 """Audio jitter buffer: reorders RTP packets and reports the loss before each frame. Pure.
 
-Low, steady delay matters more than the last late packet: a hole is given up as soon as `reorder_packets`
-packets wait behind it (or the first of them has waited `reorder_seconds`), and all frames behind it are
-delivered at once. So a loss never adds lasting latency. (aiortc's own buffer, made for play-out, loses 100 ms
-per lost packet and adds 200 ms for good.)
+A packet in order is delivered at once, whatever the network. A hole is given up once `reorder_packets`
+packets wait behind it and the first of them has waited as long as the network's delay varied lately,
+LONGEST_WAIT at most: a packet that is only late would have come. (Three packets alone, 60 ms, would lose
+every eighth packet of a network whose delay varies by 150 ms.) All frames behind it are then delivered at
+once, so that a loss never adds lasting latency. (aiortc's own buffer, made for play-out, loses 100 ms per
+lost packet and adds 200 ms for good.)
 
 Sequence numbers and timestamps wrap as in RFC 3550. A jump of the sequence number, as of a restarted sender,
 is accepted when a second packet confirms it (RFC 3550, appendix A.1).
@@ -11,11 +13,15 @@ is accepted when a second packet confirms it (RFC 3550, appendix A.1).
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 MAX_DROPOUT = 3000  # packets: a larger jump ahead is a restart (RFC 3550 A.1)
 MAX_MISORDER = 100  # packets: a larger step back is a restart
+LONGEST_WAIT = 0.2  # seconds behind a hole, where the delay varies by so much
+RECENT = 100  # packets whose delays are compared
+MAX_WAITING = 64  # packets behind a hole (security limit); full: the hole is given up
 MAX_OPUS_SECONDS = 0.12  # RFC 6716 section 3.2.5
 
 
@@ -66,8 +72,8 @@ class Jitter:
 
     Args:
         rate: RTP clock rate in Hz.
-        reorder_packets: most packets behind a hole (security limit: also the size of the buffer).
-        reorder_seconds: longest wait of the first of them, for streams that pause (DTX).
+        reorder_packets: fewest packets behind a hole until it is given up.
+        reorder_seconds: the same without so many, for streams that pause (DTX).
         seconds: duration of a payload, in seconds.
     """
 
@@ -78,6 +84,8 @@ class Jitter:
     counts: Counts = field(default_factory=Counts)
     _next: int | None = None  # expected sequence number
     _waiting: dict[int, Packet] = field(default_factory=dict)  # behind a hole
+    # arrival and stamp
+    _recent: deque[tuple[float, int]] = field(default_factory=lambda: deque(maxlen=RECENT))
     _suspect: Packet | None = None  # a jump not yet confirmed by a second packet
     _last: _Last | None = None
     _missed: int = 0  # packets given up since `_last`
@@ -92,18 +100,15 @@ class Jitter:
         if not -MAX_MISORDER <= ahead <= MAX_DROPOUT:
             return self._jump(packet)
         self._suspect = None
-        if ahead < 0:
-            self.counts.late += 1
-            return []
         if packet.sequence in self._waiting:
             self.counts.duplicate += 1
             return []
+        self._recent.append((packet.arrived, packet.timestamp))
+        if ahead < 0:
+            self.counts.late += 1
+            return []
         self._waiting[packet.sequence] = packet
-        out = self._drain()
-        while self._waiting and (len(self._waiting) >= self.reorder_packets or self._overdue(packet.arrived)):
-            self._give_up()
-            out += self._drain()
-        return out
+        return self._drain() + self.poll(packet.arrived)
 
     def poll(self, now: float) -> list[Frame]:
         """Return the frames that have waited long enough; call it regularly when no packets come."""
@@ -119,6 +124,7 @@ class Jitter:
         self._suspect = None
         self._last = None
         self._waiting.clear()
+        self._recent.clear()
         self._missed = 0
         self._restarted = True
 
@@ -139,7 +145,19 @@ class Jitter:
         return out + self._drain()
 
     def _overdue(self, now: float) -> bool:
-        return now - min(packet.arrived for packet in self._waiting.values()) >= self.reorder_seconds
+        """Whether the first hole is a loss by now."""
+        if len(self._waiting) >= MAX_WAITING:
+            return True
+        wait = min(LONGEST_WAIT, self._spread())
+        if len(self._waiting) < self.reorder_packets:
+            wait = max(wait, self.reorder_seconds)
+        return now - min(packet.arrived for packet in self._waiting.values()) >= wait
+
+    def _spread(self) -> float:
+        """By how many seconds the delays of the recent packets differ, late ones included."""
+        base = self._recent[-1][1]
+        delays = [arrived - _signed(stamp - base, 32) / self.rate for arrived, stamp in self._recent]
+        return max(delays) - min(delays)
 
     def _give_up(self) -> None:
         """Count the hole before the first waiting packet as lost."""

@@ -26,7 +26,7 @@ from streamsvc.core import clock
 from streamsvc.core.config import Ingest, Limits
 from streamsvc.core.errors import InvalidRequest, PreconditionFailed, Unprocessable
 from streamsvc.core.types import EncodedFrame, Kind, MediaTrack
-from streamsvc.ingest import aiortc_hooks
+from streamsvc.ingest import aiortc_hooks, consent
 from streamsvc.ingest.ice_servers import IceServers
 from streamsvc.ingest.rtp_clock import RtpClock
 from streamsvc.ingest.sdp import Offer, complete_answer, read_fragment, read_offer
@@ -135,6 +135,7 @@ class Peer:
         aiortc_hooks.drop_broken_packets(pc, self._count_refused)
         self._connections = aiortc_hooks.ice_connections(pc)
         for connection in self._connections:
+            consent.be_patient(connection, aiortc_hooks.check_consent)
             aiortc_hooks.gather_also(connection, self._settings.loopback, ice_servers.gather)
         await pc.setLocalDescription(await pc.createAnswer())
         for connection in self._connections:

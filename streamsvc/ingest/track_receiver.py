@@ -67,6 +67,7 @@ class TrackReceiver:
         self._ended: float | None = None  # session seconds at which the last frame ended
         self._last_frame = clock.now()
         self._last_packet = float("-inf")
+        aiortc_hooks.reset_nack(receiver)
         aiortc_hooks.replace_jitter_buffer(receiver, self._push)
         aiortc_hooks.intercept_packets(receiver, self.accept, self._on_rtcp)
 

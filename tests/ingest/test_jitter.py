@@ -7,7 +7,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from load_tests.packet_loss import play
-from streamsvc.ingest.jitter import Frame, Jitter, Packet, byte_seconds, opus_seconds
+from streamsvc.ingest.jitter import (
+    LONGEST_WAIT,
+    MAX_WAITING,
+    Frame,
+    Jitter,
+    Packet,
+    byte_seconds,
+    opus_seconds,
+)
 
 OPUS_20MS = b"\x78\0\0"  # config 15: hybrid, 20 ms, one frame
 
@@ -46,13 +54,92 @@ def test_swapped_packets_are_reordered_without_loss() -> None:
 
 def test_a_lost_packet_is_given_up_after_three_others_and_all_are_delivered_at_once() -> None:
     jitter = Jitter(reorder_packets=3)
-    feed(jitter, [1])
-    assert feed(jitter, [3, 4]) == []
-    frames = feed(jitter, [5])
+    jitter.push(packet(1))
+    assert jitter.push(packet(3)) + jitter.push(packet(4)) == []
+    frames = jitter.push(packet(5))
     assert order(frames) == [3, 4, 5]
     assert [round(frame.lost, 6) for frame in frames] == [0.02, 0.0, 0.0]
     assert jitter.counts.lost == 1
-    assert order(feed(jitter, [6])) == [6]  # no lasting latency
+    assert order(jitter.push(packet(6))) == [6]  # no lasting latency
+
+
+Link = tuple[list[tuple[int, float]], int]
+
+
+def link(loss: float, spread: float, seed: int) -> Link:
+    """What arrives of 4000 packets, each late by a random part of `spread` seconds; and how many are lost."""
+    rng = random.Random(seed)
+    sent = [(n, n * 0.02 + rng.uniform(0, spread if n else 0)) for n in range(4000) if rng.random() >= loss]
+    return sorted(sent, key=lambda one: one[1]), 4000 - len(sent)
+
+
+def listen(arrivals: list[tuple[int, float]]) -> tuple[Jitter, list[float]]:
+    """The buffer after these packets, and how many seconds each of its frames waited in it."""
+    jitter, waits = Jitter(), list[float]()
+    for n, at in arrivals:
+        waits += [at - frame.arrived for frame in jitter.push(packet(n, at))]
+    return jitter, waits
+
+
+@pytest.mark.parametrize("spread", [0.0, 0.05, 0.1, 0.15, 0.2])
+@pytest.mark.parametrize("seed", [1, 2])
+def test_only_lost_packets_count_as_lost_where_the_delay_varies(spread: float, seed: int) -> None:
+    arrivals, lost = link(0.05, spread, seed)
+    jitter, waits = listen(arrivals)
+    assert lost > 150
+    # Those of the first moments come before it is known by how much the delay varies.
+    assert jitter.counts.late <= 5
+    assert jitter.counts.lost <= lost + 5
+    assert max(waits) <= max(0.06, LONGEST_WAIT) + 0.1
+
+
+def test_packets_in_order_wait_for_nothing_where_the_delay_varies() -> None:
+    _, waits = listen([(n, max(n * 0.02, n // 10 * 0.2 + 0.15)) for n in range(2000)])  # in bursts
+    assert max(waits) == 0
+
+
+def test_a_loss_where_the_delay_is_steady_waits_for_three_packets_alone() -> None:
+    arrivals, lost = link(0.05, 0.005, 3)
+    _, waits = listen(arrivals)
+    stalls = [wait for wait in waits if wait > 0]
+    assert len(stalls) > lost
+    assert sorted(stalls)[len(stalls) * 9 // 10] <= 0.065
+
+
+def test_the_wait_is_bounded_however_late_packets_come() -> None:
+    jitter = Jitter()
+    jitter.push(packet(1, 0.0))
+    jitter.push(packet(0, 5.0))  # late by five seconds
+    times = [5.0 + 0.02 * n for n in range(3, 20)]
+    came = [at for n, at in enumerate(times, 3) if jitter.push(packet(n, at))]
+    assert came[0] - times[0] == pytest.approx(LONGEST_WAIT, abs=0.021)
+
+
+def test_packets_that_came_too_late_count_for_the_next_wait() -> None:
+    jitter, late = Jitter(), list[int]()
+    for n in range(0, 600, 6):  # of six packets the first comes 110 ms late: after the others, or lost
+        before = jitter.counts.late
+        for other in range(n + 1, n + 6):
+            jitter.push(packet(other))
+        jitter.push(packet(n, n * 0.02 + 0.11))
+        late.append(jitter.counts.late - before)
+    assert sum(late) == late[0] + late[1] <= 2
+
+
+def test_few_packets_wait_behind_a_hole_however_fast_they_come() -> None:
+    jitter = Jitter()
+    jitter.push(packet(1, 0.0))
+    jitter.push(packet(0, 5.0))
+    assert not any(jitter.push(packet(n, 5.0)) for n in range(3, MAX_WAITING + 2))
+    assert len(jitter.push(packet(MAX_WAITING + 2, 5.0))) == MAX_WAITING
+
+
+def test_another_stream_does_not_wait_for_the_delays_of_the_last_one() -> None:
+    jitter = Jitter()
+    jitter.push(packet(1, 0.0))
+    jitter.push(packet(0, 5.0))
+    jitter.reset()
+    assert order(feed(jitter, [101, 103, 104, 105])) == [101, 103, 104, 105]
 
 
 def test_late_and_duplicate_packets_are_dropped_and_counted() -> None:
@@ -128,7 +215,7 @@ def test_any_input_is_handled_within_bounds(packets: list[tuple[int, int, bytes]
     for place, (sequence, timestamp, payload) in enumerate(packets):
         frames = jitter.push(Packet(sequence, timestamp, payload, place * 0.02))
         delivered += len(frames)
-        assert len(jitter._waiting) < jitter.reorder_packets
+        assert len(jitter._waiting) < MAX_WAITING
         assert all(frame.payload and frame.lost >= 0 for frame in frames)
     assert delivered <= len(packets)
 

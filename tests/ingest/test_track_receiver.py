@@ -16,6 +16,7 @@ from aiortc.rtp import RtcpByePacket, RtpPacket
 from streamsvc.core import clock
 from streamsvc.core.types import EncodedFrame, Kind, MediaTrack
 from streamsvc.ingest import aiortc_hooks
+from streamsvc.ingest.nack import BoundedNack
 from streamsvc.ingest.rtp_clock import RtpClock
 from streamsvc.ingest.track_receiver import AudioReceiver, PeerContext, TrackReceiver, VideoReceiver
 from tests.builders.webrtc import Call, Noise, publishing
@@ -231,6 +232,13 @@ def test_a_jump_of_the_time_stamps_moves_no_frame(
     assert len(sender.frames) == 200
     assert sender.off() < (0.05 if kind == "audio" or abs(seconds) > 1 else 1.0)
     assert sender.told() == []
+
+
+def test_a_jump_of_the_sequence_costs_no_more_than_what_is_asked_for(virtual: asyncio.Runner) -> None:
+    async def scene(sender: Sender) -> None:
+        assert isinstance(sender.aiortc._RTCRtpReceiver__nack_generator, BoundedNack)  # type: ignore[attr-defined]
+
+    play(virtual, "video", scene)
 
 
 def test_a_late_retransmission_of_an_ended_stream_is_not_taken_for_the_new_one(

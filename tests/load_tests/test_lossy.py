@@ -70,13 +70,13 @@ def test_speech_is_sent_whole_and_then_silence() -> None:
 
 
 def test_more_wrong_words_than_promised_and_a_network_that_loses_nothing_are_wrong() -> None:
-    clean = Run(False, 2, 100, 1000, 0, 0, 0.0)
-    assert verdict([clean, Run(True, 4, 100, 1000, 50, 50, 1.0)]) == []
-    bad = [clean, Run(True, 5, 100, 1000, 50, 50, 1.0)]
+    clean = Run(False, 2, 100, 1000, 0, 0, {})
+    assert verdict([clean, Run(True, 4, 100, 1000, 50, 50, {"packet_loss": 1.0})]) == []
+    bad = [clean, Run(True, 5, 100, 1000, 50, 50, {"packet_loss": 1.0})]
     assert points(bad) == pytest.approx(3.0) and points(bad) > POINTS
     assert verdict(bad) == ["3.0 points more words are wrong with loss"]
-    assert verdict([clean, Run(True, 2, 100, 1000, 0, 0, 0.0)]) == ["nothing was lost in a run with loss"]
-    assert "| lossy   | 5.0 " in table(bad)
+    assert verdict([clean, Run(True, 2, 100, 1000, 0, 0, {})]) == ["nothing was lost in a run with loss"]
+    assert "| lossy   | 5.0 " in table(bad) and "packet_loss 1.0" in table(bad)
 
 
 @pytest.mark.models

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from aiortc import RTCDtlsTransport
 
+from load_tests import rtp_mutations
 from load_tests.rtp_mutations import CODECS, Figures, mutant, rtcp, run, verdict
 from streamsvc.ingest import aiortc_hooks
 
@@ -53,9 +54,14 @@ async def test_a_session_outlives_mutants_of_its_publishers_packets(codec: str, 
 
 @pytest.mark.slow
 async def test_what_a_packet_raises_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def broken(*_: object) -> None:
-        raise IndexError("a word")
+    handle = RTCDtlsTransport._handle_rtcp_data
 
+    async def broken(transport: RTCDtlsTransport, data: bytes) -> None:
+        if data == b"a mutant":  # the publisher's own would end the call
+            raise IndexError("a word")
+        await handle(transport, data)
+
+    monkeypatch.setattr(rtp_mutations, "rtcp", lambda *_: b"a mutant")
     monkeypatch.setattr(RTCDtlsTransport, "_handle_rtcp_data", broken)
     monkeypatch.setattr(aiortc_hooks, "drop_broken_packets", lambda *_: None)
     found = await run(tmp_path, "VP8", packets=30, seed=7)
