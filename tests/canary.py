@@ -108,7 +108,7 @@ def truth() -> dict[str, Any]:
         ("object", "Has a cat been shown?", "yes", cat, {}),
         ("time", "When did the cat appear?", "0:18", cat, {"form": "when"}),
         ("object", "Which came first, the cat or the coffee?", "cat", (cat[0], coffee[1]), {}),
-        ("attribute", "What colour is the cat?", "ginger", cat, unknown),
+        ("attribute", "What colour is the cat?", "ginger", cat, {"keywords": ["brown", "orange"]}),
         ("sound", "Is there music playing?", "no", speech, {"form": "open", **unknown}),
         ("never", "When did the dog appear?", "never", (0.0, ENDS[-1]), {"form": "when", **unknown}),
         ("never", "What did the stone-cutter give to the king?", "nothing", speech, unknown),

@@ -37,7 +37,7 @@ def scenario(folder: Path, name: str, **more: Any) -> Path:
         {
             "id": f"{name}3",
             "type": "open",
-            "question": "What colour is the cat?",
+            "question": "What colour are the eyes of the cat?",
             "answer": "red",
             "answerable": False,
             **asked,
