@@ -84,10 +84,11 @@ def test_pictures_questions_watches_updates_and_levels_are_replayed(
     assert wanted <= kinds(one)
 
 
-def test_a_recording_of_real_time_and_threads_is_replayed_the_same(tmp_path: Path) -> None:
+def test_a_recording_of_real_time_and_threads_is_replayed_alike_each_time(tmp_path: Path) -> None:
+    """Every call finds its recorded reply. The order of what threads finished side by side is not replayed."""
     bundle = asyncio.run(recorded(tmp_path, seconds=2.0, pictures=True, clients=True))
     one, other = played(bundle), played(bundle)
-    assert (one.first, one.divergences) == ("", 0)
+    assert one.divergences == 0
     assert one.text() == other.text()
 
 
@@ -102,7 +103,8 @@ def test_a_file_that_its_own_process_reads_is_recorded_and_replayed_the_same(tmp
 
     def plain(events: list[dict[str, Any]]) -> list[tuple[str, float]]:
         """In no order: real stages side by side publish in the order of the moment."""
-        return sorted((event["type"], event.get("at", 0.0)) for event in events[2:])
+        of_media = [event for event in events if not event["type"].startswith("session.")]
+        return sorted((event["type"], event.get("at", 0.0)) for event in of_media)
 
     one = played(asyncio.run(record()))
     assert (one.divergences, one.cut) == (0, "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import Executor
 from types import SimpleNamespace
 from typing import Any
 
@@ -17,6 +18,7 @@ class Held:
     """A process that counts who needs it."""
 
     def __init__(self) -> None:
+        self.threads: Executor | None = None
         self.holders = 0
         self.least = 100
 
@@ -35,7 +37,7 @@ def test_a_track_says_where_it_is_decoded() -> None:
     assert isinstance(audio_decoder(OPUS, "s"), AudioDecoder)
     assert isinstance(video_decoder(VP8, "s"), VideoDecoder)
     held = Held()
-    codec = RemoteCodec(held, 1, b"")
+    codec = RemoteCodec(held, 1, b"", {})
     sound, pictures = MediaTrack("audio", "aac", codec), MediaTrack("video", "h264", codec)
     decoders = audio_decoder(sound, "s"), video_decoder(pictures, "s")
     assert isinstance(decoders[0], RemoteAudioDecoder)
@@ -48,7 +50,7 @@ def test_a_track_says_where_it_is_decoded() -> None:
 
 def test_the_next_decoder_is_made_before_the_one_before_is_closed_and_none_is_left() -> None:
     held = Held()
-    first, second, third = (MediaTrack("audio", "aac", RemoteCodec(held, n, b"")) for n in range(3))
+    first, second, third = (MediaTrack("audio", "aac", RemoteCodec(held, n, b"", {})) for n in range(3))
     with Decoders("s", audio_decoder) as decoders:
         present, before = decoders.of(first)
         assert (decoders.present, before) == (present, None)

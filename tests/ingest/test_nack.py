@@ -58,5 +58,6 @@ async def test_only_a_video_receiver_gets_one_and_a_new_stream_a_new_one() -> No
         if kind == "video":
             first.missing.add(1)
             aiortc_hooks.reset_nack(receiver)
-            assert not receiver._RTCRtpReceiver__nack_generator.missing
+            second: Any = receiver._RTCRtpReceiver__nack_generator
+            assert not second.missing
     await connection.close()
