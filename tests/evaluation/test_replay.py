@@ -85,7 +85,7 @@ def test_pictures_questions_watches_updates_and_levels_are_replayed(
 
 
 def test_a_recording_of_real_time_and_threads_is_replayed_alike_each_time(tmp_path: Path) -> None:
-    """Every call finds its recorded reply. The order of what threads finished side by side is not replayed."""
+    """Each call finds its recorded reply; the order of what threads finished side by side is not replayed."""
     bundle = asyncio.run(recorded(tmp_path, seconds=2.0, pictures=True, clients=True))
     one, other = played(bundle), played(bundle)
     assert one.divergences == 0
