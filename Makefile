@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 TESTS ?=
 SEED ?=
 WORKERS ?= 2
-FAST := not models and not media and not browser and not slow
+FAST := not models and not media and not browser and not slow and not load
 FAST_FOLDERS := tests/core tests/timeline tests/events tests/answers tests/speech
 
 run: $(VENV)/.installed  ## install, download the weights, serve           SOURCES=DIR PORT=8080 HOST=127.0.0.1 MODEL=none|NAME

@@ -52,7 +52,7 @@ def test_each_promise_that_is_missed_is_told(change: dict[str, object], wrong: s
 
 
 @pytest.mark.models
-@pytest.mark.slow
+@pytest.mark.load
 @pytest.mark.parametrize("sabotage", [False, True])
 async def test_abusers_are_refused_unless_there_are_no_limits(sabotage: bool, tmp_path: Path) -> None:
     server = server_in(tmp_path, 1.0, sabotage=sabotage)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import sys
 from pathlib import Path
@@ -165,7 +164,9 @@ def test_an_interrupted_run_leaves_no_process_and_no_result(
 
 
 def test_memory_is_that_of_each_process_below() -> None:
-    assert captions_beside.memory(os.getpid()) == []
+    with subprocess.Popen(["sleep", "60"]) as alone:
+        assert captions_beside.memory(alone.pid) == []
+        alone.kill()
 
 
 def test_word_errors_are_compared_with_offline_decoding_by_the_mean_of_the_runs(shelf: Path) -> None:

@@ -80,7 +80,7 @@ def test_more_wrong_words_than_promised_and_a_network_that_loses_nothing_are_wro
 
 
 @pytest.mark.models
-@pytest.mark.slow
+@pytest.mark.load
 async def test_what_the_relay_loses_the_service_misses(tmp_path: Path) -> None:
     async with serving(tmp_path) as (_, _, client):
         session = await open_session(client)

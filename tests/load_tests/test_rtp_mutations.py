@@ -44,7 +44,7 @@ def test_each_promise_that_is_missed_is_told(change: dict[str, object], wrong: s
     assert verdict(replace(FINE, **change)) == ([wrong] if wrong else [])  # type: ignore[arg-type]
 
 
-@pytest.mark.slow
+@pytest.mark.load
 @pytest.mark.parametrize("codec", CODECS)
 async def test_a_session_outlives_mutants_of_its_publishers_packets(codec: str, tmp_path: Path) -> None:
     found = await run(tmp_path, codec, packets=300, seed=7)
@@ -52,7 +52,7 @@ async def test_a_session_outlives_mutants_of_its_publishers_packets(codec: str, 
     assert verdict(replace(found, slowest=0.0, growth=0.0)) == []  # of a machine that does other things
 
 
-@pytest.mark.slow
+@pytest.mark.load
 async def test_what_a_packet_raises_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     handle = RTCDtlsTransport._handle_rtcp_data
 

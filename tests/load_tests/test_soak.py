@@ -45,7 +45,7 @@ def test_what_the_second_round_of_connections_leaves_behind_is_wrong() -> None:
 
 
 @pytest.mark.models
-@pytest.mark.slow
+@pytest.mark.load
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("leak", [False, True])
 async def test_a_leak_is_found(leak: bool, tmp_path: Path) -> None:
