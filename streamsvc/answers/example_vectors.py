@@ -37,7 +37,9 @@ class ExampleVectors(Generic[Voters]):
         voters: made of their vectors, shape (n, d), once all are there.
     """
 
-    def __init__(self, name: str, texts: Callable[[], list[str]], voters: Callable[[Vector], Voters]) -> None:
+    def __init__(
+        self, name: str, texts: Callable[[], Sequence[str]], voters: Callable[[Vector], Voters]
+    ) -> None:
         self._name = name
         self._texts = texts
         self._make = voters
@@ -55,9 +57,8 @@ class ExampleVectors(Generic[Voters]):
 
         Returns whether all are there. Never fails: without a model there are none.
         """
-        embed = innermost(
-            embed
-        )  # the vectors are of all sessions: no session's recording is to hold the calls
+        # The vectors are of all sessions: no session's recording is to hold the calls.
+        embed = innermost(embed)
         self._use(embed)
         if self._voters is not None:
             return True

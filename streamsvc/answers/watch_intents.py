@@ -86,9 +86,10 @@ def examples() -> list[str]:
     return [text for _, text in labelled()]
 
 
-def texts() -> list[str]:
+@cache
+def texts() -> tuple[str, ...]:
     """All conditions as they are compared, in the order of the vectors of `Voters`."""
-    return [compared(text) for text in examples()]
+    return tuple(compared(text) for text in examples())
 
 
 @cache
