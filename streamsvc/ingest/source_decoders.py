@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
-from typing import Any, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -156,12 +157,11 @@ class _Caller:
             self._process.release()
 
 
-class RemoteAudioDecoder:
-    """An AudioDecoder in the process of a source. Attributes as there."""
+class _RemoteDecoder(ABC, Generic[T]):
+    """A decoder in the process of a source, whose answers are checked."""
 
     def __init__(self, caller: _Caller, session: str, track_name: str) -> None:
         self.errors = 0
-        self.repeated = 0
         self._caller = caller
         self._session = session
         self._name = track_name
@@ -171,24 +171,36 @@ class RemoteAudioDecoder:
         """See Process."""
         return self._caller.threads
 
-    def decode(self, frames: Sequence[EncodedFrame]) -> list[AudioChunk]:
-        """See AudioDecoder. Nothing once the process has failed: the source tells that."""
-        return self._chunks("decode", frames)
+    def decode(self, frames: Sequence[EncodedFrame]) -> list[T]:
+        """What is decoded. Nothing once the process has failed: the source tells that."""
+        return self._ask("decode", frames)
 
-    def flush(self) -> list[AudioChunk]:
-        """See AudioDecoder."""
-        return self._chunks("flush", ())
+    def flush(self) -> list[T]:
+        """What the decoder holds back."""
+        return self._ask("flush", ())
 
     def close(self) -> None:
         """Free it."""
         self._caller.close()
 
-    def _chunks(self, op: str, frames: Sequence[EncodedFrame]) -> list[AudioChunk]:
+    def _ask(self, op: str, frames: Sequence[EncodedFrame]) -> list[T]:
         try:
             return self._caller.each(op, frames, self._checked)
         except SourceError:
             self.errors += len(frames)
             return []
+
+    @abstractmethod
+    def _checked(self, answer: Fields, body: memoryview) -> list[T]:
+        """What an answer holds. Raises Broken: it cannot be."""
+
+
+class RemoteAudioDecoder(_RemoteDecoder[AudioChunk]):
+    """An AudioDecoder in the process of a source. Attributes as there."""
+
+    def __init__(self, caller: _Caller, session: str, track_name: str) -> None:
+        super().__init__(caller, session, track_name)
+        self.repeated = 0
 
     def _checked(self, answer: Fields, body: memoryview) -> list[AudioChunk]:
         samples = np.frombuffer(body[: len(body) // 4 * 4], dtype=np.float32)
@@ -208,40 +220,13 @@ class RemoteAudioDecoder:
         return chunks
 
 
-class RemoteVideoDecoder:
+class RemoteVideoDecoder(_RemoteDecoder[VideoFrame]):
     """A VideoDecoder in the process of a source. Attributes as there."""
 
     def __init__(self, caller: _Caller, session: str, track_name: str) -> None:
-        self.errors = 0
+        super().__init__(caller, session, track_name)
         self.skipped = 0
         self.waiting = True
-        self._caller = caller
-        self._session = session
-        self._name = track_name
-
-    @property
-    def threads(self) -> Executor | None:
-        """See Process."""
-        return self._caller.threads
-
-    def decode(self, frames: Sequence[EncodedFrame]) -> list[VideoFrame]:
-        """See VideoDecoder. Nothing once the process has failed: the source tells that."""
-        return self._pictures("decode", frames)
-
-    def flush(self) -> list[VideoFrame]:
-        """See VideoDecoder."""
-        return self._pictures("flush", ())
-
-    def close(self) -> None:
-        """Free it."""
-        self._caller.close()
-
-    def _pictures(self, op: str, frames: Sequence[EncodedFrame]) -> list[VideoFrame]:
-        try:
-            return self._caller.each(op, frames, self._checked)
-        except SourceError:
-            self.errors += len(frames)
-            return []
 
     def _checked(self, answer: Fields, body: memoryview) -> list[VideoFrame]:
         pictures = []
