@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import logging
 import os
+import sys
 import threading
 import time
 from collections.abc import Generator, Iterator
@@ -13,6 +15,7 @@ from pathlib import Path
 import hypothesis
 import psutil
 import pytest
+import structlog
 
 from engines import telemetry
 from streamsvc.core.clock import Threadless, VirtualLoop
@@ -95,6 +98,21 @@ def gstreamer() -> None:
 def media() -> Path:
     """The folder of real recordings; mark the test `media`."""
     return MEDIA
+
+
+@pytest.fixture(autouse=True)
+def logging_restored() -> Iterator[None]:
+    """Undo what a test configured of logging: a later line would go to the first test's closed stderr."""
+    hooks = (sys.excepthook, sys.unraisablehook, threading.excepthook)
+    handlers = logging.getLogger().handlers[:]
+    configured = structlog.get_config() if structlog.is_configured() else None
+    yield
+    if configured is None:
+        structlog.reset_defaults()
+    else:
+        structlog.configure(**configured)
+    logging.getLogger().handlers[:] = handlers
+    sys.excepthook, sys.unraisablehook, threading.excepthook = hooks
 
 
 def _is_alive(child: psutil.Process) -> bool:

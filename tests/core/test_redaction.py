@@ -10,7 +10,6 @@ import logging
 import re
 import sys
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -23,20 +22,12 @@ from tests.builders.spoken import KEY
 
 
 @pytest.fixture
-def lines(monkeypatch: pytest.MonkeyPatch) -> Iterator[io.StringIO]:
+def lines(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
     """What is logged, while libraries are redacted."""
     stream = io.StringIO()
-    hooks = (sys.excepthook, sys.unraisablehook, threading.excepthook)
-    handlers = list(logging.getLogger().handlers)
     monkeypatch.setattr(sys, "stderr", stream)
-    before = structlog.get_config()
     configure_logs(as_json=True)
-    try:
-        yield stream
-    finally:
-        structlog.configure(**before)
-        logging.getLogger().handlers[:] = handlers
-        sys.excepthook, sys.unraisablehook, threading.excepthook = hooks
+    return stream
 
 
 SECRET = "rtsp://ann:hunter2@camera"
