@@ -8,6 +8,7 @@ from typing import Any, TextIO
 
 import structlog
 
+from streamsvc.core import metrics
 from streamsvc.core.redaction import places, redact_libraries
 
 log = structlog.get_logger()
@@ -20,6 +21,7 @@ def configure_logs(*, as_json: bool, file: TextIO | None = None, level: int = lo
         if as_json
         else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
     )
+    output = file or sys.stderr
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,
@@ -28,11 +30,24 @@ def configure_logs(*, as_json: bool, file: TextIO | None = None, level: int = lo
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.PrintLoggerFactory(file or sys.stderr),
+        logger_factory=lambda *_: _Lines(output),
     )
     logging.getLogger("aiortc").setLevel(logging.ERROR)
     logging.getLogger("aioice").setLevel(logging.ERROR)
     redact_libraries(lambda event, fields: log.warning(event, **fields))
+
+
+class _Lines(structlog.PrintLogger):
+    """Prints lines; one that the file does not take is counted, and costs its caller nothing."""
+
+    def msg(self, message: str) -> None:
+        try:
+            super().msg(message)
+        except (OSError, ValueError):  # a broken pipe, a full disk, a closed file
+            metrics.log_lines_lost.inc()
+
+    log = debug = info = warn = warning = msg
+    fatal = failure = err = error = critical = exception = msg
 
 
 def redact_exception(logger: Any, method: str, event: Any) -> Any:

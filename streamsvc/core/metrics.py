@@ -74,6 +74,11 @@ store_failures = Counter(
 events_unwritten = Counter(
     "streamsvc_events_unwritten", "Durable events that were never written.", registry=REGISTRY
 )
+log_lines_lost = Counter(
+    "streamsvc_log_lines_lost",
+    "Log lines that stderr did not take: closed, or its disk full.",
+    registry=REGISTRY,
+)
 recordings_stopped = Counter(
     "streamsvc_recordings_stopped",
     "Recordings that ended before their session: queue, limit, disk or format.",
