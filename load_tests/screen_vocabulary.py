@@ -2,12 +2,13 @@
 
     python -m load_tests.screen_vocabulary [--only NAME] [--seconds N] [--stream]
 
-Each recording is recognised without slides, with its own, and with those of other recordings. Where it has no
-slides, every other sentence of its transcript is a line of one, LINES to a slide. An invention is a term of
-the slides that the captions have where the transcript has something else; in brackets those that they have
-without the terms too. Sentences are decoded one by one, as at a pause; --stream sends the audio through the
-decoding loop on a virtual clock, where a call takes a fixed time. Recordings without speech are cut every
-PIECE seconds and decoded without voice activity detection, which is harder than a session.
+Each recording is recognised without slides, with its own, with words that sound nearly like those of its own,
+and with the slides of other recordings. Where it has none, every other sentence of its transcript is a line,
+LINES to a slide. An invention is a term of the slides that the captions have where the transcript has another
+word; in brackets those that they have without the terms too. Sentences are decoded one by one, as at a pause;
+--stream sends the audio through the decoding loop on a virtual clock, where a call takes a fixed time.
+Recordings without speech are cut every PIECE seconds and decoded without voice activity detection, which is
+harder than a session.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -43,6 +45,10 @@ MARGIN = 0.2  # seconds around a sentence
 CONTEXT = 40  # words before a sentence that are its prompt, as in a session
 TERMS_MIN = 8  # of a recording's slides, so that another is recognised beside them
 OTHER_SECONDS = 20.0  # for which another recording's slide stands
+ALIKE = str.maketrans(
+    "bpdtgkcszfvmnlrBPDTGKCSZFVMNLR", "pbtdkggzsvfnmrlPBTDKGGZSVFNMRL"
+)  # voiced and voiceless
+ALIKE_MIN = 5  # letters
 QUESTIONS = MEDIA.parent / "questions"
 HEADS = ("recording", "slides", "edits/words", "terms right/spoken", "inventions", "CPU s", "tokens")
 Slide = tuple[float, tuple[str, ...]]  # the second from which it stands, its lines
@@ -102,6 +108,16 @@ def slides_of(segments: Sequence[Segment]) -> tuple[Slide, ...]:
         (lines[first][0], tuple(text for _, _, text in lines[first : first + LINES]))
         for first in range(0, len(lines), LINES)
     )
+
+
+def alike(slides: Sequence[Slide]) -> tuple[Slide, ...]:
+    """Slides with words that sound nearly like those of these slides, and are none."""
+
+    def changed(match: re.Match[str]) -> str:
+        word = match[0]
+        return word.translate(ALIKE)[0] + word[1:] if len(word) >= ALIKE_MIN else word
+
+    return tuple((start, tuple(re.sub(r"\w+", changed, line) for line in lines)) for start, lines in slides)
 
 
 def recordings(media: Path, seconds: float) -> Iterator[Recording]:
@@ -180,14 +196,15 @@ def rows_of(
     others: Mapping[str, Sequence[Slide]],
     recognise: Callable[[Recording, Slides], Result],
 ) -> Iterator[tuple[str, ...]]:
-    """One row a run: without slides, with its own, with each other's."""
+    """One row a run: without slides, with its own, with words like its own, with each other's."""
     spoken = recording.words
     plain = recognise(recording, Slides(()))
     own = Slides(recording.slides)
     for _, end, _ in recording.segments:
         own.terms(end)
     given: dict[str, Sequence[Slide]] = {"none": ()}
-    given |= {"own": recording.slides} if recording.slides else {}
+    if recording.slides:
+        given |= {"own": recording.slides, "alike": alike(recording.slides)}
     for name, slides in {**given, **others}.items():
         shown = Slides(slides)
         result = plain if name == "none" else recognise(recording, shown)
