@@ -4,8 +4,8 @@
 
 Each recording is recognised without slides, with its own, with words that sound nearly like those of its own,
 and with the slides of other recordings. Where it has none, every other sentence of its transcript is a line,
-LINES to a slide. An invention is a term of the slides that the captions have where the transcript has another
-word; in brackets those that they have without the terms too. Sentences are decoded one by one, as at a pause;
+LINES to a slide. An invention is a term of the slides that the captions have where the transcript does not;
+in brackets those that they have without the terms too. Sentences are decoded one by one, as at a pause;
 --stream sends the audio through the decoding loop on a virtual clock, where a call takes a fixed time.
 Recordings without speech are cut every PIECE seconds and decoded without voice activity detection, which is
 harder than a session.
@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import math
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -41,8 +42,10 @@ from streamsvc.speech.vocabulary import ScreenVocabulary
 
 LINES = 4  # of a slide made of a transcript
 PIECE = 7.0  # seconds
+LONGEST = 25.0  # seconds of a sentence that one window can hold
 MARGIN = 0.2  # seconds around a sentence
 CONTEXT = 40  # words before a sentence that are its prompt, as in a session
+NEAR = 20  # words
 TERMS_MIN = 8  # of a recording's slides, so that another is recognised beside them
 OTHER_SECONDS = 20.0  # for which another recording's slide stands
 ALIKE = str.maketrans(
@@ -69,14 +72,24 @@ class Recording:
         """The words spoken."""
         return [word for _, _, text in self.segments for word in norm(text)]
 
+    @property
+    def seconds(self) -> float:
+        """Duration."""
+        return len(self.samples) / SAMPLE_RATE
+
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """Words recognised, CPU seconds of the model, and tokens of the terms in a prompt on average."""
+    """Texts recognised, by sentence; CPU seconds of the model; tokens of the terms in a prompt on average."""
 
-    words: list[str]
+    texts: list[str]
     cpu: float
     tokens: float
+
+    @property
+    def words(self) -> list[str]:
+        """The words, as they are compared."""
+        return norm(" ".join(self.texts))
 
 
 class Slides:
@@ -120,12 +133,15 @@ def alike(slides: Sequence[Slide]) -> tuple[Slide, ...]:
     return tuple((start, tuple(re.sub(r"\w+", changed, line) for line in lines)) for start, lines in slides)
 
 
-def recordings(media: Path, seconds: float) -> Iterator[Recording]:
-    """The recordings whose English sentences have times, and those without speech, cut at `seconds`."""
+def recordings(media: Path, seconds: float, longest: float = LONGEST) -> Iterator[Recording]:
+    """The recordings whose English sentences have times, and those without speech, cut at `seconds`.
+
+    Sentences of more than `longest` seconds are left out.
+    """
     for path in (media / "scenarios" / "lecture_stone_cutter.json", QUESTIONS / "meeting.json"):
         truth = json.loads(path.read_text("utf-8"))
         slides = tuple((float(one["start"]), tuple(one["text"].split("\n"))) for one in truth["intervals"])
-        segments = _segments(truth["speech"], seconds)
+        segments = _segments(truth["speech"], seconds, longest)
         yield Recording(path.stem, read(path.with_suffix(".mp4"), seconds), segments, slides)
     for entry in json.loads((media / "manifest.json").read_text("utf-8"))["files"]:
         path = media / entry["path"]
@@ -137,42 +153,44 @@ def recordings(media: Path, seconds: float) -> Iterator[Recording]:
             continue
         if entry["language"] is None:
             yield Recording(path.stem, read(path, seconds), (), ())
-        elif entry["language"] == "en" and (segments := _segments(entry.get("segments") or (), seconds)):
+        elif entry["language"] == "en" and (
+            segments := _segments(entry.get("segments") or (), seconds, longest)
+        ):
             yield Recording(path.stem, read(path, seconds), segments, slides_of(segments))
 
 
-def _segments(told: Sequence[Mapping[str, Any]], seconds: float) -> tuple[Segment, ...]:
-    return tuple((one["start"], one["end"], one["text"]) for one in told if one["end"] <= seconds)
+def _segments(told: Sequence[Mapping[str, Any]], seconds: float, longest: float) -> tuple[Segment, ...]:
+    return tuple(
+        (one["start"], one["end"], one["text"])
+        for one in told
+        if one["end"] <= seconds and one["end"] - one["start"] <= longest
+    )
 
 
 # --- runs ---------------------------------------------------------------------------------------------------
 
 
-def by_sentence(whisper: Whisper, recording: Recording, slides: Slides) -> Result:
-    """Decode sentence by sentence; the prompt is what was recognised before."""
-    pieces = [
-        (n * PIECE, (n + 1) * PIECE, "") for n in range(int(len(recording.samples) / SAMPLE_RATE / PIECE))
-    ]
-    words: list[str] = []
-    said: list[str] = []
+def by_sentence(whisper: Whisper, recording: Recording, slides: Slides, plain: Result | None) -> Result:
+    """Decode sentence by sentence. The prompt is what was recognised before, without terms (`plain`)."""
+    pieces = tuple((n * PIECE, (n + 1) * PIECE, "") for n in range(int(recording.seconds / PIECE)))
+    texts: list[str] = []
     tokens = 0
     began = time.process_time()
     for start, end, _ in recording.segments or pieces:
         first, last = max(0.0, start - MARGIN), end + MARGIN
         terms = slides.terms(end)
+        before = texts if plain is None else plain.texts[: len(texts)]
         payload = {
             "samples": recording.samples[int(first * SAMPLE_RATE) : int(last * SAMPLE_RATE)],
             "screen_terms": terms,
-            "before": " ".join(said[-CONTEXT:]),
+            "before": " ".join(" ".join(before).split()[-CONTEXT:]),
             "beam": 3,
         }
         tokens += len(whisper.tokenizer.encode(SEPARATOR.join(terms), add_special_tokens=False).ids)
         result = whisper.transcribe(payload)
-        if not is_no_speech(result["no_speech"], result["log_probability"]):
-            said += result["text"].split()
-            words += norm(result["text"])
-    count = len(recording.segments or pieces)
-    return Result(words, time.process_time() - began, tokens / max(1, count))
+        silent = is_no_speech(result["no_speech"], result["log_probability"])
+        texts.append("" if silent else result["text"])
+    return Result(texts, time.process_time() - began, tokens / max(1, len(texts)))
 
 
 def streamed(engine: Any, settings: Settings, recording: Recording, slides: Slides) -> Result:
@@ -181,24 +199,29 @@ def streamed(engine: Any, settings: Settings, recording: Recording, slides: Slid
     began = time.process_time()
     with asyncio.Runner(loop_factory=VirtualLoop) as runner:
         played = runner.run(play(recording.samples, role, settings.hear, screen_terms=slides.terms))
-    words = [word for text in played.stable for word in norm(text.text)]
-    return Result(words, time.process_time() - began, 0.0)
+    return Result([word.text for word in played.stable], time.process_time() - began, 0.0)
 
 
 def inventions(spoken: Sequence[str], found: Sequence[str], terms: set[str]) -> list[str]:
-    """Terms that were found where the transcript has something else."""
-    told = {index for _, index in align(spoken, found)[0]}
-    return [word for index, word in enumerate(found) if word in terms and index not in told]
+    """Terms that were found where the transcript, NEAR words to both sides, does not have them."""
+    pairs = align(spoken, found)[0]
+    places = {index: place for place, index in pairs}
+    invented, place = [], 0
+    for index, word in enumerate(found):
+        place = places.get(index, place)
+        if word in terms and word not in spoken[max(0, place - NEAR) : place + NEAR]:
+            invented.append(word)
+    return invented
 
 
 def rows_of(
     recording: Recording,
     others: Mapping[str, Sequence[Slide]],
-    recognise: Callable[[Recording, Slides], Result],
+    recognise: Callable[[Recording, Slides, Result | None], Result],
 ) -> Iterator[tuple[str, ...]]:
     """One row a run: without slides, with its own, with words like its own, with each other's."""
     spoken = recording.words
-    plain = recognise(recording, Slides(()))
+    plain = recognise(recording, Slides(()), None)
     own = Slides(recording.slides)
     for _, end, _ in recording.segments:
         own.terms(end)
@@ -207,7 +230,7 @@ def rows_of(
         given |= {"own": recording.slides, "alike": alike(recording.slides)}
     for name, slides in {**given, **others}.items():
         shown = Slides(slides)
-        result = plain if name == "none" else recognise(recording, shown)
+        result = plain if name == "none" else recognise(recording, shown, plain)
         pairs, edits = align(spoken, result.words)
         right = {index for index, _ in pairs}
         terms = [index for index, word in enumerate(spoken) if word in own.ever]
@@ -239,15 +262,15 @@ def main() -> None:
     if chosen.stream:
         engine = load_engine(ENGINE, {"models": str(models), **settings.hear.model_dump()})
 
-        def recognise(recording: Recording, slides: Slides) -> Result:
+        def recognise(recording: Recording, slides: Slides, plain: Result | None) -> Result:
             return streamed(engine, settings, recording, slides)
     else:
         whisper = load_whisper(folder_of(settings.hear.model, models), 1, "cpu")
 
-        def recognise(recording: Recording, slides: Slides) -> Result:
-            return by_sentence(whisper, recording, slides)
+        def recognise(recording: Recording, slides: Slides, plain: Result | None) -> Result:
+            return by_sentence(whisper, recording, slides, plain)
 
-    known = list(recordings(chosen.media, chosen.seconds))
+    known = list(recordings(chosen.media, chosen.seconds, math.inf if chosen.stream else LONGEST))
     rows = []
     for place, recording in enumerate(known):
         if chosen.only and recording.name not in chosen.only:
