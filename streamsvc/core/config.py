@@ -6,7 +6,6 @@ Components get their group as an argument. Sources, in rising precedence: the de
 
 from __future__ import annotations
 
-import ipaddress
 import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -162,6 +161,7 @@ class Hear(Group):
     language: str | None = None  # None: English for *.en models, else detected
     translate: bool = False  # a second caption track in English; needs a multilingual model
     replace: Phrases = {}  # replacements in captions; a session may add its own
+    screen_vocabulary: bool = True  # names and rare words on the screen are expected in speech; English alone
     step: float = 0.38  # seconds between decode steps
     beam: int = Field(3, ge=1, le=10)  # beam size of the final step of an utterance; earlier steps are greedy
     hangover: float = 0.5  # seconds of silence that end an utterance
@@ -327,7 +327,7 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _bind_is_guarded(self) -> Settings:
-        if not is_loopback(self.server.host) and self.server.api_key is None:
+        if not web_address.is_loopback(self.server.host) and self.server.api_key is None:
             raise ValueError(
                 f"refusing to listen on {self.server.host} without a key: anyone who can reach this machine "
                 "could publish and listen. Set STREAMSVC_SERVER__API_KEY (16 characters or more) "
@@ -358,16 +358,6 @@ class Settings(BaseSettings):
 
 
 _config_file: dict[str, Path] = {}  # read by the TOML source during one `load`
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a host is this machine's loopback."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def load(path: Path | None = None, **flags: dict[str, Any]) -> Settings:

@@ -1,7 +1,8 @@
-"""Checks of web addresses in settings: origins of browsers, and the address that users open."""
+"""Checks of addresses in settings: origins of browsers, the address that users open, loopback hosts."""
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from urllib.parse import SplitResult, urlsplit
 
@@ -55,3 +56,13 @@ def public_url(url: str) -> str:
     if names and names[0] in _OWN_PATHS:
         raise ValueError(f"its path must not begin with /{names[0]}, which is a path of this service")
     return origin(f"{parts.scheme}://{parts.netloc}") + parts.path
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host is this machine's loopback."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
