@@ -38,6 +38,7 @@ import structlog
 from aiortc import RTCConfiguration, RTCPeerConnection, RTCRtpSender, RTCSessionDescription
 from aiortc.mediastreams import AudioStreamTrack
 
+from load_tests import report
 from load_tests.serve_process import memory_mb
 from streamsvc.core import clock
 from streamsvc.ingest import aiortc_hooks, consent
@@ -355,12 +356,9 @@ def verdict(found: Figures) -> list[str]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = report.parser(__doc__)
     parser.add_argument("--packets", type=int, default=100_000, help="mutants in all (%(default)s)")
     parser.add_argument("--seed", type=int, default=7, help="(%(default)s)")
-    parser.add_argument("--json", type=Path, help="where the figures go")
     parser.add_argument("--publish", choices=CODECS, help=argparse.SUPPRESS)  # be the publisher
     chosen = parser.parse_args()
     if chosen.publish:
@@ -372,12 +370,10 @@ def main() -> None:
         with tempfile.TemporaryDirectory(prefix="mutants-") as folder:
             share = chosen.packets // len(CODECS)
             all_found.append(asyncio.run(run(Path(folder), codec, packets=share, seed=chosen.seed)))
-        print({**asdict(all_found[-1]), "raised": list(all_found[-1].raised)}, flush=True)
-    if chosen.json is not None:
-        chosen.json.write_text(json.dumps([asdict(found) for found in all_found]))
+        print(f"{codec}: {all_found[-1].growth:+.1f} MB", file=sys.stderr, flush=True)
+    told = "\n".join(str({**asdict(found), "raised": list(found.raised)}) for found in all_found)
     wrong = [line for found in all_found for line in verdict(found)]
-    print("\n".join(f"Wrong: {line}." for line in wrong))
-    sys.exit(bool(wrong))
+    report.finish(told, all_found, wrong, chosen.json)
 
 
 if __name__ == "__main__":

@@ -16,12 +16,11 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import sys
 import tempfile
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +31,7 @@ from aiortc import RTCConfiguration, RTCPeerConnection
 from aiortc.mediastreams import AudioStreamTrack
 from websockets.asyncio.client import connect
 
+from load_tests import report
 from load_tests.crash import SCENARIO
 from load_tests.hearing import MEDIA
 from load_tests.looped import looped
@@ -281,25 +281,18 @@ async def _measured(chosen: argparse.Namespace, folder: Path) -> Figures:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = report.parser(__doc__)
     parser.add_argument("--minutes", type=float, default=60.0, help="of the sessions (%(default)s)")
     parser.add_argument("--warm-up", type=float, default=10.0, help="minutes that do not count (%(default)s)")
     parser.add_argument("--sessions", type=int, default=4, help="at once (%(default)s)")
     parser.add_argument("--churn", type=int, default=1000, help="connections of a round (%(default)s)")
     parser.add_argument("--media", type=Path, default=MEDIA, help="folder of recordings (%(default)s)")
     parser.add_argument("--leak", action="store_true", help="the control run: memory is never given back")
-    parser.add_argument("--json", type=Path, help="where the samples go")
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="soak-") as folder:
         found = asyncio.run(_measured(chosen, Path(folder)))
-    print(table(found, 60 * chosen.warm_up))
-    if chosen.json is not None:
-        chosen.json.write_text(json.dumps(asdict(found)))
-    wrong = verdict(found, 60 * chosen.warm_up)
-    print("\n".join(f"Wrong: {line}." for line in wrong))
-    sys.exit(bool(wrong))
+    warm_up = 60 * chosen.warm_up
+    report.finish(table(found, warm_up), found, verdict(found, warm_up), chosen.json)
 
 
 if __name__ == "__main__":
