@@ -18,6 +18,7 @@ import argparse
 import asyncio
 import base64
 import contextlib
+import functools
 import itertools
 import os
 import socket
@@ -189,6 +190,10 @@ def queued(came: Sequence[Came], start: float, end: float) -> list[float]:
     ]
 
 
+def _has(seq: int, one: Came) -> bool:
+    return bool(one.event["seq"] >= seq)
+
+
 async def fill(server: Serve, session: str, events: int) -> None:
     """Give a session a log of so many events at least. Raises SystemExit: it does not come."""
     address = f"{server.address.replace('http', 'ws', 1)}/v1/sessions/{session}/events?types=error"
@@ -197,7 +202,7 @@ async def fill(server: Serve, session: str, events: int) -> None:
             async with connect(address, additional_headers={"Authorization": f"Bearer {KEY}"}) as changing:
                 for _ in range(PIECE):
                     await changing.send('{"type":"session.update","vocabulary":["Ada"]}')
-                if not await reader.until(lambda one, reached=reached: one.event["seq"] >= reached, PATIENCE):
+                if not await reader.until(functools.partial(_has, reached), PATIENCE):
                     raise SystemExit(f"a log of {reached} events did not come; see {server.log}")
 
 
