@@ -136,7 +136,7 @@ class Crashes:
             await asyncio.sleep(kill.after)
             await asyncio.to_thread(self._server.kill)
         began = time.monotonic()
-        await asyncio.to_thread(self._server.start)
+        await asyncio.to_thread(self._server.start, models=wait_ready)
         kill.answers = time.monotonic() - began
         if wait_ready:
             await asyncio.to_thread(self._server.wait_ready)
@@ -220,7 +220,7 @@ async def run(
     wait_ready: bool = True,
 ) -> list[Kill]:
     """Start a server and kill it so many times, each after `longest` seconds at most."""
-    await asyncio.to_thread(server.start)
+    await asyncio.to_thread(server.start, models=wait_ready)
     try:
         if wait_ready:
             await asyncio.to_thread(server.wait_ready)

@@ -19,6 +19,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import functools
+import gc
 import json
 import logging
 import os
@@ -40,7 +41,7 @@ from aiortc.mediastreams import AudioStreamTrack
 
 from load_tests import report
 from load_tests.serve_process import memory_mb
-from streamsvc.core import clock
+from streamsvc.core import clock, malloc
 from streamsvc.ingest import aiortc_hooks, consent
 from streamsvc.service.media_input import State
 from streamsvc.service.service import Service
@@ -290,9 +291,16 @@ async def mutate(session: Session, packets: list[bytes], found: Figures, count: 
             await asyncio.sleep(max(PAUSE, clock.now() - turn))
             turn = clock.now()
         if number == count // 10:
-            at_first = memory_mb(os.getpid())
-    found.growth = memory_mb(os.getpid()) - at_first
+            at_first = _memory()
+    found.growth = _memory() - at_first
     found.refused = int(peer.stats()["refused"])
+
+
+def _memory() -> float:
+    """MB of this process, once what is free has gone back, as it does in serve every minute."""
+    gc.collect()
+    malloc.trim()
+    return memory_mb(os.getpid())
 
 
 def _place(error: BaseException) -> str:
@@ -365,6 +373,7 @@ def main() -> None:
         asyncio.run(publisher(chosen.publish))
         return
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(40))
+    malloc.fix_mmap_threshold()  # as serve does
     all_found = []
     for codec in CODECS:
         with tempfile.TemporaryDirectory(prefix="mutants-") as folder:

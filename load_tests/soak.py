@@ -115,7 +115,8 @@ async def soak(server: Serve, found: Figures, played: Path, seconds: float) -> N
     began = time.monotonic()
     async with httpx.AsyncClient(base_url=server.address, timeout=60) as client:
         names = [await open_session(client, source=f"file:{played}") for _ in range(found.sessions)]
-        while time.monotonic() < began + seconds:
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
             await asyncio.sleep(min(EVERY, seconds / 10))
             for name, pid in {"serve": server.pid, **server.workers()}.items():
                 try:
@@ -255,7 +256,7 @@ def server_in(folder: Path, sessions: int, *, leak: bool = False) -> Serve:
     """A server for so many sessions, not started."""
     settings: dict[str, dict[str, Any]] = {
         "server": {"sources": [str(folder)]},
-        "limits": {"sessions": sessions + PLACES, "requests_per_minute": 10**6},
+        "limits": {"sessions": sessions + PLACES, "requests_per_minute": 10**6, "updates_per_minute": 10**6},
         "budget": {"admission": False},
     }
     return Serve(folder, settings, LEAKING if leak else COMMAND)

@@ -56,7 +56,6 @@ def test_each_promise_that_is_missed_is_told(change: dict[str, object], wrong: s
     assert "queue wait p50 11.0" in told(FINE)
 
 
-@pytest.mark.models
 @pytest.mark.load
 @pytest.mark.parametrize("sabotage", [False, True])
 async def test_a_slow_viewers_place_is_free_again_unless_it_has_no_limit(
@@ -65,7 +64,7 @@ async def test_a_slow_viewers_place_is_free_again_unless_it_has_no_limit(
     if sabotage:
         monkeypatch.setattr(fairness, "FREE", 1.0)  # it is waited for in vain
     server = server_in(tmp_path, 2.0, sabotage=sabotage)
-    await asyncio.to_thread(server.start)
+    await asyncio.to_thread(server.start, models=False)
     try:
         found = await run(server, None, phases=2, seconds=1.0, slow_seconds=2.0, events=1500)
     finally:
