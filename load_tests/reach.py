@@ -129,11 +129,11 @@ async def arrival(path: str, made: Street, server: ServeInside, recording: Path)
                 *inside(where, *command), stdout=asyncio.subprocess.PIPE
             )
             assert publisher.stdout is not None
-            first: float | None = None
+            told, first = "", None
             try:
                 told = (await asyncio.wait_for(publisher.stdout.readline(), wait)).decode().strip()
-                await reader.until(lambda one: one.kind.startswith("caption."), wait)
-                first = reader.came[0].at - began
+                came = await reader.until(lambda one: one.kind.startswith("caption."), wait)
+                first = None if came is None else came.at - began
             except TimeoutError:
                 pass
             finally:
