@@ -147,7 +147,7 @@ class Serve:
 
 def without_workers() -> None:
     """Let servers of this process start no worker until one is needed: for tests that need none."""
-    app.Service = functools.partial(Service, at_once=())  # type: ignore[misc,assignment]
+    app.Service = functools.partial(Service, at_once=())  # type: ignore[assignment,attr-defined]
 
 
 def _bare(command: Sequence[str]) -> tuple[str, str]:
