@@ -308,6 +308,7 @@ class Scene:
     evidence: tuple[Evidence, ...]
     stages: Stages = ()
     by: Literal["rule", "model"] = "rule"  # "model": by a VLM, unchecked
+    scene_id: str = ""  # of its `SceneDelta`s; "": it had none
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,13 @@ Changed = tuple[str, dict[str, Any], Payload]
 
 
 async def recorded(
-    folder: Path, *, seconds: float = 3.0, pictures: bool = False, clients: bool = False
+    folder: Path,
+    *,
+    seconds: float = 3.0,
+    pictures: bool = False,
+    clients: bool = False,
+    fakes: Models | None = None,
+    **groups: dict[str, Any],
 ) -> Path:
     """Record a session in a service; returns a copy of its bundle.
 
@@ -35,10 +41,12 @@ async def recorded(
         seconds: of media.
         pictures: with video.
         clients: they ask, watch and change it, and the load changes.
+        fakes: other fake models.
+        groups: settings.
     """
-    models = Models(embed=FakeRole({"texts": word_vectors, "rank": word_scores}))
+    models = fakes or Models(embed=FakeRole({"texts": word_vectors, "rank": word_scores}))
     frames = [frame for frame in packets(folder, seconds) if pictures or frame.kind == "audio"]
-    async with serving(folder / "data", models, store={"record": "all"}) as service:
+    async with serving(folder / "data", models, store={"record": "all"}, **groups) as service:
         session = await service.sessions.create(name="taped")
         await asyncio.sleep(0)
         session.media.attach(Sender(*((OPUS, VP8) if pictures else (OPUS,))))

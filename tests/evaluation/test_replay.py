@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import ANY
 
 import pytest
 
@@ -23,6 +24,8 @@ from tests.builders.clips import clip
 from tests.builders.fake_service import serving
 from tests.builders.recorded import Changed, changed, recorded, same
 from tests.fakes import engines_by_name
+from tests.fakes.embed_role import routing_role
+from tests.fakes.vlm_role import ROUTES, Model, Seeing
 
 FIXTURES = Path(__file__).resolve().parents[1] / "fixtures"
 
@@ -82,6 +85,16 @@ def test_pictures_questions_watches_updates_and_levels_are_replayed(
         "session.flushed",
     }
     assert wanted <= kinds(one)
+
+
+def test_a_scene_caption_that_grows_is_replayed_word_by_word(stage: asyncio.Runner, tmp_path: Path) -> None:
+    model = Model(tells=[0.3, "A grey", 0.2, " dog", " on a", 0.2, " mat."], affinity=ANY)
+    fakes = Seeing(model, routing_role(**ROUTES))
+    groups: dict[str, Any] = {"models": {"profile": "gpu"}, "think": {"model": "seer", "scenes": True}}
+    one = played(stage.run(recorded(tmp_path, pictures=True, fakes=fakes, **groups)))
+    assert (one.first, one.divergences) == ("", 0)
+    told = [event["text"] for event in one.events if event.get("scene_id")]
+    assert told == ["A grey", " dog on", " a", "A grey dog on a mat."]
 
 
 def test_a_recording_of_real_time_and_threads_is_replayed_alike_each_time(tmp_path: Path) -> None:
