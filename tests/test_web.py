@@ -120,7 +120,7 @@ def test_a_scene_caption_by_the_model_grows_below_the_rules_and_is_text(open_pag
     expect(growing).to_have_text("A <b>grey</b> cat <img src=x onerror=alert(1)>")
     expect(text).to_have_text("A cat.")
     assert page.locator("#scenes .scene-growing *").count() == 0
-    whole = {"text": "A grey cat.", "start": 0.0, "end": 0.0, "evidence": [], "by": "model"}
+    whole: dict[str, Any] = {"text": "A grey cat.", "start": 0.0, "end": 0.0, "evidence": [], "by": "model"}
     fake.send("scene.caption", **whole, scene_id="scene_1")
     expect(text).to_have_text("A grey cat. by the model")
     expect(growing).to_have_text("")
