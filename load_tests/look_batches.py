@@ -3,9 +3,9 @@
     python -m load_tests.look_batches [--models DIR] [--times 9]
 
 Tagger and detector as op `look` runs them (OpenVINO alone reads their files), the vision encoder
-(EfficientNet-Lite0) and the recogniser of op `read` (a line of 48 by 320 pixels) in both runtimes. In turns, so
-that a busy machine is busy for all; the median of CPU time counts. The last column is what the largest gain of
-a batch over batch 1 is. A batch that gains less than 10 % is not worth the wait of its first session.
+(EfficientNet-Lite0) and the recogniser of op `read` (a line of 48 by 320 pixels) in both runtimes. In turns,
+so that a busy machine is busy for all; the median of CPU time counts. "gain": the share of it that the best
+batch saves. A batch that saves less than 10 % is not worth the wait of its first session.
 """
 
 from __future__ import annotations

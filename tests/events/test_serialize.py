@@ -153,3 +153,12 @@ def test_only_a_stated_answer_is_supported_and_only_a_declined_one_has_a_reason(
 def test_words_are_not_published_as_they_are() -> None:
     with pytest.raises(TypeError, match="Words"):
         event_draft(Words(**HEAD, words=WORDS, stable=1, final=False), str)
+
+
+def test_only_an_increment_that_takes_others_back_says_so() -> None:
+    deltas = [event_draft(unit, str).body for kind, unit in UNITS if kind == "scene.delta"]
+    assert [body.get("withdrawn") for body in deltas] == [None, True]
+    assert [(body["scene_id"], body["index"], body["text"]) for body in deltas] == [
+        ("scene_1", 0, "A cat"),
+        ("scene_1", 1, ""),
+    ]

@@ -161,7 +161,7 @@ def test_a_picture_without_labels_is_found_by_its_deviation() -> None:
 def kept(margins: list[float], excess: float = 0.0) -> list[bool]:
     to_any = np.full(len(margins), 0.8, np.float32)
     similarity = to_any + np.array(margins, np.float32)
-    return (~np.isnan(above_chance(similarity, to_any, excess))).tolist()
+    return [not math.isnan(value) for value in above_chance(similarity, to_any, excess)]
 
 
 def test_texts_that_a_query_is_about_need_less_than_the_one_that_shows_that_it_is_about_any() -> None:
