@@ -20,9 +20,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from engines.build_vision import _OPTIONS, onnxruntime
+from engines.build_vision import onnxruntime
 
 BATCHES = (1, 4, 8)
+OPTIONS = {"INFERENCE_NUM_THREADS": 1, "NUM_STREAMS": 1, "PERFORMANCE_HINT": "LATENCY"}  # as in the worker
 Infer = Callable[[NDArray[Any]], object]
 Input = tuple[tuple[int, ...], str]  # shape of one picture, dtype
 
@@ -43,7 +44,7 @@ def in_openvino(source: Path, outputs: tuple[str, ...] = ()) -> Callable[[int, I
                     row[0] = -1
                     flat.input(1).replace_source_output(openvino.opset13.constant(row).output(0))
         graph.reshape({0: [batch, *picture[0]]})
-        model = core.compile_model(graph, "CPU", dict(_OPTIONS))
+        model = core.compile_model(graph, "CPU", OPTIONS)
         request = model.create_infer_request()
         return lambda pixels: request.infer({0: pixels})
 
