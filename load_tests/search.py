@@ -142,18 +142,8 @@ def spoken(media: Path) -> Timeline:
     for name in RECORDINGS:
         for words in heard(media, name):
             moved = tuple(Word(word.text, word.start + at, word.end + at) for word in words)
-            line.add(
-                Cue(
-                    "s",
-                    "main",
-                    moved[0].start,
-                    0.0,
-                    " ".join(word.text for word in moved),
-                    moved,
-                    len(moved),
-                    True,
-                )
-            )
+            text = " ".join(word.text for word in moved)
+            line.add(Cue("s", "main", moved[0].start, 0.0, text, moved, len(moved), True))
         at = line.latest + 5.0
     return line
 
